@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Anonymous memory: reference-counted slots (anon), sparse maps of them, swapfs naming and reservation.
+ *
+ * An anon is known by its id (u32, stable for its life). Its page is named (vm_swapfs, id << VM_PAGESHIFT). It has a disk
+ * slot only once it was paged out, and keeps it while the page is clean. an_refcnt = number of map entries that hold it.
+ */
+#ifndef QUIRE_ANON_H
+#define QUIRE_ANON_H
+
+#include <quire/page.h>
+#include <quire/types.h>
+
+typedef uint32_t anon_id; /* 0: none */
+
+/* ---- slots ---- */
+/* A new slot with refcnt 1 and no page. 0: no memory. */
+anon_id anon_alloc(struct vm *);
+void anon_hold(struct vm *, anon_id);
+/* Last reference: page destroyed (waits for its lock and I/O), disk slot freed. Caller holds no lock on the page. */
+void anon_decref(struct vm *, anon_id);
+uint32_t anon_refcnt(struct vm *, anon_id);
+/* The slot's page, filled, locked se; read from swap if need be with up to hint neighbours in the same swap cluster.
+ * A slot with neither page nor disk slot gives a zeroed page. VM_IO, VM_NOMEM. */
+enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, struct page **);
+/* A new slot whose page is zeroed, P_MOD, locked E. VM_NOMEM. */
+enum vm_err anon_zero(struct vm *, anon_id *, struct page **);
+/* A new slot whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked. New page E, P_MOD. */
+enum vm_err anon_private(struct vm *, struct page *src, anon_id *, struct page **);
+/* Page-out side (page E- or I/O-locked): pages to write, all of swapfs; binds a cluster of disk slots and writes them.
+ * VM_NOSWAP: no disk slot; VM_IO. *ok = how many from the start are clean now. Used by pageout and swapout. */
+enum vm_err swapfs_putpages(struct vm *, struct page **pps, uint32_t n, uint32_t *ok);
+/* A page that gets written frees its disk slot (contents differ now). Page locked; called when P_MOD is first seen. */
+void swapfs_dirty(struct vm *, struct page *);
+
+/* ---- maps ---- */
+struct anon_map *anonmap_alloc(struct vm *, uint64_t npages); /* refcnt 1; NULL: no memory */
+void anonmap_hold(struct anon_map *);
+void anonmap_rele(struct anon_map *); /* last: drops all slots */
+uint64_t anonmap_npages(struct anon_map *);
+bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no memory */
+/* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
+ * for idx exist after enter with create; enter returns false only for lack of memory. */
+bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);
+void anonmap_set(struct anon_map *, uint64_t idx, anon_id); /* slot busy by the caller; takes over the reference */
+void anonmap_exit(struct anon_map *, uint64_t idx);
+anon_id anonmap_peek(struct anon_map *, uint64_t idx);	/* no lock, a hint */
+/* Next index >= idx that has an anon (or npages): sparse walks. */
+uint64_t anonmap_next(struct anon_map *, uint64_t idx);
+/* Drops the slots of a range (unmap, MADV_DONTNEED). Translations are gone already. */
+void anonmap_drop(struct anon_map *, uint64_t idx, uint64_t n);
+/* Shares [idx, idx+n) of from with to at toidx: every slot's refcnt++. The caller has made translations read-only.
+ * VM_NOMEM: nothing shared. */
+enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
+/* Moves slots without touching counts (mremap, transfer). VM_NOMEM: nothing moved. */
+enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
+
+/* ---- reservation, in pages ---- */
+enum vm_err anon_reserve(struct vm *, uint64_t npages); /* VM_NOSWAP */
+void anon_unreserve(struct vm *, uint64_t npages);
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The HAT contract (hardware address translation): f1(as, va) = frame and its inverse f2(frame) = {(as, va)}.
+ *
+ * A HAT is a cache of translations: it may drop any translation that was not loaded with HAT_LOAD_LOCK at any moment;
+ * the next access faults and is served again. With mach_caps.mc_max_mappings == 1, loading a page that is mapped
+ * elsewhere drops the other mapping first (its reference and modification state is merged into the page's p_nrm).
+ *
+ * Locks: the HAT's own locks are innermost (rank RANK_HAT); no HAT function sleeps on anything of the core and none
+ * calls back into the core except page_nrm_set(), page accessors of page.h and, for page-table frames,
+ * page_kalloc()/page_kfree() (never sleep, may fail). "page locked" = S or E as noted, by the caller.
+ *
+ * Reference and modification: P_REF / P_MOD gathered by the hardware are OR-ed into the page by every function that
+ * removes or syncs a translation, before the translation's frame can be seen unmapped by others.
+ */
+#ifndef QUIRE_HAT_H
+#define QUIRE_HAT_H
+
+#include <quire/types.h>
+
+/* flags of hat_memload */
+#define HAT_LOAD	0x0u
+#define HAT_LOAD_LOCK	0x1u /* translation may not be dropped until hat_unlock or hat_unload with HAT_UNLOAD_UNLOCK */
+#define HAT_LOAD_ADV	0x2u /* advisory (prefetched): on VM_NOMEM or conflict simply do nothing and return VM_OK */
+#define HAT_LOAD_PRESENT 0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
+#define HAT_LOAD_REF	0x8u /* a real access causes this load (not prefetch) */
+
+/* flags of hat_unload */
+#define HAT_UNLOAD	  0x0u
+#define HAT_UNLOAD_UNLOCK 0x1u
+#define HAT_UNLOAD_DISCARD 0x2u /* the pages' contents are not needed (range is being unmapped, pages freed by caller) */
+
+/* ---- life ---- */
+enum vm_err hat_alloc(struct vm *, struct as *, struct hat **);
+void hat_free_start(struct hat *); /* the space is going away: no more loads will come */
+void hat_free_end(struct hat *);   /* all translations gone (dropped here if any is left); frees the hat */
+/* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. */
+enum vm_err hat_dup(struct hat *parent, struct hat *child);
+void hat_swapout(struct hat *);    /* drop every unlocked translation and all page tables possible */
+
+/* ---- ranges: va, len page aligned ---- */
+/*
+ * Load one translation for page pp (locked S or E) at va. attr = PROT_* bits. If va already maps pp, attributes are
+ * replaced. If va maps another page, that one is unloaded first. If attr lacks PROT_W the hardware must trap writes.
+ * VM_OK; VM_NOMEM: no memory for tables, nothing changed; VM_RETRY: a transient conflict, nothing changed.
+ */
+enum vm_err hat_memload(struct hat *, vaddr_t va, struct page *pp, unsigned attr, unsigned flags);
+/* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure. */
+enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
+			      size_t *done);
+/* Device frames: no page, not on any mapping list. VM_NOTSUP where the machine has none. */
+enum vm_err hat_devload(struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
+/* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
+void hat_unload(struct hat *, vaddr_t va, uint64_t len, unsigned flags);
+void hat_unlock(struct hat *, vaddr_t va, uint64_t len);
+/* Replace attributes of what is loaded; never loads. Raising rights is allowed; lowering is flushed on return. */
+void hat_chgattr(struct hat *, vaddr_t va, uint64_t len, unsigned attr);
+/* Remove attributes (e.g. PROT_W before a fork shares the pages). */
+void hat_clrattr(struct hat *, vaddr_t va, uint64_t len, unsigned attr);
+/* Gather P_REF/P_MOD of a range into the pages; clear them in hardware if clear. */
+void hat_sync(struct hat *, vaddr_t va, uint64_t len, bool clear);
+/* f1. PFN_INVALID if nothing is loaded; *attr (may be NULL) gets the rights. */
+pfn_t hat_probe(struct hat *, vaddr_t va, unsigned *attr);
+
+/* ---- pages (f2) ---- */
+void	 hat_pageunload(struct page *);		      /* page E. Remove every translation; flushed on return */
+unsigned hat_pagesync(struct page *, bool clear_ref, bool clear_mod); /* page S/E. Returns P_REF|P_MOD seen, also set in page */
+void	 hat_page_clrwrt(struct page *);	      /* page E. Take PROT_W from every translation (before cleaning) */
+unsigned hat_page_getshare(struct page *);	      /* number of translations */
+
+/* ---- for vm_check: calls cb for every translation. Quiescent only. ---- */
+void hat_foreach(struct hat *, void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
+void hat_page_foreach(struct page *, void (*cb)(void *arg, struct hat *hat, vaddr_t va), void *arg);
+struct as *hat_as(struct hat *);
+#endif

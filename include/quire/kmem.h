@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Kernel memory: object caches with per-CPU magazines over vmem arenas over the buddy allocator of frames. */
+#ifndef QUIRE_KMEM_H
+#define QUIRE_KMEM_H
+
+#include <quire/types.h>
+
+struct kmem_cache;
+#define KM_SLEEP 0x0u   /* may reclaim and wait; still NULL when there is no hope */
+#define KM_NOSLEEP 0x1u /* never reclaims: for use under a lock of rank > RANK_SLOT */
+#define KM_RESERVE 0x2u /* page-out itself: may use the reserve */
+/* Objects keep their constructed state between free and alloc. align 0: 8. NULL: no memory. */
+struct kmem_cache *kmem_cache_create(struct vm *, const char *name, size_t size, size_t align,
+				     bool (*ctor)(void *obj, void *arg), void (*dtor)(void *obj, void *arg), void *arg);
+void kmem_cache_destroy(struct kmem_cache *); /* every object must be free: panics in debug builds otherwise */
+void *kmem_cache_alloc(struct kmem_cache *, unsigned flags);
+void kmem_cache_free(struct kmem_cache *, void *);
+uint64_t kmem_cache_inuse(struct kmem_cache *);
+/* General sizes; free needs the same size. Not zeroed / zeroed. */
+void *kmem_alloc(struct vm *, size_t size, unsigned flags);
+void *kmem_zalloc(struct vm *, size_t size, unsigned flags);
+void kmem_free(struct vm *, void *, size_t size);
+/* Gives cached magazines and empty slabs back; returns frames freed. */
+uint64_t kmem_reap(struct vm *);
+
+/* vmem: integers [base, base+size) in quanta; boundary-tag segments, best fit by power-of-two free lists. */
+struct vmem;
+struct vmem *vmem_create(struct vm *, const char *name, uint64_t base, uint64_t size, uint64_t quantum);
+void vmem_destroy(struct vmem *);
+/* 0 is a legal address: success is returned as bool. */
+bool vmem_alloc(struct vmem *, uint64_t size, unsigned flags, uint64_t *addr);
+bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min, uint64_t max,
+		 unsigned flags, uint64_t *addr);
+void vmem_free(struct vmem *, uint64_t addr, uint64_t size);
+bool vmem_add(struct vmem *, uint64_t base, uint64_t size);
+uint64_t vmem_inuse(struct vmem *);
+#endif

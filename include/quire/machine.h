@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine contract: all that vm/ asks of the platform under it, apart from address translation (hat.h).
+ * One port is linked into a program; each function below is implemented by the port (machine/linux, machine/sim, ...).
+ * Nothing here allocates memory after its _init or _create call, unless it says so.
+ */
+#ifndef QUIRE_MACHINE_H
+#define QUIRE_MACHINE_H
+
+#include <quire/types.h>
+
+/* ---- capabilities, constant after the machine was made ---- */
+struct mach_caps {
+	const char *mc_name;
+	pfn_t	    mc_nframes;	     /* frames 0..n-1 can ever exist */
+	unsigned    mc_ncpus;	     /* mach_cpu_id() < this */
+	unsigned    mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
+	bool	    mc_direct_map;   /* mach_frame_kva() is valid even while the frame is loaded in a hat */
+	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
+	bool	    mc_mod_bits;     /* unload/pagesync report P_MOD; otherwise writes fault on clean pages (F_PROT) */
+	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
+	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
+};
+const struct mach_caps *mach_caps(struct mach *m);
+
+/* ---- locks. Storage is opaque to the core; 'rank' orders acquisition (higher rank = taken later = inner) and is
+ * checked in debug builds: taking a lock whose rank is <= one already held (other than tryenter) panics. ---- */
+struct mach_mutex { uint64_t opaque[4]; };
+struct mach_rwlock { uint64_t opaque[8]; };
+struct mach_cv { uint64_t opaque[4]; };
+
+void mach_mutex_init(struct mach_mutex *, unsigned rank, const char *name);
+void mach_mutex_fini(struct mach_mutex *);
+void mach_mutex_enter(struct mach_mutex *);
+bool mach_mutex_tryenter(struct mach_mutex *);
+void mach_mutex_exit(struct mach_mutex *);
+bool mach_mutex_held(const struct mach_mutex *); /* by the caller; for assertions: may answer true when unknown */
+
+/* Readers never wait for a waiting writer (a fault inside a fault's I/O must not deadlock). Not recursive. */
+void mach_rw_init(struct mach_rwlock *, unsigned rank, const char *name);
+void mach_rw_fini(struct mach_rwlock *);
+void mach_rw_enter(struct mach_rwlock *, bool writer);
+bool mach_rw_tryenter(struct mach_rwlock *, bool writer);
+void mach_rw_exit(struct mach_rwlock *);
+bool mach_rw_held(const struct mach_rwlock *, bool writer);
+
+void mach_cv_init(struct mach_cv *);
+void mach_cv_fini(struct mach_cv *);
+void mach_cv_wait(struct mach_cv *, struct mach_mutex *); /* drops and retakes the mutex; may wake spuriously */
+bool mach_cv_timedwait(struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: time is over */
+void mach_cv_signal(struct mach_cv *);
+void mach_cv_broadcast(struct mach_cv *);
+
+/* ---- CPUs, threads, time ---- */
+unsigned mach_cpu_id(void);   /* a hint for per-CPU caches: the caller may move at any moment */
+uint64_t mach_time_ns(void);  /* monotonic */
+struct mach_thread;
+struct mach_thread *mach_thread_create(struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */
+void mach_thread_join(struct mach_thread *);
+void mach_yield(void);
+_Noreturn void mach_panic(const char *msg); /* an invariant is broken */
+
+/* ---- memory ---- */
+/* Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. Only called by vm_create. */
+void *mach_boot_alloc(struct mach *, size_t bytes);
+/*
+ * The address through which the core reads and writes a frame. Without mc_direct_map it may be used only while the
+ * frame has no translation loaded (the core calls hat_pageunload first, page locked exclusively). Never NULL.
+ * Contiguous frames have contiguous addresses.
+ */
+void *mach_frame_kva(struct mach *, pfn_t);
+pfn_t mach_kva_frame(struct mach *, const void *kva);
+void  mach_frame_zero(struct mach *, pfn_t);
+void  mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
+/* The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. */
+void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
+/* The core wants n more frames on line; returns how many it may use (0..n). The core picks which offline frame
+ * numbers they are. mach_frames_release gives back that many after discarding them. Never sleeps. */
+pfn_t mach_frames_grant(struct mach *, pfn_t n);
+void  mach_frames_release(struct mach *, pfn_t n);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Physical pages: one struct page per frame, 64 bytes. Identity is (vnode, offset). States:
+ *   free list: P_FREE, no identity.   cache list: P_FREE, identity kept, contents valid and clean, reclaimable.
+ *   in use: not P_FREE, identity (or kernel: P_KERNEL, no identity).   off line: P_OFFLINE.
+ * S/E lock: p_selock > 0 = that many shared holders, -1 = exclusive; a waiting E holder (P_EWANTED) stops new S holders.
+ * E + p_iolock = being filled or written. Everything marked (P) is guarded by vm_pagelock.
+ */
+#ifndef QUIRE_PAGE_H
+#define QUIRE_PAGE_H
+
+#include <quire/types.h>
+
+enum page_se { SE_SHARED, SE_EXCL };
+
+#define P_FREE	  0x01u
+#define P_KERNEL  0x02u /* kernel memory: the scanner never looks at it */
+#define P_OFFLINE 0x04u
+#define P_EWANTED 0x08u
+#define P_IOLOCK  0x10u
+#define P_PREFETCHED 0x20u /* brought in by prefetch and not referenced yet */
+#define P_QUEUED  0x40u	   /* on the policy's queues */
+#define P_WAITERS 0x80u
+
+#define P_REF 0x1u
+#define P_MOD 0x2u
+
+#define PAGE_NIL 0xffffffffu
+
+struct page {
+	struct vnode *p_vnode;	      /* (P) and E lock to change */
+	voff_t p_offset;	      /* (P) and E lock to change */
+	uint32_t p_hashnext;	      /* (P) */
+	uint32_t p_vpnext, p_vpprev;  /* (P) vnode's page list */
+	uint32_t p_next, p_prev;      /* (P) free/cache list or the policy's queue */
+	int32_t	 p_selock;	      /* (P) */
+	_Atomic uint8_t p_nrm;	      /* P_REF | P_MOD: atomic; cleared only with the page locked */
+	uint8_t	 p_flags;	      /* (P) */
+	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
+	uint8_t	 p_polstate;	      /* (P) for the policy */
+	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
+	uint16_t p_cowcnt;	      /* (P) wire count of private locked mappings */
+	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
+};
+_Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
+
+/* Accessors for ports and policies. */
+pfn_t page_pfn(struct vm *, const struct page *);
+struct page *page_of(struct vm *, pfn_t);
+struct vm *page_vm(const struct page *); /* by vnode, or by the vm's own range check: see vm/page.c */
+static inline void page_nrm_set(struct page *pp, unsigned bits) { __atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED); }
+static inline void page_nrm_clear(struct page *pp, unsigned bits) { __atomic_and_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)~bits, __ATOMIC_RELAXED); }
+static inline unsigned page_nrm(const struct page *pp) { return __atomic_load_n((const uint8_t *)(const void *)&pp->p_nrm, __ATOMIC_RELAXED); }
+
+/* ---- lookup and creation ---- */
+/* The page named (vp, off), locked se, or NULL. Waits for its lock; takes it back from the cache list. May sleep. */
+struct page *page_lookup(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
+/* The same without waiting: NULL also if the lock is busy. */
+struct page *page_lookup_nowait(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
+/* Does it exist? A hint. */
+bool page_exists(struct vm *, struct vnode *vp, voff_t off);
+#define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */
+#define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
+#define PG_ZERO	   0x4u /* contents zeroed */
+/*
+ * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
+ * VM_EXIST: somebody named it meanwhile (look it up); VM_NOMEM.
+ * May sleep with PG_WAIT; then the caller must hold no page lock.
+ */
+enum vm_err page_create(struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
+/* Filled: drop the I/O lock, queue it for replacement (ref: by a real access, not by prefetch). The S/E lock stays. */
+void page_filled(struct vm *, struct page *, bool prefetched);
+/* Page E-locked, unmapped, unwired. Clean contents stay reclaimable (cache list; at its head if dontneed). Unlocks. */
+void page_free(struct vm *, struct page *, bool dontneed);
+/* Page E-locked, unmapped: forget identity and contents. Unlocks. */
+void page_destroy(struct vm *, struct page *);
+/* Page E-locked: give it a new identity; if another page has that name it is the caller's bug. */
+void page_rename(struct vm *, struct page *, struct vnode *vp, voff_t off);
+
+/* ---- locks ---- */
+void page_lock(struct vm *, struct page *, enum page_se);
+bool page_trylock(struct vm *, struct page *, enum page_se);
+void page_unlock(struct vm *, struct page *);
+bool page_tryupgrade(struct vm *, struct page *);
+void page_downgrade(struct vm *, struct page *);
+void page_io_lock(struct vm *, struct page *);
+bool page_io_trylock(struct vm *, struct page *);
+void page_io_unlock(struct vm *, struct page *);
+
+/* ---- wiring: page locked S or E ---- */
+enum vm_err page_wire(struct vm *, struct page *);  /* VM_LIMIT: too much is wired; VM_NOMEM: count overflow */
+void page_unwire(struct vm *, struct page *);
+
+/* ---- kernel memory: frames that are never stolen; contiguous 2^order frames, at their direct address ---- */
+struct page *page_kalloc(struct vm *, unsigned order, unsigned flags); /* NULL: none. PG_WAIT may reclaim */
+void page_kfree(struct vm *, struct page *, unsigned order);
+
+/* All pages of vp in [off, off+len) (len 0: to the end) are destroyed, unmapped first, contents dropped. */
+void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
+
+/* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
+void *page_mapin(struct vm *, struct page *);
+void page_copy(struct vm *, struct page *dst, struct page *src); /* both E (src S is enough with a direct map) */
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Segments: a range of an address space, an ops vector, private data. A driver is added by writing one ops vector.
+ */
+#ifndef QUIRE_SEG_H
+#define QUIRE_SEG_H
+
+#include <quire/types.h>
+
+struct vnode;
+
+/* Ordered range index (vm/range.c): intrusive balanced tree, augmented with gaps. Guarded by the owner's lock. */
+struct range_node {
+	vaddr_t r_base, r_end; /* [base, end) */
+	struct range_node *r_left, *r_right, *r_parent;
+	vaddr_t r_sub_min, r_sub_max; /* lowest base / highest end in this subtree */
+	uint64_t r_maxgap;	      /* largest hole between neighbours inside this subtree */
+	int32_t r_height;
+};
+
+struct seg {
+	struct range_node s_node; /* as->a_lock W */
+	struct as *s_as;	  /* const */
+	const struct seg_ops *s_ops; /* const */
+	void	*s_data;	  /* the driver's */
+	uint32_t s_flags;	  /* a_lock W */
+};
+#define S_HOLE 0x1u /* not counted in a_size */
+static inline vaddr_t seg_base(const struct seg *s) { return s->s_node.r_base; }
+static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
+static inline uint64_t seg_size(const struct seg *s) { return seg_end(s) - seg_base(s); }
+
+enum lock_op { SEG_LOCK, SEG_UNLOCK };
+enum advice { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_DONTNEED, ADV_FREE, ADV_COLD, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
+enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
+
+#define INCORE_PRESENT	0x01 /* in memory */
+#define INCORE_REF	0x02
+#define INCORE_MOD	0x04
+#define INCORE_LOCKED	0x08
+#define INCORE_MAPPED	0x10 /* has a translation here */
+#define INCORE_ANON	0x20
+#define INCORE_SWAPPED	0x40 /* has a disk slot */
+
+#define SYNC_ASYNC 0x1u
+#define SYNC_INVAL 0x2u
+
+/*
+ * addr/len are page aligned and lie within the segment. "W"/"R" = how a_lock is held. No member may be NULL; seg_nosup_*
+ * helpers in seg.h's implementation (vm/seg.c) answer VM_NOTSUP or do nothing.
+ */
+struct seg_ops {
+	const char *so_name;
+	/* W. Make nseg (range set, in child's index) a duplicate of seg. */
+	enum vm_err (*so_dup)(struct seg *seg, struct seg *nseg);
+	/* W. Unmap part: whole = driver frees its data (core frees the seg afterwards); head/tail = driver calls seg_trim via as;
+	 * VM_LOCKED if soft-locked. For a hole in the middle the core has split the segment before: the range is always whole. */
+	enum vm_err (*so_unmap)(struct seg *seg);
+	/* W. Split at addr: seg keeps [base, addr), nseg (allocated, range [addr, end)) gets its data. VM_NOMEM: nothing changed. */
+	enum vm_err (*so_split)(struct seg *seg, struct seg *nseg, vaddr_t addr);
+	/* W. nseg directly follows seg in the same as with the same ops: merge nseg's data into seg if alike; true: nseg's data is gone. */
+	bool (*so_concat)(struct seg *seg, struct seg *nseg);
+	/* R. As as_fault. Never drops a_lock. */
+	enum vm_err (*so_fault)(struct seg *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
+	/* W. VM_ACCESS above maxprot, VM_NOSWAP if the new writability cannot be reserved, VM_NOMEM. Core splits first. */
+	enum vm_err (*so_setprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
+	/* R. VM_OK if every page allows prot. */
+	enum vm_err (*so_checkprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
+	unsigned (*so_getprot)(struct seg *, vaddr_t addr); /* R */
+	/* R. Pages whose frames were given up, for a whole-space swap-out. */
+	uint64_t (*so_swapout)(struct seg *);
+	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
+	void (*so_incore)(struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec);	   /* R, one byte a page */
+	enum vm_err (*so_lockop)(struct seg *, vaddr_t addr, uint64_t len, enum lock_op);  /* R. lock: fault in and wire */
+	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice);   /* R */
+	enum vm_err (*so_inherit)(struct seg *, enum inherit);				   /* W, whole segment */
+	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */
+	enum vm_err (*so_adopt)(struct seg *, vaddr_t addr, uint64_t npages, const uint64_t *present);
+	/* W. Move the contents of [addr, addr+len) of seg to naddr in nseg (same driver; mremap, transfer). VM_NOTSUP. */
+	enum vm_err (*so_move)(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
+	/* vm_check: violations of the driver's own invariants. */
+	unsigned (*so_check)(struct seg *, void (*report)(void *, const char *), void *arg);
+};
+
+/* Creation callback of as_map: range is set, not yet in the index. Sets s_ops, s_data. On failure frees nothing of seg. */
+typedef enum vm_err seg_create_fn(struct seg *, const void *args);
+
+/* ---- segvn: files and anonymous memory ---- */
+#define SEGVN_SHARED	0x1u
+#define SEGVN_NORESERVE 0x2u
+struct segvn_args {
+	struct vnode *sa_vnode; /* NULL: anonymous */
+	voff_t	 sa_off;	/* page aligned */
+	unsigned sa_prot, sa_maxprot, sa_flags;
+	enum advice sa_advice;
+	struct anon_map *sa_amp; /* shared anonymous memory of somebody else at sa_off, or NULL */
+};
+seg_create_fn segvn_create;
+/* seg_hole: reserved addresses, always VM_NOMAP; args unused. */
+seg_create_fn seghole_create;
+extern const struct seg_ops segvn_ops, seghole_ops;
+
+/* Answers for drivers that lack a member: refuse with VM_NOTSUP or VM_OK as the name says. */
+enum vm_err seg_nosup_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw); /* VM_NOMAP */
+enum vm_err seg_nosup_prot(struct seg *, vaddr_t, uint64_t, unsigned);
+uint64_t    seg_noop_swapout(struct seg *);
+enum vm_err seg_noop_sync(struct seg *, vaddr_t, uint64_t, unsigned);
+void	    seg_noop_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
+enum vm_err seg_nosup_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);
+enum vm_err seg_noop_advise(struct seg *, vaddr_t, uint64_t, enum advice);
+enum vm_err seg_nosup_inherit(struct seg *, enum inherit);
+enum vm_err seg_nosup_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
+enum vm_err seg_nosup_move(struct seg *, vaddr_t, uint64_t, struct seg *, vaddr_t);
+unsigned    seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One virtual memory system: everything hangs off a struct vm; several may live in one process.
+ */
+#ifndef QUIRE_VM_H
+#define QUIRE_VM_H
+
+#include <quire/machine.h>
+#include <quire/types.h>
+
+/*
+ * The lock table: rank, lock, what it guards. Taken in rising rank. A page's S/E lock is not ranked: it is taken between
+ * RANK_SLOT and RANK_ANON; code that holds any rank > RANK_SLOT may only try to lock a page.
+ */
+enum vm_rank {
+	RANK_VM = 10,	   /* vm_mutex: list of spaces, create/destroy, swap add/remove */
+	RANK_AS = 20,	   /* as->a_lock (rw): the set of segments, their ranges and protections. R: fault; W: change */
+	RANK_SEG = 30,	   /* segment private data that changes under a_lock R */
+	RANK_AMP = 40,	   /* anon_map: am_lock: shape of the array, busy bits of slots */
+	RANK_SLOT = 50,	   /* (busy bit of an anon map slot: waited for on am_cv) */
+	RANK_ANON = 60,	   /* vm_anonlock: anon table, reference counts, swap slot of an anon */
+	RANK_SWAP = 70,	   /* swap areas' bitmaps, reservation */
+	RANK_VNODE = 80,   /* a vnode's own lock (store) */
+	RANK_PAGE = 90,	   /* vm_pagelock: hash, vnode page lists, free and cache lists, every p_selock and p_iolock, policy */
+	RANK_KMEM = 100,   /* kmem caches and arenas */
+	RANK_FREE = 110,   /* buddy allocator of frames */
+	RANK_HAT = 120,	   /* a port's own */
+	RANK_LEAF = 130,   /* statistics, traces: nothing is taken under it */
+};
+
+struct policy_ops;
+struct prefetch_ops;
+
+struct vm_config {
+	struct mach *vc_mach;
+	pfn_t vc_frames;	/* frames on line at start (<= mc_nframes); more by mach_frames_grant on demand */
+	pfn_t vc_reserve;	/* frames only page-out may use; 0: default */
+	uint64_t vc_anon_max;	/* most anon slots ever; 0: default (8 M). Tables grow on demand */
+	bool vc_overcommit;	/* reservation never fails */
+	const struct policy_ops *vc_policy;	/* NULL: two-handed clock */
+	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
+};
+
+/* Builds a system. VM_NOMEM, VM_INVAL. */
+enum vm_err vm_create(const struct vm_config *, struct vm **);
+/* All spaces must have been freed and all vnodes released. Stops the threads. */
+void vm_destroy(struct vm *);
+
+/*
+ * Checks every invariant of the system at a quiescent point (no call in progress). Calls report(arg, text) per
+ * violation and returns how many there were.
+ */
+unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void *arg);
+
+/* Named statistics. Counters only rise; gauges are marked. VM_STATS(X) lists them once. */
+#define VM_STATS(X) \
+	X(fault) X(fault_inval) X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse) \
+	X(rescue)	  /* page found mapped nowhere but still in memory, loaded again without I/O */ \
+	X(reclaim)	  /* page taken back from the cache list */ \
+	X(pgin) X(pgout)  /* pages read from / written to backing store */ \
+	X(swapin) X(swapout) X(filein) X(fileout) \
+	X(clean_drop)	  /* evicted without I/O: backing store still right */ \
+	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) \
+	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
+	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip)
+struct vm_stats {
+#define X(n) _Atomic uint64_t n;
+	VM_STATS(X)
+#undef X
+};
+#define VM_STAT(vm, name) ((void)__atomic_add_fetch((uint64_t *)(void *)&(vm)->vm_stats.name, 1, __ATOMIC_RELAXED))
+#define VM_STATN(vm, name, n) \
+	((void)__atomic_add_fetch((uint64_t *)(void *)&(vm)->vm_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
+
+struct vm_usage { /* gauges, in pages */
+	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total, vu_swap_used,
+	    vu_reserved, vu_resv_max;
+};
+void vm_usage(struct vm *, struct vm_usage *);
+const struct vm_stats *vm_statistics(struct vm *);
+
+/* Fault injection for tests: the nth (1 = next) allocation or I/O of that kind fails, once; 0 turns it off. */
+enum vm_inject { VM_INJECT_PAGE, VM_INJECT_KMEM, VM_INJECT_IO_READ, VM_INJECT_IO_WRITE, VM_INJECT_HAT, VM_INJECT_SWAP, VM_INJECT_N };
+void vm_inject(struct vm *, enum vm_inject, uint64_t nth);
+uint64_t vm_inject_seen(struct vm *, enum vm_inject); /* how many such sites were passed since the last vm_inject */
+bool vm_inject_fail(struct vm *, enum vm_inject);     /* used at the sites */
+
+/* ---- swap ---- */
+/* Adds an area of nslots pages backed by vp (a reference is taken). Higher priority is filled first. */
+enum vm_err swap_add(struct vm *, struct vnode *vp, uint64_t nslots, int prio);
+/* Pages in everything the area holds, then removes it. VM_NOSWAP: reservations would not be covered; VM_NOMEM, VM_IO: some
+ * pages could not be brought in; the area stays, fully usable. */
+enum vm_err swap_remove(struct vm *, struct vnode *vp);
+
+/* ---- page-out ---- */
+/* Frees at least n frames if it can, in the caller's thread; returns how many became free. Safe with any lock of rank
+ * <= RANK_SLOT held. Never allocates beyond the reserve. */
+pfn_t pageout_reclaim(struct vm *, pfn_t n);
+/* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. */
+pfn_t vm_shrink(struct vm *, pfn_t n);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Vnodes: where named pages come from and go to. A swap device is a vnode too. The core caches; a vnode only does I/O.
+ */
+#ifndef QUIRE_VNODE_H
+#define QUIRE_VNODE_H
+
+#include <quire/page.h>
+#include <quire/types.h>
+
+#define VM_IO_PAGES 64u /* most pages of one request */
+
+enum vm_iop { VM_IO_READ, VM_IO_WRITE };
+
+struct vm_io {
+	enum vm_iop io_op;
+	uint32_t io_npages;
+	voff_t	 io_off;	       /* page aligned; pages are contiguous in the vnode */
+	void	*io_buf[VM_IO_PAGES];  /* direct address of each page's contents */
+	enum vm_err io_err;	       /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
+	uint32_t io_ok;		       /* pages from the start that are right, also on failure */
+	void (*io_done)(struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
+	void	*io_arg;	       /* the submitter's */
+	uint64_t io_priv[4];	       /* the vnode's */
+};
+
+struct vnode_ops {
+	const char *vo_name;
+	/* Start an I/O. A read past the end gives VM_EOF; a read that covers the end zeroes the tail of the last page. */
+	void (*vo_start)(struct vnode *, struct vm_io *);
+	/* Give requests that were started a push (submit queues) and, if wait, block until one more is done. */
+	void (*vo_poll)(struct vnode *, bool wait);
+	/* Contents of [off, off+len) are not needed any more (swap slots freed; hole). */
+	void (*vo_discard)(struct vnode *, voff_t off, uint64_t len);
+	/* Make everything written durable. */
+	enum vm_err (*vo_sync)(struct vnode *, voff_t off, uint64_t len);
+	uint64_t (*vo_size)(struct vnode *); /* bytes now */
+	/* Last reference gone and no page named any more: free it. */
+	void (*vo_inactive)(struct vnode *);
+};
+#define V_SWAP 0x1u /* swap area: anon pages' store */
+#define V_SWAPFS 0x2u /* the core's own naming vnode of anonymous pages; does no I/O itself */
+
+struct vnode {
+	const struct vnode_ops *v_ops; /* const after init */
+	struct vm *v_vm;	       /* const after init */
+	_Atomic uint32_t v_refcnt;
+	uint32_t v_flags;	       /* const after init */
+	uint32_t v_pages;	       /* (P) first page of the list, PAGE_NIL */
+	uint32_t v_npages;	       /* (P) */
+	void	*v_data;	       /* the implementor's */
+};
+void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *data); /* refcnt 1 */
+void vnode_hold(struct vnode *);
+void vnode_rele(struct vnode *); /* at 0: purges its pages (dirty ones are written first), then vo_inactive. May sleep */
+
+/* ---- the page cache over a vnode (vm/pvn.c) ---- */
+/*
+ * The page at off, filled, locked se. hint_pages >= 1: how many pages from off may be read in the same I/O (prefetch);
+ * those beyond the first are left unlocked in the cache. VM_EOF, VM_IO, VM_NOMEM.
+ */
+enum vm_err pvn_getpage(struct vm *, struct vnode *, voff_t off, enum page_se, unsigned hint_pages, struct page **);
+#define PVN_FREE  0x1u /* free the pages once clean */
+#define PVN_INVAL 0x2u /* destroy them once clean */
+#define PVN_ASYNC 0x4u
+/* Write dirty pages of [off, off+len), len 0 = to the end, clustered. VM_IO if any could not be written (kept dirty). */
+enum vm_err pvn_putpages(struct vm *, struct vnode *, voff_t off, uint64_t len, unsigned flags);
+/* The object shrank to size: pages past it are destroyed, the tail of the last one is zeroed. */
+void pvn_truncate(struct vm *, struct vnode *, uint64_t size);
+/* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
+enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
+#endif
