@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to vm/: the system's own structure. Lock marks: (c) const after create, (V) vm_mutex, (A) vm_anonlock,
+ * (P) vm_pagelock, (S) vm_swaplock, (F) vm_freelock, (a) atomic.
+ */
+#ifndef QUIRE_VM_IMPL_H
+#define QUIRE_VM_IMPL_H
+
+#include <quire/anon.h>
+#include <quire/as.h>
+#include <quire/hat.h>
+#include <quire/kmem.h>
+#include <quire/machine.h>
+#include <quire/page.h>
+#include <quire/policy.h>
+#include <quire/seg.h>
+#include <quire/types.h>
+#include <quire/vm.h>
+#include <quire/vnode.h>
+
+/* The only three functions of a C library that the core uses. */
+void *memcpy(void *restrict, const void *restrict, size_t);
+void *memset(void *, int, size_t);
+int   memcmp(const void *, const void *, size_t);
+
+#ifndef NDEBUG
+#define VM_STR2(x) #x
+#define VM_STR(x) VM_STR2(x)
+#define VM_ASSERT(e) ((e) ? (void)0 : mach_panic(__FILE__ ":" VM_STR(__LINE__) ": " #e))
+#else
+#define VM_ASSERT(e) ((void)sizeof(e))
+#endif
+
+#define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
+#define VM_NPAGECV  64u	  /* hashed waiters for page locks */
+#define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
+
+/* One swap area. vm/swap.c */
+struct swap_area {
+	struct swap_area *sw_next;  /* (S), by priority */
+	struct vnode *sw_vnode;	    /* (c) */
+	uint64_t *sw_map;	    /* (S) bit set = in use */
+	uint64_t sw_nslots, sw_used, sw_hint; /* (S) */
+	uint32_t sw_first;	    /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
+	int	 sw_prio;
+	bool	 sw_removing;	    /* (S) no new slots */
+};
+
+/* vm/anon.c: chunked table of slots by id */
+struct anon {
+	uint32_t an_refcnt; /* (A) map entries that hold it; 0: free, an_swap links the free list */
+	uint32_t an_swap;   /* (A) global swap slot + 1, 0: none */
+};
+
+struct vm {
+	/* machine */
+	struct mach *vm_mach;		 /* (c) */
+	const struct mach_caps *vm_caps; /* (c) */
+	struct vm_config vm_config;	 /* (c) */
+	struct mach_mutex vm_mutex;
+	struct as *vm_aslist;		 /* (V) */
+	struct vm_stats vm_stats;	 /* (a) */
+	uint64_t vm_inject_left[VM_INJECT_N], vm_inject_passed[VM_INJECT_N]; /* (a) */
+
+	/* pages: vm/page.c */
+	struct page *vm_pages;		 /* (c) [vm_nframes] */
+	pfn_t vm_nframes;		 /* (c) */
+	struct mach_mutex vm_pagelock;
+	struct mach_cv vm_pagecv[VM_NPAGECV]; /* with vm_pagelock, by page */
+	uint32_t *vm_pagehash;		 /* (P) heads */
+	uint32_t vm_hashmask;		 /* (c) */
+	struct page_queue vm_cachelist;	 /* (P) */
+	void *vm_polstate;		 /* (P) */
+	const struct policy_ops *vm_policy;	/* (c) */
+	const struct prefetch_ops *vm_prefetch; /* (c) */
+
+	/* frames: vm/buddy.c */
+	struct mach_mutex vm_freelock;
+	struct page_queue vm_buddy[VM_MAXORDER + 1]; /* (F) */
+	_Atomic uint32_t vm_nfree;	 /* (F) to change: frames in the buddy */
+	_Atomic uint32_t vm_nonline;	 /* (F) to change */
+	_Atomic uint32_t vm_nkernel, vm_nwired; /* (a) */
+	uint32_t vm_offline_hint;	 /* (F) */
+
+	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
+	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
+	struct mach_mutex vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
+	struct mach_mutex vm_memmutex;	  /* (rank RANK_LEAF) for vm_memcv */
+	struct mach_cv vm_memcv;	  /* frames became free */
+	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
+	bool vm_stopping;
+
+	/* anonymous memory: vm/anon.c, vm/swap.c */
+	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */
+	struct mach_mutex vm_anonlock;
+	struct mach_cv vm_slotcv;	 /* unused slots of maps: per map, see am_cv */
+	struct anon **vm_anonchunk;	 /* (A) [vm_anonchunks_max] of VM_ANONCHUNK */
+	uint32_t vm_anonchunks, vm_anonchunks_max; /* (A), (c) */
+	anon_id vm_anonfree;		 /* (A) */
+	uint32_t vm_nanon;		 /* (A) slots in use */
+	struct mach_mutex vm_swaplock;
+	struct swap_area *vm_swapareas;	 /* (S) */
+	uint32_t vm_swapnext;		 /* (S) next global slot number to give to an area */
+	uint64_t vm_swaptotal, vm_swapused; /* (S) */
+	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
+
+	/* kernel memory: vm/kmem.c */
+	struct kmem_state *vm_kmem;	 /* (c) */
+};
+#define VM_ANONCHUNK 512u /* 4 KiB */
+
+struct as {
+	struct vm *a_vm;	       /* (c) */
+	struct hat *a_hat;	       /* (c) */
+	struct as *a_next, *a_prev;    /* (V) */
+	struct mach_rwlock a_lock;
+	struct range_node *a_root;     /* a_lock: segments */
+	struct seg *_Atomic a_last;    /* hint, a_lock */
+	vaddr_t a_min, a_max;	       /* (c) */
+	uint64_t a_size;	       /* a_lock W: bytes, without holes */
+	uint64_t a_nsegs;	       /* a_lock W */
+	uint64_t a_maxsize, a_maxlocked; /* a_lock W */
+	_Atomic uint64_t a_swresv, a_locked; /* pages */
+	bool a_lockfuture;	       /* a_lock W */
+};
+
+/* vm/range.c: the balanced tree; root is guarded by its owner. */
+void range_insert(struct range_node **root, struct range_node *); /* must not overlap */
+void range_remove(struct range_node **root, struct range_node *);
+void range_resize(struct range_node **root, struct range_node *, vaddr_t base, vaddr_t end); /* order must not change */
+struct range_node *range_find(struct range_node *root, vaddr_t);     /* containing */
+struct range_node *range_find_ge(struct range_node *root, vaddr_t);  /* containing or the next above */
+struct range_node *range_next(struct range_node *);
+struct range_node *range_prev(struct range_node *);
+bool range_gap(struct range_node *root, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *out);
+unsigned range_check(struct range_node *root, void (*report)(void *, const char *), void *arg);
+
+/* vm/buddy.c */
+enum vm_err buddy_init(struct vm *);
+pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
+void buddy_free(struct vm *, pfn_t, unsigned order);	      /* wakes vm_memcv */
+pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
+pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
+
+/* vm/page.c */
+enum vm_err page_init(struct vm *);
+void page_fini(struct vm *);
+uint64_t page_name_hash(const struct vnode *, voff_t);
+unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
+/* vm/kmem.c, vm/vmem.c */
+enum vm_err kmem_init(struct vm *);
+void kmem_fini(struct vm *);
+unsigned kmem_check(struct vm *, void (*report)(void *, const char *), void *arg);
+/* vm/anon.c, vm/swap.c */
+enum vm_err anon_init(struct vm *);
+void anon_fini(struct vm *);
+unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
+void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
+enum vm_err swap_alloc_cluster(struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
+struct swap_area *swap_area_of(struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
+unsigned swap_check(struct vm *, void (*report)(void *, const char *), void *arg);
+/* vm/pageout.c */
+void pageout_setup(struct vm *); /* thresholds; call when vm_nonline changed */
+void pageout_start(struct vm *); /* the scanner thread where the machine has threads and wants it */
+void pageout_stop(struct vm *);
+/* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
+bool pageout_wait(struct vm *, pfn_t want);
+/* vm/as.c */
+unsigned as_check(struct as *, void (*report)(void *, const char *), void *arg);
+/* vm/seg_vn.c: anon slot references held by segments' maps are counted here for vm_check */
+void anonmap_count_refs(struct anon_map *, uint32_t *counts_by_id, uint32_t n);
+#endif
