@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The front door.  The build itself is Meson's (meson.build); this file only
+# names the things one wants to do, and installs what is missing first.
+#
+#   make               build everything into build/
+#   make demo          run a program that needs four times the memory it gets
+#   make test          unit tests, then a small set of real programs
+#   make test-programs the full set of real programs (minutes)
+#   make asan, tsan    unit tests under the sanitizers
+#   make bench         Quire, the kernel's swap and the floor, side by side
+#   make format        clang-format over the C sources
+
+BUILD ?= build
+export BUILD
+
+all: build
+
+setup:
+	@sh tools/setup.sh
+
+build: setup
+	@sh tools/build.sh $(BUILD)
+
+demo: build
+	@sh tools/demo.sh
+
+test: build
+	@sh tools/test.sh
+
+test-programs: build
+	@python3=`sh tools/python.sh` && $$python3 tests/programs/run.py --size full
+
+asan: setup
+	@sh tools/build.sh $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
+	@BUILD=$(BUILD)-asan sh tools/test.sh --no-programs
+
+tsan: setup
+	@sh tools/build.sh $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
+	@BUILD=$(BUILD)-tsan sh tools/test.sh --no-programs
+
+bench: build
+	@sh bench/peers.sh
+
+format:
+	@sh tools/format.sh
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
+
+.PHONY: all setup build demo test test-programs asan tsan bench format clean
