@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What can be hosted: found, executable, a dynamically linked x86-64 program (or a script of one), not set-uid; and whether
+ * this user and kernel can serve its faults. Each refusal is one line: the cause and the way out. */
+#include "cli.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static bool find_in_path(const char *name, char *path, size_t len)
+{
+	const char *p = getenv("PATH");
+
+	if (strchr(name, '/') != NULL) {
+		(void)snprintf(path, len, "%s", name);
+		return access(path, F_OK) == 0;
+	}
+	for (p = p != NULL ? p : "/usr/local/bin:/usr/bin:/bin"; *p != '\0';) {
+		size_t n = strcspn(p, ":");
+
+		(void)snprintf(path, len, "%.*s/%s", (int)(n > 0 ? n : 1), n > 0 ? p : ".", name);
+		struct stat st;
+		if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0)
+			return true;
+		p += n + (p[n] == ':');
+	}
+	return false;
+}
+
+static bool check_elf(int fd, const char *path, char *why, size_t whylen)
+{
+	Elf64_Ehdr eh;
+
+	if (pread(fd, &eh, sizeof eh, 0) != (ssize_t)sizeof eh || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0) {
+		(void)snprintf(why, whylen, "'%s' is neither an ELF program nor a script with #!", path);
+		return false;
+	}
+	if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64) {
+		(void)snprintf(why, whylen, "'%s' is not an x86-64 program: only those can be hosted", path);
+		return false;
+	}
+	for (unsigned i = 0; i < eh.e_phnum; i++) {
+		Elf64_Phdr ph;
+
+		if (pread(fd, &ph, sizeof ph, (off_t)(eh.e_phoff + (uint64_t)i * eh.e_phentsize)) != (ssize_t)sizeof ph)
+			break;
+		if (ph.p_type == PT_INTERP) {
+			char interp[256] = "";
+
+			(void)!pread(fd, interp, sizeof interp - 1, (off_t)ph.p_offset);
+			if (strstr(interp, "ld-linux-x86-64") != NULL)
+				return true;
+			(void)snprintf(why, whylen, "'%s' uses the loader %s: only programs of the GNU C library can be hosted", path, interp);
+			return false;
+		}
+	}
+	(void)snprintf(why, whylen, "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it", path);
+	return false;
+}
+
+bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, size_t whylen)
+{
+	char cur[4096], line[512];
+
+	if (!find_in_path(name, path, pathlen)) {
+		(void)snprintf(why, whylen, "'%s' was not found: give a path, or a name that is in PATH", name);
+		errno = ENOENT;
+		return false;
+	}
+	(void)snprintf(cur, sizeof cur, "%s", path);
+	for (int depth = 0; depth < 5; depth++) {
+		struct stat st;
+		int fd = open(cur, O_RDONLY | O_CLOEXEC);
+		ssize_t n;
+
+		errno = EACCES;
+		if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || access(cur, X_OK) != 0) {
+			(void)snprintf(why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
+			if (fd >= 0)
+				(void)close(fd);
+			return false;
+		}
+		if ((st.st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0 && geteuid() != 0) {
+			(void)snprintf(why, whylen, "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner", cur);
+			(void)close(fd);
+			return false;
+		}
+		n = pread(fd, line, sizeof line - 1, 0);
+		line[n > 0 ? n : 0] = '\0';
+		if (n > 2 && line[0] == '#' && line[1] == '!') {
+			char *p = line + 2 + strspn(line + 2, " \t");
+
+			p[strcspn(p, " \t\n")] = '\0';
+			(void)snprintf(cur, sizeof cur, "%s", p);
+			(void)close(fd);
+			continue;
+		}
+		bool ok = check_elf(fd, cur, why, whylen);
+		(void)close(fd);
+		errno = ENOEXEC;
+		return ok;
+	}
+	(void)snprintf(why, whylen, "'%s': too many levels of #! lines", path);
+	return false;
+}
+
+bool cli_check_uffd(char *why, size_t whylen)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = 0 };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int first = errno;
+
+	if (fd < 0) {
+		int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+		if (dev >= 0) {
+			fd = ioctl(dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
+			(void)close(dev);
+		}
+	}
+	if (fd < 0) {
+		if (first == ENOSYS)
+			(void)snprintf(why, whylen, "this kernel has no userfaultfd: Linux 6.8 or later with CONFIG_USERFAULTFD is needed");
+		else
+			(void)snprintf(why, whylen, "no permission for userfaultfd: run as root, or 'sysctl vm.unprivileged_userfaultfd=1', "
+				 "or grant access to /dev/userfaultfd");
+		return false;
+	}
+	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
+	(void)close(fd);
+	if (!ok)
+		(void)snprintf(why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
+	return ok;
+}

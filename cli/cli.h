@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to cli/. */
+#ifndef QUIRE_CLI_H
+#define QUIRE_CLI_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "run/family.h"
+
+/* "64M", "1.5G", "4096", "25%" (of total, 0: percent not allowed) to bytes. False: not a size. */
+bool cli_size(const char *text, uint64_t total, uint64_t *bytes);
+/* Bytes as people read them: "64 MiB", "1.5 GiB". Into buf, returned. */
+const char *cli_human(uint64_t bytes, char buf[24]);
+/* Memory this process may use: the least of RAM and the limits of its cgroups, in bytes. */
+uint64_t cli_total_memory(void);
+/* Resolves argv[0] as the shell would, follows #! lines. Empty string: can be hosted; else the reason and the way out. */
+bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, size_t whylen);
+/* May this user serve kernel-mode faults, and does the kernel have what is needed? Same convention. */
+bool cli_check_uffd(char *why, size_t whylen);
+
+struct run_totals { uint64_t wall_ns; int status; struct family_counters c; uint64_t need_peak; };
+void cli_report_text(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
+void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);
+
+int cli_run(int argc, char **argv);
+#define CLI_CANNOT 125 /* quire itself failed */
+#define CLI_NOEXEC 126
+#define CLI_NOTFOUND 127
+#endif

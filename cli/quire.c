@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The quire command. */
+#include "cli.h"
+
+#include <string.h>
+
+#ifndef QUIRE_VERSION
+#define QUIRE_VERSION "unknown"
+#endif
+
+static const char usage[] =
+	"usage: quire run [options] [--] program [argument ...]\n"
+	"       quire --help | --version\n"
+	"\n"
+	"Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
+	"pool and then swapped to a file of quire's own: no kernel swap, no out-of-memory kill.\n"
+	"\n"
+	"options of run:\n"
+	"  --memory SIZE         memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
+	"                        machine or container has). Default 50%, least 8M\n"
+	"  --pool SIZE           part of --memory that compressed pages may take; 25% is of --memory. Default 50%\n"
+	"  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default /var/tmp,\n"
+	"                        4 times --memory or 16G, whichever is more. The file has no name while in use\n"
+	"                        and is gone afterwards\n"
+	"  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
+	"  --live                a line on the terminal with the present figures\n"
+	"\n"
+	"exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return CLI_CANNOT;
+	}
+	if (strcmp(argv[1], "run") == 0)
+		return cli_run(argc - 1, argv + 1);
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		printf("quire %s\n", QUIRE_VERSION);
+		return 0;
+	}
+	fprintf(stderr, "quire: no command '%s'; see quire --help\n", argv[1]);
+	return CLI_CANNOT;
+}

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * quire run: makes the family's shared memory and swap file, starts the program with the runtime preloaded, and
+ * supervises: hands the descriptors to each process of the family that connects, gives back what a dead one was granted,
+ * passes requests for memory on to those who have it, shows the live line, reports at the end.
+ *
+ * One thread runs the socket loop; a second waits on the family's pressure word. The program is a child; terminal signals reach
+ * it by itself, others are forwarded; the exit status or fatal signal becomes our own.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/futex.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store/pool.h"
+#include "store/swapfile.h"
+
+struct run {
+	uint64_t memory, pool, swap_bytes;
+	const char *swap_path, *report_path;
+	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
+	bool live;
+	char program[PATH_MAX];
+
+	struct family *fam;
+	int memfd, swapfd, listener, sigfd;
+	char sockname[64];
+	struct conn { int fd, slot; } conn[FAMILY_PROCS];
+	unsigned nconn;
+	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
+	pid_t child;
+	uint64_t need_peak, start_ns;
+	bool pressure_stop;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("quire: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return CLI_CANNOT;
+}
+
+#define MIN_MEMORY (8ull << 20)
+
+static int parse(struct run *r, int argc, char **argv)
+{
+	enum { O_MEMORY = 256, O_SWAP, O_POOL, O_REPORT, O_LIVE, O_HELP };
+	static const struct option opts[] = {
+		{ "memory", required_argument, NULL, O_MEMORY }, { "swap", required_argument, NULL, O_SWAP },
+		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
+		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, O_HELP },
+		{ NULL, 0, NULL, 0 },
+	};
+	uint64_t total = cli_total_memory();
+	const char *memory = "50%", *pool = "50%";
+	char *colon, buf[24];
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:h", opts, NULL)) != -1) {
+		switch (c) {
+		case O_MEMORY: memory = optarg; break;
+		case O_POOL: pool = optarg; break;
+		case O_LIVE: r->live = true; break;
+		case 'h':
+		case O_HELP: execl("/proc/self/exe", "quire", "--help", (char *)NULL); return CLI_CANNOT;
+		case O_SWAP:
+			r->swap_path = optarg;
+			colon = strrchr(optarg, ':');
+			if (colon != NULL && cli_size(colon + 1, 0, &r->swap_bytes))
+				*colon = '\0';
+			else if (colon != NULL)
+				return fail("--swap: '%s' is not a size: write 512M or 4G", colon + 1);
+			break;
+		case O_REPORT:
+			colon = strchr(optarg, ':');
+			if (colon != NULL) {
+				*colon = '\0';
+				r->report_path = colon + 1;
+			}
+			if (strcmp(optarg, "text") == 0)
+				r->report = REPORT_TEXT;
+			else if (strcmp(optarg, "json") == 0)
+				r->report = REPORT_JSON;
+			else if (strcmp(optarg, "none") == 0)
+				r->report = REPORT_NONE;
+			else
+				return fail("--report: '%s' is not text, json or none", optarg);
+			break;
+		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
+		default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
+		}
+	}
+	if (optind >= argc)
+		return fail("no program given: quire run --memory 64M -- program arguments");
+	if (!cli_size(memory, total, &r->memory))
+		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", memory);
+	if (r->memory < MIN_MEMORY)
+		return fail("--memory %s is too little: the least is %s", memory, cli_human(MIN_MEMORY, buf));
+	if (!cli_size(pool, r->memory, &r->pool))
+		return fail("--pool: '%s' is not a size: write 32M or 25%%", pool);
+	if (r->pool > r->memory * 3 / 4)
+		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", pool);
+	if (r->swap_bytes == 0) {
+		r->swap_bytes = r->memory * 4;
+		if (r->swap_bytes < 16ull << 30)
+			r->swap_bytes = 16ull << 30;
+	}
+	r->memory = r->memory & ~(uint64_t)4095;
+	return 0;
+}
+
+static int make_family(struct run *r)
+{
+	struct pool_config pc = { .mem_limit = r->pool, .file_limit = r->swap_bytes, .max_objects = 0 };
+	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
+	const char *why = "";
+
+	r->swapfd = swapfile_open(r->swap_path, r->swap_bytes, &why);
+	if (r->swapfd < 0)
+		return fail("swap file: %s", why);
+	size = head + pool_shared_size(&pc);
+	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);
+	if (r->memfd < 0 || ftruncate(r->memfd, (off_t)size) != 0)
+		return fail("cannot make shared memory: %s", strerror(errno));
+	r->fam = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
+	if (r->fam == MAP_FAILED)
+		return fail("cannot map shared memory of %llu MiB: %s", (unsigned long long)(size >> 20), strerror(errno));
+	r->fam->fam_magic = FAMILY_MAGIC;
+	r->fam->fam_size = size;
+	r->fam->fam_pool_off = head;
+	r->fam->fam_pool_size = size - head;
+	r->fam->fam_budget = r->memory / 4096;
+	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
+	if (pool_format((char *)r->fam + head, &pc) != 0)
+		return fail("cannot format the store");
+	return 0;
+}
+
+static int make_socket(struct run *r)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	unsigned rnd = 0;
+
+	(void)!getentropy(&rnd, sizeof rnd);
+	(void)snprintf(r->sockname, sizeof r->sockname, "quire-%d-%08x", (int)getpid(), rnd);
+	memcpy(sa.sun_path + 1, r->sockname, strlen(r->sockname));
+	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (r->listener < 0 ||
+	    bind(r->listener, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(r->sockname))) != 0 ||
+	    listen(r->listener, 128) != 0)
+		return fail("cannot make the family's socket: %s", strerror(errno));
+	return 0;
+}
+
+/* ---- the loop ---- */
+static void release_slot(struct run *r, int slot)
+{
+	struct family_proc *p = &r->fam->fam_proc[slot];
+
+	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
+#define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
+	FAMILY_COUNTERS(X)
+#undef X
+	atomic_store(&p->fp_resident, 0);
+	atomic_store(&p->fp_need, 0);
+	atomic_store(&p->fp_shrink, 0);
+	atomic_store(&p->fp_managed, 0);
+	atomic_store(&p->fp_pid, 0);
+}
+
+static void drop_conn(struct run *r, unsigned i)
+{
+	(void)pthread_mutex_lock(&r->connlock);
+	int slot = r->conn[i].slot;
+
+	(void)close(r->conn[i].fd);
+	r->conn[i] = r->conn[--r->nconn];
+	(void)pthread_mutex_unlock(&r->connlock);
+	if (slot >= 0)
+		release_slot(r, slot);
+}
+
+static void welcome(struct run *r, unsigned i)
+{
+	struct family_hello h;
+	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = -1, .fw_nfds = r->swapfd >= 0 ? 2 : 1,
+				    .fw_fam_size = r->fam->fam_size };
+	struct iovec iov = { &w, sizeof w };
+	union { struct cmsghdr h; char b[CMSG_SPACE(2 * sizeof(int))]; } ctl = { 0 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
+			    .msg_controllen = CMSG_SPACE((size_t)w.fw_nfds * sizeof(int)) };
+	int fds[2] = { r->memfd, r->swapfd };
+	ssize_t n = recv(r->conn[i].fd, &h, sizeof h, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != (ssize_t)sizeof h || h.fh_magic != FAMILY_MAGIC || r->conn[i].slot >= 0) {
+		drop_conn(r, i);
+		return;
+	}
+	w.fw_slot = h.fh_slot >= 0 && h.fh_slot < (int)FAMILY_PROCS ? h.fh_slot : family_slot(r->fam);
+	if (w.fw_slot >= 0)
+		atomic_store(&r->fam->fam_proc[w.fw_slot].fp_pid, h.fh_pid);
+	r->conn[i].slot = w.fw_slot;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN((size_t)w.fw_nfds * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, (size_t)w.fw_nfds * sizeof(int));
+	if (sendmsg(r->conn[i].fd, &m, MSG_NOSIGNAL) < 0)
+		drop_conn(r, i);
+}
+
+/* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
+static void *pressure_main(void *arg)
+{
+	struct run *r = arg;
+	uint32_t seen = atomic_load(&r->fam->fam_pressure);
+
+	while (!__atomic_load_n(&r->pressure_stop, __ATOMIC_ACQUIRE)) {
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
+		seen = atomic_load(&r->fam->fam_pressure);
+		(void)pthread_mutex_lock(&r->connlock);
+		for (unsigned i = 0; i < r->nconn; i++)
+			if (r->conn[i].slot >= 0 && atomic_load(&r->fam->fam_proc[r->conn[i].slot].fp_shrink) != 0)
+				(void)send(r->conn[i].fd, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)pthread_mutex_unlock(&r->connlock);
+	}
+	return NULL;
+}
+
+static void totals(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
+{
+	memset(out, 0, sizeof *out);
+	*resident = *need = 0;
+#define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
+	FAMILY_COUNTERS(X)
+#undef X
+	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+		const struct family_proc *p = &r->fam->fam_proc[i];
+
+		if (atomic_load(&p->fp_pid) == 0)
+			continue;
+#define X(n) atomic_fetch_add(&out->n, atomic_load(&p->fp_count.n));
+		FAMILY_COUNTERS(X)
+#undef X
+		*resident += atomic_load(&p->fp_resident);
+		*need += atomic_load(&p->fp_need);
+	}
+}
+
+static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns, bool last_one)
+{
+	struct family_counters c;
+	uint64_t resident, need, t = now_ns();
+	double dt = (double)(t - *last_ns) / 1e9;
+	struct pool pool;
+	struct pool_stats ps;
+	char a[24], b[24], s[24];
+
+	totals(r, &c, &resident, &need);
+	if (pool_attach(&pool, (char *)r->fam + r->fam->fam_pool_off, r->fam->fam_pool_size, -1) != 0)
+		return;
+	pool_stats(&pool, &ps);
+	pool_detach(&pool);
+	fprintf(stderr, "\r\033[Kquire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s%s",
+		cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
+		(double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
+		(double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s), last_one ? "\n" : "");
+	*last = c;
+	*last_ns = t;
+}
+
+static void supervise(struct run *r, int *status)
+{
+	struct family_counters last = { 0 };
+	uint64_t last_ns = now_ns();
+	bool tty = isatty(STDERR_FILENO) != 0 && r->live, gone = false;
+
+	while (!gone) {
+		struct pollfd pfd[FAMILY_PROCS + 2];
+		unsigned n = r->nconn;
+
+		pfd[0] = (struct pollfd){ .fd = r->listener, .events = POLLIN };
+		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
+		for (unsigned i = 0; i < n; i++)
+			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
+		if (poll(pfd, n + 2, r->live ? 500 : 1000) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = n; i-- > 0;)
+			if (pfd[i + 2].revents != 0)
+				welcome(r, i);
+		if ((pfd[0].revents & POLLIN) != 0) {
+			int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+
+			if (fd >= 0 && r->nconn < FAMILY_PROCS) {
+				(void)pthread_mutex_lock(&r->connlock);
+				r->conn[r->nconn++] = (struct conn){ fd, -1 };
+				(void)pthread_mutex_unlock(&r->connlock);
+			} else if (fd >= 0) {
+				(void)close(fd);
+			}
+		}
+		if ((pfd[1].revents & POLLIN) != 0) {
+			struct signalfd_siginfo si;
+
+			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si && si.ssi_signo != SIGCHLD) {
+				/* the terminal sends these to the whole foreground group, the program included */
+				if (si.ssi_code != SI_KERNEL)
+					(void)kill(r->child, (int)si.ssi_signo);
+			}
+		}
+		int st;
+		pid_t w;
+		while ((w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+			if (w != r->child)
+				continue;
+			if (WIFSTOPPED(st)) {
+				(void)raise(SIGSTOP); /* job control: stop with the program, go on with it */
+				(void)kill(r->child, SIGCONT);
+			} else if (!WIFCONTINUED(st)) {
+				*status = st;
+				gone = true;
+			}
+		}
+		uint64_t resident, need;
+		struct family_counters c;
+		totals(r, &c, &resident, &need);
+		if (need > r->need_peak)
+			r->need_peak = need;
+		if (tty && (gone || now_ns() - last_ns >= 450000000u))
+			live_line(r, &last, &last_ns, gone);
+	}
+}
+
+static void set_env(const struct run *r)
+{
+	char self[PATH_MAX], lib[PATH_MAX + 64], value[2 * PATH_MAX];
+	const char *old = getenv("LD_PRELOAD");
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	char *slash;
+
+	self[n > 0 ? n : 0] = '\0';
+	slash = strrchr(self, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	(void)snprintf(lib, sizeof lib, "%s/libquire-run.so", self);
+	if (access(lib, R_OK) != 0)
+		(void)snprintf(lib, sizeof lib, "%s/../lib/quire/libquire-run.so", self);
+	if (access(lib, R_OK) != 0) {
+		(void)fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
+		_exit(CLI_CANNOT);
+	}
+	(void)snprintf(value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
+	(void)setenv("LD_PRELOAD", value, 1);
+	(void)setenv(FAMILY_ENV, r->sockname, 1);
+}
+
+static int start(struct run *r, char **argv)
+{
+	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT };
+	sigset_t set, old;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
+		(void)sigaddset(&set, forwarded[i]);
+	(void)sigprocmask(SIG_BLOCK, &set, &old);
+	r->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	r->start_ns = now_ns();
+	r->child = fork();
+	if (r->child < 0)
+		return fail("cannot fork: %s", strerror(errno));
+	if (r->child == 0) {
+		(void)sigprocmask(SIG_SETMASK, &old, NULL);
+		set_env(r);
+		execv(r->program, argv);
+		int e = errno;
+		(void)fail("cannot execute '%s': %s", r->program, strerror(e));
+		_exit(e == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC);
+	}
+	return 0;
+}
+
+static void report(struct run *r, int status)
+{
+	struct run_totals t = { .wall_ns = now_ns() - r->start_ns, .status = status, .need_peak = r->need_peak };
+	FILE *f = stderr;
+	struct pool pool;
+	struct pool_stats ps = { 0 };
+	uint64_t resident, need;
+
+	if (r->report == REPORT_NONE)
+		return;
+	totals(r, &t.c, &resident, &need);
+	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
+		t.need_peak = atomic_load(&r->fam->fam_need_peak);
+	if (pool_attach(&pool, (char *)r->fam + r->fam->fam_pool_off, r->fam->fam_pool_size, -1) == 0) {
+		pool_stats(&pool, &ps);
+		pool_detach(&pool);
+	}
+	if (r->report_path != NULL && (f = fopen(r->report_path, "we")) == NULL) {
+		(void)fail("--report: cannot write '%s': %s", r->report_path, strerror(errno));
+		return;
+	}
+	if (r->report == REPORT_JSON)
+		cli_report_json(f, r->fam, &ps, &t, r->pool);
+	else
+		cli_report_text(f, r->fam, &ps, &t, r->pool, isatty(fileno(f)) != 0);
+	if (f != stderr)
+		(void)fclose(f);
+}
+
+int cli_run(int argc, char **argv)
+{
+	static struct run r = { .swapfd = -1, .connlock = PTHREAD_MUTEX_INITIALIZER };
+	char why[PATH_MAX + 256];
+	pthread_t pressure;
+	int rc, status = 0;
+
+	if ((rc = parse(&r, argc, argv)) != 0)
+		return rc;
+	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
+		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
+		(void)fail("%s", why);
+		return rc;
+	}
+	if (!cli_check_uffd(why, sizeof why))
+		return fail("%s", why);
+	if (getenv(FAMILY_ENV) != NULL)
+		return fail("already inside quire run: one budget holds for the whole family; run the program without it");
+	if ((rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
+		return rc;
+	if (pthread_create(&pressure, NULL, pressure_main, &r) != 0)
+		return fail("cannot start a thread: %s", strerror(errno));
+	supervise(&r, &status);
+	__atomic_store_n(&r.pressure_stop, true, __ATOMIC_RELEASE);
+	atomic_fetch_add(&r.fam->fam_pressure, 1);
+	(void)syscall(SYS_futex, &r.fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	(void)pthread_join(pressure, NULL);
+	report(&r, status);
+	if (WIFSIGNALED(status)) {
+		struct rlimit none = { 0, 0 };
+
+		(void)setrlimit(RLIMIT_CORE, &none);
+		(void)signal(WTERMSIG(status), SIG_DFL);
+		sigset_t all;
+		(void)sigfillset(&all);
+		(void)sigprocmask(SIG_UNBLOCK, &all, NULL);
+		(void)raise(WTERMSIG(status));
+		return 128 + WTERMSIG(status);
+	}
+	return WEXITSTATUS(status);
+}

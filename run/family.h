@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A family: the program that `quire run` started and every process it forks or executes, sharing one budget of frames and
+ * one swap store. The state is one shared memory object (a memfd), mapped by the supervisor (the `quire run` process) and
+ * by the runtime in each process. All fields are atomics; there are no locks, so a process killed at any point leaves
+ * nothing locked. The supervisor returns what a dead process had been granted when its socket hangs up.
+ *
+ * Units: pages of 4 KiB unless a name says otherwise.
+ */
+#ifndef QUIRE_RUN_FAMILY_H
+#define QUIRE_RUN_FAMILY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FAMILY_MAGIC 0x717569726566616dull
+#define FAMILY_PROCS 512u
+#define FAMILY_ENV   "QUIRE_FAMILY" /* abstract socket name, without the leading NUL */
+
+/* What a process counts about itself; the supervisor adds up the living and the dead. */
+#define FAMILY_COUNTERS(X) \
+	X(faults) X(faults_zero) X(faults_swap) X(faults_cow) X(faults_rescue) X(pages_in) X(pages_out) X(clean_drop) \
+	X(wait_ns) X(forks) X(adopted) X(io_errors) X(lost_pages)
+struct family_counters {
+#define X(n) _Atomic uint64_t n;
+	FAMILY_COUNTERS(X)
+#undef X
+};
+
+struct family_proc {
+	_Atomic int32_t fp_pid;	      /* 0: free entry; -1: being set up */
+	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
+	_Atomic uint64_t fp_granted;  /* frames charged to it */
+	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
+	_Atomic uint64_t fp_need;     /* pages the program has in use, in memory or in the store, a gauge */
+	_Atomic uint32_t fp_managed;  /* 0: still served by the kernel alone because it fits */
+	struct family_counters fp_count;
+};
+
+struct family {
+	uint64_t fam_magic;
+	uint64_t fam_size;	   /* bytes of the whole shared object */
+	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
+	uint64_t fam_budget;	   /* pages */
+	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the pool */
+	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
+	_Atomic uint64_t fam_charged_peak, fam_need_peak;
+	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
+	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
+	uint64_t fam_swap_pages;   /* slots each process may use at most */
+	struct family_counters fam_dead; /* of processes that ended */
+	struct family_proc fam_proc[FAMILY_PROCS];
+};
+
+/* Message from the runtime to the supervisor after connecting; the answer carries memfd and swap file as SCM_RIGHTS. */
+struct family_hello {
+	uint64_t fh_magic;
+	int32_t	 fh_slot; /* entry prepared by the parent before fork, or -1 */
+	int32_t	 fh_pid;
+};
+struct family_welcome {
+	uint64_t fw_magic;
+	int32_t	 fw_slot;    /* -1: no entry free */
+	int32_t	 fw_nfds;    /* 1: memfd; 2: and swap file */
+	uint64_t fw_fam_size;
+};
+
+/* Charges up to n pages; returns how many were had. */
+static inline uint64_t family_charge(struct family *f, uint64_t n)
+{
+	uint64_t have = atomic_load(&f->fam_charged), take;
+
+	do {
+		take = have >= f->fam_budget ? 0 : f->fam_budget - have;
+		if (take > n)
+			take = n;
+		if (take == 0)
+			return 0;
+	} while (!atomic_compare_exchange_weak(&f->fam_charged, &have, have + take));
+	uint64_t peak = atomic_load(&f->fam_charged_peak);
+	while (peak < have + take && !atomic_compare_exchange_weak(&f->fam_charged_peak, &peak, have + take))
+		;
+	return take;
+}
+
+static inline void family_uncharge(struct family *f, uint64_t n)
+{
+	atomic_fetch_sub(&f->fam_charged, n);
+}
+
+/* An entry for a process to be; -1: all taken. The caller sets fp_pid. */
+static inline int family_slot(struct family *f)
+{
+	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+		int32_t none = 0;
+
+		if (atomic_load(&f->fam_proc[i].fp_pid) == 0 &&
+		    atomic_compare_exchange_strong(&f->fam_proc[i].fp_pid, &none, -1))
+			return (int)i;
+	}
+	return -1;
+}
+#endif
