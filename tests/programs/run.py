@@ -140,7 +140,7 @@ class Objects(Program):
 class Sort(Program):
     name = "sort"
     needs = ("sort",)
-    sizes = {"small": 48 * MIB, "full": 300 * MIB}
+    sizes = {"small": 64 * MIB, "full": 300 * MIB}
     threads = 1
 
     def inputs(self, folder):
@@ -169,7 +169,7 @@ class SortParallel(Sort):
 class Sqlite(Program):
     name = "sqlite"
     needs = ("sqlite3",)
-    sizes = {"small": 400000, "full": 3000000}
+    sizes = {"small": 700000, "full": 3000000}
 
     SCRIPT = """PRAGMA journal_mode=OFF;
 PRAGMA temp_store=MEMORY;
@@ -239,7 +239,7 @@ class Gcc(Program):
 class Xz(Program):
     name = "xz"
     needs = ("xz",)
-    sizes = {"small": 3 * MIB, "full": 16 * MIB}
+    sizes = {"small": 6 * MIB, "full": 16 * MIB}
 
     def inputs(self, folder):
         def prose(f):
@@ -266,7 +266,7 @@ class Redis(Program):
     """
     name = "redis"
     needs = ("redis-server",)
-    sizes = {"small": 60 * MIB, "full": 300 * MIB}
+    sizes = {"small": 90 * MIB, "full": 300 * MIB}
     outputs = ("values",)
     VALUE = 1000
     BATCH = 256

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef QUIRE_BENCH_WORKLOAD_H
+#define QUIRE_BENCH_WORKLOAD_H
+
+/*
+ * The one workload that every system in bench/ is measured on: random 4 KiB
+ * read-modify-write over a region larger than the memory it may use.
+ *
+ * Every page has a known content at every moment, a function of the seed, the
+ * page's number and how often it was written, and each access verifies what it
+ * finds before it writes: a system that loses or mixes up a page is caught, and
+ * one that is merely fast at returning zeroes has no advantage.
+ *
+ * A page's content (wl_fill):
+ *   word 0        tag: seed and page number mixed
+ *   word 1        count of writes to this page
+ *   words 2..198  unpredictable, derived from the tag
+ *   words 199..   the tag repeated: 313 words that compress to almost nothing
+ * so that LZ4 reduces a page about 2.5 times, like common program data.
+ *
+ * An access (wl_touch) checks the tag, the count against the caller's shadow
+ * count, one unpredictable word chosen by the access itself, and the last word;
+ * then it adds one to the count.  wl_check_page verifies all 512 words.
+ *
+ * The accesses are a function of the seed alone (wl_next): the same sequence
+ * for every system and run.  Not thread-safe: one struct workload a thread.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define WL_PAGE 4096u
+#define WL_WORDS (WL_PAGE / 8)
+#define WL_TAG 0u
+#define WL_COUNT 1u
+#define WL_NOISE 2u  /* first unpredictable word */
+#define WL_REPEAT 199u /* first repeated word */
+
+struct workload {
+	uint64_t seed;
+	uint64_t state;  /* of the access sequence */
+	size_t pages;    /* in the region */
+	uint32_t *count; /* shadow: writes to each page so far; not in the region */
+	uint64_t errors; /* accesses that found something else than was written */
+};
+
+static inline uint64_t wl_mix(uint64_t x)
+{
+	x ^= x >> 30;
+	x *= 0xbf58476d1ce4e5b9u;
+	x ^= x >> 27;
+	x *= 0x94d049bb133111ebu;
+	return x ^ (x >> 31);
+}
+
+static inline uint64_t wl_tag(const struct workload *w, size_t page)
+{
+	return wl_mix(w->seed + 0x9e3779b97f4a7c15u * (page + 1));
+}
+
+/* The value that word i of a page with this tag has (i != WL_COUNT). */
+static inline uint64_t wl_word(uint64_t tag, unsigned i)
+{
+	if (i == WL_TAG || i >= WL_REPEAT)
+		return tag;
+	return wl_mix(tag + i);
+}
+
+/* Prepare a workload over `pages` pages.  False if memory is short. */
+static inline bool wl_init(struct workload *w, uint64_t seed, size_t pages)
+{
+	w->seed = seed;
+	w->state = wl_mix(seed) | 1;
+	w->pages = pages;
+	w->errors = 0;
+	w->count = calloc(pages, sizeof(*w->count));
+	return w->count != NULL;
+}
+
+static inline void wl_fini(struct workload *w)
+{
+	free(w->count);
+	w->count = NULL;
+}
+
+/* Give page number `page`, at `at`, its first content. */
+static inline void wl_fill(struct workload *w, size_t page, volatile uint64_t *at)
+{
+	uint64_t tag = wl_tag(w, page);
+
+	for (unsigned i = 0; i < WL_WORDS; i++)
+		at[i] = i == WL_COUNT ? 0 : wl_word(tag, i);
+	w->count[page] = 0;
+}
+
+/* The page of the next access: xorshift64*, reduced by multiplication. */
+static inline size_t wl_next(struct workload *w)
+{
+	uint64_t x = w->state;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	w->state = x;
+	return (size_t)(((x * 0x2545f4914f6cdd1du >> 32) * w->pages) >> 32);
+}
+
+/* One access: verify, then modify.  False, and counted, if the content was wrong. */
+static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *at)
+{
+	uint64_t tag = wl_tag(w, page);
+	unsigned probe = WL_NOISE + (unsigned)(w->state >> 40) % (WL_REPEAT - WL_NOISE);
+	bool ok = at[WL_TAG] == tag && at[WL_COUNT] == w->count[page] && at[probe] == wl_word(tag, probe) &&
+	    at[WL_WORDS - 1] == tag;
+
+	w->errors += !ok;
+	at[WL_COUNT] = ++w->count[page];
+	return ok;
+}
+
+/* Verify every word of a page.  False, and counted, if any was wrong. */
+static inline bool wl_check_page(struct workload *w, size_t page, const volatile uint64_t *at)
+{
+	uint64_t tag = wl_tag(w, page);
+	bool ok = at[WL_COUNT] == w->count[page];
+
+	for (unsigned i = 0; i < WL_WORDS; i++)
+		ok = ok && (i == WL_COUNT || at[i] == wl_word(tag, i));
+	w->errors += !ok;
+	return ok;
+}
+
+static inline double wl_now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+}
+
+static inline int wl_compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Print "name.min", ".median" and ".max" of n figures as key-value lines.  Sorts v. */
+static inline void wl_print(const char *name, double *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), wl_compare);
+	printf("%s.min %.3f\n%s.median %.3f\n%s.max %.3f\n", name, v[0], name,
+	    n & 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, name, v[n - 1]);
+}
+
+#endif
