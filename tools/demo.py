@@ -10,7 +10,6 @@ Where no memory cgroup may be made, the second run is left out and the third
 relies on Quire's own budget; the text says so.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -51,29 +50,6 @@ def explain(out):
     return "finished in %.1f s" % out.wall
 
 
-def last_json(text):
-    """The last JSON object in a program's standard error, or None."""
-    decoder = json.JSONDecoder()
-    found = None
-    at = text.find("{")
-    while at >= 0:
-        try:
-            found, used = decoder.raw_decode(text[at:])
-            at = text.find("{", at + used)
-        except ValueError:
-            at = text.find("{", at + 1)
-    return found if isinstance(found, dict) else None
-
-
-def figures(report, indent="   "):
-    for name, value in report.items():
-        if isinstance(value, dict):
-            say("%s%s:" % (indent, name))
-            figures(value, indent + "   ")
-        elif not isinstance(value, list):
-            say("%s%-24s %s" % (indent, name, value))
-
-
 def demo(folder):
     quire = os.path.join(TOP, os.environ.get("BUILD", "build"), "quire")
     count = os.environ.get("DEMO_COUNT", "1000000")
@@ -109,13 +85,15 @@ def demo(folder):
 
     say("\nThe same%s, under Quire:" % (" cgroup" if limit else ""))
     say("   $ quire run --memory %dM -- python3 examples/objects.py %s" % (budget, count))
-    out, got, err = run("quire", [quire, "run", "--memory", "%dM" % budget, "--report", "json", "--"], limit)
+    report = os.path.join(folder, "report")
+    out, got, err = run("quire", [quire, "run", "--memory", "%dM" % budget, "--report", "text:" + report, "--"],
+                        limit)
     say("   %s: %.1f times the native time, in %.0f %% of the memory" % (
         explain(out), out.wall / native.wall, 100.0 * budget * MIB / native.peak))
-    report = last_json(read(err).decode(errors="replace"))
-    if report:
-        figures(report)
-    elif out.status:
+    if os.path.exists(report):
+        for line in read(report, "r").splitlines():
+            say("   | " + line)
+    if out.status:
         say(read(err).decode(errors="replace")[-2000:])
     if out.status or out.killed_by_oom:
         return "the program did not finish under Quire"

@@ -11,7 +11,7 @@ byte for byte, and nothing was killed for want of memory.
     run.py [--size small|full] [--runner quire|native|kernel-swap] [NAME ...]
 
 runners
-  quire        build/quire run --memory BUDGET --report json -- PROGRAM
+  quire        build/quire run --memory BUDGET --report json:FILE -- PROGRAM
   native       the program alone, limit above its peak: checks this harness
                and that each program's output is repeatable
   kernel-swap  the program alone in the same cgroup, the kernel swapping to
@@ -45,6 +45,7 @@ MIB = 1 << 20
 # runtime's own tables, and the page cache of what it reads and writes.
 SLACK = 48 * MIB
 SHARE = 4
+REPORT = "report.json"
 HASH_BLOCK = 1 << 16
 
 
@@ -423,10 +424,11 @@ class Harness:
                 json.dump(record, f)
         return record
 
-    def prefix(self, budget):
+    def prefix(self, budget, cwd):
         if self.args.runner != "quire":
             return []
-        return [os.path.abspath(self.args.quire), "run", "--memory", str(budget), "--report", "json", "--"]
+        return [os.path.abspath(self.args.quire), "run", "--memory", str(budget),
+                "--report", "json:" + os.path.join(cwd, REPORT), "--"]
 
     def limit(self, native_peak, budget):
         if self.args.runner == "native":
@@ -452,13 +454,17 @@ class Harness:
         row["limit"] = limit
         cwd = os.path.join(self.work, "run-%s-%s" % (self.args.runner, program.name))
         self.unlimited = False
-        out = self.execute(program, cwd, self.prefix(budget), limit, self.args.timeout)
+        out = self.execute(program, cwd, self.prefix(budget, cwd), limit, self.args.timeout)
         row.update(wall=out.wall, ratio=out.wall / native["wall"], status=out.status, major=out.major,
                    group_peak=out.group_peak, limited=not self.unlimited)
         report = self.report(cwd)
         if report:
             row["report"] = report
+        elif self.args.runner == "quire":
+            row["report"] = {}
         why = []
+        if self.args.runner == "quire" and not report:
+            why.append("no report")
         if out.killed_by_oom:
             why.append("killed by the cgroup's OOM killer")
         if out.timed_out:
@@ -479,38 +485,17 @@ class Harness:
 
     @staticmethod
     def report(cwd):
-        """The last JSON object on standard error, if there is one."""
+        """What the runtime says of the run, if it said something."""
         try:
-            with open(cwd + "/stderr", errors="replace") as f:
-                text = f.read()[-200000:]
-        except OSError:
+            with open(os.path.join(cwd, REPORT)) as f:
+                return json.load(f)
+        except (OSError, ValueError):
             return None
-        decoder = json.JSONDecoder()
-        found = None
-        at = text.find("{")
-        while at >= 0:
-            try:
-                found, used = decoder.raw_decode(text[at:])
-                at = text.find("{", at + used)
-            except ValueError:
-                at = text.find("{", at + 1)
-        return found if isinstance(found, dict) else None
 
 
 def faults_of(row):
     """Faults served: the runtime's own count, else the kernel's major faults."""
-    def find(value):
-        if isinstance(value, dict):
-            for name in ("faults", "fault"):
-                if isinstance(value.get(name), int):
-                    return value[name]
-            for inner in value.values():
-                n = find(inner)
-                if n is not None:
-                    return n
-        return None
-    n = find(row.get("report"))
-    return n if n is not None else row.get("major", 0)
+    return row.get("report", {}).get("faults", row.get("major", 0))
 
 
 def show(passed, row):
