@@ -71,6 +71,8 @@ struct vm {
 	uint32_t vm_hashmask;		 /* (c) */
 	struct page_queue vm_cachelist;	 /* (P) */
 	void *vm_polstate;		 /* (P) */
+	uint64_t *vm_pagesum;		 /* vm_check only: [vm_nframes], f1 against f2 */
+	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
 	const struct policy_ops *vm_policy;	/* (c) */
 	const struct prefetch_ops *vm_prefetch; /* (c) */
 
@@ -141,16 +143,31 @@ pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; re
 void buddy_free(struct vm *, pfn_t, unsigned order);	      /* wakes vm_memcv */
 pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
+pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
+void buddy_wake(struct vm *);				      /* broadcasts vm_memcv */
+unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
+#define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
 
 /* vm/page.c */
 enum vm_err page_init(struct vm *);
 void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
+struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
+pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
+/* Under vm_pagelock (_locked): */
+struct page *page_find_locked(struct vm *, const struct vnode *, voff_t);
+bool page_trylock_locked(struct vm *, struct page *, enum page_se); /* false also for free and kernel pages */
+void page_unlock_locked(struct vm *, struct page *);
+void page_wake_locked(struct vm *, struct page *);
+void page_wait_locked(struct vm *, struct page *);
+void page_pol_insert_locked(struct vm *, struct page *, bool prefetched); /* no-op if queued or wired */
+void page_pol_remove_locked(struct vm *, struct page *, bool evicted);	  /* no-op if not queued */
 /* vm/kmem.c, vm/vmem.c */
 enum vm_err kmem_init(struct vm *);
 void kmem_fini(struct vm *);
 unsigned kmem_check(struct vm *, void (*report)(void *, const char *), void *arg);
+struct kmem_cache *kmem_vmem_tags(struct vm *); /* the cache of arenas' boundary tags */
 /* vm/anon.c, vm/swap.c */
 enum vm_err anon_init(struct vm *);
 void anon_fini(struct vm *);

@@ -49,6 +49,7 @@ struct vnode {
 	uint32_t v_pages;	       /* (P) first page of the list, PAGE_NIL */
 	uint32_t v_npages;	       /* (P) */
 	void	*v_data;	       /* the implementor's */
+	uint64_t v_id;		       /* const after init: stable number, the same in every run of the same program */
 };
 void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *data); /* refcnt 1 */
 void vnode_hold(struct vnode *);

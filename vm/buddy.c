@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The buddy allocator of frames.
+ *
+ * Purpose: hand out 2^order contiguous, naturally aligned frames; join them again when they come back; bring frames on
+ * line when the machine grants them, and take free ones off line when it wants them back.
+ *
+ * Vocabulary: a block is 2^k frames starting at a multiple of 2^k. Its first frame's p_order is k while the block is
+ * free; every other frame's p_order is BUDDY_NONE. The floor is the number of frames an allocation must leave.
+ *
+ * Locks: vm_freelock (RANK_FREE) guards the lists, p_order and the p_next/p_prev of free blocks' first frames, and
+ * changes of vm_nfree and vm_nonline. The flags of a frame without identity belong to its owner: the allocator while it
+ * is free or off line, else whoever allocated it; so nothing here needs vm_pagelock.
+ *
+ * Invariants: no two free buddies of the same order are both free (they would have been joined); vm_nfree = sum of the
+ * blocks; every frame of a free block has exactly P_FREE set and no identity; off-line frames are in no block.
+ *
+ * Left out: colours, zones, per-CPU frame caches (the page layer batches nothing either: one short lock per frame).
+ */
+#include "impl.h"
+
+#define BUDDY_ONLINE_RUN (1u << VM_MAXORDER)
+
+static bool buddy_is_block(struct vm *vm, pfn_t pfn, unsigned order)
+{
+	return pfn < vm->vm_nframes && vm->vm_pages[pfn].p_order == order;
+}
+
+/* Puts a block back and joins it with its buddies. vm_freelock held; counts are the caller's. */
+static void buddy_insert_locked(struct vm *vm, pfn_t pfn, unsigned order, bool cold)
+{
+	while (order < VM_MAXORDER) {
+		pfn_t mate = pfn ^ (1u << order);
+
+		if (!buddy_is_block(vm, mate, order))
+			break;
+		page_queue_remove(vm, &vm->vm_buddy[order], &vm->vm_pages[mate]);
+		vm->vm_pages[mate].p_order = BUDDY_NONE;
+		pfn &= ~(1u << order);
+		order++;
+	}
+	vm->vm_pages[pfn].p_order = (uint8_t)order;
+	if (cold)
+		page_queue_push_tail(vm, &vm->vm_buddy[order], &vm->vm_pages[pfn]);
+	else
+		page_queue_push_head(vm, &vm->vm_buddy[order], &vm->vm_pages[pfn]);
+}
+
+/* Takes a block of at least order, splits it. vm_freelock held. */
+static pfn_t buddy_remove_locked(struct vm *vm, unsigned order)
+{
+	unsigned k = order;
+	struct page *pp;
+	pfn_t pfn;
+
+	while (k <= VM_MAXORDER && vm->vm_buddy[k].q_len == 0)
+		k++;
+	if (k > VM_MAXORDER)
+		return PFN_INVALID;
+	pp = page_queue_head(vm, &vm->vm_buddy[k]);
+	page_queue_remove(vm, &vm->vm_buddy[k], pp);
+	pp->p_order = BUDDY_NONE;
+	pfn = page_pfn(vm, pp);
+	while (k > order) {
+		struct page *half;
+
+		k--;
+		half = &vm->vm_pages[pfn + (1u << k)];
+		half->p_order = (uint8_t)k;
+		page_queue_push_head(vm, &vm->vm_buddy[k], half);
+	}
+	return pfn;
+}
+
+/* Makes the run [pfn, pfn+n) of off-line frames free, in the largest blocks that fit. vm_freelock held. */
+static void buddy_online_run_locked(struct vm *vm, pfn_t pfn, pfn_t n)
+{
+	vm->vm_nfree += n;
+	vm->vm_nonline += n;
+	for (pfn_t i = 0; i < n; i++)
+		vm->vm_pages[pfn + i].p_flags = P_FREE;
+	while (n > 0) {
+		unsigned k = pfn == 0 ? VM_MAXORDER : (unsigned)__builtin_ctz(pfn);
+
+		if (k > VM_MAXORDER)
+			k = VM_MAXORDER;
+		while ((1u << k) > n)
+			k--;
+		buddy_insert_locked(vm, pfn, k, true);
+		pfn += 1u << k;
+		n -= 1u << k;
+	}
+}
+
+/* Finds up to want off-line frames, lowest numbers first, and brings them on line. vm_freelock held. */
+static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
+{
+	pfn_t done = 0, pfn = vm->vm_offline_hint;
+
+	while (done < want) {
+		pfn_t run = 0;
+
+		while (pfn < vm->vm_nframes && !(vm->vm_pages[pfn].p_flags & P_OFFLINE))
+			pfn++;
+		while (run < want - done && run < BUDDY_ONLINE_RUN && pfn + run < vm->vm_nframes &&
+		    (vm->vm_pages[pfn + run].p_flags & P_OFFLINE))
+			run++;
+		if (run == 0)
+			break;
+		buddy_online_run_locked(vm, pfn, run);
+		done += run;
+		pfn += run;
+	}
+	vm->vm_offline_hint = pfn;
+	return done;
+}
+
+enum vm_err buddy_init(struct vm *vm)
+{
+	mach_mutex_init(&vm->vm_freelock, RANK_FREE, "buddy");
+	mach_mutex_init(&vm->vm_memmutex, RANK_LEAF, "memory wanted");
+	mach_cv_init(&vm->vm_memcv);
+	for (unsigned k = 0; k <= VM_MAXORDER; k++)
+		page_queue_init(&vm->vm_buddy[k]);
+	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
+		vm->vm_pages[i].p_flags = P_OFFLINE;
+		vm->vm_pages[i].p_order = BUDDY_NONE;
+	}
+	mach_mutex_enter(&vm->vm_freelock);
+	(void)buddy_online_locked(vm, vm->vm_config.vc_frames);
+	mach_mutex_exit(&vm->vm_freelock);
+	return VM_OK;
+}
+
+pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
+{
+	uint32_t n = 1u << order;
+	pfn_t pfn = PFN_INVALID;
+
+	VM_ASSERT(order <= VM_MAXORDER);
+	mach_mutex_enter(&vm->vm_freelock);
+	if (vm->vm_nfree >= n && vm->vm_nfree - n >= floor)
+		pfn = buddy_remove_locked(vm, order);
+	if (pfn != PFN_INVALID) {
+		vm->vm_nfree -= n;
+		if (vm->vm_nfree < vm->vm_reserve)
+			VM_STAT(vm, alloc_reserve);
+	}
+	mach_mutex_exit(&vm->vm_freelock);
+	return pfn;
+}
+
+pfn_t buddy_alloc(struct vm *vm, unsigned order, bool reserve)
+{
+	return buddy_alloc_floor(vm, order, reserve ? 0 : vm->vm_reserve);
+}
+
+void buddy_wake(struct vm *vm)
+{
+	mach_mutex_enter(&vm->vm_memmutex);
+	mach_cv_broadcast(&vm->vm_memcv);
+	mach_mutex_exit(&vm->vm_memmutex);
+}
+
+/* The frames' flags are P_FREE and their identity is gone: the caller saw to that while they were its own. */
+void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
+{
+	uint32_t nfree;
+
+	VM_ASSERT(order <= VM_MAXORDER && (pfn & ((1u << order) - 1)) == 0);
+	VM_ASSERT(vm->vm_pages[pfn].p_order == BUDDY_NONE);
+	VM_ASSERT(vm->vm_pages[pfn].p_flags == P_FREE && vm->vm_pages[pfn].p_vnode == NULL);
+	mach_mutex_enter(&vm->vm_freelock);
+	buddy_insert_locked(vm, pfn, order, false);
+	vm->vm_nfree += 1u << order;
+	nfree = vm->vm_nfree;
+	mach_mutex_exit(&vm->vm_freelock);
+	/* Nobody waits while there is plenty; then the common free costs no second lock. */
+	if (nfree <= vm->vm_lotsfree + (1u << VM_MAXORDER))
+		buddy_wake(vm);
+}
+
+pfn_t buddy_online(struct vm *vm, pfn_t n)
+{
+	pfn_t left = vm->vm_nframes - vm->vm_nonline, got, done;
+
+	if (n > left)
+		n = left;
+	if (n == 0)
+		return 0;
+	got = mach_frames_grant(vm->vm_mach, n);
+	if (got == 0)
+		return 0;
+	mach_mutex_enter(&vm->vm_freelock);
+	done = buddy_online_locked(vm, got);
+	mach_mutex_exit(&vm->vm_freelock);
+	if (done < got) /* another thread brought the last ones on line */
+		mach_frames_release(vm->vm_mach, got - done);
+	if (done > 0) {
+		pageout_setup(vm);
+		buddy_wake(vm);
+	}
+	return done;
+}
+
+/* Takes the largest block of at most max frames that leaves the reserve; *order says its size. */
+static pfn_t buddy_take_largest(struct vm *vm, pfn_t max, unsigned *order)
+{
+	for (unsigned k = VM_MAXORDER + 1; k-- > 0;) {
+		pfn_t pfn;
+
+		if ((1u << k) > max)
+			continue;
+		pfn = buddy_alloc(vm, k, false);
+		if (pfn != PFN_INVALID) {
+			*order = k;
+			return pfn;
+		}
+	}
+	return PFN_INVALID;
+}
+
+pfn_t buddy_offline_free(struct vm *vm, pfn_t n)
+{
+	pfn_t done = 0;
+
+	while (done < n) {
+		unsigned order = 0;
+		pfn_t pfn = buddy_take_largest(vm, n - done, &order), cnt;
+
+		if (pfn == PFN_INVALID)
+			break;
+		cnt = 1u << order;
+		/* Discard while the frames are still ours: once off line, buddy_online may pick them again. */
+		mach_frame_discard(vm->vm_mach, pfn, cnt);
+		mach_mutex_enter(&vm->vm_freelock);
+		for (pfn_t i = 0; i < cnt; i++)
+			vm->vm_pages[pfn + i].p_flags = P_OFFLINE;
+		vm->vm_nonline -= cnt;
+		if (pfn < vm->vm_offline_hint)
+			vm->vm_offline_hint = pfn;
+		mach_mutex_exit(&vm->vm_freelock);
+		done += cnt;
+	}
+	if (done > 0) {
+		mach_frames_release(vm->vm_mach, done);
+		pageout_setup(vm);
+	}
+	return done;
+}
+
+static unsigned buddy_check_block(struct vm *vm, pfn_t pfn, unsigned k, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = 0;
+
+	if (vm->vm_pages[pfn].p_order != k || (pfn & ((1u << k) - 1)) != 0 || pfn + (1u << k) > vm->vm_nframes) {
+		report(arg, "buddy: a block's order or alignment is wrong");
+		return 1;
+	}
+	if (k < VM_MAXORDER && buddy_is_block(vm, pfn ^ (1u << k), k)) {
+		report(arg, "buddy: two free buddies were not joined");
+		bad++;
+	}
+	for (pfn_t i = 0; i < 1u << k; i++) {
+		struct page *pp = &vm->vm_pages[pfn + i];
+
+		if (pp->p_flags != P_FREE || pp->p_vnode != NULL || (i > 0 && pp->p_order != BUDDY_NONE)) {
+			report(arg, "buddy: a frame inside a free block is not a plain free frame");
+			bad++;
+		}
+	}
+	return bad;
+}
+
+unsigned buddy_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	uint64_t sum = 0, offline = 0;
+	unsigned bad = 0;
+
+	mach_mutex_enter(&vm->vm_freelock);
+	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
+		uint32_t n = 0;
+
+		for (pfn_t i = vm->vm_buddy[k].q_head; i != PAGE_NIL && n <= vm->vm_nframes; n++) {
+			bad += buddy_check_block(vm, i, k, report, arg);
+			i = vm->vm_pages[i].p_next;
+		}
+		if (n != vm->vm_buddy[k].q_len) {
+			report(arg, "buddy: a list's length is wrong");
+			bad++;
+		}
+		sum += (uint64_t)n << k;
+	}
+	for (pfn_t i = 0; i < vm->vm_nframes; i++)
+		offline += (vm->vm_pages[i].p_flags & P_OFFLINE) != 0;
+	if (sum != vm->vm_nfree) {
+		report(arg, "buddy: vm_nfree is not the sum of the blocks");
+		bad++;
+	}
+	if (offline + vm->vm_nonline != vm->vm_nframes) {
+		report(arg, "buddy: on-line and off-line frames do not add up");
+		bad++;
+	}
+	mach_mutex_exit(&vm->vm_freelock);
+	return bad;
+}
