@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The simulated machine: creation, frames, the program's accesses.
+ *
+ * Frames are one host array, so the direct address of a frame is an index into it. On a machine without a direct map
+ * asking for the address of a frame that has a translation panics: on the machine that is imitated (one mapping a
+ * frame) the contents are elsewhere then. Frames that are given up are overwritten with a pattern, so that whoever
+ * still reads them notices.
+ *
+ * Left out: caches, memory ordering (fibers switch at scheduling points only).
+ */
+#include "machine/sim/sim_impl.h"
+
+#include "hat/mmu.h"
+#include "quire/as.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SIM_MAXFAULTS 1000u /* faults at one page without getting through */
+#define SIM_ACCESS_NS 100u
+
+_Thread_local struct mach *sim_current;
+
+void sim_config_linux(struct sim_config *c)
+{
+	c->max_mappings = 1;
+	c->no_direct_map = true;
+	c->no_ref_bits = true;
+	c->no_mod_bits = true;
+}
+
+static void config_defaults(struct sim_config *c)
+{
+	if (c->frames == 0)
+		c->frames = 1024;
+	if (c->ncpus == 0)
+		c->ncpus = 1;
+	if (c->tlb_entries == 0)
+		c->tlb_entries = 64;
+	if (c->switch_every == 0)
+		c->switch_every = 3;
+	if (c->user_min == 0)
+		c->user_min = 0x10000;
+	if (c->user_max == 0)
+		c->user_max = 1ull << 47;
+}
+
+static void caps_init(struct mach *m)
+{
+	const struct sim_config *c = &m->m_cfg;
+
+	m->m_caps = (struct mach_caps){
+		.mc_name = "sim",
+		.mc_nframes = c->frames,
+		.mc_ncpus = c->ncpus,
+		.mc_max_mappings = c->max_mappings,
+		.mc_direct_map = !c->no_direct_map,
+		.mc_ref_bits = !c->no_ref_bits,
+		.mc_mod_bits = !c->no_mod_bits,
+		.mc_threads = c->threads,
+		.mc_user_min = c->user_min,
+		.mc_user_max = c->user_max,
+	};
+}
+
+struct mach *sim_create(const struct sim_config *cfg)
+{
+	struct mach *m = calloc(1, sizeof(*m));
+
+	if (m == NULL)
+		return NULL;
+	m->m_cfg = *cfg;
+	config_defaults(&m->m_cfg);
+	caps_init(m);
+	m->m_grant = m->m_cfg.grant;
+	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
+	m->m_mem = mmap(NULL, (size_t)m->m_cfg.frames << VM_PAGESHIFT, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
+	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || !sim_tlb_init(m)) {
+		if (m->m_mem != MAP_FAILED)
+			(void)munmap(m->m_mem, (size_t)m->m_cfg.frames << VM_PAGESHIFT);
+		free(m->m_loaded);
+		free(m);
+		return NULL;
+	}
+	sim_fibers_init(m);
+	sim_current = m;
+	return m;
+}
+
+void sim_destroy(struct mach *m)
+{
+	struct boot_chunk *b;
+
+	sim_fibers_fini(m);
+	while ((b = m->m_boot) != NULL) {
+		m->m_boot = b->b_next;
+		free(b);
+	}
+	(void)munmap(m->m_mem, (size_t)m->m_cfg.frames << VM_PAGESHIFT);
+	free(m->m_loaded);
+	free(m->m_tlb);
+	if (sim_current == m)
+		sim_current = NULL;
+	free(m);
+}
+
+void sim_select(struct mach *m) { sim_current = m; }
+const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
+void sim_statistics(struct mach *m, struct sim_stats *st) { *st = m->m_stats; }
+
+/* ---- panic ---- */
+void mach_panic(const char *msg)
+{
+	fprintf(stderr, "panic: %s\n", msg);
+	if (sim_current != NULL)
+		fprintf(stderr, "  in %s on cpu %u at %llu ns\n", sim_current->m_cur->f_name, sim_current->m_cur->f_cpu,
+			(unsigned long long)sim_current->m_now);
+	abort();
+}
+
+void sim_panicf(struct mach *m, const char *fmt, ...)
+{
+	char buf[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
+	va_end(ap);
+	sim_current = m;
+	mach_panic(buf);
+}
+
+/* ---- memory ---- */
+void *mach_boot_alloc(struct mach *m, size_t bytes)
+{
+	size_t head = 64; /* keeps the alignment of what the host gives, a cache line */
+	struct boot_chunk *b = aligned_alloc(64, (bytes + head + 63) & ~(size_t)63);
+
+	if (b == NULL)
+		return NULL;
+	memset(b, 0, bytes + head);
+	b->b_bytes = bytes;
+	b->b_next = m->m_boot;
+	m->m_boot = b;
+	return (char *)b + head;
+}
+
+static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
+{
+	if (pfn >= m->m_cfg.frames)
+		sim_panicf(m, "%s: frame %u of %u", what, pfn, m->m_cfg.frames);
+	if (m->m_loaded[pfn] != 0 && m->m_cfg.no_direct_map)
+		sim_panicf(m, "%s: frame %u has a translation and there is no direct map", what, pfn);
+	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
+}
+
+void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame(m, pfn, "mach_frame_kva"); }
+
+pfn_t mach_kva_frame(struct mach *m, const void *kva)
+{
+	uint64_t off = (uint64_t)((const uint8_t *)kva - m->m_mem);
+
+	if (off >= (uint64_t)m->m_cfg.frames << VM_PAGESHIFT)
+		sim_panicf(m, "mach_kva_frame: no frame is at that address");
+	return (pfn_t)(off >> VM_PAGESHIFT);
+}
+
+void mach_frame_zero(struct mach *m, pfn_t pfn) { memset(frame(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE); }
+
+void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
+{
+	memcpy(frame(m, dst, "mach_frame_copy"), frame(m, src, "mach_frame_copy"), VM_PAGESIZE);
+}
+
+void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
+{
+	for (pfn_t i = 0; i < n; i++) {
+		if (m->m_loaded[pfn + i] != 0)
+			sim_panicf(m, "mach_frame_discard: frame %u has a translation", pfn + i);
+		if (!m->m_cfg.no_poison)
+			memset(frame(m, pfn + i, "mach_frame_discard"), 0xdb, VM_PAGESIZE);
+	}
+}
+
+pfn_t mach_frames_grant(struct mach *m, pfn_t n)
+{
+	if (n > m->m_grant)
+		n = m->m_grant;
+	m->m_grant -= n;
+	return n;
+}
+
+void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
+
+/* ---- what the HAT is given ---- */
+void **mmu_hat_slot(struct mach *m) { return &m->m_hatslot; }
+
+void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
+{
+	if (pfn >= m->m_cfg.frames || (!loaded && m->m_loaded[pfn] == 0))
+		sim_panicf(m, "mmu_frame_loaded: frame %u", pfn);
+	m->m_loaded[pfn] = (uint16_t)(m->m_loaded[pfn] + (loaded ? 1 : -1));
+	if (m->m_cfg.max_mappings != 0 && m->m_loaded[pfn] > m->m_cfg.max_mappings)
+		sim_panicf(m, "frame %u has %u translations", pfn, m->m_loaded[pfn]);
+}
+
+void mmu_root_init(struct mach *m, uint64_t *entries)
+{
+	(void)m; /* the kernel of this machine does not live behind the MMU */
+	(void)entries;
+}
+
+/* ---- the program's accesses ---- */
+/* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
+static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
+{
+	uint64_t vpn = va >> VM_PAGESHIFT, need = X86_P | X86_A | (rw == S_WRITE ? X86_W : 0), pte;
+	uint64_t dirty = rw == S_WRITE && !m->m_cfg.no_mod_bits ? X86_D : 0;
+	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, vpn);
+
+	if (m->m_cfg.no_ref_bits)
+		need &= ~X86_A;
+	if (t != NULL && (t->t_pte & (need | dirty)) == (need | dirty) && (rw != S_EXEC || !(t->t_pte & X86_NX))) {
+		m->m_stats.ss_tlb_hit++;
+		pte = t->t_pte;
+	} else {
+		uint64_t *ptep = sim_walk(m, hat, va);
+
+		m->m_stats.ss_tlb_miss++;
+		if (ptep == NULL || !(*ptep & X86_P)) {
+			*type = F_INVAL;
+			return NULL;
+		}
+		if ((rw == S_WRITE && !(*ptep & X86_W)) || (rw == S_EXEC && (*ptep & X86_NX))) {
+			*type = F_PROT;
+			return NULL;
+		}
+		*ptep |= (need & X86_A) | dirty;
+		pte = *ptep;
+		sim_tlb_fill(m, cpu, hat, vpn, pte);
+	}
+	return m->m_mem + (pte & X86_FRAME) + (va & VM_PAGEMASK);
+}
+
+static enum vm_err access_page(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, enum seg_rw rw, uint8_t **at)
+{
+	struct hat *hat = as_hat(as);
+	enum fault_type type = F_INVAL;
+	enum vm_err err;
+
+	m->m_stats.ss_access++;
+	m->m_now += SIM_ACCESS_NS;
+	for (unsigned try = 0; try < SIM_MAXFAULTS; try++) {
+		sim_sched_point(m);
+		if ((*at = translate(m, hat, cpu, va, rw, &type)) != NULL)
+			return VM_OK;
+		m->m_stats.ss_fault++;
+		if ((err = as_fault(as, vm_page_trunc(va), VM_PAGESIZE, type, rw)) != VM_OK && err != VM_RETRY)
+			return err;
+	}
+	return VM_RETRY;
+}
+
+static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, uint8_t *buf, uint64_t len,
+				enum seg_rw rw, uint64_t *done)
+{
+	enum vm_err err = VM_OK;
+	uint64_t off = 0;
+	uint8_t *at;
+
+	sim_current = m;
+	if (cpu >= m->m_cfg.ncpus)
+		sim_panicf(m, "access on cpu %u of %u", cpu, m->m_cfg.ncpus);
+	m->m_cur->f_cpu = cpu;
+	while (off < len) {
+		uint64_t n = VM_PAGESIZE - ((va + off) & VM_PAGEMASK);
+
+		if (n > len - off)
+			n = len - off;
+		if ((err = access_page(m, as, cpu, va + off, rw, &at)) != VM_OK)
+			break;
+		if (rw == S_WRITE)
+			memcpy(at, buf + off, n);
+		else
+			memcpy(buf + off, at, n);
+		off += n;
+	}
+	if (done != NULL)
+		*done = off;
+	return err;
+}
+
+enum vm_err sim_read(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, void *buf, uint64_t len, uint64_t *done)
+{
+	return access_range(m, as, cpu, va, buf, len, S_READ, done);
+}
+
+enum vm_err sim_write(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, const void *buf, uint64_t len,
+		      uint64_t *done)
+{
+	return access_range(m, as, cpu, va, (uint8_t *)(uintptr_t)buf, len, S_WRITE, done);
+}
+
+enum vm_err sim_exec(struct mach *m, struct as *as, unsigned cpu, vaddr_t va)
+{
+	uint8_t byte;
+
+	return access_range(m, as, cpu, va, &byte, 1, S_EXEC, NULL);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A computer in C: frames, page tables in simulated memory, one TLB per CPU, a disk, virtual time and a deterministic
+ * scheduler. The same configuration (with its seed) and the same calls give the same run.
+ *
+ * Everything hangs off one struct mach. One host thread drives a machine; several machines may exist, also in one host
+ * thread: a lock knows the machine it was initialised on, and the functions of machine.h that have no machine argument
+ * mean the one selected by sim_create, sim_select or the last sim_read/sim_write/sim_run.
+ */
+#ifndef QUIRE_SIM_H
+#define QUIRE_SIM_H
+
+#include <quire/machine.h>
+#include <quire/types.h>
+#include <quire/vnode.h>
+
+enum sim_format { SIM_X86_64 }; /* 4-level page tables */
+
+struct sim_config { /* all zero: a machine that can everything */
+	pfn_t	 frames;      /* 0: 1024 */
+	unsigned ncpus;	      /* 0: 1 */
+	uint64_t seed;	      /* of the scheduler */
+	unsigned tlb_entries; /* per CPU, rounded up to a power of two; 0: 64 */
+	enum sim_format format;
+	pfn_t	 grant;	      /* frames mach_frames_grant will give beyond what was released */
+	unsigned max_mappings; /* 0: any number */
+	bool	 no_direct_map, no_ref_bits, no_mod_bits;
+	bool	 threads;     /* mc_threads: the core may make its own threads */
+	bool	 no_poison;   /* do not overwrite discarded frames */
+	uint64_t disk_latency; /* ns of a disk request; 0: requests complete within vo_start */
+	unsigned switch_every; /* a scheduling point switches once in that many; 0: 3 */
+	vaddr_t	 user_min, user_max; /* 0: 64 KiB .. 2^47 */
+};
+/* Takes away what the Linux machine lacks: one mapping a frame, no direct map, no reference and modification bits. */
+void sim_config_linux(struct sim_config *);
+
+/* NULL: no host memory. The new machine is selected. */
+struct mach *sim_create(const struct sim_config *);
+void sim_destroy(struct mach *);
+void sim_select(struct mach *);
+void sim_cpu_set(struct mach *, unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */
+
+/*
+ * Accesses as the program of the space would make them on that CPU: TLB, walk, fault, retry. Stops at the first byte
+ * that cannot be accessed; *done (may be NULL) = bytes before it. The result is as_fault's: what the port of a real
+ * machine would turn into a signal. VM_RETRY: no progress after many faults at one page.
+ */
+enum vm_err sim_read(struct mach *, struct as *, unsigned cpu, vaddr_t, void *buf, uint64_t len, uint64_t *done);
+enum vm_err sim_write(struct mach *, struct as *, unsigned cpu, vaddr_t, const void *buf, uint64_t len, uint64_t *done);
+/* Fetches the instruction at the address. */
+enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
+
+/* Every TLB entry against the page tables: none may allow more than its table entry. Returns violations. */
+unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
+struct sim_stats {
+	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_flush, ss_flushed, ss_switch, ss_reads, ss_writes;
+};
+void sim_statistics(struct mach *, struct sim_stats *);
+
+/* ---- programs: fibers that sim_run drives until all have returned. The caller of sim_run takes part as the idle loop.
+ * When every fiber waits and no event is to come, the machine panics and says who waits for what. */
+void sim_spawn(struct mach *, void (*fn)(void *), void *arg, const char *name);
+void sim_run(struct mach *);
+
+/* ---- a disk or file: contents in host memory ---- */
+/* Reference 1 is the caller's; freed when the last one goes. size in bytes. NULL: no host memory. */
+struct vnode *sim_disk_create(struct mach *, struct vm *, const char *name, uint64_t size, uint32_t vflags);
+void *sim_disk_data(struct vnode *);	/* the contents; valid until the next resize */
+bool sim_disk_resize(struct vnode *, uint64_t size); /* new bytes are zero; false: no host memory */
+/* The nth next request of that kind (1 = next) and the times-1 after it fail with VM_IO after ok pages. 0: off. */
+void sim_disk_fail(struct vnode *, enum vm_iop, uint64_t nth, uint64_t times, uint32_t ok);
+#endif

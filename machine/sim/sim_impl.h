@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to machine/sim. One host thread drives a machine, so nothing here needs a host lock. */
+#ifndef QUIRE_SIM_IMPL_H
+#define QUIRE_SIM_IMPL_H
+
+#include "machine/sim/sim.h"
+
+#include <ucontext.h>
+
+#define SIM_MAXHELD 32u
+#define SIM_TLB_WAYS 4u
+
+enum fiber_state {
+	F_RUN,	    /* may run */
+	F_MUTEX,    /* waits for f_wait, a mutex */
+	F_RW_READ,  /* waits for f_wait, a rwlock */
+	F_RW_WRITE,
+	F_CV,	    /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
+	F_JOIN,	    /* waits for the end of fiber f_wait */
+	F_ALLDONE,  /* sim_run: waits for the end of every program */
+	F_INTR,	    /* the disk's interrupt fiber: waits for a request that is due */
+	F_DONE
+};
+
+struct held { const void *h_lock; unsigned h_rank; const char *h_name; };
+
+struct mach_thread {
+	ucontext_t f_ctx;
+	struct mach *f_mach;
+	struct mach_thread *f_next;
+	const char *f_name;
+	void (*f_fn)(void *);
+	void *f_arg;
+	void *f_stack;
+	enum fiber_state f_state;
+	const void *f_wait;
+	struct mach_mutex *f_mutex;
+	uint64_t f_deadline;
+	bool f_timedout, f_program;
+	unsigned f_cpu;
+	unsigned f_nheld;
+	struct held f_held[SIM_MAXHELD];
+};
+
+struct tlb_entry {
+	struct hat *t_hat; /* NULL: unused; the address space number */
+	uint64_t t_vpn;
+	uint64_t t_pte;	   /* as it was when filled; D set only if it was set in memory */
+};
+
+struct boot_chunk { struct boot_chunk *b_next; size_t b_bytes; };
+
+struct sim_disk;
+struct mach {
+	struct sim_config m_cfg;
+	struct mach_caps m_caps;
+	uint8_t *m_mem;		    /* frames */
+	uint16_t *m_loaded;	    /* per frame: translations, as the HAT told */
+	struct boot_chunk *m_boot;
+	pfn_t m_grant;
+	void *m_hatslot;	    /* the HAT's state */
+	uint64_t m_now, m_rng;
+	struct sim_stats m_stats;
+	struct tlb_entry *m_tlb;    /* [ncpus][sets][ways] */
+	unsigned m_tlbsets, m_tlbhand;
+	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr;
+	unsigned m_nlive;	    /* fibers that exist besides main and intr */
+	unsigned m_nprograms;
+	struct sim_disk *m_disks;
+};
+
+extern _Thread_local struct mach *sim_current;
+
+uint64_t sim_random(struct mach *);
+void sim_fibers_init(struct mach *);
+void sim_fibers_fini(struct mach *);
+void sim_sched_point_slow(struct mach *);
+static inline void sim_sched_point(struct mach *m)
+{
+	if (m->m_nlive != 0)
+		sim_sched_point_slow(m);
+}
+struct mach_thread *sim_fiber_new(struct mach *, void (*fn)(void *), void *arg, const char *name);
+_Noreturn void sim_panicf(struct mach *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* tlb.c */
+bool sim_tlb_init(struct mach *);
+/* 0: no entry that allows it. */
+struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, struct hat *, uint64_t vpn);
+void sim_tlb_fill(struct mach *, unsigned cpu, struct hat *, uint64_t vpn, uint64_t pte);
+
+/* mmu.c: the hardware's own walk. NULL: some level is not present. */
+uint64_t *sim_walk(struct mach *, struct hat *, vaddr_t);
+
+/* disk.c */
+bool sim_disk_due(struct mach *, uint64_t *when); /* is any request due; when = the earliest, UINT64_MAX: none */
+void sim_disk_intr(void *mach);
+#endif
