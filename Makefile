@@ -25,7 +25,7 @@ build: setup
 demo: build
 	@sh tools/demo.sh
 
-test: build
+test: setup
 	@sh tools/test.sh
 
 test-programs: build

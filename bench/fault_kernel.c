@@ -128,8 +128,8 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
-	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n", pages / 256, n,
-	    repeats, faults, hit);
+	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n", pages / 256,
+	    n, repeats, faults, hit);
 	wl_print("us_per_access", per_access, repeats);
 	if (with_faults)
 		wl_print("us_per_fault", per_fault, with_faults);

@@ -37,7 +37,7 @@
 #define WL_WORDS (WL_PAGE / 8)
 #define WL_TAG 0u
 #define WL_COUNT 1u
-#define WL_NOISE 2u  /* first unpredictable word */
+#define WL_NOISE 2u    /* first unpredictable word */
 #define WL_REPEAT 199u /* first repeated word */
 
 struct workload {
