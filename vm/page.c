@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Physical pages: names, creation, the cache list, kernel frames.
+ *
+ * Purpose: the one table from (vnode, offset) to frame, and the life of a frame between the buddy allocator and a name.
+ *
+ * States of a frame (page.h has the flags):
+ *
+ *   off line --buddy_online--> free --page_create--> being created (E, P_IOLOCK, named, not queued)
+ *   being created --page_filled--> in use (queued for replacement unless wired)
+ *   in use --page_free--> cache list (named, clean, unlocked) --page_lookup--> in use
+ *   cache list --page_create of another name--> being created
+ *   in use, cache list --page_destroy, page_vnode_purge--> free
+ *   free --page_kalloc--> kernel --page_kfree--> free
+ *
+ * Locks: vm_pagelock guards hash chains, vnode page lists, the cache list, the flags and locks of named pages. The
+ * flags of a nameless frame belong to its owner: the buddy allocator or the holder of the kernel memory; so page_kalloc
+ * takes no lock of rank < RANK_FREE unless memory is short, when it only tries vm_pagelock. Nothing is called with
+ * vm_pagelock held but the policy and the buddy allocator.
+ *
+ * Invariants: a name is in the hash exactly once; a page is on its vnode's list if and only if it is named; a page of
+ * the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
+ *
+ * The order of taking a frame: the buddy above the reserve; more frames from the machine when few are free; the cache
+ * list from its head; then, with PG_WAIT, whatever page-out can free.
+ *
+ * Left out: colours, large pages, per-bucket locks: one lock is held for tens of nanoseconds at a time.
+ */
+#include "impl.h"
+
+#define PAGE_GROW 64u /* frames asked of the machine at a time: one call pays for many faults */
+
+struct page *page_of(struct vm *vm, pfn_t pfn)
+{
+	VM_ASSERT(pfn < vm->vm_nframes);
+	return &vm->vm_pages[pfn];
+}
+
+pfn_t page_pfn(struct vm *vm, const struct page *pp)
+{
+	return (pfn_t)(pp - vm->vm_pages);
+}
+
+/* Named pages only: locked by the caller, so that the name stays. */
+struct vm *page_vm(const struct page *pp)
+{
+	VM_ASSERT(pp->p_vnode != NULL);
+	return pp->p_vnode->v_vm;
+}
+
+/* ---- queues by frame number ---- */
+
+void page_queue_init(struct page_queue *q)
+{
+	q->q_head = q->q_tail = PAGE_NIL;
+	q->q_len = 0;
+}
+
+void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
+{
+	uint32_t i = page_pfn(vm, pp);
+
+	pp->p_next = PAGE_NIL;
+	pp->p_prev = q->q_tail;
+	if (q->q_tail == PAGE_NIL)
+		q->q_head = i;
+	else
+		vm->vm_pages[q->q_tail].p_next = i;
+	q->q_tail = i;
+	q->q_len++;
+}
+
+void page_queue_push_head(struct vm *vm, struct page_queue *q, struct page *pp)
+{
+	uint32_t i = page_pfn(vm, pp);
+
+	pp->p_prev = PAGE_NIL;
+	pp->p_next = q->q_head;
+	if (q->q_head == PAGE_NIL)
+		q->q_tail = i;
+	else
+		vm->vm_pages[q->q_head].p_prev = i;
+	q->q_head = i;
+	q->q_len++;
+}
+
+void page_queue_remove(struct vm *vm, struct page_queue *q, struct page *pp)
+{
+	VM_ASSERT(q->q_len > 0);
+	if (pp->p_prev == PAGE_NIL)
+		q->q_head = pp->p_next;
+	else
+		vm->vm_pages[pp->p_prev].p_next = pp->p_next;
+	if (pp->p_next == PAGE_NIL)
+		q->q_tail = pp->p_prev;
+	else
+		vm->vm_pages[pp->p_next].p_prev = pp->p_prev;
+	pp->p_next = pp->p_prev = PAGE_NIL;
+	q->q_len--;
+}
+
+struct page *page_queue_head(struct vm *vm, struct page_queue *q)
+{
+	return q->q_head == PAGE_NIL ? NULL : &vm->vm_pages[q->q_head];
+}
+
+/* ---- names ---- */
+
+/* Stable in every run (no address goes in), so that policies' ghosts and the simulated machine are deterministic. */
+uint64_t page_name_hash(const struct vnode *vp, voff_t off)
+{
+	uint64_t x = (off >> VM_PAGESHIFT) + vp->v_id * 0x9e3779b97f4a7c15u;
+
+	x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93u;
+	x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93u;
+	return x ^ (x >> 32);
+}
+
+static uint32_t *page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	return &vm->vm_pagehash[page_name_hash(vp, off) & vm->vm_hashmask];
+}
+
+struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	for (uint32_t i = *page_bucket(vm, vp, off); i != PAGE_NIL; i = vm->vm_pages[i].p_hashnext) {
+		struct page *pp = &vm->vm_pages[i];
+
+		if (pp->p_vnode == vp && pp->p_offset == off)
+			return pp;
+	}
+	return NULL;
+}
+
+static void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+{
+	uint32_t i = page_pfn(vm, pp), *bucket = page_bucket(vm, vp, off);
+
+	pp->p_vnode = vp;
+	pp->p_offset = off;
+	pp->p_hashnext = *bucket;
+	*bucket = i;
+	pp->p_vpprev = PAGE_NIL;
+	pp->p_vpnext = vp->v_pages;
+	if (vp->v_pages != PAGE_NIL)
+		vm->vm_pages[vp->v_pages].p_vpprev = i;
+	vp->v_pages = i;
+	vp->v_npages++;
+}
+
+static void page_unname_locked(struct vm *vm, struct page *pp)
+{
+	struct vnode *vp = pp->p_vnode;
+	uint32_t i = page_pfn(vm, pp), *link = page_bucket(vm, vp, pp->p_offset);
+
+	while (*link != i) {
+		VM_ASSERT(*link != PAGE_NIL);
+		link = &vm->vm_pages[*link].p_hashnext;
+	}
+	*link = pp->p_hashnext;
+	if (pp->p_vpprev == PAGE_NIL)
+		vp->v_pages = pp->p_vpnext;
+	else
+		vm->vm_pages[pp->p_vpprev].p_vpnext = pp->p_vpnext;
+	if (pp->p_vpnext != PAGE_NIL)
+		vm->vm_pages[pp->p_vpnext].p_vpprev = pp->p_vpprev;
+	vp->v_npages--;
+	pp->p_vnode = NULL;
+	pp->p_offset = 0;
+	pp->p_hashnext = pp->p_vpnext = pp->p_vpprev = PAGE_NIL;
+}
+
+/* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
+static void page_uncache_locked(struct vm *vm, struct page *pp)
+{
+	VM_ASSERT((pp->p_flags & P_FREE) && pp->p_selock == 0);
+	page_queue_remove(vm, &vm->vm_cachelist, pp);
+	page_unname_locked(vm, pp);
+	pp->p_flags = P_FREE;
+	page_nrm_clear(pp, P_REF | P_MOD);
+}
+
+/* ---- lookup ---- */
+
+/* Takes a page back from the cache list: in use again, unlocked. */
+static void page_reclaim_locked(struct vm *vm, struct page *pp)
+{
+	page_queue_remove(vm, &vm->vm_cachelist, pp);
+	pp->p_flags &= (uint8_t)~P_FREE;
+	page_pol_insert_locked(vm, pp, false);
+	VM_STAT(vm, reclaim);
+}
+
+/* A real use found the page. */
+static void page_touch_locked(struct vm *vm, struct page *pp)
+{
+	if (pp->p_flags & P_PREFETCHED) {
+		pp->p_flags &= (uint8_t)~P_PREFETCHED;
+		VM_STAT(vm, prefetch_hit);
+	}
+	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
+		vm->vm_policy->pol_touch(vm->vm_polstate, pp);
+}
+
+static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, bool wait,
+    bool touch)
+{
+	struct page *pp;
+	bool reclaimed = false;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	/* The name is looked up again after every sleep: the page may have been freed or renamed meanwhile. */
+	while ((pp = page_find_locked(vm, vp, off)) != NULL) {
+		if (pp->p_flags & P_FREE) {
+			page_reclaim_locked(vm, pp);
+			reclaimed = true;
+		}
+		if (page_trylock_locked(vm, pp, se))
+			break;
+		if (!wait) {
+			pp = NULL;
+			break;
+		}
+		if (se == SE_EXCL)
+			pp->p_flags |= P_EWANTED;
+		page_wait_locked(vm, pp);
+	}
+	if (pp != NULL && touch && !reclaimed)
+		page_touch_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+	return pp;
+}
+
+struct page *page_lookup(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
+{
+	return page_lookup_common(vm, vp, off, se, true, true);
+}
+
+struct page *page_lookup_nowait(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
+{
+	return page_lookup_common(vm, vp, off, se, false, true);
+}
+
+struct page *page_lookup_notouch(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
+{
+	return page_lookup_common(vm, vp, off, se, true, false);
+}
+
+bool page_exists(struct vm *vm, struct vnode *vp, voff_t off)
+{
+	bool yes;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	yes = page_find_locked(vm, vp, off) != NULL;
+	mach_mutex_exit(&vm->vm_pagelock);
+	return yes;
+}
+
+/* ---- frames ---- */
+
+static pfn_t page_cache_take_locked(struct vm *vm)
+{
+	struct page *pp = page_queue_head(vm, &vm->vm_cachelist);
+
+	if (pp == NULL)
+		return PFN_INVALID;
+	page_uncache_locked(vm, pp);
+	return page_pfn(vm, pp);
+}
+
+static pfn_t page_cache_take(struct vm *vm)
+{
+	pfn_t pfn;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	pfn = page_cache_take_locked(vm);
+	mach_mutex_exit(&vm->vm_pagelock);
+	return pfn;
+}
+
+pfn_t page_cache_drain(struct vm *vm, pfn_t n)
+{
+	pfn_t done = 0, pfn;
+
+	while (done < n && (pfn = page_cache_take(vm)) != PFN_INVALID) {
+		buddy_free(vm, pfn, 0);
+		done++;
+	}
+	return done;
+}
+
+/* More frames from the machine, if it has any, before anything is evicted for the lack of them. */
+static void page_grow(struct vm *vm)
+{
+	if (vm->vm_nfree < vm->vm_lotsfree && vm->vm_nonline < vm->vm_nframes)
+		(void)buddy_online(vm, PAGE_GROW);
+}
+
+/* One frame for a named page; its flags are the caller's until it is named. */
+static pfn_t page_frame_get(struct vm *vm, unsigned flags)
+{
+	do {
+		pfn_t pfn;
+
+		page_grow(vm);
+		pfn = buddy_alloc(vm, 0, (flags & PG_RESERVE) != 0);
+		if (pfn == PFN_INVALID)
+			pfn = page_cache_take(vm);
+		if (pfn != PFN_INVALID)
+			return pfn;
+	} while ((flags & PG_WAIT) && pageout_wait(vm, 1));
+	VM_STAT(vm, alloc_fail);
+	return PFN_INVALID;
+}
+
+enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
+{
+	struct page *pp;
+	pfn_t pfn;
+
+	VM_ASSERT((off & VM_PAGEMASK) == 0);
+	*ppp = NULL;
+	if (vm_inject_fail(vm, VM_INJECT_PAGE)) {
+		VM_STAT(vm, alloc_fail);
+		return VM_NOMEM;
+	}
+	pfn = page_frame_get(vm, flags);
+	if (pfn == PFN_INVALID)
+		return VM_NOMEM;
+	pp = &vm->vm_pages[pfn];
+	mach_mutex_enter(&vm->vm_pagelock);
+	if (page_find_locked(vm, vp, off) != NULL) {
+		mach_mutex_exit(&vm->vm_pagelock);
+		buddy_free(vm, pfn, 0);
+		return VM_EXIST;
+	}
+	pp->p_flags = P_IOLOCK;
+	pp->p_selock = -1;
+	pp->p_lckcnt = pp->p_cowcnt = 0;
+	pp->p_polstate = 0;
+	page_nrm_clear(pp, P_REF | P_MOD);
+	page_name_locked(vm, pp, vp, off);
+	mach_mutex_exit(&vm->vm_pagelock);
+	if (flags & PG_ZERO)
+		mach_frame_zero(vm->vm_mach, pfn);
+	*ppp = pp;
+	return VM_OK;
+}
+
+void page_filled(struct vm *vm, struct page *pp, bool prefetched)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_selock != 0 && pp->p_vnode != NULL);
+	pp->p_flags &= (uint8_t)~P_IOLOCK;
+	if (prefetched)
+		pp->p_flags |= P_PREFETCHED;
+	page_pol_insert_locked(vm, pp, prefetched);
+	page_wake_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* ---- the way back. An I/O lock at this point is the caller's (its fill failed) and goes with the page. ---- */
+
+static void page_assert_freeable(const struct page *pp)
+{
+	VM_ASSERT(pp->p_selock == -1);
+	VM_ASSERT(pp->p_vnode != NULL && !(pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)));
+	VM_ASSERT(pp->p_lckcnt == 0 && pp->p_cowcnt == 0);
+	(void)pp;
+}
+
+/* Forgets name, lock and state; wakes whoever waited. The frame is the caller's to give to the buddy. */
+static void page_clear_locked(struct vm *vm, struct page *pp)
+{
+	page_unname_locked(vm, pp);
+	page_wake_locked(vm, pp);
+	pp->p_selock = 0;
+	pp->p_flags = P_FREE;
+	page_nrm_clear(pp, P_REF | P_MOD);
+}
+
+void page_free(struct vm *vm, struct page *pp, bool dontneed)
+{
+	VM_ASSERT(hat_page_getshare(pp) == 0);
+	mach_mutex_enter(&vm->vm_pagelock);
+	page_assert_freeable(pp);
+	page_pol_remove_locked(vm, pp, true);
+	/* A page that was never filled has nothing worth a name either. */
+	if ((page_nrm(pp) & P_MOD) || (pp->p_flags & P_IOLOCK)) {
+		page_clear_locked(vm, pp);
+		mach_mutex_exit(&vm->vm_pagelock);
+		buddy_free(vm, page_pfn(vm, pp), 0);
+		return;
+	}
+	page_wake_locked(vm, pp);
+	pp->p_selock = 0;
+	pp->p_flags = P_FREE;
+	page_nrm_clear(pp, P_REF);
+	if (dontneed)
+		page_queue_push_head(vm, &vm->vm_cachelist, pp);
+	else
+		page_queue_push_tail(vm, &vm->vm_cachelist, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+	buddy_wake(vm);
+}
+
+void page_destroy(struct vm *vm, struct page *pp)
+{
+	VM_ASSERT(hat_page_getshare(pp) == 0);
+	mach_mutex_enter(&vm->vm_pagelock);
+	page_assert_freeable(pp);
+	page_pol_remove_locked(vm, pp, false);
+	page_clear_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+	buddy_free(vm, page_pfn(vm, pp), 0);
+}
+
+void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+{
+	struct page *old;
+	bool queued;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_selock == -1 && pp->p_vnode != NULL && (off & VM_PAGEMASK) == 0);
+	old = page_find_locked(vm, vp, off);
+	if (old == pp)
+		old = NULL;
+	VM_ASSERT(old == NULL || (old->p_flags & P_FREE));
+	if (old != NULL) {
+		/* Only a leftover of the cache list may bear the name. */
+		page_uncache_locked(vm, old);
+		buddy_free(vm, page_pfn(vm, old), 0);
+	}
+	queued = (pp->p_flags & P_QUEUED) != 0;
+	page_pol_remove_locked(vm, pp, false);
+	page_unname_locked(vm, pp);
+	page_name_locked(vm, pp, vp, off);
+	if (queued)
+		page_pol_insert_locked(vm, pp, false);
+	/* Those who waited for the old name look again; a waiter that still wants this page says so again. */
+	pp->p_flags &= (uint8_t)~P_EWANTED;
+	page_wake_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* ---- kernel memory ---- */
+
+/* Page tables and allocator slabs that cannot wait may use half of the reserve, never all of it. */
+static uint32_t page_kfloor(struct vm *vm, unsigned flags)
+{
+	if (flags & PG_RESERVE)
+		return 0;
+	return (flags & PG_WAIT) ? vm->vm_reserve : vm->vm_reserve / 2;
+}
+
+/*
+ * The cache list gives frames until a block of the order came together. Without PG_WAIT the caller may hold any lock, so
+ * vm_pagelock is only tried.
+ */
+static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
+{
+	for (;;) {
+		pfn_t pfn;
+
+		if (flags & PG_WAIT)
+			mach_mutex_enter(&vm->vm_pagelock);
+		else if (!mach_mutex_tryenter(&vm->vm_pagelock))
+			return PFN_INVALID;
+		pfn = page_cache_take_locked(vm);
+		mach_mutex_exit(&vm->vm_pagelock);
+		if (pfn == PFN_INVALID)
+			return PFN_INVALID;
+		if (order == 0)
+			return pfn;
+		buddy_free(vm, pfn, 0);
+		pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));
+		if (pfn != PFN_INVALID)
+			return pfn;
+	}
+}
+
+static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
+{
+	do {
+		pfn_t pfn;
+
+		page_grow(vm);
+		pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));
+		if (pfn == PFN_INVALID)
+			pfn = page_kalloc_cached(vm, order, flags);
+		if (pfn != PFN_INVALID)
+			return pfn;
+		/* Fragmented or short: fresh frames come in runs. */
+		if (buddy_online(vm, (pfn_t)1 << order) > 0)
+			continue;
+		if (!(flags & PG_WAIT) || !pageout_wait(vm, (pfn_t)1 << order))
+			break;
+	} while (true);
+	return PFN_INVALID;
+}
+
+struct page *page_kalloc(struct vm *vm, unsigned order, unsigned flags)
+{
+	pfn_t pfn = PFN_INVALID;
+
+	if (order <= VM_MAXORDER && !vm_inject_fail(vm, VM_INJECT_PAGE))
+		pfn = page_kframes_get(vm, order, flags);
+	if (pfn == PFN_INVALID) {
+		VM_STAT(vm, alloc_fail);
+		return NULL;
+	}
+	for (pfn_t i = 0; i < 1u << order; i++) {
+		struct page *pp = &vm->vm_pages[pfn + i];
+
+		pp->p_flags = P_KERNEL;
+		pp->p_offset = 0;
+		if (flags & PG_ZERO)
+			mach_frame_zero(vm->vm_mach, pfn + i);
+	}
+	vm->vm_nkernel += 1u << order;
+	return &vm->vm_pages[pfn];
+}
+
+void page_kfree(struct vm *vm, struct page *pp, unsigned order)
+{
+	for (pfn_t i = 0; i < 1u << order; i++) {
+		VM_ASSERT(pp[i].p_flags == P_KERNEL);
+		pp[i].p_flags = P_FREE;
+		pp[i].p_offset = 0;
+	}
+	vm->vm_nkernel -= 1u << order;
+	buddy_free(vm, page_pfn(vm, pp), order);
+}
+
+/* ---- purge ---- */
+
+/* Destroys one page, locked E and I/O-locked by us. What is wired in a truncated object is wired no more. */
+static void page_purge_one(struct vm *vm, struct page *pp)
+{
+	hat_pageunload(pp);
+	mach_mutex_enter(&vm->vm_pagelock);
+	if (pp->p_lckcnt > 0 || pp->p_cowcnt > 0) {
+		pp->p_lckcnt = pp->p_cowcnt = 0;
+		vm->vm_nwired--;
+	}
+	mach_mutex_exit(&vm->vm_pagelock);
+	page_destroy(vm, pp);
+}
+
+/*
+ * Deals with the page if it can be had at once: gone from the cache list, or E- and I/O-locked and left to the caller in
+ * *mine. False: it was waited for, the world has changed, look again.
+ */
+static bool page_purge_grab_locked(struct vm *vm, struct page *pp, struct page **mine)
+{
+	*mine = NULL;
+	if (pp->p_flags & P_FREE) {
+		page_uncache_locked(vm, pp);
+		buddy_free(vm, page_pfn(vm, pp), 0);
+		return true;
+	}
+	if (!(pp->p_flags & P_IOLOCK) && page_trylock_locked(vm, pp, SE_EXCL)) {
+		pp->p_flags |= P_IOLOCK;
+		*mine = pp;
+		return true;
+	}
+	if (pp->p_selock != 0)
+		pp->p_flags |= P_EWANTED;
+	page_wait_locked(vm, pp);
+	return false;
+}
+
+/* The first page of vp in [off, end]: by name while that is shorter than the vnode's list. */
+static struct page *page_purge_next_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last)
+{
+	if (vp->v_npages == 0)
+		return NULL;
+	if ((last - *off) >> VM_PAGESHIFT < vp->v_npages) {
+		for (; *off <= last; *off += VM_PAGESIZE) {
+			struct page *pp = page_find_locked(vm, vp, *off);
+
+			if (pp != NULL)
+				return pp;
+			if (last - *off < VM_PAGESIZE)
+				break;
+		}
+		return NULL;
+	}
+	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext) {
+		struct page *pp = &vm->vm_pages[i];
+
+		if (pp->p_offset >= *off && pp->p_offset <= last)
+			return pp;
+	}
+	return NULL;
+}
+
+void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
+{
+	voff_t last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1;
+	struct page *pp, *mine;
+
+	off = vm_page_trunc(off);
+	mach_mutex_enter(&vm->vm_pagelock);
+	while ((pp = page_purge_next_locked(vm, vp, &off, last)) != NULL) {
+		if (!page_purge_grab_locked(vm, pp, &mine) || mine == NULL)
+			continue;
+		mach_mutex_exit(&vm->vm_pagelock);
+		page_purge_one(vm, mine);
+		mach_mutex_enter(&vm->vm_pagelock);
+	}
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* ---- contents ---- */
+
+void *page_mapin(struct vm *vm, struct page *pp)
+{
+	if (!vm->vm_caps->mc_direct_map)
+		hat_pageunload(pp);
+	return mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
+}
+
+void page_copy(struct vm *vm, struct page *dst, struct page *src)
+{
+	(void)page_mapin(vm, dst);
+	(void)page_mapin(vm, src);
+	mach_frame_copy(vm->vm_mach, page_pfn(vm, dst), page_pfn(vm, src));
+}
+
+/* ---- life ---- */
+
+enum vm_err page_init(struct vm *vm)
+{
+	size_t polsize = vm->vm_policy->pol_size(vm->vm_nframes);
+	uint32_t nhash = 64;
+
+	while (nhash < vm->vm_nframes && nhash < 1u << 30)
+		nhash <<= 1;
+	vm->vm_hashmask = nhash - 1;
+	vm->vm_pages = mach_boot_alloc(vm->vm_mach, sizeof(struct page) * vm->vm_nframes);
+	vm->vm_pagehash = mach_boot_alloc(vm->vm_mach, sizeof(uint32_t) * nhash);
+	vm->vm_pagesum = mach_boot_alloc(vm->vm_mach, sizeof(uint64_t) * vm->vm_nframes);
+	vm->vm_polstate = mach_boot_alloc(vm->vm_mach, polsize == 0 ? 1 : polsize);
+	if (vm->vm_pages == NULL || vm->vm_pagehash == NULL || vm->vm_pagesum == NULL || vm->vm_polstate == NULL)
+		return VM_NOMEM;
+	memset(vm->vm_pagehash, 0xff, sizeof(uint32_t) * nhash);
+	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
+		struct page *pp = &vm->vm_pages[i];
+
+		pp->p_hashnext = pp->p_vpnext = pp->p_vpprev = pp->p_next = pp->p_prev = PAGE_NIL;
+	}
+	mach_mutex_init(&vm->vm_pagelock, RANK_PAGE, "pages");
+	for (unsigned i = 0; i < VM_NPAGECV; i++)
+		mach_cv_init(&vm->vm_pagecv[i]);
+	page_queue_init(&vm->vm_cachelist);
+	vm->vm_policy->pol_init(vm->vm_polstate, vm, vm->vm_nframes);
+	return VM_OK;
+}
+
+void page_fini(struct vm *vm)
+{
+	for (unsigned i = 0; i < VM_NPAGECV; i++)
+		mach_cv_fini(&vm->vm_pagecv[i]);
+	mach_mutex_fini(&vm->vm_pagelock);
+	mach_cv_fini(&vm->vm_memcv);
+	mach_mutex_fini(&vm->vm_memmutex);
+	mach_mutex_fini(&vm->vm_freelock);
+}

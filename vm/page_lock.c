@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Page locks: shared/exclusive, I/O, wiring, and the policy's queue membership that wiring governs.
+ *
+ * Vocabulary: p_selock > 0 counts shared holders, -1 is exclusive. A waiting exclusive locker sets P_EWANTED, which
+ * keeps new shared holders out until somebody got the lock exclusively. Whoever waits for anything on a page sets
+ * P_WAITERS and sleeps on vm_pagecv[hash of the frame number]; the page's next release wakes all of them, and each
+ * looks again at what it wanted: the page may have another name by then.
+ *
+ * Locks: everything here is under vm_pagelock (RANK_PAGE). A page lock itself has no rank: it is waited for only by
+ * code that holds no lock of rank > RANK_SLOT, and never while another page is locked in an opposite order.
+ *
+ * Invariants: P_EWANTED is cleared when a page is locked exclusively, renamed or freed, so that it never outlives its
+ * setter (who sets it again if he still waits). P_QUEUED if and only if the page is named, in use, filled and unwired.
+ *
+ * Left out: hand-off and fairness among waiters of the same kind; recursive locking.
+ */
+#include "impl.h"
+
+static struct mach_cv *page_cv(struct vm *vm, const struct page *pp)
+{
+	return &vm->vm_pagecv[page_pfn(vm, pp) % VM_NPAGECV];
+}
+
+void page_wake_locked(struct vm *vm, struct page *pp)
+{
+	if (pp->p_flags & P_WAITERS) {
+		pp->p_flags &= (uint8_t)~P_WAITERS;
+		mach_cv_broadcast(page_cv(vm, pp));
+	}
+}
+
+void page_wait_locked(struct vm *vm, struct page *pp)
+{
+	pp->p_flags |= P_WAITERS;
+	mach_cv_wait(page_cv(vm, pp), &vm->vm_pagelock);
+}
+
+bool page_trylock_locked(struct vm *vm, struct page *pp, enum page_se se)
+{
+	(void)vm;
+	if ((pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)) || pp->p_vnode == NULL)
+		return false;
+	if (se == SE_EXCL) {
+		if (pp->p_selock != 0)
+			return false;
+		pp->p_selock = -1;
+		pp->p_flags &= (uint8_t)~P_EWANTED;
+		return true;
+	}
+	if (pp->p_selock < 0 || (pp->p_flags & P_EWANTED))
+		return false;
+	pp->p_selock++;
+	return true;
+}
+
+void page_unlock_locked(struct vm *vm, struct page *pp)
+{
+	VM_ASSERT(pp->p_selock != 0);
+	if (pp->p_selock < 0)
+		pp->p_selock = 0;
+	else
+		pp->p_selock--;
+	if (pp->p_selock == 0)
+		page_wake_locked(vm, pp);
+}
+
+bool page_trylock(struct vm *vm, struct page *pp, enum page_se se)
+{
+	bool ok;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	ok = page_trylock_locked(vm, pp, se);
+	mach_mutex_exit(&vm->vm_pagelock);
+	return ok;
+}
+
+/* The caller knows by other means (wiring, an anon slot's busy bit, ...) that the page cannot lose its name meanwhile. */
+void page_lock(struct vm *vm, struct page *pp, enum page_se se)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	while (!page_trylock_locked(vm, pp, se)) {
+		VM_ASSERT(!(pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)));
+		if (se == SE_EXCL)
+			pp->p_flags |= P_EWANTED;
+		page_wait_locked(vm, pp);
+	}
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+void page_unlock(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	page_unlock_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+bool page_tryupgrade(struct vm *vm, struct page *pp)
+{
+	bool ok;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_selock > 0);
+	ok = pp->p_selock == 1;
+	if (ok) {
+		pp->p_selock = -1;
+		pp->p_flags &= (uint8_t)~P_EWANTED;
+	}
+	mach_mutex_exit(&vm->vm_pagelock);
+	return ok;
+}
+
+void page_downgrade(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_selock < 0);
+	pp->p_selock = 1;
+	page_wake_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* ---- I/O lock ---- */
+
+void page_io_lock(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	while (pp->p_flags & P_IOLOCK)
+		page_wait_locked(vm, pp);
+	pp->p_flags |= P_IOLOCK;
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+bool page_io_trylock(struct vm *vm, struct page *pp)
+{
+	bool ok;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	ok = !(pp->p_flags & P_IOLOCK);
+	pp->p_flags |= P_IOLOCK;
+	mach_mutex_exit(&vm->vm_pagelock);
+	return ok;
+}
+
+void page_io_unlock(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_flags & P_IOLOCK);
+	pp->p_flags &= (uint8_t)~P_IOLOCK;
+	page_wake_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* ---- the policy's queues ---- */
+
+void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
+{
+	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0 || pp->p_cowcnt != 0)
+		return;
+	pp->p_flags |= P_QUEUED;
+	vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), prefetched);
+}
+
+void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
+{
+	if (!(pp->p_flags & P_QUEUED))
+		return;
+	pp->p_flags &= (uint8_t)~P_QUEUED;
+	vm->vm_policy->pol_remove(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
+}
+
+/* ---- wiring ---- */
+
+/* So many frames stay pageable whatever is wired: below that, page-out could free nothing for anybody. */
+static bool page_wire_room(struct vm *vm)
+{
+	uint64_t taken = (uint64_t)vm->vm_nwired + vm->vm_nkernel + 1;
+
+	return taken + vm->vm_lotsfree < vm->vm_nonline;
+}
+
+static enum vm_err page_wire_locked(struct vm *vm, struct page *pp)
+{
+	VM_ASSERT(pp->p_selock != 0 && !(pp->p_flags & P_FREE));
+	if (pp->p_lckcnt == UINT16_MAX)
+		return VM_NOMEM;
+	if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0) {
+		if (!page_wire_room(vm))
+			return VM_LIMIT;
+		vm->vm_nwired++;
+		page_pol_remove_locked(vm, pp, false);
+	}
+	pp->p_lckcnt++;
+	return VM_OK;
+}
+
+enum vm_err page_wire(struct vm *vm, struct page *pp)
+{
+	enum vm_err e;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	e = page_wire_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+	if (e != VM_LIMIT || buddy_online(vm, 64) == 0)
+		return e;
+	mach_mutex_enter(&vm->vm_pagelock);
+	e = page_wire_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+	return e;
+}
+
+void page_unwire(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	VM_ASSERT(pp->p_selock != 0 && pp->p_lckcnt > 0);
+	pp->p_lckcnt--;
+	if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0) {
+		vm->vm_nwired--;
+		/* A page still being created is queued by page_filled. */
+		if (!(pp->p_selock < 0 && (pp->p_flags & P_IOLOCK)))
+			page_pol_insert_locked(vm, pp, false);
+	}
+	mach_mutex_exit(&vm->vm_pagelock);
+}
