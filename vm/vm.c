@@ -83,6 +83,11 @@ void vm_destroy(struct vm *vm)
 	mach_mutex_fini(&vm->vm_mutex);
 }
 
+struct mach *vm_machine(struct vm *vm)
+{
+	return vm->vm_mach;
+}
+
 /* ---- statistics ---- */
 
 const struct vm_stats *vm_statistics(struct vm *vm)

@@ -45,6 +45,7 @@ struct vm_config {
 enum vm_err vm_create(const struct vm_config *, struct vm **);
 /* All spaces must have been freed and all vnodes released. Stops the threads. */
 void vm_destroy(struct vm *);
+struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state by it */
 
 /*
  * Checks every invariant of the system at a quiescent point (no call in progress). Calls report(arg, text) per

@@ -11,7 +11,6 @@
  */
 #include "machine/sim/sim_impl.h"
 
-#include "hat/mmu.h"
 #include "quire/as.h"
 
 #include <stdarg.h>
@@ -39,6 +38,8 @@ static void config_defaults(struct sim_config *c)
 		c->frames = 1024;
 	if (c->ncpus == 0)
 		c->ncpus = 1;
+	if (c->grant == 0)
+		c->grant = c->frames;
 	if (c->tlb_entries == 0)
 		c->tlb_entries = 64;
 	if (c->switch_every == 0)
@@ -90,6 +91,7 @@ struct mach *sim_create(const struct sim_config *cfg)
 	}
 	sim_fibers_init(m);
 	sim_current = m;
+	hat_shared_init(&m->m_hat, m);
 	return m;
 }
 
@@ -199,7 +201,7 @@ pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
 
 /* ---- what the HAT is given ---- */
-void **mmu_hat_slot(struct mach *m) { return &m->m_hatslot; }
+struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
 
 void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 {

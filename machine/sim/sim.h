@@ -22,7 +22,7 @@ struct sim_config { /* all zero: a machine that can everything */
 	uint64_t seed;	      /* of the scheduler */
 	unsigned tlb_entries; /* per CPU, rounded up to a power of two; 0: 64 */
 	enum sim_format format;
-	pfn_t	 grant;	      /* frames mach_frames_grant will give beyond what was released */
+	pfn_t	 grant;	      /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
 	bool	 no_direct_map, no_ref_bits, no_mod_bits;
 	bool	 threads;     /* mc_threads: the core may make its own threads */

@@ -3,6 +3,7 @@
 #ifndef QUIRE_SIM_IMPL_H
 #define QUIRE_SIM_IMPL_H
 
+#include "hat/mmu.h"
 #include "machine/sim/sim.h"
 
 #include <ucontext.h>
@@ -58,7 +59,7 @@ struct mach {
 	uint16_t *m_loaded;	    /* per frame: translations, as the HAT told */
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;
-	void *m_hatslot;	    /* the HAT's state */
+	struct hat_shared m_hat;    /* the HAT's */
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
 	struct tlb_entry *m_tlb;    /* [ncpus][sets][ways] */

@@ -8,8 +8,6 @@
  */
 #include "machine/sim/sim_impl.h"
 
-#include "hat/mmu.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 
