@@ -88,8 +88,8 @@ def demo(folder):
     report = os.path.join(folder, "report")
     out, got, err = run("quire", [quire, "run", "--memory", "%dM" % budget, "--report", "text:" + report, "--"],
                         limit)
-    say("   %s: %.1f times the native time, in %.0f %% of the memory" % (
-        explain(out), out.wall / native.wall, 100.0 * budget * MIB / native.peak))
+    say("   " + explain(out) + ("" if out.status else ": %.1f times the native time, with %.0f %% of its peak" % (
+        out.wall / native.wall, 100.0 * budget * MIB / native.peak)))
     if os.path.exists(report):
         for line in read(report, "r").splitlines():
             say("   | " + line)

@@ -45,17 +45,27 @@ fi
 # not start a daemon nobody asked for.  An existing one is left alone.
 rc=/usr/sbin/policy-rc.d
 made=
+log=$(mktemp)
+trap 'rm -f "$log"; [ -z "$made" ] || rm -f $rc' EXIT
+trap 'exit 1' HUP INT TERM
 if [ ! -e $rc ]; then
 	printf '#!/bin/sh\nexit 101\n' >$rc
 	chmod +x $rc
 	made=1
 fi
-trap '[ -z "$made" ] || rm -f $rc' EXIT
-trap 'exit 1' HUP INT TERM
 
 export DEBIAN_FRONTEND=noninteractive
-echo "quire: reading package lists"
-apt-get update -qq
-echo "quire: installing (this is done once)"
-apt-get install -y -qq --no-install-recommends $missing
+
+# Quiet unless it fails: two hundred lines of unpacking tell nobody anything.
+step() {
+	echo "quire: $1"
+	shift
+	"$@" >"$log" 2>&1 && return
+	cat "$log" >&2
+	echo "quire: '$*' failed" >&2
+	exit 1
+}
+step "reading package lists" apt-get update -qq
+step "installing them; this is done once and takes a minute or two" \
+	apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $missing
 echo "quire: packages installed"
