@@ -315,3 +315,17 @@ enum vm_err sim_exec(struct mach *m, struct as *as, unsigned cpu, vaddr_t va)
 
 	return access_range(m, as, cpu, va, &byte, 1, S_EXEC, NULL);
 }
+
+enum vm_err sim_touch(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, bool write, uint8_t *byte)
+{
+	enum fault_type type;
+	uint8_t *at = translate(m, hat, cpu, va, write ? S_WRITE : S_READ, &type);
+
+	if (at == NULL)
+		return type == F_PROT ? VM_PROT : VM_NOMAP;
+	if (write)
+		*at = *byte;
+	else
+		*byte = *at;
+	return VM_OK;
+}

@@ -50,6 +50,9 @@ enum vm_err sim_write(struct mach *, struct as *, unsigned cpu, vaddr_t, const v
 /* Fetches the instruction at the address. */
 enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
 
+/* The hardware's part of one access, faults unresolved. VM_NOMAP: no translation, VM_PROT: it forbids that. */
+enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool write, uint8_t *byte);
+
 /* Every TLB entry against the page tables: none may allow more than its table entry. Returns violations. */
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
 struct sim_stats {

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Conformance of a machine's HAT to hat.h. Written against the contract only, so that every port can be plugged in
+ * (port_harness.h). Pages are taken straight from the page layer, without segments: this program plays the core.
+ *
+ * Where a machine allows few translations a frame, loading one more drops another; where it has no reference or
+ * modification bits nothing is expected of them. A HAT may drop unlocked translations at any time; no port does so
+ * while nothing else runs, and the tests rely on that.
+ */
+#include "tests/port_harness.h"
+
+#include <quire/as.h>
+#include <quire/hat.h>
+#include <quire/page.h>
+#include <quire/vm.h>
+#include <quire/vnode.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAMES 512u
+#define N 8u
+#define VA 0x7fff0000ull /* the pages straddle a boundary of the second level */
+#define FAR 0x400000000000ull
+
+#define CHECK(e) check((e), #e, __LINE__)
+
+static unsigned failures;
+
+static void check(bool ok, const char *what, int line)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "%s: hat_conform.c:%d: %s\n", port_harness.ph_name, line, what);
+	failures++;
+}
+
+struct env {
+	struct mach *mach;
+	const struct mach_caps *caps;
+	struct vm *vm;
+	struct vnode vn;
+	struct as *as[2];
+	struct hat *hat[2];
+	struct page *pp[N];	/* E-locked all the time */
+};
+
+/* ---- a vnode that is only a name ---- */
+static void vn_start(struct vnode *vp, struct vm_io *io)
+{
+	(void)vp;
+	io->io_err = VM_IO;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+
+static void vn_poll(struct vnode *vp, bool wait)
+{
+	(void)vp;
+	(void)wait;
+}
+
+static void vn_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp;
+	(void)off;
+	(void)len;
+}
+
+static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp;
+	(void)off;
+	(void)len;
+	return VM_OK;
+}
+
+static uint64_t vn_size(struct vnode *vp)
+{
+	(void)vp;
+	return vm_ptob(N);
+}
+
+static void vn_inactive(struct vnode *vp) { (void)vp; }
+
+static const struct vnode_ops vn_ops = { .vo_name = "names", .vo_start = vn_start, .vo_poll = vn_poll, .vo_discard = vn_discard,
+					 .vo_sync = vn_sync, .vo_size = vn_size, .vo_inactive = vn_inactive };
+
+static void setup(struct env *e)
+{
+	struct vm_config vc = { .vc_frames = FRAMES };
+
+	memset(e, 0, sizeof(*e));
+	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL || vm_create(&vc, &e->vm) != VM_OK) {
+		fprintf(stderr, "%s: no machine\n", port_harness.ph_name);
+		exit(1);
+	}
+	e->caps = mach_caps(e->mach);
+	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) == VM_OK);
+		e->hat[i] = as_hat(e->as[i]);
+		CHECK(hat_as(e->hat[i]) == e->as[i]);
+	}
+	for (unsigned i = 0; i < N; i++) {
+		CHECK(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
+		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
+		page_filled(e->vm, e->pp[i], false);
+		page_nrm_clear(e->pp[i], P_REF | P_MOD);
+	}
+}
+
+static void teardown(struct env *e)
+{
+	for (unsigned i = 0; i < N; i++) {
+		hat_pageunload(e->pp[i]);
+		page_destroy(e->vm, e->pp[i]);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		as_free(e->as[i]);
+	vnode_rele(&e->vn);
+	vm_destroy(e->vm);
+	port_harness.ph_destroy(e->mach);
+}
+
+static vaddr_t va(unsigned i) { return VA + vm_ptob(i) - vm_ptob(N / 2) + 0x10000; }
+
+/* What the hardware says of an access; want_byte is compared after a read. */
+static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err want, uint8_t byte)
+{
+	uint8_t b = byte;
+	enum vm_err got;
+
+	if (port_harness.ph_touch == NULL)
+		return true;
+	got = port_harness.ph_touch(e->mach, e->hat[h], at, write, &b);
+	return got == want && (write || got != VM_OK || b == byte);
+}
+
+static bool consistent(struct env *e) { return port_harness.ph_check == NULL || port_harness.ph_check(e->mach) == 0; }
+static bool many(const struct env *e) { return e->caps->mc_max_mappings == 0; }
+
+static void test_load(struct env *e)
+{
+	unsigned attr = 0;
+
+	CHECK(hat_probe(e->hat[0], va(0), NULL) == PFN_INVALID);
+	CHECK(touch(e, 0, va(0), false, VM_NOMAP, 0));
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_probe(e->hat[0], va(0), &attr) == page_pfn(e->vm, e->pp[0]));
+	CHECK((attr & PROT_R) && !(attr & PROT_W));
+	CHECK(hat_page_getshare(e->pp[0]) == 1);
+	CHECK(touch(e, 0, va(0), false, VM_OK, 0x40));
+	CHECK(touch(e, 0, va(0), true, VM_PROT, 0));
+	CHECK(touch(e, 0, va(1), false, VM_NOMAP, 0));
+	CHECK(touch(e, 1, va(0), false, VM_NOMAP, 0));
+	/* the same page again: rights are replaced */
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 1);
+	CHECK(touch(e, 0, va(0), true, VM_OK, 0x40));
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 0, va(0), true, VM_PROT, 0));
+	/* another page: the first goes */
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[1], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[1]) == 1);
+	CHECK(touch(e, 0, va(0), false, VM_OK, 0x41));
+	/* advice does not replace what is there */
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[2], PROT_R, HAT_LOAD_ADV) == VM_OK);
+	CHECK(hat_probe(e->hat[0], va(0), NULL) == page_pfn(e->vm, e->pp[1]));
+	hat_unload(e->hat[0], va(0), VM_PAGESIZE, HAT_UNLOAD);
+	CHECK(touch(e, 0, va(0), false, VM_NOMAP, 0));
+	CHECK(hat_page_getshare(e->pp[1]) == 0);
+	CHECK(consistent(e));
+}
+
+static void test_array(struct env *e)
+{
+	size_t done = 99;
+
+	CHECK(hat_memload_array(e->hat[0], va(0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
+	CHECK(done == N);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(i), false, VM_OK, (uint8_t)(0x40 + i)));
+	hat_clrattr(e->hat[0], va(2), vm_ptob(3), PROT_W);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(i), true, i >= 2 && i < 5 ? VM_PROT : VM_OK, (uint8_t)(0x40 + i)));
+	hat_chgattr(e->hat[0], va(0), vm_ptob(N), PROT_R);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(i), true, VM_PROT, 0));
+	hat_chgattr(e->hat[0], va(0) - vm_ptob(4), vm_ptob(N + 8), PROT_R | PROT_W); /* holes around: nothing is loaded */
+	CHECK(hat_probe(e->hat[0], va(N), NULL) == PFN_INVALID);
+	CHECK(touch(e, 0, va(3), true, VM_OK, 0x43));
+	hat_unload(e->hat[0], va(1), vm_ptob(N - 2), HAT_UNLOAD);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP, (uint8_t)(0x40 + i)));
+	hat_unload(e->hat[0], e->caps->mc_user_min, e->caps->mc_user_max - e->caps->mc_user_min, HAT_UNLOAD);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[N - 1]) == 0);
+	CHECK(consistent(e));
+}
+
+static void test_none(struct env *e)
+{
+	unsigned attr = 99;
+
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 0, va(0), true, VM_OK, 0x40));
+	hat_chgattr(e->hat[0], va(0), VM_PAGESIZE, 0);
+	CHECK(touch(e, 0, va(0), false, VM_NOMAP, 0) || touch(e, 0, va(0), false, VM_PROT, 0));
+	CHECK(hat_probe(e->hat[0], va(0), &attr) == PFN_INVALID || attr == 0);
+	hat_pageunload(e->pp[0]);
+	CHECK(hat_probe(e->hat[0], va(0), NULL) == PFN_INVALID);
+	CHECK(consistent(e));
+}
+
+static void test_share(struct env *e)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 6; i++)
+		CHECK(hat_memload(e->hat[i & 1], va(i), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	for (unsigned i = 0; i < 6; i++)
+		n += hat_probe(e->hat[i & 1], va(i), NULL) == page_pfn(e->vm, e->pp[0]);
+	CHECK(n == hat_page_getshare(e->pp[0]));
+	CHECK(many(e) ? n == 6 : n >= 1 && n <= e->caps->mc_max_mappings);
+	CHECK(hat_probe(e->hat[1], va(5), NULL) == page_pfn(e->vm, e->pp[0])); /* the last one loaded is there */
+	if (many(e)) { /* from the middle, the end and the front */
+		hat_unload(e->hat[0], va(2), VM_PAGESIZE, HAT_UNLOAD);
+		hat_unload(e->hat[1], va(5), VM_PAGESIZE, HAT_UNLOAD);
+		hat_unload(e->hat[0], va(0), VM_PAGESIZE, HAT_UNLOAD);
+		CHECK(hat_page_getshare(e->pp[0]) == 3);
+		CHECK(touch(e, 1, va(1), false, VM_OK, 0x40) && touch(e, 0, va(4), false, VM_OK, 0x40));
+	}
+	hat_page_clrwrt(e->pp[0]);
+	hat_pageunload(e->pp[0]);
+	CHECK(hat_page_getshare(e->pp[0]) == 0);
+	for (unsigned i = 0; i < 6; i++)
+		CHECK(touch(e, i & 1, va(i), false, VM_NOMAP, 0));
+	hat_pageunload(e->pp[0]); /* nothing left: nothing happens */
+	CHECK(consistent(e));
+}
+
+static void test_bits(struct env *e)
+{
+	struct page *pp = e->pp[3];
+
+	if (port_harness.ph_touch == NULL)
+		return;
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(hat_memload(e->hat[0], va(3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	(void)hat_pagesync(pp, true, true);
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(touch(e, 0, va(3), false, VM_OK, 0x43));
+	if (e->caps->mc_ref_bits) {
+		CHECK(hat_pagesync(pp, false, false) & P_REF);
+		CHECK(page_nrm(pp) & P_REF);
+		CHECK(hat_pagesync(pp, true, false) & P_REF);
+		CHECK(!(hat_pagesync(pp, false, false) & P_REF));
+		CHECK(touch(e, 0, va(3), false, VM_OK, 0x43)); /* seen again although it was cached */
+		CHECK(hat_pagesync(pp, true, true) & P_REF);
+	}
+	if (e->caps->mc_mod_bits) {
+		CHECK(!(page_nrm(pp) & P_MOD));
+		CHECK(touch(e, 0, va(3), true, VM_OK, 0x43));
+		CHECK(hat_pagesync(pp, false, true) & P_MOD);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		CHECK(!(hat_pagesync(pp, false, true) & P_MOD));
+		CHECK(touch(e, 0, va(3), true, VM_OK, 0x43)); /* a write after the clear is seen again */
+		hat_page_clrwrt(pp);
+		CHECK(touch(e, 0, va(3), true, VM_PROT, 0));
+		(void)hat_pagesync(pp, false, true);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		hat_chgattr(e->hat[0], va(3), VM_PAGESIZE, PROT_R | PROT_W);
+		CHECK(touch(e, 0, va(3), true, VM_OK, 0x43));
+		hat_unload(e->hat[0], va(3), VM_PAGESIZE, HAT_UNLOAD); /* what was seen goes to the page */
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_REF | P_MOD);
+		CHECK(hat_memload(e->hat[0], va(3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+		CHECK(touch(e, 0, va(3), true, VM_OK, 0x43));
+		hat_sync(e->hat[0], va(0), vm_ptob(N), true);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		hat_pageunload(pp);
+		CHECK(!(page_nrm(pp) & P_MOD));
+	}
+	hat_pageunload(pp);
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(consistent(e));
+}
+
+static void test_lock(struct env *e)
+{
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R, HAT_LOAD_LOCK) == VM_OK);
+	CHECK(hat_memload(e->hat[0], va(1), e->pp[1], PROT_R, HAT_LOAD) == VM_OK);
+	hat_swapout(e->hat[0]);
+	CHECK(touch(e, 0, va(0), false, VM_OK, 0x40)); /* spared */
+	CHECK(touch(e, 0, va(1), false, VM_NOMAP, 0));
+	if (e->caps->mc_max_mappings == 1) {
+		CHECK(hat_memload(e->hat[1], va(0), e->pp[0], PROT_R, HAT_LOAD) == VM_RETRY);
+		CHECK(hat_memload(e->hat[1], va(0), e->pp[0], PROT_R, HAT_LOAD_ADV) == VM_OK);
+		CHECK(touch(e, 0, va(0), false, VM_OK, 0x40));
+	}
+	hat_unlock(e->hat[0], va(0), VM_PAGESIZE);
+	CHECK(touch(e, 0, va(0), false, VM_OK, 0x40));
+	hat_swapout(e->hat[0]);
+	CHECK(touch(e, 0, va(0), false, VM_NOMAP, 0));
+	CHECK(hat_memload(e->hat[0], va(0), e->pp[0], PROT_R, HAT_LOAD_LOCK) == VM_OK);
+	hat_unload(e->hat[0], va(0), VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0);
+	CHECK(consistent(e));
+}
+
+/* Each allocation of a HAT fails in turn: VM_NOMEM, nothing changed, and it works the next time. */
+static void test_nomem(struct env *e)
+{
+	struct vm_usage before, after;
+	uint64_t nth, sites;
+	enum vm_err err;
+
+	vm_usage(e->vm, &before);
+	for (nth = 1;; nth++) {
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		err = hat_memload(e->hat[0], FAR, e->pp[4], PROT_R, HAT_LOAD);
+		sites = vm_inject_seen(e->vm, VM_INJECT_HAT);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+		if (sites < nth)
+			break;
+		CHECK(err == VM_NOMEM);
+		CHECK(hat_probe(e->hat[0], FAR, NULL) == PFN_INVALID);
+		CHECK(hat_page_getshare(e->pp[4]) == 0);
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		CHECK(hat_memload(e->hat[0], FAR, e->pp[4], PROT_R, HAT_LOAD_ADV) == VM_OK); /* advice does not fail */
+		CHECK(hat_probe(e->hat[0], FAR, NULL) == PFN_INVALID);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+	}
+	CHECK(err == VM_OK);
+	CHECK(touch(e, 0, FAR, false, VM_OK, 0x44));
+	hat_unload(e->hat[0], FAR, VM_PAGESIZE, HAT_UNLOAD);
+	hat_swapout(e->hat[0]); /* gives page tables back */
+	vm_usage(e->vm, &after);
+	CHECK(after.vu_kernel <= before.vu_kernel + 1); /* a slab at most */
+	CHECK(consistent(e));
+}
+
+struct walk { unsigned n, locked; struct env *e; };
+
+static void count_f1(void *arg, vaddr_t at, pfn_t pfn, unsigned attr, bool locked)
+{
+	struct walk *w = arg;
+	unsigned now = 0;
+
+	w->n++;
+	w->locked += locked;
+	CHECK(hat_probe(w->e->hat[0], at, &now) == pfn && now == attr);
+}
+
+static void count_f2(void *arg, struct hat *hat, vaddr_t at)
+{
+	struct walk *w = arg;
+
+	w->n++;
+	CHECK(hat_probe(hat, at, NULL) == page_pfn(w->e->vm, w->e->pp[2]));
+}
+
+static void test_foreach(struct env *e)
+{
+	struct walk f1 = { .e = e }, f2 = { .e = e };
+	size_t done;
+
+	CHECK(hat_memload_array(e->hat[0], va(0), e->pp, N, PROT_R, HAT_LOAD, &done) == VM_OK);
+	CHECK(hat_memload(e->hat[0], FAR, e->pp[2], PROT_R | PROT_W, HAT_LOAD_LOCK) == VM_OK);
+	hat_foreach(e->hat[0], count_f1, &f1);
+	hat_page_foreach(e->pp[2], count_f2, &f2);
+	CHECK(f1.n == (many(e) ? N + 1 : N));
+	CHECK(f1.locked == 1);
+	CHECK(f2.n == hat_page_getshare(e->pp[2]));
+	hat_unload(e->hat[0], FAR, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	hat_unload(e->hat[0], va(0), vm_ptob(N), HAT_UNLOAD | HAT_UNLOAD_DISCARD);
+	CHECK(consistent(e));
+}
+
+/* Many pages and addresses at random against a table of what must be there. */
+static void test_random(struct env *e)
+{
+	struct page *at[2][64] = { 0 };
+	uint64_t x = 88172645463325252ull;
+
+	for (unsigned round = 0; round < 20000; round++) {
+		unsigned h, i, p, n;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		h = x >> 60 & 1;
+		i = x >> 20 & 63;
+		p = (x >> 30) % N;
+		if ((x >> 40) % 16 == 0) {
+			hat_pageunload(e->pp[p]);
+			for (unsigned k = 0; k < 128; k++)
+				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+		} else if ((x >> 40) % 16 < 4) {
+			n = 1 + (x >> 50) % (64 - i);
+			hat_unload(e->hat[h], FAR + (uint64_t)i * 0x4000000, (uint64_t)n * 0x4000000, HAT_UNLOAD);
+			for (unsigned k = i; k < i + n; k++)
+				at[h][k] = NULL;
+		} else {
+			CHECK(hat_memload(e->hat[h], FAR + (uint64_t)i * 0x4000000, e->pp[p], PROT_R, HAT_LOAD) == VM_OK);
+			for (unsigned k = 0; !many(e) && k < 128; k++)
+				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+			at[h][i] = e->pp[p];
+		}
+		h = x & 1;
+		i = x >> 8 & 63;
+		CHECK(hat_probe(e->hat[h], FAR + (uint64_t)i * 0x4000000, NULL) ==
+		      (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
+		CHECK(touch(e, h, FAR + (uint64_t)i * 0x4000000, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
+			    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
+	}
+	CHECK(consistent(e));
+}
+
+int main(void)
+{
+	struct env e;
+
+	setup(&e);
+	test_load(&e);
+	test_array(&e);
+	test_none(&e);
+	test_share(&e);
+	test_bits(&e);
+	test_lock(&e);
+	test_nomem(&e);
+	test_foreach(&e);
+	test_random(&e);
+	teardown(&e);
+	printf("hat_conform on %s: %s\n", port_harness.ph_name, failures == 0 ? "ok" : "FAILED");
+	return failures == 0 ? 0 : 1;
+}

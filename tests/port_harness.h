@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a port gives to the conformance programs (mach_conform.c, hat_conform.c), which are the same for every machine.
+ * Each port defines port_harness in one file of its own and links it with the programs.
+ */
+#ifndef QUIRE_PORT_HARNESS_H
+#define QUIRE_PORT_HARNESS_H
+
+#include <quire/machine.h>
+#include <quire/types.h>
+
+struct port_harness {
+	const char *ph_name;
+	/* A machine with that many frames. NULL: cannot. */
+	struct mach *(*ph_create)(pfn_t frames);
+	void (*ph_destroy)(struct mach *);
+	/* Runs fn(arg) where mach_thread_create works, until it returns. */
+	void (*ph_run)(struct mach *, void (*fn)(void *), void *arg);
+	/*
+	 * One access as the program of the space makes it, without resolving faults: VM_OK with the byte read or
+	 * written, VM_NOMAP if there is no translation that the hardware sees, VM_PROT if it forbids the access. NULL
+	 * where accesses cannot be tried one by one; the programs then check by hat_probe alone.
+	 */
+	enum vm_err (*ph_touch)(struct mach *, struct hat *, vaddr_t, bool write, uint8_t *byte);
+	/* Violations of the port's own caches of translations; reports them to stderr. */
+	unsigned (*ph_check)(struct mach *);
+};
+extern const struct port_harness port_harness;
+#endif

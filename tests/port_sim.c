@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The simulated machine for the conformance programs. Compiled with SIM_AS_LINUX, one that imitates the Linux port. */
+#include "machine/sim/sim.h"
+#include "tests/port_harness.h"
+
+#include <stdio.h>
+
+#define NCPUS 3u
+
+static struct mach *port_create(pfn_t frames)
+{
+	struct sim_config cfg = { .frames = frames, .ncpus = NCPUS, .seed = 7, .threads = true };
+
+#ifdef SIM_AS_LINUX
+	sim_config_linux(&cfg);
+#endif
+	return sim_create(&cfg);
+}
+
+static void port_run(struct mach *m, void (*fn)(void *), void *arg)
+{
+	sim_select(m);
+	fn(arg);
+}
+
+/* Each access from another CPU: what one CPU caches must not differ from what another one sees. */
+static enum vm_err port_touch(struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
+{
+	enum vm_err err = VM_OK;
+
+	for (unsigned cpu = 0; cpu < NCPUS; cpu++) {
+		enum vm_err e = sim_touch(m, hat, cpu, va, write, byte);
+
+		if (cpu > 0 && e != err)
+			mach_panic("the CPUs see different translations");
+		err = e;
+	}
+	return err;
+}
+
+static void port_report(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "%s\n", text);
+}
+
+static unsigned port_check(struct mach *m) { return sim_tlb_check(m, port_report, NULL); }
+
+const struct port_harness port_harness = {
+#ifdef SIM_AS_LINUX
+	.ph_name = "sim as linux",
+#else
+	.ph_name = "sim",
+#endif
+	.ph_create = port_create,
+	.ph_destroy = sim_destroy,
+	.ph_run = port_run,
+	.ph_touch = port_touch,
+	.ph_check = port_check,
+};
