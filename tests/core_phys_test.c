@@ -409,6 +409,40 @@ static void test_pages_model(void **state)
 	}
 }
 
+/* Purges that are long, that are bounded by name and by list, with some pages cached and some wired. */
+static void test_purge_large(void **state)
+{
+	struct box b = box_open(2048, 2048, 9);
+	struct vnode vn;
+	struct page *pp;
+
+	(void)state;
+	vnode_init(&vn, b.b_vm, &no_vnode_ops, NULL);
+	for (unsigned i = 0; i < 1500; i++) {
+		assert_int_equal(page_create(b.b_vm, &vn, vm_ptob(i * 3), 0, &pp), VM_OK);
+		page_filled(b.b_vm, pp, false);
+		if (i % 5 == 0)
+			assert_int_equal(page_wire(b.b_vm, pp), VM_OK);
+		if (i % 5 == 1)
+			page_free(b.b_vm, pp, false);
+		else
+			page_unlock(b.b_vm, pp);
+	}
+	page_vnode_purge(b.b_vm, &vn, vm_ptob(3000), 0); /* by list: to the end */
+	assert_int_equal(vn.v_npages, 1000);
+	page_vnode_purge(b.b_vm, &vn, vm_ptob(300), vm_ptob(600)); /* by name */
+	assert_int_equal(vn.v_npages, 800);
+	page_vnode_purge(b.b_vm, &vn, vm_ptob(901), vm_ptob(1)); /* nothing there */
+	assert_int_equal(vn.v_npages, 800);
+	assert_int_equal(b.b_vm->vm_nwired, 160);
+	assert_sound(b.b_vm);
+	page_vnode_purge(b.b_vm, &vn, 0, UINT64_MAX);
+	assert_int_equal(vn.v_npages, 0);
+	assert_int_equal(b.b_vm->vm_nwired, 0);
+	vnode_rele(&vn);
+	box_close(&b);
+}
+
 static void test_cache_order(void **state)
 {
 	struct box b = box_open(64, 64, 1);
@@ -737,7 +771,7 @@ static void kmem_misuse(unsigned kind)
 	}
 	assert_true(panicked);
 	assert_non_null(strstr(stub_panic_message(), kind == 3 ? "other" : "victim"));
-	stub_destroy(b.b_mach);
+	stub_abandon(b.b_mach);
 }
 
 static void test_kmem_misuse(void **state)
@@ -1121,6 +1155,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pages_model),
+		cmocka_unit_test(test_purge_large),
 		cmocka_unit_test(test_cache_order),
 		cmocka_unit_test(test_buddy),
 		cmocka_unit_test(test_grow_shrink),

@@ -108,6 +108,49 @@ static bool stub_holds(const void *l)
 	return false;
 }
 
+/* Host objects, in a list, so that those of a system that panicked can be freed with its machine. */
+struct stub_host {
+	struct stub_host *next, *prev;
+	union {
+		pthread_mutex_t mu;
+		pthread_rwlock_t rw;
+		pthread_cond_t cv;
+	} u;
+};
+static struct stub_host stub_hosts = { .next = &stub_hosts, .prev = &stub_hosts };
+static pthread_mutex_t stub_hosts_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void *stub_host_alloc(void)
+{
+	struct stub_host *h = calloc(1, sizeof(*h));
+
+	pthread_mutex_lock(&stub_hosts_lock);
+	h->next = stub_hosts.next;
+	h->prev = &stub_hosts;
+	h->next->prev = h;
+	stub_hosts.next = h;
+	pthread_mutex_unlock(&stub_hosts_lock);
+	return &h->u;
+}
+
+static void stub_host_free(void *u)
+{
+	struct stub_host *h = (struct stub_host *)(void *)((char *)u - offsetof(struct stub_host, u));
+
+	pthread_mutex_lock(&stub_hosts_lock);
+	h->next->prev = h->prev;
+	h->prev->next = h->next;
+	pthread_mutex_unlock(&stub_hosts_lock);
+	free(h);
+}
+
+void stub_abandon(struct mach *m)
+{
+	while (stub_hosts.next != &stub_hosts)
+		stub_host_free(&stub_hosts.next->u);
+	stub_destroy(m);
+}
+
 static struct stub_lock *stub_of(void *l)
 {
 	return l;
@@ -118,7 +161,7 @@ void mach_mutex_init(struct mach_mutex *mu, unsigned rank, const char *name)
 	struct stub_lock *l = stub_of(mu);
 
 	memset(l, 0, sizeof(*l));
-	l->host = malloc(sizeof(pthread_mutex_t));
+	l->host = stub_host_alloc();
 	l->rank = rank;
 	l->name = name;
 	pthread_mutex_init(l->host, NULL);
@@ -127,7 +170,7 @@ void mach_mutex_init(struct mach_mutex *mu, unsigned rank, const char *name)
 void mach_mutex_fini(struct mach_mutex *mu)
 {
 	pthread_mutex_destroy(stub_of(mu)->host);
-	free(stub_of(mu)->host);
+	stub_host_free(stub_of(mu)->host);
 }
 
 void mach_mutex_enter(struct mach_mutex *mu)
@@ -161,7 +204,7 @@ void mach_rw_init(struct mach_rwlock *rw, unsigned rank, const char *name)
 	struct stub_lock *l = stub_of(rw);
 
 	memset(l, 0, sizeof(*l));
-	l->host = malloc(sizeof(pthread_rwlock_t));
+	l->host = stub_host_alloc();
 	l->rank = rank;
 	l->name = name;
 	pthread_rwlock_init(l->host, NULL);
@@ -170,7 +213,7 @@ void mach_rw_init(struct mach_rwlock *rw, unsigned rank, const char *name)
 void mach_rw_fini(struct mach_rwlock *rw)
 {
 	pthread_rwlock_destroy(stub_of(rw)->host);
-	free(stub_of(rw)->host);
+	stub_host_free(stub_of(rw)->host);
 }
 
 void mach_rw_enter(struct mach_rwlock *rw, bool writer)
@@ -212,14 +255,14 @@ static pthread_cond_t *stub_cond(struct mach_cv *cv)
 
 void mach_cv_init(struct mach_cv *cv)
 {
-	cv->opaque[0] = (uint64_t)(uintptr_t)malloc(sizeof(pthread_cond_t));
+	cv->opaque[0] = (uint64_t)(uintptr_t)stub_host_alloc();
 	pthread_cond_init(stub_cond(cv), NULL);
 }
 
 void mach_cv_fini(struct mach_cv *cv)
 {
 	pthread_cond_destroy(stub_cond(cv));
-	free(stub_cond(cv));
+	stub_host_free(stub_cond(cv));
 }
 
 void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mu)

@@ -862,7 +862,7 @@ static unsigned kmem_check_slab(struct kmem_cache *c, struct slab *sl, void (*re
 	unsigned bad = 0;
 
 	for (uint32_t i = 0; i < c->kc_nobj; i++)
-		n += (sl->sl_map[i / 64] >> (i % 64)) & 1;
+		n += (sl->sl_map[i / 64] & (1ull << (i % 64))) != 0;
 	if (n != sl->sl_inuse || sl->sl_cache != c) {
 		report(arg, "kmem: a slab's count is not that of its bitmap");
 		bad++;

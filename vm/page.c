@@ -549,9 +549,9 @@ static void page_purge_one(struct vm *vm, struct page *pp)
 
 /*
  * Deals with the page if it can be had at once: gone from the cache list, or E- and I/O-locked and left to the caller in
- * *mine. False: it was waited for, the world has changed, look again.
+ * *mine. False: it is busy; if wait (the caller holds no other page) it was waited for, and the world has changed.
  */
-static bool page_purge_grab_locked(struct vm *vm, struct page *pp, struct page **mine)
+static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, struct page **mine)
 {
 	*mine = NULL;
 	if (pp->p_flags & P_FREE) {
@@ -564,52 +564,75 @@ static bool page_purge_grab_locked(struct vm *vm, struct page *pp, struct page *
 		*mine = pp;
 		return true;
 	}
+	if (!wait)
+		return false;
 	if (pp->p_selock != 0)
 		pp->p_flags |= P_EWANTED;
 	page_wait_locked(vm, pp);
 	return false;
 }
 
-/* The first page of vp in [off, end]: by name while that is shorter than the vnode's list. */
-static struct page *page_purge_next_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last)
+#define PAGE_PURGE_RUN 64u /* pages taken in one walk of a vnode's list: it starts from the front each time */
+
+/*
+ * Takes up to PAGE_PURGE_RUN pages of vp in [*off, last] as page_purge_grab_locked does; *more: there may be others.
+ * By name while the range is shorter than the vnode's list (*off moves on), else along the list.
+ */
+static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last, struct page **mine,
+    bool *more)
 {
-	if (vp->v_npages == 0)
-		return NULL;
-	if ((last - *off) >> VM_PAGESHIFT < vp->v_npages) {
-		for (; *off <= last; *off += VM_PAGESIZE) {
+	bool byname = (last - *off) >> VM_PAGESHIFT < vp->v_npages;
+	uint32_t i = vp->v_pages, next;
+	unsigned n = 0;
+
+	*more = false;
+	if (byname) {
+		for (; *off <= last && n < PAGE_PURGE_RUN; *off += VM_PAGESIZE) {
 			struct page *pp = page_find_locked(vm, vp, *off);
 
-			if (pp != NULL)
-				return pp;
+			if (pp != NULL && !page_purge_grab_locked(vm, pp, n == 0, &mine[n])) {
+				*more = true;
+				return n;
+			}
+			n += pp != NULL && mine[n] != NULL;
 			if (last - *off < VM_PAGESIZE)
-				break;
+				return n;
 		}
-		return NULL;
+		*more = *off <= last;
+		return n;
 	}
-	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext) {
+	for (; i != PAGE_NIL && n < PAGE_PURGE_RUN; i = next) {
 		struct page *pp = &vm->vm_pages[i];
 
-		if (pp->p_offset >= *off && pp->p_offset <= last)
-			return pp;
+		next = pp->p_vpnext;
+		if (pp->p_offset < *off || pp->p_offset > last)
+			continue;
+		if (!page_purge_grab_locked(vm, pp, n == 0, &mine[n])) {
+			*more = true;
+			return n;
+		}
+		n += mine[n] != NULL;
 	}
-	return NULL;
+	*more = i != PAGE_NIL;
+	return n;
 }
 
 void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
 {
 	voff_t last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1;
-	struct page *pp, *mine;
+	struct page *mine[PAGE_PURGE_RUN];
+	bool more;
 
 	off = vm_page_trunc(off);
-	mach_mutex_enter(&vm->vm_pagelock);
-	while ((pp = page_purge_next_locked(vm, vp, &off, last)) != NULL) {
-		if (!page_purge_grab_locked(vm, pp, &mine) || mine == NULL)
-			continue;
-		mach_mutex_exit(&vm->vm_pagelock);
-		page_purge_one(vm, mine);
+	do {
+		unsigned n;
+
 		mach_mutex_enter(&vm->vm_pagelock);
-	}
-	mach_mutex_exit(&vm->vm_pagelock);
+		n = page_purge_run_locked(vm, vp, &off, last, mine, &more);
+		mach_mutex_exit(&vm->vm_pagelock);
+		for (unsigned i = 0; i < n; i++)
+			page_purge_one(vm, mine[i]);
+	} while (more);
 }
 
 /* ---- contents ---- */
