@@ -401,7 +401,7 @@ static void test_random(struct env *e)
 			for (unsigned k = 0; k < 128; k++)
 				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
 		} else if ((x >> 40) % 16 < 4) {
-			n = 1 + (x >> 50) % (64 - i);
+			n = 1 + (unsigned)(x >> 50) % (64 - i);
 			hat_unload(e->hat[h], FAR + (uint64_t)i * 0x4000000, (uint64_t)n * 0x4000000, HAT_UNLOAD);
 			for (unsigned k = i; k < i + n; k++)
 				at[h][k] = NULL;
