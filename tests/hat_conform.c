@@ -282,8 +282,10 @@ static void test_bits(struct env *e)
 		hat_sync(e->hat[0], va(0), vm_ptob(N), true);
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
+		CHECK(!(hat_pagesync(pp, false, false) & P_MOD));
+		CHECK(touch(e, 0, va(3), true, VM_OK, 0x43)); /* seen again after a clear by range */
 		hat_pageunload(pp);
-		CHECK(!(page_nrm(pp) & P_MOD));
+		CHECK(page_nrm(pp) & P_MOD);
 	}
 	hat_pageunload(pp);
 	page_nrm_clear(pp, P_REF | P_MOD);
