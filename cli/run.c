@@ -165,6 +165,7 @@ static int make_family(struct run *r)
 	r->fam->fam_pool_off = head;
 	r->fam->fam_pool_size = size - head;
 	r->fam->fam_budget = r->memory / 4096;
+	r->fam->fam_pool_max = r->pool / 4096;
 	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");

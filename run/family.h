@@ -43,6 +43,7 @@ struct family {
 	uint64_t fam_size;	   /* bytes of the whole shared object */
 	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
 	uint64_t fam_budget;	   /* pages */
+	uint64_t fam_pool_max;	   /* of them, what the pool may take: kept free of frames once a process is managed */
 	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the pool */
 	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
@@ -82,6 +83,26 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 	while (peak < have + take && !atomic_compare_exchange_weak(&f->fam_charged_peak, &peak, have + take))
 		;
 	return take;
+}
+
+/* The same for frames of a managed process: the pool's share is left alone. */
+static inline uint64_t family_charge_frames(struct family *f, uint64_t n)
+{
+	uint64_t pool = atomic_load(&f->fam_pool_pages), charged = atomic_load(&f->fam_charged);
+	uint64_t frames = charged > pool ? charged - pool : 0, cap = f->fam_budget - f->fam_pool_max;
+
+	if (frames >= cap)
+		return 0;
+	return family_charge(f, n < cap - frames ? n : cap - frames);
+}
+
+/* Frames granted beyond that share (left from before a process was managed). */
+static inline uint64_t family_frames_over(struct family *f)
+{
+	uint64_t pool = atomic_load(&f->fam_pool_pages), charged = atomic_load(&f->fam_charged);
+	uint64_t frames = charged > pool ? charged - pool : 0, cap = f->fam_budget - f->fam_pool_max;
+
+	return frames > cap ? frames - cap : 0;
 }
 
 static inline void family_uncharge(struct family *f, uint64_t n)

@@ -41,6 +41,7 @@ struct swap_area {
 	struct vnode *sw_vnode;	    /* (c) */
 	uint64_t *sw_map;	    /* (S) bit set = in use */
 	uint64_t sw_nslots, sw_used, sw_hint; /* (S) */
+	uint32_t *sw_owner;	    /* (S) anon id of each slot in use: whose neighbours a clustered read may bring in */
 	uint32_t sw_first;	    /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
 	int	 sw_prio;
 	bool	 sw_removing;	    /* (S) no new slots */
@@ -89,13 +90,15 @@ struct vm {
 	struct mach_mutex vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
 	struct mach_mutex vm_memmutex;	  /* (rank RANK_LEAF) for vm_memcv */
 	struct mach_cv vm_memcv;	  /* frames became free */
+	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
 
 	/* anonymous memory: vm/anon.c, vm/swap.c */
 	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */
 	struct mach_mutex vm_anonlock;
-	struct mach_cv vm_slotcv;	 /* unused slots of maps: per map, see am_cv */
+	struct kmem_cache *vm_anonnodes; /* (c) tables of anon maps */
+	struct kmem_cache *vm_anonmaps;	 /* (c) */
 	struct anon **vm_anonchunk;	 /* (A) [vm_anonchunks_max] of VM_ANONCHUNK */
 	uint32_t vm_anonchunks, vm_anonchunks_max; /* (A), (c) */
 	anon_id vm_anonfree;		 /* (A) */
@@ -175,6 +178,15 @@ unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
 enum vm_err swap_alloc_cluster(struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
 struct swap_area *swap_area_of(struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
+anon_id swap_owner(struct vm *, uint32_t slot_plus1, uint32_t n); /* of the nth slot after it in its area; 0: none */
+bool swap_owned(struct vm *, uint32_t slot_plus1, anon_id);	  /* vm_check */
+void swap_drop(struct vm *, struct swap_area *);
+uint64_t swap_resv_max_locked(struct vm *);
+uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
+bool anon_swapped(struct vm *, anon_id);
+bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
+bool anon_tryhold(struct vm *, anon_id);
+size_t anonmap_sizes(size_t *node);
 unsigned swap_check(struct vm *, void (*report)(void *, const char *), void *arg);
 /* vm/pageout.c */
 void pageout_setup(struct vm *); /* thresholds; call when vm_nonline changed */

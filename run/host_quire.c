@@ -1,0 +1,867 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The memory engine of the runtime: the program's memory system calls, answered by an address space of the core.
+ *
+ * Tracked: every private anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
+ * kernel has a real mapping of the same range and protection, so /proc, faults outside and protection errors are its own.
+ *
+ * Two phases. Native: nothing is registered, the kernel serves first touches; read-write pages are charged to the family as
+ * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
+ * read-write ranges are registered and the pages found there become the core's (adopt()). From then on it is managed.
+ *
+ * Managed ranges are always read-write. PROT_NONE: the pages are taken out first, then the real protection is set; they come
+ * back when the range is read-write again. Any other protection (read-only, executable): the range is made resident and
+ * left to the kernel (release_range), no longer tracked.
+ *
+ * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be managed memory, and
+ * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away.
+ *
+ * Locks: h_lock (outermost) > h_brklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
+ * call is under way, so the child inherits no lock held by a thread it does not have.
+ *
+ * Left out: shared anonymous memory, MAP_GROWSDOWN, huge pages and mlocked kernel mappings stay the kernel's own.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <quire/anon.h>
+#include <quire/hat.h>
+#include <quire/vnode.h>
+
+#include "machine/linux/linux.h"
+#include "machine/linux/sys.h"
+#include "run/host.h"
+#include "store/pool_vnode.h"
+
+#define RW (PROT_READ | PROT_WRITE)
+
+struct host host = { .h_off = true, .h_sock = -1 };
+
+static long to_errno(enum vm_err e)
+{
+	switch (e) {
+	case VM_OK: return 0;
+	case VM_PROT:
+	case VM_ACCESS: return -EACCES;
+	case VM_EXIST: return -EEXIST;
+	case VM_INVAL: return -EINVAL;
+	case VM_LOCKED: return -EBUSY;
+	case VM_IO:
+	case VM_EOF: return -EIO;
+	default: return -ENOMEM;
+	}
+}
+
+/* ---- counting ---- */
+void host_publish(struct host *h)
+{
+	const struct vm_stats *s = vm_statistics(h->h_vm);
+	struct family_counters *c = &h->h_me->fp_count;
+	struct vm_usage u;
+
+	vm_usage(h->h_vm, &u);
+	atomic_store(&c->faults, s->fault);
+	atomic_store(&c->faults_zero, s->zfod);
+	atomic_store(&c->faults_swap, s->swapin);
+	atomic_store(&c->faults_cow, s->cow);
+	atomic_store(&c->faults_rescue, s->rescue);
+	atomic_store(&c->pages_in, s->pgin);
+	atomic_store(&c->pages_out, s->pgout);
+	atomic_store(&c->clean_drop, s->clean_drop);
+	atomic_store(&c->adopted, s->adopted);
+	atomic_store(&c->io_errors, s->io_error);
+	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);
+	atomic_store(&h->h_me->fp_need, h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed));
+	atomic_store(&h->h_me->fp_managed, h->h_managed);
+}
+
+/* ---- frames and the family's budget: callbacks of the machine and the pool ---- */
+static void ask_others(struct host *h)
+{
+	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + 512;
+	struct family_proc *victim = NULL;
+
+	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+		struct family_proc *p = &h->h_fam->fam_proc[i];
+
+		if (atomic_load(&p->fp_pid) > 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
+			most = atomic_load(&p->fp_granted);
+			victim = p;
+		}
+	}
+	if (victim != NULL && atomic_load(&victim->fp_shrink) == 0) {
+		atomic_store(&victim->fp_shrink, (uint32_t)((most - mine) / 4 + 1));
+		atomic_fetch_add(&h->h_fam->fam_pressure, 1);
+		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+	}
+}
+
+/* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
+static pfn_t grant(void *arg, pfn_t n)
+{
+	struct host *h = arg;
+	uint64_t credit = atomic_load(&h->h_credit), take, got;
+
+	do
+		take = credit < n ? credit : n;
+	while (take > 0 && !atomic_compare_exchange_weak(&h->h_credit, &credit, credit - take));
+	if (take == n)
+		return n;
+	got = family_charge_frames(h->h_fam, n - take);
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	if (got + take < n)
+		ask_others(h);
+	return (pfn_t)(take + got);
+}
+
+static void ungrant(void *arg, pfn_t n)
+{
+	struct host *h = arg;
+
+	family_uncharge(h->h_fam, n);
+	atomic_fetch_sub(&h->h_me->fp_granted, n);
+}
+
+static int pool_charge(void *arg, long delta)
+{
+	struct host *h = arg;
+
+	if (delta < 0) {
+		family_uncharge(h->h_fam, (uint64_t)-delta);
+		atomic_fetch_sub(&h->h_fam->fam_pool_pages, (uint64_t)-delta);
+		return 0;
+	}
+	uint64_t got = family_charge(h->h_fam, (uint64_t)delta);
+	if (got < (uint64_t)delta) {
+		family_uncharge(h->h_fam, got);
+		return -ENOSPC;
+	}
+	atomic_fetch_add(&h->h_fam->fam_pool_pages, got);
+	return 0;
+}
+
+/* ---- adoption ---- */
+struct piece { uint64_t base, end; unsigned prot; };
+
+/* The tracked piece at or above addr, cut to end. False: none below end. */
+static bool next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
+{
+	struct as_info ai;
+
+	if (addr >= end || as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end)
+		return false;
+	p->base = ai.ai_base > addr ? ai.ai_base : addr;
+	p->end = ai.ai_base + ai.ai_len < end ? ai.ai_base + ai.ai_len : end;
+	p->prot = ai.ai_prot;
+	return true;
+}
+
+#define ADOPT_PAGES 4096u
+static uint64_t present_map[ADOPT_PAGES / 64]; /* h_lock W, or h_adoptlock */
+
+/* Registers [base, end) and takes over the pages that are there. h_lock W. */
+static enum vm_err adopt_range(struct host *h, uint64_t base, uint64_t end)
+{
+	int rc = linux_range_register(h->h_mach, as_hat(h->h_as), base, end - base);
+
+	if (rc != 0)
+		return VM_NOMEM;
+	for (uint64_t a = base; a < end;) {
+		uint64_t n = (end - a) >> VM_PAGESHIFT;
+		enum vm_err e;
+
+		if (n > ADOPT_PAGES)
+			n = ADOPT_PAGES;
+		if (linux_range_present(h->h_mach, a, n, present_map) > 0 && (e = as_adopt(h->h_as, a, n, present_map)) != VM_OK)
+			return e;
+		a += n << VM_PAGESHIFT;
+	}
+	return VM_OK;
+}
+
+/* Native to managed. h_lock W. */
+static enum vm_err adopt(struct host *h)
+{
+	struct piece p;
+	uint64_t a = 0;
+	enum vm_err e;
+
+	atomic_store(&h->h_credit, atomic_load(&h->h_committed));
+	h->h_managed = true;
+	while (next_piece(h, a, ~0ull >> 17, &p)) {
+		if ((p.prot & RW) == RW && (e = adopt_range(h, p.base, p.end)) != VM_OK)
+			return e;
+		a = p.end;
+	}
+	uint64_t left = atomic_exchange(&h->h_credit, 0);
+	if (left > 0)
+		ungrant(h, (pfn_t)left);
+	uint64_t over = family_frames_over(h->h_fam);
+	if (over > 0)
+		(void)vm_shrink(h->h_vm, (pfn_t)over);
+	host_publish(h);
+	return VM_OK;
+}
+
+/* While native: charge n pages that became read-write; on refusal become managed. Lock: R held, comes back held. */
+static enum vm_err charge(struct host *h, uint64_t n)
+{
+	enum vm_err e = VM_OK;
+
+	uint64_t got = family_charge(h->h_fam, n);
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	atomic_fetch_add(&h->h_committed, got);
+	if (got == n) {
+		host_publish(h);
+		return VM_OK;
+	}
+	mach_rw_exit(&h->h_lock);
+	mach_rw_enter(&h->h_lock, true);
+	if (!h->h_managed)
+		e = adopt(h);
+	mach_rw_exit(&h->h_lock);
+	mach_rw_enter(&h->h_lock, false);
+	return e;
+}
+
+static void uncharge(struct host *h, uint64_t n)
+{
+	if (h->h_managed)
+		return;
+	uint64_t have = atomic_load(&h->h_committed);
+	if (n > have)
+		n = have;
+	atomic_fetch_sub(&h->h_committed, n);
+	ungrant(h, (pfn_t)n);
+}
+
+/* ---- tracked ranges ---- */
+static bool trackable(int prot, int flags)
+{
+	return (flags & MAP_PRIVATE) != 0 && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
+	       (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
+}
+
+static unsigned core_prot(int prot)
+{
+	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
+}
+
+/* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. h_lock R. */
+static enum vm_err track(struct host *h, uint64_t base, uint64_t len, int prot, bool noreserve)
+{
+	struct segvn_args sa = { .sa_prot = core_prot(prot), .sa_maxprot = PROT_R | PROT_W,
+				 .sa_flags = noreserve ? SEGVN_NORESERVE : 0 };
+	enum vm_err e = as_map(h->h_as, base, len, segvn_create, &sa);
+
+	if (e != VM_OK) {
+		atomic_fetch_add(&h->h_fam->fam_refused, 1);
+		return e;
+	}
+	if ((prot & RW) != RW)
+		return VM_OK;
+	if (h->h_managed)
+		return linux_range_register(h->h_mach, as_hat(h->h_as), base, len) == 0 ? VM_OK : VM_NOMEM;
+	return charge(h, len >> VM_PAGESHIFT);
+}
+
+/* Forget what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
+static enum vm_err forget(struct host *h, uint64_t base, uint64_t len)
+{
+	struct piece p;
+	uint64_t a = base, native = 0;
+
+	if (!h->h_managed)
+		while (next_piece(h, a, base + len, &p)) {
+			if ((p.prot & RW) == RW)
+				native += (p.end - p.base) >> VM_PAGESHIFT;
+			a = p.end;
+		}
+	enum vm_err e = as_unmap(h->h_as, base, len);
+	if (e == VM_OK) {
+		if (h->h_managed)
+			linux_range_unregister(h->h_mach, as_hat(h->h_as), base, len, true);
+		uncharge(h, native);
+	}
+	return e;
+}
+
+/* Make [base, end) resident and leave it to the kernel for good. */
+static enum vm_err release_range(struct host *h, uint64_t base, uint64_t end)
+{
+	if (!h->h_managed) {
+		uint64_t n = (end - base) >> VM_PAGESHIFT;
+		enum vm_err e = as_unmap(h->h_as, base, end - base);
+
+		if (e == VM_OK)
+			uncharge(h, n);
+		return e;
+	}
+	for (uint64_t a = base; a < end;) {
+		uint64_t n = end - a > 64 * VM_PAGESIZE ? 64 * VM_PAGESIZE : end - a;
+		enum vm_err e = as_fault(h->h_as, a, n, F_SOFTLOCK, S_WRITE);
+
+		if (e != VM_OK)
+			return e;
+		linux_range_leave(h->h_mach, as_hat(h->h_as), a, n);
+		(void)as_fault(h->h_as, a, n, F_SOFTUNLOCK, S_WRITE);
+		e = as_unmap(h->h_as, a, n);
+		if (e != VM_OK)
+			return e;
+		a += n;
+	}
+	linux_range_unregister(h->h_mach, as_hat(h->h_as), base, end - base, false);
+	return VM_OK;
+}
+
+/* ---- the calls, on our stack, h_lock R ---- */
+static long do_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
+{
+	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
+	uint64_t size = vm_page_round((uint64_t)len);
+	enum vm_err e;
+
+	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (e = forget(h, (uint64_t)addr, size)) != VM_OK)
+		return to_errno(e);
+	bool ours = trackable(prot, flags);
+	long p = sys_call6(SYS_mmap, addr, len, prot, ours ? flags | MAP_NORESERVE : flags, fd, off);
+	if (!ours || (p < 0 && p > -4096))
+		return p;
+	e = track(h, (uint64_t)p, size, prot, (flags & MAP_NORESERVE) != 0);
+	if (e != VM_OK) {
+		(void)forget(h, (uint64_t)p, size);
+		(void)sys_call2(SYS_munmap, p, len);
+		return -ENOMEM;
+	}
+	return p;
+}
+
+static long do_munmap(struct host *h, long addr, long len)
+{
+	enum vm_err e;
+
+	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
+	    (e = forget(h, (uint64_t)addr, vm_page_round((uint64_t)len))) != VM_OK)
+		return to_errno(e);
+	return sys_call2(SYS_munmap, addr, len);
+}
+
+/* One tracked piece gets a new protection. */
+static long protect_piece(struct host *h, const struct piece *p, int prot)
+{
+	uint64_t len = p->end - p->base, n = len >> VM_PAGESHIFT;
+	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW && (prot & PROT_EXEC) == 0;
+	enum vm_err e;
+	long r;
+
+	if (was && will)
+		return 0;
+	if ((prot & PROT_EXEC) != 0 || (was && prot != PROT_NONE)) {
+		if ((e = release_range(h, p->base, p->end)) != VM_OK)
+			return to_errno(e);
+		return sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
+	}
+	if (was) { /* to PROT_NONE: no page may be at its address, then the range keeps its registration */
+		if (h->h_managed)
+			hat_unload(as_hat(h->h_as), p->base, len, HAT_UNLOAD);
+		else
+			uncharge(h, n);
+		r = sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
+		return r != 0 ? r : to_errno(as_setprot(h->h_as, p->base, len, core_prot(prot)));
+	}
+	if ((e = as_setprot(h->h_as, p->base, len, core_prot(prot))) != VM_OK)
+		return -ENOMEM;
+	r = sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
+	if (r != 0 || !will)
+		return r;
+	if (!h->h_managed)
+		return to_errno(charge(h, n));
+	/* pages that were read or written before this process was managed are there already */
+	mach_mutex_enter(&h->h_brklock);
+	e = adopt_range(h, p->base, p->end);
+	mach_mutex_exit(&h->h_brklock);
+	return to_errno(e);
+}
+
+static long do_mprotect(struct host *h, long addr, long len, int prot)
+{
+	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
+	struct piece p;
+	long r = 0;
+
+	if ((a & VM_PAGEMASK) != 0 || end <= a || (prot & ~(RW | PROT_EXEC)) != 0)
+		return sys_call3(SYS_mprotect, addr, len, prot);
+	while (r == 0 && a < end) {
+		if (!next_piece(h, a, end, &p))
+			return sys_call3(SYS_mprotect, (long)a, (long)(end - a), prot);
+		if (p.base > a && (r = sys_call3(SYS_mprotect, (long)a, (long)(p.base - a), prot)) != 0)
+			return r;
+		r = protect_piece(h, &p, prot);
+		a = p.end;
+	}
+	return r;
+}
+
+static long do_madvise(struct host *h, long addr, long len, int advice)
+{
+	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
+	struct piece p;
+
+	if ((a & VM_PAGEMASK) != 0 || end <= a || !h->h_managed || !next_piece(h, a, end, &p))
+		return sys_call3(SYS_madvise, addr, len, advice);
+	while (a < end) {
+		long r = 0;
+		bool any = next_piece(h, a, end, &p);
+		uint64_t stop = any ? p.base : end;
+
+		if (stop > a && (r = sys_call3(SYS_madvise, (long)a, (long)(stop - a), advice)) != 0)
+			return r;
+		if (!any)
+			break;
+		uint64_t n = p.end - p.base;
+		switch (advice) {
+		case MADV_DONTNEED:
+		case MADV_FREE:
+			r = to_errno(as_advise(h->h_as, p.base, n, ADV_DONTNEED));
+			break;
+		case MADV_WILLNEED: (void)as_advise(h->h_as, p.base, n, ADV_WILLNEED); break;
+		case MADV_SEQUENTIAL: (void)as_advise(h->h_as, p.base, n, ADV_SEQUENTIAL); break;
+		case MADV_RANDOM: (void)as_advise(h->h_as, p.base, n, ADV_RANDOM); break;
+		case MADV_NORMAL: (void)as_advise(h->h_as, p.base, n, ADV_NORMAL); break;
+		case MADV_COLD:
+		case MADV_PAGEOUT: (void)as_advise(h->h_as, p.base, n, ADV_PAGEOUT); break;
+		case MADV_POPULATE_READ: r = to_errno(as_advise(h->h_as, p.base, n, ADV_POPULATE_READ)); break;
+		case MADV_POPULATE_WRITE: r = to_errno(as_advise(h->h_as, p.base, n, ADV_POPULATE_WRITE)); break;
+		case MADV_HUGEPAGE:
+		case MADV_NOHUGEPAGE:
+		case MADV_COLLAPSE:
+		case MADV_MERGEABLE:
+		case MADV_UNMERGEABLE:
+		case MADV_DODUMP:
+		case MADV_DONTDUMP: break;
+		default: /* DONTFORK, WIPEONFORK and the like are about what the kernel does: let it have the range */
+			if ((r = to_errno(release_range(h, p.base, p.end))) == 0)
+				r = sys_call3(SYS_madvise, (long)p.base, (long)n, advice);
+			break;
+		}
+		if (r != 0)
+			return r;
+		a = p.end;
+	}
+	return 0;
+}
+
+/* A fresh tracked mapping of len bytes, at want exactly if fixed (nothing is replaced). */
+static long map_new(struct host *h, long want, uint64_t len, bool exact)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (exact ? MAP_FIXED_NOREPLACE : 0);
+	long p = sys_call6(SYS_mmap, want, (long)len, RW, flags, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return p;
+	if (exact && p != want) {
+		(void)sys_call2(SYS_munmap, p, (long)len);
+		return -ENOMEM;
+	}
+	if (track(h, (uint64_t)p, len, RW, false) != VM_OK) {
+		(void)forget(h, (uint64_t)p, len);
+		(void)sys_call2(SYS_munmap, p, (long)len);
+		return -ENOMEM;
+	}
+	return p;
+}
+
+static long do_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
+	struct piece p;
+	enum vm_err e;
+
+	if (((uint64_t)old & VM_PAGEMASK) != 0 || o == 0 || n == 0 || !next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	bool whole = p.base == (uint64_t)old && p.end == (uint64_t)old + o && (p.prot & RW) == RW;
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !whole) {
+		for (uint64_t a = (uint64_t)old; next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
+			if ((e = release_range(h, p.base, p.end)) != VM_OK)
+				return to_errno(e);
+		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
+			return to_errno(e);
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	}
+	if ((flags & MREMAP_FIXED) == 0) {
+		if (n <= o) {
+			long r = n < o ? do_munmap(h, old + (long)n, (long)(o - n)) : 0;
+
+			return r != 0 ? r : old;
+		}
+		if (map_new(h, old + (long)o, n - o, true) == old + (long)o)
+			return old;
+		if ((flags & MREMAP_MAYMOVE) == 0)
+			return -ENOMEM;
+	} else if (((uint64_t)newaddr & VM_PAGEMASK) != 0 || (flags & MREMAP_MAYMOVE) == 0 ||
+		   ((uint64_t)newaddr < (uint64_t)old + o && (uint64_t)old < (uint64_t)newaddr + n)) {
+		return -EINVAL;
+	}
+	if (!h->h_managed) { /* the pages are the kernel's: it moves them */
+		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
+			return to_errno(e);
+		long r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+		if (r < 0 && r > -4096)
+			return r;
+		(void)forget(h, (uint64_t)old, o);
+		/* the new range holds pages already: a charge that is refused adopts them with everything else */
+		if (track(h, (uint64_t)r, n, RW, false) != VM_OK)
+			return -ENOMEM;
+		return r;
+	}
+	if ((flags & MREMAP_FIXED) != 0) {
+		long r = do_munmap(h, newaddr, (long)n);
+
+		if (r != 0)
+			return r;
+	}
+	uint64_t keep = n < o ? n : o;
+	long at = sys_call6(SYS_mmap, (flags & MREMAP_FIXED) != 0 ? newaddr : 0, (long)n, RW,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | ((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	if (at < 0 && at > -4096)
+		return at;
+	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
+	    (e = as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at)) != VM_OK) {
+		(void)forget(h, (uint64_t)at, n);
+		(void)sys_call2(SYS_munmap, at, (long)n);
+		return -ENOMEM;
+	}
+	if (n > keep) {
+		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+
+		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
+			/* back where it was */
+			(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
+			(void)forget(h, (uint64_t)at, n);
+			(void)sys_call2(SYS_munmap, at, (long)n);
+			return -ENOMEM;
+		}
+	}
+	(void)do_munmap(h, old, (long)o);
+	return at;
+}
+
+static long do_brk(struct host *h, long addr)
+{
+	uint64_t want = (uint64_t)addr, cur, r;
+
+	mach_mutex_enter(&h->h_brklock);
+	cur = h->h_brk_cur;
+	if (want < h->h_brk_start || vm_page_round(want) == vm_page_round(cur)) {
+		r = (uint64_t)sys_call1(SYS_brk, addr);
+		if (r == want)
+			h->h_brk_cur = r;
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	uint64_t oldend = vm_page_round(cur), newend = vm_page_round(want);
+	if (newend < oldend) {
+		uint64_t lo = newend > h->h_brk_start ? newend : h->h_brk_start;
+
+		mach_mutex_exit(&h->h_brklock);
+		if (oldend > lo)
+			(void)forget(h, lo, oldend - lo);
+		mach_mutex_enter(&h->h_brklock);
+		r = (uint64_t)sys_call1(SYS_brk, addr);
+		h->h_brk_cur = r;
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	r = (uint64_t)sys_call1(SYS_brk, addr);
+	if (r != want) {
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	h->h_brk_cur = want;
+	mach_mutex_exit(&h->h_brklock);
+	if (track(h, oldend, newend - oldend, RW, false) != VM_OK) {
+		(void)forget(h, oldend, newend - oldend);
+		mach_mutex_enter(&h->h_brklock);
+		h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, (long)cur);
+		mach_mutex_exit(&h->h_brklock);
+		return (long)cur;
+	}
+	return (long)want;
+}
+
+static long do_mlock(struct host *h, long nr, long addr, long len, long flags)
+{
+	uint64_t a = vm_page_trunc((uint64_t)addr), end = vm_page_round((uint64_t)addr + (uint64_t)len);
+	struct piece p;
+	enum vm_err e;
+
+	if (!h->h_managed || end <= a || !next_piece(h, a, end, &p))
+		return sys_call3(nr, addr, len, flags);
+	for (; next_piece(h, a, end, &p); a = p.end) {
+		e = nr == SYS_munlock ? as_unlock(h->h_as, p.base, p.end - p.base) : as_lock(h->h_as, p.base, p.end - p.base);
+		if (e != VM_OK)
+			return to_errno(e);
+	}
+	return 0;
+}
+
+/* Managed pages look absent to the kernel while they are in the arena or the store. */
+static long do_mincore(struct host *h, long addr, long len, long vec)
+{
+	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
+	struct piece p;
+	long r = sys_call3(SYS_mincore, addr, len, vec);
+
+	if (r != 0 || !h->h_managed)
+		return r;
+	for (; next_piece(h, a, end, &p); a = p.end)
+		for (uint64_t at = p.base; at < p.end; at += VM_PAGESIZE) {
+			uint8_t *out = (uint8_t *)vec + ((at - (uint64_t)addr) >> VM_PAGESHIFT), v;
+
+			if (as_incore(h->h_as, at, VM_PAGESIZE, &v) == VM_OK)
+				*out = (v & INCORE_PRESENT) != 0;
+		}
+	return 0;
+}
+
+/* ---- entry: our stack, signals blocked ---- */
+enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
+#define NSTACKS	  64u
+#define STACKSIZE (64u * 1024u)
+struct block {
+	long b_arg[6];
+	enum op b_op;
+	_Alignas(64) unsigned char b_stack[STACKSIZE - 128];
+};
+static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
+static _Atomic uint64_t blocks_used;
+
+static long fork_prepare(struct host *h);
+static long fork_parent(struct host *h, long pid);
+static long fork_child(struct host *h);
+
+static long dispatch(struct block *b)
+{
+	struct host *h = &host;
+	long *a = b->b_arg, r;
+
+	switch (b->b_op) {
+	case OP_FORK_PREPARE: return fork_prepare(h);
+	case OP_FORK_PARENT: return fork_parent(h, a[0]);
+	case OP_FORK_CHILD: return fork_child(h);
+	default: break;
+	}
+	mach_rw_enter(&h->h_lock, false);
+	switch (b->b_op) {
+	case OP_MMAP: r = do_mmap(h, a[0], a[1], (int)a[2], (int)a[3], (int)a[4], a[5]); break;
+	case OP_MUNMAP: r = do_munmap(h, a[0], a[1]); break;
+	case OP_MPROTECT: r = do_mprotect(h, a[0], a[1], (int)a[2]); break;
+	case OP_MADVISE: r = do_madvise(h, a[0], a[1], (int)a[2]); break;
+	case OP_MREMAP: r = do_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
+	case OP_BRK: r = do_brk(h, a[0]); break;
+	default: r = do_mlock(h, a[0], a[1], a[2], a[3]); break;
+	}
+	mach_rw_exit(&h->h_lock);
+	return r;
+}
+
+/* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
+__asm__(".text\n.type host_on_stack,@function\nhost_on_stack:\n"
+	"	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
+	".size host_on_stack,.-host_on_stack\n");
+long host_on_stack(struct block *, long (*)(struct block *), void *);
+
+static struct block *take_block(void)
+{
+	for (;;) {
+		uint64_t used = atomic_load(&blocks_used);
+
+		if (used != ~0ull) {
+			unsigned i = (unsigned)__builtin_ctzll(~used);
+
+			if (atomic_compare_exchange_weak(&blocks_used, &used, used | 1ull << i))
+				return &blocks[i];
+			continue;
+		}
+		(void)sys_call0(SYS_sched_yield);
+	}
+}
+
+static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+	uint64_t all = ~0ull, old;
+	struct block *b;
+	long r;
+
+	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&old, 8);
+	b = take_block();
+	b->b_op = op;
+	b->b_arg[0] = a0;
+	b->b_arg[1] = a1;
+	b->b_arg[2] = a2;
+	b->b_arg[3] = a3;
+	b->b_arg[4] = a4;
+	b->b_arg[5] = a5;
+	r = host_on_stack(b, dispatch, b->b_stack + sizeof b->b_stack - 64);
+	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
+	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
+	return r;
+}
+
+long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	if (host.h_off)
+		return sys_call6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	return enter(OP_MMAP, (long)addr, (long)len, prot, flags, fd, off);
+}
+
+long host_munmap(void *addr, size_t len)
+{
+	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len) : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
+}
+
+long host_mprotect(void *addr, size_t len, int prot)
+{
+	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot) :
+			    enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
+}
+
+long host_madvise(void *addr, size_t len, int advice)
+{
+	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice) :
+			    enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
+}
+
+long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr)
+{
+	return host.h_off ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr) :
+			    enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
+}
+
+long host_brk(void *addr)
+{
+	return host.h_off ? sys_call1(SYS_brk, (long)addr) : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
+}
+
+/* ---- fork ---- */
+/*
+ * The child gets a copy of everything, its frames too (the kernel shares them until written), so it must be charged for as
+ * many frames as the parent holds: the parent gives up frames until both fit. Signals stay blocked from prepare to the end in
+ * both processes; the stub runs nothing of the program in between.
+ */
+static struct { int slot; uint64_t frames; bool ok; } forking; /* h_lock W */
+
+static long fork_prepare(struct host *h)
+{
+	uint64_t got = 0;
+
+	mach_rw_enter(&h->h_lock, true);
+	forking.ok = false;
+	forking.slot = family_slot(h->h_fam);
+	if (forking.slot < 0) {
+		mach_rw_exit(&h->h_lock);
+		return -EAGAIN;
+	}
+	for (unsigned tries = 0; tries < 64; tries++) {
+		uint64_t need = atomic_load(&h->h_me->fp_granted);
+
+		if (got < need)
+			got += h->h_managed ? family_charge_frames(h->h_fam, need - got) : family_charge(h->h_fam, need - got);
+		if (got >= need)
+			break;
+		if (!h->h_managed) {
+			if (adopt(h) != VM_OK)
+				break;
+			continue;
+		}
+		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
+			ask_others(h);
+	}
+	uint64_t need = atomic_load(&h->h_me->fp_granted);
+	if (got > need) {
+		family_uncharge(h->h_fam, got - need);
+		got = need;
+	}
+	/* Pages that cannot be given up (kernel tables) may leave it short: charge the rest all the same, so that sums stay right. */
+	if (got < need) {
+		atomic_fetch_add(&h->h_fam->fam_charged, need - got);
+		got = need;
+	}
+	forking.frames = got;
+	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
+	if (h->h_swapvn != NULL)
+		pool_vnode_fork_prepare(h->h_swapvn);
+	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
+	forking.ok = true;
+	return 0;
+}
+
+static long fork_parent(struct host *h, long pid)
+{
+	if (!forking.ok)
+		return 0;
+	if (pid < 0) { /* it failed: take everything back */
+		if (h->h_swapvn != NULL)
+			pool_vnode_fork_cancel(h->h_swapvn);
+		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
+		family_uncharge(h->h_fam, forking.frames);
+		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+	}
+	forking.ok = false;
+	mach_rw_exit(&h->h_lock);
+	return 0;
+}
+
+static long fork_child(struct host *h)
+{
+	int old = h->h_sock;
+
+	if (!forking.ok)
+		return 0;
+	forking.ok = false;
+	(void)sys_call1(SYS_close, old);
+	if (family_connect(h, h->h_sockname, forking.slot) != 0) {
+		/* no supervisor any more: go on with what we have */
+		h->h_sock = -1;
+		h->h_slot = forking.slot;
+		h->h_me = &h->h_fam->fam_proc[h->h_slot];
+	}
+	(void)pool_after_fork(&h->h_pool);
+	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
+		mach_panic("quire: a forked child cannot register its memory");
+	if (service_start(h) != 0)
+		mach_panic("quire: a forked child cannot start its service thread");
+	host_publish(h);
+	mach_rw_exit(&h->h_lock);
+	return 0;
+}
+
+static bool fork_entered; /* h_lock W */
+
+long host_fork_prepare(void)
+{
+	if (host.h_off)
+		return 0;
+	long r = enter(OP_FORK_PREPARE, 0, 0, 0, 0, 0, 0);
+	fork_entered = r == 0;
+	return r;
+}
+
+void host_fork_parent(long pid)
+{
+	if (!host.h_off && fork_entered)
+		(void)enter(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
+}
+
+void host_fork_child(void)
+{
+	if (host.h_off || !fork_entered)
+		return;
+	atomic_store(&blocks_used, 0);
+	(void)enter(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
+}

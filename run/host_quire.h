@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The memory engine of the runtime: see host_quire.c. */
+#ifndef QUIRE_RUN_HOST_QUIRE_H
+#define QUIRE_RUN_HOST_QUIRE_H
+
+#include <quire/as.h>
+#include <quire/machine.h>
+#include <quire/vm.h>
+
+#include "run/family.h"
+#include "store/pool.h"
+
+struct host {
+	/* const after host_init */
+	struct mach *h_mach;
+	struct vm *h_vm;
+	struct as *h_as;
+	struct family *h_fam;
+	const char *h_sockname;
+	int h_memfd, h_swapfd;
+
+	/* set anew in a forked child before anything else runs */
+	struct family_proc *h_me;
+	int h_slot, h_sock, h_pid;
+	struct pool h_pool;
+	struct vnode *h_swapvn;
+
+	/*
+	 * h_lock: readers are every system call we serve and every batch of faults; the writers are adoption and fork, which
+	 * want the world still. Rank: outermost.
+	 */
+	struct mach_rwlock h_lock;
+	bool h_managed;		  /* h_lock: faults are ours; before, the kernel serves first touches alone */
+	_Atomic uint64_t h_committed; /* pages of read-write ranges, charged to the family while not managed */
+	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
+	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
+	struct mach_mutex h_brklock;
+	bool h_off;		  /* const after host_init: not inside a family: pass everything through */
+	void *h_svc_stack;	  /* the service thread's stack and thread block */
+};
+extern struct host host;
+
+/* run/family_client.c: raw system calls only. All answer 0 or -errno. */
+int family_connect(struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
+/* run/service.c */
+int service_start(struct host *);
+void host_publish(struct host *); /* counters into the family's memory */
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The service thread: reads the process's userfaultfd and serves each fault through the core. It is made by a raw clone, not
+ * known to the C library (which would have to be told at fork), so it has no thread-local storage but a zeroed block whose
+ * first words point to itself: no errno, no malloc, no stdio here or in anything it calls.
+ *
+ * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
+ */
+#define _GNU_SOURCE
+#include <linux/sched.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/linux.h"
+#include "machine/linux/sys.h"
+#include "run/host_quire.h"
+
+#define SVC_STACK (256u * 1024u)
+#define SVC_TLS	  4096u
+
+static void shrink(struct host *h)
+{
+	char byte[64];
+	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
+
+	if (n == 0) { /* the supervisor is gone: nobody will ask any more */
+		h->h_sock = -1;
+		return;
+	}
+	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
+	if (want > 0 && h->h_managed)
+		(void)vm_shrink(h->h_vm, want);
+}
+
+static int service_main(void *arg)
+{
+	struct host *h = arg;
+	uint64_t t0;
+
+	for (;;) {
+		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
+				       { .fd = h->h_sock, .events = POLLIN } };
+
+		long r = sys_call3(SYS_poll, (long)p, 2, -1);
+		if (r < 0)
+			continue;
+		mach_rw_enter(&h->h_lock, false);
+		if ((p[1].revents & (POLLIN | POLLHUP)) != 0)
+			shrink(h);
+		if (p[0].revents != 0) {
+			t0 = mach_time_ns();
+			(void)linux_serve(h->h_mach);
+			atomic_fetch_add(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0);
+		}
+		host_publish(h);
+		mach_rw_exit(&h->h_lock);
+	}
+	return 0;
+}
+
+/* The new thread starts here with its argument in place: clone in assembler, because it returns twice on different stacks. */
+long service_clone(unsigned long flags, void *stack, void *tls, int (*fn)(void *), void *arg);
+__asm__(".text\n.type service_clone,@function\nservice_clone:\n"
+	"	mov %rcx,-8(%rsi)\n	mov %r8,-16(%rsi)\n	sub $16,%rsi\n" /* fn, arg on the new stack */
+	"	mov %rdx,%r8\n	xor %edx,%edx\n	xor %r10d,%r10d\n"
+	"	mov $56,%eax\n	syscall\n	test %rax,%rax\n	jz 1f\n	ret\n"
+	"1:	xor %ebp,%ebp\n	pop %rdi\n	pop %rax\n	call *%rax\n	hlt\n"
+	".size service_clone,.-service_clone\n");
+
+int service_start(struct host *h)
+{
+	uint64_t all = ~0ull, old;
+	char *mem;
+	long tid;
+
+	if (h->h_svc_stack == NULL) {
+		long p = sys_call6(SYS_mmap, 0, SVC_STACK + SVC_TLS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p < 0 && p > -4096)
+			return (int)p;
+		h->h_svc_stack = (void *)p;
+	}
+	mem = h->h_svc_stack;
+	void **tcb = (void **)(void *)(mem + SVC_STACK + 1024); /* room for initial-exec TLS below, never used */
+	tcb[0] = tcb; /* the thread pointer points to itself */
+	tcb[2] = tcb;
+	/* it must never run a handler of the program: it starts with every signal blocked */
+	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
+	tid = service_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
+			    mem + SVC_STACK - 64, tcb, service_main, h);
+	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
+	return tid < 0 ? (int)tid : 0;
+}

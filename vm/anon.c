@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Anonymous memory: slots.
+ *
+ * An anon stands for one page of anonymous memory, wherever its contents are: in a page named (vm_swapfs, id), in a swap
+ * slot, in both (clean), or in neither (it reads as zeroes). Ids come from a table that grows by chunks and never moves
+ * or shrinks; a freed id is reused last in, first out.
+ *
+ * A page of swapfs is only changed with its page lock held exclusively, so whoever holds that lock may read an_swap and
+ * trust it: it changes at page-out (page E), when the page is first written (page locked), at the last decref (after the
+ * page is gone), and at swap removal (page E).
+ *
+ * Locks: vm_anonlock (RANK_ANON) guards the table. Reference counts follow the entries of anon maps.
+ */
+#include "impl.h"
+
+static voff_t anon_off(anon_id id)
+{
+	return (voff_t)id << VM_PAGESHIFT;
+}
+
+static struct anon *anon_locked(struct vm *vm, anon_id id)
+{
+	VM_ASSERT(id != 0 && id / VM_ANONCHUNK < vm->vm_anonchunks);
+	return &vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK];
+}
+
+/* ---- swapfs, the naming vnode: it has no I/O of its own ---- */
+static void swapfs_start(struct vnode *vp, struct vm_io *io)
+{
+	io->io_err = VM_NOTSUP;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+static void swapfs_poll(struct vnode *vp, bool wait) {}
+static void swapfs_discard(struct vnode *vp, voff_t off, uint64_t len) {}
+static enum vm_err swapfs_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
+static uint64_t swapfs_size(struct vnode *vp) { return ~(uint64_t)0; }
+static void swapfs_inactive(struct vnode *vp) {}
+static const struct vnode_ops swapfs_ops = {
+	.vo_name = "swapfs", .vo_start = swapfs_start, .vo_poll = swapfs_poll, .vo_discard = swapfs_discard,
+	.vo_sync = swapfs_sync, .vo_size = swapfs_size, .vo_inactive = swapfs_inactive,
+};
+
+enum vm_err anon_init(struct vm *vm)
+{
+	uint64_t max = vm->vm_config.vc_anon_max != 0 ? vm->vm_config.vc_anon_max : 8u << 20;
+	size_t node, map = anonmap_sizes(&node);
+
+	mach_mutex_init(&vm->vm_anonlock, RANK_ANON, "anon");
+	mach_mutex_init(&vm->vm_swaplock, RANK_SWAP, "swap");
+	vnode_init(&vm->vm_swapfs, vm, &swapfs_ops, NULL);
+	vm->vm_swapfs.v_flags = V_SWAPFS;
+	vm->vm_anonchunks_max = (uint32_t)((max + VM_ANONCHUNK - 1) / VM_ANONCHUNK);
+	vm->vm_anonchunk = mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
+	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", node, 64, NULL, NULL, NULL);
+	vm->vm_anonmaps = kmem_cache_create(vm, "anon_map", map, 64, NULL, NULL, NULL);
+	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL ? VM_NOMEM : VM_OK;
+}
+
+void anon_fini(struct vm *vm)
+{
+	while (vm->vm_swapareas != NULL)
+		swap_drop(vm, vm->vm_swapareas);
+	for (uint32_t c = 0; c < vm->vm_anonchunks; c++)
+		kmem_free(vm, vm->vm_anonchunk[c], VM_ANONCHUNK * sizeof(struct anon));
+	vm->vm_anonchunks = 0;
+	if (vm->vm_anonmaps != NULL)
+		kmem_cache_destroy(vm->vm_anonmaps);
+	if (vm->vm_anonnodes != NULL)
+		kmem_cache_destroy(vm->vm_anonnodes);
+}
+
+/* One more chunk of ids, all free. */
+static bool anon_expand(struct vm *vm)
+{
+	struct anon *chunk = kmem_zalloc(vm, VM_ANONCHUNK * sizeof(struct anon), KM_SLEEP);
+
+	if (chunk == NULL)
+		return false;
+	mach_mutex_enter(&vm->vm_anonlock);
+	if (vm->vm_anonfree != 0 || vm->vm_anonchunks == vm->vm_anonchunks_max) {
+		bool room = vm->vm_anonfree != 0;
+
+		mach_mutex_exit(&vm->vm_anonlock);
+		kmem_free(vm, chunk, VM_ANONCHUNK * sizeof(struct anon));
+		return room;
+	}
+	uint32_t c = vm->vm_anonchunks++;
+	vm->vm_anonchunk[c] = chunk;
+	for (uint32_t i = VM_ANONCHUNK; i-- > 0;) {
+		anon_id id = c * VM_ANONCHUNK + i;
+
+		if (id == 0)
+			continue;
+		chunk[i].an_swap = vm->vm_anonfree;
+		vm->vm_anonfree = id;
+	}
+	mach_mutex_exit(&vm->vm_anonlock);
+	return true;
+}
+
+anon_id anon_alloc(struct vm *vm)
+{
+	for (;;) {
+		mach_mutex_enter(&vm->vm_anonlock);
+		anon_id id = vm->vm_anonfree;
+		if (id != 0) {
+			struct anon *an = anon_locked(vm, id);
+
+			vm->vm_anonfree = an->an_swap;
+			an->an_swap = VM_NO_SLOT;
+			an->an_refcnt = 1;
+			vm->vm_nanon++;
+			mach_mutex_exit(&vm->vm_anonlock);
+			return id;
+		}
+		mach_mutex_exit(&vm->vm_anonlock);
+		if (!anon_expand(vm))
+			return 0;
+	}
+}
+
+void anon_hold(struct vm *vm, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	VM_ASSERT(anon_locked(vm, id)->an_refcnt > 0);
+	anon_locked(vm, id)->an_refcnt++;
+	mach_mutex_exit(&vm->vm_anonlock);
+}
+
+uint32_t anon_refcnt(struct vm *vm, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	uint32_t n = anon_locked(vm, id)->an_refcnt;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return n;
+}
+
+void anon_decref(struct vm *vm, anon_id id)
+{
+	struct page *pp;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	struct anon *an = anon_locked(vm, id);
+	VM_ASSERT(an->an_refcnt > 0);
+	bool last = --an->an_refcnt == 0;
+	mach_mutex_exit(&vm->vm_anonlock);
+	if (!last)
+		return;
+	if ((pp = page_lookup_notouch(vm, &vm->vm_swapfs, anon_off(id), SE_EXCL)) != NULL) {
+		hat_pageunload(pp);
+		page_nrm_clear(pp, P_REF | P_MOD);
+		page_destroy(vm, pp);
+	}
+	mach_mutex_enter(&vm->vm_anonlock);
+	uint32_t slot = an->an_swap;
+	an->an_swap = vm->vm_anonfree;
+	vm->vm_anonfree = id;
+	vm->vm_nanon--;
+	mach_mutex_exit(&vm->vm_anonlock);
+	if (slot != VM_NO_SLOT)
+		swap_free_slot(vm, slot);
+}
+
+static uint32_t anon_slot(struct vm *vm, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	uint32_t slot = anon_locked(vm, id)->an_swap;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return slot;
+}
+
+bool anon_swapped(struct vm *vm, anon_id id)
+{
+	return anon_slot(vm, id) != VM_NO_SLOT;
+}
+
+/* Is id alive and its contents in that swap slot? Its page is E-locked by the caller, so the answer stays true. */
+static bool anon_lives_in(struct vm *vm, anon_id id, uint32_t slot)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	const struct anon *an = anon_locked(vm, id);
+	bool yes = an->an_refcnt > 0 && an->an_swap == slot;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return yes;
+}
+
+bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
+{
+	return anon_lives_in(vm, id, slot);
+}
+
+/* A reference, unless the last one is gone already. */
+bool anon_tryhold(struct vm *vm, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	struct anon *an = anon_locked(vm, id);
+	bool alive = an->an_refcnt > 0;
+	if (alive)
+		an->an_refcnt++;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return alive;
+}
+
+/* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
+static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, struct page **pps)
+{
+	uint32_t n = 1;
+
+	for (; n < most; n++) {
+		anon_id id = swap_owner(vm, slot, n);
+		struct page *pp;
+
+		if (id == 0 || page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
+			break;
+		if (!anon_lives_in(vm, id, slot + n)) {
+			page_destroy(vm, pp);
+			break;
+		}
+		pps[n] = pp;
+	}
+	return n;
+}
+
+static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, unsigned hint)
+{
+	struct page *pps[VM_IO_PAGES];
+	voff_t off;
+	struct swap_area *sw = swap_area_of(vm, slot, &off);
+	uint32_t n, ok = 0;
+	enum vm_err e;
+
+	pps[0] = pp;
+	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
+	e = pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
+	VM_STATN(vm, swapin, ok);
+	if (n > 1)
+		VM_STATN(vm, prefetch, n - 1);
+	for (uint32_t i = 1; i < n; i++) {
+		if (i < ok) {
+			page_filled(vm, pps[i], true);
+			page_unlock(vm, pps[i]);
+		} else {
+			page_destroy(vm, pps[i]);
+		}
+	}
+	if (ok > 0)
+		return VM_OK;
+	return e == VM_OK ? VM_IO : e;
+}
+
+enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hint, struct page **ppp)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	for (;;) {
+		pp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se);
+		if (pp != NULL)
+			break;
+		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT, &pp);
+		if (e == VM_EXIST)
+			continue;
+		if (e != VM_OK)
+			return e;
+		uint32_t slot = anon_slot(vm, id);
+		if (slot == VM_NO_SLOT) {
+			mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+		} else if ((e = anon_swapin(vm, pp, slot, hint)) != VM_OK) {
+			page_destroy(vm, pp);
+			return e;
+		}
+		page_filled(vm, pp, false);
+		if (se == SE_SHARED)
+			page_downgrade(vm, pp);
+		break;
+	}
+	*ppp = pp;
+	return VM_OK;
+}
+
+/* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */
+static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
+{
+	anon_id id = anon_alloc(vm);
+	enum vm_err e;
+
+	if (id == 0)
+		return VM_NOMEM;
+	do
+		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, ppp);
+	while (e == VM_EXIST); /* a late prefetch of the id's former life is about to give up */
+	if (e != VM_OK) {
+		anon_decref(vm, id);
+		return e;
+	}
+	page_nrm_set(*ppp, P_MOD);
+	*idp = id;
+	return VM_OK;
+}
+
+enum vm_err anon_zero(struct vm *vm, anon_id *idp, struct page **ppp)
+{
+	enum vm_err e = anon_fresh(vm, PG_ZERO, idp, ppp);
+
+	if (e == VM_OK) {
+		VM_STAT(vm, zfod);
+		page_filled(vm, *ppp, false);
+	}
+	return e;
+}
+
+enum vm_err anon_private(struct vm *vm, struct page *src, anon_id *idp, struct page **ppp)
+{
+	enum vm_err e = anon_fresh(vm, 0, idp, ppp);
+
+	if (e == VM_OK) {
+		VM_STAT(vm, cow);
+		page_copy(vm, *ppp, src);
+		page_filled(vm, *ppp, false);
+	}
+	return e;
+}
+
+/* The slot of a page that is now different from its copy on disk goes back. */
+void swapfs_dirty(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	struct anon *an = anon_locked(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
+	uint32_t slot = an->an_swap;
+	if (an->an_refcnt > 0)
+		an->an_swap = VM_NO_SLOT;
+	else
+		slot = VM_NO_SLOT; /* the last reference is on its way out and frees it */
+	mach_mutex_exit(&vm->vm_anonlock);
+	if (slot != VM_NO_SLOT)
+		swap_free_slot(vm, slot);
+}
+
+/* Page-out wrote the page to that slot: bind it; answers the slot it had before. The page is E-locked. */
+uint32_t anon_bind(struct vm *vm, const struct page *pp, uint32_t slot)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	struct anon *an = anon_locked(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
+	uint32_t old = an->an_swap;
+	an->an_swap = slot;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return old;
+}
+
+/* ---- vm_check ---- */
+unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = 0;
+	uint32_t live = 0, free = 0;
+
+	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++) {
+		const struct anon *an = anon_locked(vm, id);
+
+		if (an->an_refcnt == 0) {
+			if (page_exists(vm, &vm->vm_swapfs, anon_off(id))) {
+				report(arg, "a free anon has a page");
+				bad++;
+			}
+			continue;
+		}
+		live++;
+		if (an->an_swap != VM_NO_SLOT && !swap_owned(vm, an->an_swap, id)) {
+			report(arg, "an anon's swap slot is not its own");
+			bad++;
+		}
+	}
+	for (anon_id id = vm->vm_anonfree; id != 0 && free <= vm->vm_anonchunks * VM_ANONCHUNK; id = anon_locked(vm, id)->an_swap)
+		free++;
+	if (live != vm->vm_nanon || (vm->vm_anonchunks > 0 && live + free + 1 != vm->vm_anonchunks * VM_ANONCHUNK)) {
+		report(arg, "anons in use and free do not add up");
+		bad++;
+	}
+	return bad;
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Swap areas and reservation.
+ *
+ * An area is a vnode and a bitmap of slots. Slots have global numbers (an anon keeps one word), given to areas in runs as
+ * they are added; numbers of removed areas are reused only when the whole run fits. A slot has exactly one owner, kept in
+ * sw_owner, so that a read may bring in neighbours and a removal finds who is on the area.
+ *
+ * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
+ * turns because a used one moves behind its equals.
+ *
+ * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
+ * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames.
+ *
+ * Locks: vm_swaplock (RANK_SWAP) guards lists, bitmaps, counts. vo_discard is called without it.
+ */
+#include "impl.h"
+
+static bool bit(const uint64_t *map, uint64_t i)
+{
+	return (map[i / 64] >> (i % 64) & 1) != 0;
+}
+
+/* ---- areas ---- */
+static struct swap_area *area_locked(struct vm *vm, uint32_t slot)
+{
+	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next)
+		if (slot - 1 >= sw->sw_first && slot - 1 - sw->sw_first < sw->sw_nslots)
+			return sw;
+	return NULL;
+}
+
+struct swap_area *swap_area_of(struct vm *vm, uint32_t slot, voff_t *off)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	VM_ASSERT(sw != NULL);
+	*off = (voff_t)(slot - 1 - sw->sw_first) << VM_PAGESHIFT;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return sw;
+}
+
+anon_id swap_owner(struct vm *vm, uint32_t slot, uint32_t n)
+{
+	anon_id id = 0;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	const struct swap_area *sw = area_locked(vm, slot);
+	if (sw != NULL && slot - 1 - sw->sw_first + n < sw->sw_nslots && !sw->sw_removing)
+		id = sw->sw_owner[slot - 1 - sw->sw_first + n];
+	mach_mutex_exit(&vm->vm_swaplock);
+	return id;
+}
+
+bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
+{
+	const struct swap_area *sw = area_locked(vm, slot);
+
+	return sw != NULL && bit(sw->sw_map, slot - 1 - sw->sw_first) && sw->sw_owner[slot - 1 - sw->sw_first] == id;
+}
+
+static void area_insert_locked(struct vm *vm, struct swap_area *sw)
+{
+	struct swap_area **at = &vm->vm_swapareas;
+
+	while (*at != NULL && (*at)->sw_prio >= sw->sw_prio)
+		at = &(*at)->sw_next;
+	sw->sw_next = *at;
+	*at = sw;
+}
+
+static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
+{
+	struct swap_area **at = &vm->vm_swapareas;
+
+	while (*at != sw)
+		at = &(*at)->sw_next;
+	*at = sw->sw_next;
+}
+
+static void area_free(struct vm *vm, struct swap_area *sw)
+{
+	if (sw->sw_map != NULL)
+		kmem_free(vm, sw->sw_map, (sw->sw_nslots + 63) / 64 * 8);
+	if (sw->sw_owner != NULL)
+		kmem_free(vm, sw->sw_owner, sw->sw_nslots * sizeof(anon_id));
+	kmem_free(vm, sw, sizeof *sw);
+}
+
+enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
+{
+	struct swap_area *sw;
+
+	if (nslots == 0 || nslots > UINT32_MAX / 2)
+		return VM_INVAL;
+	sw = kmem_zalloc(vm, sizeof *sw, KM_SLEEP);
+	if (sw == NULL)
+		return VM_NOMEM;
+	sw->sw_nslots = nslots;
+	sw->sw_map = kmem_zalloc(vm, (nslots + 63) / 64 * 8, KM_SLEEP);
+	sw->sw_owner = kmem_zalloc(vm, nslots * sizeof(anon_id), KM_SLEEP);
+	if (sw->sw_map == NULL || sw->sw_owner == NULL || vm_inject_fail(vm, VM_INJECT_SWAP)) {
+		area_free(vm, sw);
+		return VM_NOMEM;
+	}
+	sw->sw_vnode = vp;
+	sw->sw_prio = prio;
+	vnode_hold(vp);
+	mach_mutex_enter(&vm->vm_swaplock);
+	sw->sw_first = vm->vm_swapnext;
+	vm->vm_swapnext += (uint32_t)nslots;
+	area_insert_locked(vm, sw);
+	vm->vm_swaptotal += nslots;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return VM_OK;
+}
+
+/* The area is empty, or the system goes away: take it off and free it. */
+void swap_drop(struct vm *vm, struct swap_area *sw)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	area_unlink_locked(vm, sw);
+	vm->vm_swaptotal -= sw->sw_nslots;
+	vm->vm_swapused -= sw->sw_used;
+	if (sw->sw_first + sw->sw_nslots == vm->vm_swapnext)
+		vm->vm_swapnext = sw->sw_first;
+	mach_mutex_exit(&vm->vm_swaplock);
+	struct vnode *vp = sw->sw_vnode;
+	area_free(vm, sw);
+	vnode_rele(vp);
+}
+
+/* ---- slots ---- */
+enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, uint32_t *got)
+{
+	if (vm_inject_fail(vm, VM_INJECT_SWAP))
+		return VM_NOSWAP;
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
+		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
+			continue;
+		uint64_t i = sw->sw_hint, n = 0;
+		for (uint64_t seen = 0; seen < sw->sw_nslots && bit(sw->sw_map, i); seen++) {
+			if (i % 64 == 0 && sw->sw_map[i / 64] == ~(uint64_t)0) {
+				i += 64;
+				seen += 63;
+			} else {
+				i++;
+			}
+			if (i >= sw->sw_nslots)
+				i = 0;
+		}
+		if (bit(sw->sw_map, i))
+			continue;
+		while (n < want && i + n < sw->sw_nslots && !bit(sw->sw_map, i + n)) {
+			sw->sw_map[(i + n) / 64] |= (uint64_t)1 << ((i + n) % 64);
+			n++;
+		}
+		sw->sw_used += n;
+		vm->vm_swapused += n;
+		sw->sw_hint = i + n < sw->sw_nslots ? i + n : 0;
+		*first = sw->sw_first + (uint32_t)i + 1;
+		*got = (uint32_t)n;
+		if (sw->sw_next != NULL && sw->sw_next->sw_prio == sw->sw_prio) { /* equals take turns */
+			area_unlink_locked(vm, sw);
+			area_insert_locked(vm, sw);
+		}
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_OK;
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	return VM_NOSWAP;
+}
+
+void swap_free_slot(struct vm *vm, uint32_t slot)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	VM_ASSERT(sw != NULL);
+	uint64_t i = slot - 1 - sw->sw_first;
+	VM_ASSERT(bit(sw->sw_map, i));
+	sw->sw_owner[i] = 0;
+	struct vnode *vp = sw->sw_vnode;
+	vnode_hold(vp);
+	mach_mutex_exit(&vm->vm_swaplock);
+	/* The contents go first: once the bit is clear the slot may be written again. */
+	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
+	mach_mutex_enter(&vm->vm_swaplock);
+	sw->sw_map[i / 64] &= ~((uint64_t)1 << (i % 64));
+	sw->sw_used--;
+	vm->vm_swapused--;
+	mach_mutex_exit(&vm->vm_swaplock);
+	vnode_rele(vp);
+}
+
+static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	sw->sw_owner[slot - 1 - sw->sw_first] = id;
+	mach_mutex_exit(&vm->vm_swaplock);
+}
+
+/* Writes n pages to the cluster of slots from first; the good ones are bound and clean. Returns how many from the start. */
+static enum vm_err write_cluster(struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
+{
+	voff_t off;
+	struct swap_area *sw = swap_area_of(vm, first, &off);
+	enum vm_err e = pvn_io(vm, sw->sw_vnode, VM_IO_WRITE, off, pps, n, ok);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t slot = first + i, old = slot;
+
+		if (i < *ok) {
+			slot_owner_set(vm, slot, (anon_id)(pps[i]->p_offset >> VM_PAGESHIFT));
+			old = anon_bind(vm, pps[i], slot);
+			page_nrm_clear(pps[i], P_MOD);
+		}
+		if (old != VM_NO_SLOT)
+			swap_free_slot(vm, old);
+	}
+	VM_STATN(vm, swapout, *ok);
+	return *ok == n ? VM_OK : e != VM_OK ? e : VM_IO;
+}
+
+enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32_t *ok)
+{
+	enum vm_err e = VM_OK;
+
+	for (*ok = 0; *ok < n && e == VM_OK;) {
+		uint32_t first, got, done = 0;
+
+		e = swap_alloc_cluster(vm, n - *ok, &first, &got);
+		if (e == VM_OK) {
+			e = write_cluster(vm, pps + *ok, first, got, &done);
+			*ok += done;
+		}
+	}
+	return e;
+}
+
+/* ---- removal ---- */
+/* One anon off the area: its page comes into memory and its slot is given up. */
+static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	if (!anon_tryhold(vm, id))
+		return VM_OK; /* on its way out: its last reference frees the slot */
+	e = anon_getpage(vm, id, SE_EXCL, 1, &pp);
+	if (e == VM_OK) {
+		if (anon_holds_slot(vm, id, slot)) {
+			page_nrm_set(pp, P_MOD);
+			swapfs_dirty(vm, pp);
+		}
+		page_unlock(vm, pp);
+	}
+	anon_decref(vm, id);
+	return e;
+}
+
+enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
+{
+	struct swap_area *sw;
+	enum vm_err e = VM_OK;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing); sw = sw->sw_next)
+		;
+	if (sw == NULL) {
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_INVAL;
+	}
+	sw->sw_removing = true;
+	vm->vm_swaptotal -= sw->sw_nslots;
+	bool covered = vm->vm_config.vc_overcommit || vm->vm_resv <= swap_resv_max_locked(vm);
+	vm->vm_swaptotal += sw->sw_nslots;
+	if (!covered) {
+		sw->sw_removing = false;
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_NOSWAP;
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	/* Nothing new comes. A slot whose owner is still being bound or freed is seen on a later round. */
+	for (unsigned round = 0; e == VM_OK && sw->sw_used > 0 && round < 10000; round++) {
+		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
+			mach_mutex_enter(&vm->vm_swaplock);
+			anon_id id = sw->sw_owner[i];
+			mach_mutex_exit(&vm->vm_swaplock);
+			if (id != 0)
+				e = evacuate(vm, id, sw->sw_first + (uint32_t)i + 1);
+		}
+		mach_yield();
+	}
+	if (e == VM_OK && sw->sw_used > 0)
+		e = VM_NOMEM;
+	if (e != VM_OK) {
+		mach_mutex_enter(&vm->vm_swaplock);
+		sw->sw_removing = false;
+		mach_mutex_exit(&vm->vm_swaplock);
+		return e;
+	}
+	swap_drop(vm, sw);
+	return VM_OK;
+}
+
+/* ---- reservation ---- */
+uint64_t swap_resv_max_locked(struct vm *vm)
+{
+	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_reserve, frames = vm->vm_nonline;
+
+	return vm->vm_swaptotal + (frames > keep ? frames - keep : 0);
+}
+
+enum vm_err anon_reserve(struct vm *vm, uint64_t npages)
+{
+	enum vm_err e = VM_OK;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	vm->vm_resvmax = swap_resv_max_locked(vm);
+	if (!vm->vm_config.vc_overcommit && (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
+		e = VM_NOSWAP;
+	else
+		vm->vm_resv += npages;
+	mach_mutex_exit(&vm->vm_swaplock);
+	if (e != VM_OK)
+		VM_STAT(vm, resv_fail);
+	return e;
+}
+
+void anon_unreserve(struct vm *vm, uint64_t npages)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	VM_ASSERT(vm->vm_resv >= npages);
+	vm->vm_resv -= npages;
+	mach_mutex_exit(&vm->vm_swaplock);
+}
+
+/* ---- vm_check ---- */
+unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = 0;
+	uint64_t total = 0, used = 0;
+
+	for (const struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
+		uint64_t n = 0;
+
+		for (uint64_t i = 0; i < sw->sw_nslots; i++) {
+			n += bit(sw->sw_map, i);
+			if (bit(sw->sw_map, i) != (sw->sw_owner[i] != 0)) {
+				report(arg, "a used swap slot has no owner, or a free one has");
+				bad++;
+			} else if (sw->sw_owner[i] != 0 && !anon_holds_slot(vm, sw->sw_owner[i], sw->sw_first + (uint32_t)i + 1)) {
+				report(arg, "a swap slot's owner does not know it");
+				bad++;
+			}
+		}
+		if (n != sw->sw_used) {
+			report(arg, "a swap area's count of used slots is wrong");
+			bad++;
+		}
+		total += sw->sw_nslots;
+		used += n;
+	}
+	if (total != vm->vm_swaptotal || used != vm->vm_swapused) {
+		report(arg, "swap totals do not add up");
+		bad++;
+	}
+	return bad;
+}
