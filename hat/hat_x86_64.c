@@ -26,20 +26,23 @@
 #include <quire/vm.h>
 
 #define ENTRIES 512u
-#define LEVELS	4u
-#define VA_END	(1ull << 47)
+#define LEVELS 4u
+#define VA_END (1ull << 47)
 #define TABLE_BITS (X86_P | X86_W | X86_U)
 
 struct hat {
-	struct vm *h_vm;	       /* const */
-	struct as *h_as;	       /* const */
-	struct hat_shared *h_shared;   /* const */
-	pfn_t	 h_root;	       /* const */
-	unsigned h_serial;	       /* const */
+	struct vm *h_vm;             /* const */
+	struct as *h_as;             /* const */
+	struct hat_shared *h_shared; /* const */
+	pfn_t h_root;                /* const */
+	unsigned h_serial;           /* const */
 };
 
 /* What an operation collects under the lock for after it. */
-struct garbage { struct page *g_tables; struct pvnode *g_nodes; };
+struct garbage {
+	struct page *g_tables;
+	struct pvnode *g_nodes;
+};
 
 void hat_shared_init(struct hat_shared *hs, struct mach *m)
 {
@@ -47,13 +50,28 @@ void hat_shared_init(struct hat_shared *hs, struct mach *m)
 	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
 }
 
-pfn_t hat_root(struct hat *hat) { return hat->h_root; }
-struct mach *hat_mach(struct hat *hat) { return hat->h_shared->hs_mach; }
-unsigned hat_serial(struct hat *hat) { return hat->h_serial; }
-struct as *hat_as(struct hat *hat) { return hat->h_as; }
+pfn_t hat_root(struct hat *hat)
+{
+	return hat->h_root;
+}
+struct mach *hat_mach(struct hat *hat)
+{
+	return hat->h_shared->hs_mach;
+}
+unsigned hat_serial(struct hat *hat)
+{
+	return hat->h_serial;
+}
+struct as *hat_as(struct hat *hat)
+{
+	return hat->h_as;
+}
 
 /* ---- lock and garbage ---- */
-static void hat_enter(struct hat_shared *hs) { mach_mutex_enter(&hs->hs_lock); }
+static void hat_enter(struct hat_shared *hs)
+{
+	mach_mutex_enter(&hs->hs_lock);
+}
 
 static void hat_exit(struct hat_shared *hs, struct vm *vm, struct garbage *g)
 {
@@ -70,10 +88,22 @@ static void hat_exit(struct hat_shared *hs, struct vm *vm, struct garbage *g)
 }
 
 /* ---- tables ---- */
-static uint64_t *table(const struct hat *hat, pfn_t pfn) { return mach_frame_kva(hat->h_shared->hs_mach, pfn); }
-static pfn_t entry_pfn(uint64_t e) { return (pfn_t)((e & X86_FRAME) >> VM_PAGESHIFT); }
-static unsigned level_shift(unsigned level) { return VM_PAGESHIFT + 9 * level; }
-static unsigned index_at(vaddr_t va, unsigned level) { return (unsigned)(va >> level_shift(level)) & (ENTRIES - 1); }
+static uint64_t *table(const struct hat *hat, pfn_t pfn)
+{
+	return mach_frame_kva(hat->h_shared->hs_mach, pfn);
+}
+static pfn_t entry_pfn(uint64_t e)
+{
+	return (pfn_t)((e & X86_FRAME) >> VM_PAGESHIFT);
+}
+static unsigned level_shift(unsigned level)
+{
+	return VM_PAGESHIFT + 9 * level;
+}
+static unsigned index_at(vaddr_t va, unsigned level)
+{
+	return (unsigned)(va >> level_shift(level)) & (ENTRIES - 1);
+}
 
 /* The leaf entry of va, or NULL and *missing = how many tables are not there. */
 static uint64_t *lookup(const struct hat *hat, vaddr_t va, unsigned *missing)
@@ -120,7 +150,10 @@ static uint64_t *next_entry(const struct hat *hat, vaddr_t *va, vaddr_t end)
 	return NULL;
 }
 
-static struct page *page_of_table(const struct hat *hat, pfn_t pfn) { return page_of(hat->h_vm, pfn); }
+static struct page *page_of_table(const struct hat *hat, pfn_t pfn)
+{
+	return page_of(hat->h_vm, pfn);
+}
 
 /* Enters a fresh table on the way to va, below the lowest one that is there. */
 static void install_table(struct hat *hat, vaddr_t va, struct page *fresh)
@@ -209,7 +242,8 @@ static bool set_attr(uint64_t *pte, unsigned attr)
 static unsigned gather(const struct hat *hat, uint64_t pte)
 {
 	const struct mach_caps *caps = hat->h_shared->hs_caps;
-	unsigned nrm = (pte & X86_A && caps->mc_ref_bits ? P_REF : 0) | (pte & X86_D && caps->mc_mod_bits ? P_MOD : 0);
+	unsigned nrm =
+	    (pte & X86_A && caps->mc_ref_bits ? P_REF : 0) | (pte & X86_D && caps->mc_mod_bits ? P_MOD : 0);
 
 	if (nrm != 0)
 		page_nrm_set(page_of(hat->h_vm, entry_pfn(pte)), nrm);
@@ -260,7 +294,10 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
 	return VM_OK;
 }
 
-void hat_free_start(struct hat *hat) { (void)hat; /* translations go with the segments, the rest in hat_free_end */ }
+void hat_free_start(struct hat *hat)
+{
+	(void)hat; /* translations go with the segments, the rest in hat_free_end */
+}
 
 enum vm_err hat_dup(struct hat *parent, struct hat *child)
 {
@@ -353,8 +390,8 @@ static void replace_rights(struct hat *hat, vaddr_t va, uint64_t *pte, unsigned 
 }
 
 /* One load under the lock. NEED_STOP with *err: cannot. */
-static enum need load_one(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags, struct garbage *g,
-			  enum vm_err *err)
+static enum need load_one(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags,
+    struct garbage *g, enum vm_err *err)
 {
 	struct hat_shared *hs = hat->h_shared;
 	pfn_t pfn = page_pfn(hat->h_vm, pp);
@@ -368,8 +405,9 @@ static enum need load_one(struct hat *hat, vaddr_t va, struct page *pp, unsigned
 		return NEED_NOTHING;
 	}
 	*err = VM_RETRY;
-	if (flags & HAT_LOAD_ADV && (*pte & X86_SW_VALID ||
-				     (hs->hs_caps->mc_max_mappings != 0 && pv_count(pp) >= hs->hs_caps->mc_max_mappings)))
+	if (flags & HAT_LOAD_ADV &&
+	    (*pte & X86_SW_VALID ||
+		(hs->hs_caps->mc_max_mappings != 0 && pv_count(pp) >= hs->hs_caps->mc_max_mappings)))
 		return NEED_STOP;
 	if (pv_need_node(hs, pp) && hs->hs_caps->mc_max_mappings != 1)
 		return NEED_NODE;
@@ -418,8 +456,8 @@ static bool supply(struct hat *hat, vaddr_t va, enum need need, struct garbage *
 	return node != NULL || fresh != NULL;
 }
 
-enum vm_err hat_memload_array(struct hat *hat, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
-			      size_t *done)
+enum vm_err hat_memload_array(
+    struct hat *hat, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, size_t *done)
 {
 	struct garbage g = { 0 };
 	enum vm_err err = VM_OK;
@@ -459,7 +497,8 @@ enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned a
 	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
 }
 
-enum vm_err hat_devload(struct hat *hat, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
+enum vm_err hat_devload(
+    struct hat *hat, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {
 	(void)hat;
 	(void)va;
@@ -499,7 +538,8 @@ void hat_unlock(struct hat *hat, vaddr_t va, uint64_t len)
 }
 
 /* attr: the new rights, from which clr is taken; keep_old: start from what is there. */
-static void change_range(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr, unsigned clr, bool keep_old)
+static void change_range(
+    struct hat *hat, vaddr_t va, uint64_t len, unsigned attr, unsigned clr, bool keep_old)
 {
 	vaddr_t first = va, end = va + len;
 	bool flush = false;
@@ -514,8 +554,14 @@ static void change_range(struct hat *hat, vaddr_t va, uint64_t len, unsigned att
 	mach_mutex_exit(&hat->h_shared->hs_lock);
 }
 
-void hat_chgattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr) { change_range(hat, va, len, attr, 0, false); }
-void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr) { change_range(hat, va, len, 0, attr, true); }
+void hat_chgattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change_range(hat, va, len, attr, 0, false);
+}
+void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change_range(hat, va, len, 0, attr, true);
+}
 
 void hat_sync(struct hat *hat, vaddr_t va, uint64_t len, bool clear)
 {
@@ -609,7 +655,10 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 }
 
 /* The modification seen so far is in the page on return, so that who cleans it may clear P_MOD from then on. */
-void hat_page_clrwrt(struct page *pp) { (void)page_bits_clear(pp, X86_W | X86_D); }
+void hat_page_clrwrt(struct page *pp)
+{
+	(void)page_bits_clear(pp, X86_W | X86_D);
+}
 
 unsigned hat_page_getshare(struct page *pp)
 {

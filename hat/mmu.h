@@ -15,10 +15,10 @@ struct pvnode;
 
 /* State of all spaces of one machine. Kept by the machine; initialised by hat_shared_init. */
 struct hat_shared {
-	struct mach *hs_mach;	       /* const */
+	struct mach *hs_mach;            /* const */
 	const struct mach_caps *hs_caps; /* const */
-	struct mach_mutex hs_lock;     /* RANK_HAT: every page table, every p_hat, what follows */
-	struct pvnode *hs_pvfree;      /* reserve of mapping list nodes */
+	struct mach_mutex hs_lock;       /* RANK_HAT: every page table, every p_hat, what follows */
+	struct pvnode *hs_pvfree;        /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
 };
 
@@ -32,20 +32,21 @@ struct hat_shared *mmu_hat_shared(struct mach *);
 void mmu_root_init(struct mach *, uint64_t *entries);
 
 /* ---- given by the HAT ---- */
-void	     hat_shared_init(struct hat_shared *, struct mach *); /* once, by the machine, before any vm_create */
-pfn_t	     hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
+void hat_shared_init(struct hat_shared *, struct mach *); /* once, by the machine, before any vm_create */
+pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
 struct mach *hat_mach(struct hat *);
-unsigned     hat_serial(struct hat *); /* small number that tells spaces apart (TLB index, address space number) */
+unsigned hat_serial(
+    struct hat *); /* small number that tells spaces apart (TLB index, address space number) */
 
 /* x86-64 page table entries */
-#define X86_P  0x1ull
-#define X86_W  0x2ull
-#define X86_U  0x4ull
-#define X86_A  0x20ull
-#define X86_D  0x40ull
+#define X86_P 0x1ull
+#define X86_W 0x2ull
+#define X86_U 0x4ull
+#define X86_A 0x20ull
+#define X86_D 0x40ull
 #define X86_NX (1ull << 63)
 /* software bits */
 #define X86_SW_LOCKED 0x200ull /* HAT_LOAD_LOCK */
-#define X86_SW_VALID  0x400ull /* a translation is loaded, although perhaps with no right at all (P clear) */
-#define X86_FRAME     0x000ffffffffff000ull
+#define X86_SW_VALID 0x400ull  /* a translation is loaded, although perhaps with no right at all (P clear) */
+#define X86_FRAME 0x000ffffffffff000ull
 #endif

@@ -18,16 +18,26 @@
 
 #define PV_PER_NODE 3u
 
-struct pvnode { struct pvnode *pn_next; uint64_t pn_n; struct pv pn_pv[PV_PER_NODE]; };
+struct pvnode {
+	struct pvnode *pn_next;
+	uint64_t pn_n;
+	struct pv pn_pv[PV_PER_NODE];
+};
 _Static_assert(sizeof(struct pvnode) == 64, "a node is one cache line");
 
-static bool single(const struct page *pp) { return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1); }
+static bool single(const struct page *pp)
+{
+	return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1);
+}
 static struct pvnode *first_node(const struct page *pp)
 {
 	return pp->p_hat[0] & 1 ? (struct pvnode *)(uintptr_t)(pp->p_hat[0] & ~1ull) : NULL;
 }
 
-static void set_first(struct page *pp, struct pvnode *n) { pp->p_hat[0] = (uint64_t)(uintptr_t)n | 1; }
+static void set_first(struct page *pp, struct pvnode *n)
+{
+	pp->p_hat[0] = (uint64_t)(uintptr_t)n | 1;
+}
 static struct pv single_pv(const struct page *pp)
 {
 	return (struct pv){ .pv_hat = (struct hat *)(uintptr_t)pp->p_hat[0], .pv_va = pp->p_hat[1] };
@@ -43,7 +53,10 @@ static bool full(const struct page *pp)
 	return single(pp) || (first_node(pp) != NULL && first_node(pp)->pn_n == PV_PER_NODE);
 }
 
-bool pv_need_node(const struct hat_shared *hs, const struct page *pp) { return hs->hs_pvfree == NULL && full(pp); }
+bool pv_need_node(const struct hat_shared *hs, const struct page *pp)
+{
+	return hs->hs_pvfree == NULL && full(pp);
+}
 
 static struct pvnode *take_node(struct hat_shared *hs)
 {
@@ -138,7 +151,10 @@ bool pv_next(const struct page *pp, struct pv_cursor *c, struct pv *pv)
 	return true;
 }
 
-struct pvnode *pv_node_alloc(struct vm *vm) { return kmem_alloc(vm, sizeof(struct pvnode), KM_NOSLEEP); }
+struct pvnode *pv_node_alloc(struct vm *vm)
+{
+	return kmem_alloc(vm, sizeof(struct pvnode), KM_NOSLEEP);
+}
 
 void pv_node_give(struct hat_shared *hs, struct pvnode *n)
 {

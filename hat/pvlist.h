@@ -8,8 +8,14 @@
 #include <quire/page.h>
 #include <quire/types.h>
 
-struct pv { struct hat *pv_hat; vaddr_t pv_va; };
-struct pv_cursor { struct pvnode *pc_node; unsigned pc_i; };
+struct pv {
+	struct hat *pv_hat;
+	vaddr_t pv_va;
+};
+struct pv_cursor {
+	struct pvnode *pc_node;
+	unsigned pc_i;
+};
 
 /* The next pv_add of the page needs a node, and the reserve has none. */
 bool pv_need_node(const struct hat_shared *, const struct page *);

@@ -43,7 +43,7 @@ struct env {
 	struct vnode vn;
 	struct as *as[2];
 	struct hat *hat[2];
-	struct page *pp[N];	/* E-locked all the time */
+	struct page *pp[N]; /* E-locked all the time */
 };
 
 /* ---- a vnode that is only a name ---- */
@@ -82,17 +82,26 @@ static uint64_t vn_size(struct vnode *vp)
 	return vm_ptob(N);
 }
 
-static void vn_inactive(struct vnode *vp) { (void)vp; }
+static void vn_inactive(struct vnode *vp)
+{
+	(void)vp;
+}
 
-static const struct vnode_ops vn_ops = { .vo_name = "names", .vo_start = vn_start, .vo_poll = vn_poll, .vo_discard = vn_discard,
-					 .vo_sync = vn_sync, .vo_size = vn_size, .vo_inactive = vn_inactive };
+static const struct vnode_ops vn_ops = { .vo_name = "names",
+	.vo_start = vn_start,
+	.vo_poll = vn_poll,
+	.vo_discard = vn_discard,
+	.vo_sync = vn_sync,
+	.vo_size = vn_size,
+	.vo_inactive = vn_inactive };
 
 static void setup(struct env *e)
 {
 	struct vm_config vc = { .vc_frames = FRAMES };
 
 	memset(e, 0, sizeof(*e));
-	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL || vm_create(&vc, &e->vm) != VM_OK) {
+	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL ||
+	    vm_create(&vc, &e->vm) != VM_OK) {
 		fprintf(stderr, "%s: no machine\n", port_harness.ph_name);
 		exit(1);
 	}
@@ -124,7 +133,10 @@ static void teardown(struct env *e)
 	port_harness.ph_destroy(e->mach);
 }
 
-static vaddr_t va(unsigned i) { return VA + vm_ptob(i) - vm_ptob(N / 2) + 0x10000; }
+static vaddr_t va(unsigned i)
+{
+	return VA + vm_ptob(i) - vm_ptob(N / 2) + 0x10000;
+}
 
 /* What the hardware says of an access; want_byte is compared after a read. */
 static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err want, uint8_t byte)
@@ -138,8 +150,14 @@ static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err
 	return got == want && (write || got != VM_OK || b == byte);
 }
 
-static bool consistent(struct env *e) { return port_harness.ph_check == NULL || port_harness.ph_check(e->mach) == 0; }
-static bool many(const struct env *e) { return e->caps->mc_max_mappings == 0; }
+static bool consistent(struct env *e)
+{
+	return port_harness.ph_check == NULL || port_harness.ph_check(e->mach) == 0;
+}
+static bool many(const struct env *e)
+{
+	return e->caps->mc_max_mappings == 0;
+}
 
 static void test_load(struct env *e)
 {
@@ -188,12 +206,14 @@ static void test_array(struct env *e)
 	hat_chgattr(e->hat[0], va(0), vm_ptob(N), PROT_R);
 	for (unsigned i = 0; i < N; i++)
 		CHECK(touch(e, 0, va(i), true, VM_PROT, 0));
-	hat_chgattr(e->hat[0], va(0) - vm_ptob(4), vm_ptob(N + 8), PROT_R | PROT_W); /* holes around: nothing is loaded */
+	hat_chgattr(e->hat[0], va(0) - vm_ptob(4), vm_ptob(N + 8),
+	    PROT_R | PROT_W); /* holes around: nothing is loaded */
 	CHECK(hat_probe(e->hat[0], va(N), NULL) == PFN_INVALID);
 	CHECK(touch(e, 0, va(3), true, VM_OK, 0x43));
 	hat_unload(e->hat[0], va(1), vm_ptob(N - 2), HAT_UNLOAD);
 	for (unsigned i = 0; i < N; i++)
-		CHECK(touch(e, 0, va(i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP, (uint8_t)(0x40 + i)));
+		CHECK(
+		    touch(e, 0, va(i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP, (uint8_t)(0x40 + i)));
 	hat_unload(e->hat[0], e->caps->mc_user_min, e->caps->mc_user_max - e->caps->mc_user_min, HAT_UNLOAD);
 	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[N - 1]) == 0);
 	CHECK(consistent(e));
@@ -223,8 +243,9 @@ static void test_share(struct env *e)
 		n += hat_probe(e->hat[i & 1], va(i), NULL) == page_pfn(e->vm, e->pp[0]);
 	CHECK(n == hat_page_getshare(e->pp[0]));
 	CHECK(many(e) ? n == 6 : n >= 1 && n <= e->caps->mc_max_mappings);
-	CHECK(hat_probe(e->hat[1], va(5), NULL) == page_pfn(e->vm, e->pp[0])); /* the last one loaded is there */
-	if (many(e)) { /* from the middle, the end and the front */
+	CHECK(hat_probe(e->hat[1], va(5), NULL) ==
+	    page_pfn(e->vm, e->pp[0])); /* the last one loaded is there */
+	if (many(e)) {                  /* from the middle, the end and the front */
 		hat_unload(e->hat[0], va(2), VM_PAGESIZE, HAT_UNLOAD);
 		hat_unload(e->hat[1], va(5), VM_PAGESIZE, HAT_UNLOAD);
 		hat_unload(e->hat[0], va(0), VM_PAGESIZE, HAT_UNLOAD);
@@ -333,7 +354,8 @@ static void test_nomem(struct env *e)
 		CHECK(hat_probe(e->hat[0], FAR, NULL) == PFN_INVALID);
 		CHECK(hat_page_getshare(e->pp[4]) == 0);
 		vm_inject(e->vm, VM_INJECT_HAT, nth);
-		CHECK(hat_memload(e->hat[0], FAR, e->pp[4], PROT_R, HAT_LOAD_ADV) == VM_OK); /* advice does not fail */
+		CHECK(hat_memload(e->hat[0], FAR, e->pp[4], PROT_R, HAT_LOAD_ADV) ==
+		    VM_OK); /* advice does not fail */
 		CHECK(hat_probe(e->hat[0], FAR, NULL) == PFN_INVALID);
 		vm_inject(e->vm, VM_INJECT_HAT, 0);
 	}
@@ -346,7 +368,10 @@ static void test_nomem(struct env *e)
 	CHECK(consistent(e));
 }
 
-struct walk { unsigned n, locked; struct env *e; };
+struct walk {
+	unsigned n, locked;
+	struct env *e;
+};
 
 static void count_f1(void *arg, vaddr_t at, pfn_t pfn, unsigned attr, bool locked)
 {
@@ -404,11 +429,13 @@ static void test_random(struct env *e)
 				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
 		} else if ((x >> 40) % 16 < 4) {
 			n = 1 + (unsigned)(x >> 50) % (64 - i);
-			hat_unload(e->hat[h], FAR + (uint64_t)i * 0x4000000, (uint64_t)n * 0x4000000, HAT_UNLOAD);
+			hat_unload(
+			    e->hat[h], FAR + (uint64_t)i * 0x4000000, (uint64_t)n * 0x4000000, HAT_UNLOAD);
 			for (unsigned k = i; k < i + n; k++)
 				at[h][k] = NULL;
 		} else {
-			CHECK(hat_memload(e->hat[h], FAR + (uint64_t)i * 0x4000000, e->pp[p], PROT_R, HAT_LOAD) == VM_OK);
+			CHECK(hat_memload(e->hat[h], FAR + (uint64_t)i * 0x4000000, e->pp[p], PROT_R,
+				  HAT_LOAD) == VM_OK);
 			for (unsigned k = 0; !many(e) && k < 128; k++)
 				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
 			at[h][i] = e->pp[p];
@@ -416,9 +443,9 @@ static void test_random(struct env *e)
 		h = x & 1;
 		i = x >> 8 & 63;
 		CHECK(hat_probe(e->hat[h], FAR + (uint64_t)i * 0x4000000, NULL) ==
-		      (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
+		    (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
 		CHECK(touch(e, h, FAR + (uint64_t)i * 0x4000000, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
-			    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
+		    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
 	}
 	CHECK(consistent(e));
 }

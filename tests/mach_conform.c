@@ -30,11 +30,11 @@ struct shared {
 	struct mach_mutex mx;
 	struct mach_rwlock rw;
 	struct mach_cv cv;
-	uint64_t count;	     /* mx */
-	unsigned turn;	     /* mx */
-	uint64_t pair[2];    /* rw: always equal */
-	uint64_t torn;	     /* mx: readers that saw them unequal */
-	unsigned number;     /* of the thread started next, see turns() */
+	uint64_t count;   /* mx */
+	unsigned turn;    /* mx */
+	uint64_t pair[2]; /* rw: always equal */
+	uint64_t torn;    /* mx: readers that saw them unequal */
+	unsigned number;  /* of the thread started next, see turns() */
 };
 
 /* ---- one thread ---- */

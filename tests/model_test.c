@@ -37,26 +37,40 @@
 #include <unistd.h>
 
 #define NSPACES 5u
-#define NPAGES	192u /* window of each space */
-#define BASE	((vaddr_t)0x8000000000 - 96 * 4096) /* crosses a boundary of every table level */
-#define NFILES	3u
+#define NPAGES 192u                              /* window of each space */
+#define BASE ((vaddr_t)0x8000000000 - 96 * 4096) /* crosses a boundary of every table level */
+#define NFILES 3u
 #define FILE_PAGES 40u
-#define NCPUS	2u
+#define NCPUS 2u
 
 /* ---- the model ---- */
-struct mpage { unsigned ref; uint8_t b[VM_PAGESIZE]; };
-struct mobj { unsigned ref; struct mpage *page[NPAGES]; }; /* shared anonymous memory; NULL: zeroes */
+struct mpage {
+	unsigned ref;
+	uint8_t b[VM_PAGESIZE];
+};
+struct mobj {
+	unsigned ref;
+	struct mpage *page[NPAGES];
+}; /* shared anonymous memory; NULL: zeroes */
 enum kind { K_NONE, K_PRIVATE, K_PRIVFILE, K_SHARED, K_SHFILE };
 struct slot {
 	enum kind kind;
 	unsigned prot, maxprot, file, idx;
 	bool wired, soft;
 	enum inherit inherit;
-	struct mobj *obj;    /* K_SHARED */
-	struct mpage *priv;  /* K_PRIVATE, K_PRIVFILE: own copy; NULL: zeroes, the file's */
+	struct mobj *obj;   /* K_SHARED */
+	struct mpage *priv; /* K_PRIVATE, K_PRIVFILE: own copy; NULL: zeroes, the file's */
 };
-struct space { struct as *as; struct slot slot[NPAGES]; unsigned softlo, softn; };
-struct file { struct vnode *vp; uint64_t size; uint8_t b[FILE_PAGES * VM_PAGESIZE]; };
+struct space {
+	struct as *as;
+	struct slot slot[NPAGES];
+	unsigned softlo, softn;
+};
+struct file {
+	struct vnode *vp;
+	uint64_t size;
+	uint8_t b[FILE_PAGES * VM_PAGESIZE];
+};
 
 struct options {
 	uint64_t ops, seed, check, latency;
@@ -100,10 +114,22 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static uint64_t draw(struct test *t) { return t->rnd = mix(t->rnd); }
-static unsigned below(struct test *t, unsigned n) { return (unsigned)((draw(t) >> 20) % n); }
-static bool chance(struct test *t, unsigned one_in) { return below(t, one_in) == 0; }
-static vaddr_t va_of(unsigned page) { return BASE + vm_ptob(page); }
+static uint64_t draw(struct test *t)
+{
+	return t->rnd = mix(t->rnd);
+}
+static unsigned below(struct test *t, unsigned n)
+{
+	return (unsigned)((draw(t) >> 20) % n);
+}
+static bool chance(struct test *t, unsigned one_in)
+{
+	return below(t, one_in) == 0;
+}
+static vaddr_t va_of(unsigned page)
+{
+	return BASE + vm_ptob(page);
+}
 
 /* Failures that say only "not now": the operation must have changed nothing. */
 static bool refused(struct test *t, enum vm_err err)
@@ -175,7 +201,8 @@ static enum vm_err slot_expect(struct test *t, const struct slot *s, unsigned pr
 		return VM_NOMAP;
 	if ((s->prot & prot) != prot)
 		return VM_PROT;
-	if ((s->kind == K_SHFILE || s->kind == K_PRIVFILE) && vm_ptob(s->idx) >= t->file[s->file].size && s->priv == NULL)
+	if ((s->kind == K_SHFILE || s->kind == K_PRIVFILE) && vm_ptob(s->idx) >= t->file[s->file].size &&
+	    s->priv == NULL)
 		return VM_EOF;
 	return VM_OK;
 }
@@ -220,7 +247,8 @@ static bool range_soft(const struct space *sp, unsigned lo, unsigned n)
 /* ---- operations ---- */
 static void op_map(struct test *t)
 {
-	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R | PROT_W, PROT_R | PROT_W, PROT_R, 0, PROT_R | PROT_X };
+	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R | PROT_W, PROT_R | PROT_W, PROT_R, 0,
+		PROT_R | PROT_X };
 	struct space *sp = &t->sp[below(t, NSPACES)];
 	enum kind kind = (enum kind)(K_PRIVATE + (below(t, 8) < 4 ? 0 : below(t, 4)));
 	struct segvn_args a = { 0 };
@@ -266,8 +294,12 @@ static void op_map(struct test *t)
 		obj->ref = n;
 	}
 	for (unsigned i = 0; i < n; i++)
-		sp->slot[lo + i] = (struct slot){ .kind = kind, .prot = a.sa_prot, .maxprot = a.sa_maxprot, .file = file,
-						  .idx = kind == K_SHARED ? i : foff + i, .obj = obj };
+		sp->slot[lo + i] = (struct slot){ .kind = kind,
+			.prot = a.sa_prot,
+			.maxprot = a.sa_maxprot,
+			.file = file,
+			.idx = kind == K_SHARED ? i : foff + i,
+			.obj = obj };
 }
 
 static void op_unmap(struct test *t)
@@ -328,13 +360,17 @@ static void op_setprot(struct test *t)
 			sp->slot[i].prot = prot;
 		return;
 	}
-	if (err == VM_OK || (want == VM_OK && !refused(t, err)) || (want != VM_OK && err != VM_NOMAP && err != VM_ACCESS && !refused(t, err)))
+	if (err == VM_OK || (want == VM_OK && !refused(t, err)) ||
+	    (want != VM_OK && err != VM_NOMAP && err != VM_ACCESS && !refused(t, err)))
 		fail("as_setprot: %s, expected %s", vm_err_name(err), vm_err_name(want));
 	for (i = lo; i < lo + n; i++)
 		resync_prot(sp, i);
 }
 
-static unsigned pick_len(struct test *t) { return chance(t, 16) ? 1 + below(t, 3 * VM_PAGESIZE) : 1 + below(t, 32); }
+static unsigned pick_len(struct test *t)
+{
+	return chance(t, 16) ? 1 + below(t, 3 * VM_PAGESIZE) : 1 + below(t, 32);
+}
 
 /* A place to access: mostly near what is mapped, so that most accesses get through. */
 static vaddr_t pick_place(struct test *t, const struct space *sp)
@@ -352,7 +388,8 @@ static bool loose(const struct test *t, const struct slot *s)
 	return t->opt->linux_like && s->kind == K_PRIVFILE && s->priv == NULL;
 }
 
-static void check_err(struct test *t, const char *what, const struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
+static void check_err(
+    struct test *t, const char *what, const struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
 {
 	uint64_t page = (at - BASE) >> VM_PAGESHIFT;
 	enum vm_err want = at < BASE || page >= NPAGES ? VM_NOMAP : slot_expect(t, &sp->slot[page], prot);
@@ -360,7 +397,8 @@ static void check_err(struct test *t, const char *what, const struct space *sp, 
 	if (err == want && err != VM_OK)
 		return;
 	if (!refused(t, err))
-		fail("%s space %td page %" PRIu64 ": %s, expected %s", what, sp - t->sp, page, vm_err_name(err), vm_err_name(want));
+		fail("%s space %td page %" PRIu64 ": %s, expected %s", what, sp - t->sp, page,
+		    vm_err_name(err), vm_err_name(want));
 }
 
 static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uint64_t len, unsigned prot)
@@ -380,7 +418,8 @@ static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uin
 static void compare(struct test *t, const struct space *sp, vaddr_t va, const uint8_t *got, uint64_t len)
 {
 	for (uint64_t n = 0; n < len;) {
-		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK, k = VM_PAGESIZE - off;
+		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
+			 k = VM_PAGESIZE - off;
 		const struct slot *s = &sp->slot[page];
 
 		if (k > len - n)
@@ -390,8 +429,9 @@ static void compare(struct test *t, const struct space *sp, vaddr_t va, const ui
 
 			while (slot_bytes(t, s)[off + i] == got[n + i])
 				i++;
-			fail("space %td page %" PRIu64 " (kind %d) offset %" PRIu64 ": read %02x, expected %02x", sp - t->sp, page,
-			     (int)s->kind, off + i, got[n + i], slot_bytes(t, s)[off + i]);
+			fail("space %td page %" PRIu64 " (kind %d) offset %" PRIu64
+			     ": read %02x, expected %02x",
+			    sp - t->sp, page, (int)s->kind, off + i, got[n + i], slot_bytes(t, s)[off + i]);
 		}
 		n += k;
 	}
@@ -438,7 +478,8 @@ static void learn(struct test *t, struct space *sp, unsigned page, bool was_loos
 static void apply_write(struct test *t, struct space *sp, vaddr_t va, const uint8_t *from, uint64_t len)
 {
 	for (uint64_t n = 0; n < len;) {
-		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK, k = VM_PAGESIZE - off;
+		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
+			 k = VM_PAGESIZE - off;
 		struct slot *s = &sp->slot[page];
 		bool was_loose = loose(t, s);
 
@@ -462,7 +503,8 @@ static void op_write(struct test *t)
 		return;
 	va = pick_place(t, sp);
 	len = pick_len(t);
-	for (uint64_t i = 0, v = draw(t); i < len; i++, v = v * 6364136223846793005ull + 1442695040888963407ull)
+	for (uint64_t i = 0, v = draw(t); i < len;
+	     i++, v = v * 6364136223846793005ull + 1442695040888963407ull)
 		buf[i] = (uint8_t)(v >> 56);
 	want = readable(t, sp, va, len, PROT_W);
 	err = sim_write(t->mach, sp->as, below(t, NCPUS), va, buf, len, &done);
@@ -608,8 +650,8 @@ static void op_dontneed(struct test *t)
 
 static void op_advise(struct test *t)
 {
-	static const enum advice advices[] = { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_COLD, ADV_PAGEOUT,
-					       ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
+	static const enum advice advices[] = { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_COLD,
+		ADV_PAGEOUT, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
 	struct space *sp = pick(t);
 	enum advice adv = advices[below(t, sizeof(advices) / sizeof(advices[0]))];
 	unsigned lo, n;
@@ -667,8 +709,10 @@ static void op_lock(struct test *t)
 	if (err == VM_OK) {
 		for (unsigned i = lo; i < lo + n; i++) {
 			sp->slot[i].wired = true;
-			if (sp->slot[i].kind == K_PRIVFILE && (sp->slot[i].prot & PROT_W) && sp->slot[i].priv == NULL) {
-				uint8_t b = slot_bytes(t, &sp->slot[i])[0]; /* wiring may have copied it: settle it */
+			if (sp->slot[i].kind == K_PRIVFILE && (sp->slot[i].prot & PROT_W) &&
+			    sp->slot[i].priv == NULL) {
+				uint8_t b =
+				    slot_bytes(t, &sp->slot[i])[0]; /* wiring may have copied it: settle it */
 
 				while ((err = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
 					if (!refused(t, err))
@@ -917,13 +961,33 @@ static void op_swapdev(struct test *t)
 	}
 }
 
-static const struct { const char *name; void (*fn)(struct test *); unsigned weight; } ops[] = {
-	{ "read", op_read, 60 },     { "write", op_write, 70 },	  { "copyin", op_copyin, 6 },  { "copyout", op_copyout, 6 },
-	{ "map", op_map, 24 },	     { "unmap", op_unmap, 12 },	  { "setprot", op_setprot, 10 }, { "fork", op_fork, 4 },
-	{ "free", op_free, 2 },	     { "dontneed", op_dontneed, 6 }, { "advise", op_advise, 8 }, { "lock", op_lock, 4 },
-	{ "unlock", op_unlock, 6 },  { "soft", op_soft, 6 },	  { "swapout", op_swapout, 1 },  { "sync", op_sync, 4 },
-	{ "incore", op_incore, 4 },  { "move", op_move, 6 },	  { "inherit", op_inherit, 4 },	 { "query", op_query, 4 },
-	{ "shrink", op_shrink, 4 },  { "swapdev", op_swapdev, 5 },
+static const struct {
+	const char *name;
+	void (*fn)(struct test *);
+	unsigned weight;
+} ops[] = {
+	{ "read", op_read, 60 },
+	{ "write", op_write, 70 },
+	{ "copyin", op_copyin, 6 },
+	{ "copyout", op_copyout, 6 },
+	{ "map", op_map, 24 },
+	{ "unmap", op_unmap, 12 },
+	{ "setprot", op_setprot, 10 },
+	{ "fork", op_fork, 4 },
+	{ "free", op_free, 2 },
+	{ "dontneed", op_dontneed, 6 },
+	{ "advise", op_advise, 8 },
+	{ "lock", op_lock, 4 },
+	{ "unlock", op_unlock, 6 },
+	{ "soft", op_soft, 6 },
+	{ "swapout", op_swapout, 1 },
+	{ "sync", op_sync, 4 },
+	{ "incore", op_incore, 4 },
+	{ "move", op_move, 6 },
+	{ "inherit", op_inherit, 4 },
+	{ "query", op_query, 4 },
+	{ "shrink", op_shrink, 4 },
+	{ "swapdev", op_swapdev, 5 },
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
@@ -942,8 +1006,11 @@ static unsigned op_of(uint64_t word)
 /* ---- one run ---- */
 static void setup(struct test *t, const struct options *opt)
 {
-	struct sim_config cfg = { .frames = opt->frames, .ncpus = NCPUS, .seed = opt->seed, .tlb_entries = 32,
-				  .disk_latency = opt->latency };
+	struct sim_config cfg = { .frames = opt->frames,
+		.ncpus = NCPUS,
+		.seed = opt->seed,
+		.tlb_entries = 32,
+		.disk_latency = opt->latency };
 	struct vm_config vc = { .vc_frames = opt->frames };
 	struct vnode *swap;
 	enum vm_err err;
@@ -1004,8 +1071,9 @@ static void teardown(struct test *t)
 	}
 	vm_usage(t->vm, &u);
 	if (u.vu_anon_slots != 0 || u.vu_swap_used != 0 || u.vu_reserved != 0 || u.vu_wired != 0)
-		fail("left behind: %" PRIu64 " anon slots, %" PRIu64 " swap slots, %" PRIu64 " reserved, %" PRIu64 " wired",
-		     u.vu_anon_slots, u.vu_swap_used, u.vu_reserved, u.vu_wired);
+		fail("left behind: %" PRIu64 " anon slots, %" PRIu64 " swap slots, %" PRIu64
+		     " reserved, %" PRIu64 " wired",
+		    u.vu_anon_slots, u.vu_swap_used, u.vu_reserved, u.vu_wired);
 	if (t->swap != NULL)
 		vnode_rele(t->swap);
 	vm_destroy(t->vm);
@@ -1018,10 +1086,11 @@ static void print_stats(struct test *t)
 	struct sim_stats m;
 
 	sim_statistics(t->mach, &m);
-	printf("  %" PRIu64 " refused, %" PRIu64 " faults, %" PRIu64 " cow, %" PRIu64 " zfod, %" PRIu64 " pgin, %" PRIu64
-	       " pgout, %" PRIu64 " rescue, %" PRIu64 " reclaim; TLB %" PRIu64 "/%" PRIu64 " hits\n",
-	       t->refused, (uint64_t)s->fault, (uint64_t)s->cow, (uint64_t)s->zfod, (uint64_t)s->pgin, (uint64_t)s->pgout,
-	       (uint64_t)s->rescue, (uint64_t)s->reclaim, m.ss_tlb_hit, m.ss_access);
+	printf("  %" PRIu64 " refused, %" PRIu64 " faults, %" PRIu64 " cow, %" PRIu64 " zfod, %" PRIu64
+	       " pgin, %" PRIu64 " pgout, %" PRIu64 " rescue, %" PRIu64 " reclaim; TLB %" PRIu64 "/%" PRIu64
+	       " hits\n",
+	    t->refused, (uint64_t)s->fault, (uint64_t)s->cow, (uint64_t)s->zfod, (uint64_t)s->pgin,
+	    (uint64_t)s->pgout, (uint64_t)s->rescue, (uint64_t)s->reclaim, m.ss_tlb_hit, m.ss_access);
 }
 
 static void one(struct test *t, uint64_t word)
@@ -1059,7 +1128,8 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 
 	fflush(stdout);
 	if ((pid = fork()) == 0) {
-		if (quiet && (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
+		if (quiet &&
+		    (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
 			_exit(2);
 		run(opt, words, n);
 		fflush(stdout);
@@ -1070,16 +1140,18 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 		exit(2);
 	}
 	if (WIFSIGNALED(status) && !quiet)
-		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
+		fprintf(
+		    stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
 	return status == 0;
 }
 
 /* ---- shrinking ---- */
-static uint64_t drop_chunks(const struct options *opt, uint64_t *words, uint64_t n, uint64_t chunk, unsigned *budget)
+static uint64_t drop_chunks(
+    const struct options *opt, uint64_t *words, uint64_t n, uint64_t chunk, unsigned *budget)
 {
 	uint64_t *try = malloc(n * sizeof(*try)), at = 0;
 
-	while (at < n && *budget > 0) {
+	while (at<n && * budget> 0) {
 		uint64_t len = chunk < n - at ? chunk : n - at;
 
 		memcpy(try, words, at * sizeof(*words));
@@ -1116,8 +1188,10 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 		opt.check = 64;
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
-	fprintf(stderr, "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s --seed %" PRIu64 " --script FILE):\n", n,
-		opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.seed);
+	fprintf(stderr,
+	    "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s --seed %" PRIu64
+	    " --script FILE):\n",
+	    n, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].name);
 	(void)run_child(&opt, words, n, false);
@@ -1160,8 +1234,9 @@ static bool inject_all(const struct options *opt)
 			if (pid < 0 || waitpid(pid, &status, 0) != pid)
 				return false;
 			if (!WIFEXITED(status) || (WEXITSTATUS(status) != 10 && WEXITSTATUS(status) != 0)) {
-				fprintf(stderr, "inject %s: failure %" PRIu64 " is not survived, seed %" PRIu64 "\n", names[what], nth,
-					opt->seed);
+				fprintf(stderr,
+				    "inject %s: failure %" PRIu64 " is not survived, seed %" PRIu64 "\n",
+				    names[what], nth, opt->seed);
 				return false;
 			}
 			nth += step;
@@ -1240,8 +1315,8 @@ int main(int argc, char **argv)
 		return 2;
 	if (script != NULL)
 		words = read_script(script, &opt.ops);
-	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames%s%s\n", opt.ops, opt.seed, opt.frames,
-	       opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
+	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames%s%s\n", opt.ops, opt.seed,
+	    opt.frames, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
 	if (opt.inject)
 		return inject_all(&opt) ? 0 : 1;
 	if (run_child(&opt, words, opt.ops, false))

@@ -44,7 +44,10 @@ static void port_report(void *arg, const char *text)
 	fprintf(stderr, "%s\n", text);
 }
 
-static unsigned port_check(struct mach *m) { return sim_tlb_check(m, port_report, NULL); }
+static unsigned port_check(struct mach *m)
+{
+	return sim_tlb_check(m, port_report, NULL);
+}
 
 const struct port_harness port_harness = {
 #ifdef SIM_AS_LINUX

@@ -25,17 +25,17 @@
 #include <string.h>
 
 #define NSPACES 2u
-#define NPROGS	3u  /* a space */
-#define OWN	24u /* pages of a program's private range */
-#define SHARED	12u /* pages of the shared range */
-#define BASE	((vaddr_t)0x40000000 - 8 * 4096)
+#define NPROGS 3u  /* a space */
+#define OWN 24u    /* pages of a program's private range */
+#define SHARED 12u /* pages of the shared range */
+#define BASE ((vaddr_t)0x40000000 - 8 * 4096)
 
 struct program {
 	struct race *race;
 	struct as *as;
 	unsigned number, space;
 	uint64_t rnd;
-	uint64_t own[OWN];    /* the word in each page of the private range; 0: never written */
+	uint64_t own[OWN]; /* the word in each page of the private range; 0: never written */
 	uint64_t count[SHARED];
 };
 
@@ -57,9 +57,18 @@ static uint64_t draw(struct program *p)
 	return p->rnd >> 11;
 }
 
-static unsigned below(struct program *p, unsigned n) { return (unsigned)(draw(p) % n); }
-static vaddr_t own_va(const struct program *p, unsigned i) { return BASE + vm_ptob(p->number * (OWN + 2) + i); }
-static vaddr_t shared_va(unsigned i) { return BASE + vm_ptob(NPROGS * (OWN + 2) + i); }
+static unsigned below(struct program *p, unsigned n)
+{
+	return (unsigned)(draw(p) % n);
+}
+static vaddr_t own_va(const struct program *p, unsigned i)
+{
+	return BASE + vm_ptob(p->number * (OWN + 2) + i);
+}
+static vaddr_t shared_va(unsigned i)
+{
+	return BASE + vm_ptob(NPROGS * (OWN + 2) + i);
+}
 
 static _Noreturn void fail(const struct race *r, const char *what, enum vm_err err)
 {
@@ -98,8 +107,9 @@ static void expect(struct program *p, const char *what, uint64_t got, uint64_t w
 {
 	if (got == want)
 		return;
-	fprintf(stderr, "race_test: seed %" PRIu64 ": program %u of space %u: %s: %" PRIx64 ", expected %" PRIx64 "\n",
-		p->race->seed, p->number, p->space, what, got, want);
+	fprintf(stderr,
+	    "race_test: seed %" PRIu64 ": program %u of space %u: %s: %" PRIx64 ", expected %" PRIx64 "\n",
+	    p->race->seed, p->number, p->space, what, got, want);
 	exit(1);
 }
 
@@ -265,9 +275,16 @@ static void report(void *arg, const char *text)
 
 static void setup(struct race *r, uint64_t seed, unsigned rounds, bool linux_like)
 {
-	struct sim_config cfg = { .frames = 160, .ncpus = 2, .seed = seed, .threads = true, .disk_latency = seed % 2 ? 3000 : 0,
-				  .switch_every = 2 + (unsigned)(seed % 4), .tlb_entries = 16 };
-	struct segvn_args shared = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED };
+	struct sim_config cfg = { .frames = 160,
+		.ncpus = 2,
+		.seed = seed,
+		.threads = true,
+		.disk_latency = seed % 2 ? 3000 : 0,
+		.switch_every = 2 + (unsigned)(seed % 4),
+		.tlb_entries = 16 };
+	struct segvn_args shared = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED
+	};
 	struct vm_config vc = { .vc_frames = cfg.frames };
 	enum vm_err err;
 
@@ -316,7 +333,8 @@ static void finish(struct race *r)
 			const uint64_t *word = sim_disk_data(r->file);
 			unsigned page = i / NPROGS, n = i % NPROGS;
 
-			expect(&r->prog[s][n], "word on disk", word[page * 512 + s * NPROGS + n], r->prog[s][n].count[page]);
+			expect(&r->prog[s][n], "word on disk", word[page * 512 + s * NPROGS + n],
+			    r->prog[s][n].count[page]);
 		}
 	bad += vm_check(r->vm, report, r);
 	vm_usage(r->vm, &u);
@@ -356,6 +374,7 @@ int main(int argc, char **argv)
 		refusals += r.refused;
 		finish(&r);
 	}
-	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " refused: ok\n", seeds, switches, refusals);
+	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " refused: ok\n", seeds,
+	    switches, refusals);
 	return 0;
 }

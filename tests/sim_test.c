@@ -28,7 +28,9 @@ static void check(bool ok, const char *what, int line)
 
 static struct mach *machine(uint64_t seed, uint64_t latency)
 {
-	struct sim_config cfg = { .frames = 128, .ncpus = 2, .seed = seed, .threads = true, .disk_latency = latency };
+	struct sim_config cfg = {
+		.frames = 128, .ncpus = 2, .seed = seed, .threads = true, .disk_latency = latency
+	};
 
 	return sim_create(&cfg);
 }
@@ -60,7 +62,10 @@ static void do_twice(void)
 	mach_mutex_enter(&low);
 }
 
-static void do_exit_free(void) { mach_mutex_exit(&low); }
+static void do_exit_free(void)
+{
+	mach_mutex_exit(&low);
+}
 
 static void do_rw_twice(void)
 {
@@ -93,11 +98,19 @@ static void do_legal(void)
 
 static void test_misuse(void)
 {
-	static const struct { void (*fn)(void); bool aborts; const char *name; } cases[] = {
-		{ do_inversion, true, "rank inversion" },   { do_same_rank, true, "same rank" },
-		{ do_twice, true, "mutex entered twice" },  { do_exit_free, true, "exit of a free mutex" },
-		{ do_rw_twice, true, "rwlock entered twice" }, { do_fini_held, true, "end of a held mutex" },
-		{ do_wait_forever, true, "wait with nobody to wake" }, { do_deadlock, true, "deadlock" },
+	static const struct {
+		void (*fn)(void);
+		bool aborts;
+		const char *name;
+	} cases[] = {
+		{ do_inversion, true, "rank inversion" },
+		{ do_same_rank, true, "same rank" },
+		{ do_twice, true, "mutex entered twice" },
+		{ do_exit_free, true, "exit of a free mutex" },
+		{ do_rw_twice, true, "rwlock entered twice" },
+		{ do_fini_held, true, "end of a held mutex" },
+		{ do_wait_forever, true, "wait with nobody to wake" },
+		{ do_deadlock, true, "deadlock" },
 		{ do_legal, false, "legal order" },
 	};
 
@@ -123,8 +136,15 @@ static void test_misuse(void)
 }
 
 /* ---- interleaving ---- */
-struct race { struct mach_mutex mx; char log[64]; unsigned n; };
-struct racer { struct race *race; char name; };
+struct race {
+	struct mach_mutex mx;
+	char log[64];
+	unsigned n;
+};
+struct racer {
+	struct race *race;
+	char name;
+};
 
 static void racer(void *arg)
 {
@@ -197,7 +217,12 @@ static void do_deadlock(void)
 }
 
 /* ---- disk ---- */
-struct waiter { struct mach_mutex mx; struct mach_cv cv; unsigned done; uint64_t when; };
+struct waiter {
+	struct mach_mutex mx;
+	struct mach_cv cv;
+	unsigned done;
+	uint64_t when;
+};
 
 static void io_done(struct vm_io *io)
 {
@@ -216,7 +241,9 @@ static void test_disk(uint64_t latency, bool poll)
 	struct vm_config vc = { .vc_mach = m, .vc_frames = 128 };
 	struct waiter w = { .done = 0 };
 	static uint8_t out[VM_PAGESIZE], in[2][VM_PAGESIZE];
-	struct vm_io io = { .io_op = VM_IO_READ, .io_npages = 2, .io_off = VM_PAGESIZE, .io_done = io_done, .io_arg = &w };
+	struct vm_io io = {
+		.io_op = VM_IO_READ, .io_npages = 2, .io_off = VM_PAGESIZE, .io_done = io_done, .io_arg = &w
+	};
 	struct vnode *vp;
 	struct vm *vm;
 	uint64_t start;

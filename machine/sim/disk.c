@@ -13,8 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct request { struct request *r_next; struct vm_io *r_io; uint64_t r_due; };
-struct fail { uint64_t f_nth, f_times; uint32_t f_ok; };
+struct request {
+	struct request *r_next;
+	struct vm_io *r_io;
+	uint64_t r_due;
+};
+struct fail {
+	uint64_t f_nth, f_times;
+	uint32_t f_ok;
+};
 
 struct sim_disk {
 	struct vnode d_vnode;
@@ -27,7 +34,10 @@ struct sim_disk {
 	struct fail d_fail[2];
 };
 
-static struct sim_disk *disk_of(struct vnode *vp) { return vp->v_data; }
+static struct sim_disk *disk_of(struct vnode *vp)
+{
+	return vp->v_data;
+}
 
 bool sim_disk_due(struct mach *m, uint64_t *when)
 {
@@ -167,7 +177,10 @@ static enum vm_err disk_sync(struct vnode *vp, voff_t off, uint64_t len)
 	return VM_OK;
 }
 
-static uint64_t disk_size(struct vnode *vp) { return disk_of(vp)->d_size; }
+static uint64_t disk_size(struct vnode *vp)
+{
+	return disk_of(vp)->d_size;
+}
 
 static void disk_inactive(struct vnode *vp)
 {
@@ -217,7 +230,10 @@ struct vnode *sim_disk_create(struct mach *m, struct vm *vm, const char *name, u
 	return &d->d_vnode;
 }
 
-void *sim_disk_data(struct vnode *vp) { return disk_of(vp)->d_data; }
+void *sim_disk_data(struct vnode *vp)
+{
+	return disk_of(vp)->d_data;
+}
 
 bool sim_disk_resize(struct vnode *vp, uint64_t size)
 {

@@ -80,7 +80,7 @@ struct mach *sim_create(const struct sim_config *cfg)
 	m->m_grant = m->m_cfg.grant;
 	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
 	m->m_mem = mmap(NULL, (size_t)m->m_cfg.frames << VM_PAGESHIFT, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
 	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || !sim_tlb_init(m)) {
 		if (m->m_mem != MAP_FAILED)
@@ -112,17 +112,26 @@ void sim_destroy(struct mach *m)
 	free(m);
 }
 
-void sim_select(struct mach *m) { sim_current = m; }
-const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
-void sim_statistics(struct mach *m, struct sim_stats *st) { *st = m->m_stats; }
+void sim_select(struct mach *m)
+{
+	sim_current = m;
+}
+const struct mach_caps *mach_caps(struct mach *m)
+{
+	return &m->m_caps;
+}
+void sim_statistics(struct mach *m, struct sim_stats *st)
+{
+	*st = m->m_stats;
+}
 
 /* ---- panic ---- */
 void mach_panic(const char *msg)
 {
 	fprintf(stderr, "panic: %s\n", msg);
 	if (sim_current != NULL)
-		fprintf(stderr, "  in %s on cpu %u at %llu ns\n", sim_current->m_cur->f_name, sim_current->m_cur->f_cpu,
-			(unsigned long long)sim_current->m_now);
+		fprintf(stderr, "  in %s on cpu %u at %llu ns\n", sim_current->m_cur->f_name,
+		    sim_current->m_cur->f_cpu, (unsigned long long)sim_current->m_now);
 	abort();
 }
 
@@ -162,7 +171,10 @@ static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
 	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
 }
 
-void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame(m, pfn, "mach_frame_kva"); }
+void *mach_frame_kva(struct mach *m, pfn_t pfn)
+{
+	return frame(m, pfn, "mach_frame_kva");
+}
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
 {
@@ -173,7 +185,10 @@ pfn_t mach_kva_frame(struct mach *m, const void *kva)
 	return (pfn_t)(off >> VM_PAGESHIFT);
 }
 
-void mach_frame_zero(struct mach *m, pfn_t pfn) { memset(frame(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE); }
+void mach_frame_zero(struct mach *m, pfn_t pfn)
+{
+	memset(frame(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE);
+}
 
 void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 {
@@ -198,10 +213,16 @@ pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 	return n;
 }
 
-void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
+void mach_frames_release(struct mach *m, pfn_t n)
+{
+	m->m_grant += n;
+}
 
 /* ---- what the HAT is given ---- */
-struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
+struct hat_shared *mmu_hat_shared(struct mach *m)
+{
+	return &m->m_hat;
+}
 
 void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 {
@@ -220,7 +241,8 @@ void mmu_root_init(struct mach *m, uint64_t *entries)
 
 /* ---- the program's accesses ---- */
 /* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
-static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
+static uint8_t *translate(
+    struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
 {
 	uint64_t vpn = va >> VM_PAGESHIFT, need = X86_P | X86_A | (rw == S_WRITE ? X86_W : 0), pte;
 	uint64_t dirty = rw == S_WRITE && !m->m_cfg.no_mod_bits ? X86_D : 0;
@@ -228,7 +250,8 @@ static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t
 
 	if (m->m_cfg.no_ref_bits)
 		need &= ~X86_A;
-	if (t != NULL && (t->t_pte & (need | dirty)) == (need | dirty) && (rw != S_EXEC || !(t->t_pte & X86_NX))) {
+	if (t != NULL && (t->t_pte & (need | dirty)) == (need | dirty) &&
+	    (rw != S_EXEC || !(t->t_pte & X86_NX))) {
 		m->m_stats.ss_tlb_hit++;
 		pte = t->t_pte;
 	} else {
@@ -250,7 +273,8 @@ static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t
 	return m->m_mem + (pte & X86_FRAME) + (va & VM_PAGEMASK);
 }
 
-static enum vm_err access_page(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, enum seg_rw rw, uint8_t **at)
+static enum vm_err access_page(
+    struct mach *m, struct as *as, unsigned cpu, vaddr_t va, enum seg_rw rw, uint8_t **at)
 {
 	struct hat *hat = as_hat(as);
 	enum fault_type type = F_INVAL;
@@ -263,14 +287,15 @@ static enum vm_err access_page(struct mach *m, struct as *as, unsigned cpu, vadd
 		if ((*at = translate(m, hat, cpu, va, rw, &type)) != NULL)
 			return VM_OK;
 		m->m_stats.ss_fault++;
-		if ((err = as_fault(as, vm_page_trunc(va), VM_PAGESIZE, type, rw)) != VM_OK && err != VM_RETRY)
+		if ((err = as_fault(as, vm_page_trunc(va), VM_PAGESIZE, type, rw)) != VM_OK &&
+		    err != VM_RETRY)
 			return err;
 	}
 	return VM_RETRY;
 }
 
-static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, uint8_t *buf, uint64_t len,
-				enum seg_rw rw, uint64_t *done)
+static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, uint8_t *buf,
+    uint64_t len, enum seg_rw rw, uint64_t *done)
 {
 	enum vm_err err = VM_OK;
 	uint64_t off = 0;
@@ -298,13 +323,14 @@ static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vad
 	return err;
 }
 
-enum vm_err sim_read(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, void *buf, uint64_t len, uint64_t *done)
+enum vm_err sim_read(
+    struct mach *m, struct as *as, unsigned cpu, vaddr_t va, void *buf, uint64_t len, uint64_t *done)
 {
 	return access_range(m, as, cpu, va, buf, len, S_READ, done);
 }
 
-enum vm_err sim_write(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, const void *buf, uint64_t len,
-		      uint64_t *done)
+enum vm_err sim_write(
+    struct mach *m, struct as *as, unsigned cpu, vaddr_t va, const void *buf, uint64_t len, uint64_t *done)
 {
 	return access_range(m, as, cpu, va, (uint8_t *)(uintptr_t)buf, len, S_WRITE, done);
 }

@@ -35,14 +35,25 @@ struct __attribute__((may_alias)) rwlock {
 	const char *rw_name;
 	uint64_t rw_rank, rw_readers;
 };
-struct __attribute__((may_alias)) cv { struct mach *cv_mach; };
+struct __attribute__((may_alias)) cv {
+	struct mach *cv_mach;
+};
 _Static_assert(sizeof(struct mutex) <= sizeof(struct mach_mutex), "fits");
 _Static_assert(sizeof(struct rwlock) <= sizeof(struct mach_rwlock), "fits");
 _Static_assert(sizeof(struct cv) <= sizeof(struct mach_cv), "fits");
 
-static struct mutex *mutex_of(const struct mach_mutex *mx) { return (struct mutex *)(uintptr_t)mx->opaque; }
-static struct cv *cv_of(const struct mach_cv *cv) { return (struct cv *)(uintptr_t)cv->opaque; }
-static struct rwlock *rwlock_of(const struct mach_rwlock *rw) { return (struct rwlock *)(uintptr_t)rw->opaque; }
+static struct mutex *mutex_of(const struct mach_mutex *mx)
+{
+	return (struct mutex *)(uintptr_t)mx->opaque;
+}
+static struct cv *cv_of(const struct mach_cv *cv)
+{
+	return (struct cv *)(uintptr_t)cv->opaque;
+}
+static struct rwlock *rwlock_of(const struct mach_rwlock *rw)
+{
+	return (struct rwlock *)(uintptr_t)rw->opaque;
+}
 
 uint64_t sim_random(struct mach *m)
 {
@@ -58,16 +69,10 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 	const struct rwlock *rw;
 
 	switch (f->f_state) {
-	case F_RUN:
-		return true;
-	case F_MUTEX:
-		return ((const struct mutex *)f->f_wait)->mx_owner == NULL;
-	case F_RW_READ:
-		rw = f->f_wait;
-		return rw->rw_writer == NULL;
-	case F_RW_WRITE:
-		rw = f->f_wait;
-		return rw->rw_writer == NULL && rw->rw_readers == 0;
+	case F_RUN: return true;
+	case F_MUTEX: return ((const struct mutex *)f->f_wait)->mx_owner == NULL;
+	case F_RW_READ: rw = f->f_wait; return rw->rw_writer == NULL;
+	case F_RW_WRITE: rw = f->f_wait; return rw->rw_writer == NULL && rw->rw_readers == 0;
 	case F_CV:
 		if (f->f_deadline == 0 || f->f_deadline > m->m_now)
 			return false;
@@ -75,22 +80,18 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 		f->f_state = F_MUTEX;
 		f->f_wait = f->f_mutex;
 		return ((const struct mutex *)f->f_wait)->mx_owner == NULL;
-	case F_JOIN:
-		return ((const struct mach_thread *)f->f_wait)->f_state == F_DONE;
-	case F_ALLDONE:
-		return m->m_nprograms == 0;
-	case F_INTR:
-		return sim_disk_due(m, &(uint64_t){ 0 });
-	case F_DONE:
-		break;
+	case F_JOIN: return ((const struct mach_thread *)f->f_wait)->f_state == F_DONE;
+	case F_ALLDONE: return m->m_nprograms == 0;
+	case F_INTR: return sim_disk_due(m, &(uint64_t){ 0 });
+	case F_DONE: break;
 	}
 	return false;
 }
 
 static void deadlock(struct mach *m)
 {
-	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer", "condition", "end of thread",
-					    "end of all programs", "disk", "done" };
+	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer",
+		"condition", "end of thread", "end of all programs", "disk", "done" };
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next) {
 		const char *name = "";
@@ -196,7 +197,8 @@ static void context_init(struct mach_thread *f)
 		sim_panicf(f->f_mach, "getcontext");
 	f->f_ctx.uc_stack.ss_sp = f->f_stack;
 	f->f_ctx.uc_stack.ss_size = STACK_BYTES;
-	makecontext(&f->f_ctx, (void (*)(void))(uintptr_t)fiber_main, 2, (unsigned)self, (unsigned)(self >> 32));
+	makecontext(
+	    &f->f_ctx, (void (*)(void))(uintptr_t)fiber_main, 2, (unsigned)self, (unsigned)(self >> 32));
 }
 
 struct mach_thread *sim_fiber_new(struct mach *m, void (*fn)(void *), void *arg, const char *name)
@@ -205,7 +207,8 @@ struct mach_thread *sim_fiber_new(struct mach *m, void (*fn)(void *), void *arg,
 
 	if (f == NULL)
 		return NULL;
-	f->f_stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	f->f_stack =
+	    mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (f->f_stack == MAP_FAILED) {
 		free(f);
 		return NULL;
@@ -295,9 +298,18 @@ void sim_run(struct mach *m)
 	}
 }
 
-unsigned mach_cpu_id(void) { return sim_current->m_cur->f_cpu; }
-uint64_t mach_time_ns(void) { return sim_current->m_now; }
-void sim_cpu_set(struct mach *m, unsigned cpu) { m->m_cur->f_cpu = cpu % m->m_cfg.ncpus; }
+unsigned mach_cpu_id(void)
+{
+	return sim_current->m_cur->f_cpu;
+}
+uint64_t mach_time_ns(void)
+{
+	return sim_current->m_now;
+}
+void sim_cpu_set(struct mach *m, unsigned cpu)
+{
+	m->m_cur->f_cpu = cpu % m->m_cfg.ncpus;
+}
 
 void mach_yield(void)
 {
@@ -314,8 +326,8 @@ static void held_push(struct mach *m, const void *lock, uint64_t rank, const cha
 
 	for (unsigned i = 0; i < f->f_nheld; i++)
 		if (ordered && f->f_held[i].h_rank >= rank)
-			sim_panicf(m, "%s takes %s (rank %u) while holding %s (rank %u)", f->f_name, name, (unsigned)rank,
-				   f->f_held[i].h_name, f->f_held[i].h_rank);
+			sim_panicf(m, "%s takes %s (rank %u) while holding %s (rank %u)", f->f_name, name,
+			    (unsigned)rank, f->f_held[i].h_name, f->f_held[i].h_rank);
 	if (f->f_nheld == SIM_MAXHELD)
 		sim_panicf(m, "%s holds too many locks", f->f_name);
 	f->f_held[f->f_nheld++] = (struct held){ .h_lock = lock, .h_rank = (unsigned)rank, .h_name = name };
@@ -422,7 +434,10 @@ void mach_rw_fini(struct mach_rwlock *rw)
 	l->rw_mach = NULL;
 }
 
-static bool rw_free(const struct rwlock *l, bool writer) { return l->rw_writer == NULL && (!writer || l->rw_readers == 0); }
+static bool rw_free(const struct rwlock *l, bool writer)
+{
+	return l->rw_writer == NULL && (!writer || l->rw_readers == 0);
+}
 
 static void rw_take(struct rwlock *l, bool writer)
 {
@@ -480,7 +495,10 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 }
 
 /* ---- condition variables: a waiter is a fiber in F_CV whose f_wait is the variable ---- */
-void mach_cv_init(struct mach_cv *cv) { *cv_of(cv) = (struct cv){ .cv_mach = sim_current }; }
+void mach_cv_init(struct mach_cv *cv)
+{
+	*cv_of(cv) = (struct cv){ .cv_mach = sim_current };
+}
 
 void mach_cv_fini(struct mach_cv *cv)
 {
@@ -511,7 +529,10 @@ static bool cv_wait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t deadline
 	return !f->f_timedout;
 }
 
-void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx) { (void)cv_wait(cv, mx, 0); }
+void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx)
+{
+	(void)cv_wait(cv, mx, 0);
+}
 
 bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t ns)
 {

@@ -16,20 +16,20 @@
 
 enum sim_format { SIM_X86_64 }; /* 4-level page tables */
 
-struct sim_config { /* all zero: a machine that can everything */
-	pfn_t	 frames;      /* 0: 1024 */
-	unsigned ncpus;	      /* 0: 1 */
-	uint64_t seed;	      /* of the scheduler */
+struct sim_config {           /* all zero: a machine that can everything */
+	pfn_t frames;         /* 0: 1024 */
+	unsigned ncpus;       /* 0: 1 */
+	uint64_t seed;        /* of the scheduler */
 	unsigned tlb_entries; /* per CPU, rounded up to a power of two; 0: 64 */
 	enum sim_format format;
-	pfn_t	 grant;	      /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
+	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
-	bool	 no_direct_map, no_ref_bits, no_mod_bits;
-	bool	 threads;     /* mc_threads: the core may make its own threads */
-	bool	 no_poison;   /* do not overwrite discarded frames */
-	uint64_t disk_latency; /* ns of a disk request; 0: requests complete within vo_start */
-	unsigned switch_every; /* a scheduling point switches once in that many; 0: 3 */
-	vaddr_t	 user_min, user_max; /* 0: 64 KiB .. 2^47 */
+	bool no_direct_map, no_ref_bits, no_mod_bits;
+	bool threads;               /* mc_threads: the core may make its own threads */
+	bool no_poison;             /* do not overwrite discarded frames */
+	uint64_t disk_latency;      /* ns of a disk request; 0: requests complete within vo_start */
+	unsigned switch_every;      /* a scheduling point switches once in that many; 0: 3 */
+	vaddr_t user_min, user_max; /* 0: 64 KiB .. 2^47 */
 };
 /* Takes away what the Linux machine lacks: one mapping a frame, no direct map, no reference and modification bits. */
 void sim_config_linux(struct sim_config *);
@@ -38,15 +38,18 @@ void sim_config_linux(struct sim_config *);
 struct mach *sim_create(const struct sim_config *);
 void sim_destroy(struct mach *);
 void sim_select(struct mach *);
-void sim_cpu_set(struct mach *, unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */
+void sim_cpu_set(
+    struct mach *, unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */
 
 /*
  * Accesses as the program of the space would make them on that CPU: TLB, walk, fault, retry. Stops at the first byte
  * that cannot be accessed; *done (may be NULL) = bytes before it. The result is as_fault's: what the port of a real
  * machine would turn into a signal. VM_RETRY: no progress after many faults at one page.
  */
-enum vm_err sim_read(struct mach *, struct as *, unsigned cpu, vaddr_t, void *buf, uint64_t len, uint64_t *done);
-enum vm_err sim_write(struct mach *, struct as *, unsigned cpu, vaddr_t, const void *buf, uint64_t len, uint64_t *done);
+enum vm_err sim_read(
+    struct mach *, struct as *, unsigned cpu, vaddr_t, void *buf, uint64_t len, uint64_t *done);
+enum vm_err sim_write(
+    struct mach *, struct as *, unsigned cpu, vaddr_t, const void *buf, uint64_t len, uint64_t *done);
 /* Fetches the instruction at the address. */
 enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
 
@@ -56,7 +59,8 @@ enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool w
 /* Every TLB entry against the page tables: none may allow more than its table entry. Returns violations. */
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
 struct sim_stats {
-	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_flush, ss_flushed, ss_switch, ss_reads, ss_writes;
+	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_flush, ss_flushed, ss_switch, ss_reads,
+	    ss_writes;
 };
 void sim_statistics(struct mach *, struct sim_stats *);
 
@@ -68,7 +72,7 @@ void sim_run(struct mach *);
 /* ---- a disk or file: contents in host memory ---- */
 /* Reference 1 is the caller's; freed when the last one goes. size in bytes. NULL: no host memory. */
 struct vnode *sim_disk_create(struct mach *, struct vm *, const char *name, uint64_t size, uint32_t vflags);
-void *sim_disk_data(struct vnode *);	/* the contents; valid until the next resize */
+void *sim_disk_data(struct vnode *);                 /* the contents; valid until the next resize */
 bool sim_disk_resize(struct vnode *, uint64_t size); /* new bytes are zero; false: no host memory */
 /* The nth next request of that kind (1 = next) and the times-1 after it fail with VM_IO after ok pages. 0: off. */
 void sim_disk_fail(struct vnode *, enum vm_iop, uint64_t nth, uint64_t times, uint32_t ok);

@@ -12,18 +12,22 @@
 #define SIM_TLB_WAYS 4u
 
 enum fiber_state {
-	F_RUN,	    /* may run */
-	F_MUTEX,    /* waits for f_wait, a mutex */
-	F_RW_READ,  /* waits for f_wait, a rwlock */
+	F_RUN,     /* may run */
+	F_MUTEX,   /* waits for f_wait, a mutex */
+	F_RW_READ, /* waits for f_wait, a rwlock */
 	F_RW_WRITE,
-	F_CV,	    /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
-	F_JOIN,	    /* waits for the end of fiber f_wait */
-	F_ALLDONE,  /* sim_run: waits for the end of every program */
-	F_INTR,	    /* the disk's interrupt fiber: waits for a request that is due */
+	F_CV,      /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
+	F_JOIN,    /* waits for the end of fiber f_wait */
+	F_ALLDONE, /* sim_run: waits for the end of every program */
+	F_INTR,    /* the disk's interrupt fiber: waits for a request that is due */
 	F_DONE
 };
 
-struct held { const void *h_lock; unsigned h_rank; const char *h_name; };
+struct held {
+	const void *h_lock;
+	unsigned h_rank;
+	const char *h_name;
+};
 
 struct mach_thread {
 	ucontext_t f_ctx;
@@ -46,26 +50,29 @@ struct mach_thread {
 struct tlb_entry {
 	struct hat *t_hat; /* NULL: unused; the address space number */
 	uint64_t t_vpn;
-	uint64_t t_pte;	   /* as it was when filled; D set only if it was set in memory */
+	uint64_t t_pte; /* as it was when filled; D set only if it was set in memory */
 };
 
-struct boot_chunk { struct boot_chunk *b_next; size_t b_bytes; };
+struct boot_chunk {
+	struct boot_chunk *b_next;
+	size_t b_bytes;
+};
 
 struct sim_disk;
 struct mach {
 	struct sim_config m_cfg;
 	struct mach_caps m_caps;
-	uint8_t *m_mem;		    /* frames */
-	uint16_t *m_loaded;	    /* per frame: translations, as the HAT told */
+	uint8_t *m_mem;     /* frames */
+	uint16_t *m_loaded; /* per frame: translations, as the HAT told */
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;
-	struct hat_shared m_hat;    /* the HAT's */
+	struct hat_shared m_hat; /* the HAT's */
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
-	struct tlb_entry *m_tlb;    /* [ncpus][sets][ways] */
+	struct tlb_entry *m_tlb; /* [ncpus][sets][ways] */
 	unsigned m_tlbsets, m_tlbhand;
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr;
-	unsigned m_nlive;	    /* fibers that exist besides main and intr */
+	unsigned m_nlive; /* fibers that exist besides main and intr */
 	unsigned m_nprograms;
 	struct sim_disk *m_disks;
 };
@@ -94,6 +101,7 @@ void sim_tlb_fill(struct mach *, unsigned cpu, struct hat *, uint64_t vpn, uint6
 uint64_t *sim_walk(struct mach *, struct hat *, vaddr_t);
 
 /* disk.c */
-bool sim_disk_due(struct mach *, uint64_t *when); /* is any request due; when = the earliest, UINT64_MAX: none */
+bool sim_disk_due(
+    struct mach *, uint64_t *when); /* is any request due; when = the earliest, UINT64_MAX: none */
 void sim_disk_intr(void *mach);
 #endif

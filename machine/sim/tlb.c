@@ -92,7 +92,7 @@ uint64_t *sim_walk(struct mach *m, struct hat *hat, vaddr_t va)
 		return NULL;
 	for (unsigned level = LEVELS - 1;; level--) {
 		uint64_t *e = (uint64_t *)(void *)(m->m_mem + ((size_t)table << VM_PAGESHIFT)) +
-			      ((va >> (VM_PAGESHIFT + 9 * level)) & 511);
+		    ((va >> (VM_PAGESHIFT + 9 * level)) & 511);
 
 		if (level == 0)
 			return e;
@@ -100,7 +100,8 @@ uint64_t *sim_walk(struct mach *m, struct hat *hat, vaddr_t va)
 			return NULL;
 		table = (pfn_t)((*e & X86_FRAME) >> VM_PAGESHIFT);
 		if (table >= m->m_cfg.frames)
-			sim_panicf(m, "walk of %llx: level %u points to frame %u", (unsigned long long)va, level, table);
+			sim_panicf(m, "walk of %llx: level %u points to frame %u", (unsigned long long)va,
+			    level, table);
 	}
 }
 
@@ -119,11 +120,12 @@ unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), voi
 			continue;
 		ptep = sim_walk(m, t->t_hat, t->t_vpn << VM_PAGESHIFT);
 		pte = ptep == NULL ? 0 : *ptep;
-		if ((t->t_pte & granted & ~pte) == 0 && ((t->t_pte ^ pte) & X86_FRAME) == 0 && !(pte & ~t->t_pte & X86_NX))
+		if ((t->t_pte & granted & ~pte) == 0 && ((t->t_pte ^ pte) & X86_FRAME) == 0 &&
+		    !(pte & ~t->t_pte & X86_NX))
 			continue;
 		(void)snprintf(text, sizeof(text), "tlb: cpu %zu va %llx: cached %llx, table %llx",
-			       i / ((size_t)m->m_tlbsets * SIM_TLB_WAYS), (unsigned long long)(t->t_vpn << VM_PAGESHIFT),
-			       (unsigned long long)t->t_pte, (unsigned long long)pte);
+		    i / ((size_t)m->m_tlbsets * SIM_TLB_WAYS), (unsigned long long)(t->t_vpn << VM_PAGESHIFT),
+		    (unsigned long long)t->t_pte, (unsigned long long)pte);
 		report(arg, text);
 		bad++;
 	}
