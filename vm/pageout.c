@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Page-out: finds pages to give up, cleans them, frees their frames.
+ *
+ * Who runs it: a thread that needs a frame (page_create, page_kalloc with PG_WAIT) reclaims by itself, one at a time under
+ * vm_reclaimlock; the others wait for it and usually find frames then. Doing it in the faulting thread costs no context
+ * switch; page-out in batches keeps writes clustered.
+ *
+ * It never needs memory: pages to be written are kept in vm_batch; swap slots are bits; the store may fail, then the page
+ * stays dirty and is looked at again a round later. A round without progress ends (pol_next returns NULL), so a full
+ * store gives VM_NOMEM to whoever asked, not a loop.
+ *
+ * Locks: vm_reclaimlock lies between RANK_SLOT and RANK_ANON, so a fault may reclaim with its slot busy. Pages are only
+ * ever tried, never waited for.
+ *
+ * Thresholds follow Solaris' proportions, scaled down so that 64 frames work: lotsfree = online/64 within [4, 4096],
+ * desfree = lotsfree/2, minfree = throttlefree = 3/4 desfree, reserve = what a page-out may need of kernel memory.
+ */
+#include "impl.h"
+
+#define BATCH 32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
+
+void pageout_setup(struct vm *vm)
+{
+	uint32_t online = vm->vm_nonline, lots = online / 64;
+
+	if (lots < 4)
+		lots = 4;
+	if (lots > 4096)
+		lots = 4096;
+	vm->vm_lotsfree = lots;
+	vm->vm_desfree = lots / 2;
+	vm->vm_minfree = lots * 3 / 8;
+	vm->vm_throttlefree = lots * 3 / 8;
+	vm->vm_reserve = vm->vm_config.vc_reserve != 0 ? (uint32_t)vm->vm_config.vc_reserve : lots / 4 < 2 ? 2 : lots / 4;
+}
+
+void pageout_start(struct vm *vm)
+{
+	mach_mutex_init(&vm->vm_reclaimlock, RANK_SLOT + 5, "reclaim");
+}
+
+void pageout_stop(struct vm *vm)
+{
+	mach_mutex_fini(&vm->vm_reclaimlock);
+}
+
+/* ---- one reclaim ---- */
+struct reclaim {
+	struct vm *r_vm;
+	pfn_t	   r_freed;
+	uint32_t   r_n; /* in vm_batch: dirty, E-locked, unmapped */
+};
+
+static bool is_anon(const struct page *pp)
+{
+	return (pp->p_vnode->v_flags & V_SWAPFS) != 0;
+}
+
+/* By name: neighbours in memory become neighbours on disk. */
+static void sort_batch(struct page **b, uint32_t n)
+{
+	for (uint32_t i = 1; i < n; i++) {
+		struct page *pp = b[i];
+		uint32_t j = i;
+
+		for (; j > 0 && (b[j - 1]->p_vnode > pp->p_vnode ||
+				 (b[j - 1]->p_vnode == pp->p_vnode && b[j - 1]->p_offset > pp->p_offset)); j--)
+			b[j] = b[j - 1];
+		b[j] = pp;
+	}
+}
+
+/* How many from the start of b belong in one write. */
+static uint32_t run_length(struct page **b, uint32_t n)
+{
+	uint32_t k = 1;
+
+	while (k < n && b[k]->p_vnode == b[0]->p_vnode &&
+	       (is_anon(b[0]) || b[k]->p_offset == b[k - 1]->p_offset + VM_PAGESIZE))
+		k++;
+	return k;
+}
+
+static void put_back(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	if ((pp->p_flags & P_QUEUED) != 0)
+		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
+	page_unlock_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* The frame is free, its name forgotten: its contents are in the store. */
+static void release(struct reclaim *r, struct page *pp)
+{
+	mach_mutex_enter(&r->r_vm->vm_pagelock);
+	page_pol_remove_locked(r->r_vm, pp, true);
+	mach_mutex_exit(&r->r_vm->vm_pagelock);
+	page_destroy(r->r_vm, pp);
+	r->r_freed++;
+}
+
+static void flush(struct reclaim *r)
+{
+	struct vm *vm = r->r_vm;
+	struct page **b = vm->vm_batch;
+	uint32_t left = r->r_n;
+
+	sort_batch(b, left);
+	for (r->r_n = 0; left > 0;) {
+		uint32_t n = run_length(b, left), ok = 0;
+
+		if (is_anon(b[0])) {
+			(void)swapfs_putpages(vm, b, n, &ok);
+		} else {
+			(void)pvn_io(vm, b[0]->p_vnode, VM_IO_WRITE, b[0]->p_offset, b, n, &ok);
+			VM_STATN(vm, fileout, ok);
+			for (uint32_t i = 0; i < ok; i++)
+				page_nrm_clear(b[i], P_MOD);
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			if (i < ok)
+				release(r, b[i]);
+			else
+				put_back(vm, b[i]);
+		}
+		b += n;
+		left -= n;
+	}
+}
+
+/* Front hand: forget what is known of its use. E-locked; unlocks. */
+static void deactivate(struct vm *vm, struct page *pp)
+{
+	VM_STAT(vm, scan_front);
+	if (vm->vm_caps->mc_ref_bits) {
+		(void)hat_pagesync(pp, true, false);
+		page_nrm_clear(pp, P_REF);
+	} else {
+		hat_pageunload(pp);
+	}
+	mach_mutex_enter(&vm->vm_pagelock);
+	if ((pp->p_flags & P_QUEUED) != 0)
+		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, false);
+	page_unlock_locked(vm, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/* Back hand. E-locked; unlocks, frees, or keeps it locked in the batch. */
+static void consider(struct reclaim *r, struct page *pp)
+{
+	struct vm *vm = r->r_vm;
+	bool referenced = false;
+
+	VM_STAT(vm, scan_back);
+	if (vm->vm_caps->mc_ref_bits) {
+		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
+		page_nrm_clear(pp, P_REF);
+	}
+	if (referenced) {
+		mach_mutex_enter(&vm->vm_pagelock);
+		if ((pp->p_flags & P_QUEUED) != 0)
+			vm->vm_policy->pol_seen(vm->vm_polstate, pp, true, false);
+		page_unlock_locked(vm, pp);
+		mach_mutex_exit(&vm->vm_pagelock);
+		return;
+	}
+	hat_pageunload(pp);
+	if ((page_nrm(pp) & P_MOD) == 0) {
+		VM_STAT(vm, clean_drop);
+		release(r, pp);
+		return;
+	}
+	if (is_anon(pp) && anon_swapped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)))
+		swapfs_dirty(vm, pp); /* the hardware saw the write: the copy on disk is old */
+	/* off the queue's head, so that the hand goes on while it waits for its write */
+	mach_mutex_enter(&vm->vm_pagelock);
+	if ((pp->p_flags & P_QUEUED) != 0)
+		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, false);
+	mach_mutex_exit(&vm->vm_pagelock);
+	vm->vm_batch[r->r_n++] = pp;
+}
+
+/* The next page of the policy, E-locked; NULL: the round is over. */
+static struct page *next(struct vm *vm, bool *front)
+{
+	for (;;) {
+		mach_mutex_enter(&vm->vm_pagelock);
+		struct page *pp = vm->vm_policy->pol_next(vm->vm_polstate, front);
+		if (pp == NULL) {
+			mach_mutex_exit(&vm->vm_pagelock);
+			return NULL;
+		}
+		VM_STAT(vm, scan);
+		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 && pp->p_cowcnt == 0 && page_trylock_locked(vm, pp, SE_EXCL)) {
+			mach_mutex_exit(&vm->vm_pagelock);
+			return pp;
+		}
+		VM_STAT(vm, scan_skip);
+		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
+		mach_mutex_exit(&vm->vm_pagelock);
+	}
+}
+
+pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
+{
+	struct reclaim r = { .r_vm = vm };
+	pfn_t goal = n;
+
+	if (goal < BATCH && vm->vm_nonline >= 8 * BATCH)
+		goal = BATCH;
+	mach_mutex_enter(&vm->vm_reclaimlock);
+	while (r.r_freed + r.r_n < goal) {
+		bool front = false;
+		struct page *pp = next(vm, &front);
+
+		if (pp == NULL) {
+			if (r.r_n == 0)
+				break;
+			flush(&r);
+			if (r.r_freed == 0)
+				break;
+			continue;
+		}
+		if (front)
+			deactivate(vm, pp);
+		else
+			consider(&r, pp);
+		if (r.r_n == BATCH)
+			flush(&r);
+	}
+	flush(&r);
+	mach_mutex_exit(&vm->vm_reclaimlock);
+	if (r.r_freed > 0)
+		buddy_wake(vm);
+	return r.r_freed;
+}
+
+bool pageout_wait(struct vm *vm, pfn_t want)
+{
+	VM_STAT(vm, pageout_wait);
+	for (unsigned tries = 0; tries < 4; tries++) {
+		if (pageout_reclaim(vm, want) > 0 || vm->vm_nfree > vm->vm_reserve + want)
+			return true;
+		if (kmem_reap(vm) > 0)
+			return true;
+		/* every page may be locked by faults that are about to finish */
+		mach_yield();
+	}
+	VM_STAT(vm, alloc_fail);
+	return false;
+}

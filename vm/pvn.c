@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The page cache over a vnode: reading, writing and truncating named pages of files.
+ *
+ * A page being filled is E-locked and I/O-locked; a page being written is E-locked. Faults on it wait for the lock; no
+ * other lock is held across I/O but the space's as reader and the slot's busy bit.
+ */
+#include "impl.h"
+
+struct waiter {
+	_Atomic bool w_done;
+};
+
+static void io_done(struct vm_io *io)
+{
+	__atomic_store_n((bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
+}
+
+enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
+{
+	struct waiter w = { .w_done = false };
+	struct vm_io io = { .io_op = op, .io_npages = n, .io_off = off, .io_done = io_done, .io_arg = &w };
+
+	VM_ASSERT(n > 0 && n <= VM_IO_PAGES);
+	*ok = 0;
+	if (vm_inject_fail(vm, op == VM_IO_READ ? VM_INJECT_IO_READ : VM_INJECT_IO_WRITE)) {
+		VM_STAT(vm, io_error);
+		return VM_IO;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		io.io_buf[i] = page_mapin(vm, pps[i]);
+	vp->v_ops->vo_start(vp, &io);
+	while (!__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
+		vp->v_ops->vo_poll(vp, true);
+	*ok = io.io_err == VM_OK ? n : io.io_ok;
+	if (op == VM_IO_READ) {
+		VM_STAT(vm, pgin_io);
+		VM_STATN(vm, pgin, *ok);
+	} else {
+		VM_STAT(vm, pgout_io);
+		VM_STATN(vm, pgout, *ok);
+	}
+	if (io.io_err != VM_OK && io.io_err != VM_EOF)
+		VM_STAT(vm, io_error);
+	return io.io_err;
+}
+
+/* Empty pages for what follows off in the object, as far as none is in memory. Returns how many in pps. */
+static uint32_t gather_ahead(struct vm *vm, struct vnode *vp, voff_t off, uint64_t size, uint32_t most, struct page **pps)
+{
+	uint32_t n = 1;
+
+	while (n < most && off + vm_ptob(n) < size && page_create(vm, vp, off + vm_ptob(n), 0, &pps[n]) == VM_OK)
+		n++;
+	return n;
+}
+
+static enum vm_err fill(struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
+{
+	struct page *pps[VM_IO_PAGES];
+	uint64_t size = vp->v_ops->vo_size(vp);
+	uint32_t n, ok = 0;
+	enum vm_err e;
+
+	if (off >= size)
+		return VM_EOF;
+	pps[0] = pp;
+	n = gather_ahead(vm, vp, off, size, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
+	e = pvn_io(vm, vp, VM_IO_READ, off, pps, n, &ok);
+	VM_STATN(vm, filein, ok);
+	if (n > 1)
+		VM_STATN(vm, prefetch, n - 1);
+	for (uint32_t i = 1; i < n; i++) {
+		if (i < ok) {
+			page_filled(vm, pps[i], true);
+			page_unlock(vm, pps[i]);
+		} else {
+			page_destroy(vm, pps[i]);
+		}
+	}
+	return ok > 0 ? VM_OK : e == VM_OK ? VM_IO : e;
+}
+
+enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, unsigned hint, struct page **ppp)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	for (;;) {
+		if (off >= vp->v_ops->vo_size(vp))
+			return VM_EOF;
+		pp = page_lookup(vm, vp, off, se);
+		if (pp != NULL)
+			break;
+		e = page_create(vm, vp, off, PG_WAIT, &pp);
+		if (e == VM_EXIST)
+			continue;
+		if (e != VM_OK)
+			return e;
+		if ((e = fill(vm, vp, off, hint, pp)) != VM_OK) {
+			page_destroy(vm, pp);
+			return e;
+		}
+		page_filled(vm, pp, false);
+		if (se == SE_SHARED)
+			page_downgrade(vm, pp);
+		break;
+	}
+	*ppp = pp;
+	return VM_OK;
+}
+
+/* E-locked: is it modified? Afterwards writes through translations are seen again. */
+static bool freeze(struct vm *vm, struct page *pp)
+{
+	if (vm->vm_caps->mc_direct_map) {
+		hat_page_clrwrt(pp);
+		(void)hat_pagesync(pp, false, true);
+	} else {
+		hat_pageunload(pp);
+	}
+	return (page_nrm(pp) & P_MOD) != 0;
+}
+
+/* What a written or clean page becomes. Unlocks. */
+static void settle(struct vm *vm, struct page *pp, unsigned flags)
+{
+	if ((flags & (PVN_FREE | PVN_INVAL)) == 0 || pp->p_lckcnt > 0) {
+		page_unlock(vm, pp);
+		return;
+	}
+	hat_pageunload(pp);
+	if ((page_nrm(pp) & P_MOD) != 0) /* written again between: keep it */
+		page_unlock(vm, pp);
+	else if ((flags & PVN_INVAL) != 0)
+		page_destroy(vm, pp);
+	else
+		page_free(vm, pp, true);
+}
+
+static enum vm_err write_run(struct vm *vm, struct vnode *vp, struct page **pps, uint32_t n, unsigned flags)
+{
+	uint32_t ok = 0;
+	enum vm_err e;
+
+	if (n == 0)
+		return VM_OK;
+	for (uint32_t i = 0; i < n; i++)
+		page_nrm_clear(pps[i], P_MOD);
+	e = pvn_io(vm, vp, VM_IO_WRITE, pps[0]->p_offset, pps, n, &ok);
+	VM_STATN(vm, fileout, ok);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i >= ok)
+			page_nrm_set(pps[i], P_MOD);
+		settle(vm, pps[i], i < ok ? flags : 0);
+	}
+	return ok == n ? VM_OK : e == VM_OK ? VM_IO : e;
+}
+
+enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, unsigned flags)
+{
+	struct page *run[VM_IO_PAGES];
+	uint64_t size = vm_page_round(vp->v_ops->vo_size(vp)), end = len == 0 || off + len > size ? size : off + len;
+	enum vm_err e = VM_OK, r;
+	uint32_t n = 0;
+
+	for (voff_t at = off; at < end; at += VM_PAGESIZE) {
+		struct page *pp = page_exists(vm, vp, at) ? page_lookup_notouch(vm, vp, at, SE_EXCL) : NULL;
+		bool dirty = pp != NULL && freeze(vm, pp);
+
+		if (dirty)
+			run[n++] = pp;
+		else if (pp != NULL)
+			settle(vm, pp, flags);
+		if ((!dirty && n > 0) || n == VM_IO_PAGES) {
+			if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
+				e = r;
+			n = 0;
+		}
+	}
+	if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
+		e = r;
+	return e;
+}
+
+void pvn_truncate(struct vm *vm, struct vnode *vp, uint64_t size)
+{
+	struct page *pp;
+
+	page_vnode_purge(vm, vp, vm_page_round(size), 0);
+	if ((size & VM_PAGEMASK) == 0)
+		return;
+	pp = page_lookup_notouch(vm, vp, vm_page_trunc(size), SE_EXCL);
+	if (pp == NULL)
+		return;
+	hat_pageunload(pp);
+	memset((char *)page_mapin(vm, pp) + (size & VM_PAGEMASK), 0, VM_PAGESIZE - (size & VM_PAGEMASK));
+	page_nrm_set(pp, P_MOD);
+	page_unlock(vm, pp);
+}
