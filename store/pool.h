@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A log-structured compressed store of pages, shared by a family of processes.
+ *
+ * Everything lives in one shared mapping (a memfd, or private memory for one process) and at most one file. Functions use raw
+ * system calls only (no errno, no allocation), may sleep for the lock and for I/O, and may be called from any thread.
+ * Results are 0 or a negative errno value.
+ */
+#ifndef QUIRE_STORE_POOL_H
+#define QUIRE_STORE_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct pool_config {
+	uint64_t mem_limit;   /* bytes of memory compressed pages may take */
+	uint64_t file_limit;  /* bytes of the file; 0: no file */
+	uint64_t max_objects; /* 0: derived from the limits */
+};
+
+#define POOL_CONTEXTS 4u
+struct pool {
+	struct pool_shared *p_shared;
+	size_t	 p_size;
+	int	 p_fd;	     /* the file, or -1 */
+	char	*p_ctx;	     /* POOL_CONTEXTS working areas */
+	uint32_t p_ctx_busy; /* bit per context, atomic */
+	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
+	void	*p_charge_arg;
+	uint32_t p_inject[4]; /* atomic countdown per kind, 0: off */
+};
+
+enum pool_inject { POOL_INJECT_READ, POOL_INJECT_WRITE, POOL_INJECT_MEMORY };
+
+struct pool_stats {
+	uint64_t pages;	      /* stored */
+	uint64_t same_filled; /* of them, kept as a word */
+	uint64_t mem_pages;   /* of them, in memory */
+	uint64_t mem_bytes;   /* their compressed bytes */
+	uint64_t mem_held;    /* bytes of memory taken: what the budget is charged */
+	uint64_t file_bytes;  /* bytes of the file in use */
+	uint64_t bytes_written, bytes_read; /* of the file, ever */
+	uint64_t spills, compactions, write_errors;
+	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
+};
+
+size_t pool_shared_size(const struct pool_config *);
+/* mem is zeroed memory of that size. */
+int  pool_format(void *mem, const struct pool_config *);
+/* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */
+int  pool_attach(struct pool *, void *mem, size_t size, int fd);
+void pool_detach(struct pool *);
+int  pool_after_fork(struct pool *); /* in the child, single-threaded */
+/* -ENOSPC: memory and file are full. The handle is never 0; it has one reference. */
+int  pool_store(struct pool *, const void *page, uint32_t *handle);
+/* -EIO: the file could not be read, or the contents are not what was stored. */
+int  pool_load(struct pool *, uint32_t handle, void *page);
+void pool_ref(struct pool *, uint32_t handle);
+void pool_unref(struct pool *, uint32_t handle);
+void pool_stats(struct pool *, struct pool_stats *);
+void pool_inject(struct pool *, enum pool_inject, uint32_t nth); /* tests: the nth next such operation fails */
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See swapfile.h. */
+#include "store/swapfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static char reason[512];
+
+static int no(const char **why, const char *path, const char *what)
+{
+	(void)snprintf(reason, sizeof reason, "'%s': %s; name another place with --swap PATH", path, what);
+	*why = reason;
+	return -1;
+}
+
+static int open_unnamed(const char *path, int isdir, int flags)
+{
+	if (isdir) {
+		int fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
+		char name[4096];
+
+		if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+			return fd;
+		(void)snprintf(name, sizeof name, "%s/quire-swap-%d", path, (int)getpid());
+		return open_unnamed(name, 0, flags);
+	}
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | flags, 0600);
+	if (fd >= 0 || errno == EINVAL) /* EINVAL: no direct I/O here, but the name was made */
+		(void)unlink(path);
+	return fd;
+}
+
+int swapfile_open(const char *path, uint64_t size, const char **why)
+{
+	const char *tmp = getenv("TMPDIR");
+	struct statvfs vfs;
+	struct stat st;
+	int fd, isdir;
+
+	if (path == NULL || *path == '\0')
+		path = tmp != NULL && *tmp != '\0' ? tmp : "/var/tmp";
+	isdir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	if (!isdir && stat(path, &st) == 0)
+		return no(why, path, "exists already and will not be overwritten");
+	fd = open_unnamed(path, isdir, O_DIRECT);
+	if (fd < 0 && errno == EINVAL)
+		fd = open_unnamed(path, isdir, 0);
+	if (fd < 0)
+		return no(why, path, strerror(errno));
+	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < 64u << 20) {
+		(void)close(fd);
+		return no(why, path, "less than 64 MiB are free there");
+	}
+	if (ftruncate(fd, (off_t)size) != 0) {
+		int e = errno;
+
+		(void)close(fd);
+		return no(why, path, strerror(e));
+	}
+	return fd;
+}

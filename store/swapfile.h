@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The swap file: a file without a name, so that nothing is left behind however its users end. */
+#ifndef QUIRE_STORE_SWAPFILE_H
+#define QUIRE_STORE_SWAPFILE_H
+#include <stdint.h>
+/*
+ * path: a directory, or a file name that does not exist yet, or NULL ($TMPDIR, else /var/tmp). Opened for direct I/O where
+ * the file system can. The descriptor (close-on-exec), or -1 with *why set to one line that says the cause and the way out.
+ * Uses the C library; not for fault paths.
+ */
+int swapfile_open(const char *path, uint64_t size, const char **why);
+#endif
