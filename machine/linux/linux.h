@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The Linux machine: address spaces of the core are ranges of this process, translations are real pages moved there.
+ *
+ * Faults come in one of two ways, chosen for the life of the machine. Served: the program waits in the kernel until some
+ * thread that sleeps in poll() on linux_fault_fd() calls linux_serve(). Inline: the faulting thread itself serves the
+ * fault in a SIGBUS handler; system calls given a paged-out buffer answer EFAULT then.
+ *
+ * Calls that can fail answer 0 or -errno. No function here uses the C library's thread state.
+ */
+#ifndef QUIRE_LINUX_H
+#define QUIRE_LINUX_H
+
+#include <quire/machine.h>
+#include <quire/types.h>
+
+struct linux_config {
+	pfn_t frames;		   /* frame numbers there can ever be */
+	bool inline_faults;
+	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
+	void (*ungrant)(void *, pfn_t);
+	void *arg;
+	int (*guard_fd)(int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */
+};
+
+int linux_create(const struct linux_config *, struct mach **);
+void linux_destroy(struct mach *);
+
+/* [addr, +len) is mapped read-write, private and anonymous: from now on its missing pages fault to us. */
+int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
+/* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */
+void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
+/* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
+uint64_t linux_range_present(struct mach *, uint64_t addr, uint64_t npages, uint64_t *bitmap);
+/* Forgets the translations of the range; contents stay at their addresses, the frames are left empty. */
+void linux_range_leave(struct mach *, struct hat *, uint64_t addr, uint64_t len);
+/* In a forked child, before anything of the program runs: a fault descriptor of its own, every range registered again. */
+int linux_after_fork(struct mach *, struct hat *);
+
+/* Served faults. */
+int linux_fault_fd(struct mach *);
+int linux_serve(struct mach *); /* serves what is pending; how many faults, or -errno */
+
+/* Inline faults. */
+int linux_trap_install(struct mach *);
+int linux_space_add(struct mach *, struct as *, uint64_t base, uint64_t len); /* -ENOSPC: too many */
+void linux_space_remove(struct mach *, struct as *, uint64_t base, uint64_t len);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of the Linux machine share: see machine.c for the theory. */
+#ifndef QUIRE_LINUX_IMPL_H
+#define QUIRE_LINUX_IMPL_H
+
+#include "machine/linux/linux.h"
+#include "machine/linux/sys.h"
+
+struct linux_range { uint64_t r_base, r_end; struct hat *r_hat; };
+
+struct boot_chunk { struct boot_chunk *b_next; uint64_t b_bytes; uint64_t b_pad[6]; };
+_Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line's alignment");
+
+#define MACH_RANK_RANGES 125u /* under the hat's lock, above the leaves */
+
+struct mach {
+	struct mach_caps m_caps;   /* const */
+	struct linux_config m_cfg; /* const */
+	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
+	uint8_t *m_filled;	   /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
+	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
+	struct boot_chunk *m_boot; /* vm_create only */
+	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
+	struct mach_mutex m_rangelock;
+	struct linux_range *m_range; /* m_rangelock: sorted, disjoint */
+	size_t m_nrange, m_maxrange; /* m_rangelock */
+};
+
+static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)
+{
+	return (uint64_t)m->m_arena + ((uint64_t)pfn << VM_PAGESHIFT);
+}
+
+/* machine.c */
+void *linux_mmap(uint64_t bytes); /* zeroed; NULL: none */
+void linux_munmap(void *, uint64_t bytes);
+/* uffd.c: answers 0 or -errno */
+int uffd_open(struct mach *);
+void uffd_close(struct mach *);
+int uffd_register(struct mach *, uint64_t addr, uint64_t len, bool missing);
+void uffd_unregister(struct mach *, uint64_t addr, uint64_t len);
+int uffd_move(struct mach *, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done); /* done: bytes, also on failure */
+int uffd_copy(struct mach *, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done);
+int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
+int uffd_poison(struct mach *, uint64_t addr);
+void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
+bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
+void linux_drop(uint64_t addr, uint64_t len);	    /* MADV_DONTNEED, of locked memory too */
+struct hat *linux_range_hat(struct mach *, uint64_t addr);
+/* hat.c */
+int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
+#endif

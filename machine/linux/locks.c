@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Locks of the Linux machine, on private futexes. No owner is recorded and no thread-local storage is used, so that threads the
+ * C library does not know (the runtime's service thread) and signal handlers may take them; hence ranks are not checked
+ * here (the simulated machine does that) and mach_mutex_held answers true.
+ *
+ * mutex: 0 free, 1 held, 2 held and somebody may wait. rwlock: 0 free, n > 0 readers, -1 a writer; a count of waiters beside
+ * it; readers enter whenever no writer is inside, however many writers wait. cv: a sequence number that every wakeup
+ * raises; waiters sleep while it is the one they saw.
+ */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "machine/linux/linux_impl.h"
+
+#define SPINS 100
+
+struct fmutex { uint32_t word; };
+struct frw { int32_t state; uint32_t waiters; uint32_t seq; };
+struct fcv { uint32_t seq; uint32_t waiters; };
+_Static_assert(sizeof(struct frw) <= sizeof(struct mach_rwlock), "fits its storage");
+
+static long futex_wait(uint32_t *w, uint32_t val, const struct timespec *ts)
+{
+	return sys_call4(SYS_futex, (long)w, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, (long)val, (long)ts);
+}
+
+static void futex_wake(uint32_t *w, int n)
+{
+	(void)sys_call3(SYS_futex, (long)w, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
+}
+
+/* ---- mutex ---- */
+static uint32_t *mword(const struct mach_mutex *m) { return &((struct fmutex *)(uintptr_t)m->opaque)->word; }
+
+void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
+{
+	(void)rank;
+	(void)name;
+	__builtin_memset(m, 0, sizeof *m);
+}
+
+void mach_mutex_fini(struct mach_mutex *m)
+{
+	if (__atomic_load_n(mword(m), __ATOMIC_RELAXED) != 0)
+		mach_panic("a mutex is destroyed while it is held");
+}
+
+bool mach_mutex_tryenter(struct mach_mutex *m)
+{
+	uint32_t zero = 0;
+
+	return __atomic_compare_exchange_n(mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+void mach_mutex_enter(struct mach_mutex *m)
+{
+	for (int i = 0; i < SPINS; i++) {
+		if (mach_mutex_tryenter(m))
+			return;
+		__builtin_ia32_pause();
+	}
+	while (__atomic_exchange_n(mword(m), 2, __ATOMIC_ACQUIRE) != 0)
+		(void)futex_wait(mword(m), 2, NULL);
+}
+
+void mach_mutex_exit(struct mach_mutex *m)
+{
+	uint32_t was = __atomic_exchange_n(mword(m), 0, __ATOMIC_RELEASE);
+
+	if (was == 0)
+		mach_panic("a mutex is left that nobody holds");
+	if (was == 2)
+		futex_wake(mword(m), 1);
+}
+
+bool mach_mutex_held(const struct mach_mutex *m) { return __atomic_load_n(mword(m), __ATOMIC_RELAXED) != 0; }
+
+/* ---- reader-writer ---- */
+static struct frw *rw(const struct mach_rwlock *l) { return (struct frw *)(uintptr_t)l->opaque; }
+
+void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name)
+{
+	(void)rank;
+	(void)name;
+	__builtin_memset(l, 0, sizeof *l);
+}
+
+void mach_rw_fini(struct mach_rwlock *l)
+{
+	if (__atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) != 0)
+		mach_panic("a reader-writer lock is destroyed while it is held");
+}
+
+bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
+{
+	int32_t s = __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED);
+
+	while (writer ? s == 0 : s >= 0)
+		if (__atomic_compare_exchange_n(&rw(l)->state, &s, writer ? -1 : s + 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
+/* A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. */
+void mach_rw_enter(struct mach_rwlock *l, bool writer)
+{
+	struct frw *f = rw(l);
+
+	for (int i = 0; i < SPINS; i++) {
+		if (mach_rw_tryenter(l, writer))
+			return;
+		__builtin_ia32_pause();
+	}
+	(void)__atomic_add_fetch(&f->waiters, 1, __ATOMIC_SEQ_CST);
+	for (;;) {
+		uint32_t seq = __atomic_load_n(&f->seq, __ATOMIC_SEQ_CST);
+
+		if (mach_rw_tryenter(l, writer))
+			break;
+		(void)futex_wait(&f->seq, seq, NULL);
+	}
+	(void)__atomic_sub_fetch(&f->waiters, 1, __ATOMIC_SEQ_CST);
+}
+
+void mach_rw_exit(struct mach_rwlock *l)
+{
+	struct frw *f = rw(l);
+	int32_t s = __atomic_load_n(&f->state, __ATOMIC_RELAXED), now;
+
+	do {
+		if (s == 0)
+			mach_panic("a reader-writer lock is left that nobody holds");
+		now = s < 0 ? 0 : s - 1;
+	} while (!__atomic_compare_exchange_n(&f->state, &s, now, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+	if (now == 0 && __atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) != 0) {
+		(void)__atomic_add_fetch(&f->seq, 1, __ATOMIC_SEQ_CST);
+		futex_wake(&f->seq, 0x7fffffff);
+	}
+}
+
+bool mach_rw_held(const struct mach_rwlock *l, bool writer)
+{
+	int32_t s = __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED);
+
+	return writer ? s < 0 : s != 0;
+}
+
+/* ---- condition ---- */
+static struct fcv *cv(const struct mach_cv *c) { return (struct fcv *)(uintptr_t)c->opaque; }
+
+void mach_cv_init(struct mach_cv *c) { __builtin_memset(c, 0, sizeof *c); }
+void mach_cv_fini(struct mach_cv *c) { (void)c; }
+
+static long cv_sleep(struct mach_cv *c, struct mach_mutex *m, const struct timespec *ts)
+{
+	struct fcv *f = cv(c);
+	uint32_t seq;
+	long r;
+
+	(void)__atomic_add_fetch(&f->waiters, 1, __ATOMIC_SEQ_CST);
+	seq = __atomic_load_n(&f->seq, __ATOMIC_SEQ_CST);
+	mach_mutex_exit(m);
+	r = futex_wait(&f->seq, seq, ts);
+	(void)__atomic_sub_fetch(&f->waiters, 1, __ATOMIC_SEQ_CST);
+	mach_mutex_enter(m);
+	return r;
+}
+
+void mach_cv_wait(struct mach_cv *c, struct mach_mutex *m) { (void)cv_sleep(c, m, NULL); }
+
+bool mach_cv_timedwait(struct mach_cv *c, struct mach_mutex *m, uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u) };
+
+	return cv_sleep(c, m, &ts) != -110 /* ETIMEDOUT */;
+}
+
+static void cv_wake(struct mach_cv *c, int n)
+{
+	struct fcv *f = cv(c);
+
+	if (__atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) == 0)
+		return;
+	(void)__atomic_add_fetch(&f->seq, 1, __ATOMIC_SEQ_CST);
+	futex_wake(&f->seq, n);
+}
+
+void mach_cv_signal(struct mach_cv *c) { cv_wake(c, 1); }
+void mach_cv_broadcast(struct mach_cv *c) { cv_wake(c, 0x7fffffff); }

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Raw system calls of Linux on x86-64. The answer is the kernel's own: >= 0, or -errno. Nothing here uses the C library, whose
+ * errno lives in a thread block that the runtime's own threads do not have.
+ */
+#ifndef QUIRE_LINUX_SYS_H
+#define QUIRE_LINUX_SYS_H
+
+static inline long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+static inline long sys_call0(long nr) { return sys_call6(nr, 0, 0, 0, 0, 0, 0); }
+static inline long sys_call1(long nr, long a) { return sys_call6(nr, a, 0, 0, 0, 0, 0); }
+static inline long sys_call2(long nr, long a, long b) { return sys_call6(nr, a, b, 0, 0, 0, 0); }
+static inline long sys_call3(long nr, long a, long b, long c) { return sys_call6(nr, a, b, c, 0, 0, 0); }
+static inline long sys_call4(long nr, long a, long b, long c, long d) { return sys_call6(nr, a, b, c, d, 0, 0); }
+static inline long sys_call5(long nr, long a, long b, long c, long d, long e) { return sys_call6(nr, a, b, c, d, e, 0); }
+
+#endif
