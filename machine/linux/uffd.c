@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The fault descriptor (userfaultfd) of the Linux machine, the ranges registered with it, and served faults.
+ *
+ * The arena is registered for write protection only: pages may be moved into it (the kernel wants both ends under the same
+ * descriptor), but its holes are filled by the kernel, so touching a frame never faults to us.
+ *
+ * Traps the code minds: MOVE may answer EEXIST although it moved the page (look who holds it); EBUSY for pages shared
+ * with another process after fork; registration and write protection are lost in a forked child, whose inherited
+ * descriptor acts on the parent. Every retry is bounded.
+ *
+ * Lock: m_rangelock for the table of ranges.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <quire/as.h>
+#include <quire/hat.h>
+
+#include "machine/linux/linux_impl.h"
+
+/* What the headers of older distributions lack; numbers of the kernel's interface. */
+struct q_move { uint64_t dst, src, len, mode; int64_t move; };
+struct q_poison { uint64_t start, len, mode; int64_t updated; };
+#define Q_MOVE		    _IOWR(0xAA, 0x05, struct q_move)
+#define Q_POISON	    _IOWR(0xAA, 0x08, struct q_poison)
+#define Q_FEATURE_POISON    (1ull << 14)
+#define Q_FEATURE_MOVE	    (1ull << 16)
+#define Q_USER_MODE_ONLY    1
+#define Q_COPY_MODE_WP	    (1ull << 1)
+#define Q_DONTNEED_LOCKED   24
+
+struct q_region { uint64_t start, end, categories; };
+struct q_scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask,
+	    category_anyof_mask, return_mask;
+};
+#define Q_PAGEMAP_SCAN _IOWR('f', 16, struct q_scan)
+#define Q_PAGE_PRESENT 8u
+#define Q_PAGE_SWAPPED 16u
+
+#define RETRIES 100000u
+
+static int guard(struct mach *m, long fd)
+{
+	return m->m_cfg.guard_fd != NULL ? m->m_cfg.guard_fd((int)fd) : (int)fd;
+}
+
+static long request(struct mach *m, unsigned long req, void *arg)
+{
+	return sys_call3(SYS_ioctl, m->m_uffd, (long)req, (long)arg);
+}
+
+int uffd_open(struct mach *m)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+		(m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : 0) };
+	long fd = sys_call1(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0)), r;
+
+	if (fd < 0)
+		return (int)fd;
+	m->m_uffd = guard(m, fd);
+	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return (int)fd;
+	m->m_pagemap = guard(m, fd);
+	r = request(m, UFFDIO_API, &api);
+	if (r != 0)
+		return (int)r;
+	return uffd_register(m, (uint64_t)m->m_arena, vm_ptob(m->m_cfg.frames), false);
+}
+
+void uffd_close(struct mach *m)
+{
+	if (m->m_uffd >= 0)
+		(void)sys_call1(SYS_close, m->m_uffd);
+	if (m->m_pagemap >= 0)
+		(void)sys_call1(SYS_close, m->m_pagemap);
+	m->m_uffd = m->m_pagemap = -1;
+}
+
+int uffd_register(struct mach *m, uint64_t addr, uint64_t len, bool missing)
+{
+	struct uffdio_register reg = { .range = { addr, len },
+		.mode = UFFDIO_REGISTER_MODE_WP | (missing ? UFFDIO_REGISTER_MODE_MISSING : 0) };
+
+	return (int)request(m, UFFDIO_REGISTER, &reg);
+}
+
+void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range r = { addr, len };
+
+	(void)request(m, UFFDIO_UNREGISTER, &r);
+}
+
+bool linux_occupied(struct mach *m, uint64_t addr)
+{
+	uint64_t e = 0;
+
+	if (sys_call4(SYS_pread64, m->m_pagemap, (long)&e, 8, (long)(vm_btop(addr) * 8)) != 8)
+		return false;
+	return (e >> 62) != 0; /* present or swapped */
+}
+
+void linux_drop(uint64_t addr, uint64_t len)
+{
+	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) != 0)
+		(void)sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED);
+}
+
+/* One step of a MOVE or COPY is over: 1 go on, 0 all done, -errno. Bounds EAGAIN. */
+static int step(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
+{
+	if (got > 0) {
+		*done += (uint64_t)got;
+		*tries = 0;
+	}
+	if (*done >= len)
+		return 0;
+	if (r == 0)
+		return 1;
+	if (r != -EAGAIN || ++*tries > RETRIES)
+		return (int)r;
+	if (*tries > 4)
+		mach_yield();
+	return 1;
+}
+
+int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done)
+{
+	unsigned tries = 0;
+	int s = 1;
+
+	for (*done = 0; s > 0;) {
+		struct q_move mv = { dst + *done, src + *done, len - *done, 0, 0 };
+		long r = request(m, Q_MOVE, &mv);
+
+		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) && linux_occupied(m, dst + *done)) {
+			r = 0;
+			mv.move = VM_PAGESIZE; /* it did move */
+		}
+		s = step(r, mv.move, len, done, &tries);
+	}
+	return s;
+}
+
+int uffd_copy(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done)
+{
+	unsigned tries = 0;
+	int s = 1;
+
+	for (*done = 0; s > 0;) {
+		struct uffdio_copy cp = { .dst = dst + *done, .src = src + *done, .len = len - *done,
+					  .mode = protect ? Q_COPY_MODE_WP : 0 };
+		long r = request(m, UFFDIO_COPY, &cp);
+
+		s = step(r, cp.copy, len, done, &tries);
+	}
+	return s;
+}
+
+int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
+{
+	struct uffdio_writeprotect wp = { .range = { addr, len }, .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
+	unsigned tries = 0;
+	long r;
+
+	while ((r = request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
+		mach_yield();
+	return (int)r;
+}
+
+int uffd_poison(struct mach *m, uint64_t addr)
+{
+	struct q_poison po = { .start = addr, .len = VM_PAGESIZE };
+	unsigned tries = 0;
+	long r;
+
+	while ((r = request(m, Q_POISON, &po)) == -EAGAIN && ++tries < RETRIES)
+		mach_yield();
+	return (int)r;
+}
+
+void uffd_wake(struct mach *m, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range r = { addr, len };
+
+	(void)request(m, UFFDIO_WAKE, &r);
+}
+
+/* ---- ranges ---- */
+static bool ranges_grow(struct mach *m)
+{
+	size_t max = m->m_maxrange == 0 ? 170 : m->m_maxrange * 2;
+	struct linux_range *r = linux_mmap(max * sizeof *r);
+
+	if (r == NULL)
+		return false;
+	if (m->m_nrange > 0)
+		__builtin_memcpy(r, m->m_range, m->m_nrange * sizeof *r);
+	linux_munmap(m->m_range, m->m_maxrange * sizeof *r);
+	m->m_range = r;
+	m->m_maxrange = max;
+	return true;
+}
+
+/* The first range that ends above addr. */
+static size_t range_at(const struct mach *m, uint64_t addr)
+{
+	size_t lo = 0, hi = m->m_nrange;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (m->m_range[mid].r_end > addr)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+/* Opens n places at i (or closes them: n < 0). */
+static void ranges_shift(struct mach *m, size_t i, long n)
+{
+	struct linux_range *r = m->m_range;
+
+	if (n > 0)
+		__builtin_memmove(r + i + n, r + i, (m->m_nrange - i) * sizeof *r);
+	else
+		__builtin_memmove(r + i, r + i - n, (m->m_nrange - i - (size_t)-n) * sizeof *r);
+	m->m_nrange = (size_t)((long)m->m_nrange + n);
+}
+
+/* Takes [a, e) out of the table. There is room for one more: a hole in the middle splits. */
+static void ranges_cut(struct mach *m, uint64_t a, uint64_t e)
+{
+	size_t i = range_at(m, a);
+
+	while (i < m->m_nrange && m->m_range[i].r_base < e) {
+		struct linux_range *r = &m->m_range[i];
+
+		if (r->r_base < a && r->r_end > e) {
+			ranges_shift(m, i, 1);
+			m->m_range[i].r_end = a;
+			m->m_range[i + 1].r_base = e;
+			return;
+		}
+		if (r->r_base < a)
+			(r->r_end = a), i++;
+		else if (r->r_end > e)
+			(r->r_base = e), i++;
+		else
+			ranges_shift(m, i, -1);
+	}
+}
+
+static bool ranges_add(struct mach *m, uint64_t a, uint64_t e, struct hat *hat)
+{
+	size_t i;
+
+	if (m->m_nrange + 2 > m->m_maxrange && !ranges_grow(m))
+		return false;
+	ranges_cut(m, a, e);
+	i = range_at(m, a);
+	if (i > 0 && m->m_range[i - 1].r_end == a && m->m_range[i - 1].r_hat == hat) {
+		m->m_range[i - 1].r_end = e;
+		if (i < m->m_nrange && m->m_range[i].r_base == e && m->m_range[i].r_hat == hat) {
+			m->m_range[i - 1].r_end = m->m_range[i].r_end;
+			ranges_shift(m, i, -1);
+		}
+		return true;
+	}
+	if (i < m->m_nrange && m->m_range[i].r_base == e && m->m_range[i].r_hat == hat) {
+		m->m_range[i].r_base = a;
+		return true;
+	}
+	ranges_shift(m, i, 1);
+	m->m_range[i] = (struct linux_range){ a, e, hat };
+	return true;
+}
+
+int linux_range_register(struct mach *m, struct hat *hat, uint64_t addr, uint64_t len)
+{
+	int rc;
+
+	len = vm_page_round(len);
+	(void)sys_call3(SYS_madvise, (long)addr, (long)len, MADV_NOHUGEPAGE);
+	mach_mutex_enter(&m->m_rangelock);
+	rc = ranges_add(m, addr, addr + len, hat) ? uffd_register(m, addr, len, true) : -ENOMEM;
+	if (rc != 0)
+		ranges_cut(m, addr, addr + len);
+	mach_mutex_exit(&m->m_rangelock);
+	return rc;
+}
+
+void linux_range_unregister(struct mach *m, struct hat *hat, uint64_t addr, uint64_t len, bool mapping_goes)
+{
+	(void)hat;
+	len = vm_page_round(len);
+	mach_mutex_enter(&m->m_rangelock);
+	if (m->m_nrange + 1 > m->m_maxrange && !ranges_grow(m))
+		mach_panic("no memory for the table of ranges");
+	ranges_cut(m, addr, addr + len);
+	if (!mapping_goes)
+		uffd_unregister(m, addr, len);
+	mach_mutex_exit(&m->m_rangelock);
+}
+
+struct hat *linux_range_hat(struct mach *m, uint64_t addr)
+{
+	struct hat *h = NULL;
+	size_t i;
+
+	mach_mutex_enter(&m->m_rangelock);
+	i = range_at(m, addr);
+	if (i < m->m_nrange && m->m_range[i].r_base <= addr)
+		h = m->m_range[i].r_hat;
+	mach_mutex_exit(&m->m_rangelock);
+	return h;
+}
+
+uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uint64_t *bitmap)
+{
+	struct q_region v[64];
+	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
+
+	__builtin_memset(bitmap, 0, (npages + 63) / 64 * 8);
+	while (at < end) {
+		struct q_scan s = { .size = sizeof s, .start = at, .end = end, .vec = (uint64_t)v, .vec_len = 64,
+			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED, .return_mask = Q_PAGE_PRESENT };
+		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
+
+		if (n < 0)
+			mach_panic("pagemap cannot be scanned");
+		for (long i = 0; i < n; i++)
+			for (uint64_t p = vm_btop(v[i].start - addr); p < vm_btop(v[i].end - addr); p++, count++)
+				bitmap[p / 64] |= 1ull << (p % 64);
+		at = s.walk_end > at ? s.walk_end : end;
+	}
+	return count;
+}
+
+int linux_after_fork(struct mach *m, struct hat *hat)
+{
+	int rc;
+
+	uffd_close(m);
+	rc = uffd_open(m);
+	mach_mutex_enter(&m->m_rangelock);
+	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
+		rc = uffd_register(m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
+	mach_mutex_exit(&m->m_rangelock);
+	return rc != 0 ? rc : linux_hat_reprotect(hat);
+}
+
+/* ---- served faults ---- */
+int linux_fault_fd(struct mach *m) { return m->m_uffd; }
+
+/*
+ * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
+ * A fault where the space has nothing is a range that is just being taken down: the thread tries again until the kernel's own
+ * mapping is gone too.
+ */
+static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
+{
+	struct hat *hat = linux_range_hat(m, addr);
+	enum vm_err e = VM_NOMAP;
+
+	addr = vm_page_trunc(addr);
+	if (hat != NULL)
+		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL,
+			     (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ);
+	switch (e) {
+	case VM_OK:
+	case VM_NOMAP:
+	case VM_RETRY:
+	case VM_INVAL: break;
+	default:
+		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);
+		(void)uffd_poison(m, addr);
+		break;
+	}
+	uffd_wake(m, addr, VM_PAGESIZE);
+}
+
+int linux_serve(struct mach *m)
+{
+	struct uffd_msg msg[16];
+	int served = 0;
+
+	for (;;) {
+		long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
+
+		if (n <= 0)
+			return n == 0 || n == -EAGAIN || n == -EINTR ? served : (int)n;
+		for (long i = 0; i < n / (long)sizeof *msg; i++)
+			if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
+				serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
+				served++;
+			}
+	}
+}
