@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,7 +19,6 @@
 #include "machine/linux/linux.h"
 #include "machine/linux/sys.h"
 #include "run/host.h"
-#include "run/host_engine.h"
 #include "store/pool_vnode.h"
 
 static void say(const char *what, long rc)
@@ -51,14 +51,51 @@ static _Noreturn void stop(const char *what, long rc)
 		;
 }
 
-int host_init(const struct host_config *hc)
+/* Frames for tables while native; more come by grant. */
+#define FIRST_FRAMES 256u
+
+static void create_engine(struct host *h)
+{
+	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget, .grant = host_grant, .ungrant = host_ungrant, .arg = h,
+				   .guard_fd = hostfd_guard };
+	struct vm_config vc = { .vc_frames = FIRST_FRAMES, .vc_anon_max = 1u << 28 };
+	struct timespec pause = { 0, 1000000 };
+	uint64_t got = 0;
+	enum vm_err e;
+	int rc;
+
+	/* others may have to give up memory first */
+	for (unsigned tries = 0; got < FIRST_FRAMES && tries < 5000; tries++) {
+		got += family_charge(h->h_fam, FIRST_FRAMES - got);
+		if (got < FIRST_FRAMES) {
+			host_ask_others(h);
+			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
+		}
+	}
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	if (got < FIRST_FRAMES)
+		stop("no memory left in the family for one more process", -12);
+	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
+		stop("cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
+	vc.vc_mach = h->h_mach;
+	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, 65536, 1ull << 47, &h->h_as)) != VM_OK)
+		stop("cannot start the memory system", (long)e);
+	if ((rc = pool_attach(&h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
+		stop("cannot attach the store", rc);
+	h->h_pool.p_charge = host_pool_charge;
+	h->h_pool.p_charge_arg = h;
+	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
+	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)
+		stop("cannot add the swap area", 12);
+}
+
+int host_init(void)
 {
 	static char sockname[64];
 	struct host *h = &host;
 	const char *name = getenv(FAMILY_ENV);
 	int rc;
 
-	(void)hc;
 	if (name == NULL || strlen(name) >= sizeof sockname)
 		return 0;
 	(void)strcpy(sockname, name);
@@ -70,7 +107,7 @@ int host_init(const struct host_config *hc)
 	}
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
-	engine_create(h, stop);
+	create_engine(h);
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
 	if ((rc = service_start(h)) != 0)

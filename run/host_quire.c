@@ -81,7 +81,7 @@ void host_publish(struct host *h)
 }
 
 /* ---- frames and the family's budget: callbacks of the machine and the pool ---- */
-static void ask_others(struct host *h)
+void host_ask_others(struct host *h)
 {
 	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + 512;
 	struct family_proc *victim = NULL;
@@ -102,7 +102,7 @@ static void ask_others(struct host *h)
 }
 
 /* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
-static pfn_t grant(void *arg, pfn_t n)
+pfn_t host_grant(void *arg, pfn_t n)
 {
 	struct host *h = arg;
 	uint64_t credit = atomic_load(&h->h_credit), take, got;
@@ -115,11 +115,11 @@ static pfn_t grant(void *arg, pfn_t n)
 	got = family_charge_frames(h->h_fam, n - take);
 	atomic_fetch_add(&h->h_me->fp_granted, got);
 	if (got + take < n)
-		ask_others(h);
+		host_ask_others(h);
 	return (pfn_t)(take + got);
 }
 
-static void ungrant(void *arg, pfn_t n)
+void host_ungrant(void *arg, pfn_t n)
 {
 	struct host *h = arg;
 
@@ -127,7 +127,7 @@ static void ungrant(void *arg, pfn_t n)
 	atomic_fetch_sub(&h->h_me->fp_granted, n);
 }
 
-static int pool_charge(void *arg, long delta)
+int host_pool_charge(void *arg, long delta)
 {
 	struct host *h = arg;
 
@@ -200,7 +200,7 @@ static enum vm_err adopt(struct host *h)
 	}
 	uint64_t left = atomic_exchange(&h->h_credit, 0);
 	if (left > 0)
-		ungrant(h, (pfn_t)left);
+		host_ungrant(h, (pfn_t)left);
 	uint64_t over = family_frames_over(h->h_fam);
 	if (over > 0)
 		(void)vm_shrink(h->h_vm, (pfn_t)over);
@@ -237,7 +237,7 @@ static void uncharge(struct host *h, uint64_t n)
 	if (n > have)
 		n = have;
 	atomic_fetch_sub(&h->h_committed, n);
-	ungrant(h, (pfn_t)n);
+	host_ungrant(h, (pfn_t)n);
 }
 
 /* ---- tracked ranges ---- */
@@ -630,7 +630,7 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 }
 
 /* ---- entry: our stack, signals blocked ---- */
-enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
+enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_MINCORE, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
 struct block {
@@ -664,6 +664,7 @@ static long dispatch(struct block *b)
 	case OP_MADVISE: r = do_madvise(h, a[0], a[1], (int)a[2]); break;
 	case OP_MREMAP: r = do_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
 	case OP_BRK: r = do_brk(h, a[0]); break;
+	case OP_MINCORE: r = do_mincore(h, a[0], a[1], a[2]); break;
 	default: r = do_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}
 	mach_rw_exit(&h->h_lock);
@@ -780,7 +781,7 @@ static long fork_prepare(struct host *h)
 			continue;
 		}
 		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
-			ask_others(h);
+			host_ask_others(h);
 	}
 	uint64_t need = atomic_load(&h->h_me->fp_granted);
 	if (got > need) {
@@ -839,6 +840,17 @@ static long fork_child(struct host *h)
 	host_publish(h);
 	mach_rw_exit(&h->h_lock);
 	return 0;
+}
+
+long host_mlock(long nr, void *addr, size_t len, int flags)
+{
+	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags) : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
+}
+
+long host_mincore(void *addr, size_t len, unsigned char *vec)
+{
+	return host.h_off ? sys_call3(SYS_mincore, (long)addr, (long)len, (long)vec) :
+			    enter(OP_MINCORE, (long)addr, (long)len, (long)vec, 0, 0, 0);
 }
 
 static bool fork_entered; /* h_lock W */

@@ -44,5 +44,10 @@ extern struct host host;
 int family_connect(struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 /* run/service.c */
 int service_start(struct host *);
+/* run/host_quire.c: callbacks of the machine and the store */
+pfn_t host_grant(void *host, pfn_t n);
+void host_ungrant(void *host, pfn_t n);
+int host_pool_charge(void *host, long pages);
+void host_ask_others(struct host *);
 void host_publish(struct host *); /* counters into the family's memory */
 #endif

@@ -6,7 +6,6 @@
  *
  * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
  */
-#define _GNU_SOURCE
 #include <linux/sched.h>
 #include <poll.h>
 #include <sys/mman.h>

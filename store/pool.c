@@ -37,7 +37,7 @@
 #define RAW_MIN	  3584u /* compressed size from which a page counts as incompressible */
 #define NONE	  0xffffffffu
 #define MAGIC	  0x71706f6f6c303031ull
-#define CTX_BYTES (((size_t)LZ4_STREAMSIZE + 4095) / 4096 * 4096 + 3 * PAGE + 2 * PAGE)
+#define CTX_BYTES ((sizeof(LZ4_stream_t) + PAGE - 1) / PAGE * PAGE + 5 * PAGE)
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED };
 

@@ -39,9 +39,10 @@ int   memcmp(const void *, const void *, size_t);
 struct swap_area {
 	struct swap_area *sw_next;  /* (S), by priority */
 	struct vnode *sw_vnode;	    /* (c) */
-	uint64_t *sw_map;	    /* (S) bit set = in use */
 	uint64_t sw_nslots, sw_used, sw_hint; /* (S) */
-	uint32_t *sw_owner;	    /* (S) anon id of each slot in use: whose neighbours a clustered read may bring in */
+	/* (S) the anon id that owns each slot; 0: free. By chunks, made when a slot of theirs is first used: a large area that
+	 * is hardly used costs nothing. Word 0 of a chunk counts its used slots. */
+	uint32_t **sw_chunk;
 	uint32_t sw_first;	    /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
 	int	 sw_prio;
 	bool	 sw_removing;	    /* (S) no new slots */

@@ -2,9 +2,9 @@
 /*
  * Swap areas and reservation.
  *
- * An area is a vnode and a bitmap of slots. Slots have global numbers (an anon keeps one word), given to areas in runs as
+ * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one word), given to areas in runs as
  * they are added; numbers of removed areas are reused only when the whole run fits. A slot has exactly one owner, kept in
- * sw_owner, so that a read may bring in neighbours and a removal finds who is on the area.
+ * sw_chunk, so that a read may bring in neighbours and a removal finds who is on the area.
  *
  * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
  * turns because a used one moves behind its equals.
@@ -12,13 +12,32 @@
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
  * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames.
  *
- * Locks: vm_swaplock (RANK_SWAP) guards lists, bitmaps, counts. vo_discard is called without it.
+ * Locks: vm_swaplock (RANK_SWAP) guards lists, tables, counts. vo_discard is called without it.
  */
 #include "impl.h"
 
-static bool bit(const uint64_t *map, uint64_t i)
+#define CHUNK_SLOTS 1023u /* and a count: one page */
+#define CLAIMED	    0xffffffffu /* taken, its owner not known yet */
+
+static uint64_t nchunks(const struct swap_area *sw)
 {
-	return (map[i / 64] >> (i % 64) & 1) != 0;
+	return (sw->sw_nslots + CHUNK_SLOTS - 1) / CHUNK_SLOTS;
+}
+
+static uint32_t owner(const struct swap_area *sw, uint64_t i)
+{
+	const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
+
+	return c != NULL ? c[i % CHUNK_SLOTS + 1] : 0;
+}
+
+/* The chunk exists. */
+static void owner_set(struct swap_area *sw, uint64_t i, uint32_t id)
+{
+	uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS], *at = &c[i % CHUNK_SLOTS + 1];
+
+	c[0] += (uint32_t)(id != 0) - (uint32_t)(*at != 0);
+	*at = id;
 }
 
 /* ---- areas ---- */
@@ -47,7 +66,9 @@ anon_id swap_owner(struct vm *vm, uint32_t slot, uint32_t n)
 	mach_mutex_enter(&vm->vm_swaplock);
 	const struct swap_area *sw = area_locked(vm, slot);
 	if (sw != NULL && slot - 1 - sw->sw_first + n < sw->sw_nslots && !sw->sw_removing)
-		id = sw->sw_owner[slot - 1 - sw->sw_first + n];
+		id = owner(sw, slot - 1 - sw->sw_first + n);
+	if (id == CLAIMED)
+		id = 0;
 	mach_mutex_exit(&vm->vm_swaplock);
 	return id;
 }
@@ -56,7 +77,7 @@ bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 {
 	const struct swap_area *sw = area_locked(vm, slot);
 
-	return sw != NULL && bit(sw->sw_map, slot - 1 - sw->sw_first) && sw->sw_owner[slot - 1 - sw->sw_first] == id;
+	return sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
 }
 
 static void area_insert_locked(struct vm *vm, struct swap_area *sw)
@@ -80,10 +101,11 @@ static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
 
 static void area_free(struct vm *vm, struct swap_area *sw)
 {
-	if (sw->sw_map != NULL)
-		kmem_free(vm, sw->sw_map, (sw->sw_nslots + 63) / 64 * 8);
-	if (sw->sw_owner != NULL)
-		kmem_free(vm, sw->sw_owner, sw->sw_nslots * sizeof(anon_id));
+	for (uint64_t c = 0; sw->sw_chunk != NULL && c < nchunks(sw); c++)
+		if (sw->sw_chunk[c] != NULL)
+			kmem_free(vm, sw->sw_chunk[c], VM_PAGESIZE);
+	if (sw->sw_chunk != NULL)
+		kmem_free(vm, sw->sw_chunk, nchunks(sw) * sizeof(uint32_t *));
 	kmem_free(vm, sw, sizeof *sw);
 }
 
@@ -97,9 +119,8 @@ enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
 	if (sw == NULL)
 		return VM_NOMEM;
 	sw->sw_nslots = nslots;
-	sw->sw_map = kmem_zalloc(vm, (nslots + 63) / 64 * 8, KM_SLEEP);
-	sw->sw_owner = kmem_zalloc(vm, nslots * sizeof(anon_id), KM_SLEEP);
-	if (sw->sw_map == NULL || sw->sw_owner == NULL || vm_inject_fail(vm, VM_INJECT_SWAP)) {
+	sw->sw_chunk = kmem_zalloc(vm, nchunks(sw) * sizeof(uint32_t *), KM_SLEEP);
+	if (sw->sw_chunk == NULL || vm_inject_fail(vm, VM_INJECT_SWAP)) {
 		area_free(vm, sw);
 		return VM_NOMEM;
 	}
@@ -140,22 +161,30 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
 			continue;
 		uint64_t i = sw->sw_hint, n = 0;
-		for (uint64_t seen = 0; seen < sw->sw_nslots && bit(sw->sw_map, i); seen++) {
-			if (i % 64 == 0 && sw->sw_map[i / 64] == ~(uint64_t)0) {
-				i += 64;
-				seen += 63;
+		for (uint64_t seen = 0; seen < sw->sw_nslots && owner(sw, i) != 0; seen++) {
+			const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
+
+			if (i % CHUNK_SLOTS == 0 && c[0] == CHUNK_SLOTS) { /* full: over it in one step */
+				i += CHUNK_SLOTS;
+				seen += CHUNK_SLOTS - 1;
 			} else {
 				i++;
 			}
 			if (i >= sw->sw_nslots)
 				i = 0;
 		}
-		if (bit(sw->sw_map, i))
+		if (owner(sw, i) != 0)
 			continue;
-		while (n < want && i + n < sw->sw_nslots && !bit(sw->sw_map, i + n)) {
-			sw->sw_map[(i + n) / 64] |= (uint64_t)1 << ((i + n) % 64);
+		while (n < want && i + n < sw->sw_nslots && owner(sw, i + n) == 0) {
+			uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
+
+			if (*c == NULL && (*c = kmem_zalloc(vm, VM_PAGESIZE, KM_NOSLEEP | KM_RESERVE)) == NULL)
+				break;
+			owner_set(sw, i + n, CLAIMED);
 			n++;
 		}
+		if (n == 0)
+			continue; /* no memory for the table: another area may have some */
 		sw->sw_used += n;
 		vm->vm_swapused += n;
 		sw->sw_hint = i + n < sw->sw_nslots ? i + n : 0;
@@ -178,15 +207,15 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	struct swap_area *sw = area_locked(vm, slot);
 	VM_ASSERT(sw != NULL);
 	uint64_t i = slot - 1 - sw->sw_first;
-	VM_ASSERT(bit(sw->sw_map, i));
-	sw->sw_owner[i] = 0;
+	VM_ASSERT(owner(sw, i) != 0);
+	owner_set(sw, i, CLAIMED);
 	struct vnode *vp = sw->sw_vnode;
 	vnode_hold(vp);
 	mach_mutex_exit(&vm->vm_swaplock);
 	/* The contents go first: once the bit is clear the slot may be written again. */
 	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
 	mach_mutex_enter(&vm->vm_swaplock);
-	sw->sw_map[i / 64] &= ~((uint64_t)1 << (i % 64));
+	owner_set(sw, i, 0);
 	sw->sw_used--;
 	vm->vm_swapused--;
 	mach_mutex_exit(&vm->vm_swaplock);
@@ -197,7 +226,7 @@ static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
 {
 	mach_mutex_enter(&vm->vm_swaplock);
 	struct swap_area *sw = area_locked(vm, slot);
-	sw->sw_owner[slot - 1 - sw->sw_first] = id;
+	owner_set(sw, slot - 1 - sw->sw_first, id);
 	mach_mutex_exit(&vm->vm_swaplock);
 }
 
@@ -286,9 +315,9 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 	for (unsigned round = 0; e == VM_OK && sw->sw_used > 0 && round < 10000; round++) {
 		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
 			mach_mutex_enter(&vm->vm_swaplock);
-			anon_id id = sw->sw_owner[i];
+			anon_id id = owner(sw, i);
 			mach_mutex_exit(&vm->vm_swaplock);
-			if (id != 0)
+			if (id != 0 && id != CLAIMED)
 				e = evacuate(vm, id, sw->sw_first + (uint32_t)i + 1);
 		}
 		mach_yield();
@@ -347,11 +376,10 @@ unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *a
 		uint64_t n = 0;
 
 		for (uint64_t i = 0; i < sw->sw_nslots; i++) {
-			n += bit(sw->sw_map, i);
-			if (bit(sw->sw_map, i) != (sw->sw_owner[i] != 0)) {
-				report(arg, "a used swap slot has no owner, or a free one has");
-				bad++;
-			} else if (sw->sw_owner[i] != 0 && !anon_holds_slot(vm, sw->sw_owner[i], sw->sw_first + (uint32_t)i + 1)) {
+			uint32_t id = owner(sw, i);
+
+			n += id != 0;
+			if (id != 0 && (id == CLAIMED || !anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {
 				report(arg, "a swap slot's owner does not know it");
 				bad++;
 			}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Between the interposition half of the runtime (intercept.c: which calls of the program are ours) and its memory engine
+ * (host_quire.c: what they do). Each host_ call is made in a thread of the program, from a patched system-call site; it
+ * answers as the system call would: the value, or a negative errno. Nothing here may use errno, malloc or stdio.
+ */
+#ifndef QUIRE_RUN_HOST_H
+#define QUIRE_RUN_HOST_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Constructor time, one thread. 1: the program is hosted; 0: not inside a family, pass everything through. */
+int host_init(void);
+
+long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+long host_munmap(void *addr, size_t len);
+long host_mprotect(void *addr, size_t len, int prot);
+long host_madvise(void *addr, size_t len, int advice);
+long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr);
+long host_brk(void *addr);
+long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock by number */
+long host_mincore(void *addr, size_t len, unsigned char *vec);
+
+/* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
+long host_fork_prepare(void); /* 0 or -errno: then do not fork */
+void host_fork_parent(long pid);
+void host_fork_child(void);
+
+/* Moves a descriptor of ours out of the program's way (high number, close-on-exec). Answers the new number. */
+int hostfd_guard(int fd);
+/* Is it one of ours? */
+int hostfd_ours(int fd);
+#endif

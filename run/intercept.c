@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Interposition: finds the C library's own system-call sites for memory, fork and exec and makes them call us.
+ *
+ * Why sites and not symbols: malloc, sbrk, thread creation and fork call the library's internal names, which no preloaded
+ * symbol catches. Why not seccomp: a filter outlives exec and would hang a program that the runtime is not in.
+ *
+ * A site is `mov $N,%eax; syscall` (b8 imm32 0f 05), seven bytes. It becomes `jmp stub` and two int3. The stub, made within
+ * 2 GiB of the library, steps over the red zone, and calls intercept_common, which saves what a system call preserves:
+ * every register but rax, rcx, r11, with the flags and the vector state. A site is left alone if some branch nearby targets
+ * its inside. In Debian 12's libc.so.6 the sites are: mmap 1, munmap 1, mprotect 1, mremap 1, madvise 2, brk 1, clone 1
+ * (_Fork; the thread one has its number in a register), execve 1, mlock family 5.
+ *
+ * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching the stack.
+ *
+ * Descriptors: ours are moved to high numbers; close, close_range, closefrom, dup2, dup3 of the program are answered as if
+ * they were not open. These are interposed by symbol: only the program calls them on numbers it did not open.
+ *
+ * Locks: none; patching is done in the constructor, before the program's own code runs.
+ */
+#include "run/host.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/close_range.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "machine/linux/sys.h"
+
+/* ---- descriptors ---- */
+#define MAXFDS 16
+static int guarded[MAXFDS];
+static unsigned nguarded;
+
+int hostfd_guard(int fd)
+{
+	static int base;
+
+	if (base == 0) {
+		struct rlimit rl;
+
+		base = 1000;
+		if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0 && rl.rlim_cur < 1024)
+			base = (int)rl.rlim_cur - 24;
+	}
+	long n = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+	if (n < 0)
+		n = fd;
+	else
+		(void)sys_call1(SYS_close, fd);
+	for (unsigned i = 0; i < nguarded; i++)
+		if (guarded[i] == (int)n)
+			return (int)n;
+	if (nguarded < MAXFDS)
+		guarded[nguarded++] = (int)n;
+	return (int)n;
+}
+
+int hostfd_ours(int fd)
+{
+	for (unsigned i = 0; i < nguarded; i++)
+		if (guarded[i] == fd)
+			return 1;
+	return 0;
+}
+
+/* ---- what a patched site does ---- */
+static char *env_preload, *env_family; /* const after the constructor: NULL when not hosted */
+static const char *our_path;
+
+static int starts(const char *s, const char *with)
+{
+	while (*with != '\0')
+		if (*s++ != *with++)
+			return 0;
+	return 1;
+}
+
+static int contains(const char *s, const char *what)
+{
+	for (; *s != '\0'; s++)
+		if (starts(s, what))
+			return 1;
+	return 0;
+}
+
+/* execve keeps the family: our two variables are put back if the program left them out. */
+static long do_execve(const char *path, char *const *argv, char *const *envp)
+{
+	size_t n = 0, j = 0;
+
+	if (env_family == NULL || envp == NULL)
+		return sys_call3(SYS_execve, (long)path, (long)argv, (long)envp);
+	while (envp[n] != NULL)
+		n++;
+	if (n > 8192)
+		return sys_call3(SYS_execve, (long)path, (long)argv, (long)envp);
+	char *list[n + 3];
+	int have = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (starts(envp[i], "QUIRE_FAMILY="))
+			continue;
+		if (starts(envp[i], "LD_PRELOAD=")) {
+			have = contains(envp[i], our_path);
+			if (!have)
+				continue; /* the program's own list is lost rather than its limit */
+		}
+		list[j++] = envp[i];
+	}
+	if (!have)
+		list[j++] = env_preload;
+	list[j++] = env_family;
+	list[j] = NULL;
+	return sys_call3(SYS_execve, (long)path, (long)argv, (long)list);
+}
+
+static long do_fork(const long *a, long nr)
+{
+	long r = host_fork_prepare();
+
+	if (r != 0)
+		return r;
+	r = sys_call6(nr, a[5], a[4], a[3], a[2], a[1], 0);
+	if (r == 0)
+		host_fork_child();
+	else
+		host_fork_parent(r);
+	return r;
+}
+
+/* a: r9, r8, r10, rdx, rsi, rdi. */
+long intercept(long nr, const long *a);
+__attribute__((used)) long intercept(long nr, const long *a)
+{
+	switch (nr) {
+	case SYS_mmap: return host_mmap((void *)a[5], (size_t)a[4], (int)a[3], (int)a[2], (int)a[1], a[0]);
+	case SYS_munmap: return host_munmap((void *)a[5], (size_t)a[4]);
+	case SYS_mprotect: return host_mprotect((void *)a[5], (size_t)a[4], (int)a[3]);
+	case SYS_madvise: return host_madvise((void *)a[5], (size_t)a[4], (int)a[3]);
+	case SYS_mremap: return host_mremap((void *)a[5], (size_t)a[4], (size_t)a[3], (int)a[2], (void *)a[1]);
+	case SYS_brk: return host_brk((void *)a[5]);
+	case SYS_mincore: return host_mincore((void *)a[5], (size_t)a[4], (unsigned char *)a[3]);
+	case SYS_mlock:
+	case SYS_mlock2:
+	case SYS_munlock: return host_mlock(nr, (void *)a[5], (size_t)a[4], (int)a[3]);
+	case SYS_execve: return do_execve((const char *)a[5], (char *const *)a[4], (char *const *)a[3]);
+	case SYS_clone:
+	case SYS_fork: return do_fork(a, nr);
+	default: return -ENOSYS;
+	}
+}
+
+/* On the stack: return address into the stub, then the call's number, whose place takes the result. */
+__asm__(".text\n.globl intercept_common\n.hidden intercept_common\n.type intercept_common,@function\n"
+	"intercept_common:\n"
+	"	push %rbp\n	mov %rsp,%rbp\n	pushfq\n	cld\n"
+	"	push %rdi\n	push %rsi\n	push %rdx\n	push %r10\n	push %r8\n	push %r9\n"
+	"	sub $2816,%rsp\n	and $-64,%rsp\n"
+	"	xor %eax,%eax\n"
+	"	mov %rax,512(%rsp)\n	mov %rax,520(%rsp)\n	mov %rax,528(%rsp)\n	mov %rax,536(%rsp)\n"
+	"	mov %rax,544(%rsp)\n	mov %rax,552(%rsp)\n	mov %rax,560(%rsp)\n	mov %rax,568(%rsp)\n"
+	"	mov $0xe7,%eax\n	xor %edx,%edx\n	xsave64 (%rsp)\n"
+	"	mov 16(%rbp),%rdi\n	lea -56(%rbp),%rsi\n	call intercept\n"
+	"	mov %rax,16(%rbp)\n"
+	"	mov $0xe7,%eax\n	xor %edx,%edx\n	xrstor64 (%rsp)\n"
+	"	lea -56(%rbp),%rsp\n"
+	"	pop %r9\n	pop %r8\n	pop %r10\n	pop %rdx\n	pop %rsi\n	pop %rdi\n	popfq\n	pop %rbp\n"
+	"	mov 8(%rsp),%rax\n	ret\n"
+	".size intercept_common,.-intercept_common\n");
+void intercept_common(void);
+
+/* ---- patching ---- */
+#define MAXSITES 64
+struct library { uint8_t *text; size_t len; };
+
+static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct library *lib = arg;
+	const char *base = strrchr(info->dlpi_name, '/');
+
+	(void)size;
+	if (base == NULL || strncmp(base, "/libc.so", 8) != 0)
+		return 0;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0) {
+			lib->text = (uint8_t *)(info->dlpi_addr + ph->p_vaddr);
+			lib->len = ph->p_memsz;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int wanted(uint32_t nr)
+{
+	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_clone,
+					 SYS_fork, SYS_execve, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mincore };
+
+	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
+		if (ours[i] == nr)
+			return 1;
+	return 0;
+}
+
+/* Does some branch within 32 KiB go to the inside of the seven bytes? Looks at every byte as if code began there. */
+static int branched_into(const struct library *lib, const uint8_t *site)
+{
+	const uint8_t *lo = site - lib->text > 32768 ? site - 32768 : lib->text;
+	const uint8_t *hi = lib->text + lib->len - site > 32768 + 8 ? site + 32768 : lib->text + lib->len - 8;
+
+	for (const uint8_t *p = lo; p < hi; p++) {
+		const uint8_t *to = NULL;
+		int32_t rel;
+
+		if (*p == 0xeb || (*p >= 0x70 && *p <= 0x7f)) {
+			to = p + 2 + (int8_t)p[1];
+		} else if (*p == 0xe8 || *p == 0xe9) {
+			memcpy(&rel, p + 1, 4);
+			to = p + 5 + rel;
+		} else if (*p == 0x0f && p[1] >= 0x80 && p[1] <= 0x8f) {
+			memcpy(&rel, p + 2, 4);
+			to = p + 6 + rel;
+		}
+		if (to > site && to < site + 7)
+			return 1;
+	}
+	return 0;
+}
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t n)
+{
+	memcpy(at, bytes, n);
+	return at + n;
+}
+
+static uint8_t *put_jmp(uint8_t *at, const uint8_t *to)
+{
+	int32_t rel = (int32_t)(to - (at + 5));
+
+	*at = 0xe9;
+	memcpy(at + 1, &rel, 4);
+	return at + 5;
+}
+
+static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
+{
+	void (*common)(void) = intercept_common;
+
+	if (nr == SYS_clone) { /* test $CLONE_VM,%edi; jz +12; mov $56,%eax; syscall; jmp back */
+		at = put(at, "\xf7\xc7\x00\x01\x00\x00\x74\x0c\xb8", 9);
+		at = put(at, &nr, 4);
+		at = put(at, "\x0f\x05", 2);
+		at = put_jmp(at, site + 7);
+	}
+	at = put(at, "\x48\x8d\x64\x24\x80", 5); /* lea -128(%rsp),%rsp */
+	*at++ = 0x68;				 /* push nr */
+	at = put(at, &nr, 4);
+	at = put(at, "\x49\xbb", 2); /* mov $common,%r11 */
+	at = put(at, &common, 8);
+	at = put(at, "\x41\xff\xd3", 3);			     /* call *%r11 */
+	at = put(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8);	     /* lea 136(%rsp),%rsp */
+	return put_jmp(at, site + 7);
+}
+
+/* A page for the stubs near the library. */
+static uint8_t *stub_page(const struct library *lib)
+{
+	for (intptr_t d = 1 << 20; d < 1 << 30; d += 1 << 20)
+		for (int side = 0; side < 2; side++) {
+			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) + (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
+			long p = sys_call6(SYS_mmap, (long)want, 8192, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+			if (p == (long)want)
+				return want;
+			if (p > 0)
+				(void)sys_call2(SYS_munmap, p, 8192);
+		}
+	return NULL;
+}
+
+/* Answers the bit set of what was patched: enough to host if mmap, munmap, brk and clone are in it. */
+static int patch(void)
+{
+	struct library lib = { 0 };
+	uint8_t *site[MAXSITES], *stubs, *at;
+	unsigned n = 0, essential = 0;
+
+	if (dl_iterate_phdr(find_libc, &lib) == 0)
+		return 0;
+	for (uint8_t *p = lib.text; p < lib.text + lib.len - 7 && n < MAXSITES; p++) {
+		p = memchr(p, 0xb8, (size_t)(lib.text + lib.len - 7 - p));
+		if (p == NULL)
+			break;
+		uint32_t nr;
+		memcpy(&nr, p + 1, 4);
+		if (p[5] == 0x0f && p[6] == 0x05 && wanted(nr) && !branched_into(&lib, p))
+			site[n++] = p;
+	}
+	if (n == 0 || (stubs = at = stub_page(&lib)) == NULL)
+		return 0;
+	uint8_t *lo = (uint8_t *)((uintptr_t)site[0] & ~0xfffull);
+	size_t len = (size_t)(site[n - 1] + 7 - lo);
+	if (sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+		return 0;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t nr;
+		uint8_t *stub = at;
+
+		memcpy(&nr, site[i] + 1, 4);
+		at = make_stub(at, site[i], nr);
+		(void)put_jmp(site[i], stub);
+		site[i][5] = site[i][6] = 0xcc;
+		essential |= (nr == SYS_mmap) | (nr == SYS_munmap) << 1 | (nr == SYS_brk) << 2 | (nr == SYS_clone) << 3;
+	}
+	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
+	(void)sys_call3(SYS_mprotect, (long)stubs, 8192, PROT_READ | PROT_EXEC);
+	return essential == 15;
+}
+
+static char *env_string(const char *name, const char *value)
+{
+	size_t n = strlen(name) + strlen(value) + 2;
+	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return NULL;
+	char *s = (char *)p;
+	strcpy(s, name);
+	strcat(s, "=");
+	return strcat(s, value);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	const char *family = getenv("QUIRE_FAMILY"), *preload = getenv("LD_PRELOAD");
+
+	if (family == NULL || preload == NULL)
+		return;
+	our_path = "libquire-run.so";
+	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
+	if (host_init() == 0)
+		return;
+	if (!patch()) {
+		static const char no[] = "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
+
+		(void)sys_call3(SYS_write, 2, (long)no, sizeof no - 1);
+		(void)sys_call1(SYS_exit_group, 126);
+	}
+	env_preload = e1;
+	env_family = e2;
+}
+
+/* ---- interposed by symbol: our descriptors look closed ---- */
+#define EXPORT __attribute__((visibility("default")))
+
+static long ret(long r)
+{
+	if (r < 0) {
+		errno = (int)-r;
+		return -1;
+	}
+	return r;
+}
+
+EXPORT int close(int fd)
+{
+	return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd));
+}
+
+EXPORT int dup2(int from, int to)
+{
+	return (int)ret(hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call2(SYS_dup2, from, to));
+}
+
+EXPORT int dup3(int from, int to, int flags)
+{
+	return (int)ret(hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call3(SYS_dup3, from, to, flags));
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	if (first > last)
+		return (int)ret(-EINVAL);
+	/* the pieces between ours; ours are close-on-exec anyway */
+	for (unsigned at = first;;) {
+		unsigned stop = last;
+		int hit = 0;
+
+		for (unsigned i = 0; i < nguarded; i++)
+			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
+				stop = (unsigned)guarded[i];
+				hit = 1;
+			}
+		if (!hit || stop > at) {
+			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
+
+			if (r != 0)
+				return (int)ret(r);
+		}
+		if (!hit || stop == last)
+			return 0;
+		at = stop + 1;
+	}
+}
+
+EXPORT void closefrom(int lowest)
+{
+	(void)close_range((unsigned)(lowest < 0 ? 0 : lowest), ~0u, 0);
+}
