@@ -16,7 +16,6 @@
 
 #define SPINS 100
 
-struct fmutex { uint32_t word; };
 struct frw { int32_t state; uint32_t waiters; uint32_t seq; };
 struct fcv { uint32_t seq; uint32_t waiters; };
 _Static_assert(sizeof(struct frw) <= sizeof(struct mach_rwlock), "fits its storage");
@@ -32,7 +31,7 @@ static void futex_wake(uint32_t *w, int n)
 }
 
 /* ---- mutex ---- */
-static uint32_t *mword(const struct mach_mutex *m) { return &((struct fmutex *)(uintptr_t)m->opaque)->word; }
+static uint32_t *mword(const struct mach_mutex *m) { return (uint32_t *)(uintptr_t)m->opaque; }
 
 void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
 {

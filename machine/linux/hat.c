@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The HAT of the Linux machine. Loading a translation moves the frame's page from its arena slot to the program's address,
+ * unloading moves it back; a move is atomic against the program's threads, so no write is ever lost. A frame is at one
+ * address at a time (mc_max_mappings 1).
+ *
+ * f1: a table of three levels by page number, frame + 1 or 0. f2: p_hat[0] = the hat | locked, p_hat[1] = address |
+ * attributes | loaded. Both change together.
+ *
+ * Write-protected loads are copied in (the kernel can make a copy appear protected from the start, but not a moved page:
+ * between moving and protecting, another thread could write to a page that the core believes clean), then the slot is
+ * emptied. Runs of adjacent frames at adjacent addresses move in one call.
+ *
+ * What the kernel may refuse: a page shared with a forked process, or memory locked or protected by the program, does not move.
+ * Out: it is frozen by write protection, read, and dropped. In: it is copied.
+ *
+ * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards everything here.
+ * Left out: reference and modification bits (the machine has none), device frames, read-less protections (a
+ * translation without any right is dropped; the kernel's own protection of the range does that job).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <quire/hat.h>
+#include <quire/page.h>
+#include <quire/vm.h>
+
+#include "machine/linux/linux_impl.h"
+
+#define VA_BITS	  47u
+#define LEAF_BITS 11u
+#define MID_BITS  12u
+#define TOP_BITS  12u
+#define LEAF_SPAN (1ull << (LEAF_BITS + VM_PAGESHIFT))
+#define MID_SPAN  (1ull << (MID_BITS + LEAF_BITS + VM_PAGESHIFT))
+_Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the table covers every address");
+
+#define SLAB	  (256u * 1024u)
+#define LOCKED	  1ull
+#define LOADED	  8ull
+#define ATTRS	  7ull
+#define ATTEMPTS  16u
+
+struct leaf { uint32_t l_pfn[1u << LEAF_BITS]; };
+struct mid { struct leaf *m_leaf[1u << MID_BITS]; };
+struct slab { struct slab *s_next; uint64_t s_used; };
+
+struct hat {
+	struct mach *h_mach; /* const, as the next two */
+	struct vm *h_vm;
+	struct as *h_as;
+	struct slab *h_slabs; /* m_hatlock, as everything below */
+	struct mid *h_top[1u << TOP_BITS];
+};
+
+static void enter(struct hat *h) { mach_mutex_enter(&h->h_mach->m_hatlock); }
+static void leave(struct hat *h) { mach_mutex_exit(&h->h_mach->m_hatlock); }
+struct as *hat_as(struct hat *h) { return h->h_as; }
+
+/* ---- the table ---- */
+static void *table_alloc(struct hat *h, uint64_t bytes)
+{
+	struct slab *s = h->h_slabs;
+
+	bytes = (bytes + 63) & ~63ull;
+	if (vm_inject_fail(h->h_vm, VM_INJECT_HAT))
+		return NULL;
+	if (s == NULL || s->s_used + bytes > SLAB) {
+		s = linux_mmap(SLAB);
+		if (s == NULL)
+			return NULL;
+		s->s_next = h->h_slabs;
+		s->s_used = 64;
+		h->h_slabs = s;
+	}
+	s->s_used += bytes;
+	return (char *)s + s->s_used - bytes;
+}
+
+static uint32_t *entry(struct hat *h, vaddr_t va, bool create)
+{
+	struct mid **mp = &h->h_top[(va >> (VA_BITS - TOP_BITS)) & ((1u << TOP_BITS) - 1)];
+	struct leaf **lp;
+
+	if (*mp == NULL && (!create || (*mp = table_alloc(h, sizeof **mp)) == NULL))
+		return NULL;
+	lp = &(*mp)->m_leaf[(va >> (LEAF_BITS + VM_PAGESHIFT)) & ((1u << MID_BITS) - 1)];
+	if (*lp == NULL && (!create || (*lp = table_alloc(h, sizeof **lp)) == NULL))
+		return NULL;
+	return &(*lp)->l_pfn[(va >> VM_PAGESHIFT) & ((1u << LEAF_BITS) - 1)];
+}
+
+/* The next loaded entry at or above *va and below end: *va is set to it. */
+static uint32_t *next_entry(struct hat *h, vaddr_t *va, vaddr_t end)
+{
+	while (*va < end) {
+		uint32_t *e;
+
+		if (h->h_top[*va >> (VA_BITS - TOP_BITS)] == NULL) {
+			*va = (*va & ~(MID_SPAN - 1)) + MID_SPAN;
+			continue;
+		}
+		e = entry(h, *va, false);
+		if (e == NULL) {
+			*va = (*va & ~(LEAF_SPAN - 1)) + LEAF_SPAN;
+			continue;
+		}
+		if (*e != 0)
+			return e;
+		*va += VM_PAGESIZE;
+	}
+	return NULL;
+}
+
+static struct page *page_at(struct hat *h, const uint32_t *e) { return page_of(h->h_vm, *e - 1); }
+static bool loaded(const struct page *pp) { return (pp->p_hat[1] & LOADED) != 0; }
+static bool locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0; }
+static struct hat *page_hat(const struct page *pp) { return (struct hat *)(pp->p_hat[0] & ~LOCKED); }
+static vaddr_t page_va(const struct page *pp) { return pp->p_hat[1] & ~VM_PAGEMASK; }
+
+static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
+{
+	*e = page_pfn(h->h_vm, pp) + 1;
+	pp->p_hat[1] = va | LOADED | (attr & ATTRS);
+	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0), __ATOMIC_RELEASE);
+}
+
+static void unlink_entry(struct hat *h, uint32_t *e)
+{
+	struct page *pp = page_at(h, e);
+
+	*e = 0;
+	pp->p_hat[1] = 0;
+	__atomic_store_n(&pp->p_hat[0], 0, __ATOMIC_RELEASE);
+}
+
+/* ---- moving contents ---- */
+static void set_filled(struct mach *m, pfn_t pfn, uint64_t n, bool filled)
+{
+	__builtin_memset(m->m_filled + pfn, filled, n);
+}
+
+/* A page that does not move: nobody writes it once it is protected; read it, then drop it. */
+static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
+{
+	long fd, n = -1;
+
+	(void)uffd_protect(m, va, VM_PAGESIZE, true);
+	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		n = sys_call4(SYS_pread64, fd, (long)arena_slot(m, pfn), VM_PAGESIZE, (long)va);
+		(void)sys_call1(SYS_close, fd);
+	}
+	if (n != VM_PAGESIZE)
+		mach_panic("a page can neither be moved nor read");
+	linux_drop(va, VM_PAGESIZE);
+}
+
+/* Contents of n adjacent pages back to their slots. Cannot fail: what is not there reads as zero. */
+static void move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n)
+{
+	uint64_t done, at = 0, len = vm_ptob(n);
+
+	set_filled(m, pfn, n, true);
+	for (unsigned tries = 0; at < len;) {
+		int rc = uffd_move(m, arena_slot(m, pfn) + at, va + at, len - at, &done);
+
+		if (done > 0)
+			tries = 0;
+		at += done;
+		if (at >= len)
+			break;
+		if (rc == -EEXIST && ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
+			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
+			continue;
+		}
+		if (linux_occupied(m, va + at))
+			carry_out(m, va + at, pfn + (pfn_t)vm_btop(at));
+		else
+			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
+		at += VM_PAGESIZE;
+		tries = 0;
+	}
+}
+
+/* What keeps a page from going in, removed. False: give up. */
+static bool clear_way(vaddr_t va, uint64_t slot, int rc)
+{
+	volatile uint8_t *p = (volatile uint8_t *)slot;
+
+	switch (rc) {
+	case -ENOENT: /* an empty slot: a zero page */
+	case -EBUSY:  /* shared since a fork: writing makes it ours alone */
+		*p = *p;
+		return true;
+	case -EEXIST: /* something of nobody's is there */
+		linux_drop(va, VM_PAGESIZE);
+		return true;
+	default: return false;
+	}
+}
+
+/* Contents of n adjacent frames to va. How many pages from the start are there now; *err if not all. */
+static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
+{
+	uint64_t done, at = 0, len = vm_ptob(n);
+	bool copy = !writable;
+	int rc;
+
+	for (unsigned tries = 0; at < len;) {
+		uint64_t slot = arena_slot(m, pfn) + at;
+
+		if (copy) {
+			rc = uffd_copy(m, va + at, slot, len - at, !writable, &done);
+			linux_drop(slot, done);
+		} else {
+			rc = uffd_move(m, va + at, slot, len - at, &done);
+		}
+		if (done > 0)
+			tries = 0;
+		at += done;
+		if (at >= len)
+			break;
+		if (++tries < ATTEMPTS) {
+			if (rc == -EINVAL && !copy)
+				copy = true;
+			else if (!clear_way(va + at, arena_slot(m, pfn) + at, copy && rc == -ENOENT ? -ESRCH : rc))
+				tries = ATTEMPTS;
+		}
+		if (tries >= ATTEMPTS) {
+			*err = rc == -EAGAIN || rc == -EEXIST ? VM_RETRY : VM_NOMEM;
+			break;
+		}
+	}
+	n = vm_btop(at);
+	set_filled(m, pfn, n, false);
+	return n;
+}
+
+/* ---- unloading ---- */
+/* Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after it. */
+static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, unsigned flags)
+{
+	pfn_t pfn = *e - 1;
+	uint64_t n = 0;
+
+	while (e != NULL && *e == pfn + n + 1 && ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))) {
+		n++;
+		if (va + vm_ptob(n) >= end)
+			break;
+		e = entry(h, va + vm_ptob(n), false);
+	}
+	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
+		linux_drop(va, vm_ptob(n));
+		mach_frame_discard(h->h_mach, pfn, (pfn_t)n);
+	} else {
+		move_out(h->h_mach, va, pfn, n);
+	}
+	for (uint64_t i = 0; i < n; i++)
+		unlink_entry(h, entry(h, va + vm_ptob(i), false));
+	return va + vm_ptob(n);
+}
+
+static void unload_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned flags)
+{
+	uint32_t *e;
+
+	while ((e = next_entry(h, &va, end)) != NULL) {
+		if ((flags & HAT_UNLOAD_UNLOCK) == 0 && locked(page_at(h, e)))
+			va += VM_PAGESIZE;
+		else
+			va = unload_run(h, va, e, end, flags);
+	}
+}
+
+static vaddr_t clamp_end(vaddr_t va, uint64_t len)
+{
+	vaddr_t max = 1ull << VA_BITS;
+
+	return va >= max || len > max - va ? max : va + len;
+}
+
+void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
+{
+	enter(h);
+	unload_range(h, va, clamp_end(va, len), flags);
+	leave(h);
+}
+
+/* Wherever the page is. m_hatlock. */
+static void unload_page(struct page *pp)
+{
+	struct hat *h = page_hat(pp);
+	vaddr_t va = page_va(pp);
+
+	(void)unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+}
+
+/* ---- life ---- */
+enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hp)
+{
+	struct hat *h = vm_inject_fail(vm, VM_INJECT_HAT) ? NULL : linux_mmap(sizeof *h);
+
+	if (h == NULL)
+		return VM_NOMEM;
+	h->h_mach = vm_machine(vm);
+	h->h_vm = vm;
+	h->h_as = as;
+	*hp = h;
+	return VM_OK;
+}
+
+void hat_free_start(struct hat *h) { (void)h; /* translations go with the segments, the rest in hat_free_end */ }
+
+void hat_free_end(struct hat *h)
+{
+	struct slab *s;
+
+	hat_unload(h, 0, 1ull << VA_BITS, HAT_UNLOAD_UNLOCK);
+	while ((s = h->h_slabs) != NULL) {
+		h->h_slabs = s->s_next;
+		linux_munmap(s, SLAB);
+	}
+	linux_munmap(h, sizeof *h);
+}
+
+enum vm_err hat_dup(struct hat *parent, struct hat *child)
+{
+	(void)parent;
+	(void)child;
+	return VM_OK;
+}
+
+void hat_swapout(struct hat *h) { hat_unload(h, 0, 1ull << VA_BITS, HAT_UNLOAD); }
+
+/* ---- loading ---- */
+static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
+{
+	uint64_t old = pp->p_hat[1] & ATTRS;
+
+	if ((old & PROT_W) != (attr & PROT_W))
+		(void)uffd_protect(h->h_mach, va, VM_PAGESIZE, (attr & PROT_W) == 0);
+	pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | (attr & ATTRS);
+}
+
+enum ready { READY_DONE, READY_MOVE, READY_STOP };
+
+/* Makes va and the frame free of other translations. */
+static enum ready make_ready(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
+{
+	if (loaded(pp) && page_hat(pp) == h && page_va(pp) == va) {
+		if ((flags & HAT_LOAD_LOCK) != 0)
+			pp->p_hat[0] |= LOCKED;
+		if ((flags & HAT_LOAD_ADV) == 0)
+			set_attr(h, va, pp, attr);
+		return READY_DONE;
+	}
+	if ((flags & HAT_LOAD_ADV) != 0 && (*e != 0 || loaded(pp)))
+		return READY_STOP;
+	if ((loaded(pp) && locked(pp)) || (*e != 0 && locked(page_at(h, e))))
+		return READY_STOP;
+	if (loaded(pp))
+		unload_page(pp);
+	if (*e != 0)
+		(void)unload_run(h, va, e, va + VM_PAGESIZE, HAT_UNLOAD);
+	return READY_MOVE;
+}
+
+static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned attr)
+{
+	struct mach *m = h->h_mach;
+
+	if (__atomic_load_n(&m->m_filled[pfn], __ATOMIC_RELAXED) != 0)
+		mach_frame_discard(m, pfn, 1);
+	if ((attr & PROT_W) == 0 && uffd_protect(m, va, VM_PAGESIZE, true) != 0)
+		return VM_NOMEM;
+	return VM_OK;
+}
+
+/* Loads the adjacent frames of pps[0..n) at va. How many from the start are loaded; at least one, or *err. */
+static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, enum vm_err *err)
+{
+	pfn_t pfn = page_pfn(h->h_vm, pps[0]);
+	size_t run = 0, got;
+	uint32_t *e;
+
+	for (; run < n && page_pfn(h->h_vm, pps[run]) == pfn + run; run++) {
+		vaddr_t at = va + vm_ptob(run);
+		enum ready r;
+
+		e = entry(h, at, true);
+		if (e == NULL) {
+			*err = VM_NOMEM;
+			break;
+		}
+		r = make_ready(h, at, e, pps[run], attr, flags);
+		if (r == READY_DONE && run == 0)
+			return 1;
+		if (r == READY_STOP)
+			*err = VM_RETRY;
+		if (r != READY_MOVE)
+			break;
+	}
+	if (run == 0)
+		return 0;
+	if ((flags & HAT_LOAD_PRESENT) != 0) {
+		for (got = 0; got < run; got++)
+			if ((*err = adopt_here(h, va + vm_ptob(got), pfn + (pfn_t)got, attr)) != VM_OK)
+				break;
+	} else {
+		got = move_in(h->h_mach, va, pfn, run, (attr & PROT_W) != 0, err);
+	}
+	for (size_t i = 0; i < got; i++)
+		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr, flags);
+	return got;
+}
+
+enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
+			      size_t *done)
+{
+	enum vm_err err = VM_OK;
+
+	enter(h);
+	for (*done = 0; *done < n && err == VM_OK;) {
+		size_t got;
+
+		got = load_run(h, va + vm_ptob(*done), pps + *done, n - *done, attr, flags, &err);
+		*done += got;
+		/* A page further on that stopped this run is tried again as the first of the next. */
+		if (got > 0)
+			err = VM_OK;
+	}
+	leave(h);
+	return (flags & HAT_LOAD_ADV) != 0 ? VM_OK : err;
+}
+
+enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	size_t done;
+
+	return hat_memload_array(h, va, &pp, 1, attr, flags, &done);
+}
+
+enum vm_err hat_devload(struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
+{
+	(void)h;
+	(void)va;
+	(void)len;
+	(void)devframe;
+	(void)attr;
+	(void)flags;
+	return VM_NOTSUP;
+}
+
+void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
+{
+	vaddr_t end = clamp_end(va, len);
+	uint32_t *e;
+
+	enter(h);
+	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE)
+		page_at(h, e)->p_hat[0] &= ~LOCKED;
+	leave(h);
+}
+
+/* ---- attributes ---- */
+/* New rights = (old & keep) | set. One call of the kernel for each run of pages whose writability changes alike. */
+static void change_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned keep, unsigned set)
+{
+	vaddr_t from = 0, to = 0;
+	bool protect = false;
+	uint32_t *e;
+
+	enter(h);
+	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
+		struct page *pp = page_at(h, e);
+		unsigned old = (unsigned)(pp->p_hat[1] & ATTRS), now = (old & keep) | set;
+
+		pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | now;
+		if ((old & PROT_W) == (now & PROT_W))
+			continue;
+		if (to != va || protect != ((now & PROT_W) == 0)) {
+			if (to > from)
+				(void)uffd_protect(h->h_mach, from, to - from, protect);
+			from = va;
+			protect = (now & PROT_W) == 0;
+		}
+		to = va + VM_PAGESIZE;
+	}
+	if (to > from)
+		(void)uffd_protect(h->h_mach, from, to - from, protect);
+	leave(h);
+}
+
+void hat_chgattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
+{
+	if ((attr & ATTRS) == 0) /* no right at all: the next access faults */
+		hat_unload(h, va, len, HAT_UNLOAD);
+	else
+		change_range(h, va, clamp_end(va, len), 0, attr & ATTRS);
+}
+
+void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change_range(h, va, clamp_end(va, len), ~attr & ATTRS, 0);
+}
+
+void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear)
+{
+	(void)h;
+	(void)va;
+	(void)len;
+	(void)clear;
+}
+
+pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
+{
+	pfn_t pfn = PFN_INVALID;
+	uint32_t *e;
+
+	enter(h);
+	if (va < 1ull << VA_BITS && (e = entry(h, va, false)) != NULL && *e != 0) {
+		pfn = *e - 1;
+		if (attr != NULL)
+			*attr = (unsigned)(page_at(h, e)->p_hat[1] & ATTRS);
+	}
+	leave(h);
+	return pfn;
+}
+
+/* ---- pages ---- */
+/* A page without a name has no translation: nothing is ever loaded without one. */
+static struct mach *page_enter(const struct page *pp)
+{
+	struct mach *m;
+
+	if (__atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) == 0)
+		return NULL;
+	m = vm_machine(page_vm(pp));
+	mach_mutex_enter(&m->m_hatlock);
+	return m;
+}
+
+void hat_pageunload(struct page *pp)
+{
+	struct mach *m = page_enter(pp);
+
+	if (m == NULL)
+		return;
+	if (loaded(pp))
+		unload_page(pp);
+	mach_mutex_exit(&m->m_hatlock);
+}
+
+unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
+{
+	(void)clear_ref;
+	(void)clear_mod;
+	return page_nrm(pp) & (P_REF | P_MOD);
+}
+
+void hat_page_clrwrt(struct page *pp)
+{
+	struct mach *m = page_enter(pp);
+
+	if (m == NULL)
+		return;
+	if (loaded(pp))
+		set_attr(page_hat(pp), page_va(pp), pp, (unsigned)(pp->p_hat[1] & ATTRS) & ~PROT_W);
+	mach_mutex_exit(&m->m_hatlock);
+}
+
+unsigned hat_page_getshare(struct page *pp) { return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0; }
+
+void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
+{
+	uint32_t *e;
+
+	for (vaddr_t va = 0; (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL; va += VM_PAGESIZE) {
+		struct page *pp = page_at(h, e);
+
+		cb(arg, va, *e - 1, (unsigned)(pp->p_hat[1] & ATTRS), locked(pp));
+	}
+}
+
+void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t), void *arg)
+{
+	if (loaded(pp))
+		cb(arg, page_hat(pp), page_va(pp));
+}
+
+/* ---- of this port alone ---- */
+void linux_range_leave(struct mach *m, struct hat *h, uint64_t addr, uint64_t len)
+{
+	vaddr_t va = addr, end = clamp_end(addr, len);
+	uint32_t *e;
+
+	enter(h);
+	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
+		pfn_t pfn = *e - 1;
+
+		set_attr(h, va, page_at(h, e), PROT_R | PROT_W);
+		unlink_entry(h, e);
+		mach_frame_discard(m, pfn, 1);
+	}
+	leave(h);
+}
+
+int linux_hat_reprotect(struct hat *h)
+{
+	uint32_t *e;
+	int rc = 0;
+
+	enter(h);
+	for (vaddr_t va = 0; rc == 0 && (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL; va += VM_PAGESIZE)
+		if ((page_at(h, e)->p_hat[1] & PROT_W) == 0)
+			rc = uffd_protect(h->h_mach, va, VM_PAGESIZE, true);
+	leave(h);
+	return rc;
+}
