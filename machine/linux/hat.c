@@ -252,8 +252,7 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 		e = entry(h, va + vm_ptob(n), false);
 	}
 	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
-		linux_drop(va, vm_ptob(n));
-		mach_frame_discard(h->h_mach, pfn, (pfn_t)n);
+		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
 	} else {
 		move_out(h->h_mach, va, pfn, n);
 	}
@@ -596,13 +595,11 @@ void linux_range_leave(struct mach *m, struct hat *h, uint64_t addr, uint64_t le
 	vaddr_t va = addr, end = clamp_end(addr, len);
 	uint32_t *e;
 
+	(void)m;
 	enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
-		pfn_t pfn = *e - 1;
-
 		set_attr(h, va, page_at(h, e), PROT_R | PROT_W);
 		unlink_entry(h, e);
-		mach_frame_discard(m, pfn, 1);
 	}
 	leave(h);
 }
