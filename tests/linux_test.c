@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The Linux machine's HAT against real memory of this process: contents follow the frame wherever it is loaded, in runs, through
+ * fork, and when the program's own pages are taken over. Nothing here resolves a fault: every access hits.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <quire/hat.h>
+#include <quire/page.h>
+#include <quire/vm.h>
+#include <quire/vnode.h>
+
+#include "machine/linux/linux.h"
+
+#define FRAMES 1024u
+#define N      16u
+
+struct env {
+	struct mach *mach;
+	struct vm *vm;
+	struct vnode vn;
+	struct hat *hat;
+	struct page *pp[N]; /* E-locked all the time */
+	uint8_t *at;	    /* 4 * N pages of the process, registered */
+};
+
+static void vn_start(struct vnode *vp, struct vm_io *io)
+{
+	(void)vp;
+	io->io_err = VM_IO;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+static void vn_poll(struct vnode *vp, bool wait) { (void)vp, (void)wait; }
+static void vn_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; return VM_OK; }
+static uint64_t vn_size(struct vnode *vp) { (void)vp; return vm_ptob(N); }
+static void vn_inactive(struct vnode *vp) { (void)vp; }
+static const struct vnode_ops vn_ops = { .vo_name = "names", .vo_start = vn_start, .vo_poll = vn_poll,
+	.vo_discard = vn_discard, .vo_sync = vn_sync, .vo_size = vn_size, .vo_inactive = vn_inactive };
+
+static int setup(void **state)
+{
+	struct linux_config lc = { .frames = FRAMES };
+	struct vm_config vc = { .vc_frames = FRAMES };
+	struct env *e = calloc(1, sizeof *e);
+
+	assert_int_equal(linux_create(&lc, &e->mach), 0);
+	vc.vc_mach = e->mach;
+	assert_int_equal(vm_create(&vc, &e->vm), VM_OK);
+	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	assert_int_equal(hat_alloc(e->vm, NULL, &e->hat), VM_OK);
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT, &e->pp[i]), VM_OK);
+		memset(page_mapin(e->vm, e->pp[i]), (int)(0x40 + i), VM_PAGESIZE);
+	}
+	e->at = mmap(NULL, vm_ptob(4 * N), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(e->at != MAP_FAILED);
+	assert_int_equal(linux_range_register(e->mach, e->hat, (uint64_t)e->at, vm_ptob(4 * N)), 0);
+	*state = e;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct env *e = *state;
+
+	for (unsigned i = 0; i < N; i++) {
+		hat_pageunload(e->pp[i]);
+		page_io_unlock(e->vm, e->pp[i]);
+		page_destroy(e->vm, e->pp[i]);
+	}
+	linux_range_unregister(e->mach, e->hat, (uint64_t)e->at, vm_ptob(4 * N), false);
+	hat_free_end(e->hat);
+	munmap(e->at, vm_ptob(4 * N));
+	vnode_rele(&e->vn);
+	vm_destroy(e->vm);
+	linux_destroy(e->mach);
+	free(e);
+	return 0;
+}
+
+static uint64_t va(const struct env *e, unsigned i) { return (uint64_t)e->at + vm_ptob(i); }
+static uint8_t *host(const struct env *e, unsigned i) { return e->at + vm_ptob(i); }
+static uint8_t frame(const struct env *e, unsigned i) { return *(uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i])); }
+
+static bool there(const struct env *e, unsigned i)
+{
+	uint64_t bit = 7;
+
+	return linux_range_present(e->mach, va(e, i), 1, &bit) == 1 && bit == 1;
+}
+
+static void moves(void **state)
+{
+	struct env *e = *state;
+	unsigned attr = 0;
+
+	assert_false(there(e, 0));
+	assert_int_equal(hat_memload(e->hat, va(e, 0), e->pp[0], PROT_R | PROT_W, HAT_LOAD), VM_OK);
+	assert_true(there(e, 0));
+	assert_int_equal(host(e, 0)[4095], 0x40);
+	host(e, 0)[4095] = 0x99;
+	/* the same frame elsewhere: it leaves the first place and takes its contents along */
+	assert_int_equal(hat_memload(e->hat, va(e, 20), e->pp[0], PROT_R | PROT_W, HAT_LOAD), VM_OK);
+	assert_false(there(e, 0));
+	assert_int_equal(host(e, 20)[4095], 0x99);
+	assert_true(hat_probe(e->hat, va(e, 0), NULL) == PFN_INVALID);
+	assert_true(hat_probe(e->hat, va(e, 20), &attr) == page_pfn(e->vm, e->pp[0]));
+	assert_int_equal(attr, PROT_R | PROT_W);
+	/* another frame in its place */
+	assert_int_equal(hat_memload(e->hat, va(e, 20), e->pp[1], PROT_R, HAT_LOAD), VM_OK);
+	assert_int_equal(hat_page_getshare(e->pp[0]), 0);
+	assert_int_equal(host(e, 20)[0], 0x41);
+	hat_pageunload(e->pp[1]);
+	assert_false(there(e, 20));
+	assert_int_equal(frame(e, 1), 0x41);
+	assert_int_equal(((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[0])))[4095], 0x99);
+}
+
+static void runs(void **state)
+{
+	struct env *e = *state;
+	struct page *two[2] = { e->pp[3], e->pp[2] };
+	size_t done = 99;
+
+	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(done, N);
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(host(e, i)[100]++, 0x40 + i);
+	hat_unload(e->hat, va(e, 0), vm_ptob(4 * N), HAT_UNLOAD);
+	for (unsigned i = 0; i < N; i++) {
+		assert_false(there(e, i));
+		assert_int_equal(((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i])))[100], 0x41 + i);
+	}
+	assert_int_equal(hat_memload_array(e->hat, va(e, 5), two, 2, PROT_R, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(done, 2);
+	assert_int_equal(host(e, 5)[0], 0x43);
+	assert_int_equal(host(e, 6)[0], 0x42);
+	/* locked ones stay */
+	assert_int_equal(hat_memload(e->hat, va(e, 7), e->pp[7], PROT_R, HAT_LOAD_LOCK), VM_OK);
+	hat_unload(e->hat, va(e, 0), vm_ptob(4 * N), HAT_UNLOAD);
+	assert_false(there(e, 5));
+	assert_true(there(e, 7));
+	hat_unload(e->hat, va(e, 0), vm_ptob(4 * N), HAT_UNLOAD_UNLOCK);
+	assert_false(there(e, 7));
+}
+
+/* A frame that was never touched is a page of zeros, as is one that was given back to the host. */
+static void empty(void **state)
+{
+	struct env *e = *state;
+
+	mach_frame_discard(e->mach, page_pfn(e->vm, e->pp[4]), 1);
+	assert_int_equal(hat_memload(e->hat, va(e, 4), e->pp[4], PROT_R | PROT_W, HAT_LOAD), VM_OK);
+	assert_int_equal(host(e, 4)[17], 0);
+	hat_unload(e->hat, va(e, 4), VM_PAGESIZE, HAT_UNLOAD_DISCARD);
+	assert_false(there(e, 4));
+	assert_int_equal(frame(e, 4), 0);
+}
+
+/* Pages shared by a fork do not move; their contents come out and go in all the same, in both processes apart. */
+static void forked(void **state)
+{
+	struct env *e = *state;
+	size_t done;
+	int st;
+
+	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, 8, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (linux_after_fork(e->mach, e->hat) != 0)
+			_exit(2);
+		host(e, 0)[0] = 0x77;
+		hat_unload(e->hat, va(e, 0), vm_ptob(8), HAT_UNLOAD);
+		if (frame(e, 0) != 0x77 || frame(e, 5) != 0x45 || there(e, 0) || there(e, 5))
+			_exit(3);
+		if (hat_memload(e->hat, va(e, 9), e->pp[9], PROT_R | PROT_W, HAT_LOAD) != VM_OK || host(e, 9)[1] != 0x49)
+			_exit(4);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	hat_unload(e->hat, va(e, 0), vm_ptob(4), HAT_UNLOAD);
+	assert_int_equal(frame(e, 0), 0x40);
+	assert_int_equal(waitpid(pid, &st, 0), pid);
+	assert_true(WIFEXITED(st));
+	assert_int_equal(WEXITSTATUS(st), 0);
+	hat_unload(e->hat, va(e, 4), vm_ptob(4), HAT_UNLOAD);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(frame(e, i), 0x40 + i);
+}
+
+/* What the program left at its addresses is taken over in place and moves like the rest. */
+static void adopted(void **state)
+{
+	struct env *e = *state;
+
+	assert_int_equal(hat_memload(e->hat, va(e, 2), e->pp[2], PROT_R | PROT_W, HAT_LOAD), VM_OK);
+	linux_range_leave(e->mach, e->hat, va(e, 2), VM_PAGESIZE);
+	assert_int_equal(hat_page_getshare(e->pp[2]), 0);
+	assert_true(there(e, 2));
+	assert_int_equal(host(e, 2)[0], 0x42);
+	host(e, 2)[0] = 0x21;
+	assert_int_equal(hat_memload(e->hat, va(e, 2), e->pp[11], PROT_R | PROT_W, HAT_LOAD_PRESENT), VM_OK);
+	hat_pageunload(e->pp[11]);
+	assert_int_equal(frame(e, 11), 0x21);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(moves, setup, teardown),
+		cmocka_unit_test_setup_teardown(runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(forked, setup, teardown),
+		cmocka_unit_test_setup_teardown(adopted, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("linux", tests, NULL, NULL);
+}
