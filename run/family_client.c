@@ -52,7 +52,7 @@ int family_connect(struct host *h, const char *sockname, int slot)
 	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid) };
 	struct family_welcome w;
 	size_t n = length(sockname);
-	int fds[2], rc;
+	int fds[2] = { -1, -1 }, rc;
 	long sock, r;
 
 	if (n + 2 > sizeof sa.sun_path)
