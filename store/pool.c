@@ -11,15 +11,17 @@
  * one, its live objects are appended again. Pages that do not compress have an open segment of their own whose
  * segments are written as soon as they are full: they would only displace pages that do.
  *
- * Segment states: FREE -> OPEN -> SEALED -> (WRITING -> FILED) -> FREE. A sealed or filed segment without live objects is
- * freed at once.
+ * Segment states: FREE -> OPEN -> SEALED -> (WRITING -> FILED) -> FREE, and FILED -> READING -> SEALED when the file is full
+ * and its emptiest segment is fetched back to be compacted. A sealed or filed segment without live objects is freed at once.
  *
  * Lock: ps_lock, a futex word with the owner's thread id, guards everything shared but the bytes of appended objects.
- * A waiter that finds the owner dead takes the lock over; sections are ordered so that a half-done one only leaks. Nothing
+ * A waiter that finds the owner dead takes the lock over and repairs: the object table and the segments' states are the truth,
+ * lists and counts are made anew from them; the one object that was being placed is recorded (ps_move) and put back. Nothing
  * of managed memory is touched under it: callers' pages are frames. File I/O is done without it: a WRITING segment
- * keeps its memory, and a FILED one stays where it is as long as it has a live object.
+ * keeps its memory. A load from the file that finds other bytes than were stored looks whether the object has moved since.
  *
- * Left out: moving live objects together in the file: its blocks are freed only when all in them is dead.
+ * Left out: what a killed process held (references, a charge taken and not yet booked) is not given back; owners are known by
+ * thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */
 #include "store/pool.h"
 
@@ -36,10 +38,12 @@
 #define SEG_PAGES (SEG_BYTES / PAGE)
 #define RAW_MIN	  3584u /* compressed size from which a page counts as incompressible */
 #define NONE	  0xffffffffu
+#define NEW	  0xfffffffeu /* ps_move.seg: the object had no place before */
+#define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
 #define MAGIC	  0x71706f6f6c303031ull
 #define CTX_BYTES ((sizeof(LZ4_stream_t) + PAGE - 1) / PAGE * PAGE + 5 * PAGE)
 
-enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED };
+enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING };
 
 struct object {
 	uint64_t o_word; /* same-filled: the word; else checksum */
@@ -52,7 +56,8 @@ struct object {
 struct segment {
 	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
 	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
-	uint32_t s_next, s_prev;	   /* sealed queue; free list */
+	uint32_t s_next, s_prev;	   /* sealed queue; free list; READING: s_next is the slot read into */
+	uint32_t s_tid;			   /* WRITING, READING: the thread that does it */
 };
 
 struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
@@ -70,6 +75,8 @@ struct pool_shared {
 	uint32_t ps_open[2];   /* open segment: compressed, raw */
 	uint32_t ps_head, ps_tail; /* sealed, oldest first */
 	struct pool_stats ps_stats;
+	struct { uint32_t object, seg, off, len; } ps_move; /* object being placed (0: none) and its place before */
+	uint32_t ps_io;		/* counts ends of WRITING and READING; futex */
 	uint64_t ps_in, ps_out; /* bytes before and after compression */
 };
 
@@ -164,8 +171,36 @@ static int injected(struct pool *p, enum pool_inject kind)
 /* ---- the lock: owner's thread id, bit 31 = somebody may wait ---- */
 #define WAITERS 0x80000000u
 
-static void lock(struct pool_shared *s)
+static void repair(struct pool *p);
+
+/* Whether thread tid is no more: gone, or a corpse that its parent has not looked at yet. */
+static int dead(uint32_t tid)
 {
+	char path[32] = "/proc/", digits[12], buf[512];
+	unsigned n = 0, at = 6;
+	const char *state = NULL;
+
+	if (sys_call2(SYS_kill, (long)tid, 0) == -ESRCH)
+		return 1;
+	for (uint32_t v = tid; v != 0; v /= 10)
+		digits[n++] = (char)('0' + v % 10);
+	while (n > 0)
+		path[at++] = digits[--n];
+	__builtin_memcpy(path + at, "/stat", 6);
+	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0; /* not known */
+	long got = sys_call3(SYS_read, fd, (long)buf, sizeof buf);
+	(void)sys_call1(SYS_close, fd);
+	for (long i = 0; i + 2 < got; i++) /* "tid (name) S": the name may hold any character */
+		if (buf[i] == ')')
+			state = buf + i + 2;
+	return state != NULL && (*state == 'Z' || *state == 'X');
+}
+
+static void lock(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
 	uint32_t tid = (uint32_t)sys_call0(SYS_gettid), was = 0;
 	struct { long s, ns; } soon = { 0, 50000000 };
 
@@ -183,9 +218,11 @@ static void lock(struct pool_shared *s)
 			continue;
 		was |= WAITERS;
 		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was, (long)&soon, 0, 0) == -ETIMEDOUT &&
-		    sys_call2(SYS_kill, (long)(was & ~WAITERS), 0) == -ESRCH &&
-		    __atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return; /* its owner died holding it */
+		    dead(was & ~WAITERS) &&
+		    __atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+			repair(p);
+			return;
+		}
 	}
 }
 
@@ -339,11 +376,19 @@ static void append(struct pool_shared *s, uint32_t i, uint32_t object, const cha
 
 	__builtin_memcpy(at, &h, sizeof h);
 	__builtin_memcpy(at + sizeof h, data, len);
+	s->ps_move.seg = o->o_seg == NONE ? NEW : o->o_seg;
+	s->ps_move.off = o->o_off;
+	s->ps_move.len = o->o_len;
+	BARRIER();
+	s->ps_move.object = object;
+	BARRIER();
 	o->o_seg = i;
 	o->o_off = g->s_used + (uint32_t)sizeof h;
 	o->o_len = len;
 	g->s_used += (uint32_t)up(sizeof h + len, 8);
 	g->s_live += (uint32_t)up(sizeof h + len, 8);
+	BARRIER();
+	s->ps_move.object = 0;
 }
 
 static int fits(const struct pool_shared *s, uint32_t i, uint32_t bytes)
@@ -351,16 +396,33 @@ static int fits(const struct pool_shared *s, uint32_t i, uint32_t bytes)
 	return i != NONE && segs((struct pool_shared *)(uintptr_t)s)[i].s_used + bytes <= SEG_BYTES;
 }
 
-/* The live objects of sealed segment i are appended to the open one, if it has room for them all. */
-static int compact(struct pool *p, uint32_t i)
+/* The open segment of compressed pages is replaced by an empty one from the slots kept back for this. */
+static int reopen(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t full = s->ps_open[0], slot = slot_take(p), i = slot != NONE ? seg_new(s, slot) : NONE;
+
+	if (i == NONE) {
+		if (slot != NONE)
+			slot_give(p, slot);
+		return 0;
+	}
+	s->ps_open[0] = i;
+	if (full != NONE)
+		enqueue(s, full);
+	return 1;
+}
+
+/* The live objects (at most max bytes of them) of sealed segment i are appended to the open one. */
+static int compact(struct pool *p, uint32_t i, uint32_t max, int force)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
 	char *mem = slot_mem(s, g->s_slot);
-	uint32_t to = s->ps_open[0];
 
-	if (g->s_live > SEG_BYTES / 2 || to == NONE || !fits(s, to, g->s_live))
+	if (g->s_live > max || (!fits(s, s->ps_open[0], g->s_live) && (!force || !reopen(p))))
 		return 0;
+	uint32_t to = s->ps_open[0];
 	for (uint32_t at = 0; at < g->s_used;) {
 		struct header h;
 
@@ -376,6 +438,12 @@ static int compact(struct pool *p, uint32_t i)
 	return 1;
 }
 
+static void io_ended(struct pool_shared *s)
+{
+	s->ps_io++;
+	(void)sys_call6(SYS_futex, (long)&s->ps_io, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+}
+
 /* Writes sealed segment i to the file. Lock held; dropped during the write. 0, -ENOSPC, -EIO. */
 static int spill(struct pool *p, uint32_t i)
 {
@@ -388,6 +456,9 @@ static int spill(struct pool *p, uint32_t i)
 		return -ENOSPC;
 	s->ps_blocks_used++;
 	dequeue(s, i);
+	g->s_block = block;
+	g->s_tid = (uint32_t)sys_call0(SYS_gettid);
+	BARRIER();
 	g->s_state = SEG_WRITING;
 	unlock(s);
 	while (done < (long)SEG_BYTES) {
@@ -402,8 +473,10 @@ static int spill(struct pool *p, uint32_t i)
 		}
 		done += r;
 	}
-	lock(s);
+	lock(p);
+	io_ended(s);
 	if (done < 0) {
+		g->s_block = NONE;
 		push(s, s->ps_blockfree, &s->ps_nblockfree, block);
 		s->ps_blocks_used--;
 		s->ps_stats.write_errors++;
@@ -414,7 +487,7 @@ static int spill(struct pool *p, uint32_t i)
 	}
 	s->ps_stats.bytes_written += SEG_BYTES;
 	s->ps_stats.spills++;
-	g->s_block = block;
+	BARRIER();
 	g->s_state = SEG_FILED;
 	slot_give(p, g->s_slot);
 	g->s_slot = NONE;
@@ -423,15 +496,119 @@ static int spill(struct pool *p, uint32_t i)
 	return 0;
 }
 
-/* Makes room for one more segment in memory: compacts or spills the oldest. */
+/* The segment in that state with the fewest live bytes, at most max, or NONE. */
+static uint32_t emptiest(struct pool_shared *s, uint32_t state, uint32_t max)
+{
+	uint32_t best = NONE;
+
+	for (uint32_t i = 0; i < s->ps_segnext; i++)
+		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max) {
+			best = i;
+			max = segs(s)[i].s_live;
+		}
+	return best;
+}
+
+/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Lock dropped during the read. */
+static int reclaim_block(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = p->p_fd < 0 ? NONE : emptiest(s, SEG_FILED, SEG_BYTES / 4 * 3), slot;
+
+	if (i == NONE || (slot = slot_take(p)) == NONE)
+		return -ENOSPC;
+	struct segment *g = &segs(s)[i];
+	g->s_next = slot;
+	g->s_tid = (uint32_t)sys_call0(SYS_gettid);
+	BARRIER();
+	g->s_state = SEG_READING;
+	unlock(s);
+	long r = injected(p, POOL_INJECT_READ) ? -EIO :
+		 sys_call4(SYS_pread64, p->p_fd, (long)slot_mem(s, slot), SEG_BYTES, (long)((uint64_t)g->s_block * SEG_BYTES));
+	lock(p);
+	io_ended(s);
+	if (r != (long)SEG_BYTES) {
+		g->s_state = SEG_FILED;
+		slot_give(p, slot);
+		if (g->s_live == 0)
+			seg_free(p, i);
+		return -ENOSPC;
+	}
+	s->ps_stats.bytes_read += SEG_BYTES;
+	g->s_slot = slot;
+	uint32_t block = g->s_block;
+	enqueue(s, i);
+	g->s_block = NONE;
+	push(s, s->ps_blockfree, &s->ps_nblockfree, block);
+	s->ps_blocks_used--;
+	if (g->s_live == 0)
+		seg_free(p, i);
+	else
+		(void)compact(p, i, SEG_BYTES, 1);
+	return 0;
+}
+
+/* Its writer or reader died: it is as if it had not begun. repair() follows. */
+static void abandon(struct segment *g)
+{
+	g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
+}
+
+/* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Lock dropped meanwhile. */
+static int wait_io(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	struct { long s, ns; } soon = { 0, 50000000 };
+
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		struct segment *g = &segs(s)[i];
+
+		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
+			continue;
+		if (dead(g->s_tid)) {
+			abandon(g);
+			repair(p);
+			return 0;
+		}
+		uint32_t io = s->ps_io;
+		unlock(s);
+		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		lock(p);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+/* Makes room for one more segment in memory. The oldest: compacted if that is cheap, else written. Full: compacts what it can. */
 static int make_room(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = s->ps_head;
+	int rc = -ENOSPC;
 
-	if (i == NONE)
-		return -ENOSPC;
-	return compact(p, i) ? 0 : spill(p, i);
+	if (i != NONE && compact(p, i, SEG_BYTES / 2, 0))
+		return 0;
+	if (i != NONE && (rc = spill(p, i)) != -ENOSPC)
+		return rc;
+	i = emptiest(s, SEG_SEALED, SEG_BYTES / 8 * 7);
+	if (i != NONE && compact(p, i, SEG_BYTES, 1))
+		return 0;
+	return reclaim_block(p) == 0 ? 0 : wait_io(p);
+}
+
+int pool_shrink(struct pool *p, uint64_t bytes)
+{
+	struct pool_shared *s = p->p_shared;
+	int rc = 0;
+
+	lock(p);
+	uint32_t n = (uint32_t)up(bytes, SEG_BYTES) / SEG_BYTES, to = s->ps_slots_used > n ? s->ps_slots_used - n : 0;
+	for (uint32_t tries = 0; rc == 0 && s->ps_slots_used > to && tries < s->ps_nslots * 4; tries++)
+		rc = make_room(p);
+	if (rc == 0 && s->ps_slots_used > to)
+		rc = -ENOSPC;
+	unlock(s);
+	return rc;
 }
 
 /* An open segment of that kind with room for bytes. Lock held (dropped meanwhile). 0 or -errno. */
@@ -517,7 +694,7 @@ int pool_store(struct pool *p, const void *page, uint32_t *handle)
 			data = ctx_buf(ctx);
 		word = checksum(data, len);
 	}
-	lock(s);
+	lock(p);
 	if (!same)
 		rc = open_for(p, len == PAGE, (uint32_t)up(sizeof(struct header) + len, 8));
 	uint32_t i = rc == 0 ? object_new(s) : 0;
@@ -581,7 +758,7 @@ int pool_load(struct pool *p, uint32_t handle, void *page)
 	struct object o;
 	int rc = 0;
 
-	lock(s);
+	lock(p);
 	o = objects(s)[handle];
 	if (o.o_seg == NONE) {
 		unlock(s);
@@ -597,21 +774,36 @@ int pool_load(struct pool *p, uint32_t handle, void *page)
 	}
 	uint32_t block = g->s_block;
 	unlock(s);
-	return load_file(p, &o, block, page);
+	if ((rc = load_file(p, &o, block, page)) == 0)
+		return 0;
+	lock(p); /* fetched back meanwhile, and the block used again? */
+	int moved = objects(s)[handle].o_seg != o.o_seg || objects(s)[handle].o_off != o.o_off || g->s_block != block;
+	unlock(s);
+	return moved ? pool_load(p, handle, page) : rc;
 }
 
 void pool_ref(struct pool *p, uint32_t handle)
 {
-	lock(p->p_shared);
+	lock(p);
 	objects(p->p_shared)[handle].o_ref++;
 	unlock(p->p_shared);
+}
+
+/* The last page with data is gone: so is the memory. */
+static void close_open(struct pool *p, unsigned kind)
+{
+	uint32_t i = p->p_shared->ps_open[kind];
+
+	p->p_shared->ps_open[kind] = NONE;
+	if (i != NONE)
+		seg_free(p, i);
 }
 
 void pool_unref(struct pool *p, uint32_t handle)
 {
 	struct pool_shared *s = p->p_shared;
 
-	lock(s);
+	lock(p);
 	struct object *o = &objects(s)[handle];
 	if (--o->o_ref == 0) {
 		uint32_t i = o->o_seg;
@@ -622,12 +814,16 @@ void pool_unref(struct pool *p, uint32_t handle)
 			g->s_live -= (uint32_t)up(sizeof(struct header) + o->o_len, 8);
 			if (g->s_live == 0 && (g->s_state == SEG_SEALED || g->s_state == SEG_FILED))
 				seg_free(p, i);
+			else if (g->s_live == 0 && g->s_state == SEG_OPEN)
+				g->s_used = 0;
 		} else {
 			s->ps_stats.same_filled--;
 		}
 		s->ps_stats.pages--;
 		o->o_seg = s->ps_objfree;
 		s->ps_objfree = handle;
+		for (unsigned k = 0; k < 2 && s->ps_stats.pages == s->ps_stats.same_filled; k++)
+			close_open(p, k);
 	}
 	unlock(s);
 }
@@ -636,7 +832,7 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 {
 	struct pool_shared *s = p->p_shared;
 
-	lock(s);
+	lock(p);
 	*out = s->ps_stats;
 	out->mem_held = (uint64_t)s->ps_slots_used * SEG_BYTES;
 	out->file_bytes = (uint64_t)s->ps_blocks_used * SEG_BYTES;
@@ -648,4 +844,111 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 			out->mem_bytes += segs(s)[s->ps_open[k]].s_live;
 	out->mem_pages = (uint64_t)((double)out->mem_bytes * out->ratio / PAGE);
 	unlock(s);
+}
+
+/* ---- repair, by whoever takes the lock over from a dead owner ---- */
+
+static void repair_objects(struct pool_shared *s)
+{
+	struct object *o = objects(s);
+
+	if (s->ps_move.object != 0) {
+		struct object *m = &o[s->ps_move.object];
+
+		m->o_seg = s->ps_move.seg == NEW ? NONE : s->ps_move.seg;
+		m->o_off = s->ps_move.off;
+		m->o_len = s->ps_move.len;
+		if (s->ps_move.seg == NEW)
+			m->o_ref = 0;
+		BARRIER();
+		s->ps_move.object = 0;
+	}
+	for (uint32_t i = 0; i < s->ps_segnext; i++)
+		segs(s)[i].s_live = 0;
+	s->ps_stats.pages = s->ps_stats.same_filled = 0;
+	s->ps_objfree = 0;
+	for (uint32_t i = 1; i < s->ps_objnext; i++) {
+		if (o[i].o_ref == 0) {
+			o[i].o_seg = s->ps_objfree;
+			s->ps_objfree = i;
+			continue;
+		}
+		s->ps_stats.pages++;
+		if (o[i].o_seg == NONE)
+			s->ps_stats.same_filled++;
+		else
+			segs(s)[o[i].o_seg].s_live += (uint32_t)up(sizeof(struct header) + o[i].o_len, 8);
+	}
+}
+
+static void repair_segments(struct pool_shared *s)
+{
+	s->ps_segfree = s->ps_head = s->ps_tail = NONE;
+	for (unsigned k = 0; k < 2; k++)
+		if (s->ps_open[k] != NONE && segs(s)[s->ps_open[k]].s_state != SEG_OPEN)
+			s->ps_open[k] = NONE;
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		struct segment *g = &segs(s)[i];
+
+		if ((g->s_state == SEG_WRITING || g->s_state == SEG_READING) && dead(g->s_tid))
+			abandon(g);
+		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
+			g->s_state = SEG_SEALED;
+		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0)
+			g->s_state = SEG_FREE;
+		if (g->s_state == SEG_FREE || g->s_state == SEG_FILED)
+			g->s_slot = NONE;
+		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN)
+			g->s_block = NONE;
+		if (g->s_state == SEG_SEALED)
+			enqueue(s, i);
+		if (g->s_state == SEG_FREE) {
+			g->s_next = s->ps_segfree;
+			s->ps_segfree = i;
+		}
+	}
+}
+
+/* The stack of free numbers is made from the segments: first marks of those in use, then, in place, the others. */
+static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t next, int blocks)
+{
+	uint32_t *v = (uint32_t *)(void *)((char *)s + stack), used = 0;
+
+	for (uint32_t i = 0; i < next; i++)
+		v[i] = 0;
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		const struct segment *g = &segs(s)[i];
+		uint32_t x = blocks ? g->s_block : g->s_state == SEG_READING ? g->s_next : g->s_slot;
+
+		if (g->s_state != SEG_FREE && x != NONE)
+			v[x] = 1;
+	}
+	*n = 0;
+	for (uint32_t i = 0; i < next; i++) {
+		if (v[i] != 0)
+			used++;
+		else
+			v[(*n)++] = i;
+	}
+	return used;
+}
+
+static void repair(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t before = s->ps_slots_used;
+
+	repair_objects(s);
+	repair_segments(s);
+	s->ps_blocks_used = repair_stack(s, s->ps_blockfree, &s->ps_nblockfree, s->ps_blocknext, 1);
+	s->ps_slots_used = repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0);
+	for (uint32_t i = 0; i < s->ps_nslotfree; i++) {
+		char *at = slot_mem(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]);
+
+		if (sys_call3(SYS_madvise, (long)at, SEG_BYTES, MADV_REMOVE) != 0)
+			(void)sys_call3(SYS_madvise, (long)at, SEG_BYTES, MADV_DONTNEED);
+	}
+	if (before > s->ps_slots_used && p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)((before - s->ps_slots_used) * SEG_PAGES));
+	s->ps_stats.repairs++;
 }

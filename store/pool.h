@@ -41,6 +41,7 @@ struct pool_stats {
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;
+	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };
 
@@ -51,10 +52,12 @@ int  pool_format(void *mem, const struct pool_config *);
 int  pool_attach(struct pool *, void *mem, size_t size, int fd);
 void pool_detach(struct pool *);
 int  pool_after_fork(struct pool *); /* in the child, single-threaded */
-/* -ENOSPC: memory and file are full. The handle is never 0; it has one reference. */
+/* -ENOSPC: memory and file are full; -EIO: the file could not be written (what is stored already is kept). The handle is never 0; it has one reference. */
 int  pool_store(struct pool *, const void *page, uint32_t *handle);
 /* -EIO: the file could not be read, or the contents are not what was stored. */
 int  pool_load(struct pool *, uint32_t handle, void *page);
+/* Gives back at least so many bytes of memory by compacting and writing. -ENOSPC: not all of them; -EIO as above. */
+int  pool_shrink(struct pool *, uint64_t bytes);
 void pool_ref(struct pool *, uint32_t handle);
 void pool_unref(struct pool *, uint32_t handle);
 void pool_stats(struct pool *, struct pool_stats *);

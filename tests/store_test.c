@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The store against a byte-exact model, with little memory so that most pages live in the file; shared by forked processes;
+ * with lock owners killed anywhere; with every injected fault; full, and after that. STORE_SEED repeats a run.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/pool.h"
+#include "store/swapfile.h"
+
+#define PAGE 4096u
+#define SEG  65536u
+#define MiB  (1ull << 20)
+
+static uint64_t seed, rng;
+
+static uint64_t rnd(void)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return rng;
+}
+
+/* The page that `what` names: same-filled, incompressible or compressible, and different for each number. */
+static void fill(uint8_t *page, uint64_t what)
+{
+	uint64_t x = what * 0x9e3779b97f4a7c15ull + 1, *w = (uint64_t *)(void *)page;
+	unsigned kind = (unsigned)(what % 8), keep = kind == 1 ? 1 : 3;
+
+	for (unsigned i = 0; i < PAGE / 8; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		w[i] = kind == 0 ? what : i % keep == 0 ? x : what;
+	}
+}
+
+struct rig {
+	struct pool p;
+	void *mem;
+	size_t size;
+	int fd;
+};
+
+static void setup(struct rig *r, uint64_t mem, uint64_t file)
+{
+	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536 };
+	const char *why = "";
+
+	r->size = pool_shared_size(&c);
+	r->mem = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(r->mem, MAP_FAILED);
+	r->fd = file != 0 ? swapfile_open(NULL, file, &why) : -1;
+	if (file != 0 && r->fd < 0)
+		fail_msg("%s", why);
+	assert_int_equal(pool_format(r->mem, &c), 0);
+	assert_int_equal(pool_attach(&r->p, r->mem, r->size, r->fd), 0);
+}
+
+static void teardown(struct rig *r)
+{
+	pool_detach(&r->p);
+	(void)munmap(r->mem, r->size);
+	if (r->fd >= 0)
+		(void)close(r->fd);
+}
+
+static void expect(struct rig *r, uint32_t handle, uint64_t what)
+{
+	uint8_t want[PAGE], got[PAGE];
+	int rc = pool_load(&r->p, handle, got);
+
+	if (rc != 0)
+		fail_msg("load of %u: %d (seed %llu)", handle, rc, (unsigned long long)seed);
+	fill(want, what);
+	if (memcmp(want, got, PAGE) != 0)
+		fail_msg("handle %u has other bytes (seed %llu)", handle, (unsigned long long)seed);
+}
+
+static int put(struct rig *r, uint64_t what, uint32_t *handle)
+{
+	uint8_t page[PAGE];
+
+	fill(page, what);
+	return pool_store(&r->p, page, handle);
+}
+
+static void expect_empty(struct rig *r)
+{
+	struct pool_stats st;
+
+	pool_stats(&r->p, &st);
+	assert_int_equal(st.pages, 0);
+	assert_int_equal(st.same_filled, 0);
+	assert_int_equal(st.mem_bytes, 0);
+	assert_int_equal(st.mem_held, 0);
+	assert_int_equal(st.file_bytes, 0);
+}
+
+#define SLOTS 4096u
+static struct { uint32_t handle, refs; uint64_t what; } model[SLOTS];
+
+static void one_operation(struct rig *r, int full_is_fine)
+{
+	unsigned i = (unsigned)(rnd() % SLOTS), op = (unsigned)(rnd() % 8);
+
+	if (model[i].refs == 0) {
+		uint64_t what = rnd();
+		int rc = put(r, what, &model[i].handle);
+
+		if (rc == -ENOSPC && full_is_fine)
+			return;
+		assert_int_equal(rc, 0);
+		assert_int_not_equal(model[i].handle, 0);
+		model[i].what = what;
+		model[i].refs = 1;
+	} else if (op < 4) {
+		expect(r, model[i].handle, model[i].what);
+	} else if (op == 4) {
+		pool_ref(&r->p, model[i].handle);
+		model[i].refs++;
+	} else {
+		pool_unref(&r->p, model[i].handle);
+		model[i].refs--;
+	}
+}
+
+static uint64_t model_check(struct rig *r)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (model[i].refs > 0) {
+			expect(r, model[i].handle, model[i].what);
+			n++;
+		}
+	return n;
+}
+
+static void model_drop(struct rig *r)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		for (; model[i].refs > 0; model[i].refs--)
+			pool_unref(&r->p, model[i].handle);
+}
+
+static void test_model_mostly_in_file(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 0);
+	uint64_t live = model_check(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.mem_held <= 12 * SEG);
+	assert_true(st.file_bytes > 4 * st.mem_held);
+	assert_true(st.spills > 0 && st.bytes_read > 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* The file holds little more than what is live: its dead space must be found again. */
+static void test_model_full_file(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 5 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	pool_stats(&r.p, &st);
+	assert_true(st.compactions > 0);
+	assert_true(st.file_bytes <= 5 * MiB);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_model_memory_only(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 6 * MiB, 0);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	pool_stats(&r.p, &st);
+	assert_true(st.compactions > 0);
+	assert_int_equal(st.bytes_written, 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_same_filled_takes_no_data(void **state)
+{
+	struct pool_stats st;
+	uint32_t h[64];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 4 * SEG, 0);
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(put(&r, i * 8, &h[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.same_filled, 64);
+	assert_int_equal(st.mem_held, 0);
+	for (unsigned i = 0; i < 64; i++) {
+		expect(&r, h[i], i * 8);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_full_then_freed(void **state)
+{
+	static uint32_t h[SLOTS];
+	unsigned n = 0;
+	uint32_t none;
+	struct rig r;
+	int rc;
+
+	(void)state;
+	setup(&r, 8 * SEG, 1 * MiB);
+	while (n < SLOTS && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(put(&r, n * 8 + 2, &none), -ENOSPC);
+	for (unsigned i = 0; i < n; i++)
+		expect(&r, h[i], i * 8 + 2);
+	for (unsigned i = 0; i < n; i += 2) /* every other page: no segment becomes empty by itself */
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n / 2; i += 2)
+		assert_int_equal(put(&r, (n + i) * 8 + 2, &h[i]), 0);
+	for (unsigned i = 0; i < n; i++)
+		if (i % 2 == 1 || i < n / 2) {
+			expect(&r, h[i], (i % 2 == 1 ? i : n + i) * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_faults(void **state)
+{
+	static uint32_t h[600];
+	uint8_t page[PAGE];
+	struct pool_stats st;
+	unsigned n = 0;
+	struct rig r;
+	int rc = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	pool_inject(&r.p, POOL_INJECT_WRITE, 1);
+	while (n < 600 && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -EIO); /* the write's error is told, and nothing stored is lost */
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.write_errors, 1);
+	assert_int_equal(st.pages, n);
+	for (; n < 600; n++)
+		assert_int_equal(put(&r, n * 8 + 2, &h[n]), 0);
+	pool_inject(&r.p, POOL_INJECT_MEMORY, 1);
+	for (unsigned i = 0; i < 40; i++) { /* refused memory is made good by writing the oldest segment */
+		uint32_t x;
+
+		assert_int_equal(put(&r, 2 + 8 * i, &x), 0);
+		pool_unref(&r.p, x);
+	}
+	assert_int_equal(pool_shrink(&r.p, SEG), 0);
+	for (unsigned i = 0, failed = 0; i < 600; i++) {
+		pool_inject(&r.p, POOL_INJECT_READ, 1);
+		rc = pool_load(&r.p, h[i], page);
+		assert_true(rc == 0 || rc == -EIO);
+		failed += rc == -EIO;
+		pool_inject(&r.p, POOL_INJECT_READ, 0);
+		expect(&r, h[i], i * 8 + 2); /* that load alone */
+		if (i == 599)
+			assert_true(failed > 300);
+	}
+	/* other bytes on the disk than were written: not handed out */
+	memset(page, 0xa5, sizeof page);
+	void *block = aligned_alloc(PAGE, SEG);
+	assert_non_null(block);
+	memset(block, 0xa5, SEG);
+	assert_int_equal(pwrite(r.fd, block, SEG, 0), SEG);
+	free(block);
+	unsigned lost = 0;
+	for (unsigned i = 0; i < 600; i++) {
+		if ((rc = pool_load(&r.p, h[i], page)) == 0)
+			expect(&r, h[i], i * 8 + 2);
+		else
+			lost++;
+		pool_unref(&r.p, h[i]);
+	}
+	assert_true(lost > 0 && lost < 64);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static long charged, allowed;
+static int charge(void *arg, long pages)
+{
+	(void)arg;
+	if (pages > 0 && charged + pages > allowed)
+		return -1;
+	charged += pages;
+	return 0;
+}
+
+static void test_charge(void **state)
+{
+	static uint32_t h[400];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	charged = 0;
+	allowed = 6 * 16;
+	setup(&r, 64 * SEG, 16 * MiB);
+	r.p.p_charge = charge;
+	for (unsigned i = 0; i < 400; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.mem_held, (uint64_t)charged * PAGE);
+	assert_true(st.spills > 0);
+	for (unsigned i = 0; i < 400; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	assert_int_equal(charged, 0);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static int child_work(struct rig *r, const uint32_t *h, unsigned n, unsigned rounds)
+{
+	uint8_t got[PAGE], want[PAGE];
+
+	if (pool_after_fork(&r->p) != 0)
+		return 1;
+	for (unsigned k = 0; k < rounds; k++) {
+		unsigned i = (unsigned)(rnd() % n);
+		uint64_t what = rnd();
+		uint32_t mine;
+
+		pool_ref(&r->p, h[i]);
+		if (put(r, what, &mine) != 0)
+			return 2;
+		fill(want, i * 8 + 2);
+		if (pool_load(&r->p, h[i], got) != 0 || memcmp(got, want, PAGE) != 0)
+			return 3;
+		fill(want, what);
+		if (pool_load(&r->p, mine, got) != 0 || memcmp(got, want, PAGE) != 0)
+			return 4;
+		pool_unref(&r->p, mine);
+		pool_unref(&r->p, h[i]);
+	}
+	return 0;
+}
+
+static void test_family(void **state)
+{
+	static uint32_t h[500];
+	pid_t pid[4];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	for (unsigned i = 0; i < 500; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned c = 0; c < 4; c++) {
+		if ((pid[c] = fork()) == 0) {
+			rng += (c + 1) * 77777;
+			_exit(child_work(&r, h, 500, 3000));
+		}
+		assert_true(pid[c] > 0);
+	}
+	for (unsigned c = 0; c < 4; c++) {
+		int status;
+
+		assert_int_equal(waitpid(pid[c], &status, 0), pid[c]);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+	for (unsigned i = 0; i < 500; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/*
+ * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse must not hold the lock.
+ * What the killed held is lost to the store, but what others stored is right, and the store goes on.
+ */
+static void test_killed_owner(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 0; round < 60; round++) {
+		int up[2];
+		char c;
+
+		assert_int_equal(pipe(up), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			(void)close(up[0]);
+			(void)!write(up[1], "x", 1);
+			rng += round;
+			_exit(child_work(&r, h, 300, 1000000));
+		}
+		assert_true(pid > 0);
+		(void)close(up[1]);
+		assert_int_equal(read(up[0], &c, 1), 1);
+		for (unsigned i = 0; i < 10 + rnd() % 50; i++)
+			expect(&r, h[i], i * 8 + 2);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(read(up[0], &c, 1), 0); /* it is dead, but not waited for */
+		for (unsigned i = 0; i < 300; i += 7) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		}
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		(void)close(up[0]);
+	}
+	for (unsigned i = 0; i < 300; i++)
+		expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	print_message("lock or write taken over %llu times\n", (unsigned long long)st.repairs);
+	teardown(&r);
+}
+
+/* The charge function is called with the lock held: the owner dies just there, every time. */
+static int die(void *arg, long pages)
+{
+	(void)arg;
+	(void)pages;
+	(void)kill(getpid(), SIGKILL);
+	return 0;
+}
+
+static void test_killed_with_lock_held(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 1; round <= 3; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			r.p.p_charge = die;
+			(void)pool_shrink(&r.p, SEG);
+			_exit(0);
+		}
+		assert_true(pid > 0);
+		siginfo_t info;
+		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
+		assert_int_equal(info.si_code, CLD_KILLED);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.repairs, round);
+		assert_int_equal(st.pages, 300);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		for (unsigned i = 0; i < 300; i++)
+			expect(&r, h[i], i * 8 + 2);
+	}
+	for (unsigned i = 0; i < 300; i++)
+		pool_unref(&r.p, h[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same_filled_takes_no_data),
+		cmocka_unit_test(test_model_mostly_in_file),
+		cmocka_unit_test(test_model_full_file),
+		cmocka_unit_test(test_model_memory_only),
+		cmocka_unit_test(test_full_then_freed),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_charge),
+		cmocka_unit_test(test_family),
+		cmocka_unit_test(test_killed_owner),
+		cmocka_unit_test(test_killed_with_lock_held),
+	};
+	const char *s = getenv("STORE_SEED");
+
+	seed = s != NULL ? strtoull(s, NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
+	rng = seed | 1;
+	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
