@@ -288,9 +288,9 @@ static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struc
 
 	if (id == 0)
 		return VM_NOMEM;
-	do
-		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, ppp);
-	while (e == VM_EXIST); /* a late prefetch of the id's former life is about to give up */
+	/* Exists: a late prefetch of the id's former life is about to give up. */
+	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, ppp)) == VM_EXIST)
+		mach_yield();
 	if (e != VM_OK) {
 		anon_decref(vm, id);
 		return e;

@@ -20,6 +20,8 @@
 
 #define BATCH 32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
 
+#define FAILED_MAX 4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
+
 void pageout_setup(struct vm *vm)
 {
 	uint32_t online = vm->vm_nonline, lots = online / 64;
@@ -50,6 +52,7 @@ struct reclaim {
 	struct vm *r_vm;
 	pfn_t	   r_freed;
 	uint32_t   r_n; /* in vm_batch: dirty, E-locked, unmapped */
+	unsigned   r_failed; /* writes that failed */
 };
 
 static bool is_anon(const struct page *pp)
@@ -125,6 +128,7 @@ static void flush(struct reclaim *r)
 			else
 				put_back(vm, b[i]);
 		}
+		r->r_failed += ok < n;
 		b += n;
 		left -= n;
 	}
@@ -172,6 +176,10 @@ static void consider(struct reclaim *r, struct page *pp)
 		release(r, pp);
 		return;
 	}
+	if (r->r_failed >= FAILED_MAX) {
+		put_back(vm, pp);
+		return;
+	}
 	if (is_anon(pp) && anon_swapped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)))
 		swapfs_dirty(vm, pp); /* the hardware saw the write: the copy on disk is old */
 	/* off the queue's head, so that the hand goes on while it waits for its write */
@@ -203,34 +211,65 @@ static struct page *next(struct vm *vm, bool *front)
 	}
 }
 
+/* How many pages one reclaim takes: a clustered write's worth, but never more than an eighth of what there is. */
+static pfn_t batch_size(struct vm *vm)
+{
+	pfn_t eighth = vm->vm_nonline / 8;
+
+	return eighth < 4 ? 4 : eighth > BATCH ? BATCH : eighth;
+}
+
+/* True: frames are there already, because whoever had the lock before us freed them. */
+static bool reclaim_enter(struct vm *vm, pfn_t n)
+{
+	if (mach_mutex_tryenter(&vm->vm_reclaimlock))
+		return false;
+	mach_mutex_enter(&vm->vm_reclaimlock);
+	return vm->vm_nfree > vm->vm_reserve + n;
+}
+
+/*
+ * Aims at a batch but is content with n, so that pages that cannot be written do not keep it busy. A round of the policy
+ * that freed nothing ends it: what is left is in use, wired, or has nowhere to go.
+ */
+static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
+{
+	struct vm *vm = r->r_vm;
+	pfn_t at_round = 0;
+
+	for (;;) {
+		bool front = false;
+		struct page *pp;
+
+		if (r->r_n == BATCH || r->r_freed + r->r_n >= goal) {
+			flush(r);
+			if (r->r_freed >= n)
+				return;
+		}
+		pp = next(vm, &front);
+		if (pp == NULL) {
+			flush(r);
+			if (r->r_freed >= n || r->r_freed == at_round)
+				return;
+			at_round = r->r_freed;
+		} else if (front) {
+			deactivate(vm, pp);
+		} else {
+			consider(r, pp);
+		}
+	}
+}
+
 pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 {
 	struct reclaim r = { .r_vm = vm };
-	pfn_t goal = n;
+	pfn_t batch = batch_size(vm);
 
-	if (goal < BATCH && vm->vm_nonline >= 8 * BATCH)
-		goal = BATCH;
-	mach_mutex_enter(&vm->vm_reclaimlock);
-	while (r.r_freed + r.r_n < goal) {
-		bool front = false;
-		struct page *pp = next(vm, &front);
-
-		if (pp == NULL) {
-			if (r.r_n == 0)
-				break;
-			flush(&r);
-			if (r.r_freed == 0)
-				break;
-			continue;
-		}
-		if (front)
-			deactivate(vm, pp);
-		else
-			consider(&r, pp);
-		if (r.r_n == BATCH)
-			flush(&r);
+	if (reclaim_enter(vm, n)) {
+		mach_mutex_exit(&vm->vm_reclaimlock);
+		return n;
 	}
-	flush(&r);
+	reclaim_some(&r, n, n < batch ? batch : n);
 	mach_mutex_exit(&vm->vm_reclaimlock);
 	if (r.r_freed > 0)
 		buddy_wake(vm);

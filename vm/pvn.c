@@ -157,6 +157,29 @@ static enum vm_err write_run(struct vm *vm, struct vnode *vp, struct page **pps,
 	return ok == n ? VM_OK : e == VM_OK ? VM_IO : e;
 }
 
+#define NEAR 64u
+
+/*
+ * The first offset in [at, end) that has a page, or end. Looks nearby by name, then along the vnode's list, so that
+ * neither a large file with few pages nor a full cache costs more than it has.
+ */
+static voff_t next_page(struct vm *vm, struct vnode *vp, voff_t at, voff_t end)
+{
+	voff_t best = end;
+
+	for (unsigned i = 0; i < NEAR && at < end; i++, at += VM_PAGESIZE)
+		if (page_exists(vm, vp, at))
+			return at;
+	if (at >= end)
+		return end;
+	mach_mutex_enter(&vm->vm_pagelock);
+	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
+		if (vm->vm_pages[i].p_offset >= at && vm->vm_pages[i].p_offset < best)
+			best = vm->vm_pages[i].p_offset;
+	mach_mutex_exit(&vm->vm_pagelock);
+	return best;
+}
+
 enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, unsigned flags)
 {
 	struct page *run[VM_IO_PAGES];
@@ -164,18 +187,30 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 	enum vm_err e = VM_OK, r;
 	uint32_t n = 0;
 
-	for (voff_t at = off; at < end; at += VM_PAGESIZE) {
-		struct page *pp = page_exists(vm, vp, at) ? page_lookup_notouch(vm, vp, at, SE_EXCL) : NULL;
-		bool dirty = pp != NULL && freeze(vm, pp);
+	for (voff_t at = next_page(vm, vp, off, end), last = at; at < end; at = next_page(vm, vp, at + VM_PAGESIZE, end)) {
+		struct page *pp;
+		bool dirty;
 
-		if (dirty)
-			run[n++] = pp;
-		else if (pp != NULL)
-			settle(vm, pp, flags);
-		if ((!dirty && n > 0) || n == VM_IO_PAGES) {
+		/* The run goes out before a page is waited for: no page lock is held while waiting for another. */
+		if (n == VM_IO_PAGES || (n > 0 && at != last + VM_PAGESIZE)) {
 			if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
 				e = r;
 			n = 0;
+		}
+		pp = n > 0 ? page_lookup_nowait(vm, vp, at, SE_EXCL) : NULL;
+		if (pp == NULL && n > 0) {
+			if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
+				e = r;
+			n = 0;
+		}
+		if (pp == NULL && (pp = page_lookup_notouch(vm, vp, at, SE_EXCL)) == NULL)
+			continue;
+		dirty = freeze(vm, pp);
+		if (dirty) {
+			run[n++] = pp;
+			last = at;
+		} else {
+			settle(vm, pp, flags);
 		}
 	}
 	if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)

@@ -3,7 +3,7 @@
  * Swap areas and reservation.
  *
  * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one word), given to areas in runs as
- * they are added; numbers of removed areas are reused only when the whole run fits. A slot has exactly one owner, kept in
+ * they are added; the numbers of a removed area are given again when no area has higher ones. A slot has exactly one owner, kept in
  * sw_chunk, so that a read may bring in neighbours and a removal finds who is on the area.
  *
  * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
@@ -126,8 +126,13 @@ enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
 	}
 	sw->sw_vnode = vp;
 	sw->sw_prio = prio;
-	vnode_hold(vp);
 	mach_mutex_enter(&vm->vm_swaplock);
+	if (nslots > UINT32_MAX - 1 - vm->vm_swapnext) { /* out of slot numbers */
+		mach_mutex_exit(&vm->vm_swaplock);
+		area_free(vm, sw);
+		return VM_NOMEM;
+	}
+	vnode_hold(vp);
 	sw->sw_first = vm->vm_swapnext;
 	vm->vm_swapnext += (uint32_t)nslots;
 	area_insert_locked(vm, sw);
@@ -141,10 +146,13 @@ void swap_drop(struct vm *vm, struct swap_area *sw)
 {
 	mach_mutex_enter(&vm->vm_swaplock);
 	area_unlink_locked(vm, sw);
-	vm->vm_swaptotal -= sw->sw_nslots;
+	if (!sw->sw_removing)
+		vm->vm_swaptotal -= sw->sw_nslots;
 	vm->vm_swapused -= sw->sw_used;
-	if (sw->sw_first + sw->sw_nslots == vm->vm_swapnext)
-		vm->vm_swapnext = sw->sw_first;
+	vm->vm_swapnext = 0;
+	for (const struct swap_area *o = vm->vm_swapareas; o != NULL; o = o->sw_next)
+		if (o->sw_first + o->sw_nslots > vm->vm_swapnext)
+			vm->vm_swapnext = o->sw_first + (uint32_t)o->sw_nslots;
 	mach_mutex_exit(&vm->vm_swaplock);
 	struct vnode *vp = sw->sw_vnode;
 	area_free(vm, sw);
@@ -289,6 +297,21 @@ static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
 	return e;
 }
 
+/* The removal is off: the area counts again. */
+static void area_keep_locked(struct vm *vm, struct swap_area *sw)
+{
+	sw->sw_removing = false;
+	vm->vm_swaptotal += sw->sw_nslots;
+}
+
+static uint64_t area_used(struct vm *vm, const struct swap_area *sw)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	uint64_t n = sw->sw_used;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return n;
+}
+
 enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 {
 	struct swap_area *sw;
@@ -301,18 +324,17 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 		mach_mutex_exit(&vm->vm_swaplock);
 		return VM_INVAL;
 	}
+	/* From here on nothing is promised on account of it. */
 	sw->sw_removing = true;
 	vm->vm_swaptotal -= sw->sw_nslots;
-	bool covered = vm->vm_config.vc_overcommit || vm->vm_resv <= swap_resv_max_locked(vm);
-	vm->vm_swaptotal += sw->sw_nslots;
-	if (!covered) {
-		sw->sw_removing = false;
+	if (!vm->vm_config.vc_overcommit && vm->vm_resv > swap_resv_max_locked(vm)) {
+		area_keep_locked(vm, sw);
 		mach_mutex_exit(&vm->vm_swaplock);
 		return VM_NOSWAP;
 	}
 	mach_mutex_exit(&vm->vm_swaplock);
 	/* Nothing new comes. A slot whose owner is still being bound or freed is seen on a later round. */
-	for (unsigned round = 0; e == VM_OK && sw->sw_used > 0 && round < 10000; round++) {
+	for (unsigned round = 0; e == VM_OK && area_used(vm, sw) > 0 && round < 10000; round++) {
 		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
 			mach_mutex_enter(&vm->vm_swaplock);
 			anon_id id = owner(sw, i);
@@ -322,11 +344,11 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 		}
 		mach_yield();
 	}
-	if (e == VM_OK && sw->sw_used > 0)
+	if (e == VM_OK && area_used(vm, sw) > 0)
 		e = VM_NOMEM;
 	if (e != VM_OK) {
 		mach_mutex_enter(&vm->vm_swaplock);
-		sw->sw_removing = false;
+		area_keep_locked(vm, sw);
 		mach_mutex_exit(&vm->vm_swaplock);
 		return e;
 	}
