@@ -58,12 +58,20 @@ enum vm_err anon_init(struct vm *vm)
 	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL ? VM_NOMEM : VM_OK;
 }
 
+/* A chunk is one frame: it never needs several in a row. */
+_Static_assert(VM_ANONCHUNK * sizeof(struct anon) == VM_PAGESIZE, "a chunk of anons is a page");
+
+static void chunk_free(struct vm *vm, struct anon *chunk)
+{
+	page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, chunk)), 0);
+}
+
 void anon_fini(struct vm *vm)
 {
 	while (vm->vm_swapareas != NULL)
 		swap_drop(vm, vm->vm_swapareas);
 	for (uint32_t c = 0; c < vm->vm_anonchunks; c++)
-		kmem_free(vm, vm->vm_anonchunk[c], VM_ANONCHUNK * sizeof(struct anon));
+		chunk_free(vm, vm->vm_anonchunk[c]);
 	vm->vm_anonchunks = 0;
 	if (vm->vm_anonmaps != NULL)
 		kmem_cache_destroy(vm->vm_anonmaps);
@@ -74,16 +82,18 @@ void anon_fini(struct vm *vm)
 /* One more chunk of ids, all free. */
 static bool anon_expand(struct vm *vm)
 {
-	struct anon *chunk = kmem_zalloc(vm, VM_ANONCHUNK * sizeof(struct anon), KM_SLEEP);
+	struct page *pp = page_kalloc(vm, 0, PG_WAIT | PG_ZERO);
+	struct anon *chunk;
 
-	if (chunk == NULL)
+	if (pp == NULL)
 		return false;
+	chunk = mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
 	mach_mutex_enter(&vm->vm_anonlock);
 	if (vm->vm_anonfree != 0 || vm->vm_anonchunks == vm->vm_anonchunks_max) {
 		bool room = vm->vm_anonfree != 0;
 
 		mach_mutex_exit(&vm->vm_anonlock);
-		kmem_free(vm, chunk, VM_ANONCHUNK * sizeof(struct anon));
+		chunk_free(vm, chunk);
 		return room;
 	}
 	uint32_t c = vm->vm_anonchunks++;

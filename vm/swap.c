@@ -103,7 +103,7 @@ static void area_free(struct vm *vm, struct swap_area *sw)
 {
 	for (uint64_t c = 0; sw->sw_chunk != NULL && c < nchunks(sw); c++)
 		if (sw->sw_chunk[c] != NULL)
-			kmem_free(vm, sw->sw_chunk[c], VM_PAGESIZE);
+			page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sw->sw_chunk[c])), 0);
 	if (sw->sw_chunk != NULL)
 		kmem_free(vm, sw->sw_chunk, nchunks(sw) * sizeof(uint32_t *));
 	kmem_free(vm, sw, sizeof *sw);
@@ -160,6 +160,14 @@ void swap_drop(struct vm *vm, struct swap_area *sw)
 }
 
 /* ---- slots ---- */
+/* Exactly one frame, of the reserve if need be: a slab would want several in a row, which page-out cannot wait for. */
+static uint32_t *chunk_alloc(struct vm *vm)
+{
+	struct page *pp = page_kalloc(vm, 0, PG_RESERVE | PG_ZERO);
+
+	return pp != NULL ? mach_frame_kva(vm->vm_mach, page_pfn(vm, pp)) : NULL;
+}
+
 enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, uint32_t *got)
 {
 	if (vm_inject_fail(vm, VM_INJECT_SWAP))
@@ -186,7 +194,7 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 		while (n < want && i + n < sw->sw_nslots && owner(sw, i + n) == 0) {
 			uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
 
-			if (*c == NULL && (*c = kmem_zalloc(vm, VM_PAGESIZE, KM_NOSLEEP | KM_RESERVE)) == NULL)
+			if (*c == NULL && (*c = chunk_alloc(vm)) == NULL)
 				break;
 			owner_set(sw, i + n, CLAIMED);
 			n++;
