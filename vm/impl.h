@@ -128,6 +128,8 @@ struct as {
 	uint64_t a_maxsize, a_maxlocked; /* a_lock W */
 	_Atomic uint64_t a_swresv, a_locked; /* pages */
 	bool a_lockfuture;	       /* a_lock W */
+	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
+	struct range_node *a_lockroot; /* a_lockmtx to change; only ever grows */
 };
 
 /* vm/range.c: the balanced tree; root is guarded by its owner. */
@@ -196,6 +198,27 @@ void pageout_stop(struct vm *);
 /* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
 /* vm/as.c */
+struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
+struct seg *as_seg_ge(struct as *, vaddr_t);	 /* a_lock: at or above */
+struct seg *seg_next(struct seg *);		 /* a_lock */
+enum vm_err as_split(struct as *, vaddr_t);	 /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
+void as_merge(struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */
+bool as_range(struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
+bool as_mapped(struct as *, vaddr_t, uint64_t len);	  /* a_lock: without a gap */
+enum vm_err as_fault_locked(struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
+enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as_ctl.c */
+/*
+ * vm/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
+ * A page is wired once for an address that has any lock. The page is locked (S or E) in add and del.
+ */
+#define LOCK_WIRED 0x8000u /* memory lock; the rest is the number of soft locks */
+bool aslock_prepare(struct as *, vaddr_t); /* room to count; false: no memory */
+unsigned aslock_get(struct as *, vaddr_t);
+enum vm_err aslock_add(struct as *, vaddr_t, struct page *, bool wired); /* VM_LIMIT, VM_NOMEM; a second wired is no-op */
+unsigned aslock_del(struct as *, vaddr_t, struct page *, bool wired);	 /* what is left */
+bool aslock_next(struct as *, vaddr_t *va, vaddr_t end, unsigned mask);	 /* next page >= *va with any of mask */
+void aslock_free(struct as *);
+#define LOCK_SOFT 0x7fffu
 unsigned as_check(struct as *, void (*report)(void *, const char *), void *arg);
 /* vm/seg_vn.c: anon slot references held by segments' maps are counted here for vm_check */
 void anonmap_count_refs(struct anon_map *, uint32_t *counts_by_id, uint32_t n);

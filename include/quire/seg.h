@@ -51,7 +51,7 @@ enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
  */
 struct seg_ops {
 	const char *so_name;
-	/* W. Make nseg (range set, in child's index) a duplicate of seg. */
+	/* W. Make nseg (range set, not yet in the child's index) a duplicate of seg. VM_NOMAP: the child does not get it. */
 	enum vm_err (*so_dup)(struct seg *seg, struct seg *nseg);
 	/* W. Unmap part: whole = driver frees its data (core frees the seg afterwards); head/tail = driver calls seg_trim via as;
 	 * VM_LOCKED if soft-locked. For a hole in the middle the core has split the segment before: the range is always whole. */
@@ -76,7 +76,8 @@ struct seg_ops {
 	enum vm_err (*so_inherit)(struct seg *, enum inherit);				   /* W, whole segment */
 	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */
 	enum vm_err (*so_adopt)(struct seg *, vaddr_t addr, uint64_t npages, const uint64_t *present);
-	/* W. Move the contents of [addr, addr+len) of seg to naddr in nseg (same driver; mremap, transfer). VM_NOTSUP. */
+	/* W. All of seg is about to move to naddr, perhaps in another space (nseg == seg: the core moves the segment itself):
+	 * drop translations. VM_NOTSUP. With len 0: only say whether it could. */
 	enum vm_err (*so_move)(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
 	/* vm_check: violations of the driver's own invariants. */
 	unsigned (*so_check)(struct seg *, void (*report)(void *, const char *), void *arg);

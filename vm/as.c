@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Address spaces: a range index of segments, a HAT, a lock.
+ *
+ * The space knows ranges only; what is in them is the drivers' business. The core splits segments at the borders of a
+ * request, so that drivers see whole segments where their state changes, and merges alike neighbours afterwards.
+ *
+ * Locks: a_lock as reader for everything that leaves the set of segments and their protections alone (faults, wiring,
+ * sync); as writer for the rest. Readers sleep for memory and I/O with it. Two spaces at once (as_dup, as_move): the second
+ * is only tried for. vm_mutex guards the list of spaces and is never taken with a_lock held.
+ *
+ * Invariants (as_check): segments are sorted and disjoint, within [a_min, a_max); a_size and a_nsegs are their sums;
+ * each translation lies in a segment and grants no more than it.
+ */
+#include "seg_vn.h"
+
+static struct seg *seg_of(struct range_node *n)
+{
+	return (struct seg *)(void *)n;
+}
+
+struct seg *as_seg_ge(struct as *as, vaddr_t va)
+{
+	struct seg *s = __atomic_load_n((struct seg **)(void *)&as->a_last, __ATOMIC_RELAXED);
+
+	if (s != NULL && va >= seg_base(s) && va < seg_end(s))
+		return s;
+	s = seg_of(range_find_ge(as->a_root, va));
+	if (s != NULL)
+		__atomic_store_n((struct seg **)(void *)&as->a_last, s, __ATOMIC_RELAXED);
+	return s;
+}
+
+struct seg *as_segat(struct as *as, vaddr_t va)
+{
+	struct seg *s = as_seg_ge(as, va);
+
+	return s != NULL && seg_base(s) <= va ? s : NULL;
+}
+
+struct seg *seg_next(struct seg *s)
+{
+	return seg_of(range_next(&s->s_node));
+}
+
+struct hat *as_hat(struct as *as)
+{
+	return as->a_hat;
+}
+
+struct vm *as_vm(struct as *as)
+{
+	return as->a_vm;
+}
+
+bool as_range(struct as *as, vaddr_t *addr, uint64_t *len)
+{
+	vaddr_t base = vm_page_trunc(*addr), end = *addr + *len;
+
+	if (*len == 0 || end < *addr || end > ~(uint64_t)0 - VM_PAGESIZE)
+		return false;
+	end = vm_page_round(end);
+	*addr = base;
+	*len = end - base;
+	return base >= as->a_min && end <= as->a_max;
+}
+
+bool as_mapped(struct as *as, vaddr_t addr, uint64_t len)
+{
+	vaddr_t end = addr + len;
+
+	for (struct seg *s = as_segat(as, addr); s != NULL; s = seg_next(s)) {
+		if (seg_base(s) > addr)
+			return false;
+		addr = seg_end(s);
+		if (addr >= end)
+			return true;
+	}
+	return false;
+}
+
+/* ---- life ---- */
+static void as_list_add(struct as *as)
+{
+	struct vm *vm = as->a_vm;
+
+	mach_mutex_enter(&vm->vm_mutex);
+	as->a_next = vm->vm_aslist;
+	if (as->a_next != NULL)
+		as->a_next->a_prev = as;
+	vm->vm_aslist = as;
+	mach_mutex_exit(&vm->vm_mutex);
+}
+
+static void as_list_remove(struct as *as)
+{
+	struct vm *vm = as->a_vm;
+
+	mach_mutex_enter(&vm->vm_mutex);
+	if (as->a_prev != NULL)
+		as->a_prev->a_next = as->a_next;
+	else
+		vm->vm_aslist = as->a_next;
+	if (as->a_next != NULL)
+		as->a_next->a_prev = as->a_prev;
+	mach_mutex_exit(&vm->vm_mutex);
+}
+
+enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
+{
+	struct as *as;
+	enum vm_err e;
+
+	*asp = NULL;
+	if (min >= max || ((min | max) & VM_PAGEMASK) != 0)
+		return VM_INVAL;
+	if ((as = kmem_zalloc(vm, sizeof(*as), KM_SLEEP)) == NULL)
+		return VM_NOMEM;
+	as->a_vm = vm;
+	as->a_min = min;
+	as->a_max = max;
+	as->a_maxsize = as->a_maxlocked = ~(uint64_t)0;
+	if ((e = hat_alloc(vm, as, &as->a_hat)) != VM_OK) {
+		kmem_free(vm, as, sizeof(*as));
+		return e;
+	}
+	mach_rw_init(&as->a_lock, RANK_AS, "address space");
+	mach_mutex_init(&as->a_lockmtx, RANK_SLOT + 8, "locked pages");
+	mach_mutex_init(&as->a_lockmtx, RANK_SLOT + 8, "locked pages");
+	as_list_add(as);
+	VM_STAT(vm, as_create);
+	*asp = as;
+	return VM_OK;
+}
+
+static void seg_attach(struct as *as, struct seg *s)
+{
+	s->s_as = as;
+	range_insert(&as->a_root, &s->s_node);
+	as->a_nsegs++;
+	if ((s->s_flags & S_HOLE) == 0)
+		as->a_size += seg_size(s);
+}
+
+static void seg_detach(struct seg *s)
+{
+	struct as *as = s->s_as;
+
+	range_remove(&as->a_root, &s->s_node);
+	as->a_last = NULL;
+	as->a_nsegs--;
+	if ((s->s_flags & S_HOLE) == 0)
+		as->a_size -= seg_size(s);
+}
+
+static struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
+{
+	struct seg *s = kmem_zalloc(as->a_vm, sizeof(*s), KM_SLEEP);
+
+	if (s != NULL) {
+		s->s_as = as;
+		s->s_node.r_base = base;
+		s->s_node.r_end = end;
+	}
+	return s;
+}
+
+static void seg_free(struct seg *s)
+{
+	kmem_free(s->s_as->a_vm, s, sizeof(*s));
+}
+
+static void seg_unmap(struct seg *s)
+{
+	enum vm_err e = s->s_ops->so_unmap(s);
+
+	VM_ASSERT(e == VM_OK);
+	(void)e;
+	seg_detach(s);
+	seg_free(s);
+}
+
+static void soft_unlock_all(struct as *as)
+{
+	vaddr_t va = as->a_min;
+
+	while (aslock_next(as, &va, as->a_max, LOCK_SOFT))
+		(void)as_fault_locked(as, va, VM_PAGESIZE, F_SOFTUNLOCK, S_READ);
+}
+
+void as_free(struct as *as)
+{
+	struct vm *vm = as->a_vm;
+
+	as_list_remove(as);
+	mach_rw_enter(&as->a_lock, true);
+	soft_unlock_all(as);
+	hat_free_start(as->a_hat);
+	while (as->a_root != NULL)
+		seg_unmap(seg_of(as->a_root));
+	hat_free_end(as->a_hat);
+	aslock_free(as);
+	mach_rw_exit(&as->a_lock);
+	mach_mutex_fini(&as->a_lockmtx);
+	mach_rw_fini(&as->a_lock);
+	kmem_free(vm, as, sizeof(*as));
+}
+
+/* ---- splitting and merging: a_lock W ---- */
+enum vm_err as_split(struct as *as, vaddr_t va)
+{
+	struct seg *s = as_segat(as, va), *n;
+	enum vm_err e;
+
+	if (s == NULL || seg_base(s) == va)
+		return VM_OK;
+	if ((n = seg_alloc(as, va, seg_end(s))) == NULL)
+		return VM_NOMEM;
+	if ((e = s->s_ops->so_split(s, n, va)) != VM_OK) {
+		seg_free(n);
+		return e;
+	}
+	range_resize(&as->a_root, &s->s_node, seg_base(s), va);
+	range_insert(&as->a_root, &n->s_node);
+	as->a_nsegs++;
+	VM_STAT(as->a_vm, seg_split);
+	return VM_OK;
+}
+
+void as_merge(struct as *as, vaddr_t va, vaddr_t end)
+{
+	struct seg *s = as_seg_ge(as, va > as->a_min ? va - 1 : va), *n;
+
+	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end) {
+		if (seg_end(s) != seg_base(n) || s->s_ops != n->s_ops || s->s_flags != n->s_flags ||
+		    !s->s_ops->so_concat(s, n)) {
+			s = n;
+			continue;
+		}
+		vaddr_t top = seg_end(n);
+
+		range_remove(&as->a_root, &n->s_node);
+		range_resize(&as->a_root, &s->s_node, seg_base(s), top);
+		as->a_last = NULL;
+		as->a_nsegs--;
+		seg_free(n);
+		VM_STAT(as->a_vm, seg_merge);
+	}
+}
+
+/* ---- map, unmap ---- */
+static bool range_free(struct as *as, vaddr_t addr, uint64_t len)
+{
+	struct seg *s = as_seg_ge(as, addr);
+
+	return s == NULL || seg_base(s) >= addr + len;
+}
+
+static enum vm_err map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+{
+	struct seg *s;
+	enum vm_err e;
+
+	if (!range_free(as, addr, len))
+		return VM_EXIST;
+	if (as->a_maxsize - as->a_size < len && create != seghole_create)
+		return VM_LIMIT;
+	if ((s = seg_alloc(as, addr, addr + len)) == NULL)
+		return VM_NOMEM;
+	if ((e = create(s, args)) != VM_OK) {
+		seg_free(s);
+		return e;
+	}
+	seg_attach(as, s);
+	if (as->a_lockfuture && (e = as_wire_range(as, addr, len, true)) != VM_OK) {
+		seg_unmap(as_segat(as, addr));
+		return e;
+	}
+	as_merge(as, addr, addr + len);
+	return VM_OK;
+}
+
+enum vm_err as_map(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, true);
+	e = map_locked(as, addr, len, create, args);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+static enum vm_err unmap_locked(struct as *as, vaddr_t addr, uint64_t len)
+{
+	vaddr_t va = addr, end = addr + len;
+	struct seg *s;
+	enum vm_err e;
+
+	if (aslock_next(as, &va, end, LOCK_SOFT))
+		return VM_LOCKED;
+	if ((e = as_split(as, addr)) == VM_OK)
+		e = as_split(as, end);
+	if (e != VM_OK) {
+		as_merge(as, addr, end);
+		return e;
+	}
+	while ((s = as_seg_ge(as, addr)) != NULL && seg_base(s) < end)
+		seg_unmap(s);
+	return VM_OK;
+}
+
+enum vm_err as_unmap(struct as *as, vaddr_t addr, uint64_t len)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, true);
+	e = unmap_locked(as, addr, len);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+/* ---- faults ---- */
+enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	vaddr_t va = addr, end = addr + len;
+	enum vm_err e = VM_OK;
+
+	while (va < end) {
+		struct seg *s = as_segat(as, va);
+		uint64_t n;
+
+		if (s == NULL) {
+			e = VM_NOMAP;
+			break;
+		}
+		n = (seg_end(s) < end ? seg_end(s) : end) - va;
+		e = s->s_ops->so_fault(s, va, n, type, rw);
+		if (e != VM_OK)
+			break;
+		va += n;
+	}
+	if (e != VM_OK && type == F_SOFTLOCK && va > addr)
+		(void)as_fault_locked(as, addr, va - addr, F_SOFTUNLOCK, rw);
+	return e;
+}
+
+enum vm_err as_fault(struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	struct vm *vm = as->a_vm;
+	enum vm_err e = VM_NOMAP;
+
+	if (type == F_PROT)
+		VM_STAT(vm, fault_prot);
+	else if (type == F_INVAL)
+		VM_STAT(vm, fault_inval);
+	VM_STAT(vm, fault);
+	if (as_range(as, &addr, &len)) {
+		for (unsigned tries = 0; tries < 100; tries++) {
+			mach_rw_enter(&as->a_lock, false);
+			e = as_fault_locked(as, addr, len, type, rw);
+			mach_rw_exit(&as->a_lock);
+			if (e != VM_RETRY)
+				break;
+			mach_yield();
+		}
+	}
+	if (e == VM_RETRY)
+		e = VM_NOMEM;
+	if (e == VM_NOMAP)
+		VM_STAT(vm, fault_nomap);
+	else if (e != VM_OK)
+		VM_STAT(vm, fault_err);
+	return e;
+}
+
+/* ---- protection ---- */
+static enum vm_err setprot_seg(struct as *as, vaddr_t va, vaddr_t end, unsigned prot)
+{
+	struct seg *s = as_segat(as, va);
+	enum vm_err e;
+
+	if (s->s_ops->so_getprot(s, va) == prot)
+		return VM_OK;
+	if ((e = as_split(as, va)) != VM_OK || (e = as_split(as, end)) != VM_OK)
+		return e;
+	s = as_segat(as, va);
+	return s->s_ops->so_setprot(s, va, end - va, prot);
+}
+
+enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	enum vm_err e = VM_OK;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, true);
+	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK;) {
+		struct seg *s = as_segat(as, va);
+
+		if (s == NULL) {
+			e = VM_NOMAP;
+			break;
+		}
+		vaddr_t to = seg_end(s) < end ? seg_end(s) : end;
+
+		e = setprot_seg(as, va, to, prot);
+		va = to;
+	}
+	as_merge(as, addr, addr + len);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_checkprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	enum vm_err e = VM_OK;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK;) {
+		struct seg *s = as_segat(as, va);
+		uint64_t n;
+
+		if (s == NULL) {
+			e = VM_NOMAP;
+			break;
+		}
+		n = (seg_end(s) < end ? seg_end(s) : end) - va;
+		e = s->s_ops->so_checkprot(s, va, n, prot);
+		va += n;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
+{
+	bool found;
+
+	if (align < VM_PAGESIZE)
+		align = VM_PAGESIZE;
+	if (min < as->a_min)
+		min = as->a_min;
+	if (max > as->a_max)
+		max = as->a_max;
+	if (len == 0 || len > as->a_max - as->a_min)
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	found = range_gap(as->a_root, vm_page_round(len), align, min, max, high, addr);
+	mach_rw_exit(&as->a_lock);
+	return found ? VM_OK : VM_NOMEM;
+}
+
+/* ---- duplication ---- */
+static enum vm_err dup_segs(struct as *parent, struct as *child)
+{
+	for (struct seg *s = as_seg_ge(parent, parent->a_min); s != NULL; s = seg_next(s)) {
+		struct seg *n = seg_alloc(child, seg_base(s), seg_end(s));
+		enum vm_err e;
+
+		if (n == NULL)
+			return VM_NOMEM;
+		e = s->s_ops->so_dup(s, n);
+		if (e == VM_OK) {
+			seg_attach(child, n);
+			continue;
+		}
+		seg_free(n);
+		if (e != VM_NOMAP)
+			return e;
+	}
+	return VM_OK;
+}
+
+enum vm_err as_dup(struct as *parent, struct as **childp)
+{
+	struct as *child;
+	enum vm_err e = as_alloc(parent->a_vm, parent->a_min, parent->a_max, &child);
+
+	*childp = NULL;
+	if (e != VM_OK)
+		return e;
+	mach_rw_enter(&parent->a_lock, true);
+	while (!mach_rw_tryenter(&child->a_lock, true))
+		mach_yield(); /* somebody looks through the list of spaces */
+	child->a_maxsize = parent->a_maxsize;
+	child->a_maxlocked = parent->a_maxlocked;
+	if ((e = hat_dup(parent->a_hat, child->a_hat)) == VM_OK)
+		e = dup_segs(parent, child);
+	mach_rw_exit(&child->a_lock);
+	mach_rw_exit(&parent->a_lock);
+	if (e != VM_OK) {
+		as_free(child);
+		return e;
+	}
+	VM_STAT(parent->a_vm, as_dup);
+	*childp = child;
+	return VM_OK;
+}
+
+/* ---- moving ---- */
+static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+{
+	vaddr_t va = addr;
+
+	if (src->a_vm != dst->a_vm)
+		return VM_NOTSUP;
+	if (!as_mapped(src, addr, len))
+		return VM_NOMAP;
+	if (!range_free(dst, daddr, len))
+		return VM_EXIST;
+	if (src != dst && dst->a_maxsize - dst->a_size < len)
+		return VM_LIMIT;
+	if (aslock_next(src, &va, addr + len, LOCK_SOFT | LOCK_WIRED))
+		return VM_LOCKED;
+	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+		if (s->s_ops->so_move(s, seg_base(s), 0, s, daddr) != VM_OK)
+			return VM_NOTSUP;
+	return VM_OK;
+}
+
+static void move_segs(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+{
+	struct seg *s;
+
+	while ((s = as_seg_ge(src, addr)) != NULL && seg_base(s) < addr + len) {
+		vaddr_t to = daddr + (seg_base(s) - addr);
+		uint64_t n = seg_size(s);
+
+		(void)s->s_ops->so_move(s, seg_base(s), n, s, to);
+		seg_detach(s);
+		if (src != dst) {
+			uint64_t r = segvn_reserved(s);
+
+			src->a_swresv -= r;
+			dst->a_swresv += r;
+		}
+		s->s_node.r_base = to;
+		s->s_node.r_end = to + n;
+		seg_attach(dst, s);
+	}
+	as_merge(dst, daddr, daddr + len);
+}
+
+enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+{
+	uint64_t dlen = len;
+	enum vm_err e;
+
+	if ((daddr & VM_PAGEMASK) != 0)
+		return VM_INVAL;
+	if (!as_range(src, &addr, &len))
+		return VM_NOMAP;
+	dlen = len;
+	if (!as_range(dst, &daddr, &dlen))
+		return VM_NOMEM;
+	for (;;) {
+		mach_rw_enter(&src->a_lock, true);
+		if (dst == src || mach_rw_tryenter(&dst->a_lock, true))
+			break;
+		mach_rw_exit(&src->a_lock);
+		mach_yield();
+	}
+	if ((e = move_check(src, addr, len, dst, daddr)) == VM_OK && (e = as_split(src, addr)) == VM_OK)
+		e = as_split(src, addr + len);
+	if (e == VM_OK)
+		move_segs(src, addr, len, dst, daddr);
+	else
+		as_merge(src, addr, addr + len);
+	if (dst != src)
+		mach_rw_exit(&dst->a_lock);
+	mach_rw_exit(&src->a_lock);
+	return e;
+}
+
+/* ---- questions ---- */
+enum vm_err as_query(struct as *as, vaddr_t addr, struct as_info *ai)
+{
+	struct seg *s;
+
+	mach_rw_enter(&as->a_lock, false);
+	if ((s = as_seg_ge(as, addr)) != NULL) {
+		ai->ai_base = seg_base(s);
+		ai->ai_len = seg_size(s);
+		ai->ai_ops = s->s_ops;
+		ai->ai_prot = s->s_ops->so_getprot(s, seg_base(s));
+	}
+	mach_rw_exit(&as->a_lock);
+	return s != NULL ? VM_OK : VM_NOMAP;
+}
+
+static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
+{
+	(*(uint64_t *)arg)++;
+}
+
+void as_usage(struct as *as, struct as_usage *u)
+{
+	memset(u, 0, sizeof(*u));
+	mach_rw_enter(&as->a_lock, true);
+	u->au_size = as->a_size;
+	u->au_nsegs = as->a_nsegs;
+	u->au_swresv = as->a_swresv;
+	hat_foreach(as->a_hat, count_one, &u->au_rss);
+	mach_rw_exit(&as->a_lock);
+}
+
+void as_set_limits(struct as *as, uint64_t max_size_bytes, uint64_t max_locked_pages)
+{
+	mach_rw_enter(&as->a_lock, true);
+	as->a_maxsize = max_size_bytes;
+	as->a_maxlocked = max_locked_pages;
+	mach_rw_exit(&as->a_lock);
+}
+
+/* ---- vm_check ---- */
+struct as_checker {
+	struct as *c_as;
+	void (*c_report)(void *, const char *);
+	void *c_arg;
+	unsigned c_bad;
+};
+
+static void violation(struct as_checker *c, const char *text)
+{
+	c->c_report(c->c_arg, text);
+	c->c_bad++;
+}
+
+static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
+{
+	struct as_checker *c = arg;
+	struct seg *s = as_segat(c->c_as, va);
+
+	if (s == NULL) {
+		violation(c, "as: a translation outside of all segments");
+		return;
+	}
+	if ((attr & ~s->s_ops->so_getprot(s, va)) != 0)
+		violation(c, "as: a translation grants more than its segment");
+	if (s->s_ops == &segvn_ops && !segvn_translation_ok(s, va, pfn, attr))
+		violation(c, "segvn: a translation leads to the wrong page or lets a shared anon be written");
+	if (locked && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
+		violation(c, "as: a locked translation that nobody locked");
+}
+
+unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg)
+{
+	struct as_checker c = { .c_as = as, .c_report = report, .c_arg = arg };
+	uint64_t size = 0, n = 0, resv = 0;
+
+	c.c_bad = range_check(as->a_root, report, arg);
+	for (struct seg *s = as_seg_ge(as, 0); s != NULL; s = seg_next(s)) {
+		if (s->s_as != as || seg_base(s) < as->a_min || seg_end(s) > as->a_max ||
+		    ((seg_base(s) | seg_end(s)) & VM_PAGEMASK) != 0)
+			violation(&c, "as: a segment out of bounds or of another space");
+		if ((s->s_flags & S_HOLE) == 0)
+			size += seg_size(s);
+		n++;
+		resv += segvn_reserved(s);
+		c.c_bad += s->s_ops->so_check(s, report, arg);
+	}
+	if (size != as->a_size || n != as->a_nsegs)
+		violation(&c, "as: size or number of segments is wrong");
+	if (resv != as->a_swresv)
+		violation(&c, "as: reservations do not add up");
+	hat_foreach(as->a_hat, check_translation, &c);
+	return c.c_bad;
+}

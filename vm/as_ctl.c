@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Address spaces: memory locks, write-back, advice, residence, inheritance, swap-out, adoption, copying through a space.
+ *
+ * A range operation goes over the segments of its range; a gap gives VM_NOMAP, and the rest of the range is still done where
+ * as.h says so. What changes the segments' own state takes a_lock as writer and splits at the borders first.
+ */
+#include "impl.h"
+
+/* The part of s in [va, end). */
+static uint64_t part(const struct seg *s, vaddr_t va, vaddr_t end)
+{
+	return (seg_end(s) < end ? seg_end(s) : end) - va;
+}
+
+/* ---- memory locks ---- */
+static enum vm_err wire_page(struct as *as, vaddr_t va, uint64_t *newly, uint64_t i)
+{
+	struct seg *s = as_segat(as, va);
+	enum vm_err e;
+
+	if (s == NULL)
+		return VM_NOMAP;
+	if ((aslock_get(as, va) & LOCK_WIRED) != 0)
+		return VM_OK;
+	e = s->s_ops->so_lockop(s, va, VM_PAGESIZE, SEG_LOCK);
+	if (e == VM_OK)
+		newly[i / 64] |= (uint64_t)1 << (i % 64);
+	return e;
+}
+
+/* a_lock R or W. tolerant: what cannot be accessed is left out (whole-space locks). */
+enum vm_err as_wire_range(struct as *as, vaddr_t addr, uint64_t len, bool tolerant)
+{
+	uint64_t n = vm_btop(len), bytes = (n + 63) / 64 * 8, i;
+	uint64_t *newly = kmem_zalloc(as->a_vm, bytes, KM_SLEEP);
+	enum vm_err e = VM_OK;
+
+	if (newly == NULL)
+		return VM_NOMEM;
+	for (i = 0; i < n && e == VM_OK; i++) {
+		e = wire_page(as, addr + vm_ptob(i), newly, i);
+		if (tolerant && (e == VM_PROT || e == VM_EOF || e == VM_NOTSUP))
+			e = VM_OK;
+	}
+	for (uint64_t k = 0; e != VM_OK && k < n; k++) {
+		struct seg *s;
+
+		if ((newly[k / 64] >> (k % 64) & 1) != 0 && (s = as_segat(as, addr + vm_ptob(k))) != NULL)
+			(void)s->s_ops->so_lockop(s, addr + vm_ptob(k), VM_PAGESIZE, SEG_UNLOCK);
+	}
+	kmem_free(as->a_vm, newly, bytes);
+	return e;
+}
+
+static void unwire_range(struct as *as, vaddr_t va, vaddr_t end)
+{
+	while (aslock_next(as, &va, end, LOCK_WIRED)) {
+		struct seg *s = as_segat(as, va);
+
+		if (s != NULL)
+			(void)s->s_ops->so_lockop(s, va, VM_PAGESIZE, SEG_UNLOCK);
+		va += VM_PAGESIZE;
+	}
+}
+
+enum vm_err as_lock(struct as *as, vaddr_t addr, uint64_t len)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? as_wire_range(as, addr, len, false) : VM_NOMAP;
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_unlock(struct as *as, vaddr_t addr, uint64_t len)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? VM_OK : VM_NOMAP;
+	unwire_range(as, addr, addr + len);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_lockall(struct as *as, bool current, bool future)
+{
+	enum vm_err e = VM_OK;
+
+	mach_rw_enter(&as->a_lock, true);
+	as->a_lockfuture = future;
+	for (struct seg *s = as_seg_ge(as, as->a_min); current && e == VM_OK && s != NULL; s = seg_next(s))
+		if ((s->s_flags & S_HOLE) == 0)
+			e = as_wire_range(as, seg_base(s), seg_size(s), true);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_unlockall(struct as *as)
+{
+	mach_rw_enter(&as->a_lock, true);
+	as->a_lockfuture = false;
+	unwire_range(as, as->a_min, as->a_max);
+	mach_rw_exit(&as->a_lock);
+	return VM_OK;
+}
+
+/* ---- over the segments of a range; done answers for each, gaps are remembered ---- */
+enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
+{
+	vaddr_t end;
+	enum vm_err e = VM_OK, r;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, false);
+	if (!as_mapped(as, addr, len))
+		e = VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
+
+		if ((r = s->s_ops->so_sync(s, va, part(s, va, end), flags)) != VM_OK)
+			e = r;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+static bool advice_writes(enum advice a)
+{
+	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
+}
+
+static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
+{
+	bool splits = a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
+	enum vm_err e = VM_OK, r;
+
+	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
+		return e;
+	if (!as_mapped(as, addr, end - addr))
+		e = VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
+
+		if ((r = s->s_ops->so_advise(s, va, part(s, va, end), a)) != VM_OK)
+			e = r;
+	}
+	if (splits)
+		as_merge(as, addr, end);
+	return e;
+}
+
+enum vm_err as_advise(struct as *as, vaddr_t addr, uint64_t len, enum advice a)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, advice_writes(a));
+	e = advise_locked(as, addr, addr + len, a);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_incore(struct as *as, vaddr_t addr, uint64_t len, uint8_t *vec)
+{
+	vaddr_t end;
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	memset(vec, 0, vm_btop(len));
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? VM_OK : VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
+
+		s->s_ops->so_incore(s, va, part(s, va, end), vec + vm_btop(va - addr));
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i)
+{
+	vaddr_t end;
+	enum vm_err e, r;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, true);
+	if ((e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK && !as_mapped(as, addr, len))
+		e = VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); (e == VM_OK || e == VM_NOMAP) && s != NULL && seg_base(s) < end;
+	     s = seg_next(s))
+		if ((r = s->s_ops->so_inherit(s, i)) != VM_OK)
+			e = r;
+	as_merge(as, addr, end);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+uint64_t as_swapout(struct as *as)
+{
+	uint64_t n = 0;
+
+	mach_rw_enter(&as->a_lock, false);
+	hat_swapout(as->a_hat);
+	for (struct seg *s = as_seg_ge(as, as->a_min); s != NULL; s = seg_next(s))
+		n += s->s_ops->so_swapout(s);
+	mach_rw_exit(&as->a_lock);
+	return n;
+}
+
+/* Bits of a segment's part are shifted into words of its own, ADOPT_PAGES at a time. */
+#define ADOPT_PAGES 512u
+static enum vm_err adopt_part(struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
+{
+	for (uint64_t at = 0; at < n; at += ADOPT_PAGES) {
+		uint64_t bits[ADOPT_PAGES / 64] = { 0 }, some = 0, k = n - at < ADOPT_PAGES ? n - at : ADOPT_PAGES;
+		enum vm_err e;
+
+		for (uint64_t i = 0; i < k; i++) {
+			uint64_t b = first + at + i, bit = present[b / 64] >> (b % 64) & 1;
+
+			bits[i / 64] |= bit << (i % 64);
+			some |= bit;
+		}
+		if (some != 0 && (e = s->s_ops->so_adopt(s, va + vm_ptob(at), k, bits)) != VM_OK)
+			return e;
+	}
+	return VM_OK;
+}
+
+enum vm_err as_adopt(struct as *as, vaddr_t addr, uint64_t npages, const uint64_t *present)
+{
+	uint64_t len = vm_ptob(npages);
+	vaddr_t end;
+	enum vm_err e = VM_OK;
+
+	if ((addr & VM_PAGEMASK) != 0 || !as_range(as, &addr, &len))
+		return VM_INVAL;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, false);
+	for (vaddr_t va = addr; va < end && e == VM_OK;) {
+		struct seg *s = as_segat(as, va);
+
+		if (s == NULL) {
+			e = VM_NOMAP;
+			break;
+		}
+		uint64_t n = part(s, va, end);
+
+		e = adopt_part(s, va, vm_btop(n), present, vm_btop(va - addr));
+		va += n;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+/* ---- copying through a space ---- */
+/* One page's part; the page stays where it is as long as it is soft-locked. */
+static enum vm_err copy_part(struct as *as, vaddr_t va, void *buf, uint64_t n, bool out)
+{
+	enum seg_rw rw = out ? S_WRITE : S_READ;
+	enum vm_err e = as_fault(as, va, n, F_SOFTLOCK, rw);
+	char *at;
+	pfn_t pfn;
+
+	if (e != VM_OK)
+		return e;
+	pfn = hat_probe(as->a_hat, vm_page_trunc(va), NULL);
+	VM_ASSERT(pfn != PFN_INVALID);
+	at = (char *)mach_frame_kva(as->a_vm->vm_mach, pfn) + (va & VM_PAGEMASK);
+	if (out)
+		memcpy(at, buf, n);
+	else
+		memcpy(buf, at, n);
+	return as_fault(as, va, n, F_SOFTUNLOCK, rw);
+}
+
+static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
+{
+	if (!as->a_vm->vm_caps->mc_direct_map)
+		return VM_NOTSUP;
+	while (len > 0) {
+		uint64_t n = VM_PAGESIZE - (va & VM_PAGEMASK);
+		enum vm_err e;
+
+		if (n > len)
+			n = len;
+		if ((e = copy_part(as, va, buf, n, out)) != VM_OK)
+			return e;
+		va += n;
+		buf += n;
+		len -= n;
+	}
+	return VM_OK;
+}
+
+enum vm_err as_copyin(struct as *as, vaddr_t from, void *to, uint64_t len)
+{
+	return copy(as, from, to, len, false);
+}
+
+enum vm_err as_copyout(struct as *as, const void *from, vaddr_t to, uint64_t len)
+{
+	return copy(as, to, (char *)(uintptr_t)from, len, true);
+}

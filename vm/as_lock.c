@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which pages of an address space are locked.
+ *
+ * A count for each address, not for each segment, so that splitting and merging segments changes nothing: chunks of
+ * LOCK_CHUNK counts in a range index. An entry is the number of soft locks (translation and page stay, until unlocked)
+ * and the bit LOCK_WIRED (memory lock: the page stays; does not nest). The page behind an address with a non-zero entry
+ * is wired exactly once for it.
+ *
+ * Locks: a_lockmtx guards chunks and entries. An entry goes from or to zero only with the page locked by the caller.
+ * Chunks are never freed before the space: 0.6 KiB for each MiB in which something was ever locked.
+ */
+#include "impl.h"
+
+#define LOCK_CHUNK 256u
+
+struct lock_chunk {
+	struct range_node lc_node;	/* a_lockmtx */
+	uint16_t lc_count[LOCK_CHUNK];	/* a_lockmtx */
+};
+
+static struct lock_chunk *chunk_of(struct range_node *n)
+{
+	return (struct lock_chunk *)(void *)n;
+}
+
+static struct range_node *root_of(struct as *as)
+{
+	return __atomic_load_n(&as->a_lockroot, __ATOMIC_ACQUIRE);
+}
+
+static uint16_t *entry_locked(struct as *as, vaddr_t va)
+{
+	struct range_node *n = range_find(as->a_lockroot, va);
+
+	return n != NULL ? &chunk_of(n)->lc_count[vm_btop(va - n->r_base)] : NULL;
+}
+
+bool aslock_prepare(struct as *as, vaddr_t va)
+{
+	struct lock_chunk *lc;
+	bool have;
+
+	mach_mutex_enter(&as->a_lockmtx);
+	have = entry_locked(as, va) != NULL;
+	mach_mutex_exit(&as->a_lockmtx);
+	if (have)
+		return true;
+	if ((lc = kmem_zalloc(as->a_vm, sizeof(*lc), KM_SLEEP)) == NULL)
+		return false;
+	lc->lc_node.r_base = va & ~(vm_ptob(LOCK_CHUNK) - 1);
+	lc->lc_node.r_end = lc->lc_node.r_base + vm_ptob(LOCK_CHUNK);
+	mach_mutex_enter(&as->a_lockmtx);
+	have = entry_locked(as, va) != NULL;
+	if (!have)
+		range_insert(&as->a_lockroot, &lc->lc_node);
+	mach_mutex_exit(&as->a_lockmtx);
+	if (have)
+		kmem_free(as->a_vm, lc, sizeof(*lc));
+	return true;
+}
+
+unsigned aslock_get(struct as *as, vaddr_t va)
+{
+	unsigned v = 0;
+
+	if (root_of(as) == NULL)
+		return 0;
+	mach_mutex_enter(&as->a_lockmtx);
+	const uint16_t *e = entry_locked(as, va);
+	if (e != NULL)
+		v = *e;
+	mach_mutex_exit(&as->a_lockmtx);
+	return v;
+}
+
+static enum vm_err add_locked(struct as *as, vaddr_t va, struct page *pp, bool wired)
+{
+	uint16_t *e = entry_locked(as, va);
+	enum vm_err err;
+
+	VM_ASSERT(e != NULL);
+	if (wired && (*e & LOCK_WIRED) != 0)
+		return VM_OK;
+	if (wired && as->a_locked >= as->a_maxlocked)
+		return VM_LIMIT;
+	if (!wired && (*e & LOCK_SOFT) == LOCK_SOFT)
+		return VM_LIMIT;
+	if (*e == 0 && (err = page_wire(as->a_vm, pp)) != VM_OK)
+		return err;
+	if (wired) {
+		*e |= LOCK_WIRED;
+		as->a_locked++;
+	} else {
+		(*e)++;
+	}
+	return VM_OK;
+}
+
+enum vm_err aslock_add(struct as *as, vaddr_t va, struct page *pp, bool wired)
+{
+	mach_mutex_enter(&as->a_lockmtx);
+	enum vm_err e = add_locked(as, va, pp, wired);
+	mach_mutex_exit(&as->a_lockmtx);
+	return e;
+}
+
+unsigned aslock_del(struct as *as, vaddr_t va, struct page *pp, bool wired)
+{
+	mach_mutex_enter(&as->a_lockmtx);
+	uint16_t *e = entry_locked(as, va);
+	unsigned was = e != NULL ? *e : 0, left = was;
+	if (wired && (was & LOCK_WIRED) != 0) {
+		left = was & ~LOCK_WIRED;
+		as->a_locked--;
+	} else if (!wired && (was & LOCK_SOFT) != 0) {
+		left = was - 1;
+	}
+	if (e != NULL)
+		*e = (uint16_t)left;
+	if (was != 0 && left == 0)
+		page_unwire(as->a_vm, pp);
+	mach_mutex_exit(&as->a_lockmtx);
+	return left;
+}
+
+static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
+{
+	struct range_node *n = range_find_ge(as->a_lockroot, *va);
+
+	for (; n != NULL && n->r_base < end; n = range_next(n)) {
+		vaddr_t at = *va > n->r_base ? *va : n->r_base;
+
+		for (; at < n->r_end && at < end; at += VM_PAGESIZE)
+			if ((chunk_of(n)->lc_count[vm_btop(at - n->r_base)] & mask) != 0) {
+				*va = at;
+				return true;
+			}
+	}
+	return false;
+}
+
+bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
+{
+	if (root_of(as) == NULL)
+		return false;
+	mach_mutex_enter(&as->a_lockmtx);
+	bool yes = next_locked(as, va, end, mask);
+	mach_mutex_exit(&as->a_lockmtx);
+	return yes;
+}
+
+void aslock_free(struct as *as)
+{
+	while (as->a_lockroot != NULL) {
+		struct range_node *n = as->a_lockroot;
+
+		range_remove(&as->a_lockroot, n);
+		kmem_free(as->a_vm, chunk_of(n), sizeof(struct lock_chunk));
+	}
+}

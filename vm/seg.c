@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Segments: the answers for drivers that lack a member. */
+#include "impl.h"
+
+enum vm_err seg_nosup_fault(struct seg *s, vaddr_t a, uint64_t l, enum fault_type t, enum seg_rw rw) { return VM_NOMAP; }
+enum vm_err seg_nosup_prot(struct seg *s, vaddr_t a, uint64_t l, unsigned p) { return VM_NOTSUP; }
+uint64_t seg_noop_swapout(struct seg *s) { return 0; }
+enum vm_err seg_noop_sync(struct seg *s, vaddr_t a, uint64_t l, unsigned f) { return VM_OK; }
+void seg_noop_incore(struct seg *s, vaddr_t a, uint64_t l, uint8_t *vec) { memset(vec, 0, l >> VM_PAGESHIFT); }
+enum vm_err seg_nosup_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_NOTSUP; }
+enum vm_err seg_noop_advise(struct seg *s, vaddr_t a, uint64_t l, enum advice v) { return VM_OK; }
+enum vm_err seg_nosup_inherit(struct seg *s, enum inherit i) { return VM_NOTSUP; }
+enum vm_err seg_nosup_adopt(struct seg *s, vaddr_t a, uint64_t n, const uint64_t *present) { return VM_NOTSUP; }
+enum vm_err seg_nosup_move(struct seg *s, vaddr_t a, uint64_t l, struct seg *n, vaddr_t to) { return VM_NOTSUP; }
+unsigned seg_noop_check(struct seg *s, void (*report)(void *, const char *), void *arg) { return 0; }

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to segvn (seg_vn.c, seg_vn_ops.c) and the checker. The theory is at the head of seg_vn.c. */
+#ifndef QUIRE_VM_SEG_VN_H
+#define QUIRE_VM_SEG_VN_H
+
+#include "impl.h"
+
+struct segvn_data {
+	struct mach_mutex svd_lock;	/* RANK_SEG: making svd_amp */
+	struct vnode *svd_vp;		/* a_lock W; a reference. NULL: anonymous */
+	voff_t	 svd_off;		/* a_lock W: of the segment's base */
+	struct anon_map *svd_amp;	/* svd_lock to set under a_lock R; a reference */
+	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
+	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
+	uint64_t svd_pf[4];		/* hints, no lock */
+	uint64_t svd_zero_next;		/* hint, no lock: page after the last one filled with zeroes */
+	unsigned svd_prot, svd_maxprot;	/* a_lock W */
+	unsigned svd_flags;		/* a_lock W: SEGVN_* */
+	enum advice svd_advice;		/* a_lock W */
+	enum inherit svd_inherit;	/* a_lock W */
+	bool svd_full;			/* a_lock W: every page is reserved; else each is when it gets an anon */
+	bool svd_foreign;		/* const: somebody else reserves */
+	bool svd_dupped;		/* a_lock W: some of its anons may be shared with another map */
+};
+
+static inline struct segvn_data *svd_of(const struct seg *s) { return s->s_data; }
+static inline bool svd_shared(const struct segvn_data *svd) { return (svd->svd_flags & SEGVN_SHARED) != 0; }
+/* Its pages are anons of svd_amp: all but shared files. */
+static inline bool svd_has_anon(const struct segvn_data *svd) { return !svd_shared(svd) || svd->svd_vp == NULL; }
+static inline struct anon_map *svd_amp(const struct segvn_data *svd)
+{
+	return __atomic_load_n(&svd->svd_amp, __ATOMIC_ACQUIRE);
+}
+static inline uint64_t svd_index(const struct seg *s, vaddr_t va)
+{
+	return svd_of(s)->svd_anon_index + vm_btop(va - seg_base(s));
+}
+static inline voff_t svd_voff(const struct seg *s, vaddr_t va) { return svd_of(s)->svd_off + (va - seg_base(s)); }
+static inline voff_t svd_anon_off(anon_id id) { return (voff_t)id << VM_PAGESHIFT; }
+
+struct anon_map *segvn_amp(struct seg *); /* makes it if need be; NULL: no memory */
+enum vm_err segvn_charge(struct seg *, uint64_t npages);  /* VM_NOSWAP */
+void segvn_uncharge(struct seg *, uint64_t npages);
+uint64_t segvn_populated(struct seg *, vaddr_t, uint64_t len);	/* anons in the range */
+uint64_t segvn_reserved(const struct seg *);			/* 0 for other drivers */
+enum vm_err segvn_load(struct seg *, vaddr_t, struct page *, unsigned attr, unsigned flags); /* page locked */
+enum vm_err segvn_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw);
+enum vm_err segvn_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);
+enum vm_err segvn_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
+enum vm_err segvn_advise(struct seg *, vaddr_t, uint64_t, enum advice);
+enum vm_err segvn_sync(struct seg *, vaddr_t, uint64_t, unsigned);
+void segvn_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
+uint64_t segvn_swapout(struct seg *);
+bool segvn_translation_ok(struct seg *, vaddr_t, pfn_t, unsigned attr);
+unsigned segvn_check(struct seg *, void (*)(void *, const char *), void *);
+#endif

@@ -1,0 +1,687 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * segvn: creation, duplication, splitting, merging, protection, advice, write-back, checks. Theory: seg_vn.c.
+ *
+ * Merging joins segments that continue each other in everything. Where their maps differ, the first one's map grows if it
+ * ends with the segment, or a new one is made, and the anons of the second one are moved if they are few: merging
+ * must not make mapping downwards quadratic.
+ */
+#include "seg_vn.h"
+
+#define MERGE_PAGES 2048u /* most pages of a segment whose anons are moved for a merge */
+
+static struct vm *vm_of(const struct seg *seg)
+{
+	return seg->s_as->a_vm;
+}
+
+/* ---- life ---- */
+static struct segvn_data *svd_alloc(struct vm *vm)
+{
+	struct segvn_data *svd = kmem_zalloc(vm, sizeof(*svd), KM_SLEEP);
+
+	if (svd != NULL)
+		mach_mutex_init(&svd->svd_lock, RANK_SEG, "segvn");
+	return svd;
+}
+
+static void svd_free(struct vm *vm, struct segvn_data *svd)
+{
+	if (svd->svd_amp != NULL)
+		anonmap_rele(svd->svd_amp);
+	if (svd->svd_vp != NULL)
+		vnode_rele(svd->svd_vp);
+	mach_mutex_fini(&svd->svd_lock);
+	kmem_free(vm, svd, sizeof(*svd));
+}
+
+/* A second description of the same memory: references taken, nothing reserved. */
+static struct segvn_data *svd_copy(struct vm *vm, const struct segvn_data *from)
+{
+	struct segvn_data *svd = svd_alloc(vm);
+
+	if (svd == NULL)
+		return NULL;
+	svd->svd_vp = from->svd_vp;
+	svd->svd_off = from->svd_off;
+	svd->svd_amp = from->svd_amp;
+	svd->svd_anon_index = from->svd_anon_index;
+	svd->svd_prot = from->svd_prot;
+	svd->svd_maxprot = from->svd_maxprot;
+	svd->svd_flags = from->svd_flags;
+	svd->svd_advice = from->svd_advice;
+	svd->svd_inherit = from->svd_inherit;
+	svd->svd_full = from->svd_full;
+	svd->svd_foreign = from->svd_foreign;
+	svd->svd_dupped = from->svd_dupped;
+	if (svd->svd_vp != NULL)
+		vnode_hold(svd->svd_vp);
+	if (svd->svd_amp != NULL)
+		anonmap_hold(svd->svd_amp);
+	return svd;
+}
+
+/* Is all of it to be reserved at once? */
+static bool wants_full(const struct segvn_data *svd)
+{
+	if ((svd->svd_flags & SEGVN_NORESERVE) != 0 || svd->svd_foreign || !svd_has_anon(svd))
+		return false;
+	return svd_shared(svd) || (svd->svd_prot & PROT_W) != 0;
+}
+
+static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const struct segvn_args *a)
+{
+	if (a->sa_amp != NULL) {
+		svd->svd_anon_index = vm_btop(a->sa_off);
+		if (anonmap_npages(a->sa_amp) < svd->svd_anon_index + vm_btop(seg_size(seg)))
+			return VM_INVAL;
+		anonmap_hold(a->sa_amp);
+		svd->svd_amp = a->sa_amp;
+		svd->svd_foreign = true;
+		return VM_OK;
+	}
+	if (!svd_shared(svd) || svd->svd_vp != NULL)
+		return VM_OK;
+	svd->svd_amp = anonmap_alloc(vm_of(seg), vm_btop(seg_size(seg)));
+	return svd->svd_amp != NULL ? VM_OK : VM_NOMEM;
+}
+
+enum vm_err segvn_create(struct seg *seg, const void *args)
+{
+	const struct segvn_args *a = args;
+	struct segvn_data *svd;
+	enum vm_err e;
+
+	if ((a->sa_off & VM_PAGEMASK) != 0 || (a->sa_prot & ~a->sa_maxprot) != 0 ||
+	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)))
+		return VM_INVAL;
+	if ((svd = svd_alloc(vm_of(seg))) == NULL)
+		return VM_NOMEM;
+	svd->svd_prot = a->sa_prot;
+	svd->svd_maxprot = a->sa_maxprot;
+	svd->svd_flags = a->sa_flags;
+	svd->svd_advice = a->sa_advice;
+	svd->svd_off = a->sa_vnode != NULL ? a->sa_off : 0;
+	if ((svd->svd_vp = a->sa_vnode) != NULL)
+		vnode_hold(svd->svd_vp);
+	seg->s_ops = &segvn_ops;
+	seg->s_data = svd;
+	if ((e = create_amp(seg, svd, a)) == VM_OK && wants_full(svd)) {
+		svd->svd_full = true;
+		e = segvn_charge(seg, vm_btop(seg_size(seg)));
+	}
+	if (e != VM_OK) {
+		svd_free(vm_of(seg), svd);
+		seg->s_data = NULL;
+	}
+	return e;
+}
+
+uint64_t segvn_populated(struct seg *seg, vaddr_t va, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t n = 0, idx = svd_index(seg, va), end = idx + vm_btop(len);
+
+	if (svd->svd_amp == NULL)
+		return 0;
+	for (idx = anonmap_next(svd->svd_amp, idx); idx < end && idx < anonmap_npages(svd->svd_amp);
+	     idx = anonmap_next(svd->svd_amp, idx + 1))
+		if (anonmap_peek(svd->svd_amp, idx) != 0)
+			n++;
+	return n;
+}
+
+/* Takes the memory locks of a range away. */
+static void unwire(struct seg *seg, vaddr_t addr, vaddr_t end)
+{
+	vaddr_t va = addr;
+
+	while (aslock_next(seg->s_as, &va, end, LOCK_WIRED)) {
+		(void)segvn_lockop(seg, va, VM_PAGESIZE, SEG_UNLOCK);
+		va += VM_PAGESIZE;
+	}
+}
+
+/* Contents of unmapped pages are of no use to anybody if no anon here was ever shared and nothing is a file's. */
+static unsigned discard_flag(const struct segvn_data *svd)
+{
+	return !svd_shared(svd) && svd->svd_vp == NULL && !svd->svd_dupped ? HAT_UNLOAD_DISCARD : 0;
+}
+
+static enum vm_err segvn_unmap(struct seg *seg)
+{
+	struct segvn_data *svd = svd_of(seg);
+	vaddr_t va = seg_base(seg);
+
+	if (aslock_next(seg->s_as, &va, seg_end(seg), LOCK_SOFT))
+		return VM_LOCKED;
+	unwire(seg, seg_base(seg), seg_end(seg));
+	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), discard_flag(svd));
+	if (svd->svd_amp != NULL && !svd_shared(svd))
+		anonmap_drop(svd->svd_amp, svd->svd_anon_index, vm_btop(seg_size(seg)));
+	segvn_uncharge(seg, svd->svd_swresv);
+	svd_free(vm_of(seg), svd);
+	seg->s_data = NULL;
+	return VM_OK;
+}
+
+static enum vm_err segvn_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+	uint64_t head = vm_btop(addr - seg_base(seg)), tail = vm_btop(seg_end(seg) - addr);
+
+	if (n == NULL)
+		return VM_NOMEM;
+	nseg->s_ops = seg->s_ops;
+	nseg->s_data = n;
+	nseg->s_flags = seg->s_flags;
+	n->svd_off += n->svd_vp != NULL ? vm_ptob(head) : 0;
+	n->svd_anon_index += n->svd_amp != NULL ? head : 0;
+	if (svd->svd_full)
+		n->svd_swresv = tail;
+	else if (svd->svd_swresv != 0 && !svd_shared(svd))
+		n->svd_swresv = segvn_populated(seg, addr, vm_ptob(tail));
+	svd->svd_swresv -= n->svd_swresv;
+	return VM_OK;
+}
+
+/* ---- merging ---- */
+static bool alike(struct seg *a, struct seg *b)
+{
+	const struct segvn_data *x = svd_of(a), *y = svd_of(b);
+
+	return x->svd_vp == y->svd_vp && (x->svd_vp == NULL || x->svd_off + seg_size(a) == y->svd_off) &&
+	       x->svd_prot == y->svd_prot && x->svd_maxprot == y->svd_maxprot && x->svd_flags == y->svd_flags &&
+	       x->svd_advice == y->svd_advice && x->svd_inherit == y->svd_inherit && x->svd_full == y->svd_full &&
+	       x->svd_foreign == y->svd_foreign;
+}
+
+/* One map for both, a's indexes kept where it can grow. False: nothing changed. */
+static bool merge_amps(struct seg *a, struct seg *b)
+{
+	struct segvn_data *x = svd_of(a), *y = svd_of(b);
+	uint64_t na = vm_btop(seg_size(a)), nb = vm_btop(seg_size(b));
+	struct anon_map *amp;
+
+	if (x->svd_amp == y->svd_amp)
+		return x->svd_amp == NULL || x->svd_anon_index + na == y->svd_anon_index;
+	if (svd_shared(x) || (y->svd_amp != NULL && nb > MERGE_PAGES))
+		return false;
+	if (x->svd_amp != NULL && anonmap_npages(x->svd_amp) == x->svd_anon_index + na) {
+		if (!anonmap_grow(x->svd_amp, x->svd_anon_index + na + nb))
+			return false;
+		return y->svd_amp == NULL ||
+		       anonmap_move(y->svd_amp, y->svd_anon_index, x->svd_amp, x->svd_anon_index + na, nb) == VM_OK;
+	}
+	if (x->svd_amp != NULL || (amp = anonmap_alloc(vm_of(a), na + nb)) == NULL)
+		return false;
+	if (anonmap_move(y->svd_amp, y->svd_anon_index, amp, na, nb) != VM_OK) {
+		anonmap_rele(amp);
+		return false;
+	}
+	x->svd_amp = amp;
+	x->svd_anon_index = 0;
+	return true;
+}
+
+static bool segvn_concat(struct seg *a, struct seg *b)
+{
+	struct segvn_data *x = svd_of(a), *y = svd_of(b);
+
+	if (!alike(a, b) || !merge_amps(a, b))
+		return false;
+	x->svd_swresv += y->svd_swresv;
+	x->svd_dupped |= y->svd_dupped;
+	svd_free(vm_of(a), y);
+	b->s_data = NULL;
+	return true;
+}
+
+/* ---- duplication ---- */
+/* A page locked in the parent stays the parent's own: the child gets a copy now. */
+static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_t va)
+{
+	struct vm *vm = vm_of(seg);
+	uint64_t idx = vm_btop(va - seg_base(seg)) + n->svd_anon_index;
+	struct page *pp, *copy;
+	anon_id id, nid;
+	enum vm_err e;
+
+	if (!anonmap_enter(n->svd_amp, idx, false, &id))
+		return VM_NOMEM;
+	if (id == 0) {
+		anonmap_exit(n->svd_amp, idx);
+		return VM_OK;
+	}
+	if ((e = anon_getpage(vm, id, SE_EXCL, 1, &pp)) == VM_OK) {
+		if ((e = anon_private(vm, pp, &nid, &copy)) == VM_OK) {
+			anonmap_set(n->svd_amp, idx, nid);
+			page_unlock(vm, copy);
+			anon_decref(vm, id);
+			if ((page_nrm(pp) & P_MOD) == 0) {
+				page_nrm_set(pp, P_MOD);
+				swapfs_dirty(vm, pp);
+			}
+		}
+		/* The copy may have taken the translation away, and the write right is gone: both are due while locked. */
+		(void)segvn_load(seg, va, pp, anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot : svd_of(seg)->svd_prot & ~PROT_W, 0);
+		page_unlock(vm, pp);
+	}
+	anonmap_exit(n->svd_amp, idx);
+	return e;
+}
+
+static enum vm_err dup_private(struct seg *seg, struct segvn_data *n)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t pages = vm_btop(seg_size(seg));
+	vaddr_t va = seg_base(seg);
+	enum vm_err e = VM_OK;
+
+	n->svd_amp = anonmap_alloc(vm_of(seg), pages);
+	n->svd_anon_index = 0;
+	if (n->svd_amp == NULL)
+		return VM_NOMEM;
+	hat_clrattr(seg->s_as->a_hat, seg_base(seg), seg_size(seg), PROT_W);
+	if ((e = anonmap_dup(svd->svd_amp, svd->svd_anon_index, n->svd_amp, 0, pages)) != VM_OK)
+		return e;
+	svd->svd_dupped = n->svd_dupped = true;
+	while (e == VM_OK && aslock_next(seg->s_as, &va, seg_end(seg), LOCK_WIRED | LOCK_SOFT)) {
+		e = dup_locked_page(seg, n, va);
+		va += VM_PAGESIZE;
+	}
+	return e;
+}
+
+/* The child's description, without its map's contents. */
+static struct segvn_data *dup_data(struct seg *seg, bool share)
+{
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+
+	if (n == NULL || share)
+		return n;
+	if (n->svd_amp != NULL)
+		anonmap_rele(n->svd_amp);
+	n->svd_amp = NULL;
+	n->svd_anon_index = 0;
+	n->svd_dupped = false;
+	if (svd->svd_inherit == INHERIT_ZERO) {
+		if (n->svd_vp != NULL)
+			vnode_rele(n->svd_vp);
+		n->svd_vp = NULL;
+		n->svd_off = 0;
+		n->svd_flags &= ~SEGVN_SHARED;
+		n->svd_foreign = false;
+		n->svd_full = wants_full(n);
+	}
+	return n;
+}
+
+/* Sharing private memory makes it shared for good, in the parent too. */
+static enum vm_err make_shared(struct seg *seg)
+{
+	struct segvn_data *svd = svd_of(seg);
+
+	if (svd->svd_vp != NULL)
+		return VM_NOTSUP; /* a private file's pages are partly the file's: no map holds them all */
+	if (segvn_amp(seg) == NULL)
+		return VM_NOMEM;
+	svd->svd_flags |= SEGVN_SHARED;
+	return VM_OK;
+}
+
+static enum vm_err segvn_dup(struct seg *seg, struct seg *nseg)
+{
+	struct segvn_data *svd = svd_of(seg), *n;
+	bool share = svd_shared(svd) && svd->svd_inherit != INHERIT_ZERO;
+	enum vm_err e = VM_OK;
+
+	if (svd->svd_inherit == INHERIT_NONE)
+		return VM_NOMAP;
+	if (svd->svd_inherit == INHERIT_SHARE && !share) {
+		if ((e = make_shared(seg)) != VM_OK)
+			return e;
+		share = true;
+	}
+	if ((n = dup_data(seg, share)) == NULL)
+		return VM_NOMEM;
+	nseg->s_ops = seg->s_ops;
+	nseg->s_data = n;
+	nseg->s_flags = seg->s_flags;
+	if (n->svd_full)
+		e = segvn_charge(nseg, vm_btop(seg_size(seg)));
+	if (e == VM_OK && !share && svd->svd_inherit != INHERIT_ZERO && svd->svd_amp != NULL) {
+		e = dup_private(seg, n);
+		if (e == VM_OK && !n->svd_full)
+			e = segvn_charge(nseg, svd->svd_swresv);
+	}
+	if (e != VM_OK) {
+		segvn_uncharge(nseg, n->svd_swresv);
+		svd_free(vm_of(seg), n);
+		nseg->s_data = NULL;
+	}
+	return e;
+}
+
+/* ---- protection ---- */
+static enum vm_err segvn_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	struct segvn_data *svd = svd_of(seg);
+	unsigned old = svd->svd_prot;
+	vaddr_t va = addr;
+	enum vm_err e;
+
+	VM_ASSERT(addr == seg_base(seg) && len == seg_size(seg));
+	if ((prot & ~svd->svd_maxprot) != 0)
+		return VM_ACCESS;
+	svd->svd_prot = prot;
+	if (!svd->svd_full && wants_full(svd)) {
+		if ((e = segvn_charge(seg, vm_btop(len) - svd->svd_swresv)) != VM_OK) {
+			svd->svd_prot = old;
+			return e;
+		}
+		svd->svd_full = true;
+	}
+	if ((old & ~prot) == 0)
+		return VM_OK;
+	if (prot == 0 && !aslock_next(seg->s_as, &va, addr + len, LOCK_SOFT))
+		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
+	else
+		hat_clrattr(seg->s_as->a_hat, addr, len, old & ~prot);
+	return VM_OK;
+}
+
+static enum vm_err segvn_checkprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	return (prot & ~svd_of(seg)->svd_prot) == 0 ? VM_OK : VM_PROT;
+}
+
+static unsigned segvn_getprot(struct seg *seg, vaddr_t addr)
+{
+	return svd_of(seg)->svd_prot;
+}
+
+/* ---- giving memory up ---- */
+struct pushing {
+	struct vm *p_vm;
+	struct page *p_batch[VM_IO_PAGES];
+	uint32_t p_n;
+	uint64_t p_freed;
+};
+
+static void push_flush(struct pushing *p)
+{
+	uint32_t ok = 0;
+
+	if (p->p_n == 0)
+		return;
+	(void)swapfs_putpages(p->p_vm, p->p_batch, p->p_n, &ok);
+	for (uint32_t i = 0; i < p->p_n; i++) {
+		if (i >= ok) {
+			page_unlock(p->p_vm, p->p_batch[i]);
+			continue;
+		}
+		page_free(p->p_vm, p->p_batch[i], false);
+		p->p_freed++;
+	}
+	p->p_n = 0;
+}
+
+static void push_page(struct pushing *p, anon_id id)
+{
+	struct vm *vm = p->p_vm;
+	struct page *pp;
+
+	if (!page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
+		return;
+	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
+		return;
+	if (pp->p_lckcnt > 0 || pp->p_cowcnt > 0) {
+		page_unlock(vm, pp);
+		return;
+	}
+	hat_pageunload(pp);
+	/* Without a slot the contents are nowhere else, even if nobody wrote them. */
+	if ((page_nrm(pp) & P_MOD) != 0 || !anon_swapped(vm, id)) {
+		page_nrm_set(pp, P_MOD);
+		p->p_batch[p->p_n++] = pp;
+		if (p->p_n == VM_IO_PAGES)
+			push_flush(p);
+	} else {
+		page_free(vm, pp, false);
+		p->p_freed++;
+	}
+}
+
+/* Pages are named by their anon once more under no lock: the slot may go away between, then the name is gone too. */
+static uint64_t push_range(struct seg *seg, vaddr_t va, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct pushing p = { .p_vm = vm_of(seg) };
+	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+	uint64_t end = svd_index(seg, va) + vm_btop(len);
+
+	if (amp == NULL)
+		return 0;
+	for (uint64_t i = anonmap_next(amp, svd_index(seg, va)); i < end && i < anonmap_npages(amp);
+	     i = anonmap_next(amp, i + 1)) {
+		anon_id id = anonmap_peek(amp, i);
+
+		if (id != 0)
+			push_page(&p, id);
+	}
+	push_flush(&p);
+	return p.p_freed;
+}
+
+uint64_t segvn_swapout(struct seg *seg)
+{
+	struct segvn_data *svd = svd_of(seg);
+
+	if (svd->svd_vp != NULL)
+		(void)pvn_putpages(vm_of(seg), svd->svd_vp, svd->svd_off, seg_size(seg), PVN_FREE);
+	return push_range(seg, seg_base(seg), seg_size(seg));
+}
+
+/* W. Zeroes or the file's contents come back at the next touch. */
+static enum vm_err dontneed(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	vaddr_t va = addr;
+
+	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+		return VM_LOCKED;
+	hat_unload(seg->s_as->a_hat, addr, len, discard_flag(svd));
+	if (svd_shared(svd) || svd->svd_amp == NULL)
+		return VM_OK;
+	uint64_t n = svd->svd_full ? 0 : segvn_populated(seg, addr, len);
+
+	anonmap_drop(svd->svd_amp, svd_index(seg, addr), vm_btop(len));
+	segvn_uncharge(seg, n);
+	return VM_OK;
+}
+
+/* Reads what is on disk as long as memory is plenty; errors will show at the real access. */
+static void willneed(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = vm_of(seg);
+	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+
+	for (vaddr_t va = addr; va < addr + len && vm->vm_nfree > vm->vm_lotsfree + VM_IO_PAGES; va += VM_PAGESIZE) {
+		uint64_t left = vm_btop(addr + len - va);
+		unsigned hint = left < VM_IO_PAGES ? (unsigned)left : VM_IO_PAGES;
+		enum vm_err e = VM_OK;
+		struct page *pp = NULL;
+		anon_id id = 0;
+
+		if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), false, &id))
+			return;
+		if (id != 0 && !page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
+			e = anon_getpage(vm, id, SE_SHARED, hint, &pp);
+		else if (id == 0 && svd->svd_vp != NULL && !page_exists(vm, svd->svd_vp, svd_voff(seg, va)))
+			e = pvn_getpage(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED, hint, &pp);
+		if (e == VM_OK && pp != NULL)
+			page_unlock(vm, pp);
+		if (amp != NULL)
+			anonmap_exit(amp, svd_index(seg, va));
+		if (e != VM_OK)
+			return;
+	}
+}
+
+enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
+{
+	struct segvn_data *svd = svd_of(seg);
+
+	switch (a) {
+	case ADV_NORMAL:
+	case ADV_RANDOM:
+	case ADV_SEQUENTIAL:
+		svd->svd_advice = a;
+		return VM_OK;
+	case ADV_WILLNEED:
+		willneed(seg, addr, len);
+		return VM_OK;
+	case ADV_DONTNEED:
+		return dontneed(seg, addr, len);
+	case ADV_FREE:
+		return svd_shared(svd) || svd->svd_vp != NULL ? VM_OK : dontneed(seg, addr, len);
+	case ADV_COLD:
+		hat_sync(seg->s_as->a_hat, addr, len, false);
+		return VM_OK;
+	case ADV_PAGEOUT:
+		if (svd_shared(svd) && svd->svd_vp != NULL)
+			return pvn_putpages(vm_of(seg), svd->svd_vp, svd_voff(seg, addr), len, PVN_FREE);
+		(void)push_range(seg, addr, len);
+		return VM_OK;
+	case ADV_POPULATE_READ:
+		return segvn_fault(seg, addr, len, F_INVAL, S_READ);
+	case ADV_POPULATE_WRITE:
+		return segvn_fault(seg, addr, len, F_INVAL, S_WRITE);
+	}
+	return VM_INVAL;
+}
+
+/* ---- write-back, residence ---- */
+enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned flags)
+{
+	struct segvn_data *svd = svd_of(seg);
+	voff_t off = svd_voff(seg, addr);
+	vaddr_t va = addr;
+	enum vm_err e;
+
+	if (!svd_shared(svd) || svd->svd_vp == NULL)
+		return VM_OK;
+	if ((flags & SYNC_INVAL) != 0 && aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+		return VM_LOCKED;
+	e = pvn_putpages(vm_of(seg), svd->svd_vp, off, len,
+			 ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) | ((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
+	if (e == VM_OK && (flags & SYNC_ASYNC) == 0)
+		e = svd->svd_vp->v_ops->vo_sync(svd->svd_vp, off, len);
+	return e;
+}
+
+static uint8_t incore_page(struct seg *seg, vaddr_t va)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = vm_of(seg);
+	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+	anon_id id = amp != NULL ? anonmap_peek(amp, svd_index(seg, va)) : 0;
+	pfn_t pfn = hat_probe(seg->s_as->a_hat, va, NULL);
+	unsigned v = 0;
+
+	if (id != 0) {
+		v |= INCORE_ANON;
+		v |= page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) ? INCORE_PRESENT : 0;
+		v |= anon_swapped(vm, id) ? INCORE_SWAPPED : 0;
+	} else if (svd->svd_vp != NULL && page_exists(vm, svd->svd_vp, svd_voff(seg, va))) {
+		v |= INCORE_PRESENT;
+	}
+	if (pfn != PFN_INVALID) {
+		unsigned nrm = page_nrm(page_of(vm, pfn));
+
+		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) | ((nrm & P_MOD) != 0 ? INCORE_MOD : 0);
+	}
+	if (aslock_get(seg->s_as, va) != 0)
+		v |= INCORE_LOCKED;
+	return (uint8_t)v;
+}
+
+void segvn_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
+{
+	hat_sync(seg->s_as->a_hat, addr, len, false);
+	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE)
+		*vec++ = incore_page(seg, va);
+}
+
+static enum vm_err segvn_inherit(struct seg *seg, enum inherit i)
+{
+	svd_of(seg)->svd_inherit = i;
+	return VM_OK;
+}
+
+static enum vm_err segvn_move(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
+{
+	if (len != 0)
+		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
+	return VM_OK;
+}
+
+/* ---- vm_check ---- */
+bool segvn_translation_ok(struct seg *seg, vaddr_t va, pfn_t pfn, unsigned attr)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = vm_of(seg);
+	const struct page *pp = page_of(vm, pfn);
+	anon_id id = svd_has_anon(svd) && svd->svd_amp != NULL ? anonmap_peek(svd->svd_amp, svd_index(seg, va)) : 0;
+
+	if (id == 0)
+		return svd->svd_vp != NULL && pp->p_vnode == svd->svd_vp && pp->p_offset == svd_voff(seg, va) &&
+		       (svd_shared(svd) || (attr & PROT_W) == 0);
+	return pp->p_vnode == &vm->vm_swapfs && pp->p_offset == svd_anon_off(id) &&
+	       ((attr & PROT_W) == 0 || anon_refcnt(vm, id) == 1);
+}
+
+unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void *arg)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t n = vm_btop(seg_size(seg));
+	unsigned bad = 0;
+
+	if ((svd->svd_prot & ~svd->svd_maxprot) != 0) {
+		report(arg, "segvn: protection above the maximum");
+		bad++;
+	}
+	if (svd->svd_amp != NULL && anonmap_npages(svd->svd_amp) < svd->svd_anon_index + n) {
+		report(arg, "segvn: the anon map is too small");
+		bad++;
+	}
+	if (svd->svd_full ? svd->svd_swresv != n
+			  : !svd_shared(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
+		report(arg, "segvn: the reservation is not what it should be");
+		bad++;
+	}
+	return bad;
+}
+
+const struct seg_ops segvn_ops = {
+	.so_name = "segvn",
+	.so_dup = segvn_dup,
+	.so_unmap = segvn_unmap,
+	.so_split = segvn_split,
+	.so_concat = segvn_concat,
+	.so_fault = segvn_fault,
+	.so_setprot = segvn_setprot,
+	.so_checkprot = segvn_checkprot,
+	.so_getprot = segvn_getprot,
+	.so_swapout = segvn_swapout,
+	.so_sync = segvn_sync,
+	.so_incore = segvn_incore,
+	.so_lockop = segvn_lockop,
+	.so_advise = segvn_advise,
+	.so_inherit = segvn_inherit,
+	.so_adopt = segvn_adopt,
+	.so_move = segvn_move,
+	.so_check = segvn_check,
+};
