@@ -63,7 +63,8 @@ struct mem_store {
 	uint64_t ms_size;
 	unsigned ms_fail; /* one request in so many fails after a part; 0: none */
 	bool ms_full;
-	uint64_t ms_rnd, ms_failed, ms_writes;
+	uint64_t ms_rnd, ms_failed;
+	_Atomic uint64_t ms_writes;
 	bool ms_gone;
 };
 
@@ -148,12 +149,17 @@ static void mem_init(struct mem_store *ms, struct vm *vm, uint64_t bytes, uint32
 	ms->ms_vnode.v_flags = flags;
 }
 
-static void mem_fini(struct mem_store *ms)
+static void mem_free(struct mem_store *ms)
 {
-	vnode_rele(&ms->ms_vnode);
 	assert_true(ms->ms_gone);
 	free(ms->ms_data);
 	pthread_mutex_destroy(&ms->ms_lock);
+}
+
+static void mem_fini(struct mem_store *ms)
+{
+	vnode_rele(&ms->ms_vnode);
+	mem_free(ms);
 }
 
 struct sys {
@@ -181,8 +187,10 @@ static void sys_fini(struct sys *s)
 	vm_usage(s->vm, &u);
 	assert_int_equal(u.vu_anon_slots, 0);
 	assert_int_equal(u.vu_swap_used, 0);
+	vnode_rele(&s->disk.ms_vnode); /* the area has the last reference */
+	assert_false(s->disk.ms_gone);
 	vm_destroy(s->vm);
-	mem_fini(&s->disk);
+	mem_free(&s->disk);
 	stub_destroy(s->m);
 }
 
