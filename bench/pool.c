@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a page costs on its way into the store and out of it: memory tier, then through the file. Pages compress about 2.5 times.
+ * What a page costs on its way into the store and out of it: memory tier, then through the file. Pages compress about 2.2 times.
  * Prints ns a page, the best of five passes (file: one pass), and the ratio.
  */
 #include <stdio.h>
