@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 /* Constructor time, one thread. 1: the program is hosted; 0: not inside a family, pass everything through. */
-int host_init(void);
+int host_init(const char *family_socket);
 
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);

@@ -89,14 +89,13 @@ static void create_engine(struct host *h)
 		stop("cannot add the swap area", 12);
 }
 
-int host_init(void)
+int host_init(const char *name)
 {
 	static char sockname[64];
 	struct host *h = &host;
-	const char *name = getenv(FAMILY_ENV);
 	int rc;
 
-	if (name == NULL || strlen(name) >= sizeof sockname)
+	if (strlen(name) >= sizeof sockname)
 		return 0;
 	(void)strcpy(sockname, name);
 	h->h_sockname = sockname;

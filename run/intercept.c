@@ -341,15 +341,27 @@ static char *env_string(const char *name, const char *value)
 	return strcat(s, value);
 }
 
-__attribute__((constructor)) static void start(void)
+static const char *env_value(char *const *envp, const char *name)
 {
-	const char *family = getenv("QUIRE_FAMILY"), *preload = getenv("LD_PRELOAD");
+	for (; *envp != NULL; envp++)
+		if (starts(*envp, name))
+			return *envp + strlen(name);
+	return NULL;
+}
 
+/* First of all constructors (-z initfirst), before the C library's own: getenv does not work yet, but the loader passes
+ * the environment. */
+__attribute__((constructor)) static void start(int argc, char **argv, char **envp)
+{
+	const char *family = env_value(envp, "QUIRE_FAMILY="), *preload = env_value(envp, "LD_PRELOAD=");
+
+	(void)argc;
+	(void)argv;
 	if (family == NULL || preload == NULL)
 		return;
 	our_path = "libquire-run.so";
 	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
-	if (host_init() == 0)
+	if (host_init(family) == 0)
 		return;
 	if (!patch()) {
 		static const char no[] = "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";

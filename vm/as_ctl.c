@@ -269,41 +269,99 @@ enum vm_err as_adopt(struct as *as, vaddr_t addr, uint64_t npages, const uint64_
 }
 
 /* ---- copying through a space ---- */
-/* One page's part; the page stays where it is as long as it is soft-locked. */
-static enum vm_err copy_part(struct as *as, vaddr_t va, void *buf, uint64_t n, bool out)
+struct copying {
+	struct as *c_as;
+	vaddr_t c_va;
+	char *c_buf;
+	uint64_t c_n; /* within one page */
+	bool c_out;
+};
+
+static void copy_bytes(const struct copying *c, char *page)
 {
-	enum seg_rw rw = out ? S_WRITE : S_READ;
-	enum vm_err e = as_fault(as, va, n, F_SOFTLOCK, rw);
-	char *at;
+	char *at = page + (c->c_va & VM_PAGEMASK);
+
+	if (c->c_out)
+		memcpy(at, c->c_buf, c->c_n);
+	else
+		memcpy(c->c_buf, at, c->c_n);
+}
+
+/* The page stays where it is as long as it is soft-locked. */
+static enum vm_err copy_direct(const struct copying *c)
+{
+	enum seg_rw rw = c->c_out ? S_WRITE : S_READ;
+	enum vm_err e = as_fault(c->c_as, c->c_va, c->c_n, F_SOFTLOCK, rw);
 	pfn_t pfn;
 
 	if (e != VM_OK)
 		return e;
-	pfn = hat_probe(as->a_hat, vm_page_trunc(va), NULL);
+	pfn = hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), NULL);
 	VM_ASSERT(pfn != PFN_INVALID);
-	at = (char *)mach_frame_kva(as->a_vm->vm_mach, pfn) + (va & VM_PAGEMASK);
-	if (out)
-		memcpy(at, buf, n);
-	else
-		memcpy(buf, at, n);
-	return as_fault(as, va, n, F_SOFTUNLOCK, rw);
+	copy_bytes(c, mach_frame_kva(c->c_as->a_vm->vm_mach, pfn));
+	return as_fault(c->c_as, c->c_va, c->c_n, F_SOFTUNLOCK, rw);
+}
+
+/* Is the page still the one at the address, with the right that is needed? Page E: it cannot change then. */
+static bool still_there(const struct copying *c, pfn_t pfn)
+{
+	unsigned attr;
+
+	return hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), &attr) == pfn && (!c->c_out || (attr & PROT_W) != 0);
+}
+
+/* Frames that are seen at one place only: fault the page in, lock it, take it away from there. VM_RETRY: it went. */
+static enum vm_err copy_moving(const struct copying *c)
+{
+	struct vm *vm = c->c_as->a_vm;
+	vaddr_t va = vm_page_trunc(c->c_va);
+	enum vm_err e = as_fault(c->c_as, c->c_va, c->c_n, F_INVAL, c->c_out ? S_WRITE : S_READ);
+	struct page *pp;
+	pfn_t pfn;
+
+	if (e != VM_OK)
+		return e;
+	if ((aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
+		return VM_LOCKED;
+	if ((pfn = hat_probe(c->c_as->a_hat, va, NULL)) == PFN_INVALID)
+		return VM_RETRY;
+	pp = page_of(vm, pfn);
+	if (!page_trylock(vm, pp, SE_EXCL))
+		return VM_RETRY;
+	if (still_there(c, pfn)) {
+		copy_bytes(c, page_mapin(vm, pp));
+		if (c->c_out)
+			page_nrm_set(pp, P_MOD);
+	} else {
+		e = VM_RETRY;
+	}
+	page_unlock(vm, pp);
+	return e;
+}
+
+static enum vm_err copy_part(const struct copying *c)
+{
+	enum vm_err e;
+
+	if (c->c_as->a_vm->vm_caps->mc_direct_map)
+		return copy_direct(c);
+	for (unsigned tries = 0; (e = copy_moving(c)) == VM_RETRY && tries < 1000; tries++)
+		mach_yield();
+	return e;
 }
 
 static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
 {
-	if (!as->a_vm->vm_caps->mc_direct_map)
-		return VM_NOTSUP;
 	while (len > 0) {
 		uint64_t n = VM_PAGESIZE - (va & VM_PAGEMASK);
+		struct copying c = { .c_as = as, .c_va = va, .c_buf = buf, .c_n = n < len ? n : len, .c_out = out };
 		enum vm_err e;
 
-		if (n > len)
-			n = len;
-		if ((e = copy_part(as, va, buf, n, out)) != VM_OK)
+		if ((e = copy_part(&c)) != VM_OK)
 			return e;
-		va += n;
-		buf += n;
-		len -= n;
+		va += c.c_n;
+		buf += c.c_n;
+		len -= c.c_n;
 	}
 	return VM_OK;
 }
