@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A regular file as a vnode. */
+#ifndef QUIRE_STORE_FILE_VNODE_H
+#define QUIRE_STORE_FILE_VNODE_H
+#include <quire/vnode.h>
+struct file_vnode {
+	struct vnode fv_vnode;
+	int fv_fd;	       /* owned; for writing it is open for writing */
+	uint64_t fv_dev, fv_ino; /* const: which file */
+	void (*fv_gone)(struct file_vnode *); /* called instead of anything else by the last release: closes, frees */
+	struct file_vnode *fv_next; /* the owner's */
+};
+/* Fills in fv_vnode; the other fields are set by the caller. Reference 1 is the caller's. */
+void file_vnode_init(struct file_vnode *, struct vm *);
+#endif
