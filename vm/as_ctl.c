@@ -321,17 +321,21 @@ static enum vm_err copy_moving(const struct copying *c)
 
 	if (e != VM_OK)
 		return e;
-	if ((aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
-		return VM_LOCKED;
 	if ((pfn = hat_probe(c->c_as->a_hat, va, NULL)) == PFN_INVALID)
 		return VM_RETRY;
 	pp = page_of(vm, pfn);
 	if (!page_trylock(vm, pp, SE_EXCL))
 		return VM_RETRY;
 	if (still_there(c, pfn)) {
+		unsigned attr;
+
+		(void)hat_probe(c->c_as->a_hat, va, &attr);
 		copy_bytes(c, page_mapin(vm, pp));
 		if (c->c_out)
 			page_nrm_set(pp, P_MOD);
+		/* a soft-locked translation is due again at once; its tables are still there */
+		if ((aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
+			e = hat_memload(c->c_as->a_hat, va, pp, attr, HAT_LOAD_LOCK);
 	} else {
 		e = VM_RETRY;
 	}
