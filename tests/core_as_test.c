@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The range index against a bitmap of the same ranges: random inserts, removals, resizes, finds and gap searches. */
+#include "vm/impl.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#define UNITS 512u
+#define OPS 100000u
+#define MANY 100000u
+
+static uint64_t rnd_state = 1;
+static uint32_t rnd(uint32_t n)
+{
+	rnd_state = rnd_state * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(rnd_state >> 33) % n;
+}
+
+static void on_violation(void *arg, const char *text)
+{
+	fail_msg("%s", text);
+}
+
+static struct range_node *owner[UNITS];
+
+static void paint(struct range_node *n, struct range_node *with)
+{
+	for (uint64_t i = n->r_base / VM_PAGESIZE; i < n->r_end / VM_PAGESIZE; i++)
+		owner[i] = with;
+}
+
+static bool all_free(uint64_t at, uint64_t n)
+{
+	for (uint64_t i = at; i < at + n; i++)
+		if (owner[i] != NULL)
+			return false;
+	return true;
+}
+
+static void check_gap(struct range_node *root)
+{
+	uint64_t n = 1 + rnd(24), align = (uint64_t)1 << rnd(5), min = rnd(UNITS), max = min + rnd(UNITS - (uint32_t)min) + 1;
+	bool high = rnd(2), want = false;
+	uint64_t best = 0;
+	vaddr_t got = 0;
+
+	for (uint64_t at = min; at + n <= max; at++)
+		if (at % align == 0 && all_free(at, n) && (!want || high)) {
+			best = at;
+			want = true;
+		}
+	assert_int_equal(range_gap(root, vm_ptob(n), vm_ptob(align), vm_ptob(min), vm_ptob(max), high, &got), want);
+	if (want)
+		assert_int_equal(got, vm_ptob(best));
+}
+
+static void check_find(struct range_node *root)
+{
+	uint64_t at = rnd(UNITS), i = at;
+
+	assert_ptr_equal(range_find(root, vm_ptob(at) + 17), owner[at]);
+	while (i < UNITS && owner[i] == NULL)
+		i++;
+	assert_ptr_equal(range_find_ge(root, vm_ptob(at)), i < UNITS ? owner[i] : NULL);
+}
+
+static void change(struct range_node **root)
+{
+	uint32_t at = rnd(UNITS - 8), n = 1 + rnd(8);
+	struct range_node *r = owner[at];
+
+	if (r == NULL && all_free(at, n)) {
+		r = calloc(1, sizeof(*r));
+		assert_non_null(r);
+		r->r_base = vm_ptob(at);
+		r->r_end = vm_ptob(at + n);
+		range_insert(root, r);
+		paint(r, r);
+	} else if (r != NULL && rnd(3) == 0 && r->r_end - r->r_base > VM_PAGESIZE) {
+		paint(r, NULL);
+		range_resize(root, r, r->r_base + (rnd(2) ? VM_PAGESIZE : 0), r->r_end);
+		paint(r, r);
+	} else if (r != NULL) {
+		range_remove(root, r);
+		paint(r, NULL);
+		free(r);
+	}
+}
+
+static void range_random(void **state)
+{
+	struct range_node *root = NULL;
+
+	for (uint32_t op = 0; op < OPS; op++) {
+		change(&root);
+		check_find(root);
+		check_gap(root);
+		if (op % 64 == 0)
+			assert_int_equal(range_check(root, on_violation, NULL), 0);
+	}
+	for (uint32_t i = 0; i < UNITS; i++) {
+		struct range_node *r = owner[i];
+
+		if (r != NULL) {
+			paint(r, NULL);
+			range_remove(&root, r);
+			free(r);
+		}
+	}
+	assert_null(root);
+}
+
+/* 100,000 ranges with a page between each two: the tree is shallow, one wider hole is found from both sides. */
+static void range_many(void **state)
+{
+	struct range_node *r = calloc(MANY, sizeof(*r)), *root = NULL;
+	vaddr_t at;
+
+	assert_non_null(r);
+	for (uint32_t i = 0; i < MANY; i++) {
+		r[i].r_base = vm_ptob(2 * (uint64_t)i + (i > MANY / 2 ? 5 : 0));
+		r[i].r_end = r[i].r_base + VM_PAGESIZE;
+		range_insert(&root, &r[i]);
+	}
+	assert_int_equal(range_check(root, on_violation, NULL), 0);
+	assert_true(root->r_height <= 24); /* 1.44 log2 n */
+	for (unsigned high = 0; high < 2; high++) {
+		assert_true(range_gap(root, vm_ptob(4), VM_PAGESIZE, 0, r[MANY - 1].r_end, high, &at));
+		assert_true(at >= r[MANY / 2].r_end && at + vm_ptob(4) <= r[MANY / 2 + 1].r_base);
+	}
+	assert_false(range_gap(root, vm_ptob(7), VM_PAGESIZE, 0, r[MANY - 1].r_end, false, &at));
+	for (uint32_t i = 0; i < MANY; i += 2)
+		range_remove(&root, &r[i]);
+	assert_int_equal(range_check(root, on_violation, NULL), 0);
+	free(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(range_random), cmocka_unit_test(range_many) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
