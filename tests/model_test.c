@@ -135,6 +135,11 @@ static vaddr_t va_of(unsigned page)
 /* Failures that say only "not now": the operation must have changed nothing. */
 static bool refused(struct test *t, enum vm_err err)
 {
+	/* with one translation a frame, two locks of one page exclude each other */
+	if (err == VM_RETRY && t->opt->linux_like) {
+		t->refused++;
+		return true;
+	}
 	if (err == VM_NOMEM || err == VM_NOSWAP || err == VM_LIMIT || (t->injecting && err == VM_IO)) {
 		t->refused++;
 		return true;
