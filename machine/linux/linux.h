@@ -17,6 +17,7 @@
 struct linux_config {
 	pfn_t frames;		   /* frame numbers there can ever be */
 	bool inline_faults;
+	bool forget_on_fork; /* a forked child gets none of the frames */
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
 	void (*ungrant)(void *, pfn_t);
 	void *arg;

@@ -70,6 +70,8 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 		return -ENOMEM;
 	}
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_NOHUGEPAGE);
+	if (cfg->forget_on_fork)
+		(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
 	rc = uffd_open(m);
 	if (rc != 0) {
 		linux_destroy(m);

@@ -7,7 +7,12 @@
  * last when it is made and first when it is taken away. An entry is taken away only after the space's mappings are gone,
  * so nobody faults there any more.
  *
- * The handler runs on the alternate stack if the thread has one; the stack in use must not be managed memory itself.
+ * The handler runs on the alternate stack if the thread has one; the stack in use must not be managed memory itself. All
+ * signals wait while it runs: another handler that touched managed memory would wait for locks that this thread holds.
+ *
+ * An access that natively would get SIGSEGV gets it: the signal is queued here with the right code and address while it is blocked,
+ * and arrives when the return from this handler opens the program's own mask again, at the access itself. If
+ * the program has it blocked, it ends the program, as natively.
  */
 #include <errno.h>
 #include <signal.h>
@@ -58,40 +63,70 @@ static struct as *space_of(uint64_t addr)
 	return NULL;
 }
 
-static void pass_on(int sig, siginfo_t *si, void *uc)
+static void default_action(int sig)
 {
 	struct kernel_sigaction dfl = { .h.plain = SIG_DFL };
 
+	(void)sys_call4(SYS_rt_sigaction, sig, (long)&dfl, 0, 8);
+}
+
+/* The handler before ours, under the mask that it would have had. */
+static void pass_on(int sig, siginfo_t *si, ucontext_t *uc)
+{
+	uint64_t mask;
+
+	__builtin_memcpy(&mask, &uc->uc_sigmask, sizeof mask);
+	mask |= before.mask | 1ull << (sig - 1);
+	if (before.h.plain == SIG_DFL || before.h.plain == SIG_IGN) {
+		default_action(sig); /* the access is tried again and ends the program */
+		return;
+	}
+	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8);
 	if ((before.flags & SA_SIGINFO) != 0)
 		before.h.info(sig, si, uc);
-	else if (before.h.plain != SIG_DFL && before.h.plain != SIG_IGN)
+	else
 		before.h.plain(sig);
-	else /* the access is tried again and the default action follows */
-		(void)sys_call4(SYS_rt_sigaction, SIGBUS, (long)&dfl, 0, 8);
+}
+
+static void segv(const siginfo_t *si, ucontext_t *uc, int code)
+{
+	siginfo_t out;
+
+	__builtin_memset(&out, 0, sizeof out);
+	out.si_signo = SIGSEGV;
+	out.si_code = code;
+	out.si_addr = si->si_addr;
+	if (sigismember(&uc->uc_sigmask, SIGSEGV)) {
+		default_action(SIGSEGV);
+		(void)sigdelset(&uc->uc_sigmask, SIGSEGV);
+	}
+	(void)sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), sys_call0(SYS_gettid), SIGSEGV, (long)&out);
 }
 
 static void trap(int sig, siginfo_t *si, void *ctx)
 {
-	const ucontext_t *uc = ctx;
+	ucontext_t *uc = ctx;
 	uint64_t addr = (uint64_t)si->si_addr;
 	long why = (long)uc->uc_mcontext.gregs[REG_ERR];
 	struct as *as = si->si_code == BUS_ADRERR ? space_of(addr) : NULL;
 	enum vm_err e;
 
 	if (as == NULL) {
-		pass_on(sig, si, ctx);
+		pass_on(sig, si, uc);
 		return;
 	}
 	e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, (why & PF_PRESENT) != 0 ? F_PROT : F_INVAL,
 		     (why & PF_WRITE) != 0 ? S_WRITE : S_READ);
-	if (e != VM_OK && e != VM_RETRY)
-		pass_on(sig, si, ctx);
+	if (e == VM_NOMAP || e == VM_PROT)
+		segv(si, uc, e == VM_NOMAP ? SEGV_MAPERR : SEGV_ACCERR);
+	else if (e != VM_OK && e != VM_RETRY)
+		pass_on(sig, si, uc);
 }
 
 int linux_trap_install(struct mach *m)
 {
 	struct kernel_sigaction sa = { .h.info = trap, .restorer = linux_trap_return,
-		.flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTORER_BIT };
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT, .mask = ~0ull };
 	long r = 0;
 
 	if (!m->m_cfg.inline_faults)

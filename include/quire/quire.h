@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * libquire: memory that may be larger than the memory it takes. An mmap-like interface to a virtual memory system of its
+ * own inside the process: a fixed budget of page frames, page replacement, and a store for what does not fit.
+ *
+ *	struct quire_config c = { .size = sizeof c, .memory = 64 << 20, .pool = 128 << 20 };
+ *	struct quire *q;
+ *	if (quire_open(&c, &q) != 0) ...
+ *	char *p = quire_map(q, NULL, 256 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+ *
+ * Then p is ordinary memory: any thread reads and writes it. Needs Linux 6.8 or later on x86-64 and no privilege.
+ *
+ * How faults are served: by the thread that faults, in a SIGBUS handler installed by the first quire_open. SIGBUS must not be
+ * blocked by a thread that touches mapped memory. A handler that the program had installed before is called for every SIGBUS
+ * that is not ours; one installed later replaces ours, so install yours first.
+ *
+ * What a bad access gets, as from mmap: SIGSEGV with SEGV_MAPERR (nothing mapped) or SEGV_ACCERR (protection); SIGBUS if
+ * the store or file failed or the access is past the end of the file.
+ *
+ * System calls do not fault pages in: one given mapped memory that is not resident answers EFAULT or does less. Pin the
+ * buffer around the call with quire_pin and quire_unpin.
+ *
+ * Not supported, by refusal: executable mappings (EACCES), stacks of threads in mapped memory (a fault could not be served).
+ * The child of a fork has none of this memory and must not call anything here: exec, or use memory of its own.
+ *
+ * All calls may be made by any thread at any time except quire_close; none may be made by a signal handler. They answer 0,
+ * or -1 with errno. addr and offsets must be page aligned (EINVAL); lengths are rounded up; 0 is EINVAL.
+ */
+#ifndef QUIRE_QUIRE_H
+#define QUIRE_QUIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct quire; /* one system: its budget, its store, its mappings. Several may be open at once */
+
+/* A store of the program's own, for pages that do not fit. */
+struct quire_store {
+	/*
+	 * Page `slot` (0 <= slot < slots): keep, or bring back, its 4096 bytes. 0, or an errno value: ENOSPC for a write that
+	 * finds no room, anything else counts as an I/O error. Called from the fault handler, by several threads at once for
+	 * different slots: async-signal-safe functions only, no malloc, no memory mapped by quire_map.
+	 */
+	int (*write)(void *arg, uint64_t slot, const void *page);
+	int (*read)(void *arg, uint64_t slot, void *page);
+	/* What was kept in the slot is not needed any more. May be NULL. */
+	void (*discard)(void *arg, uint64_t slot);
+	void *arg;
+	uint64_t slots;
+};
+
+struct quire_config {
+	size_t size;	   /* sizeof(struct quire_config) */
+	uint64_t memory;   /* bytes of page frames: all that mapped memory and the system's own tables occupy; at least 1 MiB */
+	uint64_t pool;	   /* bytes for compressed pages, besides memory; 0: none */
+	uint64_t swap;	   /* bytes of a swap file behind the pool (which must not be 0 then); 0: none */
+	const char *swap_path; /* a directory, or a new file; NULL: $TMPDIR or /var/tmp. The file has no name once it is open */
+	const struct quire_store *store; /* instead of pool and swap; copied. NULL: none */
+	/*
+	 * Bytes of private and anonymous memory that may be promised at one time; a map beyond it gives ENOMEM. 0: what is
+	 * certain to fit even if nothing compresses. More is a bet on compression: if it is lost, an access gets SIGBUS.
+	 * With a store it is given by store->slots.
+	 */
+	uint64_t promise;
+	uint64_t window;   /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
+};
+
+/* EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
+int quire_open(const struct quire_config *, struct quire **);
+/* Unmaps everything (shared file pages are written first) and frees the system. Nobody may be using it or its memory. */
+int quire_close(struct quire *);
+
+/*
+ * As mmap: MAP_FAILED and errno on failure. flags: MAP_PRIVATE or MAP_SHARED, with MAP_ANONYMOUS, MAP_FIXED,
+ * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE as wished; others give EOPNOTSUPP. Without MAP_FIXED an address that
+ * is free in the system's window is used, addr (may be NULL) if possible; with it, ranges outside of the window give ENOMEM.
+ * fd: a regular file, which may be closed afterwards. Mappings of one file in one system see each other's writes at
+ * once; read(2), write(2) and other systems see them after quire_sync.
+ * EACCES (the descriptor's mode, PROT_EXEC), EBADF, EEXIST (MAP_FIXED_NOREPLACE), EINVAL, ENODEV (not a regular file), ENOMEM.
+ */
+void *quire_map(struct quire *, void *addr, size_t len, int prot, int flags, int fd, off_t off);
+/* EBUSY: part of it is pinned: nothing was unmapped. Addresses where nothing is mapped are fine. */
+int quire_unmap(struct quire *, void *addr, size_t len);
+/* EACCES; ENOMEM: a gap (what precedes it is changed), or a promise cannot be made. */
+int quire_protect(struct quire *, void *addr, size_t len, int prot);
+/*
+ * advice: MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE. EINVAL:
+ * another; ENOMEM: a gap (the rest is done); EFAULT: populating met an address that cannot be accessed so; EIO.
+ */
+int quire_advise(struct quire *, void *addr, size_t len, int advice);
+/* Writes shared file pages. flags: MS_SYNC (also waits until they are durable) or MS_ASYNC; MS_INVALIDATE. EIO, ENOMEM: a gap. */
+int quire_sync(struct quire *, void *addr, size_t len, int flags);
+/* Keeps pages resident, until unlock or unmap; not counted. ENOMEM: a gap, or too much would be locked; then nothing is. */
+int quire_lock(struct quire *, void *addr, size_t len);
+int quire_unlock(struct quire *, void *addr, size_t len);
+/*
+ * Makes pages resident and keeps them so, and at their frames, until a quire_unpin of the same range: for system calls. Pins
+ * count. for_write: the call will store there. addr need not be aligned. EFAULT: not accessible so; EIO; ENOMEM: too
+ * much would be pinned. Then nothing is pinned.
+ */
+int quire_pin(struct quire *, const void *addr, size_t len, int for_write);
+int quire_unpin(struct quire *, const void *addr, size_t len, int for_write);
+/* A byte a page: QUIRE_IN_* bits. ENOMEM: a gap. */
+#define QUIRE_IN_MEMORY 0x01
+#define QUIRE_IN_LOCKED 0x08
+#define QUIRE_IN_STORE	0x40 /* the store has a copy */
+int quire_incore(struct quire *, void *addr, size_t len, unsigned char *vec);
+
+struct quire_stats {
+	/* counts since quire_open */
+	uint64_t faults, faults_failed, zero_filled, copied, rescued, pages_in, pages_out, clean_dropped, io_errors;
+	/* now, in bytes */
+	uint64_t memory, memory_free, mapped, resident, locked, promised, promise_max;
+	uint64_t pool_used, pool_pages, swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
+};
+/* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
+int quire_stat(struct quire *, struct quire_stats *, size_t size);
+/* For tests and the careful: verifies the whole system while no other thread uses it. The number of broken invariants. */
+unsigned quire_check(struct quire *, void (*report)(void *arg, const char *text), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The public library over the core and the Linux machine with inline faults.
+ *
+ * A system has one window of addresses: one kernel mapping, registered once when it opens. Mapping and unmapping inside it
+ * are the core's alone, without a system call, and the kernel never sees more than one range. What is not mapped there
+ * faults to us like the rest, and gets its SIGSEGV from the trap.
+ *
+ * The budget: frames of the arena (which the core's own tables come from, too) and, apart from it, the pool's memory.
+ *
+ * Every call blocks all signals while it runs: a handler that touched mapped memory while this thread holds a lock of the core
+ * would wait for itself. For the same reason arguments that point to memory of the program are copied before and after.
+ *
+ * Locks: q_lock (a thread's mutex, outermost): finding a hole and filling it is one step; the list of files. Vnodes are released
+ * only by unmapping, so a file that is found in the list under q_lock stays.
+ */
+#include <quire/quire.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <quire/as.h>
+#include <quire/vm.h>
+#include <quire/vnode.h>
+
+#include "machine/linux/linux.h"
+#include "store/file_vnode.h"
+#include "store/pool.h"
+#include "store/pool_vnode.h"
+#include "store/swapfile.h"
+
+#define MEMORY_MIN (1ull << 20)
+#define MEMORY_MAX (1ull << 42)
+#define WINDOW	   (1ull << 40)
+#define VEC_PAGES  1024u
+
+struct quire {
+	struct mach *q_mach; /* const after open, down to q_swapfd */
+	struct vm *q_vm;
+	struct as *q_as;
+	struct vnode *q_swap;
+	struct quire_store q_store;
+	struct vnode q_storevn;
+	struct pool q_pool;
+	void *q_poolmem;
+	size_t q_poolsize;
+	bool q_haspool;
+	int q_swapfd;
+	char *q_window;
+	uint64_t q_windowlen;
+	bool q_spaced;
+	pthread_mutex_t q_lock;
+	struct file_vnode *q_files; /* q_lock */
+};
+
+static int error_of(enum vm_err e)
+{
+	switch (e) {
+	case VM_OK: return 0;
+	case VM_PROT:
+	case VM_ACCESS: return EACCES;
+	case VM_IO:
+	case VM_EOF: return EIO;
+	case VM_LOCKED: return EBUSY;
+	case VM_INVAL: return EINVAL;
+	case VM_EXIST: return EEXIST;
+	case VM_NOTSUP: return EOPNOTSUPP;
+	default: return ENOMEM;
+	}
+}
+
+static int answer(int error)
+{
+	if (error == 0)
+		return 0;
+	errno = error;
+	return -1;
+}
+
+/* ---- entry ---- */
+static void block(sigset_t *old)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, old);
+}
+
+static void unblock(const sigset_t *old) { (void)pthread_sigmask(SIG_SETMASK, old, NULL); }
+
+static void enter(struct quire *q, sigset_t *old)
+{
+	block(old);
+	(void)pthread_mutex_lock(&q->q_lock);
+}
+
+static void leave(struct quire *q, const sigset_t *old)
+{
+	(void)pthread_mutex_unlock(&q->q_lock);
+	unblock(old);
+}
+
+/* Aligned and not wrapping: *len is rounded up. */
+static bool range_ok(const void *addr, size_t *len)
+{
+	uint64_t a = (uint64_t)addr, n = vm_page_round(*len);
+
+	if ((a & VM_PAGEMASK) != 0 || *len == 0 || n < *len || a + n < a)
+		return false;
+	*len = n;
+	return true;
+}
+
+static bool in_window(const struct quire *q, const void *addr, size_t len)
+{
+	uint64_t a = (uint64_t)addr, base = (uint64_t)q->q_window;
+
+	return a >= base && len <= q->q_windowlen && a - base <= q->q_windowlen - len;
+}
+
+/* ---- a store of the program's own ---- */
+static void store_start(struct vnode *vp, struct vm_io *io)
+{
+	const struct quire_store *s = &((struct quire *)vp->v_data)->q_store;
+	uint64_t slot = vm_btop(io->io_off);
+	int rc = 0;
+
+	for (io->io_ok = 0; io->io_ok < io->io_npages; io->io_ok++) {
+		rc = io->io_op == VM_IO_READ ? s->read(s->arg, slot + io->io_ok, io->io_buf[io->io_ok]) :
+					       s->write(s->arg, slot + io->io_ok, io->io_buf[io->io_ok]);
+		if (rc != 0)
+			break;
+	}
+	io->io_err = rc == 0 ? VM_OK : rc == ENOSPC && io->io_op == VM_IO_WRITE ? VM_NOSWAP : VM_IO;
+	io->io_done(io);
+}
+
+static void store_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	const struct quire_store *s = &((struct quire *)vp->v_data)->q_store;
+
+	for (uint64_t i = vm_btop(off); s->discard != NULL && i < vm_btop(off + len); i++)
+		s->discard(s->arg, i);
+}
+
+static void store_poll(struct vnode *vp, bool wait)
+{
+	(void)vp;
+	(void)wait;
+}
+
+static enum vm_err store_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp;
+	(void)off;
+	(void)len;
+	return VM_OK;
+}
+
+static uint64_t store_size(struct vnode *vp) { return vm_ptob(((struct quire *)vp->v_data)->q_store.slots); }
+static void store_inactive(struct vnode *vp) { (void)vp; /* part of the system itself */ }
+
+static const struct vnode_ops store_ops = {
+	.vo_name = "store",
+	.vo_start = store_start,
+	.vo_poll = store_poll,
+	.vo_discard = store_discard,
+	.vo_sync = store_sync,
+	.vo_size = store_size,
+	.vo_inactive = store_inactive,
+};
+
+/* ---- open and close ---- */
+static bool config_ok(const struct quire_config *c)
+{
+	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || (c->swap != 0 && c->pool == 0) || c->window >= 1ull << 46)
+		return false;
+	if (c->store == NULL)
+		return c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX && c->promise <= MEMORY_MAX;
+	return c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL && c->store->slots > 0;
+}
+
+static int open_window(struct quire *q, uint64_t want)
+{
+	uint64_t len = want != 0 ? vm_page_round(want) : WINDOW;
+	int rc;
+
+	for (;; len /= 2) {
+		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p != MAP_FAILED) {
+			q->q_window = p;
+			q->q_windowlen = len;
+			break;
+		}
+		if (want != 0 || len <= 1u << 30)
+			return ENOMEM;
+	}
+	if (madvise(q->q_window, q->q_windowlen, MADV_DONTFORK) != 0)
+		return errno;
+	if (as_alloc(q->q_vm, (vaddr_t)q->q_window, (vaddr_t)q->q_window + q->q_windowlen, &q->q_as) != VM_OK)
+		return ENOMEM;
+	rc = linux_range_register(q->q_mach, as_hat(q->q_as), (uint64_t)q->q_window, q->q_windowlen);
+	if (rc == 0)
+		rc = linux_trap_install(q->q_mach);
+	if (rc == 0)
+		rc = linux_space_add(q->q_mach, q->q_as, (uint64_t)q->q_window, q->q_windowlen);
+	q->q_spaced = rc == 0;
+	return -rc;
+}
+
+static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *slots)
+{
+	struct pool_config pc = { .mem_limit = c->pool, .file_limit = c->swap };
+	const char *why;
+	int rc;
+
+	q->q_poolsize = vm_page_round(pool_shared_size(&pc));
+	q->q_poolmem = mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (q->q_poolmem == MAP_FAILED) {
+		q->q_poolmem = NULL;
+		return ENOMEM;
+	}
+	(void)madvise(q->q_poolmem, q->q_poolsize, MADV_DONTFORK);
+	if (c->swap != 0 && (q->q_swapfd = swapfile_open(c->swap_path, c->swap, &why)) < 0)
+		return errno != 0 ? errno : EINVAL;
+	if ((rc = pool_format(q->q_poolmem, &pc)) != 0 ||
+	    (rc = pool_attach(&q->q_pool, q->q_poolmem, q->q_poolsize, q->q_swapfd)) != 0)
+		return -rc;
+	q->q_haspool = true;
+	/* An incompressible page takes a little more than a page. */
+	*slots = vm_btop((c->pool + c->swap) / 64 * 63);
+	if (c->promise != 0)
+		*slots = c->promise > c->memory ? vm_btop(c->promise - c->memory) : 0;
+	q->q_swap = *slots == 0 ? NULL : pool_vnode_create(q->q_vm, &q->q_pool, *slots);
+	return q->q_swap == NULL && *slots != 0 ? ENOMEM : 0;
+}
+
+static int open_store(struct quire *q, const struct quire_config *c)
+{
+	uint64_t slots = 0;
+	int rc = 0;
+
+	if (c->store != NULL) {
+		q->q_store = *c->store;
+		slots = q->q_store.slots;
+		vnode_init(&q->q_storevn, q->q_vm, &store_ops, q);
+		q->q_storevn.v_flags = V_SWAP;
+		q->q_swap = &q->q_storevn;
+	} else if (c->pool != 0) {
+		rc = open_pool(q, c, &slots);
+	}
+	if (rc == 0 && q->q_swap != NULL && swap_add(q->q_vm, q->q_swap, slots, 0) != VM_OK)
+		rc = ENOMEM;
+	return rc;
+}
+
+static int build(struct quire *q, const struct quire_config *c)
+{
+	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory), .inline_faults = true, .forget_on_fork = true };
+	struct vm_config vc = { .vc_frames = lc.frames };
+	int rc = linux_create(&lc, &q->q_mach);
+	enum vm_err e;
+
+	if (rc != 0)
+		return -rc;
+	vc.vc_mach = q->q_mach;
+	if ((e = vm_create(&vc, &q->q_vm)) != VM_OK)
+		return error_of(e);
+	rc = open_store(q, c);
+	return rc != 0 ? rc : open_window(q, c->window);
+}
+
+static void destroy(struct quire *q)
+{
+	if (q->q_spaced)
+		linux_space_remove(q->q_mach, q->q_as, (uint64_t)q->q_window, q->q_windowlen);
+	if (q->q_as != NULL)
+		as_free(q->q_as);
+	if (q->q_swap != NULL) {
+		(void)swap_remove(q->q_vm, q->q_swap);
+		vnode_rele(q->q_swap);
+	}
+	if (q->q_haspool)
+		pool_detach(&q->q_pool);
+	if (q->q_vm != NULL)
+		vm_destroy(q->q_vm);
+	if (q->q_mach != NULL)
+		linux_destroy(q->q_mach);
+	if (q->q_window != NULL)
+		(void)munmap(q->q_window, q->q_windowlen);
+	if (q->q_poolmem != NULL)
+		(void)munmap(q->q_poolmem, q->q_poolsize);
+	if (q->q_swapfd >= 0)
+		(void)close(q->q_swapfd);
+	(void)pthread_mutex_destroy(&q->q_lock);
+	free(q);
+}
+
+int quire_open(const struct quire_config *config, struct quire **qp)
+{
+	struct quire_config c = { 0 };
+	sigset_t old;
+	struct quire *q;
+	int rc;
+
+	if (config == NULL || qp == NULL || config->size == 0 || config->size > sizeof c)
+		return answer(EINVAL);
+	memcpy(&c, config, config->size);
+	if (!config_ok(&c))
+		return answer(EINVAL);
+	q = calloc(1, sizeof *q);
+	if (q == NULL)
+		return answer(ENOMEM);
+	q->q_swapfd = -1;
+	(void)pthread_mutex_init(&q->q_lock, NULL);
+	block(&old);
+	rc = build(q, &c);
+	if (rc != 0)
+		destroy(q);
+	unblock(&old);
+	if (rc == 0)
+		*qp = q;
+	return answer(rc);
+}
+
+int quire_close(struct quire *q)
+{
+	sigset_t old;
+
+	block(&old);
+	destroy(q);
+	unblock(&old);
+	return 0;
+}
+
+/* ---- files ---- */
+struct owned_file { struct file_vnode of_file; struct quire *of_owner; };
+
+static void file_gone(struct file_vnode *fv)
+{
+	struct owned_file *of = (struct owned_file *)(void *)fv;
+	struct file_vnode **p = &of->of_owner->q_files;
+
+	while (*p != NULL && *p != fv)
+		p = &(*p)->fv_next;
+	if (*p == fv)
+		*p = fv->fv_next;
+	(void)close(fv->fv_fd);
+	free(of);
+}
+
+/* A descriptor open for reading and, if any mapping will need it, writing: a reference is taken. q_lock. */
+static int file_get(struct quire *q, int fd, int prot, bool shared, struct vnode **vpp, unsigned *maxprot)
+{
+	int fl = fcntl(fd, F_GETFL);
+	struct file_vnode *fv;
+	struct owned_file *of;
+	struct stat st;
+
+	if (fl < 0 || fstat(fd, &st) != 0)
+		return EBADF;
+	if (!S_ISREG(st.st_mode))
+		return ENODEV;
+	if ((fl & O_ACCMODE) == O_WRONLY || (fl & O_PATH) != 0 ||
+	    (shared && (prot & PROT_WRITE) != 0 && (fl & O_ACCMODE) != O_RDWR))
+		return EACCES;
+	*maxprot = PROT_R | (!shared || (fl & O_ACCMODE) == O_RDWR ? PROT_W : 0u);
+	for (fv = q->q_files; fv != NULL; fv = fv->fv_next)
+		if (fv->fv_dev == st.st_dev && fv->fv_ino == st.st_ino) {
+			int now = fcntl(fv->fv_fd, F_GETFL);
+
+			/* A better descriptor takes the place of a read-only one: same file, same number. */
+			if ((now & O_ACCMODE) == O_RDONLY && (fl & O_ACCMODE) == O_RDWR && dup3(fd, fv->fv_fd, O_CLOEXEC) < 0)
+				return errno;
+			vnode_hold(&fv->fv_vnode);
+			*vpp = &fv->fv_vnode;
+			return 0;
+		}
+	of = calloc(1, sizeof *of);
+	if (of == NULL)
+		return ENOMEM;
+	fv = &of->of_file;
+	of->of_owner = q;
+	fv->fv_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fv->fv_fd < 0) {
+		free(of);
+		return ENOMEM;
+	}
+	fv->fv_dev = st.st_dev;
+	fv->fv_ino = st.st_ino;
+	fv->fv_gone = file_gone;
+	fv->fv_next = q->q_files;
+	q->q_files = fv;
+	file_vnode_init(fv, q->q_vm);
+	*vpp = &fv->fv_vnode;
+	return 0;
+}
+
+/* ---- mapping ---- */
+#define MAP_KNOWN (MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_POPULATE)
+
+static int map_args_ok(const void *addr, size_t *len, int prot, int flags, off_t off)
+{
+	if ((flags & ~MAP_KNOWN) != 0)
+		return EOPNOTSUPP;
+	if (((flags & MAP_PRIVATE) != 0) == ((flags & MAP_SHARED) != 0) || ((uint64_t)off & VM_PAGEMASK) != 0 || off < 0)
+		return EINVAL;
+	if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
+		return EINVAL;
+	if ((prot & PROT_EXEC) != 0)
+		return EACCES;
+	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == 0)
+		addr = NULL;
+	if (*len == 0 || ((uint64_t)addr & VM_PAGEMASK) != 0)
+		return EINVAL;
+	return range_ok(addr, len) ? 0 : ENOMEM;
+}
+
+/* Where it goes. q_lock. */
+static int place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at)
+{
+	uint64_t base = (uint64_t)q->q_window;
+	enum vm_err e;
+
+	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == 0) {
+		vaddr_t hint = vm_page_trunc((uint64_t)addr);
+
+		if (in_window(q, (void *)hint, len) && as_gap(q->q_as, len, VM_PAGESIZE, hint, hint + len, false, at) == VM_OK)
+			return 0;
+		return error_of(as_gap(q->q_as, len, VM_PAGESIZE, base, base + q->q_windowlen, false, at));
+	}
+	if (!in_window(q, addr, len))
+		return ENOMEM;
+	*at = (vaddr_t)addr;
+	if ((flags & MAP_FIXED_NOREPLACE) != 0)
+		return 0; /* as_map refuses what is not free */
+	e = as_unmap(q->q_as, *at, len);
+	return error_of(e);
+}
+
+static unsigned core_prot(int prot)
+{
+	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
+}
+
+static int map_locked(struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off, vaddr_t *at)
+{
+	struct segvn_args sa = { .sa_prot = core_prot(prot), .sa_maxprot = PROT_R | PROT_W, .sa_off = (voff_t)off,
+		.sa_flags = ((flags & MAP_SHARED) != 0 ? SEGVN_SHARED : 0u) | ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0u) };
+	int rc;
+
+	if ((flags & MAP_ANONYMOUS) != 0)
+		sa.sa_off = 0;
+	else if ((rc = file_get(q, fd, prot, (flags & MAP_SHARED) != 0, &sa.sa_vnode, &sa.sa_maxprot)) != 0)
+		return rc;
+	rc = place(q, addr, len, flags, at);
+	if (rc == 0)
+		rc = error_of(as_map(q->q_as, *at, len, segvn_create, &sa));
+	if (sa.sa_vnode != NULL)
+		vnode_rele(sa.sa_vnode); /* the segment has its own */
+	return rc;
+}
+
+void *quire_map(struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	int rc = map_args_ok(addr, &len, prot, flags, off);
+	vaddr_t at = 0;
+	sigset_t old;
+
+	if (rc == 0) {
+		enter(q, &old);
+		rc = map_locked(q, addr, len, prot, flags, fd, off, &at);
+		leave(q, &old);
+	}
+	if (rc == 0 && (flags & MAP_POPULATE) != 0 && prot != PROT_NONE)
+		(void)quire_advise(q, (void *)at, len, (prot & PROT_WRITE) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	if (rc != 0) {
+		errno = rc;
+		return MAP_FAILED;
+	}
+	return (void *)at;
+}
+
+int quire_unmap(struct quire *q, void *addr, size_t len)
+{
+	sigset_t old;
+	enum vm_err e;
+
+	if (!range_ok(addr, &len) || !in_window(q, addr, len))
+		return answer(EINVAL);
+	enter(q, &old);
+	e = as_unmap(q->q_as, (vaddr_t)addr, len);
+	leave(q, &old);
+	return answer(error_of(e));
+}
+
+int quire_protect(struct quire *q, void *addr, size_t len, int prot)
+{
+	sigset_t old;
+	enum vm_err e;
+
+	if (!range_ok(addr, &len) || (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
+		return answer(EINVAL);
+	if ((prot & PROT_EXEC) != 0)
+		return answer(EACCES);
+	enter(q, &old);
+	e = in_window(q, addr, len) ? as_setprot(q->q_as, (vaddr_t)addr, len, core_prot(prot)) : VM_NOMAP;
+	leave(q, &old);
+	return answer(error_of(e));
+}
+
+static bool advice_of(int advice, enum advice *a)
+{
+	switch (advice) {
+	case MADV_NORMAL: *a = ADV_NORMAL; return true;
+	case MADV_RANDOM: *a = ADV_RANDOM; return true;
+	case MADV_SEQUENTIAL: *a = ADV_SEQUENTIAL; return true;
+	case MADV_WILLNEED: *a = ADV_WILLNEED; return true;
+	case MADV_DONTNEED: *a = ADV_DONTNEED; return true;
+	case MADV_FREE: *a = ADV_FREE; return true;
+	case MADV_COLD: *a = ADV_COLD; return true;
+	case MADV_PAGEOUT: *a = ADV_PAGEOUT; return true;
+	case MADV_POPULATE_READ: *a = ADV_POPULATE_READ; return true;
+	case MADV_POPULATE_WRITE: *a = ADV_POPULATE_WRITE; return true;
+	default: return false;
+	}
+}
+
+int quire_advise(struct quire *q, void *addr, size_t len, int advice)
+{
+	enum advice a;
+	sigset_t old;
+	enum vm_err e;
+
+	if (!range_ok(addr, &len) || !advice_of(advice, &a))
+		return answer(EINVAL);
+	if (!in_window(q, addr, len))
+		return answer(ENOMEM);
+	block(&old);
+	e = as_advise(q->q_as, (vaddr_t)addr, len, a);
+	unblock(&old);
+	return answer(e == VM_PROT ? EFAULT : error_of(e));
+}
+
+int quire_sync(struct quire *q, void *addr, size_t len, int flags)
+{
+	unsigned f = ((flags & MS_ASYNC) != 0 ? SYNC_ASYNC : 0u) | ((flags & MS_INVALIDATE) != 0 ? SYNC_INVAL : 0u);
+	sigset_t old;
+	enum vm_err e;
+
+	if (!range_ok(addr, &len) || (flags & ~(MS_SYNC | MS_ASYNC | MS_INVALIDATE)) != 0 ||
+	    (flags & (MS_SYNC | MS_ASYNC)) == (MS_SYNC | MS_ASYNC))
+		return answer(EINVAL);
+	if (!in_window(q, addr, len))
+		return answer(ENOMEM);
+	block(&old);
+	e = as_sync(q->q_as, (vaddr_t)addr, len, f);
+	unblock(&old);
+	return answer(error_of(e));
+}
+
+/* ---- keeping pages ---- */
+static int lock_op(struct quire *q, void *addr, size_t len, enum vm_err (*op)(struct as *, vaddr_t, uint64_t))
+{
+	sigset_t old;
+	enum vm_err e;
+
+	if (!range_ok(addr, &len))
+		return answer(EINVAL);
+	if (!in_window(q, addr, len))
+		return answer(ENOMEM);
+	block(&old);
+	e = op(q->q_as, (vaddr_t)addr, len);
+	unblock(&old);
+	return answer(e == VM_PROT ? ENOMEM : error_of(e));
+}
+
+int quire_lock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_lock); }
+int quire_unlock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_unlock); }
+
+static int pin_op(struct quire *q, const void *addr, size_t len, int for_write, enum fault_type type)
+{
+	uint64_t from = vm_page_trunc((uint64_t)addr), in = (uint64_t)addr - from;
+	sigset_t old;
+	enum vm_err e;
+
+	if (len == 0)
+		return answer(EINVAL);
+	if (len > q->q_windowlen || !in_window(q, (const void *)from, vm_page_round(in + len)))
+		return answer(EFAULT);
+	block(&old);
+	e = as_fault(q->q_as, from, vm_page_round(in + len), type, for_write ? S_WRITE : S_READ);
+	unblock(&old);
+	return answer(e == VM_NOMAP || e == VM_PROT ? EFAULT : error_of(e));
+}
+
+int quire_pin(struct quire *q, const void *addr, size_t len, int for_write)
+{
+	return pin_op(q, addr, len, for_write, F_SOFTLOCK);
+}
+
+int quire_unpin(struct quire *q, const void *addr, size_t len, int for_write)
+{
+	return pin_op(q, addr, len, for_write, F_SOFTUNLOCK);
+}
+
+/* ---- looking ---- */
+int quire_incore(struct quire *q, void *addr, size_t len, unsigned char *vec)
+{
+	uint8_t part[VEC_PAGES];
+
+	if (!range_ok(addr, &len))
+		return answer(EINVAL);
+	if (!in_window(q, addr, len))
+		return answer(ENOMEM);
+	for (uint64_t done = 0, n; done < vm_btop(len); done += n) {
+		sigset_t old;
+		enum vm_err e;
+
+		n = vm_btop(len) - done < VEC_PAGES ? vm_btop(len) - done : VEC_PAGES;
+		block(&old);
+		e = as_incore(q->q_as, (vaddr_t)addr + vm_ptob(done), vm_ptob(n), part);
+		unblock(&old);
+		if (e != VM_OK)
+			return answer(error_of(e));
+		for (uint64_t i = 0; i < n; i++)
+			vec[done + i] = part[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED | QUIRE_IN_STORE);
+	}
+	return 0;
+}
+
+_Static_assert(QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LOCKED && QUIRE_IN_STORE == INCORE_SWAPPED,
+	       "the core's bits are passed on");
+
+int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
+{
+	const struct vm_stats *s = vm_statistics(q->q_vm);
+	struct pool_stats ps = { 0 };
+	struct quire_stats st;
+	struct vm_usage vu;
+	struct as_usage au;
+	sigset_t old;
+
+	if (size == 0 || out == NULL)
+		return answer(EINVAL);
+	block(&old);
+	vm_usage(q->q_vm, &vu);
+	as_usage(q->q_as, &au);
+	if (q->q_haspool)
+		pool_stats(&q->q_pool, &ps);
+	unblock(&old);
+	st = (struct quire_stats){
+		.faults = s->fault,
+		.faults_failed = s->fault_err + s->fault_nomap,
+		.zero_filled = s->zfod,
+		.copied = s->cow,
+		.rescued = s->rescue,
+		.pages_in = s->pgin,
+		.pages_out = s->pgout,
+		.clean_dropped = s->clean_drop,
+		.io_errors = s->io_error,
+		.memory = vm_ptob(vu.vu_frames),
+		.memory_free = vm_ptob(vu.vu_free + vu.vu_cache),
+		.mapped = au.au_size,
+		.resident = vm_ptob(au.au_rss),
+		.locked = vm_ptob(vu.vu_wired),
+		.promised = vm_ptob(vu.vu_reserved),
+		.promise_max = vm_ptob(vu.vu_resv_max),
+		.pool_used = ps.mem_held,
+		.pool_pages = vm_ptob(ps.pages),
+		.swap_used = ps.file_bytes,
+	};
+	memcpy(out, &st, size < sizeof st ? size : sizeof st);
+	return 0;
+}
+
+unsigned quire_check(struct quire *q, void (*report)(void *, const char *), void *arg)
+{
+	sigset_t old;
+	unsigned n;
+
+	block(&old);
+	n = vm_check(q->q_vm, report, arg);
+	unblock(&old);
+	return n;
+}
