@@ -35,6 +35,7 @@
 
 #include "machine/linux/linux.h"
 #include "machine/linux/sys.h"
+#include "run/affinity.h"
 #include "run/host.h"
 #include "store/pool_vnode.h"
 
@@ -326,6 +327,8 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	uint64_t size = vm_page_round((uint64_t)len);
 	enum vm_err e;
 
+	if ((flags & MAP_STACK) != 0)
+		affinity_threaded();
 	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (e = forget(h, (uint64_t)addr, size)) != VM_OK)
 		return to_errno(e);
 	bool ours = trackable(prot, flags);
@@ -822,6 +825,7 @@ static long fork_child(struct host *h)
 {
 	int old = h->h_sock;
 
+	affinity_forked();
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "machine/linux/sys.h"
+#include "run/affinity.h"
 
 /* ---- descriptors ---- */
 #define MAXFDS 16
@@ -97,6 +98,7 @@ static long do_execve(const char *path, char *const *argv, char *const *envp)
 {
 	size_t n = 0, j = 0;
 
+	affinity_exec();
 	if (env_family == NULL || envp == NULL)
 		return sys_call3(SYS_execve, (long)path, (long)argv, (long)envp);
 	while (envp[n] != NULL)
@@ -151,6 +153,8 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_mlock:
 	case SYS_mlock2:
 	case SYS_munlock: return host_mlock(nr, (void *)a[5], (size_t)a[4], (int)a[3]);
+	case SYS_sched_getaffinity: return affinity_get((int)a[5], (unsigned long)a[4], (unsigned long *)a[3]);
+	case SYS_sched_setaffinity: return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
 	case SYS_execve: return do_execve((const char *)a[5], (char *const *)a[4], (char *const *)a[3]);
 	case SYS_clone:
 	case SYS_fork: return do_fork(a, nr);
@@ -204,7 +208,8 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 static int wanted(uint32_t nr)
 {
 	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_clone,
-					 SYS_fork, SYS_execve, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mincore };
+					 SYS_fork, SYS_execve, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mincore,
+					 SYS_sched_getaffinity, SYS_sched_setaffinity };
 
 	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (ours[i] == nr)

@@ -14,10 +14,12 @@
 
 #include "machine/linux/linux.h"
 #include "machine/linux/sys.h"
+#include "run/affinity.h"
 #include "run/host_quire.h"
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS	  4096u
+#define QUIET_MS  100 /* without a fault for so long the program's thread is free to go anywhere */
 
 static void shrink(struct host *h)
 {
@@ -37,13 +39,18 @@ static int service_main(void *arg)
 {
 	struct host *h = arg;
 	uint64_t t0;
+	bool idle = true;
 
 	for (;;) {
 		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
 				       { .fd = h->h_sock, .events = POLLIN } };
 
-		long r = sys_call3(SYS_poll, (long)p, 2, -1);
-		if (r < 0)
+		long r = sys_call3(SYS_poll, (long)p, 2, idle ? -1 : QUIET_MS);
+		if (r == 0) { /* no fault for a while */
+			affinity_release();
+			idle = true;
+		}
+		if (r <= 0)
 			continue;
 		mach_rw_enter(&h->h_lock, false);
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0)
@@ -51,6 +58,8 @@ static int service_main(void *arg)
 		if (p[0].revents != 0) {
 			t0 = mach_time_ns();
 			(void)linux_serve(h->h_mach);
+			affinity_follow(linux_fault_tid(h->h_mach));
+			idle = false;
 			atomic_fetch_add(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0);
 		}
 		host_publish(h);

@@ -42,6 +42,8 @@ int linux_after_fork(struct mach *, struct hat *);
 int linux_fault_fd(struct mach *);
 int linux_serve(struct mach *); /* serves what is pending; how many faults, or -errno */
 
+int linux_fault_tid(struct mach *); /* by the server: the thread whose fault was served last */
+
 /* Inline faults. */
 int linux_trap_install(struct mach *);
 int linux_space_add(struct mach *, struct as *, uint64_t base, uint64_t len); /* -ENOSPC: too many */

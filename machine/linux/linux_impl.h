@@ -19,6 +19,7 @@ struct mach {
 	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
 	uint8_t *m_filled;	   /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
+	int m_tid;		   /* linux_serve only: the thread of the last fault */
 	struct boot_chunk *m_boot; /* vm_create only */
 	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
 	struct mach_mutex m_rangelock;

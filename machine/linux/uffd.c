@@ -58,7 +58,7 @@ static long request(struct mach *m, unsigned long req, void *arg)
 int uffd_open(struct mach *m)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-		(m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : 0) };
+		(m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : UFFD_FEATURE_THREAD_ID) };
 	long fd = sys_call1(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0)), r;
 
 	if (fd < 0)
@@ -389,6 +389,8 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	uffd_wake(m, addr, VM_PAGESIZE);
 }
 
+int linux_fault_tid(struct mach *m) { return m->m_tid; }
+
 int linux_serve(struct mach *m)
 {
 	struct uffd_msg msg[16];
@@ -401,6 +403,7 @@ int linux_serve(struct mach *m)
 			return n == 0 || n == -EAGAIN || n == -EINTR ? served : (int)n;
 		for (long i = 0; i < n / (long)sizeof *msg; i++)
 			if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
+				m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
 				serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
 				served++;
 			}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See affinity.c. */
+#ifndef QUIRE_RUN_AFFINITY_H
+#define QUIRE_RUN_AFFINITY_H
+
+void affinity_follow(int tid);	/* service thread: that thread faulted */
+void affinity_release(void);	/* service thread: it has not for a while */
+void affinity_threaded(void);	/* the program makes threads, or places itself: never bind it again */
+void affinity_forked(void);	/* in the child */
+void affinity_exec(void);	/* before exec */
+long affinity_get(int tid, unsigned long len, unsigned long *out); /* as the system calls */
+long affinity_set(int tid, unsigned long len, const unsigned long *in);
+#endif
