@@ -38,6 +38,7 @@ struct fault {
 	vaddr_t f_va;
 	uint64_t f_idx;
 	bool f_write;  /* the page will be written */
+	bool f_prot;   /* a translation was there but lacked the right */
 	bool f_soft, f_wire; /* lock it, too */
 	unsigned f_flags;    /* of the load */
 };
@@ -247,20 +248,47 @@ static enum vm_err fault_file(struct fault *f)
 	return e;
 }
 
+/*
+ * Where the hardware does not report modification, a page that is read first and written soon after costs two faults. In a
+ * segment where that is usual a read loads the page as if it were written: one fault, and a rewrite at page-out that
+ * would have come anyway. One read in eight is loaded as read, to see whether it still is usual.
+ */
+static bool guess_write(struct fault *f)
+{
+	struct segvn_data *svd = f->f_svd;
+
+	if (f->f_vm->vm_caps->mc_mod_bits || (svd->svd_prot & PROT_W) == 0 || f->f_soft || f->f_wire)
+		return false;
+	if (++svd->svd_reads >= 256) {
+		svd->svd_reads /= 2;
+		svd->svd_upgrades /= 2;
+	}
+	return svd->svd_reads % 8 != 0 && svd->svd_upgrades * 24 > svd->svd_reads; /* a third of the eighth */
+}
+
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	bool asked = f->f_write;
 	struct page *pp;
-	enum vm_err e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+	enum vm_err e;
 
-	if (e != VM_OK)
+	if (alone && asked && f->f_prot)
+		f->f_svd->svd_upgrades++;
+	else if (alone && !asked)
+		f->f_write = guess_write(f);
+	e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+	if (e != VM_OK) {
+		f->f_write = asked;
 		return e;
+	}
 	if (f->f_write && !alone)
 		return fault_copy(f, pp, id);
-	if (f->f_write && f->f_svd->svd_dupped)
+	if (asked && f->f_svd->svd_dupped)
 		VM_STAT(f->f_vm, cow_reuse);
 	e = load(f, pp, alone);
 	page_unlock(f->f_vm, pp);
+	f->f_write = asked;
 	return e;
 }
 
@@ -472,7 +500,7 @@ enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_
 {
 	struct segvn_data *svd = svd_of(seg);
 	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
-			   .f_write = rw == S_WRITE, .f_flags = HAT_LOAD_REF };
+			   .f_write = rw == S_WRITE, .f_prot = type == F_PROT, .f_flags = HAT_LOAD_REF };
 	vaddr_t va;
 
 	if (type == F_SOFTUNLOCK) {
