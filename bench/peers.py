@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Quire, the kernel's swap and the floor, on the same work in one run.
 
-    peers.py [--mib 256] [--limit 64] [--accesses 100000] [--repeats 5] [--only NAME ...]
+    peers.py [--mib 256] [--limit 64] [--accesses 50000] [--repeats 3] [--rounds 5] [--only NAME ...]
 
-The work is bench/fault_kernel.c: random 4 KiB read-modify-write over --mib of
-anonymous memory, each access checked, in --limit of memory.  The same binary,
-unmodified, runs
+The work is that of bench/workload.h: random 4 KiB read-modify-write over --mib of
+anonymous memory, each access checked, in --limit of memory, one thread.
 
-  zram    in a cgroup of --limit, the kernel swapping to zram with lz4
-  file    in a cgroup of --limit, the kernel swapping to a file on disk
-  quire   under `quire run --memory LIMIT`, in a cgroup of --limit + --slack
-  floor   is bench/floor.c: the kernel's part of an in-thread fault alone
+  floor   bench/floor.c: the kernel's part of an in-thread fault alone
+  null    libquire (bench/fault.c), budget --limit, a store that copies a page
+  pool    libquire, budget --limit, the LZ4 pool
+  file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
+  kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
+  kfile   the same with a swap file of the kernel's on the same disk
+  run     the program of kzram, unmodified, under `quire run --memory LIMIT`
+
+Each round runs all of them once, in this order; a figure is the median of --repeats
+within its process, a ratio is made of two figures of one round, and what is
+printed is their minimum, median and maximum over the rounds.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
-left out.  Prints key-value lines, then the ratios.  What is charged to whom:
-zram's compressed pages are in no cgroup, so the kernel has that memory on top
-of the limit; Quire's pool is within its budget.
+left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
+kernel has that memory on top of the limit; libquire's pool is besides its budget, too.
+Under `quire run` the pool is within the budget.
 """
 
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,7 +40,9 @@ import limited  # noqa: E402
 import swaparea  # noqa: E402
 
 MIB = 1 << 20
-NAMES = ("floor", "zram", "file", "quire")
+NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "run")
+RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("run", "kzram"))
+KEY = {"floor": "floor.cycle_us.median"}
 
 
 def compile_program(name, folder):
@@ -61,59 +70,104 @@ class Bench:
     def __init__(self, args, folder):
         self.args = args
         self.folder = folder
-        self.kernel = compile_program("fault_kernel", folder)
-        self.work = [self.kernel, "-m", str(args.mib), "-n", str(args.accesses), "-r", str(args.repeats)]
+        self.build = os.path.join(TOP, os.environ.get("BUILD", "build"))
+        self.compiled = {name: compile_program(name, folder) for name in ("fault_kernel", "floor")}
+        self.size = ["-m", str(args.mib), "-n", str(args.accesses), "-r", str(args.repeats)]
+        self.work = [self.compiled["fault_kernel"]] + self.size
+        self.gone = set()
+        self.killed = {}
+        self.failed = False
 
-    def measure(self, name, argv, limit):
-        """Run argv and print its figures under `name`.  None if it failed."""
+    def leave_out(self, name, why):
+        print("# %s: %s: left out" % (name, why), flush=True)
+        self.gone.add(name)
+
+    def measure(self, name, argv, limit, must=True, again=0):
+        """Run argv: its figures, or None. must: without a cgroup of that limit there is no figure. again: tries more if
+        the OOM killer comes, which it does with plenty of swap free when every page of a small cgroup was just used."""
         out, err = os.path.join(self.folder, name + ".out"), os.path.join(self.folder, name + ".err")
         got = limited.run(argv, self.folder, out, err, self.args.timeout, limit=limit)
-        if limit and not got.group_peak:
-            print("# %s: no memory cgroup may be made here: left out" % name)
+        if limit and must and not got.group_peak:
+            self.leave_out(name, "no memory cgroup may be made here")
+            return None
+        if got.killed_by_oom and again > 0:
+            self.killed[name] = self.killed.get(name, 0) + 1
+            return self.measure(name, argv, limit, must, again - 1)
+        if got.status == 77:
+            self.leave_out(name, "this kernel lacks what it needs")
             return None
         if got.status or got.timed_out:
             why = ("killed by the cgroup's OOM killer" if got.killed_by_oom
                    else "timed out" if got.timed_out else "status %d" % got.status)
             with open(err, errors="replace") as f:
-                print("# %s: %s %s" % (name, why, f.read()[-500:].strip()), flush=True)
+                self.leave_out(name, "%s %s" % (why, f.read()[-500:].strip()))
+            self.failed = True
             return None
         figures = lines_of(out)
-        for key, value in figures.items():
-            print("%s %g" % (key if key.startswith(name + ".") else name + "." + key, value))
-        sys.stdout.flush()
+        self.failed |= bool(figures.get("content_errors") or figures.get("floor.errors"))
         return figures
 
     def floor(self):
-        return self.measure("floor", [compile_program("floor", self.folder), "-r", str(self.args.repeats)], None)
+        return self.measure("floor", [self.compiled["floor"], "-n", "20000", "-r", str(self.args.repeats)], None)
 
-    def swap(self, kind):
+    def swap(self, name, kind):
         if os.geteuid() != 0:
-            print("# %s: needs root: left out" % kind)
-            return None
+            return self.leave_out(name, "needs root")
         try:
             area = swaparea.SwapArea(kind, self.args.work, 2 * self.args.mib * MIB)
         except (SystemExit, OSError, RuntimeError) as e:
-            print("# %s: %s: left out" % (kind, e))
-            return None
+            return self.leave_out(name, e)
         try:
-            print("# %s: %s" % (kind, area.what))
-            return self.measure(kind, self.work, self.args.limit * MIB)
+            return self.measure(name, self.work, self.args.limit * MIB, again=20)
         finally:
             area.remove()
 
-    def zram(self):
-        return self.swap("zram")
+    def kzram(self):
+        return self.swap("kzram", "zram")
+
+    def kfile(self):
+        return self.swap("kfile", "file")
+
+    def library(self, kind, besides):
+        binary = os.path.join(self.build, "fault")
+        if not os.access(binary, os.X_OK):
+            return self.leave_out(kind, "no " + binary)
+        return self.measure(kind, [binary, "-k", kind, "-b", str(self.args.limit), "-d", self.args.work] + self.size,
+                            (self.args.limit + besides + self.args.slack) * MIB, must=False)
+
+    def null(self):
+        return self.library("null", self.args.mib + 16)
+
+    def pool(self):
+        return self.library("pool", self.args.mib)
 
     def file(self):
-        return self.swap("file")
+        return self.library("file", 2)
 
-    def quire(self):
-        binary = os.path.abspath(os.environ.get("QUIRE", os.path.join(TOP, os.environ.get("BUILD", "build"), "quire")))
+    def run(self):
+        binary = os.path.abspath(os.environ.get("QUIRE", os.path.join(self.build, "quire")))
         if not os.access(binary, os.X_OK):
-            print("# quire: no %s: left out" % binary)
-            return None
-        return self.measure("quire", [binary, "run", "--memory", "%dM" % self.args.limit, "--report", "text", "--"]
-                            + self.work, (self.args.limit + self.args.slack) * MIB)
+            return self.leave_out("run", "no " + binary)
+        return self.measure("run", [binary, "run", "--memory", "%dM" % self.args.limit, "--report", "none", "--"]
+                            + self.work, (self.args.limit + self.args.slack) * MIB, must=False)
+
+
+def spread(values):
+    return "%8.2f %8.2f %8.2f" % (min(values), statistics.median(values), max(values))
+
+
+def report(rounds):
+    """Figures and ratios: minimum, median, maximum over the rounds."""
+    print("# microseconds a fault           min   median      max")
+    for name in NAMES:
+        values = [r[name] for r in rounds if name in r]
+        if values:
+            print("%-24s %s" % (name, spread(values)))
+    print("# times                          min   median      max")
+    for ours, theirs in RATIOS:
+        values = [r[ours] / r[theirs] for r in rounds if ours in r and theirs in r]
+        if values:
+            print("%-24s %s" % (ours + "/" + theirs, spread(values)))
 
 
 def arguments():
@@ -121,10 +175,11 @@ def arguments():
     p.add_argument("--mib", type=int, default=256, help="size of the region")
     p.add_argument("--limit", type=int, default=64, help="MiB it may use")
     p.add_argument("--slack", type=int, default=48, help="MiB beside the limit in Quire's cgroup")
-    p.add_argument("--accesses", type=int, default=100000)
-    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--accesses", type=int, default=50000)
+    p.add_argument("--repeats", type=int, default=3, help="in a process; their median is its figure")
+    p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--timeout", type=float, default=600)
-    p.add_argument("--work", default="/var/tmp", help="where the swap file is made: a disk")
+    p.add_argument("--work", default="/var/tmp", help="where swap files are made: a disk")
     p.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     return p.parse_args()
 
@@ -133,19 +188,25 @@ def main():
     args = arguments()
     limited.die_on_signals()
     folder = tempfile.mkdtemp(prefix="quire-bench-")
+    rounds = []
     try:
         bench = Bench(args, folder)
-        print("# random 4 KiB read-modify-write, %d MiB in %d MiB, %d accesses, %d repeats; microseconds"
-              % (args.mib, args.limit, args.accesses, args.repeats), flush=True)
-        got = {name: getattr(bench, name)() for name in NAMES if name in args.only}
+        print("# random 4 KiB read-modify-write, %d MiB in %d MiB, %d accesses, %d repeats, %d rounds"
+              % (args.mib, args.limit, args.accesses, args.repeats, args.rounds), flush=True)
+        for n in range(args.rounds):
+            rounds.append({})
+            for name in NAMES:
+                got = getattr(bench, name)() if name in args.only and name not in bench.gone else None
+                key = KEY.get(name, "us_per_fault.median")
+                if got and key in got:
+                    rounds[-1][name] = got[key]
+            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f" % item for item in rounds[-1].items())), flush=True)
     finally:
         shutil.rmtree(folder)
-    print("# microseconds per access, median, and times the best")
-    key = "us_per_access.median"
-    ranked = sorted((f[key], name) for name, f in got.items() if f and key in f)
-    for value, name in ranked:
-        print("# %-6s %8.2f %6.2fx" % (name, value, value / ranked[0][0]))
-    return 1 if any(f and f.get("content_errors") for f in got.values()) else 0
+    report(rounds)
+    for name, times in bench.killed.items():
+        print("# %s: killed by the kernel's OOM killer %d times and run again" % (name, times))
+    return 1 if bench.failed else 0
 
 
 if __name__ == "__main__":
