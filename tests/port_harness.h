@@ -14,6 +14,11 @@ struct port_harness {
 	/* A machine with that many frames. NULL: cannot. */
 	struct mach *(*ph_create)(pfn_t frames);
 	void (*ph_destroy)(struct mach *);
+	/*
+	 * Addresses that belong to this space alone, len bytes, congruent to want modulo 4 GiB. NULL where every space
+	 * has all addresses: the programs then use want itself.
+	 */
+	vaddr_t (*ph_reserve)(struct mach *, struct hat *, vaddr_t want, uint64_t len);
 	/* Runs fn(arg) where mach_thread_create works, until it returns. */
 	void (*ph_run)(struct mach *, void (*fn)(void *), void *arg);
 	/*

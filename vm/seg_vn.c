@@ -153,11 +153,18 @@ static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
 static unsigned window(struct fault *f)
 {
 	uint64_t left = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
-	unsigned max = left < PREFETCH_MAX ? (unsigned)left : PREFETCH_MAX;
+	unsigned max = left < PREFETCH_MAX ? (unsigned)left : PREFETCH_MAX, n;
+	uint64_t st[4];
 
 	if (f->f_svd->svd_advice == ADV_RANDOM)
 		return 1;
-	return 1 + f->f_vm->vm_prefetch->pf_window(f->f_svd->svd_pf, f->f_idx, max, f->f_svd->svd_advice == ADV_SEQUENTIAL);
+	/* Faults of several threads race for the hints on purpose: each word is whole, a lost update is a lost hint. */
+	for (unsigned i = 0; i < 4; i++)
+		st[i] = __atomic_load_n(&f->f_svd->svd_pf[i], __ATOMIC_RELAXED);
+	n = f->f_vm->vm_prefetch->pf_window(st, f->f_idx, max, f->f_svd->svd_advice == ADV_SEQUENTIAL);
+	for (unsigned i = 0; i < 4; i++)
+		__atomic_store_n(&f->f_svd->svd_pf[i], st[i], __ATOMIC_RELAXED);
+	return 1 + n;
 }
 
 static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)

@@ -12,7 +12,7 @@ struct segvn_data {
 	struct anon_map *svd_amp;	/* svd_lock to set under a_lock R; a reference */
 	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
 	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
-	uint64_t svd_pf[4];		/* hints, no lock */
+	uint64_t svd_pf[4];		/* hints: no lock, relaxed atomic words */
 	uint32_t svd_reads, svd_upgrades; /* hints, no lock: pages loaded for reading; of them written soon after */
 	uint64_t svd_zero_next;		/* hint, no lock: page after the last one filled with zeroes */
 	unsigned svd_prot, svd_maxprot;	/* a_lock W */

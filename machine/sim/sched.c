@@ -152,8 +152,10 @@ static void schedule(struct mach *m)
 		return;
 	m->m_stats.ss_switch++;
 	m->m_cur = f;
+	fiber_san_leave(&me->f_san, &f->f_san, me->f_state == F_DONE);
 	if (swapcontext(&me->f_ctx, &f->f_ctx) != 0)
 		sim_panicf(m, "swapcontext");
+	fiber_san_arrive(&me->f_san);
 	sim_current = m;
 }
 
@@ -177,6 +179,7 @@ static void fiber_main(unsigned lo, unsigned hi)
 	struct mach_thread *f = (struct mach_thread *)(uintptr_t)((uint64_t)lo | (uint64_t)hi << 32);
 	struct mach *m = f->f_mach;
 
+	fiber_san_arrive(&f->f_san);
 	sim_current = m;
 	f->f_fn(f->f_arg);
 	if (f->f_nheld != 0)
@@ -219,6 +222,7 @@ struct mach_thread *sim_fiber_new(struct mach *m, void (*fn)(void *), void *arg,
 	f->f_arg = arg;
 	f->f_cpu = (unsigned)(sim_random(m) % m->m_cfg.ncpus);
 	context_init(f);
+	fiber_san_init(&f->f_san, f->f_stack, STACK_BYTES);
 	f->f_next = m->m_fibers;
 	m->m_fibers = f;
 	return f;
@@ -231,6 +235,7 @@ static void fiber_free(struct mach *m, struct mach_thread *f)
 	while (*p != f)
 		p = &(*p)->f_next;
 	*p = f->f_next;
+	fiber_san_fini(&f->f_san);
 	(void)munmap(f->f_stack, STACK_BYTES);
 	free(f);
 }
@@ -239,6 +244,7 @@ void sim_fibers_init(struct mach *m)
 {
 	m->m_main.f_mach = m;
 	m->m_main.f_name = "main";
+	fiber_san_init_thread(&m->m_main.f_san);
 	m->m_fibers = m->m_cur = &m->m_main;
 }
 

@@ -4,6 +4,7 @@
 #define QUIRE_SIM_IMPL_H
 
 #include "hat/mmu.h"
+#include "machine/sim/fiber_san.h"
 #include "machine/sim/sim.h"
 
 #include <ucontext.h>
@@ -37,6 +38,7 @@ struct mach_thread {
 	void (*f_fn)(void *);
 	void *f_arg;
 	void *f_stack;
+	struct fiber_san f_san;
 	enum fiber_state f_state;
 	const void *f_wait;
 	struct mach_mutex *f_mutex;

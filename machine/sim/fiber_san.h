@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the sanitizers must be told of fibers: AddressSanitizer, on which stack the program runs now; ThreadSanitizer,
+ * which of its logical threads does. Without a sanitizer all of it is nothing.
+ *
+ * fiber_san_leave just before the switch, fiber_san_arrive as the first thing after it, on the other side.
+ */
+#ifndef QUIRE_FIBER_SAN_H
+#define QUIRE_FIBER_SAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define SIM_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define SIM_TSAN 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define SIM_ASAN 1
+#endif
+#ifdef __SANITIZE_THREAD__
+#define SIM_TSAN 1
+#endif
+
+struct fiber_san {
+	const void *fs_stack;
+	size_t fs_size;
+	void *fs_fake; /* ASan's, while the fiber is away */
+	void *fs_tsan;
+};
+
+#if defined(SIM_ASAN) || defined(SIM_TSAN)
+#include <pthread.h>
+#endif
+#ifdef SIM_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef SIM_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+static inline void fiber_san_init(struct fiber_san *fs, const void *stack, size_t size)
+{
+	*fs = (struct fiber_san){ .fs_stack = stack, .fs_size = size };
+#ifdef SIM_TSAN
+	fs->fs_tsan = __tsan_create_fiber(0);
+#endif
+}
+
+/* The fiber is the calling thread itself. */
+static inline void fiber_san_init_thread(struct fiber_san *fs)
+{
+	*fs = (struct fiber_san){ 0 };
+#ifdef SIM_ASAN
+	pthread_attr_t attr;
+	void *stack;
+
+	if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+		if (pthread_attr_getstack(&attr, &stack, &fs->fs_size) == 0)
+			fs->fs_stack = stack;
+		(void)pthread_attr_destroy(&attr);
+	}
+#endif
+#ifdef SIM_TSAN
+	fs->fs_tsan = __tsan_get_current_fiber();
+#endif
+}
+
+static inline void fiber_san_fini(struct fiber_san *fs)
+{
+	(void)fs;
+#ifdef SIM_TSAN
+	__tsan_destroy_fiber(fs->fs_tsan);
+#endif
+}
+
+/* ends: the leaving fiber never comes back. */
+static inline void fiber_san_leave(struct fiber_san *me, const struct fiber_san *to, bool ends)
+{
+	(void)me;
+	(void)to;
+	(void)ends;
+#ifdef SIM_ASAN
+	__sanitizer_start_switch_fiber(ends ? NULL : &me->fs_fake, to->fs_stack, to->fs_size);
+#endif
+#ifdef SIM_TSAN
+	__tsan_switch_to_fiber(to->fs_tsan, 0);
+#endif
+}
+
+static inline void fiber_san_arrive(struct fiber_san *me)
+{
+	(void)me;
+#ifdef SIM_ASAN
+	__sanitizer_finish_switch_fiber(me->fs_fake, NULL, NULL);
+#endif
+}
+#endif
