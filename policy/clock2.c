@@ -13,17 +13,15 @@
  * The spread is one eighth of the pages: the rescues it costs are about spread/resident of the faults on uniformly random
  * access, and it still separates hot from cold on skewed access.
  *
- * p_polstate: ACTIVE or INACTIVE. All under vm_pagelock.
+ * What base.h calls standby is part of the policy here, so only its queues are used. All under vm_pagelock.
  */
-#include <quire/policy.h>
+#include "base.h"
 
-enum { ACTIVE = 1, INACTIVE = 2 };
+enum { ACTIVE = PQ_1, INACTIVE = PQ_2 };
 #define SPREAD_SHIFT 3u
 
 struct clock2 {
-	struct vm *c_vm;
-	struct page_queue c_active, c_inactive;
-	uint32_t c_steps; /* looked at since a page was last evicted or inserted: bounds a round */
+	struct pol_base c_base; /* b_steps: looks since a page was last evicted or inserted: bounds a round */
 };
 
 static size_t clock2_size(pfn_t nframes)
@@ -31,91 +29,75 @@ static size_t clock2_size(pfn_t nframes)
 	return sizeof(struct clock2);
 }
 
-static void clock2_init(void *state, struct vm *vm, pfn_t nframes)
+static void clock2_init(void *state, const struct pol_env *env)
 {
-	struct clock2 *c = state;
-
-	c->c_vm = vm;
-	page_queue_init(&c->c_active);
-	page_queue_init(&c->c_inactive);
-	c->c_steps = 0;
+	base_init(&((struct clock2 *)state)->c_base, env);
 }
 
-static void to_tail(struct clock2 *c, struct page *pp, uint8_t where)
+static void clock2_resize(void *state, pfn_t room)
 {
-	pp->p_polstate = where;
-	page_queue_push_tail(c->c_vm, where == ACTIVE ? &c->c_active : &c->c_inactive, pp);
+	((struct clock2 *)state)->c_base.b_room = room;
 }
 
-static void take(struct clock2 *c, struct page *pp)
+static bool clock2_miss(void *state, uint64_t id, bool fresh)
 {
-	page_queue_remove(c->c_vm, pp->p_polstate == ACTIVE ? &c->c_active : &c->c_inactive, pp);
-	pp->p_polstate = 0;
+	return false;
 }
 
 static void clock2_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {
-	struct clock2 *c = state;
-
 	/* What nobody asked for yet waits where it is looked at first. */
-	to_tail(c, pp, prefetched ? INACTIVE : ACTIVE);
-	c->c_steps = 0;
+	base_insert(&((struct clock2 *)state)->c_base, pp, prefetched ? INACTIVE : ACTIVE);
 }
 
 static void clock2_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 {
-	struct clock2 *c = state;
-
-	take(c, pp);
-	c->c_steps = 0;
+	base_remove(&((struct clock2 *)state)->c_base, pp);
 }
 
 static void clock2_touch(void *state, struct page *pp)
 {
-	struct clock2 *c = state;
-
-	if (pp->p_polstate == INACTIVE) {
-		take(c, pp);
-		to_tail(c, pp, ACTIVE);
-	}
+	if (base_queue(pp) == INACTIVE)
+		base_move(&((struct clock2 *)state)->c_base, pp, ACTIVE);
 }
 
-static struct page *clock2_next(void *state, bool *deactivate)
+static struct page *clock2_next(void *state, enum pol_ask *ask)
 {
-	struct clock2 *c = state;
-	uint32_t all = c->c_active.q_len + c->c_inactive.q_len;
+	struct pol_base *b = &((struct clock2 *)state)->c_base;
+	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE), all = active + inactive;
 
-	if (all == 0 || c->c_steps > 2 * all + 2) {
-		c->c_steps = 0;
+	if (all == 0 || b->b_steps > 2 * all + 2) {
+		b->b_steps = 0;
 		return NULL;
 	}
-	c->c_steps++;
-	if (c->c_active.q_len > 0 && (c->c_inactive.q_len == 0 || c->c_inactive.q_len <= all >> SPREAD_SHIFT)) {
-		*deactivate = true;
-		return page_queue_head(c->c_vm, &c->c_active);
+	b->b_steps++;
+	if (active > 0 && (inactive == 0 || inactive <= all >> SPREAD_SHIFT)) {
+		*ask = POL_ASK_AGE;
+		return base_head(b, ACTIVE);
 	}
-	*deactivate = false;
-	return page_queue_head(c->c_vm, &c->c_inactive);
+	*ask = POL_ASK_EVICT;
+	return base_head(b, INACTIVE);
 }
 
 static void clock2_seen(void *state, struct page *pp, bool referenced, bool skipped)
 {
-	struct clock2 *c = state;
-	uint8_t where = pp->p_polstate;
+	struct pol_base *b = &((struct clock2 *)state)->c_base;
 
-	take(c, pp);
 	if (skipped)
-		to_tail(c, pp, ACTIVE);
-	else if (where == ACTIVE)
-		to_tail(c, pp, INACTIVE);
+		base_move(b, pp, ACTIVE);
+	else if (base_queue(pp) == ACTIVE)
+		base_move(b, pp, INACTIVE);
 	else
-		to_tail(c, pp, referenced ? ACTIVE : INACTIVE);
+		base_move(b, pp, referenced ? ACTIVE : INACTIVE);
 }
 
 const struct policy_ops policy_clock2 = {
 	.pol_name = "clock2",
+	.pol_about = "two-handed clock (Babaoglu and Joy 1981); the default",
 	.pol_size = clock2_size,
 	.pol_init = clock2_init,
+	.pol_resize = clock2_resize,
+	.pol_miss = clock2_miss,
 	.pol_insert = clock2_insert,
 	.pol_remove = clock2_remove,
 	.pol_touch = clock2_touch,

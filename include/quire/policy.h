@@ -1,37 +1,81 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Replacement and prefetch behind two small ops vectors. Policies see pages only; mechanism is vm/pageout.c's. */
+/*
+ * Replacement and prefetch behind two small ops vectors. A policy sees pages, identities and references; finding out what
+ * was referenced, cleaning and freeing is vm/pageout.c's. The same policies run in the core on every machine and, by
+ * quire-lab, over traces.
+ */
 #ifndef QUIRE_POLICY_H
 #define QUIRE_POLICY_H
 
 #include <quire/page.h>
 #include <quire/types.h>
 
+/* What is seen of the use of a page that is in memory. */
+enum pol_refs {
+	POL_REFS_ALL,	 /* every reference is told by pol_touch (traces) */
+	POL_REFS_BITS,	 /* hardware reference bits, asked for through pol_next and pol_seen */
+	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is told by pol_touch */
+};
+
+struct pol_env {
+	struct page *pe_pages; /* of all frames, by frame number */
+	pfn_t pe_nframes;
+	enum pol_refs pe_refs;
+};
+
+/* What page-out is to do with the page that pol_next gave. */
+enum pol_ask {
+	POL_ASK_AGE,   /* find out whether it was used since asked last, and forget it; without bits: drop its translations */
+	POL_ASK_EVICT, /* evict it unless it was used since asked last */
+};
+
 /*
- * All members are called under vm_pagelock and may use p_next/p_prev/p_polstate of queued pages; none sleeps or allocates.
- * State is a block of pol_size(nframes) bytes given at init.
+ * All members are called under vm_pagelock; none sleeps or allocates; none is NULL. They may use p_next, p_prev and
+ * p_polstate of the pages they were given. State is a block of pol_size(nframes) bytes, zero before pol_init.
  */
-enum pol_verdict { POL_KEEP, POL_EVICT };
 struct policy_ops {
 	const char *pol_name;
+	const char *pol_about; /* one line for people */
+	/* pol_miss must come before room is made for the page; otherwise any time before pol_insert will do. */
+	bool pol_miss_first;
 	size_t (*pol_size)(pfn_t nframes);
-	void (*pol_init)(void *state, struct vm *, pfn_t nframes);
-	/* A page became evictable (filled or taken back); id = stable hash of its identity for ghost lists. */
+	void (*pol_init)(void *state, const struct pol_env *);
+	/* So many frames (>= 1) are there for pages now. Called before the first pol_next and whenever it changed. */
+	void (*pol_resize)(void *state, pfn_t room);
+	/*
+	 * A page of that identity, which is not in memory, was asked for and will be brought in. id: hash of its identity, the
+	 * same whenever it comes back. fresh: it has no history (a first touch); what is known of the id is another page's.
+	 * True: it was evicted not long ago, as far as the policy remembers (a refault). Not called for prefetched pages.
+	 */
+	bool (*pol_miss)(void *state, uint64_t id, bool fresh);
+	/* The page is in memory and evictable (brought in, unwired, taken back from the cache list). */
 	void (*pol_insert)(void *state, struct page *, uint64_t id, bool prefetched);
-	/* It is no longer ours (destroyed, wired, being evicted). evicted: it leaves memory by the policy's own choice. */
+	/* It is no longer the policy's: evicted after pol_next, or (not evicted) destroyed or wired. */
 	void (*pol_remove)(void *state, struct page *, uint64_t id, bool evicted);
-	/* A fault found it in memory (rescue): a reference was seen. */
+	/* It was used. P_PREFETCHED is still set at the first use of a prefetched page. */
 	void (*pol_touch)(void *state, struct page *);
 	/*
-	 * The next page to look at, or NULL when a full round found none. *deactivate: do not evict yet: only drop or
-	 * age its reference state (front hand; machines without reference bits unload the translation, so that the next access
-	 * shows as a rescue). pageout.c locks it, asks the HAT, and answers by pol_seen.
+	 * The next page to look at, and how; NULL once a full round gave nothing: then it starts again. Page-out answers by
+	 * pol_seen, or by pol_remove if it evicts at once. A page that may be evicted only after it was written is
+	 * answered by pol_seen (not referenced), and later pol_remove, or pol_seen (skipped) if the write failed.
 	 */
-	struct page *(*pol_next)(void *state, bool *deactivate);
-	/* What pageout.c found about the page pol_next gave: referenced since last time, or not lockable/skipped. */
+	struct page *(*pol_next)(void *state, enum pol_ask *);
+	/* What was found: used since last time; or skipped: it could not be looked at, or not evicted. */
 	void (*pol_seen)(void *state, struct page *, bool referenced, bool skipped);
 };
-extern const struct policy_ops policy_clock2; /* two-handed clock: SVR4/Solaris */
-/* intrusive queue helpers for policies: doubly linked by frame number through p_next/p_prev (vm/page.c) */
+extern const struct policy_ops policy_clock2;	   /* two-handed clock: SVR4/Solaris; the default */
+extern const struct policy_ops policy_lru;	   /* least recently used, as far as use is seen */
+extern const struct policy_ops policy_clockpro;	   /* CLOCK-Pro: reuse distances, after LIRS */
+extern const struct policy_ops policy_arc;	   /* adaptive replacement cache */
+extern const struct policy_ops policy_car;	   /* clock with adaptive replacement */
+extern const struct policy_ops policy_s3fifo;	   /* three FIFOs */
+extern const struct policy_ops policy_generations; /* generations with refault distances, after MGLRU */
+
+/* All of them, ended by NULL; and one by its pol_name, or NULL. */
+extern const struct policy_ops *const policy_table[];
+const struct policy_ops *policy_find(const char *name);
+
+/* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/page.c) */
 struct page_queue { uint32_t q_head, q_tail, q_len; };
 void page_queue_init(struct page_queue *);
 void page_queue_push_tail(struct vm *, struct page_queue *, struct page *);

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Queues, standby and rounds of the policies: see base.h. */
+#include "base.h"
+
+#define SPREAD_SHIFT 3u
+
+void base_init(struct pol_base *b, const struct pol_env *env)
+{
+	b->b_pages = env->pe_pages;
+	b->b_refs = env->pe_refs;
+	b->b_room = env->pe_nframes;
+	for (unsigned i = 0; i < PQ_N; i++) {
+		b->b_q[i].q_head = b->b_q[i].q_tail = PAGE_NIL;
+		b->b_q[i].q_len = 0;
+	}
+	b->b_steps = b->b_left = 0;
+	b->b_probe = 0;
+}
+
+void base_push(struct pol_base *b, struct page *pp, unsigned queue)
+{
+	struct page_queue *q = &b->b_q[queue];
+	uint32_t i = (uint32_t)(pp - b->b_pages);
+
+	pp->p_polstate = (uint8_t)((pp->p_polstate & ~PS_QUEUE) | queue);
+	pp->p_next = PAGE_NIL;
+	pp->p_prev = q->q_tail;
+	if (q->q_tail == PAGE_NIL)
+		q->q_head = i;
+	else
+		b->b_pages[q->q_tail].p_next = i;
+	q->q_tail = i;
+	q->q_len++;
+}
+
+void base_take(struct pol_base *b, struct page *pp)
+{
+	struct page_queue *q = &b->b_q[base_queue(pp)];
+
+	if (pp->p_prev == PAGE_NIL)
+		q->q_head = pp->p_next;
+	else
+		b->b_pages[pp->p_prev].p_next = pp->p_next;
+	if (pp->p_next == PAGE_NIL)
+		q->q_tail = pp->p_prev;
+	else
+		b->b_pages[pp->p_next].p_prev = pp->p_prev;
+	pp->p_next = pp->p_prev = PAGE_NIL;
+	pp->p_polstate &= (uint8_t)~PS_QUEUE;
+	q->q_len--;
+}
+
+void base_move(struct pol_base *b, struct page *pp, unsigned queue)
+{
+	base_take(b, pp);
+	base_push(b, pp, queue);
+}
+
+uint32_t base_pages(const struct pol_base *b)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = PQ_1; i < PQ_LEAVING; i++)
+		n += b->b_q[i].q_len;
+	return n;
+}
+
+static void progress(struct pol_base *b)
+{
+	b->b_steps = 0;
+	b->b_probe = 0;
+}
+
+void base_insert(struct pol_base *b, struct page *pp, unsigned queue)
+{
+	pp->p_polstate = b->b_refs == POL_REFS_BITS ? PS_NEW : 0;
+	base_push(b, pp, queue);
+	progress(b);
+}
+
+void base_remove(struct pol_base *b, struct page *pp)
+{
+	base_take(b, pp);
+	pp->p_polstate = 0;
+	progress(b);
+}
+
+/* The end of a round: every queue from its head. */
+static struct page *probe(struct pol_base *b, enum pol_ask *ask)
+{
+	b->b_aging = false;
+	*ask = POL_ASK_EVICT;
+	while (b->b_left == 0 || base_head(b, b->b_probe) == NULL) {
+		if (++b->b_probe >= PQ_LEAVING) {
+			progress(b);
+			return NULL;
+		}
+		b->b_left = base_len(b, b->b_probe);
+	}
+	b->b_left--;
+	return base_head(b, b->b_probe);
+}
+
+struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *in, enum pol_ask *ask)
+{
+	uint32_t all = base_pages(b), standby = base_len(b, PQ_STANDBY), looks = 4 * all + 8;
+
+	if (all == 0)
+		return NULL;
+	if (b->b_steps > 2 * all + 2) {
+		if (b->b_probe == 0)
+			b->b_left = 0;
+		return probe(b, ask);
+	}
+	b->b_steps++;
+	*ask = POL_ASK_EVICT;
+	b->b_aging = false;
+	if (standby > all >> SPREAD_SHIFT)
+		return base_head(b, PQ_STANDBY);
+	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
+		if ((pp->p_polstate & PS_REF) != 0) {
+			pp->p_polstate &= (uint8_t)~PS_REF;
+			in->in_decide(state, pp, true);
+		} else if (b->b_aging && b->b_refs != POL_REFS_BITS) {
+			in->in_decide(state, pp, false);
+		} else {
+			if (b->b_aging || b->b_refs == POL_REFS_FAULTS || (pp->p_polstate & PS_NEW) != 0)
+				*ask = POL_ASK_AGE;
+			return pp;
+		}
+		b->b_aging = false;
+	}
+	b->b_aging = false;
+	if (standby > 0)
+		return base_head(b, PQ_STANDBY);
+	b->b_steps = 2 * all + 3;
+	b->b_left = 0;
+	return probe(b, ask);
+}
+
+void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)
+{
+	unsigned queue = base_queue(pp);
+	bool aging = b->b_aging, fresh = (pp->p_polstate & PS_NEW) != 0;
+
+	b->b_aging = false;
+	if (queue == PQ_LEAVING) {
+		in->in_decide(state, pp, true); /* it could not be written: as if it were in use */
+	} else if (skipped || (b->b_probe != 0 && referenced)) {
+		base_move(b, pp, queue);
+		/* A hand that stays would see it again at once. */
+		if (aging || (queue != PQ_STANDBY && b->b_probe == 0))
+			in->in_decide(state, pp, true);
+	} else if (aging) {
+		pp->p_polstate &= (uint8_t)~PS_NEW;
+		in->in_decide(state, pp, referenced && !fresh);
+	} else if (queue != PQ_STANDBY && b->b_probe == 0 && (b->b_refs == POL_REFS_FAULTS || fresh)) {
+		pp->p_polstate &= (uint8_t)~PS_NEW;
+		base_move(b, pp, PQ_STANDBY);
+	} else if (referenced) {
+		in->in_decide(state, pp, true);
+	} else {
+		base_move(b, pp, PQ_LEAVING);
+	}
+}
+
+bool base_touch(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp)
+{
+	if (base_queue(pp) != PQ_STANDBY)
+		return (pp->p_flags & P_PREFETCHED) != 0;
+	in->in_decide(state, pp, true);
+	return true;
+}
