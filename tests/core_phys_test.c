@@ -40,7 +40,7 @@ static void assert_sound(struct vm *vm)
 
 /* A policy that keeps count of what it was told and refuses nonsense. */
 struct fifo {
-	struct vm *f_vm;
+	struct page *f_pages;
 	struct page_queue f_queue;
 	uint64_t f_touched, f_evicted;
 };
@@ -51,13 +51,23 @@ static size_t fifo_size(pfn_t nframes)
 	return sizeof(struct fifo);
 }
 
-static void fifo_init(void *st, struct vm *vm, pfn_t nframes)
+static void fifo_init(void *st, const struct pol_env *env)
 {
 	struct fifo *f = st;
 
-	(void)nframes;
-	f->f_vm = vm;
+	f->f_pages = env->pe_pages;
 	page_queue_init(&f->f_queue);
+}
+
+static void fifo_resize(void *st, pfn_t room)
+{
+	(void)st, (void)room;
+}
+
+static bool fifo_miss(void *st, uint64_t id, bool fresh)
+{
+	(void)st, (void)id, (void)fresh;
+	return false;
 }
 
 static void fifo_insert(void *st, struct page *pp, uint64_t id, bool prefetched)
@@ -67,7 +77,7 @@ static void fifo_insert(void *st, struct page *pp, uint64_t id, bool prefetched)
 	(void)prefetched;
 	if (id != page_name_hash(pp->p_vnode, pp->p_offset))
 		mach_panic("fifo: insert under another name");
-	page_queue_push_tail(f->f_vm, &f->f_queue, pp);
+	page_queue_push_tail(page_vm(pp), &f->f_queue, pp);
 }
 
 static void fifo_remove(void *st, struct page *pp, uint64_t id, bool evicted)
@@ -76,7 +86,7 @@ static void fifo_remove(void *st, struct page *pp, uint64_t id, bool evicted)
 
 	if (id != page_name_hash(pp->p_vnode, pp->p_offset))
 		mach_panic("fifo: remove under another name");
-	page_queue_remove(f->f_vm, &f->f_queue, pp);
+	page_queue_remove(page_vm(pp), &f->f_queue, pp);
 	f->f_evicted += evicted;
 }
 
@@ -86,12 +96,12 @@ static void fifo_touch(void *st, struct page *pp)
 	((struct fifo *)st)->f_touched++;
 }
 
-static struct page *fifo_next(void *st, bool *deactivate)
+static struct page *fifo_next(void *st, enum pol_ask *ask)
 {
 	struct fifo *f = st;
 
-	*deactivate = false;
-	return page_queue_head(f->f_vm, &f->f_queue);
+	*ask = POL_ASK_EVICT;
+	return f->f_queue.q_head == PAGE_NIL ? NULL : &f->f_pages[f->f_queue.q_head];
 }
 
 static void fifo_seen(void *st, struct page *pp, bool referenced, bool skipped)
@@ -103,6 +113,8 @@ static const struct policy_ops fifo_policy = {
 	.pol_name = "fifo",
 	.pol_size = fifo_size,
 	.pol_init = fifo_init,
+	.pol_resize = fifo_resize,
+	.pol_miss = fifo_miss,
 	.pol_insert = fifo_insert,
 	.pol_remove = fifo_remove,
 	.pol_touch = fifo_touch,

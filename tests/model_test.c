@@ -11,8 +11,8 @@
  * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
  * printed as a script for --script.
  *
- *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--linux] [--inject] [--latency NS] [--script FILE]
- *              [--no-shrink] [--verbose]
+ *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--linux] [--policy NAME] [--inject]
+ *              [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
  * --linux takes from the machine what the Linux port lacks. --inject lets, for each kind of allocation and I/O, the
  * first, the second, ... fail in a short run, until a run passes no more sites.
@@ -23,6 +23,7 @@
 #include <quire/as.h>
 #include <quire/hat.h>
 #include <quire/page.h>
+#include <quire/policy.h>
 #include <quire/seg.h>
 #include <quire/vm.h>
 #include <quire/vnode.h>
@@ -76,6 +77,7 @@ struct file {
 struct options {
 	uint64_t ops, seed, check, latency;
 	pfn_t frames;
+	const struct policy_ops *policy; /* NULL: the default */
 	bool linux_like, inject, shrink, verbose;
 };
 
@@ -1027,7 +1029,7 @@ static void setup(struct test *t, const struct options *opt)
 		.seed = opt->seed,
 		.tlb_entries = 32,
 		.disk_latency = opt->latency };
-	struct vm_config vc = { .vc_frames = opt->frames };
+	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy };
 	struct vnode *swap;
 	enum vm_err err;
 
@@ -1206,9 +1208,10 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s --seed %" PRIu64
+	    "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",
-	    n, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.seed);
+	    n, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.policy != NULL ? " --policy " : "",
+	    opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].name);
 	(void)run_child(&opt, words, n, false);
@@ -1320,7 +1323,12 @@ int main(int argc, char **argv)
 			opt.shrink = false;
 		else if (strcmp(argv[i], "--verbose") == 0)
 			opt.verbose = true;
-		else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
+		else if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
+			if ((opt.policy = policy_find(argv[++i])) == NULL) {
+				fprintf(stderr, "model_test: no policy %s\n", argv[i]);
+				return 2;
+			}
+		} else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
 			script = argv[++i];
 		else {
 			fprintf(stderr, "model_test: what is %s?\n", argv[i]);

@@ -299,7 +299,7 @@ static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struc
 	if (id == 0)
 		return VM_NOMEM;
 	/* Exists: a late prefetch of the id's former life is about to give up. */
-	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, ppp)) == VM_EXIST)
+	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | PG_NEW | flags, ppp)) == VM_EXIST)
 		mach_yield();
 	if (e != VM_OK) {
 		anon_decref(vm, id);

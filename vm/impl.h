@@ -73,6 +73,7 @@ struct vm {
 	uint32_t vm_hashmask;		 /* (c) */
 	struct page_queue vm_cachelist;	 /* (P) */
 	void *vm_polstate;		 /* (P) */
+	pfn_t vm_polroom;		 /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
 	uint64_t *vm_pagesum;		 /* vm_check only: [vm_nframes], f1 against f2 */
 	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
 	const struct policy_ops *vm_policy;	/* (c) */

@@ -194,12 +194,12 @@ static void page_reclaim_locked(struct vm *vm, struct page *pp)
 /* A real use found the page. */
 static void page_touch_locked(struct vm *vm, struct page *pp)
 {
+	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
+		vm->vm_policy->pol_touch(vm->vm_polstate, pp);
 	if (pp->p_flags & P_PREFETCHED) {
 		pp->p_flags &= (uint8_t)~P_PREFETCHED;
 		VM_STAT(vm, prefetch_hit);
 	}
-	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
-		vm->vm_policy->pol_touch(vm->vm_polstate, pp);
 }
 
 static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, bool wait,
@@ -313,6 +313,13 @@ static pfn_t page_frame_get(struct vm *vm, unsigned flags)
 	return PFN_INVALID;
 }
 
+/* A page that somebody waits for is missing. What is read ahead without waiting is no miss. */
+static void page_miss_locked(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
+{
+	if ((flags & PG_WAIT) && vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0))
+		VM_STAT(vm, refault);
+}
+
 enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
 {
 	struct page *pp;
@@ -324,6 +331,11 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 		VM_STAT(vm, alloc_fail);
 		return VM_NOMEM;
 	}
+	if (vm->vm_policy->pol_miss_first) {
+		mach_mutex_enter(&vm->vm_pagelock);
+		page_miss_locked(vm, vp, off, flags);
+		mach_mutex_exit(&vm->vm_pagelock);
+	}
 	pfn = page_frame_get(vm, flags);
 	if (pfn == PFN_INVALID)
 		return VM_NOMEM;
@@ -334,6 +346,8 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 		buddy_free(vm, pfn, 0);
 		return VM_EXIST;
 	}
+	if (!vm->vm_policy->pol_miss_first)
+		page_miss_locked(vm, vp, off, flags);
 	pp->p_flags = P_IOLOCK;
 	pp->p_selock = -1;
 	pp->p_lckcnt = pp->p_cowcnt = 0;
@@ -677,7 +691,10 @@ enum vm_err page_init(struct vm *vm)
 	for (unsigned i = 0; i < VM_NPAGECV; i++)
 		mach_cv_init(&vm->vm_pagecv[i]);
 	page_queue_init(&vm->vm_cachelist);
-	vm->vm_policy->pol_init(vm->vm_polstate, vm, vm->vm_nframes);
+	vm->vm_policy->pol_init(vm->vm_polstate,
+	    &(struct pol_env){ .pe_pages = vm->vm_pages,
+		.pe_nframes = vm->vm_nframes,
+		.pe_refs = vm->vm_caps->mc_ref_bits ? POL_REFS_BITS : POL_REFS_FAULTS });
 	return VM_OK;
 }
 

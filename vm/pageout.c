@@ -134,19 +134,21 @@ static void flush(struct reclaim *r)
 	}
 }
 
-/* Front hand: forget what is known of its use. E-locked; unlocks. */
-static void deactivate(struct vm *vm, struct page *pp)
+/* Front hand: what is known of its use is told and forgotten. E-locked; unlocks. */
+static void age(struct vm *vm, struct page *pp)
 {
+	bool referenced = false;
+
 	VM_STAT(vm, scan_front);
 	if (vm->vm_caps->mc_ref_bits) {
-		(void)hat_pagesync(pp, true, false);
+		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
 		page_nrm_clear(pp, P_REF);
 	} else {
 		hat_pageunload(pp);
 	}
 	mach_mutex_enter(&vm->vm_pagelock);
 	if ((pp->p_flags & P_QUEUED) != 0)
-		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, false);
+		vm->vm_policy->pol_seen(vm->vm_polstate, pp, referenced, false);
 	page_unlock_locked(vm, pp);
 	mach_mutex_exit(&vm->vm_pagelock);
 }
@@ -191,11 +193,11 @@ static void consider(struct reclaim *r, struct page *pp)
 }
 
 /* The next page of the policy, E-locked; NULL: the round is over. */
-static struct page *next(struct vm *vm, bool *front)
+static struct page *next(struct vm *vm, enum pol_ask *ask)
 {
 	for (;;) {
 		mach_mutex_enter(&vm->vm_pagelock);
-		struct page *pp = vm->vm_policy->pol_next(vm->vm_polstate, front);
+		struct page *pp = vm->vm_policy->pol_next(vm->vm_polstate, ask);
 		if (pp == NULL) {
 			mach_mutex_exit(&vm->vm_pagelock);
 			return NULL;
@@ -219,6 +221,20 @@ static pfn_t batch_size(struct vm *vm)
 	return eighth < 4 ? 4 : eighth > BATCH ? BATCH : eighth;
 }
 
+/* The policy's idea of how much memory there is follows the truth. */
+static void tell_room(struct vm *vm)
+{
+	uint64_t taken = (uint64_t)vm->vm_nkernel + vm->vm_nwired;
+	pfn_t room = vm->vm_nonline > taken ? (pfn_t)(vm->vm_nonline - taken) : 1;
+
+	if (room == vm->vm_polroom)
+		return;
+	mach_mutex_enter(&vm->vm_pagelock);
+	vm->vm_policy->pol_resize(vm->vm_polstate, room);
+	mach_mutex_exit(&vm->vm_pagelock);
+	vm->vm_polroom = room;
+}
+
 /* True: frames are there already, because whoever had the lock before us freed them. */
 static bool reclaim_enter(struct vm *vm, pfn_t n)
 {
@@ -238,7 +254,7 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 	pfn_t at_round = 0;
 
 	for (;;) {
-		bool front = false;
+		enum pol_ask ask;
 		struct page *pp;
 
 		if (r->r_n == BATCH || r->r_freed + r->r_n >= goal) {
@@ -246,14 +262,14 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 			if (r->r_freed >= n)
 				return;
 		}
-		pp = next(vm, &front);
+		pp = next(vm, &ask);
 		if (pp == NULL) {
 			flush(r);
 			if (r->r_freed >= n || r->r_freed == at_round)
 				return;
 			at_round = r->r_freed;
-		} else if (front) {
-			deactivate(vm, pp);
+		} else if (ask == POL_ASK_AGE) {
+			age(vm, pp);
 		} else {
 			consider(r, pp);
 		}
@@ -269,6 +285,7 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 		mach_mutex_exit(&vm->vm_reclaimlock);
 		return n;
 	}
+	tell_room(vm);
 	reclaim_some(&r, n, n < batch ? batch : n);
 	mach_mutex_exit(&vm->vm_reclaimlock);
 	if (r.r_freed > 0)

@@ -545,7 +545,7 @@ static enum vm_err adopt_page(struct fault *f)
 
 	if (id == 0)
 		return VM_NOMEM;
-	while ((e = page_create(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id), PG_WAIT, &pp)) == VM_EXIST)
+	while ((e = page_create(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id), PG_WAIT | PG_NEW, &pp)) == VM_EXIST)
 		mach_yield();
 	if (e != VM_OK) {
 		anon_decref(f->f_vm, id);

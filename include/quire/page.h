@@ -62,6 +62,7 @@ bool page_exists(struct vm *, struct vnode *vp, voff_t off);
 #define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */
 #define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
 #define PG_ZERO	   0x4u /* contents zeroed */
+#define PG_NEW	   0x8u /* the name is new: what the policy remembers of it was another page's */
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
  * VM_EXIST: somebody named it meanwhile (look it up); VM_NOMEM.
