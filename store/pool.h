@@ -41,6 +41,7 @@ struct pool_stats {
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;
+	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
 	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };

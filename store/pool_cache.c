@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What was read from the file is kept for a while: pages leave memory in the order of their addresses, so those beside a
+ * wanted one in its segment are likely wanted next, and reading 64 KiB costs less than twice the time of reading 4 (measured:
+ * 91 us against 55).
+ *
+ * A cached segment is FILED and has a slot besides its block; s_valid says which of its pages are there. The slot belongs to the
+ * segment, so whatever frees the segment or its block drops the copy as well: it cannot go stale. Cached slots count as memory of
+ * the store like any other, at most ps_cachemax of them, least recently read out first. When the log fills the store's memory the
+ * first of them come on top of it; the next stores write so much more.
+ *
+ * While a thread reads into such a slot (s_fetch) without the lock, the segment keeps slot and block even if its last object
+ * goes; the reader frees it then. A second thread that misses meanwhile reads privately instead of waiting.
+ *
+ * How much is read adapts: ps_ahead counts extents that answered more than the load that fetched them against those that did
+ * not. Low: only the pages wanted, or 16 KiB around them; now and then a whole segment to see whether that has changed.
+ */
+#include "store/pool_impl.h"
+
+#define AHEAD_MAX   16u
+#define AHEAD_WHOLE 6u /* from here on the whole segment is read */
+#define AHEAD_SOME  3u /* from here on four pages */
+#define PROBE	    16u /* one read in so many is whole anyway */
+
+void pool_hit_locked(struct pool_shared *s, uint32_t i)
+{
+	segs(s)[i].s_hits++;
+	if (s->ps_cached.last != i) {
+		pool_dequeue_locked(s, &s->ps_cached, i);
+		pool_enqueue_locked(s, &s->ps_cached, i);
+	}
+}
+
+uint32_t pool_uncache_locked(struct pool_shared *s, uint32_t i)
+{
+	struct segment *g = &segs(s)[i];
+	uint32_t slot = g->s_slot;
+
+	pool_dequeue_locked(s, &s->ps_cached, i);
+	s->ps_ncached--;
+	if (g->s_hits > 1)
+		s->ps_ahead = s->ps_ahead < AHEAD_MAX ? s->ps_ahead + 1 : AHEAD_MAX;
+	else if (s->ps_ahead > 0)
+		s->ps_ahead--;
+	g->s_valid = 0;
+	BARRIER();
+	g->s_slot = NONE;
+	return slot;
+}
+
+uint32_t pool_cache_evict_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	for (uint32_t i = s->ps_cached.first; i != NONE; i = segs(s)[i].s_next)
+		if (segs(s)[i].s_fetch == 0)
+			return pool_uncache_locked(s, i);
+	for (uint32_t i = s->ps_cached.first; i != NONE; i = segs(s)[i].s_next) /* a reader that was killed? */
+		if (pool_dead(segs(s)[i].s_fetch)) {
+			segs(s)[i].s_fetch = 0;
+			uint32_t slot = pool_uncache_locked(s, i);
+			if (segs(s)[i].s_live == 0)
+				pool_seg_empty_locked(p, i);
+			return slot;
+		}
+	return NONE;
+}
+
+/* A slot for filed segment i to be read into. */
+static int cache_insert(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	uint32_t slot = NONE;
+
+	if (s->ps_ncached < s->ps_cachemax)
+		slot = pool_slot_take_locked(p);
+	if (slot == NONE)
+		slot = pool_cache_evict_locked(p);
+	if (slot == NONE)
+		return 0;
+	g->s_hits = g->s_valid = 0;
+	BARRIER();
+	g->s_slot = slot;
+	pool_enqueue_locked(s, &s->ps_cached, i);
+	s->ps_ncached++;
+	return 1;
+}
+
+/* The pages to read, [*from, *to), when those that cover [off, off+len) are wanted: one run, as little as misses. */
+static void extent(struct pool_shared *s, const struct segment *g, uint32_t off, uint32_t len, uint32_t *from, uint32_t *to)
+{
+	uint32_t first = off / PAGE, last = (off + len - 1) / PAGE, end = (g->s_used + PAGE - 1) / PAGE;
+
+	*from = first;
+	*to = last + 1;
+	if (s->ps_ahead >= AHEAD_WHOLE || s->ps_reads++ % PROBE == 0) {
+		*from = 0;
+		*to = end;
+	} else if (s->ps_ahead >= AHEAD_SOME) {
+		*from = first / 4 * 4;
+		*to = last / 4 * 4 + 4 < end ? last / 4 * 4 + 4 : end;
+	}
+	while ((g->s_valid & 1u << *from) != 0)
+		++*from;
+	while ((g->s_valid & 1u << (*to - 1)) != 0)
+		--*to;
+}
+
+int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	uint32_t from, to;
+	int rc;
+
+	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
+		return -EAGAIN;
+	extent(s, g, off, len, &from, &to);
+	g->s_fetch = my_tid();
+	pool_unlock(s);
+	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE, (to - from) * PAGE);
+	pool_lock(p);
+	if (rc == 0)
+		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);
+	BARRIER();
+	g->s_fetch = 0;
+	if (g->s_live == 0)
+		pool_seg_empty_locked(p, i);
+	return rc;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Shared between the store's own files; the theory is in pool.c. Everything in pool_shared is guarded by ps_lock unless it says
+ * otherwise; functions named _locked are called with it held, and say if they drop it.
+ */
+#ifndef QUIRE_STORE_POOL_IMPL_H
+#define QUIRE_STORE_POOL_IMPL_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/sys.h"
+#include "store/pool.h"
+
+#define PAGE	  4096u
+#define SEG_BYTES 65536u
+#define SEG_PAGES (SEG_BYTES / PAGE)
+#define NONE	  0xffffffffu
+#define NEW	  0xfffffffeu /* ps_move.seg: the object had no place before */
+#define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
+#define MAGIC	  0x71706f6f6c303032ull
+#define WARM_MAX  8u
+#define AHEAD_START 8u /* ps_ahead at first */
+
+enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING };
+
+struct object {
+	uint64_t o_word; /* same-filled: the word; else checksum */
+	uint32_t o_ref;	 /* 0: free, o_seg links the free list */
+	uint32_t o_seg;	 /* NONE: same-filled */
+	uint32_t o_off;	 /* of the data in the segment */
+	uint32_t o_len;	 /* PAGE: stored raw */
+};
+
+struct segment {
+	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
+	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
+	uint32_t s_next, s_prev;	   /* sealed queue; cached list; free list; READING: s_next is the slot read into */
+	uint32_t s_tid;			   /* WRITING, READING: the thread that does it */
+	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
+	uint32_t s_fetch;		   /* FILED with a slot: the thread that reads more of it, or 0; keeps slot and block */
+	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
+};
+
+struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
+struct list { uint32_t first, last; };	     /* of segments, by s_next and s_prev */
+
+struct pool_shared {
+	uint64_t ps_magic;
+	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
+	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
+	uint32_t ps_limit;	/* slots the log may hold before it spills; four more serve compaction */
+	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file */
+	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots; /* offsets from the start */
+	uint32_t ps_objfree, ps_objnext; /* free list; first never used */
+	uint32_t ps_segfree, ps_segnext;
+	uint32_t ps_nslotfree, ps_slotnext, ps_nblockfree, ps_blocknext; /* stacks of free numbers; first never used */
+	uint32_t ps_slots_used, ps_blocks_used;
+	uint32_t ps_warm[WARM_MAX], ps_nwarm, ps_warmmax; /* free slots whose memory is kept; counted in ps_slots_used */
+	uint32_t ps_open[2];	/* open segment: compressed, raw */
+	struct list ps_sealed;	/* oldest first */
+	struct list ps_cached;	/* FILED with a slot, least recently read first */
+	uint32_t ps_ncached;
+	uint32_t ps_ahead, ps_reads; /* how well reading ahead does, 0..AHEAD_MAX; reads so far */
+	struct pool_stats ps_stats;
+	struct { uint32_t object, seg, off, len; } ps_move; /* object being placed (0: none) and its place before */
+	uint32_t ps_io;		/* counts ends of WRITING and READING; futex */
+	uint64_t ps_in, ps_out; /* bytes before and after compression */
+};
+
+static inline struct object *objects(struct pool_shared *s) { return (struct object *)(void *)((char *)s + s->ps_objects); }
+static inline struct segment *segs(struct pool_shared *s) { return (struct segment *)(void *)((char *)s + s->ps_segs); }
+static inline char *slot_mem(struct pool_shared *s, uint32_t slot) { return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES; }
+static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
+/* Bytes an object of that length takes in a segment. */
+static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }
+static inline uint32_t my_tid(void) { return (uint32_t)sys_call0(SYS_gettid); }
+
+/* pool_lock.c */
+void pool_lock(struct pool *);
+void pool_unlock(struct pool_shared *);
+int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that its parent has not looked at yet */
+
+/* pool_repair.c: the lock's owner died; everything derived is made anew */
+void pool_repair_locked(struct pool *);
+/* Segment i was being written or read by somebody who died: as if it had not begun. pool_repair_locked() follows. */
+void pool_abandon_locked(struct segment *);
+
+/* pool_log.c */
+int  pool_injected(struct pool *, enum pool_inject);
+/* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
+int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
+/* Room for bytes in the open segment of that kind (1: raw). Drops the lock meanwhile. 0 or -errno. */
+int  pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
+void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
+void pool_seg_free_locked(struct pool *, uint32_t seg);
+/* Segment without live objects: free it unless it is in use, then its user will. */
+void pool_seg_empty_locked(struct pool *, uint32_t seg);
+/* The store holds no data any more: so does it no memory. */
+void pool_close_locked(struct pool *);
+void pool_enqueue_locked(struct pool_shared *, struct list *, uint32_t seg);
+void pool_slot_forget(struct pool_shared *, uint32_t slot); /* gives the memory of a slot back to the kernel */
+
+/* pool_cache.c: what was read from the file */
+/*
+ * Brings the pages of filed segment seg that cover [off, off+len) into its slot, with neighbours. Drops the lock during the
+ * read. 0: they are there (if the object still is in this segment). -EAGAIN: no slot for it, or somebody else
+ * reads this segment: read it privately. -EIO.
+ */
+int  pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
+static inline uint32_t pool_pages_mask(uint32_t off, uint32_t len) /* the pages of a segment that cover this */
+{
+	return (uint32_t)((2ull << (off + len - 1) / PAGE) - (1ull << off / PAGE));
+}
+/* Loads from it need no I/O. */
+static inline int pool_resident(const struct segment *g, uint32_t off, uint32_t len)
+{
+	uint32_t want = pool_pages_mask(off, len);
+
+	return g->s_slot != NONE && (g->s_state != SEG_FILED || (g->s_valid & want) == want);
+}
+void pool_hit_locked(struct pool_shared *, uint32_t seg);
+/* Takes the slot off the cached segment least recently read. NONE: there is none. */
+uint32_t pool_cache_evict_locked(struct pool *);
+/* Takes the slot off this one. */
+uint32_t pool_uncache_locked(struct pool_shared *, uint32_t seg);
+/* pool_log.c, for the cache */
+uint32_t pool_slot_take_locked(struct pool *);
+void pool_slot_give_locked(struct pool *, uint32_t slot);
+void pool_dequeue_locked(struct pool_shared *, struct list *, uint32_t seg);
+#endif

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The log: slots of memory, blocks of the file, segments that lie in them, compaction, writing. See pool.c.
+ */
+#include "store/pool_impl.h"
+
+int pool_injected(struct pool *p, enum pool_inject kind)
+{
+	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
+	       __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
+}
+
+int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
+{
+	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
+		return -EIO;
+	for (uint32_t done = 0; done < n;) {
+		long r = sys_call4(write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
+
+		if (r > 0)
+			done += (uint32_t)r;
+		else if (r != -EINTR)
+			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;
+	}
+	(void)__atomic_add_fetch(write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* ---- slots, blocks, segments; locked ---- */
+static uint32_t pop(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t *next, uint32_t max)
+{
+	if (*n > 0)
+		return ((uint32_t *)(void *)((char *)s + stack))[--*n];
+	return *next < max ? (*next)++ : NONE;
+}
+
+static void push(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t v)
+{
+	((uint32_t *)(void *)((char *)s + stack))[(*n)++] = v;
+}
+
+uint32_t pool_slot_take_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t slot;
+
+	if (pool_injected(p, POOL_INJECT_MEMORY))
+		return NONE;
+	if (s->ps_nwarm > 0)
+		return s->ps_warm[--s->ps_nwarm];
+	if (p->p_charge != NULL && p->p_charge(p->p_charge_arg, SEG_PAGES) != 0)
+		return NONE;
+	slot = pop(s, s->ps_slotfree, &s->ps_nslotfree, &s->ps_slotnext, s->ps_nslots);
+	if (slot != NONE)
+		s->ps_slots_used++;
+	else if (p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)SEG_PAGES);
+	return slot;
+}
+
+void pool_slot_forget(struct pool_shared *s, uint32_t slot)
+{
+	/* MADV_REMOVE frees the pages of a shared mapping; private memory answers EINVAL and takes DONTNEED */
+	if (sys_call3(SYS_madvise, (long)slot_mem(s, slot), SEG_BYTES, MADV_REMOVE) != 0)
+		(void)sys_call3(SYS_madvise, (long)slot_mem(s, slot), SEG_BYTES, MADV_DONTNEED);
+}
+
+static void slot_cool(struct pool *p, uint32_t slot)
+{
+	struct pool_shared *s = p->p_shared;
+
+	pool_slot_forget(s, slot);
+	push(s, s->ps_slotfree, &s->ps_nslotfree, slot);
+	s->ps_slots_used--;
+	if (p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)SEG_PAGES);
+}
+
+/* A few free slots keep their memory: to give it back and have it zeroed again costs more than to fill it. */
+void pool_slot_give_locked(struct pool *p, uint32_t slot)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (s->ps_nwarm < s->ps_warmmax)
+		s->ps_warm[s->ps_nwarm++] = slot;
+	else
+		slot_cool(p, slot);
+}
+
+static int cool_one(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (s->ps_nwarm == 0)
+		return 0;
+	slot_cool(p, s->ps_warm[--s->ps_nwarm]);
+	return 1;
+}
+
+/* An open segment in that slot. */
+static uint32_t seg_new(struct pool_shared *s, uint32_t slot)
+{
+	uint32_t i = s->ps_segfree;
+
+	if (i != NONE)
+		s->ps_segfree = segs(s)[i].s_next;
+	else if (s->ps_segnext < s->ps_nsegs)
+		i = s->ps_segnext++;
+	else
+		return NONE;
+	segs(s)[i] = (struct segment){ .s_state = SEG_OPEN, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
+	return i;
+}
+
+void pool_dequeue_locked(struct pool_shared *s, struct list *l, uint32_t i)
+{
+	struct segment *g = &segs(s)[i];
+
+	if (g->s_prev != NONE)
+		segs(s)[g->s_prev].s_next = g->s_next;
+	else
+		l->first = g->s_next;
+	if (g->s_next != NONE)
+		segs(s)[g->s_next].s_prev = g->s_prev;
+	else
+		l->last = g->s_prev;
+}
+
+void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
+{
+	struct segment *g = &segs(s)[i];
+
+	g->s_next = NONE;
+	g->s_prev = l->last;
+	if (l->last != NONE)
+		segs(s)[l->last].s_next = i;
+	else
+		l->first = i;
+	l->last = i;
+}
+
+static void seal(struct pool_shared *s, uint32_t i)
+{
+	segs(s)[i].s_state = SEG_SEALED;
+	pool_enqueue_locked(s, &s->ps_sealed, i);
+}
+
+void pool_seg_free_locked(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+
+	if (g->s_state == SEG_SEALED)
+		pool_dequeue_locked(s, &s->ps_sealed, i);
+	if (g->s_slot != NONE)
+		pool_slot_give_locked(p, g->s_state == SEG_FILED ? pool_uncache_locked(s, i) : g->s_slot);
+	if (g->s_block != NONE) {
+		push(s, s->ps_blockfree, &s->ps_nblockfree, g->s_block);
+		s->ps_blocks_used--;
+	}
+	g->s_state = SEG_FREE;
+	g->s_next = s->ps_segfree;
+	s->ps_segfree = i;
+}
+
+void pool_seg_empty_locked(struct pool *p, uint32_t i)
+{
+	struct segment *g = &segs(p->p_shared)[i];
+
+	if (g->s_state == SEG_OPEN)
+		g->s_used = 0;
+	else if (g->s_state == SEG_SEALED || (g->s_state == SEG_FILED && g->s_fetch == 0))
+		pool_seg_free_locked(p, i);
+}
+
+/* Segment i has room. */
+void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, const char *data, uint32_t len)
+{
+	struct segment *g = &segs(s)[i];
+	struct object *o = &objects(s)[object];
+	struct header h = { object, len };
+	char *at = slot_mem(s, g->s_slot) + g->s_used;
+
+	__builtin_memcpy(at, &h, sizeof h);
+	__builtin_memcpy(at + sizeof h, data, len);
+	s->ps_move.seg = o->o_seg == NONE ? NEW : o->o_seg;
+	s->ps_move.off = o->o_off;
+	s->ps_move.len = o->o_len;
+	BARRIER();
+	s->ps_move.object = object;
+	BARRIER();
+	o->o_seg = i;
+	o->o_off = g->s_used + (uint32_t)sizeof h;
+	o->o_len = len;
+	g->s_used += footprint(len);
+	g->s_live += footprint(len);
+	BARRIER();
+	s->ps_move.object = 0;
+}
+
+static int fits(const struct pool_shared *s, uint32_t i, uint32_t bytes)
+{
+	return i != NONE && segs((struct pool_shared *)(uintptr_t)s)[i].s_used + bytes <= SEG_BYTES;
+}
+
+/* The open segment of compressed pages is replaced by an empty one from the slots kept back for this. */
+static int reopen(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t full = s->ps_open[0], slot = pool_slot_take_locked(p), i = slot != NONE ? seg_new(s, slot) : NONE;
+
+	if (i == NONE) {
+		if (slot != NONE)
+			pool_slot_give_locked(p, slot);
+		return 0;
+	}
+	s->ps_open[0] = i;
+	if (full != NONE)
+		seal(s, full);
+	return 1;
+}
+
+/* The live objects (at most max bytes of them) of sealed segment i are appended to the open one. */
+static int compact(struct pool *p, uint32_t i, uint32_t max, int force)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	char *mem = slot_mem(s, g->s_slot);
+
+	if (g->s_live > max || (!fits(s, s->ps_open[0], g->s_live) && (!force || !reopen(p))))
+		return 0;
+	uint32_t to = s->ps_open[0];
+	for (uint32_t at = 0; at < g->s_used;) {
+		struct header h;
+
+		__builtin_memcpy(&h, mem + at, sizeof h);
+		const struct object *o = &objects(s)[h.h_object];
+		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h)
+			pool_append_locked(s, to, h.h_object, mem + at + sizeof h, h.h_len);
+		at += footprint(h.h_len);
+	}
+	g->s_live = 0;
+	pool_seg_free_locked(p, i);
+	s->ps_stats.compactions++;
+	return 1;
+}
+
+static void io_ended(struct pool_shared *s)
+{
+	s->ps_io++;
+	(void)sys_call6(SYS_futex, (long)&s->ps_io, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+}
+
+/* Writes sealed segment i to the file. Lock held; dropped during the write. 0, -ENOSPC, -EIO. */
+static int spill(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	uint32_t block = p->p_fd < 0 ? NONE : pop(s, s->ps_blockfree, &s->ps_nblockfree, &s->ps_blocknext, s->ps_nblocks);
+	int rc;
+
+	if (block == NONE)
+		return -ENOSPC;
+	s->ps_blocks_used++;
+	pool_dequeue_locked(s, &s->ps_sealed, i);
+	g->s_block = block;
+	g->s_tid = my_tid();
+	BARRIER();
+	g->s_state = SEG_WRITING;
+	pool_unlock(s);
+	rc = pool_file_io(p, 1, slot_mem(s, g->s_slot), (uint64_t)block * SEG_BYTES, SEG_BYTES);
+	pool_lock(p);
+	io_ended(s);
+	if (rc != 0) {
+		g->s_block = NONE;
+		push(s, s->ps_blockfree, &s->ps_nblockfree, block);
+		s->ps_blocks_used--;
+		s->ps_stats.write_errors++;
+		seal(s, i);
+		if (g->s_live == 0)
+			pool_seg_free_locked(p, i);
+		return rc;
+	}
+	s->ps_stats.spills++;
+	BARRIER();
+	g->s_state = SEG_FILED;
+	pool_slot_give_locked(p, g->s_slot);
+	g->s_slot = NONE;
+	if (g->s_live == 0)
+		pool_seg_free_locked(p, i);
+	return 0;
+}
+
+/* The segment in that state with the fewest live bytes, at most max, or NONE. */
+static uint32_t emptiest(struct pool_shared *s, uint32_t state, uint32_t max)
+{
+	uint32_t best = NONE;
+
+	for (uint32_t i = 0; i < s->ps_segnext; i++)
+		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0) {
+			best = i;
+			max = segs(s)[i].s_live;
+		}
+	return best;
+}
+
+/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Lock dropped during the read. */
+static int reclaim_block(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = p->p_fd < 0 ? NONE : emptiest(s, SEG_FILED, SEG_BYTES / 4 * 3), slot;
+
+	if (i == NONE)
+		return -ENOSPC;
+	struct segment *g = &segs(s)[i];
+	slot = g->s_slot != NONE ? pool_uncache_locked(s, i) : pool_slot_take_locked(p);
+	if (slot == NONE)
+		return -ENOSPC;
+	g->s_next = slot;
+	g->s_tid = my_tid();
+	BARRIER();
+	g->s_state = SEG_READING;
+	pool_unlock(s);
+	int rc = pool_file_io(p, 0, slot_mem(s, slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
+	pool_lock(p);
+	io_ended(s);
+	if (rc != 0) {
+		g->s_state = SEG_FILED;
+		pool_slot_give_locked(p, slot);
+		if (g->s_live == 0)
+			pool_seg_free_locked(p, i);
+		return -ENOSPC;
+	}
+	g->s_slot = slot;
+	uint32_t block = g->s_block;
+	seal(s, i);
+	g->s_block = NONE;
+	push(s, s->ps_blockfree, &s->ps_nblockfree, block);
+	s->ps_blocks_used--;
+	if (g->s_live == 0)
+		pool_seg_free_locked(p, i);
+	else
+		(void)compact(p, i, SEG_BYTES, 1);
+	return 0;
+}
+
+/* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Lock dropped meanwhile. */
+static int wait_io(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	struct { long s, ns; } soon = { 0, 50000000 };
+
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		struct segment *g = &segs(s)[i];
+
+		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
+			continue;
+		if (pool_dead(g->s_tid)) {
+			pool_abandon_locked(g);
+			pool_repair_locked(p);
+			return 0;
+		}
+		uint32_t io = s->ps_io;
+		pool_unlock(s);
+		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		pool_lock(p);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+/* Makes room for one more segment in memory. The oldest: compacted if that is cheap, else written. Full: compacts what it can. */
+static int make_room(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = s->ps_sealed.first, slot;
+	int rc = -ENOSPC;
+
+	if (i != NONE && compact(p, i, SEG_BYTES / 2, 0))
+		return 0;
+	if (i != NONE && (rc = spill(p, i)) != -ENOSPC)
+		return rc;
+	i = emptiest(s, SEG_SEALED, SEG_BYTES / 8 * 7);
+	if (i != NONE && compact(p, i, SEG_BYTES, 1))
+		return 0;
+	if (reclaim_block(p) == 0)
+		return 0;
+	if ((slot = pool_cache_evict_locked(p)) != NONE) {
+		pool_slot_give_locked(p, slot);
+		return 0;
+	}
+	return wait_io(p);
+}
+
+int pool_shrink(struct pool *p, uint64_t bytes)
+{
+	struct pool_shared *s = p->p_shared;
+	int rc = 0;
+
+	pool_lock(p);
+	uint32_t n = (uint32_t)up(bytes, SEG_BYTES) / SEG_BYTES, to = s->ps_slots_used > n ? s->ps_slots_used - n : 0;
+	for (uint32_t tries = 0; rc == 0 && s->ps_slots_used > to && tries < s->ps_nslots * 4; tries++) {
+		uint32_t slot;
+
+		if (cool_one(p))
+			continue;
+		if ((slot = pool_cache_evict_locked(p)) != NONE)
+			pool_slot_give_locked(p, slot);
+		else
+			rc = make_room(p);
+	}
+	while (s->ps_slots_used > to && cool_one(p))
+		;
+	if (rc == 0 && s->ps_slots_used > to)
+		rc = -ENOSPC;
+	pool_unlock(s);
+	return rc;
+}
+
+int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
+{
+	struct pool_shared *s = p->p_shared;
+	int rc = 0, tries = 0;
+
+	while (!fits(s, s->ps_open[kind], bytes)) {
+		uint32_t full = s->ps_open[kind], slot = NONE;
+
+		if (full != NONE) {
+			s->ps_open[kind] = NONE;
+			seal(s, full);
+			if (segs(s)[full].s_live == 0)
+				pool_seg_free_locked(p, full);
+			else if (kind == 1)
+				(void)spill(p, full); /* if it cannot be written now it waits its turn in memory */
+			continue;
+		}
+		if (s->ps_slots_used - s->ps_nwarm < s->ps_limit)
+			slot = pool_slot_take_locked(p);
+		if (slot == NONE) {
+			if ((rc = make_room(p)) != 0 || ++tries > 1000)
+				return rc != 0 ? rc : -ENOSPC;
+			continue;
+		}
+		if (s->ps_open[kind] != NONE) { /* somebody else opened one while the lock was dropped */
+			pool_slot_give_locked(p, slot);
+			continue;
+		}
+		uint32_t i = seg_new(s, slot);
+		if (i == NONE) {
+			pool_slot_give_locked(p, slot);
+			return -ENOSPC;
+		}
+		s->ps_open[kind] = i;
+	}
+	return 0;
+}
+
+static void close_open(struct pool *p, unsigned kind)
+{
+	uint32_t i = p->p_shared->ps_open[kind];
+
+	p->p_shared->ps_open[kind] = NONE;
+	if (i != NONE)
+		pool_seg_free_locked(p, i);
+}
+
+void pool_close_locked(struct pool *p)
+{
+	close_open(p, 0);
+	close_open(p, 1);
+	while (cool_one(p))
+		;
+}

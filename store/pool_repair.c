@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The lock's owner died with it. Truth is the object table and the segments' states, which are written so that they are right
+ * after every single store (BARRIER); the one object on its way is in ps_move. Lists, stacks and counts follow from them.
+ */
+#include "store/pool_impl.h"
+
+void pool_abandon_locked(struct segment *g)
+{
+	g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
+}
+
+static void repair_objects(struct pool_shared *s)
+{
+	struct object *o = objects(s);
+
+	if (s->ps_move.object != 0) {
+		struct object *m = &o[s->ps_move.object];
+
+		m->o_seg = s->ps_move.seg == NEW ? NONE : s->ps_move.seg;
+		m->o_off = s->ps_move.off;
+		m->o_len = s->ps_move.len;
+		if (s->ps_move.seg == NEW)
+			m->o_ref = 0;
+		BARRIER();
+		s->ps_move.object = 0;
+	}
+	for (uint32_t i = 0; i < s->ps_segnext; i++)
+		segs(s)[i].s_live = 0;
+	s->ps_stats.pages = s->ps_stats.same_filled = 0;
+	s->ps_objfree = 0;
+	for (uint32_t i = 1; i < s->ps_objnext; i++) {
+		if (o[i].o_ref == 0) {
+			o[i].o_seg = s->ps_objfree;
+			s->ps_objfree = i;
+			continue;
+		}
+		s->ps_stats.pages++;
+		if (o[i].o_seg == NONE)
+			s->ps_stats.same_filled++;
+		else
+			segs(s)[o[i].o_seg].s_live += footprint(o[i].o_len);
+	}
+}
+
+static void repair_segments(struct pool_shared *s)
+{
+	s->ps_segfree = NONE;
+	s->ps_sealed = s->ps_cached = (struct list){ NONE, NONE };
+	s->ps_nwarm = s->ps_ncached = 0;
+	for (unsigned k = 0; k < 2; k++)
+		if (s->ps_open[k] != NONE && segs(s)[s->ps_open[k]].s_state != SEG_OPEN)
+			s->ps_open[k] = NONE;
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		struct segment *g = &segs(s)[i];
+
+		if ((g->s_state == SEG_WRITING || g->s_state == SEG_READING) && pool_dead(g->s_tid))
+			pool_abandon_locked(g);
+		if (g->s_fetch != 0 && pool_dead(g->s_fetch))
+			g->s_fetch = 0;
+		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
+			g->s_state = SEG_SEALED;
+		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
+			g->s_state = SEG_FREE;
+		if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
+			g->s_slot = NONE;
+		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN)
+			g->s_block = NONE;
+		if (g->s_state == SEG_SEALED)
+			pool_enqueue_locked(s, &s->ps_sealed, i);
+		if (g->s_state == SEG_FILED && g->s_slot != NONE) { /* being read into */
+			pool_enqueue_locked(s, &s->ps_cached, i);
+			s->ps_ncached++;
+		}
+		if (g->s_state == SEG_FREE) {
+			g->s_next = s->ps_segfree;
+			s->ps_segfree = i;
+		}
+	}
+}
+
+/* The stack of free numbers is made from the segments: first marks of those in use, then, in place, the others. */
+static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t next, int blocks)
+{
+	uint32_t *v = (uint32_t *)(void *)((char *)s + stack), used = 0;
+
+	for (uint32_t i = 0; i < next; i++)
+		v[i] = 0;
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		const struct segment *g = &segs(s)[i];
+		uint32_t x = blocks ? g->s_block : g->s_state == SEG_READING ? g->s_next : g->s_slot;
+
+		if (g->s_state != SEG_FREE && x != NONE)
+			v[x] = 1;
+	}
+	*n = 0;
+	for (uint32_t i = 0; i < next; i++) {
+		if (v[i] != 0)
+			used++;
+		else
+			v[(*n)++] = i;
+	}
+	return used;
+}
+
+void pool_repair_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t before = s->ps_slots_used;
+
+	repair_objects(s);
+	repair_segments(s);
+	s->ps_blocks_used = repair_stack(s, s->ps_blockfree, &s->ps_nblockfree, s->ps_blocknext, 1);
+	s->ps_slots_used = repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0);
+	for (uint32_t i = 0; i < s->ps_nslotfree; i++)
+		pool_slot_forget(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]);
+	if (before > s->ps_slots_used && p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)((before - s->ps_slots_used) * SEG_PAGES));
+	s->ps_stats.repairs++;
+}
