@@ -24,9 +24,10 @@ static struct lock_chunk *chunk_of(struct range_node *n)
 	return (struct lock_chunk *)(void *)n;
 }
 
-static struct range_node *root_of(struct as *as)
+/* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
+static bool any(struct as *as)
 {
-	return __atomic_load_n(&as->a_lockroot, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
 }
 
 static uint16_t *entry_locked(struct as *as, vaddr_t va)
@@ -54,6 +55,7 @@ bool aslock_prepare(struct as *as, vaddr_t va)
 	have = entry_locked(as, va) != NULL;
 	if (!have)
 		range_insert(&as->a_lockroot, &lc->lc_node);
+	__atomic_store_n(&as->a_anylock, true, __ATOMIC_RELEASE);
 	mach_mutex_exit(&as->a_lockmtx);
 	if (have)
 		kmem_free(as->a_vm, lc, sizeof(*lc));
@@ -64,7 +66,7 @@ unsigned aslock_get(struct as *as, vaddr_t va)
 {
 	unsigned v = 0;
 
-	if (root_of(as) == NULL)
+	if (!any(as))
 		return 0;
 	mach_mutex_enter(&as->a_lockmtx);
 	const uint16_t *e = entry_locked(as, va);
@@ -142,7 +144,7 @@ static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 
 bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
-	if (root_of(as) == NULL)
+	if (!any(as))
 		return false;
 	mach_mutex_enter(&as->a_lockmtx);
 	bool yes = next_locked(as, va, end, mask);

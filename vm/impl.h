@@ -130,7 +130,8 @@ struct as {
 	_Atomic uint64_t a_swresv, a_locked; /* pages */
 	bool a_lockfuture;	       /* a_lock W */
 	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
-	struct range_node *a_lockroot; /* a_lockmtx to change; only ever grows */
+	struct range_node *a_lockroot; /* a_lockmtx; only ever grows */
+	bool a_anylock;		       /* (a) a_lockroot is not empty */
 };
 
 /* vm/range.c: the balanced tree; root is guarded by its owner. */
