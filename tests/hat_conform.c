@@ -365,9 +365,11 @@ static void test_nomem(struct env *e)
 		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
 		CHECK(hat_page_getshare(e->pp[4]) == 0);
 		vm_inject(e->vm, VM_INJECT_HAT, nth);
-		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) ==
-		    VM_OK); /* advice does not fail */
-		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
+		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) == VM_OK); /* advice does not fail */
+		/* a port may keep tables that the first attempt made: then this one needs fewer and succeeds */
+		CHECK((hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID) ==
+		    (vm_inject_seen(e->vm, VM_INJECT_HAT) >= nth));
+		hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD);
 		vm_inject(e->vm, VM_INJECT_HAT, 0);
 	}
 	CHECK(err == VM_OK);
