@@ -7,7 +7,8 @@
  * and the bit LOCK_WIRED (memory lock: the page stays; does not nest). The page behind an address with a non-zero entry
  * is wired exactly once for it.
  *
- * Locks: a_lockmtx guards chunks and entries. An entry goes from or to zero only with the page locked by the caller.
+ * Locks: a_lockmtx guards chunks and entries. An entry goes from or to zero only with the page locked by the caller, or
+ * with a_lock held as writer (aslock_move: the page stays wired once).
  * Chunks are never freed before the space: 0.6 KiB for each MiB in which something was ever locked.
  */
 #include "impl.h"
@@ -124,6 +125,16 @@ unsigned aslock_del(struct as *as, vaddr_t va, struct page *pp, bool wired)
 		page_unwire(as->a_vm, pp);
 	mach_mutex_exit(&as->a_lockmtx);
 	return left;
+}
+
+void aslock_move(struct as *as, vaddr_t from, vaddr_t to)
+{
+	mach_mutex_enter(&as->a_lockmtx);
+	uint16_t *f = entry_locked(as, from), *t = entry_locked(as, to);
+	VM_ASSERT(f != NULL && t != NULL && *t == 0);
+	*t = *f;
+	*f = 0;
+	mach_mutex_exit(&as->a_lockmtx);
 }
 
 static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)

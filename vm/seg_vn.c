@@ -228,7 +228,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	if (locked != 0)
 		page_unwire(f->f_vm, src);
 	anonmap_set(f->f_amp, f->f_idx, id);
-	if (svd_shared(f->f_svd))
+	if (svd_shares_amp(f->f_svd))
 		hat_pageunload(src);
 	else
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);

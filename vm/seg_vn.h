@@ -20,7 +20,7 @@ struct segvn_data {
 	enum advice svd_advice;		/* a_lock W */
 	enum inherit svd_inherit;	/* a_lock W */
 	bool svd_full;			/* a_lock W: every page is reserved; else each is when it gets an anon */
-	bool svd_foreign;		/* const: somebody else reserves */
+	bool svd_foreign;		/* a_lock W: the map or its owner reserves, not the segment */
 	bool svd_dupped;		/* a_lock W: some of its anons may be shared with another map */
 };
 
@@ -32,6 +32,13 @@ static inline struct segvn_data *svd_of(const struct seg *s) { return s->s_data;
 static inline uint64_t svd_hint(const uint64_t *hint) { return __atomic_load_n(hint, __ATOMIC_RELAXED); }
 static inline void svd_hint_set(uint64_t *hint, uint64_t to) { __atomic_store_n(hint, to, __ATOMIC_RELAXED); }
 static inline bool svd_shared(const struct segvn_data *svd) { return (svd->svd_flags & SEGVN_SHARED) != 0; }
+/* Internal flags beside SEGVN_*: the map is shared by the segments that were dupped from one (INHERIT_SHARE of a private file). */
+#define SVD_COWSHARE 0x100u
+#define SVD_OWNAMP   0x200u /* shared anonymous memory whose map began here: it may grow, and reserves for itself */
+static inline bool svd_shares_amp(const struct segvn_data *svd)
+{
+	return (svd->svd_flags & (SEGVN_SHARED | SVD_COWSHARE)) != 0;
+}
 /* Its pages are anons of svd_amp: all but shared files. */
 static inline bool svd_has_anon(const struct segvn_data *svd) { return !svd_shared(svd) || svd->svd_vp == NULL; }
 static inline struct anon_map *svd_amp(const struct segvn_data *svd)
