@@ -23,8 +23,6 @@
 #define N 8u
 #define VA 0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
 #define AROUND 16u	 /* pages before and after VA that may be used */
-#define FAR 0x400000000000ull
-#define FAR_STEP 0x4000000ull
 #define NFAR 64u
 
 #define CHECK(e) check((e), #e, __LINE__)
@@ -46,7 +44,8 @@ struct env {
 	struct vnode vn;
 	struct as *as[2];
 	struct hat *hat[2];
-	vaddr_t near[2], far[2]; /* of each space: VA and FAR, or what the machine gave instead */
+	vaddr_t near[2], far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
+	uint64_t step;		 /* far addresses lie so far apart */
 	struct page *pp[N]; /* E-locked all the time */
 };
 
@@ -107,6 +106,7 @@ static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
 static void setup(struct env *e)
 {
 	struct vm_config vc = { .vc_frames = FRAMES };
+	vaddr_t far;
 
 	memset(e, 0, sizeof(*e));
 	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL ||
@@ -116,12 +116,18 @@ static void setup(struct env *e)
 	}
 	e->caps = mach_caps(e->mach);
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	far = e->caps->mc_user_max / 2;
+	e->step = 0x4000000;
+	if (far >> 31 == 0) { /* 32 bits: below VA */
+		far = 0x40000000;
+		e->step = 0x800000;
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) == VM_OK);
 		e->hat[i] = as_hat(e->as[i]);
 		CHECK(hat_as(e->hat[i]) == e->as[i]);
 		e->near[i] = reserve(e, i, VA - vm_ptob(AROUND), vm_ptob(2 * AROUND)) + vm_ptob(AROUND);
-		e->far[i] = reserve(e, i, FAR, NFAR * FAR_STEP);
+		e->far[i] = reserve(e, i, far, NFAR * e->step);
 	}
 	for (unsigned i = 0; i < N; i++) {
 		CHECK(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
@@ -447,11 +453,11 @@ static void test_random(struct env *e)
 		} else if ((x >> 40) % 16 < 4) {
 			n = 1 + (unsigned)(x >> 50) % (64 - i);
 			hat_unload(
-			    e->hat[h], e->far[h] + i * FAR_STEP, n * FAR_STEP, HAT_UNLOAD);
+			    e->hat[h], e->far[h] + i * e->step, n * e->step, HAT_UNLOAD);
 			for (unsigned k = i; k < i + n; k++)
 				at[h][k] = NULL;
 		} else {
-			CHECK(hat_memload(e->hat[h], e->far[h] + i * FAR_STEP, e->pp[p], PROT_R,
+			CHECK(hat_memload(e->hat[h], e->far[h] + i * e->step, e->pp[p], PROT_R,
 				  HAT_LOAD) == VM_OK);
 			for (unsigned k = 0; !many(e) && k < 128; k++)
 				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
@@ -459,17 +465,22 @@ static void test_random(struct env *e)
 		}
 		h = x & 1;
 		i = x >> 8 & 63;
-		CHECK(hat_probe(e->hat[h], e->far[h] + i * FAR_STEP, NULL) ==
+		CHECK(hat_probe(e->hat[h], e->far[h] + i * e->step, NULL) ==
 		    (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
-		CHECK(touch(e, h, e->far[h] + i * FAR_STEP, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
+		CHECK(touch(e, h, e->far[h] + i * e->step, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
 		    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
 	}
 	CHECK(consistent(e));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct env e;
+
+	if (argc > 1 && (port_harness.ph_option == NULL || !port_harness.ph_option(argv[1]))) {
+		fprintf(stderr, "hat_conform: no such machine: %s\n", argv[1]);
+		return 2;
+	}
 
 	setup(&e);
 	test_load(&e);
@@ -482,6 +493,7 @@ int main(void)
 	test_foreach(&e);
 	test_random(&e);
 	teardown(&e);
-	printf("hat_conform on %s: %s\n", port_harness.ph_name, failures == 0 ? "ok" : "FAILED");
+	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",
+	    failures == 0 ? "ok" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }

@@ -11,11 +11,11 @@
  * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
  * printed as a script for --script.
  *
- *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--linux] [--policy NAME] [--inject]
- *              [--latency NS] [--script FILE] [--no-shrink] [--verbose]
+ *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME]
+ *              [--inject] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
- * --linux takes from the machine what the Linux port lacks. --inject lets, for each kind of allocation and I/O, the
- * first, the second, ... fail in a short run, until a run passes no more sites.
+ * --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets,
+ * for each kind of allocation and I/O, the first, the second, ... fail in a short run, until a run passes no more sites.
  */
 #include "machine/sim/sim.h"
 
@@ -39,7 +39,7 @@
 
 #define NSPACES 5u
 #define NPAGES 192u                              /* window of each space */
-#define BASE ((vaddr_t)0x8000000000 - 96 * 4096) /* crosses a boundary of every table level */
+#define BASE window_base
 #define NFILES 3u
 #define FILE_PAGES 40u
 #define NCPUS 2u
@@ -78,6 +78,8 @@ struct options {
 	uint64_t ops, seed, check, latency;
 	pfn_t frames;
 	const struct policy_ops *policy; /* NULL: the default */
+	enum sim_format format;
+	const char *format_name;
 	bool linux_like, inject, shrink, verbose;
 };
 
@@ -92,6 +94,8 @@ struct test {
 	uint64_t rnd, word, refused, applied;
 };
 
+/* The windows cross a boundary of every table level: 2^48, 2^39 or 2^30, whichever the spaces have. */
+static vaddr_t window_base;
 /* Shared with the child that runs. */
 static volatile uint64_t *progress;
 
@@ -1028,6 +1032,8 @@ static void setup(struct test *t, const struct options *opt)
 		.ncpus = NCPUS,
 		.seed = opt->seed,
 		.tlb_entries = 32,
+		.format = opt->format,
+		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : 0,
 		.disk_latency = opt->latency };
 	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy };
 	struct vnode *swap;
@@ -1039,6 +1045,10 @@ static void setup(struct test *t, const struct options *opt)
 		sim_config_linux(&cfg);
 	if ((t->mach = sim_create(&cfg)) == NULL)
 		fail("sim_create");
+	window_base = 1ull << 48;
+	while (window_base >= mach_caps(t->mach)->mc_user_max / 2)
+		window_base >>= 9;
+	window_base -= vm_ptob(NPAGES / 2);
 	vc.vc_mach = t->mach;
 	if ((err = vm_create(&vc, &t->vm)) != VM_OK)
 		fail("vm_create: %s", vm_err_name(err));
@@ -1208,10 +1218,10 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
+	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",
-	    n, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.policy != NULL ? " --policy " : "",
-	    opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
+	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "",
+	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].name);
 	(void)run_child(&opt, words, n, false);
@@ -1300,7 +1310,7 @@ static uint64_t number(int argc, char **argv, int *i)
 
 int main(int argc, char **argv)
 {
-	struct options opt = { .ops = 100000, .seed = 1, .check = 2000, .frames = 256, .shrink = true };
+	struct options opt = { .ops = 100000, .seed = 1, .check = 2000, .frames = 256, .format_name = "x86_64", .shrink = true };
 	const char *script = NULL;
 	uint64_t *words = NULL;
 
@@ -1315,6 +1325,8 @@ int main(int argc, char **argv)
 			opt.check = number(argc, argv, &i);
 		else if (strcmp(argv[i], "--latency") == 0)
 			opt.latency = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc && sim_format_by_name(argv[i + 1], &opt.format))
+			opt.format_name = argv[++i];
 		else if (strcmp(argv[i], "--linux") == 0)
 			opt.linux_like = true;
 		else if (strcmp(argv[i], "--inject") == 0)
@@ -1340,8 +1352,8 @@ int main(int argc, char **argv)
 		return 2;
 	if (script != NULL)
 		words = read_script(script, &opt.ops);
-	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames%s%s\n", opt.ops, opt.seed,
-	    opt.frames, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
+	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames, %s%s%s\n", opt.ops, opt.seed,
+	    opt.frames, opt.format_name, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
 	if (opt.inject)
 		return inject_all(&opt) ? 0 : 1;
 	if (run_child(&opt, words, opt.ops, false))

@@ -497,6 +497,9 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 {
 	enum vm_err err = VM_OK;
 
+	*done = 0;
+	if (HAT_LOAD_SIZE(flags) != 0)
+		return VM_NOTSUP;
 	enter(h);
 	for (*done = 0; *done < n && err == VM_OK;) {
 		size_t got;
@@ -675,6 +678,28 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 {
 	if (loaded(pp))
 		cb(arg, page_hat(pp), page_va(pp));
+}
+
+unsigned hat_check(struct hat *h, void (*report)(void *arg, const char *text), void *arg)
+{
+	(void)h; /* what the kernel maps is seen by touching it only */
+	(void)report;
+	(void)arg;
+	return 0;
+}
+
+/* ---- large pages: a frame moves alone ---- */
+enum vm_err hat_promote(struct hat *h, vaddr_t va, unsigned size)
+{
+	(void)h;
+	(void)va;
+	(void)size;
+	return VM_NOTSUP;
+}
+
+unsigned hat_mapsize(struct hat *h, vaddr_t va)
+{
+	return hat_probe(h, va, NULL) == PFN_INVALID ? 0 : VM_PAGESHIFT;
 }
 
 /* ---- of this port alone ---- */
