@@ -79,6 +79,7 @@ void vm_destroy(struct vm *vm)
 	pageout_stop(vm);
 	anon_fini(vm);
 	kmem_fini(vm);
+	VM_ASSERT(vm->vm_nkernel == 0); /* else somebody lost a frame: a page table, a table of swap slots */
 	page_fini(vm);
 	mach_mutex_fini(&vm->vm_mutex);
 }
