@@ -269,6 +269,7 @@ struct copying {
 
 static void copy_bytes(const struct copying *c, char *page)
 {
+	VM_STATN(c->c_as->a_vm, copy_bytes, c->c_n);
 	char *at = page + (c->c_va & VM_PAGEMASK);
 
 	if (c->c_out)

@@ -209,6 +209,17 @@ void as_unlock_two(struct as *a, struct as *b)
 	mach_rw_exit(&a->a_lock);
 }
 
+enum vm_err as_move_locked(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+{
+	enum vm_err e = move_prepare(src, addr, len, dst, daddr);
+
+	if (e == VM_OK) {
+		move_commit(src, addr, len, dst, daddr);
+		as_merge(dst, daddr, daddr + len);
+	}
+	return e;
+}
+
 enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
 {
 	uint64_t dlen;
@@ -222,10 +233,7 @@ enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, 
 	if (!as_range(dst, &daddr, &dlen))
 		return VM_NOMEM;
 	as_lock_two(src, dst);
-	if ((e = move_prepare(src, addr, len, dst, daddr)) == VM_OK) {
-		move_commit(src, addr, len, dst, daddr);
-		as_merge(dst, daddr, daddr + len);
-	}
+	e = as_move_locked(src, addr, len, dst, daddr);
 	as_unlock_two(src, dst);
 	return e;
 }

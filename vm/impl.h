@@ -221,6 +221,7 @@ enum vm_err as_gap_locked(struct as *, uint64_t len, uint64_t align, vaddr_t min
 enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
+enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
 /* vm/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
 void as_swapset_free(struct as *);

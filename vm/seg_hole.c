@@ -32,6 +32,7 @@ const struct seg_ops seghole_ops = {
 	.so_adopt = seg_nosup_adopt,
 	.so_move = hole_move,
 	.so_alike = hole_alike,
+	.so_snapshot = seg_nosup_snapshot,
 	.so_check = seg_noop_check,
 };
 

@@ -511,6 +511,83 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 	return e;
 }
 
+/* ---- snapshots ---- */
+/* One anon of shared memory: everybody's right to write it goes, under the slot's busy bit. A wired page is copied now. */
+static enum vm_err snapshot_anon(struct vm *vm, anon_id id, anon_id *nid)
+{
+	struct page *pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL), *copy;
+	enum vm_err e = VM_OK;
+
+	if (pp != NULL && (pp->p_lckcnt > 0 || pp->p_cowcnt > 0)) {
+		if ((e = anon_private(vm, pp, nid, &copy)) == VM_OK)
+			page_unlock(vm, copy);
+	} else {
+		if (pp != NULL)
+			hat_page_clrwrt(pp);
+		anon_hold(vm, id);
+		*nid = id;
+	}
+	if (pp != NULL)
+		page_unlock(vm, pp);
+	return e;
+}
+
+static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
+{
+	struct anon_map *amp = svd_of(seg)->svd_amp;
+	uint64_t first = svd_of(seg)->svd_anon_index, end = first + vm_btop(seg_size(seg));
+	enum vm_err e = VM_OK;
+
+	if (amp == NULL)
+		return VM_OK;
+	if ((n->svd_amp = anonmap_alloc(vm_of(seg), end - first)) == NULL)
+		return VM_NOMEM;
+	n->svd_dupped = true;
+	for (uint64_t i = anonmap_next(amp, first); i < end && e == VM_OK; i = anonmap_next(amp, i + 1)) {
+		anon_id id, nid = 0, none;
+
+		if (!anonmap_enter(n->svd_amp, i - first, true, &none))
+			return VM_NOMEM;
+		(void)anonmap_enter(amp, i, false, &id);
+		if (id != 0 && (e = snapshot_anon(vm_of(seg), id, &nid)) == VM_OK)
+			anonmap_set(n->svd_amp, i - first, nid);
+		anonmap_exit(amp, i);
+		anonmap_exit(n->svd_amp, i - first);
+	}
+	return e;
+}
+
+static enum vm_err segvn_snapshot(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot)
+{
+	struct segvn_data *svd = svd_of(seg), *n;
+	enum vm_err e = VM_OK;
+
+	if (!svd_has_anon(svd))
+		return VM_NOTSUP;
+	if ((n = svd_alloc(vm_of(seg))) == NULL)
+		return VM_NOMEM;
+	n->svd_prot = prot;
+	n->svd_maxprot = maxprot;
+	n->svd_flags = svd->svd_flags & SEGVN_NORESERVE;
+	n->svd_off = svd->svd_off;
+	if ((n->svd_vp = svd->svd_vp) != NULL)
+		vnode_hold(n->svd_vp);
+	nseg->s_ops = seg->s_ops;
+	nseg->s_data = n;
+	if ((n->svd_full = wants_full(n)))
+		e = segvn_charge(nseg, vm_btop(seg_size(seg)));
+	if (e == VM_OK && svd->svd_amp != NULL)
+		e = svd_shares_amp(svd) ? snapshot_shared(seg, n) : dup_private(seg, n);
+	if (e == VM_OK && !n->svd_full)
+		e = segvn_charge(nseg, segvn_populated(nseg, seg_base(nseg), seg_size(nseg)));
+	if (e != VM_OK) {
+		segvn_uncharge(nseg, n->svd_swresv);
+		svd_free(vm_of(seg), n);
+		nseg->s_data = NULL;
+	}
+	return e;
+}
+
 /* ---- protection ---- */
 static enum vm_err segvn_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
 {
@@ -896,5 +973,6 @@ const struct seg_ops segvn_ops = {
 	.so_adopt = segvn_adopt,
 	.so_move = segvn_move,
 	.so_alike = segvn_alike,
+	.so_snapshot = segvn_snapshot,
 	.so_check = segvn_check,
 };

@@ -96,6 +96,18 @@ enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t 
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);
 
+/* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. */
+enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
+/*
+ * Sends [addr, +len), page aligned, to *daddr of dst (free there; 0: the highest hole, told in *daddr). The receiver gets
+ * prot (MOVE: the protections the segments have). VM_NOMAP, VM_PROT (the sender may not read it, or not execute what shall
+ * be executable), VM_ACCESS (MOVE of something sealed), VM_EXIST, VM_LOCKED (MOVE of locked pages), VM_NOMEM, VM_NOSWAP,
+ * VM_LIMIT: nothing was sent.
+ */
+enum transfer { TRANSFER_COPY, TRANSFER_COW, TRANSFER_MOVE, TRANSFER_LOAN };
+enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr, enum transfer how,
+			unsigned prot);
+
 struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; };
 /* The segment at or above addr. VM_NOMAP: none. */
 enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);

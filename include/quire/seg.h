@@ -84,6 +84,9 @@ struct seg_ops {
 	/* W. nseg (range set, not in the index) becomes what seg would be off bytes from its base (off may be negative), without
 	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP. */
 	enum vm_err (*so_alike)(struct seg *seg, struct seg *nseg, int64_t off);
+	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
+	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
+	enum vm_err (*so_snapshot)(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
 	/* vm_check: violations of the driver's own invariants. */
 	unsigned (*so_check)(struct seg *, void (*report)(void *, const char *), void *arg);
 };
@@ -117,6 +120,7 @@ enum vm_err seg_noop_advise(struct seg *, vaddr_t, uint64_t, enum advice);
 enum vm_err seg_nosup_inherit(struct seg *, enum inherit);
 enum vm_err seg_nosup_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
 enum vm_err seg_nosup_move(struct seg *, vaddr_t, uint64_t, struct seg *, vaddr_t);
+enum vm_err seg_nosup_snapshot(struct seg *, struct seg *, unsigned, unsigned);
 enum vm_err seg_nosup_alike(struct seg *, struct seg *, int64_t);
 unsigned    seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
 #endif
