@@ -109,6 +109,7 @@ struct vm {
 	struct swap_area *vm_swapareas;	 /* (S) */
 	uint32_t vm_swapnext;		 /* (S) next global slot number to give to an area */
 	uint64_t vm_swaptotal, vm_swapused; /* (S) */
+	bool vm_swapcompare;		 /* (S) to change: every area has vo_same */
 	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
 
 	/* kernel memory: vm/kmem.c */
@@ -189,6 +190,7 @@ void anon_fini(struct vm *);
 unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
 enum vm_err swap_alloc_cluster(struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
+bool swap_can_compare(struct vm *); /* every swap area can tell what changed: vo_same */
 struct swap_area *swap_area_of(struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
 anon_id swap_owner(struct vm *, uint32_t slot_plus1, uint32_t n); /* of the nth slot after it in its area; 0: none */
 bool swap_owned(struct vm *, uint32_t slot_plus1, anon_id);	  /* vm_check */

@@ -177,7 +177,7 @@ static void page_uncache_locked(struct vm *vm, struct page *pp)
 	page_queue_remove(vm, &vm->vm_cachelist, pp);
 	page_unname_locked(vm, pp);
 	pp->p_flags = P_FREE;
-	page_nrm_clear(pp, P_REF | P_MOD);
+	page_nrm_clear(pp, P_NRM);
 }
 
 /* ---- lookup ---- */
@@ -354,7 +354,7 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 	pp->p_selock = -1;
 	pp->p_lckcnt = pp->p_cowcnt = 0;
 	pp->p_polstate = 0;
-	page_nrm_clear(pp, P_REF | P_MOD);
+	page_nrm_clear(pp, P_NRM);
 	page_name_locked(vm, pp, vp, off);
 	mach_mutex_exit(&vm->vm_pagelock);
 	if (flags & PG_ZERO)
@@ -392,7 +392,7 @@ static void page_clear_locked(struct vm *vm, struct page *pp)
 	page_wake_locked(vm, pp);
 	pp->p_selock = 0;
 	pp->p_flags = P_FREE;
-	page_nrm_clear(pp, P_REF | P_MOD);
+	page_nrm_clear(pp, P_NRM);
 }
 
 void page_free(struct vm *vm, struct page *pp, bool dontneed)
@@ -402,7 +402,7 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	page_assert_freeable(pp);
 	page_pol_remove_locked(vm, pp, true);
 	/* A page that was never filled has nothing worth a name either. */
-	if ((page_nrm(pp) & P_MOD) || (pp->p_flags & P_IOLOCK)) {
+	if ((page_nrm(pp) & (P_MOD | P_UNSURE)) || (pp->p_flags & P_IOLOCK)) {
 		page_clear_locked(vm, pp);
 		mach_mutex_exit(&vm->vm_pagelock);
 		buddy_free(vm, page_pfn(vm, pp), 0);

@@ -667,7 +667,7 @@ static void push_page(struct pushing *p, anon_id id)
 	}
 	hat_pageunload(pp);
 	/* Without a slot the contents are nowhere else, even if nobody wrote them. */
-	if ((page_nrm(pp) & P_MOD) != 0 || !anon_swapped(vm, id)) {
+	if (swapfs_modified(vm, pp) || !anon_swapped(vm, id)) {
 		page_nrm_set(pp, P_MOD);
 		p->p_batch[p->p_n++] = pp;
 		if (p->p_n == VM_IO_PAGES)
@@ -889,7 +889,7 @@ static uint8_t incore_page(struct seg *seg, vaddr_t va)
 	if (pfn != PFN_INVALID) {
 		unsigned nrm = page_nrm(page_of(vm, pfn));
 
-		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) | ((nrm & P_MOD) != 0 ? INCORE_MOD : 0);
+		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) | ((nrm & (P_MOD | P_UNSURE)) != 0 ? INCORE_MOD : 0);
 	}
 	if (aslock_get(seg->s_as, va) != 0)
 		v |= INCORE_LOCKED;

@@ -80,6 +80,21 @@ bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 	return sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
 }
 
+/* Can every area tell whether a page is what it holds? */
+static void compare_set_locked(struct vm *vm)
+{
+	bool all = vm->vm_swapareas != NULL;
+
+	for (const struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next)
+		all = all && sw->sw_vnode->v_ops->vo_same != NULL;
+	__atomic_store_n(&vm->vm_swapcompare, all, __ATOMIC_RELAXED);
+}
+
+bool swap_can_compare(struct vm *vm)
+{
+	return __atomic_load_n(&vm->vm_swapcompare, __ATOMIC_RELAXED);
+}
+
 static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 {
 	struct swap_area **at = &vm->vm_swapareas;
@@ -88,6 +103,7 @@ static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 		at = &(*at)->sw_next;
 	sw->sw_next = *at;
 	*at = sw;
+	compare_set_locked(vm);
 }
 
 static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
@@ -97,6 +113,7 @@ static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
 	while (*at != sw)
 		at = &(*at)->sw_next;
 	*at = sw->sw_next;
+	compare_set_locked(vm);
 }
 
 static void area_free(struct vm *vm, struct swap_area *sw)

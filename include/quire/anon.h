@@ -32,6 +32,8 @@ enum vm_err anon_private(struct vm *, struct page *src, anon_id *, struct page *
 enum vm_err swapfs_putpages(struct vm *, struct page **pps, uint32_t n, uint32_t *ok);
 /* A page that gets written frees its disk slot (contents differ now). Page locked; called when P_MOD is first seen. */
 void swapfs_dirty(struct vm *, struct page *);
+/* Page E-locked and unmapped: is it different from its copy in the store? Settles P_UNSURE. Never sleeps. */
+bool swapfs_modified(struct vm *, struct page *);
 
 /* ---- maps ---- */
 struct anon_map *anonmap_alloc(struct vm *, uint64_t npages); /* refcnt 1; NULL: no memory */

@@ -60,6 +60,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	X(reclaim)	  /* page taken back from the cache list */ \
 	X(pgin) X(pgout)  /* pages read from / written to backing store */ \
 	X(swapin) X(swapout) X(filein) X(fileout) \
+	X(unsure_same) X(unsure_differs) /* pages loaded writable unseen: found unmodified / modified at page-out */ \
 	X(clean_drop)	  /* evicted without I/O: backing store still right */ \
 	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) \
 	X(refault)	  /* page brought in that was evicted not long ago, as far as the policy remembers */ \
