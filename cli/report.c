@@ -26,7 +26,7 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool, const 
 			(unsigned long long)t->c.faults_rescue, (unsigned long long)t->c.faults_cow);
 		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n", mb(t->c.pages_in), mb(t->c.pages_out), mb(t->c.clean_drop));
 		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9, wall);
-		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s now, %.1f MB written, %.1f MB read\n", cli_human(ps->mem_held, s1),
+		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s, %.1f MB written, %.1f MB read\n", cli_human(ps->mem_held, s1),
 			cli_human(ps->mem_pages * 4096, s2), ps->ratio, cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6,
 			(double)ps->bytes_read / 1e6);
 	}

@@ -51,6 +51,8 @@ struct run {
 	pid_t child;
 	uint64_t need_peak, start_ns;
 	bool pressure_stop;
+	struct pool store;
+	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
 };
 
 static uint64_t now_ns(void)
@@ -144,9 +146,22 @@ static int parse(struct run *r, int argc, char **argv)
 	return 0;
 }
 
+/* What the store takes for itself; here it only gives back. */
+static int charge(void *arg, long pages)
+{
+	struct family *f = arg;
+
+	if (pages > 0)
+		return -ENOSPC;
+	family_uncharge(f, (uint64_t)-pages);
+	atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)-pages);
+	return 0;
+}
+
 static int make_family(struct run *r)
 {
-	struct pool_config pc = { .mem_limit = r->pool, .file_limit = r->swap_bytes, .max_objects = 0 };
+	struct pool_config pc = { .mem_limit = r->pool, .file_limit = r->swap_bytes, .max_members = FAMILY_PROCS };
+	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
 	const char *why = "";
 
@@ -169,6 +184,10 @@ static int make_family(struct run *r)
 	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");
+	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, -1)) != 0)
+		return fail("cannot attach the store: %s", strerror(-rc));
+	r->store.p_charge = charge;
+	r->store.p_charge_arg = r->fam;
 	return 0;
 }
 
@@ -189,10 +208,24 @@ static int make_socket(struct run *r)
 }
 
 /* ---- the loop ---- */
+/* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
+static void store_stats(struct run *r, struct pool_stats *ps)
+{
+	pool_stats(&r->store, ps);
+	if (ps->mem_held + ps->file_bytes < r->most.mem_held + r->most.file_bytes) {
+		ps->mem_held = r->most.mem_held;
+		ps->mem_bytes = r->most.mem_bytes;
+		ps->mem_pages = r->most.mem_pages;
+		ps->file_bytes = r->most.file_bytes;
+	}
+}
+
 static void release_slot(struct run *r, int slot)
 {
 	struct family_proc *p = &r->fam->fam_proc[slot];
 
+	store_stats(r, &r->most);
+	pool_release(&r->store, (uint32_t)slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
 	FAMILY_COUNTERS(X)
@@ -290,15 +323,11 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	struct family_counters c;
 	uint64_t resident, need, t = now_ns();
 	double dt = (double)(t - *last_ns) / 1e9;
-	struct pool pool;
 	struct pool_stats ps;
 	char a[24], b[24], s[24];
 
 	totals(r, &c, &resident, &need);
-	if (pool_attach(&pool, (char *)r->fam + r->fam->fam_pool_off, r->fam->fam_pool_size, -1) != 0)
-		return;
-	pool_stats(&pool, &ps);
-	pool_detach(&pool);
+	pool_stats(&r->store, &ps);
 	fprintf(stderr, "\r\033[Kquire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s%s",
 		cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
 		(double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
@@ -421,8 +450,7 @@ static void report(struct run *r, int status)
 {
 	struct run_totals t = { .wall_ns = now_ns() - r->start_ns, .status = status, .need_peak = r->need_peak };
 	FILE *f = stderr;
-	struct pool pool;
-	struct pool_stats ps = { 0 };
+	struct pool_stats ps;
 	uint64_t resident, need;
 
 	if (r->report == REPORT_NONE)
@@ -430,10 +458,7 @@ static void report(struct run *r, int status)
 	totals(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
 		t.need_peak = atomic_load(&r->fam->fam_need_peak);
-	if (pool_attach(&pool, (char *)r->fam + r->fam->fam_pool_off, r->fam->fam_pool_size, -1) == 0) {
-		pool_stats(&pool, &ps);
-		pool_detach(&pool);
-	}
+	store_stats(r, &ps);
 	if (r->report_path != NULL && (f = fopen(r->report_path, "we")) == NULL) {
 		(void)fail("--report: cannot write '%s': %s", r->report_path, strerror(errno));
 		return;

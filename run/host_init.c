@@ -51,6 +51,11 @@ static _Noreturn void stop(const char *what, long rc)
 		;
 }
 
+static uint32_t pool_tag(void *arg)
+{
+	return (uint32_t)((struct host *)arg)->h_slot;
+}
+
 /* Frames for tables while native; more come by grant. */
 #define FIRST_FRAMES 256u
 
@@ -84,6 +89,8 @@ static void create_engine(struct host *h)
 		stop("cannot attach the store", rc);
 	h->h_pool.p_charge = host_pool_charge;
 	h->h_pool.p_charge_arg = h;
+	h->h_pool.p_tag = pool_tag;
+	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
 	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)
 		stop("cannot add the swap area", 12);

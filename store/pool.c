@@ -21,8 +21,9 @@
  * of managed memory is touched under it: callers' pages are frames. File I/O is done without it: a WRITING segment
  * keeps its memory. A load from the file that finds other bytes than were stored looks whether the object has moved since.
  *
- * Left out: what a killed process held (references, a charge taken and not yet booked) is not given back; owners are known by
- * thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
+ * What a killed process held is given back by whoever notices its death (pool_member.c).
+ *
+ * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */
 #include <lz4.h>
 
@@ -55,6 +56,15 @@ static size_t layout(struct pool_shared *s, const struct pool_config *c)
 	at += up((uint64_t)s->ps_nslots * 4, PAGE);
 	s->ps_blockfree = at;
 	at += up((uint64_t)s->ps_nblocks * 4, PAGE);
+	s->ps_members = at;
+	s->ps_nmembers = c->max_members;
+	at += up((uint64_t)s->ps_nmembers * sizeof(struct member), PAGE);
+	s->ps_maps = at;
+	s->ps_mapleaves = s->ps_nobjects / LEAF_BITS + 1;
+	at += up((uint64_t)s->ps_nmembers * s->ps_mapleaves * 4, PAGE);
+	s->ps_leaves = at;
+	s->ps_nleaves = s->ps_nmembers == 0 ? 0 : 8 * s->ps_nmembers + 16 * s->ps_mapleaves;
+	at += (uint64_t)s->ps_nleaves * PAGE;
 	s->ps_slots = at;
 	return (size_t)(at + (uint64_t)s->ps_nslots * SEG_BYTES);
 }
@@ -83,7 +93,7 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 {
 	struct pool_shared *s = mem;
 
-	*p = (struct pool){ .p_shared = s, .p_size = size, .p_fd = fd };
+	*p = (struct pool){ .p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE };
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;
 	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * CTX_BYTES), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -98,12 +108,6 @@ void pool_detach(struct pool *p)
 	if (p->p_ctx != NULL)
 		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * CTX_BYTES));
 	p->p_ctx = NULL;
-}
-
-int pool_after_fork(struct pool *p)
-{
-	p->p_ctx_busy = 0;
-	return 0;
 }
 
 void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)
@@ -206,6 +210,8 @@ int pool_store(struct pool *p, const void *page, uint32_t *handle)
 			s->ps_stats.same_filled++;
 		}
 		s->ps_stats.pages++;
+		BARRIER();
+		pool_own_locked(p, i);
 		*handle = i;
 	} else if (rc == 0) {
 		rc = -ENOSPC;
@@ -312,31 +318,35 @@ void pool_ref(struct pool *p, uint32_t handle)
 	pool_unlock(p->p_shared);
 }
 
-void pool_unref(struct pool *p, uint32_t handle)
+void pool_unref_locked(struct pool *p, uint32_t handle)
 {
 	struct pool_shared *s = p->p_shared;
-
-	pool_lock(p);
 	struct object *o = &objects(s)[handle];
-	if (--o->o_ref == 0) {
-		uint32_t i = o->o_seg;
 
-		if (i != NONE) {
-			struct segment *g = &segs(s)[i];
+	if (--o->o_ref > 0)
+		return;
+	if (o->o_seg != NONE) {
+		struct segment *g = &segs(s)[o->o_seg];
 
-			g->s_live -= footprint(o->o_len);
-			if (g->s_live == 0)
-				pool_seg_empty_locked(p, i);
-		} else {
-			s->ps_stats.same_filled--;
-		}
-		s->ps_stats.pages--;
-		o->o_seg = s->ps_objfree;
-		s->ps_objfree = handle;
-		if (s->ps_stats.pages == s->ps_stats.same_filled)
-			pool_close_locked(p);
+		g->s_live -= footprint(o->o_len);
+		if (g->s_live == 0)
+			pool_seg_empty_locked(p, o->o_seg);
+	} else {
+		s->ps_stats.same_filled--;
 	}
-	pool_unlock(s);
+	s->ps_stats.pages--;
+	o->o_seg = s->ps_objfree;
+	s->ps_objfree = handle;
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
+}
+
+void pool_unref(struct pool *p, uint32_t handle)
+{
+	pool_lock(p);
+	pool_disown_locked(p, handle);
+	pool_unref_locked(p, handle);
+	pool_unlock(p->p_shared);
 }
 
 void pool_stats(struct pool *p, struct pool_stats *out)

@@ -16,6 +16,7 @@ struct pool_config {
 	uint64_t mem_limit;   /* bytes of memory compressed pages may take */
 	uint64_t file_limit;  /* bytes of the file; 0: no file */
 	uint64_t max_objects; /* 0: derived from the limits */
+	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
 };
 
 #define POOL_CONTEXTS 4u
@@ -26,11 +27,16 @@ struct pool {
 	char	*p_ctx;	     /* POOL_CONTEXTS working areas */
 	uint32_t p_ctx_busy; /* bit per context, atomic */
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
-	void	*p_charge_arg;
+	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
+	void	*p_charge_arg; /* of both */
+	uint32_t p_member, p_child; /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[4]; /* atomic countdown per kind, 0: off */
 };
 
-enum pool_inject { POOL_INJECT_READ, POOL_INJECT_WRITE, POOL_INJECT_MEMORY };
+enum pool_inject {
+	POOL_INJECT_READ, POOL_INJECT_WRITE, POOL_INJECT_MEMORY,
+	POOL_INJECT_KILL, /* the process is killed where it would read or write */
+};
 
 struct pool_stats {
 	uint64_t pages;	      /* stored */
@@ -52,7 +58,21 @@ int  pool_format(void *mem, const struct pool_config *);
 /* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */
 int  pool_attach(struct pool *, void *mem, size_t size, int fd);
 void pool_detach(struct pool *);
-int  pool_after_fork(struct pool *); /* in the child, single-threaded */
+/*
+ * From now on references of this process are recorded under that tag, so that pool_release can give them back; call it before the
+ * first pool_store. -EAGAIN: no entry free; references are not recorded then.
+ */
+int  pool_join(struct pool *, uint32_t tag);
+/* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
+void pool_release(struct pool *, uint32_t tag);
+/*
+ * Around a fork of a member: begin before it, in a moment when no other thread uses the store: the child will hold what this process
+ * holds. -EAGAIN: no entry free or not a member: then count references by pool_ref. Cancel: there is no child. In the child
+ * pool_after_fork first of all, single-threaded, always.
+ */
+int  pool_fork_begin(struct pool *);
+void pool_fork_cancel(struct pool *);
+int  pool_after_fork(struct pool *);
 /* -ENOSPC: memory and file are full; -EIO: the file could not be written (what is stored already is kept). The handle is never 0; it has one reference. */
 int  pool_store(struct pool *, const void *page, uint32_t *handle);
 /* -EIO: the file could not be read, or the contents are not what was stored. */

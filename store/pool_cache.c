@@ -56,7 +56,7 @@ uint32_t pool_cache_evict_locked(struct pool *p)
 		if (segs(s)[i].s_fetch == 0)
 			return pool_uncache_locked(s, i);
 	for (uint32_t i = s->ps_cached.first; i != NONE; i = segs(s)[i].s_next) /* a reader that was killed? */
-		if (pool_dead(segs(s)[i].s_fetch)) {
+		if (pool_orphan(&segs(s)[i])) {
 			segs(s)[i].s_fetch = 0;
 			uint32_t slot = pool_uncache_locked(s, i);
 			if (segs(s)[i].s_live == 0)
@@ -117,7 +117,8 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
 		return -EAGAIN;
 	extent(s, g, off, len, &from, &to);
-	g->s_fetch = my_tid();
+	pool_begin_locked(p, i);
+	g->s_fetch = 1;
 	pool_unlock(s);
 	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE, (to - from) * PAGE);
 	pool_lock(p);

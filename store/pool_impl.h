@@ -22,6 +22,7 @@
 #define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
 #define MAGIC	  0x71706f6f6c303032ull
 #define WARM_MAX  8u
+#define LEAF_BITS (PAGE * 8u)
 #define AHEAD_START 8u /* ps_ahead at first */
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING };
@@ -38,10 +39,14 @@ struct segment {
 	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
 	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
 	uint32_t s_next, s_prev;	   /* sealed queue; cached list; free list; READING: s_next is the slot read into */
-	uint32_t s_tid;			   /* WRITING, READING: the thread that does it */
+	uint32_t s_tid, s_member;	   /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
-	uint32_t s_fetch;		   /* FILED with a slot: the thread that reads more of it, or 0; keeps slot and block */
+	uint32_t s_fetch;		   /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
+};
+
+struct member {
+	uint32_t m_state, m_tag; /* see pool_member.c */
 };
 
 struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
@@ -53,7 +58,10 @@ struct pool_shared {
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
 	uint32_t ps_limit;	/* slots the log may hold before it spills; four more serve compaction */
 	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file */
-	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots; /* offsets from the start */
+	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members, ps_maps; /* offsets from the start */
+	uint64_t ps_leaves;
+	uint32_t ps_nmembers, ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
+	uint32_t ps_leaffree, ps_leafnext;		/* free list by the first word, counted from 1; first never used */
 	uint32_t ps_objfree, ps_objnext; /* free list; first never used */
 	uint32_t ps_segfree, ps_segnext;
 	uint32_t ps_nslotfree, ps_slotnext, ps_nblockfree, ps_blocknext; /* stacks of free numbers; first never used */
@@ -83,10 +91,20 @@ void pool_lock(struct pool *);
 void pool_unlock(struct pool_shared *);
 int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that its parent has not looked at yet */
 
+/* pool_member.c: this process holds a reference of that object; does not any more. Called after counting, before uncounting it */
+void pool_own_locked(struct pool *, uint32_t handle);
+void pool_disown_locked(struct pool *, uint32_t handle);
+/* pool.c */
+void pool_unref_locked(struct pool *, uint32_t handle);
+
 /* pool_repair.c: the lock's owner died; everything derived is made anew */
 void pool_repair_locked(struct pool *);
 /* Segment i was being written or read by somebody who died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct segment *);
+/* Whether the one who is at segment i (s_tid) is no more. */
+int  pool_orphan(const struct segment *);
+/* That member is dead: what it was writing or reading is as if not begun. */
+void pool_abandon_member_locked(struct pool *, uint32_t member);
 
 /* pool_log.c */
 int  pool_injected(struct pool *, enum pool_inject);
@@ -101,7 +119,9 @@ void pool_seg_empty_locked(struct pool *, uint32_t seg);
 /* The store holds no data any more: so does it no memory. */
 void pool_close_locked(struct pool *);
 void pool_enqueue_locked(struct pool_shared *, struct list *, uint32_t seg);
-void pool_slot_forget(struct pool_shared *, uint32_t slot); /* gives the memory of a slot back to the kernel */
+void pool_forget(void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
+/* This thread is at segment seg now. */
+void pool_begin_locked(struct pool *, uint32_t seg);
 
 /* pool_cache.c: what was read from the file */
 /*

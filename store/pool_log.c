@@ -12,6 +12,8 @@ int pool_injected(struct pool *p, enum pool_inject kind)
 
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
+	if (pool_injected(p, POOL_INJECT_KILL))
+		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
 		return -EIO;
 	for (uint32_t done = 0; done < n;) {
@@ -58,18 +60,27 @@ uint32_t pool_slot_take_locked(struct pool *p)
 	return slot;
 }
 
-void pool_slot_forget(struct pool_shared *s, uint32_t slot)
+void pool_forget(void *mem, uint64_t len)
 {
 	/* MADV_REMOVE frees the pages of a shared mapping; private memory answers EINVAL and takes DONTNEED */
-	if (sys_call3(SYS_madvise, (long)slot_mem(s, slot), SEG_BYTES, MADV_REMOVE) != 0)
-		(void)sys_call3(SYS_madvise, (long)slot_mem(s, slot), SEG_BYTES, MADV_DONTNEED);
+	if (len > 0 && sys_call3(SYS_madvise, (long)mem, (long)len, MADV_REMOVE) != 0)
+		(void)sys_call3(SYS_madvise, (long)mem, (long)len, MADV_DONTNEED);
+}
+
+void pool_begin_locked(struct pool *p, uint32_t i)
+{
+	struct segment *g = &segs(p->p_shared)[i];
+
+	g->s_tid = my_tid();
+	g->s_member = p->p_member;
+	BARRIER();
 }
 
 static void slot_cool(struct pool *p, uint32_t slot)
 {
 	struct pool_shared *s = p->p_shared;
 
-	pool_slot_forget(s, slot);
+	pool_forget(slot_mem(s, slot), SEG_BYTES);
 	push(s, s->ps_slotfree, &s->ps_nslotfree, slot);
 	s->ps_slots_used--;
 	if (p->p_charge != NULL)
@@ -264,8 +275,7 @@ static int spill(struct pool *p, uint32_t i)
 	s->ps_blocks_used++;
 	pool_dequeue_locked(s, &s->ps_sealed, i);
 	g->s_block = block;
-	g->s_tid = my_tid();
-	BARRIER();
+	pool_begin_locked(p, i);
 	g->s_state = SEG_WRITING;
 	pool_unlock(s);
 	rc = pool_file_io(p, 1, slot_mem(s, g->s_slot), (uint64_t)block * SEG_BYTES, SEG_BYTES);
@@ -317,8 +327,7 @@ static int reclaim_block(struct pool *p)
 	if (slot == NONE)
 		return -ENOSPC;
 	g->s_next = slot;
-	g->s_tid = my_tid();
-	BARRIER();
+	pool_begin_locked(p, i);
 	g->s_state = SEG_READING;
 	pool_unlock(s);
 	int rc = pool_file_io(p, 0, slot_mem(s, slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
@@ -355,7 +364,7 @@ static int wait_io(struct pool *p)
 
 		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
 			continue;
-		if (pool_dead(g->s_tid)) {
+		if (pool_orphan(g)) {
 			pool_abandon_locked(g);
 			pool_repair_locked(p);
 			return 0;
@@ -383,7 +392,7 @@ static int make_room(struct pool *p)
 	i = emptiest(s, SEG_SEALED, SEG_BYTES / 8 * 7);
 	if (i != NONE && compact(p, i, SEG_BYTES, 1))
 		return 0;
-	if (reclaim_block(p) == 0)
+	if (s->ps_sealed.first != NONE && reclaim_block(p) == 0) /* there is something to write, but no block for it */
 		return 0;
 	if ((slot = pool_cache_evict_locked(p)) != NONE) {
 		pool_slot_give_locked(p, slot);

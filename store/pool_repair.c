@@ -10,6 +10,34 @@ void pool_abandon_locked(struct segment *g)
 	g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
 }
 
+int pool_orphan(const struct segment *g)
+{
+	return pool_dead(g->s_tid);
+}
+
+void pool_abandon_member_locked(struct pool *p, uint32_t member)
+{
+	struct pool_shared *s = p->p_shared;
+	int any = 0;
+
+	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+		struct segment *g = &segs(s)[i];
+
+		if (g->s_member != member)
+			continue;
+		if (g->s_state == SEG_WRITING || g->s_state == SEG_READING) {
+			pool_abandon_locked(g);
+			any = 1;
+		} else if (g->s_state == SEG_FILED && g->s_fetch != 0) {
+			g->s_fetch = 0;
+			if (g->s_live == 0)
+				pool_seg_empty_locked(p, i);
+		}
+	}
+	if (any)
+		pool_repair_locked(p);
+}
+
 static void repair_objects(struct pool_shared *s)
 {
 	struct object *o = objects(s);
@@ -54,9 +82,9 @@ static void repair_segments(struct pool_shared *s)
 	for (uint32_t i = 0; i < s->ps_segnext; i++) {
 		struct segment *g = &segs(s)[i];
 
-		if ((g->s_state == SEG_WRITING || g->s_state == SEG_READING) && pool_dead(g->s_tid))
+		if ((g->s_state == SEG_WRITING || g->s_state == SEG_READING) && pool_orphan(g))
 			pool_abandon_locked(g);
-		if (g->s_fetch != 0 && pool_dead(g->s_fetch))
+		if (g->s_fetch != 0 && pool_orphan(g))
 			g->s_fetch = 0;
 		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
 			g->s_state = SEG_SEALED;
@@ -113,7 +141,7 @@ void pool_repair_locked(struct pool *p)
 	s->ps_blocks_used = repair_stack(s, s->ps_blockfree, &s->ps_nblockfree, s->ps_blocknext, 1);
 	s->ps_slots_used = repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0);
 	for (uint32_t i = 0; i < s->ps_nslotfree; i++)
-		pool_slot_forget(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]);
+		pool_forget(slot_mem(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]), SEG_BYTES);
 	if (before > s->ps_slots_used && p->p_charge != NULL)
 		(void)p->p_charge(p->p_charge_arg, -(long)((before - s->ps_slots_used) * SEG_PAGES));
 	s->ps_stats.repairs++;

@@ -115,10 +115,16 @@ static void each(struct vnode *vp, void (*f)(struct pool *, uint32_t))
 
 void pool_vnode_fork_prepare(struct vnode *vp)
 {
-	each(vp, pool_ref);
+	if (pool_fork_begin(((struct pool_vnode *)vp->v_data)->pool) != 0)
+		each(vp, pool_ref);
 }
 
 void pool_vnode_fork_cancel(struct vnode *vp)
 {
-	each(vp, pool_unref);
+	struct pool *pool = ((struct pool_vnode *)vp->v_data)->pool;
+
+	if (pool->p_child != ~0u)
+		pool_fork_cancel(pool);
+	else
+		each(vp, pool_unref);
 }

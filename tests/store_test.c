@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The store against a byte-exact model, with little memory so that most pages live in the file; shared by forked processes;
- * with lock owners killed anywhere; with every injected fault; full, and after that. STORE_SEED repeats a run.
+ * with lock owners killed anywhere; with every injected fault; full, and after that. STORE_SEED repeats a run; an argument selects tests by pattern.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -58,7 +58,7 @@ struct rig {
 
 static void setup(struct rig *r, uint64_t mem, uint64_t file)
 {
-	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536 };
+	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536, .max_members = 8 };
 	const char *why = "";
 
 	r->size = pool_shared_size(&c);
@@ -535,7 +535,226 @@ static void test_killed_with_lock_held(void **state)
 	teardown(&r);
 }
 
-int main(void)
+/* Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. */
+static void test_killed_writers_held_all_memory(void **state)
+{
+	static uint32_t h[1200];
+	struct pool_stats st;
+	struct rig r;
+	unsigned n = 300;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 0; round < 30; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			(void)pool_after_fork(&r.p);
+			pool_inject(&r.p, POOL_INJECT_KILL, 1);
+			for (unsigned i = 0;; i++) {
+				uint32_t mine;
+				uint8_t got[PAGE];
+
+				if (round % 4 == 0 ? pool_load(&r.p, h[i % n], got) : put(&r, rnd() * 8 + 2, &mine))
+					_exit(1);
+			}
+		}
+		int status;
+		assert_true(pid > 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		for (unsigned i = 0; i < 30; i++, n++)
+			assert_int_equal(put(&r, n * 8 + 2, &h[n]), 0);
+	}
+	for (unsigned i = 0; i < n; i++)
+		expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_true(st.repairs > 0);
+	teardown(&r);
+}
+
+/* ---- what killed processes held is given back ---- */
+static uint32_t tag_of(void *arg)
+{
+	return *(uint32_t *)arg;
+}
+
+static uint64_t used(struct rig *r)
+{
+	struct pool_stats st;
+
+	pool_stats(&r->p, &st);
+	return st.mem_held + st.file_bytes;
+}
+
+/* Forks a member that drops every third page it inherited, stores n pages of its own, says so and sleeps until it is killed. */
+static pid_t fork_hog(struct rig *r, const uint32_t *h, unsigned nh, unsigned n)
+{
+	int up[2];
+	char c;
+
+	assert_int_equal(pipe(up), 0);
+	assert_int_equal(pool_fork_begin(&r->p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (pool_after_fork(&r->p) != 0)
+			_exit(1);
+		for (unsigned i = 0; i < nh; i += 3)
+			pool_unref(&r->p, h[i]);
+		for (unsigned i = 0; i < n; i++) {
+			uint32_t mine;
+
+			if (put(r, rnd() * 8 + 2, &mine) != 0)
+				_exit(2);
+		}
+		(void)!write(up[1], "x", 1);
+		for (;;)
+			(void)pause();
+	}
+	assert_true(pid > 0);
+	(void)close(up[1]);
+	assert_int_equal(read(up[0], &c, 1), 1);
+	(void)close(up[0]);
+	return pid;
+}
+
+static void test_killed_member_is_released(void **state)
+{
+	static uint32_t h[600];
+	struct pool_stats st;
+	struct rig r;
+	uint32_t tag = 7;
+	pid_t pid[3];
+
+	(void)state;
+	setup(&r, 16 * SEG, 64 * MiB);
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	assert_int_equal(pool_join(&r.p, 1000), 0);
+	for (unsigned i = 0; i < 600; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	uint64_t before = used(&r);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned k = 0; k < 3; k++) {
+			tag = 7 + k;
+			pid[k] = fork_hog(&r, h, 600, 2000);
+		}
+		assert_true(used(&r) > 2 * before + 2 * MiB);
+		for (unsigned k = 0; k < 3; k++) {
+			assert_int_equal(kill(pid[k], SIGKILL), 0);
+			assert_int_equal(waitpid(pid[k], NULL, 0), pid[k]);
+			pool_release(&r.p, 7 + k);
+			for (unsigned i = 0; i < 600; i += 5)
+				expect(&r, h[i], i * 8 + 2);
+		}
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.pages, 600);
+		assert_true(used(&r) < 2 * before + MiB);
+	}
+	for (unsigned i = 0; i < 600; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* What a parent stored lives on in its child when the parent is killed, and no longer. */
+static void test_child_outlives_parent(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+	uint32_t tag = 2;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	assert_int_equal(pool_join(&r.p, 1), 0);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pool_fork_cancel(&r.p); /* the fork failed */
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 300);
+	pid_t pid = fork_hog(&r, h, 300, 100);
+	pool_release(&r.p, 1);
+	for (unsigned i = 0; i < 300; i++)
+		if (i % 3 != 0)
+			expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 200 + 100);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	pool_release(&r.p, 2);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
+static void test_killed_member_anywhere(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	assert_int_equal(pool_join(&r.p, 1), 0);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 0; round < 40; round++) {
+		int up[2];
+		char c;
+
+		assert_int_equal(pipe(up), 0);
+		assert_int_equal(pool_fork_begin(&r.p), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			(void)pool_after_fork(&r.p);
+			(void)!write(up[1], "x", 1);
+			rng += round;
+			for (unsigned i = 0; i < 300; i += 2)
+				pool_unref(&r.p, h[i]);
+			for (;;)
+				for (unsigned i = 0; i < 300; i++) {
+					uint32_t mine;
+					uint8_t got[PAGE];
+
+					if (put(&r, rnd(), &mine) != 0 || pool_load(&r.p, i % 2 == 1 ? h[i] : mine, got) != 0)
+						_exit(1);
+					if (rnd() % 8 != 0)
+						pool_unref(&r.p, mine);
+				}
+		}
+		assert_true(pid > 0);
+		assert_int_equal(read(up[0], &c, 1), 1);
+		for (unsigned i = 0; i < 10 + rnd() % 200; i++)
+			expect(&r, h[i], i * 8 + 2);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		pool_release(&r.p, 3);
+		(void)close(up[0]);
+		(void)close(up[1]);
+	}
+	for (unsigned i = 0; i < 300; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	pool_stats(&r.p, &st);
+	assert_true(st.pages <= 40); /* a kill may lose the one page on its way */
+	teardown(&r);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_filled_takes_no_data),
@@ -549,11 +768,17 @@ int main(void)
 		cmocka_unit_test(test_family),
 		cmocka_unit_test(test_killed_owner),
 		cmocka_unit_test(test_killed_with_lock_held),
+		cmocka_unit_test(test_killed_writers_held_all_memory),
+		cmocka_unit_test(test_killed_member_is_released),
+		cmocka_unit_test(test_child_outlives_parent),
+		cmocka_unit_test(test_killed_member_anywhere),
 	};
 	const char *s = getenv("STORE_SEED");
 
 	seed = s != NULL ? strtoull(s, NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
 	rng = seed | 1;
 	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
+	if (argc > 1) /* only tests of this pattern */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,7 +160,7 @@ void anon_decref(struct vm *vm, anon_id id)
 		return;
 	if ((pp = page_lookup_notouch(vm, &vm->vm_swapfs, anon_off(id), SE_EXCL)) != NULL) {
 		hat_pageunload(pp);
-		page_nrm_clear(pp, P_NRM);
+		page_nrm_clear(pp, P_REF | P_MOD);
 		page_destroy(vm, pp);
 	}
 	mach_mutex_enter(&vm->vm_anonlock);
@@ -288,33 +288,6 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 	}
 	*ppp = pp;
 	return VM_OK;
-}
-
-/*
- * E-locked, unmapped: does the page differ from its copy in the store? Settles a page that was loaded writable without
- * knowing (P_UNSURE): it becomes P_MOD, or clean again without having been written.
- */
-bool swapfs_modified(struct vm *vm, struct page *pp)
-{
-	unsigned nrm = page_nrm(pp);
-	uint32_t slot;
-	voff_t off;
-
-	if ((nrm & P_UNSURE) == 0 || (nrm & P_MOD) != 0)
-		return (nrm & P_MOD) != 0;
-	page_nrm_clear(pp, P_UNSURE);
-	slot = anon_slot(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
-	if (slot != VM_NO_SLOT) {
-		struct vnode *vp = swap_area_of(vm, slot, &off)->sw_vnode;
-
-		if (vp->v_ops->vo_same != NULL && vp->v_ops->vo_same(vp, off, page_mapin(vm, pp))) {
-			VM_STAT(vm, unsure_same);
-			return false;
-		}
-	}
-	VM_STAT(vm, unsure_differs);
-	page_nrm_set(pp, P_MOD);
-	return true;
 }
 
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */

@@ -177,7 +177,7 @@ static void page_uncache_locked(struct vm *vm, struct page *pp)
 	page_queue_remove(vm, &vm->vm_cachelist, pp);
 	page_unname_locked(vm, pp);
 	pp->p_flags = P_FREE;
-	page_nrm_clear(pp, P_NRM);
+	page_nrm_clear(pp, P_REF | P_MOD);
 }
 
 /* ---- lookup ---- */
@@ -199,8 +199,6 @@ static void page_touch_locked(struct vm *vm, struct page *pp)
 	if (pp->p_flags & P_PREFETCHED) {
 		pp->p_flags &= (uint8_t)~P_PREFETCHED;
 		VM_STAT(vm, prefetch_hit);
-	} else if (hat_page_getshare(pp) == 0) {
-		VM_STAT(vm, rescue);
 	}
 }
 
@@ -354,7 +352,7 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 	pp->p_selock = -1;
 	pp->p_lckcnt = pp->p_cowcnt = 0;
 	pp->p_polstate = 0;
-	page_nrm_clear(pp, P_NRM);
+	page_nrm_clear(pp, P_REF | P_MOD);
 	page_name_locked(vm, pp, vp, off);
 	mach_mutex_exit(&vm->vm_pagelock);
 	if (flags & PG_ZERO)
@@ -392,7 +390,7 @@ static void page_clear_locked(struct vm *vm, struct page *pp)
 	page_wake_locked(vm, pp);
 	pp->p_selock = 0;
 	pp->p_flags = P_FREE;
-	page_nrm_clear(pp, P_NRM);
+	page_nrm_clear(pp, P_REF | P_MOD);
 }
 
 void page_free(struct vm *vm, struct page *pp, bool dontneed)
@@ -402,7 +400,7 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	page_assert_freeable(pp);
 	page_pol_remove_locked(vm, pp, true);
 	/* A page that was never filled has nothing worth a name either. */
-	if ((page_nrm(pp) & (P_MOD | P_UNSURE)) || (pp->p_flags & P_IOLOCK)) {
+	if ((page_nrm(pp) & P_MOD) || (pp->p_flags & P_IOLOCK)) {
 		page_clear_locked(vm, pp);
 		mach_mutex_exit(&vm->vm_pagelock);
 		buddy_free(vm, page_pfn(vm, pp), 0);

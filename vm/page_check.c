@@ -29,7 +29,7 @@ static void page_check_cached(const struct page *pp, struct page_census *pc)
 		page_violation(pc, "page: a page of the cache list is locked or in use");
 	if (pp->p_lckcnt != 0 || pp->p_cowcnt != 0)
 		page_violation(pc, "page: a page of the cache list is wired");
-	if (page_nrm(pp) & (P_MOD | P_UNSURE))
+	if (page_nrm(pp) & P_MOD)
 		page_violation(pc, "page: a page of the cache list is modified");
 }
 

@@ -173,7 +173,7 @@ static void consider(struct reclaim *r, struct page *pp)
 		return;
 	}
 	hat_pageunload(pp);
-	if (!(is_anon(pp) ? swapfs_modified(vm, pp) : (page_nrm(pp) & P_MOD) != 0)) {
+	if ((page_nrm(pp) & P_MOD) == 0) {
 		VM_STAT(vm, clean_drop);
 		release(r, pp);
 		return;

@@ -15,10 +15,8 @@
  * place; otherwise the page is copied. In a shared segment the copy replaces the old one for all who share, so the
  * old page loses every translation.
  *
- * Writable translations: where the hardware does not report modification (mc_mod_bits), a page of a file is writable only
- * once it is P_MOD, so the first write faults. An anonymous page is loaded writable at once and marked P_UNSURE; page-out
- * compares it with what the store has (swapfs_modified): that costs less than a fault. A page known to be written
- * gives its slot back.
+ * Writable translations: where the hardware does not report modification (mc_mod_bits), a translation is writable only
+ * once the page is P_MOD, so the first write faults. A page whose disk copy gets stale gives its slot back.
  *
  * Reservation: svd_full segments reserved all their pages at creation (or when they became writable); in the others each
  * anon reserves one page when it is made, so svd_swresv is the number of their anons.
@@ -40,6 +38,7 @@ struct fault {
 	vaddr_t f_va;
 	uint64_t f_idx;
 	bool f_write;  /* the page will be written */
+	bool f_prot;   /* a translation was there but lacked the right */
 	bool f_soft, f_wire; /* lock it, too */
 	unsigned f_flags;    /* of the load */
 };
@@ -130,19 +129,6 @@ enum vm_err segvn_load(struct seg *seg, vaddr_t va, struct page *pp, unsigned at
 	}
 }
 
-/* A read may load the page writable if the write will show: in hardware, as known already, or at page-out by comparing. */
-static bool writable_unseen(struct fault *f, struct page *pp)
-{
-	struct vm *vm = f->f_vm;
-
-	if (vm->vm_caps->mc_mod_bits || (page_nrm(pp) & (P_MOD | P_UNSURE)) != 0)
-		return true;
-	if ((pp->p_vnode->v_flags & V_SWAPFS) == 0 || !swap_can_compare(vm))
-		return false;
-	page_nrm_set(pp, P_UNSURE);
-	return true;
-}
-
 /*
  * Loads the page, locked by the caller; counts the lock if one is asked for. may_write: a write would be in order now.
  */
@@ -153,7 +139,7 @@ static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
 
 	if (f->f_write)
 		dirty(f->f_vm, pp);
-	if (!f->f_write && !(may_write && (prot & PROT_W) != 0 && writable_unseen(f, pp)))
+	if (!f->f_write && (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
 		prot &= ~PROT_W;
 	if ((f->f_soft || f->f_wire) && (e = aslock_add(f->f_as, f->f_va, pp, f->f_wire)) != VM_OK)
 		return e;
@@ -172,11 +158,12 @@ static unsigned window(struct fault *f)
 
 	if (f->f_svd->svd_advice == ADV_RANDOM)
 		return 1;
+	/* Faults of several threads race for the hints on purpose: each word is whole, a lost update is a lost hint. */
 	for (unsigned i = 0; i < 4; i++)
-		st[i] = svd_hint(&f->f_svd->svd_pf[i]);
+		st[i] = __atomic_load_n(&f->f_svd->svd_pf[i], __ATOMIC_RELAXED);
 	n = f->f_vm->vm_prefetch->pf_window(st, f->f_idx, max, f->f_svd->svd_advice == ADV_SEQUENTIAL);
 	for (unsigned i = 0; i < 4; i++)
-		svd_hint_set(&f->f_svd->svd_pf[i], st[i]);
+		__atomic_store_n(&f->f_svd->svd_pf[i], st[i], __ATOMIC_RELAXED);
 	return 1 + n;
 }
 
@@ -242,7 +229,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	if (locked != 0)
 		page_unwire(f->f_vm, src);
 	anonmap_set(f->f_amp, f->f_idx, id);
-	if (svd_shares_amp(f->f_svd))
+	if (svd_shared(f->f_svd))
 		hat_pageunload(src);
 	else
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
@@ -268,20 +255,47 @@ static enum vm_err fault_file(struct fault *f)
 	return e;
 }
 
+/*
+ * Where the hardware does not report modification, a page that is read first and written soon after costs two faults. In a
+ * segment where that is usual a read loads the page as if it were written: one fault, and a rewrite at page-out that
+ * would have come anyway. One read in eight is loaded as read, to see whether it still is usual.
+ */
+static bool guess_write(struct fault *f)
+{
+	struct segvn_data *svd = f->f_svd;
+
+	if (f->f_vm->vm_caps->mc_mod_bits || (svd->svd_prot & PROT_W) == 0 || f->f_soft || f->f_wire)
+		return false;
+	if (++svd->svd_reads >= 256) {
+		svd->svd_reads /= 2;
+		svd->svd_upgrades /= 2;
+	}
+	return svd->svd_reads % 8 != 0 && svd->svd_upgrades * 24 > svd->svd_reads; /* a third of the eighth */
+}
+
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	bool asked = f->f_write;
 	struct page *pp;
-	enum vm_err e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+	enum vm_err e;
 
-	if (e != VM_OK)
+	if (alone && asked && f->f_prot)
+		f->f_svd->svd_upgrades++;
+	else if (alone && !asked)
+		f->f_write = guess_write(f);
+	e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+	if (e != VM_OK) {
+		f->f_write = asked;
 		return e;
+	}
 	if (f->f_write && !alone)
 		return fault_copy(f, pp, id);
-	if (f->f_write && f->f_svd->svd_dupped)
+	if (asked && f->f_svd->svd_dupped)
 		VM_STAT(f->f_vm, cow_reuse);
 	e = load(f, pp, alone);
 	page_unlock(f->f_vm, pp);
+	f->f_write = asked;
 	return e;
 }
 
@@ -372,7 +386,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		page_unlock(f->f_vm, pps[i]);
 		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
 	}
-	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
+	__atomic_store_n(&f->f_svd->svd_zero_next, f->f_idx + 1 + k, __ATOMIC_RELAXED);
 }
 
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
@@ -389,11 +403,11 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 	e = fault_page(f, va);
 	if (!fresh || e != VM_OK)
 		return e;
-	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
+	if (idx == __atomic_load_n(&f->f_svd->svd_zero_next, __ATOMIC_RELAXED) && idx != f->f_svd->svd_anon_index &&
 	    (n = zero_ahead_room(f)) > 0)
 		zero_ahead(f, n);
 	else
-		svd_hint_set(&f->f_svd->svd_zero_next, idx + 1);
+		__atomic_store_n(&f->f_svd->svd_zero_next, idx + 1, __ATOMIC_RELAXED);
 	return VM_OK;
 }
 
@@ -493,7 +507,7 @@ enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_
 {
 	struct segvn_data *svd = svd_of(seg);
 	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
-			   .f_write = rw == S_WRITE, .f_flags = HAT_LOAD_REF };
+			   .f_write = rw == S_WRITE, .f_prot = type == F_PROT, .f_flags = HAT_LOAD_REF };
 	vaddr_t va;
 
 	if (type == F_SOFTUNLOCK) {

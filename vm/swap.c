@@ -80,21 +80,6 @@ bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 	return sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
 }
 
-/* Can every area tell whether a page is what it holds? */
-static void compare_set_locked(struct vm *vm)
-{
-	bool all = vm->vm_swapareas != NULL;
-
-	for (const struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next)
-		all = all && sw->sw_vnode->v_ops->vo_same != NULL;
-	__atomic_store_n(&vm->vm_swapcompare, all, __ATOMIC_RELAXED);
-}
-
-bool swap_can_compare(struct vm *vm)
-{
-	return __atomic_load_n(&vm->vm_swapcompare, __ATOMIC_RELAXED);
-}
-
 static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 {
 	struct swap_area **at = &vm->vm_swapareas;
@@ -103,7 +88,6 @@ static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 		at = &(*at)->sw_next;
 	sw->sw_next = *at;
 	*at = sw;
-	compare_set_locked(vm);
 }
 
 static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
@@ -113,7 +97,6 @@ static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
 	while (*at != sw)
 		at = &(*at)->sw_next;
 	*at = sw->sw_next;
-	compare_set_locked(vm);
 }
 
 static void area_free(struct vm *vm, struct swap_area *sw)
@@ -242,7 +225,8 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	uint64_t i = slot - 1 - sw->sw_first;
 	VM_ASSERT(owner(sw, i) != 0);
 	owner_set(sw, i, CLAIMED);
-	struct vnode *vp = sw->sw_vnode; /* stays: the slot is counted as used */
+	struct vnode *vp = sw->sw_vnode;
+	vnode_hold(vp);
 	mach_mutex_exit(&vm->vm_swaplock);
 	/* The contents go first: once the bit is clear the slot may be written again. */
 	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
@@ -251,6 +235,7 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	sw->sw_used--;
 	vm->vm_swapused--;
 	mach_mutex_exit(&vm->vm_swaplock);
+	vnode_rele(vp);
 }
 
 static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)

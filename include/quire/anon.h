@@ -32,8 +32,6 @@ enum vm_err anon_private(struct vm *, struct page *src, anon_id *, struct page *
 enum vm_err swapfs_putpages(struct vm *, struct page **pps, uint32_t n, uint32_t *ok);
 /* A page that gets written frees its disk slot (contents differ now). Page locked; called when P_MOD is first seen. */
 void swapfs_dirty(struct vm *, struct page *);
-/* Page E-locked and unmapped: is it different from its copy in the store? Settles P_UNSURE. Never sleeps. */
-bool swapfs_modified(struct vm *, struct page *);
 
 /* ---- maps ---- */
 struct anon_map *anonmap_alloc(struct vm *, uint64_t npages); /* refcnt 1; NULL: no memory */
@@ -41,14 +39,6 @@ void anonmap_hold(struct anon_map *);
 void anonmap_rele(struct anon_map *); /* last: drops all slots */
 uint64_t anonmap_npages(struct anon_map *);
 bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no memory */
-/* Room for need entries below index 0: returns by how much every index rose (one table's cost), less than need: no memory.
- * Only for a map with one reference. */
-uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
-uint64_t anonmap_count(struct anon_map *); /* entries that have an anon; exact when nobody changes it */
-bool anonmap_alone(struct anon_map *);	   /* has it one reference */
-/* The map reserves npages (more) for all who share it, until its last reference goes. VM_NOSWAP. */
-enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);
-void anonmap_take_reserve(struct anon_map *, uint64_t npages); /* takes over what somebody reserved */
 /* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
  * for idx exist after enter with create; enter returns false only for lack of memory. */
 bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);

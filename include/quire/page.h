@@ -24,8 +24,6 @@ enum page_se { SE_SHARED, SE_EXCL };
 
 #define P_REF 0x1u
 #define P_MOD 0x2u
-#define P_UNSURE 0x4u /* perhaps modified: loaded writable where no one reports writes, its copy in the store kept */
-#define P_NRM (P_REF | P_MOD | P_UNSURE)
 
 #define PAGE_NIL 0xffffffffu
 
@@ -36,7 +34,7 @@ struct page {
 	uint32_t p_vpnext, p_vpprev;  /* (P) vnode's page list */
 	uint32_t p_next, p_prev;      /* (P) free/cache list or the policy's queue */
 	int32_t	 p_selock;	      /* (P) */
-	_Atomic uint8_t p_nrm;	      /* P_REF | P_MOD | P_UNSURE: atomic; cleared only with the page locked */
+	_Atomic uint8_t p_nrm;	      /* P_REF | P_MOD: atomic; cleared only with the page locked */
 	uint8_t	 p_flags;	      /* (P) */
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (P) for the policy */

@@ -37,11 +37,6 @@ struct vnode_ops {
 	uint64_t (*vo_size)(struct vnode *); /* bytes now */
 	/* Last reference gone and no page named any more: free it. */
 	void (*vo_inactive)(struct vnode *);
-	/*
-	 * Is the page at off, as it was last written, the same as these contents? False if that cannot be told without I/O, or at
-	 * all: then the page is written again. NULL: never can. Never sleeps.
-	 */
-	bool (*vo_same)(struct vnode *, voff_t off, const void *page);
 };
 #define V_SWAP 0x1u /* swap area: anon pages' store */
 #define V_SWAPFS 0x2u /* the core's own naming vnode of anonymous pages; does no I/O itself */

@@ -195,13 +195,6 @@ static void disk_inactive(struct vnode *vp)
 	free(d);
 }
 
-static bool disk_same(struct vnode *vp, voff_t off, const void *page)
-{
-	struct sim_disk *d = disk_of(vp);
-
-	return off + VM_PAGESIZE <= d->d_size && memcmp(d->d_data + off, page, VM_PAGESIZE) == 0;
-}
-
 static const struct vnode_ops disk_ops = {
 	.vo_name = "sim disk",
 	.vo_start = disk_start,
@@ -210,7 +203,6 @@ static const struct vnode_ops disk_ops = {
 	.vo_sync = disk_sync,
 	.vo_size = disk_size,
 	.vo_inactive = disk_inactive,
-	.vo_same = disk_same,
 };
 
 /* ---- for tests ---- */

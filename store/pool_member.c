@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Members: the processes that share the store, and what each holds, so that a killed one's pages can be given back.
+ *
+ * A member holds at most one reference of an object; a bit in its map says so. A map has a table of leaves, pages of bits taken
+ * when the first bit in them is set. Order of writes: a reference is counted before its bit is set and the bit cleared
+ * before the reference is dropped, so a kill in between loses one object until the family ends and never frees one twice.
+ *
+ * A member has a tag, a number by which the family's supervisor knows the process: when the process is gone it calls
+ * pool_release(). Before a fork the parent makes the child's member (all references of the parent, once more); the child takes it
+ * over in pool_after_fork(). A child killed before that leaves its member without a tag: held until the family ends.
+ *
+ * Left out: references beyond one (pool_ref()), those of processes that never joined, and those for which no leaf was free, are not
+ * recorded.
+ */
+#include "store/pool_impl.h"
+
+enum { MEMBER_FREE, MEMBER_BORN, MEMBER_LIVE, MEMBER_DYING };
+
+static struct member *members(struct pool_shared *s) { return (struct member *)(void *)((char *)s + s->ps_members); }
+
+/* Leaf numbers, 0: none. */
+static uint32_t *map_of(struct pool_shared *s, uint32_t m)
+{
+	return (uint32_t *)(void *)((char *)s + s->ps_maps) + (uint64_t)m * s->ps_mapleaves;
+}
+
+static uint64_t *leaf(struct pool_shared *s, uint32_t i)
+{
+	return (uint64_t *)(void *)((char *)s + s->ps_leaves + (uint64_t)(i - 1) * PAGE);
+}
+
+/* Leaf n of a member's map, taken if need be. NULL: none is free. */
+static uint64_t *leaf_get(struct pool_shared *s, uint32_t m, uint32_t n)
+{
+	uint32_t *at = &map_of(s, m)[n], i = s->ps_leaffree;
+
+	if (*at == 0) {
+		if (i != 0) {
+			s->ps_leaffree = (uint32_t)leaf(s, i)[0];
+			BARRIER();
+			leaf(s, i)[0] = 0;
+		} else if (s->ps_leafnext < s->ps_nleaves) {
+			i = ++s->ps_leafnext;
+		} else {
+			return NULL;
+		}
+		BARRIER();
+		*at = i;
+	}
+	return leaf(s, *at);
+}
+
+/* It has no bit set. */
+static void leaf_put(struct pool_shared *s, uint32_t m, uint32_t n)
+{
+	uint32_t *at = &map_of(s, m)[n], i = *at;
+
+	*at = 0;
+	BARRIER();
+	pool_forget(leaf(s, i), PAGE);
+	leaf(s, i)[0] = s->ps_leaffree;
+	BARRIER();
+	s->ps_leaffree = i;
+}
+
+void pool_own_locked(struct pool *p, uint32_t handle)
+{
+	uint64_t *l;
+
+	if (p->p_member != NONE && (l = leaf_get(p->p_shared, p->p_member, handle / LEAF_BITS)) != NULL)
+		l[handle % LEAF_BITS / 64] |= 1ull << handle % 64;
+}
+
+void pool_disown_locked(struct pool *p, uint32_t handle)
+{
+	uint32_t i = p->p_member == NONE ? 0 : map_of(p->p_shared, p->p_member)[handle / LEAF_BITS];
+
+	if (i != 0)
+		leaf(p->p_shared, i)[handle % LEAF_BITS / 64] &= ~(1ull << handle % 64);
+	BARRIER();
+}
+
+static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i;
+
+	pool_lock(p);
+	for (i = 0; i < s->ps_nmembers && members(s)[i].m_state != MEMBER_FREE; i++)
+		;
+	if (i < s->ps_nmembers)
+		members(s)[i] = (struct member){ .m_tag = tag, .m_state = state };
+	pool_unlock(s);
+	return i < s->ps_nmembers ? i : NONE;
+}
+
+int pool_join(struct pool *p, uint32_t tag)
+{
+	p->p_member = member_new(p, MEMBER_LIVE, tag);
+	return p->p_member != NONE ? 0 : -EAGAIN;
+}
+
+static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
+{
+	for (uint32_t w = 0; w < LEAF_BITS / 64; w++)
+		while (l[w] != 0) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(l[w]);
+
+			l[w] &= ~(1ull << bit);
+			BARRIER();
+			pool_unref_locked(p, first + w * 64 + bit);
+		}
+}
+
+/* Its references, and what it was writing or reading, are given back; it is nobody's any more. The lock is let go now and then. */
+static void member_free(struct pool *p, uint32_t m)
+{
+	struct pool_shared *s = p->p_shared;
+
+	pool_lock(p);
+	members(s)[m].m_state = MEMBER_DYING;
+	pool_abandon_member_locked(p, m);
+	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
+		if (map_of(s, m)[n] == 0)
+			continue;
+		leaf_unref(p, leaf(s, map_of(s, m)[n]), n * LEAF_BITS);
+		leaf_put(s, m, n);
+		pool_unlock(s);
+		pool_lock(p);
+	}
+	BARRIER();
+	members(s)[m].m_state = MEMBER_FREE;
+	pool_unlock(s);
+}
+
+void pool_release(struct pool *p, uint32_t tag)
+{
+	struct pool_shared *s = p->p_shared;
+
+	for (uint32_t i = 0; i < s->ps_nmembers; i++)
+		if ((members(s)[i].m_state == MEMBER_LIVE || members(s)[i].m_state == MEMBER_DYING) && members(s)[i].m_tag == tag)
+			member_free(p, i);
+}
+
+/* ---- fork ---- */
+int pool_fork_begin(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (p->p_member == NONE || (p->p_child = member_new(p, MEMBER_BORN, NONE)) == NONE)
+		return -EAGAIN;
+	pool_lock(p);
+	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
+		uint32_t i = map_of(s, p->p_member)[n];
+		uint64_t *from = i != 0 ? leaf(s, i) : NULL, *to = i != 0 ? leaf_get(s, p->p_child, n) : NULL;
+
+		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {
+			for (uint64_t bits = from[w]; bits != 0; bits &= bits - 1)
+				objects(s)[n * LEAF_BITS + w * 64 + (uint32_t)__builtin_ctzll(bits)].o_ref++;
+			BARRIER();
+			if (to != NULL)
+				to[w] = from[w];
+		}
+		pool_unlock(s);
+		pool_lock(p);
+	}
+	pool_unlock(s);
+	return 0;
+}
+
+void pool_fork_cancel(struct pool *p)
+{
+	if (p->p_child != NONE)
+		member_free(p, p->p_child);
+	p->p_child = NONE;
+}
+
+int pool_after_fork(struct pool *p)
+{
+	p->p_ctx_busy = 0;
+	p->p_member = p->p_child;
+	p->p_child = NONE;
+	if (p->p_member == NONE)
+		return 0;
+	struct member *m = &members(p->p_shared)[p->p_member];
+	m->m_tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
+	__atomic_store_n(&m->m_state, MEMBER_LIVE, __ATOMIC_RELEASE);
+	return 0;
+}
