@@ -7,6 +7,7 @@
 #   make demo          run a program that needs four times the memory it gets
 #   make test          unit tests, then a small set of real programs
 #   make test-programs the full set of real programs (minutes)
+#   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
 #   make bench         Quire, the kernel's swap and the floor, side by side
 #   make format        clang-format over the C sources
@@ -31,6 +32,9 @@ test: setup
 test-programs: build
 	@python3=`sh tools/python.sh` && $$python3 tests/programs/run.py --size full
 
+test-nightly: build
+	@sh tools/nightly.sh
+
 asan: setup
 	@sh tools/build.sh $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
 	@BUILD=$(BUILD)-asan sh tools/test.sh --no-programs
@@ -48,4 +52,4 @@ format:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
 
-.PHONY: all setup build demo test test-programs asan tsan bench format clean
+.PHONY: all setup build demo test test-programs test-nightly asan tsan bench format clean

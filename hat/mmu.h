@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The seam between the page-table HATs of this folder and the machine whose MMU walks those tables. Down: what the
- * machine gives to the HAT. Up: what the machine may ask of the HAT.
+ * The seam between the HATs of this folder and the machine whose MMU uses what they build. Down: what the machine gives
+ * to the HAT. Up: what the machine may ask of the HAT.
  *
  * The machine's side is called with the HAT's lock (RANK_HAT) held and must not take core locks.
  */
@@ -12,41 +12,53 @@
 #include <quire/types.h>
 
 struct pvnode;
+struct hat_format; /* one architecture's translation format: hat/format.c */
+
+extern const struct hat_format hat_x86_64, hat_x86_64_la57; /* 4 and 5 levels: 4 KiB, 2 MiB, 1 GiB */
+extern const struct hat_format hat_i386;                    /* 2 levels, PSE: 4 KiB, 4 MiB */
+extern const struct hat_format hat_i386_pae;                /* 3 levels, NX, 36-bit frames: 4 KiB, 2 MiB */
+extern const struct hat_format hat_sv39, hat_sv48;          /* RISC-V: 4 KiB, 2 MiB, 1 GiB */
 
 /* State of all spaces of one machine. Kept by the machine; initialised by hat_shared_init. */
 struct hat_shared {
-	struct mach *hs_mach;            /* const */
-	const struct mach_caps *hs_caps; /* const */
-	struct mach_mutex hs_lock;       /* RANK_HAT: every page table, every p_hat, what follows */
-	struct pvnode *hs_pvfree;        /* reserve of mapping list nodes */
+	struct mach *hs_mach;             /* const */
+	const struct mach_caps *hs_caps;  /* const */
+	const struct hat_format *hs_fmt;  /* const */
+	uint64_t hs_frame0;               /* const: physical frame number of the machine's frame 0 */
+	struct mach_mutex hs_lock;        /* RANK_HAT: every table, every p_hat, what follows */
+	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
+	uint64_t hs_promoted, hs_demoted; /* counters */
 };
 
 /* ---- given by the machine ---- */
-/* Drop what any CPU caches of [va, va+len) of the space; len UINT64_MAX: all of it. Done on return, on every CPU. */
-void mmu_tlb_flush(struct hat *, vaddr_t va, uint64_t len);
+/* Part of a space whose cached translations must go. */
+struct mmu_range {
+	struct hat *mr_hat;
+	vaddr_t mr_va;
+	uint64_t mr_len;
+	bool mr_tables; /* tables were taken out too: whatever the walker caches of upper levels must go as well */
+};
+#define MMU_BATCH 16u
+/* Drops what any CPU caches of the ranges (at most MMU_BATCH): done on return, on every CPU. One round of IPIs for all. */
+void mmu_tlb_flush(struct mach *, const struct mmu_range *, unsigned n);
+/* The space ends: no CPU may have it loaded or keep anything of it. */
+void mmu_space_gone(struct hat *);
 /* A translation to the frame appeared or went away (for machines that check the use of direct addresses). */
 void mmu_frame_loaded(struct mach *, pfn_t, bool loaded);
 struct hat_shared *mmu_hat_shared(struct mach *);
 /* The zeroed root table of a new space, before its first use: room to enter the kernel's own upper half. */
-void mmu_root_init(struct mach *, uint64_t *entries);
+void mmu_root_init(struct mach *, void *table);
 
 /* ---- given by the HAT ---- */
-void hat_shared_init(struct hat_shared *, struct mach *); /* once, by the machine, before any vm_create */
+/* Once, by the machine, before any vm_create. frame0: where the machine's frame 0 lies in physical memory, in frames. */
+void hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0);
 pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
 struct mach *hat_mach(struct hat *);
-unsigned hat_serial(
-    struct hat *); /* small number that tells spaces apart (TLB index, address space number) */
-
-/* x86-64 page table entries */
-#define X86_P 0x1ull
-#define X86_W 0x2ull
-#define X86_U 0x4ull
-#define X86_A 0x20ull
-#define X86_D 0x40ull
-#define X86_NX (1ull << 63)
-/* software bits */
-#define X86_SW_LOCKED 0x200ull /* HAT_LOAD_LOCK */
-#define X86_SW_VALID 0x400ull  /* a translation is loaded, although perhaps with no right at all (P clear) */
-#define X86_FRAME 0x000ffffffffff000ull
+unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
+/*
+ * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet. True: it was
+ * only that, the bit is set, run the access again; false: a fault of the core's.
+ */
+bool hat_trap(struct hat *, vaddr_t, bool write);
 #endif

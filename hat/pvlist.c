@@ -48,14 +48,9 @@ unsigned pv_count(const struct page *pp)
 	return pp->p_hat[0] == 0 ? 0 : single(pp) ? 1 : (unsigned)pp->p_hat[1];
 }
 
-static bool full(const struct page *pp)
+bool pv_full(const struct page *pp)
 {
 	return single(pp) || (first_node(pp) != NULL && first_node(pp)->pn_n == PV_PER_NODE);
-}
-
-bool pv_need_node(const struct hat_shared *hs, const struct page *pp)
-{
-	return hs->hs_pvfree == NULL && full(pp);
 }
 
 static struct pvnode *take_node(struct hat_shared *hs)
@@ -63,7 +58,7 @@ static struct pvnode *take_node(struct hat_shared *hs)
 	struct pvnode *n = hs->hs_pvfree;
 
 	if (n == NULL)
-		mach_panic("pv_add: no node; pv_need_node was not asked");
+		mach_panic("pv_add: no node; pv_full was not asked");
 	hs->hs_pvfree = n->pn_next;
 	hs->hs_npvfree--;
 	n->pn_next = NULL;
@@ -80,7 +75,7 @@ void pv_add(struct hat_shared *hs, struct page *pp, struct hat *hat, vaddr_t va)
 		pp->p_hat[1] = va;
 		return;
 	}
-	if (full(pp)) {
+	if (pv_full(pp)) {
 		n = take_node(hs);
 		if (single(pp)) {
 			n->pn_pv[n->pn_n++] = single_pv(pp);

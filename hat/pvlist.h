@@ -17,8 +17,8 @@ struct pv_cursor {
 	unsigned pc_i;
 };
 
-/* The next pv_add of the page needs a node, and the reserve has none. */
-bool pv_need_node(const struct hat_shared *, const struct page *);
+/* The next pv_add of the page takes a node of the reserve, which must have one. */
+bool pv_full(const struct page *);
 void pv_add(struct hat_shared *, struct page *, struct hat *, vaddr_t);
 void pv_remove(struct hat_shared *, struct page *, struct hat *, vaddr_t); /* must be there */
 unsigned pv_count(const struct page *);

@@ -85,9 +85,10 @@ void base_remove(struct pol_base *b, struct page *pp)
 	progress(b);
 }
 
-/* The end of a round: every queue from its head. */
-static struct page *probe(struct pol_base *b, enum pol_ask *ask)
+struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 {
+	if (b->b_probe == 0)
+		b->b_left = 0;
 	b->b_aging = false;
 	*ask = POL_ASK_EVICT;
 	while (b->b_left == 0 || base_head(b, b->b_probe) == NULL) {
@@ -95,7 +96,7 @@ static struct page *probe(struct pol_base *b, enum pol_ask *ask)
 			progress(b);
 			return NULL;
 		}
-		b->b_left = base_len(b, b->b_probe);
+		b->b_left = 2 * base_len(b, b->b_probe); /* one used meanwhile gets its second chance at once */
 	}
 	b->b_left--;
 	return base_head(b, b->b_probe);
@@ -107,11 +108,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 
 	if (all == 0)
 		return NULL;
-	if (b->b_steps > 2 * all + 2) {
-		if (b->b_probe == 0)
-			b->b_left = 0;
-		return probe(b, ask);
-	}
+	if (b->b_steps > 2 * all + 2)
+		return base_probe(b, ask);
 	b->b_steps++;
 	*ask = POL_ASK_EVICT;
 	b->b_aging = false;
@@ -134,8 +132,7 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	if (standby > 0)
 		return base_head(b, PQ_STANDBY);
 	b->b_steps = 2 * all + 3;
-	b->b_left = 0;
-	return probe(b, ask);
+	return base_probe(b, ask);
 }
 
 void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)

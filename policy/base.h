@@ -59,6 +59,9 @@ uint32_t base_pages(const struct pol_base *); /* in memory and not leaving */
 void base_insert(struct pol_base *, struct page *, unsigned queue);
 void base_remove(struct pol_base *, struct page *);
 struct page *base_next(struct pol_base *, void *state, const struct pol_inner *, enum pol_ask *);
+/* Every page once more, from each queue's head, to be evicted if it can; NULL: the round is over. */
+struct page *base_probe(struct pol_base *, enum pol_ask *);
+static inline bool base_probing(const struct pol_base *b) { return b->b_probe != 0; }
 void base_seen(struct pol_base *, void *state, const struct pol_inner *, struct page *, bool referenced, bool skipped);
 /* True: the page was on standby and has been decided on; false: the policy notes the use. */
 bool base_touch(struct pol_base *, void *state, const struct pol_inner *, struct page *);

@@ -66,10 +66,10 @@ static struct page *clock2_next(void *state, enum pol_ask *ask)
 	struct pol_base *b = &((struct clock2 *)state)->c_base;
 	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE), all = active + inactive;
 
-	if (all == 0 || b->b_steps > 2 * all + 2) {
-		b->b_steps = 0;
+	if (all == 0)
 		return NULL;
-	}
+	if (b->b_steps > 2 * all + 2)
+		return base_probe(b, ask);
 	b->b_steps++;
 	if (active > 0 && (inactive == 0 || inactive <= all >> SPREAD_SHIFT)) {
 		*ask = POL_ASK_AGE;
@@ -83,7 +83,9 @@ static void clock2_seen(void *state, struct page *pp, bool referenced, bool skip
 {
 	struct pol_base *b = &((struct clock2 *)state)->c_base;
 
-	if (skipped)
+	if (base_probing(b) && (skipped || referenced))
+		base_move(b, pp, base_queue(pp));
+	else if (skipped)
 		base_move(b, pp, ACTIVE);
 	else if (base_queue(pp) == ACTIVE)
 		base_move(b, pp, INACTIVE);

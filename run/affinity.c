@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Keeps a program's only thread and the service thread on one CPU while the program faults a lot.
+ * Keeps the thread that faults a lot and the service thread on one CPU.
  *
  * A fault is two wake-ups. To another CPU each costs an interrupt, 20 to 30 microseconds on virtual machines; on the same
- * CPU the two together cost about 3. The scheduler wakes on an idle CPU whenever there is one, so both threads are bound.
- * A program with several threads is never bound: it would lose its parallelism. Which one it is shows when it maps a
- * thread's stack (MAP_STACK). The program's own view of its affinity stays what it set: the calls that ask and set it, and
- * exec and fork, which pass it on, come by here.
+ * CPU the two together cost about 3. The scheduler wakes on an idle CPU whenever there is one, so both threads are bound:
+ * after STREAK faults in a row by one thread, until others have a fifth of the faults or nobody faults any more. Where
+ * several threads fault in turn nothing is bound: each keeps its CPU busy, and they would lose their parallelism.
  *
- * No lock: only the service thread binds and unbinds. The program's threads, which may be on a stack that is itself
- * managed memory, set the flag and free themselves; the mask does not change while somebody is bound.
+ * The program's own view of its affinity stays what it set: the calls that ask and set it, exec and fork, which pass it on,
+ * and the start of a thread, which inherits it, come by here. A program that sets it is left alone for good.
+ *
+ * No lock: only the service thread binds and unbinds. The program's threads only set the flag and free themselves; the
+ * mask does not change while somebody is bound.
  */
 #include "run/affinity.h"
 
@@ -21,8 +23,14 @@
 
 #define MASK_BYTES 128u
 
-static _Atomic bool threaded; /* never bind again */
-static _Atomic int bound;     /* thread that is bound, 0: none. Service thread only, or the child of a fork */
+#define STREAK 32u /* faults in a row after which a thread is bound */
+#define OTHERS 64u /* how far others may get: each of their faults counts 4, each of the bound thread's -1 */
+
+static _Atomic bool hands_off; /* the program cares about placement itself */
+static _Atomic bool ever;      /* some thread was bound once: the masks below mean something */
+static _Atomic int bound;      /* thread that is bound, 0: none. Service thread only, or the child of a fork */
+static int candidate;	       /* service thread only, as the next two: who faulted last, how often in a row */
+static unsigned streak, others;
 static unsigned long mask[MASK_BYTES / 8]; /* the program's own, while bound */
 static unsigned long service[MASK_BYTES / 8];
 
@@ -36,26 +44,11 @@ void affinity_release(void)
 	bound = 0;
 }
 
-void affinity_threaded(void)
-{
-	int tid = bound;
-
-	threaded = true;
-	if (tid != 0)
-		(void)sys_call3(SYS_sched_setaffinity, tid, MASK_BYTES, (long)mask);
-}
-
 /* In the service thread. Both go to its present CPU. */
-void affinity_follow(int tid)
+static void bind(int tid)
 {
 	unsigned cpu = 0;
 
-	if (threaded) {
-		affinity_release();
-		return;
-	}
-	if (bound == tid)
-		return;
 	affinity_release();
 	if (sys_call3(SYS_sched_getaffinity, tid, MASK_BYTES, (long)mask) <= 0 || sys_call3(SYS_getcpu, (long)&cpu, 0, 0) != 0 ||
 	    cpu >= MASK_BYTES * 8 || (mask[cpu / 64] >> (cpu % 64) & 1) == 0)
@@ -65,17 +58,51 @@ void affinity_follow(int tid)
 	service[cpu / 64] = 1ul << (cpu % 64);
 	if (sys_call3(SYS_sched_setaffinity, 0, MASK_BYTES, (long)service) != 0)
 		return;
+	ever = true;
+	others = 0;
 	bound = tid;
-	if (sys_call3(SYS_sched_setaffinity, tid, MASK_BYTES, (long)service) != 0 || threaded)
+	if (sys_call3(SYS_sched_setaffinity, tid, MASK_BYTES, (long)service) != 0 || hands_off)
 		affinity_release();
+}
+
+/* In the service thread, after a fault of that thread. */
+void affinity_follow(int tid)
+{
+	if (hands_off) {
+		affinity_release();
+		return;
+	}
+	if (bound == tid) {
+		others -= others > 0;
+		return;
+	}
+	if (bound != 0 && (others += 4) > OTHERS)
+		affinity_release();
+	streak = tid == candidate ? streak + 1 : 1;
+	candidate = tid;
+	if (streak >= STREAK)
+		bind(tid);
+}
+
+/* In a new thread: what it inherited may be its maker's bond. */
+void affinity_thread(void)
+{
+	unsigned long own[MASK_BYTES / 8] = { 0 };
+
+	if (!ever || sys_call3(SYS_sched_getaffinity, 0, MASK_BYTES, (long)own) <= 0)
+		return;
+	for (unsigned i = 0; i < MASK_BYTES / 8; i++)
+		if (own[i] != service[i])
+			return;
+	(void)sys_call3(SYS_sched_setaffinity, 0, MASK_BYTES, (long)mask);
 }
 
 void affinity_forked(void)
 {
 	if (bound != 0)
 		(void)sys_call3(SYS_sched_setaffinity, 0, MASK_BYTES, (long)mask);
-	threaded = false;
 	bound = 0;
+	candidate = 0;
 }
 
 void affinity_exec(void)
@@ -97,6 +124,10 @@ long affinity_get(int tid, unsigned long len, unsigned long *out)
 
 long affinity_set(int tid, unsigned long len, const unsigned long *in)
 {
-	affinity_threaded(); /* it cares about placement: leave it alone from now on */
+	int b = bound;
+
+	hands_off = true;
+	if (b != 0)
+		(void)sys_call3(SYS_sched_setaffinity, b, MASK_BYTES, (long)mask);
 	return sys_call3(SYS_sched_setaffinity, tid, (long)len, (long)in);
 }

@@ -102,6 +102,16 @@ void host_ask_others(struct host *h)
 	}
 }
 
+#define ASK_EVERY 64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
+
+static void refused(struct host *h)
+{
+	static _Atomic uint32_t times;
+
+	if (atomic_fetch_add_explicit(&times, 1, memory_order_relaxed) % ASK_EVERY == 0)
+		host_ask_others(h);
+}
+
 /* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
 pfn_t host_grant(void *arg, pfn_t n)
 {
@@ -116,7 +126,7 @@ pfn_t host_grant(void *arg, pfn_t n)
 	got = family_charge_frames(h->h_fam, n - take);
 	atomic_fetch_add(&h->h_me->fp_granted, got);
 	if (got + take < n)
-		host_ask_others(h);
+		refused(h);
 	return (pfn_t)(take + got);
 }
 
@@ -327,8 +337,6 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	uint64_t size = vm_page_round((uint64_t)len);
 	enum vm_err e;
 
-	if ((flags & MAP_STACK) != 0)
-		affinity_threaded();
 	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (e = forget(h, (uint64_t)addr, size)) != VM_OK)
 		return to_errno(e);
 	bool ours = trackable(prot, flags);

@@ -155,6 +155,9 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_munlock: return host_mlock(nr, (void *)a[5], (size_t)a[4], (int)a[3]);
 	case SYS_sched_getaffinity: return affinity_get((int)a[5], (unsigned long)a[4], (unsigned long *)a[3]);
 	case SYS_sched_setaffinity: return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
+	case SYS_set_robust_list: /* a new thread says it */
+		affinity_thread();
+		return sys_call2(nr, a[5], a[4]);
 	case SYS_execve: return do_execve((const char *)a[5], (char *const *)a[4], (char *const *)a[3]);
 	case SYS_clone:
 	case SYS_fork: return do_fork(a, nr);
@@ -209,7 +212,7 @@ static int wanted(uint32_t nr)
 {
 	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_clone,
 					 SYS_fork, SYS_execve, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mincore,
-					 SYS_sched_getaffinity, SYS_sched_setaffinity };
+					 SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
 
 	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (ours[i] == nr)

@@ -19,6 +19,8 @@
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS	  4096u
+#define PUBLISH	  256u /* faults after which the counters are published while more are coming */
+#define ASKED	  64u /* faults after which a request for memory is looked for while more are coming */
 #define QUIET_MS  100 /* without a fault for so long the program's thread is free to go anywhere */
 
 static void shrink(struct host *h)
@@ -35,35 +37,56 @@ static void shrink(struct host *h)
 		(void)vm_shrink(h->h_vm, want);
 }
 
+/* Faults as long as they keep coming. h_lock is let go between them, for those who want the world still. */
+static bool serve(struct host *h)
+{
+	unsigned total = 0;
+
+	for (;;) {
+		uint64_t t0;
+		int n;
+
+		mach_rw_enter(&h->h_lock, false);
+		t0 = mach_time_ns();
+		n = linux_serve(h->h_mach);
+		if (n > 0)
+			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
+		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
+			host_publish(h);
+		mach_rw_exit(&h->h_lock);
+		if (n <= 0)
+			return total > 0;
+		total += (unsigned)n;
+		affinity_follow(linux_fault_tid(h->h_mach));
+		if (total / ASKED != (total - (unsigned)n) / ASKED && atomic_load(&h->h_me->fp_shrink) > 0)
+			return true;
+	}
+}
+
 static int service_main(void *arg)
 {
 	struct host *h = arg;
-	uint64_t t0;
 	bool idle = true;
 
 	for (;;) {
 		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
 				       { .fd = h->h_sock, .events = POLLIN } };
-
 		long r = sys_call3(SYS_poll, (long)p, 2, idle ? -1 : QUIET_MS);
+
 		if (r == 0) { /* no fault for a while */
 			affinity_release();
 			idle = true;
 		}
 		if (r <= 0)
 			continue;
-		mach_rw_enter(&h->h_lock, false);
-		if ((p[1].revents & (POLLIN | POLLHUP)) != 0)
+		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
+			mach_rw_enter(&h->h_lock, false);
 			shrink(h);
-		if (p[0].revents != 0) {
-			t0 = mach_time_ns();
-			(void)linux_serve(h->h_mach);
-			affinity_follow(linux_fault_tid(h->h_mach));
-			idle = false;
-			atomic_fetch_add(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0);
+			host_publish(h);
+			mach_rw_exit(&h->h_lock);
 		}
-		host_publish(h);
-		mach_rw_exit(&h->h_lock);
+		if (p[0].revents != 0 && serve(h))
+			idle = false;
 	}
 	return 0;
 }

@@ -23,8 +23,6 @@
 #define N 8u
 #define VA 0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
 #define AROUND 16u	 /* pages before and after VA that may be used */
-#define FAR 0x400000000000ull
-#define FAR_STEP 0x4000000ull
 #define NFAR 64u
 
 #define CHECK(e) check((e), #e, __LINE__)
@@ -46,7 +44,8 @@ struct env {
 	struct vnode vn;
 	struct as *as[2];
 	struct hat *hat[2];
-	vaddr_t near[2], far[2]; /* of each space: VA and FAR, or what the machine gave instead */
+	vaddr_t near[2], far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
+	uint64_t step;		 /* far addresses lie so far apart */
 	struct page *pp[N]; /* E-locked all the time */
 };
 
@@ -107,6 +106,7 @@ static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
 static void setup(struct env *e)
 {
 	struct vm_config vc = { .vc_frames = FRAMES };
+	vaddr_t far;
 
 	memset(e, 0, sizeof(*e));
 	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL ||
@@ -116,12 +116,18 @@ static void setup(struct env *e)
 	}
 	e->caps = mach_caps(e->mach);
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	far = e->caps->mc_user_max / 2;
+	e->step = 0x4000000;
+	if (far >> 31 == 0) { /* 32 bits: below VA */
+		far = 0x40000000;
+		e->step = 0x800000;
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) == VM_OK);
 		e->hat[i] = as_hat(e->as[i]);
 		CHECK(hat_as(e->hat[i]) == e->as[i]);
 		e->near[i] = reserve(e, i, VA - vm_ptob(AROUND), vm_ptob(2 * AROUND)) + vm_ptob(AROUND);
-		e->far[i] = reserve(e, i, FAR, NFAR * FAR_STEP);
+		e->far[i] = reserve(e, i, far, NFAR * e->step);
 	}
 	for (unsigned i = 0; i < N; i++) {
 		CHECK(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
@@ -291,31 +297,31 @@ static void test_bits(struct env *e)
 		CHECK(touch(e, 0, va(e, 0, 3), false, VM_OK, 0x43)); /* seen again although it was cached */
 		CHECK(hat_pagesync(pp, true, true) & P_REF);
 	}
-	if (e->caps->mc_mod_bits) {
+	if (e->caps->mc_mod_bits) { /* every write changes something: what changes nothing may go unseen */
 		CHECK(!(page_nrm(pp) & P_MOD));
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x51));
 		CHECK(hat_pagesync(pp, false, true) & P_MOD);
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
 		CHECK(!(hat_pagesync(pp, false, true) & P_MOD));
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43)); /* a write after the clear is seen again */
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x52)); /* a write after the clear is seen again */
 		hat_page_clrwrt(pp);
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_PROT, 0));
 		(void)hat_pagesync(pp, false, true);
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
 		hat_chgattr(e->hat[0], va(e, 0, 3), VM_PAGESIZE, PROT_R | PROT_W);
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x53));
 		hat_unload(e->hat[0], va(e, 0, 3), VM_PAGESIZE, HAT_UNLOAD); /* what was seen goes to the page */
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_REF | P_MOD);
 		CHECK(hat_memload(e->hat[0], va(e, 0, 3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x54));
 		hat_sync(e->hat[0], va(e, 0, 0), vm_ptob(N), true);
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
 		CHECK(!(hat_pagesync(pp, false, false) & P_MOD));
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43)); /* seen again after a clear by range */
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x55)); /* seen again after a clear by range */
 		hat_pageunload(pp);
 		CHECK(page_nrm(pp) & P_MOD);
 	}
@@ -365,9 +371,11 @@ static void test_nomem(struct env *e)
 		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
 		CHECK(hat_page_getshare(e->pp[4]) == 0);
 		vm_inject(e->vm, VM_INJECT_HAT, nth);
-		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) ==
-		    VM_OK); /* advice does not fail */
-		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
+		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) == VM_OK); /* advice does not fail */
+		/* a port may keep tables that the first attempt made: then this one needs fewer and succeeds */
+		CHECK((hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID) ==
+		    (vm_inject_seen(e->vm, VM_INJECT_HAT) >= nth));
+		hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD);
 		vm_inject(e->vm, VM_INJECT_HAT, 0);
 	}
 	CHECK(err == VM_OK);
@@ -445,11 +453,11 @@ static void test_random(struct env *e)
 		} else if ((x >> 40) % 16 < 4) {
 			n = 1 + (unsigned)(x >> 50) % (64 - i);
 			hat_unload(
-			    e->hat[h], e->far[h] + i * FAR_STEP, n * FAR_STEP, HAT_UNLOAD);
+			    e->hat[h], e->far[h] + i * e->step, n * e->step, HAT_UNLOAD);
 			for (unsigned k = i; k < i + n; k++)
 				at[h][k] = NULL;
 		} else {
-			CHECK(hat_memload(e->hat[h], e->far[h] + i * FAR_STEP, e->pp[p], PROT_R,
+			CHECK(hat_memload(e->hat[h], e->far[h] + i * e->step, e->pp[p], PROT_R,
 				  HAT_LOAD) == VM_OK);
 			for (unsigned k = 0; !many(e) && k < 128; k++)
 				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
@@ -457,17 +465,22 @@ static void test_random(struct env *e)
 		}
 		h = x & 1;
 		i = x >> 8 & 63;
-		CHECK(hat_probe(e->hat[h], e->far[h] + i * FAR_STEP, NULL) ==
+		CHECK(hat_probe(e->hat[h], e->far[h] + i * e->step, NULL) ==
 		    (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
-		CHECK(touch(e, h, e->far[h] + i * FAR_STEP, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
+		CHECK(touch(e, h, e->far[h] + i * e->step, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
 		    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
 	}
 	CHECK(consistent(e));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct env e;
+
+	if (argc > 1 && (port_harness.ph_option == NULL || !port_harness.ph_option(argv[1]))) {
+		fprintf(stderr, "hat_conform: no such machine: %s\n", argv[1]);
+		return 2;
+	}
 
 	setup(&e);
 	test_load(&e);
@@ -480,6 +493,7 @@ int main(void)
 	test_foreach(&e);
 	test_random(&e);
 	teardown(&e);
-	printf("hat_conform on %s: %s\n", port_harness.ph_name, failures == 0 ? "ok" : "FAILED");
+	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",
+	    failures == 0 ? "ok" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }

@@ -444,6 +444,12 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 	(void)pp, (void)cb, (void)arg;
 }
 
+unsigned hat_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	(void)hat, (void)report, (void)arg;
+	return 0;
+}
+
 /* ---- the rest of the core, if a test does not link it ---- */
 #define WEAK __attribute__((weak))
 

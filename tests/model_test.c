@@ -11,25 +11,16 @@
  * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
  * printed as a script for --script.
  *
- *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--linux] [--policy NAME] [--inject]
- *              [--latency NS] [--script FILE] [--no-shrink] [--verbose]
+ *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME]
+ *              [--inject] [--seeds N] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
- * --linux takes from the machine what the Linux port lacks. --inject lets, for each kind of allocation and I/O, the
- * first, the second, ... fail in a short run, until a run passes no more sites.
+ * --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
+ * model_inject.c; for scripts of that many operations, from that many seeds.
  */
-#include "machine/sim/sim.h"
+#include "tests/model.h"
 
-#include <quire/anon.h>
-#include <quire/as.h>
-#include <quire/hat.h>
-#include <quire/page.h>
-#include <quire/policy.h>
-#include <quire/seg.h>
-#include <quire/vm.h>
-#include <quire/vnode.h>
+#include <quire/kmem.h>
 
-#include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,997 +28,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NSPACES 5u
-#define NPAGES 192u                              /* window of each space */
-#define BASE ((vaddr_t)0x8000000000 - 96 * 4096) /* crosses a boundary of every table level */
-#define NFILES 3u
-#define FILE_PAGES 40u
-#define NCPUS 2u
-
-/* ---- the model ---- */
-struct mpage {
-	unsigned ref;
-	uint8_t b[VM_PAGESIZE];
-};
-struct mobj {
-	unsigned ref;
-	struct mpage *page[NPAGES];
-}; /* shared anonymous memory; NULL: zeroes */
-enum kind { K_NONE, K_PRIVATE, K_PRIVFILE, K_SHARED, K_SHFILE };
-struct slot {
-	enum kind kind;
-	unsigned prot, maxprot, file, idx;
-	bool wired, soft;
-	bool maybe; /* K_PRIVFILE: was locked once, which may have copied it */
-	enum inherit inherit;
-	struct mobj *obj;   /* K_SHARED */
-	struct mpage *priv; /* K_PRIVATE, K_PRIVFILE: own copy; NULL: zeroes, the file's */
-};
-struct space {
-	struct as *as;
-	struct slot slot[NPAGES];
-	unsigned softlo, softn;
-};
-struct file {
-	struct vnode *vp;
-	uint64_t size;
-	uint8_t b[FILE_PAGES * VM_PAGESIZE];
-};
-
-struct options {
-	uint64_t ops, seed, check, latency;
-	pfn_t frames;
-	const struct policy_ops *policy; /* NULL: the default */
-	bool linux_like, inject, shrink, verbose;
-};
-
-struct test {
-	const struct options *opt;
-	struct mach *mach;
-	struct vm *vm;
-	struct vnode *swap;
-	struct space sp[NSPACES];
-	struct file file[NFILES];
-	bool injecting;
-	uint64_t rnd, word, refused, applied;
-};
-
-/* Shared with the child that runs. */
-static volatile uint64_t *progress;
-
-static const uint8_t zeroes[VM_PAGESIZE];
-
-static _Noreturn void __attribute__((format(printf, 1, 2))) fail(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	fprintf(stderr, "FAIL at operation %" PRIu64 ": ", *progress);
-	vfprintf(stderr, fmt, ap);
-	fprintf(stderr, "\n");
-	va_end(ap);
-	_exit(1);
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ull;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-	return x ^ (x >> 31);
-}
-
-static uint64_t draw(struct test *t)
-{
-	return t->rnd = mix(t->rnd);
-}
-static unsigned below(struct test *t, unsigned n)
-{
-	return (unsigned)((draw(t) >> 20) % n);
-}
-static bool chance(struct test *t, unsigned one_in)
-{
-	return below(t, one_in) == 0;
-}
-static vaddr_t va_of(unsigned page)
-{
-	return BASE + vm_ptob(page);
-}
-
-/* Failures that say only "not now": the operation must have changed nothing. */
-static bool refused(struct test *t, enum vm_err err)
-{
-	/* with one translation a frame, two locks of one page exclude each other */
-	if (err == VM_RETRY && t->opt->linux_like) {
-		t->refused++;
-		return true;
-	}
-	if (err == VM_NOMEM || err == VM_NOSWAP || err == VM_LIMIT || (t->injecting && err == VM_IO)) {
-		t->refused++;
-		return true;
-	}
-	return false;
-}
-
-static void report(void *arg, const char *text)
-{
-	(void)arg;
-	fprintf(stderr, "check: %s\n", text);
-}
-
-static void mpage_rele(struct mpage *p)
-{
-	if (p != NULL && --p->ref == 0)
-		free(p);
-}
-
-static struct mpage *mpage_new(const uint8_t *from)
-{
-	struct mpage *p = malloc(sizeof(*p));
-
-	p->ref = 1;
-	memcpy(p->b, from, VM_PAGESIZE);
-	return p;
-}
-
-static void slot_clear(struct slot *s)
-{
-	mpage_rele(s->priv);
-	if (s->obj != NULL && --s->obj->ref == 0) {
-		for (unsigned i = 0; i < NPAGES; i++)
-			mpage_rele(s->obj->page[i]);
-		free(s->obj);
-	}
-	memset(s, 0, sizeof(*s));
-}
-
-static const uint8_t *slot_bytes(struct test *t, const struct slot *s)
-{
-	if (s->kind == K_SHARED)
-		return s->obj->page[s->idx] == NULL ? zeroes : s->obj->page[s->idx]->b;
-	if (s->kind == K_SHFILE || (s->kind == K_PRIVFILE && s->priv == NULL))
-		return t->file[s->file].b + vm_ptob(s->idx);
-	return s->priv == NULL ? zeroes : s->priv->b;
-}
-
-static uint8_t *slot_writable(struct test *t, struct slot *s)
-{
-	struct mpage **pp = s->kind == K_SHARED ? &s->obj->page[s->idx] : &s->priv, *old = *pp;
-
-	if (s->kind == K_SHFILE)
-		return t->file[s->file].b + vm_ptob(s->idx);
-	if (old == NULL || old->ref > 1) {
-		*pp = mpage_new(slot_bytes(t, s));
-		mpage_rele(old);
-	}
-	return (*pp)->b;
-}
-
-static enum vm_err slot_expect(struct test *t, const struct slot *s, unsigned prot)
-{
-	if (s->kind == K_NONE)
-		return VM_NOMAP;
-	if ((s->prot & prot) != prot)
-		return VM_PROT;
-	if ((s->kind == K_SHFILE || s->kind == K_PRIVFILE) && vm_ptob(s->idx) >= t->file[s->file].size &&
-	    s->priv == NULL)
-		return VM_EOF;
-	return VM_OK;
-}
-
-static struct space *pick(struct test *t)
-{
-	struct space *sp = &t->sp[below(t, NSPACES)];
-
-	return sp->as == NULL ? NULL : sp;
-}
-
-static void pick_range(struct test *t, unsigned max, unsigned *lo, unsigned *n)
-{
-	*n = 1 + below(t, max);
-	*lo = below(t, NPAGES - *n + 1);
-}
-
-static bool range_all(const struct space *sp, unsigned lo, unsigned n, bool mapped)
-{
-	for (unsigned i = lo; i < lo + n; i++)
-		if ((sp->slot[i].kind != K_NONE) != mapped)
-			return false;
-	return true;
-}
-
-static bool range_pinned(const struct space *sp, unsigned lo, unsigned n)
-{
-	for (unsigned i = lo; i < lo + n; i++)
-		if (sp->slot[i].wired || sp->slot[i].soft)
-			return true;
-	return false;
-}
-
-static bool range_soft(const struct space *sp, unsigned lo, unsigned n)
-{
-	for (unsigned i = lo; i < lo + n; i++)
-		if (sp->slot[i].soft)
-			return true;
-	return false;
-}
-
-/* ---- operations ---- */
-static void op_map(struct test *t)
-{
-	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R | PROT_W, PROT_R | PROT_W, PROT_R, 0,
-		PROT_R | PROT_X };
-	struct space *sp = &t->sp[below(t, NSPACES)];
-	enum kind kind = (enum kind)(K_PRIVATE + (below(t, 8) < 4 ? 0 : below(t, 4)));
-	struct segvn_args a = { 0 };
-	struct mobj *obj = NULL;
-	unsigned lo, n, file = below(t, NFILES), foff = below(t, FILE_PAGES / 2);
-	enum vm_err err;
-
-	pick_range(t, chance(t, 4) ? 64 : 16, &lo, &n);
-	a.sa_prot = prots[below(t, 6)];
-	a.sa_maxprot = chance(t, 8) ? a.sa_prot | PROT_R : PROT_R | PROT_W | PROT_X;
-	a.sa_flags = (kind >= K_SHARED ? SEGVN_SHARED : 0) | (chance(t, 8) ? SEGVN_NORESERVE : 0);
-	a.sa_advice = chance(t, 4) ? ADV_SEQUENTIAL : ADV_NORMAL;
-	if (kind == K_PRIVFILE || kind == K_SHFILE) {
-		if (foff + n > FILE_PAGES)
-			n = FILE_PAGES - foff;
-		a.sa_vnode = t->file[file].vp;
-		a.sa_off = vm_ptob(foff);
-	}
-	if (sp->as == NULL) {
-		const struct mach_caps *caps = mach_caps(t->mach);
-
-		err = as_alloc(t->vm, caps->mc_user_min, caps->mc_user_max, &sp->as);
-		if (err != VM_OK) {
-			sp->as = NULL;
-			if (!refused(t, err))
-				fail("as_alloc: %s", vm_err_name(err));
-			return;
-		}
-	}
-	err = as_map(sp->as, va_of(lo), vm_ptob(n), segvn_create, &a);
-	if (!range_all(sp, lo, n, false)) {
-		if (err != VM_EXIST)
-			fail("as_map over a mapping: %s", vm_err_name(err));
-		return;
-	}
-	if (err != VM_OK) {
-		if (!refused(t, err))
-			fail("as_map: %s", vm_err_name(err));
-		return;
-	}
-	if (kind == K_SHARED) {
-		obj = calloc(1, sizeof(*obj));
-		obj->ref = n;
-	}
-	for (unsigned i = 0; i < n; i++)
-		sp->slot[lo + i] = (struct slot){ .kind = kind,
-			.prot = a.sa_prot,
-			.maxprot = a.sa_maxprot,
-			.file = file,
-			.idx = kind == K_SHARED ? i : foff + i,
-			.obj = obj };
-}
-
-static void op_unmap(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n;
-	enum vm_err err;
-
-	pick_range(t, chance(t, 4) ? 96 : 12, &lo, &n);
-	if (sp == NULL)
-		return;
-	err = as_unmap(sp->as, va_of(lo), vm_ptob(n));
-	if (range_soft(sp, lo, n)) {
-		if (err != VM_LOCKED && !refused(t, err))
-			fail("as_unmap of a soft-locked range: %s", vm_err_name(err));
-		return;
-	}
-	if (err != VM_OK) {
-		if (!refused(t, err))
-			fail("as_unmap: %s", vm_err_name(err));
-		return;
-	}
-	for (unsigned i = lo; i < lo + n; i++)
-		slot_clear(&sp->slot[i]);
-}
-
-/* What the system says of a page after a change that stopped half-way. */
-static void resync_prot(struct space *sp, unsigned i)
-{
-	struct slot *s = &sp->slot[i];
-
-	if (s->kind == K_NONE)
-		return;
-	s->prot = 0;
-	for (unsigned bit = 1; bit <= PROT_X; bit <<= 1)
-		if (as_checkprot(sp->as, va_of(i), VM_PAGESIZE, bit) == VM_OK)
-			s->prot |= bit;
-}
-
-static void op_setprot(struct test *t)
-{
-	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R, 0, PROT_R | PROT_W | PROT_X };
-	struct space *sp = pick(t);
-	unsigned lo, n, prot = prots[below(t, 4)], i;
-	enum vm_err err, want = VM_OK;
-
-	pick_range(t, 24, &lo, &n);
-	if (sp == NULL || range_soft(sp, lo, n))
-		return;
-	err = as_setprot(sp->as, va_of(lo), vm_ptob(n), prot);
-	for (i = lo; i < lo + n && want == VM_OK; i++) {
-		const struct slot *s = &sp->slot[i];
-
-		want = s->kind == K_NONE ? VM_NOMAP : prot & ~s->maxprot ? VM_ACCESS : VM_OK;
-	}
-	if (err == VM_OK && want == VM_OK) {
-		for (i = lo; i < lo + n; i++)
-			sp->slot[i].prot = prot;
-		return;
-	}
-	if (err == VM_OK || (want == VM_OK && !refused(t, err)) ||
-	    (want != VM_OK && err != VM_NOMAP && err != VM_ACCESS && !refused(t, err)))
-		fail("as_setprot: %s, expected %s", vm_err_name(err), vm_err_name(want));
-	for (i = lo; i < lo + n; i++)
-		resync_prot(sp, i);
-}
-
-static unsigned pick_len(struct test *t)
-{
-	return chance(t, 16) ? 1 + below(t, 3 * VM_PAGESIZE) : 1 + below(t, 32);
-}
-
-/* A place to access: mostly near what is mapped, so that most accesses get through. */
-static vaddr_t pick_place(struct test *t, const struct space *sp)
-{
-	unsigned page = below(t, NPAGES);
-
-	for (unsigned i = 0; i < 8 && sp->slot[page].kind == K_NONE; i++)
-		page = below(t, NPAGES);
-	return va_of(page) + (chance(t, 8) ? VM_PAGESIZE - 8 : below(t, VM_PAGESIZE));
-}
-
-/* The file's private mappings on a machine that copies on reference may keep an older version. */
-static bool loose(const struct test *t, const struct slot *s)
-{
-	return (t->opt->linux_like || s->maybe) && s->kind == K_PRIVFILE && s->priv == NULL;
-}
-
-static void check_err(
-    struct test *t, const char *what, const struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
-{
-	uint64_t page = (at - BASE) >> VM_PAGESHIFT;
-	enum vm_err want = at < BASE || page >= NPAGES ? VM_NOMAP : slot_expect(t, &sp->slot[page], prot);
-
-	if (err == want && err != VM_OK)
-		return;
-	if (!refused(t, err))
-		fail("%s space %td page %" PRIu64 ": %s, expected %s", what, sp - t->sp, page,
-		    vm_err_name(err), vm_err_name(want));
-}
-
-static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uint64_t len, unsigned prot)
-{
-	uint64_t n = 0;
-
-	while (n < len) {
-		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT;
-
-		if (page >= NPAGES || slot_expect(t, &sp->slot[page], prot) != VM_OK)
-			break;
-		n += VM_PAGESIZE - ((va + n) & VM_PAGEMASK);
-	}
-	return n < len ? n : len;
-}
-
-static void compare(struct test *t, const struct space *sp, vaddr_t va, const uint8_t *got, uint64_t len)
-{
-	for (uint64_t n = 0; n < len;) {
-		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
-			 k = VM_PAGESIZE - off;
-		const struct slot *s = &sp->slot[page];
-
-		if (k > len - n)
-			k = len - n;
-		if (!loose(t, s) && memcmp(slot_bytes(t, s) + off, got + n, k) != 0) {
-			uint64_t i = 0;
-
-			while (slot_bytes(t, s)[off + i] == got[n + i])
-				i++;
-			fail("space %td page %" PRIu64 " (kind %d) offset %" PRIu64
-			     ": read %02x, expected %02x",
-			    sp - t->sp, page, (int)s->kind, off + i, got[n + i], slot_bytes(t, s)[off + i]);
-		}
-		n += k;
-	}
-}
-
-static void read_and_compare(struct test *t, struct space *sp, vaddr_t va, uint64_t len)
-{
-	static uint8_t buf[4 * VM_PAGESIZE];
-	uint64_t done = 0, want = readable(t, sp, va, len, PROT_R);
-	enum vm_err err = sim_read(t->mach, sp->as, below(t, NCPUS), va, buf, len, &done);
-
-	if (err != VM_OK)
-		check_err(t, "read", sp, va + done, err, PROT_R);
-	if (done > want)
-		fail("read got %" PRIu64 " bytes, expected a fault after %" PRIu64, done, want);
-	compare(t, sp, va, buf, done);
-}
-
-static void op_read(struct test *t)
-{
-	struct space *sp = pick(t);
-
-	if (sp != NULL) {
-		vaddr_t va = pick_place(t, sp);
-
-		read_and_compare(t, sp, va, pick_len(t));
-	}
-}
-
-/* After a write to a page whose earlier contents the model could not know: learn them. */
-static void learn(struct test *t, struct space *sp, unsigned page, bool was_loose)
-{
-	uint8_t buf[VM_PAGESIZE];
-	enum vm_err err;
-
-	if (!was_loose)
-		return;
-	while ((err = sim_read(t->mach, sp->as, 0, va_of(page), buf, VM_PAGESIZE, NULL)) != VM_OK)
-		if (!refused(t, err))
-			fail("read back of page %u: %s", page, vm_err_name(err));
-	memcpy(slot_writable(t, &sp->slot[page]), buf, VM_PAGESIZE);
-}
-
-static void apply_write(struct test *t, struct space *sp, vaddr_t va, const uint8_t *from, uint64_t len)
-{
-	for (uint64_t n = 0; n < len;) {
-		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
-			 k = VM_PAGESIZE - off;
-		struct slot *s = &sp->slot[page];
-		bool was_loose = loose(t, s);
-
-		if (k > len - n)
-			k = len - n;
-		memcpy(slot_writable(t, s) + off, from + n, k);
-		learn(t, sp, (unsigned)page, was_loose);
-		n += k;
-	}
-}
-
-static void op_write(struct test *t)
-{
-	static uint8_t buf[4 * VM_PAGESIZE];
-	struct space *sp = pick(t);
-	uint64_t len, done = 0, want;
-	enum vm_err err;
-	vaddr_t va;
-
-	if (sp == NULL)
-		return;
-	va = pick_place(t, sp);
-	len = pick_len(t);
-	for (uint64_t i = 0, v = draw(t); i < len;
-	     i++, v = v * 6364136223846793005ull + 1442695040888963407ull)
-		buf[i] = (uint8_t)(v >> 56);
-	want = readable(t, sp, va, len, PROT_W);
-	err = sim_write(t->mach, sp->as, below(t, NCPUS), va, buf, len, &done);
-	if (err != VM_OK)
-		check_err(t, "write", sp, va + done, err, PROT_W);
-	if (done > want)
-		fail("write put %" PRIu64 " bytes, expected a fault after %" PRIu64, done, want);
-	apply_write(t, sp, va, buf, done);
-}
-
-static void op_copyin(struct test *t)
-{
-	struct space *sp = pick(t);
-	uint8_t buf[2 * VM_PAGESIZE];
-	uint64_t len, want;
-	enum vm_err err;
-	vaddr_t va;
-
-	if (sp == NULL)
-		return;
-	va = pick_place(t, sp);
-	len = 1 + below(t, VM_PAGESIZE);
-	want = readable(t, sp, va, len, PROT_R);
-	for (unsigned i = (unsigned)((va - BASE) >> VM_PAGESHIFT); i < NPAGES && va_of(i) < va + len; i++)
-		sp->slot[i].maybe = true;
-	err = as_copyin(sp->as, va, buf, len);
-	if (err == VM_NOTSUP && t->opt->linux_like)
-		return; /* needs the direct map */
-	if (err == VM_OK && want < len)
-		fail("as_copyin went over page %" PRIu64, (va + want - BASE) >> VM_PAGESHIFT);
-	if (err == VM_OK)
-		compare(t, sp, va, buf, len);
-	else if (want == len)
-		check_err(t, "copyin", sp, va, err, PROT_R);
-	else
-		check_err(t, "copyin", sp, va + want, err, PROT_R);
-}
-
-static void op_copyout(struct test *t)
-{
-	struct space *sp = pick(t);
-	uint8_t buf[VM_PAGESIZE];
-	uint64_t len;
-	enum vm_err err;
-	vaddr_t va;
-
-	if (sp == NULL)
-		return;
-	va = pick_place(t, sp);
-	len = VM_PAGESIZE - (va & VM_PAGEMASK); /* one page: on failure nothing is written */
-	memset(buf, (int)(draw(t) & 0xff), len);
-	err = as_copyout(sp->as, buf, va, len);
-	if (err == VM_NOTSUP && t->opt->linux_like)
-		return;
-	if (err == VM_OK && readable(t, sp, va, len, PROT_W) < len)
-		fail("as_copyout wrote where it may not");
-	if (err == VM_OK)
-		apply_write(t, sp, va, buf, len);
-	else
-		check_err(t, "copyout", sp, va, err, PROT_W);
-}
-
-static void fork_slot(struct slot *c, const struct slot *p)
-{
-	if (p->kind == K_NONE || p->inherit == INHERIT_NONE)
-		return;
-	*c = *p;
-	c->wired = c->soft = false;
-	if (p->inherit == INHERIT_ZERO)
-		c->priv = NULL;
-	if (c->priv != NULL)
-		c->priv->ref++;
-	if (c->obj != NULL)
-		c->obj->ref++;
-}
-
-static void op_fork(struct test *t)
-{
-	struct space *sp = pick(t), *child = &t->sp[below(t, NSPACES)];
-	enum vm_err err;
-
-	if (sp == NULL || child->as != NULL)
-		return;
-	err = as_dup(sp->as, &child->as);
-	if (err != VM_OK) {
-		child->as = NULL;
-		if (!refused(t, err))
-			fail("as_dup: %s", vm_err_name(err));
-		return;
-	}
-	for (unsigned i = 0; i < NPAGES; i++)
-		fork_slot(&child->slot[i], &sp->slot[i]);
-}
-
-static void soft_drop(struct space *sp)
-{
-	enum vm_err err;
-
-	if (sp->softn == 0)
-		return;
-	err = as_fault(sp->as, va_of(sp->softlo), vm_ptob(sp->softn), F_SOFTUNLOCK, S_OTHER);
-	if (err != VM_OK)
-		fail("softunlock: %s", vm_err_name(err));
-	for (unsigned i = 0; i < sp->softn; i++)
-		sp->slot[sp->softlo + i].soft = false;
-	sp->softn = 0;
-}
-
-static void space_free(struct space *sp)
-{
-	soft_drop(sp);
-	as_free(sp->as);
-	for (unsigned i = 0; i < NPAGES; i++)
-		slot_clear(&sp->slot[i]);
-	sp->as = NULL;
-}
-
-static void op_free(struct test *t)
-{
-	struct space *sp = pick(t);
-
-	if (sp != NULL)
-		space_free(sp);
-}
-
-static void op_dontneed(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n;
-	enum vm_err err;
-	bool gap = false;
-
-	pick_range(t, 16, &lo, &n);
-	if (sp == NULL || range_pinned(sp, lo, n))
-		return;
-	err = as_advise(sp->as, va_of(lo), vm_ptob(n), ADV_DONTNEED);
-	for (unsigned i = lo; i < lo + n; i++) {
-		struct slot *s = &sp->slot[i];
-
-		gap |= s->kind == K_NONE;
-		if (s->kind == K_PRIVATE || s->kind == K_PRIVFILE) {
-			mpage_rele(s->priv);
-			s->priv = NULL;
-			s->maybe = false;
-		}
-	}
-	if (err != (gap ? VM_NOMAP : VM_OK))
-		fail("ADV_DONTNEED: %s", vm_err_name(err));
-}
-
-static void op_advise(struct test *t)
-{
-	static const enum advice advices[] = { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_COLD,
-		ADV_PAGEOUT, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
-	struct space *sp = pick(t);
-	enum advice adv = advices[below(t, sizeof(advices) / sizeof(advices[0]))];
-	unsigned lo, n;
-	enum vm_err err;
-
-	pick_range(t, 16, &lo, &n);
-	if (sp == NULL)
-		return;
-	if (adv == ADV_POPULATE_WRITE)
-		for (unsigned i = lo; i < lo + n; i++)
-			if (loose(t, &sp->slot[i]))
-				return; /* it would fix a version that the model does not know */
-	err = as_advise(sp->as, va_of(lo), vm_ptob(n), adv);
-	if (err != VM_OK && err != VM_NOTSUP && adv != ADV_POPULATE_READ && adv != ADV_POPULATE_WRITE &&
-	    (err != VM_NOMAP || range_all(sp, lo, n, true)) && !refused(t, err))
-		fail("as_advise %d: %s", (int)adv, vm_err_name(err));
-	if (err == VM_OK && !range_all(sp, lo, n, true))
-		fail("as_advise %d over a gap: ok", (int)adv);
-	if (adv != ADV_POPULATE_WRITE)
-		return;
-	for (unsigned i = lo; i < lo + n && err == VM_OK; i++)
-		(void)slot_writable(t, &sp->slot[i]); /* private file pages are copied now */
-	for (unsigned i = lo; i < lo + n && err != VM_OK; i++) {
-		/* how far it came is not known: settle it by a write of what is there */
-		struct slot *s = &sp->slot[i];
-		uint8_t b;
-
-		if (s->kind != K_PRIVFILE || s->priv != NULL || slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
-			continue;
-		b = slot_bytes(t, s)[0];
-		while ((err = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
-			if (!refused(t, err))
-				fail("write after populate: %s", vm_err_name(err));
-		(void)slot_writable(t, s);
-		err = VM_NOMEM;
-	}
-}
-
-static void op_lock(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n, wired = 0;
-	enum vm_err err;
-
-	pick_range(t, 6, &lo, &n);
-	for (unsigned k = 0; k < NSPACES; k++)
-		for (unsigned i = 0; i < NPAGES; i++)
-			wired += t->sp[k].slot[i].wired || t->sp[k].slot[i].soft;
-	if (sp == NULL || wired + n > t->opt->frames / 8)
-		return;
-	for (unsigned i = lo; i < lo + n; i++)
-		if (loose(t, &sp->slot[i]) || slot_expect(t, &sp->slot[i], PROT_R) != VM_OK)
-			return;
-	err = as_lock(sp->as, va_of(lo), vm_ptob(n));
-	if (err == VM_OK) {
-		for (unsigned i = lo; i < lo + n; i++) {
-			sp->slot[i].wired = true;
-			sp->slot[i].maybe = true;
-			if (sp->slot[i].kind == K_PRIVFILE && (sp->slot[i].prot & PROT_W) &&
-			    sp->slot[i].priv == NULL) {
-				uint8_t b =
-				    slot_bytes(t, &sp->slot[i])[0]; /* wiring may have copied it: settle it */
-
-				while ((err = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
-					if (!refused(t, err))
-						fail("write to a wired page: %s", vm_err_name(err));
-				(void)slot_writable(t, &sp->slot[i]);
-			}
-		}
-		return;
-	}
-	if (!refused(t, err))
-		fail("as_lock: %s", vm_err_name(err));
-}
-
-static void op_unlock(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n;
-	enum vm_err err;
-
-	pick_range(t, 24, &lo, &n);
-	if (sp == NULL || !range_all(sp, lo, n, true))
-		return;
-	err = as_unlock(sp->as, va_of(lo), vm_ptob(n));
-	if (err != VM_OK) {
-		if (!refused(t, err))
-			fail("as_unlock: %s", vm_err_name(err));
-		return;
-	}
-	for (unsigned i = lo; i < lo + n; i++)
-		sp->slot[i].wired = false;
-}
-
-static void op_soft(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n, prot = chance(t, 2) ? PROT_W : PROT_R;
-	enum vm_err err, want = VM_OK;
-
-	pick_range(t, 4, &lo, &n);
-	if (sp == NULL)
-		return;
-	if (sp->softn != 0) {
-		soft_drop(sp);
-		return;
-	}
-	for (unsigned i = lo; i < lo + n && want == VM_OK; i++) {
-		const struct slot *s = &sp->slot[i];
-
-		if (loose(t, s) || (s->kind != K_PRIVATE && t->opt->linux_like))
-			return;
-		want = slot_expect(t, s, prot);
-	}
-	for (unsigned i = lo; i < lo + n && prot == PROT_R; i++)
-		sp->slot[i].maybe = true;
-	err = as_fault(sp->as, va_of(lo), vm_ptob(n), F_SOFTLOCK, prot == PROT_W ? S_WRITE : S_READ);
-	for (unsigned i = lo; i < lo + n && prot == PROT_W; i++) {
-		struct slot *s = &sp->slot[i];
-		uint8_t b;
-
-		if (s->kind != K_PRIVFILE || s->priv != NULL || slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
-			continue;
-		b = slot_bytes(t, s)[0]; /* copied or not, settle it */
-		for (enum vm_err e; (e = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK;)
-			if (!refused(t, e))
-				fail("write after softlock: %s", vm_err_name(e));
-		(void)slot_writable(t, s);
-	}
-	if (err != VM_OK) {
-		if (err != want && !refused(t, err))
-			fail("softlock: %s, expected %s", vm_err_name(err), vm_err_name(want));
-		return;
-	}
-	if (want != VM_OK)
-		fail("softlock went over a page that gives %s", vm_err_name(want));
-	sp->softlo = lo;
-	sp->softn = n;
-	for (unsigned i = lo; i < lo + n; i++)
-		sp->slot[i].soft = true;
-}
-
-static void op_swapout(struct test *t)
-{
-	struct space *sp = pick(t);
-
-	if (sp != NULL)
-		(void)as_swapout(sp->as);
-}
-
-static void check_file_page(struct test *t, const struct file *f, unsigned idx)
-{
-	uint64_t off = vm_ptob(idx), n = f->size - off;
-
-	if (off >= f->size)
-		return;
-	if (n > VM_PAGESIZE)
-		n = VM_PAGESIZE;
-	if (memcmp(f->b + off, (const uint8_t *)sim_disk_data(f->vp) + off, n) != 0)
-		fail("file %td page %u: not on disk after sync", f - t->file, idx);
-}
-
-static void op_sync(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned lo, n, flags = chance(t, 4) ? SYNC_INVAL : chance(t, 4) ? SYNC_ASYNC : 0;
-	enum vm_err err;
-
-	pick_range(t, 32, &lo, &n);
-	if (sp == NULL || (flags == SYNC_INVAL && range_pinned(sp, lo, n)))
-		return;
-	err = as_sync(sp->as, va_of(lo), vm_ptob(n), flags);
-	if (err == VM_LOCKED && flags == SYNC_INVAL)
-		return; /* wired in another space */
-	if (err != (range_all(sp, lo, n, true) ? VM_OK : VM_NOMAP) && !refused(t, err))
-		fail("as_sync: %s", vm_err_name(err));
-	for (unsigned i = lo; i < lo + n && err == VM_OK && flags == 0; i++)
-		if (sp->slot[i].kind == K_SHFILE)
-			check_file_page(t, &t->file[sp->slot[i].file], sp->slot[i].idx);
-}
-
-static void op_incore(struct test *t)
-{
-	struct space *sp = pick(t);
-	uint8_t vec[64];
-	unsigned lo, n;
-	enum vm_err err;
-
-	pick_range(t, 64, &lo, &n);
-	if (sp == NULL)
-		return;
-	err = as_incore(sp->as, va_of(lo), vm_ptob(n), vec);
-	if (err != (range_all(sp, lo, n, true) ? VM_OK : VM_NOMAP))
-		fail("as_incore: %s", vm_err_name(err));
-	for (unsigned i = 0; i < n && err == VM_OK; i++)
-		if ((sp->slot[lo + i].wired || sp->slot[lo + i].soft) && !(vec[i] & INCORE_PRESENT))
-			fail("page %u is locked but not in memory", lo + i);
-}
-
-static void op_move(struct test *t)
-{
-	struct space *sp = pick(t), *to = pick(t);
-	unsigned lo, n, dst;
-	enum vm_err err;
-
-	pick_range(t, 12, &lo, &n);
-	dst = below(t, NPAGES - n + 1);
-	if (sp == NULL || to == NULL || range_pinned(sp, lo, n) || (sp == to && dst < lo + n && lo < dst + n))
-		return;
-	err = as_move(sp->as, va_of(lo), vm_ptob(n), to->as, va_of(dst));
-	if (!range_all(to, dst, n, false) || !range_all(sp, lo, n, true)) {
-		if (err != VM_EXIST && err != VM_NOMAP && err != VM_NOTSUP && !refused(t, err))
-			fail("as_move: %s, expected an error of place", vm_err_name(err));
-		return;
-	}
-	if (err == VM_NOTSUP)
-		return;
-	if (err != VM_OK) {
-		if (!refused(t, err))
-			fail("as_move: %s", vm_err_name(err));
-		return;
-	}
-	memcpy(&to->slot[dst], &sp->slot[lo], n * sizeof(struct slot));
-	memset(&sp->slot[lo], 0, n * sizeof(struct slot));
-}
-
-static void op_inherit(struct test *t)
-{
-	static const enum inherit kinds[] = { INHERIT_COPY, INHERIT_COPY, INHERIT_NONE, INHERIT_ZERO };
-	struct space *sp = pick(t);
-	enum inherit inh = kinds[below(t, 4)];
-	unsigned lo, n;
-	enum vm_err err;
-
-	pick_range(t, 12, &lo, &n);
-	if (sp == NULL)
-		return;
-	for (unsigned i = lo; i < lo + n; i++)
-		if (sp->slot[i].kind == K_NONE || (inh == INHERIT_ZERO && sp->slot[i].kind != K_PRIVATE))
-			return;
-	err = as_inherit(sp->as, va_of(lo), vm_ptob(n), inh);
-	if (err != VM_OK) {
-		/* by segments: which were done cannot be asked; set back, which needs no more memory than there was */
-		if (!refused(t, err))
-			fail("as_inherit: %s", vm_err_name(err));
-		while ((err = as_inherit(sp->as, va_of(lo), vm_ptob(n), INHERIT_COPY)) != VM_OK)
-			if (!refused(t, err))
-				fail("as_inherit back: %s", vm_err_name(err));
-		inh = INHERIT_COPY;
-	}
-	for (unsigned i = lo; i < lo + n; i++)
-		sp->slot[i].inherit = inh;
-}
-
-static void op_query(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned len = 1 + below(t, 24), mapped = 0, run = 0, i;
-	struct as_usage u;
-	enum vm_err err;
-	vaddr_t at = 0;
-
-	if (sp == NULL)
-		return;
-	err = as_gap(sp->as, vm_ptob(len), VM_PAGESIZE, va_of(0), va_of(NPAGES), false, &at);
-	for (i = 0; i < NPAGES && run < len; i++)
-		run = sp->slot[i].kind == K_NONE ? run + 1 : 0;
-	if (run == len ? err != VM_OK || at != va_of(i - len) : err != VM_NOMEM)
-		fail("as_gap of %u pages: %s at %" PRIx64, len, vm_err_name(err), at);
-	for (i = 0; i < NPAGES; i++)
-		mapped += sp->slot[i].kind != K_NONE;
-	as_usage(sp->as, &u);
-	if (u.au_size != vm_ptob(mapped))
-		fail("as_usage: %" PRIu64 " bytes, expected %u pages", u.au_size, mapped);
-}
-
-static void op_shrink(struct test *t)
-{
-	if (chance(t, 16)) {
-		(void)vm_shrink(t->vm, 1 + below(t, t->opt->frames / 8)); /* they come back on demand */
-		return;
-	}
-	(void)pageout_reclaim(t->vm, 1 + below(t, 8));
-}
-
-static void op_swapdev(struct test *t)
-{
-	enum vm_err err;
-
-	if (!chance(t, 32))
-		return;
-	if (t->swap != NULL) {
-		err = swap_remove(t->vm, t->swap);
-		if (err != VM_OK && !refused(t, err))
-			fail("swap_remove: %s", vm_err_name(err));
-		if (err != VM_OK)
-			return;
-		vnode_rele(t->swap);
-		t->swap = NULL;
-		return;
-	}
-	if ((t->swap = sim_disk_create(t->mach, t->vm, "swap2", vm_ptob(128), V_SWAP)) == NULL)
-		fail("host memory");
-	err = swap_add(t->vm, t->swap, 128, 1);
-	if (err != VM_OK) {
-		if (!refused(t, err))
-			fail("swap_add: %s", vm_err_name(err));
-		vnode_rele(t->swap);
-		t->swap = NULL;
-	}
-}
-
-static const struct {
-	const char *name;
-	void (*fn)(struct test *);
-	unsigned weight;
-} ops[] = {
-	{ "read", op_read, 60 },
-	{ "write", op_write, 70 },
-	{ "copyin", op_copyin, 6 },
-	{ "copyout", op_copyout, 6 },
-	{ "map", op_map, 24 },
-	{ "unmap", op_unmap, 12 },
-	{ "setprot", op_setprot, 10 },
-	{ "fork", op_fork, 4 },
-	{ "free", op_free, 2 },
-	{ "dontneed", op_dontneed, 6 },
-	{ "advise", op_advise, 8 },
-	{ "lock", op_lock, 4 },
-	{ "unlock", op_unlock, 6 },
-	{ "soft", op_soft, 6 },
-	{ "swapout", op_swapout, 1 },
-	{ "sync", op_sync, 4 },
-	{ "incore", op_incore, 4 },
-	{ "move", op_move, 6 },
-	{ "inherit", op_inherit, 4 },
-	{ "query", op_query, 4 },
-	{ "shrink", op_shrink, 4 },
-	{ "swapdev", op_swapdev, 5 },
-};
-#define NOPS (sizeof(ops) / sizeof(ops[0]))
-
-static unsigned op_of(uint64_t word)
-{
-	unsigned total = 0, x, i;
-
-	for (i = 0; i < NOPS; i++)
-		total += ops[i].weight;
-	x = (unsigned)((word >> 40) % total);
-	for (i = 0; x >= ops[i].weight; i++)
-		x -= ops[i].weight;
-	return i;
-}
-
 /* ---- one run ---- */
-static void setup(struct test *t, const struct options *opt)
+void run_setup(struct test *t, const struct options *opt)
 {
 	struct sim_config cfg = { .frames = opt->frames,
 		.ncpus = NCPUS,
 		.seed = opt->seed,
 		.tlb_entries = 32,
+		.format = opt->format,
+		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : 0,
 		.disk_latency = opt->latency };
 	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy };
 	struct vnode *swap;
@@ -1039,6 +48,10 @@ static void setup(struct test *t, const struct options *opt)
 		sim_config_linux(&cfg);
 	if ((t->mach = sim_create(&cfg)) == NULL)
 		fail("sim_create");
+	window_base = 1ull << 48;
+	while (window_base >= mach_caps(t->mach)->mc_user_max / 2)
+		window_base >>= 9;
+	window_base -= vm_ptob(NPAGES / 2);
 	vc.vc_mach = t->mach;
 	if ((err = vm_create(&vc, &t->vm)) != VM_OK)
 		fail("vm_create: %s", vm_err_name(err));
@@ -1058,7 +71,7 @@ static void setup(struct test *t, const struct options *opt)
 	}
 }
 
-static void check(struct test *t)
+void run_check(struct test *t)
 {
 	if (vm_check(t->vm, report, NULL) != 0)
 		fail("vm_check");
@@ -1066,21 +79,21 @@ static void check(struct test *t)
 		fail("sim_tlb_check");
 }
 
-static void verify_all(struct test *t)
+void run_verify(struct test *t)
 {
 	for (unsigned k = 0; k < NSPACES; k++)
 		for (unsigned i = 0; t->sp[k].as != NULL && i < NPAGES; i++)
 			read_and_compare(t, &t->sp[k], va_of(i), VM_PAGESIZE);
 }
 
-static void teardown(struct test *t)
+void run_teardown(struct test *t)
 {
 	struct vm_usage u;
 
 	for (unsigned k = 0; k < NSPACES; k++)
 		if (t->sp[k].as != NULL)
 			space_free(&t->sp[k]);
-	check(t);
+	run_check(t);
 	for (unsigned i = 0; i < NFILES; i++) {
 		if (pvn_putpages(t->vm, t->file[i].vp, 0, 0, 0) != VM_OK)
 			fail("pvn_putpages");
@@ -1095,7 +108,13 @@ static void teardown(struct test *t)
 		    u.vu_anon_slots, u.vu_swap_used, u.vu_reserved, u.vu_wired);
 	if (t->swap != NULL)
 		vnode_rele(t->swap);
-	vm_destroy(t->vm);
+	t->swap = NULL;
+	(void)kmem_reap(t->vm);
+	vm_usage(t->vm, &u);
+	if (u.vu_free + u.vu_cache + u.vu_kernel != u.vu_frames)
+		fail("of %" PRIu64 " frames %" PRIu64 " are free, %" PRIu64 " cached, %" PRIu64 " the system's own", u.vu_frames,
+		    u.vu_free, u.vu_cache, u.vu_kernel);
+	vm_destroy(t->vm); /* panics if kernel memory is left */
 	sim_destroy(t->mach);
 }
 
@@ -1112,17 +131,21 @@ static void print_stats(struct test *t)
 	    (uint64_t)s->pgout, (uint64_t)s->rescue, (uint64_t)s->reclaim, m.ss_tlb_hit, m.ss_access);
 }
 
-static void one(struct test *t, uint64_t word)
+uint64_t run_word(const struct options *opt, uint64_t i)
 {
-	t->rnd = t->word = word;
+	return mix(opt->seed * 0x100000001b3ull + i);
+}
+
+void run_one(struct test *t, uint64_t word)
+{
 	if (t->opt->verbose)
-		fprintf(stderr, "%" PRIu64 " %016" PRIx64 " %s\n", *progress, word, ops[op_of(word)].name);
-	ops[op_of(word)].fn(t);
+		fprintf(stderr, "%" PRIu64 " %016" PRIx64 " %s\n", *progress, word, op_name(word));
+	op_apply(t, word);
 	++*progress;
 	if (*progress % t->opt->check == 0)
-		check(t);
+		run_check(t);
 	if (*progress % (t->opt->check * 8) == 0)
-		verify_all(t);
+		run_verify(t);
 }
 
 static void run(const struct options *opt, const uint64_t *words, uint64_t n)
@@ -1130,13 +153,13 @@ static void run(const struct options *opt, const uint64_t *words, uint64_t n)
 	static struct test t;
 
 	*progress = 0;
-	setup(&t, opt);
+	run_setup(&t, opt);
 	for (uint64_t i = 0; i < n; i++)
-		one(&t, words == NULL ? mix(opt->seed * 0x100000001b3ull + i) : words[i]);
-	check(&t);
-	verify_all(&t);
+		run_one(&t, words == NULL ? run_word(opt, i) : words[i]);
+	run_check(&t);
+	run_verify(&t);
 	print_stats(&t);
-	teardown(&t);
+	run_teardown(&t);
 }
 
 /* One run in a child; false: it failed. */
@@ -1193,7 +216,7 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	unsigned budget = 3000;
 
 	for (uint64_t i = 0; i < n; i++)
-		words[i] = from == NULL ? mix(opt.seed * 0x100000001b3ull + i) : from[i];
+		words[i] = from == NULL ? run_word(&opt, i) : from[i];
 	opt.check = opt.check < 64 ? opt.check : 64;
 	for (keep = 512; keep < n; keep *= 4) {
 		if (!run_child(&opt, words + (n - keep), keep, true)) {
@@ -1208,63 +231,14 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
+	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",
-	    n, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.policy != NULL ? " --policy " : "",
-	    opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
+	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "",
+	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
-		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].name);
+		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], op_name(words[i]));
 	(void)run_child(&opt, words, n, false);
 	free(words);
-}
-
-/* ---- injection ---- */
-static bool inject_once(const struct options *opt, enum vm_inject what, uint64_t nth)
-{
-	static struct test t;
-	bool passed;
-
-	*progress = 0;
-	setup(&t, opt);
-	t.injecting = true;
-	vm_inject(t.vm, what, nth);
-	for (uint64_t i = 0; i < opt->ops; i++)
-		one(&t, mix(opt->seed * 0x100000001b3ull + i));
-	passed = vm_inject_seen(t.vm, what) >= nth;
-	vm_inject(t.vm, what, 0);
-	check(&t);
-	verify_all(&t);
-	teardown(&t);
-	return passed;
-}
-
-static bool inject_all(const struct options *opt)
-{
-	static const char *const names[] = { "page", "kmem", "read", "write", "hat", "swap" };
-
-	for (unsigned what = 0; what < VM_INJECT_N; what++) {
-		uint64_t nth = 1, step = 1;
-		int status = 0;
-		pid_t pid;
-
-		do {
-			fflush(stdout);
-			if ((pid = fork()) == 0)
-				_exit(inject_once(opt, (enum vm_inject)what, nth) ? 10 : 0);
-			if (pid < 0 || waitpid(pid, &status, 0) != pid)
-				return false;
-			if (!WIFEXITED(status) || (WEXITSTATUS(status) != 10 && WEXITSTATUS(status) != 0)) {
-				fprintf(stderr,
-				    "inject %s: failure %" PRIu64 " is not survived, seed %" PRIu64 "\n",
-				    names[what], nth, opt->seed);
-				return false;
-			}
-			nth += step;
-			step = nth / 400 + 1; /* all of the first 400, then every so often */
-		} while (WEXITSTATUS(status) == 10);
-		printf("  inject %s: %" PRIu64 " sites\n", names[what], nth - 1);
-	}
-	return true;
 }
 
 /* ---- main ---- */
@@ -1300,7 +274,8 @@ static uint64_t number(int argc, char **argv, int *i)
 
 int main(int argc, char **argv)
 {
-	struct options opt = { .ops = 100000, .seed = 1, .check = 2000, .frames = 256, .shrink = true };
+	struct options opt = { .ops = 100000, .seed = 1, .check = 2000, .frames = 256, .format_name = "x86_64", .seeds = 1,
+		.shrink = true };
 	const char *script = NULL;
 	uint64_t *words = NULL;
 
@@ -1315,10 +290,14 @@ int main(int argc, char **argv)
 			opt.check = number(argc, argv, &i);
 		else if (strcmp(argv[i], "--latency") == 0)
 			opt.latency = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc && sim_format_by_name(argv[i + 1], &opt.format))
+			opt.format_name = argv[++i];
 		else if (strcmp(argv[i], "--linux") == 0)
 			opt.linux_like = true;
 		else if (strcmp(argv[i], "--inject") == 0)
 			opt.inject = true;
+		else if (strcmp(argv[i], "--seeds") == 0)
+			opt.seeds = number(argc, argv, &i);
 		else if (strcmp(argv[i], "--no-shrink") == 0)
 			opt.shrink = false;
 		else if (strcmp(argv[i], "--verbose") == 0)
@@ -1340,8 +319,8 @@ int main(int argc, char **argv)
 		return 2;
 	if (script != NULL)
 		words = read_script(script, &opt.ops);
-	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames%s%s\n", opt.ops, opt.seed,
-	    opt.frames, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
+	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames, %s%s%s\n", opt.ops, opt.seed,
+	    opt.frames, opt.format_name, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
 	if (opt.inject)
 		return inject_all(&opt) ? 0 : 1;
 	if (run_child(&opt, words, opt.ops, false))

@@ -11,6 +11,8 @@
 
 struct port_harness {
 	const char *ph_name;
+	/* Takes the program's argument, which says what kind of machine to make. False: unknown. NULL: there is one kind. */
+	bool (*ph_option)(const char *);
 	/* A machine with that many frames. NULL: cannot. */
 	struct mach *(*ph_create)(pfn_t frames);
 	void (*ph_destroy)(struct mach *);

@@ -4,12 +4,36 @@
 #include "tests/port_harness.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define NCPUS 3u
 
+static enum sim_format format;
+static bool by_trap;
+
+/* A format of sim_format_by_name; with "+trap" the HAT sets reference and modification bits, not the MMU. */
+static bool port_option(const char *arg)
+{
+	char name[32];
+	size_t n = strcspn(arg, "+");
+
+	if (n >= sizeof(name))
+		return false;
+	memcpy(name, arg, n);
+	name[n] = '\0';
+	by_trap = strcmp(arg + n, "+trap") == 0;
+	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap);
+}
+
 static struct mach *port_create(pfn_t frames)
 {
-	struct sim_config cfg = { .frames = frames, .ncpus = NCPUS, .seed = 7, .threads = true };
+	struct sim_config cfg = { .frames = frames,
+		.ncpus = NCPUS,
+		.seed = 7,
+		.threads = true,
+		.format = format,
+		.ad_by_trap = by_trap,
+		.frame0 = format >= SIM_SV39 ? 0x80000 : 0 };
 
 #ifdef SIM_AS_LINUX
 	sim_config_linux(&cfg);
@@ -55,6 +79,7 @@ const struct port_harness port_harness = {
 #else
 	.ph_name = "sim",
 #endif
+	.ph_option = port_option,
 	.ph_create = port_create,
 	.ph_destroy = sim_destroy,
 	.ph_run = port_run,

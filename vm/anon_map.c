@@ -10,6 +10,8 @@
  * I/O; others wait on am_cv. A thread holds at most one busy bit at a time, except anonmap_dup and anonmap_move, whose
  * callers hold the space's lock as writer and so are alone.
  *
+ * Shared maps reserve for themselves (am_resv): a page that many map is promised one place, not one for each mapping.
+ *
  * Locks: am_lock (RANK_AMP) guards the tables and every entry.
  */
 #include "impl.h"
@@ -28,6 +30,8 @@ struct anon_map {
 	uint64_t am_npages;	    /* am_lock to change */
 	unsigned am_levels;	    /* am_lock: 0: the root is a leaf */
 	void	*am_root;	    /* am_lock */
+	uint64_t am_count;	    /* am_lock to change: entries that have an anon */
+	uint64_t am_resv;	    /* (a) pages reserved for all who share the map */
 	struct mach_mutex am_lock;
 	struct mach_cv am_cv;	    /* with am_lock: a busy bit was cleared */
 };
@@ -75,6 +79,8 @@ void anonmap_rele(struct anon_map *am)
 	if (__atomic_sub_fetch((uint32_t *)(void *)&am->am_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
 	anonmap_drop(am, 0, am->am_npages);
+	if (am->am_resv != 0)
+		anon_unreserve(am->am_vm, am->am_resv);
 	free_tree(am, am->am_root, am->am_levels);
 	mach_cv_fini(&am->am_cv);
 	mach_mutex_fini(&am->am_lock);
@@ -124,6 +130,62 @@ bool anonmap_grow(struct anon_map *am, uint64_t npages)
 		if (spare != NULL)
 			kmem_cache_free(am->am_vm->vm_anonnodes, spare);
 	}
+}
+
+/*
+ * Room for need entries below the first one; returns by how much all indexes rose, 0: no memory. The caller alone knows
+ * the map. A tree gets a new root in whose middle the old one hangs, so it costs one table however large the map is.
+ */
+uint64_t anonmap_grow_below(struct anon_map *am, uint64_t need)
+{
+	uint64_t shift = 0;
+
+	VM_ASSERT(am->am_refcnt == 1);
+	if (am->am_root == NULL)
+		return anonmap_grow(am, am->am_npages + need) ? need : 0;
+	while (shift < need) {
+		uint64_t step = span(am->am_levels) * (INNER_N / 2);
+		void **root = node_alloc(am);
+
+		if (root == NULL || am->am_levels >= 5) {
+			if (root != NULL)
+				kmem_cache_free(am->am_vm->vm_anonnodes, root);
+			return shift;
+		}
+		mach_mutex_enter(&am->am_lock);
+		root[INNER_N / 2] = am->am_root;
+		am->am_root = root;
+		am->am_levels++;
+		__atomic_store_n(&am->am_npages, am->am_npages + step, __ATOMIC_RELAXED);
+		mach_mutex_exit(&am->am_lock);
+		shift += step;
+	}
+	return shift;
+}
+
+uint64_t anonmap_count(struct anon_map *am)
+{
+	return __atomic_load_n(&am->am_count, __ATOMIC_RELAXED);
+}
+
+bool anonmap_alone(struct anon_map *am)
+{
+	return am->am_refcnt == 1;
+}
+
+enum vm_err anonmap_reserve(struct anon_map *am, uint64_t npages)
+{
+	enum vm_err e = anon_reserve(am->am_vm, npages);
+
+	if (e == VM_OK)
+		(void)__atomic_add_fetch(&am->am_resv, npages, __ATOMIC_RELAXED);
+	return e;
+}
+
+/* The reservation of npages, made already, is the map's from now on. */
+void anonmap_take_reserve(struct anon_map *am, uint64_t npages)
+{
+	(void)__atomic_add_fetch(&am->am_resv, npages, __ATOMIC_RELAXED);
 }
 
 /* The entry of idx, or NULL where its tables do not exist. am_lock held. */
@@ -191,6 +253,7 @@ void anonmap_set(struct anon_map *am, uint64_t idx, anon_id id)
 	mach_mutex_enter(&am->am_lock);
 	uint32_t *e = entry_locked(am, idx);
 	VM_ASSERT(e != NULL && (*e & BUSY) != 0 && (id & BUSY) == 0);
+	am->am_count += (uint64_t)(id != 0) - (uint64_t)((*e & ~BUSY) != 0);
 	*e = id | BUSY;
 	mach_mutex_exit(&am->am_lock);
 }

@@ -126,14 +126,15 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	}
 	mach_rw_init(&as->a_lock, RANK_AS, "address space");
 	mach_mutex_init(&as->a_lockmtx, RANK_SLOT + 8, "locked pages");
-	mach_mutex_init(&as->a_lockmtx, RANK_SLOT + 8, "locked pages");
+	mach_cv_init(&as->a_cv);
+	as->a_refcnt = 1;
 	as_list_add(as);
 	VM_STAT(vm, as_create);
 	*asp = as;
 	return VM_OK;
 }
 
-static void seg_attach(struct as *as, struct seg *s)
+void seg_attach(struct as *as, struct seg *s)
 {
 	s->s_as = as;
 	range_insert(&as->a_root, &s->s_node);
@@ -142,7 +143,7 @@ static void seg_attach(struct as *as, struct seg *s)
 		as->a_size += seg_size(s);
 }
 
-static void seg_detach(struct seg *s)
+void seg_detach(struct seg *s)
 {
 	struct as *as = s->s_as;
 
@@ -153,7 +154,7 @@ static void seg_detach(struct seg *s)
 		as->a_size -= seg_size(s);
 }
 
-static struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
+struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
 {
 	struct seg *s = kmem_zalloc(as->a_vm, sizeof(*s), KM_SLEEP);
 
@@ -165,12 +166,12 @@ static struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
 	return s;
 }
 
-static void seg_free(struct seg *s)
+void seg_free(struct seg *s)
 {
 	kmem_free(s->s_as->a_vm, s, sizeof(*s));
 }
 
-static void seg_unmap(struct seg *s)
+void seg_unmap(struct seg *s)
 {
 	enum vm_err e = s->s_ops->so_unmap(s);
 
@@ -188,10 +189,22 @@ static void soft_unlock_all(struct as *as)
 		(void)as_fault_locked(as, va, VM_PAGESIZE, F_SOFTUNLOCK, S_READ);
 }
 
+void as_hold(struct as *as)
+{
+	uint32_t old = as->a_refcnt++;
+
+	VM_ASSERT(old > 0);
+	(void)old;
+}
+
 void as_free(struct as *as)
 {
 	struct vm *vm = as->a_vm;
+	uint32_t old = as->a_refcnt--;
 
+	VM_ASSERT(old > 0);
+	if (old > 1)
+		return;
 	as_list_remove(as);
 	mach_rw_enter(&as->a_lock, true);
 	soft_unlock_all(as);
@@ -200,7 +213,9 @@ void as_free(struct as *as)
 		seg_unmap(seg_of(as->a_root));
 	hat_free_end(as->a_hat);
 	aslock_free(as);
+	as_swapset_free(as);
 	mach_rw_exit(&as->a_lock);
+	mach_cv_fini(&as->a_cv);
 	mach_mutex_fini(&as->a_lockmtx);
 	mach_rw_fini(&as->a_lock);
 	kmem_free(vm, as, sizeof(*as));
@@ -249,19 +264,27 @@ void as_merge(struct as *as, vaddr_t va, vaddr_t end)
 }
 
 /* ---- map, unmap ---- */
-static bool range_free(struct as *as, vaddr_t addr, uint64_t len)
+bool as_range_free(struct as *as, vaddr_t addr, uint64_t len)
 {
 	struct seg *s = as_seg_ge(as, addr);
 
 	return s == NULL || seg_base(s) >= addr + len;
 }
 
-static enum vm_err map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
+{
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+		if ((s->s_flags & S_SEALED) != 0)
+			return true;
+	return false;
+}
+
+enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	struct seg *s;
 	enum vm_err e;
 
-	if (!range_free(as, addr, len))
+	if (!as_range_free(as, addr, len))
 		return VM_EXIST;
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
 		return VM_LIMIT;
@@ -287,17 +310,19 @@ enum vm_err as_map(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *cre
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, true);
-	e = map_locked(as, addr, len, create, args);
+	e = as_map_locked(as, addr, len, create, args);
 	mach_rw_exit(&as->a_lock);
 	return e;
 }
 
-static enum vm_err unmap_locked(struct as *as, vaddr_t addr, uint64_t len)
+enum vm_err as_unmap_locked(struct as *as, vaddr_t addr, uint64_t len)
 {
 	vaddr_t va = addr, end = addr + len;
 	struct seg *s;
 	enum vm_err e;
 
+	if (as_sealed(as, addr, len))
+		return VM_ACCESS;
 	if (aslock_next(as, &va, end, LOCK_SOFT))
 		return VM_LOCKED;
 	if ((e = as_split(as, addr)) == VM_OK)
@@ -318,7 +343,7 @@ enum vm_err as_unmap(struct as *as, vaddr_t addr, uint64_t len)
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, true);
-	e = unmap_locked(as, addr, len);
+	e = as_unmap_locked(as, addr, len);
 	mach_rw_exit(&as->a_lock);
 	return e;
 }
@@ -363,6 +388,8 @@ enum vm_err as_fault(struct as *as, vaddr_t addr, uint64_t len, enum fault_type 
 			mach_rw_enter(&as->a_lock, false);
 			e = as_fault_locked(as, addr, len, type, rw);
 			mach_rw_exit(&as->a_lock);
+			if (e == VM_NOMAP && as_stack_grow(as, addr) == VM_OK)
+				continue;
 			if (e != VM_RETRY)
 				break;
 			mach_yield();
@@ -407,6 +434,10 @@ enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
 		}
 		vaddr_t to = seg_end(s) < end ? seg_end(s) : end;
 
+		if ((s->s_flags & S_SEALED) != 0) {
+			e = VM_ACCESS;
+			break;
+		}
 		e = setprot_seg(as, va, to, prot);
 		va = to;
 	}
@@ -438,9 +469,11 @@ enum vm_err as_checkprot(struct as *as, vaddr_t addr, uint64_t len, unsigned pro
 	return e;
 }
 
-enum vm_err as_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
+/* The redzone below the stack is no hole: a search goes on either side of it. */
+enum vm_err as_gap_locked(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
 {
-	bool found;
+	vaddr_t lo = as->a_stackbase - as->a_stackguard, hi = as->a_stackbase;
+	struct range_node *root = as->a_root;
 
 	if (align < VM_PAGESIZE)
 		align = VM_PAGESIZE;
@@ -450,10 +483,23 @@ enum vm_err as_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vad
 		max = as->a_max;
 	if (len == 0 || len > as->a_max - as->a_min)
 		return VM_NOMEM;
+	len = vm_page_round(len);
+	if (as->a_stacktop == 0 || max <= lo || min >= hi)
+		return range_gap(root, len, align, min, max, high, addr) ? VM_OK : VM_NOMEM;
+	if (high ? range_gap(root, len, align, hi, max, high, addr) || range_gap(root, len, align, min, lo, high, addr)
+		 : range_gap(root, len, align, min, lo, high, addr) || range_gap(root, len, align, hi, max, high, addr))
+		return VM_OK;
+	return VM_NOMEM;
+}
+
+enum vm_err as_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
+{
+	enum vm_err e;
+
 	mach_rw_enter(&as->a_lock, false);
-	found = range_gap(as->a_root, vm_page_round(len), align, min, max, high, addr);
+	e = as_gap_locked(as, len, align, min, max, high, addr);
 	mach_rw_exit(&as->a_lock);
-	return found ? VM_OK : VM_NOMEM;
+	return e;
 }
 
 /* ---- duplication ---- */
@@ -490,6 +536,13 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 		mach_yield(); /* somebody looks through the list of spaces */
 	child->a_maxsize = parent->a_maxsize;
 	child->a_maxlocked = parent->a_maxlocked;
+	child->a_brkbase = parent->a_brkbase;
+	child->a_brk = parent->a_brk;
+	child->a_brkmax = parent->a_brkmax;
+	child->a_stackbase = parent->a_stackbase;
+	child->a_stackmin = parent->a_stackmin;
+	child->a_stacktop = parent->a_stacktop;
+	child->a_stackguard = parent->a_stackguard;
 	if ((e = hat_dup(parent->a_hat, child->a_hat)) == VM_OK)
 		e = dup_segs(parent, child);
 	mach_rw_exit(&child->a_lock);
@@ -501,81 +554,6 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 	VM_STAT(parent->a_vm, as_dup);
 	*childp = child;
 	return VM_OK;
-}
-
-/* ---- moving ---- */
-static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
-{
-	vaddr_t va = addr;
-
-	if (src->a_vm != dst->a_vm)
-		return VM_NOTSUP;
-	if (!as_mapped(src, addr, len))
-		return VM_NOMAP;
-	if (!range_free(dst, daddr, len))
-		return VM_EXIST;
-	if (src != dst && dst->a_maxsize - dst->a_size < len)
-		return VM_LIMIT;
-	if (aslock_next(src, &va, addr + len, LOCK_SOFT | LOCK_WIRED))
-		return VM_LOCKED;
-	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
-		if (s->s_ops->so_move(s, seg_base(s), 0, s, daddr) != VM_OK)
-			return VM_NOTSUP;
-	return VM_OK;
-}
-
-static void move_segs(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
-{
-	struct seg *s;
-
-	while ((s = as_seg_ge(src, addr)) != NULL && seg_base(s) < addr + len) {
-		vaddr_t to = daddr + (seg_base(s) - addr);
-		uint64_t n = seg_size(s);
-
-		(void)s->s_ops->so_move(s, seg_base(s), n, s, to);
-		seg_detach(s);
-		if (src != dst) {
-			uint64_t r = segvn_reserved(s);
-
-			src->a_swresv -= r;
-			dst->a_swresv += r;
-		}
-		s->s_node.r_base = to;
-		s->s_node.r_end = to + n;
-		seg_attach(dst, s);
-	}
-	as_merge(dst, daddr, daddr + len);
-}
-
-enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
-{
-	uint64_t dlen = len;
-	enum vm_err e;
-
-	if ((daddr & VM_PAGEMASK) != 0)
-		return VM_INVAL;
-	if (!as_range(src, &addr, &len))
-		return VM_NOMAP;
-	dlen = len;
-	if (!as_range(dst, &daddr, &dlen))
-		return VM_NOMEM;
-	for (;;) {
-		mach_rw_enter(&src->a_lock, true);
-		if (dst == src || mach_rw_tryenter(&dst->a_lock, true))
-			break;
-		mach_rw_exit(&src->a_lock);
-		mach_yield();
-	}
-	if ((e = move_check(src, addr, len, dst, daddr)) == VM_OK && (e = as_split(src, addr)) == VM_OK)
-		e = as_split(src, addr + len);
-	if (e == VM_OK)
-		move_segs(src, addr, len, dst, daddr);
-	else
-		as_merge(src, addr, addr + len);
-	if (dst != src)
-		mach_rw_exit(&dst->a_lock);
-	mach_rw_exit(&src->a_lock);
-	return e;
 }
 
 /* ---- questions ---- */

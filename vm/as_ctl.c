@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Address spaces: memory locks, write-back, advice, residence, inheritance, swap-out, adoption, copying through a space.
+ * Address spaces: memory locks, write-back, advice, residence, inheritance, adoption, copying through a space.
  *
  * A range operation goes over the segments of its range; a gap gives VM_NOMAP, and the rest of the range is still done where
  * as.h says so. What changes the segments' own state takes a_lock as writer and splits at the borders first.
@@ -135,7 +135,7 @@ enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
 
 static bool advice_writes(enum advice a)
 {
-	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
+	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
 }
 
 static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
@@ -143,6 +143,8 @@ static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum 
 	bool splits = a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
 	enum vm_err e = VM_OK, r;
 
+	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) && as_sealed(as, addr, end - addr))
+		return VM_ACCESS;
 	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
 		return e;
 	if (!as_mapped(as, addr, end - addr))
@@ -210,18 +212,6 @@ enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i
 	return e;
 }
 
-uint64_t as_swapout(struct as *as)
-{
-	uint64_t n = 0;
-
-	mach_rw_enter(&as->a_lock, false);
-	hat_swapout(as->a_hat);
-	for (struct seg *s = as_seg_ge(as, as->a_min); s != NULL; s = seg_next(s))
-		n += s->s_ops->so_swapout(s);
-	mach_rw_exit(&as->a_lock);
-	return n;
-}
-
 /* Bits of a segment's part are shifted into words of its own, ADOPT_PAGES at a time. */
 #define ADOPT_PAGES 512u
 static enum vm_err adopt_part(struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
@@ -279,6 +269,7 @@ struct copying {
 
 static void copy_bytes(const struct copying *c, char *page)
 {
+	VM_STATN(c->c_as->a_vm, copy_bytes, c->c_n);
 	char *at = page + (c->c_va & VM_PAGEMASK);
 
 	if (c->c_out)

@@ -7,7 +7,8 @@
  * and the bit LOCK_WIRED (memory lock: the page stays; does not nest). The page behind an address with a non-zero entry
  * is wired exactly once for it.
  *
- * Locks: a_lockmtx guards chunks and entries. An entry goes from or to zero only with the page locked by the caller.
+ * Locks: a_lockmtx guards chunks and entries. An entry goes from or to zero only with the page locked by the caller, or
+ * with a_lock held as writer (aslock_move: the page stays wired once).
  * Chunks are never freed before the space: 0.6 KiB for each MiB in which something was ever locked.
  */
 #include "impl.h"
@@ -24,9 +25,10 @@ static struct lock_chunk *chunk_of(struct range_node *n)
 	return (struct lock_chunk *)(void *)n;
 }
 
-static struct range_node *root_of(struct as *as)
+/* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
+static bool any(struct as *as)
 {
-	return __atomic_load_n(&as->a_lockroot, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
 }
 
 static uint16_t *entry_locked(struct as *as, vaddr_t va)
@@ -54,6 +56,7 @@ bool aslock_prepare(struct as *as, vaddr_t va)
 	have = entry_locked(as, va) != NULL;
 	if (!have)
 		range_insert(&as->a_lockroot, &lc->lc_node);
+	__atomic_store_n(&as->a_anylock, true, __ATOMIC_RELEASE);
 	mach_mutex_exit(&as->a_lockmtx);
 	if (have)
 		kmem_free(as->a_vm, lc, sizeof(*lc));
@@ -64,7 +67,7 @@ unsigned aslock_get(struct as *as, vaddr_t va)
 {
 	unsigned v = 0;
 
-	if (root_of(as) == NULL)
+	if (!any(as))
 		return 0;
 	mach_mutex_enter(&as->a_lockmtx);
 	const uint16_t *e = entry_locked(as, va);
@@ -124,6 +127,16 @@ unsigned aslock_del(struct as *as, vaddr_t va, struct page *pp, bool wired)
 	return left;
 }
 
+void aslock_move(struct as *as, vaddr_t from, vaddr_t to)
+{
+	mach_mutex_enter(&as->a_lockmtx);
+	uint16_t *f = entry_locked(as, from), *t = entry_locked(as, to);
+	VM_ASSERT(f != NULL && t != NULL && *t == 0);
+	*t = *f;
+	*f = 0;
+	mach_mutex_exit(&as->a_lockmtx);
+}
+
 static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
 	struct range_node *n = range_find_ge(as->a_lockroot, *va);
@@ -142,7 +155,7 @@ static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 
 bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
-	if (root_of(as) == NULL)
+	if (!any(as))
 		return false;
 	mach_mutex_enter(&as->a_lockmtx);
 	bool yes = next_locked(as, va, end, mask);

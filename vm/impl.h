@@ -129,8 +129,16 @@ struct as {
 	uint64_t a_maxsize, a_maxlocked; /* a_lock W */
 	_Atomic uint64_t a_swresv, a_locked; /* pages */
 	bool a_lockfuture;	       /* a_lock W */
+	_Atomic uint32_t a_refcnt;
+	uint32_t a_borrowed;	       /* (V) */
+	struct mach_cv a_cv;	       /* with vm_mutex: a borrower returned */
+	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
+	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
+	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
+	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
 	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
-	struct range_node *a_lockroot; /* a_lockmtx to change; only ever grows */
+	struct range_node *a_lockroot; /* a_lockmtx; only ever grows */
+	bool a_anylock;		       /* (a) a_lockroot is not empty */
 };
 
 /* vm/range.c: the balanced tree; root is guarded by its owner. */
@@ -199,6 +207,24 @@ void pageout_stop(struct vm *);
 /* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
 /* vm/as.c */
+struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
+void seg_free(struct seg *);				  /* the structure alone */
+void seg_attach(struct as *, struct seg *);		  /* a_lock W */
+void seg_detach(struct seg *);				  /* a_lock W */
+void seg_unmap(struct seg *);				  /* a_lock W: all of it, with the structure */
+bool as_range_free(struct as *, vaddr_t, uint64_t len);	  /* a_lock */
+bool as_sealed(struct as *, vaddr_t, uint64_t len);	  /* a_lock: is any of it */
+enum vm_err as_map_locked(struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
+enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);				       /* a_lock W */
+enum vm_err as_gap_locked(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
+/* vm/as_map.c: a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
+enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
+void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
+void as_unlock_two(struct as *a, struct as *b);
+enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
+/* vm/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
+enum vm_err as_stack_grow(struct as *, vaddr_t addr);
+void as_swapset_free(struct as *);
 struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
 struct seg *as_seg_ge(struct as *, vaddr_t);	 /* a_lock: at or above */
 struct seg *seg_next(struct seg *);		 /* a_lock */
@@ -219,6 +245,8 @@ enum vm_err aslock_add(struct as *, vaddr_t, struct page *, bool wired); /* VM_L
 unsigned aslock_del(struct as *, vaddr_t, struct page *, bool wired);	 /* what is left */
 bool aslock_next(struct as *, vaddr_t *va, vaddr_t end, unsigned mask);	 /* next page >= *va with any of mask */
 void aslock_free(struct as *);
+/* a_lock W: the locks of a page go with it to another address of the space (prepared). */
+void aslock_move(struct as *, vaddr_t from, vaddr_t to);
 #define LOCK_SOFT 0x7fffu
 unsigned as_check(struct as *, void (*report)(void *, const char *), void *arg);
 /* vm/seg_vn.c: anon slot references held by segments' maps are counted here for vm_check */

@@ -199,6 +199,8 @@ static void page_touch_locked(struct vm *vm, struct page *pp)
 	if (pp->p_flags & P_PREFETCHED) {
 		pp->p_flags &= (uint8_t)~P_PREFETCHED;
 		VM_STAT(vm, prefetch_hit);
+	} else if (hat_page_getshare(pp) == 0) {
+		VM_STAT(vm, rescue);
 	}
 }
 

@@ -12,4 +12,6 @@ enum vm_err seg_noop_advise(struct seg *s, vaddr_t a, uint64_t l, enum advice v)
 enum vm_err seg_nosup_inherit(struct seg *s, enum inherit i) { return VM_NOTSUP; }
 enum vm_err seg_nosup_adopt(struct seg *s, vaddr_t a, uint64_t n, const uint64_t *present) { return VM_NOTSUP; }
 enum vm_err seg_nosup_move(struct seg *s, vaddr_t a, uint64_t l, struct seg *n, vaddr_t to) { return VM_NOTSUP; }
+enum vm_err seg_nosup_snapshot(struct seg *s, struct seg *n, unsigned p, unsigned m) { return VM_NOTSUP; }
+enum vm_err seg_nosup_alike(struct seg *s, struct seg *n, int64_t off) { return VM_NOTSUP; }
 unsigned seg_noop_check(struct seg *s, void (*report)(void *, const char *), void *arg) { return 0; }

@@ -158,12 +158,11 @@ static unsigned window(struct fault *f)
 
 	if (f->f_svd->svd_advice == ADV_RANDOM)
 		return 1;
-	/* Faults of several threads race for the hints on purpose: each word is whole, a lost update is a lost hint. */
 	for (unsigned i = 0; i < 4; i++)
-		st[i] = __atomic_load_n(&f->f_svd->svd_pf[i], __ATOMIC_RELAXED);
+		st[i] = svd_hint(&f->f_svd->svd_pf[i]);
 	n = f->f_vm->vm_prefetch->pf_window(st, f->f_idx, max, f->f_svd->svd_advice == ADV_SEQUENTIAL);
 	for (unsigned i = 0; i < 4; i++)
-		__atomic_store_n(&f->f_svd->svd_pf[i], st[i], __ATOMIC_RELAXED);
+		svd_hint_set(&f->f_svd->svd_pf[i], st[i]);
 	return 1 + n;
 }
 
@@ -229,7 +228,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	if (locked != 0)
 		page_unwire(f->f_vm, src);
 	anonmap_set(f->f_amp, f->f_idx, id);
-	if (svd_shared(f->f_svd))
+	if (svd_shares_amp(f->f_svd))
 		hat_pageunload(src);
 	else
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
@@ -263,14 +262,19 @@ static enum vm_err fault_file(struct fault *f)
 static bool guess_write(struct fault *f)
 {
 	struct segvn_data *svd = f->f_svd;
+	uint64_t reads, upgrades;
 
 	if (f->f_vm->vm_caps->mc_mod_bits || (svd->svd_prot & PROT_W) == 0 || f->f_soft || f->f_wire)
 		return false;
-	if (++svd->svd_reads >= 256) {
-		svd->svd_reads /= 2;
-		svd->svd_upgrades /= 2;
+	reads = svd_hint(&svd->svd_reads) + 1;
+	upgrades = svd_hint(&svd->svd_upgrades);
+	if (reads >= 256) {
+		reads /= 2;
+		upgrades /= 2;
+		svd_hint_set(&svd->svd_upgrades, upgrades);
 	}
-	return svd->svd_reads % 8 != 0 && svd->svd_upgrades * 24 > svd->svd_reads; /* a third of the eighth */
+	svd_hint_set(&svd->svd_reads, reads);
+	return reads % 8 != 0 && upgrades * 24 > reads; /* a third of the eighth */
 }
 
 static enum vm_err fault_anon(struct fault *f, anon_id id)
@@ -281,7 +285,7 @@ static enum vm_err fault_anon(struct fault *f, anon_id id)
 	enum vm_err e;
 
 	if (alone && asked && f->f_prot)
-		f->f_svd->svd_upgrades++;
+		svd_hint_set(&f->f_svd->svd_upgrades, svd_hint(&f->f_svd->svd_upgrades) + 1);
 	else if (alone && !asked)
 		f->f_write = guess_write(f);
 	e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
@@ -386,7 +390,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		page_unlock(f->f_vm, pps[i]);
 		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
 	}
-	__atomic_store_n(&f->f_svd->svd_zero_next, f->f_idx + 1 + k, __ATOMIC_RELAXED);
+	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
 }
 
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
@@ -403,11 +407,11 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 	e = fault_page(f, va);
 	if (!fresh || e != VM_OK)
 		return e;
-	if (idx == __atomic_load_n(&f->f_svd->svd_zero_next, __ATOMIC_RELAXED) && idx != f->f_svd->svd_anon_index &&
+	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
 	    (n = zero_ahead_room(f)) > 0)
 		zero_ahead(f, n);
 	else
-		__atomic_store_n(&f->f_svd->svd_zero_next, idx + 1, __ATOMIC_RELAXED);
+		svd_hint_set(&f->f_svd->svd_zero_next, idx + 1);
 	return VM_OK;
 }
 

@@ -12,20 +12,33 @@ struct segvn_data {
 	struct anon_map *svd_amp;	/* svd_lock to set under a_lock R; a reference */
 	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
 	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
-	uint64_t svd_pf[4];		/* hints: no lock, relaxed atomic words */
-	uint32_t svd_reads, svd_upgrades; /* hints, no lock: pages loaded for reading; of them written soon after */
-	uint64_t svd_zero_next;		/* hint, no lock: page after the last one filled with zeroes */
+	uint64_t svd_pf[4];		/* hints, as the next three: no lock, see svd_hint */
+	uint64_t svd_reads, svd_upgrades; /* pages loaded for reading; of them written soon after */
+	uint64_t svd_zero_next;		/* page after the last one filled with zeroes */
 	unsigned svd_prot, svd_maxprot;	/* a_lock W */
 	unsigned svd_flags;		/* a_lock W: SEGVN_* */
 	enum advice svd_advice;		/* a_lock W */
 	enum inherit svd_inherit;	/* a_lock W */
 	bool svd_full;			/* a_lock W: every page is reserved; else each is when it gets an anon */
-	bool svd_foreign;		/* const: somebody else reserves */
+	bool svd_foreign;		/* a_lock W: the map or its owner reserves, not the segment */
 	bool svd_dupped;		/* a_lock W: some of its anons may be shared with another map */
 };
 
 static inline struct segvn_data *svd_of(const struct seg *s) { return s->s_data; }
+/*
+ * Hints are words that faults of several threads read and write without a lock, on purpose: each is whole, and an update
+ * that is lost is a guess that is worse.
+ */
+static inline uint64_t svd_hint(const uint64_t *hint) { return __atomic_load_n(hint, __ATOMIC_RELAXED); }
+static inline void svd_hint_set(uint64_t *hint, uint64_t to) { __atomic_store_n(hint, to, __ATOMIC_RELAXED); }
 static inline bool svd_shared(const struct segvn_data *svd) { return (svd->svd_flags & SEGVN_SHARED) != 0; }
+/* Internal flags beside SEGVN_*: the map is shared by the segments that were dupped from one (INHERIT_SHARE of a private file). */
+#define SVD_COWSHARE 0x100u
+#define SVD_OWNAMP   0x200u /* shared anonymous memory whose map began here: it may grow, and reserves for itself */
+static inline bool svd_shares_amp(const struct segvn_data *svd)
+{
+	return (svd->svd_flags & (SEGVN_SHARED | SVD_COWSHARE)) != 0;
+}
 /* Its pages are anons of svd_amp: all but shared files. */
 static inline bool svd_has_anon(const struct segvn_data *svd) { return !svd_shared(svd) || svd->svd_vp == NULL; }
 static inline struct anon_map *svd_amp(const struct segvn_data *svd)

@@ -3,12 +3,18 @@
  * segvn: creation, duplication, splitting, merging, protection, advice, write-back, checks. Theory: seg_vn.c.
  *
  * Merging joins segments that continue each other in everything. Where their maps differ, the first one's map grows if it
- * ends with the segment, or a new one is made, and the anons of the second one are moved if they are few: merging
- * must not make mapping downwards quadratic.
+ * ends with the segment; where only one has a map, that one grows upwards or downwards (anonmap_grow_below), which costs the
+ * same however full it is; where both have one, the fewer anons move to the others, so that each is moved at most log n
+ * times. A map that other segments use, too, is only appended to, and few anons are moved then.
+ *
+ * Reservation of shared anonymous memory belongs to the map (anonmap_reserve), of private memory to the segment.
+ *
+ * Inheritance SHARE makes private memory shared for good. A private file's map is shared then (SVD_COWSHARE): pages nobody
+ * wrote are the file's, the others the map's, for all who share.
  */
 #include "seg_vn.h"
 
-#define MERGE_PAGES 2048u /* most pages of a segment whose anons are moved for a merge */
+#define MERGE_PAGES 2048u /* most anons that are moved for a merge where a map has other users */
 
 static struct vm *vm_of(const struct seg *seg)
 {
@@ -83,7 +89,13 @@ static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const str
 	if (!svd_shared(svd) || svd->svd_vp != NULL)
 		return VM_OK;
 	svd->svd_amp = anonmap_alloc(vm_of(seg), vm_btop(seg_size(seg)));
-	return svd->svd_amp != NULL ? VM_OK : VM_NOMEM;
+	if (svd->svd_amp == NULL)
+		return VM_NOMEM;
+	svd->svd_flags |= SVD_OWNAMP;
+	if ((svd->svd_flags & SEGVN_NORESERVE) != 0)
+		return VM_OK;
+	svd->svd_foreign = true;
+	return anonmap_reserve(svd->svd_amp, vm_btop(seg_size(seg)));
 }
 
 enum vm_err segvn_create(struct seg *seg, const void *args)
@@ -99,7 +111,7 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 		return VM_NOMEM;
 	svd->svd_prot = a->sa_prot;
 	svd->svd_maxprot = a->sa_maxprot;
-	svd->svd_flags = a->sa_flags;
+	svd->svd_flags = a->sa_flags & (SEGVN_SHARED | SEGVN_NORESERVE);
 	svd->svd_advice = a->sa_advice;
 	svd->svd_off = a->sa_vnode != NULL ? a->sa_off : 0;
 	if ((svd->svd_vp = a->sa_vnode) != NULL)
@@ -157,7 +169,7 @@ static enum vm_err segvn_unmap(struct seg *seg)
 		return VM_LOCKED;
 	unwire(seg, seg_base(seg), seg_end(seg));
 	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), discard_flag(svd));
-	if (svd->svd_amp != NULL && !svd_shared(svd))
+	if (svd->svd_amp != NULL && !svd_shares_amp(svd))
 		anonmap_drop(svd->svd_amp, svd->svd_anon_index, vm_btop(seg_size(seg)));
 	segvn_uncharge(seg, svd->svd_swresv);
 	svd_free(vm_of(seg), svd);
@@ -196,24 +208,60 @@ static bool alike(struct seg *a, struct seg *b)
 	       x->svd_foreign == y->svd_foreign;
 }
 
-/* One map for both, a's indexes kept where it can grow. False: nothing changed. */
-static bool merge_amps(struct seg *a, struct seg *b)
+/* May entries be added right behind a's? Behind the end of a map, or where nobody else uses it, there are none. */
+static bool grow_above(struct seg *a, uint64_t more)
+{
+	struct segvn_data *x = svd_of(a);
+	uint64_t end = x->svd_anon_index + vm_btop(seg_size(a));
+
+	if (!anonmap_alone(x->svd_amp) && anonmap_npages(x->svd_amp) != end)
+		return false;
+	return anonmap_grow(x->svd_amp, end + more);
+}
+
+/* Room for so many entries right before b's. */
+static bool grow_below(struct seg *b, uint64_t more)
+{
+	struct segvn_data *y = svd_of(b);
+
+	if (!anonmap_alone(y->svd_amp))
+		return false;
+	if (y->svd_anon_index < more)
+		y->svd_anon_index += anonmap_grow_below(y->svd_amp, more - y->svd_anon_index);
+	return y->svd_anon_index >= more;
+}
+
+/* b's anons go into a's map, or a's into b's, which then is a's. */
+static bool merge_upper(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
-	uint64_t na = vm_btop(seg_size(a)), nb = vm_btop(seg_size(b));
-	struct anon_map *amp;
 
-	if (x->svd_amp == y->svd_amp)
-		return x->svd_amp == NULL || x->svd_anon_index + na == y->svd_anon_index;
-	if (svd_shared(x) || (y->svd_amp != NULL && nb > MERGE_PAGES))
+	return grow_above(a, nb) && (y->svd_amp == NULL ||
+		anonmap_move(y->svd_amp, y->svd_anon_index, x->svd_amp, x->svd_anon_index + na, nb) == VM_OK);
+}
+
+static bool merge_lower(struct seg *a, struct seg *b, uint64_t na)
+{
+	struct segvn_data *x = svd_of(a), *y = svd_of(b);
+
+	if (!grow_below(b, na) || (x->svd_amp != NULL && anonmap_move(x->svd_amp, x->svd_anon_index, y->svd_amp,
+								  y->svd_anon_index - na, na) != VM_OK))
 		return false;
-	if (x->svd_amp != NULL && anonmap_npages(x->svd_amp) == x->svd_anon_index + na) {
-		if (!anonmap_grow(x->svd_amp, x->svd_anon_index + na + nb))
-			return false;
-		return y->svd_amp == NULL ||
-		       anonmap_move(y->svd_amp, y->svd_anon_index, x->svd_amp, x->svd_anon_index + na, nb) == VM_OK;
-	}
-	if (x->svd_amp != NULL || (amp = anonmap_alloc(vm_of(a), na + nb)) == NULL)
+	if (x->svd_amp != NULL)
+		anonmap_rele(x->svd_amp);
+	x->svd_amp = y->svd_amp;
+	x->svd_anon_index = y->svd_anon_index - na;
+	y->svd_amp = NULL;
+	return true;
+}
+
+/* A new map for the few anons of b, whose own map others use, too. */
+static bool merge_new(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
+{
+	struct segvn_data *x = svd_of(a), *y = svd_of(b);
+	struct anon_map *amp = anonmap_alloc(vm_of(a), na + nb);
+
+	if (amp == NULL)
 		return false;
 	if (anonmap_move(y->svd_amp, y->svd_anon_index, amp, na, nb) != VM_OK) {
 		anonmap_rele(amp);
@@ -222,6 +270,35 @@ static bool merge_amps(struct seg *a, struct seg *b)
 	x->svd_amp = amp;
 	x->svd_anon_index = 0;
 	return true;
+}
+
+/* Anons to move for a merge; as many as the whole map has where it is the segment's alone. */
+static uint64_t to_move(struct seg *s, uint64_t n)
+{
+	struct segvn_data *svd = svd_of(s);
+
+	if (svd->svd_amp == NULL)
+		return 0;
+	return anonmap_alone(svd->svd_amp) ? anonmap_count(svd->svd_amp) : n;
+}
+
+/* One map for both. False: nothing changed but the room in maps. */
+static bool merge_amps(struct seg *a, struct seg *b)
+{
+	struct segvn_data *x = svd_of(a), *y = svd_of(b);
+	uint64_t na = vm_btop(seg_size(a)), nb = vm_btop(seg_size(b)), ma = to_move(a, na), mb = to_move(b, nb);
+
+	if (x->svd_amp == y->svd_amp)
+		return x->svd_amp == NULL || x->svd_anon_index + na == y->svd_anon_index;
+	if (svd_shares_amp(x))
+		return false;
+	if (y->svd_amp == NULL)
+		return merge_upper(a, b, na, nb);
+	if (x->svd_amp == NULL)
+		return merge_lower(a, b, na) || (mb <= MERGE_PAGES && merge_new(a, b, na, nb));
+	if (anonmap_alone(x->svd_amp) && anonmap_alone(y->svd_amp))
+		return ma < mb ? merge_lower(a, b, na) : merge_upper(a, b, na, nb);
+	return (mb <= MERGE_PAGES && merge_upper(a, b, na, nb)) || (ma <= MERGE_PAGES && merge_lower(a, b, na));
 }
 
 static bool segvn_concat(struct seg *a, struct seg *b)
@@ -310,31 +387,56 @@ static struct segvn_data *dup_data(struct seg *seg, bool share)
 			vnode_rele(n->svd_vp);
 		n->svd_vp = NULL;
 		n->svd_off = 0;
-		n->svd_flags &= ~SEGVN_SHARED;
+		n->svd_flags &= ~(SEGVN_SHARED | SVD_COWSHARE | SVD_OWNAMP);
 		n->svd_foreign = false;
 		n->svd_full = wants_full(n);
 	}
 	return n;
 }
 
-/* Sharing private memory makes it shared for good, in the parent too. */
+/* Sharing private memory makes it shared for good, in the parent too: its reservation becomes the map's. */
 static enum vm_err make_shared(struct seg *seg)
 {
 	struct segvn_data *svd = svd_of(seg);
+	uint64_t n = vm_btop(seg_size(seg)), have = svd->svd_swresv;
+	enum vm_err e;
 
-	if (svd->svd_vp != NULL)
-		return VM_NOTSUP; /* a private file's pages are partly the file's: no map holds them all */
 	if (segvn_amp(seg) == NULL)
 		return VM_NOMEM;
-	svd->svd_flags |= SEGVN_SHARED;
+	if ((svd->svd_flags & SEGVN_NORESERVE) == 0 && (svd->svd_maxprot & PROT_W) != 0 && have < n) {
+		if ((e = segvn_charge(seg, n - have)) != VM_OK)
+			return e;
+		have = n;
+	}
+	anonmap_take_reserve(svd->svd_amp, have);
+	svd->svd_swresv = 0;
+	seg->s_as->a_swresv -= have;
+	svd->svd_full = false;
+	svd->svd_foreign = (svd->svd_flags & SEGVN_NORESERVE) == 0;
+	svd->svd_flags |= svd->svd_vp != NULL ? SVD_COWSHARE : SEGVN_SHARED;
 	return VM_OK;
+}
+
+static enum vm_err dup_contents(struct seg *seg, struct seg *nseg, bool share)
+{
+	struct segvn_data *svd = svd_of(seg), *n = svd_of(nseg);
+	enum vm_err e = VM_OK;
+
+	if (n->svd_full)
+		e = segvn_charge(nseg, vm_btop(seg_size(seg)));
+	if (e != VM_OK || share || svd->svd_inherit == INHERIT_ZERO || svd->svd_amp == NULL)
+		return e;
+	e = dup_private(seg, n);
+	if (e == VM_OK && !n->svd_full)
+		e = segvn_charge(nseg, svd->svd_swresv);
+	return e;
 }
 
 static enum vm_err segvn_dup(struct seg *seg, struct seg *nseg)
 {
 	struct segvn_data *svd = svd_of(seg), *n;
-	bool share = svd_shared(svd) && svd->svd_inherit != INHERIT_ZERO;
-	enum vm_err e = VM_OK;
+	bool share = svd_shares_amp(svd) && svd->svd_inherit != INHERIT_ZERO;
+	enum vm_err e;
 
 	if (svd->svd_inherit == INHERIT_NONE)
 		return VM_NOMAP;
@@ -348,13 +450,136 @@ static enum vm_err segvn_dup(struct seg *seg, struct seg *nseg)
 	nseg->s_ops = seg->s_ops;
 	nseg->s_data = n;
 	nseg->s_flags = seg->s_flags;
-	if (n->svd_full)
-		e = segvn_charge(nseg, vm_btop(seg_size(seg)));
-	if (e == VM_OK && !share && svd->svd_inherit != INHERIT_ZERO && svd->svd_amp != NULL) {
-		e = dup_private(seg, n);
-		if (e == VM_OK && !n->svd_full)
-			e = segvn_charge(nseg, svd->svd_swresv);
+	if ((e = dup_contents(seg, nseg, share)) != VM_OK) {
+		segvn_uncharge(nseg, n->svd_swresv);
+		svd_free(vm_of(seg), n);
+		nseg->s_data = NULL;
 	}
+	return e;
+}
+
+/* ---- growth: the same memory further on, empty ---- */
+static enum vm_err alike_shared(struct segvn_data *n, int64_t pages, uint64_t size)
+{
+	uint64_t idx = n->svd_anon_index + (uint64_t)pages, end = idx + size, have = anonmap_npages(n->svd_amp);
+
+	if (pages < 0 && n->svd_anon_index < (uint64_t)-pages)
+		return VM_NOTSUP;
+	n->svd_anon_index = idx;
+	if (end <= have)
+		return VM_OK;
+	if ((n->svd_flags & SVD_OWNAMP) == 0)
+		return VM_EOF; /* its size is its owner's business */
+	if (!anonmap_grow(n->svd_amp, end))
+		return VM_NOMEM;
+	return n->svd_foreign ? anonmap_reserve(n->svd_amp, end - have) : VM_OK;
+}
+
+static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
+{
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+	enum vm_err e = VM_OK;
+
+	if (n == NULL)
+		return VM_NOMEM;
+	nseg->s_ops = seg->s_ops;
+	nseg->s_data = n;
+	nseg->s_flags = seg->s_flags;
+	if (n->svd_vp != NULL && off < 0 && n->svd_off < (uint64_t)-off)
+		e = VM_INVAL;
+	else if (n->svd_vp != NULL)
+		n->svd_off += (uint64_t)off;
+	if (svd_shared(n) && n->svd_amp != NULL) {
+		if (e == VM_OK)
+			e = alike_shared(n, off / (int64_t)VM_PAGESIZE, vm_btop(seg_size(nseg)));
+	} else {
+		if (n->svd_amp != NULL)
+			anonmap_rele(n->svd_amp);
+		n->svd_amp = NULL;
+		n->svd_anon_index = 0;
+		n->svd_dupped = false;
+		n->svd_flags &= ~SVD_COWSHARE;
+		n->svd_foreign = false;
+		n->svd_full = wants_full(n);
+	}
+	if (e == VM_OK && n->svd_full)
+		e = segvn_charge(nseg, vm_btop(seg_size(nseg)));
+	if (e != VM_OK) {
+		svd_free(vm_of(seg), n);
+		nseg->s_data = NULL;
+	}
+	return e;
+}
+
+/* ---- snapshots ---- */
+/* One anon of shared memory: everybody's right to write it goes, under the slot's busy bit. A wired page is copied now. */
+static enum vm_err snapshot_anon(struct vm *vm, anon_id id, anon_id *nid)
+{
+	struct page *pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL), *copy;
+	enum vm_err e = VM_OK;
+
+	if (pp != NULL && (pp->p_lckcnt > 0 || pp->p_cowcnt > 0)) {
+		if ((e = anon_private(vm, pp, nid, &copy)) == VM_OK)
+			page_unlock(vm, copy);
+	} else {
+		if (pp != NULL)
+			hat_page_clrwrt(pp);
+		anon_hold(vm, id);
+		*nid = id;
+	}
+	if (pp != NULL)
+		page_unlock(vm, pp);
+	return e;
+}
+
+static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
+{
+	struct anon_map *amp = svd_of(seg)->svd_amp;
+	uint64_t first = svd_of(seg)->svd_anon_index, end = first + vm_btop(seg_size(seg));
+	enum vm_err e = VM_OK;
+
+	if (amp == NULL)
+		return VM_OK;
+	if ((n->svd_amp = anonmap_alloc(vm_of(seg), end - first)) == NULL)
+		return VM_NOMEM;
+	n->svd_dupped = true;
+	for (uint64_t i = anonmap_next(amp, first); i < end && e == VM_OK; i = anonmap_next(amp, i + 1)) {
+		anon_id id, nid = 0, none;
+
+		if (!anonmap_enter(n->svd_amp, i - first, true, &none))
+			return VM_NOMEM;
+		(void)anonmap_enter(amp, i, false, &id);
+		if (id != 0 && (e = snapshot_anon(vm_of(seg), id, &nid)) == VM_OK)
+			anonmap_set(n->svd_amp, i - first, nid);
+		anonmap_exit(amp, i);
+		anonmap_exit(n->svd_amp, i - first);
+	}
+	return e;
+}
+
+static enum vm_err segvn_snapshot(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot)
+{
+	struct segvn_data *svd = svd_of(seg), *n;
+	enum vm_err e = VM_OK;
+
+	if (!svd_has_anon(svd))
+		return VM_NOTSUP;
+	if ((n = svd_alloc(vm_of(seg))) == NULL)
+		return VM_NOMEM;
+	n->svd_prot = prot;
+	n->svd_maxprot = maxprot;
+	n->svd_flags = svd->svd_flags & SEGVN_NORESERVE;
+	n->svd_off = svd->svd_off;
+	if ((n->svd_vp = svd->svd_vp) != NULL)
+		vnode_hold(n->svd_vp);
+	nseg->s_ops = seg->s_ops;
+	nseg->s_data = n;
+	if ((n->svd_full = wants_full(n)))
+		e = segvn_charge(nseg, vm_btop(seg_size(seg)));
+	if (e == VM_OK && svd->svd_amp != NULL)
+		e = svd_shares_amp(svd) ? snapshot_shared(seg, n) : dup_private(seg, n);
+	if (e == VM_OK && !n->svd_full)
+		e = segvn_charge(nseg, segvn_populated(nseg, seg_base(nseg), seg_size(nseg)));
 	if (e != VM_OK) {
 		segvn_uncharge(nseg, n->svd_swresv);
 		svd_free(vm_of(seg), n);
@@ -492,12 +717,73 @@ static enum vm_err dontneed(struct seg *seg, vaddr_t addr, uint64_t len)
 	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
 	hat_unload(seg->s_as->a_hat, addr, len, discard_flag(svd));
-	if (svd_shared(svd) || svd->svd_amp == NULL)
+	if (svd_shares_amp(svd) || svd->svd_amp == NULL)
 		return VM_OK;
-	uint64_t n = svd->svd_full ? 0 : segvn_populated(seg, addr, len);
+	uint64_t n = svd->svd_full || svd->svd_foreign ? 0 : segvn_populated(seg, addr, len);
 
 	anonmap_drop(svd->svd_amp, svd_index(seg, addr), vm_btop(len));
 	segvn_uncharge(seg, n);
+	return VM_OK;
+}
+
+/* Forgets that the pages were used: they are the first that page-out takes. */
+static void cool(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct vm *vm = vm_of(seg);
+
+	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
+		pfn_t pfn = hat_probe(seg->s_as->a_hat, va, NULL);
+		struct page *pp;
+
+		if (pfn == PFN_INVALID || !page_trylock(vm, pp = page_of(vm, pfn), SE_EXCL))
+			continue;
+		if (vm->vm_caps->mc_ref_bits)
+			(void)hat_pagesync(pp, true, false);
+		else if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0)
+			hat_pageunload(pp);
+		page_nrm_clear(pp, P_REF);
+		page_unlock(vm, pp);
+	}
+}
+
+static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
+{
+	bool wired = false;
+	struct page *pp;
+	anon_id id;
+
+	(void)anonmap_enter(amp, i, false, &id);
+	if (id != 0 && (pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED)) != NULL) {
+		wired = pp->p_lckcnt > 0 || pp->p_cowcnt > 0;
+		page_unlock(vm, pp);
+	}
+	if (id != 0 && !wired)
+		anonmap_set(amp, i, 0);
+	anonmap_exit(amp, i);
+	if (id != 0 && !wired)
+		anon_decref(vm, id);
+}
+
+/* W. The contents of shared memory go for all who share; wired pages of others stay. */
+static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = vm_of(seg);
+	vaddr_t va = addr;
+
+	if (!svd_shared(svd) || (svd->svd_maxprot & PROT_W) == 0)
+		return VM_INVAL;
+	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+		return VM_LOCKED;
+	if (svd->svd_vp != NULL) {
+		page_vnode_purge(vm, svd->svd_vp, svd_voff(seg, addr), len);
+		svd->svd_vp->v_ops->vo_discard(svd->svd_vp, svd_voff(seg, addr), len);
+		return VM_OK;
+	}
+	uint64_t end = svd_index(seg, addr) + vm_btop(len);
+
+	for (uint64_t i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); i < end; i = anonmap_next(svd->svd_amp, i + 1))
+		drop_unwired(vm, svd->svd_amp, i);
 	return VM_OK;
 }
 
@@ -546,15 +832,17 @@ enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advic
 	case ADV_DONTNEED:
 		return dontneed(seg, addr, len);
 	case ADV_FREE:
-		return svd_shared(svd) || svd->svd_vp != NULL ? VM_OK : dontneed(seg, addr, len);
+		return svd_shares_amp(svd) || svd->svd_vp != NULL ? VM_OK : dontneed(seg, addr, len);
 	case ADV_COLD:
-		hat_sync(seg->s_as->a_hat, addr, len, false);
+		cool(seg, addr, len);
 		return VM_OK;
 	case ADV_PAGEOUT:
 		if (svd_shared(svd) && svd->svd_vp != NULL)
 			return pvn_putpages(vm_of(seg), svd->svd_vp, svd_voff(seg, addr), len, PVN_FREE);
 		(void)push_range(seg, addr, len);
 		return VM_OK;
+	case ADV_REMOVE:
+		return remove_range(seg, addr, len);
 	case ADV_POPULATE_READ:
 		return segvn_fault(seg, addr, len, F_INVAL, S_READ);
 	case ADV_POPULATE_WRITE:
@@ -658,7 +946,8 @@ unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void
 		bad++;
 	}
 	if (svd->svd_full ? svd->svd_swresv != n
-			  : !svd_shared(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
+			  : svd->svd_foreign ? svd->svd_swresv != 0
+			  : !svd_shares_amp(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
 		report(arg, "segvn: the reservation is not what it should be");
 		bad++;
 	}
@@ -683,5 +972,7 @@ const struct seg_ops segvn_ops = {
 	.so_inherit = segvn_inherit,
 	.so_adopt = segvn_adopt,
 	.so_move = segvn_move,
+	.so_alike = segvn_alike,
+	.so_snapshot = segvn_snapshot,
 	.so_check = segvn_check,
 };

@@ -225,8 +225,7 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	uint64_t i = slot - 1 - sw->sw_first;
 	VM_ASSERT(owner(sw, i) != 0);
 	owner_set(sw, i, CLAIMED);
-	struct vnode *vp = sw->sw_vnode;
-	vnode_hold(vp);
+	struct vnode *vp = sw->sw_vnode; /* stays: the slot is counted as used */
 	mach_mutex_exit(&vm->vm_swaplock);
 	/* The contents go first: once the bit is clear the slot may be written again. */
 	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
@@ -235,7 +234,6 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	sw->sw_used--;
 	vm->vm_swapused--;
 	mach_mutex_exit(&vm->vm_swaplock);
-	vnode_rele(vp);
 }
 
 static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)

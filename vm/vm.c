@@ -79,6 +79,7 @@ void vm_destroy(struct vm *vm)
 	pageout_stop(vm);
 	anon_fini(vm);
 	kmem_fini(vm);
+	VM_ASSERT(vm->vm_nkernel == 0); /* else somebody lost a frame: a page table, a table of swap slots */
 	page_fini(vm);
 	mach_mutex_fini(&vm->vm_mutex);
 }
@@ -267,8 +268,10 @@ unsigned vm_check(struct vm *vm, void (*report)(void *arg, const char *text), vo
 	bad += kmem_check(vm, report, arg);
 	bad += anon_check(vm, report, arg);
 	bad += swap_check(vm, report, arg);
-	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next)
+	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next) {
 		bad += as_check(as, report, arg);
+		bad += hat_check(as->a_hat, report, arg);
+	}
 	bad += vm_check_cross(vm, report, arg);
 	mach_mutex_exit(&vm->vm_mutex);
 	return bad;

@@ -39,6 +39,14 @@ void anonmap_hold(struct anon_map *);
 void anonmap_rele(struct anon_map *); /* last: drops all slots */
 uint64_t anonmap_npages(struct anon_map *);
 bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no memory */
+/* Room for need entries below index 0: returns by how much every index rose (one table's cost), less than need: no memory.
+ * Only for a map with one reference. */
+uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
+uint64_t anonmap_count(struct anon_map *); /* entries that have an anon; exact when nobody changes it */
+bool anonmap_alone(struct anon_map *);	   /* has it one reference */
+/* The map reserves npages (more) for all who share it, until its last reference goes. VM_NOSWAP. */
+enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);
+void anonmap_take_reserve(struct anon_map *, uint64_t npages); /* takes over what somebody reserved */
 /* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
  * for idx exist after enter with create; enter returns false only for lack of memory. */
 bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);

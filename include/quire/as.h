@@ -10,7 +10,13 @@
 #include <quire/types.h>
 
 enum vm_err as_alloc(struct vm *, vaddr_t min, vaddr_t max, struct as **);
-void as_free(struct as *);
+void as_free(struct as *); /* gives one reference up; the last one destroys the space */
+/* Another reference: threads, and vfork, where the child runs in its parent's space. */
+void as_hold(struct as *);
+/* vfork: the borrower's reference. as_borrow_wait sleeps until every borrower has called as_return. */
+void as_borrow(struct as *);
+void as_return(struct as *);
+void as_borrow_wait(struct as *);
 struct hat *as_hat(struct as *);
 struct vm *as_vm(struct as *);
 
@@ -27,6 +33,43 @@ enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot);	
 enum vm_err as_checkprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
 /* A hole of len bytes, aligned (power of two >= page), in [min, max): the lowest, or the highest if high. VM_NOMEM. */
 enum vm_err as_gap(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);
+/*
+ * Placing as mmap does. *addr is a hint (or the address, with FIXED or NOREPLACE) and gets where it went. FIXED replaces
+ * what was mapped there: a failure to create leaves the old mappings. VM_EXIST (NOREPLACE), VM_NOMEM (no hole), VM_LOCKED,
+ * VM_ACCESS (something sealed is in the way), and the creator's own results.
+ */
+#define AS_FIXED     0x1u
+#define AS_NOREPLACE 0x2u
+#define AS_HIGH	     0x4u /* the highest hole instead of the lowest */
+#define AS_POPULATE  0x8u /* fault it in now; what fails is left to later faults */
+#define AS_32BIT     0x10u /* below 4 GiB */
+enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags, seg_create_fn *,
+		      const void *args);
+/*
+ * mremap. [addr, +oldlen) must be mapped; growth and DONTUNMAP want it within one segment. Shrinks and grows in place where
+ * it can; otherwise MAYMOVE lets it go to *naddr (FIXED: whatever was there is replaced; must not overlap) or to the
+ * highest hole. Pages keep identity, contents and memory locks. DONTUNMAP: private anonymous memory stays mapped at the old
+ * place, empty. VM_INVAL, VM_NOMAP, VM_NOMEM, VM_LIMIT, VM_LOCKED (soft), VM_ACCESS (sealed), VM_NOTSUP: unchanged, but that
+ * the target of FIXED may be unmapped.
+ */
+#define REMAP_MAYMOVE	1u
+#define REMAP_FIXED	2u
+#define REMAP_DONTUNMAP 4u
+enum vm_err as_remap(struct as *, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr);
+/* mseal: no unmapping, moving, changing of protection or dropping of contents from now on. VM_NOMAP: nothing sealed. */
+enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
+
+/* ---- heap and stack ---- */
+/* Where brk starts and ends at most; the segment's description. Nothing is mapped yet. */
+enum vm_err as_brk_init(struct as *, vaddr_t base, uint64_t max);
+/* Moves the break; *now is the break afterwards. want 0: only asks. VM_LIMIT, VM_EXIST (in the way), VM_NOSWAP. */
+enum vm_err as_brk(struct as *, vaddr_t want, vaddr_t *now);
+/*
+ * A stack [top - size, top) that grows down on faults to at most max bytes, as long as guard bytes (the redzone) stay free
+ * of other mappings below it; as_gap and as_map_at keep out of the redzone. One a space.
+ */
+enum vm_err as_stack_init(struct as *, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot);
+
 /* fork: a new space with the parent's segments, copy-on-write or as their inheritance says. */
 enum vm_err as_dup(struct as *parent, struct as **child);
 enum vm_err as_lock(struct as *, vaddr_t addr, uint64_t len);	/* wire; failure unlocks what it locked */
@@ -37,8 +80,12 @@ enum vm_err as_sync(struct as *, vaddr_t addr, uint64_t len, unsigned flags);
 enum vm_err as_advise(struct as *, vaddr_t addr, uint64_t len, enum advice); /* VM_NOMAP at a gap, the rest is done */
 enum vm_err as_incore(struct as *, vaddr_t addr, uint64_t len, uint8_t *vec); /* INCORE_*; VM_NOMAP at a gap */
 enum vm_err as_inherit(struct as *, vaddr_t addr, uint64_t len, enum inherit);
-/* Gives up every unlocked frame of the space; returns pages. */
+/* Hard swap-out: gives up every unlocked frame of the space and remembers which they were; returns pages. */
 uint64_t as_swapout(struct as *);
+/* Soft swap-out: drops translations and their tables; the pages stay until somebody wants the frames. */
+void as_swapout_soft(struct as *);
+/* Brings back what the last hard swap-out gave up, as long as memory is plenty; returns pages. */
+uint64_t as_swapin(struct as *);
 /* Moves [addr, +len) of src, page identity kept, to daddr in dst (free there, or the same space: mremap). VM_EXIST,
  * VM_NOMAP, VM_NOTSUP, VM_LOCKED, VM_NOMEM: nothing moved. The source range is unmapped afterwards. */
 enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr);
@@ -48,6 +95,18 @@ enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t 
 /* Copies through the space as its program would, kernel-side: faults pages in, checks protection. */
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);
+
+/* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. */
+enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
+/*
+ * Sends [addr, +len), page aligned, to *daddr of dst (free there; 0: the highest hole, told in *daddr). The receiver gets
+ * prot (MOVE: the protections the segments have). VM_NOMAP, VM_PROT (the sender may not read it, or not execute what shall
+ * be executable), VM_ACCESS (MOVE of something sealed), VM_EXIST, VM_LOCKED (MOVE of locked pages), VM_NOMEM, VM_NOSWAP,
+ * VM_LIMIT: nothing was sent.
+ */
+enum transfer { TRANSFER_COPY, TRANSFER_COW, TRANSFER_MOVE, TRANSFER_LOAN };
+enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr, enum transfer how,
+			unsigned prot);
 
 struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; };
 /* The segment at or above addr. VM_NOMAP: none. */

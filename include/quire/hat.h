@@ -24,6 +24,13 @@
 #define HAT_LOAD_ADV	0x2u /* advisory (prefetched): on VM_NOMEM or conflict simply do nothing and return VM_OK */
 #define HAT_LOAD_PRESENT 0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
 #define HAT_LOAD_REF	0x8u /* a real access causes this load (not prefetch) */
+/*
+ * Large pages: size is an index into mach_caps.mc_pageshift, 0 (or a machine that names none) being the base page. The
+ * page given is the first of as many with successive frames, aligned like va, all locked. One translation is loaded for
+ * all; its reference and modification bits count for each. Calls on parts of it split it first; that never fails.
+ */
+#define HAT_LOAD_SZC(size) ((unsigned)(size) << 8)
+#define HAT_LOAD_SIZE(flags) ((flags) >> 8 & 0xfu)
 
 /* flags of hat_unload */
 #define HAT_UNLOAD	  0x0u
@@ -42,12 +49,19 @@ void hat_swapout(struct hat *);    /* drop every unlocked translation and all pa
 /*
  * Load one translation for page pp (locked S or E) at va. attr = PROT_* bits. If va already maps pp, attributes are
  * replaced. If va maps another page, that one is unloaded first. If attr lacks PROT_W the hardware must trap writes.
- * VM_OK; VM_NOMEM: no memory for tables, nothing changed; VM_RETRY: a transient conflict, nothing changed.
+ * VM_OK; VM_NOMEM: no memory for tables, nothing changed; VM_RETRY: a transient conflict, nothing changed. VM_NOTSUP: not in
+ * that page size, here or at all.
  */
 enum vm_err hat_memload(struct hat *, vaddr_t va, struct page *pp, unsigned attr, unsigned flags);
 /* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure. */
 enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
 			      size_t *done);
+/*
+ * Puts one translation of that page size in the place of those of the next smaller size in the aligned range around va.
+ * VM_NOMAP: they are not all there, with successive frames, aligned, with equal rights; VM_NOMEM; VM_NOTSUP.
+ */
+enum vm_err hat_promote(struct hat *, vaddr_t va, unsigned size);
+unsigned hat_mapsize(struct hat *, vaddr_t va); /* log2 of the bytes that va's translation covers; 0: none */
 /* Device frames: no page, not on any mapping list. VM_NOTSUP where the machine has none. */
 enum vm_err hat_devload(struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
 /* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
@@ -72,4 +86,6 @@ unsigned hat_page_getshare(struct page *);	      /* number of translations */
 void hat_foreach(struct hat *, void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
 void hat_page_foreach(struct page *, void (*cb)(void *arg, struct hat *hat, vaddr_t va), void *arg);
 struct as *hat_as(struct hat *);
+/* The HAT's own invariants and those of what the hardware caches of the space; returns violations. Quiescent only. */
+unsigned hat_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 #endif

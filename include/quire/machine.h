@@ -17,9 +17,11 @@ struct mach_caps {
 	unsigned    mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
 	bool	    mc_direct_map;   /* mach_frame_kva() is valid even while the frame is loaded in a hat */
 	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
-	bool	    mc_mod_bits;     /* unload/pagesync report P_MOD; otherwise writes fault on clean pages (F_PROT) */
+	bool	    mc_mod_bits;     /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
 	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
 	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
+	unsigned    mc_npagesizes;   /* page sizes of the MMU; 0 and 1: the base page only */
+	uint8_t	    mc_pageshift[6]; /* log2 of their bytes, rising; the first is VM_PAGESHIFT */
 };
 const struct mach_caps *mach_caps(struct mach *m);
 

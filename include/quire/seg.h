@@ -25,13 +25,15 @@ struct seg {
 	void	*s_data;	  /* the driver's */
 	uint32_t s_flags;	  /* a_lock W */
 };
-#define S_HOLE 0x1u /* not counted in a_size */
+#define S_HOLE	 0x1u /* not counted in a_size */
+#define S_SEALED 0x2u /* mseal: may not be unmapped, moved, protected, emptied */
 static inline vaddr_t seg_base(const struct seg *s) { return s->s_node.r_base; }
 static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
 static inline uint64_t seg_size(const struct seg *s) { return seg_end(s) - seg_base(s); }
 
 enum lock_op { SEG_LOCK, SEG_UNLOCK };
-enum advice { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_DONTNEED, ADV_FREE, ADV_COLD, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
+enum advice { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_DONTNEED, ADV_FREE, ADV_COLD, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE,
+	      ADV_REMOVE /* shared memory: the contents go, for all who share */ };
 enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 
 #define INCORE_PRESENT	0x01 /* in memory */
@@ -79,6 +81,12 @@ struct seg_ops {
 	/* W. All of seg is about to move to naddr, perhaps in another space (nseg == seg: the core moves the segment itself):
 	 * drop translations. VM_NOTSUP. With len 0: only say whether it could. */
 	enum vm_err (*so_move)(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
+	/* W. nseg (range set, not in the index) becomes what seg would be off bytes from its base (off may be negative), without
+	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP. */
+	enum vm_err (*so_alike)(struct seg *seg, struct seg *nseg, int64_t off);
+	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
+	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
+	enum vm_err (*so_snapshot)(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
 	/* vm_check: violations of the driver's own invariants. */
 	unsigned (*so_check)(struct seg *, void (*report)(void *, const char *), void *arg);
 };
@@ -112,5 +120,7 @@ enum vm_err seg_noop_advise(struct seg *, vaddr_t, uint64_t, enum advice);
 enum vm_err seg_nosup_inherit(struct seg *, enum inherit);
 enum vm_err seg_nosup_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
 enum vm_err seg_nosup_move(struct seg *, vaddr_t, uint64_t, struct seg *, vaddr_t);
+enum vm_err seg_nosup_snapshot(struct seg *, struct seg *, unsigned, unsigned);
+enum vm_err seg_nosup_alike(struct seg *, struct seg *, int64_t);
 unsigned    seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
 #endif

@@ -64,7 +64,9 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) \
 	X(refault)	  /* page brought in that was evicted not long ago, as far as the policy remembers */ \
 	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
-	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip)
+	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) \
+	X(stack_grow) X(swapout_soft) X(swapout_hard) X(copy_bytes) \
+	X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
 struct vm_stats {
 #define X(n) _Atomic uint64_t n;
 	VM_STATS(X)

@@ -5,7 +5,7 @@
  * address at a time (mc_max_mappings 1).
  *
  * f1: a table of three levels by page number, frame + 1 or 0. f2: p_hat[0] = the hat | locked, p_hat[1] = address |
- * attributes | loaded. Both change together.
+ * attributes | loaded | whether it was writable since, and summed before. Both change together.
  *
  * Write-protected loads are copied in (the kernel can make a copy appear protected from the start, but not a moved page:
  * between moving and protecting, another thread could write to a page that the core believes clean), then the slot is
@@ -15,7 +15,11 @@
  * Out: it is frozen by write protection, read, and dropped. In: it is copied.
  *
  * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards everything here.
- * Left out: reference and modification bits (the machine has none), device frames, read-less protections (a
+ * Modification: the machine has no bits for it. A clean page that is loaded writable is summed (sum.c) before; unloading sums it
+ * again and reports P_MOD if the sums differ. Where nearly all such pages turn out to be modified, most are taken to be so from
+ * the start: reporting too much costs a write, summing in vain costs time.
+ *
+ * Left out: reference bits (the machine has none), device frames, read-less protections (a
  * translation without any right is dropped; the kernel's own protection of the range does that job).
  */
 #include <errno.h>
@@ -40,7 +44,12 @@ _Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the t
 #define LOCKED	  1ull
 #define LOADED	  8ull
 #define ATTRS	  7ull
+#define WRITABLE  16ull /* it is, or was since it was loaded: it may have been modified */
+#define SUMMED	  32ull /* m_sum has the sum of what the core knows */
 #define ATTEMPTS  16u
+#define SURE	  64u /* sums before what they say is acted upon */
+#define SAMPLE	  8u  /* one load in so many is summed all the same */
+#define RUN_MAX	  64u /* pages of one load: as many as one I/O brings */
 
 struct leaf { uint32_t l_pfn[1u << LEAF_BITS]; };
 struct mid { struct leaf *m_leaf[1u << MID_BITS]; };
@@ -51,6 +60,8 @@ struct hat {
 	struct vm *h_vm;
 	struct as *h_as;
 	struct slab *h_slabs; /* m_hatlock, as everything below */
+	uint32_t h_summed, h_changed; /* pages that were unloaded with a sum, and of them modified ones: recent ones count more */
+	uint32_t h_loads;
 	struct mid *h_top[1u << TOP_BITS];
 };
 
@@ -119,10 +130,10 @@ static bool locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0;
 static struct hat *page_hat(const struct page *pp) { return (struct hat *)(pp->p_hat[0] & ~LOCKED); }
 static vaddr_t page_va(const struct page *pp) { return pp->p_hat[1] & ~VM_PAGEMASK; }
 
-static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
+static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags, uint64_t state)
 {
 	*e = page_pfn(h->h_vm, pp) + 1;
-	pp->p_hat[1] = va | LOADED | (attr & ATTRS);
+	pp->p_hat[1] = va | LOADED | (attr & ATTRS) | state;
 	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0), __ATOMIC_RELEASE);
 }
 
@@ -133,6 +144,54 @@ static void unlink_entry(struct hat *h, uint32_t *e)
 	*e = 0;
 	pp->p_hat[1] = 0;
 	__atomic_store_n(&pp->p_hat[0], 0, __ATOMIC_RELEASE);
+}
+
+/* ---- modification ---- */
+/* A page is about to be writable; its contents are at `at`, and nobody can write them yet. Its new state. */
+static uint64_t watch(struct hat *h, struct page *pp, uint64_t at)
+{
+	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE && h->h_summed - h->h_changed < h->h_summed / 16 &&
+	    ++h->h_loads % SAMPLE != 0)
+		page_nrm_set(pp, P_MOD);
+	if ((page_nrm(pp) & P_MOD) != 0)
+		return WRITABLE;
+	h->h_mach->m_sum[page_pfn(h->h_vm, pp)] = sum_page(h->h_mach, (const void *)at);
+	return WRITABLE | SUMMED;
+}
+
+/* What a page with a sum turned out to be. */
+static void learn(struct hat *h, bool changed)
+{
+	h->h_changed += changed;
+	if (++h->h_summed >= 4 * SURE) {
+		h->h_summed /= 2;
+		h->h_changed /= 2;
+	}
+}
+
+/*
+ * Was the loaded page, whose contents are at `at` now, modified? Then it says so. clear: from here on anew. A page once
+ * known to be modified has no sum any more: if its old contents come back they are not what was written meanwhile.
+ */
+static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
+{
+	struct sum *s = &h->h_mach->m_sum[page_pfn(h->h_vm, pp)], now = { 0, 0 };
+	bool summed = (pp->p_hat[1] & SUMMED) != 0, known = !summed || (page_nrm(pp) & P_MOD) != 0;
+
+	if ((pp->p_hat[1] & WRITABLE) == 0)
+		return;
+	if (!known || clear)
+		now = sum_page(h->h_mach, (const void *)at);
+	if (!known)
+		learn(h, now.lo != s->lo || now.hi != s->hi);
+	if (known || now.lo != s->lo || now.hi != s->hi) {
+		page_nrm_set(pp, P_MOD);
+		pp->p_hat[1] &= ~SUMMED;
+	}
+	if (clear) {
+		*s = now;
+		pp->p_hat[1] |= SUMMED;
+	}
 }
 
 /* ---- moving contents ---- */
@@ -255,6 +314,8 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
 	} else {
 		move_out(h->h_mach, va, pfn, n);
+		for (uint64_t i = 0; i < n; i++)
+			gather(h, page_of(h->h_vm, pfn + (pfn_t)i), arena_slot(h->h_mach, pfn + (pfn_t)i), false);
 	}
 	for (uint64_t i = 0; i < n; i++)
 		unlink_entry(h, entry(h, va + vm_ptob(i), false));
@@ -338,6 +399,8 @@ static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
 {
 	uint64_t old = pp->p_hat[1] & ATTRS;
 
+	if ((pp->p_hat[1] & WRITABLE) == 0 && (attr & PROT_W) != 0)
+		pp->p_hat[1] |= watch(h, pp, va);
 	if ((old & PROT_W) != (attr & PROT_W))
 		(void)uffd_protect(h->h_mach, va, VM_PAGESIZE, (attr & PROT_W) == 0);
 	pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | (attr & ATTRS);
@@ -377,13 +440,26 @@ static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned att
 	return VM_OK;
 }
 
+/* What the n pages of a load will be: summed before they can be written. Adopted ones have nowhere else what they hold. */
+static void states(struct hat *h, struct page **pps, size_t n, unsigned attr, unsigned flags, uint8_t *state)
+{
+	for (size_t i = 0; i < n; i++) {
+		if ((flags & HAT_LOAD_PRESENT) != 0)
+			page_nrm_set(pps[i], P_MOD);
+		state[i] = (attr & PROT_W) == 0 ? 0 : (uint8_t)watch(h, pps[i], arena_slot(h->h_mach, page_pfn(h->h_vm, pps[i])));
+	}
+}
+
 /* Loads the adjacent frames of pps[0..n) at va. How many from the start are loaded; at least one, or *err. */
 static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, enum vm_err *err)
 {
 	pfn_t pfn = page_pfn(h->h_vm, pps[0]);
+	uint8_t state[RUN_MAX];
 	size_t run = 0, got;
 	uint32_t *e;
 
+	if (n > RUN_MAX)
+		n = RUN_MAX;
 	for (; run < n && page_pfn(h->h_vm, pps[run]) == pfn + run; run++) {
 		vaddr_t at = va + vm_ptob(run);
 		enum ready r;
@@ -403,6 +479,7 @@ static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, u
 	}
 	if (run == 0)
 		return 0;
+	states(h, pps, run, attr, flags, state);
 	if ((flags & HAT_LOAD_PRESENT) != 0) {
 		for (got = 0; got < run; got++)
 			if ((*err = adopt_here(h, va + vm_ptob(got), pfn + (pfn_t)got, attr)) != VM_OK)
@@ -411,7 +488,7 @@ static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, u
 		got = move_in(h->h_mach, va, pfn, run, (attr & PROT_W) != 0, err);
 	}
 	for (size_t i = 0; i < got; i++)
-		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr, flags);
+		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr, flags, state[i]);
 	return got;
 }
 
@@ -420,6 +497,9 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 {
 	enum vm_err err = VM_OK;
 
+	*done = 0;
+	if (HAT_LOAD_SIZE(flags) != 0)
+		return VM_NOTSUP;
 	enter(h);
 	for (*done = 0; *done < n && err == VM_OK;) {
 		size_t got;
@@ -476,6 +556,8 @@ static void change_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned keep, 
 		struct page *pp = page_at(h, e);
 		unsigned old = (unsigned)(pp->p_hat[1] & ATTRS), now = (old & keep) | set;
 
+		if ((pp->p_hat[1] & WRITABLE) == 0 && (now & PROT_W) != 0)
+			pp->p_hat[1] |= watch(h, pp, va);
 		pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | now;
 		if ((old & PROT_W) == (now & PROT_W))
 			continue;
@@ -507,10 +589,13 @@ void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear)
 {
-	(void)h;
-	(void)va;
-	(void)len;
-	(void)clear;
+	vaddr_t end = clamp_end(va, len);
+	uint32_t *e;
+
+	enter(h);
+	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE)
+		gather(h, page_at(h, e), va, clear);
+	leave(h);
 }
 
 pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
@@ -554,8 +639,14 @@ void hat_pageunload(struct page *pp)
 
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 {
+	struct mach *m = page_enter(pp);
+
 	(void)clear_ref;
-	(void)clear_mod;
+	if (m != NULL) {
+		if (loaded(pp))
+			gather(page_hat(pp), pp, page_va(pp), clear_mod);
+		mach_mutex_exit(&m->m_hatlock);
+	}
 	return page_nrm(pp) & (P_REF | P_MOD);
 }
 
@@ -587,6 +678,28 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 {
 	if (loaded(pp))
 		cb(arg, page_hat(pp), page_va(pp));
+}
+
+unsigned hat_check(struct hat *h, void (*report)(void *arg, const char *text), void *arg)
+{
+	(void)h; /* what the kernel maps is seen by touching it only */
+	(void)report;
+	(void)arg;
+	return 0;
+}
+
+/* ---- large pages: a frame moves alone ---- */
+enum vm_err hat_promote(struct hat *h, vaddr_t va, unsigned size)
+{
+	(void)h;
+	(void)va;
+	(void)size;
+	return VM_NOTSUP;
+}
+
+unsigned hat_mapsize(struct hat *h, vaddr_t va)
+{
+	return hat_probe(h, va, NULL) == PFN_INVALID ? 0 : VM_PAGESHIFT;
 }
 
 /* ---- of this port alone ---- */

@@ -13,11 +13,15 @@ _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line
 
 #define MACH_RANK_RANGES 125u /* under the hat's lock, above the leaves */
 
+struct sum { uint64_t lo, hi; };
+
 struct mach {
 	struct mach_caps m_caps;   /* const */
 	struct linux_config m_cfg; /* const */
 	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
 	uint8_t *m_filled;	   /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
+	struct sum *m_sum;	   /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
+	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
 	int m_tid;		   /* linux_serve only: the thread of the last fault */
 	struct boot_chunk *m_boot; /* vm_create only */
@@ -48,6 +52,9 @@ void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
 bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
 void linux_drop(uint64_t addr, uint64_t len);	    /* MADV_DONTNEED, of locked memory too */
 struct hat *linux_range_hat(struct mach *, uint64_t addr);
+/* sum.c */
+int sum_init(struct mach *); /* 0 or -errno */
+struct sum sum_page(const struct mach *, const void *page);
 /* hat.c */
 int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
 #endif

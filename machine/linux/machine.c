@@ -60,19 +60,22 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	m->m_cfg = *cfg;
 	m->m_uffd = m->m_pagemap = -1;
 	m->m_caps = (struct mach_caps){ .mc_name = "linux", .mc_nframes = cfg->frames, .mc_ncpus = linux_ncpus,
-		.mc_max_mappings = 1, .mc_user_min = 0x10000, .mc_user_max = 1ull << 47 };
+		.mc_max_mappings = 1, .mc_mod_bits = true, .mc_user_min = 0x10000, .mc_user_max = 1ull << 47 };
 	mach_mutex_init(&m->m_hatlock, 0, "hat");
 	mach_mutex_init(&m->m_rangelock, MACH_RANK_RANGES, "ranges");
 	m->m_arena = linux_mmap(vm_ptob(cfg->frames));
 	m->m_filled = linux_mmap(vm_page_round(cfg->frames));
-	if (m->m_arena == NULL || m->m_filled == NULL) {
+	m->m_sum = linux_mmap(vm_page_round(cfg->frames * sizeof *m->m_sum));
+	if (m->m_arena == NULL || m->m_filled == NULL || m->m_sum == NULL) {
 		linux_destroy(m);
 		return -ENOMEM;
 	}
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_NOHUGEPAGE);
 	if (cfg->forget_on_fork)
 		(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
-	rc = uffd_open(m);
+	rc = sum_init(m);
+	if (rc == 0)
+		rc = uffd_open(m);
 	if (rc != 0) {
 		linux_destroy(m);
 		return rc;
@@ -91,7 +94,8 @@ void linux_destroy(struct mach *m)
 		linux_munmap(b, b->b_bytes);
 	}
 	linux_munmap(m->m_arena, vm_ptob(m->m_cfg.frames));
-	linux_munmap(m->m_filled, m->m_cfg.frames);
+	linux_munmap(m->m_filled, vm_page_round(m->m_cfg.frames));
+	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_range, m->m_maxrange * sizeof(struct linux_range));
 	linux_munmap(m, sizeof *m);
 }
@@ -179,7 +183,7 @@ uint64_t mach_time_ns(void)
 {
 	struct timespec ts;
 
-	(void)sys_call2(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&ts);
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* no system call where the kernel's page for it is there; touches no errno then */
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

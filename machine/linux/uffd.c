@@ -395,17 +395,15 @@ int linux_serve(struct mach *m)
 {
 	struct uffd_msg msg[16];
 	int served = 0;
+	long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
 
-	for (;;) {
-		long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
-
-		if (n <= 0)
-			return n == 0 || n == -EAGAIN || n == -EINTR ? served : (int)n;
-		for (long i = 0; i < n / (long)sizeof *msg; i++)
-			if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
-				m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
-				serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
-				served++;
-			}
-	}
+	if (n < 0)
+		return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
+	for (long i = 0; i < n / (long)sizeof *msg; i++)
+		if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
+			m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
+			serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
+			served++;
+		}
+	return served;
 }

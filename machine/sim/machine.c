@@ -46,13 +46,13 @@ static void config_defaults(struct sim_config *c)
 		c->switch_every = 3;
 	if (c->user_min == 0)
 		c->user_min = 0x10000;
-	if (c->user_max == 0)
-		c->user_max = 1ull << 47;
 }
 
-static void caps_init(struct mach *m)
+static const struct hat_format *caps_init(struct mach *m)
 {
-	const struct sim_config *c = &m->m_cfg;
+	struct sim_config *c = &m->m_cfg;
+	const struct hat_format *f = sim_format_setup(c, &m->m_caps);
+	struct mach_caps sizes = m->m_caps;
 
 	m->m_caps = (struct mach_caps){
 		.mc_name = "sim",
@@ -65,18 +65,22 @@ static void caps_init(struct mach *m)
 		.mc_threads = c->threads,
 		.mc_user_min = c->user_min,
 		.mc_user_max = c->user_max,
+		.mc_npagesizes = sizes.mc_npagesizes,
 	};
+	memcpy(m->m_caps.mc_pageshift, sizes.mc_pageshift, sizeof(sizes.mc_pageshift));
+	return f;
 }
 
 struct mach *sim_create(const struct sim_config *cfg)
 {
 	struct mach *m = calloc(1, sizeof(*m));
+	const struct hat_format *format;
 
 	if (m == NULL)
 		return NULL;
 	m->m_cfg = *cfg;
 	config_defaults(&m->m_cfg);
-	caps_init(m);
+	format = caps_init(m);
 	m->m_grant = m->m_cfg.grant;
 	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
 	m->m_mem = mmap(NULL, (size_t)m->m_cfg.frames << VM_PAGESHIFT, PROT_READ | PROT_WRITE,
@@ -91,7 +95,7 @@ struct mach *sim_create(const struct sim_config *cfg)
 	}
 	sim_fibers_init(m);
 	sim_current = m;
-	hat_shared_init(&m->m_hat, m);
+	hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0);
 	return m;
 }
 
@@ -233,44 +237,58 @@ void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 		sim_panicf(m, "frame %u has %u translations", pfn, m->m_loaded[pfn]);
 }
 
-void mmu_root_init(struct mach *m, uint64_t *entries)
+void mmu_root_init(struct mach *m, void *table)
 {
 	(void)m; /* the kernel of this machine does not live behind the MMU */
-	(void)entries;
+	(void)table;
 }
 
 /* ---- the program's accesses ---- */
+static bool allows(const struct sim_leaf *l, enum seg_rw rw)
+{
+	return rw == S_WRITE ? l->l_w : rw == S_EXEC ? l->l_x : l->l_r;
+}
+
+/*
+ * The bits that the access wants set in the leaf entry, as far as this machine has them. The MMU sets them itself, or
+ * traps and the HAT does; then the entry is read again.
+ */
+static bool mark(struct mach *m, struct hat *hat, vaddr_t va, enum seg_rw rw, struct sim_leaf *l)
+{
+	bool a = !m->m_cfg.no_ref_bits && !l->l_a, d = rw == S_WRITE && !m->m_cfg.no_mod_bits && !l->l_d;
+
+	if (!a && !d)
+		return true;
+	if (!m->m_cfg.ad_by_trap) {
+		sim_mark(m, l, a, d);
+		return true;
+	}
+	m->m_stats.ss_trap++;
+	return hat_trap(hat, va, rw == S_WRITE) && sim_walk(m, hat, va, l) && allows(l, rw) && (l->l_d || !d);
+}
+
 /* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
 static uint8_t *translate(
     struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
 {
-	uint64_t vpn = va >> VM_PAGESHIFT, need = X86_P | X86_A | (rw == S_WRITE ? X86_W : 0), pte;
-	uint64_t dirty = rw == S_WRITE && !m->m_cfg.no_mod_bits ? X86_D : 0;
-	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, vpn);
+	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, va);
+	struct sim_leaf l;
 
-	if (m->m_cfg.no_ref_bits)
-		need &= ~X86_A;
-	if (t != NULL && (t->t_pte & (need | dirty)) == (need | dirty) &&
-	    (rw != S_EXEC || !(t->t_pte & X86_NX))) {
+	if (t != NULL && allows(&t->t_leaf, rw) && (t->t_leaf.l_a || m->m_cfg.no_ref_bits) &&
+	    (rw != S_WRITE || t->t_leaf.l_d || m->m_cfg.no_mod_bits)) {
 		m->m_stats.ss_tlb_hit++;
-		pte = t->t_pte;
+		l = t->t_leaf;
 	} else {
-		uint64_t *ptep = sim_walk(m, hat, va);
-
 		m->m_stats.ss_tlb_miss++;
-		if (ptep == NULL || !(*ptep & X86_P)) {
-			*type = F_INVAL;
+		*type = F_INVAL;
+		if (!sim_walk(m, hat, va, &l))
 			return NULL;
-		}
-		if ((rw == S_WRITE && !(*ptep & X86_W)) || (rw == S_EXEC && (*ptep & X86_NX))) {
-			*type = F_PROT;
+		*type = F_PROT;
+		if (!allows(&l, rw) || !mark(m, hat, va, rw, &l))
 			return NULL;
-		}
-		*ptep |= (need & X86_A) | dirty;
-		pte = *ptep;
-		sim_tlb_fill(m, cpu, hat, vpn, pte);
+		sim_tlb_fill(m, cpu, hat, va, &l);
 	}
-	return m->m_mem + (pte & X86_FRAME) + (va & VM_PAGEMASK);
+	return m->m_mem + ((size_t)l.l_frame << VM_PAGESHIFT) + (va & ((1ull << l.l_shift) - 1));
 }
 
 static enum vm_err access_page(

@@ -14,7 +14,18 @@
 #include <quire/types.h>
 #include <quire/vnode.h>
 
-enum sim_format { SIM_X86_64 }; /* 4-level page tables */
+/* What the MMU walks. */
+enum sim_format {
+	SIM_X86_64, /* 4 levels */
+	SIM_LA57,   /* 5 levels */
+	SIM_I386,   /* 2 levels, PSE */
+	SIM_PAE,
+	SIM_SV39,
+	SIM_SV48,
+	SIM_NFORMATS
+};
+/* x86_64, la57, i386, pae, sv39, sv48. False: no such name. */
+bool sim_format_by_name(const char *name, enum sim_format *);
 
 struct sim_config {           /* all zero: a machine that can everything */
 	pfn_t frames;         /* 0: 1024 */
@@ -22,6 +33,9 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t seed;        /* of the scheduler */
 	unsigned tlb_entries; /* per CPU, rounded up to a power of two; 0: 64 */
 	enum sim_format format;
+	uint64_t frame0;      /* physical frame number of frame 0 */
+	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
+	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
 	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
 	bool no_direct_map, no_ref_bits, no_mod_bits;
@@ -29,7 +43,7 @@ struct sim_config {           /* all zero: a machine that can everything */
 	bool no_poison;             /* do not overwrite discarded frames */
 	uint64_t disk_latency;      /* ns of a disk request; 0: requests complete within vo_start */
 	unsigned switch_every;      /* a scheduling point switches once in that many; 0: 3 */
-	vaddr_t user_min, user_max; /* 0: 64 KiB .. 2^47 */
+	vaddr_t user_min, user_max; /* 0: 64 KiB .. the format's own half of the space */
 };
 /* Takes away what the Linux machine lacks: one mapping a frame, no direct map, no reference and modification bits. */
 void sim_config_linux(struct sim_config *);
@@ -60,7 +74,7 @@ enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool w
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
 struct sim_stats {
 	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_flush, ss_flushed, ss_switch, ss_reads,
-	    ss_writes;
+	    ss_writes, ss_trap;
 };
 void sim_statistics(struct mach *, struct sim_stats *);
 

@@ -49,10 +49,18 @@ struct mach_thread {
 	struct held f_held[SIM_MAXHELD];
 };
 
+/* What a walk found. */
+struct sim_leaf {
+	void *l_entry;
+	unsigned l_shift; /* log2 of the page's bytes */
+	pfn_t l_frame;    /* its first frame */
+	bool l_r, l_w, l_x, l_a, l_d;
+};
+
 struct tlb_entry {
 	struct hat *t_hat; /* NULL: unused; the address space number */
-	uint64_t t_vpn;
-	uint64_t t_pte; /* as it was when filled; D set only if it was set in memory */
+	vaddr_t t_va;      /* where the page begins */
+	struct sim_leaf t_leaf; /* as it was when filled; l_d set only if it was set in memory */
 };
 
 struct boot_chunk {
@@ -95,12 +103,15 @@ _Noreturn void sim_panicf(struct mach *, const char *fmt, ...) __attribute__((fo
 
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
-/* 0: no entry that allows it. */
-struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, struct hat *, uint64_t vpn);
-void sim_tlb_fill(struct mach *, unsigned cpu, struct hat *, uint64_t vpn, uint64_t pte);
+struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, struct hat *, vaddr_t);
+void sim_tlb_fill(struct mach *, unsigned cpu, struct hat *, vaddr_t, const struct sim_leaf *);
 
-/* mmu.c: the hardware's own walk. NULL: some level is not present. */
-uint64_t *sim_walk(struct mach *, struct hat *, vaddr_t);
+/* walk.c: the hardware's own walk. False: nothing is translated there. */
+bool sim_walk(struct mach *, struct hat *, vaddr_t, struct sim_leaf *);
+void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
+void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
+/* Fills in what the configuration leaves to the format. */
+const struct hat_format *sim_format_setup(struct sim_config *, struct mach_caps *);
 
 /* disk.c */
 bool sim_disk_due(

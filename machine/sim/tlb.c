@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The MMU of the simulated machine: the walk of the tables, and one set-associative TLB per CPU.
+ * The TLBs of the simulated machine: one per CPU, set-associative, with entries of every page size.
  *
  * An entry is tagged with its space, filled by a walk and never looked at again by software: only a flush removes it.
  * So a flush that the HAT forgot stays visible: sim_tlb_check compares every entry with the tables. The rule: an entry
@@ -10,8 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define LEVELS 4u
 
 bool sim_tlb_init(struct mach *m)
 {
@@ -24,85 +22,85 @@ bool sim_tlb_init(struct mach *m)
 	return m->m_tlb != NULL;
 }
 
-static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, struct hat *hat, uint64_t vpn)
+static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va, unsigned shift)
 {
-	size_t set = (size_t)((vpn ^ (hat_serial(hat) * 7u)) & (m->m_tlbsets - 1));
+	size_t set = (size_t)((va >> shift ^ (hat_serial(hat) * 7u)) & (m->m_tlbsets - 1));
 
 	return m->m_tlb + ((size_t)cpu * m->m_tlbsets + set) * SIM_TLB_WAYS;
 }
 
-struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, struct hat *hat, uint64_t vpn)
+/* One look for each page size, as a TLB with one array for all of them must. */
+struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va)
 {
-	struct tlb_entry *t = tlb_set(m, cpu, hat, vpn);
+	for (unsigned s = 0; s < m->m_caps.mc_npagesizes; s++) {
+		unsigned shift = m->m_caps.mc_pageshift[s];
+		struct tlb_entry *t = tlb_set(m, cpu, hat, va, shift);
 
-	for (unsigned i = 0; i < SIM_TLB_WAYS; i++)
-		if (t[i].t_hat == hat && t[i].t_vpn == vpn)
-			return &t[i];
+		for (unsigned i = 0; i < SIM_TLB_WAYS; i++)
+			if (t[i].t_hat == hat && t[i].t_leaf.l_shift == shift && t[i].t_va == va >> shift << shift)
+				return &t[i];
+	}
 	return NULL;
 }
 
-void sim_tlb_fill(struct mach *m, unsigned cpu, struct hat *hat, uint64_t vpn, uint64_t pte)
+void sim_tlb_fill(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va, const struct sim_leaf *l)
 {
-	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, vpn);
+	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, va);
 
-	if (t == NULL)
-		t = tlb_set(m, cpu, hat, vpn) + m->m_tlbhand++ % SIM_TLB_WAYS;
-	*t = (struct tlb_entry){ .t_hat = hat, .t_vpn = vpn, .t_pte = pte };
+	if (t == NULL || t->t_leaf.l_shift != l->l_shift)
+		t = tlb_set(m, cpu, hat, va, l->l_shift) + m->m_tlbhand++ % SIM_TLB_WAYS;
+	*t = (struct tlb_entry){ .t_hat = hat, .t_va = va >> l->l_shift << l->l_shift, .t_leaf = *l };
 }
 
-static void flush_all(struct mach *m, struct hat *hat, uint64_t first, uint64_t n)
+static bool overlaps(const struct tlb_entry *t, const struct mmu_range *r)
+{
+	return t->t_hat == r->mr_hat && t->t_va < r->mr_va + r->mr_len &&
+	    r->mr_va < t->t_va + (1ull << t->t_leaf.l_shift);
+}
+
+void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 {
 	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
 
-	for (size_t i = 0; i < entries; i++) {
-		if (m->m_tlb[i].t_hat == hat && m->m_tlb[i].t_vpn - first < n) {
-			m->m_tlb[i].t_hat = NULL;
-			m->m_stats.ss_flushed++;
-		}
-	}
-}
-
-void mmu_tlb_flush(struct hat *hat, vaddr_t va, uint64_t len)
-{
-	struct mach *m = hat_mach(hat);
-	uint64_t n = len == UINT64_MAX ? UINT64_MAX : len >> VM_PAGESHIFT, first = va >> VM_PAGESHIFT;
-
 	m->m_stats.ss_flush++;
-	if (n > m->m_tlbsets) {
-		flush_all(m, hat, first, n);
-		return;
-	}
-	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
-		for (uint64_t i = 0; i < n; i++) {
-			struct tlb_entry *t = sim_tlb_find(m, cpu, hat, first + i);
-
-			if (t != NULL) {
-				t->t_hat = NULL;
+	for (size_t i = 0; i < entries; i++) {
+		for (unsigned k = 0; k < n && m->m_tlb[i].t_hat != NULL; k++) {
+			if (overlaps(&m->m_tlb[i], &r[k])) {
+				m->m_tlb[i].t_hat = NULL;
 				m->m_stats.ss_flushed++;
 			}
 		}
 	}
 }
 
-uint64_t *sim_walk(struct mach *m, struct hat *hat, vaddr_t va)
+void mmu_space_gone(struct hat *hat)
 {
-	pfn_t table = hat_root(hat);
+	struct mach *m = hat_mach(hat);
+	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
 
-	if (va >> 47 != 0 || table == PFN_INVALID)
-		return NULL;
-	for (unsigned level = LEVELS - 1;; level--) {
-		uint64_t *e = (uint64_t *)(void *)(m->m_mem + ((size_t)table << VM_PAGESHIFT)) +
-		    ((va >> (VM_PAGESHIFT + 9 * level)) & 511);
+	for (size_t i = 0; i < entries; i++)
+		if (m->m_tlb[i].t_hat == hat)
+			m->m_tlb[i].t_hat = NULL;
+}
 
-		if (level == 0)
-			return e;
-		if (!(*e & X86_P))
-			return NULL;
-		table = (pfn_t)((*e & X86_FRAME) >> VM_PAGESHIFT);
-		if (table >= m->m_cfg.frames)
-			sim_panicf(m, "walk of %llx: level %u points to frame %u", (unsigned long long)va,
-			    level, table);
+/* May a CPU act by this entry, given what the tables say of every page it covers? */
+static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
+{
+	const struct sim_leaf *c = &t->t_leaf;
+	vaddr_t end = t->t_va + (1ull << c->l_shift);
+	struct sim_leaf l = { 0 };
+
+	for (*va = t->t_va; *va < end; *va = (*va >> l.l_shift << l.l_shift) + (1ull << l.l_shift)) {
+		if (!sim_walk(m, t->t_hat, *va, &l))
+			return false;
+		if (l.l_frame + ((*va & ((1ull << l.l_shift) - 1)) >> VM_PAGESHIFT) !=
+		    c->l_frame + ((*va - t->t_va) >> VM_PAGESHIFT))
+			return false;
+		if ((c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) ||
+		    (c->l_d && !l.l_d))
+			return false;
 	}
+	return true;
 }
 
 unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), void *arg)
@@ -113,19 +111,12 @@ unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), voi
 
 	for (size_t i = 0; i < entries; i++) {
 		const struct tlb_entry *t = &m->m_tlb[i];
-		const uint64_t *ptep, granted = X86_P | X86_W | X86_A | X86_D;
-		uint64_t pte;
+		vaddr_t va;
 
-		if (t->t_hat == NULL)
+		if (t->t_hat == NULL || entry_ok(m, t, &va))
 			continue;
-		ptep = sim_walk(m, t->t_hat, t->t_vpn << VM_PAGESHIFT);
-		pte = ptep == NULL ? 0 : *ptep;
-		if ((t->t_pte & granted & ~pte) == 0 && ((t->t_pte ^ pte) & X86_FRAME) == 0 &&
-		    !(pte & ~t->t_pte & X86_NX))
-			continue;
-		(void)snprintf(text, sizeof(text), "tlb: cpu %zu va %llx: cached %llx, table %llx",
-		    i / ((size_t)m->m_tlbsets * SIM_TLB_WAYS), (unsigned long long)(t->t_vpn << VM_PAGESHIFT),
-		    (unsigned long long)t->t_pte, (unsigned long long)pte);
+		(void)snprintf(text, sizeof(text), "tlb: cpu %zu va %llx: a cached translation allows what the tables do not",
+		    i / ((size_t)m->m_tlbsets * SIM_TLB_WAYS), (unsigned long long)va);
 		report(arg, text);
 		bad++;
 	}

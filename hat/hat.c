@@ -1,0 +1,827 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The HAT, machine- and format-neutral: what hat.h promises, over a store of translations (hat_impl.h) whose words one of
+ * the formats describes. Flushing is the machine's (mmu.h).
+ *
+ * A large translation is one entry, but each of its base pages lists it (f2) under the address of its own part: so every
+ * frame's list is exact, a single mapping still needs no memory, and a page can be taken out of the middle: the entry is
+ * split first, for which the store has put memory aside. The hardware's reference and modification bits of a large
+ * entry count for every page of it.
+ *
+ * Locks: hs_lock (RANK_HAT) guards the stores of all spaces and the mapping lists. Allocation has lower ranks, so it is
+ * done without the lock: a load that needs memory drops out, gets one object or node, and starts again. Objects and nodes
+ * to free are collected under the lock (struct op) and freed after it. Flushes are collected too: one round of IPIs for
+ * up to MMU_BATCH ranges, at the latest before the lock is dropped; objects that the hardware could still walk are freed
+ * after it. Between a change and its flush another CPU may act by the old translation: nobody can tell, because the
+ * frame and the rights that were taken are not given away before the lock is dropped.
+ *
+ * Invariants (vm_check by hat_foreach, hat_page_foreach and hat_check): a valid entry that translates (hat, va) to frame f
+ * <=> (hat, va) is on f's mapping list. The reference and modification bits of an entry are OR-ed into its pages before
+ * it goes.
+ *
+ * Left out: a lock per space; device frames.
+ */
+#include "hat/hat_impl.h"
+
+void hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0)
+{
+	*hs = (struct hat_shared){ .hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0 };
+	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
+}
+
+pfn_t hat_root(struct hat *hat)
+{
+	return hat->h_root;
+}
+struct mach *hat_mach(struct hat *hat)
+{
+	return hat->h_shared->hs_mach;
+}
+unsigned hat_serial(struct hat *hat)
+{
+	return hat->h_serial;
+}
+struct as *hat_as(struct hat *hat)
+{
+	return hat->h_as;
+}
+
+/* ---- operations: lock, flushes, what falls out ---- */
+static void op_enter(struct op *op, struct vm *vm)
+{
+	struct hat_shared *hs = mmu_hat_shared(vm_machine(vm));
+
+	*op = (struct op){ .o_hs = hs, .o_vm = vm, .o_fmt = hs->hs_fmt };
+	mach_mutex_enter(&hs->hs_lock);
+}
+
+void op_flush(struct op *op)
+{
+	if (op->o_nranges > 0)
+		mmu_tlb_flush(op->o_hs->hs_mach, op->o_range, op->o_nranges);
+	op->o_nranges = 0;
+}
+
+void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+{
+	struct mmu_range *last = &op->o_range[op->o_nranges - 1];
+
+	hat->h_fmt->f_store->st_stale(hat, va, len);
+	if (op->o_nranges > 0 && last->mr_hat == hat && va >= last->mr_va && va <= last->mr_va + last->mr_len) {
+		if (va + len > last->mr_va + last->mr_len)
+			last->mr_len = va + len - last->mr_va;
+		last->mr_tables |= tables;
+		return;
+	}
+	if (op->o_nranges == MMU_BATCH)
+		op_flush(op);
+	op->o_range[op->o_nranges++] =
+	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables };
+}
+
+void op_junk(struct op *op, void *object)
+{
+	*op->o_fmt->f_store->st_link(object) = op->o_junk;
+	op->o_junk = object;
+}
+
+void *op_spare(struct op *op)
+{
+	void *object = op->o_spare, **link;
+
+	if (object == NULL)
+		mach_panic("hat: an operation has no spare object");
+	link = op->o_fmt->f_store->st_link(object);
+	op->o_spare = *link;
+	*link = NULL;
+	op->o_nspare--;
+	return object;
+}
+
+/* Empty objects that fell out are as good as new, once nothing can reach them. */
+static void op_recycle(struct op *op)
+{
+	void *object;
+
+	op_flush(op);
+	while ((object = op->o_junk) != NULL) {
+		void **link = op->o_fmt->f_store->st_link(object);
+
+		op->o_junk = *link;
+		*link = op->o_spare;
+		op->o_spare = object;
+		op->o_nspare++;
+	}
+}
+
+static void free_objects(struct op *op, void *list)
+{
+	void *object;
+
+	while ((object = list) != NULL) {
+		list = *op->o_fmt->f_store->st_link(object);
+		op->o_fmt->f_store->st_free(op->o_vm, object);
+	}
+}
+
+static void op_exit(struct op *op)
+{
+	struct hat_shared *hs = op->o_hs;
+	struct pvnode *nodes;
+
+	op_flush(op);
+	nodes = pv_trim(hs, hs->hs_nhats == 0 ? 0 : PV_RESERVE);
+	mach_mutex_exit(&hs->hs_lock);
+	pv_nodes_free(op->o_vm, nodes);
+	free_objects(op, op->o_junk);
+	free_objects(op, op->o_spare);
+}
+
+/* Gets what a load needs, without the lock. False: there is none. Returns with the lock held. */
+static bool op_supply(struct op *op, enum need need)
+{
+	bool fail = vm_inject_fail(op->o_vm, VM_INJECT_HAT);
+	struct pvnode *node = NULL;
+	void *object = NULL;
+
+	op_flush(op);
+	mach_mutex_exit(&op->o_hs->hs_lock);
+	if (!fail && need == NEED_OBJECT)
+		object = op->o_fmt->f_store->st_alloc(op->o_vm);
+	else if (!fail && need == NEED_NODE)
+		node = pv_node_alloc(op->o_vm);
+	mach_mutex_enter(&op->o_hs->hs_lock);
+	if (node != NULL)
+		pv_node_give(op->o_hs, node);
+	if (object != NULL) {
+		*op->o_fmt->f_store->st_link(object) = op->o_spare;
+		op->o_spare = object;
+		op->o_nspare++;
+	}
+	return node != NULL || object != NULL;
+}
+
+/* ---- entries ---- */
+static bool lookup(const struct hat *hat, vaddr_t va, struct map *m)
+{
+	return hat->h_fmt->f_store->st_lookup(hat, va, m);
+}
+static bool next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
+{
+	return hat->h_fmt->f_store->st_next(hat, va, end, m);
+}
+static uint64_t map_bytes(const struct hat *hat, const struct map *m)
+{
+	return size_bytes(hat->h_fmt, m->m_size);
+}
+static vaddr_t map_end(const struct hat *hat, const struct map *m)
+{
+	return m->m_va + map_bytes(hat, m);
+}
+static bool is_locked(const struct hat *hat, const struct map *m)
+{
+	return (m->m_word & hat->h_fmt->f_locked) != 0;
+}
+static struct page *map_page(const struct hat *hat, const struct map *m)
+{
+	return page_of(hat->h_vm, word_pfn(hat, m->m_word));
+}
+
+unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
+{
+	const struct mach_caps *caps = hat->h_shared->hs_caps;
+	unsigned nrm = (word & hat->h_fmt->f_ref && caps->mc_ref_bits ? P_REF : 0) |
+	    (word & hat->h_fmt->f_mod && caps->mc_mod_bits ? P_MOD : 0);
+	struct page *pp;
+
+	if (nrm == 0)
+		return 0;
+	pp = page_of(hat->h_vm, word_pfn(hat, word));
+	for (pfn_t i = 0; i < size_pages(hat->h_fmt, size); i++)
+		page_nrm_set(&pp[i], nrm);
+	return nrm;
+}
+
+/* Changes the rights of an entry; what was taken is flushed. */
+static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned attr)
+{
+	const struct hat_format *f = hat->h_fmt;
+	uint64_t keep = f->f_locked | f->f_ref | f->f_mod, old = m->m_word, new;
+
+	do
+		new = f->f_make(f->f_frame(old), attr, m->m_size) | (old & keep);
+	while (!entry_cas(f, m->m_entry, &old, new));
+	m->m_word = new;
+	if (f->f_attr(old) & ~attr)
+		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
+	else if (old != new)
+		f->f_store->st_stale(hat, m->m_va, map_bytes(hat, m));
+}
+
+/* Splits one large entry; its parts come in its place. */
+static void demote(struct op *op, struct hat *hat, const struct map *m)
+{
+	const struct hat_format *f = hat->h_fmt;
+	uint64_t old = f->f_store->st_demote(op, hat, m);
+	vaddr_t va = m->m_va;
+	struct map part;
+
+	(void)hat_gather(hat, old, m->m_size);
+	op_flush_add(op, hat, va, map_bytes(hat, m), false);
+	if (!lookup(hat, va, &part) || part.m_size >= m->m_size)
+		mach_panic("hat: a large translation was not split");
+	hat->h_count[m->m_size]--;
+	hat->h_count[part.m_size] += 1ull << (f->f_shift[m->m_size] - f->f_shift[part.m_size]);
+	op->o_hs->hs_demoted++;
+}
+
+/* The translation of va, if any, shall be of size at most. */
+static bool lookup_split(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+{
+	bool found;
+
+	while ((found = lookup(hat, va, m)) && m->m_size > size)
+		demote(op, hat, m);
+	return found;
+}
+
+/* No translation shall lie across va. */
+static void cut(struct op *op, struct hat *hat, vaddr_t va)
+{
+	struct map m;
+
+	while (lookup(hat, va, &m) && m.m_va != va)
+		demote(op, hat, &m);
+}
+
+/* Takes a translation out. Its tables stay, perhaps empty. */
+static void drop(struct op *op, struct hat *hat, const struct map *m)
+{
+	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
+	struct page *pp = page_of(hat->h_vm, word_pfn(hat, old));
+
+	(void)hat_gather(hat, old, m->m_size);
+	for (pfn_t i = 0; i < size_pages(hat->h_fmt, m->m_size); i++) {
+		pv_remove(hat->h_shared, &pp[i], hat, m->m_va + vm_ptob(i));
+		mmu_frame_loaded(hat->h_shared->hs_mach, page_pfn(hat->h_vm, &pp[i]), false);
+	}
+	hat->h_count[m->m_size]--;
+	op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
+}
+
+static void drop_one(struct op *op, struct hat *hat, const struct map *m)
+{
+	drop(op, hat, m);
+	hat->h_fmt->f_store->st_prune(op, hat, m->m_va);
+}
+
+/*
+ * Drops every translation of the range, the locked ones excepted if spare. Tables are pruned whenever the sweep leaves
+ * the reach of a lowest one; until then nothing is pruned under it.
+ */
+static void unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end, bool spare)
+{
+	const struct hat_format *f = hat->h_fmt;
+	vaddr_t last = 0;
+	bool any = false;
+	struct map m;
+
+	for (; next(hat, &va, end, &m); va = map_end(hat, &m)) {
+		if (any && last >> f->f_shift[1] != m.m_va >> f->f_shift[1])
+			f->f_store->st_prune(op, hat, last);
+		if (spare && is_locked(hat, &m))
+			continue;
+		last = m.m_va;
+		any = true;
+		drop(op, hat, &m);
+	}
+	if (any)
+		f->f_store->st_prune(op, hat, last);
+}
+
+/* ---- life ---- */
+enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
+{
+	struct hat_shared *hs = mmu_hat_shared(vm_machine(vm));
+	struct hat *hat;
+	enum vm_err e;
+
+	if (vm_inject_fail(vm, VM_INJECT_HAT) || (hat = kmem_zalloc(vm, sizeof(*hat), KM_SLEEP)) == NULL)
+		return VM_NOMEM;
+	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt };
+	if ((e = hs->hs_fmt->f_store->st_init(hat)) != VM_OK) {
+		kmem_free(vm, hat, sizeof(*hat));
+		return e;
+	}
+	mach_mutex_enter(&hs->hs_lock);
+	hat->h_serial = hs->hs_serial++;
+	hs->hs_nhats++;
+	mach_mutex_exit(&hs->hs_lock);
+	*hatp = hat;
+	return VM_OK;
+}
+
+void hat_free_start(struct hat *hat)
+{
+	(void)hat; /* translations go with the segments, the rest in hat_free_end */
+}
+
+enum vm_err hat_dup(struct hat *parent, struct hat *child)
+{
+	(void)parent; /* the child faults its translations in */
+	(void)child;
+	return VM_OK;
+}
+
+void hat_swapout(struct hat *hat)
+{
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, true);
+	op_exit(&op);
+}
+
+void hat_free_end(struct hat *hat)
+{
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, false);
+	op_flush(&op);
+	mmu_space_gone(hat);
+	hat->h_fmt->f_store->st_fini(&op, hat);
+	op.o_hs->hs_nhats--;
+	op_exit(&op);
+	kmem_free(op.o_vm, hat, sizeof(*hat));
+}
+
+/* ---- loading ---- */
+/* Makes room on a machine where a frame has few translations: drops the oldest. False: one is locked. */
+static bool make_room(struct op *op, struct page *pp)
+{
+	struct hat_shared *hs = op->o_hs;
+
+	while (hs->hs_caps->mc_max_mappings != 0 && pv_count(pp) >= hs->hs_caps->mc_max_mappings) {
+		struct pv_cursor c = { 0 };
+		struct map m;
+		struct pv pv;
+
+		(void)pv_next(pp, &c, &pv);
+		(void)lookup(pv.pv_hat, pv.pv_va, &m);
+		if (is_locked(pv.pv_hat, &m))
+			return false;
+		drop_one(op, pv.pv_hat, &m);
+	}
+	return true;
+}
+
+static bool is_full(const struct op *op, const struct page *pp)
+{
+	unsigned max = op->o_hs->hs_caps->mc_max_mappings;
+
+	return max != 0 && pv_count(pp) >= max;
+}
+
+/* The same pages are there already, by an entry of that size or a larger one. */
+static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct map *m, unsigned size, unsigned attr,
+    unsigned flags)
+{
+	bool lock = flags & HAT_LOAD_LOCK && !is_locked(hat, m);
+
+	if (flags & HAT_LOAD_ADV)
+		attr = hat->h_fmt->f_attr(m->m_word);
+	if (attr == hat->h_fmt->f_attr(m->m_word) && !lock)
+		return;
+	(void)lookup_split(op, hat, va, size, m);
+	if (lock)
+		m->m_word = entry_change(hat->h_fmt, m->m_entry, 0, hat->h_fmt->f_locked) | hat->h_fmt->f_locked;
+	set_attr(op, hat, m, attr);
+}
+
+/* Mapping list nodes that entering n pages takes, at most. */
+static bool has_nodes(const struct op *op, const struct page *pp, pfn_t n)
+{
+	unsigned want = 0;
+
+	for (pfn_t i = 0; i < n; i++)
+		want += pv_full(&pp[i]);
+	return want <= op->o_hs->hs_npvfree || op->o_hs->hs_caps->mc_max_mappings == 1;
+}
+
+/* Whatever lies in the range makes place. False: something is locked, or this is only advice. */
+static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
+{
+	vaddr_t at = va, end = va + bytes;
+	struct map m;
+
+	if (!next(hat, &at, end, &m))
+		return true;
+	if (flags & HAT_LOAD_ADV)
+		return false;
+	cut(op, hat, va);
+	cut(op, hat, end);
+	for (at = va; next(hat, &at, end, &m); at = map_end(hat, &m))
+		if (is_locked(hat, &m))
+			mach_panic("hat_memload: a locked translation to another page is there");
+	unload_range(op, hat, va, end, false);
+	return true;
+}
+
+/* One load under the lock. NEED_STOP with *err: cannot. */
+static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct page *pp, unsigned size, unsigned attr,
+    unsigned flags, enum vm_err *err)
+{
+	const struct hat_format *f = hat->h_fmt;
+	struct hat_shared *hs = op->o_hs;
+	pfn_t pfn = page_pfn(hat->h_vm, pp), n = size_pages(f, size);
+	enum need need;
+	struct map m;
+
+	if (lookup(hat, va, &m) && m.m_size >= size &&
+	    word_pfn(hat, m.m_word) + vm_btop(va - m.m_va) == pfn) {
+		replace_rights(op, hat, va, &m, size, attr, flags);
+		return NEED_NOTHING;
+	}
+	*err = VM_RETRY;
+	if (flags & HAT_LOAD_ADV && is_full(op, pp))
+		return NEED_STOP;
+	if (!has_nodes(op, pp, n))
+		return NEED_NODE;
+	if (!make_room(op, pp) || !make_place(op, hat, va, size_bytes(f, size), flags))
+		return NEED_STOP;
+	if ((need = f->f_store->st_slot(op, hat, va, size, &m)) != NEED_NOTHING) {
+		if (op->o_junk == NULL)
+			return need;
+		op_recycle(op); /* what made place may have left tables behind */
+		if ((need = f->f_store->st_slot(op, hat, va, size, &m)) != NEED_NOTHING)
+			return need;
+	}
+	for (pfn_t i = 0; i < n; i++) {
+		pv_add(hs, &pp[i], hat, va + vm_ptob(i));
+		mmu_frame_loaded(hs->hs_mach, pfn + i, true);
+	}
+	f->f_store->st_set(
+	    hat, &m, f->f_make(pfn + hs->hs_frame0, attr, size) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
+	hat->h_count[size]++;
+	return NEED_NOTHING;
+}
+
+static bool size_ok(const struct hat *hat, vaddr_t va, const struct page *pp, unsigned size)
+{
+	const struct hat_format *f = hat->h_fmt;
+
+	return size == 0 ||
+	    (size < f->f_nsizes && hat->h_shared->hs_caps->mc_max_mappings == 0 &&
+		(va & (size_bytes(f, size) - 1)) == 0 &&
+		((page_pfn(hat->h_vm, pp) + hat->h_shared->hs_frame0) & (size_pages(f, size) - 1)) == 0);
+}
+
+enum vm_err hat_memload_array(
+    struct hat *hat, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, size_t *done)
+{
+	const struct hat_format *f = hat->h_fmt;
+	unsigned size = HAT_LOAD_SIZE(flags);
+	enum vm_err err = VM_OK;
+	struct op op;
+	size_t i = 0;
+
+	*done = 0;
+	if (size >= f->f_nsizes)
+		return VM_NOTSUP;
+	if (va >= f->f_va_end || n > (f->f_va_end - va) >> f->f_shift[size])
+		mach_panic("hat_memload: address out of range");
+	op_enter(&op, hat->h_vm);
+	while (i < n) {
+		vaddr_t at = va + (uint64_t)i * size_bytes(f, size);
+		enum need need;
+
+		if (!size_ok(hat, at, pps[i], size)) {
+			err = VM_NOTSUP;
+			break;
+		}
+		if ((need = load_one(&op, hat, at, pps[i], size, attr, flags, &err)) == NEED_NOTHING) {
+			i++;
+			continue;
+		}
+		if (need == NEED_STOP)
+			break;
+		if (!op_supply(&op, need)) {
+			err = VM_NOMEM;
+			break;
+		}
+	}
+	op_exit(&op);
+	*done = i;
+	return i == n || flags & HAT_LOAD_ADV ? VM_OK : err;
+}
+
+enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	size_t done;
+
+	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
+}
+
+enum vm_err hat_devload(
+    struct hat *hat, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
+{
+	(void)hat;
+	(void)va;
+	(void)len;
+	(void)devframe;
+	(void)attr;
+	(void)flags;
+	return VM_NOTSUP;
+}
+
+/* ---- large pages ---- */
+/* Are the translations of the range one, in small parts? *first is the first of them. */
+static bool joinable(const struct hat *hat, vaddr_t va, unsigned size, struct map *first)
+{
+	const struct hat_format *f = hat->h_fmt;
+	vaddr_t end = va + size_bytes(f, size);
+	struct map m;
+	uint64_t frame;
+
+	if (!lookup(hat, va, first) || first->m_size + 1 != size)
+		return false;
+	frame = f->f_frame(first->m_word);
+	for (vaddr_t at = va; at < end; at += map_bytes(hat, &m)) {
+		if (!lookup(hat, at, &m) || m.m_size != first->m_size ||
+		    f->f_frame(m.m_word) != frame + vm_btop(at - va) ||
+		    f->f_attr(m.m_word) != f->f_attr(first->m_word) || is_locked(hat, &m) != is_locked(hat, first))
+			return false;
+	}
+	return true;
+}
+
+enum vm_err hat_promote(struct hat *hat, vaddr_t va, unsigned size)
+{
+	const struct hat_format *f = hat->h_fmt;
+	enum vm_err err = VM_OK;
+	struct map first;
+	struct op op;
+
+	if (size == 0 || size >= f->f_nsizes || hat->h_shared->hs_caps->mc_max_mappings != 0)
+		return VM_NOTSUP;
+	va &= ~(size_bytes(f, size) - 1);
+	op_enter(&op, hat->h_vm);
+	for (;;) {
+		enum need need;
+		unsigned parts;
+
+		err = VM_NOMAP;
+		if (!joinable(hat, va, size, &first) || !size_ok(hat, va, map_page(hat, &first), size))
+			break;
+		parts = 1u << (f->f_shift[size] - f->f_shift[size - 1]);
+		need = f->f_store->st_join(&op, hat, va, size,
+		    f->f_make(f->f_frame(first.m_word), f->f_attr(first.m_word), size) | (first.m_word & f->f_locked));
+		err = VM_OK;
+		if (need == NEED_NOTHING) {
+			hat->h_count[size]++;
+			hat->h_count[size - 1] -= parts;
+			op.o_hs->hs_promoted++;
+			break;
+		}
+		err = VM_NOMEM;
+		if (!op_supply(&op, need))
+			break;
+	}
+	op_exit(&op);
+	return err;
+}
+
+unsigned hat_mapsize(struct hat *hat, vaddr_t va)
+{
+	unsigned shift = 0;
+	struct op op;
+	struct map m;
+
+	op_enter(&op, hat->h_vm);
+	if (lookup(hat, va, &m))
+		shift = hat->h_fmt->f_shift[m.m_size];
+	op_exit(&op);
+	return shift;
+}
+
+/* ---- ranges ---- */
+void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
+{
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	cut(&op, hat, va);
+	cut(&op, hat, va + len);
+	if (!(flags & HAT_UNLOAD_UNLOCK)) {
+		for (vaddr_t at = va; next(hat, &at, va + len, &m); at = map_end(hat, &m))
+			if (is_locked(hat, &m))
+				mach_panic("hat_unload: a translation is locked");
+	}
+	unload_range(&op, hat, va, va + len, false);
+	op_exit(&op);
+}
+
+void hat_unlock(struct hat *hat, vaddr_t va, uint64_t len)
+{
+	vaddr_t end = va + len;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	cut(&op, hat, va);
+	cut(&op, hat, end);
+	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
+		(void)entry_change(hat->h_fmt, m.m_entry, hat->h_fmt->f_locked, 0);
+	op_exit(&op);
+}
+
+/* attr: the new rights, from which clr is taken; keep_old: start from what is there. */
+static void change_range(
+    struct hat *hat, vaddr_t va, uint64_t len, unsigned attr, unsigned clr, bool keep_old)
+{
+	vaddr_t end = va + len;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	cut(&op, hat, va);
+	cut(&op, hat, end);
+	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
+		set_attr(&op, hat, &m, (keep_old ? hat->h_fmt->f_attr(m.m_word) : attr) & ~clr);
+	op_exit(&op);
+}
+
+void hat_chgattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change_range(hat, va, len, attr, 0, false);
+}
+void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change_range(hat, va, len, 0, attr, true);
+}
+
+/* Gathers an entry's bits and clears some; what was cleared is flushed, so that it shows when it is set again. */
+static unsigned gather_clear(struct op *op, struct hat *hat, const struct map *m, uint64_t clear)
+{
+	uint64_t old = m->m_word;
+
+	if (clear != 0)
+		old = entry_change(hat->h_fmt, m->m_entry, clear, 0);
+	if (old & clear)
+		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
+	return hat_gather(hat, old, m->m_size);
+}
+
+void hat_sync(struct hat *hat, vaddr_t va, uint64_t len, bool clear)
+{
+	uint64_t bits = clear ? hat->h_fmt->f_ref | hat->h_fmt->f_mod : 0;
+	vaddr_t end = va + len;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
+		(void)gather_clear(&op, hat, &m, bits);
+	op_exit(&op);
+}
+
+pfn_t hat_probe(struct hat *hat, vaddr_t va, unsigned *attr)
+{
+	pfn_t pfn = PFN_INVALID;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	if (lookup(hat, va, &m)) {
+		pfn = word_pfn(hat, m.m_word) + (pfn_t)vm_btop(va - m.m_va);
+		if (attr != NULL)
+			*attr = hat->h_fmt->f_attr(m.m_word);
+	}
+	op_exit(&op);
+	return pfn;
+}
+
+/* ---- pages ---- */
+/* A page without a name has no translation: nothing is ever loaded without one. */
+static bool page_enter(struct op *op, const struct page *pp)
+{
+	if (__atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) == 0)
+		return false;
+	op_enter(op, page_vm(pp));
+	return true;
+}
+
+void hat_pageunload(struct page *pp)
+{
+	struct op op;
+
+	if (!page_enter(&op, pp))
+		return;
+	for (;;) {
+		struct pv_cursor c = { 0 };
+		struct map m;
+		struct pv pv;
+
+		if (!pv_next(pp, &c, &pv))
+			break;
+		(void)lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
+		drop_one(&op, pv.pv_hat, &m);
+	}
+	op_exit(&op);
+}
+
+unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
+{
+	struct pv_cursor c = { 0 };
+	unsigned nrm = 0;
+	struct op op;
+	struct pv pv;
+
+	if (!page_enter(&op, pp))
+		return 0;
+	while (pv_next(pp, &c, &pv)) {
+		struct map m;
+
+		(void)lookup(pv.pv_hat, pv.pv_va, &m);
+		nrm |= gather_clear(
+		    &op, pv.pv_hat, &m, (clear_ref ? op.o_fmt->f_ref : 0) | (clear_mod ? op.o_fmt->f_mod : 0));
+	}
+	op_exit(&op);
+	return nrm;
+}
+
+/* The modification seen so far is in the page on return, so that who cleans it may clear P_MOD from then on. */
+void hat_page_clrwrt(struct page *pp)
+{
+	struct pv_cursor c = { 0 };
+	struct op op;
+	struct pv pv;
+
+	if (!page_enter(&op, pp))
+		return;
+	while (pv_next(pp, &c, &pv)) {
+		struct map m;
+
+		(void)lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
+		(void)gather_clear(&op, pv.pv_hat, &m, op.o_fmt->f_write | op.o_fmt->f_mod);
+	}
+	op_exit(&op);
+}
+
+unsigned hat_page_getshare(struct page *pp)
+{
+	struct op op;
+	unsigned n;
+
+	if (!page_enter(&op, pp))
+		return 0;
+	n = pv_count(pp);
+	op_exit(&op);
+	return n;
+}
+
+bool hat_trap(struct hat *hat, vaddr_t va, bool write)
+{
+	const struct hat_format *f = hat->h_fmt;
+	uint64_t set = f->f_ref | (write ? f->f_mod : 0);
+	bool ours = false;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	if (lookup(hat, va, &m) && (f->f_attr(m.m_word) & (write ? PROT_W : PROT_R | PROT_X))) {
+		ours = (m.m_word & set) != set;
+		(void)entry_change(f, m.m_entry, 0, set);
+		f->f_store->st_stale(hat, m.m_va, map_bytes(hat, &m));
+	}
+	op_exit(&op);
+	return ours;
+}
+
+/* ---- vm_check ---- */
+void hat_foreach(struct hat *hat, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
+{
+	vaddr_t va = 0;
+	struct map m;
+
+	for (; next(hat, &va, hat->h_fmt->f_va_end, &m); va = map_end(hat, &m))
+		for (pfn_t i = 0; i < size_pages(hat->h_fmt, m.m_size); i++)
+			cb(arg, m.m_va + vm_ptob(i), word_pfn(hat, m.m_word) + i, hat->h_fmt->f_attr(m.m_word),
+			    is_locked(hat, &m));
+}
+
+void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t), void *arg)
+{
+	struct pv_cursor c = { 0 };
+	struct pv pv;
+
+	while (pv_next(pp, &c, &pv))
+		cb(arg, pv.pv_hat, pv.pv_va);
+}
+
+unsigned hat_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	return hat->h_fmt->f_store->st_check(hat, report, arg);
+}

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Page tables: a radix tree whose nodes the hardware walks. Any format of format.c that is one.
+ *
+ * A table is a frame of page_kalloc, reached by its direct address. In its page structure p_hat[0] counts its entries in
+ * use (pointers and translations). A table without entries is taken out and freed, the root excepted, and what the
+ * root of a format with f_fixed_top points to.
+ *
+ * Large pages: an entry of level s > 0 may be a translation. So that it can be split at any time without memory, the
+ * tables that a complete split needs are deposited when it is made: on the list p_hat[1] of the table it is in, which
+ * holds deposit(s) tables for each such entry. Joining 512 entries deposits the table they were in; splitting takes a
+ * table from the list and hands the rest of the share down. (Linux keeps its spare tables so for huge pages; here the
+ * list is per table because tables are alike.)
+ *
+ * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need.
+ */
+#include "hat/hat_impl.h"
+
+static unsigned fan(const struct hat_format *f, unsigned level)
+{
+	return 1u << (f->f_shift[level + 1] - f->f_shift[level]);
+}
+
+/* Tables needed to split an entry of that level into base pages. */
+static unsigned deposit(const struct hat_format *f, unsigned level)
+{
+	unsigned n = 0;
+
+	for (unsigned l = 0; l < level; l++)
+		n = l == 0 ? 1 : 1 + fan(f, l) * n;
+	return n;
+}
+
+static void *entry_at(const struct hat *hat, pfn_t table, unsigned level, vaddr_t va)
+{
+	const struct hat_format *f = hat->h_fmt;
+	size_t i = (size_t)(va >> f->f_shift[level]) & (fan(f, level) - 1);
+
+	return (char *)mach_frame_kva(hat->h_shared->hs_mach, table) + i * f->f_entry;
+}
+
+static struct page *table_of(const struct hat *hat, const void *entry)
+{
+	return page_of(hat->h_vm, mach_kva_frame(hat->h_shared->hs_mach, entry));
+}
+
+static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsigned level)
+{
+	return hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
+}
+
+/* ---- deposits ---- */
+static void put_deposit(struct page *table, struct page *one)
+{
+	one->p_hat[0] = 0;
+	one->p_hat[1] = table->p_hat[1];
+	table->p_hat[1] = (uint64_t)(uintptr_t)one;
+}
+
+static struct page *take_deposit(struct page *table)
+{
+	struct page *one = (struct page *)(uintptr_t)table->p_hat[1];
+
+	if (one == NULL)
+		mach_panic("hat: a table was not deposited");
+	table->p_hat[1] = one->p_hat[1];
+	one->p_hat[0] = one->p_hat[1] = 0;
+	return one;
+}
+
+static void **table_link(void *object)
+{
+	return (void **)(void *)&((struct page *)object)->p_hat[1];
+}
+
+/* ---- walking ---- */
+/* Where the walk to va ends, not below level stop: at a translation, or at an entry that is not a pointer. */
+static void walk(const struct hat *hat, vaddr_t va, unsigned stop, struct map *m)
+{
+	const struct hat_format *f = hat->h_fmt;
+	pfn_t table = hat->h_root;
+	unsigned level = f->f_levels - 1u;
+
+	for (;; level--) {
+		m->m_entry = entry_at(hat, table, level, va);
+		m->m_word = entry_get(f, m->m_entry);
+		if (level <= stop || !f->f_is_pointer(m->m_word))
+			break;
+		table = word_pfn(hat, m->m_word);
+	}
+	m->m_size = level;
+	m->m_va = va & ~(size_bytes(f, level) - 1);
+}
+
+static bool radix_lookup(const struct hat *hat, vaddr_t va, struct map *m)
+{
+	if (va >= hat->h_fmt->f_va_end)
+		return false;
+	walk(hat, va, 0, m);
+	return (m->m_word & hat->h_fmt->f_valid) != 0;
+}
+
+static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
+{
+	const struct hat_format *f = hat->h_fmt;
+
+	if (end > f->f_va_end)
+		end = f->f_va_end;
+	while (*va < end) {
+		uint64_t bytes, left;
+
+		walk(hat, *va, 0, m);
+		bytes = size_bytes(f, m->m_size);
+		left = fan(f, m->m_size) - (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
+		while (!(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 && m->m_va + bytes < end) {
+			m->m_va += bytes;
+			m->m_entry = (char *)m->m_entry + f->f_entry;
+			m->m_word = entry_get(f, m->m_entry);
+		}
+		if (m->m_va > *va)
+			*va = m->m_va;
+		if (m->m_word & f->f_valid)
+			return true;
+		if (!f->f_is_pointer(m->m_word) || m->m_size == 0)
+			*va = m->m_va + bytes;
+	}
+	return false;
+}
+
+/* ---- tables ---- */
+static enum need radix_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+{
+	const struct hat_format *f = hat->h_fmt;
+	struct page *table;
+
+	walk(hat, va, size, m);
+	if (op->o_nspare < m->m_size - size + deposit(f, size))
+		return NEED_OBJECT;
+	while (m->m_size > size) {
+		struct page *fresh = op_spare(op);
+
+		fresh->p_hat[0] = fresh->p_hat[1] = 0;
+		table_of(hat, m->m_entry)->p_hat[0]++;
+		(void)entry_swap(f, m->m_entry, pointer_to(hat, fresh, m->m_size));
+		m->m_size--;
+		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
+		m->m_word = 0;
+	}
+	table = table_of(hat, m->m_entry);
+	for (unsigned n = deposit(f, size); n > 0; n--)
+		put_deposit(table, op_spare(op));
+	m->m_va = va;
+	return NEED_NOTHING;
+}
+
+static void radix_set(struct hat *hat, const struct map *m, uint64_t word)
+{
+	table_of(hat, m->m_entry)->p_hat[0]++;
+	(void)entry_swap(hat->h_fmt, m->m_entry, word);
+}
+
+static uint64_t radix_clear(struct op *op, struct hat *hat, const struct map *m)
+{
+	struct page *table = table_of(hat, m->m_entry);
+	uint64_t old = entry_swap(hat->h_fmt, m->m_entry, 0);
+
+	table->p_hat[0]--;
+	for (unsigned n = deposit(hat->h_fmt, m->m_size); n > 0; n--)
+		op_junk(op, take_deposit(table));
+	return old;
+}
+
+static bool is_fixed(const struct hat *hat, unsigned level)
+{
+	const struct hat_format *f = hat->h_fmt;
+
+	return level + 1u >= f->f_levels || (f->f_fixed_top && level + 2u >= f->f_levels);
+}
+
+static void radix_prune(struct op *op, struct hat *hat, vaddr_t va)
+{
+	struct map m;
+
+	walk(hat, va, 0, &m);
+	while (!is_fixed(hat, m.m_size)) {
+		struct page *empty = table_of(hat, m.m_entry);
+
+		if (empty->p_hat[0] != 0)
+			return;
+		walk(hat, va, m.m_size + 1, &m);
+		(void)entry_swap(hat->h_fmt, m.m_entry, 0);
+		table_of(hat, m.m_entry)->p_hat[0]--;
+		op_flush_add(op, hat, va, VM_PAGESIZE, true);
+		op_junk(op, empty);
+	}
+}
+
+/* ---- large pages ---- */
+static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m)
+{
+	const struct hat_format *f = hat->h_fmt;
+	struct page *table = table_of(hat, m->m_entry), *low = take_deposit(table);
+	unsigned level = m->m_size - 1, n = fan(f, level);
+	uint64_t frame = f->f_frame(m->m_word), step = size_pages(f, level);
+	uint64_t locked = m->m_word & f->f_locked;
+	char *e = mach_frame_kva(hat->h_shared->hs_mach, page_pfn(hat->h_vm, low));
+	unsigned attr = f->f_attr(m->m_word);
+
+	(void)op;
+	for (unsigned i = 0; i < n; i++, e += f->f_entry)
+		(void)entry_swap(f, e, f->f_make(frame + i * step, attr, level) | locked);
+	low->p_hat[0] = n;
+	for (unsigned i = deposit(f, m->m_size) - 1; i > 0; i--)
+		put_deposit(low, take_deposit(table));
+	return entry_swap(f, m->m_entry, pointer_to(hat, low, m->m_size));
+}
+
+/* Bits that the hardware set before it lost sight of the small entries are gathered from them after the flush. */
+static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
+{
+	const struct hat_format *f = hat->h_fmt;
+	struct page *table, *low;
+	struct map m;
+	char *e;
+
+	walk(hat, va, size, &m);
+	table = table_of(hat, m.m_entry);
+	low = page_of(hat->h_vm, word_pfn(hat, m.m_word));
+	e = mach_frame_kva(hat->h_shared->hs_mach, page_pfn(hat->h_vm, low));
+	(void)entry_swap(f, m.m_entry, word);
+	op_flush_add(op, hat, va, size_bytes(f, size), true);
+	op_flush(op);
+	for (unsigned i = 0; i < fan(f, size - 1); i++)
+		(void)hat_gather(hat, entry_swap(f, e + i * f->f_entry, 0), size - 1);
+	while (low->p_hat[1] != 0)
+		put_deposit(table, take_deposit(low));
+	put_deposit(table, low);
+	return NEED_NOTHING;
+}
+
+/* ---- life ---- */
+static enum vm_err radix_init(struct hat *hat)
+{
+	const struct hat_format *f = hat->h_fmt;
+	struct page *root = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
+
+	if (root == NULL)
+		return VM_NOMEM;
+	root->p_hat[0] = root->p_hat[1] = 0;
+	hat->h_root = page_pfn(hat->h_vm, root);
+	mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_root));
+	for (vaddr_t va = 0; f->f_fixed_top && va < f->f_va_end; va += size_bytes(f, f->f_levels - 1u)) {
+		struct page *low = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
+
+		if (low == NULL) {
+			struct op op = { .o_hs = hat->h_shared, .o_vm = hat->h_vm, .o_fmt = f };
+
+			hat_radix.st_fini(&op, hat);
+			for (struct page *pp = op.o_junk; pp != NULL; pp = op.o_junk) {
+				op.o_junk = *table_link(pp);
+				hat_radix.st_free(hat->h_vm, pp);
+			}
+			return VM_NOMEM;
+		}
+		low->p_hat[0] = low->p_hat[1] = 0;
+		(void)entry_swap(f, entry_at(hat, hat->h_root, f->f_levels - 1u, va),
+		    pointer_to(hat, low, f->f_levels - 1u));
+		root->p_hat[0]++;
+	}
+	return VM_OK;
+}
+
+static void radix_fini(struct op *op, struct hat *hat)
+{
+	const struct hat_format *f = hat->h_fmt;
+	unsigned top = f->f_levels - 1u;
+
+	for (vaddr_t va = 0; f->f_fixed_top && va < f->f_va_end; va += size_bytes(f, top)) {
+		uint64_t e = entry_get(f, entry_at(hat, hat->h_root, top, va));
+
+		if (f->f_is_pointer(e))
+			op_junk(op, page_of(hat->h_vm, word_pfn(hat, e)));
+	}
+	op_junk(op, page_of(hat->h_vm, hat->h_root));
+}
+
+static void radix_stale(struct hat *hat, vaddr_t va, uint64_t len)
+{
+	(void)hat; /* there are no copies but the TLBs' */
+	(void)va;
+	(void)len;
+}
+
+static void *table_alloc(struct vm *vm)
+{
+	struct page *pp = page_kalloc(vm, 0, PG_ZERO);
+
+	if (pp != NULL)
+		pp->p_hat[0] = pp->p_hat[1] = 0;
+	return pp;
+}
+
+static void table_free(struct vm *vm, void *object)
+{
+	struct page *pp = object;
+
+	pp->p_hat[0] = pp->p_hat[1] = 0;
+	page_kfree(vm, pp, 0);
+}
+
+/* ---- vm_check ---- */
+struct checking {
+	void (*c_report)(void *, const char *);
+	void *c_arg;
+	unsigned c_bad;
+	uint64_t c_count[HAT_LEVELS];
+};
+
+static void violation(struct checking *c, const char *text)
+{
+	c->c_report(c->c_arg, text);
+	c->c_bad++;
+}
+
+static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct checking *c)
+{
+	const struct hat_format *f = hat->h_fmt;
+	const struct page *table = page_of(hat->h_vm, pfn);
+	unsigned used = 0, owed = 0, have = 0;
+
+	if (table->p_flags != P_KERNEL) {
+		violation(c, "hat: a table is not in a kernel frame");
+		return;
+	}
+	bool top = level + 1u == f->f_levels;
+
+	for (unsigned i = 0; i < fan(f, level); i++) {
+		if (top && (uint64_t)i << f->f_shift[level] >= f->f_va_end)
+			break; /* the kernel's */
+		uint64_t e = entry_get(f, entry_at(hat, pfn, level, (vaddr_t)i << f->f_shift[level]));
+
+		used += e != 0;
+		if (f->f_is_pointer(e) && level > 0) {
+			check_table(hat, word_pfn(hat, e), level - 1, c);
+		} else if (e & f->f_valid) {
+			c->c_count[level]++;
+			owed += deposit(f, level);
+			if (level >= f->f_nsizes)
+				violation(c, "hat: a translation at a level that has none");
+			else if (word_pfn(hat, e) & (size_pages(f, level) - 1))
+				violation(c, "hat: a large translation to an unaligned frame");
+		} else if (e != 0) {
+			violation(c, "hat: an entry is neither pointer nor translation");
+		}
+	}
+	for (const struct page *d = (const struct page *)(uintptr_t)table->p_hat[1]; d != NULL && have <= owed;
+	     d = (const struct page *)(uintptr_t)d->p_hat[1])
+		have++;
+	if (used != table->p_hat[0])
+		violation(c, "hat: a table's count of entries is wrong");
+	if (have != owed)
+		violation(c, "hat: a table's deposits are not what its large entries need");
+	if (used == 0 && !is_fixed(hat, level))
+		violation(c, "hat: an empty table was not taken out");
+}
+
+static unsigned radix_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	struct checking c = { .c_report = report, .c_arg = arg };
+
+	check_table(hat, hat->h_root, hat->h_fmt->f_levels - 1u, &c);
+	for (unsigned s = 0; s < HAT_LEVELS; s++)
+		if (c.c_count[s] != hat->h_count[s])
+			violation(&c, "hat: the count of translations is wrong");
+	return c.c_bad;
+}
+
+const struct hat_store hat_radix = {
+	.st_init = radix_init,
+	.st_fini = radix_fini,
+	.st_lookup = radix_lookup,
+	.st_next = radix_next,
+	.st_slot = radix_slot,
+	.st_set = radix_set,
+	.st_clear = radix_clear,
+	.st_prune = radix_prune,
+	.st_demote = radix_demote,
+	.st_join = radix_join,
+	.st_stale = radix_stale,
+	.st_alloc = table_alloc,
+	.st_free = table_free,
+	.st_link = table_link,
+	.st_check = radix_check,
+};

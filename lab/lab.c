@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* quire-lab: what replacement policies make of a trace of page references. */
+#include "lab.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+	"usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
+	"       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
+	"       quire-lab list\n"
+	"       quire-lab --help\n"
+	"\n"
+	"policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses there can be.\n"
+	"generate  writes a trace of a standard pattern to standard output.\n"
+	"list      names the policies and the patterns.\n"
+	"\n"
+	"A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
+	"it if the page is written. Instead of a file the name of a pattern may be given.\n"
+	"\n"
+	"  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
+	"  --policy LIST  only these\n"
+	"  --writes       how many pages had to be written, instead of misses\n"
+	"  --csv          for programs\n"
+	"  --raw          the file is binary without a header\n"
+	"  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n";
+
+static _Noreturn void die(const char *format, ...)
+{
+	va_list ap;
+
+	fputs("quire-lab: ", stderr);
+	va_start(ap, format);
+	(void)vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputs("\n", stderr);
+	exit(2);
+}
+
+static uint64_t number(const char *what, const char *s, uint64_t most)
+{
+	char *end;
+	uint64_t n;
+
+	errno = 0;
+	n = strtoull(s, &end, 0);
+	if (*s < '0' || *s > '9' || *end != '\0' || errno != 0 || n == 0 || n > most)
+		die("%s: '%s' is not a number from 1 to %" PRIu64, what, s, most);
+	return n;
+}
+
+/* ---- the trace ---- */
+#define PAGES_MAX (1u << 30)
+#define LENGTH_MAX (1ull << 36)
+
+static bool is_pattern(const char *name, size_t n)
+{
+	for (unsigned i = 0; trace_patterns[i].name != NULL; i++)
+		if (strlen(trace_patterns[i].name) == n && memcmp(trace_patterns[i].name, name, n) == 0)
+			return true;
+	return false;
+}
+
+static void generate(struct trace *t, char *spec)
+{
+	uint64_t v[3] = { 4096, 1000000, 1 };
+	const uint64_t most[3] = { PAGES_MAX, LENGTH_MAX, UINT64_MAX };
+	char *save, *name = strtok_r(spec, ":", &save), *p;
+
+	for (unsigned i = 0; (p = strtok_r(NULL, ":", &save)) != NULL; i++) {
+		if (i == 3)
+			die("'%s': a pattern takes pages, length and seed at most", p);
+		v[i] = number(name, p, most[i]);
+	}
+	if (!trace_generate(t, name, (uint32_t)v[0], v[1], v[2]))
+		die("not enough memory for the trace");
+}
+
+static void load(struct trace *t, char *name, bool raw)
+{
+	char why[160];
+	FILE *f = stdin;
+
+	trace_init(t);
+	if (is_pattern(name, strcspn(name, ":")) && access(name, F_OK) != 0) {
+		generate(t, name);
+		return;
+	}
+	if (strcmp(name, "-") != 0 && (f = fopen(name, "rb")) == NULL)
+		die("%s: %s; quire-lab list names the patterns", name, strerror(errno));
+	if (!trace_read(t, f, raw ? TRACE_RAW : TRACE_GUESS, why, sizeof why))
+		die("%s: %s", name, why);
+	if (f != stdin)
+		(void)fclose(f);
+}
+
+/* ---- policies ---- */
+#define COLUMNS_MAX 32u
+
+struct options {
+	bool raw, writes, csv;
+	const char *policies;
+	uint32_t frames[COLUMNS_MAX];
+	unsigned ncolumns;
+};
+
+static void frames_list(struct options *o, const char *list, uint32_t pages)
+{
+	char *copy = strdup(list), *save, *p;
+
+	for (p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save)) {
+		size_t n = strlen(p);
+		uint64_t f;
+
+		if (o->ncolumns == COLUMNS_MAX)
+			die("--frames: more than %u sizes", COLUMNS_MAX);
+		if (n > 1 && p[n - 1] == '%') {
+			p[n - 1] = '\0';
+			f = number("--frames", p, 100) * pages / 100;
+			f = f == 0 ? 1 : f;
+		} else {
+			f = number("--frames", p, PAGES_MAX);
+		}
+		o->frames[o->ncolumns++] = (uint32_t)f;
+	}
+	free(copy);
+	if (o->ncolumns == 0)
+		die("--frames: no size given");
+}
+
+static bool listed(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = list; p != NULL; p = strchr(p, ',') != NULL ? strchr(p, ',') + 1 : NULL)
+		if (strncmp(p, name, n) == 0 && (p[n] == ',' || p[n] == '\0'))
+			return true;
+	return list == NULL;
+}
+
+static void check_list(const char *list)
+{
+	char *copy = strdup(list), *save;
+
+	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
+		if (policy_find(p) == NULL && strcmp(p, "min") != 0)
+			die("no policy '%s'; quire-lab list names them", p);
+	free(copy);
+}
+
+static void row(const struct options *o, const char *name, const struct replay_result *r)
+{
+	printf(o->csv ? "%s" : "%-12s", name);
+	for (unsigned i = 0; i < o->ncolumns; i++)
+		printf(o->csv ? ",%" PRIu64 : "%13" PRIu64, o->writes ? r[i].writes : r[i].misses);
+	printf("\n");
+	(void)fflush(stdout);
+}
+
+static void table(const struct options *o, const struct trace *t)
+{
+	struct replay_result r[COLUMNS_MAX];
+
+	if (!o->csv)
+		printf("%" PRIu64 " references, %u pages; %s with so many frames\n", t->t_len, t->t_npages,
+		    o->writes ? "pages written" : "misses");
+	printf(o->csv ? "frames" : "%-12s", "frames");
+	for (unsigned i = 0; i < o->ncolumns; i++)
+		printf(o->csv ? ",%u" : "%13u", o->frames[i]);
+	printf("\n");
+	for (unsigned p = 0; policy_table[p] != NULL; p++) {
+		if (!listed(o->policies, policy_table[p]->pol_name))
+			continue;
+		for (unsigned i = 0; i < o->ncolumns; i++)
+			if (!replay(policy_table[p], t, o->frames[i], NULL, NULL, &r[i]))
+				die("%s: not enough memory for %u frames", policy_table[p]->pol_name, o->frames[i]);
+		row(o, policy_table[p]->pol_name, r);
+	}
+	if (!listed(o->policies, "min"))
+		return;
+	for (unsigned i = 0; i < o->ncolumns; i++)
+		if (!replay_min(t, o->frames[i], &r[i]))
+			die("min: not enough memory");
+	row(o, "min", r);
+}
+
+static const char *value(int argc, char **argv, int *i)
+{
+	if (*i + 1 >= argc)
+		die("%s needs a value; see quire-lab --help", argv[*i]);
+	return argv[++*i];
+}
+
+static int policies(int argc, char **argv)
+{
+	const char *frames = "5%,10%,25%,50%,75%";
+	struct options o = { .ncolumns = 0 };
+	char *name = NULL;
+	struct trace t;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--raw") == 0)
+			o.raw = true;
+		else if (strcmp(argv[i], "--writes") == 0)
+			o.writes = true;
+		else if (strcmp(argv[i], "--csv") == 0)
+			o.csv = true;
+		else if (strcmp(argv[i], "--frames") == 0)
+			frames = value(argc, argv, &i);
+		else if (strcmp(argv[i], "--policy") == 0)
+			check_list(o.policies = value(argc, argv, &i));
+		else if (argv[i][0] == '-' && argv[i][1] != '\0')
+			die("policies has no option %s; see quire-lab --help", argv[i]);
+		else if (name != NULL)
+			die("one trace at a time: '%s' or '%s'", name, argv[i]);
+		else
+			name = argv[i];
+	}
+	if (name == NULL)
+		die("policies needs a trace; see quire-lab --help");
+	load(&t, name, o.raw);
+	frames_list(&o, frames, t.t_npages);
+	table(&o, &t);
+	trace_free(&t);
+	return 0;
+}
+
+/* ---- generate, list ---- */
+static int generate_command(int argc, char **argv)
+{
+	uint64_t pages = 4096, length = 1000000, seed = 1;
+	const char *pattern = NULL, *output = NULL;
+	FILE *f = stdout;
+	bool text = false;
+	struct trace t;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--text") == 0)
+			text = true;
+		else if (strcmp(argv[i], "--pages") == 0)
+			pages = number("--pages", value(argc, argv, &i), PAGES_MAX);
+		else if (strcmp(argv[i], "--length") == 0)
+			length = number("--length", value(argc, argv, &i), LENGTH_MAX);
+		else if (strcmp(argv[i], "--seed") == 0)
+			seed = number("--seed", value(argc, argv, &i), UINT64_MAX);
+		else if (strcmp(argv[i], "--output") == 0)
+			output = value(argc, argv, &i);
+		else if (argv[i][0] == '-' || pattern != NULL)
+			die("generate does not know '%s'; see quire-lab --help", argv[i]);
+		else
+			pattern = argv[i];
+	}
+	if (pattern == NULL || !is_pattern(pattern, strlen(pattern)))
+		die("generate needs a pattern; quire-lab list names them");
+	if (output == NULL && !text && isatty(STDOUT_FILENO))
+		die("a binary trace on a terminal: redirect it, or use --text or --output");
+	trace_init(&t);
+	if (!trace_generate(&t, pattern, (uint32_t)pages, length, seed))
+		die("not enough memory for the trace");
+	if (output != NULL && (f = fopen(output, "wb")) == NULL)
+		die("%s: %s", output, strerror(errno));
+	if (!trace_write(&t, f, text) || (f != stdout && fclose(f) != 0))
+		die("%s: %s", output != NULL ? output : "standard output", strerror(errno));
+	trace_free(&t);
+	return 0;
+}
+
+static int list(void)
+{
+	printf("policies:\n");
+	for (unsigned i = 0; policy_table[i] != NULL; i++)
+		printf("  %-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
+	printf("  %-12s %s\n", "min", "the fewest misses there can be (Belady 1966); needs the future, so traces only");
+	printf("patterns:\n");
+	for (unsigned i = 0; trace_patterns[i].name != NULL; i++)
+		printf("  %-12s %s\n", trace_patterns[i].name, trace_patterns[i].about);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	if (strcmp(argv[1], "policies") == 0)
+		return policies(argc - 1, argv + 1);
+	if (strcmp(argv[1], "generate") == 0)
+		return generate_command(argc - 1, argv + 1);
+	if (strcmp(argv[1], "list") == 0)
+		return list();
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	die("no command '%s'; see quire-lab --help", argv[1]);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Private to the lab (and its tests): traces of page references, and what policies make of them. */
+#ifndef QUIRE_LAB_H
+#define QUIRE_LAB_H
+
+#include <quire/policy.h>
+
+#include <stdio.h>
+
+/*
+ * A trace. Files: binary: the eight bytes "QTRACE1\n", then a 64-bit little-endian word per reference: page number * 2, + 1 if
+ * it writes. Raw: the same without the first eight bytes. Text: a reference a line: page number (decimal, or hexadecimal
+ * with 0x), then w if it writes, r or nothing otherwise; empty lines and what follows # do not count.
+ */
+struct trace {
+	uint64_t t_len;
+	uint32_t *t_page;  /* [t_len] dense page numbers 0 .. t_npages - 1, in order of first use */
+	uint8_t *t_write;  /* [t_len] */
+	uint64_t *t_addr;  /* [t_npages] page numbers as in the file */
+	uint32_t t_npages;
+	uint32_t t_addrcap, t_hashcap;
+	uint64_t t_cap;
+	uint32_t *t_hash;
+};
+#define TRACE_MAGIC "QTRACE1\n"
+
+void trace_init(struct trace *);
+void trace_free(struct trace *);
+bool trace_add(struct trace *, uint64_t page, bool write); /* false: no memory */
+enum trace_format { TRACE_GUESS, TRACE_RAW };
+/* False: why says in one line what is wrong and where. */
+bool trace_read(struct trace *, FILE *, enum trace_format, char *why, size_t whylen);
+bool trace_write(const struct trace *, FILE *, bool text);
+
+/*
+ * Standard patterns, by name. pages: the size of the whole; len: how many references; the same seed gives the same trace.
+ * False: no such pattern.
+ */
+bool trace_generate(struct trace *, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed);
+struct trace_pattern { const char *name, *about; };
+extern const struct trace_pattern trace_patterns[]; /* ended by a NULL name */
+
+struct replay_result {
+	uint64_t misses;
+	uint64_t writes; /* pages evicted after they were written */
+};
+/*
+ * Runs a policy over a trace with that many frames (>= 1), every reference told. evicted (may be NULL) hears of each
+ * eviction: at which reference, which dense page. False: no memory, or (a bug of the policy) no victim.
+ */
+bool replay(const struct policy_ops *, const struct trace *, uint32_t frames,
+    void (*evicted)(void *arg, uint64_t at, uint32_t page), void *arg, struct replay_result *);
+/* Belady's MIN: the fewest misses there can be. */
+bool replay_min(const struct trace *, uint32_t frames, struct replay_result *);
+#endif

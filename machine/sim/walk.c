@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The page-table walkers of the simulated MMU, one per architecture, written from the architectures' manuals and not
+ * from hat/: what the HAT writes is read here by other code. Bits that are reserved must be zero; a walker that finds
+ * them set panics, where hardware would raise a fault that nobody expects.
+ *
+ * A walk says what the leaf entry allows and where it is. Whether the access may go on, and setting A and D in the entry,
+ * is the caller's (machine.c).
+ */
+#include "machine/sim/sim_impl.h"
+
+#include <string.h>
+
+static _Noreturn void bad(struct mach *m, vaddr_t va, unsigned level, uint64_t e, const char *why)
+{
+	sim_panicf(m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level, (unsigned long long)e, why);
+}
+
+/* Host address of physical frame number `frame`, which an entry of that level gave. */
+static uint8_t *table_at(struct mach *m, uint64_t frame, vaddr_t va, unsigned level)
+{
+	if (frame - m->m_cfg.frame0 >= m->m_cfg.frames)
+		bad(m, va, level, frame, "no such frame");
+	return m->m_mem + ((frame - m->m_cfg.frame0) << VM_PAGESHIFT);
+}
+
+static bool leaf(struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame, unsigned shift, vaddr_t va)
+{
+	uint64_t n = 1ull << (shift - VM_PAGESHIFT);
+
+	if (frame - m->m_cfg.frame0 >= m->m_cfg.frames || frame - m->m_cfg.frame0 + n > m->m_cfg.frames)
+		bad(m, va, 0, frame, "no such frame");
+	if (frame & (n - 1))
+		bad(m, va, 0, frame, "the frame of a large page is not aligned");
+	l->l_entry = entry;
+	l->l_shift = shift;
+	l->l_frame = (pfn_t)(frame - m->m_cfg.frame0);
+	return true;
+}
+
+/* ---- x86: bits 0 P, 1 R/W, 2 U/S, 5 A, 6 D, 7 PS, 63 XD ---- */
+static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
+{
+	l->l_r = true;
+	l->l_w = (e & above & 2) != 0;
+	l->l_x = !nx;
+	l->l_a = (e & 1 << 5) != 0;
+	l->l_d = (e & 1 << 6) != 0;
+}
+
+static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels, struct sim_leaf *l)
+{
+	uint64_t frame = root, above = ~0ull;
+	bool nx = false;
+
+	if (va >> (12 + 9 * levels - 1) != 0)
+		return false; /* the upper half is the kernel's; between the halves nothing is canonical */
+	for (unsigned level = levels; level > 0; level--) {
+		unsigned shift = 12 + 9 * (level - 1);
+		uint64_t *e = (uint64_t *)(void *)table_at(m, frame, va, level) + (va >> shift & 0x1ff);
+
+		if (!(*e & 1))
+			return false;
+		if (*e & 0x000fff0000000000ull) /* this machine has 40 bits of physical address */
+			bad(m, va, level, *e, "a reserved address bit is set");
+		if (!(*e & 4))
+			bad(m, va, level, *e, "a supervisor entry in the user half");
+		nx |= *e >> 63 != 0;
+		frame = (*e & 0x000ffffffffff000ull) >> 12;
+		if (level == 1 || (*e & 0x80)) {
+			if (level > 3 || (level > 1 && (*e & ((1ull << shift) - 1) & ~0x1fffull)))
+				bad(m, va, level, *e, "PS where there is no large page, or low address bits set");
+			x86_rights(l, *e, above, nx);
+			return leaf(m, l, e, frame, shift, va);
+		}
+		above &= *e;
+	}
+	return false;
+}
+
+static bool walk_i386(struct mach *m, uint64_t root, vaddr_t va, struct sim_leaf *l)
+{
+	uint32_t *pde = (uint32_t *)(void *)table_at(m, root, va, 2) + (va >> 22 & 0x3ff), *pte;
+
+	if (va >> 32 != 0 || !(*pde & 1))
+		return false;
+	if (!(*pde & 4))
+		bad(m, va, 2, *pde, "a supervisor entry in the user half");
+	if (*pde & 0x80) {
+		if (*pde & 0x3ff000)
+			bad(m, va, 2, *pde, "reserved or PSE-36 bits of a 4 MiB page are set");
+		x86_rights(l, *pde, ~0ull, false);
+		return leaf(m, l, pde, *pde >> 12, 22, va);
+	}
+	pte = (uint32_t *)(void *)table_at(m, *pde >> 12, va, 1) + (va >> 12 & 0x3ff);
+	if (!(*pte & 1))
+		return false;
+	if (*pte & 0x80)
+		bad(m, va, 1, *pte, "PAT is set");
+	x86_rights(l, *pte, *pde, false);
+	return leaf(m, l, pte, *pte >> 12, 12, va);
+}
+
+#define PAE_RESERVED 0x7ffffff000000000ull /* 36 bits of physical address, XD allowed */
+
+/* What the CPU does when CR3 is loaded: it takes the four directory pointers in and never looks at them again. */
+void sim_pae_load(struct mach *m, uint64_t root, uint64_t pdpte[4])
+{
+	if (root >> 20 != 0)
+		sim_panicf(m, "PAE: CR3 cannot point to frame %llx", (unsigned long long)root);
+	memcpy(pdpte, table_at(m, root, 0, 3), 4 * sizeof(pdpte[0]));
+	for (unsigned i = 0; i < 4; i++)
+		if ((pdpte[i] & 1) && (pdpte[i] & (PAE_RESERVED | 1ull << 63 | 0x1e6)))
+			bad(m, (vaddr_t)i << 30, 3, pdpte[i], "reserved bits of a directory pointer are set");
+}
+
+static bool walk_pae(struct mach *m, const uint64_t pdpte[4], vaddr_t va, struct sim_leaf *l)
+{
+	uint64_t top, *pde, *pte;
+
+	if (va >> 32 != 0 || !((top = pdpte[va >> 30]) & 1))
+		return false;
+	pde = (uint64_t *)(void *)table_at(m, (top & 0xffffff000ull) >> 12, va, 2) + (va >> 21 & 0x1ff);
+	if (!(*pde & 1))
+		return false;
+	if ((*pde & PAE_RESERVED) || !(*pde & 4) || ((*pde & 0x80) && (*pde & 0x1ff000)))
+		bad(m, va, 2, *pde, "reserved bits, or a supervisor entry in the user half");
+	if (*pde & 0x80) {
+		x86_rights(l, *pde, ~0ull, *pde >> 63 != 0);
+		return leaf(m, l, pde, (*pde & 0xfffe00000ull) >> 12, 21, va);
+	}
+	pte = (uint64_t *)(void *)table_at(m, (*pde & 0xffffff000ull) >> 12, va, 1) + (va >> 12 & 0x1ff);
+	if (!(*pte & 1))
+		return false;
+	if ((*pte & PAE_RESERVED) || !(*pte & 4) || (*pte & 0x80))
+		bad(m, va, 1, *pte, "reserved bits, or a supervisor entry in the user half");
+	x86_rights(l, *pte, *pde, (*pte | *pde) >> 63 != 0);
+	return leaf(m, l, pte, (*pte & 0xffffff000ull) >> 12, 12, va);
+}
+
+/* ---- RISC-V: bits 0 V, 1 R, 2 W, 3 X, 4 U, 5 G, 6 A, 7 D, 8-9 software, 10-53 PPN ---- */
+static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struct sim_leaf *l)
+{
+	uint64_t a = root;
+
+	/* bits 63..38 (47) must all equal bit 38 (47): the lower half has zeroes */
+	if (va >> (12 + 9 * levels - 1) != 0)
+		return false;
+	for (int i = levels - 1; i >= 0; i--) {
+		uint64_t *e = (uint64_t *)(void *)table_at(m, a, va, (unsigned)i) + (va >> (12 + 9 * i) & 0x1ff);
+
+		if (!(*e & 1))
+			return false;
+		if (*e >> 54 != 0 || (*e & 6) == 4)
+			bad(m, va, (unsigned)i, *e, "reserved bits are set, or W without R");
+		a = *e >> 10;
+		if ((*e & 0xe) == 0) { /* a pointer: D, A and U are reserved */
+			if (*e & 0xd0)
+				bad(m, va, (unsigned)i, *e, "A, D or U in a pointer");
+			continue;
+		}
+		if (!(*e & 0x10))
+			bad(m, va, (unsigned)i, *e, "a supervisor entry in the user half");
+		l->l_r = (*e & 2) != 0;
+		l->l_w = (*e & 4) != 0;
+		l->l_x = (*e & 8) != 0;
+		l->l_a = (*e & 0x40) != 0;
+		l->l_d = (*e & 0x80) != 0;
+		return leaf(m, l, e, a, (unsigned)(12 + 9 * i), va);
+	}
+	return false;
+}
+
+/* ---- by format ---- */
+bool sim_walk(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
+{
+	uint64_t root = hat_root(hat) + m->m_cfg.frame0, pdpte[4];
+
+	switch (m->m_cfg.format) {
+	case SIM_X86_64: return walk_long(m, root, va, 4, l);
+	case SIM_LA57: return walk_long(m, root, va, 5, l);
+	case SIM_I386: return walk_i386(m, root, va, l);
+	case SIM_PAE: sim_pae_load(m, root, pdpte); return walk_pae(m, pdpte, va, l);
+	case SIM_SV39: return walk_sv(m, root, va, 3, l);
+	case SIM_SV48: return walk_sv(m, root, va, 4, l);
+	case SIM_NFORMATS: break;
+	}
+	return false;
+}
+
+/* The hardware sets A, and D for a write. */
+void sim_mark(struct mach *m, struct sim_leaf *l, bool a, bool d)
+{
+	bool riscv = m->m_cfg.format == SIM_SV39 || m->m_cfg.format == SIM_SV48;
+	uint32_t bits = (a ? riscv ? 0x40u : 0x20u : 0) | (d ? riscv ? 0x80u : 0x40u : 0);
+
+	*(uint32_t *)l->l_entry |= bits; /* they are in the low half of every format's entry */
+	l->l_a |= a;
+	l->l_d |= d;
+}
+
+static const struct sim_format_info {
+	const char *name;
+	const struct hat_format *hat;
+	vaddr_t user_max;
+	unsigned nsizes;
+	uint8_t shift[3];
+	unsigned asids; /* of the architecture; 0: none, every switch empties the TLB */
+} formats[SIM_NFORMATS] = {
+	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 }, 4096 },
+	[SIM_LA57] = { "la57", &hat_x86_64_la57, 1ull << 56, 3, { 12, 21, 30 }, 4096 },
+	[SIM_I386] = { "i386", &hat_i386, 0xc0000000, 2, { 12, 22 }, 0 },
+	[SIM_PAE] = { "pae", &hat_i386_pae, 0xc0000000, 2, { 12, 21 }, 0 },
+	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 65536 },
+	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 65536 },
+};
+
+const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps *caps)
+{
+	const struct sim_format_info *f = &formats[c->format];
+
+	if (c->user_max == 0)
+		c->user_max = f->user_max;
+	if (c->asids == 0)
+		c->asids = f->asids;
+	caps->mc_npagesizes = c->max_mappings != 0 ? 1 : f->nsizes;
+	memcpy(caps->mc_pageshift, f->shift, sizeof(f->shift));
+	return f->hat;
+}
+
+bool sim_format_by_name(const char *name, enum sim_format *format)
+{
+	for (unsigned i = 0; i < SIM_NFORMATS; i++) {
+		if (strcmp(formats[i].name, name) == 0) {
+			*format = (enum sim_format)i;
+			return true;
+		}
+	}
+	return false;
+}
