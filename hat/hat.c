@@ -23,10 +23,26 @@
  */
 #include "hat/hat_impl.h"
 
-void hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0)
+void hat_shared_init(
+    struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0, unsigned asids)
 {
 	*hs = (struct hat_shared){ .hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0 };
 	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
+	asids_init(&hs->hs_asids, asids, hs->hs_caps->mc_ncpus);
+}
+
+unsigned hat_enter(struct hat_shared *hs, struct hat *hat, unsigned cpu, bool *flush)
+{
+	if (hat != NULL)
+		return asid_enter(&hs->hs_asids, &hat->h_ctx, cpu, flush);
+	asid_leave(&hs->hs_asids, cpu);
+	*flush = false;
+	return 0;
+}
+
+unsigned hat_number(struct hat *hat)
+{
+	return asid_number(hat->h_ctx);
 }
 
 pfn_t hat_root(struct hat *hat)
@@ -823,5 +839,5 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 
 unsigned hat_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
 {
-	return hat->h_fmt->f_store->st_check(hat, report, arg);
+	return hat->h_fmt->f_store->st_check(hat, report, arg) + mmu_check(hat, report, arg);
 }

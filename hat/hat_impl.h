@@ -49,6 +49,7 @@ struct hat {
 	struct hat_shared *h_shared;   /* const */
 	const struct hat_format *h_fmt; /* const */
 	unsigned h_serial;             /* const */
+	uint64_t h_ctx;                /* the machine's lock for loading spaces: see asid.c */
 	pfn_t h_root;                  /* const: page tables */
 	struct sfmmu *h_sfmmu;         /* const: hashed blocks */
 	uint64_t h_count[HAT_LEVELS];  /* hs_lock: translations by size */

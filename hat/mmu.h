@@ -8,6 +8,8 @@
 #ifndef QUIRE_MMU_H
 #define QUIRE_MMU_H
 
+#include "hat/asid.h"
+
 #include <quire/machine.h>
 #include <quire/types.h>
 
@@ -29,6 +31,7 @@ struct hat_shared {
 	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
 	uint64_t hs_promoted, hs_demoted; /* counters */
+	struct asids hs_asids;            /* the machine's lock for loading spaces */
 };
 
 /* ---- given by the machine ---- */
@@ -44,6 +47,8 @@ struct mmu_range {
 void mmu_tlb_flush(struct mach *, const struct mmu_range *, unsigned n);
 /* The space ends: no CPU may have it loaded or keep anything of it. */
 void mmu_space_gone(struct hat *);
+/* For hat_check: does any CPU act, or might it act, by what the space's tables do not allow (any more)? Violations. */
+unsigned mmu_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 /* A translation to the frame appeared or went away (for machines that check the use of direct addresses). */
 void mmu_frame_loaded(struct mach *, pfn_t, bool loaded);
 struct hat_shared *mmu_hat_shared(struct mach *);
@@ -51,11 +56,15 @@ struct hat_shared *mmu_hat_shared(struct mach *);
 void mmu_root_init(struct mach *, void *table);
 
 /* ---- given by the HAT ---- */
-/* Once, by the machine, before any vm_create. frame0: where the machine's frame 0 lies in physical memory, in frames. */
-void hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0);
+/* Once, by the machine, before any vm_create. frame0: where the machine's frame 0 lies in physical memory, in frames.
+ * asids: numbers that the TLBs tell spaces apart by; 0: none. */
+void hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids);
 pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
+/* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */
+unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, bool *flush);
+unsigned hat_number(struct hat *); /* its number now; it may be of a past generation; 0: none yet */
 /*
  * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet. True: it was
  * only that, the bit is set, run the access again; false: a fault of the core's.

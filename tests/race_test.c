@@ -9,7 +9,10 @@
  * at the fork, however the parents go on), unmap and map, drop contents, protect, wire, sync and swap out. At the end
  * everything is compared, and the system is checked and must be empty.
  *
- *   race_test [--seeds N] [--seed FIRST] [--rounds R] [--linux]
+ * Interrupts that flush TLBs arrive late, and there are so few address space numbers that they are given out again all
+ * the time. --no-wait breaks the machine: translations are not waited for until all CPUs have dropped them.
+ *
+ *   race_test [--seeds N] [--seed FIRST] [--rounds R] [--format NAME] [--linux] [--no-wait]
  */
 #include "machine/sim/sim.h"
 
@@ -82,7 +85,7 @@ static uint64_t get(struct program *p, struct as *as, vaddr_t va)
 	uint64_t v = 0;
 	enum vm_err err;
 
-	while ((err = sim_read(p->race->mach, as, p->number % 2, va, &v, sizeof(v), NULL)) != VM_OK) {
+	while ((err = sim_read(p->race->mach, as, p->number, va, &v, sizeof(v), NULL)) != VM_OK) {
 		if (err != VM_NOMEM)
 			fail(p->race, "read", err);
 		p->race->refused++;
@@ -95,7 +98,7 @@ static void put(struct program *p, struct as *as, vaddr_t va, uint64_t v)
 {
 	enum vm_err err;
 
-	while ((err = sim_write(p->race->mach, as, p->number % 2, va, &v, sizeof(v), NULL)) != VM_OK) {
+	while ((err = sim_write(p->race->mach, as, p->number, va, &v, sizeof(v), NULL)) != VM_OK) {
 		if (err != VM_NOMEM)
 			fail(p->race, "write", err);
 		p->race->refused++;
@@ -273,14 +276,18 @@ static void report(void *arg, const char *text)
 	fprintf(stderr, "race_test: seed %" PRIu64 ": %s\n", r->seed, text);
 }
 
-static void setup(struct race *r, uint64_t seed, unsigned rounds, bool linux_like)
+static void setup(struct race *r, uint64_t seed, unsigned rounds, enum sim_format format, bool linux_like, bool no_wait)
 {
 	struct sim_config cfg = { .frames = 160,
-		.ncpus = 2,
+		.ncpus = 3 + (unsigned)(seed % 2),
 		.seed = seed,
 		.threads = true,
 		.disk_latency = seed % 2 ? 3000 : 0,
 		.switch_every = 2 + (unsigned)(seed % 4),
+		.format = format,
+		.asids = 8,
+		.ipi_latency = no_wait ? 50000 : seed % 3 * 1000,
+		.no_shootdown_wait = no_wait,
 		.tlb_entries = 16 };
 	struct segvn_args shared = {
 		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED
@@ -302,7 +309,7 @@ static void setup(struct race *r, uint64_t seed, unsigned rounds, bool linux_lik
 		fail(r, "swap_add", err);
 	shared.sa_vnode = r->file;
 	for (unsigned s = 0; s < NSPACES; s++) {
-		if ((err = as_alloc(r->vm, 0x10000, (vaddr_t)1 << 47, &r->as[s])) != VM_OK ||
+		if ((err = as_alloc(r->vm, 0x10000, mach_caps(r->mach)->mc_user_max, &r->as[s])) != VM_OK ||
 		    (err = as_map(r->as[s], shared_va(0), vm_ptob(SHARED), segvn_create, &shared)) != VM_OK)
 			fail(r, "space", err);
 		for (unsigned i = 0; i < NPROGS; i++) {
@@ -348,13 +355,18 @@ static void finish(struct race *r)
 
 int main(int argc, char **argv)
 {
-	uint64_t seeds = 20, first = 1, rounds = 400, switches = 0, refusals = 0;
+	uint64_t seeds = 20, first = 1, rounds = 400, switches = 0, refusals = 0, ipis = 0;
 	static struct race r;
-	bool linux_like = false;
+	enum sim_format format = SIM_X86_64;
+	bool linux_like = false, no_wait = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--linux") == 0)
 			linux_like = true;
+		else if (strcmp(argv[i], "--no-wait") == 0)
+			no_wait = true;
+		else if (i + 1 < argc && strcmp(argv[i], "--format") == 0 && sim_format_by_name(argv[i + 1], &format))
+			i++;
 		else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
 			seeds = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)
@@ -367,14 +379,15 @@ int main(int argc, char **argv)
 	for (uint64_t s = first; s < first + seeds; s++) {
 		struct sim_stats st;
 
-		setup(&r, s, (unsigned)rounds, linux_like);
+		setup(&r, s, (unsigned)rounds, format, linux_like, no_wait);
 		sim_run(r.mach);
 		sim_statistics(r.mach, &st);
 		switches += st.ss_switch;
 		refusals += r.refused;
+		ipis += st.ss_ipi;
 		finish(&r);
 	}
-	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " refused: ok\n", seeds,
-	    switches, refusals);
+	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " interrupts, %" PRIu64 " refused: ok\n", seeds,
+	    switches, ipis, refusals);
 	return 0;
 }

@@ -95,7 +95,7 @@ struct mach *sim_create(const struct sim_config *cfg)
 	}
 	sim_fibers_init(m);
 	sim_current = m;
-	hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0);
+	hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids);
 	return m;
 }
 
@@ -110,7 +110,7 @@ void sim_destroy(struct mach *m)
 	}
 	(void)munmap(m->m_mem, (size_t)m->m_cfg.frames << VM_PAGESHIFT);
 	free(m->m_loaded);
-	free(m->m_tlb);
+	sim_tlb_fini(m);
 	if (sim_current == m)
 		sim_current = NULL;
 	free(m);
@@ -249,30 +249,28 @@ static bool allows(const struct sim_leaf *l, enum seg_rw rw)
 	return rw == S_WRITE ? l->l_w : rw == S_EXEC ? l->l_x : l->l_r;
 }
 
-/*
- * The bits that the access wants set in the leaf entry, as far as this machine has them. The MMU sets them itself, or
- * traps and the HAT does; then the entry is read again.
- */
-static bool mark(struct mach *m, struct hat *hat, vaddr_t va, enum seg_rw rw, struct sim_leaf *l)
+/* Sets the bits that the access wants in the leaf entry, as far as this machine has them. False: it traps for them. */
+static bool marked(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 {
 	bool a = !m->m_cfg.no_ref_bits && !l->l_a, d = rw == S_WRITE && !m->m_cfg.no_mod_bits && !l->l_d;
 
-	if (!a && !d)
-		return true;
-	if (!m->m_cfg.ad_by_trap) {
+	if ((a || d) && m->m_cfg.ad_by_trap)
+		return false;
+	if (a || d)
 		sim_mark(m, l, a, d);
-		return true;
-	}
-	m->m_stats.ss_trap++;
-	return hat_trap(hat, va, rw == S_WRITE) && sim_walk(m, hat, va, l) && allows(l, rw) && (l->l_d || !d);
+	return true;
 }
 
 /* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
 static uint8_t *translate(
     struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
 {
-	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, va);
+	struct tlb_entry *t;
 	struct sim_leaf l;
+
+again:
+	sim_cpu_enter(m, cpu, hat);
+	t = sim_tlb_find(m, cpu, va);
 
 	if (t != NULL && allows(&t->t_leaf, rw) && (t->t_leaf.l_a || m->m_cfg.no_ref_bits) &&
 	    (rw != S_WRITE || t->t_leaf.l_d || m->m_cfg.no_mod_bits)) {
@@ -281,12 +279,18 @@ static uint8_t *translate(
 	} else {
 		m->m_stats.ss_tlb_miss++;
 		*type = F_INVAL;
-		if (!sim_walk(m, hat, va, &l))
+		if (!sim_walk_cpu(m, cpu, va, &l))
 			return NULL;
 		*type = F_PROT;
-		if (!allows(&l, rw) || !mark(m, hat, va, rw, &l))
+		if (!allows(&l, rw))
 			return NULL;
-		sim_tlb_fill(m, cpu, hat, va, &l);
+		if (!marked(m, rw, &l)) {
+			m->m_stats.ss_trap++;
+			if (hat_trap(hat, va, rw == S_WRITE))
+				goto again;
+			return NULL;
+		}
+		sim_tlb_fill(m, cpu, va, &l);
 	}
 	return m->m_mem + ((size_t)l.l_frame << VM_PAGESHIFT) + (va & ((1ull << l.l_shift) - 1));
 }

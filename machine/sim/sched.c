@@ -81,6 +81,7 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 		f->f_wait = f->f_mutex;
 		return ((const struct mutex *)f->f_wait)->mx_owner == NULL;
 	case F_JOIN: return ((const struct mach_thread *)f->f_wait)->f_state == F_DONE;
+	case F_IPI: sim_ipi_deliver(m); return ((const struct sim_ipi *)f->f_wait)->i_left == 0;
 	case F_ALLDONE: return m->m_nprograms == 0;
 	case F_INTR: return sim_disk_due(m, &(uint64_t){ 0 });
 	case F_DONE: break;
@@ -91,7 +92,7 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 static void deadlock(struct mach *m)
 {
 	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer",
-		"condition", "end of thread", "end of all programs", "disk", "done" };
+		"condition", "end of thread", "interrupts", "end of all programs", "disk", "done" };
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next) {
 		const char *name = "";
@@ -131,6 +132,8 @@ static void next_event(struct mach *m)
 	uint64_t when = UINT64_MAX;
 
 	(void)sim_disk_due(m, &when);
+	if (sim_ipi_next(m) < when)
+		when = sim_ipi_next(m);
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next)
 		if (f->f_state == F_CV && f->f_deadline != 0 && f->f_deadline < when)
 			when = f->f_deadline;
@@ -166,6 +169,11 @@ static void wait_for(struct mach *m, enum fiber_state state, const void *what)
 	schedule(m);
 }
 
+void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi)
+{
+	wait_for(m, F_IPI, ipi);
+}
+
 void sim_sched_point_slow(struct mach *m)
 {
 	m->m_now += POINT_NS;
@@ -185,6 +193,7 @@ static void fiber_main(unsigned lo, unsigned hi)
 	if (f->f_nheld != 0)
 		sim_panicf(m, "%s ended holding %s", f->f_name, f->f_held[0].h_name);
 	f->f_state = F_DONE;
+	sim_cpu_idle(m, f->f_cpu);
 	m->m_nlive--;
 	if (f->f_program)
 		m->m_nprograms--;

@@ -35,6 +35,8 @@ struct sim_config {           /* all zero: a machine that can everything */
 	enum sim_format format;
 	uint64_t frame0;      /* physical frame number of frame 0 */
 	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
+	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
+	bool no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
 	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
 	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
@@ -72,9 +74,18 @@ enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool w
 
 /* Every TLB entry against the page tables: none may allow more than its table entry. Returns violations. */
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
+/* The CPU has nothing to do: it keeps its space loaded, is not interrupted, and flushes when it goes on. */
+void sim_cpu_idle(struct mach *, unsigned cpu);
 struct sim_stats {
-	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_flush, ss_flushed, ss_switch, ss_reads,
-	    ss_writes, ss_trap;
+	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_switch, ss_reads, ss_writes;
+	uint64_t ss_miss[4];   /* misses by the size of the page that was found (index of mc_pageshift) */
+	uint64_t ss_flush, ss_flushed; /* calls, entries dropped */
+	uint64_t ss_shootdown; /* rounds of IPIs: any number of ranges, each CPU interrupted once */
+	uint64_t ss_ipi;       /* CPUs interrupted */
+	uint64_t ss_lazy;      /* interrupts saved: the CPU flushed when it went on or came back */
+	uint64_t ss_load;      /* spaces loaded by a CPU */
+	uint64_t ss_load_flush; /* ... which emptied the TLB */
+	uint64_t ss_trap;      /* by software-set reference and modification bits */
 };
 void sim_statistics(struct mach *, struct sim_stats *);
 

@@ -19,6 +19,7 @@ enum fiber_state {
 	F_RW_WRITE,
 	F_CV,      /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
 	F_JOIN,    /* waits for the end of fiber f_wait */
+	F_IPI,     /* waits until all have seen the interrupt f_wait */
 	F_ALLDONE, /* sim_run: waits for the end of every program */
 	F_INTR,    /* the disk's interrupt fiber: waits for a request that is due */
 	F_DONE
@@ -58,9 +59,29 @@ struct sim_leaf {
 };
 
 struct tlb_entry {
-	struct hat *t_hat; /* NULL: unused; the address space number */
+	bool t_valid;
+	unsigned t_asid;   /* the tag */
+	struct hat *t_hat; /* for the checks only; NULL: of a space that is gone, nothing may hit it */
 	vaddr_t t_va;      /* where the page begins */
 	struct sim_leaf t_leaf; /* as it was when filled; l_d set only if it was set in memory */
+};
+
+struct sim_cpu {
+	struct hat *c_hat; /* loaded; NULL: none */
+	unsigned c_asid;
+	bool c_idle;
+	uint64_t c_pdpte[4]; /* PAE */
+	uint64_t c_stale[ASID_MAX / 64]; /* numbers whose entries must go before they are used */
+};
+
+/* One round of interrupts, until every CPU it went to has seen it. */
+struct sim_ipi {
+	struct sim_ipi *i_next;
+	unsigned i_left, i_n;
+	bool i_nowait;
+	unsigned i_asid[MMU_BATCH];
+	struct mmu_range i_range[MMU_BATCH];
+	uint64_t i_due[ASID_CPUS]; /* 0: not sent there, or seen */
 };
 
 struct boot_chunk {
@@ -79,6 +100,8 @@ struct mach {
 	struct hat_shared m_hat; /* the HAT's */
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
+	struct sim_cpu *m_cpu; /* [ncpus] */
+	struct sim_ipi *m_ipis; /* on their way */
 	struct tlb_entry *m_tlb; /* [ncpus][sets][ways] */
 	unsigned m_tlbsets, m_tlbhand;
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr;
@@ -103,11 +126,18 @@ _Noreturn void sim_panicf(struct mach *, const char *fmt, ...) __attribute__((fo
 
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
-struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, struct hat *, vaddr_t);
-void sim_tlb_fill(struct mach *, unsigned cpu, struct hat *, vaddr_t, const struct sim_leaf *);
+void sim_tlb_fini(struct mach *);
+void sim_cpu_enter(struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space */
+/* Of the space loaded on the CPU. */
+struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, vaddr_t);
+void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *);
+void sim_ipi_deliver(struct mach *);	 /* those that are due */
+uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX: none */
+void sim_wait_ipi(struct mach *, const struct sim_ipi *); /* sched.c */
 
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
 bool sim_walk(struct mach *, struct hat *, vaddr_t, struct sim_leaf *);
+bool sim_walk_cpu(struct mach *, unsigned cpu, vaddr_t, struct sim_leaf *); /* as that CPU does it */
 void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
 void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
 /* Fills in what the configuration leaves to the format. */

@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The TLBs of the simulated machine: one per CPU, set-associative, with entries of every page size.
+ * The CPUs' side of translation: which space each has loaded, one TLB per CPU, and interrupts to flush it.
  *
- * An entry is tagged with its space, filled by a walk and never looked at again by software: only a flush removes it.
- * So a flush that the HAT forgot stays visible: sim_tlb_check compares every entry with the tables. The rule: an entry
- * may be weaker than the table (rights were raised, bits were set since), never stronger, and never another frame.
+ * A TLB is set-associative with entries of every page size. An entry is tagged with the number of its space (asid.c),
+ * filled by a walk and never looked at again by software: only a flush removes it. So a flush that the HAT forgot stays
+ * visible: sim_tlb_check compares every entry with the tables. The rule: an entry may be weaker than the table (rights
+ * were raised, bits were set since), never stronger, and never another frame.
+ *
+ * Shootdown. Whoever takes a translation away flushes his own TLB and interrupts the CPUs that run the space now; they
+ * notice after a delay and meanwhile use what they have; he waits for all of them. A CPU that does not run the space,
+ * or idles in it, is not interrupted: its number is marked stale there and its entries go before the CPU next uses
+ * them. One interrupt carries all ranges of the batch.
+ *
+ * Left out: caches of upper table levels; interrupts lost or out of order.
  */
 #include "machine/sim/sim_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 bool sim_tlb_init(struct mach *m)
 {
@@ -19,70 +28,255 @@ bool sim_tlb_init(struct mach *m)
 		sets *= 2;
 	m->m_tlbsets = sets;
 	m->m_tlb = calloc((size_t)m->m_cfg.ncpus * sets * SIM_TLB_WAYS, sizeof(*m->m_tlb));
-	return m->m_tlb != NULL;
+	m->m_cpu = calloc(m->m_cfg.ncpus, sizeof(*m->m_cpu));
+	if (m->m_tlb != NULL && m->m_cpu != NULL && m->m_cfg.ncpus <= ASID_CPUS)
+		return true;
+	sim_tlb_fini(m);
+	return false;
 }
 
-static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va, unsigned shift)
+void sim_tlb_fini(struct mach *m)
 {
-	size_t set = (size_t)((va >> shift ^ (hat_serial(hat) * 7u)) & (m->m_tlbsets - 1));
+	struct sim_ipi *i;
+
+	while ((i = m->m_ipis) != NULL) {
+		m->m_ipis = i->i_next;
+		free(i);
+	}
+	free(m->m_tlb);
+	free(m->m_cpu);
+}
+
+/* ---- one TLB ---- */
+static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, vaddr_t va, unsigned shift)
+{
+	size_t set = (size_t)((va >> shift ^ (m->m_cpu[cpu].c_asid * 7u)) & (m->m_tlbsets - 1));
 
 	return m->m_tlb + ((size_t)cpu * m->m_tlbsets + set) * SIM_TLB_WAYS;
 }
 
 /* One look for each page size, as a TLB with one array for all of them must. */
-struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va)
+struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, vaddr_t va)
 {
+	unsigned asid = m->m_cpu[cpu].c_asid;
+
 	for (unsigned s = 0; s < m->m_caps.mc_npagesizes; s++) {
 		unsigned shift = m->m_caps.mc_pageshift[s];
-		struct tlb_entry *t = tlb_set(m, cpu, hat, va, shift);
+		struct tlb_entry *t = tlb_set(m, cpu, va, shift);
 
-		for (unsigned i = 0; i < SIM_TLB_WAYS; i++)
-			if (t[i].t_hat == hat && t[i].t_leaf.l_shift == shift && t[i].t_va == va >> shift << shift)
-				return &t[i];
+		for (unsigned i = 0; i < SIM_TLB_WAYS; i++) {
+			if (!t[i].t_valid || t[i].t_asid != asid || t[i].t_leaf.l_shift != shift ||
+			    t[i].t_va != va >> shift << shift)
+				continue;
+			if (t[i].t_hat != m->m_cpu[cpu].c_hat)
+				sim_panicf(m, "cpu %u: a TLB entry of another space has number %u too", cpu, asid);
+			return &t[i];
+		}
 	}
 	return NULL;
 }
 
-void sim_tlb_fill(struct mach *m, unsigned cpu, struct hat *hat, vaddr_t va, const struct sim_leaf *l)
+void sim_tlb_fill(struct mach *m, unsigned cpu, vaddr_t va, const struct sim_leaf *l)
 {
-	struct tlb_entry *t = sim_tlb_find(m, cpu, hat, va);
+	struct tlb_entry *t = sim_tlb_find(m, cpu, va);
 
+	for (unsigned s = 0; s < m->m_caps.mc_npagesizes; s++)
+		if (m->m_caps.mc_pageshift[s] == l->l_shift)
+			m->m_stats.ss_miss[s]++;
 	if (t == NULL || t->t_leaf.l_shift != l->l_shift)
-		t = tlb_set(m, cpu, hat, va, l->l_shift) + m->m_tlbhand++ % SIM_TLB_WAYS;
-	*t = (struct tlb_entry){ .t_hat = hat, .t_va = va >> l->l_shift << l->l_shift, .t_leaf = *l };
+		t = tlb_set(m, cpu, va, l->l_shift) + m->m_tlbhand++ % SIM_TLB_WAYS;
+	*t = (struct tlb_entry){ .t_valid = true,
+		.t_asid = m->m_cpu[cpu].c_asid,
+		.t_hat = m->m_cpu[cpu].c_hat,
+		.t_va = va >> l->l_shift << l->l_shift,
+		.t_leaf = *l };
 }
 
-static bool overlaps(const struct tlb_entry *t, const struct mmu_range *r)
+/* Drops entries of a CPU: of one number in one range; asid UINT32_MAX: all. */
+static void tlb_drop(struct mach *m, unsigned cpu, unsigned asid, vaddr_t va, uint64_t len)
 {
-	return t->t_hat == r->mr_hat && t->t_va < r->mr_va + r->mr_len &&
-	    r->mr_va < t->t_va + (1ull << t->t_leaf.l_shift);
+	size_t n = (size_t)m->m_tlbsets * SIM_TLB_WAYS;
+	struct tlb_entry *t = m->m_tlb + cpu * n;
+
+	for (; n > 0; n--, t++) {
+		if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) || t->t_va - va >= len) {
+			/* the range may begin inside a large page */
+			if (!t->t_valid || t->t_asid != asid || va - t->t_va >= 1ull << t->t_leaf.l_shift)
+				continue;
+		}
+		t->t_valid = false;
+		m->m_stats.ss_flushed++;
+	}
+}
+
+/* ---- what a CPU runs ---- */
+static bool stale(const struct sim_cpu *c, unsigned asid)
+{
+	return (c->c_stale[asid / 64] >> (asid % 64) & 1) != 0;
+}
+
+void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+	bool flush = false;
+
+	if (m->m_ipis != NULL)
+		sim_ipi_deliver(m);
+	if (c->c_hat == hat && !c->c_idle)
+		return;
+	c->c_idle = false;
+	if (c->c_hat != hat) {
+		c->c_asid = hat_enter(&m->m_hat, hat, cpu, &flush);
+		c->c_hat = hat;
+		m->m_stats.ss_load++;
+		if (m->m_cfg.format == SIM_PAE)
+			sim_pae_load(m, hat_root(hat) + m->m_cfg.frame0, c->c_pdpte);
+	}
+	if (flush) {
+		m->m_stats.ss_load_flush++;
+		tlb_drop(m, cpu, UINT32_MAX, 0, UINT64_MAX);
+		memset(c->c_stale, 0, sizeof(c->c_stale));
+	} else if (stale(c, c->c_asid)) {
+		tlb_drop(m, cpu, c->c_asid, 0, UINT64_MAX);
+		c->c_stale[c->c_asid / 64] &= ~(1ull << (c->c_asid % 64));
+	}
+}
+
+void sim_cpu_idle(struct mach *m, unsigned cpu)
+{
+	m->m_cpu[cpu].c_idle = true;
+}
+
+/* ---- interrupts ---- */
+void sim_ipi_deliver(struct mach *m)
+{
+	for (struct sim_ipi **p = &m->m_ipis, *i; (i = *p) != NULL;) {
+		for (unsigned cpu = 0; i->i_left > 0 && cpu < m->m_cfg.ncpus; cpu++) {
+			if (i->i_due[cpu] == 0 || i->i_due[cpu] > m->m_now)
+				continue;
+			for (unsigned k = 0; k < i->i_n; k++)
+				tlb_drop(m, cpu, i->i_asid[k], i->i_range[k].mr_va, i->i_range[k].mr_len);
+			i->i_due[cpu] = 0;
+			i->i_left--;
+		}
+		if (i->i_left > 0) {
+			p = &i->i_next;
+			continue;
+		}
+		*p = i->i_next;
+		if (i->i_nowait)
+			free(i);
+	}
+}
+
+uint64_t sim_ipi_next(const struct mach *m)
+{
+	uint64_t when = UINT64_MAX;
+
+	for (const struct sim_ipi *i = m->m_ipis; i != NULL; i = i->i_next)
+		for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++)
+			if (i->i_due[cpu] != 0 && i->i_due[cpu] < when)
+				when = i->i_due[cpu];
+	return when;
+}
+
+/* Does the CPU have to be interrupted for that range? If not, it is marked. */
+static bool must_interrupt(struct mach *m, unsigned cpu, const struct mmu_range *r)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+	unsigned asid = c->c_hat == r->mr_hat ? c->c_asid : hat_number(r->mr_hat);
+
+	if (c->c_hat == r->mr_hat && !c->c_idle)
+		return true;
+	c->c_stale[asid / 64] |= 1ull << (asid % 64);
+	return false;
+}
+
+static struct sim_ipi *ipi_make(struct mach *m, const struct mmu_range *r, unsigned n)
+{
+	struct sim_ipi *ipi = calloc(1, sizeof(*ipi));
+
+	if (ipi == NULL)
+		sim_panicf(m, "no host memory for an interrupt");
+	ipi->i_n = n;
+	ipi->i_nowait = m->m_cfg.no_shootdown_wait;
+	for (unsigned k = 0; k < n; k++) {
+		ipi->i_range[k] = r[k];
+		ipi->i_asid[k] = hat_number(r[k].mr_hat);
+	}
+	return ipi;
+}
+
+static uint64_t ipi_delay(struct mach *m)
+{
+	uint64_t ns = m->m_cfg.ipi_latency;
+
+	return ns == 0 ? 0 : ns + sim_random(m) % ns;
 }
 
 void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 {
-	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
+	unsigned self = m->m_cur->f_cpu;
+	struct sim_ipi *ipi = NULL;
 
 	m->m_stats.ss_flush++;
-	for (size_t i = 0; i < entries; i++) {
-		for (unsigned k = 0; k < n && m->m_tlb[i].t_hat != NULL; k++) {
-			if (overlaps(&m->m_tlb[i], &r[k])) {
-				m->m_tlb[i].t_hat = NULL;
-				m->m_stats.ss_flushed++;
-			}
+	for (unsigned k = 0; k < n; k++)
+		tlb_drop(m, self, hat_number(r[k].mr_hat), r[k].mr_va, r[k].mr_len);
+	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
+		bool hit = false;
+
+		for (unsigned k = 0; cpu != self && k < n; k++)
+			hit |= must_interrupt(m, cpu, &r[k]);
+		if (cpu == self)
+			continue;
+		if (!hit) {
+			m->m_stats.ss_lazy++;
+			continue;
 		}
+		if (ipi == NULL)
+			ipi = ipi_make(m, r, n);
+		ipi->i_due[cpu] = m->m_now + ipi_delay(m) + (m->m_now == 0);
+		ipi->i_left++;
+		m->m_stats.ss_ipi++;
 	}
+	if (ipi == NULL)
+		return;
+	m->m_stats.ss_shootdown++;
+	ipi->i_next = m->m_ipis;
+	m->m_ipis = ipi;
+	if (ipi->i_nowait)
+		return;
+	if (m->m_cfg.ipi_latency == 0) {
+		if (m->m_now == 0)
+			m->m_now = 1;
+		sim_ipi_deliver(m);
+	} else {
+		sim_wait_ipi(m, ipi);
+	}
+	free(ipi);
 }
 
 void mmu_space_gone(struct hat *hat)
 {
 	struct mach *m = hat_mach(hat);
 	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
+	bool flush;
 
+	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
+		if (m->m_cpu[cpu].c_hat != hat)
+			continue;
+		/* that CPU is made to load the kernel's own tables */
+		(void)hat_enter(&m->m_hat, NULL, cpu, &flush);
+		m->m_cpu[cpu].c_hat = NULL;
+		m->m_cpu[cpu].c_asid = 0;
+		m->m_stats.ss_ipi += cpu != m->m_cur->f_cpu;
+	}
 	for (size_t i = 0; i < entries; i++)
 		if (m->m_tlb[i].t_hat == hat)
 			m->m_tlb[i].t_hat = NULL;
 }
 
+/* ---- checks ---- */
 /* May a CPU act by this entry, given what the tables say of every page it covers? */
 static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 {
@@ -103,9 +297,19 @@ static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 	return true;
 }
 
-unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), void *arg)
+/* Will the CPU drop the entry before it can use it? */
+static bool goes_first(struct mach *m, unsigned cpu, const struct tlb_entry *t)
 {
-	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
+	const struct sim_cpu *c = &m->m_cpu[cpu];
+
+	if (c->c_hat == t->t_hat)
+		return c->c_idle && stale(c, t->t_asid);
+	return stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
+}
+
+static unsigned check_entries(struct mach *m, const struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	size_t per = (size_t)m->m_tlbsets * SIM_TLB_WAYS, entries = m->m_cfg.ncpus * per;
 	unsigned bad = 0;
 	char text[160];
 
@@ -113,12 +317,23 @@ unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), voi
 		const struct tlb_entry *t = &m->m_tlb[i];
 		vaddr_t va;
 
-		if (t->t_hat == NULL || entry_ok(m, t, &va))
+		if (!t->t_valid || t->t_hat == NULL || (hat != NULL && t->t_hat != hat) ||
+		    goes_first(m, (unsigned)(i / per), t) || entry_ok(m, t, &va))
 			continue;
 		(void)snprintf(text, sizeof(text), "tlb: cpu %zu va %llx: a cached translation allows what the tables do not",
-		    i / ((size_t)m->m_tlbsets * SIM_TLB_WAYS), (unsigned long long)va);
+		    i / per, (unsigned long long)va);
 		report(arg, text);
 		bad++;
 	}
 	return bad;
+}
+
+unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), void *arg)
+{
+	return check_entries(m, NULL, report, arg);
+}
+
+unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	return check_entries(hat_mach(hat), hat, report, arg);
 }

@@ -188,6 +188,13 @@ bool sim_walk(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
 	return false;
 }
 
+bool sim_walk_cpu(struct mach *m, unsigned cpu, vaddr_t va, struct sim_leaf *l)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+
+	return m->m_cfg.format == SIM_PAE ? walk_pae(m, c->c_pdpte, va, l) : sim_walk(m, c->c_hat, va, l);
+}
+
 /* The hardware sets A, and D for a write. */
 void sim_mark(struct mach *m, struct sim_leaf *l, bool a, bool d)
 {

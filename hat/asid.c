@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Address space numbers by generations, for x86 PCIDs and RISC-V ASIDs.
+ *
+ * A space keeps its number for the generation in which it got it. When numbers run out a new generation begins: all are
+ * free again, and every CPU must empty its TLB before it next loads a space. A CPU that is running a space at that moment
+ * cannot be stopped: its number stays reserved, and the space gets the same one when it is next entered anywhere. So a
+ * number never means two spaces to one TLB.
+ *
+ * The idea is that of Linux' arm64 allocator (modelled there in TLA+ because of a race between a new generation and an
+ * unmap: the flush of a space goes to the CPUs that run it, whatever its generation; the others have emptied their TLB
+ * or are bound to).
+ *
+ * A context word is generation << 16 | number.
+ */
+#include "hat/asid.h"
+
+static uint64_t ctx_make(const struct asids *a, unsigned number)
+{
+	return a->as_generation << 16 | number;
+}
+
+static bool taken(const struct asids *a, unsigned i)
+{
+	return (a->as_map[i / 64] >> (i % 64) & 1) != 0;
+}
+static void take(struct asids *a, unsigned i)
+{
+	a->as_map[i / 64] |= 1ull << (i % 64);
+}
+
+void asids_init(struct asids *a, unsigned n, unsigned ncpus)
+{
+	*a = (struct asids){ .as_n = n < ASID_MAX ? n : ASID_MAX, .as_ncpus = ncpus, .as_generation = 1, .as_hint = 1 };
+}
+
+static void new_generation(struct asids *a)
+{
+	a->as_generation++;
+	a->as_rollovers++;
+	a->as_hint = 1;
+	for (unsigned i = 0; i < ASID_MAX / 64; i++)
+		a->as_map[i] = 0;
+	for (unsigned cpu = 0; cpu < a->as_ncpus; cpu++) {
+		/* a CPU that has not loaded anything since the last time is still bound by what was reserved then */
+		if (a->as_active[cpu] != 0)
+			a->as_reserved[cpu] = a->as_active[cpu];
+		a->as_active[cpu] = 0;
+		if (a->as_reserved[cpu] != 0)
+			take(a, asid_number(a->as_reserved[cpu]));
+		a->as_flush[cpu] = true;
+	}
+}
+
+/* The space runs, or ran when the generation began: it keeps its number everywhere. */
+static bool keep_reserved(struct asids *a, uint64_t *ctx)
+{
+	uint64_t old = *ctx;
+	bool found = false;
+
+	for (unsigned cpu = 0; cpu < a->as_ncpus; cpu++) {
+		if (old != 0 && a->as_reserved[cpu] == old) {
+			a->as_reserved[cpu] = *ctx = ctx_make(a, asid_number(old));
+			found = true;
+		}
+	}
+	return found;
+}
+
+static unsigned find_free(struct asids *a)
+{
+	for (unsigned i = a->as_hint; i < a->as_n; i++) {
+		if (!taken(a, i)) {
+			a->as_hint = i + 1;
+			return i;
+		}
+	}
+	return 0;
+}
+
+static void renew(struct asids *a, uint64_t *ctx)
+{
+	unsigned i = asid_number(*ctx);
+
+	if (keep_reserved(a, ctx))
+		return;
+	if (i == 0 || taken(a, i)) {
+		i = find_free(a);
+		if (i == 0) {
+			new_generation(a);
+			if (keep_reserved(a, ctx))
+				return;
+			i = find_free(a);
+		}
+	}
+	take(a, i);
+	*ctx = ctx_make(a, i);
+}
+
+unsigned asid_enter(struct asids *a, uint64_t *ctx, unsigned cpu, bool *flush)
+{
+	*flush = a->as_n == 0;
+	if (a->as_n == 0)
+		return 0;
+	if (*ctx >> 16 != a->as_generation)
+		renew(a, ctx);
+	a->as_active[cpu] = *ctx;
+	a->as_reserved[cpu] = 0;
+	if (a->as_flush[cpu]) {
+		a->as_flush[cpu] = false;
+		*flush = true;
+	}
+	return asid_number(*ctx);
+}
+
+void asid_leave(struct asids *a, unsigned cpu)
+{
+	a->as_active[cpu] = a->as_reserved[cpu] = 0;
+}

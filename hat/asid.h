@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Numbers of address spaces in the TLBs: hat/asid.c. The caller serialises all calls of one machine. */
+#ifndef QUIRE_ASID_H
+#define QUIRE_ASID_H
+
+#include <quire/types.h>
+
+#define ASID_MAX 4096u /* more than this gains nothing: TLBs have fewer entries */
+#define ASID_CPUS 64u
+
+struct asids {
+	unsigned as_n;		      /* numbers 1 .. n-1 are given out; 0: the TLBs have none */
+	unsigned as_ncpus, as_hint;
+	uint64_t as_generation;
+	uint64_t as_map[ASID_MAX / 64];	/* given out in this generation */
+	uint64_t as_active[ASID_CPUS];	/* what each CPU runs with, with its generation */
+	uint64_t as_reserved[ASID_CPUS]; /* what it ran with when the generation began */
+	bool as_flush[ASID_CPUS];	/* it has not emptied its TLB since */
+	uint64_t as_rollovers;		/* counter */
+};
+/* n: how many numbers the hardware has, 0 or more than ncpus + 1. */
+void asids_init(struct asids *, unsigned n, unsigned ncpus);
+/*
+ * The CPU is about to run the space whose number is kept in *ctx (0 at first). Returns the number to load; *flush: the CPU
+ * must empty its TLB before.
+ */
+unsigned asid_enter(struct asids *, uint64_t *ctx, unsigned cpu, bool *flush);
+void asid_leave(struct asids *, unsigned cpu); /* the CPU runs no space any more */
+static inline unsigned asid_number(uint64_t ctx) { return (unsigned)(ctx & 0xffff); }
+#endif
