@@ -546,7 +546,7 @@ int quire_advise(struct quire *q, void *addr, size_t len, int advice)
 	block(&old);
 	e = as_advise(q->q_as, (vaddr_t)addr, len, a);
 	unblock(&old);
-	return answer(e == VM_PROT ? EFAULT : error_of(e));
+	return answer(e == VM_PROT ? EINVAL : e == VM_EOF ? EFAULT : error_of(e)); /* populating: as Linux has it */
 }
 
 int quire_sync(struct quire *q, void *addr, size_t len, int flags)
@@ -579,7 +579,7 @@ static int lock_op(struct quire *q, void *addr, size_t len, enum vm_err (*op)(st
 	block(&old);
 	e = op(q->q_as, (vaddr_t)addr, len);
 	unblock(&old);
-	return answer(e == VM_PROT ? ENOMEM : error_of(e));
+	return answer(e == VM_PROT || e == VM_EOF ? ENOMEM : error_of(e));
 }
 
 int quire_lock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_lock); }

@@ -22,6 +22,8 @@ run "$b/model_test" --inject --ops 400 --seed "$seed" --seeds 60 --frames 128
 run "$b/model_test" --inject --ops 400 --seed "$seed" --seeds 60 --frames 96 --linux
 run "$b/race_test" --seed "$seed" --seeds 2000
 run "$b/race_test" --seed "$seed" --seeds 2000 --linux
+run "$b/diff_sim" --seed "$seed" --ops 10000000
+run "$b/diff_quire" --seed "$seed" --ops 10000000
 run "$b/lib_race_test" --seed "$seed" --rounds 300000
 echo "nightly: $bad failed"
 [ "$bad" -eq 0 ]

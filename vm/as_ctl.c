@@ -138,23 +138,36 @@ static bool advice_writes(enum advice a)
 	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
 }
 
+/* Goes over gaps, remembering them; stops at the first error of a segment. Populating stops at a gap, too. */
+static enum vm_err advise_segs(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
+{
+	bool populates = a == ADV_POPULATE_READ || a == ADV_POPULATE_WRITE;
+	enum vm_err e, gap = VM_OK;
+
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		if (seg_base(s) > addr) {
+			gap = VM_NOMAP;
+			addr = seg_base(s);
+			if (populates)
+				return gap;
+		}
+		if ((e = s->s_ops->so_advise(s, addr, part(s, addr, end), a)) != VM_OK)
+			return e;
+		addr = seg_end(s);
+	}
+	return addr < end ? VM_NOMAP : gap;
+}
+
 static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
 {
 	bool splits = a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
-	enum vm_err e = VM_OK, r;
+	enum vm_err e;
 
 	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) && as_sealed(as, addr, end - addr))
 		return VM_ACCESS;
 	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
 		return e;
-	if (!as_mapped(as, addr, end - addr))
-		e = VM_NOMAP;
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
-		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
-
-		if ((r = s->s_ops->so_advise(s, va, part(s, va, end), a)) != VM_OK)
-			e = r;
-	}
+	e = advise_segs(as, addr, end, a);
 	if (splits)
 		as_merge(as, addr, end);
 	return e;

@@ -91,7 +91,8 @@ int quire_unmap(struct quire *, void *addr, size_t len);
 int quire_protect(struct quire *, void *addr, size_t len, int prot);
 /*
  * advice: MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE. EINVAL:
- * another; ENOMEM: a gap (the rest is done); EFAULT: populating met an address that cannot be accessed so; EIO.
+ * another, or populating met a page that forbids it; ENOMEM: a gap (the rest is done, but populating stops there); EFAULT:
+ * populating went past the end of a file; EIO.
  */
 int quire_advise(struct quire *, void *addr, size_t len, int advice);
 /* Writes shared file pages. flags: MS_SYNC (also waits until they are durable) or MS_ASYNC; MS_INVALIDATE. EIO, ENOMEM: a gap. */
