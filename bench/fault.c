@@ -4,14 +4,14 @@
  * Quire's cost of a fault, on the workload of bench/workload.h: libquire, faults
  * served in the faulting thread.
  *
- *     fault [-k null|pool|file] [-m MiB] [-b MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
+ *     fault [-k null|pool|file] [-m MiB] [-b MiB] [-p MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
  *
  * Maps a private anonymous region of MiB (256) in a system with a budget of -b
  * MiB (64), fills it, then makes REPEATS (5) times ACCESSES (100000) random
  * accesses. The store behind it (-k):
  *
  *   null   a page is copied to ordinary memory and back: Quire without a store
- *   pool   the compressed pool, large enough for everything
+ *   pool   the compressed pool, of -p MiB (128): everything fits, compressed
  *   file   a pool of 2 MiB, in passing, and a swap file in -d (/var/tmp)
  *
  * Prints key-value lines as fault_kernel does; microseconds:
@@ -36,7 +36,7 @@
 #define MIB	    (1ull << 20)
 #define SKIP	    77
 
-struct options { const char *kind, *folder; size_t mib, budget, n, repeats; uint64_t seed; };
+struct options { const char *kind, *folder; size_t mib, budget, pool, n, repeats; uint64_t seed; };
 
 /* ---- a store that is a copy ---- */
 static int keep(void *arg, uint64_t slot, const void *page)
@@ -78,7 +78,7 @@ static struct quire *open_system(const struct options *o)
 		store.arg = plain(store.slots * WL_PAGE);
 		c.store = &store;
 	} else if (strcmp(o->kind, "pool") == 0) {
-		c.pool = o->mib * MIB;
+		c.pool = o->pool * MIB;
 		c.promise = (o->mib + 16) * MIB + c.memory;
 	} else if (strcmp(o->kind, "file") == 0) {
 		c.pool = 2 * MIB;
@@ -146,15 +146,16 @@ static long number(const char *text, long low, long high)
 
 static struct options parse(int argc, char **argv)
 {
-	struct options o = { .kind = "pool", .folder = "/var/tmp", .mib = 256, .budget = 64, .n = 100000, .repeats = 5, .seed = 1 };
+	struct options o = { .kind = "pool", .folder = "/var/tmp", .mib = 256, .budget = 64, .pool = 128, .n = 100000, .repeats = 5, .seed = 1 };
 	int c;
 
-	while ((c = getopt(argc, argv, "k:m:b:n:r:s:d:")) != -1) {
+	while ((c = getopt(argc, argv, "k:m:b:p:n:r:s:d:")) != -1) {
 		switch (c) {
 		case 'k': o.kind = optarg; break;
 		case 'd': o.folder = optarg; break;
 		case 'm': o.mib = (size_t)number(optarg, 1, 1 << 20); break;
 		case 'b': o.budget = (size_t)number(optarg, 8, 1 << 20); break;
+		case 'p': o.pool = (size_t)number(optarg, 1, 1 << 20); break;
 		case 'n': o.n = (size_t)number(optarg, 1, 1 << 30); break;
 		case 'r': o.repeats = (size_t)number(optarg, 1, MAX_REPEATS); break;
 		case 's': o.seed = (uint64_t)number(optarg, 0, 1 << 30); break;

@@ -132,14 +132,15 @@ class Bench:
         binary = os.path.join(self.build, "fault")
         if not os.access(binary, os.X_OK):
             return self.leave_out(kind, "no " + binary)
-        return self.measure(kind, [binary, "-k", kind, "-b", str(self.args.limit), "-d", self.args.work] + self.size,
+        return self.measure(kind, [binary, "-k", kind, "-b", str(self.args.limit), "-p",
+                                     str(self.args.mib // 2), "-d", self.args.work] + self.size,
                             (self.args.limit + besides + self.args.slack) * MIB, must=False)
 
     def null(self):
         return self.library("null", self.args.mib + 16)
 
     def pool(self):
-        return self.library("pool", self.args.mib)
+        return self.library("pool", self.args.mib // 2)
 
     def file(self):
         return self.library("file", 2)
