@@ -30,7 +30,9 @@
 #include "store/pool_impl.h"
 
 #define RAW_MIN	  3584u /* compressed size from which a page counts as incompressible */
-#define CTX_BYTES ((sizeof(LZ4_stream_t) + PAGE - 1) / PAGE * PAGE + 5 * PAGE)
+#define BATCH	  8u	/* pages that are packed or unpacked between two takings of the lock */
+#define BUF_BYTES (BATCH * PAGE)
+#define CTX_BYTES ((sizeof(LZ4_stream_t) + PAGE - 1) / PAGE * PAGE + BUF_BYTES)
 
 /* ---- layout ---- */
 static size_t layout(struct pool_shared *s, const struct pool_config *c)
@@ -115,7 +117,7 @@ void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)
 	__atomic_store_n(&p->p_inject[kind], nth, __ATOMIC_RELAXED);
 }
 
-/* ---- working areas: LZ4 state, then an output buffer, then an aligned I/O buffer ---- */
+/* ---- working areas: LZ4 state, then a page-aligned buffer for packed pages and I/O ---- */
 static char *take_ctx(struct pool *p)
 {
 	for (;;) {
@@ -131,10 +133,10 @@ static void give_ctx(struct pool *p, const char *ctx)
 	(void)__atomic_fetch_and(&p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / CTX_BYTES)), __ATOMIC_RELEASE);
 }
 
-static char *ctx_buf(char *ctx) { return ctx + CTX_BYTES - 5 * PAGE; }
+static char *ctx_buf(char *ctx) { return ctx + CTX_BYTES - BUF_BYTES; }
 
 /* Four lanes, because one would wait for its multiplication all the time. Not against malice: the file is ours alone. */
-static uint64_t checksum(const char *data, uint32_t len)
+uint64_t pool_checksum(const char *data, uint32_t len)
 {
 	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull, len }, w[4];
 
@@ -178,54 +180,86 @@ static int same_filled(const void *page, uint64_t *word)
 	return 1;
 }
 
-int pool_store(struct pool *p, const void *page, uint32_t *handle)
+/* ---- store ---- */
+struct packed {
+	uint64_t word; /* as o_word */
+	const char *data;
+	uint32_t len; /* 0: same-filled */
+};
+
+/* Into buf, which has room for PAGE bytes, or (raw) left where it is. */
+static void pack(void *lz4, char *buf, const void *page, struct packed *k)
+{
+	*k = (struct packed){ .data = buf };
+	if (same_filled(page, &k->word))
+		return;
+	k->len = (uint32_t)LZ4_compress_fast_extState(lz4, page, buf, PAGE, (int)RAW_MIN, 1);
+	if (k->len == 0) {
+		k->len = PAGE;
+		k->data = page;
+	}
+	k->word = pool_checksum(k->data, k->len);
+}
+
+/* Drops the lock if a segment must be opened. */
+static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle)
 {
 	struct pool_shared *s = p->p_shared;
-	uint64_t word = 0;
-	const char *data = page;
-	char *ctx = NULL;
-	uint32_t len = 0;
-	int rc = 0, same = same_filled(page, &word);
+	unsigned raw = k->len == PAGE;
+	int rc = k->len != 0 ? pool_open_locked(p, raw, footprint(k->len)) : 0;
 
-	if (!same) {
-		ctx = take_ctx(p);
-		len = (uint32_t)LZ4_compress_fast_extState(ctx, page, ctx_buf(ctx), PAGE, (int)RAW_MIN, 1);
-		if (len == 0)
-			len = PAGE;
-		else
-			data = ctx_buf(ctx);
-		word = checksum(data, len);
+	if (rc != 0)
+		return rc;
+	uint32_t i = object_new(s);
+	if (i == 0)
+		return -ENOSPC;
+	objects(s)[i].o_word = k->word;
+	if (k->len != 0) {
+		pool_append_locked(s, s->ps_open[raw], i, k->data, k->len);
+		s->ps_in += PAGE;
+		s->ps_out += k->len;
+	} else {
+		s->ps_stats.same_filled++;
 	}
-	pool_lock(p);
-	if (!same)
-		rc = pool_open_locked(p, len == PAGE, footprint(len));
-	uint32_t i = rc == 0 ? object_new(s) : 0;
-	if (i != 0) {
-		objects(s)[i].o_word = word;
-		if (!same) {
-			pool_append_locked(s, s->ps_open[len == PAGE], i, data, len);
-			s->ps_in += PAGE;
-			s->ps_out += len;
-		} else {
-			s->ps_stats.same_filled++;
-		}
-		s->ps_stats.pages++;
-		BARRIER();
-		pool_own_locked(p, i);
-		*handle = i;
-	} else if (rc == 0) {
-		rc = -ENOSPC;
+	s->ps_stats.pages++;
+	BARRIER();
+	pool_own_locked(p, i);
+	*handle = i;
+	return 0;
+}
+
+int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
+{
+	struct packed k[BATCH];
+	char *ctx = take_ctx(p);
+	int rc = 0;
+
+	for (*done = 0; *done < n && rc == 0;) {
+		uint32_t m = n - *done < BATCH ? n - *done : BATCH;
+
+		for (uint32_t i = 0; i < m; i++)
+			pack(ctx, ctx_buf(ctx) + i * PAGE, pages[*done + i], &k[i]);
+		pool_lock(p);
+		for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[*done])) == 0; i++)
+			++*done;
+		pool_unlock(p->p_shared);
 	}
-	pool_unlock(s);
-	if (ctx != NULL)
-		give_ctx(p, ctx);
+	give_ctx(p, ctx);
 	return rc;
 }
 
+int pool_store(struct pool *p, const void *page, uint32_t *handle)
+{
+	uint32_t done;
+
+	return pool_store_vec(p, 1, &page, handle, &done);
+}
+
+/* ---- load ---- */
 /* What was read from the file is not trusted. */
 static int unpack(const char *data, const struct object *o, void *page, int filed)
 {
-	if (filed && checksum(data, o->o_len) != o->o_word)
+	if (filed && pool_checksum(data, o->o_len) != o->o_word)
 		return -EIO;
 	if (o->o_len != PAGE)
 		return LZ4_decompress_safe(data, page, (int)o->o_len, PAGE) == (int)PAGE ? 0 : -EIO;
@@ -255,60 +289,111 @@ static void distrust(struct pool *p, const struct object *o)
 	pool_unlock(s);
 }
 
-static int load(struct pool *p, uint32_t handle, char *buf, void *page)
+struct taken {
+	struct object o;
+	char *at; /* its packed bytes, or (raw) the caller's page */
+	int filed;
+	uint32_t block;
+};
+
+/*
+ * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
+ * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
+ */
+static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, char *buf, struct taken *t, int *rc)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g;
-	struct object o;
-	int rc, read = 0;
+	uint32_t i = 0;
+	int read = 0;
 
-	pool_lock(p);
-	for (;;) {
-		o = objects(s)[handle];
+	for (*rc = 0; i < n;) {
+		struct object o = objects(s)[handles[i]];
+
+		t[i] = (struct taken){ .o = o };
 		if (o.o_seg == NONE) {
-			pool_unlock(s);
-			for (unsigned i = 0; i < PAGE / 8; i++)
-				((uint64_t *)page)[i] = o.o_word;
-			return 0;
-		}
-		g = &segs(s)[o.o_seg];
-		if (pool_resident(g, o.o_off, o.o_len))
-			break;
-		rc = g->s_state == SEG_FILED ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len) : -EAGAIN;
-		read = 1;
-		if (rc == 0)
+			i++;
 			continue;
-		uint32_t block = g->s_block;
-		pool_unlock(s);
-		if (rc != -EAGAIN || (rc = load_alone(p, &o, block, buf, page)) == 0)
-			return rc;
-		pool_lock(p); /* fetched back meanwhile, and the block used again? */
-		if (objects(s)[handle].o_seg == o.o_seg && objects(s)[handle].o_off == o.o_off && g->s_block == block) {
-			pool_unlock(s);
-			return rc;
 		}
+		struct segment *g = &segs(s)[o.o_seg];
+		if (!pool_resident(g, o.o_off, o.o_len)) {
+			*rc = g->s_state == SEG_FILED ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len) : -EAGAIN;
+			t[i].block = g->s_block;
+			read = 1;
+			if (*rc != 0)
+				break;
+			continue;
+		}
+		t[i].filed = g->s_state == SEG_FILED;
+		t[i].at = o.o_len == PAGE ? pages[i] : buf + i * PAGE;
+		if (t[i].filed) {
+			pool_hit_locked(s, o.o_seg);
+			s->ps_stats.cache_hits += !read;
+		}
+		__builtin_memcpy(t[i].at, slot_mem(s, g->s_slot) + o.o_off, o.o_len);
+		read = 0;
+		i++;
 	}
-	int filed = g->s_state == SEG_FILED;
-	if (filed)
-		pool_hit_locked(s, o.o_seg);
-	if (filed && !read)
-		s->ps_stats.cache_hits++;
-	char *to = o.o_len == PAGE ? page : buf; /* only copied under the lock */
-	__builtin_memcpy(to, slot_mem(s, g->s_slot) + o.o_off, o.o_len);
-	pool_unlock(s);
-	rc = unpack(to, &o, page, filed);
-	if (rc != 0 && filed)
-		distrust(p, &o);
+	return i;
+}
+
+static int finish(struct pool *p, const struct taken *t, void *page)
+{
+	int rc;
+
+	if (t->o.o_seg == NONE) {
+		for (unsigned i = 0; i < PAGE / 8; i++)
+			((uint64_t *)page)[i] = t->o.o_word;
+		return 0;
+	}
+	if ((rc = unpack(t->at, &t->o, page, t->filed)) != 0 && t->filed)
+		distrust(p, &t->o);
+	return rc;
+}
+
+/* -EAGAIN: it is elsewhere by now. */
+static int finish_alone(struct pool *p, uint32_t handle, const struct taken *t, char *buf, void *page)
+{
+	int rc = load_alone(p, &t->o, t->block, buf, page);
+
+	if (rc == 0)
+		return 0;
+	pool_lock(p); /* fetched back meanwhile, and the block used again? */
+	const struct object *o = &objects(p->p_shared)[handle];
+	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off || segs(p->p_shared)[o->o_seg].s_block != t->block)
+		rc = -EAGAIN;
+	pool_unlock(p->p_shared);
+	return rc;
+}
+
+int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done)
+{
+	struct taken t[BATCH];
+	char *ctx = take_ctx(p), *buf = ctx_buf(ctx);
+	int rc = 0, why;
+
+	for (*done = 0; *done < n && rc == 0;) {
+		pool_lock(p);
+		uint32_t m = take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
+		pool_unlock(p->p_shared);
+		for (uint32_t i = 0; i < m && (rc = finish(p, &t[i], pages[*done])) == 0; i++)
+			++*done;
+		if (rc != 0 || why == 0)
+			continue;
+		rc = why == -EAGAIN ? finish_alone(p, handles[*done], &t[m], buf, pages[*done]) : why;
+		if (rc == 0)
+			++*done;
+		else if (rc == -EAGAIN)
+			rc = 0;
+	}
+	give_ctx(p, ctx);
 	return rc;
 }
 
 int pool_load(struct pool *p, uint32_t handle, void *page)
 {
-	char *ctx = take_ctx(p);
-	int rc = load(p, handle, ctx_buf(ctx), page);
+	uint32_t done;
 
-	give_ctx(p, ctx);
-	return rc;
+	return pool_load_vec(p, 1, &handle, &page, &done);
 }
 
 void pool_ref(struct pool *p, uint32_t handle)
@@ -346,6 +431,17 @@ void pool_unref(struct pool *p, uint32_t handle)
 	pool_lock(p);
 	pool_disown_locked(p, handle);
 	pool_unref_locked(p, handle);
+	pool_unlock(p->p_shared);
+}
+
+void pool_unref_vec(struct pool *p, uint32_t n, const uint32_t *handles)
+{
+	pool_lock(p);
+	for (uint32_t i = 0; i < n; i++)
+		if (handles[i] != 0) {
+			pool_disown_locked(p, handles[i]);
+			pool_unref_locked(p, handles[i]);
+		}
 	pool_unlock(p->p_shared);
 }
 

@@ -77,10 +77,17 @@ int  pool_after_fork(struct pool *);
 int  pool_store(struct pool *, const void *page, uint32_t *handle);
 /* -EIO: the file could not be read, or the contents are not what was stored. */
 int  pool_load(struct pool *, uint32_t handle, void *page);
+/*
+ * The same for n pages with few takings of the lock. *done: how many from the start are stored (loaded); the result is
+ * about the one after them.
+ */
+int  pool_store_vec(struct pool *, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done);
+int  pool_load_vec(struct pool *, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done);
 /* Gives back at least so many bytes of memory by compacting and writing. -ENOSPC: not all of them; -EIO as above. */
 int  pool_shrink(struct pool *, uint64_t bytes);
 void pool_ref(struct pool *, uint32_t handle);
 void pool_unref(struct pool *, uint32_t handle);
+void pool_unref_vec(struct pool *, uint32_t n, const uint32_t *handles); /* handles that are 0 are left out */
 void pool_stats(struct pool *, struct pool_stats *);
 void pool_inject(struct pool *, enum pool_inject, uint32_t nth); /* tests: the nth next such operation fails */
 #endif

@@ -43,6 +43,7 @@ struct segment {
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
 	uint32_t s_fetch;		   /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
+	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
 };
 
 struct member {
@@ -95,6 +96,7 @@ int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that 
 void pool_own_locked(struct pool *, uint32_t handle);
 void pool_disown_locked(struct pool *, uint32_t handle);
 /* pool.c */
+uint64_t pool_checksum(const char *data, uint32_t len);
 void pool_unref_locked(struct pool *, uint32_t handle);
 
 /* pool_repair.c: the lock's owner died; everything derived is made anew */

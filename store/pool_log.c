@@ -231,26 +231,28 @@ static int reopen(struct pool *p)
 	return 1;
 }
 
-/* The live objects (at most max bytes of them) of sealed segment i are appended to the open one. */
+/* The live objects (at most max bytes of them) of sealed segment i are appended to the open one; with force, to several. */
 static int compact(struct pool *p, uint32_t i, uint32_t max, int force)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
 	char *mem = slot_mem(s, g->s_slot);
 
-	if (g->s_live > max || (!fits(s, s->ps_open[0], g->s_live) && (!force || !reopen(p))))
+	if (g->s_live > max || (!force && !fits(s, s->ps_open[0], g->s_live)))
 		return 0;
-	uint32_t to = s->ps_open[0];
 	for (uint32_t at = 0; at < g->s_used;) {
 		struct header h;
 
 		__builtin_memcpy(&h, mem + at, sizeof h);
 		const struct object *o = &objects(s)[h.h_object];
-		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h)
-			pool_append_locked(s, to, h.h_object, mem + at + sizeof h, h.h_len);
+		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
+			if (!fits(s, s->ps_open[0], footprint(h.h_len)) && !reopen(p))
+				return 0;
+			pool_append_locked(s, s->ps_open[0], h.h_object, mem + at + sizeof h, h.h_len);
+			g->s_live -= footprint(h.h_len);
+		}
 		at += footprint(h.h_len);
 	}
-	g->s_live = 0;
 	pool_seg_free_locked(p, i);
 	s->ps_stats.compactions++;
 	return 1;
@@ -307,11 +309,34 @@ static uint32_t emptiest(struct pool_shared *s, uint32_t state, uint32_t max)
 	uint32_t best = NONE;
 
 	for (uint32_t i = 0; i < s->ps_segnext; i++)
-		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0) {
+		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0 && segs(s)[i].s_bad == 0) {
 			best = i;
 			max = segs(s)[i].s_live;
 		}
 	return best;
+}
+
+/* What was read from the file is what was written: each live object of segment i is found in mem, with its own bytes. */
+static int intact(struct pool_shared *s, uint32_t i, const char *mem)
+{
+	const struct segment *g = &segs(s)[i];
+	uint32_t live = 0;
+
+	for (uint32_t at = 0; at + sizeof(struct header) <= g->s_used;) {
+		struct header h;
+
+		__builtin_memcpy(&h, mem + at, sizeof h);
+		if (h.h_object >= s->ps_objnext || h.h_len == 0 || h.h_len > PAGE || at + footprint(h.h_len) > g->s_used)
+			return 0;
+		const struct object *o = &objects(s)[h.h_object];
+		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
+			if (o->o_len != h.h_len || pool_checksum(mem + at + sizeof h, h.h_len) != o->o_word)
+				return 0;
+			live += footprint(h.h_len);
+		}
+		at += footprint(h.h_len);
+	}
+	return live == g->s_live;
 }
 
 /* Fetches the emptiest segment of the file back and compacts it: its block is free then. Lock dropped during the read. */
@@ -333,6 +358,10 @@ static int reclaim_block(struct pool *p)
 	int rc = pool_file_io(p, 0, slot_mem(s, slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
 	pool_lock(p);
 	io_ended(s);
+	if (rc == 0 && !intact(s, i, slot_mem(s, slot))) {
+		g->s_bad = 1;
+		rc = -EIO;
+	}
 	if (rc != 0) {
 		g->s_state = SEG_FILED;
 		pool_slot_give_locked(p, slot);

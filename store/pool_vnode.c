@@ -18,24 +18,40 @@ struct pool_vnode {
 	uint32_t handle[]; /* 0: empty */
 };
 
+static int read_pages(struct pool_vnode *pv, struct vm_io *io)
+{
+	const uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT];
+	uint32_t n = 0;
+	int rc;
+
+	while (n < io->io_npages && h[n] != 0)
+		n++;
+	rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
+	return rc != 0 || n == io->io_npages ? rc : -EIO;
+}
+
+static int write_pages(struct pool_vnode *pv, struct vm_io *io)
+{
+	uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT], now[VM_IO_PAGES], old = 0;
+	int rc = pool_store_vec(pv->pool, io->io_npages, (const void *const *)io->io_buf, now, &io->io_ok);
+
+	for (uint32_t i = 0; i < io->io_ok; i++) {
+		uint32_t was = h[i];
+
+		h[i] = now[i];
+		now[i] = was;
+		old |= was;
+	}
+	if (old != 0)
+		pool_unref_vec(pv->pool, io->io_ok, now);
+	return rc;
+}
+
 static void start(struct vnode *vp, struct vm_io *io)
 {
 	struct pool_vnode *pv = vp->v_data;
-	uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT];
-	int rc = 0;
+	int rc = io->io_op == VM_IO_READ ? read_pages(pv, io) : write_pages(pv, io);
 
-	for (io->io_ok = 0; io->io_ok < io->io_npages && rc == 0; h++) {
-		if (io->io_op == VM_IO_READ) {
-			rc = *h != 0 ? pool_load(pv->pool, *h, io->io_buf[io->io_ok]) : -EIO;
-		} else {
-			uint32_t old = *h;
-
-			if ((rc = pool_store(pv->pool, io->io_buf[io->io_ok], h)) == 0 && old != 0)
-				pool_unref(pv->pool, old);
-		}
-		if (rc == 0)
-			io->io_ok++;
-	}
 	io->io_err = rc == 0 ? VM_OK : rc == -ENOSPC ? VM_NOSWAP : VM_IO;
 	io->io_done(io);
 }
@@ -43,12 +59,19 @@ static void start(struct vnode *vp, struct vm_io *io)
 static void discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	struct pool_vnode *pv = vp->v_data;
+	uint32_t *h = &pv->handle[off >> VM_PAGESHIFT];
 
-	for (uint64_t i = off >> VM_PAGESHIFT; i < (off + len) >> VM_PAGESHIFT; i++)
-		if (pv->handle[i] != 0) {
-			pool_unref(pv->pool, pv->handle[i]);
-			pv->handle[i] = 0;
-		}
+	for (uint64_t n = len >> VM_PAGESHIFT, m; n > 0; n -= m, h += m) {
+		uint32_t any = 0;
+
+		m = n < VM_IO_PAGES ? n : VM_IO_PAGES;
+		for (uint64_t i = 0; i < m; i++)
+			any |= h[i];
+		if (any == 0) /* the table has memory only where it was written */
+			continue;
+		pool_unref_vec(pv->pool, (uint32_t)m, h);
+		__builtin_memset(h, 0, m * sizeof *h);
+	}
 }
 
 static void no_poll(struct vnode *vp, bool wait)

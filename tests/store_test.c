@@ -348,6 +348,96 @@ static void test_neighbours_come_with_one_read(void **state)
 	teardown(&r);
 }
 
+/* Bytes of the file changed behind the store's back: it may fetch them back to compact, but never hand them out. */
+static void test_damaged_file_is_not_compacted_into_memory(void **state)
+{
+	static uint32_t h[3000];
+	static char junk[SEG] __attribute__((aligned(4096)));
+	uint8_t got[PAGE], want[PAGE];
+	unsigned n = 0, lost = 0;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 1 * MiB);
+	while (n < 3000 && put(&r, n * 8 + 2, &h[n]) == 0)
+		n++;
+	assert_true(n < 3000); /* full */
+	for (unsigned i = 0; i < SEG; i++)
+		junk[i] = (char)rnd();
+	for (unsigned b = 0; b < 16; b += 2)
+		assert_int_equal(pwrite(r.fd, junk, PAGE, (off_t)b * SEG + (off_t)(b % 4 * PAGE)), PAGE);
+	for (unsigned i = 0; i < n; i += 2)
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n; i += 2) /* makes it fetch back what is half dead */
+		if (put(&r, i * 8 + 2, &h[i]) != 0)
+			h[i] = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (h[i] == 0)
+			continue;
+		fill(want, i * 8 + 2);
+		if (pool_load(&r.p, h[i], got) != 0)
+			lost++;
+		else if (memcmp(got, want, PAGE) != 0)
+			fail_msg("page %u has other bytes (seed %llu)", i, (unsigned long long)seed);
+		pool_unref(&r.p, h[i]);
+	}
+	assert_true(lost > 0);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Pages stored and loaded several in a call, some in memory, some in the file, some same-filled, some raw. */
+static void test_vectors(void **state)
+{
+	static uint8_t page[64][PAGE], got[64][PAGE];
+	static uint32_t h[1920];
+	const void *from[64];
+	struct pool_stats st;
+	void *to[64];
+	struct rig r;
+	uint32_t done;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	for (unsigned i = 0; i < 1920;) {
+		uint32_t n = 1 + (uint32_t)(rnd() % 64);
+
+		n = n > 1920 - i ? 1920 - i : n;
+		for (uint32_t k = 0; k < n; k++) {
+			fill(page[k], i + k);
+			from[k] = page[k];
+		}
+		assert_int_equal(pool_store_vec(&r.p, n, from, &h[i], &done), 0);
+		assert_int_equal(done, n);
+		i += n;
+	}
+	for (unsigned round = 0; round < 200; round++) {
+		uint32_t n = 1 + (uint32_t)(rnd() % 64);
+		unsigned i = (unsigned)(rnd() % (1920 - n));
+
+		for (uint32_t k = 0; k < n; k++)
+			to[k] = got[k];
+		if (round % 8 == 0) {
+			pool_inject(&r.p, POOL_INJECT_READ, 1);
+			int rc = pool_load_vec(&r.p, n, &h[i], to, &done);
+			assert_true(rc == 0 ? done == n : rc == -EIO && done < n);
+			pool_inject(&r.p, POOL_INJECT_READ, 0);
+		} else {
+			assert_int_equal(pool_load_vec(&r.p, n, &h[i], to, &done), 0);
+			assert_int_equal(done, n);
+		}
+		for (uint32_t k = 0; k < done; k++) {
+			fill(page[0], i + k);
+			assert_memory_equal(page[0], got[k], PAGE);
+		}
+	}
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 1920);
+	pool_unref_vec(&r.p, 1920, h);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 static long charged, allowed;
 static int charge(void *arg, long pages)
 {
@@ -769,6 +859,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_full_then_freed),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_neighbours_come_with_one_read),
+		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
+		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_charge),
 		cmocka_unit_test(test_family),
 		cmocka_unit_test(test_killed_owner),
