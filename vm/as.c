@@ -623,7 +623,7 @@ static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, b
 		violation(c, "as: a translation grants more than its segment");
 	if (s->s_ops == &segvn_ops && !segvn_translation_ok(s, va, pfn, attr))
 		violation(c, "segvn: a translation leads to the wrong page or lets a shared anon be written");
-	if (locked && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
+	if (locked && (s->s_flags & S_OWNLOCK) == 0 && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
 		violation(c, "as: a locked translation that nobody locked");
 }
 

@@ -314,8 +314,11 @@ static bool still_there(const struct copying *c, pfn_t pfn)
 	return hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), &attr) == pfn && (!c->c_out || (attr & PROT_W) != 0);
 }
 
-/* Frames that are seen at one place only: fault the page in, lock it, take it away from there. VM_RETRY: it went. */
-static enum vm_err copy_moving(const struct copying *c)
+/*
+ * Fault the page in, lock it, copy: no private page is copied because somebody reads it, as a soft lock would do. Frames
+ * that are seen at one place only are taken away from there. VM_RETRY: it went.
+ */
+static enum vm_err copy_page_locked(const struct copying *c)
 {
 	struct vm *vm = c->c_as->a_vm;
 	vaddr_t va = vm_page_trunc(c->c_va);
@@ -327,8 +330,10 @@ static enum vm_err copy_moving(const struct copying *c)
 		return e;
 	if ((pfn = hat_probe(c->c_as->a_hat, va, NULL)) == PFN_INVALID)
 		return VM_RETRY;
+	if (pfn >= vm->vm_nframes)
+		return VM_NOTSUP; /* a device's */
 	pp = page_of(vm, pfn);
-	if (!page_trylock(vm, pp, SE_EXCL))
+	if (!page_trylock(vm, pp, c->c_out || !vm->vm_caps->mc_direct_map ? SE_EXCL : SE_SHARED))
 		return VM_RETRY;
 	if (still_there(c, pfn)) {
 		unsigned attr;
@@ -338,7 +343,7 @@ static enum vm_err copy_moving(const struct copying *c)
 		if (c->c_out)
 			page_nrm_set(pp, P_MOD);
 		/* a soft-locked translation is due again at once; its tables are still there */
-		if ((aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
+		if (!vm->vm_caps->mc_direct_map && (aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
 			e = hat_memload(c->c_as->a_hat, va, pp, attr, HAT_LOAD_LOCK);
 	} else {
 		e = VM_RETRY;
@@ -351,11 +356,9 @@ static enum vm_err copy_part(const struct copying *c)
 {
 	enum vm_err e;
 
-	if (c->c_as->a_vm->vm_caps->mc_direct_map)
-		return copy_direct(c);
-	for (unsigned tries = 0; (e = copy_moving(c)) == VM_RETRY && tries < 1000; tries++)
+	for (unsigned tries = 0; (e = copy_page_locked(c)) == VM_RETRY && tries < 1000; tries++)
 		mach_yield();
-	return e;
+	return e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map ? copy_direct(c) : e;
 }
 
 static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)

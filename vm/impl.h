@@ -169,6 +169,7 @@ void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
+void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* Under vm_pagelock (_locked): */
 struct page *page_find_locked(struct vm *, const struct vnode *, voff_t);
@@ -206,6 +207,8 @@ void pageout_start(struct vm *); /* the scanner thread where the machine has thr
 void pageout_stop(struct vm *);
 /* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
+/* vm/seg.c: hat_memload, patient with conflicts; reclaims when tables want memory. Page locked. VM_NOMEM. */
+enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigned flags);
 /* vm/as.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
 void seg_free(struct seg *);				  /* the structure alone */

@@ -567,9 +567,11 @@ static void page_purge_one(struct vm *vm, struct page *pp)
  * Deals with the page if it can be had at once: gone from the cache list, or E- and I/O-locked and left to the caller in
  * *mine. False: it is busy; if wait (the caller holds no other page) it was waited for, and the world has changed.
  */
-static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, struct page **mine)
+static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
 {
 	*mine = NULL;
+	if (spare && (pp->p_lckcnt > 0 || pp->p_cowcnt > 0))
+		return true; /* whoever wired it will look for it by its name */
 	if (pp->p_flags & P_FREE) {
 		page_uncache_locked(vm, pp);
 		buddy_free(vm, page_pfn(vm, pp), 0);
@@ -594,8 +596,8 @@ static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, st
  * Takes up to PAGE_PURGE_RUN pages of vp in [*off, last] as page_purge_grab_locked does; *more: there may be others.
  * By name while the range is shorter than the vnode's list (*off moves on), else along the list.
  */
-static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last, struct page **mine,
-    bool *more)
+static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last, bool spare,
+    struct page **mine, bool *more)
 {
 	bool byname = (last - *off) >> VM_PAGESHIFT < vp->v_npages;
 	uint32_t i = vp->v_pages, next;
@@ -606,7 +608,7 @@ static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *o
 		for (; *off <= last && n < PAGE_PURGE_RUN; *off += VM_PAGESIZE) {
 			struct page *pp = page_find_locked(vm, vp, *off);
 
-			if (pp != NULL && !page_purge_grab_locked(vm, pp, n == 0, &mine[n])) {
+			if (pp != NULL && !page_purge_grab_locked(vm, pp, n == 0, spare, &mine[n])) {
 				*more = true;
 				return n;
 			}
@@ -623,7 +625,7 @@ static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *o
 		next = pp->p_vpnext;
 		if (pp->p_offset < *off || pp->p_offset > last)
 			continue;
-		if (!page_purge_grab_locked(vm, pp, n == 0, &mine[n])) {
+		if (!page_purge_grab_locked(vm, pp, n == 0, spare, &mine[n])) {
 			*more = true;
 			return n;
 		}
@@ -633,7 +635,7 @@ static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *o
 	return n;
 }
 
-void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
+void page_purge_range(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, bool spare)
 {
 	voff_t last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1;
 	struct page *mine[PAGE_PURGE_RUN];
@@ -644,11 +646,16 @@ void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
 		unsigned n;
 
 		mach_mutex_enter(&vm->vm_pagelock);
-		n = page_purge_run_locked(vm, vp, &off, last, mine, &more);
+		n = page_purge_run_locked(vm, vp, &off, last, spare, mine, &more);
 		mach_mutex_exit(&vm->vm_pagelock);
 		for (unsigned i = 0; i < n; i++)
 			page_purge_one(vm, mine[i]);
 	} while (more);
+}
+
+void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
+{
+	page_purge_range(vm, vp, off, len, false);
 }
 
 /* ---- contents ---- */

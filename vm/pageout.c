@@ -121,6 +121,8 @@ static void flush(struct reclaim *r)
 			VM_STATN(vm, fileout, ok);
 			for (uint32_t i = 0; i < ok; i++)
 				page_nrm_clear(b[i], P_MOD);
+			if (ok < n)
+				b[0]->p_vnode->v_lost++;
 		}
 		for (uint32_t i = 0; i < n; i++) {
 			if (i < ok)

@@ -215,14 +215,43 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 	}
 	if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)
 		e = r;
+	if (e != VM_OK && (flags & PVN_ASYNC) != 0)
+		vp->v_lost++;
 	return e;
+}
+
+/* A locked page past the end cannot go before it is unlocked: it is unmapped, and empty in case the object grows again. */
+static void empty_wired(struct vm *vm, struct vnode *vp, voff_t from)
+{
+	voff_t at = from;
+
+	for (;;) {
+		voff_t next = UINT64_MAX;
+		struct page *pp;
+
+		mach_mutex_enter(&vm->vm_pagelock);
+		for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
+			if (vm->vm_pages[i].p_offset >= at && vm->vm_pages[i].p_offset < next)
+				next = vm->vm_pages[i].p_offset;
+		mach_mutex_exit(&vm->vm_pagelock);
+		if (next == UINT64_MAX)
+			return;
+		at = next + VM_PAGESIZE;
+		if ((pp = page_lookup_notouch(vm, vp, next, SE_EXCL)) == NULL)
+			continue;
+		hat_pageunload(pp);
+		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+		page_nrm_clear(pp, P_MOD);
+		page_unlock(vm, pp);
+	}
 }
 
 void pvn_truncate(struct vm *vm, struct vnode *vp, uint64_t size)
 {
 	struct page *pp;
 
-	page_vnode_purge(vm, vp, vm_page_round(size), 0);
+	page_purge_range(vm, vp, vm_page_round(size), 0, true);
+	empty_wired(vm, vp, vm_page_round(size));
 	if ((size & VM_PAGEMASK) == 0)
 		return;
 	pp = page_lookup_notouch(vm, vp, vm_page_trunc(size), SE_EXCL);

@@ -1,6 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Segments: the answers for drivers that lack a member. */
+/* Segments: loading translations with patience, and the answers for drivers that lack a member. */
 #include "impl.h"
+
+#define LOAD_TRIES 1000u /* conflicts of a load are moments of another CPU's work */
+
+enum vm_err seg_load(struct as *as, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	unsigned tries = 0, reclaims = 0;
+
+	for (;;) {
+		enum vm_err e = hat_memload(as->a_hat, va, pp, attr, flags);
+
+		if (e == VM_RETRY && tries++ < LOAD_TRIES)
+			mach_yield();
+		else if (e != VM_NOMEM || reclaims++ >= 8 || pageout_reclaim(as->a_vm, 8) == 0)
+			return e;
+	}
+}
 
 enum vm_err seg_nosup_fault(struct seg *s, vaddr_t a, uint64_t l, enum fault_type t, enum seg_rw rw) { return VM_NOMAP; }
 enum vm_err seg_nosup_prot(struct seg *s, vaddr_t a, uint64_t l, unsigned p) { return VM_NOTSUP; }

@@ -26,7 +26,6 @@
 #include "seg_vn.h"
 
 #define ZERO_AHEAD 16u	 /* pages made at once for a program that touches memory in order: one call moves them all */
-#define LOAD_TRIES 1000u /* conflicts of a load are moments of another CPU's work */
 #define PREFETCH_MAX 32u /* pages of one clustered read */
 
 struct fault {
@@ -114,19 +113,9 @@ static void dirty(struct vm *vm, struct page *pp)
 
 enum vm_err segvn_load(struct seg *seg, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
 {
-	struct vm *vm = seg->s_as->a_vm;
-	unsigned tries = 0, reclaims = 0;
-	enum vm_err e;
-
 	if ((aslock_get(seg->s_as, va) & LOCK_SOFT) != 0)
 		flags |= HAT_LOAD_LOCK;
-	for (;;) {
-		e = hat_memload(seg->s_as->a_hat, va, pp, attr, flags);
-		if (e == VM_RETRY && tries++ < LOAD_TRIES)
-			mach_yield();
-		else if (e != VM_NOMEM || reclaims++ >= 8 || pageout_reclaim(vm, 8) == 0)
-			return e;
-	}
+	return seg_load(seg->s_as, va, pp, attr, flags);
 }
 
 /*

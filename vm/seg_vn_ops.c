@@ -776,7 +776,7 @@ static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
 	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
 	if (svd->svd_vp != NULL) {
-		page_vnode_purge(vm, svd->svd_vp, svd_voff(seg, addr), len);
+		page_purge_range(vm, svd->svd_vp, svd_voff(seg, addr), len, true);
 		svd->svd_vp->v_ops->vo_discard(svd->svd_vp, svd_voff(seg, addr), len);
 		return VM_OK;
 	}

@@ -26,6 +26,37 @@ void vnode_hold(struct vnode *vp)
 	(void)old;
 }
 
+#define LAST_TRIES 3u /* a moment's trouble of the store is not a loss */
+
+static uint64_t count_dirty(struct vnode *vp)
+{
+	struct vm *vm = vp->v_vm;
+	uint64_t n = 0;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
+		n += (page_nrm(&vm->vm_pages[i]) & P_MOD) != 0;
+	mach_mutex_exit(&vm->vm_pagelock);
+	return n;
+}
+
+/* Nobody is left to read the pages again; if they cannot be written, somebody is told. */
+static void write_last(struct vnode *vp)
+{
+	struct vm *vm = vp->v_vm;
+	enum vm_err e = VM_OK;
+	uint64_t n;
+
+	for (unsigned i = 0; i < LAST_TRIES && (e = pvn_putpages(vm, vp, 0, 0, 0)) != VM_OK; i++)
+		mach_yield();
+	if (e == VM_OK)
+		return;
+	n = count_dirty(vp);
+	VM_STATN(vm, lost_page, n);
+	if (vm->vm_config.vc_lost != NULL)
+		vm->vm_config.vc_lost(vm->vm_config.vc_lostarg, vp, n, e);
+}
+
 void vnode_rele(struct vnode *vp)
 {
 	uint32_t old = vp->v_refcnt--;
@@ -33,9 +64,9 @@ void vnode_rele(struct vnode *vp)
 	VM_ASSERT(old > 0);
 	if (old != 1)
 		return;
-	/* What cannot be written now is lost: there is nobody left to tell. Page-out counted it as an io_error. */
 	if (!(vp->v_flags & (V_SWAP | V_SWAPFS)))
-		(void)pvn_putpages(vp->v_vm, vp, 0, 0, 0);
+		write_last(vp);
 	page_vnode_purge(vp->v_vm, vp, 0, 0);
+	VM_ASSERT(vp->v_npages == 0);
 	vp->v_ops->vo_inactive(vp);
 }

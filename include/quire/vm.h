@@ -37,6 +37,9 @@ struct vm_config {
 	pfn_t vc_reserve;	/* frames only page-out may use; 0: default */
 	uint64_t vc_anon_max;	/* most anon slots ever; 0: default (8 M). Tables grow on demand */
 	bool vc_overcommit;	/* reservation never fails */
+	/* Told when the last reference to a vnode goes and pages of it could not be written back: they are lost. NULL: nobody. */
+	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
+	void *vc_lostarg;
 	const struct policy_ops *vc_policy;	/* NULL: two-handed clock */
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
@@ -66,7 +69,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
 	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) \
 	X(stack_grow) X(swapout_soft) X(swapout_hard) X(copy_bytes) \
-	X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
+	X(lost_page) X(dirty_log) X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
 struct vm_stats {
 #define X(n) _Atomic uint64_t n;
 	VM_STATS(X)

@@ -48,12 +48,17 @@ struct vnode {
 	uint32_t v_flags;	       /* const after init */
 	uint32_t v_pages;	       /* (P) first page of the list, PAGE_NIL */
 	uint32_t v_npages;	       /* (P) */
+	_Atomic uint32_t v_lost;       /* write-backs by page-out or asynchronous that failed and nobody was told of */
 	void	*v_data;	       /* the implementor's */
 	uint64_t v_id;		       /* const after init: stable number, the same in every run of the same program */
 };
 void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *data); /* refcnt 1 */
 void vnode_hold(struct vnode *);
-void vnode_rele(struct vnode *); /* at 0: purges its pages (dirty ones are written first), then vo_inactive. May sleep */
+/*
+ * At 0: purges its pages (dirty ones are written first), then vo_inactive. May sleep. What cannot be written after some
+ * tries is lost: the system's vc_lost is told, and lost_page counts it.
+ */
+void vnode_rele(struct vnode *);
 
 /* ---- the page cache over a vnode (vm/pvn.c) ---- */
 /*
@@ -66,8 +71,17 @@ enum vm_err pvn_getpage(struct vm *, struct vnode *, voff_t off, enum page_se, u
 #define PVN_ASYNC 0x4u
 /* Write dirty pages of [off, off+len), len 0 = to the end, clustered. VM_IO if any could not be written (kept dirty). */
 enum vm_err pvn_putpages(struct vm *, struct vnode *, voff_t off, uint64_t len, unsigned flags);
-/* The object shrank to size: pages past it are destroyed, the tail of the last one is zeroed. */
+/* The object shrank to size: pages past it are destroyed (locked ones unmapped and zeroed), the tail of the last one is
+ * zeroed. vo_size says the new size already. */
 void pvn_truncate(struct vm *, struct vnode *, uint64_t size);
+/*
+ * Reading and writing a file's bytes through its pages: coherent with every mapping. *done (may be NULL) = bytes. VM_EOF
+ * past the end (a write does not make the object longer: its owner does), VM_IO, VM_NOMEM.
+ */
+enum vm_err vnode_read(struct vnode *, voff_t off, void *buf, uint64_t len, uint64_t *done);
+enum vm_err vnode_write(struct vnode *, voff_t off, const void *buf, uint64_t len, uint64_t *done);
+/* Writes what is dirty and makes it durable. Also tells of an earlier write-back that failed behind everybody's back, once. */
+enum vm_err vnode_sync(struct vnode *);
 /* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
 #endif

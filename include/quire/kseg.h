@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Segment drivers beside segvn: the kernel's own memory, windows onto files, devices, shared page tables, user pagers.
+ * Ranges are page aligned and must be free in the space. All functions may sleep and want no core lock held.
+ */
+#ifndef QUIRE_KSEG_H
+#define QUIRE_KSEG_H
+
+#include <quire/as.h>
+#include <quire/kmem.h>
+#include <quire/vnode.h>
+
+/* ---- segkmem: wired kernel heap. Addresses from a vmem arena, frames that are never stolen ---- */
+struct segkmem;
+enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len, struct segkmem **); /* VM_EXIST, VM_NOMEM, VM_LIMIT */
+void segkmem_destroy(struct segkmem *);	/* everything was freed */
+/* Whole pages, zeroed, mapped read-write with locked translations. VM_NOMEM: no addresses or frames; VM_LIMIT: too much is wired. */
+enum vm_err segkmem_alloc(struct segkmem *, uint64_t size, unsigned kmflags, vaddr_t *);
+void segkmem_free(struct segkmem *, vaddr_t, uint64_t size);
+uint64_t segkmem_inuse(struct segkmem *); /* bytes */
+
+/* ---- segkp: pageable kernel memory, for stacks ---- */
+struct segkp;
+#define KPD_REDZONE 0x1u /* a page that faults lies below */
+#define KPD_LOCKED  0x2u /* resident until segkp_swapout */
+enum vm_err segkp_create(struct as *kas, vaddr_t base, uint64_t len, struct segkp **); /* VM_EXIST, VM_NOMEM */
+void segkp_destroy(struct segkp *); /* every piece was released */
+enum vm_err segkp_get(struct segkp *, uint64_t len, unsigned flags, vaddr_t *); /* VM_NOMEM, VM_NOSWAP, VM_LIMIT */
+void segkp_release(struct segkp *, vaddr_t, uint64_t len, unsigned flags); /* as they were got */
+/* A thread sleeps for long: its stack may be paged out now, and is. swapin: resident and (KPD_LOCKED) locked again. */
+enum vm_err segkp_swapout(struct segkp *, vaddr_t, uint64_t len);
+enum vm_err segkp_swapin(struct segkp *, vaddr_t, uint64_t len, unsigned flags);
+
+/* ---- segmap: a window of slots through which files are read and written ---- */
+#define SEGMAP_SLOT ((uint64_t)64 << 10) /* bytes of a slot; offsets are aligned to it */
+struct segmap;
+enum vm_err segmap_create(struct as *kas, vaddr_t base, uint64_t len, struct segmap **);
+void segmap_destroy(struct segmap *); /* every slot was released */
+/* The slot that shows vp from off; held until released. VM_NOMEM: all are held. */
+enum vm_err segmap_getmap(struct segmap *, struct vnode *vp, voff_t off, vaddr_t *);
+#define SM_WRITE 0x1u /* write what is dirty now, and wait */
+#define SM_FREE	 0x2u /* the pages are of no more use soon (free-behind) */
+enum vm_err segmap_release(struct segmap *, vaddr_t, unsigned flags);
+/* Reads or writes through slots. *done = bytes; VM_EOF past the end. */
+enum vm_err segmap_rw(struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done);
+
+/* ---- segpager: memory whose pages an object of the user supplies ---- */
+struct pager;
+struct pager_ops {
+	const char *po_name;
+	/* Fill or take the pages of io; then, at any time and on any thread, pager_done(pager, io, err, ok). */
+	void (*po_read)(void *priv, struct pager *, struct vm_io *io);
+	void (*po_write)(void *priv, struct pager *, struct vm_io *io);
+	/* A clean page is about to be written: VM_OK lets it; anything else is the writer's fault result. May sleep. */
+	enum vm_err (*po_dirty)(void *priv, voff_t off);
+	/* No more calls come, and what is outstanding was failed: buffers must not be touched any more. */
+	void (*po_detach)(void *priv);
+};
+enum vm_err pager_create(struct vm *, const struct pager_ops *, void *priv, uint64_t size, struct pager **);
+void pager_rele(struct pager *); /* the caller's reference; mappings have their own */
+struct vnode *pager_vnode(struct pager *); /* for pvn_putpages, vnode_read, vnode_write */
+void pager_done(struct pager *, struct vm_io *, enum vm_err, uint32_t ok);
+void pager_detach(struct pager *); /* every later and every outstanding request gives VM_IO */
+/*
+ * Dirty log: from start on, each page is noted when it is first written through a mapping. read copies npages bits from page
+ * off; clear starts anew for these pages, atomically for each: a write is in this reading or in the next.
+ */
+enum vm_err pager_log_start(struct pager *);
+void pager_log_stop(struct pager *);
+enum vm_err pager_log_read(struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear); /* VM_INVAL: no log */
+struct segpager_args { struct pager *pa_pager; voff_t pa_off; unsigned pa_prot, pa_maxprot; };
+seg_create_fn segpager_create;
+
+/* ---- segdev: frames that are no memory ---- */
+struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot; };
+seg_create_fn segdev_create;
+
+extern const struct seg_ops segkmem_ops, segmap_ops, segpager_ops, segdev_ops;
+#endif

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The kernel's segments and the user's pagers: segkmem, segkp, segmap, segpager. */
+#include "tests/segs.h"
+
+#include <quire/kseg.h>
+
+#define KBASE ((vaddr_t)1 << 30)
+
+/* ---- segkmem ---- */
+static void kernel_heap_is_wired_and_guarded(void **state)
+{
+	struct sys s;
+	sys_init(&s, 512, 2000);
+	struct as *kas = new_as(&s), *as = new_as(&s);
+	struct segkmem *k;
+	vaddr_t va[8], big;
+	pfn_t pfn[8];
+	struct vm_usage u;
+
+	assert_int_equal(segkmem_create(kas, KBASE, 16 * MB, &k), VM_OK);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(segkmem_alloc(k, 3 * PG, KM_SLEEP, &va[i]), VM_OK);
+		expect_zero(&s, kas, va[i], 3);
+		fill(&s, kas, va[i], 3, 100 * i);
+		pfn[i] = hat_probe(as_hat(kas), va[i], NULL);
+	}
+	vm_usage(s.vm, &u);
+	assert_int_equal(u.vu_wired, 24);
+	assert_sound(&s);
+	/* a program wants three times the memory there is: the heap stays where it is */
+	assert_int_equal(map_anon(as, BASE, 1500, 0), VM_OK);
+	fill(&s, as, BASE, 1500, 1);
+	(void)as_swapout(kas);
+	assert_true(pageout_reclaim(s.vm, 400) > 0);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(hat_probe(as_hat(kas), va[i], NULL), pfn[i]);
+		expect(&s, kas, va[i], 3, 100 * i);
+	}
+	expect(&s, as, BASE, 1500, 1);
+	segkmem_free(k, va[3], 3 * PG);
+	assert_int_equal(try_put(&s, kas, va[3], 1), VM_NOMAP);
+	assert_int_equal(segkmem_alloc(k, 400 * PG, KM_NOSLEEP, &big), VM_NOMEM);
+	assert_int_equal(segkmem_alloc(k, 17 * MB, KM_SLEEP, &big), VM_NOMEM);
+	assert_int_equal(segkmem_inuse(k), 7 * 3 * PG);
+	assert_sound(&s);
+	for (unsigned i = 0; i < 8; i++)
+		if (i != 3)
+			segkmem_free(k, va[i], 3 * PG);
+	segkmem_destroy(k);
+	as_free(as);
+	as_free(kas);
+	sys_fini(&s);
+}
+
+static void kernel_heap_survives_failures(void **state)
+{
+	for (unsigned what = VM_INJECT_PAGE; what < VM_INJECT_N; what++)
+		for (uint64_t nth = 1; nth < 40; nth++) {
+			struct sys s;
+			sys_init(&s, 256, 100);
+			struct as *kas = new_as(&s);
+			struct segkmem *k;
+			vaddr_t va;
+
+			vm_inject(s.vm, what, nth);
+			if (segkmem_create(kas, KBASE, MB, &k) == VM_OK) {
+				if (segkmem_alloc(k, 9 * PG, KM_SLEEP, &va) == VM_OK)
+					segkmem_free(k, va, 9 * PG);
+				assert_int_equal(segkmem_inuse(k), 0);
+				assert_sound(&s);
+				segkmem_destroy(k);
+			}
+			bool done = vm_inject_seen(s.vm, what) < nth;
+			vm_inject(s.vm, what, 0);
+			as_free(kas);
+			sys_fini(&s);
+			if (done)
+				break;
+		}
+}
+
+/* ---- segkp ---- */
+static void kernel_stacks_page_and_have_redzones(void **state)
+{
+	struct sys s;
+	sys_init(&s, 256, 2000);
+	struct as *kas = new_as(&s);
+	const unsigned fl = KPD_REDZONE | KPD_LOCKED;
+	struct segkp *kp;
+	vaddr_t st[20], again;
+	struct vm_usage u;
+
+	assert_int_equal(segkp_create(kas, KBASE, 16 * MB, &kp), VM_OK);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(segkp_get(kp, 4 * PG, fl, &st[i]), VM_OK);
+		fill(&s, kas, st[i], 4, i * 10);
+		assert_int_equal(try_put(&s, kas, st[i] - 8, 1), VM_NOMAP); /* overflow */
+	}
+	vm_usage(s.vm, &u);
+	assert_int_equal(u.vu_wired, 80);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(segkp_swapout(kp, st[i], 4 * PG), VM_OK);
+	vm_usage(s.vm, &u);
+	assert_int_equal(u.vu_wired, 40);
+	assert_int_equal(hat_probe(as_hat(kas), st[0], NULL), PFN_INVALID);
+	assert_int_equal(page_cache_drain(s.vm, 1000), 40);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(segkp_swapin(kp, st[i], 4 * PG, fl), VM_OK);
+	for (unsigned i = 0; i < 20; i++)
+		expect(&s, kas, st[i], 4, i * 10);
+	assert_sound(&s);
+	segkp_release(kp, st[19], 4 * PG, fl);
+	assert_int_equal(segkp_get(kp, 4 * PG, fl, &again), VM_OK);
+	assert_int_equal(again, st[19]); /* from the cache */
+	for (unsigned i = 0; i < 20; i++)
+		segkp_release(kp, st[i], 4 * PG, fl);
+	segkp_destroy(kp);
+	assert_int_equal(nsegs(kas), 0);
+	as_free(kas);
+	sys_fini(&s);
+}
+
+/* ---- segmap ---- */
+static void window_is_coherent_with_mappings(void **state)
+{
+	struct sys s;
+	sys_init(&s, 512, 100);
+	struct as *kas = new_as(&s), *as = new_as(&s);
+	struct vnode *vp = new_file(&s, 98 * PG + 100, 500);
+	struct segmap *sm;
+	vaddr_t va, other;
+	uint64_t v, done;
+	char buf[3 * 4096];
+
+	assert_int_equal(segmap_create(kas, KBASE, 4 * SEGMAP_SLOT, &sm), VM_OK);
+	assert_int_equal(map_file(as, BASE, 99, vp, 0, RW, SEGVN_SHARED), VM_OK);
+	assert_int_equal(segmap_getmap(sm, vp, SEGMAP_SLOT, &va), VM_OK);
+	assert_int_equal(get(&s, kas, va + PG), 517);
+	put(&s, as, BASE + 17 * PG, 1234);
+	assert_int_equal(get(&s, kas, va + PG), 1234);
+	put(&s, kas, va + 2 * PG, 4321);
+	assert_int_equal(get(&s, as, BASE + 18 * PG), 4321);
+	assert_int_equal(vnode_read(vp, 18 * PG, &v, 8, NULL), VM_OK);
+	assert_int_equal(v, 4321);
+	v = 99;
+	assert_int_equal(vnode_write(vp, 19 * PG, &v, 8, NULL), VM_OK);
+	assert_int_equal(get(&s, kas, va + 3 * PG), 99);
+	assert_int_equal(get(&s, as, BASE + 19 * PG), 99);
+	assert_int_equal(segmap_release(sm, va, SM_WRITE), VM_OK);
+	assert_int_equal(((uint64_t *)sim_disk_data(vp))[18 * 512], 4321);
+	/* more pieces than slots; a piece that is still there keeps its slot */
+	for (unsigned i = 0; i < 7; i++) {
+		assert_int_equal(segmap_rw(sm, vp, i * SEGMAP_SLOT + 5, buf, 9000, false, &done), i < 6 ? VM_OK : VM_EOF);
+		assert_int_equal(done, i < 6 ? 9000 : 98 * PG + 100 - 6 * SEGMAP_SLOT - 5);
+		assert_sound(&s);
+	}
+	assert_int_equal(segmap_getmap(sm, vp, 5 * SEGMAP_SLOT, &va), VM_OK);
+	assert_int_equal(segmap_getmap(sm, vp, 5 * SEGMAP_SLOT, &other), VM_OK);
+	assert_int_equal(va, other);
+	assert_int_equal(segmap_release(sm, va, 0), VM_OK);
+	memset(buf, 7, sizeof(buf));
+	assert_int_equal(segmap_rw(sm, vp, 5 * SEGMAP_SLOT - 100, buf, 5000, true, &done), VM_OK);
+	assert_int_equal(get(&s, as, BASE + 80 * PG), 0x0707070707070707u);
+	assert_int_equal(segmap_release(sm, va, SM_FREE), VM_OK);
+	assert_int_equal(segmap_getmap(sm, vp, 3, &va), VM_INVAL);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(segmap_getmap(sm, vp, i * SEGMAP_SLOT, &va), VM_OK);
+	assert_int_equal(segmap_getmap(sm, vp, 4 * SEGMAP_SLOT, &other), VM_NOMEM);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(segmap_release(sm, KBASE + i * SEGMAP_SLOT, 0), VM_OK);
+	assert_sound(&s);
+	segmap_destroy(sm);
+	as_free(as);
+	as_free(kas);
+	vnode_rele(vp);
+	sys_fini(&s);
+}
+
+/* ---- segpager ---- */
+struct store {
+	uint64_t word[64];
+	unsigned reads, writes, asked;
+	bool refuse, deaf, detached;
+	struct vm_io *pending;
+};
+
+static void store_read(void *priv, struct pager *p, struct vm_io *io)
+{
+	struct store *st = priv;
+
+	st->reads++;
+	if (st->deaf) {
+		st->pending = io;
+		return;
+	}
+	for (uint32_t i = 0; i < io->io_npages; i++) {
+		memset(io->io_buf[i], 0, PG);
+		memcpy(io->io_buf[i], &st->word[io->io_off / PG + i], 8);
+	}
+	pager_done(p, io, VM_OK, 0);
+}
+
+static void store_write(void *priv, struct pager *p, struct vm_io *io)
+{
+	struct store *st = priv;
+
+	st->writes++;
+	for (uint32_t i = 0; i < io->io_npages; i++)
+		memcpy(&st->word[io->io_off / PG + i], io->io_buf[i], 8);
+	pager_done(p, io, VM_OK, 0);
+}
+
+static enum vm_err store_dirty(void *priv, voff_t off)
+{
+	struct store *st = priv;
+
+	st->asked++;
+	return st->refuse ? VM_NOSWAP : VM_OK;
+}
+
+static void store_detach(void *priv)
+{
+	((struct store *)priv)->detached = true;
+}
+
+static const struct pager_ops store_ops = {
+	.po_name = "store", .po_read = store_read, .po_write = store_write, .po_dirty = store_dirty, .po_detach = store_detach,
+};
+
+struct paged {
+	struct sys s;
+	struct store st;
+	struct pager *p;
+	struct as *a, *b;
+};
+
+static void paged_init(struct paged *g)
+{
+	memset(g, 0, sizeof(*g));
+	sys_init(&g->s, 256, 1500);
+	for (unsigned i = 0; i < 64; i++)
+		g->st.word[i] = 1000 + i;
+	assert_int_equal(pager_create(g->s.vm, &store_ops, &g->st, 64 * PG, &g->p), VM_OK);
+	g->a = new_as(&g->s);
+	g->b = new_as(&g->s);
+	struct segpager_args args = { g->p, 0, RW, RW };
+	assert_int_equal(as_map(g->a, BASE, 64 * PG, segpager_create, &args), VM_OK);
+	args.pa_off = 32 * PG;
+	assert_int_equal(as_map(g->b, BASE, 32 * PG, segpager_create, &args), VM_OK);
+}
+
+static void paged_fini(struct paged *g)
+{
+	assert_sound(&g->s);
+	as_free(g->a);
+	as_free(g->b);
+	pager_rele(g->p);
+	assert_true(g->st.detached);
+	sys_fini(&g->s);
+}
+
+static void pager_reads_dirties_writes_back(void **state)
+{
+	struct paged g;
+	struct as *child;
+
+	paged_init(&g);
+	expect(&g.s, g.a, BASE, 64, 1000);
+	expect(&g.s, g.b, BASE, 32, 1032);
+	assert_int_equal(g.st.reads, 64);
+	assert_int_equal(g.st.asked, 0);
+	put(&g.s, g.a, BASE + 40 * PG, 5);
+	put(&g.s, g.a, BASE + 40 * PG + 8, 6);
+	assert_int_equal(g.st.asked, 1); /* once for a page, not for each write */
+	assert_int_equal(get(&g.s, g.b, BASE + 8 * PG), 5);
+	assert_int_equal(as_sync(g.b, BASE, 32 * PG, 0), VM_OK);
+	assert_int_equal(g.st.word[40], 5);
+	put(&g.s, g.b, BASE + 8 * PG, 7); /* clean since: asked again */
+	assert_int_equal(g.st.asked, 2);
+	g.st.refuse = true;
+	assert_int_equal(try_put(&g.s, g.a, BASE, 1), VM_NOSWAP);
+	assert_int_equal(get(&g.s, g.a, BASE), 1000);
+	g.st.refuse = false;
+	/* under pressure the store is written to and read from */
+	assert_int_equal(map_anon(g.a, BASE + 16 * MB, 400, 0), VM_OK);
+	for (unsigned i = 0; i < 64; i++)
+		put(&g.s, g.a, BASE + i * PG, 2000 + i);
+	fill(&g.s, g.a, BASE + 16 * MB, 400, 1);
+	assert_true(g.st.writes > 1);
+	expect(&g.s, g.a, BASE, 64, 2000);
+	assert_true(g.st.reads > 64);
+	assert_int_equal(as_dup(g.a, &child), VM_OK);
+	put(&g.s, child, BASE, 3000);
+	assert_int_equal(get(&g.s, g.a, BASE), 3000);
+	assert_int_equal(as_unmap(child, BASE + PG, 5 * PG), VM_OK);
+	assert_int_equal(as_lock(g.a, BASE, 4 * PG), VM_OK);
+	assert_int_equal(as_fault(g.a, BASE, 8 * PG, F_SOFTLOCK, S_WRITE), VM_OK);
+	assert_int_equal(as_sync(g.a, BASE, 8 * PG, SYNC_INVAL), VM_LOCKED);
+	assert_sound(&g.s);
+	assert_int_equal(as_fault(g.a, BASE, 8 * PG, F_SOFTUNLOCK, S_WRITE), VM_OK);
+	as_free(child);
+	paged_fini(&g);
+}
+
+static void dirty_log_names_each_written_page_once(void **state)
+{
+	struct paged g;
+	uint64_t bits = 0;
+
+	paged_init(&g);
+	put(&g.s, g.a, BASE + 3 * PG, 1); /* before the log */
+	assert_int_equal(pager_log_read(g.p, 0, 64, &bits, false), VM_INVAL);
+	assert_int_equal(pager_log_start(g.p), VM_OK);
+	assert_int_equal(pager_log_read(g.p, 0, 64, &bits, true), VM_OK);
+	assert_int_equal(bits, 0);
+	put(&g.s, g.a, BASE + 3 * PG, 2); /* dirty already, but a new write */
+	put(&g.s, g.a, BASE + 9 * PG, 2);
+	put(&g.s, g.b, BASE + PG, 2);
+	(void)get(&g.s, g.a, BASE + 20 * PG);
+	assert_int_equal(pager_log_read(g.p, 0, 64, &bits, false), VM_OK);
+	assert_int_equal(bits, 1ull << 3 | 1ull << 9 | 1ull << 33);
+	assert_int_equal(as_sync(g.a, BASE, 64 * PG, 0), VM_OK); /* write-back forgets nothing */
+	assert_int_equal(pager_log_read(g.p, 0, 16, &bits, true), VM_OK);
+	assert_int_equal(bits, 1ull << 3 | 1ull << 9);
+	assert_int_equal(pager_log_read(g.p, 0, 64, &bits, true), VM_OK);
+	assert_int_equal(bits, 1ull << 33);
+	put(&g.s, g.a, BASE + 33 * PG, 3);
+	assert_int_equal(pager_log_read(g.p, 0, 64, &bits, true), VM_OK);
+	assert_int_equal(bits, 1ull << 33);
+	/* a checkpoint: copy what the log names, round by round; the copy equals in the end */
+	uint64_t copy[64], rnd = 7;
+	for (unsigned i = 0; i < 64; i++)
+		copy[i] = get(&g.s, g.a, BASE + i * PG);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned k = 0; k < 10; k++) {
+			rnd = rnd * 6364136223846793005u + 1;
+			put(&g.s, g.a, BASE + (rnd >> 33) % 64 * PG, rnd);
+		}
+		assert_int_equal(pager_log_read(g.p, 0, 64, &bits, true), VM_OK);
+		assert_int_not_equal(bits, 0);
+		for (unsigned i = 0; i < 64; i++)
+			if ((bits >> i & 1) != 0)
+				copy[i] = get(&g.s, g.a, BASE + i * PG);
+		for (unsigned i = 0; i < 64; i++)
+			assert_int_equal(copy[i], get(&g.s, g.a, BASE + i * PG));
+	}
+	assert_int_equal(vm_statistics(g.s.vm)->dirty_log > 20, 1);
+	pager_log_stop(g.p);
+	paged_fini(&g);
+}
+
+struct waiting {
+	struct paged *g;
+	enum vm_err got;
+	bool other;
+};
+
+static void waits_for_the_pager(void *arg)
+{
+	struct waiting *w = arg;
+	uint64_t v;
+
+	w->got = try_get(&w->g->s, w->g->a, BASE, &v);
+}
+
+static void faults_elsewhere(void *arg)
+{
+	struct waiting *w = arg;
+
+	while (w->g->st.pending == NULL)
+		mach_yield();
+	put(&w->g->s, w->g->a, BASE + 16 * MB, 1); /* the same space: nobody holds it up */
+	w->other = true;
+	pager_detach(w->g->p);
+}
+
+/* A pager that never answers: detaching it fails its own faults only. */
+static void detach_fails_who_waits(void **state)
+{
+	struct paged g;
+	struct waiting w = { .g = &g };
+	uint64_t v;
+
+	paged_init(&g);
+	assert_int_equal(map_anon(g.a, BASE + 16 * MB, 4, 0), VM_OK);
+	g.st.deaf = true;
+	sim_spawn(g.s.m, waits_for_the_pager, &w, "waiter");
+	sim_spawn(g.s.m, faults_elsewhere, &w, "other");
+	sim_run(g.s.m);
+	assert_true(w.other);
+	assert_int_equal(w.got, VM_IO);
+	assert_int_equal(try_get(&g.s, g.b, BASE, &v), VM_IO);
+	assert_int_equal(g.st.reads, 1);
+	paged_fini(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(kernel_heap_is_wired_and_guarded),
+		cmocka_unit_test(kernel_heap_survives_failures),
+		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
+		cmocka_unit_test(window_is_coherent_with_mappings),
+		cmocka_unit_test(pager_reads_dirties_writes_back),
+		cmocka_unit_test(dirty_log_names_each_written_page_once),
+		cmocka_unit_test(detach_fails_who_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
