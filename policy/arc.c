@@ -164,6 +164,11 @@ static void arc_seen(void *state, struct page *pp, bool referenced, bool skipped
 	base_seen(&((struct arc *)state)->a_base, state, &inner, pp, referenced, skipped);
 }
 
+static void arc_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct arc *)state)->a_base, pp);
+}
+
 const struct policy_ops policy_arc = {
 	.pol_name = "arc",
 	.pol_about = "adaptive replacement cache (Megiddo and Modha 2003)",
@@ -176,5 +181,6 @@ const struct policy_ops policy_arc = {
 	.pol_remove = arc_remove,
 	.pol_touch = arc_touch,
 	.pol_next = arc_next,
+	.pol_cool = arc_cool,
 	.pol_seen = arc_seen,
 };

@@ -113,6 +113,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	b->b_steps++;
 	*ask = POL_ASK_EVICT;
 	b->b_aging = false;
+	if (base_len(b, PQ_COLD) > 0)
+		return base_head(b, PQ_COLD);
 	if (standby > all >> SPREAD_SHIFT)
 		return base_head(b, PQ_STANDBY);
 	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
@@ -146,12 +148,12 @@ void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, stru
 	} else if (skipped || (b->b_probe != 0 && referenced)) {
 		base_move(b, pp, queue);
 		/* A hand that stays would see it again at once. */
-		if (aging || (queue != PQ_STANDBY && b->b_probe == 0))
+		if (b->b_probe == 0 && queue != PQ_STANDBY)
 			in->in_decide(state, pp, true);
 	} else if (aging) {
 		pp->p_polstate &= (uint8_t)~PS_NEW;
 		in->in_decide(state, pp, referenced && !fresh);
-	} else if (queue != PQ_STANDBY && b->b_probe == 0 && (b->b_refs == POL_REFS_FAULTS || fresh)) {
+	} else if (queue < PQ_COLD && b->b_probe == 0 && (b->b_refs == POL_REFS_FAULTS || fresh)) {
 		pp->p_polstate &= (uint8_t)~PS_NEW;
 		base_move(b, pp, PQ_STANDBY);
 	} else if (referenced) {
@@ -163,8 +165,16 @@ void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, stru
 
 bool base_touch(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp)
 {
-	if (base_queue(pp) != PQ_STANDBY)
+	if (base_queue(pp) < PQ_COLD)
 		return (pp->p_flags & P_PREFETCHED) != 0;
 	in->in_decide(state, pp, true);
 	return true;
+}
+
+void base_cool(struct pol_base *b, struct page *pp)
+{
+	if (base_queue(pp) == PQ_LEAVING)
+		return;
+	pp->p_polstate &= (uint8_t)~(PS_REF | PS_NEW);
+	base_move(b, pp, PQ_COLD);
 }

@@ -3,7 +3,7 @@
  * What all policies share: their queues, and the way from "the policy would give this page up" to its eviction on machines
  * that see references by bits, or only by faults.
  *
- * Vocabulary. A policy keeps its pages on queues 1..PQ_OWN of its own and has a *hand*: in_pick names the page at the hand,
+ * Vocabulary. A policy keeps its pages on queues PQ_1 to PQ_4 of its own and has a *hand*: in_pick names the page at the hand,
  * either a candidate for eviction or (aging) a page of which only the reference state matters. in_decide moves the page on
  * as the policy wants for one that was referenced, or an aging one that was not. A candidate that was not referenced
  * leaves: it waits on PQ_LEAVING while page-out writes it.
@@ -12,6 +12,8 @@
  * POL_REFS_BITS: new pages, whose bit was set by the very access that brought them) first has it cleared and then waits on
  * PQ_STANDBY, an eighth of all pages long: that is the spread between the two hands of a two-handed clock, and the second
  * segment of a segmented FIFO (Turner and Levy, SIGMETRICS 1981). Used there, it was referenced.
+ *
+ * Pages that advice calls cold wait on PQ_COLD, which is looked at before all else.
  *
  * A round. After twice as many looks as there are pages without anything evicted or inserted, every queue is gone through
  * once more from its head, whatever the policy prefers, so that one evictable page among locked ones is found; then
@@ -25,8 +27,7 @@
 
 #include <quire/policy.h>
 
-enum { PQ_NONE, PQ_1, PQ_2, PQ_3, PQ_4, PQ_5, PQ_STANDBY, PQ_LEAVING, PQ_N };
-#define PQ_OWN 5u
+enum { PQ_NONE, PQ_1, PQ_2, PQ_3, PQ_4, PQ_COLD, PQ_STANDBY, PQ_LEAVING, PQ_N };
 #define PS_QUEUE 0x07u
 #define PS_REF	 0x08u
 #define PS_NEW	 0x10u
@@ -35,7 +36,7 @@ enum { PQ_NONE, PQ_1, PQ_2, PQ_3, PQ_4, PQ_5, PQ_STANDBY, PQ_LEAVING, PQ_N };
 struct pol_inner {
 	/* The page at the hand, on one of the policy's queues; NULL: it has none. */
 	struct page *(*in_pick)(void *state, bool *aging);
-	/* It goes on: referenced, or aging and not. It may be on a queue of the policy's or on PQ_STANDBY or PQ_LEAVING. */
+	/* It goes on: referenced, or aging and not. It may be on a queue of the policy's or on any other. */
 	void (*in_decide)(void *state, struct page *, bool referenced);
 };
 
@@ -63,7 +64,8 @@ struct page *base_next(struct pol_base *, void *state, const struct pol_inner *,
 struct page *base_probe(struct pol_base *, enum pol_ask *);
 static inline bool base_probing(const struct pol_base *b) { return b->b_probe != 0; }
 void base_seen(struct pol_base *, void *state, const struct pol_inner *, struct page *, bool referenced, bool skipped);
-/* True: the page was on standby and has been decided on; false: the policy notes the use. */
+void base_cool(struct pol_base *, struct page *);
+/* True: the page was cold or on standby and has been decided on; false: the policy notes the use. */
 bool base_touch(struct pol_base *, void *state, const struct pol_inner *, struct page *);
 
 static inline unsigned base_queue(const struct page *pp) { return pp->p_polstate & PS_QUEUE; }

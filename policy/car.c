@@ -142,6 +142,11 @@ static void car_seen(void *state, struct page *pp, bool referenced, bool skipped
 	base_seen(&((struct car *)state)->c_base, state, &inner, pp, referenced, skipped);
 }
 
+static void car_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct car *)state)->c_base, pp);
+}
+
 const struct policy_ops policy_car = {
 	.pol_name = "car",
 	.pol_about = "clock with adaptive replacement (Bansal and Modha 2004)",
@@ -153,5 +158,6 @@ const struct policy_ops policy_car = {
 	.pol_remove = car_remove,
 	.pol_touch = car_touch,
 	.pol_next = car_next,
+	.pol_cool = car_cool,
 	.pol_seen = car_seen,
 };

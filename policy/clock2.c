@@ -57,20 +57,24 @@ static void clock2_remove(void *state, struct page *pp, uint64_t id, bool evicte
 
 static void clock2_touch(void *state, struct page *pp)
 {
-	if (base_queue(pp) == INACTIVE)
+	if (base_queue(pp) != ACTIVE)
 		base_move(&((struct clock2 *)state)->c_base, pp, ACTIVE);
 }
 
 static struct page *clock2_next(void *state, enum pol_ask *ask)
 {
 	struct pol_base *b = &((struct clock2 *)state)->c_base;
-	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE), all = active + inactive;
+	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE), all = base_pages(b);
 
 	if (all == 0)
 		return NULL;
 	if (b->b_steps > 2 * all + 2)
 		return base_probe(b, ask);
 	b->b_steps++;
+	if (base_len(b, PQ_COLD) > 0) {
+		*ask = POL_ASK_EVICT;
+		return base_head(b, PQ_COLD);
+	}
 	if (active > 0 && (inactive == 0 || inactive <= all >> SPREAD_SHIFT)) {
 		*ask = POL_ASK_AGE;
 		return base_head(b, ACTIVE);
@@ -93,6 +97,11 @@ static void clock2_seen(void *state, struct page *pp, bool referenced, bool skip
 		base_move(b, pp, referenced ? ACTIVE : INACTIVE);
 }
 
+static void clock2_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct clock2 *)state)->c_base, pp);
+}
+
 const struct policy_ops policy_clock2 = {
 	.pol_name = "clock2",
 	.pol_about = "two-handed clock (Babaoglu and Joy 1981); the default",
@@ -104,5 +113,6 @@ const struct policy_ops policy_clock2 = {
 	.pol_remove = clock2_remove,
 	.pol_touch = clock2_touch,
 	.pol_next = clock2_next,
+	.pol_cool = clock2_cool,
 	.pol_seen = clock2_seen,
 };

@@ -356,6 +356,11 @@ static void cp_seen(void *state, struct page *pp, bool referenced, bool skipped)
 	base_seen(&((struct clockpro *)state)->p_base, state, &inner, pp, referenced, skipped);
 }
 
+static void cp_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct clockpro *)state)->p_base, pp);
+}
+
 const struct policy_ops policy_clockpro = {
 	.pol_name = "clockpro",
 	.pol_about = "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005)",
@@ -367,5 +372,6 @@ const struct policy_ops policy_clockpro = {
 	.pol_remove = cp_remove,
 	.pol_touch = cp_touch,
 	.pol_next = cp_next,
+	.pol_cool = cp_cool,
 	.pol_seen = cp_seen,
 };

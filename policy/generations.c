@@ -158,6 +158,11 @@ static void gens_seen(void *state, struct page *pp, bool referenced, bool skippe
 	base_seen(&((struct gens *)state)->g_base, state, &inner, pp, referenced, skipped);
 }
 
+static void gens_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct gens *)state)->g_base, pp);
+}
+
 const struct policy_ops policy_generations = {
 	.pol_name = "generations",
 	.pol_about = "generations with refault distances, after MGLRU (Zhao 2022, Weiner 2014)",
@@ -169,5 +174,6 @@ const struct policy_ops policy_generations = {
 	.pol_remove = gens_remove,
 	.pol_touch = gens_touch,
 	.pol_next = gens_next,
+	.pol_cool = gens_cool,
 	.pol_seen = gens_seen,
 };

@@ -74,6 +74,11 @@ static void lru_seen(void *state, struct page *pp, bool referenced, bool skipped
 	base_seen(&((struct lru *)state)->l_base, state, &inner, pp, referenced, skipped);
 }
 
+static void lru_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct lru *)state)->l_base, pp);
+}
+
 const struct policy_ops policy_lru = {
 	.pol_name = "lru",
 	.pol_about = "least recently used, as far as use is seen",
@@ -85,5 +90,6 @@ const struct policy_ops policy_lru = {
 	.pol_remove = lru_remove,
 	.pol_touch = lru_touch,
 	.pol_next = lru_next,
+	.pol_cool = lru_cool,
 	.pol_seen = lru_seen,
 };

@@ -1,28 +1,47 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sequential window: the classic read-ahead rule of UNIX file systems (McKusick et al., 1984) on page indexes. A fault just
- * past the last one, or past the pages read ahead with it, doubles the window; any other fault closes it. Advice
- * "sequential" opens it fully at once.
+ * Sequential window: the classic read-ahead rule of UNIX file systems (McKusick and others, "A Fast File System for UNIX",
+ * 1984; with growing windows as in Linux) on page indexes. A fault just past the last page, or past the pages read ahead
+ * with it, doubles the window; any other fault closes it. Advice "sequential" opens it fully at once. It is never
+ * larger than what earlier prefetching earned (prefetch.h).
  *
- * st[0]: index after the last page read; st[1]: the window then.
+ * Free-behind (McVoy and Kleiman, "Extent-like Performance from a UNIX File System", USENIX 1991): where advice says
+ * sequential, pages that the stream has passed may go before all others: as many as the window behind it had.
+ *
+ * st[2]: index after the last page read; st[3]: the window then.
  */
-#include <quire/policy.h>
+#include "prefetch.h"
 
-static unsigned window(uint64_t st[4], uint64_t idx, unsigned max, bool seq)
+enum { NEXT = 2, WINDOW = 3 };
+
+static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
-	uint64_t w = st[1];
+	bool follows = idx != 0 && idx == st[NEXT];
+	uint64_t last = st[WINDOW], w = 0;
+	unsigned limit;
 
-	if (seq)
+	if ((flags & PF_HIT) != 0) {
+		pf_hit(st);
+		return;
+	}
+	if ((flags & PF_SEQUENTIAL) != 0) {
 		w = max;
-	else if (idx != 0 && idx == st[0])
-		w = w == 0 ? 2 : w * 2;
-	else
-		w = 0;
-	if (w > max)
-		w = max;
-	st[0] = idx + 1 + w;
-	st[1] = w;
-	return (unsigned)w;
+		pl->pl_behind = follows ? (unsigned)last + 1 : 0;
+	} else if (follows) {
+		w = last == 0 ? 2 : last * 2;
+	}
+	limit = pf_limit(st, max);
+	if (w > limit)
+		w = limit;
+	st[NEXT] = idx + 1 + w;
+	st[WINDOW] = w;
+	pf_issue(st, (unsigned)w);
+	pl->pl_first = pl->pl_step = 1;
+	pl->pl_n = (unsigned)w;
 }
 
-const struct prefetch_ops prefetch_window = { .pf_name = "window", .pf_window = window };
+const struct prefetch_ops prefetch_window = {
+	.pf_name = "window",
+	.pf_about = "a growing window after sequential faults; the default",
+	.pf_plan = plan,
+};

@@ -137,6 +137,11 @@ static void s3_seen(void *state, struct page *pp, bool referenced, bool skipped)
 	base_seen(&((struct s3 *)state)->s_base, state, &inner, pp, referenced, skipped);
 }
 
+static void s3_cool(void *state, struct page *pp)
+{
+	base_cool(&((struct s3 *)state)->s_base, pp);
+}
+
 const struct policy_ops policy_s3fifo = {
 	.pol_name = "s3fifo",
 	.pol_about = "three FIFOs (Yang and others 2023)",
@@ -148,5 +153,6 @@ const struct policy_ops policy_s3fifo = {
 	.pol_remove = s3_remove,
 	.pol_touch = s3_touch,
 	.pol_next = s3_next,
+	.pol_cool = s3_cool,
 	.pol_seen = s3_seen,
 };

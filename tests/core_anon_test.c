@@ -707,18 +707,26 @@ static void clock_keeps_hot_pages(void **state)
 	sys_fini(&s);
 }
 
+static unsigned window_at(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags)
+{
+	struct pf_plan pl = { 0 };
+
+	prefetch_window.pf_plan(st, idx, max, flags, &pl);
+	return pl.pl_n;
+}
+
 static void window(void **state)
 {
-	uint64_t st[4] = { 0 };
+	uint64_t st[PF_WORDS] = { 0 };
 
 	(void)state;
-	assert_int_equal(prefetch_window.pf_window(st, 100, 16, false), 0);
-	assert_int_equal(prefetch_window.pf_window(st, 101, 16, false), 2);
-	assert_int_equal(prefetch_window.pf_window(st, 104, 16, false), 4);
-	assert_int_equal(prefetch_window.pf_window(st, 109, 16, false), 8);
-	assert_int_equal(prefetch_window.pf_window(st, 118, 10, false), 10);
-	assert_int_equal(prefetch_window.pf_window(st, 5, 16, false), 0);
-	assert_int_equal(prefetch_window.pf_window(st, 900, 16, true), 16);
+	assert_int_equal(window_at(st, 100, 16, 0), 0);
+	assert_int_equal(window_at(st, 101, 16, 0), 2);
+	assert_int_equal(window_at(st, 104, 16, 0), 4);
+	assert_int_equal(window_at(st, 109, 16, 0), 8);
+	assert_int_equal(window_at(st, 118, 10, 0), 10);
+	assert_int_equal(window_at(st, 5, 16, 0), 0);
+	assert_int_equal(window_at(st, 900, 16, PF_SEQUENTIAL), 16);
 }
 
 int main(void)

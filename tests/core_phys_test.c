@@ -109,6 +109,11 @@ static void fifo_seen(void *st, struct page *pp, bool referenced, bool skipped)
 	(void)st, (void)pp, (void)referenced, (void)skipped;
 }
 
+static void fifo_cool(void *st, struct page *pp)
+{
+	(void)st, (void)pp;
+}
+
 static const struct policy_ops fifo_policy = {
 	.pol_name = "fifo",
 	.pol_size = fifo_size,
@@ -119,6 +124,7 @@ static const struct policy_ops fifo_policy = {
 	.pol_remove = fifo_remove,
 	.pol_touch = fifo_touch,
 	.pol_next = fifo_next,
+	.pol_cool = fifo_cool,
 	.pol_seen = fifo_seen,
 };
 

@@ -57,6 +57,7 @@ struct options {
 	uint64_t ops, seed, check, latency;
 	pfn_t frames;
 	const struct policy_ops *policy; /* NULL: the default */
+	const struct prefetch_ops *prefetch;
 	enum sim_format format;
 	const char *format_name;
 	uint64_t seeds; /* --inject: how many, from seed on */

@@ -11,7 +11,7 @@
  * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
  * printed as a script for --script.
  *
- *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME]
+ *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME] [--prefetch NAME]
  *              [--inject] [--seeds N] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
  * --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
@@ -38,7 +38,7 @@ void run_setup(struct test *t, const struct options *opt)
 		.format = opt->format,
 		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : 0,
 		.disk_latency = opt->latency };
-	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy };
+	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy, .vc_prefetch = opt->prefetch };
 	struct vnode *swap;
 	enum vm_err err;
 
@@ -231,10 +231,11 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s --seed %" PRIu64
+	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",
 	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "",
-	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "", opt.seed);
+	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "",
+	    opt.prefetch != NULL ? " --prefetch " : "", opt.prefetch != NULL ? opt.prefetch->pf_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], op_name(words[i]));
 	(void)run_child(&opt, words, n, false);
@@ -302,7 +303,12 @@ int main(int argc, char **argv)
 			opt.shrink = false;
 		else if (strcmp(argv[i], "--verbose") == 0)
 			opt.verbose = true;
-		else if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
+		else if (strcmp(argv[i], "--prefetch") == 0 && i + 1 < argc) {
+			if ((opt.prefetch = prefetch_find(argv[++i])) == NULL) {
+				fprintf(stderr, "model_test: no prefetch %s\n", argv[i]);
+				return 2;
+			}
+		} else if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
 			if ((opt.policy = policy_find(argv[++i])) == NULL) {
 				fprintf(stderr, "model_test: no policy %s\n", argv[i]);
 				return 2;

@@ -353,7 +353,10 @@ static void drive_random(const struct policy_ops *ops, enum pol_refs refs)
 			}
 			break;
 		case 8:
-			if (rnd(50) == 0)
+			if (d.d_in[f] && !d.d_leaving[f] && rnd(4) == 0) {
+				d.d_mapped[f] = d.d_used[f] = false;
+				ops->pol_cool(d.d_state, &d.d_page[f]);
+			} else if (rnd(50) == 0)
 				ops->pol_resize(d.d_state, 1 + rnd(NF));
 			break;
 		default:
@@ -417,6 +420,40 @@ static void test_round_ends(void **state)
 
 				while (drive_look(&d, true, NF))
 					assert_true(++looks < 8 * NF);
+			}
+			drive_close(&d);
+		}
+	}
+}
+
+/* Cold pages go first; used meanwhile, they stay. */
+static void test_cold_pages_go_first(void **state)
+{
+	for (unsigned i = 0; policy_table[i] != NULL; i++) {
+		for (unsigned refs = POL_REFS_ALL; refs <= POL_REFS_FAULTS; refs++) {
+			struct drive d;
+
+			drive_open(&d, policy_table[i], (enum pol_refs)refs);
+			for (uint32_t f = 0; f < NF; f++)
+				drive_insert(&d, f, f, false);
+			for (uint32_t f = 40; f < 48; f++) {
+				d.d_mapped[f] = d.d_used[f] = false;
+				policy_table[i]->pol_cool(d.d_state, &d.d_page[f]);
+			}
+			drive_use(&d, 44);
+			for (unsigned gone = 0; gone < 7;) {
+				enum pol_ask ask = POL_ASK_AGE;
+				struct page *pp = policy_table[i]->pol_next(d.d_state, &ask);
+				uint32_t f = (uint32_t)(pp - d.d_page);
+
+				assert_true(pp != NULL && f >= 40 && f < 48 && ask == POL_ASK_EVICT);
+				if (refs == POL_REFS_BITS && d.d_used[f]) {
+					policy_table[i]->pol_seen(d.d_state, pp, true, false);
+				} else {
+					assert_int_not_equal(f, 44);
+					drive_remove(&d, f, true);
+					gone++;
+				}
 			}
 			drive_close(&d);
 		}
@@ -521,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_driven),
 		cmocka_unit_test(test_one_unlocked_page_is_found),
 		cmocka_unit_test(test_round_ends),
+		cmocka_unit_test(test_cold_pages_go_first),
 		cmocka_unit_test(test_refault),
 		cmocka_unit_test(test_trace_files),
 		cmocka_unit_test(test_find),

@@ -245,19 +245,61 @@ static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, un
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
 	e = pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
 	VM_STATN(vm, swapin, ok);
-	if (n > 1)
-		VM_STATN(vm, prefetch, n - 1);
-	for (uint32_t i = 1; i < n; i++) {
-		if (i < ok) {
-			page_filled(vm, pps[i], true);
-			page_unlock(vm, pps[i]);
-		} else {
-			page_destroy(vm, pps[i]);
-		}
-	}
+	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
 	if (ok > 0)
 		return VM_OK;
 	return e == VM_OK ? VM_IO : e;
+}
+
+bool anon_follows(struct vm *vm, anon_id id, anon_id next, uint32_t n)
+{
+	uint32_t slot = anon_slot(vm, id);
+
+	return next != 0 && slot != VM_NO_SLOT && anon_slot(vm, next) == slot + n;
+}
+
+/* Reads slots from slot on into the pages, E-locked and being filled; unlocks them. */
+static void read_run(struct vm *vm, uint32_t slot, struct page **pps, uint32_t n)
+{
+	struct swap_area *sw;
+	uint32_t ok = 0;
+	voff_t off;
+
+	if (n == 0)
+		return;
+	sw = swap_area_of(vm, slot, &off);
+	(void)pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
+	VM_STATN(vm, swapin, ok);
+	pvn_filled_ahead(vm, pps, n, ok);
+}
+
+void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
+{
+	struct page *pps[VM_IO_PAGES];
+	uint32_t n = 0, first = VM_NO_SLOT;
+
+	for (uint32_t i = 0; i < nids; i++) {
+		uint32_t slot = anon_slot(vm, ids[i]);
+		struct page *pp;
+
+		if (slot == VM_NO_SLOT || page_exists(vm, &vm->vm_swapfs, anon_off(ids[i])))
+			continue;
+		if (n == VM_IO_PAGES || (n > 0 && slot != first + n)) {
+			read_run(vm, first, pps, n);
+			n = 0;
+		}
+		if (page_create(vm, &vm->vm_swapfs, anon_off(ids[i]), 0, &pp) != VM_OK)
+			break;
+		/* The page keeps the slot from being freed, if it still is the anon's. */
+		if (!anon_lives_in(vm, ids[i], slot)) {
+			page_destroy(vm, pp);
+			continue;
+		}
+		if (n == 0)
+			first = slot;
+		pps[n++] = pp;
+	}
+	read_run(vm, first, pps, n);
 }
 
 enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hint, struct page **ppp)

@@ -197,6 +197,11 @@ void swap_drop(struct vm *, struct swap_area *);
 uint64_t swap_resv_max_locked(struct vm *);
 uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
+bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
+void anon_read_ahead(struct vm *, const anon_id *, uint32_t n);	   /* what of them is on disk only. No page is held */
+/* vm/pvn.c */
+void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
+void pvn_filled_ahead(struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
 bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
 bool anon_tryhold(struct vm *, anon_id);
 size_t anonmap_sizes(size_t *node);

@@ -258,6 +258,18 @@ bool page_exists(struct vm *vm, struct vnode *vp, voff_t off)
 	return yes;
 }
 
+enum page_peek page_peek(struct vm *vm, struct vnode *vp, voff_t off)
+{
+	enum page_peek what = PAGE_ABSENT;
+	const struct page *pp;
+
+	mach_mutex_enter(&vm->vm_pagelock);
+	if ((pp = page_find_locked(vm, vp, off)) != NULL)
+		what = (pp->p_flags & P_PREFETCHED) ? PAGE_UNUSED : PAGE_USED;
+	mach_mutex_exit(&vm->vm_pagelock);
+	return what;
+}
+
 /* ---- frames ---- */
 
 static pfn_t page_cache_take_locked(struct vm *vm)
@@ -388,6 +400,8 @@ static void page_assert_freeable(const struct page *pp)
 /* Forgets name, lock and state; wakes whoever waited. The frame is the caller's to give to the buddy. */
 static void page_clear_locked(struct vm *vm, struct page *pp)
 {
+	if (pp->p_flags & P_PREFETCHED)
+		VM_STAT(vm, prefetch_waste);
 	page_unname_locked(vm, pp);
 	page_wake_locked(vm, pp);
 	pp->p_selock = 0;

@@ -168,6 +168,14 @@ void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 	vm->vm_policy->pol_remove(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
 }
 
+void page_cool(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	if (pp->p_flags & P_QUEUED)
+		vm->vm_policy->pol_cool(vm->vm_polstate, pp);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
 /* ---- wiring ---- */
 
 /* So many frames stay pageable whatever is wired: below that, page-out could free nothing for anybody. */

@@ -45,6 +45,19 @@ enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, 
 	return io.io_err;
 }
 
+void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)
+{
+	VM_STATN(vm, prefetch, ok);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i < ok) {
+			page_filled(vm, pps[i], true);
+			page_unlock(vm, pps[i]);
+		} else {
+			page_destroy(vm, pps[i]);
+		}
+	}
+}
+
 /* Empty pages for what follows off in the object, as far as none is in memory. Returns how many in pps. */
 static uint32_t gather_ahead(struct vm *vm, struct vnode *vp, voff_t off, uint64_t size, uint32_t most, struct page **pps)
 {
@@ -68,17 +81,47 @@ static enum vm_err fill(struct vm *vm, struct vnode *vp, voff_t off, unsigned hi
 	n = gather_ahead(vm, vp, off, size, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
 	e = pvn_io(vm, vp, VM_IO_READ, off, pps, n, &ok);
 	VM_STATN(vm, filein, ok);
-	if (n > 1)
-		VM_STATN(vm, prefetch, n - 1);
-	for (uint32_t i = 1; i < n; i++) {
-		if (i < ok) {
-			page_filled(vm, pps[i], true);
-			page_unlock(vm, pps[i]);
-		} else {
-			page_destroy(vm, pps[i]);
-		}
-	}
+	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
 	return ok > 0 ? VM_OK : e == VM_OK ? VM_IO : e;
+}
+
+/* Reads into the pages, which follow each other from off and are being filled; unlocks them. */
+static void read_run(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n)
+{
+	uint32_t ok = 0;
+
+	if (n == 0)
+		return;
+	(void)pvn_io(vm, vp, VM_IO_READ, off, pps, n, &ok);
+	VM_STATN(vm, filein, ok);
+	pvn_filled_ahead(vm, pps, n, ok);
+}
+
+void pvn_read_ahead(struct vm *vm, struct vnode *vp, const voff_t *offs, uint32_t noffs)
+{
+	uint64_t size = vp->v_ops->vo_size(vp);
+	struct page *pps[VM_IO_PAGES];
+	voff_t first = 0;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < noffs; i++) {
+		enum vm_err e;
+
+		if (offs[i] >= size)
+			continue;
+		if (n == VM_IO_PAGES || (n > 0 && offs[i] != first + vm_ptob(n))) {
+			read_run(vm, vp, first, pps, n);
+			n = 0;
+		}
+		e = page_create(vm, vp, offs[i], 0, &pps[n]);
+		if (e == VM_EXIST)
+			continue;
+		if (e != VM_OK)
+			break;
+		if (n++ == 0)
+			first = offs[i];
+	}
+	read_run(vm, vp, first, pps, n);
 }
 
 enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, unsigned hint, struct page **ppp)

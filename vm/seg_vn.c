@@ -26,7 +26,6 @@
 #include "seg_vn.h"
 
 #define ZERO_AHEAD 16u	 /* pages made at once for a program that touches memory in order: one call moves them all */
-#define PREFETCH_MAX 32u /* pages of one clustered read */
 
 struct fault {
 	struct seg *f_seg;
@@ -40,6 +39,7 @@ struct fault {
 	bool f_prot;   /* a translation was there but lacked the right */
 	bool f_soft, f_wire; /* lock it, too */
 	unsigned f_flags;    /* of the load */
+	struct pf_plan f_plan;
 };
 
 /* ---- small parts ---- */
@@ -138,37 +138,38 @@ static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
 	return e;
 }
 
-/* How many pages may be read with the one at va. */
-static unsigned window(struct fault *f)
-{
-	uint64_t left = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
-	unsigned max = left < PREFETCH_MAX ? (unsigned)left : PREFETCH_MAX, n;
-	uint64_t st[4];
-
-	if (f->f_svd->svd_advice == ADV_RANDOM)
-		return 1;
-	for (unsigned i = 0; i < 4; i++)
-		st[i] = svd_hint(&f->f_svd->svd_pf[i]);
-	n = f->f_vm->vm_prefetch->pf_window(st, f->f_idx, max, f->f_svd->svd_advice == ADV_SEQUENTIAL);
-	for (unsigned i = 0; i < 4; i++)
-		svd_hint_set(&f->f_svd->svd_pf[i], st[i]);
-	return 1 + n;
-}
-
 static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 {
 	voff_t off = svd_voff(f->f_seg, f->f_va);
-	unsigned hint = page_exists(f->f_vm, f->f_svd->svd_vp, off) ? 1 : window(f);
+	unsigned hint = 1;
 
+	switch (page_peek(f->f_vm, f->f_svd->svd_vp, off)) {
+	case PAGE_ABSENT:
+		hint += segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
+		break;
+	case PAGE_UNUSED:
+		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+		break;
+	case PAGE_USED:
+		break;
+	}
 	return pvn_getpage(f->f_vm, f->f_svd->svd_vp, off, se, hint, ppp);
 }
 
 static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
 {
+	enum page_peek peek = page_peek(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id));
 	unsigned hint = 1;
 
-	if (!page_exists(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id)) && anon_swapped(f->f_vm, id))
-		hint = window(f);
+	if (peek == PAGE_ABSENT && anon_swapped(f->f_vm, id)) {
+		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
+
+		/* The same read brings what lies behind it on disk, as far as the plan has it. */
+		while (hint <= n && anon_follows(f->f_vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
+			hint++;
+	} else if (peek == PAGE_UNUSED) {
+		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+	}
 	return anon_getpage(f->f_vm, id, se, hint, ppp);
 }
 
@@ -328,6 +329,7 @@ static enum vm_err fault_shared_file(struct fault *f)
 static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
+	f->f_plan.pl_n = f->f_plan.pl_behind = 0;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
 	if (f->f_wire && !aslock_prepare(f->f_as, va))
@@ -394,6 +396,8 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 		fresh = amp == NULL || anonmap_peek(amp, idx) == 0;
 	}
 	e = fault_page(f, va);
+	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
+		segvn_read_ahead(f->f_seg, va, &f->f_plan);
 	if (!fresh || e != VM_OK)
 		return e;
 	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&

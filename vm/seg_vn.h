@@ -12,7 +12,7 @@ struct segvn_data {
 	struct anon_map *svd_amp;	/* svd_lock to set under a_lock R; a reference */
 	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
 	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
-	uint64_t svd_pf[4];		/* hints, as the next three: no lock, see svd_hint */
+	uint64_t svd_pf[PF_WORDS];	/* hints, as the next three: no lock, see svd_hint */
 	uint64_t svd_reads, svd_upgrades; /* pages loaded for reading; of them written soon after */
 	uint64_t svd_zero_next;		/* page after the last one filled with zeroes */
 	unsigned svd_prot, svd_maxprot;	/* a_lock W */
@@ -58,6 +58,10 @@ void segvn_uncharge(struct seg *, uint64_t npages);
 uint64_t segvn_populated(struct seg *, vaddr_t, uint64_t len);	/* anons in the range */
 uint64_t segvn_reserved(const struct seg *);			/* 0 for other drivers */
 enum vm_err segvn_load(struct seg *, vaddr_t, struct page *, unsigned attr, unsigned flags); /* page locked */
+/* vm/seg_vn_ahead.c: reading pages before they are asked for, and giving up those that a stream has passed */
+unsigned segvn_plan(struct seg *, vaddr_t, uint64_t idx, bool hit, struct pf_plan *); /* leading pages of it that follow va */
+void segvn_read_ahead(struct seg *, vaddr_t, struct pf_plan *); /* no page or slot is held */
+void segvn_cool(struct seg *, vaddr_t, uint64_t len);
 enum vm_err segvn_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw);
 enum vm_err segvn_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);
 enum vm_err segvn_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);

@@ -726,26 +726,6 @@ static enum vm_err dontneed(struct seg *seg, vaddr_t addr, uint64_t len)
 	return VM_OK;
 }
 
-/* Forgets that the pages were used: they are the first that page-out takes. */
-static void cool(struct seg *seg, vaddr_t addr, uint64_t len)
-{
-	struct vm *vm = vm_of(seg);
-
-	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
-		pfn_t pfn = hat_probe(seg->s_as->a_hat, va, NULL);
-		struct page *pp;
-
-		if (pfn == PFN_INVALID || !page_trylock(vm, pp = page_of(vm, pfn), SE_EXCL))
-			continue;
-		if (vm->vm_caps->mc_ref_bits)
-			(void)hat_pagesync(pp, true, false);
-		else if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0)
-			hat_pageunload(pp);
-		page_nrm_clear(pp, P_REF);
-		page_unlock(vm, pp);
-	}
-}
-
 static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
 {
 	bool wired = false;
@@ -834,7 +814,7 @@ enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advic
 	case ADV_FREE:
 		return svd_shares_amp(svd) || svd->svd_vp != NULL ? VM_OK : dontneed(seg, addr, len);
 	case ADV_COLD:
-		cool(seg, addr, len);
+		segvn_cool(seg, addr, len);
 		return VM_OK;
 	case ADV_PAGEOUT:
 		if (svd_shared(svd) && svd->svd_vp != NULL)

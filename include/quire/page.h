@@ -59,6 +59,11 @@ struct page *page_lookup(struct vm *, struct vnode *vp, voff_t off, enum page_se
 struct page *page_lookup_nowait(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
 /* Does it exist? A hint. */
 bool page_exists(struct vm *, struct vnode *vp, voff_t off);
+/* What is there of a name: nothing, a page that nobody used since it was prefetched, or another. A hint. */
+enum page_peek { PAGE_ABSENT, PAGE_UNUSED, PAGE_USED };
+enum page_peek page_peek(struct vm *, struct vnode *vp, voff_t off);
+/* Page locked: it will not be used soon; page-out looks at it first. */
+void page_cool(struct vm *, struct page *);
 #define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */
 #define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
 #define PG_ZERO	   0x4u /* contents zeroed */

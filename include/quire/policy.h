@@ -60,6 +60,8 @@ struct policy_ops {
 	 * answered by pol_seen (not referenced), and later pol_remove, or pol_seen (skipped) if the write failed.
 	 */
 	struct page *(*pol_next)(void *state, enum pol_ask *);
+	/* Advice: it will not be used soon; its use so far is forgotten. It is looked at first, unless it is used meanwhile. */
+	void (*pol_cool)(void *state, struct page *);
 	/* What was found: used since last time; or skipped: it could not be looked at, or not evicted. */
 	void (*pol_seen)(void *state, struct page *, bool referenced, bool skipped);
 };
@@ -83,11 +85,32 @@ void page_queue_push_head(struct vm *, struct page_queue *, struct page *);
 void page_queue_remove(struct vm *, struct page_queue *, struct page *);
 struct page *page_queue_head(struct vm *, struct page_queue *);
 
+/* Pages to read besides the one at idx: idx + pl_first + i * pl_step for 0 <= i < pl_n; pages already there are passed over. */
+struct pf_plan {
+	int64_t pl_first, pl_step;
+	unsigned pl_n;
+	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
+};
+
+#define PF_WORDS 12u	 /* of state per segment, zero at first; the first two belong to pf_limit */
+#define PF_SEQUENTIAL 1u /* advice says so */
+#define PF_HIT	      2u /* no I/O: the first use of a page that prefetch brought in */
+
 struct prefetch_ops {
 	const char *pf_name;
-	/* A fault that needed I/O at page index idx of a segment with state st[4] (zero at first): how many pages after idx
-	 * to read with it (0..max). seq: advice says sequential. Called without locks; races lose hints, nothing else. */
-	unsigned (*pf_window)(uint64_t st[4], uint64_t idx, unsigned max, bool seq);
+	const char *pf_about;
+	/*
+	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
+	 * zero; never more than max pages. Called without locks; races lose hints, nothing else.
+	 */
+	void (*pf_plan)(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
 };
-extern const struct prefetch_ops prefetch_window;
+extern const struct prefetch_ops prefetch_window;   /* sequential window; the default */
+extern const struct prefetch_ops prefetch_stride;   /* constant stride */
+extern const struct prefetch_ops prefetch_majority; /* Leap: the majority among late strides */
+extern const struct prefetch_ops prefetch_around;   /* an aligned block around the fault */
+extern const struct prefetch_ops prefetch_none;
+
+extern const struct prefetch_ops *const prefetch_table[]; /* ended by NULL */
+const struct prefetch_ops *prefetch_find(const char *name);
 #endif

@@ -64,7 +64,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	X(pgin) X(pgout)  /* pages read from / written to backing store */ \
 	X(swapin) X(swapout) X(filein) X(fileout) \
 	X(clean_drop)	  /* evicted without I/O: backing store still right */ \
-	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) \
+	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) X(prefetch_waste) \
 	X(refault)	  /* page brought in that was evicted not long ago, as far as the policy remembers */ \
 	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
 	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) \
