@@ -509,6 +509,16 @@ static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
 	}
 }
 
+/* False: there is no hope. Enough frames, but not in a run: only freeing more of them can help. */
+static bool page_kwait(struct vm *vm, unsigned order, unsigned flags)
+{
+	pfn_t want = (pfn_t)1 << order;
+
+	if (order == 0 || vm->vm_nfree <= page_kfloor(vm, flags) + want)
+		return pageout_wait(vm, want);
+	return pageout_reclaim(vm, want) > 0 || kmem_reap(vm) > 0;
+}
+
 static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 {
 	do {
@@ -523,7 +533,7 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 		/* Fragmented or short: fresh frames come in runs. */
 		if (buddy_online(vm, (pfn_t)1 << order) > 0)
 			continue;
-		if (!(flags & PG_WAIT) || !pageout_wait(vm, (pfn_t)1 << order))
+		if (!(flags & PG_WAIT) || !page_kwait(vm, order, flags))
 			break;
 	} while (true);
 	return PFN_INVALID;
