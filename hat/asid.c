@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Address space numbers by generations, for x86 PCIDs and RISC-V ASIDs.
+ * Address space numbers: by generations, for x86 PCIDs and RISC-V ASIDs, or by stealing, for SPARC contexts.
  *
- * A space keeps its number for the generation in which it got it. When numbers run out a new generation begins: all are
+ * Stealing: when numbers run out, the next one in turn that no CPU runs with is taken from its space; all CPUs must forget
+ * it before it is used again. What was cached of one space is lost, and no CPU's whole TLB.
+ *
+ * Generations: a space keeps its number for the generation in which it got it. When numbers run out a new generation begins: all are
  * free again, and every CPU must empty its TLB before it next loads a space. A CPU that is running a space at that moment
  * cannot be stopped: its number stays reserved, and the space gets the same one when it is next entered anywhere. So a
  * number never means two spaces to one TLB.
@@ -29,9 +32,9 @@ static void take(struct asids *a, unsigned i)
 	a->as_map[i / 64] |= 1ull << (i % 64);
 }
 
-void asids_init(struct asids *a, unsigned n, unsigned ncpus)
+void asids_init(struct asids *a, unsigned n, unsigned ncpus, bool steal)
 {
-	*a = (struct asids){ .as_n = n < ASID_MAX ? n : ASID_MAX, .as_ncpus = ncpus, .as_generation = 1, .as_hint = 1 };
+	*a = (struct asids){ .as_steal = steal, .as_n = n < ASID_MAX ? n : ASID_MAX, .as_ncpus = ncpus, .as_generation = 1, .as_hint = 1 };
 }
 
 static void new_generation(struct asids *a)
@@ -97,18 +100,65 @@ static void renew(struct asids *a, uint64_t *ctx)
 	*ctx = ctx_make(a, i);
 }
 
-unsigned asid_enter(struct asids *a, uint64_t *ctx, unsigned cpu, bool *flush)
+/* ---- stealing ---- */
+static bool is_active(const struct asids *a, unsigned number)
 {
-	*flush = a->as_n == 0;
+	for (unsigned cpu = 0; cpu < a->as_ncpus; cpu++)
+		if (asid_number(a->as_active[cpu]) == number)
+			return true;
+	return false;
+}
+
+/* A free number, or the next in turn that nobody runs with: there are more numbers than CPUs. */
+static unsigned steal(struct asids *a)
+{
+	for (unsigned i = 1; i < a->as_n; i++)
+		if (a->as_owner[i] == NULL)
+			return i;
+	do
+		a->as_hint = a->as_hint + 1 < a->as_n ? a->as_hint + 1 : 1;
+	while (is_active(a, a->as_hint));
+	a->as_steals++;
+	*a->as_owner[a->as_hint] = 0;
+	return a->as_hint;
+}
+
+static unsigned enter_by_stealing(struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flush *flush)
+{
+	unsigned i = asid_number(*ctx);
+
+	if (i == 0) {
+		i = steal(a);
+		a->as_owner[i] = ctx;
+		*ctx = i;
+		*flush = ASID_FLUSH_NUMBER;
+	}
+	a->as_active[cpu] = *ctx;
+	return i;
+}
+
+void asid_release(struct asids *a, uint64_t *ctx)
+{
+	if (a->as_steal && *ctx != 0)
+		a->as_owner[asid_number(*ctx)] = NULL;
+	*ctx = 0;
+}
+
+/* ---- both ---- */
+unsigned asid_enter(struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flush *flush)
+{
+	*flush = a->as_n == 0 ? ASID_FLUSH_ALL : ASID_KEEP;
 	if (a->as_n == 0)
 		return 0;
+	if (a->as_steal)
+		return enter_by_stealing(a, ctx, cpu, flush);
 	if (*ctx >> 16 != a->as_generation)
 		renew(a, ctx);
 	a->as_active[cpu] = *ctx;
 	a->as_reserved[cpu] = 0;
 	if (a->as_flush[cpu]) {
 		a->as_flush[cpu] = false;
-		*flush = true;
+		*flush = ASID_FLUSH_ALL;
 	}
 	return asid_number(*ctx);
 }

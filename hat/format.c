@@ -207,3 +207,68 @@ const struct hat_format hat_sv48 = {
 	.f_shift = { 12, 21, 30, 39, 48 },
 	.f_va_end = 1ull << 47,
 };
+
+/* ---- SPARC: a TTE as UltraSPARC has it, with sizes each eight times the one before, from this system's base page on ---- */
+#define TTE_V (1ull << 63)
+#define TTE_SIZE_SHIFT 61u
+#define TTE_SW_LOCKED (1ull << 51)
+#define TTE_SW_VALID (1ull << 50)
+#define TTE_PA 0x7fffffff000ull
+#define TTE_SW_MOD 0x400ull
+#define TTE_SW_REF 0x200ull
+#define TTE_SW_WRITE 0x100ull /* may be made writable; the W of TLB and TSB comes with TTE_SW_MOD */
+#define TTE_SW_EXEC 0x80ull   /* is put in the instruction TLB */
+#define TTE_CACHED 0x30ull
+
+static uint64_t tte_make(uint64_t frame, unsigned attr, unsigned size)
+{
+	uint64_t e = frame << VM_PAGESHIFT | (uint64_t)size << TTE_SIZE_SHIFT | TTE_SW_VALID | TTE_CACHED;
+
+	e |= attr & (PROT_R | PROT_W | PROT_X) ? TTE_V : 0;
+	e |= attr & PROT_W ? TTE_SW_WRITE : 0;
+	return e | (attr & PROT_X ? TTE_SW_EXEC : 0);
+}
+
+static unsigned tte_attr(uint64_t e)
+{
+	return e & TTE_V ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) : 0;
+}
+
+static uint64_t tte_frame(uint64_t e)
+{
+	return (e & TTE_PA) >> VM_PAGESHIFT;
+}
+
+static uint64_t tte_pointer(uint64_t frame, unsigned level)
+{
+	(void)frame;
+	(void)level;
+	mach_panic("hat: there are no tables in this format");
+}
+
+static bool tte_is_pointer(uint64_t e)
+{
+	(void)e;
+	return false;
+}
+
+const struct hat_format hat_sun4 = {
+	.f_name = "SPARC sfmmu",
+	.f_store = &hat_sfmmu,
+	.f_nsizes = 4,
+	.f_entry = 8,
+	.f_shift = { 12, 15, 18, 21 },
+	.f_frames = 1ull << 31,
+	.f_root_frames = 1ull << 31,
+	.f_va_end = 1ull << 43,
+	.f_valid = TTE_SW_VALID,
+	.f_locked = TTE_SW_LOCKED,
+	.f_ref = TTE_SW_REF,
+	.f_mod = TTE_SW_MOD,
+	.f_write = TTE_SW_WRITE,
+	.f_make = tte_make,
+	.f_attr = tte_attr,
+	.f_frame = tte_frame,
+	.f_pointer = tte_pointer,
+	.f_is_pointer = tte_is_pointer,
+};

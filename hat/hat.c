@@ -23,21 +23,27 @@
  */
 #include "hat/hat_impl.h"
 
-void hat_shared_init(
+bool hat_shared_init(
     struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0, unsigned asids)
 {
 	*hs = (struct hat_shared){ .hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0 };
 	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
-	asids_init(&hs->hs_asids, asids, hs->hs_caps->mc_ncpus);
+	asids_init(&hs->hs_asids, asids, hs->hs_caps->mc_ncpus, fmt->f_store == &hat_sfmmu);
+	return fmt->f_store->st_share(hs);
 }
 
-unsigned hat_enter(struct hat_shared *hs, struct hat *hat, unsigned cpu, bool *flush)
+unsigned hat_enter(struct hat_shared *hs, struct hat *hat, unsigned cpu, enum asid_flush *flush)
 {
 	if (hat != NULL)
 		return asid_enter(&hs->hs_asids, &hat->h_ctx, cpu, flush);
 	asid_leave(&hs->hs_asids, cpu);
-	*flush = false;
+	*flush = ASID_KEEP;
 	return 0;
+}
+
+void hat_forget(struct hat *hat)
+{
+	asid_release(&hat->h_shared->hs_asids, &hat->h_ctx);
 }
 
 unsigned hat_number(struct hat *hat)
@@ -356,6 +362,7 @@ void hat_swapout(struct hat *hat)
 	op_enter(&op, hat->h_vm);
 	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, true);
 	op_exit(&op);
+	hat->h_fmt->f_store->st_tune(hat);
 }
 
 void hat_free_end(struct hat *hat)
@@ -369,6 +376,7 @@ void hat_free_end(struct hat *hat)
 	hat->h_fmt->f_store->st_fini(&op, hat);
 	op.o_hs->hs_nhats--;
 	op_exit(&op);
+	hat->h_fmt->f_store->st_destroy(hat);
 	kmem_free(op.o_vm, hat, sizeof(*hat));
 }
 
@@ -528,6 +536,7 @@ enum vm_err hat_memload_array(
 		}
 	}
 	op_exit(&op);
+	f->f_store->st_tune(hat);
 	*done = i;
 	return i == n || flags & HAT_LOAD_ADV ? VM_OK : err;
 }
@@ -605,6 +614,7 @@ enum vm_err hat_promote(struct hat *hat, vaddr_t va, unsigned size)
 			break;
 	}
 	op_exit(&op);
+	f->f_store->st_tune(hat);
 	return err;
 }
 
@@ -637,6 +647,7 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 	}
 	unload_range(&op, hat, va, va + len, false);
 	op_exit(&op);
+	hat->h_fmt->f_store->st_tune(hat);
 }
 
 void hat_unlock(struct hat *hat, vaddr_t va, uint64_t len)

@@ -79,10 +79,12 @@ struct op {
 
 enum need { NEED_NOTHING, NEED_OBJECT, NEED_NODE, NEED_STOP };
 
-/* All but init, alloc and free with hs_lock held. */
+/* With hs_lock held unless it says otherwise. */
 struct hat_store {
+	bool (*st_share)(struct hat_shared *);		       /* what all spaces share, once; false: no memory */
 	enum vm_err (*st_init)(struct hat *);		       /* may sleep; VM_NOMEM */
 	void (*st_fini)(struct op *, struct hat *);	       /* no translation is left; its objects become junk */
+	void (*st_destroy)(struct hat *);		       /* the rest, without the lock */
 	bool (*st_lookup)(const struct hat *, vaddr_t, struct map *); /* the translation of an address */
 	/* The first translation that ends above *va and begins below end; *va is moved up to where it begins, if it was below. */
 	bool (*st_next)(const struct hat *, vaddr_t *va, vaddr_t end, struct map *);
@@ -97,6 +99,7 @@ struct hat_store {
 	enum need (*st_join)(struct op *, struct hat *, vaddr_t, unsigned size, uint64_t word);
 	/* An entry changed or went: forget copies that the store keeps itself (TSB). */
 	void (*st_stale)(struct hat *, vaddr_t, uint64_t len);
+	void (*st_tune)(struct hat *); /* after much was loaded or unloaded; without the lock */
 	void *(*st_alloc)(struct vm *);			       /* without the lock; never waits; NULL: none */
 	void (*st_free)(struct vm *, void *object);	       /* without the lock */
 	void **(*st_link)(void *object);		       /* where an unused object keeps the next one's address */
@@ -151,6 +154,8 @@ static inline pfn_t word_pfn(const struct hat *hat, uint64_t word)
 {
 	return (pfn_t)(hat->h_fmt->f_frame(word) - hat->h_shared->hs_frame0);
 }
+
+#define SFMMU_TTE_W 0x2ull /* in TLB and TSB: may be written through now */
 
 /* hat.c */
 void op_junk(struct op *, void *object);

@@ -284,6 +284,17 @@ static void radix_fini(struct op *op, struct hat *hat)
 	op_junk(op, page_of(hat->h_vm, hat->h_root));
 }
 
+static bool radix_share(struct hat_shared *hs)
+{
+	(void)hs; /* spaces share nothing */
+	return true;
+}
+
+static void radix_nothing(struct hat *hat)
+{
+	(void)hat;
+}
+
 static void radix_stale(struct hat *hat, vaddr_t va, uint64_t len)
 {
 	(void)hat; /* there are no copies but the TLBs' */
@@ -376,6 +387,9 @@ static unsigned radix_check(struct hat *hat, void (*report)(void *, const char *
 }
 
 const struct hat_store hat_radix = {
+	.st_share = radix_share,
+	.st_destroy = radix_nothing,
+	.st_tune = radix_nothing,
 	.st_init = radix_init,
 	.st_fini = radix_fini,
 	.st_lookup = radix_lookup,

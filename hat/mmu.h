@@ -20,6 +20,7 @@ extern const struct hat_format hat_x86_64, hat_x86_64_la57; /* 4 and 5 levels: 4
 extern const struct hat_format hat_i386;                    /* 2 levels, PSE: 4 KiB, 4 MiB */
 extern const struct hat_format hat_i386_pae;                /* 3 levels, NX, 36-bit frames: 4 KiB, 2 MiB */
 extern const struct hat_format hat_sv39, hat_sv48;          /* RISC-V: 4 KiB, 2 MiB, 1 GiB */
+extern const struct hat_format hat_sun4;                    /* TLB filled by software: 4, 32, 256 KiB, 2 MiB */
 
 /* State of all spaces of one machine. Kept by the machine; initialised by hat_shared_init. */
 struct hat_shared {
@@ -30,7 +31,9 @@ struct hat_shared {
 	struct mach_mutex hs_lock;        /* RANK_HAT: every table, every p_hat, what follows */
 	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
-	uint64_t hs_promoted, hs_demoted; /* counters */
+	uint64_t hs_promoted, hs_demoted, hs_tsbgrown, hs_tsbshrunk; /* counters */
+	void *hs_hash;                    /* hashed mapping blocks */
+	uint64_t hs_hashmask;             /* const */
 	struct asids hs_asids;            /* the machine's lock for loading spaces */
 };
 
@@ -56,18 +59,27 @@ struct hat_shared *mmu_hat_shared(struct mach *);
 void mmu_root_init(struct mach *, void *table);
 
 /* ---- given by the HAT ---- */
-/* Once, by the machine, before any vm_create. frame0: where the machine's frame 0 lies in physical memory, in frames.
+/* Once, by the machine, before any vm_create; false: no memory. frame0: where the machine's frame 0 lies in physical memory, in frames.
  * asids: numbers that the TLBs tell spaces apart by; 0: none. */
-void hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids);
+bool hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids);
 pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */
-unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, bool *flush);
+unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, enum asid_flush *flush);
+void hat_forget(struct hat *); /* no CPU has it loaded any more: by mmu_space_gone */
 unsigned hat_number(struct hat *); /* its number now; it may be of a past generation; 0: none yet */
 /*
  * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet. True: it was
  * only that, the bit is set, run the access again; false: a fault of the core's.
  */
 bool hat_trap(struct hat *, vaddr_t, bool write);
+/*
+ * For TLBs filled by software. miss: the word for the TLB, also entered in the TSB; false: a fault of the core's. Runs on the
+ * trapping CPU, where nothing can be seen half-done. tsb: entries (of two words: address >> shift, TTE) and the first
+ * frame of the space's TSB k (0: base pages, 1: the largest size); 0: there is none. peek: the word, changing nothing.
+ */
+bool sfmmu_miss(struct hat *, vaddr_t, uint64_t *word);
+bool sfmmu_peek(struct hat *, vaddr_t, uint64_t *word);
+uint64_t sfmmu_tsb(struct hat *, unsigned k, pfn_t *base);
 #endif

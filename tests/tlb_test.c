@@ -215,7 +215,9 @@ static void test_numbers(enum sim_format f, unsigned asids)
 		if (i % 1000 == 0)
 			CHECK(violations(&e) == 0);
 	}
-	if (asids == 8)
+	if (asids == 8 && f == SIM_SFMMU)
+		CHECK(mmu_hat_shared(e.mach)->hs_asids.as_steals > 1000);
+	else if (asids == 8)
 		CHECK(mmu_hat_shared(e.mach)->hs_asids.as_rollovers > 100);
 	teardown(&e);
 }
@@ -252,9 +254,50 @@ static void test_no_wait(enum sim_format f, bool no_wait)
 	teardown(&e);
 }
 
+/* ---- the TSB grows and shrinks with what is loaded, and survives that it cannot ---- */
+static void test_tsb(void)
+{
+	struct sim_config cfg = { .frames = 8192, .ncpus = 2, .format = SIM_SFMMU, .tlb_entries = 16 };
+	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+	const vaddr_t va = VA + vm_ptob(256);
+	const unsigned n = 4000;
+	struct hat_shared *hs;
+	struct env e;
+	pfn_t base;
+
+	setup(&e, &cfg, 1);
+	hs = mmu_hat_shared(e.mach);
+	CHECK(as_map(e.as[0], va, vm_ptob(n), segvn_create, &a) == VM_OK);
+	CHECK(sfmmu_tsb(as_hat(e.as[0]), 0, &base) == 256);
+	for (unsigned i = 0; i < n; i++) {
+		if (i == 300)
+			vm_inject(e.vm, VM_INJECT_HAT, 1);
+		if (i == 302)
+			vm_inject(e.vm, VM_INJECT_HAT, 0);
+		put(&e, 0, 0, 256 + i, i);
+	}
+	CHECK(hs->hs_tsbgrown >= 4);
+	CHECK(sfmmu_tsb(as_hat(e.as[0]), 0, &base) >= n);
+	CHECK(violations(&e) == 0);
+	for (unsigned i = 0; i < n; i++)
+		CHECK(get(&e, 0, 0, 256 + i) == i); /* a TSB that grew begins empty */
+	mark(&e);
+	for (unsigned i = 0; i < n; i++)
+		CHECK(get(&e, 0, 1, 256 + i) == i);
+	/* the TLB is far too small: all misses end in the TSB, and none needs the core */
+	CHECK(SINCE(&e, ss_tsb_hit) >= n - cfg.tlb_entries && SINCE(&e, ss_tsb_miss) == 0);
+	CHECK(SINCE(&e, ss_fault) == 0);
+	CHECK(violations(&e) == 0);
+	hat_unload(as_hat(e.as[0]), va, vm_ptob(n - 20), HAT_UNLOAD);
+	CHECK(hs->hs_tsbshrunk > 0 && sfmmu_tsb(as_hat(e.as[0]), 0, &base) == 256);
+	for (unsigned i = 0; i < n; i++)
+		CHECK(get(&e, 0, 1, 256 + i) == i);
+	teardown(&e);
+}
+
 int main(void)
 {
-	static const char *const names[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48" };
+	static const char *const names[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48", "sfmmu" };
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		enum sim_format f;
@@ -269,6 +312,7 @@ int main(void)
 		test_no_wait(f, false);
 		test_no_wait(f, true);
 	}
+	test_tsb();
 	printf("tlb_test: %s\n", failures == 0 ? "ok" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }

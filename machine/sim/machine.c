@@ -95,7 +95,10 @@ struct mach *sim_create(const struct sim_config *cfg)
 	}
 	sim_fibers_init(m);
 	sim_current = m;
-	hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids);
+	if (!hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids)) {
+		sim_destroy(m);
+		return NULL;
+	}
 	return m;
 }
 

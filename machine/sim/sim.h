@@ -22,9 +22,10 @@ enum sim_format {
 	SIM_PAE,
 	SIM_SV39,
 	SIM_SV48,
+	SIM_SFMMU, /* none: its TLB is filled by software, from a TSB */
 	SIM_NFORMATS
 };
-/* x86_64, la57, i386, pae, sv39, sv48. False: no such name. */
+/* x86_64, la57, i386, pae, sv39, sv48, sfmmu. False: no such name. */
 bool sim_format_by_name(const char *name, enum sim_format *);
 
 struct sim_config {           /* all zero: a machine that can everything */
@@ -85,6 +86,7 @@ struct sim_stats {
 	uint64_t ss_lazy;      /* interrupts saved: the CPU flushed when it went on or came back */
 	uint64_t ss_load;      /* spaces loaded by a CPU */
 	uint64_t ss_load_flush; /* ... which emptied the TLB */
+	uint64_t ss_tsb_hit, ss_tsb_miss; /* of TLB misses */
 	uint64_t ss_trap;      /* by software-set reference and modification bits */
 };
 void sim_statistics(struct mach *, struct sim_stats *);

@@ -115,10 +115,15 @@ static bool stale(const struct sim_cpu *c, unsigned asid)
 	return (c->c_stale[asid / 64] >> (asid % 64) & 1) != 0;
 }
 
+static void set_stale(struct sim_cpu *c, unsigned asid)
+{
+	c->c_stale[asid / 64] |= 1ull << (asid % 64);
+}
+
 void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
-	bool flush = false;
+	enum asid_flush flush = ASID_KEEP;
 
 	if (m->m_ipis != NULL)
 		sim_ipi_deliver(m);
@@ -132,7 +137,9 @@ void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
 		if (m->m_cfg.format == SIM_PAE)
 			sim_pae_load(m, hat_root(hat) + m->m_cfg.frame0, c->c_pdpte);
 	}
-	if (flush) {
+	for (unsigned i = 0; flush == ASID_FLUSH_NUMBER && i < m->m_cfg.ncpus; i++)
+		set_stale(&m->m_cpu[i], c->c_asid);
+	if (flush == ASID_FLUSH_ALL) {
 		m->m_stats.ss_load_flush++;
 		tlb_drop(m, cpu, UINT32_MAX, 0, UINT64_MAX);
 		memset(c->c_stale, 0, sizeof(c->c_stale));
@@ -188,7 +195,7 @@ static bool must_interrupt(struct mach *m, unsigned cpu, const struct mmu_range 
 
 	if (c->c_hat == r->mr_hat && !c->c_idle)
 		return true;
-	c->c_stale[asid / 64] |= 1ull << (asid % 64);
+	set_stale(c, asid);
 	return false;
 }
 
@@ -260,7 +267,7 @@ void mmu_space_gone(struct hat *hat)
 {
 	struct mach *m = hat_mach(hat);
 	size_t entries = (size_t)m->m_cfg.ncpus * m->m_tlbsets * SIM_TLB_WAYS;
-	bool flush;
+	enum asid_flush flush;
 
 	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
 		if (m->m_cpu[cpu].c_hat != hat)
@@ -271,6 +278,7 @@ void mmu_space_gone(struct hat *hat)
 		m->m_cpu[cpu].c_asid = 0;
 		m->m_stats.ss_ipi += cpu != m->m_cur->f_cpu;
 	}
+	hat_forget(hat);
 	for (size_t i = 0; i < entries; i++)
 		if (m->m_tlb[i].t_hat == hat)
 			m->m_tlb[i].t_hat = NULL;
@@ -302,7 +310,7 @@ static bool goes_first(struct mach *m, unsigned cpu, const struct tlb_entry *t)
 {
 	const struct sim_cpu *c = &m->m_cpu[cpu];
 
-	if (c->c_hat == t->t_hat)
+	if (c->c_hat == t->t_hat && c->c_asid == t->t_asid)
 		return c->c_idle && stale(c, t->t_asid);
 	return stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
 }

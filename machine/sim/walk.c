@@ -171,10 +171,50 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 	return false;
 }
 
+/* ---- SPARC: bits 63 V, 62-61 size, 42-12 frame, 1 W; software's 10 M, 9 R, 8 write, 7 exec ---- */
+static bool tte_leaf(struct mach *m, uint64_t tte, vaddr_t va, struct sim_leaf *l)
+{
+	static const unsigned shift[] = { 12, 15, 18, 21 };
+
+	if (!(tte >> 63))
+		return false;
+	l->l_r = true;
+	l->l_w = (tte & 0x100) != 0;
+	l->l_x = (tte & 0x80) != 0;
+	l->l_a = (tte & 0x200) != 0;
+	l->l_d = (tte & 0x2) != 0;
+	if (l->l_d && !l->l_w)
+		bad(m, va, 0, tte, "writable without the right");
+	return leaf(m, l, NULL, (tte & 0x7fffffff000ull) >> 12, shift[tte >> 61 & 3], va);
+}
+
+/* The trap handler of a TLB miss: one read in each TSB, then the HAT. */
+static bool walk_tsb(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
+{
+	uint64_t tte;
+
+	for (unsigned k = 0; k < 2; k++) {
+		unsigned shift = k == 0 ? 12 : 21;
+		pfn_t base = 0;
+		uint64_t n = sfmmu_tsb(hat, k, &base);
+		const uint64_t *e = (const uint64_t *)(void *)(m->m_mem + ((size_t)base << VM_PAGESHIFT));
+
+		if (n == 0)
+			continue;
+		e += 2 * (va >> shift & (n - 1));
+		if (e[0] == va >> shift && e[1] >> 63) {
+			m->m_stats.ss_tsb_hit++;
+			return tte_leaf(m, e[1], va, l);
+		}
+	}
+	m->m_stats.ss_tsb_miss++;
+	return sfmmu_miss(hat, va, &tte) && tte_leaf(m, tte, va, l);
+}
+
 /* ---- by format ---- */
 bool sim_walk(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
 {
-	uint64_t root = hat_root(hat) + m->m_cfg.frame0, pdpte[4];
+	uint64_t root = hat_root(hat) + m->m_cfg.frame0, pdpte[4], tte;
 
 	switch (m->m_cfg.format) {
 	case SIM_X86_64: return walk_long(m, root, va, 4, l);
@@ -183,6 +223,7 @@ bool sim_walk(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
 	case SIM_PAE: sim_pae_load(m, root, pdpte); return walk_pae(m, pdpte, va, l);
 	case SIM_SV39: return walk_sv(m, root, va, 3, l);
 	case SIM_SV48: return walk_sv(m, root, va, 4, l);
+	case SIM_SFMMU: return sfmmu_peek(hat, va, &tte) && tte_leaf(m, tte, va, l);
 	case SIM_NFORMATS: break;
 	}
 	return false;
@@ -192,7 +233,11 @@ bool sim_walk_cpu(struct mach *m, unsigned cpu, vaddr_t va, struct sim_leaf *l)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
 
-	return m->m_cfg.format == SIM_PAE ? walk_pae(m, c->c_pdpte, va, l) : sim_walk(m, c->c_hat, va, l);
+	switch (m->m_cfg.format) {
+	case SIM_PAE: return walk_pae(m, c->c_pdpte, va, l);
+	case SIM_SFMMU: return walk_tsb(m, c->c_hat, va, l);
+	default: return sim_walk(m, c->c_hat, va, l);
+	}
 }
 
 /* The hardware sets A, and D for a write. */
@@ -211,7 +256,7 @@ static const struct sim_format_info {
 	const struct hat_format *hat;
 	vaddr_t user_max;
 	unsigned nsizes;
-	uint8_t shift[3];
+	uint8_t shift[4];
 	unsigned asids; /* of the architecture; 0: none, every switch empties the TLB */
 } formats[SIM_NFORMATS] = {
 	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 }, 4096 },
@@ -220,6 +265,7 @@ static const struct sim_format_info {
 	[SIM_PAE] = { "pae", &hat_i386_pae, 0xc0000000, 2, { 12, 21 }, 0 },
 	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 65536 },
 	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 65536 },
+	[SIM_SFMMU] = { "sfmmu", &hat_sun4, 1ull << 43, 4, { 12, 15, 18, 21 }, 8192 },
 };
 
 const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps *caps)
@@ -228,8 +274,9 @@ const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps
 
 	if (c->user_max == 0)
 		c->user_max = f->user_max;
-	if (c->asids == 0)
+	if (c->asids == 0 || f->asids == 0)
 		c->asids = f->asids;
+	c->ad_by_trap |= c->format == SIM_SFMMU;
 	caps->mc_npagesizes = c->max_mappings != 0 ? 1 : f->nsizes;
 	memcpy(caps->mc_pageshift, f->shift, sizeof(f->shift));
 	return f->hat;
