@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FRAMES 112u
+#define FRAMES 192u
 #define NCPUS 2u
 #define BASE ((vaddr_t)0x8000000000 - 96 * PAGE)
 

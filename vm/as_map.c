@@ -254,8 +254,8 @@ static enum vm_err remap_check(struct remap *m)
 
 	if (!as_mapped(as, m->m_addr, m->m_old))
 		return VM_NOMAP;
-	if ((m->m_new > m->m_old || (m->m_flags & REMAP_DONTUNMAP) != 0) && seg_end(s) < m->m_addr + m->m_old)
-		return VM_NOMAP; /* growth continues one segment */
+	if ((m->m_flags & REMAP_DONTUNMAP) != 0 && seg_end(s) < m->m_addr + m->m_old)
+		return VM_NOMAP;
 	if (as_sealed(as, m->m_addr, m->m_old))
 		return VM_ACCESS;
 	return aslock_next(as, &va, m->m_addr + m->m_old, LOCK_SOFT) ? VM_LOCKED : VM_OK;
@@ -266,13 +266,19 @@ static bool ends_wired(const struct remap *m)
 	return (aslock_get(m->m_as, m->m_addr + m->m_old - VM_PAGESIZE) & LOCK_WIRED) != 0;
 }
 
+/* What growth continues. */
+static struct seg *last_seg(const struct remap *m)
+{
+	return as_segat(m->m_as, m->m_addr + m->m_old - VM_PAGESIZE);
+}
+
 /* VM_RETRY: not here. */
 static enum vm_err grow_in_place(struct remap *m)
 {
 	struct as *as = m->m_as;
 	vaddr_t end = m->m_addr + m->m_old;
 	uint64_t more = m->m_new - m->m_old;
-	struct seg *s = as_segat(as, m->m_addr);
+	struct seg *s = last_seg(m);
 
 	if (seg_end(s) != end || more > as->a_max - end || !as_range_free(as, end, more))
 		return VM_RETRY;
@@ -311,7 +317,7 @@ static enum vm_err make_husk(struct remap *m, struct seg **husk)
 static enum vm_err remap_move(struct remap *m)
 {
 	struct as *as = m->m_as;
-	struct seg *s = as_segat(as, m->m_addr), *husk = NULL;
+	struct seg *s = last_seg(m), *husk = NULL;
 	vaddr_t tail = m->m_to + m->m_old;
 	int64_t off = (int64_t)(m->m_addr + m->m_old - seg_base(s));
 	enum vm_err e = VM_OK;

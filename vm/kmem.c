@@ -62,6 +62,7 @@ struct slab {
 	struct kmem_cache *sl_cache;	/* const */
 	struct slab *sl_next, *sl_prev; /* kc_lock */
 	unsigned char *sl_base;		/* const: first object */
+	uint32_t sl_nobj, sl_order;	/* const */
 	uint32_t sl_inuse;		/* kc_lock: allocated, in magazines too */
 	uint32_t sl_state;		/* kc_lock: which list */
 	uint64_t sl_map[];		/* kc_lock: bit set = allocated */
@@ -72,8 +73,8 @@ struct kmem_cache {
 	struct vm *kc_vm;	    /* const, like all down to the lock */
 	char kc_name[KMEM_NAMELEN];
 	size_t kc_size, kc_stride, kc_align;
-	uint32_t kc_nobj, kc_order;
-	uint32_t kc_first; /* offset of the first object in a slab */
+	uint32_t kc_order;    /* of a slab */
+	uint32_t kc_minorder; /* the least that holds an object: when memory is too fragmented for kc_order */
 	uint32_t kc_ncpus; /* 0: no magazines */
 	bool kc_redzone;
 	bool (*kc_ctor)(void *, void *);
@@ -174,7 +175,7 @@ static void kmem_debug_free(struct kmem_cache *c, void *obj)
 	struct slab *sl = kmem_slab_of(c, obj);
 	size_t off = (size_t)((unsigned char *)obj - sl->sl_base);
 
-	if (off % c->kc_stride != 0 || off / c->kc_stride >= c->kc_nobj)
+	if (off % c->kc_stride != 0 || off / c->kc_stride >= sl->sl_nobj)
 		kmem_panic(c, "freed a pointer into the middle of an object");
 	if (!c->kc_redzone)
 		return;
@@ -211,7 +212,7 @@ static void slab_unlink(struct kmem_cache *c, struct slab *sl)
 
 static void slab_move(struct kmem_cache *c, struct slab *sl)
 {
-	enum slab_state st = sl->sl_inuse == 0 ? SLAB_EMPTY : sl->sl_inuse == c->kc_nobj ? SLAB_FULL : SLAB_PARTIAL;
+	enum slab_state st = sl->sl_inuse == 0 ? SLAB_EMPTY : sl->sl_inuse == sl->sl_nobj ? SLAB_FULL : SLAB_PARTIAL;
 
 	if (st != sl->sl_state) {
 		slab_unlink(c, sl);
@@ -223,7 +224,7 @@ static void slab_free_frames(struct kmem_cache *c, struct slab *sl)
 {
 	struct vm *vm = c->kc_vm;
 
-	page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sl)), c->kc_order);
+	page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sl)), sl->sl_order);
 }
 
 /* Destructs the first n objects and gives the frames back. No lock held. */
@@ -241,29 +242,68 @@ static unsigned kmem_pg_flags(unsigned flags)
 	return ((flags & KM_NOSLEEP) ? 0 : PG_WAIT) | ((flags & KM_RESERVE) ? PG_RESERVE : 0);
 }
 
+static size_t kmem_round(size_t x, size_t to)
+{
+	return (x + to - 1) / to * to;
+}
+
+/* How many objects fit a slab of that order; *first gets the first one's offset. */
+static uint32_t kmem_fit(const struct kmem_cache *c, unsigned order, uint32_t *first)
+{
+	size_t bytes = (size_t)VM_PAGESIZE << order, n = (bytes - sizeof(struct slab)) / c->kc_stride;
+
+	for (; n > 0; n--) {
+		size_t head = kmem_round(sizeof(struct slab) + (n + 63) / 64 * sizeof(uint64_t), c->kc_align);
+
+		if (head + n * c->kc_stride <= bytes) {
+			*first = (uint32_t)head;
+			return (uint32_t)n;
+		}
+	}
+	return 0;
+}
+
+/* Frames for a slab. Several in a row are not waited for where fewer will do, too: they might never come together. */
+static struct page *slab_frames(struct kmem_cache *c, unsigned flags, uint32_t *order)
+{
+	struct vm *vm = c->kc_vm;
+	struct page *pp = NULL;
+
+	*order = c->kc_order;
+	if (c->kc_order > c->kc_minorder) {
+		pp = page_kalloc(vm, *order, kmem_pg_flags(flags) & ~PG_WAIT);
+		if (pp == NULL)
+			*order = c->kc_minorder;
+	}
+	return pp != NULL ? pp : page_kalloc(vm, *order, kmem_pg_flags(flags));
+}
+
 /* A new slab, all objects free and constructed, on no list. No lock held. */
 static struct slab *slab_create(struct kmem_cache *c, unsigned flags)
 {
-	struct vm *vm = c->kc_vm;
-	struct page *pp = page_kalloc(vm, c->kc_order, kmem_pg_flags(flags));
-	uint32_t words = (c->kc_nobj + 63) / 64;
+	uint32_t order, first, nobj, words;
+	struct page *pp = slab_frames(c, flags, &order);
 	struct slab *sl;
 
 	if (pp == NULL)
 		return NULL;
-	sl = mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
-	for (uint32_t i = 0; i < 1u << c->kc_order; i++)
+	sl = mach_frame_kva(c->kc_vm->vm_mach, page_pfn(c->kc_vm, pp));
+	for (uint32_t i = 0; i < 1u << order; i++)
 		pp[i].p_offset = (voff_t)(uintptr_t)sl;
+	nobj = kmem_fit(c, order, &first);
+	words = (nobj + 63) / 64;
 	sl->sl_cache = c;
 	sl->sl_next = sl->sl_prev = NULL;
-	sl->sl_base = (unsigned char *)sl + c->kc_first;
+	sl->sl_base = (unsigned char *)sl + first;
+	sl->sl_nobj = nobj;
+	sl->sl_order = order;
 	sl->sl_inuse = 0;
 	sl->sl_state = SLAB_EMPTY;
 	memset(sl->sl_map, 0, words * sizeof(uint64_t));
 	/* Bits past the last object are taken for ever: the search need not look at the count. */
-	if (c->kc_nobj % 64 != 0)
-		sl->sl_map[words - 1] = ~0ull << (c->kc_nobj % 64);
-	for (uint32_t i = 0; i < c->kc_nobj; i++) {
+	if (nobj % 64 != 0)
+		sl->sl_map[words - 1] = ~0ull << (nobj % 64);
+	for (uint32_t i = 0; i < nobj; i++) {
 		void *obj = sl->sl_base + i * c->kc_stride;
 
 		if (c->kc_redzone)
@@ -339,7 +379,7 @@ static void slab_free(struct kmem_cache *c, void *obj)
 	dead = slab_put_locked(c, obj, KMEM_KEEP_EMPTY);
 	mach_mutex_exit(&c->kc_lock);
 	if (dead != NULL)
-		slab_destroy(c, dead, c->kc_nobj);
+		slab_destroy(c, dead, dead->sl_nobj);
 }
 
 /* ---- magazines ---- */
@@ -527,8 +567,8 @@ static uint64_t mag_drain(struct kmem_cache *c, struct kmem_mag *m)
 		dead = slab_put_locked(c, obj, 0);
 		mach_mutex_exit(&c->kc_lock);
 		if (dead != NULL) {
-			slab_destroy(c, dead, c->kc_nobj);
-			frames += 1u << c->kc_order;
+			frames += 1u << dead->sl_order;
+			slab_destroy(c, dead, dead->sl_nobj);
 		}
 	}
 	mag_free(c->kc_vm, m);
@@ -577,8 +617,8 @@ static uint64_t kmem_cache_reap(struct kmem_cache *c)
 			slab_unlink(c, sl);
 		mach_mutex_exit(&c->kc_lock);
 		if (sl != NULL) {
-			slab_destroy(c, sl, c->kc_nobj);
-			frames += 1u << c->kc_order;
+			frames += 1u << sl->sl_order;
+			slab_destroy(c, sl, sl->sl_nobj);
 		}
 	} while (sl != NULL);
 	return frames;
@@ -600,40 +640,17 @@ uint64_t kmem_reap(struct vm *vm)
 
 /* ---- caches ---- */
 
-static size_t kmem_round(size_t x, size_t to)
-{
-	return (x + to - 1) / to * to;
-}
-
-/* How many objects fit a slab of that order; *first gets the first one's offset. */
-static uint32_t kmem_fit(const struct kmem_cache *c, unsigned order, uint32_t *first)
-{
-	size_t bytes = (size_t)VM_PAGESIZE << order, n = (bytes - sizeof(struct slab)) / c->kc_stride;
-
-	for (; n > 0; n--) {
-		size_t head = kmem_round(sizeof(struct slab) + (n + 63) / 64 * sizeof(uint64_t), c->kc_align);
-
-		if (head + n * c->kc_stride <= bytes) {
-			*first = (uint32_t)head;
-			return (uint32_t)n;
-		}
-	}
-	return 0;
-}
-
 /* The smallest slab that wastes at most an eighth, or else the largest allowed (or the first that fits one object). */
 static void kmem_choose_order(struct kmem_cache *c)
 {
-	for (unsigned order = 0; order <= VM_MAXORDER; order++) {
-		size_t bytes = (size_t)VM_PAGESIZE << order;
-		uint32_t first, n = kmem_fit(c, order, &first);
+	uint32_t first;
 
-		if (n == 0)
-			continue;
-		c->kc_order = order;
-		c->kc_nobj = n;
-		c->kc_first = first;
-		if (bytes - n * c->kc_stride <= bytes / 8 || order >= KMEM_MAXSLAB)
+	for (c->kc_minorder = 0; kmem_fit(c, c->kc_minorder, &first) == 0; c->kc_minorder++)
+		VM_ASSERT(c->kc_minorder < VM_MAXORDER);
+	for (c->kc_order = c->kc_minorder; c->kc_order < KMEM_MAXSLAB; c->kc_order++) {
+		size_t bytes = (size_t)VM_PAGESIZE << c->kc_order;
+
+		if (bytes - kmem_fit(c, c->kc_order, &first) * c->kc_stride <= bytes / 8)
 			return;
 	}
 }
@@ -861,13 +878,13 @@ static unsigned kmem_check_slab(struct kmem_cache *c, struct slab *sl, void (*re
 	uint32_t n = 0;
 	unsigned bad = 0;
 
-	for (uint32_t i = 0; i < c->kc_nobj; i++)
+	for (uint32_t i = 0; i < sl->sl_nobj; i++)
 		n += (sl->sl_map[i / 64] & (1ull << (i % 64))) != 0;
 	if (n != sl->sl_inuse || sl->sl_cache != c) {
 		report(arg, "kmem: a slab's count is not that of its bitmap");
 		bad++;
 	}
-	for (uint32_t i = 0; i < 1u << c->kc_order; i++) {
+	for (uint32_t i = 0; i < 1u << sl->sl_order; i++) {
 		if (vm->vm_pages[pfn + i].p_flags != P_KERNEL ||
 		    vm->vm_pages[pfn + i].p_offset != (voff_t)(uintptr_t)sl) {
 			report(arg, "kmem: a slab's frame does not know its slab");
@@ -887,10 +904,11 @@ static unsigned kmem_check_cache(struct kmem_cache *c, uint64_t *frames, void (*
 		uint32_t n = 0;
 
 		for (struct slab *sl = c->kc_slabs[st]; sl != NULL; sl = sl->sl_next, n++) {
-			bool empty = sl->sl_inuse == 0, full = sl->sl_inuse == c->kc_nobj;
+			bool empty = sl->sl_inuse == 0, full = sl->sl_inuse == sl->sl_nobj;
 
 			bad += kmem_check_slab(c, sl, report, arg);
 			inuse += sl->sl_inuse;
+			*frames += 1u << sl->sl_order;
 			if (sl->sl_state != st || empty != (st == SLAB_EMPTY) || full != (st == SLAB_FULL)) {
 				report(arg, "kmem: a slab is on the wrong list");
 				bad++;
@@ -900,7 +918,6 @@ static unsigned kmem_check_cache(struct kmem_cache *c, uint64_t *frames, void (*
 			report(arg, "kmem: a slab list's length is wrong");
 			bad++;
 		}
-		*frames += (uint64_t)n << c->kc_order;
 	}
 	if (inuse != c->kc_inuse) {
 		report(arg, "kmem: a cache's count is not the sum of its slabs");

@@ -28,6 +28,7 @@
  */
 #include "impl.h"
 
+#define PAGE_KTRIES 256u
 #define PAGE_GROW 64u /* frames asked of the machine at a time: one call pays for many faults */
 
 struct page *page_of(struct vm *vm, pfn_t pfn)
@@ -509,18 +510,23 @@ static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
 	}
 }
 
-/* False: there is no hope. Enough frames, but not in a run: only freeing more of them can help. */
-static bool page_kwait(struct vm *vm, unsigned order, unsigned flags)
+/*
+ * False: there is no hope. Enough frames, but not in a run: only freeing more of them can help, and not for ever, since
+ * others take what one frees.
+ */
+static bool page_kwait(struct vm *vm, unsigned order, unsigned flags, unsigned tries)
 {
 	pfn_t want = (pfn_t)1 << order;
 
 	if (order == 0 || vm->vm_nfree <= page_kfloor(vm, flags) + want)
 		return pageout_wait(vm, want);
-	return pageout_reclaim(vm, want) > 0 || kmem_reap(vm) > 0;
+	return tries < PAGE_KTRIES && (pageout_reclaim(vm, want) > 0 || kmem_reap(vm) > 0);
 }
 
 static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 {
+	unsigned tries = 0;
+
 	do {
 		pfn_t pfn;
 
@@ -533,7 +539,7 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 		/* Fragmented or short: fresh frames come in runs. */
 		if (buddy_online(vm, (pfn_t)1 << order) > 0)
 			continue;
-		if (!(flags & PG_WAIT) || !page_kwait(vm, order, flags))
+		if (!(flags & PG_WAIT) || !page_kwait(vm, order, flags, tries++))
 			break;
 	} while (true);
 	return PFN_INVALID;

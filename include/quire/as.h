@@ -46,7 +46,7 @@ enum vm_err as_gap(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr
 enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags, seg_create_fn *,
 		      const void *args);
 /*
- * mremap. [addr, +oldlen) must be mapped; growth and DONTUNMAP want it within one segment. Shrinks and grows in place where
+ * mremap. [addr, +oldlen) must be mapped; DONTUNMAP wants it within one segment; growth continues the last. Shrinks and grows in place where
  * it can; otherwise MAYMOVE lets it go to *naddr (FIXED: whatever was there is replaced; must not overlap) or to the
  * highest hole. Pages keep identity, contents and memory locks. DONTUNMAP: private anonymous memory stays mapped at the old
  * place, empty. VM_INVAL, VM_NOMAP, VM_NOMEM, VM_LIMIT, VM_LOCKED (soft), VM_ACCESS (sealed), VM_NOTSUP: unchanged, but that
