@@ -32,6 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <quire/policy.h>
+
 #include "store/pool.h"
 #include "store/swapfile.h"
 
@@ -39,6 +41,8 @@ struct run {
 	uint64_t memory, pool, swap_bytes;
 	const char *swap_path, *report_path;
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
+	const struct policy_ops *policy;   /* NULL: the default */
+	const struct prefetch_ops *prefetch;
 	bool live;
 	char program[PATH_MAX];
 
@@ -80,11 +84,12 @@ static int fail(const char *fmt, ...)
 
 static int parse(struct run *r, int argc, char **argv)
 {
-	enum { O_MEMORY = 256, O_SWAP, O_POOL, O_REPORT, O_LIVE, O_HELP };
+	enum { O_MEMORY = 256, O_SWAP, O_POOL, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH, O_HELP };
 	static const struct option opts[] = {
 		{ "memory", required_argument, NULL, O_MEMORY }, { "swap", required_argument, NULL, O_SWAP },
 		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
 		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, O_HELP },
+		{ "policy", required_argument, NULL, O_POLICY }, { "prefetch", required_argument, NULL, O_PREFETCH },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t total = cli_total_memory();
@@ -98,6 +103,14 @@ static int parse(struct run *r, int argc, char **argv)
 		case O_MEMORY: memory = optarg; break;
 		case O_POOL: pool = optarg; break;
 		case O_LIVE: r->live = true; break;
+		case O_POLICY:
+			if ((r->policy = policy_find(optarg)) == NULL)
+				return fail("--policy: no '%s'; 'quire-lab list' names them", optarg);
+			break;
+		case O_PREFETCH:
+			if ((r->prefetch = prefetch_find(optarg)) == NULL)
+				return fail("--prefetch: no '%s'; 'quire-lab list' names them", optarg);
+			break;
 		case 'h':
 		case O_HELP: execl("/proc/self/exe", "quire", "--help", (char *)NULL); return CLI_CANNOT;
 		case O_SWAP:
@@ -181,6 +194,10 @@ static int make_family(struct run *r)
 	r->fam->fam_pool_size = size - head;
 	r->fam->fam_budget = r->memory / 4096;
 	r->fam->fam_pool_max = r->pool / 4096;
+	if (r->policy != NULL)
+		(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->policy->pol_name);
+	if (r->prefetch != NULL)
+		(void)snprintf(r->fam->fam_prefetch, sizeof r->fam->fam_prefetch, "%s", r->prefetch->pf_name);
 	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include <quire/as.h>
+#include <quire/policy.h>
 #include <quire/vm.h>
 #include <quire/vnode.h>
 
@@ -177,13 +178,18 @@ static const struct vnode_ops store_ops = {
 };
 
 /* ---- open and close ---- */
+static bool known(const struct quire_config *c)
+{
+	return (c->policy == NULL || policy_find(c->policy) != NULL) && (c->prefetch == NULL || prefetch_find(c->prefetch) != NULL);
+}
+
 static bool config_ok(const struct quire_config *c)
 {
 	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || (c->swap != 0 && c->pool == 0) || c->window >= 1ull << 46)
 		return false;
 	if (c->store == NULL)
-		return c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX && c->promise <= MEMORY_MAX;
-	return c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL && c->store->slots > 0;
+		return known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX && c->promise <= MEMORY_MAX;
+	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL && c->store->slots > 0;
 }
 
 static int open_window(struct quire *q, uint64_t want)
@@ -264,7 +270,9 @@ static int open_store(struct quire *q, const struct quire_config *c)
 static int build(struct quire *q, const struct quire_config *c)
 {
 	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory), .inline_faults = true, .forget_on_fork = true };
-	struct vm_config vc = { .vc_frames = lc.frames };
+	struct vm_config vc = { .vc_frames = lc.frames,
+		.vc_policy = c->policy != NULL ? policy_find(c->policy) : NULL,
+		.vc_prefetch = c->prefetch != NULL ? prefetch_find(c->prefetch) : NULL };
 	int rc = linux_create(&lc, &q->q_mach);
 	enum vm_err e;
 

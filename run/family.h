@@ -21,7 +21,8 @@
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
 #define FAMILY_COUNTERS(X) \
 	X(faults) X(faults_zero) X(faults_swap) X(faults_cow) X(faults_rescue) X(pages_in) X(pages_out) X(clean_drop) \
-	X(wait_ns) X(forks) X(adopted) X(io_errors) X(lost_pages)
+	X(wait_ns) X(forks) X(adopted) X(io_errors) X(lost_pages) \
+	X(refaults) X(prefetched) X(prefetch_used) X(prefetch_wasted)
 struct family_counters {
 #define X(n) _Atomic uint64_t n;
 	FAMILY_COUNTERS(X)
@@ -50,6 +51,7 @@ struct family {
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
 	uint64_t fam_swap_pages;   /* slots each process may use at most */
+	char fam_policy[16], fam_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
 	struct family_counters fam_dead; /* of processes that ended */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <quire/anon.h>
+#include <quire/policy.h>
 
 #include "machine/linux/linux.h"
 #include "machine/linux/sys.h"
@@ -83,6 +84,8 @@ static void create_engine(struct host *h)
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
 		stop("cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
 	vc.vc_mach = h->h_mach;
+	vc.vc_policy = policy_find(h->h_fam->fam_policy);
+	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, 65536, 1ull << 47, &h->h_as)) != VM_OK)
 		stop("cannot start the memory system", (long)e);
 	if ((rc = pool_attach(&h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)

@@ -74,6 +74,10 @@ void host_publish(struct host *h)
 	atomic_store(&c->pages_in, s->pgin);
 	atomic_store(&c->pages_out, s->pgout);
 	atomic_store(&c->clean_drop, s->clean_drop);
+	atomic_store(&c->refaults, s->refault);
+	atomic_store(&c->prefetched, s->prefetch);
+	atomic_store(&c->prefetch_used, s->prefetch_hit);
+	atomic_store(&c->prefetch_wasted, s->prefetch_waste);
 	atomic_store(&c->adopted, s->adopted);
 	atomic_store(&c->io_errors, s->io_error);
 	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);

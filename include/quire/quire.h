@@ -69,6 +69,8 @@ struct quire_config {
 	 */
 	uint64_t promise;
 	uint64_t window;   /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
+	/* Which page goes when memory is full, and what is read ahead, by name (quire-lab list); NULL: the defaults. EINVAL: no such. */
+	const char *policy, *prefetch;
 };
 
 /* EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
