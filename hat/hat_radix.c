@@ -239,10 +239,21 @@ static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 }
 
 /* ---- life ---- */
+/* The base register may reach less of memory than an entry does. */
+static struct page *root_alloc(const struct hat *hat)
+{
+	uint64_t reach = hat->h_fmt->f_root_frames - hat->h_shared->hs_frame0;
+	struct page_limits low = { .pl_n = 1, .pl_max = (pfn_t)reach };
+
+	if (reach >= hat->h_shared->hs_caps->mc_nframes)
+		return page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
+	return page_alloc_contig(hat->h_vm, &low, PG_WAIT | PG_ZERO);
+}
+
 static enum vm_err radix_init(struct hat *hat)
 {
 	const struct hat_format *f = hat->h_fmt;
-	struct page *root = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
+	struct page *root = root_alloc(hat);
 
 	if (root == NULL)
 		return VM_NOMEM;

@@ -36,7 +36,7 @@ void run_setup(struct test *t, const struct options *opt)
 		.seed = opt->seed,
 		.tlb_entries = 32,
 		.format = opt->format,
-		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : 0,
+		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : opt->format == SIM_PAE ? 0x100000 - opt->frames / 2 : 0,
 		.disk_latency = opt->latency };
 	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy, .vc_prefetch = opt->prefetch };
 	struct vnode *swap;

@@ -33,7 +33,7 @@ static struct mach *port_create(pfn_t frames)
 		.threads = true,
 		.format = format,
 		.ad_by_trap = by_trap,
-		.frame0 = format >= SIM_SV39 ? 0x80000 : 0 };
+		.frame0 = format >= SIM_SV39 ? 0x80000 : format == SIM_PAE ? 0x100000 - frames / 2 : 0 };
 
 #ifdef SIM_AS_LINUX
 	sim_config_linux(&cfg);

@@ -13,13 +13,23 @@
  * is free or off line, else whoever allocated it; so nothing here needs vm_pagelock.
  *
  * Invariants: no two free buddies of the same order are both free (they would have been joined); vm_nfree = sum of the
- * blocks; every frame of a free block has exactly P_FREE set and no identity; off-line frames are in no block.
+ * blocks and the zero pool; every frame of a free block has exactly P_FREE set and no identity; off-line frames are in no block.
  *
- * Left out: colours, zones, per-CPU frame caches (the page layer batches nothing either: one short lock per frame).
+ * Colours: frames whose numbers agree modulo vm_colormask + 1 compete for the same sets of a physically indexed cache. A
+ * request for a colour is served from the first few blocks of each list that contain one (Bershad et al., ASPLOS 1994,
+ * and Solaris' bins have the reasons), else by any frame.
+ *
+ * The zero pool holds single frames that were zeroed while nothing else was to be done. They count as free; they are in
+ * no block, marked P_ZEROED, and go back into blocks when memory is short or a run of frames is wanted.
+ *
+ * Barred frames are off line for good: retired, or taken out by the operator. buddy_online passes them over.
+ *
+ * Left out: zones, per-CPU frame caches (the page layer batches nothing either: one short lock per frame).
  */
 #include "impl.h"
 
 #define BUDDY_ONLINE_RUN (1u << VM_MAXORDER)
+#define BUDDY_COLORSCAN 16u /* blocks of each list looked at for a colour */
 
 static bool buddy_is_block(struct vm *vm, pfn_t pfn, unsigned order)
 {
@@ -72,6 +82,64 @@ static pfn_t buddy_remove_locked(struct vm *vm, unsigned order)
 	return pfn;
 }
 
+/* Takes this very frame out of the free block that it is in, if it is in one. vm_freelock held; counts are the caller's. */
+static bool buddy_remove_frame_locked(struct vm *vm, pfn_t pfn)
+{
+	pfn_t base = pfn;
+	unsigned k = 0;
+
+	while (k <= VM_MAXORDER && !buddy_is_block(vm, base, k)) {
+		k++;
+		base = pfn & ~((1u << k) - 1);
+	}
+	if (k > VM_MAXORDER)
+		return false;
+	page_queue_remove(vm, &vm->vm_buddy[k], &vm->vm_pages[base]);
+	vm->vm_pages[base].p_order = BUDDY_NONE;
+	while (k > 0) {
+		pfn_t half;
+
+		k--;
+		half = (pfn & ~((1u << k) - 1)) ^ (1u << k);
+		vm->vm_pages[half].p_order = (uint8_t)k;
+		page_queue_push_head(vm, &vm->vm_buddy[k], &vm->vm_pages[half]);
+	}
+	return true;
+}
+
+/* Everything of the zero pool goes back into blocks. vm_freelock held. */
+static void buddy_unpool_locked(struct vm *vm)
+{
+	struct page *pp;
+
+	while ((pp = page_queue_head(vm, &vm->vm_zeropool)) != NULL) {
+		page_queue_remove(vm, &vm->vm_zeropool, pp);
+		page_nrm_clear(pp, P_ZEROED);
+		buddy_insert_locked(vm, page_pfn(vm, pp), 0, false);
+	}
+}
+
+/* One frame of a colour, if there is one near the heads of the lists. vm_freelock held. */
+static pfn_t buddy_remove_color_locked(struct vm *vm, uint32_t color)
+{
+	uint32_t mask = vm->vm_colormask;
+
+	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
+		uint32_t i = vm->vm_buddy[k].q_head;
+
+		for (unsigned n = 0; i != PAGE_NIL && n < BUDDY_COLORSCAN; n++, i = vm->vm_pages[i].p_next) {
+			if (((i ^ color) & mask) >> k != 0)
+				continue;
+			i += (color - i) & mask & ((1u << k) - 1);
+			(void)buddy_remove_frame_locked(vm, i);
+			VM_STAT(vm, color_hit);
+			return i;
+		}
+	}
+	VM_STAT(vm, color_miss);
+	return PFN_INVALID;
+}
+
 /* Makes the run [pfn, pfn+n) of off-line frames free, in the largest blocks that fit. vm_freelock held. */
 static void buddy_online_run_locked(struct vm *vm, pfn_t pfn, pfn_t n)
 {
@@ -92,6 +160,11 @@ static void buddy_online_run_locked(struct vm *vm, pfn_t pfn, pfn_t n)
 	}
 }
 
+static bool buddy_may_online(const struct page *pp)
+{
+	return (pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_NONE;
+}
+
 /* Finds up to want off-line frames, lowest numbers first, and brings them on line. vm_freelock held. */
 static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 {
@@ -100,10 +173,10 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 	while (done < want) {
 		pfn_t run = 0;
 
-		while (pfn < vm->vm_nframes && !(vm->vm_pages[pfn].p_flags & P_OFFLINE))
+		while (pfn < vm->vm_nframes && !buddy_may_online(&vm->vm_pages[pfn]))
 			pfn++;
 		while (run < want - done && run < BUDDY_ONLINE_RUN && pfn + run < vm->vm_nframes &&
-		    (vm->vm_pages[pfn + run].p_flags & P_OFFLINE))
+		    buddy_may_online(&vm->vm_pages[pfn + run]))
 			run++;
 		if (run == 0)
 			break;
@@ -122,6 +195,7 @@ enum vm_err buddy_init(struct vm *vm)
 	mach_cv_init(&vm->vm_memcv);
 	for (unsigned k = 0; k <= VM_MAXORDER; k++)
 		page_queue_init(&vm->vm_buddy[k]);
+	page_queue_init(&vm->vm_zeropool);
 	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
 		vm->vm_pages[i].p_flags = P_OFFLINE;
 		vm->vm_pages[i].p_order = BUDDY_NONE;
@@ -141,6 +215,10 @@ pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
 	mach_mutex_enter(&vm->vm_freelock);
 	if (vm->vm_nfree >= n && vm->vm_nfree - n >= floor)
 		pfn = buddy_remove_locked(vm, order);
+	if (pfn == PFN_INVALID && vm->vm_zeropool.q_len > 0 && vm->vm_nfree >= n && vm->vm_nfree - n >= floor) {
+		buddy_unpool_locked(vm);
+		pfn = buddy_remove_locked(vm, order);
+	}
 	if (pfn != PFN_INVALID) {
 		vm->vm_nfree -= n;
 		if (vm->vm_nfree < vm->vm_reserve)
@@ -148,6 +226,110 @@ pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
 	}
 	mach_mutex_exit(&vm->vm_freelock);
 	return pfn;
+}
+
+pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
+{
+	uint32_t floor = reserve ? 0 : vm->vm_reserve;
+	pfn_t pfn = PFN_INVALID;
+
+	if (!(zero && vm->vm_zeropool.q_len > 0) && vm->vm_colormask == 0)
+		return buddy_alloc_floor(vm, 0, floor);
+	mach_mutex_enter(&vm->vm_freelock);
+	if (vm->vm_nfree > floor) {
+		struct page *pp = zero ? page_queue_head(vm, &vm->vm_zeropool) : NULL;
+
+		if (pp != NULL) {
+			page_queue_remove(vm, &vm->vm_zeropool, pp);
+			pfn = page_pfn(vm, pp);
+		} else if (vm->vm_colormask != 0) {
+			pfn = buddy_remove_color_locked(vm, color);
+		}
+		if (pfn != PFN_INVALID)
+			vm->vm_nfree--;
+	}
+	mach_mutex_exit(&vm->vm_freelock);
+	return pfn != PFN_INVALID ? pfn : buddy_alloc_floor(vm, 0, floor);
+}
+
+bool buddy_take(struct vm *vm, pfn_t pfn)
+{
+	struct page *pp = &vm->vm_pages[pfn];
+	bool ok;
+
+	mach_mutex_enter(&vm->vm_freelock);
+	ok = buddy_remove_frame_locked(vm, pfn);
+	if (!ok && pp->p_flags == P_FREE && (page_nrm(pp) & P_ZEROED)) {
+		buddy_unpool_locked(vm);
+		ok = buddy_remove_frame_locked(vm, pfn);
+	}
+	if (ok)
+		vm->vm_nfree--;
+	mach_mutex_exit(&vm->vm_freelock);
+	return ok;
+}
+
+void buddy_bar(struct vm *vm, pfn_t pfn, unsigned why)
+{
+	struct page *pp = &vm->vm_pages[pfn];
+
+	VM_ASSERT(pp->p_flags == P_FREE && pp->p_vnode == NULL);
+	page_nrm_clear(pp, P_ZEROED);
+	mach_mutex_enter(&vm->vm_freelock);
+	pp->p_flags = P_OFFLINE;
+	pp->p_order = (uint8_t)why;
+	vm->vm_nonline--;
+	vm->vm_nbarred++;
+	mach_mutex_exit(&vm->vm_freelock);
+}
+
+void buddy_bar_offline(struct vm *vm, pfn_t pfn, unsigned why)
+{
+	struct page *pp = &vm->vm_pages[pfn];
+
+	mach_mutex_enter(&vm->vm_freelock);
+	if (buddy_may_online(pp)) {
+		pp->p_order = (uint8_t)why;
+		vm->vm_nbarred++;
+	}
+	mach_mutex_exit(&vm->vm_freelock);
+}
+
+pfn_t buddy_unbar(struct vm *vm, pfn_t pfn, pfn_t n, unsigned why)
+{
+	pfn_t done = 0;
+
+	mach_mutex_enter(&vm->vm_freelock);
+	for (pfn_t i = pfn; i < pfn + n; i++) {
+		struct page *pp = &vm->vm_pages[i];
+
+		if (!(pp->p_flags & P_OFFLINE) || pp->p_order != why)
+			continue;
+		pp->p_order = BUDDY_NONE;
+		vm->vm_nbarred--;
+		buddy_online_run_locked(vm, i, 1);
+		done++;
+	}
+	mach_mutex_exit(&vm->vm_freelock);
+	return done;
+}
+
+bool buddy_pool_zeroed(struct vm *vm, pfn_t max)
+{
+	pfn_t pfn;
+
+	if (vm->vm_zeropool.q_len >= max || vm->vm_nfree <= vm->vm_lotsfree + vm->vm_zeropool.q_len)
+		return false;
+	pfn = buddy_alloc_floor(vm, 0, vm->vm_lotsfree);
+	if (pfn == PFN_INVALID)
+		return false;
+	mach_frame_zero(vm->vm_mach, pfn);
+	page_nrm_set(&vm->vm_pages[pfn], P_ZEROED);
+	mach_mutex_enter(&vm->vm_freelock);
+	page_queue_push_tail(vm, &vm->vm_zeropool, &vm->vm_pages[pfn]);
+	vm->vm_nfree++;
+	mach_mutex_exit(&vm->vm_freelock);
+	return true;
 }
 
 pfn_t buddy_alloc(struct vm *vm, unsigned order, bool reserve)
@@ -182,7 +364,7 @@ void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 
 pfn_t buddy_online(struct vm *vm, pfn_t n)
 {
-	pfn_t left = vm->vm_nframes - vm->vm_nonline, got, done;
+	pfn_t left = vm->vm_nframes - vm->vm_nonline - vm->vm_nbarred, got, done;
 
 	if (n > left)
 		n = left;
@@ -272,9 +454,22 @@ static unsigned buddy_check_block(struct vm *vm, pfn_t pfn, unsigned k, void (*r
 	return bad;
 }
 
+static unsigned buddy_check_pooled(struct vm *vm, struct page *pp, void (*report)(void *, const char *), void *arg)
+{
+	const uint64_t *word = mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
+	bool zero = true;
+
+	for (unsigned i = 0; i < VM_PAGESIZE / sizeof(*word); i++)
+		zero &= word[i] == 0;
+	if (zero && pp->p_flags == P_FREE && pp->p_order == BUDDY_NONE && (page_nrm(pp) & P_ZEROED))
+		return 0;
+	report(arg, "buddy: a frame of the zero pool is not free and zero");
+	return 1;
+}
+
 unsigned buddy_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
 {
-	uint64_t sum = 0, offline = 0;
+	uint64_t sum = 0, offline = 0, barred = 0, pooled = 0;
 	unsigned bad = 0;
 
 	mach_mutex_enter(&vm->vm_freelock);
@@ -291,8 +486,19 @@ unsigned buddy_check(struct vm *vm, void (*report)(void *, const char *), void *
 		}
 		sum += (uint64_t)n << k;
 	}
-	for (pfn_t i = 0; i < vm->vm_nframes; i++)
+	for (pfn_t i = vm->vm_zeropool.q_head; i != PAGE_NIL && pooled <= vm->vm_nframes; pooled++) {
+		bad += buddy_check_pooled(vm, &vm->vm_pages[i], report, arg);
+		i = vm->vm_pages[i].p_next;
+	}
+	sum += pooled;
+	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
 		offline += (vm->vm_pages[i].p_flags & P_OFFLINE) != 0;
+		barred += (vm->vm_pages[i].p_flags & P_OFFLINE) && vm->vm_pages[i].p_order != BUDDY_NONE;
+	}
+	if (pooled != vm->vm_zeropool.q_len || barred != vm->vm_nbarred) {
+		report(arg, "buddy: the zero pool's length or the number of barred frames is wrong");
+		bad++;
+	}
 	if (sum != vm->vm_nfree) {
 		report(arg, "buddy: vm_nfree is not the sum of the blocks");
 		bad++;

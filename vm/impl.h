@@ -86,6 +86,9 @@ struct vm {
 	_Atomic uint32_t vm_nonline;	 /* (F) to change */
 	_Atomic uint32_t vm_nkernel, vm_nwired; /* (a) */
 	uint32_t vm_offline_hint;	 /* (F) */
+	struct page_queue vm_zeropool;	 /* (F) single free frames that are zero */
+	uint32_t vm_nbarred;		 /* (F) off line for good */
+	uint32_t vm_colormask;		 /* (c) cache colours - 1 */
 
 	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
@@ -162,6 +165,17 @@ pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves 
 void buddy_wake(struct vm *);				      /* broadcasts vm_memcv */
 unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
 #define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
+/* of an off-line frame that stays so: a bad one; one the operator took out; of a free frame that is being collected */
+#define BUDDY_RETIRED 0xfeu
+#define BUDDY_REMOVED 0xfdu
+#define BUDDY_TAKEN 0xfcu
+/* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
+pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
+bool buddy_take(struct vm *, pfn_t);			      /* this free frame; false: it is not free */
+void buddy_bar(struct vm *, pfn_t, unsigned why);	      /* a plain frame of the caller's goes off line for good */
+void buddy_bar_offline(struct vm *, pfn_t, unsigned why);     /* ... a frame that is off line already */
+pfn_t buddy_unbar(struct vm *, pfn_t, pfn_t n, unsigned why); /* ... and is free again; how many were barred so */
+bool buddy_pool_zeroed(struct vm *, pfn_t max);		      /* one more frame for the zero pool; false: enough */
 
 /* vm/page.c */
 enum vm_err page_init(struct vm *);
@@ -171,7 +185,14 @@ unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg
 struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
 void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
+/* vm/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
+ * caller's, plain. Returns the page, still E-locked. */
+struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
 /* Under vm_pagelock (_locked): */
+void page_begin_locked(struct vm *, struct page *, struct vnode *, voff_t); /* a plain frame becomes a page being created */
+void page_name_locked(struct vm *, struct page *, struct vnode *, voff_t);
+void page_unname_locked(struct vm *, struct page *);
+void page_uncache_locked(struct vm *, struct page *); /* an unlocked page of the cache list becomes a plain frame */
 struct page *page_find_locked(struct vm *, const struct vnode *, voff_t);
 bool page_trylock_locked(struct vm *, struct page *, enum page_se); /* false also for free and kernel pages */
 void page_unlock_locked(struct vm *, struct page *);

@@ -24,7 +24,7 @@
  * The order of taking a frame: the buddy above the reserve; more frames from the machine when few are free; the cache
  * list from its head; then, with PG_WAIT, whatever page-out can free.
  *
- * Left out: colours, large pages, per-bucket locks: one lock is held for tens of nanoseconds at a time.
+ * Left out: per-bucket locks: one lock is held for tens of nanoseconds at a time.
  */
 #include "impl.h"
 
@@ -133,7 +133,7 @@ struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
 	return NULL;
 }
 
-static void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 {
 	uint32_t i = page_pfn(vm, pp), *bucket = page_bucket(vm, vp, off);
 
@@ -149,7 +149,7 @@ static void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, v
 	vp->v_npages++;
 }
 
-static void page_unname_locked(struct vm *vm, struct page *pp)
+void page_unname_locked(struct vm *vm, struct page *pp)
 {
 	struct vnode *vp = pp->p_vnode;
 	uint32_t i = page_pfn(vm, pp), *link = page_bucket(vm, vp, pp->p_offset);
@@ -172,7 +172,7 @@ static void page_unname_locked(struct vm *vm, struct page *pp)
 }
 
 /* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
-static void page_uncache_locked(struct vm *vm, struct page *pp)
+void page_uncache_locked(struct vm *vm, struct page *pp)
 {
 	VM_ASSERT((pp->p_flags & P_FREE) && pp->p_selock == 0);
 	page_queue_remove(vm, &vm->vm_cachelist, pp);
@@ -311,14 +311,34 @@ static void page_grow(struct vm *vm)
 		(void)buddy_online(vm, PAGE_GROW);
 }
 
+/* Names that follow each other get frames that do not compete for the sets of a cache. */
+static uint32_t page_color(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	return (uint32_t)(vm_btop(off) + vp->v_id * 7u) & vm->vm_colormask;
+}
+
+/* A frame just got shall be zero if the flags say so; perhaps it is. */
+static void page_frame_zero(struct vm *vm, struct page *pp, unsigned flags)
+{
+	bool zeroed = (page_nrm(pp) & P_ZEROED) != 0;
+
+	page_nrm_clear(pp, P_ZEROED);
+	if (!(flags & PG_ZERO))
+		return;
+	if (zeroed)
+		VM_STAT(vm, zero_ready);
+	else
+		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+}
+
 /* One frame for a named page; its flags are the caller's until it is named. */
-static pfn_t page_frame_get(struct vm *vm, unsigned flags)
+static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 {
 	do {
 		pfn_t pfn;
 
 		page_grow(vm);
-		pfn = buddy_alloc(vm, 0, (flags & PG_RESERVE) != 0);
+		pfn = buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
 		if (pfn == PFN_INVALID)
 			pfn = page_cache_take(vm);
 		if (pfn != PFN_INVALID)
@@ -333,6 +353,16 @@ static void page_miss_locked(struct vm *vm, const struct vnode *vp, voff_t off, 
 {
 	if ((flags & PG_WAIT) && vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0))
 		VM_STAT(vm, refault);
+}
+
+void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+{
+	pp->p_flags = P_IOLOCK;
+	pp->p_selock = -1;
+	pp->p_lckcnt = pp->p_cowcnt = 0;
+	pp->p_polstate = 0;
+	page_nrm_clear(pp, P_REF | P_MOD);
+	page_name_locked(vm, pp, vp, off);
 }
 
 enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
@@ -351,27 +381,22 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 		page_miss_locked(vm, vp, off, flags);
 		mach_mutex_exit(&vm->vm_pagelock);
 	}
-	pfn = page_frame_get(vm, flags);
+	pfn = page_frame_get(vm, page_color(vm, vp, off), flags);
 	if (pfn == PFN_INVALID)
 		return VM_NOMEM;
 	pp = &vm->vm_pages[pfn];
 	mach_mutex_enter(&vm->vm_pagelock);
 	if (page_find_locked(vm, vp, off) != NULL) {
 		mach_mutex_exit(&vm->vm_pagelock);
+		page_nrm_clear(pp, P_ZEROED);
 		buddy_free(vm, pfn, 0);
 		return VM_EXIST;
 	}
 	if (!vm->vm_policy->pol_miss_first)
 		page_miss_locked(vm, vp, off, flags);
-	pp->p_flags = P_IOLOCK;
-	pp->p_selock = -1;
-	pp->p_lckcnt = pp->p_cowcnt = 0;
-	pp->p_polstate = 0;
-	page_nrm_clear(pp, P_REF | P_MOD);
-	page_name_locked(vm, pp, vp, off);
+	page_begin_locked(vm, pp, vp, off);
 	mach_mutex_exit(&vm->vm_pagelock);
-	if (flags & PG_ZERO)
-		mach_frame_zero(vm->vm_mach, pfn);
+	page_frame_zero(vm, pp, flags);
 	*ppp = pp;
 	return VM_OK;
 }
@@ -531,7 +556,10 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 		pfn_t pfn;
 
 		page_grow(vm);
-		pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));
+		pfn = order == 0 && (flags & PG_ZERO) && (flags & PG_WAIT) ? buddy_alloc_page(vm, 0, true, false)
+									    : PFN_INVALID;
+		if (pfn == PFN_INVALID)
+			pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));
 		if (pfn == PFN_INVALID)
 			pfn = page_kalloc_cached(vm, order, flags);
 		if (pfn != PFN_INVALID)
@@ -560,8 +588,7 @@ struct page *page_kalloc(struct vm *vm, unsigned order, unsigned flags)
 
 		pp->p_flags = P_KERNEL;
 		pp->p_offset = 0;
-		if (flags & PG_ZERO)
-			mach_frame_zero(vm->vm_mach, pfn + i);
+		page_frame_zero(vm, pp, flags);
 	}
 	vm->vm_nkernel += 1u << order;
 	return &vm->vm_pages[pfn];

@@ -36,6 +36,22 @@ const char *vm_err_name(enum vm_err e)
 
 /* ---- life ---- */
 
+/* Frames at a distance of one way of the cache compete: so many colours, a power of two. */
+static uint32_t vm_colors(const struct vm_config *vc)
+{
+	uint64_t way = vc->vc_cache_bytes / (vc->vc_cache_ways != 0 ? vc->vc_cache_ways : 1) / VM_PAGESIZE;
+	uint32_t n = 1;
+
+	while (n * 2ull <= way && n < 1024)
+		n *= 2;
+	return n;
+}
+
+bool vm_idle(struct vm *vm)
+{
+	return buddy_pool_zeroed(vm, vm->vm_config.vc_zeropool);
+}
+
 static bool vm_config_ok(const struct vm_config *vc, const struct mach_caps *caps)
 {
 	return vc->vc_frames > 0 && vc->vc_frames <= caps->mc_nframes && vc->vc_reserve < vc->vc_frames;
@@ -60,6 +76,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	vm->vm_caps = caps;
 	vm->vm_config = *vc;
 	vm->vm_nframes = caps->mc_nframes;
+	vm->vm_colormask = vm_colors(vc) - 1;
 	vm->vm_policy = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
 	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_window;
 	mach_mutex_init(&vm->vm_mutex, RANK_VM, "vm");

@@ -114,4 +114,11 @@ enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
 struct as_usage { uint64_t au_size, au_rss, au_nsegs, au_swresv; }; /* bytes, pages, count, pages */
 void as_usage(struct as *, struct as_usage *);
 void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pages);
+
+/*
+ * Large translations (mach_caps.mc_pageshift[size]) for those aligned parts of the range whose pages are all loaded with
+ * equal rights; pages are moved to make their frames follow each other. *done: bytes that have them now. VM_NOTSUP: the
+ * machine has no such size. Takes a_lock as reader; may sleep.
+ */
+enum vm_err as_promote(struct as *, vaddr_t addr, uint64_t len, unsigned size, uint64_t *done);
 #endif

@@ -24,6 +24,7 @@ enum page_se { SE_SHARED, SE_EXCL };
 
 #define P_REF 0x1u
 #define P_MOD 0x2u
+#define P_ZEROED 0x4u /* of a free frame, or one just taken: its bytes are zero */
 
 #define PAGE_NIL 0xffffffffu
 
@@ -107,4 +108,41 @@ void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 /* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
 void *page_mapin(struct vm *, struct page *);
 void page_copy(struct vm *, struct page *dst, struct page *src); /* both E (src S is enough with a direct map) */
+
+/* ---- moving pages, runs of frames, bad frames: vm/page_move.c ---- */
+/*
+ * The page, locked E, gets another frame; *ppp is the page from now on, still locked E. Its translations are dropped.
+ * VM_LOCKED: wired or in I/O; VM_NOMEM. Never sleeps.
+ */
+enum vm_err page_relocate(struct vm *, struct page **ppp);
+/* What a run of frames must be like: pl_n frames, the first a multiple of pl_align, in [pl_min, pl_max), none of them on
+ * the other side of a multiple of pl_boundary. 0: no such constraint. */
+struct page_limits {
+	pfn_t pl_n, pl_align, pl_boundary, pl_min, pl_max;
+};
+/* Kernel frames for a subsystem with such needs (a device's DMA, a table of the MMU): the first one, or NULL. Pages are
+ * moved out of the way; with PG_WAIT some are paged out too, and it may sleep. */
+struct page *page_alloc_contig(struct vm *, const struct page_limits *, unsigned flags);
+void page_free_contig(struct vm *, struct page *, pfn_t n);
+/* 2^order plain frames in a row, aligned; whoever takes them names them or gives them to the buddy. PFN_INVALID: none. */
+pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
+/*
+ * 2^order pages named (vp, off), ... in successive frames, aligned, each as page_create makes it; *ppp is the first, the
+ * others follow it. VM_EXIST: one of the names is taken; VM_NOMEM.
+ */
+enum vm_err page_create_large(struct vm *, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp);
+/*
+ * The frame makes errors: its page moves to another one and it is never used again. VM_LOCKED: it is wired, kernel memory,
+ * or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May sleep; no page lock held.
+ */
+enum vm_err page_retire(struct vm *, pfn_t);
+bool page_is_retired(struct vm *, pfn_t);
+/*
+ * Memory leaves a running system: every page in those frames is moved or paged out, then they go to mach_frames_release and
+ * stay off line until they are added again. VM_LOCKED: some are wired or kernel memory, VM_NOMEM: the rest would not do;
+ * nothing changed then. May sleep.
+ */
+enum vm_err vm_memory_remove(struct vm *, pfn_t first, pfn_t n);
+/* Frames that were removed are granted by the machine and free again. VM_NOMEM: the machine has not so many. */
+enum vm_err vm_memory_add(struct vm *, pfn_t first, pfn_t n);
 #endif

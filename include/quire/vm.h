@@ -40,6 +40,9 @@ struct vm_config {
 	/* Told when the last reference to a vnode goes and pages of it could not be written back: they are lost. NULL: nobody. */
 	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
 	void *vc_lostarg;
+	uint64_t vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
+	unsigned vc_cache_ways;	 /* 0: 1 */
+	pfn_t vc_zeropool;	 /* vm_idle keeps up to so many frames zeroed */
 	const struct policy_ops *vc_policy;	/* NULL: two-handed clock */
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
@@ -66,6 +69,10 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	X(clean_drop)	  /* evicted without I/O: backing store still right */ \
 	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) X(prefetch_waste) \
 	X(refault)	  /* page brought in that was evicted not long ago, as far as the policy remembers */ \
+	X(color_hit) X(color_miss) /* frames got in the cache colour wanted, or not */ \
+	X(zero_ready)	  /* a zeroed frame was wanted and one was ready */ \
+	X(relocate)	  /* pages moved to another frame */ \
+	X(contig) X(contig_fail) X(promote) X(retire) \
 	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
 	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) \
 	X(stack_grow) X(swapout_soft) X(swapout_hard) X(copy_bytes) \
@@ -106,4 +113,6 @@ pfn_t pageout_reclaim(struct vm *, pfn_t n);
 /* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. */
 pfn_t vm_shrink(struct vm *, pfn_t n);
 
+/* For a port's idle CPUs: does a little work that helps later (zeroes frames for vc_zeropool). False: there is none. */
+bool vm_idle(struct vm *);
 #endif

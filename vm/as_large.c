@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Large translations for what is mapped small: as_promote.
+ *
+ * For each block of the range that a large page could translate, and whose small pages are all loaded with equal rights:
+ * if their frames do not follow each other, a run of frames is got (by moving other pages away if need be) and the pages
+ * are moved into it; then the HAT puts one translation in the place of the many. Works for any segment: only pages and
+ * translations are concerned. What cannot be had now (a page is locked, wired, missing; no run) leaves the block as it
+ * is. Splitting needs no call: the HAT does it when part of a block changes.
+ *
+ * Locks: a_lock as reader, like a fault: the segments stay. A moved page is loaded again at its address while it is still
+ * locked exclusively, with HAT_LOAD_ADV: a fault that meanwhile put another page there (copy-on-write) has precedence.
+ *
+ * Left out: a thread that looks for candidates by itself (khugepaged); other translations of a moved page, which come back
+ * by faults.
+ */
+#include "impl.h"
+
+/* The rights of the block if all its small pages are loaded with the same ones; false: they are not. */
+static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, bool *contiguous)
+{
+	pfn_t first = hat_probe(as->a_hat, va, attr);
+
+	*contiguous = first != PFN_INVALID && (first & (n - 1)) == 0;
+	if (first == PFN_INVALID || first >= as->a_vm->vm_nframes)
+		return false;
+	for (pfn_t i = 1; i < n; i++) {
+		unsigned a = 0;
+		pfn_t pfn = hat_probe(as->a_hat, va + vm_ptob(i), &a);
+
+		if (pfn == PFN_INVALID || pfn >= as->a_vm->vm_nframes || a != *attr)
+			return false;
+		*contiguous &= pfn == first + i;
+	}
+	return true;
+}
+
+/* Moves the page loaded at va to that frame, which is the caller's; then the page's old frame is free. */
+static bool move_page(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
+{
+	struct vm *vm = as->a_vm;
+	pfn_t from = hat_probe(as->a_hat, va, NULL);
+	struct page *pp, *moved;
+
+	if (from == PFN_INVALID || from >= vm->vm_nframes)
+		return false;
+	pp = page_of(vm, from);
+	if (!page_trylock(vm, pp, SE_EXCL))
+		return false;
+	if (hat_probe(as->a_hat, va, NULL) != from || pp->p_lckcnt != 0 || pp->p_cowcnt != 0 ||
+	    (pp->p_flags & P_IOLOCK)) {
+		page_unlock(vm, pp);
+		return false;
+	}
+	moved = page_replace_frame(vm, pp, to);
+	(void)hat_memload(as->a_hat, va, moved, attr, HAT_LOAD_ADV);
+	page_unlock(vm, moved);
+	buddy_free(vm, from, 0);
+	return true;
+}
+
+/* Frames in a row for the block. False: some pages could not be moved; those that were are as good as before. */
+static bool make_contiguous(struct as *as, vaddr_t va, pfn_t n, unsigned attr)
+{
+	unsigned order = (unsigned)__builtin_ctz(n);
+	pfn_t run = page_take_run(as->a_vm, order, PG_WAIT), i;
+
+	if (run == PFN_INVALID)
+		return false;
+	for (i = 0; i < n; i++)
+		if (!move_page(as, va + vm_ptob(i), run + i, attr))
+			break;
+	for (pfn_t k = i; k < n; k++)
+		buddy_free(as->a_vm, run + k, 0);
+	return i == n;
+}
+
+/* Joins what is in [va, va + 2^shift) step by step up to that size. */
+static bool join_block(struct as *as, vaddr_t va, unsigned size, const struct mach_caps *caps)
+{
+	vaddr_t end = va + (1ull << caps->mc_pageshift[size]);
+
+	for (unsigned s = 1; s <= size; s++)
+		for (vaddr_t at = va; at < end; at += 1ull << caps->mc_pageshift[s])
+			if (hat_mapsize(as->a_hat, at) < caps->mc_pageshift[s] && hat_promote(as->a_hat, at, s) != VM_OK)
+				return false;
+	return true;
+}
+
+static bool promote_block(struct as *as, vaddr_t va, unsigned size, const struct mach_caps *caps)
+{
+	pfn_t n = (pfn_t)1 << (caps->mc_pageshift[size] - VM_PAGESHIFT);
+	bool contiguous;
+	unsigned attr;
+
+	if (hat_mapsize(as->a_hat, va) >= caps->mc_pageshift[size])
+		return true;
+	if (!block_rights(as, va, n, &attr, &contiguous))
+		return false;
+	if (!contiguous && (n > 1u << VM_MAXORDER || !make_contiguous(as, va, n, attr)))
+		return false;
+	if (!join_block(as, va, size, caps))
+		return false;
+	VM_STAT(as->a_vm, promote);
+	return true;
+}
+
+enum vm_err as_promote(struct as *as, vaddr_t addr, uint64_t len, unsigned size, uint64_t *done)
+{
+	const struct mach_caps *caps = as->a_vm->vm_caps;
+	uint64_t bytes;
+
+	*done = 0;
+	if (size == 0 || size >= caps->mc_npagesizes)
+		return VM_NOTSUP;
+	bytes = 1ull << caps->mc_pageshift[size];
+	if (addr + len < addr)
+		return VM_INVAL;
+	mach_rw_enter(&as->a_lock, false);
+	for (vaddr_t va = (addr + bytes - 1) & ~(bytes - 1); va >= addr && va + bytes <= addr + len; va += bytes)
+		if (promote_block(as, va, size, caps))
+			*done += bytes;
+	mach_rw_exit(&as->a_lock);
+	return VM_OK;
+}
