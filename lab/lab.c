@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* quire-lab: what replacement policies make of a trace of page references. */
+/* quire-lab: what replacement and prefetch policies make of a trace of page references. */
 #include "lab.h"
 
 #include <errno.h>
@@ -11,19 +11,22 @@
 
 static const char usage[] =
 	"usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
+	"       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
 	"       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
 	"       quire-lab list\n"
 	"       quire-lab --help\n"
 	"\n"
 	"policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses there can be.\n"
+	"prefetch  prints, for each prefetcher beside the lru policy, how many references had to wait, how many pages were read\n"
+	"          ahead, and how many of these were used.\n"
 	"generate  writes a trace of a standard pattern to standard output.\n"
-	"list      names the policies and the patterns.\n"
+	"list      names the policies, the prefetchers and the patterns.\n"
 	"\n"
 	"A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
 	"it if the page is written. Instead of a file the name of a pattern may be given.\n"
 	"\n"
 	"  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
-	"  --policy LIST  only these\n"
+	"  --policy LIST, --prefetch LIST  only these\n"
 	"  --writes       how many pages had to be written, instead of misses\n"
 	"  --csv          for programs\n"
 	"  --raw          the file is binary without a header\n"
@@ -142,13 +145,13 @@ static bool listed(const char *list, const char *name)
 	return list == NULL;
 }
 
-static void check_list(const char *list)
+static void check_list(const char *list, bool prefetch)
 {
 	char *copy = strdup(list), *save;
 
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
-		if (policy_find(p) == NULL && strcmp(p, "min") != 0)
-			die("no policy '%s'; quire-lab list names them", p);
+		if (prefetch ? prefetch_find(p) == NULL : policy_find(p) == NULL && strcmp(p, "min") != 0)
+			die("no %s '%s'; quire-lab list names them", prefetch ? "prefetcher" : "policy", p);
 	free(copy);
 }
 
@@ -188,6 +191,33 @@ static void table(const struct options *o, const struct trace *t)
 	row(o, "min", r);
 }
 
+/* What waited; of what was read ahead the share that was used (accuracy); of all reads the share read ahead and used. */
+static void prefetch_table_print(const struct options *o, const struct trace *t)
+{
+	if (!o->csv)
+		printf("%" PRIu64 " references, %u pages; policy lru\n%-10s %8s %12s %12s %12s %9s %9s\n", t->t_len, t->t_npages,
+		    "prefetch", "frames", "waited", "read ahead", "used", "accuracy", "coverage");
+	else
+		printf("prefetch,frames,waited,read_ahead,used\n");
+	for (unsigned p = 0; prefetch_table[p] != NULL; p++) {
+		const char *name = prefetch_table[p]->pf_name;
+
+		for (unsigned i = 0; i < o->ncolumns && listed(o->policies, name); i++) {
+			struct prefetch_result r;
+
+			if (!replay_prefetch(prefetch_table[p], &policy_lru, t, o->frames[i], NULL, NULL, &r))
+				die("%s: not enough memory for %u frames", name, o->frames[i]);
+			if (o->csv) {
+				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name, o->frames[i], r.misses, r.issued, r.used);
+				continue;
+			}
+			printf("%-10s %8u %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8.1f%% %8.1f%%\n", name, o->frames[i], r.misses,
+			    r.issued, r.used, r.issued == 0 ? 0 : 100 * (double)r.used / (double)r.issued,
+			    100 * (double)r.used / (double)(r.used + r.misses));
+		}
+	}
+}
+
 static const char *value(int argc, char **argv, int *i)
 {
 	if (*i + 1 >= argc)
@@ -195,9 +225,9 @@ static const char *value(int argc, char **argv, int *i)
 	return argv[++*i];
 }
 
-static int policies(int argc, char **argv)
+static int replay_command(int argc, char **argv, bool prefetch)
 {
-	const char *frames = "5%,10%,25%,50%,75%";
+	const char *frames = "5%,10%,25%,50%,75%", *only = prefetch ? "--prefetch" : "--policy";
 	struct options o = { .ncolumns = 0 };
 	char *name = NULL;
 	struct trace t;
@@ -205,26 +235,29 @@ static int policies(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--raw") == 0)
 			o.raw = true;
-		else if (strcmp(argv[i], "--writes") == 0)
+		else if (strcmp(argv[i], "--writes") == 0 && !prefetch)
 			o.writes = true;
 		else if (strcmp(argv[i], "--csv") == 0)
 			o.csv = true;
 		else if (strcmp(argv[i], "--frames") == 0)
 			frames = value(argc, argv, &i);
-		else if (strcmp(argv[i], "--policy") == 0)
-			check_list(o.policies = value(argc, argv, &i));
+		else if (strcmp(argv[i], only) == 0)
+			check_list(o.policies = value(argc, argv, &i), prefetch);
 		else if (argv[i][0] == '-' && argv[i][1] != '\0')
-			die("policies has no option %s; see quire-lab --help", argv[i]);
+			die("%s has no option %s; see quire-lab --help", argv[0], argv[i]);
 		else if (name != NULL)
 			die("one trace at a time: '%s' or '%s'", name, argv[i]);
 		else
 			name = argv[i];
 	}
 	if (name == NULL)
-		die("policies needs a trace; see quire-lab --help");
+		die("%s needs a trace; see quire-lab --help", argv[0]);
 	load(&t, name, o.raw);
 	frames_list(&o, frames, t.t_npages);
-	table(&o, &t);
+	if (prefetch)
+		prefetch_table_print(&o, &t);
+	else
+		table(&o, &t);
 	trace_free(&t);
 	return 0;
 }
@@ -275,6 +308,9 @@ static int list(void)
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
 		printf("  %-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
 	printf("  %-12s %s\n", "min", "the fewest misses there can be (Belady 1966); needs the future, so traces only");
+	printf("prefetchers:\n");
+	for (unsigned i = 0; prefetch_table[i] != NULL; i++)
+		printf("  %-12s %s\n", prefetch_table[i]->pf_name, prefetch_table[i]->pf_about);
 	printf("patterns:\n");
 	for (unsigned i = 0; trace_patterns[i].name != NULL; i++)
 		printf("  %-12s %s\n", trace_patterns[i].name, trace_patterns[i].about);
@@ -288,7 +324,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (strcmp(argv[1], "policies") == 0)
-		return policies(argc - 1, argv + 1);
+		return replay_command(argc - 1, argv + 1, false);
+	if (strcmp(argv[1], "prefetch") == 0)
+		return replay_command(argc - 1, argv + 1, true);
 	if (strcmp(argv[1], "generate") == 0)
 		return generate_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "list") == 0)

@@ -50,6 +50,21 @@ struct replay_result {
  */
 bool replay(const struct policy_ops *, const struct trace *, uint32_t frames,
     void (*evicted)(void *arg, uint64_t at, uint32_t page), void *arg, struct replay_result *);
+struct prefetch_result {
+	uint64_t misses;	 /* references that had to wait for their page */
+	uint64_t issued, used;	 /* pages read ahead; of them used before they were evicted */
+	uint64_t unused;	 /* evicted before; the rest is in memory at the end */
+};
+/*
+ * Runs a prefetcher over a trace beside a policy with that many frames, the whole trace being one segment. Only pages that
+ * occur in the trace can be read ahead; at most a quarter of the frames at once. told (may be NULL) hears of every
+ * plan asked for.
+ */
+bool replay_prefetch(const struct prefetch_ops *, const struct policy_ops *, const struct trace *, uint32_t frames,
+    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *), void *arg,
+    struct prefetch_result *);
+/* The dense number of a page; PAGE_NIL: it does not occur. */
+uint32_t trace_find(const struct trace *, uint64_t page);
 /* Belady's MIN: the fewest misses there can be. */
 bool replay_min(const struct trace *, uint32_t frames, struct replay_result *);
 #endif

@@ -116,6 +116,73 @@ bool replay(const struct policy_ops *ops, const struct trace *t, uint32_t frames
 	return ok;
 }
 
+/* ---- prefetch ---- */
+/* Brings the page in; false: no victim. */
+static bool bring(struct memory *m, uint32_t page, bool prefetched, struct prefetch_result *r)
+{
+	uint32_t f = m->m_used < m->m_frames ? m->m_used++ : evict(m);
+
+	if (f == PAGE_NIL)
+		return false;
+	r->unused += (m->m_page[f].p_flags & P_PREFETCHED) != 0;
+	m->m_page[f].p_flags = prefetched ? P_PREFETCHED : 0;
+	m->m_frame[page] = f;
+	m->m_held[f] = page;
+	m->m_ops->pol_insert(m->m_state, &m->m_page[f], page, prefetched);
+	return true;
+}
+
+static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx, const struct pf_plan *pl, struct prefetch_result *r)
+{
+	for (unsigned i = 0; i < pl->pl_n; i++) {
+		uint32_t page = trace_find(t, idx + (uint64_t)(pl->pl_first + (int64_t)i * pl->pl_step));
+
+		if (page == PAGE_NIL || m->m_frame[page] != PAGE_NIL)
+			continue;
+		r->issued++;
+		if (!bring(m, page, true, r))
+			return false;
+	}
+	return true;
+}
+
+bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t, uint32_t frames,
+    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *), void *arg,
+    struct prefetch_result *r)
+{
+	unsigned max = frames / 4 < 32 ? frames / 4 : 32;
+	uint64_t st[PF_WORDS] = { 0 };
+	struct memory m;
+	bool ok = memory_open(&m, ops, t, frames);
+
+	*r = (struct prefetch_result){ 0 };
+	for (uint64_t i = 0; ok && i < t->t_len; i++) {
+		uint32_t page = t->t_page[i], f = m.m_frame[page];
+		uint64_t idx = t->t_addr[page];
+		struct pf_plan pl = { 0 };
+		bool miss = f == PAGE_NIL, first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
+
+		if (miss) {
+			r->misses++;
+			(void)ops->pol_miss(m.m_state, page, m.m_known[page] == 0);
+			m.m_known[page] = 1;
+			ok = bring(&m, page, false, r);
+		} else {
+			ops->pol_touch(m.m_state, &m.m_page[f]);
+			m.m_page[f].p_flags = 0;
+			r->used += first;
+		}
+		if (miss || first) {
+			pf->pf_plan(st, idx, max, miss ? 0 : PF_HIT, &pl);
+			if (told != NULL)
+				told(arg, idx, max, miss ? 0 : PF_HIT, &pl);
+			ok = ok && bring_plan(&m, t, idx, &pl, r);
+		}
+	}
+	memory_close(&m);
+	return ok;
+}
+
 /* ---- MIN: a heap of the pages in memory, the farthest next use on top ---- */
 struct min {
 	uint64_t *n_next;  /* [len] index of the next use of the page used at i; len: never */

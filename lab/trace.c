@@ -41,6 +41,11 @@ static uint32_t *bucket(const struct trace *t, uint64_t page)
 	return &t->t_hash[i];
 }
 
+uint32_t trace_find(const struct trace *t, uint64_t page)
+{
+	return t->t_hashcap == 0 ? NONE : *bucket(t, page);
+}
+
 static bool rehash(struct trace *t)
 {
 	uint32_t cap = t->t_hashcap == 0 ? 1024 : t->t_hashcap * 2;
