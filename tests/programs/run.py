@@ -428,7 +428,9 @@ class Harness:
     def prefix(self, budget, cwd):
         if self.args.runner != "quire":
             return []
-        return [os.path.abspath(self.args.quire), "run", "--memory", str(budget),
+        chosen = [w for name in ("policy", "prefetch") if getattr(self.args, name)
+                  for w in ("--" + name, getattr(self.args, name))]
+        return [os.path.abspath(self.args.quire), "run", "--memory", str(budget), *chosen,
                 "--report", "json:" + os.path.join(cwd, REPORT), "--"]
 
     def limit(self, native_peak, budget):
@@ -532,6 +534,8 @@ def arguments():
     p.add_argument("--work", default=os.path.join(TOP, os.environ.get("BUILD", "build"), "quire-programs"))
     p.add_argument("--timeout", type=float, default=0, help="seconds a run may take")
     p.add_argument("--slack", type=int, default=SLACK // MIB, help="MiB beside the budget in the cgroup")
+    p.add_argument("--policy", help="passed on to quire run")
+    p.add_argument("--prefetch", help="passed on to quire run")
     p.add_argument("--json", metavar="FILE", help="write every figure there")
     args = p.parse_args()
     if not args.timeout:
