@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Prefetch and advice through the whole core, on the simulated machine as it is and as Linux is: programs that walk through
+ * memory larger than the machine's read what they wrote, wait less with the prefetcher made for their pattern, and the
+ * statistics add up.
+ */
+#include "machine/sim/sim.h"
+
+#include <quire/as.h>
+#include <quire/policy.h>
+#include <quire/seg.h>
+#include <quire/vm.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define FRAMES 256u
+#define PAGES 1024u
+#define BASE 0x10000000ull
+
+struct box {
+	struct mach *m;
+	struct vm *vm;
+	struct as *as;
+	struct vnode *file; /* NULL: anonymous memory */
+};
+
+static void on_violation(void *arg, const char *text)
+{
+	(void)arg;
+	fail_msg("%s", text);
+}
+
+static struct box box_open(bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
+{
+	struct sim_config sc = { .frames = FRAMES, .seed = 1 };
+	struct vm_config vc = { .vc_frames = FRAMES, .vc_policy = policy_find(policy), .vc_prefetch = prefetch_find(prefetch) };
+	struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = advice };
+	struct vnode *swap;
+	struct box b = { 0 };
+
+	assert_true(vc.vc_policy != NULL && vc.vc_prefetch != NULL);
+	if (linux_like)
+		sim_config_linux(&sc);
+	b.m = vc.vc_mach = sim_create(&sc);
+	assert_non_null(b.m);
+	assert_int_equal(vm_create(&vc, &b.vm), VM_OK);
+	swap = sim_disk_create(b.m, b.vm, "swap", vm_ptob(2 * PAGES), V_SWAP);
+	assert_int_equal(swap_add(b.vm, swap, 2 * PAGES, 0), VM_OK);
+	vnode_rele(swap);
+	if (file) {
+		b.file = sim_disk_create(b.m, b.vm, "file", vm_ptob(PAGES), 0);
+		sa.sa_vnode = b.file;
+		sa.sa_flags = SEGVN_SHARED;
+	}
+	assert_int_equal(as_alloc(b.vm, 65536, 1ull << 46, &b.as), VM_OK);
+	assert_int_equal(as_map(b.as, BASE, vm_ptob(PAGES), segvn_create, &sa), VM_OK);
+	return b;
+}
+
+static void box_close(struct box *b)
+{
+	assert_int_equal(vm_check(b->vm, on_violation, NULL), 0);
+	as_free(b->as);
+	if (b->file != NULL)
+		vnode_rele(b->file);
+	vm_destroy(b->vm);
+	sim_destroy(b->m);
+}
+
+static void put(struct box *b, uint64_t page)
+{
+	uint64_t v = page * 0x9e3779b97f4a7c15u + 1;
+
+	assert_int_equal(sim_write(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL), VM_OK);
+}
+
+static void get(struct box *b, uint64_t page)
+{
+	uint64_t v = 0;
+
+	assert_int_equal(sim_read(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL), VM_OK);
+	assert_int_equal(v, page * 0x9e3779b97f4a7c15u + 1);
+}
+
+/* Writes every page, then visits pages by a stride. Answers how many visits waited for a read. */
+static uint64_t visit(bool linux_like, bool file, const char *prefetch, uint64_t stride, struct vm_stats *s)
+{
+	struct box b = box_open(linux_like, "clock2", prefetch, file, ADV_NORMAL);
+	const struct vm_stats *now = vm_statistics(b.vm);
+	uint64_t before, hits, visits = 0;
+
+	for (uint64_t i = 0; i < PAGES; i++)
+		put(&b, i);
+	before = now->pgin;
+	hits = now->prefetch_hit;
+	s->prefetch = now->prefetch;
+	for (uint64_t column = 0; column < stride; column++)
+		for (uint64_t i = column; i < PAGES; i += stride, visits++)
+			get(&b, i);
+	assert_int_equal(visits, PAGES);
+	s->pgin = now->pgin - before;
+	s->prefetch = now->prefetch - s->prefetch;
+	s->prefetch_hit = now->prefetch_hit - hits;
+	assert_true(now->prefetch_hit + now->prefetch_waste <= now->prefetch);
+	box_close(&b);
+	return s->pgin - s->prefetch;
+}
+
+static void strides(bool linux_like, bool file)
+{
+	struct vm_stats s, none_s;
+	uint64_t none = visit(linux_like, file, "none", 9, &none_s);
+
+	assert_int_equal(none_s.prefetch, 0);
+	assert_in_range(none, PAGES / 2, PAGES);
+	assert_in_range(visit(linux_like, file, "stride", 9, &s), 0, none / 2);
+	assert_true(s.prefetch_hit * 10 > s.prefetch * 8);
+	assert_in_range(visit(linux_like, file, "majority", 9, &s), 0, none / 2);
+	assert_true(s.prefetch_hit * 10 > s.prefetch * 8);
+	/* The window sees no sequence and reads nothing ahead. */
+	assert_in_range(visit(linux_like, file, "window", 9, &s), none - none / 50, none);
+	assert_in_range(s.prefetch, 0, none / 50);
+}
+
+static void sequential(bool linux_like, bool file)
+{
+	static const char *const names[] = { "window", "stride", "majority", "around" };
+	struct vm_stats s;
+	uint64_t none = visit(linux_like, file, "none", 1, &s);
+
+	for (unsigned i = 0; i < 4; i++) {
+		assert_in_range(visit(linux_like, file, names[i], 1, &s), 0, none / 4);
+		assert_true(s.prefetch_hit * 10 > s.prefetch * 8);
+	}
+}
+
+static void test_strides_of_anonymous_memory(void **state) { strides(false, false); }
+static void test_strides_of_anonymous_memory_linux(void **state) { strides(true, false); }
+static void test_strides_of_a_file(void **state) { strides(false, true); }
+static void test_strides_of_a_file_linux(void **state) { strides(true, true); }
+static void test_sequences_of_anonymous_memory(void **state) { sequential(false, false); }
+static void test_sequences_of_anonymous_memory_linux(void **state) { sequential(true, false); }
+static void test_sequences_of_a_file(void **state) { sequential(false, true); }
+
+/*
+ * Free-behind: a stream over a file beside a hot set that fills most of the memory. Advised as sequential, the stream's
+ * pages go first and the hot set stays.
+ */
+static uint64_t hot_misses(bool linux_like, enum advice advice)
+{
+	struct box b = box_open(linux_like, "clock2", "window", true, advice);
+	struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+	const vaddr_t hot = BASE + 0x10000000;
+	const uint64_t nhot = FRAMES / 2;
+	uint64_t misses = 0, v = 0;
+
+	assert_int_equal(as_map(b.as, hot, vm_ptob(nhot), segvn_create, &sa), VM_OK);
+	for (uint64_t i = 0; i < nhot; i++)
+		assert_int_equal(sim_write(b.m, b.as, 0, hot + vm_ptob(i), &i, sizeof i, NULL), VM_OK);
+	for (uint64_t i = 0; i < PAGES; i++) {
+		uint64_t before = vm_statistics(b.vm)->swapin;
+
+		assert_int_equal(sim_read(b.m, b.as, 0, BASE + vm_ptob(i), &v, sizeof v, NULL), VM_OK);
+		if (i % 2 == 0)
+			continue;
+		/* the hot pages are used in turn, each once in a while */
+		assert_int_equal(sim_read(b.m, b.as, 0, hot + vm_ptob(i / 2 * 7 % nhot), &v, sizeof v, NULL), VM_OK);
+		assert_int_equal(v, i / 2 * 7 % nhot);
+		misses += vm_statistics(b.vm)->swapin != before;
+	}
+	box_close(&b);
+	return misses;
+}
+
+static void test_free_behind(void **state)
+{
+	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
+		uint64_t normal = hot_misses(linux_like != 0, ADV_NORMAL), advised = hot_misses(linux_like != 0, ADV_SEQUENTIAL);
+
+		assert_true(normal > 0);
+		assert_true(advised * 2 < normal);
+	}
+}
+
+/* Pages that come back are refaults for the policies that remember, fresh ones are not, though they bear old names. */
+static void test_refaults_are_counted(void **state)
+{
+	for (unsigned i = 0; policy_table[i] != NULL; i++) {
+		bool remembers = policy_table[i] != &policy_clock2 && policy_table[i] != &policy_lru;
+		struct box b = box_open(false, policy_table[i]->pol_name, "none", false, ADV_NORMAL);
+		uint64_t before, rnd = 3;
+
+		for (uint64_t k = 0; k < PAGES; k++)
+			put(&b, k);
+		assert_int_equal(vm_statistics(b.vm)->refault, 0);
+		/* At random within a little more than fits: refaults at short distances. */
+		for (unsigned n = 0; n < 6000; n++) {
+			rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+			get(&b, (rnd >> 33) % (FRAMES + 40));
+		}
+		before = vm_statistics(b.vm)->refault;
+		assert_int_equal(before > 0, remembers);
+		assert_true(before <= vm_statistics(b.vm)->swapin);
+		/* New memory gets the ids of the old: no history. */
+		assert_int_equal(as_unmap(b.as, BASE, vm_ptob(PAGES)), VM_OK);
+		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+		assert_int_equal(as_map(b.as, BASE, vm_ptob(PAGES), segvn_create, &sa), VM_OK);
+		for (uint64_t k = 0; k < PAGES; k++)
+			put(&b, k);
+		assert_int_equal(vm_statistics(b.vm)->refault, before);
+		box_close(&b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strides_of_anonymous_memory),
+		cmocka_unit_test(test_strides_of_anonymous_memory_linux),
+		cmocka_unit_test(test_strides_of_a_file),
+		cmocka_unit_test(test_strides_of_a_file_linux),
+		cmocka_unit_test(test_sequences_of_anonymous_memory),
+		cmocka_unit_test(test_sequences_of_anonymous_memory_linux),
+		cmocka_unit_test(test_sequences_of_a_file),
+		cmocka_unit_test(test_free_behind),
+		cmocka_unit_test(test_refaults_are_counted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
