@@ -68,6 +68,7 @@ static int service_main(void *arg)
 	struct host *h = arg;
 	bool idle = true;
 
+	(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
 	for (;;) {
 		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
 				       { .fd = h->h_sock, .events = POLLIN } };
@@ -75,6 +76,7 @@ static int service_main(void *arg)
 
 		if (r == 0) { /* no fault for a while */
 			affinity_release();
+			pool_poll(&h->h_pool, 0);
 			idle = true;
 		}
 		if (r <= 0)

@@ -107,9 +107,22 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 
 void pool_detach(struct pool *p)
 {
+	pool_poll(p, 1);
+	pool_ring_close(p, 0);
 	if (p->p_ctx != NULL)
 		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * CTX_BYTES));
 	p->p_ctx = NULL;
+}
+
+void pool_poll(struct pool *p, int wait)
+{
+	if (p->p_ring == NULL)
+		return;
+	pool_lock(p);
+	do
+		(void)pool_reap_locked(p, wait);
+	while (wait && pool_inflight(p) > 0);
+	pool_unlock(p->p_shared);
 }
 
 void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)

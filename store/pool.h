@@ -29,12 +29,16 @@ struct pool {
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
 	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
 	void	*p_charge_arg; /* of both */
+	int (*p_guard)(int fd); /* may move a descriptor of ours away; answers the new one. May be NULL */
+	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread */
+	int	 p_sync; /* a write behind failed: the next one is synchronous, and its error is told. That thread's */
 	uint32_t p_member, p_child; /* this process's entry, and that of the child being forked, or ~0 */
-	uint32_t p_inject[4]; /* atomic countdown per kind, 0: off */
+	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
 };
 
 enum pool_inject {
 	POOL_INJECT_READ, POOL_INJECT_WRITE, POOL_INJECT_MEMORY,
+	POOL_INJECT_SUBMIT, /* the kernel does not take a write behind */
 	POOL_INJECT_KILL, /* the process is killed where it would read or write */
 };
 
@@ -48,6 +52,8 @@ struct pool_stats {
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;
 	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
+	uint64_t behind;  /* of the spills, written behind */
+	uint64_t steals;  /* writes behind whose process did not come for the result */
 	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };
@@ -63,6 +69,15 @@ void pool_detach(struct pool *);
  * first pool_store. -EAGAIN: no entry free; references are not recorded then.
  */
 int  pool_join(struct pool *, uint32_t tag);
+/*
+ * From now on the calling thread writes segments behind, up to four at a time: it goes on while the disk works. A member with a
+ * file only. Its errors come with a later pool_store; what could not be written stays in memory. -EINVAL: not a member, or
+ * another thread does already; else why io_uring cannot be used (-ENOSYS, -EPERM, -EINVAL by an old kernel): all is synchronous
+ * then. In a forked child it must be called anew. The thread should call pool_poll now and then while it stores nothing.
+ */
+int  pool_async(struct pool *);
+/* Takes the results of writes behind, if the calling thread has any; wait: of all. */
+void pool_poll(struct pool *, int wait);
 /* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
 void pool_release(struct pool *, uint32_t tag);
 /*

@@ -128,5 +128,7 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 	g->s_fetch = 0;
 	if (g->s_live == 0)
 		pool_seg_empty_locked(p, i);
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
 	return rc;
 }

@@ -43,15 +43,22 @@ struct segment {
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
 	uint32_t s_fetch;		   /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
+	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
 };
 
+#define POOL_WRITES 4u /* in flight of one process */
+struct member_io { uint32_t io_seg, io_block; }; /* counted from 1. No block: free; no segment: somebody else writes that now */
 struct member {
 	uint32_t m_state, m_tag; /* see pool_member.c */
+	struct member_io m_io[POOL_WRITES];
 };
 
 struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
 struct list { uint32_t first, last; };	     /* of segments, by s_next and s_prev */
+
+#define QUARANTINE_MAX 64u
+struct quarantine { uint64_t q_until; uint32_t q_block; }; /* ns; block counted from 1, 0: none. See pool_ring.c */
 
 struct pool_shared {
 	uint64_t ps_magic;
@@ -73,6 +80,8 @@ struct pool_shared {
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
 	uint32_t ps_ahead, ps_reads; /* how well reading ahead does, 0..AHEAD_MAX; reads so far */
+	struct quarantine ps_quarantine[QUARANTINE_MAX]; /* ring; from ps_qfirst on, oldest first */
+	uint32_t ps_qfirst;
 	struct pool_stats ps_stats;
 	struct { uint32_t object, seg, off, len; } ps_move; /* object being placed (0: none) and its place before */
 	uint32_t ps_io;		/* counts ends of WRITING and READING; futex */
@@ -81,6 +90,7 @@ struct pool_shared {
 
 static inline struct object *objects(struct pool_shared *s) { return (struct object *)(void *)((char *)s + s->ps_objects); }
 static inline struct segment *segs(struct pool_shared *s) { return (struct segment *)(void *)((char *)s + s->ps_segs); }
+static inline struct member *pool_members(struct pool_shared *s) { return (struct member *)(void *)((char *)s + s->ps_members); }
 static inline char *slot_mem(struct pool_shared *s, uint32_t slot) { return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES; }
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */
@@ -102,13 +112,32 @@ void pool_unref_locked(struct pool *, uint32_t handle);
 /* pool_repair.c: the lock's owner died; everything derived is made anew */
 void pool_repair_locked(struct pool *);
 /* Segment i was being written or read by somebody who died: as if it had not begun. pool_repair_locked() follows. */
-void pool_abandon_locked(struct segment *);
+void pool_abandon_locked(struct pool_shared *, struct segment *);
 /* Whether the one who is at segment i (s_tid) is no more. */
 int  pool_orphan(const struct segment *);
 /* That member is dead: what it was writing or reading is as if not begun. */
 void pool_abandon_member_locked(struct pool *, uint32_t member);
 
+/* pool_ring.c: writes in flight. They belong to one thread of the process; for others there are none */
+uint32_t pool_inflight(struct pool *);
+/* Begins to write sealed segment seg. -EAGAIN: do it synchronously; -ENOSPC: no block. Drops the lock. */
+int  pool_write_start_locked(struct pool *, uint32_t seg);
+/* Takes results; wait: at least one, dropping the lock. How many. */
+uint32_t pool_reap_locked(struct pool *, int wait);
+/* Writes a segment that another's ring has been writing for too long. -EAGAIN: it is not such a one. Drops the lock. */
+int  pool_steal_locked(struct pool *, uint32_t seg);
+/* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
+void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
+uint32_t pool_quarantine_end_locked(struct pool_shared *); /* a block that may be used again, or NONE */
+void pool_ring_close(struct pool *, int forked);
+
 /* pool_log.c */
+uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full */
+void pool_block_give_locked(struct pool_shared *, uint32_t block);
+/* A write of sealed segment seg: to a block (s_block; -ENOSPC); the write itself, dropping the lock, and its end; its end alone. */
+int  pool_write_begin_locked(struct pool *, uint32_t seg);
+int  pool_write_sync_locked(struct pool *, uint32_t seg);
+void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
 int  pool_injected(struct pool *, enum pool_inject);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);

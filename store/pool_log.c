@@ -166,8 +166,7 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 	if (g->s_slot != NONE)
 		pool_slot_give_locked(p, g->s_state == SEG_FILED ? pool_uncache_locked(s, i) : g->s_slot);
 	if (g->s_block != NONE) {
-		push(s, s->ps_blockfree, &s->ps_nblockfree, g->s_block);
-		s->ps_blocks_used--;
+		pool_block_give_locked(s, g->s_block);
 	}
 	g->s_state = SEG_FREE;
 	g->s_next = s->ps_segfree;
@@ -264,43 +263,108 @@ static void io_ended(struct pool_shared *s)
 	(void)sys_call6(SYS_futex, (long)&s->ps_io, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
 }
 
-/* Writes sealed segment i to the file. Lock held; dropped during the write. 0, -ENOSPC, -EIO. */
-static int spill(struct pool *p, uint32_t i)
+uint32_t pool_block_take_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
 	uint32_t block = p->p_fd < 0 ? NONE : pop(s, s->ps_blockfree, &s->ps_nblockfree, &s->ps_blocknext, s->ps_nblocks);
-	int rc;
+
+	if (block != NONE)
+		s->ps_blocks_used++;
+	else if (p->p_fd >= 0)
+		block = pool_quarantine_end_locked(s); /* counts as used all the time */
+	return block;
+}
+
+void pool_block_give_locked(struct pool_shared *s, uint32_t block)
+{
+	push(s, s->ps_blockfree, &s->ps_nblockfree, block);
+	s->ps_blocks_used--;
+}
+
+int pool_write_begin_locked(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t block = pool_block_take_locked(p);
 
 	if (block == NONE)
 		return -ENOSPC;
-	s->ps_blocks_used++;
 	pool_dequeue_locked(s, &s->ps_sealed, i);
-	g->s_block = block;
+	segs(s)[i].s_block = block;
+	segs(s)[i].s_async = 0;
 	pool_begin_locked(p, i);
-	g->s_state = SEG_WRITING;
-	pool_unlock(s);
-	rc = pool_file_io(p, 1, slot_mem(s, g->s_slot), (uint64_t)block * SEG_BYTES, SEG_BYTES);
-	pool_lock(p);
+	return 0;
+}
+
+void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+
 	io_ended(s);
 	if (rc != 0) {
+		pool_block_give_locked(s, g->s_block);
 		g->s_block = NONE;
-		push(s, s->ps_blockfree, &s->ps_nblockfree, block);
-		s->ps_blocks_used--;
-		s->ps_stats.write_errors++;
+		s->ps_stats.write_errors += rc != -EAGAIN;
 		seal(s, i);
-		if (g->s_live == 0)
-			pool_seg_free_locked(p, i);
-		return rc;
+	} else {
+		s->ps_stats.spills++;
+		BARRIER();
+		g->s_state = SEG_FILED;
+		pool_slot_give_locked(p, g->s_slot);
+		g->s_slot = NONE;
 	}
-	s->ps_stats.spills++;
-	BARRIER();
-	g->s_state = SEG_FILED;
-	pool_slot_give_locked(p, g->s_slot);
-	g->s_slot = NONE;
 	if (g->s_live == 0)
 		pool_seg_free_locked(p, i);
-	return 0;
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
+}
+
+int pool_write_sync_locked(struct pool *p, uint32_t i)
+{
+	struct segment *g = &segs(p->p_shared)[i];
+	int rc;
+
+	pool_begin_locked(p, i);
+	g->s_state = SEG_WRITING;
+	pool_unlock(p->p_shared);
+	rc = pool_file_io(p, 1, slot_mem(p->p_shared, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
+	pool_lock(p);
+	pool_write_end_locked(p, i, rc);
+	if (rc == 0)
+		p->p_sync = 0;
+	return rc;
+}
+
+/* Writes sealed segment i to the file. Lock held; dropped during the write. 0, -ENOSPC, -EIO. */
+static int spill(struct pool *p, uint32_t i)
+{
+	int rc = pool_write_begin_locked(p, i);
+
+	return rc != 0 ? rc : pool_write_sync_locked(p, i);
+}
+
+/* How many slots should be free, or be so when what is being written is written. */
+static uint32_t headroom(const struct pool_shared *s)
+{
+	return s->ps_limit / 8 < POOL_WRITES ? s->ps_limit / 8 : POOL_WRITES;
+}
+
+/* Starts writes so that there will be memory when it is wanted. Drops the lock. */
+static void write_behind(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (p->p_ring == NULL)
+		return;
+	(void)pool_reap_locked(p, 0);
+	for (;;) {
+		uint32_t n = pool_inflight(p), i = s->ps_sealed.first;
+
+		if (i == NONE || n >= POOL_WRITES || s->ps_slots_used - s->ps_nwarm + headroom(s) <= s->ps_limit + n)
+			return;
+		if (!compact(p, i, SEG_BYTES / 2, 0) && pool_write_start_locked(p, i) != 0)
+			return;
+	}
 }
 
 /* The segment in that state with the fewest live bytes, at most max, or NONE. */
@@ -373,8 +437,7 @@ static int reclaim_block(struct pool *p)
 	uint32_t block = g->s_block;
 	seal(s, i);
 	g->s_block = NONE;
-	push(s, s->ps_blockfree, &s->ps_nblockfree, block);
-	s->ps_blocks_used--;
+	pool_block_give_locked(s, block);
 	if (g->s_live == 0)
 		pool_seg_free_locked(p, i);
 	else
@@ -394,14 +457,16 @@ static int wait_io(struct pool *p)
 		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
 			continue;
 		if (pool_orphan(g)) {
-			pool_abandon_locked(g);
+			pool_abandon_locked(s, g);
 			pool_repair_locked(p);
 			return 0;
 		}
 		uint32_t io = s->ps_io;
 		pool_unlock(s);
-		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
 		pool_lock(p);
+		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
+			(void)pool_steal_locked(p, i); /* its writer does not come to collect the result */
 		return 0;
 	}
 	return -ENOSPC;
@@ -416,6 +481,13 @@ static int make_room(struct pool *p)
 
 	if (i != NONE && compact(p, i, SEG_BYTES / 2, 0))
 		return 0;
+	if (pool_reap_locked(p, 0) > 0)
+		return 0;
+	while ((i = s->ps_sealed.first) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
+		; /* one is ready when the other has been waited for */
+	if (pool_reap_locked(p, 1) > 0)
+		return 0;
+	i = s->ps_sealed.first;
 	if (i != NONE && (rc = spill(p, i)) != -ENOSPC)
 		return rc;
 	i = emptiest(s, SEG_SEALED, SEG_BYTES / 8 * 7);
@@ -455,6 +527,13 @@ int pool_shrink(struct pool *p, uint64_t bytes)
 	return rc;
 }
 
+/* If it cannot be written now it waits its turn in memory. Drops the lock. */
+static void write_raw(struct pool *p, uint32_t i)
+{
+	if (pool_write_start_locked(p, i) == -EAGAIN && pool_inflight(p) == 0 && segs(p->p_shared)[i].s_state == SEG_SEALED)
+		(void)spill(p, i);
+}
+
 int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
@@ -469,9 +548,12 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 			if (segs(s)[full].s_live == 0)
 				pool_seg_free_locked(p, full);
 			else if (kind == 1)
-				(void)spill(p, full); /* if it cannot be written now it waits its turn in memory */
+				write_raw(p, full);
 			continue;
 		}
+		write_behind(p);
+		if (s->ps_open[kind] != full) /* somebody else opened one while the lock was dropped */
+			continue;
 		if (s->ps_slots_used - s->ps_nwarm < s->ps_limit)
 			slot = pool_slot_take_locked(p);
 		if (slot == NONE) {

@@ -17,8 +17,6 @@
 
 enum { MEMBER_FREE, MEMBER_BORN, MEMBER_LIVE, MEMBER_DYING };
 
-static struct member *members(struct pool_shared *s) { return (struct member *)(void *)((char *)s + s->ps_members); }
-
 /* Leaf numbers, 0: none. */
 static uint32_t *map_of(struct pool_shared *s, uint32_t m)
 {
@@ -87,10 +85,10 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 	uint32_t i;
 
 	pool_lock(p);
-	for (i = 0; i < s->ps_nmembers && members(s)[i].m_state != MEMBER_FREE; i++)
+	for (i = 0; i < s->ps_nmembers && pool_members(s)[i].m_state != MEMBER_FREE; i++)
 		;
 	if (i < s->ps_nmembers)
-		members(s)[i] = (struct member){ .m_tag = tag, .m_state = state };
+		pool_members(s)[i] = (struct member){ .m_tag = tag, .m_state = state };
 	pool_unlock(s);
 	return i < s->ps_nmembers ? i : NONE;
 }
@@ -119,7 +117,7 @@ static void member_free(struct pool *p, uint32_t m)
 	struct pool_shared *s = p->p_shared;
 
 	pool_lock(p);
-	members(s)[m].m_state = MEMBER_DYING;
+	pool_members(s)[m].m_state = MEMBER_DYING;
 	pool_abandon_member_locked(p, m);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		if (map_of(s, m)[n] == 0)
@@ -130,7 +128,7 @@ static void member_free(struct pool *p, uint32_t m)
 		pool_lock(p);
 	}
 	BARRIER();
-	members(s)[m].m_state = MEMBER_FREE;
+	pool_members(s)[m].m_state = MEMBER_FREE;
 	pool_unlock(s);
 }
 
@@ -139,7 +137,7 @@ void pool_release(struct pool *p, uint32_t tag)
 	struct pool_shared *s = p->p_shared;
 
 	for (uint32_t i = 0; i < s->ps_nmembers; i++)
-		if ((members(s)[i].m_state == MEMBER_LIVE || members(s)[i].m_state == MEMBER_DYING) && members(s)[i].m_tag == tag)
+		if ((pool_members(s)[i].m_state == MEMBER_LIVE || pool_members(s)[i].m_state == MEMBER_DYING) && pool_members(s)[i].m_tag == tag)
 			member_free(p, i);
 }
 
@@ -179,11 +177,12 @@ void pool_fork_cancel(struct pool *p)
 int pool_after_fork(struct pool *p)
 {
 	p->p_ctx_busy = 0;
+	pool_ring_close(p, 1);
 	p->p_member = p->p_child;
 	p->p_child = NONE;
 	if (p->p_member == NONE)
 		return 0;
-	struct member *m = &members(p->p_shared)[p->p_member];
+	struct member *m = &pool_members(p->p_shared)[p->p_member];
 	m->m_tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
 	__atomic_store_n(&m->m_state, MEMBER_LIVE, __ATOMIC_RELEASE);
 	return 0;

@@ -5,9 +5,12 @@
  */
 #include "store/pool_impl.h"
 
-void pool_abandon_locked(struct segment *g)
+void pool_abandon_locked(struct pool_shared *s, struct segment *g)
 {
-	g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
+	if (g->s_state == SEG_WRITING && g->s_async != 0)
+		pool_orphan_writes_locked(s, g->s_member);
+	else
+		g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
 }
 
 int pool_orphan(const struct segment *g)
@@ -20,13 +23,16 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 	struct pool_shared *s = p->p_shared;
 	int any = 0;
 
+	for (uint32_t op = 0; op < POOL_WRITES; op++)
+		any |= pool_members(s)[member].m_io[op].io_block != 0;
+	pool_orphan_writes_locked(s, member);
 	for (uint32_t i = 0; i < s->ps_segnext; i++) {
 		struct segment *g = &segs(s)[i];
 
 		if (g->s_member != member)
 			continue;
 		if (g->s_state == SEG_WRITING || g->s_state == SEG_READING) {
-			pool_abandon_locked(g);
+			pool_abandon_locked(s, g);
 			any = 1;
 		} else if (g->s_state == SEG_FILED && g->s_fetch != 0) {
 			g->s_fetch = 0;
@@ -79,11 +85,12 @@ static void repair_segments(struct pool_shared *s)
 	for (unsigned k = 0; k < 2; k++)
 		if (s->ps_open[k] != NONE && segs(s)[s->ps_open[k]].s_state != SEG_OPEN)
 			s->ps_open[k] = NONE;
+	for (uint32_t i = 0; i < s->ps_segnext; i++)
+		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) && pool_orphan(&segs(s)[i]))
+			pool_abandon_locked(s, &segs(s)[i]);
 	for (uint32_t i = 0; i < s->ps_segnext; i++) {
 		struct segment *g = &segs(s)[i];
 
-		if ((g->s_state == SEG_WRITING || g->s_state == SEG_READING) && pool_orphan(g))
-			pool_abandon_locked(g);
 		if (g->s_fetch != 0 && pool_orphan(g))
 			g->s_fetch = 0;
 		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
@@ -121,6 +128,13 @@ static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n,
 		if (g->s_state != SEG_FREE && x != NONE)
 			v[x] = 1;
 	}
+	for (uint32_t i = 0; blocks && i < QUARANTINE_MAX; i++)
+		if (s->ps_quarantine[i].q_block != 0)
+			v[s->ps_quarantine[i].q_block - 1] = 1;
+	for (uint32_t m = 0; blocks && m < s->ps_nmembers; m++)
+		for (uint32_t op = 0; op < POOL_WRITES; op++)
+			if (pool_members(s)[m].m_io[op].io_block != 0)
+				v[pool_members(s)[m].m_io[op].io_block - 1] = 1;
 	*n = 0;
 	for (uint32_t i = 0; i < next; i++) {
 		if (v[i] != 0)

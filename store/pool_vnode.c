@@ -74,10 +74,9 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 	}
 }
 
-static void no_poll(struct vnode *vp, bool wait)
+static void poll_writes(struct vnode *vp, bool wait)
 {
-	(void)vp;
-	(void)wait;
+	pool_poll(((struct pool_vnode *)vp->v_data)->pool, wait);
 }
 
 static enum vm_err synced(struct vnode *vp, voff_t off, uint64_t len)
@@ -104,7 +103,7 @@ static void inactive(struct vnode *vp)
 static const struct vnode_ops ops = {
 	.vo_name = "pool",
 	.vo_start = start,
-	.vo_poll = no_poll,
+	.vo_poll = poll_writes,
 	.vo_discard = discard,
 	.vo_sync = synced,
 	.vo_size = size,

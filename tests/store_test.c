@@ -849,6 +849,197 @@ static void test_killed_member_anywhere(void **state)
 	teardown(&r);
 }
 
+/* ---- writes behind ---- */
+/* Joins and takes a ring. 0: the kernel has none for us. */
+static int async_setup(struct rig *r, uint64_t mem, uint64_t file)
+{
+	setup(r, mem, file);
+	assert_int_equal(pool_join(&r->p, 1), 0);
+	int rc = pool_async(&r->p);
+	if (rc != 0) {
+		print_message("no io_uring here (%d): writes are synchronous\n", rc);
+		pool_release(&r->p, 1);
+		teardown(r);
+	}
+	return rc == 0;
+}
+
+static void test_model_writes_behind(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	if (!async_setup(&r, 32 * SEG, 64 * MiB))
+		return;
+	for (unsigned n = 0; n < 60000; n++) {
+		if (n % 5000 == 4000)
+			pool_inject(&r.p, POOL_INJECT_SUBMIT, 1);
+		one_operation(&r, 0);
+	}
+	uint64_t live = model_check(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.behind > st.spills / 2);
+	assert_true(st.file_bytes > st.mem_held);
+	model_drop(&r);
+	pool_poll(&r.p, 1);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A write behind fails: the segment stays in memory, the next write is synchronous. When that fails too it is told. */
+static void test_writes_behind_fail(void **state)
+{
+	static uint32_t h[3000];
+	struct pool_stats st;
+	unsigned told = 0;
+	struct rig r;
+
+	(void)state;
+	if (!async_setup(&r, 16 * SEG, 64 * MiB))
+		return;
+	for (unsigned i = 0; i < 3000; i++) {
+		int rc;
+
+		if (i % 100 == 0)
+			pool_inject(&r.p, POOL_INJECT_WRITE, 1);
+		if (i % 100 == 50 && i > 1500) /* and the synchronous one after it */
+			pool_inject(&r.p, POOL_INJECT_WRITE, 2);
+		while ((rc = put(&r, i * 8 + 2, &h[i])) == -EIO)
+			told++;
+		assert_int_equal(rc, 0);
+	}
+	pool_inject(&r.p, POOL_INJECT_WRITE, 0);
+	pool_stats(&r.p, &st);
+	assert_true(st.write_errors > 10);
+	assert_true(told < st.write_errors);
+	for (unsigned i = 0; i < 3000; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	pool_poll(&r.p, 1);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Killed with a write on its way: its block must not be used again while that write may still arrive. */
+static void test_killed_with_writes_in_flight(void **state)
+{
+	static uint32_t h[400];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	struct rig r;
+
+	(void)state;
+	if (!async_setup(&r, 16 * SEG, 64 * MiB))
+		return;
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	for (unsigned i = 0; i < 400; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 0; round < 20; round++) {
+		pool_poll(&r.p, 1);
+		assert_int_equal(pool_fork_begin(&r.p), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			uint32_t mine;
+
+			(void)pool_after_fork(&r.p);
+			if (pool_async(&r.p) != 0)
+				_exit(1);
+			pool_inject(&r.p, POOL_INJECT_KILL, 1 + round % 4);
+			for (unsigned i = 0; put(&r, round * 1000 + i * 8 + 2, &mine) == 0; i++)
+				;
+			_exit(1);
+		}
+		int status;
+		assert_true(pid > 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		pool_release(&r.p, 3);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.pages, 400);
+		for (unsigned i = round % 3; i < 400; i += 3) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		}
+	}
+	for (unsigned i = 0; i < 400; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	pool_poll(&r.p, 1);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 0);
+	assert_int_equal(st.mem_held, 0);
+	assert_true(st.file_bytes > 0 && st.file_bytes <= 20 * 4 * SEG); /* in quarantine */
+	teardown(&r);
+}
+
+/* A process starts writes and then sleeps on what they hold: others who need the memory take them over. */
+static void test_sleeper_holds_writes(void **state)
+{
+	static uint32_t h[1500];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	int up[2], down[2];
+	struct rig r;
+	char c;
+
+	(void)state;
+	if (!async_setup(&r, 32 * SEG, 64 * MiB))
+		return;
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	assert_int_equal(pipe(up), 0);
+	assert_int_equal(pipe(down), 0);
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		(void)pool_after_fork(&r.p);
+		if (pool_async(&r.p) != 0)
+			_exit(1);
+		for (unsigned round = 0; round < 3; round++) {
+			for (unsigned i = 0; i < 1500; i++)
+				if (put(&r, i * 8 + 2, &h[i]) != 0)
+					_exit(2);
+			(void)!write(up[1], "x", 1);
+			if (read(down[0], &c, 1) != 1)
+				_exit(3);
+			for (unsigned i = 0; i < 1500; i++) {
+				expect(&r, h[i], i * 8 + 2);
+				pool_unref(&r.p, h[i]);
+			}
+		}
+		pool_poll(&r.p, 1);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(read(up[0], &c, 1), 1);
+		(void)pool_shrink(&r.p, 64 * MiB); /* everything that can be given up */
+		for (unsigned i = 0; i < 600; i++)
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		for (unsigned i = 0; i < 600; i++) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+		assert_int_equal(write(down[1], "x", 1), 1);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	pool_release(&r.p, 3);
+	pool_poll(&r.p, 1);
+	expect_empty(&r);
+	pool_stats(&r.p, &st);
+	assert_true(st.steals > 0);
+	teardown(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -869,6 +1060,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_killed_member_is_released),
 		cmocka_unit_test(test_child_outlives_parent),
 		cmocka_unit_test(test_killed_member_anywhere),
+		cmocka_unit_test(test_model_writes_behind),
+		cmocka_unit_test(test_writes_behind_fail),
+		cmocka_unit_test(test_killed_with_writes_in_flight),
+		cmocka_unit_test(test_sleeper_holds_writes),
 	};
 	const char *s = getenv("STORE_SEED");
 

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Segments written behind: an io_uring of one thread, so that the thread that makes room need not wait for the disk.
+ *
+ * The ring belongs to the thread that asked for it (pool_async); completions are delivered only when that thread enters the ring
+ * (IORING_SETUP_DEFER_TASKRUN), so no other thread of a hosted program is ever interrupted by them. Any other thread, or one
+ * where the kernel refuses the ring, writes synchronously. Raw system calls: the library may not allocate here.
+ *
+ * A write in flight is an entry of its member (struct member, m_io): segment and block. The segment is WRITING and s_async, its
+ * memory stays readable. Its thread collects the result when it next needs memory. Should it not come by, whoever waits
+ * takes the segment over (pool_steal_locked): writes it to another block and leaves the first to the entry until the result is
+ * collected. A killed process's writes may still be on their way to the disk when it is gone: their blocks lie in quarantine for
+ * ten seconds before they are used again. (Reads are never left in flight: they would change memory.)
+ */
+#include "store/pool_impl.h"
+
+#include <linux/io_uring.h>
+
+#define ENTRIES	   8u
+#define QUARANTINE 10000000000ull /* ns */
+
+struct pool_ring {
+	int fd;
+	uint32_t tid, inflight;
+	char *map, *sqe;
+	size_t mapbytes;
+	uint32_t *sq_tail, *sq_array, *cq_head, *cq_tail, sq_mask, cq_mask;
+	struct io_uring_cqe *cqe;
+};
+#define SQE_BYTES (ENTRIES * sizeof(struct io_uring_sqe))
+
+static int failed(long r) { return r < 0 && r > -4096; }
+
+static void ring_free(struct pool_ring *r)
+{
+	if (r->sqe != NULL)
+		(void)sys_call2(SYS_munmap, (long)r->sqe, PAGE);
+	if (r->map != NULL)
+		(void)sys_call2(SYS_munmap, (long)r->map, (long)r->mapbytes);
+	if (r->fd >= 0)
+		(void)sys_call1(SYS_close, r->fd);
+	(void)sys_call2(SYS_munmap, (long)r, PAGE);
+}
+
+static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
+{
+	size_t sq = q->sq_off.array + q->sq_entries * sizeof(uint32_t);
+	size_t cq = q->cq_off.cqes + q->cq_entries * sizeof(struct io_uring_cqe);
+	long m, e;
+
+	r->mapbytes = sq > cq ? sq : cq;
+	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQ_RING);
+	if (failed(m))
+		return (int)m;
+	r->map = (char *)m;
+	e = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
+	if (failed(e))
+		return (int)e;
+	r->sqe = (char *)e;
+	(void)sys_call3(SYS_madvise, m, (long)r->mapbytes, MADV_DONTFORK); /* a child makes its own */
+	(void)sys_call3(SYS_madvise, e, PAGE, MADV_DONTFORK);
+	r->sq_tail = (uint32_t *)(void *)(r->map + q->sq_off.tail);
+	r->sq_array = (uint32_t *)(void *)(r->map + q->sq_off.array);
+	r->sq_mask = q->sq_entries - 1;
+	r->cq_head = (uint32_t *)(void *)(r->map + q->cq_off.head);
+	r->cq_tail = (uint32_t *)(void *)(r->map + q->cq_off.tail);
+	r->cq_mask = q->cq_entries - 1;
+	r->cqe = (struct io_uring_cqe *)(void *)(r->map + q->cq_off.cqes);
+	return 0;
+}
+
+int pool_async(struct pool *p)
+{
+	struct io_uring_params q = { .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN };
+	long m, fd;
+	int rc;
+
+	if (p->p_fd < 0 || p->p_member == NONE || p->p_ring != NULL)
+		return -EINVAL;
+	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (failed(m))
+		return (int)m;
+	struct pool_ring *r = (struct pool_ring *)m;
+	fd = sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
+	r->fd = (int)fd;
+	rc = fd < 0 ? (int)fd : (q.features & IORING_FEAT_SINGLE_MMAP) == 0 ? -ENOSYS : ring_map(r, &q);
+	if (rc != 0) {
+		ring_free(r);
+		return rc;
+	}
+	if (p->p_guard != NULL)
+		r->fd = p->p_guard(r->fd);
+	r->tid = my_tid();
+	__atomic_store_n(&p->p_ring, r, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* The ring, if it is the calling thread's. */
+static struct pool_ring *mine(struct pool *p)
+{
+	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
+
+	return r != NULL && r->tid == my_tid() ? r : NULL;
+}
+
+uint32_t pool_inflight(struct pool *p)
+{
+	const struct pool_ring *r = mine(p);
+
+	return r != NULL ? r->inflight : 0;
+}
+
+static struct member_io *ops_of(struct pool *p) { return pool_members(p->p_shared)[p->p_member].m_io; }
+
+static int submit(struct pool_ring *r, int fd, const void *mem, uint64_t at, uint64_t op)
+{
+	uint32_t tail = *r->sq_tail;
+	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
+	long rc;
+
+	*e = (struct io_uring_sqe){ .opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = SEG_BYTES,
+				    .user_data = op };
+	r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
+	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	do
+		rc = sys_call6(SYS_io_uring_enter, r->fd, 1, 0, 0, 0, 0);
+	while (rc == -EINTR);
+	if (rc == 1)
+		return 0;
+	__atomic_store_n(r->sq_tail, tail, __ATOMIC_RELEASE); /* not taken: as if never put there */
+	return rc < 0 ? (int)rc : -EAGAIN;
+}
+
+/* ---- lock held ---- */
+static void op_clear(struct member_io *io)
+{
+	io->io_seg = 0;
+	BARRIER();
+	io->io_block = 0;
+}
+
+int pool_write_start_locked(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct pool_ring *r = mine(p);
+	uint32_t op = 0;
+	int rc;
+
+	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync)
+		return -EAGAIN;
+	struct member_io *io = ops_of(p);
+	while (io[op].io_block != 0)
+		op++;
+	if ((rc = pool_write_begin_locked(p, i)) != 0)
+		return rc;
+	struct segment *g = &segs(s)[i];
+	io[op].io_seg = i + 1;
+	BARRIER();
+	io[op].io_block = g->s_block + 1;
+	g->s_async = 1;
+	BARRIER();
+	g->s_state = SEG_WRITING;
+	pool_unlock(s);
+	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
+	     submit(r, p->p_fd, slot_mem(s, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, op);
+	if (pool_injected(p, POOL_INJECT_KILL))
+		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
+	pool_lock(p);
+	if (rc == 0) {
+		r->inflight++;
+		return 0;
+	}
+	if (io[op].io_seg == 0) { /* taken over by somebody else already */
+		pool_block_give_locked(s, io[op].io_block - 1);
+		op_clear(&io[op]);
+	} else {
+		op_clear(&io[op]);
+		pool_write_end_locked(p, i, -EAGAIN);
+	}
+	return -EAGAIN;
+}
+
+static void collect(struct pool *p, struct member_io *io, int res)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = io->io_seg, block = io->io_block - 1;
+	int rc = res == (int)SEG_BYTES ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : -EIO;
+
+	if (pool_injected(p, POOL_INJECT_WRITE))
+		rc = -EIO;
+	op_clear(io);
+	if (i == 0) { /* taken over by somebody else meanwhile */
+		pool_block_give_locked(s, block);
+		return;
+	}
+	if (rc == 0) {
+		(void)__atomic_add_fetch(&s->ps_stats.bytes_written, SEG_BYTES, __ATOMIC_RELAXED);
+		s->ps_stats.behind++;
+	} else {
+		p->p_sync = 1; /* the next write is tried synchronously and tells */
+	}
+	pool_write_end_locked(p, i - 1, rc);
+}
+
+uint32_t pool_reap_locked(struct pool *p, int wait)
+{
+	struct pool_ring *r = mine(p);
+	uint32_t n = 0, head;
+
+	if (r == NULL || r->inflight == 0)
+		return 0;
+	if (wait)
+		pool_unlock(p->p_shared);
+	(void)sys_call6(SYS_io_uring_enter, r->fd, 0, wait, IORING_ENTER_GETEVENTS, 0, 0);
+	if (wait)
+		pool_lock(p);
+	for (head = *r->cq_head; head != __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE); n++) {
+		const struct io_uring_cqe *c = &r->cqe[head & r->cq_mask];
+		uint64_t op = c->user_data;
+		int res = c->res;
+
+		__atomic_store_n(r->cq_head, ++head, __ATOMIC_RELEASE);
+		r->inflight--;
+		collect(p, &ops_of(p)[op], res);
+	}
+	return n;
+}
+
+int pool_steal_locked(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	uint32_t block = pool_block_take_locked(p);
+
+	if (g->s_async == 0 || g->s_member == NONE || block == NONE) {
+		if (block != NONE)
+			pool_block_give_locked(s, block);
+		return -EAGAIN;
+	}
+	struct member_io *io = pool_members(s)[g->s_member].m_io;
+	for (uint32_t op = 0; op < POOL_WRITES; op++)
+		if (io[op].io_seg == i + 1)
+			io[op].io_seg = 0; /* its block stays its own */
+	BARRIER();
+	g->s_block = block;
+	g->s_async = 0;
+	s->ps_stats.steals++;
+	return pool_write_sync_locked(p, i);
+}
+
+/* ---- processes that are gone ---- */
+static uint64_t now(void)
+{
+	struct { long s, ns; } t = { 0, 0 };
+
+	(void)sys_call2(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&t);
+	return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
+}
+
+uint32_t pool_quarantine_end_locked(struct pool_shared *s)
+{
+	struct quarantine *q = &s->ps_quarantine[s->ps_qfirst];
+	uint32_t block = q->q_block;
+
+	if (block == 0 || now() < q->q_until)
+		return NONE;
+	s->ps_qfirst = (s->ps_qfirst + 1) % QUARANTINE_MAX;
+	q->q_block = 0;
+	return block - 1;
+}
+
+/* Full: the block is not used again, ever. */
+static void quarantine(struct pool_shared *s, uint32_t block)
+{
+	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
+		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
+
+		if (q->q_block == 0) {
+			q->q_until = now() + QUARANTINE;
+			BARRIER();
+			q->q_block = block;
+			return;
+		}
+	}
+}
+
+void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
+{
+	struct member_io *io = pool_members(s)[m].m_io;
+
+	for (uint32_t op = 0; op < POOL_WRITES; op++) {
+		if (io[op].io_block == 0)
+			continue;
+		uint32_t i = io[op].io_seg;
+		struct segment *g = i != 0 ? &segs(s)[i - 1] : NULL;
+
+		if (g == NULL || (g->s_state == SEG_WRITING && g->s_async != 0 && g->s_block + 1 == io[op].io_block)) {
+			quarantine(s, io[op].io_block);
+			if (g != NULL) {
+				g->s_block = NONE;
+				BARRIER();
+				g->s_state = SEG_SEALED;
+			}
+		}
+		op_clear(&io[op]);
+	}
+}
+
+void pool_ring_close(struct pool *p, int forked)
+{
+	struct pool_ring *r = p->p_ring;
+
+	p->p_ring = NULL;
+	p->p_sync = 0;
+	if (r == NULL)
+		return;
+	if (forked) /* the maps are not here */
+		r->map = r->sqe = NULL;
+	ring_free(r);
+}
