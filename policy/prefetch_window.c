@@ -42,6 +42,6 @@ static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned fla
 
 const struct prefetch_ops prefetch_window = {
 	.pf_name = "window",
-	.pf_about = "a growing window after sequential faults; the default",
+	.pf_about = "a growing window after sequential faults",
 	.pf_plan = plan,
 };

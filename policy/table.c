@@ -22,7 +22,7 @@ const struct policy_ops *policy_find(const char *name)
 }
 
 const struct prefetch_ops *const prefetch_table[] = {
-	&prefetch_window, &prefetch_stride, &prefetch_majority, &prefetch_around, &prefetch_none, NULL,
+	&prefetch_near, &prefetch_window, &prefetch_stride, &prefetch_majority, &prefetch_around, &prefetch_none, NULL,
 };
 
 const struct prefetch_ops *prefetch_find(const char *name)

@@ -520,3 +520,5 @@ WEAK enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint6
 
 const struct policy_ops WEAK policy_clock2;
 const struct prefetch_ops WEAK prefetch_window;
+const struct prefetch_ops WEAK prefetch_near;
+const struct prefetch_ops WEAK prefetch_near;

@@ -332,6 +332,24 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 	return VM_OK;
 }
 
+struct page *anon_getpage_ahead(struct vm *vm, anon_id id)
+{
+	struct page *pp;
+	uint32_t slot;
+
+	if (page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
+		return NULL;
+	slot = anon_slot(vm, id);
+	if (slot == VM_NO_SLOT) {
+		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+	} else if (anon_swapin(vm, pp, slot, 1) != VM_OK) {
+		page_destroy(vm, pp);
+		return NULL;
+	}
+	page_filled(vm, pp, false);
+	return pp;
+}
+
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */
 static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
 {

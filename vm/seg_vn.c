@@ -40,6 +40,7 @@ struct fault {
 	bool f_soft, f_wire; /* lock it, too */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
+	unsigned f_ahead; /* pages after this one to get from the store and map, too */
 };
 
 /* ---- small parts ---- */
@@ -164,6 +165,10 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 	if (peek == PAGE_ABSENT && anon_swapped(f->f_vm, id)) {
 		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
 
+		if (f->f_plan.pl_map) {
+			f->f_ahead = n;
+			f->f_plan.pl_n = n = 0;
+		}
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
 		while (hint <= n && anon_follows(f->f_vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
@@ -329,7 +334,7 @@ static enum vm_err fault_shared_file(struct fault *f)
 static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
-	f->f_plan.pl_n = f->f_plan.pl_behind = 0;
+	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
 	if (f->f_wire && !aslock_prepare(f->f_as, va))
@@ -384,6 +389,46 @@ static void zero_ahead(struct fault *f, uint64_t n)
 	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
 }
 
+/* ---- pages from the store ahead of a program that goes through memory in order ---- */
+/* The page of slot idx, if it is in the store only, ours alone, and memory is at hand. Locked E, the slot busy. */
+static struct page *ahead_get(struct fault *f, uint64_t idx)
+{
+	struct vm *vm = f->f_vm;
+	anon_id id = anonmap_peek(f->f_amp, idx);
+	struct page *pp = NULL;
+
+	if (id == 0 || page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) || !anonmap_enter(f->f_amp, idx, false, &id))
+		return NULL;
+	if (id != 0 && anon_refcnt(vm, id) == 1)
+		pp = anon_getpage_ahead(vm, id);
+	if (pp == NULL)
+		anonmap_exit(f->f_amp, idx);
+	return pp;
+}
+
+/* After a fault at f_va that needed the store: the following pages, all their slots busy at once, in rising order. */
+static void map_ahead(struct fault *f, uint64_t n)
+{
+	unsigned prot = f->f_svd->svd_prot;
+	struct page *pps[PREFETCH_MAX];
+	size_t done = 0;
+	uint64_t k = 0;
+
+	if (f->f_vm->vm_nfree < f->f_vm->vm_desfree + n)
+		(void)pageout_reclaim(f->f_vm, (pfn_t)n);
+	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
+		k++;
+	if (!f->f_vm->vm_caps->mc_mod_bits)
+		prot &= ~PROT_W;
+	if (k > 0)
+		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
+	for (uint64_t i = 0; i < k; i++) {
+		page_unlock(f->f_vm, pps[i]);
+		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
+	}
+	VM_STATN(f->f_vm, prefetch, k);
+}
+
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
 {
 	bool anon = svd_has_anon(f->f_svd), fresh = false;
@@ -396,6 +441,8 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 		fresh = amp == NULL || anonmap_peek(amp, idx) == 0;
 	}
 	e = fault_page(f, va);
+	if (e == VM_OK && f->f_ahead > 0 && !f->f_soft && !f->f_wire)
+		map_ahead(f, f->f_ahead);
 	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
 	if (!fresh || e != VM_OK)

@@ -78,7 +78,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	vm->vm_nframes = caps->mc_nframes;
 	vm->vm_colormask = vm_colors(vc) - 1;
 	vm->vm_policy = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
-	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_window;
+	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_near;
 	mach_mutex_init(&vm->vm_mutex, RANK_VM, "vm");
 	if ((e = page_init(vm)) != VM_OK || (e = buddy_init(vm)) != VM_OK)
 		return e;

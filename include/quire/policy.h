@@ -89,9 +89,12 @@ struct page *page_queue_head(struct vm *, struct page_queue *);
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
+	unsigned pl_before; /* given: how many pages just before idx are in memory; a hint, at most PF_BEFORE */
+	bool pl_map;	    /* the pages follow idx and will be used: map them at once (anonymous memory) */
 	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
 };
 
+#define PF_BEFORE 16u
 #define PF_WORDS 12u	 /* of state per segment, zero at first; the first two belong to pf_limit */
 #define PF_SEQUENTIAL 1u /* advice says so */
 #define PF_HIT	      2u /* no I/O: the first use of a page that prefetch brought in */
@@ -101,11 +104,12 @@ struct prefetch_ops {
 	const char *pf_about;
 	/*
 	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
-	 * zero; never more than max pages. Called without locks; races lose hints, nothing else.
+	 * zero but for pl_before; never more than max pages. Called without locks; races lose hints, nothing else.
 	 */
 	void (*pf_plan)(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
 };
-extern const struct prefetch_ops prefetch_window;   /* sequential window; the default */
+extern const struct prefetch_ops prefetch_near;	    /* window by neighbours in memory; the default */
+extern const struct prefetch_ops prefetch_window;   /* sequential window */
 extern const struct prefetch_ops prefetch_stride;   /* constant stride */
 extern const struct prefetch_ops prefetch_majority; /* Leap: the majority among late strides */
 extern const struct prefetch_ops prefetch_around;   /* an aligned block around the fault */
