@@ -44,7 +44,7 @@ struct family {
 	uint64_t fam_size;	   /* bytes of the whole shared object */
 	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
 	uint64_t fam_budget;	   /* pages */
-	uint64_t fam_pool_max;	   /* of them, what the pool may take: kept free of frames once a process is managed */
+	uint64_t fam_pool_max;	   /* of them, what the pool may take at most */
 	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the pool */
 	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
@@ -87,22 +87,38 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 	return take;
 }
 
-/* The same for frames of a managed process: the pool's share is left alone. */
-static inline uint64_t family_charge_frames(struct family *f, uint64_t n)
+/*
+ * What frames of managed processes may take: all but what the pool has and will have soon. So the pool's share follows its
+ * need, up to fam_pool_max; the headroom lets it grow by a few segments before processes give frames up (family_frames_over).
+ */
+static inline uint64_t family_frames_cap(struct family *f)
+{
+	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64;
+
+	return f->fam_budget - (keep < f->fam_pool_max ? keep : f->fam_pool_max);
+}
+
+static inline uint64_t family_frames(struct family *f)
 {
 	uint64_t pool = atomic_load(&f->fam_pool_pages), charged = atomic_load(&f->fam_charged);
-	uint64_t frames = charged > pool ? charged - pool : 0, cap = f->fam_budget - f->fam_pool_max;
+
+	return charged > pool ? charged - pool : 0;
+}
+
+/* As family_charge, for frames of a managed process. */
+static inline uint64_t family_charge_frames(struct family *f, uint64_t n)
+{
+	uint64_t frames = family_frames(f), cap = family_frames_cap(f);
 
 	if (frames >= cap)
 		return 0;
 	return family_charge(f, n < cap - frames ? n : cap - frames);
 }
 
-/* Frames granted beyond that share (left from before a process was managed). */
+/* Frames granted beyond that: left from before a process was managed, or the pool has grown. */
 static inline uint64_t family_frames_over(struct family *f)
 {
-	uint64_t pool = atomic_load(&f->fam_pool_pages), charged = atomic_load(&f->fam_charged);
-	uint64_t frames = charged > pool ? charged - pool : 0, cap = f->fam_budget - f->fam_pool_max;
+	uint64_t frames = family_frames(f), cap = family_frames_cap(f);
 
 	return frames > cap ? frames - cap : 0;
 }

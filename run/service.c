@@ -19,6 +19,7 @@
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS	  4096u
+#define SHRINK	  64u /* frames given up at once when the pool has grown: nobody waits long for it */
 #define PUBLISH	  256u /* faults after which the counters are published while more are coming */
 #define ASKED	  64u /* faults after which a request for memory is looked for while more are coming */
 #define QUIET_MS  100 /* without a fault for so long the program's thread is free to go anywhere */
@@ -49,6 +50,9 @@ static bool serve(struct host *h)
 		mach_rw_enter(&h->h_lock, false);
 		t0 = mach_time_ns();
 		n = linux_serve(h->h_mach);
+		uint64_t over = n > 0 ? family_frames_over(h->h_fam) : 0;
+		if (over > 0 && h->h_managed)
+			(void)vm_shrink(h->h_vm, over < SHRINK ? (pfn_t)over : SHRINK);
 		if (n > 0)
 			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
 		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
