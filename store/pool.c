@@ -402,6 +402,13 @@ int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *con
 	return rc;
 }
 
+int pool_takes_memory(const struct pool *p, uint32_t handle)
+{
+	uint32_t i = __atomic_load_n(&objects(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
+
+	return i != NONE && __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
+}
+
 int pool_load(struct pool *p, uint32_t handle, void *page)
 {
 	uint32_t done;

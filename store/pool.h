@@ -97,6 +97,8 @@ int  pool_load(struct pool *, uint32_t handle, void *page);
  * about the one after them.
  */
 int  pool_store_vec(struct pool *, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done);
+/* Does keeping the object take memory now (not the file alone, not a same-filled page)? A hint. */
+int  pool_takes_memory(const struct pool *, uint32_t handle);
 int  pool_load_vec(struct pool *, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done);
 /* Gives back at least so many bytes of memory by compacting and writing. -ENOSPC: not all of them; -EIO as above. */
 int  pool_shrink(struct pool *, uint64_t bytes);

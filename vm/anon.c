@@ -239,12 +239,18 @@ static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, un
 	voff_t off;
 	struct swap_area *sw = swap_area_of(vm, slot, &off);
 	uint32_t n, ok = 0;
+	uint64_t drop;
 	enum vm_err e;
 
 	pps[0] = pp;
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
-	e = pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
+	e = pvn_io_drop(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
+	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
+	if (ok > 0 && (drop & 1) != 0) {
+		page_nrm_set(pp, P_MOD);
+		swapfs_dirty(vm, pp);
+	}
 	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
 	if (ok > 0)
 		return VM_OK;

@@ -18,11 +18,20 @@ static void io_done(struct vm_io *io)
 
 enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
 {
+	uint64_t drop;
+
+	return pvn_io_drop(vm, vp, op, off, pps, n, ok, &drop);
+}
+
+enum vm_err pvn_io_drop(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n,
+    uint32_t *ok, uint64_t *drop)
+{
 	struct waiter w = { .w_done = false };
 	struct vm_io io = { .io_op = op, .io_npages = n, .io_off = off, .io_done = io_done, .io_arg = &w };
 
 	VM_ASSERT(n > 0 && n <= VM_IO_PAGES);
 	*ok = 0;
+	*drop = 0;
 	if (vm_inject_fail(vm, op == VM_IO_READ ? VM_INJECT_IO_READ : VM_INJECT_IO_WRITE)) {
 		VM_STAT(vm, io_error);
 		return VM_IO;
@@ -33,6 +42,7 @@ enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, 
 	while (!__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
 		vp->v_ops->vo_poll(vp, true);
 	*ok = io.io_err == VM_OK ? n : io.io_ok;
+	*drop = io.io_drop;
 	if (op == VM_IO_READ) {
 		VM_STAT(vm, pgin_io);
 		VM_STATN(vm, pgin, *ok);
