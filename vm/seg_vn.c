@@ -157,25 +157,39 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 	return pvn_getpage(f->f_vm, f->f_svd->svd_vp, off, se, hint, ppp);
 }
 
+/*
+ * Frames for n pages ahead, beside the one that faults. Made before that one is loaded: made after, they might be had by
+ * evicting just it, for ever. Never more than a small part of memory.
+ */
+static unsigned ahead_room(struct vm *vm, unsigned n)
+{
+	if (n > vm->vm_nonline / 32)
+		n = (unsigned)vm->vm_nonline / 32;
+	if (n > 0 && vm->vm_nfree < vm->vm_desfree + n)
+		(void)pageout_reclaim(vm, n);
+	return n;
+}
+
 static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
 {
-	enum page_peek peek = page_peek(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id));
+	struct vm *vm = f->f_vm;
+	enum page_peek peek = page_peek(vm, &vm->vm_swapfs, svd_anon_off(id));
 	unsigned hint = 1;
 
-	if (peek == PAGE_ABSENT && anon_swapped(f->f_vm, id)) {
+	if (peek == PAGE_ABSENT && anon_swapped(vm, id)) {
 		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
 
 		if (f->f_plan.pl_map) {
-			f->f_ahead = n;
+			f->f_ahead = ahead_room(vm, n);
 			f->f_plan.pl_n = n = 0;
 		}
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
-		while (hint <= n && anon_follows(f->f_vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
+		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
 	} else if (peek == PAGE_UNUSED) {
 		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
 	}
-	return anon_getpage(f->f_vm, id, se, hint, ppp);
+	return anon_getpage(vm, id, se, hint, ppp);
 }
 
 /* ---- the cases of a fault; the slot is busy ---- */
@@ -414,8 +428,6 @@ static void map_ahead(struct fault *f, uint64_t n)
 	size_t done = 0;
 	uint64_t k = 0;
 
-	if (f->f_vm->vm_nfree < f->f_vm->vm_desfree + n)
-		(void)pageout_reclaim(f->f_vm, (pfn_t)n);
 	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
 		k++;
 	if (!f->f_vm->vm_caps->mc_mod_bits)
