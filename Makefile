@@ -7,6 +7,8 @@
 #   make demo          run a program that needs four times the memory it gets
 #   make test          unit tests, then a small set of real programs
 #   make test-programs the full set of real programs (minutes)
+#   make test-models   SPIN over the models of the locking protocols
+#   make coverage      lines and branches of vm/ that the unit tests reach
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
 #   make bench         Quire, the kernel's swap and the floor, side by side
@@ -32,6 +34,14 @@ test: setup
 test-programs: build
 	@python3=`sh tools/python.sh` && $$python3 tests/programs/run.py --size full
 
+test-models:
+	@sh tools/setup.sh spin
+	@sh models/run.sh
+
+coverage:
+	@sh tools/setup.sh gcovr
+	@sh tools/coverage.sh
+
 test-nightly: build
 	@sh tools/nightly.sh
 
@@ -50,6 +60,6 @@ format:
 	@sh tools/format.sh
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: all setup build demo test test-programs test-nightly asan tsan bench format clean
+.PHONY: all setup build demo test test-programs test-nightly test-models coverage asan tsan bench format clean

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# setup.sh: install what building and testing need and this machine lacks.
+# setup.sh [package...]: install what building and testing need and this machine lacks, and the packages named.
 #
 # Asks dpkg first, so that a machine that has everything touches neither the
 # network nor the package lists.  Needs root only when something is missing.
@@ -15,6 +15,7 @@ liblz4-dev libzstd-dev liburing-dev
 libcmocka-dev
 python3
 sqlite3 redis-server redis-tools xz-utils
+$*
 "
 
 # A word that a person may set to keep this script from changing the machine.

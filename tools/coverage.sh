@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# coverage.sh: unit tests in a build that counts, then lines and branches of vm/.  A file a line, the total last.
+# Assertions do not count: their other branch is what must never happen.
+set -eu
+cd "$(dirname "$0")/.."
+b=${BUILD:-build}-cov
+if ! command -v gcovr >/dev/null 2>&1; then
+	echo "coverage: needs gcovr:  apt-get install gcovr"
+	exit 1
+fi
+sh tools/build.sh "$b" -Db_coverage=true --buildtype=debug >/dev/null
+find "$b" -name '*.gcda' -exec rm {} +
+PATH=/usr/bin:$PATH meson test -C "$b" --no-rebuild --print-errorlogs >"$b/coverage.log" 2>&1 ||
+	{ tail -40 "$b/coverage.log"; echo "coverage: a test failed"; exit 1; }
+exec gcovr --root . --filter 'vm/' --exclude-unreachable-branches --exclude-throw-branches \
+	--exclude-lines-by-pattern '.*VM_ASSERT.*' --exclude-branches-by-pattern '.*VM_ASSERT.*' \
+	--print-summary "$@" "$b"
