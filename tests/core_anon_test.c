@@ -279,7 +279,8 @@ static void model_refs(struct model *mo)
 	uint32_t n = vm->vm_anonchunks * VM_ANONCHUNK, *counts = calloc(n + 1, sizeof *counts);
 
 	for (unsigned a = 0; a < NMAPS; a++)
-		anonmap_count_refs(mo->am[a], counts, n);
+		for (uint64_t i = anonmap_next(mo->am[a], 0); i < anonmap_npages(mo->am[a]); i = anonmap_next(mo->am[a], i + 1))
+			counts[anonmap_peek(mo->am[a], i)]++;
 	for (anon_id id = 1; id < n; id++)
 		assert_int_equal(counts[id], vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK].an_refcnt);
 	free(counts);
@@ -391,6 +392,36 @@ static void io_errors_lose_nothing(void **state)
 {
 	(void)state;
 	run_model(192, 5, 30000);
+}
+
+static void count_quietly(void *arg, const char *text)
+{
+	(void)text;
+	++*(unsigned *)arg;
+}
+
+/* One reference too many, one too few, and an anon that nobody holds. */
+static void checker_sees_wrong_references(void **state)
+{
+	struct model *mo = malloc(sizeof *mo);
+	unsigned n = 0;
+	anon_id id;
+
+	(void)state;
+	model_init(mo, 256);
+	id = anonmap_peek(mo->am[0], 3);
+	assert_int_equal(anon_check(mo->s.vm, count_quietly, &n), 0);
+	anon_hold(mo->s.vm, id);
+	assert_int_equal(anon_check(mo->s.vm, count_quietly, &n), 1);
+	assert_int_equal(anon_refcnt(mo->s.vm, id), 2); /* looking changes nothing */
+	anon_decref(mo->s.vm, id);
+	assert_int_equal(anon_check(mo->s.vm, count_quietly, &n), 0);
+	id = anon_alloc(mo->s.vm);
+	assert_int_equal(anon_check(mo->s.vm, count_quietly, &n), 1);
+	anon_decref(mo->s.vm, id);
+	assert_int_equal(n, 2);
+	model_fini(mo);
+	free(mo);
 }
 
 /* ---- 64 frames ---- */
@@ -734,6 +765,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(maps_against_model),
 		cmocka_unit_test(io_errors_lose_nothing),
+		cmocka_unit_test(checker_sees_wrong_references),
 		cmocka_unit_test(small_machine),
 		cmocka_unit_test(full_swap),
 		cmocka_unit_test(reservation),

@@ -426,9 +426,35 @@ uint32_t anon_bind(struct vm *vm, const struct page *pp, uint32_t slot)
 }
 
 /* ---- vm_check ---- */
-unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+bool anon_count_ref(struct vm *vm, anon_id id, bool back)
+{
+	if (id == 0 || id / VM_ANONCHUNK >= vm->vm_anonchunks)
+		return id == 0;
+	anon_locked(vm, id)->an_refcnt += back ? 1 : ~0u;
+	return true;
+}
+
+/* The references that maps hold are all there are: without them every count is zero. Needs no memory. */
+static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), void *arg)
 {
 	unsigned bad = 0;
+
+	if (!anonmap_count_refs(vm, false)) {
+		report(arg, "an anon map holds an anon that never was");
+		bad++;
+	}
+	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++)
+		if (anon_locked(vm, id)->an_refcnt != 0) {
+			report(arg, "an anon's reference count is not that of the map entries that hold it");
+			bad++;
+		}
+	(void)anonmap_count_refs(vm, true);
+	return bad;
+}
+
+unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = check_refs(vm, report, arg);
 	uint32_t live = 0, free = 0;
 
 	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++) {

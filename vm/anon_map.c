@@ -25,6 +25,7 @@
 
 struct anon_map {
 	struct vm *am_vm;	    /* const */
+	struct anon_map *am_next, *am_prev; /* vm_anonlock: all maps, for vm_check */
 	_Atomic uint32_t am_refcnt;
 	uint32_t am_waiters;	    /* am_lock */
 	uint64_t am_npages;	    /* am_lock to change */
@@ -47,6 +48,12 @@ struct anon_map *anonmap_alloc(struct vm *vm, uint64_t npages)
 	am->am_refcnt = 1;
 	mach_mutex_init(&am->am_lock, RANK_AMP, "anon map");
 	mach_cv_init(&am->am_cv);
+	mach_mutex_enter(&vm->vm_anonlock);
+	am->am_next = vm->vm_anonmaplist;
+	if (am->am_next != NULL)
+		am->am_next->am_prev = am;
+	vm->vm_anonmaplist = am;
+	mach_mutex_exit(&vm->vm_anonlock);
 	if (!anonmap_grow(am, npages)) {
 		anonmap_rele(am);
 		return NULL;
@@ -74,6 +81,20 @@ static void free_tree(struct anon_map *am, void *node, unsigned level)
 	kmem_cache_free(am->am_vm->vm_anonnodes, node);
 }
 
+static void unlist(struct anon_map *am)
+{
+	struct vm *vm = am->am_vm;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	if (am->am_prev != NULL)
+		am->am_prev->am_next = am->am_next;
+	else
+		vm->vm_anonmaplist = am->am_next;
+	if (am->am_next != NULL)
+		am->am_next->am_prev = am->am_prev;
+	mach_mutex_exit(&vm->vm_anonlock);
+}
+
 void anonmap_rele(struct anon_map *am)
 {
 	if (__atomic_sub_fetch((uint32_t *)(void *)&am->am_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
@@ -82,6 +103,7 @@ void anonmap_rele(struct anon_map *am)
 	if (am->am_resv != 0)
 		anon_unreserve(am->am_vm, am->am_resv);
 	free_tree(am, am->am_root, am->am_levels);
+	unlist(am);
 	mach_cv_fini(&am->am_cv);
 	mach_mutex_fini(&am->am_lock);
 	kmem_cache_free(am->am_vm->vm_anonmaps, am);
@@ -416,14 +438,15 @@ enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *t
 	return VM_OK;
 }
 
-void anonmap_count_refs(struct anon_map *am, uint32_t *counts, uint32_t n)
+/* vm_check: every reference of every map is taken off its anon's count, or put back. False: an id that never was. */
+bool anonmap_count_refs(struct vm *vm, bool back)
 {
-	for (uint64_t i = next_entry(am, 0); i != ~(uint64_t)0; i = next_entry(am, i + 1)) {
-		anon_id id = anonmap_peek(am, i);
+	bool ok = true;
 
-		if (id != 0 && id < n)
-			counts[id]++;
-	}
+	for (struct anon_map *am = vm->vm_anonmaplist; am != NULL; am = am->am_next)
+		for (uint64_t i = next_entry(am, 0); i != ~(uint64_t)0; i = next_entry(am, i + 1))
+			ok &= anon_count_ref(vm, anonmap_peek(am, i), back);
+	return ok;
 }
 
 size_t anonmap_sizes(size_t *node)

@@ -108,6 +108,7 @@ struct vm {
 	uint32_t vm_anonchunks, vm_anonchunks_max; /* (A), (c) */
 	anon_id vm_anonfree;		 /* (A) */
 	uint32_t vm_nanon;		 /* (A) slots in use */
+	struct anon_map *vm_anonmaplist; /* (A) all maps */
 	struct mach_mutex vm_swaplock;
 	struct swap_area *vm_swapareas;	 /* (S) */
 	uint32_t vm_swapnext;		 /* (S) next global slot number to give to an area */
@@ -278,6 +279,6 @@ void aslock_free(struct as *);
 void aslock_move(struct as *, vaddr_t from, vaddr_t to);
 #define LOCK_SOFT 0x7fffu
 unsigned as_check(struct as *, void (*report)(void *, const char *), void *arg);
-/* vm/seg_vn.c: anon slot references held by segments' maps are counted here for vm_check */
-void anonmap_count_refs(struct anon_map *, uint32_t *counts_by_id, uint32_t n);
+bool anonmap_count_refs(struct vm *, bool back);
+bool anon_count_ref(struct vm *, anon_id, bool back);
 #endif
