@@ -505,7 +505,7 @@ static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 			_exit(2);
 		run(words, n);
 		fflush(stdout);
-		_exit(0);
+		exit(0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return 2;

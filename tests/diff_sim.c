@@ -178,37 +178,17 @@ static enum sig s_access(uint64_t at, bool write, uint8_t *buf, uint64_t len, ui
 	}
 }
 
-/* Through the page cache, a page at a time. */
-static int file_io(int file, uint64_t off, uint8_t *buf, uint64_t len, bool write)
-{
-	while (len > 0) {
-		uint64_t in = off & VM_PAGEMASK, n = VM_PAGESIZE - in < len ? VM_PAGESIZE - in : len;
-		struct page *pp;
-		enum vm_err e = pvn_getpage(vm, files[file], off - in, SE_EXCL, 1, &pp);
-
-		if (e != VM_OK)
-			return EIO;
-		if (write) {
-			memcpy((uint8_t *)page_mapin(vm, pp) + in, buf, n);
-			page_nrm_set(pp, P_MOD);
-		} else {
-			memcpy(buf, (const uint8_t *)page_mapin(vm, pp) + in, n);
-		}
-		page_unlock(vm, pp);
-		off += n;
-		buf += n;
-		len -= n;
-	}
-	return 0;
-}
-
 static int s_fread(int file, uint64_t off, uint8_t *buf, uint64_t len)
 {
-	return file_io(file, off, buf, len, false);
+	uint64_t done;
+
+	return vnode_read(files[file], off, buf, len, &done) == VM_OK && done == len ? 0 : EIO;
 }
 static int s_fwrite(int file, uint64_t off, const uint8_t *buf, uint64_t len)
 {
-	return file_io(file, off, (uint8_t *)(uintptr_t)buf, len, true);
+	uint64_t done;
+
+	return vnode_write(files[file], off, buf, len, &done) == VM_OK && done == len ? 0 : EIO;
 }
 
 /* The end moves first, so that nobody reads back what the truncation takes away. */

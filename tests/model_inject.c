@@ -105,7 +105,7 @@ static bool inject_child(const struct options *opt, enum vm_inject what, uint64_
 
 	fflush(stdout);
 	if ((pid = fork()) == 0)
-		_exit(inject_once(opt, what, nth) ? PASSED : 0);
+		exit(inject_once(opt, what, nth) ? PASSED : 0);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return false;
 	*passed = WIFEXITED(status) && WEXITSTATUS(status) == PASSED;

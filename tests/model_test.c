@@ -175,7 +175,7 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 			_exit(2);
 		run(opt, words, n);
 		fflush(stdout);
-		_exit(0);
+		exit(0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
 		perror("fork");
