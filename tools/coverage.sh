@@ -9,7 +9,7 @@ if ! command -v gcovr >/dev/null 2>&1; then
 	echo "coverage: needs gcovr:  apt-get install gcovr"
 	exit 1
 fi
-sh tools/build.sh "$b" -Db_coverage=true --buildtype=debug >/dev/null
+sh tools/build.sh "$b" -Db_coverage=true --buildtype=debug -Dc_args=-fprofile-update=atomic >/dev/null
 find "$b" -name '*.gcda' -exec rm {} +
 PATH=/usr/bin:$PATH meson test -C "$b" --no-rebuild --print-errorlogs >"$b/coverage.log" 2>&1 ||
 	{ tail -40 "$b/coverage.log"; echo "coverage: a test failed"; exit 1; }
