@@ -13,6 +13,7 @@
 #   make asan, tsan    unit tests under the sanitizers
 #   make bench         Quire, the kernel's swap and the floor, side by side
 #   make format        clang-format over the C sources
+#   make wrap          clang-format over lines that are too long, and nothing else
 
 BUILD ?= build
 export BUILD
@@ -59,7 +60,10 @@ bench: build
 format:
 	@sh tools/format.sh
 
+wrap:
+	@git ls-files '*.c' '*.h' | xargs python3 tools/wrap.py
+
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: all setup build demo test test-programs test-nightly test-models coverage asan tsan bench format clean
+.PHONY: all setup build demo test test-programs test-nightly test-models coverage asan tsan bench format wrap clean

@@ -40,7 +40,9 @@ static void report(void *arg, const char *text)
 
 static enum vm_err map(struct env *e, unsigned page, unsigned n, unsigned flags)
 {
-	struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = flags };
+	struct segvn_args sa = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = flags
+	};
 
 	return as_map(e->as, (vaddr_t)e->at + vm_ptob(page), vm_ptob(n), segvn_create, &sa);
 }
@@ -157,7 +159,8 @@ static void only_private_anonymous_memory_is_adopted(void **state)
 	struct env *e = *state;
 
 	assert_int_equal(map(e, 0, N / 4, SEGVN_SHARED), VM_OK);
-	assert_int_equal(as_map(e->as, (vaddr_t)e->at + vm_ptob(N / 4), vm_ptob(4), seghole_create, NULL), VM_OK);
+	assert_int_equal(
+	    as_map(e->as, (vaddr_t)e->at + vm_ptob(N / 4), vm_ptob(4), seghole_create, NULL), VM_OK);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N / 4, &e->present), VM_NOTSUP);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 4), 4, &e->present), VM_NOTSUP);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 2), 4, &e->present), VM_NOMAP);

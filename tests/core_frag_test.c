@@ -122,8 +122,10 @@ static void slabs_of_both_sizes_live_together(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(frames_in_a_row_are_not_waited_for_without_hope, setup, teardown),
-		cmocka_unit_test_setup_teardown(slabs_of_one_frame_do_where_larger_ones_cannot_be_had, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    frames_in_a_row_are_not_waited_for_without_hope, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    slabs_of_one_frame_do_where_larger_ones_cannot_be_had, setup, teardown),
 		cmocka_unit_test_setup_teardown(slabs_of_both_sizes_live_together, setup, teardown),
 	};
 

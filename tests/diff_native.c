@@ -83,7 +83,8 @@ static uint8_t *find_window(void)
 
 	for (unsigned i = 0; i < 2; i++) {
 		void *want = (void *)(uintptr_t)places[i],
-		     *p = mmap(want, bytes(WINDOW), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		     *p = mmap(want, bytes(WINDOW), PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 		if (p != MAP_FAILED)
 			(void)munmap(p, bytes(WINDOW));
@@ -123,7 +124,10 @@ static int native_map(unsigned page, unsigned n, int prot, int flags, int file, 
 {
 	if ((flags & MAP_FIXED_NOREPLACE) == 0)
 		flags |= MAP_FIXED;
-	return mmap(va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) == MAP_FAILED ? errno : 0;
+	return mmap(va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) ==
+		MAP_FAILED
+	    ? errno
+	    : 0;
 }
 
 static int native_unmap(unsigned page, unsigned n)
@@ -191,7 +195,8 @@ static uint64_t native_fork(uint64_t (*child)(const struct exec *, void *), void
 		_exit(write(fd[1], &got, sizeof(got)) == sizeof(got) ? 0 : 1);
 	}
 	(void)close(fd[1]);
-	if (pid < 0 || read(fd[0], &got, sizeof(got)) != sizeof(got) || waitpid(pid, &status, 0) != pid || status != 0)
+	if (pid < 0 || read(fd[0], &got, sizeof(got)) != sizeof(got) || waitpid(pid, &status, 0) != pid ||
+	    status != 0)
 		fprintf(stderr, "diff: the native child failed\n");
 	(void)close(fd[0]);
 	return got;

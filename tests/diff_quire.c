@@ -30,14 +30,17 @@ static int answer(int rc)
 
 static bool q_open(uint64_t seed, uint8_t *const *data, const uint64_t *size)
 {
-	struct quire_config c = { .size = sizeof(c), .memory = 1u << 20, .pool = 8u << 20, .window = 1u << 30 };
+	struct quire_config c = {
+		.size = sizeof(c), .memory = 1u << 20, .pool = 8u << 20, .window = 1u << 30
+	};
 
 	(void)seed;
 	if (quire_open(&c, &q) != 0) {
 		printf("skipped: quire_open: %s\n", strerror(errno));
 		return false;
 	}
-	window = quire_map(q, NULL, bytes(3 * WINDOW), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	window = quire_map(
+	    q, NULL, bytes(3 * WINDOW), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (window == MAP_FAILED)
 		return false;
 	window += bytes(WINDOW);
@@ -72,7 +75,8 @@ static int q_map(unsigned page, unsigned n, int prot, int flags, int file, unsig
 {
 	if ((flags & MAP_FIXED_NOREPLACE) == 0)
 		flags |= MAP_FIXED;
-	return quire_map(q, va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) == MAP_FAILED
+	return quire_map(q, va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) ==
+		MAP_FAILED
 	    ? errno
 	    : 0;
 }
@@ -115,7 +119,8 @@ static int q_fread(int file, uint64_t off, uint8_t *buf, uint64_t len)
 {
 	void *p = quire_map(q, NULL, bytes(FILE_MAX), PROT_READ, MAP_SHARED, fds[file], 0);
 
-	if (p == MAP_FAILED || quire_sync(q, p, bytes(FILE_MAX), MS_SYNC) != 0 || quire_unmap(q, p, bytes(FILE_MAX)) != 0)
+	if (p == MAP_FAILED || quire_sync(q, p, bytes(FILE_MAX), MS_SYNC) != 0 ||
+	    quire_unmap(q, p, bytes(FILE_MAX)) != 0)
 		return errno;
 	return pread(fds[file], buf, len, (off_t)off) == (ssize_t)len ? 0 : EIO;
 }

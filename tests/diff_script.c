@@ -82,8 +82,8 @@ static int agree(const char *what, unsigned page, unsigned n, int native, int te
 	if (verbose)
 		fprintf(stderr, "%" PRIu64 " %s %u+%u: %d\n", *progress, what, page, n, native);
 	if (native != tested)
-		differ("%s of pages %u..%u: native %s, %s %s", what, page, page + n - 1, strerror(native), exec_tested.x_name,
-		    strerror(tested));
+		differ("%s of pages %u..%u: native %s, %s %s", what, page, page + n - 1, strerror(native),
+		    exec_tested.x_name, strerror(tested));
 	return native;
 }
 #define BOTH(what, page, n, call) agree(what, page, n, exec_native.call, exec_tested.call)
@@ -136,12 +136,14 @@ static void access_both(uint64_t at, bool write, uint8_t *buf, uint64_t len)
 	s[0] = exec_native.x_access(at, write, buf, len, &done[0]);
 	s[1] = exec_tested.x_access(at, write, other, len, &done[1]);
 	if (s[0] != s[1] || done[0] != done[1])
-		differ("%s at page %" PRIu64 "+%" PRIu64 ": native %s after %" PRIu64 " bytes, %s %s after %" PRIu64,
-		    write ? "write" : "read", at / PAGE, at % PAGE, names[s[0]], done[0], exec_tested.x_name, names[s[1]], done[1]);
+		differ("%s at page %" PRIu64 "+%" PRIu64 ": native %s after %" PRIu64
+		       " bytes, %s %s after %" PRIu64,
+		    write ? "write" : "read", at / PAGE, at % PAGE, names[s[0]], done[0], exec_tested.x_name,
+		    names[s[1]], done[1]);
 	for (uint64_t i = 0; !write && i < done[0]; i++)
 		if (buf[i] != other[i])
-			differ("page %" PRIu64 "+%" PRIu64 ": native %02x, %s %02x", (at + i) / PAGE, (at + i) % PAGE, buf[i],
-			    exec_tested.x_name, other[i]);
+			differ("page %" PRIu64 "+%" PRIu64 ": native %02x, %s %02x", (at + i) / PAGE,
+			    (at + i) % PAGE, buf[i], exec_tested.x_name, other[i]);
 }
 
 static uint64_t pick_len(void)
@@ -161,7 +163,8 @@ static bool writes_past_end(uint64_t at, uint64_t len)
 {
 	for (uint64_t p = at / PAGE; p <= (at + len - 1) / PAGE; p++) {
 		const struct known *k = &window[p];
-		uint64_t from = p == at / PAGE ? at % PAGE : 0, to = p == (at + len - 1) / PAGE ? (at + len - 1) % PAGE + 1 : PAGE;
+		uint64_t from = p == at / PAGE ? at % PAGE : 0,
+			 to = p == (at + len - 1) / PAGE ? (at + len - 1) % PAGE + 1 : PAGE;
 
 		(void)from;
 		if (k->kind == K_FILE && (uint64_t)k->index * PAGE < file_size[k->file] &&
@@ -176,7 +179,8 @@ static void op_write(void)
 	uint64_t at = (uint64_t)below(WINDOW - 3) * PAGE + below(PAGE), len = pick_len();
 	uint8_t buf[3 * PAGE];
 
-	for (uint64_t i = 0, v = draw(); i < len; i++, v = v * 6364136223846793005ull + 1442695040888963407ull)
+	for (uint64_t i = 0, v = draw(); i < len;
+	     i++, v = v * 6364136223846793005ull + 1442695040888963407ull)
 		buf[i] = (uint8_t)(v >> 56);
 	if (!writes_past_end(at, len))
 		access_both(at, true, buf, len);
@@ -237,8 +241,9 @@ static void op_protect(void)
 
 static void op_advise(void)
 {
-	static const int advices[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_DONTNEED,
-		MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE };
+	static const int advices[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
+		MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT, MADV_PAGEOUT,
+		MADV_POPULATE_READ, MADV_POPULATE_WRITE };
 	int advice = advices[below(sizeof(advices) / sizeof(advices[0]))];
 	char what[32];
 	unsigned lo, n;
@@ -265,7 +270,8 @@ static void op_free(void)
 
 static void op_sync(void)
 {
-	static const int flags[] = { MS_SYNC, MS_SYNC, MS_ASYNC, MS_INVALIDATE, MS_SYNC | MS_INVALIDATE, MS_SYNC | MS_ASYNC };
+	static const int flags[] = { MS_SYNC, MS_SYNC, MS_ASYNC, MS_INVALIDATE, MS_SYNC | MS_INVALIDATE,
+		MS_SYNC | MS_ASYNC };
 	int f = flags[below(6)];
 	unsigned lo, n;
 
@@ -279,7 +285,8 @@ static void op_incore(void)
 	unsigned lo, n;
 
 	pick(48, &lo, &n);
-	(void)agree("incore", lo, n, exec_native.x_incore(lo, n, vec[0]), exec_tested.x_incore(lo, n, vec[1]));
+	(void)agree(
+	    "incore", lo, n, exec_native.x_incore(lo, n, vec[0]), exec_tested.x_incore(lo, n, vec[1]));
 }
 
 static void op_lock(void)
@@ -312,7 +319,8 @@ static void op_remap(void)
 	if (exec_tested.x_remap == NULL || (to < lo + n && lo < to + newn))
 		return;
 	for (unsigned i = lo; i < lo + n; i++)
-		if (window[i].area != window[lo].area || window[i].kind != window[lo].kind || window[i].prot != window[lo].prot ||
+		if (window[i].area != window[lo].area || window[i].kind != window[lo].kind ||
+		    window[i].prot != window[lo].prot ||
 		    (window[i].kind >= K_FILE && window[i].index != window[lo].index + (i - lo)))
 			return;
 	if (window[lo].kind == K_SHARED && newn > n)
@@ -350,8 +358,8 @@ static void op_fread(void)
 	    exec_tested.x_fread(file, off, buf[1], len));
 	for (uint64_t i = 0; i < len; i++)
 		if (buf[0][i] != buf[1][i])
-			differ("file %d byte %" PRIu64 ": native %02x, %s %02x", file, off + i, buf[0][i], exec_tested.x_name,
-			    buf[1][i]);
+			differ("file %d byte %" PRIu64 ": native %02x, %s %02x", file, off + i, buf[0][i],
+			    exec_tested.x_name, buf[1][i]);
 }
 
 static void op_fwrite(void)
@@ -501,7 +509,8 @@ static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 
 	fflush(stdout);
 	if ((pid = fork()) == 0) {
-		if (quiet && (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
+		if (quiet &&
+		    (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
 			_exit(2);
 		run(words, n);
 		fflush(stdout);
@@ -510,7 +519,8 @@ static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return 2;
 	if (WIFSIGNALED(status) && !quiet)
-		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
+		fprintf(
+		    stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
@@ -585,8 +595,8 @@ int main(int argc, char **argv)
 		return 2;
 	if ((rc = run_child(words, n, false)) == SKIP)
 		return SKIP;
-	printf("diff: native and %s, %" PRIu64 " operations, seed %" PRIu64 ": %s\n", exec_tested.x_name, n, seed,
-	    rc == 0 ? "the same" : "DIFFERENT");
+	printf("diff: native and %s, %" PRIu64 " operations, seed %" PRIu64 ": %s\n", exec_tested.x_name, n,
+	    seed, rc == 0 ? "the same" : "DIFFERENT");
 	if (rc != 0 && !verbose)
 		shrink(words, *progress + 1 < n ? *progress + 1 : n);
 	return rc == 0 ? 0 : 1;

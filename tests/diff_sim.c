@@ -106,7 +106,8 @@ static int s_map(unsigned page, unsigned n, int prot, int flags, int file, unsig
 		sa.sa_off = vm_ptob(off);
 	}
 	return error_of(as_map_at(as, &at, vm_ptob(n), 0,
-	    ((flags & MAP_FIXED_NOREPLACE) != 0 ? AS_NOREPLACE : AS_FIXED) | ((flags & MAP_POPULATE) != 0 ? AS_POPULATE : 0u),
+	    ((flags & MAP_FIXED_NOREPLACE) != 0 ? AS_NOREPLACE : AS_FIXED) |
+		((flags & MAP_POPULATE) != 0 ? AS_POPULATE : 0u),
 	    segvn_create, &sa));
 }
 
@@ -124,9 +125,10 @@ static int s_advise(unsigned page, unsigned n, int advice)
 	static const struct {
 		int native;
 		enum advice ours;
-	} names[] = { { MADV_NORMAL, ADV_NORMAL }, { MADV_RANDOM, ADV_RANDOM }, { MADV_SEQUENTIAL, ADV_SEQUENTIAL },
-		{ MADV_WILLNEED, ADV_WILLNEED }, { MADV_DONTNEED, ADV_DONTNEED }, { MADV_FREE, ADV_FREE },
-		{ MADV_COLD, ADV_COLD }, { MADV_PAGEOUT, ADV_PAGEOUT }, { MADV_POPULATE_READ, ADV_POPULATE_READ },
+	} names[] = { { MADV_NORMAL, ADV_NORMAL }, { MADV_RANDOM, ADV_RANDOM },
+		{ MADV_SEQUENTIAL, ADV_SEQUENTIAL }, { MADV_WILLNEED, ADV_WILLNEED },
+		{ MADV_DONTNEED, ADV_DONTNEED }, { MADV_FREE, ADV_FREE }, { MADV_COLD, ADV_COLD },
+		{ MADV_PAGEOUT, ADV_PAGEOUT }, { MADV_POPULATE_READ, ADV_POPULATE_READ },
 		{ MADV_POPULATE_WRITE, ADV_POPULATE_WRITE } };
 	enum vm_err e;
 
@@ -170,7 +172,8 @@ static enum sig s_access(uint64_t at, bool write, uint8_t *buf, uint64_t len, ui
 {
 	unsigned cpu = turn++ % NCPUS;
 
-	switch (write ? sim_write(mach, as, cpu, BASE + at, buf, len, done) : sim_read(mach, as, cpu, BASE + at, buf, len, done)) {
+	switch (write ? sim_write(mach, as, cpu, BASE + at, buf, len, done)
+		      : sim_read(mach, as, cpu, BASE + at, buf, len, done)) {
 	case VM_OK: return SIG_NOTHING;
 	case VM_NOMAP: return SIG_MAPERR;
 	case VM_PROT: return SIG_ACCERR;
@@ -207,7 +210,8 @@ static int s_remap(unsigned page, unsigned oldn, unsigned newn, unsigned to)
 {
 	vaddr_t at = va(to);
 
-	enum vm_err e = as_remap(as, va(page), vm_ptob(oldn), vm_ptob(newn), REMAP_MAYMOVE | REMAP_FIXED, &at);
+	enum vm_err e =
+	    as_remap(as, va(page), vm_ptob(oldn), vm_ptob(newn), REMAP_MAYMOVE | REMAP_FIXED, &at);
 
 	return e == VM_NOMAP ? EFAULT : error_of(e);
 }

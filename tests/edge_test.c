@@ -35,7 +35,8 @@ static void a_hole_refuses_everything(void **state)
 	assert_int_equal(as_query(as, BASE, &ai), VM_OK);
 	assert_true(ai.ai_ops == &seghole_ops && ai.ai_prot == 0);
 	assert_int_equal(as_swapout(as), 0);
-	assert_int_equal(as_remap(as, BASE, 16 * PG, 20 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at), VM_OK); /* grows and moves */
+	assert_int_equal(as_remap(as, BASE, 16 * PG, 20 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at),
+	    VM_OK);                                                 /* grows and moves */
 	assert_int_equal(as_unmap(as, at + 4 * PG, 4 * PG), VM_OK); /* splits */
 	assert_int_equal(nsegs(as), 2);
 	assert_int_equal(as_dup(as, &child), VM_OK);

@@ -177,8 +177,8 @@ static void pagers(void)
 				assert_sound(&s);
 				as_free(child);
 			}
-			if (may_fail(as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at)) && wrote &&
-			    may_fail(try_get(&s, as, at + 3 * PG, &v)))
+			if (may_fail(as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at)) &&
+			    wrote && may_fail(try_get(&s, as, at + 3 * PG, &v)))
 				assert_int_equal(v, 33);
 			(void)as_swapout(as);
 			assert_sound(&s);
@@ -188,7 +188,8 @@ static void pagers(void)
 			pager_log_stop(p);
 		pager_detach(p);
 		if (may_fail(as_map(as, BASE + 8 * MB, PG, segpager_create, &a)))
-			assert_true(try_put(&s, as, BASE + 8 * MB, 1) != VM_OK); /* nobody allows it any more */
+			assert_true(
+			    try_put(&s, as, BASE + 8 * MB, 1) != VM_OK); /* nobody allows it any more */
 		as_free(as);
 		as = NULL;
 		pager_rele(p);
@@ -204,14 +205,16 @@ static void inheritance(void)
 
 	if (!may_fail(as_alloc(s.vm, 0x10000, (vaddr_t)1 << 40, &as)))
 		return;
-	if (may_fail(map_anon(as, BASE, 12, 0)) && may_fail(try_put(&s, as, BASE, 1)) && may_fail(try_put(&s, as, BASE + 4 * PG, 2)) &&
-	    may_fail(try_put(&s, as, BASE + 8 * PG, 3)) && may_fail(as_inherit(as, BASE, 4 * PG, INHERIT_SHARE)) &&
+	if (may_fail(map_anon(as, BASE, 12, 0)) && may_fail(try_put(&s, as, BASE, 1)) &&
+	    may_fail(try_put(&s, as, BASE + 4 * PG, 2)) && may_fail(try_put(&s, as, BASE + 8 * PG, 3)) &&
+	    may_fail(as_inherit(as, BASE, 4 * PG, INHERIT_SHARE)) &&
 	    may_fail(as_inherit(as, BASE + 4 * PG, 4 * PG, INHERIT_ZERO)) && may_fail(as_dup(as, &child))) {
 		if (may_fail(try_put(&s, child, BASE, 10)) && may_fail(try_get(&s, as, BASE, &v)))
 			assert_int_equal(v, 10);
 		if (may_fail(try_get(&s, child, BASE + 4 * PG, &v)))
 			assert_int_equal(v, 0);
-		if (may_fail(try_put(&s, child, BASE + 8 * PG, 30)) && may_fail(try_get(&s, as, BASE + 8 * PG, &v)))
+		if (may_fail(try_put(&s, child, BASE + 8 * PG, 30)) &&
+		    may_fail(try_get(&s, as, BASE + 8 * PG, &v)))
 			assert_int_equal(v, 3);
 		assert_sound(&s);
 		as_free(child);
@@ -235,7 +238,8 @@ static void maps_of_others(void)
 		if (may_fail(as_map(as, BASE, 8 * PG, segvn_create, &a))) {
 			a.sa_off = 4 * PG;
 			if (may_fail(as_map(as, BASE + MB, 4 * PG, segvn_create, &a)) &&
-			    may_fail(try_put(&s, as, BASE + 5 * PG, 5)) && may_fail(try_get(&s, as, BASE + MB + PG, &v)))
+			    may_fail(try_put(&s, as, BASE + 5 * PG, 5)) &&
+			    may_fail(try_get(&s, as, BASE + MB + PG, &v)))
 				assert_int_equal(v, 5);
 		}
 		assert_sound(&s);
@@ -258,18 +262,20 @@ static void heaps_and_stacks(void)
 		(void)may_fail(as_brk(as, BASE + 100 * PG, &now));
 	}
 	if (may_fail(as_stack_init(as, BASE + 8 * MB, 2 * PG, 32 * PG, 4 * PG, RW))) {
-		enum vm_err e = try_put(&s, as, BASE + 8 * MB - 9 * PG, 1); /* grows, or there is nothing, as before */
+		enum vm_err e =
+		    try_put(&s, as, BASE + 8 * MB - 9 * PG, 1); /* grows, or there is nothing, as before */
 
 		assert_true(e == VM_NOMAP || may_fail(e) || e == VM_NOMEM);
 	}
 	for (unsigned i = 0; i < 3; i++) {
 		at = i == 0 ? 0 : BASE + 2 * MB;
-		(void)may_fail(as_map_at(as, &at, 6 * PG, 0, (i == 2 ? AS_FIXED : 0u) | (i == 1 ? AS_POPULATE | AS_HIGH : 0u),
-		    segvn_create, &a));
+		(void)may_fail(as_map_at(as, &at, 6 * PG, 0,
+		    (i == 2 ? AS_FIXED : 0u) | (i == 1 ? AS_POPULATE | AS_HIGH : 0u), segvn_create, &a));
 	}
 	at = 0;
 	(void)may_fail(as_map_at(as, &at, 6 * PG, 2 * MB, AS_32BIT, segvn_create, &a));
-	if (may_fail(map_anon(as, BASE + 4 * MB, 8, 0)) && may_fail(as_seal(as, BASE + 4 * MB + 2 * PG, 2 * PG)))
+	if (may_fail(map_anon(as, BASE + 4 * MB, 8, 0)) &&
+	    may_fail(as_seal(as, BASE + 4 * MB + 2 * PG, 2 * PG)))
 		assert_int_equal(as_unmap(as, BASE + 4 * MB, 8 * PG), VM_ACCESS);
 	(void)may_fail(as_lockall(as, true, true));
 	(void)may_fail(map_anon(as, BASE + 6 * MB, 2, 0));
@@ -280,8 +286,8 @@ static void heaps_and_stacks(void)
 
 static void every_failure_of(void (*scenario)(void))
 {
-	static const enum vm_inject kinds[] = { VM_INJECT_PAGE, VM_INJECT_KMEM, VM_INJECT_HAT, VM_INJECT_IO_READ,
-		VM_INJECT_IO_WRITE, VM_INJECT_SWAP };
+	static const enum vm_inject kinds[] = { VM_INJECT_PAGE, VM_INJECT_KMEM, VM_INJECT_HAT,
+		VM_INJECT_IO_READ, VM_INJECT_IO_WRITE, VM_INJECT_SWAP };
 	unsigned injected = 0;
 
 	for (unsigned k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {

@@ -42,7 +42,8 @@ struct worker {
 
 static _Noreturn void fail(const struct worker *w, const char *what, uint64_t got, uint64_t want)
 {
-	fprintf(stderr, "lib_race_test: seed %" PRIu64 " thread %u: %s: %" PRIx64 ", expected %" PRIx64 " (%s)\n", seed,
+	fprintf(stderr,
+	    "lib_race_test: seed %" PRIu64 " thread %u: %s: %" PRIx64 ", expected %" PRIx64 " (%s)\n", seed,
 	    w->number, what, got, want, strerror(errno));
 	_exit(1);
 }
@@ -185,7 +186,9 @@ static void report(void *arg, const char *text)
 
 int main(int argc, char **argv)
 {
-	struct quire_config c = { .size = sizeof(c), .memory = 3u << 20, .pool = 16u << 20, .window = 1u << 30 };
+	struct quire_config c = {
+		.size = sizeof(c), .memory = 3u << 20, .pool = 16u << 20, .window = 1u << 30
+	};
 	static struct worker w[NTHREADS];
 	struct quire_stats st;
 
@@ -213,12 +216,13 @@ int main(int argc, char **argv)
 	for (unsigned k = 0; k < NTHREADS; k++)
 		for (unsigned i = 0; i < SHARED; i++)
 			if (shared[i * (PAGE / 8) + k * 8] != w[k].count[i])
-				fail(&w[k], "shared page at the end", shared[i * (PAGE / 8) + k * 8], w[k].count[i]);
+				fail(&w[k], "shared page at the end", shared[i * (PAGE / 8) + k * 8],
+				    w[k].count[i]);
 	if (quire_check(q, report, NULL) != 0)
 		return 1;
 	(void)quire_stat(q, &st, sizeof(st));
-	printf("lib_race_test: %u threads x %u rounds, seed %" PRIu64 ": %" PRIu64 " faults, %" PRIu64 " pages out, %" PRIu64
-	       " in, %" PRIu64 " refused\n",
+	printf("lib_race_test: %u threads x %u rounds, seed %" PRIu64 ": %" PRIu64 " faults, %" PRIu64
+	       " pages out, %" PRIu64 " in, %" PRIu64 " refused\n",
 	    NTHREADS, rounds, seed, st.faults, st.pages_out, st.pages_in,
 	    w[0].refused + w[1].refused + w[2].refused + w[3].refused);
 	return quire_close(q) == 0 ? 0 : 1;

@@ -120,8 +120,9 @@ static bool inject_kind(const struct options *opt, enum vm_inject what, uint64_t
 	burst = opt->seed % 2 != 0 ? 1 : BURST;
 	for (uint64_t nth = 1; passed; nth++) {
 		if (!inject_child(opt, what, nth, &passed)) {
-			fprintf(stderr, "inject %s: failure %" PRIu64 " is not survived, seed %" PRIu64 "%s\n", names[what],
-			    nth, opt->seed, opt->linux_like ? " --linux" : "");
+			fprintf(stderr,
+			    "inject %s: failure %" PRIu64 " is not survived, seed %" PRIu64 "%s\n",
+			    names[what], nth, opt->seed, opt->linux_like ? " --linux" : "");
 			return false;
 		}
 		runs[what] += passed;
@@ -141,11 +142,11 @@ bool inject_all(const struct options *from)
 		for (unsigned what = 0; what < VM_INJECT_N; what++)
 			if (!inject_kind(&opt, (enum vm_inject)what, runs))
 				return false;
-	printf("  runs with a failure: %" PRIu64 " page, %" PRIu64 " kmem, %" PRIu64 " read, %" PRIu64 " write, %" PRIu64
-	       " hat, %" PRIu64 " swap\n",
+	printf("  runs with a failure: %" PRIu64 " page, %" PRIu64 " kmem, %" PRIu64 " read, %" PRIu64
+	       " write, %" PRIu64 " hat, %" PRIu64 " swap\n",
 	    runs[VM_INJECT_PAGE], runs[VM_INJECT_KMEM], runs[VM_INJECT_IO_READ], runs[VM_INJECT_IO_WRITE],
 	    runs[VM_INJECT_HAT], runs[VM_INJECT_SWAP]);
-	printf("  %" PRIu64 " failures injected at %u call sites, on %u call paths\n", shared->injected, shared->site.n,
-	    shared->path.n);
+	printf("  %" PRIu64 " failures injected at %u call sites, on %u call paths\n", shared->injected,
+	    shared->site.n, shared->path.n);
 	return true;
 }
