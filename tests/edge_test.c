@@ -275,6 +275,71 @@ static void write_back_frees_or_forgets_as_it_is_told(void **state)
 	sys_fini(&s);
 }
 
+static void a_lost_write_is_reported_by_the_next_sync_once(void **state)
+{
+	static uint8_t buf[3 * VM_PAGESIZE];
+	uint64_t done, v;
+	struct vnode *vp;
+	struct as *as;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 128, 0);
+	vp = new_file(&s, 8 * PG + 100, 7);
+	memset(buf, 0x5a, sizeof(buf));
+	assert_int_equal(vnode_write(vp, 5 * PG, buf, PG, NULL), VM_OK); /* a whole page is not read first */
+	assert_int_equal(s.vm->vm_stats.filein, 0);
+	assert_int_equal(vnode_write(vp, PG + 50, buf, 2 * PG, &done), VM_OK);
+	assert_int_equal(done, 2 * PG);
+	assert_int_equal(vnode_read(vp, PG, &v, 8, NULL), VM_OK);
+	assert_int_equal(v, 8);
+	assert_int_equal(vnode_write(vp, 8 * PG, buf, PG, &done), VM_EOF); /* it does not grow */
+	assert_int_equal(done, 100);
+	assert_int_equal(vnode_sync(vp), VM_OK);
+	assert_memory_equal((char *)sim_disk_data(vp) + PG + 50, buf, 2 * PG);
+	as = new_as(&s);
+	assert_int_equal(map_file(as, BASE, 8, vp, 0, RW, SEGVN_SHARED), VM_OK);
+	put(&s, as, BASE, 99);
+	sim_disk_fail(vp, VM_IO_WRITE, 1, 1, 0);
+	(void)as_sync(as, BASE, PG, SYNC_ASYNC);
+	assert_int_equal(vnode_sync(vp), VM_IO);
+	assert_int_equal(vnode_sync(vp), VM_OK);
+	assert_memory_equal(sim_disk_data(vp), &(uint64_t){ 99 }, 8);
+	sim_disk_fail(vp, VM_IO_WRITE, 1, 1, 0);
+	put(&s, as, BASE, 100);
+	assert_int_equal(vnode_sync(vp), VM_IO);
+	assert_int_equal(pvn_putpages(s.vm, vp, 0, 0, PVN_INVAL), VM_OK);
+	sim_disk_fail(vp, VM_IO_READ, 1, 1, 0);
+	assert_int_equal(vnode_read(vp, 0, &v, 8, &done), VM_IO);
+	assert_int_equal(done, 0);
+	as_free(as);
+	vnode_rele(vp);
+	sys_fini(&s);
+}
+
+static void so_many_frames_stay_pageable_whatever_is_wired(void **state)
+{
+	struct vm_usage u;
+	struct as *as;
+	unsigned n = 0;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 128, 256);
+	as = new_as(&s);
+	assert_int_equal(map_anon(as, BASE, 200, 0), VM_OK);
+	while (n < 200 && as_lock(as, BASE + n * PG, PG) == VM_OK)
+		n++;
+	assert_true(n > 60 && n < 128);
+	vm_usage(s.vm, &u);
+	assert_int_equal(u.vu_wired, n);
+	fill(&s, as, BASE, 200, 1); /* with the frames that are left */
+	expect(&s, as, BASE, 200, 1);
+	assert_int_equal(as_unlock(as, BASE, 200 * PG), VM_OK);
+	as_free(as);
+	sys_fini(&s);
+}
+
 /* ---- swap areas ---- */
 static void areas_of_a_thousand_slots_fill_and_empty(void **state)
 {
@@ -438,6 +503,8 @@ int main(void)
 		cmocka_unit_test(the_last_user_of_a_file_that_cannot_be_written_is_told),
 		cmocka_unit_test(a_failing_read_gives_what_it_could_read),
 		cmocka_unit_test(write_back_frees_or_forgets_as_it_is_told),
+		cmocka_unit_test(a_lost_write_is_reported_by_the_next_sync_once),
+		cmocka_unit_test(so_many_frames_stay_pageable_whatever_is_wired),
 		cmocka_unit_test(areas_of_a_thousand_slots_fill_and_empty),
 		cmocka_unit_test(a_store_that_breaks_loses_no_page_that_is_in_memory),
 		cmocka_unit_test(a_waiting_writer_comes_before_later_readers),
