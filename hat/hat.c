@@ -19,7 +19,9 @@
  * <=> (hat, va) is on f's mapping list. The reference and modification bits of an entry are OR-ed into its pages before
  * it goes.
  *
- * Left out: a lock per space; device frames.
+ * Device frames have numbers beyond the machine's memory. They have no page: no list, no bits; nothing else differs.
+ *
+ * Left out: a lock per space; large translations of device frames.
  */
 #include "hat/hat_impl.h"
 
@@ -209,6 +211,11 @@ static struct page *map_page(const struct hat *hat, const struct map *m)
 	return page_of(hat->h_vm, word_pfn(hat, m->m_word));
 }
 
+static bool is_device(const struct hat *hat, uint64_t word)
+{
+	return word_pfn(hat, word) >= hat->h_shared->hs_caps->mc_nframes;
+}
+
 unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
 {
 	const struct mach_caps *caps = hat->h_shared->hs_caps;
@@ -216,7 +223,7 @@ unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
 	    (word & hat->h_fmt->f_mod && caps->mc_mod_bits ? P_MOD : 0);
 	struct page *pp;
 
-	if (nrm == 0)
+	if (nrm == 0 || is_device(hat, word))
 		return 0;
 	pp = page_of(hat->h_vm, word_pfn(hat, word));
 	for (pfn_t i = 0; i < size_pages(hat->h_fmt, size); i++)
@@ -280,12 +287,12 @@ static void cut(struct op *op, struct hat *hat, vaddr_t va)
 static void drop(struct op *op, struct hat *hat, const struct map *m)
 {
 	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
-	struct page *pp = page_of(hat->h_vm, word_pfn(hat, old));
+	pfn_t pfn = word_pfn(hat, old), n = is_device(hat, old) ? 0 : size_pages(hat->h_fmt, m->m_size);
 
 	(void)hat_gather(hat, old, m->m_size);
-	for (pfn_t i = 0; i < size_pages(hat->h_fmt, m->m_size); i++) {
-		pv_remove(hat->h_shared, &pp[i], hat, m->m_va + vm_ptob(i));
-		mmu_frame_loaded(hat->h_shared->hs_mach, page_pfn(hat->h_vm, &pp[i]), false);
+	for (pfn_t i = 0; i < n; i++) {
+		pv_remove(hat->h_shared, page_of(hat->h_vm, pfn + i), hat, m->m_va + vm_ptob(i));
+		mmu_frame_loaded(hat->h_shared->hs_mach, pfn + i, false);
 	}
 	hat->h_count[m->m_size]--;
 	op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
@@ -452,6 +459,16 @@ static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t byte
 	return true;
 }
 
+static enum need slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+{
+	enum need need = hat->h_fmt->f_store->st_slot(op, hat, va, size, m);
+
+	if (need != NEED_OBJECT || op->o_junk == NULL)
+		return need;
+	op_recycle(op); /* what made place may have left tables behind */
+	return hat->h_fmt->f_store->st_slot(op, hat, va, size, m);
+}
+
 /* One load under the lock. NEED_STOP with *err: cannot. */
 static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct page *pp, unsigned size, unsigned attr,
     unsigned flags, enum vm_err *err)
@@ -474,13 +491,8 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 		return NEED_NODE;
 	if (!make_room(op, pp) || !make_place(op, hat, va, size_bytes(f, size), flags))
 		return NEED_STOP;
-	if ((need = f->f_store->st_slot(op, hat, va, size, &m)) != NEED_NOTHING) {
-		if (op->o_junk == NULL)
-			return need;
-		op_recycle(op); /* what made place may have left tables behind */
-		if ((need = f->f_store->st_slot(op, hat, va, size, &m)) != NEED_NOTHING)
-			return need;
-	}
+	if ((need = slot(op, hat, va, size, &m)) != NEED_NOTHING)
+		return need;
 	for (pfn_t i = 0; i < n; i++) {
 		pv_add(hs, &pp[i], hat, va + vm_ptob(i));
 		mmu_frame_loaded(hs->hs_mach, pfn + i, true);
@@ -548,16 +560,49 @@ enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned a
 	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
 }
 
+static enum need load_device(
+    struct op *op, struct hat *hat, vaddr_t va, uint64_t frame, unsigned attr, unsigned flags)
+{
+	const struct hat_format *f = hat->h_fmt;
+	enum need need;
+	struct map m;
+
+	if (lookup(hat, va, &m) && m.m_size == 0 && f->f_frame(m.m_word) == frame) {
+		replace_rights(op, hat, va, &m, 0, attr, flags);
+		return NEED_NOTHING;
+	}
+	if (!make_place(op, hat, va, VM_PAGESIZE, flags))
+		return NEED_STOP;
+	if ((need = slot(op, hat, va, 0, &m)) != NEED_NOTHING)
+		return need;
+	f->f_store->st_set(hat, &m, f->f_make(frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
+	hat->h_count[0]++;
+	return NEED_NOTHING;
+}
+
 enum vm_err hat_devload(
     struct hat *hat, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {
-	(void)hat;
-	(void)va;
-	(void)len;
-	(void)devframe;
-	(void)attr;
-	(void)flags;
-	return VM_NOTSUP;
+	const struct hat_format *f = hat->h_fmt;
+	uint64_t n = vm_btop(len), first = devframe + hat->h_shared->hs_frame0;
+	enum vm_err err = VM_OK;
+	struct op op;
+
+	if (devframe < hat->h_shared->hs_caps->mc_nframes || first + n > f->f_frames || va >= f->f_va_end ||
+	    n > (f->f_va_end - va) >> VM_PAGESHIFT)
+		return VM_INVAL;
+	op_enter(&op, hat->h_vm);
+	for (uint64_t i = 0; i < n && err == VM_OK;) {
+		enum need need = load_device(&op, hat, va + vm_ptob(i), first + i, attr, flags);
+
+		if (need == NEED_NOTHING || need == NEED_STOP)
+			i++; /* advice does not replace what is there */
+		else if (!op_supply(&op, need))
+			err = VM_NOMEM;
+	}
+	op_exit(&op);
+	f->f_store->st_tune(hat);
+	return flags & HAT_LOAD_ADV ? VM_OK : err;
 }
 
 /* ---- large pages ---- */
@@ -569,7 +614,7 @@ static bool joinable(const struct hat *hat, vaddr_t va, unsigned size, struct ma
 	struct map m;
 	uint64_t frame;
 
-	if (!lookup(hat, va, first) || first->m_size + 1 != size)
+	if (!lookup(hat, va, first) || first->m_size + 1 != size || is_device(hat, first->m_word))
 		return false;
 	frame = f->f_frame(first->m_word);
 	for (vaddr_t at = va; at < end; at += map_bytes(hat, &m)) {

@@ -11,6 +11,7 @@
 
 #include <quire/as.h>
 #include <quire/hat.h>
+#include <quire/kmem.h>
 #include <quire/page.h>
 #include <quire/vm.h>
 #include <quire/vnode.h>
@@ -47,6 +48,7 @@ struct env {
 	vaddr_t near[2], far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
 	uint64_t step;		 /* far addresses lie so far apart */
 	struct page *pp[N]; /* E-locked all the time */
+	uint64_t kernel;    /* frames of kernel memory before there was a space */
 };
 
 /* ---- a vnode that is only a name ---- */
@@ -103,6 +105,15 @@ static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
 	return port_harness.ph_reserve == NULL ? want : port_harness.ph_reserve(e->mach, e->hat[h], want, len);
 }
 
+static uint64_t kernel_frames(struct env *e)
+{
+	struct vm_usage u;
+
+	(void)kmem_reap(e->vm);
+	vm_usage(e->vm, &u);
+	return u.vu_kernel;
+}
+
 static void setup(struct env *e)
 {
 	struct vm_config vc = { .vc_frames = FRAMES };
@@ -116,6 +127,7 @@ static void setup(struct env *e)
 	}
 	e->caps = mach_caps(e->mach);
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	e->kernel = kernel_frames(e);
 	far = e->caps->mc_user_max / 2;
 	e->step = 0x4000000;
 	if (far >> 31 == 0) { /* 32 bits: below VA */
@@ -145,6 +157,7 @@ static void teardown(struct env *e)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		as_free(e->as[i]);
+	CHECK(kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
 	vnode_rele(&e->vn);
 	vm_destroy(e->vm);
 	port_harness.ph_destroy(e->mach);
@@ -473,6 +486,39 @@ static void test_random(struct env *e)
 	CHECK(consistent(e));
 }
 
+/* Frames of a device, where the machine has one: loaded like others, on no list. */
+static void test_device(struct env *e)
+{
+	struct hat *hat = e->hat[0];
+	pfn_t dev = e->caps->mc_nframes;
+	vaddr_t at = e->near[0];
+	unsigned attr = 0;
+
+	if (hat_devload(hat, at, vm_ptob(4), dev, PROT_R | PROT_W, HAT_LOAD) == VM_NOTSUP)
+		return;
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev - 1, PROT_R, HAT_LOAD) == VM_INVAL);
+	CHECK(hat_probe(hat, at + VM_PAGESIZE, &attr) == dev + 1 && (attr & PROT_W));
+	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_OK, 0x77) && touch(e, 0, at + VM_PAGESIZE, false, VM_OK, 0x77));
+	hat_clrattr(hat, at, vm_ptob(4), PROT_W);
+	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_PROT, 0));
+	CHECK(hat_devload(e->hat[1], at, VM_PAGESIZE, dev + 1, PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(touch(e, 1, at, false, VM_OK, 0x77)); /* seen by both */
+	hat_sync(hat, at, vm_ptob(4), true);
+	hat_swapout(hat);
+	hat_swapout(e->hat[1]);
+	CHECK(touch(e, 0, at, false, VM_NOMAP, 0) && touch(e, 1, at, false, VM_OK, 0x77));
+	hat_unload(e->hat[1], at, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	/* a page takes the place of a device's frame and the other way round */
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev, PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_memload(hat, at, e->pp[0], PROT_R, HAT_LOAD) == VM_OK && hat_page_getshare(e->pp[0]) == 1);
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD_ADV) == VM_OK);
+	CHECK(hat_probe(hat, at, NULL) == page_pfn(e->vm, e->pp[0]));
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_probe(hat, at, NULL) == dev + 2);
+	hat_unload(hat, at, vm_ptob(4), HAT_UNLOAD);
+	CHECK(consistent(e));
+}
+
 /* ---- large pages, where the machine has them ---- */
 struct large {
 	struct page *lp_pages; /* E-locked; 1 << order of them */
@@ -764,6 +810,7 @@ int main(int argc, char **argv)
 	test_nomem(&e);
 	test_foreach(&e);
 	test_random(&e);
+	test_device(&e);
 	test_large(&e);
 	teardown(&e);
 	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",

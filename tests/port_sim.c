@@ -32,6 +32,7 @@ static struct mach *port_create(pfn_t frames)
 		.seed = 7,
 		.threads = true,
 		.format = format,
+		.device_frames = 16,
 		.ad_by_trap = by_trap,
 		.frame0 = format >= SIM_SV39 ? 0x80000 : format == SIM_PAE ? 0x100000 - frames / 2 : 0 };
 

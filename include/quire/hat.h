@@ -62,7 +62,10 @@ enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_
  */
 enum vm_err hat_promote(struct hat *, vaddr_t va, unsigned size);
 unsigned hat_mapsize(struct hat *, vaddr_t va); /* log2 of the bytes that va's translation covers; 0: none */
-/* Device frames: no page, not on any mapping list. VM_NOTSUP where the machine has none. */
+/*
+ * Device frames: no page, not on any mapping list. devframe: their numbers, all above those of memory (mc_nframes and up).
+ * VM_NOMEM: part may be loaded; VM_INVAL: no such frames or addresses; VM_NOTSUP where the machine has none.
+ */
 enum vm_err hat_devload(struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
 /* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
 void hat_unload(struct hat *, vaddr_t va, uint64_t len, unsigned flags);

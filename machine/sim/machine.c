@@ -71,6 +71,17 @@ static const struct hat_format *caps_init(struct mach *m)
 	return f;
 }
 
+/* Memory, and the device's after it. */
+static size_t mem_bytes(const struct mach *m)
+{
+	return ((size_t)m->m_cfg.frames + m->m_cfg.device_frames) << VM_PAGESHIFT;
+}
+
+void *sim_device_data(struct mach *m)
+{
+	return m->m_mem + ((size_t)m->m_cfg.frames << VM_PAGESHIFT);
+}
+
 struct mach *sim_create(const struct sim_config *cfg)
 {
 	struct mach *m = calloc(1, sizeof(*m));
@@ -83,12 +94,12 @@ struct mach *sim_create(const struct sim_config *cfg)
 	format = caps_init(m);
 	m->m_grant = m->m_cfg.grant;
 	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
-	m->m_mem = mmap(NULL, (size_t)m->m_cfg.frames << VM_PAGESHIFT, PROT_READ | PROT_WRITE,
+	m->m_mem = mmap(NULL, mem_bytes(m), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
 	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || !sim_tlb_init(m)) {
 		if (m->m_mem != MAP_FAILED)
-			(void)munmap(m->m_mem, (size_t)m->m_cfg.frames << VM_PAGESHIFT);
+			(void)munmap(m->m_mem, mem_bytes(m));
 		free(m->m_loaded);
 		free(m);
 		return NULL;
@@ -111,7 +122,7 @@ void sim_destroy(struct mach *m)
 		m->m_boot = b->b_next;
 		free(b);
 	}
-	(void)munmap(m->m_mem, (size_t)m->m_cfg.frames << VM_PAGESHIFT);
+	(void)munmap(m->m_mem, mem_bytes(m));
 	free(m->m_loaded);
 	sim_tlb_fini(m);
 	if (sim_current == m)

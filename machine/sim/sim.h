@@ -39,6 +39,7 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
 	bool no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
 	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
+	pfn_t device_frames; /* frames mc_nframes, ... of a device: sim_device_data */
 	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
 	bool no_direct_map, no_ref_bits, no_mod_bits;
@@ -54,6 +55,7 @@ void sim_config_linux(struct sim_config *);
 /* NULL: no host memory. The new machine is selected. */
 struct mach *sim_create(const struct sim_config *);
 void sim_destroy(struct mach *);
+void *sim_device_data(struct mach *); /* the device's memory */
 void sim_select(struct mach *);
 void sim_cpu_set(
     struct mach *, unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */

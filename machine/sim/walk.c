@@ -28,7 +28,8 @@ static bool leaf(struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame
 {
 	uint64_t n = 1ull << (shift - VM_PAGESHIFT);
 
-	if (frame - m->m_cfg.frame0 >= m->m_cfg.frames || frame - m->m_cfg.frame0 + n > m->m_cfg.frames)
+	if (frame - m->m_cfg.frame0 >= (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames ||
+	    frame - m->m_cfg.frame0 + n > (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames)
 		bad(m, va, 0, frame, "no such frame");
 	if (frame & (n - 1))
 		bad(m, va, 0, frame, "the frame of a large page is not aligned");
