@@ -86,21 +86,35 @@ void op_flush(struct op *op)
 	op->o_nranges = 0;
 }
 
-void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
 {
-	struct mmu_range *last = &op->o_range[op->o_nranges - 1];
-
 	hat->h_fmt->f_store->st_stale(hat, va, len);
-	if (op->o_nranges > 0 && last->mr_hat == hat && va >= last->mr_va && va <= last->mr_va + last->mr_len) {
-		if (va + len > last->mr_va + last->mr_len)
-			last->mr_len = va + len - last->mr_va;
-		last->mr_tables |= tables;
+	for (unsigned i = op->o_nranges; i-- > 0;) {
+		struct mmu_range *r = &op->o_range[i];
+
+		if (r->mr_hat != hat || va < r->mr_va || va > r->mr_va + r->mr_len)
+			continue;
+		if (va + len > r->mr_va + r->mr_len)
+			r->mr_len = va + len - r->mr_va;
+		r->mr_tables |= tables;
 		return;
 	}
 	if (op->o_nranges == MMU_BATCH)
 		op_flush(op);
 	op->o_range[op->o_nranges++] =
 	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables };
+}
+
+void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+{
+	flush_one(op, hat, va, len, tables);
+	for (const struct share *s = hat->h_sharers; s != NULL; s = s->s_next) {
+		vaddr_t lo = va > s->s_fva ? va : s->s_fva;
+		vaddr_t hi = va + len < s->s_fva + s->s_len ? va + len : s->s_fva + s->s_len;
+
+		if (lo < hi)
+			flush_one(op, s->s_to, s->s_va + (lo - s->s_fva), hi - lo, tables);
+	}
 }
 
 void op_junk(struct op *op, void *object)
@@ -328,6 +342,142 @@ static void unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end
 		f->f_store->st_prune(op, hat, last);
 }
 
+/* Whatever lies in the range makes place. False: something is locked, or this is only advice. */
+static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
+{
+	vaddr_t at = va, end = va + bytes;
+	struct map m;
+
+	if (!next(hat, &at, end, &m))
+		return true;
+	if (flags & HAT_LOAD_ADV)
+		return false;
+	cut(op, hat, va);
+	cut(op, hat, end);
+	for (at = va; next(hat, &at, end, &m); at = map_end(hat, &m))
+		if (is_locked(hat, &m))
+			mach_panic("hat_memload: a locked translation to another page is there");
+	unload_range(op, hat, va, end, false);
+	return true;
+}
+
+/* ---- shared tables ---- */
+uint64_t hat_share_unit(struct hat *hat)
+{
+	const struct hat_format *f = hat->h_fmt;
+
+	return f->f_levels < 2 || hat->h_shared->hs_caps->mc_max_mappings != 0 ? 0 : size_bytes(f, 1);
+}
+
+/* The highest level whose entries can take over a part of that length, so that as few as possible do. */
+static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva, uint64_t len)
+{
+	unsigned level = f->f_levels > 2 ? f->f_levels - 2u : 1; /* entries of the root stay its own, if there are others */
+
+	while (level > 1 && (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
+		level--;
+	return level;
+}
+
+/* Undoes the first done bytes of a sharing; what is done with it is put on *gone. */
+static void unshare(struct op *op, struct share *s, uint64_t done, struct share **gone)
+{
+	const struct hat_format *f = s->s_to->h_fmt;
+	struct share **p;
+
+	for (uint64_t at = 0; at < done;) {
+		unsigned level = share_level(f, s->s_va + at, s->s_fva + at, s->s_len - at);
+
+		f->f_store->st_detach(op, s->s_to, s->s_va + at, s->s_from, s->s_fva + at, level);
+		at += size_bytes(f, level);
+	}
+	for (p = &s->s_from->h_sharers; *p != NULL && *p != s; p = &(*p)->s_next)
+		;
+	if (*p != NULL)
+		*p = s->s_next;
+	for (p = &s->s_to->h_borrowed; *p != NULL && *p != s; p = &(*p)->s_borrowed)
+		;
+	if (*p != NULL)
+		*p = s->s_borrowed;
+	s->s_next = *gone;
+	*gone = s;
+}
+
+static void free_shares(struct vm *vm, struct share *s)
+{
+	struct share *next_one;
+
+	for (; s != NULL; s = next_one) {
+		next_one = s->s_next;
+		kmem_free(vm, s, sizeof(*s));
+	}
+}
+
+/* Attaches part after part; *done: bytes. */
+static enum vm_err share_all(struct op *op, struct share *s, uint64_t *done)
+{
+	const struct hat_format *f = s->s_to->h_fmt;
+
+	for (*done = 0; *done < s->s_len;) {
+		unsigned level = share_level(f, s->s_va + *done, s->s_fva + *done, s->s_len - *done);
+		enum need need =
+		    f->f_store->st_attach(op, s->s_to, s->s_va + *done, s->s_from, s->s_fva + *done, level);
+
+		if (need == NEED_STOP)
+			return VM_INVAL;
+		if (need == NEED_NOTHING)
+			*done += size_bytes(f, level);
+		else if (!op_supply(op, need))
+			return VM_NOMEM;
+	}
+	return VM_OK;
+}
+
+enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len)
+{
+	uint64_t unit = hat_share_unit(to), done = 0;
+	struct share *s, *gone = NULL;
+	enum vm_err err;
+	struct op op;
+
+	if (unit == 0)
+		return VM_NOTSUP;
+	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || va + len > to->h_fmt->f_va_end ||
+	    fva + len > to->h_fmt->f_va_end || va + len < va || fva + len < fva)
+		return VM_INVAL;
+	if (vm_inject_fail(to->h_vm, VM_INJECT_HAT) || (s = kmem_zalloc(to->h_vm, sizeof(*s), KM_NOSLEEP)) == NULL)
+		return VM_NOMEM;
+	*s = (struct share){ .s_from = from, .s_to = to, .s_fva = fva, .s_va = va, .s_len = len };
+	op_enter(&op, to->h_vm);
+	(void)make_place(&op, to, va, len, 0);
+	if ((err = share_all(&op, s, &done)) == VM_OK) {
+		s->s_next = from->h_sharers;
+		from->h_sharers = s;
+		s->s_borrowed = to->h_borrowed;
+		to->h_borrowed = s;
+	} else {
+		unshare(&op, s, done, &gone);
+	}
+	op_exit(&op);
+	free_shares(to->h_vm, gone);
+	return err;
+}
+
+void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
+{
+	struct share *s, *gone = NULL;
+	struct op op;
+
+	op_enter(&op, to->h_vm);
+	for (s = to->h_borrowed; s != NULL; s = s->s_borrowed)
+		if (s->s_va == va && s->s_len == len)
+			break;
+	if (s != NULL)
+		unshare(&op, s, len, &gone);
+	op_exit(&op);
+	free_shares(to->h_vm, gone);
+}
+
 /* ---- life ---- */
 enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
 {
@@ -374,15 +524,21 @@ void hat_swapout(struct hat *hat)
 
 void hat_free_end(struct hat *hat)
 {
+	struct share *gone = NULL;
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
+	if (hat->h_sharers != NULL)
+		mach_panic("hat_free_end: other spaces use the tables");
+	while (hat->h_borrowed != NULL)
+		unshare(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
 	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, false);
 	op_flush(&op);
 	mmu_space_gone(hat);
 	hat->h_fmt->f_store->st_fini(&op, hat);
 	op.o_hs->hs_nhats--;
 	op_exit(&op);
+	free_shares(op.o_vm, gone);
 	hat->h_fmt->f_store->st_destroy(hat);
 	kmem_free(op.o_vm, hat, sizeof(*hat));
 }
@@ -438,25 +594,6 @@ static bool has_nodes(const struct op *op, const struct page *pp, pfn_t n)
 	for (pfn_t i = 0; i < n; i++)
 		want += pv_full(&pp[i]);
 	return want <= op->o_hs->hs_npvfree || op->o_hs->hs_caps->mc_max_mappings == 1;
-}
-
-/* Whatever lies in the range makes place. False: something is locked, or this is only advice. */
-static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
-{
-	vaddr_t at = va, end = va + bytes;
-	struct map m;
-
-	if (!next(hat, &at, end, &m))
-		return true;
-	if (flags & HAT_LOAD_ADV)
-		return false;
-	cut(op, hat, va);
-	cut(op, hat, end);
-	for (at = va; next(hat, &at, end, &m); at = map_end(hat, &m))
-		if (is_locked(hat, &m))
-			mach_panic("hat_memload: a locked translation to another page is there");
-	unload_range(op, hat, va, end, false);
-	return true;
 }
 
 static enum need slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)

@@ -42,6 +42,15 @@ struct hat_format {
 	bool (*f_is_pointer)(uint64_t entry);
 };
 
+/* Tables of s_from that s_to uses too. */
+struct share {
+	struct share *s_next;	  /* hs_lock: of the same s_from */
+	struct share *s_borrowed; /* hs_lock: of the same s_to */
+	struct hat *s_from, *s_to;
+	vaddr_t s_fva, s_va;
+	uint64_t s_len;
+};
+
 struct sfmmu;
 struct hat {
 	struct vm *h_vm;               /* const */
@@ -53,6 +62,8 @@ struct hat {
 	pfn_t h_root;                  /* const: page tables */
 	struct sfmmu *h_sfmmu;         /* const: hashed blocks */
 	uint64_t h_count[HAT_LEVELS];  /* hs_lock: translations by size */
+	struct share *h_sharers;       /* hs_lock: who uses tables of this space */
+	struct share *h_borrowed;      /* hs_lock: what this space uses of others */
 };
 
 /* One translation in its store. */
@@ -97,6 +108,9 @@ struct hat_store {
 	uint64_t (*st_demote)(struct op *, struct hat *, const struct map *);
 	/* Puts one entry (word: without ref and mod) in the place of all those in its range, which were seen to be fit. */
 	enum need (*st_join)(struct op *, struct hat *, vaddr_t, unsigned size, uint64_t word);
+	/* to's entry of that level at va leads to the table that from has, or gets, at fva. NEED_STOP: from has a translation there */
+	enum need (*st_attach)(struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
+	void (*st_detach)(struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
 	/* An entry changed or went: forget copies that the store keeps itself (TSB). */
 	void (*st_stale)(struct hat *, vaddr_t, uint64_t len);
 	void (*st_tune)(struct hat *); /* after much was loaded or unloaded; without the lock */

@@ -12,6 +12,10 @@
  * table from the list and hands the rest of the share down. (Linux keeps its spare tables so for huge pages; here the
  * list is per table because tables are alike.)
  *
+ * Sharing: an entry with f_locked, which pointers have no other use for, points to a table of another space. It is
+ * followed by the hardware and by lookups, passed over by sweeps. A table that is shared so is pinned: the upper half
+ * of p_hat[0] counts who points to it besides its own space. What is below it comes and goes as ever.
+ *
  * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need.
  */
 #include "hat/hat_impl.h"
@@ -19,6 +23,13 @@
 static unsigned fan(const struct hat_format *f, unsigned level)
 {
 	return 1u << (f->f_shift[level + 1] - f->f_shift[level]);
+}
+
+#define PIN (1ull << 32) /* in p_hat[0] of a table */
+
+static bool is_foreign(const struct hat_format *f, uint64_t e)
+{
+	return f->f_is_pointer(e) && (e & f->f_locked);
 }
 
 /* Tables needed to split an entry of that level into base pages. */
@@ -92,6 +103,17 @@ static void walk(const struct hat *hat, vaddr_t va, unsigned stop, struct map *m
 	m->m_va = va & ~(size_bytes(f, level) - 1);
 }
 
+/* The same, but ends at a table of another space. */
+static void walk_own(const struct hat *hat, vaddr_t va, struct map *m)
+{
+	unsigned level = hat->h_fmt->f_levels - 1u;
+
+	do
+		walk(hat, va, level, m);
+	while (m->m_size == level && !is_foreign(hat->h_fmt, m->m_word) && hat->h_fmt->f_is_pointer(m->m_word) &&
+	       level-- > 0);
+}
+
 static bool radix_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 {
 	if (va >= hat->h_fmt->f_va_end)
@@ -109,7 +131,7 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 	while (*va < end) {
 		uint64_t bytes, left;
 
-		walk(hat, *va, 0, m);
+		walk_own(hat, *va, m);
 		bytes = size_bytes(f, m->m_size);
 		left = fan(f, m->m_size) - (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
 		while (!(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 && m->m_va + bytes < end) {
@@ -121,7 +143,7 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 			*va = m->m_va;
 		if (m->m_word & f->f_valid)
 			return true;
-		if (!f->f_is_pointer(m->m_word) || m->m_size == 0)
+		if (!f->f_is_pointer(m->m_word) || is_foreign(f, m->m_word) || m->m_size == 0)
 			*va = m->m_va + bytes;
 	}
 	return false;
@@ -134,6 +156,8 @@ static enum need radix_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned
 	struct page *table;
 
 	walk(hat, va, size, m);
+	if (m->m_size == size && m->m_word != 0)
+		mach_panic("hat_memload: into a range that shares another space's tables");
 	if (op->o_nspare < m->m_size - size + deposit(f, size))
 		return NEED_OBJECT;
 	while (m->m_size > size) {
@@ -177,11 +201,12 @@ static bool is_fixed(const struct hat *hat, unsigned level)
 	return level + 1u >= f->f_levels || (f->f_fixed_top && level + 2u >= f->f_levels);
 }
 
-static void radix_prune(struct op *op, struct hat *hat, vaddr_t va)
+/* Takes empty tables out, from the lowest one on the way to va up; none below that level. */
+static void prune_from(struct op *op, struct hat *hat, vaddr_t va, unsigned level)
 {
 	struct map m;
 
-	walk(hat, va, 0, &m);
+	walk(hat, va, level, &m);
 	while (!is_fixed(hat, m.m_size)) {
 		struct page *empty = table_of(hat, m.m_entry);
 
@@ -193,6 +218,11 @@ static void radix_prune(struct op *op, struct hat *hat, vaddr_t va)
 		op_flush_add(op, hat, va, VM_PAGESIZE, true);
 		op_junk(op, empty);
 	}
+}
+
+static void radix_prune(struct op *op, struct hat *hat, vaddr_t va)
+{
+	prune_from(op, hat, va, 0);
 }
 
 /* ---- large pages ---- */
@@ -236,6 +266,62 @@ static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 		put_deposit(table, take_deposit(low));
 	put_deposit(table, low);
 	return NEED_NOTHING;
+}
+
+/* ---- shared tables ---- */
+/* Makes the tables from where a walk ended down to the entry of that level. */
+static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level, struct map *m)
+{
+	while (m->m_size > level) {
+		struct page *fresh = op_spare(op);
+
+		fresh->p_hat[0] = fresh->p_hat[1] = 0;
+		table_of(hat, m->m_entry)->p_hat[0]++;
+		(void)entry_swap(hat->h_fmt, m->m_entry, pointer_to(hat, fresh, m->m_size));
+		m->m_size--;
+		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
+		m->m_word = 0;
+	}
+}
+
+static enum need radix_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+{
+	const struct hat_format *f = to->h_fmt;
+	struct page *shared;
+	struct map t, m;
+
+	walk(to, va, level, &t);
+	walk(from, fva, level, &m);
+	if ((m.m_word & f->f_valid) || is_foreign(f, m.m_word) || (t.m_size == level && t.m_word != 0))
+		return NEED_STOP;
+	if (op->o_nspare < t.m_size - level + (m.m_size - level) + (m.m_word == 0))
+		return NEED_OBJECT;
+	grow_down(op, from, fva, level, &m);
+	if (m.m_word == 0) {
+		shared = op_spare(op);
+		shared->p_hat[0] = shared->p_hat[1] = 0;
+		m.m_word = pointer_to(from, shared, level);
+		radix_set(from, &m, m.m_word);
+	}
+	shared = page_of(from->h_vm, word_pfn(from, m.m_word));
+	shared->p_hat[0] += PIN;
+	grow_down(op, to, va, level, &t);
+	radix_set(to, &t, pointer_to(to, shared, level) | f->f_locked);
+	return NEED_NOTHING;
+}
+
+static void radix_detach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+{
+	struct map t;
+	uint64_t old;
+
+	walk(to, va, level, &t);
+	old = entry_swap(to->h_fmt, t.m_entry, 0);
+	table_of(to, t.m_entry)->p_hat[0]--;
+	page_of(from->h_vm, word_pfn(to, old))->p_hat[0] -= PIN;
+	op_flush_add(op, to, va, size_bytes(to->h_fmt, level), true);
+	radix_prune(op, to, va);
+	prune_from(op, from, fva, level - 1);
 }
 
 /* ---- life ---- */
@@ -355,6 +441,7 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 		return;
 	}
 	bool top = level + 1u == f->f_levels;
+	uint64_t pins = table->p_hat[0] / PIN;
 
 	for (unsigned i = 0; i < fan(f, level); i++) {
 		if (top && (uint64_t)i << f->f_shift[level] >= f->f_va_end)
@@ -362,7 +449,10 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 		uint64_t e = entry_get(f, entry_at(hat, pfn, level, (vaddr_t)i << f->f_shift[level]));
 
 		used += e != 0;
-		if (f->f_is_pointer(e) && level > 0) {
+		if (is_foreign(f, e)) {
+			if (page_of(hat->h_vm, word_pfn(hat, e))->p_hat[0] < PIN)
+				violation(c, "hat: a shared table is not pinned");
+		} else if (f->f_is_pointer(e) && level > 0) {
 			check_table(hat, word_pfn(hat, e), level - 1, c);
 		} else if (e & f->f_valid) {
 			c->c_count[level]++;
@@ -378,11 +468,11 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 	for (const struct page *d = (const struct page *)(uintptr_t)table->p_hat[1]; d != NULL && have <= owed;
 	     d = (const struct page *)(uintptr_t)d->p_hat[1])
 		have++;
-	if (used != table->p_hat[0])
+	if (used != table->p_hat[0] % PIN)
 		violation(c, "hat: a table's count of entries is wrong");
 	if (have != owed)
 		violation(c, "hat: a table's deposits are not what its large entries need");
-	if (used == 0 && !is_fixed(hat, level))
+	if (used == 0 && pins == 0 && !is_fixed(hat, level))
 		violation(c, "hat: an empty table was not taken out");
 }
 
@@ -411,6 +501,8 @@ const struct hat_store hat_radix = {
 	.st_prune = radix_prune,
 	.st_demote = radix_demote,
 	.st_join = radix_join,
+	.st_attach = radix_attach,
+	.st_detach = radix_detach,
 	.st_stale = radix_stale,
 	.st_alloc = table_alloc,
 	.st_free = table_free,

@@ -25,7 +25,7 @@
  * Locks: hs_lock. The miss handler takes none: it runs where what is under hs_lock cannot be seen half-done (in the
  * simulated machine nothing switches there; on a real one a chain is locked by bit).
  *
- * Left out: shared contexts and regions, hmeblk reserve and shadow blocks, mid-sized TSB page mappings.
+ * Left out: shared contexts and regions (hat_share), hmeblk reserve and shadow blocks, mid-sized TSB page mappings.
  */
 #include "hat/hat_impl.h"
 
@@ -364,6 +364,17 @@ static enum need sfmmu_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 	return NEED_NOTHING;
 }
 
+/* There are no tables to share; hat_share does not come here. */
+static enum need sfmmu_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+{
+	(void)op, (void)to, (void)va, (void)from, (void)fva, (void)level;
+	return NEED_STOP;
+}
+static void sfmmu_detach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+{
+	(void)op, (void)to, (void)va, (void)from, (void)fva, (void)level;
+}
+
 static void *block_alloc(struct vm *vm)
 {
 	return kmem_zalloc(vm, sizeof(struct hmeblk), KM_NOSLEEP);
@@ -625,6 +636,8 @@ const struct hat_store hat_sfmmu = {
 	.st_prune = sfmmu_prune,
 	.st_demote = sfmmu_demote,
 	.st_join = sfmmu_join,
+	.st_attach = sfmmu_attach,
+	.st_detach = sfmmu_detach,
 	.st_stale = sfmmu_stale,
 	.st_tune = sfmmu_tune,
 	.st_alloc = block_alloc,

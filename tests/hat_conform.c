@@ -155,7 +155,7 @@ static void teardown(struct env *e)
 		hat_pageunload(e->pp[i]);
 		page_destroy(e->vm, e->pp[i]);
 	}
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 2; i-- > 0;)
 		as_free(e->as[i]);
 	CHECK(kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
 	vnode_rele(&e->vn);
@@ -772,6 +772,64 @@ static void test_large_random(struct env *e, struct large *l)
 	CHECK(sound(e));
 }
 
+/* ---- one set of tables for two spaces ---- */
+static void test_shared(struct env *e)
+{
+	struct hat *from = e->hat[0], *to = e->hat[1];
+	uint64_t unit = hat_share_unit(to), sites;
+	vaddr_t f = (e->far[0] + unit) & ~(unit - 1), t = f + 4 * unit;
+	size_t done;
+	enum vm_err err;
+
+	if (unit == 0) {
+		CHECK(hat_share(to, e->near[1], from, e->near[0], VM_PAGESIZE) == VM_NOTSUP);
+		return;
+	}
+	CHECK(hat_share(to, t + VM_PAGESIZE, from, f, unit) == VM_INVAL);
+	CHECK(hat_memload_array(from, f, e->pp, 4, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
+	CHECK(hat_memload(to, t, e->pp[7], PROT_R, HAT_LOAD) == VM_OK);
+	for (uint64_t nth = 1;; nth++) {
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		err = hat_share(to, t, from, f, 2 * unit);
+		sites = vm_inject_seen(e->vm, VM_INJECT_HAT);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+		if (err == VM_OK)
+			break;
+		CHECK(err == VM_NOMEM && sites == nth && sound(e) && consistent(e));
+	}
+	CHECK(hat_page_getshare(e->pp[7]) == 0); /* it made place */
+	CHECK(hat_share(to, t, from, f, unit) == VM_INVAL);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK(touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) && hat_page_getshare(e->pp[i]) == 1);
+	CHECK(sound(e) && consistent(e));
+	/* whatever happens in the one space happens in the other */
+	CHECK(hat_memload(from, f + unit + VM_PAGESIZE, e->pp[5], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_OK, 0x45));
+	hat_clrattr(from, f, unit, PROT_W);
+	CHECK(touch(e, 1, t, true, VM_PROT, 0));
+	CHECK(!e->caps->mc_mod_bits || (page_nrm(e->pp[0]) & P_MOD) || (hat_pagesync(e->pp[0], false, true) & P_MOD));
+	page_nrm_clear(e->pp[0], P_REF | P_MOD);
+	hat_pageunload(e->pp[1]);
+	CHECK(touch(e, 0, f + VM_PAGESIZE, false, VM_NOMAP, 0) && touch(e, 1, t + VM_PAGESIZE, false, VM_NOMAP, 0));
+	hat_unload(from, f + unit, unit, HAT_UNLOAD);
+	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_NOMAP, 0));
+	CHECK(sound(e) && consistent(e));
+	/* the sharer's sweeps pass over what is not its own */
+	hat_swapout(to);
+	hat_unload(to, e->caps->mc_user_min, t - e->caps->mc_user_min, HAT_UNLOAD);
+	CHECK(touch(e, 1, t, false, VM_OK, 0x40));
+	hat_unshare(to, t, 2 * unit);
+	CHECK(touch(e, 1, t, false, VM_NOMAP, 0) && touch(e, 0, f, false, VM_OK, 0x40));
+	CHECK(sound(e) && consistent(e));
+	hat_unload(from, f, unit, HAT_UNLOAD);
+	/* nothing there yet: it comes when it is loaded; what is still shared goes with the space (teardown) */
+	CHECK(hat_share(to, t, from, f, unit) == VM_OK && sound(e));
+	CHECK(hat_memload(from, f, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 1, t, false, VM_OK, 0x42) && sound(e) && consistent(e));
+	hat_pageunload(e->pp[2]);
+	CHECK(touch(e, 1, t, false, VM_NOMAP, 0) && sound(e));
+}
+
 static void test_large(struct env *e)
 {
 	struct large l;
@@ -812,6 +870,7 @@ int main(int argc, char **argv)
 	test_random(&e);
 	test_device(&e);
 	test_large(&e);
+	test_shared(&e);
 	teardown(&e);
 	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",
 	    failures == 0 ? "ok" : "FAILED");

@@ -79,6 +79,18 @@ void hat_sync(struct hat *, vaddr_t va, uint64_t len, bool clear);
 /* f1. PFN_INVALID if nothing is loaded; *attr (may be NULL) gets the rights. */
 pfn_t hat_probe(struct hat *, vaddr_t va, unsigned *attr);
 
+/* ---- shared tables ---- */
+/*
+ * One set of tables for many spaces: from now on `to` translates [va, va+len) by what is loaded in `from` at fva, then and
+ * later, with the same rights; what to had there is unloaded. Pages list the translations of from only; flushes reach
+ * all. Load, change and unload in from; in the shared range of to only hat_unshare. va, fva, len: multiples of
+ * hat_share_unit (0: this machine cannot). from must not itself share the range from another and must outlive the sharing.
+ * VM_NOMEM: nothing changed but that what to had is unloaded; VM_INVAL; VM_NOTSUP.
+ */
+uint64_t hat_share_unit(struct hat *);
+enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len);
+void hat_unshare(struct hat *to, vaddr_t va, uint64_t len); /* as it was shared, whole; no-op if nothing is */
+
 /* ---- pages (f2) ---- */
 void	 hat_pageunload(struct page *);		      /* page E. Remove every translation; flushed on return */
 unsigned hat_pagesync(struct page *, bool clear_ref, bool clear_mod); /* page S/E. Returns P_REF|P_MOD seen, also set in page */

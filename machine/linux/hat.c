@@ -702,6 +702,30 @@ unsigned hat_mapsize(struct hat *h, vaddr_t va)
 	return hat_probe(h, va, NULL) == PFN_INVALID ? 0 : VM_PAGESHIFT;
 }
 
+/* ---- shared tables: the kernel's are out of reach ---- */
+uint64_t hat_share_unit(struct hat *h)
+{
+	(void)h;
+	return 0;
+}
+
+enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len)
+{
+	(void)to;
+	(void)va;
+	(void)from;
+	(void)fva;
+	(void)len;
+	return VM_NOTSUP;
+}
+
+void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
+{
+	(void)to;
+	(void)va;
+	(void)len;
+}
+
 /* ---- of this port alone ---- */
 void linux_range_leave(struct mach *m, struct hat *h, uint64_t addr, uint64_t len)
 {
