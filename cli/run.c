@@ -39,6 +39,7 @@
 
 struct run {
 	uint64_t memory, pool, swap_bytes;
+	bool swap_fixed; /* the size was given: it is taken from the disk at once */
 	const char *swap_path, *report_path;
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;   /* NULL: the default */
@@ -150,7 +151,8 @@ static int parse(struct run *r, int argc, char **argv)
 		return fail("--pool: '%s' is not a size: write 32M or 25%%", pool);
 	if (r->pool > r->memory * 3 / 4)
 		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", pool);
-	if (r->swap_bytes == 0) {
+	r->swap_fixed = r->swap_bytes != 0;
+	if (!r->swap_fixed) {
 		r->swap_bytes = r->memory * 4;
 		if (r->swap_bytes < 16ull << 30)
 			r->swap_bytes = 16ull << 30;
@@ -179,7 +181,7 @@ static int make_family(struct run *r)
 	const char *why = "";
 
 	r->swapfd = swapfile_open(r->swap_path, r->swap_bytes, &why);
-	if (r->swapfd < 0)
+	if (r->swapfd < 0 || (r->swap_fixed && swapfile_reserve(r->swapfd, r->swap_bytes, &why) != 0))
 		return fail("swap file: %s", why);
 	size = head + pool_shared_size(&pc);
 	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);

@@ -54,6 +54,7 @@ struct pool_stats {
 	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
 	uint64_t behind;  /* of the spills, written behind */
 	uint64_t steals;  /* writes behind whose process did not come for the result */
+	uint64_t set_aside; /* blocks not used for now: a write there failed, or may still arrive from a killed process */
 	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };

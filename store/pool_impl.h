@@ -128,6 +128,8 @@ uint32_t pool_reap_locked(struct pool *, int wait);
 int  pool_steal_locked(struct pool *, uint32_t seg);
 /* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
 void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
+/* A block that is not to be used for a while; when too many are, ever. It was used till now. */
+void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
 uint32_t pool_quarantine_end_locked(struct pool_shared *); /* a block that may be used again, or NONE */
 void pool_ring_close(struct pool *, int forked);
 

@@ -268,10 +268,10 @@ uint32_t pool_block_take_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t block = p->p_fd < 0 ? NONE : pop(s, s->ps_blockfree, &s->ps_nblockfree, &s->ps_blocknext, s->ps_nblocks);
 
+	if (block == NONE && p->p_fd >= 0)
+		block = pool_quarantine_end_locked(s);
 	if (block != NONE)
 		s->ps_blocks_used++;
-	else if (p->p_fd >= 0)
-		block = pool_quarantine_end_locked(s); /* counts as used all the time */
 	return block;
 }
 
@@ -302,7 +302,10 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 
 	io_ended(s);
 	if (rc != 0) {
-		pool_block_give_locked(s, g->s_block);
+		if (rc == -EIO) /* the next try is elsewhere */
+			pool_block_set_aside_locked(s, g->s_block);
+		else
+			pool_block_give_locked(s, g->s_block);
 		g->s_block = NONE;
 		s->ps_stats.write_errors += rc != -EAGAIN;
 		seal(s, i);

@@ -117,7 +117,7 @@ static void repair_segments(struct pool_shared *s)
 /* The stack of free numbers is made from the segments: first marks of those in use, then, in place, the others. */
 static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t next, int blocks)
 {
-	uint32_t *v = (uint32_t *)(void *)((char *)s + stack), used = 0;
+	uint32_t *v = (uint32_t *)(void *)((char *)s + stack), used = 0, aside = 0;
 
 	for (uint32_t i = 0; i < next; i++)
 		v[i] = 0;
@@ -129,8 +129,10 @@ static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n,
 			v[x] = 1;
 	}
 	for (uint32_t i = 0; blocks && i < QUARANTINE_MAX; i++)
-		if (s->ps_quarantine[i].q_block != 0)
+		if (s->ps_quarantine[i].q_block != 0) {
 			v[s->ps_quarantine[i].q_block - 1] = 1;
+			aside++;
+		}
 	for (uint32_t m = 0; blocks && m < s->ps_nmembers; m++)
 		for (uint32_t op = 0; op < POOL_WRITES; op++)
 			if (pool_members(s)[m].m_io[op].io_block != 0)
@@ -142,7 +144,8 @@ static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n,
 		else
 			v[(*n)++] = i;
 	}
-	return used;
+	s->ps_stats.set_aside = blocks ? aside : s->ps_stats.set_aside;
+	return used - aside;
 }
 
 void pool_repair_locked(struct pool *p)

@@ -266,19 +266,21 @@ uint32_t pool_quarantine_end_locked(struct pool_shared *s)
 		return NONE;
 	s->ps_qfirst = (s->ps_qfirst + 1) % QUARANTINE_MAX;
 	q->q_block = 0;
+	s->ps_stats.set_aside--;
 	return block - 1;
 }
 
-/* Full: the block is not used again, ever. */
-static void quarantine(struct pool_shared *s, uint32_t block)
+void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
 {
+	s->ps_stats.set_aside++;
+	s->ps_blocks_used--;
 	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
 		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
 
 		if (q->q_block == 0) {
 			q->q_until = now() + QUARANTINE;
 			BARRIER();
-			q->q_block = block;
+			q->q_block = block + 1;
 			return;
 		}
 	}
@@ -295,7 +297,7 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 		struct segment *g = i != 0 ? &segs(s)[i - 1] : NULL;
 
 		if (g == NULL || (g->s_state == SEG_WRITING && g->s_async != 0 && g->s_block + 1 == io[op].io_block)) {
-			quarantine(s, io[op].io_block);
+			pool_block_set_aside_locked(s, io[op].io_block - 1);
 			if (g != NULL) {
 				g->s_block = NONE;
 				BARRIER();

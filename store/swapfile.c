@@ -66,3 +66,25 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 	}
 	return fd;
 }
+
+int swapfile_reserve(int fd, uint64_t size, const char **why)
+{
+	struct statvfs vfs;
+	uint64_t room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : UINT64_MAX;
+	int e = ENOSPC;
+
+	/* asked first: fallocate would take all there is before it fails, and others would find the disk full */
+	while (size <= room) {
+		if (fallocate(fd, 0, 0, (off_t)size) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
+			return 0;
+		if (errno != EINTR) {
+			e = errno;
+			break;
+		}
+	}
+	(void)!ftruncate(fd, 0); /* what was taken so far */
+	(void)snprintf(reason, sizeof reason, "%llu MiB cannot be set aside there: %s (%llu MiB are free)",
+		       (unsigned long long)(size >> 20), strerror(e), (unsigned long long)(room >> 20));
+	*why = reason;
+	return -1;
+}

@@ -9,4 +9,9 @@
  * Uses the C library; not for fault paths.
  */
 int swapfile_open(const char *path, uint64_t size, const char **why);
+/*
+ * Takes the disk space for all of it now, so that no write fails for lack of it later. 0, or -1 with *why. A file system that
+ * cannot promise space in advance counts as having done so.
+ */
+int swapfile_reserve(int fd, uint64_t size, const char **why);
 #endif

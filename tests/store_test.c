@@ -4,6 +4,7 @@
  * with lock owners killed anywhere; with every injected fault; full, and after that. STORE_SEED repeats a run; an argument selects tests by pattern.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,12 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "store/pool.h"
+#include "store/pool_vnode.h"
 #include "store/swapfile.h"
 
 #define PAGE 4096u
@@ -308,7 +311,7 @@ static void test_faults(void **state)
 	void *block = aligned_alloc(PAGE, SEG);
 	assert_non_null(block);
 	memset(block, 0xa5, SEG);
-	assert_int_equal(pwrite(r.fd, block, SEG, 0), SEG);
+	assert_int_equal(pwrite(r.fd, block, SEG, SEG), SEG); /* the first block was set aside above */
 	free(block);
 	unsigned lost = 0;
 	for (unsigned i = 0; i < 600; i++) {
@@ -345,6 +348,156 @@ static void test_neighbours_come_with_one_read(void **state)
 			pool_unref(&r.p, h[i]);
 	}
 	expect_empty(&r);
+	teardown(&r);
+}
+
+/* The disk is full, truly: what is in memory stays, what does not fit is refused, and nothing is lost. */
+static void test_disk_full(void **state)
+{
+	static uint32_t h[2000];
+	struct pool_stats st;
+	unsigned n = 0, held;
+	struct rig r;
+	int rc = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	(void)close(r.fd);
+	r.p.p_fd = r.fd = open("/dev/full", O_RDWR);
+	assert_true(r.fd >= 0);
+	while (n < 2000 && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -ENOSPC);
+	assert_true(n > 100);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, n);
+	assert_int_equal(st.file_bytes, 0);
+	for (held = 0; held < n; held++)
+		expect(&r, h[held], held * 8 + 2);
+	for (unsigned i = 0; i < n; i += 2)
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n / 2; i += 2) /* freed memory is used again */
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned i = 0; i < n; i++)
+		if (i % 2 == 1 || i < n / 2) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A block that cannot be written is left alone: the same segment goes to another one. */
+static void test_bad_block_is_left(void **state)
+{
+	static uint32_t h[1500];
+	struct pool_stats st;
+	struct rig r;
+	unsigned told = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 32 * MiB);
+	for (unsigned i = 0; i < 1500; i++) {
+		int rc;
+
+		if (i % 150 == 149)
+			pool_inject(&r.p, POOL_INJECT_WRITE, 1);
+		while ((rc = put(&r, i * 8 + 2, &h[i])) == -EIO)
+			told++;
+		assert_int_equal(rc, 0);
+	}
+	pool_inject(&r.p, POOL_INJECT_WRITE, 0);
+	pool_stats(&r.p, &st);
+	assert_true(told > 0);
+	assert_int_equal(st.write_errors, told);
+	assert_int_equal(st.set_aside, told);
+	for (unsigned i = 0; i < 1500; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_reserve(void **state)
+{
+	const char *why = "";
+	struct stat st;
+
+	(void)state;
+	int fd = swapfile_open(NULL, 8 * MiB, &why);
+	assert_true(fd >= 0);
+	assert_int_equal(swapfile_reserve(fd, 8 * MiB, &why), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_size == (off_t)(8 * MiB));
+	if (st.st_blocks == 0)
+		print_message("this file system promises no space\n");
+	else
+		assert_true((uint64_t)st.st_blocks * 512 >= 8 * MiB);
+	if (st.st_blocks != 0) {
+		assert_int_equal(swapfile_reserve(fd, 1ull << 60, &why), -1);
+		assert_non_null(strstr(why, "cannot be set aside"));
+	}
+	(void)close(fd);
+}
+
+/* The core's view of it: a read that fails is VM_IO for the page that could not be read, those before it are right. */
+static struct vm_io *io_ended;
+static void ended(struct vm_io *io)
+{
+	io_ended = io;
+}
+
+static void test_vnode_tells_errors(void **state)
+{
+	static uint8_t page[64][PAGE], got[PAGE * 64];
+	static struct vm_io io;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 4 * SEG, 16 * MiB);
+	struct vm *vm = aligned_alloc(64, 1 << 16);
+	assert_non_null(vm);
+	memset(vm, 0, 1 << 16); /* only its count of vnodes is looked at */
+	struct vnode *vp = pool_vnode_create(vm, &r.p, 1024);
+	assert_non_null(vp);
+	io = (struct vm_io){ .io_op = VM_IO_WRITE, .io_npages = 64, .io_done = ended };
+	for (unsigned k = 0; k < 16; k++) {
+		for (unsigned i = 0; i < 64; i++) {
+			fill(page[i], (k * 64 + i) * 8 + 2);
+			io.io_buf[i] = page[i];
+		}
+		io.io_off = (voff_t)k * 64 * PAGE;
+		vp->v_ops->vo_start(vp, &io);
+		assert_ptr_equal(io_ended, &io);
+		assert_int_equal(io.io_err, VM_OK);
+		assert_int_equal(io.io_ok, 64);
+	}
+	io.io_op = VM_IO_READ;
+	unsigned failed = 0;
+	for (unsigned k = 0; k < 16; k++) {
+		for (unsigned i = 0; i < 64; i++)
+			io.io_buf[i] = &got[i * PAGE];
+		io.io_off = (voff_t)k * 64 * PAGE;
+		pool_inject(&r.p, POOL_INJECT_READ, 2); /* the second read */
+		vp->v_ops->vo_start(vp, &io);
+		pool_inject(&r.p, POOL_INJECT_READ, 0);
+		failed += io.io_err != VM_OK;
+		assert_true(io.io_err == VM_OK ? io.io_ok == 64 : io.io_err == VM_IO && io.io_ok < 64);
+		for (unsigned i = 0; i < io.io_ok; i++) {
+			fill(page[0], (k * 64 + i) * 8 + 2);
+			assert_memory_equal(page[0], &got[i * PAGE], PAGE);
+		}
+	}
+	assert_true(failed > 3);
+	io.io_off = 1023 * PAGE; /* never written is never zeros */
+	vp->v_ops->vo_discard(vp, 1023 * PAGE, PAGE);
+	io.io_npages = 1;
+	vp->v_ops->vo_start(vp, &io);
+	assert_int_equal(io.io_err, VM_IO);
+	vp->v_ops->vo_inactive(vp);
+	expect_empty(&r);
+	free(vm);
 	teardown(&r);
 }
 
@@ -974,7 +1127,7 @@ static void test_killed_with_writes_in_flight(void **state)
 	pool_stats(&r.p, &st);
 	assert_int_equal(st.pages, 0);
 	assert_int_equal(st.mem_held, 0);
-	assert_true(st.file_bytes > 0 && st.file_bytes <= 20 * 4 * SEG); /* in quarantine */
+	assert_true(st.set_aside > 0 && st.set_aside <= 20 * 4);
 	teardown(&r);
 }
 
@@ -1050,6 +1203,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_full_then_freed),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_neighbours_come_with_one_read),
+		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_bad_block_is_left),
+		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_vnode_tells_errors),
 		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_charge),
