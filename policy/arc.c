@@ -169,6 +169,13 @@ static void arc_cool(void *state, struct page *pp)
 	base_cool(&((struct arc *)state)->a_base, pp);
 }
 
+static uint32_t arc_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct arc *)state)->a_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_arc = {
 	.pol_name = "arc",
 	.pol_about = "adaptive replacement cache (Megiddo and Modha 2003)",
@@ -182,5 +189,6 @@ const struct policy_ops policy_arc = {
 	.pol_touch = arc_touch,
 	.pol_next = arc_next,
 	.pol_cool = arc_cool,
+	.pol_pages = arc_pages,
 	.pol_seen = arc_seen,
 };

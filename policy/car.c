@@ -147,6 +147,13 @@ static void car_cool(void *state, struct page *pp)
 	base_cool(&((struct car *)state)->c_base, pp);
 }
 
+static uint32_t car_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct car *)state)->c_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_car = {
 	.pol_name = "car",
 	.pol_about = "clock with adaptive replacement (Bansal and Modha 2004)",
@@ -159,5 +166,6 @@ const struct policy_ops policy_car = {
 	.pol_touch = car_touch,
 	.pol_next = car_next,
 	.pol_cool = car_cool,
+	.pol_pages = car_pages,
 	.pol_seen = car_seen,
 };

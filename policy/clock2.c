@@ -102,6 +102,13 @@ static void clock2_cool(void *state, struct page *pp)
 	base_cool(&((struct clock2 *)state)->c_base, pp);
 }
 
+static uint32_t clock2_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct clock2 *)state)->c_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_clock2 = {
 	.pol_name = "clock2",
 	.pol_about = "two-handed clock (Babaoglu and Joy 1981); the default",
@@ -114,5 +121,6 @@ const struct policy_ops policy_clock2 = {
 	.pol_touch = clock2_touch,
 	.pol_next = clock2_next,
 	.pol_cool = clock2_cool,
+	.pol_pages = clock2_pages,
 	.pol_seen = clock2_seen,
 };

@@ -361,6 +361,13 @@ static void cp_cool(void *state, struct page *pp)
 	base_cool(&((struct clockpro *)state)->p_base, pp);
 }
 
+static uint32_t cp_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct clockpro *)state)->p_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_clockpro = {
 	.pol_name = "clockpro",
 	.pol_about = "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005)",
@@ -373,5 +380,6 @@ const struct policy_ops policy_clockpro = {
 	.pol_touch = cp_touch,
 	.pol_next = cp_next,
 	.pol_cool = cp_cool,
+	.pol_pages = cp_pages,
 	.pol_seen = cp_seen,
 };

@@ -163,6 +163,13 @@ static void gens_cool(void *state, struct page *pp)
 	base_cool(&((struct gens *)state)->g_base, pp);
 }
 
+static uint32_t gens_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct gens *)state)->g_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_generations = {
 	.pol_name = "generations",
 	.pol_about = "generations with refault distances, after MGLRU (Zhao 2022, Weiner 2014)",
@@ -175,5 +182,6 @@ const struct policy_ops policy_generations = {
 	.pol_touch = gens_touch,
 	.pol_next = gens_next,
 	.pol_cool = gens_cool,
+	.pol_pages = gens_pages,
 	.pol_seen = gens_seen,
 };

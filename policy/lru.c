@@ -79,6 +79,13 @@ static void lru_cool(void *state, struct page *pp)
 	base_cool(&((struct lru *)state)->l_base, pp);
 }
 
+static uint32_t lru_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct lru *)state)->l_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_lru = {
 	.pol_name = "lru",
 	.pol_about = "least recently used, as far as use is seen",
@@ -91,5 +98,6 @@ const struct policy_ops policy_lru = {
 	.pol_touch = lru_touch,
 	.pol_next = lru_next,
 	.pol_cool = lru_cool,
+	.pol_pages = lru_pages,
 	.pol_seen = lru_seen,
 };

@@ -142,6 +142,13 @@ static void s3_cool(void *state, struct page *pp)
 	base_cool(&((struct s3 *)state)->s_base, pp);
 }
 
+static uint32_t s3_pages(const void *state)
+{
+	const struct pol_base *b = &((const struct s3 *)state)->s_base;
+
+	return base_pages(b) + base_len(b, PQ_LEAVING);
+}
+
 const struct policy_ops policy_s3fifo = {
 	.pol_name = "s3fifo",
 	.pol_about = "three FIFOs (Yang and others 2023)",
@@ -154,5 +161,6 @@ const struct policy_ops policy_s3fifo = {
 	.pol_touch = s3_touch,
 	.pol_next = s3_next,
 	.pol_cool = s3_cool,
+	.pol_pages = s3_pages,
 	.pol_seen = s3_seen,
 };

@@ -114,6 +114,11 @@ static void fifo_cool(void *st, struct page *pp)
 	(void)st, (void)pp;
 }
 
+static uint32_t fifo_pages(const void *st)
+{
+	return ((const struct fifo *)st)->f_queue.q_len;
+}
+
 static const struct policy_ops fifo_policy = {
 	.pol_name = "fifo",
 	.pol_size = fifo_size,
@@ -125,6 +130,7 @@ static const struct policy_ops fifo_policy = {
 	.pol_touch = fifo_touch,
 	.pol_next = fifo_next,
 	.pol_cool = fifo_cool,
+	.pol_pages = fifo_pages,
 	.pol_seen = fifo_seen,
 };
 

@@ -362,6 +362,10 @@ static void drive_random(const struct policy_ops *ops, enum pol_refs refs)
 		default:
 			(void)drive_look(&d, false, 0);
 		}
+		uint32_t n = 0;
+		for (f = 0; f < NF; f++)
+			n += d.d_in[f];
+		assert_int_equal(ops->pol_pages(d.d_state), n);
 	}
 	for (uint32_t f = 0; f < NF; f++)
 		if (d.d_in[f])

@@ -5,12 +5,13 @@
  *
  * Proved: every frame is in exactly one state; every named page is in the hash exactly once, in the right chain, and on its
  * vnode's list; the cache list holds exactly the named free pages, which are unlocked, unwired, unmapped and clean;
- * the counts of kernel, wired and free frames are those of the frames; frames add up.
+ * the counts of kernel, wired and free frames are those of the frames; frames add up; the replacement policy has as many
+ * pages as are queued for it.
  */
 #include "impl.h"
 
 struct page_census {
-	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_wired;
+	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_wired, pc_queued;
 	unsigned pc_bad;
 	void (*pc_report)(void *, const char *);
 	void *pc_arg;
@@ -51,6 +52,7 @@ static void page_check_named(struct vm *vm, struct page *pp, struct page_census 
 		return;
 	}
 	pc->pc_wired += wired;
+	pc->pc_queued += (pp->p_flags & P_QUEUED) != 0;
 	if (pp->p_selock < -1)
 		page_violation(pc, "page: impossible lock count");
 	if (wired && (pp->p_flags & P_QUEUED))
@@ -151,6 +153,8 @@ unsigned page_check(struct vm *vm, void (*report)(void *, const char *), void *a
 		page_violation(&pc, "page: the free frames are not what the buddy has");
 	if (pc.pc_kernel != vm->vm_nkernel)
 		page_violation(&pc, "page: vm_nkernel is wrong");
+	if (pc.pc_queued != vm->vm_policy->pol_pages(vm->vm_polstate))
+		page_violation(&pc, "page: the replacement policy has other pages than it was given");
 	if (pc.pc_wired != vm->vm_nwired)
 		page_violation(&pc, "page: vm_nwired is wrong");
 	if (pc.pc_offline + vm->vm_nonline != vm->vm_nframes)

@@ -62,6 +62,8 @@ struct policy_ops {
 	struct page *(*pol_next)(void *state, enum pol_ask *);
 	/* Advice: it will not be used soon; its use so far is forgotten. It is looked at first, unless it is used meanwhile. */
 	void (*pol_cool)(void *state, struct page *);
+	/* How many pages it has (vm_check). */
+	uint32_t (*pol_pages)(const void *state);
 	/* What was found: used since last time; or skipped: it could not be looked at, or not evicted. */
 	void (*pol_seen)(void *state, struct page *, bool referenced, bool skipped);
 };
