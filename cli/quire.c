@@ -25,7 +25,8 @@ static const char usage[] =
 	"  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
 	"  --policy NAME         which page goes when memory is full: clock2 (default), lru, clockpro, arc, car,\n"
 	"                        s3fifo, generations\n"
-	"  --prefetch NAME       what is read ahead: window (default), stride, majority, around, none\n"
+	"  --prefetch NAME       what is read ahead: near (default), window, stride, majority,\n"
+	"                        around, none\n"
 	"  --live                a line on the terminal with the present figures\n"
 	"\n"
 	"exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";

@@ -7,12 +7,14 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <unistd.h>
 
 static const char usage[] =
 	"usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
 	"       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
 	"       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
+	"       quire-lab trace [--recent N] --output FILE [--] PROGRAM [ARGUMENT ...]\n"
 	"       quire-lab list\n"
 	"       quire-lab --help\n"
 	"\n"
@@ -20,6 +22,7 @@ static const char usage[] =
 	"prefetch  prints, for each prefetcher beside the lru policy, how many references had to wait, how many pages were read\n"
 	"          ahead, and how many of these were used.\n"
 	"generate  writes a trace of a standard pattern to standard output.\n"
+	"trace     runs an x86-64 program under qemu-x86_64 (Debian's qemu-user) and writes which pages of data it references.\n"
 	"list      names the policies, the prefetchers and the patterns.\n"
 	"\n"
 	"A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
@@ -30,7 +33,8 @@ static const char usage[] =
 	"  --writes       how many pages had to be written, instead of misses\n"
 	"  --csv          for programs\n"
 	"  --raw          the file is binary without a header\n"
-	"  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n";
+	"  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
+	"  --recent N     of trace: references to the N pages referenced last are left out, 1 to 64, default 16\n";
 
 static _Noreturn void die(const char *format, ...)
 {
@@ -302,6 +306,75 @@ static int generate_command(int argc, char **argv)
 	return 0;
 }
 
+/* ---- trace ---- */
+/* The plugin lies beside this program, or where it is installed. */
+static void find_plugin(char *path, size_t len)
+{
+	static const char *const places[] = { "quire-trace.so", "../lib/quire/quire-trace.so" };
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+	if (n < 0)
+		die("/proc/self/exe: %s", strerror(errno));
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	for (unsigned i = 0; i < 2; i++) {
+		(void)snprintf(path, len, "%s/%s", self, places[i]);
+		if (access(path, R_OK) == 0)
+			return;
+	}
+	die("no quire-trace.so beside %s: build it first", self);
+}
+
+static int trace_command(int argc, char **argv)
+{
+	char plugin[4200], with[8500], **args = calloc((size_t)argc + 5, sizeof *args);
+	const char *output = NULL;
+	uint64_t recent = 16;
+	int i = 1, n = 0;
+
+	for (; i < argc && argv[i][0] == '-'; i++) {
+		if (strcmp(argv[i], "--") == 0) {
+			i++;
+			break;
+		}
+		if (strcmp(argv[i], "--output") == 0)
+			output = value(argc, argv, &i);
+		else if (strcmp(argv[i], "--recent") == 0)
+			recent = number("--recent", value(argc, argv, &i), 64);
+		else
+			die("trace has no option %s; see quire-lab --help", argv[i]);
+	}
+	if (output == NULL || i >= argc || args == NULL)
+		die("trace needs --output FILE and a program; see quire-lab --help");
+	if (strchr(output, ',') != NULL || strlen(output) > 4000)
+		die("--output: '%.40s': no commas and no more than 4000 characters", output);
+	find_plugin(plugin, sizeof plugin);
+	(void)snprintf(with, sizeof with, "%s,out=%s,recent=%u", plugin, output, (unsigned)recent);
+	(void)personality(ADDR_NO_RANDOMIZE); /* the same run gives the same trace */
+	args[n++] = (char *)"qemu-x86_64";
+	args[n++] = (char *)"-plugin";
+	args[n++] = with;
+	if (strchr(argv[i], '/') == NULL) {
+		static char found[4096];
+		char *path = strdup(getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin"), *save;
+
+		for (char *p = strtok_r(path, ":", &save); p != NULL; p = strtok_r(NULL, ":", &save)) {
+			(void)snprintf(found, sizeof found, "%s/%s", p, argv[i]);
+			if (access(found, X_OK) == 0)
+				break;
+			found[0] = '\0';
+		}
+		if (found[0] == '\0')
+			die("'%s' was not found: give a path, or a name that is in PATH", argv[i]);
+		argv[i] = found;
+	}
+	for (; i < argc; i++)
+		args[n++] = argv[i];
+	(void)execvp(args[0], args);
+	die("qemu-x86_64 cannot be run (%s): apt install qemu-user", strerror(errno));
+}
+
 static int list(void)
 {
 	printf("policies:\n");
@@ -329,6 +402,8 @@ int main(int argc, char **argv)
 		return replay_command(argc - 1, argv + 1, true);
 	if (strcmp(argv[1], "generate") == 0)
 		return generate_command(argc - 1, argv + 1);
+	if (strcmp(argv[1], "trace") == 0)
+		return trace_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "list") == 0)
 		return list();
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
