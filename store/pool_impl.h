@@ -46,6 +46,8 @@ struct segment {
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
 };
+/* Written under the pool's lock; pool_takes_memory looks without it, as a guess. */
+static inline void set_state(struct segment *g, uint32_t state) { __atomic_store_n(&g->s_state, state, __ATOMIC_RELAXED); }
 
 #define POOL_WRITES 4u /* in flight of one process */
 struct member_io { uint32_t io_seg, io_block; }; /* counted from 1. No block: free; no segment: somebody else writes that now */

@@ -152,7 +152,7 @@ void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 
 static void seal(struct pool_shared *s, uint32_t i)
 {
-	segs(s)[i].s_state = SEG_SEALED;
+	set_state(&segs(s)[i], SEG_SEALED);
 	pool_enqueue_locked(s, &s->ps_sealed, i);
 }
 
@@ -168,7 +168,7 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 	if (g->s_block != NONE) {
 		pool_block_give_locked(s, g->s_block);
 	}
-	g->s_state = SEG_FREE;
+	set_state(g, SEG_FREE);
 	g->s_next = s->ps_segfree;
 	s->ps_segfree = i;
 }
@@ -312,7 +312,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 	} else {
 		s->ps_stats.spills++;
 		BARRIER();
-		g->s_state = SEG_FILED;
+		set_state(g, SEG_FILED);
 		pool_slot_give_locked(p, g->s_slot);
 		g->s_slot = NONE;
 	}
@@ -328,7 +328,7 @@ int pool_write_sync_locked(struct pool *p, uint32_t i)
 	int rc;
 
 	pool_begin_locked(p, i);
-	g->s_state = SEG_WRITING;
+	set_state(g, SEG_WRITING);
 	pool_unlock(p->p_shared);
 	rc = pool_file_io(p, 1, slot_mem(p->p_shared, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
 	pool_lock(p);
@@ -420,7 +420,7 @@ static int reclaim_block(struct pool *p)
 		return -ENOSPC;
 	g->s_next = slot;
 	pool_begin_locked(p, i);
-	g->s_state = SEG_READING;
+	set_state(g, SEG_READING);
 	pool_unlock(s);
 	int rc = pool_file_io(p, 0, slot_mem(s, slot), (uint64_t)g->s_block * SEG_BYTES, SEG_BYTES);
 	pool_lock(p);
@@ -430,7 +430,7 @@ static int reclaim_block(struct pool *p)
 		rc = -EIO;
 	}
 	if (rc != 0) {
-		g->s_state = SEG_FILED;
+		set_state(g, SEG_FILED);
 		pool_slot_give_locked(p, slot);
 		if (g->s_live == 0)
 			pool_seg_free_locked(p, i);

@@ -10,7 +10,7 @@ void pool_abandon_locked(struct pool_shared *s, struct segment *g)
 	if (g->s_state == SEG_WRITING && g->s_async != 0)
 		pool_orphan_writes_locked(s, g->s_member);
 	else
-		g->s_state = g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED;
+		set_state(g, g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED);
 }
 
 int pool_orphan(const struct segment *g)
@@ -94,9 +94,9 @@ static void repair_segments(struct pool_shared *s)
 		if (g->s_fetch != 0 && pool_orphan(g))
 			g->s_fetch = 0;
 		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
-			g->s_state = SEG_SEALED;
+			set_state(g, SEG_SEALED);
 		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
-			g->s_state = SEG_FREE;
+			set_state(g, SEG_FREE);
 		if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
 			g->s_slot = NONE;
 		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN)

@@ -159,7 +159,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	io[op].io_block = g->s_block + 1;
 	g->s_async = 1;
 	BARRIER();
-	g->s_state = SEG_WRITING;
+	set_state(g, SEG_WRITING);
 	pool_unlock(s);
 	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
 	     submit(r, p->p_fd, slot_mem(s, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, op);
@@ -301,7 +301,7 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 			if (g != NULL) {
 				g->s_block = NONE;
 				BARRIER();
-				g->s_state = SEG_SEALED;
+				set_state(g, SEG_SEALED);
 			}
 		}
 		op_clear(&io[op]);

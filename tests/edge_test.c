@@ -2,6 +2,8 @@
 /* The edges of the core's calls: bad ranges, holes, limits, failing stores, full areas, contended page locks. */
 #include "tests/segs.h"
 
+#include <quire/kseg.h>
+
 /* ---- holes ---- */
 static void a_hole_refuses_everything(void **state)
 {
@@ -340,6 +342,75 @@ static void so_many_frames_stay_pageable_whatever_is_wired(void **state)
 	sys_fini(&s);
 }
 
+/* ---- kernel memory ---- */
+static void io_done(struct vm_io *io)
+{
+	*(bool *)io->io_arg = true;
+}
+
+/* A vnode that only names pages answers every call, and has no contents anywhere. */
+static void names_only(struct vnode *vp, uint64_t size)
+{
+	bool done = false;
+	struct vm_io io = { .io_op = VM_IO_READ, .io_npages = 1, .io_done = io_done, .io_arg = &done };
+
+	vp->v_ops->vo_start(vp, &io);
+	assert_true(done && io.io_err == VM_NOTSUP && io.io_ok == 0);
+	vp->v_ops->vo_poll(vp, false);
+	vp->v_ops->vo_discard(vp, 0, PG);
+	assert_int_equal(vp->v_ops->vo_sync(vp, 0, 0), VM_OK);
+	assert_true(vp->v_ops->vo_size(vp) == size);
+	vp->v_ops->vo_inactive(vp);
+}
+
+static void the_kernels_heap_answers_what_a_program_would_ask(void **state)
+{
+	uint64_t present = 1;
+	struct as *kas, *child;
+	uint8_t vec[4] = { 0 };
+	struct segkmem *k;
+	struct page *pp;
+	struct as_info ai;
+	struct sys s;
+	vaddr_t va;
+
+	(void)state;
+	sys_init(&s, 128, 16);
+	kas = new_as(&s);
+	assert_int_equal(segkmem_create(kas, BASE + 1, MB, &k), VM_INVAL);
+	assert_int_equal(segkmem_create(kas, BASE, 0, &k), VM_INVAL);
+	assert_int_equal(segkmem_create(kas, BASE, MB, &k), VM_OK);
+	assert_int_equal(segkmem_alloc(k, 2 * PG, KM_SLEEP, &va), VM_OK);
+	put(&s, kas, va, 5);
+	names_only(&s.vm->vm_swapfs, ~(uint64_t)0);
+	pp = page_of(s.vm, hat_probe(as_hat(kas), va, NULL));
+	names_only(pp->p_vnode, MB);
+	assert_int_equal(as_fault(kas, va, 2 * PG, F_INVAL, S_READ), VM_OK); /* it came too late */
+	assert_int_equal(as_fault(kas, va, PG, F_INVAL, S_EXEC), VM_PROT);
+	assert_int_equal(as_fault(kas, va, 3 * PG, F_INVAL, S_READ), VM_NOMAP);
+	assert_int_equal(as_checkprot(kas, va, PG, PROT_R | PROT_W), VM_OK);
+	assert_int_equal(as_checkprot(kas, va, PG, PROT_X), VM_PROT);
+	assert_int_equal(as_query(kas, va, &ai), VM_OK);
+	assert_true(ai.ai_ops == &segkmem_ops && ai.ai_prot == RW);
+	assert_int_equal(as_incore(kas, va, 3 * PG, vec), VM_OK);
+	assert_int_equal(vec[1], INCORE_PRESENT | INCORE_MAPPED | INCORE_LOCKED);
+	assert_int_equal(vec[2], 0);
+	assert_int_equal(as_lock(kas, va, PG), VM_OK); /* it always is */
+	assert_int_equal(as_sync(kas, va, PG, 0), VM_OK);
+	assert_int_equal(as_advise(kas, va, PG, ADV_DONTNEED), VM_OK); /* and stays */
+	assert_int_equal(as_swapout(kas), 0);
+	assert_int_equal(as_adopt(kas, va, 1, &present), VM_NOTSUP);
+	assert_int_equal(as_unmap(kas, BASE, PG), VM_NOTSUP); /* not in parts */
+	assert_int_equal(as_dup(kas, &child), VM_OK);
+	assert_int_equal(nsegs(child), 0); /* no child gets it */
+	assert_int_equal(get(&s, kas, va), 5);
+	as_free(child);
+	segkmem_free(k, va, 2 * PG);
+	segkmem_destroy(k);
+	as_free(kas);
+	sys_fini(&s);
+}
+
 /* ---- swap areas ---- */
 static void areas_of_a_thousand_slots_fill_and_empty(void **state)
 {
@@ -505,6 +576,7 @@ int main(void)
 		cmocka_unit_test(write_back_frees_or_forgets_as_it_is_told),
 		cmocka_unit_test(a_lost_write_is_reported_by_the_next_sync_once),
 		cmocka_unit_test(so_many_frames_stay_pageable_whatever_is_wired),
+		cmocka_unit_test(the_kernels_heap_answers_what_a_program_would_ask),
 		cmocka_unit_test(areas_of_a_thousand_slots_fill_and_empty),
 		cmocka_unit_test(a_store_that_breaks_loses_no_page_that_is_in_memory),
 		cmocka_unit_test(a_waiting_writer_comes_before_later_readers),
