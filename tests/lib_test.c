@@ -1,0 +1,990 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The contract of <quire/quire.h>, call by call: results, errors, and the signals that a bad access gets. What depends on a
+ * process's signal handlers or ends it runs in a process of its own: this program again, with the name of the case.
+ */
+#include <quire/quire.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PAGE	4096u
+#define MIB	(1ull << 20)
+#define RW	(PROT_READ | PROT_WRITE)
+#define ANON	(MAP_PRIVATE | MAP_ANONYMOUS)
+#define SKIP	77
+
+extern char **environ;
+
+/* ---- accesses that may fault ---- */
+static sigjmp_buf escape;
+static volatile sig_atomic_t trying, sig_seen, code_seen;
+static void *volatile addr_seen;
+
+static void on_signal(int sig, siginfo_t *si, void *ctx)
+{
+	(void)ctx;
+	if (!trying)
+		_exit(99);
+	sig_seen = sig;
+	code_seen = si->si_code;
+	addr_seen = si->si_addr;
+	siglongjmp(escape, 1);
+}
+
+static void install(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	(void)sigaction(SIGSEGV, &sa, NULL);
+	(void)sigaction(SIGBUS, &sa, NULL);
+}
+
+/* cmocka puts handlers of its own in place for each test: these are the program's again. */
+static struct sigaction ours_bus, ours_segv;
+
+static void ours(void)
+{
+	(void)sigaction(SIGSEGV, &ours_segv, NULL);
+	(void)sigaction(SIGBUS, &ours_bus, NULL);
+}
+
+static void run_one(void **state)
+{
+	ours();
+	((CMUnitTestFunction)*state)(state);
+}
+#define unit(f) { #f, run_one, NULL, NULL, (void *)(f) }
+
+/* The signal that the access gets, 0 if none. */
+static int touch(volatile char *p, bool write)
+{
+	if (sigsetjmp(escape, 1) != 0) {
+		trying = 0;
+		return sig_seen;
+	}
+	trying = 1;
+	if (write)
+		*p = 1;
+	else
+		(void)*p;
+	trying = 0;
+	return 0;
+}
+
+#define gets(p, w, sig, code)                                                                                          \
+	do {                                                                                                           \
+		assert_int_equal(touch((p), (w)), (sig));                                                              \
+		assert_int_equal(code_seen, (code));                                                                   \
+		assert_ptr_equal(addr_seen, (p));                                                                      \
+	} while (0)
+
+#define fails(call, error)                                                                                             \
+	do {                                                                                                           \
+		errno = 0;                                                                                             \
+		assert_int_equal((call), -1);                                                                          \
+		assert_int_equal(errno, (error));                                                                      \
+	} while (0)
+
+#define map_fails(call, error)                                                                                         \
+	do {                                                                                                           \
+		errno = 0;                                                                                             \
+		assert_ptr_equal((call), MAP_FAILED);                                                                  \
+		assert_int_equal(errno, (error));                                                                      \
+	} while (0)
+
+/* ---- a system ---- */
+static void complain(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "lib_test: %s\n", text);
+}
+
+static struct quire *open_with(struct quire_config *c)
+{
+	struct quire *q = NULL;
+
+	c->size = sizeof *c;
+	assert_int_equal(quire_open(c, &q), 0);
+	return q;
+}
+
+/* 2 MiB of frames, 16 MiB of compressed pages. */
+static struct quire *small(void)
+{
+	struct quire_config c = { .memory = 2 * MIB, .pool = 16 * MIB };
+
+	return open_with(&c);
+}
+
+static void done(struct quire *q)
+{
+	assert_int_equal(quire_check(q, complain, NULL), 0);
+	assert_int_equal(quire_close(q), 0);
+}
+
+static char *map(struct quire *q, size_t pages)
+{
+	void *p = quire_map(q, NULL, pages * PAGE, RW, ANON, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return p;
+}
+
+static struct quire_stats stats(struct quire *q)
+{
+	struct quire_stats st;
+
+	assert_int_equal(quire_stat(q, &st, sizeof st), 0);
+	return st;
+}
+
+/* Every word of a page says where it is, so that no two pages are alike. */
+static void fill(char *p, size_t pages, unsigned salt)
+{
+	for (size_t i = 0; i < pages * PAGE / 4; i++)
+		((unsigned *)(void *)p)[i] = (unsigned)i * 2654435761u + salt;
+}
+
+static size_t wrong(const char *p, size_t pages, unsigned salt)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < pages * PAGE / 4; i++)
+		n += ((const unsigned *)(const void *)p)[i] != (unsigned)i * 2654435761u + salt;
+	return n;
+}
+
+/* Pushes everything else out of memory. */
+static void crowd(struct quire *q)
+{
+	char *p = map(q, 1024);
+
+	memset(p, 1, 1024 * PAGE);
+	assert_int_equal(quire_unmap(q, p, 1024 * PAGE), 0);
+}
+
+static int file_of(size_t bytes)
+{
+	char name[] = "/tmp/quire-lib-test-XXXXXX", *buf = malloc(bytes + 1);
+	int fd = mkstemp(name);
+
+	assert_true(fd >= 0 && buf != NULL && unlink(name) == 0);
+	for (size_t i = 0; i < bytes; i++)
+		buf[i] = (char)('a' + i / PAGE % 26);
+	assert_int_equal(write(fd, buf, bytes), (ssize_t)bytes);
+	free(buf);
+	return fd;
+}
+
+/* The same file, opened otherwise. */
+static int again(int fd, int flags)
+{
+	char name[32];
+	int f;
+
+	(void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+	f = open(name, flags);
+	assert_true(f >= 0);
+	return f;
+}
+
+/* ---- open and close ---- */
+static void open_refuses(void **state)
+{
+	struct quire_store bare = { .slots = 10 };
+	struct quire_config none = { .size = sizeof none }, good = { .size = sizeof good, .memory = 2 * MIB }, c;
+	struct quire *q;
+
+	(void)state;
+	fails(quire_open(NULL, &q), EINVAL);
+	fails(quire_open(&good, NULL), EINVAL);
+	fails(quire_open(&none, &q), EINVAL);
+	c = good, c.size = 0;
+	fails(quire_open(&c, &q), EINVAL);
+	c = good, c.size = sizeof c + 8;
+	fails(quire_open(&c, &q), EINVAL);
+	c = good, c.memory = MIB - 1;
+	fails(quire_open(&c, &q), EINVAL);
+	c = good, c.swap = MIB;
+	fails(quire_open(&c, &q), EINVAL);
+	c = good, c.store = &bare;
+	fails(quire_open(&c, &q), EINVAL);
+	c = good, c.pool = MIB, c.swap = 16 * MIB, c.swap_path = "/nonexistent/directory";
+	fails(quire_open(&c, &q), ENOENT);
+	c.swap_path = "/proc";
+	assert_int_equal(quire_open(&c, &q), -1);
+	assert_true(errno != 0);
+}
+
+static unsigned count_fds(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static unsigned count_maps(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned n = 0;
+
+	assert_non_null(f);
+	for (int c; (c = getc(f)) != EOF;)
+		n += c == '\n';
+	(void)fclose(f);
+	return n;
+}
+
+static void close_leaves_nothing(void **state)
+{
+	unsigned fds = count_fds(), maps = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 12; i++) {
+		struct quire_config c = { .memory = 2 * MIB, .pool = MIB, .swap = 16 * MIB };
+		struct quire *q = open_with(&c);
+		char *p = map(q, 1024);
+		int fd = file_of(8 * PAGE);
+		char *f = quire_map(q, NULL, 8 * PAGE, RW, MAP_SHARED, fd, 0);
+
+		assert_ptr_not_equal(f, MAP_FAILED);
+		fill(p, 1024, i);
+		f[5] = 'X';
+		assert_int_equal(close(fd), 0);
+		done(q);
+		if (i == 3) /* the C library's own have settled */
+			maps = count_maps();
+	}
+	assert_int_equal(count_fds(), fds);
+	assert_true(count_maps() <= maps + 1);
+}
+
+/* ---- map ---- */
+static void map_has_errors_of_mmap(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(2 * PAGE), ro = again(fd, O_RDONLY), wo = again(fd, O_WRONLY), ends[2];
+	char *p = map(q, 4);
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	map_fails(quire_map(q, NULL, 0, RW, ANON, -1, 0), EINVAL);
+	map_fails(quire_map(q, NULL, PAGE, RW, MAP_ANONYMOUS, -1, 0), EINVAL);
+	map_fails(quire_map(q, NULL, PAGE, RW, MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS, -1, 0), EINVAL);
+	map_fails(quire_map(q, NULL, PAGE, RW, MAP_PRIVATE, fd, 7), EINVAL);
+	map_fails(quire_map(q, p + 1, PAGE, RW, ANON | MAP_FIXED, -1, 0), EINVAL);
+	map_fails(quire_map(q, NULL, PAGE, 0x40, ANON, -1, 0), EINVAL);
+	map_fails(quire_map(q, NULL, PAGE, PROT_READ | PROT_EXEC, ANON, -1, 0), EACCES);
+	map_fails(quire_map(q, NULL, PAGE, PROT_READ, MAP_PRIVATE, -1, 0), EBADF);
+	map_fails(quire_map(q, NULL, PAGE, PROT_READ, MAP_PRIVATE, ends[0], 0), ENODEV);
+	map_fails(quire_map(q, NULL, PAGE, PROT_READ, MAP_PRIVATE, wo, 0), EACCES);
+	map_fails(quire_map(q, NULL, PAGE, RW, MAP_SHARED, ro, 0), EACCES);
+	map_fails(quire_map(q, NULL, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0), EOPNOTSUPP);
+	map_fails(quire_map(q, p + PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
+	map_fails(quire_map(q, (void *)(uintptr_t)(16 * MIB), PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+	map_fails(quire_map(q, NULL, (size_t)1 << 46, RW, ANON | MAP_NORESERVE, -1, 0), ENOMEM);
+	assert_int_equal(close(fd) | close(ro) | close(wo) | close(ends[0]) | close(ends[1]), 0);
+	done(q);
+}
+
+static void map_takes_a_hint_and_fixed_replaces(void **state)
+{
+	struct quire *q = small();
+	char *p = map(q, 8), *at;
+
+	(void)state;
+	fill(p, 8, 1);
+	at = quire_map(q, p + 16 * PAGE, PAGE, RW, ANON, -1, 0);
+	assert_ptr_equal(at, p + 16 * PAGE);
+	at = quire_map(q, p, PAGE, RW, ANON, -1, 0); /* taken: elsewhere */
+	assert_ptr_not_equal(at, MAP_FAILED);
+	assert_true(at < p || at >= p + 8 * PAGE);
+	assert_ptr_equal(quire_map(q, p + 2 * PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), p + 2 * PAGE);
+	assert_int_equal(wrong(p, 2, 1), 0);
+	for (size_t i = 0; i < 2 * PAGE; i++)
+		assert_int_equal(p[2 * PAGE + i], 0);
+	done(q);
+}
+
+/* Full means full when it is promised, not when it is used. */
+static void map_gives_enomem_when_the_store_could_not_hold_it(void **state)
+{
+	struct quire_config c = { .memory = 2 * MIB, .pool = 2 * MIB };
+	struct quire *q = open_with(&c);
+	size_t most = 0;
+	void *p[64];
+
+	(void)state;
+	map_fails(quire_map(q, NULL, 8 * MIB, RW, ANON, -1, 0), ENOMEM);
+	while (most < 64 && (p[most] = quire_map(q, NULL, MIB / 4, RW, ANON, -1, 0)) != MAP_FAILED)
+		most++;
+	assert_int_equal(errno, ENOMEM);
+	assert_true(most >= 8 && most < 16);
+	for (size_t i = 0; i < most; i++) /* every promise is kept, with contents that hardly compress */
+		fill(p[i], 64, (unsigned)i);
+	for (size_t i = 0; i < most; i++)
+		assert_int_equal(wrong(p[i], 64, (unsigned)i), 0);
+	assert_int_equal(quire_unmap(q, p[0], MIB / 4), 0);
+	assert_ptr_not_equal(quire_map(q, NULL, MIB / 4, RW, ANON, -1, 0), MAP_FAILED);
+	assert_ptr_not_equal(quire_map(q, NULL, 64 * MIB, RW, ANON | MAP_NORESERVE, -1, 0), MAP_FAILED);
+	done(q);
+}
+
+static void map_populates(void **state)
+{
+	struct quire *q = small();
+	unsigned char vec[16];
+	char *p = quire_map(q, NULL, 16 * PAGE, RW, ANON | MAP_POPULATE, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(quire_incore(q, p, 16 * PAGE, vec), 0);
+	for (unsigned i = 0; i < 16; i++)
+		assert_true((vec[i] & QUIRE_IN_MEMORY) != 0);
+	done(q);
+}
+
+/* ---- unmap, protect ---- */
+static void unmapped_memory_gets_maperr(void **state)
+{
+	struct quire *q = small();
+	char *p = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 3);
+	assert_int_equal(quire_unmap(q, p + 2 * PAGE, PAGE), 0);
+	gets(p + 2 * PAGE + 5, false, SIGSEGV, SEGV_MAPERR);
+	gets(p + 2 * PAGE + 5, true, SIGSEGV, SEGV_MAPERR);
+	assert_int_equal(touch(p + 3 * PAGE, false), 0);
+	assert_int_equal(quire_unmap(q, p + 2 * PAGE, PAGE), 0); /* nothing there: fine */
+	fails(quire_unmap(q, p + 1, PAGE), EINVAL);
+	fails(quire_unmap(q, p, 0), EINVAL);
+	fails(quire_unmap(q, (void *)(uintptr_t)PAGE, PAGE), EINVAL);
+	assert_int_equal(wrong(p, 2, 3), 0);
+	done(q);
+}
+
+static void protection_holds_and_gets_accerr(void **state)
+{
+	struct quire *q = small();
+	char *p = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 4);
+	for (unsigned round = 0; round < 2; round++) { /* resident, then paged out */
+		assert_int_equal(quire_protect(q, p, 4 * PAGE, PROT_READ), 0);
+		if (round == 1)
+			crowd(q);
+		gets(p + PAGE, true, SIGSEGV, SEGV_ACCERR);
+		assert_int_equal(touch(p + PAGE, false), 0);
+		assert_int_equal(quire_protect(q, p, 4 * PAGE, PROT_NONE), 0);
+		gets(p + PAGE, false, SIGSEGV, SEGV_ACCERR);
+		assert_int_equal(quire_protect(q, p, 4 * PAGE, RW), 0);
+		assert_int_equal(wrong(p, 8, 4), 0);
+	}
+	fails(quire_protect(q, p, PAGE, PROT_READ | PROT_EXEC), EACCES);
+	fails(quire_protect(q, p, PAGE, 0x40), EINVAL);
+	fails(quire_protect(q, p + 3, PAGE, PROT_READ), EINVAL);
+	assert_int_equal(quire_unmap(q, p + 4 * PAGE, PAGE), 0);
+	fails(quire_protect(q, p, 8 * PAGE, PROT_READ), ENOMEM);
+	gets(p + 3 * PAGE, true, SIGSEGV, SEGV_ACCERR); /* what precedes the gap is changed */
+	done(q);
+}
+
+/* ---- contents ---- */
+static void contents_survive_being_paged_out(void **state)
+{
+	struct quire_config c = { .memory = 2 * MIB, .pool = MIB, .swap = 32 * MIB };
+	struct quire *q = open_with(&c);
+	char *p = map(q, 3000);
+
+	(void)state;
+	fill(p, 3000, 5);
+	assert_int_equal(wrong(p, 3000, 5), 0);
+	for (size_t i = 0; i < 3000; i += 3) /* a word here and there, read before it is written */
+		((unsigned *)(void *)(p + i * PAGE))[7]++;
+	for (size_t i = 0; i < 3000; i += 3)
+		((unsigned *)(void *)(p + i * PAGE))[7]--;
+	assert_int_equal(wrong(p, 3000, 5), 0);
+	assert_true(stats(q).pages_out > 0 && stats(q).swap_used > 0);
+	assert_true(stats(q).resident <= 2 * MIB);
+	done(q);
+}
+
+struct worker { pthread_t thread; struct quire *q; unsigned salt; size_t bad; };
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	char *p = quire_map(w->q, NULL, 1024 * PAGE, RW, ANON, -1, 0);
+
+	for (unsigned i = 0; p != MAP_FAILED && i < 3; i++) {
+		fill(p, 1024, w->salt + i);
+		w->bad += wrong(p, 1024, w->salt + i);
+	}
+	w->bad += p == MAP_FAILED;
+	return NULL;
+}
+
+static void several_systems_with_threads_do_not_meet(void **state)
+{
+	struct quire *q[3];
+	struct worker w[6];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		q[i] = small();
+	for (unsigned i = 0; i < 6; i++) {
+		w[i] = (struct worker){ .q = q[i / 2], .salt = i * 1000 };
+		assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < 6; i++) {
+		assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+		assert_int_equal(w[i].bad, 0);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		done(q[i]);
+}
+
+/* ---- advice ---- */
+static void advice_does_what_madvise_does(void **state)
+{
+	struct quire *q = small();
+	unsigned char vec[8];
+	char *p = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 6);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_PAGEOUT), 0);
+	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
+	for (unsigned i = 0; i < 8; i++) /* in the store; in memory perhaps, until somebody needs the frame */
+		assert_true((vec[i] & QUIRE_IN_STORE) != 0);
+	crowd(q);
+	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_STORE), QUIRE_IN_STORE);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_WILLNEED), 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_SEQUENTIAL), 0);
+	assert_int_equal(wrong(p, 8, 6), 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_RANDOM), 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_COLD), 0);
+	assert_int_equal(wrong(p, 8, 6), 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_DONTNEED), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(p[i * PAGE], 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_POPULATE_WRITE), 0);
+	fails(quire_advise(q, p, PAGE, 12345), EINVAL);
+	fails(quire_advise(q, p + 1, PAGE, MADV_NORMAL), EINVAL);
+	assert_int_equal(quire_protect(q, p, PAGE, PROT_READ), 0);
+	fails(quire_advise(q, p, PAGE, MADV_POPULATE_WRITE), EINVAL);
+	assert_int_equal(quire_unmap(q, p + 4 * PAGE, PAGE), 0);
+	fails(quire_advise(q, p, 8 * PAGE, MADV_DONTNEED), ENOMEM);
+	done(q);
+}
+
+/* ---- keeping pages ---- */
+static void locked_pages_stay(void **state)
+{
+	struct quire *q = small();
+	unsigned char vec[8];
+	char *p = map(q, 8), *big = map(q, 1024);
+
+	(void)state;
+	fill(p, 8, 7);
+	assert_int_equal(quire_lock(q, p, 8 * PAGE), 0);
+	assert_int_equal(quire_lock(q, p, 8 * PAGE), 0); /* not counted */
+	crowd(q);
+	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED), QUIRE_IN_MEMORY | QUIRE_IN_LOCKED);
+	assert_true(stats(q).locked >= 8 * PAGE);
+	fails(quire_lock(q, big, 1024 * PAGE), ENOMEM); /* more than there is */
+	assert_int_equal(quire_unlock(q, p, 8 * PAGE), 0);
+	crowd(q);
+	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED), 0);
+	assert_int_equal(wrong(p, 8, 7), 0);
+	assert_int_equal(quire_unmap(q, p + 4 * PAGE, PAGE), 0);
+	fails(quire_lock(q, p, 8 * PAGE), ENOMEM);
+	fails(quire_unlock(q, p + 1, PAGE), EINVAL);
+	assert_int_equal(quire_unmap(q, big, 1024 * PAGE), 0);
+	assert_int_equal(stats(q).locked, 0);
+	done(q);
+}
+
+static void pinned_buffers_serve_system_calls(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(0);
+	char *p = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 8);
+	assert_int_equal(quire_pin(q, p + 100, 4 * PAGE, 0), 0); /* five pages */
+	crowd(q);
+	assert_int_equal(write(fd, p + 100, 4 * PAGE), 4 * PAGE);
+	fails(quire_unmap(q, p, 8 * PAGE), EBUSY);
+	assert_int_equal(quire_pin(q, p + 100, 4 * PAGE, 0), 0); /* counted */
+	assert_int_equal(quire_unpin(q, p + 100, 4 * PAGE, 0), 0);
+	fails(quire_unmap(q, p, PAGE), EBUSY);
+	assert_int_equal(quire_unpin(q, p + 100, 4 * PAGE, 0), 0);
+	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_PAGEOUT), 0);
+	assert_int_equal(quire_pin(q, p, 8 * PAGE, 1), 0);
+	assert_int_equal(pread(fd, p + 100, 4 * PAGE, 0), 4 * PAGE);
+	assert_int_equal(quire_unpin(q, p, 8 * PAGE, 1), 0);
+	crowd(q);
+	assert_int_equal(wrong(p, 8, 8), 0);
+	assert_int_equal(quire_protect(q, p, PAGE, PROT_READ), 0);
+	fails(quire_pin(q, p, PAGE, 1), EFAULT);
+	assert_int_equal(quire_unmap(q, p + PAGE, PAGE), 0);
+	fails(quire_pin(q, p, 2 * PAGE, 0), EFAULT);
+	fails(quire_pin(q, p, 0, 0), EINVAL);
+	fails(quire_pin(q, "elsewhere", 1, 0), EFAULT);
+	assert_int_equal(quire_unmap(q, p, 8 * PAGE), 0); /* the refused ones left no pin behind */
+	assert_int_equal(close(fd), 0);
+	done(q);
+}
+
+/* As the header says: what is not pinned is not brought in for a system call. */
+static void a_system_call_on_a_paged_out_buffer_gets_efault(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(0);
+	char *p = map(q, 4);
+
+	(void)state;
+	fill(p, 4, 9);
+	assert_int_equal(quire_advise(q, p, 4 * PAGE, MADV_PAGEOUT), 0);
+	fails(write(fd, p, PAGE), EFAULT);
+	(void)*(volatile char *)p;
+	assert_int_equal(write(fd, p, 2 * PAGE), PAGE); /* short where it is not resident */
+	assert_int_equal(wrong(p, 4, 9), 0);
+	assert_int_equal(close(fd), 0);
+	done(q);
+}
+
+/* ---- files ---- */
+static void private_file_memory_is_the_programs_own(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(3 * PAGE + 10);
+	char byte, *p = quire_map(q, NULL, 6 * PAGE, RW, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(p[PAGE], 'b');
+	p[PAGE] = 'X';
+	assert_int_equal(p[3 * PAGE + 9], 'd');
+	assert_int_equal(p[3 * PAGE + 10], 0); /* the tail of the last page */
+	gets(p + 4 * PAGE, false, SIGBUS, BUS_ADRERR);
+	gets(p + 4 * PAGE + 8, true, SIGBUS, BUS_ADRERR);
+	crowd(q);
+	assert_int_equal(p[PAGE], 'X');
+	assert_int_equal(p[PAGE + 1], 'b');
+	assert_int_equal(pread(fd, &byte, 1, PAGE), 1);
+	assert_int_equal(byte, 'b');
+	assert_int_equal(close(fd), 0);
+	done(q);
+}
+
+static void shared_file_memory_reaches_the_file(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(64 * PAGE), ro = again(fd, O_RDONLY);
+	char buf[4], *p = quire_map(q, NULL, 64 * PAGE, RW, MAP_SHARED, fd, 0);
+	char *r = quire_map(q, NULL, 32 * PAGE, PROT_READ, MAP_SHARED, ro, 32 * PAGE);
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_ptr_not_equal(r, MAP_FAILED);
+	assert_int_equal(close(fd), 0); /* the mapping keeps the file */
+	assert_int_equal(r[0], p[32 * PAGE]);
+	memcpy(p + 40 * PAGE, "abc", 4);
+	assert_memory_equal(r + 8 * PAGE, "abc", 4); /* at once */
+	assert_int_equal(quire_sync(q, p, 64 * PAGE, MS_SYNC), 0);
+	assert_int_equal(pread(ro, buf, 4, 40 * PAGE), 4);
+	assert_memory_equal(buf, "abc", 4);
+	memcpy(p + 40 * PAGE, "xyz", 4); /* written again after it was cleaned */
+	crowd(q);
+	assert_memory_equal(r + 8 * PAGE, "xyz", 4);
+	assert_int_equal(quire_unmap(q, p, 64 * PAGE), 0);
+	assert_int_equal(quire_unmap(q, r, 32 * PAGE), 0);
+	assert_int_equal(pread(ro, buf, 4, 40 * PAGE), 4);
+	assert_memory_equal(buf, "xyz", 4);
+	fails(quire_sync(q, p, PAGE, MS_SYNC), ENOMEM);
+	fails(quire_sync(q, p, PAGE, MS_SYNC | MS_ASYNC), EINVAL);
+	fails(quire_sync(q, p, PAGE, 64), EINVAL);
+	assert_int_equal(close(ro), 0);
+	done(q);
+}
+
+static void a_read_only_file_is_not_made_writable(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(4 * PAGE), ro = again(fd, O_RDONLY);
+	char *p = quire_map(q, NULL, 4 * PAGE, PROT_READ, MAP_SHARED, ro, 0);
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	gets(p, true, SIGSEGV, SEGV_ACCERR);
+	fails(quire_protect(q, p, PAGE, RW), EACCES);
+	p = quire_map(q, NULL, 4 * PAGE, PROT_READ, MAP_PRIVATE, ro, 0);
+	assert_int_equal(quire_protect(q, p, PAGE, RW), 0); /* private memory may be written all the same */
+	assert_int_equal(touch(p, true), 0);
+	assert_int_equal(close(fd) | close(ro), 0);
+	done(q);
+}
+
+static void shared_anonymous_memory_is_paged_too(void **state)
+{
+	struct quire *q = small();
+	char *p = quire_map(q, NULL, 1024 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	fill(p, 1024, 10);
+	assert_int_equal(wrong(p, 1024, 10), 0);
+	done(q);
+}
+
+/* ---- a store of the program's own, and its failures ---- */
+struct shelf { char (*page)[PAGE]; int read_error, write_error; uint64_t discarded; };
+
+static int shelf_write(void *arg, uint64_t slot, const void *page)
+{
+	struct shelf *s = arg;
+
+	if (s->write_error == 0)
+		memcpy(s->page[slot], page, PAGE);
+	return s->write_error;
+}
+
+static int shelf_read(void *arg, uint64_t slot, void *page)
+{
+	struct shelf *s = arg;
+
+	if (s->read_error == 0)
+		memcpy(page, s->page[slot], PAGE);
+	return s->read_error;
+}
+
+static void shelf_discard(void *arg, uint64_t slot)
+{
+	(void)slot;
+	((struct shelf *)arg)->discarded++;
+}
+
+static struct quire *with_shelf(struct shelf *s)
+{
+	struct quire_store st = { .read = shelf_read, .write = shelf_write, .discard = shelf_discard, .arg = s, .slots = 2048 };
+	struct quire_config c = { .memory = 2 * MIB, .store = &st };
+
+	*s = (struct shelf){ .page = calloc(2048, PAGE) };
+	assert_non_null(s->page);
+	return open_with(&c);
+}
+
+static void a_page_that_cannot_be_read_gets_sigbus(void **state)
+{
+	struct shelf s;
+	struct quire *q = with_shelf(&s);
+	char *p = map(q, 8), *other = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 11);
+	crowd(q);
+	fill(other, 8, 12);
+	s.read_error = EIO;
+	gets(p + 2 * PAGE + 1, false, SIGBUS, BUS_ADRERR);
+	fails(quire_pin(q, p, PAGE, 0), EIO);
+	assert_int_equal(wrong(other, 8, 12), 0); /* nobody else notices */
+	s.read_error = 0;
+	assert_int_equal(wrong(p, 8, 11), 0); /* it may be tried again */
+	assert_true(stats(q).io_errors > 0);
+	assert_int_equal(quire_unmap(q, p, 8 * PAGE), 0);
+	assert_true(s.discarded > 0);
+	done(q);
+	free(s.page);
+}
+
+static void a_store_that_refuses_ends_in_sigbus_and_recovers(void **state)
+{
+	struct shelf s;
+	struct quire *q = with_shelf(&s);
+	char *p = map(q, 1024);
+	size_t i;
+
+	(void)state;
+	s.write_error = ENOSPC;
+	for (i = 0; i < 1024 && touch(p + i * PAGE, true) == 0; i++)
+		((unsigned *)(void *)(p + i * PAGE))[1] = (unsigned)i;
+	assert_true(i > 256 && i < 512); /* all of memory and no more */
+	assert_int_equal(sig_seen, SIGBUS);
+	s.write_error = 0;
+	for (; i < 1024; i++) {
+		assert_int_equal(touch(p + i * PAGE, true), 0);
+		((unsigned *)(void *)(p + i * PAGE))[1] = (unsigned)i;
+	}
+	for (i = 0; i < 1024; i++)
+		assert_int_equal(((unsigned *)(void *)(p + i * PAGE))[1], i);
+	done(q);
+	free(s.page);
+}
+
+/* ---- looking ---- */
+static void statistics_and_incore_answer(void **state)
+{
+	struct quire *q = small();
+	struct quire_stats st;
+	unsigned char vec[4];
+	char *p = map(q, 4);
+
+	(void)state;
+	fails(quire_stat(q, &st, 0), EINVAL);
+	fails(quire_stat(q, NULL, sizeof st), EINVAL);
+	memset(&st, 0x5a, sizeof st);
+	assert_int_equal(quire_stat(q, &st, sizeof st.faults), 0); /* an older program's structure */
+	assert_int_equal(st.promise_max, 0x5a5a5a5a5a5a5a5a);
+	assert_int_equal(stats(q).mapped, 4 * PAGE);
+	assert_int_equal(stats(q).memory, 2 * MIB);
+	assert_int_equal(stats(q).promised, 4 * PAGE);
+	assert_int_equal(quire_incore(q, p, 4 * PAGE, vec), 0);
+	assert_int_equal(vec[0] | vec[3], 0);
+	p[PAGE] = 1;
+	assert_true(stats(q).zero_filled >= 1 && stats(q).faults >= 1 && stats(q).resident >= PAGE);
+	fails(quire_incore(q, p + 4 * PAGE, PAGE, vec), ENOMEM);
+	fails(quire_incore(q, p + 1, PAGE, vec), EINVAL);
+	assert_int_equal(quire_unmap(q, p, 4 * PAGE), 0);
+	assert_int_equal(stats(q).promised, 0);
+	assert_int_equal(stats(q).mapped, 0);
+	done(q);
+}
+
+/* ---- other people's signals ---- */
+static void sigbus_that_is_not_ours_goes_to_the_program(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(10);
+	char *native = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_ptr_not_equal(native, MAP_FAILED);
+	gets(native + PAGE, false, SIGBUS, BUS_ADRERR);
+	gets((char *)(uintptr_t)64, false, SIGSEGV, SEGV_MAPERR);
+	assert_int_equal(munmap(native, 2 * PAGE), 0);
+	assert_int_equal(close(fd), 0);
+	done(q);
+}
+
+/* errno and the signal mask are the program's own across a fault. */
+static void a_fault_changes_nothing_that_the_program_sees(void **state)
+{
+	struct quire *q = small();
+	sigset_t before, after;
+	char *p = map(q, 1024);
+
+	(void)state;
+	fill(p, 1024, 13);
+	(void)pthread_sigmask(SIG_SETMASK, NULL, &before);
+	errno = 4711;
+	assert_int_equal(wrong(p, 1024, 13), 0);
+	assert_int_equal(errno, 4711);
+	(void)pthread_sigmask(SIG_SETMASK, NULL, &after);
+	assert_memory_equal(&before, &after, sizeof(unsigned long));
+	done(q);
+}
+
+static void *on_own_stack(void *arg)
+{
+	stack_t ss = { .ss_sp = malloc(65536), .ss_size = 65536 };
+	char *p = arg;
+	size_t *bad = malloc(sizeof *bad);
+
+	if (ss.ss_sp == NULL || bad == NULL || sigaltstack(&ss, NULL) != 0)
+		abort();
+	fill(p, 1024, 14);
+	*bad = wrong(p, 1024, 14);
+	ss.ss_flags = SS_DISABLE;
+	(void)sigaltstack(&ss, NULL);
+	free(ss.ss_sp);
+	return bad;
+}
+
+static void threads_with_a_signal_stack_are_served_there(void **state)
+{
+	struct quire *q = small();
+	pthread_t t;
+	void *bad;
+
+	(void)state;
+	assert_int_equal(pthread_create(&t, NULL, on_own_stack, map(q, 1024)), 0);
+	assert_int_equal(pthread_join(t, &bad), 0);
+	assert_int_equal(*(size_t *)bad, 0);
+	free(bad);
+	done(q);
+}
+
+/* ---- fork ---- */
+static void a_child_has_none_of_it_and_the_parent_all(void **state)
+{
+	struct quire *q = small();
+	char *p = map(q, 1024);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fill(p, 1024, 15);
+	pid = fork();
+	if (pid == 0)
+		_exit(touch(p, false) == SIGSEGV ? 0 : 1); /* no page of zeroes, no page of the parent's */
+	assert_true(pid > 0);
+	assert_int_equal(wrong(p, 1024, 15), 0); /* while the child may still live */
+	fill(p, 1024, 16);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(wrong(p, 1024, 16), 0);
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/true", "true", (char *)NULL);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	done(q);
+}
+
+/* ---- cases in a process of their own ---- */
+static int flag;
+static void plain_handler(int sig) { _exit(sig == SIGBUS && flag ? 42 : 43); }
+
+static char *bare_map(int prot, int flags, int fd)
+{
+	struct quire_config c = { .size = sizeof c, .memory = 2 * MIB, .pool = 2 * MIB };
+	struct quire *q;
+	char *p;
+
+	if (quire_open(&c, &q) != 0 || (p = quire_map(q, NULL, 4 * PAGE, prot, flags, fd, 0)) == MAP_FAILED)
+		_exit(98);
+	return p;
+}
+
+static int child(const char *what)
+{
+	char *p;
+
+	if (strcmp(what, "unmapped") == 0) {
+		p = bare_map(RW, ANON, -1);
+		p[64 * PAGE] = 1;
+	} else if (strcmp(what, "read-only") == 0) {
+		p = bare_map(PROT_READ, ANON, -1);
+		*(volatile char *)p = 1;
+	} else if (strcmp(what, "past-end") == 0) {
+		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
+		(void)*(volatile char *)(p + PAGE);
+	} else if (strcmp(what, "plain-handler") == 0) {
+		(void)signal(SIGBUS, plain_handler); /* without siginfo, installed before the library's */
+		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
+		(void)*(volatile char *)p;
+		flag = 1;
+		(void)*(volatile char *)(p + PAGE);
+	} else if (strcmp(what, "ignored") == 0) {
+		(void)signal(SIGSEGV, SIG_IGN); /* cannot be, for an access: it ends the program */
+		p = bare_map(PROT_READ, ANON, -1);
+		*(volatile char *)p = 1;
+	} else if (strcmp(what, "blocked") == 0) {
+		sigset_t set;
+
+		p = bare_map(PROT_READ, ANON, -1);
+		sigemptyset(&set);
+		sigaddset(&set, SIGSEGV);
+		(void)sigprocmask(SIG_BLOCK, &set, NULL);
+		*(volatile char *)p = 1;
+	}
+	return 0;
+}
+
+static int run(const char *what)
+{
+	char *argv[] = { (char *)(uintptr_t)"lib_test", (char *)(uintptr_t)what, NULL };
+	int status;
+	pid_t pid;
+
+	assert_int_equal(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void without_handlers_a_bad_access_ends_the_program(void **state)
+{
+	(void)state;
+	assert_int_equal(WTERMSIG(run("unmapped")), SIGSEGV);
+	assert_int_equal(WTERMSIG(run("read-only")), SIGSEGV);
+	assert_int_equal(WTERMSIG(run("past-end")), SIGBUS);
+	assert_int_equal(WTERMSIG(run("ignored")), SIGSEGV);
+	assert_int_equal(WTERMSIG(run("blocked")), SIGSEGV);
+	assert_int_equal(WEXITSTATUS(run("plain-handler")), 42);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		unit(open_refuses),
+		unit(close_leaves_nothing),
+		unit(map_has_errors_of_mmap),
+		unit(map_takes_a_hint_and_fixed_replaces),
+		unit(map_gives_enomem_when_the_store_could_not_hold_it),
+		unit(map_populates),
+		unit(unmapped_memory_gets_maperr),
+		unit(protection_holds_and_gets_accerr),
+		unit(contents_survive_being_paged_out),
+		unit(several_systems_with_threads_do_not_meet),
+		unit(advice_does_what_madvise_does),
+		unit(locked_pages_stay),
+		unit(pinned_buffers_serve_system_calls),
+		unit(a_system_call_on_a_paged_out_buffer_gets_efault),
+		unit(private_file_memory_is_the_programs_own),
+		unit(shared_file_memory_reaches_the_file),
+		unit(a_read_only_file_is_not_made_writable),
+		unit(shared_anonymous_memory_is_paged_too),
+		unit(a_page_that_cannot_be_read_gets_sigbus),
+		unit(a_store_that_refuses_ends_in_sigbus_and_recovers),
+		unit(statistics_and_incore_answer),
+		unit(sigbus_that_is_not_ours_goes_to_the_program),
+		unit(a_fault_changes_nothing_that_the_program_sees),
+		unit(threads_with_a_signal_stack_are_served_there),
+		unit(a_child_has_none_of_it_and_the_parent_all),
+		unit(without_handlers_a_bad_access_ends_the_program),
+	};
+	struct quire_config c = { .size = sizeof c, .memory = 2 * MIB };
+	struct quire *q;
+
+	if (argc > 1)
+		return child(argv[1]);
+	install();
+	if (quire_open(&c, &q) != 0) {
+		printf("skipped: %s\n", strerror(errno));
+		return SKIP;
+	}
+	(void)quire_close(q);
+	(void)sigaction(SIGSEGV, NULL, &ours_segv);
+	(void)sigaction(SIGBUS, NULL, &ours_bus);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
