@@ -9,7 +9,7 @@ set -eu
 
 # What is needed, and why.
 packages="
-gcc libc6-dev
+gcc g++ libc6-dev
 meson ninja-build pkg-config
 liblz4-dev libzstd-dev liburing-dev
 libcmocka-dev
