@@ -90,13 +90,16 @@ static void pass_on(int sig, siginfo_t *si, ucontext_t *uc)
 
 static void segv(const siginfo_t *si, ucontext_t *uc, int code)
 {
+	struct kernel_sigaction now = { .h.plain = SIG_DFL };
 	siginfo_t out;
 
 	__builtin_memset(&out, 0, sizeof out);
 	out.si_signo = SIGSEGV;
 	out.si_code = code;
 	out.si_addr = si->si_addr;
-	if (sigismember(&uc->uc_sigmask, SIGSEGV)) {
+	/* As the kernel does: a fault's signal can be neither blocked nor ignored. */
+	(void)sys_call4(SYS_rt_sigaction, SIGSEGV, 0, (long)&now, 8);
+	if (sigismember(&uc->uc_sigmask, SIGSEGV) || now.h.plain == SIG_IGN) {
 		default_action(SIGSEGV);
 		(void)sigdelset(&uc->uc_sigmask, SIGSEGV);
 	}
