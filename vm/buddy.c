@@ -191,8 +191,6 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 enum vm_err buddy_init(struct vm *vm)
 {
 	mach_mutex_init(&vm->vm_freelock, RANK_FREE, "buddy");
-	mach_mutex_init(&vm->vm_memmutex, RANK_LEAF, "memory wanted");
-	mach_cv_init(&vm->vm_memcv);
 	for (unsigned k = 0; k <= VM_MAXORDER; k++)
 		page_queue_init(&vm->vm_buddy[k]);
 	page_queue_init(&vm->vm_zeropool);
@@ -337,29 +335,16 @@ pfn_t buddy_alloc(struct vm *vm, unsigned order, bool reserve)
 	return buddy_alloc_floor(vm, order, reserve ? 0 : vm->vm_reserve);
 }
 
-void buddy_wake(struct vm *vm)
-{
-	mach_mutex_enter(&vm->vm_memmutex);
-	mach_cv_broadcast(&vm->vm_memcv);
-	mach_mutex_exit(&vm->vm_memmutex);
-}
-
 /* The frames' flags are P_FREE and their identity is gone: the caller saw to that while they were its own. */
 void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 {
-	uint32_t nfree;
-
 	VM_ASSERT(order <= VM_MAXORDER && (pfn & ((1u << order) - 1)) == 0);
 	VM_ASSERT(vm->vm_pages[pfn].p_order == BUDDY_NONE);
 	VM_ASSERT(vm->vm_pages[pfn].p_flags == P_FREE && vm->vm_pages[pfn].p_vnode == NULL);
 	mach_mutex_enter(&vm->vm_freelock);
 	buddy_insert_locked(vm, pfn, order, false);
 	vm->vm_nfree += 1u << order;
-	nfree = vm->vm_nfree;
 	mach_mutex_exit(&vm->vm_freelock);
-	/* Nobody waits while there is plenty; then the common free costs no second lock. */
-	if (nfree <= vm->vm_lotsfree + (1u << VM_MAXORDER))
-		buddy_wake(vm);
 }
 
 pfn_t buddy_online(struct vm *vm, pfn_t n)
@@ -378,10 +363,8 @@ pfn_t buddy_online(struct vm *vm, pfn_t n)
 	mach_mutex_exit(&vm->vm_freelock);
 	if (done < got) /* another thread brought the last ones on line */
 		mach_frames_release(vm->vm_mach, got - done);
-	if (done > 0) {
+	if (done > 0)
 		pageout_setup(vm);
-		buddy_wake(vm);
-	}
 	return done;
 }
 

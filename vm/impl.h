@@ -93,8 +93,6 @@ struct vm {
 	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
 	struct mach_mutex vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
-	struct mach_mutex vm_memmutex;	  /* (rank RANK_LEAF) for vm_memcv */
-	struct mach_cv vm_memcv;	  /* frames became free */
 	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
@@ -159,11 +157,10 @@ unsigned range_check(struct range_node *root, void (*report)(void *, const char 
 /* vm/buddy.c */
 enum vm_err buddy_init(struct vm *);
 pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
-void buddy_free(struct vm *, pfn_t, unsigned order);	      /* wakes vm_memcv */
+void buddy_free(struct vm *, pfn_t, unsigned order);
 pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
 pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
-void buddy_wake(struct vm *);				      /* broadcasts vm_memcv */
 unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
 #define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
 /* of an off-line frame that stays so: a bad one; one the operator took out; of a free frame that is being collected */
@@ -199,6 +196,7 @@ bool page_trylock_locked(struct vm *, struct page *, enum page_se); /* false als
 void page_unlock_locked(struct vm *, struct page *);
 void page_wake_locked(struct vm *, struct page *);
 void page_wait_locked(struct vm *, struct page *);
+void page_timedwait_locked(struct vm *, struct page *, uint64_t ns);
 void page_pol_insert_locked(struct vm *, struct page *, bool prefetched); /* no-op if queued or wired */
 void page_pol_remove_locked(struct vm *, struct page *, bool evicted);	  /* no-op if not queued */
 /* vm/kmem.c, vm/vmem.c */

@@ -457,7 +457,6 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	else
 		page_queue_push_tail(vm, &vm->vm_cachelist, pp);
 	mach_mutex_exit(&vm->vm_pagelock);
-	buddy_wake(vm);
 }
 
 void page_destroy(struct vm *vm, struct page *pp)
@@ -769,7 +768,5 @@ void page_fini(struct vm *vm)
 	for (unsigned i = 0; i < VM_NPAGECV; i++)
 		mach_cv_fini(&vm->vm_pagecv[i]);
 	mach_mutex_fini(&vm->vm_pagelock);
-	mach_cv_fini(&vm->vm_memcv);
-	mach_mutex_fini(&vm->vm_memmutex);
 	mach_mutex_fini(&vm->vm_freelock);
 }

@@ -36,6 +36,12 @@ void page_wait_locked(struct vm *vm, struct page *pp)
 	mach_cv_wait(page_cv(vm, pp), &vm->vm_pagelock);
 }
 
+void page_timedwait_locked(struct vm *vm, struct page *pp, uint64_t ns)
+{
+	pp->p_flags |= P_WAITERS;
+	(void)mach_cv_timedwait(page_cv(vm, pp), &vm->vm_pagelock, ns);
+}
+
 bool page_trylock_locked(struct vm *vm, struct page *pp, enum page_se se)
 {
 	(void)vm;

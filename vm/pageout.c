@@ -20,6 +20,8 @@
 
 #define BATCH 32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
 
+#define BUSY_NS	   5000000u /* a page is in hand for the time of an I/O, at most */
+#define BUSY_TRIES 100u
 #define FAILED_MAX 4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
 
 void pageout_setup(struct vm *vm)
@@ -53,6 +55,7 @@ struct reclaim {
 	pfn_t	   r_freed;
 	uint32_t   r_n; /* in vm_batch: dirty, E-locked, unmapped */
 	unsigned   r_failed; /* writes that failed */
+	struct page *r_busy; /* one that somebody else had, or NULL */
 };
 
 static bool is_anon(const struct page *pp)
@@ -195,8 +198,10 @@ static void consider(struct reclaim *r, struct page *pp)
 }
 
 /* The next page of the policy, E-locked; NULL: the round is over. */
-static struct page *next(struct vm *vm, enum pol_ask *ask)
+static struct page *next(struct reclaim *r, enum pol_ask *ask)
 {
+	struct vm *vm = r->r_vm;
+
 	for (;;) {
 		mach_mutex_enter(&vm->vm_pagelock);
 		struct page *pp = vm->vm_policy->pol_next(vm->vm_polstate, ask);
@@ -210,6 +215,8 @@ static struct page *next(struct vm *vm, enum pol_ask *ask)
 			return pp;
 		}
 		VM_STAT(vm, scan_skip);
+		if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0)
+			r->r_busy = pp;
 		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
 		mach_mutex_exit(&vm->vm_pagelock);
 	}
@@ -264,7 +271,7 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 			if (r->r_freed >= n)
 				return;
 		}
-		pp = next(vm, &ask);
+		pp = next(r, &ask);
 		if (pp == NULL) {
 			flush(r);
 			if (r->r_freed >= n || r->r_freed == at_round)
@@ -278,11 +285,13 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 	}
 }
 
-pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
+/* As pageout_reclaim. *busy: a page that could not be had because somebody has it now, if there was one. */
+static pfn_t reclaim(struct vm *vm, pfn_t n, struct page **busy)
 {
 	struct reclaim r = { .r_vm = vm };
 	pfn_t batch = batch_size(vm);
 
+	*busy = NULL;
 	if (reclaim_enter(vm, n)) {
 		mach_mutex_exit(&vm->vm_reclaimlock);
 		return n;
@@ -290,21 +299,43 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 	tell_room(vm);
 	reclaim_some(&r, n, n < batch ? batch : n);
 	mach_mutex_exit(&vm->vm_reclaimlock);
-	if (r.r_freed > 0)
-		buddy_wake(vm);
+	*busy = r.r_busy;
 	return r.r_freed;
 }
 
+pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
+{
+	struct page *busy;
+
+	return reclaim(vm, n, &busy);
+}
+
+/* Until whoever has the page lets it go. The caller may hold a page that he waits for, so not for ever. */
+static void wait_for(struct vm *vm, struct page *pp)
+{
+	mach_mutex_enter(&vm->vm_pagelock);
+	if (pp->p_selock != 0 || (pp->p_flags & P_IOLOCK) != 0)
+		page_timedwait_locked(vm, pp, BUSY_NS);
+	mach_mutex_exit(&vm->vm_pagelock);
+}
+
+/*
+ * What cannot be freed is wired, has nowhere to go, or is in somebody's hands. Only the last can change by waiting; if there is
+ * none, nothing can ever come and the caller hears so at once.
+ */
 bool pageout_wait(struct vm *vm, pfn_t want)
 {
 	VM_STAT(vm, pageout_wait);
-	for (unsigned tries = 0; tries < 4; tries++) {
-		if (pageout_reclaim(vm, want) > 0 || vm->vm_nfree > vm->vm_reserve + want)
+	for (unsigned tries = 0; tries < BUSY_TRIES; tries++) {
+		struct page *busy;
+
+		if (reclaim(vm, want, &busy) > 0 || vm->vm_nfree > vm->vm_reserve + want)
 			return true;
 		if (kmem_reap(vm) > 0)
 			return true;
-		/* every page may be locked by faults that are about to finish */
-		mach_yield();
+		if (busy == NULL)
+			break;
+		wait_for(vm, busy);
 	}
 	VM_STAT(vm, alloc_fail);
 	return false;
