@@ -56,6 +56,7 @@ tsan: setup
 
 bench: build
 	@sh bench/peers.sh
+	@sh bench/hits.sh
 
 format:
 	@sh tools/format.sh

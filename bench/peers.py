@@ -12,7 +12,7 @@ anonymous memory, each access checked, in --limit of memory, one thread.
   file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
   kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
   kfile   the same with a swap file of the kernel's on the same disk
-  run     the program of kzram, unmodified, under `quire run --memory LIMIT`
+  run     the program of kzram, unmodified, under `quire run --memory LIMIT`; at most 10000 accesses
 
 Each round runs all of them once, in this order; a figure is the median of --repeats
 within its process, a ratio is made of two figures of one round, and what is
@@ -150,7 +150,8 @@ class Bench:
         if not os.access(binary, os.X_OK):
             return self.leave_out("run", "no " + binary)
         return self.measure("run", [binary, "run", "--memory", "%dM" % self.args.limit, "--report", "none", "--"]
-                            + self.work, (self.args.limit + self.args.slack) * MIB, must=False)
+                            + self.work[:1] + ["-m", str(self.args.mib), "-n", str(min(self.args.accesses, 10000)), "-r", "1"],
+                            (self.args.limit + self.args.slack) * MIB, must=False)
 
 
 def spread(values):
