@@ -11,7 +11,7 @@
 #   make coverage      lines and branches of vm/ that the unit tests reach
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
-#   make bench         Quire, the kernel's swap and the floor, side by side
+#   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
 #   make format        clang-format over the C sources
 #   make wrap          clang-format over lines that are too long, and nothing else
 

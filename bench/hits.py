@@ -4,9 +4,10 @@
     hits.py [--rounds 7] [--only NAME ...]
 
 First build/hit: the same work on a mapping of libquire's and on plain mmap. Then each program natively and under
-`quire run --memory 512M` in turns, the order changing from round to round; a ratio is made of the two times of one round:
-of the clock, and of the CPUs (user and system, helpers included), which a busy machine disturbs less. Prints minimum, median and maximum; then what starting costs, in milliseconds: /bin/true hosted less /bin/true
-alone, which is within the ratios. Exit status 1 if an output differs or build/hit fails.
+`quire run --memory 512M` in turns, the order changing from round to round. A ratio is made of the two times of one
+round: of the clock, and of the CPUs (user and system, helpers included), which a busy machine disturbs less. Prints
+minimum, median and maximum; then what starting costs, in milliseconds: /bin/true hosted less /bin/true alone, which
+is within the ratios. Exit status 1 if an output differs or build/hit fails.
 """
 
 import argparse
