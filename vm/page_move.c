@@ -396,6 +396,5 @@ enum vm_err vm_memory_add(struct vm *vm, pfn_t first, pfn_t n)
 	if (got < want)
 		mach_frames_release(vm->vm_mach, want - got);
 	pageout_setup(vm);
-	buddy_wake(vm);
 	return VM_OK;
 }
