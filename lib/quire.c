@@ -40,6 +40,9 @@
 #define MEMORY_MAX (1ull << 42)
 #define WINDOW	   (1ull << 40)
 #define VEC_PAGES  1024u
+#define SEGMENT	   65536u /* of the pool */
+#define SEGMENT_PAGES 15u /* pages of 4 KiB that a segment certainly holds */
+#define SEGMENTS_ASIDE 6u
 
 struct quire {
 	struct mach *q_mach; /* const after open, down to q_swapfd */
@@ -240,8 +243,9 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	    (rc = pool_attach(&q->q_pool, q->q_poolmem, q->q_poolsize, q->q_swapfd)) != 0)
 		return -rc;
 	q->q_haspool = true;
-	/* An incompressible page takes a little more than a page. */
-	*slots = vm_btop((c->pool + c->swap) / 64 * 63);
+	/* Pages that do not compress: what is certain. Segments that are open, on their way or kept aside hold fewer. */
+	*slots = (c->pool + c->swap) / SEGMENT;
+	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES : *slots * SEGMENT_PAGES / 2;
 	if (c->promise != 0)
 		*slots = c->promise > c->memory ? vm_btop(c->promise - c->memory) : 0;
 	q->q_swap = *slots == 0 ? NULL : pool_vnode_create(q->q_vm, &q->q_pool, *slots);
