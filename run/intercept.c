@@ -285,8 +285,7 @@ static uint8_t *stub_page(const struct library *lib)
 {
 	for (intptr_t d = 1 << 20; d < 1 << 30; d += 1 << 20)
 		for (int side = 0; side < 2; side++) {
-			uint8_t *want = (uint8_t *)(side == 0 ? ((uintptr_t)lib->text & ~0xfffull) - (uintptr_t)d :
-							       (((uintptr_t)lib->text + lib->len + 0xfff) & ~0xfffull) + (uintptr_t)d);
+			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) + (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
 			long p = sys_call6(SYS_mmap, (long)want, 8192, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
