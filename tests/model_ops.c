@@ -837,6 +837,37 @@ static void op_inherit(struct test *t)
 		sp->slot[i].inherit = inh;
 }
 
+/* Nothing that a program could notice: pages change frames. */
+static void op_relocate(struct test *t)
+{
+	struct space *sp = pick(t);
+	unsigned page = below(t, NPAGES);
+	pfn_t pfn = sp == NULL ? PFN_INVALID : hat_probe(as_hat(sp->as), va_of(page), NULL);
+	struct page *pp = pfn == PFN_INVALID ? NULL : page_of(t->vm, pfn);
+
+	if (pp == NULL || !page_trylock(t->vm, pp, SE_EXCL))
+		return;
+	(void)page_relocate(t->vm, &pp);
+	page_unlock(t->vm, pp);
+}
+
+static void op_memory(struct test *t)
+{
+	pfn_t first = below(t, t->opt->frames / 8) * 8;
+
+	if (vm_memory_remove(t->vm, first, 8) == VM_OK && vm_memory_add(t->vm, first, 8) != VM_OK)
+		fail("vm_memory_add of what was removed");
+}
+
+static void op_promote(struct test *t)
+{
+	struct space *sp = pick(t);
+	uint64_t done;
+
+	if (sp != NULL)
+		(void)as_promote(sp->as, va_of(0), vm_ptob(NPAGES), 1 + below(t, 2), &done);
+}
+
 static void op_query(struct test *t)
 {
 	struct space *sp = pick(t);
@@ -922,6 +953,9 @@ static const struct {
 	{ "query", op_query, 4 },
 	{ "shrink", op_shrink, 4 },
 	{ "swapdev", op_swapdev, 5 },
+	{ "relocate", op_relocate, 4 },
+	{ "memory", op_memory, 1 },
+	{ "promote", op_promote, 2 },
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
