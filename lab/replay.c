@@ -146,6 +146,21 @@ static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx, co
 	return true;
 }
 
+/* How many pages just before it are in memory: what the core tells the prefetcher. */
+static unsigned pages_before(const struct memory *m, const struct trace *t, uint64_t idx)
+{
+	unsigned n = 0;
+
+	while (n < PF_BEFORE && n < idx) {
+		uint32_t page = trace_find(t, idx - n - 1);
+
+		if (page == PAGE_NIL || m->m_frame[page] == PAGE_NIL)
+			break;
+		n++;
+	}
+	return n;
+}
+
 bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t, uint32_t frames,
     void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *), void *arg,
     struct prefetch_result *r)
@@ -159,7 +174,7 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 	for (uint64_t i = 0; ok && i < t->t_len; i++) {
 		uint32_t page = t->t_page[i], f = m.m_frame[page];
 		uint64_t idx = t->t_addr[page];
-		struct pf_plan pl = { 0 };
+		struct pf_plan pl = { .pl_before = f == PAGE_NIL ? pages_before(&m, t, idx) : 0 };
 		bool miss = f == PAGE_NIL, first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
 
 		if (miss) {

@@ -29,6 +29,8 @@ struct naive {
 	/* majority */
 	int64_t trend;
 	unsigned used;
+	/* near */
+	int64_t before;
 };
 
 struct plan {
@@ -185,6 +187,13 @@ static void naive_around(struct naive *v, int64_t idx, int64_t max, bool hit, st
 		pl->at[pl->n++] = at;
 }
 
+/* As many as are in memory before it, if that is no chance. */
+static void naive_near(struct naive *v, int64_t idx, int64_t max, bool hit, struct plan *pl)
+{
+	if (!hit && v->before >= 2)
+		along(pl, idx, 1, v->before < max ? v->before : max);
+}
+
 static void naive_none(struct naive *v, int64_t idx, int64_t max, bool hit, struct plan *pl)
 {
 }
@@ -195,7 +204,7 @@ static const struct pair {
 	void (*naive)(struct naive *, int64_t idx, int64_t max, bool hit, struct plan *);
 } pairs[] = {
 	{ &prefetch_window, naive_window }, { &prefetch_stride, naive_stride }, { &prefetch_majority, naive_majority },
-	{ &prefetch_around, naive_around }, { &prefetch_none, naive_none },
+	{ &prefetch_around, naive_around }, { &prefetch_none, naive_none },	    { &prefetch_near, naive_near },
 };
 #define NPAIRS (sizeof pairs / sizeof pairs[0])
 
@@ -214,6 +223,7 @@ static void told(void *arg, uint64_t idx, unsigned max, unsigned flags, const st
 	remember(&c->v, (int64_t)idx);
 	if (hit && c->v.hits < c->v.issued)
 		c->v.hits++;
+	c->v.before = got->pl_before;
 	c->pair->naive(&c->v, (int64_t)idx, max, hit, &want);
 	same = want.n == got->pl_n;
 	for (unsigned i = 0; same && i < want.n; i++)
@@ -308,6 +318,23 @@ static void test_sequential_is_covered(void **state)
 	}
 }
 
+/* Several streams in one segment, in turns: each has its own pages before it. */
+static void test_near_sees_every_stream(void **state)
+{
+	struct prefetch_result near, window;
+	struct trace t;
+
+	trace_init(&t);
+	for (uint64_t i = 0; i < 40000; i++)
+		assert_true(trace_add(&t, i % 8 * 100000 + i / 8, false));
+	assert_true(replay_prefetch(&prefetch_near, &policy_lru, &t, 2000, NULL, NULL, &near));
+	assert_true(replay_prefetch(&prefetch_window, &policy_lru, &t, 2000, NULL, NULL, &window));
+	assert_in_range(coverage(&near), 85, 100);
+	assert_in_range(accuracy(&near), 95, 100);
+	assert_int_equal(window.used, 0);
+	trace_free(&t);
+}
+
 static void test_stride_is_covered(void **state)
 {
 	struct prefetch_result window = run(&prefetch_window, "stride", 500), stride = run(&prefetch_stride, "stride", 500),
@@ -361,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_plans_are_the_naive_ones),
 		cmocka_unit_test(test_strides),
 		cmocka_unit_test(test_sequential_is_covered),
+		cmocka_unit_test(test_near_sees_every_stream),
 		cmocka_unit_test(test_stride_is_covered),
 		cmocka_unit_test(test_majority_survives_strays),
 		cmocka_unit_test(test_useless_prefetching_shrinks),
