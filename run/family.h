@@ -16,6 +16,7 @@
 
 #define FAMILY_MAGIC 0x717569726566616dull
 #define FAMILY_PROCS 512u
+#define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
 #define FAMILY_ENV   "QUIRE_FAMILY" /* abstract socket name, without the leading NUL */
 
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
@@ -93,9 +94,11 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
  */
 static inline uint64_t family_frames_cap(struct family *f)
 {
-	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64;
+	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64, most = f->fam_pool_max + FAMILY_POOL_EXTRA;
 
-	return f->fam_budget - (keep < f->fam_pool_max ? keep : f->fam_pool_max);
+	if (keep > most)
+		keep = most;
+	return keep < f->fam_budget ? f->fam_budget - keep : 0;
 }
 
 static inline uint64_t family_frames(struct family *f)
