@@ -4,6 +4,8 @@
  */
 #include "store/pool_impl.h"
 
+#define DENSE (SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
+
 int pool_injected(struct pool *p, enum pool_inject kind)
 {
 	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
@@ -346,6 +348,22 @@ static int spill(struct pool *p, uint32_t i)
 	return rc != 0 ? rc : pool_write_sync_locked(p, i);
 }
 
+/*
+ * The sealed segment in memory that is cheapest to clean, or NONE when all are dense. Objects are dropped when they are
+ * loaded, so segments empty in no order: writing the oldest would send live pages to the file while memory is full of dead ones.
+ */
+static uint32_t cleanable(struct pool_shared *s)
+{
+	uint32_t best = NONE, max = DENSE;
+
+	for (uint32_t i = s->ps_sealed.first; i != NONE; i = segs(s)[i].s_next)
+		if (segs(s)[i].s_live < max) {
+			best = i;
+			max = segs(s)[i].s_live;
+		}
+	return best;
+}
+
 /* How many slots should be free, or be so when what is being written is written. */
 static uint32_t headroom(const struct pool_shared *s)
 {
@@ -365,7 +383,9 @@ static void write_behind(struct pool *p)
 
 		if (i == NONE || n >= POOL_WRITES || s->ps_slots_used - s->ps_nwarm + headroom(s) <= s->ps_limit + n)
 			return;
-		if (!compact(p, i, SEG_BYTES / 2, 0) && pool_write_start_locked(p, i) != 0)
+		uint32_t c = cleanable(s);
+
+		if ((c == NONE || !compact(p, c, SEG_BYTES, 1)) && pool_write_start_locked(p, i) != 0)
 			return;
 	}
 }
@@ -475,14 +495,14 @@ static int wait_io(struct pool *p)
 	return -ENOSPC;
 }
 
-/* Makes room for one more segment in memory. The oldest: compacted if that is cheap, else written. Full: compacts what it can. */
+/* Makes room for one more segment in memory. One with dead space is compacted; if there is none the oldest is written. Full: compacts what it can. */
 static int make_room(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = s->ps_sealed.first, slot;
+	uint32_t i = cleanable(s), slot;
 	int rc = -ENOSPC;
 
-	if (i != NONE && compact(p, i, SEG_BYTES / 2, 0))
+	if (i != NONE && compact(p, i, SEG_BYTES, 1))
 		return 0;
 	if (pool_reap_locked(p, 0) > 0)
 		return 0;
