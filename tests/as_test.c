@@ -343,6 +343,37 @@ static void swap_out_and_in(void **state)
 	sys_fini(&s);
 }
 
+/* A page that was written to swap and only read since needs no second write; neighbours go out in few requests. */
+static void clean_pages_keep_their_slots(void **state)
+{
+	struct sys s;
+	sys_init(&s, 512, 1000);
+	struct as *as = new_as(&s);
+	const struct vm_stats *st = vm_statistics(s.vm);
+	uint64_t out, io;
+
+	assert_int_equal(map_anon(as, BASE, 200, 0), VM_OK);
+	fill(&s, as, BASE, 200, 1);
+	(void)as_swapout(as);
+	assert_int_equal(st->swapout, 200);
+	assert_in_range(st->pgout_io, 1, 200 / VM_IO_PAGES + 2);
+	assert_int_equal(page_cache_drain(s.vm, 1000), 200);
+	expect(&s, as, BASE, 200, 1);
+	out = st->swapout;
+	(void)as_swapout(as);
+	assert_int_equal(st->swapout, out);
+	assert_int_equal(page_cache_drain(s.vm, 1000), 200);
+	put(&s, as, BASE + 7 * PG, 99); /* this one only */
+	io = st->swapin;
+	(void)as_swapout(as);
+	assert_int_equal(st->swapout, out + 1);
+	assert_true(io > 200);
+	assert_int_equal(get(&s, as, BASE + 7 * PG), 99);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
 /* ---- vfork ---- */
 struct borrowing {
 	struct sys *s;
@@ -664,6 +695,7 @@ int main(void)
 		cmocka_unit_test(stack_grows_to_its_redzone),
 		cmocka_unit_test(lock_of_a_range_a_space_and_the_future),
 		cmocka_unit_test(swap_out_and_in),
+		cmocka_unit_test(clean_pages_keep_their_slots),
 		cmocka_unit_test(vfork_borrows),
 		cmocka_unit_test(inherit_each_way),
 		cmocka_unit_test(fork_unshares_softlocked_pages),

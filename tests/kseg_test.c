@@ -79,6 +79,38 @@ static void kernel_heap_survives_failures(void **state)
 		}
 }
 
+/* Small sizes come from stacks per CPU; an exhausted arena takes them back. */
+static void quantum_caches(void **state)
+{
+	struct sys s;
+	sys_init(&s, 128, 0);
+	struct vmem *v = vmem_create(s.vm, "test", 1000, 64, 1);
+	uint64_t a[64], b, seen = 0;
+
+	assert_non_null(v);
+	assert_true(vmem_qcache(v, 4));
+	for (unsigned i = 0; i < 64; i++)
+		assert_true(vmem_alloc(v, 1, KM_SLEEP, &a[i]));
+	assert_false(vmem_alloc(v, 1, KM_SLEEP, &b));
+	for (unsigned i = 0; i < 64; i++) {
+		seen |= 1ull << (a[i] - 1000);
+		vmem_free(v, a[i], 1);
+	}
+	assert_int_equal(seen, ~0ull);
+	assert_int_equal(vmem_inuse(v), 0);
+	assert_true(vmem_alloc(v, 1, KM_SLEEP, &b)); /* the one freed last that fitted: a pop */
+	assert_int_equal(b, a[15]);
+	vmem_free(v, b, 1);
+	assert_true(vmem_alloc(v, 64, KM_SLEEP, &b)); /* wants all: the caches are emptied */
+	assert_int_equal(b, 1000);
+	vmem_free(v, b, 64);
+	assert_true(vmem_alloc(v, 3, KM_SLEEP, &b));
+	vmem_free(v, b, 3);
+	assert_int_equal(vmem_reap(v), 3);
+	vmem_destroy(v);
+	sys_fini(&s);
+}
+
 /* ---- segkp ---- */
 static void kernel_stacks_page_and_have_redzones(void **state)
 {
@@ -174,6 +206,63 @@ static void window_is_coherent_with_mappings(void **state)
 	as_free(kas);
 	vnode_rele(vp);
 	sys_fini(&s);
+}
+
+/* ---- segdev ---- */
+static void device_frames_of(enum sim_format format)
+{
+	struct sim_config cfg = { .frames = 256, .ncpus = 2, .format = format, .device_frames = 16 };
+	struct segdev_args a = { .da_prot = RW, .da_maxprot = RW };
+	struct sys s;
+	struct as *as, *child;
+	uint64_t v, n;
+	uint8_t *reg, vec[8];
+	char buf[8];
+	vaddr_t to = 0;
+
+	sys_init_cfg(&s, &cfg, 100);
+	assert_int_equal(as_alloc(s.vm, 0x10000, (vaddr_t)1 << 30, &as), VM_OK);
+	reg = sim_device_data(s.m);
+	a.da_frame = cfg.frames;
+	assert_int_equal(as_map(as, BASE, 16 * PG, segdev_create, &a), VM_OK);
+	put(&s, as, BASE + 3 * PG + 8, 0x1234);
+	memcpy(&v, reg + 3 * PG + 8, 8);
+	assert_int_equal(v, 0x1234);
+	v = 0x777;
+	memcpy(reg + 5 * PG, &v, 8); /* the device changes it */
+	assert_int_equal(get(&s, as, BASE + 5 * PG), 0x777);
+	assert_sound(&s);
+	n = rss(as);
+	assert_int_equal(n, 2);
+	assert_int_equal(as_dup(as, &child), VM_OK);
+	put(&s, child, BASE + 5 * PG, 0x778); /* one device */
+	assert_int_equal(get(&s, as, BASE + 5 * PG), 0x778);
+	(void)as_swapout(child);
+	assert_int_equal(as_setprot(as, BASE + 4 * PG, 4 * PG, PROT_R), VM_OK);
+	assert_int_equal(try_put(&s, as, BASE + 5 * PG, 1), VM_PROT);
+	put(&s, child, BASE + 5 * PG, 0x779);
+	assert_int_equal(get(&s, as, BASE + 5 * PG), 0x779);
+	assert_int_equal(as_copyin(as, BASE, buf, 8), VM_NOTSUP);
+	assert_int_equal(as_transfer(as, BASE, PG, child, &to, TRANSFER_COW, PROT_R), VM_NOTSUP);
+	assert_int_equal(as_incore(as, BASE, 8 * PG, vec), VM_OK);
+	assert_int_equal(as_unmap(as, BASE + 5 * PG, PG), VM_OK);
+	assert_int_equal(try_get(&s, as, BASE + 5 * PG, &v), VM_NOMAP);
+	put(&s, as, BASE + 15 * PG, 15);
+	memcpy(&v, reg + 15 * PG, 8);
+	assert_int_equal(v, 15);
+	a.da_frame -= 1; /* memory is not for this */
+	assert_int_equal(as_map(as, BASE + MB, PG, segdev_create, &a), VM_OK);
+	assert_int_equal(try_get(&s, as, BASE + MB, &v), VM_INVAL);
+	assert_sound(&s);
+	as_free(child);
+	as_free(as);
+	sys_fini(&s);
+}
+
+static void device_frames(void **state)
+{
+	for (enum sim_format f = 0; f < SIM_NFORMATS; f++)
+		device_frames_of(f);
 }
 
 /* ---- segpager ---- */
@@ -399,8 +488,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kernel_heap_is_wired_and_guarded),
 		cmocka_unit_test(kernel_heap_survives_failures),
+		cmocka_unit_test(quantum_caches),
 		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
 		cmocka_unit_test(window_is_coherent_with_mappings),
+		cmocka_unit_test(device_frames),
 		cmocka_unit_test(pager_reads_dirties_writes_back),
 		cmocka_unit_test(dirty_log_names_each_written_page_once),
 		cmocka_unit_test(detach_fails_who_waits),

@@ -119,7 +119,7 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	as->a_vm = vm;
 	as->a_min = min;
 	as->a_max = max;
-	as->a_maxsize = as->a_maxlocked = ~(uint64_t)0;
+	as->a_maxsize = as->a_maxlocked = as->a_maxresv = as->a_maxrss = ~(uint64_t)0;
 	if ((e = hat_alloc(vm, as, &as->a_hat)) != VM_OK) {
 		kmem_free(vm, as, sizeof(*as));
 		return e;
@@ -197,6 +197,28 @@ void as_hold(struct as *as)
 	(void)old;
 }
 
+void as_free_later(struct as *as)
+{
+	struct vm *vm = as->a_vm;
+	struct as *head = __atomic_load_n(&vm->vm_dead, __ATOMIC_RELAXED);
+
+	do
+		as->a_deadnext = head;
+	while (!__atomic_compare_exchange_n(&vm->vm_dead, &head, as, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+static void free_dead(struct vm *vm)
+{
+	struct as *as, *next;
+
+	if (__atomic_load_n(&vm->vm_dead, __ATOMIC_RELAXED) == NULL)
+		return;
+	for (as = __atomic_exchange_n(&vm->vm_dead, NULL, __ATOMIC_ACQUIRE); as != NULL; as = next) {
+		next = as->a_deadnext;
+		as_free(as);
+	}
+}
+
 void as_free(struct as *as)
 {
 	struct vm *vm = as->a_vm;
@@ -214,11 +236,13 @@ void as_free(struct as *as)
 	hat_free_end(as->a_hat);
 	aslock_free(as);
 	as_swapset_free(as);
+	as_leave_group(as);
 	mach_rw_exit(&as->a_lock);
 	mach_cv_fini(&as->a_cv);
 	mach_mutex_fini(&as->a_lockmtx);
 	mach_rw_fini(&as->a_lock);
 	kmem_free(vm, as, sizeof(*as));
+	free_dead(vm);
 }
 
 /* ---- splitting and merging: a_lock W ---- */
@@ -345,6 +369,7 @@ enum vm_err as_unmap(struct as *as, vaddr_t addr, uint64_t len)
 	mach_rw_enter(&as->a_lock, true);
 	e = as_unmap_locked(as, addr, len);
 	mach_rw_exit(&as->a_lock);
+	free_dead(as->a_vm);
 	return e;
 }
 
@@ -534,8 +559,7 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 	mach_rw_enter(&parent->a_lock, true);
 	while (!mach_rw_tryenter(&child->a_lock, true))
 		mach_yield(); /* somebody looks through the list of spaces */
-	child->a_maxsize = parent->a_maxsize;
-	child->a_maxlocked = parent->a_maxlocked;
+	as_inherit_limits(child, parent);
 	child->a_brkbase = parent->a_brkbase;
 	child->a_brk = parent->a_brk;
 	child->a_brkmax = parent->a_brkmax;
@@ -572,19 +596,33 @@ enum vm_err as_query(struct as *as, vaddr_t addr, struct as_info *ai)
 	return s != NULL ? VM_OK : VM_NOMAP;
 }
 
+struct usage_walk {
+	struct vm *w_vm;
+	struct as_usage *w_u;
+};
+
 static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
-	(*(uint64_t *)arg)++;
+	struct usage_walk *w = arg;
+	unsigned share = 1;
+
+	w->w_u->au_rss++;
+	if (pfn < w->w_vm->vm_nframes)
+		share = hat_page_getshare(page_of(w->w_vm, pfn));
+	w->w_u->au_pss += VM_PAGESIZE / (share > 0 ? share : 1);
 }
 
 void as_usage(struct as *as, struct as_usage *u)
 {
+	struct usage_walk w = { as->a_vm, u };
+
 	memset(u, 0, sizeof(*u));
 	mach_rw_enter(&as->a_lock, true);
 	u->au_size = as->a_size;
 	u->au_nsegs = as->a_nsegs;
 	u->au_swresv = as->a_swresv;
-	hat_foreach(as->a_hat, count_one, &u->au_rss);
+	u->au_locked = as->a_locked;
+	hat_foreach(as->a_hat, count_one, &w);
 	mach_rw_exit(&as->a_lock);
 }
 

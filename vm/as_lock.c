@@ -85,15 +85,17 @@ static enum vm_err add_locked(struct as *as, vaddr_t va, struct page *pp, bool w
 	VM_ASSERT(e != NULL);
 	if (wired && (*e & LOCK_WIRED) != 0)
 		return VM_OK;
-	if (wired && as->a_locked >= as->a_maxlocked)
-		return VM_LIMIT;
 	if (!wired && (*e & LOCK_SOFT) == LOCK_SOFT)
 		return VM_LIMIT;
-	if (*e == 0 && (err = page_wire(as->a_vm, pp)) != VM_OK)
+	if (wired && !as_charge_locked(as))
+		return VM_LIMIT;
+	if (*e == 0 && (err = page_wire(as->a_vm, pp)) != VM_OK) {
+		if (wired)
+			as_uncharge_locked(as);
 		return err;
+	}
 	if (wired) {
 		*e |= LOCK_WIRED;
-		as->a_locked++;
 	} else {
 		(*e)++;
 	}
@@ -115,7 +117,7 @@ unsigned aslock_del(struct as *as, vaddr_t va, struct page *pp, bool wired)
 	unsigned was = e != NULL ? *e : 0, left = was;
 	if (wired && (was & LOCK_WIRED) != 0) {
 		left = was & ~LOCK_WIRED;
-		as->a_locked--;
+		as_uncharge_locked(as);
 	} else if (!wired && (was & LOCK_SOFT) != 0) {
 		left = was - 1;
 	}

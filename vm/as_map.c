@@ -163,8 +163,8 @@ static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 	(void)s->s_ops->so_move(s, seg_base(s), n, s, to);
 	seg_detach(s);
 	if (src != dst) {
-		src->a_swresv -= r;
-		dst->a_swresv += r;
+		as_forget_resv(src, r);
+		as_adopt_resv(dst, r);
 	}
 	s->s_node.r_base = to;
 	s->s_node.r_end = to + n;

@@ -93,6 +93,14 @@ struct vm {
 	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
 	struct mach_mutex vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
+	struct as *vm_dead;		/* (a) spaces to free when no a_lock is held */
+	struct mach_mutex vm_reaperlock; /* RANK_SLOT + 6 */
+	struct vm_reaper *vm_reapers;	/* vm_reaperlock */
+	enum vm_oom (*vm_oom)(void *, struct vm *, pfn_t); /* (a) */
+	uint32_t vm_oomtries;		/* (a): retries in a row */
+	void *vm_oomarg;		/* set before vm_oom */
+	pfn_t vm_writehand;		/* (a): vm/writeback.c */
+	struct writer *vm_writer;	/* const while the thread runs */
 	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
@@ -128,7 +136,9 @@ struct as {
 	vaddr_t a_min, a_max;	       /* (c) */
 	uint64_t a_size;	       /* a_lock W: bytes, without holes */
 	uint64_t a_nsegs;	       /* a_lock W */
-	uint64_t a_maxsize, a_maxlocked; /* a_lock W */
+	uint64_t a_maxsize, a_maxlocked, a_maxresv, a_maxrss; /* a_lock W */
+	struct vm_group *a_group;      /* a_lock W */
+	vaddr_t a_trimhand;	       /* a_lock W: where the last trim stopped */
 	_Atomic uint64_t a_swresv, a_locked; /* pages */
 	bool a_lockfuture;	       /* a_lock W */
 	_Atomic uint32_t a_refcnt;
@@ -137,6 +147,7 @@ struct as {
 	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
 	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
 	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
+	struct as *a_deadnext;	       /* vm_dead's: the last reference went under another space's a_lock */
 	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
 	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
 	struct range_node *a_lockroot; /* a_lockmtx; only ever grows */
@@ -240,6 +251,7 @@ void seg_free(struct seg *);				  /* the structure alone */
 void seg_attach(struct as *, struct seg *);		  /* a_lock W */
 void seg_detach(struct seg *);				  /* a_lock W */
 void seg_unmap(struct seg *);				  /* a_lock W: all of it, with the structure */
+void as_free_later(struct as *); /* as as_free, with an a_lock held: by the next as_free or as_unmap of anybody */
 bool as_range_free(struct as *, vaddr_t, uint64_t len);	  /* a_lock */
 bool as_sealed(struct as *, vaddr_t, uint64_t len);	  /* a_lock: is any of it */
 enum vm_err as_map_locked(struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
@@ -250,6 +262,17 @@ enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
+/* vm/limits.c */
+enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
+void as_forget_resv(struct as *, uint64_t npages);	  /* counted no more; the reservation itself is somebody else's now */
+void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
+bool as_charge_locked(struct as *);			  /* one page more; false: the limit */
+void as_uncharge_locked(struct as *);
+void as_inherit_limits(struct as *child, const struct as *parent);
+void as_leave_group(struct as *);
+/* vm/pressure.c */
+uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */
+bool pressure_oom(struct vm *, pfn_t want);	 /* the policy says: try again */
 /* vm/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
 void as_swapset_free(struct as *);

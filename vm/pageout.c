@@ -42,10 +42,12 @@ void pageout_setup(struct vm *vm)
 void pageout_start(struct vm *vm)
 {
 	mach_mutex_init(&vm->vm_reclaimlock, RANK_SLOT + 5, "reclaim");
+	mach_mutex_init(&vm->vm_reaperlock, RANK_SLOT + 6, "reapers");
 }
 
 void pageout_stop(struct vm *vm)
 {
+	mach_mutex_fini(&vm->vm_reaperlock);
 	mach_mutex_fini(&vm->vm_reclaimlock);
 }
 
@@ -329,14 +331,18 @@ bool pageout_wait(struct vm *vm, pfn_t want)
 	for (unsigned tries = 0; tries < BUSY_TRIES; tries++) {
 		struct page *busy;
 
-		if (reclaim(vm, want, &busy) > 0 || vm->vm_nfree > vm->vm_reserve + want)
+		if (reclaim(vm, want, &busy) > 0 || vm->vm_nfree > vm->vm_reserve + want) {
+			__atomic_store_n(&vm->vm_oomtries, 0, __ATOMIC_RELAXED);
 			return true;
-		if (kmem_reap(vm) > 0)
+		}
+		if (kmem_reap(vm) > 0 || pressure_reap(vm, want) > 0)
 			return true;
 		if (busy == NULL)
 			break;
 		wait_for(vm, busy);
 	}
+	if (pressure_oom(vm, want))
+		return true;
 	VM_STAT(vm, alloc_fail);
 	return false;
 }

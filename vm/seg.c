@@ -13,7 +13,7 @@ enum vm_err seg_load(struct as *as, vaddr_t va, struct page *pp, unsigned attr, 
 
 		if (e == VM_RETRY && tries++ < LOAD_TRIES)
 			mach_yield();
-		else if (e != VM_NOMEM || reclaims++ >= 8 || pageout_reclaim(as->a_vm, 8) == 0)
+		else if (e != VM_NOMEM || reclaims++ >= 8 || !pageout_wait(as->a_vm, 8))
 			return e;
 	}
 }

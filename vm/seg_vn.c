@@ -67,12 +67,10 @@ struct anon_map *segvn_amp(struct seg *seg)
 
 enum vm_err segvn_charge(struct seg *seg, uint64_t npages)
 {
-	enum vm_err e = npages == 0 ? VM_OK : anon_reserve(seg->s_as->a_vm, npages);
+	enum vm_err e = npages == 0 ? VM_OK : as_charge_resv(seg->s_as, npages);
 
-	if (e == VM_OK) {
+	if (e == VM_OK)
 		svd_of(seg)->svd_swresv += npages;
-		seg->s_as->a_swresv += npages;
-	}
 	return e;
 }
 
@@ -81,7 +79,7 @@ void segvn_uncharge(struct seg *seg, uint64_t npages)
 	if (npages == 0)
 		return;
 	svd_of(seg)->svd_swresv -= npages;
-	seg->s_as->a_swresv -= npages;
+	as_forget_resv(seg->s_as, npages);
 	anon_unreserve(seg->s_as->a_vm, npages);
 }
 

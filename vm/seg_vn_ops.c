@@ -410,7 +410,7 @@ static enum vm_err make_shared(struct seg *seg)
 	}
 	anonmap_take_reserve(svd->svd_amp, have);
 	svd->svd_swresv = 0;
-	seg->s_as->a_swresv -= have;
+	as_forget_resv(seg->s_as, have);
 	svd->svd_full = false;
 	svd->svd_foreign = (svd->svd_flags & SEGVN_NORESERVE) == 0;
 	svd->svd_flags |= svd->svd_vp != NULL ? SVD_COWSHARE : SEGVN_SHARED;

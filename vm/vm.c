@@ -92,7 +92,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 
 void vm_destroy(struct vm *vm)
 {
-	VM_ASSERT(vm->vm_aslist == NULL);
+	VM_ASSERT(vm->vm_aslist == NULL && vm->vm_writer == NULL);
 	pageout_stop(vm);
 	anon_fini(vm);
 	kmem_fini(vm);

@@ -16,7 +16,11 @@
  * Invariants: segments of a span are disjoint, in order and cover it; two free neighbours do not exist; inuse = sum of
  * the allocated ones.
  *
- * Left out: importing from another arena, quantum caches (kmem's magazines serve small sizes), joining of spans.
+ * Quantum caches (vmem_qcache): for each size of 1 .. n quanta every CPU keeps a small stack of allocated ranges that are
+ * free for the caller; most allocations and frees are then a push or a pop under the CPU's own lock (RANK_KMEM, never held
+ * with v_lock). They are given back when the arena is exhausted, reaped or destroyed.
+ *
+ * Left out: importing from another arena, joining of spans.
  */
 #include "impl.h"
 
@@ -33,6 +37,15 @@ struct vmem_tag {
 };
 _Static_assert(sizeof(struct vmem_tag) <= 64, "the tag cache has objects of 64 bytes");
 
+#define VMEM_QDEPTH 16u /* ranges a CPU keeps of one size */
+#define VMEM_QMAX   8u	/* largest cached size, in quanta */
+
+struct vmem_cpu {
+	struct mach_mutex vq_lock;
+	uint32_t vq_n[VMEM_QMAX];		   /* vq_lock */
+	uint64_t vq_addr[VMEM_QMAX][VMEM_QDEPTH]; /* vq_lock */
+};
+
 struct vmem {
 	struct mach_mutex v_lock;
 	struct vm *v_vm;		  /* const */
@@ -43,6 +56,9 @@ struct vmem {
 	uint64_t v_freemap;		  /* bit k: list k is not empty */
 	struct vmem_tag **v_hash;
 	uint64_t v_nhash, v_nalloc, v_inuse;
+	struct vmem_cpu *v_cpu;		  /* const after vmem_qcache; NULL: no quantum caches */
+	uint32_t v_ncpu, v_qmax;	  /* const after vmem_qcache; qmax in quanta */
+	_Atomic uint64_t v_cached;	  /* bytes in quantum caches */
 };
 
 struct vmem_want {
@@ -280,9 +296,102 @@ static bool vmem_round(const struct vmem *v, uint64_t *size)
 	return true;
 }
 
+/* ---- quantum caches ---- */
+/* The stack of a size, locked; NULL: that size has none. */
+static struct vmem_cpu *vmem_q_enter(struct vmem *v, uint64_t size, uint32_t *i)
+{
+	uint64_t quanta = (size + v->v_quantum - 1) / v->v_quantum;
+	struct vmem_cpu *q;
+
+	if (v->v_cpu == NULL || quanta == 0 || quanta > v->v_qmax)
+		return NULL;
+	*i = (uint32_t)quanta - 1;
+	q = &v->v_cpu[mach_cpu_id() % v->v_ncpu];
+	mach_mutex_enter(&q->vq_lock);
+	return q;
+}
+
+static bool vmem_q_get(struct vmem *v, uint64_t size, uint64_t *addr)
+{
+	uint32_t i;
+	struct vmem_cpu *q = vmem_q_enter(v, size, &i);
+	bool yes;
+
+	if (q == NULL)
+		return false;
+	if ((yes = q->vq_n[i] > 0)) {
+		*addr = q->vq_addr[i][--q->vq_n[i]];
+		v->v_cached -= (i + 1) * v->v_quantum;
+	}
+	mach_mutex_exit(&q->vq_lock);
+	return yes;
+}
+
+static bool vmem_q_put(struct vmem *v, uint64_t addr, uint64_t size)
+{
+	uint32_t i;
+	struct vmem_cpu *q = vmem_q_enter(v, size, &i);
+	bool yes;
+
+	if (q == NULL)
+		return false;
+	for (uint32_t k = 0; k < q->vq_n[i]; k++)
+		if (q->vq_addr[i][k] == addr)
+			mach_panic("vmem: freed twice");
+	if ((yes = q->vq_n[i] < VMEM_QDEPTH)) {
+		q->vq_addr[i][q->vq_n[i]++] = addr;
+		v->v_cached += (i + 1) * v->v_quantum;
+	}
+	mach_mutex_exit(&q->vq_lock);
+	return yes;
+}
+
+static void vmem_release(struct vmem *v, uint64_t addr, uint64_t size);
+
+uint64_t vmem_reap(struct vmem *v)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t c = 0; v->v_cpu != NULL && c < v->v_ncpu; c++) {
+		struct vmem_cpu *q = &v->v_cpu[c];
+
+		mach_mutex_enter(&q->vq_lock);
+		for (uint32_t i = 0; i < v->v_qmax; i++)
+			while (q->vq_n[i] > 0) {
+				uint64_t addr = q->vq_addr[i][--q->vq_n[i]], size = (i + 1) * v->v_quantum;
+
+				mach_mutex_exit(&q->vq_lock);
+				vmem_release(v, addr, size);
+				v->v_cached -= size;
+				bytes += size;
+				mach_mutex_enter(&q->vq_lock);
+			}
+		mach_mutex_exit(&q->vq_lock);
+	}
+	return bytes;
+}
+
+bool vmem_qcache(struct vmem *v, uint64_t max)
+{
+	uint64_t quanta = max / v->v_quantum;
+	uint32_t n = mach_caps(v->v_vm->vm_mach)->mc_ncpus;
+	struct vmem_cpu *cpu = kmem_zalloc(v->v_vm, n * sizeof(*cpu), KM_SLEEP);
+
+	if (cpu == NULL)
+		return false;
+	VM_ASSERT(v->v_cpu == NULL && v->v_inuse == 0);
+	for (uint32_t i = 0; i < n; i++)
+		mach_mutex_init(&cpu[i].vq_lock, RANK_KMEM, "vmem quanta");
+	v->v_ncpu = n;
+	v->v_qmax = (uint32_t)(quanta < VMEM_QMAX ? quanta : VMEM_QMAX);
+	v->v_cpu = cpu;
+	return true;
+}
+
 bool vmem_alloc(struct vmem *v, uint64_t size, unsigned flags, uint64_t *addr)
 {
-	return vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr);
+	return vmem_q_get(v, size, addr) || vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr) ||
+	       (vmem_reap(v) > 0 && vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr));
 }
 
 /*
@@ -317,6 +426,12 @@ static struct vmem_tag *vmem_hash_remove(struct vmem *v, uint64_t addr)
 }
 
 void vmem_free(struct vmem *v, uint64_t addr, uint64_t size)
+{
+	if (!vmem_q_put(v, addr, size))
+		vmem_release(v, addr, size);
+}
+
+static void vmem_release(struct vmem *v, uint64_t addr, uint64_t size)
 {
 	struct vmem_tag *t, *gone[2] = { NULL, NULL };
 
@@ -402,6 +517,11 @@ static void vmem_dispose(struct vmem *v)
 		vmem_tag_put(v, t);
 	}
 	mach_mutex_fini(&v->v_lock);
+	if (v->v_cpu != NULL) {
+		for (uint32_t i = 0; i < v->v_ncpu; i++)
+			mach_mutex_fini(&v->v_cpu[i].vq_lock);
+		kmem_free(vm, v->v_cpu, v->v_ncpu * sizeof(*v->v_cpu));
+	}
 	kmem_free(vm, v->v_hash, v->v_nhash * sizeof(*v->v_hash));
 	kmem_free(vm, v, sizeof(*v));
 }
@@ -435,6 +555,7 @@ struct vmem *vmem_create(struct vm *vm, const char *name, uint64_t base, uint64_
 
 void vmem_destroy(struct vmem *v)
 {
+	(void)vmem_reap(v);
 	if (v->v_inuse != 0)
 		mach_panic("vmem: an arena was destroyed while in use");
 	vmem_dispose(v);
@@ -445,7 +566,7 @@ uint64_t vmem_inuse(struct vmem *v)
 	uint64_t n;
 
 	mach_mutex_enter(&v->v_lock);
-	n = v->v_inuse;
+	n = v->v_inuse - v->v_cached;
 	mach_mutex_exit(&v->v_lock);
 	return n;
 }

@@ -111,7 +111,14 @@ enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *d
 struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; };
 /* The segment at or above addr. VM_NOMAP: none. */
 enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
-struct as_usage { uint64_t au_size, au_rss, au_nsegs, au_swresv; }; /* bytes, pages, count, pages */
+struct as_usage {
+	uint64_t au_size;   /* bytes mapped, without holes */
+	uint64_t au_rss;    /* pages that have a translation here */
+	uint64_t au_pss;    /* bytes: each of these pages divided by how many translations it has in all spaces */
+	uint64_t au_nsegs;
+	uint64_t au_swresv; /* pages reserved by private memory */
+	uint64_t au_locked; /* pages locked by as_lock */
+};
 void as_usage(struct as *, struct as_usage *);
 void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pages);
 

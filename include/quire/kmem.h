@@ -34,4 +34,7 @@ bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, u
 void vmem_free(struct vmem *, uint64_t addr, uint64_t size);
 bool vmem_add(struct vmem *, uint64_t base, uint64_t size);
 uint64_t vmem_inuse(struct vmem *);
+/* Quantum caches for sizes up to max: small stacks per CPU. Once, before the first allocation. False: no memory. */
+bool vmem_qcache(struct vmem *, uint64_t max);
+uint64_t vmem_reap(struct vmem *); /* gives what they keep back to the arena; returns bytes */
 #endif

@@ -75,5 +75,18 @@ seg_create_fn segpager_create;
 struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot; };
 seg_create_fn segdev_create;
 
-extern const struct seg_ops segkmem_ops, segmap_ops, segpager_ops, segdev_ops;
+/* ---- segspt: shared memory with shared page tables ---- */
+struct spt;
+/*
+ * Memory of len bytes (a multiple of spt_align) that many spaces map with one set of page tables. locked: resident for good,
+ * and accesses never fault (intimate shared memory); otherwise it is paged like any other. VM_NOTSUP: no such tables here:
+ * map shared anonymous memory instead. VM_NOMEM, VM_NOSWAP, VM_LIMIT.
+ */
+enum vm_err spt_create(struct vm *, uint64_t len, unsigned prot, bool locked, struct spt **);
+void spt_rele(struct spt *); /* the creator's reference; mappings have their own */
+uint64_t spt_align(struct vm *); /* of addresses and lengths; 0: VM_NOTSUP */
+struct segspt_args { struct spt *pa_spt; };
+seg_create_fn segspt_create; /* the whole of it, at an aligned address; unmapped as a whole */
+
+extern const struct seg_ops segspt_ops, segkmem_ops, segmap_ops, segpager_ops, segdev_ops;
 #endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * segdev: frames that are no memory: a device's registers, a frame buffer.
+ *
+ * A segment is a run of physical frames from da_frame (mc_nframes and up) on. A fault loads its translation by hat_devload; there is no page, so
+ * nothing is read, written back, stolen or counted, and locking is a no-op. A child shares the device. Contents cannot be
+ * copied for a message or a core dump: reading registers has effects.
+ *
+ * Locks: a_lock alone: the data changes with the segment only. After SVR4's segdev; left out: callbacks for each access
+ * (devmap), cache attributes.
+ */
+#include "impl.h"
+
+#include <quire/kseg.h>
+
+struct devseg {
+	uint64_t d_frame;	    /* a_lock W: of the segment's base */
+	unsigned d_prot, d_maxprot; /* a_lock W */
+};
+
+static struct devseg *dev_of(const struct seg *s)
+{
+	return s->s_data;
+}
+
+/* nseg shows the device off bytes from seg's base. */
+static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
+{
+	struct devseg *d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP);
+
+	if (d == NULL)
+		return VM_NOMEM;
+	*d = *dev_of(seg);
+	d->d_frame += vm_btop(off);
+	nseg->s_ops = seg->s_ops;
+	nseg->s_flags = seg->s_flags;
+	nseg->s_data = d;
+	return VM_OK;
+}
+
+static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg) { return become(seg, nseg, 0); }
+
+static enum vm_err segdev_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	return become(seg, nseg, addr - seg_base(seg));
+}
+
+static bool segdev_concat(struct seg *a, struct seg *b)
+{
+	const struct devseg *x = dev_of(a), *y = dev_of(b);
+
+	if (x->d_frame + vm_btop(seg_size(a)) != y->d_frame || x->d_prot != y->d_prot || x->d_maxprot != y->d_maxprot)
+		return false;
+	kmem_free(a->s_as->a_vm, b->s_data, sizeof(*y));
+	return true;
+}
+
+static enum vm_err segdev_unmap(struct seg *seg)
+{
+	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), HAT_UNLOAD_UNLOCK);
+	kmem_free(seg->s_as->a_vm, seg->s_data, sizeof(struct devseg));
+	return VM_OK;
+}
+
+static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	const struct devseg *d = dev_of(seg);
+	unsigned need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+
+	if (type == F_SOFTUNLOCK)
+		return VM_OK;
+	if (type == F_SOFTLOCK)
+		return VM_NOTSUP;
+	if (rw == S_OTHER ? d->d_prot == 0 : (d->d_prot & need) == 0)
+		return VM_PROT;
+	return hat_devload(seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot, HAT_LOAD_REF);
+}
+
+static enum vm_err segdev_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	struct devseg *d = dev_of(seg);
+
+	if ((prot & ~d->d_maxprot) != 0)
+		return VM_ACCESS;
+	hat_clrattr(seg->s_as->a_hat, addr, len, d->d_prot & ~prot);
+	d->d_prot = prot;
+	return VM_OK;
+}
+
+static enum vm_err segdev_checkprot(struct seg *seg, vaddr_t a, uint64_t l, unsigned prot)
+{
+	return (prot & ~dev_of(seg)->d_prot) == 0 ? VM_OK : VM_PROT;
+}
+
+static unsigned segdev_getprot(struct seg *seg, vaddr_t a) { return dev_of(seg)->d_prot; }
+
+static void segdev_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
+{
+	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE)
+		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ? INCORE_PRESENT | INCORE_MAPPED : INCORE_PRESENT;
+}
+
+static enum vm_err segdev_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_OK; }
+
+static enum vm_err segdev_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
+{
+	return a == ADV_POPULATE_READ || a == ADV_POPULATE_WRITE
+		   ? segdev_fault(seg, addr, len, F_INVAL, a == ADV_POPULATE_READ ? S_READ : S_WRITE) : VM_OK;
+}
+
+static enum vm_err segdev_move(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
+{
+	if (len != 0)
+		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
+	return VM_OK;
+}
+
+const struct seg_ops segdev_ops = {
+	.so_name = "segdev",
+	.so_dup = segdev_dup,
+	.so_unmap = segdev_unmap,
+	.so_split = segdev_split,
+	.so_concat = segdev_concat,
+	.so_fault = segdev_fault,
+	.so_setprot = segdev_setprot,
+	.so_checkprot = segdev_checkprot,
+	.so_getprot = segdev_getprot,
+	.so_swapout = seg_noop_swapout,
+	.so_sync = seg_noop_sync,
+	.so_incore = segdev_incore,
+	.so_lockop = segdev_lockop,
+	.so_advise = segdev_advise,
+	.so_inherit = seg_nosup_inherit,
+	.so_adopt = seg_nosup_adopt,
+	.so_move = segdev_move,
+	.so_alike = seg_nosup_alike,
+	.so_snapshot = seg_nosup_snapshot,
+	.so_check = seg_noop_check,
+};
+
+enum vm_err segdev_create(struct seg *seg, const void *args)
+{
+	const struct segdev_args *a = args;
+	struct devseg *d;
+
+	if ((a->da_prot & ~a->da_maxprot) != 0)
+		return VM_INVAL;
+	if ((d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP)) == NULL)
+		return VM_NOMEM;
+	*d = (struct devseg){ a->da_frame, a->da_prot, a->da_maxprot };
+	seg->s_ops = &segdev_ops;
+	seg->s_data = d;
+	return VM_OK;
+}
