@@ -48,7 +48,7 @@ struct run {
 	char program[PATH_MAX];
 
 	struct family *fam;
-	int memfd, swapfd, listener, sigfd;
+	int memfd, swapfd, device, listener, sigfd; /* device: /dev/userfaultfd, -1: none */
 	char sockname[64];
 	struct conn { int fd, slot; } conn[FAMILY_PROCS];
 	unsigned nconn;
@@ -184,6 +184,7 @@ static int make_family(struct run *r)
 	if (r->swapfd < 0 || (r->swap_fixed && swapfile_reserve(r->swapfd, r->swap_bytes, &why) != 0))
 		return fail("swap file: %s", why);
 	size = head + pool_shared_size(&pc);
+	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);
 	if (r->memfd < 0 || ftruncate(r->memfd, (off_t)size) != 0)
 		return fail("cannot make shared memory: %s", strerror(errno));
@@ -271,13 +272,13 @@ static void drop_conn(struct run *r, unsigned i)
 static void welcome(struct run *r, unsigned i)
 {
 	struct family_hello h;
-	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = -1, .fw_nfds = r->swapfd >= 0 ? 2 : 1,
+	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = -1, .fw_nfds = r->device >= 0 ? 3 : 2,
 				    .fw_fam_size = r->fam->fam_size };
 	struct iovec iov = { &w, sizeof w };
-	union { struct cmsghdr h; char b[CMSG_SPACE(2 * sizeof(int))]; } ctl = { 0 };
+	union { struct cmsghdr h; char b[CMSG_SPACE(3 * sizeof(int))]; } ctl = { 0 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
 			    .msg_controllen = CMSG_SPACE((size_t)w.fw_nfds * sizeof(int)) };
-	int fds[2] = { r->memfd, r->swapfd };
+	int fds[3] = { r->memfd, r->swapfd, r->device };
 	ssize_t n = recv(r->conn[i].fd, &h, sizeof h, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -492,7 +493,7 @@ static void report(struct run *r, int status)
 
 int cli_run(int argc, char **argv)
 {
-	static struct run r = { .swapfd = -1, .connlock = PTHREAD_MUTEX_INITIALIZER };
+	static struct run r = { .swapfd = -1, .device = -1, .connlock = PTHREAD_MUTEX_INITIALIZER };
 	char why[PATH_MAX + 256];
 	pthread_t pressure;
 	int rc, status = 0;

@@ -66,7 +66,7 @@ struct family_hello {
 struct family_welcome {
 	uint64_t fw_magic;
 	int32_t	 fw_slot;    /* -1: no entry free */
-	int32_t	 fw_nfds;    /* 1: memfd; 2: and swap file */
+	int32_t	 fw_nfds;    /* 2: memfd, swap file; 3: and the opened /dev/userfaultfd */
 	uint64_t fw_fam_size;
 };
 

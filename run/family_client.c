@@ -23,9 +23,9 @@ static size_t length(const char *s)
 }
 
 /* Receives the welcome with its descriptors. */
-static int receive(int sock, struct family_welcome *w, int fds[2])
+static int receive(int sock, struct family_welcome *w, int fds[3])
 {
-	union { struct cmsghdr h; char b[CMSG_SPACE(2 * sizeof(int))]; } ctl;
+	union { struct cmsghdr h; char b[CMSG_SPACE(3 * sizeof(int))]; } ctl;
 	struct iovec iov = { w, sizeof *w };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
 	long n;
@@ -42,7 +42,8 @@ static int receive(int sock, struct family_welcome *w, int fds[2])
 		return -71; /* EPROTO */
 	const int *got = (const int *)(const void *)CMSG_DATA(c);
 	fds[0] = got[0];
-	fds[1] = w->fw_nfds > 1 ? got[1] : -1;
+	fds[1] = got[1];
+	fds[2] = w->fw_nfds > 2 ? got[2] : -1;
 	return 0;
 }
 
@@ -52,7 +53,7 @@ int family_connect(struct host *h, const char *sockname, int slot)
 	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid) };
 	struct family_welcome w;
 	size_t n = length(sockname);
-	int fds[2] = { -1, -1 }, rc;
+	int fds[3] = { -1, -1, -1 }, rc;
 	long sock, r;
 
 	if (n + 2 > sizeof sa.sun_path)
@@ -74,8 +75,9 @@ int family_connect(struct host *h, const char *sockname, int slot)
 	h->h_pid = hello.fh_pid;
 	if (h->h_fam != NULL) { /* a forked child: it has inherited the mapping and the descriptors */
 		(void)sys_call1(SYS_close, fds[0]);
-		if (fds[1] >= 0)
-			(void)sys_call1(SYS_close, fds[1]);
+		(void)sys_call1(SYS_close, fds[1]);
+		if (fds[2] >= 0)
+			(void)sys_call1(SYS_close, fds[2]);
 	} else {
 		long p = sys_call6(SYS_mmap, 0, (long)w.fw_fam_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 
@@ -83,7 +85,8 @@ int family_connect(struct host *h, const char *sockname, int slot)
 			return (int)p;
 		h->h_fam = (struct family *)p;
 		h->h_memfd = hostfd_guard(fds[0]);
-		h->h_swapfd = fds[1] >= 0 ? hostfd_guard(fds[1]) : -1;
+		h->h_swapfd = hostfd_guard(fds[1]);
+		h->h_device = fds[2] >= 0 ? hostfd_guard(fds[2]) : 0;
 	}
 	h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	return 0;

@@ -20,6 +20,7 @@ long host_madvise(void *addr, size_t len, int advice);
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr);
 long host_brk(void *addr);
 long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock by number */
+long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
@@ -31,4 +32,6 @@ void host_fork_child(void);
 int hostfd_guard(int fd);
 /* Is it one of ours? */
 int hostfd_ours(int fd);
+/* In a forked child: forgets those that were closed. */
+void hostfd_prune(void);
 #endif

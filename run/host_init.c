@@ -63,7 +63,7 @@ static uint32_t pool_tag(void *arg)
 static void create_engine(struct host *h)
 {
 	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget, .grant = host_grant, .ungrant = host_ungrant, .arg = h,
-				   .guard_fd = hostfd_guard };
+				   .guard_fd = hostfd_guard, .device_fd = h->h_device };
 	struct vm_config vc = { .vc_frames = FIRST_FRAMES, .vc_anon_max = 1u << 28 };
 	struct timespec pause = { 0, 1000000 };
 	uint64_t got = 0;

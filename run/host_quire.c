@@ -342,17 +342,40 @@ static enum vm_err release_range(struct host *h, uint64_t base, uint64_t end)
 }
 
 /* ---- the calls, on our stack, h_lock R ---- */
+/* Would the kernel map this? It checks before it unmaps what is there; after forget() it is too late to ask. */
+static long probe(long len, int prot, int flags, int fd, long off)
+{
+	long p = sys_call6(SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
+
+	if (p < 0 && p > -4096)
+		return p;
+	(void)sys_call2(SYS_munmap, p, len);
+	return 0;
+}
+
 static long do_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
+	bool ours = trackable(prot, flags), replaces = false;
 	uint64_t size = vm_page_round((uint64_t)len);
+	struct piece old;
 	enum vm_err e;
+	long p;
 
-	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (e = forget(h, (uint64_t)addr, size)) != VM_OK)
-		return to_errno(e);
-	bool ours = trackable(prot, flags);
-	long p = sys_call6(SYS_mmap, addr, len, prot, ours ? flags | MAP_NORESERVE : flags, fd, off);
-	if (!ours || (p < 0 && p > -4096))
+	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
+		if ((p = probe(len, prot, flags, fd, off)) != 0)
+			return p;
+		if ((e = forget(h, (uint64_t)addr, size)) != VM_OK)
+			return to_errno(e);
+		replaces = true;
+	}
+	p = sys_call6(SYS_mmap, addr, len, prot, ours ? flags | MAP_NORESERVE : flags, fd, off);
+	if (p < 0 && p > -4096) {
+		if (replaces) /* nobody serves the old mapping any more: let an access fail rather than wait */
+			(void)sys_call2(SYS_munmap, addr, len);
+		return p;
+	}
+	if (!ours)
 		return p;
 	e = track(h, (uint64_t)p, size, prot, (flags & MAP_NORESERVE) != 0);
 	if (e != VM_OK) {
@@ -429,53 +452,60 @@ static long do_mprotect(struct host *h, long addr, long len, int prot)
 	return r;
 }
 
+/* One tracked piece gets advice. */
+static long advise_piece(struct host *h, const struct piece *p, int advice)
+{
+	uint64_t n = p->end - p->base;
+	long r = 0;
+
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+		r = to_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
+		break;
+	case MADV_WILLNEED: (void)as_advise(h->h_as, p->base, n, ADV_WILLNEED); break;
+	case MADV_SEQUENTIAL: (void)as_advise(h->h_as, p->base, n, ADV_SEQUENTIAL); break;
+	case MADV_RANDOM: (void)as_advise(h->h_as, p->base, n, ADV_RANDOM); break;
+	case MADV_NORMAL: (void)as_advise(h->h_as, p->base, n, ADV_NORMAL); break;
+	case MADV_COLD:
+	case MADV_PAGEOUT: (void)as_advise(h->h_as, p->base, n, ADV_PAGEOUT); break;
+	case MADV_POPULATE_READ: r = to_errno(as_advise(h->h_as, p->base, n, ADV_POPULATE_READ)); break;
+	case MADV_POPULATE_WRITE: r = to_errno(as_advise(h->h_as, p->base, n, ADV_POPULATE_WRITE)); break;
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_COLLAPSE:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_DODUMP:
+	case MADV_DONTDUMP: break;
+	default: /* DONTFORK, WIPEONFORK and the like are about what the kernel does: let it have the range */
+		if ((r = to_errno(release_range(h, p->base, p->end))) == 0)
+			r = sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
+		break;
+	}
+	return r;
+}
+
+/* A hole is an error, but only after the rest was done. */
 static long do_madvise(struct host *h, long addr, long len, int advice)
 {
 	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
+	long r = 0, hole = 0;
 	struct piece p;
 
 	if ((a & VM_PAGEMASK) != 0 || end <= a || !h->h_managed || !next_piece(h, a, end, &p))
 		return sys_call3(SYS_madvise, addr, len, advice);
-	while (a < end) {
-		long r = 0;
-		bool any = next_piece(h, a, end, &p);
-		uint64_t stop = any ? p.base : end;
-
-		if (stop > a && (r = sys_call3(SYS_madvise, (long)a, (long)(stop - a), advice)) != 0)
-			return r;
-		if (!any)
-			break;
-		uint64_t n = p.end - p.base;
-		switch (advice) {
-		case MADV_DONTNEED:
-		case MADV_FREE:
-			r = to_errno(as_advise(h->h_as, p.base, n, ADV_DONTNEED));
-			break;
-		case MADV_WILLNEED: (void)as_advise(h->h_as, p.base, n, ADV_WILLNEED); break;
-		case MADV_SEQUENTIAL: (void)as_advise(h->h_as, p.base, n, ADV_SEQUENTIAL); break;
-		case MADV_RANDOM: (void)as_advise(h->h_as, p.base, n, ADV_RANDOM); break;
-		case MADV_NORMAL: (void)as_advise(h->h_as, p.base, n, ADV_NORMAL); break;
-		case MADV_COLD:
-		case MADV_PAGEOUT: (void)as_advise(h->h_as, p.base, n, ADV_PAGEOUT); break;
-		case MADV_POPULATE_READ: r = to_errno(as_advise(h->h_as, p.base, n, ADV_POPULATE_READ)); break;
-		case MADV_POPULATE_WRITE: r = to_errno(as_advise(h->h_as, p.base, n, ADV_POPULATE_WRITE)); break;
-		case MADV_HUGEPAGE:
-		case MADV_NOHUGEPAGE:
-		case MADV_COLLAPSE:
-		case MADV_MERGEABLE:
-		case MADV_UNMERGEABLE:
-		case MADV_DODUMP:
-		case MADV_DONTDUMP: break;
-		default: /* DONTFORK, WIPEONFORK and the like are about what the kernel does: let it have the range */
-			if ((r = to_errno(release_range(h, p.base, p.end))) == 0)
-				r = sys_call3(SYS_madvise, (long)p.base, (long)n, advice);
-			break;
+	for (; a < end && r == 0; a = p.end) {
+		if (!next_piece(h, a, end, &p))
+			p.base = p.end = end;
+		if (p.base > a && (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM) {
+			hole = r;
+			r = 0;
 		}
-		if (r != 0)
-			return r;
-		a = p.end;
+		if (r == 0 && p.end > p.base)
+			r = advise_piece(h, &p, advice);
 	}
-	return 0;
+	return r != 0 ? r : hole;
 }
 
 /* A fresh tracked mapping of len bytes, at want exactly if fixed (nothing is replaced). */
@@ -620,16 +650,20 @@ static long do_mlock(struct host *h, long nr, long addr, long len, long flags)
 {
 	uint64_t a = vm_page_trunc((uint64_t)addr), end = vm_page_round((uint64_t)addr + (uint64_t)len);
 	struct piece p;
-	enum vm_err e;
+	long r = 0;
 
-	if (!h->h_managed || end <= a || !next_piece(h, a, end, &p))
+	if (!h->h_managed || end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) || !next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);
-	for (; next_piece(h, a, end, &p); a = p.end) {
-		e = nr == SYS_munlock ? as_unlock(h->h_as, p.base, p.end - p.base) : as_lock(h->h_as, p.base, p.end - p.base);
-		if (e != VM_OK)
-			return to_errno(e);
+	for (; a < end && r == 0; a = p.end) {
+		if (!next_piece(h, a, end, &p))
+			p.base = p.end = end;
+		if (p.base > a && (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
+			return r;
+		if (p.end > p.base)
+			r = to_errno(nr == SYS_munlock ? as_unlock(h->h_as, p.base, p.end - p.base) :
+							 as_lock(h->h_as, p.base, p.end - p.base));
 	}
-	return 0;
+	return r;
 }
 
 /* Managed pages look absent to the kernel while they are in the arena or the store. */
@@ -860,6 +894,7 @@ static long fork_child(struct host *h)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (service_start(h) != 0)
 		mach_panic("quire: a forked child cannot start its service thread");
+	hostfd_prune();
 	host_publish(h);
 	mach_rw_exit(&h->h_lock);
 	return 0;
@@ -869,6 +904,9 @@ long host_mlock(long nr, void *addr, size_t len, int flags)
 {
 	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags) : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
 }
+
+/* What the kernel would lock is the arena, full or not, besides what the program has. */
+long host_mlockall(int flags) { return host.h_off ? sys_call1(SYS_mlockall, flags) : -ENOMEM; }
 
 long host_mincore(void *addr, size_t len, unsigned char *vec)
 {

@@ -17,7 +17,7 @@ struct host {
 	struct as *h_as;
 	struct family *h_fam;
 	const char *h_sockname;
-	int h_memfd, h_swapfd;
+	int h_memfd, h_swapfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
 
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;

@@ -8,10 +8,12 @@
  * A site is `mov $N,%eax; syscall` (b8 imm32 0f 05), seven bytes. It becomes `jmp stub` and two int3. The stub, made within
  * 2 GiB of the library, steps over the red zone, and calls intercept_common, which saves what a system call preserves:
  * every register but rax, rcx, r11, with the flags and the vector state. A site is left alone if some branch nearby targets
- * its inside. In Debian 12's libc.so.6 the sites are: mmap 1, munmap 1, mprotect 1, mremap 1, madvise 2, brk 1, clone 1
- * (_Fork; the thread one has its number in a register), execve 1, mlock family 5.
+ * its inside. In Debian 12's libc.so.6 the sites are: mmap 1, munmap 1, mprotect 1, mremap 1, madvise 2, brk 1, clone 2
+ * (_Fork and clone(); threads are made by clone3, which always shares memory), execve 1, mlock family 5; execveat 2, mlockall 1,
+ * exit 2.
  *
- * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching the stack.
+ * clone with CLONE_VM (a thread, vfork, posix_spawn) is made by the stub itself without touching the stack. The function
+ * syscall() is replaced whole: what it is asked for goes the same way.
  *
  * Descriptors: ours are moved to high numbers; close, close_range, closefrom, dup2, dup3 of the program are answered as if
  * they were not open. These are interposed by symbol: only the program calls them on numbers it did not open.
@@ -25,44 +27,72 @@
 #include <fcntl.h>
 #include <link.h>
 #include <linux/close_range.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <quire/machine.h>
 
 #include "machine/linux/sys.h"
 #include "run/affinity.h"
 
 /* ---- descriptors ---- */
-#define MAXFDS 16
+/*
+ * Ours lie just above the program's soft limit: a number that it can neither be given nor ask for with dup2. Where the hard
+ * limit leaves no room, at the top of what there is. Limits beyond MAXBASE are not followed: the kernel's table of a
+ * process, copied at each fork, is as long as the highest number.
+ */
+#define MAXFDS	64
+#define FDROOM	32
+#define MAXBASE 16384
 static int guarded[MAXFDS];
 static unsigned nguarded;
 
+/* One thread: constructor and forked child. */
 int hostfd_guard(int fd)
 {
-	static int base;
+	struct rlimit rl, more;
+	long base = 1024, n;
+	bool raised = false;
 
-	if (base == 0) {
-		struct rlimit rl;
-
-		base = 1000;
-		if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0 && rl.rlim_cur < 1024)
-			base = (int)rl.rlim_cur - 24;
+	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0) {
+		base = rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE;
+		more = rl;
+		more.rlim_cur = rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
+		if (base == (long)rl.rlim_cur) {
+			raised = sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0) == 0;
+			if ((long)more.rlim_cur < base + FDROOM)
+				base = (long)more.rlim_cur - FDROOM;
+		}
 	}
-	long n = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+	n = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base > 3 ? base : 3);
+	if (raised)
+		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
 	if (n < 0)
 		n = fd;
 	else
 		(void)sys_call1(SYS_close, fd);
-	for (unsigned i = 0; i < nguarded; i++)
-		if (guarded[i] == (int)n)
-			return (int)n;
-	if (nguarded < MAXFDS)
-		guarded[nguarded++] = (int)n;
+	if (hostfd_ours((int)n))
+		return (int)n;
+	if (nguarded == MAXFDS)
+		hostfd_prune();
+	if (nguarded == MAXFDS)
+		mach_panic("quire: too many descriptors of its own");
+	guarded[nguarded++] = (int)n;
 	return (int)n;
+}
+
+void hostfd_prune(void)
+{
+	for (unsigned i = nguarded; i-- > 0;)
+		if (sys_call2(SYS_fcntl, guarded[i], F_GETFD) < 0)
+			guarded[i] = guarded[--nguarded];
 }
 
 int hostfd_ours(int fd)
@@ -85,6 +115,18 @@ static int starts(const char *s, const char *with)
 	return 1;
 }
 
+#define MAXENV	   65536u
+#define MAXPRELOAD 65536u
+
+static size_t length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n] != '\0')
+		n++;
+	return n;
+}
+
 static int contains(const char *s, const char *what)
 {
 	for (; *s != '\0'; s++)
@@ -93,27 +135,50 @@ static int contains(const char *s, const char *what)
 	return 0;
 }
 
-/* execve keeps the family: our two variables are put back if the program left them out. */
-static long do_execve(const char *path, char *const *argv, char *const *envp)
+/* The program's own LD_PRELOAD with ours before it. */
+static char *join_preload(char *out, const char *own)
 {
-	size_t n = 0, j = 0;
+	char *p = out;
+
+	for (const char *s = env_preload; *s != '\0';)
+		*p++ = *s++;
+	if (own[0] != '\0')
+		*p++ = ':';
+	do
+		*p++ = *own;
+	while (*own++ != '\0');
+	return out;
+}
+
+/*
+ * The environment of a program to be: the family's two variables are put back if they were left out. nr is execve or
+ * execveat; a are the registers as they came, envp among them at [at]. Works in a vfork child: the stack only.
+ */
+static long do_execve(long nr, const long *a, unsigned at)
+{
+	static char *const empty[] = { NULL };
+	char *const *envp = a[at] != 0 ? (char *const *)a[at] : empty;
+	size_t n = 0, j = 0, room = 1;
+	bool have = false;
 
 	affinity_exec();
-	if (env_family == NULL || envp == NULL)
-		return sys_call3(SYS_execve, (long)path, (long)argv, (long)envp);
-	while (envp[n] != NULL)
-		n++;
-	if (n > 8192)
-		return sys_call3(SYS_execve, (long)path, (long)argv, (long)envp);
-	char *list[n + 3];
-	int have = 0;
+	if (env_family == NULL)
+		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
+	for (; envp[n] != NULL; n++)
+		if (starts(envp[n], "LD_PRELOAD="))
+			room += length(envp[n]) + length(env_preload);
+	if (n > MAXENV || room > MAXPRELOAD)
+		return -E2BIG;
+	char *list[n + 3], joined[room];
 	for (size_t i = 0; i < n; i++) {
 		if (starts(envp[i], "QUIRE_FAMILY="))
 			continue;
 		if (starts(envp[i], "LD_PRELOAD=")) {
-			have = contains(envp[i], our_path);
-			if (!have)
-				continue; /* the program's own list is lost rather than its limit */
+			if (have)
+				continue;
+			have = true;
+			list[j++] = contains(envp[i], our_path) ? envp[i] : join_preload(joined, envp[i] + 11);
+			continue;
 		}
 		list[j++] = envp[i];
 	}
@@ -121,7 +186,9 @@ static long do_execve(const char *path, char *const *argv, char *const *envp)
 		list[j++] = env_preload;
 	list[j++] = env_family;
 	list[j] = NULL;
-	return sys_call3(SYS_execve, (long)path, (long)argv, (long)list);
+	if (nr == SYS_execve)
+		return sys_call3(nr, a[5], a[4], (long)list);
+	return sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
 }
 
 static long do_fork(const long *a, long nr)
@@ -130,12 +197,27 @@ static long do_fork(const long *a, long nr)
 
 	if (r != 0)
 		return r;
-	r = sys_call6(nr, a[5], a[4], a[3], a[2], a[1], 0);
+	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
+	r = nr == SYS_clone ? sys_call5(nr, a[5], 0, a[3], a[2], a[1]) : sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 	if (r == 0)
 		host_fork_child();
 	else
 		host_fork_parent(r);
 	return r;
+}
+
+/*
+ * A thread ends. The process ends with its last one, but the service thread never does: the last but one ends both. (The C
+ * library's own threads count themselves; this is for the child of clone() and for those who make the call themselves.)
+ */
+static long do_exit(long status)
+{
+	struct stat st;
+
+	if (env_family != NULL && sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&st, 0) == 0 &&
+	    st.st_nlink == 2 + 2)
+		(void)sys_call1(SYS_exit_group, status);
+	return sys_call1(SYS_exit, status);
 }
 
 /* a: r9, r8, r10, rdx, rsi, rdi. */
@@ -158,8 +240,12 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_set_robust_list: /* a new thread says it */
 		affinity_thread();
 		return sys_call2(nr, a[5], a[4]);
-	case SYS_execve: return do_execve((const char *)a[5], (char *const *)a[4], (char *const *)a[3]);
+	case SYS_execve: return do_execve(nr, a, 3);
+	case SYS_execveat: return do_execve(nr, a, 2);
+	case SYS_exit: return do_exit(a[5]);
+	case SYS_mlockall: return host_mlockall((int)a[5]);
 	case SYS_clone:
+	case SYS_clone3:
 	case SYS_fork: return do_fork(a, nr);
 	default: return -ENOSYS;
 	}
@@ -211,8 +297,8 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 static int wanted(uint32_t nr)
 {
 	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_clone,
-					 SYS_fork, SYS_execve, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mincore,
-					 SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
+					 SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2, SYS_munlock,
+					 SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
 
 	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (ours[i] == nr)
@@ -277,6 +363,8 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 	at = put(at, &common, 8);
 	at = put(at, "\x41\xff\xd3", 3);			     /* call *%r11 */
 	at = put(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8);	     /* lea 136(%rsp),%rsp */
+	if (nr == SYS_clone) /* test %rax,%rax; jnz +8; test %rsi,%rsi; jz +3; mov %rsi,%rsp: the child's own stack */
+		at = put(at, "\x48\x85\xc0\x75\x08\x48\x85\xf6\x74\x03\x48\x89\xf4", 13);
 	return put_jmp(at, site + 7);
 }
 
@@ -393,6 +481,80 @@ static long ret(long r)
 	return r;
 }
 
+/* The pieces between ours; ours are close-on-exec anyway. */
+static long hide_close_range(unsigned first, unsigned last, int flags)
+{
+	if (first > last)
+		return -EINVAL;
+	for (unsigned at = first;;) {
+		unsigned stop = last;
+		int hit = 0;
+
+		for (unsigned i = 0; i < nguarded; i++)
+			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
+				stop = (unsigned)guarded[i];
+				hit = 1;
+			}
+		if (!hit || stop > at) {
+			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
+
+			if (r != 0)
+				return r;
+		}
+		if (!hit || stop == last)
+			return 0;
+		at = stop + 1;
+	}
+}
+
+/* Calls that syscall() may be asked for and that are ours. a: as intercept() wants them. */
+long intercept_syscall(long nr, const long *a);
+__attribute__((used)) long intercept_syscall(long nr, const long *a)
+{
+	switch (nr) {
+	case SYS_close: return hostfd_ours((int)a[5]) ? -EBADF : sys_call1(nr, a[5]);
+	case SYS_dup2:
+	case SYS_dup3: return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
+	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
+	default: return intercept(nr, a);
+	}
+}
+
+long intercept_errno(long r);
+__attribute__((used)) long intercept_errno(long r) { return ret(r); }
+
+/*
+ * syscall(): as the C library's, but for numbers whose bit is set below, and of clone and clone3 only those that copy
+ * the address space. A child with a stack of its own returns on it.
+ */
+#define BIT(nr) (1ull << ((nr) % 64))
+__attribute__((used)) static const uint64_t syscall_ours[8] = {
+	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
+	      BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) | BIT(SYS_exit),
+	[2] = BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
+	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),
+	[4] = BIT(SYS_dup3),
+	[5] = BIT(SYS_execveat) | BIT(SYS_mlock2),
+	[6] = BIT(SYS_clone3) | BIT(SYS_close_range),
+};
+#undef BIT
+__asm__(".text\n.globl syscall\n.type syscall,@function\nsyscall:\n"
+	"	cmp $511,%rdi\n	ja 1f\n	lea syscall_ours(%rip),%rax\n	bt %rdi,(%rax)\n	jc 3f\n"
+	"1:	mov %rdi,%rax\n	mov %rsi,%rdi\n	mov %rdx,%rsi\n	mov %rcx,%rdx\n	mov %r8,%r10\n"
+	"	mov %r9,%r8\n	mov 8(%rsp),%r9\n	syscall\n"
+	"	cmp $-4095,%rax\n	jae 2f\n	ret\n"
+	"2:	mov %rax,%rdi\n	jmp intercept_errno\n"
+	"3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
+	"4:	cmp $435,%rdi\n	jne 5f\n	testb $1,1(%rsi)\n	jnz 1b\n"
+	"5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n" /* kept: the call, its second argument */
+	"	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	pushq 64(%rsp)\n"
+	"	mov %rsp,%rsi\n	sub $8,%rsp\n	call intercept_syscall\n	add $56,%rsp\n"
+	"	pop %rdx\n	mov %rbx,%rcx\n	pop %rbx\n"
+	"	cmp $-4095,%rax\n	jae 2b\n"
+	"	test %rax,%rax\n	jnz 6f\n	cmp $56,%rcx\n	jne 6f\n	test %rdx,%rdx\n	jz 6f\n	mov %rdx,%rsp\n"
+	"6:	ret\n"
+	".size syscall,.-syscall\n");
+
 EXPORT int close(int fd)
 {
 	return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd));
@@ -410,28 +572,7 @@ EXPORT int dup3(int from, int to, int flags)
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-	if (first > last)
-		return (int)ret(-EINVAL);
-	/* the pieces between ours; ours are close-on-exec anyway */
-	for (unsigned at = first;;) {
-		unsigned stop = last;
-		int hit = 0;
-
-		for (unsigned i = 0; i < nguarded; i++)
-			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
-				stop = (unsigned)guarded[i];
-				hit = 1;
-			}
-		if (!hit || stop > at) {
-			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
-
-			if (r != 0)
-				return (int)ret(r);
-		}
-		if (!hit || stop == last)
-			return 0;
-		at = stop + 1;
-	}
+	return (int)ret(hide_close_range(first, last, flags));
 }
 
 EXPORT void closefrom(int lowest)

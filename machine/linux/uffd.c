@@ -33,6 +33,9 @@ struct q_poison { uint64_t start, len, mode; int64_t updated; };
 #define Q_USER_MODE_ONLY    1
 #define Q_COPY_MODE_WP	    (1ull << 1)
 #define Q_DONTNEED_LOCKED   24
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
 
 struct q_region { uint64_t start, end, categories; };
 struct q_scan {
@@ -55,19 +58,38 @@ static long request(struct mach *m, unsigned long req, void *arg)
 	return sys_call3(SYS_ioctl, m->m_uffd, (long)req, (long)arg);
 }
 
+/*
+ * The system call is for the privileged unless the sysctl allows it to all; the device is for whom its file mode says, and a
+ * descriptor of it works in whichever process it was handed to: also after the program gave up its rights.
+ */
+static long new_descriptor(struct mach *m)
+{
+	long flags = O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0);
+	long fd = sys_call1(SYS_userfaultfd, flags), dev = m->m_cfg.device_fd;
+
+	if (fd >= 0 || fd != -EPERM)
+		return fd;
+	if (dev <= 0)
+		dev = sys_call4(SYS_openat, AT_FDCWD, (long)"/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+	if (dev < 0)
+		return fd;
+	fd = sys_call3(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, flags);
+	if (dev != m->m_cfg.device_fd)
+		(void)sys_call1(SYS_close, dev);
+	return fd;
+}
+
 int uffd_open(struct mach *m)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 		(m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : UFFD_FEATURE_THREAD_ID) };
-	long fd = sys_call1(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0)), r;
+	long fd = new_descriptor(m), r;
 
 	if (fd < 0)
 		return (int)fd;
 	m->m_uffd = guard(m, fd);
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return (int)fd;
-	m->m_pagemap = guard(m, fd);
+	m->m_pagemap = fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
 	r = request(m, UFFDIO_API, &api);
 	if (r != 0)
 		return (int)r;
@@ -101,7 +123,10 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 bool linux_occupied(struct mach *m, uint64_t addr)
 {
 	uint64_t e = 0;
+	uint8_t in;
 
+	if (m->m_pagemap < 0)
+		return sys_call3(SYS_mincore, (long)addr, VM_PAGESIZE, (long)&in) == 0 && (in & 1) != 0;
 	if (sys_call4(SYS_pread64, m->m_pagemap, (long)&e, 8, (long)(vm_btop(addr) * 8)) != 8)
 		return false;
 	return (e >> 62) != 0; /* present or swapped */
@@ -325,12 +350,33 @@ struct hat *linux_range_hat(struct mach *m, uint64_t addr)
 	return h;
 }
 
+/* Without the page map. Pages that the kernel has swapped out itself look absent: they come back by themselves. */
+static uint64_t present_by_mincore(uint64_t addr, uint64_t npages, uint64_t *bitmap)
+{
+	uint64_t count = 0, n;
+	uint8_t in[256];
+
+	for (uint64_t at = 0; at < npages; at += n) {
+		n = npages - at < sizeof in ? npages - at : sizeof in;
+		if (sys_call3(SYS_mincore, (long)(addr + vm_ptob(at)), (long)vm_ptob(n), (long)in) != 0)
+			mach_panic("nobody tells which pages are present");
+		for (uint64_t i = 0; i < n; i++)
+			if ((in[i] & 1) != 0) {
+				bitmap[(at + i) / 64] |= 1ull << ((at + i) % 64);
+				count++;
+			}
+	}
+	return count;
+}
+
 uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uint64_t *bitmap)
 {
 	struct q_region v[64];
 	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
 
 	__builtin_memset(bitmap, 0, (npages + 63) / 64 * 8);
+	if (m->m_pagemap < 0)
+		return present_by_mincore(addr, npages, bitmap);
 	while (at < end) {
 		struct q_scan s = { .size = sizeof s, .start = at, .end = end, .vec = (uint64_t)v, .vec_len = 64,
 			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED, .return_mask = Q_PAGE_PRESENT };

@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Scenario programs natively and under `quire run`: output and exit status must be equal.
+
+    run_intercept_test.py QUIRE SCENARIOS [NAME ...]
+
+Each runs natively, hosted while it fits (64M), and hosted in less than it
+needs (8M with 10 MiB of ballast).  Names: scenarios, or a group: programs.
+"""
+
+import concurrent.futures
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+TIMEOUT = 60
+WAYS = [("fits", "64M", "0"), ("paged", "8M", "10")]
+PROGRAMS = {
+    "python-multiprocessing": ["python3", "-c", """
+import multiprocessing as m, os
+def f(x):
+    b = bytearray(x * 100000)
+    b[::4096] = bytes(len(b[::4096]))
+    return len(b)
+if __name__ == '__main__':
+    for how in ('fork', 'spawn', 'forkserver'):
+        m.set_start_method(how, force=True)
+        with m.Pool(3) as p:
+            print(how, p.map(abs, [-1, 2, -3]) if how != 'fork' else p.map(f, range(1, 9)))
+"""],
+    "python-subprocess": ["python3", "-c", """
+import subprocess, threading
+d = b'x' * 3000000
+print(subprocess.run(['cat'], input=d, stdout=subprocess.PIPE).stdout == d)
+print(subprocess.run(['sh', '-c', 'exit 3']).returncode, subprocess.run(['sh', '-c', 'kill -9 $$']).returncode)
+print(subprocess.check_output(['sh', '-c', 'echo $0 $#', 'a', 'b'], env={}, close_fds=True))
+def work(out, i): out[i] = sum(len(str(x)) for x in range(20000 * (i + 1)))
+out = [0] * 4
+t = [threading.Thread(target=work, args=(out, i)) for i in range(4)]
+[x.start() for x in t]; [x.join() for x in t]
+print(out)
+"""],
+    "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
+              "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
+    "status-255": ["sh", "-c", "exit 255"],
+    "signal-kill": ["sh", "-c", "kill -KILL $$"],
+    "signal-term": ["sh", "-c", "kill -TERM $$"],
+    "signal-abort": ["python3", "-c", "import os; os.abort()"],
+}
+
+
+def run(argv, terminal=False):
+    """Returns (output, status): status as Popen gives it, or 'hangs'."""
+    if terminal:
+        return run_on_terminal(argv)
+    p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        out, err = p.communicate(b"a line\n", timeout=TIMEOUT)
+        return out + b"--\n" + err, p.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(p.pid, signal.SIGKILL)
+        out, err = p.communicate()
+        return out + b"--\n" + err, "hangs"
+
+
+def run_on_terminal(argv):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execvp(argv[0], argv)
+    os.write(fd, b"a line\n")
+    out, end = b"", time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        if not select.select([fd], [], [], 1)[0]:
+            continue
+        try:
+            got = os.read(fd, 4096)
+        except OSError:
+            got = b""
+        if not got:
+            status = os.waitpid(pid, 0)[1]
+            os.close(fd)
+            return out, os.waitstatus_to_exitcode(status)
+        out += got
+    os.kill(pid, signal.SIGKILL)
+    return out, "hangs"
+
+
+def main():
+    quire, scenarios = (os.path.abspath(p) for p in sys.argv[1:3])
+    names = sys.argv[3:]
+    everything = subprocess.check_output([scenarios, "list"]).decode().split()
+    jobs = []
+    for name in everything + list(PROGRAMS):
+        group = "programs" if name in PROGRAMS else "scenarios"
+        if names and name not in names and group not in names:
+            continue
+        for way, memory, ballast in WAYS:
+            argv = PROGRAMS.get(name) or [scenarios, "-b", ballast, name]
+            jobs.append((name, way, argv, memory, False))
+            if name == "terminal":
+                jobs.append((name + " on a terminal", way, argv, memory, True))
+    if not jobs:
+        print("no such scenario")
+        return 1
+
+    def one(job):
+        name, way, argv, memory, terminal = job
+        began = time.monotonic()
+        want = run(argv, terminal)
+        mid = time.monotonic()
+        got = run([quire, "run", "--memory", memory, "--report", "none", "--"] + argv, terminal)
+        return job, want, got, mid - began, time.monotonic() - mid
+
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for (name, way, _, _, _), want, got, native, hosted in pool.map(one, jobs):
+            ok = want == got and b"not so:" not in want[0]
+            print("%-4s %-28s %-6s %6.2f s native %6.2f s hosted" % ("ok" if ok else "FAIL", name, way, native, hosted), flush=True)
+            if not ok:
+                failed += 1
+                for label, (out, status) in (("native", want), ("hosted", got)):
+                    print("  %s: status %s" % (label, status))
+                    for line in out.decode(errors="replace").splitlines()[:30]:
+                        print("    | " + line)
+    print("%d of %d differ" % (failed, len(jobs)))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
