@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <signal.h>
 #include <linux/close_range.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -191,18 +192,25 @@ static long do_execve(long nr, const long *a, unsigned at)
 	return sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
 }
 
+/* No handler may run while everything stands still for the copy: it could fault, and nobody would serve it. */
 static long do_fork(const long *a, long nr)
 {
-	long r = host_fork_prepare();
+	uint64_t all = ~0ull, old;
+	long r;
 
-	if (r != 0)
+	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8);
+	r = host_fork_prepare();
+	if (r != 0) {
+		(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);
 		return r;
+	}
 	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
 	r = nr == SYS_clone ? sys_call5(nr, a[5], 0, a[3], a[2], a[1]) : sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 	if (r == 0)
 		host_fork_child();
 	else
 		host_fork_parent(r);
+	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);
 	return r;
 }
 

@@ -100,6 +100,8 @@ def main():
             continue
         for way, memory, ballast in WAYS:
             argv = PROGRAMS.get(name) or [scenarios, "-b", ballast, name]
+            if name in PROGRAMS and way == "paged":
+                memory = "24M"     # each of a family's processes wants a little for itself
             jobs.append((name, way, argv, memory, False))
             if name == "terminal":
                 jobs.append((name + " on a terminal", way, argv, memory, True))
