@@ -50,6 +50,7 @@ struct family {
 	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
+	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
 	uint64_t fam_swap_pages;   /* slots each process may use at most */
 	char fam_policy[16], fam_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */

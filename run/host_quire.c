@@ -7,7 +7,7 @@
  *
  * Two phases. Native: nothing is registered, the kernel serves first touches; read-write pages are charged to the family as
  * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
- * read-write ranges are registered and the pages found there become the core's (adopt()). From then on it is managed.
+ * read-write ranges are registered and the pages found there become the core's (host_adopt). From then on it is managed.
  *
  * Managed ranges are always read-write. PROT_NONE: the pages are taken out first, then the real protection is set; they come
  * back when the range is read-write again. Any other protection (read-only, executable): the range is made resident and
@@ -116,6 +116,24 @@ static void refused(struct host *h)
 		host_ask_others(h);
 }
 
+/* A process without frames makes no progress and gives none back. */
+static uint64_t grant_least(struct host *h, uint64_t n)
+{
+	uint64_t have = atomic_load(&h->h_me->fp_granted), got;
+
+	if (have >= HOST_LEAST)
+		return 0;
+	if (n > HOST_LEAST - have)
+		n = HOST_LEAST - have;
+	got = family_charge(h->h_fam, n);
+	if (got < n) {
+		atomic_fetch_add(&h->h_fam->fam_charged, n - got);
+		atomic_fetch_add(&h->h_fam->fam_forced, n - got);
+	}
+	atomic_fetch_add(&h->h_me->fp_granted, n);
+	return n;
+}
+
 /* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
 pfn_t host_grant(void *arg, pfn_t n)
 {
@@ -129,8 +147,10 @@ pfn_t host_grant(void *arg, pfn_t n)
 		return n;
 	got = family_charge_frames(h->h_fam, n - take);
 	atomic_fetch_add(&h->h_me->fp_granted, got);
-	if (got + take < n)
+	if (got + take < n) {
 		refused(h);
+		got += grant_least(h, n - take - got);
+	}
 	return (pfn_t)(take + got);
 }
 
@@ -206,8 +226,7 @@ static enum vm_err adopt_range(struct host *h, uint64_t base, uint64_t end)
 	return VM_OK;
 }
 
-/* Native to managed. h_lock W. */
-static enum vm_err adopt(struct host *h)
+enum vm_err host_adopt(struct host *h)
 {
 	struct piece p;
 	uint64_t a = 0;
@@ -245,7 +264,7 @@ static enum vm_err charge(struct host *h, uint64_t n)
 	mach_rw_exit(&h->h_lock);
 	mach_rw_enter(&h->h_lock, true);
 	if (!h->h_managed)
-		e = adopt(h);
+		e = host_adopt(h);
 	mach_rw_exit(&h->h_lock);
 	mach_rw_enter(&h->h_lock, false);
 	return e;
@@ -528,16 +547,42 @@ static long map_new(struct host *h, long want, uint64_t len, bool exact)
 	return p;
 }
 
+/* What the kernel refuses before it changes anything. */
+static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
+{
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 || (old & VM_PAGEMASK) != 0 || newlen == 0)
+		return true;
+	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0)
+		return false;
+	if ((flags & MREMAP_MAYMOVE) == 0 || (newaddr & VM_PAGEMASK) != 0 || ((flags & MREMAP_DONTUNMAP) != 0 && oldlen != newlen))
+		return true;
+	if ((flags & MREMAP_FIXED) == 0)
+		return false;
+	return newlen > 1ull << 47 || newaddr > (1ull << 47) - newlen || (newaddr < old + oldlen && old < newaddr + newlen);
+}
+
+/* Tracked and read-write without a gap, in however many segments. */
+static bool all_writable(struct host *h, uint64_t a, uint64_t end)
+{
+	struct piece p;
+
+	for (; a < end; a = p.end)
+		if (!next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != RW)
+			return false;
+	return true;
+}
+
 static long do_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
 	struct piece p;
 	enum vm_err e;
 
-	if (((uint64_t)old & VM_PAGEMASK) != 0 || o == 0 || n == 0 || !next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
+	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
+		return -EINVAL;
+	if (!next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-	bool whole = p.base == (uint64_t)old && p.end == (uint64_t)old + o && (p.prot & RW) == RW;
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !whole) {
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_writable(h, (uint64_t)old, (uint64_t)old + o)) {
 		for (uint64_t a = (uint64_t)old; next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
 			if ((e = release_range(h, p.base, p.end)) != VM_OK)
 				return to_errno(e);
@@ -555,9 +600,6 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 			return old;
 		if ((flags & MREMAP_MAYMOVE) == 0)
 			return -ENOMEM;
-	} else if (((uint64_t)newaddr & VM_PAGEMASK) != 0 || (flags & MREMAP_MAYMOVE) == 0 ||
-		   ((uint64_t)newaddr < (uint64_t)old + o && (uint64_t)old < (uint64_t)newaddr + n)) {
-		return -EINVAL;
 	}
 	if (!h->h_managed) { /* the pages are the kernel's: it moves them */
 		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
@@ -832,7 +874,7 @@ static long fork_prepare(struct host *h)
 		if (got >= need)
 			break;
 		if (!h->h_managed) {
-			if (adopt(h) != VM_OK)
+			if (host_adopt(h) != VM_OK)
 				break;
 			continue;
 		}

@@ -40,6 +40,18 @@ struct host {
 };
 extern struct host host;
 
+/*
+ * Frames a process keeps whatever others ask: its tables, and pages enough that an instruction finds all of its operands.
+ * Below that it gets frames even where none are left; what was had so is counted in fam_forced.
+ */
+#define HOST_LEAST 192u
+static inline pfn_t host_spare(const struct host *h, uint64_t want)
+{
+	uint64_t have = atomic_load(&h->h_me->fp_granted), most = have > HOST_LEAST ? have - HOST_LEAST : 0;
+
+	return (pfn_t)(want < most ? want : most);
+}
+
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
 int family_connect(struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 /* run/service.c */
@@ -49,5 +61,6 @@ pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
 int host_pool_charge(void *host, long pages);
 void host_ask_others(struct host *);
+enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
 void host_publish(struct host *); /* counters into the family's memory */
 #endif

@@ -34,8 +34,17 @@ static void shrink(struct host *h)
 		return;
 	}
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
-	if (want > 0 && h->h_managed)
-		(void)vm_shrink(h->h_vm, want);
+	if (want == 0)
+		return;
+	if (!h->h_managed) { /* what it has mapped and not touched comes free */
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		if (!h->h_managed && host_adopt(h) != VM_OK)
+			mach_panic("quire: a process cannot take over its memory");
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, false);
+	}
+	(void)vm_shrink(h->h_vm, host_spare(h, want));
 }
 
 /* Faults as long as they keep coming. h_lock is let go between them, for those who want the world still. */

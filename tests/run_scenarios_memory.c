@@ -72,6 +72,9 @@ static int remap(void)
 	EXPECT(mremap(r + MIB, MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED && errno == EINVAL);
 	EXPECT(mremap(r + 1, MIB, MIB, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
 	EXPECT(mremap(r, MIB, 0, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
+	/* several segments at once, refused: nothing may be lost */
+	EXPECT(mremap(r, 3 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED && errno == EINVAL);
+	EXPECT(wrong(r, MIB, 3) == 0 && wrong(r + MIB, MIB, 2) == 0);
 	/* part of a mapping, in place and away */
 	q = mremap(r + MIB, MIB / 2, 2 * MIB, MREMAP_MAYMOVE);
 	EXPECT(q != MAP_FAILED && wrong(q, MIB / 2, 2) == 0 && zero(q + MIB / 2, MIB));
@@ -233,6 +236,7 @@ static int kinds(void)
 	char *ro = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *sparse = mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+	EXPECT(mremap(s, 0, MIB, MREMAP_MAYMOVE) != MAP_FAILED && mremap(m, 0, MIB, MREMAP_MAYMOVE) == MAP_FAILED);
 	EXPECT(z != MAP_FAILED && s != MAP_FAILED && g != MAP_FAILED && m != MAP_FAILED && x != MAP_FAILED && ro != MAP_FAILED);
 	EXPECT((uintptr_t)m < 1ul << 32);
 	EXPECT(zero(ro, MIB) && write(null, ro, MIB) == MIB);
