@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-TIMEOUT = 60
+TIMEOUT = 150
 WAYS = [("fits", "64M", "0"), ("paged", "8M", "10")]
 PROGRAMS = {
     "python-multiprocessing": ["python3", "-c", """
