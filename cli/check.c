@@ -111,11 +111,15 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 	return false;
 }
 
+static const char *uffd_way = ""; /* how the descriptor was had */
+
 bool cli_check_uffd(char *why, size_t whylen)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = 0 };
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	int first = errno;
+
+	uffd_way = "by the system call";
 
 	if (fd < 0) {
 		int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
@@ -123,6 +127,7 @@ bool cli_check_uffd(char *why, size_t whylen)
 		if (dev >= 0) {
 			fd = ioctl(dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
 			(void)close(dev);
+			uffd_way = "by /dev/userfaultfd";
 		}
 	}
 	if (fd < 0) {
@@ -138,4 +143,32 @@ bool cli_check_uffd(char *why, size_t whylen)
 	if (!ok)
 		(void)snprintf(why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
 	return ok;
+}
+
+/* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
+int cli_check(int argc, char **argv)
+{
+	char why[4096 + 256], path[4096], size[24];
+
+	if (argc > 2) {
+		fputs("quire: check takes one program; see quire --help\n", stderr);
+		return CLI_CANNOT;
+	}
+	if (!cli_check_uffd(why, sizeof why)) {
+		fprintf(stderr, "quire: %s\n", why);
+		return CLI_CANNOT;
+	}
+	printf("userfaultfd  %s, with pages that move\n", uffd_way);
+	printf("memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));
+	if (argc == 2) {
+		if (!cli_check_program(argv[1], path, sizeof path, why, sizeof why)) {
+			int status = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
+
+			fflush(stdout);
+			fprintf(stderr, "quire: %s\n", why);
+			return status;
+		}
+		printf("program      %s can be hosted\n", path);
+	}
+	return 0;
 }

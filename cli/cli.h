@@ -23,6 +23,7 @@ void cli_report_text(FILE *, const struct family *, const void *pool, const stru
 void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);
 
 int cli_run(int argc, char **argv);
+int cli_check(int argc, char **argv);
 #define CLI_CANNOT 125 /* quire itself failed */
 #define CLI_NOEXEC 126
 #define CLI_NOTFOUND 127

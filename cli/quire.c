@@ -10,17 +10,19 @@
 
 static const char usage[] =
 	"usage: quire run [options] [--] program [argument ...]\n"
+	"       quire check [program]\n"
 	"       quire --help | --version\n"
 	"\n"
 	"Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
-	"pool and then swapped to a file of quire's own: no kernel swap, no out-of-memory kill.\n"
+	"pool and then swapped to a file of quire's own: no kernel swap, no out-of-memory kill. check says whether this\n"
+	"machine, this user and the program are fit for it.\n"
 	"\n"
 	"options of run:\n"
 	"  --memory SIZE         memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
 	"                        machine or container has). Default 50%, least 8M\n"
 	"  --pool SIZE           part of --memory that compressed pages may take; 25% is of --memory. Default 50%\n"
 	"  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default /var/tmp,\n"
-	"                        4 times --memory or 16G, whichever is more. The file has no name while in use\n"
+	"                        4 times --memory or 16G, whichever is more, but no more than is free there. The file has no name while in use\n"
 	"                        and is gone afterwards\n"
 	"  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
 	"  --policy NAME         which page goes when memory is full: clock2 (default), lru, clockpro, arc, car,\n"
@@ -39,6 +41,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "run") == 0)
 		return cli_run(argc - 1, argv + 1);
+	if (strcmp(argv[1], "check") == 0)
+		return cli_check(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
 		fputs(usage, stdout);
 		return 0;

@@ -26,6 +26,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -39,7 +40,6 @@
 
 struct run {
 	uint64_t memory, pool, swap_bytes;
-	bool swap_fixed; /* the size was given: it is taken from the disk at once */
 	const char *swap_path, *report_path;
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;   /* NULL: the default */
@@ -56,6 +56,7 @@ struct run {
 	pid_t child;
 	uint64_t need_peak, start_ns;
 	bool pressure_stop;
+	unsigned left; /* processes of the family that go on after the program */
 	struct pool store;
 	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
 };
@@ -81,7 +82,9 @@ static int fail(const char *fmt, ...)
 	return CLI_CANNOT;
 }
 
-#define MIN_MEMORY (8ull << 20)
+#define MIN_MEMORY   (8ull << 20)
+#define MIN_SWAP     (1ull << 20)
+#define DEFAULT_SWAP (16ull << 30)
 
 static int parse(struct run *r, int argc, char **argv)
 {
@@ -145,18 +148,16 @@ static int parse(struct run *r, int argc, char **argv)
 		return fail("no program given: quire run --memory 64M -- program arguments");
 	if (!cli_size(memory, total, &r->memory))
 		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", memory);
+	if (r->memory > total)
+		return fail("--memory %s is more than the %s that this machine or container has", memory, cli_human(total, buf));
 	if (r->memory < MIN_MEMORY)
 		return fail("--memory %s is too little: the least is %s", memory, cli_human(MIN_MEMORY, buf));
 	if (!cli_size(pool, r->memory, &r->pool))
 		return fail("--pool: '%s' is not a size: write 32M or 25%%", pool);
 	if (r->pool > r->memory * 3 / 4)
 		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", pool);
-	r->swap_fixed = r->swap_bytes != 0;
-	if (!r->swap_fixed) {
-		r->swap_bytes = r->memory * 4;
-		if (r->swap_bytes < 16ull << 30)
-			r->swap_bytes = 16ull << 30;
-	}
+	if (r->swap_bytes != 0 && r->swap_bytes < MIN_SWAP)
+		return fail("--swap: at least %s", cli_human(MIN_SWAP, buf));
 	r->memory = r->memory & ~(uint64_t)4095;
 	return 0;
 }
@@ -173,16 +174,45 @@ static int charge(void *arg, long pages)
 	return 0;
 }
 
+/* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
+static int make_swap(struct run *r)
+{
+	uint64_t want = r->swap_bytes, room;
+	struct statvfs vfs;
+	const char *why = "";
+	char a[24], b[24];
+
+	r->swapfd = swapfile_open(r->swap_path, MIN_SWAP, &why);
+	if (r->swapfd < 0)
+		return fail("--swap: %s", why);
+	if (fstatvfs(r->swapfd, &vfs) != 0)
+		return fail("--swap: %s", strerror(errno));
+	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	if (want > room)
+		return fail("--swap: %s is more than the %s free there; give a smaller size or name another place",
+			    cli_human(want, a), cli_human(room, b));
+	if (want == 0) {
+		want = r->memory * 4 > DEFAULT_SWAP ? r->memory * 4 : DEFAULT_SWAP;
+		if (want > room - room / 8)
+			want = room - room / 8;
+	}
+	if (ftruncate(r->swapfd, (off_t)want) != 0)
+		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
+	if (r->swap_bytes != 0 && swapfile_reserve(r->swapfd, want, &why) != 0)
+		return fail("--swap: %s", why);
+	r->swap_bytes = want;
+	return 0;
+}
+
 static int make_family(struct run *r)
 {
-	struct pool_config pc = { .mem_limit = r->pool, .file_limit = r->swap_bytes, .max_members = FAMILY_PROCS };
+	struct pool_config pc = { .mem_limit = r->pool, .max_members = FAMILY_PROCS };
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
-	const char *why = "";
 
-	r->swapfd = swapfile_open(r->swap_path, r->swap_bytes, &why);
-	if (r->swapfd < 0 || (r->swap_fixed && swapfile_reserve(r->swapfd, r->swap_bytes, &why) != 0))
-		return fail("swap file: %s", why);
+	if ((rc = make_swap(r)) != 0)
+		return rc;
+	pc.file_limit = r->swap_bytes;
 	size = head + pool_shared_size(&pc);
 	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);
@@ -338,7 +368,7 @@ static void totals(const struct run *r, struct family_counters *out, uint64_t *r
 	}
 }
 
-static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns, bool last_one)
+static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns)
 {
 	struct family_counters c;
 	uint64_t resident, need, t = now_ns();
@@ -348,21 +378,22 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 
 	totals(r, &c, &resident, &need);
 	pool_stats(&r->store, &ps);
-	fprintf(stderr, "\r\033[Kquire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s%s",
+	fprintf(stderr, "\r\033[Kquire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
 		cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
 		(double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
-		(double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s), last_one ? "\n" : "");
+		(double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
 	*last = c;
 	*last_ns = t;
 }
 
+/* Until the program ends; after that (status NULL), until the last process of its family has. */
 static void supervise(struct run *r, int *status)
 {
 	struct family_counters last = { 0 };
 	uint64_t last_ns = now_ns();
-	bool tty = isatty(STDERR_FILENO) != 0 && r->live, gone = false;
+	bool tty = isatty(STDERR_FILENO) != 0 && r->live && status != NULL, gone = false;
 
-	while (!gone) {
+	while (status != NULL ? !gone : r->nconn > 0) {
 		struct pollfd pfd[FAMILY_PROCS + 2];
 		unsigned n = r->nconn;
 
@@ -391,13 +422,13 @@ static void supervise(struct run *r, int *status)
 
 			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si && si.ssi_signo != SIGCHLD) {
 				/* the terminal sends these to the whole foreground group, the program included */
-				if (si.ssi_code != SI_KERNEL)
+				if (si.ssi_code != SI_KERNEL && status != NULL)
 					(void)kill(r->child, (int)si.ssi_signo);
 			}
 		}
 		int st;
 		pid_t w;
-		while ((w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+		while (status != NULL && (w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
 			if (w != r->child)
 				continue;
 			if (WIFSTOPPED(st)) {
@@ -413,9 +444,11 @@ static void supervise(struct run *r, int *status)
 		totals(r, &c, &resident, &need);
 		if (need > r->need_peak)
 			r->need_peak = need;
-		if (tty && (gone || now_ns() - last_ns >= 450000000u))
-			live_line(r, &last, &last_ns, gone);
+		if (tty && !gone && now_ns() - last_ns >= 450000000u)
+			live_line(r, &last, &last_ns);
 	}
+	if (tty)
+		fputs("\r\033[K", stderr); /* wiped: what follows begins on a clean line */
 }
 
 static void set_env(const struct run *r)
@@ -443,7 +476,8 @@ static void set_env(const struct run *r)
 
 static int start(struct run *r, char **argv)
 {
-	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT };
+	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT,
+						SIGTSTP };
 	sigset_t set, old;
 
 	(void)sigemptyset(&set);
@@ -491,11 +525,46 @@ static void report(struct run *r, int status)
 		(void)fclose(f);
 }
 
+static int watch(struct run *r, int *status)
+{
+	pthread_t pressure;
+
+	__atomic_store_n(&r->pressure_stop, false, __ATOMIC_RELEASE);
+	if (pthread_create(&pressure, NULL, pressure_main, r) != 0)
+		return fail("cannot start a thread: %s", strerror(errno));
+	supervise(r, status);
+	__atomic_store_n(&r->pressure_stop, true, __ATOMIC_RELEASE);
+	atomic_fetch_add(&r->fam->fam_pressure, 1);
+	(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	(void)pthread_join(pressure, NULL);
+	return 0;
+}
+
+/*
+ * The program has ended, but children of it work on (a daemon, a job of a shell): their limit holds, so somebody has to stay
+ * who hands out their memory. A process of our own does; this one ends as the program did.
+ */
+static void stay_behind(struct run *r)
+{
+	for (unsigned i = r->nconn; i-- > 0;)
+		if (r->conn[i].slot >= 0 && atomic_load(&r->fam->fam_proc[r->conn[i].slot].fp_pid) == r->child)
+			drop_conn(r, i);
+	r->left = r->nconn;
+	if (r->left == 0 || fork() != 0)
+		return;
+	int null = open("/dev/null", O_RDWR);
+	for (int fd = 0; fd < 3; fd++)
+		(void)dup2(null, fd);
+	(void)setsid();
+	r->live = false;
+	(void)watch(r, NULL);
+	_exit(0);
+}
+
 int cli_run(int argc, char **argv)
 {
 	static struct run r = { .swapfd = -1, .device = -1, .connlock = PTHREAD_MUTEX_INITIALIZER };
 	char why[PATH_MAX + 256];
-	pthread_t pressure;
 	int rc, status = 0;
 
 	if ((rc = parse(&r, argc, argv)) != 0)
@@ -511,13 +580,9 @@ int cli_run(int argc, char **argv)
 		return fail("already inside quire run: one budget holds for the whole family; run the program without it");
 	if ((rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
 		return rc;
-	if (pthread_create(&pressure, NULL, pressure_main, &r) != 0)
-		return fail("cannot start a thread: %s", strerror(errno));
-	supervise(&r, &status);
-	__atomic_store_n(&r.pressure_stop, true, __ATOMIC_RELEASE);
-	atomic_fetch_add(&r.fam->fam_pressure, 1);
-	(void)syscall(SYS_futex, &r.fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	(void)pthread_join(pressure, NULL);
+	if ((rc = watch(&r, &status)) != 0)
+		return rc;
+	stay_behind(&r);
 	report(&r, status);
 	if (WIFSIGNALED(status)) {
 		struct rlimit none = { 0, 0 };

@@ -924,10 +924,11 @@ static long fork_child(struct host *h)
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
-	(void)sys_call1(SYS_close, old);
-	if (family_connect(h, h->h_sockname, forking.slot) != 0) {
-		/* no supervisor any more: go on with what we have */
-		h->h_sock = -1;
+	if (family_connect(h, h->h_sockname, forking.slot) == 0) {
+		(void)sys_call1(SYS_close, old);
+	} else { /* not to be reached from this name space: the parent's connection tells at least when it is gone */
+		h->h_sock = old;
+		h->h_pid = (int)sys_call0(SYS_getpid);
 		h->h_slot = forking.slot;
 		h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	}

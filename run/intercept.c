@@ -280,6 +280,7 @@ void intercept_common(void);
 
 /* ---- patching ---- */
 #define MAXSITES 64
+#define STUBS	 8192
 struct library { uint8_t *text; size_t len; };
 
 static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
@@ -382,25 +383,24 @@ static uint8_t *stub_page(const struct library *lib)
 	for (intptr_t d = 1 << 20; d < 1 << 30; d += 1 << 20)
 		for (int side = 0; side < 2; side++) {
 			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) + (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
-			long p = sys_call6(SYS_mmap, (long)want, 8192, PROT_READ | PROT_WRITE,
+			long p = sys_call6(SYS_mmap, (long)want, STUBS, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 			if (p == (long)want)
 				return want;
 			if (p > 0)
-				(void)sys_call2(SYS_munmap, p, 8192);
+				(void)sys_call2(SYS_munmap, p, STUBS);
 		}
 	return NULL;
 }
 
 /* Answers the bit set of what was patched: enough to host if mmap, munmap, brk and clone are in it. */
-static int patch(void)
+static int patch(struct library lib, uint8_t *stubs)
 {
-	struct library lib = { 0 };
-	uint8_t *site[MAXSITES], *stubs, *at;
+	uint8_t *site[MAXSITES], *at = stubs;
 	unsigned n = 0, essential = 0;
 
-	if (dl_iterate_phdr(find_libc, &lib) == 0)
+	if (stubs == NULL)
 		return 0;
 	for (uint8_t *p = lib.text; p < lib.text + lib.len - 7 && n < MAXSITES; p++) {
 		p = memchr(p, 0xb8, (size_t)(lib.text + lib.len - 7 - p));
@@ -411,7 +411,7 @@ static int patch(void)
 		if (p[5] == 0x0f && p[6] == 0x05 && wanted(nr) && !branched_into(&lib, p))
 			site[n++] = p;
 	}
-	if (n == 0 || (stubs = at = stub_page(&lib)) == NULL)
+	if (n == 0)
 		return 0;
 	uint8_t *lo = (uint8_t *)((uintptr_t)site[0] & ~0xfffull);
 	size_t len = (size_t)(site[n - 1] + 7 - lo);
@@ -428,7 +428,7 @@ static int patch(void)
 		essential |= (nr == SYS_mmap) | (nr == SYS_munmap) << 1 | (nr == SYS_brk) << 2 | (nr == SYS_clone) << 3;
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
-	(void)sys_call3(SYS_mprotect, (long)stubs, 8192, PROT_READ | PROT_EXEC);
+	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);
 	return essential == 15;
 }
 
@@ -465,9 +465,15 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		return;
 	our_path = "libquire-run.so";
 	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
-	if (host_init(family) == 0)
+	/* the place near the library is taken before the arena, gigabytes large, takes it */
+	struct library lib = { 0 };
+	uint8_t *stubs = dl_iterate_phdr(find_libc, &lib) != 0 ? stub_page(&lib) : NULL;
+	if (host_init(family) == 0) {
+		if (stubs != NULL)
+			(void)sys_call2(SYS_munmap, (long)stubs, STUBS);
 		return;
-	if (!patch()) {
+	}
+	if (!patch(lib, stubs)) {
 		static const char no[] = "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
 
 		(void)sys_call3(SYS_write, 2, (long)no, sizeof no - 1);

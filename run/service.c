@@ -8,6 +8,7 @@
  */
 #include <linux/sched.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,10 +30,8 @@ static void shrink(struct host *h)
 	char byte[64];
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
-	if (n == 0) { /* the supervisor is gone: nobody will ask any more */
-		h->h_sock = -1;
-		return;
-	}
+	if (n == 0 || n == -104 /* ECONNRESET */) /* the supervisor was killed: nobody keeps the family's limit any more */
+		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
 		return;

@@ -1,0 +1,500 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bad days of `quire run`: wrong arguments, programs that cannot be hosted, missing
+rights, full disks, damaged swap, killed programs and supervisors, terminals.
+
+    run_bad_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
+
+A case that takes longer than its time limit has failed; so has one that leaves a
+process or a file behind.  What needs rights that this user lacks is skipped by name.
+"""
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+QUIRE, HELPER, STATIC = (os.path.abspath(p) for p in sys.argv[1:4])
+TIMEOUT = 60
+MARK = "QUIRE_TEST_MARK"
+FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
+ENV = dict(os.environ, **{MARK: FOLDER})
+ROOT = os.geteuid() == 0
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+class Skip(Exception):
+    pass
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def start(argv, **kw):
+    return subprocess.Popen(argv, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+
+
+def finish(p, timeout=TIMEOUT):
+    """Returns (status as Popen gives it, stdout, stderr)."""
+    try:
+        out, err = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.communicate()
+        raise AssertionError("hangs: %s" % " ".join(p.args))
+    return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def run(argv, timeout=TIMEOUT, **kw):
+    return finish(start(argv, **kw), timeout)
+
+
+def quire(*args, **kw):
+    return run([QUIRE, "run"] + list(args), **kw)
+
+
+def refused(status, words, *args, **kw):
+    got, out, err = quire(*args, **kw)
+    check(got == status, args, "status", got, "wanted", status, err)
+    lines = err.splitlines()
+    check(len(lines) == 1 and lines[0].startswith("quire: "), args, "not one line:", err)
+    for w in words:
+        check(w in err, args, "does not say", repr(w), ":", err)
+
+
+def marked():
+    """Living processes of this test's runs, but for this one's own children's tools."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as f:
+                if ("%s=%s" % (MARK, FOLDER)).encode() in f.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def gone(pids=None, timeout=10):
+    """Waits until nothing of this test lives (or none of the given)."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        left = [p for p in marked() if pids is None or p in pids]
+        if not left:
+            return
+        select.select([], [], [], 0.02)
+    raise AssertionError("left behind: %s" % left)
+
+
+def ready(p, word=b"ready", fd=None):
+    """Reads the program's output until it says so."""
+    fd = fd if fd is not None else p.stdout.fileno()
+    got, end = b"", time.monotonic() + TIMEOUT
+    while word not in got:
+        check(time.monotonic() < end, "never says", word, got)
+        if select.select([fd], [], [], 1)[0]:
+            piece = os.read(fd, 4096)
+            check(piece, "ended before it said", word, got, p.communicate() if p else "")
+            got += piece
+    return got
+
+
+def state(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def until(true, what):
+    end = time.monotonic() + TIMEOUT
+    while not true():
+        check(time.monotonic() < end, "never:", what)
+        select.select([], [], [], 0.02)
+
+
+def child_of(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return int(f.read().split()[0])
+
+
+def tmpfs(size):
+    if not ROOT:
+        raise Skip("mounting a small file system needs root")
+    where = tempfile.mkdtemp(dir=FOLDER)
+    if run(["mount", "-t", "tmpfs", "-o", "size=" + size, "quire-test", where])[0] != 0:
+        raise Skip("no file system can be mounted here")
+    return where
+
+
+# ---- arguments ----
+def sizes():
+    for bad in ["12Q", "", "-5M", "+5M", "1e30", "nan", "inf", "0x10M", "64M64", "25%%", "101%", "-1%", "M", "64 M", "9223372036854775808",
+                "18446744073709551616", "99999999999999999999999T", "64mb!", "1..5G"]:
+        refused(125, ["--memory"], "--memory", bad, "true")
+    for little in ["0", "1", "7.9M", "4K", "0%"]:
+        refused(125, ["--memory", "8 MiB"], "--memory", little, "true")
+    refused(125, ["--memory", "more than"], "--memory", "100T", "true")
+    for good in ["8M", "8m", "0.1G", "25%", "64MiB", "64MB", "67108864"]:
+        check(quire("--memory", good, "--report", "none", "true") == (0, "", ""), good)
+    refused(125, ["--pool"], "--memory", "64M", "--pool", "63M", "true")
+    refused(125, ["--pool"], "--memory", "64M", "--pool", "x", "true")
+    refused(125, ["--report"], "--report", "xml", "true")
+    refused(125, ["--memory"], "--memory")
+    refused(125, ["--nonsense"], "--nonsense", "true")
+    refused(125, ["-x"], "-x", "true")
+    refused(125, ["program"])
+    refused(125, ["program"], "--memory", "64M", "--")
+    check(run([QUIRE])[0] == 125 and run([QUIRE, "frob"])[0] == 125)
+    for args in (["--help"], ["run", "--help"], ["help"], ["-h"]):
+        status, out, err = run([QUIRE] + args)
+        check(status == 0 and "--memory" in out and err == "", args, status, err)
+    check(run([QUIRE, "--version"])[1].startswith("quire "))
+
+
+def check_command():
+    status, out, err = run([QUIRE, "check"])
+    check((status == 0) == (ROOT or "quire: " not in err), status, out, err)
+    check("userfaultfd" in out + err and err.count("\n") <= 1, out, err)
+    status, out, err = run([QUIRE, "check", HELPER])
+    check("userfaultfd" in out + err, out, err)
+    if STATIC[-1] != "-":
+        status, out, err = run([QUIRE, "check", STATIC])
+        check(status == 126 and "statically" in err, status, out, err)
+
+
+def report_paths():
+    where = os.path.join(FOLDER, "report")
+    check(quire("--memory", "64M", "--report", "json:" + where, "true")[0] == 0 and os.path.getsize(where) > 0)
+    status, _, err = quire("--memory", "64M", "--report", "text:/nonexistent/x", "sh", "-c", "exit 3")
+    check(status == 3 and "/nonexistent/x" in err and err.count("\n") == 1, status, err)
+
+
+# ---- swap ----
+def swap_places():
+    refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
+    refused(125, ["--swap", "/proc"], "--swap", "/proc", "true")
+    refused(125, ["--swap", "exists"], "--swap", HELPER, "true")
+    refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")
+    refused(125, ["--swap", "free"], "--swap", "/var/tmp:900T", "true")
+    refused(125, ["--swap", "at least"], "--swap", "/var/tmp:1K", "true")
+    if ROOT:
+        where = tempfile.mkdtemp(dir=FOLDER)
+        os.chmod(where, 0o500)
+        os.chmod(FOLDER, 0o755)
+        status, _, err = run(NOBODY + [QUIRE, "run", "--swap", where, "true"])
+        check(status == 125 and err.count("\n") == 1, status, err)
+
+
+def swap_file_is_unnamed():
+    where = tempfile.mkdtemp(dir=FOLDER)
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", "--swap", where, HELPER, "loop", "2500"])
+    ready(p)
+    check(os.listdir(where) == [], os.listdir(where))
+    p.terminate()
+    check(finish(p)[0] == -signal.SIGTERM)
+    named = os.path.join(where, "name")
+    check(quire("--memory", "8M", "--report", "none", "--swap", named, HELPER, "touch", "4000", "2")[0] == 0)
+    check(os.listdir(where) == [])
+
+
+def swap_small_file_system():
+    refused(125, ["--swap", "free"], "--swap", tmpfs("1m"), "true")
+
+
+def swap_full():
+    status, out, err = quire("--memory", "8M", "--swap", "/var/tmp:16M", HELPER, "fill")
+    check(status == 0 and "Cannot allocate" in out and "\n0 wrong pages\nand again\n" in out, status, out, err)
+    check(16 <= int(out.split()[0]) < 64, out)
+    check("refused" in err, err)
+
+
+def disk_fills_midway():
+    where = tmpfs("80m")
+    p = start([QUIRE, "run", "--memory", "8M", "--swap", where + ":64M", HELPER, "fill"])
+    until(lambda: os.statvfs(where).f_blocks - os.statvfs(where).f_bfree > 1024 or p.poll() is not None, "the swap file grows")
+    with open(os.path.join(where, "other"), "wb") as f:
+        try:
+            while True:
+                f.write(b"x" * 65536)
+        except OSError:
+            pass
+    status, out, err = finish(p)
+    # Memory that was promised cannot be kept: the access that finds so gets SIGBUS, or all fits by luck. Never a wrong byte.
+    check(status in (0, -signal.SIGBUS), status, out, err)
+    check("wrong pages" not in out or "\n0 wrong pages" in out, out)
+    if status != 0:
+        check("error" in err, err)
+
+
+def damaged_swap():
+    """What comes back from the file is not what was written: SIGBUS, not a wrong byte."""
+    where = tempfile.mkdtemp(dir=FOLDER)
+    p = start([QUIRE, "run", "--memory", "8M", "--pool", "1M", "--swap", where, HELPER, "loop", "3000"])
+    ready(p)
+    path = None
+    for fd in os.listdir("/proc/%d/fd" % p.pid):
+        name = os.readlink("/proc/%d/fd/%s" % (p.pid, fd))
+        if name.startswith(where):
+            path = "/proc/%d/fd/%s" % (p.pid, fd)
+    check(path, "the supervisor holds no swap file")
+    end = time.monotonic() + TIMEOUT
+    while p.poll() is None:
+        check(time.monotonic() < end, "the damage is never seen")
+        with open(path, "r+b") as f:
+            size = os.stat(path).st_blocks * 512
+            for at in range(0, min(size, 64 << 20), 4096):
+                f.seek(at + 512)
+                f.write(b"damage")
+            f.flush()
+            os.fsync(f.fileno())
+    status, out, err = finish(p)
+    check(status == -signal.SIGBUS and "wrong" not in out, status, out, err)
+    check("error" in err, err)
+
+
+# ---- programs ----
+def programs():
+    refused(127, ["nonexistent-program"], "nonexistent-program")
+    refused(127, ["/nonexistent/program"], "/nonexistent/program")
+    plain = os.path.join(FOLDER, "plain")
+    with open(plain, "w") as f:
+        f.write("#!/bin/sh\nexit 0\n")
+    refused(126, [plain, "chmod"], plain)
+    os.chmod(plain, 0o755)
+    check(quire("--report", "none", plain) == (0, "", ""))
+    with open(plain, "w") as f:
+        f.write("#!/nonexistent/interpreter\n")
+    status, _, err = quire(plain)
+    check(status in (126, 127) and err.count("\n") == 1, status, err)
+    with open(plain, "w") as f:
+        f.write("echo no first line\n")
+    refused(126, ["#!"], plain)
+    refused(126, [FOLDER], FOLDER)
+    with open(plain, "wb") as f:
+        f.write(b"\x7fELF" + bytes(10))
+    refused(126, ["ELF"], plain)
+    if STATIC[-1] != "-":
+        refused(126, ["statically", "dynamic"], STATIC, "touch", "1", "1")
+
+
+def set_uid():
+    if not ROOT:
+        raise Skip("making a set-uid program needs root")
+    copy = os.path.join(FOLDER, "setuid")
+    shutil.copy(HELPER, copy)
+    os.chmod(copy, 0o4755)
+    os.chmod(FOLDER, 0o755)
+    status, _, err = run(NOBODY + [QUIRE, "run", copy, "touch", "1", "1"])
+    check(status == 126 and "set-uid" in err and err.count("\n") == 1, status, err)
+
+
+def no_permission():
+    if not ROOT:
+        raise Skip("becoming somebody without rights needs root")
+    with open("/proc/sys/vm/unprivileged_userfaultfd") as f:
+        if f.read().strip() != "0":
+            raise Skip("everybody may use userfaultfd here")
+    if os.path.exists("/dev/userfaultfd") and os.stat("/dev/userfaultfd").st_mode & 0o006:
+        raise Skip("everybody may open /dev/userfaultfd here")
+    status, out, err = run(NOBODY + [QUIRE, "run", "--memory", "64M", "true"])
+    check(status == 125 and err.count("\n") == 1, status, err)
+    for word in ("vm.unprivileged_userfaultfd", "/dev/userfaultfd"):
+        check(word in err, err)
+    status, out, err = run(NOBODY + [QUIRE, "check"])
+    check(status == 125 and "vm.unprivileged_userfaultfd" in err, status, out, err)
+
+
+def device_permission():
+    """An ordinary user who may open /dev/userfaultfd: a node of the same device laid over it in a mount space of our own."""
+    if not ROOT:
+        raise Skip("making a device node needs root")
+    if not os.path.exists("/dev/userfaultfd"):
+        raise Skip("no /dev/userfaultfd")
+    node, dev = os.path.join(FOLDER, "device"), os.stat("/dev/userfaultfd").st_rdev
+    os.chmod(FOLDER, 0o755)
+    script = ("mknod %s c %d %d && chmod 666 %s && mount --bind %s /dev/userfaultfd && exec \"$@\""
+              % (node, os.major(dev), os.minor(dev), node, node))
+    argv = ["unshare", "-m", "sh", "-c", script, "sh"]
+    if run(argv + ["sh", "-c", "test -c /dev/userfaultfd"])[0] != 0:
+        raise Skip("no mount space of our own")
+    os.unlink(node)
+    status, out, err = run(argv + NOBODY + [QUIRE, "run", "--memory", "8M", "--report", "json", HELPER, "children", "3", "3000"])
+    check(status == 0 and out.count("touched 3000 pages") == 3, status, out, err)
+    check('"pages_out":0,' not in err, err)
+
+
+def nested():
+    status, _, err = quire("--memory", "64M", "--report", "none", QUIRE, "run", "true")
+    check(status == 125 and err.count("\n") == 1 and "inside" in err, status, err)
+
+
+# ---- ends ----
+def exit_status():
+    for n in (0, 1, 3, 127, 255):
+        check(quire("--report", "none", "sh", "-c", "exit %d" % n)[0] == n)
+    for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGPIPE, signal.SIGRTMIN):
+        status, _, _ = quire("--report", "none", "sh", "-c", "ulimit -c 0; kill -%d $$" % s)
+        check(status == -s, s, status)
+    shell = run(["sh", "-c", '"$0" run --report none sh -c "kill -9 \\$\\$"; exit $?', QUIRE])
+    check(shell[0] == 137, shell)
+
+
+def killed_program():
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"])
+    ready(p)
+    os.kill(child_of(p.pid), signal.SIGKILL)
+    status, _, err = finish(p)
+    check(status == -signal.SIGKILL and "needed" in err, status, err)
+
+
+def killed_supervisor():
+    for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"], ["sh", "-c", '"$0" loop 2500 & "$0" loop 2500; wait', HELPER]):
+        where = tempfile.mkdtemp(dir=FOLDER)
+        p = start([QUIRE, "run", "--memory", "16M", "--swap", where] + argv)
+        ready(p)
+        p.kill()
+        p.wait()
+        gone()
+        check(os.listdir(where) == [])
+        p.communicate()
+
+
+def killed_by_group():
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"], start_new_session=True)
+    ready(p)
+    os.killpg(p.pid, signal.SIGKILL)
+    finish(p)
+
+
+def forwarded_signals():
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "signal"])
+        ready(p)
+        p.send_signal(s)
+        status, _, _ = finish(p)
+        check(status == 40 + s, s, status)
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "2500"])
+    ready(p)
+    child = child_of(p.pid)
+    p.send_signal(signal.SIGTSTP)
+    until(lambda: state(p.pid) == "T" and state(child) == "T", "both stop")
+    p.send_signal(signal.SIGCONT)
+    until(lambda: state(p.pid) != "T" and state(child) != "T", "both go on")
+    p.send_signal(signal.SIGTERM)
+    check(finish(p)[0] == -signal.SIGTERM)
+
+
+def job_control():
+    """^Z, fg and ^C of an interactive shell."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV, PS1="$ ", ENV="", HISTFILE="")
+        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+
+    def write(text):
+        os.write(fd, text.encode())
+    try:
+        write("%s run --memory 8M --report none %s loop 2500; echo status=$?\n" % (QUIRE, HELPER))
+        ready(None, b"ready\r\n", fd)
+        write("\x1a")
+        ready(None, b"Stopped", fd)
+        quires = [p for p in marked() if os.readlink("/proc/%d/exe" % p) in (QUIRE, HELPER)]
+        check(len(quires) == 2 and all(state(p) == "T" for p in quires), quires)
+        write("fg; echo status=$?\n")
+        until(lambda: all(state(p) != "T" for p in quires), "both go on")
+        write("\x03")
+        ready(None, b"status=130", fd)
+        write("%s run --memory 8M --report none %s signal; echo status=$?\n" % (QUIRE, HELPER))
+        ready(None, b"ready\r\n", fd)
+        write("\x03")
+        ready(None, b"status=42", fd)
+        write("exit\n")
+    finally:
+        os.close(fd)
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except ProcessLookupError:
+            pass
+        os.waitpid(pid, 0)
+
+
+def daemons():
+    """The program ends, a child of it works on: so does its limit, and nothing is left when that child ends."""
+    where = os.path.join(FOLDER, "daemon-out")
+    script = ('("$0" touch 5000 3 > "$1" 2>&1 < /dev/null; "$0" children 2 2000 >> "$1"; echo done >> "$1") > /dev/null 2>&1 & exit 7')
+    status, out, err = quire("--memory", "8M", "--report", "none", "sh", "-c", script, HELPER, where)
+    check(status == 7, status, err)
+    until(lambda: os.path.exists(where) and "done" in open(where).read(), "the child ends")
+    check(open(where).read() == "touched 5000 pages\ntouched 2000 pages\ntouched 2000 pages\ndone\n", open(where).read())
+    gone()
+
+
+def live_line():
+    """A terminal gets it, refreshed in place and wiped; a pipe gets nothing."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV)
+        os.execv(QUIRE, [QUIRE, "run", "--memory", "8M", "--live", "--report", "none", HELPER, "touch", "8000", "12"])
+    out, end = b"", time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        try:
+            piece = os.read(fd, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        out += piece
+    os.close(fd)
+    check(os.waitpid(pid, 0)[1] == 0, out)
+    check(re.search(rb"\r\x1b\[Kquire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s", out), out)
+    check(out.endswith(b"\r\x1b[K"), out[-80:])
+    status, _, err = quire("--memory", "8M", "--live", "--report", "none", HELPER, "touch", "4000", "2")
+    check(status == 0 and err == "", err)
+
+
+CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
+         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, killed_supervisor,
+         killed_by_group, forwarded_signals, job_control, daemons, live_line]
+
+
+def main():
+    names = sys.argv[4:]
+    failed = skipped = 0
+    for case in CASES:
+        if names and case.__name__ not in names:
+            continue
+        began, word, why = time.monotonic(), "ok", ""
+        try:
+            case()
+            gone()
+        except Skip as e:
+            word, why, skipped = "skip", str(e), skipped + 1
+        except (AssertionError, OSError, ValueError) as e:
+            word, why, failed = "FAIL", str(e), failed + 1
+            for pid in marked():    # this test's own
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        print("%-5s %-24s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
+    print("%d failed, %d skipped" % (failed, skipped))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        result = main()
+    finally:
+        with open("/proc/self/mounts") as mounts:
+            for line in mounts.read().splitlines():
+                if line.split()[1].startswith(FOLDER):
+                    subprocess.run(["umount", line.split()[1]], check=False)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    sys.exit(result)

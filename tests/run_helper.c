@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the tests of quire run put under it (run_bad_test.py, run_report_test.py):
+ *
+ *   touch PAGES ROUNDS   writes one word in each of so many fresh pages, ROUNDS times over, checks, says so
+ *   fill                 takes memory by the MiB until there is none, checks all of it, gives it back, takes some again
+ *   loop PAGES           says "ready", then writes and checks its pages for ever; says "wrong" and ends if they are
+ *   reserve MIB          maps so much and touches nothing
+ *   statics              touches 32 MiB of zeroed static data; says the most that was resident, in KiB
+ *   children N PAGES     so many children, each as touch PAGES 2
+ *   signal               says "ready", waits; ends with 40 + the number of the first SIGINT, SIGTERM, SIGUSR1 that comes
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define MIB  (1u << 20)
+
+static uint64_t *map(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Half of each page differs from every other page's. */
+static void write_page(uint64_t *p, uint64_t seed)
+{
+	uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
+
+	for (size_t i = 0; i < PAGE / 16; i++) {
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		p[i] = x;
+	}
+}
+
+static int page_is(const uint64_t *p, uint64_t seed)
+{
+	uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
+
+	for (size_t i = 0; i < PAGE / 16; i++) {
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		if (p[i] != x)
+			return 0;
+	}
+	return 1;
+}
+
+static int touch(size_t pages, size_t rounds)
+{
+	uint64_t *p = map(pages * PAGE);
+
+	if (p == NULL)
+		return 3;
+	for (size_t r = 0; r < rounds; r++)
+		for (size_t i = 0; i < pages; i++) {
+			if (r > 0 && p[i * PAGE / 8] != i + r)
+				return 4;
+			p[i * PAGE / 8] = i + r + 1;
+		}
+	printf("touched %zu pages\n", pages);
+	return 0;
+}
+
+static int fill(void)
+{
+	static uint64_t *block[65536];
+	size_t n = 0, bad = 0;
+
+	for (; n < 65536 && (block[n] = map(MIB)) != NULL; n++)
+		for (size_t i = 0; i < MIB / PAGE; i++)
+			write_page(block[n] + i * PAGE / 8, n * 256 + i);
+	printf("%zu MiB, then: %s\n", n, strerror(errno));
+	for (size_t b = 0; b < n; b++) {
+		for (size_t i = 0; i < MIB / PAGE; i++)
+			bad += !page_is(block[b] + i * PAGE / 8, b * 256 + i);
+		(void)munmap(block[b], MIB);
+	}
+	printf("%zu wrong pages\n", bad);
+	for (n = 0; n < 4; n++)
+		if (map(MIB) == NULL)
+			return 5;
+	printf("and again\n");
+	return bad > 0 ? 4 : 0;
+}
+
+static int loop(size_t pages)
+{
+	uint64_t *p = map(pages * PAGE);
+
+	if (p == NULL)
+		return 3;
+	for (uint64_t r = 0;; r++) {
+		for (size_t i = 0; i < pages; i++) {
+			if (r > 0 && !page_is(p + i * PAGE / 8, i + r - 1)) {
+				printf("wrong page %zu\n", i);
+				return 4;
+			}
+			write_page(p + i * PAGE / 8, i + r);
+		}
+		if (r == 1) {
+			printf("ready\n");
+			fflush(stdout);
+		}
+	}
+}
+
+static char zeroed[32 * MIB];
+static int statics(void)
+{
+	char line[256];
+	FILE *f;
+
+	for (int r = 0; r < 2; r++)
+		for (size_t i = 0; i < sizeof zeroed; i += PAGE)
+			zeroed[i]++;
+	for (size_t i = 0; i < sizeof zeroed; i += PAGE)
+		if (zeroed[i] != 2)
+			return 4;
+	f = fopen("/proc/self/status", "r");
+	while (f != NULL && fgets(line, sizeof line, f) != NULL)
+		if (strncmp(line, "VmHWM:", 6) == 0)
+			printf("%lu\n", strtoul(line + 6, NULL, 10));
+	return 0;
+}
+
+static int children(size_t n, size_t pages)
+{
+	int bad = 0, status;
+
+	for (size_t i = 0; i < n; i++)
+		if (fork() == 0)
+			exit(touch(pages, 2));
+	while (wait(&status) > 0)
+		bad += status != 0;
+	return bad;
+}
+
+static volatile sig_atomic_t got;
+static void on_signal(int sig)
+{
+	if (got == 0)
+		got = sig;
+}
+
+static int wait_signal(void)
+{
+	sigset_t none, all;
+
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	(void)sigdelset(&all, SIGTSTP);
+	(void)sigprocmask(SIG_BLOCK, &all, NULL);
+	(void)signal(SIGINT, on_signal);
+	(void)signal(SIGTERM, on_signal);
+	(void)signal(SIGUSR1, on_signal);
+	printf("ready\n");
+	fflush(stdout);
+	while (got == 0)
+		(void)sigsuspend(&none);
+	return 40 + got;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	size_t a = argc > 2 ? strtoul(argv[2], NULL, 10) : 0, b = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
+
+	if (strcmp(what, "touch") == 0)
+		return touch(a, b);
+	if (strcmp(what, "fill") == 0)
+		return fill();
+	if (strcmp(what, "loop") == 0)
+		return loop(a);
+	if (strcmp(what, "reserve") == 0)
+		return map(a * MIB) == NULL ? 3 : 0;
+	if (strcmp(what, "statics") == 0)
+		return statics();
+	if (strcmp(what, "children") == 0)
+		return children(a, b);
+	if (strcmp(what, "signal") == 0)
+		return wait_signal();
+	return 64;
+}
