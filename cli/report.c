@@ -36,8 +36,14 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool, const 
 	}
 	if (atomic_load(&fam->fam_refused) != 0)
 		fprintf(f, "  refused     %llu allocations: swap is full (raise --swap PATH:SIZE)\n", (unsigned long long)fam->fam_refused);
-	if (t->c.io_errors != 0 || t->c.lost_pages != 0)
-		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n", (unsigned long long)t->c.io_errors, (unsigned long long)t->c.lost_pages);
+	if (t->c.io_errors + ps->write_errors != 0 || t->c.lost_pages != 0)
+		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n", (unsigned long long)(t->c.io_errors + ps->write_errors),
+			(unsigned long long)t->c.lost_pages);
+	if (atomic_load(&fam->fam_forced) != 0)
+		fprintf(f, "  beyond      %s more than --memory at most: so many processes need a little each\n",
+			cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
+	if (t->left != 0)
+		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);
 }
 
 void cli_report_json(FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit)

@@ -281,7 +281,7 @@ static void release_slot(struct run *r, int slot)
 	FAMILY_COUNTERS(X)
 #undef X
 	atomic_store(&p->fp_resident, 0);
-	atomic_store(&p->fp_need, 0);
+	atomic_fetch_sub(&r->fam->fam_need, atomic_exchange(&p->fp_need, 0));
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);
 	atomic_store(&p->fp_pid, 0);
@@ -502,7 +502,7 @@ static int start(struct run *r, char **argv)
 
 static void report(struct run *r, int status)
 {
-	struct run_totals t = { .wall_ns = now_ns() - r->start_ns, .status = status, .need_peak = r->need_peak };
+	struct run_totals t = { .wall_ns = now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak };
 	FILE *f = stderr;
 	struct pool_stats ps;
 	uint64_t resident, need;

@@ -49,6 +49,7 @@ struct family {
 	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the pool */
 	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
+	_Atomic uint64_t fam_need;     /* sum of fp_need */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */

@@ -81,7 +81,12 @@ void host_publish(struct host *h)
 	atomic_store(&c->adopted, s->adopted);
 	atomic_store(&c->io_errors, s->io_error);
 	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);
-	atomic_store(&h->h_me->fp_need, h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed));
+	uint64_t need = h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed);
+	uint64_t all = need - atomic_exchange(&h->h_me->fp_need, need);
+	uint64_t peak = atomic_load(&h->h_fam->fam_need_peak);
+	all += atomic_fetch_add(&h->h_fam->fam_need, all);
+	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_need_peak, &peak, all))
+		;
 	atomic_store(&h->h_me->fp_managed, h->h_managed);
 }
 
