@@ -20,6 +20,8 @@ long host_madvise(void *addr, size_t len, int advice);
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr);
 long host_brk(void *addr);
 long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock by number */
+/* Constructor time: zeroed static data of an object, mapped by the kernel or the loader, becomes ours; if it cannot, it stays theirs. */
+void host_take(void *addr, size_t len);
 long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 

@@ -733,7 +733,7 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 }
 
 /* ---- entry: our stack, signals blocked ---- */
-enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_MINCORE, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
+enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_MINCORE, OP_TAKE, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
 struct block {
@@ -767,6 +767,7 @@ static long dispatch(struct block *b)
 	case OP_MADVISE: r = do_madvise(h, a[0], a[1], (int)a[2]); break;
 	case OP_MREMAP: r = do_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
 	case OP_BRK: r = do_brk(h, a[0]); break;
+	case OP_TAKE: r = to_errno(track(h, (uint64_t)a[0], (uint64_t)a[1], RW, true)); break;
 	case OP_MINCORE: r = do_mincore(h, a[0], a[1], a[2]); break;
 	default: r = do_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}
@@ -951,6 +952,12 @@ static long fork_child(struct host *h)
 long host_mlock(long nr, void *addr, size_t len, int flags)
 {
 	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags) : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
+}
+
+void host_take(void *addr, size_t len)
+{
+	if (enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0) != 0)
+		(void)atomic_fetch_sub(&host.h_fam->fam_refused, 1); /* not refused to the program */
 }
 
 /* What the kernel would lock is the arena, full or not, besides what the program has. */

@@ -432,6 +432,26 @@ static int patch(struct library lib, uint8_t *stubs)
 	return essential == 15;
 }
 
+#define STATICS (1u << 20) /* smaller ones are not worth a range of their own */
+
+/* Zeroed static data of one object: whole pages of a writable segment beyond what the file fills. */
+static int take_statics(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	if (contains(info->dlpi_name, our_path))
+		return 0;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		uintptr_t a = (info->dlpi_addr + ph->p_vaddr + ph->p_filesz + 4095) & ~(uintptr_t)4095;
+		uintptr_t e = (info->dlpi_addr + ph->p_vaddr + ph->p_memsz + 4095) & ~(uintptr_t)4095;
+
+		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_W | PF_X)) == PF_W && e > a && e - a >= STATICS)
+			host_take((void *)a, e - a);
+	}
+	return 0;
+}
+
 static char *env_string(const char *name, const char *value)
 {
 	size_t n = strlen(name) + strlen(value) + 2;
@@ -479,6 +499,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		(void)sys_call3(SYS_write, 2, (long)no, sizeof no - 1);
 		(void)sys_call1(SYS_exit_group, 126);
 	}
+	(void)dl_iterate_phdr(take_statics, NULL);
 	env_preload = e1;
 	env_family = e2;
 }
