@@ -480,6 +480,34 @@ static void full_swap(void **state)
 	sys_fini(&s);
 }
 
+/* ---- slots that come and go in a large area leave no tables behind (they once took all memory) ---- */
+static void tables_of_slots_come_back(void **state)
+{
+	struct sys s;
+	struct anon_map *am;
+	struct vm_usage u;
+	uint64_t v, early = 0;
+
+	(void)state;
+	sys_init(&s, 256, 100000);
+	am = anonmap_alloc(s.vm, 500);
+	for (uint64_t round = 0; round < 80; round++) {
+		for (uint64_t i = 0; i < 500; i++)
+			assert_int_equal(slot_write(s.vm, am, i, round + i), VM_OK);
+		vm_usage(s.vm, &u);
+		if (round == 10)
+			early = u.vu_kernel;
+	}
+	assert_true(s.vm->vm_stats.swapout > 20 * 1024);
+	assert_in_range(u.vu_kernel, 1, early + 2);
+	for (uint64_t i = 0; i < 500; i++) {
+		assert_int_equal(slot_read(s.vm, am, i, 8, &v), VM_OK);
+		assert_int_equal(v, 79 + i);
+	}
+	anonmap_rele(am);
+	sys_fini(&s);
+}
+
 /* ---- reservation is exact ---- */
 static void reservation(void **state)
 {
@@ -770,7 +798,7 @@ int main(void)
 		cmocka_unit_test(full_swap),
 		cmocka_unit_test(reservation),
 		cmocka_unit_test(areas_under_load),
-		cmocka_unit_test(every_failure),
+		cmocka_unit_test(tables_of_slots_come_back), cmocka_unit_test(every_failure),
 		cmocka_unit_test(file_pages),
 		cmocka_unit_test(sparse_file),
 		cmocka_unit_test(clock_keeps_hot_pages),

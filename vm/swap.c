@@ -233,7 +233,15 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	owner_set(sw, i, 0);
 	sw->sw_used--;
 	vm->vm_swapused--;
+	/* The hint goes round a large area for ever: a table that nobody needs would stay behind it at every step. */
+	uint32_t **at = &sw->sw_chunk[i / CHUNK_SLOTS], *empty = NULL;
+	if (*at != NULL && (*at)[0] == 0 && i / CHUNK_SLOTS != sw->sw_hint / CHUNK_SLOTS) {
+		empty = *at;
+		*at = NULL;
+	}
 	mach_mutex_exit(&vm->vm_swaplock);
+	if (empty != NULL)
+		page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, empty)), 0);
 }
 
 static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
