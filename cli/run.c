@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -393,7 +394,8 @@ static void supervise(struct run *r, int *status)
 	uint64_t last_ns = now_ns();
 	bool tty = isatty(STDERR_FILENO) != 0 && r->live && status != NULL, gone = false;
 
-	while (status != NULL ? !gone : r->nconn > 0) {
+	/* a process that just executes another program is not connected for a moment */
+	for (unsigned alone = 0; status != NULL ? !gone : alone < 3; alone = r->nconn > 0 ? 0 : alone + 1) {
 		struct pollfd pfd[FAMILY_PROCS + 2];
 		unsigned n = r->nconn;
 
@@ -486,6 +488,7 @@ static int start(struct run *r, char **argv)
 	(void)sigprocmask(SIG_BLOCK, &set, &old);
 	r->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	r->start_ns = now_ns();
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
 	r->child = fork();
 	if (r->child < 0)
 		return fail("cannot fork: %s", strerror(errno));
@@ -546,11 +549,17 @@ static int watch(struct run *r, int *status)
  */
 static void stay_behind(struct run *r)
 {
+	pid_t w;
+
+	while ((w = waitpid(-1, NULL, WNOHANG)) > 0)
+		;
+	if (w < 0) /* no descendant is left */
+		return;
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].slot >= 0 && atomic_load(&r->fam->fam_proc[r->conn[i].slot].fp_pid) == r->child)
 			drop_conn(r, i);
-	r->left = r->nconn;
-	if (r->left == 0 || fork() != 0)
+	r->left = r->nconn > 0 ? r->nconn : 1;
+	if (fork() != 0)
 		return;
 	int null = open("/dev/null", O_RDWR);
 	for (int fd = 0; fd < 3; fd++)

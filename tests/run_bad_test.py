@@ -435,13 +435,16 @@ def job_control():
 
 def daemons():
     """The program ends, a child of it works on: so does its limit, and nothing is left when that child ends."""
-    where = os.path.join(FOLDER, "daemon-out")
+    for number in range(10):
+        one_daemon(os.path.join(FOLDER, "daemon-out%d" % number))
+
+
+def one_daemon(where):
     script = ('("$0" touch 5000 3 > "$1" 2>&1 < /dev/null; "$0" children 2 2000 >> "$1"; echo done >> "$1") > /dev/null 2>&1 & exit 7')
     status, out, err = quire("--memory", "8M", "--report", "none", "sh", "-c", script, HELPER, where)
     check(status == 7, status, err)
     until(lambda: os.path.exists(where) and "done" in open(where).read(), "the child ends")
     check(open(where).read() == "touched 5000 pages\ntouched 2000 pages\ntouched 2000 pages\ndone\n", open(where).read())
-    gone()
 
 
 def live_line():
