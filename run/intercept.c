@@ -425,7 +425,7 @@ static int patch(struct library lib, uint8_t *stubs)
 		at = make_stub(at, site[i], nr);
 		(void)put_jmp(site[i], stub);
 		site[i][5] = site[i][6] = 0xcc;
-		essential |= (nr == SYS_mmap) | (nr == SYS_munmap) << 1 | (nr == SYS_brk) << 2 | (nr == SYS_clone) << 3;
+		essential |= nr == SYS_mmap ? 1u : nr == SYS_munmap ? 2u : nr == SYS_brk ? 4u : nr == SYS_clone ? 8u : 0;
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
 	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);

@@ -37,12 +37,13 @@ static void must_see(struct scene *c, const char *text)
 		fail_msg("not seen: %s", text);
 }
 
-#define WRONG(c, what, value, text)              \
-	do {                                     \
-		__auto_type was_ = (what);       \
-		(what) = (__typeof__(was_))(value); \
-		must_see(c, text);               \
-		(what) = was_;                   \
+/* The comma makes a value of the field, whose type is never _Atomic. */
+#define WRONG(c, what, value, text)                            \
+	do {                                                   \
+		__typeof__(((void)0, (what))) was_ = (what);   \
+		(what) = (__typeof__(was_))(value);            \
+		must_see(c, text);                             \
+		(what) = was_;                                 \
 	} while (0)
 
 static struct page *page_at(struct scene *c, struct as *as, vaddr_t va)
