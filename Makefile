@@ -4,7 +4,7 @@
 # names the things one wants to do, and installs what is missing first.
 #
 #   make               build everything into build/
-#   make demo          run a program that needs four times the memory it gets
+#   make demo          gcc in a quarter of the memory it needs: killed by the kernel, finished by Quire
 #   make test          unit tests, then a small set of real programs
 #   make test-programs the full set of real programs (minutes)
 #   make test-models   SPIN over the models of the locking protocols

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# The demonstration: see tools/demo.py.  DEMO_COUNT sets the number of objects.
+# demo.sh [objects COUNT]: the demonstration, see tools/demo.py.
 set -eu
 cd "$(dirname "$0")/.."
 exec "$(sh tools/python.sh)" tools/demo.py "$@"
