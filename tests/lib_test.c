@@ -890,6 +890,8 @@ static int child(const char *what)
 {
 	char *p;
 
+	(void)signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler, which ends the program in a way of its own */
+	(void)signal(SIGBUS, SIG_DFL);
 	if (strcmp(what, "unmapped") == 0) {
 		p = bare_map(RW, ANON, -1);
 		p[64 * PAGE] = 1;

@@ -37,6 +37,7 @@ struct fiber_san {
 #include <pthread.h>
 #endif
 #ifdef SIM_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #ifdef SIM_TSAN
@@ -70,9 +71,16 @@ static inline void fiber_san_init_thread(struct fiber_san *fs)
 #endif
 }
 
+/*
+ * Call it before the stack is unmapped. The fiber never returned from its functions, so their red zones are still marked,
+ * and the marks would outlive the mapping: the next mapping at that address would have holes that nobody may write.
+ */
 static inline void fiber_san_fini(struct fiber_san *fs)
 {
 	(void)fs;
+#ifdef SIM_ASAN
+	__asan_unpoison_memory_region(fs->fs_stack, fs->fs_size);
+#endif
 #ifdef SIM_TSAN
 	__tsan_destroy_fiber(fs->fs_tsan);
 #endif
