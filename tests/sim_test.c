@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -311,31 +310,8 @@ static void test_two_locks(void)
 	}
 }
 
-static void where_is_my_stack(void *arg) { *(uintptr_t *)arg = (uintptr_t)__builtin_frame_address(0); }
-
-/* The marks of AddressSanitizer on a stack outlived it: frames mapped at its place could not be written. */
-static void test_stack_of_an_ended_thread_is_memory_again(void)
-{
-	struct mach *m = machine(1, 0);
-	uintptr_t stack = 0;
-	volatile char *p;
-
-	sim_spawn(m, where_is_my_stack, &stack, "stack");
-	sim_run(m);
-	sim_destroy(m);
-	p = mmap((void *)((stack & ~(uintptr_t)4095) - 4096), 8192, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	CHECK(p != MAP_FAILED);
-	if (p == MAP_FAILED)
-		return;
-	for (unsigned i = 0; i < 8192; i++) /* each byte: of a memset the compiler checks the ends alone */
-		p[i] = 0x5a;
-	CHECK(munmap((void *)(uintptr_t)p, 8192) == 0);
-}
-
 int main(void)
 {
-	test_stack_of_an_ended_thread_is_memory_again();
 	test_misuse();
 	test_interleaving();
 	test_two_locks();
