@@ -65,6 +65,11 @@ void host_publish(struct host *h)
 	struct family_counters *c = &h->h_me->fp_count;
 	struct vm_usage u;
 
+	/*
+	 * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
+	 * pool has the greater part they cost little, and save packing pages again that were only read.
+	 */
+	__atomic_store_n(&h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
 	vm_usage(h->h_vm, &u);
 	atomic_store(&c->faults, s->fault);
 	atomic_store(&c->faults_zero, s->zfod);

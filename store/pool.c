@@ -25,14 +25,15 @@
  *
  * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */
-#include <lz4.h>
-
+#include "store/codec.h"
 #include "store/pool_impl.h"
 
 #define RAW_MIN	  3584u /* compressed size from which a page counts as incompressible */
 #define BATCH	  8u	/* pages that are packed or unpacked between two takings of the lock */
 #define BUF_BYTES (BATCH * PAGE)
-#define CTX_BYTES ((sizeof(LZ4_stream_t) + PAGE - 1) / PAGE * PAGE + BUF_BYTES)
+
+/* A working area: what the codecs need, then a page-aligned buffer for packed pages and I/O. */
+static size_t ctx_bytes(void) { return up(codec_bytes(), PAGE) + BUF_BYTES; }
 
 /* ---- layout ---- */
 static size_t layout(struct pool_shared *s, const struct pool_config *c)
@@ -98,7 +99,7 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 	*p = (struct pool){ .p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE };
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;
-	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * CTX_BYTES), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (r < 0 && r > -4096)
 		return (int)r;
 	p->p_ctx = (char *)r;
@@ -110,7 +111,7 @@ void pool_detach(struct pool *p)
 	pool_poll(p, 1);
 	pool_ring_close(p, 0);
 	if (p->p_ctx != NULL)
-		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * CTX_BYTES));
+		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * ctx_bytes()));
 	p->p_ctx = NULL;
 }
 
@@ -130,23 +131,23 @@ void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)
 	__atomic_store_n(&p->p_inject[kind], nth, __ATOMIC_RELAXED);
 }
 
-/* ---- working areas: LZ4 state, then a page-aligned buffer for packed pages and I/O ---- */
+/* ---- working areas ---- */
 static char *take_ctx(struct pool *p)
 {
 	for (;;) {
 		for (uint32_t i = 0; i < POOL_CONTEXTS; i++)
 			if ((__atomic_fetch_or(&p->p_ctx_busy, 1u << i, __ATOMIC_ACQUIRE) & 1u << i) == 0)
-				return p->p_ctx + i * CTX_BYTES;
+				return p->p_ctx + i * ctx_bytes();
 		(void)sys_call0(SYS_sched_yield);
 	}
 }
 
 static void give_ctx(struct pool *p, const char *ctx)
 {
-	(void)__atomic_fetch_and(&p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / CTX_BYTES)), __ATOMIC_RELEASE);
+	(void)__atomic_fetch_and(&p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / ctx_bytes())), __ATOMIC_RELEASE);
 }
 
-static char *ctx_buf(char *ctx) { return ctx + CTX_BYTES - BUF_BYTES; }
+static char *ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }
 
 /* Four lanes, because one would wait for its multiplication all the time. Not against malice: the file is ours alone. */
 uint64_t pool_checksum(const char *data, uint32_t len)
@@ -201,12 +202,12 @@ struct packed {
 };
 
 /* Into buf, which has room for PAGE bytes, or (raw) left where it is. */
-static void pack(void *lz4, char *buf, const void *page, struct packed *k)
+static void pack(void *area, bool dense, char *buf, const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = buf };
 	if (same_filled(page, &k->word))
 		return;
-	k->len = (uint32_t)LZ4_compress_fast_extState(lz4, page, buf, PAGE, (int)RAW_MIN, 1);
+	k->len = codec_pack(area, dense, page, buf, RAW_MIN);
 	if (k->len == 0) {
 		k->len = PAGE;
 		k->data = page;
@@ -241,17 +242,24 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	return 0;
 }
 
+/* Is memory so short that packing tighter is cheaper than the disk? A hint. */
+static bool crowded(const struct pool_shared *s)
+{
+	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= s->ps_limit - s->ps_limit / 8;
+}
+
 int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
 	struct packed k[BATCH];
 	char *ctx = take_ctx(p);
+	bool dense = crowded(p->p_shared);
 	int rc = 0;
 
 	for (*done = 0; *done < n && rc == 0;) {
 		uint32_t m = n - *done < BATCH ? n - *done : BATCH;
 
 		for (uint32_t i = 0; i < m; i++)
-			pack(ctx, ctx_buf(ctx) + i * PAGE, pages[*done + i], &k[i]);
+			pack(ctx, dense, ctx_buf(ctx) + i * PAGE, pages[*done + i], &k[i]);
 		pool_lock(p);
 		for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[*done])) == 0; i++)
 			++*done;
@@ -270,24 +278,24 @@ int pool_store(struct pool *p, const void *page, uint32_t *handle)
 
 /* ---- load ---- */
 /* What was read from the file is not trusted. */
-static int unpack(const char *data, const struct object *o, void *page, int filed)
+static int unpack(void *area, const char *data, const struct object *o, void *page, int filed)
 {
 	if (filed && pool_checksum(data, o->o_len) != o->o_word)
 		return -EIO;
 	if (o->o_len != PAGE)
-		return LZ4_decompress_safe(data, page, (int)o->o_len, PAGE) == (int)PAGE ? 0 : -EIO;
+		return codec_unpack(area, data, o->o_len, page);
 	if (data != page)
 		__builtin_memcpy(page, data, PAGE);
 	return 0;
 }
 
 /* Reads the object by itself, past the cache; the caller's reference keeps its segment where it is. Without the lock. */
-static int load_alone(struct pool *p, const struct object *o, uint32_t block, char *buf, void *page)
+static int load_alone(struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
 {
 	uint64_t at = (uint64_t)block * SEG_BYTES + o->o_off, from = at / PAGE * PAGE;
 	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(up(at + o->o_len, PAGE) - from));
 
-	return rc == 0 ? unpack(buf + (at - from), o, page, 1) : rc;
+	return rc == 0 ? unpack(area, buf + (at - from), o, page, 1) : rc;
 }
 
 /* The segment's copy in memory has other bytes than were written: the next load shall ask the disk again. */
@@ -349,7 +357,7 @@ static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles,
 	return i;
 }
 
-static int finish(struct pool *p, const struct taken *t, void *page)
+static int finish(struct pool *p, void *area, const struct taken *t, void *page)
 {
 	int rc;
 
@@ -358,15 +366,15 @@ static int finish(struct pool *p, const struct taken *t, void *page)
 			((uint64_t *)page)[i] = t->o.o_word;
 		return 0;
 	}
-	if ((rc = unpack(t->at, &t->o, page, t->filed)) != 0 && t->filed)
+	if ((rc = unpack(area, t->at, &t->o, page, t->filed)) != 0 && t->filed)
 		distrust(p, &t->o);
 	return rc;
 }
 
 /* -EAGAIN: it is elsewhere by now. */
-static int finish_alone(struct pool *p, uint32_t handle, const struct taken *t, char *buf, void *page)
+static int finish_alone(struct pool *p, void *area, uint32_t handle, const struct taken *t, char *buf, void *page)
 {
-	int rc = load_alone(p, &t->o, t->block, buf, page);
+	int rc = load_alone(p, area, &t->o, t->block, buf, page);
 
 	if (rc == 0)
 		return 0;
@@ -388,11 +396,11 @@ int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *con
 		pool_lock(p);
 		uint32_t m = take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
 		pool_unlock(p->p_shared);
-		for (uint32_t i = 0; i < m && (rc = finish(p, &t[i], pages[*done])) == 0; i++)
+		for (uint32_t i = 0; i < m && (rc = finish(p, ctx, &t[i], pages[*done])) == 0; i++)
 			++*done;
 		if (rc != 0 || why == 0)
 			continue;
-		rc = why == -EAGAIN ? finish_alone(p, handles[*done], &t[m], buf, pages[*done]) : why;
+		rc = why == -EAGAIN ? finish_alone(p, ctx, handles[*done], &t[m], buf, pages[*done]) : why;
 		if (rc == 0)
 			++*done;
 		else if (rc == -EAGAIN)

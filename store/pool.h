@@ -9,6 +9,7 @@
 #ifndef QUIRE_STORE_POOL_H
 #define QUIRE_STORE_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ struct pool {
 	struct pool_shared *p_shared;
 	size_t	 p_size;
 	int	 p_fd;	     /* the file, or -1 */
+	bool	 p_exclusive; /* set by the user at any time: a page that is read is not kept in memory here, too (pool_vnode.c) */
 	char	*p_ctx;	     /* POOL_CONTEXTS working areas */
 	uint32_t p_ctx_busy; /* bit per context, atomic */
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */

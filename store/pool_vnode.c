@@ -27,7 +27,7 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 	while (n < io->io_npages && h[n] != 0)
 		n++;
 	rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
-	for (uint32_t i = 0; i < io->io_ok; i++)
+	for (uint32_t i = 0; i < io->io_ok && __atomic_load_n(&pv->pool->p_exclusive, __ATOMIC_RELAXED); i++)
 		if (pool_takes_memory(pv->pool, h[i]))
 			io->io_drop |= 1ull << i;
 	return rc != 0 || n == io->io_npages ? rc : -EIO;

@@ -304,7 +304,7 @@ static void test_faults(void **state)
 		pool_inject(&r.p, POOL_INJECT_READ, 0);
 		expect(&r, h[i], i * 8 + 2); /* that load alone */
 		if (i == 599)
-			assert_true(failed >= 10); /* neighbours come with one read */
+			assert_true(failed >= 5); /* neighbours come with one read */
 	}
 	/* other bytes on the disk than were written: not handed out */
 	memset(page, 0xa5, sizeof page);
