@@ -25,7 +25,7 @@ static const char usage[] =
 	"                        4 times --memory or 16G, whichever is more, but no more than is free there. The file has no name while in use\n"
 	"                        and is gone afterwards\n"
 	"  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
-	"  --policy NAME         which page goes when memory is full: clock2 (default), lru, clockpro, arc, car,\n"
+	"  --policy NAME         which page goes when memory is full: clockpro (default), clock2, lru, arc, car,\n"
 	"                        s3fifo, generations\n"
 	"  --prefetch NAME       what is read ahead: near (default), window, stride, majority,\n"
 	"                        around, none\n"

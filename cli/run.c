@@ -43,7 +43,7 @@ struct run {
 	uint64_t memory, pool, swap_bytes;
 	const char *swap_path, *report_path;
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
-	const struct policy_ops *policy;   /* NULL: the default */
+	const struct policy_ops *policy;
 	const struct prefetch_ops *prefetch;
 	bool live;
 	char program[PATH_MAX];
@@ -228,8 +228,7 @@ static int make_family(struct run *r)
 	r->fam->fam_pool_size = size - head;
 	r->fam->fam_budget = r->memory / 4096;
 	r->fam->fam_pool_max = r->pool / 4096;
-	if (r->policy != NULL)
-		(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->policy->pol_name);
+	(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->policy->pol_name);
 	if (r->prefetch != NULL)
 		(void)snprintf(r->fam->fam_prefetch, sizeof r->fam->fam_prefetch, "%s", r->prefetch->pf_name);
 	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
@@ -572,7 +571,7 @@ static void stay_behind(struct run *r)
 
 int cli_run(int argc, char **argv)
 {
-	static struct run r = { .swapfd = -1, .device = -1, .connlock = PTHREAD_MUTEX_INITIALIZER };
+	static struct run r = { .swapfd = -1, .device = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER };
 	char why[PATH_MAX + 256];
 	int rc, status = 0;
 
