@@ -34,7 +34,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -214,16 +213,52 @@ static long do_fork(const long *a, long nr)
 	return r;
 }
 
+/* Is that task of this process one that the kernel made for io_uring? They are listed among the threads, too. */
+static int is_worker(const char *tid)
+{
+	char path[64] = "/proc/self/task/", comm[8] = "";
+	size_t n = strlen(path);
+
+	if (strlen(tid) > 16)
+		return 0;
+	(void)strcpy(path + n, tid);
+	(void)strcat(path, "/comm");
+	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	(void)sys_call3(SYS_read, fd, (long)comm, sizeof comm - 1);
+	(void)sys_call1(SYS_close, fd);
+	return starts(comm, "iou-");
+}
+
+/* Threads of this process, the service thread among them; 0: unknown. */
+static unsigned count_threads(void)
+{
+	_Alignas(8) char buf[1024];
+	unsigned n = 0;
+	long got, fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return 0;
+	while ((got = sys_call3(SYS_getdents64, fd, (long)buf, sizeof buf)) > 0)
+		for (long at = 0; at < got;) {
+			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
+
+			memcpy(&len, buf + at + 16, sizeof len);
+			n += buf[at + 19] != '.' && !is_worker(buf + at + 19);
+			at += len;
+		}
+	(void)sys_call1(SYS_close, fd);
+	return n;
+}
+
 /*
  * A thread ends. The process ends with its last one, but the service thread never does: the last but one ends both. (The C
  * library's own threads count themselves; this is for the child of clone() and for those who make the call themselves.)
  */
 static long do_exit(long status)
 {
-	struct stat st;
-
-	if (env_family != NULL && sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&st, 0) == 0 &&
-	    st.st_nlink == 2 + 2)
+	if (env_family != NULL && count_threads() == 2)
 		(void)sys_call1(SYS_exit_group, status);
 	return sys_call1(SYS_exit, status);
 }
