@@ -75,12 +75,20 @@ static bool serve(struct host *h)
 	}
 }
 
+/*
+ * The thread has opened what it opens. Nothing of the program runs before: a descriptor's number is the program's own to choose, and
+ * might be closed again just when it has.
+ */
+static _Atomic uint32_t ready;
+
 static int service_main(void *arg)
 {
 	struct host *h = arg;
 	bool idle = true;
 
 	(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
+	ready = 1;
+	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {
 		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
 				       { .fd = h->h_sock, .events = POLLIN } };
@@ -133,8 +141,11 @@ int service_start(struct host *h)
 	tcb[2] = tcb;
 	/* it must never run a handler of the program: it starts with every signal blocked */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
+	ready = 0;
 	tid = service_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
 			    mem + SVC_STACK - 64, tcb, service_main, h);
+	while (tid > 0 && ready == 0)
+		(void)sys_call6(SYS_futex, (long)&ready, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
 	return tid < 0 ? (int)tid : 0;
 }
