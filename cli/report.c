@@ -8,6 +8,17 @@
 
 static double mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
 
+/* Pages that are mapped as they are read ahead are used without a fault, so nobody can count that. */
+static void foresight(FILE *f, const struct family_counters *c)
+{
+	unsigned long long used = c->prefetch_used, wasted = c->prefetch_wasted;
+
+	fprintf(f, "  foresight   %llu pages read ahead", (unsigned long long)c->prefetched);
+	if (used + wasted != 0)
+		fprintf(f, ", %llu of them used, %llu given up unused", used, wasted);
+	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
+}
+
 void cli_report_text(FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit, bool color)
 {
 	const struct pool_stats *ps = pool;
@@ -26,9 +37,7 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool, const 
 			(unsigned long long)t->c.faults_rescue, (unsigned long long)t->c.faults_cow);
 		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n", mb(t->c.pages_in), mb(t->c.pages_out), mb(t->c.clean_drop));
 		if (t->c.prefetched != 0 || t->c.refaults != 0)
-			fprintf(f, "  foresight   %llu pages read ahead, %llu of them used, %llu given up unused; %llu refaults\n",
-				(unsigned long long)t->c.prefetched, (unsigned long long)t->c.prefetch_used,
-				(unsigned long long)t->c.prefetch_wasted, (unsigned long long)t->c.refaults);
+			foresight(f, &t->c);
 		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9, wall);
 		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s, %.1f MB written, %.1f MB read\n", cli_human(ps->mem_held, s1),
 			cli_human(ps->mem_pages * 4096, s2), ps->ratio, cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6,
