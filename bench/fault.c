@@ -102,18 +102,6 @@ static uint64_t *region(struct quire *q, size_t pages)
 	return p;
 }
 
-static double accesses(struct workload *w, uint64_t *base, size_t n)
-{
-	double began = wl_now_us();
-
-	for (size_t i = 0; i < n; i++) {
-		size_t page = wl_next(w);
-
-		wl_touch(w, page, base + page * WL_WORDS);
-	}
-	return wl_now_us() - began;
-}
-
 /* Microseconds of one access to a resident page. */
 static double hit_cost(struct quire *q, uint64_t seed, size_t n)
 {
@@ -125,7 +113,7 @@ static double hit_cost(struct quire *q, uint64_t seed, size_t n)
 		exit(2);
 	for (size_t i = 0; i < HIT_PAGES; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
-	us = accesses(&w, base, n) / (double)n;
+	us = wl_accesses(&w, base, n) / (double)n;
 	if (quire_unmap(q, base, HIT_PAGES * WL_PAGE) != 0)
 		die("quire_unmap");
 	wl_fini(&w);
@@ -191,10 +179,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < pages; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
 	/* The first round pays for the state that filling left behind: not counted. */
-	accesses(&w, base, o.n);
+	wl_accesses(&w, base, o.n);
 	for (size_t r = 0; r < o.repeats; r++) {
 		struct quire_stats before = stats(q);
-		double us = accesses(&w, base, o.n);
+		double us = wl_accesses(&w, base, o.n);
 		uint64_t major;
 
 		st = stats(q);

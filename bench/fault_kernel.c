@@ -40,18 +40,6 @@ static uint64_t *region(size_t pages)
 	return p;
 }
 
-static double accesses(struct workload *w, uint64_t *base, size_t n)
-{
-	double began = wl_now_us();
-
-	for (size_t i = 0; i < n; i++) {
-		size_t page = wl_next(w);
-
-		wl_touch(w, page, base + page * WL_WORDS);
-	}
-	return wl_now_us() - began;
-}
-
 /* Microseconds of one access to a resident page. */
 static double hit_cost(uint64_t seed, size_t n)
 {
@@ -63,7 +51,7 @@ static double hit_cost(uint64_t seed, size_t n)
 		exit(2);
 	for (size_t i = 0; i < HIT_PAGES; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
-	us = accesses(&w, base, n) / (double)n;
+	us = wl_accesses(&w, base, n) / (double)n;
 	munmap(base, HIT_PAGES * WL_PAGE);
 	wl_fini(&w);
 	return us;
@@ -115,10 +103,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < pages; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
 	/* The first round pays for the state that filling left behind: not counted. */
-	accesses(&w, base, n);
+	wl_accesses(&w, base, n);
 	for (size_t r = 0; r < repeats; r++) {
 		long before = major_faults();
-		double us = accesses(&w, base, n);
+		double us = wl_accesses(&w, base, n);
 		long major = major_faults() - before;
 
 		per_access[r] = us / (double)n;

@@ -142,6 +142,19 @@ static inline double wl_now_us(void)
 	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
 }
 
+/* So many accesses to the region at base. Microseconds of all together. */
+static inline double wl_accesses(struct workload *w, uint64_t *base, size_t n)
+{
+	double began = wl_now_us();
+
+	for (size_t i = 0; i < n; i++) {
+		size_t page = wl_next(w);
+
+		wl_touch(w, page, base + page * WL_WORDS);
+	}
+	return wl_now_us() - began;
+}
+
 static inline int wl_compare(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;

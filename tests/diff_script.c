@@ -13,6 +13,7 @@
  *   diff_NAME [--ops N] [--seed S] [--script FILE] [--verbose]
  */
 #include "tests/diff.h"
+#include "tests/script.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -554,27 +555,6 @@ static void shrink(const uint64_t *from, uint64_t n)
 	free(words);
 }
 
-static uint64_t *read_script(const char *name, uint64_t *n)
-{
-	FILE *f = fopen(name, "r");
-	uint64_t *words = NULL, w;
-	char line[128];
-
-	*n = 0;
-	if (f == NULL) {
-		perror(name);
-		exit(2);
-	}
-	while (fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "%" SCNx64, &w) != 1)
-			continue;
-		words = realloc(words, (*n + 1) * sizeof(*words));
-		words[(*n)++] = w;
-	}
-	fclose(f);
-	return words;
-}
-
 int main(int argc, char **argv)
 {
 	uint64_t n = 20000, *words = NULL;
@@ -586,7 +566,7 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
 			seed = strtoull(argv[++i], NULL, 0);
 		else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
-			words = read_script(argv[++i], &n);
+			words = script_read(argv[++i], &n);
 		else if (strcmp(argv[i], "--verbose") == 0)
 			verbose = true;
 	}

@@ -18,6 +18,7 @@
  * model_inject.c; for scripts of that many operations, from that many seeds.
  */
 #include "tests/model.h"
+#include "tests/script.h"
 
 #include <quire/kmem.h>
 
@@ -243,27 +244,6 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 }
 
 /* ---- main ---- */
-static uint64_t *read_script(const char *name, uint64_t *n)
-{
-	FILE *f = fopen(name, "r");
-	uint64_t *words = NULL, w;
-	char line[128];
-
-	*n = 0;
-	if (f == NULL) {
-		perror(name);
-		exit(2);
-	}
-	while (fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "%" SCNx64, &w) != 1)
-			continue;
-		words = realloc(words, (*n + 1) * sizeof(*words));
-		words[(*n)++] = w;
-	}
-	fclose(f);
-	return words;
-}
-
 static uint64_t number(int argc, char **argv, int *i)
 {
 	if (*i + 1 >= argc) {
@@ -324,7 +304,7 @@ int main(int argc, char **argv)
 	if (progress == MAP_FAILED || opt.check == 0 || opt.frames < 64)
 		return 2;
 	if (script != NULL)
-		words = read_script(script, &opt.ops);
+		words = script_read(script, &opt.ops);
 	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames, %s%s%s\n", opt.ops, opt.seed,
 	    opt.frames, opt.format_name, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
 	if (opt.inject)

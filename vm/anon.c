@@ -308,6 +308,22 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
 	read_run(vm, first, pps, n);
 }
 
+/* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
+static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, struct page *pp)
+{
+	uint32_t slot = anon_slot(vm, id);
+	enum vm_err e;
+
+	if (slot == VM_NO_SLOT) {
+		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+	} else if ((e = anon_swapin(vm, pp, slot, hint)) != VM_OK) {
+		page_destroy(vm, pp);
+		return e;
+	}
+	page_filled(vm, pp, false);
+	return VM_OK;
+}
+
 enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hint, struct page **ppp)
 {
 	struct page *pp;
@@ -322,14 +338,8 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 			continue;
 		if (e != VM_OK)
 			return e;
-		uint32_t slot = anon_slot(vm, id);
-		if (slot == VM_NO_SLOT) {
-			mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
-		} else if ((e = anon_swapin(vm, pp, slot, hint)) != VM_OK) {
-			page_destroy(vm, pp);
+		if ((e = anon_fill(vm, id, hint, pp)) != VM_OK)
 			return e;
-		}
-		page_filled(vm, pp, false);
 		if (se == SE_SHARED)
 			page_downgrade(vm, pp);
 		break;
@@ -341,19 +351,10 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 struct page *anon_getpage_ahead(struct vm *vm, anon_id id)
 {
 	struct page *pp;
-	uint32_t slot;
 
 	if (page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
 		return NULL;
-	slot = anon_slot(vm, id);
-	if (slot == VM_NO_SLOT) {
-		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
-	} else if (anon_swapin(vm, pp, slot, 1) != VM_OK) {
-		page_destroy(vm, pp);
-		return NULL;
-	}
-	page_filled(vm, pp, false);
-	return pp;
+	return anon_fill(vm, id, 1, pp) == VM_OK ? pp : NULL;
 }
 
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */

@@ -171,6 +171,19 @@ void seg_free(struct seg *s)
 	kmem_free(s->s_as->a_vm, s, sizeof(*s));
 }
 
+enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *create, const void *args, struct seg **sp)
+{
+	enum vm_err e;
+
+	if ((*sp = seg_alloc(as, base, end)) == NULL)
+		return VM_NOMEM;
+	if ((e = create(*sp, args)) != VM_OK) {
+		seg_free(*sp);
+		*sp = NULL;
+	}
+	return e;
+}
+
 void seg_unmap(struct seg *s)
 {
 	enum vm_err e = s->s_ops->so_unmap(s);
@@ -312,12 +325,8 @@ enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_
 		return VM_EXIST;
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
 		return VM_LIMIT;
-	if ((s = seg_alloc(as, addr, addr + len)) == NULL)
-		return VM_NOMEM;
-	if ((e = create(s, args)) != VM_OK) {
-		seg_free(s);
+	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
 		return e;
-	}
 	seg_attach(as, s);
 	if (as->a_lockfuture && (e = as_wire_range(as, addr, len, true)) != VM_OK) {
 		seg_unmap(as_segat(as, addr));

@@ -15,7 +15,21 @@
 #include "seg_vn.h"
 
 /* ---- growth ---- */
-/* A segment like `from` at [base, end), in the index. wire: its pages, too. */
+/* A segment like `from` at [base, end), not in the index yet. */
+static enum vm_err make_alike(struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, struct seg **sp)
+{
+	enum vm_err e;
+
+	if ((*sp = seg_alloc(as, base, end)) == NULL)
+		return VM_NOMEM;
+	if ((e = from->s_ops->so_alike(from, *sp, off)) != VM_OK) {
+		seg_free(*sp);
+		*sp = NULL;
+	}
+	return e;
+}
+
+/* The same, in the index. wire: its pages, too. */
 static enum vm_err attach_alike(struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, bool wire)
 {
 	struct seg *s;
@@ -23,12 +37,8 @@ static enum vm_err attach_alike(struct as *as, struct seg *from, int64_t off, va
 
 	if ((from->s_flags & S_HOLE) == 0 && as->a_maxsize - as->a_size < end - base)
 		return VM_LIMIT;
-	if ((s = seg_alloc(as, base, end)) == NULL)
-		return VM_NOMEM;
-	if ((e = from->s_ops->so_alike(from, s, off)) != VM_OK) {
-		seg_free(s);
+	if ((e = make_alike(as, from, off, base, end, &s)) != VM_OK)
 		return e;
-	}
 	seg_attach(as, s);
 	if ((wire || as->a_lockfuture) && (e = as_wire_range(as, base, end - base, true)) != VM_OK)
 		seg_unmap(s);
@@ -63,12 +73,8 @@ static enum vm_err replace(struct as *as, vaddr_t addr, uint64_t len, seg_create
 
 	if (as->a_maxsize - as->a_size + mapped_bytes(as, addr, len) < len && create != seghole_create)
 		return VM_LIMIT;
-	if ((s = seg_alloc(as, addr, addr + len)) == NULL)
-		return VM_NOMEM;
-	if ((e = create(s, args)) != VM_OK) {
-		seg_free(s);
+	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
 		return e;
-	}
 	e = as_unmap_locked(as, addr, len);
 	VM_ASSERT(e == VM_OK);
 	seg_attach(as, s);
@@ -301,17 +307,10 @@ static enum vm_err remap_target(struct remap *m)
 static enum vm_err make_husk(struct remap *m, struct seg **husk)
 {
 	struct seg *s = as_segat(m->m_as, m->m_addr);
-	enum vm_err e;
 
 	if (m->m_as->a_maxsize - m->m_as->a_size < m->m_old)
 		return VM_LIMIT;
-	if ((*husk = seg_alloc(m->m_as, m->m_addr, m->m_addr + m->m_old)) == NULL)
-		return VM_NOMEM;
-	if ((e = s->s_ops->so_alike(s, *husk, (int64_t)(m->m_addr - seg_base(s)))) != VM_OK) {
-		seg_free(*husk);
-		*husk = NULL;
-	}
-	return e;
+	return make_alike(m->m_as, s, (int64_t)(m->m_addr - seg_base(s)), m->m_addr, m->m_addr + m->m_old, husk);
 }
 
 static enum vm_err remap_move(struct remap *m)

@@ -248,6 +248,8 @@ enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigne
 /* vm/as.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
 void seg_free(struct seg *);				  /* the structure alone */
+/* Allocated and created, not in the index yet; *sp is NULL on failure. */
+enum vm_err seg_make(struct as *, vaddr_t base, vaddr_t end, seg_create_fn *, const void *args, struct seg **sp);
 void seg_attach(struct as *, struct seg *);		  /* a_lock W */
 void seg_detach(struct seg *);				  /* a_lock W */
 void seg_unmap(struct seg *);				  /* a_lock W: all of it, with the structure */

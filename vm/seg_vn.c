@@ -36,7 +36,6 @@ struct fault {
 	vaddr_t f_va;
 	uint64_t f_idx;
 	bool f_write;  /* the page will be written */
-	bool f_prot;   /* a translation was there but lacked the right */
 	bool f_soft, f_wire; /* lock it, too */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
@@ -261,52 +260,20 @@ static enum vm_err fault_file(struct fault *f)
 	return e;
 }
 
-/*
- * Where the hardware does not report modification, a page that is read first and written soon after costs two faults. In a
- * segment where that is usual a read loads the page as if it were written: one fault, and a rewrite at page-out that
- * would have come anyway. One read in eight is loaded as read, to see whether it still is usual.
- */
-static bool guess_write(struct fault *f)
-{
-	struct segvn_data *svd = f->f_svd;
-	uint64_t reads, upgrades;
-
-	if (f->f_vm->vm_caps->mc_mod_bits || (svd->svd_prot & PROT_W) == 0 || f->f_soft || f->f_wire)
-		return false;
-	reads = svd_hint(&svd->svd_reads) + 1;
-	upgrades = svd_hint(&svd->svd_upgrades);
-	if (reads >= 256) {
-		reads /= 2;
-		upgrades /= 2;
-		svd_hint_set(&svd->svd_upgrades, upgrades);
-	}
-	svd_hint_set(&svd->svd_reads, reads);
-	return reads % 8 != 0 && upgrades * 24 > reads; /* a third of the eighth */
-}
-
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
-	bool asked = f->f_write;
 	struct page *pp;
-	enum vm_err e;
+	enum vm_err e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
 
-	if (alone && asked && f->f_prot)
-		svd_hint_set(&f->f_svd->svd_upgrades, svd_hint(&f->f_svd->svd_upgrades) + 1);
-	else if (alone && !asked)
-		f->f_write = guess_write(f);
-	e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
-	if (e != VM_OK) {
-		f->f_write = asked;
+	if (e != VM_OK)
 		return e;
-	}
 	if (f->f_write && !alone)
 		return fault_copy(f, pp, id);
-	if (asked && f->f_svd->svd_dupped)
+	if (f->f_write && f->f_svd->svd_dupped)
 		VM_STAT(f->f_vm, cow_reuse);
 	e = load(f, pp, alone);
 	page_unlock(f->f_vm, pp);
-	f->f_write = asked;
 	return e;
 }
 
@@ -368,11 +335,23 @@ static uint64_t zero_ahead_room(struct fault *f)
 	return left < ZERO_AHEAD ? left : ZERO_AHEAD;
 }
 
+/* Maps the k pages after f_va, E-locked with their slots busy, in one call, and lets go of them. */
+static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
+{
+	size_t done = 0;
+
+	if (k > 0)
+		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
+	for (uint64_t i = 0; i < k; i++) {
+		page_unlock(f->f_vm, pps[i]);
+		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
+	}
+}
+
 /* After a first touch at f_va: the following pages, all their slots busy at once (in rising order), loaded in one call. */
 static void zero_ahead(struct fault *f, uint64_t n)
 {
 	struct page *pps[ZERO_AHEAD];
-	size_t done = 0;
 	uint64_t k = 0;
 
 	for (; k < n; k++) {
@@ -392,12 +371,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		}
 		anonmap_set(f->f_amp, f->f_idx + 1 + k, id);
 	}
-	if (k > 0)
-		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, f->f_svd->svd_prot, HAT_LOAD_ADV, &done);
-	for (uint64_t i = 0; i < k; i++) {
-		page_unlock(f->f_vm, pps[i]);
-		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
-	}
+	load_ahead(f, pps, k, f->f_svd->svd_prot);
 	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
 }
 
@@ -423,19 +397,13 @@ static void map_ahead(struct fault *f, uint64_t n)
 {
 	unsigned prot = f->f_svd->svd_prot;
 	struct page *pps[PREFETCH_MAX];
-	size_t done = 0;
 	uint64_t k = 0;
 
 	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
 		k++;
 	if (!f->f_vm->vm_caps->mc_mod_bits)
 		prot &= ~PROT_W;
-	if (k > 0)
-		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
-	for (uint64_t i = 0; i < k; i++) {
-		page_unlock(f->f_vm, pps[i]);
-		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
-	}
+	load_ahead(f, pps, k, prot);
 	VM_STATN(f->f_vm, prefetch, k);
 }
 
@@ -561,7 +529,7 @@ enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_
 {
 	struct segvn_data *svd = svd_of(seg);
 	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
-			   .f_write = rw == S_WRITE, .f_prot = type == F_PROT, .f_flags = HAT_LOAD_REF };
+			   .f_write = rw == S_WRITE, .f_flags = HAT_LOAD_REF };
 	vaddr_t va;
 
 	if (type == F_SOFTUNLOCK) {

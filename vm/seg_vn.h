@@ -13,7 +13,6 @@ struct segvn_data {
 	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
 	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
 	uint64_t svd_pf[PF_WORDS];	/* hints, as the next three: no lock, see svd_hint */
-	uint64_t svd_reads, svd_upgrades; /* pages loaded for reading; of them written soon after */
 	uint64_t svd_zero_next;		/* page after the last one filled with zeroes */
 	unsigned svd_prot, svd_maxprot;	/* a_lock W */
 	unsigned svd_flags;		/* a_lock W: SEGVN_* */
