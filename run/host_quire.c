@@ -65,11 +65,6 @@ void host_publish(struct host *h)
 	struct family_counters *c = &h->h_me->fp_count;
 	struct vm_usage u;
 
-	/*
-	 * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
-	 * pool has the greater part they cost little, and save packing pages again that were only read.
-	 */
-	__atomic_store_n(&h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
 	vm_usage(h->h_vm, &u);
 	atomic_store(&c->faults, s->fault);
 	atomic_store(&c->faults_zero, s->zfod);
@@ -197,6 +192,21 @@ int host_pool_charge(void *arg, long delta)
 	return 0;
 }
 
+/*
+ * Frames against the pool. What the pool has grown is paid back, at most so many frames now.
+ *
+ * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
+ * pool has the greater part they cost little, and save packing pages again that were only read.
+ */
+void host_balance(struct host *h, uint64_t most)
+{
+	uint64_t over = family_frames_over(h->h_fam);
+
+	__atomic_store_n(&h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
+	if (over > 0)
+		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
+}
+
 /* ---- adoption ---- */
 struct piece { uint64_t base, end; unsigned prot; };
 
@@ -252,9 +262,7 @@ enum vm_err host_adopt(struct host *h)
 	uint64_t left = atomic_exchange(&h->h_credit, 0);
 	if (left > 0)
 		host_ungrant(h, (pfn_t)left);
-	uint64_t over = family_frames_over(h->h_fam);
-	if (over > 0)
-		(void)vm_shrink(h->h_vm, (pfn_t)over);
+	host_balance(h, UINT64_MAX);
 	host_publish(h);
 	return VM_OK;
 }

@@ -62,5 +62,6 @@ void host_ungrant(void *host, pfn_t n);
 int host_pool_charge(void *host, long pages);
 void host_ask_others(struct host *);
 enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
+void host_balance(struct host *, uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
 void host_publish(struct host *); /* counters into the family's memory */
 #endif

@@ -58,9 +58,8 @@ static bool serve(struct host *h)
 		mach_rw_enter(&h->h_lock, false);
 		t0 = mach_time_ns();
 		n = linux_serve(h->h_mach);
-		uint64_t over = n > 0 ? family_frames_over(h->h_fam) : 0;
-		if (over > 0 && h->h_managed)
-			(void)vm_shrink(h->h_vm, over < SHRINK ? (pfn_t)over : SHRINK);
+		if (n > 0)
+			host_balance(h, SHRINK);
 		if (n > 0)
 			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
 		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
