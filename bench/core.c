@@ -140,7 +140,8 @@ static struct vm *system_new(struct mach **mp, struct vnode **swap)
 	if (*mp == NULL)
 		must(VM_NOMEM, "sim_create");
 	/* A kernel sees its memory through large pages; otherwise this computer's TLB is what is measured. */
-	(void)madvise((void *)(((uintptr_t)(*mp)->m_mem + PG - 1) & ~(uintptr_t)(PG - 1)), (FRAMES - 1) * (size_t)PG, MADV_HUGEPAGE);
+	(void)madvise((void *)(((uintptr_t)(*mp)->m_mem + PG - 1) & ~(uintptr_t)(PG - 1)), (FRAMES - 1) * (size_t)PG,
+	    MADV_HUGEPAGE);
 	must(vm_create(&vc, &vm), "vm_create");
 	*swap = sim_disk_create(*mp, vm, "swap", vm_ptob(20000), V_SWAP);
 	must(swap_add(vm, *swap, 20000, 0), "swap_add");
@@ -192,8 +193,10 @@ static void bench_fork(void)
 		time_fork(as, &dup1, &free1);
 	}
 	printf("\nfork of 1 GiB mapped, nothing touched: %.0f ns, end of the child %.0f ns\n", dup0, free0);
-	printf("fork of 1 GiB mapped, %u pages touched: %.0f us, end of the child %.0f us\n", TOUCHED, dup1 / 1e3, free1 / 1e3);
-	printf("a page of as_dup %.0f ns, of as_free of the child %.0f ns\n", (dup1 - dup0) / TOUCHED, (free1 - free0) / TOUCHED);
+	printf("fork of 1 GiB mapped, %u pages touched: %.0f us, end of the child %.0f us\n", TOUCHED, dup1 / 1e3,
+	    free1 / 1e3);
+	printf("a page of as_dup %.0f ns, of as_free of the child %.0f ns\n", (dup1 - dup0) / TOUCHED,
+	    (free1 - free0) / TOUCHED);
 	double t0 = now();
 	as_free(as);
 	printf("a page of as_free that holds it alone: %.0f ns\n", (now() - t0) / TOUCHED);

@@ -76,7 +76,9 @@ static void measure(unsigned n, double *zero, double *again)
 {
 	struct linux_config lc = { .frames = 4 * PAGES };
 	struct vm_config vc = { .vc_frames = 4 * PAGES };
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = ADV_RANDOM };
+	const struct segvn_args a = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = ADV_RANDOM
+	};
 	char *mem = mmap(NULL, 3 * PAGES * (size_t)PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	vaddr_t at[2] = { (vaddr_t)(uintptr_t)mem, (vaddr_t)(uintptr_t)mem + 2 * (vaddr_t)PAGES * PG };
 	struct vm *vm;

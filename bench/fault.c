@@ -134,7 +134,14 @@ static long number(const char *text, long low, long high)
 
 static struct options parse(int argc, char **argv)
 {
-	struct options o = { .kind = "pool", .folder = "/var/tmp", .mib = 256, .budget = 64, .pool = 128, .n = 100000, .repeats = 5, .seed = 1 };
+	struct options o = { .kind = "pool",
+		.folder = "/var/tmp",
+		.mib = 256,
+		.budget = 64,
+		.pool = 128,
+		.n = 100000,
+		.repeats = 5,
+		.seed = 1 };
 	int c;
 
 	while ((c = getopt(argc, argv, "k:m:b:p:n:r:s:d:")) != -1) {

@@ -86,7 +86,9 @@ static double load_all(struct pool *p, int ordered)
 
 static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsigned passes)
 {
-	struct pool_config c = { .mem_limit = mem_limit, .file_limit = file_limit, .max_objects = 2 * N, .max_members = 1 };
+	struct pool_config c = {
+		.mem_limit = mem_limit, .file_limit = file_limit, .max_objects = 2 * N, .max_members = 1
+	};
 	size_t size = pool_shared_size(&c);
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *why = "";
@@ -119,8 +121,8 @@ static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsig
 			pool_unref(&p, handles[i]);
 		pool_poll(&p, 1);
 	}
-	printf("%-6s  in %6.0f ns/page  out %6.0f ns/page  in order %6.0f ns/page  ratio %.2f  file %llu KiB\n", name, in / npages,
-	       out / npages, row / npages, st.ratio, (unsigned long long)st.file_bytes / 1024);
+	printf("%-6s  in %6.0f ns/page  out %6.0f ns/page  in order %6.0f ns/page  ratio %.2f  file %llu KiB\n", name,
+	    in / npages, out / npages, row / npages, st.ratio, (unsigned long long)st.file_bytes / 1024);
 	pool_detach(&p);
 	(void)munmap(mem, size);
 	if (fd >= 0)

@@ -57,11 +57,13 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 			(void)!pread(fd, interp, sizeof interp - 1, (off_t)ph.p_offset);
 			if (strstr(interp, "ld-linux-x86-64") != NULL)
 				return true;
-			(void)snprintf(why, whylen, "'%s' uses the loader %s: only programs of the GNU C library can be hosted", path, interp);
+			(void)snprintf(why, whylen,
+			    "'%s' uses the loader %s: only programs of the GNU C library can be hosted", path, interp);
 			return false;
 		}
 	}
-	(void)snprintf(why, whylen, "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it", path);
+	(void)snprintf(
+	    why, whylen, "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it", path);
 	return false;
 }
 
@@ -88,7 +90,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 			return false;
 		}
 		if ((st.st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0 && geteuid() != 0) {
-			(void)snprintf(why, whylen, "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner", cur);
+			(void)snprintf(
+			    why, whylen, "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner", cur);
 			(void)close(fd);
 			return false;
 		}
@@ -132,16 +135,19 @@ bool cli_check_uffd(char *why, size_t whylen)
 	}
 	if (fd < 0) {
 		if (first == ENOSYS)
-			(void)snprintf(why, whylen, "this kernel has no userfaultfd: Linux 6.8 or later with CONFIG_USERFAULTFD is needed");
+			(void)snprintf(why, whylen,
+			    "this kernel has no userfaultfd: Linux 6.8 or later with CONFIG_USERFAULTFD is needed");
 		else
-			(void)snprintf(why, whylen, "no permission for userfaultfd: run as root, or 'sysctl vm.unprivileged_userfaultfd=1', "
-				 "or grant access to /dev/userfaultfd");
+			(void)snprintf(why, whylen,
+			    "no permission for userfaultfd: run as root, or 'sysctl vm.unprivileged_userfaultfd=1', "
+			    "or grant access to /dev/userfaultfd");
 		return false;
 	}
 	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
 	(void)close(fd);
 	if (!ok)
-		(void)snprintf(why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
+		(void)snprintf(
+		    why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
 	return ok;
 }
 

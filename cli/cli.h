@@ -19,7 +19,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 bool cli_check_uffd(char *why, size_t whylen);
 
 struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak; };
-void cli_report_text(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
+void cli_report_text(
+    FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
 void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);
 
 int cli_run(int argc, char **argv);

@@ -19,35 +19,41 @@ static void foresight(FILE *f, const struct family_counters *c)
 	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
 }
 
-void cli_report_text(FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit, bool color)
+void cli_report_text(
+    FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit, bool color)
 {
 	const struct pool_stats *ps = pool;
 	const char *b = color ? "\033[1m" : "", *e = color ? "\033[0m" : "";
 	char s1[24], s2[24], s3[24];
 	double wall = (double)t->wall_ns / 1e9;
 
-	fprintf(f, "%squire: %s needed, %s given%s\n", b, cli_human(t->need_peak * 4096, s1), cli_human(fam->fam_budget * 4096, s2), e);
+	fprintf(f, "%squire: %s needed, %s given%s\n", b, cli_human(t->need_peak * 4096, s1),
+	    cli_human(fam->fam_budget * 4096, s2), e);
 	fprintf(f, "  memory      %s in use at most, of which the pool may take %s\n",
 		cli_human(atomic_load(&fam->fam_charged_peak) * 4096, s1), cli_human(pool_limit, s2));
 	if (atomic_load(&t->c.faults) == 0 && atomic_load(&t->c.adopted) == 0) {
 		fprintf(f, "  faults      none: the program fit and ran on the kernel's own memory\n");
 	} else {
-		fprintf(f, "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
-			(unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero, (unsigned long long)t->c.faults_swap,
-			(unsigned long long)t->c.faults_rescue, (unsigned long long)t->c.faults_cow);
-		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n", mb(t->c.pages_in), mb(t->c.pages_out), mb(t->c.clean_drop));
+		fprintf(f,
+		    "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
+		    (unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero,
+		    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
+		    (unsigned long long)t->c.faults_cow);
+		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n", mb(t->c.pages_in),
+		    mb(t->c.pages_out), mb(t->c.clean_drop));
 		if (t->c.prefetched != 0 || t->c.refaults != 0)
 			foresight(f, &t->c);
 		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9, wall);
-		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s, %.1f MB written, %.1f MB read\n", cli_human(ps->mem_held, s1),
-			cli_human(ps->mem_pages * 4096, s2), ps->ratio, cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6,
-			(double)ps->bytes_read / 1e6);
+		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s, %.1f MB written, %.1f MB read\n",
+		    cli_human(ps->mem_held, s1), cli_human(ps->mem_pages * 4096, s2), ps->ratio,
+		    cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
 	}
 	if (atomic_load(&fam->fam_refused) != 0)
-		fprintf(f, "  refused     %llu allocations: swap is full (raise --swap PATH:SIZE)\n", (unsigned long long)fam->fam_refused);
+		fprintf(f, "  refused     %llu allocations: swap is full (raise --swap PATH:SIZE)\n",
+		    (unsigned long long)fam->fam_refused);
 	if (t->c.io_errors + ps->write_errors != 0 || t->c.lost_pages != 0)
-		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n", (unsigned long long)(t->c.io_errors + ps->write_errors),
-			(unsigned long long)t->c.lost_pages);
+		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
+		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_forced) != 0)
 		fprintf(f, "  beyond      %s more than --memory at most: so many processes need a little each\n",
 			cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
@@ -55,13 +61,16 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool, const 
 		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);
 }
 
-void cli_report_json(FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit)
+void cli_report_json(
+    FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit)
 {
 	const struct pool_stats *ps = pool;
 
-	fprintf(f, "{\"wall_s\":%.6f,\"budget_bytes\":%llu,\"need_peak_bytes\":%llu,\"charged_peak_bytes\":%llu,\"pool_limit_bytes\":%llu",
-		(double)t->wall_ns / 1e9, (unsigned long long)fam->fam_budget * 4096, (unsigned long long)t->need_peak * 4096,
-		(unsigned long long)fam->fam_charged_peak * 4096, (unsigned long long)pool_limit);
+	fprintf(f,
+	    "{\"wall_s\":%.6f,\"budget_bytes\":%llu,\"need_peak_bytes\":%llu,\"charged_peak_bytes\":%llu,\"pool_limit_bytes\":%llu",
+	    (double)t->wall_ns / 1e9, (unsigned long long)fam->fam_budget * 4096,
+	    (unsigned long long)t->need_peak * 4096, (unsigned long long)fam->fam_charged_peak * 4096,
+	    (unsigned long long)pool_limit);
 	if (WIFEXITED(t->status))
 		fprintf(f, ",\"exit_status\":%d", WEXITSTATUS(t->status));
 	else
@@ -69,8 +78,10 @@ void cli_report_json(FILE *f, const struct family *fam, const void *pool, const 
 #define X(n) fprintf(f, ",\"" #n "\":%llu", (unsigned long long)t->c.n);
 	FAMILY_COUNTERS(X)
 #undef X
-	fprintf(f, ",\"refused\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
-		   "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu}\n",
-		(unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages, ps->ratio,
-		(unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written, (unsigned long long)ps->bytes_read);
+	fprintf(f,
+	    ",\"refused\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
+	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu}\n",
+	    (unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
+	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
+	    (unsigned long long)ps->bytes_read);
 }

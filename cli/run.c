@@ -150,7 +150,8 @@ static int parse(struct run *r, int argc, char **argv)
 	if (!cli_size(memory, total, &r->memory))
 		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", memory);
 	if (r->memory > total)
-		return fail("--memory %s is more than the %s that this machine or container has", memory, cli_human(total, buf));
+		return fail("--memory %s is more than the %s that this machine or container has", memory,
+		    cli_human(total, buf));
 	if (r->memory < MIN_MEMORY)
 		return fail("--memory %s is too little: the least is %s", memory, cli_human(MIN_MEMORY, buf));
 	if (!cli_size(pool, r->memory, &r->pool))
@@ -221,7 +222,8 @@ static int make_family(struct run *r)
 		return fail("cannot make shared memory: %s", strerror(errno));
 	r->fam = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
 	if (r->fam == MAP_FAILED)
-		return fail("cannot map shared memory of %llu MiB: %s", (unsigned long long)(size >> 20), strerror(errno));
+		return fail(
+		    "cannot map shared memory of %llu MiB: %s", (unsigned long long)(size >> 20), strerror(errno));
 	r->fam->fam_magic = FAMILY_MAGIC;
 	r->fam->fam_size = size;
 	r->fam->fam_pool_off = head;
@@ -251,7 +253,8 @@ static int make_socket(struct run *r)
 	memcpy(sa.sun_path + 1, r->sockname, strlen(r->sockname));
 	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->listener < 0 ||
-	    bind(r->listener, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(r->sockname))) != 0 ||
+	    bind(r->listener, (struct sockaddr *)&sa,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(r->sockname))) != 0 ||
 	    listen(r->listener, 128) != 0)
 		return fail("cannot make the family's socket: %s", strerror(errno));
 	return 0;
@@ -470,15 +473,16 @@ static void set_env(const struct run *r)
 		(void)fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
 		_exit(CLI_CANNOT);
 	}
-	(void)snprintf(value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
+	(void)snprintf(
+	    value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
 	(void)setenv("LD_PRELOAD", value, 1);
 	(void)setenv(FAMILY_ENV, r->sockname, 1);
 }
 
 static int start(struct run *r, char **argv)
 {
-	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT,
-						SIGTSTP };
+	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH,
+		SIGCONT, SIGTSTP };
 	sigset_t set, old;
 
 	(void)sigemptyset(&set);
@@ -504,7 +508,9 @@ static int start(struct run *r, char **argv)
 
 static void report(struct run *r, int status)
 {
-	struct run_totals t = { .wall_ns = now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak };
+	struct run_totals t = {
+		.wall_ns = now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak
+	};
 	FILE *f = stderr;
 	struct pool_stats ps;
 	uint64_t resident, need;
@@ -571,7 +577,9 @@ static void stay_behind(struct run *r)
 
 int cli_run(int argc, char **argv)
 {
-	static struct run r = { .swapfd = -1, .device = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER };
+	static struct run r = {
+		.swapfd = -1, .device = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER
+	};
 	char why[PATH_MAX + 256];
 	int rc, status = 0;
 
@@ -585,7 +593,8 @@ int cli_run(int argc, char **argv)
 	if (!cli_check_uffd(why, sizeof why))
 		return fail("%s", why);
 	if (getenv(FAMILY_ENV) != NULL)
-		return fail("already inside quire run: one budget holds for the whole family; run the program without it");
+		return fail(
+		    "already inside quire run: one budget holds for the whole family; run the program without it");
 	if ((rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
 		return rc;
 	if ((rc = watch(&r, &status)) != 0)

@@ -27,7 +27,7 @@ int main(void)
 		wrong += a[i] != (unsigned)(i / 16);
 	(void)quire_stat(q, &st, sizeof st);
 	printf("%zu MiB in %zu MiB: %zu wrong; %zu pages out, %zu in; %zu KiB compressed\n", n * sizeof *a >> 20,
-	       (size_t)(st.memory >> 20), wrong, (size_t)st.pages_out, (size_t)st.pages_in, (size_t)(st.pool_used >> 10));
+	    (size_t)(st.memory >> 20), wrong, (size_t)st.pages_out, (size_t)st.pages_in, (size_t)(st.pool_used >> 10));
 	(void)quire_close(q);
 	return wrong != 0;
 }

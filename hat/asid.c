@@ -34,7 +34,11 @@ static void take(struct asids *a, unsigned i)
 
 void asids_init(struct asids *a, unsigned n, unsigned ncpus, bool steal)
 {
-	*a = (struct asids){ .as_steal = steal, .as_n = n < ASID_MAX ? n : ASID_MAX, .as_ncpus = ncpus, .as_generation = 1, .as_hint = 1 };
+	*a = (struct asids){ .as_steal = steal,
+		.as_n = n < ASID_MAX ? n : ASID_MAX,
+		.as_ncpus = ncpus,
+		.as_generation = 1,
+		.as_hint = 1 };
 }
 
 static void new_generation(struct asids *a)

@@ -372,7 +372,8 @@ uint64_t hat_share_unit(struct hat *hat)
 /* The highest level whose entries can take over a part of that length, so that as few as possible do. */
 static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva, uint64_t len)
 {
-	unsigned level = f->f_levels > 2 ? f->f_levels - 2u : 1; /* entries of the root stay its own, if there are others */
+	unsigned level =
+	    f->f_levels > 2 ? f->f_levels - 2u : 1; /* entries of the root stay its own, if there are others */
 
 	while (level > 1 && (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
 		level--;

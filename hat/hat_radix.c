@@ -134,7 +134,8 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 		walk_own(hat, *va, m);
 		bytes = size_bytes(f, m->m_size);
 		left = fan(f, m->m_size) - (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
-		while (!(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 && m->m_va + bytes < end) {
+		while (
+		    !(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 && m->m_va + bytes < end) {
 			m->m_va += bytes;
 			m->m_entry = (char *)m->m_entry + f->f_entry;
 			m->m_word = entry_get(f, m->m_entry);

@@ -169,9 +169,11 @@ static void enter_block(struct hat *hat, struct hmeblk *b, vaddr_t va, unsigned 
 	struct hmeblk **head = bucket(hat, va, size);
 
 	sf->sf_rnd = sf->sf_rnd * 6364136223846793005ull + 1442695040888963407ull;
-	*b = (struct hmeblk){
-		.hb_next = *head, .hb_hat = hat, .hb_va = va, .hb_size = (uint8_t)size, .hb_prio = (uint32_t)(sf->sf_rnd >> 32)
-	};
+	*b = (struct hmeblk){ .hb_next = *head,
+		.hb_hat = hat,
+		.hb_va = va,
+		.hb_size = (uint8_t)size,
+		.hb_prio = (uint32_t)(sf->sf_rnd >> 32) };
 	*head = b;
 	sf->sf_blocks[size]++;
 	tree_insert(&sf->sf_tree, b);

@@ -11,30 +11,30 @@
 #include <unistd.h>
 
 static const char usage[] =
-	"usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
-	"       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
-	"       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
-	"       quire-lab trace [--recent N] --output FILE [--] PROGRAM [ARGUMENT ...]\n"
-	"       quire-lab list\n"
-	"       quire-lab --help\n"
-	"\n"
-	"policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses there can be.\n"
-	"prefetch  prints, for each prefetcher beside the lru policy, how many references had to wait, how many pages were read\n"
-	"          ahead, and how many of these were used.\n"
-	"generate  writes a trace of a standard pattern to standard output.\n"
-	"trace     runs an x86-64 program under qemu-x86_64 (Debian's qemu-user) and writes which pages of data it references.\n"
-	"list      names the policies, the prefetchers and the patterns.\n"
-	"\n"
-	"A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
-	"it if the page is written. Instead of a file the name of a pattern may be given.\n"
-	"\n"
-	"  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
-	"  --policy LIST, --prefetch LIST  only these\n"
-	"  --writes       how many pages had to be written, instead of misses\n"
-	"  --csv          for programs\n"
-	"  --raw          the file is binary without a header\n"
-	"  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
-	"  --recent N     of trace: references to the N pages referenced last are left out, 1 to 64, default 16\n";
+    "usage: quire-lab policies [--raw] [--frames LIST] [--policy LIST] [--writes] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
+    "       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
+    "       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
+    "       quire-lab trace [--recent N] --output FILE [--] PROGRAM [ARGUMENT ...]\n"
+    "       quire-lab list\n"
+    "       quire-lab --help\n"
+    "\n"
+    "policies  prints how often each replacement policy misses on a trace, and MIN, the fewest misses there can be.\n"
+    "prefetch  prints, for each prefetcher beside the lru policy, how many references had to wait, how many pages were read\n"
+    "          ahead, and how many of these were used.\n"
+    "generate  writes a trace of a standard pattern to standard output.\n"
+    "trace     runs an x86-64 program under qemu-x86_64 (Debian's qemu-user) and writes which pages of data it references.\n"
+    "list      names the policies, the prefetchers and the patterns.\n"
+    "\n"
+    "A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
+    "it if the page is written. Instead of a file the name of a pattern may be given.\n"
+    "\n"
+    "  --frames LIST  memory sizes, in frames or as percentages of the pages used. Default 5%,10%,25%,50%,75%\n"
+    "  --policy LIST, --prefetch LIST  only these\n"
+    "  --writes       how many pages had to be written, instead of misses\n"
+    "  --csv          for programs\n"
+    "  --raw          the file is binary without a header\n"
+    "  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
+    "  --recent N     of trace: references to the N pages referenced last are left out, 1 to 64, default 16\n";
 
 static _Noreturn void die(const char *format, ...)
 {
@@ -199,8 +199,8 @@ static void table(const struct options *o, const struct trace *t)
 static void prefetch_table_print(const struct options *o, const struct trace *t)
 {
 	if (!o->csv)
-		printf("%" PRIu64 " references, %u pages; policy lru\n%-10s %8s %12s %12s %12s %9s %9s\n", t->t_len, t->t_npages,
-		    "prefetch", "frames", "waited", "read ahead", "used", "accuracy", "coverage");
+		printf("%" PRIu64 " references, %u pages; policy lru\n%-10s %8s %12s %12s %12s %9s %9s\n", t->t_len,
+		    t->t_npages, "prefetch", "frames", "waited", "read ahead", "used", "accuracy", "coverage");
 	else
 		printf("prefetch,frames,waited,read_ahead,used\n");
 	for (unsigned p = 0; prefetch_table[p] != NULL; p++) {
@@ -212,11 +212,13 @@ static void prefetch_table_print(const struct options *o, const struct trace *t)
 			if (!replay_prefetch(prefetch_table[p], &policy_lru, t, o->frames[i], NULL, NULL, &r))
 				die("%s: not enough memory for %u frames", name, o->frames[i]);
 			if (o->csv) {
-				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name, o->frames[i], r.misses, r.issued, r.used);
+				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name, o->frames[i], r.misses,
+				    r.issued, r.used);
 				continue;
 			}
-			printf("%-10s %8u %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8.1f%% %8.1f%%\n", name, o->frames[i], r.misses,
-			    r.issued, r.used, r.issued == 0 ? 0 : 100 * (double)r.used / (double)r.issued,
+			printf("%-10s %8u %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8.1f%% %8.1f%%\n", name,
+			    o->frames[i], r.misses, r.issued, r.used,
+			    r.issued == 0 ? 0 : 100 * (double)r.used / (double)r.issued,
 			    100 * (double)r.used / (double)(r.used + r.misses));
 		}
 	}

@@ -24,8 +24,8 @@ struct qemu_info;
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*)(uint64_t id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, void (*)(unsigned cpu, uint32_t info, uint64_t va, void *),
-    int flags, int rw, void *);
+void qemu_plugin_register_vcpu_mem_cb(
+    struct qemu_plugin_insn *, void (*)(unsigned cpu, uint32_t info, uint64_t va, void *), int flags, int rw, void *);
 void qemu_plugin_register_atexit_cb(uint64_t id, void (*)(uint64_t id, void *), void *);
 bool qemu_plugin_mem_is_store(uint32_t info);
 int qemu_plugin_install(uint64_t id, const struct qemu_info *, int argc, char **argv);

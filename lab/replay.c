@@ -132,7 +132,8 @@ static bool bring(struct memory *m, uint32_t page, bool prefetched, struct prefe
 	return true;
 }
 
-static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx, const struct pf_plan *pl, struct prefetch_result *r)
+static bool bring_plan(
+    struct memory *m, const struct trace *t, uint64_t idx, const struct pf_plan *pl, struct prefetch_result *r)
 {
 	for (unsigned i = 0; i < pl->pl_n; i++) {
 		uint32_t page = trace_find(t, idx + (uint64_t)(pl->pl_first + (int64_t)i * pl->pl_step));
@@ -161,9 +162,9 @@ static unsigned pages_before(const struct memory *m, const struct trace *t, uint
 	return n;
 }
 
-bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t, uint32_t frames,
-    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *), void *arg,
-    struct prefetch_result *r)
+bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t,
+    uint32_t frames, void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *),
+    void *arg, struct prefetch_result *r)
 {
 	unsigned max = frames / 4 < 32 ? frames / 4 : 32;
 	uint64_t st[PF_WORDS] = { 0 };

@@ -97,7 +97,8 @@ static bool read_binary(struct trace *t, FILE *f, char *why, size_t whylen)
 
 	while ((got = fread(w, 1, sizeof w, f)) > 0) {
 		if (got % 8 != 0) {
-			(void)snprintf(why, whylen, "the file ends within a word, after %" PRIu64 " references: it is cut short",
+			(void)snprintf(why, whylen,
+			    "the file ends within a word, after %" PRIu64 " references: it is cut short",
 			    t->t_len + got / 8);
 			return false;
 		}
@@ -194,7 +195,8 @@ bool trace_read(struct trace *t, FILE *f, enum trace_format format, char *why, s
 		} else if (is_text(magic, n)) {
 			ok = read_text(t, f, magic, n, why, whylen);
 		} else {
-			(void)snprintf(why, whylen, "neither a trace of Quire nor text: use --raw if it is words without a header");
+			(void)snprintf(why, whylen,
+			    "neither a trace of Quire nor text: use --raw if it is words without a header");
 			ok = false;
 		}
 	}
@@ -216,7 +218,8 @@ bool trace_write(const struct trace *t, FILE *f, bool text)
 	for (uint64_t i = 0; i < t->t_len; i++) {
 		uint64_t w = t->t_addr[t->t_page[i]] << 1 | t->t_write[i];
 
-		if (text ? fprintf(f, "%" PRIu64 "%s\n", w >> 1, (w & 1) != 0 ? " w" : "") < 0 : fwrite(&w, 8, 1, f) != 1)
+		if (text ? fprintf(f, "%" PRIu64 "%s\n", w >> 1, (w & 1) != 0 ? " w" : "") < 0
+			 : fwrite(&w, 8, 1, f) != 1)
 			return false;
 	}
 	return fflush(f) == 0;

@@ -183,16 +183,19 @@ static const struct vnode_ops store_ops = {
 /* ---- open and close ---- */
 static bool known(const struct quire_config *c)
 {
-	return (c->policy == NULL || policy_find(c->policy) != NULL) && (c->prefetch == NULL || prefetch_find(c->prefetch) != NULL);
+	return (c->policy == NULL || policy_find(c->policy) != NULL) &&
+	    (c->prefetch == NULL || prefetch_find(c->prefetch) != NULL);
 }
 
 static bool config_ok(const struct quire_config *c)
 {
-	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || (c->swap != 0 && c->pool == 0) || c->window >= 1ull << 46)
+	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || (c->swap != 0 && c->pool == 0) ||
+	    c->window >= 1ull << 46)
 		return false;
 	if (c->store == NULL)
 		return known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX && c->promise <= MEMORY_MAX;
-	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL && c->store->slots > 0;
+	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL &&
+	    c->store->slots > 0;
 }
 
 static int open_window(struct quire *q, uint64_t want)
@@ -231,7 +234,8 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	int rc;
 
 	q->q_poolsize = vm_page_round(pool_shared_size(&pc));
-	q->q_poolmem = mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	q->q_poolmem =
+	    mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (q->q_poolmem == MAP_FAILED) {
 		q->q_poolmem = NULL;
 		return ENOMEM;
@@ -389,7 +393,8 @@ static int file_get(struct quire *q, int fd, int prot, bool shared, struct vnode
 			int now = fcntl(fv->fv_fd, F_GETFL);
 
 			/* A better descriptor takes the place of a read-only one: same file, same number. */
-			if ((now & O_ACCMODE) == O_RDONLY && (fl & O_ACCMODE) == O_RDWR && dup3(fd, fv->fv_fd, O_CLOEXEC) < 0)
+			if ((now & O_ACCMODE) == O_RDONLY && (fl & O_ACCMODE) == O_RDWR &&
+			    dup3(fd, fv->fv_fd, O_CLOEXEC) < 0)
 				return errno;
 			vnode_hold(&fv->fv_vnode);
 			*vpp = &fv->fv_vnode;
@@ -416,13 +421,15 @@ static int file_get(struct quire *q, int fd, int prot, bool shared, struct vnode
 }
 
 /* ---- mapping ---- */
-#define MAP_KNOWN (MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_POPULATE)
+#define MAP_KNOWN                                                                                                      \
+	(MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_POPULATE)
 
 static int map_args_ok(const void *addr, size_t *len, int prot, int flags, off_t off)
 {
 	if ((flags & ~MAP_KNOWN) != 0)
 		return EOPNOTSUPP;
-	if (((flags & MAP_PRIVATE) != 0) == ((flags & MAP_SHARED) != 0) || ((uint64_t)off & VM_PAGEMASK) != 0 || off < 0)
+	if (((flags & MAP_PRIVATE) != 0) == ((flags & MAP_SHARED) != 0) || ((uint64_t)off & VM_PAGEMASK) != 0 ||
+	    off < 0)
 		return EINVAL;
 	if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
 		return EINVAL;
@@ -444,7 +451,8 @@ static int place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at
 	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == 0) {
 		vaddr_t hint = vm_page_trunc((uint64_t)addr);
 
-		if (in_window(q, (void *)hint, len) && as_gap(q->q_as, len, VM_PAGESIZE, hint, hint + len, false, at) == VM_OK)
+		if (in_window(q, (void *)hint, len) &&
+		    as_gap(q->q_as, len, VM_PAGESIZE, hint, hint + len, false, at) == VM_OK)
 			return 0;
 		return error_of(as_gap(q->q_as, len, VM_PAGESIZE, base, base + q->q_windowlen, false, at));
 	}
@@ -464,8 +472,11 @@ static unsigned core_prot(int prot)
 
 static int map_locked(struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off, vaddr_t *at)
 {
-	struct segvn_args sa = { .sa_prot = core_prot(prot), .sa_maxprot = PROT_R | PROT_W, .sa_off = (voff_t)off,
-		.sa_flags = ((flags & MAP_SHARED) != 0 ? SEGVN_SHARED : 0u) | ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0u) };
+	struct segvn_args sa = { .sa_prot = core_prot(prot),
+		.sa_maxprot = PROT_R | PROT_W,
+		.sa_off = (voff_t)off,
+		.sa_flags = ((flags & MAP_SHARED) != 0 ? SEGVN_SHARED : 0u) |
+		    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0u) };
 	int rc;
 
 	if ((flags & MAP_ANONYMOUS) != 0)
@@ -492,7 +503,8 @@ void *quire_map(struct quire *q, void *addr, size_t len, int prot, int flags, in
 		leave(q, &old);
 	}
 	if (rc == 0 && (flags & MAP_POPULATE) != 0 && prot != PROT_NONE)
-		(void)quire_advise(q, (void *)at, len, (prot & PROT_WRITE) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+		(void)quire_advise(
+		    q, (void *)at, len, (prot & PROT_WRITE) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 	if (rc != 0) {
 		errno = rc;
 		return MAP_FAILED;
@@ -648,8 +660,9 @@ int quire_incore(struct quire *q, void *addr, size_t len, unsigned char *vec)
 	return 0;
 }
 
-_Static_assert(QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LOCKED && QUIRE_IN_STORE == INCORE_SWAPPED,
-	       "the core's bits are passed on");
+_Static_assert(
+    QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LOCKED && QUIRE_IN_STORE == INCORE_SWAPPED,
+    "the core's bits are passed on");
 
 int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 {

@@ -137,7 +137,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	return base_probe(b, ask);
 }
 
-void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)
+void base_seen(
+    struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)
 {
 	unsigned queue = base_queue(pp);
 	bool aging = b->b_aging, fresh = (pp->p_polstate & PS_NEW) != 0;

@@ -69,8 +69,14 @@ void base_cool(struct pol_base *, struct page *);
 bool base_touch(struct pol_base *, void *state, const struct pol_inner *, struct page *);
 
 static inline unsigned base_queue(const struct page *pp) { return pp->p_polstate & PS_QUEUE; }
-static inline struct page *base_page(const struct pol_base *b, uint32_t i) { return i == PAGE_NIL ? NULL : &b->b_pages[i]; }
-static inline struct page *base_head(const struct pol_base *b, unsigned queue) { return base_page(b, b->b_q[queue].q_head); }
+static inline struct page *base_page(const struct pol_base *b, uint32_t i)
+{
+	return i == PAGE_NIL ? NULL : &b->b_pages[i];
+}
+static inline struct page *base_head(const struct pol_base *b, unsigned queue)
+{
+	return base_page(b, b->b_q[queue].q_head);
+}
 static inline uint32_t base_len(const struct pol_base *b, unsigned queue) { return b->b_q[queue].q_len; }
 static inline unsigned base_own(const struct page *pp) { return pp->p_polstate >> PS_OWN_SHIFT; }
 static inline void base_set_own(struct page *pp, unsigned bits)

@@ -3,7 +3,14 @@
 #include <quire/policy.h>
 
 const struct policy_ops *const policy_table[] = {
-	&policy_clock2, &policy_lru, &policy_clockpro, &policy_arc, &policy_car, &policy_s3fifo, &policy_generations, NULL,
+	&policy_clock2,
+	&policy_lru,
+	&policy_clockpro,
+	&policy_arc,
+	&policy_car,
+	&policy_s3fifo,
+	&policy_generations,
+	NULL,
 };
 
 static bool same(const char *a, const char *b)

@@ -50,8 +50,9 @@ static void bind(int tid)
 	unsigned cpu = 0;
 
 	affinity_release();
-	if (sys_call3(SYS_sched_getaffinity, tid, MASK_BYTES, (long)mask) <= 0 || sys_call3(SYS_getcpu, (long)&cpu, 0, 0) != 0 ||
-	    cpu >= MASK_BYTES * 8 || (mask[cpu / 64] >> (cpu % 64) & 1) == 0)
+	if (sys_call3(SYS_sched_getaffinity, tid, MASK_BYTES, (long)mask) <= 0 ||
+	    sys_call3(SYS_getcpu, (long)&cpu, 0, 0) != 0 || cpu >= MASK_BYTES * 8 ||
+	    (mask[cpu / 64] >> (cpu % 64) & 1) == 0)
 		return;
 	for (unsigned i = 0; i < MASK_BYTES / 8; i++)
 		service[i] = 0;

@@ -96,7 +96,8 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
  */
 static inline uint64_t family_frames_cap(struct family *f)
 {
-	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64, most = f->fam_pool_max + FAMILY_POOL_EXTRA;
+	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64,
+		 most = f->fam_pool_max + FAMILY_POOL_EXTRA;
 
 	if (keep > most)
 		keep = most;

@@ -50,7 +50,9 @@ static int receive(int sock, struct family_welcome *w, int fds[3])
 int family_connect(struct host *h, const char *sockname, int slot)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid) };
+	struct family_hello hello = {
+		.fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid)
+	};
 	struct family_welcome w;
 	size_t n = length(sockname);
 	int fds[3] = { -1, -1, -1 }, rc;

@@ -62,8 +62,12 @@ static uint32_t pool_tag(void *arg)
 
 static void create_engine(struct host *h)
 {
-	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget, .grant = host_grant, .ungrant = host_ungrant, .arg = h,
-				   .guard_fd = hostfd_guard, .device_fd = h->h_device };
+	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget,
+		.grant = host_grant,
+		.ungrant = host_ungrant,
+		.arg = h,
+		.guard_fd = hostfd_guard,
+		.device_fd = h->h_device };
 	struct vm_config vc = { .vc_frames = FIRST_FRAMES, .vc_anon_max = 1u << 28 };
 	struct timespec pause = { 0, 1000000 };
 	uint64_t got = 0;
@@ -88,7 +92,8 @@ static void create_engine(struct host *h)
 	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, 65536, 1ull << 47, &h->h_as)) != VM_OK)
 		stop("cannot start the memory system", (long)e);
-	if ((rc = pool_attach(&h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
+	if ((rc = pool_attach(
+		 &h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
 		stop("cannot attach the store", rc);
 	h->h_pool.p_charge = host_pool_charge;
 	h->h_pool.p_charge_arg = h;

@@ -111,7 +111,8 @@ void host_ask_others(struct host *h)
 	}
 }
 
-#define ASK_EVERY 64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
+#define ASK_EVERY                                                                                                      \
+	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
 
 static void refused(struct host *h)
 {
@@ -180,7 +181,8 @@ int host_pool_charge(void *arg, long delta)
 	 * Page-out must not fail because frames have all there is: several processes may want segments at once. The pool may
 	 * overdraw within its limit; frames pay it back at the next fault (family_frames_over).
 	 */
-	uint64_t got = family_charge(h->h_fam, (uint64_t)delta), pool = atomic_fetch_add(&h->h_fam->fam_pool_pages, (uint64_t)delta);
+	uint64_t got = family_charge(h->h_fam, (uint64_t)delta),
+		 pool = atomic_fetch_add(&h->h_fam->fam_pool_pages, (uint64_t)delta);
 	if (got < (uint64_t)delta) {
 		if (pool + (uint64_t)delta > h->h_fam->fam_pool_max + FAMILY_POOL_EXTRA) {
 			family_uncharge(h->h_fam, got);
@@ -202,7 +204,8 @@ void host_balance(struct host *h, uint64_t most)
 {
 	uint64_t over = family_frames_over(h->h_fam);
 
-	__atomic_store_n(&h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
+	__atomic_store_n(
+	    &h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
 	if (over > 0)
 		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
 }
@@ -239,7 +242,8 @@ static enum vm_err adopt_range(struct host *h, uint64_t base, uint64_t end)
 
 		if (n > ADOPT_PAGES)
 			n = ADOPT_PAGES;
-		if (linux_range_present(h->h_mach, a, n, present_map) > 0 && (e = as_adopt(h->h_as, a, n, present_map)) != VM_OK)
+		if (linux_range_present(h->h_mach, a, n, present_map) > 0 &&
+		    (e = as_adopt(h->h_as, a, n, present_map)) != VM_OK)
 			return e;
 		a += n << VM_PAGESHIFT;
 	}
@@ -399,7 +403,8 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	enum vm_err e;
 	long p;
 
-	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
+	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
+	    next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
 		if ((p = probe(len, prot, flags, fd, off)) != 0)
 			return p;
 		if ((e = forget(h, (uint64_t)addr, size)) != VM_OK)
@@ -568,15 +573,18 @@ static long map_new(struct host *h, long want, uint64_t len, bool exact)
 /* What the kernel refuses before it changes anything. */
 static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
 {
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 || (old & VM_PAGEMASK) != 0 || newlen == 0)
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 || (old & VM_PAGEMASK) != 0 ||
+	    newlen == 0)
 		return true;
 	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0)
 		return false;
-	if ((flags & MREMAP_MAYMOVE) == 0 || (newaddr & VM_PAGEMASK) != 0 || ((flags & MREMAP_DONTUNMAP) != 0 && oldlen != newlen))
+	if ((flags & MREMAP_MAYMOVE) == 0 || (newaddr & VM_PAGEMASK) != 0 ||
+	    ((flags & MREMAP_DONTUNMAP) != 0 && oldlen != newlen))
 		return true;
 	if ((flags & MREMAP_FIXED) == 0)
 		return false;
-	return newlen > 1ull << 47 || newaddr > (1ull << 47) - newlen || (newaddr < old + oldlen && old < newaddr + newlen);
+	return newlen > 1ull << 47 || newaddr > (1ull << 47) - newlen ||
+	    (newaddr < old + oldlen && old < newaddr + newlen);
 }
 
 /* Tracked and read-write without a gap, in however many segments. */
@@ -639,7 +647,8 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 	}
 	uint64_t keep = n < o ? n : o;
 	long at = sys_call6(SYS_mmap, (flags & MREMAP_FIXED) != 0 ? newaddr : 0, (long)n, RW,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | ((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | ((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0), -1,
+	    0);
 	if (at < 0 && at > -4096)
 		return at;
 	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
@@ -712,12 +721,14 @@ static long do_mlock(struct host *h, long nr, long addr, long len, long flags)
 	struct piece p;
 	long r = 0;
 
-	if (!h->h_managed || end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) || !next_piece(h, a, end, &p))
+	if (!h->h_managed || end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) ||
+	    !next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);
 	for (; a < end && r == 0; a = p.end) {
 		if (!next_piece(h, a, end, &p))
 			p.base = p.end = end;
-		if (p.base > a && (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
+		if (p.base > a &&
+		    (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
 			return r;
 		if (p.end > p.base)
 			r = to_errno(nr == SYS_munlock ? as_unlock(h->h_as, p.base, p.end - p.base) :
@@ -746,7 +757,20 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 }
 
 /* ---- entry: our stack, signals blocked ---- */
-enum op { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MADVISE, OP_MREMAP, OP_BRK, OP_MLOCK, OP_MINCORE, OP_TAKE, OP_FORK_PREPARE, OP_FORK_PARENT, OP_FORK_CHILD };
+enum op {
+	OP_MMAP,
+	OP_MUNMAP,
+	OP_MPROTECT,
+	OP_MADVISE,
+	OP_MREMAP,
+	OP_BRK,
+	OP_MLOCK,
+	OP_MINCORE,
+	OP_TAKE,
+	OP_FORK_PREPARE,
+	OP_FORK_PARENT,
+	OP_FORK_CHILD
+};
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
 struct block {
@@ -840,7 +864,8 @@ long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 
 long host_munmap(void *addr, size_t len)
 {
-	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len) : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
+	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len)
+			  : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
 long host_mprotect(void *addr, size_t len, int prot)
@@ -889,7 +914,8 @@ static long fork_prepare(struct host *h)
 		uint64_t need = atomic_load(&h->h_me->fp_granted);
 
 		if (got < need)
-			got += h->h_managed ? family_charge_frames(h->h_fam, need - got) : family_charge(h->h_fam, need - got);
+			got += h->h_managed ? family_charge_frames(h->h_fam, need - got)
+					    : family_charge(h->h_fam, need - got);
 		if (got >= need)
 			break;
 		if (!h->h_managed) {
@@ -964,7 +990,8 @@ static long fork_child(struct host *h)
 
 long host_mlock(long nr, void *addr, size_t len, int flags)
 {
-	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags) : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
+	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags)
+			  : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
 }
 
 void host_take(void *addr, size_t len)

@@ -53,7 +53,8 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 }
 
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
-int family_connect(struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
+int family_connect(
+    struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 /* run/service.c */
 int service_start(struct host *);
 /* run/host_quire.c: callbacks of the machine and the store */

@@ -204,7 +204,8 @@ static long do_fork(const long *a, long nr)
 		return r;
 	}
 	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
-	r = nr == SYS_clone ? sys_call5(nr, a[5], 0, a[3], a[2], a[1]) : sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
+	r = nr == SYS_clone ? sys_call5(nr, a[5], 0, a[3], a[2], a[1])
+			    : sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
 	if (r == 0)
 		host_fork_child();
 	else
@@ -295,22 +296,23 @@ __attribute__((used)) long intercept(long nr, const long *a)
 }
 
 /* On the stack: return address into the stub, then the call's number, whose place takes the result. */
-__asm__(".text\n.globl intercept_common\n.hidden intercept_common\n.type intercept_common,@function\n"
-	"intercept_common:\n"
-	"	push %rbp\n	mov %rsp,%rbp\n	pushfq\n	cld\n"
-	"	push %rdi\n	push %rsi\n	push %rdx\n	push %r10\n	push %r8\n	push %r9\n"
-	"	sub $2816,%rsp\n	and $-64,%rsp\n"
-	"	xor %eax,%eax\n"
-	"	mov %rax,512(%rsp)\n	mov %rax,520(%rsp)\n	mov %rax,528(%rsp)\n	mov %rax,536(%rsp)\n"
-	"	mov %rax,544(%rsp)\n	mov %rax,552(%rsp)\n	mov %rax,560(%rsp)\n	mov %rax,568(%rsp)\n"
-	"	mov $0xe7,%eax\n	xor %edx,%edx\n	xsave64 (%rsp)\n"
-	"	mov 16(%rbp),%rdi\n	lea -56(%rbp),%rsi\n	call intercept\n"
-	"	mov %rax,16(%rbp)\n"
-	"	mov $0xe7,%eax\n	xor %edx,%edx\n	xrstor64 (%rsp)\n"
-	"	lea -56(%rbp),%rsp\n"
-	"	pop %r9\n	pop %r8\n	pop %r10\n	pop %rdx\n	pop %rsi\n	pop %rdi\n	popfq\n	pop %rbp\n"
-	"	mov 8(%rsp),%rax\n	ret\n"
-	".size intercept_common,.-intercept_common\n");
+__asm__(
+    ".text\n.globl intercept_common\n.hidden intercept_common\n.type intercept_common,@function\n"
+    "intercept_common:\n"
+    "	push %rbp\n	mov %rsp,%rbp\n	pushfq\n	cld\n"
+    "	push %rdi\n	push %rsi\n	push %rdx\n	push %r10\n	push %r8\n	push %r9\n"
+    "	sub $2816,%rsp\n	and $-64,%rsp\n"
+    "	xor %eax,%eax\n"
+    "	mov %rax,512(%rsp)\n	mov %rax,520(%rsp)\n	mov %rax,528(%rsp)\n	mov %rax,536(%rsp)\n"
+    "	mov %rax,544(%rsp)\n	mov %rax,552(%rsp)\n	mov %rax,560(%rsp)\n	mov %rax,568(%rsp)\n"
+    "	mov $0xe7,%eax\n	xor %edx,%edx\n	xsave64 (%rsp)\n"
+    "	mov 16(%rbp),%rdi\n	lea -56(%rbp),%rsi\n	call intercept\n"
+    "	mov %rax,16(%rbp)\n"
+    "	mov $0xe7,%eax\n	xor %edx,%edx\n	xrstor64 (%rsp)\n"
+    "	lea -56(%rbp),%rsp\n"
+    "	pop %r9\n	pop %r8\n	pop %r10\n	pop %rdx\n	pop %rsi\n	pop %rdi\n	popfq\n	pop %rbp\n"
+    "	mov 8(%rsp),%rax\n	ret\n"
+    ".size intercept_common,.-intercept_common\n");
 void intercept_common(void);
 
 /* ---- patching ---- */
@@ -340,9 +342,9 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 
 static int wanted(uint32_t nr)
 {
-	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_clone,
-					 SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2, SYS_munlock,
-					 SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
+	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk,
+		SYS_clone, SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2,
+		SYS_munlock, SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
 
 	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (ours[i] == nr)
@@ -417,7 +419,8 @@ static uint8_t *stub_page(const struct library *lib)
 {
 	for (intptr_t d = 1 << 20; d < 1 << 30; d += 1 << 20)
 		for (int side = 0; side < 2; side++) {
-			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) + (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
+			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) +
+			    (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
 			long p = sys_call6(SYS_mmap, (long)want, STUBS, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
@@ -460,7 +463,11 @@ static int patch(struct library lib, uint8_t *stubs)
 		at = make_stub(at, site[i], nr);
 		(void)put_jmp(site[i], stub);
 		site[i][5] = site[i][6] = 0xcc;
-		essential |= nr == SYS_mmap ? 1u : nr == SYS_munmap ? 2u : nr == SYS_brk ? 4u : nr == SYS_clone ? 8u : 0;
+		essential |= nr == SYS_mmap ? 1u
+		    : nr == SYS_munmap      ? 2u
+		    : nr == SYS_brk         ? 4u
+		    : nr == SYS_clone       ? 8u
+					    : 0;
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
 	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);
@@ -529,7 +536,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		return;
 	}
 	if (!patch(lib, stubs)) {
-		static const char no[] = "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
+		static const char no[] =
+		    "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
 
 		(void)sys_call3(SYS_write, 2, (long)no, sizeof no - 1);
 		(void)sys_call1(SYS_exit_group, 126);
@@ -584,7 +592,8 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	switch (nr) {
 	case SYS_close: return hostfd_ours((int)a[5]) ? -EBADF : sys_call1(nr, a[5]);
 	case SYS_dup2:
-	case SYS_dup3: return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
+	case SYS_dup3:
+		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	default: return intercept(nr, a);
 	}
@@ -600,7 +609,8 @@ __attribute__((used)) long intercept_errno(long r) { return ret(r); }
 #define BIT(nr) (1ull << ((nr) % 64))
 __attribute__((used)) static const uint64_t syscall_ours[8] = {
 	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
-	      BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) | BIT(SYS_exit),
+	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) |
+	    BIT(SYS_exit),
 	[2] = BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
 	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),
 	[4] = BIT(SYS_dup3),
@@ -608,22 +618,23 @@ __attribute__((used)) static const uint64_t syscall_ours[8] = {
 	[6] = BIT(SYS_clone3) | BIT(SYS_close_range),
 };
 #undef BIT
-__asm__(".text\n.globl syscall\n.type syscall,@function\nsyscall:\n"
-	"	cmp $511,%rdi\n	ja 1f\n	lea syscall_ours(%rip),%rax\n	bt %rdi,(%rax)\n	jc 3f\n"
-	"1:	mov %rdi,%rax\n	mov %rsi,%rdi\n	mov %rdx,%rsi\n	mov %rcx,%rdx\n	mov %r8,%r10\n"
-	"	mov %r9,%r8\n	mov 8(%rsp),%r9\n	syscall\n"
-	"	cmp $-4095,%rax\n	jae 2f\n	ret\n"
-	"2:	mov %rax,%rdi\n	jmp intercept_errno\n"
-	"3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
-	"4:	cmp $435,%rdi\n	jne 5f\n	testb $1,1(%rsi)\n	jnz 1b\n"
-	"5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n" /* kept: the call, its second argument */
-	"	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	pushq 64(%rsp)\n"
-	"	mov %rsp,%rsi\n	sub $8,%rsp\n	call intercept_syscall\n	add $56,%rsp\n"
-	"	pop %rdx\n	mov %rbx,%rcx\n	pop %rbx\n"
-	"	cmp $-4095,%rax\n	jae 2b\n"
-	"	test %rax,%rax\n	jnz 6f\n	cmp $56,%rcx\n	jne 6f\n	test %rdx,%rdx\n	jz 6f\n	mov %rdx,%rsp\n"
-	"6:	ret\n"
-	".size syscall,.-syscall\n");
+__asm__(
+    ".text\n.globl syscall\n.type syscall,@function\nsyscall:\n"
+    "	cmp $511,%rdi\n	ja 1f\n	lea syscall_ours(%rip),%rax\n	bt %rdi,(%rax)\n	jc 3f\n"
+    "1:	mov %rdi,%rax\n	mov %rsi,%rdi\n	mov %rdx,%rsi\n	mov %rcx,%rdx\n	mov %r8,%r10\n"
+    "	mov %r9,%r8\n	mov 8(%rsp),%r9\n	syscall\n"
+    "	cmp $-4095,%rax\n	jae 2f\n	ret\n"
+    "2:	mov %rax,%rdi\n	jmp intercept_errno\n"
+    "3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
+    "4:	cmp $435,%rdi\n	jne 5f\n	testb $1,1(%rsi)\n	jnz 1b\n"
+    "5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n" /* kept: the call, its second argument */
+    "	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	pushq 64(%rsp)\n"
+    "	mov %rsp,%rsi\n	sub $8,%rsp\n	call intercept_syscall\n	add $56,%rsp\n"
+    "	pop %rdx\n	mov %rbx,%rcx\n	pop %rbx\n"
+    "	cmp $-4095,%rax\n	jae 2b\n"
+    "	test %rax,%rax\n	jnz 6f\n	cmp $56,%rcx\n	jne 6f\n	test %rdx,%rdx\n	jz 6f\n	mov %rdx,%rsp\n"
+    "6:	ret\n"
+    ".size syscall,.-syscall\n");
 
 EXPORT int close(int fd)
 {

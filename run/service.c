@@ -30,7 +30,8 @@ static void shrink(struct host *h)
 	char byte[64];
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
-	if (n == 0 || n == -104 /* ECONNRESET */) /* the supervisor was killed: nobody keeps the family's limit any more */
+	if (n == 0 ||
+	    n == -104 /* ECONNRESET */) /* the supervisor was killed: nobody keeps the family's limit any more */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
@@ -61,7 +62,8 @@ static bool serve(struct host *h)
 		if (n > 0)
 			host_balance(h, SHRINK);
 		if (n > 0)
-			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
+			atomic_fetch_add_explicit(
+			    &h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
 		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
 			host_publish(h);
 		mach_rw_exit(&h->h_lock);
@@ -128,7 +130,8 @@ int service_start(struct host *h)
 	long tid;
 
 	if (h->h_svc_stack == NULL) {
-		long p = sys_call6(SYS_mmap, 0, SVC_STACK + SVC_TLS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		long p = sys_call6(
+		    SYS_mmap, 0, SVC_STACK + SVC_TLS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (p < 0 && p > -4096)
 			return (int)p;
@@ -141,8 +144,9 @@ int service_start(struct host *h)
 	/* it must never run a handler of the program: it starts with every signal blocked */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
-	tid = service_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
-			    mem + SVC_STACK - 64, tcb, service_main, h);
+	tid = service_clone(
+	    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
+	    mem + SVC_STACK - 64, tcb, service_main, h);
 	while (tid > 0 && ready == 0)
 		(void)sys_call6(SYS_futex, (long)&ready, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);

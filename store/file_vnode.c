@@ -40,7 +40,8 @@ static long transfer(int fd, struct vm_io *io, uint64_t len)
 			iov[n] = (struct iovec){ (char *)io->io_buf[a >> VM_PAGESHIFT] + in, part };
 			a += part;
 		}
-		r = sys_call4(io->io_op == VM_IO_READ ? SYS_preadv : SYS_pwritev, fd, (long)iov, n, (long)(io->io_off + at));
+		r = sys_call4(
+		    io->io_op == VM_IO_READ ? SYS_preadv : SYS_pwritev, fd, (long)iov, n, (long)(io->io_off + at));
 		if (r == -EINTR)
 			continue;
 		if (r <= 0)

@@ -38,7 +38,8 @@ static size_t ctx_bytes(void) { return up(codec_bytes(), PAGE) + BUF_BYTES; }
 /* ---- layout ---- */
 static size_t layout(struct pool_shared *s, const struct pool_config *c)
 {
-	uint64_t at = up(sizeof *s, PAGE), objs = c->max_objects != 0 ? c->max_objects : (c->mem_limit + c->file_limit) / 1024;
+	uint64_t at = up(sizeof *s, PAGE),
+		 objs = c->max_objects != 0 ? c->max_objects : (c->mem_limit + c->file_limit) / 1024;
 
 	if (objs > 0x3fffffffu)
 		objs = 0x3fffffffu;
@@ -99,7 +100,8 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 	*p = (struct pool){ .p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE };
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;
-	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (r < 0 && r > -4096)
 		return (int)r;
 	p->p_ctx = (char *)r;
@@ -321,7 +323,8 @@ struct taken {
  * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
  * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
  */
-static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, char *buf, struct taken *t, int *rc)
+static uint32_t take_locked(
+    struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, char *buf, struct taken *t, int *rc)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = 0;
@@ -394,7 +397,8 @@ int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *con
 
 	for (*done = 0; *done < n && rc == 0;) {
 		pool_lock(p);
-		uint32_t m = take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
+		uint32_t m =
+		    take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
 		pool_unlock(p->p_shared);
 		for (uint32_t i = 0; i < m && (rc = finish(p, ctx, &t[i], pages[*done])) == 0; i++)
 			++*done;

@@ -25,7 +25,8 @@ struct pool {
 	struct pool_shared *p_shared;
 	size_t	 p_size;
 	int	 p_fd;	     /* the file, or -1 */
-	bool	 p_exclusive; /* set by the user at any time: a page that is read is not kept in memory here, too (pool_vnode.c) */
+	bool
+	    p_exclusive; /* set by the user at any time: a page that is read is not kept in memory here, too (pool_vnode.c) */
 	char	*p_ctx;	     /* POOL_CONTEXTS working areas */
 	uint32_t p_ctx_busy; /* bit per context, atomic */
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
@@ -56,7 +57,8 @@ struct pool_stats {
 	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
 	uint64_t behind;  /* of the spills, written behind */
 	uint64_t steals;  /* writes behind whose process did not come for the result */
-	uint64_t set_aside; /* blocks not used for now: a write there failed, or may still arrive from a killed process */
+	uint64_t
+	    set_aside;    /* blocks not used for now: a write there failed, or may still arrive from a killed process */
 	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };

@@ -88,7 +88,8 @@ static int cache_insert(struct pool *p, uint32_t i)
 }
 
 /* The pages to read, [*from, *to), when those that cover [off, off+len) are wanted: one run, as little as misses. */
-static void extent(struct pool_shared *s, const struct segment *g, uint32_t off, uint32_t len, uint32_t *from, uint32_t *to)
+static void extent(
+    struct pool_shared *s, const struct segment *g, uint32_t off, uint32_t len, uint32_t *from, uint32_t *to)
 {
 	uint32_t first = off / PAGE, last = (off + len - 1) / PAGE, end = (g->s_used + PAGE - 1) / PAGE;
 
@@ -120,7 +121,8 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 	pool_begin_locked(p, i);
 	g->s_fetch = 1;
 	pool_unlock(s);
-	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE, (to - from) * PAGE);
+	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE,
+	    (to - from) * PAGE);
 	pool_lock(p);
 	if (rc == 0)
 		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);

@@ -38,19 +38,24 @@ struct object {
 struct segment {
 	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
 	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
-	uint32_t s_next, s_prev;	   /* sealed queue; cached list; free list; READING: s_next is the slot read into */
-	uint32_t s_tid, s_member;	   /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
+	uint32_t s_next, s_prev;  /* sealed queue; cached list; free list; READING: s_next is the slot read into */
+	uint32_t s_tid, s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
-	uint32_t s_fetch;		   /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
+	uint32_t s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
 };
 /* Written under the pool's lock; pool_takes_memory looks without it, as a guess. */
-static inline void set_state(struct segment *g, uint32_t state) { __atomic_store_n(&g->s_state, state, __ATOMIC_RELAXED); }
+static inline void set_state(struct segment *g, uint32_t state)
+{
+	__atomic_store_n(&g->s_state, state, __ATOMIC_RELAXED);
+}
 
 #define POOL_WRITES 4u /* in flight of one process */
-struct member_io { uint32_t io_seg, io_block; }; /* counted from 1. No block: free; no segment: somebody else writes that now */
+struct member_io {
+	uint32_t io_seg, io_block;
+}; /* counted from 1. No block: free; no segment: somebody else writes that now */
 struct member {
 	uint32_t m_state, m_tag; /* see pool_member.c */
 	struct member_io m_io[POOL_WRITES];
@@ -68,15 +73,17 @@ struct pool_shared {
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
 	uint32_t ps_limit;	/* slots the log may hold before it spills; four more serve compaction */
 	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file */
-	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members, ps_maps; /* offsets from the start */
+	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members,
+	    ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
 	uint32_t ps_nmembers, ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
-	uint32_t ps_leaffree, ps_leafnext;		/* free list by the first word, counted from 1; first never used */
+	uint32_t ps_leaffree, ps_leafnext; /* free list by the first word, counted from 1; first never used */
 	uint32_t ps_objfree, ps_objnext; /* free list; first never used */
 	uint32_t ps_segfree, ps_segnext;
 	uint32_t ps_nslotfree, ps_slotnext, ps_nblockfree, ps_blocknext; /* stacks of free numbers; first never used */
 	uint32_t ps_slots_used, ps_blocks_used;
-	uint32_t ps_warm[WARM_MAX], ps_nwarm, ps_warmmax; /* free slots whose memory is kept; counted in ps_slots_used */
+	uint32_t ps_warm[WARM_MAX], ps_nwarm,
+	    ps_warmmax;         /* free slots whose memory is kept; counted in ps_slots_used */
 	uint32_t ps_open[2];	/* open segment: compressed, raw */
 	struct list ps_sealed;	/* oldest first */
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
@@ -90,10 +97,19 @@ struct pool_shared {
 	uint64_t ps_in, ps_out; /* bytes before and after compression */
 };
 
-static inline struct object *objects(struct pool_shared *s) { return (struct object *)(void *)((char *)s + s->ps_objects); }
+static inline struct object *objects(struct pool_shared *s)
+{
+	return (struct object *)(void *)((char *)s + s->ps_objects);
+}
 static inline struct segment *segs(struct pool_shared *s) { return (struct segment *)(void *)((char *)s + s->ps_segs); }
-static inline struct member *pool_members(struct pool_shared *s) { return (struct member *)(void *)((char *)s + s->ps_members); }
-static inline char *slot_mem(struct pool_shared *s, uint32_t slot) { return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES; }
+static inline struct member *pool_members(struct pool_shared *s)
+{
+	return (struct member *)(void *)((char *)s + s->ps_members);
+}
+static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
+{
+	return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES;
+}
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */
 static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }

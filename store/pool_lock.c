@@ -42,17 +42,21 @@ void pool_lock(struct pool *p)
 	for (;;) {
 		was = __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED);
 		if (was == 0) {
-			if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			if (__atomic_compare_exchange_n(
+				&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 				return;
 			continue;
 		}
 		if ((was & WAITERS) == 0 &&
-		    !__atomic_compare_exchange_n(&s->ps_lock, &was, was | WAITERS, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		    !__atomic_compare_exchange_n(
+			&s->ps_lock, &was, was | WAITERS, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
 		was |= WAITERS;
-		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was, (long)&soon, 0, 0) == -ETIMEDOUT &&
+		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was, (long)&soon, 0, 0) ==
+			-ETIMEDOUT &&
 		    pool_dead(was & ~WAITERS) &&
-		    __atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+		    __atomic_compare_exchange_n(
+			&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 			pool_repair_locked(p);
 			return;
 		}

@@ -19,14 +19,16 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
 		return -EIO;
 	for (uint32_t done = 0; done < n;) {
-		long r = sys_call4(write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
+		long r = sys_call4(
+		    write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
 
 		if (r > 0)
 			done += (uint32_t)r;
 		else if (r != -EINTR)
 			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;
 	}
-	(void)__atomic_add_fetch(write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(
+	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -121,7 +123,8 @@ static uint32_t seg_new(struct pool_shared *s, uint32_t slot)
 		i = s->ps_segnext++;
 	else
 		return NONE;
-	segs(s)[i] = (struct segment){ .s_state = SEG_OPEN, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
+	segs(s)[i] =
+	    (struct segment){ .s_state = SEG_OPEN, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
 	return i;
 }
 
@@ -268,7 +271,8 @@ static void io_ended(struct pool_shared *s)
 uint32_t pool_block_take_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t block = p->p_fd < 0 ? NONE : pop(s, s->ps_blockfree, &s->ps_nblockfree, &s->ps_blocknext, s->ps_nblocks);
+	uint32_t block =
+	    p->p_fd < 0 ? NONE : pop(s, s->ps_blockfree, &s->ps_nblockfree, &s->ps_blocknext, s->ps_nblocks);
 
 	if (block == NONE && p->p_fd >= 0)
 		block = pool_quarantine_end_locked(s);
@@ -396,7 +400,8 @@ static uint32_t emptiest(struct pool_shared *s, uint32_t state, uint32_t max)
 	uint32_t best = NONE;
 
 	for (uint32_t i = 0; i < s->ps_segnext; i++)
-		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0 && segs(s)[i].s_bad == 0) {
+		if (segs(s)[i].s_state == state && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0 &&
+		    segs(s)[i].s_bad == 0) {
 			best = i;
 			max = segs(s)[i].s_live;
 		}
@@ -413,7 +418,8 @@ static int intact(struct pool_shared *s, uint32_t i, const char *mem)
 		struct header h;
 
 		__builtin_memcpy(&h, mem + at, sizeof h);
-		if (h.h_object >= s->ps_objnext || h.h_len == 0 || h.h_len > PAGE || at + footprint(h.h_len) > g->s_used)
+		if (h.h_object >= s->ps_objnext || h.h_len == 0 || h.h_len > PAGE ||
+		    at + footprint(h.h_len) > g->s_used)
 			return 0;
 		const struct object *o = &objects(s)[h.h_object];
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
@@ -553,7 +559,8 @@ int pool_shrink(struct pool *p, uint64_t bytes)
 /* If it cannot be written now it waits its turn in memory. Drops the lock. */
 static void write_raw(struct pool *p, uint32_t i)
 {
-	if (pool_write_start_locked(p, i) == -EAGAIN && pool_inflight(p) == 0 && segs(p->p_shared)[i].s_state == SEG_SEALED)
+	if (pool_write_start_locked(p, i) == -EAGAIN && pool_inflight(p) == 0 &&
+	    segs(p->p_shared)[i].s_state == SEG_SEALED)
 		(void)spill(p, i);
 }
 

@@ -137,7 +137,8 @@ void pool_release(struct pool *p, uint32_t tag)
 	struct pool_shared *s = p->p_shared;
 
 	for (uint32_t i = 0; i < s->ps_nmembers; i++)
-		if ((pool_members(s)[i].m_state == MEMBER_LIVE || pool_members(s)[i].m_state == MEMBER_DYING) && pool_members(s)[i].m_tag == tag)
+		if ((pool_members(s)[i].m_state == MEMBER_LIVE || pool_members(s)[i].m_state == MEMBER_DYING) &&
+		    pool_members(s)[i].m_tag == tag)
 			member_free(p, i);
 }
 

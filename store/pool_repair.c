@@ -86,7 +86,8 @@ static void repair_segments(struct pool_shared *s)
 		if (s->ps_open[k] != NONE && segs(s)[s->ps_open[k]].s_state != SEG_OPEN)
 			s->ps_open[k] = NONE;
 	for (uint32_t i = 0; i < s->ps_segnext; i++)
-		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) && pool_orphan(&segs(s)[i]))
+		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) &&
+		    pool_orphan(&segs(s)[i]))
 			pool_abandon_locked(s, &segs(s)[i]);
 	for (uint32_t i = 0; i < s->ps_segnext; i++) {
 		struct segment *g = &segs(s)[i];

@@ -49,11 +49,13 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 	long m, e;
 
 	r->mapbytes = sq > cq ? sq : cq;
-	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQ_RING);
+	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
+	    (long)IORING_OFF_SQ_RING);
 	if (failed(m))
 		return (int)m;
 	r->map = (char *)m;
-	e = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
+	e = sys_call6(
+	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
 	if (failed(e))
 		return (int)e;
 	r->sqe = (char *)e;
@@ -118,8 +120,9 @@ static int submit(struct pool_ring *r, int fd, const void *mem, uint64_t at, uin
 	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
 	long rc;
 
-	*e = (struct io_uring_sqe){ .opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = SEG_BYTES,
-				    .user_data = op };
+	*e = (struct io_uring_sqe){
+		.opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = SEG_BYTES, .user_data = op
+	};
 	r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
 	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	do

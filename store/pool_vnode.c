@@ -116,7 +116,8 @@ static const struct vnode_ops ops = {
 struct vnode *pool_vnode_create(struct vm *vm, struct pool *pool, uint64_t nslots)
 {
 	uint64_t bytes = (sizeof(struct pool_vnode) + nslots * 4 + 4095) & ~4095ull;
-	long r = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long r = sys_call6(
+	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (r < 0 && r > -4096)
 		return NULL;

@@ -37,7 +37,9 @@ static void on_violation(void *arg, const char *text)
 static struct box box_open(bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
 {
 	struct sim_config sc = { .frames = FRAMES, .seed = 1 };
-	struct vm_config vc = { .vc_frames = FRAMES, .vc_policy = policy_find(policy), .vc_prefetch = prefetch_find(prefetch) };
+	struct vm_config vc = {
+		.vc_frames = FRAMES, .vc_policy = policy_find(policy), .vc_prefetch = prefetch_find(prefetch)
+	};
 	struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = advice };
 	struct vnode *swap;
 	struct box b = { 0 };
@@ -179,7 +181,8 @@ static uint64_t hot_misses(bool linux_like, enum advice advice)
 static void test_free_behind(void **state)
 {
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
-		uint64_t normal = hot_misses(linux_like != 0, ADV_NORMAL), advised = hot_misses(linux_like != 0, ADV_SEQUENTIAL);
+		uint64_t normal = hot_misses(linux_like != 0, ADV_NORMAL),
+			 advised = hot_misses(linux_like != 0, ADV_SEQUENTIAL);
 
 		assert_true(normal > 0);
 		assert_true(advised * 2 < normal);

@@ -107,7 +107,8 @@ static void remap_keeps_memory_locks(void **state)
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, 12);
 	assert_int_equal(as_fault(as, at, PG, F_SOFTLOCK, S_READ), VM_OK);
-	assert_int_equal(as_remap(as, at, 12 * PG, 30 * PG, REMAP_MAYMOVE | REMAP_FIXED, &(vaddr_t){ BASE + MB }), VM_LOCKED);
+	assert_int_equal(
+	    as_remap(as, at, 12 * PG, 30 * PG, REMAP_MAYMOVE | REMAP_FIXED, &(vaddr_t){ BASE + MB }), VM_LOCKED);
 	assert_int_equal(as_fault(as, at, PG, F_SOFTUNLOCK, S_READ), VM_OK);
 	assert_int_equal(as_unlock(as, at, 12 * PG), VM_OK);
 	assert_sound(&s);
@@ -576,7 +577,8 @@ static void advice_each_form(void **state)
 		assert_int_equal(vec[i] & (INCORE_MAPPED | INCORE_SWAPPED | INCORE_ANON), INCORE_SWAPPED | INCORE_ANON);
 	assert_int_equal(page_cache_drain(s.vm, 1000), 8);
 	for (unsigned i = 8; i < 16; i++)
-		assert_int_equal(vec[i] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD), INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD);
+		assert_int_equal(vec[i] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD),
+		    INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD);
 	assert_int_equal(as_advise(as, BASE, 8 * PG, ADV_WILLNEED), VM_OK);
 	assert_int_equal(as_incore(as, BASE, 8 * PG, vec), VM_OK);
 	for (unsigned i = 0; i < 8; i++)

@@ -279,7 +279,8 @@ static void model_refs(struct model *mo)
 	uint32_t n = vm->vm_anonchunks * VM_ANONCHUNK, *counts = calloc(n + 1, sizeof *counts);
 
 	for (unsigned a = 0; a < NMAPS; a++)
-		for (uint64_t i = anonmap_next(mo->am[a], 0); i < anonmap_npages(mo->am[a]); i = anonmap_next(mo->am[a], i + 1))
+		for (uint64_t i = anonmap_next(mo->am[a], 0); i < anonmap_npages(mo->am[a]);
+		     i = anonmap_next(mo->am[a], i + 1))
 			counts[anonmap_peek(mo->am[a], i)]++;
 	for (anon_id id = 1; id < n; id++)
 		assert_int_equal(counts[id], vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK].an_refcnt);

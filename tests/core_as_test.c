@@ -41,7 +41,8 @@ static bool all_free(uint64_t at, uint64_t n)
 
 static void check_gap(struct range_node *root)
 {
-	uint64_t n = 1 + rnd(24), align = (uint64_t)1 << rnd(5), min = rnd(UNITS), max = min + rnd(UNITS - (uint32_t)min) + 1;
+	uint64_t n = 1 + rnd(24), align = (uint64_t)1 << rnd(5), min = rnd(UNITS),
+		 max = min + rnd(UNITS - (uint32_t)min) + 1;
 	bool high = rnd(2), want = false;
 	uint64_t best = 0;
 	vaddr_t got = 0;

@@ -681,7 +681,8 @@ static void *kmem_worker(void *arg)
 static void test_kmem_random(void **state)
 {
 	struct box b = box_open(1024, 1024, 1);
-	struct kmem_cache *c = kmem_cache_create(b.b_vm, "thing", sizeof(struct thing), 32, thing_ctor, thing_dtor, NULL);
+	struct kmem_cache *c =
+	    kmem_cache_create(b.b_vm, "thing", sizeof(struct thing), 32, thing_ctor, thing_dtor, NULL);
 	struct kjob job[2];
 	pthread_t th[2];
 
@@ -834,8 +835,8 @@ static bool vmem_ok(uint64_t addr, uint64_t size, uint64_t align, uint64_t phase
 }
 
 /* Is there any place at all? The second half is a span of its own: nothing spans the border. */
-static bool vmem_possible(const bool *map, uint64_t units, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min,
-    uint64_t max)
+static bool vmem_possible(
+    const bool *map, uint64_t units, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min, uint64_t max)
 {
 	for (uint64_t i = 0; i + units <= V_UNITS; i++) {
 		bool border = i < V_UNITS / 2 && i + units > V_UNITS / 2;

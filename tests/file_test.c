@@ -34,7 +34,8 @@ static void one_set_of_frames_for_an_image(void **state)
 	for (unsigned i = 0; i < NAS; i++) {
 		assert_int_equal(rss(as[i]), 96);
 		assert_int_equal(pss(as[i]), 96 * (PG / NAS));
-		assert_int_equal(hat_probe(as_hat(as[i]), BASE + 7 * PG, NULL), hat_probe(as_hat(as[0]), BASE + 7 * PG, NULL));
+		assert_int_equal(
+		    hat_probe(as_hat(as[i]), BASE + 7 * PG, NULL), hat_probe(as_hat(as[0]), BASE + 7 * PG, NULL));
 	}
 	vm_usage(s.vm, &after);
 	/* the frames that went: the file's 96, and what the spaces themselves are made of */
@@ -112,7 +113,8 @@ static void read_write_at_any_offset(void **state)
 	assert_true(model != NULL && buf != NULL);
 	for (unsigned op = 0; op < 2000; op++) {
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
-		uint64_t off = (rnd >> 33) % size, len = (rnd >> 13) % (3 * PG), fits = len < size - off ? len : size - off;
+		uint64_t off = (rnd >> 33) % size, len = (rnd >> 13) % (3 * PG),
+			 fits = len < size - off ? len : size - off;
 		if ((rnd >> 62) % 2 == 0) {
 			memset(buf, (int)op, len);
 			assert_int_equal(vnode_write(vp, off, buf, len, &done), fits == len ? VM_OK : VM_EOF);

@@ -45,7 +45,8 @@ struct env {
 	struct vnode vn;
 	struct as *as[2];
 	struct hat *hat[2];
-	vaddr_t near[2], far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
+	vaddr_t near[2],
+	    far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
 	uint64_t step;		 /* far addresses lie so far apart */
 	struct page *pp[N]; /* E-locked all the time */
 	uint64_t kernel;    /* frames of kernel memory before there was a space */
@@ -384,7 +385,8 @@ static void test_nomem(struct env *e)
 		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
 		CHECK(hat_page_getshare(e->pp[4]) == 0);
 		vm_inject(e->vm, VM_INJECT_HAT, nth);
-		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) == VM_OK); /* advice does not fail */
+		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) ==
+		    VM_OK); /* advice does not fail */
 		/* a port may keep tables that the first attempt made: then this one needs fewer and succeeds */
 		CHECK((hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID) ==
 		    (vm_inject_seen(e->vm, VM_INJECT_HAT) >= nth));
@@ -589,7 +591,8 @@ static void test_large_load(struct env *e, struct large *l)
 	CHECK(hat_probe(hat, large_va(l, last), &attr) == page_pfn(e->vm, l->lp_pages) + last);
 	CHECK(attr & PROT_W);
 	CHECK(hat_page_getshare(&l->lp_pages[0]) == 1 && hat_page_getshare(&l->lp_pages[mid]) == 1);
-	CHECK(touch(e, 0, large_va(l, mid), false, VM_OK, (uint8_t)mid) && touch(e, 0, large_va(l, last), false, VM_OK, (uint8_t)last));
+	CHECK(touch(e, 0, large_va(l, mid), false, VM_OK, (uint8_t)mid) &&
+	    touch(e, 0, large_va(l, last), false, VM_OK, (uint8_t)last));
 	CHECK(sound(e) && consistent(e));
 	/* bits count for all */
 	page_nrm_clear(&l->lp_pages[0], P_REF | P_MOD);
@@ -620,12 +623,14 @@ static void test_large_parts(struct env *e, struct large *l)
 	const pfn_t q = l->n / 4;
 
 	hat_clrattr(hat, large_va(l, q), vm_ptob(q), PROT_W);
-	CHECK(touch(e, 0, large_va(l, q), true, VM_PROT, 0) && touch(e, 0, large_va(l, 2 * q), true, VM_OK, (uint8_t)(2 * q)));
+	CHECK(touch(e, 0, large_va(l, q), true, VM_PROT, 0) &&
+	    touch(e, 0, large_va(l, 2 * q), true, VM_OK, (uint8_t)(2 * q)));
 	hat_chgattr(hat, l->va, vm_ptob(l->n), PROT_R | PROT_W);
 	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
 	hat_pageunload(&l->lp_pages[q]);
 	CHECK(hat_page_getshare(&l->lp_pages[q]) == 0 && hat_page_getshare(&l->lp_pages[q - 1]) == 1);
-	CHECK(touch(e, 0, large_va(l, q), false, VM_NOMAP, 0) && touch(e, 0, large_va(l, q + 1), false, VM_OK, (uint8_t)(q + 1)));
+	CHECK(touch(e, 0, large_va(l, q), false, VM_NOMAP, 0) &&
+	    touch(e, 0, large_va(l, q + 1), false, VM_OK, (uint8_t)(q + 1)));
 	CHECK(hat_promote(hat, l->va, 1) == VM_NOMAP);
 	CHECK(hat_memload(hat, large_va(l, q), &l->lp_pages[q], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
 	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
@@ -642,7 +647,8 @@ static void test_large_parts(struct env *e, struct large *l)
 	CHECK(hat_page_getshare(&l->lp_pages[q]) == 2 && sound(e));
 	hat_unlock(hat, large_va(l, q), vm_ptob(q));
 	hat_swapout(hat);
-	CHECK(touch(e, 0, large_va(l, q - 1), false, VM_OK, (uint8_t)(q - 1)) && touch(e, 0, large_va(l, q), false, VM_NOMAP, 0));
+	CHECK(touch(e, 0, large_va(l, q - 1), false, VM_OK, (uint8_t)(q - 1)) &&
+	    touch(e, 0, large_va(l, q), false, VM_NOMAP, 0));
 	CHECK(touch(e, 1, large_va(l, q), false, VM_OK, (uint8_t)q));
 	hat_unload(hat, l->va, vm_ptob(l->n), HAT_UNLOAD | HAT_UNLOAD_UNLOCK);
 	CHECK(hat_page_getshare(&l->lp_pages[q]) == 1 && sound(e) && consistent(e));
@@ -800,7 +806,8 @@ static void test_shared(struct env *e)
 	CHECK(hat_page_getshare(e->pp[7]) == 0); /* it made place */
 	CHECK(hat_share(to, t, from, f, unit) == VM_INVAL);
 	for (unsigned i = 0; i < 4; i++)
-		CHECK(touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) && hat_page_getshare(e->pp[i]) == 1);
+		CHECK(
+		    touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) && hat_page_getshare(e->pp[i]) == 1);
 	CHECK(sound(e) && consistent(e));
 	/* whatever happens in the one space happens in the other */
 	CHECK(hat_memload(from, f + unit + VM_PAGESIZE, e->pp[5], PROT_R, HAT_LOAD) == VM_OK);

@@ -182,7 +182,8 @@ static void window_is_coherent_with_mappings(void **state)
 	assert_int_equal(((uint64_t *)sim_disk_data(vp))[18 * 512], 4321);
 	/* more pieces than slots; a piece that is still there keeps its slot */
 	for (unsigned i = 0; i < 7; i++) {
-		assert_int_equal(segmap_rw(sm, vp, i * SEGMAP_SLOT + 5, buf, 9000, false, &done), i < 6 ? VM_OK : VM_EOF);
+		assert_int_equal(
+		    segmap_rw(sm, vp, i * SEGMAP_SLOT + 5, buf, 9000, false, &done), i < 6 ? VM_OK : VM_EOF);
 		assert_int_equal(done, i < 6 ? 9000 : 98 * PG + 100 - 6 * SEGMAP_SLOT - 5);
 		assert_sound(&s);
 	}
@@ -313,7 +314,11 @@ static void store_detach(void *priv)
 }
 
 static const struct pager_ops store_ops = {
-	.po_name = "store", .po_read = store_read, .po_write = store_write, .po_dirty = store_dirty, .po_detach = store_detach,
+	.po_name = "store",
+	.po_read = store_read,
+	.po_write = store_write,
+	.po_dirty = store_dirty,
+	.po_detach = store_detach,
 };
 
 struct paged {

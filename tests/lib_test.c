@@ -700,7 +700,9 @@ static void shelf_discard(void *arg, uint64_t slot)
 
 static struct quire *with_shelf(struct shelf *s)
 {
-	struct quire_store st = { .read = shelf_read, .write = shelf_write, .discard = shelf_discard, .arg = s, .slots = 2048 };
+	struct quire_store st = {
+		.read = shelf_read, .write = shelf_write, .discard = shelf_discard, .arg = s, .slots = 2048
+	};
 	struct quire_config c = { .memory = 2 * MIB, .store = &st };
 
 	*s = (struct shelf){ .page = calloc(2048, PAGE) };

@@ -91,7 +91,10 @@ static int teardown(void **state)
 
 static uint64_t va(const struct env *e, unsigned i) { return (uint64_t)e->at + vm_ptob(i); }
 static uint8_t *host(const struct env *e, unsigned i) { return e->at + vm_ptob(i); }
-static uint8_t frame(const struct env *e, unsigned i) { return *(uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i])); }
+static uint8_t frame(const struct env *e, unsigned i)
+{
+	return *(uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i]));
+}
 
 static bool there(const struct env *e, unsigned i)
 {
@@ -184,7 +187,8 @@ static void forked(void **state)
 		hat_unload(e->hat, va(e, 0), vm_ptob(8), HAT_UNLOAD);
 		if (frame(e, 0) != 0x77 || frame(e, 5) != 0x45 || there(e, 0) || there(e, 5))
 			_exit(3);
-		if (hat_memload(e->hat, va(e, 9), e->pp[9], PROT_R | PROT_W, HAT_LOAD) != VM_OK || host(e, 9)[1] != 0x49)
+		if (hat_memload(e->hat, va(e, 9), e->pp[9], PROT_R | PROT_W, HAT_LOAD) != VM_OK ||
+		    host(e, 9)[1] != 0x49)
 			_exit(4);
 		_exit(0);
 	}

@@ -113,8 +113,8 @@ void run_teardown(struct test *t)
 	(void)kmem_reap(t->vm);
 	vm_usage(t->vm, &u);
 	if (u.vu_free + u.vu_cache + u.vu_kernel != u.vu_frames)
-		fail("of %" PRIu64 " frames %" PRIu64 " are free, %" PRIu64 " cached, %" PRIu64 " the system's own", u.vu_frames,
-		    u.vu_free, u.vu_cache, u.vu_kernel);
+		fail("of %" PRIu64 " frames %" PRIu64 " are free, %" PRIu64 " cached, %" PRIu64 " the system's own",
+		    u.vu_frames, u.vu_free, u.vu_cache, u.vu_kernel);
 	vm_destroy(t->vm); /* panics if kernel memory is left */
 	sim_destroy(t->mach);
 }
@@ -255,7 +255,12 @@ static uint64_t number(int argc, char **argv, int *i)
 
 int main(int argc, char **argv)
 {
-	struct options opt = { .ops = 100000, .seed = 1, .check = 2000, .frames = 256, .format_name = "x86_64", .seeds = 1,
+	struct options opt = { .ops = 100000,
+		.seed = 1,
+		.check = 2000,
+		.frames = 256,
+		.format_name = "x86_64",
+		.seeds = 1,
 		.shrink = true };
 	const char *script = NULL;
 	uint64_t *words = NULL;
@@ -271,7 +276,8 @@ int main(int argc, char **argv)
 			opt.check = number(argc, argv, &i);
 		else if (strcmp(argv[i], "--latency") == 0)
 			opt.latency = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc && sim_format_by_name(argv[i + 1], &opt.format))
+		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc &&
+		    sim_format_by_name(argv[i + 1], &opt.format))
 			opt.format_name = argv[++i];
 		else if (strcmp(argv[i], "--linux") == 0)
 			opt.linux_like = true;

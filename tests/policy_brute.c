@@ -536,8 +536,10 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 					do { /* every used page, the oldest first */
 						next = NOT_A_PAGE;
 						for (k = 0; k < nm; k++)
-							if (m[k].used && (next == NOT_A_PAGE || m[k].gen < m[next].gen ||
-									     (m[k].gen == m[next].gen && m[k].order < m[next].order)))
+							if (m[k].used &&
+							    (next == NOT_A_PAGE || m[k].gen < m[next].gen ||
+								(m[k].gen == m[next].gen &&
+								    m[k].order < m[next].order)))
 								next = k;
 						if (next != NOT_A_PAGE) {
 							m[next].used = false;

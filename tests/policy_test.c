@@ -55,7 +55,8 @@ static unsigned compare_one(const struct policy_ops *ops, const struct trace *t,
 	assert_true(replay(ops, t, c, compare_evicted, &cmp, &r));
 	bad = cmp.differ != UINT64_MAX || cmp.n != cmp.nwant || r.misses != misses;
 	if (bad)
-		print_error("%s on %s, %u frames: %" PRIu64 " misses, naive %" PRIu64 "; eviction %" PRIu64 " of %" PRIu64 " is the first other\n",
+		print_error("%s on %s, %u frames: %" PRIu64 " misses, naive %" PRIu64 "; eviction %" PRIu64
+			    " of %" PRIu64 " is the first other\n",
 		    ops->pol_name, what, c, r.misses, misses, cmp.differ, cmp.nwant);
 	free(out);
 	return bad;
@@ -401,7 +402,8 @@ static void test_one_unlocked_page_is_found(void **state)
 				while (d.d_in[only] && drive_look(&d, true, only))
 					assert_true(++looks < 8 * NF);
 				if (d.d_in[only])
-					print_error("%s, references seen as %u: page %u was not found\n", policy_table[i]->pol_name, refs, only);
+					print_error("%s, references seen as %u: page %u was not found\n",
+					    policy_table[i]->pol_name, refs, only);
 				assert_false(d.d_in[only]);
 				drive_close(&d);
 			}

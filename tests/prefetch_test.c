@@ -229,8 +229,8 @@ static void told(void *arg, uint64_t idx, unsigned max, unsigned flags, const st
 	for (unsigned i = 0; same && i < want.n; i++)
 		same = want.at[i] == (int64_t)idx + got->pl_first + (int64_t)i * got->pl_step;
 	if (!same && c->bad++ == 0)
-		print_error("%s at page %" PRIu64 ", plan %" PRIu64 ": %u pages by %" PRId64 ", naive %u\n", c->pair->ops->pf_name, idx,
-		    c->plans, got->pl_n, got->pl_step, want.n);
+		print_error("%s at page %" PRIu64 ", plan %" PRIu64 ": %u pages by %" PRId64 ", naive %u\n",
+		    c->pair->ops->pf_name, idx, c->plans, got->pl_n, got->pl_step, want.n);
 	c->plans++;
 	c->pages += got->pl_n;
 }
@@ -280,7 +280,8 @@ static void test_strides(void **state)
 			for (unsigned i = 0; i < 1500; i++) {
 				rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 				at += step;
-				assert_true(trace_add(&t, (uint64_t)(rnd >> 60 == 0 ? (int64_t)(rnd >> 40) : at), false));
+				assert_true(
+				    trace_add(&t, (uint64_t)(rnd >> 60 == 0 ? (int64_t)(rnd >> 40) : at), false));
 				if (i % 500 == 499)
 					at += 1 << 20;
 			}
@@ -337,7 +338,8 @@ static void test_near_sees_every_stream(void **state)
 
 static void test_stride_is_covered(void **state)
 {
-	struct prefetch_result window = run(&prefetch_window, "stride", 500), stride = run(&prefetch_stride, "stride", 500),
+	struct prefetch_result window = run(&prefetch_window, "stride", 500),
+			       stride = run(&prefetch_stride, "stride", 500),
 			       majority = run(&prefetch_majority, "stride", 500);
 
 	assert_int_equal(window.used, 0);

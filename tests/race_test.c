@@ -387,7 +387,7 @@ int main(int argc, char **argv)
 		ipis += st.ss_ipi;
 		finish(&r);
 	}
-	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " interrupts, %" PRIu64 " refused: ok\n", seeds,
-	    switches, ipis, refusals);
+	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " interrupts, %" PRIu64 " refused: ok\n",
+	    seeds, switches, ipis, refusals);
 	return 0;
 }

@@ -202,15 +202,18 @@ static int fixed(void)
 	push_out();
 	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + MIB);
 	EXPECT(zero(p + MIB, MIB) && wrong(p, MIB, 1) == 0);
-	EXPECT(mmap(p, 4 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED && errno == EEXIST);
+	EXPECT(mmap(p, 4 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED &&
+	    errno == EEXIST);
 	EXPECT(wrong(p, MIB, 1) == 0);
 	EXPECT(mmap(p + 2 * MIB, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == p + 2 * MIB);
 	EXPECT(memcmp(p + 2 * MIB, "\177ELF", 4) == 0 && wrong(p, MIB, 1) == 0);
 	EXPECT(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 9999, 0) == MAP_FAILED && errno == EBADF);
 	EXPECT(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
-	EXPECT(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == EINVAL);
+	EXPECT(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
+	    errno == EINVAL);
 	EXPECT(mmap(NULL, PAGE, PROT_READ, MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
-	EXPECT(mmap(NULL, -(size_t)PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+	EXPECT(
+	    mmap(NULL, -(size_t)PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
 	return 0;
 }
 
@@ -230,14 +233,18 @@ static int kinds(void)
 	int fd = open("/dev/zero", O_RDWR), null = open("/dev/null", O_WRONLY);
 	char *z = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	char *s = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char *g = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK, -1, 0);
-	char *m = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_32BIT, -1, 0);
+	char *g =
+	    mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK, -1, 0);
+	char *m =
+	    mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_32BIT, -1, 0);
 	char *x = mmap(NULL, MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *ro = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *sparse = mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *sparse =
+	    mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	EXPECT(mremap(s, 0, MIB, MREMAP_MAYMOVE) != MAP_FAILED && mremap(m, 0, MIB, MREMAP_MAYMOVE) == MAP_FAILED);
-	EXPECT(z != MAP_FAILED && s != MAP_FAILED && g != MAP_FAILED && m != MAP_FAILED && x != MAP_FAILED && ro != MAP_FAILED);
+	EXPECT(z != MAP_FAILED && s != MAP_FAILED && g != MAP_FAILED && m != MAP_FAILED && x != MAP_FAILED &&
+	    ro != MAP_FAILED);
 	EXPECT((uintptr_t)m < 1ul << 32);
 	EXPECT(zero(ro, MIB) && write(null, ro, MIB) == MIB);
 	char *const all[] = { z, s, g, m, x };
@@ -288,7 +295,8 @@ static int limits(void)
 
 	fill(p, MIB, 1);
 	EXPECT(setrlimit(RLIMIT_AS, &rl) == 0);
-	EXPECT(mmap(NULL, 9ul << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED && errno == ENOMEM);
+	EXPECT(mmap(NULL, 9ul << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED &&
+	    errno == ENOMEM);
 	EXPECT(malloc(9ul << 30) == NULL);
 	push_out();
 	char *q = map(2 * MIB);
@@ -296,27 +304,31 @@ static int limits(void)
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(q, 2 * MIB, 2) == 0);
 	rl.rlim_cur = MIB;
 	EXPECT(setrlimit(RLIMIT_DATA, &rl) == 0);
-	EXPECT(mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+	EXPECT(mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+	    errno == ENOMEM);
 	EXPECT(wrong(p, MIB, 1) == 0);
 	return 0;
 }
 
 static int raw(void)
 {
-	char *p = (char *)syscall(SYS_mmap, NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *q;
+	char *p = (char *)syscall(SYS_mmap, NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+	     *q;
 
 	EXPECT(p != MAP_FAILED);
 	fill(p, 4 * MIB, 1);
 	push_out();
 	EXPECT(wrong(p, 4 * MIB, 1) == 0);
 	EXPECT(syscall(SYS_munmap, p + MIB, MIB) == 0);
-	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p + MIB);
+	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
+	    p + MIB);
 	EXPECT(zero(p + MIB, MIB));
 	fill(p + 3 * MIB, MIB, 6);
 	q = (char *)syscall(SYS_mremap, p, MIB, 2 * MIB, MREMAP_MAYMOVE);
 	EXPECT(wrong(q, MIB, 1) == 0 && zero(q + MIB, MIB));
 	EXPECT(syscall(SYS_madvise, q, MIB, MADV_DONTNEED) == 0 && zero(q, MIB));
-	EXPECT(syscall(SYS_mprotect, q, MIB, PROT_NONE) == 0 && syscall(SYS_mprotect, q, MIB, PROT_READ | PROT_WRITE) == 0);
+	EXPECT(syscall(SYS_mprotect, q, MIB, PROT_NONE) == 0 &&
+	    syscall(SYS_mprotect, q, MIB, PROT_READ | PROT_WRITE) == 0);
 	EXPECT(syscall(SYS_mmap, NULL, 0, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 && errno == EINVAL);
 	EXPECT(syscall(SYS_getpid) == getpid());
 	EXPECT(syscall(SYS_close, -1) == -1 && errno == EBADF);
@@ -459,7 +471,8 @@ static int maps(void)
 			uintptr_t lo, hi;
 			char prot[8];
 
-			if (sscanf(line, "%lx-%lx %7s", &lo, &hi, prot) == 3 && lo <= (uintptr_t)p + i * PAGE && hi > (uintptr_t)p + i * PAGE)
+			if (sscanf(line, "%lx-%lx %7s", &lo, &hi, prot) == 3 && lo <= (uintptr_t)p + i * PAGE &&
+			    hi > (uintptr_t)p + i * PAGE)
 				printf("%zu %s\n", i, prot);
 		}
 		fclose(f);
@@ -510,8 +523,23 @@ static int ranges(void)
 }
 
 const struct scenario memory_scenarios[] = {
-	{ "heap", heap }, { "mremap", remap }, { "madvise", advise }, { "madvise-fork", advise_fork }, { "mprotect", protect },
-	{ "munmap", unmap }, { "map-fixed", fixed }, { "map-fixed-error", fixed_error }, { "map-kinds", kinds }, { "brk", brk_moves }, { "rlimit", limits },
-	{ "raw-syscall", raw }, { "io", io }, { "process-vm", process_vm }, { "mincore-mlock", resident }, { "maps", maps },
-	{ "statics", statics }, { "ranges", ranges }, { NULL, NULL },
+	{ "heap", heap },
+	{ "mremap", remap },
+	{ "madvise", advise },
+	{ "madvise-fork", advise_fork },
+	{ "mprotect", protect },
+	{ "munmap", unmap },
+	{ "map-fixed", fixed },
+	{ "map-fixed-error", fixed_error },
+	{ "map-kinds", kinds },
+	{ "brk", brk_moves },
+	{ "rlimit", limits },
+	{ "raw-syscall", raw },
+	{ "io", io },
+	{ "process-vm", process_vm },
+	{ "mincore-mlock", resident },
+	{ "maps", maps },
+	{ "statics", statics },
+	{ "ranges", ranges },
+	{ NULL, NULL },
 };

@@ -327,7 +327,8 @@ static int spawns(void)
 /* An empty environment, or none: the program keeps the limit all the same. */
 static int empty_environment(void)
 {
-	char *const none[] = { NULL }, *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"heap", NULL };
+	char *const none[] = { NULL },
+		    *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"heap", NULL };
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -516,7 +517,9 @@ static int clones(void)
 	ended("shared", clone(clone_main, stack + MIB, SIGCHLD | CLONE_VM | CLONE_VFORK, p));
 	EXPECT(wrong(p, 2 * MIB, 3) == 0);
 	EXPECT(clone(clone_main, NULL, SIGCHLD, p) == -1 && errno == EINVAL);
-	struct { uint64_t flags, pidfd, child, parent, exit_signal, stack, stack_size, tls; } args = { .exit_signal = SIGCHLD };
+	struct {
+		uint64_t flags, pidfd, child, parent, exit_signal, stack, stack_size, tls;
+	} args = { .exit_signal = SIGCHLD };
 	pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
 	if (pid == 0)
 		_exit(wrong(p, 2 * MIB, 3) == 0 ? 16 : 17);
@@ -556,8 +559,22 @@ static int terminal(void)
 }
 
 const struct scenario process_scenarios[] = {
-	{ "threads", threads }, { "detached", detached }, { "recursion", recursion }, { "cancel", cancel }, { "futexes", futexes },
-	{ "fork", fork_budget }, { "fork-threads", fork_threads }, { "clone", clones }, { "spawn", spawns }, { "empty-environment", empty_environment },
-	{ "exit-codes", exit_codes }, { "daemon", daemons }, { "close-all", close_all }, { "dup-everywhere", dup_everywhere },
-	{ "few-descriptors", few_descriptors }, { "drop-rights", drop_rights }, { "terminal", terminal }, { NULL, NULL },
+	{ "threads", threads },
+	{ "detached", detached },
+	{ "recursion", recursion },
+	{ "cancel", cancel },
+	{ "futexes", futexes },
+	{ "fork", fork_budget },
+	{ "fork-threads", fork_threads },
+	{ "clone", clones },
+	{ "spawn", spawns },
+	{ "empty-environment", empty_environment },
+	{ "exit-codes", exit_codes },
+	{ "daemon", daemons },
+	{ "close-all", close_all },
+	{ "dup-everywhere", dup_everywhere },
+	{ "few-descriptors", few_descriptors },
+	{ "drop-rights", drop_rights },
+	{ "terminal", terminal },
+	{ NULL, NULL },
 };

@@ -50,7 +50,8 @@ static void touch(const char *what, char *p, bool write_it)
 	if (fault_signal == 0)
 		printf("%s: no signal\n", what);
 	else
-		printf("%s: signal %d code %d at %s\n", what, fault_signal, fault_code, fault_at == p ? "its address" : "another address");
+		printf("%s: signal %d code %d at %s\n", what, fault_signal, fault_code,
+		    fault_at == p ? "its address" : "another address");
 }
 
 static int bad_access(void)
@@ -284,6 +285,11 @@ static int masks(void)
 }
 
 const struct scenario signal_scenarios[] = {
-	{ "bad-access", bad_access }, { "lazy-pages", lazy_pages }, { "alternate-stack", alternate_stack }, { "timers", timers },
-	{ "storm", storm }, { "masks", masks }, { NULL, NULL },
+	{ "bad-access", bad_access },
+	{ "lazy-pages", lazy_pages },
+	{ "alternate-stack", alternate_stack },
+	{ "timers", timers },
+	{ "storm", storm },
+	{ "masks", masks },
+	{ NULL, NULL },
 };

@@ -975,7 +975,8 @@ static void test_killed_member_anywhere(void **state)
 					uint32_t mine;
 					uint8_t got[PAGE];
 
-					if (put(&r, rnd(), &mine) != 0 || pool_load(&r.p, i % 2 == 1 ? h[i] : mine, got) != 0)
+					if (put(&r, rnd(), &mine) != 0 ||
+					    pool_load(&r.p, i % 2 == 1 ? h[i] : mine, got) != 0)
 						_exit(1);
 					if (rnd() % 8 != 0)
 						pool_unref(&r.p, mine);

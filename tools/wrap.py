@@ -4,7 +4,7 @@
 import subprocess
 import sys
 
-LIMIT = 110
+LIMIT = 120
 
 
 def main():

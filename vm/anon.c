@@ -474,7 +474,8 @@ unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *a
 			bad++;
 		}
 	}
-	for (anon_id id = vm->vm_anonfree; id != 0 && free <= vm->vm_anonchunks * VM_ANONCHUNK; id = anon_locked(vm, id)->an_swap)
+	for (anon_id id = vm->vm_anonfree; id != 0 && free <= vm->vm_anonchunks * VM_ANONCHUNK;
+	     id = anon_locked(vm, id)->an_swap)
 		free++;
 	if (live != vm->vm_nanon || (vm->vm_anonchunks > 0 && live + free + 1 != vm->vm_anonchunks * VM_ANONCHUNK)) {
 		report(arg, "anons in use and free do not add up");

@@ -315,7 +315,8 @@ static uint64_t next_in(void *node, unsigned level, uint64_t base, uint64_t idx,
 			if (((uint32_t *)node)[i] != 0)
 				return base + i;
 		} else if (((void **)node)[i] != NULL) {
-			uint64_t lo = base + i * step, at = next_in(((void **)node)[i], level - 1, lo, idx > lo ? idx : lo, end);
+			uint64_t lo = base + i * step,
+				 at = next_in(((void **)node)[i], level - 1, lo, idx > lo ? idx : lo, end);
 
 			if (at < end && at < lo + step)
 				return at;

@@ -504,7 +504,8 @@ enum vm_err as_checkprot(struct as *as, vaddr_t addr, uint64_t len, unsigned pro
 }
 
 /* The redzone below the stack is no hole: a search goes on either side of it. */
-enum vm_err as_gap_locked(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
+enum vm_err as_gap_locked(
+    struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
 {
 	vaddr_t lo = as->a_stackbase - as->a_stackguard, hi = as->a_stackbase;
 	struct range_node *root = as->a_root;

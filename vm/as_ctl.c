@@ -135,7 +135,8 @@ enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
 
 static bool advice_writes(enum advice a)
 {
-	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
+	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM ||
+	    a == ADV_SEQUENTIAL;
 }
 
 /* Goes over gaps, remembering them; stops at the first error of a segment. Populating stops at a gap, too. */

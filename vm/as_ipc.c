@@ -148,7 +148,8 @@ static enum vm_err rights(const struct message *m)
 
 	if (!as_mapped(m->m_src, m->m_addr, m->m_len))
 		return VM_NOMAP;
-	for (struct seg *s = as_segat(m->m_src, m->m_addr); s != NULL && seg_base(s) < m->m_addr + m->m_len; s = seg_next(s)) {
+	for (struct seg *s = as_segat(m->m_src, m->m_addr); s != NULL && seg_base(s) < m->m_addr + m->m_len;
+	     s = seg_next(s)) {
 		vaddr_t va = seg_base(s) > m->m_addr ? seg_base(s) : m->m_addr;
 		vaddr_t end = seg_end(s) < m->m_addr + m->m_len ? seg_end(s) : m->m_addr + m->m_len;
 		enum vm_err e = s->s_ops->so_checkprot(s, va, end - va, need);
@@ -239,7 +240,8 @@ static enum vm_err send_move(struct message *m)
 
 static enum vm_err send_copy(struct message *m)
 {
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | (m->m_prot & PROT_X) };
+	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W | (m->m_prot & PROT_X) };
 	enum vm_err e;
 
 	as_lock_two(m->m_src, m->m_dst);

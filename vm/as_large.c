@@ -82,7 +82,8 @@ static bool join_block(struct as *as, vaddr_t va, unsigned size, const struct ma
 
 	for (unsigned s = 1; s <= size; s++)
 		for (vaddr_t at = va; at < end; at += 1ull << caps->mc_pageshift[s])
-			if (hat_mapsize(as->a_hat, at) < caps->mc_pageshift[s] && hat_promote(as->a_hat, at, s) != VM_OK)
+			if (hat_mapsize(as->a_hat, at) < caps->mc_pageshift[s] &&
+			    hat_promote(as->a_hat, at, s) != VM_OK)
 				return false;
 	return true;
 }

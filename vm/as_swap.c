@@ -118,7 +118,8 @@ uint64_t as_swapin(struct as *as)
 	for (struct swapset *ss = set; ss != NULL; ss = ss->ss_next)
 		for (uint64_t i = 0; i < ss->ss_n; i++)
 			for (uint64_t k = 0; k < ss->ss_run[i].r_pages && vm->vm_nfree > vm->vm_lotsfree; k++)
-				n += as_fault(as, ss->ss_run[i].r_va + vm_ptob(k), VM_PAGESIZE, F_INVAL, S_READ) == VM_OK;
+				n += as_fault(as, ss->ss_run[i].r_va + vm_ptob(k), VM_PAGESIZE, F_INVAL, S_READ) ==
+				    VM_OK;
 	while (set != NULL) {
 		struct swapset *ss = set;
 

@@ -92,7 +92,8 @@ struct vm {
 
 	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
-	struct mach_mutex vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
+	struct mach_mutex
+	    vm_reclaimlock;             /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
 	struct as *vm_dead;		/* (a) spaces to free when no a_lock is held */
 	struct mach_mutex vm_reaperlock; /* RANK_SLOT + 6 */
 	struct vm_reaper *vm_reapers;	/* vm_reaperlock */
@@ -162,7 +163,8 @@ struct range_node *range_find(struct range_node *root, vaddr_t);     /* containi
 struct range_node *range_find_ge(struct range_node *root, vaddr_t);  /* containing or the next above */
 struct range_node *range_next(struct range_node *);
 struct range_node *range_prev(struct range_node *);
-bool range_gap(struct range_node *root, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *out);
+bool range_gap(
+    struct range_node *root, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *out);
 unsigned range_check(struct range_node *root, void (*report)(void *, const char *), void *arg);
 
 /* vm/buddy.c */
@@ -198,7 +200,8 @@ pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless 
  * caller's, plain. Returns the page, still E-locked. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
 /* Under vm_pagelock (_locked): */
-void page_begin_locked(struct vm *, struct page *, struct vnode *, voff_t); /* a plain frame becomes a page being created */
+void page_begin_locked(
+    struct vm *, struct page *, struct vnode *, voff_t); /* a plain frame becomes a page being created */
 void page_name_locked(struct vm *, struct page *, struct vnode *, voff_t);
 void page_unname_locked(struct vm *, struct page *);
 void page_uncache_locked(struct vm *, struct page *); /* an unlocked page of the cache list becomes a plain frame */
@@ -232,7 +235,8 @@ bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n 
 void anon_read_ahead(struct vm *, const anon_id *, uint32_t n);	   /* what of them is on disk only. No page is held */
 /* vm/pvn.c */
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
-void pvn_filled_ahead(struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
+void pvn_filled_ahead(
+    struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
 bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
 bool anon_tryhold(struct vm *, anon_id);
 size_t anonmap_sizes(size_t *node);
@@ -266,7 +270,7 @@ void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
 /* vm/limits.c */
 enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
-void as_forget_resv(struct as *, uint64_t npages);	  /* counted no more; the reservation itself is somebody else's now */
+void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
 void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
 bool as_charge_locked(struct as *);			  /* one page more; false: the limit */
 void as_uncharge_locked(struct as *);
@@ -294,7 +298,8 @@ enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant); /*
 #define LOCK_WIRED 0x8000u /* memory lock; the rest is the number of soft locks */
 bool aslock_prepare(struct as *, vaddr_t); /* room to count; false: no memory */
 unsigned aslock_get(struct as *, vaddr_t);
-enum vm_err aslock_add(struct as *, vaddr_t, struct page *, bool wired); /* VM_LIMIT, VM_NOMEM; a second wired is no-op */
+enum vm_err aslock_add(
+    struct as *, vaddr_t, struct page *, bool wired); /* VM_LIMIT, VM_NOMEM; a second wired is no-op */
 unsigned aslock_del(struct as *, vaddr_t, struct page *, bool wired);	 /* what is left */
 bool aslock_next(struct as *, vaddr_t *va, vaddr_t end, unsigned mask);	 /* next page >= *va with any of mask */
 void aslock_free(struct as *);

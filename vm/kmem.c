@@ -894,7 +894,8 @@ static unsigned kmem_check_slab(struct kmem_cache *c, struct slab *sl, void (*re
 	return bad;
 }
 
-static unsigned kmem_check_cache(struct kmem_cache *c, uint64_t *frames, void (*report)(void *, const char *), void *arg)
+static unsigned kmem_check_cache(
+    struct kmem_cache *c, uint64_t *frames, void (*report)(void *, const char *), void *arg)
 {
 	uint64_t inuse = 0;
 	unsigned bad = 0;

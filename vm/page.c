@@ -351,7 +351,8 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 /* A page that somebody waits for is missing. What is read ahead without waiting is no miss. */
 static void page_miss_locked(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
 {
-	if ((flags & PG_WAIT) && vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0))
+	if ((flags & PG_WAIT) &&
+	    vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0))
 		VM_STAT(vm, refault);
 }
 

@@ -338,7 +338,8 @@ bool page_is_retired(struct vm *vm, pfn_t pfn)
 /* Frames of the range that have to be found another place, on top of what must stay free for page-out. */
 static bool memory_spares(struct vm *vm, pfn_t first, pfn_t n)
 {
-	uint64_t online = 0, keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve + 2 * (uint64_t)vm->vm_lotsfree;
+	uint64_t online = 0,
+		 keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve + 2 * (uint64_t)vm->vm_lotsfree;
 
 	for (pfn_t i = first; i < first + n; i++)
 		online += !(vm->vm_pages[i].p_flags & P_OFFLINE);

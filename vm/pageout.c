@@ -22,7 +22,8 @@
 
 #define BUSY_NS	   5000000u /* a page is in hand for the time of an I/O, at most */
 #define BUSY_TRIES 100u
-#define FAILED_MAX 4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
+#define FAILED_MAX                                                                                                     \
+	4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
 
 void pageout_setup(struct vm *vm)
 {
@@ -36,7 +37,9 @@ void pageout_setup(struct vm *vm)
 	vm->vm_desfree = lots / 2;
 	vm->vm_minfree = lots * 3 / 8;
 	vm->vm_throttlefree = lots * 3 / 8;
-	vm->vm_reserve = vm->vm_config.vc_reserve != 0 ? (uint32_t)vm->vm_config.vc_reserve : lots / 4 < 2 ? 2 : lots / 4;
+	vm->vm_reserve = vm->vm_config.vc_reserve != 0 ? (uint32_t)vm->vm_config.vc_reserve
+	    : lots / 4 < 2                             ? 2
+						       : lots / 4;
 }
 
 void pageout_start(struct vm *vm)
@@ -212,7 +215,8 @@ static struct page *next(struct reclaim *r, enum pol_ask *ask)
 			return NULL;
 		}
 		VM_STAT(vm, scan);
-		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 && pp->p_cowcnt == 0 && page_trylock_locked(vm, pp, SE_EXCL)) {
+		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 && pp->p_cowcnt == 0 &&
+		    page_trylock_locked(vm, pp, SE_EXCL)) {
 			mach_mutex_exit(&vm->vm_pagelock);
 			return pp;
 		}

@@ -70,7 +70,8 @@ bool pressure_oom(struct vm *vm, pfn_t want)
 	if (fn == NULL)
 		return false;
 	VM_STAT(vm, oom_call);
-	if (__atomic_add_fetch(&vm->vm_oomtries, 1, __ATOMIC_RELAXED) <= OOM_TRIES && fn(vm->vm_oomarg, vm, want) == OOM_RETRY)
+	if (__atomic_add_fetch(&vm->vm_oomtries, 1, __ATOMIC_RELAXED) <= OOM_TRIES &&
+	    fn(vm->vm_oomarg, vm, want) == OOM_RETRY)
 		return true;
 	__atomic_store_n(&vm->vm_oomtries, 0, __ATOMIC_RELAXED);
 	return false;

@@ -16,7 +16,8 @@ static void io_done(struct vm_io *io)
 	__atomic_store_n((bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
 }
 
-enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
+enum vm_err pvn_io(
+    struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
 {
 	uint64_t drop;
 
@@ -69,7 +70,8 @@ void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)
 }
 
 /* Empty pages for what follows off in the object, as far as none is in memory. Returns how many in pps. */
-static uint32_t gather_ahead(struct vm *vm, struct vnode *vp, voff_t off, uint64_t size, uint32_t most, struct page **pps)
+static uint32_t gather_ahead(
+    struct vm *vm, struct vnode *vp, voff_t off, uint64_t size, uint32_t most, struct page **pps)
 {
 	uint32_t n = 1;
 
@@ -240,7 +242,8 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 	enum vm_err e = VM_OK, r;
 	uint32_t n = 0;
 
-	for (voff_t at = next_page(vm, vp, off, end), last = at; at < end; at = next_page(vm, vp, at + VM_PAGESIZE, end)) {
+	for (voff_t at = next_page(vm, vp, off, end), last = at; at < end;
+	     at = next_page(vm, vp, at + VM_PAGESIZE, end)) {
 		struct page *pp;
 		bool dirty;
 

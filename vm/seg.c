@@ -18,7 +18,10 @@ enum vm_err seg_load(struct as *as, vaddr_t va, struct page *pp, unsigned attr, 
 	}
 }
 
-enum vm_err seg_nosup_fault(struct seg *s, vaddr_t a, uint64_t l, enum fault_type t, enum seg_rw rw) { return VM_NOMAP; }
+enum vm_err seg_nosup_fault(struct seg *s, vaddr_t a, uint64_t l, enum fault_type t, enum seg_rw rw)
+{
+	return VM_NOMAP;
+}
 enum vm_err seg_nosup_prot(struct seg *s, vaddr_t a, uint64_t l, unsigned p) { return VM_NOTSUP; }
 uint64_t seg_noop_swapout(struct seg *s) { return 0; }
 enum vm_err seg_noop_sync(struct seg *s, vaddr_t a, uint64_t l, unsigned f) { return VM_OK; }

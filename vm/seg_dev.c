@@ -73,7 +73,8 @@ static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enu
 		return VM_NOTSUP;
 	if (rw == S_OTHER ? d->d_prot == 0 : (d->d_prot & need) == 0)
 		return VM_PROT;
-	return hat_devload(seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot, HAT_LOAD_REF);
+	return hat_devload(
+	    seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot, HAT_LOAD_REF);
 }
 
 static enum vm_err segdev_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
@@ -97,7 +98,8 @@ static unsigned segdev_getprot(struct seg *seg, vaddr_t a) { return dev_of(seg)-
 static void segdev_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
 {
 	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE)
-		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ? INCORE_PRESENT | INCORE_MAPPED : INCORE_PRESENT;
+		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ? INCORE_PRESENT | INCORE_MAPPED
+									      : INCORE_PRESENT;
 }
 
 static enum vm_err segdev_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_OK; }

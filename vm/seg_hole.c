@@ -2,11 +2,19 @@
 /* seg_hole: reserved addresses. Every access faults with VM_NOMAP; nothing is counted. */
 #include "impl.h"
 
-static enum vm_err hole_dup(struct seg *seg, struct seg *nseg) { nseg->s_ops = seg->s_ops; nseg->s_flags = seg->s_flags; return VM_OK; }
+static enum vm_err hole_dup(struct seg *seg, struct seg *nseg)
+{
+	nseg->s_ops = seg->s_ops;
+	nseg->s_flags = seg->s_flags;
+	return VM_OK;
+}
 static enum vm_err hole_unmap(struct seg *seg) { return VM_OK; }
 static enum vm_err hole_split(struct seg *seg, struct seg *nseg, vaddr_t addr) { return hole_dup(seg, nseg); }
 static bool hole_concat(struct seg *seg, struct seg *nseg) { return true; }
-static enum vm_err hole_checkprot(struct seg *seg, vaddr_t a, uint64_t l, unsigned p) { return p == 0 ? VM_OK : VM_PROT; }
+static enum vm_err hole_checkprot(struct seg *seg, vaddr_t a, uint64_t l, unsigned p)
+{
+	return p == 0 ? VM_OK : VM_PROT;
+}
 static unsigned hole_getprot(struct seg *seg, vaddr_t a) { return 0; }
 static enum vm_err hole_inherit(struct seg *seg, enum inherit i) { return VM_OK; }
 

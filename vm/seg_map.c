@@ -318,7 +318,8 @@ enum vm_err segmap_release(struct segmap *sm, vaddr_t va, unsigned flags)
 
 	VM_ASSERT(s->sl_ref > 0);
 	if ((flags & (SM_WRITE | SM_FREE)) != 0)
-		e = pvn_putpages(sm->sm_as->a_vm, s->sl_vp, s->sl_off, SEGMAP_SLOT, (flags & SM_FREE) != 0 ? PVN_FREE : 0);
+		e = pvn_putpages(
+		    sm->sm_as->a_vm, s->sl_vp, s->sl_off, SEGMAP_SLOT, (flags & SM_FREE) != 0 ? PVN_FREE : 0);
 	mach_mutex_enter(&sm->sm_lock);
 	if (--s->sl_ref == 0)
 		free_append(sm, index_of(sm, va));
@@ -326,7 +327,8 @@ enum vm_err segmap_release(struct segmap *sm, vaddr_t va, unsigned flags)
 	return e;
 }
 
-enum vm_err segmap_rw(struct segmap *sm, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done)
+enum vm_err segmap_rw(
+    struct segmap *sm, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done)
 {
 	uint64_t size = vp->v_ops->vo_size(vp), end = off >= size ? 0 : len < size - off ? len : size - off, at = 0;
 	enum vm_err e = VM_OK;

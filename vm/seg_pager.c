@@ -296,7 +296,8 @@ static bool read_one(struct pager *p, voff_t off, bool clear)
 
 enum vm_err pager_log_read(struct pager *p, voff_t off, uint64_t npages, uint64_t *bits, bool clear)
 {
-	if (p->pg_log == NULL || (off & VM_PAGEMASK) != 0 || off > p->pg_size || npages > vm_btop(vm_page_round(p->pg_size) - off))
+	if (p->pg_log == NULL || (off & VM_PAGEMASK) != 0 || off > p->pg_size ||
+	    npages > vm_btop(vm_page_round(p->pg_size) - off))
 		return VM_INVAL;
 	memset(bits, 0, (npages + 63) / 64 * 8);
 	for (uint64_t i = 0; i < npages; i++)
@@ -347,7 +348,8 @@ static enum vm_err segpager_alike(struct seg *seg, struct seg *nseg, int64_t off
 {
 	voff_t at = ps_of(seg)->ps_off + (uint64_t)off;
 
-	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) || at + seg_size(nseg) > vm_page_round(ps_of(seg)->ps_pager->pg_size))
+	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) ||
+	    at + seg_size(nseg) > vm_page_round(ps_of(seg)->ps_pager->pg_size))
 		return VM_EOF;
 	return become(seg, nseg, (uint64_t)off);
 }
@@ -570,7 +572,8 @@ static enum vm_err segpager_advise(struct seg *seg, vaddr_t addr, uint64_t len, 
 		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
 		return VM_OK;
 	case ADV_PAGEOUT:
-		return pvn_putpages(seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, addr), len, PVN_FREE);
+		return pvn_putpages(
+		    seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, addr), len, PVN_FREE);
 	case ADV_POPULATE_READ:
 		return segpager_fault(seg, addr, len, F_INVAL, S_READ);
 	case ADV_POPULATE_WRITE:

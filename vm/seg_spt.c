@@ -103,7 +103,8 @@ uint64_t spt_align(struct vm *vm)
 	struct as *as;
 	uint64_t n;
 
-	if (as_alloc(vm, vm_page_round(vm->vm_caps->mc_user_min), vm_page_trunc(vm->vm_caps->mc_user_max), &as) != VM_OK)
+	if (as_alloc(vm, vm_page_round(vm->vm_caps->mc_user_min), vm_page_trunc(vm->vm_caps->mc_user_max), &as) !=
+	    VM_OK)
 		return 0;
 	n = hat_share_unit(as->a_hat);
 	as_free(as);

@@ -341,7 +341,8 @@ static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned 
 	size_t done = 0;
 
 	if (k > 0)
-		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
+		(void)hat_memload_array(
+		    f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
 	for (uint64_t i = 0; i < k; i++) {
 		page_unlock(f->f_vm, pps[i]);
 		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
@@ -358,7 +359,8 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		anon_id id;
 
 		/* A busy slot is never empty for long; one that has an anon ends the run. */
-		if (anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 || !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
+		if (anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
+		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
 			break;
 		if (id != 0 || !charge_one(f)) {
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);

@@ -59,7 +59,8 @@ uint64_t segvn_reserved(const struct seg *);			/* 0 for other drivers */
 enum vm_err segvn_load(struct seg *, vaddr_t, struct page *, unsigned attr, unsigned flags); /* page locked */
 /* vm/seg_vn_ahead.c: reading pages before they are asked for, and giving up those that a stream has passed */
 #define PREFETCH_MAX 33u /* pages of one plan, the faulting one among them */
-unsigned segvn_plan(struct seg *, vaddr_t, uint64_t idx, bool hit, struct pf_plan *); /* leading pages of it that follow va */
+unsigned segvn_plan(
+    struct seg *, vaddr_t, uint64_t idx, bool hit, struct pf_plan *); /* leading pages of it that follow va */
 void segvn_read_ahead(struct seg *, vaddr_t, struct pf_plan *); /* no page or slot is held */
 void segvn_cool(struct seg *, vaddr_t, uint64_t len);
 enum vm_err segvn_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw);

@@ -341,7 +341,8 @@ static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_
 			}
 		}
 		/* The copy may have taken the translation away, and the write right is gone: both are due while locked. */
-		(void)segvn_load(seg, va, pp, anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot : svd_of(seg)->svd_prot & ~PROT_W, 0);
+		(void)segvn_load(
+		    seg, va, pp, anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot : svd_of(seg)->svd_prot & ~PROT_W, 0);
 		page_unlock(vm, pp);
 	}
 	anonmap_exit(n->svd_amp, idx);
@@ -762,7 +763,8 @@ static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
 	}
 	uint64_t end = svd_index(seg, addr) + vm_btop(len);
 
-	for (uint64_t i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); i < end; i = anonmap_next(svd->svd_amp, i + 1))
+	for (uint64_t i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); i < end;
+	     i = anonmap_next(svd->svd_amp, i + 1))
 		drop_unwired(vm, svd->svd_amp, i);
 	return VM_OK;
 }
@@ -926,8 +928,9 @@ unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void
 		bad++;
 	}
 	if (svd->svd_full ? svd->svd_swresv != n
-			  : svd->svd_foreign ? svd->svd_swresv != 0
-			  : !svd_shares_amp(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
+		: svd->svd_foreign
+		? svd->svd_swresv != 0
+		: !svd_shares_amp(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
 		report(arg, "segvn: the reservation is not what it should be");
 		bad++;
 	}

@@ -39,7 +39,8 @@ static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struc
 		if (e != VM_EXIST)
 			return e;
 	}
-	return pvn_getpage(r->r_vm, r->r_vp, off, se, pages < READ_AHEAD ? (unsigned)(pages > 0 ? pages : 1) : READ_AHEAD, ppp);
+	return pvn_getpage(
+	    r->r_vm, r->r_vp, off, se, pages < READ_AHEAD ? (unsigned)(pages > 0 ? pages : 1) : READ_AHEAD, ppp);
 }
 
 static enum vm_err move_part(const struct rw *r, uint64_t left)

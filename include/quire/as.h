@@ -29,7 +29,8 @@ enum vm_err as_unmap(struct as *, vaddr_t addr, uint64_t len);
  * resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the same range; on failure nothing stays locked.
  */
 enum vm_err as_fault(struct as *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
-enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot);	 /* VM_NOMAP at a gap (prefix changed), VM_ACCESS */
+enum vm_err as_setprot(
+    struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP at a gap (prefix changed), VM_ACCESS */
 enum vm_err as_checkprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
 /* A hole of len bytes, aligned (power of two >= page), in [min, max): the lowest, or the highest if high. VM_NOMEM. */
 enum vm_err as_gap(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);

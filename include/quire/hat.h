@@ -35,7 +35,8 @@
 /* flags of hat_unload */
 #define HAT_UNLOAD	  0x0u
 #define HAT_UNLOAD_UNLOCK 0x1u
-#define HAT_UNLOAD_DISCARD 0x2u /* the pages' contents are not needed (range is being unmapped, pages freed by caller) */
+#define HAT_UNLOAD_DISCARD                                                                                             \
+	0x2u /* the pages' contents are not needed (range is being unmapped, pages freed by caller) */
 
 /* ---- life ---- */
 enum vm_err hat_alloc(struct vm *, struct as *, struct hat **);
@@ -93,7 +94,8 @@ void hat_unshare(struct hat *to, vaddr_t va, uint64_t len); /* as it was shared,
 
 /* ---- pages (f2) ---- */
 void	 hat_pageunload(struct page *);		      /* page E. Remove every translation; flushed on return */
-unsigned hat_pagesync(struct page *, bool clear_ref, bool clear_mod); /* page S/E. Returns P_REF|P_MOD seen, also set in page */
+unsigned hat_pagesync(
+    struct page *, bool clear_ref, bool clear_mod);   /* page S/E. Returns P_REF|P_MOD seen, also set in page */
 void	 hat_page_clrwrt(struct page *);	      /* page E. Take PROT_W from every translation (before cleaning) */
 unsigned hat_page_getshare(struct page *);	      /* number of translations */
 

@@ -29,8 +29,8 @@ struct vmem *vmem_create(struct vm *, const char *name, uint64_t base, uint64_t 
 void vmem_destroy(struct vmem *);
 /* 0 is a legal address: success is returned as bool. */
 bool vmem_alloc(struct vmem *, uint64_t size, unsigned flags, uint64_t *addr);
-bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min, uint64_t max,
-		 unsigned flags, uint64_t *addr);
+bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min,
+    uint64_t max, unsigned flags, uint64_t *addr);
 void vmem_free(struct vmem *, uint64_t addr, uint64_t size);
 bool vmem_add(struct vmem *, uint64_t base, uint64_t size);
 uint64_t vmem_inuse(struct vmem *);

@@ -12,7 +12,8 @@
 
 /* ---- segkmem: wired kernel heap. Addresses from a vmem arena, frames that are never stolen ---- */
 struct segkmem;
-enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len, struct segkmem **); /* VM_EXIST, VM_NOMEM, VM_LIMIT */
+enum vm_err segkmem_create(
+    struct as *kas, vaddr_t base, uint64_t len, struct segkmem **); /* VM_EXIST, VM_NOMEM, VM_LIMIT */
 void segkmem_destroy(struct segkmem *);	/* everything was freed */
 /* Whole pages, zeroed, mapped read-write with locked translations. VM_NOMEM: no addresses or frames; VM_LIMIT: too much is wired. */
 enum vm_err segkmem_alloc(struct segkmem *, uint64_t size, unsigned kmflags, vaddr_t *);
@@ -42,7 +43,8 @@ enum vm_err segmap_getmap(struct segmap *, struct vnode *vp, voff_t off, vaddr_t
 #define SM_FREE	 0x2u /* the pages are of no more use soon (free-behind) */
 enum vm_err segmap_release(struct segmap *, vaddr_t, unsigned flags);
 /* Reads or writes through slots. *done = bytes; VM_EOF past the end. */
-enum vm_err segmap_rw(struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done);
+enum vm_err segmap_rw(
+    struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done);
 
 /* ---- segpager: memory whose pages an object of the user supplies ---- */
 struct pager;
@@ -67,7 +69,8 @@ void pager_detach(struct pager *); /* every later and every outstanding request 
  */
 enum vm_err pager_log_start(struct pager *);
 void pager_log_stop(struct pager *);
-enum vm_err pager_log_read(struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear); /* VM_INVAL: no log */
+enum vm_err pager_log_read(
+    struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear); /* VM_INVAL: no log */
 struct segpager_args { struct pager *pa_pager; voff_t pa_off; unsigned pa_prot, pa_maxprot; };
 seg_create_fn segpager_create;
 

@@ -30,7 +30,12 @@ uint64_t as_trim(struct as *, uint64_t npages);
 uint64_t vm_limits_enforce(struct vm *);
 
 /* ---- pressure ---- */
-enum vm_pressure { PRESSURE_NONE, PRESSURE_LOW /* < lotsfree */, PRESSURE_HIGH /* < desfree */, PRESSURE_CRITICAL /* < minfree */ };
+enum vm_pressure {
+	PRESSURE_NONE,
+	PRESSURE_LOW /* < lotsfree */,
+	PRESSURE_HIGH /* < desfree */,
+	PRESSURE_CRITICAL /* < minfree */
+};
 enum vm_pressure vm_pressure(struct vm *);
 /*
  * Asked to give memory back when page-out alone does not make ends meet: returns frames freed. Called with locks up to

@@ -17,7 +17,8 @@ struct mach_caps {
 	unsigned    mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
 	bool	    mc_direct_map;   /* mach_frame_kva() is valid even while the frame is loaded in a hat */
 	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
-	bool	    mc_mod_bits;     /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
+	bool
+	    mc_mod_bits; /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
 	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
 	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
 	unsigned    mc_npagesizes;   /* page sizes of the MMU; 0 and 1: the base page only */
@@ -57,7 +58,8 @@ void mach_cv_broadcast(struct mach_cv *);
 unsigned mach_cpu_id(void);   /* a hint for per-CPU caches: the caller may move at any moment */
 uint64_t mach_time_ns(void);  /* monotonic */
 struct mach_thread;
-struct mach_thread *mach_thread_create(struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */
+struct mach_thread *mach_thread_create(
+    struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */
 void mach_thread_join(struct mach_thread *);
 void mach_yield(void);
 _Noreturn void mach_panic(const char *msg); /* an invariant is broken */

@@ -49,9 +49,18 @@ _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
 pfn_t page_pfn(struct vm *, const struct page *);
 struct page *page_of(struct vm *, pfn_t);
 struct vm *page_vm(const struct page *); /* by vnode, or by the vm's own range check: see vm/page.c */
-static inline void page_nrm_set(struct page *pp, unsigned bits) { __atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED); }
-static inline void page_nrm_clear(struct page *pp, unsigned bits) { __atomic_and_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)~bits, __ATOMIC_RELAXED); }
-static inline unsigned page_nrm(const struct page *pp) { return __atomic_load_n((const uint8_t *)(const void *)&pp->p_nrm, __ATOMIC_RELAXED); }
+static inline void page_nrm_set(struct page *pp, unsigned bits)
+{
+	__atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED);
+}
+static inline void page_nrm_clear(struct page *pp, unsigned bits)
+{
+	__atomic_and_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)~bits, __ATOMIC_RELAXED);
+}
+static inline unsigned page_nrm(const struct page *pp)
+{
+	return __atomic_load_n((const uint8_t *)(const void *)&pp->p_nrm, __ATOMIC_RELAXED);
+}
 
 /* ---- lookup and creation ---- */
 /* The page named (vp, off), locked se, or NULL. Waits for its lock; takes it back from the cache list. May sleep. */
@@ -130,7 +139,8 @@ pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
  * 2^order pages named (vp, off), ... in successive frames, aligned, each as page_create makes it; *ppp is the first, the
  * others follow it. VM_EXIST: one of the names is taken; VM_NOMEM.
  */
-enum vm_err page_create_large(struct vm *, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp);
+enum vm_err page_create_large(
+    struct vm *, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp);
 /*
  * The frame makes errors: its page moves to another one and it is never used again. VM_LOCKED: it is wired, kernel memory,
  * or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May sleep; no page lock held.

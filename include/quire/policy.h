@@ -25,7 +25,7 @@ struct pol_env {
 
 /* What page-out is to do with the page that pol_next gave. */
 enum pol_ask {
-	POL_ASK_AGE,   /* find out whether it was used since asked last, and forget it; without bits: drop its translations */
+	POL_ASK_AGE, /* find out whether it was used since asked last, and forget it; without bits: drop its translations */
 	POL_ASK_EVICT, /* evict it unless it was used since asked last */
 };
 

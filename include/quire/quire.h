@@ -57,10 +57,12 @@ struct quire_store {
 
 struct quire_config {
 	size_t size;	   /* sizeof(struct quire_config) */
-	uint64_t memory;   /* bytes of page frames: all that mapped memory and the system's own tables occupy; at least 1 MiB */
+	uint64_t
+	    memory; /* bytes of page frames: all that mapped memory and the system's own tables occupy; at least 1 MiB */
 	uint64_t pool;	   /* bytes for compressed pages, besides memory; 0: none */
 	uint64_t swap;	   /* bytes of a swap file behind the pool (which must not be 0 then); 0: none */
-	const char *swap_path; /* a directory, or a new file; NULL: $TMPDIR or /var/tmp. The file has no name once it is open */
+	const char *
+	    swap_path; /* a directory, or a new file; NULL: $TMPDIR or /var/tmp. The file has no name once it is open */
 	const struct quire_store *store; /* instead of pool and swap; copied. NULL: none */
 	/*
 	 * Bytes of private and anonymous memory that may be promised at one time; a map beyond it gives ENOMEM. 0: what is
@@ -68,7 +70,8 @@ struct quire_config {
 	 * With a store it is given by store->slots.
 	 */
 	uint64_t promise;
-	uint64_t window;   /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
+	uint64_t
+	    window; /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
 	/* Which page goes when memory is full, and what is read ahead, by name (quire-lab list); NULL: the defaults. EINVAL: no such. */
 	const char *policy, *prefetch;
 };
@@ -120,7 +123,8 @@ struct quire_stats {
 	uint64_t faults, faults_failed, zero_filled, copied, rescued, pages_in, pages_out, clean_dropped, io_errors;
 	/* now, in bytes */
 	uint64_t memory, memory_free, mapped, resident, locked, promised, promise_max;
-	uint64_t pool_used, pool_pages, swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
+	uint64_t pool_used, pool_pages,
+	    swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
 };
 /* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
 int quire_stat(struct quire *, struct quire_stats *, size_t size);

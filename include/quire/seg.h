@@ -33,8 +33,19 @@ static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
 static inline uint64_t seg_size(const struct seg *s) { return seg_end(s) - seg_base(s); }
 
 enum lock_op { SEG_LOCK, SEG_UNLOCK };
-enum advice { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_DONTNEED, ADV_FREE, ADV_COLD, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE,
-	      ADV_REMOVE /* shared memory: the contents go, for all who share */ };
+enum advice {
+	ADV_NORMAL,
+	ADV_RANDOM,
+	ADV_SEQUENTIAL,
+	ADV_WILLNEED,
+	ADV_DONTNEED,
+	ADV_FREE,
+	ADV_COLD,
+	ADV_PAGEOUT,
+	ADV_POPULATE_READ,
+	ADV_POPULATE_WRITE,
+	ADV_REMOVE /* shared memory: the contents go, for all who share */
+};
 enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 
 #define INCORE_PRESENT	0x01 /* in memory */
@@ -74,7 +85,8 @@ struct seg_ops {
 	uint64_t (*so_swapout)(struct seg *);
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
 	void (*so_incore)(struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec);	   /* R, one byte a page */
-	enum vm_err (*so_lockop)(struct seg *, vaddr_t addr, uint64_t len, enum lock_op);  /* R. lock: fault in and wire */
+	enum vm_err (*so_lockop)(
+	    struct seg *, vaddr_t addr, uint64_t len, enum lock_op); /* R. lock: fault in and wire */
 	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice);   /* R */
 	enum vm_err (*so_inherit)(struct seg *, enum inherit);				   /* W, whole segment */
 	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */

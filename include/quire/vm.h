@@ -13,19 +13,20 @@
  * RANK_SLOT and RANK_ANON; code that holds any rank > RANK_SLOT may only try to lock a page.
  */
 enum vm_rank {
-	RANK_VM = 10,	   /* vm_mutex: list of spaces, create/destroy, swap add/remove */
-	RANK_AS = 20,	   /* as->a_lock (rw): the set of segments, their ranges and protections. R: fault; W: change */
-	RANK_SEG = 30,	   /* segment private data that changes under a_lock R */
-	RANK_AMP = 40,	   /* anon_map: am_lock: shape of the array, busy bits of slots */
-	RANK_SLOT = 50,	   /* (busy bit of an anon map slot: waited for on am_cv) */
-	RANK_ANON = 60,	   /* vm_anonlock: anon table, reference counts, swap slot of an anon */
-	RANK_SWAP = 70,	   /* swap areas' bitmaps, reservation */
-	RANK_VNODE = 80,   /* a vnode's own lock (store) */
-	RANK_PAGE = 90,	   /* vm_pagelock: hash, vnode page lists, free and cache lists, every p_selock and p_iolock, policy */
-	RANK_KMEM = 100,   /* kmem caches and arenas */
-	RANK_FREE = 110,   /* buddy allocator of frames */
-	RANK_HAT = 120,	   /* a port's own */
-	RANK_LEAF = 130,   /* statistics, traces: nothing is taken under it */
+	RANK_VM = 10,    /* vm_mutex: list of spaces, create/destroy, swap add/remove */
+	RANK_AS = 20,    /* as->a_lock (rw): the set of segments, their ranges and protections. R: fault; W: change */
+	RANK_SEG = 30,   /* segment private data that changes under a_lock R */
+	RANK_AMP = 40,   /* anon_map: am_lock: shape of the array, busy bits of slots */
+	RANK_SLOT = 50,  /* (busy bit of an anon map slot: waited for on am_cv) */
+	RANK_ANON = 60,  /* vm_anonlock: anon table, reference counts, swap slot of an anon */
+	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
+	RANK_VNODE = 80, /* a vnode's own lock (store) */
+	RANK_PAGE =
+	    90, /* vm_pagelock: hash, vnode page lists, free and cache lists, every p_selock and p_iolock, policy */
+	RANK_KMEM = 100, /* kmem caches and arenas */
+	RANK_FREE = 110, /* buddy allocator of frames */
+	RANK_HAT = 120,  /* a port's own */
+	RANK_LEAF = 130, /* statistics, traces: nothing is taken under it */
 };
 
 struct policy_ops;
@@ -60,23 +61,24 @@ struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state by 
 unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void *arg);
 
 /* Named statistics. Counters only rise; gauges are marked. VM_STATS(X) lists them once. */
-#define VM_STATS(X) \
-	X(fault) X(fault_inval) X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse) \
-	X(rescue)	  /* page found mapped nowhere but still in memory, loaded again without I/O */ \
-	X(reclaim)	  /* page taken back from the cache list */ \
-	X(pgin) X(pgout)  /* pages read from / written to backing store */ \
-	X(swapin) X(swapout) X(filein) X(fileout) \
-	X(clean_drop)	  /* evicted without I/O: backing store still right */ \
-	X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) X(prefetch_waste) \
-	X(refault)	  /* page brought in that was evicted not long ago, as far as the policy remembers */ \
-	X(color_hit) X(color_miss) /* frames got in the cache colour wanted, or not */ \
-	X(zero_ready)	  /* a zeroed frame was wanted and one was ready */ \
-	X(relocate)	  /* pages moved to another frame */ \
-	X(contig) X(contig_fail) X(promote) X(retire) \
-	X(scan) X(scan_front) X(scan_back) X(scan_skip) X(pageout_wait) X(alloc_fail) X(alloc_reserve) \
-	X(io_error) X(adopted) X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) \
-	X(stack_grow) X(swapout_soft) X(swapout_hard) X(copy_bytes) \
-	X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page) X(dirty_log) X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
+#define VM_STATS(X)                                                                                                    \
+	X(fault)                                                                                                       \
+	X(fault_inval) X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse)                           \
+	    X(rescue)        /* page found mapped nowhere but still in memory, loaded again without I/O */             \
+	    X(reclaim)       /* page taken back from the cache list */                                                 \
+	    X(pgin) X(pgout) /* pages read from / written to backing store */                                          \
+	    X(swapin) X(swapout) X(filein) X(fileout)                                                                  \
+		X(clean_drop) /* evicted without I/O: backing store still right */                                     \
+	    X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) X(prefetch_waste)                                       \
+		X(refault) /* page brought in that was evicted not long ago, as far as the policy remembers */         \
+	    X(color_hit) X(color_miss) /* frames got in the cache colour wanted, or not */                             \
+	    X(zero_ready)              /* a zeroed frame was wanted and one was ready */                               \
+	    X(relocate)                /* pages moved to another frame */                                              \
+	    X(contig) X(contig_fail) X(promote) X(retire) X(scan) X(scan_front) X(scan_back) X(scan_skip)              \
+		X(pageout_wait) X(alloc_fail) X(alloc_reserve) X(io_error) X(adopted) X(as_create) X(as_dup)           \
+		    X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) X(stack_grow) X(swapout_soft) X(swapout_hard) \
+			X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page)  \
+			    X(dirty_log) X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
 struct vm_stats {
 #define X(n) _Atomic uint64_t n;
 	VM_STATS(X)
@@ -94,7 +96,15 @@ void vm_usage(struct vm *, struct vm_usage *);
 const struct vm_stats *vm_statistics(struct vm *);
 
 /* Fault injection for tests: the nth (1 = next) allocation or I/O of that kind fails, once; 0 turns it off. */
-enum vm_inject { VM_INJECT_PAGE, VM_INJECT_KMEM, VM_INJECT_IO_READ, VM_INJECT_IO_WRITE, VM_INJECT_HAT, VM_INJECT_SWAP, VM_INJECT_N };
+enum vm_inject {
+	VM_INJECT_PAGE,
+	VM_INJECT_KMEM,
+	VM_INJECT_IO_READ,
+	VM_INJECT_IO_WRITE,
+	VM_INJECT_HAT,
+	VM_INJECT_SWAP,
+	VM_INJECT_N
+};
 void vm_inject(struct vm *, enum vm_inject, uint64_t nth);
 uint64_t vm_inject_seen(struct vm *, enum vm_inject); /* how many such sites were passed since the last vm_inject */
 bool vm_inject_fail(struct vm *, enum vm_inject);     /* used at the sites */

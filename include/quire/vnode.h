@@ -19,8 +19,10 @@ struct vm_io {
 	void	*io_buf[VM_IO_PAGES];  /* direct address of each page's contents */
 	enum vm_err io_err;	       /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
 	uint32_t io_ok;		       /* pages from the start that are right, also on failure */
-	uint64_t io_drop;	       /* read of swap: bit i: what page i came from takes memory, too, and had better be discarded */
-	void (*io_done)(struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
+	uint64_t
+	    io_drop; /* read of swap: bit i: what page i came from takes memory, too, and had better be discarded */
+	void (*io_done)(
+	    struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
 	void	*io_arg;	       /* the submitter's */
 	uint64_t io_priv[4];	       /* the vnode's */
 };
@@ -86,6 +88,6 @@ enum vm_err vnode_sync(struct vnode *);
 /* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
 /* The same; *drop: io_drop of the request. */
-enum vm_err pvn_io_drop(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok,
-    uint64_t *drop);
+enum vm_err pvn_io_drop(
+    struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
 #endif

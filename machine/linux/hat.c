@@ -60,7 +60,8 @@ struct hat {
 	struct vm *h_vm;
 	struct as *h_as;
 	struct slab *h_slabs; /* m_hatlock, as everything below */
-	uint32_t h_summed, h_changed; /* pages that were unloaded with a sum, and of them modified ones: recent ones count more */
+	uint32_t h_summed,
+	    h_changed; /* pages that were unloaded with a sum, and of them modified ones: recent ones count more */
 	uint32_t h_loads;
 	struct mid *h_top[1u << TOP_BITS];
 };
@@ -130,7 +131,8 @@ static bool locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0;
 static struct hat *page_hat(const struct page *pp) { return (struct hat *)(pp->p_hat[0] & ~LOCKED); }
 static vaddr_t page_va(const struct page *pp) { return pp->p_hat[1] & ~VM_PAGEMASK; }
 
-static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags, uint64_t state)
+static void link_entry(
+    struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags, uint64_t state)
 {
 	*e = page_pfn(h->h_vm, pp) + 1;
 	pp->p_hat[1] = va | LOADED | (attr & ATTRS) | state;
@@ -233,7 +235,8 @@ static void move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n)
 		at += done;
 		if (at >= len)
 			break;
-		if (rc == -EEXIST && ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
+		if (rc == -EEXIST &&
+		    ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
 			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
 			continue;
 		}
@@ -449,12 +452,15 @@ static void states(struct hat *h, struct page **pps, size_t n, unsigned attr, un
 	for (size_t i = 0; i < n; i++) {
 		if ((flags & HAT_LOAD_PRESENT) != 0)
 			page_nrm_set(pps[i], P_MOD);
-		state[i] = (attr & PROT_W) == 0 ? 0 : (uint8_t)watch(h, pps[i], arena_slot(h->h_mach, page_pfn(h->h_vm, pps[i])));
+		state[i] = (attr & PROT_W) == 0
+		    ? 0
+		    : (uint8_t)watch(h, pps[i], arena_slot(h->h_mach, page_pfn(h->h_vm, pps[i])));
 	}
 }
 
 /* Loads the adjacent frames of pps[0..n) at va. How many from the start are loaded; at least one, or *err. */
-static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, enum vm_err *err)
+static size_t load_run(
+    struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, enum vm_err *err)
 {
 	pfn_t pfn = page_pfn(h->h_vm, pps[0]);
 	uint8_t state[RUN_MAX];

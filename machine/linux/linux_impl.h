@@ -19,8 +19,8 @@ struct mach {
 	struct mach_caps m_caps;   /* const */
 	struct linux_config m_cfg; /* const */
 	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
-	uint8_t *m_filled;	   /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
-	struct sum *m_sum;	   /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
+	uint8_t *m_filled; /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
+	struct sum *m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
 	int m_tid;		   /* linux_serve only: the thread of the last fault */
@@ -44,7 +44,8 @@ int uffd_open(struct mach *);
 void uffd_close(struct mach *);
 int uffd_register(struct mach *, uint64_t addr, uint64_t len, bool missing);
 void uffd_unregister(struct mach *, uint64_t addr, uint64_t len);
-int uffd_move(struct mach *, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done); /* done: bytes, also on failure */
+int uffd_move(
+    struct mach *, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done); /* done: bytes, also on failure */
 int uffd_copy(struct mach *, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done);
 int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);

@@ -97,7 +97,8 @@ bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 	int32_t s = __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED);
 
 	while (writer ? s == 0 : s >= 0)
-		if (__atomic_compare_exchange_n(&rw(l)->state, &s, writer ? -1 : s + 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(
+			&rw(l)->state, &s, writer ? -1 : s + 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			return true;
 	return false;
 }

@@ -26,7 +26,8 @@ static unsigned linux_ncpus = 1; /* set by every linux_create to the same value 
 
 void *linux_mmap(uint64_t bytes)
 {
-	long p = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long p = sys_call6(
+	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p < 0 && p > -4096 ? NULL : (void *)p;
 }
@@ -183,7 +184,8 @@ uint64_t mach_time_ns(void)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* no system call where the kernel's page for it is there; touches no errno then */
+	(void)clock_gettime(
+	    CLOCK_MONOTONIC, &ts); /* no system call where the kernel's page for it is there; touches no errno then */
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
@@ -207,7 +209,12 @@ void mach_yield(void) { (void)sys_call0(SYS_sched_yield); }
 /* Abort by the signal's default action, whatever the program has blocked or installed. */
 void mach_panic(const char *msg)
 {
-	struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); uint64_t mask; } dfl = { .handler = SIG_DFL };
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} dfl = { .handler = SIG_DFL };
 	uint64_t set = 1ull << (SIGABRT - 1);
 
 	(void)sys_call3(SYS_write, 2, (long)"quire: panic: ", 14);

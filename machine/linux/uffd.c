@@ -81,8 +81,9 @@ static long new_descriptor(struct mach *m)
 
 int uffd_open(struct mach *m)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-		(m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : UFFD_FEATURE_THREAD_ID) };
+	struct uffdio_api api = { .api = UFFD_API,
+		.features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+		    (m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : UFFD_FEATURE_THREAD_ID) };
 	long fd = new_descriptor(m), r;
 
 	if (fd < 0)

@@ -328,8 +328,9 @@ static unsigned check_entries(struct mach *m, const struct hat *hat, void (*repo
 		if (!t->t_valid || t->t_hat == NULL || (hat != NULL && t->t_hat != hat) ||
 		    goes_first(m, (unsigned)(i / per), t) || entry_ok(m, t, &va))
 			continue;
-		(void)snprintf(text, sizeof(text), "tlb: cpu %zu va %llx: a cached translation allows what the tables do not",
-		    i / per, (unsigned long long)va);
+		(void)snprintf(text, sizeof(text),
+		    "tlb: cpu %zu va %llx: a cached translation allows what the tables do not", i / per,
+		    (unsigned long long)va);
 		report(arg, text);
 		bad++;
 	}

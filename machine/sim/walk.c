@@ -13,7 +13,8 @@
 
 static _Noreturn void bad(struct mach *m, vaddr_t va, unsigned level, uint64_t e, const char *why)
 {
-	sim_panicf(m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level, (unsigned long long)e, why);
+	sim_panicf(
+	    m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level, (unsigned long long)e, why);
 }
 
 /* Host address of physical frame number `frame`, which an entry of that level gave. */
