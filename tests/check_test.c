@@ -119,7 +119,7 @@ static void pages(void **state)
 	/* a second page of that name, in the chain where it would be */
 	q = page_at(c, c->as, BASE + MB + PG);
 	was = q->p_hashnext;
-	q->p_hashnext = page_pfn(vm, c->filed);
+	q->p_hashnext = page_hashlink(page_pfn(vm, c->filed));
 	WRONG(c, c->filed->p_offset, PG, "two pages have one name");
 	q->p_hashnext = was;
 	WRONG(c, c->file->v_npages, 3, "page count is wrong");

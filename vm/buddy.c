@@ -165,6 +165,31 @@ static bool buddy_may_online(const struct page *pp)
 	return (pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_NONE;
 }
 
+/*
+ * Frames are numbered up to what the machine may ever have, which may be far more than it gives. Their structures are made
+ * when their numbers come up, so that a large limit costs nothing at the start. vm_freelock held.
+ */
+static void buddy_know_locked(struct vm *vm, pfn_t upto)
+{
+	pfn_t n = vm->vm_nframes;
+
+	for (; n < upto && n < vm->vm_maxframes; n++) {
+		struct page *pp = &vm->vm_pages[n];
+
+		pp->p_vpnext = pp->p_vpprev = pp->p_next = pp->p_prev = PAGE_NIL;
+		pp->p_flags = P_OFFLINE;
+		pp->p_order = BUDDY_NONE;
+	}
+	vm->vm_nframes = n;
+}
+
+void buddy_know(struct vm *vm, pfn_t upto)
+{
+	mach_mutex_enter(&vm->vm_freelock);
+	buddy_know_locked(vm, upto);
+	mach_mutex_exit(&vm->vm_freelock);
+}
+
 /* Finds up to want off-line frames, lowest numbers first, and brings them on line. vm_freelock held. */
 static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 {
@@ -175,6 +200,8 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 
 		while (pfn < vm->vm_nframes && !buddy_may_online(&vm->vm_pages[pfn]))
 			pfn++;
+		if (pfn >= vm->vm_nframes)
+			buddy_know_locked(vm, pfn + (want - done));
 		while (run < want - done && run < BUDDY_ONLINE_RUN && pfn + run < vm->vm_nframes &&
 		    buddy_may_online(&vm->vm_pages[pfn + run]))
 			run++;
@@ -194,10 +221,6 @@ enum vm_err buddy_init(struct vm *vm)
 	for (unsigned k = 0; k <= VM_MAXORDER; k++)
 		page_queue_init(&vm->vm_buddy[k]);
 	page_queue_init(&vm->vm_zeropool);
-	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
-		vm->vm_pages[i].p_flags = P_OFFLINE;
-		vm->vm_pages[i].p_order = BUDDY_NONE;
-	}
 	mach_mutex_enter(&vm->vm_freelock);
 	(void)buddy_online_locked(vm, vm->vm_config.vc_frames);
 	mach_mutex_exit(&vm->vm_freelock);
@@ -349,7 +372,7 @@ void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 
 pfn_t buddy_online(struct vm *vm, pfn_t n)
 {
-	pfn_t left = vm->vm_nframes - vm->vm_nonline - vm->vm_nbarred, got, done;
+	pfn_t left = vm->vm_maxframes - vm->vm_nonline - vm->vm_nbarred, got, done;
 
 	if (n > left)
 		n = left;

@@ -65,16 +65,17 @@ struct vm {
 	uint64_t vm_inject_left[VM_INJECT_N], vm_inject_passed[VM_INJECT_N]; /* (a) */
 
 	/* pages: vm/page.c */
-	struct page *vm_pages;		 /* (c) [vm_nframes] */
-	pfn_t vm_nframes;		 /* (c) */
+	struct page *vm_pages;		 /* (c) [vm_maxframes] */
+	_Atomic pfn_t vm_nframes;	 /* (F) to change, it only grows: frames that were ever on line */
+	pfn_t vm_maxframes;		 /* (c) there can be; beyond vm_nframes the page structures are still zero */
 	struct mach_mutex vm_pagelock;
 	struct mach_cv vm_pagecv[VM_NPAGECV]; /* with vm_pagelock, by page */
-	uint32_t *vm_pagehash;		 /* (P) heads */
+	uint32_t *vm_pagehash;		 /* (P) heads, by page_hashlink() */
 	uint32_t vm_hashmask;		 /* (c) */
 	struct page_queue vm_cachelist;	 /* (P) */
 	void *vm_polstate;		 /* (P) */
 	pfn_t vm_polroom;		 /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
-	uint64_t *vm_pagesum;		 /* vm_check only: [vm_nframes], f1 against f2 */
+	uint64_t *vm_pagesum;		 /* vm_check only: [vm_maxframes], f1 against f2 */
 	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
 	const struct policy_ops *vm_policy;	/* (c) */
 	const struct prefetch_ops *vm_prefetch; /* (c) */
@@ -171,6 +172,7 @@ unsigned range_check(struct range_node *root, void (*report)(void *, const char 
 enum vm_err buddy_init(struct vm *);
 pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
 void buddy_free(struct vm *, pfn_t, unsigned order);
+void buddy_know(struct vm *, pfn_t upto);		      /* the frames below it are off line rather than unheard of */
 pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
 pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
@@ -192,6 +194,8 @@ bool buddy_pool_zeroed(struct vm *, pfn_t max);		      /* one more frame for the
 enum vm_err page_init(struct vm *);
 void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
+/* Frame to link of the hash and back: complemented, so that a table of zeroes is empty and need not be written at first. */
+static inline uint32_t page_hashlink(uint32_t i) { return ~i; }
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
 void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */

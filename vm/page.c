@@ -124,7 +124,9 @@ static uint32_t *page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
 
 struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
 {
-	for (uint32_t i = *page_bucket(vm, vp, off); i != PAGE_NIL; i = vm->vm_pages[i].p_hashnext) {
+	uint32_t link = *page_bucket(vm, vp, off), i;
+
+	for (; (i = page_hashlink(link)) != PAGE_NIL; link = vm->vm_pages[i].p_hashnext) {
 		struct page *pp = &vm->vm_pages[i];
 
 		if (pp->p_vnode == vp && pp->p_offset == off)
@@ -140,7 +142,7 @@ void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t o
 	pp->p_vnode = vp;
 	pp->p_offset = off;
 	pp->p_hashnext = *bucket;
-	*bucket = i;
+	*bucket = page_hashlink(i);
 	pp->p_vpprev = PAGE_NIL;
 	pp->p_vpnext = vp->v_pages;
 	if (vp->v_pages != PAGE_NIL)
@@ -154,9 +156,9 @@ void page_unname_locked(struct vm *vm, struct page *pp)
 	struct vnode *vp = pp->p_vnode;
 	uint32_t i = page_pfn(vm, pp), *link = page_bucket(vm, vp, pp->p_offset);
 
-	while (*link != i) {
-		VM_ASSERT(*link != PAGE_NIL);
-		link = &vm->vm_pages[*link].p_hashnext;
+	while (*link != page_hashlink(i)) {
+		VM_ASSERT(page_hashlink(*link) != PAGE_NIL);
+		link = &vm->vm_pages[page_hashlink(*link)].p_hashnext;
 	}
 	*link = pp->p_hashnext;
 	if (pp->p_vpprev == PAGE_NIL)
@@ -168,7 +170,7 @@ void page_unname_locked(struct vm *vm, struct page *pp)
 	vp->v_npages--;
 	pp->p_vnode = NULL;
 	pp->p_offset = 0;
-	pp->p_hashnext = pp->p_vpnext = pp->p_vpprev = PAGE_NIL;
+	pp->p_vpnext = pp->p_vpprev = PAGE_NIL;
 }
 
 /* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
@@ -307,7 +309,7 @@ pfn_t page_cache_drain(struct vm *vm, pfn_t n)
 /* More frames from the machine, if it has any, before anything is evicted for the lack of them. */
 static void page_grow(struct vm *vm)
 {
-	if (vm->vm_nfree < vm->vm_lotsfree && vm->vm_nonline < vm->vm_nframes)
+	if (vm->vm_nfree < vm->vm_lotsfree && vm->vm_nonline < vm->vm_maxframes)
 		(void)buddy_online(vm, PAGE_GROW);
 }
 
@@ -735,31 +737,25 @@ void page_copy(struct vm *vm, struct page *dst, struct page *src)
 
 enum vm_err page_init(struct vm *vm)
 {
-	size_t polsize = vm->vm_policy->pol_size(vm->vm_nframes);
+	size_t polsize = vm->vm_policy->pol_size(vm->vm_maxframes);
 	uint32_t nhash = 64;
 
-	while (nhash < vm->vm_nframes && nhash < 1u << 30)
+	while (nhash < vm->vm_maxframes && nhash < 1u << 30)
 		nhash <<= 1;
 	vm->vm_hashmask = nhash - 1;
-	vm->vm_pages = mach_boot_alloc(vm->vm_mach, sizeof(struct page) * vm->vm_nframes);
+	vm->vm_pages = mach_boot_alloc(vm->vm_mach, sizeof(struct page) * vm->vm_maxframes);
 	vm->vm_pagehash = mach_boot_alloc(vm->vm_mach, sizeof(uint32_t) * nhash);
-	vm->vm_pagesum = mach_boot_alloc(vm->vm_mach, sizeof(uint64_t) * vm->vm_nframes);
+	vm->vm_pagesum = mach_boot_alloc(vm->vm_mach, sizeof(uint64_t) * vm->vm_maxframes);
 	vm->vm_polstate = mach_boot_alloc(vm->vm_mach, polsize == 0 ? 1 : polsize);
 	if (vm->vm_pages == NULL || vm->vm_pagehash == NULL || vm->vm_pagesum == NULL || vm->vm_polstate == NULL)
 		return VM_NOMEM;
-	memset(vm->vm_pagehash, 0xff, sizeof(uint32_t) * nhash);
-	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
-		struct page *pp = &vm->vm_pages[i];
-
-		pp->p_hashnext = pp->p_vpnext = pp->p_vpprev = pp->p_next = pp->p_prev = PAGE_NIL;
-	}
 	mach_mutex_init(&vm->vm_pagelock, RANK_PAGE, "pages");
 	for (unsigned i = 0; i < VM_NPAGECV; i++)
 		mach_cv_init(&vm->vm_pagecv[i]);
 	page_queue_init(&vm->vm_cachelist);
 	vm->vm_policy->pol_init(vm->vm_polstate,
 	    &(struct pol_env){ .pe_pages = vm->vm_pages,
-		.pe_nframes = vm->vm_nframes,
+		.pe_nframes = vm->vm_maxframes,
 		.pe_refs = vm->vm_caps->mc_ref_bits ? POL_REFS_BITS : POL_REFS_FAULTS });
 	return VM_OK;
 }

@@ -84,17 +84,18 @@ static void page_check_hash(struct vm *vm, struct page_census *pc)
 	uint64_t n = 0;
 
 	for (uint32_t b = 0; b <= vm->vm_hashmask; b++) {
-		for (uint32_t i = vm->vm_pagehash[b]; i != PAGE_NIL && n <= vm->vm_nframes; n++) {
+		for (uint32_t i = page_hashlink(vm->vm_pagehash[b]); i != PAGE_NIL && n <= vm->vm_nframes; n++) {
 			const struct page *pp = &vm->vm_pages[i];
 
 			if (pp->p_vnode == NULL ||
 			    (page_name_hash(pp->p_vnode, pp->p_offset) & vm->vm_hashmask) != b)
 				page_violation(pc, "page: in the wrong hash chain");
-			for (uint32_t j = pp->p_hashnext; j != PAGE_NIL; j = vm->vm_pages[j].p_hashnext) {
+			uint32_t j = page_hashlink(pp->p_hashnext);
+			for (; j != PAGE_NIL; j = page_hashlink(vm->vm_pages[j].p_hashnext)) {
 				if (vm->vm_pages[j].p_vnode == pp->p_vnode && vm->vm_pages[j].p_offset == pp->p_offset)
 					page_violation(pc, "page: two pages have one name");
 			}
-			i = pp->p_hashnext;
+			i = page_hashlink(pp->p_hashnext);
 		}
 	}
 	if (n != pc->pc_named)

@@ -313,8 +313,9 @@ enum vm_err page_retire(struct vm *vm, pfn_t pfn)
 	struct page *pp;
 	enum vm_err e;
 
-	if (pfn >= vm->vm_nframes)
+	if (pfn >= vm->vm_maxframes)
 		return VM_INVAL;
+	buddy_know(vm, pfn + 1);
 	pp = &vm->vm_pages[pfn];
 	if ((pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_RETIRED)
 		return VM_OK;
@@ -332,7 +333,7 @@ bool page_is_retired(struct vm *vm, pfn_t pfn)
 {
 	const struct page *pp = &vm->vm_pages[pfn];
 
-	return (pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_RETIRED;
+	return pfn < vm->vm_nframes && (pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_RETIRED;
 }
 
 /* Frames of the range that have to be found another place, on top of what must stay free for page-out. */
@@ -351,8 +352,9 @@ enum vm_err vm_memory_remove(struct vm *vm, pfn_t first, pfn_t n)
 	enum vm_err e = VM_OK;
 	pfn_t i, gone = 0;
 
-	if (n == 0 || first >= vm->vm_nframes || n > vm->vm_nframes - first)
+	if (n == 0 || first >= vm->vm_maxframes || n > vm->vm_maxframes - first)
 		return VM_INVAL;
+	buddy_know(vm, first + n);
 	if (!memory_spares(vm, first, n))
 		return VM_NOMEM;
 	for (i = first; i < first + n && e == VM_OK; i++)
@@ -382,8 +384,9 @@ enum vm_err vm_memory_add(struct vm *vm, pfn_t first, pfn_t n)
 {
 	pfn_t want = 0, got;
 
-	if (n == 0 || first >= vm->vm_nframes || n > vm->vm_nframes - first)
+	if (n == 0 || first >= vm->vm_maxframes || n > vm->vm_maxframes - first)
 		return VM_INVAL;
+	buddy_know(vm, first + n);
 	for (pfn_t i = first; i < first + n; i++)
 		want += (vm->vm_pages[i].p_flags & P_OFFLINE) && vm->vm_pages[i].p_order == BUDDY_REMOVED;
 	if (want == 0)

@@ -75,7 +75,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	vm->vm_mach = vc->vc_mach;
 	vm->vm_caps = caps;
 	vm->vm_config = *vc;
-	vm->vm_nframes = caps->mc_nframes;
+	vm->vm_maxframes = caps->mc_nframes;
 	vm->vm_colormask = vm_colors(vc) - 1;
 	vm->vm_policy = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
 	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_near;

@@ -31,7 +31,7 @@ enum page_se { SE_SHARED, SE_EXCL };
 struct page {
 	struct vnode *p_vnode;	      /* (P) and E lock to change */
 	voff_t p_offset;	      /* (P) and E lock to change */
-	uint32_t p_hashnext;	      /* (P) */
+	uint32_t p_hashnext;	      /* (P) complemented */
 	uint32_t p_vpnext, p_vpprev;  /* (P) vnode's page list */
 	uint32_t p_next, p_prev;      /* (P) free/cache list or the policy's queue */
 	int32_t	 p_selock;	      /* (P) */
