@@ -69,6 +69,7 @@ struct test {
 	struct mach *mach;
 	struct vm *vm;
 	struct vnode *swap;
+	struct vnode *disk; /* under the first swap area */
 	struct space sp[NSPACES];
 	struct file file[NFILES];
 	bool injecting;

@@ -56,7 +56,12 @@ void run_setup(struct test *t, const struct options *opt)
 	vc.vc_mach = t->mach;
 	if ((err = vm_create(&vc, &t->vm)) != VM_OK)
 		fail("vm_create: %s", vm_err_name(err));
-	swap = sim_disk_create(t->mach, t->vm, "swap", vm_ptob(1024), V_SWAP);
+	t->disk = swap = sim_disk_create(t->mach, t->vm, "swap", vm_ptob(1024), V_SWAP);
+	if (opt->seed % 2 != 0) { /* every other run pages through sums */
+		if ((err = vnode_summed(t->vm, t->disk, 1024, &swap)) != VM_OK)
+			fail("vnode_summed: %s", vm_err_name(err));
+		vnode_rele(t->disk);
+	}
 	if ((err = swap_add(t->vm, swap, 1024, 0)) != VM_OK)
 		fail("swap_add: %s", vm_err_name(err));
 	vnode_rele(swap);

@@ -24,7 +24,7 @@ struct vm_io {
 	void (*io_done)(
 	    struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
 	void	*io_arg;	       /* the submitter's */
-	uint64_t io_priv[4];	       /* the vnode's */
+	uint64_t io_priv[4];	       /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
 };
 
 struct vnode_ops {
@@ -62,6 +62,14 @@ void vnode_hold(struct vnode *);
  * tries is lost: the system's vc_lost is told, and lost_page counts it.
  */
 void vnode_rele(struct vnode *);
+
+/*
+ * A vnode over lower (a reference is taken) that remembers a sum of each of the first npages pages written through it and
+ * gives VM_IO for a page that comes back otherwise: for swap areas on stores that may tear, lose or rot. 8 bytes a page.
+ * The flags are lower's. VM_NOMEM, VM_INVAL (no pages).
+ */
+enum vm_err vnode_summed(struct vm *, struct vnode *lower, uint64_t npages, struct vnode **);
+uint64_t vnode_summed_wrong(struct vnode *); /* pages that came back wrong so far */
 
 /* ---- the page cache over a vnode (vm/pvn.c) ---- */
 /*

@@ -6,7 +6,9 @@
  * finish in the order of their due times. Who polls with wait completes the earliest; when everybody waits or the time
  * has come, the interrupt fiber does. Without latency a request is done within vo_start.
  *
- * Errors: the nth request of a kind fails after ok pages, which are transferred (a torn write).
+ * Errors: the nth request of a kind fails after ok pages, which are transferred. A torn write ends within a page: some of
+ * its sectors are new, the rest old, and the disk says so or claims that all is well. When the power fails, what is under
+ * way is torn and nothing works until it is back; what was written before is kept.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -16,11 +18,17 @@
 struct request {
 	struct request *r_next;
 	struct vm_io *r_io;
-	uint64_t r_due;
+	uint64_t r_start, r_due;
 };
 struct fail {
 	uint64_t f_nth, f_times;
 	uint32_t f_ok;
+};
+
+struct tear {
+	uint64_t t_nth;
+	uint32_t t_ok, t_sectors;
+	bool t_told;
 };
 
 struct sim_disk {
@@ -32,6 +40,8 @@ struct sim_disk {
 	uint64_t d_size, d_room; /* bytes; room is whole pages */
 	struct request *d_queue; /* by due time */
 	struct fail d_fail[2];
+	struct tear d_tear;
+	uint64_t d_cut; /* when the power fails; 0: never */
 };
 
 static struct sim_disk *disk_of(struct vnode *vp)
@@ -77,18 +87,65 @@ static void transfer_page(struct sim_disk *d, struct vm_io *io, uint32_t i)
 	}
 }
 
-static void complete(struct sim_disk *d, struct vm_io *io)
+/* A write that ends within page i: its first sectors are stored. */
+static void tear_page(struct sim_disk *d, struct vm_io *io, uint32_t i, uint32_t sectors)
 {
-	enum vm_err err = VM_OK;
-	uint32_t n = fail_after(d, io, &err), i;
+	uint64_t off = io->io_off + vm_ptob(i), n = (uint64_t)sectors * SIM_SECTOR;
 
-	for (i = 0; i < n; i++) {
+	if (i < io->io_npages && off + n <= d->d_size && n <= VM_PAGESIZE)
+		memcpy(d->d_data + off, io->io_buf[i], n);
+}
+
+/* Stores or loads the first n pages; how many there are. */
+static uint32_t transfer(struct sim_disk *d, struct vm_io *io, uint32_t n, enum vm_err *err)
+{
+	for (uint32_t i = 0; i < n; i++) {
 		if (io->io_off + vm_ptob(i) >= d->d_size) {
-			err = VM_EOF;
-			break;
+			*err = VM_EOF;
+			return i;
 		}
 		transfer_page(d, io, i);
 	}
+	return n;
+}
+
+static uint32_t torn_write(struct sim_disk *d, struct vm_io *io, enum vm_err *err)
+{
+	struct tear *t = &d->d_tear;
+	uint32_t n = transfer(d, io, t->t_ok < io->io_npages ? t->t_ok : io->io_npages, err);
+
+	tear_page(d, io, n, t->t_sectors);
+	d->d_mach->m_stats.ss_torn++;
+	if (!t->t_told)
+		return io->io_npages;
+	*err = VM_IO;
+	return n;
+}
+
+/* Without power nothing is transferred; a write that was under way when it failed is torn anywhere. */
+static uint32_t cut_off(struct sim_disk *d, struct vm_io *io, bool torn, enum vm_err *err)
+{
+	uint64_t at = torn && io->io_op == VM_IO_WRITE ?
+	    sim_random(d->d_mach) % (io->io_npages * (VM_PAGESIZE / SIM_SECTOR)) : 0;
+	uint32_t pages = (uint32_t)(at / (VM_PAGESIZE / SIM_SECTOR));
+
+	*err = VM_IO;
+	tear_page(d, io, transfer(d, io, pages, err), (uint32_t)(at % (VM_PAGESIZE / SIM_SECTOR)));
+	return 0;
+}
+
+/* At m_now; it began at start. */
+static void complete(struct sim_disk *d, struct vm_io *io, uint64_t start)
+{
+	enum vm_err err = VM_OK;
+	uint32_t i;
+
+	if (d->d_cut != 0 && d->d_mach->m_now >= d->d_cut)
+		i = cut_off(d, io, start < d->d_cut, &err);
+	else if (io->io_op == VM_IO_WRITE && d->d_tear.t_nth != 0 && --d->d_tear.t_nth == 0)
+		i = torn_write(d, io, &err);
+	else
+		i = transfer(d, io, fail_after(d, io, &err), &err);
 	if (io->io_op == VM_IO_READ)
 		d->d_mach->m_stats.ss_reads++;
 	else
@@ -102,6 +159,7 @@ static bool complete_first(struct sim_disk *d)
 {
 	struct request *r = d->d_queue;
 	struct vm_io *io;
+	uint64_t start;
 
 	if (r == NULL)
 		return false;
@@ -109,8 +167,9 @@ static bool complete_first(struct sim_disk *d)
 		d->d_mach->m_now = r->r_due;
 	d->d_queue = r->r_next;
 	io = r->r_io;
+	start = r->r_start;
 	free(r);
-	complete(d, io);
+	complete(d, io, start);
 	return true;
 }
 
@@ -122,10 +181,11 @@ static void disk_start(struct vnode *vp, struct vm_io *io)
 	struct request *r = m->m_cfg.disk_latency == 0 ? NULL : malloc(sizeof(*r)), **p = &d->d_queue;
 
 	if (r == NULL) {
-		complete(d, io);
+		complete(d, io, m->m_now);
 		return;
 	}
 	r->r_io = io;
+	r->r_start = m->m_now;
 	r->r_due = m->m_now + m->m_cfg.disk_latency / 2 + sim_random(m) % m->m_cfg.disk_latency;
 	while (*p != NULL && (*p)->r_due <= r->r_due)
 		p = &(*p)->r_next;
@@ -174,7 +234,7 @@ static enum vm_err disk_sync(struct vnode *vp, voff_t off, uint64_t len)
 	(void)len;
 	while (complete_first(disk_of(vp)))
 		;
-	return VM_OK;
+	return disk_of(vp)->d_cut != 0 && disk_of(vp)->d_mach->m_now >= disk_of(vp)->d_cut ? VM_IO : VM_OK;
 }
 
 static uint64_t disk_size(struct vnode *vp)
@@ -258,4 +318,19 @@ bool sim_disk_resize(struct vnode *vp, uint64_t size)
 void sim_disk_fail(struct vnode *vp, enum vm_iop op, uint64_t nth, uint64_t times, uint32_t ok)
 {
 	disk_of(vp)->d_fail[op] = (struct fail){ .f_nth = nth, .f_times = times, .f_ok = ok };
+}
+
+void sim_disk_tear(struct vnode *vp, uint64_t nth, uint32_t ok, uint32_t sectors, bool told)
+{
+	disk_of(vp)->d_tear = (struct tear){ .t_nth = nth, .t_ok = ok, .t_sectors = sectors, .t_told = told };
+}
+
+void sim_disk_power_fails(struct vnode *vp, uint64_t when)
+{
+	disk_of(vp)->d_cut = when;
+}
+
+void sim_disk_power_is_back(struct vnode *vp)
+{
+	disk_of(vp)->d_cut = 0;
 }

@@ -42,6 +42,8 @@ static void config_defaults(struct sim_config *c)
 		c->grant = c->frames;
 	if (c->tlb_entries == 0)
 		c->tlb_entries = 64;
+	if (c->ipi_timeout == 0)
+		c->ipi_timeout = 10000 + 8 * c->ipi_latency;
 	if (c->switch_every == 0)
 		c->switch_every = 3;
 	if (c->user_min == 0)

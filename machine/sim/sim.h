@@ -37,6 +37,8 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t frame0;      /* physical frame number of frame 0 */
 	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
 	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
+	uint64_t ipi_timeout;  /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
+	unsigned ipi_loss;     /* one interrupt in so many is lost, by the seed; 0: none */
 	bool no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
 	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
 	pfn_t device_frames; /* frames mc_nframes, ... of a device: sim_device_data */
@@ -79,12 +81,24 @@ enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool w
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
 /* The CPU has nothing to do: it keeps its space loaded, is not interrupted, and flushes when it goes on. */
 void sim_cpu_idle(struct mach *, unsigned cpu);
+/*
+ * Interrupts that fail: the nth next one (1 = next) and the times-1 after it are lost, or arrive ns late (LATE). 0: off.
+ * What the sender does: it waits for the answer of each CPU and, after ipi_timeout, sends again; a frame is never used
+ * again before every CPU has answered, so after SIM_IPI_TRIES without an answer the machine panics and names the CPU.
+ */
+enum sim_ipi_failure { SIM_IPI_LOST, SIM_IPI_LATE };
+#define SIM_IPI_TRIES 8u
+void sim_ipi_fail(struct mach *, enum sim_ipi_failure, uint64_t nth, uint64_t times, uint64_t ns);
+uint64_t sim_ipi_seen(struct mach *); /* how many were sent since the last sim_ipi_fail */
 struct sim_stats {
 	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_switch, ss_reads, ss_writes;
 	uint64_t ss_miss[4];   /* misses by the size of the page that was found (index of mc_pageshift) */
 	uint64_t ss_flush, ss_flushed; /* calls, entries dropped */
 	uint64_t ss_shootdown; /* rounds of IPIs: any number of ranges, each CPU interrupted once */
 	uint64_t ss_ipi;       /* CPUs interrupted */
+	uint64_t ss_ipi_lost, ss_ipi_late; /* of those: by sim_ipi_fail or ipi_loss */
+	uint64_t ss_torn;      /* writes, by sim_disk_tear */
+	uint64_t ss_ipi_again; /* sent once more, as no answer came */
 	uint64_t ss_lazy;      /* interrupts saved: the CPU flushed when it went on or came back */
 	uint64_t ss_load;      /* spaces loaded by a CPU */
 	uint64_t ss_load_flush; /* ... which emptied the TLB */
@@ -105,4 +119,16 @@ void *sim_disk_data(struct vnode *);                 /* the contents; valid unti
 bool sim_disk_resize(struct vnode *, uint64_t size); /* new bytes are zero; false: no host memory */
 /* The nth next request of that kind (1 = next) and the times-1 after it fail with VM_IO after ok pages. 0: off. */
 void sim_disk_fail(struct vnode *, enum vm_iop, uint64_t nth, uint64_t times, uint32_t ok);
+/*
+ * Torn writes: the nth next write stores ok pages and SIM_SECTOR-byte sectors of the next page, so that page is half old
+ * and half new. told: it ends with VM_IO after ok pages; otherwise the disk claims that all was written.
+ */
+#define SIM_SECTOR 512u
+void sim_disk_tear(struct vnode *, uint64_t nth, uint32_t ok, uint32_t sectors, bool told);
+/*
+ * The power fails at that virtual time: writes under way then are torn at a sector that the seed chooses, they and all
+ * later requests give VM_IO, until it is back.
+ */
+void sim_disk_power_fails(struct vnode *, uint64_t when);
+void sim_disk_power_is_back(struct vnode *);
 #endif

@@ -81,7 +81,9 @@ struct sim_ipi {
 	bool i_nowait;
 	unsigned i_asid[MMU_BATCH];
 	struct mmu_range i_range[MMU_BATCH];
-	uint64_t i_due[ASID_CPUS]; /* 0: not sent there, or seen */
+	uint64_t i_due[ASID_CPUS]; /* 0: not sent there, or seen; UINT64_MAX: lost */
+	uint64_t i_again[ASID_CPUS]; /* when it is sent once more */
+	unsigned i_tries[ASID_CPUS];
 };
 
 struct boot_chunk {
@@ -102,6 +104,7 @@ struct mach {
 	struct sim_stats m_stats;
 	struct sim_cpu *m_cpu; /* [ncpus] */
 	struct sim_ipi *m_ipis; /* on their way */
+	struct ipi_fail { uint64_t if_nth, if_times, if_ns, if_seen; enum sim_ipi_failure if_how; } m_ipifail;
 	struct tlb_entry *m_tlb; /* [ncpus][sets][ways] */
 	unsigned m_tlbsets, m_tlbhand;
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr;
