@@ -220,11 +220,14 @@ static void bench_memory(void)
 	struct vnode *swap;
 	struct mach *m;
 	struct vm *vm = system_new(&m, &swap);
-	uint64_t fixed = 8192 + sizeof(struct vm) + vm->vm_anonchunks_max * sizeof(struct anon *), before;
+	uint64_t fixed = sizeof(struct vm) + vm->vm_anonchunks_max * sizeof(struct anon *), before;
+	double hash = (double)sizeof(uint32_t) * (vm->vm_hashmask + 1.0) / (double)per;
+	double maps = sizeof(((struct page *)NULL)->p_hat), all = (double)(boot_bytes(m) - fixed) / (double)per;
 	struct as *as;
 
-	printf("\na frame: %zu bytes of struct page; with hash, policy and vm_check's word %.1f\n", sizeof(struct page),
-	    (double)(boot_bytes(m) - (boot_bytes(m) > fixed ? fixed : 0)) / (double)per);
+	printf("\na frame: %.1f bytes: name, locks, lists, policy %.0f, hash %.1f, list of mappings %.0f, the rest %.2f\n",
+	    all, (double)sizeof(struct page) - maps, hash, maps, all - hash - (double)sizeof(struct page));
+	printf("a frame without its list of mappings: %.1f bytes (at most 64)\n", all - maps);
 	must(as_alloc(vm, 0x10000, (vaddr_t)1 << 47, &as), "as_alloc");
 	map(as, 0x100000, PG, 0);
 	before = vm->vm_nkernel;

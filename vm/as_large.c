@@ -47,7 +47,7 @@ static bool move_page(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
 	pp = page_of(vm, from);
 	if (!page_trylock(vm, pp, SE_EXCL))
 		return false;
-	if (hat_probe(as->a_hat, va, NULL) != from || pp->p_lckcnt != 0 || pp->p_cowcnt != 0 ||
+	if (hat_probe(as->a_hat, va, NULL) != from || pp->p_lckcnt != 0 ||
 	    (pp->p_flags & P_IOLOCK)) {
 		page_unlock(vm, pp);
 		return false;

@@ -75,7 +75,6 @@ struct vm {
 	struct page_queue vm_cachelist;	 /* (P) */
 	void *vm_polstate;		 /* (P) */
 	pfn_t vm_polroom;		 /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
-	uint64_t *vm_pagesum;		 /* vm_check only: [vm_maxframes], f1 against f2 */
 	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
 	const struct policy_ops *vm_policy;	/* (c) */
 	const struct prefetch_ops *vm_prefetch; /* (c) */

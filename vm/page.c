@@ -362,7 +362,7 @@ void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t 
 {
 	pp->p_flags = P_IOLOCK;
 	pp->p_selock = -1;
-	pp->p_lckcnt = pp->p_cowcnt = 0;
+	pp->p_lckcnt = 0;
 	pp->p_polstate = 0;
 	page_nrm_clear(pp, P_REF | P_MOD);
 	page_name_locked(vm, pp, vp, off);
@@ -422,7 +422,7 @@ static void page_assert_freeable(const struct page *pp)
 {
 	VM_ASSERT(pp->p_selock == -1);
 	VM_ASSERT(pp->p_vnode != NULL && !(pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)));
-	VM_ASSERT(pp->p_lckcnt == 0 && pp->p_cowcnt == 0);
+	VM_ASSERT(pp->p_lckcnt == 0);
 	(void)pp;
 }
 
@@ -614,8 +614,8 @@ static void page_purge_one(struct vm *vm, struct page *pp)
 {
 	hat_pageunload(pp);
 	mach_mutex_enter(&vm->vm_pagelock);
-	if (pp->p_lckcnt > 0 || pp->p_cowcnt > 0) {
-		pp->p_lckcnt = pp->p_cowcnt = 0;
+	if (pp->p_lckcnt > 0) {
+		pp->p_lckcnt = 0;
 		vm->vm_nwired--;
 	}
 	mach_mutex_exit(&vm->vm_pagelock);
@@ -629,7 +629,7 @@ static void page_purge_one(struct vm *vm, struct page *pp)
 static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
 {
 	*mine = NULL;
-	if (spare && (pp->p_lckcnt > 0 || pp->p_cowcnt > 0))
+	if (spare && pp->p_lckcnt > 0)
 		return true; /* whoever wired it will look for it by its name */
 	if (pp->p_flags & P_FREE) {
 		page_uncache_locked(vm, pp);
@@ -745,9 +745,8 @@ enum vm_err page_init(struct vm *vm)
 	vm->vm_hashmask = nhash - 1;
 	vm->vm_pages = mach_boot_alloc(vm->vm_mach, sizeof(struct page) * vm->vm_maxframes);
 	vm->vm_pagehash = mach_boot_alloc(vm->vm_mach, sizeof(uint32_t) * nhash);
-	vm->vm_pagesum = mach_boot_alloc(vm->vm_mach, sizeof(uint64_t) * vm->vm_maxframes);
 	vm->vm_polstate = mach_boot_alloc(vm->vm_mach, polsize == 0 ? 1 : polsize);
-	if (vm->vm_pages == NULL || vm->vm_pagehash == NULL || vm->vm_pagesum == NULL || vm->vm_polstate == NULL)
+	if (vm->vm_pages == NULL || vm->vm_pagehash == NULL || vm->vm_polstate == NULL)
 		return VM_NOMEM;
 	mach_mutex_init(&vm->vm_pagelock, RANK_PAGE, "pages");
 	for (unsigned i = 0; i < VM_NPAGECV; i++)

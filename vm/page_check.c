@@ -28,7 +28,7 @@ static void page_check_cached(const struct page *pp, struct page_census *pc)
 	pc->pc_cached++;
 	if (pp->p_selock != 0 || pp->p_flags != P_FREE)
 		page_violation(pc, "page: a page of the cache list is locked or in use");
-	if (pp->p_lckcnt != 0 || pp->p_cowcnt != 0)
+	if (pp->p_lckcnt != 0)
 		page_violation(pc, "page: a page of the cache list is wired");
 	if (page_nrm(pp) & P_MOD)
 		page_violation(pc, "page: a page of the cache list is modified");
@@ -36,7 +36,7 @@ static void page_check_cached(const struct page *pp, struct page_census *pc)
 
 static void page_check_named(struct vm *vm, struct page *pp, struct page_census *pc)
 {
-	bool wired = pp->p_lckcnt > 0 || pp->p_cowcnt > 0, filling = (pp->p_flags & P_IOLOCK) && pp->p_selock < 0;
+	bool wired = pp->p_lckcnt > 0, filling = (pp->p_flags & P_IOLOCK) && pp->p_selock < 0;
 
 	pc->pc_named++;
 	if (pp->p_vnode->v_vm != vm)

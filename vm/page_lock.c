@@ -160,7 +160,7 @@ void page_io_unlock(struct vm *vm, struct page *pp)
 
 void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
 {
-	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0 || pp->p_cowcnt != 0)
+	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0)
 		return;
 	pp->p_flags |= P_QUEUED;
 	vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), prefetched);
@@ -197,7 +197,7 @@ static enum vm_err page_wire_locked(struct vm *vm, struct page *pp)
 	VM_ASSERT(pp->p_selock != 0 && !(pp->p_flags & P_FREE));
 	if (pp->p_lckcnt == UINT16_MAX)
 		return VM_NOMEM;
-	if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0) {
+	if (pp->p_lckcnt == 0) {
 		if (!page_wire_room(vm))
 			return VM_LIMIT;
 		vm->vm_nwired++;
@@ -227,7 +227,7 @@ void page_unwire(struct vm *vm, struct page *pp)
 	mach_mutex_enter(&vm->vm_pagelock);
 	VM_ASSERT(pp->p_selock != 0 && pp->p_lckcnt > 0);
 	pp->p_lckcnt--;
-	if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0) {
+	if (pp->p_lckcnt == 0) {
 		vm->vm_nwired--;
 		/* A page still being created is queued by page_filled. */
 		if (!(pp->p_selock < 0 && (pp->p_flags & P_IOLOCK)))

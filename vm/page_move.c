@@ -33,7 +33,7 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 	hat_pageunload(old);
 	mach_frame_copy(vm->vm_mach, pfn, page_pfn(vm, old));
 	mach_mutex_enter(&vm->vm_pagelock);
-	VM_ASSERT(old->p_selock == -1 && old->p_lckcnt == 0 && old->p_cowcnt == 0 && !(old->p_flags & P_IOLOCK));
+	VM_ASSERT(old->p_selock == -1 && old->p_lckcnt == 0 && !(old->p_flags & P_IOLOCK));
 	queued = (old->p_flags & P_QUEUED) != 0;
 	page_pol_remove_locked(vm, old, false);
 	page_unname_locked(vm, old);
@@ -57,7 +57,7 @@ enum vm_err page_relocate(struct vm *vm, struct page **ppp)
 	struct page *old = *ppp;
 	pfn_t pfn;
 
-	if (old->p_lckcnt != 0 || old->p_cowcnt != 0 || (old->p_flags & P_IOLOCK))
+	if (old->p_lckcnt != 0 || (old->p_flags & P_IOLOCK))
 		return VM_LOCKED;
 	if (vm_inject_fail(vm, VM_INJECT_PAGE) || (pfn = buddy_alloc(vm, 0, false)) == PFN_INVALID)
 		return VM_NOMEM;
@@ -74,7 +74,7 @@ static enum take take_named(struct vm *vm, struct page *pp)
 {
 	pfn_t to;
 
-	if (pp->p_lckcnt != 0 || pp->p_cowcnt != 0) {
+	if (pp->p_lckcnt != 0) {
 		mach_mutex_exit(&vm->vm_pagelock);
 		return TAKE_NEVER;
 	}
@@ -144,7 +144,7 @@ static bool may_take(const struct page *pp, bool move)
 		return false;
 	if (pp->p_vnode == NULL)
 		return pp->p_order != BUDDY_TAKEN;
-	return (pp->p_flags & P_FREE) || (move && pp->p_lckcnt == 0 && pp->p_cowcnt == 0 && pp->p_selock == 0);
+	return (pp->p_flags & P_FREE) || (move && pp->p_lckcnt == 0 && pp->p_selock == 0);
 }
 
 /* The last frame of the run that cannot be had, or PFN_INVALID. */

@@ -215,13 +215,13 @@ static struct page *next(struct reclaim *r, enum pol_ask *ask)
 			return NULL;
 		}
 		VM_STAT(vm, scan);
-		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 && pp->p_cowcnt == 0 &&
+		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 &&
 		    page_trylock_locked(vm, pp, SE_EXCL)) {
 			mach_mutex_exit(&vm->vm_pagelock);
 			return pp;
 		}
 		VM_STAT(vm, scan_skip);
-		if (pp->p_lckcnt == 0 && pp->p_cowcnt == 0)
+		if (pp->p_lckcnt == 0)
 			r->r_busy = pp;
 		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
 		mach_mutex_exit(&vm->vm_pagelock);

@@ -180,7 +180,7 @@ static bool freeze(struct vm *vm, struct page *pp)
 /* What a written or clean page becomes. Unlocks. */
 static void settle(struct vm *vm, struct page *pp, unsigned flags)
 {
-	if ((flags & (PVN_FREE | PVN_INVAL)) == 0 || pp->p_lckcnt > 0 || pp->p_cowcnt > 0) {
+	if ((flags & (PVN_FREE | PVN_INVAL)) == 0 || pp->p_lckcnt > 0) {
 		page_unlock(vm, pp);
 		return;
 	}

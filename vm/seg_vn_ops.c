@@ -519,7 +519,7 @@ static enum vm_err snapshot_anon(struct vm *vm, anon_id id, anon_id *nid)
 	struct page *pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL), *copy;
 	enum vm_err e = VM_OK;
 
-	if (pp != NULL && (pp->p_lckcnt > 0 || pp->p_cowcnt > 0)) {
+	if (pp != NULL && pp->p_lckcnt > 0) {
 		if ((e = anon_private(vm, pp, nid, &copy)) == VM_OK)
 			page_unlock(vm, copy);
 	} else {
@@ -662,7 +662,7 @@ static void push_page(struct pushing *p, anon_id id)
 		return;
 	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
 		return;
-	if (pp->p_lckcnt > 0 || pp->p_cowcnt > 0) {
+	if (pp->p_lckcnt > 0) {
 		page_unlock(vm, pp);
 		return;
 	}
@@ -735,7 +735,7 @@ static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
 
 	(void)anonmap_enter(amp, i, false, &id);
 	if (id != 0 && (pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED)) != NULL) {
-		wired = pp->p_lckcnt > 0 || pp->p_cowcnt > 0;
+		wired = pp->p_lckcnt > 0;
 		page_unlock(vm, pp);
 	}
 	if (id != 0 && !wired)

@@ -197,6 +197,7 @@ struct vm_crosscheck {
 	struct vm *vx_vm;
 	struct hat *vx_hat;
 	pfn_t vx_pfn;
+	uint64_t vx_sum;   /* of all translations that f1 has, less those that f2 has */
 	unsigned vx_count; /* translations of the page */
 	unsigned vx_bad;
 	void (*vx_report)(void *, const char *);
@@ -209,12 +210,19 @@ static void vm_violation(struct vm_crosscheck *x, const char *text)
 	x->vx_bad++;
 }
 
-static uint64_t vm_pair_hash(const struct hat *hat, vaddr_t va)
+/*
+ * One translation as a number. Sums of them are equal if and only if (but for one chance in 2^64) what is summed is, so
+ * f1 and f2 of all frames are compared without a word of memory for each.
+ */
+static uint64_t vm_map_hash(const struct hat *hat, vaddr_t va, pfn_t pfn)
 {
 	uint64_t h = (va >> VM_PAGESHIFT) + (uint64_t)(uintptr_t)hat * 0x9e3779b97f4a7c15u;
 
+	h = (h ^ (h >> 32)) * 0xd6e8feb86659fd93u + pfn;
+
 	h = (h ^ (h >> 32)) * 0xd6e8feb86659fd93u;
-	return (h ^ (h >> 29)) | 1;
+	h = (h ^ (h >> 29)) * 0xd6e8feb86659fd93u;
+	return h ^ (h >> 32);
 }
 
 static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
@@ -227,7 +235,7 @@ static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 	if (pfn >= x->vx_vm->vm_nframes)
 		return; /* a device's frame: on no page's list */
 	pp = &x->vx_vm->vm_pages[pfn];
-	x->vx_vm->vm_pagesum[pfn] += vm_pair_hash(x->vx_hat, va);
+	x->vx_sum += vm_map_hash(x->vx_hat, va, pfn);
 	if (pp->p_flags & (P_FREE | P_OFFLINE))
 		vm_violation(x, "vm: a translation leads to a free or off-line frame");
 	else if (pp->p_vnode == NULL && !(pp->p_flags & P_KERNEL))
@@ -238,7 +246,7 @@ static void vm_check_f2(void *arg, struct hat *hat, vaddr_t va)
 {
 	struct vm_crosscheck *x = arg;
 
-	x->vx_vm->vm_pagesum[x->vx_pfn] -= vm_pair_hash(hat, va);
+	x->vx_sum -= vm_map_hash(hat, va, x->vx_pfn);
 	x->vx_count++;
 }
 
@@ -250,8 +258,6 @@ static void vm_check_page_maps(struct vm_crosscheck *x, pfn_t pfn)
 	x->vx_pfn = pfn;
 	x->vx_count = 0;
 	hat_page_foreach(pp, vm_check_f2, x);
-	if (vm->vm_pagesum[pfn] != 0)
-		vm_violation(x, "vm: a page's mapping list is not what the address spaces translate");
 	if (x->vx_count != hat_page_getshare(pp))
 		vm_violation(x, "vm: a page's share count is not the length of its mapping list");
 	if (vm->vm_caps->mc_max_mappings > 0 && x->vx_count > vm->vm_caps->mc_max_mappings)
@@ -263,7 +269,6 @@ static unsigned vm_check_cross(struct vm *vm, void (*report)(void *, const char 
 {
 	struct vm_crosscheck x = { .vx_vm = vm, .vx_report = report, .vx_arg = arg };
 
-	memset(vm->vm_pagesum, 0, sizeof(uint64_t) * vm->vm_nframes);
 	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next) {
 		x.vx_hat = as->a_hat;
 		hat_foreach(as->a_hat, vm_check_f1, &x);
@@ -272,6 +277,8 @@ static unsigned vm_check_cross(struct vm *vm, void (*report)(void *, const char 
 		if (vm->vm_pages[pfn].p_vnode != NULL)
 			vm_check_page_maps(&x, pfn);
 	}
+	if (x.vx_sum != 0)
+		vm_violation(&x, "vm: the pages' mapping lists are not what the address spaces translate");
 	return x.vx_bad;
 }
 

@@ -40,7 +40,7 @@ struct page {
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (P) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint16_t p_cowcnt;	      /* (P) wire count of private locked mappings */
+	uint16_t p_pad;
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
