@@ -201,12 +201,13 @@ struct packed {
 	uint64_t word; /* as o_word */
 	const char *data;
 	uint32_t len; /* 0: same-filled */
+	bool dense;
 };
 
 /* Into buf, which has room for PAGE bytes, or (raw) left where it is. */
 static void pack(void *area, bool dense, char *buf, const void *page, struct packed *k)
 {
-	*k = (struct packed){ .data = buf };
+	*k = (struct packed){ .data = buf, .dense = dense };
 	if (same_filled(page, &k->word))
 		return;
 	k->len = codec_pack(area, dense, page, buf, RAW_MIN);
@@ -234,6 +235,7 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 		pool_append_locked(s, s->ps_open[raw], i, k->data, k->len);
 		s->ps_in += PAGE;
 		s->ps_out += k->len;
+		s->ps_stats.dense += k->dense;
 	} else {
 		s->ps_stats.same_filled++;
 	}
@@ -244,10 +246,18 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	return 0;
 }
 
-/* Is memory so short that packing tighter is cheaper than the disk? A hint. */
+/*
+ * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
+ * so what counts is whether there is little to clean. And pages that pass through on their way to the file gain nothing: where
+ * few loads are answered from memory, half as many more of them do not pay for the packing of all.
+ */
 static bool crowded(const struct pool_shared *s)
 {
-	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= s->ps_limit - s->ps_limit / 8;
+	uint32_t file_loads = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED);
+
+	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= s->ps_limit - s->ps_limit / 8 &&
+	    __atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0 &&
+	    (s->ps_nblocks == 0 || __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED) > file_loads / 2);
 }
 
 int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
@@ -319,6 +329,17 @@ struct taken {
 	uint32_t block;
 };
 
+#define LOADS_LATE 4096u
+
+static void count_load_locked(struct pool_shared *s, uint32_t *which)
+{
+	++*which;
+	if (s->ps_mem_loads + s->ps_file_loads >= LOADS_LATE) {
+		s->ps_mem_loads /= 2;
+		s->ps_file_loads /= 2;
+	}
+}
+
 /*
  * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
  * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
@@ -343,6 +364,7 @@ static uint32_t take_locked(
 			*rc = g->s_state == SEG_FILED ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len) : -EAGAIN;
 			t[i].block = g->s_block;
 			read = 1;
+			count_load_locked(s, &s->ps_file_loads);
 			if (*rc != 0)
 				break;
 			continue;
@@ -352,6 +374,8 @@ static uint32_t take_locked(
 		if (t[i].filed) {
 			pool_hit_locked(s, o.o_seg);
 			s->ps_stats.cache_hits += !read;
+		} else {
+			count_load_locked(s, &s->ps_mem_loads);
 		}
 		__builtin_memcpy(t[i].at, slot_mem(s, g->s_slot) + o.o_off, o.o_len);
 		read = 0;

@@ -54,6 +54,7 @@ struct pool_stats {
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;
+	uint64_t dense; /* pages ever packed tightly, because memory was short */
 	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
 	uint64_t behind;  /* of the spills, written behind */
 	uint64_t steals;  /* writes behind whose process did not come for the result */

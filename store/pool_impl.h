@@ -88,6 +88,8 @@ struct pool_shared {
 	struct list ps_sealed;	/* oldest first */
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
+	uint32_t ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
+	uint32_t ps_mem_loads, ps_file_loads; /* of late: pages answered by the log in memory; read from the file */
 	uint32_t ps_ahead, ps_reads; /* how well reading ahead does, 0..AHEAD_MAX; reads so far */
 	struct quarantine ps_quarantine[QUARANTINE_MAX]; /* ring; from ps_qfirst on, oldest first */
 	uint32_t ps_qfirst;

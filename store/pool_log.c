@@ -365,6 +365,7 @@ static uint32_t cleanable(struct pool_shared *s)
 			best = i;
 			max = segs(s)[i].s_live;
 		}
+	s->ps_full = best == NONE || max > SEG_BYTES / 4 * 3;
 	return best;
 }
 

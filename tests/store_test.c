@@ -239,6 +239,46 @@ static void test_same_filled_takes_no_data(void **state)
 	teardown(&r);
 }
 
+/* A log's memory is full before it is ever cleaned; and what passes through to the file gains nothing by being smaller. */
+static void test_only_short_memory_is_packed_tightly(void **state)
+{
+	static const struct { uint64_t mem, file, live; bool dense; } how[] = {
+		{ 4 * MiB, 0, 1024, false }, { 4 * MiB, 0, 2048, true }, { 1 * MiB, 64 * MiB, 8192, false }
+	};
+	uint8_t page[PAGE], back[PAGE];
+
+	(void)state;
+	for (unsigned k = 0; k < sizeof how / sizeof how[0]; k++) {
+		uint32_t h[8192] = { 0 };
+		struct pool_stats ps;
+		struct rig r;
+
+		setup(&r, how[k].mem, how[k].file);
+		for (uint64_t i = 0; i < 40000; i++) {
+			uint64_t at = rnd() % how[k].live;
+
+			if (h[at] != 0) {
+				assert_int_equal(pool_load(&r.p, h[at], back), 0);
+				fill(page, 8 * at + 2);
+				assert_memory_equal(page, back, PAGE);
+				pool_unref(&r.p, h[at]);
+			}
+			fill(page, 8 * at + 2);
+			assert_int_equal(pool_store(&r.p, page, &h[at]), 0);
+		}
+		pool_stats(&r.p, &ps);
+		if (how[k].dense)
+			assert_true(ps.dense > 1000);
+		else
+			assert_true(ps.dense < 4000); /* a tenth: while it does not know its loads yet */
+		for (uint64_t at = 0; at < how[k].live; at++)
+			if (h[at] != 0)
+				pool_unref(&r.p, h[at]);
+		expect_empty(&r);
+		teardown(&r);
+	}
+}
+
 static void test_full_then_freed(void **state)
 {
 	static uint32_t h[SLOTS];
@@ -1201,6 +1241,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_model_mostly_in_file),
 		cmocka_unit_test(test_model_full_file),
 		cmocka_unit_test(test_model_memory_only),
+		cmocka_unit_test(test_only_short_memory_is_packed_tightly),
 		cmocka_unit_test(test_full_then_freed),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_neighbours_come_with_one_read),
