@@ -942,6 +942,14 @@ void hat_pageunload(struct page *pp)
 	op_exit(&op);
 }
 
+bool hat_page_tryunload(struct page *pp)
+{
+	if (vm_inject_fail(page_vm(pp), VM_INJECT_PIN))
+		return false;
+	hat_pageunload(pp);
+	return true;
+}
+
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 {
 	struct pv_cursor c = { 0 };

@@ -292,6 +292,25 @@ static void test_share(struct env *e)
 	CHECK(consistent(e));
 }
 
+/* What page-out asks: a page that is in nobody else's hands goes, one that is stays as it was. */
+static void test_tryunload(struct env *e)
+{
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[i], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_tryunload(e->pp[0]));
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
+	CHECK(hat_page_tryunload(e->pp[0])); /* nothing left: nothing happens */
+	vm_inject(e->vm, VM_INJECT_PIN, 1);
+	if (!hat_page_tryunload(e->pp[1])) { /* a port whose pins are real does not look at those of tests */
+		CHECK(hat_page_getshare(e->pp[1]) == 1 && touch(e, 1, va(e, 1, 1), true, VM_OK, 0x41));
+		CHECK(hat_page_tryunload(e->pp[1]));
+	}
+	vm_inject(e->vm, VM_INJECT_PIN, 0);
+	CHECK(hat_page_getshare(e->pp[1]) == 0 && touch(e, 0, va(e, 0, 2), false, VM_OK, 0x42));
+	hat_pageunload(e->pp[2]);
+	CHECK(consistent(e));
+}
+
 static void test_bits(struct env *e)
 {
 	struct page *pp = e->pp[3];
@@ -870,6 +889,7 @@ int main(int argc, char **argv)
 	test_array(&e);
 	test_none(&e);
 	test_share(&e);
+	test_tryunload(&e);
 	test_bits(&e);
 	test_lock(&e);
 	test_nomem(&e);

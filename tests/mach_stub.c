@@ -428,6 +428,12 @@ void hat_pageunload(struct page *pp)
 	(void)pp;
 }
 
+bool hat_page_tryunload(struct page *pp)
+{
+	(void)pp;
+	return true;
+}
+
 unsigned hat_page_getshare(struct page *pp)
 {
 	(void)pp;

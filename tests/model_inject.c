@@ -130,7 +130,7 @@ static bool inject_child(const struct options *opt, unsigned what, uint64_t nth,
 
 static bool inject_kind(const struct options *opt, unsigned what, uint64_t *runs)
 {
-	static const char *const names[] = { "page", "kmem", "read", "write", "hat", "swap", "ipi", "torn" };
+	static const char *const names[] = { "page", "kmem", "read", "write", "hat", "swap", "pin", "ipi", "torn" };
 	bool passed = true;
 
 	burst = opt->seed % 2 != 0 ? 1 : BURST;
@@ -159,9 +159,9 @@ bool inject_all(const struct options *from)
 			if (!inject_kind(&opt, what, runs))
 				return false;
 	printf("  runs with a failure: %" PRIu64 " page, %" PRIu64 " kmem, %" PRIu64 " read, %" PRIu64
-	       " write, %" PRIu64 " hat, %" PRIu64 " swap, %" PRIu64 " interrupt, %" PRIu64 " torn\n",
+	       " write, %" PRIu64 " hat, %" PRIu64 " swap, %" PRIu64 " pin, %" PRIu64 " interrupt, %" PRIu64 " torn\n",
 	    runs[VM_INJECT_PAGE], runs[VM_INJECT_KMEM], runs[VM_INJECT_IO_READ], runs[VM_INJECT_IO_WRITE],
-	    runs[VM_INJECT_HAT], runs[VM_INJECT_SWAP],
+	    runs[VM_INJECT_HAT], runs[VM_INJECT_SWAP], runs[VM_INJECT_PIN],
 	    runs[INJECT_IPI], runs[INJECT_TORN]);
 	printf("  %" PRIu64 " failures injected at %u call sites, on %u call paths\n", shared->injected,
 	    shared->site.n, shared->path.n);

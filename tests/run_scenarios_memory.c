@@ -429,6 +429,27 @@ static int process_vm(void)
 	return 0;
 }
 
+/* The kernel has many pages in hand at once, some of them while others must go. */
+static int direct_io(void)
+{
+	size_t len = 12 * MIB;
+	char *a = map(len);
+	int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return errno == EINVAL || errno == EOPNOTSUPP ? 0 : 1; /* a file system without direct I/O */
+	fill(a, len, 1);
+	push_out();
+	EXPECT(pwrite(fd, a, len, 0) == (ssize_t)len);
+	fill(a, len, 2);
+	for (unsigned i = 0; i < 3; i++) {
+		push_out();
+		EXPECT(pread(fd, a, len, 0) == (ssize_t)len && wrong(a, len, 1) == 0);
+		fill(a, len, 2);
+	}
+	return close(fd);
+}
+
 static int resident(void)
 {
 	char *p = map(64 * PAGE);
@@ -537,6 +558,7 @@ const struct scenario memory_scenarios[] = {
 	{ "raw-syscall", raw },
 	{ "io", io },
 	{ "process-vm", process_vm },
+	{ "direct-io", direct_io },
 	{ "mincore-mlock", resident },
 	{ "maps", maps },
 	{ "statics", statics },

@@ -52,7 +52,10 @@ static bool move_page(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
 		page_unlock(vm, pp);
 		return false;
 	}
-	moved = page_replace_frame(vm, pp, to);
+	if ((moved = page_replace_frame(vm, pp, to)) == NULL) {
+		page_unlock(vm, pp);
+		return false;
+	}
 	(void)hat_memload(as->a_hat, va, moved, attr, HAT_LOAD_ADV);
 	page_unlock(vm, moved);
 	buddy_free(vm, from, 0);

@@ -200,7 +200,7 @@ struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_
 void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* vm/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
- * caller's, plain. Returns the page, still E-locked. */
+ * caller's, plain. Returns the page, still E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
 /* Under vm_pagelock (_locked): */
 void page_begin_locked(

@@ -30,7 +30,8 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 	voff_t off = old->p_offset;
 	bool queued;
 
-	hat_pageunload(old);
+	if (!hat_page_tryunload(old))
+		return NULL;
 	mach_frame_copy(vm->vm_mach, pfn, page_pfn(vm, old));
 	mach_mutex_enter(&vm->vm_pagelock);
 	VM_ASSERT(old->p_selock == -1 && old->p_lckcnt == 0 && !(old->p_flags & P_IOLOCK));
@@ -54,14 +55,18 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 
 enum vm_err page_relocate(struct vm *vm, struct page **ppp)
 {
-	struct page *old = *ppp;
+	struct page *old = *ppp, *pp;
 	pfn_t pfn;
 
 	if (old->p_lckcnt != 0 || (old->p_flags & P_IOLOCK))
 		return VM_LOCKED;
 	if (vm_inject_fail(vm, VM_INJECT_PAGE) || (pfn = buddy_alloc(vm, 0, false)) == PFN_INVALID)
 		return VM_NOMEM;
-	*ppp = page_replace_frame(vm, old, pfn);
+	if ((pp = page_replace_frame(vm, old, pfn)) == NULL) {
+		buddy_free(vm, pfn, 0);
+		return VM_LOCKED;
+	}
+	*ppp = pp;
 	buddy_free(vm, page_pfn(vm, old), 0);
 	return VM_OK;
 }
@@ -72,6 +77,7 @@ enum take { TAKE_OK, TAKE_BUSY, TAKE_NOMEM, TAKE_NEVER };
 /* In use and named, vm_pagelock held and dropped: emptied into another frame. */
 static enum take take_named(struct vm *vm, struct page *pp)
 {
+	struct page *moved;
 	pfn_t to;
 
 	if (pp->p_lckcnt != 0) {
@@ -87,8 +93,10 @@ static enum take take_named(struct vm *vm, struct page *pp)
 		page_unlock(vm, pp);
 		return TAKE_NOMEM;
 	}
-	page_unlock(vm, page_replace_frame(vm, pp, to));
-	return TAKE_OK;
+	if ((moved = page_replace_frame(vm, pp, to)) == NULL)
+		buddy_free(vm, to, 0);
+	page_unlock(vm, moved != NULL ? moved : pp);
+	return moved != NULL ? TAKE_OK : TAKE_BUSY;
 }
 
 /* Makes one frame the caller's: plain, marked BUDDY_TAKEN. */

@@ -154,7 +154,7 @@ static void age(struct vm *vm, struct page *pp)
 		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
 		page_nrm_clear(pp, P_REF);
 	} else {
-		hat_pageunload(pp);
+		referenced = !hat_page_tryunload(pp);
 	}
 	mach_mutex_enter(&vm->vm_pagelock);
 	if ((pp->p_flags & P_QUEUED) != 0)
@@ -182,7 +182,11 @@ static void consider(struct reclaim *r, struct page *pp)
 		mach_mutex_exit(&vm->vm_pagelock);
 		return;
 	}
-	hat_pageunload(pp);
+	if (!hat_page_tryunload(pp)) {
+		VM_STAT(vm, scan_skip);
+		put_back(vm, pp);
+		return;
+	}
 	if ((page_nrm(pp) & P_MOD) == 0) {
 		VM_STAT(vm, clean_drop);
 		release(r, pp);

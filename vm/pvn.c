@@ -165,14 +165,19 @@ enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_s
 	return VM_OK;
 }
 
-/* E-locked: is it modified? Afterwards writes through translations are seen again. */
-static bool freeze(struct vm *vm, struct page *pp)
+/*
+ * E-locked: is it modified? Afterwards writes through translations are seen again. Where that takes the page from its
+ * address and it is in use there by a device, it is not touched unless somebody waits for the write.
+ */
+static bool freeze(struct vm *vm, struct page *pp, unsigned flags)
 {
 	if (vm->vm_caps->mc_direct_map) {
 		hat_page_clrwrt(pp);
 		(void)hat_pagesync(pp, false, true);
-	} else {
+	} else if ((flags & (PVN_ASYNC | PVN_FREE)) == 0 || (flags & PVN_INVAL) != 0) {
 		hat_pageunload(pp);
+	} else if (!hat_page_tryunload(pp)) {
+		return false;
 	}
 	return (page_nrm(pp) & P_MOD) != 0;
 }
@@ -184,8 +189,9 @@ static void settle(struct vm *vm, struct page *pp, unsigned flags)
 		page_unlock(vm, pp);
 		return;
 	}
-	hat_pageunload(pp);
-	if ((page_nrm(pp) & P_MOD) != 0) /* written again between: keep it */
+	if ((flags & PVN_INVAL) != 0)
+		hat_pageunload(pp);
+	if (!hat_page_tryunload(pp) || (page_nrm(pp) & P_MOD) != 0) /* in use, or written again between: keep it */
 		page_unlock(vm, pp);
 	else if ((flags & PVN_INVAL) != 0)
 		page_destroy(vm, pp);
@@ -261,7 +267,7 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 		}
 		if (pp == NULL && (pp = page_lookup_notouch(vm, vp, at, SE_EXCL)) == NULL)
 			continue;
-		dirty = freeze(vm, pp);
+		dirty = freeze(vm, pp, flags);
 		if (dirty) {
 			run[n++] = pp;
 			last = at;

@@ -114,7 +114,7 @@ void segvn_cool(struct seg *seg, vaddr_t addr, uint64_t len)
 		if (vm->vm_caps->mc_ref_bits)
 			(void)hat_pagesync(pp, true, false);
 		else if (pp->p_lckcnt == 0)
-			hat_pageunload(pp);
+			(void)hat_page_tryunload(pp);
 		page_nrm_clear(pp, P_REF);
 		page_cool(vm, pp);
 		page_unlock(vm, pp);

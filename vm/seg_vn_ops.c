@@ -662,11 +662,10 @@ static void push_page(struct pushing *p, anon_id id)
 		return;
 	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
 		return;
-	if (pp->p_lckcnt > 0) {
+	if (pp->p_lckcnt > 0 || !hat_page_tryunload(pp)) {
 		page_unlock(vm, pp);
 		return;
 	}
-	hat_pageunload(pp);
 	/* Without a slot the contents are nowhere else, even if nobody wrote them. */
 	if ((page_nrm(pp) & P_MOD) != 0 || !anon_swapped(vm, id)) {
 		page_nrm_set(pp, P_MOD);

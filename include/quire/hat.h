@@ -94,6 +94,12 @@ void hat_unshare(struct hat *to, vaddr_t va, uint64_t len); /* as it was shared,
 
 /* ---- pages (f2) ---- */
 void	 hat_pageunload(struct page *);		      /* page E. Remove every translation; flushed on return */
+/*
+ * As hat_pageunload, but false if something that no translation speaks of reads or writes the page just now (a device, a
+ * system call of the host that has it pinned): it stays as it was. What takes pages away because memory is short asks so,
+ * and takes another page; hat_pageunload of such a page keeps what it holds now and loses what is written later. Page E.
+ */
+bool	 hat_page_tryunload(struct page *);
 unsigned hat_pagesync(
     struct page *, bool clear_ref, bool clear_mod);   /* page S/E. Returns P_REF|P_MOD seen, also set in page */
 void	 hat_page_clrwrt(struct page *);	      /* page E. Take PROT_W from every translation (before cleaning) */

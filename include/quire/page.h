@@ -121,7 +121,7 @@ void page_copy(struct vm *, struct page *dst, struct page *src); /* both E (src 
 /* ---- moving pages, runs of frames, bad frames: vm/page_move.c ---- */
 /*
  * The page, locked E, gets another frame; *ppp is the page from now on, still locked E. Its translations are dropped.
- * VM_LOCKED: wired or in I/O; VM_NOMEM. Never sleeps.
+ * VM_LOCKED: wired, in I/O or in use by a device; VM_NOMEM. Never sleeps.
  */
 enum vm_err page_relocate(struct vm *, struct page **ppp);
 /* What a run of frames must be like: pl_n frames, the first a multiple of pl_align, in [pl_min, pl_max), none of them on

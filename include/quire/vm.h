@@ -95,7 +95,7 @@ struct vm_usage { /* gauges, in pages */
 void vm_usage(struct vm *, struct vm_usage *);
 const struct vm_stats *vm_statistics(struct vm *);
 
-/* Fault injection for tests: the nth (1 = next) allocation or I/O of that kind fails, once; 0 turns it off. */
+/* Fault injection for tests: the nth (1 = next) allocation, I/O or attempt of that kind fails, once; 0 turns it off. */
 enum vm_inject {
 	VM_INJECT_PAGE,
 	VM_INJECT_KMEM,
@@ -103,6 +103,7 @@ enum vm_inject {
 	VM_INJECT_IO_WRITE,
 	VM_INJECT_HAT,
 	VM_INJECT_SWAP,
+	VM_INJECT_PIN, /* hat_page_tryunload: a device has the page */
 	VM_INJECT_N
 };
 void vm_inject(struct vm *, enum vm_inject, uint64_t nth);

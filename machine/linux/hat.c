@@ -11,8 +11,12 @@
  * between moving and protecting, another thread could write to a page that the core believes clean), then the slot is
  * emptied. Runs of adjacent frames at adjacent addresses move in one call.
  *
- * What the kernel may refuse: a page shared with a forked process, or memory locked or protected by the program, does not move.
- * Out: it is frozen by write protection, read, and dropped. In: it is copied.
+ * What the kernel may refuse to move: a page shared with a forked process; one that is pinned, because a device or a system
+ * call (O_DIRECT, process_vm_writev, a buffer registered with io_uring) has it in hand; memory locked by the program. The first
+ * two answer alike, but reading a byte of a shared page through a pin of our own makes the kernel give us a copy of our own, so
+ * what still does not move is pinned. What page-out wants then stays where it is (hat_page_tryunload, hat_swapout): what is
+ * written through the pin later would go to a page that is nobody's any more. Where it must go all the same, and with locked
+ * memory, it is frozen by write protection, read, and dropped. In: it is copied.
  *
  * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards everything here.
  * Modification: the machine has no bits for it. A clean page that is loaded writable is summed (sum.c) before; unloading sums it
@@ -49,6 +53,7 @@ _Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the t
 #define ATTEMPTS  16u
 #define SURE	  64u /* sums before what they say is acted upon */
 #define SAMPLE	  8u  /* one load in so many is summed all the same */
+#define UNLOAD_MAY_STAY 0x1000u /* beside HAT_UNLOAD_*: what the kernel has pinned stays loaded */
 #define RUN_MAX	  64u /* pages of one load: as many as one I/O brings */
 
 struct leaf { uint32_t l_pfn[1u << LEAF_BITS]; };
@@ -202,14 +207,21 @@ static void set_filled(struct mach *m, pfn_t pfn, uint64_t n, bool filled)
 	__builtin_memset(m->m_filled + pfn, filled, n);
 }
 
+/* Reads len bytes at va through a pin of the kernel's, which never faults to us. */
+static bool read_pinned(vaddr_t va, uint64_t to, uint64_t len)
+{
+	struct { uint64_t base, len; } into = { to, len }, from = { va, len };
+
+	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&into, 1, (long)&from, 1, 0) == (long)len;
+}
+
 /* A page that does not move: nobody writes it once it is protected; read it, then drop it. */
 static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
 {
-	struct { uint64_t base, len; } to = { arena_slot(m, pfn), VM_PAGESIZE }, from = { va, VM_PAGESIZE };
 	long fd, n;
 
 	(void)uffd_protect(m, va, VM_PAGESIZE, true);
-	n = sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&to, 1, (long)&from, 1, 0);
+	n = read_pinned(va, arena_slot(m, pfn), VM_PAGESIZE) ? VM_PAGESIZE : 0;
 	/* not permitted by some sandboxes, as the file is not to a process that changed its user */
 	fd = n == VM_PAGESIZE ? -1 : sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
 	if (fd >= 0) {
@@ -221,19 +233,31 @@ static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
 	linux_drop(va, VM_PAGESIZE);
 }
 
-/* Contents of n adjacent pages back to their slots. Cannot fail: what is not there reads as zero. */
-static void move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n)
+/*
+ * Contents of n adjacent pages back to their slots; what is not there reads as zero. How many from the start: all, unless
+ * may_stay and the next one is pinned.
+ */
+static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool may_stay)
 {
 	uint64_t done, at = 0, len = vm_ptob(n);
+	bool unshared = false;
 
-	set_filled(m, pfn, n, true);
 	for (unsigned tries = 0; at < len;) {
 		int rc = uffd_move(m, arena_slot(m, pfn) + at, va + at, len - at, &done);
+		uint8_t byte;
 
-		if (done > 0)
+		if (done > 0) {
 			tries = 0;
+			unshared = false;
+		}
 		at += done;
 		if (at >= len)
+			break;
+		if (rc == -EBUSY && !unshared && read_pinned(va + at, (uint64_t)&byte, 1)) {
+			unshared = true;
+			continue;
+		}
+		if (rc == -EBUSY && unshared && may_stay)
 			break;
 		if (rc == -EEXIST &&
 		    ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
@@ -246,7 +270,10 @@ static void move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n)
 			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
 		at += VM_PAGESIZE;
 		tries = 0;
+		unshared = false;
 	}
+	set_filled(m, pfn, vm_btop(at), true);
+	return vm_btop(at);
 }
 
 /* What keeps a page from going in, removed. False: give up. */
@@ -304,7 +331,10 @@ static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool 
 }
 
 /* ---- unloading ---- */
-/* Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after it. */
+/*
+ * Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after what is unloaded:
+ * va itself if UNLOAD_MAY_STAY and the first page is pinned.
+ */
 static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, unsigned flags)
 {
 	pfn_t pfn = *e - 1;
@@ -319,7 +349,7 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
 		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
 	} else {
-		move_out(h->h_mach, va, pfn, n);
+		n = move_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
 		for (uint64_t i = 0; i < n; i++)
 			gather(h, page_of(h->h_vm, pfn + (pfn_t)i), arena_slot(h->h_mach, pfn + (pfn_t)i), false);
 	}
@@ -333,10 +363,11 @@ static void unload_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned flags)
 	uint32_t *e;
 
 	while ((e = next_entry(h, &va, end)) != NULL) {
-		if ((flags & HAT_UNLOAD_UNLOCK) == 0 && locked(page_at(h, e)))
-			va += VM_PAGESIZE;
-		else
-			va = unload_run(h, va, e, end, flags);
+		vaddr_t next = va;
+
+		if ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))
+			next = unload_run(h, va, e, end, flags);
+		va = next > va ? next : va + VM_PAGESIZE;
 	}
 }
 
@@ -354,13 +385,13 @@ void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
 	leave(h);
 }
 
-/* Wherever the page is. m_hatlock. */
-static void unload_page(struct page *pp)
+/* Wherever the page is. False: UNLOAD_MAY_STAY, and it stays. m_hatlock. */
+static bool unload_page(struct page *pp, unsigned flags)
 {
 	struct hat *h = page_hat(pp);
 	vaddr_t va = page_va(pp);
 
-	(void)unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	return unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK | flags) > va;
 }
 
 /* ---- life ---- */
@@ -398,7 +429,7 @@ enum vm_err hat_dup(struct hat *parent, struct hat *child)
 	return VM_OK;
 }
 
-void hat_swapout(struct hat *h) { hat_unload(h, 0, 1ull << VA_BITS, HAT_UNLOAD); }
+void hat_swapout(struct hat *h) { hat_unload(h, 0, 1ull << VA_BITS, HAT_UNLOAD | UNLOAD_MAY_STAY); }
 
 /* ---- loading ---- */
 static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
@@ -429,7 +460,7 @@ static enum ready make_ready(struct hat *h, vaddr_t va, uint32_t *e, struct page
 	if ((loaded(pp) && locked(pp)) || (*e != 0 && locked(page_at(h, e))))
 		return READY_STOP;
 	if (loaded(pp))
-		unload_page(pp);
+		(void)unload_page(pp, 0);
 	if (*e != 0)
 		(void)unload_run(h, va, e, va + VM_PAGESIZE, HAT_UNLOAD);
 	return READY_MOVE;
@@ -642,8 +673,21 @@ void hat_pageunload(struct page *pp)
 	if (m == NULL)
 		return;
 	if (loaded(pp))
-		unload_page(pp);
+		(void)unload_page(pp, 0);
 	mach_mutex_exit(&m->m_hatlock);
+}
+
+bool hat_page_tryunload(struct page *pp)
+{
+	struct mach *m = page_enter(pp);
+	bool out = true;
+
+	if (m == NULL)
+		return true;
+	if (loaded(pp))
+		out = unload_page(pp, UNLOAD_MAY_STAY);
+	mach_mutex_exit(&m->m_hatlock);
+	return out;
 }
 
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)

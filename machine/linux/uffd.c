@@ -5,7 +5,7 @@
  * The arena is registered for write protection only: pages may be moved into it (the kernel wants both ends under the same
  * descriptor), but its holes are filled by the kernel, so touching a frame never faults to us.
  *
- * Traps the code minds: MOVE may answer EEXIST although it moved the page (look who holds it); EBUSY for pages shared
+ * Traps the code minds: MOVE may answer EEXIST although it moved the page (look who holds it); EBUSY for pinned pages and such shared
  * with another process after fork; registration and write protection are lost in a forked child, whose inherited
  * descriptor acts on the parent. Every retry is bounded.
  *
