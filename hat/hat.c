@@ -105,16 +105,45 @@ static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, 
 	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables };
 }
 
+/* The next sharer from *s on who has some of [va, +len): the range under his address. NULL: none. */
+static struct hat *next_sharer(const struct share **s, vaddr_t va, uint64_t len, vaddr_t *at, uint64_t *n)
+{
+	for (; *s != NULL; *s = (*s)->s_next) {
+		vaddr_t lo = va > (*s)->s_fva ? va : (*s)->s_fva;
+		vaddr_t hi = va + len < (*s)->s_fva + (*s)->s_len ? va + len : (*s)->s_fva + (*s)->s_len;
+
+		if (lo >= hi)
+			continue;
+		*at = (*s)->s_va + (lo - (*s)->s_fva);
+		*n = hi - lo;
+		return (*s)->s_to;
+	}
+	return NULL;
+}
+
 void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
 {
-	flush_one(op, hat, va, len, tables);
-	for (const struct share *s = hat->h_sharers; s != NULL; s = s->s_next) {
-		vaddr_t lo = va > s->s_fva ? va : s->s_fva;
-		vaddr_t hi = va + len < s->s_fva + s->s_len ? va + len : s->s_fva + s->s_len;
+	const struct share *s = hat->h_sharers;
+	struct hat *to;
+	vaddr_t at;
+	uint64_t n;
 
-		if (lo < hi)
-			flush_one(op, s->s_to, s->s_va + (lo - s->s_fva), hi - lo, tables);
-	}
+	flush_one(op, hat, va, len, tables);
+	for (; (to = next_sharer(&s, va, len, &at, &n)) != NULL; s = s->s_next)
+		flush_one(op, to, at, n, tables);
+}
+
+/* An entry allows more than before: no TLB must forget it, but a TSB has to match it. */
+static void stale(struct hat *hat, vaddr_t va, uint64_t len)
+{
+	const struct share *s = hat->h_sharers;
+	struct hat *to;
+	vaddr_t at;
+	uint64_t n;
+
+	hat->h_fmt->f_store->st_stale(hat, va, len);
+	for (; (to = next_sharer(&s, va, len, &at, &n)) != NULL; s = s->s_next)
+		to->h_fmt->f_store->st_stale(to, at, n);
 }
 
 void op_junk(struct op *op, void *object)
@@ -258,7 +287,7 @@ static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned att
 	if (f->f_attr(old) & ~attr)
 		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
 	else if (old != new)
-		f->f_store->st_stale(hat, m->m_va, map_bytes(hat, m));
+		stale(hat, m->m_va, map_bytes(hat, m));
 }
 
 /* Splits one large entry; its parts come in its place. */
@@ -366,12 +395,16 @@ uint64_t hat_share_unit(struct hat *hat)
 {
 	const struct hat_format *f = hat->h_fmt;
 
-	return f->f_levels < 2 || hat->h_shared->hs_caps->mc_max_mappings != 0 ? 0 : size_bytes(f, 1);
+	if (hat->h_shared->hs_caps->mc_max_mappings != 0)
+		return 0;
+	return size_bytes(f, f->f_levels < 2 ? f->f_nsizes - 1u : 1);
 }
 
 /* The highest level whose entries can take over a part of that length, so that as few as possible do. */
 static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva, uint64_t len)
 {
+	if (f->f_levels < 2) /* no tables */
+		return f->f_nsizes - 1u;
 	unsigned level =
 	    f->f_levels > 2 ? f->f_levels - 2u : 1; /* entries of the root stay its own, if there are others */
 
@@ -461,6 +494,7 @@ enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva,
 	}
 	op_exit(&op);
 	free_shares(to->h_vm, gone);
+	to->h_fmt->f_store->st_tune(to);
 	return err;
 }
 
@@ -477,6 +511,7 @@ void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
 		unshare(&op, s, len, &gone);
 	op_exit(&op);
 	free_shares(to->h_vm, gone);
+	to->h_fmt->f_store->st_tune(to);
 }
 
 /* ---- life ---- */
@@ -1004,15 +1039,22 @@ bool hat_trap(struct hat *hat, vaddr_t va, bool write)
 {
 	const struct hat_format *f = hat->h_fmt;
 	uint64_t set = f->f_ref | (write ? f->f_mod : 0);
+	const struct share *s;
 	bool ours = false;
 	struct map m;
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
+	s = hat->h_borrowed;
 	if (lookup(hat, va, &m) && (f->f_attr(m.m_word) & (write ? PROT_W : PROT_R | PROT_X))) {
 		ours = (m.m_word & set) != set;
 		(void)entry_change(f, m.m_entry, 0, set);
-		f->f_store->st_stale(hat, m.m_va, map_bytes(hat, &m));
+		while (s != NULL && m.m_va - s->s_va >= s->s_len)
+			s = s->s_borrowed;
+		if (s != NULL)
+			stale(s->s_from, s->s_fva + (m.m_va - s->s_va), map_bytes(hat, &m));
+		else
+			stale(hat, m.m_va, map_bytes(hat, &m));
 	}
 	op_exit(&op);
 	return ours;

@@ -25,7 +25,11 @@
  * Locks: hs_lock. The miss handler takes none: it runs where what is under hs_lock cannot be seen half-done (in the
  * simulated machine nothing switches there; on a real one a chain is locked by bit).
  *
- * Left out: shared contexts and regions (hat_share), hmeblk reserve and shadow blocks, mid-sized TSB page mappings.
+ * Sharing (Solaris' shared regions): a space that shares a range from another has no blocks of its own there. A lookup
+ * that finds none goes on among the owner's, under the owner's address; TSB and TLB hold the result under the sharer's own.
+ * So the blocks exist once, and a change in them takes the entries out of every sharer's TSB (st_stale, by hat.c).
+ *
+ * Left out: hmeblk reserve and shadow blocks, mid-sized TSB page mappings; a TSB for all sharers together.
  */
 #include "hat/hat_impl.h"
 
@@ -209,7 +213,7 @@ static void put_deposit(struct hmeblk *b, struct hmeblk *d)
 }
 
 /* ---- the store ---- */
-static bool sfmmu_lookup(const struct hat *hat, vaddr_t va, struct map *m)
+static bool own_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
 
@@ -228,6 +232,22 @@ static bool sfmmu_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 	return false;
 }
 
+/* Also what the space shares: the entry is the owner's, the address this space's. */
+static bool sfmmu_lookup(const struct hat *hat, vaddr_t va, struct map *m)
+{
+	if (own_lookup(hat, va, m))
+		return true;
+	for (const struct share *s = hat->h_borrowed; s != NULL; s = s->s_borrowed) {
+		if (va - s->s_va >= s->s_len)
+			continue;
+		if (!own_lookup(s->s_from, s->s_fva + (va - s->s_va), m))
+			return false;
+		m->m_va = s->s_va + (m->m_va - s->s_fva);
+		return true;
+	}
+	return false;
+}
+
 static bool sfmmu_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -235,7 +255,7 @@ static bool sfmmu_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 
 	if (*va >= end)
 		return false;
-	if (sfmmu_lookup(hat, *va, m))
+	if (own_lookup(hat, *va, m))
 		return true;
 	for (b = tree_ge(hat, *va & ~(block_bytes(f, 0) - 1), 0); b != NULL && b->hb_va < end;
 	     b = tree_ge(hat, b->hb_va, b->hb_size + 1u)) {
@@ -366,15 +386,19 @@ static enum need sfmmu_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 	return NEED_NOTHING;
 }
 
-/* There are no tables to share; hat_share does not come here. */
+/* Nothing to link: lookups follow h_borrowed. */
 static enum need sfmmu_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
-	(void)op, (void)to, (void)va, (void)from, (void)fva, (void)level;
-	return NEED_STOP;
+	(void)op, (void)from, (void)fva, (void)level;
+	for (const struct share *s = to->h_borrowed; s != NULL; s = s->s_borrowed)
+		if (va - s->s_va < s->s_len)
+			return NEED_STOP;
+	return NEED_NOTHING;
 }
 static void sfmmu_detach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
-	(void)op, (void)to, (void)va, (void)from, (void)fva, (void)level;
+	(void)from, (void)fva;
+	op_flush_add(op, to, va, size_bytes(to->h_fmt, level), true);
 }
 
 static void *block_alloc(struct vm *vm)
@@ -485,6 +509,8 @@ static int tsb_want(const struct hat *hat, unsigned k)
 		return hat->h_count[top_size(hat->h_fmt)] == 0 ? -1 : 0;
 	for (unsigned s = 0; s < top_size(hat->h_fmt); s++)
 		used += hat->h_count[s] << (hat->h_fmt->f_shift[s] - VM_PAGESHIFT);
+	for (const struct share *s = hat->h_borrowed; s != NULL; s = s->s_borrowed)
+		used += vm_btop(s->s_len); /* what is loaded there changes without this space */
 	for (; used > n && order < (int)TSB_MAXORDER; n *= 2)
 		order++;
 	for (; used < n / 8 && order > 0; n /= 2)

@@ -7,7 +7,8 @@
 #define GB ((uint64_t)1 << 30)
 #define NAS 100u
 
-static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39, SIM_SV48 };
+static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39, SIM_SV48,
+	SIM_SFMMU };
 
 static void start(struct sys *s, enum sim_format f, pfn_t frames)
 {
