@@ -4,7 +4,7 @@
  * supervises: hands the descriptors to each process of the family that connects, gives back what a dead one was granted,
  * passes requests for memory on to those who have it, shows the live line, reports at the end.
  *
- * One thread runs the socket loop; a second waits on the family's pressure word. The program is a child; terminal signals reach
+ * One thread runs the socket loop; a second waits on the family's pressure word; a third packs what processes store. The program is a child; terminal signals reach
  * it by itself, others are forwarded; the exit status or fatal signal becomes our own.
  */
 #include "cli.h"
@@ -56,7 +56,7 @@ struct run {
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
 	pid_t child;
 	uint64_t need_peak, start_ns;
-	bool pressure_stop;
+	bool stop; /* atomic: the threads shall end */
 	unsigned left; /* processes of the family that go on after the program */
 	struct pool store;
 	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
@@ -83,6 +83,7 @@ static int fail(const char *fmt, ...)
 	return CLI_CANNOT;
 }
 
+#define YOUNG	     16u /* that part of the pool may hold pages that are not packed yet */
 #define MIN_MEMORY   (8ull << 20)
 #define MIN_SWAP     (1ull << 20)
 #define DEFAULT_SWAP (16ull << 30)
@@ -164,17 +165,8 @@ static int parse(struct run *r, int argc, char **argv)
 	return 0;
 }
 
-/* What the store takes for itself; here it only gives back. */
-static int charge(void *arg, long pages)
-{
-	struct family *f = arg;
-
-	if (pages > 0)
-		return -ENOSPC;
-	family_uncharge(f, (uint64_t)-pages);
-	atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)-pages);
-	return 0;
-}
+/* What the store takes for itself. */
+static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
 
 /* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
 static int make_swap(struct run *r)
@@ -208,7 +200,7 @@ static int make_swap(struct run *r)
 
 static int make_family(struct run *r)
 {
-	struct pool_config pc = { .mem_limit = r->pool, .max_members = FAMILY_PROCS };
+	struct pool_config pc = { .mem_limit = r->pool, .max_members = FAMILY_PROCS + 1 }; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
 
@@ -236,10 +228,12 @@ static int make_family(struct run *r)
 	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");
-	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, -1)) != 0)
+	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, r->swapfd)) != 0)
 		return fail("cannot attach the store: %s", strerror(-rc));
 	r->store.p_charge = charge;
 	r->store.p_charge_arg = r->fam;
+	if (pool_join(&r->store, FAMILY_PROCS) == 0)
+		pool_pack_behind(&r->store, r->pool / YOUNG);
 	return 0;
 }
 
@@ -339,7 +333,7 @@ static void *pressure_main(void *arg)
 	struct run *r = arg;
 	uint32_t seen = atomic_load(&r->fam->fam_pressure);
 
-	while (!__atomic_load_n(&r->pressure_stop, __ATOMIC_ACQUIRE)) {
+	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
 		seen = atomic_load(&r->fam->fam_pressure);
 		(void)pthread_mutex_lock(&r->connlock);
@@ -348,6 +342,25 @@ static void *pressure_main(void *arg)
 				(void)send(r->conn[i].fd, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		(void)pthread_mutex_unlock(&r->connlock);
 	}
+	return NULL;
+}
+
+/* Packs what the family's processes store, so that they need not (store/pool_young.c). */
+static void *packer_main(void *arg)
+{
+	struct run *r = arg;
+
+	(void)pool_async(&r->store); /* without it it writes synchronously */
+	for (;;) {
+		uint32_t seen = pool_work_seen(&r->store);
+		int rc;
+
+		if (__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE))
+			break;
+		if ((rc = pool_work(&r->store, false)) != 1) /* below 0: whoever stores next is told, too */
+			pool_wait_work(&r->store, seen, rc);
+	}
+	pool_async_end(&r->store);
 	return NULL;
 }
 
@@ -535,13 +548,16 @@ static void report(struct run *r, int status)
 
 static int watch(struct run *r, int *status)
 {
-	pthread_t pressure;
+	pthread_t pressure, packer;
 
-	__atomic_store_n(&r->pressure_stop, false, __ATOMIC_RELEASE);
-	if (pthread_create(&pressure, NULL, pressure_main, r) != 0)
+	__atomic_store_n(&r->stop, false, __ATOMIC_RELEASE);
+	if ((errno = pthread_create(&pressure, NULL, pressure_main, r)) != 0 ||
+	    (errno = pthread_create(&packer, NULL, packer_main, r)) != 0)
 		return fail("cannot start a thread: %s", strerror(errno));
 	supervise(r, status);
-	__atomic_store_n(&r->pressure_stop, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
+	pool_wake_packer(&r->store);
+	(void)pthread_join(packer, NULL);
 	atomic_fetch_add(&r->fam->fam_pressure, 1);
 	(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	(void)pthread_join(pressure, NULL);

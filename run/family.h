@@ -134,6 +134,31 @@ static inline void family_uncharge(struct family *f, uint64_t n)
 	atomic_fetch_sub(&f->fam_charged, n);
 }
 
+/*
+ * What the store takes (pages > 0) or gives back. Page-out must not fail because frames have all there is: several processes may want
+ * segments at once. The pool may overdraw within its limit; frames pay it back at the next fault (family_frames_over).
+ * 0, or -1: beyond its limit.
+ */
+static inline int family_pool_charge(struct family *f, long pages)
+{
+	if (pages < 0) {
+		family_uncharge(f, (uint64_t)-pages);
+		atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)-pages);
+		return 0;
+	}
+	uint64_t got = family_charge(f, (uint64_t)pages), pool = atomic_fetch_add(&f->fam_pool_pages, (uint64_t)pages);
+
+	if (got == (uint64_t)pages)
+		return 0;
+	if (pool + (uint64_t)pages > f->fam_pool_max + FAMILY_POOL_EXTRA) {
+		family_uncharge(f, got);
+		atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)pages);
+		return -1;
+	}
+	atomic_fetch_add(&f->fam_charged, (uint64_t)pages - got);
+	return 0;
+}
+
 /* An entry for a process to be; -1: all taken. The caller sets fp_pid. */
 static inline int family_slot(struct family *f)
 {

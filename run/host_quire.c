@@ -168,30 +168,9 @@ void host_ungrant(void *arg, pfn_t n)
 	atomic_fetch_sub(&h->h_me->fp_granted, n);
 }
 
-int host_pool_charge(void *arg, long delta)
+int host_pool_charge(void *arg, long pages)
 {
-	struct host *h = arg;
-
-	if (delta < 0) {
-		family_uncharge(h->h_fam, (uint64_t)-delta);
-		atomic_fetch_sub(&h->h_fam->fam_pool_pages, (uint64_t)-delta);
-		return 0;
-	}
-	/*
-	 * Page-out must not fail because frames have all there is: several processes may want segments at once. The pool may
-	 * overdraw within its limit; frames pay it back at the next fault (family_frames_over).
-	 */
-	uint64_t got = family_charge(h->h_fam, (uint64_t)delta),
-		 pool = atomic_fetch_add(&h->h_fam->fam_pool_pages, (uint64_t)delta);
-	if (got < (uint64_t)delta) {
-		if (pool + (uint64_t)delta > h->h_fam->fam_pool_max + FAMILY_POOL_EXTRA) {
-			family_uncharge(h->h_fam, got);
-			atomic_fetch_sub(&h->h_fam->fam_pool_pages, (uint64_t)delta);
-			return -ENOSPC;
-		}
-		atomic_fetch_add(&h->h_fam->fam_charged, (uint64_t)delta - got);
-	}
-	return 0;
+	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;
 }
 
 /*

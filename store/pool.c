@@ -11,8 +11,8 @@
  * one, its live objects are appended again. Pages that do not compress have an open segment of their own whose
  * segments are written as soon as they are full: they would only displace pages that do.
  *
- * Segment states: FREE -> OPEN -> SEALED -> (WRITING -> FILED) -> FREE, and FILED -> READING -> SEALED when the file is full
- * and its emptiest segment is fetched back to be compacted. A sealed or filed segment without live objects is freed at once.
+ * Segment states: FREE -> OPEN -> SEALED -> (WRITING -> FILED) -> FREE, FREE -> YOUNG -> FREE (pages not packed yet, pool_young.c),
+ * and FILED -> READING -> SEALED when the file is full and its emptiest segment is fetched back to be compacted. A sealed or filed segment without live objects is freed at once.
  * A FILED segment that was read from may have a slot again, as a cache (pool_cache.c).
  *
  * Lock: ps_lock, a futex word with the owner's thread id, guards everything shared but the bytes of appended objects.
@@ -29,7 +29,7 @@
 #include "store/pool_impl.h"
 
 #define RAW_MIN	  3584u /* compressed size from which a page counts as incompressible */
-#define BATCH	  8u	/* pages that are packed or unpacked between two takings of the lock */
+#define BATCH	  POOL_BATCH
 #define BUF_BYTES (BATCH * PAGE)
 
 /* A working area: what the codecs need, then a page-aligned buffer for packed pages and I/O. */
@@ -86,8 +86,10 @@ int pool_format(void *mem, const struct pool_config *c)
 
 	(void)layout(s, c);
 	s->ps_objnext = 1; /* handle 0 means none */
-	s->ps_segfree = s->ps_open[0] = s->ps_open[1] = NONE;
-	s->ps_sealed = s->ps_cached = (struct list){ NONE, NONE };
+	s->ps_segfree = NONE;
+	for (unsigned k = 0; k < OPENS; k++)
+		s->ps_open[k] = NONE;
+	s->ps_sealed = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
 	s->ps_ahead = AHEAD_START;
 	s->ps_magic = MAGIC;
 	return 0;
@@ -108,10 +110,15 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 	return 0;
 }
 
-void pool_detach(struct pool *p)
+void pool_async_end(struct pool *p)
 {
 	pool_poll(p, 1);
 	pool_ring_close(p, 0);
+}
+
+void pool_detach(struct pool *p)
+{
+	pool_async_end(p);
 	if (p->p_ctx != NULL)
 		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * ctx_bytes()));
 	p->p_ctx = NULL;
@@ -134,7 +141,7 @@ void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)
 }
 
 /* ---- working areas ---- */
-static char *take_ctx(struct pool *p)
+char *pool_ctx_take(struct pool *p)
 {
 	for (;;) {
 		for (uint32_t i = 0; i < POOL_CONTEXTS; i++)
@@ -144,7 +151,7 @@ static char *take_ctx(struct pool *p)
 	}
 }
 
-static void give_ctx(struct pool *p, const char *ctx)
+void pool_ctx_give(struct pool *p, const char *ctx)
 {
 	(void)__atomic_fetch_and(&p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / ctx_bytes())), __ATOMIC_RELEASE);
 }
@@ -197,13 +204,6 @@ static int same_filled(const void *page, uint64_t *word)
 }
 
 /* ---- store ---- */
-struct packed {
-	uint64_t word; /* as o_word */
-	const char *data;
-	uint32_t len; /* 0: same-filled */
-	bool dense;
-};
-
 /* Into buf, which has room for PAGE bytes, or (raw) left where it is. */
 static void pack(void *area, bool dense, char *buf, const void *page, struct packed *k)
 {
@@ -216,34 +216,6 @@ static void pack(void *area, bool dense, char *buf, const void *page, struct pac
 		k->data = page;
 	}
 	k->word = pool_checksum(k->data, k->len);
-}
-
-/* Drops the lock if a segment must be opened. */
-static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle)
-{
-	struct pool_shared *s = p->p_shared;
-	unsigned raw = k->len == PAGE;
-	int rc = k->len != 0 ? pool_open_locked(p, raw, footprint(k->len)) : 0;
-
-	if (rc != 0)
-		return rc;
-	uint32_t i = object_new(s);
-	if (i == 0)
-		return -ENOSPC;
-	objects(s)[i].o_word = k->word;
-	if (k->len != 0) {
-		pool_append_locked(s, s->ps_open[raw], i, k->data, k->len);
-		s->ps_in += PAGE;
-		s->ps_out += k->len;
-		s->ps_stats.dense += k->dense;
-	} else {
-		s->ps_stats.same_filled++;
-	}
-	s->ps_stats.pages++;
-	BARRIER();
-	pool_own_locked(p, i);
-	*handle = i;
-	return 0;
 }
 
 /*
@@ -260,24 +232,82 @@ static bool crowded(const struct pool_shared *s)
 	    (s->ps_nblocks == 0 || __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED) > file_loads / 2);
 }
 
-int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
+void pool_pack(struct pool *p, char *ctx, uint32_t i, const void *page, struct packed *k)
+{
+	pack(ctx, crowded(p->p_shared), ctx_buf(ctx) + i * PAGE, page, k);
+}
+
+/* To be packed later. */
+static void keep(const void *page, struct packed *k)
+{
+	*k = (struct packed){ .data = page };
+	if (same_filled(page, &k->word))
+		return;
+	k->len = PAGE;
+	k->young = true;
+}
+
+/* Drops the lock if a segment must be opened. -EAGAIN: a page that was to be packed later is to be packed now. */
+static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle)
+{
+	struct pool_shared *s = p->p_shared;
+	unsigned kind = k->young ? OPEN_YOUNG : k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
+	int rc = k->len == 0 ? 0 : k->young ? pool_young_open_locked(p) : pool_open_locked(p, kind, footprint(k->len));
+
+	if (rc != 0)
+		return rc;
+	uint32_t i = object_new(s);
+	if (i == 0)
+		return -ENOSPC;
+	objects(s)[i].o_word = k->word;
+	if (k->len != 0) {
+		pool_append_locked(s, s->ps_open[kind], i, k->data, k->len);
+		s->ps_in += k->young ? 0 : PAGE;
+		s->ps_out += k->young ? 0 : k->len;
+		s->ps_stats.dense += k->dense;
+	} else {
+		s->ps_stats.same_filled++;
+	}
+	s->ps_stats.pages++;
+	BARRIER();
+	pool_own_locked(p, i);
+	*handle = i;
+	return 0;
+}
+
+/* Up to BATCH pages. *done counts on. */
+static int store_some(struct pool *p, uint32_t m, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
 	struct packed k[BATCH];
-	char *ctx = take_ctx(p);
-	bool dense = crowded(p->p_shared);
+	bool young = pool_young_room(p->p_shared);
+	char *ctx = young ? NULL : pool_ctx_take(p);
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m; i++)
+		if (young)
+			keep(pages[i], &k[i]);
+		else
+			pool_pack(p, ctx, i, pages[i], &k[i]);
+	pool_lock(p);
+	for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[i])) == 0; i++)
+		++*done;
+	pool_unlock(p->p_shared);
+	if (young)
+		pool_young_added(p);
+	else
+		pool_ctx_give(p, ctx);
+	return rc == -EAGAIN ? 0 : rc;
+}
+
+int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
+{
 	int rc = 0;
 
 	for (*done = 0; *done < n && rc == 0;) {
-		uint32_t m = n - *done < BATCH ? n - *done : BATCH;
-
-		for (uint32_t i = 0; i < m; i++)
-			pack(ctx, dense, ctx_buf(ctx) + i * PAGE, pages[*done + i], &k[i]);
-		pool_lock(p);
-		for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[*done])) == 0; i++)
-			++*done;
-		pool_unlock(p->p_shared);
+		rc = store_some(p, n - *done < BATCH ? n - *done : BATCH, pages + *done, handles + *done, done);
+		if (rc == -ENOSPC && pool_work(p, true) == 1) /* what is packed makes room */
+			rc = 0;
 	}
-	give_ctx(p, ctx);
 	return rc;
 }
 
@@ -371,6 +401,7 @@ static uint32_t take_locked(
 		}
 		t[i].filed = g->s_state == SEG_FILED;
 		t[i].at = o.o_len == PAGE ? pages[i] : buf + i * PAGE;
+		s->ps_stats.young_hits += g->s_state == SEG_YOUNG;
 		if (t[i].filed) {
 			pool_hit_locked(s, o.o_seg);
 			s->ps_stats.cache_hits += !read;
@@ -416,7 +447,7 @@ static int finish_alone(struct pool *p, void *area, uint32_t handle, const struc
 int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done)
 {
 	struct taken t[BATCH];
-	char *ctx = take_ctx(p), *buf = ctx_buf(ctx);
+	char *ctx = pool_ctx_take(p), *buf = ctx_buf(ctx);
 	int rc = 0, why;
 
 	for (*done = 0; *done < n && rc == 0;) {
@@ -434,7 +465,7 @@ int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *con
 		else if (rc == -EAGAIN)
 			rc = 0;
 	}
-	give_ctx(p, ctx);
+	pool_ctx_give(p, ctx);
 	return rc;
 }
 
@@ -504,6 +535,7 @@ void pool_unref_vec(struct pool *p, uint32_t n, const uint32_t *handles)
 void pool_stats(struct pool *p, struct pool_stats *out)
 {
 	struct pool_shared *s = p->p_shared;
+	uint64_t young = 0;
 
 	pool_lock(p);
 	*out = s->ps_stats;
@@ -512,10 +544,17 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 	out->ratio = s->ps_out != 0 ? (double)s->ps_in / (double)s->ps_out : 1;
 	for (uint32_t i = s->ps_sealed.first; i != NONE; i = segs(s)[i].s_next)
 		out->mem_bytes += segs(s)[i].s_live;
-	for (unsigned k = 0; k < 2; k++)
+	for (unsigned k = 0; k < OPEN_YOUNG; k++)
 		if (s->ps_open[k] != NONE)
 			out->mem_bytes += segs(s)[s->ps_open[k]].s_live;
 	out->mem_pages = (uint64_t)((double)out->mem_bytes * out->ratio / PAGE);
+	for (uint32_t i = s->ps_young.first; i != NONE; i = segs(s)[i].s_next)
+		young += segs(s)[i].s_live;
+	if (s->ps_open[OPEN_YOUNG] != NONE)
+		young += segs(s)[s->ps_open[OPEN_YOUNG]].s_live;
+	out->young_pages = young / footprint(PAGE);
+	out->mem_bytes += young;
+	out->mem_pages += out->young_pages;
 	pool_unlock(s);
 }
 

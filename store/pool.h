@@ -34,6 +34,9 @@ struct pool {
 	void	*p_charge_arg; /* of both */
 	int (*p_guard)(int fd); /* may move a descriptor of ours away; answers the new one. May be NULL */
 	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread */
+	void *
+	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */
+	uint32_t p_selftid;
 	int	 p_sync; /* a write behind failed: the next one is synchronous, and its error is told. That thread's */
 	uint32_t p_member, p_child; /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
@@ -49,12 +52,14 @@ struct pool_stats {
 	uint64_t pages;	      /* stored */
 	uint64_t same_filled; /* of them, kept as a word */
 	uint64_t mem_pages;   /* of them, in memory */
-	uint64_t mem_bytes;   /* their compressed bytes */
+	uint64_t mem_bytes;   /* their bytes, packed or not yet */
 	uint64_t mem_held;    /* bytes of memory taken: what the budget is charged */
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;
 	uint64_t dense; /* pages ever packed tightly, because memory was short */
+	uint64_t young_pages; /* in memory, not packed yet */
+	uint64_t packed_behind, young_hits; /* packed by pool_work; loads of pages that were not packed yet */
 	uint64_t cache_hits; /* loads of pages in the file that needed no I/O */
 	uint64_t behind;  /* of the spills, written behind */
 	uint64_t steals;  /* writes behind whose process did not come for the result */
@@ -82,6 +87,8 @@ int  pool_join(struct pool *, uint32_t tag);
  * then. In a forked child it must be called anew. The thread should call pool_poll now and then while it stores nothing.
  */
 int  pool_async(struct pool *);
+/* The thread has nothing in flight any more, and writes synchronously. To be called by it before it ends, if it does before the store is detached. */
+void pool_async_end(struct pool *);
 /* Takes the results of writes behind, if the calling thread has any; wait: of all. */
 void pool_poll(struct pool *, int wait);
 /* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
@@ -106,6 +113,21 @@ int  pool_store_vec(struct pool *, uint32_t n, const void *const *pages, uint32_
 /* Does keeping the object take memory now (not the file alone, not a same-filled page)? A hint. */
 int  pool_takes_memory(const struct pool *, uint32_t handle);
 int  pool_load_vec(struct pool *, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done);
+/*
+ * Pages are packed by somebody else from now on: up to so many bytes of the store's memory hold pages as they are until pool_work()
+ * packs them (pool_young.c); at most an eighth of the limit. 0: by whoever stores them, as at first.
+ */
+void pool_pack_behind(struct pool *, uint64_t bytes);
+/*
+ * The packer: any process that has attached the store, one thread or several. Packs one segment of pages that wait for it
+ * and writes to the file if there is no room. all: those just stored, too. 1: call it again; 0: there is nothing to do; -ENOSPC, -EIO: as
+ * pool_store, the pages stay as they are.
+ */
+int  pool_work(struct pool *, bool all);
+/* Sleeps until there is work or pool_wake_packer() was called since pool_work_seen() gave seen. rc: what pool_work() said. */
+void pool_wait_work(struct pool *, uint32_t seen, int rc);
+uint32_t pool_work_seen(const struct pool *);
+void pool_wake_packer(struct pool *);
 /* Gives back at least so many bytes of memory by compacting and writing. -ENOSPC: not all of them; -EIO as above. */
 int  pool_shrink(struct pool *, uint64_t bytes);
 void pool_ref(struct pool *, uint32_t handle);

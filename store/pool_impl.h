@@ -25,10 +25,11 @@
 #define LEAF_BITS (PAGE * 8u)
 #define AHEAD_START 8u /* ps_ahead at first */
 
-enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING };
+enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_YOUNG };
+enum { OPEN_PACKED, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments */
 
 struct object {
-	uint64_t o_word; /* same-filled: the word; else checksum */
+	uint64_t o_word; /* same-filled: the word; else checksum, but of a young page nothing */
 	uint32_t o_ref;	 /* 0: free, o_seg links the free list */
 	uint32_t o_seg;	 /* NONE: same-filled */
 	uint32_t o_off;	 /* of the data in the segment */
@@ -41,7 +42,8 @@ struct segment {
 	uint32_t s_next, s_prev;  /* sealed queue; cached list; free list; READING: s_next is the slot read into */
 	uint32_t s_tid, s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
-	uint32_t s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block */
+	uint32_t
+	    s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block; YOUNG: not 0 while it is packed */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
@@ -84,7 +86,10 @@ struct pool_shared {
 	uint32_t ps_slots_used, ps_blocks_used;
 	uint32_t ps_warm[WARM_MAX], ps_nwarm,
 	    ps_warmmax;         /* free slots whose memory is kept; counted in ps_slots_used */
-	uint32_t ps_open[2];	/* open segment: compressed, raw */
+	uint32_t ps_open[OPENS];
+	struct list ps_young;	/* oldest first; see pool_young.c, as for the next five */
+	uint32_t ps_nyoung, ps_youngmax, ps_pins; /* of them; at most (0: nobody packs); readings begun */
+	uint32_t ps_idle, ps_work; /* atomics: the packer sleeps; futex, changed to wake it */
 	struct list ps_sealed;	/* oldest first */
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
@@ -115,7 +120,13 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */
 static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }
-static inline uint32_t my_tid(void) { return (uint32_t)sys_call0(SYS_gettid); }
+/* The calling thread's number. The one that writes behind does not ask the kernel each time: it knows itself by its thread pointer. */
+static inline uint32_t pool_tid(const struct pool *p)
+{
+	return __atomic_load_n(&p->p_self, __ATOMIC_ACQUIRE) == __builtin_thread_pointer()
+	    ? p->p_selftid
+	    : (uint32_t)sys_call0(SYS_gettid);
+}
 
 /* pool_lock.c */
 void pool_lock(struct pool *);
@@ -126,6 +137,19 @@ int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that 
 void pool_own_locked(struct pool *, uint32_t handle);
 void pool_disown_locked(struct pool *, uint32_t handle);
 /* pool.c */
+#define POOL_BATCH 8u /* pages that are packed or unpacked between two takings of the lock */
+struct packed {
+	uint64_t word; /* as o_word */
+	const char *data;
+	uint32_t len;  /* 0: same-filled */
+	bool dense;
+	bool young;    /* data is the caller's page, word means nothing */
+};
+/* A working area; pool_pack() leaves its results there. One thread must not take two. */
+char *pool_ctx_take(struct pool *);
+void pool_ctx_give(struct pool *, const char *ctx);
+/* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. Without the lock. */
+void pool_pack(struct pool *, char *ctx, uint32_t i, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
 void pool_unref_locked(struct pool *, uint32_t handle);
 
@@ -163,7 +187,7 @@ void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
 int  pool_injected(struct pool *, enum pool_inject);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
-/* Room for bytes in the open segment of that kind (1: raw). Drops the lock meanwhile. 0 or -errno. */
+/* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */
 int  pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
 void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
 void pool_seg_free_locked(struct pool *, uint32_t seg);
@@ -171,10 +195,21 @@ void pool_seg_free_locked(struct pool *, uint32_t seg);
 void pool_seg_empty_locked(struct pool *, uint32_t seg);
 /* The store holds no data any more: so does it no memory. */
 void pool_close_locked(struct pool *);
+/* An empty segment in that state with a slot. NONE: no memory. */
+uint32_t pool_seg_new_locked(struct pool *, uint32_t state);
 void pool_enqueue_locked(struct pool_shared *, struct list *, uint32_t seg);
 void pool_forget(void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
 /* This thread is at segment seg now. */
 void pool_begin_locked(struct pool *, uint32_t seg);
+
+/* pool_young.c */
+int  pool_young_room(const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
+/* Room for a page in the open young segment. -EAGAIN: there is none, pack it. Does not drop the lock. */
+int  pool_young_open_locked(struct pool *);
+void pool_young_seal_locked(struct pool_shared *); /* the open one is full, whatever is in it */
+void pool_young_remove_locked(struct pool_shared *, uint32_t seg);
+void pool_young_close_locked(struct pool *);
+void pool_young_added(struct pool *); /* pages were stored: is the packer to be woken? Without the lock */
 
 /* pool_cache.c: what was read from the file */
 /*

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The store's lock: a futex word in the shared memory that holds the owner's thread id; bit 31 says that somebody may wait. A
- * waiter looks every 50 ms whether the owner still lives, and takes the lock over from a dead one.
+ * waiter looks every 50 ms whether the owner still lives, and takes the lock over from a dead one. It is held for a few microseconds at
+ * most, so a waiter looks for about as long whether it comes free before it sleeps.
  */
 #include "store/pool_impl.h"
 
 #define WAITERS 0x80000000u
+#define SPIN	64u /* looks, each some 40 ns */
 
 int pool_dead(uint32_t tid)
 {
@@ -34,11 +36,19 @@ int pool_dead(uint32_t tid)
 void pool_lock(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t tid = my_tid(), was = 0;
+	uint32_t tid = pool_tid(p), was = 0;
 	struct { long s, ns; } soon = { 0, 50000000 };
 
 	if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
+	for (uint32_t i = 0; i < SPIN; i++) {
+		__builtin_ia32_pause();
+		if (__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) != 0)
+			continue;
+		was = 0;
+		if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return;
+	}
 	for (;;) {
 		was = __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED);
 		if (was == 0) {

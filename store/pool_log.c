@@ -75,7 +75,7 @@ void pool_begin_locked(struct pool *p, uint32_t i)
 {
 	struct segment *g = &segs(p->p_shared)[i];
 
-	g->s_tid = my_tid();
+	g->s_tid = pool_tid(p);
 	g->s_member = p->p_member;
 	BARRIER();
 }
@@ -112,8 +112,8 @@ static int cool_one(struct pool *p)
 	return 1;
 }
 
-/* An open segment in that slot. */
-static uint32_t seg_new(struct pool_shared *s, uint32_t slot)
+/* An empty segment in that slot. */
+static uint32_t seg_new(struct pool_shared *s, uint32_t slot, uint32_t state)
 {
 	uint32_t i = s->ps_segfree;
 
@@ -124,7 +124,16 @@ static uint32_t seg_new(struct pool_shared *s, uint32_t slot)
 	else
 		return NONE;
 	segs(s)[i] =
-	    (struct segment){ .s_state = SEG_OPEN, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
+	    (struct segment){ .s_state = state, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
+	return i;
+}
+
+uint32_t pool_seg_new_locked(struct pool *p, uint32_t state)
+{
+	uint32_t slot = pool_slot_take_locked(p), i = slot != NONE ? seg_new(p->p_shared, slot, state) : NONE;
+
+	if (i == NONE && slot != NONE)
+		pool_slot_give_locked(p, slot);
 	return i;
 }
 
@@ -168,6 +177,8 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 
 	if (g->s_state == SEG_SEALED)
 		pool_dequeue_locked(s, &s->ps_sealed, i);
+	if (g->s_state == SEG_YOUNG)
+		pool_young_remove_locked(s, i);
 	if (g->s_slot != NONE)
 		pool_slot_give_locked(p, g->s_state == SEG_FILED ? pool_uncache_locked(s, i) : g->s_slot);
 	if (g->s_block != NONE) {
@@ -182,9 +193,9 @@ void pool_seg_empty_locked(struct pool *p, uint32_t i)
 {
 	struct segment *g = &segs(p->p_shared)[i];
 
-	if (g->s_state == SEG_OPEN)
+	if (g->s_state == SEG_OPEN || i == p->p_shared->ps_open[OPEN_YOUNG])
 		g->s_used = 0;
-	else if (g->s_state == SEG_SEALED || (g->s_state == SEG_FILED && g->s_fetch == 0))
+	else if (g->s_state == SEG_SEALED || ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) && g->s_fetch == 0))
 		pool_seg_free_locked(p, i);
 }
 
@@ -222,13 +233,10 @@ static int fits(const struct pool_shared *s, uint32_t i, uint32_t bytes)
 static int reopen(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t full = s->ps_open[0], slot = pool_slot_take_locked(p), i = slot != NONE ? seg_new(s, slot) : NONE;
+	uint32_t full = s->ps_open[0], i = pool_seg_new_locked(p, SEG_OPEN);
 
-	if (i == NONE) {
-		if (slot != NONE)
-			pool_slot_give_locked(p, slot);
+	if (i == NONE)
 		return 0;
-	}
 	s->ps_open[0] = i;
 	if (full != NONE)
 		seal(s, full);
@@ -369,6 +377,14 @@ static uint32_t cleanable(struct pool_shared *s)
 	return best;
 }
 
+/* Slots in use, and how many may be before something is written: without those of young pages, which have their own. */
+static uint32_t log_used(const struct pool_shared *s)
+{
+	return s->ps_slots_used - s->ps_nwarm - s->ps_nyoung - (s->ps_open[OPEN_YOUNG] != NONE);
+}
+
+static uint32_t log_limit(const struct pool_shared *s) { return s->ps_limit - s->ps_youngmax; }
+
 /* How many slots should be free, or be so when what is being written is written. */
 static uint32_t headroom(const struct pool_shared *s)
 {
@@ -386,7 +402,7 @@ static void write_behind(struct pool *p)
 	for (;;) {
 		uint32_t n = pool_inflight(p), i = s->ps_sealed.first;
 
-		if (i == NONE || n >= POOL_WRITES || s->ps_slots_used - s->ps_nwarm + headroom(s) <= s->ps_limit + n)
+		if (i == NONE || n >= POOL_WRITES || log_used(s) + headroom(s) <= log_limit(s) + n)
 			return;
 		uint32_t c = cleanable(s);
 
@@ -585,7 +601,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 		write_behind(p);
 		if (s->ps_open[kind] != full) /* somebody else opened one while the lock was dropped */
 			continue;
-		if (s->ps_slots_used - s->ps_nwarm < s->ps_limit)
+		if (log_used(s) < log_limit(s))
 			slot = pool_slot_take_locked(p);
 		if (slot == NONE) {
 			if ((rc = make_room(p)) != 0 || ++tries > 1000)
@@ -596,7 +612,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 			pool_slot_give_locked(p, slot);
 			continue;
 		}
-		uint32_t i = seg_new(s, slot);
+		uint32_t i = seg_new(s, slot, SEG_OPEN);
 		if (i == NONE) {
 			pool_slot_give_locked(p, slot);
 			return -ENOSPC;
@@ -617,8 +633,9 @@ static void close_open(struct pool *p, unsigned kind)
 
 void pool_close_locked(struct pool *p)
 {
-	close_open(p, 0);
-	close_open(p, 1);
+	close_open(p, OPEN_PACKED);
+	close_open(p, OPEN_RAW);
+	pool_young_close_locked(p);
 	while (cool_one(p))
 		;
 }

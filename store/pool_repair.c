@@ -34,7 +34,7 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 		if (g->s_state == SEG_WRITING || g->s_state == SEG_READING) {
 			pool_abandon_locked(s, g);
 			any = 1;
-		} else if (g->s_state == SEG_FILED && g->s_fetch != 0) {
+		} else if ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) && g->s_fetch != 0) {
 			g->s_fetch = 0;
 			if (g->s_live == 0)
 				pool_seg_empty_locked(p, i);
@@ -80,10 +80,11 @@ static void repair_objects(struct pool_shared *s)
 static void repair_segments(struct pool_shared *s)
 {
 	s->ps_segfree = NONE;
-	s->ps_sealed = s->ps_cached = (struct list){ NONE, NONE };
-	s->ps_nwarm = s->ps_ncached = 0;
-	for (unsigned k = 0; k < 2; k++)
-		if (s->ps_open[k] != NONE && segs(s)[s->ps_open[k]].s_state != SEG_OPEN)
+	s->ps_sealed = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	s->ps_nwarm = s->ps_ncached = s->ps_nyoung = 0;
+	for (unsigned k = 0; k < OPENS; k++)
+		if (s->ps_open[k] != NONE &&
+		    segs(s)[s->ps_open[k]].s_state != (k == OPEN_YOUNG ? SEG_YOUNG : SEG_OPEN))
 			s->ps_open[k] = NONE;
 	for (uint32_t i = 0; i < s->ps_segnext; i++)
 		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) &&
@@ -94,16 +95,23 @@ static void repair_segments(struct pool_shared *s)
 
 		if (g->s_fetch != 0 && pool_orphan(g))
 			g->s_fetch = 0;
-		if (g->s_state == SEG_OPEN && i != s->ps_open[0] && i != s->ps_open[1])
+		if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_RAW])
 			set_state(g, SEG_SEALED);
 		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
 			set_state(g, SEG_FREE);
+		if (g->s_state == SEG_YOUNG && g->s_live == 0 && g->s_fetch == 0 && i != s->ps_open[OPEN_YOUNG])
+			set_state(g, SEG_FREE);
 		if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
 			g->s_slot = NONE;
-		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN)
+		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN ||
+		    g->s_state == SEG_YOUNG)
 			g->s_block = NONE;
 		if (g->s_state == SEG_SEALED)
 			pool_enqueue_locked(s, &s->ps_sealed, i);
+		if (g->s_state == SEG_YOUNG && i != s->ps_open[OPEN_YOUNG]) {
+			pool_enqueue_locked(s, &s->ps_young, i);
+			s->ps_nyoung++;
+		}
 		if (g->s_state == SEG_FILED && g->s_slot != NONE) { /* being read into */
 			pool_enqueue_locked(s, &s->ps_cached, i);
 			s->ps_ncached++;

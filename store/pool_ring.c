@@ -92,7 +92,8 @@ int pool_async(struct pool *p)
 	}
 	if (p->p_guard != NULL)
 		r->fd = p->p_guard(r->fd);
-	r->tid = my_tid();
+	p->p_selftid = r->tid = (uint32_t)sys_call0(SYS_gettid);
+	__atomic_store_n(&p->p_self, __builtin_thread_pointer(), __ATOMIC_RELEASE);
 	__atomic_store_n(&p->p_ring, r, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -102,7 +103,7 @@ static struct pool_ring *mine(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
 
-	return r != NULL && r->tid == my_tid() ? r : NULL;
+	return r != NULL && r->tid == pool_tid(p) ? r : NULL;
 }
 
 uint32_t pool_inflight(struct pool *p)
@@ -316,6 +317,7 @@ void pool_ring_close(struct pool *p, int forked)
 	struct pool_ring *r = p->p_ring;
 
 	p->p_ring = NULL;
+	p->p_self = NULL;
 	p->p_sync = 0;
 	if (r == NULL)
 		return;

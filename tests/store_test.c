@@ -1,165 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store against a byte-exact model, with little memory so that most pages live in the file; shared by forked processes;
- * with lock owners killed anywhere; with every injected fault; full, and after that. STORE_SEED repeats a run; an argument selects tests by pattern.
+ * The store against a byte-exact model, with little memory so that most pages live in the file; with every injected fault; full,
+ * and after that; with a process that packs. Killed processes: store_kill_test.c. STORE_SEED repeats a run; an argument selects tests by pattern.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "store/pool.h"
-#include "store/pool_vnode.h"
-#include "store/swapfile.h"
-
-#define PAGE 4096u
-#define SEG  65536u
-#define MiB  (1ull << 20)
-
-static uint64_t seed, rng;
-
-static uint64_t rnd(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return rng;
-}
-
-/* The page that `what` names: same-filled, incompressible or compressible, and different for each number. */
-static void fill(uint8_t *page, uint64_t what)
-{
-	uint64_t x = what * 0x9e3779b97f4a7c15ull + 1, *w = (uint64_t *)(void *)page;
-	unsigned kind = (unsigned)(what % 8), keep = kind == 1 ? 1 : 3;
-
-	for (unsigned i = 0; i < PAGE / 8; i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		w[i] = kind == 0 ? what : i % keep == 0 ? x : what;
-	}
-}
-
-struct rig {
-	struct pool p;
-	void *mem;
-	size_t size;
-	int fd;
-};
-
-static void setup(struct rig *r, uint64_t mem, uint64_t file)
-{
-	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536, .max_members = 8 };
-	const char *why = "";
-
-	r->size = pool_shared_size(&c);
-	r->mem = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(r->mem, MAP_FAILED);
-	r->fd = file != 0 ? swapfile_open(NULL, file, &why) : -1;
-	if (file != 0 && r->fd < 0)
-		fail_msg("%s", why);
-	assert_int_equal(pool_format(r->mem, &c), 0);
-	assert_int_equal(pool_attach(&r->p, r->mem, r->size, r->fd), 0);
-}
-
-static void teardown(struct rig *r)
-{
-	pool_detach(&r->p);
-	(void)munmap(r->mem, r->size);
-	if (r->fd >= 0)
-		(void)close(r->fd);
-}
-
-static void expect(struct rig *r, uint32_t handle, uint64_t what)
-{
-	uint8_t want[PAGE], got[PAGE];
-	int rc = pool_load(&r->p, handle, got);
-
-	if (rc != 0)
-		fail_msg("load of %u: %d (seed %llu)", handle, rc, (unsigned long long)seed);
-	fill(want, what);
-	if (memcmp(want, got, PAGE) != 0)
-		fail_msg("handle %u has other bytes (seed %llu)", handle, (unsigned long long)seed);
-}
-
-static int put(struct rig *r, uint64_t what, uint32_t *handle)
-{
-	uint8_t page[PAGE];
-
-	fill(page, what);
-	return pool_store(&r->p, page, handle);
-}
-
-static void expect_empty(struct rig *r)
-{
-	struct pool_stats st;
-
-	pool_stats(&r->p, &st);
-	assert_int_equal(st.pages, 0);
-	assert_int_equal(st.same_filled, 0);
-	assert_int_equal(st.mem_bytes, 0);
-	assert_int_equal(st.mem_held, 0);
-	assert_int_equal(st.file_bytes, 0);
-}
-
-#define SLOTS 4096u
-static struct { uint32_t handle, refs; uint64_t what; } model[SLOTS];
-
-static void one_operation(struct rig *r, int full_is_fine)
-{
-	unsigned i = (unsigned)(rnd() % SLOTS), op = (unsigned)(rnd() % 8);
-
-	if (model[i].refs == 0) {
-		uint64_t what = rnd();
-		int rc = put(r, what, &model[i].handle);
-
-		if (rc == -ENOSPC && full_is_fine)
-			return;
-		assert_int_equal(rc, 0);
-		assert_int_not_equal(model[i].handle, 0);
-		model[i].what = what;
-		model[i].refs = 1;
-	} else if (op < 4) {
-		expect(r, model[i].handle, model[i].what);
-	} else if (op == 4) {
-		pool_ref(&r->p, model[i].handle);
-		model[i].refs++;
-	} else {
-		pool_unref(&r->p, model[i].handle);
-		model[i].refs--;
-	}
-}
-
-static uint64_t model_check(struct rig *r)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < SLOTS; i++)
-		if (model[i].refs > 0) {
-			expect(r, model[i].handle, model[i].what);
-			n++;
-		}
-	return n;
-}
-
-static void model_drop(struct rig *r)
-{
-	for (unsigned i = 0; i < SLOTS; i++)
-		for (; model[i].refs > 0; model[i].refs--)
-			pool_unref(&r->p, model[i].handle);
-}
+#include "tests/store_rig.h"
 
 static void test_model_mostly_in_file(void **state)
 {
@@ -657,407 +501,14 @@ static void test_charge(void **state)
 	pool_stats(&r.p, &st);
 	assert_int_equal(st.mem_held, (uint64_t)charged * PAGE);
 	assert_true(st.spills > 0);
-	for (unsigned i = 0; i < 400; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
+	expect_all(&r, h, 400);
+	drop_all(&r, h, 400);
 	assert_int_equal(charged, 0);
 	expect_empty(&r);
 	teardown(&r);
 }
 
-static int child_work(struct rig *r, const uint32_t *h, unsigned n, unsigned rounds)
-{
-	uint8_t got[PAGE], want[PAGE];
-
-	if (pool_after_fork(&r->p) != 0)
-		return 1;
-	for (unsigned k = 0; k < rounds; k++) {
-		unsigned i = (unsigned)(rnd() % n);
-		uint64_t what = rnd();
-		uint32_t mine;
-
-		pool_ref(&r->p, h[i]);
-		if (put(r, what, &mine) != 0)
-			return 2;
-		fill(want, i * 8 + 2);
-		if (pool_load(&r->p, h[i], got) != 0 || memcmp(got, want, PAGE) != 0)
-			return 3;
-		fill(want, what);
-		if (pool_load(&r->p, mine, got) != 0 || memcmp(got, want, PAGE) != 0)
-			return 4;
-		pool_unref(&r->p, mine);
-		pool_unref(&r->p, h[i]);
-	}
-	return 0;
-}
-
-static void test_family(void **state)
-{
-	static uint32_t h[500];
-	pid_t pid[4];
-	struct rig r;
-
-	(void)state;
-	setup(&r, 8 * SEG, 16 * MiB);
-	for (unsigned i = 0; i < 500; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	for (unsigned c = 0; c < 4; c++) {
-		if ((pid[c] = fork()) == 0) {
-			rng += (c + 1) * 77777;
-			_exit(child_work(&r, h, 500, 3000));
-		}
-		assert_true(pid[c] > 0);
-	}
-	for (unsigned c = 0; c < 4; c++) {
-		int status;
-
-		assert_int_equal(waitpid(pid[c], &status, 0), pid[c]);
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), 0);
-	}
-	for (unsigned i = 0; i < 500; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
-	expect_empty(&r);
-	teardown(&r);
-}
-
-/*
- * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse must not hold the lock.
- * What the killed held is lost to the store, but what others stored is right, and the store goes on.
- */
-static void test_killed_owner(void **state)
-{
-	static uint32_t h[300];
-	struct pool_stats st;
-	struct rig r;
-
-	(void)state;
-	setup(&r, 8 * SEG, 64 * MiB);
-	for (unsigned i = 0; i < 300; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	for (unsigned round = 0; round < 60; round++) {
-		int up[2];
-		char c;
-
-		assert_int_equal(pipe(up), 0);
-		pid_t pid = fork();
-		if (pid == 0) {
-			(void)close(up[0]);
-			(void)!write(up[1], "x", 1);
-			rng += round;
-			_exit(child_work(&r, h, 300, 1000000));
-		}
-		assert_true(pid > 0);
-		(void)close(up[1]);
-		assert_int_equal(read(up[0], &c, 1), 1);
-		for (unsigned i = 0; i < 10 + rnd() % 50; i++)
-			expect(&r, h[i], i * 8 + 2);
-		assert_int_equal(kill(pid, SIGKILL), 0);
-		assert_int_equal(read(up[0], &c, 1), 0); /* it is dead, but not waited for */
-		for (unsigned i = 0; i < 300; i += 7) {
-			expect(&r, h[i], i * 8 + 2);
-			pool_unref(&r.p, h[i]);
-			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-		}
-		int status;
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
-		(void)close(up[0]);
-	}
-	for (unsigned i = 0; i < 300; i++)
-		expect(&r, h[i], i * 8 + 2);
-	pool_stats(&r.p, &st);
-	print_message("lock or write taken over %llu times\n", (unsigned long long)st.repairs);
-	teardown(&r);
-}
-
-/* The charge function is called with the lock held: the owner dies just there, every time. */
-static int die(void *arg, long pages)
-{
-	(void)arg;
-	(void)pages;
-	(void)kill(getpid(), SIGKILL);
-	return 0;
-}
-
-static void test_killed_with_lock_held(void **state)
-{
-	static uint32_t h[300];
-	struct pool_stats st;
-	struct rig r;
-
-	(void)state;
-	setup(&r, 8 * SEG, 64 * MiB);
-	for (unsigned i = 0; i < 300; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	for (unsigned round = 1; round <= 3; round++) {
-		pid_t pid = fork();
-
-		if (pid == 0) {
-			r.p.p_charge = die;
-			(void)pool_shrink(&r.p, SEG);
-			_exit(0);
-		}
-		assert_true(pid > 0);
-		siginfo_t info;
-		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
-		assert_int_equal(info.si_code, CLD_KILLED);
-		pool_stats(&r.p, &st);
-		assert_int_equal(st.repairs, round);
-		assert_int_equal(st.pages, 300);
-		assert_int_equal(waitpid(pid, NULL, 0), pid);
-		for (unsigned i = 0; i < 300; i++)
-			expect(&r, h[i], i * 8 + 2);
-	}
-	for (unsigned i = 0; i < 300; i++)
-		pool_unref(&r.p, h[i]);
-	expect_empty(&r);
-	teardown(&r);
-}
-
-/*
- * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. The file has
- * dead space: to fetch more of it back must not be taken for progress.
- */
-static void test_killed_writers_held_all_memory(void **state)
-{
-	static uint32_t h[3600];
-	struct pool_stats st;
-	struct rig r;
-
-	(void)state;
-	setup(&r, 8 * SEG, 64 * MiB);
-	for (unsigned round = 0; round < 12; round++) {
-		unsigned from = round * 300;
-
-		for (unsigned i = from; i < from + 300; i++)
-			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-		for (unsigned i = from; i < from + 300; i++)
-			if (i % 3 == 0) /* no two segments' rests fit one */
-				pool_unref(&r.p, h[i]);
-		for (unsigned k = 0; k < 3 + round; k++) {
-			pid_t pid = fork();
-
-			if (pid == 0) {
-				uint32_t mine;
-
-				(void)pool_after_fork(&r.p);
-				pool_inject(&r.p, POOL_INJECT_KILL, 1);
-				while (put(&r, rnd() * 8 + 2, &mine) == 0)
-					;
-				_exit(1);
-			}
-			int status;
-			assert_true(pid > 0);
-			assert_int_equal(waitpid(pid, &status, 0), pid);
-			assert_true(WIFSIGNALED(status));
-		}
-	}
-	for (unsigned i = 1; i < 3600; i += 3)
-		expect(&r, h[i], i * 8 + 2);
-	pool_stats(&r.p, &st);
-	assert_true(st.repairs > 0);
-	teardown(&r);
-}
-
-/* ---- what killed processes held is given back ---- */
-static uint32_t tag_of(void *arg)
-{
-	return *(uint32_t *)arg;
-}
-
-static uint64_t used(struct rig *r)
-{
-	struct pool_stats st;
-
-	pool_stats(&r->p, &st);
-	return st.mem_held + st.file_bytes;
-}
-
-/* Forks a member that drops every third page it inherited, stores n pages of its own, says so and sleeps until it is killed. */
-static pid_t fork_hog(struct rig *r, const uint32_t *h, unsigned nh, unsigned n)
-{
-	int up[2];
-	char c;
-
-	assert_int_equal(pipe(up), 0);
-	assert_int_equal(pool_fork_begin(&r->p), 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		if (pool_after_fork(&r->p) != 0)
-			_exit(1);
-		for (unsigned i = 0; i < nh; i += 3)
-			pool_unref(&r->p, h[i]);
-		for (unsigned i = 0; i < n; i++) {
-			uint32_t mine;
-
-			if (put(r, rnd() * 8 + 2, &mine) != 0)
-				_exit(2);
-		}
-		(void)!write(up[1], "x", 1);
-		for (;;)
-			(void)pause();
-	}
-	assert_true(pid > 0);
-	(void)close(up[1]);
-	assert_int_equal(read(up[0], &c, 1), 1);
-	(void)close(up[0]);
-	return pid;
-}
-
-static void test_killed_member_is_released(void **state)
-{
-	static uint32_t h[600];
-	struct pool_stats st;
-	struct rig r;
-	uint32_t tag = 7;
-	pid_t pid[3];
-
-	(void)state;
-	setup(&r, 16 * SEG, 64 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1000), 0);
-	for (unsigned i = 0; i < 600; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	uint64_t before = used(&r);
-	for (unsigned round = 0; round < 3; round++) {
-		for (unsigned k = 0; k < 3; k++) {
-			tag = 7 + k;
-			pid[k] = fork_hog(&r, h, 600, 2000);
-		}
-		assert_true(used(&r) > 2 * before + 2 * MiB);
-		for (unsigned k = 0; k < 3; k++) {
-			assert_int_equal(kill(pid[k], SIGKILL), 0);
-			assert_int_equal(waitpid(pid[k], NULL, 0), pid[k]);
-			pool_release(&r.p, 7 + k);
-			for (unsigned i = 0; i < 600; i += 5)
-				expect(&r, h[i], i * 8 + 2);
-		}
-		pool_stats(&r.p, &st);
-		assert_int_equal(st.pages, 600);
-		assert_true(used(&r) < 2 * before + MiB);
-	}
-	for (unsigned i = 0; i < 600; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
-	expect_empty(&r);
-	teardown(&r);
-}
-
-/* What a parent stored lives on in its child when the parent is killed, and no longer. */
-static void test_child_outlives_parent(void **state)
-{
-	static uint32_t h[300];
-	struct pool_stats st;
-	struct rig r;
-	uint32_t tag = 2;
-
-	(void)state;
-	setup(&r, 8 * SEG, 16 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1), 0);
-	for (unsigned i = 0; i < 300; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	assert_int_equal(pool_fork_begin(&r.p), 0);
-	pool_fork_cancel(&r.p); /* the fork failed */
-	pool_stats(&r.p, &st);
-	assert_int_equal(st.pages, 300);
-	pid_t pid = fork_hog(&r, h, 300, 100);
-	pool_release(&r.p, 1);
-	for (unsigned i = 0; i < 300; i++)
-		if (i % 3 != 0)
-			expect(&r, h[i], i * 8 + 2);
-	pool_stats(&r.p, &st);
-	assert_int_equal(st.pages, 200 + 100);
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	pool_release(&r.p, 2);
-	expect_empty(&r);
-	teardown(&r);
-}
-
-/* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
-static void test_killed_member_anywhere(void **state)
-{
-	static uint32_t h[300];
-	struct pool_stats st;
-	uint32_t tag = 3;
-	struct rig r;
-
-	(void)state;
-	setup(&r, 8 * SEG, 64 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1), 0);
-	for (unsigned i = 0; i < 300; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	for (unsigned round = 0; round < 40; round++) {
-		int up[2];
-		char c;
-
-		assert_int_equal(pipe(up), 0);
-		assert_int_equal(pool_fork_begin(&r.p), 0);
-		pid_t pid = fork();
-		if (pid == 0) {
-			(void)pool_after_fork(&r.p);
-			(void)!write(up[1], "x", 1);
-			rng += round;
-			for (unsigned i = 0; i < 300; i += 2)
-				pool_unref(&r.p, h[i]);
-			for (;;)
-				for (unsigned i = 0; i < 300; i++) {
-					uint32_t mine;
-					uint8_t got[PAGE];
-
-					if (put(&r, rnd(), &mine) != 0 ||
-					    pool_load(&r.p, i % 2 == 1 ? h[i] : mine, got) != 0)
-						_exit(1);
-					if (rnd() % 8 != 0)
-						pool_unref(&r.p, mine);
-				}
-		}
-		assert_true(pid > 0);
-		assert_int_equal(read(up[0], &c, 1), 1);
-		for (unsigned i = 0; i < 10 + rnd() % 200; i++)
-			expect(&r, h[i], i * 8 + 2);
-		assert_int_equal(kill(pid, SIGKILL), 0);
-		int status;
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
-		pool_release(&r.p, 3);
-		(void)close(up[0]);
-		(void)close(up[1]);
-	}
-	for (unsigned i = 0; i < 300; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
-	pool_stats(&r.p, &st);
-	assert_true(st.pages <= 40); /* a kill may lose the one page on its way */
-	teardown(&r);
-}
-
 /* ---- writes behind ---- */
-/* Joins and takes a ring. 0: the kernel has none for us. */
-static int async_setup(struct rig *r, uint64_t mem, uint64_t file)
-{
-	setup(r, mem, file);
-	assert_int_equal(pool_join(&r->p, 1), 0);
-	int rc = pool_async(&r->p);
-	if (rc != 0) {
-		print_message("no io_uring here (%d): writes are synchronous\n", rc);
-		pool_release(&r->p, 1);
-		teardown(r);
-	}
-	return rc == 0;
-}
-
 static void test_model_writes_behind(void **state)
 {
 	struct pool_stats st;
@@ -1117,121 +568,98 @@ static void test_writes_behind_fail(void **state)
 	teardown(&r);
 }
 
-/* Killed with a write on its way: its block must not be used again while that write may still arrive. */
-static void test_killed_with_writes_in_flight(void **state)
+/* ---- pages that are packed later ---- */
+static void pack_all(struct rig *r)
 {
-	static uint32_t h[400];
+	while (pool_work(&r->p, true) == 1)
+		;
+}
+
+static void test_young_pages_are_packed_later(void **state)
+{
+	static uint32_t h[100];
 	struct pool_stats st;
-	uint32_t tag = 3;
 	struct rig r;
 
 	(void)state;
-	if (!async_setup(&r, 16 * SEG, 64 * MiB))
-		return;
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	for (unsigned i = 0; i < 400; i++)
-		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-	for (unsigned round = 0; round < 20; round++) {
-		pool_poll(&r.p, 1);
-		assert_int_equal(pool_fork_begin(&r.p), 0);
-		pid_t pid = fork();
-		if (pid == 0) {
-			uint32_t mine;
-
-			(void)pool_after_fork(&r.p);
-			if (pool_async(&r.p) != 0)
-				_exit(1);
-			pool_inject(&r.p, POOL_INJECT_KILL, 1 + round % 4);
-			for (unsigned i = 0; put(&r, round * 1000 + i * 8 + 2, &mine) == 0; i++)
-				;
-			_exit(1);
-		}
-		int status;
-		assert_true(pid > 0);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
-		pool_release(&r.p, 3);
-		pool_stats(&r.p, &st);
-		assert_int_equal(st.pages, 400);
-		for (unsigned i = round % 3; i < 400; i += 3) {
-			expect(&r, h[i], i * 8 + 2);
-			pool_unref(&r.p, h[i]);
-			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-		}
-	}
-	for (unsigned i = 0; i < 400; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
-	pool_poll(&r.p, 1);
+	setup(&r, 64 * SEG, 0);
+	pool_pack_behind(&r.p, 8 * SEG);
+	put_all(&r, h, 100);
 	pool_stats(&r.p, &st);
-	assert_int_equal(st.pages, 0);
-	assert_int_equal(st.mem_held, 0);
-	assert_true(st.set_aside > 0 && st.set_aside <= 20 * 4);
+	assert_int_equal(st.young_pages, 100);
+	assert_true(st.mem_bytes >= 100 * PAGE);
+	expect_all(&r, h, 100);
+	drop_all(&r, h, 50); /* were never packed */
+	pack_all(&r);
+	for (unsigned i = 50; i < 100; i++)
+		expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.young_pages, 0);
+	assert_int_equal(st.young_hits, 100);
+	assert_int_equal(st.packed_behind, 50);
+	assert_true(st.mem_bytes < 40 * PAGE);
+	drop_all(&r, h + 50, 50);
+	expect_empty(&r);
 	teardown(&r);
 }
 
-/* A process starts writes and then sleeps on what they hold: others who need the memory take them over. */
-static void test_sleeper_holds_writes(void **state)
+/* Nobody packs: no more than the share set aside is lost of what the store holds, and none of it at the end. */
+static void test_young_pages_without_a_packer(void **state)
 {
-	static uint32_t h[1500];
-	struct pool_stats st;
-	uint32_t tag = 3;
-	int up[2], down[2];
+	static uint32_t h[2][20000];
+	unsigned n[2];
 	struct rig r;
-	char c;
 
 	(void)state;
-	if (!async_setup(&r, 32 * SEG, 64 * MiB))
-		return;
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pipe(up), 0);
-	assert_int_equal(pipe(down), 0);
-	assert_int_equal(pool_fork_begin(&r.p), 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		(void)pool_after_fork(&r.p);
-		if (pool_async(&r.p) != 0)
-			_exit(1);
-		for (unsigned round = 0; round < 3; round++) {
-			for (unsigned i = 0; i < 1500; i++)
-				if (put(&r, i * 8 + 2, &h[i]) != 0)
-					_exit(2);
-			(void)!write(up[1], "x", 1);
-			if (read(down[0], &c, 1) != 1)
-				_exit(3);
-			for (unsigned i = 0; i < 1500; i++) {
-				expect(&r, h[i], i * 8 + 2);
-				pool_unref(&r.p, h[i]);
-			}
-		}
-		pool_poll(&r.p, 1);
-		_exit(0);
+	for (unsigned young = 0; young < 2; young++) {
+		setup(&r, 64 * SEG, 0);
+		pool_pack_behind(&r.p, young * 4 * SEG);
+		for (n[young] = 0; put(&r, n[young] * 8 + 2, &h[young][n[young]]) == 0; n[young]++)
+			;
+		expect_all(&r, h[young], n[young]);
+		drop_all(&r, h[young], n[young]);
+		expect_empty(&r);
+		teardown(&r);
 	}
-	assert_true(pid > 0);
-	for (unsigned round = 0; round < 3; round++) {
-		assert_int_equal(read(up[0], &c, 1), 1);
-		(void)pool_shrink(&r.p, 64 * MiB); /* everything that can be given up */
-		for (unsigned i = 0; i < 600; i++)
-			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
-		for (unsigned i = 0; i < 600; i++) {
-			expect(&r, h[i], i * 8 + 2);
-			pool_unref(&r.p, h[i]);
-		}
-		assert_int_equal(write(down[1], "x", 1), 1);
-	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-	pool_release(&r.p, 3);
-	pool_poll(&r.p, 1);
-	expect_empty(&r);
+	assert_true(n[1] >= n[0] - n[0] / 16);
+}
+
+static void test_model_with_a_packer(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup(&r, 32 * SEG, 64 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 0);
+	uint64_t live = model_check(&r);
 	pool_stats(&r.p, &st);
-	assert_true(st.steals > 0);
+	assert_int_equal(st.pages, live);
+	assert_true(st.mem_held <= 36 * SEG);
+	assert_true(st.packed_behind > 0 && st.young_hits > 0);
+	model_drop(&r);
+	expect_empty(&r);
 	teardown(&r);
+	packers = false;
+}
+
+/* All errors of the file reach whoever stores, not the packer alone; what is young stays so and right. */
+static void test_young_pages_and_a_full_file(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup(&r, 16 * SEG, 5 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+	packers = false;
 }
 
 int main(int argc, char **argv)
@@ -1252,24 +680,13 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_charge),
-		cmocka_unit_test(test_family),
-		cmocka_unit_test(test_killed_owner),
-		cmocka_unit_test(test_killed_with_lock_held),
-		cmocka_unit_test(test_killed_writers_held_all_memory),
-		cmocka_unit_test(test_killed_member_is_released),
-		cmocka_unit_test(test_child_outlives_parent),
-		cmocka_unit_test(test_killed_member_anywhere),
 		cmocka_unit_test(test_model_writes_behind),
 		cmocka_unit_test(test_writes_behind_fail),
-		cmocka_unit_test(test_killed_with_writes_in_flight),
-		cmocka_unit_test(test_sleeper_holds_writes),
+		cmocka_unit_test(test_young_pages_are_packed_later),
+		cmocka_unit_test(test_young_pages_without_a_packer),
+		cmocka_unit_test(test_model_with_a_packer),
+		cmocka_unit_test(test_young_pages_and_a_full_file),
 	};
-	const char *s = getenv("STORE_SEED");
 
-	seed = s != NULL ? strtoull(s, NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
-	rng = seed | 1;
-	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
-	if (argc > 1) /* only tests of this pattern */
-		cmocka_set_test_filter(argv[1]);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);
 }

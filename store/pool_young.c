@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The young generation: pages that were stored a moment ago and are not packed yet (as generations in a garbage collector:
+ * Ungar, 1984; what is young is the likeliest to go soon).
+ *
+ * To pack a page takes several times as long as the rest of storing it. If somebody calls pool_work() (the packer: in `quire run`
+ * a thread of the supervisor) a storing thread only copies its page into a young segment; the packer moves it to the log behind its back, on
+ * another CPU. The packer is not a thread of the storing process: while that one runs on two CPUs each of its pages moved
+ * costs an interrupt of the other, which is more than to pack the page. A page that is wanted back while it is young was never packed.
+ *
+ * Nobody ever waits for the packer. At most ps_youngmax segments are young, and their memory is set aside from the log's; when
+ * they are full, a storing thread packs its pages itself. So a stopped or killed packer changes only speed.
+ *
+ * Places of an object: in the entry alone (same-filled) | young | packed, in the log. Young to packed is one pool_append_locked(), undone
+ * by repair like any other if it does not come to its end: the young copy stays until its segment is freed. The checksum
+ * (o_word) belongs to packed bytes; that of a young object means nothing, so it is written before the move.
+ *
+ * States of a segment: SEG_YOUNG and ps_open[OPEN_YOUNG]: appended to. SEG_YOUNG in the list ps_young: full; its bytes do not change any more.
+ * With s_fetch, too: the packer s_tid reads them without the lock, and the segment keeps its slot even if its last object goes. s_fetch is a
+ * number that no other reading has; who has read looks whether it is still there, as a packer may have been taken for dead by
+ * a process that sees other process numbers. A packer that died is noticed by whoever next finds nothing else to pack.
+ *
+ * Lock: ps_lock for everything but ps_idle and ps_work, which are atomics; the packer sleeps on ps_work. A storing thread
+ * that fills enough segments changes it and wakes the packer if ps_idle says that it sleeps.
+ */
+#include "store/pool_impl.h"
+
+void pool_pack_behind(struct pool *p, uint64_t bytes)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t n = (uint32_t)(bytes / SEG_BYTES), most = s->ps_limit / 8;
+
+	pool_lock(p);
+	s->ps_youngmax = n < most ? n : most;
+	pool_unlock(s);
+}
+
+int pool_young_room(const struct pool_shared *s)
+{
+	return __atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) < __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED);
+}
+
+/* So many are left alone for a while: some of their pages will be wanted back. From twice as many on the packer is woken. */
+static uint32_t leave(const struct pool_shared *s) { return s->ps_youngmax / 4; }
+
+static void count(struct pool_shared *s, int by)
+{
+	__atomic_store_n(&s->ps_nyoung, s->ps_nyoung + (uint32_t)by, __ATOMIC_RELAXED);
+}
+
+void pool_young_seal_locked(struct pool_shared *s)
+{
+	uint32_t i = s->ps_open[OPEN_YOUNG];
+
+	s->ps_open[OPEN_YOUNG] = NONE;
+	if (i == NONE)
+		return;
+	pool_enqueue_locked(s, &s->ps_young, i);
+	count(s, 1);
+}
+
+void pool_young_remove_locked(struct pool_shared *s, uint32_t i)
+{
+	pool_dequeue_locked(s, &s->ps_young, i);
+	count(s, -1);
+}
+
+int pool_young_open_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = s->ps_open[OPEN_YOUNG];
+
+	if (i != NONE && segs(s)[i].s_used + footprint(PAGE) <= SEG_BYTES)
+		return 0;
+	pool_young_seal_locked(s);
+	if (!pool_young_room(s) || (i = pool_seg_new_locked(p, SEG_YOUNG)) == NONE)
+		return -EAGAIN;
+	s->ps_open[OPEN_YOUNG] = i;
+	return 0;
+}
+
+/* The store is empty: young segments hold nothing, but somebody may be reading one, or have died over it. */
+void pool_young_close_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	pool_young_seal_locked(s);
+	for (uint32_t i = s->ps_young.first, next; i != NONE; i = next) {
+		next = segs(s)[i].s_next;
+		if (segs(s)[i].s_fetch == 0 || pool_orphan(&segs(s)[i]))
+			pool_seg_free_locked(p, i);
+	}
+}
+
+/* ---- the packer ---- */
+uint32_t pool_work_seen(const struct pool *p)
+{
+	return __atomic_load_n(&p->p_shared->ps_work, __ATOMIC_ACQUIRE);
+}
+
+void pool_wait_work(struct pool *p, uint32_t seen, int rc)
+{
+	struct pool_shared *s = p->p_shared;
+	struct { long s, ns; } soon = { 0, 100000000 }; /* nobody tells when there is room again */
+
+	if (pool_inflight(p) > 0) { /* others may wait for the memory */
+		pool_poll(p, 1);
+		return;
+	}
+	__atomic_store_n(&s->ps_idle, 1, __ATOMIC_SEQ_CST);
+	if (rc < 0 || __atomic_load_n(&s->ps_nyoung, __ATOMIC_SEQ_CST) <= leave(s))
+		(void)sys_call6(
+		    SYS_futex, (long)&s->ps_work, 0 /* FUTEX_WAIT */, (long)(int)seen, rc < 0 ? (long)&soon : 0, 0, 0);
+	__atomic_store_n(&s->ps_idle, 0, __ATOMIC_RELAXED);
+}
+
+void pool_wake_packer(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	(void)__atomic_add_fetch(&s->ps_work, 1, __ATOMIC_ACQ_REL);
+	(void)sys_call6(SYS_futex, (long)&s->ps_work, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+}
+
+void pool_young_added(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (__atomic_load_n(&s->ps_idle, __ATOMIC_SEQ_CST) != 0 && s->ps_nyoung > 2 * leave(s))
+		pool_wake_packer(p);
+}
+
+/* The oldest young segment that nobody packs, pinned. NONE: there is none. */
+static uint32_t pin_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i;
+
+	for (i = s->ps_young.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
+		;
+	if (i == NONE)
+		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs(s)[i]); i = segs(s)[i].s_next)
+			;
+	if (i == NONE)
+		return NONE;
+	pool_begin_locked(p, i);
+	if (++s->ps_pins == 0)
+		s->ps_pins = 1;
+	segs(s)[i].s_fetch = s->ps_pins;
+	return i;
+}
+
+static int pinned(const struct segment *g, uint32_t pin)
+{
+	return g->s_state == SEG_YOUNG && g->s_fetch == pin;
+}
+
+struct work {
+	uint32_t object, off; /* of the data in the segment */
+};
+
+static int there(struct pool_shared *s, uint32_t i, const struct work *w)
+{
+	const struct object *o = &objects(s)[w->object];
+
+	return o->o_ref > 0 && o->o_seg == i && o->o_off == w->off;
+}
+
+/* The live objects of segment i. At most SEG_PAGES. */
+static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
+{
+	const struct segment *g = &segs(s)[i];
+	uint32_t n = 0;
+
+	for (uint32_t at = 0; at < g->s_used; at += footprint(PAGE)) {
+		struct header h;
+
+		__builtin_memcpy(&h, slot_mem(s, g->s_slot) + at, sizeof h);
+		w[n] = (struct work){ h.h_object, at + (uint32_t)sizeof h };
+		n += (uint32_t)there(s, i, &w[n]);
+	}
+	return n;
+}
+
+/* One packed object goes from young segment i to the log. May drop the lock. -ESTALE: we are taken for dead. */
+static int move_locked(struct pool *p, uint32_t i, uint32_t pin, const struct work *w, const struct packed *k)
+{
+	struct pool_shared *s = p->p_shared;
+	unsigned kind = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
+	int rc;
+
+	if (!pinned(&segs(s)[i], pin))
+		return -ESTALE;
+	if (!there(s, i, w))
+		return 0;
+	if ((rc = pool_open_locked(p, kind, footprint(k->len))) != 0)
+		return rc;
+	if (!pinned(&segs(s)[i], pin))
+		return -ESTALE;
+	if (!there(s, i, w))
+		return 0;
+	objects(s)[w->object].o_word = k->word;
+	BARRIER();
+	pool_append_locked(s, s->ps_open[kind], w->object, k->data, k->len);
+	segs(s)[i].s_live -= footprint(PAGE);
+	s->ps_in += PAGE;
+	s->ps_out += k->len;
+	s->ps_stats.packed_behind++;
+	s->ps_stats.dense += k->dense;
+	return 0;
+}
+
+static int pack_segment(struct pool *p, char *ctx, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	const char *mem = slot_mem(s, g->s_slot);
+	uint32_t pin = g->s_fetch, n;
+	struct work w[SEG_PAGES];
+	int rc = 0;
+
+	n = list_locked(s, i, w);
+	for (uint32_t at = 0; at < n && rc == 0;) {
+		uint32_t m = n - at < POOL_BATCH ? n - at : POOL_BATCH;
+		struct packed k[POOL_BATCH];
+
+		pool_unlock(s);
+		for (uint32_t j = 0; j < m; j++)
+			pool_pack(p, ctx, j, mem + w[at + j].off, &k[j]);
+		pool_lock(p);
+		for (uint32_t j = 0; j < m && rc == 0; j++)
+			rc = move_locked(p, i, pin, &w[at + j], &k[j]);
+		at += m;
+	}
+	if (!pinned(g, pin))
+		return -ESTALE;
+	g->s_fetch = 0;
+	if (g->s_live == 0)
+		pool_seg_free_locked(p, i);
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
+	return rc;
+}
+
+int pool_work(struct pool *p, bool all)
+{
+	struct pool_shared *s = p->p_shared;
+	char *ctx = pool_ctx_take(p);
+	uint32_t i = NONE;
+	int rc = 0;
+
+	pool_lock(p);
+	if (all)
+		pool_young_seal_locked(s);
+	if (s->ps_nyoung > (all ? 0 : leave(s)))
+		i = pin_locked(p);
+	if (i != NONE)
+		rc = pack_segment(p, ctx, i);
+	pool_unlock(s);
+	pool_ctx_give(p, ctx);
+	return rc != 0 && rc != -ESTALE ? rc : i != NONE;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the tests of the store share: pages with names, a store with its model, a packer of its own process. Included once by each test. */
+#ifndef QUIRE_TESTS_STORE_RIG_H
+#define QUIRE_TESTS_STORE_RIG_H
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/pool.h"
+#include "store/pool_vnode.h"
+#include "store/swapfile.h"
+
+#define PAGE 4096u
+#define SEG  65536u
+#define MiB  (1ull << 20)
+
+static uint64_t seed, rng;
+
+static inline uint64_t rnd(void)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return rng;
+}
+
+/* The page that `what` names: same-filled, incompressible or compressible, and different for each number. */
+static inline void fill(uint8_t *page, uint64_t what)
+{
+	uint64_t x = what * 0x9e3779b97f4a7c15ull + 1, *w = (uint64_t *)(void *)page;
+	unsigned kind = (unsigned)(what % 8), keep = kind == 1 ? 1 : 3;
+
+	for (unsigned i = 0; i < PAGE / 8; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		w[i] = kind == 0 ? what : i % keep == 0 ? x : what;
+	}
+}
+
+struct rig {
+	struct pool p;
+	void *mem;
+	size_t size;
+	int fd;
+	pid_t packer;	    /* 0: none */
+	uint32_t *packstop; /* shared with it: it shall end */
+};
+
+/* ---- a process that packs ---- */
+#define PACKER_TAG 4000u
+static bool packers; /* each store gets one */
+
+static inline void packer_start(struct rig *r)
+{
+	struct pool p;
+
+	__atomic_store_n(r->packstop, 0, __ATOMIC_RELAXED);
+	r->packer = fork();
+	assert_true(r->packer >= 0);
+	if (r->packer > 0)
+		return;
+	if (pool_attach(&p, r->mem, r->size, r->fd) != 0 || pool_join(&p, PACKER_TAG) != 0)
+		_exit(1);
+	for (;;) {
+		uint32_t seen = pool_work_seen(&p);
+		int rc;
+
+		if (__atomic_load_n(r->packstop, __ATOMIC_ACQUIRE) != 0)
+			_exit(0);
+		if ((rc = pool_work(&p, false)) != 1)
+			pool_wait_work(&p, seen, rc);
+	}
+}
+
+/* It ends what it is at. */
+static inline void packer_end(struct rig *r)
+{
+	int status;
+
+	if (r->packer == 0)
+		return;
+	__atomic_store_n(r->packstop, 1, __ATOMIC_RELEASE);
+	pool_wake_packer(&r->p);
+	assert_int_equal(waitpid(r->packer, &status, 0), r->packer);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	pool_release(&r->p, PACKER_TAG);
+	r->packer = 0;
+}
+
+static inline void packer_kill(struct rig *r)
+{
+	assert_int_equal(kill(r->packer, SIGKILL), 0);
+	assert_int_equal(waitpid(r->packer, NULL, 0), r->packer);
+	pool_release(&r->p, PACKER_TAG);
+	r->packer = 0;
+}
+
+static inline void setup(struct rig *r, uint64_t mem, uint64_t file)
+{
+	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536, .max_members = 8 };
+	const char *why = "";
+
+	r->size = pool_shared_size(&c);
+	r->mem = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(r->mem, MAP_FAILED);
+	r->fd = file != 0 ? swapfile_open(NULL, file, &why) : -1;
+	if (file != 0 && r->fd < 0)
+		fail_msg("%s", why);
+	assert_int_equal(pool_format(r->mem, &c), 0);
+	assert_int_equal(pool_attach(&r->p, r->mem, r->size, r->fd), 0);
+	r->packer = 0;
+	if (!packers)
+		return;
+	r->packstop = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(r->packstop, MAP_FAILED);
+	pool_pack_behind(&r->p, mem / 8);
+	packer_start(r);
+}
+
+static inline void teardown(struct rig *r)
+{
+	packer_end(r);
+	if (packers)
+		(void)munmap(r->packstop, PAGE);
+	pool_detach(&r->p);
+	(void)munmap(r->mem, r->size);
+	if (r->fd >= 0)
+		(void)close(r->fd);
+}
+
+static inline void expect(struct rig *r, uint32_t handle, uint64_t what)
+{
+	uint8_t want[PAGE], got[PAGE];
+	int rc = pool_load(&r->p, handle, got);
+
+	if (rc != 0)
+		fail_msg("load of %u: %d (seed %llu)", handle, rc, (unsigned long long)seed);
+	fill(want, what);
+	if (memcmp(want, got, PAGE) != 0)
+		fail_msg("handle %u has other bytes (seed %llu)", handle, (unsigned long long)seed);
+}
+
+static inline int put(struct rig *r, uint64_t what, uint32_t *handle)
+{
+	uint8_t page[PAGE];
+
+	fill(page, what);
+	return pool_store(&r->p, page, handle);
+}
+
+static inline void expect_empty(struct rig *r)
+{
+	struct pool_stats st;
+
+	packer_end(r);
+	pool_stats(&r->p, &st);
+	assert_int_equal(st.pages, 0);
+	assert_int_equal(st.same_filled, 0);
+	assert_int_equal(st.mem_bytes, 0);
+	assert_int_equal(st.mem_held, 0);
+	assert_int_equal(st.file_bytes, 0);
+}
+
+#define SLOTS 4096u
+static struct { uint32_t handle, refs; uint64_t what; } model[SLOTS];
+
+static inline void one_operation(struct rig *r, int full_is_fine)
+{
+	unsigned i = (unsigned)(rnd() % SLOTS), op = (unsigned)(rnd() % 8);
+
+	if (model[i].refs == 0) {
+		uint64_t what = rnd();
+		int rc = put(r, what, &model[i].handle);
+
+		if (rc == -ENOSPC && full_is_fine)
+			return;
+		assert_int_equal(rc, 0);
+		assert_int_not_equal(model[i].handle, 0);
+		model[i].what = what;
+		model[i].refs = 1;
+	} else if (op < 4) {
+		expect(r, model[i].handle, model[i].what);
+	} else if (op == 4) {
+		pool_ref(&r->p, model[i].handle);
+		model[i].refs++;
+	} else {
+		pool_unref(&r->p, model[i].handle);
+		model[i].refs--;
+	}
+}
+
+static inline uint64_t model_check(struct rig *r)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (model[i].refs > 0) {
+			expect(r, model[i].handle, model[i].what);
+			n++;
+		}
+	return n;
+}
+
+/* Pages of the names that tests give to number i are as stored. */
+static inline void expect_all(struct rig *r, const uint32_t *h, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		expect(r, h[i], i * 8 + 2);
+}
+
+static inline void put_all(struct rig *r, uint32_t *h, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(put(r, i * 8 + 2, &h[i]), 0);
+}
+
+static inline void drop_all(struct rig *r, const uint32_t *h, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		pool_unref(&r->p, h[i]);
+}
+
+static inline void model_drop(struct rig *r)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		for (; model[i].refs > 0; model[i].refs--)
+			pool_unref(&r->p, model[i].handle);
+}
+
+/* ---- writes behind ---- */
+/* Joins and takes a ring. 0: the kernel has none for us. */
+static inline int async_setup(struct rig *r, uint64_t mem, uint64_t file)
+{
+	setup(r, mem, file);
+	assert_int_equal(pool_join(&r->p, 1), 0);
+	int rc = pool_async(&r->p);
+	if (rc != 0) {
+		print_message("no io_uring here (%d): writes are synchronous\n", rc);
+		pool_release(&r->p, 1);
+		teardown(r);
+	}
+	return rc == 0;
+}
+
+static inline int store_run(const struct CMUnitTest *tests, size_t n, const char *pattern)
+{
+	const char *s = getenv("STORE_SEED");
+
+	seed = s != NULL ? strtoull(s, NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
+	rng = seed | 1;
+	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
+	if (pattern != NULL) /* only tests of this pattern */
+		cmocka_set_test_filter(pattern);
+	return _cmocka_run_group_tests("store", tests, n, NULL, NULL);
+}
+#endif
