@@ -352,27 +352,62 @@ static int wanted(uint32_t nr)
 	return 0;
 }
 
-/* Does some branch within 32 KiB go to the inside of the seven bytes? Looks at every byte as if code began there. */
+#define NEAR 32768 /* how far from a site a branch to it is looked for */
+
+/* The branch that some instruction at p would be, if it is one: does it go to the inside of the seven bytes? */
+static int leads_into(const uint8_t *p, const uint8_t *site)
+{
+	const uint8_t *to = NULL;
+	int32_t rel;
+
+	if (*p == 0xeb || (*p >= 0x70 && *p <= 0x7f)) {
+		to = p + 2 + (int8_t)p[1];
+	} else if (*p == 0xe8 || *p == 0xe9) {
+		memcpy(&rel, p + 1, 4);
+		to = p + 5 + rel;
+	} else if (*p == 0x0f && p[1] >= 0x80 && p[1] <= 0x8f) {
+		memcpy(&rel, p + 2, 4);
+		to = p + 6 + rel;
+	}
+	return to > site && to < site + 7;
+}
+
+/*
+ * Could any of the 16 displacements of four bytes that begin at p .. p+15 lead there? A displacement counts from its own end.
+ * Four loads of four lanes each, because this looks at a megabyte of code before every hosted program.
+ */
+static int may_lead(const uint8_t *p, const uint8_t *site)
+{
+	typedef uint32_t lanes __attribute__((vector_size(16)));
+	uint32_t from = (uint32_t)(uintptr_t)(p + 3) - (uint32_t)(uintptr_t)site;
+	lanes at = { from, from + 4, from + 8, from + 12 }, hit = { 0 };
+
+	for (unsigned i = 0; i < 4; i++, at += 1) {
+		lanes rel;
+
+		memcpy(&rel, p + i, sizeof rel);
+		hit |= (lanes)(((rel + at) & ~7u) == 0); /* up to two bytes more than it shall be */
+	}
+	uint64_t two[2];
+	memcpy(two, &hit, sizeof two);
+	return (two[0] | two[1]) != 0;
+}
+
+/* Does some branch go to the inside of the seven bytes? Looks at every byte as if code began there. */
 static int branched_into(const struct library *lib, const uint8_t *site)
 {
-	const uint8_t *lo = site - lib->text > 32768 ? site - 32768 : lib->text;
-	const uint8_t *hi = lib->text + lib->len - site > 32768 + 8 ? site + 32768 : lib->text + lib->len - 8;
+	const uint8_t *lo = site - lib->text > NEAR ? site - NEAR : lib->text + 1;
+	const uint8_t *end = lib->text + lib->len - 32;
+	const uint8_t *hi = end - site > NEAR ? site + NEAR : end;
 
-	for (const uint8_t *p = lo; p < hi; p++) {
-		const uint8_t *to = NULL;
-		int32_t rel;
+	for (const uint8_t *p = lo; p < hi; p += 16) {
+		int closely = p > site - 160 && p < site + 160; /* there short branches reach it */
 
-		if (*p == 0xeb || (*p >= 0x70 && *p <= 0x7f)) {
-			to = p + 2 + (int8_t)p[1];
-		} else if (*p == 0xe8 || *p == 0xe9) {
-			memcpy(&rel, p + 1, 4);
-			to = p + 5 + rel;
-		} else if (*p == 0x0f && p[1] >= 0x80 && p[1] <= 0x8f) {
-			memcpy(&rel, p + 2, 4);
-			to = p + 6 + rel;
-		}
-		if (to > site && to < site + 7)
-			return 1;
+		if (!closely && !may_lead(p + 1, site))
+			continue;
+		for (int i = -1; i < 16; i++) /* the displacement is the second or third byte of a branch */
+			if (leads_into(p + i, site))
+				return 1;
 	}
 	return 0;
 }
