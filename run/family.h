@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "run/sites.h"
+
 #define FAMILY_MAGIC 0x717569726566616dull
 #define FAMILY_PROCS 512u
 #define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
@@ -56,6 +58,7 @@ struct family {
 	uint64_t fam_swap_pages;   /* slots each process may use at most */
 	char fam_policy[16], fam_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
 	struct family_counters fam_dead; /* of processes that ended */
+	struct sites_note fam_sites;	 /* of the C library of the first program */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };
 

@@ -10,9 +10,12 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct sites_note;
+
 /* Constructor time, one thread. 1: the program is hosted; 0: not inside a family, pass everything through. */
 int host_init(const char *family_socket);
 
+struct sites_note *host_sites(void); /* of the family; after host_init */
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);

@@ -131,3 +131,5 @@ int host_init(const char *name)
 	host_publish(h);
 	return 1;
 }
+
+struct sites_note *host_sites(void) { return &host.h_fam->fam_sites; }

@@ -41,6 +41,7 @@
 
 #include "machine/linux/sys.h"
 #include "run/affinity.h"
+#include "run/sites.h"
 
 /* ---- descriptors ---- */
 /*
@@ -50,7 +51,7 @@
  */
 #define MAXFDS	64
 #define FDROOM	32
-#define MAXBASE 16384
+#define MAXBASE 4096
 static int guarded[MAXFDS];
 static unsigned nguarded;
 
@@ -316,101 +317,7 @@ __asm__(
 void intercept_common(void);
 
 /* ---- patching ---- */
-#define MAXSITES 64
-#define STUBS	 8192
-struct library { uint8_t *text; size_t len; };
-
-static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	struct library *lib = arg;
-	const char *base = strrchr(info->dlpi_name, '/');
-
-	(void)size;
-	if (base == NULL || strncmp(base, "/libc.so", 8) != 0)
-		return 0;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-
-		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0) {
-			lib->text = (uint8_t *)(info->dlpi_addr + ph->p_vaddr);
-			lib->len = ph->p_memsz;
-			return 1;
-		}
-	}
-	return 0;
-}
-
-static int wanted(uint32_t nr)
-{
-	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk,
-		SYS_clone, SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2,
-		SYS_munlock, SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
-
-	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
-		if (ours[i] == nr)
-			return 1;
-	return 0;
-}
-
-#define NEAR 32768 /* how far from a site a branch to it is looked for */
-
-/* The branch that some instruction at p would be, if it is one: does it go to the inside of the seven bytes? */
-static int leads_into(const uint8_t *p, const uint8_t *site)
-{
-	const uint8_t *to = NULL;
-	int32_t rel;
-
-	if (*p == 0xeb || (*p >= 0x70 && *p <= 0x7f)) {
-		to = p + 2 + (int8_t)p[1];
-	} else if (*p == 0xe8 || *p == 0xe9) {
-		memcpy(&rel, p + 1, 4);
-		to = p + 5 + rel;
-	} else if (*p == 0x0f && p[1] >= 0x80 && p[1] <= 0x8f) {
-		memcpy(&rel, p + 2, 4);
-		to = p + 6 + rel;
-	}
-	return to > site && to < site + 7;
-}
-
-/*
- * Could any of the 16 displacements of four bytes that begin at p .. p+15 lead there? A displacement counts from its own end.
- * Four loads of four lanes each, because this looks at a megabyte of code before every hosted program.
- */
-static int may_lead(const uint8_t *p, const uint8_t *site)
-{
-	typedef uint32_t lanes __attribute__((vector_size(16)));
-	uint32_t from = (uint32_t)(uintptr_t)(p + 3) - (uint32_t)(uintptr_t)site;
-	lanes at = { from, from + 4, from + 8, from + 12 }, hit = { 0 };
-
-	for (unsigned i = 0; i < 4; i++, at += 1) {
-		lanes rel;
-
-		memcpy(&rel, p + i, sizeof rel);
-		hit |= (lanes)(((rel + at) & ~7u) == 0); /* up to two bytes more than it shall be */
-	}
-	uint64_t two[2];
-	memcpy(two, &hit, sizeof two);
-	return (two[0] | two[1]) != 0;
-}
-
-/* Does some branch go to the inside of the seven bytes? Looks at every byte as if code began there. */
-static int branched_into(const struct library *lib, const uint8_t *site)
-{
-	const uint8_t *lo = site - lib->text > NEAR ? site - NEAR : lib->text + 1;
-	const uint8_t *end = lib->text + lib->len - 32;
-	const uint8_t *hi = end - site > NEAR ? site + NEAR : end;
-
-	for (const uint8_t *p = lo; p < hi; p += 16) {
-		int closely = p > site - 160 && p < site + 160; /* there short branches reach it */
-
-		if (!closely && !may_lead(p + 1, site))
-			continue;
-		for (int i = -1; i < 16; i++) /* the displacement is the second or third byte of a branch */
-			if (leads_into(p + i, site))
-				return 1;
-	}
-	return 0;
-}
+#define STUBS	8192
 
 static uint8_t *put(uint8_t *at, const void *bytes, size_t n)
 {
@@ -471,19 +378,11 @@ static uint8_t *stub_page(const struct library *lib)
 static int patch(struct library lib, uint8_t *stubs)
 {
 	uint8_t *site[MAXSITES], *at = stubs;
-	unsigned n = 0, essential = 0;
+	unsigned n, essential = 0;
 
 	if (stubs == NULL)
 		return 0;
-	for (uint8_t *p = lib.text; p < lib.text + lib.len - 7 && n < MAXSITES; p++) {
-		p = memchr(p, 0xb8, (size_t)(lib.text + lib.len - 7 - p));
-		if (p == NULL)
-			break;
-		uint32_t nr;
-		memcpy(&nr, p + 1, 4);
-		if (p[5] == 0x0f && p[6] == 0x05 && wanted(nr) && !branched_into(&lib, p))
-			site[n++] = p;
-	}
+	n = sites_find(&lib, host_sites(), site);
 	if (n == 0)
 		return 0;
 	uint8_t *lo = (uint8_t *)((uintptr_t)site[0] & ~0xfffull);
@@ -564,7 +463,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
 	/* the place near the library is taken before the arena, gigabytes large, takes it */
 	struct library lib = { 0 };
-	uint8_t *stubs = dl_iterate_phdr(find_libc, &lib) != 0 ? stub_page(&lib) : NULL;
+	uint8_t *stubs = sites_library(&lib) ? stub_page(&lib) : NULL;
 	if (host_init(family) == 0) {
 		if (stubs != NULL)
 			(void)sys_call2(SYS_munmap, (long)stubs, STUBS);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See sites.c. */
+#ifndef QUIRE_RUN_SITES_H
+#define QUIRE_RUN_SITES_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAXSITES 64
+#define SITES_ID 20 /* bytes of a build id */
+
+/* In the family's memory, zero at first. What is written before SITES_NOTED stays so. */
+enum { SITES_EMPTY, SITES_WRITING, SITES_NOTED };
+struct sites_note {
+	_Atomic uint32_t sn_state;
+	uint32_t sn_n;
+	uint64_t sn_len;
+	uint8_t sn_id[SITES_ID];
+	uint32_t sn_at[MAXSITES]; /* from the beginning of the text */
+};
+
+struct library { uint8_t *text; size_t len; uint8_t id[SITES_ID]; };
+
+/* Fills in a zeroed one for the C library of this process. 0: there is none. */
+int sites_library(struct library *);
+/* Its sites, in the order of addresses; how many: at most MAXSITES. */
+unsigned sites_find(const struct library *, struct sites_note *, uint8_t **site);
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* run/sites.c against the plain definition of a site, on code made of random bytes; and what it does with notes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include <cmocka.h>
+
+#include "run/sites.h"
+
+#define LEN 200000u
+#define SEED 20261121u
+
+static uint8_t text[LEN];
+
+/* A branch at p, as the processor's manual has it. */
+static bool leads(const uint8_t *p, const uint8_t *site)
+{
+	int64_t to = -1, at = p - text;
+	int32_t rel;
+
+	if (*p == 0xeb || *p >> 4 == 7) {
+		to = at + 2 + (int8_t)p[1];
+	} else if (*p == 0xe8 || *p == 0xe9) {
+		memcpy(&rel, p + 1, 4);
+		to = at + 5 + rel;
+	} else if (*p == 0x0f && p[1] >> 4 == 8) {
+		memcpy(&rel, p + 2, 4);
+		to = at + 6 + rel;
+	}
+	return to > site - text && to < site - text + 7;
+}
+
+static bool plain(const uint8_t *site)
+{
+	for (const uint8_t *p = text + 1; p < text + LEN - 32; p++)
+		if (p >= site - 32768 && p < site + 32768 && leads(p, site))
+			return false;
+	return true;
+}
+
+static void put_site(uint32_t at, uint32_t nr)
+{
+	text[at] = 0xb8;
+	memcpy(text + at + 1, &nr, 4);
+	memcpy(text + at + 5, "\x0f\x05", 2);
+}
+
+static struct library fill(unsigned seed)
+{
+	struct library lib = { .text = text, .len = LEN, .id = { 1, 2, 3 } };
+
+	srand(seed);
+	for (uint32_t i = 0; i < LEN; i++)
+		text[i] = (uint8_t)(rand() >> 8);
+	return lib;
+}
+
+static void finds_what_is_there(void **state)
+{
+	uint8_t *site[MAXSITES];
+	unsigned kept = 0, left = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 40; round++) {
+		struct library lib = fill(SEED + round);
+		struct sites_note note = { .sn_state = SITES_WRITING };
+		uint32_t at[30];
+
+		for (unsigned i = 0; i < 30; i++) {
+			at[i] = i * 6600 + 40 + (uint32_t)rand() % 6000;
+			put_site(at[i], i % 2 == 0 ? SYS_mmap : SYS_brk);
+			int32_t from = (int32_t)at[i] + rand() % 60000 - 30000, rel;
+			if (i % 3 == 0 || from < 8 || from > (int32_t)LEN - 60)
+				continue;
+			/* a branch to the site, its inside, or what follows */
+			text[from] = i % 3 == 1 ? 0xe8 : 0x0f;
+			text[from + 1] = 0x84;
+			rel = (int32_t)at[i] + rand() % 10 - 1 - (from + (i % 3 == 1 ? 5 : 6));
+			memcpy(text + from + (i % 3 == 1 ? 1 : 2), &rel, 4);
+		}
+		unsigned n = sites_find(&lib, &note, site), k = 0;
+		for (uint8_t *p = text; p < text + LEN - 7; p++) {
+			uint32_t nr;
+
+			memcpy(&nr, p + 1, 4);
+			if (*p != 0xb8 || (nr != SYS_mmap && nr != SYS_brk) || p[5] != 0x0f || p[6] != 0x05)
+				continue;
+			if (!plain(p)) {
+				left++;
+				continue;
+			}
+			assert_true(k < n && site[k] == p);
+			k++;
+		}
+		assert_int_equal(k, n);
+		kept += n;
+	}
+	printf("seed %u: %u sites, %u left out\n", SEED, kept, left);
+	assert_true(kept > 100 && left > 100);
+}
+
+static void notes(void **state)
+{
+	uint8_t *first[MAXSITES], *site[MAXSITES];
+	struct sites_note note = { 0 }, was;
+	struct library lib = fill(SEED), other;
+
+	(void)state;
+	memset(text, 0x90, LEN);
+	put_site(100, SYS_mmap);
+	put_site(5000, SYS_munmap);
+	assert_int_equal(sites_find(&lib, &note, first), 2);
+	assert_int_equal(note.sn_state, SITES_NOTED);
+	put_site(9000, SYS_brk); /* not looked for any more: the note is used */
+	assert_int_equal(sites_find(&lib, &note, site), 2);
+	assert_memory_equal(first, site, 2 * sizeof *site);
+	was = note;
+	other = lib;
+	other.id[0]++;
+	assert_int_equal(sites_find(&other, &note, site), 3);
+	other = lib;
+	other.len -= 16;
+	assert_int_equal(sites_find(&other, &note, site), 3);
+	assert_memory_equal(&was, &note, sizeof note);
+	text[101] ^= 0xff; /* other code under the same name */
+	assert_int_equal(sites_find(&lib, &note, site), 2);
+	assert_ptr_equal(site[1], text + 9000);
+	note.sn_at[0] = LEN - 3;
+	assert_int_equal(sites_find(&lib, &note, site), 2);
+	note = (struct sites_note){ 0 }; /* a library without a name is never noted */
+	memset(lib.id, 0, SITES_ID);
+	assert_int_equal(sites_find(&lib, &note, site), 2);
+	assert_int_equal(note.sn_state, SITES_EMPTY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there), cmocka_unit_test(notes) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
