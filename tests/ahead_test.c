@@ -92,22 +92,21 @@ static void get(struct box *b, uint64_t page)
 static uint64_t visit(bool linux_like, bool file, const char *prefetch, uint64_t stride, struct vm_stats *s)
 {
 	struct box b = box_open(linux_like, "clock2", prefetch, file, ADV_NORMAL);
-	const struct vm_stats *now = vm_statistics(b.vm);
 	uint64_t before, hits, visits = 0;
 
 	for (uint64_t i = 0; i < PAGES; i++)
 		put(&b, i);
-	before = now->pgin;
-	hits = now->prefetch_hit;
-	s->prefetch = now->prefetch;
+	before = vm_statistics(b.vm)->pgin;
+	hits = vm_statistics(b.vm)->prefetch_hit;
+	s->prefetch = vm_statistics(b.vm)->prefetch;
 	for (uint64_t column = 0; column < stride; column++)
 		for (uint64_t i = column; i < PAGES; i += stride, visits++)
 			get(&b, i);
 	assert_int_equal(visits, PAGES);
-	s->pgin = now->pgin - before;
-	s->prefetch = now->prefetch - s->prefetch;
-	s->prefetch_hit = now->prefetch_hit - hits;
-	assert_true(now->prefetch_hit + now->prefetch_waste <= now->prefetch);
+	s->pgin = vm_statistics(b.vm)->pgin - before;
+	s->prefetch = vm_statistics(b.vm)->prefetch - s->prefetch;
+	s->prefetch_hit = vm_statistics(b.vm)->prefetch_hit - hits;
+	assert_true(vm_statistics(b.vm)->prefetch_hit + vm_statistics(b.vm)->prefetch_waste <= vm_statistics(b.vm)->prefetch);
 	box_close(&b);
 	return s->pgin - s->prefetch;
 }

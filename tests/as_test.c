@@ -350,24 +350,23 @@ static void clean_pages_keep_their_slots(void **state)
 	struct sys s;
 	sys_init(&s, 512, 1000);
 	struct as *as = new_as(&s);
-	const struct vm_stats *st = vm_statistics(s.vm);
 	uint64_t out, io;
 
 	assert_int_equal(map_anon(as, BASE, 200, 0), VM_OK);
 	fill(&s, as, BASE, 200, 1);
 	(void)as_swapout(as);
-	assert_int_equal(st->swapout, 200);
-	assert_in_range(st->pgout_io, 1, 200 / VM_IO_PAGES + 2);
+	assert_int_equal(vm_statistics(s.vm)->swapout, 200);
+	assert_in_range(vm_statistics(s.vm)->pgout_io, 1, 200 / VM_IO_PAGES + 2);
 	assert_int_equal(page_cache_drain(s.vm, 1000), 200);
 	expect(&s, as, BASE, 200, 1);
-	out = st->swapout;
+	out = vm_statistics(s.vm)->swapout;
 	(void)as_swapout(as);
-	assert_int_equal(st->swapout, out);
+	assert_int_equal(vm_statistics(s.vm)->swapout, out);
 	assert_int_equal(page_cache_drain(s.vm, 1000), 200);
 	put(&s, as, BASE + 7 * PG, 99); /* this one only */
-	io = st->swapin;
+	io = vm_statistics(s.vm)->swapin;
 	(void)as_swapout(as);
-	assert_int_equal(st->swapout, out + 1);
+	assert_int_equal(vm_statistics(s.vm)->swapout, out + 1);
 	assert_true(io > 200);
 	assert_int_equal(get(&s, as, BASE + 7 * PG), 99);
 	assert_sound(&s);

@@ -373,9 +373,9 @@ static void run_model(pfn_t frames, unsigned fail, unsigned steps)
 			model_refs(mo);
 		}
 	}
-	assert_true(mo->s.vm->vm_stats.swapout > 100 && mo->s.vm->vm_stats.swapin > 100);
+	assert_true(vm_statistics(mo->s.vm)->swapout > 100 && vm_statistics(mo->s.vm)->swapin > 100);
 	/* page-out is clustered: a write carries several pages */
-	assert_true(fail != 0 || mo->s.vm->vm_stats.pgout >= 2 * mo->s.vm->vm_stats.pgout_io);
+	assert_true(fail != 0 || vm_statistics(mo->s.vm)->pgout >= 2 * vm_statistics(mo->s.vm)->pgout_io);
 	assert_int_equal(mo->eio > 0, fail != 0);
 	assert_int_equal(mo->s.disk.ms_failed > 0, fail != 0);
 	model_fini(mo);
@@ -459,13 +459,13 @@ static void full_swap(void **state)
 	while (n < 1000 && slot_write(s.vm, am, n, n + 1) == VM_OK)
 		n++;
 	assert_in_range(n, 40, 150);
-	assert_true(s.vm->vm_stats.alloc_fail > 0);
+	assert_true(vm_statistics(s.vm)->alloc_fail > 0);
 	assert_sound(s.vm);
 	mem_init(&more, s.vm, 1024 * VM_PAGESIZE, V_SWAP);
 	more.ms_full = true; /* an area whose store is full is no better */
 	assert_int_equal(swap_add(s.vm, &more.ms_vnode, 1024, 5), VM_OK);
 	assert_int_not_equal(slot_write(s.vm, am, n, 5), VM_OK);
-	assert_true(s.vm->vm_stats.io_error > 0);
+	assert_true(vm_statistics(s.vm)->io_error > 0);
 	assert_sound(s.vm);
 	more.ms_full = false;
 	for (uint64_t i = n; i < 1000; i++)
@@ -499,7 +499,7 @@ static void tables_of_slots_come_back(void **state)
 		if (round == 10)
 			early = u.vu_kernel;
 	}
-	assert_true(s.vm->vm_stats.swapout > 20 * 1024);
+	assert_true(vm_statistics(s.vm)->swapout > 20 * 1024);
 	assert_in_range(u.vu_kernel, 1, early + 2);
 	for (uint64_t i = 0; i < 500; i++) {
 		assert_int_equal(slot_read(s.vm, am, i, 8, &v), VM_OK);
@@ -695,7 +695,7 @@ static void file_pages(void **state)
 			assert_int_equal(pvn_putpages(s.vm, &f.ms_vnode, 0, 0, k % 1000 == 0 ? PVN_FREE : 0), VM_OK);
 		}
 	}
-	assert_true(s.vm->vm_stats.prefetch > 0 && s.vm->vm_stats.fileout > 0);
+	assert_true(vm_statistics(s.vm)->prefetch > 0 && vm_statistics(s.vm)->fileout > 0);
 	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 400 * VM_PAGESIZE, SE_SHARED, 1, &pp), VM_EOF);
 	/* what cannot be written stays dirty and is written later */
 	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 0, SE_EXCL, 1, &pp), VM_OK);
@@ -757,10 +757,10 @@ static void clock_keeps_hot_pages(void **state)
 		assert_int_equal(slot_write(s.vm, am, i, i + 1), VM_OK);
 	for (uint64_t i = 20; i < 3000; i++) {
 		assert_int_equal(slot_write(s.vm, am, i, i + 1), VM_OK);
-		before = s.vm->vm_stats.swapin;
+		before = vm_statistics(s.vm)->swapin;
 		assert_int_equal(slot_read(s.vm, am, i % 20, 1, &v), VM_OK);
 		assert_int_equal(v, i % 20 + 1);
-		misses += s.vm->vm_stats.swapin - before;
+		misses += vm_statistics(s.vm)->swapin - before;
 	}
 	assert_in_range(misses, 0, 60);
 	anonmap_rele(am);

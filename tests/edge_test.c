@@ -205,7 +205,7 @@ static void the_last_user_of_a_file_that_cannot_be_written_is_told(void **state)
 	vnode_rele(vp);
 	assert_int_equal(lost_pages, 3);
 	assert_int_equal(lost_why, VM_IO);
-	assert_int_equal(s.vm->vm_stats.lost_page, 3);
+	assert_int_equal(vm_statistics(s.vm)->lost_page, 3);
 	sys_fini(&s);
 }
 
@@ -290,7 +290,7 @@ static void a_lost_write_is_reported_by_the_next_sync_once(void **state)
 	vp = new_file(&s, 8 * PG + 100, 7);
 	memset(buf, 0x5a, sizeof(buf));
 	assert_int_equal(vnode_write(vp, 5 * PG, buf, PG, NULL), VM_OK); /* a whole page is not read first */
-	assert_int_equal(s.vm->vm_stats.filein, 0);
+	assert_int_equal(vm_statistics(s.vm)->filein, 0);
 	assert_int_equal(vnode_write(vp, PG + 50, buf, 2 * PG, &done), VM_OK);
 	assert_int_equal(done, 2 * PG);
 	assert_int_equal(vnode_read(vp, PG, &v, 8, NULL), VM_OK);

@@ -461,7 +461,7 @@ unsigned hat_check(struct hat *hat, void (*report)(void *, const char *), void *
 
 WEAK enum vm_err anon_init(struct vm *vm)
 {
-	mach_mutex_init(&vm->vm_anonlock, RANK_ANON, "anon");
+	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");
 	mach_mutex_init(&vm->vm_swaplock, RANK_SWAP, "swap");
 	return VM_OK;
 }
@@ -470,6 +470,12 @@ WEAK void anon_fini(struct vm *vm)
 {
 	mach_mutex_fini(&vm->vm_anonlock);
 	mach_mutex_fini(&vm->vm_swaplock);
+}
+
+WEAK uint32_t anon_count(struct vm *vm)
+{
+	(void)vm;
+	return 0;
 }
 
 WEAK unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)

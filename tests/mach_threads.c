@@ -27,6 +27,8 @@
 #define PFN_SHIFT 8u /* f1: frame + 1 above, rights and LOCKED below */
 #define BOOT 64u
 
+static bool mt_rdpid; /* set by every mt_create to the same value */
+
 struct padded {
 	_Alignas(64) struct mach_mutex mutex;
 };
@@ -59,6 +61,7 @@ struct mach *mt_create(pfn_t nframes)
 	struct mach *m = aligned_alloc(64, sizeof *m);
 
 	memset(m, 0, sizeof *m);
+	mt_rdpid = sys_has_rdpid();
 	m->m_caps = (struct mach_caps){ .mc_name = "threads", .mc_nframes = nframes, .mc_ncpus = 64, .mc_max_mappings = 1,
 		.mc_direct_map = true, .mc_ref_bits = true, .mc_mod_bits = true, .mc_user_min = MT_BASE,
 		.mc_user_max = MT_BASE + MT_SPAN };
@@ -85,10 +88,7 @@ const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
 /* ---- CPUs, threads, time ---- */
 unsigned mach_cpu_id(void)
 {
-	unsigned v;
-
-	__asm__ volatile("lsl %1,%0" : "=r"(v) : "r"(0x7bu) : "cc"); /* as on the Linux machine */
-	return (v & 0xfffu) % 64;
+	return sys_cpu(mt_rdpid) % 64;
 }
 
 uint64_t mach_time_ns(void)
@@ -301,6 +301,12 @@ void hat_pageunload(struct page *pp)
 	if (pp->p_hat[0] != 0)
 		drop(pp);
 	mach_mutex_exit(held);
+}
+
+bool hat_page_tryunload(struct page *pp)
+{
+	hat_pageunload(pp);
+	return true;
 }
 
 unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)

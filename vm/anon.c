@@ -10,19 +10,33 @@
  * trust it: it changes at page-out (page E), when the page is first written (page locked), at the last decref (after the
  * page is gone), and at swap removal (page E).
  *
- * Locks: vm_anonlock (RANK_ANON) guards the table. Reference counts follow the entries of anon maps.
+ * Locks: counts and slots of anons are words that change by one atomic operation each. A count that reached zero is raised
+ * no more, but by anon_alloc; whoever took it there waits for the page's lock before he gives the id away, so an id
+ * whose page one holds, and that was in use after one had it, stays what it is. Free ids are with the CPU that freed
+ * them, up to ANON_CPU_MAX, under its vc_anonlock (RANK_ANON); more of them come and go by batches of ANON_BATCH from
+ * and to vm_anonfree, under vm_anonlock (RANK_ANON + 1), which also guards the table's growth and the list of maps.
  */
 #include "impl.h"
+
+#define ANON_BATCH   16u
+#define ANON_CPU_MAX 32u
 
 static voff_t anon_off(anon_id id)
 {
 	return (voff_t)id << VM_PAGESHIFT;
 }
 
-static struct anon *anon_locked(struct vm *vm, anon_id id)
+static struct anon *anon_of(struct vm *vm, anon_id id)
 {
-	VM_ASSERT(id != 0 && id / VM_ANONCHUNK < vm->vm_anonchunks);
+	VM_ASSERT(id != 0 && id / VM_ANONCHUNK < __atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
 	return &vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK];
+}
+
+static uint32_t anon_refs(const struct anon *an) { return __atomic_load_n(&an->an_refcnt, __ATOMIC_ACQUIRE); }
+static uint32_t anon_swap(const struct anon *an) { return __atomic_load_n(&an->an_swap, __ATOMIC_ACQUIRE); }
+static uint32_t anon_swap_set(struct anon *an, uint32_t to)
+{
+	return __atomic_exchange_n(&an->an_swap, to, __ATOMIC_ACQ_REL);
 }
 
 /* ---- swapfs, the naming vnode: it has no I/O of its own ---- */
@@ -47,7 +61,9 @@ enum vm_err anon_init(struct vm *vm)
 	uint64_t max = vm->vm_config.vc_anon_max != 0 ? vm->vm_config.vc_anon_max : 8u << 20;
 	size_t node, map = anonmap_sizes(&node);
 
-	mach_mutex_init(&vm->vm_anonlock, RANK_ANON, "anon");
+	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		mach_mutex_init(&vm->vm_cpu[c].vc_anonlock, RANK_ANON, "free anons");
 	mach_mutex_init(&vm->vm_swaplock, RANK_SWAP, "swap");
 	vnode_init(&vm->vm_swapfs, vm, &swapfs_ops, NULL);
 	vm->vm_swapfs.v_flags = V_SWAPFS;
@@ -73,6 +89,8 @@ void anon_fini(struct vm *vm)
 	for (uint32_t c = 0; c < vm->vm_anonchunks; c++)
 		chunk_free(vm, vm->vm_anonchunk[c]);
 	vm->vm_anonchunks = 0;
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		vm->vm_cpu[c].vc_anonfree = vm->vm_cpu[c].vc_nanonfree = 0;
 	if (vm->vm_anonmaps != NULL)
 		kmem_cache_destroy(vm->vm_anonmaps);
 	if (vm->vm_anonnodes != NULL)
@@ -96,8 +114,9 @@ static bool anon_expand(struct vm *vm)
 		chunk_free(vm, chunk);
 		return room;
 	}
-	uint32_t c = vm->vm_anonchunks++;
+	uint32_t c = vm->vm_anonchunks;
 	vm->vm_anonchunk[c] = chunk;
+	vm->vm_anonchunks = c + 1;
 	for (uint32_t i = VM_ANONCHUNK; i-- > 0;) {
 		anon_id id = c * VM_ANONCHUNK + i;
 
@@ -110,75 +129,156 @@ static bool anon_expand(struct vm *vm)
 	return true;
 }
 
+/* Free ids for this CPU, whose lock is held. False: there are none. */
+static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
+{
+	uint32_t n = 0;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	for (anon_id id; n < ANON_BATCH && (id = vm->vm_anonfree) != 0; n++) {
+		struct anon *an = anon_of(vm, id);
+
+		vm->vm_anonfree = anon_swap(an);
+		(void)anon_swap_set(an, vc->vc_anonfree);
+		vc->vc_anonfree = id;
+	}
+	vm->vm_nanon += n;
+	vc->vc_nanonfree += n;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return n > 0;
+}
+
+/* Half of this CPU's free ids go back. Its lock is held. */
+static void anon_spill(struct vm *vm, struct vm_cpu *vc)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	for (uint32_t n = 0; n < ANON_BATCH; n++) {
+		anon_id id = vc->vc_anonfree;
+		struct anon *an = anon_of(vm, id);
+
+		vc->vc_anonfree = anon_swap(an);
+		(void)anon_swap_set(an, vm->vm_anonfree);
+		vm->vm_anonfree = id;
+	}
+	vm->vm_nanon -= ANON_BATCH;
+	vc->vc_nanonfree -= ANON_BATCH;
+	mach_mutex_exit(&vm->vm_anonlock);
+}
+
+/* A free id of some other CPU's: there are no more. */
+static anon_id anon_steal(struct vm *vm)
+{
+	anon_id id = 0;
+
+	for (uint32_t c = 0; c <= vm->vm_cpumask && id == 0; c++) {
+		struct vm_cpu *vc = &vm->vm_cpu[c];
+
+		if (vc->vc_nanonfree == 0)
+			continue;
+		mach_mutex_enter(&vc->vc_anonlock);
+		if ((id = vc->vc_anonfree) != 0) {
+			vc->vc_anonfree = anon_swap(anon_of(vm, id));
+			vc->vc_nanonfree--;
+		}
+		mach_mutex_exit(&vc->vc_anonlock);
+	}
+	return id;
+}
+
+static anon_id anon_take(struct vm *vm)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+	anon_id id = 0;
+
+	mach_mutex_enter(&vc->vc_anonlock);
+	if (vc->vc_anonfree != 0 || anon_refill(vm, vc)) {
+		id = vc->vc_anonfree;
+		vc->vc_anonfree = anon_swap(anon_of(vm, id));
+		vc->vc_nanonfree--;
+	}
+	mach_mutex_exit(&vc->vc_anonlock);
+	return id;
+}
+
 anon_id anon_alloc(struct vm *vm)
 {
-	for (;;) {
-		mach_mutex_enter(&vm->vm_anonlock);
-		anon_id id = vm->vm_anonfree;
-		if (id != 0) {
-			struct anon *an = anon_locked(vm, id);
+	anon_id id;
 
-			vm->vm_anonfree = an->an_swap;
-			an->an_swap = VM_NO_SLOT;
-			an->an_refcnt = 1;
-			vm->vm_nanon++;
-			mach_mutex_exit(&vm->vm_anonlock);
-			return id;
-		}
-		mach_mutex_exit(&vm->vm_anonlock);
-		if (!anon_expand(vm))
-			return 0;
+	while ((id = anon_take(vm)) == 0 && anon_expand(vm))
+		;
+	if (id == 0)
+		id = anon_steal(vm);
+	if (id != 0) {
+		struct anon *an = anon_of(vm, id);
+
+		(void)anon_swap_set(an, VM_NO_SLOT);
+		__atomic_store_n(&an->an_refcnt, 1, __ATOMIC_RELEASE);
 	}
+	return id;
 }
 
 void anon_hold(struct vm *vm, anon_id id)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	VM_ASSERT(anon_locked(vm, id)->an_refcnt > 0);
-	anon_locked(vm, id)->an_refcnt++;
-	mach_mutex_exit(&vm->vm_anonlock);
+	uint32_t old = __atomic_fetch_add(&anon_of(vm, id)->an_refcnt, 1, __ATOMIC_ACQ_REL);
+
+	VM_ASSERT(old > 0);
+	(void)old;
 }
 
 uint32_t anon_refcnt(struct vm *vm, anon_id id)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	uint32_t n = anon_locked(vm, id)->an_refcnt;
-	mach_mutex_exit(&vm->vm_anonlock);
-	return n;
+	return anon_refs(anon_of(vm, id));
+}
+
+/* The id is nobody's any more. */
+static void anon_put(struct vm *vm, anon_id id)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+
+	mach_mutex_enter(&vc->vc_anonlock);
+	if (vc->vc_nanonfree >= ANON_CPU_MAX)
+		anon_spill(vm, vc);
+	(void)anon_swap_set(anon_of(vm, id), vc->vc_anonfree);
+	vc->vc_anonfree = id;
+	vc->vc_nanonfree++;
+	mach_mutex_exit(&vc->vc_anonlock);
 }
 
 void anon_decref(struct vm *vm, anon_id id)
 {
+	struct anon *an = anon_of(vm, id);
+	uint32_t old = __atomic_fetch_sub(&an->an_refcnt, 1, __ATOMIC_ACQ_REL), slot;
 	struct page *pp;
 
-	mach_mutex_enter(&vm->vm_anonlock);
-	struct anon *an = anon_locked(vm, id);
-	VM_ASSERT(an->an_refcnt > 0);
-	bool last = --an->an_refcnt == 0;
-	mach_mutex_exit(&vm->vm_anonlock);
-	if (!last)
+	VM_ASSERT(old > 0);
+	if (old != 1)
 		return;
 	if ((pp = page_lookup_notouch(vm, &vm->vm_swapfs, anon_off(id), SE_EXCL)) != NULL) {
 		hat_pageunload(pp);
 		page_nrm_clear(pp, P_REF | P_MOD);
 		page_destroy(vm, pp);
 	}
-	mach_mutex_enter(&vm->vm_anonlock);
-	uint32_t slot = an->an_swap;
-	an->an_swap = vm->vm_anonfree;
-	vm->vm_anonfree = id;
-	vm->vm_nanon--;
-	mach_mutex_exit(&vm->vm_anonlock);
+	slot = anon_swap(an);
+	anon_put(vm, id);
 	if (slot != VM_NO_SLOT)
 		swap_free_slot(vm, slot);
 }
 
+uint32_t anon_count(struct vm *vm)
+{
+	uint32_t n;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	n = vm->vm_nanon;
+	mach_mutex_exit(&vm->vm_anonlock);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		n -= vm->vm_cpu[c].vc_nanonfree;
+	return n;
+}
+
 static uint32_t anon_slot(struct vm *vm, anon_id id)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	uint32_t slot = anon_locked(vm, id)->an_swap;
-	mach_mutex_exit(&vm->vm_anonlock);
-	return slot;
+	return anon_swap(anon_of(vm, id));
 }
 
 bool anon_swapped(struct vm *vm, anon_id id)
@@ -189,11 +289,9 @@ bool anon_swapped(struct vm *vm, anon_id id)
 /* Is id alive and its contents in that swap slot? Its page is E-locked by the caller, so the answer stays true. */
 static bool anon_lives_in(struct vm *vm, anon_id id, uint32_t slot)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	const struct anon *an = anon_locked(vm, id);
-	bool yes = an->an_refcnt > 0 && an->an_swap == slot;
-	mach_mutex_exit(&vm->vm_anonlock);
-	return yes;
+	const struct anon *an = anon_of(vm, id);
+
+	return anon_refs(an) > 0 && anon_swap(an) == slot;
 }
 
 bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
@@ -204,13 +302,13 @@ bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
 /* A reference, unless the last one is gone already. */
 bool anon_tryhold(struct vm *vm, anon_id id)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	struct anon *an = anon_locked(vm, id);
-	bool alive = an->an_refcnt > 0;
-	if (alive)
-		an->an_refcnt++;
-	mach_mutex_exit(&vm->vm_anonlock);
-	return alive;
+	struct anon *an = anon_of(vm, id);
+	uint32_t n = anon_refs(an);
+
+	while (n > 0)
+		if (__atomic_compare_exchange_n(&an->an_refcnt, &n, n + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			return true;
+	return false;
 }
 
 /* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
@@ -403,27 +501,18 @@ enum vm_err anon_private(struct vm *vm, struct page *src, anon_id *idp, struct p
 /* The slot of a page that is now different from its copy on disk goes back. */
 void swapfs_dirty(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	struct anon *an = anon_locked(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
-	uint32_t slot = an->an_swap;
-	if (an->an_refcnt > 0)
-		an->an_swap = VM_NO_SLOT;
-	else
-		slot = VM_NO_SLOT; /* the last reference is on its way out and frees it */
-	mach_mutex_exit(&vm->vm_anonlock);
-	if (slot != VM_NO_SLOT)
+	struct anon *an = anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
+	uint32_t slot;
+
+	/* Without a reference, who dropped the last one waits for the page, and frees the slot. */
+	if (anon_refs(an) > 0 && (slot = anon_swap_set(an, VM_NO_SLOT)) != VM_NO_SLOT)
 		swap_free_slot(vm, slot);
 }
 
 /* Page-out wrote the page to that slot: bind it; answers the slot it had before. The page is E-locked. */
 uint32_t anon_bind(struct vm *vm, const struct page *pp, uint32_t slot)
 {
-	mach_mutex_enter(&vm->vm_anonlock);
-	struct anon *an = anon_locked(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
-	uint32_t old = an->an_swap;
-	an->an_swap = slot;
-	mach_mutex_exit(&vm->vm_anonlock);
-	return old;
+	return anon_swap_set(anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)), slot);
 }
 
 /* ---- vm_check ---- */
@@ -431,7 +520,7 @@ bool anon_count_ref(struct vm *vm, anon_id id, bool back)
 {
 	if (id == 0 || id / VM_ANONCHUNK >= vm->vm_anonchunks)
 		return id == 0;
-	anon_locked(vm, id)->an_refcnt += back ? 1 : ~0u;
+	anon_of(vm, id)->an_refcnt += back ? 1 : ~0u;
 	return true;
 }
 
@@ -445,7 +534,7 @@ static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), 
 		bad++;
 	}
 	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++)
-		if (anon_locked(vm, id)->an_refcnt != 0) {
+		if (anon_of(vm, id)->an_refcnt != 0) {
 			report(arg, "an anon's reference count is not that of the map entries that hold it");
 			bad++;
 		}
@@ -453,13 +542,24 @@ static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), 
 	return bad;
 }
 
+/* Length of a list of free ids. */
+static uint32_t anon_check_free(struct vm *vm, anon_id id)
+{
+	uint32_t n = 0;
+
+	for (; id != 0 && n <= vm->vm_anonchunks * VM_ANONCHUNK; id = anon_of(vm, id)->an_swap)
+		n++;
+	return n;
+}
+
 unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
 {
 	unsigned bad = check_refs(vm, report, arg);
-	uint32_t live = 0, free = 0;
+	uint32_t live = 0, free;
+	bool wrong = false;
 
 	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++) {
-		const struct anon *an = anon_locked(vm, id);
+		const struct anon *an = anon_of(vm, id);
 
 		if (an->an_refcnt == 0) {
 			if (page_exists(vm, &vm->vm_swapfs, anon_off(id))) {
@@ -474,10 +574,15 @@ unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *a
 			bad++;
 		}
 	}
-	for (anon_id id = vm->vm_anonfree; id != 0 && free <= vm->vm_anonchunks * VM_ANONCHUNK;
-	     id = anon_locked(vm, id)->an_swap)
-		free++;
-	if (live != vm->vm_nanon || (vm->vm_anonchunks > 0 && live + free + 1 != vm->vm_anonchunks * VM_ANONCHUNK)) {
+	free = anon_check_free(vm, vm->vm_anonfree);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		uint32_t n = anon_check_free(vm, vm->vm_cpu[c].vc_anonfree);
+
+		wrong |= n != vm->vm_cpu[c].vc_nanonfree;
+		free += n;
+	}
+	if (wrong || live != anon_count(vm) ||
+	    (vm->vm_anonchunks > 0 && live + free + 1 != vm->vm_anonchunks * VM_ANONCHUNK)) {
 		report(arg, "anons in use and free do not add up");
 		bad++;
 	}

@@ -34,6 +34,7 @@ int   memcmp(const void *, const void *, size_t);
 #define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
 #define VM_NPAGECV  64u	  /* hashed waiters for page locks */
 #define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
+#define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
 /* One swap area. vm/swap.c */
 struct swap_area {
@@ -50,8 +51,21 @@ struct swap_area {
 
 /* vm/anon.c: chunked table of slots by id */
 struct anon {
-	uint32_t an_refcnt; /* (A) map entries that hold it; 0: free, an_swap links the free list */
-	uint32_t an_swap;   /* (A) global swap slot + 1, 0: none */
+	uint32_t an_refcnt; /* (a) map entries that hold it; 0: free, an_swap links a free list */
+	uint32_t an_swap;   /* (a) global swap slot + 1, 0: none */
+};
+
+/*
+ * What each CPU has for itself, so that faults of several do not write the same cache lines. Which CPU one runs on is a
+ * hint: nothing here relies on it.
+ */
+#define VM_CPUS 16u /* at most; more CPUs share */
+struct vm_cpu {
+	_Alignas(VM_LINE) struct vm_stats vc_stats; /* (a) */
+	uint64_t vc_inject[VM_INJECT_N];	    /* (a) sites passed */
+	_Alignas(VM_LINE) struct mach_mutex vc_anonlock; /* RANK_ANON: the next two */
+	anon_id vc_anonfree;			    /* free ids, linked by an_swap */
+	_Atomic uint32_t vc_nanonfree;
 };
 
 struct vm {
@@ -61,8 +75,10 @@ struct vm {
 	struct vm_config vm_config;	 /* (c) */
 	struct mach_mutex vm_mutex;
 	struct as *vm_aslist;		 /* (V) */
-	struct vm_stats vm_stats;	 /* (a) */
-	uint64_t vm_inject_left[VM_INJECT_N], vm_inject_passed[VM_INJECT_N]; /* (a) */
+	struct vm_cpu *vm_cpu;		 /* (c) [vm_cpumask + 1] */
+	uint32_t vm_cpumask;		 /* (c) */
+	struct vm_stats vm_stats;	 /* (a) the sum, as vm_statistics found it last */
+	uint64_t vm_inject_left[VM_INJECT_N]; /* (a) */
 
 	/* pages: vm/page.c */
 	struct page *vm_pages;		 /* (c) [vm_maxframes] */
@@ -111,10 +127,11 @@ struct vm {
 	struct mach_mutex vm_anonlock;
 	struct kmem_cache *vm_anonnodes; /* (c) tables of anon maps */
 	struct kmem_cache *vm_anonmaps;	 /* (c) */
-	struct anon **vm_anonchunk;	 /* (A) [vm_anonchunks_max] of VM_ANONCHUNK */
-	uint32_t vm_anonchunks, vm_anonchunks_max; /* (A), (c) */
+	struct anon **vm_anonchunk;	 /* (A) to add [vm_anonchunks_max] of VM_ANONCHUNK */
+	_Atomic uint32_t vm_anonchunks;	 /* (A) to add */
+	uint32_t vm_anonchunks_max;	 /* (c) */
 	anon_id vm_anonfree;		 /* (A) */
-	uint32_t vm_nanon;		 /* (A) slots in use */
+	uint32_t vm_nanon;		 /* (A) slots in use, or free with a CPU: anon_count() says how many are in use */
 	struct anon_map *vm_anonmaplist; /* (A) all maps */
 	struct mach_mutex vm_swaplock;
 	struct swap_area *vm_swapareas;	 /* (S) */
@@ -126,6 +143,11 @@ struct vm {
 	struct kmem_state *vm_kmem;	 /* (c) */
 };
 #define VM_ANONCHUNK 512u /* 4 KiB */
+
+static inline struct vm_cpu *vm_cpu_of(struct vm *vm) { return &vm->vm_cpu[mach_cpu_id() & vm->vm_cpumask]; }
+#define VM_STATN(vm, name, n) \
+	((void)__atomic_add_fetch((uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
+#define VM_STAT(vm, name) VM_STATN(vm, name, 1)
 
 struct as {
 	struct vm *a_vm;	       /* (c) */
@@ -242,6 +264,7 @@ void pvn_filled_ahead(
     struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
 bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
 bool anon_tryhold(struct vm *, anon_id);
+uint32_t anon_count(struct vm *); /* slots in use */
 size_t anonmap_sizes(size_t *node);
 unsigned swap_check(struct vm *, void (*report)(void *, const char *), void *arg);
 /* vm/pageout.c */

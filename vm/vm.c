@@ -4,9 +4,10 @@
  *
  * The checker is the sum of its parts' checkers plus the one property that belongs to none of them: f1 (what address
  * spaces translate) and f2 (what each page says it is mapped by) are the same relation. It adds a hash of every (hat,
- * address) pair of f1 to its frame's word and takes away those of f2: any difference leaves a word that is not zero.
+ * address, frame) of f1 to one word and takes away those of f2: any difference leaves it other than zero.
  *
- * Locks: vm_mutex guards the list of spaces. Statistics and injection counters are atomic.
+ * Locks: vm_mutex guards the list of spaces. Statistics and injection counters are atomic, one set a CPU; who asks
+ * gets the sum.
  */
 #include "impl.h"
 
@@ -57,6 +58,19 @@ static bool vm_config_ok(const struct vm_config *vc, const struct mach_caps *cap
 	return vc->vc_frames > 0 && vc->vc_frames <= caps->mc_nframes && vc->vc_reserve < vc->vc_frames;
 }
 
+static bool vm_cpus_init(struct vm *vm)
+{
+	uint32_t n = 1;
+	char *p;
+
+	while (n < vm->vm_caps->mc_ncpus && n < VM_CPUS)
+		n *= 2;
+	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct vm_cpu) + VM_LINE);
+	vm->vm_cpu = (struct vm_cpu *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
+	vm->vm_cpumask = n - 1;
+	return p != NULL;
+}
+
 enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 {
 	const struct mach_caps *caps;
@@ -74,6 +88,8 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 		return VM_NOMEM;
 	vm->vm_mach = vc->vc_mach;
 	vm->vm_caps = caps;
+	if (!vm_cpus_init(vm))
+		return VM_NOMEM;
 	vm->vm_config = *vc;
 	vm->vm_maxframes = caps->mc_nframes;
 	vm->vm_colormask = vm_colors(vc) - 1;
@@ -110,15 +126,22 @@ struct mach *vm_machine(struct vm *vm)
 
 const struct vm_stats *vm_statistics(struct vm *vm)
 {
+	uint64_t *sum = (uint64_t *)(void *)&vm->vm_stats;
+
+	for (size_t i = 0; i < sizeof(vm->vm_stats) / sizeof(*sum); i++) {
+		uint64_t n = 0;
+
+		for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+			n += __atomic_load_n((uint64_t *)(void *)&vm->vm_cpu[c].vc_stats + i, __ATOMIC_RELAXED);
+		__atomic_store_n(&sum[i], n, __ATOMIC_RELAXED);
+	}
 	return &vm->vm_stats;
 }
 
 void vm_usage(struct vm *vm, struct vm_usage *u)
 {
 	memset(u, 0, sizeof(*u));
-	mach_mutex_enter(&vm->vm_anonlock);
-	u->vu_anon_slots = vm->vm_nanon;
-	mach_mutex_exit(&vm->vm_anonlock);
+	u->vu_anon_slots = anon_count(vm);
 	mach_mutex_enter(&vm->vm_swaplock);
 	u->vu_swap_total = vm->vm_swaptotal;
 	u->vu_swap_used = vm->vm_swapused;
@@ -138,20 +161,25 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 
 void vm_inject(struct vm *vm, enum vm_inject what, uint64_t nth)
 {
-	__atomic_store_n(&vm->vm_inject_passed[what], 0, __ATOMIC_RELAXED);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		__atomic_store_n(&vm->vm_cpu[c].vc_inject[what], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&vm->vm_inject_left[what], nth, __ATOMIC_RELAXED);
 }
 
 uint64_t vm_inject_seen(struct vm *vm, enum vm_inject what)
 {
-	return __atomic_load_n(&vm->vm_inject_passed[what], __ATOMIC_RELAXED);
+	uint64_t n = 0;
+
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		n += __atomic_load_n(&vm->vm_cpu[c].vc_inject[what], __ATOMIC_RELAXED);
+	return n;
 }
 
 bool vm_inject_fail(struct vm *vm, enum vm_inject what)
 {
 	uint64_t left = __atomic_load_n(&vm->vm_inject_left[what], __ATOMIC_RELAXED);
 
-	(void)__atomic_add_fetch(&vm->vm_inject_passed[what], 1, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(&vm_cpu_of(vm)->vc_inject[what], 1, __ATOMIC_RELAXED);
 	while (left > 0) {
 		if (__atomic_compare_exchange_n(&vm->vm_inject_left[what], &left, left - 1, true, __ATOMIC_RELAXED,
 			__ATOMIC_RELAXED))

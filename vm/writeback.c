@@ -51,7 +51,7 @@ static struct vnode *dirty_file(struct vm *vm, struct page *pp, voff_t *off)
 uint64_t vm_writeback(struct vm *vm, unsigned laps)
 {
 	pfn_t n = vm->vm_nframes / (laps > 0 ? laps : 1) + 1;
-	uint64_t before = vm->vm_stats.fileout;
+	uint64_t before = vm_statistics(vm)->fileout;
 
 	for (pfn_t i = 0; i < n; i++) {
 		pfn_t at = __atomic_fetch_add(&vm->vm_writehand, 1, __ATOMIC_RELAXED) % vm->vm_nframes;
@@ -64,7 +64,7 @@ uint64_t vm_writeback(struct vm *vm, unsigned laps)
 		vnode_rele(vp);
 	}
 	VM_STAT(vm, writeback);
-	return vm->vm_stats.fileout - before;
+	return vm_statistics(vm)->fileout - before;
 }
 
 /* ---- the thread ---- */

@@ -84,15 +84,13 @@ struct vm_stats {
 	VM_STATS(X)
 #undef X
 };
-#define VM_STAT(vm, name) ((void)__atomic_add_fetch((uint64_t *)(void *)&(vm)->vm_stats.name, 1, __ATOMIC_RELAXED))
-#define VM_STATN(vm, name, n) \
-	((void)__atomic_add_fetch((uint64_t *)(void *)&(vm)->vm_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 
 struct vm_usage { /* gauges, in pages */
 	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total, vu_swap_used,
 	    vu_reserved, vu_resv_max;
 };
 void vm_usage(struct vm *, struct vm_usage *);
+/* Of now: the numbers stay as they are until it is called again. */
 const struct vm_stats *vm_statistics(struct vm *);
 
 /* Fault injection for tests: the nth (1 = next) allocation, I/O or attempt of that kind fails, once; 0 turns it off. */

@@ -22,7 +22,8 @@
 
 #include "machine/linux/linux_impl.h"
 
-static unsigned linux_ncpus = 1; /* set by every linux_create to the same value */
+static unsigned linux_ncpus = 1; /* set by every linux_create to the same value, as the next */
+static bool linux_rdpid;
 
 void *linux_mmap(uint64_t bytes)
 {
@@ -58,6 +59,7 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	if (m == NULL)
 		return -ENOMEM;
 	linux_ncpus = count_cpus();
+	linux_rdpid = sys_has_rdpid();
 	m->m_cfg = *cfg;
 	m->m_uffd = m->m_pagemap = -1;
 	m->m_caps = (struct mach_caps){ .mc_name = "linux", .mc_nframes = cfg->frames, .mc_ncpus = linux_ncpus,
@@ -173,11 +175,7 @@ void mach_frames_release(struct mach *m, pfn_t n)
 /* ---- CPUs, threads, time ---- */
 unsigned mach_cpu_id(void)
 {
-	unsigned v;
-
-	/* The kernel keeps node and CPU in the limit of this segment for just that purpose. */
-	__asm__ volatile("lsl %1,%0" : "=r"(v) : "r"(0x7bu) : "cc");
-	return (v & 0xfffu) % linux_ncpus;
+	return sys_cpu(linux_rdpid) % linux_ncpus;
 }
 
 uint64_t mach_time_ns(void)
