@@ -180,6 +180,7 @@ const struct policy_ops policy_arc = {
 	.pol_name = "arc",
 	.pol_about = "adaptive replacement cache (Megiddo and Modha 2003)",
 	.pol_miss_first = true,
+	.pol_history = true,
 	.pol_size = arc_size,
 	.pol_init = arc_init,
 	.pol_resize = arc_resize,

@@ -20,7 +20,7 @@
  * pol_next says NULL.
  *
  * p_polstate: queue, PS_REF (used since the hand came by), PS_NEW (see above), and three bits of the policy.
- * All under vm_pagelock.
+ * All under vm_pollock.
  */
 #ifndef QUIRE_POLICY_BASE_H
 #define QUIRE_POLICY_BASE_H

@@ -157,6 +157,7 @@ static uint32_t car_pages(const void *state)
 const struct policy_ops policy_car = {
 	.pol_name = "car",
 	.pol_about = "clock with adaptive replacement (Bansal and Modha 2004)",
+	.pol_history = true,
 	.pol_size = car_size,
 	.pol_init = car_init,
 	.pol_resize = car_resize,

@@ -13,7 +13,7 @@
  * The spread is one eighth of the pages: the rescues it costs are about spread/resident of the faults on uniformly random
  * access, and it still separates hot from cold on skewed access.
  *
- * What base.h calls standby is part of the policy here, so only its queues are used. All under vm_pagelock.
+ * What base.h calls standby is part of the policy here, so only its queues are used. All under vm_pollock.
  */
 #include "base.h"
 

@@ -4,7 +4,7 @@
  * identity in constant time. They live in the policy's state block, behind its own structure; a block that is all zero has
  * no ghosts, so memory is touched only as they come. Indexes start at 1; 0 means none.
  *
- * Locks: vm_pagelock. Invariants: an identity is there at most once; never more than the capacity.
+ * Locks: vm_pollock. Invariants: an identity is there at most once; never more than the capacity.
  */
 #ifndef QUIRE_POLICY_GHOST_H
 #define QUIRE_POLICY_GHOST_H

@@ -152,6 +152,7 @@ static uint32_t s3_pages(const void *state)
 const struct policy_ops policy_s3fifo = {
 	.pol_name = "s3fifo",
 	.pol_about = "three FIFOs (Yang and others 2023)",
+	.pol_history = true,
 	.pol_size = s3_size,
 	.pol_init = s3_init,
 	.pol_resize = s3_resize,

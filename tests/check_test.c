@@ -130,7 +130,7 @@ static void pages(void **state)
 	WRONG(c, vm->vm_nonline, vm->vm_nonline - 1, "on-line and off-line");
 	WRONG(c, vm->vm_nfree, vm->vm_nfree + 1, "not what the buddy has");
 	WRONG(c, vm->vm_nfree, vm->vm_nfree + 1, "not the sum of the blocks");
-	WRONG(c, vm->vm_cachelist.q_len, 7, "the cache list does not hold");
+	WRONG(c, vm->vm_pagelocks[c->incache->p_lockno].pl_cache.q_len, 7, "the cache list does not hold");
 }
 
 static struct page *nameless(struct vm *vm, unsigned flags)

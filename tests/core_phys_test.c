@@ -268,7 +268,7 @@ static void model_create(struct model *m, unsigned v, unsigned i)
 	if (e == VM_NOMEM) {
 		m->m_nomem++;
 		assert_true(m->m_vm->vm_nfree <= m->m_vm->vm_reserve);
-		assert_int_equal(m->m_vm->vm_cachelist.q_len, 0);
+		assert_int_equal(page_cached(m->m_vm), 0);
 		return;
 	}
 	if (e == VM_EXIST) {

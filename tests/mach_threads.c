@@ -279,7 +279,7 @@ pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
 }
 
 /* ---- pages ---- */
-static struct mach_mutex *page_enter(const struct page *pp)
+static struct mach_mutex *mt_page_enter(const struct page *pp)
 {
 	struct mach_mutex *held;
 	struct vm *vm;
@@ -294,7 +294,7 @@ static struct mach_mutex *page_enter(const struct page *pp)
 
 void hat_pageunload(struct page *pp)
 {
-	struct mach_mutex *held = page_enter(pp);
+	struct mach_mutex *held = mt_page_enter(pp);
 
 	if (held == NULL)
 		return;
@@ -319,7 +319,7 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 
 void hat_page_clrwrt(struct page *pp)
 {
-	struct mach_mutex *held = page_enter(pp);
+	struct mach_mutex *held = mt_page_enter(pp);
 
 	if (held == NULL)
 		return;

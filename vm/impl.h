@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Private to vm/: the system's own structure. Lock marks: (c) const after create, (V) vm_mutex, (A) vm_anonlock,
- * (P) vm_pagelock, (S) vm_swaplock, (F) vm_freelock, (a) atomic.
+ * (P) the lock of a page's name (struct page_lock), (S) vm_swaplock, (F) vm_freelock, (a) atomic.
  */
 #ifndef QUIRE_VM_IMPL_H
 #define QUIRE_VM_IMPL_H
@@ -32,7 +32,9 @@ int   memcmp(const void *, const void *, size_t);
 #endif
 
 #define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
-#define VM_NPAGECV  64u	  /* hashed waiters for page locks */
+#define VM_PAGELOCKS 64u	  /* at most */
+#define VM_LOCKFRAMES 256u	  /* frames for each of them */
+#define VM_LOCKRUN  4u		  /* log2 of the pages in a row that have one lock: who goes through them in order keeps its line */
 #define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
 #define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
@@ -68,6 +70,13 @@ struct vm_cpu {
 	_Atomic uint32_t vc_nanonfree;
 };
 
+/* Everything about the pages whose names hash to it: vm/page.c has the theory. */
+struct page_lock {
+	_Alignas(VM_LINE) struct mach_mutex pl_mutex; /* RANK_PAGE */
+	struct mach_cv pl_cv;			      /* who waits for one of its pages */
+	struct page_queue pl_cache;		      /* (P) the part of the cache list */
+};
+
 struct vm {
 	/* machine */
 	struct mach *vm_mach;		 /* (c) */
@@ -84,12 +93,14 @@ struct vm {
 	struct page *vm_pages;		 /* (c) [vm_maxframes] */
 	_Atomic pfn_t vm_nframes;	 /* (F) to change, it only grows: frames that were ever on line */
 	pfn_t vm_maxframes;		 /* (c) there can be; beyond vm_nframes the page structures are still zero */
-	struct mach_mutex vm_pagelock;
-	struct mach_cv vm_pagecv[VM_NPAGECV]; /* with vm_pagelock, by page */
-	uint32_t *vm_pagehash;		 /* (P) heads, by page_hashlink() */
-	uint32_t vm_hashmask;		 /* (c) */
-	struct page_queue vm_cachelist;	 /* (P) */
-	void *vm_polstate;		 /* (P) */
+	struct page_lock *vm_pagelocks;	 /* (c) [vm_lockmask + 1] */
+	uint32_t vm_lockmask;		 /* (c) */
+	uint32_t *vm_pagehash;		 /* (P) heads, by page_hashlink(): so many after each other are of one lock */
+	uint32_t vm_hashmask, vm_hashshift; /* (c) heads, log2 of the heads of one lock */
+	_Atomic uint32_t vm_cachehand;	 /* (a) the cache list to take a frame from next */
+	struct mach_mutex vm_listlock;	 /* RANK_PAGE + 3: vnodes' lists of pages */
+	struct mach_mutex vm_pollock;	 /* RANK_PAGE + 2: the policy, its queues and its state */
+	void *vm_polstate;		 /* vm_pollock */
 	pfn_t vm_polroom;		 /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
 	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
 	const struct policy_ops *vm_policy;	/* (c) */
@@ -224,7 +235,29 @@ pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless 
 /* vm/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
  * caller's, plain. Returns the page, still E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
-/* Under vm_pagelock (_locked): */
+/* The lock of a name; of a page, whatever its name is by then. */
+struct page_lock *page_name_enter(struct vm *, const struct vnode *, voff_t);
+struct page_lock *page_enter(struct vm *, const struct page *);
+/* Has a frame of which nothing was known a name, that stays as long as pl, got by page_enter, is held? One that gets its name
+ * just now does so under another lock, perhaps: p_lockno is written before p_vnode. */
+static inline bool page_named_locked(struct vm *vm, const struct page *pp, const struct page_lock *pl)
+{
+	return __atomic_load_n(&pp->p_vnode, __ATOMIC_ACQUIRE) != NULL &&
+	    &vm->vm_pagelocks[__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED)] == pl;
+}
+static inline void page_exit(struct page_lock *pl) { mach_mutex_exit(&pl->pl_mutex); }
+/* Wire counts are looked at without the page's lock, as a hint. */
+static inline unsigned page_lckcnt(const struct page *pp) { return __atomic_load_n(&pp->p_lckcnt, __ATOMIC_RELAXED); }
+static inline void page_lckcnt_set(struct page *pp, unsigned n)
+{
+	__atomic_store_n(&pp->p_lckcnt, (uint16_t)n, __ATOMIC_RELAXED);
+}
+uint32_t page_bucket(struct vm *, const struct vnode *, voff_t); /* index of vm_pagehash */
+uint32_t page_cached(struct vm *); /* pages on the cache list */
+/* The policy hears what was found of the use of a page that pol_next named; _unlock: then it is unlocked. */
+void page_seen(struct vm *, struct page *, bool referenced, bool skipped);
+void page_seen_unlock(struct vm *, struct page *, bool referenced, bool skipped);
+/* Under that lock (_locked): */
 void page_begin_locked(
     struct vm *, struct page *, struct vnode *, voff_t); /* a plain frame becomes a page being created */
 void page_name_locked(struct vm *, struct page *, struct vnode *, voff_t);
@@ -233,6 +266,7 @@ void page_uncache_locked(struct vm *, struct page *); /* an unlocked page of the
 struct page *page_find_locked(struct vm *, const struct vnode *, voff_t);
 bool page_trylock_locked(struct vm *, struct page *, enum page_se); /* false also for free and kernel pages */
 void page_unlock_locked(struct vm *, struct page *);
+void page_seen_locked(struct vm *, struct page *, bool referenced, bool skipped);
 void page_wake_locked(struct vm *, struct page *);
 void page_wait_locked(struct vm *, struct page *);
 void page_timedwait_locked(struct vm *, struct page *, uint64_t ns);

@@ -13,18 +13,27 @@
  *   in use, cache list --page_destroy, page_vnode_purge--> free
  *   free --page_kalloc--> kernel --page_kfree--> free
  *
- * Locks: vm_pagelock guards hash chains, vnode page lists, the cache list, the flags and locks of named pages. The
- * flags of a nameless frame belong to its owner: the buddy allocator or the holder of the kernel memory; so page_kalloc
- * takes no lock of rank < RANK_FREE unless memory is short, when it only tries vm_pagelock. Nothing is called with
- * vm_pagelock held but the policy and the buddy allocator.
+ * Locks (after the hashed page locks of Solaris): a name hashes to one of vm_pagelocks, which guards its hash chain and
+ * everything about the page that has the name: flags, lock, wire count, place on the cache list, of which each lock has a
+ * part. Names that follow each other have one lock in runs of 2^VM_LOCKRUN. p_lockno says which it is:
+ *
+ *   a caller that knows the name			page_name_enter
+ *   one that holds the page locked, or wired: its name stays	page_enter
+ *   one that has a frame number and knows nothing	page_enter, then looks at p_vnode
+ *
+ * Two of them at once: page_rename only, the second is tried for. Inside it vm_pollock (the policy: a queued page keeps its
+ * name while one holds it) and vm_listlock (vnodes' lists: a listed page keeps its name while one holds it). The flags of
+ * a nameless frame belong to its owner: the buddy allocator or the holder of the kernel memory; so page_kalloc
+ * takes no lock of rank < RANK_FREE unless memory is short, when it only tries. Nothing is called with
+ * these locks held but the policy and the buddy allocator.
  *
  * Invariants: a name is in the hash exactly once; a page is on its vnode's list if and only if it is named; a page of
  * the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
  *
+ * The cache list is one of as many parts as there are locks, each in order; frames are taken from one after the other.
+ *
  * The order of taking a frame: the buddy above the reserve; more frames from the machine when few are free; the cache
  * list from its head; then, with PG_WAIT, whatever page-out can free.
- *
- * Left out: per-bucket locks: one lock is held for tens of nanoseconds at a time.
  */
 #include "impl.h"
 
@@ -68,7 +77,7 @@ void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
 	else
 		vm->vm_pages[q->q_tail].p_next = i;
 	q->q_tail = i;
-	q->q_len++;
+	__atomic_store_n(&q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
 }
 
 void page_queue_push_head(struct vm *vm, struct page_queue *q, struct page *pp)
@@ -82,7 +91,7 @@ void page_queue_push_head(struct vm *vm, struct page_queue *q, struct page *pp)
 	else
 		vm->vm_pages[q->q_head].p_prev = i;
 	q->q_head = i;
-	q->q_len++;
+	__atomic_store_n(&q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
 }
 
 void page_queue_remove(struct vm *vm, struct page_queue *q, struct page *pp)
@@ -97,7 +106,7 @@ void page_queue_remove(struct vm *vm, struct page_queue *q, struct page *pp)
 	else
 		vm->vm_pages[pp->p_next].p_prev = pp->p_prev;
 	pp->p_next = pp->p_prev = PAGE_NIL;
-	q->q_len--;
+	__atomic_store_n(&q->q_len, q->q_len - 1, __ATOMIC_RELAXED);
 }
 
 struct page *page_queue_head(struct vm *vm, struct page_queue *q)
@@ -117,14 +126,45 @@ uint64_t page_name_hash(const struct vnode *vp, voff_t off)
 	return x ^ (x >> 32);
 }
 
-static uint32_t *page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
+static uint32_t page_lockno(struct vm *vm, const struct vnode *vp, voff_t off)
 {
-	return &vm->vm_pagehash[page_name_hash(vp, off) & vm->vm_hashmask];
+	uint64_t x = (off >> (VM_PAGESHIFT + VM_LOCKRUN)) + vp->v_id * 7u;
+
+	return (uint32_t)(x * 0x9e3779b97f4a7c15u >> 32) & vm->vm_lockmask;
+}
+
+/* Heads of one lock lie together, so that no cache line of them is written under two. */
+uint32_t page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	uint32_t in = (uint32_t)page_name_hash(vp, off) & ((1u << vm->vm_hashshift) - 1);
+
+	return page_lockno(vm, vp, off) << vm->vm_hashshift | in;
+}
+
+struct page_lock *page_name_enter(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	struct page_lock *pl = &vm->vm_pagelocks[page_lockno(vm, vp, off)];
+
+	mach_mutex_enter(&pl->pl_mutex);
+	return pl;
+}
+
+struct page_lock *page_enter(struct vm *vm, const struct page *pp)
+{
+	for (;;) {
+		unsigned no = __atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED);
+		struct page_lock *pl = &vm->vm_pagelocks[no];
+
+		mach_mutex_enter(&pl->pl_mutex);
+		if (__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED) == no)
+			return pl;
+		mach_mutex_exit(&pl->pl_mutex);
+	}
 }
 
 struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
 {
-	uint32_t link = *page_bucket(vm, vp, off), i;
+	uint32_t link = vm->vm_pagehash[page_bucket(vm, vp, off)], i;
 
 	for (; (i = page_hashlink(link)) != PAGE_NIL; link = vm->vm_pages[i].p_hashnext) {
 		struct page *pp = &vm->vm_pages[i];
@@ -135,32 +175,23 @@ struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
 	return NULL;
 }
 
-void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+static void page_list_add(struct vm *vm, struct page *pp, struct vnode *vp)
 {
-	uint32_t i = page_pfn(vm, pp), *bucket = page_bucket(vm, vp, off);
+	uint32_t i = page_pfn(vm, pp);
 
-	pp->p_vnode = vp;
-	pp->p_offset = off;
-	pp->p_hashnext = *bucket;
-	*bucket = page_hashlink(i);
+	mach_mutex_enter(&vm->vm_listlock);
 	pp->p_vpprev = PAGE_NIL;
 	pp->p_vpnext = vp->v_pages;
 	if (vp->v_pages != PAGE_NIL)
 		vm->vm_pages[vp->v_pages].p_vpprev = i;
 	vp->v_pages = i;
 	vp->v_npages++;
+	mach_mutex_exit(&vm->vm_listlock);
 }
 
-void page_unname_locked(struct vm *vm, struct page *pp)
+static void page_list_remove(struct vm *vm, struct page *pp, struct vnode *vp)
 {
-	struct vnode *vp = pp->p_vnode;
-	uint32_t i = page_pfn(vm, pp), *link = page_bucket(vm, vp, pp->p_offset);
-
-	while (*link != page_hashlink(i)) {
-		VM_ASSERT(page_hashlink(*link) != PAGE_NIL);
-		link = &vm->vm_pages[page_hashlink(*link)].p_hashnext;
-	}
-	*link = pp->p_hashnext;
+	mach_mutex_enter(&vm->vm_listlock);
 	if (pp->p_vpprev == PAGE_NIL)
 		vp->v_pages = pp->p_vpnext;
 	else
@@ -168,16 +199,50 @@ void page_unname_locked(struct vm *vm, struct page *pp)
 	if (pp->p_vpnext != PAGE_NIL)
 		vm->vm_pages[pp->p_vpnext].p_vpprev = pp->p_vpprev;
 	vp->v_npages--;
-	pp->p_vnode = NULL;
-	pp->p_offset = 0;
 	pp->p_vpnext = pp->p_vpprev = PAGE_NIL;
+	mach_mutex_exit(&vm->vm_listlock);
+}
+
+/* The frame is the caller's alone, or a page whose lock the caller holds too, just unnamed. */
+void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
+{
+	uint32_t i = page_pfn(vm, pp), *bucket = &vm->vm_pagehash[page_bucket(vm, vp, off)];
+
+	__atomic_store_n(&pp->p_lockno, (uint8_t)page_lockno(vm, vp, off), __ATOMIC_RELAXED);
+	pp->p_offset = off;
+	__atomic_store_n(&pp->p_vnode, vp, __ATOMIC_RELEASE);
+	pp->p_hashnext = *bucket;
+	*bucket = page_hashlink(i);
+	if ((vp->v_flags & V_SWAPFS) == 0)
+		page_list_add(vm, pp, vp);
+}
+
+void page_unname_locked(struct vm *vm, struct page *pp)
+{
+	struct vnode *vp = pp->p_vnode;
+	uint32_t i = page_pfn(vm, pp), *link = &vm->vm_pagehash[page_bucket(vm, vp, pp->p_offset)];
+
+	while (*link != page_hashlink(i)) {
+		VM_ASSERT(page_hashlink(*link) != PAGE_NIL);
+		link = &vm->vm_pages[page_hashlink(*link)].p_hashnext;
+	}
+	*link = pp->p_hashnext;
+	if ((vp->v_flags & V_SWAPFS) == 0)
+		page_list_remove(vm, pp, vp);
+	__atomic_store_n(&pp->p_vnode, NULL, __ATOMIC_RELAXED);
+	pp->p_offset = 0;
+}
+
+static struct page_lock *page_lock_of(struct vm *vm, const struct page *pp)
+{
+	return &vm->vm_pagelocks[pp->p_lockno];
 }
 
 /* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
 void page_uncache_locked(struct vm *vm, struct page *pp)
 {
 	VM_ASSERT((pp->p_flags & P_FREE) && pp->p_selock == 0);
-	page_queue_remove(vm, &vm->vm_cachelist, pp);
+	page_queue_remove(vm, &page_lock_of(vm, pp)->pl_cache, pp);
 	page_unname_locked(vm, pp);
 	pp->p_flags = P_FREE;
 	page_nrm_clear(pp, P_REF | P_MOD);
@@ -188,7 +253,7 @@ void page_uncache_locked(struct vm *vm, struct page *pp)
 /* Takes a page back from the cache list: in use again, unlocked. */
 static void page_reclaim_locked(struct vm *vm, struct page *pp)
 {
-	page_queue_remove(vm, &vm->vm_cachelist, pp);
+	page_queue_remove(vm, &page_lock_of(vm, pp)->pl_cache, pp);
 	pp->p_flags &= (uint8_t)~P_FREE;
 	page_pol_insert_locked(vm, pp, false);
 	VM_STAT(vm, reclaim);
@@ -197,8 +262,11 @@ static void page_reclaim_locked(struct vm *vm, struct page *pp)
 /* A real use found the page. */
 static void page_touch_locked(struct vm *vm, struct page *pp)
 {
-	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
+	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits) {
+		mach_mutex_enter(&vm->vm_pollock);
 		vm->vm_policy->pol_touch(vm->vm_polstate, pp);
+		mach_mutex_exit(&vm->vm_pollock);
+	}
 	if (pp->p_flags & P_PREFETCHED) {
 		pp->p_flags &= (uint8_t)~P_PREFETCHED;
 		VM_STAT(vm, prefetch_hit);
@@ -210,10 +278,10 @@ static void page_touch_locked(struct vm *vm, struct page *pp)
 static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, bool wait,
     bool touch)
 {
+	struct page_lock *pl = page_name_enter(vm, vp, off);
 	struct page *pp;
 	bool reclaimed = false;
 
-	mach_mutex_enter(&vm->vm_pagelock);
 	/* The name is looked up again after every sleep: the page may have been freed or renamed meanwhile. */
 	while ((pp = page_find_locked(vm, vp, off)) != NULL) {
 		if (pp->p_flags & P_FREE) {
@@ -232,7 +300,7 @@ static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t o
 	}
 	if (pp != NULL && touch && !reclaimed)
 		page_touch_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return pp;
 }
 
@@ -253,53 +321,67 @@ struct page *page_lookup_notouch(struct vm *vm, struct vnode *vp, voff_t off, en
 
 bool page_exists(struct vm *vm, struct vnode *vp, voff_t off)
 {
-	bool yes;
+	struct page_lock *pl = page_name_enter(vm, vp, off);
+	bool yes = page_find_locked(vm, vp, off) != NULL;
 
-	mach_mutex_enter(&vm->vm_pagelock);
-	yes = page_find_locked(vm, vp, off) != NULL;
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return yes;
 }
 
 enum page_peek page_peek(struct vm *vm, struct vnode *vp, voff_t off)
 {
+	struct page_lock *pl = page_name_enter(vm, vp, off);
 	enum page_peek what = PAGE_ABSENT;
 	const struct page *pp;
 
-	mach_mutex_enter(&vm->vm_pagelock);
 	if ((pp = page_find_locked(vm, vp, off)) != NULL)
 		what = (pp->p_flags & P_PREFETCHED) ? PAGE_UNUSED : PAGE_USED;
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return what;
 }
 
 /* ---- frames ---- */
 
-static pfn_t page_cache_take_locked(struct vm *vm)
+/* A frame of the cache list, from its parts in turn; wait: else the caller may hold any lock, and busy parts are passed over. */
+static pfn_t page_cache_take(struct vm *vm, bool wait)
 {
-	struct page *pp = page_queue_head(vm, &vm->vm_cachelist);
+	uint32_t hand = __atomic_load_n((uint32_t *)(void *)&vm->vm_cachehand, __ATOMIC_RELAXED);
 
-	if (pp == NULL)
-		return PFN_INVALID;
-	page_uncache_locked(vm, pp);
-	return page_pfn(vm, pp);
+	for (uint32_t k = 0; k <= vm->vm_lockmask; k++) {
+		struct page_lock *pl = &vm->vm_pagelocks[(hand + k) & vm->vm_lockmask];
+		struct page *pp;
+
+		if (__atomic_load_n(&pl->pl_cache.q_len, __ATOMIC_RELAXED) == 0)
+			continue;
+		if (wait)
+			mach_mutex_enter(&pl->pl_mutex);
+		else if (!mach_mutex_tryenter(&pl->pl_mutex))
+			continue;
+		if ((pp = page_queue_head(vm, &pl->pl_cache)) != NULL)
+			page_uncache_locked(vm, pp);
+		page_exit(pl);
+		if (pp == NULL)
+			continue;
+		__atomic_store_n((uint32_t *)(void *)&vm->vm_cachehand, hand + k + 1, __ATOMIC_RELAXED);
+		return page_pfn(vm, pp);
+	}
+	return PFN_INVALID;
 }
 
-static pfn_t page_cache_take(struct vm *vm)
+uint32_t page_cached(struct vm *vm)
 {
-	pfn_t pfn;
+	uint32_t n = 0;
 
-	mach_mutex_enter(&vm->vm_pagelock);
-	pfn = page_cache_take_locked(vm);
-	mach_mutex_exit(&vm->vm_pagelock);
-	return pfn;
+	for (uint32_t i = 0; i <= vm->vm_lockmask; i++)
+		n += __atomic_load_n(&vm->vm_pagelocks[i].pl_cache.q_len, __ATOMIC_RELAXED);
+	return n;
 }
 
 pfn_t page_cache_drain(struct vm *vm, pfn_t n)
 {
 	pfn_t done = 0, pfn;
 
-	while (done < n && (pfn = page_cache_take(vm)) != PFN_INVALID) {
+	while (done < n && (pfn = page_cache_take(vm, true)) != PFN_INVALID) {
 		buddy_free(vm, pfn, 0);
 		done++;
 	}
@@ -342,7 +424,7 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 		page_grow(vm);
 		pfn = buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
 		if (pfn == PFN_INVALID)
-			pfn = page_cache_take(vm);
+			pfn = page_cache_take(vm, true);
 		if (pfn != PFN_INVALID)
 			return pfn;
 	} while ((flags & PG_WAIT) && pageout_wait(vm, 1));
@@ -351,10 +433,16 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 }
 
 /* A page that somebody waits for is missing. What is read ahead without waiting is no miss. */
-static void page_miss_locked(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
+static void page_miss(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
 {
-	if ((flags & PG_WAIT) &&
-	    vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0))
+	bool refault;
+
+	if (!(flags & PG_WAIT) || !vm->vm_policy->pol_history)
+		return;
+	mach_mutex_enter(&vm->vm_pollock);
+	refault = vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0);
+	mach_mutex_exit(&vm->vm_pollock);
+	if (refault)
 		VM_STAT(vm, refault);
 }
 
@@ -362,7 +450,7 @@ void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t 
 {
 	pp->p_flags = P_IOLOCK;
 	pp->p_selock = -1;
-	pp->p_lckcnt = 0;
+	page_lckcnt_set(pp, 0);
 	pp->p_polstate = 0;
 	page_nrm_clear(pp, P_REF | P_MOD);
 	page_name_locked(vm, pp, vp, off);
@@ -370,6 +458,7 @@ void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t 
 
 enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
 {
+	struct page_lock *pl;
 	struct page *pp;
 	pfn_t pfn;
 
@@ -379,26 +468,23 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 		VM_STAT(vm, alloc_fail);
 		return VM_NOMEM;
 	}
-	if (vm->vm_policy->pol_miss_first) {
-		mach_mutex_enter(&vm->vm_pagelock);
-		page_miss_locked(vm, vp, off, flags);
-		mach_mutex_exit(&vm->vm_pagelock);
-	}
+	if (vm->vm_policy->pol_miss_first)
+		page_miss(vm, vp, off, flags);
 	pfn = page_frame_get(vm, page_color(vm, vp, off), flags);
 	if (pfn == PFN_INVALID)
 		return VM_NOMEM;
 	pp = &vm->vm_pages[pfn];
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_name_enter(vm, vp, off);
 	if (page_find_locked(vm, vp, off) != NULL) {
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 		page_nrm_clear(pp, P_ZEROED);
 		buddy_free(vm, pfn, 0);
 		return VM_EXIST;
 	}
 	if (!vm->vm_policy->pol_miss_first)
-		page_miss_locked(vm, vp, off, flags);
+		page_miss(vm, vp, off, flags);
 	page_begin_locked(vm, pp, vp, off);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	page_frame_zero(vm, pp, flags);
 	*ppp = pp;
 	return VM_OK;
@@ -406,14 +492,15 @@ enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned fl
 
 void page_filled(struct vm *vm, struct page *pp, bool prefetched)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	VM_ASSERT(pp->p_selock != 0 && pp->p_vnode != NULL);
 	pp->p_flags &= (uint8_t)~P_IOLOCK;
 	if (prefetched)
 		pp->p_flags |= P_PREFETCHED;
 	page_pol_insert_locked(vm, pp, prefetched);
 	page_wake_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 /* ---- the way back. An I/O lock at this point is the caller's (its fill failed) and goes with the page. ---- */
@@ -440,14 +527,16 @@ static void page_clear_locked(struct vm *vm, struct page *pp)
 
 void page_free(struct vm *vm, struct page *pp, bool dontneed)
 {
+	struct page_lock *pl;
+
 	VM_ASSERT(hat_page_getshare(pp) == 0);
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_enter(vm, pp);
 	page_assert_freeable(pp);
 	page_pol_remove_locked(vm, pp, true);
 	/* A page that was never filled has nothing worth a name either. */
 	if ((page_nrm(pp) & P_MOD) || (pp->p_flags & P_IOLOCK)) {
 		page_clear_locked(vm, pp);
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 		buddy_free(vm, page_pfn(vm, pp), 0);
 		return;
 	}
@@ -456,29 +545,36 @@ void page_free(struct vm *vm, struct page *pp, bool dontneed)
 	pp->p_flags = P_FREE;
 	page_nrm_clear(pp, P_REF);
 	if (dontneed)
-		page_queue_push_head(vm, &vm->vm_cachelist, pp);
+		page_queue_push_head(vm, &pl->pl_cache, pp);
 	else
-		page_queue_push_tail(vm, &vm->vm_cachelist, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+		page_queue_push_tail(vm, &pl->pl_cache, pp);
+	page_exit(pl);
 }
 
 void page_destroy(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl;
+
 	VM_ASSERT(hat_page_getshare(pp) == 0);
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_enter(vm, pp);
 	page_assert_freeable(pp);
 	page_pol_remove_locked(vm, pp, false);
 	page_clear_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	buddy_free(vm, page_pfn(vm, pp), 0);
 }
 
 void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 {
+	struct page_lock *to = &vm->vm_pagelocks[page_lockno(vm, vp, off)], *from = page_enter(vm, pp);
 	struct page *old;
 	bool queued;
 
-	mach_mutex_enter(&vm->vm_pagelock);
+	while (to != from && !mach_mutex_tryenter(&to->pl_mutex)) {
+		page_exit(from);
+		mach_yield();
+		from = page_enter(vm, pp);
+	}
 	VM_ASSERT(pp->p_selock == -1 && pp->p_vnode != NULL && (off & VM_PAGEMASK) == 0);
 	old = page_find_locked(vm, vp, off);
 	if (old == pp)
@@ -489,16 +585,18 @@ void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 		page_uncache_locked(vm, old);
 		buddy_free(vm, page_pfn(vm, old), 0);
 	}
+	/* Those who waited for the old name look again; a waiter that still wants this page says so again. */
+	pp->p_flags &= (uint8_t)~P_EWANTED;
+	page_wake_locked(vm, pp);
 	queued = (pp->p_flags & P_QUEUED) != 0;
 	page_pol_remove_locked(vm, pp, false);
 	page_unname_locked(vm, pp);
 	page_name_locked(vm, pp, vp, off);
 	if (queued)
 		page_pol_insert_locked(vm, pp, false);
-	/* Those who waited for the old name look again; a waiter that still wants this page says so again. */
-	pp->p_flags &= (uint8_t)~P_EWANTED;
-	page_wake_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	if (to != from)
+		page_exit(to);
+	page_exit(from);
 }
 
 /* ---- kernel memory ---- */
@@ -511,21 +609,12 @@ static uint32_t page_kfloor(struct vm *vm, unsigned flags)
 	return (flags & PG_WAIT) ? vm->vm_reserve : vm->vm_reserve / 2;
 }
 
-/*
- * The cache list gives frames until a block of the order came together. Without PG_WAIT the caller may hold any lock, so
- * vm_pagelock is only tried.
- */
+/* The cache list gives frames until a block of the order came together. Without PG_WAIT the caller may hold any lock. */
 static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
 {
 	for (;;) {
-		pfn_t pfn;
+		pfn_t pfn = page_cache_take(vm, (flags & PG_WAIT) != 0);
 
-		if (flags & PG_WAIT)
-			mach_mutex_enter(&vm->vm_pagelock);
-		else if (!mach_mutex_tryenter(&vm->vm_pagelock))
-			return PFN_INVALID;
-		pfn = page_cache_take_locked(vm);
-		mach_mutex_exit(&vm->vm_pagelock);
 		if (pfn == PFN_INVALID)
 			return PFN_INVALID;
 		if (order == 0)
@@ -612,13 +701,15 @@ void page_kfree(struct vm *vm, struct page *pp, unsigned order)
 /* Destroys one page, locked E and I/O-locked by us. What is wired in a truncated object is wired no more. */
 static void page_purge_one(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl;
+
 	hat_pageunload(pp);
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_enter(vm, pp);
 	if (pp->p_lckcnt > 0) {
-		pp->p_lckcnt = 0;
+		page_lckcnt_set(pp, 0);
 		vm->vm_nwired--;
 	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	page_destroy(vm, pp);
 }
 
@@ -649,67 +740,82 @@ static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bo
 	return false;
 }
 
-#define PAGE_PURGE_RUN 64u /* pages taken in one walk of a vnode's list: it starts from the front each time */
+#define PAGE_PURGE_RUN 64u /* pages taken at a time: the walk of a vnode's list starts from its front each time */
 
-/*
- * Takes up to PAGE_PURGE_RUN pages of vp in [*off, last] as page_purge_grab_locked does; *more: there may be others.
- * By name while the range is shorter than the vnode's list (*off moves on), else along the list.
- */
-static unsigned page_purge_run_locked(struct vm *vm, struct vnode *vp, voff_t *off, voff_t last, bool spare,
-    struct page **mine, bool *more)
+struct page_purge {
+	struct vnode *pu_vp;
+	voff_t pu_off, pu_last;
+	bool pu_spare; /* wired pages */
+	bool pu_more;  /* there may be others */
+	struct page *pu_mine[PAGE_PURGE_RUN];
+	unsigned pu_n; /* of them, E- and I/O-locked */
+};
+
+/* Deals with one name. False: its page is busy; it was waited for if no other one is held. */
+static bool page_purge_name(struct vm *vm, struct page_purge *pu, voff_t off)
 {
-	bool byname = (last - *off) >> VM_PAGESHIFT < vp->v_npages;
-	uint32_t i = vp->v_pages, next;
+	struct page_lock *pl = page_name_enter(vm, pu->pu_vp, off);
+	struct page *pp = page_find_locked(vm, pu->pu_vp, off), *mine = NULL;
+	bool ok = pp == NULL || page_purge_grab_locked(vm, pp, pu->pu_n == 0, pu->pu_spare, &mine);
+
+	page_exit(pl);
+	if (mine != NULL)
+		pu->pu_mine[pu->pu_n++] = mine;
+	pu->pu_more |= !ok;
+	return ok;
+}
+
+/* Up to PAGE_PURGE_RUN names of the vnode's list that are to go. */
+static unsigned page_purge_list(struct vm *vm, struct page_purge *pu, voff_t *offs)
+{
 	unsigned n = 0;
+	uint32_t i;
 
-	*more = false;
-	if (byname) {
-		for (; *off <= last && n < PAGE_PURGE_RUN; *off += VM_PAGESIZE) {
-			struct page *pp = page_find_locked(vm, vp, *off);
+	mach_mutex_enter(&vm->vm_listlock);
+	for (i = pu->pu_vp->v_pages; i != PAGE_NIL && n < PAGE_PURGE_RUN; i = vm->vm_pages[i].p_vpnext) {
+		const struct page *pp = &vm->vm_pages[i];
 
-			if (pp != NULL && !page_purge_grab_locked(vm, pp, n == 0, spare, &mine[n])) {
-				*more = true;
-				return n;
-			}
-			n += pp != NULL && mine[n] != NULL;
-			if (last - *off < VM_PAGESIZE)
-				return n;
-		}
-		*more = *off <= last;
-		return n;
+		if (pp->p_offset >= pu->pu_off && pp->p_offset <= pu->pu_last &&
+		    !(pu->pu_spare && page_lckcnt(pp) > 0))
+			offs[n++] = pp->p_offset;
 	}
-	for (; i != PAGE_NIL && n < PAGE_PURGE_RUN; i = next) {
-		struct page *pp = &vm->vm_pages[i];
-
-		next = pp->p_vpnext;
-		if (pp->p_offset < *off || pp->p_offset > last)
-			continue;
-		if (!page_purge_grab_locked(vm, pp, n == 0, spare, &mine[n])) {
-			*more = true;
-			return n;
-		}
-		n += mine[n] != NULL;
-	}
-	*more = i != PAGE_NIL;
+	mach_mutex_exit(&vm->vm_listlock);
+	pu->pu_more = n == PAGE_PURGE_RUN;
 	return n;
+}
+
+/* Takes some pages of [pu_off, pu_last]: by name while the range is shorter than the vnode's list (pu_off moves on). */
+static void page_purge_run(struct vm *vm, struct page_purge *pu)
+{
+	voff_t offs[PAGE_PURGE_RUN];
+	unsigned n;
+
+	pu->pu_n = 0;
+	pu->pu_more = false;
+	if ((pu->pu_vp->v_flags & V_SWAPFS) == 0 &&
+	    (pu->pu_last - pu->pu_off) >> VM_PAGESHIFT >= __atomic_load_n(&pu->pu_vp->v_npages, __ATOMIC_RELAXED)) {
+		n = page_purge_list(vm, pu, offs);
+		for (unsigned i = 0; i < n && page_purge_name(vm, pu, offs[i]); i++)
+			;
+		return;
+	}
+	for (; pu->pu_off <= pu->pu_last && pu->pu_n < PAGE_PURGE_RUN; pu->pu_off += VM_PAGESIZE) {
+		if (!page_purge_name(vm, pu, pu->pu_off) || pu->pu_last - pu->pu_off < VM_PAGESIZE)
+			return;
+	}
+	pu->pu_more = pu->pu_off <= pu->pu_last;
 }
 
 void page_purge_range(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, bool spare)
 {
-	voff_t last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1;
-	struct page *mine[PAGE_PURGE_RUN];
-	bool more;
+	struct page_purge pu = { .pu_vp = vp, .pu_off = vm_page_trunc(off), .pu_spare = spare,
+		.pu_last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1 };
 
-	off = vm_page_trunc(off);
 	do {
-		unsigned n;
-
-		mach_mutex_enter(&vm->vm_pagelock);
-		n = page_purge_run_locked(vm, vp, &off, last, spare, mine, &more);
-		mach_mutex_exit(&vm->vm_pagelock);
-		for (unsigned i = 0; i < n; i++)
-			page_purge_one(vm, mine[i]);
-	} while (more);
+		page_purge_run(vm, &pu);
+		for (unsigned i = 0; i < pu.pu_n; i++)
+			page_purge_one(vm, pu.pu_mine[i]);
+	} while (pu.pu_more);
 }
 
 void page_vnode_purge(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len)
@@ -735,6 +841,31 @@ void page_copy(struct vm *vm, struct page *dst, struct page *src)
 
 /* ---- life ---- */
 
+static bool page_locks_init(struct vm *vm)
+{
+	uint32_t want = vm->vm_config.vc_pagelocks, n = 1;
+	char *p;
+
+	if (want == 0)
+		want = vm->vm_maxframes / VM_LOCKFRAMES;
+	while (n < VM_PAGELOCKS && n < want)
+		n *= 2;
+	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct page_lock) + VM_LINE);
+	if (p == NULL)
+		return false;
+	vm->vm_pagelocks = (struct page_lock *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
+	vm->vm_lockmask = n - 1;
+	vm->vm_hashshift = (uint32_t)__builtin_ctz((vm->vm_hashmask + 1) / n);
+	for (uint32_t i = 0; i < n; i++) {
+		mach_mutex_init(&vm->vm_pagelocks[i].pl_mutex, RANK_PAGE, "pages");
+		mach_cv_init(&vm->vm_pagelocks[i].pl_cv);
+		page_queue_init(&vm->vm_pagelocks[i].pl_cache);
+	}
+	mach_mutex_init(&vm->vm_listlock, RANK_PAGE + 3, "lists of pages");
+	mach_mutex_init(&vm->vm_pollock, RANK_PAGE + 2, "replacement policy");
+	return true;
+}
+
 enum vm_err page_init(struct vm *vm)
 {
 	size_t polsize = vm->vm_policy->pol_size(vm->vm_maxframes);
@@ -743,15 +874,13 @@ enum vm_err page_init(struct vm *vm)
 	while (nhash < vm->vm_maxframes && nhash < 1u << 30)
 		nhash <<= 1;
 	vm->vm_hashmask = nhash - 1;
+	if (!page_locks_init(vm))
+		return VM_NOMEM;
 	vm->vm_pages = mach_boot_alloc(vm->vm_mach, sizeof(struct page) * vm->vm_maxframes);
 	vm->vm_pagehash = mach_boot_alloc(vm->vm_mach, sizeof(uint32_t) * nhash);
 	vm->vm_polstate = mach_boot_alloc(vm->vm_mach, polsize == 0 ? 1 : polsize);
 	if (vm->vm_pages == NULL || vm->vm_pagehash == NULL || vm->vm_polstate == NULL)
 		return VM_NOMEM;
-	mach_mutex_init(&vm->vm_pagelock, RANK_PAGE, "pages");
-	for (unsigned i = 0; i < VM_NPAGECV; i++)
-		mach_cv_init(&vm->vm_pagecv[i]);
-	page_queue_init(&vm->vm_cachelist);
 	vm->vm_policy->pol_init(vm->vm_polstate,
 	    &(struct pol_env){ .pe_pages = vm->vm_pages,
 		.pe_nframes = vm->vm_maxframes,
@@ -761,8 +890,11 @@ enum vm_err page_init(struct vm *vm)
 
 void page_fini(struct vm *vm)
 {
-	for (unsigned i = 0; i < VM_NPAGECV; i++)
-		mach_cv_fini(&vm->vm_pagecv[i]);
-	mach_mutex_fini(&vm->vm_pagelock);
+	for (unsigned i = 0; i <= vm->vm_lockmask; i++) {
+		mach_cv_fini(&vm->vm_pagelocks[i].pl_cv);
+		mach_mutex_fini(&vm->vm_pagelocks[i].pl_mutex);
+	}
+	mach_mutex_fini(&vm->vm_listlock);
+	mach_mutex_fini(&vm->vm_pollock);
 	mach_mutex_fini(&vm->vm_freelock);
 }

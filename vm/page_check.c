@@ -4,14 +4,14 @@
  * the tools that check locking).
  *
  * Proved: every frame is in exactly one state; every named page is in the hash exactly once, in the right chain, and on its
- * vnode's list; the cache list holds exactly the named free pages, which are unlocked, unwired, unmapped and clean;
+ * vnode's list, but that swapfs has none; the cache list holds exactly the named free pages, which are unlocked, unwired, unmapped and clean;
  * the counts of kernel, wired and free frames are those of the frames; frames add up; the replacement policy has as many
  * pages as are queued for it.
  */
 #include "impl.h"
 
 struct page_census {
-	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_wired, pc_queued;
+	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_listed, pc_wired, pc_queued;
 	unsigned pc_bad;
 	void (*pc_report)(void *, const char *);
 	void *pc_arg;
@@ -39,6 +39,7 @@ static void page_check_named(struct vm *vm, struct page *pp, struct page_census 
 	bool wired = pp->p_lckcnt > 0, filling = (pp->p_flags & P_IOLOCK) && pp->p_selock < 0;
 
 	pc->pc_named++;
+	pc->pc_listed += (pp->p_vnode->v_flags & V_SWAPFS) == 0;
 	if (pp->p_vnode->v_vm != vm)
 		page_violation(pc, "page: named by a vnode of another system");
 	if (pp->p_flags & (P_OFFLINE | P_KERNEL)) {
@@ -88,7 +89,7 @@ static void page_check_hash(struct vm *vm, struct page_census *pc)
 			const struct page *pp = &vm->vm_pages[i];
 
 			if (pp->p_vnode == NULL ||
-			    (page_name_hash(pp->p_vnode, pp->p_offset) & vm->vm_hashmask) != b)
+			    page_bucket(vm, pp->p_vnode, pp->p_offset) != b || pp->p_lockno != b >> vm->vm_hashshift)
 				page_violation(pc, "page: in the wrong hash chain");
 			uint32_t j = page_hashlink(pp->p_hashnext);
 			for (; j != PAGE_NIL; j = page_hashlink(vm->vm_pages[j].p_hashnext)) {
@@ -123,28 +124,50 @@ static void page_check_vnode_lists(struct vm *vm, struct page_census *pc)
 			page_violation(pc, "page: a vnode's page count is wrong");
 		n += len;
 	}
-	if (n != pc->pc_named)
-		page_violation(pc, "page: the vnodes' lists do not hold exactly the named pages");
+	if (n != pc->pc_listed)
+		page_violation(pc, "page: the vnodes' lists do not hold exactly the named pages, but those of swapfs");
 }
 
 static void page_check_cachelist(struct vm *vm, struct page_census *pc)
 {
-	uint32_t n = 0;
+	uint32_t all = 0;
 
-	for (uint32_t i = vm->vm_cachelist.q_head; i != PAGE_NIL && n <= vm->vm_nframes; n++) {
-		if (!(vm->vm_pages[i].p_flags & P_FREE) || vm->vm_pages[i].p_vnode == NULL)
-			page_violation(pc, "page: on the cache list without being free and named");
-		i = vm->vm_pages[i].p_next;
+	for (uint32_t k = 0; k <= vm->vm_lockmask; k++) {
+		const struct page_queue *q = &vm->vm_pagelocks[k].pl_cache;
+		uint32_t n = 0;
+
+		for (uint32_t i = q->q_head; i != PAGE_NIL && n <= vm->vm_nframes; n++) {
+			const struct page *pp = &vm->vm_pages[i];
+
+			if (!(pp->p_flags & P_FREE) || pp->p_vnode == NULL || pp->p_lockno != k)
+				page_violation(pc, "page: on the cache list without being free and named");
+			i = pp->p_next;
+		}
+		if (n != q->q_len)
+			page_violation(pc, "page: the cache list does not hold what it counts");
+		all += n;
 	}
-	if (n != pc->pc_cached || n != vm->vm_cachelist.q_len)
+	if (all != pc->pc_cached)
 		page_violation(pc, "page: the cache list does not hold exactly the named free pages");
+}
+
+/* Who changed something before, under whichever lock, has done so. */
+static void page_check_sync(struct vm *vm)
+{
+	for (uint32_t k = 0; k <= vm->vm_lockmask; k++) {
+		mach_mutex_enter(&vm->vm_pagelocks[k].pl_mutex);
+		page_exit(&vm->vm_pagelocks[k]);
+	}
+	mach_mutex_enter(&vm->vm_listlock);
+	mach_mutex_exit(&vm->vm_listlock);
 }
 
 unsigned page_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
 {
 	struct page_census pc = { .pc_report = report, .pc_arg = arg };
 
-	mach_mutex_enter(&vm->vm_pagelock);
+	page_check_sync(vm);
+	mach_mutex_enter(&vm->vm_pollock);
 	for (pfn_t pfn = 0; pfn < vm->vm_nframes; pfn++)
 		page_check_frame(vm, &vm->vm_pages[pfn], &pc);
 	page_check_hash(vm, &pc);
@@ -160,6 +183,6 @@ unsigned page_check(struct vm *vm, void (*report)(void *, const char *), void *a
 		page_violation(&pc, "page: vm_nwired is wrong");
 	if (pc.pc_offline + vm->vm_nonline != vm->vm_nframes)
 		page_violation(&pc, "page: vm_nonline is wrong");
-	mach_mutex_exit(&vm->vm_pagelock);
+	mach_mutex_exit(&vm->vm_pollock);
 	return pc.pc_bad;
 }

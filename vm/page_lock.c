@@ -4,10 +4,10 @@
  *
  * Vocabulary: p_selock > 0 counts shared holders, -1 is exclusive. A waiting exclusive locker sets P_EWANTED, which
  * keeps new shared holders out until somebody got the lock exclusively. Whoever waits for anything on a page sets
- * P_WAITERS and sleeps on vm_pagecv[hash of the frame number]; the page's next release wakes all of them, and each
- * looks again at what it wanted: the page may have another name by then.
+ * P_WAITERS and sleeps on the condition of the page's name's lock (struct page_lock); the page's next release wakes all of
+ * them, and each looks again at what it wanted: the page may have another name by then, if it was not locked.
  *
- * Locks: everything here is under vm_pagelock (RANK_PAGE). A page lock itself has no rank: it is waited for only by
+ * Locks: everything here is under the lock of the page's name (RANK_PAGE). A page lock itself has no rank: it is waited for only by
  * code that holds no lock of rank > RANK_SLOT, and never while another page is locked in an opposite order.
  *
  * Invariants: P_EWANTED is cleared when a page is locked exclusively, renamed or freed, so that it never outlives its
@@ -17,29 +17,33 @@
  */
 #include "impl.h"
 
-static struct mach_cv *page_cv(struct vm *vm, const struct page *pp)
+static struct page_lock *page_lock_of(struct vm *vm, const struct page *pp)
 {
-	return &vm->vm_pagecv[page_pfn(vm, pp) % VM_NPAGECV];
+	return &vm->vm_pagelocks[pp->p_lockno];
 }
 
 void page_wake_locked(struct vm *vm, struct page *pp)
 {
 	if (pp->p_flags & P_WAITERS) {
 		pp->p_flags &= (uint8_t)~P_WAITERS;
-		mach_cv_broadcast(page_cv(vm, pp));
+		mach_cv_broadcast(&page_lock_of(vm, pp)->pl_cv);
 	}
 }
 
 void page_wait_locked(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl = page_lock_of(vm, pp);
+
 	pp->p_flags |= P_WAITERS;
-	mach_cv_wait(page_cv(vm, pp), &vm->vm_pagelock);
+	mach_cv_wait(&pl->pl_cv, &pl->pl_mutex);
 }
 
 void page_timedwait_locked(struct vm *vm, struct page *pp, uint64_t ns)
 {
+	struct page_lock *pl = page_lock_of(vm, pp);
+
 	pp->p_flags |= P_WAITERS;
-	(void)mach_cv_timedwait(page_cv(vm, pp), &vm->vm_pagelock, ns);
+	(void)mach_cv_timedwait(&pl->pl_cv, &pl->pl_mutex, ns);
 }
 
 bool page_trylock_locked(struct vm *vm, struct page *pp, enum page_se se)
@@ -73,87 +77,92 @@ void page_unlock_locked(struct vm *vm, struct page *pp)
 
 bool page_trylock(struct vm *vm, struct page *pp, enum page_se se)
 {
+	struct page_lock *pl = page_enter(vm, pp);
 	bool ok;
 
-	mach_mutex_enter(&vm->vm_pagelock);
-	ok = page_trylock_locked(vm, pp, se);
-	mach_mutex_exit(&vm->vm_pagelock);
+	ok = page_named_locked(vm, pp, pl) && page_trylock_locked(vm, pp, se);
+	page_exit(pl);
 	return ok;
 }
 
 /* The caller knows by other means (wiring, an anon slot's busy bit, ...) that the page cannot lose its name meanwhile. */
 void page_lock(struct vm *vm, struct page *pp, enum page_se se)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	while (!page_trylock_locked(vm, pp, se)) {
 		VM_ASSERT(!(pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)));
 		if (se == SE_EXCL)
 			pp->p_flags |= P_EWANTED;
 		page_wait_locked(vm, pp);
 	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 void page_unlock(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	page_unlock_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 bool page_tryupgrade(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl = page_enter(vm, pp);
 	bool ok;
 
-	mach_mutex_enter(&vm->vm_pagelock);
 	VM_ASSERT(pp->p_selock > 0);
 	ok = pp->p_selock == 1;
 	if (ok) {
 		pp->p_selock = -1;
 		pp->p_flags &= (uint8_t)~P_EWANTED;
 	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return ok;
 }
 
 void page_downgrade(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	VM_ASSERT(pp->p_selock < 0);
 	pp->p_selock = 1;
 	page_wake_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 /* ---- I/O lock ---- */
 
 void page_io_lock(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	while (pp->p_flags & P_IOLOCK)
 		page_wait_locked(vm, pp);
 	pp->p_flags |= P_IOLOCK;
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 bool page_io_trylock(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl = page_enter(vm, pp);
 	bool ok;
 
-	mach_mutex_enter(&vm->vm_pagelock);
 	ok = !(pp->p_flags & P_IOLOCK);
 	pp->p_flags |= P_IOLOCK;
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return ok;
 }
 
 void page_io_unlock(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	VM_ASSERT(pp->p_flags & P_IOLOCK);
 	pp->p_flags &= (uint8_t)~P_IOLOCK;
 	page_wake_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 /* ---- the policy's queues ---- */
@@ -163,7 +172,9 @@ void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
 	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0)
 		return;
 	pp->p_flags |= P_QUEUED;
+	mach_mutex_enter(&vm->vm_pollock);
 	vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), prefetched);
+	mach_mutex_exit(&vm->vm_pollock);
 }
 
 void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
@@ -171,15 +182,47 @@ void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 	if (!(pp->p_flags & P_QUEUED))
 		return;
 	pp->p_flags &= (uint8_t)~P_QUEUED;
+	mach_mutex_enter(&vm->vm_pollock);
 	vm->vm_policy->pol_remove(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
+	mach_mutex_exit(&vm->vm_pollock);
 }
 
 void page_cool(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
-	if (pp->p_flags & P_QUEUED)
+	struct page_lock *pl = page_enter(vm, pp);
+
+	if (pp->p_flags & P_QUEUED) {
+		mach_mutex_enter(&vm->vm_pollock);
 		vm->vm_policy->pol_cool(vm->vm_polstate, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+		mach_mutex_exit(&vm->vm_pollock);
+	}
+	page_exit(pl);
+}
+
+void page_seen_locked(struct vm *vm, struct page *pp, bool referenced, bool skipped)
+{
+	if (!(pp->p_flags & P_QUEUED))
+		return;
+	mach_mutex_enter(&vm->vm_pollock);
+	vm->vm_policy->pol_seen(vm->vm_polstate, pp, referenced, skipped);
+	mach_mutex_exit(&vm->vm_pollock);
+}
+
+void page_seen(struct vm *vm, struct page *pp, bool referenced, bool skipped)
+{
+	struct page_lock *pl = page_enter(vm, pp);
+
+	page_seen_locked(vm, pp, referenced, skipped);
+	page_exit(pl);
+}
+
+void page_seen_unlock(struct vm *vm, struct page *pp, bool referenced, bool skipped)
+{
+	struct page_lock *pl = page_enter(vm, pp);
+
+	page_seen_locked(vm, pp, referenced, skipped);
+	page_unlock_locked(vm, pp);
+	page_exit(pl);
 }
 
 /* ---- wiring ---- */
@@ -203,35 +246,36 @@ static enum vm_err page_wire_locked(struct vm *vm, struct page *pp)
 		vm->vm_nwired++;
 		page_pol_remove_locked(vm, pp, false);
 	}
-	pp->p_lckcnt++;
+	page_lckcnt_set(pp, pp->p_lckcnt + 1u);
 	return VM_OK;
 }
 
 enum vm_err page_wire(struct vm *vm, struct page *pp)
 {
+	struct page_lock *pl = page_enter(vm, pp);
 	enum vm_err e;
 
-	mach_mutex_enter(&vm->vm_pagelock);
 	e = page_wire_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	if (e != VM_LIMIT || buddy_online(vm, 64) == 0)
 		return e;
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_enter(vm, pp);
 	e = page_wire_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	return e;
 }
 
 void page_unwire(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
+	struct page_lock *pl = page_enter(vm, pp);
+
 	VM_ASSERT(pp->p_selock != 0 && pp->p_lckcnt > 0);
-	pp->p_lckcnt--;
+	page_lckcnt_set(pp, pp->p_lckcnt - 1u);
 	if (pp->p_lckcnt == 0) {
 		vm->vm_nwired--;
 		/* A page still being created is queued by page_filled. */
 		if (!(pp->p_selock < 0 && (pp->p_flags & P_IOLOCK)))
 			page_pol_insert_locked(vm, pp, false);
 	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }

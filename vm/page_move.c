@@ -14,7 +14,7 @@
  * A run is looked for upwards, first one that costs nothing, then one that costs moving pages. (Linux calls this
  * compaction; Solaris relocates for large pages and memory capture.)
  *
- * Locks: pages are tried exclusively, never waited for; vm_pagelock guards names; vm_freelock is inside it.
+ * Locks: pages are tried exclusively, never waited for; the locks of names are vm/page.c's; vm_freelock is inside them.
  *
  * Left out: a list of frames by mobility: kernel frames may be anywhere and spoil runs for ever.
  */
@@ -28,12 +28,13 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 	struct page *pp = &vm->vm_pages[pfn];
 	struct vnode *vp = old->p_vnode;
 	voff_t off = old->p_offset;
+	struct page_lock *pl;
 	bool queued;
 
 	if (!hat_page_tryunload(old))
 		return NULL;
 	mach_frame_copy(vm->vm_mach, pfn, page_pfn(vm, old));
-	mach_mutex_enter(&vm->vm_pagelock);
+	pl = page_enter(vm, old); /* of the name: it is the new frame's, too */
 	VM_ASSERT(old->p_selock == -1 && old->p_lckcnt == 0 && !(old->p_flags & P_IOLOCK));
 	queued = (old->p_flags & P_QUEUED) != 0;
 	page_pol_remove_locked(vm, old, false);
@@ -48,7 +49,7 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 	old->p_selock = 0;
 	old->p_flags = P_FREE;
 	page_nrm_clear(old, P_REF | P_MOD);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	VM_STAT(vm, relocate);
 	return pp;
 }
@@ -74,21 +75,21 @@ enum vm_err page_relocate(struct vm *vm, struct page **ppp)
 /* ---- collecting frames ---- */
 enum take { TAKE_OK, TAKE_BUSY, TAKE_NOMEM, TAKE_NEVER };
 
-/* In use and named, vm_pagelock held and dropped: emptied into another frame. */
-static enum take take_named(struct vm *vm, struct page *pp)
+/* In use and named, its lock held and dropped: emptied into another frame. */
+static enum take take_named(struct vm *vm, struct page *pp, struct page_lock *pl)
 {
 	struct page *moved;
 	pfn_t to;
 
 	if (pp->p_lckcnt != 0) {
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 		return TAKE_NEVER;
 	}
 	if ((pp->p_flags & P_IOLOCK) || !page_trylock_locked(vm, pp, SE_EXCL)) {
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 		return TAKE_BUSY;
 	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 	if (vm_inject_fail(vm, VM_INJECT_PAGE) || (to = buddy_alloc(vm, 0, false)) == PFN_INVALID) {
 		page_unlock(vm, pp);
 		return TAKE_NOMEM;
@@ -104,15 +105,17 @@ static enum take take_frame(struct vm *vm, pfn_t pfn)
 {
 	struct page *pp = &vm->vm_pages[pfn];
 	enum take t = TAKE_OK;
+	struct page_lock *pl;
+	bool named;
 
-	mach_mutex_enter(&vm->vm_pagelock);
-	if (pp->p_vnode != NULL && !(pp->p_flags & P_FREE)) {
-		t = take_named(vm, pp);
-	} else if (pp->p_vnode != NULL) {
+	pl = page_enter(vm, pp);
+	if ((named = page_named_locked(vm, pp, pl)) && !(pp->p_flags & P_FREE)) {
+		t = take_named(vm, pp, pl);
+	} else if (named) {
 		page_uncache_locked(vm, pp);
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 	} else {
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_exit(pl);
 		if (pp->p_flags & (P_KERNEL | P_OFFLINE))
 			t = TAKE_NEVER;
 		else if (!buddy_take(vm, pfn))
@@ -263,11 +266,23 @@ pfn_t page_take_run(struct vm *vm, unsigned order, unsigned flags)
 	return pfn != PFN_INVALID ? pfn : run_take(vm, &l, flags);
 }
 
+/* A plain frame becomes a page being created. False: another page has the name. */
+static bool name_frame(struct vm *vm, pfn_t pfn, struct vnode *vp, voff_t off)
+{
+	struct page_lock *pl = page_name_enter(vm, vp, off);
+	bool ok = page_find_locked(vm, vp, off) == NULL;
+
+	page_nrm_clear(&vm->vm_pages[pfn], P_ZEROED);
+	if (ok)
+		page_begin_locked(vm, &vm->vm_pages[pfn], vp, off);
+	page_exit(pl);
+	return ok;
+}
+
 enum vm_err page_create_large(struct vm *vm, struct vnode *vp, voff_t off, unsigned order, unsigned flags,
     struct page **ppp)
 {
-	pfn_t pfn, n = (pfn_t)1 << order;
-	bool exists = false;
+	pfn_t pfn, n = (pfn_t)1 << order, done = 0;
 
 	*ppp = NULL;
 	VM_ASSERT((off & (vm_ptob(n) - 1)) == 0);
@@ -275,21 +290,17 @@ enum vm_err page_create_large(struct vm *vm, struct vnode *vp, voff_t off, unsig
 		VM_STAT(vm, alloc_fail);
 		return VM_NOMEM;
 	}
-	mach_mutex_enter(&vm->vm_pagelock);
-	for (pfn_t i = 0; i < n && !exists; i++)
-		exists = page_find_locked(vm, vp, off + vm_ptob(i)) != NULL;
-	for (pfn_t i = 0; i < n && !exists; i++) {
-		page_nrm_clear(&vm->vm_pages[pfn + i], P_ZEROED);
-		page_begin_locked(vm, &vm->vm_pages[pfn + i], vp, off + vm_ptob(i));
-	}
-	mach_mutex_exit(&vm->vm_pagelock);
+	while (done < n && name_frame(vm, pfn + done, vp, off + vm_ptob(done)))
+		done++;
 	for (pfn_t i = 0; i < n; i++) {
-		if (exists)
-			buddy_free(vm, pfn + i, 0);
-		else if (flags & PG_ZERO)
+		if (done == n && (flags & PG_ZERO))
 			mach_frame_zero(vm->vm_mach, pfn + i);
+		else if (i < done && done < n)
+			page_destroy(vm, &vm->vm_pages[pfn + i]);
+		else if (done < n)
+			buddy_free(vm, pfn + i, 0);
 	}
-	if (exists)
+	if (done < n)
 		return VM_EXIST;
 	*ppp = &vm->vm_pages[pfn];
 	return VM_OK;

@@ -95,19 +95,16 @@ static uint32_t run_length(struct page **b, uint32_t n)
 
 static void put_back(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
-	if ((pp->p_flags & P_QUEUED) != 0)
-		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
-	page_unlock_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_seen_unlock(vm, pp, false, true);
 }
 
 /* The frame is free, its name forgotten: its contents are in the store. */
 static void release(struct reclaim *r, struct page *pp)
 {
-	mach_mutex_enter(&r->r_vm->vm_pagelock);
+	struct page_lock *pl = page_enter(r->r_vm, pp);
+
 	page_pol_remove_locked(r->r_vm, pp, true);
-	mach_mutex_exit(&r->r_vm->vm_pagelock);
+	page_exit(pl);
 	page_destroy(r->r_vm, pp);
 	r->r_freed++;
 }
@@ -156,11 +153,7 @@ static void age(struct vm *vm, struct page *pp)
 	} else {
 		referenced = !hat_page_tryunload(pp);
 	}
-	mach_mutex_enter(&vm->vm_pagelock);
-	if ((pp->p_flags & P_QUEUED) != 0)
-		vm->vm_policy->pol_seen(vm->vm_polstate, pp, referenced, false);
-	page_unlock_locked(vm, pp);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_seen_unlock(vm, pp, referenced, false);
 }
 
 /* Back hand. E-locked; unlocks, frees, or keeps it locked in the batch. */
@@ -175,11 +168,7 @@ static void consider(struct reclaim *r, struct page *pp)
 		page_nrm_clear(pp, P_REF);
 	}
 	if (referenced) {
-		mach_mutex_enter(&vm->vm_pagelock);
-		if ((pp->p_flags & P_QUEUED) != 0)
-			vm->vm_policy->pol_seen(vm->vm_polstate, pp, true, false);
-		page_unlock_locked(vm, pp);
-		mach_mutex_exit(&vm->vm_pagelock);
+		page_seen_unlock(vm, pp, true, false);
 		return;
 	}
 	if (!hat_page_tryunload(pp)) {
@@ -199,10 +188,7 @@ static void consider(struct reclaim *r, struct page *pp)
 	if (is_anon(pp) && anon_swapped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)))
 		swapfs_dirty(vm, pp); /* the hardware saw the write: the copy on disk is old */
 	/* off the queue's head, so that the hand goes on while it waits for its write */
-	mach_mutex_enter(&vm->vm_pagelock);
-	if ((pp->p_flags & P_QUEUED) != 0)
-		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, false);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_seen(vm, pp, false, false);
 	vm->vm_batch[r->r_n++] = pp;
 }
 
@@ -212,23 +198,29 @@ static struct page *next(struct reclaim *r, enum pol_ask *ask)
 	struct vm *vm = r->r_vm;
 
 	for (;;) {
-		mach_mutex_enter(&vm->vm_pagelock);
-		struct page *pp = vm->vm_policy->pol_next(vm->vm_polstate, ask);
-		if (pp == NULL) {
-			mach_mutex_exit(&vm->vm_pagelock);
+		struct page_lock *pl;
+		struct page *pp;
+		bool queued, mine;
+
+		mach_mutex_enter(&vm->vm_pollock);
+		pp = vm->vm_policy->pol_next(vm->vm_polstate, ask);
+		mach_mutex_exit(&vm->vm_pollock);
+		if (pp == NULL)
 			return NULL;
-		}
 		VM_STAT(vm, scan);
-		if ((pp->p_flags & P_IOLOCK) == 0 && pp->p_lckcnt == 0 &&
-		    page_trylock_locked(vm, pp, SE_EXCL)) {
-			mach_mutex_exit(&vm->vm_pagelock);
-			return pp;
-		}
-		VM_STAT(vm, scan_skip);
-		if (pp->p_lckcnt == 0)
+		/* By now it may have left the queue; then the policy knows. */
+		pl = page_enter(vm, pp);
+		queued = page_named_locked(vm, pp, pl) && (pp->p_flags & P_QUEUED) != 0;
+		mine = queued && (pp->p_flags & P_IOLOCK) == 0 && page_trylock_locked(vm, pp, SE_EXCL);
+		if (!mine)
+			VM_STAT(vm, scan_skip);
+		if (queued && !mine) {
 			r->r_busy = pp;
-		vm->vm_policy->pol_seen(vm->vm_polstate, pp, false, true);
-		mach_mutex_exit(&vm->vm_pagelock);
+			page_seen_locked(vm, pp, false, true);
+		}
+		page_exit(pl);
+		if (mine)
+			return pp;
 	}
 }
 
@@ -248,9 +240,9 @@ static void tell_room(struct vm *vm)
 
 	if (room == vm->vm_polroom)
 		return;
-	mach_mutex_enter(&vm->vm_pagelock);
+	mach_mutex_enter(&vm->vm_pollock);
 	vm->vm_policy->pol_resize(vm->vm_polstate, room);
-	mach_mutex_exit(&vm->vm_pagelock);
+	mach_mutex_exit(&vm->vm_pollock);
 	vm->vm_polroom = room;
 }
 
@@ -323,10 +315,11 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 /* Until whoever has the page lets it go. The caller may hold a page that he waits for, so not for ever. */
 static void wait_for(struct vm *vm, struct page *pp)
 {
-	mach_mutex_enter(&vm->vm_pagelock);
-	if (pp->p_selock != 0 || (pp->p_flags & P_IOLOCK) != 0)
+	struct page_lock *pl = page_enter(vm, pp);
+
+	if (page_named_locked(vm, pp, pl) && (pp->p_selock != 0 || (pp->p_flags & P_IOLOCK) != 0))
 		page_timedwait_locked(vm, pp, BUSY_NS);
-	mach_mutex_exit(&vm->vm_pagelock);
+	page_exit(pl);
 }
 
 /*

@@ -233,11 +233,11 @@ static voff_t next_page(struct vm *vm, struct vnode *vp, voff_t at, voff_t end)
 			return at;
 	if (at >= end)
 		return end;
-	mach_mutex_enter(&vm->vm_pagelock);
+	mach_mutex_enter(&vm->vm_listlock);
 	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
 		if (vm->vm_pages[i].p_offset >= at && vm->vm_pages[i].p_offset < best)
 			best = vm->vm_pages[i].p_offset;
-	mach_mutex_exit(&vm->vm_pagelock);
+	mach_mutex_exit(&vm->vm_listlock);
 	return best;
 }
 
@@ -291,11 +291,11 @@ static void empty_wired(struct vm *vm, struct vnode *vp, voff_t from)
 		voff_t next = UINT64_MAX;
 		struct page *pp;
 
-		mach_mutex_enter(&vm->vm_pagelock);
+		mach_mutex_enter(&vm->vm_listlock);
 		for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
 			if (vm->vm_pages[i].p_offset >= at && vm->vm_pages[i].p_offset < next)
 				next = vm->vm_pages[i].p_offset;
-		mach_mutex_exit(&vm->vm_pagelock);
+		mach_mutex_exit(&vm->vm_listlock);
 		if (next == UINT64_MAX)
 			return;
 		at = next + VM_PAGESIZE;

@@ -148,9 +148,7 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 	u->vu_reserved = vm->vm_resv;
 	u->vu_resv_max = vm->vm_resvmax;
 	mach_mutex_exit(&vm->vm_swaplock);
-	mach_mutex_enter(&vm->vm_pagelock);
-	u->vu_cache = vm->vm_cachelist.q_len;
-	mach_mutex_exit(&vm->vm_pagelock);
+	u->vu_cache = page_cached(vm);
 	u->vu_frames = vm->vm_nonline;
 	u->vu_free = vm->vm_nfree;
 	u->vu_wired = vm->vm_nwired;

@@ -3,7 +3,7 @@
  * Vnodes' life. A vnode is the implementor's; the core counts references and, when the last one goes, makes sure that no
  * page bears its name any more before it says so. Named pages hold no reference: they are a cache.
  *
- * Locks: v_refcnt is atomic; the page list is under vm_pagelock. vnode_rele may sleep on I/O and page locks.
+ * Locks: v_refcnt is atomic; the page list is under vm_listlock. vnode_rele may sleep on I/O and page locks.
  */
 #include "impl.h"
 
@@ -33,10 +33,10 @@ static uint64_t count_dirty(struct vnode *vp)
 	struct vm *vm = vp->v_vm;
 	uint64_t n = 0;
 
-	mach_mutex_enter(&vm->vm_pagelock);
+	mach_mutex_enter(&vm->vm_listlock);
 	for (uint32_t i = vp->v_pages; i != PAGE_NIL; i = vm->vm_pages[i].p_vpnext)
 		n += (page_nrm(&vm->vm_pages[i]) & P_MOD) != 0;
-	mach_mutex_exit(&vm->vm_pagelock);
+	mach_mutex_exit(&vm->vm_listlock);
 	return n;
 }
 

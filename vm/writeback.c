@@ -37,7 +37,7 @@ static struct vnode *dirty_file(struct vm *vm, struct page *pp, voff_t *off)
 {
 	struct vnode *vp = NULL;
 
-	if ((pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)) != 0 || !page_trylock(vm, pp, SE_SHARED))
+	if (__atomic_load_n(&pp->p_vnode, __ATOMIC_RELAXED) == NULL || !page_trylock(vm, pp, SE_SHARED))
 		return NULL;
 	if ((pp->p_vnode->v_flags & (V_SWAP | V_SWAPFS)) == 0 && pp->p_lckcnt == 0 &&
 	    ((page_nrm(pp) | hat_pagesync(pp, false, false)) & P_MOD) != 0 && hold_vnode(pp->p_vnode)) {

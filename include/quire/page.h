@@ -4,7 +4,8 @@
  *   free list: P_FREE, no identity.   cache list: P_FREE, identity kept, contents valid and clean, reclaimable.
  *   in use: not P_FREE, identity (or kernel: P_KERNEL, no identity).   off line: P_OFFLINE.
  * S/E lock: p_selock > 0 = that many shared holders, -1 = exclusive; a waiting E holder (P_EWANTED) stops new S holders.
- * E + p_iolock = being filled or written. Everything marked (P) is guarded by vm_pagelock.
+ * E + p_iolock = being filled or written. Everything marked (P) is guarded by the lock of the page's name, (Q) by that of the
+ * policy, (L) by that of vnodes' lists: vm/page.c.
  */
 #ifndef QUIRE_PAGE_H
 #define QUIRE_PAGE_H
@@ -32,15 +33,16 @@ struct page {
 	struct vnode *p_vnode;	      /* (P) and E lock to change */
 	voff_t p_offset;	      /* (P) and E lock to change */
 	uint32_t p_hashnext;	      /* (P) complemented */
-	uint32_t p_vpnext, p_vpprev;  /* (P) vnode's page list */
-	uint32_t p_next, p_prev;      /* (P) free/cache list or the policy's queue */
+	uint32_t p_vpnext, p_vpprev;  /* (L) vnode's page list */
+	uint32_t p_next, p_prev;      /* (P) cache list, (Q) the policy's queue, RANK_FREE: free list */
 	int32_t	 p_selock;	      /* (P) */
 	_Atomic uint8_t p_nrm;	      /* P_REF | P_MOD: atomic; cleared only with the page locked */
 	uint8_t	 p_flags;	      /* (P) */
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
-	uint8_t	 p_polstate;	      /* (P) for the policy */
+	uint8_t	 p_polstate;	      /* (Q) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint16_t p_pad;
+	uint8_t	 p_lockno;	      /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t	 p_pad;
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");

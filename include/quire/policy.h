@@ -30,12 +30,13 @@ enum pol_ask {
 };
 
 /*
- * All members are called under vm_pagelock; none sleeps or allocates; none is NULL. They may use p_next, p_prev and
+ * All members are called under vm_pollock; none sleeps or allocates; none is NULL. They may use p_next, p_prev and
  * p_polstate of the pages they were given. State is a block of pol_size(nframes) bytes, zero before pol_init.
  */
 struct policy_ops {
 	const char *pol_name;
 	const char *pol_about; /* one line for people */
+	bool pol_history; /* it remembers pages that are gone: else pol_miss need not be called */
 	/* pol_miss must come before room is made for the page; otherwise any time before pol_insert will do. */
 	bool pol_miss_first;
 	size_t (*pol_size)(pfn_t nframes);

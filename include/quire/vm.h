@@ -21,8 +21,9 @@ enum vm_rank {
 	RANK_ANON = 60,  /* vm_anonlock: anon table, reference counts, swap slot of an anon */
 	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
 	RANK_VNODE = 80, /* a vnode's own lock (store) */
-	RANK_PAGE =
-	    90, /* vm_pagelock: hash, vnode page lists, free and cache lists, every p_selock and p_iolock, policy */
+	/* a lock of vm_pagelocks: the names of its part of the hash, the locks and flags of pages that have them, its cache
+	 * list. Inside it: + 2 vm_pollock (the policy), + 3 vm_listlock (vnodes' lists of pages) */
+	RANK_PAGE = 90,
 	RANK_KMEM = 100, /* kmem caches and arenas */
 	RANK_FREE = 110, /* buddy allocator of frames */
 	RANK_HAT = 120,  /* a port's own */
@@ -43,6 +44,7 @@ struct vm_config {
 	void *vc_lostarg;
 	uint64_t vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
 	unsigned vc_cache_ways;	 /* 0: 1 */
+	unsigned vc_pagelocks;	 /* names are spread over so many locks; 0: by the number of frames */
 	pfn_t vc_zeropool;	 /* vm_idle keeps up to so many frames zeroed */
 	const struct policy_ops *vc_policy;	/* NULL: two-handed clock */
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */

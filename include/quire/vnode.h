@@ -49,8 +49,8 @@ struct vnode {
 	struct vm *v_vm;	       /* const after init */
 	_Atomic uint32_t v_refcnt;
 	uint32_t v_flags;	       /* const after init */
-	uint32_t v_pages;	       /* (P) first page of the list, PAGE_NIL */
-	uint32_t v_npages;	       /* (P) */
+	uint32_t v_pages;	       /* vm_listlock: first page of the list, PAGE_NIL; swapfs has none */
+	uint32_t v_npages;	       /* vm_listlock */
 	_Atomic uint32_t v_lost;       /* write-backs by page-out or asynchronous that failed and nobody was told of */
 	void	*v_data;	       /* the implementor's */
 	uint64_t v_id;		       /* const after init: stable number, the same in every run of the same program */
