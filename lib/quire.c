@@ -247,6 +247,7 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	    (rc = pool_attach(&q->q_pool, q->q_poolmem, q->q_poolsize, q->q_swapfd)) != 0)
 		return -rc;
 	q->q_haspool = true;
+	pool_alone(&q->q_pool);
 	/* Pages that do not compress: what is certain. Segments that are open, on their way or kept aside hold fewer. */
 	*slots = (c->pool + c->swap) / SEGMENT;
 	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES : *slots * SEGMENT_PAGES / 2;

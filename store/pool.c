@@ -114,6 +114,7 @@ void pool_async_end(struct pool *p)
 {
 	pool_poll(p, 1);
 	pool_ring_close(p, 0);
+	pool_aio_close(p);
 }
 
 void pool_detach(struct pool *p)
@@ -368,6 +369,13 @@ static void count_load_locked(struct pool_shared *s, uint32_t *which)
 		s->ps_mem_loads /= 2;
 		s->ps_file_loads /= 2;
 	}
+}
+
+void pool_fetched_locked(struct pool_shared *s, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		count_load_locked(s, &s->ps_file_loads);
+	s->ps_stats.cache_hits -= n; /* the loads that follow will be counted as such */
 }
 
 /*

@@ -21,6 +21,7 @@ struct pool_config {
 };
 
 #define POOL_CONTEXTS 4u
+#define POOL_LOADS 8u /* begun and not ended, of one process */
 struct pool {
 	struct pool_shared *p_shared;
 	size_t	 p_size;
@@ -33,10 +34,12 @@ struct pool {
 	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
 	void	*p_charge_arg; /* of both */
 	int (*p_guard)(int fd); /* may move a descriptor of ours away; answers the new one. May be NULL */
-	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread */
+	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread unless p_alone */
 	void *
 	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */
 	uint32_t p_selftid;
+	struct pool_aio *p_aio; /* loads that are begun and ended apart, or NULL */
+	bool p_alone; /* pool_alone() */
 	int	 p_sync; /* a write behind failed: the next one is synchronous, and its error is told. That thread's */
 	uint32_t p_member, p_child; /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
@@ -89,6 +92,19 @@ int  pool_join(struct pool *, uint32_t tag);
 int  pool_async(struct pool *);
 /* The thread has nothing in flight any more, and writes synchronously. To be called by it before it ends, if it does before the store is detached. */
 void pool_async_end(struct pool *);
+/*
+ * The store is in private memory of this process, has no members, and everything is of this process alone: call it directly
+ * after pool_attach. Nobody can die with the lock then, and where there is a file and the kernel allows asynchronous I/O
+ * (io_submit), all threads write behind, and loads may be begun (pool_load_begin). Errors of writes come as with pool_async.
+ */
+void pool_alone(struct pool *);
+/*
+ * Begins to read what of those n pages is in the file, all of it at once, without waiting. 0: there is nothing to wait for. Else
+ * a ticket: the same thread calls pool_load_end, which waits, and then pool_load_vec, which is quick then.
+ */
+uint32_t pool_load_begin(struct pool *, uint32_t n, const uint32_t *handles);
+void pool_load_end(struct pool *, uint32_t ticket);
+int  pool_load_ready(struct pool *, uint32_t ticket); /* would pool_load_end not wait? */
 /* Takes the results of writes behind, if the calling thread has any; wait: of all. */
 void pool_poll(struct pool *, int wait);
 /* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */

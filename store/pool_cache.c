@@ -20,7 +20,7 @@
 #define AHEAD_MAX   16u
 #define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 #define AHEAD_SOME  3u /* from here on four pages */
-#define PROBE	    16u /* one read in so many is whole anyway */
+#define PROBE	    64u /* one read in so many is whole anyway */
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
 {
@@ -87,20 +87,16 @@ static int cache_insert(struct pool *p, uint32_t i)
 	return 1;
 }
 
-/* The pages to read, [*from, *to), when those that cover [off, off+len) are wanted: one run, as little as misses. */
-static void extent(
-    struct pool_shared *s, const struct segment *g, uint32_t off, uint32_t len, uint32_t *from, uint32_t *to)
+void pool_extent_locked(struct pool_shared *s, const struct segment *g, uint32_t *from, uint32_t *to)
 {
-	uint32_t first = off / PAGE, last = (off + len - 1) / PAGE, end = (g->s_used + PAGE - 1) / PAGE;
+	uint32_t end = (g->s_used + PAGE - 1) / PAGE;
 
-	*from = first;
-	*to = last + 1;
 	if (s->ps_ahead >= AHEAD_WHOLE || s->ps_reads++ % PROBE == 0) {
 		*from = 0;
 		*to = end;
 	} else if (s->ps_ahead >= AHEAD_SOME) {
-		*from = first / 4 * 4;
-		*to = last / 4 * 4 + 4 < end ? last / 4 * 4 + 4 : end;
+		*from = *from / 4 * 4;
+		*to = (*to + 3) / 4 * 4 < end ? (*to + 3) / 4 * 4 : end;
 	}
 	while ((g->s_valid & 1u << *from) != 0)
 		++*from;
@@ -108,22 +104,22 @@ static void extent(
 		--*to;
 }
 
-int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
+bool pool_fetch_begin_locked(struct pool *p, uint32_t i)
+{
+	struct segment *g = &segs(p->p_shared)[i];
+
+	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
+		return false;
+	pool_begin_locked(p, i);
+	g->s_fetch = 1;
+	return true;
+}
+
+void pool_fetch_end_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to, int rc)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
-	uint32_t from, to;
-	int rc;
 
-	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
-		return -EAGAIN;
-	extent(s, g, off, len, &from, &to);
-	pool_begin_locked(p, i);
-	g->s_fetch = 1;
-	pool_unlock(s);
-	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE,
-	    (to - from) * PAGE);
-	pool_lock(p);
 	if (rc == 0)
 		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);
 	BARRIER();
@@ -132,5 +128,22 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 		pool_seg_empty_locked(p, i);
 	if (s->ps_stats.pages == s->ps_stats.same_filled)
 		pool_close_locked(p);
+}
+
+int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
+{
+	struct pool_shared *s = p->p_shared;
+	struct segment *g = &segs(s)[i];
+	uint32_t from = off / PAGE, to = (off + len - 1) / PAGE + 1;
+	int rc;
+
+	if (!pool_fetch_begin_locked(p, i))
+		return -EAGAIN;
+	pool_extent_locked(s, g, &from, &to);
+	pool_unlock(s);
+	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE,
+	    (to - from) * PAGE);
+	pool_lock(p);
+	pool_fetch_end_locked(p, i, from, to, rc);
 	return rc;
 }

@@ -120,9 +120,13 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */
 static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }
+/* What a lock's owner or a segment's user is known by where nobody outlives another's death: the process is alone. */
+#define ALONE 1u
 /* The calling thread's number. The one that writes behind does not ask the kernel each time: it knows itself by its thread pointer. */
 static inline uint32_t pool_tid(const struct pool *p)
 {
+	if (p->p_alone)
+		return ALONE;
 	return __atomic_load_n(&p->p_self, __ATOMIC_ACQUIRE) == __builtin_thread_pointer()
 	    ? p->p_selftid
 	    : (uint32_t)sys_call0(SYS_gettid);
@@ -177,6 +181,23 @@ void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
 uint32_t pool_quarantine_end_locked(struct pool_shared *); /* a block that may be used again, or NONE */
 void pool_ring_close(struct pool *, int forked);
 
+/* pool_aio.c */
+struct pool_aio_result {
+	uint64_t data;
+	int res;
+};
+int  pool_aio_setup(uint32_t n, uint64_t *aio); /* a context for n at a time */
+void pool_aio_destroy(uint64_t aio); /* waits for what is in flight */
+uint32_t pool_aio_ready(uint64_t aio); /* how many have ended and were not collected; ~0: not known */
+/* -EAGAIN: not taken. */
+int  pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data);
+/* Up to max results; wait: at least one. */
+uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *, uint32_t max);
+int  pool_aio_open(struct pool *); /* for loads */
+void pool_aio_close(struct pool *);
+/* pool.c: so many pages were read, which will be loaded next */
+void pool_fetched_locked(struct pool_shared *, uint32_t n);
+
 /* pool_log.c */
 uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
@@ -218,6 +239,11 @@ void pool_young_added(struct pool *); /* pages were stored: is the packer to be 
  * reads this segment: read it privately. -EIO.
  */
 int  pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
+/* Its parts. False: no slot for it, or somebody else reads this segment. Else the segment keeps slot and block till the end. */
+bool pool_fetch_begin_locked(struct pool *, uint32_t seg);
+/* How much to read, [*from, *to), when those pages are wanted: one run, as little as misses. */
+void pool_extent_locked(struct pool_shared *, const struct segment *, uint32_t *from, uint32_t *to);
+void pool_fetch_end_locked(struct pool *, uint32_t seg, uint32_t from, uint32_t to, int rc);
 static inline uint32_t pool_pages_mask(uint32_t off, uint32_t len) /* the pages of a segment that cover this */
 {
 	return (uint32_t)((2ull << (off + len - 1) / PAGE) - (1ull << off / PAGE));

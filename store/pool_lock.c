@@ -64,7 +64,7 @@ void pool_lock(struct pool *p)
 		was |= WAITERS;
 		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was, (long)&soon, 0, 0) ==
 			-ETIMEDOUT &&
-		    pool_dead(was & ~WAITERS) &&
+		    !p->p_alone && pool_dead(was & ~WAITERS) &&
 		    __atomic_compare_exchange_n(
 			&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 			pool_repair_locked(p);

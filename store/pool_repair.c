@@ -15,7 +15,7 @@ void pool_abandon_locked(struct pool_shared *s, struct segment *g)
 
 int pool_orphan(const struct segment *g)
 {
-	return pool_dead(g->s_tid);
+	return g->s_tid != ALONE && pool_dead(g->s_tid);
 }
 
 void pool_abandon_member_locked(struct pool *p, uint32_t member)

@@ -20,7 +20,10 @@
 #define QUARANTINE 10000000000ull /* ns */
 
 struct pool_ring {
-	int fd;
+	int fd; /* -1: asynchronous I/O of any thread, for a store alone: aio, ops, waiting and inflight are under the store's lock */
+	uint64_t aio;
+	struct member_io ops[POOL_WRITES];
+	bool waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
 	uint32_t tid, inflight;
 	char *map, *sqe;
 	size_t mapbytes;
@@ -39,6 +42,7 @@ static void ring_free(struct pool_ring *r)
 		(void)sys_call2(SYS_munmap, (long)r->map, (long)r->mapbytes);
 	if (r->fd >= 0)
 		(void)sys_call1(SYS_close, r->fd);
+	pool_aio_destroy(r->aio);
 	(void)sys_call2(SYS_munmap, (long)r, PAGE);
 }
 
@@ -98,12 +102,33 @@ int pool_async(struct pool *p)
 	return 0;
 }
 
-/* The ring, if it is the calling thread's. */
+void pool_alone(struct pool *p)
+{
+	struct pool_ring *r;
+	long m;
+
+	p->p_alone = true;
+	if (p->p_fd < 0)
+		return;
+	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (failed(m))
+		return;
+	r = (struct pool_ring *)m;
+	r->fd = -1;
+	if (pool_aio_setup(POOL_WRITES, &r->aio) != 0) {
+		ring_free(r);
+		return;
+	}
+	p->p_ring = r;
+	(void)pool_aio_open(p); /* without it loads wait where they are */
+}
+
+/* The ring, if the calling thread may use it. */
 static struct pool_ring *mine(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
 
-	return r != NULL && r->tid == pool_tid(p) ? r : NULL;
+	return r != NULL && (r->fd < 0 || r->tid == pool_tid(p)) ? r : NULL;
 }
 
 uint32_t pool_inflight(struct pool *p)
@@ -113,10 +138,15 @@ uint32_t pool_inflight(struct pool *p)
 	return r != NULL ? r->inflight : 0;
 }
 
-static struct member_io *ops_of(struct pool *p) { return pool_members(p->p_shared)[p->p_member].m_io; }
-
-static int submit(struct pool_ring *r, int fd, const void *mem, uint64_t at, uint64_t op)
+static struct member_io *ops_of(struct pool *p)
 {
+	return p->p_alone ? p->p_ring->ops : pool_members(p->p_shared)[p->p_member].m_io;
+}
+
+static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint64_t op)
+{
+	if (r->fd < 0)
+		return pool_aio_write(r->aio, fd, mem, at, SEG_BYTES, op);
 	uint32_t tail = *r->sq_tail;
 	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
 	long rc;
@@ -164,16 +194,16 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	g->s_async = 1;
 	BARRIER();
 	set_state(g, SEG_WRITING);
+	r->inflight++; /* others may collect it as soon as it is on its way */
 	pool_unlock(s);
 	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
 	     submit(r, p->p_fd, slot_mem(s, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
-	if (rc == 0) {
-		r->inflight++;
+	if (rc == 0)
 		return 0;
-	}
+	r->inflight--;
 	if (io[op].io_seg == 0) { /* taken over by somebody else already */
 		pool_block_give_locked(s, io[op].io_block - 1);
 		op_clear(&io[op]);
@@ -206,6 +236,39 @@ static void collect(struct pool *p, struct member_io *io, int res)
 	pool_write_end_locked(p, i - 1, rc);
 }
 
+static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
+{
+	struct pool_shared *s = p->p_shared;
+	struct pool_aio_result res[POOL_WRITES];
+	struct { long s, ns; } soon = { 0, 50000000 };
+	uint32_t n;
+
+	if (r->waiting) {
+		uint32_t io = s->ps_io;
+
+		if (!wait)
+			return 0;
+		pool_unlock(s);
+		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		pool_lock(p);
+		return 1; /* perhaps: the caller looks again */
+	}
+	if (wait) {
+		r->waiting = true;
+		pool_unlock(s);
+	}
+	n = pool_aio_collect(r->aio, wait, res, POOL_WRITES);
+	if (wait) {
+		pool_lock(p);
+		r->waiting = false;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		r->inflight--;
+		collect(p, &r->ops[res[i].data], res[i].res);
+	}
+	return n;
+}
+
 uint32_t pool_reap_locked(struct pool *p, int wait)
 {
 	struct pool_ring *r = mine(p);
@@ -213,6 +276,8 @@ uint32_t pool_reap_locked(struct pool *p, int wait)
 
 	if (r == NULL || r->inflight == 0)
 		return 0;
+	if (r->fd < 0)
+		return reap_aio(p, r, wait);
 	if (wait)
 		pool_unlock(p->p_shared);
 	(void)sys_call6(SYS_io_uring_enter, r->fd, 0, wait, IORING_ENTER_GETEVENTS, 0, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vnode through which the core swaps to a pool. I/O is done before vo_start returns. Slots are written, read and discarded
+ * The vnode through which the core swaps to a pool. I/O is done before vo_start returns, but for reads of the file where loads can
+ * be begun (pool_alone): those end in the vo_poll of the thread that started them. Slots are written, read and discarded
  * only by whoever owns them in the core, so the table needs no lock.
  */
 #include "store/pool_vnode.h"
@@ -15,6 +16,10 @@ struct pool_vnode {
 	struct vnode v;
 	struct pool *pool;
 	uint64_t nslots, bytes;
+	struct {
+		struct vm_io *io;
+		uint32_t tid;
+	} begun[POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
 	uint32_t handle[]; /* 0: empty */
 };
 
@@ -50,13 +55,56 @@ static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 	return rc;
 }
 
+static void ended(struct vm_io *io, int rc)
+{
+	io->io_err = rc == 0 ? VM_OK : rc == -ENOSPC ? VM_NOSWAP : VM_IO;
+	io->io_done(io);
+}
+
+static uint32_t my_tid(void) { return (uint32_t)sys_call0(SYS_gettid); }
+
 static void start(struct vnode *vp, struct vm_io *io)
 {
 	struct pool_vnode *pv = vp->v_data;
-	int rc = io->io_op == VM_IO_READ ? read_pages(pv, io) : write_pages(pv, io);
+	const uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT];
+	uint32_t n = 0, ticket;
 
-	io->io_err = rc == 0 ? VM_OK : rc == -ENOSPC ? VM_NOSWAP : VM_IO;
-	io->io_done(io);
+	if (io->io_op == VM_IO_WRITE) {
+		ended(io, write_pages(pv, io));
+		return;
+	}
+	while (n < io->io_npages && h[n] != 0)
+		n++;
+	if ((ticket = pool_load_begin(pv->pool, n, h)) == 0) {
+		ended(io, read_pages(pv, io));
+		return;
+	}
+	pv->begun[ticket - 1].io = io;
+	__atomic_store_n(&pv->begun[ticket - 1].tid, my_tid(), __ATOMIC_RELAXED);
+}
+
+/* One read that the calling thread began; a finished one rather than one to wait for. False: none, or none yet. */
+static bool end_one(struct pool_vnode *pv, bool wait)
+{
+	uint32_t tid = my_tid(), ticket = 0;
+	struct vm_io *io;
+
+	for (uint32_t i = 0; i < POOL_LOADS; i++)
+		if (__atomic_load_n(&pv->begun[i].tid, __ATOMIC_RELAXED) == tid) {
+			bool ready = pool_load_ready(pv->pool, i + 1) != 0;
+
+			if (ready || wait)
+				ticket = i + 1;
+			if (ready)
+				break;
+		}
+	if (ticket == 0)
+		return false;
+	io = pv->begun[ticket - 1].io;
+	__atomic_store_n(&pv->begun[ticket - 1].tid, 0, __ATOMIC_RELAXED);
+	pool_load_end(pv->pool, ticket);
+	ended(io, read_pages(pv, io));
+	return true;
 }
 
 static void discard(struct vnode *vp, voff_t off, uint64_t len)
@@ -79,7 +127,10 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 
 static void poll_writes(struct vnode *vp, bool wait)
 {
-	pool_poll(((struct pool_vnode *)vp->v_data)->pool, wait);
+	struct pool_vnode *pv = vp->v_data;
+
+	if (pv->pool->p_aio == NULL || !end_one(pv, wait))
+		pool_poll(pv->pool, wait);
 }
 
 static enum vm_err synced(struct vnode *vp, voff_t off, uint64_t len)

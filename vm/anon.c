@@ -342,7 +342,7 @@ static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, un
 
 	pps[0] = pp;
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
-	e = pvn_io_drop(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok, &drop);
+	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
 	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
 	if (ok > 0 && (drop & 1) != 0) {

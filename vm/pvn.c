@@ -16,16 +16,18 @@ static void io_done(struct vm_io *io)
 	__atomic_store_n((bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
 }
 
-enum vm_err pvn_io(
-    struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
-{
-	uint64_t drop;
+#define SPARE  32u /* frames above the reserve that a thread sees to while it waits for a read anyway */
+#define AT_ONCE 4u /* so many pages take about as long to put out as a disk to answer */
 
-	return pvn_io_drop(vm, vp, op, off, pps, n, ok, &drop);
+/* A read is on its way: this thread puts pages out meanwhile, which the next fault would have to do before its own read. */
+static void while_reading(struct vm *vm)
+{
+	if (vm->vm_nfree < (pfn_t)vm->vm_reserve + SPARE)
+		(void)pageout_reclaim(vm, AT_ONCE);
 }
 
-enum vm_err pvn_io_drop(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n,
-    uint32_t *ok, uint64_t *drop)
+static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n,
+    uint32_t *ok, uint64_t *drop, bool may_reclaim)
 {
 	struct waiter w = { .w_done = false };
 	struct vm_io io = { .io_op = op, .io_npages = n, .io_off = off, .io_done = io_done, .io_arg = &w };
@@ -40,6 +42,8 @@ enum vm_err pvn_io_drop(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t 
 	for (uint32_t i = 0; i < n; i++)
 		io.io_buf[i] = page_mapin(vm, pps[i]);
 	vp->v_ops->vo_start(vp, &io);
+	if (may_reclaim && !__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
+		while_reading(vm);
 	while (!__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
 		vp->v_ops->vo_poll(vp, true);
 	*ok = io.io_err == VM_OK ? n : io.io_ok;
@@ -54,6 +58,20 @@ enum vm_err pvn_io_drop(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t 
 	if (io.io_err != VM_OK && io.io_err != VM_EOF)
 		VM_STAT(vm, io_error);
 	return io.io_err;
+}
+
+enum vm_err pvn_io(
+    struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
+{
+	uint64_t drop;
+
+	return one_io(vm, vp, op, off, pps, n, ok, &drop, false);
+}
+
+enum vm_err pvn_swapin(
+    struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop)
+{
+	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, true);
 }
 
 void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)

@@ -95,7 +95,10 @@ enum vm_err vnode_write(struct vnode *, voff_t off, const void *buf, uint64_t le
 enum vm_err vnode_sync(struct vnode *);
 /* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
-/* The same; *drop: io_drop of the request. */
-enum vm_err pvn_io_drop(
-    struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
+/*
+ * The same for a read by a fault, which may reclaim: while the read is on its way pages are put out, if frames are getting few.
+ * *drop: io_drop of the request.
+ */
+enum vm_err pvn_swapin(
+    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
 #endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The kernel's asynchronous I/O (io_submit), for a store that one process has to itself.
+ *
+ * Why not io_uring here: its completions are delivered by the thread that submitted, which may be anywhere in the program or gone,
+ * or by threads of its own, and one more thread in the address space makes every page that is moved cost a shootdown. These
+ * completions are put down where they happen, whoever runs; any thread may collect them; nobody's system call is interrupted.
+ *
+ * Writes behind: one context; what is in flight is in the ring (pool_ring.c), under the store's lock.
+ * Loads: begun by pool_load_begin(), which sends all reads that a vector of pages needs at once, into the slots of the cache
+ * (pool_cache.c); the thread does something else and comes back to pool_load_end(). Each load has a context of its own, so
+ * a thread that waits is never waiting for what somebody else collected. What could not be read is left to pool_load_vec(), which
+ * tries it once more and tells.
+ *
+ * Lock: a load belongs to the thread that began it (l_busy, taken atomically). The segments it reads have s_fetch set, which
+ * keeps slot and block.
+ */
+#include "store/pool_impl.h"
+
+#include <linux/aio_abi.h>
+
+#define FETCHES 8u /* segments of one load */
+#define MAGIC_AIO 0xa10a10a1u
+#define SPINS 4000u /* looks at the ring before the thread sleeps: an interrupted sleep costs more than the rest of a read */
+
+struct fetch {
+	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
+	int f_rc;
+};
+
+struct load {
+	uint32_t l_busy;
+	uint32_t l_n, l_sent, l_missing; /* fetches; of them, in flight; pages they are for */
+	uint64_t l_aio;
+	struct fetch l_fetch[FETCHES];
+	struct iocb l_iocb[FETCHES];
+};
+
+struct pool_aio {
+	struct load a_load[POOL_LOADS];
+};
+
+/* What a context's number points to; user space may look at it as long as magic and features are these. */
+struct aio_ring {
+	uint32_t id, nr, head, tail, magic, compat, incompat, header;
+};
+
+int pool_aio_setup(uint32_t n, uint64_t *aio)
+{
+	*aio = 0;
+	return (int)sys_call2(SYS_io_setup, n, (long)aio);
+}
+
+void pool_aio_destroy(uint64_t aio)
+{
+	if (aio != 0)
+		(void)sys_call1(SYS_io_destroy, (long)aio);
+}
+
+uint32_t pool_aio_ready(uint64_t aio)
+{
+	const struct aio_ring *r = (const struct aio_ring *)(uintptr_t)aio;
+	uint32_t head, tail;
+
+	if (r->magic != MAGIC_AIO || r->incompat != 0)
+		return ~0u; /* not known: ask the kernel */
+	head = __atomic_load_n(&r->head, __ATOMIC_RELAXED);
+	tail = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
+	return tail >= head ? tail - head : tail + r->nr - head;
+}
+
+static void prepare(struct iocb *cb, int write, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data)
+{
+	*cb = (struct iocb){ .aio_data = data,
+		.aio_lio_opcode = write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+		.aio_fildes = (uint32_t)fd,
+		.aio_buf = (uint64_t)mem,
+		.aio_nbytes = n,
+		.aio_offset = (int64_t)at };
+}
+
+/* How many were taken. */
+static uint32_t send(uint64_t aio, struct iocb *cb, uint32_t n)
+{
+	struct iocb *each[FETCHES];
+	uint32_t sent = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		each[i] = &cb[i];
+	while (sent < n) {
+		long r = sys_call3(SYS_io_submit, (long)aio, (long)(n - sent), (long)(each + sent));
+
+		if (r > 0)
+			sent += (uint32_t)r;
+		else if (r != -EINTR)
+			break;
+	}
+	return sent;
+}
+
+int pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data)
+{
+	struct iocb cb;
+
+	prepare(&cb, 1, fd, mem, at, n, data);
+	return send(aio, &cb, 1) == 1 ? 0 : -EAGAIN;
+}
+
+uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *res, uint32_t max)
+{
+	struct io_event ev[POOL_WRITES + FETCHES];
+	struct { long s, ns; } now = { 0, 0 };
+	long n;
+
+	if (max > POOL_WRITES + FETCHES)
+		max = POOL_WRITES + FETCHES;
+	if (!wait && pool_aio_ready(aio) == 0)
+		return 0;
+	do
+		n = sys_call5(SYS_io_getevents, (long)aio, wait, max, (long)ev, wait ? 0 : (long)&now);
+	while (n == -EINTR);
+	for (long i = 0; i < n; i++)
+		res[i] = (struct pool_aio_result){ .data = ev[i].data, .res = (int)ev[i].res };
+	return n > 0 ? (uint32_t)n : 0;
+}
+
+/* ---- loads ---- */
+void pool_aio_close(struct pool *p)
+{
+	struct pool_aio *a = p->p_aio;
+
+	p->p_aio = NULL;
+	if (a == NULL)
+		return;
+	for (uint32_t i = 0; i < POOL_LOADS; i++)
+		pool_aio_destroy(a->a_load[i].l_aio);
+	(void)sys_call2(SYS_munmap, (long)a, (long)up(sizeof *a, PAGE));
+}
+
+int pool_aio_open(struct pool *p)
+{
+	long m = sys_call6(SYS_mmap, 0, (long)up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int rc = 0;
+
+	if (m < 0 && m > -4096)
+		return (int)m;
+	struct pool_aio *a = (struct pool_aio *)m;
+	p->p_aio = a;
+	for (uint32_t i = 0; i < POOL_LOADS && rc == 0; i++)
+		rc = pool_aio_setup(FETCHES, &a->a_load[i].l_aio);
+	if (rc != 0)
+		pool_aio_close(p);
+	return rc;
+}
+
+static struct load *load_take(struct pool *p)
+{
+	for (uint32_t i = 0; i < POOL_LOADS; i++) {
+		struct load *l = &p->p_aio->a_load[i];
+
+		if (__atomic_load_n(&l->l_busy, __ATOMIC_RELAXED) == 0 &&
+		    __atomic_exchange_n(&l->l_busy, 1, __ATOMIC_ACQUIRE) == 0) {
+			l->l_n = l->l_sent = l->l_missing = 0;
+			return l;
+		}
+	}
+	return NULL;
+}
+
+/* That object shall be fetched, too. False: no more. */
+static bool want_locked(struct pool *p, struct load *l, const struct object *o)
+{
+	uint32_t from = o->o_off / PAGE, to = (o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
+
+	while (i < l->l_n && l->l_fetch[i].f_seg != o->o_seg)
+		i++;
+	if (i == FETCHES)
+		return false;
+	if (i == l->l_n) {
+		if (!pool_fetch_begin_locked(p, o->o_seg))
+			return true; /* somebody else is at it, or no slot is free: it will be read alone */
+		l->l_fetch[l->l_n++] = (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
+	}
+	struct fetch *f = &l->l_fetch[i];
+	f->f_from = from < f->f_from ? from : f->f_from;
+	f->f_to = to > f->f_to ? to : f->f_to;
+	l->l_missing++;
+	return true;
+}
+
+static void submit_load(struct pool *p, struct load *l)
+{
+	struct pool_shared *s = p->p_shared;
+
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		struct fetch *f = &l->l_fetch[i];
+		const struct segment *g = &segs(s)[f->f_seg];
+
+		f->f_rc = -EIO; /* till it is known better */
+		prepare(&l->l_iocb[i], 0, p->p_fd, slot_mem(s, g->s_slot) + f->f_from * PAGE,
+		    (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE, (f->f_to - f->f_from) * PAGE, i);
+	}
+	l->l_sent = pool_injected(p, POOL_INJECT_READ) ? 0 : send(l->l_aio, l->l_iocb, l->l_n);
+}
+
+uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
+{
+	struct pool_shared *s = p->p_shared;
+	struct load *l = NULL;
+
+	if (p->p_aio == NULL)
+		return 0;
+	pool_lock(p);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct object *o = &objects(s)[handles[i]];
+
+		if (o->o_seg == NONE || segs(s)[o->o_seg].s_state != SEG_FILED ||
+		    pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
+			continue;
+		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
+			break;
+	}
+	for (uint32_t i = 0; l != NULL && i < l->l_n; i++) {
+		struct fetch *f = &l->l_fetch[i];
+
+		pool_extent_locked(s, &segs(s)[f->f_seg], &f->f_from, &f->f_to);
+	}
+	pool_unlock(s);
+	if (l == NULL)
+		return 0;
+	if (l->l_n == 0) {
+		__atomic_store_n(&l->l_busy, 0, __ATOMIC_RELEASE);
+		return 0;
+	}
+	submit_load(p, l);
+	return (uint32_t)(l - p->p_aio->a_load) + 1;
+}
+
+static void collect(struct pool *p, struct load *l)
+{
+	struct pool_aio_result res[FETCHES];
+
+	for (uint32_t spin = 0; spin < SPINS && pool_aio_ready(l->l_aio) < l->l_sent; spin++)
+		__builtin_ia32_pause();
+	for (uint32_t left = l->l_sent; left > 0;) {
+		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
+
+		for (uint32_t i = 0; i < n; i++) {
+			struct fetch *f = &l->l_fetch[res[i].data];
+			uint32_t bytes = (f->f_to - f->f_from) * PAGE;
+
+			f->f_rc = res[i].res == (int)bytes ? 0 : -EIO;
+			if (f->f_rc == 0)
+				(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
+		}
+		left -= n;
+	}
+}
+
+int pool_load_ready(struct pool *p, uint32_t ticket)
+{
+	const struct load *l = &p->p_aio->a_load[ticket - 1];
+
+	return pool_aio_ready(l->l_aio) >= l->l_sent;
+}
+
+void pool_load_end(struct pool *p, uint32_t ticket)
+{
+	struct load *l = &p->p_aio->a_load[ticket - 1];
+
+	collect(p, l);
+	pool_lock(p);
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		const struct fetch *f = &l->l_fetch[i];
+
+		pool_fetch_end_locked(p, f->f_seg, f->f_from, f->f_to, f->f_rc);
+	}
+	pool_fetched_locked(p->p_shared, l->l_missing);
+	pool_unlock(p->p_shared);
+	__atomic_store_n(&l->l_busy, 0, __ATOMIC_RELEASE);
+}
