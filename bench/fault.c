@@ -5,10 +5,11 @@
  * served in the faulting thread.
  *
  *     fault [-k null|pool|file] [-m MiB] [-b MiB] [-p MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-d DIRECTORY]
+ *           [-a PATTERN] [-w PERCENT]
  *
  * Maps a private anonymous region of MiB (256) in a system with a budget of -b
- * MiB (64), fills it, then makes REPEATS (5) times ACCESSES (100000) random
- * accesses. The store behind it (-k):
+ * MiB (64), fills it, then makes REPEATS (5) times ACCESSES (100000) accesses:
+ * PATTERN (random), PERCENT (100) of them writes. The store behind it (-k):
  *
  *   null   a page is copied to ordinary memory and back: Quire without a store
  *   pool   the compressed pool, of -p MiB (128): everything fits, compressed
@@ -36,7 +37,13 @@
 #define MIB	    (1ull << 20)
 #define SKIP	    77
 
-struct options { const char *kind, *folder; size_t mib, budget, pool, n, repeats; uint64_t seed; };
+struct options {
+	const char *kind, *folder;
+	size_t mib, budget, pool, n, repeats;
+	uint64_t seed;
+	enum wl_pattern pattern;
+	unsigned writes;
+};
 
 /* ---- a store that is a copy ---- */
 static int keep(void *arg, uint64_t slot, const void *page)
@@ -141,10 +148,12 @@ static struct options parse(int argc, char **argv)
 		.pool = 128,
 		.n = 100000,
 		.repeats = 5,
-		.seed = 1 };
+		.seed = 1,
+		.pattern = WL_RANDOM,
+		.writes = 100 };
 	int c;
 
-	while ((c = getopt(argc, argv, "k:m:b:p:n:r:s:d:")) != -1) {
+	while ((c = getopt(argc, argv, "k:m:b:p:n:r:s:d:a:w:")) != -1) {
 		switch (c) {
 		case 'k': o.kind = optarg; break;
 		case 'd': o.folder = optarg; break;
@@ -154,6 +163,11 @@ static struct options parse(int argc, char **argv)
 		case 'n': o.n = (size_t)number(optarg, 1, 1 << 30); break;
 		case 'r': o.repeats = (size_t)number(optarg, 1, MAX_REPEATS); break;
 		case 's': o.seed = (uint64_t)number(optarg, 0, 1 << 30); break;
+		case 'w': o.writes = (unsigned)number(optarg, 0, 100); break;
+		case 'a':
+			if (wl_pattern_of(optarg, &o.pattern))
+				break;
+			exit(2);
 		default: exit(2);
 		}
 	}
@@ -185,6 +199,8 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < pages; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
+	w.pattern = o.pattern;
+	w.writes = o.writes;
 	/* The first round pays for the state that filling left behind: not counted. */
 	wl_accesses(&w, base, o.n);
 	for (size_t r = 0; r < o.repeats; r++) {

@@ -3,10 +3,10 @@
 /*
  * The kernel's cost of a fault, on the workload of bench/workload.h.
  *
- *     fault_kernel [-m MiB] [-n ACCESSES] [-r REPEATS] [-s SEED]
+ *     fault_kernel [-m MiB] [-n ACCESSES] [-r REPEATS] [-s SEED] [-a PATTERN] [-w PERCENT]
  *
  * Fills a private anonymous region of MiB (256), then makes REPEATS (5) times
- * ACCESSES (100000) random accesses.  The program sets no limit itself:
+ * ACCESSES (100000) accesses: PATTERN (random), PERCENT (100) of them writes.  The program sets no limit itself:
  * bench/peers.sh runs it inside a memory cgroup with some swap area on.  It
  * prints key-value lines; the figures are microseconds:
  *
@@ -82,17 +82,24 @@ int main(int argc, char **argv)
 	size_t pages = 256 * 256, n = 100000, repeats = 5, with_faults = 0;
 	double per_access[MAX_REPEATS], per_fault[MAX_REPEATS], hit;
 	uint64_t seed = 1;
+	enum wl_pattern pattern = WL_RANDOM;
+	unsigned writes = 100;
 	struct workload w;
 	uint64_t *base;
 	long faults = 0;
 	int c;
 
-	while ((c = getopt(argc, argv, "m:n:r:s:")) != -1) {
+	while ((c = getopt(argc, argv, "m:n:r:s:a:w:")) != -1) {
 		switch (c) {
 		case 'm': pages = (size_t)number(optarg, 1, 1 << 20) * 256; break;
 		case 'n': n = (size_t)number(optarg, 1, 1 << 30); break;
 		case 'r': repeats = (size_t)number(optarg, 1, MAX_REPEATS); break;
 		case 's': seed = (uint64_t)number(optarg, 0, 1 << 30); break;
+		case 'w': writes = (unsigned)number(optarg, 0, 100); break;
+		case 'a':
+			if (wl_pattern_of(optarg, &pattern))
+				break;
+			return 2;
 		default: return 2;
 		}
 	}
@@ -102,6 +109,8 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < pages; i++)
 		wl_fill(&w, i, base + i * WL_WORDS);
+	w.pattern = pattern;
+	w.writes = writes;
 	/* The first round pays for the state that filling left behind: not counted. */
 	wl_accesses(&w, base, n);
 	for (size_t r = 0; r < repeats; r++) {

@@ -2,9 +2,11 @@
 """Quire, the kernel's swap and the floor, on the same work in one run.
 
     peers.py [--mib 256] [--limit 64] [--accesses 50000] [--repeats 3] [--rounds 5] [--only NAME ...]
+             [--pattern random|sequential|runs] [--writes 100]
 
-The work is that of bench/workload.h: random 4 KiB read-modify-write over --mib of
-anonymous memory, each access checked, in --limit of memory, one thread.
+The work is that of bench/workload.h: 4 KiB read-modify-writes over --mib of
+anonymous memory, each access checked, in --limit of memory, one thread. Unless --pattern says otherwise
+they are in no order; --writes is how many of a hundred do write.
 
   floor   bench/floor.c: the kernel's part of an in-thread fault alone
   null    libquire (bench/fault.c), budget --limit, a store that copies a page
@@ -16,7 +18,8 @@ anonymous memory, each access checked, in --limit of memory, one thread.
 
 Each round runs all of them once, in this order; a figure is the median of --repeats
 within its process, a ratio is made of two figures of one round, and what is
-printed is their minimum, median and maximum over the rounds.
+printed is their minimum, median and maximum over the rounds. The last table has the ratios of the time an access takes,
+those that hit included: what the program sees, whatever each side counts as a fault.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
 left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
@@ -42,6 +45,7 @@ import swaparea  # noqa: E402
 MIB = 1 << 20
 NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "run")
 RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("run", "kzram"))
+ACCESS = " an access"  # after a name: that other figure of it
 KEY = {"floor": "floor.cycle_us.median"}
 
 
@@ -72,7 +76,8 @@ class Bench:
         self.folder = folder
         self.build = os.path.join(TOP, os.environ.get("BUILD", "build"))
         self.compiled = {name: compile_program(name, folder) for name in ("fault_kernel", "floor")}
-        self.size = ["-m", str(args.mib), "-n", str(args.accesses), "-r", str(args.repeats)]
+        self.size = ["-m", str(args.mib), "-n", str(args.accesses), "-r", str(args.repeats), "-a", args.pattern,
+                     "-w", str(args.writes)]
         self.work = [self.compiled["fault_kernel"]] + self.size
         self.gone = set()
         self.killed = {}
@@ -165,11 +170,13 @@ def report(rounds):
         values = [r[name] for r in rounds if name in r]
         if values:
             print("%-24s %s" % (name, spread(values)))
-    print("# times                          min   median      max")
-    for ours, theirs in RATIOS:
-        values = [r[ours] / r[theirs] for r in rounds if ours in r and theirs in r]
-        if values:
-            print("%-24s %s" % (ours + "/" + theirs, spread(values)))
+    for what, suffix in (("times, a fault   ", ""), ("times, an access ", ACCESS)):
+        print("# %s              min   median      max" % what)
+        for ours, theirs in RATIOS:
+            values = [r[ours + suffix] / r[theirs + suffix] for r in rounds
+                      if ours + suffix in r and theirs + suffix in r]
+            if values:
+                print("%-24s %s" % (ours + "/" + theirs, spread(values)))
 
 
 def arguments():
@@ -182,6 +189,8 @@ def arguments():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--timeout", type=float, default=600)
     p.add_argument("--work", default="/var/tmp", help="where swap files are made: a disk")
+    p.add_argument("--pattern", choices=("random", "sequential", "runs"), default="random")
+    p.add_argument("--writes", type=int, default=100, help="of a hundred accesses")
     p.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     return p.parse_args()
 
@@ -193,8 +202,8 @@ def main():
     rounds = []
     try:
         bench = Bench(args, folder)
-        print("# random 4 KiB read-modify-write, %d MiB in %d MiB, %d accesses, %d repeats, %d rounds"
-              % (args.mib, args.limit, args.accesses, args.repeats, args.rounds), flush=True)
+        print("# %s 4 KiB accesses, %d%% writes, %d MiB in %d MiB, %d accesses, %d repeats, %d rounds"
+              % (args.pattern, args.writes, args.mib, args.limit, args.accesses, args.repeats, args.rounds), flush=True)
         for n in range(args.rounds):
             rounds.append({})
             for name in NAMES:
@@ -202,7 +211,10 @@ def main():
                 key = KEY.get(name, "us_per_fault.median")
                 if got and key in got:
                     rounds[-1][name] = got[key]
-            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f" % item for item in rounds[-1].items())), flush=True)
+                if got and "us_per_access.median" in got:
+                    rounds[-1][name + ACCESS] = got["us_per_access.median"]
+            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f" % item for item in rounds[-1].items()
+                                                       if not item[0].endswith(ACCESS))), flush=True)
     finally:
         shutil.rmtree(folder)
     report(rounds)

@@ -3,8 +3,9 @@
 #define QUIRE_BENCH_WORKLOAD_H
 
 /*
- * The one workload that every system in bench/ is measured on: random 4 KiB
- * read-modify-write over a region larger than the memory it may use.
+ * The workload that every system in bench/ is measured on: accesses of 4 KiB
+ * over a region larger than the memory it may use. Unless asked otherwise they
+ * are read-modify-writes in no order.
  *
  * Every page has a known content at every moment, a function of the seed, the
  * page's number and how often it was written, and each access verifies what it
@@ -22,7 +23,11 @@
  * count, one unpredictable word chosen by the access itself, and the last word;
  * then it adds one to the count.  wl_check_page verifies all 512 words.
  *
- * The accesses are a function of the seed alone (wl_next): the same sequence
+ * Patterns of pages: random; sequential, round and round through the region; runs,
+ * 16 pages in order from a random place. Of so many in a hundred accesses (writes) are
+ * read-modify-writes, the others only verify.
+ *
+ * The accesses are a function of the seed, the pattern and that share alone: the same sequence
  * for every system and run.  Not thread-safe: one struct workload a thread.
  */
 
@@ -31,6 +36,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define WL_PAGE 4096u
@@ -39,6 +45,9 @@
 #define WL_COUNT 1u
 #define WL_NOISE 2u    /* first unpredictable word */
 #define WL_REPEAT 199u /* first repeated word */
+#define WL_RUN 16u     /* pages of a run */
+
+enum wl_pattern { WL_RANDOM, WL_SEQUENTIAL, WL_RUNS };
 
 struct workload {
 	uint64_t seed;
@@ -46,6 +55,9 @@ struct workload {
 	size_t pages;    /* in the region */
 	uint32_t *count; /* shadow: writes to each page so far; not in the region */
 	uint64_t errors; /* accesses that found something else than was written */
+	enum wl_pattern pattern;
+	unsigned writes; /* of a hundred accesses */
+	size_t at, left; /* of a sequence: the next page, how many more of it */
 };
 
 static inline uint64_t wl_mix(uint64_t x)
@@ -77,6 +89,9 @@ static inline bool wl_init(struct workload *w, uint64_t seed, size_t pages)
 	w->state = wl_mix(seed) | 1;
 	w->pages = pages;
 	w->errors = 0;
+	w->pattern = WL_RANDOM;
+	w->writes = 100;
+	w->at = w->left = 0;
 	w->count = calloc(pages, sizeof(*w->count));
 	return w->count != NULL;
 }
@@ -109,7 +124,35 @@ static inline size_t wl_next(struct workload *w)
 	return (size_t)(((x * 0x2545f4914f6cdd1du >> 32) * w->pages) >> 32);
 }
 
-/* One access: verify, then modify.  False, and counted, if the content was wrong. */
+/* The pattern of that name. False: there is none. */
+static inline bool wl_pattern_of(const char *name, enum wl_pattern *p)
+{
+	static const char *const names[] = { [WL_RANDOM] = "random", [WL_SEQUENTIAL] = "sequential", [WL_RUNS] = "runs" };
+
+	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(name, names[i]) == 0) {
+			*p = (enum wl_pattern)i;
+			return true;
+		}
+	return false;
+}
+
+/* The page of the next access. */
+static inline size_t wl_page(struct workload *w)
+{
+	size_t random = wl_next(w);
+
+	if (w->pattern == WL_RANDOM)
+		return random;
+	if (w->left == 0) {
+		w->at = w->pattern == WL_RUNS ? random : 0;
+		w->left = w->pattern == WL_RUNS ? WL_RUN : w->pages;
+	}
+	w->left--;
+	return w->at++ % w->pages;
+}
+
+/* One access: verify, then modify if it is a write.  False, and counted, if the content was wrong. */
 static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *at)
 {
 	uint64_t tag = wl_tag(w, page);
@@ -118,7 +161,8 @@ static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *
 	    at[WL_WORDS - 1] == tag;
 
 	w->errors += !ok;
-	at[WL_COUNT] = ++w->count[page];
+	if (w->writes == 100 || (unsigned)(w->state >> 20) % 100 < w->writes)
+		at[WL_COUNT] = ++w->count[page];
 	return ok;
 }
 
@@ -148,7 +192,7 @@ static inline double wl_accesses(struct workload *w, uint64_t *base, size_t n)
 	double began = wl_now_us();
 
 	for (size_t i = 0; i < n; i++) {
-		size_t page = wl_next(w);
+		size_t page = wl_page(w);
 
 		wl_touch(w, page, base + page * WL_WORDS);
 	}
