@@ -62,12 +62,52 @@ static bool move_page(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
 	return true;
 }
 
+/*
+ * The run that at least half of the block's pages are in at their places already, as after a copy-on-write or a page-out
+ * of some: then only the others are moved. PFN_INVALID: there is none.
+ */
+static pfn_t run_of_most(struct as *as, vaddr_t va, pfn_t n)
+{
+	pfn_t base = PFN_INVALID, right = 0;
+
+	for (unsigned k = 0; k < 3 && right < n / 2; k++) {
+		pfn_t i = n / 4 * (k + 1) - 1, pfn = hat_probe(as->a_hat, va + vm_ptob(i), NULL);
+
+		if (pfn == PFN_INVALID || pfn < i || (pfn - i) % n != 0 || pfn - i == base)
+			continue;
+		base = pfn - i;
+		right = 0;
+		for (i = 0; i < n; i++)
+			right += hat_probe(as->a_hat, va + vm_ptob(i), NULL) == base + i;
+	}
+	return right < n / 2 ? PFN_INVALID : base;
+}
+
+/* Moves what is elsewhere to its place in the run. */
+static bool fill_in(struct as *as, vaddr_t va, pfn_t run, pfn_t n, unsigned attr)
+{
+	for (pfn_t i = 0; i < n; i++) {
+		if (hat_probe(as->a_hat, va + vm_ptob(i), NULL) == run + i)
+			continue;
+		if (!page_take_frame(as->a_vm, run + i))
+			return false;
+		if (!move_page(as, va + vm_ptob(i), run + i, attr)) {
+			buddy_free(as->a_vm, run + i, 0);
+			return false;
+		}
+	}
+	return true;
+}
+
 /* Frames in a row for the block. False: some pages could not be moved; those that were are as good as before. */
 static bool make_contiguous(struct as *as, vaddr_t va, pfn_t n, unsigned attr)
 {
 	unsigned order = (unsigned)__builtin_ctz(n);
-	pfn_t run = page_take_run(as->a_vm, order, PG_WAIT), i;
+	pfn_t run = run_of_most(as, va, n), i;
 
+	if (run != PFN_INVALID && fill_in(as, va, run, n, attr))
+		return true;
+	run = page_take_run(as->a_vm, order, PG_WAIT);
 	if (run == PFN_INVALID)
 		return false;
 	for (i = 0; i < n; i++)
@@ -101,7 +141,7 @@ static bool promote_block(struct as *as, vaddr_t va, unsigned size, const struct
 		return true;
 	if (!block_rights(as, va, n, &attr, &contiguous))
 		return false;
-	if (!contiguous && (n > 1u << VM_MAXORDER || !make_contiguous(as, va, n, attr)))
+	if (!contiguous && !make_contiguous(as, va, n, attr))
 		return false;
 	if (!join_block(as, va, size, caps))
 		return false;

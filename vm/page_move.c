@@ -306,6 +306,13 @@ enum vm_err page_create_large(struct vm *vm, struct vnode *vp, voff_t off, unsig
 	return VM_OK;
 }
 
+bool page_take_frame(struct vm *vm, pfn_t pfn)
+{
+	struct page_limits l = { .pl_n = 1, .pl_min = pfn, .pl_max = pfn + 1 };
+
+	return !vm_inject_fail(vm, VM_INJECT_PAGE) && run_take(vm, &l, 0) == pfn;
+}
+
 /* ---- bad frames, and memory that comes and goes ---- */
 #define BAR_ROUNDS 64u /* looks at a frame that others hold for a moment */
 

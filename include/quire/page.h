@@ -137,6 +137,8 @@ struct page *page_alloc_contig(struct vm *, const struct page_limits *, unsigned
 void page_free_contig(struct vm *, struct page *, pfn_t n);
 /* 2^order plain frames in a row, aligned; whoever takes them names them or gives them to the buddy. PFN_INVALID: none. */
 pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
+/* Just this frame, plain; what is in it is moved away. False: it cannot be had now. */
+bool page_take_frame(struct vm *, pfn_t);
 /*
  * 2^order pages named (vp, off), ... in successive frames, aligned, each as page_create makes it; *ppp is the first, the
  * others follow it. VM_EXIST: one of the names is taken; VM_NOMEM.
