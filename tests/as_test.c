@@ -589,7 +589,6 @@ static void advice_each_form(void **state)
 	assert_int_equal(vec[7] & INCORE_REF, INCORE_REF);
 	expect(&s, as, BASE, 16, 1);
 	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_DONTNEED), VM_OK);
-	assert_int_equal(as_advise(as, BASE + 4 * PG, 4 * PG, ADV_FREE), VM_OK);
 	expect_zero(&s, as, BASE, 4);
 	expect(&s, as, BASE + 8 * PG, 8, 9);
 	assert_int_equal(as_lock(as, BASE + 8 * PG, PG), VM_OK);
@@ -682,6 +681,62 @@ static void remap_and_stack_survive_failures(void **state)
 	}
 }
 
+/* Contents go when the frame is wanted, without I/O, unless the page was written since; no fault where nothing happens. */
+static void advice_free_is_lazy(void **state)
+{
+	(void)state;
+	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
+		struct sim_config cfg = { .frames = 128, .ncpus = 2 };
+		uint64_t out, faults;
+		struct as *as, *child;
+		struct sys s;
+
+		if (linux_like)
+			sim_config_linux(&cfg);
+		sys_init_cfg(&s, &cfg, 256);
+		as = new_as(&s);
+		assert_int_equal(map_anon(as, BASE, 32, 0), VM_OK);
+		fill(&s, as, BASE, 32, 1);
+		assert_int_equal(as_advise(as, BASE, 16 * PG, ADV_PAGEOUT), VM_OK); /* some have a copy on disk, too */
+		expect(&s, as, BASE, 32, 1);
+		faults = vm_statistics(s.vm)->fault;
+		assert_int_equal(as_advise(as, BASE, 24 * PG, ADV_FREE), VM_OK);
+		assert_int_equal(vm_statistics(s.vm)->lazy_free, 24);
+		assert_sound(&s);
+		expect(&s, as, BASE, 32, 1); /* nobody wants the frames */
+		if (!linux_like)
+			assert_int_equal(vm_statistics(s.vm)->fault, faults);
+		put(&s, as, BASE + 3 * PG, 77);
+		put(&s, as, BASE + 20 * PG + 8, 78);
+		out = vm_statistics(s.vm)->pgout;
+		assert_int_equal(as_dup(as, &child), VM_OK);
+		for (unsigned i = 0; i < 8; i++)
+			(void)pageout_reclaim(s.vm, 64);
+		(void)page_cache_drain(s.vm, 1000);
+		assert_int_equal(vm_statistics(s.vm)->pgout - out, 8 + 2); /* what was not given up, or was written */
+		for (unsigned k = 0; k < 2; k++) {
+			struct as *in = k == 0 ? as : child;
+
+			for (unsigned i = 0; i < 24; i++)
+				assert_int_equal(get(&s, in, BASE + i * PG), i == 3 ? 77 : i == 20 ? 21 : 0);
+			assert_int_equal(get(&s, in, BASE + 20 * PG + 8), 78);
+			expect(&s, in, BASE + 24 * PG, 8, 25);
+		}
+		/* shared with a fork: this one's go at once, the other's stay */
+		assert_int_equal(as_advise(child, BASE, 32 * PG, ADV_FREE), VM_OK);
+		expect_zero(&s, child, BASE, 32);
+		expect(&s, as, BASE + 24 * PG, 8, 25);
+		/* locked memory stays */
+		assert_int_equal(as_lock(as, BASE + 24 * PG, PG), VM_OK);
+		assert_int_equal(as_advise(as, BASE + 24 * PG, 2 * PG, ADV_FREE), VM_LOCKED);
+		expect(&s, as, BASE + 24 * PG, 8, 25);
+		assert_sound(&s);
+		as_free(child);
+		as_free(as);
+		sys_fini(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -703,6 +758,7 @@ int main(void)
 		cmocka_unit_test(shared_memory_is_reserved_once),
 		cmocka_unit_test(merging_knows_no_size),
 		cmocka_unit_test(advice_each_form),
+		cmocka_unit_test(advice_free_is_lazy),
 		cmocka_unit_test(sealed_ranges_stay),
 		cmocka_unit_test(remap_and_stack_survive_failures),
 	};

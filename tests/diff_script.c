@@ -10,7 +10,7 @@
  * An operation is one 64-bit word, all of whose choices come from that word and from what is mapped: any subset of a script is
  * a script. A script that fails is cut down and printed.
  *
- *   diff_NAME [--ops N] [--seed S] [--script FILE] [--verbose]
+ *   diff_NAME [--ops N] [--seed S|random] [--script FILE] [--verbose]
  */
 #include "tests/diff.h"
 #include "tests/script.h"
@@ -564,7 +564,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--ops") == 0 && i + 1 < argc)
 			n = strtoull(argv[++i], NULL, 0);
 		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-			seed = strtoull(argv[++i], NULL, 0);
+			seed = seed_of(argv[++i]);
 		else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
 			words = script_read(argv[++i], &n);
 		else if (strcmp(argv[i], "--verbose") == 0)

@@ -26,6 +26,7 @@
 /* ---- the model ---- */
 struct mpage {
 	unsigned ref;
+	bool freed; /* ADV_FREE: may read as zeroes, see model_more.c */
 	uint8_t b[VM_PAGESIZE];
 };
 struct mobj {
@@ -91,6 +92,26 @@ void check_file_page(struct test *, const struct file *, unsigned idx);
 void space_free(struct space *);
 void op_apply(struct test *, uint64_t word);
 const char *op_name(uint64_t word);
+
+bool chance(struct test *, unsigned one_in);
+unsigned below(struct test *, unsigned n);
+bool refused(struct test *, enum vm_err);
+struct space *pick(struct test *);
+void pick_range(struct test *, unsigned max, unsigned *lo, unsigned *n);
+bool range_all(const struct space *, unsigned lo, unsigned n, bool mapped);
+bool range_pinned(const struct space *, unsigned lo, unsigned n);
+void slot_clear(struct slot *);
+struct mpage *mpage_own(struct test *, struct slot *); /* not shared with another slot; of anonymous memory */
+
+/* model_more.c */
+struct mpage *slot_page(const struct slot *); /* NULL: zeroes, or the file's */
+void freed_seen(struct mpage *, uint64_t off, const uint8_t *got, uint64_t n);
+/* After a write to a freed page: page is what is there now. False: it is neither of what it may be. */
+bool freed_written(struct test *, struct slot *, uint64_t off, const uint8_t *from, uint64_t n, const uint8_t *page);
+void op_advfree(struct test *);
+void op_transfer(struct test *);
+void op_remap(struct test *);
+void op_truncate(struct test *);
 
 /* model_test.c */
 void run_setup(struct test *, const struct options *);

@@ -37,11 +37,11 @@ static uint64_t draw(struct test *t)
 {
 	return t->rnd = mix(t->rnd);
 }
-static unsigned below(struct test *t, unsigned n)
+unsigned below(struct test *t, unsigned n)
 {
 	return (unsigned)((draw(t) >> 20) % n);
 }
-static bool chance(struct test *t, unsigned one_in)
+bool chance(struct test *t, unsigned one_in)
 {
 	return below(t, one_in) == 0;
 }
@@ -51,7 +51,7 @@ vaddr_t va_of(unsigned page)
 }
 
 /* Failures that say only "not now": the operation must have changed nothing. */
-static bool refused(struct test *t, enum vm_err err)
+bool refused(struct test *t, enum vm_err err)
 {
 	/* with one translation a frame, two locks of one page exclude each other */
 	if (err == VM_RETRY && t->opt->linux_like) {
@@ -82,11 +82,12 @@ static struct mpage *mpage_new(const uint8_t *from)
 	struct mpage *p = malloc(sizeof(*p));
 
 	p->ref = 1;
+	p->freed = false;
 	memcpy(p->b, from, VM_PAGESIZE);
 	return p;
 }
 
-static void slot_clear(struct slot *s)
+void slot_clear(struct slot *s)
 {
 	mpage_rele(s->priv);
 	if (s->obj != NULL && --s->obj->ref == 0) {
@@ -119,6 +120,12 @@ static uint8_t *slot_writable(struct test *t, struct slot *s)
 	return (*pp)->b;
 }
 
+struct mpage *mpage_own(struct test *t, struct slot *s)
+{
+	(void)slot_writable(t, s);
+	return slot_page(s);
+}
+
 static enum vm_err slot_expect(struct test *t, const struct slot *s, unsigned prot)
 {
 	if (s->kind == K_NONE)
@@ -131,20 +138,20 @@ static enum vm_err slot_expect(struct test *t, const struct slot *s, unsigned pr
 	return VM_OK;
 }
 
-static struct space *pick(struct test *t)
+struct space *pick(struct test *t)
 {
 	struct space *sp = &t->sp[below(t, NSPACES)];
 
 	return sp->as == NULL ? NULL : sp;
 }
 
-static void pick_range(struct test *t, unsigned max, unsigned *lo, unsigned *n)
+void pick_range(struct test *t, unsigned max, unsigned *lo, unsigned *n)
 {
 	*n = 1 + below(t, max);
 	*lo = below(t, NPAGES - *n + 1);
 }
 
-static bool range_all(const struct space *sp, unsigned lo, unsigned n, bool mapped)
+bool range_all(const struct space *sp, unsigned lo, unsigned n, bool mapped)
 {
 	for (unsigned i = lo; i < lo + n; i++)
 		if ((sp->slot[i].kind != K_NONE) != mapped)
@@ -152,7 +159,7 @@ static bool range_all(const struct space *sp, unsigned lo, unsigned n, bool mapp
 	return true;
 }
 
-static bool range_pinned(const struct space *sp, unsigned lo, unsigned n)
+bool range_pinned(const struct space *sp, unsigned lo, unsigned n)
 {
 	for (unsigned i = lo; i < lo + n; i++)
 		if (sp->slot[i].wired || sp->slot[i].soft)
@@ -312,8 +319,9 @@ static bool loose(const struct test *t, const struct slot *s)
 	return (t->opt->linux_like || s->maybe) && s->kind == K_PRIVFILE && s->priv == NULL;
 }
 
+/* An access or lock that was refused for lack of memory may have copied the page already: that is no promise to anybody. */
 static void check_err(
-    struct test *t, const char *what, const struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
+    struct test *t, const char *what, struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
 {
 	uint64_t page = (at - BASE) >> VM_PAGESHIFT;
 	enum vm_err want = at < BASE || page >= NPAGES ? VM_NOMAP : slot_expect(t, &sp->slot[page], prot);
@@ -323,6 +331,8 @@ static void check_err(
 	if (!refused(t, err))
 		fail("%s space %td page %" PRIu64 ": %s, expected %s", what, sp - t->sp, page,
 		    vm_err_name(err), vm_err_name(want));
+	if (page < NPAGES && (prot & PROT_W) != 0)
+		sp->slot[page].maybe = true;
 }
 
 static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uint64_t len, unsigned prot)
@@ -348,6 +358,7 @@ static void compare(struct test *t, const struct space *sp, vaddr_t va, const ui
 
 		if (k > len - n)
 			k = len - n;
+		freed_seen(s->kind == K_NONE ? NULL : slot_page(s), off, got + n, k);
 		if (!loose(t, s) && memcmp(slot_bytes(t, s) + off, got + n, k) != 0) {
 			uint64_t i = 0;
 
@@ -385,17 +396,28 @@ static void op_read(struct test *t)
 	}
 }
 
+static void read_back(struct test *t, struct space *sp, unsigned page, uint8_t *buf)
+{
+	enum vm_err err;
+
+	while ((err = as_copyin(sp->as, va_of(page), buf, VM_PAGESIZE)) != VM_OK) {
+		if (err == VM_NOTSUP || err == VM_PROT)
+			err = sim_read(t->mach, sp->as, 0, va_of(page), buf, VM_PAGESIZE, NULL);
+		if (err == VM_OK)
+			return;
+		if (!refused(t, err))
+			fail("read back of page %u: %s", page, vm_err_name(err));
+	}
+}
+
 /* After a write to a page whose earlier contents the model could not know: learn them. */
 static void learn(struct test *t, struct space *sp, unsigned page, bool was_loose)
 {
 	uint8_t buf[VM_PAGESIZE];
-	enum vm_err err;
 
 	if (!was_loose)
 		return;
-	while ((err = sim_read(t->mach, sp->as, 0, va_of(page), buf, VM_PAGESIZE, NULL)) != VM_OK)
-		if (!refused(t, err))
-			fail("read back of page %u: %s", page, vm_err_name(err));
+	read_back(t, sp, page, buf);
 	memcpy(slot_writable(t, &sp->slot[page]), buf, VM_PAGESIZE);
 }
 
@@ -405,11 +427,19 @@ static void apply_write(struct test *t, struct space *sp, vaddr_t va, const uint
 		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
 			 k = VM_PAGESIZE - off;
 		struct slot *s = &sp->slot[page];
-		bool was_loose = loose(t, s);
+		bool was_loose = loose(t, s), freed = slot_page(s) != NULL && slot_page(s)->freed;
 
 		if (k > len - n)
 			k = len - n;
 		memcpy(slot_writable(t, s) + off, from + n, k);
+		if (freed) {
+			uint8_t buf[VM_PAGESIZE];
+
+			read_back(t, sp, (unsigned)page, buf);
+			if (!freed_written(t, s, off, from + n, k, buf))
+				fail("space %td page %" PRIu64 ": a freed page that was written is neither old nor zero",
+				    sp - t->sp, page);
+		}
 		learn(t, sp, (unsigned)page, was_loose);
 		n += k;
 	}
@@ -435,7 +465,8 @@ static void op_write(struct test *t)
 	if (err != VM_OK)
 		check_err(t, "write", sp, va + done, err, PROT_W);
 	if (done > want)
-		fail("write put %" PRIu64 " bytes, expected a fault after %" PRIu64, done, want);
+		fail("write put %" PRIu64 " bytes, expected a fault after %" PRIu64 "; page %" PRIu64 ", kind %d", done,
+		    want, (va + want - BASE) >> VM_PAGESHIFT, (int)sp->slot[(va + want - BASE) >> VM_PAGESHIFT].kind);
 	apply_write(t, sp, va, buf, done);
 }
 
@@ -656,6 +687,8 @@ static void op_lock(struct test *t)
 	}
 	if (!refused(t, err))
 		fail("as_lock: %s", vm_err_name(err));
+	for (unsigned i = lo; i < lo + n; i++)
+		sp->slot[i].maybe = true;
 }
 
 static void op_unlock(struct test *t)
@@ -941,6 +974,10 @@ static const struct {
 	{ "fork", op_fork, 4 },
 	{ "free", op_free, 2 },
 	{ "dontneed", op_dontneed, 6 },
+	{ "advfree", op_advfree, 5 },
+	{ "transfer", op_transfer, 6 },
+	{ "remap", op_remap, 4 },
+	{ "truncate", op_truncate, 2 },
 	{ "advise", op_advise, 8 },
 	{ "lock", op_lock, 4 },
 	{ "unlock", op_unlock, 6 },

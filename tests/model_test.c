@@ -14,7 +14,7 @@
  *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME] [--prefetch NAME]
  *              [--inject] [--seeds N] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
- * --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
+ * --seed random takes another seed each time and prints it. --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
  * model_inject.c; for scripts of that many operations, from that many seeds.
  */
 #include "tests/model.h"
@@ -194,12 +194,15 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 }
 
 /* ---- shrinking ---- */
+#define SHRINK_SECONDS 240 /* what is left then is short enough, or never will be */
+static time_t deadline;
+
 static uint64_t drop_chunks(
     const struct options *opt, uint64_t *words, uint64_t n, uint64_t chunk, unsigned *budget)
 {
 	uint64_t *try = malloc(n * sizeof(*try)), at = 0;
 
-	while (at<n && * budget> 0) {
+	while (at < n && *budget > 0 && time(NULL) < deadline) {
 		uint64_t len = chunk < n - at ? chunk : n - at;
 
 		memcpy(try, words, at * sizeof(*words));
@@ -221,6 +224,7 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	uint64_t *words = malloc(n * sizeof(*words)), keep;
 	unsigned budget = 3000;
 
+	deadline = time(NULL) + SHRINK_SECONDS;
 	for (uint64_t i = 0; i < n; i++)
 		words[i] = from == NULL ? run_word(&opt, i) : from[i];
 	opt.check = opt.check < 64 ? opt.check : 64;
@@ -273,8 +277,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--ops") == 0)
 			opt.ops = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--seed") == 0)
-			opt.seed = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			opt.seed = seed_of(argv[++i]);
 		else if (strcmp(argv[i], "--frames") == 0)
 			opt.frames = (pfn_t)number(argc, argv, &i);
 		else if (strcmp(argv[i], "--check") == 0)

@@ -12,9 +12,10 @@
  * The machine has 1 to 8 CPUs. Interrupts that flush TLBs arrive late, in some runs one in twenty never arrives, and there
  * are so few address space numbers that they are given out again all the time. --no-wait breaks the machine: translations are not waited for until all CPUs have dropped them.
  *
- *   race_test [--seeds N] [--seed FIRST] [--rounds R] [--format NAME] [--linux] [--no-wait]
+ *   race_test [--seeds N] [--seed FIRST|random] [--rounds R] [--format NAME] [--linux] [--no-wait]
  */
 #include "machine/sim/sim.h"
+#include "tests/script.h"
 
 #include <quire/anon.h>
 #include <quire/as.h>
@@ -373,12 +374,14 @@ int main(int argc, char **argv)
 		else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
 			seeds = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)
-			first = strtoull(argv[++i], NULL, 0);
+			first = seed_of(argv[++i]);
 		else if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
 			rounds = strtoull(argv[++i], NULL, 0);
 		else
 			return 2;
 	}
+	printf("race_test: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " rounds\n", first, first + seeds - 1, rounds);
+	fflush(stdout);
 	for (uint64_t s = first; s < first + seeds; s++) {
 		struct sim_stats st;
 

@@ -726,6 +726,54 @@ static enum vm_err dontneed(struct seg *seg, vaddr_t addr, uint64_t len)
 	return VM_OK;
 }
 
+/*
+ * The anon's contents may go whenever its frame is wanted, unless it is written before: a clean page without a slot on disk is
+ * just dropped, and the anon reads as zeroes. False: it cannot be said here whether it will be written.
+ */
+static bool let_go(struct vm *vm, anon_id id)
+{
+	struct page *pp;
+
+	if (!page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) && !anon_swapped(vm, id))
+		return true; /* zeroes already */
+	if (vm->vm_caps->mc_mod_sums || anon_refcnt(vm, id) != 1)
+		return false;
+	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
+		return false;
+	if (vm->vm_caps->mc_mod_bits)
+		(void)hat_pagesync(pp, true, true);
+	else
+		hat_pageunload(pp); /* the next write faults, and marks the page */
+	page_nrm_clear(pp, P_MOD | P_REF);
+	swapfs_dirty(vm, pp);
+	page_cool(vm, pp);
+	page_unlock(vm, pp);
+	VM_STAT(vm, lazy_free);
+	return true;
+}
+
+/* W. Like DONTNEED, but lazily: who writes a page before its frame is wanted pays neither fault nor zeroing. */
+static enum vm_err free_lazily(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t end = svd_index(seg, addr) + vm_btop(len), i;
+	vaddr_t va = addr;
+	enum vm_err e = VM_OK;
+
+	if (svd_shares_amp(svd) || svd->svd_vp != NULL || svd->svd_amp == NULL)
+		return VM_OK;
+	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+		return VM_LOCKED;
+	for (i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); e == VM_OK && i < end;
+	     i = anonmap_next(svd->svd_amp, i + 1)) {
+		anon_id id = anonmap_peek(svd->svd_amp, i);
+
+		if (id != 0 && !let_go(vm_of(seg), id))
+			e = dontneed(seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
+	}
+	return e;
+}
+
 static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
 {
 	bool wired = false;
@@ -813,7 +861,7 @@ enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advic
 	case ADV_DONTNEED:
 		return dontneed(seg, addr, len);
 	case ADV_FREE:
-		return svd_shares_amp(svd) || svd->svd_vp != NULL ? VM_OK : dontneed(seg, addr, len);
+		return free_lazily(seg, addr, len);
 	case ADV_COLD:
 		segvn_cool(seg, addr, len);
 		return VM_OK;
