@@ -37,6 +37,7 @@ struct fault {
 	uint64_t f_idx;
 	bool f_write;  /* the page will be written */
 	bool f_soft, f_wire; /* lock it, too */
+	bool f_noload;	     /* only get the page: no translation */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_ahead; /* pages after this one to get from the store and map, too */
@@ -126,6 +127,8 @@ static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
 
 	if (f->f_write)
 		dirty(f->f_vm, pp);
+	if (f->f_noload)
+		return VM_OK;
 	if (!f->f_write && (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
 		prot &= ~PROT_W;
 	if ((f->f_soft || f->f_wire) && (e = aslock_add(f->f_as, f->f_va, pp, f->f_wire)) != VM_OK)
@@ -558,6 +561,83 @@ enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_
 		return e == VM_LIMIT ? VM_NOMEM : e;
 	}
 	return VM_OK;
+}
+
+/* ---- debuggers ---- */
+/* The page behind va, locked E, the slot (if any) busy; NULL: zeroes. */
+static enum vm_err get_any(struct fault *f, struct page **ppp)
+{
+	anon_id id = 0;
+
+	*ppp = NULL;
+	if (f->f_amp != NULL && !anonmap_enter(f->f_amp, f->f_idx, false, &id))
+		return VM_NOMEM;
+	if (id != 0)
+		return anon_getpage(f->f_vm, id, SE_EXCL, 1, ppp);
+	if (f->f_svd->svd_vp != NULL)
+		return pvn_getpage(f->f_vm, f->f_svd->svd_vp, svd_voff(f->f_seg, f->f_va), SE_EXCL, 1, ppp);
+	return VM_OK;
+}
+
+static void set_place(struct fault *f, vaddr_t va)
+{
+	f->f_va = vm_page_trunc(va);
+	f->f_amp = svd_has_anon(f->f_svd) ? svd_amp(f->f_svd) : NULL;
+	f->f_idx = f->f_amp != NULL ? svd_index(f->f_seg, f->f_va) : 0;
+}
+
+enum vm_err segvn_peek(struct seg *seg, vaddr_t va, void *buf, uint64_t n)
+{
+	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as };
+	struct page *pp;
+	enum vm_err e;
+
+	if (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0)
+		return VM_RETRY; /* its translation may not be dropped: only through it */
+	set_place(&f, va);
+	e = get_any(&f, &pp);
+	if (e == VM_OK && pp != NULL)
+		memcpy(buf, (char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), n);
+	else if (e == VM_OK)
+		memset(buf, 0, n);
+	if (e == VM_OK && pp != NULL)
+		page_unlock(f.f_vm, pp);
+	if (f.f_amp != NULL)
+		anonmap_exit(f.f_amp, f.f_idx);
+	return e;
+}
+
+#define POKE_TRIES 100u
+
+enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
+{
+	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
+			   .f_write = true, .f_noload = true };
+
+	if (svd_shared(f.f_svd) || (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0))
+		return VM_RETRY;
+	for (unsigned tries = 0; tries < POKE_TRIES; tries++) {
+		enum vm_err e = fault_page(&f, vm_page_trunc(va)); /* now the page is the space's own */
+		anon_id id;
+		struct page *pp;
+
+		if (e != VM_OK)
+			return e == VM_LIMIT ? VM_NOMEM : e;
+		if (!anonmap_enter(f.f_amp, f.f_idx, false, &id))
+			return VM_NOMEM;
+		e = VM_RETRY;
+		if (id != 0 && anon_refcnt(f.f_vm, id) == 1 &&
+		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, &pp)) == VM_OK) {
+			dirty(f.f_vm, pp);
+			memcpy((char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), buf, n);
+			page_nrm_set(pp, P_MOD);
+			page_unlock(f.f_vm, pp);
+		}
+		anonmap_exit(f.f_amp, f.f_idx);
+		if (e != VM_RETRY)
+			return e;
+	}
+	return VM_NOMEM;
 }
 
 /* ---- adoption ---- */

@@ -69,6 +69,9 @@ enum vm_err segvn_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
 enum vm_err segvn_advise(struct seg *, vaddr_t, uint64_t, enum advice);
 enum vm_err segvn_sync(struct seg *, vaddr_t, uint64_t, unsigned);
 void segvn_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
+/* A debugger's access to a part of one page. VM_RETRY (poke): shared memory. */
+enum vm_err segvn_peek(struct seg *, vaddr_t, void *, uint64_t);
+enum vm_err segvn_poke(struct seg *, vaddr_t, const void *, uint64_t);
 uint64_t segvn_swapout(struct seg *);
 bool segvn_translation_ok(struct seg *, vaddr_t, pfn_t, unsigned attr);
 unsigned segvn_check(struct seg *, void (*)(void *, const char *), void *);

@@ -97,6 +97,27 @@ enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t 
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);
 
+/*
+ * A debugger's access, whatever the program itself may do there. Peek changes nothing: untouched memory reads as zeroes
+ * and stays untouched. Poke gives private memory its own copy of the page first; shared memory is written only where the
+ * program may. VM_NOMAP, VM_IO, VM_EOF, VM_NOMEM; VM_ACCESS (shared and not writable, or sealed).
+ */
+enum vm_err as_peek(struct as *, vaddr_t from, void *buf, uint64_t len);
+enum vm_err as_poke(struct as *, vaddr_t to, const void *buf, uint64_t len);
+/*
+ * Writes the space as an ELF64 core file through ac_write (false: it cannot), which may be called with any offsets, rising
+ * within a segment; what is never written reads as zeroes. ac_machine: ELF's number. ac_notes: the contents of the file's
+ * note segment, or NULL. VM_IO: a write failed; VM_NOMEM.
+ */
+struct as_core {
+	bool (*ac_write)(void *arg, uint64_t off, const void *buf, uint64_t len);
+	void *ac_arg;
+	const void *ac_notes;
+	uint64_t ac_noteslen;
+	uint16_t ac_machine;
+};
+enum vm_err as_core(struct as *, const struct as_core *);
+
 /* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. */
 enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
 /*
