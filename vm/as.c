@@ -127,6 +127,7 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	mach_rw_init(&as->a_lock, RANK_AS, "address space");
 	mach_mutex_init(&as->a_lockmtx, RANK_SLOT + 8, "locked pages");
 	mach_cv_init(&as->a_cv);
+	as_callbacks_init(as);
 	as->a_refcnt = 1;
 	as_list_add(as);
 	VM_STAT(vm, as_create);
@@ -177,10 +178,18 @@ enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *cr
 
 	if ((*sp = seg_alloc(as, base, end)) == NULL)
 		return VM_NOMEM;
-	if ((e = create(*sp, args)) != VM_OK) {
-		seg_free(*sp);
-		*sp = NULL;
+	if ((e = create(*sp, args)) == VM_OK) {
+		unsigned prot = (*sp)->s_ops->so_getprot(*sp, base);
+
+		if (as_secure_prot(as, NULL, prot)) {
+			as_secure_note(as, *sp, prot);
+			return VM_OK;
+		}
+		(void)(*sp)->s_ops->so_unmap(*sp);
+		e = VM_ACCESS;
 	}
+	seg_free(*sp);
+	*sp = NULL;
 	return e;
 }
 
@@ -241,6 +250,8 @@ void as_free(struct as *as)
 	if (old > 1)
 		return;
 	as_list_remove(as);
+	(void)as_callbacks_free(as, as->a_min, as->a_max - as->a_min, AS_CB_FREE);
+	as->a_callbacks = NULL;
 	mach_rw_enter(&as->a_lock, true);
 	soft_unlock_all(as);
 	hat_free_start(as->a_hat);
@@ -251,6 +262,7 @@ void as_free(struct as *as)
 	as_swapset_free(as);
 	as_leave_group(as);
 	mach_rw_exit(&as->a_lock);
+	as_callbacks_fini(as);
 	mach_cv_fini(&as->a_cv);
 	mach_mutex_fini(&as->a_lockmtx);
 	mach_rw_fini(&as->a_lock);
@@ -375,9 +387,11 @@ enum vm_err as_unmap(struct as *as, vaddr_t addr, uint64_t len)
 
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
-	mach_rw_enter(&as->a_lock, true);
-	e = as_unmap_locked(as, addr, len);
-	mach_rw_exit(&as->a_lock);
+	do {
+		mach_rw_enter(&as->a_lock, true);
+		e = as_unmap_locked(as, addr, len);
+		mach_rw_exit(&as->a_lock);
+	} while (e == VM_LOCKED && as_callbacks_free(as, addr, len, AS_CB_UNMAP));
 	free_dead(as->a_vm);
 	return e;
 }
@@ -429,6 +443,8 @@ enum vm_err as_fault(struct as *as, vaddr_t addr, uint64_t len, enum fault_type 
 			mach_yield();
 		}
 	}
+	if (type == F_SOFTUNLOCK)
+		as_callbacks_unlocked(as);
 	if (e == VM_RETRY)
 		e = VM_NOMEM;
 	if (e == VM_NOMAP)
@@ -446,10 +462,14 @@ static enum vm_err setprot_seg(struct as *as, vaddr_t va, vaddr_t end, unsigned 
 
 	if (s->s_ops->so_getprot(s, va) == prot)
 		return VM_OK;
+	if (!as_secure_prot(as, s, prot))
+		return VM_ACCESS;
 	if ((e = as_split(as, va)) != VM_OK || (e = as_split(as, end)) != VM_OK)
 		return e;
 	s = as_segat(as, va);
-	return s->s_ops->so_setprot(s, va, end - va, prot);
+	if ((e = s->s_ops->so_setprot(s, va, end - va, prot)) == VM_OK)
+		as_secure_note(as, s, prot);
+	return e;
 }
 
 enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
@@ -458,6 +478,8 @@ enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
 
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
+	if (__atomic_load_n(&as->a_callbacks, __ATOMIC_RELAXED) != NULL)
+		(void)as_callbacks_run(as, addr, len, AS_CB_SETPROT);
 	mach_rw_enter(&as->a_lock, true);
 	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK;) {
 		struct seg *s = as_segat(as, va);
@@ -570,6 +592,7 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 	while (!mach_rw_tryenter(&child->a_lock, true))
 		mach_yield(); /* somebody looks through the list of spaces */
 	as_inherit_limits(child, parent);
+	as_secure_dup(parent, child);
 	child->a_brkbase = parent->a_brkbase;
 	child->a_brk = parent->a_brk;
 	child->a_brkmax = parent->a_brkmax;

@@ -146,6 +146,8 @@ static enum vm_err rights(const struct message *m)
 {
 	unsigned need = PROT_R | (m->m_prot & PROT_X);
 
+	if (m->m_how != TRANSFER_MOVE && !as_secure_prot(m->m_dst, NULL, m->m_prot))
+		return VM_ACCESS;
 	if (!as_mapped(m->m_src, m->m_addr, m->m_len))
 		return VM_NOMAP;
 	for (struct seg *s = as_segat(m->m_src, m->m_addr); s != NULL && seg_base(s) < m->m_addr + m->m_len;
@@ -183,9 +185,10 @@ static enum vm_err snapshot_seg(struct message *m, struct seg *s)
 	if (n == NULL)
 		return VM_NOMEM;
 	e = s->s_ops->so_snapshot(s, n, m->m_prot, m->m_how == TRANSFER_COW ? m->m_prot | PROT_R | PROT_W : m->m_prot);
-	if (e == VM_OK)
+	if (e == VM_OK) {
+		as_secure_note(m->m_dst, n, m->m_prot);
 		seg_attach(m->m_dst, n);
-	else
+	} else
 		seg_free(n);
 	return e;
 }

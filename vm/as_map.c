@@ -109,6 +109,8 @@ static enum vm_err choose(struct as *as, vaddr_t *addr, uint64_t len, uint64_t a
 	if (hint != 0 && as_range(as, &hint, &n) && hint + n <= max && (align == 0 || (hint & (align - 1)) == 0) &&
 	    as_gap_locked(as, n, VM_PAGESIZE, hint, hint + n, false, addr) == VM_OK)
 		return VM_OK;
+	if (as->a_random != 0)
+		return as_random_gap(as, len, align, max, addr);
 	return as_gap_locked(as, len, align, as->a_min, max, (flags & AS_HIGH) != 0, addr);
 }
 
@@ -123,13 +125,16 @@ enum vm_err as_map_at(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align
 		return VM_INVAL;
 	if (exact && !as_range(as, addr, &n))
 		return VM_NOMEM;
-	mach_rw_enter(&as->a_lock, true);
-	if (!exact && (e = choose(as, addr, len, align, flags)) == VM_OK)
-		n = vm_page_round(len);
-	if (e == VM_OK)
-		e = (flags & AS_NOREPLACE) == 0 && exact ? map_fixed(as, *addr, n, create, args)
-							 : as_map_locked(as, *addr, n, create, args);
-	mach_rw_exit(&as->a_lock);
+	do {
+		mach_rw_enter(&as->a_lock, true);
+		e = VM_OK;
+		if (!exact && (e = choose(as, addr, len, align, flags)) == VM_OK)
+			n = vm_page_round(len);
+		if (e == VM_OK)
+			e = (flags & AS_NOREPLACE) == 0 && exact ? map_fixed(as, *addr, n, create, args)
+								 : as_map_locked(as, *addr, n, create, args);
+		mach_rw_exit(&as->a_lock);
+	} while (e == VM_LOCKED && exact && as_callbacks_free(as, *addr, n, AS_CB_UNMAP));
 	if (e == VM_OK && (flags & AS_POPULATE) != 0 && as_fault(as, *addr, n, F_INVAL, S_WRITE) == VM_PROT)
 		(void)as_fault(as, *addr, n, F_INVAL, S_READ);
 	return e;
@@ -155,6 +160,8 @@ static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct
 	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
 		if (s->s_ops->so_move(s, seg_base(s), 0, s, daddr) != VM_OK)
 			return VM_NOTSUP;
+		else if (src != dst && !as_secure_prot(dst, NULL, s->s_ops->so_getprot(s, seg_base(s))))
+			return VM_ACCESS;
 	for (va = addr; aslock_next(src, &va, addr + len, LOCK_WIRED); va += VM_PAGESIZE)
 		if (!aslock_prepare(src, daddr + (va - addr)))
 			return VM_NOMEM;
@@ -174,6 +181,7 @@ static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 	}
 	s->s_node.r_base = to;
 	s->s_node.r_end = to + n;
+	as_secure_note(dst, s, s->s_ops->so_getprot(s, to));
 	seg_attach(dst, s);
 }
 
@@ -297,7 +305,8 @@ static enum vm_err remap_target(struct remap *m)
 	uint64_t n = m->m_new;
 
 	if ((m->m_flags & REMAP_FIXED) == 0)
-		return as_gap_locked(as, m->m_new, VM_PAGESIZE, as->a_min, as->a_max, true, &m->m_to);
+		return as->a_random != 0 ? as_random_gap(as, m->m_new, VM_PAGESIZE, as->a_max, &m->m_to) :
+			as_gap_locked(as, m->m_new, VM_PAGESIZE, as->a_min, as->a_max, true, &m->m_to);
 	if (!as_range(as, &m->m_to, &n) || (m->m_to < m->m_addr + m->m_old && m->m_addr < m->m_to + n))
 		return VM_INVAL;
 	return as_unmap_locked(as, m->m_to, m->m_new);

@@ -181,6 +181,13 @@ struct as {
 	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
 	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
 	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
+	bool a_wxorx;		       /* a_lock W: vm/as_secure.c */
+	uint64_t a_random;	       /* a_lock W: the next random place is drawn from it; 0: places are not random */
+	struct mach_mutex a_cbmtx;     /* RANK_LEAF - 1: vm/as_callback.c */
+	struct mach_cv a_cbcv;	       /* with a_cbmtx: a callback ended, a soft lock went */
+	struct as_callback *a_callbacks; /* a_cbmtx */
+	uint64_t a_cbround, a_cbunlocks; /* a_cbmtx */
+	uint32_t a_cbwaiters;	       /* (a) */
 	struct as *a_deadnext;	       /* vm_dead's: the last reference went under another space's a_lock */
 	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
 	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
@@ -335,6 +342,17 @@ void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
 bool as_charge_locked(struct as *);			  /* one page more; false: the limit */
 void as_uncharge_locked(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
+/* vm/as_callback.c: no lock of the space is held */
+void as_callbacks_init(struct as *);
+void as_callbacks_fini(struct as *);
+bool as_callbacks_run(struct as *, vaddr_t, uint64_t len, unsigned event); /* somebody will let go soon */
+bool as_callbacks_free(struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
+void as_callbacks_unlocked(struct as *);
+/* vm/as_secure.c */
+bool as_secure_prot(const struct as *, struct seg *, unsigned prot);
+void as_secure_note(const struct as *, struct seg *, unsigned prot);
+void as_secure_dup(const struct as *parent, struct as *child);
+enum vm_err as_random_gap(struct as *, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr);
 void as_leave_group(struct as *);
 /* vm/pressure.c */
 uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */

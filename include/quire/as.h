@@ -60,6 +60,38 @@ enum vm_err as_remap(struct as *, vaddr_t addr, uint64_t oldlen, uint64_t newlen
 /* mseal: no unmapping, moving, changing of protection or dropping of contents from now on. VM_NOMAP: nothing sealed. */
 enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
 
+/*
+ * Hardening, for this space and its forks; it cannot be taken back. WXORX: nothing that is both writable and executable,
+ * nothing executable that ever was writable: mapping, changing protection and messages give VM_ACCESS then. RANDOM: where
+ * as_map_at and as_remap are free to choose, places are drawn by seed.
+ */
+#define AS_WXORX  0x1u
+#define AS_RANDOM 0x2u
+void as_secure(struct as *, unsigned how, uint64_t seed);
+
+/*
+ * Who soft-locks pages for long may register for [cb_addr, +cb_len): cb_fn is called before the range (or part) is unmapped
+ * (also by AS_FIXED), changes its protection, or the space goes away; without locks, in the thread that wants it. KEEP: it
+ * holds on, the caller gets VM_LOCKED. DONE: its locks are gone. SOON: they will be, by another thread; the caller sleeps
+ * until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
+ */
+#define AS_CB_UNMAP   0x1u
+#define AS_CB_SETPROT 0x2u /* told only: the answer does not matter */
+#define AS_CB_FREE    0x4u
+enum as_cb { AS_CB_KEEP, AS_CB_DONE, AS_CB_SOON };
+struct as_callback {
+	vaddr_t cb_addr;
+	uint64_t cb_len;
+	unsigned cb_events;
+	enum as_cb (*cb_fn)(void *arg, struct as *, unsigned event, vaddr_t addr, uint64_t len);
+	void *cb_arg;
+	struct as_callback *cb_next; /* from here on the system's */
+	unsigned cb_running;
+	uint64_t cb_round;
+};
+void as_callback_add(struct as *, struct as_callback *);
+void as_callback_remove(struct as *, struct as_callback *);
+
 /* ---- heap and stack ---- */
 /* Where brk starts and ends at most; the segment's description. Nothing is mapped yet. */
 enum vm_err as_brk_init(struct as *, vaddr_t base, uint64_t max);

@@ -27,6 +27,7 @@ struct seg {
 };
 #define S_HOLE	 0x1u /* not counted in a_size */
 #define S_SEALED 0x2u /* mseal: may not be unmapped, moved, protected, emptied */
+#define S_WASWRITE 0x8u /* was writable once, in a space that is writable or executable */
 #define S_OWNLOCK 0x4u /* the driver locks translations by itself: they are not in the space's index of locks */
 static inline vaddr_t seg_base(const struct seg *s) { return s->s_node.r_base; }
 static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
