@@ -253,9 +253,58 @@ static void transfers_survive_failures(void **state)
 			}
 }
 
+/*
+ * Shared memory was sent as a snapshot, then locked by one who shares it and written by another: the write replaced the page
+ * under the lock, whose count stayed with the snapshot's page.
+ */
+static void a_locked_page_of_shared_memory_is_not_replaced(void **state)
+{
+	(void)state;
+	for (unsigned soft = 0; soft < 2; soft++) {
+		struct as *a, *b, *c;
+		vaddr_t at = BASE + MB;
+		struct vm_usage u;
+		struct sys s;
+		pfn_t pfn;
+
+		sys_init(&s, 128, 64);
+		a = new_as(&s);
+		c = new_as(&s);
+		assert_int_equal(map_anon(a, BASE, 4, SEGVN_SHARED), VM_OK);
+		fill(&s, a, BASE, 4, 1);
+		assert_int_equal(as_dup(a, &b), VM_OK);
+		assert_int_equal(as_transfer(a, BASE, 4 * PG, c, &at, TRANSFER_COW, RW), VM_OK);
+		assert_int_equal(as_setprot(a, BASE, 4 * PG, PROT_R), VM_OK);
+		if (soft)
+			assert_int_equal(as_fault(a, BASE, 4 * PG, F_SOFTLOCK, S_READ), VM_OK);
+		else
+			assert_int_equal(as_lock(a, BASE, 4 * PG), VM_OK);
+		(void)get(&s, a, BASE);
+		pfn = hat_probe(as_hat(a), BASE, NULL);
+		put(&s, b, BASE, 77);
+		assert_int_equal(get(&s, a, BASE), 77);
+		assert_int_equal(hat_probe(as_hat(a), BASE, NULL), pfn); /* the frame that was locked */
+		expect(&s, c, at, 4, 1);
+		vm_usage(s.vm, &u);
+		assert_int_equal(u.vu_wired, 4);
+		assert_sound(&s);
+		if (soft)
+			assert_int_equal(as_fault(a, BASE, 4 * PG, F_SOFTUNLOCK, S_READ), VM_OK);
+		else
+			assert_int_equal(as_unlock(a, BASE, 4 * PG), VM_OK);
+		vm_usage(s.vm, &u);
+		assert_int_equal(u.vu_wired, 0);
+		as_free(a);
+		as_free(b);
+		as_free(c);
+		sys_fini(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_locked_page_of_shared_memory_is_not_replaced),
 		cmocka_unit_test(message_moves_pages_not_bytes),
 		cmocka_unit_test(cow_transfer_is_a_snapshot),
 		cmocka_unit_test(loan_is_never_written_by_the_borrower),

@@ -534,9 +534,52 @@ static void areas_come_and_go_under_load(void **state)
 	}
 }
 
+/* What many spaces map stays while there is anything else, and goes when there is not. */
+static void highly_shared_pages_are_spared(void **state)
+{
+	enum { SPACES = 20, TEXT = 16, OWN = 60 };
+	struct as *as[SPACES];
+	struct vnode *text;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 512, 256);
+	text = new_file(&s, TEXT * PG, 100);
+	for (unsigned i = 0; i < SPACES; i++) {
+		as[i] = new_as(&s);
+		assert_int_equal(map_file(as[i], BASE, TEXT, text, 0, PROT_R | PROT_X, 0), VM_OK);
+		expect(&s, as[i], BASE, TEXT, 100);
+	}
+	assert_int_equal(map_anon(as[0], BASE + MB, OWN, 0), VM_OK);
+	fill(&s, as[0], BASE + MB, OWN, 1);
+	/* nobody uses anything any more: a clock would take the text first, which came first */
+	for (unsigned i = 0; i < SPACES; i++)
+		hat_sync(as_hat(as[i]), BASE, 2 * MB, true);
+	for (pfn_t pfn = 0; pfn < 512; pfn++)
+		page_nrm_clear(page_of(s.vm, pfn), P_REF);
+	assert_true(pageout_reclaim(s.vm, OWN / 2) >= OWN / 2);
+	assert_true(vm_statistics(s.vm)->share_skip > 0);
+	for (unsigned i = 0; i < SPACES; i++)
+		assert_int_equal(rss(as[i]) - (i == 0 ? rss(as[0]) - TEXT : 0), TEXT);
+	assert_in_range(rss(as[0]), TEXT, TEXT + OWN / 2);
+	/* there is nothing else left */
+	while (rss(as[0]) > TEXT)
+		assert_true(pageout_reclaim(s.vm, 1) > 0);
+	assert_true(pageout_reclaim(s.vm, 4) >= 4);
+	assert_true(rss(as[1]) < TEXT);
+	for (unsigned i = 0; i < SPACES; i++)
+		expect(&s, as[i], BASE, TEXT, 100);
+	assert_sound(&s);
+	for (unsigned i = 0; i < SPACES; i++)
+		as_free(as[i]);
+	vnode_rele(text);
+	sys_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(highly_shared_pages_are_spared),
 		cmocka_unit_test(reservation_of_a_space_and_a_group),
 		cmocka_unit_test(locked_pages_of_a_space_and_a_group),
 		cmocka_unit_test(resident_pages_are_trimmed),

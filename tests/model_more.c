@@ -68,7 +68,7 @@ void op_advfree(struct test *t)
 }
 
 /* ---- messages ---- */
-static void send_slot(struct slot *to, struct slot *from, enum transfer how, unsigned prot)
+static void send_slot(struct test *t, struct slot *to, struct slot *from, enum transfer how, unsigned prot)
 {
 	struct mpage *p = slot_page(from);
 
@@ -81,6 +81,10 @@ static void send_slot(struct slot *to, struct slot *from, enum transfer how, uns
 		to->prot = to->maxprot = prot & ~PROT_W;
 	if (p != NULL)
 		p->ref++;
+	if (p != NULL && how == TRANSFER_COPY) {
+		p = mpage_own(t, to); /* what it was when it was copied, whatever becomes of the other */
+		p->freed = slot_page(from)->freed;
+	}
 }
 
 static bool sendable(const struct space *sp, unsigned lo, unsigned n)
@@ -117,7 +121,7 @@ void op_transfer(struct test *t)
 		return;
 	}
 	for (unsigned i = 0; i < n && err == VM_OK; i++)
-		send_slot(&to->slot[dst + i], &sp->slot[lo + i], how, prot);
+		send_slot(t, &to->slot[dst + i], &sp->slot[lo + i], how, prot);
 }
 
 /* ---- mremap to another place of the same space ---- */

@@ -22,6 +22,8 @@
 
 #define BUSY_NS	   5000000u /* a page is in hand for the time of an I/O, at most */
 #define BUSY_TRIES 100u
+#define SHARE_MIN  8u /* as Solaris: fewer translations are no reason to spare a page */
+#define SHARE_STEP 8u
 #define FAILED_MAX                                                                                                     \
 	4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
 
@@ -60,6 +62,8 @@ struct reclaim {
 	pfn_t	   r_freed;
 	uint32_t   r_n; /* in vm_batch: dirty, E-locked, unmapped */
 	unsigned   r_failed; /* writes that failed */
+	unsigned   r_share; /* pages with more translations are spared, as long as there are others */
+	bool	   r_spared; /* one was */
 	struct page *r_busy; /* one that somebody else had, or NULL */
 };
 
@@ -156,14 +160,29 @@ static void age(struct vm *vm, struct page *pp)
 	page_seen_unlock(vm, pp, referenced, false);
 }
 
+/*
+ * A page that many translations lead to costs as many faults to get back, and somebody uses it soon: text of a shared
+ * library. It is passed over at first; a round that does not find enough without raises the limit (Solaris' po_share).
+ */
+static bool spare(struct reclaim *r, struct page *pp)
+{
+	unsigned most = r->r_vm->vm_caps->mc_max_mappings;
+
+	if ((most != 0 && most <= SHARE_MIN) || hat_page_getshare(pp) <= r->r_share)
+		return false;
+	r->r_spared = true;
+	VM_STAT(r->r_vm, share_skip);
+	return true;
+}
+
 /* Back hand. E-locked; unlocks, frees, or keeps it locked in the batch. */
 static void consider(struct reclaim *r, struct page *pp)
 {
 	struct vm *vm = r->r_vm;
-	bool referenced = false;
+	bool referenced = spare(r, pp);
 
 	VM_STAT(vm, scan_back);
-	if (vm->vm_caps->mc_ref_bits) {
+	if (!referenced && vm->vm_caps->mc_ref_bits) {
 		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
 		page_nrm_clear(pp, P_REF);
 	}
@@ -276,9 +295,12 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 		pp = next(r, &ask);
 		if (pp == NULL) {
 			flush(r);
-			if (r->r_freed >= n || r->r_freed == at_round)
+			if (r->r_freed >= n || (r->r_freed == at_round && !r->r_spared))
 				return;
 			at_round = r->r_freed;
+			if (r->r_spared)
+				r->r_share *= SHARE_STEP;
+			r->r_spared = false;
 		} else if (ask == POL_ASK_AGE) {
 			age(vm, pp);
 		} else {
@@ -290,7 +312,7 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 /* As pageout_reclaim. *busy: a page that could not be had because somebody has it now, if there was one. */
 static pfn_t reclaim(struct vm *vm, pfn_t n, struct page **busy)
 {
-	struct reclaim r = { .r_vm = vm };
+	struct reclaim r = { .r_vm = vm, .r_share = SHARE_MIN };
 	pfn_t batch = batch_size(vm);
 
 	*busy = NULL;

@@ -266,12 +266,14 @@ static enum vm_err fault_file(struct fault *f)
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	/* Locked pages of shared memory are never replaced: their locks are counted there. So not those of a snapshot either. */
+	bool own = f->f_write || ((f->f_soft || f->f_wire) && svd_shares_amp(f->f_svd));
 	struct page *pp;
-	enum vm_err e = get_anon(f, id, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+	enum vm_err e = get_anon(f, id, own ? SE_EXCL : SE_SHARED, &pp);
 
 	if (e != VM_OK)
 		return e;
-	if (f->f_write && !alone)
+	if (own && !alone)
 		return fault_copy(f, pp, id);
 	if (f->f_write && f->f_svd->svd_dupped)
 		VM_STAT(f->f_vm, cow_reuse);
