@@ -254,9 +254,12 @@ static struct page *map_page(const struct hat *hat, const struct map *m)
 	return page_of(hat->h_vm, word_pfn(hat, m->m_word));
 }
 
+/* Of a frame that has no mapping list: a device's, or the page of zeroes. */
 static bool is_device(const struct hat *hat, uint64_t word)
 {
-	return word_pfn(hat, word) >= hat->h_shared->hs_caps->mc_nframes;
+	pfn_t pfn = word_pfn(hat, word);
+
+	return pfn >= hat->h_shared->hs_caps->mc_nframes || (uint64_t)pfn + 1 == hat->h_shared->hs_unlisted;
 }
 
 unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
@@ -726,13 +729,6 @@ enum vm_err hat_memload_array(
 	return i == n || flags & HAT_LOAD_ADV ? VM_OK : err;
 }
 
-enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
-{
-	size_t done;
-
-	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
-}
-
 static enum need load_device(
     struct op *op, struct hat *hat, vaddr_t va, uint64_t frame, unsigned attr, unsigned flags)
 {
@@ -751,6 +747,36 @@ static enum need load_device(
 	f->f_store->st_set(hat, &m, f->f_make(frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
 	hat->h_count[0]++;
 	return NEED_NOTHING;
+}
+
+/* As a device's frame: its list would be long, and nobody asks for it. */
+static enum vm_err load_unlisted(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	struct hat_shared *hs = hat->h_shared;
+	uint64_t pfn = page_pfn(hat->h_vm, pp);
+	enum vm_err err = VM_OK;
+	enum need need;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	if (hs->hs_unlisted != 0 && hs->hs_unlisted != pfn + 1)
+		mach_panic("hat_memload: a second page without a mapping list");
+	hs->hs_unlisted = pfn + 1;
+	while ((need = load_device(&op, hat, va, pfn + hs->hs_frame0, attr, flags)) != NEED_NOTHING && err == VM_OK)
+		if (need == NEED_STOP || !op_supply(&op, need))
+			err = need == NEED_STOP ? VM_RETRY : VM_NOMEM;
+	op_exit(&op);
+	hat->h_fmt->f_store->st_tune(hat);
+	return err;
+}
+
+enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	size_t done;
+
+	if (flags & HAT_LOAD_NOCONSIST)
+		return load_unlisted(hat, va, pp, attr, flags);
+	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
 }
 
 enum vm_err hat_devload(

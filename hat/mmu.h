@@ -32,6 +32,7 @@ struct hat_shared {
 	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
 	uint64_t hs_promoted, hs_demoted, hs_tsbgrown, hs_tsbshrunk; /* counters */
+	uint64_t hs_unlisted;             /* HAT_LOAD_NOCONSIST's frame number + 1; 0: none yet */
 	void *hs_hash;                    /* hashed mapping blocks */
 	uint64_t hs_hashmask;             /* const */
 	struct asids hs_asids;            /* the machine's lock for loading spaces */

@@ -423,6 +423,11 @@ void mach_frames_release(struct mach *m, pfn_t n)
 
 /* ---- a HAT that translates nothing ---- */
 
+void hat_swapout(struct hat *hat)
+{
+	(void)hat;
+}
+
 void hat_pageunload(struct page *pp)
 {
 	(void)pp;

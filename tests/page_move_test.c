@@ -390,6 +390,7 @@ static void test_zeroed(const struct sim_config *cfg)
 	for (unsigned i = 0; i < 60; i++) {
 		uint8_t page[VM_PAGESIZE], or = 0;
 
+		CHECK(sim_write(e.mach, e.as, 0, va(i), &or, 1, NULL) == VM_OK);
 		CHECK(sim_read(e.mach, e.as, 0, va(i), page, sizeof(page), NULL) == VM_OK);
 		for (unsigned k = 0; k < sizeof(page); k++)
 			or |= page[k];

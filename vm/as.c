@@ -639,6 +639,8 @@ static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lock
 	struct usage_walk *w = arg;
 	unsigned share = 1;
 
+	if (vm_is_zeropage(w->w_vm, pfn))
+		return; /* nobody's */
 	w->w_u->au_rss++;
 	if (pfn < w->w_vm->vm_nframes)
 		share = hat_page_getshare(page_of(w->w_vm, pfn));

@@ -333,6 +333,10 @@ static enum vm_err copy_page_locked(const struct copying *c)
 		return VM_RETRY;
 	if (pfn >= vm->vm_nframes)
 		return VM_NOTSUP; /* a device's */
+	if (vm_is_zeropage(vm, pfn)) { /* always zero, so it does not matter whether it is still there */
+		copy_bytes(c, mach_frame_kva(vm->vm_mach, pfn));
+		return VM_OK;
+	}
 	pp = page_of(vm, pfn);
 	if (!page_trylock(vm, pp, c->c_out || !vm->vm_caps->mc_direct_map ? SE_EXCL : SE_SHARED))
 		return VM_RETRY;

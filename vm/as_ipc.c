@@ -39,11 +39,12 @@ static enum vm_err copy_locked(const struct pair *p, pfn_t sp, pfn_t dp)
 {
 	struct vm *vm = p->p_src->a_vm;
 	struct page *s = page_of(vm, sp), *d = page_of(vm, dp);
+	bool zero = vm_is_zeropage(vm, sp); /* has no lock and needs none */
 	enum vm_err e = VM_RETRY;
 
 	if (!page_trylock(vm, d, SE_EXCL))
 		return e;
-	if (s == d || page_trylock(vm, s, SE_SHARED)) {
+	if (zero || s == d || page_trylock(vm, s, SE_SHARED)) {
 		if (still(p->p_src, p->p_from, sp, 0) && still(p->p_dst, p->p_to, dp, PROT_W)) {
 			char *from = mach_frame_kva(vm->vm_mach, sp), *to = mach_frame_kva(vm->vm_mach, dp);
 
@@ -61,7 +62,7 @@ static enum vm_err copy_locked(const struct pair *p, pfn_t sp, pfn_t dp)
 			VM_STATN(vm, copy_bytes, p->p_n);
 			e = VM_OK;
 		}
-		if (s != d)
+		if (s != d && !zero)
 			page_unlock(vm, s);
 	}
 	page_unlock(vm, d);

@@ -22,13 +22,13 @@ static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, boo
 	pfn_t first = hat_probe(as->a_hat, va, attr);
 
 	*contiguous = first != PFN_INVALID && (first & (n - 1)) == 0;
-	if (first == PFN_INVALID || first >= as->a_vm->vm_nframes)
+	if (first == PFN_INVALID || first >= as->a_vm->vm_nframes || vm_is_zeropage(as->a_vm, first))
 		return false;
 	for (pfn_t i = 1; i < n; i++) {
 		unsigned a = 0;
 		pfn_t pfn = hat_probe(as->a_hat, va + vm_ptob(i), &a);
 
-		if (pfn == PFN_INVALID || pfn >= as->a_vm->vm_nframes || a != *attr)
+		if (pfn == PFN_INVALID || pfn >= as->a_vm->vm_nframes || vm_is_zeropage(as->a_vm, pfn) || a != *attr)
 			return false;
 		*contiguous &= pfn == first + i;
 	}

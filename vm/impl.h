@@ -150,6 +150,8 @@ struct vm {
 	uint64_t vm_swaptotal, vm_swapused; /* (S) */
 	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
 
+	struct page *vm_zeropage;	 /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
+
 	/* kernel memory: vm/kmem.c */
 	struct kmem_state *vm_kmem;	 /* (c) */
 };
@@ -159,6 +161,13 @@ static inline struct vm_cpu *vm_cpu_of(struct vm *vm) { return &vm->vm_cpu[mach_
 #define VM_STATN(vm, name, n) \
 	((void)__atomic_add_fetch((uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define VM_STAT(vm, name) VM_STATN(vm, name, 1)
+
+static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
+{
+	const struct page *zero = __atomic_load_n(&vm->vm_zeropage, __ATOMIC_ACQUIRE);
+
+	return zero != NULL && pfn == (pfn_t)(zero - vm->vm_pages);
+}
 
 struct as {
 	struct vm *a_vm;	       /* (c) */

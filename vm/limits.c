@@ -182,19 +182,23 @@ void as_limit(struct as *as, const struct vm_limits *l)
 }
 
 /* ---- resident pages ---- */
+struct residents { struct vm *r_vm; uint64_t r_n; };
+
 static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
-	(*(uint64_t *)arg)++;
+	struct residents *r = arg;
+
+	r->r_n += !vm_is_zeropage(r->r_vm, pfn);
 }
 
 static uint64_t resident(struct as *as)
 {
-	uint64_t n = 0;
+	struct residents r = { as->a_vm, 0 };
 
 	mach_rw_enter(&as->a_lock, true);
-	hat_foreach(as->a_hat, count_one, &n);
+	hat_foreach(as->a_hat, count_one, &r);
 	mach_rw_exit(&as->a_lock);
-	return n;
+	return r.r_n;
 }
 
 #define TRIM_RUNS 64u
@@ -214,7 +218,7 @@ static void pick(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct trim *t = arg;
 
-	if (locked || va < t->t_from || t->t_have >= t->t_want || aslock_get(t->t_as, va) != 0)
+	if (locked || vm_is_zeropage(t->t_as->a_vm, pfn) || va < t->t_from || t->t_have >= t->t_want || aslock_get(t->t_as, va) != 0)
 		return;
 	if (t->t_n > 0 && t->t_run[t->t_n - 1].r_va + vm_ptob(t->t_run[t->t_n - 1].r_pages) == va) {
 		t->t_run[t->t_n - 1].r_pages++;

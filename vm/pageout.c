@@ -345,6 +345,26 @@ static void wait_for(struct vm *vm, struct page *pp)
 }
 
 /*
+ * The last resort: translations are a cache, and where they take kernel memory all of it can be had, page tables and mapping
+ * lists. Who runs faults his own in again. The list of spaces keeps them alive; it is only tried for, as anything may be held.
+ */
+static bool steal_tables(struct vm *vm)
+{
+	uint32_t before = vm->vm_nkernel;
+
+	if (vm->vm_caps->mc_max_mappings == 1 || !mach_mutex_tryenter(&vm->vm_mutex))
+		return false; /* one translation a frame: they are no tables of ours */
+	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next)
+		hat_swapout(as->a_hat);
+	mach_mutex_exit(&vm->vm_mutex);
+	(void)kmem_reap(vm);
+	if (vm->vm_nkernel >= before)
+		return false;
+	VM_STAT(vm, table_steal);
+	return true;
+}
+
+/*
  * What cannot be freed is wired, has nowhere to go, or is in somebody's hands. Only the last can change by waiting; if there is
  * none, nothing can ever come and the caller hears so at once.
  */
@@ -358,7 +378,7 @@ bool pageout_wait(struct vm *vm, pfn_t want)
 			__atomic_store_n(&vm->vm_oomtries, 0, __ATOMIC_RELAXED);
 			return true;
 		}
-		if (kmem_reap(vm) > 0 || pressure_reap(vm, want) > 0)
+		if (kmem_reap(vm) > 0 || pressure_reap(vm, want) > 0 || steal_tables(vm))
 			return true;
 		if (busy == NULL)
 			break;

@@ -192,13 +192,39 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 	return anon_getpage(vm, id, se, hint, ppp);
 }
 
+/*
+ * The page of zeroes that all memory nobody has written yet is mapped to, read-only, for those who read it. NULL: this
+ * machine cannot map a page more than once, the page is to be the program's own, or there is no memory.
+ */
+static struct page *zero_page(const struct fault *f)
+{
+	struct vm *vm = f->f_vm;
+	struct page *zero, *mine, *none = NULL;
+
+	if (f->f_write || f->f_soft || f->f_wire || f->f_noload || vm->vm_caps->mc_max_mappings != 0 ||
+	    svd_shares_amp(f->f_svd) || (f->f_svd->svd_prot & PROT_R) == 0)
+		return NULL;
+	if ((zero = __atomic_load_n(&vm->vm_zeropage, __ATOMIC_ACQUIRE)) != NULL)
+		return zero;
+	if ((mine = page_kalloc(vm, 0, PG_ZERO)) == NULL)
+		return NULL;
+	if (__atomic_compare_exchange_n(&vm->vm_zeropage, &none, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return mine;
+	page_kfree(vm, mine, 0);
+	return none;
+}
+
 /* ---- the cases of a fault; the slot is busy ---- */
 static enum vm_err fault_zero(struct fault *f)
 {
-	struct page *pp;
+	struct page *pp = zero_page(f);
 	anon_id id;
 	enum vm_err e;
 
+	if (pp != NULL) {
+		VM_STAT(f->f_vm, zero_shared);
+		return seg_load(f->f_as, f->f_va, pp, f->f_svd->svd_prot & ~PROT_W, f->f_flags | HAT_LOAD_NOCONSIST);
+	}
 	if (!charge_one(f))
 		return VM_NOMEM;
 	if ((e = anon_zero(f->f_vm, &id, &pp)) != VM_OK) {
@@ -207,6 +233,8 @@ static enum vm_err fault_zero(struct fault *f)
 	}
 	anonmap_set(f->f_amp, f->f_idx, id);
 	e = load(f, pp, true);
+	if (f->f_noload || e != VM_OK)
+		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, HAT_UNLOAD); /* the page of zeroes must not stay */
 	page_unlock(f->f_vm, pp);
 	return e;
 }
@@ -363,8 +391,8 @@ static void zero_ahead(struct fault *f, uint64_t n)
 	for (; k < n; k++) {
 		anon_id id;
 
-		/* A busy slot is never empty for long; one that has an anon ends the run. */
-		if (anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
+		/* A busy slot is never empty for long; one that has an anon ends the run, or one that was read. */
+		if (hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(k + 1), NULL) != PFN_INVALID || anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
 		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
 			break;
 		if (id != 0 || !charge_one(f)) {
@@ -430,7 +458,7 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 		map_ahead(f, f->f_ahead);
 	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
-	if (!fresh || e != VM_OK)
+	if (!fresh || e != VM_OK || anonmap_peek(svd_amp(f->f_svd), idx) == 0)
 		return e;
 	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
 	    (n = zero_ahead_room(f)) > 0)

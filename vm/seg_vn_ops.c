@@ -395,6 +395,18 @@ static struct segvn_data *dup_data(struct seg *seg, bool share)
 	return n;
 }
 
+/* What another one writes from now on must be seen: the translations to the page of zeroes go. */
+static void unload_zeroes(struct seg *seg)
+{
+	struct hat *hat = seg->s_as->a_hat;
+
+	if (vm_of(seg)->vm_zeropage == NULL || svd_of(seg)->svd_vp != NULL)
+		return;
+	for (vaddr_t va = seg_base(seg); va < seg_end(seg); va += VM_PAGESIZE)
+		if (vm_is_zeropage(vm_of(seg), hat_probe(hat, va, NULL)))
+			hat_unload(hat, va, VM_PAGESIZE, HAT_UNLOAD);
+}
+
 /* Sharing private memory makes it shared for good, in the parent too: its reservation becomes the map's. */
 static enum vm_err make_shared(struct seg *seg)
 {
@@ -409,6 +421,7 @@ static enum vm_err make_shared(struct seg *seg)
 			return e;
 		have = n;
 	}
+	unload_zeroes(seg);
 	anonmap_take_reserve(svd->svd_amp, have);
 	svd->svd_swresv = 0;
 	as_forget_resv(seg->s_as, have);
@@ -915,7 +928,9 @@ static uint8_t incore_page(struct seg *seg, vaddr_t va)
 	} else if (svd->svd_vp != NULL && page_exists(vm, svd->svd_vp, svd_voff(seg, va))) {
 		v |= INCORE_PRESENT;
 	}
-	if (pfn != PFN_INVALID) {
+	if (pfn != PFN_INVALID && vm_is_zeropage(vm, pfn)) {
+		v |= INCORE_PRESENT | INCORE_MAPPED;
+	} else if (pfn != PFN_INVALID) {
 		unsigned nrm = page_nrm(page_of(vm, pfn));
 
 		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) | ((nrm & P_MOD) != 0 ? INCORE_MOD : 0);
@@ -953,6 +968,8 @@ bool segvn_translation_ok(struct seg *seg, vaddr_t va, pfn_t pfn, unsigned attr)
 	const struct page *pp = page_of(vm, pfn);
 	anon_id id = svd_has_anon(svd) && svd->svd_amp != NULL ? anonmap_peek(svd->svd_amp, svd_index(seg, va)) : 0;
 
+	if (vm_is_zeropage(vm, pfn))
+		return id == 0 && svd->svd_vp == NULL && !svd_shared(svd) && (attr & PROT_W) == 0;
 	if (id == 0)
 		return svd->svd_vp != NULL && pp->p_vnode == svd->svd_vp && pp->p_offset == svd_voff(seg, va) &&
 		       (svd_shared(svd) || (attr & PROT_W) == 0);

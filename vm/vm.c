@@ -110,6 +110,8 @@ void vm_destroy(struct vm *vm)
 {
 	VM_ASSERT(vm->vm_aslist == NULL && vm->vm_writer == NULL);
 	pageout_stop(vm);
+	if (vm->vm_zeropage != NULL)
+		page_kfree(vm, vm->vm_zeropage, 0);
 	anon_fini(vm);
 	kmem_fini(vm);
 	VM_ASSERT(vm->vm_nkernel == 0); /* else somebody lost a frame: a page table, a table of swap slots */
@@ -256,10 +258,14 @@ static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 	struct vm_crosscheck *x = arg;
 	const struct page *pp;
 
-	(void)attr;
 	(void)locked;
 	if (pfn >= x->vx_vm->vm_nframes)
 		return; /* a device's frame: on no page's list */
+	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and nobody may write it */
+		if ((attr & PROT_W) != 0)
+			vm_violation(x, "vm: the page of zeroes can be written");
+		return;
+	}
 	pp = &x->vx_vm->vm_pages[pfn];
 	x->vx_sum += vm_map_hash(x->vx_hat, va, pfn);
 	if (pp->p_flags & (P_FREE | P_OFFLINE))

@@ -25,6 +25,11 @@
 #define HAT_LOAD_PRESENT 0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
 #define HAT_LOAD_REF	0x8u /* a real access causes this load (not prefetch) */
 /*
+ * A page that is on no mapping list, as nobody will ever want its translations back: the one page of zeroes. One such page
+ * a machine, kernel memory; no reference or modification bits are kept of it.
+ */
+#define HAT_LOAD_NOCONSIST 0x10u
+/*
  * Large pages: size is an index into mach_caps.mc_pageshift, 0 (or a machine that names none) being the base page. The
  * page given is the first of as many with successive frames, aligned like va, all locked. One translation is loaded for
  * all; its reference and modification bits count for each. Calls on parts of it split it first; that never fails.
