@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""quire-lab as docs/lab.md and its manual say: the examples print what they show, wrong arguments get one line and status 2,
+manual and usage have the same options, and a program can be traced where qemu-user is installed."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+source, lab = sys.argv[1], os.path.abspath(sys.argv[2])
+bad = 0
+
+
+def check(ok, what):
+    global bad
+    if not ok:
+        bad += 1
+        print("FAILED:", what)
+
+
+def sh(command, cwd):
+    return subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=100)
+
+
+def examples(directory):
+    text = open(os.path.join(source, "docs", "lab.md")).read()
+    blocks = re.findall(r"^```\n\$ (.*?)\n(.*?)^```", text, re.S | re.M)
+    check(len(blocks) >= 4, "docs/lab.md has examples")
+    for command, shown in blocks:
+        got = sh(command, directory)
+        check(got.returncode == 0 and got.stdout == shown, "docs/lab.md: %s\nprints:\n%s%s" % (command, got.stdout, got.stderr))
+    if shutil.which("qemu-x86_64") is None:
+        print("no qemu-x86_64: programs are not traced")
+        return
+    for script in re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M):
+        got = sh("set -e\n" + script, directory)
+        rows = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)$", got.stdout, re.M)
+        misses = {r[0]: [int(n) for n in r[1:]] for r in rows}
+        check(got.returncode == 0 and {"lru", "clockpro", "min"} <= set(misses), "docs/lab.md: %s\n%s%s" % (script, got.stdout, got.stderr))
+        for name in misses:
+            check(name == "frames" or all(m <= p for m, p in zip(misses["min"], misses[name])), name + " beats MIN")
+        numbers = open(os.path.join(directory, "sorted")).read().split()
+        check(numbers == [str(i) for i in range(1, 100001)], "the traced program did its work")
+
+
+def wrong_arguments(directory):
+    open(os.path.join(directory, "text"), "w").write("1\n2\nthree\n")
+    open(os.path.join(directory, "cut"), "wb").write(b"QTRACE1\n1234567")
+    for arguments, says in [
+            ("nonsense", "no command 'nonsense'"), ("policies", "needs a trace"), ("policies nofile", "nofile: No such file"),
+            ("policies --frames 0 scan", "not a number"), ("policies --frames 101% scan", "not a number"),
+            ("policies --frames , scan", "no size given"), ("policies --frames", "needs a value"),
+            ("policies --policy fifo scan", "no policy 'fifo'"), ("policies --prefetch none scan", "no option"),
+            ("prefetch --policy lru scan", "no option"), ("prefetch --prefetch lru scan", "no prefetcher 'lru'"),
+            ("policies scan zipf", "one trace at a time"), ("policies scan:0", "not a number"),
+            ("policies scan:10:20:1:5", "pages, length and seed"), ("policies text", "text"), ("policies cut", "cut"),
+            ("policies .", "."), ("policies --frames %s scan" % ",".join(["1"] * 40), "more than"),
+            ("generate", "needs a pattern"), ("generate zip", "needs a pattern"), ("generate --pages -1 zipf", "not a number"),
+            ("generate --output /nonexistent/x zipf", "No such file"), ("trace ls", "needs --output"),
+            ("trace --output x", "and a program"), ("trace --recent 65 --output x ls", "not a number"),
+            ("trace --output x nonexistent-program", "was not found")]:
+        got = sh("%s %s" % (lab, arguments), directory)
+        check(got.returncode == 2 and got.stdout == "" and says in got.stderr and got.stderr.count("\n") == 1,
+              "quire-lab %s: status %d, %r" % (arguments, got.returncode, got.stderr))
+
+
+def manual():
+    usage = sh(lab + " --help", ".").stdout
+    page = open(os.path.join(source, "man", "quire-lab.1")).read()
+    used = set(re.findall(r"--([a-z]+)", usage)) - {"help"}
+    told = set(re.findall(r"Fl -([a-z]+)", page))
+    check(used == told, "options of usage and manual: %s" % sorted(used ^ told))
+    for command in re.findall(r"^(?:usage:|      ) quire-lab ([a-z]+)", usage, re.M):
+        check(".Cm " + command in page, "the manual has the command " + command)
+
+
+with tempfile.TemporaryDirectory() as d:
+    os.mkdir(os.path.join(d, "build"))
+    os.symlink(lab, os.path.join(d, "build", "quire-lab"))
+    examples(d)
+    wrong_arguments(d)
+manual()
+print("lab: %d failed" % bad)
+sys.exit(bad != 0)
