@@ -14,7 +14,7 @@ run() {
 }
 
 echo "nightly: seed $seed"
-# 100 million operations on each of the two machines, then with hardly any memory, then with a slow disk.
+# 100 million operations on each of the two machines, then with hardly any memory.
 run "$b/model_test" --ops 100000000 --seed "$seed"
 run "$b/model_test" --ops 100000000 --seed "$seed" --linux
 run "$b/model_test" --ops 50000000 --seed "$seed" --frames 96
