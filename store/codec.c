@@ -23,7 +23,11 @@ static size_t pack_bytes(void) { return ROUND(ZSTD_estimateCCtxSize_usingCParams
 
 size_t codec_bytes(void)
 {
-	return ROUND(sizeof(struct area)) + pack_bytes() + ROUND(ZSTD_estimateDCtxSize());
+	static _Atomic size_t bytes; /* asked for several times a page */
+
+	if (bytes == 0)
+		bytes = ROUND(sizeof(struct area)) + pack_bytes() + ROUND(ZSTD_estimateDCtxSize());
+	return bytes;
 }
 
 static bool pack_make(struct area *a)

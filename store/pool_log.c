@@ -4,6 +4,8 @@
  */
 #include "store/pool_impl.h"
 
+#define LOOKS 64u /* so many are looked at before one that is worth it will do: the oldest have the most dead in them */
+#define WORTH (SEG_BYTES / 8 * 5)
 #define DENSE (SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
 
 int pool_injected(struct pool *p, enum pool_inject kind)
@@ -366,9 +368,9 @@ static int spill(struct pool *p, uint32_t i)
  */
 static uint32_t cleanable(struct pool_shared *s)
 {
-	uint32_t best = NONE, max = DENSE;
+	uint32_t best = NONE, max = DENSE, seen = 0;
 
-	for (uint32_t i = s->ps_sealed.first; i != NONE; i = segs(s)[i].s_next)
+	for (uint32_t i = s->ps_sealed.first; i != NONE && (seen++ < LOOKS || max > WORTH); i = segs(s)[i].s_next)
 		if (segs(s)[i].s_live < max) {
 			best = i;
 			max = segs(s)[i].s_live;
