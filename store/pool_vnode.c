@@ -20,21 +20,71 @@ struct pool_vnode {
 		struct vm_io *io;
 		uint32_t tid;
 	} begun[POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
-	uint32_t handle[]; /* 0: empty */
+	uint32_t gone, again, loads; /* see keep_copy() */
+	uint32_t handle[]; /* 0: empty. LOADED: read since it was written */
 };
+#define LOADED 0x80000000u /* no handle has that bit */
+
+/*
+ * A page that was read has a copy in the pool that is of use only if the page leaves unmodified. How often does it? Of copies
+ * that were read, `gone` went unused and `again` served a second read, of late. Where hardly any serves, copies are given up at
+ * the read: the pool has the room, and nobody need look whether the page was modified. A few are kept to see whether that
+ * changes. Only where the pool is this process's alone; p_exclusive says it for the others. Guesses: no lock.
+ */
+#define KNOWN  64u
+#define LATE   1024u
+#define SAMPLE 16u
+
+static void learn(struct pool_vnode *pv, uint32_t *what)
+{
+	uint32_t gone, again;
+
+	(void)__atomic_add_fetch(what, 1, __ATOMIC_RELAXED);
+	gone = __atomic_load_n(&pv->gone, __ATOMIC_RELAXED);
+	again = __atomic_load_n(&pv->again, __ATOMIC_RELAXED);
+	if (gone + again >= LATE) {
+		__atomic_store_n(&pv->gone, gone / 2, __ATOMIC_RELAXED);
+		__atomic_store_n(&pv->again, again / 2, __ATOMIC_RELAXED);
+	}
+}
+
+static bool keep_copy(struct pool_vnode *pv)
+{
+	uint32_t gone = __atomic_load_n(&pv->gone, __ATOMIC_RELAXED);
+
+	if (__atomic_load_n(&pv->pool->p_exclusive, __ATOMIC_RELAXED))
+		return false;
+	return !pv->pool->p_alone || gone < KNOWN || __atomic_load_n(&pv->again, __ATOMIC_RELAXED) > gone / 8 ||
+	    __atomic_add_fetch(&pv->loads, 1, __ATOMIC_RELAXED) % SAMPLE == 0;
+}
+
+/* The handles of a request, as far as there are any. */
+static uint32_t handles_of(const struct pool_vnode *pv, const struct vm_io *io, uint32_t *h)
+{
+	const uint32_t *at = &pv->handle[io->io_off >> VM_PAGESHIFT];
+	uint32_t n = 0;
+
+	for (; n < io->io_npages && at[n] != 0; n++)
+		h[n] = at[n] & ~LOADED;
+	return n;
+}
 
 static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 {
-	const uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT];
-	uint32_t n = 0;
-	int rc;
+	uint32_t *at = &pv->handle[io->io_off >> VM_PAGESHIFT], h[VM_IO_PAGES], n = handles_of(pv, io, h);
+	int rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
 
-	while (n < io->io_npages && h[n] != 0)
-		n++;
-	rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
-	for (uint32_t i = 0; i < io->io_ok && __atomic_load_n(&pv->pool->p_exclusive, __ATOMIC_RELAXED); i++)
-		if (pool_takes_memory(pv->pool, h[i]))
-			io->io_drop |= 1ull << i;
+	for (uint32_t i = 0; i < io->io_ok; i++) {
+		if (!pool_takes_memory(pv->pool, h[i]))
+			continue;
+		if ((at[i] & LOADED) != 0)
+			learn(pv, &pv->again);
+		at[i] = h[i];
+		if (i > 0 || keep_copy(pv)) /* only the first page's copy can be given up (anon_swapin) */
+			at[i] |= LOADED;
+		else
+			io->io_drop |= 1;
+	}
 	return rc != 0 || n == io->io_npages ? rc : -EIO;
 }
 
@@ -46,9 +96,11 @@ static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 	for (uint32_t i = 0; i < io->io_ok; i++) {
 		uint32_t was = h[i];
 
+		if ((was & LOADED) != 0)
+			learn(pv, &pv->gone);
 		h[i] = now[i];
-		now[i] = was;
-		old |= was;
+		now[i] = was & ~LOADED;
+		old |= now[i];
 	}
 	if (old != 0)
 		pool_unref_vec(pv->pool, io->io_ok, now);
@@ -66,16 +118,13 @@ static uint32_t my_tid(void) { return (uint32_t)sys_call0(SYS_gettid); }
 static void start(struct vnode *vp, struct vm_io *io)
 {
 	struct pool_vnode *pv = vp->v_data;
-	const uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT];
-	uint32_t n = 0, ticket;
+	uint32_t h[VM_IO_PAGES], ticket;
 
 	if (io->io_op == VM_IO_WRITE) {
 		ended(io, write_pages(pv, io));
 		return;
 	}
-	while (n < io->io_npages && h[n] != 0)
-		n++;
-	if ((ticket = pool_load_begin(pv->pool, n, h)) == 0) {
+	if (pv->pool->p_aio == NULL || (ticket = pool_load_begin(pv->pool, handles_of(pv, io, h), h)) == 0) {
 		ended(io, read_pages(pv, io));
 		return;
 	}
@@ -116,8 +165,11 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 		uint32_t any = 0;
 
 		m = n < VM_IO_PAGES ? n : VM_IO_PAGES;
-		for (uint64_t i = 0; i < m; i++)
-			any |= h[i];
+		for (uint64_t i = 0; i < m; i++) {
+			if ((h[i] & LOADED) != 0)
+				learn(pv, &pv->gone);
+			any |= h[i] &= ~LOADED;
+		}
 		if (any == 0) /* the table has memory only where it was written */
 			continue;
 		pool_unref_vec(pv->pool, (uint32_t)m, h);
@@ -187,7 +239,7 @@ static void each(struct vnode *vp, void (*f)(struct pool *, uint32_t))
 
 	for (uint64_t i = 0; i < pv->nslots; i++)
 		if (pv->handle[i] != 0)
-			f(pv->pool, pv->handle[i]);
+			f(pv->pool, pv->handle[i] & ~LOADED);
 }
 
 void pool_vnode_fork_prepare(struct vnode *vp)

@@ -157,7 +157,7 @@ static void unlink_entry(struct hat *h, uint32_t *e)
 /* A page is about to be writable; its contents are at `at`, and nobody can write them yet. Its new state. */
 static uint64_t watch(struct hat *h, struct page *pp, uint64_t at)
 {
-	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE && h->h_summed - h->h_changed < h->h_summed / 16 &&
+	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE && h->h_summed - h->h_changed < h->h_summed / 10 &&
 	    ++h->h_loads % SAMPLE != 0)
 		page_nrm_set(pp, P_MOD);
 	if ((page_nrm(pp) & P_MOD) != 0)
