@@ -426,13 +426,15 @@ static void use_all(const char *what)
 	}
 	(void)waitpid(pid, &status, 0);
 	EXPECT(WEXITSTATUS(status) == 5);
-	pid = fork();
-	if (pid == 0) {
-		execl(self, self, "-b", "10", "munmap", (char *)NULL);
-		_exit(98);
+	if (access(self, X_OK) == 0) { /* not in a folder that is root's alone */
+		pid = fork();
+		if (pid == 0) {
+			execl(self, self, "-b", "10", "munmap", (char *)NULL);
+			_exit(98);
+		}
+		(void)waitpid(pid, &status, 0);
+		EXPECT(status == 0);
 	}
-	(void)waitpid(pid, &status, 0);
-	EXPECT(status == 0);
 	EXPECT(wrong(p, 2 * MIB, 1) == 0);
 	printf("%s\n", what);
 }
