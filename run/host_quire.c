@@ -2,8 +2,12 @@
 /*
  * The memory engine of the runtime: the program's memory system calls, answered by an address space of the core.
  *
- * Tracked: every private anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
+ * Tracked: every anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
  * kernel has a real mapping of the same range and protection, so /proc, faults outside and protection errors are its own.
+ *
+ * Shared anonymous memory is shared with the children of a fork only; until there is one, the kernel's mapping is private, as
+ * pages that move must be. A fork first puts a shared mapping of the kernel's in its place (share_range), which stays the
+ * kernel's, outside the budget.
  *
  * Two phases. Native: nothing is registered, the kernel serves first touches; read-write pages are charged to the family as
  * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
@@ -19,7 +23,7 @@
  * Locks: h_lock (outermost) > h_brklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
  *
- * Left out: shared anonymous memory, MAP_GROWSDOWN, huge pages and mlocked kernel mappings stay the kernel's own.
+ * Left out: shared anonymous memory after a fork, MAP_GROWSDOWN, huge pages and mlocked kernel mappings stay the kernel's own.
  */
 #include "run/host_quire.h"
 
@@ -190,7 +194,7 @@ void host_balance(struct host *h, uint64_t most)
 }
 
 /* ---- adoption ---- */
-struct piece { uint64_t base, end; unsigned prot; };
+struct piece { uint64_t base, end; unsigned prot; bool shared; };
 
 /* The tracked piece at or above addr, cut to end. False: none below end. */
 static bool next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
@@ -202,6 +206,7 @@ static bool next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece
 	p->base = ai.ai_base > addr ? ai.ai_base : addr;
 	p->end = ai.ai_base + ai.ai_len < end ? ai.ai_base + ai.ai_len : end;
 	p->prot = ai.ai_prot;
+	p->shared = ai.ai_shared;
 	return true;
 }
 
@@ -285,7 +290,9 @@ static void uncharge(struct host *h, uint64_t n)
 /* ---- tracked ranges ---- */
 static bool trackable(int prot, int flags)
 {
-	return (flags & MAP_PRIVATE) != 0 && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
+	int type = flags & MAP_TYPE;
+
+	return (type == MAP_PRIVATE || type == MAP_SHARED) && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
 	       (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
 }
 
@@ -295,10 +302,10 @@ static unsigned core_prot(int prot)
 }
 
 /* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. h_lock R. */
-static enum vm_err track(struct host *h, uint64_t base, uint64_t len, int prot, bool noreserve)
+static enum vm_err track(struct host *h, uint64_t base, uint64_t len, int prot, unsigned sa_flags)
 {
 	struct segvn_args sa = { .sa_prot = core_prot(prot), .sa_maxprot = PROT_R | PROT_W,
-				 .sa_flags = noreserve ? SEGVN_NORESERVE : 0 };
+				 .sa_flags = sa_flags };
 	enum vm_err e = as_map(h->h_as, base, len, segvn_create, &sa);
 
 	if (e != VM_OK) {
@@ -333,8 +340,84 @@ static enum vm_err forget(struct host *h, uint64_t base, uint64_t len)
 	return e;
 }
 
+/* ---- shared memory ---- */
+#define SHARE_PAGES 512u
+
+/* The contents of [base, base+len) to its like at `to`. Afterwards nobody writes to them: who tries waits for h_lock. */
+static enum vm_err copy_shared(struct host *h, uint64_t base, uint64_t len, uint64_t to)
+{
+	static uint8_t vec[SHARE_PAGES]; /* h_lock W */
+	enum vm_err e = VM_OK;
+
+	if (h->h_managed) {
+		if ((e = as_incore(h->h_as, base, len, vec)) != VM_OK)
+			return e;
+		for (uint64_t i = 0; i < len >> VM_PAGESHIFT && e == VM_OK; i++)
+			if ((vec[i] & (INCORE_PRESENT | INCORE_ANON | INCORE_SWAPPED)) != 0)
+				e = as_copyin(h->h_as, base + vm_ptob(i), (void *)(to + vm_ptob(i)), VM_PAGESIZE);
+		return e;
+	}
+	if (linux_range_register(h->h_mach, as_hat(h->h_as), base, len) != 0 ||
+	    linux_range_freeze(h->h_mach, base, len) != 0)
+		return VM_NOMEM;
+	(void)linux_range_present(h->h_mach, base, len >> VM_PAGESHIFT, present_map);
+	for (uint64_t i = 0; i < len >> VM_PAGESHIFT; i++)
+		if ((present_map[i / 64] >> (i % 64) & 1) != 0)
+			__builtin_memcpy((void *)(to + vm_ptob(i)), (void *)(base + vm_ptob(i)), VM_PAGESIZE);
+	return VM_OK;
+}
+
+/* A tracked piece of shared memory becomes the kernel's, with its contents: from now on a fork shares it. h_lock W. */
+static enum vm_err share_piece(struct host *h, const struct piece *p)
+{
+	uint64_t size = p->end - p->base, step = vm_ptob(SHARE_PAGES);
+	bool closed = (p->prot & RW) != RW;
+	enum vm_err e = VM_OK;
+	long to = sys_call6(SYS_mmap, 0, (long)size, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (to < 0 && to > -4096)
+		return VM_NOMEM;
+	if (closed && (sys_call3(SYS_mprotect, (long)p->base, (long)size, RW) != 0 ||
+			  (e = as_setprot(h->h_as, p->base, size, PROT_R | PROT_W)) != VM_OK)) {
+		(void)sys_call2(SYS_munmap, to, (long)size);
+		return e != VM_OK ? e : VM_NOMEM;
+	}
+	for (uint64_t at = 0, n; at < size && e == VM_OK; at += n) {
+		n = size - at < step ? size - at : step;
+		if ((e = copy_shared(h, p->base + at, n, (uint64_t)to + at)) != VM_OK)
+			break;
+		long r = sys_call5(SYS_mremap, to + (long)at, (long)n, (long)n, MREMAP_MAYMOVE | MREMAP_FIXED,
+		    (long)(p->base + at));
+		if (r < 0 && r > -4096) {
+			e = VM_NOMEM;
+			break;
+		}
+		if (!h->h_managed)
+			linux_range_unregister(h->h_mach, as_hat(h->h_as), p->base + at, n, true);
+		e = forget(h, p->base + at, n);
+	}
+	if (e != VM_OK && !h->h_managed)
+		linux_range_unregister(h->h_mach, as_hat(h->h_as), p->base, size, false);
+	if (e != VM_OK)
+		(void)sys_call2(SYS_munmap, to, (long)size); /* what has moved is no longer there */
+	else if (closed)
+		(void)sys_call3(SYS_mprotect, (long)p->base, (long)size, (p->prot & PROT_R) != 0 ? PROT_READ : PROT_NONE);
+	return e;
+}
+
+static enum vm_err share_range(struct host *h, uint64_t base, uint64_t end)
+{
+	enum vm_err e = VM_OK;
+	struct piece p;
+
+	for (uint64_t a = base; e == VM_OK && next_piece(h, a, end, &p); a = p.end)
+		if (p.shared)
+			e = share_piece(h, &p);
+	return e;
+}
+
 /* Make [base, end) resident and leave it to the kernel for good. */
-static enum vm_err release_range(struct host *h, uint64_t base, uint64_t end)
+static enum vm_err release_private(struct host *h, uint64_t base, uint64_t end)
 {
 	if (!h->h_managed) {
 		uint64_t n = (end - base) >> VM_PAGESHIFT;
@@ -361,6 +444,21 @@ static enum vm_err release_range(struct host *h, uint64_t base, uint64_t end)
 	return VM_OK;
 }
 
+/* The same of any piece. Lock: R held, comes back held, but not all the time: the piece may be another one afterwards. */
+static enum vm_err release_range(struct host *h, const struct piece *p)
+{
+	enum vm_err e;
+
+	if (!p->shared)
+		return release_private(h, p->base, p->end);
+	mach_rw_exit(&h->h_lock);
+	mach_rw_enter(&h->h_lock, true);
+	e = share_range(h, p->base, p->end);
+	mach_rw_exit(&h->h_lock);
+	mach_rw_enter(&h->h_lock, false);
+	return e;
+}
+
 /* ---- the calls, on our stack, h_lock R ---- */
 /* Would the kernel map this? It checks before it unmaps what is there; after forget() it is too late to ask. */
 static long probe(long len, int prot, int flags, int fd, long off)
@@ -377,6 +475,7 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
 	bool ours = trackable(prot, flags), replaces = false;
+	int flags_real = flags;
 	uint64_t size = vm_page_round((uint64_t)len);
 	struct piece old;
 	enum vm_err e;
@@ -390,7 +489,9 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 			return to_errno(e);
 		replaces = true;
 	}
-	p = sys_call6(SYS_mmap, addr, len, prot, ours ? flags | MAP_NORESERVE : flags, fd, off);
+	if (ours)
+		flags_real = (flags & ~MAP_TYPE) | MAP_PRIVATE | MAP_NORESERVE;
+	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (p < 0 && p > -4096) {
 		if (replaces) /* nobody serves the old mapping any more: let an access fail rather than wait */
 			(void)sys_call2(SYS_munmap, addr, len);
@@ -398,7 +499,8 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	}
 	if (!ours)
 		return p;
-	e = track(h, (uint64_t)p, size, prot, (flags & MAP_NORESERVE) != 0);
+	e = track(h, (uint64_t)p, size, prot,
+	    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0) | ((flags & MAP_TYPE) == MAP_SHARED ? SEGVN_SHARED : 0));
 	if (e != VM_OK) {
 		(void)forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);
@@ -428,7 +530,7 @@ static long protect_piece(struct host *h, const struct piece *p, int prot)
 	if (was && will)
 		return 0;
 	if ((prot & PROT_EXEC) != 0 || (was && prot != PROT_NONE)) {
-		if ((e = release_range(h, p->base, p->end)) != VM_OK)
+		if ((e = release_range(h, p)) != VM_OK)
 			return to_errno(e);
 		return sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
 	}
@@ -479,9 +581,13 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	uint64_t n = p->end - p->base;
 	long r = 0;
 
+	if (!h->h_managed && !p->shared)
+		return sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_FREE:
+		if (p->shared) /* what is shared is only forgotten here */
+			return advice == MADV_FREE ? -EINVAL : 0;
 		r = to_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
 		break;
 	case MADV_WILLNEED: (void)as_advise(h->h_as, p->base, n, ADV_WILLNEED); break;
@@ -500,7 +606,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	case MADV_DODUMP:
 	case MADV_DONTDUMP: break;
 	default: /* DONTFORK, WIPEONFORK and the like are about what the kernel does: let it have the range */
-		if ((r = to_errno(release_range(h, p->base, p->end))) == 0)
+		if ((r = to_errno(release_range(h, p))) == 0)
 			r = sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
 		break;
 	}
@@ -514,7 +620,7 @@ static long do_madvise(struct host *h, long addr, long len, int advice)
 	long r = 0, hole = 0;
 	struct piece p;
 
-	if ((a & VM_PAGEMASK) != 0 || end <= a || !h->h_managed || !next_piece(h, a, end, &p))
+	if ((a & VM_PAGEMASK) != 0 || end <= a || !next_piece(h, a, end, &p))
 		return sys_call3(SYS_madvise, addr, len, advice);
 	for (; a < end && r == 0; a = p.end) {
 		if (!next_piece(h, a, end, &p))
@@ -529,19 +635,19 @@ static long do_madvise(struct host *h, long addr, long len, int advice)
 	return r != 0 ? r : hole;
 }
 
-/* A fresh tracked mapping of len bytes, at want exactly if fixed (nothing is replaced). */
-static long map_new(struct host *h, long want, uint64_t len, bool exact)
+/* A fresh tracked mapping of len bytes at want, where nothing is. */
+static long map_new(struct host *h, long want, uint64_t len, bool shared)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (exact ? MAP_FIXED_NOREPLACE : 0);
-	long p = sys_call6(SYS_mmap, want, (long)len, RW, flags, -1, 0);
+	long p = sys_call6(SYS_mmap, want, (long)len, RW,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (p < 0 && p > -4096)
 		return p;
-	if (exact && p != want) {
+	if (p != want) {
 		(void)sys_call2(SYS_munmap, p, (long)len);
 		return -ENOMEM;
 	}
-	if (track(h, (uint64_t)p, len, RW, false) != VM_OK) {
+	if (track(h, (uint64_t)p, len, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
 		(void)forget(h, (uint64_t)p, len);
 		(void)sys_call2(SYS_munmap, p, (long)len);
 		return -ENOMEM;
@@ -585,11 +691,14 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
+	if (o == 0 && next_piece(h, (uint64_t)old, ~0ull >> 17, &p) && p.base == (uint64_t)old && p.shared &&
+	    (e = release_range(h, &p)) != VM_OK) /* a second mapping of the same memory */
+		return to_errno(e);
 	if (!next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_writable(h, (uint64_t)old, (uint64_t)old + o)) {
 		for (uint64_t a = (uint64_t)old; next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
-			if ((e = release_range(h, p.base, p.end)) != VM_OK)
+			if ((e = release_range(h, &p)) != VM_OK)
 				return to_errno(e);
 		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
 			return to_errno(e);
@@ -601,7 +710,7 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 
 			return r != 0 ? r : old;
 		}
-		if (map_new(h, old + (long)o, n - o, true) == old + (long)o)
+		if (map_new(h, old + (long)o, n - o, p.shared) == old + (long)o)
 			return old;
 		if ((flags & MREMAP_MAYMOVE) == 0)
 			return -ENOMEM;
@@ -614,7 +723,7 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 			return r;
 		(void)forget(h, (uint64_t)old, o);
 		/* the new range holds pages already: a charge that is refused adopts them with everything else */
-		if (track(h, (uint64_t)r, n, RW, false) != VM_OK)
+		if (track(h, (uint64_t)r, n, RW, p.shared ? SEGVN_SHARED : 0) != VM_OK)
 			return -ENOMEM;
 		return r;
 	}
@@ -637,7 +746,8 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 		return -ENOMEM;
 	}
 	if (n > keep) {
-		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W,
+			.sa_flags = p.shared ? SEGVN_SHARED : 0 };
 
 		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
 			/* back where it was */
@@ -684,7 +794,7 @@ static long do_brk(struct host *h, long addr)
 	}
 	h->h_brk_cur = want;
 	mach_mutex_exit(&h->h_brklock);
-	if (track(h, oldend, newend - oldend, RW, false) != VM_OK) {
+	if (track(h, oldend, newend - oldend, RW, 0) != VM_OK) {
 		(void)forget(h, oldend, newend - oldend);
 		mach_mutex_enter(&h->h_brklock);
 		h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, (long)cur);
@@ -783,7 +893,7 @@ static long dispatch(struct block *b)
 	case OP_MADVISE: r = do_madvise(h, a[0], a[1], (int)a[2]); break;
 	case OP_MREMAP: r = do_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
 	case OP_BRK: r = do_brk(h, a[0]); break;
-	case OP_TAKE: r = to_errno(track(h, (uint64_t)a[0], (uint64_t)a[1], RW, true)); break;
+	case OP_TAKE: r = to_errno(track(h, (uint64_t)a[0], (uint64_t)a[1], RW, SEGVN_NORESERVE)); break;
 	case OP_MINCORE: r = do_mincore(h, a[0], a[1], a[2]); break;
 	default: r = do_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}
@@ -884,6 +994,10 @@ static long fork_prepare(struct host *h)
 
 	mach_rw_enter(&h->h_lock, true);
 	forking.ok = false;
+	if (share_range(h, 0, ~0ull >> 17) != VM_OK) {
+		mach_rw_exit(&h->h_lock);
+		return -ENOMEM;
+	}
 	forking.slot = family_slot(h->h_fam);
 	if (forking.slot < 0) {
 		mach_rw_exit(&h->h_lock);

@@ -102,11 +102,9 @@ static void check_contents(const struct env *e)
 			assert_int_equal(page(e, i, S_READ)[k], i < N / 2 ? 1 + i : 0);
 }
 
-static void adopted_memory_is_paged_like_any_other(void **state)
+static void adopt_and_page(struct env *e, unsigned flags)
 {
-	struct env *e = *state;
-
-	assert_int_equal(map(e, 0, N, 0), VM_OK);
+	assert_int_equal(map(e, 0, N, flags), VM_OK);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK);
 	assert_int_equal(vm_statistics(e->vm)->adopted, N / 2);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK); /* they are ours already */
@@ -120,6 +118,9 @@ static void adopted_memory_is_paged_like_any_other(void **state)
 	hat_swapout(as_hat(e->as));
 	assert_int_equal(page(e, 0, S_READ)[5], 99);
 }
+
+static void adopted_memory_is_paged_like_any_other(void **state) { adopt_and_page(*state, 0); }
+static void adopted_shared_memory_is_paged_too(void **state) { adopt_and_page(*state, SEGVN_SHARED); }
 
 /* At each allocation that fails: what was adopted is, the rest is still where it was, and a second attempt takes it. */
 static void adoption_survives_every_failure(void **state)
@@ -154,14 +155,12 @@ static void adoption_survives_every_failure(void **state)
 	assert_true(failed > 10);
 }
 
-static void only_private_anonymous_memory_is_adopted(void **state)
+static void only_anonymous_memory_is_adopted(void **state)
 {
 	struct env *e = *state;
 
-	assert_int_equal(map(e, 0, N / 4, SEGVN_SHARED), VM_OK);
 	assert_int_equal(
 	    as_map(e->as, (vaddr_t)e->at + vm_ptob(N / 4), vm_ptob(4), seghole_create, NULL), VM_OK);
-	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N / 4, &e->present), VM_NOTSUP);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 4), 4, &e->present), VM_NOTSUP);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 2), 4, &e->present), VM_NOMAP);
 	assert_int_equal(vm_statistics(e->vm)->adopted, 0);
@@ -172,7 +171,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(adopted_memory_is_paged_like_any_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(adoption_survives_every_failure, setup, teardown),
-		cmocka_unit_test_setup_teardown(only_private_anonymous_memory_is_adopted, setup, teardown),
+		cmocka_unit_test_setup_teardown(adopted_shared_memory_is_paged_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(only_anonymous_memory_is_adopted, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -450,6 +452,116 @@ static int direct_io(void)
 	return close(fd);
 }
 
+static char *map_shared(size_t len)
+{
+	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+/* What shared anonymous memory does that private memory does not: alone, and with children. */
+static int shared(void)
+{
+	char *a = map_shared(2 * MIB), *b = map_shared(8 * PAGE), *c = map_shared(8 * PAGE), *d;
+	int status;
+
+	fill(a, 2 * MIB, 1);
+	for (size_t i = 0; i < 4; i++)
+		fill(b + i * PAGE, PAGE, 2);
+	push_out();
+	EXPECT(madvise(a, MIB, MADV_DONTNEED) == 0);
+	EXPECT(madvise(a, MIB, MADV_FREE) == -1 && errno == EINVAL);
+	EXPECT(wrong(a, 2 * MIB, 1) == 0);
+	EXPECT(mprotect(b, 2 * PAGE, PROT_NONE) == 0 && mprotect(b + 2 * PAGE, PAGE, PROT_READ) == 0);
+	push_out();
+	a = mremap(a, 2 * MIB, MIB, MREMAP_MAYMOVE);
+	fill(c, 8 * PAGE, 3);
+	d = mremap(c, 0, 8 * PAGE, MREMAP_MAYMOVE); /* a second view */
+	EXPECT(d != MAP_FAILED && d != c && wrong(d, 8 * PAGE, 3) == 0);
+	fill(d, PAGE, 4);
+	EXPECT(wrong(c, PAGE, 4) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		bool good = wrong(a, MIB, 1) == 0 && wrong(b + 2 * PAGE, PAGE, 2) == 0;
+
+		fill(a, MIB, 5);
+		good &= mprotect(b, 8 * PAGE, PROT_READ | PROT_WRITE) == 0 && wrong(b, PAGE, 2) == 0 &&
+		    wrong(b + 3 * PAGE, PAGE, 2) == 0;
+		fill(b + PAGE, 7 * PAGE, 6);
+		fill(d, 8 * PAGE, 7);
+		_exit(good ? 3 : 4);
+	}
+	push_out();
+	EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 3);
+	EXPECT(wrong(a, MIB, 5) == 0 && wrong(c, 8 * PAGE, 7) == 0);
+	EXPECT(mprotect(b, 8 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	EXPECT(wrong(b, PAGE, 2) == 0 && wrong(b + PAGE, 7 * PAGE, 6) == 0);
+	char *e = map_shared(MIB); /* after the fork: the next one's */
+	fill(e, MIB, 8);
+	push_out();
+	pid = fork();
+	if (pid == 0) {
+		bool good = wrong(e, MIB, 8) == 0 && wrong(a, MIB, 5) == 0;
+
+		fill(e, MIB, 9);
+		_exit(good ? 5 : 6);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 5 && wrong(e, MIB, 9) == 0);
+	EXPECT(madvise(e, MIB, MADV_REMOVE) == 0 && e[0] == 0 && e[MIB - 1] == 0);
+	char *f = map_shared(MIB);
+	fill(f + MIB / 2, MIB / 2, 10);
+	EXPECT(madvise(f, MIB / 2, MADV_REMOVE) == 0 && f[0] == 0 && wrong(f + MIB / 2, MIB / 2, 10) == 0);
+	EXPECT(munmap(a, MIB) == 0 && munmap(e, MIB) == 0 && munmap(b, 8 * PAGE) == 0 && munmap(f, MIB) == 0);
+	return 0;
+}
+
+/* Threads write all the time while others fork: nothing they wrote is lost. */
+static _Atomic int forked;
+static void *count_up(void *arg)
+{
+	volatile uint64_t *p = arg;
+
+	while (atomic_load(&forked) == 0)
+		for (size_t i = 0; i < MIB / sizeof *p; i += PAGE / sizeof *p / 2)
+			p[i]++;
+	return NULL;
+}
+
+static int shared_while_writing(void)
+{
+	enum { ROUNDS = 5 };
+	uint64_t *p[ROUNDS];
+	uint64_t sum = 0;
+
+	for (unsigned r = 0; r < ROUNDS; r++) {
+		pthread_t t;
+
+		p[r] = (uint64_t *)(void *)map_shared(MIB);
+		fill((char *)p[r], 16, 1);
+		uint64_t first = p[r][0];
+		atomic_store(&forked, 0);
+		if (pthread_create(&t, NULL, count_up, p[r]) != 0)
+			return 1;
+		while (((volatile uint64_t *)p[r])[0] < first + 50)
+			;
+		pid_t pid = fork();
+		if (pid == 0) {
+			uint64_t was = ((volatile uint64_t *)p[r])[0];
+
+			while (((volatile uint64_t *)p[r])[0] < was + 5) /* the father's thread goes on */
+				;
+			_exit(7);
+		}
+		int status;
+		EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
+		atomic_store(&forked, 1);
+		pthread_join(t, NULL);
+		p[r][0] -= first;
+		for (size_t i = 0; i < MIB / sizeof sum; i += PAGE / sizeof sum / 2) /* each got every increment */
+			sum += p[r][i] == p[r][0] ? 0 : 1;
+	}
+	EXPECT(sum == 0);
+	return 0;
+}
+
 static int resident(void)
 {
 	char *p = map(64 * PAGE);
@@ -559,6 +671,8 @@ const struct scenario memory_scenarios[] = {
 	{ "io", io },
 	{ "process-vm", process_vm },
 	{ "direct-io", direct_io },
+	{ "shared", shared },
+	{ "shared-while-writing", shared_while_writing },
 	{ "mincore-mlock", resident },
 	{ "maps", maps },
 	{ "statics", statics },

@@ -624,6 +624,7 @@ enum vm_err as_query(struct as *as, vaddr_t addr, struct as_info *ai)
 		ai->ai_len = seg_size(s);
 		ai->ai_ops = s->s_ops;
 		ai->ai_prot = s->s_ops->so_getprot(s, seg_base(s));
+		ai->ai_shared = s->s_ops->so_shared(s);
 	}
 	mach_rw_exit(&as->a_lock);
 	return s != NULL ? VM_OK : VM_NOMAP;

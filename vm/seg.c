@@ -24,6 +24,8 @@ enum vm_err seg_nosup_fault(struct seg *s, vaddr_t a, uint64_t l, enum fault_typ
 }
 enum vm_err seg_nosup_prot(struct seg *s, vaddr_t a, uint64_t l, unsigned p) { return VM_NOTSUP; }
 uint64_t seg_noop_swapout(struct seg *s) { return 0; }
+bool seg_is_private(struct seg *s) { return false; }
+bool seg_is_shared(struct seg *s) { return true; }
 enum vm_err seg_noop_sync(struct seg *s, vaddr_t a, uint64_t l, unsigned f) { return VM_OK; }
 void seg_noop_incore(struct seg *s, vaddr_t a, uint64_t l, uint8_t *vec) { memset(vec, 0, l >> VM_PAGESHIFT); }
 enum vm_err seg_nosup_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_NOTSUP; }

@@ -127,6 +127,7 @@ const struct seg_ops segdev_ops = {
 	.so_setprot = segdev_setprot,
 	.so_checkprot = segdev_checkprot,
 	.so_getprot = segdev_getprot,
+	.so_shared = seg_is_shared,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = segdev_incore,

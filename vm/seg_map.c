@@ -176,6 +176,7 @@ const struct seg_ops segmap_ops = {
 	.so_setprot = seg_nosup_prot,
 	.so_checkprot = segmap_checkprot,
 	.so_getprot = segmap_getprot,
+	.so_shared = seg_is_shared,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = seg_noop_incore,

@@ -602,6 +602,7 @@ const struct seg_ops segpager_ops = {
 	.so_setprot = segpager_setprot,
 	.so_checkprot = segpager_checkprot,
 	.so_getprot = segpager_getprot,
+	.so_shared = seg_is_shared,
 	.so_swapout = segpager_swapout,
 	.so_sync = segpager_sync,
 	.so_incore = segpager_incore,

@@ -705,7 +705,7 @@ enum vm_err segvn_adopt(struct seg *seg, vaddr_t addr, uint64_t npages, const ui
 	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as };
 	enum vm_err e = VM_OK;
 
-	if (svd->svd_vp != NULL || svd_shared(svd))
+	if (svd->svd_vp != NULL)
 		return VM_NOTSUP;
 	if ((f.f_amp = segvn_amp(seg)) == NULL)
 		return VM_NOMEM;

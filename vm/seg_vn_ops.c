@@ -635,6 +635,11 @@ static enum vm_err segvn_checkprot(struct seg *seg, vaddr_t addr, uint64_t len, 
 	return (prot & ~svd_of(seg)->svd_prot) == 0 ? VM_OK : VM_PROT;
 }
 
+static bool segvn_shared(struct seg *seg)
+{
+	return svd_shared(svd_of(seg));
+}
+
 static unsigned segvn_getprot(struct seg *seg, vaddr_t addr)
 {
 	return svd_of(seg)->svd_prot;
@@ -1011,6 +1016,7 @@ const struct seg_ops segvn_ops = {
 	.so_setprot = segvn_setprot,
 	.so_checkprot = segvn_checkprot,
 	.so_getprot = segvn_getprot,
+	.so_shared = segvn_shared,
 	.so_swapout = segvn_swapout,
 	.so_sync = segvn_sync,
 	.so_incore = segvn_incore,

@@ -162,7 +162,7 @@ enum transfer { TRANSFER_COPY, TRANSFER_COW, TRANSFER_MOVE, TRANSFER_LOAN };
 enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr, enum transfer how,
 			unsigned prot);
 
-struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; };
+struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; bool ai_shared; };
 /* The segment at or above addr. VM_NOMAP: none. */
 enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
 struct as_usage {

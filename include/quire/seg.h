@@ -82,6 +82,7 @@ struct seg_ops {
 	/* R. VM_OK if every page allows prot. */
 	enum vm_err (*so_checkprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
 	unsigned (*so_getprot)(struct seg *, vaddr_t addr); /* R */
+	bool (*so_shared)(struct seg *); /* R. What is written here others see, too (MAP_SHARED) */
 	/* R. Pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
@@ -127,6 +128,8 @@ extern const struct seg_ops segvn_ops, seghole_ops;
 enum vm_err seg_nosup_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw); /* VM_NOMAP */
 enum vm_err seg_nosup_prot(struct seg *, vaddr_t, uint64_t, unsigned);
 uint64_t    seg_noop_swapout(struct seg *);
+bool	    seg_is_private(struct seg *);
+bool	    seg_is_shared(struct seg *);
 enum vm_err seg_noop_sync(struct seg *, vaddr_t, uint64_t, unsigned);
 void	    seg_noop_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
 enum vm_err seg_nosup_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);

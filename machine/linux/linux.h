@@ -32,6 +32,8 @@ void linux_destroy(struct mach *);
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */
 void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
+/* Who writes to a page of the registered range waits until the fault is served, or the range is none of ours any more. */
+int linux_range_freeze(struct mach *, uint64_t addr, uint64_t len);
 /* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
 uint64_t linux_range_present(struct mach *, uint64_t addr, uint64_t npages, uint64_t *bitmap);
 /* Forgets the translations of the range; contents stay at their addresses, the frames are left empty. */

@@ -338,6 +338,8 @@ void linux_range_unregister(struct mach *m, struct hat *hat, uint64_t addr, uint
 	mach_mutex_exit(&m->m_rangelock);
 }
 
+int linux_range_freeze(struct mach *m, uint64_t addr, uint64_t len) { return uffd_protect(m, addr, len, true); }
+
 struct hat *linux_range_hat(struct mach *m, uint64_t addr)
 {
 	struct hat *h = NULL;
