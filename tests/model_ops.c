@@ -115,6 +115,7 @@ static uint8_t *slot_writable(struct test *t, struct slot *s)
 		return t->file[s->file].b + vm_ptob(s->idx);
 	if (old == NULL || old->ref > 1) {
 		*pp = mpage_new(slot_bytes(t, s));
+		(*pp)->freed = old != NULL && old->freed; /* a copy of what it was by then */
 		mpage_rele(old);
 	}
 	return (*pp)->b;
