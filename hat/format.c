@@ -19,6 +19,8 @@
 #define X86_P 0x1ull
 #define X86_W 0x2ull
 #define X86_U 0x4ull
+#define X86_PWT 0x8ull /* with PCD the index of a memory type: 0 write-back, 1 write-combining (by the PAT), 3 uncached */
+#define X86_PCD 0x10ull
 #define X86_A 0x20ull
 #define X86_D 0x40ull
 #define X86_PS 0x80ull /* in an entry above the last level: a page, not a table */
@@ -34,12 +36,15 @@ static uint64_t x86_make(uint64_t frame, unsigned attr, unsigned size)
 
 	e |= attr & (PROT_R | PROT_W | PROT_X) ? X86_P : 0;
 	e |= attr & PROT_W ? X86_W : 0;
+	e |= attr & HAT_UNCACHED ? X86_PCD | X86_PWT : attr & HAT_COMBINE ? X86_PWT : 0;
 	return e | (attr & PROT_X ? 0 : X86_NX);
 }
 
 static unsigned x86_attr(uint64_t e)
 {
-	return e & X86_P ? PROT_R | (e & X86_W ? PROT_W : 0) | (e & X86_NX ? 0 : PROT_X) : 0;
+	unsigned caching = e & X86_PCD ? HAT_UNCACHED : e & X86_PWT ? HAT_COMBINE : 0;
+
+	return e & X86_P ? PROT_R | (e & X86_W ? PROT_W : 0) | (e & X86_NX ? 0 : PROT_X) | caching : 0;
 }
 
 static uint64_t x86_frame(uint64_t e)
@@ -149,6 +154,8 @@ const struct hat_format hat_i386_pae = {
 #define RV_U 0x10ull
 #define RV_A 0x40ull
 #define RV_D 0x80ull
+#define RV_NC (1ull << 61) /* Svpbmt: not cached, weakly ordered */
+#define RV_IO (2ull << 61) /* not cached, strongly ordered */
 #define RV_SW_LOCKED 0x100ull
 #define RV_SW_VALID 0x200ull
 #define RV_PPN_SHIFT 10u
@@ -162,12 +169,14 @@ static uint64_t rv_make(uint64_t frame, unsigned attr, unsigned size)
 	e |= attr & (PROT_R | PROT_W) ? RV_R : 0; /* W without R is reserved */
 	e |= attr & PROT_W ? RV_W : 0;
 	e |= attr & PROT_X ? RV_X : 0;
+	e |= attr & HAT_UNCACHED ? RV_IO : attr & HAT_COMBINE ? RV_NC : 0;
 	return e | (e & (RV_R | RV_X) ? RV_V : 0);
 }
 
 static unsigned rv_attr(uint64_t e)
 {
-	return (e & RV_R ? PROT_R : 0) | (e & RV_W ? PROT_W : 0) | (e & RV_X ? PROT_X : 0);
+	return (e & RV_R ? PROT_R : 0) | (e & RV_W ? PROT_W : 0) | (e & RV_X ? PROT_X : 0) |
+	    (e & RV_IO ? HAT_UNCACHED : 0) | (e & RV_NC ? HAT_COMBINE : 0);
 }
 
 static uint64_t rv_frame(uint64_t e)
@@ -219,19 +228,23 @@ const struct hat_format hat_sv48 = {
 #define TTE_SW_WRITE 0x100ull /* may be made writable; the W of TLB and TSB comes with TTE_SW_MOD */
 #define TTE_SW_EXEC 0x80ull   /* is put in the instruction TLB */
 #define TTE_CACHED 0x30ull
+#define TTE_EFFECT 0x8ull /* reading has effects: strongly ordered */
 
 static uint64_t tte_make(uint64_t frame, unsigned attr, unsigned size)
 {
-	uint64_t e = frame << VM_PAGESHIFT | (uint64_t)size << TTE_SIZE_SHIFT | TTE_SW_VALID | TTE_CACHED;
+	uint64_t e = frame << VM_PAGESHIFT | (uint64_t)size << TTE_SIZE_SHIFT | TTE_SW_VALID;
 
 	e |= attr & (PROT_R | PROT_W | PROT_X) ? TTE_V : 0;
 	e |= attr & PROT_W ? TTE_SW_WRITE : 0;
+	e |= attr & HAT_UNCACHED ? TTE_EFFECT : attr & HAT_COMBINE ? 0 : TTE_CACHED;
 	return e | (attr & PROT_X ? TTE_SW_EXEC : 0);
 }
 
 static unsigned tte_attr(uint64_t e)
 {
-	return e & TTE_V ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) : 0;
+	unsigned caching = e & TTE_CACHED ? 0 : e & TTE_EFFECT ? HAT_UNCACHED : HAT_COMBINE;
+
+	return e & TTE_V ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) | caching : 0;
 }
 
 static uint64_t tte_frame(uint64_t e)

@@ -920,7 +920,8 @@ static void change_range(
 	cut(&op, hat, va);
 	cut(&op, hat, end);
 	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
-		set_attr(&op, hat, &m, (keep_old ? hat->h_fmt->f_attr(m.m_word) : attr) & ~clr);
+		set_attr(&op, hat, &m, ((keep_old ? hat->h_fmt->f_attr(m.m_word) : attr) & ~clr) |
+		    (hat->h_fmt->f_attr(m.m_word) & HAT_CACHING));
 	op_exit(&op);
 }
 

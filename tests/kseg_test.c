@@ -266,6 +266,65 @@ static void device_frames(void **state)
 		device_frames_of(f);
 }
 
+/* Each format says in its own bits how a device is cached; the machine's walkers read them; mappings must agree. */
+static void how_devices_are_cached(void **state)
+{
+	static const unsigned caching[] = { 0, HAT_UNCACHED, HAT_COMBINE };
+	static const enum sim_caching want[] = { SIM_CACHED, SIM_UNCACHED, SIM_COMBINING };
+
+	(void)state;
+	for (enum sim_format f = 0; f < SIM_NFORMATS; f++) {
+		struct sim_config cfg = { .frames = 256, .ncpus = 2, .format = f, .device_frames = 24 };
+		struct segdev_args a = { .da_frame = 256, .da_prot = RW, .da_maxprot = RW };
+		struct as *as, *child;
+		struct sys s;
+
+		sys_init_cfg(&s, &cfg, 100);
+		assert_int_equal(as_alloc(s.vm, 0x10000, (vaddr_t)1 << 30, &as), VM_OK);
+		assert_int_equal(map_anon(as, BASE, 4, 0), VM_OK);
+		put(&s, as, BASE, 1);
+		assert_int_equal(sim_caching_of(s.m, as_hat(as), BASE), SIM_CACHED);
+		for (unsigned i = 0; i < 3; i++) {
+			vaddr_t va = BASE + (i + 1) * MB;
+
+			a.da_frame = 256 + 8 * i;
+			a.da_caching = caching[i];
+			assert_int_equal(as_map(as, va, 8 * PG, segdev_create, &a), VM_OK);
+			put(&s, as, va + PG, i);
+			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
+			/* rights change, that does not */
+			assert_int_equal(as_setprot(as, va, 4 * PG, PROT_R), VM_OK);
+			assert_int_equal(try_put(&s, as, va + PG, 1), VM_PROT);
+			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
+			assert_int_equal(as_setprot(as, va, 4 * PG, RW), VM_OK);
+			put(&s, as, va + PG, i + 1);
+			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
+			/* the same frames with another caching, some of them or all */
+			for (unsigned k = 0; k < 3; k++) {
+				a.da_caching = caching[k];
+				a.da_frame = 256 + 8 * i + 7;
+				assert_int_equal(as_map(as, va + 16 * PG, PG, segdev_create, &a), k == i ? VM_OK : VM_INVAL);
+				if (k == i)
+					assert_int_equal(as_unmap(as, va + 16 * PG, PG), VM_OK);
+			}
+		}
+		a.da_caching = HAT_UNCACHED | HAT_COMBINE;
+		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL);
+		assert_int_equal(as_dup(as, &child), VM_OK);
+		assert_int_equal(get(&s, child, BASE + 2 * MB + PG), 2);
+		assert_int_equal(sim_caching_of(s.m, as_hat(child), BASE + 2 * MB + PG), SIM_UNCACHED);
+		assert_sound(&s);
+		/* when the last mapping is gone the frames may be mapped otherwise */
+		assert_int_equal(as_unmap(as, BASE + 2 * MB + 4 * PG, 8 * PG), VM_OK);
+		a = (struct segdev_args){ .da_frame = 256 + 8 + 4, .da_prot = RW, .da_maxprot = RW };
+		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL); /* the child's */
+		as_free(child);
+		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_OK);
+		as_free(as);
+		sys_fini(&s);
+	}
+}
+
 /* ---- segpager ---- */
 struct store {
 	uint64_t word[64];
@@ -497,6 +556,7 @@ int main(void)
 		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
 		cmocka_unit_test(window_is_coherent_with_mappings),
 		cmocka_unit_test(device_frames),
+		cmocka_unit_test(how_devices_are_cached),
 		cmocka_unit_test(pager_reads_dirties_writes_back),
 		cmocka_unit_test(dirty_log_names_each_written_page_once),
 		cmocka_unit_test(detach_fails_who_waits),

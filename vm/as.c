@@ -693,7 +693,7 @@ static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, b
 		violation(c, "as: a translation outside of all segments");
 		return;
 	}
-	if ((attr & ~s->s_ops->so_getprot(s, va)) != 0)
+	if ((attr & ~HAT_CACHING & ~s->s_ops->so_getprot(s, va)) != 0)
 		violation(c, "as: a translation grants more than its segment");
 	if (s->s_ops == &segvn_ops && !segvn_translation_ok(s, va, pfn, attr))
 		violation(c, "segvn: a translation leads to the wrong page or lets a shared anon be written");

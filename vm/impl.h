@@ -150,6 +150,8 @@ struct vm {
 	uint64_t vm_swaptotal, vm_swapused; /* (S) */
 	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
 
+	struct mach_mutex vm_devlock;	 /* RANK_LEAF - 1 */
+	struct devseg *vm_devsegs;	 /* vm_devlock: vm/seg_dev.c */
 	struct page *vm_zeropage;	 /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
 
 	/* kernel memory: vm/kmem.c */

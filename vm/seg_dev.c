@@ -6,16 +6,21 @@
  * nothing is read, written back, stolen or counted, and locking is a no-op. A child shares the device. Contents cannot be
  * copied for a message or a core dump: reading registers has effects.
  *
- * Locks: a_lock alone: the data changes with the segment only. After SVR4's segdev; left out: callbacks for each access
- * (devmap), cache attributes.
+ * How accesses are cached is the mapping's attribute, and all mappings of a frame must have the same: the segments of a
+ * system are in a list, which a new one is compared with.
+ *
+ * Locks: a_lock: the data changes with the segment only; vm_devlock: the list and what of it is compared. After SVR4's
+ * segdev; left out: callbacks for each access (devmap).
  */
 #include "impl.h"
 
 #include <quire/kseg.h>
 
 struct devseg {
-	uint64_t d_frame;	    /* a_lock W: of the segment's base */
+	uint64_t d_frame, d_n;	    /* a_lock W and vm_devlock: of the segment's base; frames */
 	unsigned d_prot, d_maxprot; /* a_lock W */
+	unsigned d_caching;	    /* const */
+	struct devseg *d_next;	    /* vm_devlock */
 };
 
 static struct devseg *dev_of(const struct seg *s)
@@ -23,6 +28,37 @@ static struct devseg *dev_of(const struct seg *s)
 	return s->s_data;
 }
 
+/* ---- all mappings of devices ---- */
+/* VM_INVAL: some of its frames are mapped with another caching. */
+static enum vm_err enlist(struct vm *vm, struct devseg *d)
+{
+	enum vm_err e = VM_OK;
+
+	mach_mutex_enter(&vm->vm_devlock);
+	for (const struct devseg *o = vm->vm_devsegs; o != NULL; o = o->d_next)
+		if (o->d_caching != d->d_caching && o->d_frame < d->d_frame + d->d_n && d->d_frame < o->d_frame + o->d_n)
+			e = VM_INVAL;
+	if (e == VM_OK) {
+		d->d_next = vm->vm_devsegs;
+		vm->vm_devsegs = d;
+	}
+	mach_mutex_exit(&vm->vm_devlock);
+	return e;
+}
+
+static void delist(struct vm *vm, struct devseg *d)
+{
+	struct devseg **p = &vm->vm_devsegs;
+
+	mach_mutex_enter(&vm->vm_devlock);
+	while (*p != d)
+		p = &(*p)->d_next;
+	*p = d->d_next;
+	mach_mutex_exit(&vm->vm_devlock);
+	kmem_free(vm, d, sizeof(*d));
+}
+
+/* ---- the segment ---- */
 /* nseg shows the device off bytes from seg's base. */
 static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
 {
@@ -32,33 +68,47 @@ static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
 		return VM_NOMEM;
 	*d = *dev_of(seg);
 	d->d_frame += vm_btop(off);
+	d->d_n = vm_btop(seg_size(nseg));
 	nseg->s_ops = seg->s_ops;
 	nseg->s_flags = seg->s_flags;
 	nseg->s_data = d;
-	return VM_OK;
+	return enlist(seg->s_as->a_vm, d); /* of the same caching: it cannot fail */
 }
 
 static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg) { return become(seg, nseg, 0); }
 
 static enum vm_err segdev_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
-	return become(seg, nseg, addr - seg_base(seg));
+	enum vm_err e = become(seg, nseg, addr - seg_base(seg));
+	struct vm *vm = seg->s_as->a_vm;
+
+	if (e != VM_OK)
+		return e;
+	mach_mutex_enter(&vm->vm_devlock);
+	dev_of(seg)->d_n = vm_btop(addr - seg_base(seg));
+	mach_mutex_exit(&vm->vm_devlock);
+	return VM_OK;
 }
 
 static bool segdev_concat(struct seg *a, struct seg *b)
 {
-	const struct devseg *x = dev_of(a), *y = dev_of(b);
+	struct devseg *x = dev_of(a), *y = dev_of(b);
+	struct vm *vm = a->s_as->a_vm;
 
-	if (x->d_frame + vm_btop(seg_size(a)) != y->d_frame || x->d_prot != y->d_prot || x->d_maxprot != y->d_maxprot)
+	if (x->d_frame + vm_btop(seg_size(a)) != y->d_frame || x->d_prot != y->d_prot ||
+	    x->d_maxprot != y->d_maxprot || x->d_caching != y->d_caching)
 		return false;
-	kmem_free(a->s_as->a_vm, b->s_data, sizeof(*y));
+	mach_mutex_enter(&vm->vm_devlock);
+	x->d_n += y->d_n;
+	mach_mutex_exit(&vm->vm_devlock);
+	delist(vm, y);
 	return true;
 }
 
 static enum vm_err segdev_unmap(struct seg *seg)
 {
 	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), HAT_UNLOAD_UNLOCK);
-	kmem_free(seg->s_as->a_vm, seg->s_data, sizeof(struct devseg));
+	delist(seg->s_as->a_vm, dev_of(seg));
 	return VM_OK;
 }
 
@@ -74,7 +124,8 @@ static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enu
 	if (rw == S_OTHER ? d->d_prot == 0 : (d->d_prot & need) == 0)
 		return VM_PROT;
 	return hat_devload(
-	    seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot, HAT_LOAD_REF);
+	    seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot | d->d_caching,
+	    HAT_LOAD_REF);
 }
 
 static enum vm_err segdev_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
@@ -145,12 +196,18 @@ enum vm_err segdev_create(struct seg *seg, const void *args)
 {
 	const struct segdev_args *a = args;
 	struct devseg *d;
+	enum vm_err e;
 
-	if ((a->da_prot & ~a->da_maxprot) != 0)
+	if ((a->da_prot & ~a->da_maxprot) != 0 || (a->da_caching & ~HAT_CACHING) != 0 || a->da_caching == HAT_CACHING)
 		return VM_INVAL;
 	if ((d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP)) == NULL)
 		return VM_NOMEM;
-	*d = (struct devseg){ a->da_frame, a->da_prot, a->da_maxprot };
+	*d = (struct devseg){ .d_frame = a->da_frame, .d_n = vm_btop(seg_size(seg)), .d_prot = a->da_prot,
+			      .d_maxprot = a->da_maxprot, .d_caching = a->da_caching };
+	if ((e = enlist(seg->s_as->a_vm, d)) != VM_OK) {
+		kmem_free(seg->s_as->a_vm, d, sizeof(*d));
+		return e;
+	}
 	seg->s_ops = &segdev_ops;
 	seg->s_data = d;
 	return VM_OK;

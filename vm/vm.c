@@ -96,6 +96,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	vm->vm_policy = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
 	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_near;
 	mach_mutex_init(&vm->vm_mutex, RANK_VM, "vm");
+	mach_mutex_init(&vm->vm_devlock, RANK_LEAF - 1, "devices");
 	if ((e = page_init(vm)) != VM_OK || (e = buddy_init(vm)) != VM_OK)
 		return e;
 	pageout_setup(vm);
@@ -116,6 +117,7 @@ void vm_destroy(struct vm *vm)
 	kmem_fini(vm);
 	VM_ASSERT(vm->vm_nkernel == 0); /* else somebody lost a frame: a page table, a table of swap slots */
 	page_fini(vm);
+	mach_mutex_fini(&vm->vm_devlock);
 	mach_mutex_fini(&vm->vm_mutex);
 }
 

@@ -37,6 +37,15 @@
 #define HAT_LOAD_SZC(size) ((unsigned)(size) << 8)
 #define HAT_LOAD_SIZE(flags) ((flags) >> 8 & 0xfu)
 
+/*
+ * Attributes beside PROT_*, of device frames: how the CPU caches accesses. Neither: as memory. UNCACHED: each access goes to
+ * the device, in order; COMBINE: writes may be gathered (frame buffers). hat_chgattr and hat_clrattr leave them alone. All
+ * translations of a frame have to agree: their owner (segdev) sees to it.
+ */
+#define HAT_UNCACHED 0x10u
+#define HAT_COMBINE  0x20u
+#define HAT_CACHING  (HAT_UNCACHED | HAT_COMBINE)
+
 /* flags of hat_unload */
 #define HAT_UNLOAD	  0x0u
 #define HAT_UNLOAD_UNLOCK 0x1u

@@ -75,7 +75,11 @@ struct segpager_args { struct pager *pa_pager; voff_t pa_off; unsigned pa_prot, 
 seg_create_fn segpager_create;
 
 /* ---- segdev: frames that are no memory ---- */
-struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot; };
+/*
+ * da_caching: 0, HAT_UNCACHED or HAT_COMBINE. VM_INVAL: it is neither, or some of the frames are mapped otherwise already,
+ * which no CPU defines the outcome of.
+ */
+struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot, da_caching; };
 seg_create_fn segdev_create;
 
 /* ---- segspt: shared memory with shared page tables ---- */

@@ -77,6 +77,10 @@ enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
 /* The hardware's part of one access, faults unresolved. VM_NOMAP: no translation, VM_PROT: it forbids that. */
 enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool write, uint8_t *byte);
 
+/* How the CPU would cache an access to that address; SIM_CACHED also where nothing is translated. */
+enum sim_caching { SIM_CACHED, SIM_UNCACHED, SIM_COMBINING };
+enum sim_caching sim_caching_of(struct mach *, struct hat *, vaddr_t);
+
 /* Every TLB entry against the page tables: none may allow more than its table entry. Returns violations. */
 unsigned sim_tlb_check(struct mach *, void (*report)(void *arg, const char *text), void *arg);
 /* The CPU has nothing to do: it keeps its space loaded, is not interrupted, and flushes when it goes on. */

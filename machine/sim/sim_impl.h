@@ -56,6 +56,7 @@ struct sim_leaf {
 	unsigned l_shift; /* log2 of the page's bytes */
 	pfn_t l_frame;    /* its first frame */
 	bool l_r, l_w, l_x, l_a, l_d;
+	enum sim_caching l_caching;
 };
 
 struct tlb_entry {

@@ -352,7 +352,7 @@ static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 		if (l.l_frame + ((*va & ((1ull << l.l_shift) - 1)) >> VM_PAGESHIFT) !=
 		    c->l_frame + ((*va - t->t_va) >> VM_PAGESHIFT))
 			return false;
-		if ((c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) ||
+		if (c->l_caching != l.l_caching || (c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) ||
 		    (c->l_d && !l.l_d))
 			return false;
 	}

@@ -48,6 +48,7 @@ static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
 	l->l_x = !nx;
 	l->l_a = (e & 1 << 5) != 0;
 	l->l_d = (e & 1 << 6) != 0;
+	l->l_caching = (e >> 3 & 3) == 3 ? SIM_UNCACHED : (e >> 3 & 3) == 1 ? SIM_COMBINING : SIM_CACHED;
 }
 
 static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels, struct sim_leaf *l)
@@ -153,11 +154,11 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 
 		if (!(*e & 1))
 			return false;
-		if (*e >> 54 != 0 || (*e & 6) == 4)
+		if ((*e >> 54 & ~0x180ull) != 0 || *e >> 61 == 3 || (*e & 6) == 4) /* 62-61: Svpbmt */
 			bad(m, va, (unsigned)i, *e, "reserved bits are set, or W without R");
-		a = *e >> 10;
+		a = *e >> 10 & 0xfffffffffffull;
 		if ((*e & 0xe) == 0) { /* a pointer: D, A and U are reserved */
-			if (*e & 0xd0)
+			if (*e & 0xd0 || *e >> 61 != 0)
 				bad(m, va, (unsigned)i, *e, "A, D or U in a pointer");
 			continue;
 		}
@@ -168,6 +169,7 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 		l->l_x = (*e & 8) != 0;
 		l->l_a = (*e & 0x40) != 0;
 		l->l_d = (*e & 0x80) != 0;
+		l->l_caching = *e >> 61 == 2 ? SIM_UNCACHED : *e >> 61 == 1 ? SIM_COMBINING : SIM_CACHED;
 		return leaf(m, l, e, a, (unsigned)(12 + 9 * i), va);
 	}
 	return false;
@@ -185,6 +187,7 @@ static bool tte_leaf(struct mach *m, uint64_t tte, vaddr_t va, struct sim_leaf *
 	l->l_x = (tte & 0x80) != 0;
 	l->l_a = (tte & 0x200) != 0;
 	l->l_d = (tte & 0x2) != 0;
+	l->l_caching = (tte & 0x30) != 0 ? SIM_CACHED : (tte & 8) != 0 ? SIM_UNCACHED : SIM_COMBINING; /* CP CV, E */
 	if (l->l_d && !l->l_w)
 		bad(m, va, 0, tte, "writable without the right");
 	return leaf(m, l, NULL, (tte & 0x7fffffff000ull) >> 12, shift[tte >> 61 & 3], va);
@@ -293,4 +296,11 @@ bool sim_format_by_name(const char *name, enum sim_format *format)
 		}
 	}
 	return false;
+}
+
+enum sim_caching sim_caching_of(struct mach *m, struct hat *hat, vaddr_t va)
+{
+	struct sim_leaf l = { 0 };
+
+	return sim_walk(m, hat, va, &l) ? l.l_caching : SIM_CACHED;
 }
