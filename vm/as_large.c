@@ -167,3 +167,43 @@ enum vm_err as_promote(struct as *as, vaddr_t addr, uint64_t len, unsigned size,
 	mach_rw_exit(&as->a_lock);
 	return VM_OK;
 }
+
+/* ---- to another node of memory: vm/node.c ---- */
+/* The page at va to a frame of the node, unless it has one. False: it cannot be moved now, or the node is full. */
+static bool migrate_page(struct as *as, vaddr_t va, unsigned node, bool *full)
+{
+	struct vm *vm = as->a_vm;
+	unsigned attr = 0;
+	pfn_t pfn = hat_probe(as->a_hat, va, &attr), to;
+
+	if (pfn == PFN_INVALID || pfn >= vm->vm_nframes || vm_is_zeropage(vm, pfn) || vm_node_of(vm, pfn) == node)
+		return false;
+	if ((to = numa_alloc(vm, node, vm->vm_reserve)) == PFN_INVALID) {
+		*full = true;
+		return false;
+	}
+	if (move_page(as, va, to, attr))
+		return true;
+	buddy_free(vm, to, 0);
+	return false;
+}
+
+enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved)
+{
+	bool full = false;
+
+	*moved = 0;
+	if (node >= as->a_vm->vm_caps->mc_nnodes)
+		return VM_NOTSUP;
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len && !full; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr, end = seg_end(s) < addr + len ? seg_end(s) : addr + len;
+
+		for (; va < end && !full; va += VM_PAGESIZE)
+			*moved += migrate_page(as, va, node, &full);
+	}
+	mach_rw_exit(&as->a_lock);
+	return full ? VM_NOMEM : VM_OK;
+}

@@ -83,7 +83,7 @@ static pfn_t buddy_remove_locked(struct vm *vm, unsigned order)
 }
 
 /* Takes this very frame out of the free block that it is in, if it is in one. vm_freelock held; counts are the caller's. */
-static bool buddy_remove_frame_locked(struct vm *vm, pfn_t pfn)
+bool buddy_remove_frame_locked(struct vm *vm, pfn_t pfn)
 {
 	pfn_t base = pfn;
 	unsigned k = 0;
@@ -254,6 +254,8 @@ pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 	uint32_t floor = reserve ? 0 : vm->vm_reserve;
 	pfn_t pfn = PFN_INVALID;
 
+	if (vm->vm_caps->mc_nnodes > 1 && (pfn = numa_alloc_here(vm, floor)) != PFN_INVALID)
+		return pfn;
 	if (!(zero && vm->vm_zeropool.q_len > 0) && vm->vm_colormask == 0)
 		return buddy_alloc_floor(vm, 0, floor);
 	mach_mutex_enter(&vm->vm_freelock);

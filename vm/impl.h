@@ -234,6 +234,10 @@ unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *ar
 #define BUDDY_TAKEN 0xfcu
 /* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
 pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
+bool buddy_remove_frame_locked(struct vm *, pfn_t);	      /* out of its free block; counts are the caller's */
+/* vm/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
+pfn_t numa_alloc(struct vm *, unsigned node, uint32_t floor);
+pfn_t numa_alloc_here(struct vm *, uint32_t floor);
 bool buddy_take(struct vm *, pfn_t);			      /* this free frame; false: it is not free */
 void buddy_bar(struct vm *, pfn_t, unsigned why);	      /* a plain frame of the caller's goes off line for good */
 void buddy_bar_offline(struct vm *, pfn_t, unsigned why);     /* ... a frame that is off line already */

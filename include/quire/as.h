@@ -177,6 +177,13 @@ void as_usage(struct as *, struct as_usage *);
 void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pages);
 
 /*
+ * Moves what is loaded in the range to frames of that node of memory (mach_caps.mc_nnodes); contents and addresses stay.
+ * *moved: pages. VM_NOMEM: the node has no more; pages that are wired or busy stay where they are. VM_NOTSUP: no such node.
+ */
+enum vm_err as_migrate(struct as *, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved);
+unsigned vm_node_of(const struct vm *, pfn_t); /* the node of a frame; 0 where all memory is alike */
+
+/*
  * Large translations (mach_caps.mc_pageshift[size]) for those aligned parts of the range whose pages are all loaded with
  * equal rights; pages are moved to make their frames follow each other. *done: bytes that have them now. VM_NOTSUP: the
  * machine has no such size. Takes a_lock as reader; may sleep.

@@ -22,6 +22,9 @@ struct mach_caps {
 	bool	    mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
 	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
 	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
+	unsigned    mc_nnodes;	     /* of memory; 0 and 1: all memory is alike */
+	const pfn_t *mc_nodeend;     /* [nnodes]: behind the last frame of each, rising */
+	const uint8_t *mc_cpunode;   /* [ncpus]: the node beside each CPU */
 	unsigned    mc_npagesizes;   /* page sizes of the MMU; 0 and 1: the base page only */
 	uint8_t	    mc_pageshift[6]; /* log2 of their bytes, rising; the first is VM_PAGESHIFT */
 };

@@ -80,6 +80,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 		X(pageout_wait) X(alloc_fail) X(alloc_reserve) X(io_error) X(adopted) X(as_create) X(as_dup)           \
 		    X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) X(stack_grow) X(swapout_soft) X(swapout_hard) \
 			X(zero_shared) /* reads of unwritten memory that were given the page of zeroes */            \
+			X(node_local) X(node_remote) /* frames of the touching CPU's own node, or not */              \
 			X(lazy_free) /* pages whose contents may go (ADV_FREE) */                                      \
 			X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page)  \
 			    X(dirty_log) X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */

@@ -69,6 +69,13 @@ static const struct hat_format *caps_init(struct mach *m)
 		.mc_user_max = c->user_max,
 		.mc_npagesizes = sizes.mc_npagesizes,
 	};
+	for (unsigned i = 0; i < c->nodes && i < 8; i++)
+		m->m_nodeend[i] = (pfn_t)((uint64_t)c->frames * (i + 1) / c->nodes);
+	for (unsigned i = 0; i < c->ncpus && i < ASID_CPUS && c->nodes > 0; i++)
+		m->m_cpunode[i] = (uint8_t)(i * c->nodes / c->ncpus);
+	m->m_caps.mc_nnodes = c->nodes;
+	m->m_caps.mc_nodeend = m->m_nodeend;
+	m->m_caps.mc_cpunode = m->m_cpunode;
 	memcpy(m->m_caps.mc_pageshift, sizes.mc_pageshift, sizeof(sizes.mc_pageshift));
 	return f;
 }

@@ -36,6 +36,7 @@ struct sim_config {           /* all zero: a machine that can everything */
 	enum sim_format format;
 	uint64_t frame0;      /* physical frame number of frame 0 */
 	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
+	unsigned nodes;      /* of memory, equal parts of the frames and the CPUs; 0: 1; at most 8 */
 	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
 	uint64_t ipi_timeout;  /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
 	unsigned ipi_loss;     /* one interrupt in so many is lost, by the seed; 0: none */

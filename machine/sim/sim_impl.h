@@ -96,6 +96,8 @@ struct sim_disk;
 struct mach {
 	struct sim_config m_cfg;
 	struct mach_caps m_caps;
+	pfn_t m_nodeend[8];
+	uint8_t m_cpunode[ASID_CPUS];
 	uint8_t *m_mem;     /* frames */
 	uint16_t *m_loaded; /* per frame: translations, as the HAT told */
 	struct boot_chunk *m_boot;
