@@ -225,7 +225,8 @@ static void bench_memory(void)
 	double maps = sizeof(((struct page *)NULL)->p_hat), all = (double)(boot_bytes(m) - fixed) / (double)per;
 	struct as *as;
 
-	printf("\na frame: %.1f bytes: name, locks, lists, policy %.0f, hash %.1f, list of mappings %.0f, the rest %.2f\n",
+	printf(
+	    "\na frame: %.1f bytes: name, locks, lists, policy %.0f, hash %.1f, list of mappings %.0f, the rest %.2f\n",
 	    all, (double)sizeof(struct page) - maps, hash, maps, all - hash - (double)sizeof(struct page));
 	printf("a frame without its list of mappings: %.1f bytes (at most 64)\n", all - maps);
 	must(as_alloc(vm, 0x10000, (vaddr_t)1 << 47, &as), "as_alloc");

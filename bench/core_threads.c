@@ -137,6 +137,7 @@ int main(int argc, char **argv)
 	printf("%s\n1000 faults a second        1 thread  2 threads  gain\n", bt_about);
 	for (unsigned c = 0; c < NCASES; c++)
 		if (best[1][c] > 0)
-			printf("%-25s %10.0f %10.0f  %.2f\n", cases[c], best[1][c], best[2][c], best[2][c] / best[1][c]);
+			printf(
+			    "%-25s %10.0f %10.0f  %.2f\n", cases[c], best[1][c], best[2][c], best[2][c] / best[1][c]);
 	return 0;
 }

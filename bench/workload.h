@@ -127,7 +127,9 @@ static inline size_t wl_next(struct workload *w)
 /* The pattern of that name. False: there is none. */
 static inline bool wl_pattern_of(const char *name, enum wl_pattern *p)
 {
-	static const char *const names[] = { [WL_RANDOM] = "random", [WL_SEQUENTIAL] = "sequential", [WL_RUNS] = "runs" };
+	static const char *const names[] = {
+		[WL_RANDOM] = "random", [WL_SEQUENTIAL] = "sequential", [WL_RUNS] = "runs"
+	};
 
 	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (strcmp(name, names[i]) == 0) {

@@ -19,7 +19,8 @@
 #define X86_P 0x1ull
 #define X86_W 0x2ull
 #define X86_U 0x4ull
-#define X86_PWT 0x8ull /* with PCD the index of a memory type: 0 write-back, 1 write-combining (by the PAT), 3 uncached */
+#define X86_PWT                                                                                                        \
+	0x8ull /* with PCD the index of a memory type: 0 write-back, 1 write-combining (by the PAT), 3 uncached */
 #define X86_PCD 0x10ull
 #define X86_A 0x20ull
 #define X86_D 0x40ull

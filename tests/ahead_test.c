@@ -106,7 +106,8 @@ static uint64_t visit(bool linux_like, bool file, const char *prefetch, uint64_t
 	s->pgin = vm_statistics(b.vm)->pgin - before;
 	s->prefetch = vm_statistics(b.vm)->prefetch - s->prefetch;
 	s->prefetch_hit = vm_statistics(b.vm)->prefetch_hit - hits;
-	assert_true(vm_statistics(b.vm)->prefetch_hit + vm_statistics(b.vm)->prefetch_waste <= vm_statistics(b.vm)->prefetch);
+	assert_true(
+	    vm_statistics(b.vm)->prefetch_hit + vm_statistics(b.vm)->prefetch_waste <= vm_statistics(b.vm)->prefetch);
 	box_close(&b);
 	return s->pgin - s->prefetch;
 }

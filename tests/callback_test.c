@@ -119,7 +119,9 @@ static void who_lets_go_soon_is_waited_for(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 50; seed++) {
-		struct sim_config cfg = { .frames = 128, .ncpus = 1 + (unsigned)(seed % 4), .seed = seed, .threads = true };
+		struct sim_config cfg = {
+			.frames = 128, .ncpus = 1 + (unsigned)(seed % 4), .seed = seed, .threads = true
+		};
 		struct holder h;
 		struct as *as;
 		struct sys s;

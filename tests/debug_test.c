@@ -144,7 +144,8 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 	sys_init(&s, 128, 256);
 	as = new_as(&s);
 	file = new_file(&s, 8 * PG, 0x500);
-	assert_int_equal(map_anon(as, BASE, 100, 0), VM_OK); /* some of it in memory, some swapped out, some untouched */
+	assert_int_equal(
+	    map_anon(as, BASE, 100, 0), VM_OK); /* some of it in memory, some swapped out, some untouched */
 	fill(&s, as, BASE, 60, 1000);
 	assert_int_equal(as_advise(as, BASE, 30 * PG, ADV_PAGEOUT), VM_OK);
 	assert_int_equal(map_file(as, BASE + MB, 8, file, 0, RW, 0), VM_OK);

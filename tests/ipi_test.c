@@ -43,7 +43,8 @@ static void nobody_sees_them(struct sys *s, struct as *as)
 	assert_sound(s);
 	for (unsigned cpu = 1; cpu < NCPU; cpu++)
 		for (unsigned i = 0; i < PAGES; i++)
-			assert_int_equal(sim_touch(s->m, as_hat(as), cpu, BASE + i * PG, false, &(uint8_t){ 0 }), VM_NOMAP);
+			assert_int_equal(
+			    sim_touch(s->m, as_hat(as), cpu, BASE + i * PG, false, &(uint8_t){ 0 }), VM_NOMAP);
 }
 
 static void a_lost_interrupt_is_sent_again(void **state)

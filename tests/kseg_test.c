@@ -303,7 +303,8 @@ static void how_devices_are_cached(void **state)
 			for (unsigned k = 0; k < 3; k++) {
 				a.da_caching = caching[k];
 				a.da_frame = 256 + 8 * i + 7;
-				assert_int_equal(as_map(as, va + 16 * PG, PG, segdev_create, &a), k == i ? VM_OK : VM_INVAL);
+				assert_int_equal(
+				    as_map(as, va + 16 * PG, PG, segdev_create, &a), k == i ? VM_OK : VM_INVAL);
 				if (k == i)
 					assert_int_equal(as_unmap(as, va + 16 * PG, PG), VM_OK);
 			}

@@ -610,7 +610,8 @@ static void page_tables_are_stolen_at_last(void **state)
 			assert_int_equal(get(&s, as[i], BASE * 128), i + 1000);
 		}
 		assert_true(n > 10);
-		assert_true(f >= 2 || vm_statistics(s.vm)->table_steal > 0); /* few tables and small ones in the others */
+		assert_true(
+		    f >= 2 || vm_statistics(s.vm)->table_steal > 0); /* few tables and small ones in the others */
 		assert_sound(&s);
 		while (n > 0)
 			as_free(as[--n]);

@@ -62,8 +62,14 @@ struct mach *mt_create(pfn_t nframes)
 
 	memset(m, 0, sizeof *m);
 	mt_rdpid = sys_has_rdpid();
-	m->m_caps = (struct mach_caps){ .mc_name = "threads", .mc_nframes = nframes, .mc_ncpus = 64, .mc_max_mappings = 1,
-		.mc_direct_map = true, .mc_ref_bits = true, .mc_mod_bits = true, .mc_user_min = MT_BASE,
+	m->m_caps = (struct mach_caps){ .mc_name = "threads",
+		.mc_nframes = nframes,
+		.mc_ncpus = 64,
+		.mc_max_mappings = 1,
+		.mc_direct_map = true,
+		.mc_ref_bits = true,
+		.mc_mod_bits = true,
+		.mc_user_min = MT_BASE,
 		.mc_user_max = MT_BASE + MT_SPAN };
 	m->m_mem = map((size_t)nframes * VM_PAGESIZE);
 	(void)madvise(m->m_mem, (size_t)nframes * VM_PAGESIZE, MADV_HUGEPAGE);

@@ -438,7 +438,8 @@ static void apply_write(struct test *t, struct space *sp, vaddr_t va, const uint
 
 			read_back(t, sp, (unsigned)page, buf);
 			if (!freed_written(t, s, off, from + n, k, buf))
-				fail("space %td page %" PRIu64 ": a freed page that was written is neither old nor zero",
+				fail("space %td page %" PRIu64
+				     ": a freed page that was written is neither old nor zero",
 				    sp - t->sp, page);
 		}
 		learn(t, sp, (unsigned)page, was_loose);

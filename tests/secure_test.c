@@ -27,10 +27,12 @@ static void what_was_writable_is_never_executable(void **state)
 	assert_int_equal(map_prot(as, BASE + 2 * MB, PROT_R | PROT_X), VM_OK);
 	assert_int_equal(map_prot(as, BASE + 3 * MB, PROT_R), VM_OK);
 	/* data */
-	assert_int_equal(as_setprot(as, BASE, PG, PROT_R | PROT_X), VM_ACCESS); /* writable before the space was secured */
+	assert_int_equal(
+	    as_setprot(as, BASE, PG, PROT_R | PROT_X), VM_ACCESS); /* writable before the space was secured */
 	assert_int_equal(as_setprot(as, BASE + MB, PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(as_setprot(as, BASE + MB, 2 * PG, PROT_R), VM_OK);
-	assert_int_equal(as_setprot(as, BASE + MB + PG, PG, PROT_R | PROT_X), VM_ACCESS); /* remembered by the parts, too */
+	assert_int_equal(
+	    as_setprot(as, BASE + MB + PG, PG, PROT_R | PROT_X), VM_ACCESS); /* remembered by the parts, too */
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	/* text: can be loaded read-only and then made executable, and never writable while it is */

@@ -28,7 +28,8 @@ static voff_t anon_off(anon_id id)
 
 static struct anon *anon_of(struct vm *vm, anon_id id)
 {
-	VM_ASSERT(id != 0 && id / VM_ANONCHUNK < __atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
+	VM_ASSERT(
+	    id != 0 && id / VM_ANONCHUNK < __atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
 	return &vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK];
 }
 

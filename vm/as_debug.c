@@ -137,13 +137,13 @@ static enum vm_err put_segment(struct core *c, const struct as_info *ai)
 {
 	bool own = ai->ai_ops == &segvn_ops;
 	struct elf_program p = { .p_type = PT_LOAD,
-				 .p_flags = ((ai->ai_prot & PROT_R) != 0 ? 4u : 0) | ((ai->ai_prot & PROT_W) != 0 ? 2u : 0) |
-					    ((ai->ai_prot & PROT_X) != 0 ? 1u : 0),
-				 .p_offset = c->c_offset,
-				 .p_vaddr = ai->ai_base,
-				 .p_filesz = own ? ai->ai_len : 0,
-				 .p_memsz = ai->ai_len,
-				 .p_align = VM_PAGESIZE };
+		.p_flags = ((ai->ai_prot & PROT_R) != 0 ? 4u : 0) | ((ai->ai_prot & PROT_W) != 0 ? 2u : 0) |
+		    ((ai->ai_prot & PROT_X) != 0 ? 1u : 0),
+		.p_offset = c->c_offset,
+		.p_vaddr = ai->ai_base,
+		.p_filesz = own ? ai->ai_len : 0,
+		.p_memsz = ai->ai_len,
+		.p_align = VM_PAGESIZE };
 	enum vm_err e = put_program(c, &p);
 
 	for (uint64_t at = 0, n; own && at < ai->ai_len && e == VM_OK; at += n) {
@@ -182,10 +182,13 @@ enum vm_err as_core(struct as *as, const struct as_core *to)
 
 	if (c == NULL)
 		return VM_NOMEM;
-	*c = (struct core){ .c_as = as, .c_to = to, .c_phoff = sizeof(h), .c_offset = vm_page_round(notes + to->ac_noteslen) };
+	*c = (struct core){
+		.c_as = as, .c_to = to, .c_phoff = sizeof(h), .c_offset = vm_page_round(notes + to->ac_noteslen)
+	};
 	if ((e = put(c, 0, &h, sizeof(h))) == VM_OK && (e = put_program(c, &note)) == VM_OK && to->ac_noteslen > 0)
 		e = put(c, notes, to->ac_notes, to->ac_noteslen);
-	for (vaddr_t va = 0; e == VM_OK && nsegs > 0 && as_query(as, va, &ai) == VM_OK; va = ai.ai_base + ai.ai_len, nsegs--)
+	for (vaddr_t va = 0; e == VM_OK && nsegs > 0 && as_query(as, va, &ai) == VM_OK;
+	     va = ai.ai_base + ai.ai_len, nsegs--)
 		e = put_segment(c, &ai);
 	kmem_free(as->a_vm, c, sizeof(*c));
 	return e;

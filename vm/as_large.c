@@ -199,7 +199,8 @@ enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node,
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, false);
 	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len && !full; s = seg_next(s)) {
-		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr, end = seg_end(s) < addr + len ? seg_end(s) : addr + len;
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr,
+			end = seg_end(s) < addr + len ? seg_end(s) : addr + len;
 
 		for (; va < end && !full; va += VM_PAGESIZE)
 			*moved += migrate_page(as, va, node, &full);

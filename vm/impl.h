@@ -34,7 +34,7 @@ int   memcmp(const void *, const void *, size_t);
 #define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
 #define VM_PAGELOCKS 64u	  /* at most */
 #define VM_LOCKFRAMES 256u	  /* frames for each of them */
-#define VM_LOCKRUN  4u		  /* log2 of the pages in a row that have one lock: who goes through them in order keeps its line */
+#define VM_LOCKRUN 4u /* log2 of the pages in a row that have one lock: who goes through them in order keeps its line */
 #define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
 #define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
@@ -142,7 +142,7 @@ struct vm {
 	_Atomic uint32_t vm_anonchunks;	 /* (A) to add */
 	uint32_t vm_anonchunks_max;	 /* (c) */
 	anon_id vm_anonfree;		 /* (A) */
-	uint32_t vm_nanon;		 /* (A) slots in use, or free with a CPU: anon_count() says how many are in use */
+	uint32_t vm_nanon; /* (A) slots in use, or free with a CPU: anon_count() says how many are in use */
 	struct anon_map *vm_anonmaplist; /* (A) all maps */
 	struct mach_mutex vm_swaplock;
 	struct swap_area *vm_swapareas;	 /* (S) */
@@ -152,7 +152,7 @@ struct vm {
 
 	struct mach_mutex vm_devlock;	 /* RANK_LEAF - 1 */
 	struct devseg *vm_devsegs;	 /* vm_devlock: vm/seg_dev.c */
-	struct page *vm_zeropage;	 /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
+	struct page *vm_zeropage; /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
 
 	/* kernel memory: vm/kmem.c */
 	struct kmem_state *vm_kmem;	 /* (c) */
@@ -222,7 +222,7 @@ unsigned range_check(struct range_node *root, void (*report)(void *, const char 
 enum vm_err buddy_init(struct vm *);
 pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
 void buddy_free(struct vm *, pfn_t, unsigned order);
-void buddy_know(struct vm *, pfn_t upto);		      /* the frames below it are off line rather than unheard of */
+void buddy_know(struct vm *, pfn_t upto); /* the frames below it are off line rather than unheard of */
 pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
 pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */

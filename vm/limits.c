@@ -218,7 +218,8 @@ static void pick(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct trim *t = arg;
 
-	if (locked || vm_is_zeropage(t->t_as->a_vm, pfn) || va < t->t_from || t->t_have >= t->t_want || aslock_get(t->t_as, va) != 0)
+	if (locked || vm_is_zeropage(t->t_as->a_vm, pfn) || va < t->t_from || t->t_have >= t->t_want ||
+	    aslock_get(t->t_as, va) != 0)
 		return;
 	if (t->t_n > 0 && t->t_run[t->t_n - 1].r_va + vm_ptob(t->t_run[t->t_n - 1].r_pages) == va) {
 		t->t_run[t->t_n - 1].r_pages++;

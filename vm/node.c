@@ -37,7 +37,8 @@ static pfn_t find_locked(const struct vm *vm, pfn_t lo, pfn_t hi)
 
 pfn_t numa_alloc(struct vm *vm, unsigned node, uint32_t floor)
 {
-	pfn_t lo = node == 0 ? 0 : vm->vm_caps->mc_nodeend[node - 1], hi = vm->vm_caps->mc_nodeend[node], pfn = PFN_INVALID;
+	pfn_t lo = node == 0 ? 0 : vm->vm_caps->mc_nodeend[node - 1], hi = vm->vm_caps->mc_nodeend[node],
+	      pfn = PFN_INVALID;
 
 	mach_mutex_enter(&vm->vm_freelock);
 	if (vm->vm_nfree > floor && (pfn = find_locked(vm, lo, hi)) != PFN_INVALID) {

@@ -36,7 +36,8 @@ static enum vm_err enlist(struct vm *vm, struct devseg *d)
 
 	mach_mutex_enter(&vm->vm_devlock);
 	for (const struct devseg *o = vm->vm_devsegs; o != NULL; o = o->d_next)
-		if (o->d_caching != d->d_caching && o->d_frame < d->d_frame + d->d_n && d->d_frame < o->d_frame + o->d_n)
+		if (o->d_caching != d->d_caching && o->d_frame < d->d_frame + d->d_n &&
+		    d->d_frame < o->d_frame + o->d_n)
 			e = VM_INVAL;
 	if (e == VM_OK) {
 		d->d_next = vm->vm_devsegs;

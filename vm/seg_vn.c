@@ -392,7 +392,8 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		anon_id id;
 
 		/* A busy slot is never empty for long; one that has an anon ends the run, or one that was read. */
-		if (hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(k + 1), NULL) != PFN_INVALID || anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
+		if (hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(k + 1), NULL) != PFN_INVALID ||
+		    anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
 		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
 			break;
 		if (id != 0 || !charge_one(f)) {

@@ -19,7 +19,7 @@ struct mach_caps {
 	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
 	bool
 	    mc_mod_bits; /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
-	bool	    mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
+	bool mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
 	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
 	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
 	unsigned    mc_nnodes;	     /* of memory; 0 and 1: all memory is alike */

@@ -41,7 +41,7 @@ struct page {
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (Q) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint8_t	 p_lockno;	      /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t p_lockno; /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
 	uint8_t	 p_pad;
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };

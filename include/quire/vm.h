@@ -65,7 +65,8 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 /* Named statistics. Counters only rise; gauges are marked. VM_STATS(X) lists them once. */
 #define VM_STATS(X)                                                                                                    \
 	X(fault)                                                                                                       \
-	X(fault_inval) X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse)                           \
+	X(fault_inval)                                                                                                 \
+	X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse)                                          \
 	    X(rescue)        /* page found mapped nowhere but still in memory, loaded again without I/O */             \
 	    X(reclaim)       /* page taken back from the cache list */                                                 \
 	    X(pgin) X(pgout) /* pages read from / written to backing store */                                          \
@@ -76,14 +77,15 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	    X(color_hit) X(color_miss) /* frames got in the cache colour wanted, or not */                             \
 	    X(zero_ready)              /* a zeroed frame was wanted and one was ready */                               \
 	    X(relocate)                /* pages moved to another frame */                                              \
-	    X(contig) X(contig_fail) X(promote) X(retire) X(scan) X(scan_front) X(scan_back) X(scan_skip) X(share_skip) X(table_steal)              \
-		X(pageout_wait) X(alloc_fail) X(alloc_reserve) X(io_error) X(adopted) X(as_create) X(as_dup)           \
-		    X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) X(stack_grow) X(swapout_soft) X(swapout_hard) \
-			X(zero_shared) /* reads of unwritten memory that were given the page of zeroes */            \
-			X(node_local) X(node_remote) /* frames of the touching CPU's own node, or not */              \
-			X(lazy_free) /* pages whose contents may go (ADV_FREE) */                                      \
-			X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page)  \
-			    X(dirty_log) X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
+	    X(contig) X(contig_fail) X(promote) X(retire) X(scan) X(scan_front) X(scan_back) X(scan_skip)              \
+		X(share_skip) X(table_steal) X(pageout_wait) X(alloc_fail) X(alloc_reserve) X(io_error) X(adopted)     \
+		    X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) X(stack_grow)          \
+			X(swapout_soft) X(swapout_hard)                                                                \
+			    X(zero_shared) /* reads of unwritten memory that were given the page of zeroes */          \
+	    X(node_local) X(node_remote)   /* frames of the touching CPU's own node, or not */                         \
+	    X(lazy_free)                   /* pages whose contents may go (ADV_FREE) */                                \
+	    X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page) X(dirty_log) \
+		X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
 struct vm_stats {
 #define X(n) _Atomic uint64_t n;
 	VM_STATS(X)

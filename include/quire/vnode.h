@@ -24,7 +24,7 @@ struct vm_io {
 	void (*io_done)(
 	    struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
 	void	*io_arg;	       /* the submitter's */
-	uint64_t io_priv[4];	       /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
+	uint64_t io_priv[4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
 };
 
 struct vnode_ops {

@@ -62,8 +62,14 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	linux_rdpid = sys_has_rdpid();
 	m->m_cfg = *cfg;
 	m->m_uffd = m->m_pagemap = -1;
-	m->m_caps = (struct mach_caps){ .mc_name = "linux", .mc_nframes = cfg->frames, .mc_ncpus = linux_ncpus,
-		.mc_max_mappings = 1, .mc_mod_bits = true, .mc_mod_sums = true, .mc_user_min = 0x10000, .mc_user_max = 1ull << 47 };
+	m->m_caps = (struct mach_caps){ .mc_name = "linux",
+		.mc_nframes = cfg->frames,
+		.mc_ncpus = linux_ncpus,
+		.mc_max_mappings = 1,
+		.mc_mod_bits = true,
+		.mc_mod_sums = true,
+		.mc_user_min = 0x10000,
+		.mc_user_max = 1ull << 47 };
 	mach_mutex_init(&m->m_hatlock, 0, "hat");
 	mach_mutex_init(&m->m_rangelock, MACH_RANK_RANGES, "ranges");
 	m->m_arena = linux_mmap(vm_ptob(cfg->frames));

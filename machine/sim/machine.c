@@ -106,7 +106,8 @@ struct mach *sim_create(const struct sim_config *cfg)
 	m->m_mem = mmap(NULL, mem_bytes(m), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m->m_mem != MAP_FAILED && m->m_cfg.frames >= 1u << 16)
-		(void)madvise(m->m_mem, mem_bytes(m), MADV_HUGEPAGE); /* the host's own faults would take most of the time */
+		(void)madvise(
+		    m->m_mem, mem_bytes(m), MADV_HUGEPAGE); /* the host's own faults would take most of the time */
 	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
 	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || !sim_tlb_init(m)) {
 		if (m->m_mem != MAP_FAILED)

@@ -177,7 +177,8 @@ static uint64_t ipi_due(struct mach *m)
 	f->if_seen++;
 	if (fails)
 		f->if_nth = --f->if_times > 0 ? 1 : 0;
-	if ((fails && f->if_how == SIM_IPI_LOST) || (m->m_cfg.ipi_loss != 0 && sim_random(m) % m->m_cfg.ipi_loss == 0)) {
+	if ((fails && f->if_how == SIM_IPI_LOST) ||
+	    (m->m_cfg.ipi_loss != 0 && sim_random(m) % m->m_cfg.ipi_loss == 0)) {
 		m->m_stats.ss_ipi_lost++;
 		return UINT64_MAX;
 	}
@@ -352,8 +353,8 @@ static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 		if (l.l_frame + ((*va & ((1ull << l.l_shift) - 1)) >> VM_PAGESHIFT) !=
 		    c->l_frame + ((*va - t->t_va) >> VM_PAGESHIFT))
 			return false;
-		if (c->l_caching != l.l_caching || (c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) ||
-		    (c->l_d && !l.l_d))
+		if (c->l_caching != l.l_caching || (c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) ||
+		    (c->l_a && !l.l_a) || (c->l_d && !l.l_d))
 			return false;
 	}
 	return true;
