@@ -90,8 +90,10 @@ void anon_fini(struct vm *vm)
 	for (uint32_t c = 0; c < vm->vm_anonchunks; c++)
 		chunk_free(vm, vm->vm_anonchunk[c]);
 	vm->vm_anonchunks = 0;
-	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
-		vm->vm_cpu[c].vc_anonfree = vm->vm_cpu[c].vc_nanonfree = 0;
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		vm->vm_cpu[c].vc_anonfree = 0;
+		vm->vm_cpu[c].vc_nanonfree = 0;
+	}
 	if (vm->vm_anonmaps != NULL)
 		kmem_cache_destroy(vm->vm_anonmaps);
 	if (vm->vm_anonnodes != NULL)
