@@ -74,7 +74,7 @@ struct test {
 	struct space sp[NSPACES];
 	struct file file[NFILES];
 	bool injecting;
-	uint64_t rnd, word, refused, applied;
+	uint64_t rnd, word, refused, applied, starved;
 };
 
 /* The windows cross a boundary of every table level: 2^48, 2^39 or 2^30, whichever the spaces have. */
