@@ -55,7 +55,7 @@ void cli_report_text(
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
 		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_forced) != 0)
-		fprintf(f, "  beyond      %s more than --memory at most: so many processes need a little each\n",
+		fprintf(f, "  beyond      %s more than --memory at most: what the least of so many processes, or a filter of system calls, took\n",
 			cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
 	if (t->left != 0)
 		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);

@@ -56,6 +56,7 @@ struct run {
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
 	pid_t child;
 	uint64_t need_peak, start_ns;
+	struct rlimit fsize; /* as it was: the program's */
 	bool stop; /* atomic: the threads shall end */
 	unsigned left; /* processes of the family that go on after the program */
 	struct pool store;
@@ -168,6 +169,17 @@ static int parse(struct run *r, int argc, char **argv)
 /* What the store takes for itself. */
 static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
 
+/* The limit of file sizes to the hard one: the child takes the old one back. False: that is less. */
+static bool raise_fsize(uint64_t least)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_FSIZE, &rl) != 0 || rl.rlim_cur >= least)
+		return true;
+	rl.rlim_cur = rl.rlim_max;
+	return setrlimit(RLIMIT_FSIZE, &rl) == 0 && rl.rlim_cur >= least;
+}
+
 /* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
 static int make_swap(struct run *r)
 {
@@ -176,6 +188,10 @@ static int make_swap(struct run *r)
 	const char *why = "";
 	char a[24], b[24];
 
+	(void)getrlimit(RLIMIT_FSIZE, &r->fsize);
+	if (!raise_fsize(want > MIN_SWAP ? want : MIN_SWAP))
+		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
+		    cli_human(want > MIN_SWAP ? want : MIN_SWAP, a));
 	r->swapfd = swapfile_open(r->swap_path, MIN_SWAP, &why);
 	if (r->swapfd < 0)
 		return fail("--swap: %s", why);
@@ -190,6 +206,8 @@ static int make_swap(struct run *r)
 		if (want > room - room / 8)
 			want = room - room / 8;
 	}
+	if (!raise_fsize(want))
+		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s", cli_human(want, a));
 	if (ftruncate(r->swapfd, (off_t)want) != 0)
 		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
 	if (r->swap_bytes != 0 && swapfile_reserve(r->swapfd, want, &why) != 0)
@@ -203,11 +221,15 @@ static int make_family(struct run *r)
 	struct pool_config pc = { .mem_limit = r->pool, .max_members = FAMILY_PROCS + 1 }; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
+	char buf[24];
 
 	if ((rc = make_swap(r)) != 0)
 		return rc;
 	pc.file_limit = r->swap_bytes;
 	size = head + pool_shared_size(&pc);
+	if (!raise_fsize(size))
+		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
+		    cli_human(size, buf));
 	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);
 	if (r->memfd < 0 || ftruncate(r->memfd, (off_t)size) != 0)
@@ -511,6 +533,7 @@ static int start(struct run *r, char **argv)
 	if (r->child == 0) {
 		(void)sigprocmask(SIG_SETMASK, &old, NULL);
 		set_env(r);
+		(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
 		execv(r->program, argv);
 		int e = errno;
 		(void)fail("cannot execute '%s': %s", r->program, strerror(e));
@@ -591,6 +614,18 @@ static void stay_behind(struct run *r)
 	_exit(0);
 }
 
+/* Were standard error closed, the swap file would have its number and our messages in it. The program finds it closed all the same. */
+static void keep_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 int cli_run(int argc, char **argv)
 {
 	static struct run r = {
@@ -601,6 +636,7 @@ int cli_run(int argc, char **argv)
 
 	if ((rc = parse(&r, argc, argv)) != 0)
 		return rc;
+	keep_standard();
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
 		(void)fail("%s", why);

@@ -10,7 +10,7 @@
  * The program's own view of its affinity stays what it set: the calls that ask and set it, exec and fork, which pass it on,
  * and the start of a thread, which inherits it, come by here. A program that sets it is left alone for good.
  *
- * No lock: only the service thread binds and unbinds. The program's threads only set the flag and free themselves; the
+ * No lock: only the service thread binds and unbinds (or who has stopped it). The program's threads only set the flag and free themselves; the
  * mask does not change while somebody is bound.
  */
 #include "run/affinity.h"
@@ -104,6 +104,16 @@ void affinity_forked(void)
 		(void)sys_call3(SYS_sched_setaffinity, 0, MASK_BYTES, (long)mask);
 	bound = 0;
 	candidate = 0;
+}
+
+/* Nobody is served any more, and nothing asked of the kernel. Instead of the service thread, which does nothing meanwhile. */
+void affinity_leave(void)
+{
+	hands_off = true;
+	if (bound != 0)
+		(void)sys_call3(SYS_sched_setaffinity, bound, MASK_BYTES, (long)mask);
+	bound = 0;
+	ever = false;
 }
 
 void affinity_exec(void)

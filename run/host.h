@@ -7,6 +7,7 @@
 #ifndef QUIRE_RUN_HOST_H
 #define QUIRE_RUN_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -28,6 +29,10 @@ void host_take(void *addr, size_t len);
 long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 
+/* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
+long host_leave(void);
+bool host_hosts(void); /* false: it is not, or no longer */
+
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
 long host_fork_prepare(void); /* 0 or -errno: then do not fork */
 void host_fork_parent(long pid);
@@ -37,6 +42,8 @@ void host_fork_child(void);
 int hostfd_guard(int fd);
 /* Is it one of ours? */
 int hostfd_ours(int fd);
+/* In a thread with a table of its own: closes all but ours. */
+void hostfd_only_ours(void);
 /* In a forked child: forgets those that were closed. */
 void hostfd_prune(void);
 #endif

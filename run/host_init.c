@@ -60,6 +60,27 @@ static uint32_t pool_tag(void *arg)
 /* Frames for tables while native; more come by grant. */
 #define FIRST_FRAMES 256u
 
+/* Others may have to give up memory first; if none has more than a little, this process gets its least all the same. */
+static pfn_t first_frames(struct host *h)
+{
+	struct timespec pause = { 0, 1000000 };
+	uint64_t got = 0;
+
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		got += family_charge(h->h_fam, FIRST_FRAMES - got);
+		if (got == FIRST_FRAMES || !host_ask_others(h))
+			break;
+		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
+	}
+	if (got < HOST_LEAST) {
+		atomic_fetch_add(&h->h_fam->fam_charged, HOST_LEAST - got);
+		atomic_fetch_add(&h->h_fam->fam_forced, HOST_LEAST - got);
+		got = HOST_LEAST;
+	}
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	return (pfn_t)got;
+}
+
 static void create_engine(struct host *h)
 {
 	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget,
@@ -68,25 +89,14 @@ static void create_engine(struct host *h)
 		.arg = h,
 		.guard_fd = hostfd_guard,
 		.device_fd = h->h_device };
-	struct vm_config vc = { .vc_frames = FIRST_FRAMES, .vc_anon_max = 1u << 28 };
-	struct timespec pause = { 0, 1000000 };
-	uint64_t got = 0;
+	struct vm_config vc = { .vc_frames = first_frames(h), .vc_anon_max = 1u << 28 };
 	enum vm_err e;
 	int rc;
 
-	/* others may have to give up memory first */
-	for (unsigned tries = 0; got < FIRST_FRAMES && tries < 5000; tries++) {
-		got += family_charge(h->h_fam, FIRST_FRAMES - got);
-		if (got < FIRST_FRAMES) {
-			host_ask_others(h);
-			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
-		}
-	}
-	atomic_fetch_add(&h->h_me->fp_granted, got);
-	if (got < FIRST_FRAMES)
-		stop("no memory left in the family for one more process", -12);
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
-		stop("cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
+		stop(rc == -12
+			? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
+			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
 	vc.vc_mach = h->h_mach;
 	vc.vc_policy = policy_find(h->h_fam->fam_policy);
 	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
@@ -98,7 +108,7 @@ static void create_engine(struct host *h)
 	h->h_pool.p_charge = host_pool_charge;
 	h->h_pool.p_charge_arg = h;
 	h->h_pool.p_tag = pool_tag;
-	h->h_pool.p_guard = hostfd_guard;
+	h->h_pool.p_ownfds = true;
 	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
 	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)

@@ -62,137 +62,6 @@ static long to_errno(enum vm_err e)
 	}
 }
 
-/* ---- counting ---- */
-void host_publish(struct host *h)
-{
-	const struct vm_stats *s = vm_statistics(h->h_vm);
-	struct family_counters *c = &h->h_me->fp_count;
-	struct vm_usage u;
-
-	vm_usage(h->h_vm, &u);
-	atomic_store(&c->faults, s->fault);
-	atomic_store(&c->faults_zero, s->zfod);
-	atomic_store(&c->faults_swap, s->swapin);
-	atomic_store(&c->faults_cow, s->cow);
-	atomic_store(&c->faults_rescue, s->rescue);
-	atomic_store(&c->pages_in, s->pgin);
-	atomic_store(&c->pages_out, s->pgout);
-	atomic_store(&c->clean_drop, s->clean_drop);
-	atomic_store(&c->refaults, s->refault);
-	atomic_store(&c->prefetched, s->prefetch);
-	atomic_store(&c->prefetch_used, s->prefetch_hit);
-	atomic_store(&c->prefetch_wasted, s->prefetch_waste);
-	atomic_store(&c->adopted, s->adopted);
-	atomic_store(&c->io_errors, s->io_error);
-	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);
-	uint64_t need = h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed);
-	uint64_t all = need - atomic_exchange(&h->h_me->fp_need, need);
-	uint64_t peak = atomic_load(&h->h_fam->fam_need_peak);
-	all += atomic_fetch_add(&h->h_fam->fam_need, all);
-	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_need_peak, &peak, all))
-		;
-	atomic_store(&h->h_me->fp_managed, h->h_managed);
-}
-
-/* ---- frames and the family's budget: callbacks of the machine and the pool ---- */
-void host_ask_others(struct host *h)
-{
-	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + 512;
-	struct family_proc *victim = NULL;
-
-	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
-		struct family_proc *p = &h->h_fam->fam_proc[i];
-
-		if (atomic_load(&p->fp_pid) > 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
-			most = atomic_load(&p->fp_granted);
-			victim = p;
-		}
-	}
-	if (victim != NULL && atomic_load(&victim->fp_shrink) == 0) {
-		atomic_store(&victim->fp_shrink, (uint32_t)((most - mine) / 4 + 1));
-		atomic_fetch_add(&h->h_fam->fam_pressure, 1);
-		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
-	}
-}
-
-#define ASK_EVERY                                                                                                      \
-	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
-
-static void refused(struct host *h)
-{
-	static _Atomic uint32_t times;
-
-	if (atomic_fetch_add_explicit(&times, 1, memory_order_relaxed) % ASK_EVERY == 0)
-		host_ask_others(h);
-}
-
-/* A process without frames makes no progress and gives none back. */
-static uint64_t grant_least(struct host *h, uint64_t n)
-{
-	uint64_t have = atomic_load(&h->h_me->fp_granted), got;
-
-	if (have >= HOST_LEAST)
-		return 0;
-	if (n > HOST_LEAST - have)
-		n = HOST_LEAST - have;
-	got = family_charge(h->h_fam, n);
-	if (got < n) {
-		atomic_fetch_add(&h->h_fam->fam_charged, n - got);
-		atomic_fetch_add(&h->h_fam->fam_forced, n - got);
-	}
-	atomic_fetch_add(&h->h_me->fp_granted, n);
-	return n;
-}
-
-/* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
-pfn_t host_grant(void *arg, pfn_t n)
-{
-	struct host *h = arg;
-	uint64_t credit = atomic_load(&h->h_credit), take, got;
-
-	do
-		take = credit < n ? credit : n;
-	while (take > 0 && !atomic_compare_exchange_weak(&h->h_credit, &credit, credit - take));
-	if (take == n)
-		return n;
-	got = family_charge_frames(h->h_fam, n - take);
-	atomic_fetch_add(&h->h_me->fp_granted, got);
-	if (got + take < n) {
-		refused(h);
-		got += grant_least(h, n - take - got);
-	}
-	return (pfn_t)(take + got);
-}
-
-void host_ungrant(void *arg, pfn_t n)
-{
-	struct host *h = arg;
-
-	family_uncharge(h->h_fam, n);
-	atomic_fetch_sub(&h->h_me->fp_granted, n);
-}
-
-int host_pool_charge(void *arg, long pages)
-{
-	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;
-}
-
-/*
- * Frames against the pool. What the pool has grown is paid back, at most so many frames now.
- *
- * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
- * pool has the greater part they cost little, and save packing pages again that were only read.
- */
-void host_balance(struct host *h, uint64_t most)
-{
-	uint64_t over = family_frames_over(h->h_fam);
-
-	__atomic_store_n(
-	    &h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
-	if (over > 0)
-		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
-}
-
 /* ---- adoption ---- */
 struct piece { uint64_t base, end; unsigned prot; bool shared; };
 
@@ -208,6 +77,21 @@ static bool next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece
 	p->prot = ai.ai_prot;
 	p->shared = ai.ai_shared;
 	return true;
+}
+
+/* Pages from a on, at most n of 64, that hold something (or that hold nothing). */
+static uint64_t alike(struct host *h, uint64_t a, uint64_t n, bool *something)
+{
+	uint8_t vec[64];
+	uint64_t i = 1;
+
+	n = n > 64 ? 64 : n;
+	if (as_incore(h->h_as, a, n << VM_PAGESHIFT, vec) != VM_OK)
+		*something = true;
+	else
+		for (*something = vec[0] != 0; i < n && (vec[i] != 0) == *something; i++)
+			;
+	return i;
 }
 
 #define ADOPT_PAGES 4096u
@@ -428,15 +312,17 @@ static enum vm_err release_private(struct host *h, uint64_t base, uint64_t end)
 		return e;
 	}
 	for (uint64_t a = base; a < end;) {
-		uint64_t n = end - a > 64 * VM_PAGESIZE ? 64 * VM_PAGESIZE : end - a;
-		enum vm_err e = as_fault(h->h_as, a, n, F_SOFTLOCK, S_WRITE);
+		bool something;
+		uint64_t n = alike(h, a, (end - a) >> VM_PAGESHIFT, &something) << VM_PAGESHIFT;
+		enum vm_err e = VM_OK;
 
-		if (e != VM_OK)
-			return e;
-		linux_range_leave(h->h_mach, as_hat(h->h_as), a, n);
-		(void)as_fault(h->h_as, a, n, F_SOFTUNLOCK, S_WRITE);
-		e = as_unmap(h->h_as, a, n);
-		if (e != VM_OK)
+		if (something) {
+			if ((e = as_fault(h->h_as, a, n, F_SOFTLOCK, S_WRITE)) != VM_OK)
+				return e;
+			linux_range_leave(h->h_mach, as_hat(h->h_as), a, n);
+			(void)as_fault(h->h_as, a, n, F_SOFTUNLOCK, S_WRITE);
+		}
+		if ((e = as_unmap(h->h_as, a, n)) != VM_OK)
 			return e;
 		a += n;
 	}
@@ -554,6 +440,53 @@ static long protect_piece(struct host *h, const struct piece *p, int prot)
 	e = adopt_range(h, p->base, p->end);
 	mach_mutex_exit(&h->h_brklock);
 	return to_errno(e);
+}
+
+/* Leaves a piece to the kernel as it is. */
+static long leave_piece(struct host *h, const struct piece *p)
+{
+	long r;
+
+	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) /* the kernel has its pages */
+		return to_errno(as_unmap(h->h_as, p->base, p->end - p->base));
+	if (p->prot == 0 && (r = protect_piece(h, p, RW)) != 0)
+		return r;
+	if ((r = to_errno(release_private(h, p->base, p->end))) != 0)
+		return r;
+	return p->prot == 0 ? sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), PROT_NONE) : 0;
+}
+
+/*
+ * The program is about to let the kernel filter its system calls (seccomp). Ours, and those of the service thread, would be
+ * filtered, too, and are in nobody's list. So the process gets all its memory now and is on its own from here on, as are its
+ * children until they execute another program; what it was granted stays charged.
+ */
+static long do_leave(struct host *h)
+{
+	struct vm_usage u;
+	struct piece p;
+	long r = 0;
+
+	mach_rw_enter(&h->h_lock, true);
+	vm_usage(h->h_vm, &u);
+	if (!h->h_off)
+		r = to_errno(share_range(h, 0, ~0ull >> 17));
+	for (uint64_t a = 0; r == 0 && !h->h_off && next_piece(h, a, ~0ull >> 17, &p); a = p.end)
+		r = leave_piece(h, &p);
+	if (r == 0 && !h->h_off) {
+		uint64_t have = atomic_load(&h->h_me->fp_granted), more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
+
+		atomic_fetch_add(&h->h_me->fp_granted, more);
+		atomic_fetch_add(&h->h_fam->fam_charged, more);
+		atomic_fetch_add(&h->h_fam->fam_forced, more);
+		affinity_leave();
+		h->h_off = true;
+		(void)sys_call2(SYS_shutdown, h->h_sock, 0 /* SHUT_RD */); /* the service thread wakes, and ends */
+	}
+	mach_rw_exit(&h->h_lock);
+	if (r == 0)
+		service_end();
+	return r;
 }
 
 static long do_mprotect(struct host *h, long addr, long len, int prot)
@@ -856,6 +789,7 @@ enum op {
 	OP_MLOCK,
 	OP_MINCORE,
 	OP_TAKE,
+	OP_LEAVE,
 	OP_FORK_PREPARE,
 	OP_FORK_PARENT,
 	OP_FORK_CHILD
@@ -874,6 +808,18 @@ static long fork_prepare(struct host *h);
 static long fork_parent(struct host *h, long pid);
 static long fork_child(struct host *h);
 
+/* A call that began while the process was hosted and is here when it is no longer. */
+static long pass_on(const struct block *b)
+{
+	static const short nr[] = { [OP_MMAP] = SYS_mmap, [OP_MUNMAP] = SYS_munmap, [OP_MPROTECT] = SYS_mprotect,
+		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk, [OP_MINCORE] = SYS_mincore };
+	const long *a = b->b_arg;
+
+	if (b->b_op == OP_MLOCK)
+		return sys_call3(a[0], a[1], a[2], a[3]);
+	return sys_call6(nr[b->b_op], a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 static long dispatch(struct block *b)
 {
 	struct host *h = &host;
@@ -883,9 +829,14 @@ static long dispatch(struct block *b)
 	case OP_FORK_PREPARE: return fork_prepare(h);
 	case OP_FORK_PARENT: return fork_parent(h, a[0]);
 	case OP_FORK_CHILD: return fork_child(h);
+	case OP_LEAVE: return do_leave(h);
 	default: break;
 	}
 	mach_rw_enter(&h->h_lock, false);
+	if (h->h_off) {
+		mach_rw_exit(&h->h_lock);
+		return pass_on(b);
+	}
 	switch (b->b_op) {
 	case OP_MMAP: r = do_mmap(h, a[0], a[1], (int)a[2], (int)a[3], (int)a[4], a[5]); break;
 	case OP_MUNMAP: r = do_munmap(h, a[0], a[1]); break;
@@ -994,6 +945,10 @@ static long fork_prepare(struct host *h)
 
 	mach_rw_enter(&h->h_lock, true);
 	forking.ok = false;
+	if (h->h_off) {
+		mach_rw_exit(&h->h_lock);
+		return 0;
+	}
 	if (share_range(h, 0, ~0ull >> 17) != VM_OK) {
 		mach_rw_exit(&h->h_lock);
 		return -ENOMEM;
@@ -1017,7 +972,7 @@ static long fork_prepare(struct host *h)
 			continue;
 		}
 		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
-			host_ask_others(h);
+			(void)host_ask_others(h);
 	}
 	uint64_t need = atomic_load(&h->h_me->fp_granted);
 	if (got > need) {
@@ -1080,6 +1035,10 @@ static long fork_child(struct host *h)
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }
+
+long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
+
+bool host_hosts(void) { return !host.h_off; }
 
 long host_mlock(long nr, void *addr, size_t len, int flags)
 {

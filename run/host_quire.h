@@ -35,7 +35,7 @@ struct host {
 	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
-	bool h_off;		  /* const after host_init: not inside a family: pass everything through */
+	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
 	void *h_svc_stack;	  /* the service thread's stack and thread block */
 };
 extern struct host host;
@@ -57,11 +57,12 @@ int family_connect(
     struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 /* run/service.c */
 int service_start(struct host *);
-/* run/host_quire.c: callbacks of the machine and the store */
+void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
+/* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
 int host_pool_charge(void *host, long pages);
-void host_ask_others(struct host *);
+bool host_ask_others(struct host *); /* false: none has much more than this process */
 enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
 void host_balance(struct host *, uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
 void host_publish(struct host *); /* counters into the family's memory */

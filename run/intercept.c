@@ -26,13 +26,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <sched.h>
 #include <signal.h>
 #include <linux/close_range.h>
+#include <linux/seccomp.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -260,8 +264,12 @@ static unsigned count_threads(void)
  */
 static long do_exit(long status)
 {
-	if (env_family != NULL && count_threads() == 2)
-		(void)sys_call1(SYS_exit_group, status);
+	/* what is opened to count them has numbers of this thread's own */
+	if (host_hosts()) {
+		(void)sys_call1(SYS_unshare, CLONE_FILES);
+		if (count_threads() == 2)
+			(void)sys_call1(SYS_exit_group, status);
+	}
 	return sys_call1(SYS_exit, status);
 }
 
@@ -519,6 +527,25 @@ static long hide_close_range(unsigned first, unsigned last, int flags)
 	}
 }
 
+void hostfd_only_ours(void) { (void)hide_close_range(0, ~0u, 0); }
+
+/* a as intercept() has them. Without a filter the two only ask what the kernel can. */
+static long do_prctl(const long *a)
+{
+	bool strict = a[4] == SECCOMP_MODE_STRICT, filter = a[4] == SECCOMP_MODE_FILTER && a[3] != 0;
+	long r = a[5] == PR_SET_SECCOMP && (strict || filter) ? host_leave() : 0;
+
+	return r != 0 ? r : sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
+}
+
+static long do_seccomp(const long *a)
+{
+	bool strict = a[5] == SECCOMP_SET_MODE_STRICT, filter = a[5] == SECCOMP_SET_MODE_FILTER && a[3] != 0;
+	long r = strict || filter ? host_leave() : 0;
+
+	return r != 0 ? r : sys_call3(SYS_seccomp, a[5], a[4], a[3]);
+}
+
 /* Calls that syscall() may be asked for and that are ours. a: as intercept() wants them. */
 long intercept_syscall(long nr, const long *a);
 __attribute__((used)) long intercept_syscall(long nr, const long *a)
@@ -529,6 +556,8 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	case SYS_dup3:
 		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
+	case SYS_prctl: return do_prctl(a);
+	case SYS_seccomp: return do_seccomp(a);
 	default: return intercept(nr, a);
 	}
 }
@@ -545,9 +574,9 @@ __attribute__((used)) static const uint64_t syscall_ours[8] = {
 	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
 	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) |
 	    BIT(SYS_exit),
-	[2] = BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
+	[2] = BIT(SYS_prctl) | BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
 	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),
-	[4] = BIT(SYS_dup3),
+	[4] = BIT(SYS_dup3) | BIT(SYS_seccomp),
 	[5] = BIT(SYS_execveat) | BIT(SYS_mlock2),
 	[6] = BIT(SYS_clone3) | BIT(SYS_close_range),
 };
@@ -573,6 +602,19 @@ __asm__(
 EXPORT int close(int fd)
 {
 	return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd));
+}
+
+EXPORT int prctl(int option, ...)
+{
+	va_list ap;
+	long a[6] = { 0 };
+
+	va_start(ap, option);
+	a[5] = option;
+	for (unsigned i = 4; i > 0; i--)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	return (int)ret(do_prctl(a));
 }
 
 EXPORT int dup2(int from, int to)

@@ -4,6 +4,9 @@
  * known to the C library (which would have to be told at fork), so it has no thread-local storage but a zeroed block whose
  * first words point to itself: no errno, no malloc, no stdio here or in anything it calls.
  *
+ * Its table of descriptors is its own, with ours and nothing of the program's: the number of a descriptor is the program's own to
+ * choose, and what the thread opens for a moment would take it, or be closed by a dup2(); nor does a pipe stay open because of it.
+ *
  * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
  */
 #include <linux/sched.h>
@@ -16,6 +19,7 @@
 #include "machine/linux/linux.h"
 #include "machine/linux/sys.h"
 #include "run/affinity.h"
+#include "run/host.h"
 #include "run/host_quire.h"
 
 #define SVC_STACK (256u * 1024u)
@@ -57,6 +61,10 @@ static bool serve(struct host *h)
 		int n;
 
 		mach_rw_enter(&h->h_lock, false);
+		if (h->h_off) { /* who waited has been woken */
+			mach_rw_exit(&h->h_lock);
+			return false;
+		}
 		t0 = mach_time_ns();
 		n = linux_serve(h->h_mach);
 		if (n > 0)
@@ -76,17 +84,27 @@ static bool serve(struct host *h)
 	}
 }
 
-/*
- * The thread has opened what it opens. Nothing of the program runs before: a descriptor's number is the program's own to choose, and
- * might be closed again just when it has.
- */
+/* The thread has left the program's descriptors. Nothing of the program runs before. */
 static _Atomic uint32_t ready;
+
+/* Not zero while the thread is there: the kernel clears it when it makes no call any more, and none will be filtered. */
+static _Atomic uint32_t alive;
+
+void service_end(void)
+{
+	uint32_t tid;
+
+	while ((tid = alive) != 0)
+		(void)sys_call6(SYS_futex, (long)&alive, 0 /* FUTEX_WAIT */, (long)tid, 0, 0, 0);
+}
 
 static int service_main(void *arg)
 {
 	struct host *h = arg;
 	bool idle = true;
 
+	(void)sys_call1(SYS_set_tid_address, (long)&alive);
+	hostfd_only_ours();
 	(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
@@ -102,10 +120,14 @@ static int service_main(void *arg)
 		}
 		if (r <= 0)
 			continue;
+		if (h->h_off)
+			(void)sys_call1(SYS_exit, 0);
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
 			mach_rw_enter(&h->h_lock, false);
-			shrink(h);
-			host_publish(h);
+			if (!h->h_off) {
+				shrink(h);
+				host_publish(h);
+			}
 			mach_rw_exit(&h->h_lock);
 		}
 		if (p[0].revents != 0 && serve(h))
@@ -144,8 +166,9 @@ int service_start(struct host *h)
 	/* it must never run a handler of the program: it starts with every signal blocked */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
+	alive = 1;
 	tid = service_clone(
-	    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
+	    CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
 	    mem + SVC_STACK - 64, tcb, service_main, h);
 	while (tid > 0 && ready == 0)
 		(void)sys_call6(SYS_futex, (long)&ready, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);

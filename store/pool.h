@@ -33,7 +33,7 @@ struct pool {
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
 	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
 	void	*p_charge_arg; /* of both */
-	int (*p_guard)(int fd); /* may move a descriptor of ours away; answers the new one. May be NULL */
+	bool p_ownfds; /* the thread that writes behind has a table of descriptors of its own: a forked child has none of it */
 	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread unless p_alone */
 	void *
 	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */

@@ -94,8 +94,6 @@ int pool_async(struct pool *p)
 		ring_free(r);
 		return rc;
 	}
-	if (p->p_guard != NULL)
-		r->fd = p->p_guard(r->fd);
 	p->p_selftid = r->tid = (uint32_t)sys_call0(SYS_gettid);
 	__atomic_store_n(&p->p_self, __builtin_thread_pointer(), __ATOMIC_RELEASE);
 	__atomic_store_n(&p->p_ring, r, __ATOMIC_RELEASE);
@@ -388,5 +386,7 @@ void pool_ring_close(struct pool *p, int forked)
 		return;
 	if (forked) /* the maps are not here */
 		r->map = r->sqe = NULL;
+	if (forked && p->p_ownfds)
+		r->fd = -1;
 	ring_free(r);
 }

@@ -9,8 +9,12 @@ Counts what a busy machine does not change: page faults, not seconds.
 
 import os
 import resource
+import select
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 
@@ -27,6 +31,19 @@ def run(argv, **kw):
 
 def hosted(memory, *argv, **kw):
     return run([QUIRE, "run", "--memory", memory, "--report", "none", "--"] + list(argv), **kw)
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true():
+        check(time.monotonic() < end, "never")
+        select.select([], [], [], 0.02)
+
+
+def children(pid):
+    """Of a process: those that execute a program by now."""
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return [c for c in map(int, f.read().split()) if os.readlink("/proc/%d/exe" % c) == HELPER]
 
 
 def first_touches(memory):
@@ -49,7 +66,58 @@ def budgets():
         check((status, out, err) == (0, "touched 20000 pages\n", ""), memory, status, out, err)
 
 
-CASES = [start_does_not_grow_with_the_budget, budgets]
+def limited(limits, *argv, memory="64M"):
+    return run(["sh", "-c", limits + ' && exec "$0" run --memory "$@"', QUIRE, memory, "--report", "none", "--"] + list(argv))
+
+
+def refused(got, words):
+    status, out, err = got
+    check(status == 125 and out == "" and err.startswith("quire: ") and err.count("\n") == 1 and words in err, got)
+
+
+def limits_of_the_shell():
+    """Each of these once hung, was killed, or blamed userfaultfd."""
+    touch = ("sh", "-c", "exec \"$0\" touch 3000 2", HELPER)
+    refused(limited("ulimit -f 1000", *touch), "ulimit -f")
+    refused(limited("ulimit -f 1000000", *touch), "ulimit -f")
+    refused(limited("ulimit -d 100000", *touch, memory="512M"), "address space")
+    refused(limited("ulimit -v 1000000", *touch, memory="512M"), "emory")
+    check(limited("ulimit -S -f 1000", *touch)[0] == 0)
+
+
+def many_in_little():
+    """Twelve programs that stay, in a budget for eight: each gets the least there is; the last ones were once sent away."""
+    script = 'i=0; while [ $i -lt 12 ]; do "$0" loop 700 & i=$((i+1)); done; wait'
+    p = subprocess.Popen([QUIRE, "run", "--memory", "8M", "--report", "none", "--", "sh", "-c", script, HELPER], start_new_session=True,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    watch = threading.Timer(60, os.killpg, (p.pid, signal.SIGKILL))
+    watch.start()
+    try:
+        got = [p.stdout.readline() for _ in range(12)]
+    finally:
+        watch.cancel()
+        os.killpg(p.pid, signal.SIGKILL)
+        p.wait()
+    check(got == [b"ready\n"] * 12, got)
+
+
+def closed_standard_error():
+    """The supervisor's own file had the number 2 then, and what it had to say was written into the swap file."""
+    for closed in ("2>&-", "<&- 2>&-", "<&- >&- 2>&-"):
+        p = subprocess.Popen(["sh", "-c", 'exec "$0" run --memory 8M --report none -- "$1" signal ' + closed, QUIRE, HELPER],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            until(lambda: len(children(p.pid)) == 1)
+            for fd in (0, 1, 2):
+                where = os.readlink("/proc/%d/fd/%d" % (p.pid, fd))
+                check("deleted" not in where and "socket" not in where, closed, fd, where)
+            check(not os.path.exists("/proc/%d/fd/2" % children(p.pid)[0]), "the program's is open")
+        finally:
+            p.kill()
+            p.wait()
+
+
+CASES = [many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
 def main():

@@ -2,10 +2,13 @@
 /* Scenarios of threads, processes and descriptors. */
 #include "run_scenarios.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,9 +16,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -484,6 +490,116 @@ static int dup_everywhere(void)
 	return 0;
 }
 
+/*
+ * The process lets the kernel kill it for whatever is not needed for memory, output and fork. What it has it keeps: in memory,
+ * in the store, behind PROT_NONE, never touched.
+ */
+static int filtered(bool all_threads)
+{
+	static const unsigned ok[] = { SYS_read, SYS_write, SYS_exit_group, SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect,
+		SYS_clone, SYS_wait4, SYS_newfstatat, SYS_set_robust_list, SYS_gettid, SYS_getpid, SYS_rt_sigprocmask };
+	enum { N = sizeof ok / sizeof *ok };
+	struct sock_filter f[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)) };
+	struct sock_fprog prog = { N + 3, f };
+	char *p = map(8 * MIB), *hidden = map(2 * MIB), *sparse = map(256 * MIB);
+	char *shared = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	for (size_t i = 0; i < N; i++)
+		f[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ok[i], (uint8_t)(N - i), 0);
+	f[N + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	f[N + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	fill(p, 8 * MIB, 1);
+	fill(hidden, 2 * MIB, 2);
+	fill(sparse + 100 * MIB, MIB, 3);
+	fill(shared, MIB, 5);
+	EXPECT(mprotect(hidden, 2 * MIB, PROT_NONE) == 0);
+	push_out();
+	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0) == -1 && errno == EFAULT); /* can it? */
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	if (all_threads)
+		EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog) == 0);
+	else
+		EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+	EXPECT(mprotect(hidden, 2 * MIB, PROT_READ | PROT_WRITE) == 0);
+	EXPECT(wrong(p, 8 * MIB, 1) == 0 && wrong(hidden, 2 * MIB, 2) == 0 && wrong(sparse + 100 * MIB, MIB, 3) == 0);
+	EXPECT(sparse[0] == 0 && sparse[200 * MIB] == 0);
+	char *q = map(8 * MIB);
+	fill(q, 8 * MIB, 4);
+	push_out();
+	int status = 0;
+	pid_t pid = fork();
+	if (pid == 0) {
+		fill(shared, MIB, wrong(shared, MIB, 5) == 0 ? 6 : 7);
+		_exit(wrong(q, 8 * MIB, 4) == 0 && wrong(p, 8 * MIB, 1) == 0 ? 21 : 22);
+	}
+	(void)waitpid(pid, &status, 0);
+	EXPECT(WEXITSTATUS(status) == 21 && wrong(shared, MIB, 6) == 0);
+	EXPECT(munmap(p, 8 * MIB) == 0 && wrong(q, 8 * MIB, 4) == 0);
+	return 0;
+}
+
+static int filter(void) { return filtered(false); }
+
+static int filter_all(void) { return filtered(true); }
+
+/* No thread of the process has, or opens, what the program opened: a pipe ends when the program closes it. */
+static int own_descriptors(void)
+{
+	char path[96], name[64], here[64];
+	struct dirent *task, *fd;
+	unsigned others = 0;
+	struct stat st;
+	int p[2];
+
+	EXPECT(pipe(p) == 0 && fstat(p[0], &st) == 0);
+	push_out();
+	DIR *tasks = opendir("/proc/self/task");
+	EXPECT(tasks != NULL);
+	while ((task = readdir(tasks)) != NULL) {
+		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+			continue;
+		(void)snprintf(path, sizeof path, "/proc/self/task/%.20s/fd", task->d_name);
+		DIR *fds = opendir(path);
+		while (fds != NULL && (fd = readdir(fds)) != NULL) {
+			(void)snprintf(path, sizeof path, "/proc/self/task/%.20s/fd/%.20s", task->d_name, fd->d_name);
+			ssize_t n = readlink(path, name, sizeof name - 1);
+			if (n <= 0)
+				continue;
+			name[n] = '\0';
+			(void)snprintf(here, sizeof here, "pipe:[%lu]", (unsigned long)st.st_ino);
+			others += strcmp(name, here) == 0;
+		}
+		if (fds != NULL)
+			(void)closedir(fds);
+	}
+	(void)closedir(tasks);
+	printf("%u others have the pipe\n", others);
+	(void)close(p[1]);
+	EXPECT(read(p[0], name, 1) == 0);
+	return 0;
+}
+
+/* Each number is the lowest that is free, as long as the program opens and closes, while another thread faults. */
+static int lowest_number(void)
+{
+	static atomic_int stop;
+	unsigned bad = 0;
+	pthread_t t;
+
+	EXPECT(pthread_create(&t, NULL, fault_on, &stop) == 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		int fd = open("/dev/null", O_RDONLY);
+
+		bad += fd != 3 || dup2(0, 4) != 4 || fcntl(4, F_GETFD) != 0;
+		(void)close(4);
+		(void)close(fd);
+	}
+	atomic_store(&stop, 1);
+	EXPECT(pthread_join(t, NULL) == 0);
+	printf("%u bad\n", bad);
+	return 0;
+}
+
 static int few_descriptors(void)
 {
 	struct rlimit rl = { 16, 64 };
@@ -576,6 +692,10 @@ const struct scenario process_scenarios[] = {
 	{ "close-all", close_all },
 	{ "dup-everywhere", dup_everywhere },
 	{ "few-descriptors", few_descriptors },
+	{ "filter", filter },
+	{ "filter-all", filter_all },
+	{ "own-descriptors", own_descriptors },
+	{ "lowest-number", lowest_number },
 	{ "drop-rights", drop_rights },
 	{ "terminal", terminal },
 	{ NULL, NULL },

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A process's share of the family's budget: what it counts for the report, the frames it asks for and gives back, the pool's
+ * growth. Called by the machine, the store and the engine (host_quire.c). Everything of the family is atomic: no lock.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/sys.h"
+
+/* ---- counting ---- */
+void host_publish(struct host *h)
+{
+	const struct vm_stats *s = vm_statistics(h->h_vm);
+	struct family_counters *c = &h->h_me->fp_count;
+	struct vm_usage u;
+
+	vm_usage(h->h_vm, &u);
+	atomic_store(&c->faults, s->fault);
+	atomic_store(&c->faults_zero, s->zfod);
+	atomic_store(&c->faults_swap, s->swapin);
+	atomic_store(&c->faults_cow, s->cow);
+	atomic_store(&c->faults_rescue, s->rescue);
+	atomic_store(&c->pages_in, s->pgin);
+	atomic_store(&c->pages_out, s->pgout);
+	atomic_store(&c->clean_drop, s->clean_drop);
+	atomic_store(&c->refaults, s->refault);
+	atomic_store(&c->prefetched, s->prefetch);
+	atomic_store(&c->prefetch_used, s->prefetch_hit);
+	atomic_store(&c->prefetch_wasted, s->prefetch_waste);
+	atomic_store(&c->adopted, s->adopted);
+	atomic_store(&c->io_errors, s->io_error);
+	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);
+	uint64_t need = h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed);
+	uint64_t all = need - atomic_exchange(&h->h_me->fp_need, need);
+	uint64_t peak = atomic_load(&h->h_fam->fam_need_peak);
+	all += atomic_fetch_add(&h->h_fam->fam_need, all);
+	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_need_peak, &peak, all))
+		;
+	atomic_store(&h->h_me->fp_managed, h->h_managed);
+}
+
+/* ---- frames and the family's budget: callbacks of the machine and the pool ---- */
+bool host_ask_others(struct host *h)
+{
+	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + 512;
+	struct family_proc *victim = NULL;
+
+	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+		struct family_proc *p = &h->h_fam->fam_proc[i];
+
+		if (atomic_load(&p->fp_pid) > 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
+			most = atomic_load(&p->fp_granted);
+			victim = p;
+		}
+	}
+	if (victim != NULL && atomic_load(&victim->fp_shrink) == 0) {
+		atomic_store(&victim->fp_shrink, (uint32_t)((most - mine) / 4 + 1));
+		atomic_fetch_add(&h->h_fam->fam_pressure, 1);
+		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+	}
+	return victim != NULL;
+}
+
+#define ASK_EVERY                                                                                                      \
+	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
+
+static void refused(struct host *h)
+{
+	static _Atomic uint32_t times;
+
+	if (atomic_fetch_add_explicit(&times, 1, memory_order_relaxed) % ASK_EVERY == 0)
+		(void)host_ask_others(h);
+}
+
+/* A process without frames makes no progress and gives none back. */
+static uint64_t grant_least(struct host *h, uint64_t n)
+{
+	uint64_t have = atomic_load(&h->h_me->fp_granted), got;
+
+	if (have >= HOST_LEAST)
+		return 0;
+	if (n > HOST_LEAST - have)
+		n = HOST_LEAST - have;
+	got = family_charge(h->h_fam, n);
+	if (got < n) {
+		atomic_fetch_add(&h->h_fam->fam_charged, n - got);
+		atomic_fetch_add(&h->h_fam->fam_forced, n - got);
+	}
+	atomic_fetch_add(&h->h_me->fp_granted, n);
+	return n;
+}
+
+/* Frames for the machine: from what is charged already, else from the family; never into the pool's share once managed. */
+pfn_t host_grant(void *arg, pfn_t n)
+{
+	struct host *h = arg;
+	uint64_t credit = atomic_load(&h->h_credit), take, got;
+
+	do
+		take = credit < n ? credit : n;
+	while (take > 0 && !atomic_compare_exchange_weak(&h->h_credit, &credit, credit - take));
+	if (take == n)
+		return n;
+	got = family_charge_frames(h->h_fam, n - take);
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	if (got + take < n) {
+		refused(h);
+		got += grant_least(h, n - take - got);
+	}
+	return (pfn_t)(take + got);
+}
+
+void host_ungrant(void *arg, pfn_t n)
+{
+	struct host *h = arg;
+
+	family_uncharge(h->h_fam, n);
+	atomic_fetch_sub(&h->h_me->fp_granted, n);
+}
+
+int host_pool_charge(void *arg, long pages)
+{
+	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;
+}
+
+/*
+ * Frames against the pool. What the pool has grown is paid back, at most so many frames now.
+ *
+ * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
+ * pool has the greater part they cost little, and save packing pages again that were only read.
+ */
+void host_balance(struct host *h, uint64_t most)
+{
+	uint64_t over = family_frames_over(h->h_fam);
+
+	__atomic_store_n(
+	    &h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
+	if (over > 0)
+		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
+}
