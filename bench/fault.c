@@ -21,7 +21,8 @@
  *   us_per_fault    the same time, less that of the accesses that hit, over the pages that
  *                   came from the store: what the kernel calls a major fault
  *
- * and, a major fault, how many other faults there were (others_per_fault). Exit status 1 if any content
+ * and, a major fault, how many other faults there were (others_per_fault) and how much of the file was read and written
+ * (read_kib_per_fault, written_kib_per_fault). Exit status 1 if any content
  * was wrong, 77 if this kernel cannot do it.
  */
 #include <errno.h>
@@ -190,7 +191,7 @@ int main(int argc, char **argv)
 	double per_access[MAX_REPEATS], per_fault[MAX_REPEATS], hit;
 	size_t pages = o.mib * 256, with_faults = 0;
 	uint64_t majors = 0, faults = 0, *base;
-	struct quire_stats st;
+	struct quire_stats st, first = { 0 };
 	struct workload w;
 
 	hit = hit_cost(q, o.seed, o.n);
@@ -208,6 +209,8 @@ int main(int argc, char **argv)
 		double us = wl_accesses(&w, base, o.n);
 		uint64_t major;
 
+		if (r == 0)
+			first = before;
 		st = stats(q);
 		major = st.pages_in - before.pages_in;
 		per_access[r] = us / (double)o.n;
@@ -216,6 +219,10 @@ int main(int argc, char **argv)
 		majors += major;
 		faults += st.faults - before.faults;
 	}
+	if (majors > 0)
+		printf("read_kib_per_fault %.2f\nwritten_kib_per_fault %.2f\n",
+		       (double)(st.swap_read - first.swap_read) / 1024 / (double)majors,
+		       (double)(st.swap_written - first.swap_written) / 1024 / (double)majors);
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
 	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %llu\nus_per_hit %.3f\n", o.mib, o.n, o.repeats,

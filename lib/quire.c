@@ -702,6 +702,8 @@ int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 		.pool_used = ps.mem_held,
 		.pool_pages = vm_ptob(ps.pages),
 		.swap_used = ps.file_bytes,
+		.swap_read = ps.bytes_read,
+		.swap_written = ps.bytes_written,
 	};
 	memcpy(out, &st, size < sizeof st ? size : sizeof st);
 	return 0;

@@ -430,6 +430,7 @@ static void contents_survive_being_paged_out(void **state)
 		((unsigned *)(void *)(p + i * PAGE))[7]--;
 	assert_int_equal(wrong(p, 3000, 5), 0);
 	assert_true(stats(q).pages_out > 0 && stats(q).swap_used > 0);
+	assert_true(stats(q).swap_written > 0 && stats(q).swap_read > 0);
 	assert_true(stats(q).resident <= 2 * MIB);
 	done(q);
 }

@@ -125,6 +125,7 @@ struct quire_stats {
 	uint64_t memory, memory_free, mapped, resident, locked, promised, promise_max;
 	uint64_t pool_used, pool_pages,
 	    swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
+	uint64_t swap_read, swap_written; /* bytes of the file, since quire_open */
 };
 /* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
 int quire_stat(struct quire *, struct quire_stats *, size_t size);
