@@ -362,15 +362,12 @@ struct taken {
 
 #define LOADS_LATE 4096u
 
-/* Read without the lock where a page is about to be packed (crowded). */
-static void set_loads(uint32_t *which, uint32_t n) { __atomic_store_n(which, n, __ATOMIC_RELAXED); }
-
 static void count_load_locked(struct pool_shared *s, uint32_t *which)
 {
-	set_loads(which, *which + 1);
+	pool_tell(which, *which + 1);
 	if (s->ps_mem_loads + s->ps_file_loads >= LOADS_LATE) {
-		set_loads(&s->ps_mem_loads, s->ps_mem_loads / 2);
-		set_loads(&s->ps_file_loads, s->ps_file_loads / 2);
+		pool_tell(&s->ps_mem_loads, s->ps_mem_loads / 2);
+		pool_tell(&s->ps_file_loads, s->ps_file_loads / 2);
 	}
 }
 

@@ -117,6 +117,8 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 {
 	return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES;
 }
+/* A count changes that is read without the lock, too, where a page is about to be packed (crowded). Lock held. */
+static inline void pool_tell(uint32_t *which, uint32_t n) { __atomic_store_n(which, n, __ATOMIC_RELAXED); }
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */
 static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }

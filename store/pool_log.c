@@ -60,7 +60,7 @@ uint32_t pool_slot_take_locked(struct pool *p)
 		return NONE;
 	slot = pop(s, s->ps_slotfree, &s->ps_nslotfree, &s->ps_slotnext, s->ps_nslots);
 	if (slot != NONE)
-		s->ps_slots_used++;
+		pool_tell(&s->ps_slots_used, s->ps_slots_used + 1);
 	else if (p->p_charge != NULL)
 		(void)p->p_charge(p->p_charge_arg, -(long)SEG_PAGES);
 	return slot;
@@ -88,7 +88,7 @@ static void slot_cool(struct pool *p, uint32_t slot)
 
 	pool_forget(slot_mem(s, slot), SEG_BYTES);
 	push(s, s->ps_slotfree, &s->ps_nslotfree, slot);
-	s->ps_slots_used--;
+	pool_tell(&s->ps_slots_used, s->ps_slots_used - 1);
 	if (p->p_charge != NULL)
 		(void)p->p_charge(p->p_charge_arg, -(long)SEG_PAGES);
 }
@@ -375,7 +375,7 @@ static uint32_t cleanable(struct pool_shared *s)
 			best = i;
 			max = segs(s)[i].s_live;
 		}
-	s->ps_full = best == NONE || max > SEG_BYTES / 4 * 3;
+	pool_tell(&s->ps_full, best == NONE || max > SEG_BYTES / 4 * 3);
 	return best;
 }
 

@@ -165,7 +165,7 @@ void pool_repair_locked(struct pool *p)
 	repair_objects(s);
 	repair_segments(s);
 	s->ps_blocks_used = repair_stack(s, s->ps_blockfree, &s->ps_nblockfree, s->ps_blocknext, 1);
-	s->ps_slots_used = repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0);
+	pool_tell(&s->ps_slots_used, repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0));
 	for (uint32_t i = 0; i < s->ps_nslotfree; i++)
 		pool_forget(slot_mem(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]), SEG_BYTES);
 	if (before > s->ps_slots_used && p->p_charge != NULL)
