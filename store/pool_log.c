@@ -125,8 +125,13 @@ static uint32_t seg_new(struct pool_shared *s, uint32_t slot, uint32_t state)
 		i = s->ps_segnext++;
 	else
 		return NONE;
-	segs(s)[i] =
-	    (struct segment){ .s_state = state, .s_slot = slot, .s_block = NONE, .s_next = NONE, .s_prev = NONE };
+	struct segment *g = &segs(s)[i];
+
+	_Static_assert(offsetof(struct segment, s_state) == 0, "all but the state is cleared");
+	__builtin_memset((char *)g + sizeof g->s_state, 0, sizeof *g - sizeof g->s_state);
+	g->s_slot = slot;
+	g->s_block = g->s_next = g->s_prev = NONE;
+	set_state(g, state);
 	return i;
 }
 
@@ -217,7 +222,7 @@ void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, cons
 	BARRIER();
 	s->ps_move.object = object;
 	BARRIER();
-	o->o_seg = i;
+	__atomic_store_n(&o->o_seg, i, __ATOMIC_RELAXED); /* pool_takes_memory looks */
 	o->o_off = g->s_used + (uint32_t)sizeof h;
 	o->o_len = len;
 	g->s_used += footprint(len);

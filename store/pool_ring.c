@@ -192,10 +192,12 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	g->s_async = 1;
 	BARRIER();
 	set_state(g, SEG_WRITING);
+	char *mem = slot_mem(s, g->s_slot);
+	uint64_t off = (uint64_t)g->s_block * SEG_BYTES;
 	r->inflight++; /* others may collect it as soon as it is on its way */
 	pool_unlock(s);
 	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
-	     submit(r, p->p_fd, slot_mem(s, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, op);
+	     submit(r, p->p_fd, mem, off, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
