@@ -10,6 +10,7 @@
  */
 #include "machine/sim/sim_impl.h"
 #include "vm/impl.h"
+#include "bench/bench.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,14 +27,6 @@
 #define PAIRS 20000u
 
 static unsigned rounds = 5;
-
-static double now(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static void must(enum vm_err e, const char *what)
 {
@@ -86,14 +79,14 @@ static void time_map(struct as *as, uint64_t segs, struct result *r)
 		at[j] = x;
 	}
 	for (uint64_t again = 0; again < PAIRS / n; again++) {
-		t0 = now();
+		t0 = bench_ns();
 		for (uint64_t i = 0; i < n; i++)
 			must(as_map(as, at[i], PG, segvn_create, &a), "as_map");
-		t1 += now() - t0;
-		t0 = now();
+		t1 += bench_ns() - t0;
+		t0 = bench_ns();
 		for (uint64_t i = 0; i < n; i++)
 			must(as_unmap(as, at[i], PG), "as_unmap");
-		t2 += now() - t0;
+		t2 += bench_ns() - t0;
 	}
 	keep(&r->map, t1 / (double)(n * (PAIRS / n)));
 	keep(&r->unmap, t2 / (double)(n * (PAIRS / n)));
@@ -110,10 +103,10 @@ static void time_fault(struct as *as, uint64_t segs, struct result *r)
 			must(as_advise(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, ADV_PAGEOUT), "as_advise");
 		rnd_state = k + 1;
 		uint64_t step = n > 3 ? n - 3 : 1, i = 0; /* visits each once: n is 10, 1000 or 8192 */
-		t0 = now();
+		t0 = bench_ns();
 		for (uint64_t c = 0; c < n; c++, i = (i + step) % n)
 			must(as_fault(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, F_INVAL, S_READ), "as_fault");
-		t += now() - t0;
+		t += bench_ns() - t0;
 	}
 	keep(&r->fault, t / (double)(n * reps));
 }
@@ -121,13 +114,13 @@ static void time_fault(struct as *as, uint64_t segs, struct result *r)
 static void time_fork(struct as *as, double *dup, double *end)
 {
 	struct as *child;
-	double t0 = now(), t1;
+	double t0 = bench_ns(), t1;
 
 	must(as_dup(as, &child), "as_dup");
-	t1 = now();
+	t1 = bench_ns();
 	as_free(child);
 	keep(dup, t1 - t0);
-	keep(end, now() - t1);
+	keep(end, bench_ns() - t1);
 }
 
 static struct vm *system_new(struct mach **mp, struct vnode **swap)
@@ -197,9 +190,9 @@ static void bench_fork(void)
 	    free1 / 1e3);
 	printf("a page of as_dup %.0f ns, of as_free of the child %.0f ns\n", (dup1 - dup0) / TOUCHED,
 	    (free1 - free0) / TOUCHED);
-	double t0 = now();
+	double t0 = bench_ns();
 	as_free(as);
-	printf("a page of as_free that holds it alone: %.0f ns\n", (now() - t0) / TOUCHED);
+	printf("a page of as_free that holds it alone: %.0f ns\n", (bench_ns() - t0) / TOUCHED);
 	vm_destroy(vm);
 	sim_destroy(m);
 }

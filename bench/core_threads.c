@@ -11,6 +11,7 @@
  * row says what this computer's second CPU is good for: rates of the others are to be compared with it.
  */
 #include "bench/core_threads.h"
+#include "bench/bench.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -33,14 +34,6 @@ struct worker {
 	double from, to;
 };
 
-static double now(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
 static void must(enum vm_err e, const char *what)
 {
 	if (e == VM_OK)
@@ -56,11 +49,11 @@ static void *work_alone(void *arg)
 	volatile uint64_t x = 1;
 
 	(void)pthread_barrier_wait(w->start);
-	w->from = now();
+	w->from = bench_ns();
 	for (uint64_t i = 0; i < BT_PAGES; i++)
 		for (unsigned k = 0; k < FLOOR_STEPS; k++)
 			x = x * 3 + 1;
-	w->to = now();
+	w->to = bench_ns();
 	return NULL;
 }
 
@@ -69,10 +62,10 @@ static void *fault_all(void *arg)
 	struct worker *w = arg;
 
 	(void)pthread_barrier_wait(w->start);
-	w->from = now();
+	w->from = bench_ns();
 	for (uint64_t i = 0; i < BT_PAGES && w->err == VM_OK; i++)
 		w->err = as_fault(w->as, w->at + i * PG, PG, F_INVAL, w->rw);
-	w->to = now();
+	w->to = bench_ns();
 	return NULL;
 }
 

@@ -13,6 +13,7 @@
 
 #include "store/pool.h"
 #include "store/swapfile.h"
+#include "bench/bench.h"
 
 #define PAGE 4096u
 #define N    8192u
@@ -38,14 +39,6 @@ static void fill(void)
 		}
 }
 
-static double now(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
 static void die(const char *what, int rc)
 {
 	fprintf(stderr, "%s: %s\n", what, strerror(-rc));
@@ -68,7 +61,7 @@ static void fill_from(const char *path)
 static double load_all(struct pool *p, int ordered)
 {
 	static uint8_t got[PAGE];
-	double t0 = now();
+	double t0 = bench_ns();
 	int rc;
 
 	for (unsigned i = 0; i < npages; i++) {
@@ -81,7 +74,7 @@ static double load_all(struct pool *p, int ordered)
 			exit(1);
 		}
 	}
-	return now() - t0;
+	return bench_ns() - t0;
 }
 
 static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsigned passes)
@@ -106,11 +99,11 @@ static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsig
 	if (fd >= 0)
 		(void)(pool_join(&p, 1) == 0 && pool_async(&p) == 0); /* where it cannot be, writes are synchronous */
 	for (unsigned pass = 0; pass < passes; pass++) {
-		t = now();
+		t = bench_ns();
 		for (unsigned i = 0; i < npages; i++)
 			if ((rc = pool_store(&p, pages[i], &handles[i])) != 0)
 				die("store", rc);
-		t = now() - t;
+		t = bench_ns() - t;
 		in = t < in ? t : in;
 		t = load_all(&p, 0);
 		out = t < out ? t : out;

@@ -37,7 +37,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench/bench.h"
 
 #define WL_PAGE 4096u
 #define WL_WORDS (WL_PAGE / 8)
@@ -182,10 +183,7 @@ static inline bool wl_check_page(struct workload *w, size_t page, const volatile
 
 static inline double wl_now_us(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+	return bench_ns() / 1e3;
 }
 
 /* So many accesses to the region at base. Microseconds of all together. */

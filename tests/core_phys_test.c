@@ -204,6 +204,15 @@ static void box_close(struct box *b)
 	stub_destroy(b->b_mach);
 }
 
+static void new_page(struct box *b, struct vnode *vn, unsigned n, unsigned flags)
+{
+	struct page *pp;
+
+	assert_int_equal(page_create(b->b_vm, vn, vm_ptob(n), flags, &pp), VM_OK);
+	page_filled(b->b_vm, pp, false);
+	page_unlock(b->b_vm, pp);
+}
+
 /* ---- pages against a model ---- */
 
 #define M_VNODES 3u
@@ -557,16 +566,12 @@ static void test_grow_shrink(void **state)
 {
 	struct box b = box_open(1000, 100, 3);
 	struct vnode vn;
-	struct page *pp;
 	unsigned n = 0;
 
 	(void)state;
 	vnode_init(&vn, b.b_vm, &no_vnode_ops, NULL);
-	for (; n < 800; n++) {
-		assert_int_equal(page_create(b.b_vm, &vn, vm_ptob(n), 0, &pp), VM_OK);
-		page_filled(b.b_vm, pp, false);
-		page_unlock(b.b_vm, pp);
-	}
+	for (; n < 800; n++)
+		new_page(&b, &vn, n, 0);
 	assert_true(b.b_vm->vm_nonline >= 800 && b.b_vm->vm_nonline <= 1000);
 	assert_int_equal(stub_grant_left(b.b_mach), 1000 - b.b_vm->vm_nonline);
 	assert_sound(b.b_vm);
@@ -579,11 +584,8 @@ static void test_grow_shrink(void **state)
 	assert_true(vm_shrink(b.b_vm, 1000) < 300);
 	assert_sound(b.b_vm);
 	page_vnode_purge(b.b_vm, &vn, 0, 0);
-	for (n = 0; n < 500; n++) {
-		assert_int_equal(page_create(b.b_vm, &vn, vm_ptob(n), PG_ZERO, &pp), VM_OK);
-		page_filled(b.b_vm, pp, false);
-		page_unlock(b.b_vm, pp);
-	}
+	for (n = 0; n < 500; n++)
+		new_page(&b, &vn, n, PG_ZERO);
 	vnode_rele(&vn);
 	box_close(&b);
 }

@@ -208,11 +208,6 @@ static void forked(void **state)
 		assert_int_equal(frame(e, i), 0x40 + i);
 }
 
-static bool tries(struct env *e, unsigned i)
-{
-	return hat_page_tryunload(e->pp[i]);
-}
-
 /*
  * A page that the kernel writes to on somebody's behalf is not taken away under its hands: what it writes later would be
  * lost. (Found when process_vm_writev and a page-out of its target met.)
@@ -233,7 +228,7 @@ static void pinned_page_stays(void **state)
 	}
 	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, 4, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
 	assert_int_equal(io_uring_register_buffers(&ring, &iov, 1), 0);
-	assert_false(tries(e, 1));
+	assert_false(hat_page_tryunload(e->pp[1]));
 	assert_true(there(e, 1));
 	assert_int_equal(host(e, 1)[7], 0x41);
 	hat_swapout(e->hat);
@@ -254,7 +249,7 @@ static void pinned_page_stays(void **state)
 	assert_int_equal(host(e, 1)[7], 0x99);
 	io_uring_queue_exit(&ring);
 	close(fd);
-	while (!tries(e, 1)) /* the kernel lets go when it comes to it */
+	while (!hat_page_tryunload(e->pp[1])) /* the kernel lets go when it comes to it */
 		sched_yield();
 	assert_false(there(e, 1));
 	assert_int_equal(frame(e, 1), 0x99);

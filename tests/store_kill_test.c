@@ -32,6 +32,14 @@ static int child_work(struct rig *r, const uint32_t *h, unsigned n, unsigned rou
 	return 0;
 }
 
+static void expect_killed(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
 static void test_family(void **state)
 {
 	static uint32_t h[500];
@@ -48,13 +56,8 @@ static void test_family(void **state)
 		}
 		assert_true(pid[c] > 0);
 	}
-	for (unsigned c = 0; c < 4; c++) {
-		int status;
-
-		assert_int_equal(waitpid(pid[c], &status, 0), pid[c]);
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), 0);
-	}
+	for (unsigned c = 0; c < 4; c++)
+		expect_done(pid[c]);
 	expect_all(&r, h, 500);
 	drop_all(&r, h, 500);
 	expect_empty(&r);
@@ -98,9 +101,7 @@ static void test_killed_owner(void **state)
 			pool_unref(&r.p, h[i]);
 			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
 		}
-		int status;
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
+		expect_killed(pid);
 		(void)close(up[0]);
 	}
 	expect_all(&r, h, 300);
@@ -182,10 +183,8 @@ static void test_killed_writers_held_all_memory(void **state)
 					;
 				_exit(1);
 			}
-			int status;
 			assert_true(pid > 0);
-			assert_int_equal(waitpid(pid, &status, 0), pid);
-			assert_true(WIFSIGNALED(status));
+			expect_killed(pid);
 		}
 	}
 	for (unsigned i = 1; i < 3600; i += 3)
@@ -199,6 +198,14 @@ static void test_killed_writers_held_all_memory(void **state)
 static uint32_t tag_of(void *arg)
 {
 	return *(uint32_t *)arg;
+}
+
+/* Joins; processes forked from now on join by what *tag is then. */
+static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
+{
+	r->p.p_tag = tag_of;
+	r->p.p_charge_arg = tag;
+	assert_int_equal(pool_join(&r->p, mine), 0);
 }
 
 static uint64_t used(struct rig *r)
@@ -250,9 +257,7 @@ static void test_killed_member_is_released(void **state)
 
 	(void)state;
 	setup(&r, 16 * SEG, 64 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1000), 0);
+	join_tagged(&r, &tag, 1000);
 	put_all(&r, h, 600);
 	uint64_t before = used(&r);
 	for (unsigned round = 0; round < 3; round++) {
@@ -288,9 +293,7 @@ static void test_child_outlives_parent(void **state)
 
 	(void)state;
 	setup(&r, 8 * SEG, 16 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1), 0);
+	join_tagged(&r, &tag, 1);
 	put_all(&r, h, 300);
 	assert_int_equal(pool_fork_begin(&r.p), 0);
 	pool_fork_cancel(&r.p); /* the fork failed */
@@ -320,9 +323,7 @@ static void test_killed_member_anywhere(void **state)
 
 	(void)state;
 	setup(&r, 8 * SEG, 64 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1), 0);
+	join_tagged(&r, &tag, 1);
 	put_all(&r, h, 300);
 	for (unsigned round = 0; round < 40; round++) {
 		int up[2];
@@ -354,9 +355,7 @@ static void test_killed_member_anywhere(void **state)
 		for (unsigned i = 0; i < 10 + rnd() % 200; i++)
 			expect(&r, h[i], i * 8 + 2);
 		assert_int_equal(kill(pid, SIGKILL), 0);
-		int status;
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
+		expect_killed(pid);
 		pool_release(&r.p, 3);
 		(void)close(up[0]);
 		(void)close(up[1]);
@@ -398,10 +397,8 @@ static void test_killed_with_writes_in_flight(void **state)
 				;
 			_exit(1);
 		}
-		int status;
 		assert_true(pid > 0);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
+		expect_killed(pid);
 		pool_release(&r.p, 3);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.pages, 400);
@@ -471,10 +468,7 @@ static void test_sleeper_holds_writes(void **state)
 		}
 		assert_int_equal(write(down[1], "x", 1), 1);
 	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	expect_done(pid);
 	pool_release(&r.p, 3);
 	pool_poll(&r.p, 1);
 	expect_empty(&r);
@@ -505,8 +499,7 @@ static void test_killed_packer(void **state)
 	assert_int_equal(st.pages, live);
 	assert_true(st.packed_behind > 0 && st.young_hits > 0);
 	packer_end(&r);
-	while (pool_work(&r.p, true) == 1)
-		;
+	pack_all(&r);
 	pool_stats(&r.p, &st);
 	assert_int_equal(st.young_pages, 0); /* those of segments that a killed one was at, too */
 	assert_int_equal(model_check(&r), live);
@@ -533,8 +526,7 @@ static void test_packer_killed_with_lock_held(void **state)
 
 		if (pid == 0) {
 			r.p.p_charge = die;
-			while (pool_work(&r.p, true) == 1)
-				;
+			pack_all(&r);
 			_exit(0);
 		}
 		assert_true(pid > 0);
@@ -545,8 +537,7 @@ static void test_packer_killed_with_lock_held(void **state)
 		assert_int_equal(st.pages, 600);
 		assert_true(st.young_pages >= 105);
 		expect_all(&r, h, 600);
-		while (pool_work(&r.p, true) == 1)
-			;
+		pack_all(&r);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.young_pages, 0);
@@ -568,9 +559,7 @@ static void test_member_killed_with_young_pages(void **state)
 	(void)state;
 	packers = true;
 	setup(&r, 64 * SEG, 16 * MiB);
-	r.p.p_tag = tag_of;
-	r.p.p_charge_arg = &tag;
-	assert_int_equal(pool_join(&r.p, 1), 0);
+	join_tagged(&r, &tag, 1);
 	put_all(&r, h, 300);
 	for (unsigned round = 0; round < 20; round++) {
 		pid_t pid = fork_hog(&r, h, 300, 100 + (unsigned)(rnd() % 200));

@@ -86,18 +86,24 @@ static inline void packer_start(struct rig *r)
 	}
 }
 
-/* It ends what it is at. */
-static inline void packer_end(struct rig *r)
+/* The child ended by itself, and well. */
+static inline void expect_done(pid_t pid)
 {
 	int status;
 
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* It ends what it is at. */
+static inline void packer_end(struct rig *r)
+{
 	if (r->packer == 0)
 		return;
 	__atomic_store_n(r->packstop, 1, __ATOMIC_RELEASE);
 	pool_wake_packer(&r->p);
-	assert_int_equal(waitpid(r->packer, &status, 0), r->packer);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	expect_done(r->packer);
 	pool_release(&r->p, PACKER_TAG);
 	r->packer = 0;
 }
@@ -108,6 +114,13 @@ static inline void packer_kill(struct rig *r)
 	assert_int_equal(waitpid(r->packer, NULL, 0), r->packer);
 	pool_release(&r->p, PACKER_TAG);
 	r->packer = 0;
+}
+
+/* All that is young, by this process. */
+static inline void pack_all(struct rig *r)
+{
+	while (pool_work(&r->p, true) == 1)
+		;
 }
 
 static inline void setup(struct rig *r, uint64_t mem, uint64_t file)
@@ -255,6 +268,58 @@ static inline int async_setup(struct rig *r, uint64_t mem, uint64_t file)
 		teardown(r);
 	}
 	return rc == 0;
+}
+
+/* The model, with writes of the store behind, and some that are not taken. Ends the store. */
+static inline void model_writes_behind(struct rig *r)
+{
+	struct pool_stats st;
+
+	for (unsigned n = 0; n < 60000; n++) {
+		if (n % 5000 == 4000)
+			pool_inject(&r->p, POOL_INJECT_SUBMIT, 1);
+		one_operation(r, 0);
+	}
+	uint64_t live = model_check(r);
+	pool_stats(&r->p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.behind > st.spills / 2);
+	assert_true(st.file_bytes > st.mem_held);
+	model_drop(r);
+	pool_poll(&r->p, 1);
+	expect_empty(r);
+	teardown(r);
+}
+
+/* A write behind fails: the segment stays in memory, the next write is synchronous. When that fails too it is told. Ends the store. */
+static inline void writes_behind_fail(struct rig *r)
+{
+	static uint32_t h[3000];
+	struct pool_stats st;
+	unsigned told = 0;
+
+	for (unsigned i = 0; i < 3000; i++) {
+		int rc;
+
+		if (i % 100 == 0)
+			pool_inject(&r->p, POOL_INJECT_WRITE, 1);
+		if (i % 100 == 50 && i > 1500) /* and the synchronous one after it */
+			pool_inject(&r->p, POOL_INJECT_WRITE, 2);
+		while ((rc = put(r, i * 8 + 2, &h[i])) == -EIO)
+			told++;
+		assert_int_equal(rc, 0);
+	}
+	pool_inject(&r->p, POOL_INJECT_WRITE, 0);
+	pool_stats(&r->p, &st);
+	assert_true(st.write_errors > 10);
+	assert_true(told < st.write_errors);
+	for (unsigned i = 0; i < 3000; i++) {
+		expect(r, h[i], i * 8 + 2);
+		pool_unref(&r->p, h[i]);
+	}
+	pool_poll(&r->p, 1);
+	expect_empty(r);
+	teardown(r);
 }
 
 static inline int store_run(const struct CMUnitTest *tests, size_t n, const char *pattern)

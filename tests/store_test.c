@@ -511,70 +511,23 @@ static void test_charge(void **state)
 /* ---- writes behind ---- */
 static void test_model_writes_behind(void **state)
 {
-	struct pool_stats st;
 	struct rig r;
 
 	(void)state;
-	if (!async_setup(&r, 32 * SEG, 64 * MiB))
-		return;
-	for (unsigned n = 0; n < 60000; n++) {
-		if (n % 5000 == 4000)
-			pool_inject(&r.p, POOL_INJECT_SUBMIT, 1);
-		one_operation(&r, 0);
-	}
-	uint64_t live = model_check(&r);
-	pool_stats(&r.p, &st);
-	assert_int_equal(st.pages, live);
-	assert_true(st.behind > st.spills / 2);
-	assert_true(st.file_bytes > st.mem_held);
-	model_drop(&r);
-	pool_poll(&r.p, 1);
-	expect_empty(&r);
-	teardown(&r);
+	if (async_setup(&r, 32 * SEG, 64 * MiB))
+		model_writes_behind(&r);
 }
 
-/* A write behind fails: the segment stays in memory, the next write is synchronous. When that fails too it is told. */
 static void test_writes_behind_fail(void **state)
 {
-	static uint32_t h[3000];
-	struct pool_stats st;
-	unsigned told = 0;
 	struct rig r;
 
 	(void)state;
-	if (!async_setup(&r, 16 * SEG, 64 * MiB))
-		return;
-	for (unsigned i = 0; i < 3000; i++) {
-		int rc;
-
-		if (i % 100 == 0)
-			pool_inject(&r.p, POOL_INJECT_WRITE, 1);
-		if (i % 100 == 50 && i > 1500) /* and the synchronous one after it */
-			pool_inject(&r.p, POOL_INJECT_WRITE, 2);
-		while ((rc = put(&r, i * 8 + 2, &h[i])) == -EIO)
-			told++;
-		assert_int_equal(rc, 0);
-	}
-	pool_inject(&r.p, POOL_INJECT_WRITE, 0);
-	pool_stats(&r.p, &st);
-	assert_true(st.write_errors > 10);
-	assert_true(told < st.write_errors);
-	for (unsigned i = 0; i < 3000; i++) {
-		expect(&r, h[i], i * 8 + 2);
-		pool_unref(&r.p, h[i]);
-	}
-	pool_poll(&r.p, 1);
-	expect_empty(&r);
-	teardown(&r);
+	if (async_setup(&r, 16 * SEG, 64 * MiB))
+		writes_behind_fail(&r);
 }
 
 /* ---- pages that are packed later ---- */
-static void pack_all(struct rig *r)
-{
-	while (pool_work(&r->p, true) == 1)
-		;
-}
-
 static void test_young_pages_are_packed_later(void **state)
 {
 	static uint32_t h[100];

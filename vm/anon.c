@@ -305,13 +305,7 @@ bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
 /* A reference, unless the last one is gone already. */
 bool anon_tryhold(struct vm *vm, anon_id id)
 {
-	struct anon *an = anon_of(vm, id);
-	uint32_t n = anon_refs(an);
-
-	while (n > 0)
-		if (__atomic_compare_exchange_n(&an->an_refcnt, &n, n + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-			return true;
-	return false;
+	return vm_tryhold(&anon_of(vm, id)->an_refcnt);
 }
 
 /* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */

@@ -164,6 +164,17 @@ static inline struct vm_cpu *vm_cpu_of(struct vm *vm) { return &vm->vm_cpu[mach_
 	((void)__atomic_add_fetch((uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define VM_STAT(vm, name) VM_STATN(vm, name, 1)
 
+/* A reference to what somebody else may be letting go just now: false if the last one is gone already. */
+static inline bool vm_tryhold(uint32_t *refcnt)
+{
+	uint32_t n = __atomic_load_n(refcnt, __ATOMIC_ACQUIRE);
+
+	while (n > 0)
+		if (__atomic_compare_exchange_n(refcnt, &n, n + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			return true;
+	return false;
+}
+
 static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
 {
 	const struct page *zero = __atomic_load_n(&vm->vm_zeropage, __ATOMIC_ACQUIRE);

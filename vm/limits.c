@@ -271,17 +271,6 @@ uint64_t as_trim(struct as *as, uint64_t npages)
 }
 
 /* ---- over all spaces ---- */
-static bool try_hold(struct as *as)
-{
-	uint32_t n = as->a_refcnt;
-
-	while (n > 0)
-		if (__atomic_compare_exchange_n((uint32_t *)(void *)&as->a_refcnt, &n, n + 1, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED))
-			return true;
-	return false;
-}
-
 /* The space after prev (NULL: the first), held; prev is given up. */
 static struct as *next_space(struct vm *vm, struct as *prev)
 {
@@ -289,7 +278,7 @@ static struct as *next_space(struct vm *vm, struct as *prev)
 
 	mach_mutex_enter(&vm->vm_mutex);
 	as = prev != NULL ? prev->a_next : vm->vm_aslist;
-	while (as != NULL && !try_hold(as))
+	while (as != NULL && !vm_tryhold((uint32_t *)(void *)&as->a_refcnt))
 		as = as->a_next;
 	mach_mutex_exit(&vm->vm_mutex);
 	if (prev != NULL)

@@ -21,17 +21,6 @@ struct writer {
 	struct mach_thread *w_thread;
 };
 
-static bool hold_vnode(struct vnode *vp)
-{
-	uint32_t n = vp->v_refcnt;
-
-	while (n > 0)
-		if (__atomic_compare_exchange_n((uint32_t *)(void *)&vp->v_refcnt, &n, n + 1, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED))
-			return true;
-	return false;
-}
-
 /* The file of a dirty page, held; NULL: not dirty, not a file's, or busy. */
 static struct vnode *dirty_file(struct vm *vm, struct page *pp, voff_t *off)
 {
@@ -40,7 +29,7 @@ static struct vnode *dirty_file(struct vm *vm, struct page *pp, voff_t *off)
 	if (__atomic_load_n(&pp->p_vnode, __ATOMIC_RELAXED) == NULL || !page_trylock(vm, pp, SE_SHARED))
 		return NULL;
 	if ((pp->p_vnode->v_flags & (V_SWAP | V_SWAPFS)) == 0 && pp->p_lckcnt == 0 &&
-	    ((page_nrm(pp) | hat_pagesync(pp, false, false)) & P_MOD) != 0 && hold_vnode(pp->p_vnode)) {
+	    ((page_nrm(pp) | hat_pagesync(pp, false, false)) & P_MOD) != 0 && vm_tryhold((uint32_t *)(void *)&pp->p_vnode->v_refcnt)) {
 		vp = pp->p_vnode;
 		*off = pp->p_offset;
 	}

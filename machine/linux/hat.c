@@ -218,17 +218,18 @@ static bool read_pinned(vaddr_t va, uint64_t to, uint64_t len)
 /* A page that does not move: nobody writes it once it is protected; read it, then drop it. */
 static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
 {
-	long fd, n;
+	bool got;
+	long fd;
 
 	(void)uffd_protect(m, va, VM_PAGESIZE, true);
-	n = read_pinned(va, arena_slot(m, pfn), VM_PAGESIZE) ? VM_PAGESIZE : 0;
+	got = read_pinned(va, arena_slot(m, pfn), VM_PAGESIZE);
 	/* not permitted by some sandboxes, as the file is not to a process that changed its user */
-	fd = n == VM_PAGESIZE ? -1 : sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+	fd = got ? -1 : sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
 	if (fd >= 0) {
-		n = sys_call4(SYS_pread64, fd, (long)arena_slot(m, pfn), VM_PAGESIZE, (long)va);
+		got = sys_call4(SYS_pread64, fd, (long)arena_slot(m, pfn), VM_PAGESIZE, (long)va) == VM_PAGESIZE;
 		(void)sys_call1(SYS_close, fd);
 	}
-	if (n != VM_PAGESIZE)
+	if (!got)
 		mach_panic("a page can neither be moved nor read");
 	linux_drop(va, VM_PAGESIZE);
 }
