@@ -55,8 +55,9 @@ void cli_report_text(
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
 		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_forced) != 0)
-		fprintf(f, "  beyond      %s more than --memory at most: what the least of so many processes, or a filter of system calls, took\n",
-			cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
+		fprintf(f,
+		    "  beyond      %s more than --memory at most: what the least of so many processes, or a filter of system calls, took\n",
+		    cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
 	if (t->left != 0)
 		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);
 }
@@ -80,8 +81,9 @@ void cli_report_json(
 #undef X
 	fprintf(f,
 	    ",\"refused\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
-	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu}\n",
+	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu}\n",
 	    (unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
-	    (unsigned long long)ps->bytes_read);
+	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
+	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense);
 }

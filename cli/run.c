@@ -50,6 +50,8 @@ struct run {
 
 	struct family *fam;
 	int memfd, swapfd, device, listener, sigfd; /* device: /dev/userfaultfd, -1: none */
+	int spare; /* a descriptor to let go when none is left, so that who connects can be turned away */
+	struct rlimit files; /* the program's own */
 	char sockname[64];
 	struct conn { int fd, slot; } conn[FAMILY_PROCS];
 	unsigned nconn;
@@ -259,6 +261,18 @@ static int make_family(struct run *r)
 	return 0;
 }
 
+/* One descriptor is needed for each process of the family, whatever the program's limit. */
+static int make_descriptors(struct run *r)
+{
+	if (getrlimit(RLIMIT_NOFILE, &r->files) == 0) {
+		struct rlimit all = { r->files.rlim_max, r->files.rlim_max };
+
+		(void)setrlimit(RLIMIT_NOFILE, &all);
+	}
+	r->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return r->spare >= 0 ? 0 : fail("cannot open files: %s", strerror(errno));
+}
+
 static int make_socket(struct run *r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -304,6 +318,28 @@ static void release_slot(struct run *r, int slot)
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);
 	atomic_store(&p->fp_pid, 0);
+}
+
+/* A process connects. One for which there is no room or no descriptor is turned away, and ends: it must not wait for ever. */
+static void take_conn(struct run *r)
+{
+	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		(void)close(r->spare);
+		fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			(void)close(fd);
+		r->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		return;
+	}
+	if (fd >= 0 && r->nconn < FAMILY_PROCS) {
+		(void)pthread_mutex_lock(&r->connlock);
+		r->conn[r->nconn++] = (struct conn){ fd, -1 };
+		(void)pthread_mutex_unlock(&r->connlock);
+	} else if (fd >= 0) {
+		(void)close(fd);
+	}
 }
 
 static void drop_conn(struct run *r, unsigned i)
@@ -445,17 +481,8 @@ static void supervise(struct run *r, int *status)
 		for (unsigned i = n; i-- > 0;)
 			if (pfd[i + 2].revents != 0)
 				welcome(r, i);
-		if ((pfd[0].revents & POLLIN) != 0) {
-			int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
-
-			if (fd >= 0 && r->nconn < FAMILY_PROCS) {
-				(void)pthread_mutex_lock(&r->connlock);
-				r->conn[r->nconn++] = (struct conn){ fd, -1 };
-				(void)pthread_mutex_unlock(&r->connlock);
-			} else if (fd >= 0) {
-				(void)close(fd);
-			}
-		}
+		if ((pfd[0].revents & POLLIN) != 0)
+			take_conn(r);
 		if ((pfd[1].revents & POLLIN) != 0) {
 			struct signalfd_siginfo si;
 
@@ -532,6 +559,7 @@ static int start(struct run *r, char **argv)
 		return fail("cannot fork: %s", strerror(errno));
 	if (r->child == 0) {
 		(void)sigprocmask(SIG_SETMASK, &old, NULL);
+		(void)setrlimit(RLIMIT_NOFILE, &r->files);
 		set_env(r);
 		(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
 		execv(r->program, argv);
@@ -647,7 +675,8 @@ int cli_run(int argc, char **argv)
 	if (getenv(FAMILY_ENV) != NULL)
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
-	if ((rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
+	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||
+	    (rc = start(&r, argv + optind)) != 0)
 		return rc;
 	if ((rc = watch(&r, &status)) != 0)
 		return rc;

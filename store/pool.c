@@ -222,20 +222,25 @@ static void pack(void *area, bool dense, char *buf, const void *page, struct pac
 /*
  * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
  * so what counts is whether there is little to clean. And pages that pass through on their way to the file gain nothing: where
- * few loads are answered from memory, half as many more of them do not pay for the packing of all.
+ * few loads are answered from memory, half as many more of them do not pay for the packing of all. To the packer, whose time
+ * is nobody's, it is worth it all the same: more of them come with one read.
  */
 static bool crowded(const struct pool_shared *s)
 {
-	uint32_t file_loads = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED);
-
 	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= s->ps_limit - s->ps_limit / 8 &&
-	    __atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0 &&
-	    (s->ps_nblocks == 0 || __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED) > file_loads / 2);
+	    __atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0;
 }
 
-void pool_pack(struct pool *p, char *ctx, uint32_t i, const void *page, struct packed *k)
+static bool pays(const struct pool_shared *s)
 {
-	pack(ctx, crowded(p->p_shared), ctx_buf(ctx) + i * PAGE, page, k);
+	uint32_t file_loads = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED);
+
+	return s->ps_nblocks == 0 || __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED) > file_loads / 2;
+}
+
+void pool_pack(struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
+{
+	pack(ctx, crowded(p->p_shared) && (behind || pays(p->p_shared)), ctx_buf(ctx) + i * PAGE, page, k);
 }
 
 /* To be packed later. */
@@ -288,7 +293,7 @@ static int store_some(struct pool *p, uint32_t m, const void *const *pages, uint
 		if (young)
 			keep(pages[i], &k[i]);
 		else
-			pool_pack(p, ctx, i, pages[i], &k[i]);
+			pool_pack(p, ctx, i, false, pages[i], &k[i]);
 	pool_lock(p);
 	for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[i])) == 0; i++)
 		++*done;
@@ -482,6 +487,20 @@ int pool_takes_memory(const struct pool *p, uint32_t handle)
 	uint32_t i = __atomic_load_n(&objects(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
 
 	return i != NONE && __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
+}
+
+/*
+ * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more, and for whoever
+ * packs them himself that is so for the others, too.
+ */
+int pool_better_anew(const struct pool *p, uint32_t handle)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = __atomic_load_n(&objects(s)[handle].o_seg, __ATOMIC_RELAXED);
+
+	return i != NONE && __atomic_load_n(&segs(s)[i].s_state, __ATOMIC_RELAXED) == SEG_FILED &&
+	    __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED) != 0 &&
+	    __atomic_load_n(&s->ps_ahead, __ATOMIC_RELAXED) < AHEAD_WHOLE;
 }
 
 int pool_load(struct pool *p, uint32_t handle, void *page)

@@ -33,7 +33,8 @@ struct pool {
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
 	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
 	void	*p_charge_arg; /* of both */
-	bool p_ownfds; /* the thread that writes behind has a table of descriptors of its own: a forked child has none of it */
+	bool
+	    p_ownfds; /* the thread that writes behind has a table of descriptors of its own: a forked child has none of it */
 	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread unless p_alone */
 	void *
 	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */
@@ -128,6 +129,11 @@ int  pool_load(struct pool *, uint32_t handle, void *page);
 int  pool_store_vec(struct pool *, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done);
 /* Does keeping the object take memory now (not the file alone, not a same-filled page)? A hint. */
 int  pool_takes_memory(const struct pool *, uint32_t handle);
+/*
+ * The page was just loaded: had the caller better drop the object, and store the page anew when it leaves memory? Because it lies in the
+ * file, costs a read of its own each time, and belongs in memory rather than what was stored longer ago. A hint.
+ */
+int  pool_better_anew(const struct pool *, uint32_t handle);
 int  pool_load_vec(struct pool *, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done);
 /*
  * Pages are packed by somebody else from now on: up to so many bytes of the store's memory hold pages as they are until pool_work()

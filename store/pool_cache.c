@@ -18,7 +18,6 @@
 #include "store/pool_impl.h"
 
 #define AHEAD_MAX   16u
-#define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 #define AHEAD_SOME  3u /* from here on four pages */
 #define PROBE	    64u /* one read in so many is whole anyway */
 

@@ -24,6 +24,7 @@
 #define WARM_MAX  8u
 #define LEAF_BITS (PAGE * 8u)
 #define AHEAD_START 8u /* ps_ahead at first */
+#define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_YOUNG };
 enum { OPEN_PACKED, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments */
@@ -48,7 +49,7 @@ struct segment {
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
 };
-/* Written under the pool's lock; pool_takes_memory looks without it, as a guess. */
+/* Written under the pool's lock; pool_better_anew looks without it, as a guess. */
 static inline void set_state(struct segment *g, uint32_t state)
 {
 	__atomic_store_n(&g->s_state, state, __ATOMIC_RELAXED);
@@ -154,8 +155,8 @@ struct packed {
 /* A working area; pool_pack() leaves its results there. One thread must not take two. */
 char *pool_ctx_take(struct pool *);
 void pool_ctx_give(struct pool *, const char *ctx);
-/* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. Without the lock. */
-void pool_pack(struct pool *, char *ctx, uint32_t i, const void *page, struct packed *);
+/* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. behind: nobody waits for it. Without the lock. */
+void pool_pack(struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
 void pool_unref_locked(struct pool *, uint32_t handle);
 

@@ -75,8 +75,10 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 	int rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
 
 	for (uint32_t i = 0; i < io->io_ok; i++) {
-		if (!pool_takes_memory(pv->pool, h[i]))
+		if (!pool_takes_memory(pv->pool, h[i])) {
+			io->io_drop |= i == 0 && pool_better_anew(pv->pool, h[i]);
 			continue;
+		}
 		if ((at[i] & LOADED) != 0)
 			learn(pv, &pv->again);
 		at[i] = h[i];

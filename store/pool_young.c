@@ -226,7 +226,7 @@ static int pack_segment(struct pool *p, char *ctx, uint32_t i)
 
 		pool_unlock(s);
 		for (uint32_t j = 0; j < m; j++)
-			pool_pack(p, ctx, j, mem + w[at + j].off, &k[j]);
+			pool_pack(p, ctx, j, true, mem + w[at + j].off, &k[j]);
 		pool_lock(p);
 		for (uint32_t j = 0; j < m && rc == 0; j++)
 			rc = move_locked(p, i, pin, &w[at + j], &k[j]);

@@ -372,6 +372,33 @@ def killed_supervisor():
         p.communicate()
 
 
+def stopped_supervisor():
+    """Nobody packs, then: the program packs its pages itself and goes on."""
+    def ticks(pid):
+        with open("/proc/%d/stat" % pid) as f:
+            return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "4000"])
+    ready(p)
+    child = child_of(p.pid)
+    p.send_signal(signal.SIGSTOP)
+    until(lambda: state(p.pid) == "T", "stops")
+    began = ticks(child)
+    until(lambda: ticks(child) > began + os.sysconf("SC_CLK_TCK"), "works on")
+    p.send_signal(signal.SIGCONT)
+    p.send_signal(signal.SIGTERM)
+    status, out, _ = finish(p)
+    check(status == -signal.SIGTERM and "wrong" not in out, status, out)
+
+
+def few_descriptors():
+    """The supervisor was out of descriptors, and span while the program waited to be let in."""
+    for n in range(5, 10):
+        status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run --report none sh -c "echo hi"' % n, QUIRE])
+        check((status, out) in ((125, ""), (0, "hi\n")) and (status == 0) == (err == ""), n, status, out, err)
+    status, out, err = run(["sh", "-c", 'ulimit -Sn 8; exec "$0" run --report none sh -c "ulimit -n"', QUIRE])
+    check(status == 0 and out == "8\n" and err == "", status, out, err)
+
+
 def killed_by_group():
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"], start_new_session=True)
     ready(p)
@@ -473,7 +500,7 @@ def live_line():
 
 CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, killed_supervisor,
-         killed_by_group, forwarded_signals, job_control, daemons, live_line]
+         stopped_supervisor, few_descriptors, killed_by_group, forwarded_signals, job_control, daemons, live_line]
 
 
 def main():

@@ -577,6 +577,40 @@ static void test_young_pages_without_a_packer(void **state)
 	assert_true(n[1] >= n[0] - n[0] / 16);
 }
 
+/* Pages of the file that were read one by one are to move into memory, those that came many with one read not; and only if somebody packs. */
+static void test_scattered_pages_of_the_file_move_to_memory(void **state)
+{
+	static uint32_t h[4096];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 16 * SEG, 64 * MiB);
+	put_all(&r, h, 4096);
+	for (unsigned behind = 0; behind < 2; behind++) {
+		unsigned near = 0, far = 0;
+
+		pool_pack_behind(&r.p, behind * SEG);
+		for (unsigned i = 0; i < 2000; i++) { /* all of a segment's pages one after the other */
+			expect(&r, h[i], i * 8 + 2);
+			near += i >= 1000 && pool_better_anew(&r.p, h[i]);
+		}
+		for (unsigned i = 0; i < 2000; i++) {
+			unsigned k = (unsigned)(rnd() % 3000);
+
+			expect(&r, h[k], k * 8 + 2);
+			far += i >= 1000 && pool_better_anew(&r.p, h[k]);
+		}
+		assert_int_equal(near, 0);
+		if (behind)
+			assert_true(far > 500);
+		else
+			assert_int_equal(far, 0);
+	}
+	drop_all(&r, h, 4096);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 static void test_model_with_a_packer(void **state)
 {
 	struct pool_stats st;
@@ -637,6 +671,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_writes_behind_fail),
 		cmocka_unit_test(test_young_pages_are_packed_later),
 		cmocka_unit_test(test_young_pages_without_a_packer),
+		cmocka_unit_test(test_scattered_pages_of_the_file_move_to_memory),
 		cmocka_unit_test(test_model_with_a_packer),
 		cmocka_unit_test(test_young_pages_and_a_full_file),
 	};
