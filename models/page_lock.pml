@@ -3,13 +3,14 @@
  * The shared/exclusive lock of a page with "exclusive wanted" (vm/page_lock.c).
  *
  * One page; readers and a writer for ever, another writer, and one that upgrades and downgrades. What runs under
- * vm_pagelock is atomic here. A waiter says P_WAITERS and sleeps in one step, as mach_cv_wait drops the mutex.
+ * the lock of the page's name (struct page_lock) is atomic here. A waiter says P_WAITERS and sleeps in one step, as
+ * mach_cv_wait drops the mutex.
  *
  * Shown: writers exclude everybody; nobody sleeps for ever (no lost wakeup); the first writer gets the lock however the
  * readers come and go (P_EWANTED), under weak fairness, as long as no other writer competes (fairness among writers is left
  * out on purpose).
  *
- * Broken on purpose: BREAK=1 readers ignore P_EWANTED: the writer starves. BREAK=2 a waiter drops vm_pagelock before it says
+ * Broken on purpose: BREAK=1 readers ignore P_EWANTED: the writer starves. BREAK=2 a waiter drops that lock before it says
  * P_WAITERS: a wakeup is lost. BREAK=3 an upgrade does not look for other readers.
  */
 #ifndef BREAK
@@ -47,7 +48,7 @@ inline wake()
 	i = 0
 }
 
-/* page_wait_locked, vm_pagelock held: the caller looks again afterwards */
+/* page_wait_locked, the lock of the name held: the caller looks again afterwards */
 inline say_waiting()
 {
 #if BREAK == 2

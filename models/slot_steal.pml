@@ -40,7 +40,7 @@ byte rounds = 0;
 /* hat_pageunload: what the hardware knows goes to the page, in one step with the translation */
 inline pageunload() { atomic { mod = mod || (mapped && hwmod); mapped = false; hwmod = false } }
 
-/* anon_getpage(SE_EXCL): looks up or creates; both are one step under vm_pagelock */
+/* anon_getpage(SE_EXCL): looks up or creates; both are one step under the lock of the name */
 inline getpage()
 {
 	have = false;

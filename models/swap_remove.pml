@@ -5,7 +5,8 @@
  * anon_decref, anon_tryhold, anon_holds_slot).
  *
  * One anon, referenced by a program; area A with one slot is removed, area B with one slot stays. Numbers: slot 1 is A's,
- * slot 2 is B's, 0 is none. Each block under vm_swaplock, vm_anonlock or vm_pagelock is one step.
+ * slot 2 is B's, 0 is none. Each block under vm_swaplock or the lock of the page's name
+ * is one step, as is each atomic operation on the anon's two words.
  *
  * Shown: nothing is read from or written to an area that is gone, nor to a slot that its owner gave up; contents are right
  * wherever they are read; when the area goes none of its slots is used; no slot is freed twice; the removal ends.
@@ -61,7 +62,10 @@ inline getpage()
 /* swapfs_dirty: the page is different from its copy */
 inline dirty()
 {
-	atomic { old = an_swap; if :: refcnt > 0 -> an_swap = 0 :: else -> old = 0 fi };
+	if
+	:: refcnt > 0 -> atomic { old = an_swap; an_swap = 0 }	/* the count is looked at in a step of its own */
+	:: else -> old = 0
+	fi;
 	if
 	:: old != 0 -> free_slot(old)
 	:: else

@@ -7,8 +7,8 @@
  * mapping of any size costs the map alone. An entry is an anon id (31 bits) and the busy bit.
  *
  * The busy bit serialises all work on one slot: fault, copy-on-write, drop. Whoever holds it may sleep for memory and
- * I/O; others wait on am_cv. A thread holds at most one busy bit at a time, except anonmap_dup and anonmap_move, whose
- * callers hold the space's lock as writer and so are alone.
+ * I/O; others wait on am_cv. A thread holds one busy bit at a time, or takes those of successive slots in rising order.
+ * The callers of anonmap_dup and anonmap_move hold the space's lock as writer and so are alone.
  *
  * Shared maps reserve for themselves (am_resv): a page that many map is promised one place, not one for each mapping.
  *
@@ -399,7 +399,8 @@ static bool prepare(struct anon_map *from, uint64_t idx, struct anon_map *to, ui
 	return true;
 }
 
-enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+/* Entries of [idx, idx+n) of from to `to` at toidx: shared, or (move) taken along. */
+static enum vm_err transfer(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
 {
 	anon_id id, other;
 
@@ -407,27 +408,10 @@ enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to
 		return VM_NOMEM;
 	for (uint64_t i = next_entry(from, idx); i < idx + n; i = next_entry(from, i + 1)) {
 		(void)anonmap_enter(from, i, false, &id);
-		if (id != 0) {
+		if (move)
+			anonmap_set(from, i, 0);
+		else if (id != 0)
 			anon_hold(from->am_vm, id);
-			(void)anonmap_enter(to, toidx + (i - idx), false, &other);
-			VM_ASSERT(other == 0);
-			anonmap_set(to, toidx + (i - idx), id);
-			anonmap_exit(to, toidx + (i - idx));
-		}
-		anonmap_exit(from, i);
-	}
-	return VM_OK;
-}
-
-enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
-{
-	anon_id id, other;
-
-	if (!prepare(from, idx, to, toidx, n))
-		return VM_NOMEM;
-	for (uint64_t i = next_entry(from, idx); i < idx + n; i = next_entry(from, i + 1)) {
-		(void)anonmap_enter(from, i, false, &id);
-		anonmap_set(from, i, 0);
 		anonmap_exit(from, i);
 		if (id == 0)
 			continue;
@@ -437,6 +421,16 @@ enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *t
 		anonmap_exit(to, toidx + (i - idx));
 	}
 	return VM_OK;
+}
+
+enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+{
+	return transfer(from, idx, to, toidx, n, false);
+}
+
+enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+{
+	return transfer(from, idx, to, toidx, n, true);
 }
 
 /* vm_check: every reference of every map is taken off its anon's count, or put back. False: an id that never was. */

@@ -455,11 +455,12 @@ enum vm_err as_fault(struct as *as, vaddr_t addr, uint64_t len, enum fault_type 
 }
 
 /* ---- protection ---- */
-static enum vm_err setprot_seg(struct as *as, vaddr_t va, vaddr_t end, unsigned prot)
+static enum vm_err setprot_seg(struct as *as, struct seg *s, vaddr_t va, vaddr_t end, unsigned prot)
 {
-	struct seg *s = as_segat(as, va);
 	enum vm_err e;
 
+	if ((s->s_flags & S_SEALED) != 0)
+		return VM_ACCESS;
 	if (s->s_ops->so_getprot(s, va) == prot)
 		return VM_OK;
 	if (!as_secure_prot(as, s, prot))
@@ -472,31 +473,39 @@ static enum vm_err setprot_seg(struct as *as, vaddr_t va, vaddr_t end, unsigned 
 	return e;
 }
 
-enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
+/* Each segment's part of the range in turn, until one fails or there is a gap. a_lock held. */
+static enum vm_err each_seg(struct as *as, vaddr_t addr, uint64_t len,
+    enum vm_err (*fn)(struct as *, struct seg *, vaddr_t va, vaddr_t end, unsigned prot), unsigned prot)
 {
 	enum vm_err e = VM_OK;
+	vaddr_t to;
+
+	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK; va = to) {
+		struct seg *s = as_segat(as, va);
+
+		if (s == NULL)
+			return VM_NOMAP;
+		to = seg_end(s) < end ? seg_end(s) : end;
+		e = fn(as, s, va, to, prot);
+	}
+	return e;
+}
+
+static enum vm_err checkprot_seg(struct as *as, struct seg *s, vaddr_t va, vaddr_t end, unsigned prot)
+{
+	return s->s_ops->so_checkprot(s, va, end - va, prot);
+}
+
+enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
+{
+	enum vm_err e;
 
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	if (__atomic_load_n(&as->a_callbacks, __ATOMIC_RELAXED) != NULL)
 		(void)as_callbacks_run(as, addr, len, AS_CB_SETPROT);
 	mach_rw_enter(&as->a_lock, true);
-	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK;) {
-		struct seg *s = as_segat(as, va);
-
-		if (s == NULL) {
-			e = VM_NOMAP;
-			break;
-		}
-		vaddr_t to = seg_end(s) < end ? seg_end(s) : end;
-
-		if ((s->s_flags & S_SEALED) != 0) {
-			e = VM_ACCESS;
-			break;
-		}
-		e = setprot_seg(as, va, to, prot);
-		va = to;
-	}
+	e = each_seg(as, addr, len, setprot_seg, prot);
 	as_merge(as, addr, addr + len);
 	mach_rw_exit(&as->a_lock);
 	return e;
@@ -504,23 +513,12 @@ enum vm_err as_setprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
 
 enum vm_err as_checkprot(struct as *as, vaddr_t addr, uint64_t len, unsigned prot)
 {
-	enum vm_err e = VM_OK;
+	enum vm_err e;
 
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, false);
-	for (vaddr_t va = addr, end = addr + len; va < end && e == VM_OK;) {
-		struct seg *s = as_segat(as, va);
-		uint64_t n;
-
-		if (s == NULL) {
-			e = VM_NOMAP;
-			break;
-		}
-		n = (seg_end(s) < end ? seg_end(s) : end) - va;
-		e = s->s_ops->so_checkprot(s, va, n, prot);
-		va += n;
-	}
+	e = each_seg(as, addr, len, checkprot_seg, prot);
 	mach_rw_exit(&as->a_lock);
 	return e;
 }
