@@ -52,7 +52,8 @@ struct run {
 	int memfd, swapfd, device, listener, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int spare; /* a descriptor to let go when none is left, so that who connects can be turned away */
 	struct rlimit files; /* the program's own */
-	char sockname[64];
+	char sockname[FAMILY_NAME];
+	uint64_t space; /* network name space of the socket; 0: unknown */
 	struct conn { int fd, slot; } conn[FAMILY_PROCS];
 	unsigned nconn;
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
@@ -287,7 +288,24 @@ static int make_socket(struct run *r)
 		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(r->sockname))) != 0 ||
 	    listen(r->listener, 128) != 0)
 		return fail("cannot make the family's socket: %s", strerror(errno));
+	if (getsockopt(r->listener, SOL_SOCKET, SO_NETNS_COOKIE, &r->space, &(socklen_t){ sizeof r->space }) != 0)
+		r->space = 0;
 	return 0;
+}
+
+/* Does the variable name a family that is there? If not it is left over. */
+static bool family_there(const char *name)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	size_t n = name != NULL ? strcspn(name, ":") : 0;
+	int fd, rc;
+
+	if (n == 0 || n >= FAMILY_NAME || (fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) < 0)
+		return false;
+	memcpy(sa.sun_path + 1, name, n);
+	rc = connect(fd, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
+	(void)close(fd);
+	return rc == 0;
 }
 
 /* ---- the loop ---- */
@@ -538,7 +556,8 @@ static void set_env(const struct run *r)
 	(void)snprintf(
 	    value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
 	(void)setenv("LD_PRELOAD", value, 1);
-	(void)setenv(FAMILY_ENV, r->sockname, 1);
+	(void)snprintf(value, sizeof value, "%s:%llx:%d", r->sockname, (unsigned long long)r->space, (int)getpid());
+	(void)setenv(FAMILY_ENV, value, 1);
 }
 
 static int start(struct run *r, char **argv)
@@ -672,7 +691,7 @@ int cli_run(int argc, char **argv)
 	}
 	if (!cli_check_uffd(why, sizeof why))
 		return fail("%s", why);
-	if (getenv(FAMILY_ENV) != NULL)
+	if (family_there(getenv(FAMILY_ENV)))
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
 	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||

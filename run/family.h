@@ -19,7 +19,14 @@
 #define FAMILY_MAGIC 0x717569726566616dull
 #define FAMILY_PROCS 512u
 #define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
-#define FAMILY_ENV   "QUIRE_FAMILY" /* abstract socket name, without the leading NUL */
+/*
+ * The environment tells a program of its family: NAME:SPACE:PID. NAME is the abstract socket's, without the leading NUL; SPACE the
+ * network name space that it is in (SO_NETNS_COOKIE, hexadecimal; 0: unknown). PID is that of the process as who executes the
+ * program knows it: if it is ours and nobody is at the socket, the family was ended a moment ago; if it is not, the variable is left
+ * over from a family of another time.
+ */
+#define FAMILY_ENV   "QUIRE_FAMILY"
+#define FAMILY_NAME  64u /* bytes of NAME at most, the NUL included */
 
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
 #define FAMILY_COUNTERS(X) \

@@ -35,6 +35,8 @@ static int receive(int sock, struct family_welcome *w, int fds[3])
 	while (n == -4 /* EINTR */);
 	if (n < 0)
 		return (int)n;
+	if (n == 0)
+		return -104; /* ECONNRESET */
 	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC || w->fw_slot < 0)
 		return -11; /* EAGAIN: no entry free */
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
@@ -45,6 +47,18 @@ static int receive(int sock, struct family_welcome *w, int fds[3])
 	fds[1] = got[1];
 	fds[2] = w->fw_nfds > 2 ? got[2] : -1;
 	return 0;
+}
+
+uint64_t family_space(void)
+{
+	long fd = sys_call3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	uint64_t space = 0;
+	uint32_t size = sizeof space;
+
+	if (sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_NETNS_COOKIE, (long)&space, (long)&size) != 0)
+		space = 0;
+	(void)sys_call1(SYS_close, fd);
+	return space;
 }
 
 int family_connect(struct host *h, const char *sockname, int slot)

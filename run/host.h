@@ -13,8 +13,8 @@
 
 struct sites_note;
 
-/* Constructor time, one thread. 1: the program is hosted; 0: not inside a family, pass everything through. */
-int host_init(const char *family_socket);
+/* Constructor time, one thread. family: FAMILY_ENV's value. 1: the program is hosted; 0: not inside a family, pass everything through. */
+int host_init(const char *family);
 
 struct sites_note *host_sites(void); /* of the family; after host_init */
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);

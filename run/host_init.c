@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The runtime's start in a program: called from the library's constructor, before the program's own, with one thread. Joins the
- * family named in the environment, builds the machine, the core and the store, and the service thread. Outside a family, or
- * when anything fails, the program runs on the kernel's memory as if the library were not there; in a family a failure is
- * said in one line on standard error and ends the program: it must not run without its limit.
+ * family named in the environment, builds the machine, the core and the store, and the service thread. Outside a family the
+ * program runs on the kernel's memory as if the library were not there; in a family a failure is said in one line on standard
+ * error and ends the program: it must not run without its limit. A family whose supervisor was killed is such a failure.
  */
 #include "run/host_quire.h"
 
@@ -115,21 +115,48 @@ static void create_engine(struct host *h)
 		stop("cannot add the swap area", 12);
 }
 
-int host_init(const char *name)
+/* A number up to the next colon or the end; *s is after it. */
+static uint64_t number(const char **s, unsigned base)
 {
-	static char sockname[64];
+	uint64_t v = 0;
+
+	for (; **s != '\0' && **s != ':'; (*s)++)
+		v = v * base + (uint64_t)(**s >= 'a' ? **s - 'a' + 10 : **s - '0');
+	*s += **s == ':';
+	return v;
+}
+
+/*
+ * Nobody listens at the family's socket. Not in this network name space, perhaps: then nobody can say whether the family is there.
+ * Else, was this program executed in the family, or has it found an old variable?
+ */
+static bool family_ended(const char *rest)
+{
+	uint64_t space = number(&rest, 16);
+
+	return number(&rest, 10) == (uint64_t)sys_call0(SYS_getpid) && (space == 0 || space == family_space());
+}
+
+int host_init(const char *family)
+{
+	static char sockname[FAMILY_NAME];
 	struct host *h = &host;
+	size_t n = strcspn(family, ":");
 	int rc;
 
-	if (strlen(name) >= sizeof sockname)
+	if (n >= sizeof sockname || family[n] == '\0')
 		return 0;
-	(void)strcpy(sockname, name);
+	(void)memcpy(sockname, family, n);
 	h->h_sockname = sockname;
-	if ((rc = family_connect(h, sockname, -1)) != 0) {
-		if (rc == -111 || rc == -2) /* the supervisor is gone: a leftover variable */
-			return 0;
+	rc = family_connect(h, sockname, -1);
+	if (rc == -104 || rc == -32) /* ECONNRESET, EPIPE: turned away, or just now gone */
+		rc = family_connect(h, sockname, -1);
+	if (rc == -111 && !family_ended(family + n + 1))
+		return 0;
+	if (rc == -111)
+		stop("quire run has ended, so this program ends", rc);
+	if (rc != 0)
 		stop("cannot join the family's memory", rc);
-	}
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
 	create_engine(h);

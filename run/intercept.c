@@ -109,7 +109,7 @@ int hostfd_ours(int fd)
 }
 
 /* ---- what a patched site does ---- */
-static char *env_preload, *env_family; /* const after the constructor: NULL when not hosted */
+static char *env_preload, *env_family; /* const after the constructor: NULL when not hosted. The latter without its PID */
 static const char *our_path;
 
 static int starts(const char *s, const char *with)
@@ -140,6 +140,23 @@ static int contains(const char *s, const char *what)
 	return 0;
 }
 
+#define MAXFAMILY 160u
+/* env_family with the PID of who asks, who is the program to be. */
+static char *family_variable(char *out)
+{
+	long pid = sys_call0(SYS_getpid);
+	char digits[24], *d = digits + sizeof digits, *p = out;
+
+	*--d = '\0';
+	do
+		*--d = (char)('0' + pid % 10);
+	while ((pid /= 10) > 0);
+	for (const char *s = env_family; *s != '\0';)
+		*p++ = *s++;
+	(void)memcpy(p, d, (size_t)(digits + sizeof digits - d));
+	return out;
+}
+
 /* The program's own LD_PRELOAD with ours before it. */
 static char *join_preload(char *out, const char *own)
 {
@@ -155,9 +172,18 @@ static char *join_preload(char *out, const char *own)
 	return out;
 }
 
+/* Room for a large environment. A vfork child's stays in its parent: nobody is left who could give it back. */
+static void *large(size_t n)
+{
+	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+
 /*
  * The environment of a program to be: the family's two variables are put back if they were left out. nr is execve or
- * execveat; a are the registers as they came, envp among them at [at]. Works in a vfork child: the stack only.
+ * execveat; a are the registers as they came, envp among them at [at]. Works in a vfork child, on the little stack that
+ * posix_spawn() gives it.
  */
 static long do_execve(long nr, const long *a, unsigned at)
 {
@@ -174,7 +200,13 @@ static long do_execve(long nr, const long *a, unsigned at)
 			room += length(envp[n]) + length(env_preload);
 	if (n > MAXENV || room > MAXPRELOAD)
 		return -E2BIG;
-	char *list[n + 3], joined[room];
+	bool fits = n <= 512 && room <= 4096;
+	char *few[fits ? n + 3 : 1], some[fits ? room : 1], family[MAXFAMILY + 24];
+	char **list = fits ? few : large((n + 3) * sizeof *list + room), *joined = fits ? some : (char *)(list + n + 3);
+	long r;
+
+	if (list == NULL)
+		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		if (starts(envp[i], "QUIRE_FAMILY="))
 			continue;
@@ -189,11 +221,12 @@ static long do_execve(long nr, const long *a, unsigned at)
 	}
 	if (!have)
 		list[j++] = env_preload;
-	list[j++] = env_family;
+	list[j++] = family_variable(family);
 	list[j] = NULL;
-	if (nr == SYS_execve)
-		return sys_call3(nr, a[5], a[4], (long)list);
-	return sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+	r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list) : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+	if (!fits) /* it failed */
+		(void)sys_call2(SYS_munmap, (long)list, (long)((n + 3) * sizeof *list + room));
+	return r;
 }
 
 /* No handler may run while everything stands still for the copy: it could fault, and nobody would serve it. */
@@ -382,7 +415,7 @@ static uint8_t *stub_page(const struct library *lib)
 	return NULL;
 }
 
-/* Answers the bit set of what was patched: enough to host if mmap, munmap, brk and clone are in it. */
+/* Answers the bit set of what was patched: enough to host if mmap, munmap, brk, clone and execve are in it. */
 static int patch(struct library lib, uint8_t *stubs)
 {
 	uint8_t *site[MAXSITES], *at = stubs;
@@ -409,11 +442,12 @@ static int patch(struct library lib, uint8_t *stubs)
 		    : nr == SYS_munmap      ? 2u
 		    : nr == SYS_brk         ? 4u
 		    : nr == SYS_clone       ? 8u
+		    : nr == SYS_execve	    ? 16u
 					    : 0;
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
 	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);
-	return essential == 15;
+	return essential == 31;
 }
 
 #define STATICS (1u << 20) /* smaller ones are not worth a range of their own */
@@ -468,6 +502,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (family == NULL || preload == NULL)
 		return;
 	our_path = "libquire-run.so";
+	if (strlen(family) > MAXFAMILY - sizeof "QUIRE_FAMILY=")
+		return;
 	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
 	/* the place near the library is taken before the arena, gigabytes large, takes it */
 	struct library lib = { 0 };
@@ -485,6 +521,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		(void)sys_call1(SYS_exit_group, 126);
 	}
 	(void)dl_iterate_phdr(take_statics, NULL);
+	strrchr(e2, ':')[1] = '\0'; /* host_init() has found one */
 	env_preload = e1;
 	env_family = e2;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Where the C library makes the system calls that are ours: `mov $N,%eax; syscall`, seven bytes. A place is left out if some
- * branch nearby leads to its inside.
+ * branch nearby leads to its inside. What looks like a branch may be the middle of another instruction: so execve() must not be
+ * left out for what stands before it, which is another function's and has no business inside this one.
  *
  * Reading a megabyte of code takes longer than all else at the start of a program, and a family's programs have the same
  * library as a rule. So the first notes what it found, by the library's build id, in the family's memory; the others look there
@@ -36,6 +37,37 @@ static void build_id(const uint8_t *p, size_t len, uint8_t *id)
 	}
 }
 
+/* The function execve in the tables that the dynamic section names: by its GNU hash, as the loader looks it up. */
+static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base)
+{
+	static const char name[] = "execve";
+	const ElfW(Sym) *sym = NULL;
+	const uint32_t *gnu = NULL;
+	const char *str = NULL;
+	uint32_t hash = 5381;
+
+	for (; dyn->d_tag != DT_NULL; dyn++) /* the loader has added its base to these */
+		if (dyn->d_tag == DT_SYMTAB)
+			sym = (const ElfW(Sym) *)dyn->d_un.d_ptr;
+		else if (dyn->d_tag == DT_STRTAB)
+			str = (const char *)dyn->d_un.d_ptr;
+		else if (dyn->d_tag == DT_GNU_HASH)
+			gnu = (const uint32_t *)dyn->d_un.d_ptr;
+	if (sym == NULL || str == NULL || gnu == NULL || (uintptr_t)gnu < base || gnu[0] == 0)
+		return NULL;
+	for (const char *s = name; *s != '\0'; s++)
+		hash = hash * 33 + (uint8_t)*s;
+	const uint32_t *bucket = gnu + 4 + gnu[2] * (sizeof(ElfW(Addr)) / 4), *chain = bucket + gnu[0];
+	uint32_t i = bucket[hash % gnu[0]], h = 0;
+
+	for (; i >= gnu[1] && (h & 1) == 0; i++) {
+		h = chain[i - gnu[1]];
+		if ((h | 1) == (hash | 1) && strcmp(str + sym[i].st_name, name) == 0)
+			return (uint8_t *)(base + sym[i].st_value);
+	}
+	return NULL;
+}
+
 static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct library *lib = arg;
@@ -50,6 +82,8 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
 			lib->text = (uint8_t *)(info->dlpi_addr + ph->p_vaddr);
 			lib->len = ph->p_memsz;
+		} else if (ph->p_type == PT_DYNAMIC) {
+			lib->entry = find_execve((const ElfW(Dyn) *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr);
 		} else if (ph->p_type == PT_NOTE) {
 			build_id((const uint8_t *)(info->dlpi_addr + ph->p_vaddr), ph->p_memsz, lib->id);
 		}
@@ -115,7 +149,7 @@ static int may_lead(const uint8_t *p, const uint8_t *site)
 /* Does some branch go to the inside of the seven bytes? Looks at every byte as if code began there. */
 static int branched_into(const struct library *lib, const uint8_t *site)
 {
-	const uint8_t *lo = site - lib->text > NEAR ? site - NEAR : lib->text + 1;
+	const uint8_t *lo = site == lib->entry ? site + 7 : site - lib->text > NEAR ? site - NEAR : lib->text + 1;
 	const uint8_t *end = lib->text + lib->len - 32;
 	const uint8_t *hi = end - site > NEAR ? site + NEAR : end;
 

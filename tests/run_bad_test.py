@@ -9,12 +9,15 @@ A case that takes longer than its time limit has failed; so has one that leaves 
 process or a file behind.  What needs rights that this user lacks is skipped by name.
 """
 
+import json
 import os
 import pty
 import re
 import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -360,6 +363,70 @@ def killed_program():
     check(status == -signal.SIGKILL and "needed" in err, status, err)
 
 
+def empty_environment():
+    """execve() was not found among the system-call sites: who began another program with an empty environment had it run without limits."""
+    for how in ('env -i "$0" touch 4000 3', "exec env -i sh -c 'exec \"$0\" touch 4000 3' \"$0\""):
+        where = os.path.join(FOLDER, "report")
+        status, out, err = quire("--memory", "8M", "--report", "json:" + where, "sh", "-c", how, HELPER)
+        check(status == 0 and out == "touched 4000 pages\n" and err == "", how, status, out, err)
+        with open(where) as f:
+            check(json.load(f)["pages_out"] > 1000, how, "was not hosted")
+
+
+def large_environment():
+    """Ten thousand variables, put together again on the stack of whoever executes: posix_spawn's is small."""
+    env = {"VARIABLE_%d" % i: str(i) for i in range(10000)}
+    script = "import os, sys; pid = os.posix_spawn(sys.argv[1], ['env'], os.environ); sys.exit(os.waitpid(pid, 0)[1])"
+    p = subprocess.run([QUIRE, "run", "--memory", "64M", "--report", "none", sys.executable, "-c", script, shutil.which("env")],
+                       env=dict(ENV, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
+    lines = p.stdout.decode().splitlines()
+    check(p.returncode == 0 and p.stderr == b"", p.returncode, p.stderr)
+    check(all("%s=%s" % v in lines for v in env.items()) and sum(x.startswith("QUIRE_FAMILY=") for x in lines) == 1, len(lines))
+
+
+def killed_before_joining():
+    """The supervisor is killed while the loader of its program is at work: the program ran on without a limit."""
+    pipe = os.path.join(FOLDER, "pipe")
+    os.mkfifo(pipe)
+
+    def let_go():
+        """The loader waits at the second library that it shall preload: for us to open it."""
+        until(lambda: opens(pipe), "the loader comes")
+
+    def opens(path):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        except OSError:
+            return False
+    p = subprocess.Popen([QUIRE, "run", "--memory", "8M", HELPER, "signal"], env=dict(ENV, LD_PRELOAD=pipe), stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    let_go()        # the supervisor's own
+    until(lambda: [c for c in marked() if c != p.pid and os.readlink("/proc/%d/exe" % c) == HELPER], "the program is executed")
+    p.kill()
+    p.wait()
+    let_go()
+    out, err = p.communicate(timeout=TIMEOUT)
+    check(out == b"" and b"quire: quire run has ended" in err, out, err)
+    gone()
+
+
+def left_over_variable():
+    """The environment of a family that is no more, kept by somebody: not a reason to refuse anything. If it is our own, it is."""
+    with socket.socket(socket.AF_UNIX) as s:
+        space = "%x" % struct.unpack("Q", s.getsockopt(socket.SOL_SOCKET, 71, 8))[0]
+    env = "LD_PRELOAD=%s/libquire-run.so QUIRE_FAMILY=quire-1-00000000:" % os.path.dirname(QUIRE)
+    touch = ' exec "$0" touch 10 1'
+    for rest in ("0:1", space + ":1", "f00d:$$", "", "::", space + ":", "x" * 300):
+        got = run(["sh", "-c", env + rest + touch, HELPER])
+        check(got == (0, "touched 10 pages\n", ""), rest, got)
+    for rest in ("0:$$", space + ":$$"):
+        status, out, err = run(["sh", "-c", env + rest + touch, HELPER])
+        check(status == 125 and out == "" and "has ended" in err and err.count("\n") == 1, rest, status, out, err)
+    got = run(["sh", "-c", env + space + ':1 exec "$0" run --memory 8M --report none "$1" touch 10 1', QUIRE, HELPER])
+    check(got == (0, "touched 10 pages\n", ""), got)
+
+
 def killed_supervisor():
     for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"], ["sh", "-c", '"$0" loop 2500 & "$0" loop 2500; wait', HELPER]):
         where = tempfile.mkdtemp(dir=FOLDER)
@@ -499,7 +566,8 @@ def live_line():
 
 
 CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
-         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, killed_supervisor,
+         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, empty_environment,
+         large_environment, killed_before_joining, left_over_variable, killed_supervisor,
          stopped_supervisor, few_descriptors, killed_by_group, forwarded_signals, job_control, daemons, live_line]
 
 

@@ -102,7 +102,9 @@ def many_in_little():
 
 
 def closed_standard_error():
-    """The supervisor's own file had the number 2 then, and what it had to say was written into the swap file."""
+    """The supervisor's own file had the number 2 then, and what it had to say was written into the swap file.
+
+    Whoever kills the supervisor ends its program, also while that is still starting."""
     for closed in ("2>&-", "<&- 2>&-", "<&- >&- 2>&-"):
         p = subprocess.Popen(["sh", "-c", 'exec "$0" run --memory 8M --report none -- "$1" signal ' + closed, QUIRE, HELPER],
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -113,8 +115,10 @@ def closed_standard_error():
                 check("deleted" not in where and "socket" not in where, closed, fd, where)
             check(not os.path.exists("/proc/%d/fd/2" % children(p.pid)[0]), "the program's is open")
         finally:
+            left = children(p.pid)
             p.kill()
             p.wait()
+            until(lambda: not any(os.path.exists("/proc/%d" % c) for c in left))
 
 
 CASES = [many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]

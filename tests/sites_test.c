@@ -106,6 +106,29 @@ static void finds_what_is_there(void **state)
 	assert_true(kept > 100 && left > 100);
 }
 
+/* The Debian library's execve() follows `movzbl 0xb(%rsp),%esi`, whose middle reads as a branch to its second byte. */
+static void execve_was_left_out(void **state)
+{
+	struct library lib = { .text = text, .len = LEN };
+	struct sites_note note = { .sn_state = SITES_WRITING };
+	uint8_t *site[MAXSITES];
+
+	(void)state;
+	memset(text, 0x90, LEN);
+	put_site(5000, SYS_execve);
+	memcpy(text + 5000 - 39, "\x0f\xb6\x74\x24\x0b", 5);
+	assert_int_equal(leads(text + 5000 - 37, text + 5000), true);
+	assert_int_equal(sites_find(&lib, &note, site), 0);
+	lib.entry = text + 5000;
+	assert_int_equal(sites_find(&lib, &note, site), 1);
+	memcpy(text + 5020, "\xeb\xed", 2); /* to 5003, and of this function */
+	assert_int_equal(sites_find(&lib, &note, site), 0);
+
+	struct library ours = { 0 };
+	assert_int_equal(sites_library(&ours), 1);
+	assert_memory_equal(ours.entry, "\xb8\x3b\0\0\0\x0f\x05", 7);
+}
+
 static void notes(void **state)
 {
 	uint8_t *first[MAXSITES], *site[MAXSITES];
@@ -142,7 +165,8 @@ static void notes(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there), cmocka_unit_test(notes) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
+		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(notes) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
