@@ -23,6 +23,13 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import tidy
+
+if __name__ == "__main__":
+    tidy.own_mounts()
+
 QUIRE, HELPER, STATIC = (os.path.abspath(p) for p in sys.argv[1:4])
 TIMEOUT = 60
 MARK = "QUIRE_TEST_MARK"
@@ -30,6 +37,19 @@ FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
 ENV = dict(os.environ, **{MARK: FOLDER})
 ROOT = os.geteuid() == 0
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def kill_marked():
+    for pid in marked():        # this test's own
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def clean():
+    kill_marked()
+    tidy.remove_folder(FOLDER)
 
 
 class Skip(Exception):
@@ -466,6 +486,25 @@ def few_descriptors():
     check(status == 0 and out == "8\n" and err == "", status, out, err)
 
 
+def killed_test():
+    """A run of this test that is killed leaves no mounts, folders or processes."""
+    if "QUIRE_KILLED" in os.environ:
+        if ROOT:
+            tmpfs("1m")
+        start([QUIRE, "run", "--memory", "8M", HELPER, "signal"])
+        p = start(["sleep", "1000"], start_new_session=True)
+        print(FOLDER, p.pid, flush=True)
+        p.wait()
+    env = dict(ENV, QUIRE_KILLED="1")
+    p = subprocess.Popen([sys.executable] + sys.argv[:4] + ["killed_test"], env=env, stdout=subprocess.PIPE, start_new_session=True)
+    folder, pid = p.stdout.readline().split()
+    os.killpg(p.pid, signal.SIGKILL)
+    p.communicate()
+    until(lambda: not os.path.exists(folder) and not os.path.exists(b"/proc/" + pid), "what it left is taken away")
+    with open("/proc/self/mounts", "rb") as mounts:
+        check(folder not in mounts.read(), "mounted")
+
+
 def killed_by_group():
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"], start_new_session=True)
     ready(p)
@@ -568,7 +607,7 @@ def live_line():
 CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, empty_environment,
          large_environment, killed_before_joining, left_over_variable, killed_supervisor,
-         stopped_supervisor, few_descriptors, killed_by_group, forwarded_signals, job_control, daemons, live_line]
+         stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line]
 
 
 def main():
@@ -583,25 +622,19 @@ def main():
             gone()
         except Skip as e:
             word, why, skipped = "skip", str(e), skipped + 1
-        except (AssertionError, OSError, ValueError) as e:
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
             word, why, failed = "FAIL", str(e), failed + 1
-            for pid in marked():    # this test's own
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            kill_marked()
         print("%-5s %-24s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
     print("%d failed, %d skipped" % (failed, skipped))
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
+    call_off = tidy.after_kill(clean)
     try:
         result = main()
     finally:
-        with open("/proc/self/mounts") as mounts:
-            for line in mounts.read().splitlines():
-                if line.split()[1].startswith(FOLDER):
-                    subprocess.run(["umount", line.split()[1]], check=False)
-        shutil.rmtree(FOLDER, ignore_errors=True)
+        clean()
+        call_off()
     sys.exit(result)

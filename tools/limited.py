@@ -4,8 +4,8 @@
 Used by the program tests and by the demonstration.  Standard library only.
 
 Vocabulary
-  limit     a memory cgroup made for one run and removed after it, version 1 or
-            2 of the kernel's interface, whichever this machine has.
+  limit     a memory cgroup made for one run and removed after it (also if the
+            caller is killed: tidy.py), version 1 or 2 of the kernel's interface.
   peak      the largest resident set of any one process of the run, in bytes,
             as wait4() tells it.
   outcome   one run: exit status as a shell would give it (128 + n for signal
@@ -23,6 +23,8 @@ import select
 import signal
 import time
 
+import tidy
+
 _live = []
 
 
@@ -34,6 +36,7 @@ class Cgroup:
     def __init__(self, path, version):
         self.path = path
         self.version = version
+        self._call_off = None
         _live.append(self)
 
     @staticmethod
@@ -90,6 +93,7 @@ class Cgroup:
             try:
                 name = "memory.limit_in_bytes" if version == 1 else "memory.max"
                 group._write(name, str(limit))
+                group._call_off = tidy.after_kill(group._end)
                 return group
             except OSError:
                 group.remove()
@@ -135,6 +139,14 @@ class Cgroup:
 
     def remove(self):
         """Kill what is left inside (only this run's processes are) and remove."""
+        self._end()
+        if self in _live:
+            _live.remove(self)
+        if self._call_off:
+            self._call_off()
+            self._call_off = None
+
+    def _end(self):
         deadline = time.monotonic() + 10
         while os.path.isdir(self.path):
             for pid in self.members():
@@ -149,8 +161,6 @@ class Cgroup:
                 if e.errno != errno.EBUSY or time.monotonic() > deadline:
                     raise
                 select.select([], [], [], 0.02)
-        if self in _live:
-            _live.remove(self)
 
 
 @atexit.register

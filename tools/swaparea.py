@@ -14,6 +14,8 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import tidy
+
 TOOLS = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -42,6 +44,7 @@ class SwapArea:
         self.device = self.path = self.cluster = None
         self.zram = None
         self.on = False
+        self.call_off = None
         atexit.register(self.remove)
         others = len(get("/proc/swaps").splitlines()) - 1
         self.what = "zram lz4, page-cluster 0" if kind == "zram" else "a swap file"
@@ -54,6 +57,7 @@ class SwapArea:
         tool("mkswap", self.device)
         tool("swapon", "-p", "100", self.device)
         self.on = True
+        self.call_off = tidy.after_kill(self.take_away)
 
     def make_zram(self, size):
         control = "/sys/class/zram-control/hot_add"
@@ -86,6 +90,12 @@ class SwapArea:
             os.close(fd)
 
     def remove(self):
+        self.take_away()
+        if self.call_off:
+            self.call_off()
+            self.call_off = None
+
+    def take_away(self):
         if self.on:
             tool("swapoff", self.device)
             self.on = False
