@@ -89,6 +89,7 @@ static unsigned i386_attr(uint64_t e)
 const struct hat_format hat_x86_64 = {
 	X86_BITS,
 	.f_name = "x86-64",
+	.f_noexec = X86_NX,
 	.f_nsizes = 3,
 	.f_levels = 4,
 	.f_entry = 8,
@@ -104,6 +105,7 @@ const struct hat_format hat_x86_64 = {
 const struct hat_format hat_x86_64_la57 = {
 	X86_BITS,
 	.f_name = "x86-64 5-level",
+	.f_noexec = X86_NX,
 	.f_nsizes = 3,
 	.f_levels = 5,
 	.f_entry = 8,

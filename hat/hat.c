@@ -25,10 +25,14 @@
  */
 #include "hat/hat_impl.h"
 
-bool hat_shared_init(
-    struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0, unsigned asids)
+bool hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0,
+    unsigned asids, bool split)
 {
-	*hs = (struct hat_shared){ .hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0 };
+	if (split && fmt->f_noexec == 0)
+		mach_panic("hat: this format has no second root");
+	*hs = (struct hat_shared){
+		.hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0, .hs_split = split
+	};
 	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
 	asids_init(&hs->hs_asids, asids, hs->hs_caps->mc_ncpus, fmt->f_store == &hat_sfmmu);
 	return fmt->f_store->st_share(hs);
@@ -56,6 +60,10 @@ unsigned hat_number(struct hat *hat)
 pfn_t hat_root(struct hat *hat)
 {
 	return hat->h_root;
+}
+pfn_t hat_user_root(struct hat *hat)
+{
+	return hat->h_uroot == PFN_INVALID ? hat->h_root : hat->h_uroot;
 }
 struct mach *hat_mach(struct hat *hat)
 {
@@ -526,7 +534,7 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
 
 	if (vm_inject_fail(vm, VM_INJECT_HAT) || (hat = kmem_zalloc(vm, sizeof(*hat), KM_SLEEP)) == NULL)
 		return VM_NOMEM;
-	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt };
+	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt, .h_uroot = PFN_INVALID };
 	if ((e = hs->hs_fmt->f_store->st_init(hat)) != VM_OK) {
 		kmem_free(vm, hat, sizeof(*hat));
 		return e;

@@ -35,6 +35,7 @@ struct hat_format {
 	vaddr_t f_va_end;                /* user half */
 	uint64_t f_valid, f_locked;      /* software bits: a translation is loaded; HAT_LOAD_LOCK */
 	uint64_t f_ref, f_mod, f_write;  /* the hardware's */
+	uint64_t f_noexec;               /* in a pointer: nothing below can be executed; 0: the format has none */
 	uint64_t (*f_make)(uint64_t frame, unsigned attr, unsigned size); /* without ref, mod, locked */
 	unsigned (*f_attr)(uint64_t entry);
 	uint64_t (*f_frame)(uint64_t entry);
@@ -60,6 +61,7 @@ struct hat {
 	unsigned h_serial;             /* const */
 	uint64_t h_ctx;                /* the machine's lock for loading spaces: see asid.c */
 	pfn_t h_root;                  /* const: page tables */
+	pfn_t h_uroot;                 /* const: the root of user mode; PFN_INVALID: h_root is */
 	struct sfmmu *h_sfmmu;         /* const: hashed blocks */
 	uint64_t h_count[HAT_LEVELS];  /* hs_lock: translations by size */
 	struct share *h_sharers;       /* hs_lock: who uses tables of this space */

@@ -16,7 +16,14 @@
  * followed by the hardware and by lookups, passed over by sweeps. A table that is shared so is pinned: the upper half
  * of p_hat[0] counts who points to it besides its own space. What is below it comes and goes as ever.
  *
- * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need.
+ * Two roots (hs_split; known as KPTI, after Gruss and others, "KASLR is Dead: Long Live KASLR", 2017): while a program runs, the CPU
+ * has a root loaded that leads to the program's pages and to the little that enters the kernel, so that what the CPU does
+ * ahead of the check of rights finds no translation of the kernel's. Both roots point to the same tables below them:
+ * only entries of the root are written twice (root_write), everything else is coherent by itself. In the kernel's root
+ * the user half cannot be executed: who forgot to change roots does not get far.
+ *
+ * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need; the
+ * user halves of the two roots are equal but for execution.
  */
 #include "hat/hat_impl.h"
 
@@ -58,6 +65,20 @@ static struct page *table_of(const struct hat *hat, const void *entry)
 static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsigned level)
 {
 	return hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
+}
+
+/* Leads an entry of a table to a table below, or nowhere (0). In both roots, if it is in the root. */
+static void lead(const struct hat *hat, void *entry, unsigned level, uint64_t word)
+{
+	const struct hat_format *f = hat->h_fmt;
+
+	if (hat->h_uroot != PFN_INVALID && level + 1u == f->f_levels) {
+		char *user = mach_frame_kva(hat->h_shared->hs_mach, hat->h_uroot);
+
+		(void)entry_swap(f, user + ((uintptr_t)entry & VM_PAGEMASK), word);
+		word |= word == 0 ? 0 : f->f_noexec;
+	}
+	(void)entry_swap(f, entry, word);
 }
 
 /* ---- deposits ---- */
@@ -151,6 +172,21 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 }
 
 /* ---- tables ---- */
+/* Makes the tables from where a walk ended down to the entry of that level. */
+static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level, struct map *m)
+{
+	while (m->m_size > level) {
+		struct page *fresh = op_spare(op);
+
+		fresh->p_hat[0] = fresh->p_hat[1] = 0;
+		table_of(hat, m->m_entry)->p_hat[0]++;
+		lead(hat, m->m_entry, m->m_size, pointer_to(hat, fresh, m->m_size));
+		m->m_size--;
+		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
+		m->m_word = 0;
+	}
+}
+
 static enum need radix_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -161,16 +197,7 @@ static enum need radix_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned
 		mach_panic("hat_memload: into a range that shares another space's tables");
 	if (op->o_nspare < m->m_size - size + deposit(f, size))
 		return NEED_OBJECT;
-	while (m->m_size > size) {
-		struct page *fresh = op_spare(op);
-
-		fresh->p_hat[0] = fresh->p_hat[1] = 0;
-		table_of(hat, m->m_entry)->p_hat[0]++;
-		(void)entry_swap(f, m->m_entry, pointer_to(hat, fresh, m->m_size));
-		m->m_size--;
-		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
-		m->m_word = 0;
-	}
+	grow_down(op, hat, va, size, m);
 	table = table_of(hat, m->m_entry);
 	for (unsigned n = deposit(f, size); n > 0; n--)
 		put_deposit(table, op_spare(op));
@@ -214,7 +241,7 @@ static void prune_from(struct op *op, struct hat *hat, vaddr_t va, unsigned leve
 		if (empty->p_hat[0] != 0)
 			return;
 		walk(hat, va, m.m_size + 1, &m);
-		(void)entry_swap(hat->h_fmt, m.m_entry, 0);
+		lead(hat, m.m_entry, m.m_size, 0);
 		table_of(hat, m.m_entry)->p_hat[0]--;
 		op_flush_add(op, hat, va, VM_PAGESIZE, true);
 		op_junk(op, empty);
@@ -270,21 +297,6 @@ static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 }
 
 /* ---- shared tables ---- */
-/* Makes the tables from where a walk ended down to the entry of that level. */
-static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level, struct map *m)
-{
-	while (m->m_size > level) {
-		struct page *fresh = op_spare(op);
-
-		fresh->p_hat[0] = fresh->p_hat[1] = 0;
-		table_of(hat, m->m_entry)->p_hat[0]++;
-		(void)entry_swap(hat->h_fmt, m->m_entry, pointer_to(hat, fresh, m->m_size));
-		m->m_size--;
-		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
-		m->m_word = 0;
-	}
-}
-
 static enum need radix_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
 	const struct hat_format *f = to->h_fmt;
@@ -346,7 +358,18 @@ static enum vm_err radix_init(struct hat *hat)
 		return VM_NOMEM;
 	root->p_hat[0] = root->p_hat[1] = 0;
 	hat->h_root = page_pfn(hat->h_vm, root);
-	mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_root));
+	mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_root), false);
+	if (hat->h_shared->hs_split) {
+		struct page *user = root_alloc(hat);
+
+		if (user == NULL) {
+			page_kfree(hat->h_vm, root, 0);
+			return VM_NOMEM;
+		}
+		user->p_hat[0] = user->p_hat[1] = 0;
+		hat->h_uroot = page_pfn(hat->h_vm, user);
+		mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_uroot), true);
+	}
 	for (vaddr_t va = 0; f->f_fixed_top && va < f->f_va_end; va += size_bytes(f, f->f_levels - 1u)) {
 		struct page *low = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
 
@@ -380,6 +403,8 @@ static void radix_fini(struct op *op, struct hat *hat)
 			op_junk(op, page_of(hat->h_vm, word_pfn(hat, e)));
 	}
 	op_junk(op, page_of(hat->h_vm, hat->h_root));
+	if (hat->h_uroot != PFN_INVALID)
+		op_junk(op, page_of(hat->h_vm, hat->h_uroot));
 }
 
 static bool radix_share(struct hat_shared *hs)
@@ -477,11 +502,28 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 		violation(c, "hat: an empty table was not taken out");
 }
 
+/* Its kernel half is the machine's to check. */
+static void check_user_root(const struct hat *hat, struct checking *c)
+{
+	const struct hat_format *f = hat->h_fmt;
+	unsigned top = f->f_levels - 1u;
+
+	for (vaddr_t va = 0; va < f->f_va_end; va += size_bytes(f, top)) {
+		uint64_t e = entry_get(f, entry_at(hat, hat->h_root, top, va)),
+			 user = entry_get(f, entry_at(hat, hat->h_uroot, top, va));
+
+		if (e != (user == 0 ? 0 : user | f->f_noexec))
+			violation(c, "hat: the two roots lead to different tables");
+	}
+}
+
 static unsigned radix_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
 {
 	struct checking c = { .c_report = report, .c_arg = arg };
 
 	check_table(hat, hat->h_root, hat->h_fmt->f_levels - 1u, &c);
+	if (hat->h_uroot != PFN_INVALID)
+		check_user_root(hat, &c);
 	for (unsigned s = 0; s < HAT_LEVELS; s++)
 		if (c.c_count[s] != hat->h_count[s])
 			violation(&c, "hat: the count of translations is wrong");

@@ -36,6 +36,7 @@ struct hat_shared {
 	void *hs_hash;                    /* hashed mapping blocks */
 	uint64_t hs_hashmask;             /* const */
 	struct asids hs_asids;            /* the machine's lock for loading spaces */
+	bool hs_split;                    /* const: each space has a second root, for user mode */
 };
 
 /* ---- given by the machine ---- */
@@ -56,14 +57,20 @@ unsigned mmu_check(struct hat *, void (*report)(void *arg, const char *text), vo
 /* A translation to the frame appeared or went away (for machines that check the use of direct addresses). */
 void mmu_frame_loaded(struct mach *, pfn_t, bool loaded);
 struct hat_shared *mmu_hat_shared(struct mach *);
-/* The zeroed root table of a new space, before its first use: room to enter the kernel's own upper half. */
-void mmu_root_init(struct mach *, void *table);
+/*
+ * The zeroed root table of a new space, before its first use: room to enter the kernel's own upper half. user: the root
+ * that the CPU has loaded in user mode (hs_split): only what the CPU needs to enter the kernel.
+ */
+void mmu_root_init(struct mach *, void *table, bool user);
 
 /* ---- given by the HAT ---- */
 /* Once, by the machine, before any vm_create; false: no memory. frame0: where the machine's frame 0 lies in physical memory, in frames.
- * asids: numbers that the TLBs tell spaces apart by; 0: none. */
-bool hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids);
+ * asids: numbers that the TLBs tell spaces apart by; 0: none. split: two roots a space, one for the kernel, one for user mode; the
+ * machine makes two numbers of each. Only formats with a kernel half and a bit against execution in pointers (x86-64). */
+bool hat_shared_init(
+    struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids, bool split);
 pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
+pfn_t hat_user_root(struct hat *); /* ... in user mode; the same one unless hs_split */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */

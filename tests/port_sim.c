@@ -9,9 +9,12 @@
 #define NCPUS 3u
 
 static enum sim_format format;
-static bool by_trap;
+static bool by_trap, split;
 
-/* A format of sim_format_by_name; with "+trap" the HAT sets reference and modification bits, not the MMU. */
+/*
+ * A format of sim_format_by_name; with "+trap" the HAT sets reference and modification bits, not the MMU; with "+split" each
+ * space has a root for user mode.
+ */
 static bool port_option(const char *arg)
 {
 	char name[32];
@@ -22,7 +25,8 @@ static bool port_option(const char *arg)
 	memcpy(name, arg, n);
 	name[n] = '\0';
 	by_trap = strcmp(arg + n, "+trap") == 0;
-	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap);
+	split = strcmp(arg + n, "+split") == 0;
+	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap || split);
 }
 
 static struct mach *port_create(pfn_t frames)
@@ -34,6 +38,7 @@ static struct mach *port_create(pfn_t frames)
 		.format = format,
 		.device_frames = 16,
 		.ad_by_trap = by_trap,
+		.kernel = split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
 		.frame0 = format >= SIM_SV39 ? 0x80000 : format == SIM_PAE ? 0x100000 - frames / 2 : 0 };
 
 #ifdef SIM_AS_LINUX

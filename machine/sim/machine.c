@@ -80,10 +80,10 @@ static const struct hat_format *caps_init(struct mach *m)
 	return f;
 }
 
-/* Memory, and the device's after it. */
+/* Memory, the device's after it, then the kernel's own. */
 static size_t mem_bytes(const struct mach *m)
 {
-	return ((size_t)m->m_cfg.frames + m->m_cfg.device_frames) << VM_PAGESHIFT;
+	return ((size_t)m->m_cfg.frames + m->m_cfg.device_frames + m->m_kframes) << VM_PAGESHIFT;
 }
 
 void *sim_device_data(struct mach *m)
@@ -101,6 +101,7 @@ struct mach *sim_create(const struct sim_config *cfg)
 	m->m_cfg = *cfg;
 	config_defaults(&m->m_cfg);
 	format = caps_init(m);
+	m->m_kframes = sim_kernel_frames(m);
 	m->m_grant = m->m_cfg.grant;
 	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
 	m->m_mem = mmap(NULL, mem_bytes(m), PROT_READ | PROT_WRITE,
@@ -118,7 +119,9 @@ struct mach *sim_create(const struct sim_config *cfg)
 	}
 	sim_fibers_init(m);
 	sim_current = m;
-	if (!hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids)) {
+	if (!sim_kernel_init(m) ||
+	    !hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids / (sim_is_split(m) ? 2 : 1),
+		sim_is_split(m))) {
 		sim_destroy(m);
 		return NULL;
 	}
@@ -263,16 +266,10 @@ void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 		sim_panicf(m, "frame %u has %u translations", pfn, m->m_loaded[pfn]);
 }
 
-void mmu_root_init(struct mach *m, void *table)
-{
-	(void)m; /* the kernel of this machine does not live behind the MMU */
-	(void)table;
-}
-
 /* ---- the program's accesses ---- */
 static bool allows(const struct sim_leaf *l, enum seg_rw rw)
 {
-	return rw == S_WRITE ? l->l_w : rw == S_EXEC ? l->l_x : l->l_r;
+	return l->l_user && (rw == S_WRITE ? l->l_w : rw == S_EXEC ? l->l_x : l->l_r);
 }
 
 /* Sets the bits that the access wants in the leaf entry, as far as this machine has them. False: it traps for them. */
@@ -312,6 +309,7 @@ again:
 			return NULL;
 		if (!marked(m, rw, &l)) {
 			m->m_stats.ss_trap++;
+			sim_kernel_enter(m, cpu);
 			if (hat_trap(hat, va, rw == S_WRITE))
 				goto again;
 			return NULL;
@@ -335,6 +333,7 @@ static enum vm_err access_page(
 		if ((*at = translate(m, hat, cpu, va, rw, &type)) != NULL)
 			return VM_OK;
 		m->m_stats.ss_fault++;
+		sim_kernel_enter(m, cpu);
 		if ((err = as_fault(as, vm_page_trunc(va), VM_PAGESIZE, type, rw)) != VM_OK &&
 		    err != VM_RETRY)
 			return err;

@@ -28,6 +28,13 @@ enum sim_format {
 /* x86_64, la57, i386, pae, sv39, sv48, sfmmu. False: no such name. */
 bool sim_format_by_name(const char *name, enum sim_format *);
 
+/*
+ * Where the machine's own kernel is, as far as programs and their MMU are concerned. OUTSIDE: nowhere, entering it costs nothing.
+ * MAPPED: its text and all of memory are in the upper half of every space, forbidden to user mode. SPLIT: user mode has a
+ * root of its own without them; entering and leaving the kernel change roots. x86_64 and la57 only.
+ */
+enum sim_kernel { SIM_KERNEL_OUTSIDE, SIM_KERNEL_MAPPED, SIM_KERNEL_SPLIT };
+
 struct sim_config {           /* all zero: a machine that can everything */
 	pfn_t frames;         /* 0: 1024 */
 	unsigned ncpus;       /* 0: 1 */
@@ -36,6 +43,9 @@ struct sim_config {           /* all zero: a machine that can everything */
 	enum sim_format format;
 	uint64_t frame0;      /* physical frame number of frame 0 */
 	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
+	bool no_asids;       /* the TLB tells no spaces apart: it is emptied whenever a root is loaded */
+	enum sim_kernel kernel;
+	bool no_user_flush;  /* broken on purpose: flushes forget what was cached of the root of user mode */
 	unsigned nodes;      /* of memory, equal parts of the frames and the CPUs; 0: 1; at most 8 */
 	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
 	uint64_t ipi_timeout;  /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
@@ -55,7 +65,7 @@ struct sim_config {           /* all zero: a machine that can everything */
 /* Takes away what the Linux machine lacks: one mapping a frame, no direct map, no reference and modification bits. */
 void sim_config_linux(struct sim_config *);
 
-/* NULL: no host memory. The new machine is selected. */
+/* NULL: no host memory, or no such machine. The new machine is selected. */
 struct mach *sim_create(const struct sim_config *);
 void sim_destroy(struct mach *);
 void *sim_device_data(struct mach *); /* the device's memory */
@@ -77,6 +87,30 @@ enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
 
 /* The hardware's part of one access, faults unresolved. VM_NOMAP: no translation, VM_PROT: it forbids that. */
 enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool write, uint8_t *byte);
+
+/* ---- the kernel's half (sim_kernel; kernel.c) ---- */
+struct sim_kernel_range {
+	vaddr_t kr_va;
+	uint64_t kr_len;
+};
+struct sim_kernel_layout {
+	struct sim_kernel_range kl_text,
+	    kl_direct;                    /* the kernel; all frames, as far as they are the machine's memory */
+	struct sim_kernel_range kl_entry; /* what enters the kernel: one page of code, a stack for each CPU */
+	void *kl_data;                    /* contents of kl_text */
+};
+void sim_kernel_layout(struct mach *, struct sim_kernel_layout *);
+/* A system call that does nothing: into the kernel and back. */
+void sim_syscall(struct mach *, struct as *, unsigned cpu);
+/* A read by the kernel, at an address of either half. False: nothing is translated there. */
+bool sim_kernel_read(struct mach *, struct hat *, unsigned cpu, vaddr_t, uint8_t *byte);
+/*
+ * What a program could learn of a byte by a read that the CPU does ahead of the check of rights (Meltdown): false: nothing,
+ * there is no translation in its TLB nor in its tables.
+ */
+bool sim_transient_read(struct mach *, struct hat *, unsigned cpu, vaddr_t, uint8_t *byte);
+/* Is something translated there, by the root of user mode or the kernel's? *exec (may be NULL): it can be executed. */
+bool sim_translated(struct mach *, struct hat *, bool user, vaddr_t, bool *exec);
 
 /* How the CPU would cache an access to that address; SIM_CACHED also where nothing is translated. */
 enum sim_caching { SIM_CACHED, SIM_UNCACHED, SIM_COMBINING };
@@ -107,6 +141,9 @@ struct sim_stats {
 	uint64_t ss_lazy;      /* interrupts saved: the CPU flushed when it went on or came back */
 	uint64_t ss_load;      /* spaces loaded by a CPU */
 	uint64_t ss_load_flush; /* ... which emptied the TLB */
+	uint64_t ss_kernel;    /* times a CPU entered the kernel (not with SIM_KERNEL_OUTSIDE) */
+	uint64_t ss_root;      /* roots loaded to enter or leave the kernel */
+	uint64_t ss_root_flush; /* ... which emptied the TLB */
 	uint64_t ss_tsb_hit, ss_tsb_miss; /* of TLB misses */
 	uint64_t ss_trap;      /* by software-set reference and modification bits */
 };

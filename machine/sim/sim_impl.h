@@ -56,12 +56,14 @@ struct sim_leaf {
 	unsigned l_shift; /* log2 of the page's bytes */
 	pfn_t l_frame;    /* its first frame */
 	bool l_r, l_w, l_x, l_a, l_d;
+	bool l_user;      /* user mode may */
 	enum sim_caching l_caching;
 };
 
 struct tlb_entry {
 	bool t_valid;
 	unsigned t_asid;   /* the tag */
+	bool t_user;       /* found by the root of user mode */
 	struct hat *t_hat; /* for the checks only; NULL: of a space that is gone, nothing may hit it */
 	vaddr_t t_va;      /* where the page begins */
 	struct sim_leaf t_leaf; /* as it was when filled; l_d set only if it was set in memory */
@@ -69,7 +71,9 @@ struct tlb_entry {
 
 struct sim_cpu {
 	struct hat *c_hat; /* loaded; NULL: none */
-	unsigned c_asid;
+	unsigned c_asid;   /* loaded: the space's number, or its other one for user mode */
+	unsigned c_number; /* the space's */
+	bool c_user;       /* it is in user mode; only where there is a kernel to be in */
 	bool c_idle;
 	uint64_t c_pdpte[4]; /* PAE */
 	uint64_t c_stale[ASID_MAX / 64]; /* numbers whose entries must go before they are used */
@@ -103,6 +107,8 @@ struct mach {
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;
 	struct hat_shared m_hat; /* the HAT's */
+	pfn_t m_kframes, m_kused; /* the kernel's own frames, after the device's; taken so far */
+	pfn_t m_kroot[2];	  /* its half: of the kernel's roots, of those for user mode */
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
 	struct sim_cpu *m_cpu; /* [ncpus] */
@@ -133,7 +139,9 @@ _Noreturn void sim_panicf(struct mach *, const char *fmt, ...) __attribute__((fo
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
 void sim_tlb_fini(struct mach *);
-void sim_cpu_enter(struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space */
+void sim_cpu_enter(struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
+void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is in the kernel */
+void sim_load_space(struct mach *, unsigned cpu, struct hat *); /* in the kernel */
 /* Of the space loaded on the CPU. */
 struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, vaddr_t);
 void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *);
@@ -142,12 +150,24 @@ uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX:
 void sim_wait_ipi(struct mach *, const struct sim_ipi *); /* sched.c */
 
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
-bool sim_walk(struct mach *, struct hat *, vaddr_t, struct sim_leaf *);
+bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t, struct sim_leaf *); /* user: by the root of user mode */
 bool sim_walk_cpu(struct mach *, unsigned cpu, vaddr_t, struct sim_leaf *); /* as that CPU does it */
 void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
 void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
 /* Fills in what the configuration leaves to the format. */
 const struct hat_format *sim_format_setup(struct sim_config *, struct mach_caps *);
+
+/* kernel.c */
+void sim_kernel_run(
+    struct mach *, unsigned cpu, bool entry); /* the CPU runs a little of the kernel: what enters it, or itself */
+pfn_t sim_kernel_frames(const struct mach *); /* how many it needs */
+bool sim_kernel_init(struct mach *);
+/* Of the pages of kernel in the root of user mode: 0, or the address of one that does not belong there. */
+vaddr_t sim_kernel_exposed(struct mach *, struct hat *);
+static inline bool sim_is_split(const struct mach *m)
+{
+	return m->m_cfg.kernel == SIM_KERNEL_SPLIT;
+}
 
 /* disk.c */
 bool sim_disk_due(

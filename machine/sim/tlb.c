@@ -12,11 +12,15 @@
  * or idles in it, is not interrupted: its number is marked stale there and its entries go before the CPU next uses
  * them. One interrupt carries all ranges of the batch.
  *
+ * Two roots a space (SIM_KERNEL_SPLIT): the space has two numbers, so that changing roots empties nothing; the second one
+ * is the first with the highest bit set, which the HAT does not give out. A flush drops what is cached under either. Without numbers
+ * each change of roots empties the TLB.
+ *
  * Interrupts may be lost or late (sim_ipi_fail, ipi_loss). The sender cannot know which: when no answer has come in time
  * it sends again. A second one that arrives after all flushes once more, which is harmless; one that is never answered
  * ends in a panic, because to go on would be to give away a frame that another CPU can still reach.
  *
- * Left out: caches of upper table levels.
+ * Left out: caches of upper table levels; global pages; flushes of the second number put off until it is next loaded.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -52,6 +56,11 @@ void sim_tlb_fini(struct mach *m)
 }
 
 /* ---- one TLB ---- */
+static bool on_user_root(const struct mach *m, unsigned cpu)
+{
+	return sim_is_split(m) && m->m_cpu[cpu].c_user;
+}
+
 static struct tlb_entry *tlb_set(struct mach *m, unsigned cpu, vaddr_t va, unsigned shift)
 {
 	size_t set = (size_t)((va >> shift ^ (m->m_cpu[cpu].c_asid * 7u)) & (m->m_tlbsets - 1));
@@ -72,7 +81,7 @@ struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, vaddr_t va)
 			if (!t[i].t_valid || t[i].t_asid != asid || t[i].t_leaf.l_shift != shift ||
 			    t[i].t_va != va >> shift << shift)
 				continue;
-			if (t[i].t_hat != m->m_cpu[cpu].c_hat)
+			if (t[i].t_hat != m->m_cpu[cpu].c_hat || t[i].t_user != on_user_root(m, cpu))
 				sim_panicf(m, "cpu %u: a TLB entry of another space has number %u too", cpu, asid);
 			return &t[i];
 		}
@@ -92,6 +101,7 @@ void sim_tlb_fill(struct mach *m, unsigned cpu, vaddr_t va, const struct sim_lea
 	*t = (struct tlb_entry){ .t_valid = true,
 		.t_asid = m->m_cpu[cpu].c_asid,
 		.t_hat = m->m_cpu[cpu].c_hat,
+		.t_user = on_user_root(m, cpu),
 		.t_va = va >> l->l_shift << l->l_shift,
 		.t_leaf = *l };
 }
@@ -124,18 +134,46 @@ static void set_stale(struct sim_cpu *c, unsigned asid)
 	c->c_stale[asid / 64] |= 1ull << (asid % 64);
 }
 
-void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
+/* The number under which the root of user mode is cached. */
+static unsigned user_number(const struct mach *m, unsigned number)
+{
+	return number + (sim_is_split(m) ? m->m_cfg.asids / 2 : 0);
+}
+
+/* The range of a space goes on that CPU: what is cached under both of its numbers. */
+static void drop_range(struct mach *m, unsigned cpu, unsigned number, const struct mmu_range *r)
+{
+	tlb_drop(m, cpu, number, r->mr_va, r->mr_len);
+	if (user_number(m, number) != number && !m->m_cfg.no_user_flush)
+		tlb_drop(m, cpu, user_number(m, number), r->mr_va, r->mr_len);
+}
+
+static void empty(struct mach *m, unsigned cpu)
+{
+	tlb_drop(m, cpu, UINT32_MAX, 0, UINT64_MAX);
+	memset(m->m_cpu[cpu].c_stale, 0, sizeof(m->m_cpu[cpu].c_stale));
+}
+
+/* The number loaded is about to be used. */
+static void drop_stale(struct mach *m, unsigned cpu)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+
+	if (!stale(c, c->c_asid))
+		return;
+	tlb_drop(m, cpu, c->c_asid, 0, UINT64_MAX);
+	c->c_stale[c->c_asid / 64] &= ~(1ull << (c->c_asid % 64));
+}
+
+/* In the kernel: the space's root and number are loaded. */
+void sim_load_space(struct mach *m, unsigned cpu, struct hat *hat)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
 	enum asid_flush flush = ASID_KEEP;
 
-	if (m->m_ipis != NULL)
-		sim_ipi_deliver(m);
-	if (c->c_hat == hat && !c->c_idle)
-		return;
 	c->c_idle = false;
 	if (c->c_hat != hat) {
-		c->c_asid = hat_enter(&m->m_hat, hat, cpu, &flush);
+		c->c_asid = c->c_number = hat_enter(&m->m_hat, hat, cpu, &flush);
 		c->c_hat = hat;
 		m->m_stats.ss_load++;
 		if (m->m_cfg.format == SIM_PAE)
@@ -145,12 +183,54 @@ void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
 		set_stale(&m->m_cpu[i], c->c_asid);
 	if (flush == ASID_FLUSH_ALL) {
 		m->m_stats.ss_load_flush++;
-		tlb_drop(m, cpu, UINT32_MAX, 0, UINT64_MAX);
-		memset(c->c_stale, 0, sizeof(c->c_stale));
-	} else if (stale(c, c->c_asid)) {
-		tlb_drop(m, cpu, c->c_asid, 0, UINT64_MAX);
-		c->c_stale[c->c_asid / 64] &= ~(1ull << (c->c_asid % 64));
+		empty(m, cpu);
+	} else {
+		drop_stale(m, cpu);
 	}
+}
+
+/* The other mode, and the other root if there are two. */
+static void set_mode(struct mach *m, unsigned cpu, bool user)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+
+	c->c_user = user;
+	if (!sim_is_split(m))
+		return;
+	c->c_asid = user ? user_number(m, c->c_number) : c->c_number;
+	m->m_stats.ss_root++;
+	if (m->m_cfg.asids == 0) {
+		m->m_stats.ss_root_flush++;
+		empty(m, cpu);
+	} else {
+		drop_stale(m, cpu);
+	}
+}
+
+void sim_kernel_enter(struct mach *m, unsigned cpu)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+
+	if (!c->c_user)
+		return;
+	m->m_stats.ss_kernel++;
+	sim_kernel_run(m, cpu, true);
+	set_mode(m, cpu, false);
+	sim_kernel_run(m, cpu, false);
+}
+
+void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
+{
+	struct sim_cpu *c = &m->m_cpu[cpu];
+
+	if (m->m_ipis != NULL)
+		sim_ipi_deliver(m);
+	if (c->c_hat != hat || c->c_idle) {
+		sim_kernel_enter(m, cpu);
+		sim_load_space(m, cpu, hat);
+	}
+	if (!c->c_user && m->m_cfg.kernel != SIM_KERNEL_OUTSIDE)
+		set_mode(m, cpu, true);
 }
 
 void sim_cpu_idle(struct mach *m, unsigned cpu)
@@ -223,7 +303,7 @@ void sim_ipi_deliver(struct mach *m)
 			if (i->i_due[cpu] == 0 || i->i_due[cpu] > m->m_now)
 				continue;
 			for (unsigned k = 0; k < i->i_n; k++)
-				tlb_drop(m, cpu, i->i_asid[k], i->i_range[k].mr_va, i->i_range[k].mr_len);
+				drop_range(m, cpu, i->i_asid[k], &i->i_range[k]);
 			i->i_due[cpu] = 0;
 			i->i_left--;
 		}
@@ -254,11 +334,13 @@ uint64_t sim_ipi_next(const struct mach *m)
 static bool must_interrupt(struct mach *m, unsigned cpu, const struct mmu_range *r)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
-	unsigned asid = c->c_hat == r->mr_hat ? c->c_asid : hat_number(r->mr_hat);
+	unsigned asid = c->c_hat == r->mr_hat ? c->c_number : hat_number(r->mr_hat);
 
 	if (c->c_hat == r->mr_hat && !c->c_idle)
 		return true;
 	set_stale(c, asid);
+	if (!m->m_cfg.no_user_flush)
+		set_stale(c, user_number(m, asid));
 	return false;
 }
 
@@ -284,7 +366,7 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 
 	m->m_stats.ss_flush++;
 	for (unsigned k = 0; k < n; k++)
-		tlb_drop(m, self, hat_number(r[k].mr_hat), r[k].mr_va, r[k].mr_len);
+		drop_range(m, self, hat_number(r[k].mr_hat), &r[k]);
 	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
 		bool hit = false;
 
@@ -330,7 +412,8 @@ void mmu_space_gone(struct hat *hat)
 		/* that CPU is made to load the kernel's own tables */
 		(void)hat_enter(&m->m_hat, NULL, cpu, &flush);
 		m->m_cpu[cpu].c_hat = NULL;
-		m->m_cpu[cpu].c_asid = 0;
+		m->m_cpu[cpu].c_asid = m->m_cpu[cpu].c_number = 0;
+		m->m_cpu[cpu].c_user = false;
 		m->m_stats.ss_ipi += cpu != m->m_cur->f_cpu;
 	}
 	hat_forget(hat);
@@ -348,13 +431,13 @@ static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 	struct sim_leaf l = { 0 };
 
 	for (*va = t->t_va; *va < end; *va = (*va >> l.l_shift << l.l_shift) + (1ull << l.l_shift)) {
-		if (!sim_walk(m, t->t_hat, *va, &l))
+		if (!sim_walk(m, t->t_hat, t->t_user, *va, &l))
 			return false;
 		if (l.l_frame + ((*va & ((1ull << l.l_shift) - 1)) >> VM_PAGESHIFT) !=
 		    c->l_frame + ((*va - t->t_va) >> VM_PAGESHIFT))
 			return false;
-		if (c->l_caching != l.l_caching || (c->l_r && !l.l_r) || (c->l_w && !l.l_w) || (c->l_x && !l.l_x) ||
-		    (c->l_a && !l.l_a) || (c->l_d && !l.l_d))
+		if (c->l_caching != l.l_caching || (c->l_user && !l.l_user) || (c->l_r && !l.l_r) ||
+		    (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) || (c->l_d && !l.l_d))
 			return false;
 	}
 	return true;
@@ -365,8 +448,8 @@ static bool goes_first(struct mach *m, unsigned cpu, const struct tlb_entry *t)
 {
 	const struct sim_cpu *c = &m->m_cpu[cpu];
 
-	if (c->c_hat == t->t_hat && c->c_asid == t->t_asid)
-		return c->c_idle && stale(c, t->t_asid);
+	if (c->c_hat == t->t_hat && (c->c_number == t->t_asid || user_number(m, c->c_number) == t->t_asid))
+		return (c->c_idle || c->c_asid != t->t_asid) && stale(c, t->t_asid);
 	return stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
 }
 
@@ -399,5 +482,14 @@ unsigned sim_tlb_check(struct mach *m, void (*report)(void *, const char *), voi
 
 unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
 {
-	return check_entries(hat_mach(hat), hat, report, arg);
+	struct mach *m = hat_mach(hat);
+	vaddr_t va = sim_kernel_exposed(m, hat);
+	char text[120];
+
+	if (va != 0) {
+		(void)snprintf(text, sizeof(text), "mmu: the root of user mode leads to the kernel's %llx",
+		    (unsigned long long)va);
+		report(arg, text);
+	}
+	return check_entries(m, hat, report, arg) + (va != 0);
 }

@@ -20,17 +20,19 @@ static _Noreturn void bad(struct mach *m, vaddr_t va, unsigned level, uint64_t e
 /* Host address of physical frame number `frame`, which an entry of that level gave. */
 static uint8_t *table_at(struct mach *m, uint64_t frame, vaddr_t va, unsigned level)
 {
-	if (frame - m->m_cfg.frame0 >= m->m_cfg.frames)
+	uint64_t pfn = frame - m->m_cfg.frame0;
+
+	if (pfn >= m->m_cfg.frames && pfn - m->m_cfg.frames - m->m_cfg.device_frames >= m->m_kframes)
 		bad(m, va, level, frame, "no such frame");
 	return m->m_mem + ((frame - m->m_cfg.frame0) << VM_PAGESHIFT);
 }
 
 static bool leaf(struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame, unsigned shift, vaddr_t va)
 {
-	uint64_t n = 1ull << (shift - VM_PAGESHIFT);
+	uint64_t n = 1ull << (shift - VM_PAGESHIFT),
+		 all = (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames + (l->l_user ? 0 : m->m_kframes);
 
-	if (frame - m->m_cfg.frame0 >= (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames ||
-	    frame - m->m_cfg.frame0 + n > (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames)
+	if (frame - m->m_cfg.frame0 >= all || frame - m->m_cfg.frame0 + n > all)
 		bad(m, va, 0, frame, "no such frame");
 	if (frame & (n - 1))
 		bad(m, va, 0, frame, "the frame of a large page is not aligned");
@@ -43,6 +45,7 @@ static bool leaf(struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame
 /* ---- x86: bits 0 P, 1 R/W, 2 U/S, 5 A, 6 D, 7 PS, 63 XD ---- */
 static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
 {
+	l->l_user = (e & 4) != 0;
 	l->l_r = true;
 	l->l_w = (e & above & 2) != 0;
 	l->l_x = !nx;
@@ -54,10 +57,11 @@ static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
 static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels, struct sim_leaf *l)
 {
 	uint64_t frame = root, above = ~0ull;
-	bool nx = false;
+	unsigned sign = 12 + 9 * levels - 1;
+	bool nx = false, kernel = va >> sign == ~0ull >> sign;
 
-	if (va >> (12 + 9 * levels - 1) != 0)
-		return false; /* the upper half is the kernel's; between the halves nothing is canonical */
+	if (va >> sign != 0 && !kernel)
+		return false; /* between the halves nothing is canonical */
 	for (unsigned level = levels; level > 0; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t *e = (uint64_t *)(void *)table_at(m, frame, va, level) + (va >> shift & 0x1ff);
@@ -66,8 +70,9 @@ static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels
 			return false;
 		if (*e & 0x000fff0000000000ull) /* this machine has 40 bits of physical address */
 			bad(m, va, level, *e, "a reserved address bit is set");
-		if (!(*e & 4))
-			bad(m, va, level, *e, "a supervisor entry in the user half");
+		if (((*e & 4) == 0) != kernel)
+			bad(m, va, level, *e,
+			    kernel ? "a user entry in the kernel's half" : "a supervisor entry in the user half");
 		nx |= *e >> 63 != 0;
 		frame = (*e & 0x000ffffffffff000ull) >> 12;
 		if (level == 1 || (*e & 0x80)) {
@@ -164,6 +169,7 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 		}
 		if (!(*e & 0x10))
 			bad(m, va, (unsigned)i, *e, "a supervisor entry in the user half");
+		l->l_user = true;
 		l->l_r = (*e & 2) != 0;
 		l->l_w = (*e & 4) != 0;
 		l->l_x = (*e & 8) != 0;
@@ -182,7 +188,7 @@ static bool tte_leaf(struct mach *m, uint64_t tte, vaddr_t va, struct sim_leaf *
 
 	if (!(tte >> 63))
 		return false;
-	l->l_r = true;
+	l->l_user = l->l_r = true;
 	l->l_w = (tte & 0x100) != 0;
 	l->l_x = (tte & 0x80) != 0;
 	l->l_a = (tte & 0x200) != 0;
@@ -217,9 +223,9 @@ static bool walk_tsb(struct mach *m, struct hat *hat, vaddr_t va, struct sim_lea
 }
 
 /* ---- by format ---- */
-bool sim_walk(struct mach *m, struct hat *hat, vaddr_t va, struct sim_leaf *l)
+bool sim_walk(struct mach *m, struct hat *hat, bool user, vaddr_t va, struct sim_leaf *l)
 {
-	uint64_t root = hat_root(hat) + m->m_cfg.frame0, pdpte[4], tte;
+	uint64_t root = (user ? hat_user_root(hat) : hat_root(hat)) + m->m_cfg.frame0, pdpte[4], tte;
 
 	switch (m->m_cfg.format) {
 	case SIM_X86_64: return walk_long(m, root, va, 4, l);
@@ -241,7 +247,7 @@ bool sim_walk_cpu(struct mach *m, unsigned cpu, vaddr_t va, struct sim_leaf *l)
 	switch (m->m_cfg.format) {
 	case SIM_PAE: return walk_pae(m, c->c_pdpte, va, l);
 	case SIM_SFMMU: return walk_tsb(m, c->c_hat, va, l);
-	default: return sim_walk(m, c->c_hat, va, l);
+	default: return sim_walk(m, c->c_hat, c->c_user, va, l);
 	}
 }
 
@@ -281,6 +287,8 @@ const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps
 		c->user_max = f->user_max;
 	if (c->asids == 0 || f->asids == 0)
 		c->asids = f->asids;
+	if (c->no_asids)
+		c->asids = 0;
 	c->ad_by_trap |= c->format == SIM_SFMMU;
 	caps->mc_npagesizes = c->max_mappings != 0 ? 1 : f->nsizes;
 	memcpy(caps->mc_pageshift, f->shift, sizeof(f->shift));
@@ -302,5 +310,5 @@ enum sim_caching sim_caching_of(struct mach *m, struct hat *hat, vaddr_t va)
 {
 	struct sim_leaf l = { 0 };
 
-	return sim_walk(m, hat, va, &l) ? l.l_caching : SIM_CACHED;
+	return sim_walk(m, hat, true, va, &l) ? l.l_caching : SIM_CACHED;
 }
