@@ -414,6 +414,9 @@ enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum faul
 		e = s->s_ops->so_fault(s, va, n, type, rw);
 		if (e != VM_OK)
 			break;
+		if ((s->s_flags & S_SIZE_MASK) != 0 && rw == S_WRITE &&
+		    (type == F_INVAL || type == F_PROT))
+			as_enlarge(s, va);
 		va += n;
 	}
 	if (e != VM_OK && type == F_SOFTLOCK && va > addr)
@@ -598,6 +601,8 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 	child->a_stackmin = parent->a_stackmin;
 	child->a_stacktop = parent->a_stacktop;
 	child->a_stackguard = parent->a_stackguard;
+	child->a_heapsize = parent->a_heapsize;
+	child->a_stacksize = parent->a_stacksize;
 	if ((e = hat_dup(parent->a_hat, child->a_hat)) == VM_OK)
 		e = dup_segs(parent, child);
 	mach_rw_exit(&child->a_lock);

@@ -5,7 +5,8 @@
  * Both are ordinary anonymous segments; the space only remembers their bounds. Growth makes a segment like the neighbour
  * (so_alike) and merges. A stack grows when a fault finds nothing at an address between the lowest the stack may reach and
  * its base: by as many pages as that needs, if the redzone of a_stackguard bytes below the new base is free of mappings.
- * Holes (seg_hole) in the redzone do not count: they are guards themselves.
+ * Holes (seg_hole) in the redzone do not count: they are guards themselves. Where large pages are wanted (a_stacksize) the
+ * stack grows by whole blocks of them, if there is room.
  *
  * Locks: a_lock W. A fault that may grow the stack has given a_lock up before, and starts again afterwards.
  */
@@ -26,7 +27,9 @@ enum vm_err as_brk_init(struct as *as, vaddr_t base, uint64_t max)
 
 static enum vm_err brk_grow(struct as *as, vaddr_t from, vaddr_t to)
 {
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	const struct segvn_args a = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | PROT_X, .sa_pagesize = as->a_heapsize
+	};
 
 	if (as->a_stacktop != 0 && to > as->a_stackbase - as->a_stackguard && from < as->a_stackbase)
 		return VM_EXIST;
@@ -64,7 +67,7 @@ enum vm_err as_brk(struct as *as, vaddr_t want, vaddr_t *now)
 /* ---- the stack ---- */
 enum vm_err as_stack_init(struct as *as, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot)
 {
-	const struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X };
 	enum vm_err e;
 
 	size = vm_page_round(size);
@@ -74,6 +77,7 @@ enum vm_err as_stack_init(struct as *as, vaddr_t top, uint64_t size, uint64_t ma
 	    top - max < guard)
 		return VM_INVAL;
 	mach_rw_enter(&as->a_lock, true);
+	a.sa_pagesize = as->a_stacksize;
 	if (as->a_stacktop != 0)
 		e = VM_EXIST;
 	else
@@ -97,6 +101,20 @@ static bool redzone_free(struct as *as, vaddr_t lo, vaddr_t hi)
 	return true;
 }
 
+/* The stack, whose lowest segment is s, grows down to addr. */
+static enum vm_err stack_reach(struct as *as, struct seg *s, vaddr_t addr)
+{
+	vaddr_t base = seg_base(s);
+
+	if (addr < as->a_stackmin || !as_range_free(as, addr, base - addr) ||
+	    !redzone_free(as, addr - as->a_stackguard, addr) ||
+	    as_extend_locked(as, s, addr, base - addr, (aslock_get(as, base) & LOCK_WIRED) != 0) != VM_OK)
+		return VM_NOMAP;
+	as->a_stackbase = addr;
+	VM_STAT(as->a_vm, stack_grow);
+	return VM_OK;
+}
+
 static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 {
 	vaddr_t base = as->a_stackbase;
@@ -108,13 +126,9 @@ static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 		return VM_OK; /* somebody was faster */
 	if (addr >= base || (s = as_segat(as, base)) == NULL || seg_base(s) != base)
 		return VM_NOMAP;
-	if (!as_range_free(as, addr, base - addr) || !redzone_free(as, addr - as->a_stackguard, addr))
-		return VM_NOMAP;
-	if (as_extend_locked(as, s, addr, base - addr, (aslock_get(as, base) & LOCK_WIRED) != 0) != VM_OK)
-		return VM_NOMAP;
-	as->a_stackbase = addr;
-	VM_STAT(as->a_vm, stack_grow);
-	return VM_OK;
+	if (as->a_stacksize != 0 && stack_reach(as, s, as_block(as, addr, as->a_stacksize)) == VM_OK)
+		return VM_OK;
+	return stack_reach(as, s, addr);
 }
 
 enum vm_err as_stack_grow(struct as *as, vaddr_t addr)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Large translations for what is mapped small: as_promote.
+ * Large translations for what is mapped small: as_promote; and for what is going to be used: as_setpagesize.
  *
  * For each block of the range that a large page could translate, and whose small pages are all loaded with equal rights:
  * if their frames do not follow each other, a run of frames is got (by moving other pages away if need be) and the pages
@@ -8,13 +8,17 @@
  * translations are concerned. What cannot be had now (a page is locked, wired, missing; no run) leaves the block as it
  * is. Splitting needs no call: the HAT does it when part of a block changes.
  *
+ * Page sizes wanted. A segment remembers one (S_SIZE), as do a space's heap and stack for what they will map. The first write to a block
+ * of that size fills all of it and promotes it, unless memory is short: a large page saves misses of the TLB and never
+ * costs anybody else a page. One attempt a block: one that has pages already is left to as_promote. After Solaris' MPSS.
+ *
  * Locks: a_lock as reader, like a fault: the segments stay. A moved page is loaded again at its address while it is still
  * locked exclusively, with HAT_LOAD_ADV: a fault that meanwhile put another page there (copy-on-write) has precedence.
  *
  * Left out: a thread that looks for candidates by itself (khugepaged); other translations of a moved page, which come back
  * by faults.
  */
-#include "impl.h"
+#include "seg_vn.h"
 
 /* The rights of the block if all its small pages are loaded with the same ones; false: they are not. */
 static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, bool *contiguous)
@@ -166,6 +170,95 @@ enum vm_err as_promote(struct as *as, vaddr_t addr, uint64_t len, unsigned size,
 			*done += bytes;
 	mach_rw_exit(&as->a_lock);
 	return VM_OK;
+}
+
+/* ---- page sizes wanted ---- */
+/* Where the block of that size around the address begins. */
+vaddr_t as_block(const struct as *as, vaddr_t va, unsigned size)
+{
+	return va & ~((1ull << as->a_vm->vm_caps->mc_pageshift[size]) - 1);
+}
+
+/* A block is new if no more was touched than a program that goes through memory in order gets ahead, from before and now. */
+#define NEW_PAGES 33u
+
+void as_enlarge(struct seg *s, vaddr_t va)
+{
+	struct as *as = s->s_as;
+	const struct mach_caps *caps = as->a_vm->vm_caps;
+	unsigned size = (s->s_flags & S_SIZE_MASK) / S_SIZE(1);
+	uint64_t bytes = 1ull << caps->mc_pageshift[size], there;
+	vaddr_t base = as_block(as, va, size);
+
+	if (s->s_ops != &segvn_ops || base < seg_base(s) || base + bytes > seg_end(s) ||
+	    as->a_vm->vm_nfree < as->a_vm->vm_lotsfree + 2 * vm_btop(bytes) ||
+	    (there = segvn_populated(s, base, bytes)) > NEW_PAGES)
+		return;
+	if (there == vm_btop(bytes) || s->s_ops->so_fault(s, base, bytes, F_INVAL, S_WRITE) == VM_OK)
+		(void)promote_block(as, base, size, caps);
+}
+
+unsigned as_pagesize(struct as *as, vaddr_t va)
+{
+	const struct seg *s;
+	unsigned size;
+
+	mach_rw_enter(&as->a_lock, false);
+	s = as_segat(as, va);
+	size = s == NULL ? 0 : (s->s_flags & S_SIZE_MASK) / S_SIZE(1);
+	mach_rw_exit(&as->a_lock);
+	return size;
+}
+
+/* Sizes beyond the base page that the machine has. */
+static bool size_there(const struct as *as, unsigned size)
+{
+	return size == 0 || size < as->a_vm->vm_caps->mc_npagesizes;
+}
+
+/* Whatever is mapped in the range wants that size. VM_NOMEM: nothing changed. */
+static enum vm_err want_size(struct as *as, vaddr_t addr, vaddr_t end, unsigned size)
+{
+	enum vm_err e = as_split(as, addr);
+
+	if (e == VM_OK && (e = as_split(as, end)) == VM_OK)
+		for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s))
+			s->s_flags = (s->s_flags & ~S_SIZE_MASK) | S_SIZE(size);
+	as_merge(as, addr, end);
+	return e;
+}
+
+enum vm_err as_setpagesize(struct as *as, vaddr_t addr, uint64_t len, unsigned size)
+{
+	enum vm_err e;
+
+	if (!size_there(as, size))
+		return VM_NOTSUP;
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, true);
+	e = as_mapped(as, addr, len) ? want_size(as, addr, addr + len, size) : VM_NOMAP;
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_pagesize_defaults(struct as *as, unsigned heap, unsigned stack)
+{
+	enum vm_err e = VM_OK;
+
+	if (!size_there(as, heap) || !size_there(as, stack))
+		return VM_NOTSUP;
+	mach_rw_enter(&as->a_lock, true);
+	if (as->a_brk > as->a_brkbase)
+		e = want_size(as, as->a_brkbase, vm_page_round(as->a_brk), heap);
+	if (e == VM_OK && as->a_stacktop != 0)
+		e = want_size(as, as->a_stackbase, as->a_stacktop, stack);
+	if (e == VM_OK) {
+		as->a_heapsize = (uint8_t)heap;
+		as->a_stacksize = (uint8_t)stack;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
 }
 
 /* ---- to another node of memory: vm/node.c ---- */

@@ -203,6 +203,7 @@ struct as {
 	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
 	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
 	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
+	uint8_t a_heapsize, a_stacksize; /* a_lock W: page sizes wanted, vm/as_large.c */
 	bool a_wxorx;		       /* a_lock W: vm/as_secure.c */
 	uint64_t a_random;	       /* a_lock W: the next random place is drawn from it; 0: places are not random */
 	struct mach_mutex a_cbmtx;     /* RANK_LEAF - 1: vm/as_callback.c */
@@ -385,6 +386,9 @@ uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers free
 bool pressure_oom(struct vm *, pfn_t want);	 /* the policy says: try again */
 /* vm/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
+/* vm/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
+void as_enlarge(struct seg *, vaddr_t va);
+vaddr_t as_block(const struct as *, vaddr_t va, unsigned size); /* where the block of that page size around va begins */
 void as_swapset_free(struct as *);
 struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
 struct seg *as_seg_ge(struct as *, vaddr_t);	 /* a_lock: at or above */

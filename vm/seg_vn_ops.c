@@ -107,6 +107,8 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 	if ((a->sa_off & VM_PAGEMASK) != 0 || (a->sa_prot & ~a->sa_maxprot) != 0 ||
 	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)))
 		return VM_INVAL;
+	if (a->sa_pagesize != 0 && a->sa_pagesize >= vm_of(seg)->vm_caps->mc_npagesizes)
+		return VM_NOTSUP;
 	if ((svd = svd_alloc(vm_of(seg))) == NULL)
 		return VM_NOMEM;
 	svd->svd_prot = a->sa_prot;
@@ -118,6 +120,7 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 		vnode_hold(svd->svd_vp);
 	seg->s_ops = &segvn_ops;
 	seg->s_data = svd;
+	seg->s_flags |= S_SIZE(a->sa_pagesize);
 	if ((e = create_amp(seg, svd, a)) == VM_OK && wants_full(svd)) {
 		svd->svd_full = true;
 		e = segvn_charge(seg, vm_btop(seg_size(seg)));

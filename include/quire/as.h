@@ -189,4 +189,17 @@ unsigned vm_node_of(const struct vm *, pfn_t); /* the node of a frame; 0 where a
  * machine has no such size. Takes a_lock as reader; may sleep.
  */
 enum vm_err as_promote(struct as *, vaddr_t addr, uint64_t len, unsigned size, uint64_t *done);
+/*
+ * The page size wanted for what is mapped in the range (index of mach_caps.mc_pageshift; 0: the base page), kept by splits,
+ * forks and growth. Anonymous memory heeds it when a block of that size is first written: if the block lies within one
+ * segment and memory is plenty, all of it is filled, with one translation; otherwise its pages come one by one. What is there
+ * already stays as it is (as_promote). VM_NOTSUP: no such size; VM_NOMAP: a gap; VM_NOMEM: nothing changed.
+ */
+enum vm_err as_setpagesize(struct as *, vaddr_t addr, uint64_t len, unsigned size);
+/*
+ * The same for what brk and the stack map from now on, and for what they have mapped; inherited by fork. A stack then grows
+ * by such blocks where its limit and the redzone leave room. VM_NOTSUP, VM_NOMEM.
+ */
+enum vm_err as_pagesize_defaults(struct as *, unsigned heap, unsigned stack);
+unsigned as_pagesize(struct as *, vaddr_t); /* wanted at that address; 0 also where nothing is mapped */
 #endif

@@ -28,6 +28,8 @@ struct seg {
 #define S_HOLE	 0x1u /* not counted in a_size */
 #define S_SEALED 0x2u /* mseal: may not be unmapped, moved, protected, emptied */
 #define S_WASWRITE 0x8u /* was writable once, in a space that is writable or executable */
+#define S_SIZE(n) ((uint32_t)(n) << 8) /* index of the page size wanted (as_setpagesize) */
+#define S_SIZE_MASK 0xf00u
 #define S_OWNLOCK 0x4u /* the driver locks translations by itself: they are not in the space's index of locks */
 static inline vaddr_t seg_base(const struct seg *s) { return s->s_node.r_base; }
 static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
@@ -118,6 +120,7 @@ struct segvn_args {
 	unsigned sa_prot, sa_maxprot, sa_flags;
 	enum advice sa_advice;
 	struct anon_map *sa_amp; /* shared anonymous memory of somebody else at sa_off, or NULL */
+	unsigned sa_pagesize;	 /* wanted: as as_setpagesize */
 };
 seg_create_fn segvn_create;
 /* seg_hole: reserved addresses, always VM_NOMAP; args unused. */
