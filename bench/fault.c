@@ -18,12 +18,13 @@
  * Prints key-value lines as fault_kernel does; microseconds:
  *
  *   us_per_access   wall time over accesses, those that hit included
- *   us_per_fault    the same time, less that of the accesses that hit, over the pages that
- *                   came from the store: what the kernel calls a major fault
+ *   us_per_fault    the same time, less that of the accesses that hit, over the faults
+ *                   for pages in the store: what the kernel calls major faults
  *
- * and, a major fault, how many other faults there were (others_per_fault) and how much of the file was read and written
- * (read_kib_per_fault, written_kib_per_fault). Exit status 1 if any content
- * was wrong, 77 if this kernel cannot do it.
+ * and, an access, the major faults and how much of the file was read and written (faults_per_access, read_kib_per_access,
+ * written_kib_per_access); how many other faults there were, and how many pages read ahead (others_per_fault, ahead_per_fault);
+ * how much was resident at the end
+ * (resident_mib). Exit status 1 if any content was wrong, 77 if this kernel cannot do it.
  */
 #include <errno.h>
 #include <string.h>
@@ -184,14 +185,17 @@ static struct quire_stats stats(struct quire *q)
 	return st;
 }
 
+/* Faults that needed the store. */
+static uint64_t major(const struct quire_stats *st) { return st->faults - st->rescued - st->zero_filled; }
+
 int main(int argc, char **argv)
 {
 	struct options o = parse(argc, argv);
 	struct quire *q = open_system(&o);
 	double per_access[MAX_REPEATS], per_fault[MAX_REPEATS], hit;
 	size_t pages = o.mib * 256, with_faults = 0;
-	uint64_t majors = 0, faults = 0, *base;
-	struct quire_stats st, first = { 0 };
+	uint64_t majors = 0, *base;
+	struct quire_stats st = { 0 }, first = { 0 };
 	struct workload w;
 
 	hit = hit_cost(q, o.seed, o.n);
@@ -207,31 +211,30 @@ int main(int argc, char **argv)
 	for (size_t r = 0; r < o.repeats; r++) {
 		struct quire_stats before = stats(q);
 		double us = wl_accesses(&w, base, o.n);
-		uint64_t major;
+		uint64_t n;
 
 		if (r == 0)
 			first = before;
 		st = stats(q);
-		major = st.pages_in - before.pages_in;
+		n = major(&st) - major(&before);
 		per_access[r] = us / (double)o.n;
-		if (major > 0)
-			per_fault[with_faults++] = (us - hit * ((double)o.n - (double)major)) / (double)major;
-		majors += major;
-		faults += st.faults - before.faults;
+		if (n > 0)
+			per_fault[with_faults++] = (us - hit * ((double)o.n - (double)n)) / (double)n;
+		majors += n;
 	}
+	wl_print_traffic((double)(o.n * o.repeats), (double)majors, (double)(st.swap_read - first.swap_read),
+			 (double)(st.swap_written - first.swap_written), (double)st.resident);
 	if (majors > 0)
-		printf("read_kib_per_fault %.2f\nwritten_kib_per_fault %.2f\n",
-		       (double)(st.swap_read - first.swap_read) / 1024 / (double)majors,
-		       (double)(st.swap_written - first.swap_written) / 1024 / (double)majors);
+		printf("others_per_fault %.3f\nahead_per_fault %.3f\n",
+		       (double)(st.faults - first.faults - majors) / (double)majors,
+		       ((double)(st.pages_in - first.pages_in) - (double)majors) / (double)majors);
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
 	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %llu\nus_per_hit %.3f\n", o.mib, o.n, o.repeats,
 	       (unsigned long long)majors, hit);
 	wl_print("us_per_access", per_access, o.repeats);
-	if (with_faults > 0) {
+	if (with_faults > 0)
 		wl_print("us_per_fault", per_fault, with_faults);
-		printf("others_per_fault %.3f\n", ((double)faults - (double)majors) / (double)majors);
-	}
 	st = stats(q);
 	printf("pool_mib %.1f\nswap_mib %.1f\ncontent_errors %llu\n", (double)st.pool_used / (double)MIB,
 	       (double)st.swap_used / (double)MIB, (unsigned long long)w.errors);

@@ -14,6 +14,9 @@
  *   us_per_fault     the same time, less that of the accesses that hit, over
  *                    the process's major faults
  *
+ * and, an access, the major faults and what the machine swapped in and out meanwhile (faults_per_access, read_kib_per_access,
+ * written_kib_per_access), and what was resident at the end (resident_mib).
+ *
  * A hit's cost is measured on a second region small enough to stay resident.
  * Transparent huge pages are off for both regions: the unit of the comparison
  * is the 4 KiB page.  Exit status 1 if any content was wrong.
@@ -65,6 +68,23 @@ static long major_faults(void)
 	return u.ru_majflt;
 }
 
+/* A number of /proc, or 0: that after the word name, or (no name) the second one of the file. */
+static double counter(const char *path, const char *name)
+{
+	FILE *f = fopen(path, "r");
+	char word[64];
+	double n = 0;
+
+	if (f == NULL)
+		return 0;
+	if (name == NULL && fscanf(f, "%*s %lf", &n) != 1)
+		n = 0;
+	while (name != NULL && fscanf(f, "%63s %lf", word, &n) == 2 && strcmp(word, name) != 0)
+		n = 0;
+	fclose(f);
+	return n * WL_PAGE;
+}
+
 static long number(const char *text, long low, long high)
 {
 	char *end;
@@ -86,6 +106,7 @@ int main(int argc, char **argv)
 	unsigned writes = 100;
 	struct workload w;
 	uint64_t *base;
+	double in, out, resident;
 	long faults = 0;
 	int c;
 
@@ -113,6 +134,8 @@ int main(int argc, char **argv)
 	w.writes = writes;
 	/* The first round pays for the state that filling left behind: not counted. */
 	wl_accesses(&w, base, n);
+	in = counter("/proc/vmstat", "pswpin");
+	out = counter("/proc/vmstat", "pswpout");
 	for (size_t r = 0; r < repeats; r++) {
 		long before = major_faults();
 		double us = wl_accesses(&w, base, n);
@@ -123,6 +146,9 @@ int main(int argc, char **argv)
 			per_fault[with_faults++] = (us - hit * (double)((long)n - major)) / (double)major;
 		faults += major;
 	}
+	in = counter("/proc/vmstat", "pswpin") - in;
+	out = counter("/proc/vmstat", "pswpout") - out;
+	resident = counter("/proc/self/statm", NULL);
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
 	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n", pages / 256,
@@ -130,6 +156,7 @@ int main(int argc, char **argv)
 	wl_print("us_per_access", per_access, repeats);
 	if (with_faults)
 		wl_print("us_per_fault", per_fault, with_faults);
+	wl_print_traffic((double)(n * repeats), (double)faults, in, out, resident);
 	printf("content_errors %llu\n", (unsigned long long)w.errors);
 	munmap(base, pages * WL_PAGE);
 	c = w.errors != 0;

@@ -14,12 +14,14 @@ they are in no order; --writes is how many of a hundred do write.
   file    libquire, budget --limit, a 2 MiB pool in passing, a swap file
   kzram   plain mmap (bench/fault_kernel.c) in a cgroup of --limit, the kernel swapping to zram with lz4
   kfile   the same with a swap file of the kernel's on the same disk
+  disk    bench/disk.c: reads of 4 KiB past the page cache, one at a time, while as much is written behind
   run     the program of kzram, unmodified, under `quire run --memory LIMIT`; at most 10000 accesses
 
 Each round runs all of them once, in this order; a figure is the median of --repeats
 within its process, a ratio is made of two figures of one round, and what is
 printed is their minimum, median and maximum over the rounds. The last table has the ratios of the time an access takes,
-those that hit included: what the program sees, whatever each side counts as a fault.
+those that hit included: what the program sees, whatever each side counts as a fault. Before it: the faults, and the KiB read
+and written, of an access, and the MiB resident at the end; medians.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
 left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
@@ -43,15 +45,16 @@ import limited  # noqa: E402
 import swaparea  # noqa: E402
 
 MIB = 1 << 20
-NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "run")
-RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("run", "kzram"))
+NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "disk", "run")
+RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("file", "disk"), ("run", "kzram"))
 ACCESS = " an access"  # after a name: that other figure of it
-KEY = {"floor": "floor.cycle_us.median"}
+KEY = {"floor": "floor.cycle_us.median", "disk": "disk.mixed_us.median"}
+TRAFFIC = ("faults_per_access", "read_kib_per_access", "written_kib_per_access", "resident_mib")
 
 
 def compile_program(name, folder):
     out = os.path.join(folder, name)
-    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", out,
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-I", TOP, "-o", out,
                     os.path.join(TOP, "bench", name + ".c")], check=True)
     return out
 
@@ -75,7 +78,7 @@ class Bench:
         self.args = args
         self.folder = folder
         self.build = os.path.join(TOP, os.environ.get("BUILD", "build"))
-        self.compiled = {name: compile_program(name, folder) for name in ("fault_kernel", "floor")}
+        self.compiled = {name: compile_program(name, folder) for name in ("fault_kernel", "floor", "disk")}
         self.size = ["-m", str(args.mib), "-n", str(args.accesses), "-r", str(args.repeats), "-a", args.pattern,
                      "-w", str(args.writes)]
         self.work = [self.compiled["fault_kernel"]] + self.size
@@ -133,6 +136,10 @@ class Bench:
     def kfile(self):
         return self.swap("kfile", "file")
 
+    def disk(self):
+        return self.measure("disk", [self.compiled["disk"], "-m", str(self.args.mib), "-n", "4000", "-r",
+                                     str(self.args.repeats), "-d", self.args.work], None)
+
     def library(self, kind, besides):
         binary = os.path.join(self.build, "fault")
         if not os.access(binary, os.X_OK):
@@ -170,6 +177,12 @@ def report(rounds):
         values = [r[name] for r in rounds if name in r]
         if values:
             print("%-24s %s" % (name, spread(values)))
+    print("# an access: faults, KiB read, KiB written; MiB resident")
+    for name in NAMES:
+        found = [r[name + TRAFFIC[0]] for r in rounds if name + TRAFFIC[0] in r]
+        if found:
+            print("%-24s %8.3f %8.2f %8.2f %8.1f" % ((name,) + tuple(
+                statistics.median(v) for v in zip(*found))))
     for what, suffix in (("times, a fault   ", ""), ("times, an access ", ACCESS)):
         print("# %s              min   median      max" % what)
         for ours, theirs in RATIOS:
@@ -211,10 +224,12 @@ def main():
                 key = KEY.get(name, "us_per_fault.median")
                 if got and key in got:
                     rounds[-1][name] = got[key]
+                if got and TRAFFIC[0] in got:
+                    rounds[-1][name + TRAFFIC[0]] = [got[key] for key in TRAFFIC]
                 if got and "us_per_access.median" in got:
                     rounds[-1][name + ACCESS] = got["us_per_access.median"]
             print("# round %d: %s" % (n + 1, "  ".join("%s %.2f" % item for item in rounds[-1].items()
-                                                       if not item[0].endswith(ACCESS))), flush=True)
+                                                       if item[0] in NAMES)), flush=True)
     finally:
         shutil.rmtree(folder)
     report(rounds)

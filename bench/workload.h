@@ -214,4 +214,11 @@ static inline void wl_print(const char *name, double *v, size_t n)
 	    n & 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2, name, v[n - 1]);
 }
 
+/* What so many accesses took besides time: key-value lines, the same for every system. */
+static inline void wl_print_traffic(double accesses, double faults, double read, double written, double resident)
+{
+	printf("faults_per_access %.4f\nread_kib_per_access %.3f\nwritten_kib_per_access %.3f\nresident_mib %.1f\n",
+	    faults / accesses, read / 1024 / accesses, written / 1024 / accesses, resident / (1 << 20));
+}
+
 #endif

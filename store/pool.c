@@ -489,6 +489,22 @@ int pool_takes_memory(const struct pool *p, uint32_t handle)
 	return i != NONE && __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
 }
 
+int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = 0;
+
+	pool_lock(p);
+	for (; i < n; i++) {
+		const struct object *o = &objects(s)[handles[i]];
+
+		if (o->o_seg != NONE && !pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
+			break;
+	}
+	pool_unlock(s);
+	return i == n;
+}
+
 /*
  * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more, and for whoever
  * packs them himself that is so for the others, too.

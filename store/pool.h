@@ -103,6 +103,8 @@ void pool_alone(struct pool *);
  * Begins to read what of those n pages is in the file, all of it at once, without waiting. 0: there is nothing to wait for. Else
  * a ticket: the same thread calls pool_load_end, which waits, and then pool_load_vec, which is quick then.
  */
+/* Would loading those not wait for the file? A hint. */
+int  pool_at_hand(struct pool *, uint32_t n, const uint32_t *handles);
 uint32_t pool_load_begin(struct pool *, uint32_t n, const uint32_t *handles);
 void pool_load_end(struct pool *, uint32_t ticket);
 int  pool_load_ready(struct pool *, uint32_t ticket); /* would pool_load_end not wait? */

@@ -21,7 +21,16 @@
 
 #define FETCHES 8u /* segments of one load */
 #define MAGIC_AIO 0xa10a10a1u
-#define SPINS 1000u /* looks at the ring, some 25 us, before the thread sleeps: to be woken costs as much */
+
+/*
+ * Before it sleeps a thread looks at the ring: to be put to sleep and woken costs 10 to 20 us beside the 40 of a read of a fast
+ * disk (bench/disk.c: awake_us, read_us). Any thread looks SPINS times, some 25 us. One at a time looks longer, where reads
+ * of late have come within LONG looks, and lets others have the CPU meanwhile.
+ */
+#define SPINS	1000u
+#define LONG	4000u
+#define YIELD	64u /* looks between two offers of the CPU */
+#define ANYWAY	32u /* one read in so many is awaited for long, to see whether they have become quick */
 
 struct fetch {
 	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
@@ -38,6 +47,9 @@ struct load {
 
 struct pool_aio {
 	struct load a_load[POOL_LOADS];
+	uint32_t a_looks;   /* atomic: how many a read took of late, an average; at most LONG is known */
+	uint32_t a_awake;   /* atomic: a thread looks for long */
+	uint32_t a_loads;   /* atomic: ever awaited */
 };
 
 /* What a context's number points to; user space may look at it as long as magic and features are these. */
@@ -237,12 +249,31 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 	return (uint32_t)(l - p->p_aio->a_load) + 1;
 }
 
+/* Looks whether the load has ended; not for ever. */
+static void await(struct pool_aio *a, const struct load *l)
+{
+	uint32_t was = __atomic_load_n(&a->a_looks, __ATOMIC_RELAXED), most = SPINS, looks = 0;
+	bool patient = (was < LONG / 2 || __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY == 0) &&
+	    __atomic_exchange_n(&a->a_awake, 1, __ATOMIC_ACQUIRE) == 0;
+
+	if (patient)
+		most = LONG;
+	for (; looks < most && pool_aio_ready(l->l_aio) < l->l_sent; looks++) {
+		__builtin_ia32_pause();
+		if (patient && looks >= SPINS && looks % YIELD == 0)
+			(void)sys_call0(SYS_sched_yield);
+	}
+	if (!patient)
+		return;
+	__atomic_store_n(&a->a_looks, was - was / 8 + looks / 8, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->a_awake, 0, __ATOMIC_RELEASE);
+}
+
 static void collect(struct pool *p, struct load *l)
 {
 	struct pool_aio_result res[FETCHES];
 
-	for (uint32_t spin = 0; spin < SPINS && pool_aio_ready(l->l_aio) < l->l_sent; spin++)
-		__builtin_ia32_pause();
+	await(p->p_aio, l);
 	for (uint32_t left = l->l_sent; left > 0;) {
 		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
 

@@ -121,12 +121,17 @@ static void start(struct vnode *vp, struct vm_io *io)
 {
 	struct pool_vnode *pv = vp->v_data;
 	uint32_t h[VM_IO_PAGES], ticket;
+	uint32_t n = io->io_op == VM_IO_READ ? handles_of(pv, io, h) : 0;
 
 	if (io->io_op == VM_IO_WRITE) {
 		ended(io, write_pages(pv, io));
 		return;
 	}
-	if (pv->pool->p_aio == NULL || (ticket = pool_load_begin(pv->pool, handles_of(pv, io, h), h)) == 0) {
+	if (io->io_quick && !pool_at_hand(pv->pool, n, h)) {
+		ended(io, -EIO);
+		return;
+	}
+	if (pv->pool->p_aio == NULL || (ticket = pool_load_begin(pv->pool, n, h)) == 0) {
 		ended(io, read_pages(pv, io));
 		return;
 	}

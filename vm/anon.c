@@ -328,7 +328,7 @@ static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, s
 	return n;
 }
 
-static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, unsigned hint)
+static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, bool quick)
 {
 	struct page *pps[VM_IO_PAGES];
 	voff_t off;
@@ -339,7 +339,7 @@ static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, un
 
 	pps[0] = pp;
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
-	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, &ok, &drop);
+	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, quick, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
 	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
 	if (ok > 0 && (drop & 1) != 0) {
@@ -404,14 +404,14 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
 }
 
 /* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
-static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, struct page *pp)
+static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, bool quick, struct page *pp)
 {
 	uint32_t slot = anon_slot(vm, id);
 	enum vm_err e;
 
 	if (slot == VM_NO_SLOT) {
 		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
-	} else if ((e = anon_swapin(vm, pp, slot, hint)) != VM_OK) {
+	} else if ((e = anon_swapin(vm, pp, slot, hint, quick)) != VM_OK) {
 		page_destroy(vm, pp);
 		return e;
 	}
@@ -433,7 +433,7 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 			continue;
 		if (e != VM_OK)
 			return e;
-		if ((e = anon_fill(vm, id, hint, pp)) != VM_OK)
+		if ((e = anon_fill(vm, id, hint, false, pp)) != VM_OK)
 			return e;
 		if (se == SE_SHARED)
 			page_downgrade(vm, pp);
@@ -443,13 +443,13 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 	return VM_OK;
 }
 
-struct page *anon_getpage_ahead(struct vm *vm, anon_id id)
+struct page *anon_getpage_ahead(struct vm *vm, anon_id id, bool quick)
 {
 	struct page *pp;
 
 	if (page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
 		return NULL;
-	return anon_fill(vm, id, 1, pp) == VM_OK ? pp : NULL;
+	return anon_fill(vm, id, 1, quick, pp) == VM_OK ? pp : NULL;
 }
 
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */

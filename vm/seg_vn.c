@@ -422,7 +422,7 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	if (id == 0 || page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) || !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
 	if (id != 0 && anon_refcnt(vm, id) == 1)
-		pp = anon_getpage_ahead(vm, id);
+		pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick);
 	if (pp == NULL)
 		anonmap_exit(f->f_amp, idx);
 	return pp;

@@ -24,8 +24,8 @@ uint32_t anon_refcnt(struct vm *, anon_id);
  * A slot with neither page nor disk slot gives a zeroed page. VM_IO, VM_NOMEM. */
 enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, struct page **);
 /* The same for a page nobody asked for yet: NULL unless it was not in memory, a frame was free and it could be read. Locked E.
- * The caller may hold other page locks. */
-struct page *anon_getpage_ahead(struct vm *, anon_id);
+ * The caller may hold other page locks. quick: nor if a device must be waited for, as far as that is known before. */
+struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick);
 /* A new slot whose page is zeroed, P_MOD, locked E. VM_NOMEM. */
 enum vm_err anon_zero(struct vm *, anon_id *, struct page **);
 /* A new slot whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked. New page E, P_MOD. */

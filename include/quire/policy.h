@@ -94,6 +94,7 @@ struct pf_plan {
 	unsigned pl_n;
 	unsigned pl_before; /* given: how many pages just before idx are in memory; a hint, at most PF_BEFORE */
 	bool pl_map;	    /* the pages follow idx and will be used: map them at once (anonymous memory) */
+	bool pl_quick;	    /* with pl_map: only pages that no device must be waited for are worth it */
 	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
 };
 

@@ -16,6 +16,7 @@ struct vm_io {
 	enum vm_iop io_op;
 	uint32_t io_npages;
 	voff_t	 io_off;	       /* page aligned; pages are contiguous in the vnode */
+	bool	 io_quick;	       /* read, a hint: rather fail (VM_IO) than wait for a device */
 	void	*io_buf[VM_IO_PAGES];  /* direct address of each page's contents */
 	enum vm_err io_err;	       /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
 	uint32_t io_ok;		       /* pages from the start that are right, also on failure */
@@ -97,8 +98,8 @@ enum vm_err vnode_sync(struct vnode *);
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
 /*
  * The same for a read by a fault, which may reclaim: while the read is on its way pages are put out, if frames are getting few.
- * *drop: io_drop of the request.
+ * quick: io_quick of the request. *drop: its io_drop.
  */
 enum vm_err pvn_swapin(
-    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
+    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, bool quick, uint32_t *ok, uint64_t *drop);
 #endif
