@@ -205,7 +205,7 @@ static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, 
 		return VM_NOMEM;
 	id = was;
 	if (was == 0)
-		e = anon_zero(vm, &id, &pp);
+		e = anon_zero(vm, 0, &id, &pp);
 	else if ((e = anon_getpage(vm, was, SE_EXCL, 4, &pp)) == VM_OK && anon_refcnt(vm, was) > 1) {
 		/* a copy must not wait for memory with the original locked, so a shortage is an error here */
 		page_unlock(vm, pp);
@@ -213,7 +213,7 @@ static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, 
 		if ((e = anon_getpage(vm, was, SE_EXCL, 1, &pp)) == VM_OK) {
 			memcpy(tmp, page_mapin(vm, pp), VM_PAGESIZE);
 			page_unlock(vm, pp);
-			e = anon_zero(vm, &id, &copy);
+			e = anon_zero(vm, 0, &id, &copy);
 			if (e == VM_OK) {
 				memcpy(page_mapin(vm, copy), tmp, VM_PAGESIZE);
 				pp = copy;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Memory in nodes: a page lies beside the CPU that touches it first, spills when the node is full, and moves on request. */
+/*
+ * Memory in nodes: a page lies beside the CPU that touches it first, or on all nodes in turn; spills when the node is full; moves to
+ * the CPU that touches it next, or on request.
+ */
 #include "tests/segs.h"
 
 #define FRAMES 512u
@@ -107,11 +110,112 @@ static void pages_migrate_on_request(void **state)
 	sys_fini(&s);
 }
 
+static void pages_are_spread(void **state)
+{
+	struct sys s;
+	struct as *as = start(&s, SIM_X86_64), *child;
+
+	(void)state;
+	assert_int_equal(as_place(as, BASE, 200 * PG, PLACE_SPREAD), VM_OK);
+	assert_int_equal(nsegs(as), 2);
+	touch(&s, as, 0, 0, 100);   /* in order: most are made ahead */
+	touch(&s, as, 7, 140, 1);
+	touch(&s, as, 7, 160, 1);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(on_node(&s, as, i, 1, i % NODES), 1);
+	assert_int_equal(on_node(&s, as, 140, 1, 140 % NODES), 1);
+	assert_int_equal(on_node(&s, as, 160, 1, 160 % NODES), 1);
+	touch(&s, as, 7, 200, 20); /* beyond the range: as ever */
+	assert_int_equal(on_node(&s, as, 200, 20, 3), 20);
+	/* copies of a fork are spread, too */
+	assert_int_equal(as_dup(as, &child), VM_OK);
+	touch(&s, child, 2, 0, 40);
+	for (unsigned i = 0; i < 40; i++)
+		assert_int_equal(on_node(&s, child, i, 1, i % NODES), 1);
+	as_free(child);
+	expect(&s, as, BASE, 100, 7);
+	/* no more from now on; one segment again */
+	assert_int_equal(as_place(as, BASE, 200 * PG, PLACE_NEAR), VM_OK);
+	assert_int_equal(nsegs(as), 1);
+	touch(&s, as, 2, 100, 30);
+	assert_true(on_node(&s, as, 116, 14, 1) == 14); /* some of the first were made ahead before */
+	assert_int_equal(as_place(as, BASE, 401 * PG, PLACE_SPREAD), VM_NOMAP);
+	assert_int_equal(as_place(as, 0, PG, PLACE_SPREAD), VM_NOMEM);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
+static void pages_follow_who_touches_them(void **state)
+{
+	static const enum sim_format formats[] = { SIM_X86_64, SIM_SV39, SIM_SFMMU };
+
+	(void)state;
+	for (unsigned f = 0; f < 3; f++) {
+		struct sys s;
+		struct as *as = start(&s, formats[f]), *child;
+
+		touch(&s, as, 2, 0, 40);
+		assert_int_equal(on_node(&s, as, 0, 40, 1), 40);
+		assert_int_equal(as_lock(as, BASE, 2 * PG), VM_OK);
+		assert_int_equal(as_place(as, BASE, 400 * PG, PLACE_FOLLOW), VM_OK);
+		touch(&s, as, 7, 0, 20); /* half of them from another node, half from their own */
+		touch(&s, as, 2, 20, 20);
+		assert_int_equal(on_node(&s, as, 0, 2, 1), 2); /* wired pages stay */
+		assert_int_equal(on_node(&s, as, 2, 18, 3), 18);
+		assert_int_equal(on_node(&s, as, 20, 20, 1), 20);
+		assert_int_equal(vm_statistics(s.vm)->node_followed, 18);
+		/* no faults any more: nobody goes to and fro */
+		for (unsigned cpu = 0; cpu < CPUS; cpu++)
+			touch(&s, as, cpu, 0, 40);
+		assert_int_equal(vm_statistics(s.vm)->node_followed, 18);
+		assert_int_equal(as_place(as, BASE, 400 * PG, PLACE_FOLLOW), VM_OK);
+		touch(&s, as, 4, 0, 40);
+		assert_int_equal(on_node(&s, as, 2, 38, 2), 38);
+		expect(&s, as, BASE, 40, 7);
+		/* what a fork shares stays where it is, whoever reads it */
+		assert_int_equal(as_unlock(as, BASE, 2 * PG), VM_OK);
+		assert_int_equal(as_dup(as, &child), VM_OK);
+		expect(&s, as, BASE, 40, 7);
+		for (unsigned i = 0; i < 40; i++)
+			assert_int_equal(sim_read(s.m, child, 7, BASE + i * PG, &(uint64_t){ 0 }, 8, NULL), VM_OK);
+		assert_int_equal(on_node(&s, child, 2, 38, 2), 38);
+		as_free(child);
+		/* a full node takes no more */
+		touch(&s, as, 6, 100, 200);
+		assert_int_equal(as_place(as, BASE, 400 * PG, PLACE_FOLLOW), VM_OK);
+		touch(&s, as, 0, 100, 200);
+		assert_in_range(on_node(&s, as, 100, 200, 0), 50, 128);
+		expect(&s, as, BASE + 100 * PG, 200, 107);
+		assert_int_equal(vm_statistics(s.vm)->pgout, 0);
+		assert_sound(&s);
+		as_free(as);
+		sys_fini(&s);
+	}
+}
+
+static void memory_that_is_all_alike(void **state)
+{
+	struct as *as;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 256, 0);
+	as = new_as(&s);
+	assert_int_equal(map_anon(as, BASE, 4, 0), VM_OK);
+	assert_int_equal(as_place(as, BASE, 4 * PG, PLACE_SPREAD), VM_NOTSUP);
+	as_free(as);
+	sys_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_touch_decides),
 		cmocka_unit_test(pages_migrate_on_request),
+		cmocka_unit_test(pages_are_spread),
+		cmocka_unit_test(pages_follow_who_touches_them),
+		cmocka_unit_test(memory_that_is_all_alike),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,6 +202,44 @@ static void nobody_pays_for_a_large_page(void **state)
 	stop(&t);
 }
 
+/* Pages of a block have each other's frames, in a circle of n: each gets its own back, by one frame to spare. */
+static void promote_with_swapped_frames(void **state)
+{
+	(void)state;
+	for (unsigned n = 2; n < 5; n++) {
+		struct machine t;
+		pfn_t base, spare;
+		uint64_t done, moved;
+		struct hat *hat;
+
+		start(&t, SIM_X86_64, 2048);
+		hat = as_hat(t.as);
+		assert_int_equal(map_anon(t.as, BASE, t.pages, 0), VM_OK);
+		fill(&t.s, t.as, BASE, t.pages, 1);
+		assert_int_equal(as_promote(t.as, BASE, t.bytes, t.size, &done), VM_OK);
+		assert_int_equal(done, t.bytes);
+		base = hat_probe(hat, BASE, NULL);
+		/* page 10 out of the way, then each next one to the frame of the one before */
+		spare = buddy_alloc(t.s.vm, 0, false);
+		assert_true(as_page_move(t.as, BASE + 10 * PG, spare, RW));
+		for (unsigned i = 1; i < n; i++) {
+			assert_true(page_take_frame(t.s.vm, base + 10 * i));
+			assert_true(as_page_move(t.as, BASE + 10 * (i + 1) * PG, base + 10 * i, RW));
+		}
+		assert_true(page_take_frame(t.s.vm, base + 10 * n));
+		assert_true(as_page_move(t.as, BASE + 10 * PG, base + 10 * n, RW));
+		expect(&t.s, t.as, BASE, t.pages, 1);
+		assert_int_equal(mapsize(t.as, BASE), PG);
+		moved = vm_statistics(t.s.vm)->relocate;
+		assert_int_equal(as_promote(t.as, BASE, t.bytes, t.size, &done), VM_OK);
+		assert_int_equal(done, t.bytes);
+		assert_int_equal(hat_probe(hat, BASE, NULL), base);
+		assert_in_range(vm_statistics(t.s.vm)->relocate - moved, n + 1, 2 * n);
+		expect(&t.s, t.as, BASE, t.pages, 1);
+		stop(&t);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +247,7 @@ int main(void)
 		cmocka_unit_test(a_size_belongs_to_its_range),
 		cmocka_unit_test(heap_and_stack_have_defaults),
 		cmocka_unit_test(nobody_pays_for_a_large_page),
+		cmocka_unit_test(promote_with_swapped_frames),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -472,9 +472,9 @@ static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struc
 	return VM_OK;
 }
 
-enum vm_err anon_zero(struct vm *vm, anon_id *idp, struct page **ppp)
+enum vm_err anon_zero(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
 {
-	enum vm_err e = anon_fresh(vm, PG_ZERO, idp, ppp);
+	enum vm_err e = anon_fresh(vm, PG_ZERO | flags, idp, ppp);
 
 	if (e == VM_OK) {
 		VM_STAT(vm, zfod);
@@ -483,9 +483,9 @@ enum vm_err anon_zero(struct vm *vm, anon_id *idp, struct page **ppp)
 	return e;
 }
 
-enum vm_err anon_private(struct vm *vm, struct page *src, anon_id *idp, struct page **ppp)
+enum vm_err anon_private(struct vm *vm, struct page *src, unsigned flags, anon_id *idp, struct page **ppp)
 {
-	enum vm_err e = anon_fresh(vm, 0, idp, ppp);
+	enum vm_err e = anon_fresh(vm, flags, idp, ppp);
 
 	if (e == VM_OK) {
 		VM_STAT(vm, cow);

@@ -397,6 +397,15 @@ enum vm_err as_unmap(struct as *as, vaddr_t addr, uint64_t len)
 }
 
 /* ---- faults ---- */
+/* What a segment wants of pages that were faulted on. */
+static void fault_done(struct seg *s, vaddr_t va, uint64_t len, enum seg_rw rw)
+{
+	if ((s->s_flags & S_SIZE_MASK) != 0 && rw == S_WRITE)
+		as_enlarge(s, va);
+	if ((s->s_flags & S_FOLLOW) != 0)
+		as_follow(s, va, len);
+}
+
 enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	vaddr_t va = addr, end = addr + len;
@@ -414,9 +423,8 @@ enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum faul
 		e = s->s_ops->so_fault(s, va, n, type, rw);
 		if (e != VM_OK)
 			break;
-		if ((s->s_flags & S_SIZE_MASK) != 0 && rw == S_WRITE &&
-		    (type == F_INVAL || type == F_PROT))
-			as_enlarge(s, va);
+		if ((s->s_flags & (S_SIZE_MASK | S_FOLLOW)) != 0 && (type == F_INVAL || type == F_PROT))
+			fault_done(s, va, n, rw);
 		va += n;
 	}
 	if (e != VM_OK && type == F_SOFTLOCK && va > addr)

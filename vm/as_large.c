@@ -39,8 +39,7 @@ static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, boo
 	return true;
 }
 
-/* Moves the page loaded at va to that frame, which is the caller's; then the page's old frame is free. */
-static bool move_page(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
+bool as_page_move(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
 {
 	struct vm *vm = as->a_vm;
 	pfn_t from = hat_probe(as->a_hat, va, NULL);
@@ -87,15 +86,39 @@ static pfn_t run_of_most(struct as *as, vaddr_t va, pfn_t n)
 	return right < n / 2 ? PFN_INVALID : base;
 }
 
+/*
+ * A frame of the run may hold a page of the block that belongs elsewhere in it: that one goes to a spare frame, translation
+ * and all, until it is its turn. So two that have each other's frames, or more in a circle, get their own. False: no frame.
+ */
+static bool clear_place(struct as *as, vaddr_t va, pfn_t run, pfn_t i, pfn_t n, unsigned attr)
+{
+	pfn_t k = i + 1, spare;
+
+	if (page_of(as->a_vm, run + i)->p_vnode == NULL)
+		return true;
+	while (k < n && hat_probe(as->a_hat, va + vm_ptob(k), NULL) != run + i)
+		k++;
+	if (k == n)
+		return true;
+	if ((spare = buddy_alloc(as->a_vm, 0, false)) == PFN_INVALID)
+		return false;
+	if (as_page_move(as, va + vm_ptob(k), spare, attr))
+		return true;
+	buddy_free(as->a_vm, spare, 0);
+	return false;
+}
+
 /* Moves what is elsewhere to its place in the run. */
 static bool fill_in(struct as *as, vaddr_t va, pfn_t run, pfn_t n, unsigned attr)
 {
 	for (pfn_t i = 0; i < n; i++) {
 		if (hat_probe(as->a_hat, va + vm_ptob(i), NULL) == run + i)
 			continue;
+		if (!clear_place(as, va, run, i, n, attr))
+			return false;
 		if (!page_take_frame(as->a_vm, run + i))
 			return false;
-		if (!move_page(as, va + vm_ptob(i), run + i, attr)) {
+		if (!as_page_move(as, va + vm_ptob(i), run + i, attr)) {
 			buddy_free(as->a_vm, run + i, 0);
 			return false;
 		}
@@ -115,7 +138,7 @@ static bool make_contiguous(struct as *as, vaddr_t va, pfn_t n, unsigned attr)
 	if (run == PFN_INVALID)
 		return false;
 	for (i = 0; i < n; i++)
-		if (!move_page(as, va + vm_ptob(i), run + i, attr))
+		if (!as_page_move(as, va + vm_ptob(i), run + i, attr))
 			break;
 	for (pfn_t k = i; k < n; k++)
 		buddy_free(as->a_vm, run + k, 0);
@@ -259,45 +282,4 @@ enum vm_err as_pagesize_defaults(struct as *as, unsigned heap, unsigned stack)
 	}
 	mach_rw_exit(&as->a_lock);
 	return e;
-}
-
-/* ---- to another node of memory: vm/node.c ---- */
-/* The page at va to a frame of the node, unless it has one. False: it cannot be moved now, or the node is full. */
-static bool migrate_page(struct as *as, vaddr_t va, unsigned node, bool *full)
-{
-	struct vm *vm = as->a_vm;
-	unsigned attr = 0;
-	pfn_t pfn = hat_probe(as->a_hat, va, &attr), to;
-
-	if (pfn == PFN_INVALID || pfn >= vm->vm_nframes || vm_is_zeropage(vm, pfn) || vm_node_of(vm, pfn) == node)
-		return false;
-	if ((to = numa_alloc(vm, node, vm->vm_reserve)) == PFN_INVALID) {
-		*full = true;
-		return false;
-	}
-	if (move_page(as, va, to, attr))
-		return true;
-	buddy_free(vm, to, 0);
-	return false;
-}
-
-enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved)
-{
-	bool full = false;
-
-	*moved = 0;
-	if (node >= as->a_vm->vm_caps->mc_nnodes)
-		return VM_NOTSUP;
-	if (!as_range(as, &addr, &len))
-		return VM_NOMEM;
-	mach_rw_enter(&as->a_lock, false);
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len && !full; s = seg_next(s)) {
-		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr,
-			end = seg_end(s) < addr + len ? seg_end(s) : addr + len;
-
-		for (; va < end && !full; va += VM_PAGESIZE)
-			*moved += migrate_page(as, va, node, &full);
-	}
-	mach_rw_exit(&as->a_lock);
-	return full ? VM_NOMEM : VM_OK;
 }

@@ -250,6 +250,7 @@ bool buddy_remove_frame_locked(struct vm *, pfn_t);	      /* out of its free blo
 /* vm/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
 pfn_t numa_alloc(struct vm *, unsigned node, uint32_t floor);
 pfn_t numa_alloc_here(struct vm *, uint32_t floor);
+unsigned vm_node_here(const struct vm *); /* the node of the CPU; only where there are nodes */
 bool buddy_take(struct vm *, pfn_t);			      /* this free frame; false: it is not free */
 void buddy_bar(struct vm *, pfn_t, unsigned why);	      /* a plain frame of the caller's goes off line for good */
 void buddy_bar_offline(struct vm *, pfn_t, unsigned why);     /* ... a frame that is off line already */
@@ -388,6 +389,10 @@ bool pressure_oom(struct vm *, pfn_t want);	 /* the policy says: try again */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
 /* vm/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
 void as_enlarge(struct seg *, vaddr_t va);
+/* Moves the page loaded at va to that frame, which is the caller's; then the page's old frame is free. False: it stays. */
+bool as_page_move(struct as *, vaddr_t va, pfn_t to, unsigned attr);
+void as_follow(struct seg *, vaddr_t va,
+    uint64_t len); /* vm/as_node.c: faulted on just now in a segment that follows (a_lock R) */
 vaddr_t as_block(const struct as *, vaddr_t va, unsigned size); /* where the block of that page size around va begins */
 void as_swapset_free(struct as *);
 struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */

@@ -4,10 +4,9 @@
  *
  * A node is a run of frames and the CPUs beside it, as the machine names them (mc_nnodes). A page gets a frame of the node whose
  * CPU touches it first, if that has one near the heads of the free lists; otherwise any: a far frame is better than a page-out. What
- * was placed badly, or whose user has moved to another CPU, is moved by as_migrate: contents and name stay, the frame is another.
+ * was placed badly, or whose user has moved to another CPU, is moved (vm/as_node.c): contents and name stay, the frame is another.
  *
- * Locks: vm_freelock for the lists. After Solaris' locality groups (lgrp); left out: hierarchies of nodes, interleaving,
- * migration by itself when another CPU touches the page, nodes of kernel memory.
+ * Locks: vm_freelock for the lists. After Solaris' locality groups (lgrp); left out: hierarchies of nodes, nodes of kernel memory.
  */
 #include "impl.h"
 
@@ -49,10 +48,14 @@ pfn_t numa_alloc(struct vm *vm, unsigned node, uint32_t floor)
 	return pfn;
 }
 
+unsigned vm_node_here(const struct vm *vm)
+{
+	return vm->vm_caps->mc_cpunode[mach_cpu_id() % vm->vm_caps->mc_ncpus];
+}
+
 pfn_t numa_alloc_here(struct vm *vm, uint32_t floor)
 {
-	const struct mach_caps *caps = vm->vm_caps;
-	pfn_t pfn = numa_alloc(vm, caps->mc_cpunode[mach_cpu_id() % caps->mc_ncpus], floor);
+	pfn_t pfn = numa_alloc(vm, vm_node_here(vm), floor);
 
 	if (pfn != PFN_INVALID)
 		VM_STAT(vm, node_local);

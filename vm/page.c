@@ -422,6 +422,9 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 		pfn_t pfn;
 
 		page_grow(vm);
+		if (flags >= PG_NODE(0) &&
+		    (pfn = numa_alloc(vm, flags / PG_NODE(0) - 1, vm->vm_reserve)) != PFN_INVALID)
+			return pfn;
 		pfn = buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
 		if (pfn == PFN_INVALID)
 			pfn = page_cache_take(vm, true);

@@ -214,6 +214,12 @@ static struct page *zero_page(const struct fault *f)
 	return none;
 }
 
+/* The node for a page of the map that is made now, as a flag of page_create. */
+static unsigned place(const struct fault *f, uint64_t idx)
+{
+	return (f->f_seg->s_flags & S_SPREAD) == 0 ? 0 : PG_NODE((unsigned)(idx % f->f_vm->vm_caps->mc_nnodes));
+}
+
 /* ---- the cases of a fault; the slot is busy ---- */
 static enum vm_err fault_zero(struct fault *f)
 {
@@ -227,7 +233,7 @@ static enum vm_err fault_zero(struct fault *f)
 	}
 	if (!charge_one(f))
 		return VM_NOMEM;
-	if ((e = anon_zero(f->f_vm, &id, &pp)) != VM_OK) {
+	if ((e = anon_zero(f->f_vm, place(f, f->f_idx), &id, &pp)) != VM_OK) {
 		uncharge_one(f);
 		return e;
 	}
@@ -251,7 +257,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 		page_unlock(f->f_vm, src);
 		return VM_NOMEM;
 	}
-	e = anon_private(f->f_vm, src, &id, &pp);
+	e = anon_private(f->f_vm, src, place(f, f->f_idx), &id, &pp);
 	if (e == VM_OK && locked != 0 && (e = page_wire(f->f_vm, pp)) != VM_OK) {
 		page_unlock(f->f_vm, pp);
 		anon_decref(f->f_vm, id);
@@ -400,7 +406,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
 		}
-		if (anon_zero(f->f_vm, &id, &pps[k]) != VM_OK) {
+		if (anon_zero(f->f_vm, place(f, f->f_idx + 1 + k), &id, &pps[k]) != VM_OK) {
 			uncharge_one(f);
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;

@@ -334,7 +334,7 @@ static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_
 		return VM_OK;
 	}
 	if ((e = anon_getpage(vm, id, SE_EXCL, 1, &pp)) == VM_OK) {
-		if ((e = anon_private(vm, pp, &nid, &copy)) == VM_OK) {
+		if ((e = anon_private(vm, pp, 0, &nid, &copy)) == VM_OK) {
 			anonmap_set(n->svd_amp, idx, nid);
 			page_unlock(vm, copy);
 			anon_decref(vm, id);
@@ -536,7 +536,7 @@ static enum vm_err snapshot_anon(struct vm *vm, anon_id id, anon_id *nid)
 	enum vm_err e = VM_OK;
 
 	if (pp != NULL && pp->p_lckcnt > 0) {
-		if ((e = anon_private(vm, pp, nid, &copy)) == VM_OK)
+		if ((e = anon_private(vm, pp, 0, nid, &copy)) == VM_OK)
 			page_unlock(vm, copy);
 	} else {
 		if (pp != NULL)

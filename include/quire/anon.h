@@ -26,10 +26,10 @@ enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, stru
 /* The same for a page nobody asked for yet: NULL unless it was not in memory, a frame was free and it could be read. Locked E.
  * The caller may hold other page locks. quick: nor if a device must be waited for, as far as that is known before. */
 struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick);
-/* A new slot whose page is zeroed, P_MOD, locked E. VM_NOMEM. */
-enum vm_err anon_zero(struct vm *, anon_id *, struct page **);
+/* A new slot whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
+enum vm_err anon_zero(struct vm *, unsigned flags, anon_id *, struct page **);
 /* A new slot whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked. New page E, P_MOD. */
-enum vm_err anon_private(struct vm *, struct page *src, anon_id *, struct page **);
+enum vm_err anon_private(struct vm *, struct page *src, unsigned flags, anon_id *, struct page **);
 /* Page-out side (page E- or I/O-locked): pages to write, all of swapfs; binds a cluster of disk slots and writes them.
  * VM_NOSWAP: no disk slot; VM_IO. *ok = how many from the start are clean now. Used by pageout and swapout. */
 enum vm_err swapfs_putpages(struct vm *, struct page **pps, uint32_t n, uint32_t *ok);

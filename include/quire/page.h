@@ -79,6 +79,7 @@ void page_cool(struct vm *, struct page *);
 #define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */
 #define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
 #define PG_ZERO	   0x4u /* contents zeroed */
+#define PG_NODE(n) (((n) + 1u) << 8) /* a frame of that node of memory, if it has one at hand */
 #define PG_NEW	   0x8u /* the name is new: what the policy remembers of it was another page's */
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.

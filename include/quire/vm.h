@@ -83,6 +83,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 			X(swapout_soft) X(swapout_hard)                                                                \
 			    X(zero_shared) /* reads of unwritten memory that were given the page of zeroes */          \
 	    X(node_local) X(node_remote)   /* frames of the touching CPU's own node, or not */                         \
+	    X(node_followed)		   /* pages moved to the node that faulted on them */                         \
 	    X(lazy_free)                   /* pages whose contents may go (ADV_FREE) */                                \
 	    X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page) X(dirty_log) \
 		X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
