@@ -902,44 +902,46 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 	hat->h_fmt->f_store->st_tune(hat);
 }
 
+/* What becomes of the translations of a range; large ones across its ends are split first. */
+struct change {
+	bool c_unlock;	 /* locks go, rights stay */
+	bool c_keep;	 /* start from the rights that are there */
+	unsigned c_attr; /* ... or from these */
+	unsigned c_clear; /* without these */
+};
+
+static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct change c)
+{
+	const struct hat_format *f = hat->h_fmt;
+	vaddr_t end = va + len;
+	struct map m;
+	struct op op;
+
+	op_enter(&op, hat->h_vm);
+	cut(&op, hat, va);
+	cut(&op, hat, end);
+	for (; next(hat, &va, end, &m); va = map_end(hat, &m)) {
+		unsigned attr = f->f_attr(m.m_word);
+
+		if (c.c_unlock)
+			(void)entry_change(f, m.m_entry, f->f_locked, 0);
+		else
+			set_attr(&op, hat, &m, ((c.c_keep ? attr : c.c_attr) & ~c.c_clear) | (attr & HAT_CACHING));
+	}
+	op_exit(&op);
+}
+
 void hat_unlock(struct hat *hat, vaddr_t va, uint64_t len)
 {
-	vaddr_t end = va + len;
-	struct map m;
-	struct op op;
-
-	op_enter(&op, hat->h_vm);
-	cut(&op, hat, va);
-	cut(&op, hat, end);
-	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
-		(void)entry_change(hat->h_fmt, m.m_entry, hat->h_fmt->f_locked, 0);
-	op_exit(&op);
+	change_range(hat, va, len, (struct change){ .c_unlock = true });
 }
-
-/* attr: the new rights, from which clr is taken; keep_old: start from what is there. */
-static void change_range(
-    struct hat *hat, vaddr_t va, uint64_t len, unsigned attr, unsigned clr, bool keep_old)
-{
-	vaddr_t end = va + len;
-	struct map m;
-	struct op op;
-
-	op_enter(&op, hat->h_vm);
-	cut(&op, hat, va);
-	cut(&op, hat, end);
-	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
-		set_attr(&op, hat, &m, ((keep_old ? hat->h_fmt->f_attr(m.m_word) : attr) & ~clr) |
-		    (hat->h_fmt->f_attr(m.m_word) & HAT_CACHING));
-	op_exit(&op);
-}
-
 void hat_chgattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change_range(hat, va, len, attr, 0, false);
+	change_range(hat, va, len, (struct change){ .c_attr = attr });
 }
 void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change_range(hat, va, len, 0, attr, true);
+	change_range(hat, va, len, (struct change){ .c_keep = true, .c_clear = attr });
 }
 
 /* Gathers an entry's bits and clears some; what was cleared is flushed, so that it shows when it is set again. */

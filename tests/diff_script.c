@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define SKIP 77
@@ -440,42 +439,40 @@ static void verify(void)
 }
 
 static const struct {
-	const char *name;
+	struct script_op op;
 	void (*fn)(void);
-	unsigned weight;
 } ops[] = {
-	{ "read", op_read, 50 },
-	{ "write", op_write, 60 },
-	{ "map", op_map, 24 },
-	{ "unmap", op_unmap, 6 },
-	{ "protect", op_protect, 12 },
-	{ "advise", op_advise, 16 },
-	{ "free", op_free, 4 },
-	{ "sync", op_sync, 4 },
-	{ "incore", op_incore, 3 },
-	{ "lock", op_lock, 3 },
-	{ "remap", op_remap, 8 },
-	{ "fread", op_fread, 4 },
-	{ "fwrite", op_fwrite, 4 },
-	{ "truncate", op_truncate, 3 },
-	{ "fork", op_fork, 4 },
+	{ { "read", 50 }, op_read },
+	{ { "write", 60 }, op_write },
+	{ { "map", 24 }, op_map },
+	{ { "unmap", 6 }, op_unmap },
+	{ { "protect", 12 }, op_protect },
+	{ { "advise", 16 }, op_advise },
+	{ { "free", 4 }, op_free },
+	{ { "sync", 4 }, op_sync },
+	{ { "incore", 3 }, op_incore },
+	{ { "lock", 3 }, op_lock },
+	{ { "remap", 8 }, op_remap },
+	{ { "fread", 4 }, op_fread },
+	{ { "fwrite", 4 }, op_fwrite },
+	{ { "truncate", 3 }, op_truncate },
+	{ { "fork", 4 }, op_fork },
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
-static unsigned op_of(uint64_t word)
+static size_t op_of(uint64_t word)
 {
-	unsigned total = 0, x, i;
-
-	for (i = 0; i < NOPS; i++)
-		total += ops[i].weight;
-	x = (unsigned)((word >> 40) % total);
-	for (i = 0; x >= ops[i].weight; i++)
-		x -= ops[i].weight;
-	return i;
+	return script_draw(word, ops, NOPS, sizeof(ops[0]));
 }
 
-static void run(const uint64_t *words, uint64_t n)
+struct words {
+	const uint64_t *word; /* NULL: drawn by the seed */
+	uint64_t n;
+};
+
+static void run(const void *arg)
 {
+	const struct words *w = arg;
 	static uint8_t bytes[NFILES][FILE_MAX * PAGE];
 	uint8_t *data[NFILES];
 
@@ -489,11 +486,11 @@ static void run(const uint64_t *words, uint64_t n)
 	for (unsigned k = 0; k < 2; k++)
 		if (!both[k]->x_open(seed, data, file_size))
 			_exit(SKIP);
-	for (uint64_t i = 0; i < n; i++, ++*progress) {
-		uint64_t word = words == NULL ? mix(seed * 0x100000001b3ull + i) : words[i];
+	for (uint64_t i = 0; i < w->n; i++, ++*progress) {
+		uint64_t word = w->word == NULL ? mix(seed * 0x100000001b3ull + i) : w->word[i];
 
 		rnd = word;
-		doing = ops[op_of(word)].name;
+		doing = ops[op_of(word)].op.so_name;
 		ops[op_of(word)].fn();
 		if (i % 256 == 255)
 			verify();
@@ -505,24 +502,7 @@ static void run(const uint64_t *words, uint64_t n)
 
 static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 {
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	if ((pid = fork()) == 0) {
-		if (quiet &&
-		    (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
-			_exit(2);
-		run(words, n);
-		fflush(stdout);
-		exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return 2;
-	if (WIFSIGNALED(status) && !quiet)
-		fprintf(
-		    stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	return script_child(run, &(struct words){ words, n }, quiet, progress);
 }
 
 static void shrink(const uint64_t *from, uint64_t n)
@@ -549,7 +529,7 @@ static void shrink(const uint64_t *from, uint64_t n)
 	}
 	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --script FILE):\n", n, seed);
 	for (uint64_t i = 0; i < n; i++)
-		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].name);
+		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].op.so_name);
 	verbose = true;
 	(void)run_child(words, n, false);
 	free(words);

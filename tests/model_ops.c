@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The model and the operations that run beside it: see model_test.c. */
 #include "tests/model.h"
+#include "tests/script.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -978,52 +979,44 @@ static void op_swapdev(struct test *t)
 }
 
 static const struct {
-	const char *name;
+	struct script_op op;
 	void (*fn)(struct test *);
-	unsigned weight;
 } ops[] = {
-	{ "read", op_read, 60 },
-	{ "write", op_write, 70 },
-	{ "copyin", op_copyin, 6 },
-	{ "copyout", op_copyout, 6 },
-	{ "map", op_map, 24 },
-	{ "unmap", op_unmap, 12 },
-	{ "setprot", op_setprot, 10 },
-	{ "fork", op_fork, 4 },
-	{ "free", op_free, 2 },
-	{ "dontneed", op_dontneed, 6 },
-	{ "advfree", op_advfree, 5 },
-	{ "transfer", op_transfer, 6 },
-	{ "remap", op_remap, 4 },
-	{ "truncate", op_truncate, 2 },
-	{ "advise", op_advise, 8 },
-	{ "lock", op_lock, 4 },
-	{ "unlock", op_unlock, 6 },
-	{ "soft", op_soft, 6 },
-	{ "swapout", op_swapout, 1 },
-	{ "sync", op_sync, 4 },
-	{ "incore", op_incore, 4 },
-	{ "move", op_move, 6 },
-	{ "inherit", op_inherit, 4 },
-	{ "query", op_query, 4 },
-	{ "shrink", op_shrink, 4 },
-	{ "swapdev", op_swapdev, 5 },
-	{ "relocate", op_relocate, 4 },
-	{ "memory", op_memory, 1 },
-	{ "promote", op_promote, 2 },
+	{ { "read", 60 }, op_read },
+	{ { "write", 70 }, op_write },
+	{ { "copyin", 6 }, op_copyin },
+	{ { "copyout", 6 }, op_copyout },
+	{ { "map", 24 }, op_map },
+	{ { "unmap", 12 }, op_unmap },
+	{ { "setprot", 10 }, op_setprot },
+	{ { "fork", 4 }, op_fork },
+	{ { "free", 2 }, op_free },
+	{ { "dontneed", 6 }, op_dontneed },
+	{ { "advfree", 5 }, op_advfree },
+	{ { "transfer", 6 }, op_transfer },
+	{ { "remap", 4 }, op_remap },
+	{ { "truncate", 2 }, op_truncate },
+	{ { "advise", 8 }, op_advise },
+	{ { "lock", 4 }, op_lock },
+	{ { "unlock", 6 }, op_unlock },
+	{ { "soft", 6 }, op_soft },
+	{ { "swapout", 1 }, op_swapout },
+	{ { "sync", 4 }, op_sync },
+	{ { "incore", 4 }, op_incore },
+	{ { "move", 6 }, op_move },
+	{ { "inherit", 4 }, op_inherit },
+	{ { "query", 4 }, op_query },
+	{ { "shrink", 4 }, op_shrink },
+	{ { "swapdev", 5 }, op_swapdev },
+	{ { "relocate", 4 }, op_relocate },
+	{ { "memory", 1 }, op_memory },
+	{ { "promote", 2 }, op_promote },
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
-static unsigned op_of(uint64_t word)
+static size_t op_of(uint64_t word)
 {
-	unsigned total = 0, x, i;
-
-	for (i = 0; i < NOPS; i++)
-		total += ops[i].weight;
-	x = (unsigned)((word >> 40) % total);
-	for (i = 0; x >= ops[i].weight; i++)
-		x -= ops[i].weight;
-	return i;
+	return script_draw(word, ops, NOPS, sizeof(ops[0]));
 }
 
 void op_apply(struct test *t, uint64_t word)
@@ -1034,5 +1027,5 @@ void op_apply(struct test *t, uint64_t word)
 
 const char *op_name(uint64_t word)
 {
-	return ops[op_of(word)].name;
+	return ops[op_of(word)].op.so_name;
 }

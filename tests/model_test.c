@@ -26,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- one run ---- */
@@ -154,14 +153,21 @@ void run_one(struct test *t, uint64_t word)
 		run_verify(t);
 }
 
-static void run(const struct options *opt, const uint64_t *words, uint64_t n)
+struct job {
+	const struct options *opt;
+	const uint64_t *words; /* NULL: drawn by the seed */
+	uint64_t n;
+};
+
+static void run(const void *arg)
 {
+	const struct job *j = arg;
 	static struct test t;
 
 	*progress = 0;
-	run_setup(&t, opt);
-	for (uint64_t i = 0; i < n; i++)
-		run_one(&t, words == NULL ? run_word(opt, i) : words[i]);
+	run_setup(&t, j->opt);
+	for (uint64_t i = 0; i < j->n; i++)
+		run_one(&t, j->words == NULL ? run_word(j->opt, i) : j->words[i]);
 	run_check(&t);
 	run_verify(&t);
 	print_stats(&t);
@@ -171,26 +177,7 @@ static void run(const struct options *opt, const uint64_t *words, uint64_t n)
 /* One run in a child; false: it failed. */
 static bool run_child(const struct options *opt, const uint64_t *words, uint64_t n, bool quiet)
 {
-	int status;
-	pid_t pid;
-
-	fflush(stdout);
-	if ((pid = fork()) == 0) {
-		if (quiet &&
-		    (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
-			_exit(2);
-		run(opt, words, n);
-		fflush(stdout);
-		exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
-		perror("fork");
-		exit(2);
-	}
-	if (WIFSIGNALED(status) && !quiet)
-		fprintf(
-		    stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *progress);
-	return status == 0;
+	return script_child(run, &(struct job){ opt, words, n }, quiet, progress) == 0;
 }
 
 /* ---- shrinking ---- */

@@ -7,8 +7,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 /* The argument of --seed: a number, or "random": another one in each run, which the test prints so that it can be repeated. */
 static inline uint64_t seed_of(const char *arg)
@@ -41,5 +44,50 @@ static inline uint64_t *script_read(const char *name, uint64_t *n)
 	}
 	fclose(f);
 	return words;
+}
+
+/* What there is to draw from: the first member of an operation's description. */
+struct script_op {
+	const char *so_name;
+	unsigned so_weight;
+};
+
+/* The operation that a word means: the index of one of n descriptions of that size, drawn by weight. */
+static inline size_t script_draw(uint64_t word, const void *ops, size_t n, size_t size)
+{
+	unsigned total = 0, x;
+	size_t i;
+
+#define WEIGHT(k) (((const struct script_op *)(const void *)((const char *)ops + (k) * size))->so_weight)
+	for (i = 0; i < n; i++)
+		total += WEIGHT(i);
+	x = (unsigned)((word >> 40) % total);
+	for (i = 0; x >= WEIGHT(i); i++)
+		x -= WEIGHT(i);
+#undef WEIGHT
+	return i;
+}
+
+/* run(arg) in a child, silent if quiet. Its exit status; 1 if a signal killed it, which is told with *at, the operation. */
+static inline int script_child(void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	if ((pid = fork()) == 0) {
+		if (quiet && (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
+			_exit(2);
+		run(arg);
+		fflush(stdout);
+		exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+		perror("fork");
+		exit(2);
+	}
+	if (WIFSIGNALED(status) && !quiet)
+		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *at);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 #endif

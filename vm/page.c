@@ -66,32 +66,26 @@ void page_queue_init(struct page_queue *q)
 	q->q_len = 0;
 }
 
-void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
+/* Between two neighbours, or at an end (PAGE_NIL). */
+static void queue_insert(struct vm *vm, struct page_queue *q, struct page *pp, uint32_t prev, uint32_t next)
 {
 	uint32_t i = page_pfn(vm, pp);
 
-	pp->p_next = PAGE_NIL;
-	pp->p_prev = q->q_tail;
-	if (q->q_tail == PAGE_NIL)
-		q->q_head = i;
-	else
-		vm->vm_pages[q->q_tail].p_next = i;
-	q->q_tail = i;
+	pp->p_prev = prev;
+	pp->p_next = next;
+	*(prev == PAGE_NIL ? &q->q_head : &vm->vm_pages[prev].p_next) = i;
+	*(next == PAGE_NIL ? &q->q_tail : &vm->vm_pages[next].p_prev) = i;
 	__atomic_store_n(&q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
+}
+
+void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
+{
+	queue_insert(vm, q, pp, q->q_tail, PAGE_NIL);
 }
 
 void page_queue_push_head(struct vm *vm, struct page_queue *q, struct page *pp)
 {
-	uint32_t i = page_pfn(vm, pp);
-
-	pp->p_prev = PAGE_NIL;
-	pp->p_next = q->q_head;
-	if (q->q_head == PAGE_NIL)
-		q->q_tail = i;
-	else
-		vm->vm_pages[q->q_head].p_prev = i;
-	q->q_head = i;
-	__atomic_store_n(&q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
+	queue_insert(vm, q, pp, PAGE_NIL, q->q_head);
 }
 
 void page_queue_remove(struct vm *vm, struct page_queue *q, struct page *pp)
