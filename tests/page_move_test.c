@@ -406,6 +406,51 @@ static void test_zeroed(const struct sim_config *cfg)
 	teardown(&e);
 }
 
+/* ---- idle CPUs ---- */
+static bool idle(void *vm)
+{
+	return vm_idle(vm);
+}
+
+static void reader(void *arg)
+{
+	struct env *e = arg;
+
+	for (unsigned i = 0; i < e->n; i++)
+		CHECK(get(e, e->as, i) == i * 7 + 9);
+}
+
+/* While programs wait for the disk, frames are zeroed for those that will ask; and only then. */
+static void test_idle(const struct sim_config *cfg)
+{
+	struct sim_config slow = *cfg;
+	struct vm_config vc = { .vc_zeropool = 40 };
+	struct sim_stats was, now;
+	struct env e;
+
+	slow.disk_latency = 100000;
+	setup(&e, &slow, &vc, 64);
+	put_all(&e, 9);
+	CHECK(sim_idle(e.mach, idle, e.vm));
+	sim_spawn(e.mach, reader, &e, "reader");
+	sim_run(e.mach); /* nobody waits: no work was done */
+	sim_statistics(e.mach, &was);
+	CHECK(was.ss_idle == 0);
+	CHECK(as_swapout(e.as) == 64);
+	sim_spawn(e.mach, reader, &e, "reader");
+	sim_run(e.mach);
+	CHECK(sim_idle(e.mach, NULL, NULL));
+	sim_statistics(e.mach, &now);
+	CHECK(now.ss_idle >= 40 && sound(&e));
+	CHECK(!vm_idle(e.vm)); /* the pool was full, and nobody has asked */
+	CHECK(as_advise(e.as, VA, vm_ptob(e.n), ADV_DONTNEED) == VM_OK);
+	for (unsigned i = 0; i < 30; i++)
+		put(&e, e.as, i, i);
+	CHECK(vm_statistics(e.vm)->zero_ready >= 30);
+	CHECK(sound(&e));
+	teardown(&e);
+}
+
 /* ---- large translations ---- */
 static void promote_once(struct env *e, unsigned size, uint64_t salt)
 {
@@ -601,7 +646,9 @@ static void test_race(const struct sim_config *cfg, uint64_t seed)
 		sim_spawn(race.e.mach, program, &p[i], "program");
 	}
 	sim_spawn(race.e.mach, mover, NULL, "mover");
+	CHECK(sim_idle(race.e.mach, idle, race.e.vm));
 	sim_run(race.e.mach);
+	CHECK(sim_idle(race.e.mach, NULL, NULL));
 	for (unsigned i = 0; i < PROGRAMS * 256; i++) {
 		uint64_t v = 0;
 
@@ -631,6 +678,7 @@ int main(int argc, char **argv)
 		test_memory(&cfg);
 		test_colors(&cfg);
 		test_zeroed(&cfg);
+		test_idle(&cfg);
 		test_promote(&cfg);
 		for (uint64_t seed = 1; seed <= seeds; seed++)
 			test_race(&cfg, seed);

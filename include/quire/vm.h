@@ -130,6 +130,6 @@ pfn_t pageout_reclaim(struct vm *, pfn_t n);
 /* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. */
 pfn_t vm_shrink(struct vm *, pfn_t n);
 
-/* For a port's idle CPUs: does a little work that helps later (zeroes frames for vc_zeropool). False: there is none. */
+/* For a port's idle CPUs (sim_idle): does a little work that helps later (zeroes frames for vc_zeropool). False: there is none. */
 bool vm_idle(struct vm *);
 #endif

@@ -84,6 +84,8 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 	case F_IPI: sim_ipi_deliver(m); return ((const struct sim_ipi *)f->f_wait)->i_left == 0;
 	case F_ALLDONE: return m->m_nprograms == 0;
 	case F_INTR: return sim_disk_due(m, &(uint64_t){ 0 });
+	case F_DISK: return f->f_deadline <= m->m_now;
+	case F_IDLE: break; /* schedule() */
 	case F_DONE: break;
 	}
 	return false;
@@ -92,12 +94,12 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 static void deadlock(struct mach *m)
 {
 	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer",
-		"condition", "end of thread", "interrupts", "end of all programs", "disk", "done" };
+		"condition", "end of thread", "interrupts", "end of all programs", "disk", "idle", "disk", "done" };
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next) {
 		const char *name = "";
 
-		if (f->f_state == F_DONE || f->f_state == F_INTR)
+		if (f->f_state == F_DONE || f->f_state == F_INTR || f->f_state == F_IDLE)
 			continue;
 		if (f->f_state == F_MUTEX)
 			name = ((const struct mutex *)f->f_wait)->mx_name;
@@ -143,13 +145,22 @@ static void next_event(struct mach *m)
 		m->m_now = when;
 }
 
+/* The idle fiber, if it waits for this moment and has something to do. */
+static struct mach_thread *idler(struct mach *m)
+{
+	bool ready = m->m_idle != NULL && !m->m_idledone && m->m_idler->f_state == F_IDLE;
+
+	return ready ? m->m_idler : NULL;
+}
+
 /* Gives the CPU to somebody; returns when the caller can run and was chosen. */
 static void schedule(struct mach *m)
 {
 	struct mach_thread *me = m->m_cur, *f;
 
-	while ((f = pick(m)) == NULL)
+	while ((f = pick(m)) == NULL && (f = idler(m)) == NULL)
 		next_event(m);
+	m->m_idledone &= f == m->m_idler;
 	f->f_state = F_RUN;
 	if (f == me)
 		return;
@@ -174,11 +185,48 @@ void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi)
 	wait_for(m, F_IPI, ipi);
 }
 
+void sim_wait_disk(struct mach *m, uint64_t due)
+{
+	m->m_cur->f_deadline = due;
+	wait_for(m, F_DISK, NULL);
+}
+
 void sim_sched_point_slow(struct mach *m)
 {
 	m->m_now += POINT_NS;
 	if (sim_random(m) % m->m_cfg.switch_every == 0)
 		schedule(m);
+}
+
+/* ---- idle CPUs ---- */
+static void idle_main(void *arg)
+{
+	struct mach *m = arg;
+
+	for (;;) {
+		wait_for(m, F_IDLE, NULL);
+		if (m->m_idle != NULL && m->m_idle(m->m_idlearg))
+			m->m_stats.ss_idle++;
+		else
+			m->m_idledone = true;
+	}
+}
+
+bool sim_idle(struct mach *m, bool (*fn)(void *), void *arg)
+{
+	sim_current = m;
+	m->m_idle = NULL;
+	if (m->m_idler == NULL) {
+		if (fn != NULL && (m->m_idler = sim_fiber_new(m, idle_main, m, "idle")) != NULL)
+			m->m_idler->f_state = F_IDLE;
+	} else {
+		while (m->m_idler->f_state != F_IDLE)
+			schedule(m); /* a piece of work goes on */
+	}
+	m->m_idledone = false;
+	m->m_idlearg = arg;
+	m->m_idle = m->m_idler != NULL ? fn : NULL;
+	return fn == NULL || m->m_idler != NULL;
 }
 
 /* ---- fibers ---- */

@@ -131,6 +131,7 @@ void sim_ipi_fail(struct mach *, enum sim_ipi_failure, uint64_t nth, uint64_t ti
 uint64_t sim_ipi_seen(struct mach *); /* how many were sent since the last sim_ipi_fail */
 struct sim_stats {
 	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_switch, ss_reads, ss_writes;
+	uint64_t ss_idle;      /* pieces of work done by idle CPUs */
 	uint64_t ss_miss[4];   /* misses by the size of the page that was found (index of mc_pageshift) */
 	uint64_t ss_flush, ss_flushed; /* calls, entries dropped */
 	uint64_t ss_shootdown; /* rounds of IPIs: any number of ranges, each CPU interrupted once */
@@ -153,6 +154,12 @@ void sim_statistics(struct mach *, struct sim_stats *);
  * When every fiber waits and no event is to come, the machine panics and says who waits for what. */
 void sim_spawn(struct mach *, void (*fn)(void *), void *arg, const char *name);
 void sim_run(struct mach *);
+/*
+ * What the CPUs do while every fiber waits and no event is due (vm_idle): fn(arg) again and again, in a fiber of its own, until it
+ * returns false or an event comes. NULL: nothing any more; returns when the last call has ended, so before vm_destroy.
+ * False: no host memory.
+ */
+bool sim_idle(struct mach *, bool (*fn)(void *), void *arg);
 
 /* ---- a disk or file: contents in host memory ---- */
 /* Reference 1 is the caller's; freed when the last one goes. size in bytes. NULL: no host memory. */

@@ -21,6 +21,8 @@ enum fiber_state {
 	F_JOIN,    /* waits for the end of fiber f_wait */
 	F_IPI,     /* waits until all have seen the interrupt f_wait */
 	F_ALLDONE, /* sim_run: waits for the end of every program */
+	F_DISK,    /* waits until its request is due, at f_deadline */
+	F_IDLE,    /* the idle fiber: waits until nobody else can run */
 	F_INTR,    /* the disk's interrupt fiber: waits for a request that is due */
 	F_DONE
 };
@@ -116,7 +118,10 @@ struct mach {
 	struct ipi_fail { uint64_t if_nth, if_times, if_ns, if_seen; enum sim_ipi_failure if_how; } m_ipifail;
 	struct tlb_entry *m_tlb; /* [ncpus][sets][ways] */
 	unsigned m_tlbsets, m_tlbhand;
-	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr;
+	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr, *m_idler;
+	bool (*m_idle)(void *);
+	void *m_idlearg;
+	bool m_idledone; /* there was nothing to do, and nobody has run since */
 	unsigned m_nlive; /* fibers that exist besides main and intr */
 	unsigned m_nprograms;
 	struct sim_disk *m_disks;
@@ -148,6 +153,7 @@ void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *)
 void sim_ipi_deliver(struct mach *);	 /* those that are due */
 uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX: none */
 void sim_wait_ipi(struct mach *, const struct sim_ipi *); /* sched.c */
+void sim_wait_disk(struct mach *, uint64_t due);
 
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
 bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t, struct sim_leaf *); /* user: by the root of user mode */
