@@ -62,7 +62,7 @@ struct options {
 	enum sim_format format;
 	const char *format_name;
 	uint64_t seeds; /* --inject: how many, from seed on */
-	bool linux_like, inject, shrink, verbose;
+	bool linux_like, split, inject, shrink, verbose;
 };
 
 struct test {

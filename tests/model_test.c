@@ -11,10 +11,11 @@
  * a child) is cut to the end that still fails, then whole chunks are taken out as long as it fails. What is left is
  * printed as a script for --script.
  *
- *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--linux] [--policy NAME] [--prefetch NAME]
+ *   model_test [--ops N] [--seed S] [--frames F] [--check K] [--format NAME] [--split] [--linux] [--policy NAME] [--prefetch NAME]
  *              [--inject] [--seeds N] [--latency NS] [--script FILE] [--no-shrink] [--verbose]
  *
- * --seed random takes another seed each time and prints it. --format chooses what the MMU walks (sim.h). --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
+ * --seed random takes another seed each time and prints it. --format chooses what the MMU walks (sim.h), --split gives each
+ * space a root for user mode. --linux takes from the machine what the Linux port lacks. --inject lets every allocation and I/O fail, one by one: see
  * model_inject.c; for scripts of that many operations, from that many seeds.
  */
 #include "tests/model.h"
@@ -37,6 +38,7 @@ void run_setup(struct test *t, const struct options *opt)
 		.tlb_entries = 32,
 		.format = opt->format,
 		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : opt->format == SIM_PAE ? 0x100000 - opt->frames / 2 : 0,
+		.kernel = opt->split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
 		.disk_latency = opt->latency };
 	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy, .vc_prefetch = opt->prefetch };
 	struct vnode *swap;
@@ -228,9 +230,9 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
 		n = drop_chunks(&opt, words, n, chunk, &budget);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s%s%s --seed %" PRIu64
+	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",
-	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "",
+	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.split ? " --split" : "",
 	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "",
 	    opt.prefetch != NULL ? " --prefetch " : "", opt.prefetch != NULL ? opt.prefetch->pf_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
@@ -275,6 +277,8 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc &&
 		    sim_format_by_name(argv[i + 1], &opt.format))
 			opt.format_name = argv[++i];
+		else if (strcmp(argv[i], "--split") == 0)
+			opt.split = true;
 		else if (strcmp(argv[i], "--linux") == 0)
 			opt.linux_like = true;
 		else if (strcmp(argv[i], "--inject") == 0)

@@ -12,7 +12,7 @@
  * The machine has 1 to 8 CPUs. Interrupts that flush TLBs arrive late, in some runs one in twenty never arrives, and there
  * are so few address space numbers that they are given out again all the time. --no-wait breaks the machine: translations are not waited for until all CPUs have dropped them.
  *
- *   race_test [--seeds N] [--seed FIRST|random] [--rounds R] [--format NAME] [--linux] [--no-wait]
+ *   race_test [--seeds N] [--seed FIRST|random] [--rounds R] [--format NAME] [--split] [--linux] [--no-wait]
  */
 #include "machine/sim/sim.h"
 #include "tests/script.h"
@@ -278,7 +278,14 @@ static void report(void *arg, const char *text)
 	fprintf(stderr, "race_test: seed %" PRIu64 ": %s\n", r->seed, text);
 }
 
-static void setup(struct race *r, uint64_t seed, unsigned rounds, enum sim_format format, bool linux_like, bool no_wait)
+/* What the run is given beside its seed. */
+struct how {
+	unsigned rounds;
+	enum sim_format format;
+	bool split, linux_like, no_wait;
+};
+
+static void setup(struct race *r, uint64_t seed, const struct how *how)
 {
 	struct sim_config cfg = { .frames = 160,
 		.ncpus = 1 + (unsigned)(seed % MAXCPUS),
@@ -286,11 +293,12 @@ static void setup(struct race *r, uint64_t seed, unsigned rounds, enum sim_forma
 		.threads = true,
 		.disk_latency = seed % 2 ? 3000 : 0,
 		.switch_every = 2 + (unsigned)(seed % 4),
-		.format = format,
-		.asids = 8,
-		.ipi_latency = no_wait ? 50000 : seed % 3 * 1000,
-		.ipi_loss = !no_wait && seed % 5 == 0 ? 20 : 0,
-		.no_shootdown_wait = no_wait,
+		.format = how->format,
+		.kernel = how->split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
+		.asids = how->split ? 32 : 8,
+		.ipi_latency = how->no_wait ? 50000 : seed % 3 * 1000,
+		.ipi_loss = !how->no_wait && seed % 5 == 0 ? 20 : 0,
+		.no_shootdown_wait = how->no_wait,
 		.tlb_entries = 16 };
 	struct segvn_args shared = {
 		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED
@@ -300,8 +308,8 @@ static void setup(struct race *r, uint64_t seed, unsigned rounds, enum sim_forma
 
 	memset(r, 0, sizeof(*r));
 	r->seed = seed;
-	r->rounds = rounds;
-	if (linux_like)
+	r->rounds = how->rounds;
+	if (how->linux_like)
 		sim_config_linux(&cfg);
 	vc.vc_mach = r->mach = sim_create(&cfg);
 	if (r->mach == NULL || (err = vm_create(&vc, &r->vm)) != VM_OK)
@@ -361,15 +369,16 @@ int main(int argc, char **argv)
 {
 	uint64_t seeds = 20, first = 1, rounds = 400, switches = 0, refusals = 0, ipis = 0;
 	static struct race r;
-	enum sim_format format = SIM_X86_64;
-	bool linux_like = false, no_wait = false;
+	struct how how = { .format = SIM_X86_64 };
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--linux") == 0)
-			linux_like = true;
+			how.linux_like = true;
+		else if (strcmp(argv[i], "--split") == 0)
+			how.split = true;
 		else if (strcmp(argv[i], "--no-wait") == 0)
-			no_wait = true;
-		else if (i + 1 < argc && strcmp(argv[i], "--format") == 0 && sim_format_by_name(argv[i + 1], &format))
+			how.no_wait = true;
+		else if (i + 1 < argc && strcmp(argv[i], "--format") == 0 && sim_format_by_name(argv[i + 1], &how.format))
 			i++;
 		else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
 			seeds = strtoull(argv[++i], NULL, 0);
@@ -385,7 +394,8 @@ int main(int argc, char **argv)
 	for (uint64_t s = first; s < first + seeds; s++) {
 		struct sim_stats st;
 
-		setup(&r, s, (unsigned)rounds, format, linux_like, no_wait);
+		how.rounds = (unsigned)rounds;
+		setup(&r, s, &how);
 		sim_run(r.mach);
 		sim_statistics(r.mach, &st);
 		switches += st.ss_switch;

@@ -24,6 +24,10 @@ for f in la57 i386 pae sv39 sv48 sfmmu; do
 	run "$b/model_test" --ops 10000000 --seed "$seed" --format $f
 	run "$b/race_test" --seed "$seed" --seeds 200 --format $f
 done
+for f in x86_64 la57; do
+	run "$b/model_test" --ops 10000000 --seed "$seed" --format $f --split
+	run "$b/race_test" --seed "$seed" --seeds 200 --format $f --split
+done
 for p in lru clockpro arc car s3fifo generations; do
 	run "$b/model_test" --ops 5000000 --seed "$seed" --frames 96 --policy $p
 	run "$b/model_test" --ops 5000000 --seed "$seed" --linux --policy $p
