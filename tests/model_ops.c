@@ -914,10 +914,16 @@ static void op_memory(struct test *t)
 static void op_promote(struct test *t)
 {
 	struct space *sp = pick(t);
+	unsigned lo, n;
 	uint64_t done;
 
-	if (sp != NULL)
-		(void)as_promote(sp->as, va_of(0), vm_ptob(NPAGES), 1 + below(t, 2), &done);
+	if (sp == NULL)
+		return;
+	(void)as_promote(sp->as, va_of(0), vm_ptob(NPAGES), 1 + below(t, 2), &done);
+	if (chance(t, 3)) { /* from now on large pages, where the window has room for them, or no more */
+		pick_range(t, NPAGES, &lo, &n);
+		(void)as_setpagesize(sp->as, va_of(lo), vm_ptob(n), below(t, 2));
+	}
 }
 
 static void op_query(struct test *t)
