@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -157,6 +158,7 @@ int host_init(const char *family)
 		stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
 		stop("cannot join the family's memory", rc);
+	host_thread_pointer(getauxval(AT_HWCAP2));
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
 	create_engine(h);

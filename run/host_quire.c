@@ -18,7 +18,10 @@
  * left to the kernel (release_range), no longer tracked.
  *
  * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be managed memory, and
- * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away.
+ * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away. So may be
+ * the thread's block of static storage. The kernel writes there whenever it has interrupted the thread (rseq), and code that
+ * guards its stack reads there: for the time of a call the thread is not registered for the one and has another block for the
+ * other. A fork returns to the program's stack with the world still standing: it locks these pages in memory before.
  *
  * Locks: h_lock (outermost) > h_brklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
@@ -63,6 +66,7 @@ static long to_errno(enum vm_err e)
 }
 
 /* ---- adoption ---- */
+static void unregister_self(void);
 struct piece { uint64_t base, end; unsigned prot; bool shared; };
 
 /* The tracked piece at or above addr, cut to end. False: none below end. */
@@ -124,6 +128,7 @@ enum vm_err host_adopt(struct host *h)
 	uint64_t a = 0;
 	enum vm_err e;
 
+	unregister_self();
 	atomic_store(&h->h_credit, atomic_load(&h->h_committed));
 	h->h_managed = true;
 	while (next_piece(h, a, ~0ull >> 17, &p)) {
@@ -796,15 +801,20 @@ enum op {
 };
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
+#define TLSROOM	  1024u /* below a thread pointer: what nobody here uses */
 struct block {
 	long b_arg[6];
 	enum op b_op;
-	_Alignas(64) unsigned char b_stack[STACKSIZE - 128];
+	bool b_registered; /* the thread was, with the kernel, and is not now */
+	uint64_t b_tp;	   /* its thread pointer */
+	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - TLSROOM - 64];
+	_Alignas(64) unsigned char b_below[TLSROOM];
+	void *b_tcb[8];
 };
 static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
 static _Atomic uint64_t blocks_used;
 
-static long fork_prepare(struct host *h);
+static long fork_prepare(struct host *h, uint64_t sp, uint64_t tp);
 static long fork_parent(struct host *h, long pid);
 static long fork_child(struct host *h);
 
@@ -826,7 +836,7 @@ static long dispatch(struct block *b)
 	long *a = b->b_arg, r;
 
 	switch (b->b_op) {
-	case OP_FORK_PREPARE: return fork_prepare(h);
+	case OP_FORK_PREPARE: return fork_prepare(h, (uint64_t)a[0], (uint64_t)a[1]);
 	case OP_FORK_PARENT: return fork_parent(h, a[0]);
 	case OP_FORK_CHILD: return fork_child(h);
 	case OP_LEAVE: return do_leave(h);
@@ -874,14 +884,64 @@ static struct block *take_block(void)
 	}
 }
 
+/* ---- the thread's own block of storage ---- */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+#define RSEQ_BYTES 32u /* as the C library registers it */
+#define RSEQ_SIG   0x53053053u
+
+/* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
+static bool fast_pointer;
+
+void host_thread_pointer(unsigned long hwcap2) { fast_pointer = (hwcap2 & 2) != 0; }
+
+static uint64_t get_pointer(void)
+{
+	uint64_t v = 0;
+
+	if (fast_pointer)
+		__asm__ volatile("rdfsbase %0" : "=r"(v));
+	else
+		(void)sys_call2(SYS_arch_prctl, 0x1003 /* ARCH_GET_FS */, (long)&v);
+	return v;
+}
+
+static void set_pointer(uint64_t v)
+{
+	if (fast_pointer)
+		__asm__ volatile("wrfsbase %0" : : "r"(v) : "memory");
+	else
+		(void)sys_call2(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, (long)v);
+}
+
+static long rseq(uint64_t tp, int flags)
+{
+	if (&__rseq_offset == NULL || &__rseq_size == NULL || __rseq_size == 0)
+		return -ENOSYS;
+	return sys_call4(SYS_rseq, (long)tp + (long)__rseq_offset, RSEQ_BYTES, flags, RSEQ_SIG);
+}
+
+/* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write there any more, either. */
+static void unregister_self(void)
+{
+	struct block *b = blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
+
+	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
+		b->b_registered = rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+}
+
 static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
 {
-	uint64_t all = ~0ull, old;
+	uint64_t all = ~0ull, old, tp = get_pointer();
 	struct block *b;
 	long r;
 
 	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&old, 8);
 	b = take_block();
+	b->b_tcb[0] = b->b_tcb[2] = b->b_tcb; /* the thread pointer points to itself */
+	b->b_tp = tp;
+	b->b_registered = host.h_managed && rseq(tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+	set_pointer((uint64_t)b->b_tcb);
 	b->b_op = op;
 	b->b_arg[0] = a0;
 	b->b_arg[1] = a1;
@@ -890,6 +950,9 @@ static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long 
 	b->b_arg[4] = a4;
 	b->b_arg[5] = a5;
 	r = host_on_stack(b, dispatch, b->b_stack + sizeof b->b_stack - 64);
+	set_pointer(tp);
+	if (b->b_registered)
+		(void)rseq(tp, 0);
 	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
 	return r;
@@ -937,27 +1000,47 @@ long host_brk(void *addr)
  * many frames as the parent holds: the parent gives up frames until both fit. Signals stay blocked from prepare to the end in
  * both processes; the stub runs nothing of the program in between.
  */
-static struct { int slot; uint64_t frames; bool ok; } forking; /* h_lock W */
+/*
+ * What the forking thread touches while the world stands still: its stack around the call, below and above, and its block of
+ * storage from the thread pointer on. A thread that is not the first has both in managed memory.
+ */
+#define STACK_BELOW 8192u
+#define STACK_ABOVE 16384u
+#define TLS_ABOVE   4096u
+struct pins { unsigned n; struct { uint64_t a, len; } range[8]; };
+static struct { int slot; uint64_t frames; bool ok; struct pins pins; } forking; /* h_lock W */
 
-static long fork_prepare(struct host *h)
+/* h_lock R. What cannot be locked is not there or not ours. */
+static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
+{
+	struct piece p;
+
+	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && next_piece(h, a, end, &p); a = p.end) {
+		uint64_t len = vm_page_round(p.end) - p.base;
+
+		if (pins->n < 8 && (p.prot & RW) == RW && as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
+			pins->range[pins->n].a = p.base;
+			pins->range[pins->n++].len = len;
+		}
+	}
+}
+
+static void unpin(struct host *h, struct pins *pins)
+{
+	for (; pins->n > 0; pins->n--)
+		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
+}
+
+/* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
+static long fork_still(struct host *h)
 {
 	uint64_t got = 0;
 
-	mach_rw_enter(&h->h_lock, true);
-	forking.ok = false;
-	if (h->h_off) {
-		mach_rw_exit(&h->h_lock);
-		return 0;
-	}
-	if (share_range(h, 0, ~0ull >> 17) != VM_OK) {
-		mach_rw_exit(&h->h_lock);
+	if (share_range(h, 0, ~0ull >> 17) != VM_OK)
 		return -ENOMEM;
-	}
 	forking.slot = family_slot(h->h_fam);
-	if (forking.slot < 0) {
-		mach_rw_exit(&h->h_lock);
+	if (forking.slot < 0)
 		return -EAGAIN;
-	}
 	for (unsigned tries = 0; tries < 64; tries++) {
 		uint64_t need = atomic_load(&h->h_me->fp_granted);
 
@@ -967,9 +1050,9 @@ static long fork_prepare(struct host *h)
 		if (got >= need)
 			break;
 		if (!h->h_managed) {
-			if (host_adopt(h) != VM_OK)
-				break;
-			continue;
+			family_uncharge(h->h_fam, got);
+			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
 		}
 		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
 			(void)host_ask_others(h);
@@ -989,8 +1072,31 @@ static long fork_prepare(struct host *h)
 	if (h->h_swapvn != NULL)
 		pool_vnode_fork_prepare(h->h_swapvn);
 	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
-	forking.ok = true;
 	return 0;
+}
+
+static long fork_prepare(struct host *h, uint64_t sp, uint64_t tp)
+{
+	for (;;) {
+		struct pins pins = { 0 };
+		long r = 0;
+
+		mach_rw_enter(&h->h_lock, false);
+		pin(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
+		pin(h, &pins, tp, tp + TLS_ABOVE);
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		forking.ok = false;
+		if (!h->h_off && (r = fork_still(h)) == 0) {
+			forking.ok = true;
+			forking.pins = pins;
+			return 0;
+		}
+		unpin(h, &pins);
+		mach_rw_exit(&h->h_lock);
+		if (r <= 0)
+			return r;
+	}
 }
 
 static long fork_parent(struct host *h, long pid)
@@ -1005,6 +1111,7 @@ static long fork_parent(struct host *h, long pid)
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 	}
 	forking.ok = false;
+	unpin(h, &forking.pins);
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }
@@ -1032,6 +1139,7 @@ static long fork_child(struct host *h)
 		mach_panic("quire: a forked child cannot start its service thread");
 	hostfd_prune();
 	host_publish(h);
+	unpin(h, &forking.pins);
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }
@@ -1067,7 +1175,7 @@ long host_fork_prepare(void)
 {
 	if (host.h_off)
 		return 0;
-	long r = enter(OP_FORK_PREPARE, 0, 0, 0, 0, 0, 0);
+	long r = enter(OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
 	fork_entered = r == 0;
 	return r;
 }

@@ -56,6 +56,7 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 int family_connect(
     struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
+void host_thread_pointer(unsigned long hwcap2); /* host_quire.c; AT_HWCAP2: how the thread pointer is read and written */
 /* run/service.c */
 int service_start(struct host *);
 void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */

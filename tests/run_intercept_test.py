@@ -44,6 +44,23 @@ t = [threading.Thread(target=work, args=(out, i)) for i in range(4)]
 [x.start() for x in t]; [x.join() for x in t]
 print(out)
 """],
+    # a thread's stack and static storage are managed memory: they had left it when a fork held everything still
+    "python-forks-in-threads": ["python3", "-c", """
+import os, threading
+memory, bad = [bytearray(os.urandom(4096) * 256) for _ in range(20)], []
+def touch():
+    for x in memory: x[::4096] = b'x' * len(x[::4096])
+def work():
+    for i in range(10):
+        touch()
+        pid = os.fork()
+        if pid == 0: os._exit(memory[i % len(memory)][0])
+        if os.waitpid(pid, 0)[1] != ord('x') << 8: bad.append(i)
+for n in (1, 3):
+    t = [threading.Thread(target=work) for _ in range(n)]
+    [x.start() for x in t]; [x.join() for x in t]
+print(bad)
+"""],
     "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
               "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
     "status-255": ["sh", "-c", "exit 255"],
