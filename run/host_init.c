@@ -161,6 +161,7 @@ int host_init(const char *family)
 	host_thread_pointer(getauxval(AT_HWCAP2));
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
+	mach_mutex_init(&h->h_noforklock, 2, "nofork");
 	create_engine(h);
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);

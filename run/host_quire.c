@@ -13,17 +13,16 @@
  * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
  * read-write ranges are registered and the pages found there become the core's (host_adopt). From then on it is managed.
  *
+ * What the program wants no child to have (MADV_DONTFORK: engines of JavaScript say so of all their memory) is copied to a child
+ * all the same, and unmapped there before anything of the program runs.
+ *
  * Managed ranges are always read-write. PROT_NONE: the pages are taken out first, then the real protection is set; they come
  * back when the range is read-write again. Any other protection (read-only, executable): the range is made resident and
  * left to the kernel (release_range), no longer tracked.
  *
- * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be managed memory, and
- * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away. So may be
- * the thread's block of static storage. The kernel writes there whenever it has interrupted the thread (rseq), and code that
- * guards its stack reads there: for the time of a call the thread is not registered for the one and has another block for the
- * other. A fork returns to the program's stack with the world still standing: it locks these pages in memory before.
+ * Every call runs on a stack of our own (enter.c), but for the service thread, which has one.
  *
- * Locks: h_lock (outermost) > h_brklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
+ * Locks: h_lock (outermost) > h_brklock > h_noforklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
  *
  * Left out: shared anonymous memory after a fork, MAP_GROWSDOWN, huge pages and mlocked kernel mappings stay the kernel's own.
@@ -46,8 +45,6 @@
 #include "run/host.h"
 #include "store/pool_vnode.h"
 
-#define RW (PROT_READ | PROT_WRITE)
-
 struct host host = { .h_off = true, .h_sock = -1 };
 
 static long to_errno(enum vm_err e)
@@ -66,11 +63,9 @@ static long to_errno(enum vm_err e)
 }
 
 /* ---- adoption ---- */
-static void unregister_self(void);
-struct piece { uint64_t base, end; unsigned prot; bool shared; };
 
 /* The tracked piece at or above addr, cut to end. False: none below end. */
-static bool next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
+bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
 {
 	struct as_info ai;
 
@@ -128,10 +123,10 @@ enum vm_err host_adopt(struct host *h)
 	uint64_t a = 0;
 	enum vm_err e;
 
-	unregister_self();
+	host_thread_apart();
 	atomic_store(&h->h_credit, atomic_load(&h->h_committed));
 	h->h_managed = true;
-	while (next_piece(h, a, ~0ull >> 17, &p)) {
+	while (host_next_piece(h, a, ~0ull >> 17, &p)) {
 		if ((p.prot & RW) == RW && (e = adopt_range(h, p.base, p.end)) != VM_OK)
 			return e;
 		a = p.end;
@@ -208,6 +203,60 @@ static enum vm_err track(struct host *h, uint64_t base, uint64_t len, int prot, 
 	return charge(h, len >> VM_PAGESHIFT);
 }
 
+/* ---- what a child shall not have ---- */
+#define NOFORK_ROOM 16384u
+
+static bool nofork_add(struct host *h, uint64_t base, uint64_t end)
+{
+	bool ok;
+
+	mach_mutex_enter(&h->h_noforklock);
+	if (h->h_nofork.r == NULL) {
+		long p = sys_call6(SYS_mmap, 0, (long)(NOFORK_ROOM * sizeof(struct range)), RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p > 0 || p < -4096)
+			h->h_nofork = (struct ranges){ (struct range *)p, 0, NOFORK_ROOM };
+	}
+	ok = ranges_add(&h->h_nofork, base, end);
+	mach_mutex_exit(&h->h_noforklock);
+	return ok;
+}
+
+static void nofork_remove(struct host *h, uint64_t base, uint64_t end)
+{
+	if (__atomic_load_n(&h->h_nofork.n, __ATOMIC_RELAXED) == 0)
+		return;
+	mach_mutex_enter(&h->h_noforklock);
+	if (!ranges_remove(&h->h_nofork, base, end))
+		h->h_nofork.n = 0; /* so many that they are not to be counted: a child has more than it should rather than less */
+	mach_mutex_exit(&h->h_noforklock);
+}
+
+static bool nofork_overlaps(struct host *h, uint64_t base, uint64_t end)
+{
+	mach_mutex_enter(&h->h_noforklock);
+	bool yes = ranges_overlap(&h->h_nofork, base, end);
+	mach_mutex_exit(&h->h_noforklock);
+	return yes;
+}
+
+/* The range is the kernel's from now on, and so is this. */
+static void nofork_to_kernel(struct host *h, uint64_t base, uint64_t end)
+{
+	const struct ranges *s = &h->h_nofork;
+
+	if (__atomic_load_n(&s->n, __ATOMIC_RELAXED) == 0)
+		return;
+	mach_mutex_enter(&h->h_noforklock);
+	for (size_t i = ranges_find(s, base); i < s->n && s->r[i].base < end; i++) {
+		uint64_t a = s->r[i].base > base ? s->r[i].base : base, e = s->r[i].end < end ? s->r[i].end : end;
+
+		(void)sys_call3(SYS_madvise, (long)a, (long)(e - a), MADV_DONTFORK);
+	}
+	mach_mutex_exit(&h->h_noforklock);
+	nofork_remove(h, base, end);
+}
+
 /* Forget what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
 static enum vm_err forget(struct host *h, uint64_t base, uint64_t len)
 {
@@ -215,7 +264,7 @@ static enum vm_err forget(struct host *h, uint64_t base, uint64_t len)
 	uint64_t a = base, native = 0;
 
 	if (!h->h_managed)
-		while (next_piece(h, a, base + len, &p)) {
+		while (host_next_piece(h, a, base + len, &p)) {
 			if ((p.prot & RW) == RW)
 				native += (p.end - p.base) >> VM_PAGESHIFT;
 			a = p.end;
@@ -225,6 +274,7 @@ static enum vm_err forget(struct host *h, uint64_t base, uint64_t len)
 		if (h->h_managed)
 			linux_range_unregister(h->h_mach, as_hat(h->h_as), base, len, true);
 		uncharge(h, native);
+		nofork_remove(h, base, base + len);
 	}
 	return e;
 }
@@ -294,12 +344,12 @@ static enum vm_err share_piece(struct host *h, const struct piece *p)
 	return e;
 }
 
-static enum vm_err share_range(struct host *h, uint64_t base, uint64_t end)
+enum vm_err host_share_range(struct host *h, uint64_t base, uint64_t end)
 {
 	enum vm_err e = VM_OK;
 	struct piece p;
 
-	for (uint64_t a = base; e == VM_OK && next_piece(h, a, end, &p); a = p.end)
+	for (uint64_t a = base; e == VM_OK && host_next_piece(h, a, end, &p); a = p.end)
 		if (p.shared)
 			e = share_piece(h, &p);
 	return e;
@@ -312,8 +362,10 @@ static enum vm_err release_private(struct host *h, uint64_t base, uint64_t end)
 		uint64_t n = (end - base) >> VM_PAGESHIFT;
 		enum vm_err e = as_unmap(h->h_as, base, end - base);
 
-		if (e == VM_OK)
+		if (e == VM_OK) {
 			uncharge(h, n);
+			nofork_to_kernel(h, base, end);
+		}
 		return e;
 	}
 	for (uint64_t a = base; a < end;) {
@@ -332,6 +384,7 @@ static enum vm_err release_private(struct host *h, uint64_t base, uint64_t end)
 		a += n;
 	}
 	linux_range_unregister(h->h_mach, as_hat(h->h_as), base, end - base, false);
+	nofork_to_kernel(h, base, end);
 	return VM_OK;
 }
 
@@ -344,7 +397,7 @@ static enum vm_err release_range(struct host *h, const struct piece *p)
 		return release_private(h, p->base, p->end);
 	mach_rw_exit(&h->h_lock);
 	mach_rw_enter(&h->h_lock, true);
-	e = share_range(h, p->base, p->end);
+	e = host_share_range(h, p->base, p->end);
 	mach_rw_exit(&h->h_lock);
 	mach_rw_enter(&h->h_lock, false);
 	return e;
@@ -373,7 +426,7 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	long p;
 
 	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
-	    next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
+	    host_next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
 		if ((p = probe(len, prot, flags, fd, off)) != 0)
 			return p;
 		if ((e = forget(h, (uint64_t)addr, size)) != VM_OK)
@@ -452,6 +505,7 @@ static long leave_piece(struct host *h, const struct piece *p)
 {
 	long r;
 
+	nofork_to_kernel(h, p->base, p->end);
 	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) /* the kernel has its pages */
 		return to_errno(as_unmap(h->h_as, p->base, p->end - p->base));
 	if (p->prot == 0 && (r = protect_piece(h, p, RW)) != 0)
@@ -475,8 +529,8 @@ static long do_leave(struct host *h)
 	mach_rw_enter(&h->h_lock, true);
 	vm_usage(h->h_vm, &u);
 	if (!h->h_off)
-		r = to_errno(share_range(h, 0, ~0ull >> 17));
-	for (uint64_t a = 0; r == 0 && !h->h_off && next_piece(h, a, ~0ull >> 17, &p); a = p.end)
+		r = to_errno(host_share_range(h, 0, ~0ull >> 17));
+	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p); a = p.end)
 		r = leave_piece(h, &p);
 	if (r == 0 && !h->h_off) {
 		uint64_t have = atomic_load(&h->h_me->fp_granted), more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
@@ -503,7 +557,7 @@ static long do_mprotect(struct host *h, long addr, long len, int prot)
 	if ((a & VM_PAGEMASK) != 0 || end <= a || (prot & ~(RW | PROT_EXEC)) != 0)
 		return sys_call3(SYS_mprotect, addr, len, prot);
 	while (r == 0 && a < end) {
-		if (!next_piece(h, a, end, &p))
+		if (!host_next_piece(h, a, end, &p))
 			return sys_call3(SYS_mprotect, (long)a, (long)(end - a), prot);
 		if (p.base > a && (r = sys_call3(SYS_mprotect, (long)a, (long)(p.base - a), prot)) != 0)
 			return r;
@@ -513,13 +567,42 @@ static long do_mprotect(struct host *h, long addr, long len, int prot)
 	return r;
 }
 
+/* Advice that changes nothing of what a page is, or not for longer than the page is there. */
+static bool is_passing(int advice)
+{
+	switch (advice) {
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_COLLAPSE:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_DODUMP:
+	case MADV_DONTDUMP: return true;
+	default: return false;
+	}
+}
+
 /* One tracked piece gets advice. */
 static long advise_piece(struct host *h, const struct piece *p, int advice)
 {
 	uint64_t n = p->end - p->base;
 	long r = 0;
 
-	if (!h->h_managed && !p->shared)
+	if (advice == MADV_DOFORK)
+		nofork_remove(h, p->base, p->end);
+	if (advice == MADV_DOFORK || (advice == MADV_DONTFORK && !p->shared && nofork_add(h, p->base, p->end)))
+		return 0;
+	if (!h->h_managed && !p->shared && is_passing(advice))
 		return sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
 	switch (advice) {
 	case MADV_DONTNEED:
@@ -543,7 +626,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	case MADV_UNMERGEABLE:
 	case MADV_DODUMP:
 	case MADV_DONTDUMP: break;
-	default: /* DONTFORK, WIPEONFORK and the like are about what the kernel does: let it have the range */
+	default: /* WIPEONFORK and the like are about what the kernel does: let it have the range */
 		if ((r = to_errno(release_range(h, p))) == 0)
 			r = sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
 		break;
@@ -558,10 +641,10 @@ static long do_madvise(struct host *h, long addr, long len, int advice)
 	long r = 0, hole = 0;
 	struct piece p;
 
-	if ((a & VM_PAGEMASK) != 0 || end <= a || !next_piece(h, a, end, &p))
+	if ((a & VM_PAGEMASK) != 0 || end <= a || !host_next_piece(h, a, end, &p))
 		return sys_call3(SYS_madvise, addr, len, advice);
 	for (; a < end && r == 0; a = p.end) {
-		if (!next_piece(h, a, end, &p))
+		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
 		if (p.base > a && (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM) {
 			hole = r;
@@ -616,12 +699,12 @@ static bool all_writable(struct host *h, uint64_t a, uint64_t end)
 	struct piece p;
 
 	for (; a < end; a = p.end)
-		if (!next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != RW)
+		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != RW)
 			return false;
 	return true;
 }
 
-static long do_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
 	struct piece p;
@@ -629,13 +712,13 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
-	if (o == 0 && next_piece(h, (uint64_t)old, ~0ull >> 17, &p) && p.base == (uint64_t)old && p.shared &&
+	if (o == 0 && host_next_piece(h, (uint64_t)old, ~0ull >> 17, &p) && p.base == (uint64_t)old && p.shared &&
 	    (e = release_range(h, &p)) != VM_OK) /* a second mapping of the same memory */
 		return to_errno(e);
-	if (!next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
+	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_writable(h, (uint64_t)old, (uint64_t)old + o)) {
-		for (uint64_t a = (uint64_t)old; next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
+		for (uint64_t a = (uint64_t)old; host_next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
 			if ((e = release_range(h, &p)) != VM_OK)
 				return to_errno(e);
 		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
@@ -699,6 +782,28 @@ static long do_mremap(struct host *h, long old, long oldlen, long newlen, int fl
 	return at;
 }
 
+/* What a child shall not have it shall not have elsewhere, either. */
+static long do_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
+	bool nofork = o > 0 && nofork_overlaps(h, (uint64_t)old, (uint64_t)old + o);
+	long r = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
+
+	if (nofork && (r > 0 || r < -4096))
+		(void)nofork_add(h, (uint64_t)r, (uint64_t)r + n);
+	return r;
+}
+
+void host_drop_nofork(struct host *h)
+{
+	while (h->h_nofork.n > 0) {
+		struct range gone = h->h_nofork.r[0];
+
+		(void)do_munmap(h, (long)gone.base, (long)(gone.end - gone.base));
+		nofork_remove(h, gone.base, gone.end);
+	}
+}
+
 static long do_brk(struct host *h, long addr)
 {
 	uint64_t want = (uint64_t)addr, cur, r;
@@ -749,10 +854,10 @@ static long do_mlock(struct host *h, long nr, long addr, long len, long flags)
 	long r = 0;
 
 	if (!h->h_managed || end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) ||
-	    !next_piece(h, a, end, &p))
+	    !host_next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);
 	for (; a < end && r == 0; a = p.end) {
-		if (!next_piece(h, a, end, &p))
+		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
 		if (p.base > a &&
 		    (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
@@ -773,7 +878,7 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 
 	if (r != 0 || !h->h_managed)
 		return r;
-	for (; next_piece(h, a, end, &p); a = p.end)
+	for (; host_next_piece(h, a, end, &p); a = p.end)
 		for (uint64_t at = p.base; at < p.end; at += VM_PAGESIZE) {
 			uint8_t *out = (uint8_t *)vec + ((at - (uint64_t)addr) >> VM_PAGESHIFT), v;
 
@@ -783,71 +888,36 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 	return 0;
 }
 
-/* ---- entry: our stack, signals blocked ---- */
-enum op {
-	OP_MMAP,
-	OP_MUNMAP,
-	OP_MPROTECT,
-	OP_MADVISE,
-	OP_MREMAP,
-	OP_BRK,
-	OP_MLOCK,
-	OP_MINCORE,
-	OP_TAKE,
-	OP_LEAVE,
-	OP_FORK_PREPARE,
-	OP_FORK_PARENT,
-	OP_FORK_CHILD
-};
-#define NSTACKS	  64u
-#define STACKSIZE (64u * 1024u)
-#define TLSROOM	  1024u /* below a thread pointer: what nobody here uses */
-struct block {
-	long b_arg[6];
-	enum op b_op;
-	bool b_registered; /* the thread was, with the kernel, and is not now */
-	uint64_t b_tp;	   /* its thread pointer */
-	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - TLSROOM - 64];
-	_Alignas(64) unsigned char b_below[TLSROOM];
-	void *b_tcb[8];
-};
-static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
-static _Atomic uint64_t blocks_used;
-
-static long fork_prepare(struct host *h, uint64_t sp, uint64_t tp);
-static long fork_parent(struct host *h, long pid);
-static long fork_child(struct host *h);
-
+/* ---- what enter.c calls, on our stack ---- */
 /* A call that began while the process was hosted and is here when it is no longer. */
-static long pass_on(const struct block *b)
+static long pass_on(enum op op, const long *a)
 {
 	static const short nr[] = { [OP_MMAP] = SYS_mmap, [OP_MUNMAP] = SYS_munmap, [OP_MPROTECT] = SYS_mprotect,
 		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk, [OP_MINCORE] = SYS_mincore };
-	const long *a = b->b_arg;
 
-	if (b->b_op == OP_MLOCK)
+	if (op == OP_MLOCK)
 		return sys_call3(a[0], a[1], a[2], a[3]);
-	return sys_call6(nr[b->b_op], a[0], a[1], a[2], a[3], a[4], a[5]);
+	return sys_call6(nr[op], a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-static long dispatch(struct block *b)
+long host_dispatch(enum op op, const long *a)
 {
 	struct host *h = &host;
-	long *a = b->b_arg, r;
+	long r;
 
-	switch (b->b_op) {
-	case OP_FORK_PREPARE: return fork_prepare(h, (uint64_t)a[0], (uint64_t)a[1]);
-	case OP_FORK_PARENT: return fork_parent(h, a[0]);
-	case OP_FORK_CHILD: return fork_child(h);
+	switch (op) {
+	case OP_FORK_PREPARE: return host_fork_still(h, (uint64_t)a[0], (uint64_t)a[1]);
+	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
+	case OP_FORK_CHILD: return host_fork_born(h);
 	case OP_LEAVE: return do_leave(h);
 	default: break;
 	}
 	mach_rw_enter(&h->h_lock, false);
 	if (h->h_off) {
 		mach_rw_exit(&h->h_lock);
-		return pass_on(b);
+		return pass_on(op, a);
 	}
-	switch (b->b_op) {
+	switch (op) {
 	case OP_MMAP: r = do_mmap(h, a[0], a[1], (int)a[2], (int)a[3], (int)a[4], a[5]); break;
 	case OP_MUNMAP: r = do_munmap(h, a[0], a[1]); break;
 	case OP_MPROTECT: r = do_mprotect(h, a[0], a[1], (int)a[2]); break;
@@ -860,336 +930,4 @@ static long dispatch(struct block *b)
 	}
 	mach_rw_exit(&h->h_lock);
 	return r;
-}
-
-/* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
-__asm__(".text\n.type host_on_stack,@function\nhost_on_stack:\n"
-	"	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
-	".size host_on_stack,.-host_on_stack\n");
-long host_on_stack(struct block *, long (*)(struct block *), void *);
-
-static struct block *take_block(void)
-{
-	for (;;) {
-		uint64_t used = atomic_load(&blocks_used);
-
-		if (used != ~0ull) {
-			unsigned i = (unsigned)__builtin_ctzll(~used);
-
-			if (atomic_compare_exchange_weak(&blocks_used, &used, used | 1ull << i))
-				return &blocks[i];
-			continue;
-		}
-		(void)sys_call0(SYS_sched_yield);
-	}
-}
-
-/* ---- the thread's own block of storage ---- */
-extern const ptrdiff_t __rseq_offset __attribute__((weak));
-extern const unsigned int __rseq_size __attribute__((weak));
-#define RSEQ_BYTES 32u /* as the C library registers it */
-#define RSEQ_SIG   0x53053053u
-
-/* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
-static bool fast_pointer;
-
-void host_thread_pointer(unsigned long hwcap2) { fast_pointer = (hwcap2 & 2) != 0; }
-
-static uint64_t get_pointer(void)
-{
-	uint64_t v = 0;
-
-	if (fast_pointer)
-		__asm__ volatile("rdfsbase %0" : "=r"(v));
-	else
-		(void)sys_call2(SYS_arch_prctl, 0x1003 /* ARCH_GET_FS */, (long)&v);
-	return v;
-}
-
-static void set_pointer(uint64_t v)
-{
-	if (fast_pointer)
-		__asm__ volatile("wrfsbase %0" : : "r"(v) : "memory");
-	else
-		(void)sys_call2(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, (long)v);
-}
-
-static long rseq(uint64_t tp, int flags)
-{
-	if (&__rseq_offset == NULL || &__rseq_size == NULL || __rseq_size == 0)
-		return -ENOSYS;
-	return sys_call4(SYS_rseq, (long)tp + (long)__rseq_offset, RSEQ_BYTES, flags, RSEQ_SIG);
-}
-
-/* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write there any more, either. */
-static void unregister_self(void)
-{
-	struct block *b = blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
-
-	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
-		b->b_registered = rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
-}
-
-static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
-{
-	uint64_t all = ~0ull, old, tp = get_pointer();
-	struct block *b;
-	long r;
-
-	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&old, 8);
-	b = take_block();
-	b->b_tcb[0] = b->b_tcb[2] = b->b_tcb; /* the thread pointer points to itself */
-	b->b_tp = tp;
-	b->b_registered = host.h_managed && rseq(tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
-	set_pointer((uint64_t)b->b_tcb);
-	b->b_op = op;
-	b->b_arg[0] = a0;
-	b->b_arg[1] = a1;
-	b->b_arg[2] = a2;
-	b->b_arg[3] = a3;
-	b->b_arg[4] = a4;
-	b->b_arg[5] = a5;
-	r = host_on_stack(b, dispatch, b->b_stack + sizeof b->b_stack - 64);
-	set_pointer(tp);
-	if (b->b_registered)
-		(void)rseq(tp, 0);
-	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
-	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
-	return r;
-}
-
-long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
-{
-	if (host.h_off)
-		return sys_call6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
-	return enter(OP_MMAP, (long)addr, (long)len, prot, flags, fd, off);
-}
-
-long host_munmap(void *addr, size_t len)
-{
-	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len)
-			  : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
-}
-
-long host_mprotect(void *addr, size_t len, int prot)
-{
-	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot) :
-			    enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
-}
-
-long host_madvise(void *addr, size_t len, int advice)
-{
-	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice) :
-			    enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
-}
-
-long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr)
-{
-	return host.h_off ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr) :
-			    enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
-}
-
-long host_brk(void *addr)
-{
-	return host.h_off ? sys_call1(SYS_brk, (long)addr) : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
-}
-
-/* ---- fork ---- */
-/*
- * The child gets a copy of everything, its frames too (the kernel shares them until written), so it must be charged for as
- * many frames as the parent holds: the parent gives up frames until both fit. Signals stay blocked from prepare to the end in
- * both processes; the stub runs nothing of the program in between.
- */
-/*
- * What the forking thread touches while the world stands still: its stack around the call, below and above, and its block of
- * storage from the thread pointer on. A thread that is not the first has both in managed memory.
- */
-#define STACK_BELOW 8192u
-#define STACK_ABOVE 16384u
-#define TLS_ABOVE   4096u
-struct pins { unsigned n; struct { uint64_t a, len; } range[8]; };
-static struct { int slot; uint64_t frames; bool ok; struct pins pins; } forking; /* h_lock W */
-
-/* h_lock R. What cannot be locked is not there or not ours. */
-static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
-{
-	struct piece p;
-
-	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && next_piece(h, a, end, &p); a = p.end) {
-		uint64_t len = vm_page_round(p.end) - p.base;
-
-		if (pins->n < 8 && (p.prot & RW) == RW && as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
-			pins->range[pins->n].a = p.base;
-			pins->range[pins->n++].len = len;
-		}
-	}
-}
-
-static void unpin(struct host *h, struct pins *pins)
-{
-	for (; pins->n > 0; pins->n--)
-		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
-}
-
-/* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
-static long fork_still(struct host *h)
-{
-	uint64_t got = 0;
-
-	if (share_range(h, 0, ~0ull >> 17) != VM_OK)
-		return -ENOMEM;
-	forking.slot = family_slot(h->h_fam);
-	if (forking.slot < 0)
-		return -EAGAIN;
-	for (unsigned tries = 0; tries < 64; tries++) {
-		uint64_t need = atomic_load(&h->h_me->fp_granted);
-
-		if (got < need)
-			got += h->h_managed ? family_charge_frames(h->h_fam, need - got)
-					    : family_charge(h->h_fam, need - got);
-		if (got >= need)
-			break;
-		if (!h->h_managed) {
-			family_uncharge(h->h_fam, got);
-			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
-			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
-		}
-		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
-			(void)host_ask_others(h);
-	}
-	uint64_t need = atomic_load(&h->h_me->fp_granted);
-	if (got > need) {
-		family_uncharge(h->h_fam, got - need);
-		got = need;
-	}
-	/* Pages that cannot be given up (kernel tables) may leave it short: charge the rest all the same, so that sums stay right. */
-	if (got < need) {
-		atomic_fetch_add(&h->h_fam->fam_charged, need - got);
-		got = need;
-	}
-	forking.frames = got;
-	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
-	if (h->h_swapvn != NULL)
-		pool_vnode_fork_prepare(h->h_swapvn);
-	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
-	return 0;
-}
-
-static long fork_prepare(struct host *h, uint64_t sp, uint64_t tp)
-{
-	for (;;) {
-		struct pins pins = { 0 };
-		long r = 0;
-
-		mach_rw_enter(&h->h_lock, false);
-		pin(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
-		pin(h, &pins, tp, tp + TLS_ABOVE);
-		mach_rw_exit(&h->h_lock);
-		mach_rw_enter(&h->h_lock, true);
-		forking.ok = false;
-		if (!h->h_off && (r = fork_still(h)) == 0) {
-			forking.ok = true;
-			forking.pins = pins;
-			return 0;
-		}
-		unpin(h, &pins);
-		mach_rw_exit(&h->h_lock);
-		if (r <= 0)
-			return r;
-	}
-}
-
-static long fork_parent(struct host *h, long pid)
-{
-	if (!forking.ok)
-		return 0;
-	if (pid < 0) { /* it failed: take everything back */
-		if (h->h_swapvn != NULL)
-			pool_vnode_fork_cancel(h->h_swapvn);
-		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
-		family_uncharge(h->h_fam, forking.frames);
-		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
-	}
-	forking.ok = false;
-	unpin(h, &forking.pins);
-	mach_rw_exit(&h->h_lock);
-	return 0;
-}
-
-static long fork_child(struct host *h)
-{
-	int old = h->h_sock;
-
-	affinity_forked();
-	if (!forking.ok)
-		return 0;
-	forking.ok = false;
-	if (family_connect(h, h->h_sockname, forking.slot) == 0) {
-		(void)sys_call1(SYS_close, old);
-	} else { /* not to be reached from this name space: the parent's connection tells at least when it is gone */
-		h->h_sock = old;
-		h->h_pid = (int)sys_call0(SYS_getpid);
-		h->h_slot = forking.slot;
-		h->h_me = &h->h_fam->fam_proc[h->h_slot];
-	}
-	(void)pool_after_fork(&h->h_pool);
-	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
-		mach_panic("quire: a forked child cannot register its memory");
-	if (service_start(h) != 0)
-		mach_panic("quire: a forked child cannot start its service thread");
-	hostfd_prune();
-	host_publish(h);
-	unpin(h, &forking.pins);
-	mach_rw_exit(&h->h_lock);
-	return 0;
-}
-
-long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
-
-bool host_hosts(void) { return !host.h_off; }
-
-long host_mlock(long nr, void *addr, size_t len, int flags)
-{
-	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags)
-			  : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
-}
-
-void host_take(void *addr, size_t len)
-{
-	if (enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0) != 0)
-		(void)atomic_fetch_sub(&host.h_fam->fam_refused, 1); /* not refused to the program */
-}
-
-/* What the kernel would lock is the arena, full or not, besides what the program has. */
-long host_mlockall(int flags) { return host.h_off ? sys_call1(SYS_mlockall, flags) : -ENOMEM; }
-
-long host_mincore(void *addr, size_t len, unsigned char *vec)
-{
-	return host.h_off ? sys_call3(SYS_mincore, (long)addr, (long)len, (long)vec) :
-			    enter(OP_MINCORE, (long)addr, (long)len, (long)vec, 0, 0, 0);
-}
-
-static bool fork_entered; /* h_lock W */
-
-long host_fork_prepare(void)
-{
-	if (host.h_off)
-		return 0;
-	long r = enter(OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
-	fork_entered = r == 0;
-	return r;
-}
-
-void host_fork_parent(long pid)
-{
-	if (!host.h_off && fork_entered)
-		(void)enter(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
-}
-
-void host_fork_child(void)
-{
-	if (host.h_off || !fork_entered)
-		return;
-	atomic_store(&blocks_used, 0);
-	(void)enter(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
 }

@@ -3,12 +3,17 @@
 #ifndef QUIRE_RUN_HOST_QUIRE_H
 #define QUIRE_RUN_HOST_QUIRE_H
 
+#include <sys/mman.h>
+
 #include <quire/as.h>
 #include <quire/machine.h>
 #include <quire/vm.h>
 
 #include "run/family.h"
+#include "run/ranges.h"
 #include "store/pool.h"
+
+#define RW (PROT_READ | PROT_WRITE)
 
 struct host {
 	/* const after host_init */
@@ -35,6 +40,8 @@ struct host {
 	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
+	struct ranges h_nofork; /* h_noforklock: what a child shall not have (MADV_DONTFORK), of the tracked */
+	struct mach_mutex h_noforklock;
 	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
 	void *h_svc_stack;	  /* the service thread's stack and thread block */
 };
@@ -56,7 +63,37 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 int family_connect(
     struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
-void host_thread_pointer(unsigned long hwcap2); /* host_quire.c; AT_HWCAP2: how the thread pointer is read and written */
+/* run/enter.c */
+void host_thread_pointer(unsigned long hwcap2); /* AT_HWCAP2: how the thread pointer is read and written */
+/* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write to the caller's storage, either. */
+void host_thread_apart(void);
+
+/* run/host_quire.c: what enter.c calls. Arguments and results are those of the system calls. */
+enum op {
+	OP_MMAP,
+	OP_MUNMAP,
+	OP_MPROTECT,
+	OP_MADVISE,
+	OP_MREMAP,
+	OP_BRK,
+	OP_MLOCK,
+	OP_MINCORE,
+	OP_TAKE,
+	OP_LEAVE,
+	OP_FORK_PREPARE,
+	OP_FORK_PARENT,
+	OP_FORK_CHILD
+};
+long host_dispatch(enum op, const long *a);
+struct piece { uint64_t base, end; unsigned prot; bool shared; };
+bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
+enum vm_err host_share_range(struct host *, uint64_t base, uint64_t end);	  /* h_lock W */
+void host_drop_nofork(struct host *); /* h_lock W, in a forked child */
+
+/* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
+long host_fork_still(struct host *, uint64_t sp, uint64_t tp);
+long host_fork_made(struct host *, long pid);
+long host_fork_born(struct host *);
 /* run/service.c */
 int service_start(struct host *);
 void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */

@@ -142,6 +142,52 @@ static int advise_fork(void)
 	return 0;
 }
 
+static bool there(void *p)
+{
+	unsigned char v;
+
+	return mincore(p, PAGE, &v) == 0;
+}
+
+/* What V8 says of all its memory, which was not hosted therefore. A child has none of it, the parent loses nothing. */
+static int not_forked(void)
+{
+	char *p = map(8 * MIB), *q;
+	int status;
+
+	EXPECT(madvise(p, 8 * MIB, MADV_DONTFORK) == 0);
+	for (size_t i = 0; i < 8; i++)
+		fill(p + i * MIB, MIB, i);
+	push_out();
+	EXPECT(madvise(p + 2 * MIB, MIB, MADV_DOFORK) == 0);
+	EXPECT(munmap(p + 3 * MIB, MIB) == 0);
+	EXPECT(mmap(p + 3 * MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 3 * MIB);
+	fill(p + 3 * MIB, MIB, 33);
+	EXPECT(mprotect(p + 4 * MIB, MIB, PROT_READ) == 0 && mprotect(p + 5 * MIB, MIB, PROT_NONE) == 0);
+	q = mremap(p + 6 * MIB, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	EXPECT(q != MAP_FAILED && q != p + 6 * MIB);
+	for (int round = 0; round < 2; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			for (size_t i = 0; i < 8; i++)
+				printf("%zu: %d\n", i, there(p + i * MIB));
+			EXPECT(!there(q) && !there(q + 2 * MIB - PAGE));
+			EXPECT(wrong(p + 2 * MIB, MIB, 2) == 0 && wrong(p + 3 * MIB, MIB, 33) == 0);
+			fill(map(MIB), MIB, 9);
+			fflush(stdout);
+			_exit(3);
+		}
+		EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 3);
+		EXPECT(mprotect(p + 5 * MIB, MIB, PROT_READ | PROT_WRITE) == 0);
+		for (size_t i = 0; i < 6; i++)
+			EXPECT(wrong(p + i * MIB, MIB, i == 3 ? 33 : i) == 0);
+		EXPECT(wrong(q, MIB, 6) == 0 && wrong(p + 7 * MIB, MIB, 7) == 0);
+		push_out();
+	}
+	return 0;
+}
+
 static int protect(void)
 {
 	char *p = map(4 * MIB), *copy = map(MIB);
@@ -660,6 +706,7 @@ const struct scenario memory_scenarios[] = {
 	{ "mremap", remap },
 	{ "madvise", advise },
 	{ "madvise-fork", advise_fork },
+	{ "not-forked", not_forked },
 	{ "mprotect", protect },
 	{ "munmap", unmap },
 	{ "map-fixed", fixed },

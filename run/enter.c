@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From the program into the memory engine (host_quire.c): the functions of host.h.
+ *
+ * Every call runs on a stack of our own with all signals blocked: the program's stack may itself be managed memory, and
+ * a fault on it while we hold the space's lock could not be served; a signal handler could do the same or jump away. So may be
+ * the thread's block of static storage. The kernel writes there whenever it has interrupted the thread (rseq), and code that
+ * guards its stack reads there: for the time of a call the thread is not registered for the one and has another block for the
+ * other. A fork returns to the program's stack with the world still standing: it locks these pages in memory before.
+ *
+ * Locks: none; a block of stack and storage is taken by a bit.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/sys.h"
+#include "run/host.h"
+
+#define NSTACKS	  64u
+#define STACKSIZE (64u * 1024u)
+#define TLSROOM	  1024u /* below a thread pointer: what nobody here uses */
+struct block {
+	long b_arg[6];
+	enum op b_op;
+	bool b_registered; /* the thread was, with the kernel, and is not now */
+	uint64_t b_tp;	   /* its thread pointer */
+	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - TLSROOM - 64];
+	_Alignas(64) unsigned char b_below[TLSROOM];
+	void *b_tcb[8];
+};
+static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
+static _Atomic uint64_t blocks_used;
+
+static long run(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
+
+/* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
+__asm__(".text\n.type host_on_stack,@function\nhost_on_stack:\n"
+	"	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
+	".size host_on_stack,.-host_on_stack\n");
+long host_on_stack(struct block *, long (*)(struct block *), void *);
+
+static struct block *take_block(void)
+{
+	for (;;) {
+		uint64_t used = atomic_load(&blocks_used);
+
+		if (used != ~0ull) {
+			unsigned i = (unsigned)__builtin_ctzll(~used);
+
+			if (atomic_compare_exchange_weak(&blocks_used, &used, used | 1ull << i))
+				return &blocks[i];
+			continue;
+		}
+		(void)sys_call0(SYS_sched_yield);
+	}
+}
+
+/* ---- the thread's own block of storage ---- */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+#define RSEQ_BYTES 32u /* as the C library registers it */
+#define RSEQ_SIG   0x53053053u
+
+/* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
+static bool fast_pointer;
+
+void host_thread_pointer(unsigned long hwcap2) { fast_pointer = (hwcap2 & 2) != 0; }
+
+static uint64_t get_pointer(void)
+{
+	uint64_t v = 0;
+
+	if (fast_pointer)
+		__asm__ volatile("rdfsbase %0" : "=r"(v));
+	else
+		(void)sys_call2(SYS_arch_prctl, 0x1003 /* ARCH_GET_FS */, (long)&v);
+	return v;
+}
+
+static void set_pointer(uint64_t v)
+{
+	if (fast_pointer)
+		__asm__ volatile("wrfsbase %0" : : "r"(v) : "memory");
+	else
+		(void)sys_call2(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, (long)v);
+}
+
+static long rseq(uint64_t tp, int flags)
+{
+	if (&__rseq_offset == NULL || &__rseq_size == NULL || __rseq_size == 0)
+		return -ENOSYS;
+	return sys_call4(SYS_rseq, (long)tp + (long)__rseq_offset, RSEQ_BYTES, flags, RSEQ_SIG);
+}
+
+/* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write there any more, either. */
+void host_thread_apart(void)
+{
+	struct block *b = blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
+
+	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
+		b->b_registered = rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+}
+
+static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+	uint64_t all = ~0ull, old, tp = get_pointer();
+	struct block *b;
+	long r;
+
+	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&old, 8);
+	b = take_block();
+	b->b_tcb[0] = b->b_tcb[2] = b->b_tcb; /* the thread pointer points to itself */
+	b->b_tp = tp;
+	b->b_registered = host.h_managed && rseq(tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+	set_pointer((uint64_t)b->b_tcb);
+	b->b_op = op;
+	b->b_arg[0] = a0;
+	b->b_arg[1] = a1;
+	b->b_arg[2] = a2;
+	b->b_arg[3] = a3;
+	b->b_arg[4] = a4;
+	b->b_arg[5] = a5;
+	r = host_on_stack(b, run, b->b_stack + sizeof b->b_stack - 64);
+	set_pointer(tp);
+	if (b->b_registered)
+		(void)rseq(tp, 0);
+	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
+	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
+	return r;
+}
+
+long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	if (host.h_off)
+		return sys_call6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	return enter(OP_MMAP, (long)addr, (long)len, prot, flags, fd, off);
+}
+
+long host_munmap(void *addr, size_t len)
+{
+	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len)
+			  : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
+}
+
+long host_mprotect(void *addr, size_t len, int prot)
+{
+	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot) :
+			    enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
+}
+
+long host_madvise(void *addr, size_t len, int advice)
+{
+	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice) :
+			    enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
+}
+
+long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr)
+{
+	return host.h_off ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr) :
+			    enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
+}
+
+long host_brk(void *addr)
+{
+	return host.h_off ? sys_call1(SYS_brk, (long)addr) : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
+}
+
+long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
+
+bool host_hosts(void) { return !host.h_off; }
+
+long host_mlock(long nr, void *addr, size_t len, int flags)
+{
+	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags)
+			  : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
+}
+
+void host_take(void *addr, size_t len)
+{
+	if (enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0) != 0)
+		(void)atomic_fetch_sub(&host.h_fam->fam_refused, 1); /* not refused to the program */
+}
+
+/* What the kernel would lock is the arena, full or not, besides what the program has. */
+long host_mlockall(int flags) { return host.h_off ? sys_call1(SYS_mlockall, flags) : -ENOMEM; }
+
+long host_mincore(void *addr, size_t len, unsigned char *vec)
+{
+	return host.h_off ? sys_call3(SYS_mincore, (long)addr, (long)len, (long)vec) :
+			    enter(OP_MINCORE, (long)addr, (long)len, (long)vec, 0, 0, 0);
+}
+
+static bool fork_entered; /* h_lock W */
+
+long host_fork_prepare(void)
+{
+	if (host.h_off)
+		return 0;
+	long r = enter(OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
+	fork_entered = r == 0;
+	return r;
+}
+
+void host_fork_parent(long pid)
+{
+	if (!host.h_off && fork_entered)
+		(void)enter(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
+}
+
+void host_fork_child(void)
+{
+	if (host.h_off || !fork_entered)
+		return;
+	atomic_store(&blocks_used, 0);
+	(void)enter(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
+}

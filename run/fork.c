@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Fork: the world stands still, the family is charged for the child's copy, and the child joins the family.
+ *
+ * Locks: h_lock as writer from host_fork_still() to host_fork_made() and host_fork_born(): no fault is being served, no call is
+ * under way, so the child inherits no lock held by a thread that it does not have.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include <quire/hat.h>
+#include <quire/vnode.h>
+
+#include "machine/linux/linux.h"
+#include "machine/linux/sys.h"
+#include "run/affinity.h"
+#include "run/host.h"
+#include "store/pool_vnode.h"
+
+/*
+ * The child gets a copy of everything, its frames too (the kernel shares them until written), so it must be charged for as
+ * many frames as the parent holds: the parent gives up frames until both fit. Signals stay blocked from prepare to the end in
+ * both processes; the stub runs nothing of the program in between.
+ */
+/*
+ * What the forking thread touches while the world stands still: its stack around the call, below and above, and its block of
+ * storage from the thread pointer on. A thread that is not the first has both in managed memory.
+ */
+#define STACK_BELOW 8192u
+#define STACK_ABOVE 16384u
+#define TLS_ABOVE   4096u
+struct pins { unsigned n; struct { uint64_t a, len; } range[8]; };
+static struct { int slot; uint64_t frames; bool ok; struct pins pins; } forking; /* h_lock W */
+
+/* h_lock R. What cannot be locked is not there or not ours. */
+static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
+{
+	struct piece p;
+
+	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p); a = p.end) {
+		uint64_t len = vm_page_round(p.end) - p.base;
+
+		if (pins->n < 8 && (p.prot & RW) == RW && as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
+			pins->range[pins->n].a = p.base;
+			pins->range[pins->n++].len = len;
+		}
+	}
+}
+
+static void unpin(struct host *h, struct pins *pins)
+{
+	for (; pins->n > 0; pins->n--)
+		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
+}
+
+/* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
+static long try_still(struct host *h)
+{
+	uint64_t got = 0;
+
+	if (host_share_range(h, 0, ~0ull >> 17) != VM_OK)
+		return -ENOMEM;
+	forking.slot = family_slot(h->h_fam);
+	if (forking.slot < 0)
+		return -EAGAIN;
+	for (unsigned tries = 0; tries < 64; tries++) {
+		uint64_t need = atomic_load(&h->h_me->fp_granted);
+
+		if (got < need)
+			got += h->h_managed ? family_charge_frames(h->h_fam, need - got)
+					    : family_charge(h->h_fam, need - got);
+		if (got >= need)
+			break;
+		if (!h->h_managed) {
+			family_uncharge(h->h_fam, got);
+			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
+		}
+		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
+			(void)host_ask_others(h);
+	}
+	uint64_t need = atomic_load(&h->h_me->fp_granted);
+	if (got > need) {
+		family_uncharge(h->h_fam, got - need);
+		got = need;
+	}
+	/* Pages that cannot be given up (kernel tables) may leave it short: charge the rest all the same, so that sums stay right. */
+	if (got < need) {
+		atomic_fetch_add(&h->h_fam->fam_charged, need - got);
+		got = need;
+	}
+	forking.frames = got;
+	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
+	if (h->h_swapvn != NULL)
+		pool_vnode_fork_prepare(h->h_swapvn);
+	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
+	return 0;
+}
+
+long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
+{
+	for (;;) {
+		struct pins pins = { 0 };
+		long r = 0;
+
+		mach_rw_enter(&h->h_lock, false);
+		pin(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
+		pin(h, &pins, tp, tp + TLS_ABOVE);
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		forking.ok = false;
+		if (!h->h_off && (r = try_still(h)) == 0) {
+			forking.ok = true;
+			forking.pins = pins;
+			return 0;
+		}
+		unpin(h, &pins);
+		mach_rw_exit(&h->h_lock);
+		if (r <= 0)
+			return r;
+	}
+}
+
+long host_fork_made(struct host *h, long pid)
+{
+	if (!forking.ok)
+		return 0;
+	if (pid < 0) { /* it failed: take everything back */
+		if (h->h_swapvn != NULL)
+			pool_vnode_fork_cancel(h->h_swapvn);
+		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
+		family_uncharge(h->h_fam, forking.frames);
+		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+	}
+	forking.ok = false;
+	unpin(h, &forking.pins);
+	mach_rw_exit(&h->h_lock);
+	return 0;
+}
+
+long host_fork_born(struct host *h)
+{
+	int old = h->h_sock;
+
+	affinity_forked();
+	if (!forking.ok)
+		return 0;
+	forking.ok = false;
+	if (family_connect(h, h->h_sockname, forking.slot) == 0) {
+		(void)sys_call1(SYS_close, old);
+	} else { /* not to be reached from this name space: the parent's connection tells at least when it is gone */
+		h->h_sock = old;
+		h->h_pid = (int)sys_call0(SYS_getpid);
+		h->h_slot = forking.slot;
+		h->h_me = &h->h_fam->fam_proc[h->h_slot];
+	}
+	(void)pool_after_fork(&h->h_pool);
+	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
+		mach_panic("quire: a forked child cannot register its memory");
+	if (service_start(h) != 0)
+		mach_panic("quire: a forked child cannot start its service thread");
+	hostfd_prune();
+	host_publish(h);
+	unpin(h, &forking.pins);
+	host_drop_nofork(h);
+	mach_rw_exit(&h->h_lock);
+	return 0;
+}

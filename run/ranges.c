@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See ranges.h: an array in the order of addresses; found by halving, changed by moving what is above. */
+#include "run/ranges.h"
+
+#include <string.h>
+
+size_t ranges_find(const struct ranges *s, uint64_t a)
+{
+	size_t lo = 0, hi = s->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (s->r[mid].end > a)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+bool ranges_overlap(const struct ranges *s, uint64_t base, uint64_t end)
+{
+	size_t i = ranges_find(s, base);
+
+	return i < s->n && s->r[i].base < end;
+}
+
+/* The entries [i, j) become k entries. */
+static bool resize(struct ranges *s, size_t i, size_t j, size_t k)
+{
+	if (s->n - (j - i) + k > s->room)
+		return false;
+	if (j < s->n)
+		memmove(s->r + i + k, s->r + j, (s->n - j) * sizeof *s->r);
+	s->n = s->n - (j - i) + k;
+	return true;
+}
+
+bool ranges_add(struct ranges *s, uint64_t base, uint64_t end)
+{
+	size_t i = base > 0 ? ranges_find(s, base - 1) : 0, j = i; /* one that ends where this begins is joined */
+
+	for (; j < s->n && s->r[j].base <= end; j++) {
+		base = s->r[j].base < base ? s->r[j].base : base;
+		end = s->r[j].end > end ? s->r[j].end : end;
+	}
+	if (!resize(s, i, j, 1))
+		return false;
+	s->r[i] = (struct range){ base, end };
+	return true;
+}
+
+bool ranges_remove(struct ranges *s, uint64_t base, uint64_t end)
+{
+	size_t i = ranges_find(s, base), j = i, k = 0;
+	struct range left[2];
+
+	for (; j < s->n && s->r[j].base < end; j++) {
+		if (s->r[j].base < base)
+			left[k++] = (struct range){ s->r[j].base, base };
+		if (s->r[j].end > end)
+			left[k++] = (struct range){ end, s->r[j].end };
+	}
+	if (!resize(s, i, j, k))
+		return false;
+	memcpy(s->r + i, left, k * sizeof *left);
+	return true;
+}
