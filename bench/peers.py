@@ -21,7 +21,8 @@ Each round runs all of them once, in this order; a figure is the median of --rep
 within its process, a ratio is made of two figures of one round, and what is
 printed is their minimum, median and maximum over the rounds. The last table has the ratios of the time an access takes,
 those that hit included: what the program sees, whatever each side counts as a fault. Before it: the faults, and the KiB read
-and written, of an access, and the MiB resident at the end; medians.
+and written, of an access, and the MiB resident at the end; medians. In brackets, a round: how many CPUs were busy with something
+else meanwhile. Times from a machine that is not idle otherwise mean little: 0.1 of a CPU is the kernel's own threads.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
 left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
@@ -31,11 +32,13 @@ Under `quire run` the pool is within the budget.
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tools"))
@@ -48,6 +51,7 @@ MIB = 1 << 20
 NAMES = ("floor", "null", "pool", "file", "kzram", "kfile", "disk", "run")
 RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfile"), ("file", "disk"), ("run", "kzram"))
 ACCESS = " an access"  # after a name: that other figure of it
+OTHERS = " others"  # after a name: how many CPUs were busy with something else while it ran, the kernel's own threads included
 KEY = {"floor": "floor.cycle_us.median", "disk": "disk.mixed_us.median"}
 TRAFFIC = ("faults_per_access", "read_kib_per_access", "written_kib_per_access", "resident_mib")
 
@@ -73,6 +77,14 @@ def lines_of(path):
     return found
 
 
+def cpu_seconds():
+    """Of all CPUs since the machine started, and of the children that have ended."""
+    with open("/proc/stat") as f:
+        ticks = [int(n) for n in f.readline().split()[1:9]]
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"), own.ru_utime + own.ru_stime
+
+
 class Bench:
     def __init__(self, args, folder):
         self.args = args
@@ -94,6 +106,7 @@ class Bench:
         """Run argv: its figures, or None. must: without a cgroup of that limit there is no figure. again: tries more if
         the OOM killer comes, which it does with plenty of swap free when every page of a small cgroup was just used."""
         out, err = os.path.join(self.folder, name + ".out"), os.path.join(self.folder, name + ".err")
+        began, (busy, own) = time.monotonic(), cpu_seconds()
         got = limited.run(argv, self.folder, out, err, self.args.timeout, limit=limit)
         if limit and must and not got.group_peak:
             self.leave_out(name, "no memory cgroup may be made here")
@@ -112,6 +125,8 @@ class Bench:
             self.failed = True
             return None
         figures = lines_of(out)
+        now, (busy_now, own_now) = time.monotonic(), cpu_seconds()
+        figures[OTHERS] = max(0, (busy_now - busy) - (own_now - own)) / (now - began)
         self.failed |= bool(figures.get("content_errors") or figures.get("floor.errors"))
         return figures
 
@@ -224,12 +239,13 @@ def main():
                 key = KEY.get(name, "us_per_fault.median")
                 if got and key in got:
                     rounds[-1][name] = got[key]
+                    rounds[-1][name + OTHERS] = got[OTHERS]
                 if got and TRAFFIC[0] in got:
                     rounds[-1][name + TRAFFIC[0]] = [got[key] for key in TRAFFIC]
                 if got and "us_per_access.median" in got:
                     rounds[-1][name + ACCESS] = got["us_per_access.median"]
-            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f" % item for item in rounds[-1].items()
-                                                       if item[0] in NAMES)), flush=True)
+            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f (%.2f)" % (key, us, rounds[-1][key + OTHERS])
+                                                       for key, us in rounds[-1].items() if key in NAMES)), flush=True)
     finally:
         shutil.rmtree(folder)
     report(rounds)

@@ -24,13 +24,15 @@
 
 /*
  * Before it sleeps a thread looks at the ring: to be put to sleep and woken costs 10 to 20 us beside the 40 of a read of a fast
- * disk (bench/disk.c: awake_us, read_us). Any thread looks SPINS times, some 25 us. One at a time looks longer, where reads
- * of late have come within LONG looks, and lets others have the CPU meanwhile.
+ * disk (bench/disk.c: read_us, awake_us). Not where reads of late have taken longer than that is worth, nor where there are
+ * others who want the CPU: then who stays awake is made to wait for them, while who sleeps is not. A look that comes
+ * late shows it; so many loads sleep at once then, twice as many the next time.
  */
-#define SPINS	1000u
-#define LONG	4000u
-#define YIELD	64u /* looks between two offers of the CPU */
-#define ANYWAY	32u /* one read in so many is awaited for long, to see whether they have become quick */
+#define LONG	4000u /* looks, some 100 us */
+#define ANYWAY	32u /* one read in so many is awaited awake, to see whether they have become quick */
+#define LATE	(1u << 17) /* cycles between two looks: longer than an interrupt takes */
+#define ASLEEP	64u /* loads, at first */
+#define ASLEEP_MAX 8192u
 
 struct fetch {
 	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
@@ -47,9 +49,10 @@ struct load {
 
 struct pool_aio {
 	struct load a_load[POOL_LOADS];
-	uint32_t a_looks;   /* atomic: how many a read took of late, an average; at most LONG is known */
-	uint32_t a_awake;   /* atomic: a thread looks for long */
-	uint32_t a_loads;   /* atomic: ever awaited */
+	/* atomics, guesses: */
+	uint32_t a_looks; /* how many a read took of late, an average */
+	uint32_t a_loads; /* that took long on average, ever */
+	uint32_t a_asleep, a_next; /* so many loads sleep at once; so many will */
 };
 
 /* What a context's number points to; user space may look at it as long as magic and features are these. */
@@ -159,12 +162,16 @@ int pool_aio_open(struct pool *p)
 		return (int)m;
 	struct pool_aio *a = (struct pool_aio *)m;
 	p->p_aio = a;
+	a->a_next = ASLEEP;
 	for (uint32_t i = 0; i < POOL_LOADS && rc == 0; i++)
 		rc = pool_aio_setup(FETCHES, &a->a_load[i].l_aio);
 	if (rc != 0)
 		pool_aio_close(p);
 	return rc;
 }
+
+static uint32_t get(const uint32_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
+static void set(uint32_t *n, uint32_t to) { __atomic_store_n(n, to, __ATOMIC_RELAXED); }
 
 static struct load *load_take(struct pool *p)
 {
@@ -252,21 +259,25 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 /* Looks whether the load has ended; not for ever. */
 static void await(struct pool_aio *a, const struct load *l)
 {
-	uint32_t was = __atomic_load_n(&a->a_looks, __ATOMIC_RELAXED), most = SPINS, looks = 0;
-	bool patient = (was < LONG / 2 || __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY == 0) &&
-	    __atomic_exchange_n(&a->a_awake, 1, __ATOMIC_ACQUIRE) == 0;
+	uint32_t was = get(&a->a_looks), asleep = get(&a->a_asleep), next = get(&a->a_next), looks = 0;
+	uint64_t at, then = __builtin_ia32_rdtsc();
 
-	if (patient)
-		most = LONG;
-	for (; looks < most && pool_aio_ready(l->l_aio) < l->l_sent; looks++) {
-		__builtin_ia32_pause();
-		if (patient && looks >= SPINS && looks % YIELD == 0)
-			(void)sys_call0(SYS_sched_yield);
-	}
-	if (!patient)
+	if (asleep > 0) {
+		set(&a->a_asleep, asleep - 1);
 		return;
-	__atomic_store_n(&a->a_looks, was - was / 8 + looks / 8, __ATOMIC_RELAXED);
-	__atomic_store_n(&a->a_awake, 0, __ATOMIC_RELEASE);
+	}
+	if (was > LONG / 2 && __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY != 0)
+		return;
+	for (; looks < LONG && pool_aio_ready(l->l_aio) < l->l_sent; looks++, then = at) {
+		__builtin_ia32_pause();
+		if ((at = __builtin_ia32_rdtsc()) - then > LATE) {
+			set(&a->a_asleep, next);
+			set(&a->a_next, next < ASLEEP_MAX ? next * 2 : ASLEEP_MAX);
+			return;
+		}
+	}
+	set(&a->a_looks, was - was / 8 + looks / 8);
+	set(&a->a_next, next - next / ASLEEP > ASLEEP ? next - next / ASLEEP : ASLEEP);
 }
 
 static void collect(struct pool *p, struct load *l)
