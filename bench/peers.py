@@ -2,7 +2,7 @@
 """Quire, the kernel's swap and the floor, on the same work in one run.
 
     peers.py [--mib 256] [--limit 64] [--accesses 50000] [--repeats 3] [--rounds 5] [--only NAME ...]
-             [--pattern random|sequential|runs] [--writes 100]
+             [--pattern random|sequential|runs] [--writes 100] [--others CPUS]
 
 The work is that of bench/workload.h: 4 KiB read-modify-writes over --mib of
 anonymous memory, each access checked, in --limit of memory, one thread. Unless --pattern says otherwise
@@ -22,7 +22,8 @@ within its process, a ratio is made of two figures of one round, and what is
 printed is their minimum, median and maximum over the rounds. The last table has the ratios of the time an access takes,
 those that hit included: what the program sees, whatever each side counts as a fault. Before it: the faults, and the KiB read
 and written, of an access, and the MiB resident at the end; medians. In brackets, a round: how many CPUs were busy with something
-else meanwhile. Times from a machine that is not idle otherwise mean little: 0.1 of a CPU is the kernel's own threads.
+else meanwhile. Times from a machine that is not idle otherwise mean little: some 0.1 of a CPU is the kernel's own threads. With
+--others a round that was disturbed more is run again.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
 left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
@@ -53,6 +54,7 @@ RATIOS = (("null", "floor"), ("pool", "floor"), ("pool", "kzram"), ("file", "kfi
 ACCESS = " an access"  # after a name: that other figure of it
 OTHERS = " others"  # after a name: how many CPUs were busy with something else while it ran, the kernel's own threads included
 KEY = {"floor": "floor.cycle_us.median", "disk": "disk.mixed_us.median"}
+TRIES = 20  # rounds that do not count, for each that does
 TRAFFIC = ("faults_per_access", "read_kib_per_access", "written_kib_per_access", "resident_mib")
 
 
@@ -215,6 +217,8 @@ def arguments():
     p.add_argument("--accesses", type=int, default=50000)
     p.add_argument("--repeats", type=int, default=3, help="in a process; their median is its figure")
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--others", type=float, default=float("inf"),
+                   help="CPUs busy with something else from which on a round does not count and another one is run")
     p.add_argument("--timeout", type=float, default=600)
     p.add_argument("--work", default="/var/tmp", help="where swap files are made: a disk")
     p.add_argument("--pattern", choices=("random", "sequential", "runs"), default="random")
@@ -232,7 +236,9 @@ def main():
         bench = Bench(args, folder)
         print("# %s 4 KiB accesses, %d%% writes, %d MiB in %d MiB, %d accesses, %d repeats, %d rounds"
               % (args.pattern, args.writes, args.mib, args.limit, args.accesses, args.repeats, args.rounds), flush=True)
-        for n in range(args.rounds):
+        tries = 0
+        while len(rounds) < args.rounds and tries < args.rounds * TRIES:
+            tries += 1
             rounds.append({})
             for name in NAMES:
                 got = getattr(bench, name)() if name in args.only and name not in bench.gone else None
@@ -244,8 +250,11 @@ def main():
                     rounds[-1][name + TRAFFIC[0]] = [got[key] for key in TRAFFIC]
                 if got and "us_per_access.median" in got:
                     rounds[-1][name + ACCESS] = got["us_per_access.median"]
-            print("# round %d: %s" % (n + 1, "  ".join("%s %.2f (%.2f)" % (key, us, rounds[-1][key + OTHERS])
+            busy = max([v for key, v in rounds[-1].items() if key.endswith(OTHERS)], default=0) > args.others
+            print("# round %d%s: %s" % (len(rounds), ", not counted" if busy else "", "  ".join("%s %.2f (%.2f)" % (key, us, rounds[-1][key + OTHERS])
                                                        for key, us in rounds[-1].items() if key in NAMES)), flush=True)
+            if busy:
+                rounds.pop()
     finally:
         shutil.rmtree(folder)
     report(rounds)
