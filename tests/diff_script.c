@@ -500,33 +500,26 @@ static void run(const void *arg)
 		both[k]->x_close();
 }
 
+#define SHRINK_SECONDS 240 /* what is left then is short enough, or never will be */
+
 static int run_child(const uint64_t *words, uint64_t n, bool quiet)
 {
 	return script_child(run, &(struct words){ words, n }, quiet, progress);
 }
 
+static bool fails(const uint64_t *words, uint64_t n, const void *arg)
+{
+	(void)arg;
+	return run_child(words, n, true) != 0;
+}
+
 static void shrink(const uint64_t *from, uint64_t n)
 {
-	uint64_t *words = malloc(2 * n * sizeof(*words)), *try = words + n;
-	unsigned budget = 1500;
+	uint64_t *words = malloc(n * sizeof(*words));
 
 	for (uint64_t i = 0; i < n; i++)
 		words[i] = from == NULL ? mix(seed * 0x100000001b3ull + i) : from[i];
-	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2) {
-		for (uint64_t at = 0; at < n && budget > 0;) {
-			uint64_t len = chunk < n - at ? chunk : n - at;
-
-			memcpy(try, words, at * sizeof(*words));
-			memcpy(try + at, words + at + len, (n - at - len) * sizeof(*words));
-			budget--;
-			if (run_child(try, n - len, true) == 0) {
-				at += len;
-			} else {
-				memcpy(words, try, (n - len) * sizeof(*words));
-				n -= len;
-			}
-		}
-	}
+	n = script_shrink(words, n, fails, NULL, 1500, SHRINK_SECONDS);
 	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --script FILE):\n", n, seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].op.so_name);

@@ -184,36 +184,16 @@ static bool run_child(const struct options *opt, const uint64_t *words, uint64_t
 
 /* ---- shrinking ---- */
 #define SHRINK_SECONDS 240 /* what is left then is short enough, or never will be */
-static time_t deadline;
 
-static uint64_t drop_chunks(
-    const struct options *opt, uint64_t *words, uint64_t n, uint64_t chunk, unsigned *budget)
+static bool fails(const uint64_t *words, uint64_t n, const void *opt)
 {
-	uint64_t *try = malloc(n * sizeof(*try)), at = 0;
-
-	while (at < n && *budget > 0 && time(NULL) < deadline) {
-		uint64_t len = chunk < n - at ? chunk : n - at;
-
-		memcpy(try, words, at * sizeof(*words));
-		memcpy(try + at, words + at + len, (n - at - len) * sizeof(*words));
-		--*budget;
-		if (run_child(opt, try, n - len, true)) {
-			at += len;
-		} else {
-			memcpy(words, try, (n - len) * sizeof(*words));
-			n -= len;
-		}
-	}
-	free(try);
-	return n;
+	return !run_child(opt, words, n, true);
 }
 
 static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 {
 	uint64_t *words = malloc(n * sizeof(*words)), keep;
-	unsigned budget = 3000;
 
-	deadline = time(NULL) + SHRINK_SECONDS;
 	for (uint64_t i = 0; i < n; i++)
 		words[i] = from == NULL ? run_word(&opt, i) : from[i];
 	opt.check = opt.check < 64 ? opt.check : 64;
@@ -227,8 +207,7 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 	opt.check = 1;
 	if (run_child(&opt, words, n, true))
 		opt.check = 64;
-	for (uint64_t chunk = n / 2; chunk > 0; chunk /= 2)
-		n = drop_chunks(&opt, words, n, chunk, &budget);
+	n = script_shrink(words, n, fails, &opt, 3000, SHRINK_SECONDS);
 	fprintf(stderr,
 	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s%s%s%s --seed %" PRIu64
 	    " --script FILE):\n",

@@ -12,7 +12,10 @@
  * The machine has 1 to 8 CPUs. Interrupts that flush TLBs arrive late, in some runs one in twenty never arrives, and there
  * are so few address space numbers that they are given out again all the time. --no-wait breaks the machine: translations are not waited for until all CPUs have dropped them.
  *
- *   race_test [--seeds N] [--seed FIRST|random] [--rounds R] [--format NAME] [--split] [--linux] [--no-wait]
+ * A failing run is repeated with less and less of what its programs do; what is left is printed: a word an operation, its lowest
+ * bits the program. --script runs such a file, with the same --seed.
+ *
+ *   race_test [--script FILE] [--seeds N] [--seed FIRST|random] [--rounds R] [--format NAME] [--split] [--linux] [--no-wait]
  */
 #include "machine/sim/sim.h"
 #include "tests/script.h"
@@ -27,10 +30,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define NSPACES 2u
 #define NPROGS 3u  /* a space */
 #define MAXCPUS 8u
+#define PROGRAM_STEP 8u /* words of a script are multiples of it, plus the number of the program that does it */
 #define OWN 24u    /* pages of a program's private range */
 #define SHARED 12u /* pages of the shared range */
 #define BASE ((vaddr_t)0x40000000 - 8 * 4096)
@@ -50,7 +55,8 @@ struct race {
 	struct as *as[NSPACES];
 	struct vnode *file, *swap;
 	struct program prog[NSPACES][NPROGS];
-	unsigned rounds;
+	const uint64_t *words; /* what the programs do, each the words with its number, in order */
+	uint64_t nwords;
 	uint64_t seed, refused;
 };
 
@@ -245,9 +251,13 @@ static void program(void *arg)
 {
 	struct program *p = arg;
 
-	for (unsigned i = 0; i < p->race->rounds; i++) {
-		unsigned what = below(p, 100);
+	for (uint64_t i = 0; i < p->race->nwords; i++) {
+		unsigned what;
 
+		if (p->race->words[i] % PROGRAM_STEP != p->space * NPROGS + p->number)
+			continue;
+		p->rnd = p->race->words[i];
+		what = below(p, 100);
 		if (what < 50)
 			do_access(p);
 		else if (what < 78)
@@ -280,13 +290,17 @@ static void report(void *arg, const char *text)
 
 /* What the run is given beside its seed. */
 struct how {
-	unsigned rounds;
+	uint64_t seed, rounds;
+	const char *format_name;
 	enum sim_format format;
 	bool split, linux_like, no_wait;
+	const uint64_t *words;
+	uint64_t nwords;
 };
 
-static void setup(struct race *r, uint64_t seed, const struct how *how)
+static void setup(struct race *r, const struct how *how)
 {
+	uint64_t seed = how->seed;
 	struct sim_config cfg = { .frames = 160,
 		.ncpus = 1 + (unsigned)(seed % MAXCPUS),
 		.seed = seed,
@@ -308,7 +322,8 @@ static void setup(struct race *r, uint64_t seed, const struct how *how)
 
 	memset(r, 0, sizeof(*r));
 	r->seed = seed;
-	r->rounds = how->rounds;
+	r->words = how->words;
+	r->nwords = how->nwords;
 	if (how->linux_like)
 		sim_config_linux(&cfg);
 	vc.vc_mach = r->mach = sim_create(&cfg);
@@ -365,11 +380,78 @@ static void finish(struct race *r)
 	sim_destroy(r->mach);
 }
 
+/* What a seed's programs do, all in turn. */
+static uint64_t *draw_words(const struct how *how, uint64_t *n)
+{
+	uint64_t *words = malloc(how->rounds * NSPACES * NPROGS * sizeof(*words));
+	struct program p = { .rnd = how->seed * 0x9e3779b97f4a7c15ull + 1 };
+
+	*n = 0;
+	for (uint64_t i = 0; i < how->rounds; i++)
+		for (unsigned k = 0; k < NSPACES * NPROGS; k++)
+			words[(*n)++] = ((draw(&p) << 11 ^ draw(&p)) | 1ull << 62) / PROGRAM_STEP * PROGRAM_STEP + k;
+	return words;
+}
+
+/* Sums over the runs, made in children. */
+static struct totals {
+	uint64_t at, switches, refusals, ipis;
+} *totals;
+
+static void run(const void *arg)
+{
+	const struct how *how = arg;
+	static struct race r;
+	struct sim_stats st;
+
+	setup(&r, how);
+	sim_run(r.mach);
+	sim_statistics(r.mach, &st);
+	totals->switches += st.ss_switch;
+	totals->refusals += r.refused;
+	totals->ipis += st.ss_ipi;
+	finish(&r);
+}
+
+static bool fails(const uint64_t *words, uint64_t n, const void *arg)
+{
+	struct how how = *(const struct how *)arg;
+
+	how.words = words;
+	how.nwords = n;
+	return script_child(run, &how, true, &totals->at) != 0;
+}
+
+static void shrink(struct how *how, uint64_t *words)
+{
+	how->nwords = script_shrink(words, how->nwords, fails, how, 600, 60);
+	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --format %s%s%s%s --script FILE):\n",
+	    how->nwords, how->seed, how->format_name, how->split ? " --split" : "", how->linux_like ? " --linux" : "",
+	    how->no_wait ? " --no-wait" : "");
+	for (uint64_t i = 0; i < how->nwords; i++)
+		fprintf(stderr, "%016" PRIx64 " program %u\n", words[i], (unsigned)(words[i] % PROGRAM_STEP));
+	(void)script_child(run, how, false, &totals->at);
+}
+
+static bool run_seed(struct how *how, const char *script)
+{
+	uint64_t *words = script != NULL ? script_read(script, &how->nwords) : draw_words(how, &how->nwords);
+	bool ok;
+
+	how->words = words;
+	totals->at = how->seed;
+	ok = script_child(run, how, false, &totals->at) == 0;
+	if (!ok && script == NULL)
+		shrink(how, words);
+	free(words);
+	return ok;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t seeds = 20, first = 1, rounds = 400, switches = 0, refusals = 0, ipis = 0;
-	static struct race r;
-	struct how how = { .format = SIM_X86_64 };
+	struct how how = { .rounds = 400, .format = SIM_X86_64, .format_name = "x86_64" };
+	uint64_t seeds = 20, first = 1;
+	const char *script = NULL;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--linux") == 0)
@@ -378,32 +460,31 @@ int main(int argc, char **argv)
 			how.split = true;
 		else if (strcmp(argv[i], "--no-wait") == 0)
 			how.no_wait = true;
-		else if (i + 1 < argc && strcmp(argv[i], "--format") == 0 && sim_format_by_name(argv[i + 1], &how.format))
-			i++;
+		else if (i + 1 < argc && strcmp(argv[i], "--format") == 0 &&
+		    sim_format_by_name(argv[i + 1], &how.format))
+			how.format_name = argv[++i];
 		else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
 			seeds = strtoull(argv[++i], NULL, 0);
 		else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0)
 			first = seed_of(argv[++i]);
 		else if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0)
-			rounds = strtoull(argv[++i], NULL, 0);
+			how.rounds = strtoull(argv[++i], NULL, 0);
+		else if (i + 1 < argc && strcmp(argv[i], "--script") == 0)
+			script = argv[++i];
 		else
 			return 2;
 	}
-	printf("race_test: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " rounds\n", first, first + seeds - 1, rounds);
-	fflush(stdout);
-	for (uint64_t s = first; s < first + seeds; s++) {
-		struct sim_stats st;
-
-		how.rounds = (unsigned)rounds;
-		setup(&r, s, &how);
-		sim_run(r.mach);
-		sim_statistics(r.mach, &st);
-		switches += st.ss_switch;
-		refusals += r.refused;
-		ipis += st.ss_ipi;
-		finish(&r);
-	}
+	if (script != NULL)
+		seeds = 1;
+	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (totals == MAP_FAILED)
+		return 2;
+	printf(
+	    "race_test: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " rounds\n", first, first + seeds - 1, how.rounds);
+	for (how.seed = first; how.seed < first + seeds; how.seed++)
+		if (!run_seed(&how, script))
+			return 1;
 	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " interrupts, %" PRIu64 " refused: ok\n",
-	    seeds, switches, ipis, refusals);
+	    seeds, totals->switches, totals->ipis, totals->refusals);
 	return 0;
 }

@@ -68,6 +68,31 @@ static inline size_t script_draw(uint64_t word, const void *ops, size_t n, size_
 	return i;
 }
 
+/* What is left of a failing script when nothing more can be left out, piece after smaller piece, within so many runs and seconds. */
+static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
+    bool (*fails)(const uint64_t *words, uint64_t n, const void *arg), const void *arg, unsigned runs, unsigned seconds)
+{
+	uint64_t *try = malloc((n + 1) * sizeof(*try));
+	time_t end = time(NULL) + seconds;
+
+	for (uint64_t chunk = n / 2; try != NULL && chunk > 0; chunk /= 2) {
+		for (uint64_t at = 0; at < n && runs > 0 && time(NULL) < end; runs--) {
+			uint64_t len = chunk < n - at ? chunk : n - at;
+
+			memcpy(try, words, at * sizeof(*words));
+			memcpy(try + at, words + at + len, (n - at - len) * sizeof(*words));
+			if (!fails(try, n - len, arg)) {
+				at += len;
+				continue;
+			}
+			n -= len;
+			memcpy(words, try, n * sizeof(*words));
+		}
+	}
+	free(try);
+	return n;
+}
+
 /* run(arg) in a child, silent if quiet. Its exit status; 1 if a signal killed it, which is told with *at, the operation. */
 static inline int script_child(void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
 {
