@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <stdbool.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -93,6 +96,13 @@ static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
 	return n;
 }
 
+#define SCRIPT_ENDLESS 77 /* it took more of the CPU than it may */
+/* The calling process may use so many seconds of the CPU. */
+static inline void script_limit(unsigned seconds)
+{
+	(void)setrlimit(RLIMIT_CPU, &(struct rlimit){ seconds, seconds + 1 });
+}
+
 /* run(arg) in a child, silent if quiet. Its exit status; 1 if a signal killed it, which is told with *at, the operation. */
 static inline int script_child(void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
 {
@@ -103,6 +113,7 @@ static inline int script_child(void (*run)(const void *arg), const void *arg, bo
 	if ((pid = fork()) == 0) {
 		if (quiet && (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
 			_exit(2);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* who repeats it may be killed */
 		run(arg);
 		fflush(stdout);
 		exit(0);
@@ -113,6 +124,8 @@ static inline int script_child(void (*run)(const void *arg), const void *arg, bo
 	}
 	if (WIFSIGNALED(status) && !quiet)
 		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *at);
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
+		return SCRIPT_ENDLESS;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 #endif

@@ -197,7 +197,7 @@ static void disk_poll(struct vnode *vp, bool wait)
 {
 	struct sim_disk *d = disk_of(vp);
 
-	if (wait && d->d_queue != NULL && d->d_mach->m_idle != NULL)
+	if (wait && d->d_queue != NULL && (d->d_mach->m_idle != NULL || d->d_mach->m_nlive != 0))
 		sim_wait_disk(d->d_mach, d->d_queue->r_due); /* the CPU has something else to do */
 	while (d->d_queue != NULL && d->d_queue->r_due <= d->d_mach->m_now)
 		if (complete_first(d) && wait)
