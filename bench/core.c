@@ -246,6 +246,10 @@ int main(int argc, char **argv)
 		rounds = (unsigned)strtoul(argv[1], NULL, 10);
 	if (rounds == 0)
 		rounds = 1;
+	if (argc > 2) {
+		bench_segs(strtoul(argv[2], NULL, 10));
+		return 0;
+	}
 	printf(" segments    as_map  as_unmap  cached fault  fork a segment   (ns)\n");
 	for (unsigned i = 0; i < 3; i++)
 		bench_segs(segs[i]);

@@ -171,12 +171,14 @@ static void spaces_and_segments(void **state)
 	WRONG(c, as->a_min, BASE + PG, "out of bounds");
 	c->child = new_as(&c->s);
 	WRONG(c, c->anon->s_as, c->child, "of another space");
-	WRONG(c, c->anon->s_node.r_end, BASE + PG, "outside of all segments");
 	as->a_last = NULL;
-	WRONG(c, c->shared->s_node.r_base, BASE + PG, "overlapping or out of order");
+	WRONG(c, as->a_index.ri_root, NULL, "outside of all segments");
 	as->a_last = NULL;
-	WRONG(c, as->a_root->r_right->r_parent, NULL, "not balanced or not linked");
-	WRONG(c, as->a_root->r_maxgap, 1, "does not know its subtree");
+	WRONG(c, c->anon->s_node.r_end, BASE + PG, "out of order");
+	as->a_last = NULL;
+	WRONG(c, c->anon->s_node.r_end, BASE + PG, "other bounds than the range");
+	as->a_last = NULL;
+	WRONG(c, as->a_index.ri_nspare, 77, "nodes are lost");
 	WRONG(c, svd->svd_maxprot, PROT_R, "above the maximum");
 	WRONG(c, svd->svd_prot, PROT_R, "grants more than its segment");
 	WRONG(c, svd->svd_anon_index, (uint64_t)1 << 40, "the anon map is too small");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The range index against a bitmap of the same ranges: random inserts, removals, resizes, finds and gap searches. */
+#include "machine/sim/sim_impl.h"
 #include "vm/impl.h"
 
 #include <stdarg.h>
@@ -24,6 +25,36 @@ static void on_violation(void *arg, const char *text)
 }
 
 static struct range_node *owner[UNITS];
+static struct mach *mach;
+static struct vm *vm;
+
+static int system_new(void **state)
+{
+	struct sim_config cfg = { .frames = 16384 };
+	struct vm_config vc = { .vc_frames = 16384 };
+
+	vc.vc_mach = mach = sim_create(&cfg);
+	return mach == NULL || vm_create(&vc, &vm) != VM_OK;
+}
+
+static int system_free(void **state)
+{
+	vm_destroy(vm); /* finds nodes that were lost */
+	sim_destroy(mach);
+	return 0;
+}
+
+static void add(struct range_index *ix, struct range_node *r)
+{
+	assert_true(range_reserve(ix, vm));
+	range_insert(ix, r);
+}
+
+static void take_out(struct range_index *ix, struct range_node *r)
+{
+	range_remove(ix, r);
+	range_unreserve(ix, vm);
+}
 
 static void paint(struct range_node *n, struct range_node *with)
 {
@@ -39,7 +70,7 @@ static bool all_free(uint64_t at, uint64_t n)
 	return true;
 }
 
-static void check_gap(struct range_node *root)
+static void check_gap(struct range_index *ix)
 {
 	uint64_t n = 1 + rnd(24), align = (uint64_t)1 << rnd(5), min = rnd(UNITS),
 		 max = min + rnd(UNITS - (uint32_t)min) + 1;
@@ -52,22 +83,22 @@ static void check_gap(struct range_node *root)
 			best = at;
 			want = true;
 		}
-	assert_int_equal(range_gap(root, vm_ptob(n), vm_ptob(align), vm_ptob(min), vm_ptob(max), high, &got), want);
+	assert_int_equal(range_gap(ix, vm_ptob(n), vm_ptob(align), vm_ptob(min), vm_ptob(max), high, &got), want);
 	if (want)
 		assert_int_equal(got, vm_ptob(best));
 }
 
-static void check_find(struct range_node *root)
+static void check_find(struct range_index *ix)
 {
 	uint64_t at = rnd(UNITS), i = at;
 
-	assert_ptr_equal(range_find(root, vm_ptob(at) + 17), owner[at]);
+	assert_ptr_equal(range_find(ix, vm_ptob(at) + 17), owner[at]);
 	while (i < UNITS && owner[i] == NULL)
 		i++;
-	assert_ptr_equal(range_find_ge(root, vm_ptob(at)), i < UNITS ? owner[i] : NULL);
+	assert_ptr_equal(range_find_ge(ix, vm_ptob(at)), i < UNITS ? owner[i] : NULL);
 }
 
-static void change(struct range_node **root)
+static void change(struct range_index *ix)
 {
 	uint32_t at = rnd(UNITS - 8), n = 1 + rnd(8);
 	struct range_node *r = owner[at];
@@ -77,14 +108,14 @@ static void change(struct range_node **root)
 		assert_non_null(r);
 		r->r_base = vm_ptob(at);
 		r->r_end = vm_ptob(at + n);
-		range_insert(root, r);
+		add(ix, r);
 		paint(r, r);
 	} else if (r != NULL && rnd(3) == 0 && r->r_end - r->r_base > VM_PAGESIZE) {
 		paint(r, NULL);
-		range_resize(root, r, r->r_base + (rnd(2) ? VM_PAGESIZE : 0), r->r_end);
+		range_resize(ix, r, r->r_base + (rnd(2) ? VM_PAGESIZE : 0), r->r_end);
 		paint(r, r);
 	} else if (r != NULL) {
-		range_remove(root, r);
+		take_out(ix, r);
 		paint(r, NULL);
 		free(r);
 	}
@@ -92,49 +123,56 @@ static void change(struct range_node **root)
 
 static void range_random(void **state)
 {
-	struct range_node *root = NULL;
+	struct range_index ix = { 0 };
 
 	for (uint32_t op = 0; op < OPS; op++) {
-		change(&root);
-		check_find(root);
-		check_gap(root);
+		change(&ix);
+		check_find(&ix);
+		check_gap(&ix);
 		if (op % 64 == 0)
-			assert_int_equal(range_check(root, on_violation, NULL), 0);
+			assert_int_equal(range_check(&ix, on_violation, NULL), 0);
 	}
 	for (uint32_t i = 0; i < UNITS; i++) {
 		struct range_node *r = owner[i];
 
 		if (r != NULL) {
 			paint(r, NULL);
-			range_remove(&root, r);
+			take_out(&ix, r);
 			free(r);
 		}
 	}
-	assert_null(root);
+	assert_null(ix.ri_root);
+	assert_int_equal(ix.ri_nodes, 0);
 }
 
-/* 100,000 ranges with a page between each two: the tree is shallow, one wider hole is found from both sides. */
+/* 100,000 ranges with a page between each two: one wider hole is found from both sides. */
 static void range_many(void **state)
 {
-	struct range_node *r = calloc(MANY, sizeof(*r)), *root = NULL;
+	struct range_node *r = calloc(MANY, sizeof(*r));
+	struct range_index ix = { 0 };
 	vaddr_t at;
 
 	assert_non_null(r);
 	for (uint32_t i = 0; i < MANY; i++) {
 		r[i].r_base = vm_ptob(2 * (uint64_t)i + (i > MANY / 2 ? 5 : 0));
 		r[i].r_end = r[i].r_base + VM_PAGESIZE;
-		range_insert(&root, &r[i]);
+		add(&ix, &r[i]);
 	}
-	assert_int_equal(range_check(root, on_violation, NULL), 0);
-	assert_true(root->r_height <= 24); /* 1.44 log2 n */
+	assert_int_equal(range_check(&ix, on_violation, NULL), 0);
 	for (unsigned high = 0; high < 2; high++) {
-		assert_true(range_gap(root, vm_ptob(4), VM_PAGESIZE, 0, r[MANY - 1].r_end, high, &at));
+		assert_true(range_gap(&ix, vm_ptob(4), VM_PAGESIZE, 0, r[MANY - 1].r_end, high, &at));
 		assert_true(at >= r[MANY / 2].r_end && at + vm_ptob(4) <= r[MANY / 2 + 1].r_base);
 	}
-	assert_false(range_gap(root, vm_ptob(7), VM_PAGESIZE, 0, r[MANY - 1].r_end, false, &at));
+	assert_false(range_gap(&ix, vm_ptob(7), VM_PAGESIZE, 0, r[MANY - 1].r_end, false, &at));
 	for (uint32_t i = 0; i < MANY; i += 2)
-		range_remove(&root, &r[i]);
-	assert_int_equal(range_check(root, on_violation, NULL), 0);
+		take_out(&ix, &r[i]);
+	assert_int_equal(range_check(&ix, on_violation, NULL), 0);
+	for (uint32_t i = 1; i < MANY; i += 2)
+		assert_ptr_equal(range_next(&ix, &r[i]), i + 2 < MANY ? &r[i + 2] : NULL);
+	for (uint32_t i = MANY; i-- > 0;)
+		if (i % 2 == 1)
+			take_out(&ix, &r[i]);
+	assert_int_equal(ix.ri_nodes, 0);
 	free(r);
 }
 
@@ -142,5 +180,5 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(range_random), cmocka_unit_test(range_many) };
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, system_new, system_free);
 }

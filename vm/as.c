@@ -25,7 +25,7 @@ struct seg *as_seg_ge(struct as *as, vaddr_t va)
 
 	if (s != NULL && va >= seg_base(s) && va < seg_end(s))
 		return s;
-	s = seg_of(range_find_ge(as->a_root, va));
+	s = seg_of(range_find_ge(&as->a_index, va));
 	if (s != NULL)
 		__atomic_store_n((struct seg **)(void *)&as->a_last, s, __ATOMIC_RELAXED);
 	return s;
@@ -40,7 +40,7 @@ struct seg *as_segat(struct as *as, vaddr_t va)
 
 struct seg *seg_next(struct seg *s)
 {
-	return seg_of(range_next(&s->s_node));
+	return seg_of(range_next(&s->s_as->a_index, &s->s_node));
 }
 
 struct hat *as_hat(struct as *as)
@@ -138,7 +138,7 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 void seg_attach(struct as *as, struct seg *s)
 {
 	s->s_as = as;
-	range_insert(&as->a_root, &s->s_node);
+	range_insert(&as->a_index, &s->s_node);
 	as->a_nsegs++;
 	if ((s->s_flags & S_HOLE) == 0)
 		as->a_size += seg_size(s);
@@ -148,7 +148,7 @@ void seg_detach(struct seg *s)
 {
 	struct as *as = s->s_as;
 
-	range_remove(&as->a_root, &s->s_node);
+	range_remove(&as->a_index, &s->s_node);
 	as->a_last = NULL;
 	as->a_nsegs--;
 	if ((s->s_flags & S_HOLE) == 0)
@@ -157,18 +157,23 @@ void seg_detach(struct seg *s)
 
 struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
 {
-	struct seg *s = kmem_zalloc(as->a_vm, sizeof(*s), KM_SLEEP);
+	struct seg *s;
 
-	if (s != NULL) {
-		s->s_as = as;
-		s->s_node.r_base = base;
-		s->s_node.r_end = end;
+	if (!range_reserve(&as->a_index, as->a_vm))
+		return NULL;
+	if ((s = kmem_zalloc(as->a_vm, sizeof(*s), KM_SLEEP)) == NULL) {
+		range_unreserve(&as->a_index, as->a_vm);
+		return NULL;
 	}
+	s->s_as = as;
+	s->s_node.r_base = base;
+	s->s_node.r_end = end;
 	return s;
 }
 
 void seg_free(struct seg *s)
 {
+	range_unreserve(&s->s_as->a_index, s->s_as->a_vm);
 	kmem_free(s->s_as->a_vm, s, sizeof(*s));
 }
 
@@ -255,8 +260,8 @@ void as_free(struct as *as)
 	mach_rw_enter(&as->a_lock, true);
 	soft_unlock_all(as);
 	hat_free_start(as->a_hat);
-	while (as->a_root != NULL)
-		seg_unmap(seg_of(as->a_root));
+	for (struct seg *s; (s = as_seg_ge(as, 0)) != NULL;)
+		seg_unmap(s);
 	hat_free_end(as->a_hat);
 	aslock_free(as);
 	as_swapset_free(as);
@@ -284,32 +289,36 @@ enum vm_err as_split(struct as *as, vaddr_t va)
 		seg_free(n);
 		return e;
 	}
-	range_resize(&as->a_root, &s->s_node, seg_base(s), va);
-	range_insert(&as->a_root, &n->s_node);
+	range_resize(&as->a_index, &s->s_node, seg_base(s), va);
+	range_insert(&as->a_index, &n->s_node);
 	as->a_nsegs++;
 	VM_STAT(as->a_vm, seg_split);
 	return VM_OK;
+}
+
+/* n follows s. True: it is gone, s has its range. */
+static bool merge_two(struct as *as, struct seg *s, struct seg *n)
+{
+	vaddr_t top = seg_end(n);
+
+	if (seg_end(s) != seg_base(n) || s->s_ops != n->s_ops || s->s_flags != n->s_flags || !s->s_ops->so_concat(s, n))
+		return false;
+	range_remove(&as->a_index, &n->s_node);
+	range_resize(&as->a_index, &s->s_node, seg_base(s), top);
+	as->a_last = NULL;
+	as->a_nsegs--;
+	seg_free(n);
+	VM_STAT(as->a_vm, seg_merge);
+	return true;
 }
 
 void as_merge(struct as *as, vaddr_t va, vaddr_t end)
 {
 	struct seg *s = as_seg_ge(as, va > as->a_min ? va - 1 : va), *n;
 
-	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end) {
-		if (seg_end(s) != seg_base(n) || s->s_ops != n->s_ops || s->s_flags != n->s_flags ||
-		    !s->s_ops->so_concat(s, n)) {
+	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end)
+		if (!merge_two(as, s, n))
 			s = n;
-			continue;
-		}
-		vaddr_t top = seg_end(n);
-
-		range_remove(&as->a_root, &n->s_node);
-		range_resize(&as->a_root, &s->s_node, seg_base(s), top);
-		as->a_last = NULL;
-		as->a_nsegs--;
-		seg_free(n);
-		VM_STAT(as->a_vm, seg_merge);
-	}
 }
 
 /* ---- map, unmap ---- */
@@ -322,19 +331,34 @@ bool as_range_free(struct as *as, vaddr_t addr, uint64_t len)
 
 bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
 {
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s)) {
 		if ((s->s_flags & S_SEALED) != 0)
 			return true;
+		if (seg_end(s) >= addr + len)
+			break;
+	}
 	return false;
+}
+
+/* What merging looks at. In a large space it is not in the cache, so it is asked for while the new segment is made. */
+static void will_merge(const struct seg *s)
+{
+	if (s == NULL)
+		return;
+	__builtin_prefetch(s);
+	__builtin_prefetch((const char *)s + VM_LINE);
 }
 
 enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
+	struct range_node *prev, *next;
 	struct seg *s;
 	enum vm_err e;
 
-	if (!as_range_free(as, addr, len))
+	if (!range_around(&as->a_index, addr, addr + len, &prev, &next))
 		return VM_EXIST;
+	will_merge(seg_of(prev));
+	will_merge(seg_of(next));
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
 		return VM_LIMIT;
 	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
@@ -344,7 +368,10 @@ enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_
 		seg_unmap(as_segat(as, addr));
 		return e;
 	}
-	as_merge(as, addr, addr + len);
+	if (next != NULL)
+		(void)merge_two(as, s, seg_of(next));
+	if (prev != NULL)
+		(void)merge_two(as, seg_of(prev), s);
 	return VM_OK;
 }
 
@@ -366,10 +393,16 @@ enum vm_err as_unmap_locked(struct as *as, vaddr_t addr, uint64_t len)
 	struct seg *s;
 	enum vm_err e;
 
+	if ((s = as_seg_ge(as, addr)) == NULL || seg_base(s) >= end)
+		return VM_OK;
 	if (as_sealed(as, addr, len))
 		return VM_ACCESS;
 	if (aslock_next(as, &va, end, LOCK_SOFT))
 		return VM_LOCKED;
+	if (seg_base(s) == addr && seg_end(s) == end) {
+		seg_unmap(s);
+		return VM_OK;
+	}
 	if ((e = as_split(as, addr)) == VM_OK)
 		e = as_split(as, end);
 	if (e != VM_OK) {
@@ -539,7 +572,7 @@ enum vm_err as_gap_locked(
     struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
 {
 	vaddr_t lo = as->a_stackbase - as->a_stackguard, hi = as->a_stackbase;
-	struct range_node *root = as->a_root;
+	const struct range_index *ix = &as->a_index;
 
 	if (align < VM_PAGESIZE)
 		align = VM_PAGESIZE;
@@ -551,9 +584,9 @@ enum vm_err as_gap_locked(
 		return VM_NOMEM;
 	len = vm_page_round(len);
 	if (as->a_stacktop == 0 || max <= lo || min >= hi)
-		return range_gap(root, len, align, min, max, high, addr) ? VM_OK : VM_NOMEM;
-	if (high ? range_gap(root, len, align, hi, max, high, addr) || range_gap(root, len, align, min, lo, high, addr)
-		 : range_gap(root, len, align, min, lo, high, addr) || range_gap(root, len, align, hi, max, high, addr))
+		return range_gap(ix, len, align, min, max, high, addr) ? VM_OK : VM_NOMEM;
+	if (high ? range_gap(ix, len, align, hi, max, high, addr) || range_gap(ix, len, align, min, lo, high, addr)
+		 : range_gap(ix, len, align, min, lo, high, addr) || range_gap(ix, len, align, hi, max, high, addr))
 		return VM_OK;
 	return VM_NOMEM;
 }
@@ -717,8 +750,8 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 	struct as_checker c = { .c_as = as, .c_report = report, .c_arg = arg };
 	uint64_t size = 0, n = 0, resv = 0;
 
-	c.c_bad = range_check(as->a_root, report, arg);
-	for (struct seg *s = as_seg_ge(as, 0); s != NULL; s = seg_next(s)) {
+	c.c_bad = range_check(&as->a_index, report, arg);
+	for (struct seg *s = as_seg_ge(as, 0), *next; s != NULL; s = next) {
 		if (s->s_as != as || seg_base(s) < as->a_min || seg_end(s) > as->a_max ||
 		    ((seg_base(s) | seg_end(s)) & VM_PAGEMASK) != 0)
 			violation(&c, "as: a segment out of bounds or of another space");
@@ -727,6 +760,10 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 		n++;
 		resv += segvn_reserved(s);
 		c.c_bad += s->s_ops->so_check(s, report, arg);
+		if ((next = seg_next(s)) != NULL && seg_base(next) <= seg_base(s)) {
+			violation(&c, "as: segments out of order");
+			break;
+		}
 	}
 	if (size != as->a_size || n != as->a_nsegs)
 		violation(&c, "as: size or number of segments is wrong");

@@ -33,34 +33,45 @@ static bool any(struct as *as)
 
 static uint16_t *entry_locked(struct as *as, vaddr_t va)
 {
-	struct range_node *n = range_find(as->a_lockroot, va);
+	struct range_node *n = range_find(&as->a_lockindex, va);
 
 	return n != NULL ? &chunk_of(n)->lc_count[vm_btop(va - n->r_base)] : NULL;
 }
 
-bool aslock_prepare(struct as *as, vaddr_t va)
+/* An entry for va, from *lc (and *spare, a node of the index, if it wants one) unless there is one. False: it wants one. */
+static bool make_entry(struct as *as, vaddr_t va, struct lock_chunk **lc, void **spare)
 {
-	struct lock_chunk *lc;
-	bool have;
+	bool room;
 
 	mach_mutex_enter(&as->a_lockmtx);
-	have = entry_locked(as, va) != NULL;
+	room = entry_locked(as, va) != NULL;
+	if (!room && *lc != NULL && (room = range_promise(&as->a_lockindex, spare))) {
+		range_insert(&as->a_lockindex, &(*lc)->lc_node);
+		__atomic_store_n(&as->a_anylock, true, __ATOMIC_RELEASE);
+		*lc = NULL;
+	}
 	mach_mutex_exit(&as->a_lockmtx);
-	if (have)
+	return room;
+}
+
+bool aslock_prepare(struct as *as, vaddr_t va)
+{
+	struct lock_chunk *lc = NULL;
+	void *spare = NULL;
+	bool room = make_entry(as, va, &lc, &spare);
+
+	if (room)
 		return true;
 	if ((lc = kmem_zalloc(as->a_vm, sizeof(*lc), KM_SLEEP)) == NULL)
 		return false;
 	lc->lc_node.r_base = va & ~(vm_ptob(LOCK_CHUNK) - 1);
 	lc->lc_node.r_end = lc->lc_node.r_base + vm_ptob(LOCK_CHUNK);
-	mach_mutex_enter(&as->a_lockmtx);
-	have = entry_locked(as, va) != NULL;
-	if (!have)
-		range_insert(&as->a_lockroot, &lc->lc_node);
-	__atomic_store_n(&as->a_anylock, true, __ATOMIC_RELEASE);
-	mach_mutex_exit(&as->a_lockmtx);
-	if (have)
+	while (!(room = make_entry(as, va, &lc, &spare)) && (spare = range_spare(as->a_vm)) != NULL)
+		;
+	if (lc != NULL)
 		kmem_free(as->a_vm, lc, sizeof(*lc));
-	return true;
+	range_spare_free(as->a_vm, spare);
+	return room;
 }
 
 unsigned aslock_get(struct as *as, vaddr_t va)
@@ -141,9 +152,9 @@ void aslock_move(struct as *as, vaddr_t from, vaddr_t to)
 
 static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
-	struct range_node *n = range_find_ge(as->a_lockroot, *va);
+	struct range_node *n = range_find_ge(&as->a_lockindex, *va);
 
-	for (; n != NULL && n->r_base < end; n = range_next(n)) {
+	for (; n != NULL && n->r_base < end; n = range_next(&as->a_lockindex, n)) {
 		vaddr_t at = *va > n->r_base ? *va : n->r_base;
 
 		for (; at < n->r_end && at < end; at += VM_PAGESIZE)
@@ -167,10 +178,11 @@ bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 
 void aslock_free(struct as *as)
 {
-	while (as->a_lockroot != NULL) {
-		struct range_node *n = as->a_lockroot;
+	struct range_node *n;
 
-		range_remove(&as->a_lockroot, n);
+	while ((n = range_find_ge(&as->a_lockindex, 0)) != NULL) {
+		range_remove(&as->a_lockindex, n);
+		range_unreserve(&as->a_lockindex, as->a_vm);
 		kmem_free(as->a_vm, chunk_of(n), sizeof(struct lock_chunk));
 	}
 }

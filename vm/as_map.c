@@ -176,6 +176,7 @@ static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 	(void)s->s_ops->so_move(s, seg_base(s), n, s, to);
 	seg_detach(s);
 	if (src != dst) {
+		range_unreserve(&src->a_index, src->a_vm);
 		as_forget_resv(src, r);
 		as_adopt_resv(dst, r);
 	}
@@ -185,12 +186,30 @@ static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 	seg_attach(dst, s);
 }
 
+/* Room in another space's index for the segments of a range. */
+static enum vm_err promise_all(struct as *src, vaddr_t addr, uint64_t len, struct as *dst)
+{
+	uint64_t n = 0;
+
+	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s), n++)
+		if (!range_reserve(&dst->a_index, dst->a_vm)) {
+			for (; n > 0; n--)
+				range_unreserve(&dst->a_index, dst->a_vm);
+			return VM_NOMEM;
+		}
+	return VM_OK;
+}
+
 /* Checked, split at the borders: from here on nothing fails. */
 static enum vm_err move_prepare(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
 {
 	enum vm_err e = move_check(src, addr, len, dst, daddr);
 
-	if (e == VM_OK && ((e = as_split(src, addr)) != VM_OK || (e = as_split(src, addr + len)) != VM_OK))
+	if (e != VM_OK)
+		return e;
+	if ((e = as_split(src, addr)) == VM_OK && (e = as_split(src, addr + len)) == VM_OK && src != dst)
+		e = promise_all(src, addr, len, dst);
+	if (e != VM_OK)
 		as_merge(src, addr, addr + len);
 	return e;
 }

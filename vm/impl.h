@@ -133,6 +133,8 @@ struct vm {
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
 
+	struct kmem_cache *vm_rangenodes; /* (c) nodes of indexes of ranges */
+
 	/* anonymous memory: vm/anon.c, vm/swap.c */
 	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */
 	struct mach_mutex vm_anonlock;
@@ -182,12 +184,19 @@ static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
 	return zero != NULL && pfn == (pfn_t)(zero - vm->vm_pages);
 }
 
+/* vm/range.c. Empty when zero. Its owner's lock */
+struct range_index {
+	struct rnode *ri_root, *ri_spare;
+	uint64_t ri_nodes, ri_nspare; /* in use and spare; spare */
+	uint64_t ri_promised;	      /* ranges that may be in it */
+};
+
 struct as {
 	struct vm *a_vm;	       /* (c) */
 	struct hat *a_hat;	       /* (c) */
 	struct as *a_next, *a_prev;    /* (V) */
 	struct mach_rwlock a_lock;
-	struct range_node *a_root;     /* a_lock: segments */
+	struct range_index a_index;    /* a_lock: segments */
 	struct seg *_Atomic a_last;    /* hint, a_lock */
 	vaddr_t a_min, a_max;	       /* (c) */
 	uint64_t a_size;	       /* a_lock W: bytes, without holes */
@@ -214,21 +223,31 @@ struct as {
 	struct as *a_deadnext;	       /* vm_dead's: the last reference went under another space's a_lock */
 	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
 	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
-	struct range_node *a_lockroot; /* a_lockmtx; only ever grows */
-	bool a_anylock;		       /* (a) a_lockroot is not empty */
+	struct range_index a_lockindex; /* a_lockmtx; only ever grows */
+	bool a_anylock;		       /* (a) a_lockindex is not empty */
 };
 
-/* vm/range.c: the balanced tree; root is guarded by its owner. */
-void range_insert(struct range_node **root, struct range_node *); /* must not overlap */
-void range_remove(struct range_node **root, struct range_node *);
-void range_resize(struct range_node **root, struct range_node *, vaddr_t base, vaddr_t end); /* order must not change */
-struct range_node *range_find(struct range_node *root, vaddr_t);     /* containing */
-struct range_node *range_find_ge(struct range_node *root, vaddr_t);  /* containing or the next above */
-struct range_node *range_next(struct range_node *);
-struct range_node *range_prev(struct range_node *);
-bool range_gap(
-    struct range_node *root, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *out);
-unsigned range_check(struct range_node *root, void (*report)(void *, const char *), void *arg);
+/* vm/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
+bool range_reserve(struct range_index *, struct vm *);	/* room for one more; false: no memory */
+/* The same for whom may not sleep now: false: a spare node is wanted. NULL: no memory */
+bool range_promise(struct range_index *, void **spare);
+void *range_spare(struct vm *);
+void range_spare_free(struct vm *, void *); /* or NULL */
+void range_unreserve(struct range_index *, struct vm *); /* one is out and will not come back */
+void range_insert(struct range_index *, struct range_node *); /* must not overlap */
+void range_remove(struct range_index *, struct range_node *);
+void range_resize(struct range_index *, struct range_node *, vaddr_t base, vaddr_t end); /* order must not change */
+struct range_node *range_find(const struct range_index *, vaddr_t);	/* containing */
+struct range_node *range_find_ge(const struct range_index *, vaddr_t); /* containing or the next above */
+/* The ranges on either side of [base, end), or NULL. False: there is one in it, *next */
+bool range_around(const struct range_index *, vaddr_t base, vaddr_t end, struct range_node **prev,
+    struct range_node **next);
+struct range_node *range_next(const struct range_index *, const struct range_node *);
+bool range_gap(const struct range_index *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high,
+    vaddr_t *out);
+unsigned range_check(const struct range_index *, void (*report)(void *, const char *), void *arg);
+size_t range_node_bytes(void);
+unsigned range_levels(const struct range_index *); /* nodes that a search reads */
 
 /* vm/buddy.c */
 enum vm_err buddy_init(struct vm *);

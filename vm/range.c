@@ -1,207 +1,452 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Range index: disjoint ranges [base, end) in an AVL tree, augmented with what lies between them.
+ * Range index: disjoint ranges [base, end) in a B+ tree, augmented with what lies between them.
  *
- * Each node knows the lowest base, the highest end and the largest hole between neighbours of its subtree, so a search
- * for a hole skips whole subtrees. A hole is named by the ends that bound it: (L, R), where L is the end of the range
- * below and R the base of the one above, or the bounds of the search. With an alignment or bounds that cut holes the
- * search may look into subtrees in vain; it stays O(log n) where holes are not all of nearly the wanted size.
+ * Why wide nodes: in a large space what a search costs is cache lines that are not in the cache, and each level of a
+ * binary tree is one that waits for the one before. A node here holds up to R_MAX entries in arrays, ends first, so a
+ * search reads two or three lines of a node and the upper levels stay in the cache. Ranges themselves are not read.
  *
- * Locks: the owner's. Nodes are intrusive: nothing is allocated and nothing fails.
+ * An entry of a leaf is a range; one of an inner node is a child, with the lowest base, the highest end and the largest
+ * hole between neighbours in it (only there: holes of a leaf are seen from its entries). So a search for a hole skips whole
+ * subtrees. A hole is named by the ends that bound it: (L, R), where L is the end of the range below and R the base of
+ * the one above, or the bounds of the search. With an alignment or bounds that cut holes the search may look into
+ * subtrees in vain; it stays O(log n) where holes are not all of nearly the wanted size.
  *
- * Invariants (range_check): order, parents, heights differ by at most one, augmentation is exact.
+ * Inserting never fails: whoever makes a range promises room for it first (range_reserve), when it still can fail. As each
+ * node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1) nodes; so many the index has, used
+ * ones and spare ones.
+ *
+ * Locks: the owner's.
+ *
+ * Invariants (range_check): order; all leaves equally deep; R_MIN <= entries <= R_MAX except in the root, unused ones have
+ * the end RANGE_NONE and no pointer; each entry is exact; used and spare nodes are as many as counted and enough.
+ *
+ * Source: R. Bayer, E. McCreight: Organization and Maintenance of Large Ordered Indexes, Acta Informatica 1 (1972), with
+ * all ranges in the leaves. Left out: links between leaves (the next range is found from the root).
  */
 #include "impl.h"
 
-static int32_t height(const struct range_node *n)
-{
-	return n != NULL ? n->r_height : 0;
-}
+#define R_MAX 15u
+#define R_MIN 6u   /* less than half: a node that was just split or merged has entries to gain and to lose */
+#define R_SLACK 4u /* spare nodes beyond the promised ones that are kept, so that a pair of map and unmap costs none */
+#define R_LEVELS 16u
+#define RANGE_NONE ~(vaddr_t)0
+
+struct rnode {
+	vaddr_t rn_end[R_MAX]; /* first: searches read these and one pointer */
+	uint32_t rn_n, rn_level; /* 0: a leaf */
+	void *rn_ptr[R_MAX]; /* range or child; [0] links spare nodes */
+	uint64_t rn_pad[1];
+	vaddr_t rn_base[R_MAX];
+	uint64_t rn_pad2[1];
+	uint64_t rn_gap[R_MAX]; /* of inner nodes */
+};
+
+/* From the root to a leaf: node[0] is the root, node[k + 1] the child at[k] of node[k]. */
+struct path {
+	struct rnode *p_node[R_LEVELS];
+	unsigned p_at[R_LEVELS];
+	unsigned p_leaf; /* the index of the leaf */
+};
+
+struct entry { vaddr_t e_base, e_end; void *e_ptr; uint64_t e_gap; };
 
 static uint64_t max64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
 }
 
-/* Recomputes what n says of its subtree. True: something changed. */
-static bool pull(struct range_node *n)
+/* ---- nodes ---- */
+size_t range_node_bytes(void)
 {
-	const struct range_node *l = n->r_left, *r = n->r_right;
-	int32_t h = 1 + (height(l) > height(r) ? height(l) : height(r));
-	vaddr_t lo = l != NULL ? l->r_sub_min : n->r_base, hi = r != NULL ? r->r_sub_max : n->r_end;
-	uint64_t gap = 0;
+	return sizeof(struct rnode);
+}
 
-	if (l != NULL)
-		gap = max64(l->r_maxgap, n->r_base - l->r_sub_max);
-	if (r != NULL)
-		gap = max64(gap, max64(r->r_maxgap, r->r_sub_min - n->r_end));
-	if (h == n->r_height && lo == n->r_sub_min && hi == n->r_sub_max && gap == n->r_maxgap)
-		return false;
-	n->r_height = h;
-	n->r_sub_min = lo;
-	n->r_sub_max = hi;
-	n->r_maxgap = gap;
+static uint64_t need(uint64_t n)
+{
+	return n == 0 ? 0 : 1 + n / (R_MIN - 1);
+}
+
+static void give(struct range_index *ix, struct rnode *n)
+{
+	n->rn_ptr[0] = ix->ri_spare;
+	ix->ri_spare = n;
+	ix->ri_nspare++;
+}
+
+static struct rnode *take(struct range_index *ix, uint32_t level)
+{
+	struct rnode *n = ix->ri_spare;
+
+	VM_ASSERT(n != NULL);
+	ix->ri_spare = n->rn_ptr[0];
+	ix->ri_nspare--;
+	n->rn_n = 0;
+	n->rn_level = level;
+	for (unsigned i = 0; i < R_MAX; i++) {
+		n->rn_end[i] = RANGE_NONE;
+		n->rn_ptr[i] = NULL;
+	}
+	return n;
+}
+
+void *range_spare(struct vm *vm)
+{
+	return kmem_cache_alloc(vm->vm_rangenodes, KM_SLEEP);
+}
+
+void range_spare_free(struct vm *vm, void *spare)
+{
+	if (spare != NULL)
+		kmem_cache_free(vm->vm_rangenodes, spare);
+}
+
+bool range_promise(struct range_index *ix, void **spare)
+{
+	if (ix->ri_nodes < need(ix->ri_promised + 1)) { /* by one, then */
+		if (*spare == NULL)
+			return false;
+		give(ix, *spare);
+		ix->ri_nodes++;
+		*spare = NULL;
+	}
+	ix->ri_promised++;
 	return true;
 }
 
-/* The link that points to n. */
-static struct range_node **link_of(struct range_node **root, struct range_node *n)
+bool range_reserve(struct range_index *ix, struct vm *vm)
 {
-	if (n->r_parent == NULL)
-		return root;
-	return n->r_parent->r_left == n ? &n->r_parent->r_left : &n->r_parent->r_right;
+	void *spare = NULL;
+
+	return range_promise(ix, &spare) || ((spare = range_spare(vm)) != NULL && range_promise(ix, &spare));
 }
 
-static struct range_node *rotate(struct range_node **root, struct range_node *n, bool left)
+void range_unreserve(struct range_index *ix, struct vm *vm)
 {
-	struct range_node *up = left ? n->r_right : n->r_left, **at = link_of(root, n);
-	struct range_node *mid = left ? up->r_left : up->r_right;
+	uint64_t keep = need(--ix->ri_promised);
 
-	*at = up;
-	up->r_parent = n->r_parent;
-	n->r_parent = up;
-	if (left) {
-		up->r_left = n;
-		n->r_right = mid;
-	} else {
-		up->r_right = n;
-		n->r_left = mid;
+	if (keep > 0)
+		keep += R_SLACK;
+	while (ix->ri_nodes > keep && ix->ri_nspare > 0) {
+		struct rnode *n = ix->ri_spare;
+
+		ix->ri_spare = n->rn_ptr[0];
+		ix->ri_nspare--;
+		ix->ri_nodes--;
+		kmem_cache_free(vm->vm_rangenodes, n);
 	}
-	if (mid != NULL)
-		mid->r_parent = n;
-	(void)pull(n);
-	(void)pull(up);
-	return up;
 }
 
-/* Restores balance and augmentation from n to the root. */
-static void fix(struct range_node **root, struct range_node *n)
+/* ---- entries ---- */
+/* The first entry that ends above va; R_MAX or one without pointer: none. Four steps, no branch. */
+static unsigned above(const struct rnode *n, vaddr_t va)
 {
-	for (; n != NULL; n = n->r_parent) {
-		int32_t d = height(n->r_left) - height(n->r_right);
+	unsigned i = (n->rn_end[7] <= va) * 8u;
 
-		if (d > 1) {
-			if (height(n->r_left->r_left) < height(n->r_left->r_right))
-				(void)rotate(root, n->r_left, true);
-			n = rotate(root, n, false);
-		} else if (d < -1) {
-			if (height(n->r_right->r_right) < height(n->r_right->r_left))
-				(void)rotate(root, n->r_right, false);
-			n = rotate(root, n, true);
-		} else if (!pull(n)) {
+	i += (n->rn_end[i + 3] <= va) * 4u;
+	i += (n->rn_end[i + 1] <= va) * 2u;
+	return i + (n->rn_end[i] <= va);
+}
+
+static void put(struct rnode *n, unsigned i, const struct entry *e)
+{
+	n->rn_base[i] = e->e_base;
+	n->rn_end[i] = e->e_end;
+	n->rn_ptr[i] = e->e_ptr;
+	if (n->rn_level > 0)
+		n->rn_gap[i] = e->e_gap;
+}
+
+static struct entry get(const struct rnode *n, unsigned i)
+{
+	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i], n->rn_level > 0 ? n->rn_gap[i] : 0 };
+}
+
+static void shift_in(struct rnode *n, unsigned at, const struct entry *e)
+{
+	for (unsigned i = n->rn_n; i > at; i--) {
+		n->rn_base[i] = n->rn_base[i - 1];
+		n->rn_end[i] = n->rn_end[i - 1];
+		n->rn_ptr[i] = n->rn_ptr[i - 1];
+	}
+	for (unsigned i = n->rn_level > 0 ? n->rn_n : 0; i > at; i--)
+		n->rn_gap[i] = n->rn_gap[i - 1];
+	put(n, at, e);
+	n->rn_n++;
+}
+
+static void shift_out(struct rnode *n, unsigned at)
+{
+	static const struct entry none = { 0, RANGE_NONE, NULL, 0 };
+
+	for (unsigned i = at; i + 1 < n->rn_n; i++) {
+		n->rn_base[i] = n->rn_base[i + 1];
+		n->rn_end[i] = n->rn_end[i + 1];
+		n->rn_ptr[i] = n->rn_ptr[i + 1];
+	}
+	for (unsigned i = at; n->rn_level > 0 && i + 1 < n->rn_n; i++)
+		n->rn_gap[i] = n->rn_gap[i + 1];
+	put(n, --n->rn_n, &none);
+}
+
+/* So many entries of `from`, its first or its last ones, go to the end or to the start of its neighbour. */
+static void move_up(struct rnode *from, struct rnode *to, unsigned k)
+{
+	for (; k > 0; k--) {
+		struct entry e = get(from, from->rn_n - 1);
+
+		shift_out(from, from->rn_n - 1);
+		shift_in(to, 0, &e);
+	}
+}
+
+static void move_down(struct rnode *from, struct rnode *to, unsigned k)
+{
+	for (; k > 0; k--) {
+		struct entry e = get(from, 0);
+
+		shift_out(from, 0);
+		shift_in(to, to->rn_n, &e);
+	}
+}
+
+/* What is to be said of n in the node above. */
+static struct entry sum(struct rnode *n)
+{
+	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0 };
+
+	for (unsigned i = 1; i < n->rn_n; i++)
+		e.e_gap = max64(e.e_gap, n->rn_base[i] - n->rn_end[i - 1]);
+	for (unsigned i = 0; n->rn_level > 0 && i < n->rn_n; i++)
+		e.e_gap = max64(e.e_gap, n->rn_gap[i]);
+	return e;
+}
+
+/* The nodes above the one at depth d say what is so. */
+static void refresh(struct path *p, unsigned d)
+{
+	for (; d > 0; d--) {
+		struct rnode *up = p->p_node[d - 1];
+		unsigned i = p->p_at[d - 1];
+		struct entry e = sum(p->p_node[d]);
+
+		if (up->rn_base[i] == e.e_base && up->rn_end[i] == e.e_end && up->rn_gap[i] == e.e_gap)
+			return;
+		put(up, i, &e);
+	}
+}
+
+/* A leaf is rarely in the cache: its lines are asked for together. */
+static void will_read(const struct rnode *n)
+{
+	for (unsigned line = VM_LINE; line < 6 * VM_LINE; line += VM_LINE)
+		__builtin_prefetch((const char *)n + line);
+}
+
+/* To the first range that ends above va, or to the place behind the last one. The index is not empty. */
+static void descend(const struct range_index *ix, vaddr_t va, struct path *p)
+{
+	struct rnode *n = ix->ri_root;
+
+	for (unsigned d = 0;; d++) {
+		unsigned i = above(n, va);
+
+		p->p_node[d] = n;
+		p->p_leaf = d;
+		if (n->rn_level == 0) {
+			p->p_at[d] = i < n->rn_n ? i : n->rn_n;
 			return;
 		}
+		p->p_at[d] = i < n->rn_n ? i : n->rn_n - 1;
+		if (n->rn_level == 1)
+			will_read(n->rn_ptr[p->p_at[d]]);
+		n = n->rn_ptr[p->p_at[d]];
 	}
 }
 
-void range_insert(struct range_node **root, struct range_node *n)
+/* ---- changes ---- */
+/* A full node at depth d is split; e goes to entry `at` of it, or to where that is now. Returns what the upper half is. */
+static struct entry split(struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
 {
-	struct range_node *parent = NULL, **at = root;
+	struct rnode *upper = take(ix, n->rn_level);
+	/* Ranges that come in order leave full nodes behind. */
+	unsigned keep = at == R_MAX ? R_MAX + 1 - R_MIN : (R_MAX + 1) / 2;
 
-	VM_ASSERT(n->r_base < n->r_end);
-	while (*at != NULL) {
-		parent = *at;
-		VM_ASSERT(n->r_end <= parent->r_base || n->r_base >= parent->r_end);
-		at = n->r_base < parent->r_base ? &parent->r_left : &parent->r_right;
-	}
-	n->r_left = n->r_right = NULL;
-	n->r_parent = parent;
-	n->r_height = 0; /* pull sees a change */
-	*at = n;
-	fix(root, n);
-}
-
-void range_remove(struct range_node **root, struct range_node *n)
-{
-	struct range_node *start, *child;
-
-	if (n->r_left != NULL && n->r_right != NULL) {
-		struct range_node *s = n->r_right;
-
-		while (s->r_left != NULL)
-			s = s->r_left;
-		start = s->r_parent == n ? s : s->r_parent;
-		*link_of(root, s) = s->r_right;
-		if (s->r_right != NULL)
-			s->r_right->r_parent = s->r_parent;
-		*link_of(root, n) = s;
-		s->r_parent = n->r_parent;
-		s->r_left = n->r_left;
-		s->r_right = n->r_right;
-		s->r_left->r_parent = s;
-		if (s->r_right != NULL)
-			s->r_right->r_parent = s;
-		s->r_height = 0;
-		if (start != s)
-			fix(root, start);
-		fix(root, s);
+	if (at < keep) {
+		move_up(n, upper, R_MAX + 1 - keep);
+		shift_in(n, at, e);
 	} else {
-		child = n->r_left != NULL ? n->r_left : n->r_right;
-		start = n->r_parent;
-		*link_of(root, n) = child;
-		if (child != NULL)
-			child->r_parent = n->r_parent;
-		fix(root, start);
+		move_up(n, upper, R_MAX - keep);
+		shift_in(upper, at - keep, e);
 	}
-	n->r_left = n->r_right = n->r_parent = NULL;
-	n->r_height = 0;
+	return sum(upper);
 }
 
-void range_resize(struct range_node **root, struct range_node *n, vaddr_t base, vaddr_t end)
+static void insert(struct range_index *ix, struct path *p, struct entry e)
 {
-	VM_ASSERT(base < end);
-	n->r_base = base;
-	n->r_end = end;
-	n->r_height = 0;
-	fix(root, n);
-}
+	unsigned d = p->p_leaf, at = p->p_at[d];
 
-struct range_node *range_find_ge(struct range_node *root, vaddr_t va)
-{
-	struct range_node *best = NULL;
+	while (p->p_node[d]->rn_n == R_MAX) {
+		e = split(ix, p->p_node[d], at, &e);
+		if (d == 0) {
+			struct rnode *old = ix->ri_root, *root = take(ix, old->rn_level + 1);
+			struct entry lower = sum(old);
 
-	while (root != NULL) {
-		if (va < root->r_end) {
-			best = root;
-			if (va >= root->r_base)
-				break;
-			root = root->r_left;
-		} else {
-			root = root->r_right;
+			shift_in(root, 0, &lower);
+			shift_in(root, 1, &e);
+			ix->ri_root = root;
+			return;
 		}
+		d--;
+		at = p->p_at[d];
+		struct entry lower = sum(p->p_node[d + 1]);
+		put(p->p_node[d], at++, &lower);
 	}
-	return best;
+	shift_in(p->p_node[d], at, &e);
+	refresh(p, d);
 }
 
-struct range_node *range_find(struct range_node *root, vaddr_t va)
+void range_insert(struct range_index *ix, struct range_node *r)
 {
-	struct range_node *n = range_find_ge(root, va);
+	struct entry e = { r->r_base, r->r_end, r, 0 };
+	struct path p;
 
-	return n != NULL && va >= n->r_base ? n : NULL;
+	VM_ASSERT(r->r_base < r->r_end && r->r_end != RANGE_NONE);
+	if (ix->ri_root == NULL)
+		ix->ri_root = take(ix, 0);
+	descend(ix, r->r_base, &p);
+	VM_ASSERT(p.p_at[p.p_leaf] == p.p_node[p.p_leaf]->rn_n ||
+	    r->r_end <= p.p_node[p.p_leaf]->rn_base[p.p_at[p.p_leaf]]);
+	insert(ix, &p, e);
 }
 
-struct range_node *range_next(struct range_node *n)
+/* The node at depth d has too few entries: it gets some of a neighbour's, or (true) both are one now. */
+static bool fill(struct range_index *ix, struct path *p, unsigned d)
 {
-	if (n->r_right != NULL) {
-		for (n = n->r_right; n->r_left != NULL;)
-			n = n->r_left;
-		return n;
+	struct rnode *up = p->p_node[d - 1];
+	unsigned i = p->p_at[d - 1] > 0 ? p->p_at[d - 1] - 1 : 0, n;
+	struct rnode *a = up->rn_ptr[i], *b = up->rn_ptr[i + 1];
+	struct entry e;
+	bool one = (n = a->rn_n + b->rn_n) <= R_MAX;
+
+	if (one)
+		move_down(b, a, b->rn_n);
+	else if (a->rn_n < n / 2)
+		move_down(b, a, n / 2 - a->rn_n);
+	else
+		move_up(a, b, a->rn_n - n / 2);
+	e = sum(a);
+	put(up, i, &e);
+	if (one) {
+		give(ix, b);
+		shift_out(up, i + 1);
+	} else {
+		e = sum(b);
+		put(up, i + 1, &e);
 	}
-	while (n->r_parent != NULL && n->r_parent->r_right == n)
-		n = n->r_parent;
-	return n->r_parent;
+	return one;
 }
 
-struct range_node *range_prev(struct range_node *n)
+void range_remove(struct range_index *ix, struct range_node *r)
 {
-	if (n->r_left != NULL) {
-		for (n = n->r_left; n->r_right != NULL;)
-			n = n->r_right;
-		return n;
+	struct rnode *root = ix->ri_root;
+	struct path p;
+	unsigned d;
+
+	VM_ASSERT(root != NULL);
+	descend(ix, r->r_base, &p);
+	d = p.p_leaf;
+	VM_ASSERT(p.p_node[d]->rn_ptr[p.p_at[d]] == r);
+	shift_out(p.p_node[d], p.p_at[d]);
+	for (bool gone = true; gone && d > 0 && p.p_node[d]->rn_n < R_MIN; d--)
+		gone = fill(ix, &p, d);
+	refresh(&p, d);
+	if (root->rn_n == (root->rn_level > 0)) { /* an only child, or nothing */
+		ix->ri_root = root->rn_ptr[0];
+		give(ix, root);
 	}
-	while (n->r_parent != NULL && n->r_parent->r_left == n)
-		n = n->r_parent;
-	return n->r_parent;
+}
+
+void range_resize(struct range_index *ix, struct range_node *r, vaddr_t base, vaddr_t end)
+{
+	struct entry e = { base, end, r, 0 };
+	struct path p;
+
+	VM_ASSERT(base < end);
+	descend(ix, r->r_base, &p);
+	VM_ASSERT(p.p_node[p.p_leaf]->rn_ptr[p.p_at[p.p_leaf]] == r);
+	put(p.p_node[p.p_leaf], p.p_at[p.p_leaf], &e);
+	r->r_base = base;
+	r->r_end = end;
+	refresh(&p, p.p_leaf);
+}
+
+/* ---- searches ---- */
+unsigned range_levels(const struct range_index *ix)
+{
+	return ix->ri_root == NULL ? 0 : ix->ri_root->rn_level + 1;
+}
+
+struct range_node *range_find_ge(const struct range_index *ix, vaddr_t va)
+{
+	const struct rnode *n = ix->ri_root;
+	unsigned i;
+
+	for (; n != NULL; n = n->rn_ptr[i]) {
+		if ((i = above(n, va)) == R_MAX)
+			return NULL;
+		if (n->rn_level == 0)
+			return n->rn_ptr[i];
+		if (n->rn_level == 1 && n->rn_ptr[i] != NULL)
+			will_read(n->rn_ptr[i]);
+	}
+	return NULL;
+}
+
+/* The last range below the place where the path ends. */
+static struct range_node *below(const struct path *p)
+{
+	const struct rnode *n;
+	unsigned d = p->p_leaf;
+
+	while (d > 0 && p->p_at[d] == 0)
+		d--;
+	if (p->p_at[d] == 0)
+		return NULL;
+	n = p->p_node[d]->rn_ptr[p->p_at[d] - 1];
+	for (; d < p->p_leaf; d++)
+		n = n->rn_ptr[n->rn_n - 1];
+	return (struct range_node *)(void *)n;
+}
+
+bool range_around(const struct range_index *ix, vaddr_t base, vaddr_t end, struct range_node **prev,
+    struct range_node **next)
+{
+	const struct rnode *leaf;
+	struct path p;
+
+	*prev = *next = NULL;
+	if (ix->ri_root == NULL)
+		return true;
+	descend(ix, base, &p);
+	leaf = p.p_node[p.p_leaf];
+	*prev = below(&p);
+	if (p.p_at[p.p_leaf] == leaf->rn_n)
+		return true;
+	*next = leaf->rn_ptr[p.p_at[p.p_leaf]];
+	return leaf->rn_base[p.p_at[p.p_leaf]] >= end;
+}
+
+struct range_node *range_find(const struct range_index *ix, vaddr_t va)
+{
+	struct range_node *r = range_find_ge(ix, va);
+
+	return r != NULL && va >= r->r_base ? r : NULL;
+}
+
+struct range_node *range_next(const struct range_index *ix, const struct range_node *r)
+{
+	return range_find_ge(ix, r->r_end);
 }
 
 /* ---- holes ---- */
@@ -236,55 +481,111 @@ static bool fits(struct want *w, vaddr_t lo, vaddr_t hi)
 	return true;
 }
 
-/* The holes of a subtree whose neighbours outside it are lo and hi. */
-static bool search(struct want *w, const struct range_node *n, vaddr_t lo, vaddr_t hi)
+static bool search(struct want *w, const struct rnode *n);
+
+/* In the child i, if it may have such a hole. */
+static bool search_in(struct want *w, const struct rnode *n, unsigned i)
 {
-	if (hi <= w->w_min || lo >= w->w_max || hi - lo < w->w_len)
-		return false;
-	if (n == NULL)
-		return fits(w, lo, hi);
-	if (max64(n->r_maxgap, max64(n->r_sub_min - lo, hi - n->r_sub_max)) < w->w_len)
-		return false;
-	if (w->w_high)
-		return search(w, n->r_right, n->r_end, hi) || search(w, n->r_left, lo, n->r_base);
-	return search(w, n->r_left, lo, n->r_base) || search(w, n->r_right, n->r_end, hi);
+	return n->rn_level > 0 && n->rn_gap[i] >= w->w_len && n->rn_end[i] > w->w_min && n->rn_base[i] < w->w_max &&
+	    search(w, n->rn_ptr[i]);
 }
 
-bool range_gap(struct range_node *root, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *out)
+/* The holes within the node's subtree. */
+static bool search(struct want *w, const struct rnode *n)
+{
+	for (unsigned k = 0; k < n->rn_n; k++) {
+		unsigned i = w->w_high ? n->rn_n - 1 - k : k;
+
+		if (!w->w_high && i > 0 && fits(w, n->rn_end[i - 1], n->rn_base[i]))
+			return true;
+		if (search_in(w, n, i))
+			return true;
+		if (w->w_high && i > 0 && fits(w, n->rn_end[i - 1], n->rn_base[i]))
+			return true;
+	}
+	return false;
+}
+
+bool range_gap(const struct range_index *ix, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high,
+    vaddr_t *out)
 {
 	struct want w = { .w_len = len, .w_align = align, .w_min = min, .w_max = max, .w_high = high };
+	const struct rnode *n = ix->ri_root;
+	vaddr_t lo = n != NULL ? n->rn_base[0] : RANGE_NONE, hi = n != NULL ? n->rn_end[n->rn_n - 1] : RANGE_NONE;
 
 	if (len == 0 || align == 0 || (align & (align - 1)) != 0 || min >= max)
 		return false;
-	if (!search(&w, root, 0, ~(vaddr_t)0))
+	if (!(high ? fits(&w, hi, RANGE_NONE) || (n != NULL && search(&w, n)) || fits(&w, 0, lo)
+		   : fits(&w, 0, lo) || (n != NULL && search(&w, n)) || fits(&w, hi, RANGE_NONE)))
 		return false;
 	*out = w.w_out;
 	return true;
 }
 
-unsigned range_check(struct range_node *root, void (*report)(void *, const char *), void *arg)
+/* ---- checks ---- */
+struct range_checker {
+	void (*c_report)(void *, const char *);
+	void *c_arg;
+	unsigned c_bad;
+	uint64_t c_nodes, c_ranges;
+	vaddr_t c_end; /* of the range before */
+};
+
+static void wrong(struct range_checker *c, const char *text)
 {
-	unsigned bad = 0;
-	struct range_node *n = root, *prev = NULL;
+	c->c_report(c->c_arg, text);
+	c->c_bad++;
+}
 
-	while (n != NULL && n->r_left != NULL)
-		n = n->r_left;
-	for (; n != NULL; prev = n, n = range_next(n)) {
-		int32_t d = height(n->r_left) - height(n->r_right);
+static void check_range(struct range_checker *c, const struct rnode *n, unsigned i)
+{
+	const struct range_node *r = n->rn_ptr[i];
 
-		if (n->r_base >= n->r_end || (prev != NULL && prev->r_end > n->r_base)) {
-			report(arg, "range: empty, overlapping or out of order");
-			bad++;
-		}
-		if (d < -1 || d > 1 || (n->r_left != NULL && n->r_left->r_parent != n) ||
-		    (n->r_right != NULL && n->r_right->r_parent != n)) {
-			report(arg, "range: the tree is not balanced or not linked");
-			bad++;
-		}
-		if (pull(n)) {
-			report(arg, "range: a node does not know its subtree");
-			bad++;
-		}
+	if (r->r_base != n->rn_base[i] || r->r_end != n->rn_end[i])
+		wrong(c, "range: the index has other bounds than the range");
+	if (n->rn_base[i] >= n->rn_end[i] || (c->c_ranges > 0 && c->c_end > n->rn_base[i]))
+		wrong(c, "range: empty, overlapping or out of order");
+	c->c_end = n->rn_end[i];
+	c->c_ranges++;
+}
+
+static void check_node(struct range_checker *c, struct rnode *n, bool root)
+{
+	if (n->rn_n > R_MAX || n->rn_n < (root ? 1 + (n->rn_level > 0) : R_MIN)) {
+		wrong(c, "range: too few or too many entries in a node");
+		return;
 	}
-	return bad;
+	c->c_nodes++;
+	for (unsigned i = 0; i < n->rn_n; i++) {
+		struct rnode *child = n->rn_ptr[i];
+		struct entry e;
+
+		if (n->rn_level == 0) {
+			check_range(c, n, i);
+			continue;
+		}
+		if (child->rn_level + 1 != n->rn_level) {
+			wrong(c, "range: the tree is not balanced or not linked");
+			return;
+		}
+		check_node(c, child, false);
+		e = sum(child);
+		if (e.e_base != n->rn_base[i] || e.e_end != n->rn_end[i] || e.e_gap != n->rn_gap[i])
+			wrong(c, "range: a node does not know its subtree");
+	}
+	for (unsigned i = n->rn_n; i < R_MAX; i++)
+		if (n->rn_end[i] != RANGE_NONE || n->rn_ptr[i] != NULL)
+			wrong(c, "range: an entry that is not used looks used");
+}
+
+unsigned range_check(const struct range_index *ix, void (*report)(void *, const char *), void *arg)
+{
+	struct range_checker c = { .c_report = report, .c_arg = arg };
+
+	if (ix->ri_root != NULL)
+		check_node(&c, ix->ri_root, true);
+	if (c.c_nodes + ix->ri_nspare != ix->ri_nodes || ix->ri_nodes < need(ix->ri_promised) ||
+	    c.c_ranges > ix->ri_promised)
+		wrong(&c, "range: nodes are lost, or fewer than promised");
+	return c.c_bad;
 }

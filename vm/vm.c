@@ -102,6 +102,9 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	pageout_setup(vm);
 	if ((e = kmem_init(vm)) != VM_OK || (e = anon_init(vm)) != VM_OK)
 		return e;
+	vm->vm_rangenodes = kmem_cache_create(vm, "range_node", range_node_bytes(), VM_LINE, NULL, NULL, NULL);
+	if (vm->vm_rangenodes == NULL)
+		return VM_NOMEM;
 	pageout_start(vm);
 	*vmp = vm;
 	return VM_OK;

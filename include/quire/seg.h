@@ -9,13 +9,9 @@
 
 struct vnode;
 
-/* Ordered range index (vm/range.c): intrusive balanced tree, augmented with gaps. Guarded by the owner's lock. */
+/* A range in an ordered index (vm/range.c), which has a copy of the bounds. Guarded by the index's owner's lock. */
 struct range_node {
 	vaddr_t r_base, r_end; /* [base, end) */
-	struct range_node *r_left, *r_right, *r_parent;
-	vaddr_t r_sub_min, r_sub_max; /* lowest base / highest end in this subtree */
-	uint64_t r_maxgap;	      /* largest hole between neighbours inside this subtree */
-	int32_t r_height;
 };
 
 struct seg {
