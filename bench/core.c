@@ -4,7 +4,8 @@
  * keeps for each frame and each mapping. Nothing is read or written but the core's own structures; the TLB and the disk
  * of the machine are not part of what is timed.
  *
- *   bench_core [rounds]     the best of that many rounds (5) is printed, in ns of this computer
+ *   bench_core [rounds [segments]]     the best of that many rounds (5) is printed, in ns of this computer; or only the
+ *                                      line of a space with so many segments
  *
  * Space: `segments` pages of anonymous memory, each a segment of its own with a page's hole behind it.
  */

@@ -24,16 +24,17 @@
 #define BUSY	    0x80000000u
 
 struct anon_map {
+	/* What a fault works on: one cache line. */
+	struct mach_mutex am_lock;
+	void	*am_root;	    /* am_lock */
+	uint64_t am_npages;	    /* am_lock to change */
+	uint64_t am_count;	    /* am_lock to change: entries that have an anon */
+	unsigned am_levels;	    /* am_lock: 0: the root is a leaf */
+	uint32_t am_waiters;	    /* am_lock */
 	struct vm *am_vm;	    /* const */
 	struct anon_map *am_next, *am_prev; /* vm_anonlock: all maps, for vm_check */
-	_Atomic uint32_t am_refcnt;
-	uint32_t am_waiters;	    /* am_lock */
-	uint64_t am_npages;	    /* am_lock to change */
-	unsigned am_levels;	    /* am_lock: 0: the root is a leaf */
-	void	*am_root;	    /* am_lock */
-	uint64_t am_count;	    /* am_lock to change: entries that have an anon */
 	uint64_t am_resv;	    /* (a) pages reserved for all who share the map */
-	struct mach_mutex am_lock;
+	_Atomic uint32_t am_refcnt;
 	struct mach_cv am_cv;	    /* with am_lock: a busy bit was cleared */
 };
 

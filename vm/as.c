@@ -161,10 +161,11 @@ struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
 
 	if (!range_reserve(&as->a_index, as->a_vm))
 		return NULL;
-	if ((s = kmem_zalloc(as->a_vm, sizeof(*s), KM_SLEEP)) == NULL) {
+	if ((s = kmem_cache_alloc(as->a_vm->vm_segs, KM_SLEEP)) == NULL) {
 		range_unreserve(&as->a_index, as->a_vm);
 		return NULL;
 	}
+	memset(s, 0, sizeof *s);
 	s->s_as = as;
 	s->s_node.r_base = base;
 	s->s_node.r_end = end;
@@ -174,7 +175,7 @@ struct seg *seg_alloc(struct as *as, vaddr_t base, vaddr_t end)
 void seg_free(struct seg *s)
 {
 	range_unreserve(&s->s_as->a_index, s->s_as->a_vm);
-	kmem_free(s->s_as->a_vm, s, sizeof(*s));
+	kmem_cache_free(s->s_as->a_vm->vm_segs, s);
 }
 
 enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *create, const void *args, struct seg **sp)
@@ -340,13 +341,17 @@ bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
 	return false;
 }
 
-/* What merging looks at. In a large space it is not in the cache, so it is asked for while the new segment is made. */
+/* What merging looks at is not in the cache in a large space: it is asked for while something else is done. */
+static void will_look(const struct seg *s)
+{
+	if (s != NULL)
+		__builtin_prefetch(s);
+}
+
 static void will_merge(const struct seg *s)
 {
-	if (s == NULL)
-		return;
-	__builtin_prefetch(s);
-	__builtin_prefetch((const char *)s + VM_LINE);
+	if (s != NULL)
+		__builtin_prefetch(s->s_data);
 }
 
 enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
@@ -357,12 +362,14 @@ enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_
 
 	if (!range_around(&as->a_index, addr, addr + len, &prev, &next))
 		return VM_EXIST;
-	will_merge(seg_of(prev));
-	will_merge(seg_of(next));
+	will_look(seg_of(prev));
+	will_look(seg_of(next));
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
 		return VM_LIMIT;
 	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
 		return e;
+	will_merge(seg_of(prev));
+	will_merge(seg_of(next));
 	seg_attach(as, s);
 	if (as->a_lockfuture && (e = as_wire_range(as, addr, len, true)) != VM_OK) {
 		seg_unmap(as_segat(as, addr));

@@ -133,7 +133,10 @@ struct vm {
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
 
+	/* Spaces: structures of which a large one has many begin with a cache line, so that a fault reads few. */
 	struct kmem_cache *vm_rangenodes; /* (c) nodes of indexes of ranges */
+	struct kmem_cache *vm_segs;	 /* (c) struct seg */
+	struct kmem_cache *vm_segvns;	 /* (c) struct segvn_data */
 
 	/* anonymous memory: vm/anon.c, vm/swap.c */
 	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */

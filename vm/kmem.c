@@ -281,7 +281,7 @@ static struct page *slab_frames(struct kmem_cache *c, unsigned flags, uint32_t *
 /* A new slab, all objects free and constructed, on no list. No lock held. */
 static struct slab *slab_create(struct kmem_cache *c, unsigned flags)
 {
-	uint32_t order, first, nobj, words;
+	uint32_t order, first = 0, nobj, words;
 	struct page *pp = slab_frames(c, flags, &order);
 	struct slab *sl;
 

@@ -5,15 +5,14 @@
 
 #include "impl.h"
 
+#include <stddef.h>
+
 struct segvn_data {
-	struct mach_mutex svd_lock;	/* RANK_SEG: making svd_amp */
+	/* What every fault reads, and a merge of neighbours: one cache line. */
 	struct vnode *svd_vp;		/* a_lock W; a reference. NULL: anonymous */
 	voff_t	 svd_off;		/* a_lock W: of the segment's base */
 	struct anon_map *svd_amp;	/* svd_lock to set under a_lock R; a reference */
 	uint64_t svd_anon_index;	/* a_lock W: of the segment's base in svd_amp */
-	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
-	uint64_t svd_pf[PF_WORDS];	/* hints, as the next three: no lock, see svd_hint */
-	uint64_t svd_zero_next;		/* page after the last one filled with zeroes */
 	unsigned svd_prot, svd_maxprot;	/* a_lock W */
 	unsigned svd_flags;		/* a_lock W: SEGVN_* */
 	enum advice svd_advice;		/* a_lock W */
@@ -21,7 +20,12 @@ struct segvn_data {
 	bool svd_full;			/* a_lock W: every page is reserved; else each is when it gets an anon */
 	bool svd_foreign;		/* a_lock W: the map or its owner reserves, not the segment */
 	bool svd_dupped;		/* a_lock W: some of its anons may be shared with another map */
+	_Atomic uint64_t svd_swresv;	/* (a) pages reserved */
+	struct mach_mutex svd_lock;	/* RANK_SEG: making svd_amp */
+	uint64_t svd_zero_next;		/* page after the last one filled with zeroes; hint, no lock, see svd_hint */
+	uint64_t svd_pf[PF_WORDS];	/* the same */
 };
+_Static_assert(offsetof(struct segvn_data, svd_lock) == VM_LINE, "a fault reads one line");
 
 static inline struct segvn_data *svd_of(const struct seg *s) { return s->s_data; }
 /*

@@ -24,10 +24,12 @@ static struct vm *vm_of(const struct seg *seg)
 /* ---- life ---- */
 static struct segvn_data *svd_alloc(struct vm *vm)
 {
-	struct segvn_data *svd = kmem_zalloc(vm, sizeof(*svd), KM_SLEEP);
+	struct segvn_data *svd = kmem_cache_alloc(vm->vm_segvns, KM_SLEEP);
 
-	if (svd != NULL)
-		mach_mutex_init(&svd->svd_lock, RANK_SEG, "segvn");
+	if (svd == NULL)
+		return NULL;
+	memset(svd, 0, sizeof *svd);
+	mach_mutex_init(&svd->svd_lock, RANK_SEG, "segvn");
 	return svd;
 }
 
@@ -38,7 +40,7 @@ static void svd_free(struct vm *vm, struct segvn_data *svd)
 	if (svd->svd_vp != NULL)
 		vnode_rele(svd->svd_vp);
 	mach_mutex_fini(&svd->svd_lock);
-	kmem_free(vm, svd, sizeof(*svd));
+	kmem_cache_free(vm->vm_segvns, svd);
 }
 
 /* A second description of the same memory: references taken, nothing reserved. */

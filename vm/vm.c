@@ -9,7 +9,7 @@
  * Locks: vm_mutex guards the list of spaces. Statistics and injection counters are atomic, one set a CPU; who asks
  * gets the sum.
  */
-#include "impl.h"
+#include "seg_vn.h"
 
 const char *vm_err_name(enum vm_err e)
 {
@@ -103,7 +103,9 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	if ((e = kmem_init(vm)) != VM_OK || (e = anon_init(vm)) != VM_OK)
 		return e;
 	vm->vm_rangenodes = kmem_cache_create(vm, "range_node", range_node_bytes(), VM_LINE, NULL, NULL, NULL);
-	if (vm->vm_rangenodes == NULL)
+	vm->vm_segs = kmem_cache_create(vm, "seg", sizeof(struct seg), VM_LINE, NULL, NULL, NULL);
+	vm->vm_segvns = kmem_cache_create(vm, "segvn", sizeof(struct segvn_data), VM_LINE, NULL, NULL, NULL);
+	if (vm->vm_rangenodes == NULL || vm->vm_segs == NULL || vm->vm_segvns == NULL)
 		return VM_NOMEM;
 	pageout_start(vm);
 	*vmp = vm;
