@@ -171,13 +171,13 @@ static void spaces_and_segments(void **state)
 	WRONG(c, as->a_min, BASE + PG, "out of bounds");
 	c->child = new_as(&c->s);
 	WRONG(c, c->anon->s_as, c->child, "of another space");
-	as->a_last = NULL;
+	as_hints_drop(as);
 	WRONG(c, as->a_index.ri_root, NULL, "outside of all segments");
-	as->a_last = NULL;
+	as_hints_drop(as);
 	WRONG(c, c->anon->s_node.r_end, BASE + PG, "out of order");
-	as->a_last = NULL;
+	as_hints_drop(as);
 	WRONG(c, c->anon->s_node.r_end, BASE + PG, "other bounds than the range");
-	as->a_last = NULL;
+	as_hints_drop(as);
 	WRONG(c, as->a_index.ri_nspare, 77, "nodes are lost");
 	WRONG(c, svd->svd_maxprot, PROT_R, "above the maximum");
 	WRONG(c, svd->svd_prot, PROT_R, "grants more than its segment");

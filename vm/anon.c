@@ -138,7 +138,8 @@ static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
 	uint32_t n = 0;
 
 	mach_mutex_enter(&vm->vm_anonlock);
-	for (anon_id id; n < ANON_BATCH && (id = vm->vm_anonfree) != 0; n++) {
+	/* Of fresh ids a whole run, whose pages have one lock. */
+	for (anon_id id = 0; n < ANON_BATCH && id % ANON_BATCH != ANON_BATCH - 1 && (id = vm->vm_anonfree) != 0; n++) {
 		struct anon *an = anon_of(vm, id);
 
 		vm->vm_anonfree = anon_swap(an);

@@ -21,14 +21,21 @@ static struct seg *seg_of(struct range_node *n)
 
 struct seg *as_seg_ge(struct as *as, vaddr_t va)
 {
-	struct seg *s = __atomic_load_n((struct seg **)(void *)&as->a_last, __ATOMIC_RELAXED);
+	struct seg **hint = (struct seg **)(void *)&as->a_last[mach_cpu_id() % AS_HINTS * AS_HINTSTEP];
+	struct seg *s = __atomic_load_n(hint, __ATOMIC_RELAXED);
 
 	if (s != NULL && va >= seg_base(s) && va < seg_end(s))
 		return s;
 	s = seg_of(range_find_ge(&as->a_index, va));
 	if (s != NULL)
-		__atomic_store_n((struct seg **)(void *)&as->a_last, s, __ATOMIC_RELAXED);
+		__atomic_store_n(hint, s, __ATOMIC_RELAXED);
 	return s;
+}
+
+void as_hints_drop(struct as *as)
+{
+	for (unsigned i = 0; i < AS_HINTS; i++)
+		__atomic_store_n((struct seg **)(void *)&as->a_last[i * AS_HINTSTEP], NULL, __ATOMIC_RELAXED);
 }
 
 struct seg *as_segat(struct as *as, vaddr_t va)
@@ -149,7 +156,7 @@ void seg_detach(struct seg *s)
 	struct as *as = s->s_as;
 
 	range_remove(&as->a_index, &s->s_node);
-	as->a_last = NULL;
+	as_hints_drop(as);
 	as->a_nsegs--;
 	if ((s->s_flags & S_HOLE) == 0)
 		as->a_size -= seg_size(s);
@@ -306,7 +313,7 @@ static bool merge_two(struct as *as, struct seg *s, struct seg *n)
 		return false;
 	range_remove(&as->a_index, &n->s_node);
 	range_resize(&as->a_index, &s->s_node, seg_base(s), top);
-	as->a_last = NULL;
+	as_hints_drop(as);
 	as->a_nsegs--;
 	seg_free(n);
 	VM_STAT(as->a_vm, seg_merge);

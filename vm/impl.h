@@ -187,6 +187,8 @@ static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
 	return zero != NULL && pfn == (pfn_t)(zero - vm->vm_pages);
 }
 
+#define AS_HINTS 2u /* more CPUs share: a space is to stay small */
+#define AS_HINTSTEP (VM_LINE / sizeof(void *))
 /* vm/range.c. Empty when zero. Its owner's lock */
 struct range_index {
 	struct rnode *ri_root, *ri_spare;
@@ -200,7 +202,7 @@ struct as {
 	struct as *a_next, *a_prev;    /* (V) */
 	struct mach_rwlock a_lock;
 	struct range_index a_index;    /* a_lock: segments */
-	struct seg *_Atomic a_last;    /* hint, a_lock */
+	struct seg *_Atomic a_last[(AS_HINTS - 1) * AS_HINTSTEP + 1]; /* hints by CPU, a cache line apart; a_lock */
 	vaddr_t a_min, a_max;	       /* (c) */
 	uint64_t a_size;	       /* a_lock W: bytes, without holes */
 	uint64_t a_nsegs;	       /* a_lock W */
@@ -419,6 +421,7 @@ vaddr_t as_block(const struct as *, vaddr_t va, unsigned size); /* where the blo
 void as_swapset_free(struct as *);
 struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
 struct seg *as_seg_ge(struct as *, vaddr_t);	 /* a_lock: at or above */
+void as_hints_drop(struct as *);		 /* a_lock W: a segment went */
 struct seg *seg_next(struct seg *);		 /* a_lock */
 enum vm_err as_split(struct as *, vaddr_t);	 /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
 void as_merge(struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */

@@ -120,19 +120,28 @@ uint64_t page_name_hash(const struct vnode *vp, voff_t off)
 	return x ^ (x >> 32);
 }
 
-static uint32_t page_lockno(struct vm *vm, const struct vnode *vp, voff_t off)
+/*
+ * The hash: a run of names has heads that follow each other, one cache line of them, and successive runs of a vnode have
+ * successive locks and lines. So the dense numbers of anonymous pages do not collide at all, and a fault does not read
+ * the structures of pages that another CPU works on. Vnodes start anywhere. Heads of one lock lie together.
+ */
+static uint64_t page_run(const struct vnode *vp, voff_t off)
 {
-	uint64_t x = (off >> (VM_PAGESHIFT + VM_LOCKRUN)) + vp->v_id * 7u;
-
-	return (uint32_t)(x * 0x9e3779b97f4a7c15u >> 32) & vm->vm_lockmask;
+	return (off >> (VM_PAGESHIFT + VM_LOCKRUN)) + (vp->v_id * 0x9e3779b97f4a7c15u >> 32);
 }
 
-/* Heads of one lock lie together, so that no cache line of them is written under two. */
+static uint32_t page_lockno(struct vm *vm, const struct vnode *vp, voff_t off)
+{
+	return (uint32_t)page_run(vp, off) & vm->vm_lockmask;
+}
+
 uint32_t page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
 {
-	uint32_t in = (uint32_t)page_name_hash(vp, off) & ((1u << vm->vm_hashshift) - 1);
+	uint64_t run = page_run(vp, off);
+	uint32_t no = (uint32_t)run & vm->vm_lockmask, in = (uint32_t)(run / (vm->vm_lockmask + 1)) << VM_LOCKRUN;
 
-	return page_lockno(vm, vp, off) << vm->vm_hashshift | in;
+	in |= (uint32_t)vm_btop(off) & ((1u << VM_LOCKRUN) - 1);
+	return no << vm->vm_hashshift | (in & ((1u << vm->vm_hashshift) - 1));
 }
 
 struct page_lock *page_name_enter(struct vm *vm, const struct vnode *vp, voff_t off)

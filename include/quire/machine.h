@@ -33,7 +33,7 @@ const struct mach_caps *mach_caps(struct mach *m);
 /* ---- locks. Storage is opaque to the core; 'rank' orders acquisition (higher rank = taken later = inner) and is
  * checked in debug builds: taking a lock whose rank is <= one already held (other than tryenter) panics. ---- */
 struct mach_mutex { uint64_t opaque[4]; };
-struct mach_rwlock { uint64_t opaque[8]; };
+struct mach_rwlock { uint64_t opaque[31]; }; /* room for readers' counts by CPU */
 struct mach_cv { uint64_t opaque[4]; };
 
 void mach_mutex_init(struct mach_mutex *, unsigned rank, const char *name);

@@ -4,8 +4,16 @@
  * C library does not know (the runtime's service thread) and signal handlers may take them; hence ranks are not checked
  * here (the simulated machine does that) and mach_mutex_held answers true.
  *
- * mutex: 0 free, 1 held, 2 held and somebody may wait. rwlock: 0 free, n > 0 readers, -1 a writer; a count of waiters beside
- * it; readers enter whenever no writer is inside, however many writers wait. cv: a sequence number that every wakeup
+ * mutex: 0 free, 1 held, 2 held and somebody may wait.
+ *
+ * rwlock: readers count themselves in and out in a word of their CPU, so that readers on several CPUs do not write the same
+ * cache line; a reader may leave on another CPU than it came on, so only the sum says how many there are. A writer sets the
+ * state (RW_TRYING), which keeps new readers out, sums, and is inside (RW_WRITER) if there are none; else it lets go at once,
+ * so that readers enter however many writers wait, and tries again when the last one left. A reader counts, then looks at
+ * the state; the writer sets the state, then sums: one of them sees the other. A reader that must not enter takes
+ * its count back in the same word, so a sum is never too small.
+ *
+ * cv: a sequence number that every wakeup
  * raises; waiters sleep while it is the one they saw.
  */
 #include <linux/futex.h>
@@ -16,9 +24,15 @@
 
 #define SPINS 100
 
-struct frw { int32_t state; uint32_t waiters; uint32_t seq; };
+#define RW_SLOTS 2u /* more CPUs share: a space is to stay small */
+enum { RW_FREE, RW_TRYING, RW_WRITER };
+struct frw {
+	_Alignas(64) uint32_t state;
+	uint32_t waiters, seq;
+	struct { _Alignas(64) int32_t n; } readers[RW_SLOTS];
+};
 struct fcv { uint32_t seq; uint32_t waiters; };
-_Static_assert(sizeof(struct frw) <= sizeof(struct mach_rwlock), "fits its storage");
+_Static_assert(sizeof(struct frw) + 56 <= sizeof(struct mach_rwlock), "fits its storage, aligned");
 
 static long futex_wait(uint32_t *w, uint32_t val, const struct timespec *ts)
 {
@@ -77,7 +91,19 @@ void mach_mutex_exit(struct mach_mutex *m)
 bool mach_mutex_held(const struct mach_mutex *m) { return __atomic_load_n(mword(m), __ATOMIC_RELAXED) != 0; }
 
 /* ---- reader-writer ---- */
-static struct frw *rw(const struct mach_rwlock *l) { return (struct frw *)(uintptr_t)l->opaque; }
+static struct frw *rw(const struct mach_rwlock *l)
+{
+	return (struct frw *)(((uintptr_t)l->opaque + 63) & ~(uintptr_t)63);
+}
+
+static bool rw_readers(const struct frw *f)
+{
+	int32_t sum = 0;
+
+	for (unsigned i = 0; i < RW_SLOTS; i++)
+		sum += __atomic_load_n(&f->readers[i].n, __ATOMIC_SEQ_CST);
+	return sum != 0;
+}
 
 void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name)
 {
@@ -88,19 +114,59 @@ void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name)
 
 void mach_rw_fini(struct mach_rwlock *l)
 {
-	if (__atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) != 0)
+	if (__atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) != RW_FREE || rw_readers(rw(l)))
 		mach_panic("a reader-writer lock is destroyed while it is held");
+}
+
+static void rw_wake(struct frw *f)
+{
+	(void)__atomic_add_fetch(&f->seq, 1, __ATOMIC_SEQ_CST);
+	futex_wake(&f->seq, 0x7fffffff);
+}
+
+static void reader_leave(struct frw *f, int32_t *n)
+{
+	(void)__atomic_sub_fetch(n, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) != 0 && !rw_readers(f))
+		rw_wake(f);
+}
+
+static bool reader_try(struct frw *f)
+{
+	int32_t *n = &f->readers[mach_cpu_id() % RW_SLOTS].n;
+
+	(void)__atomic_add_fetch(n, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&f->state, __ATOMIC_SEQ_CST) == RW_FREE)
+		return true;
+	reader_leave(f, n);
+	return false;
+}
+
+static void writer_leave(struct frw *f)
+{
+	__atomic_store_n(&f->state, RW_FREE, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) != 0)
+		rw_wake(f);
+}
+
+static bool writer_try(struct frw *f)
+{
+	uint32_t was = RW_FREE;
+
+	if (rw_readers(f) || !__atomic_compare_exchange_n(&f->state, &was, RW_TRYING, false, __ATOMIC_SEQ_CST,
+		__ATOMIC_RELAXED))
+		return false;
+	if (rw_readers(f)) {
+		writer_leave(f);
+		return false;
+	}
+	__atomic_store_n(&f->state, RW_WRITER, __ATOMIC_RELAXED);
+	return true;
 }
 
 bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 {
-	int32_t s = __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED);
-
-	while (writer ? s == 0 : s >= 0)
-		if (__atomic_compare_exchange_n(
-			&rw(l)->state, &s, writer ? -1 : s + 1, true, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return true;
-	return false;
+	return writer ? writer_try(rw(l)) : reader_try(rw(l));
 }
 
 /* A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. */
@@ -127,24 +193,16 @@ void mach_rw_enter(struct mach_rwlock *l, bool writer)
 void mach_rw_exit(struct mach_rwlock *l)
 {
 	struct frw *f = rw(l);
-	int32_t s = __atomic_load_n(&f->state, __ATOMIC_RELAXED), now;
 
-	do {
-		if (s == 0)
-			mach_panic("a reader-writer lock is left that nobody holds");
-		now = s < 0 ? 0 : s - 1;
-	} while (!__atomic_compare_exchange_n(&f->state, &s, now, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-	if (now == 0 && __atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) != 0) {
-		(void)__atomic_add_fetch(&f->seq, 1, __ATOMIC_SEQ_CST);
-		futex_wake(&f->seq, 0x7fffffff);
-	}
+	if (__atomic_load_n(&f->state, __ATOMIC_RELAXED) == RW_WRITER)
+		writer_leave(f);
+	else
+		reader_leave(f, &f->readers[mach_cpu_id() % RW_SLOTS].n);
 }
 
 bool mach_rw_held(const struct mach_rwlock *l, bool writer)
 {
-	int32_t s = __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED);
-
-	return writer ? s < 0 : s != 0;
+	return __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) == RW_WRITER || (!writer && rw_readers(rw(l)));
 }
 
 /* ---- condition ---- */
