@@ -24,11 +24,16 @@
  *
  * Barred frames are off line for good: retired, or taken out by the operator. buddy_online passes them over.
  *
- * Left out: zones, per-CPU frame caches (the page layer batches nothing either: one short lock per frame).
+ * Frames laid by: while memory is plenty each CPU has up to VM_CPUFRAMES single frames for itself, under its vc_framelock
+ * (RANK_FREE - 1), taken 2^BUDDY_LAY_BY at a time. They are free, in no block, and not counted in vm_nfree; they go back
+ * when an allocation fails or a certain frame is wanted.
+ *
+ * Left out: zones.
  */
 #include "impl.h"
 
 #define BUDDY_ONLINE_RUN (1u << VM_MAXORDER)
+#define BUDDY_LAY_BY 4u
 #define BUDDY_COLORSCAN 16u /* blocks of each list looked at for a colour */
 
 static bool buddy_is_block(struct vm *vm, pfn_t pfn, unsigned order)
@@ -218,6 +223,8 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 enum vm_err buddy_init(struct vm *vm)
 {
 	mach_mutex_init(&vm->vm_freelock, RANK_FREE, "buddy");
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		mach_mutex_init(&vm->vm_cpu[c].vc_framelock, RANK_FREE - 1, "frames laid by");
 	for (unsigned k = 0; k <= VM_MAXORDER; k++)
 		page_queue_init(&vm->vm_buddy[k]);
 	page_queue_init(&vm->vm_zeropool);
@@ -227,7 +234,99 @@ enum vm_err buddy_init(struct vm *vm)
 	return VM_OK;
 }
 
-pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
+/* ---- frames that CPUs have laid by ---- */
+
+/* Are there so many free frames that a few may lie idle? */
+static bool buddy_plenty(struct vm *vm)
+{
+	return vm->vm_maxframes >= VM_CPUFRAMES_MIN &&
+	    vm->vm_nfree > 2 * vm->vm_lotsfree + VM_CPUFRAMES * (vm->vm_cpumask + 1);
+}
+
+uint32_t buddy_laid_by(struct vm *vm)
+{
+	uint32_t n = 0;
+
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		n += vm->vm_cpu[c].vc_nframe;
+	return n;
+}
+
+/* Gives back so many of a CPU's frames, those it got first. vc_framelock held. */
+static void buddy_spill(struct vm *vm, struct vm_cpu *vc, uint32_t n)
+{
+	uint32_t left = vc->vc_nframe - n;
+
+	mach_mutex_enter(&vm->vm_freelock);
+	for (uint32_t i = 0; i < n; i++)
+		buddy_insert_locked(vm, vc->vc_frame[i], 0, false);
+	vm->vm_nfree += n;
+	mach_mutex_exit(&vm->vm_freelock);
+	for (uint32_t i = 0; i < left; i++)
+		vc->vc_frame[i] = vc->vc_frame[n + i];
+	vc->vc_nframe = left;
+}
+
+void buddy_settle(struct vm *vm)
+{
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		struct vm_cpu *vc = &vm->vm_cpu[c];
+
+		if (vc->vc_nframe == 0)
+			continue;
+		mach_mutex_enter(&vc->vc_framelock);
+		buddy_spill(vm, vc, vc->vc_nframe);
+		mach_mutex_exit(&vc->vc_framelock);
+	}
+}
+
+/* A block for the CPU, whose frames follow each other: what one thread touches then lies together. vc_framelock held. */
+static void buddy_lay_by(struct vm *vm, struct vm_cpu *vc)
+{
+	pfn_t pfn = PFN_INVALID;
+
+	mach_mutex_enter(&vm->vm_freelock);
+	if (buddy_plenty(vm) && (pfn = buddy_remove_locked(vm, BUDDY_LAY_BY)) != PFN_INVALID)
+		vm->vm_nfree -= 1u << BUDDY_LAY_BY;
+	mach_mutex_exit(&vm->vm_freelock);
+	if (pfn == PFN_INVALID)
+		return;
+	for (uint32_t i = 1u << BUDDY_LAY_BY; i-- > 0;)
+		vc->vc_frame[vc->vc_nframe++] = pfn + i;
+}
+
+/* One of this CPU's own. */
+static pfn_t buddy_alloc_cpu(struct vm *vm)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+	pfn_t pfn = PFN_INVALID;
+
+	if (!buddy_plenty(vm))
+		return PFN_INVALID;
+	mach_mutex_enter(&vc->vc_framelock);
+	if (vc->vc_nframe == 0)
+		buddy_lay_by(vm, vc);
+	if (vc->vc_nframe > 0)
+		pfn = vc->vc_frame[--vc->vc_nframe];
+	mach_mutex_exit(&vc->vc_framelock);
+	return pfn;
+}
+
+static bool buddy_free_cpu(struct vm *vm, pfn_t pfn)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+
+	if (!buddy_plenty(vm))
+		return false;
+	mach_mutex_enter(&vc->vc_framelock);
+	if (vc->vc_nframe == VM_CPUFRAMES)
+		buddy_spill(vm, vc, VM_CPUFRAMES / 2);
+	vc->vc_frame[vc->vc_nframe++] = pfn;
+	mach_mutex_exit(&vc->vc_framelock);
+	return true;
+}
+
+static pfn_t buddy_alloc_blocks(struct vm *vm, unsigned order, uint32_t floor)
 {
 	uint32_t n = 1u << order;
 	pfn_t pfn = PFN_INVALID;
@@ -249,6 +348,16 @@ pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
 	return pfn;
 }
 
+pfn_t buddy_alloc_floor(struct vm *vm, unsigned order, uint32_t floor)
+{
+	pfn_t pfn = buddy_alloc_blocks(vm, order, floor);
+
+	if (pfn != PFN_INVALID || buddy_laid_by(vm) == 0)
+		return pfn;
+	buddy_settle(vm);
+	return buddy_alloc_blocks(vm, order, floor);
+}
+
 pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 {
 	uint32_t floor = reserve ? 0 : vm->vm_reserve;
@@ -256,8 +365,10 @@ pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 
 	if (vm->vm_caps->mc_nnodes > 1 && (pfn = numa_alloc_here(vm, floor)) != PFN_INVALID)
 		return pfn;
-	if (!(zero && vm->vm_zeropool.q_len > 0) && vm->vm_colormask == 0)
-		return buddy_alloc_floor(vm, 0, floor);
+	if (!(zero && __atomic_load_n(&vm->vm_zeropool.q_len, __ATOMIC_RELAXED) > 0) && vm->vm_colormask == 0) {
+		pfn = buddy_alloc_cpu(vm);
+		return pfn != PFN_INVALID ? pfn : buddy_alloc_floor(vm, 0, floor);
+	}
 	mach_mutex_enter(&vm->vm_freelock);
 	if (vm->vm_nfree > floor) {
 		struct page *pp = zero ? page_queue_head(vm, &vm->vm_zeropool) : NULL;
@@ -275,7 +386,7 @@ pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 	return pfn != PFN_INVALID ? pfn : buddy_alloc_floor(vm, 0, floor);
 }
 
-bool buddy_take(struct vm *vm, pfn_t pfn)
+static bool buddy_take_block(struct vm *vm, pfn_t pfn)
 {
 	struct page *pp = &vm->vm_pages[pfn];
 	bool ok;
@@ -290,6 +401,16 @@ bool buddy_take(struct vm *vm, pfn_t pfn)
 		vm->vm_nfree--;
 	mach_mutex_exit(&vm->vm_freelock);
 	return ok;
+}
+
+bool buddy_take(struct vm *vm, pfn_t pfn)
+{
+	if (buddy_take_block(vm, pfn))
+		return true;
+	if (buddy_laid_by(vm) == 0)
+		return false;
+	buddy_settle(vm);
+	return buddy_take_block(vm, pfn);
 }
 
 void buddy_bar(struct vm *vm, pfn_t pfn, unsigned why)
@@ -366,6 +487,8 @@ void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 	VM_ASSERT(order <= VM_MAXORDER && (pfn & ((1u << order) - 1)) == 0);
 	VM_ASSERT(vm->vm_pages[pfn].p_order == BUDDY_NONE);
 	VM_ASSERT(vm->vm_pages[pfn].p_flags == P_FREE && vm->vm_pages[pfn].p_vnode == NULL);
+	if (order == 0 && buddy_free_cpu(vm, pfn))
+		return;
 	mach_mutex_enter(&vm->vm_freelock);
 	buddy_insert_locked(vm, pfn, order, false);
 	vm->vm_nfree += 1u << order;
@@ -480,6 +603,7 @@ unsigned buddy_check(struct vm *vm, void (*report)(void *, const char *), void *
 	uint64_t sum = 0, offline = 0, barred = 0, pooled = 0;
 	unsigned bad = 0;
 
+	buddy_settle(vm);
 	mach_mutex_enter(&vm->vm_freelock);
 	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
 		uint32_t n = 0;

@@ -62,12 +62,21 @@ struct anon {
  * hint: nothing here relies on it.
  */
 #define VM_CPUS 16u /* at most; more CPUs share */
+#define VM_PENDING 16u
+#define VM_CPUFRAMES 32u
+#define VM_CPUFRAMES_MIN 16384u /* a system with fewer frames does not lay any by */
 struct vm_cpu {
 	_Alignas(VM_LINE) struct vm_stats vc_stats; /* (a) */
 	uint64_t vc_inject[VM_INJECT_N];	    /* (a) sites passed */
 	_Alignas(VM_LINE) struct mach_mutex vc_anonlock; /* RANK_ANON: the next two */
 	anon_id vc_anonfree;			    /* free ids, linked by an_swap */
 	_Atomic uint32_t vc_nanonfree;
+	_Alignas(VM_LINE) struct mach_mutex vc_pendlock; /* RANK_PAGE + 1: pages that the policy has not been told of */
+	_Atomic uint32_t vc_npend;
+	uint32_t vc_pend[VM_PENDING];			 /* frame << 1 | prefetched */
+	_Alignas(VM_LINE) struct mach_mutex vc_framelock; /* RANK_FREE - 1: frames taken from the buddy, or not yet given back */
+	_Atomic uint32_t vc_nframe;
+	pfn_t vc_frame[VM_CPUFRAMES];
 };
 
 /* Everything about the pages whose names hash to it: vm/page.c has the theory. */
@@ -262,6 +271,8 @@ void buddy_know(struct vm *, pfn_t upto); /* the frames below it are off line ra
 pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
 pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
+void buddy_settle(struct vm *); /* every CPU's frames go back into blocks */
+uint32_t buddy_laid_by(struct vm *); /* how many frames the CPUs have; they are free, but not counted in vm_nfree */
 unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
 #define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
 /* of an off-line frame that stays so: a bad one; one the operator took out; of a free frame that is being collected */
@@ -330,7 +341,9 @@ void page_wake_locked(struct vm *, struct page *);
 void page_wait_locked(struct vm *, struct page *);
 void page_timedwait_locked(struct vm *, struct page *, uint64_t ns);
 void page_pol_insert_locked(struct vm *, struct page *, bool prefetched); /* no-op if queued or wired */
+bool page_pol_settle(struct vm *); /* the policy is told of every page, with no lock held; false: it knew them all */
 void page_pol_remove_locked(struct vm *, struct page *, bool evicted);	  /* no-op if not queued */
+void page_pol_touch_locked(struct vm *, struct page *);			  /* queued */
 /* vm/kmem.c, vm/vmem.c */
 enum vm_err kmem_init(struct vm *);
 void kmem_fini(struct vm *);

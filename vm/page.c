@@ -265,11 +265,8 @@ static void page_reclaim_locked(struct vm *vm, struct page *pp)
 /* A real use found the page. */
 static void page_touch_locked(struct vm *vm, struct page *pp)
 {
-	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits) {
-		mach_mutex_enter(&vm->vm_pollock);
-		vm->vm_policy->pol_touch(vm->vm_polstate, pp);
-		mach_mutex_exit(&vm->vm_pollock);
-	}
+	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
+		page_pol_touch_locked(vm, pp);
 	if (pp->p_flags & P_PREFETCHED) {
 		pp->p_flags &= (uint8_t)~P_PREFETCHED;
 		VM_STAT(vm, prefetch_hit);
@@ -869,6 +866,8 @@ static bool page_locks_init(struct vm *vm)
 	}
 	mach_mutex_init(&vm->vm_listlock, RANK_PAGE + 3, "lists of pages");
 	mach_mutex_init(&vm->vm_pollock, RANK_PAGE + 2, "replacement policy");
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		mach_mutex_init(&vm->vm_cpu[c].vc_pendlock, RANK_PAGE + 1, "pages not queued yet");
 	return true;
 }
 
@@ -902,5 +901,9 @@ void page_fini(struct vm *vm)
 	}
 	mach_mutex_fini(&vm->vm_listlock);
 	mach_mutex_fini(&vm->vm_pollock);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		mach_mutex_fini(&vm->vm_cpu[c].vc_pendlock);
+		mach_mutex_fini(&vm->vm_cpu[c].vc_framelock);
+	}
 	mach_mutex_fini(&vm->vm_freelock);
 }

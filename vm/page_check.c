@@ -166,6 +166,7 @@ unsigned page_check(struct vm *vm, void (*report)(void *, const char *), void *a
 {
 	struct page_census pc = { .pc_report = report, .pc_arg = arg };
 
+	(void)page_pol_settle(vm);
 	page_check_sync(vm);
 	mach_mutex_enter(&vm->vm_pollock);
 	for (pfn_t pfn = 0; pfn < vm->vm_nframes; pfn++)

@@ -13,6 +13,11 @@
  * Invariants: P_EWANTED is cleared when a page is locked exclusively, renamed or freed, so that it never outlives its
  * setter (who sets it again if he still waits). P_QUEUED if and only if the page is named, in use, filled and unwired.
  *
+ * The policy is told of new pages by batches: up to VM_PENDING wait with the CPU that made them, in order (vc_pend,
+ * vc_pendlock, RANK_PAGE + 1; p_pend says so in the page), until there are more, something else happens to one of them, or
+ * page-out asks for pages. They are P_QUEUED already. Policies that remember the past are told at once: they hear of misses
+ * in between.
+ *
  * Left out: hand-off and fairness among waiters of the same kind; recursive locking.
  */
 #include "impl.h"
@@ -167,14 +172,76 @@ void page_io_unlock(struct vm *vm, struct page *pp)
 
 /* ---- the policy's queues ---- */
 
+/* vc_pendlock held. The pages keep their names: who takes one away waits for that lock. */
+static void pend_flush(struct vm *vm, struct vm_cpu *vc)
+{
+	uint32_t n = vc->vc_npend;
+
+	mach_mutex_enter(&vm->vm_pollock);
+	for (uint32_t i = 0; i < n; i++) {
+		struct page *pp = &vm->vm_pages[vc->vc_pend[i] >> 1];
+
+		vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset),
+		    (vc->vc_pend[i] & 1) != 0);
+		__atomic_store_n(&pp->p_pend, 0, __ATOMIC_RELEASE);
+	}
+	mach_mutex_exit(&vm->vm_pollock);
+	vc->vc_npend = 0;
+}
+
+static bool pend_settle(struct vm *vm, struct vm_cpu *vc)
+{
+	bool any;
+
+	if (vc->vc_npend == 0)
+		return false;
+	mach_mutex_enter(&vc->vc_pendlock);
+	if ((any = vc->vc_npend > 0))
+		pend_flush(vm, vc);
+	mach_mutex_exit(&vc->vc_pendlock);
+	return any;
+}
+
+bool page_pol_settle(struct vm *vm)
+{
+	bool any = false;
+
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		any |= pend_settle(vm, &vm->vm_cpu[c]);
+	return any;
+}
+
+/* The policy knows the page, and is the caller's. The page's lock held: nobody makes it pending meanwhile. */
+static void pol_enter(struct vm *vm, const struct page *pp)
+{
+	unsigned c = __atomic_load_n(&pp->p_pend, __ATOMIC_ACQUIRE);
+
+	if (c != 0)
+		(void)pend_settle(vm, &vm->vm_cpu[c - 1]);
+	mach_mutex_enter(&vm->vm_pollock);
+}
+
 void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
 {
+	struct vm_cpu *vc = vm_cpu_of(vm);
+
 	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0)
 		return;
 	pp->p_flags |= P_QUEUED;
-	mach_mutex_enter(&vm->vm_pollock);
-	vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), prefetched);
-	mach_mutex_exit(&vm->vm_pollock);
+	if (vm->vm_policy->pol_history || vm->vm_lockmask == 0) {
+		mach_mutex_enter(&vm->vm_pollock);
+		vm->vm_policy->pol_insert(
+		    vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), prefetched);
+		mach_mutex_exit(&vm->vm_pollock);
+		return;
+	}
+	mach_mutex_enter(&vc->vc_pendlock);
+	if (vc->vc_npend == VM_PENDING)
+		pend_flush(vm, vc);
+	vc->vc_pend[vc->vc_npend] = page_pfn(vm, pp) << 1 | prefetched;
+	vc->vc_npend++;
+	__atomic_store_n(&pp->p_pend, (uint8_t)(vc - vm->vm_cpu + 1), __ATOMIC_RELAXED);
+	mach_mutex_exit(&vc->vc_pendlock);
 }
 
 void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
@@ -182,8 +249,15 @@ void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 	if (!(pp->p_flags & P_QUEUED))
 		return;
 	pp->p_flags &= (uint8_t)~P_QUEUED;
-	mach_mutex_enter(&vm->vm_pollock);
+	pol_enter(vm, pp);
 	vm->vm_policy->pol_remove(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
+	mach_mutex_exit(&vm->vm_pollock);
+}
+
+void page_pol_touch_locked(struct vm *vm, struct page *pp)
+{
+	pol_enter(vm, pp);
+	vm->vm_policy->pol_touch(vm->vm_polstate, pp);
 	mach_mutex_exit(&vm->vm_pollock);
 }
 
@@ -192,7 +266,7 @@ void page_cool(struct vm *vm, struct page *pp)
 	struct page_lock *pl = page_enter(vm, pp);
 
 	if (pp->p_flags & P_QUEUED) {
-		mach_mutex_enter(&vm->vm_pollock);
+		pol_enter(vm, pp);
 		vm->vm_policy->pol_cool(vm->vm_polstate, pp);
 		mach_mutex_exit(&vm->vm_pollock);
 	}
@@ -203,7 +277,7 @@ void page_seen_locked(struct vm *vm, struct page *pp, bool referenced, bool skip
 {
 	if (!(pp->p_flags & P_QUEUED))
 		return;
-	mach_mutex_enter(&vm->vm_pollock);
+	pol_enter(vm, pp);
 	vm->vm_policy->pol_seen(vm->vm_polstate, pp, referenced, skipped);
 	mach_mutex_exit(&vm->vm_pollock);
 }

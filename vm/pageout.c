@@ -224,6 +224,8 @@ static struct page *next(struct reclaim *r, enum pol_ask *ask)
 		mach_mutex_enter(&vm->vm_pollock);
 		pp = vm->vm_policy->pol_next(vm->vm_polstate, ask);
 		mach_mutex_exit(&vm->vm_pollock);
+		if (pp == NULL && page_pol_settle(vm))
+			continue;
 		if (pp == NULL)
 			return NULL;
 		VM_STAT(vm, scan);
@@ -283,6 +285,7 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 	struct vm *vm = r->r_vm;
 	pfn_t at_round = 0;
 
+	(void)page_pol_settle(vm);
 	for (;;) {
 		enum pol_ask ask;
 		struct page *pp;

@@ -159,7 +159,7 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 	mach_mutex_exit(&vm->vm_swaplock);
 	u->vu_cache = page_cached(vm);
 	u->vu_frames = vm->vm_nonline;
-	u->vu_free = vm->vm_nfree;
+	u->vu_free = vm->vm_nfree + buddy_laid_by(vm);
 	u->vu_wired = vm->vm_nwired;
 	u->vu_kernel = vm->vm_nkernel;
 }

@@ -41,8 +41,8 @@ struct page {
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (Q) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint8_t p_lockno; /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
-	uint8_t	 p_pad;
+	uint8_t	 p_lockno;	      /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t	 p_pend;	      /* CPU + 1 that has yet to tell the policy of it (vm/page_lock.c); its vc_pendlock's, atomic */
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");

@@ -18,14 +18,15 @@ enum vm_rank {
 	RANK_SEG = 30,   /* segment private data that changes under a_lock R */
 	RANK_AMP = 40,   /* anon_map: am_lock: shape of the array, busy bits of slots */
 	RANK_SLOT = 50,  /* (busy bit of an anon map slot: waited for on am_cv) */
-	RANK_ANON = 60,  /* vm_anonlock: anon table, reference counts, swap slot of an anon */
+	RANK_ANON = 60,  /* free anons of a CPU; + 1 vm_anonlock: the others, growth of the table, list of maps */
 	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
 	RANK_VNODE = 80, /* a vnode's own lock (store) */
 	/* a lock of vm_pagelocks: the names of its part of the hash, the locks and flags of pages that have them, its cache
-	 * list. Inside it: + 2 vm_pollock (the policy), + 3 vm_listlock (vnodes' lists of pages) */
+	 * list. Inside it: + 1 pages that a CPU has not told the
+	 * policy of, + 2 vm_pollock (the policy), + 3 vm_listlock (vnodes' lists of pages) */
 	RANK_PAGE = 90,
 	RANK_KMEM = 100, /* kmem caches and arenas */
-	RANK_FREE = 110, /* buddy allocator of frames */
+	RANK_FREE = 110, /* buddy allocator of frames; - 1: the frames that a CPU laid by */
 	RANK_HAT = 120,  /* a port's own */
 	RANK_LEAF = 130, /* statistics, traces: nothing is taken under it */
 };
