@@ -26,7 +26,7 @@
  *
  * Frames laid by: while memory is plenty each CPU has up to VM_CPUFRAMES single frames for itself, under its vc_framelock
  * (RANK_FREE - 1), taken 2^BUDDY_LAY_BY at a time. They are free, in no block, and not counted in vm_nfree; they go back
- * when an allocation fails or a certain frame is wanted.
+ * when an allocation fails or a certain frame is wanted. Machines with several nodes do without: frames would stray.
  *
  * Left out: zones.
  */
@@ -239,7 +239,7 @@ enum vm_err buddy_init(struct vm *vm)
 /* Are there so many free frames that a few may lie idle? */
 static bool buddy_plenty(struct vm *vm)
 {
-	return vm->vm_maxframes >= VM_CPUFRAMES_MIN &&
+	return vm->vm_maxframes >= VM_CPUFRAMES_MIN && vm->vm_caps->mc_nnodes <= 1 &&
 	    vm->vm_nfree > 2 * vm->vm_lotsfree + VM_CPUFRAMES * (vm->vm_cpumask + 1);
 }
 
