@@ -276,7 +276,7 @@ static void page_touch_locked(struct vm *vm, struct page *pp)
 }
 
 static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, bool wait,
-    bool touch)
+    bool touch, enum page_peek *was)
 {
 	struct page_lock *pl = page_name_enter(vm, vp, off);
 	struct page *pp;
@@ -298,6 +298,7 @@ static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t o
 			pp->p_flags |= P_EWANTED;
 		page_wait_locked(vm, pp);
 	}
+	*was = pp == NULL ? PAGE_ABSENT : (pp->p_flags & P_PREFETCHED) ? PAGE_UNUSED : PAGE_USED;
 	if (pp != NULL && touch && !reclaimed)
 		page_touch_locked(vm, pp);
 	page_exit(pl);
@@ -306,17 +307,28 @@ static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t o
 
 struct page *page_lookup(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
 {
-	return page_lookup_common(vm, vp, off, se, true, true);
+	enum page_peek was;
+
+	return page_lookup_common(vm, vp, off, se, true, true, &was);
+}
+
+struct page *page_lookup_was(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, enum page_peek *was)
+{
+	return page_lookup_common(vm, vp, off, se, true, true, was);
 }
 
 struct page *page_lookup_nowait(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
 {
-	return page_lookup_common(vm, vp, off, se, false, true);
+	enum page_peek was;
+
+	return page_lookup_common(vm, vp, off, se, false, true, &was);
 }
 
 struct page *page_lookup_notouch(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
 {
-	return page_lookup_common(vm, vp, off, se, true, false);
+	enum page_peek was;
+
+	return page_lookup_common(vm, vp, off, se, true, false, &was);
 }
 
 bool page_exists(struct vm *vm, struct vnode *vp, voff_t off)

@@ -38,6 +38,7 @@ struct fault {
 	bool f_write;  /* the page will be written */
 	bool f_soft, f_wire; /* lock it, too */
 	bool f_noload;	     /* only get the page: no translation */
+	bool f_fresh;	     /* it got a new page of zeroes */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_ahead; /* pages after this one to get from the store and map, too */
@@ -173,10 +174,15 @@ static unsigned ahead_room(struct vm *vm, unsigned n)
 static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
 {
 	struct vm *vm = f->f_vm;
-	enum page_peek peek = page_peek(vm, &vm->vm_swapfs, svd_anon_off(id));
+	enum page_peek was;
 	unsigned hint = 1;
 
-	if (peek == PAGE_ABSENT && anon_swapped(vm, id)) {
+	if ((*ppp = page_lookup_was(vm, &vm->vm_swapfs, svd_anon_off(id), se, &was)) != NULL) {
+		if (was == PAGE_UNUSED)
+			(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+		return VM_OK;
+	}
+	if (anon_swapped(vm, id)) {
 		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
 
 		if (f->f_plan.pl_map) {
@@ -186,8 +192,6 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
 		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
-	} else if (peek == PAGE_UNUSED) {
-		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
 	}
 	return anon_getpage(vm, id, se, hint, ppp);
 }
@@ -238,6 +242,7 @@ static enum vm_err fault_zero(struct fault *f)
 		return e;
 	}
 	anonmap_set(f->f_amp, f->f_idx, id);
+	f->f_fresh = true;
 	e = load(f, pp, true);
 	if (f->f_noload || e != VM_OK)
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, HAT_UNLOAD); /* the page of zeroes must not stay */
@@ -353,6 +358,7 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
 	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
+	f->f_fresh = false;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
 	if (f->f_wire && !aslock_prepare(f->f_as, va))
@@ -451,22 +457,17 @@ static void map_ahead(struct fault *f, uint64_t n)
 
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
 {
-	bool anon = svd_has_anon(f->f_svd), fresh = false;
-	uint64_t idx = svd_index(f->f_seg, va), n;
+	uint64_t idx, n;
 	enum vm_err e;
 
-	if (anon && f->f_svd->svd_vp == NULL && !f->f_soft && !f->f_wire) {
-		struct anon_map *amp = svd_amp(f->f_svd);
-
-		fresh = amp == NULL || anonmap_peek(amp, idx) == 0;
-	}
 	e = fault_page(f, va);
 	if (e == VM_OK && f->f_ahead > 0 && !f->f_soft && !f->f_wire)
 		map_ahead(f, f->f_ahead);
 	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
-	if (!fresh || e != VM_OK || anonmap_peek(svd_amp(f->f_svd), idx) == 0)
+	if (!f->f_fresh || e != VM_OK || f->f_soft || f->f_wire)
 		return e;
+	idx = f->f_idx;
 	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
 	    (n = zero_ahead_room(f)) > 0)
 		zero_ahead(f, n);

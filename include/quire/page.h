@@ -41,8 +41,8 @@ struct page {
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (Q) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint8_t	 p_lockno;	      /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
-	uint8_t	 p_pend;	      /* CPU + 1 that has yet to tell the policy of it (vm/page_lock.c); its vc_pendlock's, atomic */
+	uint8_t p_lockno; /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t p_pend;	  /* CPU + 1 that has yet to tell the policy of it (vm/page_lock.c). Atomic; its vc_pendlock */
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
@@ -74,6 +74,8 @@ bool page_exists(struct vm *, struct vnode *vp, voff_t off);
 /* What is there of a name: nothing, a page that nobody used since it was prefetched, or another. A hint. */
 enum page_peek { PAGE_ABSENT, PAGE_UNUSED, PAGE_USED };
 enum page_peek page_peek(struct vm *, struct vnode *vp, voff_t off);
+/* As page_lookup, and what page_peek would have said just before. */
+struct page *page_lookup_was(struct vm *, struct vnode *vp, voff_t off, enum page_se, enum page_peek *was);
 /* Page locked: it will not be used soon; page-out looks at it first. */
 void page_cool(struct vm *, struct page *);
 #define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */

@@ -22,8 +22,8 @@ enum vm_rank {
 	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
 	RANK_VNODE = 80, /* a vnode's own lock (store) */
 	/* a lock of vm_pagelocks: the names of its part of the hash, the locks and flags of pages that have them, its cache
-	 * list. Inside it: + 1 pages that a CPU has not told the
-	 * policy of, + 2 vm_pollock (the policy), + 3 vm_listlock (vnodes' lists of pages) */
+	 * list. Inside it: + 1 pages that a CPU has not told the policy of, + 2 vm_pollock (the policy), + 3 vm_listlock
+	 * (vnodes' lists of pages) */
 	RANK_PAGE = 90,
 	RANK_KMEM = 100, /* kmem caches and arenas */
 	RANK_FREE = 110, /* buddy allocator of frames; - 1: the frames that a CPU laid by */
