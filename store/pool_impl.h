@@ -211,6 +211,7 @@ void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
 int  pool_injected(struct pool *, enum pool_inject);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
+bool pool_file_limited(const struct pool *); /* may this process not write all of the file (RLIMIT_FSIZE)? */
 /* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */
 int  pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
 void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);

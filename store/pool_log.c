@@ -4,6 +4,9 @@
  */
 #include "store/pool_impl.h"
 
+#include <string.h>
+#include <sys/resource.h>
+
 #define LOOKS 64u /* so many are looked at before one that is worth it will do: the oldest have the most dead in them */
 #define WORTH (SEG_BYTES / 8 * 5)
 #define DENSE (SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
@@ -14,13 +17,52 @@ int pool_injected(struct pool *p, enum pool_inject kind)
 	       __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
 }
 
+bool pool_file_limited(const struct pool *p)
+{
+	struct rlimit rl;
+
+	return sys_call4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&rl) == 0 && rl.rlim_cur != RLIM_INFINITY &&
+	       rl.rlim_cur < (uint64_t)p->p_shared->ps_nblocks * SEG_BYTES;
+}
+
+/*
+ * The limit is the program's, and about its own files; there is none for one thread. What is mapped may be written all the same, if it
+ * is known that there is room: else that would be a SIGBUS.
+ */
+static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n)
+{
+	long r, to;
+
+	do
+		r = sys_call4(SYS_fallocate, p->p_fd, FALLOC_FL_KEEP_SIZE, (long)at, (long)n);
+	while (r == -EINTR);
+	if (r != 0)
+		return r == -ENOSPC || r == -EDQUOT ? -ENOSPC : -EIO;
+	to = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_SHARED, p->p_fd, (long)at);
+	if (to < 0 && to > -4096)
+		return -EIO;
+	memcpy((void *)to, mem, n);
+	r = sys_call3(SYS_msync, to, (long)n, MS_SYNC);
+	(void)sys_call2(SYS_munmap, to, (long)n);
+	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n, POSIX_FADV_DONTNEED); /* who reads reads the disk */
+	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
+}
+
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
+	bool mapped = write && pool_file_limited(p);
+
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
 		return -EIO;
-	for (uint32_t done = 0; done < n;) {
+	if (mapped) {
+		int rc = write_mapped(p, mem, at, n);
+
+		if (rc != 0)
+			return rc;
+	}
+	for (uint32_t done = mapped ? n : 0; done < n;) {
 		long r = sys_call4(
 		    write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
 

@@ -178,7 +178,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	uint32_t op = 0;
 	int rc;
 
-	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync)
+	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync || pool_file_limited(p))
 		return -EAGAIN;
 	struct member_io *io = ops_of(p);
 	while (io[op].io_block != 0)
@@ -218,7 +218,7 @@ static void collect(struct pool *p, struct member_io *io, int res)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = io->io_seg, block = io->io_block - 1;
-	int rc = res == (int)SEG_BYTES ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : -EIO;
+	int rc = res == (int)SEG_BYTES ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : res == -EFBIG ? -EAGAIN : -EIO;
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;

@@ -375,6 +375,18 @@ def exit_status():
     check(shell[0] == 137, shell)
 
 
+def file_size_limit_inside():
+    """ulimit -f in the program was a limit of the swap file, too: pages were lost (SIGBUS), or SIGXFSZ came to whoever stored one."""
+    for limit in ("0", "100", "20000"):
+        status, out, err = quire("--memory", "8M", "--pool", "1M", "--swap", "/var/tmp:40M", "sh", "-c", 'ulimit -f %s; exec "$0" fill | cat' % limit,
+                                 HELPER)
+        check(status == 0 and "\n0 wrong pages\nand again\n" in out and "I/O error" not in err, limit, status, out, err)
+        status, out, err = quire("--memory", "8M", "--pool", "1M", "sh", "-c", 'ulimit -f %s; exec "$0" children 3 4000' % limit, HELPER)
+        check(status == 0 and out.count("touched 4000 pages") == 3 and "I/O error" not in err, limit, status, out, err)
+    small = ["sh", "-c", "ulimit -f 8; head -c 100000 /dev/zero > '%s'; echo $?; wc -c < '%s'" % ((os.path.join(FOLDER, "small"),) * 2)]
+    check(run(small)[:2] == quire("--memory", "8M", "--report", "none", *small)[:2], "the program's own limit")
+
+
 def killed_program():
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"])
     ready(p)
@@ -605,7 +617,7 @@ def live_line():
 
 
 CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
-         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, empty_environment,
+         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, empty_environment, file_size_limit_inside,
          large_environment, killed_before_joining, left_over_variable, killed_supervisor,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line]
 
