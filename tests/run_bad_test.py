@@ -9,6 +9,7 @@ A case that takes longer than its time limit has failed; so has one that leaves 
 process or a file behind.  What needs rights that this user lacks is skipped by name.
 """
 
+import ctypes
 import json
 import os
 import pty
@@ -387,6 +388,51 @@ def file_size_limit_inside():
     check(run(small)[:2] == quire("--memory", "8M", "--report", "none", *small)[:2], "the program's own limit")
 
 
+def no_process_vm_readv():
+    """Forbidden by some sandboxes. Pages that a child shares were then read through a file, whose number was one of the program's."""
+    program = """
+import ctypes, mmap, os, threading
+libc = ctypes.CDLL(None)
+memory, ended = [bytearray(os.urandom(4096) * 256) for _ in range(10)], []
+memory += [mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(4)]
+def numbers():
+    seen = set()
+    while not ended:
+        fd = os.open('/dev/null', os.O_RDONLY)
+        seen.add(fd)
+        os.close(fd)
+    print(len(seen))
+r, w = os.pipe()
+t = threading.Thread(target=numbers)
+t.start()
+pids = []
+for i in range(8):
+    for x in memory: x[::4096] = bytes([i]) * len(x[::4096])
+    pids.append(os.fork())
+    if pids[-1] == 0:
+        os.close(w)
+        os.read(r, 1)
+        os._exit(sum(x[::4096] == bytes([i]) * len(x[::4096]) for x in memory))
+    for x in memory[10:]:   # MADV_PAGEOUT, by a call that lets the other thread run
+        libc.madvise(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(x))), 1 << 20, 21)
+ended.append(1)
+t.join()
+os.close(w)
+print([os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids])
+"""
+
+    def forbid():
+        libc = ctypes.CDLL(None, use_errno=True)
+        code = struct.pack("HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 310, 6, 0, 0, 0x00050001, 6, 0, 0, 0x7fff0000)
+        held = ctypes.create_string_buffer(code, len(code))
+        libc.prctl(38, 1, 0, 0, 0)
+        if libc.prctl(22, 2, struct.pack("HxxxxxxP", 4, ctypes.addressof(held)), 0, 0) != 0:
+            os._exit(9)
+    for memory in ("24M", "64M"):
+        got = run([QUIRE, "run", "--memory", memory, "--report", "none", sys.executable, "-c", program], preexec_fn=forbid)
+        check(got == (0, "1\n%s\n" % ([14] * 8), ""), memory, got)
+
+
 def killed_program():
     p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"])
     ready(p)
@@ -617,7 +663,7 @@ def live_line():
 
 
 CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
-         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, empty_environment, file_size_limit_inside,
+         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          large_environment, killed_before_joining, left_over_variable, killed_supervisor,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line]
 
