@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static bool find_in_path(const char *name, char *path, size_t len)
@@ -92,6 +93,11 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 		if ((st.st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0 && geteuid() != 0) {
 			(void)snprintf(
 			    why, whylen, "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner", cur);
+			(void)close(fd);
+			return false;
+		}
+		if (geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0) {
+			(void)snprintf(why, whylen, "'%s' has file capabilities and cannot be hosted: run it as root", cur);
 			(void)close(fd);
 			return false;
 		}

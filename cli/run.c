@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -460,20 +461,40 @@ static void totals(const struct run *r, struct family_counters *out, uint64_t *r
 	}
 }
 
+/* As much of the line as the terminal has room for, so that it stays one: whole parts, or what fits of the first. */
+static void print_cut(char *line)
+{
+	struct winsize w;
+	size_t n = strlen(line), most = n;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1)
+		most = (size_t)w.ws_col - 1u; /* in the last column some begin the next line */
+	if (n > most) {
+		bool whole = strncmp(line + most, " |", 2) == 0;
+
+		line[most] = '\0';
+		char *part = strrchr(line, '|');
+		if (!whole && part != NULL)
+			part[-1] = '\0';
+	}
+	fprintf(stderr, "\r\033[K%s", line);
+}
+
 static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns)
 {
 	struct family_counters c;
 	uint64_t resident, need, t = now_ns();
 	double dt = (double)(t - *last_ns) / 1e9;
 	struct pool_stats ps;
-	char a[24], b[24], s[24];
+	char a[24], b[24], s[24], line[256];
 
 	totals(r, &c, &resident, &need);
 	pool_stats(&r->store, &ps);
-	fprintf(stderr, "\r\033[Kquire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
+	(void)snprintf(line, sizeof line, "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
 		cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
 		(double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
 		(double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
+	print_cut(line);
 	*last = c;
 	*last_ns = t;
 }

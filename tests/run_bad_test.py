@@ -10,6 +10,7 @@ process or a file behind.  What needs rights that this user lacks is skipped by 
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 sys.dont_write_bytecode = True
@@ -201,6 +203,22 @@ def report_paths():
     check(status == 3 and "/nonexistent/x" in err and err.count("\n") == 1, status, err)
 
 
+def json_endings():
+    """However it ends: one line that is JSON, with all that the text tells. Processes that were left and what was beyond were not told."""
+    daemon = '("$0" signal > /dev/null 2>&1 & echo $!)'
+    for argv, key, value in (([HELPER, "touch", "10", "1"], "exit_status", 0), (["sh", "-c", "exit 126"], "exit_status", 126),
+                             (["sh", "-c", "kill -9 $$"], "signal", 9), (["sh", "-c", "kill -TERM $$"], "signal", 15),
+                             ([HELPER, "fill"], "exit_status", 0), (["sh", "-c", daemon, HELPER], "left", 1)):
+        status, out, err = quire("--memory", "8M", "--swap", "/var/tmp:8M", "--report", "json", *argv)
+        check(err.count("\n") == 1, argv, err)
+        got = json.loads(err, parse_constant=lambda word: check(False, word))
+        check(got[key] == value and {"refused", "io_errors", "write_errors", "lost_pages", "beyond_bytes", "left"} <= got.keys(), argv, err)
+        check(got.get("exit_status", -got.get("signal", 0)) == status, argv, status, err)
+        if key == "left":
+            os.kill(int(out), signal.SIGKILL)
+    check(quire("--report", "json", "/nonexistent/program")[::2] == (127, "quire: '/nonexistent/program' was not found: give a path, or a name that is in PATH\n"))
+
+
 # ---- swap ----
 def swap_places():
     refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
@@ -323,6 +341,13 @@ def set_uid():
     os.chmod(FOLDER, 0o755)
     status, _, err = run(NOBODY + [QUIRE, "run", copy, "touch", "1", "1"])
     check(status == 126 and "set-uid" in err and err.count("\n") == 1, status, err)
+    os.chmod(copy, 0o755)
+    try:
+        os.setxattr(copy, "security.capability", struct.pack("<5I", 0x02000000, 1 << 13, 0, 0, 0))
+    except OSError:
+        return
+    status, _, err = run(NOBODY + [QUIRE, "run", copy, "touch", "1", "1"])
+    check(status == 126 and "capabilities" in err and err.count("\n") == 1, status, err)
 
 
 def no_permission():
@@ -639,6 +664,39 @@ def one_daemon(where):
     check(open(where).read() == "touched 5000 pages\ntouched 2000 pages\ntouched 2000 pages\ndone\n", open(where).read())
 
 
+def on_terminal(columns, *argv):
+    """(status, all that came to a terminal so wide)"""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV)
+        while os.get_terminal_size(2).columns != columns:
+            pass
+        os.execv(QUIRE, [QUIRE, "run"] + list(argv))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    out, end = b"", time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        try:
+            piece = os.read(fd, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        out += piece
+    os.close(fd)
+    return os.waitpid(pid, 0)[1], out
+
+
+def live_narrow():
+    """A line longer than the terminal is wide went on in the next one, and each refresh left a line behind."""
+    for columns, shown in ((20, rb"quire: [0-9.]+ MiB of"), (40, rb"quire: [0-9.]+ MiB of 8 MiB( \| [0-9]+ faults/s)?"),
+                           (60, rb"quire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s"), (200, rb"quire: .* \| swapped [0-9.]+ [KMG]?i?B")):
+        status, out = on_terminal(columns, "--memory", "8M", "--live", "--report", "none", HELPER, "touch", "8000", "10")
+        lines = re.findall(rb"\r\x1b\[K([^\r]+)", out)
+        check(status == 0 and out.endswith(b"\r\x1b[K") and lines, columns, status, out)
+        for line in lines[:-1]:
+            check(len(line) < columns and re.match(shown, line), columns, line)
+
+
 def live_line():
     """A terminal gets it, refreshed in place and wiped; a pipe gets nothing."""
     pid, fd = pty.fork()
@@ -662,10 +720,10 @@ def live_line():
     check(status == 0 and err == "", err)
 
 
-CASES = [sizes, check_command, report_paths, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          large_environment, killed_before_joining, left_over_variable, killed_supervisor,
-         stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line]
+         stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 def main():
