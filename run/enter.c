@@ -168,6 +168,11 @@ long host_brk(void *addr)
 	return host.h_off ? sys_call1(SYS_brk, (long)addr) : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
 }
 
+long host_release(void *addr, size_t len)
+{
+	return host.h_off ? 0 : enter(OP_RELEASE, (long)addr, (long)len, 0, 0, 0, 0);
+}
+
 long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
 
 bool host_hosts(void) { return !host.h_off; }

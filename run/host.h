@@ -29,6 +29,9 @@ void host_take(void *addr, size_t len);
 long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 
+/* The range becomes the kernel's, with its contents. */
+long host_release(void *addr, size_t len);
+
 /* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
 long host_leave(void);
 bool host_hosts(void); /* false: it is not, or no longer */

@@ -548,6 +548,19 @@ static long do_leave(struct host *h)
 	return r;
 }
 
+/* What the kernel will refuse (misaligned, too long) has no piece, or is found out by it. */
+static long do_release(struct host *h, uint64_t base, uint64_t len)
+{
+	struct piece p;
+	long r = 0;
+
+	if (((base | len) & VM_PAGEMASK) != 0 || base + len < base)
+		return -EINVAL;
+	for (uint64_t a = base; r == 0 && host_next_piece(h, a, base + len, &p); a = p.end)
+		r = p.shared || (p.prot & RW) == RW ? to_errno(release_range(h, &p)) : leave_piece(h, &p);
+	return r;
+}
+
 static long do_mprotect(struct host *h, long addr, long len, int prot)
 {
 	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
@@ -895,6 +908,8 @@ static long pass_on(enum op op, const long *a)
 	static const short nr[] = { [OP_MMAP] = SYS_mmap, [OP_MUNMAP] = SYS_munmap, [OP_MPROTECT] = SYS_mprotect,
 		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk, [OP_MINCORE] = SYS_mincore };
 
+	if (op == OP_RELEASE)
+		return 0;
 	if (op == OP_MLOCK)
 		return sys_call3(a[0], a[1], a[2], a[3]);
 	return sys_call6(nr[op], a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -926,6 +941,7 @@ long host_dispatch(enum op op, const long *a)
 	case OP_BRK: r = do_brk(h, a[0]); break;
 	case OP_TAKE: r = to_errno(track(h, (uint64_t)a[0], (uint64_t)a[1], RW, SEGVN_NORESERVE)); break;
 	case OP_MINCORE: r = do_mincore(h, a[0], a[1], a[2]); break;
+	case OP_RELEASE: r = do_release(h, (uint64_t)a[0], (uint64_t)a[1]); break;
 	default: r = do_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}
 	mach_rw_exit(&h->h_lock);

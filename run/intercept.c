@@ -30,15 +30,18 @@
 #include <signal.h>
 #include <linux/close_range.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <quire/machine.h>
@@ -306,6 +309,20 @@ static long do_exit(long status)
 	return sys_call1(SYS_exit, status);
 }
 
+/*
+ * The program serves the faults of a range by itself (userfaultfd). There is one who does so for a range: from now on it is the
+ * kernel's. Its argument may be anywhere, or nowhere.
+ */
+static long do_register(const long *a)
+{
+	struct uffdio_register reg;
+	struct iovec to = { &reg, sizeof reg }, from = { (void *)a[3], sizeof reg };
+
+	if (sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&to, 1, (long)&from, 1, 0) == (long)sizeof reg)
+		(void)host_release((void *)reg.range.start, (size_t)reg.range.len); /* if it cannot, neither can the kernel */
+	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
+}
+
 /* a: r9, r8, r10, rdx, rsi, rdi. */
 long intercept(long nr, const long *a);
 __attribute__((used)) long intercept(long nr, const long *a)
@@ -329,6 +346,7 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_execve: return do_execve(nr, a, 3);
 	case SYS_execveat: return do_execve(nr, a, 2);
 	case SYS_exit: return do_exit(a[5]);
+	case SYS_ioctl: return do_register(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);
 	case SYS_clone:
 	case SYS_clone3:
@@ -359,6 +377,7 @@ void intercept_common(void);
 
 /* ---- patching ---- */
 #define STUBS	8192
+_Static_assert(UFFDIO_REGISTER == 0xc020aa00, "as make_stub has it");
 
 static uint8_t *put(uint8_t *at, const void *bytes, size_t n)
 {
@@ -381,6 +400,12 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 
 	if (nr == SYS_clone) { /* test $CLONE_VM,%edi; jz +12; mov $56,%eax; syscall; jmp back */
 		at = put(at, "\xf7\xc7\x00\x01\x00\x00\x74\x0c\xb8", 9);
+		at = put(at, &nr, 4);
+		at = put(at, "\x0f\x05", 2);
+		at = put_jmp(at, site + 7);
+	}
+	if (nr == SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +12; and so on: most calls are others, and frequent in some programs */
+		at = put(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x0c\xb8", 9);
 		at = put(at, &nr, 4);
 		at = put(at, "\x0f\x05", 2);
 		at = put_jmp(at, site + 7);

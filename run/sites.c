@@ -97,7 +97,8 @@ static int wanted(uint32_t nr)
 {
 	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk,
 		SYS_clone, SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2,
-		SYS_munlock, SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list };
+		SYS_munlock, SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list,
+		SYS_ioctl };
 
 	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (ours[i] == nr)

@@ -212,7 +212,7 @@ def json_endings():
         status, out, err = quire("--memory", "8M", "--swap", "/var/tmp:8M", "--report", "json", *argv)
         check(err.count("\n") == 1, argv, err)
         got = json.loads(err, parse_constant=lambda word: check(False, word))
-        check(got[key] == value and {"refused", "io_errors", "write_errors", "lost_pages", "beyond_bytes", "left"} <= got.keys(), argv, err)
+        check((got[key] >= 1 if key == "left" else got[key] == value) and {"refused", "io_errors", "write_errors", "lost_pages", "beyond_bytes", "left"} <= got.keys(), argv, err)
         check(got.get("exit_status", -got.get("signal", 0)) == status, argv, status, err)
         if key == "left":
             os.kill(int(out), signal.SIGKILL)
@@ -690,10 +690,10 @@ def live_narrow():
     """A line longer than the terminal is wide went on in the next one, and each refresh left a line behind."""
     for columns, shown in ((20, rb"quire: [0-9.]+ MiB of"), (40, rb"quire: [0-9.]+ MiB of 8 MiB( \| [0-9]+ faults/s)?"),
                            (60, rb"quire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s"), (200, rb"quire: .* \| swapped [0-9.]+ [KMG]?i?B")):
-        status, out = on_terminal(columns, "--memory", "8M", "--live", "--report", "none", HELPER, "touch", "8000", "10")
+        status, out = on_terminal(columns, "--memory", "8M", "--live", "--report", "none", "sh", "-c", '"$0" touch 8000 10 > /dev/null', HELPER)
         lines = re.findall(rb"\r\x1b\[K([^\r]+)", out)
         check(status == 0 and out.endswith(b"\r\x1b[K") and lines, columns, status, out)
-        for line in lines[:-1]:
+        for line in lines:
             check(len(line) < columns and re.match(shown, line), columns, line)
 
 

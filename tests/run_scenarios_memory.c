@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -185,6 +187,67 @@ static int not_forked(void)
 		EXPECT(wrong(q, MIB, 6) == 0 && wrong(p + 7 * MIB, MIB, 7) == 0);
 		push_out();
 	}
+	return 0;
+}
+
+static long faults_fd;
+static void *serve_faults(void *unused)
+{
+	struct uffd_msg m;
+
+	while (read((int)faults_fd, &m, sizeof m) == (ssize_t)sizeof m && m.event == UFFD_EVENT_PAGEFAULT) {
+		_Alignas(PAGE) static char page[PAGE];
+		uint64_t at = m.arg.pagefault.address & ~(uint64_t)(PAGE - 1);
+		struct uffdio_copy c = { .dst = at, .src = (uint64_t)(uintptr_t)page, .len = PAGE };
+
+		memset(page, (int)(at / PAGE % 251), PAGE);
+		EXPECT(ioctl((int)faults_fd, UFFDIO_COPY, &c) == 0);
+	}
+	return unused;
+}
+
+static size_t not_served(const char *p, size_t len)
+{
+	size_t bad = 0;
+
+	for (size_t i = 0; i < len; i += PAGE / 2)
+		bad += (unsigned char)p[i] != (uintptr_t)(p + i) / PAGE % 251;
+	return bad;
+}
+
+/* The program has a userfaultfd of its own: it was refused the range, or the process could not be managed any more. */
+static int own_faults(void)
+{
+	char *early = map(2 * MIB), *late;
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)early, MIB }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_range gone = { (uintptr_t)early, MIB };
+	pthread_t t;
+
+	faults_fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (faults_fd < 0 || ioctl((int)faults_fd, UFFDIO_API, &api) != 0) {
+		printf("no userfaultfd\n");
+		return 0;
+	}
+	fill(early + MIB, MIB, 1);
+	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, &reg) == 0);
+	EXPECT(pthread_create(&t, NULL, serve_faults, NULL) == 0);
+	EXPECT(not_served(early, MIB / 2) == 0);
+	push_out(); /* hosted, it is managed from here on */
+	EXPECT(not_served(early, MIB) == 0 && wrong(early + MIB, MIB, 1) == 0);
+	late = map(MIB);
+	EXPECT(mprotect(late, PAGE, PROT_NONE) == 0);
+	late[PAGE] = 7;
+	reg.range.start = (uintptr_t)late;
+	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, &reg) == 0);
+	EXPECT(mprotect(late, PAGE, PROT_READ | PROT_WRITE) == 0);
+	EXPECT(late[PAGE] == 7 && late[PAGE + 1] == 0);
+	EXPECT(not_served(late, PAGE) == 0 && not_served(late + 2 * PAGE, MIB - 2 * PAGE) == 0);
+	EXPECT(ioctl((int)faults_fd, UFFDIO_UNREGISTER, &gone) == 0);
+	EXPECT(madvise(early, MIB, MADV_DONTNEED) == 0 && zero(early, MIB));
+	reg.range.start = 1;
+	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, &reg) == -1 && errno == EINVAL);
+	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, NULL) == -1 && errno == EFAULT);
 	return 0;
 }
 
@@ -707,6 +770,7 @@ const struct scenario memory_scenarios[] = {
 	{ "madvise", advise },
 	{ "madvise-fork", advise_fork },
 	{ "not-forked", not_forked },
+	{ "own-faults", own_faults },
 	{ "mprotect", protect },
 	{ "munmap", unmap },
 	{ "map-fixed", fixed },
