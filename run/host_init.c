@@ -165,9 +165,9 @@ int host_init(const char *family)
 	create_engine(h);
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
+	h->h_off = false; /* before there is a service thread: it ends when it hears something and this is set */
 	if ((rc = service_start(h)) != 0)
 		stop("cannot start the service thread", rc);
-	h->h_off = false;
 	host_publish(h);
 	return 1;
 }

@@ -73,7 +73,7 @@ def finish(p, timeout=TIMEOUT):
     try:
         out, err = p.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        p.kill()
+        kill_marked()       # a program without its supervisor holds the pipes, too
         p.communicate()
         raise AssertionError("hangs: %s" % " ".join(p.args))
     return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
@@ -514,6 +514,18 @@ def killed_before_joining():
     gone()
 
 
+def killed_while_starting():
+    """A service thread that heard of the end, or of a request for memory, just after it had begun took it for its own, and nobody served faults."""
+    for i in range(80):
+        p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "signal"])
+        end = time.monotonic() + i * 0.0001
+        while time.monotonic() < end:
+            pass
+        p.kill()
+        finish(p, 10)
+    gone()
+
+
 def left_over_variable():
     """The environment of a family that is no more, kept by somebody: not a reason to refuse anything. If it is our own, it is."""
     with socket.socket(socket.AF_UNIX) as s:
@@ -722,7 +734,7 @@ def live_line():
 
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
-         large_environment, killed_before_joining, left_over_variable, killed_supervisor,
+         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
