@@ -266,6 +266,46 @@ static void device_frames(void **state)
 		device_frames_of(f);
 }
 
+/* What a program may ask of any mapping. */
+static void devices_answer_every_call(void **state)
+{
+	struct sim_config cfg = { .frames = 256, .ncpus = 2, .device_frames = 16 };
+	struct segdev_args a = { .da_frame = 256, .da_prot = PROT_R, .da_maxprot = RW };
+	vaddr_t to = BASE + 2 * MB;
+	uint8_t vec[4];
+	struct as *as;
+	struct sys s;
+
+	(void)state;
+	sys_init_cfg(&s, &cfg, 100);
+	as = new_as(&s);
+	assert_int_equal(as_map(as, BASE, 4 * PG, segdev_create, &a), VM_OK);
+	assert_int_equal(as_checkprot(as, BASE, 4 * PG, PROT_R), VM_OK);
+	assert_int_equal(as_checkprot(as, BASE, 4 * PG, RW), VM_PROT);
+	assert_int_equal(as_setprot(as, BASE, 4 * PG, RW | PROT_X), VM_ACCESS);
+	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_POPULATE_WRITE), VM_PROT);
+	assert_int_equal(as_setprot(as, BASE, 4 * PG, RW), VM_OK);
+	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_POPULATE_READ), VM_OK);
+	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_WILLNEED), VM_OK);
+	assert_int_equal(rss(as), 4);
+	assert_int_equal(as_incore(as, BASE, 4 * PG, vec), VM_OK);
+	assert_int_equal(vec[3], INCORE_PRESENT | INCORE_MAPPED);
+	assert_int_equal(as_fault(as, BASE, PG, F_SOFTLOCK, S_READ), VM_NOTSUP); /* there is no page to hold */
+	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK); /* it never goes away */
+	assert_int_equal(as_unlock(as, BASE, 4 * PG), VM_OK);
+	assert_int_equal(as_sync(as, BASE, 4 * PG, 0), VM_OK);
+	assert_int_equal(as_inherit(as, BASE, 4 * PG, INHERIT_ZERO), VM_NOTSUP);
+	put(&s, as, BASE + PG, 17);
+	assert_int_equal(as_remap(as, BASE, 4 * PG, 8 * PG, REMAP_MAYMOVE, &to), VM_NOTSUP); /* no more of it */
+	to = BASE + 2 * MB;
+	assert_int_equal(as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
+	assert_int_equal(get(&s, as, to + PG), 17);
+	assert_int_equal(try_get(&s, as, BASE + PG, &(uint64_t){ 0 }), VM_NOMAP);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
 /* Each format says in its own bits how a device is cached; the machine's walkers read them; mappings must agree. */
 static void how_devices_are_cached(void **state)
 {
@@ -413,6 +453,51 @@ static void paged_fini(struct paged *g)
 	sys_fini(&g->s);
 }
 
+static void pagers_answer_every_call(void **state)
+{
+	struct paged g;
+	uint8_t vec[8];
+	vaddr_t to;
+
+	(void)state;
+	paged_init(&g);
+	assert_int_equal(as_checkprot(g.a, BASE, 64 * PG, RW), VM_OK);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_POPULATE_READ), VM_OK);
+	assert_int_equal(g.st.asked, 0);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_POPULATE_WRITE), VM_OK);
+	assert_int_equal(g.st.asked, 4);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_WILLNEED), VM_OK);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_REMOVE), VM_NOTSUP); /* the contents are its owner's */
+	put(&g.s, g.a, BASE + PG, 50);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_DONTNEED), VM_OK);
+	assert_int_equal(get(&g.s, g.a, BASE + PG), 50);
+	assert_int_equal(as_advise(g.a, BASE, 8 * PG, ADV_PAGEOUT), VM_OK);
+	assert_int_equal(g.st.word[1], 50);
+	assert_int_equal(as_incore(g.a, BASE, 8 * PG, vec), VM_OK);
+	assert_int_equal(vec[1] & INCORE_MAPPED, 0);
+	assert_int_equal(get(&g.s, g.a, BASE + PG), 50);
+	/* what is locked stays */
+	assert_int_equal(as_lock(g.a, BASE, 2 * PG), VM_OK);
+	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_DONTNEED), VM_LOCKED);
+	assert_int_equal(as_unlock(g.a, BASE, 2 * PG), VM_OK);
+	/* rights */
+	assert_int_equal(as_setprot(g.a, BASE, 64 * PG, PROT_R), VM_OK);
+	assert_int_equal(as_checkprot(g.a, BASE, 64 * PG, RW), VM_PROT);
+	assert_int_equal(try_put(&g.s, g.a, BASE + PG, 1), VM_PROT);
+	assert_int_equal(as_setprot(g.a, BASE, 64 * PG, RW), VM_OK);
+	/* it ends where its object ends, and moves with its pages */
+	to = 0;
+	assert_int_equal(as_remap(g.a, BASE + 60 * PG, 4 * PG, 8 * PG, 0, &to), VM_EOF);
+	assert_int_equal(as_unmap(g.a, BASE + 32 * PG, 32 * PG), VM_OK);
+	assert_int_equal(as_remap(g.a, BASE, 32 * PG, 40 * PG, 0, &to), VM_OK);
+	assert_int_equal(get(&g.s, g.a, BASE + 39 * PG), 1039);
+	to = BASE + 32 * MB;
+	assert_int_equal(as_remap(g.a, BASE, 40 * PG, 40 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
+	assert_int_equal(get(&g.s, g.a, to + PG), 50);
+	assert_sound(&g.s);
+	paged_fini(&g);
+}
+
 static void pager_reads_dirties_writes_back(void **state)
 {
 	struct paged g;
@@ -557,8 +642,10 @@ int main(void)
 		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
 		cmocka_unit_test(window_is_coherent_with_mappings),
 		cmocka_unit_test(device_frames),
+		cmocka_unit_test(devices_answer_every_call),
 		cmocka_unit_test(how_devices_are_cached),
 		cmocka_unit_test(pager_reads_dirties_writes_back),
+		cmocka_unit_test(pagers_answer_every_call),
 		cmocka_unit_test(dirty_log_names_each_written_page_once),
 		cmocka_unit_test(detach_fails_who_waits),
 	};

@@ -117,6 +117,51 @@ static void changes_reach_every_sharer(void **state)
 	}
 }
 
+static void shared_tables_answer_every_call(void **state)
+{
+	struct segspt_args args;
+	struct as *a, *b;
+	struct sys s;
+	uint8_t vec[8];
+	vaddr_t to = 0;
+
+	(void)state;
+	start(&s, SIM_X86_64, 4096);
+	assert_int_equal(spt_create(s.vm, 2 * MB, RW, false, &args.pa_spt), VM_OK);
+	a = user(&s);
+	b = user(&s);
+	assert_int_equal(as_map(a, 8 * MB, 4 * MB, segspt_create, &args), VM_INVAL); /* whole or not at all */
+	assert_int_equal(as_map(a, 8 * MB, 2 * MB, segspt_create, &args), VM_OK);
+	assert_int_equal(as_map(b, 8 * MB, 2 * MB, segspt_create, &args), VM_OK);
+	assert_int_equal(as_checkprot(a, 8 * MB, PG, RW), VM_OK);
+	assert_int_equal(as_checkprot(a, 8 * MB, PG, PROT_X), VM_PROT);
+	assert_int_equal(as_setprot(a, 8 * MB, 2 * MB, RW), VM_OK);
+	assert_int_equal(as_setprot(a, 8 * MB, 2 * MB, PROT_R), VM_NOTSUP);
+	assert_int_equal(as_unmap(a, 8 * MB, PG), VM_NOTSUP);
+	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_POPULATE_WRITE), VM_OK);
+	fill(&s, a, 8 * MB, 8, 5);
+	/* advice for one's own sake is not taken, for the memory it is */
+	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_DONTNEED), VM_OK);
+	expect(&s, b, 8 * MB, 8, 5);
+	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_REMOVE), VM_NOTSUP);
+	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_PAGEOUT), VM_OK);
+	assert_int_equal(as_incore(b, 8 * MB, 8 * PG, vec), VM_OK);
+	assert_int_equal(vec[3] & INCORE_MAPPED, 0);
+	expect(&s, b, 8 * MB, 8, 5);
+	assert_int_equal(as_incore(b, 8 * MB, 8 * PG, vec), VM_OK);
+	assert_int_equal(vec[3] & (INCORE_PRESENT | INCORE_MAPPED), INCORE_PRESENT | INCORE_MAPPED);
+	assert_int_equal(as_lock(a, 8 * MB, PG), VM_NOTSUP);
+	assert_int_equal(as_sync(a, 8 * MB, PG, 0), VM_OK);
+	assert_int_equal(as_inherit(a, 8 * MB, 2 * MB, INHERIT_ZERO), VM_NOTSUP);
+	assert_int_equal(as_remap(a, 8 * MB, 2 * MB, 4 * MB, REMAP_MAYMOVE, &to), VM_NOTSUP);
+	assert_sound(&s);
+	as_free(a);
+	expect(&s, b, 8 * MB, 8, 5);
+	as_free(b);
+	spt_rele(args.pa_spt);
+	sys_fini(&s);
+}
+
 static void intimate_memory_never_faults(void **state)
 {
 	struct sys s;
@@ -179,6 +224,7 @@ int main(void)
 		cmocka_unit_test(hundred_spaces_use_one_set_of_tables),
 		cmocka_unit_test(changes_reach_every_sharer),
 		cmocka_unit_test(intimate_memory_never_faults),
+		cmocka_unit_test(shared_tables_answer_every_call),
 		cmocka_unit_test(attaching_survives_failures),
 	};
 
