@@ -222,7 +222,7 @@ static int make_swap(struct run *r)
 
 static int make_family(struct run *r)
 {
-	struct pool_config pc = { .mem_limit = r->pool, .max_members = FAMILY_PROCS + 1 }; /* and we */
+	struct pool_config pc = { .mem_limit = r->pool, .mem_floor = r->pool / 4, .max_members = FAMILY_PROCS + 1 }; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
 	char buf[24];

@@ -126,18 +126,11 @@ int host_pool_charge(void *arg, long pages)
 	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;
 }
 
-/*
- * Frames against the pool. What the pool has grown is paid back, at most so many frames now.
- *
- * While most of the budget is frames, copies of them in the pool would double what the pool takes, and are dropped. When the
- * pool has the greater part they cost little, and save packing pages again that were only read.
- */
+/* Frames against the pool. What the pool has grown is paid back, at most so many frames now. */
 void host_balance(struct host *h, uint64_t most)
 {
 	uint64_t over = family_frames_over(h->h_fam);
 
-	__atomic_store_n(
-	    &h->h_pool.p_exclusive, family_frames(h->h_fam) > atomic_load(&h->h_fam->fam_pool_pages), __ATOMIC_RELAXED);
 	if (over > 0)
 		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
 }

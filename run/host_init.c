@@ -110,6 +110,7 @@ static void create_engine(struct host *h)
 	h->h_pool.p_charge_arg = h;
 	h->h_pool.p_tag = pool_tag;
 	h->h_pool.p_ownfds = true;
+	h->h_pool.p_exclusive = true; /* packing again what was only read is the supervisor's time, memory is everybody's */
 	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
 	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)

@@ -46,6 +46,9 @@ static size_t layout(struct pool_shared *s, const struct pool_config *c)
 	s->ps_limit = (uint32_t)(c->mem_limit / SEG_BYTES);
 	if (s->ps_limit < 4)
 		s->ps_limit = 4; /* two open, one being written, one to go on with */
+	s->ps_floor = s->ps_target = s->ps_limit;
+	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && c->file_limit != 0)
+		s->ps_floor = c->mem_floor / SEG_BYTES > s->ps_limit / 4 ? (uint32_t)(c->mem_floor / SEG_BYTES) : s->ps_limit / 4;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
 	s->ps_nslots = s->ps_limit + s->ps_cachemax + 4;
 	s->ps_warmmax = s->ps_limit / 16 < WARM_MAX ? s->ps_limit / 16 + 1 : WARM_MAX;
@@ -91,6 +94,7 @@ int pool_format(void *mem, const struct pool_config *c)
 		s->ps_open[k] = NONE;
 	s->ps_sealed = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
 	s->ps_ahead = AHEAD_START;
+	s->ps_read_ns = POOL_READ_NS;
 	s->ps_magic = MAGIC;
 	return 0;
 }
@@ -227,7 +231,7 @@ static void pack(void *area, bool dense, char *buf, const void *page, struct pac
  */
 static bool crowded(const struct pool_shared *s)
 {
-	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= s->ps_limit - s->ps_limit / 8 &&
+	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= pool_target(s) - pool_target(s) / 8 &&
 	    __atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0;
 }
 
@@ -266,6 +270,7 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	if (i == 0)
 		return -ENOSPC;
 	objects(s)[i].o_word = k->word;
+	pool_left(s, i);
 	if (k->len != 0) {
 		pool_append_locked(s, s->ps_open[kind], i, k->data, k->len);
 		s->ps_in += k->young ? 0 : PAGE;
@@ -408,6 +413,7 @@ static uint32_t take_locked(
 			t[i].block = g->s_block;
 			read = 1;
 			count_load_locked(s, &s->ps_file_loads);
+			pool_wanted_locked(s, &o, true);
 			if (*rc != 0)
 				break;
 			continue;
@@ -415,6 +421,8 @@ static uint32_t take_locked(
 		t[i].filed = g->s_state == SEG_FILED;
 		t[i].at = o.o_len == PAGE ? pages[i] : buf + i * PAGE;
 		s->ps_stats.young_hits += g->s_state == SEG_YOUNG;
+		if (!read)
+			pool_wanted_locked(s, &o, false);
 		if (t[i].filed) {
 			pool_hit_locked(s, o.o_seg);
 			s->ps_stats.cache_hits += !read;
@@ -583,6 +591,7 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 	pool_lock(p);
 	*out = s->ps_stats;
 	out->mem_held = (uint64_t)s->ps_slots_used * SEG_BYTES;
+	out->mem_target = (uint64_t)pool_target(s) * SEG_BYTES;
 	out->file_bytes = (uint64_t)s->ps_blocks_used * SEG_BYTES;
 	out->ratio = s->ps_out != 0 ? (double)s->ps_in / (double)s->ps_out : 1;
 	for (uint32_t i = s->ps_sealed.first; i != NONE; i = segs(s)[i].s_next)

@@ -15,6 +15,7 @@
 
 struct pool_config {
 	uint64_t mem_limit;   /* bytes of memory compressed pages may take */
+	uint64_t mem_floor;   /* with a file: between this and the limit as is best for all (pool_share.c); 0: the limit always */
 	uint64_t file_limit;  /* bytes of the file; 0: no file */
 	uint64_t max_objects; /* 0: derived from the limits */
 	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
@@ -27,7 +28,7 @@ struct pool {
 	size_t	 p_size;
 	int	 p_fd;	     /* the file, or -1 */
 	bool
-	    p_exclusive; /* set by the user at any time: a page that is read is not kept in memory here, too (pool_vnode.c) */
+	    p_exclusive; /* set by the user after attaching: a page that is read is not kept in memory here, too (pool_vnode.c) */
 	char	*p_ctx;	     /* POOL_CONTEXTS working areas */
 	uint32_t p_ctx_busy; /* bit per context, atomic */
 	int (*p_charge)(void *arg, long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
@@ -69,6 +70,7 @@ struct pool_stats {
 	uint64_t steals;  /* writes behind whose process did not come for the result */
 	uint64_t
 	    set_aside;    /* blocks not used for now: a write there failed, or may still arrive from a killed process */
+	uint64_t mem_target; /* bytes of memory the log may take now */
 	uint64_t repairs; /* times the lock or a write was taken over from a dead process */
 	double	 ratio; /* page bytes / stored bytes over everything ever compressed; same-filled pages excluded */
 };
@@ -129,6 +131,8 @@ int  pool_load(struct pool *, uint32_t handle, void *page);
  * about the one after them.
  */
 int  pool_store_vec(struct pool *, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done);
+/* The page of that object has left the frames without being stored, because it was clean. A hint. */
+void pool_dropped(struct pool *, uint32_t handle);
 /* Does keeping the object take memory now (not the file alone, not a same-filled page)? A hint. */
 int  pool_takes_memory(const struct pool *, uint32_t handle);
 /*

@@ -190,7 +190,7 @@ static struct load *load_take(struct pool *p)
 /* That object shall be fetched, too. False: no more. */
 static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 {
-	uint32_t from = o->o_off / PAGE, to = (o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
+	uint32_t from = o->o_off / PAGE, to = ((uint32_t)o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
 
 	while (i < l->l_n && l->l_fetch[i].f_seg != o->o_seg)
 		i++;

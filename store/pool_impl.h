@@ -23,6 +23,7 @@
 #define MAGIC	  0x71706f6f6c303032ull
 #define WARM_MAX  8u
 #define LEAF_BITS (PAGE * 8u)
+#define POOL_READ_NS 60000u /* a read of the file, until some were timed */
 #define AHEAD_START 8u /* ps_ahead at first */
 #define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 
@@ -33,8 +34,9 @@ struct object {
 	uint64_t o_word; /* same-filled: the word; else checksum, but of a young page nothing */
 	uint32_t o_ref;	 /* 0: free, o_seg links the free list */
 	uint32_t o_seg;	 /* NONE: same-filled */
-	uint32_t o_off;	 /* of the data in the segment */
-	uint32_t o_len;	 /* PAGE: stored raw */
+	uint16_t o_off;	 /* of the data in the segment */
+	uint16_t o_len;	 /* PAGE: stored raw */
+	uint32_t o_left; /* atomic; ps_left when the page left the frames last. See pool_share.c */
 };
 
 struct segment {
@@ -48,6 +50,7 @@ struct segment {
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
 	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
+	uint32_t s_spilled;		   /* FILED: ps_stats.spills when it was written */
 };
 /* Written under the pool's lock; pool_better_anew looks without it, as a guess. */
 static inline void set_state(struct segment *g, uint32_t state)
@@ -74,7 +77,11 @@ struct pool_shared {
 	uint64_t ps_magic;
 	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
-	uint32_t ps_limit;	/* slots the log may hold before it spills; four more serve compaction */
+	uint32_t ps_limit;	/* slots the log may ever hold before it spills; four more serve compaction */
+	uint32_t ps_floor, ps_target; /* const; atomic: slots it may hold now. See pool_share.c, as for the next six */
+	uint32_t ps_left;	/* atomic: pages that have left the frames so far */
+	uint32_t ps_asked;	/* loads since the last decision */
+	uint64_t ps_more_frames, ps_more_pool, ps_read_ns; /* ns of waiting that more of either would have saved; of a read */
 	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file */
 	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members,
 	    ps_maps; /* offsets from the start */
@@ -235,6 +242,14 @@ void pool_young_seal_locked(struct pool_shared *); /* the open one is full, what
 void pool_young_remove_locked(struct pool_shared *, uint32_t seg);
 void pool_young_close_locked(struct pool *);
 void pool_young_added(struct pool *); /* pages were stored: is the packer to be woken? Without the lock */
+
+/* pool_share.c: how much of the budget the pool takes */
+static inline uint32_t pool_target(const struct pool_shared *s) { return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED); }
+void pool_left(struct pool_shared *, uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
+/* It is loaded; io: with a read of its own. */
+void pool_wanted_locked(struct pool_shared *, const struct object *, bool io);
+bool pool_raise_locked(struct pool_shared *); /* the file takes no more: false: neither does memory */
+void pool_read_took(struct pool_shared *, uint64_t ns); /* without the lock */
 
 /* pool_cache.c: what was read from the file */
 /*

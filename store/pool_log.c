@@ -48,9 +48,18 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
 }
 
+static uint64_t now_ns(void)
+{
+	struct { long s, ns; } t = { 0, 0 };
+
+	(void)sys_call2(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&t);
+	return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
+}
+
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
 	bool mapped = write && pool_file_limited(p);
+	uint64_t begun = write ? 0 : now_ns();
 
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
@@ -71,6 +80,8 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 		else if (r != -EINTR)
 			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;
 	}
+	if (!write)
+		pool_read_took(p->p_shared, now_ns() - begun);
 	(void)__atomic_add_fetch(
 	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
 	return 0;
@@ -265,8 +276,8 @@ void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, cons
 	s->ps_move.object = object;
 	BARRIER();
 	__atomic_store_n(&o->o_seg, i, __ATOMIC_RELAXED); /* pool_takes_memory looks */
-	o->o_off = g->s_used + (uint32_t)sizeof h;
-	o->o_len = len;
+	o->o_off = (uint16_t)(g->s_used + sizeof h);
+	o->o_len = (uint16_t)len;
 	g->s_used += footprint(len);
 	g->s_live += footprint(len);
 	BARRIER();
@@ -373,7 +384,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 		s->ps_stats.write_errors += rc != -EAGAIN;
 		seal(s, i);
 	} else {
-		s->ps_stats.spills++;
+		g->s_spilled = (uint32_t)s->ps_stats.spills++;
 		BARRIER();
 		set_state(g, SEG_FILED);
 		pool_slot_give_locked(p, g->s_slot);
@@ -432,12 +443,12 @@ static uint32_t log_used(const struct pool_shared *s)
 	return s->ps_slots_used - s->ps_nwarm - s->ps_nyoung - (s->ps_open[OPEN_YOUNG] != NONE);
 }
 
-static uint32_t log_limit(const struct pool_shared *s) { return s->ps_limit - s->ps_youngmax; }
+static uint32_t log_limit(const struct pool_shared *s) { return pool_target(s) - s->ps_youngmax; }
 
 /* How many slots should be free, or be so when what is being written is written. */
 static uint32_t headroom(const struct pool_shared *s)
 {
-	return s->ps_limit / 8 < POOL_WRITES ? s->ps_limit / 8 : POOL_WRITES;
+	return pool_target(s) / 8 < POOL_WRITES ? pool_target(s) / 8 : POOL_WRITES;
 }
 
 /* Starts writes so that there will be memory when it is wanted. Drops the lock. */
@@ -653,7 +664,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 		if (log_used(s) < log_limit(s))
 			slot = pool_slot_take_locked(p);
 		if (slot == NONE) {
-			if ((rc = make_room(p)) != 0 || ++tries > 1000)
+			if (((rc = make_room(p)) != 0 && !pool_raise_locked(s)) || ++tries > 1000)
 				return rc != 0 ? rc : -ENOSPC;
 			continue;
 		}

@@ -52,8 +52,8 @@ static void repair_objects(struct pool_shared *s)
 		struct object *m = &o[s->ps_move.object];
 
 		m->o_seg = s->ps_move.seg == NEW ? NONE : s->ps_move.seg;
-		m->o_off = s->ps_move.off;
-		m->o_len = s->ps_move.len;
+		m->o_off = (uint16_t)s->ps_move.off;
+		m->o_len = (uint16_t)s->ps_move.len;
 		if (s->ps_move.seg == NEW)
 			m->o_ref = 0;
 		BARRIER();

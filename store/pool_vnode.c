@@ -184,6 +184,15 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 	}
 }
 
+static void dropped(struct vnode *vp, voff_t off)
+{
+	struct pool_vnode *pv = vp->v_data;
+	uint32_t h = pv->handle[off >> VM_PAGESHIFT] & ~LOADED;
+
+	if (h != 0)
+		pool_dropped(pv->pool, h);
+}
+
 static void poll_writes(struct vnode *vp, bool wait)
 {
 	struct pool_vnode *pv = vp->v_data;
@@ -218,6 +227,7 @@ static const struct vnode_ops ops = {
 	.vo_start = start,
 	.vo_poll = poll_writes,
 	.vo_discard = discard,
+	.vo_dropped = dropped,
 	.vo_sync = synced,
 	.vo_size = size,
 	.vo_inactive = inactive,

@@ -123,9 +123,11 @@ static inline void pack_all(struct rig *r)
 		;
 }
 
-static inline void setup(struct rig *r, uint64_t mem, uint64_t file)
+static inline void setup_sharing(struct rig *r, uint64_t mem, uint64_t mem_floor, uint64_t file)
 {
-	struct pool_config c = { .mem_limit = mem, .file_limit = file, .max_objects = 65536, .max_members = 8 };
+	struct pool_config c = {
+		.mem_limit = mem, .mem_floor = mem_floor, .file_limit = file, .max_objects = 65536, .max_members = 8
+	};
 	const char *why = "";
 
 	r->size = pool_shared_size(&c);
@@ -144,6 +146,8 @@ static inline void setup(struct rig *r, uint64_t mem, uint64_t file)
 	pool_pack_behind(&r->p, mem / 8);
 	packer_start(r);
 }
+
+static inline void setup(struct rig *r, uint64_t mem, uint64_t file) { setup_sharing(r, mem, 0, file); }
 
 static inline void teardown(struct rig *r)
 {

@@ -639,7 +639,7 @@ static void test_young_pages_and_a_full_file(void **state)
 
 	(void)state;
 	packers = true;
-	setup(&r, 16 * SEG, 5 * MiB);
+	setup_sharing(&r, 16 * SEG, 4 * SEG, 5 * MiB);
 	for (unsigned n = 0; n < 60000; n++)
 		one_operation(&r, 1);
 	assert_int_not_equal(model_check(&r), 0);
@@ -647,6 +647,128 @@ static void test_young_pages_and_a_full_file(void **state)
 	expect_empty(&r);
 	teardown(&r);
 	packers = false;
+}
+
+/* ---- the pool's share of the budget (pool_share.c) ---- */
+#define SHARE_PAGES 3000u
+static uint32_t share_handle[SHARE_PAGES];
+
+static uint64_t share_what(uint32_t i) { return i * 8ull + 2; } /* it compresses */
+
+static uint64_t share_target(struct rig *r)
+{
+	struct pool_stats st;
+
+	pool_stats(&r->p, &st);
+	return st.mem_target;
+}
+
+/* The page comes back, and leaves again: it is stored anew, last. */
+static void comes_back(struct rig *r, uint32_t i)
+{
+	expect(r, share_handle[i], share_what(i));
+	pool_unref(&r->p, share_handle[i]);
+	assert_int_equal(put(r, share_what(i), &share_handle[i]), 0);
+}
+
+static uint64_t read_by_one_round(struct rig *r, uint32_t n)
+{
+	struct pool_stats before, after;
+
+	pool_stats(&r->p, &before);
+	for (uint32_t i = 0; i < n; i++)
+		comes_back(r, i);
+	pool_stats(&r->p, &after);
+	return after.bytes_read - before.bytes_read;
+}
+
+/* Pages read by the last of some rounds. */
+static uint64_t late_reads(struct rig *r, uint32_t n, unsigned rounds)
+{
+	uint64_t last = 0;
+
+	while (rounds-- > 0)
+		last = read_by_one_round(r, n);
+	return last / PAGE;
+}
+
+static void test_share_goes_where_it_saves_most(void **state)
+{
+	const uint64_t mem = 4 * MiB, least = 1 * MiB;
+	struct pool_stats st;
+	uint32_t n = 0;
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, mem, least, 32 * MiB);
+	for (uint32_t i = 0; i < SHARE_PAGES; i++)
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_int_not_equal(st.spills, 0);
+	assert_int_equal(st.mem_target, mem); /* nobody asked yet */
+	/* What left a moment ago comes back: a few frames more would have kept it. */
+	for (unsigned k = 0; k < 60000; k++)
+		comes_back(&r, k % 32);
+	assert_int_equal(share_target(&r), least);
+	/* A round a little larger than the pool is read again just when it was written: the pool grows till the round fits. */
+	while (share_target(&r) == least && n < SHARE_PAGES)
+		(void)late_reads(&r, n += 100, 4);
+	assert_true(late_reads(&r, n, 200) < n / 16);
+	assert_true(share_target(&r) > least);
+	for (uint32_t i = 0; i < SHARE_PAGES; i++)
+		pool_unref(&r.p, share_handle[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A page that leaves clean is not stored; the store is told that it has left. */
+static void test_share_knows_of_clean_pages(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, 4 * MiB, 1 * MiB, 32 * MiB);
+	for (uint32_t i = 0; i < SHARE_PAGES; i++)
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	for (unsigned k = 0; k < 60000; k++)
+		expect(&r, share_handle[k % 32], share_what(k % 32));
+	assert_int_equal(share_target(&r), 4 * MiB); /* as far as the store knows they never left */
+	for (unsigned k = 0; k < 60000; k++) {
+		expect(&r, share_handle[k % 32], share_what(k % 32));
+		pool_dropped(&r.p, share_handle[k % 32]);
+	}
+	assert_int_equal(share_target(&r), 1 * MiB);
+	for (uint32_t i = 0; i < SHARE_PAGES; i++)
+		pool_unref(&r.p, share_handle[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A file that is full, or fails, sends nobody away while memory is left that the pool may take. */
+static void test_share_of_a_full_file(void **state)
+{
+	uint32_t n = 0, again = 0;
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, 4 * MiB, 1 * MiB, 1 * MiB);
+	while (n < SHARE_PAGES && put(&r, share_what(n), &share_handle[n]) == 0)
+		n++;
+	assert_in_range(n, 256, SHARE_PAGES - 1);
+	for (uint32_t i = 0; i < 64; i++)
+		pool_unref(&r.p, share_handle[--n]);
+	for (unsigned k = 0; k < 60000; k++)
+		comes_back(&r, n - 1 - k % 16);
+	while (put(&r, share_what(n + again), &share_handle[n + again]) == 0)
+		again++;
+	assert_in_range(again, 32, 128);
+	assert_int_equal(share_target(&r), 4 * MiB);
+	for (uint32_t i = 0; i < n + again; i++) {
+		expect(&r, share_handle[i], share_what(i));
+		pool_unref(&r.p, share_handle[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
 }
 
 int main(int argc, char **argv)
@@ -674,6 +796,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_scattered_pages_of_the_file_move_to_memory),
 		cmocka_unit_test(test_model_with_a_packer),
 		cmocka_unit_test(test_young_pages_and_a_full_file),
+		cmocka_unit_test(test_share_goes_where_it_saves_most),
+		cmocka_unit_test(test_share_knows_of_clean_pages),
+		cmocka_unit_test(test_share_of_a_full_file),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);

@@ -290,6 +290,14 @@ bool anon_swapped(struct vm *vm, anon_id id)
 	return anon_slot(vm, id) != VM_NO_SLOT;
 }
 
+void anon_dropped(struct vm *vm, anon_id id)
+{
+	uint32_t slot = anon_slot(vm, id);
+
+	if (slot != VM_NO_SLOT)
+		swap_dropped(vm, slot);
+}
+
 /* Is id alive and its contents in that swap slot? Its page is E-locked by the caller, so the answer stays true. */
 static bool anon_lives_in(struct vm *vm, anon_id id, uint32_t slot)
 {

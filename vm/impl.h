@@ -354,6 +354,7 @@ enum vm_err anon_init(struct vm *);
 void anon_fini(struct vm *);
 unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
+void swap_dropped(struct vm *, uint32_t slot_plus1);
 enum vm_err swap_alloc_cluster(struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
 struct swap_area *swap_area_of(struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
 anon_id swap_owner(struct vm *, uint32_t slot_plus1, uint32_t n); /* of the nth slot after it in its area; 0: none */
@@ -362,6 +363,7 @@ void swap_drop(struct vm *, struct swap_area *);
 uint64_t swap_resv_max_locked(struct vm *);
 uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
+void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells the swap area */
 bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
 void anon_read_ahead(struct vm *, const anon_id *, uint32_t n);	   /* what of them is on disk only. No page is held */
 /* vm/pvn.c */

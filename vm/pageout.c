@@ -197,6 +197,8 @@ static void consider(struct reclaim *r, struct page *pp)
 	}
 	if ((page_nrm(pp) & P_MOD) == 0) {
 		VM_STAT(vm, clean_drop);
+		if (is_anon(pp))
+			anon_dropped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
 		release(r, pp);
 		return;
 	}

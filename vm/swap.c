@@ -244,6 +244,18 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 		page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, empty)), 0);
 }
 
+/* The page that the slot belongs to is E-locked: the slot stays, and so does its area. */
+void swap_dropped(struct vm *vm, uint32_t slot)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	const struct swap_area *sw = area_locked(vm, slot);
+	struct vnode *vp = sw->sw_vnode;
+	voff_t off = (voff_t)(slot - 1 - sw->sw_first) << VM_PAGESHIFT;
+	mach_mutex_exit(&vm->vm_swaplock);
+	if (vp->v_ops->vo_dropped != NULL)
+		vp->v_ops->vo_dropped(vp, off);
+}
+
 static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
 {
 	mach_mutex_enter(&vm->vm_swaplock);

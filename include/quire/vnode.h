@@ -36,6 +36,8 @@ struct vnode_ops {
 	void (*vo_poll)(struct vnode *, bool wait);
 	/* Contents of [off, off+len) are not needed any more (swap slots freed; hole). */
 	void (*vo_discard)(struct vnode *, voff_t off, uint64_t len);
+	/* The page at off has left memory without being written: it was clean. A hint; NULL: of no interest. Must not sleep. */
+	void (*vo_dropped)(struct vnode *, voff_t off);
 	/* Make everything written durable. */
 	enum vm_err (*vo_sync)(struct vnode *, voff_t off, uint64_t len);
 	uint64_t (*vo_size)(struct vnode *); /* bytes now */

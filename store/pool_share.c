@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How much of a budget is the pool's, where frames and pool share one (`quire run`).
+ *
+ * A page of memory more for frames saves some faults; given to the pool it saves some reads of the file, each several times as long, but
+ * of as many pages as it holds packed. Which is more depends on the program, and changes: one that goes over all it has in turn
+ * gains nothing from a few frames more, one whose busy part just does not fit gains all. So both are measured, as a cache is
+ * divided by marginal utility (Stone, Turek and Wolf, IEEE Trans. Computers 41(9), 1992; with the queue's end as the estimate: ARC,
+ * Megiddo and Modha, FAST 2003):
+ *
+ *  - A page that comes back when fewer than `near` others have left the frames since it did would not have left if there
+ *    had been so many frames more. That would have saved the fault, and the read if there was one. o_left says when it left.
+ *  - A page that is read from a segment that was written when fewer than `near` others have been since would have been in
+ *    memory if the pool had had that much more. That would have saved the read. s_spilled says when it was written.
+ *
+ * What would have been saved is summed up; after some loads the limit of the pool moves a step towards the greater sum,
+ * and both are halved. If neither is a quarter greater it stays. The pool takes and gives memory as it fills and writes segments; frames
+ * follow (host_balance). When the file takes no more the limit goes up whatever the sums say, as long as it can.
+ *
+ * What a fault costs without the read is a constant here: it matters only in proportion to a read, and that is timed.
+ *
+ * Lock: ps_lock for sums and decisions; o_left, ps_left, ps_target and ps_read_ns are atomics, as hints.
+ */
+#include "store/pool_impl.h"
+
+#define FAULT_NS 16000u
+#define SHARES	 16u /* so large a part of the most it may take is near */
+#define STEPS	 64u /* so many steps are from nothing to the most it may take */
+#define ASK	 1024u /* loads between decisions, at least, */
+#define ASK_STEP 4u /* and times the pages of a step */
+
+void pool_left(struct pool_shared *s, uint32_t handle)
+{
+	uint32_t now = __atomic_add_fetch(&s->ps_left, 1, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&objects(s)[handle].o_left, now, __ATOMIC_RELAXED);
+}
+
+void pool_dropped(struct pool *p, uint32_t handle) { pool_left(p->p_shared, handle); }
+
+/* The median: what waits for a CPU says nothing of the disk, and faults wait for that, too. */
+void pool_read_took(struct pool_shared *s, uint64_t ns)
+{
+	uint64_t was = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&s->ps_read_ns, ns > was ? was + was / 32 + 1 : was - was / 32, __ATOMIC_RELAXED);
+}
+
+static uint32_t step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
+
+static void decide(struct pool_shared *s)
+{
+	uint64_t frames = s->ps_more_frames, more = s->ps_more_pool;
+	uint32_t now = pool_target(s);
+
+	if (frames > more + more / 4)
+		now = now - s->ps_floor > step(s) ? now - step(s) : s->ps_floor;
+	else if (more > frames + frames / 4)
+		now = s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit;
+	__atomic_store_n(&s->ps_target, now, __ATOMIC_RELAXED);
+	s->ps_more_frames = frames / 2;
+	s->ps_more_pool = more / 2;
+	s->ps_asked = 0;
+}
+
+void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
+{
+	uint32_t near = s->ps_limit / SHARES + 1;
+	uint64_t read = io ? __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED) : 0;
+
+	if (s->ps_floor == s->ps_limit)
+		return;
+	if (__atomic_load_n(&s->ps_left, __ATOMIC_RELAXED) - o->o_left < near * SEG_PAGES)
+		s->ps_more_frames += FAULT_NS + read;
+	else if (io && (uint32_t)s->ps_stats.spills - segs(s)[o->o_seg].s_spilled < near)
+		s->ps_more_pool += read;
+	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * step(s) * SEG_PAGES)
+		decide(s);
+}
+
+bool pool_raise_locked(struct pool_shared *s)
+{
+	uint32_t now = pool_target(s);
+
+	if (now == s->ps_limit)
+		return false;
+	__atomic_store_n(&s->ps_target, s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit, __ATOMIC_RELAXED);
+	return true;
+}
