@@ -286,11 +286,11 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	return 0;
 }
 
-/* Up to BATCH pages. *done counts on. */
-static int store_some(struct pool *p, uint32_t m, const void *const *pages, uint32_t *handles, uint32_t *done)
+/* Up to BATCH pages. *done counts on. -EAGAIN: not young. */
+static int store_some(
+    struct pool *p, bool young, uint32_t m, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
 	struct packed k[BATCH];
-	bool young = pool_young_room(p->p_shared);
 	char *ctx = young ? NULL : pool_ctx_take(p);
 	int rc = 0;
 
@@ -307,15 +307,21 @@ static int store_some(struct pool *p, uint32_t m, const void *const *pages, uint
 		pool_young_added(p);
 	else
 		pool_ctx_give(p, ctx);
-	return rc == -EAGAIN ? 0 : rc;
+	return rc;
 }
 
 int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
+	bool refused = false; /* there is room for young pages, but no memory: what is packed can be written to the file */
 	int rc = 0;
 
 	for (*done = 0; *done < n && rc == 0;) {
-		rc = store_some(p, n - *done < BATCH ? n - *done : BATCH, pages + *done, handles + *done, done);
+		bool young = !refused && pool_young_room(p->p_shared);
+
+		rc = store_some(p, young, n - *done < BATCH ? n - *done : BATCH, pages + *done, handles + *done, done);
+		refused = rc == -EAGAIN;
+		if (refused)
+			rc = 0;
 		if (rc == -ENOSPC && pool_work(p, true) == 1) /* what is packed makes room */
 			rc = 0;
 	}

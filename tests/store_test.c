@@ -771,6 +771,30 @@ static void test_share_of_a_full_file(void **state)
 	teardown(&r);
 }
 
+/* A page that could not be kept as it is for want of memory was tried again the same way, for ever. */
+static void test_young_pages_without_memory(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	charged = 0;
+	allowed = 12 * 16;
+	setup(&r, 64 * SEG, 16 * MiB);
+	pool_pack_behind(&r.p, 8 * SEG);
+	r.p.p_charge = charge;
+	for (uint32_t i = 0; i < SHARE_PAGES / 2; i++) {
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+		if (i % 500 == 499) /* now the log has all the memory */
+			pack_all(&r);
+	}
+	for (uint32_t i = 0; i < SHARE_PAGES / 2; i++) {
+		expect(&r, share_handle[i], share_what(i));
+		pool_unref(&r.p, share_handle[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -799,6 +823,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_share_goes_where_it_saves_most),
 		cmocka_unit_test(test_share_knows_of_clean_pages),
 		cmocka_unit_test(test_share_of_a_full_file),
+		cmocka_unit_test(test_young_pages_without_memory),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);
