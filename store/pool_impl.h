@@ -176,6 +176,8 @@ int  pool_orphan(const struct segment *);
 /* That member is dead: what it was writing or reading is as if not begun. */
 void pool_abandon_member_locked(struct pool *, uint32_t member);
 
+uint64_t pool_now(void); /* pool_ring.c: ns, of the clock that all processes share */
+
 /* pool_ring.c: writes in flight. They belong to one thread of the process; for others there are none */
 uint32_t pool_inflight(struct pool *);
 /* Begins to write sealed segment seg. -EAGAIN: do it synchronously; -ENOSPC: no block. Drops the lock. */
@@ -245,6 +247,8 @@ void pool_young_added(struct pool *); /* pages were stored: is the packer to be 
 
 /* pool_share.c: how much of the budget the pool takes */
 static inline uint32_t pool_target(const struct pool_shared *s) { return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED); }
+/* Does the pool's part of memory change at all? */
+static inline bool pool_shares(const struct pool_shared *s) { return s->ps_floor != s->ps_limit; }
 void pool_left(struct pool_shared *, uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
 /* It is loaded; io: with a read of its own. */
 void pool_wanted_locked(struct pool_shared *, const struct object *, bool io);

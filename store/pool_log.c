@@ -48,18 +48,11 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
 }
 
-static uint64_t now_ns(void)
-{
-	struct { long s, ns; } t = { 0, 0 };
-
-	(void)sys_call2(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&t);
-	return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
-}
-
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
 	bool mapped = write && pool_file_limited(p);
-	uint64_t begun = write ? 0 : now_ns();
+	bool timed = !write && pool_shares(p->p_shared);
+	uint64_t begun = timed ? pool_now() : 0;
 
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
@@ -80,8 +73,8 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 		else if (r != -EINTR)
 			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;
 	}
-	if (!write)
-		pool_read_took(p->p_shared, now_ns() - begun);
+	if (timed)
+		pool_read_took(p->p_shared, pool_now() - begun);
 	(void)__atomic_add_fetch(
 	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
 	return 0;

@@ -318,7 +318,7 @@ int pool_steal_locked(struct pool *p, uint32_t i)
 }
 
 /* ---- processes that are gone ---- */
-static uint64_t now(void)
+uint64_t pool_now(void)
 {
 	struct { long s, ns; } t = { 0, 0 };
 
@@ -331,7 +331,7 @@ uint32_t pool_quarantine_end_locked(struct pool_shared *s)
 	struct quarantine *q = &s->ps_quarantine[s->ps_qfirst];
 	uint32_t block = q->q_block;
 
-	if (block == 0 || now() < q->q_until)
+	if (block == 0 || pool_now() < q->q_until)
 		return NONE;
 	s->ps_qfirst = (s->ps_qfirst + 1) % QUARANTINE_MAX;
 	q->q_block = 0;
@@ -347,7 +347,7 @@ void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
 		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
 
 		if (q->q_block == 0) {
-			q->q_until = now() + QUARANTINE;
+			q->q_until = pool_now() + QUARANTINE;
 			BARRIER();
 			q->q_block = block + 1;
 			return;

@@ -48,34 +48,11 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 
 static uint32_t step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
 
-static void decide(struct pool_shared *s)
+static void lower_locked(struct pool_shared *s)
 {
-	uint64_t frames = s->ps_more_frames, more = s->ps_more_pool;
 	uint32_t now = pool_target(s);
 
-	if (frames > more + more / 4)
-		now = now - s->ps_floor > step(s) ? now - step(s) : s->ps_floor;
-	else if (more > frames + frames / 4)
-		now = s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit;
-	__atomic_store_n(&s->ps_target, now, __ATOMIC_RELAXED);
-	s->ps_more_frames = frames / 2;
-	s->ps_more_pool = more / 2;
-	s->ps_asked = 0;
-}
-
-void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
-{
-	uint32_t near = s->ps_limit / SHARES + 1;
-	uint64_t read = io ? __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED) : 0;
-
-	if (s->ps_floor == s->ps_limit)
-		return;
-	if (__atomic_load_n(&s->ps_left, __ATOMIC_RELAXED) - o->o_left < near * SEG_PAGES)
-		s->ps_more_frames += FAULT_NS + read;
-	else if (io && (uint32_t)s->ps_stats.spills - segs(s)[o->o_seg].s_spilled < near)
-		s->ps_more_pool += read;
-	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * step(s) * SEG_PAGES)
-		decide(s);
+	__atomic_store_n(&s->ps_target, now - s->ps_floor > step(s) ? now - step(s) : s->ps_floor, __ATOMIC_RELAXED);
 }
 
 bool pool_raise_locked(struct pool_shared *s)
@@ -86,4 +63,32 @@ bool pool_raise_locked(struct pool_shared *s)
 		return false;
 	__atomic_store_n(&s->ps_target, s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit, __ATOMIC_RELAXED);
 	return true;
+}
+
+static void decide(struct pool_shared *s)
+{
+	uint64_t frames = s->ps_more_frames, more = s->ps_more_pool;
+
+	if (frames > more + more / 4)
+		lower_locked(s);
+	else if (more > frames + frames / 4)
+		(void)pool_raise_locked(s);
+	s->ps_more_frames = frames / 2;
+	s->ps_more_pool = more / 2;
+	s->ps_asked = 0;
+}
+
+void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
+{
+	uint32_t near = s->ps_limit / SHARES + 1;
+	uint64_t read = io ? __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED) : 0;
+
+	if (!pool_shares(s))
+		return;
+	if (__atomic_load_n(&s->ps_left, __ATOMIC_RELAXED) - o->o_left < near * SEG_PAGES)
+		s->ps_more_frames += FAULT_NS + read;
+	else if (io && (uint32_t)s->ps_stats.spills - segs(s)[o->o_seg].s_spilled < near)
+		s->ps_more_pool += read;
+	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * step(s) * SEG_PAGES)
+		decide(s);
 }

@@ -676,15 +676,8 @@ def one_daemon(where):
     check(open(where).read() == "touched 5000 pages\ntouched 2000 pages\ntouched 2000 pages\ndone\n", open(where).read())
 
 
-def on_terminal(columns, *argv):
-    """(status, all that came to a terminal so wide)"""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ.update(ENV)
-        while os.get_terminal_size(2).columns != columns:
-            pass
-        os.execv(QUIRE, [QUIRE, "run"] + list(argv))
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+def rest_of(pid, fd):
+    """(status, all that comes to its terminal from now on)"""
     out, end = b"", time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         try:
@@ -696,6 +689,18 @@ def on_terminal(columns, *argv):
         out += piece
     os.close(fd)
     return os.waitpid(pid, 0)[1], out
+
+
+def on_terminal(columns, *argv):
+    """(status, all that came to a terminal so wide)"""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV)
+        while os.get_terminal_size(2).columns != columns:
+            pass
+        os.execv(QUIRE, [QUIRE, "run"] + list(argv))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    return rest_of(pid, fd)
 
 
 def live_narrow():
@@ -715,17 +720,8 @@ def live_line():
     if pid == 0:
         os.environ.update(ENV)
         os.execv(QUIRE, [QUIRE, "run", "--memory", "8M", "--live", "--report", "none", HELPER, "touch", "8000", "12"])
-    out, end = b"", time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
-        try:
-            piece = os.read(fd, 4096)
-        except OSError:
-            break
-        if not piece:
-            break
-        out += piece
-    os.close(fd)
-    check(os.waitpid(pid, 0)[1] == 0, out)
+    status, out = rest_of(pid, fd)
+    check(status == 0, out)
     check(re.search(rb"\r\x1b\[Kquire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s", out), out)
     check(out.endswith(b"\r\x1b[K"), out[-80:])
     status, _, err = quire("--memory", "8M", "--live", "--report", "none", HELPER, "touch", "4000", "2")

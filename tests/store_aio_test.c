@@ -154,11 +154,7 @@ static void test_threads_alone(void **state)
 	(void)state;
 	if (!alone_setup(&r, 16 * SEG, 64 * MiB))
 		return;
-	struct vm *vm = aligned_alloc(64, 1 << 16);
-	assert_non_null(vm);
-	memset(vm, 0, 1 << 16); /* only its count of vnodes is looked at */
-	shared_vp = pool_vnode_create(vm, &r.p, 4 * OWN);
-	assert_non_null(shared_vp);
+	shared_vp = vnode_over(&r, 4 * OWN);
 	for (uintptr_t k = 0; k < 4; k++)
 		assert_int_equal(pthread_create(&t[k], NULL, pages_of_one, (void *)k), 0);
 	for (unsigned k = 0; k < 4; k++) {
@@ -167,8 +163,7 @@ static void test_threads_alone(void **state)
 		(void)pthread_join(t[k], &wrong);
 		assert_null(wrong);
 	}
-	shared_vp->v_ops->vo_inactive(shared_vp);
-	free(vm);
+	vnode_over_end(shared_vp);
 	pool_poll(&r.p, 1);
 	expect_empty(&r);
 	teardown(&r);
@@ -185,11 +180,7 @@ static void test_quick_reads_do_not_wait(void **state)
 	(void)state;
 	if (!alone_setup(&r, 16 * SEG, 64 * MiB))
 		return;
-	struct vm *vm = aligned_alloc(64, 1 << 16);
-	assert_non_null(vm);
-	memset(vm, 0, 1 << 16);
-	struct vnode *vp = pool_vnode_create(vm, &r.p, 2001);
-	assert_non_null(vp);
+	struct vnode *vp = vnode_over(&r, 2001);
 	for (unsigned i = 0; i < 8000; i++) { /* written, then read quickly, then in any case, then quickly again */
 		unsigned at = i < 2001 ? i : (i / 3 * 7 + 1) % 2001, step = i < 2001 ? 0 : i % 3 + 1;
 		bool done = false;
@@ -213,8 +204,7 @@ static void test_quick_reads_do_not_wait(void **state)
 			assert_memory_equal(page, want, PAGE);
 	}
 	assert_true(there > 100 && away > 100);
-	vp->v_ops->vo_inactive(vp);
-	free(vm);
+	vnode_over_end(vp);
 	pool_poll(&r.p, 1);
 	expect_empty(&r);
 	teardown(&r);

@@ -160,6 +160,27 @@ static inline void teardown(struct rig *r)
 		(void)close(r->fd);
 }
 
+/* A vnode over the store, in a system of which only the count of vnodes is looked at. */
+static inline struct vnode *vnode_over(struct rig *r, uint64_t nslots)
+{
+	struct vm *vm = aligned_alloc(64, 1 << 16);
+	struct vnode *vp;
+
+	assert_non_null(vm);
+	memset(vm, 0, 1 << 16);
+	vp = pool_vnode_create(vm, &r->p, nslots);
+	assert_non_null(vp);
+	return vp;
+}
+
+static inline void vnode_over_end(struct vnode *vp)
+{
+	struct vm *vm = vp->v_vm;
+
+	vp->v_ops->vo_inactive(vp);
+	free(vm);
+}
+
 static inline void expect(struct rig *r, uint32_t handle, uint64_t what)
 {
 	uint8_t want[PAGE], got[PAGE];

@@ -340,11 +340,7 @@ static void test_vnode_tells_errors(void **state)
 
 	(void)state;
 	setup(&r, 4 * SEG, 16 * MiB);
-	struct vm *vm = aligned_alloc(64, 1 << 16);
-	assert_non_null(vm);
-	memset(vm, 0, 1 << 16); /* only its count of vnodes is looked at */
-	struct vnode *vp = pool_vnode_create(vm, &r.p, 1024);
-	assert_non_null(vp);
+	struct vnode *vp = vnode_over(&r, 1024);
 	io = (struct vm_io){ .io_op = VM_IO_WRITE, .io_npages = 64, .io_done = ended };
 	for (unsigned k = 0; k < 16; k++) {
 		for (unsigned i = 0; i < 64; i++) {
@@ -379,9 +375,8 @@ static void test_vnode_tells_errors(void **state)
 	io.io_npages = 1;
 	vp->v_ops->vo_start(vp, &io);
 	assert_int_equal(io.io_err, VM_IO);
-	vp->v_ops->vo_inactive(vp);
+	vnode_over_end(vp);
 	expect_empty(&r);
-	free(vm);
 	teardown(&r);
 }
 
