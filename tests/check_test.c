@@ -178,6 +178,8 @@ static void spaces_and_segments(void **state)
 	as_hints_drop(as);
 	WRONG(c, c->anon->s_node.r_end, BASE + PG, "other bounds than the range");
 	as_hints_drop(as);
+	WRONG(c, c->anon->s_node.r_kind, 77, "another kind than the range");
+	WRONG(c, c->anon->s_flags, S_SEALED, "other rights or flags");
 	WRONG(c, as->a_index.ri_nspare, 77, "nodes are lost");
 	WRONG(c, svd->svd_maxprot, PROT_R, "above the maximum");
 	WRONG(c, svd->svd_prot, PROT_R, "grants more than its segment");

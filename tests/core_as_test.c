@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The range index against a bitmap of the same ranges: random inserts, removals, resizes, finds and gap searches. */
+/* The range index against a bitmap of the same ranges: random inserts, removals, resizes, finds, gap and neighbour searches. */
 #include "machine/sim/sim_impl.h"
 #include "vm/impl.h"
 
@@ -98,23 +98,51 @@ static void check_find(struct range_index *ix)
 	assert_ptr_equal(range_find_ge(ix, vm_ptob(at)), i < UNITS ? owner[i] : NULL);
 }
 
+static bool touches(const struct range_node *n, const struct range_node *r)
+{
+	return n != NULL && n->r_kind == r->r_kind;
+}
+
+/* Puts r where the index says it goes, if it does; who touches it is the bitmap's. */
+static bool put_at(struct range_index *ix, struct range_node *r)
+{
+	uint64_t at = vm_btop(r->r_base), end = vm_btop(r->r_end);
+	struct range_node *below, *above, *lo = at > 0 ? owner[at - 1] : NULL, *hi = end < UNITS ? owner[end] : NULL;
+	struct range_path path;
+
+	assert_int_equal(range_place(ix, r->r_base, r->r_end, &path), all_free(at, end - at));
+	if (!all_free(at, end - at))
+		return false;
+	assert_true(range_reserve(ix, vm));
+	range_touching(ix, &path, r, &below, &above);
+	assert_ptr_equal(below, touches(lo, r) ? lo : NULL);
+	assert_ptr_equal(above, touches(hi, r) ? hi : NULL);
+	range_insert_at(ix, &path, r);
+	return true;
+}
+
 static void change(struct range_index *ix)
 {
 	uint32_t at = rnd(UNITS - 8), n = 1 + rnd(8);
 	struct range_node *r = owner[at];
 
-	if (r == NULL && all_free(at, n)) {
+	if (r == NULL) {
 		r = calloc(1, sizeof(*r));
 		assert_non_null(r);
 		r->r_base = vm_ptob(at);
 		r->r_end = vm_ptob(at + n);
-		add(ix, r);
-		paint(r, r);
-	} else if (r != NULL && rnd(3) == 0 && r->r_end - r->r_base > VM_PAGESIZE) {
+		r->r_kind = (uint8_t)rnd(3);
+		if (put_at(ix, r))
+			paint(r, r);
+		else
+			free(r);
+	} else if (rnd(4) == 0) {
+		range_rekind(ix, r, (uint8_t)rnd(3));
+	} else if (rnd(3) == 0 && r->r_end - r->r_base > VM_PAGESIZE) {
 		paint(r, NULL);
 		range_resize(ix, r, r->r_base + (rnd(2) ? VM_PAGESIZE : 0), r->r_end);
 		paint(r, r);
-	} else if (r != NULL) {
+	} else {
 		take_out(ix, r);
 		paint(r, NULL);
 		free(r);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the core's structures cost, counted, not timed (bench/core.c prints the time): levels and nodes of the index of
- * segments at 10, 1,000 and 100,000 of them, which may grow as the logarithm does, and as their number; bytes for a frame,
- * and for a gibibyte that is mapped and not touched.
+ * segments at 10, 1,000 and 100,000 of them, which may grow as the logarithm does, and as their number; neighbours that a
+ * new segment looks at; bytes for a frame, and for a gibibyte that is mapped and not touched.
  */
 #include "machine/sim/sim_impl.h"
 #include "vm/impl.h"
@@ -69,6 +69,72 @@ static void index_grows_as_the_logarithm(void **state)
 	sim_destroy(m);
 }
 
+/* ---- neighbours: segvn, and every look at two of them is counted ---- */
+static struct seg_ops counting;
+static unsigned looks;
+
+static bool counting_concat(struct seg *a, struct seg *b)
+{
+	looks++;
+	return segvn_ops.so_concat(a, b);
+}
+
+static enum vm_err counting_create(struct seg *s, const void *args)
+{
+	enum vm_err e = segvn_create(s, args);
+
+	s->s_ops = &counting;
+	return e;
+}
+
+static void map_prot(struct as *as, vaddr_t va, unsigned prot)
+{
+	const struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X,
+		.sa_flags = SEGVN_NORESERVE };
+
+	assert_int_equal(as_map(as, va, PG, counting_create, &a), VM_OK);
+}
+
+static void no_violation(void *arg, const char *text)
+{
+	fail_msg("%s", text);
+}
+
+/*
+ * What lies beside a new segment and cannot become one with it is not read: in a large space it is not in the cache, and
+ * was half of what as_map cost. What can be is found, also after its rights have changed.
+ */
+static void neighbours_of_another_kind_are_not_looked_at(void **state)
+{
+	const unsigned n = 1000;
+	struct mach *m;
+	struct vm *vm = system_new(&m);
+	struct as *as;
+
+	counting = segvn_ops;
+	counting.so_concat = counting_concat;
+	assert_int_equal(as_alloc(vm, 0x10000, (vaddr_t)1 << 47, &as), VM_OK);
+	for (unsigned i = 0; i < n; i++)
+		map_prot(as, GB + 4 * i * PG, PROT_R | PROT_W);
+	for (unsigned i = 0; i < n; i++) {
+		map_prot(as, GB + (4 * i + 1) * PG, PROT_R); /* right behind */
+		map_prot(as, GB + (4 * i + 3) * PG, PROT_X); /* right before, but for the last */
+	}
+	assert_int_equal(looks, 0);
+	assert_int_equal(as->a_nsegs, 3 * n);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(as_setprot(as, GB + (4 * i + 3) * PG, PG, PROT_R), VM_OK);
+	looks = 0;
+	for (unsigned i = 0; i < n; i++)
+		map_prot(as, GB + (4 * i + 2) * PG, PROT_R); /* between two of its kind */
+	assert_int_equal(looks, 2 * n);
+	assert_int_equal(as->a_nsegs, 2 * n);
+	assert_int_equal(vm_check(vm, no_violation, NULL), 0);
+	as_free(as);
+	vm_destroy(vm);
+	sim_destroy(m);
+}
+
 static void frame_costs_at_most_64_bytes_and_its_mappings(void **state)
 {
 	struct mach *m;
@@ -111,6 +177,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(index_grows_as_the_logarithm),
+		cmocka_unit_test(neighbours_of_another_kind_are_not_looked_at),
 		cmocka_unit_test(frame_costs_at_most_64_bytes_and_its_mappings),
 		cmocka_unit_test(untouched_gib_costs_at_most_4_kib),
 	};

@@ -142,13 +142,35 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	return VM_OK;
 }
 
-void seg_attach(struct as *as, struct seg *s)
+/* Rights and flags: neighbours that differ in them never merge, and the index tells so without reading them. */
+static uint8_t seg_kind(const struct seg *s)
+{
+	return (
+	    uint8_t)(s->s_ops->so_getprot((struct seg *)(uintptr_t)s, seg_base(s)) ^ s->s_flags << 3 ^ s->s_flags >> 5);
+}
+
+void seg_rekind(struct seg *s)
+{
+	range_rekind(&s->s_as->a_index, &s->s_node, seg_kind(s));
+}
+
+/* at: where it goes, as range_place said, or NULL */
+static void attach_at(struct as *as, struct seg *s, struct range_path *at)
 {
 	s->s_as = as;
-	range_insert(&as->a_index, &s->s_node);
+	if (at != NULL)
+		range_insert_at(&as->a_index, at, &s->s_node);
+	else
+		range_insert(&as->a_index, &s->s_node);
 	as->a_nsegs++;
 	if ((s->s_flags & S_HOLE) == 0)
 		as->a_size += seg_size(s);
+}
+
+void seg_attach(struct as *as, struct seg *s)
+{
+	s->s_node.r_kind = seg_kind(s);
+	attach_at(as, s, NULL);
 }
 
 void seg_detach(struct seg *s)
@@ -196,6 +218,7 @@ enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *cr
 
 		if (as_secure_prot(as, NULL, prot)) {
 			as_secure_note(as, *sp, prot);
+			(*sp)->s_node.r_kind = seg_kind(*sp);
 			return VM_OK;
 		}
 		(void)(*sp)->s_ops->so_unmap(*sp);
@@ -298,6 +321,7 @@ enum vm_err as_split(struct as *as, vaddr_t va)
 		return e;
 	}
 	range_resize(&as->a_index, &s->s_node, seg_base(s), va);
+	n->s_node.r_kind = s->s_node.r_kind;
 	range_insert(&as->a_index, &n->s_node);
 	as->a_nsegs++;
 	VM_STAT(as->a_vm, seg_split);
@@ -324,9 +348,13 @@ void as_merge(struct as *as, vaddr_t va, vaddr_t end)
 {
 	struct seg *s = as_seg_ge(as, va > as->a_min ? va - 1 : va), *n;
 
-	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end)
+	if (s != NULL)
+		seg_rekind(s);
+	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end) {
+		seg_rekind(n);
 		if (!merge_two(as, s, n))
 			s = n;
+	}
 }
 
 /* ---- map, unmap ---- */
@@ -349,43 +377,37 @@ bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
 }
 
 /* What merging looks at is not in the cache in a large space: it is asked for while something else is done. */
-static void will_look(const struct seg *s)
+static void will_merge(const struct range_node *n)
 {
-	if (s != NULL)
-		__builtin_prefetch(s);
-}
-
-static void will_merge(const struct seg *s)
-{
-	if (s != NULL)
-		__builtin_prefetch(s->s_data);
+	if (n != NULL)
+		__builtin_prefetch(n);
 }
 
 enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
-	struct range_node *prev, *next;
+	struct range_node *below, *above;
+	struct range_path at;
 	struct seg *s;
 	enum vm_err e;
 
-	if (!range_around(&as->a_index, addr, addr + len, &prev, &next))
+	if (!range_place(&as->a_index, addr, addr + len, &at))
 		return VM_EXIST;
-	will_look(seg_of(prev));
-	will_look(seg_of(next));
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
 		return VM_LIMIT;
 	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
 		return e;
-	will_merge(seg_of(prev));
-	will_merge(seg_of(next));
-	seg_attach(as, s);
+	range_touching(&as->a_index, &at, &s->s_node, &below, &above);
+	will_merge(below);
+	will_merge(above);
+	attach_at(as, s, &at);
 	if (as->a_lockfuture && (e = as_wire_range(as, addr, len, true)) != VM_OK) {
 		seg_unmap(as_segat(as, addr));
 		return e;
 	}
-	if (next != NULL)
-		(void)merge_two(as, s, seg_of(next));
-	if (prev != NULL)
-		(void)merge_two(as, seg_of(prev), s);
+	if (above != NULL)
+		(void)merge_two(as, s, seg_of(above));
+	if (below != NULL)
+		(void)merge_two(as, seg_of(below), s);
 	return VM_OK;
 }
 
@@ -773,6 +795,8 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 			size += seg_size(s);
 		n++;
 		resv += segvn_reserved(s);
+		if (s->s_node.r_kind != seg_kind(s))
+			violation(&c, "as: the index says other rights or flags than the segment has");
 		c.c_bad += s->s_ops->so_check(s, report, arg);
 		if ((next = seg_next(s)) != NULL && seg_base(next) <= seg_base(s)) {
 			violation(&c, "as: segments out of order");

@@ -22,8 +22,10 @@ void as_secure(struct as *as, unsigned how, uint64_t seed)
 	if ((how & AS_WXORX) != 0 && !as->a_wxorx) {
 		as->a_wxorx = true;
 		for (struct seg *s = as_seg_ge(as, as->a_min); s != NULL; s = seg_next(s))
-			if ((s->s_ops->so_getprot(s, seg_base(s)) & PROT_W) != 0)
+			if ((s->s_ops->so_getprot(s, seg_base(s)) & PROT_W) != 0) {
 				s->s_flags |= S_WASWRITE;
+				seg_rekind(s);
+			}
 	}
 	if ((how & AS_RANDOM) != 0)
 		as->a_random = seed != 0 ? seed : 1;

@@ -74,7 +74,8 @@ struct vm_cpu {
 	_Alignas(VM_LINE) struct mach_mutex vc_pendlock; /* RANK_PAGE + 1: pages that the policy has not been told of */
 	_Atomic uint32_t vc_npend;
 	uint32_t vc_pend[VM_PENDING];			 /* frame << 1 | prefetched */
-	_Alignas(VM_LINE) struct mach_mutex vc_framelock; /* RANK_FREE - 1: frames taken from the buddy, or not yet given back */
+	_Alignas(VM_LINE) struct mach_mutex
+	    vc_framelock; /* RANK_FREE - 1: frames taken from the buddy, or not yet given back */
 	_Atomic uint32_t vc_nframe;
 	pfn_t vc_frame[VM_CPUFRAMES];
 };
@@ -205,6 +206,14 @@ struct range_index {
 	uint64_t ri_promised;	      /* ranges that may be in it */
 };
 
+/* From the root to a leaf: node[0] is the root, node[k + 1] the child at[k] of node[k]. */
+#define R_LEVELS 16u
+struct range_path {
+	struct rnode *p_node[R_LEVELS];
+	unsigned p_at[R_LEVELS];
+	unsigned p_leaf; /* the index of the leaf */
+};
+
 struct as {
 	struct vm *a_vm;	       /* (c) */
 	struct hat *a_hat;	       /* (c) */
@@ -253,9 +262,13 @@ void range_remove(struct range_index *, struct range_node *);
 void range_resize(struct range_index *, struct range_node *, vaddr_t base, vaddr_t end); /* order must not change */
 struct range_node *range_find(const struct range_index *, vaddr_t);	/* containing */
 struct range_node *range_find_ge(const struct range_index *, vaddr_t); /* containing or the next above */
-/* The ranges on either side of [base, end), or NULL. False: there is one in it, *next */
-bool range_around(const struct range_index *, vaddr_t base, vaddr_t end, struct range_node **prev,
-    struct range_node **next);
+void range_rekind(struct range_index *, struct range_node *, uint8_t kind); /* its r_kind, in the index, too */
+/* Where [base, end) would go. False: there is a range in it. */
+bool range_place(const struct range_index *, vaddr_t base, vaddr_t end, struct range_path *);
+/* r, not in the index yet, is to go there: the ranges of its kind that it touches, or NULL. Others are not read. */
+void range_touching(const struct range_index *, const struct range_path *, const struct range_node *r,
+    struct range_node **below, struct range_node **above);
+void range_insert_at(struct range_index *, struct range_path *, struct range_node *); /* nothing has changed since */
 struct range_node *range_next(const struct range_index *, const struct range_node *);
 bool range_gap(const struct range_index *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high,
     vaddr_t *out);
@@ -389,6 +402,7 @@ void seg_free(struct seg *);				  /* the structure alone */
 /* Allocated and created, not in the index yet; *sp is NULL on failure. */
 enum vm_err seg_make(struct as *, vaddr_t base, vaddr_t end, seg_create_fn *, const void *args, struct seg **sp);
 void seg_attach(struct as *, struct seg *);		  /* a_lock W */
+void seg_rekind(struct seg *);				  /* a_lock W: it has other rights or flags now */
 void seg_detach(struct seg *);				  /* a_lock W */
 void seg_unmap(struct seg *);				  /* a_lock W: all of it, with the structure */
 void as_free_later(struct as *); /* as as_free, with an a_lock held: by the next as_free or as_unmap of anybody */

@@ -12,6 +12,10 @@
  * the one above, or the bounds of the search. With an alignment or bounds that cut holes the search may look into
  * subtrees in vain; it stays O(log n) where holes are not all of nearly the wanted size.
  *
+ * Each range has a kind, a byte of the owner's. Ranges of different kinds are never made one, so who asks what a new range
+ * touches (range_touching) is told of those of its kind only, from the leaf: the others are not read. The path to the
+ * place of a new range is kept meanwhile (range_place, range_insert_at), so the index is gone through once.
+ *
  * Inserting never fails: whoever makes a range promises room for it first (range_reserve), when it still can fail. As each
  * node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1) nodes; so many the index has, used
  * ones and spare ones.
@@ -26,30 +30,24 @@
  */
 #include "impl.h"
 
+#include <stddef.h>
+
 #define R_MAX 15u
 #define R_MIN 6u   /* less than half: a node that was just split or merged has entries to gain and to lose */
 #define R_SLACK 4u /* spare nodes beyond the promised ones that are kept, so that a pair of map and unmap costs none */
-#define R_LEVELS 16u
 #define RANGE_NONE ~(vaddr_t)0
 
 struct rnode {
 	vaddr_t rn_end[R_MAX]; /* first: searches read these and one pointer */
 	uint32_t rn_n, rn_level; /* 0: a leaf */
 	void *rn_ptr[R_MAX]; /* range or child; [0] links spare nodes */
-	uint64_t rn_pad[1];
+	uint8_t rn_kind[R_MAX + 1]; /* of leaves */
 	vaddr_t rn_base[R_MAX];
-	uint64_t rn_pad2[1];
 	uint64_t rn_gap[R_MAX]; /* of inner nodes */
 };
+_Static_assert(offsetof(struct rnode, rn_gap) == 6 * VM_LINE, "a search in a leaf reads six lines at most");
 
-/* From the root to a leaf: node[0] is the root, node[k + 1] the child at[k] of node[k]. */
-struct path {
-	struct rnode *p_node[R_LEVELS];
-	unsigned p_at[R_LEVELS];
-	unsigned p_leaf; /* the index of the leaf */
-};
-
-struct entry { vaddr_t e_base, e_end; void *e_ptr; uint64_t e_gap; };
+struct entry { vaddr_t e_base, e_end; void *e_ptr; uint64_t e_gap; uint8_t e_kind; };
 
 static uint64_t max64(uint64_t a, uint64_t b)
 {
@@ -155,11 +153,20 @@ static void put(struct rnode *n, unsigned i, const struct entry *e)
 	n->rn_ptr[i] = e->e_ptr;
 	if (n->rn_level > 0)
 		n->rn_gap[i] = e->e_gap;
+	else
+		n->rn_kind[i] = e->e_kind;
 }
 
 static struct entry get(const struct rnode *n, unsigned i)
 {
-	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i], n->rn_level > 0 ? n->rn_gap[i] : 0 };
+	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i], n->rn_level > 0 ? n->rn_gap[i] : 0,
+		n->rn_level > 0 ? 0 : n->rn_kind[i] };
+}
+
+/* The entry of a range. */
+static struct entry entry_of(struct range_node *r)
+{
+	return (struct entry){ r->r_base, r->r_end, r, 0, r->r_kind };
 }
 
 static void shift_in(struct rnode *n, unsigned at, const struct entry *e)
@@ -168,6 +175,7 @@ static void shift_in(struct rnode *n, unsigned at, const struct entry *e)
 		n->rn_base[i] = n->rn_base[i - 1];
 		n->rn_end[i] = n->rn_end[i - 1];
 		n->rn_ptr[i] = n->rn_ptr[i - 1];
+		n->rn_kind[i] = n->rn_kind[i - 1];
 	}
 	for (unsigned i = n->rn_level > 0 ? n->rn_n : 0; i > at; i--)
 		n->rn_gap[i] = n->rn_gap[i - 1];
@@ -177,12 +185,13 @@ static void shift_in(struct rnode *n, unsigned at, const struct entry *e)
 
 static void shift_out(struct rnode *n, unsigned at)
 {
-	static const struct entry none = { 0, RANGE_NONE, NULL, 0 };
+	static const struct entry none = { 0, RANGE_NONE, NULL, 0, 0 };
 
 	for (unsigned i = at; i + 1 < n->rn_n; i++) {
 		n->rn_base[i] = n->rn_base[i + 1];
 		n->rn_end[i] = n->rn_end[i + 1];
 		n->rn_ptr[i] = n->rn_ptr[i + 1];
+		n->rn_kind[i] = n->rn_kind[i + 1];
 	}
 	for (unsigned i = at; n->rn_level > 0 && i + 1 < n->rn_n; i++)
 		n->rn_gap[i] = n->rn_gap[i + 1];
@@ -213,7 +222,7 @@ static void move_down(struct rnode *from, struct rnode *to, unsigned k)
 /* What is to be said of n in the node above. */
 static struct entry sum(struct rnode *n)
 {
-	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0 };
+	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0, 0 };
 
 	for (unsigned i = 1; i < n->rn_n; i++)
 		e.e_gap = max64(e.e_gap, n->rn_base[i] - n->rn_end[i - 1]);
@@ -223,7 +232,7 @@ static struct entry sum(struct rnode *n)
 }
 
 /* The nodes above the one at depth d say what is so. */
-static void refresh(struct path *p, unsigned d)
+static void refresh(struct range_path *p, unsigned d)
 {
 	for (; d > 0; d--) {
 		struct rnode *up = p->p_node[d - 1];
@@ -244,7 +253,7 @@ static void will_read(const struct rnode *n)
 }
 
 /* To the first range that ends above va, or to the place behind the last one. The index is not empty. */
-static void descend(const struct range_index *ix, vaddr_t va, struct path *p)
+static void descend(const struct range_index *ix, vaddr_t va, struct range_path *p)
 {
 	struct rnode *n = ix->ri_root;
 
@@ -282,7 +291,7 @@ static struct entry split(struct range_index *ix, struct rnode *n, unsigned at, 
 	return sum(upper);
 }
 
-static void insert(struct range_index *ix, struct path *p, struct entry e)
+static void insert(struct range_index *ix, struct range_path *p, struct entry e)
 {
 	unsigned d = p->p_leaf, at = p->p_at[d];
 
@@ -308,20 +317,28 @@ static void insert(struct range_index *ix, struct path *p, struct entry e)
 
 void range_insert(struct range_index *ix, struct range_node *r)
 {
-	struct entry e = { r->r_base, r->r_end, r, 0 };
-	struct path p;
+	struct range_path p;
 
 	VM_ASSERT(r->r_base < r->r_end && r->r_end != RANGE_NONE);
 	if (ix->ri_root == NULL)
 		ix->ri_root = take(ix, 0);
 	descend(ix, r->r_base, &p);
-	VM_ASSERT(p.p_at[p.p_leaf] == p.p_node[p.p_leaf]->rn_n ||
-	    r->r_end <= p.p_node[p.p_leaf]->rn_base[p.p_at[p.p_leaf]]);
-	insert(ix, &p, e);
+	range_insert_at(ix, &p, r);
+}
+
+void range_insert_at(struct range_index *ix, struct range_path *p, struct range_node *r)
+{
+	if (ix->ri_root == NULL) {
+		range_insert(ix, r);
+		return;
+	}
+	VM_ASSERT(p->p_at[p->p_leaf] == p->p_node[p->p_leaf]->rn_n ||
+	    r->r_end <= p->p_node[p->p_leaf]->rn_base[p->p_at[p->p_leaf]]);
+	insert(ix, p, entry_of(r));
 }
 
 /* The node at depth d has too few entries: it gets some of a neighbour's, or (true) both are one now. */
-static bool fill(struct range_index *ix, struct path *p, unsigned d)
+static bool fill(struct range_index *ix, struct range_path *p, unsigned d)
 {
 	struct rnode *up = p->p_node[d - 1];
 	unsigned i = p->p_at[d - 1] > 0 ? p->p_at[d - 1] - 1 : 0, n;
@@ -350,7 +367,7 @@ static bool fill(struct range_index *ix, struct path *p, unsigned d)
 void range_remove(struct range_index *ix, struct range_node *r)
 {
 	struct rnode *root = ix->ri_root;
-	struct path p;
+	struct range_path p;
 	unsigned d;
 
 	VM_ASSERT(root != NULL);
@@ -367,17 +384,29 @@ void range_remove(struct range_index *ix, struct range_node *r)
 	}
 }
 
+void range_rekind(struct range_index *ix, struct range_node *r, uint8_t kind)
+{
+	struct range_path p;
+
+	if (r->r_kind == kind)
+		return;
+	descend(ix, r->r_base, &p);
+	VM_ASSERT(p.p_node[p.p_leaf]->rn_ptr[p.p_at[p.p_leaf]] == r);
+	p.p_node[p.p_leaf]->rn_kind[p.p_at[p.p_leaf]] = r->r_kind = kind;
+}
+
 void range_resize(struct range_index *ix, struct range_node *r, vaddr_t base, vaddr_t end)
 {
-	struct entry e = { base, end, r, 0 };
-	struct path p;
+	struct range_path p;
+	struct entry e;
 
 	VM_ASSERT(base < end);
 	descend(ix, r->r_base, &p);
 	VM_ASSERT(p.p_node[p.p_leaf]->rn_ptr[p.p_at[p.p_leaf]] == r);
-	put(p.p_node[p.p_leaf], p.p_at[p.p_leaf], &e);
 	r->r_base = base;
 	r->r_end = end;
+	e = entry_of(r);
+	put(p.p_node[p.p_leaf], p.p_at[p.p_leaf], &e);
 	refresh(&p, p.p_leaf);
 }
 
@@ -403,38 +432,46 @@ struct range_node *range_find_ge(const struct range_index *ix, vaddr_t va)
 	return NULL;
 }
 
-/* The last range below the place where the path ends. */
-static struct range_node *below(const struct path *p)
+/* Does the range below the place where the path ends end at va, and is it of that kind? */
+static struct range_node *touches_below(const struct range_path *p, vaddr_t va, uint8_t kind)
 {
 	const struct rnode *n;
-	unsigned d = p->p_leaf;
+	unsigned d = p->p_leaf, i;
 
 	while (d > 0 && p->p_at[d] == 0)
 		d--;
-	if (p->p_at[d] == 0)
+	if (p->p_at[d] == 0 || p->p_node[d]->rn_end[i = p->p_at[d] - 1] != va)
 		return NULL;
-	n = p->p_node[d]->rn_ptr[p->p_at[d] - 1];
-	for (; d < p->p_leaf; d++)
-		n = n->rn_ptr[n->rn_n - 1];
-	return (struct range_node *)(void *)n;
+	for (n = p->p_node[d]; n->rn_level > 0; i = n->rn_n - 1)
+		n = n->rn_ptr[i];
+	return n->rn_kind[i] == kind ? n->rn_ptr[i] : NULL;
 }
 
-bool range_around(const struct range_index *ix, vaddr_t base, vaddr_t end, struct range_node **prev,
-    struct range_node **next)
+bool range_place(const struct range_index *ix, vaddr_t base, vaddr_t end, struct range_path *p)
 {
 	const struct rnode *leaf;
-	struct path p;
 
-	*prev = *next = NULL;
 	if (ix->ri_root == NULL)
 		return true;
-	descend(ix, base, &p);
-	leaf = p.p_node[p.p_leaf];
-	*prev = below(&p);
-	if (p.p_at[p.p_leaf] == leaf->rn_n)
-		return true;
-	*next = leaf->rn_ptr[p.p_at[p.p_leaf]];
-	return leaf->rn_base[p.p_at[p.p_leaf]] >= end;
+	descend(ix, base, p);
+	leaf = p->p_node[p->p_leaf];
+	return p->p_at[p->p_leaf] == leaf->rn_n || leaf->rn_base[p->p_at[p->p_leaf]] >= end;
+}
+
+void range_touching(const struct range_index *ix, const struct range_path *p, const struct range_node *r,
+    struct range_node **below, struct range_node **above)
+{
+	const struct rnode *leaf;
+	unsigned i;
+
+	*below = *above = NULL;
+	if (ix->ri_root == NULL)
+		return;
+	leaf = p->p_node[p->p_leaf];
+	i = p->p_at[p->p_leaf];
+	*below = touches_below(p, r->r_base, r->r_kind);
+	if (i < leaf->rn_n && leaf->rn_base[i] == r->r_end && leaf->rn_kind[i] == r->r_kind)
+		*above = leaf->rn_ptr[i];
 }
 
 struct range_node *range_find(const struct range_index *ix, vaddr_t va)
@@ -543,6 +580,8 @@ static void check_range(struct range_checker *c, const struct rnode *n, unsigned
 
 	if (r->r_base != n->rn_base[i] || r->r_end != n->rn_end[i])
 		wrong(c, "range: the index has other bounds than the range");
+	if (r->r_kind != n->rn_kind[i])
+		wrong(c, "range: the index has another kind than the range");
 	if (n->rn_base[i] >= n->rn_end[i] || (c->c_ranges > 0 && c->c_end > n->rn_base[i]))
 		wrong(c, "range: empty, overlapping or out of order");
 	c->c_end = n->rn_end[i];

@@ -9,9 +9,10 @@
 
 struct vnode;
 
-/* A range in an ordered index (vm/range.c), which has a copy of the bounds. Guarded by the index's owner's lock. */
+/* A range in an ordered index (vm/range.c), which has a copy of it. Guarded by the index's owner's lock. */
 struct range_node {
 	vaddr_t r_base, r_end; /* [base, end) */
+	uint8_t r_kind;	       /* the owner's: ranges of different kinds are never made one */
 };
 
 struct seg {
