@@ -63,6 +63,9 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 			return false;
 		}
 	}
+	struct stat it, us;
+	if (fstat(fd, &it) == 0 && stat("/proc/self/exe", &us) == 0 && it.st_dev == us.st_dev && it.st_ino == us.st_ino)
+		return true; /* that it cannot run in itself it says better */
 	(void)snprintf(
 	    why, whylen, "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it", path);
 	return false;

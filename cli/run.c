@@ -4,8 +4,9 @@
  * supervises: hands the descriptors to each process of the family that connects, gives back what a dead one was granted,
  * passes requests for memory on to those who have it, shows the live line, reports at the end.
  *
- * One thread runs the socket loop; a second waits on the family's pressure word; a third packs what processes store. The program is a child; terminal signals reach
- * it by itself, others are forwarded; the exit status or fatal signal becomes our own.
+ * One thread runs the socket loop. Two are made when a process says that it has use for them: one waits on the family's
+ * pressure word, one packs what processes store. The program is a child; terminal signals reach it by itself, others are
+ * forwarded; the exit status or fatal signal becomes our own.
  */
 #include "cli.h"
 
@@ -53,15 +54,18 @@ struct run {
 	int memfd, swapfd, device, listener, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int spare; /* a descriptor to let go when none is left, so that who connects can be turned away */
 	struct rlimit files; /* the program's own */
-	char sockname[FAMILY_NAME];
+	char sockname[FAMILY_NAME], family[FAMILY_NAME + 64]; /* family: the variable of the environment */
 	uint64_t space; /* network name space of the socket; 0: unknown */
 	struct conn { int fd, slot; } conn[FAMILY_PROCS];
 	unsigned nconn;
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
 	pid_t child;
+	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
 	struct rlimit fsize; /* as it was: the program's */
 	bool stop; /* atomic: the threads shall end */
+	bool pressed, packs; /* they are there */
+	pthread_t pressure, packer;
 	unsigned left; /* processes of the family that go on after the program */
 	struct pool store;
 	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
@@ -281,7 +285,11 @@ static int make_socket(struct run *r)
 	unsigned rnd = 0;
 
 	(void)!getentropy(&rnd, sizeof rnd);
-	(void)snprintf(r->sockname, sizeof r->sockname, "quire-%d-%08x", (int)getpid(), rnd);
+	(void)snprintf(r->sockname, sizeof r->sockname, "quire-%08x-%d-%d", rnd, (int)getpid(), r->memfd);
+	memcpy(r->fam->fam_name, r->sockname, sizeof r->fam->fam_name);
+	r->fam->fam_swapfd = r->swapfd;
+	r->fam->fam_device = r->device;
+	r->fam->fam_swapflags = (uint32_t)fcntl(r->swapfd, F_GETFL) & O_DIRECT;
 	memcpy(sa.sun_path + 1, r->sockname, strlen(r->sockname));
 	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->listener < 0 ||
@@ -336,6 +344,7 @@ static void release_slot(struct run *r, int slot)
 	atomic_fetch_sub(&r->fam->fam_need, atomic_exchange(&p->fp_need, 0));
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);
+	atomic_store(&p->fp_hears, 0);
 	atomic_store(&p->fp_pid, 0);
 }
 
@@ -373,51 +382,23 @@ static void drop_conn(struct run *r, unsigned i)
 		release_slot(r, slot);
 }
 
-static void welcome(struct run *r, unsigned i)
-{
-	struct family_hello h;
-	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = -1, .fw_nfds = r->device >= 0 ? 3 : 2,
-				    .fw_fam_size = r->fam->fam_size };
-	struct iovec iov = { &w, sizeof w };
-	union { struct cmsghdr h; char b[CMSG_SPACE(3 * sizeof(int))]; } ctl = { 0 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
-			    .msg_controllen = CMSG_SPACE((size_t)w.fw_nfds * sizeof(int)) };
-	int fds[3] = { r->memfd, r->swapfd, r->device };
-	ssize_t n = recv(r->conn[i].fd, &h, sizeof h, MSG_DONTWAIT);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n != (ssize_t)sizeof h || h.fh_magic != FAMILY_MAGIC || r->conn[i].slot >= 0) {
-		drop_conn(r, i);
-		return;
-	}
-	w.fw_slot = h.fh_slot >= 0 && h.fh_slot < (int)FAMILY_PROCS ? h.fh_slot : family_slot(r->fam);
-	if (w.fw_slot >= 0)
-		atomic_store(&r->fam->fam_proc[w.fw_slot].fp_pid, h.fh_pid);
-	r->conn[i].slot = w.fw_slot;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN((size_t)w.fw_nfds * sizeof(int));
-	memcpy(CMSG_DATA(c), fds, (size_t)w.fw_nfds * sizeof(int));
-	if (sendmsg(r->conn[i].fd, &m, MSG_NOSIGNAL) < 0)
-		drop_conn(r, i);
-}
-
 /* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
 static void *pressure_main(void *arg)
 {
 	struct run *r = arg;
-	uint32_t seen = atomic_load(&r->fam->fam_pressure);
 
 	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
-		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
-		seen = atomic_load(&r->fam->fam_pressure);
+		uint32_t seen = atomic_load(&r->fam->fam_pressure);
+
 		(void)pthread_mutex_lock(&r->connlock);
-		for (unsigned i = 0; i < r->nconn; i++)
-			if (r->conn[i].slot >= 0 && atomic_load(&r->fam->fam_proc[r->conn[i].slot].fp_shrink) != 0)
+		for (unsigned i = 0; i < r->nconn; i++) {
+			const struct family_proc *p = &r->fam->fam_proc[r->conn[i].slot >= 0 ? r->conn[i].slot : 0];
+
+			if (r->conn[i].slot >= 0 && atomic_load(&p->fp_shrink) != 0 && atomic_load(&p->fp_hears) != 0)
 				(void)send(r->conn[i].fd, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		}
 		(void)pthread_mutex_unlock(&r->connlock);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
 	}
 	return NULL;
 }
@@ -441,6 +422,72 @@ static void *packer_main(void *arg)
 	return NULL;
 }
 
+/*
+ * The two threads, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores packs by
+ * itself, nobody is asked for memory, and the next who has use for them has us try again.
+ */
+static void start_threads(struct run *r)
+{
+	if (!r->pressed)
+		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
+	if (!r->packs)
+		r->packs = pthread_create(&r->packer, NULL, packer_main, r) == 0;
+	if (r->pressed && r->packs)
+		atomic_store(&r->fam->fam_watched, 1);
+}
+
+static void end_threads(struct run *r)
+{
+	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
+	if (r->packs) {
+		pool_wake_packer(&r->store);
+		(void)pthread_join(r->packer, NULL);
+	}
+	if (r->pressed) {
+		atomic_fetch_add(&r->fam->fam_pressure, 1);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		(void)pthread_join(r->pressure, NULL);
+	}
+	r->packs = r->pressed = false;
+}
+
+static void welcome(struct run *r, unsigned i)
+{
+	struct family_hello h;
+	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = -1, .fw_nfds = r->device >= 0 ? 3 : 2,
+				    .fw_fam_size = r->fam->fam_size };
+	struct iovec iov = { &w, sizeof w };
+	union { struct cmsghdr h; char b[CMSG_SPACE(3 * sizeof(int))]; } ctl = { 0 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
+			    .msg_controllen = CMSG_SPACE((size_t)w.fw_nfds * sizeof(int)) };
+	int fds[3] = { r->memfd, r->swapfd, r->device };
+	ssize_t n = recv(r->conn[i].fd, &h, sizeof h, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n == 1 && r->conn[i].slot >= 0) {
+		start_threads(r);
+		return;
+	}
+	if (n != (ssize_t)sizeof h || h.fh_magic != FAMILY_MAGIC || r->conn[i].slot >= 0) {
+		drop_conn(r, i);
+		return;
+	}
+	w.fw_slot = h.fh_slot >= 0 && h.fh_slot < (int)FAMILY_PROCS ? h.fh_slot : family_slot(r->fam);
+	if (w.fw_slot >= 0)
+		atomic_store(&r->fam->fam_proc[w.fw_slot].fp_pid, h.fh_pid);
+	r->conn[i].slot = w.fw_slot;
+	if (h.fh_silent != 0)
+		return;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN((size_t)w.fw_nfds * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, (size_t)w.fw_nfds * sizeof(int));
+	if (sendmsg(r->conn[i].fd, &m, MSG_NOSIGNAL) < 0)
+		drop_conn(r, i);
+}
+
 static void totals(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
 {
 	memset(out, 0, sizeof *out);
@@ -448,7 +495,7 @@ static void totals(const struct run *r, struct family_counters *out, uint64_t *r
 #define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
 	FAMILY_COUNTERS(X)
 #undef X
-	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+	for (unsigned i = 0; i < atomic_load(&r->fam->fam_procs); i++) {
 		const struct family_proc *p = &r->fam->fam_proc[i];
 
 		if (atomic_load(&p->fp_pid) == 0)
@@ -556,7 +603,7 @@ static void supervise(struct run *r, int *status)
 		fputs("\r\033[K", stderr); /* wiped: what follows begins on a clean line */
 }
 
-static void set_env(const struct run *r)
+static int set_env(struct run *r)
 {
 	char self[PATH_MAX], lib[PATH_MAX + 64], value[2 * PATH_MAX];
 	const char *old = getenv("LD_PRELOAD");
@@ -570,15 +617,41 @@ static void set_env(const struct run *r)
 	(void)snprintf(lib, sizeof lib, "%s/libquire-run.so", self);
 	if (access(lib, R_OK) != 0)
 		(void)snprintf(lib, sizeof lib, "%s/../lib/quire/libquire-run.so", self);
-	if (access(lib, R_OK) != 0) {
-		(void)fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
-		_exit(CLI_CANNOT);
-	}
+	if (access(lib, R_OK) != 0)
+		return fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
 	(void)snprintf(
 	    value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
-	(void)setenv("LD_PRELOAD", value, 1);
-	(void)snprintf(value, sizeof value, "%s:%llx:%d", r->sockname, (unsigned long long)r->space, (int)getpid());
-	(void)setenv(FAMILY_ENV, value, 1);
+	(void)snprintf(r->family, sizeof r->family, FAMILY_ENV "=%s:%llx:", r->sockname, (unsigned long long)r->space);
+	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->family) != 0)
+		return fail("cannot make the environment: %s", strerror(errno));
+	return 0;
+}
+
+/* The child of a vfork: the environment is its parent's, which waits. Answers only if the program cannot be executed. */
+static void become(struct run *r, char **argv, const sigset_t *mask)
+{
+	char *end = r->family + strlen(r->family);
+
+	(void)snprintf(end, (size_t)(r->family + sizeof r->family - end), "%d", (int)getpid());
+	(void)sigprocmask(SIG_SETMASK, mask, NULL);
+	(void)setrlimit(RLIMIT_NOFILE, &r->files);
+	(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
+	execv(r->program, argv);
+	r->unexecuted = errno;
+}
+
+/* One for each process of the family; besides, one for the packer's ring, and one for a process that is about to be another program. */
+static int count_descriptors(struct run *r)
+{
+	struct rlimit rl;
+	int next = dup(r->listener);
+
+	(void)close(next);
+	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 || (rlim_t)next + 3 > rl.rlim_cur)
+		return fail("too few open files are allowed (ulimit -Hn): one is needed for each process, and ten more");
+	rl.rlim_cur -= (rlim_t)next + 2;
+	r->fam->fam_most = rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
+	return 0;
 }
 
 static int start(struct run *r, char **argv)
@@ -586,28 +659,32 @@ static int start(struct run *r, char **argv)
 	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH,
 		SIGCONT, SIGTSTP };
 	sigset_t set, old;
+	int rc = set_env(r);
 
+	if (rc != 0)
+		return rc;
 	(void)sigemptyset(&set);
 	for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
 		(void)sigaddset(&set, forwarded[i]);
 	(void)sigprocmask(SIG_BLOCK, &set, &old);
 	r->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if ((rc = count_descriptors(r)) != 0)
+		return rc;
 	r->start_ns = now_ns();
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
-	r->child = fork();
+	r->child = vfork(); /* a copy of this process would be thrown away at once */
+	if (r->child == 0) {
+		become(r, argv, &old);
+		_exit(CLI_NOEXEC);
+	}
 	if (r->child < 0)
 		return fail("cannot fork: %s", strerror(errno));
-	if (r->child == 0) {
-		(void)sigprocmask(SIG_SETMASK, &old, NULL);
-		(void)setrlimit(RLIMIT_NOFILE, &r->files);
-		set_env(r);
-		(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
-		execv(r->program, argv);
-		int e = errno;
-		(void)fail("cannot execute '%s': %s", r->program, strerror(e));
-		_exit(e == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC);
+	if (r->unexecuted != 0) {
+		rc = r->unexecuted == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
+		(void)fail("cannot execute '%s': %s", r->program, strerror(r->unexecuted));
+		(void)waitpid(r->child, NULL, 0);
 	}
-	return 0;
+	return rc;
 }
 
 static void report(struct run *r, int status)
@@ -637,22 +714,13 @@ static void report(struct run *r, int status)
 		(void)fclose(f);
 }
 
-static int watch(struct run *r, int *status)
+static void watch(struct run *r, int *status)
 {
-	pthread_t pressure, packer;
-
 	__atomic_store_n(&r->stop, false, __ATOMIC_RELEASE);
-	if ((errno = pthread_create(&pressure, NULL, pressure_main, r)) != 0 ||
-	    (errno = pthread_create(&packer, NULL, packer_main, r)) != 0)
-		return fail("cannot start a thread: %s", strerror(errno));
+	if (atomic_load(&r->fam->fam_watched) != 0)
+		start_threads(r);
 	supervise(r, status);
-	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	pool_wake_packer(&r->store);
-	(void)pthread_join(packer, NULL);
-	atomic_fetch_add(&r->fam->fam_pressure, 1);
-	(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	(void)pthread_join(pressure, NULL);
-	return 0;
+	end_threads(r);
 }
 
 /*
@@ -678,7 +746,7 @@ static void stay_behind(struct run *r)
 		(void)dup2(null, fd);
 	(void)setsid();
 	r->live = false;
-	(void)watch(r, NULL);
+	watch(r, NULL);
 	_exit(0);
 }
 
@@ -718,8 +786,7 @@ int cli_run(int argc, char **argv)
 	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||
 	    (rc = start(&r, argv + optind)) != 0)
 		return rc;
-	if ((rc = watch(&r, &status)) != 0)
-		return rc;
+	watch(&r, &status);
 	stay_behind(&r);
 	report(&r, status);
 	if (WIFSIGNALED(status)) {

@@ -45,13 +45,13 @@ void host_publish(struct host *h)
 /* ---- frames and the family's budget: callbacks of the machine and the pool ---- */
 bool host_ask_others(struct host *h)
 {
-	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + 512;
+	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + HOST_ASKED;
 	struct family_proc *victim = NULL;
 
-	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
 		struct family_proc *p = &h->h_fam->fam_proc[i];
 
-		if (atomic_load(&p->fp_pid) > 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
+		if (atomic_load(&p->fp_hears) != 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
 			most = atomic_load(&p->fp_granted);
 			victim = p;
 		}
@@ -60,6 +60,7 @@ bool host_ask_others(struct host *h)
 		atomic_store(&victim->fp_shrink, (uint32_t)((most - mine) / 4 + 1));
 		atomic_fetch_add(&h->h_fam->fam_pressure, 1);
 		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+		family_watch(h);
 	}
 	return victim != NULL;
 }

@@ -175,7 +175,7 @@ long host_release(void *addr, size_t len)
 
 long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
 
-bool host_hosts(void) { return !host.h_off; }
+bool host_served(void) { return !host.h_off && service_there(); }
 
 long host_mlock(long nr, void *addr, size_t len, int flags)
 {

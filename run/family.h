@@ -21,7 +21,8 @@
 #define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
 /*
  * The environment tells a program of its family: NAME:SPACE:PID. NAME is the abstract socket's, without the leading NUL; SPACE the
- * network name space that it is in (SO_NETNS_COOKIE, hexadecimal; 0: unknown). PID is that of the process as who executes the
+ * network name space that it is in (SO_NETNS_COOKIE, hexadecimal; 0: unknown). It ends with the supervisor's number and that of its
+ * descriptor of the family's memory, where who sees the same /proc finds all else. PID is that of the process as who executes the
  * program knows it: if it is ours and nobody is at the socket, the family was ended a moment ago; if it is not, the variable is left
  * over from a family of another time.
  */
@@ -46,11 +47,16 @@ struct family_proc {
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
 	_Atomic uint64_t fp_need;     /* pages the program has in use, in memory or in the store, a gauge */
 	_Atomic uint32_t fp_managed;  /* 0: still served by the kernel alone because it fits */
+	_Atomic uint32_t fp_hears;    /* may be asked to give frames back: has its service thread */
 	struct family_counters fp_count;
 };
 
 struct family {
 	uint64_t fam_magic;
+	char fam_name[FAMILY_NAME];
+	int32_t fam_swapfd, fam_device; /* the supervisor's descriptors; -1: none */
+	uint32_t fam_most;	   /* processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
+	uint32_t fam_swapflags;	   /* with which the first is opened */
 	uint64_t fam_size;	   /* bytes of the whole shared object */
 	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
 	uint64_t fam_budget;	   /* pages */
@@ -59,6 +65,8 @@ struct family {
 	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
 	_Atomic uint64_t fam_need;     /* sum of fp_need */
+	_Atomic uint32_t fam_procs;    /* entries of fam_proc that were ever taken come before this one */
+	_Atomic uint32_t fam_watched;  /* the supervisor's threads wait for fam_pressure and pack; 0: a byte on the socket makes them */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
@@ -72,8 +80,9 @@ struct family {
 /* Message from the runtime to the supervisor after connecting; the answer carries memfd and swap file as SCM_RIGHTS. */
 struct family_hello {
 	uint64_t fh_magic;
-	int32_t	 fh_slot; /* entry prepared by the parent before fork, or -1 */
+	int32_t	 fh_slot; /* entry prepared by the parent before fork, or by who asks; -1: none */
 	int32_t	 fh_pid;
+	uint32_t fh_silent; /* not 0: no answer is wanted; who asks has the descriptors, inherited or opened through /proc, and a slot */
 };
 struct family_welcome {
 	uint64_t fw_magic;
@@ -172,12 +181,17 @@ static inline int family_pool_charge(struct family *f, long pages)
 /* An entry for a process to be; -1: all taken. The caller sets fp_pid. */
 static inline int family_slot(struct family *f)
 {
-	for (unsigned i = 0; i < FAMILY_PROCS; i++) {
+	for (unsigned i = 0; i < f->fam_most; i++) {
 		int32_t none = 0;
 
 		if (atomic_load(&f->fam_proc[i].fp_pid) == 0 &&
-		    atomic_compare_exchange_strong(&f->fam_proc[i].fp_pid, &none, -1))
+		    atomic_compare_exchange_strong(&f->fam_proc[i].fp_pid, &none, -1)) {
+			uint32_t most = atomic_load(&f->fam_procs);
+
+			while (most <= i && !atomic_compare_exchange_weak(&f->fam_procs, &most, i + 1))
+				;
 			return (int)i;
+		}
 	}
 	return -1;
 }

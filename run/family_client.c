@@ -3,11 +3,15 @@
  * The runtime's side of the family's socket. Raw system calls only: in a forked child nothing of the C library may be used
  * before its own fork handlers ran, and errno's thread-local storage may not be ours.
  */
+#include <fcntl.h>
 #include <linux/un.h>
+#include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "machine/linux/sys.h"
 #include "run/host.h"
@@ -61,15 +65,143 @@ uint64_t family_space(void)
 	return space;
 }
 
+void family_watch(struct host *h)
+{
+	if (atomic_load(&h->h_fam->fam_watched) == 0)
+		(void)sys_call6(SYS_sendto, h->h_sock, (long)"w", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+}
+
+void family_mortal(struct host *h, bool mortal)
+{
+	struct pollfd p = { .fd = h->h_sock, .events = POLLIN };
+
+	if (mortal) {
+		(void)sys_call3(SYS_fcntl, h->h_sock, F_SETOWN, h->h_pid);
+		(void)sys_call3(SYS_fcntl, h->h_sock, F_SETSIG, SIGKILL);
+	}
+	(void)sys_call3(SYS_fcntl, h->h_sock, F_SETFL, mortal ? O_ASYNC : 0);
+	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0) /* it was already */
+		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
+}
+
+/* "/proc/PID/fd/FD" */
+static char *descriptor_path(char *out, const char *pid, size_t n, int fd)
+{
+	char digits[12], *d = digits + sizeof digits, *p = out;
+
+	for (const char *s = "/proc/"; *s != '\0';)
+		*p++ = *s++;
+	while (n-- > 0)
+		*p++ = *pid++;
+	for (const char *s = "/fd/"; *s != '\0';)
+		*p++ = *s++;
+	*--d = '\0';
+	do
+		*--d = (char)('0' + fd % 10);
+	while ((fd /= 10) > 0);
+	while ((*p++ = *d++) != '\0')
+		;
+	return out;
+}
+
+/* The descriptor of the family's memory; -1: it is not what there is in this /proc, or not for us to open. */
+static int open_family(const char *pid, size_t n, const char *fd)
+{
+	static const char is[] = "/memfd:quire-family";
+	char path[64], what[sizeof is];
+	int number = 0;
+
+	for (; *fd >= '0' && *fd <= '9' && number < 100000; fd++)
+		number = number * 10 + *fd - '0';
+	(void)descriptor_path(path, pid, n, number);
+	if (sys_call3(SYS_readlink, (long)path, (long)what, sizeof what - 1) != (long)sizeof what - 1)
+		return -1;
+	for (size_t i = 0; i < sizeof is - 1; i++)
+		if (what[i] != is[i])
+			return -1;
+	return (int)sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0);
+}
+
+static bool same(const char *a, const char *b)
+{
+	while (*a != '\0' && *a == *b)
+		a++, b++;
+	return *a == *b;
+}
+
+/*
+ * The family's memory and descriptors from the supervisor's own, as /proc shows them: it need not be waited for then. Where it shows
+ * another process of that number, or nothing, they come over the socket.
+ */
+static void fetch(struct host *h, const char *sockname)
+{
+	const char *pid = sockname, *fd;
+	int memfd, swapfd, device = -1;
+	char path[64];
+	size_t n;
+
+	for (unsigned dashes = 0; dashes < 2 && *pid != '\0'; pid++)
+		dashes += *pid == '-';
+	for (n = 0; pid[n] >= '0' && pid[n] <= '9'; n++)
+		;
+	fd = pid + n + 1;
+	if (n == 0 || n > 10 || pid[n] != '-' || *fd < '0' || *fd > '9' || (memfd = open_family(pid, n, fd)) < 0)
+		return;
+	long size = sys_call3(SYS_lseek, memfd, 0, SEEK_END), m = 0;
+	if (size >= (long)sizeof(struct family))
+		m = sys_call6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	struct family *f = m > 0 ? (struct family *)m : NULL;
+	if (f == NULL || f->fam_magic != FAMILY_MAGIC || f->fam_size != (uint64_t)size || !same(f->fam_name, sockname))
+		goto no;
+	swapfd = (int)sys_call4(SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_swapfd),
+	    (long)(O_RDWR | O_CLOEXEC | f->fam_swapflags), 0);
+	if (swapfd < 0)
+		goto no;
+	if (f->fam_device >= 0) {
+		device = (int)sys_call4(SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_device), O_RDWR | O_CLOEXEC, 0);
+		if (device < 0) {
+			(void)sys_call1(SYS_close, swapfd);
+			goto no;
+		}
+	}
+	h->h_fam = f;
+	h->h_memfd = hostfd_guard(memfd);
+	h->h_swapfd = hostfd_guard(swapfd);
+	h->h_device = device >= 0 ? hostfd_guard(device) : 0;
+	return;
+no:
+	if (f != NULL)
+		(void)sys_call2(SYS_munmap, m, size);
+	(void)sys_call1(SYS_close, memfd);
+}
+
+/* The answer of the supervisor. */
+static int take_welcome(struct host *h, int sock)
+{
+	struct family_welcome w;
+	int fds[3] = { -1, -1, -1 }, rc;
+
+	if ((rc = receive(sock, &w, fds)) != 0)
+		return rc;
+	long p = sys_call6(SYS_mmap, 0, (long)w.fw_fam_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+	if (p < 0 && p > -4096)
+		return (int)p;
+	h->h_fam = (struct family *)p;
+	h->h_memfd = hostfd_guard(fds[0]);
+	h->h_swapfd = hostfd_guard(fds[1]);
+	h->h_device = fds[2] >= 0 ? hostfd_guard(fds[2]) : 0;
+	h->h_slot = w.fw_slot;
+	return 0;
+}
+
 int family_connect(struct host *h, const char *sockname, int slot)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct family_hello hello = {
 		.fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid)
 	};
-	struct family_welcome w;
 	size_t n = length(sockname);
-	int fds[3] = { -1, -1, -1 }, rc;
+	bool mine = slot < 0;
 	long sock, r;
 
 	if (n + 2 > sizeof sa.sun_path)
@@ -80,30 +212,30 @@ int family_connect(struct host *h, const char *sockname, int slot)
 	if (sock < 0)
 		return (int)sock;
 	r = sys_call3(SYS_connect, sock, (long)&sa, (long)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
+	if (r == 0 && h->h_fam == NULL)
+		fetch(h, sockname);
+	if (r == 0 && h->h_fam != NULL) {
+		hello.fh_silent = 1;
+		if (mine && (hello.fh_slot = family_slot(h->h_fam)) < 0)
+			r = -11; /* EAGAIN: no entry free */
+		else
+			atomic_store(&h->h_fam->fam_proc[hello.fh_slot].fp_pid, hello.fh_pid);
+	}
 	if (r == 0)
 		r = sys_call6(SYS_sendto, sock, (long)&hello, sizeof hello, MSG_NOSIGNAL, 0, 0);
-	if (r < 0 || (rc = receive((int)sock, &w, fds)) != 0) {
+	if (r >= 0 && hello.fh_silent != 0)
+		h->h_slot = hello.fh_slot;
+	else if (r >= 0)
+		r = take_welcome(h, (int)sock);
+	if (r < 0) {
 		(void)sys_call1(SYS_close, sock);
-		return r < 0 ? (int)r : rc;
+		if (mine && hello.fh_slot >= 0)
+			atomic_store(&h->h_fam->fam_proc[hello.fh_slot].fp_pid, 0);
+		return (int)r;
 	}
 	h->h_sock = hostfd_guard((int)sock);
-	h->h_slot = w.fw_slot;
 	h->h_pid = hello.fh_pid;
-	if (h->h_fam != NULL) { /* a forked child: it has inherited the mapping and the descriptors */
-		(void)sys_call1(SYS_close, fds[0]);
-		(void)sys_call1(SYS_close, fds[1]);
-		if (fds[2] >= 0)
-			(void)sys_call1(SYS_close, fds[2]);
-	} else {
-		long p = sys_call6(SYS_mmap, 0, (long)w.fw_fam_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-
-		if (p < 0 && p > -4096)
-			return (int)p;
-		h->h_fam = (struct family *)p;
-		h->h_memfd = hostfd_guard(fds[0]);
-		h->h_swapfd = hostfd_guard(fds[1]);
-		h->h_device = fds[2] >= 0 ? hostfd_guard(fds[2]) : 0;
-	}
 	h->h_me = &h->h_fam->fam_proc[h->h_slot];
+	family_mortal(h, true);
 	return 0;
 }

@@ -142,13 +142,15 @@ long host_fork_made(struct host *h, long pid)
 
 long host_fork_born(struct host *h)
 {
-	int old = h->h_sock;
+	int old = h->h_sock, rc = 0;
 
 	affinity_forked();
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
-	if (family_connect(h, h->h_sockname, forking.slot) == 0) {
+	bool joined = family_connect(h, h->h_sockname, forking.slot) == 0;
+	atomic_store(&h->h_served, !joined);
+	if (joined) {
 		(void)sys_call1(SYS_close, old);
 	} else { /* not to be reached from this name space: the parent's connection tells at least when it is gone */
 		h->h_sock = old;
@@ -159,7 +161,9 @@ long host_fork_born(struct host *h)
 	(void)pool_after_fork(&h->h_pool);
 	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
 		mach_panic("quire: a forked child cannot register its memory");
-	if (service_start(h) != 0)
+	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
+		rc = joined ? service_need(h) : service_start(h); /* the kernel tells only the parent of their connection's end */
+	if (rc != 0)
 		mach_panic("quire: a forked child cannot start its service thread");
 	hostfd_prune();
 	host_publish(h);

@@ -34,7 +34,7 @@ long host_release(void *addr, size_t len);
 
 /* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
 long host_leave(void);
-bool host_hosts(void); /* false: it is not, or no longer */
+bool host_served(void); /* there is a thread of ours */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
 long host_fork_prepare(void); /* 0 or -errno: then do not fork */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The runtime's start in a program: called from the library's constructor, before the program's own, with one thread. Joins the
- * family named in the environment, builds the machine, the core and the store, and the service thread. Outside a family the
+ * family named in the environment, builds the machine, the core and the store. Outside a family the
  * program runs on the kernel's memory as if the library were not there; in a family a failure is said in one line on standard
  * error and ends the program: it must not run without its limit. A family whose supervisor was killed is such a failure.
  */
@@ -167,8 +167,6 @@ int host_init(const char *family)
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
 	h->h_off = false; /* before there is a service thread: it ends when it hears something and this is set */
-	if ((rc = service_start(h)) != 0)
-		stop("cannot start the service thread", rc);
 	host_publish(h);
 	return 1;
 }

@@ -123,6 +123,9 @@ enum vm_err host_adopt(struct host *h)
 	uint64_t a = 0;
 	enum vm_err e;
 
+	if (service_need(h) != 0)
+		return VM_NOMEM;
+	family_watch(h);
 	host_thread_apart();
 	atomic_store(&h->h_credit, atomic_load(&h->h_committed));
 	h->h_managed = true;
@@ -148,6 +151,8 @@ static enum vm_err charge(struct host *h, uint64_t n)
 	atomic_fetch_add(&h->h_me->fp_granted, got);
 	atomic_fetch_add(&h->h_committed, got);
 	if (got == n) {
+		if (atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
+			(void)service_need(h); /* without it nobody asks */
 		host_publish(h);
 		return VM_OK;
 	}
@@ -316,6 +321,10 @@ static enum vm_err share_piece(struct host *h, const struct piece *p)
 
 	if (to < 0 && to > -4096)
 		return VM_NOMEM;
+	if (service_need(h) != 0) { /* who writes meanwhile waits for it */
+		(void)sys_call2(SYS_munmap, to, (long)size);
+		return VM_NOMEM;
+	}
 	if (closed && (sys_call3(SYS_mprotect, (long)p->base, (long)size, RW) != 0 ||
 			  (e = as_setprot(h->h_as, p->base, size, PROT_R | PROT_W)) != VM_OK)) {
 		(void)sys_call2(SYS_munmap, to, (long)size);
@@ -539,6 +548,8 @@ static long do_leave(struct host *h)
 		atomic_fetch_add(&h->h_fam->fam_charged, more);
 		atomic_fetch_add(&h->h_fam->fam_forced, more);
 		affinity_leave();
+		if (!atomic_load(&h->h_served))
+			family_mortal(h, false);
 		h->h_off = true;
 		(void)sys_call2(SYS_shutdown, h->h_sock, 0 /* SHUT_RD */); /* the service thread wakes, and ends */
 	}

@@ -35,6 +35,7 @@ struct host {
 	 * want the world still. Rank: outermost.
 	 */
 	struct mach_rwlock h_lock;
+	_Atomic bool h_served;	  /* the service thread is there, or is being made */
 	bool h_managed;		  /* h_lock: faults are ours; before, the kernel serves first touches alone */
 	_Atomic uint64_t h_committed; /* pages of read-write ranges, charged to the family while not managed */
 	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
@@ -52,6 +53,7 @@ extern struct host host;
  * Below that it gets frames even where none are left; what was had so is counted in fam_forced.
  */
 #define HOST_LEAST 192u
+#define HOST_ASKED 512u /* frames that another must have more before it is asked for some */
 static inline pfn_t host_spare(const struct host *h, uint64_t want)
 {
 	uint64_t have = atomic_load(&h->h_me->fp_granted), most = have > HOST_LEAST ? have - HOST_LEAST : 0;
@@ -62,6 +64,8 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
 int family_connect(
     struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
+void family_watch(struct host *);	 /* the supervisor is needed: for others' memory, or to pack */
+void family_mortal(struct host *, bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
 uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
 /* run/enter.c */
 void host_thread_pointer(unsigned long hwcap2); /* AT_HWCAP2: how the thread pointer is read and written */
@@ -97,6 +101,12 @@ long host_fork_made(struct host *, long pid);
 long host_fork_born(struct host *);
 /* run/service.c */
 int service_start(struct host *);
+/*
+ * There is to be a service thread: the process is about to be managed, or has so much memory that others may ask for some. Until
+ * then nothing comes that it would wait for; that the supervisor is gone, the kernel tells by SIGKILL. 0 or -errno. Any of h_lock.
+ */
+int service_need(struct host *);
+bool service_there(void); /* one more thread than the program's own */
 void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);

@@ -301,7 +301,7 @@ static unsigned count_threads(void)
 static long do_exit(long status)
 {
 	/* what is opened to count them has numbers of this thread's own */
-	if (host_hosts()) {
+	if (host_served()) {
 		(void)sys_call1(SYS_unshare, CLONE_FILES);
 		if (count_threads() == 2)
 			(void)sys_call1(SYS_exit_group, status);

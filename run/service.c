@@ -2,7 +2,8 @@
 /*
  * The service thread: reads the process's userfaultfd and serves each fault through the core. It is made by a raw clone, not
  * known to the C library (which would have to be told at fork), so it has no thread-local storage but a zeroed block whose
- * first words point to itself: no errno, no malloc, no stdio here or in anything it calls.
+ * first words point to itself: no errno, no malloc, no stdio here or in anything it calls. It is made when it is first needed
+ * (service_need): most programs are small, and what it costs is a good part of their start.
  *
  * Its table of descriptors is its own, with ours and nothing of the program's: the number of a descriptor is the program's own to
  * choose, and what the thread opens for a moment would take it, or be closed by a dup2(); nor does a pipe stay open because of it.
@@ -98,14 +99,31 @@ void service_end(void)
 		(void)sys_call6(SYS_futex, (long)&alive, 0 /* FUTEX_WAIT */, (long)tid, 0, 0, 0);
 }
 
+bool service_there(void) { return alive != 0; }
+
+int service_need(struct host *h)
+{
+	int rc;
+
+	if (atomic_load(&h->h_served) || atomic_exchange(&h->h_served, true))
+		return 0;
+	family_mortal(h, false);
+	if ((rc = service_start(h)) != 0) {
+		family_mortal(h, true);
+		atomic_store(&h->h_served, false);
+		return rc;
+	}
+	atomic_store(&h->h_me->fp_hears, 1);
+	return 0;
+}
+
 static int service_main(void *arg)
 {
 	struct host *h = arg;
-	bool idle = true;
+	bool idle = true, async = false;
 
 	(void)sys_call1(SYS_set_tid_address, (long)&alive);
 	hostfd_only_ours();
-	(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {
@@ -122,6 +140,10 @@ static int service_main(void *arg)
 			continue;
 		if (h->h_off)
 			(void)sys_call1(SYS_exit, 0);
+		if (h->h_managed && !async) {
+			(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
+			async = true;
+		}
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
 			mach_rw_enter(&h->h_lock, false);
 			if (!h->h_off) {
@@ -173,5 +195,7 @@ int service_start(struct host *h)
 	while (tid > 0 && ready == 0)
 		(void)sys_call6(SYS_futex, (long)&ready, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
+	if (tid < 0)
+		alive = 0;
 	return tid < 0 ? (int)tid : 0;
 }

@@ -504,7 +504,6 @@ def killed_before_joining():
             return False
     p = subprocess.Popen([QUIRE, "run", "--memory", "8M", HELPER, "signal"], env=dict(ENV, LD_PRELOAD=pipe), stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    let_go()        # the supervisor's own
     until(lambda: [c for c in marked() if c != p.pid and os.readlink("/proc/%d/exe" % c) == HELPER], "the program is executed")
     p.kill()
     p.wait()

@@ -25,7 +25,9 @@ static bool leads(const uint8_t *p, const uint8_t *site)
 	int64_t to = -1, at = p - text;
 	int32_t rel;
 
-	if (*p == 0xeb || *p >> 4 == 7) {
+	bool operand = at >= 2 && (p[-1] == 0x8b || p[-1] == 0x89) && p[-2] >> 3 == 0x48 >> 3; /* of a mov */
+
+	if (*p == 0xeb || (*p >> 4 == 7 && !operand)) {
 		to = at + 2 + (int8_t)p[1];
 	} else if (*p == 0xe8 || *p == 0xe9) {
 		memcpy(&rel, p + 1, 4);
@@ -40,7 +42,7 @@ static bool leads(const uint8_t *p, const uint8_t *site)
 static bool plain(const uint8_t *site)
 {
 	for (const uint8_t *p = text + 1; p < text + LEN - 32; p++)
-		if (p >= site - 32768 && p < site + 32768 && leads(p, site))
+		if (p >= site - 8192 && p < site + 8192 && leads(p, site))
 			return false;
 	return true;
 }
@@ -76,7 +78,7 @@ static void finds_what_is_there(void **state)
 		for (unsigned i = 0; i < 30; i++) {
 			at[i] = i * 6600 + 40 + (uint32_t)rand() % 6000;
 			put_site(at[i], i % 2 == 0 ? SYS_mmap : SYS_brk);
-			int32_t from = (int32_t)at[i] + rand() % 60000 - 30000, rel;
+			int32_t from = (int32_t)at[i] + rand() % 16000 - 8000, rel;
 			if (i % 3 == 0 || from < 8 || from > (int32_t)LEN - 60)
 				continue;
 			/* a branch to the site, its inside, or what follows */
@@ -129,6 +131,22 @@ static void execve_was_left_out(void **state)
 	assert_memory_equal(ours.entry, "\xb8\x3b\0\0\0\x0f\x05", 7);
 }
 
+/* `mov 8(%rax),%rsi` before the sched_setaffinity() of a new thread was taken for a branch to the site's inside. */
+static void operand_was_a_branch(void **state)
+{
+	struct library lib = { .text = text, .len = LEN };
+	struct sites_note note = { .sn_state = SITES_WRITING };
+	uint8_t *site[MAXSITES];
+
+	(void)state;
+	memset(text, 0x90, LEN);
+	put_site(5000, SYS_sched_setaffinity);
+	memcpy(text + 5000 - 7, "\x48\x8b\x70\x08\x48\x8b\x10", 7);
+	assert_int_equal(sites_find(&lib, &note, site), 1);
+	text[5000 - 6] = 0x90;
+	assert_int_equal(sites_find(&lib, &note, site), 0);
+}
+
 static void notes(void **state)
 {
 	uint8_t *first[MAXSITES], *site[MAXSITES];
@@ -166,7 +184,7 @@ static void notes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
-		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(notes) };
+		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch), cmocka_unit_test(notes) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
