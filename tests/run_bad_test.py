@@ -5,6 +5,7 @@ rights, full disks, damaged swap, killed programs and supervisors, terminals.
 
     run_bad_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
 
+Without names, all of them, AT_ONCE at a time, each in a process of its own.
 A case that takes longer than its time limit has failed; so has one that leaves a
 process or a file behind.  What needs rights that this user lacks is skipped by name.
 """
@@ -733,11 +734,36 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_fil
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
+AT_ONCE = 3     # most of the time they wait
+SLOW = [daemons, live_narrow, no_process_vm_readv, file_size_limit_inside, json_endings]      # first, so that none is the last
+
+
+def all_cases():
+    """Each as if it had been named, and what they print one after another."""
+    left, at_work, counts = SLOW + [c for c in CASES if c not in SLOW], [], [0, 0]
+    while left or at_work:
+        while left and len(at_work) < AT_ONCE:
+            at_work.append(subprocess.Popen([sys.executable] + sys.argv + [left.pop(0).__name__], stdout=subprocess.PIPE, env=ENV))
+        for p in select.select([p.stdout for p in at_work], [], [])[0]:
+            p = next(q for q in at_work if q.stdout is p)
+            out = p.communicate()[0].decode()
+            at_work.remove(p)
+            print(out[:out.rfind("\n", 0, -1) + 1], end="", flush=True)
+            summary = re.search(r"^([0-9]+) failed, ([0-9]+) skipped\n\Z", out, re.M)
+            if summary is None:
+                print("FAIL  %s: ends with status %s and %s" % (p.args[-1], p.returncode, out))
+            counts = [a + int(b) for a, b in zip(counts, summary.groups() if summary else (1, 0))]
+    print("%d failed, %d skipped" % tuple(counts))
+    return 1 if counts[0] else 0
+
+
 def main():
     names = sys.argv[4:]
+    if not names:
+        return all_cases()
     failed = skipped = 0
     for case in CASES:
-        if names and case.__name__ not in names:
+        if case.__name__ not in names:
             continue
         began, word, why = time.monotonic(), "ok", ""
         try:
