@@ -717,15 +717,46 @@ static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int fl
 	    (newaddr < old + oldlen && old < newaddr + newlen);
 }
 
-/* Tracked and read-write without a gap, in however many segments. */
-static bool all_writable(struct host *h, uint64_t a, uint64_t end)
+/* Tracked and so protected without a gap, in however many segments. */
+static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot)
 {
 	struct piece p;
 
 	for (; a < end; a = p.end)
-		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != RW)
+		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot)
 			return false;
 	return true;
+}
+
+/* In place. As long as the pages are the kernel's, its mapping stays one: of two it would move neither another time. */
+static long grow(struct host *h, long old, long oldlen, long newlen, bool shared)
+{
+	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen), more = (uint64_t)old + vm_page_round((uint64_t)newlen) - end;
+
+	if (h->h_managed)
+		return map_new(h, (long)end, more, shared) == (long)end ? old : -ENOMEM;
+	if (sys_call5(SYS_mremap, old, oldlen, newlen, 0, 0) != old)
+		return -ENOMEM;
+	if (track(h, end, more, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
+		(void)forget(h, end, more);
+		(void)sys_call2(SYS_munmap, (long)end, (long)more);
+		return -ENOMEM;
+	}
+	return old;
+}
+
+static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
+
+/* Memory that the program has closed is opened, moved and closed again. */
+static long move_closed(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	long r = do_mprotect(h, old, oldlen, RW), p;
+
+	if (r != 0)
+		return r;
+	p = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
+	r = p < 0 && p > -4096 ? do_mprotect(h, old, oldlen, PROT_NONE) : do_mprotect(h, p, newlen, PROT_NONE);
+	return r != 0 ? r : p;
 }
 
 static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
@@ -741,10 +772,13 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 		return to_errno(e);
 	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_writable(h, (uint64_t)old, (uint64_t)old + o)) {
-		for (uint64_t a = (uint64_t)old; host_next_piece(h, a, (uint64_t)old + o, &p); a = p.end)
-			if ((e = release_range(h, &p)) != VM_OK)
-				return to_errno(e);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE))
+		return move_closed(h, old, oldlen, newlen, flags, newaddr);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_like(h, (uint64_t)old, (uint64_t)old + o, RW)) {
+		long r = do_release(h, (uint64_t)old, o);
+
+		if (r != 0)
+			return r;
 		if ((flags & MREMAP_FIXED) != 0 && (e = forget(h, (uint64_t)newaddr, n)) != VM_OK)
 			return to_errno(e);
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
@@ -755,7 +789,7 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 
 			return r != 0 ? r : old;
 		}
-		if (map_new(h, old + (long)o, n - o, p.shared) == old + (long)o)
+		if (grow(h, old, oldlen, newlen, p.shared) == old)
 			return old;
 		if ((flags & MREMAP_MAYMOVE) == 0)
 			return -ENOMEM;
