@@ -83,12 +83,18 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 	(void)snprintf(cur, sizeof cur, "%s", path);
 	for (int depth = 0; depth < 5; depth++) {
 		struct stat st;
-		int fd = open(cur, O_RDONLY | O_CLOEXEC);
+		int fd = open(cur, O_RDONLY | O_CLOEXEC), errno_was = errno;
 		ssize_t n;
 
 		errno = EACCES;
 		if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || access(cur, X_OK) != 0) {
-			(void)snprintf(why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
+			if (fd < 0 && errno_was != EACCES)
+				(void)snprintf(why, whylen, "'%s' cannot be read: %s", cur, strerror(errno_was));
+			else if (fd >= 0 && S_ISDIR(st.st_mode))
+				(void)snprintf(why, whylen, "'%s' is a directory: name a program", cur);
+			else
+				(void)snprintf(why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
+			errno = EACCES;
 			if (fd >= 0)
 				(void)close(fd);
 			return false;
@@ -165,6 +171,15 @@ int cli_check(int argc, char **argv)
 {
 	char why[4096 + 256], path[4096], size[24];
 
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+		return cli_help();
+	if (argc > 1 && strcmp(argv[1], "--") == 0) {
+		argv++;
+		argc--;
+	} else if (argc > 1 && argv[1][0] == '-') {
+		fprintf(stderr, "quire: unknown option '%s'; see quire --help\n", argv[1]);
+		return CLI_CANNOT;
+	}
 	if (argc > 2) {
 		fputs("quire: check takes one program; see quire --help\n", stderr);
 		return CLI_CANNOT;

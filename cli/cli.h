@@ -25,6 +25,7 @@ void cli_report_json(FILE *, const struct family *, const void *pool, const stru
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_help(void); /* on standard output; 0 */
 #define CLI_CANNOT 125 /* quire itself failed */
 #define CLI_NOEXEC 126
 #define CLI_NOTFOUND 127

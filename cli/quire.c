@@ -21,8 +21,8 @@ static const char usage[] =
     "  --memory SIZE         memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
     "                        machine or container has). Default 50%, least 8M\n"
     "  --pool SIZE           most that compressed pages may take of --memory; 25% is of it. Default 50%\n"
-    "  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default /var/tmp,\n"
-    "                        4 times --memory or 16G, whichever is more, but no more than is free there. The file\n"
+    "  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default $TMPDIR or\n"
+    "                        /var/tmp, 4 times --memory or 16G, whichever is more, but no more than is free there. The file\n"
     "                        has no name while in use and is gone afterwards\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full: clockpro (default), clock2, lru, arc, car,\n"
@@ -32,6 +32,11 @@ static const char usage[] =
     "  --live                a line on the terminal with the present figures\n"
     "\n"
     "exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";
+
+int cli_help(void)
+{
+	return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -44,8 +49,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "check") == 0)
 		return cli_check(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-		fputs(usage, stdout);
-		return 0;
+		return cli_help();
 	}
 	if (strcmp(argv[1], "--version") == 0) {
 		printf("quire %s\n", QUIRE_VERSION);

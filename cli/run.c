@@ -44,10 +44,11 @@
 struct run {
 	uint64_t memory, pool, swap_bytes;
 	const char *swap_path, *report_path;
+	FILE *report_file;
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;
 	const struct prefetch_ops *prefetch;
-	bool live;
+	bool live, help;
 	char program[PATH_MAX];
 
 	struct family *fam;
@@ -95,6 +96,7 @@ static int fail(const char *fmt, ...)
 #define YOUNG	     16u /* that part of the pool may hold pages that are not packed yet */
 #define MIN_MEMORY   (8ull << 20)
 #define MIN_SWAP     (1ull << 20)
+#define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
 #define DEFAULT_SWAP (16ull << 30)
 
 static int parse(struct run *r, int argc, char **argv)
@@ -127,7 +129,7 @@ static int parse(struct run *r, int argc, char **argv)
 				return fail("--prefetch: no '%s'; 'quire-lab list' names them", optarg);
 			break;
 		case 'h':
-		case O_HELP: execl("/proc/self/exe", "quire", "--help", (char *)NULL); return CLI_CANNOT;
+		case O_HELP: r->help = true; return 0;
 		case O_SWAP:
 			r->swap_path = optarg;
 			colon = strrchr(optarg, ':');
@@ -135,6 +137,8 @@ static int parse(struct run *r, int argc, char **argv)
 				*colon = '\0';
 			else if (colon != NULL)
 				return fail("--swap: '%s' is not a size: write 512M or 4G", colon + 1);
+			if (*optarg == '\0')
+				return fail("--swap: no place is named: write /var/tmp or /var/tmp:4G");
 			break;
 		case O_REPORT:
 			colon = strchr(optarg, ':');
@@ -200,7 +204,7 @@ static int make_swap(struct run *r)
 	if (!raise_fsize(want > MIN_SWAP ? want : MIN_SWAP))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
 		    cli_human(want > MIN_SWAP ? want : MIN_SWAP, a));
-	r->swapfd = swapfile_open(r->swap_path, MIN_SWAP, &why);
+	r->swapfd = swapfile_open(r->swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
 	if (r->swapfd < 0)
 		return fail("--swap: %s", why);
 	if (fstatvfs(r->swapfd, &vfs) != 0)
@@ -244,8 +248,8 @@ static int make_family(struct run *r)
 		return fail("cannot make shared memory: %s", strerror(errno));
 	r->fam = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
 	if (r->fam == MAP_FAILED)
-		return fail(
-		    "cannot map shared memory of %llu MiB: %s", (unsigned long long)(size >> 20), strerror(errno));
+		return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give less --memory",
+		    (unsigned long long)(size >> 20), strerror(errno));
 	r->fam->fam_magic = FAMILY_MAGIC;
 	r->fam->fam_size = size;
 	r->fam->fam_pool_off = head;
@@ -702,16 +706,14 @@ static void report(struct run *r, int status)
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
 		t.need_peak = atomic_load(&r->fam->fam_need_peak);
 	store_stats(r, &ps);
-	if (r->report_path != NULL && (f = fopen(r->report_path, "we")) == NULL) {
-		(void)fail("--report: cannot write '%s': %s", r->report_path, strerror(errno));
-		return;
-	}
+	if (r->report_file != NULL)
+		f = r->report_file;
 	if (r->report == REPORT_JSON)
 		cli_report_json(f, r->fam, &ps, &t, r->pool);
 	else
 		cli_report_text(f, r->fam, &ps, &t, r->pool, isatty(fileno(f)) != 0);
-	if (f != stderr)
-		(void)fclose(f);
+	if (fflush(f) != 0 || (f != stderr && fclose(f) != 0))
+		(void)fail("--report: cannot write it: %s", strerror(errno));
 }
 
 static void watch(struct run *r, int *status)
@@ -772,6 +774,8 @@ int cli_run(int argc, char **argv)
 
 	if ((rc = parse(&r, argc, argv)) != 0)
 		return rc;
+	if (r.help)
+		return cli_help();
 	keep_standard();
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
@@ -783,6 +787,8 @@ int cli_run(int argc, char **argv)
 	if (family_there(getenv(FAMILY_ENV)))
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
+	if (r.report_path != NULL && (r.report_file = fopen(r.report_path, "we")) == NULL) /* not when all is done and lost */
+		return fail("--report: cannot write '%s': %s", r.report_path, strerror(errno));
 	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||
 	    (rc = start(&r, argv + optind)) != 0)
 		return rc;

@@ -97,6 +97,8 @@ static void create_engine(struct host *h)
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
 		stop(rc == -12
 			? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
+			: rc == -38 /* ENOSYS */
+			? "no userfaultfd here: a tool that imitates the kernel (valgrind, qemu)? Run the program in it without quire"
 			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
 	vc.vc_mach = h->h_mach;
 	vc.vc_policy = policy_find(h->h_fam->fam_policy);

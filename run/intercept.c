@@ -620,6 +620,7 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	case SYS_prctl: return do_prctl(a);
 	case SYS_seccomp: return do_seccomp(a);
+	case SYS_ioctl: return (uint32_t)a[4] == UFFDIO_REGISTER ? do_register(a) : sys_call3(nr, a[5], a[4], a[3]);
 	default: return intercept(nr, a);
 	}
 }
@@ -634,7 +635,7 @@ __attribute__((used)) long intercept_errno(long r) { return ret(r); }
 #define BIT(nr) (1ull << ((nr) % 64))
 __attribute__((used)) static const uint64_t syscall_ours[8] = {
 	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
-	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) |
+	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_ioctl) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) |
 	    BIT(SYS_exit),
 	[2] = BIT(SYS_prctl) | BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
 	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),

@@ -4,6 +4,7 @@
  */
 #include "store/pool_impl.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -48,9 +49,20 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
 }
 
+/* A thread of the program has lowered the limit in the middle. Of the signal for that, which is ours, it shall hear nothing. */
+static int write_after_all(struct pool *p, const void *mem, uint64_t at, uint32_t n)
+{
+	uint64_t set = 1ull << (SIGXFSZ - 1);
+	long none[2] = { 0, 0 };
+
+	(void)sys_call4(SYS_rt_sigtimedwait, (long)&set, 0, (long)none, sizeof set);
+	return write_mapped(p, mem, at, n);
+}
+
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
 	bool mapped = write && pool_file_limited(p);
+	int rc;
 	bool timed = !write && pool_shares(p->p_shared);
 	uint64_t begun = timed ? pool_now() : 0;
 
@@ -58,18 +70,16 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
 		return -EIO;
-	if (mapped) {
-		int rc = write_mapped(p, mem, at, n);
-
-		if (rc != 0)
-			return rc;
-	}
+	if (mapped && (rc = write_mapped(p, mem, at, n)) != 0)
+		return rc;
 	for (uint32_t done = mapped ? n : 0; done < n;) {
 		long r = sys_call4(
 		    write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
 
 		if (r > 0)
 			done += (uint32_t)r;
+		else if (r == -EFBIG && write && (rc = write_after_all(p, mem, at, n)) == 0)
+			done = n;
 		else if (r != -EINTR)
 			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;
 	}

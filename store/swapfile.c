@@ -47,6 +47,8 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 	if (path == NULL || *path == '\0')
 		path = tmp != NULL && *tmp != '\0' ? tmp : "/var/tmp";
 	isdir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	if (!isdir && path[strlen(path) - 1] == '/')
+		return no(why, path, "there is no such directory");
 	if (!isdir && stat(path, &st) == 0)
 		return no(why, path, "exists already and will not be overwritten");
 	fd = open_unnamed(path, isdir, O_DIRECT);
@@ -54,9 +56,12 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 		fd = open_unnamed(path, isdir, 0);
 	if (fd < 0)
 		return no(why, path, strerror(errno));
-	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < 64u << 20) {
+	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < size) {
+		char what[64];
+
 		(void)close(fd);
-		return no(why, path, "less than 64 MiB are free there");
+		(void)snprintf(what, sizeof what, "less than %llu MiB are free there", (unsigned long long)(size >> 20));
+		return no(why, path, what);
 	}
 	if (ftruncate(fd, (off_t)size) != 0) {
 		int e = errno;

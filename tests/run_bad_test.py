@@ -192,6 +192,8 @@ def check_command():
     check("userfaultfd" in out + err and err.count("\n") <= 1, out, err)
     status, out, err = run([QUIRE, "check", HELPER])
     check("userfaultfd" in out + err, out, err)
+    check(run([QUIRE, "check", "--", HELPER]) == (status, out, err))
+    check(run([QUIRE, "check", "--help"])[::2] == (0, "") and run([QUIRE, "check", "-x"])[:2] == (125, ""))
     if STATIC[-1] != "-":
         status, out, err = run([QUIRE, "check", STATIC])
         check(status == 126 and "statically" in err, status, out, err)
@@ -200,8 +202,10 @@ def check_command():
 def report_paths():
     where = os.path.join(FOLDER, "report")
     check(quire("--memory", "64M", "--report", "json:" + where, "true")[0] == 0 and os.path.getsize(where) > 0)
-    status, _, err = quire("--memory", "64M", "--report", "text:/nonexistent/x", "sh", "-c", "exit 3")
-    check(status == 3 and "/nonexistent/x" in err and err.count("\n") == 1, status, err)
+    for bad in ("/nonexistent/x", "/", ""):     # it was said when the program had ended
+        refused(125, ["--report", bad], "--memory", "64M", "--report", "text:" + bad, "sh", "-c", "echo ran >&2")
+    status, out, err = quire("--memory", "64M", "--report", "text:/dev/full", "sh", "-c", "exit 3")
+    check(status == 3 and "--report" in err and err.count("\n") == 1, status, err)
 
 
 def json_endings():
@@ -223,6 +227,9 @@ def json_endings():
 # ---- swap ----
 def swap_places():
     refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
+    refused(125, ["--swap", "no such directory"], "--swap", "/nonexistent/", "true")
+    for nowhere in ("", ":", ":1G"):
+        refused(125, ["--swap"], "--swap", nowhere, "true")
     refused(125, ["--swap", "/proc"], "--swap", "/proc", "true")
     refused(125, ["--swap", "exists"], "--swap", HELPER, "true")
     refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")
@@ -249,7 +256,12 @@ def swap_file_is_unnamed():
 
 
 def swap_small_file_system():
-    refused(125, ["--swap", "free"], "--swap", tmpfs("1m"), "true")
+    where = tmpfs("8m")
+    refused(125, ["--swap", "64 MiB", "free"], "--swap", where, "true")
+    refused(125, ["--swap", "free"], "--swap", where + ":9M", "true")
+    # it was refused, as if no size had been given
+    check(quire("--memory", "8M", "--report", "none", "--swap", where + ":7M", HELPER, "touch", "3000", "2") == (0, "touched 3000 pages\n", ""))
+    check(os.listdir(where) == [])
 
 
 def swap_full():
@@ -325,7 +337,9 @@ def programs():
     with open(plain, "w") as f:
         f.write("echo no first line\n")
     refused(126, ["#!"], plain)
-    refused(126, [FOLDER], FOLDER)
+    refused(126, [FOLDER, "directory"], FOLDER)
+    status, _, err = run(["sh", "-c", 'ulimit -n 3; exec "$0" run "$1"', QUIRE, HELPER])    # it was to be made executable
+    check(status == 126 and "open files" in err and err.count("\n") == 1, status, err)
     with open(plain, "wb") as f:
         f.write(b"\x7fELF" + bytes(10))
     refused(126, ["ELF"], plain)
@@ -412,6 +426,33 @@ def file_size_limit_inside():
         check(status == 0 and out.count("touched 4000 pages") == 3 and "I/O error" not in err, limit, status, out, err)
     small = ["sh", "-c", "ulimit -f 8; head -c 100000 /dev/zero > '%s'; echo $?; wc -c < '%s'" % ((os.path.join(FOLDER, "small"),) * 2)]
     check(run(small)[:2] == quire("--memory", "8M", "--report", "none", *small)[:2], "the program's own limit")
+
+
+def file_size_limit_moves():
+    """Lowered by a thread of the program in the middle of a write: that was an error of the swap file, or SIGXFSZ to the program."""
+    program = """
+import os, resource, threading
+ended, unlimited = [], resource.RLIM_INFINITY
+def limits():
+    while not ended:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+t = threading.Thread(target=limits)
+t.start()
+try:
+    blocks = [os.urandom(1 << 16) for _ in range(300)]
+    sums = [sum(b[::997]) for b in blocks]
+    bad = sum(sum(b[::997]) != s for b, s in zip(blocks, sums))
+finally:
+    ended.append(1)
+t.join()
+print(bad)
+"""
+    where = os.path.join(FOLDER, "limits")
+    status, out, err = quire("--memory", "12M", "--pool", "1M", "--swap", "/var/tmp:100M", "--report", "json:" + where, sys.executable, "-c", program)
+    with open(where) as f:
+        errors = json.load(f)["io_errors"]
+    check((status, out, err, errors) == (0, "0\n", "", 0), status, out, err, errors)
 
 
 def no_process_vm_readv():
@@ -730,6 +771,7 @@ def live_line():
 
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
+         file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 

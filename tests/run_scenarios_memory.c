@@ -239,7 +239,8 @@ static int own_faults(void)
 	EXPECT(mprotect(late, PAGE, PROT_NONE) == 0);
 	late[PAGE] = 7;
 	reg.range.start = (uintptr_t)late;
-	EXPECT(ioctl((int)faults_fd, UFFDIO_REGISTER, &reg) == 0);
+	EXPECT(syscall(SYS_ioctl, faults_fd, UFFDIO_REGISTER, &reg) == 0); /* so it was not seen */
+	EXPECT(syscall(SYS_ioctl, faults_fd, UFFDIO_API, NULL) == -1 && errno == EFAULT);
 	EXPECT(mprotect(late, PAGE, PROT_READ | PROT_WRITE) == 0);
 	EXPECT(late[PAGE] == 7 && late[PAGE + 1] == 0);
 	EXPECT(not_served(late, PAGE) == 0 && not_served(late + 2 * PAGE, MIB - 2 * PAGE) == 0);
