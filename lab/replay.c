@@ -147,19 +147,21 @@ static bool bring_plan(
 	return true;
 }
 
-/* How many pages just before it are in memory: what the core tells the prefetcher. */
-static unsigned pages_before(const struct memory *m, const struct trace *t, uint64_t idx)
+static bool in_memory(const struct memory *m, const struct trace *t, uint64_t idx)
+{
+	uint32_t page = trace_find(t, idx);
+
+	return page != PAGE_NIL && m->m_frame[page] != PAGE_NIL;
+}
+
+/* What is in memory around it, as the core tells the prefetcher. */
+static struct pf_plan neighbours(const struct memory *m, const struct trace *t, uint64_t idx)
 {
 	unsigned n = 0;
 
-	while (n < PF_BEFORE && n < idx) {
-		uint32_t page = trace_find(t, idx - n - 1);
-
-		if (page == PAGE_NIL || m->m_frame[page] == PAGE_NIL)
-			break;
+	while (n < PF_BEFORE && n < idx && in_memory(m, t, idx - n - 1))
 		n++;
-	}
-	return n;
+	return (struct pf_plan){ .pl_before = n, .pl_after = in_memory(m, t, idx + 1) };
 }
 
 bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t,
@@ -175,7 +177,7 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 	for (uint64_t i = 0; ok && i < t->t_len; i++) {
 		uint32_t page = t->t_page[i], f = m.m_frame[page];
 		uint64_t idx = t->t_addr[page];
-		struct pf_plan pl = { .pl_before = f == PAGE_NIL ? pages_before(&m, t, idx) : 0 };
+		struct pf_plan pl = f == PAGE_NIL ? neighbours(&m, t, idx) : (struct pf_plan){ 0 };
 		bool miss = f == PAGE_NIL, first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
 
 		if (miss) {

@@ -2,9 +2,14 @@
 /*
  * Window by neighbours: as many pages after the faulting one as there are in memory right before it. A program that goes
  * through memory in order has them there, whatever else it does in between and however many such streams it has in one
- * heap; each fault then doubles the window. At random accesses few pages have even two neighbours in memory, and nothing is
- * read for them; from a disk, which costs as much as a fault, only where there are more. That residency is a trace of the recent past is the idea of the readahead of Linux (context readahead,
- * Wu Fengguang 2008); here no state is kept at all.
+ * heap; each fault then doubles the window. That residency is a trace of the recent past is the idea of the readahead of
+ * Linux (context readahead, Wu Fengguang 2008).
+ *
+ * At random accesses pages are there, too: each of those around with the share that fits of what the program uses. To read
+ * for them would drive out pages just as good as those that come. So the run before must be longer than chance makes it, and
+ * the page after must not be there: where a stream has got to it is not. How likely chance is shows at the page after, as
+ * streams do not put it there: the share of faults that have it, of late, is kept by segment. A page for which a device must be
+ * waited for costs as much as a fault, and takes more certainty.
  *
  * The pages are mapped at once: a use that does not fault costs nothing, but is not seen either, so there is no count of hits.
  *
@@ -12,15 +17,31 @@
  */
 #include "prefetch.h"
 
-#define ENOUGH 2u /* neighbours that are hardly chance */
-#define SURE   4u /* that are none: where a quarter of the pages is in memory, in no order, one fault in 256 has them */
+#define ONE    65536u	   /* shares of it */
+#define START  (ONE / 4)
+#define LATE   64u	   /* faults that the share is about */
+#define CHANCE (ONE / 16)  /* a run that chance makes this seldom is a stream's */
+#define HARDLY (ONE / 256) /* and where a device must be waited for */
+
+/* The shortest run of pages in memory that chance makes that seldom, where one is there with that share. */
+static unsigned run(uint64_t share, uint64_t seldom)
+{
+	uint64_t p = share;
+	unsigned n = 1;
+
+	for (; p > seldom && n < PF_BEFORE + 1; n++)
+		p = p * share / ONE;
+	return n < 2 ? 2 : n;
+}
 
 static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
-	unsigned n = pl->pl_before < ENOUGH ? 0 : pl->pl_before;
+	uint64_t share = st[0] == 0 ? START : st[0] - 1;
+	unsigned n = pl->pl_after || pl->pl_before < run(share, CHANCE) ? 0 : pl->pl_before;
 
 	if ((flags & PF_HIT) != 0)
 		return;
+	st[0] = 1 + share - share / LATE + (pl->pl_after ? ONE / LATE : 0);
 	if ((flags & PF_SEQUENTIAL) != 0) {
 		pl->pl_behind = pl->pl_before;
 		n = max;
@@ -28,7 +49,7 @@ static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned fla
 	pl->pl_first = pl->pl_step = 1;
 	pl->pl_n = n < max ? n : max;
 	pl->pl_map = true;
-	pl->pl_quick = n < SURE;
+	pl->pl_quick = n < run(share, HARDLY);
 }
 
 const struct prefetch_ops prefetch_near = {

@@ -14,24 +14,26 @@
 #include "seg_vn.h"
 
 
-/* How many pages just before the one at va are in memory. */
-static unsigned before(struct seg *seg, vaddr_t va)
+static bool in_memory(struct seg *seg, vaddr_t va)
 {
 	struct segvn_data *svd = svd_of(seg);
 	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
 	struct vm *vm = seg->s_as->a_vm;
+	anon_id id = amp != NULL ? anonmap_peek(amp, svd_index(seg, va)) : 0;
+
+	return id != 0 ? page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) :
+			 svd->svd_vp != NULL && page_exists(vm, svd->svd_vp, svd_voff(seg, va));
+}
+
+/* What is in memory around the page at va. */
+static void neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
+{
 	unsigned n = 0;
 
-	while (n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n)) {
-		vaddr_t at = va - vm_ptob(n + 1);
-		anon_id id = amp != NULL ? anonmap_peek(amp, svd_index(seg, at)) : 0;
-
-		if (id != 0 ? !page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) :
-			      svd->svd_vp == NULL || !page_exists(vm, svd->svd_vp, svd_voff(seg, at)))
-			break;
+	while (n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n) && in_memory(seg, va - vm_ptob(n + 1)))
 		n++;
-	}
-	return n;
+	pl->pl_before = n;
+	pl->pl_after = seg_end(seg) - va > VM_PAGESIZE && in_memory(seg, va + VM_PAGESIZE);
 }
 
 unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct pf_plan *pl)
@@ -44,7 +46,7 @@ unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct 
 	if (svd->svd_advice == ADV_RANDOM)
 		return 0;
 	if (!hit)
-		pl->pl_before = before(seg, va);
+		neighbours(seg, va, pl);
 	if (svd->svd_advice == ADV_SEQUENTIAL)
 		flags |= PF_SEQUENTIAL;
 	for (unsigned i = 0; i < PF_WORDS; i++)

@@ -93,6 +93,7 @@ struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
 	unsigned pl_before; /* given: how many pages just before idx are in memory; a hint, at most PF_BEFORE */
+	bool pl_after;	    /* given, a hint: the page just after idx is in memory */
 	bool pl_map;	    /* the pages follow idx and will be used: map them at once (anonymous memory) */
 	bool pl_quick;	    /* with pl_map: only pages that no device must be waited for are worth it */
 	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
@@ -108,7 +109,7 @@ struct prefetch_ops {
 	const char *pf_about;
 	/*
 	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
-	 * zero but for pl_before; never more than max pages. Called without locks; races lose hints, nothing else.
+	 * zero but for what is given; never more than max pages. Called without locks; races lose hints, nothing else.
 	 */
 	void (*pf_plan)(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
 };
