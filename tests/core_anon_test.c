@@ -509,6 +509,36 @@ static void tables_of_slots_come_back(void **state)
 	sys_fini(&s);
 }
 
+/* ---- slots that stay lay wherever the hint had been when they were written, each with a table of its own ---- */
+static void tables_of_slots_that_stay(void **state)
+{
+	const uint64_t busy = 300, quiet = 200;
+	struct anon_map *am;
+	struct vm_usage u;
+	uint64_t v, early;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 256, 200000);
+	am = anonmap_alloc(s.vm, busy + quiet);
+	vm_usage(s.vm, &u);
+	early = u.vu_kernel;
+	for (uint64_t k = 0; k < quiet; k++) {
+		assert_int_equal(slot_write(s.vm, am, busy + k, k), VM_OK);
+		for (uint64_t i = 0; i < busy; i++)
+			assert_int_equal(slot_write(s.vm, am, i, k + i), VM_OK);
+	}
+	assert_true(vm_statistics(s.vm)->swapout > 40 * 1024);
+	vm_usage(s.vm, &u);
+	assert_in_range(u.vu_kernel, 1, early + 24); /* four tables; anons and their map */
+	for (uint64_t k = 0; k < quiet; k++) {
+		assert_int_equal(slot_read(s.vm, am, busy + k, 8, &v), VM_OK);
+		assert_int_equal(v, k);
+	}
+	anonmap_rele(am);
+	sys_fini(&s);
+}
+
 /* ---- reservation is exact ---- */
 static void reservation(void **state)
 {
@@ -799,7 +829,8 @@ int main(void)
 		cmocka_unit_test(full_swap),
 		cmocka_unit_test(reservation),
 		cmocka_unit_test(areas_under_load),
-		cmocka_unit_test(tables_of_slots_come_back), cmocka_unit_test(every_failure),
+		cmocka_unit_test(tables_of_slots_come_back),
+		cmocka_unit_test(tables_of_slots_that_stay), cmocka_unit_test(every_failure),
 		cmocka_unit_test(file_pages),
 		cmocka_unit_test(sparse_file),
 		cmocka_unit_test(clock_keeps_hot_pages),

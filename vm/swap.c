@@ -7,7 +7,9 @@
  * sw_chunk, so that a read may bring in neighbours and a removal finds who is on the area.
  *
  * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
- * turns because a used one moves behind its equals.
+ * turns because a used one moves behind its equals. It goes round in the first part of an area only, a few times
+ * larger than what is in use: clusters are found there just as well, and slots that stay do not end up far apart, each with a
+ * page of the table, and of whatever the area keeps by slot, for itself.
  *
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
  * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames.
@@ -18,6 +20,8 @@
 
 #define CHUNK_SLOTS 1023u /* and a count: one page */
 #define CLAIMED	    0xffffffffu /* taken, its owner not known yet */
+#define SPARSE	    4u		/* of so many slots in use one, at least, as far as the area has had to be used at all */
+#define LEAST_SPAN  (4 * CHUNK_SLOTS)
 
 static uint64_t nchunks(const struct swap_area *sw)
 {
@@ -168,6 +172,15 @@ static uint32_t *chunk_alloc(struct vm *vm)
 	return pp != NULL ? mach_frame_kva(vm->vm_mach, page_pfn(vm, pp)) : NULL;
 }
 
+/* Where slots are taken from: the slots before that number. There is a free one if there is any in the area. */
+static uint64_t span(const struct swap_area *sw)
+{
+	uint64_t n = sw->sw_used * SPARSE;
+
+	n = n > LEAST_SPAN ? n : LEAST_SPAN;
+	return n < sw->sw_nslots ? n : sw->sw_nslots;
+}
+
 enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, uint32_t *got)
 {
 	if (vm_inject_fail(vm, VM_INJECT_SWAP))
@@ -176,8 +189,8 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
 		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
 			continue;
-		uint64_t i = sw->sw_hint, n = 0;
-		for (uint64_t seen = 0; seen < sw->sw_nslots && owner(sw, i) != 0; seen++) {
+		uint64_t end = span(sw), i = sw->sw_hint < end ? sw->sw_hint : 0, n = 0;
+		for (uint64_t seen = 0; seen < end && owner(sw, i) != 0; seen++) {
 			const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
 
 			if (i % CHUNK_SLOTS == 0 && c[0] == CHUNK_SLOTS) { /* full: over it in one step */
@@ -186,12 +199,12 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 			} else {
 				i++;
 			}
-			if (i >= sw->sw_nslots)
+			if (i >= end)
 				i = 0;
 		}
 		if (owner(sw, i) != 0)
 			continue;
-		while (n < want && i + n < sw->sw_nslots && owner(sw, i + n) == 0) {
+		while (n < want && i + n < end && owner(sw, i + n) == 0) {
 			uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
 
 			if (*c == NULL && (*c = chunk_alloc(vm)) == NULL)
@@ -203,7 +216,7 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 			continue; /* no memory for the table: another area may have some */
 		sw->sw_used += n;
 		vm->vm_swapused += n;
-		sw->sw_hint = i + n < sw->sw_nslots ? i + n : 0;
+		sw->sw_hint = i + n;
 		*first = sw->sw_first + (uint32_t)i + 1;
 		*got = (uint32_t)n;
 		if (sw->sw_next != NULL && sw->sw_next->sw_prio == sw->sw_prio) { /* equals take turns */
@@ -233,7 +246,7 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	owner_set(sw, i, 0);
 	sw->sw_used--;
 	vm->vm_swapused--;
-	/* The hint goes round a large area for ever: a table that nobody needs would stay behind it at every step. */
+	/* A table that nobody needs would stay behind the hint at every step. */
 	uint32_t **at = &sw->sw_chunk[i / CHUNK_SLOTS], *empty = NULL;
 	if (*at != NULL && (*at)[0] == 0 && i / CHUNK_SLOTS != sw->sw_hint / CHUNK_SLOTS) {
 		empty = *at;
