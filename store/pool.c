@@ -50,7 +50,7 @@ static size_t layout(struct pool_shared *s, const struct pool_config *c)
 	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && c->file_limit != 0)
 		s->ps_floor = c->mem_floor / SEG_BYTES > s->ps_limit / 4 ? (uint32_t)(c->mem_floor / SEG_BYTES) : s->ps_limit / 4;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
-	s->ps_nslots = s->ps_limit + s->ps_cachemax + 4;
+	s->ps_nslots = s->ps_limit + s->ps_cachemax + 5;
 	s->ps_warmmax = s->ps_limit / 16 < WARM_MAX ? s->ps_limit / 16 + 1 : WARM_MAX;
 	s->ps_nblocks = (uint32_t)(c->file_limit / SEG_BYTES);
 	s->ps_nsegs = s->ps_nslots + s->ps_nblocks + 2;
@@ -92,7 +92,7 @@ int pool_format(void *mem, const struct pool_config *c)
 	s->ps_segfree = NONE;
 	for (unsigned k = 0; k < OPENS; k++)
 		s->ps_open[k] = NONE;
-	s->ps_sealed = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
 	s->ps_ahead = AHEAD_START;
 	s->ps_read_ns = POOL_READ_NS;
 	s->ps_magic = MAGIC;
@@ -600,8 +600,9 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 	out->mem_target = (uint64_t)pool_target(s) * SEG_BYTES;
 	out->file_bytes = (uint64_t)s->ps_blocks_used * SEG_BYTES;
 	out->ratio = s->ps_out != 0 ? (double)s->ps_in / (double)s->ps_out : 1;
-	for (uint32_t i = s->ps_sealed.first; i != NONE; i = segs(s)[i].s_next)
-		out->mem_bytes += segs(s)[i].s_live;
+	for (unsigned old = 0; old < 2; old++)
+		for (uint32_t i = s->ps_sealed[old].first; i != NONE; i = segs(s)[i].s_next)
+			out->mem_bytes += segs(s)[i].s_live;
 	for (unsigned k = 0; k < OPEN_YOUNG; k++)
 		if (s->ps_open[k] != NONE)
 			out->mem_bytes += segs(s)[s->ps_open[k]].s_live;

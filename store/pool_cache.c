@@ -72,8 +72,9 @@ static int cache_insert(struct pool *p, uint32_t i)
 	struct segment *g = &segs(s)[i];
 	uint32_t slot = NONE;
 
-	if (s->ps_ncached < s->ps_cachemax)
-		slot = pool_slot_take_locked(p);
+	while (s->ps_ncached > pool_part(s, s->ps_cachemax) && (slot = pool_cache_evict_locked(p)) != NONE)
+		pool_slot_give_locked(p, slot);
+	slot = s->ps_ncached < pool_part(s, s->ps_cachemax) ? pool_slot_take_locked(p) : NONE;
 	if (slot == NONE)
 		slot = pool_cache_evict_locked(p);
 	if (slot == NONE)

@@ -28,7 +28,7 @@
 #define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_YOUNG };
-enum { OPEN_PACKED, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments */
+enum { OPEN_PACKED, OPEN_OLD, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments. Old: what cleaning found alive */
 
 struct object {
 	uint64_t o_word; /* same-filled: the word; else checksum, but of a young page nothing */
@@ -49,7 +49,9 @@ struct segment {
 	    s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block; YOUNG: not 0 while it is packed */
 	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
 	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
-	uint32_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
+	uint16_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
+	uint16_t s_old;			   /* OPEN, SEALED: filled by cleaning */
+	uint32_t s_left;		   /* OPEN, SEALED: when its pages left the frames, on average; as o_left */
 	uint32_t s_spilled;		   /* FILED: ps_stats.spills when it was written */
 };
 /* Written under the pool's lock; pool_better_anew looks without it, as a guess. */
@@ -77,12 +79,12 @@ struct pool_shared {
 	uint64_t ps_magic;
 	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
-	uint32_t ps_limit;	/* slots the log may ever hold before it spills; four more serve compaction */
+	uint32_t ps_limit;	/* slots the log may ever hold before it spills; five more serve compaction */
 	uint32_t ps_floor, ps_target; /* const; atomic: slots it may hold now. See pool_share.c, as for the next six */
 	uint32_t ps_left;	/* atomic: pages that have left the frames so far */
 	uint32_t ps_asked;	/* loads since the last decision */
 	uint64_t ps_more_frames, ps_more_pool, ps_read_ns; /* ns of waiting that more of either would have saved; of a read */
-	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file */
+	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file; see pool_part */
 	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members,
 	    ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
@@ -98,7 +100,7 @@ struct pool_shared {
 	struct list ps_young;	/* oldest first; see pool_young.c, as for the next five */
 	uint32_t ps_nyoung, ps_youngmax, ps_pins; /* of them; at most (0: nobody packs); readings begun */
 	uint32_t ps_idle, ps_work; /* atomics: the packer sleeps; futex, changed to wake it */
-	struct list ps_sealed;	/* oldest first */
+	struct list ps_sealed[2]; /* by s_old; in the order they were filled */
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
 	uint32_t ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
@@ -248,6 +250,16 @@ void pool_young_added(struct pool *); /* pages were stored: is the packer to be 
 /* pool_share.c: how much of the budget the pool takes */
 static inline uint32_t pool_target(const struct pool_shared *s) { return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED); }
 /* Does the pool's part of memory change at all? */
+/* So many of the whole pool, in proportion to what it may hold now. */
+static inline uint32_t pool_part(const struct pool_shared *s, uint32_t most)
+{
+	return (uint32_t)(((uint64_t)most * pool_target(s) + s->ps_limit - 1) / s->ps_limit);
+}
+/* How many segments may be young. A hint without the lock. */
+static inline uint32_t pool_young_most(const struct pool_shared *s)
+{
+	return pool_part(s, __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED));
+}
 static inline bool pool_shares(const struct pool_shared *s) { return s->ps_floor != s->ps_limit; }
 void pool_left(struct pool_shared *, uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
 /* It is loaded; io: with a read of its own. */

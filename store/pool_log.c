@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #define LOOKS 64u /* so many are looked at before one that is worth it will do: the oldest have the most dead in them */
+#define LEFT_MEAN 16 /* s_left is about the last so many */
 #define WORTH (SEG_BYTES / 8 * 5)
 #define DENSE (SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
 
@@ -230,7 +231,7 @@ void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 static void seal(struct pool_shared *s, uint32_t i)
 {
 	set_state(&segs(s)[i], SEG_SEALED);
-	pool_enqueue_locked(s, &s->ps_sealed, i);
+	pool_enqueue_locked(s, &s->ps_sealed[segs(s)[i].s_old], i);
 }
 
 void pool_seg_free_locked(struct pool *p, uint32_t i)
@@ -239,7 +240,7 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs(s)[i];
 
 	if (g->s_state == SEG_SEALED)
-		pool_dequeue_locked(s, &s->ps_sealed, i);
+		pool_dequeue_locked(s, &s->ps_sealed[g->s_old], i);
 	if (g->s_state == SEG_YOUNG)
 		pool_young_remove_locked(s, i);
 	if (g->s_slot != NONE)
@@ -281,6 +282,7 @@ void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, cons
 	__atomic_store_n(&o->o_seg, i, __ATOMIC_RELAXED); /* pool_takes_memory looks */
 	o->o_off = (uint16_t)(g->s_used + sizeof h);
 	o->o_len = (uint16_t)len;
+	g->s_left = g->s_used == 0 ? o->o_left : g->s_left + (uint32_t)((int32_t)(o->o_left - g->s_left) / LEFT_MEAN);
 	g->s_used += footprint(len);
 	g->s_live += footprint(len);
 	BARRIER();
@@ -292,38 +294,40 @@ static int fits(const struct pool_shared *s, uint32_t i, uint32_t bytes)
 	return i != NONE && segs((struct pool_shared *)(uintptr_t)s)[i].s_used + bytes <= SEG_BYTES;
 }
 
-/* The open segment of compressed pages is replaced by an empty one from the slots kept back for this. */
+/* The open segment of old pages is replaced by an empty one from the slots kept back for this. */
 static int reopen(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t full = s->ps_open[0], i = pool_seg_new_locked(p, SEG_OPEN);
+	uint32_t full = s->ps_open[OPEN_OLD], i = pool_seg_new_locked(p, SEG_OPEN);
 
 	if (i == NONE)
 		return 0;
-	s->ps_open[0] = i;
+	segs(s)[i].s_old = 1;
+	s->ps_open[OPEN_OLD] = i;
 	if (full != NONE)
 		seal(s, full);
 	return 1;
 }
 
-/* The live objects (at most max bytes of them) of sealed segment i are appended to the open one; with force, to several. */
-static int compact(struct pool *p, uint32_t i, uint32_t max, int force)
+/*
+ * The live objects of sealed segment i are appended to open ones. Those are kept apart from what is stored now, which is
+ * likelier to be wanted soon: so old pages gather in few segments, which are written, and the others empty by themselves.
+ */
+static int compact(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
 	char *mem = slot_mem(s, g->s_slot);
 
-	if (g->s_live > max || (!force && !fits(s, s->ps_open[0], g->s_live)))
-		return 0;
 	for (uint32_t at = 0; at < g->s_used;) {
 		struct header h;
 
 		__builtin_memcpy(&h, mem + at, sizeof h);
 		const struct object *o = &objects(s)[h.h_object];
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
-			if (!fits(s, s->ps_open[0], footprint(h.h_len)) && !reopen(p))
+			if (!fits(s, s->ps_open[OPEN_OLD], footprint(h.h_len)) && !reopen(p))
 				return 0;
-			pool_append_locked(s, s->ps_open[0], h.h_object, mem + at + sizeof h, h.h_len);
+			pool_append_locked(s, s->ps_open[OPEN_OLD], h.h_object, mem + at + sizeof h, h.h_len);
 			g->s_live -= footprint(h.h_len);
 		}
 		at += footprint(h.h_len);
@@ -365,7 +369,7 @@ int pool_write_begin_locked(struct pool *p, uint32_t i)
 
 	if (block == NONE)
 		return -ENOSPC;
-	pool_dequeue_locked(s, &s->ps_sealed, i);
+	pool_dequeue_locked(s, &s->ps_sealed[segs(s)[i].s_old], i);
 	segs(s)[i].s_block = block;
 	segs(s)[i].s_async = 0;
 	pool_begin_locked(p, i);
@@ -429,15 +433,29 @@ static int spill(struct pool *p, uint32_t i)
  */
 static uint32_t cleanable(struct pool_shared *s)
 {
-	uint32_t best = NONE, max = DENSE, seen = 0;
+	uint32_t best = NONE, max = DENSE;
 
-	for (uint32_t i = s->ps_sealed.first; i != NONE && (seen++ < LOOKS || max > WORTH); i = segs(s)[i].s_next)
-		if (segs(s)[i].s_live < max) {
-			best = i;
-			max = segs(s)[i].s_live;
-		}
+	for (unsigned old = 0; old < 2; old++) {
+		uint32_t seen = 0;
+
+		for (uint32_t i = s->ps_sealed[old].first; i != NONE && (seen++ < LOOKS || max > WORTH);
+		     i = segs(s)[i].s_next)
+			if (segs(s)[i].s_live < max) {
+				best = i;
+				max = segs(s)[i].s_live;
+			}
+	}
 	pool_tell(&s->ps_full, best == NONE || max > SEG_BYTES / 4 * 3);
 	return best;
+}
+
+/* The sealed segment to be written first, or NONE: whose pages have been out of the frames the longest. */
+static uint32_t oldest(const struct pool_shared *s)
+{
+	const struct segment *g = segs((struct pool_shared *)(uintptr_t)s);
+	uint32_t a = s->ps_sealed[0].first, b = s->ps_sealed[1].first;
+
+	return a == NONE || (b != NONE && (int32_t)(g[b].s_left - g[a].s_left) < 0) ? b : a;
 }
 
 /* Slots in use, and how many may be before something is written: without those of young pages, which have their own. */
@@ -446,12 +464,12 @@ static uint32_t log_used(const struct pool_shared *s)
 	return s->ps_slots_used - s->ps_nwarm - s->ps_nyoung - (s->ps_open[OPEN_YOUNG] != NONE);
 }
 
-static uint32_t log_limit(const struct pool_shared *s) { return pool_target(s) - s->ps_youngmax; }
+static uint32_t log_limit(const struct pool_shared *s) { return pool_target(s) - pool_young_most(s); }
 
 /* How many slots should be free, or be so when what is being written is written. */
 static uint32_t headroom(const struct pool_shared *s)
 {
-	return pool_target(s) / 8 < POOL_WRITES ? pool_target(s) / 8 : POOL_WRITES;
+	return pool_target(s) / 16 < POOL_WRITES ? pool_target(s) / 16 : POOL_WRITES;
 }
 
 /* Starts writes so that there will be memory when it is wanted. Drops the lock. */
@@ -463,13 +481,13 @@ static void write_behind(struct pool *p)
 		return;
 	(void)pool_reap_locked(p, 0);
 	for (;;) {
-		uint32_t n = pool_inflight(p), i = s->ps_sealed.first;
+		uint32_t n = pool_inflight(p), i = oldest(s);
 
 		if (i == NONE || n >= POOL_WRITES || log_used(s) + headroom(s) <= log_limit(s) + n)
 			return;
 		uint32_t c = cleanable(s);
 
-		if ((c == NONE || !compact(p, c, SEG_BYTES, 1)) && pool_write_start_locked(p, i) != 0)
+		if ((c == NONE || !compact(p, c)) && pool_write_start_locked(p, i) != 0)
 			return;
 	}
 }
@@ -550,7 +568,7 @@ static int reclaim_block(struct pool *p)
 	if (g->s_live == 0)
 		pool_seg_free_locked(p, i);
 	else
-		(void)compact(p, i, SEG_BYTES, 1);
+		(void)compact(p, i);
 	return 0;
 }
 
@@ -588,21 +606,21 @@ static int make_room(struct pool *p)
 	uint32_t i = cleanable(s), slot;
 	int rc = -ENOSPC;
 
-	if (i != NONE && compact(p, i, SEG_BYTES, 1))
+	if (i != NONE && compact(p, i))
 		return 0;
 	if (pool_reap_locked(p, 0) > 0)
 		return 0;
-	while ((i = s->ps_sealed.first) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
+	while ((i = oldest(s)) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
 		; /* one is ready when the other has been waited for */
 	if (pool_reap_locked(p, 1) > 0)
 		return 0;
-	i = s->ps_sealed.first;
+	i = oldest(s);
 	if (i != NONE && (rc = spill(p, i)) != -ENOSPC)
 		return rc;
 	i = emptiest(s, SEG_SEALED, SEG_BYTES / 8 * 7);
-	if (i != NONE && compact(p, i, SEG_BYTES, 1))
+	if (i != NONE && compact(p, i))
 		return 0;
-	if (s->ps_sealed.first != NONE && reclaim_block(p) == 0) /* there is something to write, but no block for it */
+	if (oldest(s) != NONE && reclaim_block(p) == 0) /* there is something to write, but no block for it */
 		return 0;
 	if ((slot = pool_cache_evict_locked(p)) != NONE) {
 		pool_slot_give_locked(p, slot);
@@ -657,7 +675,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 			seal(s, full);
 			if (segs(s)[full].s_live == 0)
 				pool_seg_free_locked(p, full);
-			else if (kind == 1)
+			else if (kind == OPEN_RAW)
 				write_raw(p, full);
 			continue;
 		}
@@ -697,6 +715,7 @@ static void close_open(struct pool *p, unsigned kind)
 void pool_close_locked(struct pool *p)
 {
 	close_open(p, OPEN_PACKED);
+	close_open(p, OPEN_OLD);
 	close_open(p, OPEN_RAW);
 	pool_young_close_locked(p);
 	while (cool_one(p))

@@ -80,7 +80,7 @@ static void repair_objects(struct pool_shared *s)
 static void repair_segments(struct pool_shared *s)
 {
 	s->ps_segfree = NONE;
-	s->ps_sealed = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
 	s->ps_nwarm = s->ps_ncached = s->ps_nyoung = 0;
 	for (unsigned k = 0; k < OPENS; k++)
 		if (s->ps_open[k] != NONE &&
@@ -95,7 +95,8 @@ static void repair_segments(struct pool_shared *s)
 
 		if (g->s_fetch != 0 && pool_orphan(g))
 			g->s_fetch = 0;
-		if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_RAW])
+		if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] &&
+		    i != s->ps_open[OPEN_RAW])
 			set_state(g, SEG_SEALED);
 		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
 			set_state(g, SEG_FREE);
@@ -107,7 +108,7 @@ static void repair_segments(struct pool_shared *s)
 		    g->s_state == SEG_YOUNG)
 			g->s_block = NONE;
 		if (g->s_state == SEG_SEALED)
-			pool_enqueue_locked(s, &s->ps_sealed, i);
+			pool_enqueue_locked(s, &s->ps_sealed[g->s_old], i);
 		if (g->s_state == SEG_YOUNG && i != s->ps_open[OPEN_YOUNG]) {
 			pool_enqueue_locked(s, &s->ps_young, i);
 			s->ps_nyoung++;

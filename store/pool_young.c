@@ -37,11 +37,11 @@ void pool_pack_behind(struct pool *p, uint64_t bytes)
 
 int pool_young_room(const struct pool_shared *s)
 {
-	return __atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) < __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED);
+	return __atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) < pool_young_most(s);
 }
 
 /* So many are left alone for a while: some of their pages will be wanted back. From twice as many on the packer is woken. */
-static uint32_t leave(const struct pool_shared *s) { return s->ps_youngmax / 4; }
+static uint32_t leave(const struct pool_shared *s) { return pool_young_most(s) / 4; }
 
 static void count(struct pool_shared *s, int by)
 {

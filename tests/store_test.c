@@ -687,6 +687,39 @@ static uint64_t late_reads(struct rig *r, uint32_t n, unsigned rounds)
 	return last / PAGE;
 }
 
+/*
+ * Pages in use and new ones that nobody asks for again share the log. Cleaning put what it found alive beside what was stored
+ * last: so pages in use were written along with the others, again and again.
+ */
+static void test_pages_in_use_stay_in_memory(void **state)
+{
+	const uint32_t used = 400;
+	struct pool_stats before, after;
+	uint32_t n = used;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 32 * SEG, 32 * MiB);
+	for (uint32_t i = 0; i < used; i++)
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	for (uint32_t k = 0; n < SHARE_PAGES; k++) {
+		comes_back(&r, (uint32_t)(rnd() % used));
+		if (k % 16 == 0) {
+			assert_int_equal(put(&r, share_what(n), &share_handle[n]), 0);
+			n++;
+		}
+		if (n == SHARE_PAGES / 2)
+			pool_stats(&r.p, &before);
+	}
+	pool_stats(&r.p, &after);
+	assert_true(after.spills > before.spills + 10);
+	assert_in_range(after.bytes_read - before.bytes_read, 0, 4 * SEG);
+	for (uint32_t i = 0; i < n; i++)
+		pool_unref(&r.p, share_handle[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 static void test_share_goes_where_it_saves_most(void **state)
 {
 	const uint64_t mem = 4 * MiB, least = 1 * MiB;
@@ -815,6 +848,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_scattered_pages_of_the_file_move_to_memory),
 		cmocka_unit_test(test_model_with_a_packer),
 		cmocka_unit_test(test_young_pages_and_a_full_file),
+		cmocka_unit_test(test_pages_in_use_stay_in_memory),
 		cmocka_unit_test(test_share_goes_where_it_saves_most),
 		cmocka_unit_test(test_share_knows_of_clean_pages),
 		cmocka_unit_test(test_share_of_a_full_file),
