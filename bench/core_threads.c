@@ -8,7 +8,8 @@
  *   bench_core_linux [rounds]      on the Linux machine, where each fault moves a page by a call of the kernel
  *
  * Printed: the best of that many rounds (20): faults a second, in thousands, and the gain by the second thread. The first
- * row says what this computer's second CPU is good for: rates of the others are to be compared with it.
+ * rows say what this computer's second CPU is good for, and its memory where two CPUs write: rates of the others are to
+ * be compared with them. Each thread makes its pages ready itself, so what one has in its cache is not the other's.
  */
 #include "bench/core_threads.h"
 #include "bench/bench.h"
@@ -17,19 +18,25 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define PG VM_PAGESIZE
 
-enum { FLOOR, ZERO, MEMORY, CACHE, NCASES };
-static const char *const cases[NCASES] = { "work that shares nothing", "first touches", "pages in memory",
-	"pages of the cache list" };
+enum { FLOOR, FILL, ZERO, MEMORY, CACHE, NCASES };
+static const char *const cases[NCASES] = { "work that shares nothing", "pages zeroed, no core", "first touches",
+	"pages in memory", "pages of the cache list" };
 #define FLOOR_STEPS 200u /* about as long as a fault */
 
+static char *own_memory; /* 2 * BT_PAGES pages that the core has nothing to do with */
+
+/* Threads write nothing of each other's lines here. */
 struct worker {
-	struct as *as;
+	_Alignas(128) struct as *as;
 	vaddr_t at;
 	enum seg_rw rw;
+	enum vm_err (*prepare)(struct as *, vaddr_t); /* by the thread itself: what is in its cache is its own doing */
 	pthread_barrier_t *start;
 	enum vm_err err;
 	double from, to;
@@ -58,15 +65,50 @@ static void *work_alone(void *arg)
 	return NULL;
 }
 
-static void *fault_all(void *arg)
+/* ---- what is there before the faults ---- */
+static enum vm_err as_it_is(struct as *as, vaddr_t at)
+{
+	return VM_OK;
+}
+
+static enum vm_err drop_translations(struct as *as, vaddr_t at)
+{
+	hat_unload(as_hat(as), at, BT_PAGES * (uint64_t)PG, HAT_UNLOAD);
+	return VM_OK;
+}
+
+static enum vm_err page_out(struct as *as, vaddr_t at)
+{
+	return as_advise(as, at, BT_PAGES * (uint64_t)PG, ADV_PAGEOUT);
+}
+
+/* The most that first touches could gain: zeroing takes memory's time, which the CPUs share. */
+static void *zero_alone(void *arg)
 {
 	struct worker *w = arg;
+	char *mine = own_memory + w->at;
 
 	(void)pthread_barrier_wait(w->start);
 	w->from = bench_ns();
-	for (uint64_t i = 0; i < BT_PAGES && w->err == VM_OK; i++)
-		w->err = as_fault(w->as, w->at + i * PG, PG, F_INVAL, w->rw);
+	for (uint64_t i = 0; i < BT_PAGES; i++) {
+		memset(mine + i * PG, 0, PG);
+		__asm__ volatile("" : : "r"(mine) : "memory");
+	}
 	w->to = bench_ns();
+	return NULL;
+}
+
+static void *fault_all(void *arg)
+{
+	struct worker *w = arg;
+	enum vm_err e = w->prepare(w->as, w->at);
+
+	(void)pthread_barrier_wait(w->start);
+	w->from = bench_ns();
+	for (uint64_t i = 0; i < BT_PAGES && e == VM_OK; i++)
+		e = as_fault(w->as, w->at + i * PG, PG, F_INVAL, w->rw);
+	w->to = bench_ns();
+	w->err = e;
 	return NULL;
 }
 
@@ -90,7 +132,8 @@ static void start_on(pthread_t *t, unsigned nth, void *(*fn)(void *), struct wor
 }
 
 /* n threads fault BT_PAGES each; keeps the best rate. */
-static void pass(void *(*fn)(void *), struct as *as, const vaddr_t *at, unsigned n, enum seg_rw rw, double *best)
+static void pass(void *(*fn)(void *), enum vm_err (*prepare)(struct as *, vaddr_t), struct as *as, const vaddr_t *at,
+    unsigned n, enum seg_rw rw, double *best)
 {
 	struct worker w[2];
 	pthread_barrier_t start;
@@ -99,7 +142,7 @@ static void pass(void *(*fn)(void *), struct as *as, const vaddr_t *at, unsigned
 
 	(void)pthread_barrier_init(&start, NULL, n);
 	for (unsigned i = 0; i < n; i++) {
-		w[i] = (struct worker){ as, at[i], rw, &start, VM_OK, 0, 0 };
+		w[i] = (struct worker){ as, at[i], rw, prepare, &start, VM_OK, 0, 0 };
 		start_on(&t[i], i, fn, &w[i]);
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -126,15 +169,12 @@ static void measure(unsigned n, double best[NCASES])
 		must(as_map(as, at[i], BT_PAGES * (uint64_t)PG, segvn_create, &a), "as_map");
 		bt_mapped(as, at[i]);
 	}
-	pass(work_alone, as, at, n, S_READ, &best[FLOOR]);
-	pass(fault_all, as, at, n, S_WRITE, &best[ZERO]);
-	as_swapout_soft(as);
-	pass(fault_all, as, at, n, S_WRITE, &best[MEMORY]);
-	if (swap != NULL) {
-		for (unsigned i = 0; i < n; i++)
-			must(as_advise(as, at[i], BT_PAGES * (uint64_t)PG, ADV_PAGEOUT), "as_advise");
-		pass(fault_all, as, at, n, S_READ, &best[CACHE]);
-	}
+	pass(work_alone, as_it_is, as, at, n, S_READ, &best[FLOOR]);
+	pass(zero_alone, as_it_is, as, (vaddr_t[]){ 0, BT_PAGES * PG }, n, S_WRITE, &best[FILL]);
+	pass(fault_all, as_it_is, as, at, n, S_WRITE, &best[ZERO]);
+	pass(fault_all, drop_translations, as, at, n, S_WRITE, &best[MEMORY]);
+	if (swap != NULL)
+		pass(fault_all, page_out, as, at, n, S_READ, &best[CACHE]);
 	bt_close(as);
 }
 
@@ -142,6 +182,13 @@ int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 20;
 	double best[3][NCASES] = { { 0 } };
+	size_t bytes = 2 * BT_PAGES * (size_t)PG;
+
+	own_memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (own_memory == MAP_FAILED)
+		return 1;
+	(void)madvise(own_memory, bytes, MADV_HUGEPAGE);
+	memset(own_memory, 0xa5, bytes);
 
 	for (unsigned k = 0; k < rounds; k++)
 		for (unsigned n = 1; n <= 2; n++)

@@ -18,8 +18,8 @@
  */
 #include "impl.h"
 
-#define ANON_BATCH   16u
-#define ANON_CPU_MAX 32u
+#define ANON_BATCH   64u
+#define ANON_CPU_MAX 128u
 
 static voff_t anon_off(anon_id id)
 {
@@ -138,7 +138,7 @@ static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
 	uint32_t n = 0;
 
 	mach_mutex_enter(&vm->vm_anonlock);
-	/* Of fresh ids a whole run, whose pages have one lock. */
+	/* Of fresh ids whole runs, whose pages have one lock each. */
 	for (anon_id id = 0; n < ANON_BATCH && id % ANON_BATCH != ANON_BATCH - 1 && (id = vm->vm_anonfree) != 0; n++) {
 		struct anon *an = anon_of(vm, id);
 

@@ -33,7 +33,7 @@
 #include "impl.h"
 
 #define BUDDY_ONLINE_RUN (1u << VM_MAXORDER)
-#define BUDDY_LAY_BY 4u
+#define BUDDY_LAY_BY 6u
 #define BUDDY_COLORSCAN 16u /* blocks of each list looked at for a colour */
 
 static bool buddy_is_block(struct vm *vm, pfn_t pfn, unsigned order)
