@@ -93,7 +93,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 			else if (fd >= 0 && S_ISDIR(st.st_mode))
 				(void)snprintf(why, whylen, "'%s' is a directory: name a program", cur);
 			else
-				(void)snprintf(why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
+				(void)snprintf(
+				    why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
 			errno = EACCES;
 			if (fd >= 0)
 				(void)close(fd);
@@ -106,7 +107,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 			return false;
 		}
 		if (geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0) {
-			(void)snprintf(why, whylen, "'%s' has file capabilities and cannot be hosted: run it as root", cur);
+			(void)snprintf(
+			    why, whylen, "'%s' has file capabilities and cannot be hosted: run it as root", cur);
 			(void)close(fd);
 			return false;
 		}

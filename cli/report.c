@@ -87,6 +87,6 @@ void cli_report_json(
 	    (unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
 	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
-	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target, (unsigned long long)ps->write_errors,
-	    (unsigned long long)fam->fam_forced * 4096, t->left);
+	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
+	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left);
 }

@@ -230,7 +230,9 @@ static int make_swap(struct run *r)
 
 static int make_family(struct run *r)
 {
-	struct pool_config pc = { .mem_limit = r->pool, .mem_floor = r->pool / 4, .max_members = FAMILY_PROCS + 1 }; /* and we */
+	struct pool_config pc = {
+		.mem_limit = r->pool, .mem_floor = r->pool / 4, .max_members = FAMILY_PROCS + 1
+	}; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
 	char buf[24];
@@ -541,10 +543,11 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 
 	totals(r, &c, &resident, &need);
 	pool_stats(&r->store, &ps);
-	(void)snprintf(line, sizeof line, "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
-		cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
-		(double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
-		(double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
+	(void)snprintf(line, sizeof line,
+	    "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
+	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
+	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
+	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
 	print_cut(line);
 	*last = c;
 	*last_ns = t;
@@ -652,7 +655,8 @@ static int count_descriptors(struct run *r)
 
 	(void)close(next);
 	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 || (rlim_t)next + 3 > rl.rlim_cur)
-		return fail("too few open files are allowed (ulimit -Hn): one is needed for each process, and ten more");
+		return fail(
+		    "too few open files are allowed (ulimit -Hn): one is needed for each process, and ten more");
 	rl.rlim_cur -= (rlim_t)next + 2;
 	r->fam->fam_most = rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
 	return 0;
@@ -688,6 +692,9 @@ static int start(struct run *r, char **argv)
 		(void)fail("cannot execute '%s': %s", r->program, strerror(r->unexecuted));
 		(void)waitpid(r->child, NULL, 0);
 	}
+	if (rc == 0)
+		sites_note_file(
+		    "/lib/x86_64-linux-gnu/libc.so.6", &r->fam->fam_sites); /* while the loader is at work */
 	return rc;
 }
 
@@ -787,7 +794,8 @@ int cli_run(int argc, char **argv)
 	if (family_there(getenv(FAMILY_ENV)))
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
-	if (r.report_path != NULL && (r.report_file = fopen(r.report_path, "we")) == NULL) /* not when all is done and lost */
+	if (r.report_path != NULL &&
+	    (r.report_file = fopen(r.report_path, "we")) == NULL) /* not when all is done and lost */
 		return fail("--report: cannot write '%s': %s", r.report_path, strerror(errno));
 	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||
 	    (rc = start(&r, argv + optind)) != 0)

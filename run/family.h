@@ -55,7 +55,7 @@ struct family {
 	uint64_t fam_magic;
 	char fam_name[FAMILY_NAME];
 	int32_t fam_swapfd, fam_device; /* the supervisor's descriptors; -1: none */
-	uint32_t fam_most;	   /* processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
+	uint32_t fam_most; /* processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
 	uint32_t fam_swapflags;	   /* with which the first is opened */
 	uint64_t fam_size;	   /* bytes of the whole shared object */
 	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
@@ -66,7 +66,8 @@ struct family {
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
 	_Atomic uint64_t fam_need;     /* sum of fp_need */
 	_Atomic uint32_t fam_procs;    /* entries of fam_proc that were ever taken come before this one */
-	_Atomic uint32_t fam_watched;  /* the supervisor's threads wait for fam_pressure and pack; 0: a byte on the socket makes them */
+	_Atomic uint32_t
+	    fam_watched; /* the supervisor's threads wait for fam_pressure and pack; 0: a byte on the socket makes them */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
@@ -82,7 +83,8 @@ struct family_hello {
 	uint64_t fh_magic;
 	int32_t	 fh_slot; /* entry prepared by the parent before fork, or by who asks; -1: none */
 	int32_t	 fh_pid;
-	uint32_t fh_silent; /* not 0: no answer is wanted; who asks has the descriptors, inherited or opened through /proc, and a slot */
+	uint32_t
+	    fh_silent; /* not 0: no answer is wanted; who asks has the descriptors, inherited or opened through /proc, and a slot */
 };
 struct family_welcome {
 	uint64_t fw_magic;

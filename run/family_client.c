@@ -158,7 +158,8 @@ static void fetch(struct host *h, const char *sockname)
 	if (swapfd < 0)
 		goto no;
 	if (f->fam_device >= 0) {
-		device = (int)sys_call4(SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_device), O_RDWR | O_CLOEXEC, 0);
+		device = (int)sys_call4(
+		    SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_device), O_RDWR | O_CLOEXEC, 0);
 		if (device < 0) {
 			(void)sys_call1(SYS_close, swapfd);
 			goto no;

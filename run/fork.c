@@ -42,7 +42,8 @@ static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p); a = p.end) {
 		uint64_t len = vm_page_round(p.end) - p.base;
 
-		if (pins->n < 8 && (p.prot & RW) == RW && as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
+		if (pins->n < 8 && (p.prot & RW) == RW &&
+		    as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
 			pins->range[pins->n].a = p.base;
 			pins->range[pins->n++].len = len;
 		}
@@ -52,7 +53,8 @@ static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 static void unpin(struct host *h, struct pins *pins)
 {
 	for (; pins->n > 0; pins->n--)
-		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
+		(void)as_fault(
+		    h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
 }
 
 /* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
@@ -162,7 +164,8 @@ long host_fork_born(struct host *h)
 	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-		rc = joined ? service_need(h) : service_start(h); /* the kernel tells only the parent of their connection's end */
+		rc = joined ? service_need(h)
+			    : service_start(h); /* the kernel tells only the parent of their connection's end */
 	if (rc != 0)
 		mach_panic("quire: a forked child cannot start its service thread");
 	hostfd_prune();

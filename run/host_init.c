@@ -99,7 +99,8 @@ static void create_engine(struct host *h)
 			? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
 			: rc == -38 /* ENOSYS */
 			? "no userfaultfd here: a tool that imitates the kernel (valgrind, qemu)? Run the program in it without quire"
-			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1", rc);
+			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1",
+		    rc);
 	vc.vc_mach = h->h_mach;
 	vc.vc_policy = policy_find(h->h_fam->fam_policy);
 	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
@@ -112,7 +113,8 @@ static void create_engine(struct host *h)
 	h->h_pool.p_charge_arg = h;
 	h->h_pool.p_tag = pool_tag;
 	h->h_pool.p_ownfds = true;
-	h->h_pool.p_exclusive = true; /* packing again what was only read is the supervisor's time, memory is everybody's */
+	h->h_pool.p_exclusive =
+	    true; /* packing again what was only read is the supervisor's time, memory is everybody's */
 	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
 	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)

@@ -217,7 +217,8 @@ static bool nofork_add(struct host *h, uint64_t base, uint64_t end)
 
 	mach_mutex_enter(&h->h_noforklock);
 	if (h->h_nofork.r == NULL) {
-		long p = sys_call6(SYS_mmap, 0, (long)(NOFORK_ROOM * sizeof(struct range)), RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		long p = sys_call6(
+		    SYS_mmap, 0, (long)(NOFORK_ROOM * sizeof(struct range)), RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (p > 0 || p < -4096)
 			h->h_nofork = (struct ranges){ (struct range *)p, 0, NOFORK_ROOM };
@@ -233,7 +234,8 @@ static void nofork_remove(struct host *h, uint64_t base, uint64_t end)
 		return;
 	mach_mutex_enter(&h->h_noforklock);
 	if (!ranges_remove(&h->h_nofork, base, end))
-		h->h_nofork.n = 0; /* so many that they are not to be counted: a child has more than it should rather than less */
+		h->h_nofork.n =
+		    0; /* so many that they are not to be counted: a child has more than it should rather than less */
 	mach_mutex_exit(&h->h_noforklock);
 }
 
@@ -349,7 +351,8 @@ static enum vm_err share_piece(struct host *h, const struct piece *p)
 	if (e != VM_OK)
 		(void)sys_call2(SYS_munmap, to, (long)size); /* what has moved is no longer there */
 	else if (closed)
-		(void)sys_call3(SYS_mprotect, (long)p->base, (long)size, (p->prot & PROT_R) != 0 ? PROT_READ : PROT_NONE);
+		(void)sys_call3(
+		    SYS_mprotect, (long)p->base, (long)size, (p->prot & PROT_R) != 0 ? PROT_READ : PROT_NONE);
 	return e;
 }
 
@@ -453,7 +456,8 @@ static long do_mmap(struct host *h, long addr, long len, int prot, int flags, in
 	if (!ours)
 		return p;
 	e = track(h, (uint64_t)p, size, prot,
-	    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0) | ((flags & MAP_TYPE) == MAP_SHARED ? SEGVN_SHARED : 0));
+	    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0) |
+		((flags & MAP_TYPE) == MAP_SHARED ? SEGVN_SHARED : 0));
 	if (e != VM_OK) {
 		(void)forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);
@@ -542,7 +546,8 @@ static long do_leave(struct host *h)
 	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p); a = p.end)
 		r = leave_piece(h, &p);
 	if (r == 0 && !h->h_off) {
-		uint64_t have = atomic_load(&h->h_me->fp_granted), more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
+		uint64_t have = atomic_load(&h->h_me->fp_granted),
+			 more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
 
 		atomic_fetch_add(&h->h_me->fp_granted, more);
 		atomic_fetch_add(&h->h_fam->fam_charged, more);
@@ -731,7 +736,8 @@ static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot)
 /* In place. As long as the pages are the kernel's, its mapping stays one: of two it would move neither another time. */
 static long grow(struct host *h, long old, long oldlen, long newlen, bool shared)
 {
-	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen), more = (uint64_t)old + vm_page_round((uint64_t)newlen) - end;
+	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen),
+		 more = (uint64_t)old + vm_page_round((uint64_t)newlen) - end;
 
 	if (h->h_managed)
 		return map_new(h, (long)end, more, shared) == (long)end ? old : -ENOMEM;

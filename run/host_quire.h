@@ -65,7 +65,8 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 int family_connect(
     struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
 void family_watch(struct host *);	 /* the supervisor is needed: for others' memory, or to pack */
-void family_mortal(struct host *, bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
+void family_mortal(struct host *,
+    bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
 uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
 /* run/enter.c */
 void host_thread_pointer(unsigned long hwcap2); /* AT_HWCAP2: how the thread pointer is read and written */

@@ -112,7 +112,8 @@ int hostfd_ours(int fd)
 }
 
 /* ---- what a patched site does ---- */
-static char *env_preload, *env_family; /* const after the constructor: NULL when not hosted. The latter without its PID */
+static char *env_preload,
+    *env_family; /* const after the constructor: NULL when not hosted. The latter without its PID */
 static const char *our_path;
 
 static int starts(const char *s, const char *with)
@@ -226,7 +227,8 @@ static long do_execve(long nr, const long *a, unsigned at)
 		list[j++] = env_preload;
 	list[j++] = family_variable(family);
 	list[j] = NULL;
-	r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list) : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+	r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list)
+			     : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
 	if (!fits) /* it failed */
 		(void)sys_call2(SYS_munmap, (long)list, (long)((n + 3) * sizeof *list + room));
 	return r;
@@ -319,7 +321,8 @@ static long do_register(const long *a)
 	struct iovec to = { &reg, sizeof reg }, from = { (void *)a[3], sizeof reg };
 
 	if (sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&to, 1, (long)&from, 1, 0) == (long)sizeof reg)
-		(void)host_release((void *)reg.range.start, (size_t)reg.range.len); /* if it cannot, neither can the kernel */
+		(void)host_release(
+		    (void *)reg.range.start, (size_t)reg.range.len); /* if it cannot, neither can the kernel */
 	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
 }
 
@@ -404,7 +407,8 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 		at = put(at, "\x0f\x05", 2);
 		at = put_jmp(at, site + 7);
 	}
-	if (nr == SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +12; and so on: most calls are others, and frequent in some programs */
+	if (nr ==
+	    SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +12; and so on: most calls are others, and frequent in some programs */
 		at = put(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x0c\xb8", 9);
 		at = put(at, &nr, 4);
 		at = put(at, "\x0f\x05", 2);
@@ -635,8 +639,8 @@ __attribute__((used)) long intercept_errno(long r) { return ret(r); }
 #define BIT(nr) (1ull << ((nr) % 64))
 __attribute__((used)) static const uint64_t syscall_ours[8] = {
 	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
-	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_ioctl) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) | BIT(SYS_execve) |
-	    BIT(SYS_exit),
+	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_ioctl) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) |
+	    BIT(SYS_execve) | BIT(SYS_exit),
 	[2] = BIT(SYS_prctl) | BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
 	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),
 	[4] = BIT(SYS_dup3) | BIT(SYS_seccomp),

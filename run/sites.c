@@ -14,10 +14,14 @@
 
 #include <elf.h>
 #include <emmintrin.h>
+#include <fcntl.h>
 #include <link.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 /* The build id among the notes of a segment. */
 static void build_id(const uint8_t *p, size_t len, uint8_t *id)
@@ -40,8 +44,11 @@ static void build_id(const uint8_t *p, size_t len, uint8_t *id)
 	}
 }
 
-/* The function execve in the tables that the dynamic section names: by its GNU hash, as the loader looks it up. */
-static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base)
+/*
+ * The function execve in the tables that the dynamic section names: by its GNU hash, as the loader looks it up. It has added its base
+ * to their addresses; to those of a file that is only looked at, more is to be added.
+ */
+static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base, ElfW(Addr) more)
 {
 	static const char name[] = "execve";
 	const ElfW(Sym) *sym = NULL;
@@ -49,13 +56,13 @@ static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base)
 	const char *str = NULL;
 	uint32_t hash = 5381;
 
-	for (; dyn->d_tag != DT_NULL; dyn++) /* the loader has added its base to these */
+	for (; dyn->d_tag != DT_NULL; dyn++)
 		if (dyn->d_tag == DT_SYMTAB)
-			sym = (const ElfW(Sym) *)dyn->d_un.d_ptr;
+			sym = (const ElfW(Sym) *)(dyn->d_un.d_ptr + more);
 		else if (dyn->d_tag == DT_STRTAB)
-			str = (const char *)dyn->d_un.d_ptr;
+			str = (const char *)(dyn->d_un.d_ptr + more);
 		else if (dyn->d_tag == DT_GNU_HASH)
-			gnu = (const uint32_t *)dyn->d_un.d_ptr;
+			gnu = (const uint32_t *)(dyn->d_un.d_ptr + more);
 	if (sym == NULL || str == NULL || gnu == NULL || (uintptr_t)gnu < base || gnu[0] == 0)
 		return NULL;
 	for (const char *s = name; *s != '\0'; s++)
@@ -86,12 +93,58 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 			lib->text = (uint8_t *)(info->dlpi_addr + ph->p_vaddr);
 			lib->len = ph->p_memsz;
 		} else if (ph->p_type == PT_DYNAMIC) {
-			lib->entry = find_execve((const ElfW(Dyn) *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr);
+			lib->entry =
+			    find_execve((const ElfW(Dyn) *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr, 0);
 		} else if (ph->p_type == PT_NOTE) {
 			build_id((const uint8_t *)(info->dlpi_addr + ph->p_vaddr), ph->p_memsz, lib->id);
 		}
 	}
 	return 1;
+}
+
+/* The same of a file as it is, size bytes of which are at base. What is read must be where its address says. 0: it is not so. */
+static int library_file(const uint8_t *base, size_t size, struct library *lib)
+{
+	const ElfW(Ehdr) *eh = (const void *)base;
+	const ElfW(Phdr) *ph = (const void *)(base + eh->e_phoff);
+
+	if (size < sizeof *eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0 || eh->e_ident[EI_CLASS] != ELFCLASS64 ||
+	    eh->e_phoff > size || eh->e_phnum > (size - eh->e_phoff) / sizeof *ph)
+		return 0;
+	for (unsigned i = 0; i < eh->e_phnum; i++, ph++) {
+		if (ph->p_offset > size || ph->p_filesz > size - ph->p_offset)
+			return 0;
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_W) == 0 && ph->p_vaddr != ph->p_offset)
+			return 0;
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
+			lib->text = (uint8_t *)(uintptr_t)(base + ph->p_offset);
+			lib->len = ph->p_memsz;
+		} else if (ph->p_type == PT_DYNAMIC) {
+			lib->entry =
+			    find_execve((const void *)(base + ph->p_offset), (ElfW(Addr))base, (ElfW(Addr))base);
+		} else if (ph->p_type == PT_NOTE) {
+			build_id(base + ph->p_offset, ph->p_filesz, lib->id);
+		}
+	}
+	return lib->text != NULL;
+}
+
+void sites_note_file(const char *path, struct sites_note *note)
+{
+	uint8_t *site[MAXSITES];
+	struct library lib = { 0 };
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	void *p =
+	    fd >= 0 && fstat(fd, &st) == 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+
+	if (fd >= 0)
+		(void)close(fd);
+	if (p == MAP_FAILED)
+		return;
+	if (library_file(p, (size_t)st.st_size, &lib))
+		(void)sites_find(&lib, note, site);
+	(void)munmap(p, (size_t)st.st_size);
 }
 
 int sites_library(struct library *lib) { return dl_iterate_phdr(find_libc, lib) != 0 && lib->text != NULL; }
@@ -180,8 +233,9 @@ static unsigned opcodes(const uint8_t *p)
 {
 	__m128i b = _mm_loadu_si128((const __m128i_u *)p), before = _mm_loadu_si128((const __m128i_u *)(p - 1));
 	__m128i call = _mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xfe)), _mm_set1_epi8((char)0xe8));
-	__m128i cond = _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xf0)), _mm_set1_epi8((char)0x80)),
-	    _mm_cmpeq_epi8(before, _mm_set1_epi8(0x0f)));
+	__m128i cond =
+	    _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xf0)), _mm_set1_epi8((char)0x80)),
+		_mm_cmpeq_epi8(before, _mm_set1_epi8(0x0f)));
 
 	return (unsigned)_mm_movemask_epi8(_mm_or_si128(call, cond));
 }

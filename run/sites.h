@@ -27,4 +27,6 @@ struct library { uint8_t *text; size_t len; uint8_t id[SITES_ID]; uint8_t *entry
 int sites_library(struct library *);
 /* Its sites, in the order of addresses; how many: at most MAXSITES. */
 unsigned sites_find(const struct library *, struct sites_note *, uint8_t **site);
+/* The same of a library that is not this process's: what programs will look for is noted before they come. May find nothing. */
+void sites_note_file(const char *path, struct sites_note *);
 #endif

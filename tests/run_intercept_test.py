@@ -63,6 +63,23 @@ print(bad)
 """],
     "shell": ["sh", "-c", "x=$(seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '); echo $x; (exit 5); echo $?; "
               "(sleep 0 & wait); trap 'echo term' TERM; kill -TERM $$; exit 42"],
+    # BGSAVE: a child writes what was there when it was forked, its parent writes on
+    "redis-saves": ["sh", "-c", """
+d=$(mktemp -d /tmp/quire-redis-XXXXXX); cd "$d"; trap 'rm -rf "$d"' EXIT
+start() {
+    redis-server --port 0 --unixsocket s --dir . --save '' --rdbcompression no --enable-debug-command local > /dev/null &
+    until redis-cli -s s ping 2> /dev/null | grep -q PONG; do sleep 0.02; done
+}
+start
+for what in "debug populate 100000 key 60" "debug digest" bgsave; do redis-cli -s s $what; done
+until redis-cli -s s info persistence | grep -q rdb_bgsave_in_progress:0; do
+    redis-cli -s s set now "$(date)" > /dev/null; redis-cli -s s set key:7 changed > /dev/null; sleep 0.02
+done
+redis-cli -s s info persistence | grep last_bgsave_status
+redis-cli -s s get key:7; redis-cli -s s shutdown nosave; wait
+start
+for what in "get now" dbsize "debug digest" "shutdown nosave"; do redis-cli -s s $what; done; wait
+"""],
     "status-255": ["sh", "-c", "exit 255"],
     "signal-kill": ["sh", "-c", "kill -KILL $$"],
     "signal-term": ["sh", "-c", "kill -TERM $$"],

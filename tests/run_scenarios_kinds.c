@@ -44,7 +44,9 @@ static int in_child(int (*f)(void *), void *arg)
 
 static int huge(void)
 {
-	char *h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0), *p;
+	char *h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB,
+		 -1, 0),
+	     *p;
 
 	printf("%s\n", h == MAP_FAILED ? strerror(errno) : "huge pages");
 	if (h != MAP_FAILED) {
@@ -52,7 +54,8 @@ static int huge(void)
 		push_out();
 		EXPECT(wrong(h, 4 * MIB, 1) == 0 && munmap(h, 4 * MIB) == 0);
 	}
-	h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+	h = mmap(
+	    NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
 	printf("%s\n", h == MAP_FAILED ? strerror(errno) : "huge pages later");
 	p = map(4 * MIB);
 	fill(p, 4 * MIB, 2);
@@ -204,7 +207,8 @@ static int moves(void)
 	EXPECT(in_child(moves_child, p) == 0 && wrong(p, MIB, 1) == 0);
 	EXPECT(mprotect(p, MIB, PROT_NONE) == 0);
 	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE); /* closed */
-	EXPECT(q != MAP_FAILED && mprotect(q, 2 * MIB, PROT_READ | PROT_WRITE) == 0 && wrong(q, MIB, 1) == 0 && zero(q + MIB, MIB));
+	EXPECT(q != MAP_FAILED && mprotect(q, 2 * MIB, PROT_READ | PROT_WRITE) == 0 && wrong(q, MIB, 1) == 0 &&
+	    zero(q + MIB, MIB));
 	EXPECT(mprotect(q, 2 * MIB, PROT_READ) == 0);
 	push_out();
 	r = mremap(q, 2 * MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, map(MIB)); /* only to be read, and less */
@@ -333,7 +337,8 @@ static int collector(void)
 			(void)pthread_join(t[i], NULL);
 		EXPECT(opened == 256 && misled == 0);
 		for (size_t i = 0; i < 256; i++)
-			EXPECT(heap_base[i * PAGE + i] == (char)i && wrong(heap_base + i * PAGE + 512, PAGE - 512, 0) != 0);
+			EXPECT(heap_base[i * PAGE + i] == (char)i &&
+			    wrong(heap_base + i * PAGE + 512, PAGE - 512, 0) != 0);
 	}
 	sa.sa_handler = SIG_DFL;
 	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
@@ -366,7 +371,8 @@ static int tiny_stacks(void)
 
 	for (unsigned way = 0; way < 2; way++) {
 		for (size_t i = 0; i < N; i++) {
-			EXPECT(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN) == 0);
+			EXPECT(pthread_attr_init(&attr) == 0 &&
+			    pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN) == 0);
 			if (way == 1)
 				EXPECT(pthread_attr_setstack(&attr, own + i * 64 * 1024, 64 * 1024) == 0);
 			EXPECT(pthread_create(&t[i], &attr, tiny, (void *)(intptr_t)(i + 1)) == 0);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -181,10 +182,52 @@ static void notes(void **state)
 	assert_int_equal(note.sn_state, SITES_EMPTY);
 }
 
+static void cut(const char *from, const char *to, size_t n)
+{
+	static char bytes[100000];
+	FILE *f = fopen(from, "r"), *t = fopen(to, "w");
+
+	assert_true(f != NULL && t != NULL);
+	n = fread(bytes, 1, n, f);
+	assert_int_equal(fwrite(bytes, 1, n, t), n);
+	assert_true(fclose(f) == 0 && fclose(t) == 0);
+}
+
+/* What is noted of the library's file is what is found in the library. */
+static void of_a_file(void **state)
+{
+	static const char path[] = "/lib/x86_64-linux-gnu/libc.so.6";
+	struct sites_note note = { 0 }, want = { 0 };
+	uint8_t *site[MAXSITES];
+	struct library ours = { 0 };
+	char part[] = "/tmp/quire-sites-XXXXXX";
+	int fd = mkstemp(part);
+
+	(void)state;
+	assert_true(fd >= 0 && close(fd) == 0);
+	sites_note_file("/nonexistent", &note);
+	sites_note_file("/dev/null", &note);
+	sites_note_file("/", &note);
+	sites_note_file(part, &note);
+	if (access(path, R_OK) == 0) {
+		for (size_t n = 1; n < 100000; n = n * 3 / 2 + 1) {
+			cut(path, part, n);
+			sites_note_file(part, &note);
+		}
+		assert_int_equal(note.sn_state, SITES_EMPTY);
+		assert_int_equal(sites_library(&ours), 1);
+		assert_true(sites_find(&ours, &want, site) > 20);
+		sites_note_file(path, &note);
+		assert_memory_equal(&note, &want, sizeof note);
+	}
+	assert_int_equal(unlink(part), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
-		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch), cmocka_unit_test(notes) };
+		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch), cmocka_unit_test(notes),
+		cmocka_unit_test(of_a_file) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
