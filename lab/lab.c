@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* quire-lab: what replacement and prefetch policies make of a trace of page references. */
+/* quire-lab: what replacement and prefetch policies make of a trace of page references; what spaces that share memory take. */
 #include "lab.h"
+#include "stat.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +16,7 @@ static const char usage[] =
     "       quire-lab prefetch [--raw] [--frames LIST] [--prefetch LIST] [--csv] FILE | PATTERN[:PAGES[:LENGTH[:SEED]]]\n"
     "       quire-lab generate [--text] [--pages N] [--length N] [--seed N] [--output FILE] PATTERN\n"
     "       quire-lab trace [--recent N] --output FILE [--] PROGRAM [ARGUMENT ...]\n"
+    "       quire-lab stat [--spaces N] [--text N] [--data N] [--heap N] [--shared N] [--csv]\n"
     "       quire-lab list\n"
     "       quire-lab --help\n"
     "\n"
@@ -23,6 +25,8 @@ static const char usage[] =
     "          ahead, and how many of these were used.\n"
     "generate  writes a trace of a standard pattern to standard output.\n"
     "trace     runs an x86-64 program under qemu-x86_64 (Debian's qemu-user) and writes which pages of data it references.\n"
+    "stat      prints what spaces of one image, the last a fork of the first, have in memory (RSS), and what of it is their\n"
+    "          part (PSS), on the simulated machine.\n"
     "list      names the policies, the prefetchers and the patterns.\n"
     "\n"
     "A trace is a file (- is standard input): binary as generate writes it, or text with a page number a line and w after\n"
@@ -34,7 +38,9 @@ static const char usage[] =
     "  --csv          for programs\n"
     "  --raw          the file is binary without a header\n"
     "  --pages N      pages of a pattern, default 4096; --length N references, default 1000000; --seed N, default 1\n"
-    "  --recent N     of trace: references to the N pages referenced last are left out, 1 to 64, default 16\n";
+    "  --recent N     of trace: references to the N pages referenced last are left out, 1 to 64, default 16\n"
+    "  --spaces N     of stat: default 4, at most 64; --text, --data, --heap, --shared N: pages of each of a space's parts,\n"
+    "                 default 256, 64, 128 and 32\n";
 
 static _Noreturn void die(const char *format, ...)
 {
@@ -377,6 +383,74 @@ static int trace_command(int argc, char **argv)
 	die("qemu-x86_64 cannot be run (%s): apt install qemu-user", strerror(errno));
 }
 
+/* ---- stat ---- */
+#define STAT_PAGES (1u << 18) /* of all spaces together: 1 GiB */
+
+static void stat_options(int argc, char **argv, struct stat_options *o, bool *csv)
+{
+	const struct { const char *name; uint64_t *at, most; } opts[] = { { "--spaces", &o->spaces, STAT_SPACES },
+		{ "--text", &o->text, STAT_PAGES }, { "--data", &o->data, STAT_PAGES },
+		{ "--heap", &o->heap, STAT_PAGES }, { "--shared", &o->shared, STAT_PAGES } };
+
+	for (int i = 1; i < argc; i++) {
+		unsigned k = 0;
+
+		while (k < 5 && strcmp(argv[i], opts[k].name) != 0)
+			k++;
+		if (k < 5)
+			*opts[k].at = number(opts[k].name, value(argc, argv, &i), opts[k].most);
+		else if (strcmp(argv[i], "--csv") == 0)
+			*csv = true;
+		else
+			die("stat does not know '%s'; see quire-lab --help", argv[i]);
+	}
+	if (o->text + o->shared + o->spaces * (o->data + o->heap) > STAT_PAGES)
+		die("more than %u pages altogether", STAT_PAGES);
+}
+
+static void stat_row(const char *name, const struct stat_space *s)
+{
+	printf("%-20s %11.1f %11.1f %11.1f\n", name, (double)s->mapped / 1024, (double)s->rss / 1024,
+	    (double)s->pss / 1024);
+}
+
+static int stat_command(int argc, char **argv)
+{
+	struct stat_options o = { 4, 256, 64, 128, 32 };
+	struct stat_space sum = { 0, 0, 0 };
+	static struct stat_result r;
+	bool csv = false;
+
+	stat_options(argc, argv, &o, &csv);
+	if (!stat_run(&o, &r))
+		die("not enough memory");
+	if (csv)
+		printf("space,mapped,rss,pss\n");
+	else
+		printf("%-20s %11s %11s %11s\n", "KiB", "mapped", "RSS", "PSS");
+	for (unsigned i = 0; i < o.spaces; i++) {
+		const struct stat_space *s = &r.space[i];
+		char name[32];
+
+		(void)snprintf(
+		    name, sizeof name, "space %u%s", i + 1, i > 0 && i == o.spaces - 1 ? ", a fork of 1" : "");
+		sum.mapped += s->mapped;
+		sum.rss += s->rss;
+		sum.pss += s->pss;
+		if (csv)
+			printf("%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", i + 1, s->mapped, s->rss, s->pss);
+		else
+			stat_row(name, s);
+	}
+	if (csv) {
+		printf("frames,,,%" PRIu64 "\n", r.frames);
+		return 0;
+	}
+	stat_row("sum", &sum);
+	printf("%-20s %35.1f\n", "frames they are in", (double)r.frames / 1024);
+	return 0;
+}
+
 static int list(void)
 {
 	printf("policies:\n");
@@ -406,6 +480,8 @@ int main(int argc, char **argv)
 		return generate_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "trace") == 0)
 		return trace_command(argc - 1, argv + 1);
+	if (strcmp(argv[1], "stat") == 0)
+		return stat_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "list") == 0)
 		return list();
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {

@@ -704,6 +704,7 @@ int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 		.swap_used = ps.file_bytes,
 		.swap_read = ps.bytes_read,
 		.swap_written = ps.bytes_written,
+		.proportional = au.au_pss,
 	};
 	memcpy(out, &st, size < sizeof st ? size : sizeof st);
 	return 0;

@@ -60,10 +60,26 @@ def wrong_arguments(directory):
             ("generate", "needs a pattern"), ("generate zip", "needs a pattern"), ("generate --pages -1 zipf", "not a number"),
             ("generate --output /nonexistent/x zipf", "No such file"), ("trace ls", "needs --output"),
             ("trace --output x", "and a program"), ("trace --recent 65 --output x ls", "not a number"),
-            ("trace --output x nonexistent-program", "was not found")]:
+            ("trace --output x nonexistent-program", "was not found"), ("stat --spaces 65", "from 1 to 64"), ("stat --text", "needs a value"),
+            ("stat --heap 0", "not a number"), ("stat --heap 262144", "altogether"), ("stat zipf", "does not know 'zipf'")]:
         got = sh("%s %s" % (lab, arguments), directory)
         check(got.returncode == 2 and got.stdout == "" and says in got.stderr and got.stderr.count("\n") == 1,
               "quire-lab %s: status %d, %r" % (arguments, got.returncode, got.stderr))
+
+
+def shared_memory():
+    """PSS is what the pages take together; RSS counts shared ones again and again. By hand, what each space has."""
+    for spaces, text, data, heap, shared in (1, 7, 1, 1, 1), (2, 100, 40, 12, 5), (3, 1, 3, 50, 1), (7, 300, 64, 31, 9), (64, 50, 8, 4, 2):
+        got = sh("%s stat --csv --spaces %d --text %d --data %d --heap %d --shared %d" % (lab, spaces, text, data, heap, shared), ".")
+        rows = [r.split(",") for r in got.stdout.split()]
+        check(got.returncode == 0 and len(rows) == spaces + 2 and rows[0] == ["space", "mapped", "rss", "pss"], "stat --csv: " + got.stdout)
+        size = (text + data + heap + shared) * 4096
+        check(all(int(r[1]) == int(r[2]) == size for r in rows[1:-1]), "mapped and in memory: " + got.stdout)
+        own = spaces - 1 if spaces > 1 else 1  # the fork has the first one's pages, but for a quarter of the heap
+        frames = text + data - data // 4 + shared + own * (data // 4 + heap) + (heap // 4 if spaces > 1 else 0)
+        pss = [int(r[3]) for r in rows[1:-1]]
+        check(int(rows[-1][3]) == 4096 * frames, "frames: %d, not %s" % (frames, got.stdout))
+        check(abs(sum(pss) - int(rows[-1][3])) <= spaces, "PSS adds up: " + got.stdout)
 
 
 def manual():
@@ -81,6 +97,7 @@ with tempfile.TemporaryDirectory() as d:
     os.symlink(lab, os.path.join(d, "build", "quire-lab"))
     examples(d)
     wrong_arguments(d)
+shared_memory()
 manual()
 print("lab: %d failed" % bad)
 sys.exit(bad != 0)

@@ -779,6 +779,7 @@ static void statistics_and_incore_answer(void **state)
 	assert_int_equal(vec[0] | vec[3], 0);
 	p[PAGE] = 1;
 	assert_true(stats(q).zero_filled >= 1 && stats(q).faults >= 1 && stats(q).resident >= PAGE);
+	assert_int_equal(stats(q).proportional, stats(q).resident); /* nothing is mapped twice */
 	fails(quire_incore(q, p + 4 * PAGE, PAGE, vec), ENOMEM);
 	fails(quire_incore(q, p + 1, PAGE, vec), EINVAL);
 	assert_int_equal(quire_unmap(q, p, 4 * PAGE), 0);

@@ -710,9 +710,12 @@ enum vm_err as_query(struct as *as, vaddr_t addr, struct as_info *ai)
 	return s != NULL ? VM_OK : VM_NOMAP;
 }
 
+#define SHARE_BITS 16u /* of a byte: what a page's parts are rounded to */
+
 struct usage_walk {
 	struct vm *w_vm;
 	struct as_usage *w_u;
+	uint64_t w_part; /* bytes << SHARE_BITS */
 };
 
 static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
@@ -725,12 +728,12 @@ static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lock
 	w->w_u->au_rss++;
 	if (pfn < w->w_vm->vm_nframes)
 		share = hat_page_getshare(page_of(w->w_vm, pfn));
-	w->w_u->au_pss += VM_PAGESIZE / (share > 0 ? share : 1);
+	w->w_part += ((uint64_t)VM_PAGESIZE << SHARE_BITS) / (share > 0 ? share : 1);
 }
 
 void as_usage(struct as *as, struct as_usage *u)
 {
-	struct usage_walk w = { as->a_vm, u };
+	struct usage_walk w = { as->a_vm, u, 0 };
 
 	memset(u, 0, sizeof(*u));
 	mach_rw_enter(&as->a_lock, true);
@@ -739,6 +742,7 @@ void as_usage(struct as *as, struct as_usage *u)
 	u->au_swresv = as->a_swresv;
 	u->au_locked = as->a_locked;
 	hat_foreach(as->a_hat, count_one, &w);
+	u->au_pss = w.w_part >> SHARE_BITS;
 	mach_rw_exit(&as->a_lock);
 }
 

@@ -126,6 +126,8 @@ struct quire_stats {
 	uint64_t pool_used, pool_pages,
 	    swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
 	uint64_t swap_read, swap_written; /* bytes of the file, since quire_open */
+	/* now, in bytes: resident (RSS), but a page that several mappings have resident counts once, not once for each (PSS) */
+	uint64_t proportional;
 };
 /* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
 int quire_stat(struct quire *, struct quire_stats *, size_t size);
