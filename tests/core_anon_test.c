@@ -206,11 +206,11 @@ static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, 
 	id = was;
 	if (was == 0)
 		e = anon_zero(vm, 0, &id, &pp);
-	else if ((e = anon_getpage(vm, was, SE_EXCL, 4, &pp)) == VM_OK && anon_refcnt(vm, was) > 1) {
+	else if ((e = anon_getpage(vm, was, SE_EXCL, 4, 0, &pp)) == VM_OK && anon_refcnt(vm, was) > 1) {
 		/* a copy must not wait for memory with the original locked, so a shortage is an error here */
 		page_unlock(vm, pp);
 		char *tmp = malloc(VM_PAGESIZE);
-		if ((e = anon_getpage(vm, was, SE_EXCL, 1, &pp)) == VM_OK) {
+		if ((e = anon_getpage(vm, was, SE_EXCL, 1, 0, &pp)) == VM_OK) {
 			memcpy(tmp, page_mapin(vm, pp), VM_PAGESIZE);
 			page_unlock(vm, pp);
 			e = anon_zero(vm, 0, &id, &copy);
@@ -247,7 +247,7 @@ static enum vm_err slot_read(struct vm *vm, struct anon_map *am, uint64_t idx, u
 
 	*value = 0;
 	assert_true(anonmap_enter(am, idx, false, &id));
-	if (id != 0 && (e = anon_getpage(vm, id, SE_SHARED, hint, &pp)) == VM_OK) {
+	if (id != 0 && (e = anon_getpage(vm, id, SE_SHARED, hint, 0, &pp)) == VM_OK) {
 		uint64_t *w = page_mapin(vm, pp);
 
 		*value = w[0] == w[VM_PAGESIZE / 8 - 1] ? w[0] : ~(uint64_t)0;

@@ -4,6 +4,7 @@
  * the CPU that touches it next, or on request.
  */
 #include "tests/segs.h"
+#include "vm/impl.h"
 
 #define FRAMES 512u
 #define NODES 4u
@@ -146,6 +147,61 @@ static void pages_are_spread(void **state)
 	sys_fini(&s);
 }
 
+/* Everything to swap, and out of memory. */
+static void page_out(struct sys *s, struct as *as)
+{
+	assert_int_equal(as_advise(as, BASE, 400 * PG, ADV_PAGEOUT), VM_OK);
+	(void)page_cache_drain(s->vm, FRAMES);
+	assert_int_equal(rss(as), 0);
+}
+
+static void expect_spread(struct sys *s, struct as *as, unsigned first, unsigned n)
+{
+	for (unsigned i = first; i < first + n; i++)
+		assert_int_equal(on_node(s, as, i, 1, i % NODES), 1);
+}
+
+/* What came back from swap lay beside the CPU that read it, whatever was wanted of the range. */
+static void pages_read_back_are_spread(void **state)
+{
+	struct sys s;
+	struct as *as = start(&s, SIM_X86_64), *child;
+	uint64_t in;
+
+	(void)state;
+	assert_int_equal(as_place(as, BASE, 400 * PG, PLACE_SPREAD), VM_OK);
+	touch(&s, as, 0, 0, 100);
+	page_out(&s, as);
+	in = vm_statistics(s.vm)->swapin;
+	expect(&s, as, BASE, 100, 7); /* by CPU 0, in order: with neighbours, and ahead */
+	assert_in_range(vm_statistics(s.vm)->swapin - in, 100, 116); /* pages were made ahead */
+	assert_true(vm_statistics(s.vm)->prefetch > 0);
+	expect_spread(&s, as, 0, 100);
+	page_out(&s, as);
+	assert_int_equal(as_advise(as, BASE, 400 * PG, ADV_RANDOM), VM_OK);
+	for (unsigned i = 0; i < 100; i++) /* one by one, in no order */
+		touch(&s, as, 7, i * 37 % 100, 1);
+	expect_spread(&s, as, 0, 100);
+	page_out(&s, as);
+	assert_int_equal(as_advise(as, BASE, 100 * PG, ADV_WILLNEED), VM_OK);
+	in = vm_statistics(s.vm)->swapin;
+	expect(&s, as, BASE, 100, 7);
+	assert_int_equal(vm_statistics(s.vm)->swapin, in);
+	expect_spread(&s, as, 0, 100);
+	/* what a fork copies at once because it is locked, too */
+	assert_int_equal(as_lock(as, BASE, 20 * PG), VM_OK);
+	assert_int_equal(as_dup(as, &child), VM_OK);
+	expect(&s, child, BASE, 20, 7);
+	expect_spread(&s, child, 0, 20);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_not_equal(
+		    hat_probe(as_hat(as), BASE + i * PG, NULL), hat_probe(as_hat(child), BASE + i * PG, NULL));
+	as_free(child);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
 static void pages_follow_who_touches_them(void **state)
 {
 	static const enum sim_format formats[] = { SIM_X86_64, SIM_SV39, SIM_SFMMU };
@@ -214,6 +270,7 @@ int main(void)
 		cmocka_unit_test(first_touch_decides),
 		cmocka_unit_test(pages_migrate_on_request),
 		cmocka_unit_test(pages_are_spread),
+		cmocka_unit_test(pages_read_back_are_spread),
 		cmocka_unit_test(pages_follow_who_touches_them),
 		cmocka_unit_test(memory_that_is_all_alike),
 	};

@@ -317,8 +317,14 @@ bool anon_tryhold(struct vm *vm, anon_id id)
 	return vm_tryhold(&anon_of(vm, id)->an_refcnt);
 }
 
+/* PG_NODE of the nth after a page with these flags, where pages are spread; else 0. */
+static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
+{
+	return flags == 0 ? 0 : PG_NODE((flags / PG_NODE(0) - 1 + n) % vm->vm_caps->mc_nnodes);
+}
+
 /* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
-static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, struct page **pps)
+static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, unsigned flags, struct page **pps)
 {
 	uint32_t n = 1;
 
@@ -326,7 +332,7 @@ static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, s
 		anon_id id = swap_owner(vm, slot, n);
 		struct page *pp;
 
-		if (id == 0 || page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
+		if (id == 0 || page_create(vm, &vm->vm_swapfs, anon_off(id), spread_on(vm, flags, n), &pp) != VM_OK)
 			break;
 		if (!anon_lives_in(vm, id, slot + n)) {
 			page_destroy(vm, pp);
@@ -337,7 +343,8 @@ static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, s
 	return n;
 }
 
-static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, bool quick)
+static enum vm_err anon_swapin(
+    struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, unsigned flags, bool quick)
 {
 	struct page *pps[VM_IO_PAGES];
 	voff_t off;
@@ -347,7 +354,7 @@ static enum vm_err anon_swapin(struct vm *vm, struct page *pp, uint32_t slot, un
 	enum vm_err e;
 
 	pps[0] = pp;
-	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
+	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, flags, pps);
 	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, quick, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
 	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
@@ -383,7 +390,7 @@ static void read_run(struct vm *vm, uint32_t slot, struct page **pps, uint32_t n
 	pvn_filled_ahead(vm, pps, n, ok);
 }
 
-void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
+void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, uint32_t nids)
 {
 	struct page *pps[VM_IO_PAGES];
 	uint32_t n = 0, first = VM_NO_SLOT;
@@ -398,7 +405,7 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
 			read_run(vm, first, pps, n);
 			n = 0;
 		}
-		if (page_create(vm, &vm->vm_swapfs, anon_off(ids[i]), 0, &pp) != VM_OK)
+		if (page_create(vm, &vm->vm_swapfs, anon_off(ids[i]), flags[i], &pp) != VM_OK)
 			break;
 		/* The page keeps the slot from being freed, if it still is the anon's. */
 		if (!anon_lives_in(vm, ids[i], slot)) {
@@ -413,14 +420,14 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, uint32_t nids)
 }
 
 /* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
-static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, bool quick, struct page *pp)
+static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, unsigned flags, bool quick, struct page *pp)
 {
 	uint32_t slot = anon_slot(vm, id);
 	enum vm_err e;
 
 	if (slot == VM_NO_SLOT) {
 		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
-	} else if ((e = anon_swapin(vm, pp, slot, hint, quick)) != VM_OK) {
+	} else if ((e = anon_swapin(vm, pp, slot, hint, flags, quick)) != VM_OK) {
 		page_destroy(vm, pp);
 		return e;
 	}
@@ -428,7 +435,8 @@ static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, bool quic
 	return VM_OK;
 }
 
-enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hint, struct page **ppp)
+enum vm_err anon_getpage(
+    struct vm *vm, anon_id id, enum page_se se, unsigned hint, unsigned flags, struct page **ppp)
 {
 	struct page *pp;
 	enum vm_err e;
@@ -437,12 +445,12 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 		pp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se);
 		if (pp != NULL)
 			break;
-		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT, &pp);
+		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, &pp);
 		if (e == VM_EXIST)
 			continue;
 		if (e != VM_OK)
 			return e;
-		if ((e = anon_fill(vm, id, hint, false, pp)) != VM_OK)
+		if ((e = anon_fill(vm, id, hint, flags, false, pp)) != VM_OK)
 			return e;
 		if (se == SE_SHARED)
 			page_downgrade(vm, pp);
@@ -452,13 +460,13 @@ enum vm_err anon_getpage(struct vm *vm, anon_id id, enum page_se se, unsigned hi
 	return VM_OK;
 }
 
-struct page *anon_getpage_ahead(struct vm *vm, anon_id id, bool quick)
+struct page *anon_getpage_ahead(struct vm *vm, anon_id id, bool quick, unsigned flags)
 {
 	struct page *pp;
 
-	if (page_create(vm, &vm->vm_swapfs, anon_off(id), 0, &pp) != VM_OK)
+	if (page_create(vm, &vm->vm_swapfs, anon_off(id), flags, &pp) != VM_OK)
 		return NULL;
-	return anon_fill(vm, id, 1, quick, pp) == VM_OK ? pp : NULL;
+	return anon_fill(vm, id, 1, flags, quick, pp) == VM_OK ? pp : NULL;
 }
 
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */

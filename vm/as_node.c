@@ -9,8 +9,9 @@
  * go to and fro. as_migrate moves at once, wherever the CPUs are.
  *
  * Locks: a_lock as writer for as_place, as reader for the rest; a page is moved as in vm/as_large.c. After Solaris'
- * MADV_ACCESS_LWP and MADV_ACCESS_MANY. Left out: sampling by itself (Linux' balancing); the place of what is read back
- * from swap or from files: beside who reads it.
+ * MADV_ACCESS_LWP and MADV_ACCESS_MANY. SPREAD holds for what is read back from swap, too, by a fault, ahead of it or by
+ * advice. Left out: sampling by itself (Linux' balancing); the place of a file's pages, which belong to no space: beside who
+ * reads them first.
  */
 #include "impl.h"
 

@@ -384,7 +384,8 @@ uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
 void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells the swap area */
 bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
-void anon_read_ahead(struct vm *, const anon_id *, uint32_t n);	   /* what of them is on disk only. No page is held */
+/* What of them is on disk only, to where the flags say (PG_NODE or 0). No page is held */
+void anon_read_ahead(struct vm *, const anon_id *, const unsigned *flags, uint32_t n);
 /* vm/pvn.c */
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
 void pvn_filled_ahead(

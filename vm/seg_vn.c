@@ -193,7 +193,7 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
 	}
-	return anon_getpage(vm, id, se, hint, ppp);
+	return anon_getpage(vm, id, se, hint, segvn_place(f->f_seg, f->f_idx), ppp);
 }
 
 /*
@@ -218,12 +218,6 @@ static struct page *zero_page(const struct fault *f)
 	return none;
 }
 
-/* The node for a page of the map that is made now, as a flag of page_create. */
-static unsigned place(const struct fault *f, uint64_t idx)
-{
-	return (f->f_seg->s_flags & S_SPREAD) == 0 ? 0 : PG_NODE((unsigned)(idx % f->f_vm->vm_caps->mc_nnodes));
-}
-
 /* ---- the cases of a fault; the slot is busy ---- */
 static enum vm_err fault_zero(struct fault *f)
 {
@@ -237,7 +231,7 @@ static enum vm_err fault_zero(struct fault *f)
 	}
 	if (!charge_one(f))
 		return VM_NOMEM;
-	if ((e = anon_zero(f->f_vm, place(f, f->f_idx), &id, &pp)) != VM_OK) {
+	if ((e = anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx), &id, &pp)) != VM_OK) {
 		uncharge_one(f);
 		return e;
 	}
@@ -262,7 +256,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 		page_unlock(f->f_vm, src);
 		return VM_NOMEM;
 	}
-	e = anon_private(f->f_vm, src, place(f, f->f_idx), &id, &pp);
+	e = anon_private(f->f_vm, src, segvn_place(f->f_seg, f->f_idx), &id, &pp);
 	if (e == VM_OK && locked != 0 && (e = page_wire(f->f_vm, pp)) != VM_OK) {
 		page_unlock(f->f_vm, pp);
 		anon_decref(f->f_vm, id);
@@ -412,7 +406,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
 		}
-		if (anon_zero(f->f_vm, place(f, f->f_idx + 1 + k), &id, &pps[k]) != VM_OK) {
+		if (anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx + 1 + k), &id, &pps[k]) != VM_OK) {
 			uncharge_one(f);
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
@@ -434,7 +428,7 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	if (id == 0 || page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) || !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
 	if (id != 0 && anon_refcnt(vm, id) == 1)
-		pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick);
+		pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
 	if (pp == NULL)
 		anonmap_exit(f->f_amp, idx);
 	return pp;
@@ -611,7 +605,7 @@ static enum vm_err get_any(struct fault *f, struct page **ppp)
 	if (f->f_amp != NULL && !anonmap_enter(f->f_amp, f->f_idx, false, &id))
 		return VM_NOMEM;
 	if (id != 0)
-		return anon_getpage(f->f_vm, id, SE_EXCL, 1, ppp);
+		return anon_getpage(f->f_vm, id, SE_EXCL, 1, segvn_place(f->f_seg, f->f_idx), ppp);
 	if (f->f_svd->svd_vp != NULL)
 		return pvn_getpage(f->f_vm, f->f_svd->svd_vp, svd_voff(f->f_seg, f->f_va), SE_EXCL, 1, ppp);
 	return VM_OK;
@@ -665,7 +659,7 @@ enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
 			return VM_NOMEM;
 		e = VM_RETRY;
 		if (id != 0 && anon_refcnt(f.f_vm, id) == 1 &&
-		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, &pp)) == VM_OK) {
+		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, segvn_place(seg, f.f_idx), &pp)) == VM_OK) {
 			dirty(f.f_vm, pp);
 			memcpy((char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), buf, n);
 			page_nrm_set(pp, P_MOD);

@@ -53,6 +53,11 @@ static inline uint64_t svd_index(const struct seg *s, vaddr_t va)
 	return svd_of(s)->svd_anon_index + vm_btop(va - seg_base(s));
 }
 static inline voff_t svd_voff(const struct seg *s, vaddr_t va) { return svd_of(s)->svd_off + (va - seg_base(s)); }
+/* The node for a page of the map that is made or read back now, as a flag of page_create. */
+static inline unsigned segvn_place(const struct seg *s, uint64_t idx)
+{
+	return (s->s_flags & S_SPREAD) == 0 ? 0 : PG_NODE((unsigned)(idx % s->s_as->a_vm->vm_caps->mc_nnodes));
+}
 static inline voff_t svd_anon_off(anon_id id) { return (voff_t)id << VM_PAGESHIFT; }
 
 struct anon_map *segvn_amp(struct seg *); /* makes it if need be; NULL: no memory */

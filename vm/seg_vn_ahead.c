@@ -75,6 +75,7 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 	struct segvn_data *svd = svd_of(seg);
 	struct vm *vm = seg->s_as->a_vm;
 	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+	unsigned places[PREFETCH_MAX];
 	anon_id ids[PREFETCH_MAX];
 	voff_t offs[PREFETCH_MAX];
 	unsigned nids = 0, noffs = 0;
@@ -85,13 +86,15 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 
 		if (!plan_va(seg, va, pl, i, &at))
 			continue;
-		if (amp != NULL && (id = anonmap_peek(amp, svd_index(seg, at))) != 0)
+		if (amp != NULL && (id = anonmap_peek(amp, svd_index(seg, at))) != 0) {
+			places[nids] = segvn_place(seg, svd_index(seg, at));
 			ids[nids++] = id;
-		else if (svd->svd_vp != NULL)
+		} else if (svd->svd_vp != NULL) {
 			offs[noffs++] = svd_voff(seg, at);
+		}
 	}
 	if (nids > 0)
-		anon_read_ahead(vm, ids, nids);
+		anon_read_ahead(vm, ids, places, nids);
 	if (noffs > 0)
 		pvn_read_ahead(vm, svd->svd_vp, offs, noffs);
 	/* As long as memory is plenty passed pages are nobody's trouble. */

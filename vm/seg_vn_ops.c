@@ -335,8 +335,8 @@ static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_
 		anonmap_exit(n->svd_amp, idx);
 		return VM_OK;
 	}
-	if ((e = anon_getpage(vm, id, SE_EXCL, 1, &pp)) == VM_OK) {
-		if ((e = anon_private(vm, pp, 0, &nid, &copy)) == VM_OK) {
+	if ((e = anon_getpage(vm, id, SE_EXCL, 1, segvn_place(seg, idx), &pp)) == VM_OK) {
+		if ((e = anon_private(vm, pp, segvn_place(seg, idx), &nid, &copy)) == VM_OK) {
 			anonmap_set(n->svd_amp, idx, nid);
 			page_unlock(vm, copy);
 			anon_decref(vm, id);
@@ -856,7 +856,7 @@ static void willneed(struct seg *seg, vaddr_t addr, uint64_t len)
 		if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), false, &id))
 			return;
 		if (id != 0 && !page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
-			e = anon_getpage(vm, id, SE_SHARED, hint, &pp);
+			e = anon_getpage(vm, id, SE_SHARED, hint, segvn_place(seg, svd_index(seg, va)), &pp);
 		else if (id == 0 && svd->svd_vp != NULL && !page_exists(vm, svd->svd_vp, svd_voff(seg, va)))
 			e = pvn_getpage(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED, hint, &pp);
 		if (e == VM_OK && pp != NULL)

@@ -20,7 +20,7 @@
 
 #define CHUNK_SLOTS 1023u /* and a count: one page */
 #define CLAIMED	    0xffffffffu /* taken, its owner not known yet */
-#define SPARSE	    4u		/* of so many slots in use one, at least, as far as the area has had to be used at all */
+#define SPARSE 4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
 #define LEAST_SPAN  (4 * CHUNK_SLOTS)
 
 static uint64_t nchunks(const struct swap_area *sw)
@@ -324,7 +324,7 @@ static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
 
 	if (!anon_tryhold(vm, id))
 		return VM_OK; /* on its way out: its last reference frees the slot */
-	e = anon_getpage(vm, id, SE_EXCL, 1, &pp);
+	e = anon_getpage(vm, id, SE_EXCL, 1, 0, &pp);
 	if (e == VM_OK) {
 		if (anon_holds_slot(vm, id, slot)) {
 			page_nrm_set(pp, P_MOD);

@@ -21,11 +21,12 @@ void anon_hold(struct vm *, anon_id);
 void anon_decref(struct vm *, anon_id);
 uint32_t anon_refcnt(struct vm *, anon_id);
 /* The slot's page, filled, locked se; read from swap if need be with up to hint neighbours in the same swap cluster.
- * A slot with neither page nor disk slot gives a zeroed page. VM_IO, VM_NOMEM. */
-enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, struct page **);
+ * A slot with neither page nor disk slot gives a zeroed page. flags: PG_NODE, the neighbours go to the nodes after it in
+ * turn, or 0. VM_IO, VM_NOMEM. */
+enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
 /* The same for a page nobody asked for yet: NULL unless it was not in memory, a frame was free and it could be read. Locked E.
  * The caller may hold other page locks. quick: nor if a device must be waited for, as far as that is known before. */
-struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick);
+struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick, unsigned flags);
 /* A new slot whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
 enum vm_err anon_zero(struct vm *, unsigned flags, anon_id *, struct page **);
 /* A new slot whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked. New page E, P_MOD. */

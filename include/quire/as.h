@@ -183,7 +183,7 @@ void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pag
 enum vm_err as_migrate(struct as *, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved);
 /*
  * Where pages of the range shall lie. NEAR: on the node of the CPU that touches them first. SPREAD: on all nodes in turn, those
- * that are made from now on. FOLLOW: on the node of the CPU that touches them next: translations are dropped to see which
+ * that are made, or read back from swap, from now on. FOLLOW: on the node of the CPU that touches them next: translations are dropped to see which
  * that is; then they stay until the next call. VM_NOTSUP: all memory is alike; VM_NOMAP: a gap; VM_NOMEM: nothing changed.
  */
 enum place { PLACE_NEAR, PLACE_SPREAD, PLACE_FOLLOW };
