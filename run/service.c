@@ -36,8 +36,10 @@ static void shrink(struct host *h)
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
 	if (n == 0 ||
-	    n == -104 /* ECONNRESET */) /* the supervisor was killed: nobody keeps the family's limit any more */
+	    n == -104 /* ECONNRESET */) { /* the supervisor was killed: nobody keeps the family's limit any more */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
+		(void)sys_call1(SYS_exit_group, 128 + SIGKILL); /* the first process of a space of numbers is not killed from within */
+	}
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
 		return;

@@ -595,6 +595,18 @@ def killed_supervisor():
         p.communicate()
 
 
+def killed_over_a_space_of_numbers():
+    """The first process of a space of process numbers is not killed from within: it went on without a limit, its service thread spinning."""
+    if run(["unshare", "-p", "-f", "true"])[0] != 0:
+        raise Skip("no space of process numbers of our own")
+    for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"]):
+        p = start([QUIRE, "run", "--memory", "16M", "unshare", "-p", "-f"] + argv)
+        ready(p)
+        p.kill()
+        finish(p)
+        gone()
+
+
 def stopped_supervisor():
     """Nobody packs, then: the program packs its pages itself and goes on."""
     def ticks(pid):
@@ -772,7 +784,7 @@ def live_line():
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
-         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor,
+         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, killed_over_a_space_of_numbers,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
