@@ -52,7 +52,7 @@ struct run {
 	char program[PATH_MAX];
 
 	struct family *fam;
-	int memfd, swapfd, device, listener, sigfd; /* device: /dev/userfaultfd, -1: none */
+	int memfd, swapfd, device, listener, place, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int spare; /* a descriptor to let go when none is left, so that who connects can be turned away */
 	struct rlimit files; /* the program's own */
 	char sockname[FAMILY_NAME], family[FAMILY_NAME + 64]; /* family: the variable of the environment */
@@ -285,6 +285,23 @@ static int make_descriptors(struct run *r)
 	return r->spare >= 0 ? 0 : fail("cannot open files: %s", strerror(errno));
 }
 
+/*
+ * For processes in other network name spaces, where the name of the family's socket is nobody's: one with a place in a file system.
+ * The place is given up at once; what stays is a descriptor of it, by which they find it in /proc. Without it they are not hosted.
+ */
+static void make_place(struct run *r)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	r->place = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	(void)snprintf(sa.sun_path, sizeof sa.sun_path, "/dev/shm/%s", r->sockname);
+	if (r->place < 0 || bind(r->place, (struct sockaddr *)&sa, sizeof sa) != 0)
+		return;
+	r->fam->fam_placefd = open(sa.sun_path, O_PATH | O_CLOEXEC);
+	(void)unlink(sa.sun_path);
+	(void)listen(r->place, 128);
+}
+
 static int make_socket(struct run *r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -295,6 +312,7 @@ static int make_socket(struct run *r)
 	memcpy(r->fam->fam_name, r->sockname, sizeof r->fam->fam_name);
 	r->fam->fam_swapfd = r->swapfd;
 	r->fam->fam_device = r->device;
+	r->fam->fam_placefd = -1;
 	r->fam->fam_swapflags = (uint32_t)fcntl(r->swapfd, F_GETFL) & O_DIRECT;
 	memcpy(sa.sun_path + 1, r->sockname, strlen(r->sockname));
 	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -305,6 +323,7 @@ static int make_socket(struct run *r)
 		return fail("cannot make the family's socket: %s", strerror(errno));
 	if (getsockopt(r->listener, SOL_SOCKET, SO_NETNS_COOKIE, &r->space, &(socklen_t){ sizeof r->space }) != 0)
 		r->space = 0;
+	make_place(r);
 	return 0;
 }
 
@@ -355,13 +374,13 @@ static void release_slot(struct run *r, int slot)
 }
 
 /* A process connects. One for which there is no room or no descriptor is turned away, and ends: it must not wait for ever. */
-static void take_conn(struct run *r)
+static void take_conn(struct run *r, int listener)
 {
-	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
 		(void)close(r->spare);
-		fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
 			(void)close(fd);
 		r->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -562,20 +581,23 @@ static void supervise(struct run *r, int *status)
 
 	/* a process that just executes another program is not connected for a moment */
 	for (unsigned alone = 0; status != NULL ? !gone : alone < 3; alone = r->nconn > 0 ? 0 : alone + 1) {
-		struct pollfd pfd[FAMILY_PROCS + 2];
+		struct pollfd pfd[FAMILY_PROCS + 3];
 		unsigned n = r->nconn;
 
 		pfd[0] = (struct pollfd){ .fd = r->listener, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
+		pfd[2] = (struct pollfd){ .fd = r->place, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
-			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		if (poll(pfd, n + 2, r->live ? 500 : 1000) < 0 && errno != EINTR)
+			pfd[i + 3] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
+		if (poll(pfd, n + 3, r->live ? 500 : 1000) < 0 && errno != EINTR)
 			break;
 		for (unsigned i = n; i-- > 0;)
-			if (pfd[i + 2].revents != 0)
+			if (pfd[i + 3].revents != 0)
 				welcome(r, i);
 		if ((pfd[0].revents & POLLIN) != 0)
-			take_conn(r);
+			take_conn(r, r->listener);
+		if ((pfd[2].revents & POLLIN) != 0)
+			take_conn(r, r->place);
 		if ((pfd[1].revents & POLLIN) != 0) {
 			struct signalfd_siginfo si;
 

@@ -55,6 +55,7 @@ struct family {
 	uint64_t fam_magic;
 	char fam_name[FAMILY_NAME];
 	int32_t fam_swapfd, fam_device; /* the supervisor's descriptors; -1: none */
+	int32_t fam_placefd;	   /* of its socket's place, for who is in another network name space */
 	uint32_t fam_most; /* processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
 	uint32_t fam_swapflags;	   /* with which the first is opened */
 	uint64_t fam_size;	   /* bytes of the whole shared object */

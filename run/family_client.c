@@ -195,6 +195,23 @@ static int take_welcome(struct host *h, int sock)
 	return 0;
 }
 
+/* From another network name space. */
+static long connect_place(struct host *h, int sock)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	const char *pid = h->h_fam->fam_name;
+	size_t n = 0;
+
+	for (unsigned dashes = 0; dashes < 2; pid++)
+		dashes += *pid == '-';
+	while (pid[n] >= '0' && pid[n] <= '9')
+		n++;
+	if (h->h_fam->fam_placefd < 0)
+		return -111;
+	(void)descriptor_path(sa.sun_path, pid, n, h->h_fam->fam_placefd);
+	return sys_call3(SYS_connect, sock, (long)&sa, sizeof sa);
+}
+
 int family_connect(struct host *h, const char *sockname, int slot)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -213,8 +230,10 @@ int family_connect(struct host *h, const char *sockname, int slot)
 	if (sock < 0)
 		return (int)sock;
 	r = sys_call3(SYS_connect, sock, (long)&sa, (long)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
-	if (r == 0 && h->h_fam == NULL)
+	if (h->h_fam == NULL && (r == 0 || r == -111 /* ECONNREFUSED */))
 		fetch(h, sockname);
+	if (r == -111 && h->h_fam != NULL)
+		r = connect_place(h, (int)sock);
 	if (r == 0 && h->h_fam != NULL) {
 		hello.fh_silent = 1;
 		if (mine && (hello.fh_slot = family_slot(h->h_fam)) < 0)

@@ -595,6 +595,23 @@ def killed_supervisor():
         p.communicate()
 
 
+def network_space():
+    """A program in another network name space did not find the family's socket, and ran without a limit."""
+    if run(["unshare", "-n", "true"])[0] != 0:
+        raise Skip("no network name space of our own")
+    where = os.path.join(FOLDER, "report")
+    for argv in (["touch", "6000", "2"], ["children", "3", "3000"]):
+        status, out, err = quire("--memory", "8M", "--report", "json:" + where, "unshare", "-n", HELPER, *argv)
+        check(status == 0 and err == "" and out.count("touched") == (1 if argv[0] == "touch" else 3), argv, status, out, err)
+        with open(where) as f:
+            check(json.load(f)["pages_out"] > 1000, argv, "was not hosted")
+    p = start([QUIRE, "run", "--memory", "16M", "unshare", "-n", HELPER, "loop", "2500"])
+    ready(p)
+    p.kill()
+    finish(p)
+    check(not [name for name in os.listdir("/dev/shm") if name.startswith("quire-")], os.listdir("/dev/shm"))
+
+
 def killed_over_a_space_of_numbers():
     """The first process of a space of process numbers is not killed from within: it went on without a limit, its service thread spinning."""
     if run(["unshare", "-p", "-f", "true"])[0] != 0:
@@ -784,7 +801,7 @@ def live_line():
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
-         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, killed_over_a_space_of_numbers,
+         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, killed_over_a_space_of_numbers,
          stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
