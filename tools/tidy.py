@@ -11,12 +11,14 @@ import sys
 def after_kill(clean):
     """Calls clean() in another process as soon as this one is no more. Answers a function that calls it off."""
     wait, hold = os.pipe()
+    told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()         # what kills this one's process group shall not find it
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
+            os.write(tell, b"x")
             null = os.open("/dev/null", os.O_RDWR)
             for fd in range(3):
                 os.dup2(null, fd)
@@ -27,6 +29,9 @@ def after_kill(clean):
         finally:
             os._exit(0)
     os.close(wait)
+    os.close(tell)
+    os.read(told, 1)            # before, it could be killed with this one's group
+    os.close(told)
 
     def call_off():
         os.write(hold, b"x")
