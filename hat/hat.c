@@ -795,8 +795,8 @@ enum vm_err hat_devload(
 	enum vm_err err = VM_OK;
 	struct op op;
 
-	if (devframe < hat->h_shared->hs_caps->mc_nframes || first + n > f->f_frames || va >= f->f_va_end ||
-	    n > (f->f_va_end - va) >> VM_PAGESHIFT)
+	if (devframe < hat->h_shared->hs_caps->mc_nframes || first < devframe || first > f->f_frames ||
+	    n > f->f_frames - first || va >= f->f_va_end || n > (f->f_va_end - va) >> VM_PAGESHIFT)
 		return VM_INVAL;
 	op_enter(&op, hat->h_vm);
 	for (uint64_t i = 0; i < n && err == VM_OK;) {

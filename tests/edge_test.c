@@ -100,6 +100,38 @@ static void ranges_that_wrap_or_leave_the_space_are_refused(void **state)
 	sys_fini(&s);
 }
 
+/* The page after the last offset there can be was page 0 of the file. */
+static void offsets_of_a_file_do_not_wrap(void **state)
+{
+	const voff_t last = ~(voff_t)0 - PG + 1;
+	struct sys s;
+	struct as *as;
+	vaddr_t to = 0;
+	uint64_t v;
+
+	(void)state;
+	sys_init(&s, 128, 16);
+	as = new_as(&s);
+	struct vnode *vp = new_file(&s, 4 * PG, 1);
+
+	for (unsigned shared = 0; shared < 2; shared++) {
+		unsigned flags = shared ? SEGVN_SHARED : 0;
+
+		assert_int_equal(map_file(as, BASE, 2, vp, last, RW, flags), VM_INVAL);
+		assert_int_equal(map_file(as, BASE, 1, vp, last - PG, RW, flags), VM_OK);
+		assert_int_equal(try_get(&s, as, BASE, &v), VM_EOF);
+		assert_int_equal(as_remap(as, BASE, PG, 4 * PG, 0, &to), VM_INVAL);
+		assert_int_equal(as_remap(as, BASE, PG, 4 * PG, REMAP_MAYMOVE, &to), VM_INVAL);
+		assert_int_equal(try_get(&s, as, BASE + 2 * PG, &v), VM_NOMAP);
+		assert_int_equal(as_unmap(as, BASE, PG), VM_OK);
+	}
+	assert_int_equal(as_stack_init(as, BASE, PG, 4 * PG, ~(uint64_t)0, RW), VM_INVAL); /* was no guard at all */
+	assert_sound(&s);
+	as_free(as);
+	vnode_rele(vp);
+	sys_fini(&s);
+}
+
 static void a_system_needs_a_sane_configuration(void **state)
 {
 	struct sim_config cfg = { .frames = 64 };
@@ -569,6 +601,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_hole_refuses_everything),
 		cmocka_unit_test(ranges_that_wrap_or_leave_the_space_are_refused),
+		cmocka_unit_test(offsets_of_a_file_do_not_wrap),
 		cmocka_unit_test(a_system_needs_a_sane_configuration),
 		cmocka_unit_test(limits_of_a_space_hold),
 		cmocka_unit_test(populating_stops_at_a_gap),

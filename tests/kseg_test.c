@@ -254,6 +254,13 @@ static void device_frames_of(enum sim_format format)
 	a.da_frame -= 1; /* memory is not for this */
 	assert_int_equal(as_map(as, BASE + MB, PG, segdev_create, &a), VM_OK);
 	assert_int_equal(try_get(&s, as, BASE + MB, &v), VM_INVAL);
+	/* frames that no machine has: their numbers wrapped, and some frame was mapped */
+	a.da_frame = ~(uint64_t)0;
+	assert_int_equal(as_map(as, BASE + 2 * MB, 4 * PG, segdev_create, &a), VM_INVAL);
+	a.da_frame -= 4;
+	assert_int_equal(as_map(as, BASE + 2 * MB, 4 * PG, segdev_create, &a), VM_OK);
+	assert_int_equal(try_get(&s, as, BASE + 2 * MB + 3 * PG, &v), VM_INVAL);
+	assert_int_equal(hat_devload(as_hat(as), BASE + 3 * MB, PG, ~(uint64_t)0, PROT_R, 0), VM_INVAL);
 	assert_sound(&s);
 	as_free(child);
 	as_free(as);
@@ -439,6 +446,9 @@ static void paged_init(struct paged *g)
 	g->b = new_as(&g->s);
 	struct segpager_args args = { g->p, 0, RW, RW };
 	assert_int_equal(as_map(g->a, BASE, 64 * PG, segpager_create, &args), VM_OK);
+	args.pa_off = ~(voff_t)0 - PG + 1; /* offsets do not begin again at 0 */
+	assert_int_equal(as_map(g->a, BASE + 8 * MB, 2 * PG, segpager_create, &args), VM_INVAL);
+	args.pa_off = 0;
 	args.pa_off = 32 * PG;
 	assert_int_equal(as_map(g->b, BASE, 32 * PG, segpager_create, &args), VM_OK);
 }

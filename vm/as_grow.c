@@ -70,6 +70,8 @@ enum vm_err as_stack_init(struct as *as, vaddr_t top, uint64_t size, uint64_t ma
 	struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X };
 	enum vm_err e;
 
+	if (size > top || guard > top || max > top)
+		return VM_INVAL;
 	size = vm_page_round(size);
 	guard = vm_page_round(guard);
 	max = vm_page_round(max);

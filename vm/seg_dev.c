@@ -199,7 +199,8 @@ enum vm_err segdev_create(struct seg *seg, const void *args)
 	struct devseg *d;
 	enum vm_err e;
 
-	if ((a->da_prot & ~a->da_maxprot) != 0 || (a->da_caching & ~HAT_CACHING) != 0 || a->da_caching == HAT_CACHING)
+	if ((a->da_prot & ~a->da_maxprot) != 0 || (a->da_caching & ~HAT_CACHING) != 0 || a->da_caching == HAT_CACHING ||
+	    a->da_frame > ~(uint64_t)0 - vm_btop(seg_size(seg)))
 		return VM_INVAL;
 	if ((d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP)) == NULL)
 		return VM_NOMEM;

@@ -344,12 +344,19 @@ static enum vm_err segpager_split(struct seg *seg, struct seg *nseg, vaddr_t add
 	return become(seg, nseg, addr - seg_base(seg));
 }
 
+/* Does the pager have so much from there on? */
+static bool has(const struct pager *p, voff_t off, uint64_t len)
+{
+	uint64_t size = vm_page_round(p->pg_size);
+
+	return off <= size && len <= size - off;
+}
+
 static enum vm_err segpager_alike(struct seg *seg, struct seg *nseg, int64_t off)
 {
 	voff_t at = ps_of(seg)->ps_off + (uint64_t)off;
 
-	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) ||
-	    at + seg_size(nseg) > vm_page_round(ps_of(seg)->ps_pager->pg_size))
+	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) || !has(ps_of(seg)->ps_pager, at, seg_size(nseg)))
 		return VM_EOF;
 	return become(seg, nseg, (uint64_t)off);
 }
@@ -622,7 +629,7 @@ enum vm_err segpager_create(struct seg *seg, const void *args)
 	const struct pgseg ps = { a->pa_pager, a->pa_off, a->pa_prot, a->pa_maxprot };
 
 	if ((a->pa_off & VM_PAGEMASK) != 0 || (a->pa_prot & ~a->pa_maxprot) != 0 ||
-	    a->pa_off + seg_size(seg) > vm_page_round(a->pa_pager->pg_size))
+	    !has(a->pa_pager, a->pa_off, seg_size(seg)))
 		return VM_INVAL;
 	seg->s_ops = &segpager_ops;
 	seg->s_data = ps_copy(seg->s_as->a_vm, &ps, 0);

@@ -100,6 +100,12 @@ static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const str
 	return anonmap_reserve(svd->svd_amp, vm_btop(seg_size(seg)));
 }
 
+/* Offsets of a file do not begin again at 0. */
+static bool wraps(voff_t off, uint64_t len)
+{
+	return off > ~(voff_t)0 - len;
+}
+
 enum vm_err segvn_create(struct seg *seg, const void *args)
 {
 	const struct segvn_args *a = args;
@@ -107,7 +113,8 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 	enum vm_err e;
 
 	if ((a->sa_off & VM_PAGEMASK) != 0 || (a->sa_prot & ~a->sa_maxprot) != 0 ||
-	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)))
+	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)) ||
+	    ((a->sa_vnode != NULL || a->sa_amp != NULL) && wraps(a->sa_off, seg_size(seg))))
 		return VM_INVAL;
 	if (a->sa_pagesize != 0 && a->sa_pagesize >= vm_of(seg)->vm_caps->mc_npagesizes)
 		return VM_NOTSUP;
@@ -504,7 +511,9 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 	nseg->s_ops = seg->s_ops;
 	nseg->s_data = n;
 	nseg->s_flags = seg->s_flags;
-	if (n->svd_vp != NULL && off < 0 && n->svd_off < (uint64_t)-off)
+	if (n->svd_vp != NULL && (off < 0 ? n->svd_off < (uint64_t)-off : wraps(n->svd_off, (uint64_t)off)))
+		e = VM_INVAL;
+	else if (n->svd_vp != NULL && wraps(n->svd_off + (uint64_t)off, seg_size(nseg)))
 		e = VM_INVAL;
 	else if (n->svd_vp != NULL)
 		n->svd_off += (uint64_t)off;
