@@ -195,6 +195,17 @@ static int take_welcome(struct host *h, int sock)
 	return 0;
 }
 
+/* In a full family: who executes another program has just had an entry, which is given back soon. */
+static int wait_slot(struct family *f)
+{
+	long pause[2] = { 0, 1000000 };
+	int slot;
+
+	for (unsigned tries = 0; (slot = family_slot(f)) < 0 && tries < 1000; tries++)
+		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+	return slot;
+}
+
 /* From another network name space. */
 static long connect_place(struct host *h, int sock)
 {
@@ -236,7 +247,7 @@ int family_connect(struct host *h, const char *sockname, int slot)
 		r = connect_place(h, (int)sock);
 	if (r == 0 && h->h_fam != NULL) {
 		hello.fh_silent = 1;
-		if (mine && (hello.fh_slot = family_slot(h->h_fam)) < 0)
+		if (mine && (hello.fh_slot = wait_slot(h->h_fam)) < 0)
 			r = -11; /* EAGAIN: no entry free */
 		else
 			atomic_store(&h->h_fam->fam_proc[hello.fh_slot].fp_pid, hello.fh_pid);

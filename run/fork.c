@@ -103,7 +103,9 @@ static long try_still(struct host *h)
 
 long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 {
-	for (;;) {
+	long pause[2] = { 0, 1000000 };
+
+	for (unsigned tries = 0;;) {
 		struct pins pins = { 0 };
 		long r = 0;
 
@@ -120,7 +122,9 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		}
 		unpin(h, &pins);
 		mach_rw_exit(&h->h_lock);
-		if (r <= 0)
+		if (r == -EAGAIN && tries++ < 1000) /* the family is full: an entry may be about to be given back */
+			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+		else if (r <= 0)
 			return r;
 	}
 }

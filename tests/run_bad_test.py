@@ -651,6 +651,14 @@ def few_descriptors():
     check(status == 0 and out == "8\n" and err == "", status, out, err)
 
 
+def full_family():
+    """Where there is no room for one more it could not be executed, as the room of who executes it was given back too late."""
+    script = ("i=0; while [ $i -lt 505 ]; do sleep 1000 & i=$((i+1)); done; i=0; "
+              "while [ $i -lt 100 ]; do (exec true) || echo no; i=$((i+1)); done; kill $(jobs -p); wait; echo done")
+    status, out, err = quire("--memory", "64M", "--report", "none", "bash", "-c", script)
+    check((status, out, err) == (0, "done\n", ""), status, out[-300:], err[-300:])
+
+
 def killed_test():
     """A run of this test that is killed leaves no mounts, folders or processes."""
     if "QUIRE_KILLED" in os.environ:
@@ -802,7 +810,7 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_fil
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, killed_over_a_space_of_numbers,
-         stopped_supervisor, few_descriptors, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+         stopped_supervisor, few_descriptors, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 AT_ONCE = 3     # most of the time they wait
