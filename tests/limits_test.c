@@ -308,6 +308,65 @@ static void dirty_a_lot(void *arg)
 		}
 }
 
+struct groups {
+	struct sys *s;
+	struct as *as[2];
+	bool done;
+};
+
+static void enforce_a_lot(void *arg)
+{
+	struct groups *g = arg;
+
+	while (!g->done) {
+		(void)vm_limits_enforce(g->s->vm);
+		mach_yield();
+	}
+}
+
+static void come_and_go(void *arg)
+{
+	const struct vm_limits few = { 4, LIMIT_NONE, LIMIT_NONE };
+	struct groups *g = arg;
+
+	for (unsigned round = 0; round < 60; round++) {
+		struct vm_group *group;
+
+		assert_int_equal(vm_group_create(g->s->vm, &few, &group), VM_OK);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(as_set_group(g->as[i], group), VM_OK);
+		fill(g->s, g->as[round % 2], BASE, 20, round);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(as_set_group(g->as[i], NULL), VM_OK);
+		vm_group_destroy(group);
+	}
+	g->done = true;
+}
+
+/* Who enforces limits looks at a group that its spaces leave, and that is destroyed, meanwhile: it was freed memory. */
+static void groups_come_and_go_while_limits_are_enforced(void **state)
+{
+	for (unsigned seed = 1; seed <= 8; seed++) {
+		struct sim_config cfg = { .frames = 128, .ncpus = 2, .seed = seed };
+		struct sys s;
+
+		sys_init_cfg(&s, &cfg, 500);
+		struct groups g = { &s, { new_as(&s), new_as(&s) }, false };
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(map_anon(g.as[i], BASE, 20, 0), VM_OK);
+			fill(&s, g.as[i], BASE, 20, 1);
+		}
+		sim_spawn(s.m, enforce_a_lot, &g, "limits");
+		sim_spawn(s.m, come_and_go, &g, "groups");
+		sim_run(s.m);
+		assert_true(vm_statistics(s.vm)->trimmed > 0);
+		assert_sound(&s);
+		for (unsigned i = 0; i < 2; i++)
+			as_free(g.as[i]);
+		sys_fini(&s);
+	}
+}
+
 /* Four programs dirty ten times what there is, with a slow disk: each waits its turn, all end. */
 static void writers_are_throttled_and_all_progress(void **state)
 {
@@ -639,6 +698,7 @@ int main(void)
 		cmocka_unit_test(reapers_give_memory_back),
 		cmocka_unit_test(out_of_memory_is_a_policy),
 		cmocka_unit_test(kernel_memory_survives_extreme_pressure),
+		cmocka_unit_test(groups_come_and_go_while_limits_are_enforced),
 		cmocka_unit_test(writers_are_throttled_and_all_progress),
 		cmocka_unit_test(progress_with_zero_free_frames),
 		cmocka_unit_test(writeback_goes_round),

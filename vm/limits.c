@@ -10,7 +10,8 @@
  * Reservation of shared anonymous memory belongs to the memory, not to a space, and counts for no group.
  *
  * Locks: a space's limits and group change under a_lock W; counters are atomic: two racing charges may both fail at the
- * edge, none succeeds beyond it. vm_mutex guards the walk over spaces.
+ * edge, none succeeds beyond it. vm_mutex guards the walk over spaces. A group is there while a space is in it, and as long
+ * as somebody holds it.
  */
 #include "impl.h"
 
@@ -20,7 +21,37 @@ struct vm_group {
 	struct vm *g_vm;		  /* const */
 	struct vm_limits g_limit;	  /* (V) to change */
 	_Atomic uint64_t g_resv, g_locked, g_spaces;
+	_Atomic uint32_t
+	    g_refs; /* the creator's, and of whoever looks at the group of a space that may leave it meanwhile */
 };
+
+static struct vm_group *group_of(const struct as *as)
+{
+	return __atomic_load_n(&as->a_group, __ATOMIC_ACQUIRE);
+}
+
+static void group_set(struct as *as, struct vm_group *g)
+{
+	__atomic_store_n(&as->a_group, g, __ATOMIC_RELEASE);
+}
+
+/* The space's group, held, or NULL. While a_lock is held the space is in it, so it is there. */
+static struct vm_group *group_hold(struct as *as)
+{
+	struct vm_group *g;
+
+	mach_rw_enter(&as->a_lock, false);
+	if ((g = as->a_group) != NULL)
+		g->g_refs++;
+	mach_rw_exit(&as->a_lock);
+	return g;
+}
+
+static void group_rele(struct vm_group *g)
+{
+	if (--g->g_refs == 0)
+		kmem_free(g->g_vm, g, sizeof(*g));
+}
 
 /* ---- charges ---- */
 static bool add_within(_Atomic uint64_t *count, uint64_t n, uint64_t limit)
@@ -100,6 +131,7 @@ enum vm_err vm_group_create(struct vm *vm, const struct vm_limits *l, struct vm_
 		return VM_NOMEM;
 	g->g_vm = vm;
 	g->g_limit = *l;
+	g->g_refs = 1;
 	*gp = g;
 	return VM_OK;
 }
@@ -107,7 +139,7 @@ enum vm_err vm_group_create(struct vm *vm, const struct vm_limits *l, struct vm_
 void vm_group_destroy(struct vm_group *g)
 {
 	VM_ASSERT(g->g_spaces == 0 && g->g_resv == 0 && g->g_locked == 0);
-	kmem_free(g->g_vm, g, sizeof(*g));
+	group_rele(g);
 }
 
 void vm_group_limit(struct vm_group *g, const struct vm_limits *l)
@@ -147,7 +179,7 @@ enum vm_err as_set_group(struct as *as, struct vm_group *g)
 		if (e == VM_OK) {
 			if (as->a_group != NULL)
 				leave(as->a_group, as->a_swresv, as->a_locked);
-			as->a_group = g;
+			group_set(as, g);
 		}
 	}
 	mach_rw_exit(&as->a_lock);
@@ -169,7 +201,7 @@ void as_leave_group(struct as *as)
 {
 	if (as->a_group != NULL)
 		leave(as->a_group, as->a_swresv, as->a_locked);
-	as->a_group = NULL;
+	group_set(as, NULL);
 }
 
 void as_limit(struct as *as, const struct vm_limits *l)
@@ -290,7 +322,7 @@ void vm_group_usage(struct vm_group *g, struct vm_group_usage *u)
 {
 	*u = (struct vm_group_usage){ .gu_spaces = g->g_spaces, .gu_locked = g->g_locked, .gu_resv = g->g_resv };
 	for (struct as *as = next_space(g->g_vm, NULL); as != NULL; as = next_space(g->g_vm, as))
-		if (as->a_group == g)
+		if (group_of(as) == g)
 			u->gu_rss += resident(as);
 }
 
@@ -298,17 +330,20 @@ void vm_group_usage(struct vm_group *g, struct vm_group_usage *u)
 static uint64_t over(struct as *as, uint64_t rss)
 {
 	uint64_t n = rss > as->a_maxrss ? rss - as->a_maxrss : 0;
-	struct vm_group *g = as->a_group;
-	struct vm_group_usage u;
+	struct vm_group *g = group_hold(as);
+	struct vm_group_usage u = { 0 };
+	uint64_t limit;
 
-	if (g == NULL || g->g_limit.l_rss == LIMIT_NONE)
+	if (g == NULL)
 		return n;
-	vm_group_usage(g, &u);
-	if (u.gu_rss > g->g_limit.l_rss) {
-		uint64_t excess = u.gu_rss - g->g_limit.l_rss, share = (rss * excess + u.gu_rss - 1) / u.gu_rss;
+	if ((limit = g->g_limit.l_rss) != LIMIT_NONE)
+		vm_group_usage(g, &u);
+	if (u.gu_rss > limit) {
+		uint64_t excess = u.gu_rss - limit, share = (rss * excess + u.gu_rss - 1) / u.gu_rss;
 
 		n = share > n ? share : n;
 	}
+	group_rele(g);
 	return n;
 }
 
@@ -319,7 +354,7 @@ uint64_t vm_limits_enforce(struct vm *vm)
 	for (struct as *as = next_space(vm, NULL); as != NULL; as = next_space(vm, as)) {
 		uint64_t n;
 
-		if (as->a_maxrss == LIMIT_NONE && as->a_group == NULL)
+		if (as->a_maxrss == LIMIT_NONE && group_of(as) == NULL)
 			continue;
 		if ((n = over(as, resident(as))) > 0)
 			done += as_trim(as, n);
