@@ -19,6 +19,7 @@
 
 #define AHEAD_MAX   16u
 #define AHEAD_SOME  3u /* from here on four pages */
+#define CACHE_FEW   4u
 #define PROBE	    64u /* one read in so many is whole anyway */
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
@@ -65,6 +66,14 @@ uint32_t pool_cache_evict_locked(struct pool *p)
 	return NONE;
 }
 
+/* Where only the pages wanted are read, a copy is of use to nobody else: some are kept to see whether that changes. */
+static uint32_t cache_most(const struct pool_shared *s)
+{
+	uint32_t most = pool_part(s, s->ps_cachemax);
+
+	return s->ps_ahead < AHEAD_SOME && most > CACHE_FEW ? CACHE_FEW : most;
+}
+
 /* A slot for filed segment i to be read into. */
 static int cache_insert(struct pool *p, uint32_t i)
 {
@@ -72,9 +81,11 @@ static int cache_insert(struct pool *p, uint32_t i)
 	struct segment *g = &segs(s)[i];
 	uint32_t slot = NONE;
 
-	while (s->ps_ncached > pool_part(s, s->ps_cachemax) && (slot = pool_cache_evict_locked(p)) != NONE)
+	uint32_t most = cache_most(s);
+
+	while (s->ps_ncached > most && (slot = pool_cache_evict_locked(p)) != NONE)
 		pool_slot_give_locked(p, slot);
-	slot = s->ps_ncached < pool_part(s, s->ps_cachemax) ? pool_slot_take_locked(p) : NONE;
+	slot = s->ps_ncached < most ? pool_slot_take_locked(p) : NONE;
 	if (slot == NONE)
 		slot = pool_cache_evict_locked(p);
 	if (slot == NONE)

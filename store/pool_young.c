@@ -25,10 +25,13 @@
  */
 #include "store/pool_impl.h"
 
+/* What is young takes memory unpacked. So many segments let both sides run on; it is not for the sake of what comes back soon. */
+#define YOUNG_MOST 16u
+
 void pool_pack_behind(struct pool *p, uint64_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t n = (uint32_t)(bytes / SEG_BYTES), most = s->ps_limit / 8;
+	uint32_t n = (uint32_t)(bytes / SEG_BYTES), most = s->ps_limit / 8 < YOUNG_MOST ? s->ps_limit / 8 : YOUNG_MOST;
 
 	pool_lock(p);
 	s->ps_youngmax = n < most ? n : most;
