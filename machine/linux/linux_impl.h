@@ -24,6 +24,7 @@ struct mach {
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
 	int m_tid;		   /* linux_serve only: the thread of the last fault */
+	_Atomic uint64_t m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
 	struct boot_chunk *m_boot; /* vm_create only */
 	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
 	struct mach_mutex m_rangelock;

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -157,6 +158,13 @@ static int step(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tri
 	return 1;
 }
 
+/* The kernel has filled that range, and woken who waited for it. */
+static void woken(struct mach *m, uint64_t dst, int64_t len)
+{
+	if (len > 0 && atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < (uint64_t)len)
+		atomic_store_explicit(&m->m_waited, 0, memory_order_relaxed);
+}
+
 int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done)
 {
 	unsigned tries = 0;
@@ -166,6 +174,7 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 		struct q_move mv = { dst + *done, src + *done, len - *done, 0, 0 };
 		long r = request(m, Q_MOVE, &mv);
 
+		woken(m, dst + *done, mv.move);
 		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) && linux_occupied(m, dst + *done)) {
 			r = 0;
 			mv.move = VM_PAGESIZE; /* it did move */
@@ -185,6 +194,7 @@ int uffd_copy(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, bool pro
 					  .mode = protect ? Q_COPY_MODE_WP : 0 };
 		long r = request(m, UFFDIO_COPY, &cp);
 
+		woken(m, dst + *done, cp.copy);
 		s = step(r, cp.copy, len, done, &tries);
 	}
 	return s;
@@ -415,6 +425,8 @@ int linux_fault_fd(struct mach *m) { return m->m_uffd; }
  * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
  * A fault where the space has nothing is a range that is just being taken down: the thread tries again until the kernel's own
  * mapping is gone too.
+ *
+ * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way.
  */
 static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 {
@@ -422,6 +434,7 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	enum vm_err e = VM_NOMAP;
 
 	addr = vm_page_trunc(addr);
+	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
 	if (hat != NULL)
 		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL,
 			     (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ);
@@ -435,7 +448,8 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 		(void)uffd_poison(m, addr);
 		break;
 	}
-	uffd_wake(m, addr, VM_PAGESIZE);
+	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr)
+		uffd_wake(m, addr, VM_PAGESIZE);
 }
 
 int linux_fault_tid(struct mach *m) { return m->m_tid; }
