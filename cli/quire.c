@@ -20,7 +20,7 @@ static const char usage[] =
     "options of run:\n"
     "  --memory SIZE         memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
     "                        machine or container has). Default 50%, least 8M\n"
-    "  --pool SIZE           most that compressed pages may take of --memory; 25% is of it. Default 50%\n"
+    "  --pool SIZE           most that compressed pages may take of --memory; 25% is of it. Default 75%\n"
     "  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default $TMPDIR or\n"
     "                        /var/tmp, 4 times --memory or 16G, whichever is more, but no more than is free there. The file\n"
     "                        has no name while in use and is gone afterwards\n"

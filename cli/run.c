@@ -110,7 +110,7 @@ static int parse(struct run *r, int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t total = cli_total_memory();
-	const char *memory = "50%", *pool = "50%";
+	const char *memory = "50%", *pool = "75%";
 	char *colon, buf[24];
 	int c;
 
@@ -231,7 +231,7 @@ static int make_swap(struct run *r)
 static int make_family(struct run *r)
 {
 	struct pool_config pc = {
-		.mem_limit = r->pool, .mem_floor = r->pool / 4, .max_members = FAMILY_PROCS + 1
+		.mem_limit = r->pool, .mem_floor = r->pool / 6, .max_members = FAMILY_PROCS + 1
 	}; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;

@@ -48,7 +48,7 @@ static size_t layout(struct pool_shared *s, const struct pool_config *c)
 		s->ps_limit = 4; /* two open, one being written, one to go on with */
 	s->ps_floor = s->ps_target = s->ps_limit;
 	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && c->file_limit != 0)
-		s->ps_floor = c->mem_floor / SEG_BYTES > s->ps_limit / 4 ? (uint32_t)(c->mem_floor / SEG_BYTES) : s->ps_limit / 4;
+		s->ps_floor = c->mem_floor / SEG_BYTES > s->ps_limit / 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : s->ps_limit / 8;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
 	s->ps_nslots = s->ps_limit + s->ps_cachemax + 5;
 	s->ps_warmmax = s->ps_limit / 16 < WARM_MAX ? s->ps_limit / 16 + 1 : WARM_MAX;
@@ -225,26 +225,39 @@ static void pack(void *area, bool dense, char *buf, const void *page, struct pac
 
 /*
  * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
- * so what counts is whether there is little to clean. And pages that pass through on their way to the file gain nothing: where
- * few loads are answered from memory, half as many more of them do not pay for the packing of all. To the packer, whose time
- * is nobody's, it is worth it all the same: more of them come with one read.
+ * so what counts is whether there is little to clean.
+ *
+ * Who stores a page and packs it himself: pages that pass through on their way to the file gain nothing; where few loads are
+ * answered from memory, half as many more of them do not pay for the packing of all.
+ *
+ * The packer's time is nobody's. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
+ * loads that read the file take more time than all would to unpack, until they have become few.
  */
-static bool crowded(const struct pool_shared *s)
-{
-	return __atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) >= pool_target(s) - pool_target(s) / 8 &&
-	    __atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0;
-}
+#define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
+#define FEW	 8u    /* reads are few when they take that part of it */
 
-static bool pays(const struct pool_shared *s)
+static bool tighter(struct pool_shared *s, bool behind)
 {
-	uint32_t file_loads = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED);
+	uint64_t file = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED),
+		 memory = __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED);
 
-	return s->ps_nblocks == 0 || __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED) > file_loads / 2;
+	if (__atomic_load_n(&s->ps_slots_used, __ATOMIC_RELAXED) < pool_target(s) - pool_target(s) / 8)
+		return false;
+	if (__atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0)
+		return behind || s->ps_nblocks == 0 || memory > file / 2;
+	if (!behind)
+		return false;
+	uint64_t read = file * __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED), unpack = (file + memory) * TIGHT_NS;
+	bool was = __atomic_load_n(&s->ps_tight, __ATOMIC_RELAXED) != 0, now = was ? read * FEW > unpack : read > unpack;
+
+	if (now != was)
+		__atomic_store_n(&s->ps_tight, (uint32_t)now, __ATOMIC_RELAXED);
+	return now;
 }
 
 void pool_pack(struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
 {
-	pack(ctx, crowded(p->p_shared) && (behind || pays(p->p_shared)), ctx_buf(ctx) + i * PAGE, page, k);
+	pack(ctx, tighter(p->p_shared, behind), ctx_buf(ctx) + i * PAGE, page, k);
 }
 
 /* To be packed later. */

@@ -104,6 +104,7 @@ struct pool_shared {
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
 	uint32_t ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
+	uint32_t ps_tight; /* atomic: the packer packs tighter for the sake of fewer reads */
 	uint32_t ps_mem_loads, ps_file_loads; /* of late: pages answered by the log in memory; read from the file */
 	uint32_t ps_ahead, ps_reads; /* how well reading ahead does, 0..AHEAD_MAX; reads so far */
 	struct quarantine ps_quarantine[QUARANTINE_MAX]; /* ring; from ps_qfirst on, oldest first */
@@ -127,7 +128,7 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 {
 	return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES;
 }
-/* A count changes that is read without the lock, too, where a page is about to be packed (crowded). Lock held. */
+/* A count changes that is read without the lock, too, where a page is about to be packed (tighter). Lock held. */
 static inline void pool_tell(uint32_t *which, uint32_t n) { __atomic_store_n(which, n, __ATOMIC_RELAXED); }
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* Bytes an object of that length takes in a segment. */

@@ -24,7 +24,7 @@
 #include "store/pool_impl.h"
 
 #define FAULT_NS 16000u
-#define SHARES	 16u /* so large a part of the most it may take is near */
+#define SHARES	 24u /* so large a part of the most it may take is near */
 #define STEPS	 64u /* so many steps are from nothing to the most it may take */
 #define ASK	 1024u /* loads between decisions, at least, */
 #define ASK_STEP 4u /* and times the pages of a step */

@@ -720,6 +720,47 @@ static void test_pages_in_use_stay_in_memory(void **state)
 	teardown(&r);
 }
 
+/* So many new pages, packed by the packer: how many of them tighter. */
+static uint64_t packed_tighter(struct rig *r, uint32_t *n, uint32_t more)
+{
+	struct pool_stats before, after;
+
+	pool_stats(&r->p, &before);
+	for (; more > 0; more--, ++*n) {
+		assert_int_equal(put(r, share_what(*n), &share_handle[*n]), 0);
+		if (*n % 32 == 31)
+			pack_all(r);
+	}
+	pool_stats(&r->p, &after);
+	return after.dense - before.dense;
+}
+
+/* The packer packed tighter only where the log had nothing dead in it, however much was read from the file for want of memory. */
+static void test_reads_make_the_packer_pack_tighter(void **state)
+{
+	uint32_t n = 0;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 64 * SEG, 32 * MiB);
+	pool_pack_behind(&r.p, 4 * SEG);
+	(void)packed_tighter(&r, &n, 2400);
+	for (uint32_t i = 800; i < 2400; i += 2) /* most in memory, each segment half dead */
+		pool_unref(&r.p, share_handle[i]);
+	assert_in_range(packed_tighter(&r, &n, 200), 0, 40);
+	for (uint32_t i = 0; i < 2000; i++) /* far apart in the file */
+		expect(&r, share_handle[i * 167 % 800], share_what(i * 167 % 800));
+	assert_in_range(packed_tighter(&r, &n, 200), 160, 200);
+	for (uint32_t i = 0; i < 20000; i++) /* of late hardly any was read */
+		expect(&r, share_handle[n - 64 + i % 32], share_what(n - 64 + i % 32));
+	assert_in_range(packed_tighter(&r, &n, 100), 0, 20);
+	for (uint32_t i = 0; i < n; i++)
+		if (i < 800 || i >= 2400 || i % 2 != 0)
+			pool_unref(&r.p, share_handle[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 static void test_share_goes_where_it_saves_most(void **state)
 {
 	const uint64_t mem = 4 * MiB, least = 1 * MiB;
@@ -849,6 +890,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_model_with_a_packer),
 		cmocka_unit_test(test_young_pages_and_a_full_file),
 		cmocka_unit_test(test_pages_in_use_stay_in_memory),
+		cmocka_unit_test(test_reads_make_the_packer_pack_tighter),
 		cmocka_unit_test(test_share_goes_where_it_saves_most),
 		cmocka_unit_test(test_share_knows_of_clean_pages),
 		cmocka_unit_test(test_share_of_a_full_file),
