@@ -209,8 +209,8 @@ static int same_filled(const void *page, uint64_t *word)
 }
 
 /* ---- store ---- */
-/* Into buf, which has room for PAGE bytes, or (raw) left where it is. */
-static void pack(void *area, bool dense, char *buf, const void *page, struct packed *k)
+/* Into buf, which has room for PAGE bytes, or (raw) left where it is. filed: it may get to the file. */
+static void pack(void *area, bool dense, bool filed, char *buf, const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = buf, .dense = dense };
 	if (same_filled(page, &k->word))
@@ -220,7 +220,8 @@ static void pack(void *area, bool dense, char *buf, const void *page, struct pac
 		k->len = PAGE;
 		k->data = page;
 	}
-	k->word = pool_checksum(k->data, k->len);
+	if (filed) /* memory is trusted */
+		k->word = pool_checksum(k->data, k->len);
 }
 
 /*
@@ -257,7 +258,9 @@ static bool tighter(struct pool_shared *s, bool behind)
 
 void pool_pack(struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
 {
-	pack(ctx, tighter(p->p_shared, behind), ctx_buf(ctx) + i * PAGE, page, k);
+	struct pool_shared *s = p->p_shared;
+
+	pack(ctx, tighter(s, behind), s->ps_nblocks != 0, ctx_buf(ctx) + i * PAGE, page, k);
 }
 
 /* To be packed later. */

@@ -31,7 +31,7 @@ enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_
 enum { OPEN_PACKED, OPEN_OLD, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments. Old: what cleaning found alive */
 
 struct object {
-	uint64_t o_word; /* same-filled: the word; else checksum, but of a young page nothing */
+	uint64_t o_word; /* same-filled: the word; else checksum, but nothing of a young page, and where there is no file */
 	uint32_t o_ref;	 /* 0: free, o_seg links the free list */
 	uint32_t o_seg;	 /* NONE: same-filled */
 	uint16_t o_off;	 /* of the data in the segment */
