@@ -241,7 +241,7 @@ class Gcc(Program):
 class Xz(Program):
     name = "xz"
     needs = ("xz",)
-    sizes = {"small": 2 * MIB, "full": 16 * MIB}
+    sizes = {"small": 11 * MIB // 4, "full": 16 * MIB}
 
     def inputs(self, folder):
         def prose(f):
