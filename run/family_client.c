@@ -129,22 +129,27 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
+/* The supervisor's number in the name of its socket, of *n digits. */
+static const char *supervisor_of(const char *sockname, size_t *n)
+{
+	for (unsigned dashes = 0; dashes < 2 && *sockname != '\0'; sockname++)
+		dashes += *sockname == '-';
+	for (*n = 0; sockname[*n] >= '0' && sockname[*n] <= '9'; ++*n)
+		;
+	return sockname;
+}
+
 /*
  * The family's memory and descriptors from the supervisor's own, as /proc shows them: it need not be waited for then. Where it shows
  * another process of that number, or nothing, they come over the socket.
  */
 static void fetch(struct host *h, const char *sockname)
 {
-	const char *pid = sockname, *fd;
 	int memfd, swapfd, device = -1;
 	char path[64];
 	size_t n;
+	const char *pid = supervisor_of(sockname, &n), *fd = pid + n + 1;
 
-	for (unsigned dashes = 0; dashes < 2 && *pid != '\0'; pid++)
-		dashes += *pid == '-';
-	for (n = 0; pid[n] >= '0' && pid[n] <= '9'; n++)
-		;
-	fd = pid + n + 1;
 	if (n == 0 || n > 10 || pid[n] != '-' || *fd < '0' || *fd > '9' || (memfd = open_family(pid, n, fd)) < 0)
 		return;
 	long size = sys_call3(SYS_lseek, memfd, 0, SEEK_END), m = 0;
@@ -210,13 +215,9 @@ static int wait_slot(struct family *f)
 static long connect_place(struct host *h, int sock)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	const char *pid = h->h_fam->fam_name;
-	size_t n = 0;
+	size_t n;
+	const char *pid = supervisor_of(h->h_fam->fam_name, &n);
 
-	for (unsigned dashes = 0; dashes < 2; pid++)
-		dashes += *pid == '-';
-	while (pid[n] >= '0' && pid[n] <= '9')
-		n++;
 	if (h->h_fam->fam_placefd < 0)
 		return -111;
 	(void)descriptor_path(sa.sun_path, pid, n, h->h_fam->fam_placefd);

@@ -78,6 +78,20 @@ static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base, ElfW(Addr) mo
 	return NULL;
 }
 
+/* A segment that lies at `at`, of a library at base; more: as for find_execve. */
+static void take_segment(
+    struct library *lib, const ElfW(Phdr) *ph, const uint8_t *at, ElfW(Addr) base, ElfW(Addr) more)
+{
+	if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
+		lib->text = (uint8_t *)(uintptr_t)at;
+		lib->len = ph->p_memsz;
+	} else if (ph->p_type == PT_DYNAMIC) {
+		lib->entry = find_execve((const void *)at, base, more);
+	} else if (ph->p_type == PT_NOTE) {
+		build_id(at, ph->p_filesz, lib->id);
+	}
+}
+
 static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct library *lib = arg;
@@ -89,15 +103,7 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
 
-		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
-			lib->text = (uint8_t *)(info->dlpi_addr + ph->p_vaddr);
-			lib->len = ph->p_memsz;
-		} else if (ph->p_type == PT_DYNAMIC) {
-			lib->entry =
-			    find_execve((const ElfW(Dyn) *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr, 0);
-		} else if (ph->p_type == PT_NOTE) {
-			build_id((const uint8_t *)(info->dlpi_addr + ph->p_vaddr), ph->p_memsz, lib->id);
-		}
+		take_segment(lib, ph, (const uint8_t *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr, 0);
 	}
 	return 1;
 }
@@ -116,15 +122,7 @@ static int library_file(const uint8_t *base, size_t size, struct library *lib)
 			return 0;
 		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_W) == 0 && ph->p_vaddr != ph->p_offset)
 			return 0;
-		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
-			lib->text = (uint8_t *)(uintptr_t)(base + ph->p_offset);
-			lib->len = ph->p_memsz;
-		} else if (ph->p_type == PT_DYNAMIC) {
-			lib->entry =
-			    find_execve((const void *)(base + ph->p_offset), (ElfW(Addr))base, (ElfW(Addr))base);
-		} else if (ph->p_type == PT_NOTE) {
-			build_id(base + ph->p_offset, ph->p_filesz, lib->id);
-		}
+		take_segment(lib, ph, base + ph->p_offset, (ElfW(Addr))base, (ElfW(Addr))base);
 	}
 	return lib->text != NULL;
 }

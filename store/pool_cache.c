@@ -79,9 +79,7 @@ static int cache_insert(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
-	uint32_t slot = NONE;
-
-	uint32_t most = cache_most(s);
+	uint32_t slot, most = cache_most(s);
 
 	while (s->ps_ncached > most && (slot = pool_cache_evict_locked(p)) != NONE)
 		pool_slot_give_locked(p, slot);

@@ -250,7 +250,6 @@ void pool_young_added(struct pool *); /* pages were stored: is the packer to be 
 
 /* pool_share.c: how much of the budget the pool takes */
 static inline uint32_t pool_target(const struct pool_shared *s) { return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED); }
-/* Does the pool's part of memory change at all? */
 /* So many of the whole pool, in proportion to what it may hold now. */
 static inline uint32_t pool_part(const struct pool_shared *s, uint32_t most)
 {
@@ -261,6 +260,7 @@ static inline uint32_t pool_young_most(const struct pool_shared *s)
 {
 	return pool_part(s, __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED));
 }
+/* Does the pool's part of memory change at all? */
 static inline bool pool_shares(const struct pool_shared *s) { return s->ps_floor != s->ps_limit; }
 void pool_left(struct pool_shared *, uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
 /* It is loaded; io: with a read of its own. */

@@ -448,7 +448,6 @@ static void paged_init(struct paged *g)
 	assert_int_equal(as_map(g->a, BASE, 64 * PG, segpager_create, &args), VM_OK);
 	args.pa_off = ~(voff_t)0 - PG + 1; /* offsets do not begin again at 0 */
 	assert_int_equal(as_map(g->a, BASE + 8 * MB, 2 * PG, segpager_create, &args), VM_INVAL);
-	args.pa_off = 0;
 	args.pa_off = 32 * PG;
 	assert_int_equal(as_map(g->b, BASE, 32 * PG, segpager_create, &args), VM_OK);
 }

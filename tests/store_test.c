@@ -648,7 +648,7 @@ static void test_young_pages_and_a_full_file(void **state)
 #define SHARE_PAGES 3000u
 static uint32_t share_handle[SHARE_PAGES];
 
-static uint64_t share_what(uint32_t i) { return i * 8ull + 2; } /* it compresses */
+static uint64_t share_what(uint32_t i) { return i * 8ull + 2; } /* it compresses; as put_all has it */
 
 static uint64_t share_target(struct rig *r)
 {
@@ -700,8 +700,7 @@ static void test_pages_in_use_stay_in_memory(void **state)
 
 	(void)state;
 	setup(&r, 32 * SEG, 32 * MiB);
-	for (uint32_t i = 0; i < used; i++)
-		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	put_all(&r, share_handle, used);
 	for (uint32_t k = 0; n < SHARE_PAGES; k++) {
 		comes_back(&r, (uint32_t)(rnd() % used));
 		if (k % 16 == 0) {
@@ -714,8 +713,7 @@ static void test_pages_in_use_stay_in_memory(void **state)
 	pool_stats(&r.p, &after);
 	assert_true(after.spills > before.spills + 10);
 	assert_in_range(after.bytes_read - before.bytes_read, 0, 4 * SEG);
-	for (uint32_t i = 0; i < n; i++)
-		pool_unref(&r.p, share_handle[i]);
+	drop_all(&r, share_handle, n);
 	expect_empty(&r);
 	teardown(&r);
 }
@@ -770,8 +768,7 @@ static void test_share_goes_where_it_saves_most(void **state)
 
 	(void)state;
 	setup_sharing(&r, mem, least, 32 * MiB);
-	for (uint32_t i = 0; i < SHARE_PAGES; i++)
-		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	put_all(&r, share_handle, SHARE_PAGES);
 	pool_stats(&r.p, &st);
 	assert_int_not_equal(st.spills, 0);
 	assert_int_equal(st.mem_target, mem); /* nobody asked yet */
@@ -784,8 +781,7 @@ static void test_share_goes_where_it_saves_most(void **state)
 		(void)late_reads(&r, n += 100, 4);
 	assert_true(late_reads(&r, n, 200) < n / 16);
 	assert_true(share_target(&r) > least);
-	for (uint32_t i = 0; i < SHARE_PAGES; i++)
-		pool_unref(&r.p, share_handle[i]);
+	drop_all(&r, share_handle, SHARE_PAGES);
 	expect_empty(&r);
 	teardown(&r);
 }
@@ -797,8 +793,7 @@ static void test_share_knows_of_clean_pages(void **state)
 
 	(void)state;
 	setup_sharing(&r, 4 * MiB, 1 * MiB, 32 * MiB);
-	for (uint32_t i = 0; i < SHARE_PAGES; i++)
-		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+	put_all(&r, share_handle, SHARE_PAGES);
 	for (unsigned k = 0; k < 60000; k++)
 		expect(&r, share_handle[k % 32], share_what(k % 32));
 	assert_int_equal(share_target(&r), 4 * MiB); /* as far as the store knows they never left */
@@ -807,8 +802,7 @@ static void test_share_knows_of_clean_pages(void **state)
 		pool_dropped(&r.p, share_handle[k % 32]);
 	}
 	assert_int_equal(share_target(&r), 1 * MiB);
-	for (uint32_t i = 0; i < SHARE_PAGES; i++)
-		pool_unref(&r.p, share_handle[i]);
+	drop_all(&r, share_handle, SHARE_PAGES);
 	expect_empty(&r);
 	teardown(&r);
 }
@@ -832,10 +826,8 @@ static void test_share_of_a_full_file(void **state)
 		again++;
 	assert_in_range(again, 32, 128);
 	assert_int_equal(share_target(&r), 4 * MiB);
-	for (uint32_t i = 0; i < n + again; i++) {
-		expect(&r, share_handle[i], share_what(i));
-		pool_unref(&r.p, share_handle[i]);
-	}
+	expect_all(&r, share_handle, n + again);
+	drop_all(&r, share_handle, n + again);
 	expect_empty(&r);
 	teardown(&r);
 }
@@ -856,10 +848,8 @@ static void test_young_pages_without_memory(void **state)
 		if (i % 500 == 499) /* now the log has all the memory */
 			pack_all(&r);
 	}
-	for (uint32_t i = 0; i < SHARE_PAGES / 2; i++) {
-		expect(&r, share_handle[i], share_what(i));
-		pool_unref(&r.p, share_handle[i]);
-	}
+	expect_all(&r, share_handle, SHARE_PAGES / 2);
+	drop_all(&r, share_handle, SHARE_PAGES / 2);
 	expect_empty(&r);
 	teardown(&r);
 }

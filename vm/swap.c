@@ -260,11 +260,9 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 /* The page that the slot belongs to is E-locked: the slot stays, and so does its area. */
 void swap_dropped(struct vm *vm, uint32_t slot)
 {
-	mach_mutex_enter(&vm->vm_swaplock);
-	const struct swap_area *sw = area_locked(vm, slot);
-	struct vnode *vp = sw->sw_vnode;
-	voff_t off = (voff_t)(slot - 1 - sw->sw_first) << VM_PAGESHIFT;
-	mach_mutex_exit(&vm->vm_swaplock);
+	voff_t off;
+	struct vnode *vp = swap_area_of(vm, slot, &off)->sw_vnode;
+
 	if (vp->v_ops->vo_dropped != NULL)
 		vp->v_ops->vo_dropped(vp, off);
 }
