@@ -10,6 +10,7 @@
  */
 #include "cli.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -97,6 +98,7 @@ static int fail(const char *fmt, ...)
 #define MIN_MEMORY   (8ull << 20)
 #define MIN_SWAP     (1ull << 20)
 #define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
+#define PLACES	     "/dev/shm" /* where a socket may have a place for a moment */
 #define DEFAULT_SWAP (16ull << 30)
 
 static int parse(struct run *r, int argc, char **argv)
@@ -285,21 +287,49 @@ static int make_descriptors(struct run *r)
 	return r->spare >= 0 ? 0 : fail("cannot open files: %s", strerror(errno));
 }
 
+/* A supervisor killed while its place was in the file system has left it there. Nobody listens to such a one. */
+static void sweep_places(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	DIR *d = opendir(PLACES);
+
+	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+		int fd;
+
+		if (strncmp(e->d_name, "quire-", 6) != 0 || e->d_type != DT_SOCK)
+			continue;
+		if ((size_t)snprintf(sa.sun_path, sizeof sa.sun_path, PLACES "/%s", e->d_name) >= sizeof sa.sun_path)
+			continue;
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof sa) != 0 && errno == ECONNREFUSED)
+			(void)unlink(sa.sun_path);
+		(void)close(fd);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+}
+
 /*
  * For processes in other network name spaces, where the name of the family's socket is nobody's: one with a place in a file system.
  * The place is given up at once; what stays is a descriptor of it, by which they find it in /proc. Without it they are not hosted.
+ * Another supervisor may sweep it away before we listen: hence more than one try.
  */
 static void make_place(struct run *r)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-	r->place = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	(void)snprintf(sa.sun_path, sizeof sa.sun_path, "/dev/shm/%s", r->sockname);
-	if (r->place < 0 || bind(r->place, (struct sockaddr *)&sa, sizeof sa) != 0)
-		return;
-	r->fam->fam_placefd = open(sa.sun_path, O_PATH | O_CLOEXEC);
-	(void)unlink(sa.sun_path);
-	(void)listen(r->place, 128);
+	sweep_places();
+	(void)snprintf(sa.sun_path, sizeof sa.sun_path, PLACES "/%s", r->sockname);
+	for (unsigned tries = 0; tries < 8 && r->fam->fam_placefd < 0; tries++) {
+		if (r->place >= 0)
+			(void)close(r->place);
+		r->place = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (r->place < 0 || bind(r->place, (struct sockaddr *)&sa, sizeof sa) != 0)
+			return;
+		(void)listen(r->place, 128);
+		r->fam->fam_placefd = open(sa.sun_path, O_PATH | O_CLOEXEC);
+		(void)unlink(sa.sun_path);
+	}
 }
 
 static int make_socket(struct run *r)

@@ -609,7 +609,26 @@ def network_space():
     ready(p)
     p.kill()
     finish(p)
-    check(not [name for name in os.listdir("/dev/shm") if name.startswith("quire-")], os.listdir("/dev/shm"))
+    check(not [name for name in os.listdir("/dev/shm") if re.match("quire-.*-%d-" % p.pid, name)], os.listdir("/dev/shm"))
+
+
+def left_over_place():
+    """A supervisor killed between giving its socket a place and giving the place up left it in /dev/shm for good."""
+    dead, live = ("/dev/shm/quire-%08x-%d-6" % (i, os.getpid()) for i in range(2))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as old, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as new:
+        try:
+            old.bind(dead)
+            new.bind(live)
+            new.listen(8)
+            old.close()
+            got = quire("--memory", "8M", "--report", "none", HELPER, "touch", "10", "1")
+            check(got == (0, "touched 10 pages\n", ""), got)
+            check(not os.path.exists(dead), "is still there")
+            check(os.path.exists(live), "another's was taken away")
+        finally:
+            for path in (dead, live):
+                if os.path.exists(path):
+                    os.unlink(path)
 
 
 def killed_over_a_space_of_numbers():
@@ -809,7 +828,8 @@ def live_line():
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
-         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, killed_over_a_space_of_numbers,
+         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, left_over_place,
+         killed_over_a_space_of_numbers,
          stopped_supervisor, few_descriptors, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
