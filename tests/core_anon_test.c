@@ -539,6 +539,35 @@ static void tables_of_slots_that_stay(void **state)
 	sys_fini(&s);
 }
 
+/* ---- no memory for another table of slots was said to be no swap, though older tables had free slots ---- */
+static void slots_without_memory_for_a_table(void **state)
+{
+	const uint32_t table = 1023, hole = 5;
+	uint32_t first, got;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 256, 200000);
+	assert_int_equal(swap_alloc_cluster(s.vm, table, &first, &got), VM_OK);
+	assert_int_equal(got, table);
+	swap_free_slot(s.vm, first + hole);
+	vm_inject(s.vm, VM_INJECT_PAGE, 1);
+	uint32_t one, n;
+	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_OK);
+	assert_int_equal(one, first + hole);
+	assert_int_equal(n, 1);
+	vm_inject(s.vm, VM_INJECT_PAGE, 1); /* none is free there now */
+	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_NOSWAP);
+	assert_int_equal(swap_alloc_cluster(s.vm, 4, &one, &n), VM_OK);
+	assert_int_equal(n, 4);
+	for (uint32_t i = 0; i < 4; i++)
+		swap_free_slot(s.vm, one + i);
+	for (uint32_t i = 0; i < table; i++)
+		swap_free_slot(s.vm, first + i);
+	assert_sound(s.vm);
+	sys_fini(&s);
+}
+
 /* ---- reservation is exact ---- */
 static void reservation(void **state)
 {
@@ -830,7 +859,7 @@ int main(void)
 		cmocka_unit_test(reservation),
 		cmocka_unit_test(areas_under_load),
 		cmocka_unit_test(tables_of_slots_come_back),
-		cmocka_unit_test(tables_of_slots_that_stay), cmocka_unit_test(every_failure),
+		cmocka_unit_test(tables_of_slots_that_stay), cmocka_unit_test(slots_without_memory_for_a_table), cmocka_unit_test(every_failure),
 		cmocka_unit_test(file_pages),
 		cmocka_unit_test(sparse_file),
 		cmocka_unit_test(clock_keeps_hot_pages),

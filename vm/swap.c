@@ -181,39 +181,57 @@ static uint64_t span(const struct swap_area *sw)
 	return n < sw->sw_nslots ? n : sw->sw_nslots;
 }
 
+/* A free slot before end, from the hint on; end if there is none. With tables: one whose table is there. */
+static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
+{
+	uint64_t i = sw->sw_hint < end ? sw->sw_hint : 0;
+
+	for (uint64_t seen = 0, step; seen < end; seen += step) {
+		const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
+
+		step = 1;
+		if (c == NULL ? tables : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
+			step = CHUNK_SLOTS - i % CHUNK_SLOTS;
+		else if (owner(sw, i) == 0)
+			return i;
+		step = step < end - i ? step : end - i;
+		i = i + step < end ? i + step : 0;
+	}
+	return end;
+}
+
+/* Up to want slots in a row are claimed, of those that find_slot finds. Returns how many, and the first. */
+static uint64_t claim(struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
+{
+	uint64_t end = span(sw), i = find_slot(sw, end, tables), n = 0;
+
+	while (n < want && i + n < end && owner(sw, i + n) == 0) {
+		uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
+
+		if (*c == NULL && (tables || (*c = chunk_alloc(vm)) == NULL))
+			break;
+		owner_set(sw, i + n, CLAIMED);
+		n++;
+	}
+	*first = i;
+	return n;
+}
+
 enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, uint32_t *got)
 {
 	if (vm_inject_fail(vm, VM_INJECT_SWAP))
 		return VM_NOSWAP;
 	mach_mutex_enter(&vm->vm_swaplock);
 	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
+		uint64_t i, n;
+
 		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
 			continue;
-		uint64_t end = span(sw), i = sw->sw_hint < end ? sw->sw_hint : 0, n = 0;
-		for (uint64_t seen = 0; seen < end && owner(sw, i) != 0; seen++) {
-			const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
-
-			if (i % CHUNK_SLOTS == 0 && c[0] == CHUNK_SLOTS) { /* full: over it in one step */
-				i += CHUNK_SLOTS;
-				seen += CHUNK_SLOTS - 1;
-			} else {
-				i++;
-			}
-			if (i >= end)
-				i = 0;
-		}
-		if (owner(sw, i) != 0)
-			continue;
-		while (n < want && i + n < end && owner(sw, i + n) == 0) {
-			uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
-
-			if (*c == NULL && (*c = chunk_alloc(vm)) == NULL)
-				break;
-			owner_set(sw, i + n, CLAIMED);
-			n++;
-		}
+		n = claim(vm, sw, want, false, &i);
+		if (n == 0) /* no memory for another table */
+			n = claim(vm, sw, want, true, &i);
 		if (n == 0)
-			continue; /* no memory for the table: another area may have some */
+			continue;
 		sw->sw_used += n;
 		vm->vm_swapused += n;
 		sw->sw_hint = i + n;
