@@ -826,7 +826,7 @@ static void keep_standard(void)
 int cli_run(int argc, char **argv)
 {
 	static struct run r = {
-		.swapfd = -1, .device = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER
+		.swapfd = -1, .device = -1, .place = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER
 	};
 	char why[PATH_MAX + 256];
 	int rc, status = 0;
