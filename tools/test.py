@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run every test of a build directory, count, and say the sum.
+"""Run every test of a build directory, or those named, count, and say the sum.
 
 A test that Meson skipped is named, and counted neither as passed nor as failed.
 No test at all is a failure: a broken build must not look like a good one.
@@ -18,13 +18,13 @@ SMALL = ["redis", "gcc"]
 GOOD = ("OK", "EXPECTEDFAIL")
 
 
-def meson_tests():
-    """Returns (passed, failed, skipped) of the build directory's own tests."""
+def meson_tests(names):
+    """Returns (passed, failed, skipped) of the build directory's own tests, of those named if any are."""
     env = dict(os.environ, PATH="/usr/bin:" + os.environ.get("PATH", ""))
     log = os.path.join(TOP, BUILD, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)      # an old one must not speak for this run
-    status = subprocess.run(["meson", "test", "-C", BUILD, "--print-errorlogs", "--no-rebuild"],
+    status = subprocess.run(["meson", "test", "-C", BUILD, "--print-errorlogs", "--no-rebuild", *names],
                             cwd=TOP, env=env, check=False).returncode
     passed = failed = skipped = 0
     try:
@@ -65,7 +65,8 @@ def program_tests():
 
 
 def main():
-    passed, failed, skipped = meson_tests()
+    names = [a for a in sys.argv[1:] if not a.startswith("--")]
+    passed, failed, skipped = meson_tests(names)
     if "--no-programs" not in sys.argv[1:]:
         good, bad = program_tests()
         passed += good

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# test.sh [--no-programs]: build, Meson's tests, then the small set of real
-# programs.  Ends with "N passed, N failed" and a status to match.
+# test.sh [--no-programs] [name...]: build, Meson's tests (or those named), then the
+# small set of real programs.  Ends with "N passed, N failed" and a status to match.
 set -u
 cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build}
