@@ -3,6 +3,7 @@
 #include "base.h"
 
 #define SPREAD_SHIFT 3u
+#define TRUST_SHIFT  2u /* one look in so many doubts */
 
 void base_init(struct pol_base *b, const struct pol_env *env)
 {
@@ -13,7 +14,7 @@ void base_init(struct pol_base *b, const struct pol_env *env)
 		b->b_q[i].q_head = b->b_q[i].q_tail = PAGE_NIL;
 		b->b_q[i].q_len = 0;
 	}
-	b->b_steps = b->b_left = 0;
+	b->b_steps = b->b_left = b->b_rand = 0;
 	b->b_probe = 0;
 }
 
@@ -102,6 +103,17 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 	return base_head(b, b->b_probe);
 }
 
+/* Found in use when it was last asked. Doubt comes by chance, so that pages that came together do not all fault together. */
+static bool trusted(struct pol_base *b, struct page *pp)
+{
+	if (b->b_refs != POL_REFS_FAULTS || (pp->p_polstate & PS_TRUST) == 0)
+		return false;
+	b->b_rand = b->b_rand * 1664525u + 1013904223u;
+	if (b->b_rand >> (32 - TRUST_SHIFT) == 0)
+		pp->p_polstate &= (uint8_t)~PS_TRUST;
+	return true;
+}
+
 struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *in, enum pol_ask *ask)
 {
 	uint32_t all = base_pages(b), standby = base_len(b, PQ_STANDBY), looks = 4 * all + 8;
@@ -120,6 +132,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
 		if ((pp->p_polstate & PS_REF) != 0) {
 			pp->p_polstate &= (uint8_t)~PS_REF;
+			in->in_decide(state, pp, true);
+		} else if (trusted(b, pp)) {
 			in->in_decide(state, pp, true);
 		} else if (b->b_aging && b->b_refs != POL_REFS_BITS) {
 			in->in_decide(state, pp, false);
@@ -166,9 +180,13 @@ void base_seen(
 
 bool base_touch(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp)
 {
+	bool asked = b->b_refs == POL_REFS_FAULTS && base_queue(pp) == PQ_STANDBY;
+
 	if (base_queue(pp) < PQ_COLD)
 		return (pp->p_flags & P_PREFETCHED) != 0;
 	in->in_decide(state, pp, true);
+	if (asked)
+		pp->p_polstate |= PS_TRUST;
 	return true;
 }
 

@@ -13,13 +13,18 @@
  * PQ_STANDBY, an eighth of all pages long: that is the spread between the two hands of a two-handed clock, and the second
  * segment of a segmented FIFO (Turner and Levy, SIGMETRICS 1981). Used there, it was referenced.
  *
+ * Where only faults tell (POL_REFS_FAULTS), to ask a page that is in use costs a fault. Who was found in use is trusted: the
+ * hand takes it for referenced without asking, until chance has it doubt, one time in four. A page that the program uses
+ * all the time then faults in every fifth round only; one that it has done with stays as much longer.
+ *
  * Pages that advice calls cold wait on PQ_COLD, which is looked at before all else.
  *
  * A round. After twice as many looks as there are pages without anything evicted or inserted, every queue is gone through
  * once more from its head, whatever the policy prefers, so that one evictable page among locked ones is found; then
  * pol_next says NULL.
  *
- * p_polstate: queue, PS_REF (used since the hand came by), PS_NEW (see above), and three bits of the policy.
+ * p_polstate: queue, PS_REF (used since the hand came by), PS_NEW or, where only faults tell, PS_TRUST (see above), and three
+ * bits of the policy.
  * All under vm_pollock.
  */
 #ifndef QUIRE_POLICY_BASE_H
@@ -31,6 +36,7 @@ enum { PQ_NONE, PQ_1, PQ_2, PQ_3, PQ_4, PQ_COLD, PQ_STANDBY, PQ_LEAVING, PQ_N };
 #define PS_QUEUE 0x07u
 #define PS_REF	 0x08u
 #define PS_NEW	 0x10u
+#define PS_TRUST PS_NEW
 #define PS_OWN_SHIFT 5u /* three bits */
 
 struct pol_inner {
@@ -47,6 +53,7 @@ struct pol_base {
 	struct page_queue b_q[PQ_N];
 	uint32_t b_steps; /* looks since a page was last evicted or inserted */
 	uint32_t b_left;  /* of the queue being gone through at the end of a round */
+	uint32_t b_rand; /* of the doubts: the same in every run */
 	uint8_t b_probe;  /* that queue; 0: none */
 	bool b_aging;	  /* the last answer of pol_next was an aging one */
 };

@@ -302,6 +302,13 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	return 0;
 }
 
+/* While one page is packed the next comes to the CPU. */
+static void come(const void *page)
+{
+	for (unsigned i = 0; i < PAGE; i += 64)
+		__builtin_prefetch((const char *)page + i);
+}
+
 /* Up to BATCH pages. *done counts on. -EAGAIN: not young. */
 static int store_some(
     struct pool *p, bool young, uint32_t m, const void *const *pages, uint32_t *handles, uint32_t *done)
@@ -310,11 +317,14 @@ static int store_some(
 	char *ctx = young ? NULL : pool_ctx_take(p);
 	int rc = 0;
 
-	for (uint32_t i = 0; i < m; i++)
+	for (uint32_t i = 0; i < m; i++) {
+		if (i + 1 < m)
+			come(pages[i + 1]);
 		if (young)
 			keep(pages[i], &k[i]);
 		else
 			pool_pack(p, ctx, i, false, pages[i], &k[i]);
+	}
 	pool_lock(p);
 	for (uint32_t i = 0; i < m && (rc = place_locked(p, &k[i], &handles[i])) == 0; i++)
 		++*done;

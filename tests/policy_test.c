@@ -466,6 +466,65 @@ static void test_cold_pages_go_first(void **state)
 	}
 }
 
+/* One look where half of the frames are for pages that are used at once when they are asked. True: such a page was asked. */
+static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
+{
+	enum pol_ask ask;
+	struct page *pp = d->d_ops->pol_next(d->d_state, &ask);
+	uint32_t f;
+
+	if (pp == NULL)
+		return false;
+	f = (uint32_t)(pp - d->d_page);
+	d->d_mapped[f] = false;
+	if (ask == POL_ASK_AGE) {
+		d->d_ops->pol_seen(d->d_state, pp, false, false);
+	} else {
+		drive_remove(d, f, true);
+		*evicted += f >= NF / 2;
+		if (f >= NF / 2)
+			drive_insert(d, f, d->d_next_id++, false);
+	}
+	if (!use || f >= NF / 2)
+		return false;
+	if (!d->d_in[f])
+		drive_insert(d, f, f, false);
+	else
+		drive_use(d, f);
+	return true;
+}
+
+/*
+ * Pages in use fault each time they are asked, where only faults tell: each round of the hand asked them all. The two-handed
+ * clock asks by definition. Not used any more they go, but where a policy takes them for hot beside a stream.
+ */
+static void test_used_pages_are_seldom_asked(void **state)
+{
+	for (unsigned i = 0; policy_table[i] != NULL; i++) {
+		bool recency = policy_table[i] == &policy_lru || policy_table[i] == &policy_generations;
+		uint32_t asked = 0, evicted = 0, left = NF / 2;
+		struct drive d;
+
+		if (policy_table[i] == &policy_clock2)
+			continue;
+		drive_open(&d, policy_table[i], POL_REFS_FAULTS);
+		d.d_next_id = 1000;
+		for (uint32_t f = 0; f < NF; f++)
+			drive_insert(&d, f, f < NF / 2 ? f : d.d_next_id++, false);
+		while (evicted < 2000)
+			asked += look_beside_used(&d, true, &evicted);
+		/* Not used any more, they go. */
+		for (evicted = 0; left > 0 && evicted < 2000;) {
+			(void)look_beside_used(&d, false, &evicted);
+			left = 0;
+			for (uint32_t f = 0; f < NF / 2; f++)
+				left += d.d_in[f];
+		}
+		assert_int_equal(left, recency ? 0 : NF / 2);
+		drive_close(&d);
+	}
+}
+
 /* A ghost comes back where its policy says, unless the name is another page's by then. */
 static void test_refault(void **state)
 {
@@ -565,6 +624,7 @@ int main(void)
 		cmocka_unit_test(test_one_unlocked_page_is_found),
 		cmocka_unit_test(test_round_ends),
 		cmocka_unit_test(test_cold_pages_go_first),
+		cmocka_unit_test(test_used_pages_are_seldom_asked),
 		cmocka_unit_test(test_refault),
 		cmocka_unit_test(test_trace_files),
 		cmocka_unit_test(test_find),

@@ -14,15 +14,13 @@
 #include "seg_vn.h"
 
 
+/* Anonymous pages that a stream has just passed have translations, and to look at those next to the fault's costs nearly nothing. */
 static bool in_memory(struct seg *seg, vaddr_t va)
 {
-	struct segvn_data *svd = svd_of(seg);
-	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
-	struct vm *vm = seg->s_as->a_vm;
-	anon_id id = amp != NULL ? anonmap_peek(amp, svd_index(seg, va)) : 0;
+	const struct segvn_data *svd = svd_of(seg);
 
-	return id != 0 ? page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) :
-			 svd->svd_vp != NULL && page_exists(vm, svd->svd_vp, svd_voff(seg, va));
+	return hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ||
+	    (svd->svd_vp != NULL && page_exists(seg->s_as->a_vm, svd->svd_vp, svd_voff(seg, va)));
 }
 
 /* What is in memory around the page at va. */

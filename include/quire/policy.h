@@ -92,8 +92,8 @@ struct page *page_queue_head(struct vm *, struct page_queue *);
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
-	unsigned pl_before; /* given: how many pages just before idx are in memory; a hint, at most PF_BEFORE */
-	bool pl_after;	    /* given, a hint: the page just after idx is in memory */
+	unsigned pl_before; /* given: how many pages just before idx are in memory, and translated or of a file; a hint, at most PF_BEFORE */
+	bool pl_after;	    /* given, a hint: so is the page just after idx */
 	bool pl_map;	    /* the pages follow idx and will be used: map them at once (anonymous memory) */
 	bool pl_quick;	    /* with pl_map: only pages that no device must be waited for are worth it */
 	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
