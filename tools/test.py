@@ -14,7 +14,7 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("BUILD", "build")
 # The programs that finish in a minute each on two cores; `make test-programs` runs all of them.
-SMALL = ["redis", "gcc"]
+SMALL = ["redis", "gcc", "xz"]
 GOOD = ("OK", "EXPECTEDFAIL")
 
 
@@ -51,7 +51,7 @@ def program_tests():
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "rows.json")
         status = subprocess.run([sys.executable, os.path.join(TOP, "tests", "programs", "run.py"),
-                                 "--size", "small", "--timeout", "120", "--json", result] + SMALL, cwd=TOP, check=False).returncode
+                                 "--size", "small", "--timeout", "300", "--json", result] + SMALL, cwd=TOP, check=False).returncode
         try:
             with open(result) as f:
                 rows = json.load(f)["rows"]

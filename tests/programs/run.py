@@ -30,6 +30,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -268,13 +269,13 @@ class Xz(Program):
 
 
 class Redis(Program):
-    """A server filled through its socket, then read back in another order.
+    """A server filled by redis-benchmark, read back and emptied; then filled with values that differ and read in another order.
 
-    The output is a digest over every value read, and each value is compared
-    with what was stored as it arrives.
+    Each value is compared with what was stored as it arrives; the output has a
+    digest over every value of the second kind.
     """
     name = "redis"
-    needs = ("redis-server",)
+    needs = ("redis-server", "redis-benchmark")
     sizes = {"small": 90 * MIB, "full": 300 * MIB}
     outputs = ("values",)
     VALUE = 1000
@@ -319,18 +320,42 @@ class Redis(Program):
         count = self.scale // self.VALUE
         try:
             with s, s.makefile("rb", buffering=1 << 18) as replies:
+                bench, differ = self.benchmark_and_check(s, replies, count, cwd)
                 h, wrong = self.fill_and_check(s, replies, count)
                 s.sendall(b"INFO server\r\n")
                 size = int(replies.readline()[1:])
                 info = dict(line.split(b":", 1) for line in replies.read(size + 2).split(b"\r\n") if b":" in line)
                 pid = int(info[b"process_id"])
             with open(os.path.join(cwd, "values"), "w") as f:
-                f.write("%d values, %d wrong, %s\n" % (count, wrong, h))
+                f.write("%d values of redis-benchmark, %d wrong; %d values, %d wrong, %s\n" % (
+                    bench, differ, count, wrong, h))
             os.kill(pid, signal.SIGTERM)
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as e:
             with open(os.path.join(cwd, "values"), "w") as f:
                 f.write("lost the server: %s\n" % e)
             process.kill()
+
+    def benchmark_and_check(self, s, replies, count, cwd):
+        """How many values there are, and how many are not what redis-benchmark stores, the same each time."""
+        subprocess.run(["redis-benchmark", "-s", "s", "-q", "-t", "rpush", "-n", str(count), "-d", str(self.VALUE), "-P", "16"],
+                       cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=600)
+        there = differ = 0
+        want = None
+        while True:
+            s.sendall(b"LRANGE mylist %d %d\r\n" % (there, there + self.BATCH - 1))
+            n = int(replies.readline()[1:])
+            if n == 0:
+                break
+            for _ in range(n):
+                size = int(replies.readline()[1:])
+                got = replies.read(size + 2)[:-2]
+                want = want or got
+                differ += got != want or size != self.VALUE
+            there += n
+        s.sendall(b"DEL mylist\r\n")
+        if there < count or replies.readline() != b":1\r\n":
+            raise ValueError("%d of %d values are there" % (there, count))
+        return count, differ
 
     def fill_and_check(self, s, replies, count):
         value = self.value
