@@ -175,6 +175,12 @@ long host_release(void *addr, size_t len)
 
 long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
 
+void host_count(void)
+{
+	if (!host.h_off)
+		(void)enter(OP_COUNT, 0, 0, 0, 0, 0, 0);
+}
+
 bool host_served(void) { return !host.h_off && service_there(); }
 
 long host_mlock(long nr, void *addr, size_t len, int flags)

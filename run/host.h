@@ -34,6 +34,7 @@ long host_release(void *addr, size_t len);
 
 /* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
 long host_leave(void);
+void host_count(void); /* the program ends: what it did so far shall be in the report */
 bool host_served(void); /* there is a thread of ours */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */

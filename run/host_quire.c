@@ -952,6 +952,16 @@ static long do_mincore(struct host *h, long addr, long len, long vec)
 	return 0;
 }
 
+/* The service thread, which publishes now and then only, does nothing meanwhile. */
+static long do_count(struct host *h)
+{
+	mach_rw_enter(&h->h_lock, true);
+	if (!h->h_off)
+		host_publish(h);
+	mach_rw_exit(&h->h_lock);
+	return 0;
+}
+
 /* ---- what enter.c calls, on our stack ---- */
 /* A call that began while the process was hosted and is here when it is no longer. */
 static long pass_on(enum op op, const long *a)
@@ -976,6 +986,7 @@ long host_dispatch(enum op op, const long *a)
 	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
 	case OP_FORK_CHILD: return host_fork_born(h);
 	case OP_LEAVE: return do_leave(h);
+	case OP_COUNT: return do_count(h);
 	default: break;
 	}
 	mach_rw_enter(&h->h_lock, false);
