@@ -287,6 +287,18 @@ static int make_descriptors(struct run *r)
 	return r->spare >= 0 ? 0 : fail("cannot open files: %s", strerror(errno));
 }
 
+/* Does somebody listen at that address? 0 if so, EAGAIN if he is busy; ECONNREFUSED if not. */
+static int knock(const struct sockaddr_un *sa, size_t len)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), why = errno;
+
+	if (fd < 0)
+		return why;
+	why = connect(fd, (const struct sockaddr *)sa, (socklen_t)len) == 0 ? 0 : errno;
+	(void)close(fd);
+	return why;
+}
+
 /* A supervisor killed while its place was in the file system has left it there. Nobody listens to such a one. */
 static void sweep_places(void)
 {
@@ -294,16 +306,12 @@ static void sweep_places(void)
 	DIR *d = opendir(PLACES);
 
 	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-		int fd;
-
 		if (strncmp(e->d_name, "quire-", 6) != 0 || e->d_type != DT_SOCK)
 			continue;
 		if ((size_t)snprintf(sa.sun_path, sizeof sa.sun_path, PLACES "/%s", e->d_name) >= sizeof sa.sun_path)
 			continue;
-		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof sa) != 0 && errno == ECONNREFUSED)
+		if (knock(&sa, sizeof sa) == ECONNREFUSED)
 			(void)unlink(sa.sun_path);
-		(void)close(fd);
 	}
 	if (d != NULL)
 		(void)closedir(d);
@@ -362,14 +370,13 @@ static bool family_there(const char *name)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	size_t n = name != NULL ? strcspn(name, ":") : 0;
-	int fd, rc;
+	int why;
 
-	if (n == 0 || n >= FAMILY_NAME || (fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) < 0)
+	if (n == 0 || n >= FAMILY_NAME)
 		return false;
 	memcpy(sa.sun_path + 1, name, n);
-	rc = connect(fd, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
-	(void)close(fd);
-	return rc == 0;
+	why = knock(&sa, offsetof(struct sockaddr_un, sun_path) + 1 + n);
+	return why == 0 || why == EAGAIN;
 }
 
 /* ---- the loop ---- */

@@ -130,10 +130,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	if (standby > all >> SPREAD_SHIFT)
 		return base_head(b, PQ_STANDBY);
 	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
-		if ((pp->p_polstate & PS_REF) != 0) {
+		if ((pp->p_polstate & PS_REF) != 0 || trusted(b, pp)) {
 			pp->p_polstate &= (uint8_t)~PS_REF;
-			in->in_decide(state, pp, true);
-		} else if (trusted(b, pp)) {
 			in->in_decide(state, pp, true);
 		} else if (b->b_aging && b->b_refs != POL_REFS_BITS) {
 			in->in_decide(state, pp, false);

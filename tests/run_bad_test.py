@@ -140,11 +140,18 @@ def state(pid):
         return f.read().rsplit(")", 1)[1].split()[0]
 
 
-def until(true, what):
-    end = time.monotonic() + TIMEOUT
+def within(seconds, true):
+    """Does it become true so soon?"""
+    end = time.monotonic() + seconds
     while not true():
-        check(time.monotonic() < end, "never:", what)
+        if time.monotonic() >= end:
+            return False
         select.select([], [], [], 0.02)
+    return True
+
+
+def until(true, what):
+    check(within(TIMEOUT, true), "never:", what)
 
 
 def child_of(pid):
@@ -648,21 +655,14 @@ def stopped_supervisor():
     def ticks(pid):
         with open("/proc/%d/stat" % pid) as f:
             return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
-
-    def works_on():
-        began, end = ticks(child), time.monotonic() + 5
-        while time.monotonic() < end:
-            if ticks(child) > began + os.sysconf("SC_CLK_TCK"):
-                return True
-            time.sleep(0.05)
-        return False
     p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "4000"])
     ready(p)
     child = child_of(p.pid)
     for _ in range(6):
         p.send_signal(signal.SIGSTOP)
         until(lambda: state(p.pid) == "T", "stops")
-        worked = works_on()
+        began = ticks(child)
+        worked = within(5, lambda: ticks(child) > began + os.sysconf("SC_CLK_TCK"))
         p.send_signal(signal.SIGCONT)
         if worked:
             break
