@@ -283,7 +283,7 @@ def disk_fills_midway():
     # Without a size nothing is set aside; with one it is before the program starts (store_test, swap_full).
     p = start([QUIRE, "run", "--memory", "8M", "--swap", where, HELPER, "fill"])
     until(lambda: os.statvfs(where).f_blocks - os.statvfs(where).f_bfree > 1024 or p.poll() is not None, "the swap file grows")
-    with open(os.path.join(where, "other"), "wb") as f:
+    with open(os.path.join(where, "other"), "wb", buffering=0) as f:  # what is left in a buffer would fail at the end
         try:
             while True:
                 f.write(b"x" * 65536)
