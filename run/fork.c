@@ -3,7 +3,10 @@
  * Fork: the world stands still, the family is charged for the child's copy, and the child joins the family.
  *
  * Locks: h_lock as writer from host_fork_still() to host_fork_made() and host_fork_born(): no fault is being served, no call is
- * under way, so the child inherits no lock held by a thread that it does not have.
+ * under way, so every lock inside h_lock is free in the child. h_lock itself is not: a thread that tries to enter as a reader
+ * counts itself before it looks whether it may (machine/linux/locks.c), and the fork copies that count. The child has no such
+ * thread, nor the service thread of its parent. So the child makes its locks and the service thread's state anew, before
+ * anything else (make_locks_anew). What lies in shared memory is not copied: the store's lock names the thread that holds it.
  */
 #include "run/host_quire.h"
 
@@ -146,10 +149,22 @@ long host_fork_made(struct host *h, long pid)
 	return 0;
 }
 
+/* In the child, alone: nothing that the parent's threads did to the locks is left. stands: the forking thread held h_lock. */
+static void make_locks_anew(struct host *h, bool stands)
+{
+	mach_rw_init(&h->h_lock, 1, "host");
+	mach_mutex_init(&h->h_brklock, 2, "brk");
+	mach_mutex_init(&h->h_noforklock, 2, "nofork");
+	if (stands)
+		mach_rw_enter(&h->h_lock, true);
+	service_forked();
+}
+
 long host_fork_born(struct host *h)
 {
 	int old = h->h_sock, rc = 0;
 
+	make_locks_anew(h, forking.ok);
 	affinity_forked();
 	if (!forking.ok)
 		return 0;

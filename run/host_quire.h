@@ -109,6 +109,7 @@ int service_start(struct host *);
  */
 int service_need(struct host *);
 bool service_there(void); /* one more thread than the program's own */
+void service_forked(void); /* in a forked child: the parent's service thread is not here */
 void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);

@@ -103,6 +103,8 @@ void service_end(void)
 
 bool service_there(void) { return alive != 0; }
 
+void service_forked(void) { ready = alive = 0; }
+
 int service_need(struct host *h)
 {
 	int rc;

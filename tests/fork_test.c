@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The locks of a forked child (run/fork.c over machine/linux/locks.c, everything else of the runtime a stub).
+ *
+ * A reader that finds a writer inside has counted itself already when it looks at the lock's state. The test stops a reader there:
+ * the state is the first word of the lock, the counts lie in the cache lines behind it, so the lock is placed across the end of a
+ * page, and that page is closed. The reader counts, then takes SIGSEGV at the state and waits in the handler while the process
+ * forks.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <quire/hat.h>
+
+#include "machine/linux/linux.h"
+#include "run/affinity.h"
+#include "run/host.h"
+#include "run/host_quire.h"
+#include "store/pool_vnode.h"
+
+#define PAGE 4096u
+
+/* ---- the rest of the runtime ---- */
+static unsigned forgotten; /* calls of service_forked */
+
+unsigned mach_cpu_id(void) { return 0; }
+void mach_panic(const char *msg)
+{
+	(void)!write(2, msg, __builtin_strlen(msg));
+	_exit(70);
+}
+void affinity_forked(void) {}
+enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw) { return VM_NOMAP; }
+struct hat *as_hat(struct as *as) { return NULL; }
+bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p) { return false; }
+enum vm_err host_share_range(struct host *h, uint64_t base, uint64_t end) { return VM_OK; }
+enum vm_err host_adopt(struct host *h) { return VM_OK; }
+bool host_ask_others(struct host *h) { return false; }
+void host_publish(struct host *h) {}
+void host_drop_nofork(struct host *h) {}
+void hostfd_prune(void) {}
+pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
+void pool_vnode_fork_prepare(struct vnode *vp) {}
+void pool_vnode_fork_cancel(struct vnode *vp) {}
+int pool_after_fork(struct pool *p) { return 0; }
+int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
+int family_connect(struct host *h, const char *sockname, int slot) { return 0; }
+int service_need(struct host *h) { return 0; }
+int service_start(struct host *h) { return 0; }
+void service_forked(void) { forgotten++; }
+
+/* ---- the reader in the window ---- */
+static char *closed;	     /* the page that holds the lock's state */
+static _Atomic uint32_t caught, go; /* the reader is in the handler; it may go on */
+
+static void wait_word(_Atomic uint32_t *w)
+{
+	while (*w == 0)
+		(void)syscall(SYS_futex, w, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
+
+static void set_word(_Atomic uint32_t *w)
+{
+	*w = 1;
+	(void)syscall(SYS_futex, w, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void on_segv(int sig, siginfo_t *si, void *ctx)
+{
+	if ((char *)si->si_addr < closed || (char *)si->si_addr >= closed + PAGE)
+		_exit(71);
+	set_word(&caught);
+	wait_word(&go);
+}
+
+static void *read_once(void *lock)
+{
+	mach_rw_enter(lock, false);
+	mach_rw_exit(lock);
+	return NULL;
+}
+
+/* 0: the child's locks are free when it is born. */
+static int child_status(struct host *h)
+{
+	int bad = 0;
+
+	if (mprotect(closed, PAGE, PROT_READ | PROT_WRITE) != 0 || host_fork_born(h) != 0)
+		return 72;
+	bad |= !mach_rw_tryenter(&h->h_lock, true);
+	bad |= !mach_mutex_tryenter(&h->h_brklock) << 1;
+	bad |= !mach_mutex_tryenter(&h->h_noforklock) << 2;
+	bad |= (forgotten != 1) << 3;
+	return bad;
+}
+
+static void test_fork_while_a_reader_counts_itself(void **state)
+{
+	struct sigaction sa = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
+	char *mem = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct family *fam = mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct host *h;
+	pthread_t t;
+	int status;
+
+	assert_true(mem != MAP_FAILED && fam != MAP_FAILED);
+	/* The first cache line of the lock is the last of a page: the state there, the counts on the next page. */
+	uint64_t at = (uint64_t)mem + 32 * PAGE - 64 - offsetof(struct host, h_lock);
+	h = (struct host *)(void *)(at & ~(uint64_t)(_Alignof(struct host) - 1));
+	closed = (char *)mem + 31 * PAGE;
+	uint64_t line = ((uint64_t)h->h_lock.opaque + 63) & ~(uint64_t)63;
+	assert_int_equal(line, (uint64_t)closed + PAGE - 64);
+	fam->fam_budget = 4096;
+	fam->fam_most = 2;
+	h->h_fam = fam;
+	h->h_me = &fam->fam_proc[0];
+	atomic_store(&h->h_me->fp_pid, (int)getpid());
+	mach_rw_init(&h->h_lock, 1, "host");
+	assert_int_equal(sigaction(SIGSEGV, &sa, NULL), 0);
+
+	assert_int_equal(host_fork_still(h, 0x10000, 0x20000), 0);
+	assert_int_equal(mprotect(closed, PAGE, PROT_NONE), 0);
+	assert_int_equal(pthread_create(&t, NULL, read_once, &h->h_lock), 0);
+	wait_word(&caught);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(child_status(h));
+	assert_int_equal(mprotect(closed, PAGE, PROT_READ | PROT_WRITE), 0);
+	set_word(&go);
+	assert_int_equal(host_fork_made(h, pid), 0);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_fork_while_a_reader_counts_itself) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
