@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include "run/family.h"
 
-/* "64M", "1.5G", "4096", "25%" (of total, 0: percent not allowed) to bytes. False: not a size. */
+/* One line on standard error, after "quire: ". Returns CLI_CANNOT. */
+int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+
+/* "64M", "1.5G", "64 MiB", "4096", "25%" (of total, 0: percent not allowed) to bytes. False: not a size. */
 bool cli_size(const char *text, uint64_t total, uint64_t *bytes);
 /* Bytes as people read them: "64 MiB", "1.5 GiB". Into buf, returned. */
 const char *cli_human(uint64_t bytes, char buf[24]);

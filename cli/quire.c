@@ -18,12 +18,13 @@ static const char usage[] =
     "machine, this user and the program are fit for it.\n"
     "\n"
     "options of run:\n"
-    "  --memory SIZE         memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
+    "  -m, --memory SIZE     memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
     "                        machine or container has). Default 50%, least 8M\n"
     "  --pool SIZE           most that compressed pages may take of --memory; 25% is of it. Default 75%\n"
-    "  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size. Default $TMPDIR or\n"
-    "                        /var/tmp, 4 times --memory or 16G, whichever is more, but no more than is free there. The file\n"
-    "                        has no name while in use and is gone afterwards\n"
+    "  --swap PATH[:SIZE]    directory or file name for the swap file, and its largest size; SIZE alone is in the\n"
+    "                        default place, $TMPDIR or /var/tmp. Default size 4 times --memory or 16G, whichever is\n"
+    "                        more, but no more than is free there. The file has no name while in use and is gone\n"
+    "                        afterwards\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full: clockpro (default), clock2, lru, arc, car,\n"
     "                        s3fifo, generations\n"
@@ -40,10 +41,8 @@ int cli_help(void)
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		fputs(usage, stderr);
-		return CLI_CANNOT;
-	}
+	if (argc < 2)
+		return cli_help();
 	if (strcmp(argv[1], "run") == 0)
 		return cli_run(argc - 1, argv + 1);
 	if (strcmp(argv[1], "check") == 0)

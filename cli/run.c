@@ -9,14 +9,13 @@
  * forwarded; the exit status or fatal signal becomes our own.
  */
 #include "cli.h"
+#include "options.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/futex.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <poll.h>
 #include <pthread.h>
@@ -43,13 +42,8 @@
 #include "store/swapfile.h"
 
 struct run {
-	uint64_t memory, pool, swap_bytes;
-	const char *swap_path, *report_path;
+	struct run_options o; /* const once the family is made */
 	FILE *report_file;
-	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
-	const struct policy_ops *policy;
-	const struct prefetch_ops *prefetch;
-	bool live, help;
 	char program[PATH_MAX];
 
 	struct family *fam;
@@ -81,104 +75,11 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int fail(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("quire: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return CLI_CANNOT;
-}
-
 #define YOUNG	     16u /* that part of the pool may hold pages that are not packed yet */
-#define MIN_MEMORY   (8ull << 20)
 #define MIN_SWAP     (1ull << 20)
 #define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
 #define PLACES	     "/dev/shm" /* where a socket may have a place for a moment */
 #define DEFAULT_SWAP (16ull << 30)
-
-static int parse(struct run *r, int argc, char **argv)
-{
-	enum { O_MEMORY = 256, O_SWAP, O_POOL, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH, O_HELP };
-	static const struct option opts[] = {
-		{ "memory", required_argument, NULL, O_MEMORY }, { "swap", required_argument, NULL, O_SWAP },
-		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
-		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, O_HELP },
-		{ "policy", required_argument, NULL, O_POLICY }, { "prefetch", required_argument, NULL, O_PREFETCH },
-		{ NULL, 0, NULL, 0 },
-	};
-	uint64_t total = cli_total_memory();
-	const char *memory = "50%", *pool = "75%";
-	char *colon, buf[24];
-	int c;
-
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:h", opts, NULL)) != -1) {
-		switch (c) {
-		case O_MEMORY: memory = optarg; break;
-		case O_POOL: pool = optarg; break;
-		case O_LIVE: r->live = true; break;
-		case O_POLICY:
-			if ((r->policy = policy_find(optarg)) == NULL)
-				return fail("--policy: no '%s'; 'quire-lab list' names them", optarg);
-			break;
-		case O_PREFETCH:
-			if ((r->prefetch = prefetch_find(optarg)) == NULL)
-				return fail("--prefetch: no '%s'; 'quire-lab list' names them", optarg);
-			break;
-		case 'h':
-		case O_HELP: r->help = true; return 0;
-		case O_SWAP:
-			r->swap_path = optarg;
-			colon = strrchr(optarg, ':');
-			if (colon != NULL && cli_size(colon + 1, 0, &r->swap_bytes))
-				*colon = '\0';
-			else if (colon != NULL)
-				return fail("--swap: '%s' is not a size: write 512M or 4G", colon + 1);
-			if (*optarg == '\0')
-				return fail("--swap: no place is named: write /var/tmp or /var/tmp:4G");
-			break;
-		case O_REPORT:
-			colon = strchr(optarg, ':');
-			if (colon != NULL) {
-				*colon = '\0';
-				r->report_path = colon + 1;
-			}
-			if (strcmp(optarg, "text") == 0)
-				r->report = REPORT_TEXT;
-			else if (strcmp(optarg, "json") == 0)
-				r->report = REPORT_JSON;
-			else if (strcmp(optarg, "none") == 0)
-				r->report = REPORT_NONE;
-			else
-				return fail("--report: '%s' is not text, json or none", optarg);
-			break;
-		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
-		default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
-		}
-	}
-	if (optind >= argc)
-		return fail("no program given: quire run --memory 64M -- program arguments");
-	if (!cli_size(memory, total, &r->memory))
-		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", memory);
-	if (r->memory > total)
-		return fail("--memory %s is more than the %s that this machine or container has", memory,
-		    cli_human(total, buf));
-	if (r->memory < MIN_MEMORY)
-		return fail("--memory %s is too little: the least is %s", memory, cli_human(MIN_MEMORY, buf));
-	if (!cli_size(pool, r->memory, &r->pool))
-		return fail("--pool: '%s' is not a size: write 32M or 25%%", pool);
-	if (r->pool > r->memory * 3 / 4)
-		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", pool);
-	if (r->swap_bytes != 0 && r->swap_bytes < MIN_SWAP)
-		return fail("--swap: at least %s", cli_human(MIN_SWAP, buf));
-	r->memory = r->memory & ~(uint64_t)4095;
-	return 0;
-}
 
 /* What the store takes for itself. */
 static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
@@ -197,7 +98,7 @@ static bool raise_fsize(uint64_t least)
 /* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
 static int make_swap(struct run *r)
 {
-	uint64_t want = r->swap_bytes, room;
+	uint64_t want = r->o.swap_bytes, room;
 	struct statvfs vfs;
 	const char *why = "";
 	char a[24], b[24];
@@ -206,7 +107,7 @@ static int make_swap(struct run *r)
 	if (!raise_fsize(want > MIN_SWAP ? want : MIN_SWAP))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
 		    cli_human(want > MIN_SWAP ? want : MIN_SWAP, a));
-	r->swapfd = swapfile_open(r->swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
+	r->swapfd = swapfile_open(r->o.swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
 	if (r->swapfd < 0)
 		return fail("--swap: %s", why);
 	if (fstatvfs(r->swapfd, &vfs) != 0)
@@ -216,7 +117,7 @@ static int make_swap(struct run *r)
 		return fail("--swap: %s is more than the %s free there; give a smaller size or name another place",
 			    cli_human(want, a), cli_human(room, b));
 	if (want == 0) {
-		want = r->memory * 4 > DEFAULT_SWAP ? r->memory * 4 : DEFAULT_SWAP;
+		want = r->o.memory * 4 > DEFAULT_SWAP ? r->o.memory * 4 : DEFAULT_SWAP;
 		if (want > room - room / 8)
 			want = room - room / 8;
 	}
@@ -224,16 +125,16 @@ static int make_swap(struct run *r)
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s", cli_human(want, a));
 	if (ftruncate(r->swapfd, (off_t)want) != 0)
 		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
-	if (r->swap_bytes != 0 && swapfile_reserve(r->swapfd, want, &why) != 0)
+	if (r->o.swap_bytes != 0 && swapfile_reserve(r->swapfd, want, &why) != 0)
 		return fail("--swap: %s", why);
-	r->swap_bytes = want;
+	r->o.swap_bytes = want;
 	return 0;
 }
 
 static int make_family(struct run *r)
 {
 	struct pool_config pc = {
-		.mem_limit = r->pool, .mem_floor = r->pool / 6, .max_members = FAMILY_PROCS + 1
+		.mem_limit = r->o.pool, .mem_floor = r->o.pool / 6, .max_members = FAMILY_PROCS + 1
 	}; /* and we */
 	int rc;
 	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
@@ -241,7 +142,7 @@ static int make_family(struct run *r)
 
 	if ((rc = make_swap(r)) != 0)
 		return rc;
-	pc.file_limit = r->swap_bytes;
+	pc.file_limit = r->o.swap_bytes;
 	size = head + pool_shared_size(&pc);
 	if (!raise_fsize(size))
 		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
@@ -258,12 +159,12 @@ static int make_family(struct run *r)
 	r->fam->fam_size = size;
 	r->fam->fam_pool_off = head;
 	r->fam->fam_pool_size = size - head;
-	r->fam->fam_budget = r->memory / 4096;
-	r->fam->fam_pool_max = r->pool / 4096;
-	(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->policy->pol_name);
-	if (r->prefetch != NULL)
-		(void)snprintf(r->fam->fam_prefetch, sizeof r->fam->fam_prefetch, "%s", r->prefetch->pf_name);
-	r->fam->fam_swap_pages = (r->swap_bytes + r->pool * 2) / 4096;
+	r->fam->fam_budget = r->o.memory / 4096;
+	r->fam->fam_pool_max = r->o.pool / 4096;
+	(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->o.policy->pol_name);
+	if (r->o.prefetch != NULL)
+		(void)snprintf(r->fam->fam_prefetch, sizeof r->fam->fam_prefetch, "%s", r->o.prefetch->pf_name);
+	r->fam->fam_swap_pages = (r->o.swap_bytes + r->o.pool * 2) / 4096;
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");
 	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, r->swapfd)) != 0)
@@ -271,7 +172,7 @@ static int make_family(struct run *r)
 	r->store.p_charge = charge;
 	r->store.p_charge_arg = r->fam;
 	if (pool_join(&r->store, FAMILY_PROCS) == 0)
-		pool_pack_behind(&r->store, r->pool / YOUNG);
+		pool_pack_behind(&r->store, r->o.pool / YOUNG);
 	return 0;
 }
 
@@ -601,7 +502,7 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	pool_stats(&r->store, &ps);
 	(void)snprintf(line, sizeof line,
 	    "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
-	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->memory, b),
+	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b),
 	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
 	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
 	print_cut(line);
@@ -614,7 +515,7 @@ static void supervise(struct run *r, int *status)
 {
 	struct family_counters last = { 0 };
 	uint64_t last_ns = now_ns();
-	bool tty = isatty(STDERR_FILENO) != 0 && r->live && status != NULL, gone = false;
+	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
 	/* a process that just executes another program is not connected for a moment */
 	for (unsigned alone = 0; status != NULL ? !gone : alone < 3; alone = r->nconn > 0 ? 0 : alone + 1) {
@@ -626,7 +527,7 @@ static void supervise(struct run *r, int *status)
 		pfd[2] = (struct pollfd){ .fd = r->place, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
 			pfd[i + 3] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		if (poll(pfd, n + 3, r->live ? 500 : 1000) < 0 && errno != EINTR)
+		if (poll(pfd, n + 3, r->o.live ? 500 : 1000) < 0 && errno != EINTR)
 			break;
 		for (unsigned i = n; i-- > 0;)
 			if (pfd[i + 3].revents != 0)
@@ -766,7 +667,7 @@ static void report(struct run *r, int status)
 	struct pool_stats ps;
 	uint64_t resident, need;
 
-	if (r->report == REPORT_NONE)
+	if (r->o.report == REPORT_NONE)
 		return;
 	totals(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
@@ -774,10 +675,10 @@ static void report(struct run *r, int status)
 	store_stats(r, &ps);
 	if (r->report_file != NULL)
 		f = r->report_file;
-	if (r->report == REPORT_JSON)
-		cli_report_json(f, r->fam, &ps, &t, r->pool);
+	if (r->o.report == REPORT_JSON)
+		cli_report_json(f, r->fam, &ps, &t, r->o.pool);
 	else
-		cli_report_text(f, r->fam, &ps, &t, r->pool, isatty(fileno(f)) != 0);
+		cli_report_text(f, r->fam, &ps, &t, r->o.pool, isatty(fileno(f)) != 0);
 	if (fflush(f) != 0 || (f != stderr && fclose(f) != 0))
 		(void)fail("--report: cannot write it: %s", strerror(errno));
 }
@@ -813,7 +714,7 @@ static void stay_behind(struct run *r)
 	for (int fd = 0; fd < 3; fd++)
 		(void)dup2(null, fd);
 	(void)setsid();
-	r->live = false;
+	r->o.live = false;
 	watch(r, NULL);
 	_exit(0);
 }
@@ -833,14 +734,14 @@ static void keep_standard(void)
 int cli_run(int argc, char **argv)
 {
 	static struct run r = {
-		.swapfd = -1, .device = -1, .place = -1, .policy = &policy_clockpro, .connlock = PTHREAD_MUTEX_INITIALIZER
+		.swapfd = -1, .device = -1, .place = -1, .connlock = PTHREAD_MUTEX_INITIALIZER
 	};
 	char why[PATH_MAX + 256];
 	int rc, status = 0;
 
-	if ((rc = parse(&r, argc, argv)) != 0)
+	if ((rc = cli_options(&r.o, argc, argv)) != 0)
 		return rc;
-	if (r.help)
+	if (r.o.help)
 		return cli_help();
 	keep_standard();
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
@@ -853,9 +754,9 @@ int cli_run(int argc, char **argv)
 	if (family_there(getenv(FAMILY_ENV)))
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
-	if (r.report_path != NULL &&
-	    (r.report_file = fopen(r.report_path, "we")) == NULL) /* not when all is done and lost */
-		return fail("--report: cannot write '%s': %s", r.report_path, strerror(errno));
+	if (r.o.report_path != NULL &&
+	    (r.report_file = fopen(r.o.report_path, "we")) == NULL) /* not when all is done and lost */
+		return fail("--report: cannot write '%s': %s", r.o.report_path, strerror(errno));
 	if ((rc = make_descriptors(&r)) != 0 || (rc = make_family(&r)) != 0 || (rc = make_socket(&r)) != 0 ||
 	    (rc = start(&r, argv + optind)) != 0)
 		return rc;

@@ -24,6 +24,7 @@ bool cli_size(const char *text, uint64_t total, uint64_t *bytes)
 		*bytes = (uint64_t)((double)total * v / 100);
 		return true;
 	}
+	end += strspn(end, " ");
 	switch (toupper((unsigned char)*end)) {
 	case 'T': unit *= 1024; /* fall through */
 	case 'G': unit *= 1024; /* fall through */

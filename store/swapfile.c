@@ -55,7 +55,7 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 	if (fd < 0 && errno == EINVAL)
 		fd = open_unnamed(path, isdir, 0);
 	if (fd < 0)
-		return no(why, path, strerror(errno));
+		return no(why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
 	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < size) {
 		char what[64];
 

@@ -170,14 +170,25 @@ def tmpfs(size):
 
 # ---- arguments ----
 def sizes():
-    for bad in ["12Q", "", "-5M", "+5M", "1e30", "nan", "inf", "0x10M", "64M64", "25%%", "101%", "-1%", "M", "64 M", "9223372036854775808",
+    for bad in ["12Q", "", "-5M", "+5M", "1e30", "nan", "inf", "0x10M", "64M64", "25%%", "101%", "-1%", "M", "9223372036854775808",
                 "18446744073709551616", "99999999999999999999999T", "64mb!", "1..5G"]:
         refused(125, ["--memory"], "--memory", bad, "true")
     for little in ["0", "1", "7.9M", "4K", "0%"]:
         refused(125, ["--memory", "8 MiB"], "--memory", little, "true")
     refused(125, ["--memory", "more than"], "--memory", "100T", "true")
-    for good in ["8M", "8m", "0.1G", "25%", "64MiB", "64MB", "67108864"]:
+    for good in ["8M", "8m", "0.1G", "25%", "64MiB", "64MB", "67108864", "64 M", "64 MiB", "64 m"]:
         check(quire("--memory", good, "--report", "none", "true") == (0, "", ""), good)
+    for good in (["-m", "64M"], ["-m64M"], ["-m", "64", "M"], ["--memory", "64", "M"], ["--memory", "64", "mb"], ["--memory=0.5", "GiB"],
+                 ["-m", "64M", "--pool", "8", "M"], ["-m", "64", "M", "--swap", "/var/tmp:64", "M"]):
+        where = os.path.join(FOLDER, "sizes")
+        check(quire(*good, "--report", "json:" + where, "true") == (0, "", ""), good)
+        with open(where) as f:
+            check(json.load(f)["budget_bytes"] == (512 if "=0.5" in good[0] else 64) << 20, good)
+    # a number of bytes is followed by the program, whatever its name
+    refused(127, ["'M' was not found"], "--memory", "67108864", "M")
+    for bare in (["--memory", "64"], ["-m", "64", "true"], ["--memory", "64", "--", "M"], ["--memory", "512", "x"]):
+        refused(125, ["--memory " + bare[1], "unit", "write %sM" % bare[1]], *bare, "true")
+    refused(125, ["--pool", "unit", "25M"], "--pool", "25", "true")
     refused(125, ["--pool"], "--memory", "64M", "--pool", "63M", "true")
     refused(125, ["--pool"], "--memory", "64M", "--pool", "x", "true")
     refused(125, ["--report"], "--report", "xml", "true")
@@ -186,8 +197,8 @@ def sizes():
     refused(125, ["-x"], "-x", "true")
     refused(125, ["program"])
     refused(125, ["program"], "--memory", "64M", "--")
-    check(run([QUIRE])[0] == 125 and run([QUIRE, "frob"])[0] == 125)
-    for args in (["--help"], ["run", "--help"], ["help"], ["-h"]):
+    check(run([QUIRE, "frob"])[0] == 125)
+    for args in ([], ["--help"], ["run", "--help"], ["help"], ["-h"], ["run", "-h"]):
         status, out, err = run([QUIRE] + args)
         check(status == 0 and "--memory" in out and err == "", args, status, err)
     check(run([QUIRE, "--version"])[1].startswith("quire "))
@@ -235,8 +246,19 @@ def json_endings():
 def swap_places():
     refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
     refused(125, ["--swap", "no such directory"], "--swap", "/nonexistent/", "true")
-    for nowhere in ("", ":", ":1G"):
+    for nowhere in ("", ":"):
         refused(125, ["--swap"], "--swap", nowhere, "true")
+    # a size without a place: the default place
+    for size in (["1G"], ["1", "G"], [":1G"], ["1 GiB"]):
+        check(quire("--memory", "8M", "--swap", *size, "--report", "none", HELPER, "touch", "4000", "2") == (0, "touched 4000 pages\n", ""), size)
+    check(not os.path.exists("1G"))
+    refused(125, ["512", "unit", "512M"], "--swap", "512", "true")
+    refused(125, ["3x", "not a size", "./"], "--swap", "3x", "true")
+    os.mkdir(os.path.join(FOLDER, "1G"))
+    refused(125, ["/var/tmp:1G", "./1G"], "--swap", "1G", "true", cwd=FOLDER)
+    check(quire("--memory", "8M", "--swap", "./1G", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
+    check(quire("--memory", "8M", "--swap", "./3x", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
+    refused(125, ["no such directory", "/nonexistent"], "--swap", "/nonexistent/name", "true")
     refused(125, ["--swap", "/proc"], "--swap", "/proc", "true")
     refused(125, ["--swap", "exists"], "--swap", HELPER, "true")
     refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")

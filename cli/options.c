@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The command line of `quire run`. What can mean one thing only is understood, also where it is not written as the help says:
+ * `--memory 64 M`, `--swap 4G`. Everything else is refused in one line: the mistake, and the right form.
+ */
+#include "cli.h"
+#include "options.h"
+
+#include <ctype.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <quire/policy.h>
+
+#define MIN_MEMORY (8ull << 20)
+#define MIN_SWAP   (1ull << 20)
+
+int fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("quire: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return CLI_CANNOT;
+}
+
+/* A number without a unit, and too small to be meant in bytes. */
+static bool lacks_unit(const char *text)
+{
+	uint64_t v;
+
+	return strspn(text, "0123456789.") == strlen(text) && cli_size(text, 0, &v) && v < MIN_SWAP && atof(text) > 0;
+}
+
+/* "M", "GB", "kib" */
+static bool is_unit(const char *text)
+{
+	char size[8] = "1";
+	uint64_t v;
+
+	return text != NULL && strlen(text) <= 3 && strchr("KMGT", toupper((unsigned char)text[0])) != NULL &&
+	       text[0] != '\0' && cli_size(strcat(size, text), 0, &v);
+}
+
+/*
+ * The option's value; "64" with "M" as the next word is "64M", as 64 bytes are no amount that an option takes. The joined text
+ * is never freed: the options point to it.
+ */
+static char *join_unit(char *value, char **argv)
+{
+	const char *number = strrchr(value, ':');
+	char *joined;
+
+	if (!lacks_unit(number != NULL ? number + 1 : value) || !is_unit(argv[optind]))
+		return value;
+	joined = malloc(strlen(value) + strlen(argv[optind]) + 1);
+	if (joined == NULL)
+		return value;
+	(void)strcat(strcpy(joined, value), argv[optind]);
+	optind++;
+	return joined;
+}
+
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* PATH, PATH:SIZE, :SIZE or SIZE. */
+static int take_swap(struct run_options *o, char *text)
+{
+	char *colon = strrchr(text, ':'), *size = colon != NULL ? colon + 1 : text;
+	bool path_too = colon != NULL && colon != text;
+
+	if (*text == '\0' || strcmp(text, ":") == 0)
+		return fail("--swap: no place is named: write /var/tmp or /var/tmp:4G");
+	if (colon == NULL && (!isdigit((unsigned char)*text) || strchr(text, '/') != NULL)) {
+		o->swap_path = text;
+		return 0;
+	}
+	if (colon == NULL && is_directory(text))
+		return fail("--swap: is '%s' a size or the directory? Write /var/tmp:%s or ./%s", text, text, text);
+	if (lacks_unit(size))
+		return fail("--swap: '%s' has no unit: write 512M or 4G", size);
+	if (!cli_size(size, 0, &o->swap_bytes))
+		return fail("--swap: '%s' is not a size: write 512M or 4G%s", size,
+		    colon == NULL ? ", or ./ before the name of a file" : "");
+	if (o->swap_bytes < MIN_SWAP)
+		return fail("--swap %s is too little: at least 1M", size);
+	if (path_too) {
+		*colon = '\0';
+		o->swap_path = text;
+	}
+	return 0;
+}
+
+static int take_report(struct run_options *o, char *text)
+{
+	char *colon = strchr(text, ':');
+
+	if (colon != NULL) {
+		*colon = '\0';
+		o->report_path = colon + 1;
+	}
+	if (strcmp(text, "text") == 0)
+		o->report = REPORT_TEXT;
+	else if (strcmp(text, "json") == 0)
+		o->report = REPORT_JSON;
+	else if (strcmp(text, "none") == 0)
+		o->report = REPORT_NONE;
+	else
+		return fail("--report: '%s' is not text, json or none", text);
+	return 0;
+}
+
+static int take_memory(struct run_options *o, const char *text)
+{
+	uint64_t total = cli_total_memory();
+	char buf[24];
+
+	if (!cli_size(text, total, &o->memory))
+		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", text);
+	if (o->memory > total)
+		return fail("--memory %s is more than the %s that this machine or container has", text,
+		    cli_human(total, buf));
+	if (lacks_unit(text))
+		return fail("--memory %s has no unit, and %s bytes are too little: write %sM; the least is %s", text, text,
+		    text, cli_human(MIN_MEMORY, buf));
+	if (o->memory < MIN_MEMORY)
+		return fail("--memory %s is too little: the least is %s", text, cli_human(MIN_MEMORY, buf));
+	return 0;
+}
+
+static int take_pool(struct run_options *o, const char *text)
+{
+	if (!cli_size(text, o->memory, &o->pool))
+		return fail("--pool: '%s' is not a size: write 32M or 25%%", text);
+	if (lacks_unit(text))
+		return fail("--pool %s has no unit: write %sM or %s%%", text, text, text);
+	if (o->pool > o->memory * 3 / 4)
+		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", text);
+	return 0;
+}
+
+int cli_options(struct run_options *o, int argc, char **argv)
+{
+	enum { O_POOL = 256, O_SWAP, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH };
+	static const struct option opts[] = {
+		{ "memory", required_argument, NULL, 'm' },	 { "swap", required_argument, NULL, O_SWAP },
+		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
+		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, 'h' },
+		{ "policy", required_argument, NULL, O_POLICY }, { "prefetch", required_argument, NULL, O_PREFETCH },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *memory = "50%", *pool = "75%";
+	int c, rc = 0;
+
+	*o = (struct run_options){ .policy = &policy_clockpro };
+	opterr = 0;
+	while (rc == 0 && (c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
+		switch (c) {
+		case 'm': memory = join_unit(optarg, argv); break;
+		case O_POOL: pool = join_unit(optarg, argv); break;
+		case O_SWAP: rc = take_swap(o, join_unit(optarg, argv)); break;
+		case O_REPORT: rc = take_report(o, optarg); break;
+		case O_LIVE: o->live = true; break;
+		case O_POLICY:
+			if ((o->policy = policy_find(optarg)) == NULL)
+				return fail("--policy: no '%s'; 'quire-lab list' names them", optarg);
+			break;
+		case O_PREFETCH:
+			if ((o->prefetch = prefetch_find(optarg)) == NULL)
+				return fail("--prefetch: no '%s'; 'quire-lab list' names them", optarg);
+			break;
+		case 'h': o->help = true; return 0;
+		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
+		default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
+		}
+	}
+	if (rc != 0)
+		return rc;
+	if (optind >= argc)
+		return fail("no program given: quire run --memory 64M -- program arguments");
+	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)
+		return rc;
+	o->memory &= ~(uint64_t)4095;
+	return 0;
+}
