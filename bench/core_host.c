@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* bench/core_threads.c on host threads; its swap is host memory that is never read. */
 #include "bench/core_threads.h"
-#include "tests/mach_threads.h"
+#include "machine/threads/mach_threads.h"
 
 #include <stdio.h>
 #include <stdlib.h>

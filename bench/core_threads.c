@@ -4,7 +4,7 @@
  * pages in memory whose translations were dropped, then pages taken back from the cache list. as_fault is called directly:
  * what is measured is the core and the machine's translations, not signals.
  *
- *   bench_core_threads [rounds]    on host threads that translate by a table (tests/mach_threads.c): the core alone
+ *   bench_core_threads [rounds]    on host threads that translate by a table (machine/threads/mach_threads.c): the core alone
  *   bench_core_linux [rounds]      on the Linux machine, where each fault moves a page by a call of the kernel
  *
  * Printed: the best of that many rounds (20): faults a second, in thousands, and the gain by the second thread. The first

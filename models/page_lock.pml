@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The shared/exclusive lock of a page with "exclusive wanted" (vm/page_lock.c).
+ * The shared/exclusive lock of a page with "exclusive wanted" (vm/frame/page_lock.c).
  *
  * One page; readers and a writer for ever, another writer, and one that upgrades and downgrades. What runs under
  * the lock of the page's name (struct page_lock) is atomic here. A waiter says P_WAITERS and sleeps in one step, as

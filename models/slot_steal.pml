@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A fault, serialised by the busy bit of an anon map's slot, against page-out that steals the slot's page (vm/anon_map.c
- * anonmap_enter/exit; vm/seg_vn.c fault_slot, fault_anon; vm/anon.c anon_getpage, anon_swapin, swapfs_dirty; vm/pageout.c
- * consider, flush, release; vm/swap.c write_cluster).
+ * A fault, serialised by the busy bit of an anon map's slot, against page-out that steals the slot's page (vm/anon/anon_map.c
+ * anonmap_enter/exit; vm/seg/seg_vn.c fault_slot, fault_anon; vm/anon/anon.c anon_getpage, anon_swapin, swapfs_dirty; vm/reclaim/pageout.c
+ * consider, flush, release; vm/anon/swap.c write_cluster).
  *
  * One slot with one anon, two threads of a program that fault and write, one page-out, one frame's worth of page, a disk
  * slot. Page-out never looks at the slot: it only tries the page's lock. A fault takes the busy bit, then the page's lock.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Removal of a swap area against faults, page-out and the end of an anon (vm/swap.c swap_remove, evacuate,
- * swap_alloc_cluster, write_cluster, swap_free_slot; vm/anon.c anon_getpage, anon_swapin, anon_bind, swapfs_dirty,
+ * Removal of a swap area against faults, page-out and the end of an anon (vm/anon/swap.c swap_remove, evacuate,
+ * swap_alloc_cluster, write_cluster, swap_free_slot; vm/anon/anon.c anon_getpage, anon_swapin, anon_bind, swapfs_dirty,
  * anon_decref, anon_tryhold, anon_holds_slot).
  *
  * One anon, referenced by a program; area A with one slot is removed, area B with one slot stays. Numbers: slot 1 is A's,

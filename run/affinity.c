@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <sys/syscall.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 
 #define MASK_BYTES 128u
 

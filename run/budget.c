@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 
 /* ---- counting ---- */
 void host_publish(struct host *h)

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <sys/syscall.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/host.h"
 
 #define NSTACKS	  64u

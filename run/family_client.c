@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/host.h"
 #include "run/host_quire.h"
 

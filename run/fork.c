@@ -17,7 +17,7 @@
 #include <quire/vnode.h>
 
 #include "machine/linux/linux.h"
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/affinity.h"
 #include "run/host.h"
 #include "store/pool_vnode.h"

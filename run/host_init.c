@@ -19,7 +19,7 @@
 #include <quire/policy.h>
 
 #include "machine/linux/linux.h"
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/host.h"
 #include "store/pool_vnode.h"
 

@@ -46,7 +46,7 @@
 
 #include <quire/machine.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/affinity.h"
 #include "run/sites.h"
 

@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 
 #include "machine/linux/linux.h"
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "run/affinity.h"
 #include "run/host.h"
 #include "run/host_quire.h"

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 
 static struct file_vnode *fv_of(struct vnode *vp) { return vp->v_data; }
 

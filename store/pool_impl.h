@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 #include "store/pool.h"
 
 #define PAGE	  4096u

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 
 struct pool_vnode {
 	struct vnode v;

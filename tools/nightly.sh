@@ -15,34 +15,34 @@ run() {
 
 echo "nightly: seed $seed"
 # 100 million operations on each of the two machines, then with hardly any memory.
-run "$b/model_test" --ops 100000000 --seed "$seed"
-run "$b/model_test" --ops 100000000 --seed "$seed" --linux
-run "$b/model_test" --ops 50000000 --seed "$seed" --frames 96
-run "$b/model_test" --ops 20000000 --seed "$seed" --frames 80 --linux
+run "$b/tests/vm/model_test" --ops 100000000 --seed "$seed"
+run "$b/tests/vm/model_test" --ops 100000000 --seed "$seed" --linux
+run "$b/tests/vm/model_test" --ops 50000000 --seed "$seed" --frames 96
+run "$b/tests/vm/model_test" --ops 20000000 --seed "$seed" --frames 80 --linux
 # Every way a machine translates, every policy.
 for f in la57 i386 pae sv39 sv48 sfmmu; do
-	run "$b/model_test" --ops 10000000 --seed "$seed" --format $f
-	run "$b/race_test" --seed "$seed" --seeds 200 --format $f
+	run "$b/tests/vm/model_test" --ops 10000000 --seed "$seed" --format $f
+	run "$b/tests/vm/race_test" --seed "$seed" --seeds 200 --format $f
 done
 for f in x86_64 la57; do
-	run "$b/model_test" --ops 10000000 --seed "$seed" --format $f --split
-	run "$b/race_test" --seed "$seed" --seeds 200 --format $f --split
+	run "$b/tests/vm/model_test" --ops 10000000 --seed "$seed" --format $f --split
+	run "$b/tests/vm/race_test" --seed "$seed" --seeds 200 --format $f --split
 done
 for p in lru clockpro arc car s3fifo generations; do
-	run "$b/model_test" --ops 5000000 --seed "$seed" --frames 96 --policy $p
-	run "$b/model_test" --ops 5000000 --seed "$seed" --linux --policy $p
+	run "$b/tests/vm/model_test" --ops 5000000 --seed "$seed" --frames 96 --policy $p
+	run "$b/tests/vm/model_test" --ops 5000000 --seed "$seed" --linux --policy $p
 done
 # Every allocation, I/O and interrupt of scripts of 400 operations fails in turn.
-run "$b/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 128
-run "$b/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 72
-run "$b/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 96 --linux
+run "$b/tests/vm/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 128
+run "$b/tests/vm/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 72
+run "$b/tests/vm/model_test" --inject --ops 400 --seed "$seed" --seeds 20 --frames 96 --linux
 # Several CPUs.
-run "$b/race_test" --seed "$seed" --seeds 2000
-run "$b/race_test" --seed "$seed" --seeds 2000 --linux
-run "$b/lib_race_test" --seed "$seed" --rounds 100000
+run "$b/tests/vm/race_test" --seed "$seed" --seeds 2000
+run "$b/tests/vm/race_test" --seed "$seed" --seeds 2000 --linux
+run "$b/tests/lib/lib_race_test" --seed "$seed" --rounds 100000
 # Beside native mmap. A process forked for each fork of the script: a million operations a minute.
-run "$b/diff_sim" --seed "$seed" --ops 3000000
-run "$b/diff_quire" --seed "$seed" --ops 1000000
-run "$b/gigabyte_test" sv39
+run "$b/tests/vm/diff_sim" --seed "$seed" --ops 3000000
+run "$b/tests/vm/diff_quire" --seed "$seed" --ops 1000000
+run "$b/tests/vm/gigabyte_test" sv39
 echo "nightly: $bad failed"
 [ "$bad" -eq 0 ]

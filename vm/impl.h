@@ -38,7 +38,7 @@ int   memcmp(const void *, const void *, size_t);
 #define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
 #define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
-/* One swap area. vm/swap.c */
+/* One swap area. vm/anon/swap.c */
 struct swap_area {
 	struct swap_area *sw_next;  /* (S), by priority */
 	struct vnode *sw_vnode;	    /* (c) */
@@ -51,7 +51,7 @@ struct swap_area {
 	bool	 sw_removing;	    /* (S) no new slots */
 };
 
-/* vm/anon.c: chunked table of slots by id */
+/* vm/anon/anon.c: chunked table of slots by id */
 struct anon {
 	uint32_t an_refcnt; /* (a) map entries that hold it; 0: free, an_swap links a free list */
 	uint32_t an_swap;   /* (a) global swap slot + 1, 0: none */
@@ -86,7 +86,7 @@ struct vm_cpu {
 	pfn_t vc_frame[VM_CPUFRAMES];
 };
 
-/* Everything about the pages whose names hash to it: vm/page.c has the theory. */
+/* Everything about the pages whose names hash to it: vm/frame/page.c has the theory. */
 struct page_lock {
 	_Alignas(VM_LINE) struct mach_mutex pl_mutex; /* RANK_PAGE */
 	struct mach_cv pl_cv;			      /* who waits for one of its pages */
@@ -105,7 +105,7 @@ struct vm {
 	struct vm_stats vm_stats;	 /* (a) the sum, as vm_statistics found it last */
 	uint64_t vm_inject_left[VM_INJECT_N]; /* (a) */
 
-	/* pages: vm/page.c */
+	/* pages: vm/frame/page.c */
 	struct page *vm_pages;		 /* (c) [vm_maxframes] */
 	_Atomic pfn_t vm_nframes;	 /* (F) to change, it only grows: frames that were ever on line */
 	pfn_t vm_maxframes;		 /* (c) there can be; beyond vm_nframes the page structures are still zero */
@@ -122,7 +122,7 @@ struct vm {
 	const struct policy_ops *vm_policy;	/* (c) */
 	const struct prefetch_ops *vm_prefetch; /* (c) */
 
-	/* frames: vm/buddy.c */
+	/* frames: vm/frame/buddy.c */
 	struct mach_mutex vm_freelock;
 	struct page_queue vm_buddy[VM_MAXORDER + 1]; /* (F) */
 	_Atomic uint32_t vm_nfree;	 /* (F) to change: frames in the buddy */
@@ -133,7 +133,7 @@ struct vm {
 	uint32_t vm_nbarred;		 /* (F) off line for good */
 	uint32_t vm_colormask;		 /* (c) cache colours - 1 */
 
-	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/pageout.c */
+	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/reclaim/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
 	struct mach_mutex
 	    vm_reclaimlock;             /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
@@ -143,7 +143,7 @@ struct vm {
 	enum vm_oom (*vm_oom)(void *, struct vm *, pfn_t); /* (a) */
 	uint32_t vm_oomtries;		/* (a): retries in a row */
 	void *vm_oomarg;		/* set before vm_oom */
-	pfn_t vm_writehand;		/* (a): vm/writeback.c */
+	pfn_t vm_writehand;		/* (a): vm/file/writeback.c */
 	struct writer *vm_writer;	/* const while the thread runs */
 	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
@@ -154,7 +154,7 @@ struct vm {
 	struct kmem_cache *vm_segs;	 /* (c) struct seg */
 	struct kmem_cache *vm_segvns;	 /* (c) struct segvn_data */
 
-	/* anonymous memory: vm/anon.c, vm/swap.c */
+	/* anonymous memory: vm/anon/anon.c, vm/anon/swap.c */
 	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */
 	struct mach_mutex vm_anonlock;
 	struct kmem_cache *vm_anonnodes; /* (c) tables of anon maps */
@@ -172,10 +172,10 @@ struct vm {
 	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
 
 	struct mach_mutex vm_devlock;	 /* RANK_LEAF - 1 */
-	struct devseg *vm_devsegs;	 /* vm_devlock: vm/seg_dev.c */
+	struct devseg *vm_devsegs;	 /* vm_devlock: vm/seg/seg_dev.c */
 	struct page *vm_zeropage; /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
 
-	/* kernel memory: vm/kmem.c */
+	/* kernel memory: vm/kmem/kmem.c */
 	struct kmem_state *vm_kmem;	 /* (c) */
 };
 #define VM_ANONCHUNK 512u /* 4 KiB */
@@ -205,7 +205,7 @@ static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
 
 #define AS_HINTS 2u /* more CPUs share: a space is to stay small */
 #define AS_HINTSTEP (VM_LINE / sizeof(void *))
-/* vm/range.c. Empty when zero. Its owner's lock */
+/* vm/as/range.c. Empty when zero. Its owner's lock */
 struct range_index {
 	struct rnode *ri_root, *ri_spare;
 	uint64_t ri_nodes, ri_nspare; /* in use and spare; spare */
@@ -241,22 +241,22 @@ struct as {
 	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
 	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
 	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
-	uint8_t a_heapsize, a_stacksize; /* a_lock W: page sizes wanted, vm/as_large.c */
-	bool a_wxorx;		       /* a_lock W: vm/as_secure.c */
+	uint8_t a_heapsize, a_stacksize; /* a_lock W: page sizes wanted, vm/as/as_large.c */
+	bool a_wxorx;		       /* a_lock W: vm/as/as_secure.c */
 	uint64_t a_random;	       /* a_lock W: the next random place is drawn from it; 0: places are not random */
-	struct mach_mutex a_cbmtx;     /* RANK_LEAF - 1: vm/as_callback.c */
+	struct mach_mutex a_cbmtx;     /* RANK_LEAF - 1: vm/as/as_callback.c */
 	struct mach_cv a_cbcv;	       /* with a_cbmtx: a callback ended, a soft lock went */
 	struct as_callback *a_callbacks; /* a_cbmtx */
 	uint64_t a_cbround, a_cbunlocks; /* a_cbmtx */
 	uint32_t a_cbwaiters;	       /* (a) */
 	struct as *a_deadnext;	       /* vm_dead's: the last reference went under another space's a_lock */
 	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
-	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as_lock.c */
+	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as/as_lock.c */
 	struct range_index a_lockindex; /* a_lockmtx; only ever grows */
 	bool a_anylock;		       /* (a) a_lockindex is not empty */
 };
 
-/* vm/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
+/* vm/as/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
 bool range_reserve(struct range_index *, struct vm *);	/* room for one more; false: no memory */
 /* The same for whom may not sleep now: false: a spare node is wanted. NULL: no memory */
 bool range_promise(struct range_index *, void **spare);
@@ -282,7 +282,7 @@ unsigned range_check(const struct range_index *, void (*report)(void *, const ch
 size_t range_node_bytes(void);
 unsigned range_levels(const struct range_index *); /* nodes that a search reads */
 
-/* vm/buddy.c */
+/* vm/frame/buddy.c */
 enum vm_err buddy_init(struct vm *);
 pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
 void buddy_free(struct vm *, pfn_t, unsigned order);
@@ -301,7 +301,7 @@ unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *ar
 /* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
 pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
 bool buddy_remove_frame_locked(struct vm *, pfn_t);	      /* out of its free block; counts are the caller's */
-/* vm/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
+/* vm/frame/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
 pfn_t numa_alloc(struct vm *, unsigned node, uint32_t floor);
 pfn_t numa_alloc_here(struct vm *, uint32_t floor);
 unsigned vm_node_here(const struct vm *); /* the node of the CPU; only where there are nodes */
@@ -311,7 +311,7 @@ void buddy_bar_offline(struct vm *, pfn_t, unsigned why);     /* ... a frame tha
 pfn_t buddy_unbar(struct vm *, pfn_t, pfn_t n, unsigned why); /* ... and is free again; how many were barred so */
 bool buddy_pool_zeroed(struct vm *, pfn_t max);		      /* one more frame for the zero pool; false: enough */
 
-/* vm/page.c */
+/* vm/frame/page.c */
 enum vm_err page_init(struct vm *);
 void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
@@ -321,7 +321,7 @@ unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg
 struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
 void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
-/* vm/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
+/* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
  * caller's, plain. Returns the page, still E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
 /* The lock of a name; of a page, whatever its name is by then. */
@@ -363,12 +363,12 @@ void page_pol_insert_locked(struct vm *, struct page *, bool prefetched); /* no-
 bool page_pol_settle(struct vm *); /* the policy is told of every page, with no lock held; false: it knew them all */
 void page_pol_remove_locked(struct vm *, struct page *, bool evicted);	  /* no-op if not queued */
 void page_pol_touch_locked(struct vm *, struct page *);			  /* queued */
-/* vm/kmem.c, vm/vmem.c */
+/* vm/kmem/kmem.c, vm/kmem/vmem.c */
 enum vm_err kmem_init(struct vm *);
 void kmem_fini(struct vm *);
 unsigned kmem_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct kmem_cache *kmem_vmem_tags(struct vm *); /* the cache of arenas' boundary tags */
-/* vm/anon.c, vm/swap.c */
+/* vm/anon/anon.c, vm/anon/swap.c */
 enum vm_err anon_init(struct vm *);
 void anon_fini(struct vm *);
 unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
@@ -386,7 +386,7 @@ void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells 
 bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
 /* What of them is on disk only, to where the flags say (PG_NODE or 0). No page is held */
 void anon_read_ahead(struct vm *, const anon_id *, const unsigned *flags, uint32_t n);
-/* vm/pvn.c */
+/* vm/file/pvn.c */
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
 void pvn_filled_ahead(
     struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
@@ -395,15 +395,15 @@ bool anon_tryhold(struct vm *, anon_id);
 uint32_t anon_count(struct vm *); /* slots in use */
 size_t anonmap_sizes(size_t *node);
 unsigned swap_check(struct vm *, void (*report)(void *, const char *), void *arg);
-/* vm/pageout.c */
+/* vm/reclaim/pageout.c */
 void pageout_setup(struct vm *); /* thresholds; call when vm_nonline changed */
 void pageout_start(struct vm *); /* the scanner thread where the machine has threads and wants it */
 void pageout_stop(struct vm *);
 /* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
-/* vm/seg.c: hat_memload, patient with conflicts; reclaims when tables want memory. Page locked. VM_NOMEM. */
+/* vm/seg/seg.c: hat_memload, patient with conflicts; reclaims when tables want memory. Page locked. VM_NOMEM. */
 enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigned flags);
-/* vm/as.c */
+/* vm/as/as.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
 void seg_free(struct seg *);				  /* the structure alone */
 /* Allocated and created, not in the index yet; *sp is NULL on failure. */
@@ -418,41 +418,41 @@ bool as_sealed(struct as *, vaddr_t, uint64_t len);	  /* a_lock: is any of it */
 enum vm_err as_map_locked(struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
 enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);				       /* a_lock W */
 enum vm_err as_gap_locked(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
-/* vm/as_map.c: a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
+/* vm/as/as_map.c: a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
 enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
-/* vm/limits.c */
+/* vm/reclaim/limits.c */
 enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
 void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
 void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
 bool as_charge_locked(struct as *);			  /* one page more; false: the limit */
 void as_uncharge_locked(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
-/* vm/as_callback.c: no lock of the space is held */
+/* vm/as/as_callback.c: no lock of the space is held */
 void as_callbacks_init(struct as *);
 void as_callbacks_fini(struct as *);
 bool as_callbacks_run(struct as *, vaddr_t, uint64_t len, unsigned event); /* somebody will let go soon */
 bool as_callbacks_free(struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
 void as_callbacks_unlocked(struct as *);
-/* vm/as_secure.c */
+/* vm/as/as_secure.c */
 bool as_secure_prot(const struct as *, struct seg *, unsigned prot);
 void as_secure_note(const struct as *, struct seg *, unsigned prot);
 void as_secure_dup(const struct as *parent, struct as *child);
 enum vm_err as_random_gap(struct as *, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr);
 void as_leave_group(struct as *);
-/* vm/pressure.c */
+/* vm/reclaim/pressure.c */
 uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */
 bool pressure_oom(struct vm *, pfn_t want);	 /* the policy says: try again */
-/* vm/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
+/* vm/as/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
-/* vm/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
+/* vm/as/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
 void as_enlarge(struct seg *, vaddr_t va);
 /* Moves the page loaded at va to that frame, which is the caller's; then the page's old frame is free. False: it stays. */
 bool as_page_move(struct as *, vaddr_t va, pfn_t to, unsigned attr);
 void as_follow(struct seg *, vaddr_t va,
-    uint64_t len); /* vm/as_node.c: faulted on just now in a segment that follows (a_lock R) */
+    uint64_t len); /* vm/as/as_node.c: faulted on just now in a segment that follows (a_lock R) */
 vaddr_t as_block(const struct as *, vaddr_t va, unsigned size); /* where the block of that page size around va begins */
 void as_swapset_free(struct as *);
 struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
@@ -464,9 +464,9 @@ void as_merge(struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours 
 bool as_range(struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
 bool as_mapped(struct as *, vaddr_t, uint64_t len);	  /* a_lock: without a gap */
 enum vm_err as_fault_locked(struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
-enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as_ctl.c */
+enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as/as_ctl.c */
 /*
- * vm/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
+ * vm/as/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
  * A page is wired once for an address that has any lock. The page is locked (S or E) in add and del.
  */
 #define LOCK_WIRED 0x8000u /* memory lock; the rest is the number of soft locks */

@@ -5,7 +5,7 @@
  *   in use: not P_FREE, identity (or kernel: P_KERNEL, no identity).   off line: P_OFFLINE.
  * S/E lock: p_selock > 0 = that many shared holders, -1 = exclusive; a waiting E holder (P_EWANTED) stops new S holders.
  * E + p_iolock = being filled or written. Everything marked (P) is guarded by the lock of the page's name, (Q) by that of the
- * policy, (L) by that of vnodes' lists: vm/page.c.
+ * policy, (L) by that of vnodes' lists: vm/frame/page.c.
  */
 #ifndef QUIRE_PAGE_H
 #define QUIRE_PAGE_H
@@ -41,8 +41,8 @@ struct page {
 	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t	 p_polstate;	      /* (Q) for the policy */
 	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint8_t p_lockno; /* which lock (P) is, here: vm/page.c. Atomic; that lock, and the new one, to change */
-	uint8_t p_pend;	  /* CPU + 1 that has yet to tell the policy of it (vm/page_lock.c). Atomic; its vc_pendlock */
+	uint8_t p_lockno; /* which lock (P) is, here: vm/frame/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t p_pend;	  /* CPU + 1 that has yet to tell the policy of it (vm/frame/page_lock.c). Atomic; its vc_pendlock */
 	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
@@ -50,7 +50,7 @@ _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
 /* Accessors for ports and policies. */
 pfn_t page_pfn(struct vm *, const struct page *);
 struct page *page_of(struct vm *, pfn_t);
-struct vm *page_vm(const struct page *); /* by vnode, or by the vm's own range check: see vm/page.c */
+struct vm *page_vm(const struct page *); /* by vnode, or by the vm's own range check: see vm/frame/page.c */
 static inline void page_nrm_set(struct page *pp, unsigned bits)
 {
 	__atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED);
@@ -123,7 +123,7 @@ void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 void *page_mapin(struct vm *, struct page *);
 void page_copy(struct vm *, struct page *dst, struct page *src); /* both E (src S is enough with a direct map) */
 
-/* ---- moving pages, runs of frames, bad frames: vm/page_move.c ---- */
+/* ---- moving pages, runs of frames, bad frames: vm/frame/page_move.c ---- */
 /*
  * The page, locked E, gets another frame; *ppp is the page from now on, still locked E. Its translations are dropped.
  * VM_LOCKED: wired, in I/O or in use by a device; VM_NOMEM. Never sleeps.

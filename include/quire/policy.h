@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Replacement and prefetch behind two small ops vectors. A policy sees pages, identities and references; finding out what
- * was referenced, cleaning and freeing is vm/pageout.c's. The same policies run in the core on every machine and, by
+ * was referenced, cleaning and freeing is vm/reclaim/pageout.c's. The same policies run in the core on every machine and, by
  * quire-lab, over traces.
  */
 #ifndef QUIRE_POLICY_H
@@ -80,7 +80,7 @@ extern const struct policy_ops policy_generations; /* generations with refault d
 extern const struct policy_ops *const policy_table[];
 const struct policy_ops *policy_find(const char *name);
 
-/* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/page.c) */
+/* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/frame/page.c) */
 struct page_queue { uint32_t q_head, q_tail, q_len; };
 void page_queue_init(struct page_queue *);
 void page_queue_push_tail(struct vm *, struct page_queue *, struct page *);

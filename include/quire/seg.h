@@ -9,7 +9,7 @@
 
 struct vnode;
 
-/* A range in an ordered index (vm/range.c), which has a copy of it. Guarded by the index's owner's lock. */
+/* A range in an ordered index (vm/as/range.c), which has a copy of it. Guarded by the index's owner's lock. */
 struct range_node {
 	vaddr_t r_base, r_end; /* [base, end) */
 	uint8_t r_kind;	       /* the owner's: ranges of different kinds are never made one */
@@ -63,7 +63,7 @@ enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 
 /*
  * addr/len are page aligned and lie within the segment. "W"/"R" = how a_lock is held. No member may be NULL; seg_nosup_*
- * helpers in seg.h's implementation (vm/seg.c) answer VM_NOTSUP or do nothing.
+ * helpers in seg.h's implementation (vm/seg/seg.c) answer VM_NOTSUP or do nothing.
  */
 struct seg_ops {
 	const char *so_name;

@@ -74,7 +74,7 @@ void vnode_rele(struct vnode *);
 enum vm_err vnode_summed(struct vm *, struct vnode *lower, uint64_t npages, struct vnode **);
 uint64_t vnode_summed_wrong(struct vnode *); /* pages that came back wrong so far */
 
-/* ---- the page cache over a vnode (vm/pvn.c) ---- */
+/* ---- the page cache over a vnode (vm/file/pvn.c) ---- */
 /*
  * The page at off, filled, locked se. hint_pages >= 1: how many pages from off may be read in the same I/O (prefetch);
  * those beyond the first are left unlocked in the cache. VM_EOF, VM_IO, VM_NOMEM.

@@ -4,7 +4,7 @@
 #define QUIRE_LINUX_IMPL_H
 
 #include "machine/linux/linux.h"
-#include "machine/linux/sys.h"
+#include "sys/linux/sys.h"
 
 struct linux_range { uint64_t r_base, r_end; struct hat *r_hat; };
 

@@ -1,0 +1,905 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Conformance of a machine's HAT to hat.h. Written against the contract only, so that every port can be plugged in
+ * (port_harness.h). Pages are taken straight from the page layer, without segments: this program plays the core.
+ *
+ * Where a machine allows few translations a frame, loading one more drops another; where it has no reference or
+ * modification bits nothing is expected of them. A HAT may drop unlocked translations at any time; no port does so
+ * while nothing else runs, and the tests rely on that.
+ */
+#include "tests/machine/port_harness.h"
+
+#include <quire/as.h>
+#include <quire/hat.h>
+#include <quire/kmem.h>
+#include <quire/page.h>
+#include <quire/vm.h>
+#include <quire/vnode.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAMES 4096u /* two large pages of any machine, and what they need */
+#define N 8u
+#define VA 0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
+#define AROUND 16u	 /* pages before and after VA that may be used */
+#define NFAR 64u
+
+#define CHECK(e) check((e), #e, __LINE__)
+
+static unsigned failures;
+
+static void check(bool ok, const char *what, int line)
+{
+	if (ok)
+		return;
+	if (failures++ < 20)
+		fprintf(stderr, "%s: hat_conform.c:%d: %s\n", port_harness.ph_name, line, what);
+}
+
+struct env {
+	struct mach *mach;
+	const struct mach_caps *caps;
+	struct vm *vm;
+	struct vnode vn;
+	struct as *as[2];
+	struct hat *hat[2];
+	vaddr_t near[2],
+	    far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
+	uint64_t step;		 /* far addresses lie so far apart */
+	struct page *pp[N]; /* E-locked all the time */
+	uint64_t kernel;    /* frames of kernel memory before there was a space */
+};
+
+/* ---- a vnode that is only a name ---- */
+static void vn_start(struct vnode *vp, struct vm_io *io)
+{
+	(void)vp;
+	io->io_err = VM_IO;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+
+static void vn_poll(struct vnode *vp, bool wait)
+{
+	(void)vp;
+	(void)wait;
+}
+
+static void vn_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp;
+	(void)off;
+	(void)len;
+}
+
+static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp;
+	(void)off;
+	(void)len;
+	return VM_OK;
+}
+
+static uint64_t vn_size(struct vnode *vp)
+{
+	(void)vp;
+	return vm_ptob(N);
+}
+
+static void vn_inactive(struct vnode *vp)
+{
+	(void)vp;
+}
+
+static const struct vnode_ops vn_ops = { .vo_name = "names",
+	.vo_start = vn_start,
+	.vo_poll = vn_poll,
+	.vo_discard = vn_discard,
+	.vo_sync = vn_sync,
+	.vo_size = vn_size,
+	.vo_inactive = vn_inactive };
+
+static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
+{
+	return port_harness.ph_reserve == NULL ? want : port_harness.ph_reserve(e->mach, e->hat[h], want, len);
+}
+
+static uint64_t kernel_frames(struct env *e)
+{
+	struct vm_usage u;
+
+	(void)kmem_reap(e->vm);
+	vm_usage(e->vm, &u);
+	return u.vu_kernel;
+}
+
+static void setup(struct env *e)
+{
+	struct vm_config vc = { .vc_frames = FRAMES };
+	vaddr_t far;
+
+	memset(e, 0, sizeof(*e));
+	if ((e->mach = vc.vc_mach = port_harness.ph_create(FRAMES)) == NULL ||
+	    vm_create(&vc, &e->vm) != VM_OK) {
+		fprintf(stderr, "%s: no machine\n", port_harness.ph_name);
+		exit(1);
+	}
+	e->caps = mach_caps(e->mach);
+	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	e->kernel = kernel_frames(e);
+	far = e->caps->mc_user_max / 2;
+	e->step = 0x4000000;
+	if (far >> 31 == 0) { /* 32 bits: below VA */
+		far = 0x40000000;
+		e->step = 0x800000;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) == VM_OK);
+		e->hat[i] = as_hat(e->as[i]);
+		CHECK(hat_as(e->hat[i]) == e->as[i]);
+		e->near[i] = reserve(e, i, VA - vm_ptob(AROUND), vm_ptob(2 * AROUND)) + vm_ptob(AROUND);
+		e->far[i] = reserve(e, i, far, NFAR * e->step);
+	}
+	for (unsigned i = 0; i < N; i++) {
+		CHECK(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
+		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
+		page_filled(e->vm, e->pp[i], false);
+		page_nrm_clear(e->pp[i], P_REF | P_MOD);
+	}
+}
+
+static void teardown(struct env *e)
+{
+	for (unsigned i = 0; i < N; i++) {
+		hat_pageunload(e->pp[i]);
+		page_destroy(e->vm, e->pp[i]);
+	}
+	for (unsigned i = 2; i-- > 0;)
+		as_free(e->as[i]);
+	CHECK(kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
+	vnode_rele(&e->vn);
+	vm_destroy(e->vm);
+	port_harness.ph_destroy(e->mach);
+}
+
+static vaddr_t va(const struct env *e, unsigned h, unsigned i)
+{
+	return e->near[h] + vm_ptob(i) - vm_ptob(N / 2);
+}
+
+/* What the hardware says of an access; want_byte is compared after a read. */
+static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err want, uint8_t byte)
+{
+	uint8_t b = byte;
+	enum vm_err got;
+
+	if (port_harness.ph_touch == NULL)
+		return true;
+	got = port_harness.ph_touch(e->mach, e->hat[h], at, write, &b);
+	return got == want && (write || got != VM_OK || b == byte);
+}
+
+static bool consistent(struct env *e)
+{
+	return port_harness.ph_check == NULL || port_harness.ph_check(e->mach) == 0;
+}
+static bool many(const struct env *e)
+{
+	return e->caps->mc_max_mappings == 0;
+}
+
+static void test_load(struct env *e)
+{
+	unsigned attr = 0;
+
+	CHECK(hat_probe(e->hat[0], va(e, 0, 0), NULL) == PFN_INVALID);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_probe(e->hat[0], va(e, 0, 0), &attr) == page_pfn(e->vm, e->pp[0]));
+	CHECK((attr & PROT_R) && !(attr & PROT_W));
+	CHECK(hat_page_getshare(e->pp[0]) == 1);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x40));
+	CHECK(touch(e, 0, va(e, 0, 0), true, VM_PROT, 0));
+	CHECK(touch(e, 0, va(e, 0, 1), false, VM_NOMAP, 0));
+	CHECK(touch(e, 1, va(e, 1, 0), false, VM_NOMAP, 0));
+	/* the same page again: rights are replaced */
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 1);
+	CHECK(touch(e, 0, va(e, 0, 0), true, VM_OK, 0x40));
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 0, va(e, 0, 0), true, VM_PROT, 0));
+	/* another page: the first goes */
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[1], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[1]) == 1);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x41));
+	/* advice does not replace what is there */
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[2], PROT_R, HAT_LOAD_ADV) == VM_OK);
+	CHECK(hat_probe(e->hat[0], va(e, 0, 0), NULL) == page_pfn(e->vm, e->pp[1]));
+	hat_unload(e->hat[0], va(e, 0, 0), VM_PAGESIZE, HAT_UNLOAD);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
+	CHECK(hat_page_getshare(e->pp[1]) == 0);
+	CHECK(consistent(e));
+}
+
+static void test_array(struct env *e)
+{
+	size_t done = 99;
+
+	CHECK(hat_memload_array(e->hat[0], va(e, 0, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
+	CHECK(done == N);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(e, 0, i), false, VM_OK, (uint8_t)(0x40 + i)));
+	hat_clrattr(e->hat[0], va(e, 0, 2), vm_ptob(3), PROT_W);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(e, 0, i), true, i >= 2 && i < 5 ? VM_PROT : VM_OK, (uint8_t)(0x40 + i)));
+	hat_chgattr(e->hat[0], va(e, 0, 0), vm_ptob(N), PROT_R);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(touch(e, 0, va(e, 0, i), true, VM_PROT, 0));
+	hat_chgattr(e->hat[0], va(e, 0, 0) - vm_ptob(4), vm_ptob(N + 8),
+	    PROT_R | PROT_W); /* holes around: nothing is loaded */
+	CHECK(hat_probe(e->hat[0], va(e, 0, N), NULL) == PFN_INVALID);
+	CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43));
+	hat_unload(e->hat[0], va(e, 0, 1), vm_ptob(N - 2), HAT_UNLOAD);
+	for (unsigned i = 0; i < N; i++)
+		CHECK(
+		    touch(e, 0, va(e, 0, i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP, (uint8_t)(0x40 + i)));
+	hat_unload(e->hat[0], e->caps->mc_user_min, e->caps->mc_user_max - e->caps->mc_user_min, HAT_UNLOAD);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[N - 1]) == 0);
+	CHECK(consistent(e));
+}
+
+static void test_none(struct env *e)
+{
+	unsigned attr = 99;
+
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 0, va(e, 0, 0), true, VM_OK, 0x40));
+	hat_chgattr(e->hat[0], va(e, 0, 0), VM_PAGESIZE, 0);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0) || touch(e, 0, va(e, 0, 0), false, VM_PROT, 0));
+	CHECK(hat_probe(e->hat[0], va(e, 0, 0), &attr) == PFN_INVALID || attr == 0);
+	hat_pageunload(e->pp[0]);
+	CHECK(hat_probe(e->hat[0], va(e, 0, 0), NULL) == PFN_INVALID);
+	CHECK(consistent(e));
+}
+
+static void test_share(struct env *e)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 6; i++)
+		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	for (unsigned i = 0; i < 6; i++)
+		n += hat_probe(e->hat[i & 1], va(e, i & 1, i), NULL) == page_pfn(e->vm, e->pp[0]);
+	CHECK(n == hat_page_getshare(e->pp[0]));
+	CHECK(many(e) ? n == 6 : n >= 1 && n <= e->caps->mc_max_mappings);
+	CHECK(hat_probe(e->hat[1], va(e, 1, 5), NULL) ==
+	    page_pfn(e->vm, e->pp[0])); /* the last one loaded is there */
+	if (many(e)) {                  /* from the middle, the end and the front */
+		hat_unload(e->hat[0], va(e, 0, 2), VM_PAGESIZE, HAT_UNLOAD);
+		hat_unload(e->hat[1], va(e, 1, 5), VM_PAGESIZE, HAT_UNLOAD);
+		hat_unload(e->hat[0], va(e, 0, 0), VM_PAGESIZE, HAT_UNLOAD);
+		CHECK(hat_page_getshare(e->pp[0]) == 3);
+		CHECK(touch(e, 1, va(e, 1, 1), false, VM_OK, 0x40) && touch(e, 0, va(e, 0, 4), false, VM_OK, 0x40));
+	}
+	hat_page_clrwrt(e->pp[0]);
+	hat_pageunload(e->pp[0]);
+	CHECK(hat_page_getshare(e->pp[0]) == 0);
+	for (unsigned i = 0; i < 6; i++)
+		CHECK(touch(e, i & 1, va(e, i & 1, i), false, VM_NOMAP, 0));
+	hat_pageunload(e->pp[0]); /* nothing left: nothing happens */
+	CHECK(consistent(e));
+}
+
+/* What page-out asks: a page that is in nobody else's hands goes, one that is stays as it was. */
+static void test_tryunload(struct env *e)
+{
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[i], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_tryunload(e->pp[0]));
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
+	CHECK(hat_page_tryunload(e->pp[0])); /* nothing left: nothing happens */
+	vm_inject(e->vm, VM_INJECT_PIN, 1);
+	if (!hat_page_tryunload(e->pp[1])) { /* a port whose pins are real does not look at those of tests */
+		CHECK(hat_page_getshare(e->pp[1]) == 1 && touch(e, 1, va(e, 1, 1), true, VM_OK, 0x41));
+		CHECK(hat_page_tryunload(e->pp[1]));
+	}
+	vm_inject(e->vm, VM_INJECT_PIN, 0);
+	CHECK(hat_page_getshare(e->pp[1]) == 0 && touch(e, 0, va(e, 0, 2), false, VM_OK, 0x42));
+	hat_pageunload(e->pp[2]);
+	CHECK(consistent(e));
+}
+
+static void test_bits(struct env *e)
+{
+	struct page *pp = e->pp[3];
+
+	if (port_harness.ph_touch == NULL)
+		return;
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(hat_memload(e->hat[0], va(e, 0, 3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	(void)hat_pagesync(pp, true, true);
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(touch(e, 0, va(e, 0, 3), false, VM_OK, 0x43));
+	if (e->caps->mc_ref_bits) {
+		CHECK(hat_pagesync(pp, false, false) & P_REF);
+		CHECK(page_nrm(pp) & P_REF);
+		CHECK(hat_pagesync(pp, true, false) & P_REF);
+		CHECK(!(hat_pagesync(pp, false, false) & P_REF));
+		CHECK(touch(e, 0, va(e, 0, 3), false, VM_OK, 0x43)); /* seen again although it was cached */
+		CHECK(hat_pagesync(pp, true, true) & P_REF);
+	}
+	if (e->caps->mc_mod_bits) { /* every write changes something: what changes nothing may go unseen */
+		CHECK(!(page_nrm(pp) & P_MOD));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x51));
+		CHECK(hat_pagesync(pp, false, true) & P_MOD);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		CHECK(!(hat_pagesync(pp, false, true) & P_MOD));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x52)); /* a write after the clear is seen again */
+		hat_page_clrwrt(pp);
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_PROT, 0));
+		(void)hat_pagesync(pp, false, true);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		hat_chgattr(e->hat[0], va(e, 0, 3), VM_PAGESIZE, PROT_R | PROT_W);
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x53));
+		hat_unload(e->hat[0], va(e, 0, 3), VM_PAGESIZE, HAT_UNLOAD); /* what was seen goes to the page */
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_REF | P_MOD);
+		CHECK(hat_memload(e->hat[0], va(e, 0, 3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x54));
+		hat_sync(e->hat[0], va(e, 0, 0), vm_ptob(N), true);
+		CHECK(page_nrm(pp) & P_MOD);
+		page_nrm_clear(pp, P_MOD);
+		CHECK(!(hat_pagesync(pp, false, false) & P_MOD));
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x55)); /* seen again after a clear by range */
+		hat_pageunload(pp);
+		CHECK(page_nrm(pp) & P_MOD);
+	}
+	hat_pageunload(pp);
+	page_nrm_clear(pp, P_REF | P_MOD);
+	CHECK(consistent(e));
+}
+
+static void test_lock(struct env *e)
+{
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R, HAT_LOAD_LOCK) == VM_OK);
+	CHECK(hat_memload(e->hat[0], va(e, 0, 1), e->pp[1], PROT_R, HAT_LOAD) == VM_OK);
+	hat_swapout(e->hat[0]);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x40)); /* spared */
+	CHECK(touch(e, 0, va(e, 0, 1), false, VM_NOMAP, 0));
+	if (e->caps->mc_max_mappings == 1) {
+		CHECK(hat_memload(e->hat[1], va(e, 1, 0), e->pp[0], PROT_R, HAT_LOAD) == VM_RETRY);
+		CHECK(hat_memload(e->hat[1], va(e, 1, 0), e->pp[0], PROT_R, HAT_LOAD_ADV) == VM_OK);
+		CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x40));
+	}
+	hat_unlock(e->hat[0], va(e, 0, 0), VM_PAGESIZE);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_OK, 0x40));
+	hat_swapout(e->hat[0]);
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
+	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R, HAT_LOAD_LOCK) == VM_OK);
+	hat_unload(e->hat[0], va(e, 0, 0), VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0);
+	CHECK(consistent(e));
+}
+
+/* Each allocation of a HAT fails in turn: VM_NOMEM, nothing changed, and it works the next time. */
+static void test_nomem(struct env *e)
+{
+	struct vm_usage before, after;
+	uint64_t nth, sites;
+	enum vm_err err;
+
+	vm_usage(e->vm, &before);
+	for (nth = 1;; nth++) {
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		err = hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD);
+		sites = vm_inject_seen(e->vm, VM_INJECT_HAT);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+		if (sites < nth)
+			break;
+		CHECK(err == VM_NOMEM);
+		CHECK(hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID);
+		CHECK(hat_page_getshare(e->pp[4]) == 0);
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		CHECK(hat_memload(e->hat[0], e->far[0], e->pp[4], PROT_R, HAT_LOAD_ADV) ==
+		    VM_OK); /* advice does not fail */
+		/* a port may keep tables that the first attempt made: then this one needs fewer and succeeds */
+		CHECK((hat_probe(e->hat[0], e->far[0], NULL) == PFN_INVALID) ==
+		    (vm_inject_seen(e->vm, VM_INJECT_HAT) >= nth));
+		hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+	}
+	CHECK(err == VM_OK);
+	CHECK(touch(e, 0, e->far[0], false, VM_OK, 0x44));
+	hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD);
+	hat_swapout(e->hat[0]); /* gives page tables back */
+	vm_usage(e->vm, &after);
+	CHECK(after.vu_kernel <= before.vu_kernel + 1); /* a slab at most */
+	CHECK(consistent(e));
+}
+
+struct walk {
+	unsigned n, locked;
+	struct env *e;
+};
+
+static void count_f1(void *arg, vaddr_t at, pfn_t pfn, unsigned attr, bool locked)
+{
+	struct walk *w = arg;
+	unsigned now = 0;
+
+	w->n++;
+	w->locked += locked;
+	CHECK(hat_probe(w->e->hat[0], at, &now) == pfn && now == attr);
+}
+
+static void count_f2(void *arg, struct hat *hat, vaddr_t at)
+{
+	struct walk *w = arg;
+
+	w->n++;
+	CHECK(hat_probe(hat, at, NULL) == page_pfn(w->e->vm, w->e->pp[2]));
+}
+
+static void test_foreach(struct env *e)
+{
+	struct walk f1 = { .e = e }, f2 = { .e = e };
+	size_t done;
+
+	CHECK(hat_memload_array(e->hat[0], va(e, 0, 0), e->pp, N, PROT_R, HAT_LOAD, &done) == VM_OK);
+	CHECK(hat_memload(e->hat[0], e->far[0], e->pp[2], PROT_R | PROT_W, HAT_LOAD_LOCK) == VM_OK);
+	hat_foreach(e->hat[0], count_f1, &f1);
+	hat_page_foreach(e->pp[2], count_f2, &f2);
+	CHECK(f1.n == (many(e) ? N + 1 : N));
+	CHECK(f1.locked == 1);
+	CHECK(f2.n == hat_page_getshare(e->pp[2]));
+	hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	hat_unload(e->hat[0], va(e, 0, 0), vm_ptob(N), HAT_UNLOAD | HAT_UNLOAD_DISCARD);
+	CHECK(consistent(e));
+	for (unsigned i = 0; i < N; i++) { /* the contents were given up: some machines do lose them */
+		CHECK(hat_page_getshare(e->pp[i]) == 0);
+		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
+	}
+}
+
+/* Many pages and addresses at random against a table of what must be there. */
+static void test_random(struct env *e)
+{
+	struct page *at[2][64] = { 0 };
+	uint64_t x = 88172645463325252ull;
+
+	for (unsigned round = 0; round < 20000; round++) {
+		unsigned h, i, p, n;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		h = x >> 60 & 1;
+		i = x >> 20 & 63;
+		p = (x >> 30) % N;
+		if ((x >> 40) % 16 == 0) {
+			hat_pageunload(e->pp[p]);
+			for (unsigned k = 0; k < 128; k++)
+				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+		} else if ((x >> 40) % 16 < 4) {
+			n = 1 + (unsigned)(x >> 50) % (64 - i);
+			hat_unload(
+			    e->hat[h], e->far[h] + i * e->step, n * e->step, HAT_UNLOAD);
+			for (unsigned k = i; k < i + n; k++)
+				at[h][k] = NULL;
+		} else {
+			CHECK(hat_memload(e->hat[h], e->far[h] + i * e->step, e->pp[p], PROT_R,
+				  HAT_LOAD) == VM_OK);
+			for (unsigned k = 0; !many(e) && k < 128; k++)
+				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+			at[h][i] = e->pp[p];
+		}
+		h = x & 1;
+		i = x >> 8 & 63;
+		CHECK(hat_probe(e->hat[h], e->far[h] + i * e->step, NULL) ==
+		    (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
+		CHECK(touch(e, h, e->far[h] + i * e->step, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
+		    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
+	}
+	CHECK(consistent(e));
+}
+
+/* Frames of a device, where the machine has one: loaded like others, on no list. */
+static void test_device(struct env *e)
+{
+	struct hat *hat = e->hat[0];
+	pfn_t dev = e->caps->mc_nframes;
+	vaddr_t at = e->near[0];
+	unsigned attr = 0;
+
+	if (hat_devload(hat, at, vm_ptob(4), dev, PROT_R | PROT_W, HAT_LOAD) == VM_NOTSUP)
+		return;
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev - 1, PROT_R, HAT_LOAD) == VM_INVAL);
+	CHECK(hat_probe(hat, at + VM_PAGESIZE, &attr) == dev + 1 && (attr & PROT_W));
+	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_OK, 0x77) && touch(e, 0, at + VM_PAGESIZE, false, VM_OK, 0x77));
+	hat_clrattr(hat, at, vm_ptob(4), PROT_W);
+	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_PROT, 0));
+	CHECK(hat_devload(e->hat[1], at, VM_PAGESIZE, dev + 1, PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(touch(e, 1, at, false, VM_OK, 0x77)); /* seen by both */
+	hat_sync(hat, at, vm_ptob(4), true);
+	hat_swapout(hat);
+	hat_swapout(e->hat[1]);
+	CHECK(touch(e, 0, at, false, VM_NOMAP, 0) && touch(e, 1, at, false, VM_OK, 0x77));
+	hat_unload(e->hat[1], at, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	/* a page takes the place of a device's frame and the other way round */
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev, PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_memload(hat, at, e->pp[0], PROT_R, HAT_LOAD) == VM_OK && hat_page_getshare(e->pp[0]) == 1);
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD_ADV) == VM_OK);
+	CHECK(hat_probe(hat, at, NULL) == page_pfn(e->vm, e->pp[0]));
+	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_probe(hat, at, NULL) == dev + 2);
+	hat_unload(hat, at, vm_ptob(4), HAT_UNLOAD);
+	CHECK(consistent(e));
+}
+
+/* ---- large pages, where the machine has them ---- */
+struct large {
+	struct page *lp_pages; /* E-locked; 1 << order of them */
+	unsigned order;
+	pfn_t n;
+	vaddr_t va;
+};
+
+static void large_make(struct env *e, struct large *l, voff_t off, vaddr_t where)
+{
+	uint64_t bytes;
+
+	l->order = e->caps->mc_pageshift[1] - VM_PAGESHIFT;
+	l->n = (pfn_t)1 << l->order;
+	bytes = vm_ptob(l->n);
+	l->va = (where + bytes - 1) & ~(bytes - 1);
+	off = (off + bytes - 1) & ~(bytes - 1);
+	CHECK(page_create_large(e->vm, &e->vn, off, l->order, PG_WAIT | PG_ZERO, &l->lp_pages) == VM_OK);
+	for (pfn_t i = 0; i < l->n; i++) {
+		struct page *pp = &l->lp_pages[i];
+
+		CHECK(page_pfn(e->vm, pp) == page_pfn(e->vm, l->lp_pages) + i && pp->p_offset == off + vm_ptob(i));
+		*(uint8_t *)page_mapin(e->vm, pp) = (uint8_t)i;
+		page_filled(e->vm, pp, false);
+		page_nrm_clear(pp, P_REF | P_MOD);
+	}
+}
+
+static void large_free(struct env *e, struct large *l)
+{
+	for (pfn_t i = 0; i < l->n; i++) {
+		hat_pageunload(&l->lp_pages[i]);
+		page_destroy(e->vm, &l->lp_pages[i]);
+	}
+}
+
+static vaddr_t large_va(const struct large *l, pfn_t i)
+{
+	return l->va + vm_ptob(i);
+}
+
+static void report(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "hat_check: %s\n", text);
+}
+
+static bool sound(struct env *e)
+{
+	return hat_check(e->hat[0], report, NULL) == 0 && hat_check(e->hat[1], report, NULL) == 0;
+}
+
+static void test_large_load(struct env *e, struct large *l)
+{
+	const pfn_t last = l->n - 1, mid = l->n / 2 + 1;
+	struct hat *hat = e->hat[0];
+	unsigned attr = 0, shift = e->caps->mc_pageshift[1];
+
+	CHECK(hat_memload(hat, l->va + VM_PAGESIZE, l->lp_pages, PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
+	CHECK(hat_memload(hat, l->va, l->lp_pages + 1, PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
+	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(15)) == VM_NOTSUP);
+	CHECK(hat_mapsize(hat, l->va) == 0);
+	/* small ones below make place */
+	CHECK(hat_memload(hat, large_va(l, 3), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R | PROT_W, HAT_LOAD_SZC(1)) == VM_OK);
+	CHECK(hat_page_getshare(e->pp[0]) == 0);
+	CHECK(hat_mapsize(hat, large_va(l, mid)) == shift);
+	CHECK(hat_probe(hat, large_va(l, last), &attr) == page_pfn(e->vm, l->lp_pages) + last);
+	CHECK(attr & PROT_W);
+	CHECK(hat_page_getshare(&l->lp_pages[0]) == 1 && hat_page_getshare(&l->lp_pages[mid]) == 1);
+	CHECK(touch(e, 0, large_va(l, mid), false, VM_OK, (uint8_t)mid) &&
+	    touch(e, 0, large_va(l, last), false, VM_OK, (uint8_t)last));
+	CHECK(sound(e) && consistent(e));
+	/* bits count for all */
+	page_nrm_clear(&l->lp_pages[0], P_REF | P_MOD);
+	page_nrm_clear(&l->lp_pages[mid], P_REF | P_MOD);
+	(void)hat_pagesync(&l->lp_pages[0], true, true);
+	page_nrm_clear(&l->lp_pages[mid], P_REF | P_MOD);
+	CHECK(touch(e, 0, large_va(l, 5), true, VM_OK, 5));
+	CHECK(!e->caps->mc_mod_bits || (hat_pagesync(&l->lp_pages[0], false, true) & P_MOD));
+	CHECK(!e->caps->mc_mod_bits || (page_nrm(&l->lp_pages[mid]) & P_MOD));
+	/* the same page small: nothing changes; with other rights: split */
+	CHECK(hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_mapsize(hat, large_va(l, 3)) == shift);
+	CHECK(hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_mapsize(hat, large_va(l, 3)) == VM_PAGESHIFT && hat_mapsize(hat, large_va(l, 5)) == VM_PAGESHIFT);
+	CHECK(touch(e, 0, large_va(l, 3), true, VM_PROT, 0) && touch(e, 0, large_va(l, 2), true, VM_OK, 2) &&
+	    touch(e, 0, large_va(l, 4), true, VM_OK, 4));
+	CHECK(sound(e) && consistent(e));
+	CHECK(hat_promote(hat, l->va, 1) == VM_NOMAP);
+	hat_chgattr(hat, large_va(l, 3), VM_PAGESIZE, PROT_R | PROT_W);
+	CHECK(hat_promote(hat, large_va(l, 6), 1) == VM_OK);
+	CHECK(hat_mapsize(hat, large_va(l, 3)) == shift && sound(e) && consistent(e));
+}
+
+/* Parts of a large translation go, change or lose a page; the rest stays what it was. */
+static void test_large_parts(struct env *e, struct large *l)
+{
+	struct hat *hat = e->hat[0];
+	const pfn_t q = l->n / 4;
+
+	hat_clrattr(hat, large_va(l, q), vm_ptob(q), PROT_W);
+	CHECK(touch(e, 0, large_va(l, q), true, VM_PROT, 0) &&
+	    touch(e, 0, large_va(l, 2 * q), true, VM_OK, (uint8_t)(2 * q)));
+	hat_chgattr(hat, l->va, vm_ptob(l->n), PROT_R | PROT_W);
+	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
+	hat_pageunload(&l->lp_pages[q]);
+	CHECK(hat_page_getshare(&l->lp_pages[q]) == 0 && hat_page_getshare(&l->lp_pages[q - 1]) == 1);
+	CHECK(touch(e, 0, large_va(l, q), false, VM_NOMAP, 0) &&
+	    touch(e, 0, large_va(l, q + 1), false, VM_OK, (uint8_t)(q + 1)));
+	CHECK(hat_promote(hat, l->va, 1) == VM_NOMAP);
+	CHECK(hat_memload(hat, large_va(l, q), &l->lp_pages[q], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
+	hat_page_clrwrt(&l->lp_pages[1]);
+	CHECK(touch(e, 0, large_va(l, 1), true, VM_PROT, 0) && touch(e, 0, large_va(l, 2), true, VM_OK, 2));
+	hat_unload(hat, large_va(l, 2), vm_ptob(l->n - 3), HAT_UNLOAD);
+	CHECK(touch(e, 0, large_va(l, 1), false, VM_OK, 1) && touch(e, 0, large_va(l, 2), false, VM_NOMAP, 0));
+	CHECK(touch(e, 0, large_va(l, l->n - 1), false, VM_OK, (uint8_t)(l->n - 1)));
+	CHECK(sound(e) && consistent(e));
+	hat_unload(hat, l->va, vm_ptob(l->n), HAT_UNLOAD);
+	/* two spaces, the second by array; locks are spared by swapping out, also when only a part is unlocked */
+	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1) | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(hat_memload(e->hat[1], l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1)) == VM_OK);
+	CHECK(hat_page_getshare(&l->lp_pages[q]) == 2 && sound(e));
+	hat_unlock(hat, large_va(l, q), vm_ptob(q));
+	hat_swapout(hat);
+	CHECK(touch(e, 0, large_va(l, q - 1), false, VM_OK, (uint8_t)(q - 1)) &&
+	    touch(e, 0, large_va(l, q), false, VM_NOMAP, 0));
+	CHECK(touch(e, 1, large_va(l, q), false, VM_OK, (uint8_t)q));
+	hat_unload(hat, l->va, vm_ptob(l->n), HAT_UNLOAD | HAT_UNLOAD_UNLOCK);
+	CHECK(hat_page_getshare(&l->lp_pages[q]) == 1 && sound(e) && consistent(e));
+	hat_unload(e->hat[1], l->va, vm_ptob(l->n), HAT_UNLOAD);
+	CHECK(hat_page_getshare(&l->lp_pages[q]) == 0 && sound(e) && consistent(e));
+}
+
+/* Each allocation of a large load fails in turn. */
+static void test_large_nomem(struct env *e, struct large *l)
+{
+	struct vm_usage before, after;
+	uint64_t nth, sites;
+	enum vm_err err;
+
+	vm_usage(e->vm, &before);
+	for (nth = 1;; nth++) {
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		err = hat_memload(e->hat[0], l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1));
+		sites = vm_inject_seen(e->vm, VM_INJECT_HAT);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+		if (err == VM_OK)
+			break;
+		CHECK(err == VM_NOMEM && sites == nth && hat_mapsize(e->hat[0], l->va) == 0 && sound(e));
+		CHECK(hat_page_getshare(&l->lp_pages[3]) == 0);
+	}
+	CHECK(nth > 1);
+	hat_unload(e->hat[0], l->va, vm_ptob(l->n), HAT_UNLOAD);
+	hat_swapout(e->hat[0]);
+	vm_usage(e->vm, &after);
+	CHECK(after.vu_kernel <= before.vu_kernel + 2 && sound(e)); /* slabs */
+}
+
+struct exact {
+	struct env *e;
+	struct page *pp[2048];
+	unsigned attr[2048], n, seen;
+	vaddr_t va;
+};
+
+static void exact_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
+{
+	struct exact *x = arg;
+	uint64_t i = vm_btop(va - x->va);
+
+	CHECK(i < x->n && x->pp[i] != NULL && !locked);
+	if (i < x->n && x->pp[i] != NULL)
+		CHECK(page_pfn(x->e->vm, x->pp[i]) == pfn && x->attr[i] == attr);
+	x->seen++;
+}
+
+static void exact_check(struct exact *x)
+{
+	unsigned want = 0;
+
+	x->seen = 0;
+	hat_foreach(x->e->hat[0], exact_f1, x);
+	for (unsigned i = 0; i < x->n; i++)
+		want += x->pp[i] != NULL;
+	CHECK(want == x->seen);
+	CHECK(sound(x->e) && consistent(x->e));
+}
+
+/* Large and small at random over two large pages' worth of addresses, against a table of single translations. */
+static void test_large_random(struct env *e, struct large *l)
+{
+	static struct exact x;
+	uint64_t r = 88172645463325252ull;
+	struct hat *hat = e->hat[0];
+
+	x = (struct exact){ .e = e, .n = 2 * l->n, .va = l->va };
+	for (unsigned round = 0; round < 6000; round++) {
+		unsigned at, len, what, attr;
+
+		r ^= r << 13;
+		r ^= r >> 7;
+		r ^= r << 17;
+		at = (unsigned)(r >> 20) % x.n;
+		len = 1 + (unsigned)(r >> 34) % ((r & 2) ? 8 : x.n);
+		len = at + len > x.n ? x.n - at : len;
+		what = (unsigned)(r >> 48) % 16;
+		attr = (r >> 60) & 1 ? PROT_R | PROT_W : PROT_R;
+		if (what < 2) {
+			at = at / l->n * l->n;
+			CHECK(hat_memload(hat, x.va + vm_ptob(at), l->lp_pages, attr, HAT_LOAD_SZC(1)) == VM_OK);
+			for (unsigned i = 0; i < l->n; i++)
+				x.pp[at + i] = &l->lp_pages[i], x.attr[at + i] = attr;
+		} else if (what < 6) { /* mostly the page that fits there, so that parts can be joined again */
+			x.pp[at] = what == 2 ? e->pp[at % N] : &l->lp_pages[at % l->n];
+			x.attr[at] = attr;
+			CHECK(hat_memload(hat, x.va + vm_ptob(at), x.pp[at], attr, HAT_LOAD) == VM_OK);
+		} else if (what < 8) {
+			hat_unload(hat, x.va + vm_ptob(at), vm_ptob(len), HAT_UNLOAD);
+			memset(&x.pp[at], 0, len * sizeof(x.pp[0]));
+		} else if (what < 10) {
+			hat_clrattr(hat, x.va + vm_ptob(at), vm_ptob(len), PROT_W);
+			for (unsigned i = at; i < at + len; i++)
+				x.attr[i] &= ~PROT_W;
+		} else if (what < 11) {
+			hat_chgattr(hat, x.va + vm_ptob(at), vm_ptob(len), PROT_R | PROT_W);
+			for (unsigned i = at; i < at + len; i++)
+				x.attr[i] = PROT_R | PROT_W;
+		} else if (what < 12) {
+			hat_pageunload(&l->lp_pages[at % l->n]);
+			x.pp[at % l->n] = x.pp[at % l->n] == &l->lp_pages[at % l->n] ? NULL : x.pp[at % l->n];
+			at = at % l->n + l->n;
+			x.pp[at] = x.pp[at] == &l->lp_pages[at - l->n] ? NULL : x.pp[at];
+		} else if (what < 13) {
+			(void)hat_pagesync(&l->lp_pages[at % l->n], true, true);
+		} else {
+			unsigned first = at / l->n * l->n;
+			enum vm_err err = hat_promote(hat, x.va + vm_ptob(at), 1), want = VM_OK;
+
+			for (unsigned i = first; i < first + l->n; i++)
+				if (x.pp[i] != &l->lp_pages[i - first] || x.attr[i] != x.attr[first])
+					want = VM_NOMAP;
+			CHECK(err == want || (err == VM_NOMAP && hat_mapsize(hat, x.va + vm_ptob(at)) > VM_PAGESHIFT));
+		}
+		at = (unsigned)(r >> 8) % x.n;
+		CHECK(touch(e, 0, x.va + vm_ptob(at), (r & 1) && (x.attr[at] & PROT_W),
+		    x.pp[at] == NULL ? VM_NOMAP : VM_OK,
+		    x.pp[at] == NULL ? 0 : *(uint8_t *)page_mapin(e->vm, x.pp[at])));
+		if (round % 100 == 0)
+			exact_check(&x);
+	}
+	exact_check(&x);
+	hat_unload(hat, x.va, vm_ptob(x.n), HAT_UNLOAD);
+	CHECK(sound(e));
+}
+
+/* ---- one set of tables for two spaces ---- */
+static void test_shared(struct env *e)
+{
+	struct hat *from = e->hat[0], *to = e->hat[1];
+	uint64_t unit = hat_share_unit(to), sites;
+	vaddr_t f = (e->far[0] + unit) & ~(unit - 1), t = f + 4 * unit;
+	size_t done;
+	enum vm_err err;
+
+	if (unit == 0) {
+		CHECK(hat_share(to, e->near[1], from, e->near[0], VM_PAGESIZE) == VM_NOTSUP);
+		return;
+	}
+	CHECK(hat_share(to, t + VM_PAGESIZE, from, f, unit) == VM_INVAL);
+	CHECK(hat_memload_array(from, f, e->pp, 4, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
+	CHECK(hat_memload(to, t, e->pp[7], PROT_R, HAT_LOAD) == VM_OK);
+	for (uint64_t nth = 1;; nth++) {
+		vm_inject(e->vm, VM_INJECT_HAT, nth);
+		err = hat_share(to, t, from, f, 2 * unit);
+		sites = vm_inject_seen(e->vm, VM_INJECT_HAT);
+		vm_inject(e->vm, VM_INJECT_HAT, 0);
+		if (err == VM_OK)
+			break;
+		CHECK(err == VM_NOMEM && sites == nth && sound(e) && consistent(e));
+	}
+	CHECK(hat_page_getshare(e->pp[7]) == 0); /* it made place */
+	CHECK(hat_share(to, t, from, f, unit) == VM_INVAL);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK(
+		    touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) && hat_page_getshare(e->pp[i]) == 1);
+	CHECK(sound(e) && consistent(e));
+	/* whatever happens in the one space happens in the other */
+	CHECK(hat_memload(from, f + unit + VM_PAGESIZE, e->pp[5], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_OK, 0x45));
+	hat_clrattr(from, f, unit, PROT_W);
+	CHECK(touch(e, 1, t, true, VM_PROT, 0));
+	CHECK(!e->caps->mc_mod_bits || (page_nrm(e->pp[0]) & P_MOD) || (hat_pagesync(e->pp[0], false, true) & P_MOD));
+	page_nrm_clear(e->pp[0], P_REF | P_MOD);
+	hat_pageunload(e->pp[1]);
+	CHECK(touch(e, 0, f + VM_PAGESIZE, false, VM_NOMAP, 0) && touch(e, 1, t + VM_PAGESIZE, false, VM_NOMAP, 0));
+	hat_unload(from, f + unit, unit, HAT_UNLOAD);
+	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_NOMAP, 0));
+	CHECK(sound(e) && consistent(e));
+	/* the sharer's sweeps pass over what is not its own */
+	hat_swapout(to);
+	hat_unload(to, e->caps->mc_user_min, t - e->caps->mc_user_min, HAT_UNLOAD);
+	CHECK(touch(e, 1, t, false, VM_OK, 0x40));
+	hat_unshare(to, t, 2 * unit);
+	CHECK(touch(e, 1, t, false, VM_NOMAP, 0) && touch(e, 0, f, false, VM_OK, 0x40));
+	CHECK(sound(e) && consistent(e));
+	hat_unload(from, f, unit, HAT_UNLOAD);
+	/* nothing there yet: it comes when it is loaded; what is still shared goes with the space (teardown) */
+	CHECK(hat_share(to, t, from, f, unit) == VM_OK && sound(e));
+	CHECK(hat_memload(from, f, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(touch(e, 1, t, false, VM_OK, 0x42) && sound(e) && consistent(e));
+	hat_pageunload(e->pp[2]);
+	CHECK(touch(e, 1, t, false, VM_NOMAP, 0) && sound(e));
+}
+
+static void test_large(struct env *e)
+{
+	struct large l;
+
+	if (e->caps->mc_npagesizes < 2) {
+		CHECK(hat_memload(e->hat[0], e->near[0], e->pp[0], PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
+		CHECK(hat_promote(e->hat[0], e->near[0], 1) == VM_NOTSUP);
+		return;
+	}
+	for (unsigned i = 0; i < N; i++)
+		hat_pageunload(e->pp[i]);
+	large_make(e, &l, 1u << 26, e->far[0]);
+	test_large_load(e, &l);
+	test_large_parts(e, &l);
+	test_large_nomem(e, &l);
+	test_large_random(e, &l);
+	large_free(e, &l);
+}
+
+int main(int argc, char **argv)
+{
+	struct env e;
+
+	if (argc > 1 && (port_harness.ph_option == NULL || !port_harness.ph_option(argv[1]))) {
+		fprintf(stderr, "hat_conform: no such machine: %s\n", argv[1]);
+		return 2;
+	}
+
+	setup(&e);
+	test_load(&e);
+	test_array(&e);
+	test_none(&e);
+	test_share(&e);
+	test_tryunload(&e);
+	test_bits(&e);
+	test_lock(&e);
+	test_nomem(&e);
+	test_foreach(&e);
+	test_random(&e);
+	test_device(&e);
+	test_large(&e);
+	test_shared(&e);
+	teardown(&e);
+	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",
+	    failures == 0 ? "ok" : "FAILED");
+	return failures == 0 ? 0 : 1;
+}

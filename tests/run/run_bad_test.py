@@ -1,0 +1,921 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bad days of `quire run`: wrong arguments, programs that cannot be hosted, missing
+rights, full disks, damaged swap, killed programs and supervisors, terminals.
+
+    run_bad_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
+
+Without names, all of them, AT_ONCE at a time, each in a process of its own.
+A case that takes longer than its time limit has failed; so has one that leaves a
+process or a file behind.  What needs rights that this user lacks is skipped by name.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
+if __name__ == "__main__":
+    tidy.own_mounts()
+
+QUIRE, HELPER, STATIC = (os.path.abspath(p) for p in sys.argv[1:4])
+TIMEOUT = 60
+MARK = "QUIRE_TEST_MARK"
+FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
+ENV = dict(os.environ, **{MARK: FOLDER})
+ROOT = os.geteuid() == 0
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def kill_marked():
+    for pid in marked():        # this test's own
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def clean():
+    kill_marked()
+    tidy.remove_folder(FOLDER)
+
+
+class Skip(Exception):
+    pass
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def start(argv, **kw):
+    return subprocess.Popen(argv, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+
+
+def finish(p, timeout=TIMEOUT):
+    """Returns (status as Popen gives it, stdout, stderr)."""
+    try:
+        out, err = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_marked()       # a program without its supervisor holds the pipes, too
+        p.communicate()
+        raise AssertionError("hangs: %s" % " ".join(p.args))
+    return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def run(argv, timeout=TIMEOUT, **kw):
+    return finish(start(argv, **kw), timeout)
+
+
+def quire(*args, **kw):
+    return run([QUIRE, "run"] + list(args), **kw)
+
+
+def refused(status, words, *args, **kw):
+    got, out, err = quire(*args, **kw)
+    check(got == status, args, "status", got, "wanted", status, err)
+    lines = err.splitlines()
+    check(len(lines) == 1 and lines[0].startswith("quire: "), args, "not one line:", err)
+    for w in words:
+        check(w in err, args, "does not say", repr(w), ":", err)
+
+
+def marked():
+    """Living processes of this test's runs, but for this one's own children's tools."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as f:
+                if ("%s=%s" % (MARK, FOLDER)).encode() in f.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def gone(pids=None, timeout=10):
+    """Waits until nothing of this test lives (or none of the given)."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        left = [p for p in marked() if pids is None or p in pids]
+        if not left:
+            return
+        select.select([], [], [], 0.02)
+    raise AssertionError("left behind: %s" % left)
+
+
+def ready(p, word=b"ready", fd=None):
+    """Reads the program's output until it says so."""
+    fd = fd if fd is not None else p.stdout.fileno()
+    got, end = b"", time.monotonic() + TIMEOUT
+    while word not in got:
+        check(time.monotonic() < end, "never says", word, got)
+        if select.select([fd], [], [], 1)[0]:
+            piece = os.read(fd, 4096)
+            if not piece:
+                raise AssertionError("ended before it said %s: %s %s" % (word, got, p.communicate() if p else ""))
+            got += piece
+    return got
+
+
+def state(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def within(seconds, true):
+    """Does it become true so soon?"""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() >= end:
+            return False
+        select.select([], [], [], 0.02)
+    return True
+
+
+def until(true, what):
+    check(within(TIMEOUT, true), "never:", what)
+
+
+def child_of(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return int(f.read().split()[0])
+
+
+def tmpfs(size):
+    if not ROOT:
+        raise Skip("mounting a small file system needs root")
+    where = tempfile.mkdtemp(dir=FOLDER)
+    if run(["mount", "-t", "tmpfs", "-o", "size=" + size, "quire-test", where])[0] != 0:
+        raise Skip("no file system can be mounted here")
+    return where
+
+
+# ---- arguments ----
+def sizes():
+    for bad in ["12Q", "", "-5M", "+5M", "1e30", "nan", "inf", "0x10M", "64M64", "25%%", "101%", "-1%", "M", "9223372036854775808",
+                "18446744073709551616", "99999999999999999999999T", "64mb!", "1..5G"]:
+        refused(125, ["--memory"], "--memory", bad, "true")
+    for little in ["0", "1", "7.9M", "4K", "0%"]:
+        refused(125, ["--memory", "8 MiB"], "--memory", little, "true")
+    refused(125, ["--memory", "more than"], "--memory", "100T", "true")
+    for good in ["8M", "8m", "0.1G", "25%", "64MiB", "64MB", "67108864", "64 M", "64 MiB", "64 m"]:
+        check(quire("--memory", good, "--report", "none", "true") == (0, "", ""), good)
+    for good in (["-m", "64M"], ["-m64M"], ["-m", "64", "M"], ["--memory", "64", "M"], ["--memory", "64", "mb"], ["--memory=0.5", "GiB"],
+                 ["-m", "64M", "--pool", "8", "M"], ["-m", "64", "M", "--swap", "/var/tmp:64", "M"]):
+        where = os.path.join(FOLDER, "sizes")
+        check(quire(*good, "--report", "json:" + where, "true") == (0, "", ""), good)
+        with open(where) as f:
+            check(json.load(f)["budget_bytes"] == (512 if "=0.5" in good[0] else 64) << 20, good)
+    # a number of bytes is followed by the program, whatever its name
+    refused(127, ["'M' was not found"], "--memory", "67108864", "M")
+    for bare in (["--memory", "64"], ["-m", "64", "true"], ["--memory", "64", "--", "M"], ["--memory", "512", "x"]):
+        refused(125, ["--memory " + bare[1], "unit", "write %sM" % bare[1]], *bare, "true")
+    refused(125, ["--pool", "unit", "25M"], "--pool", "25", "true")
+    refused(125, ["--pool"], "--memory", "64M", "--pool", "63M", "true")
+    refused(125, ["--pool"], "--memory", "64M", "--pool", "x", "true")
+    refused(125, ["--report"], "--report", "xml", "true")
+    refused(125, ["--memory"], "--memory")
+    refused(125, ["--nonsense"], "--nonsense", "true")
+    refused(125, ["-x"], "-x", "true")
+    refused(125, ["program"])
+    refused(125, ["program"], "--memory", "64M", "--")
+    check(run([QUIRE, "frob"])[0] == 125)
+    for args in ([], ["--help"], ["run", "--help"], ["help"], ["-h"], ["run", "-h"]):
+        status, out, err = run([QUIRE] + args)
+        check(status == 0 and "--memory" in out and err == "", args, status, err)
+    check(run([QUIRE, "--version"])[1].startswith("quire "))
+
+
+def check_command():
+    status, out, err = run([QUIRE, "check"])
+    check((status == 0) == (ROOT or "quire: " not in err), status, out, err)
+    check("userfaultfd" in out + err and err.count("\n") <= 1, out, err)
+    status, out, err = run([QUIRE, "check", HELPER])
+    check("userfaultfd" in out + err, out, err)
+    check(run([QUIRE, "check", "--", HELPER]) == (status, out, err))
+    check(run([QUIRE, "check", "--help"])[::2] == (0, "") and run([QUIRE, "check", "-x"])[:2] == (125, ""))
+    if STATIC[-1] != "-":
+        status, out, err = run([QUIRE, "check", STATIC])
+        check(status == 126 and "statically" in err, status, out, err)
+
+
+def report_paths():
+    where = os.path.join(FOLDER, "report")
+    check(quire("--memory", "64M", "--report", "json:" + where, "true")[0] == 0 and os.path.getsize(where) > 0)
+    for bad in ("/nonexistent/x", "/", ""):     # it was said when the program had ended
+        refused(125, ["--report", bad], "--memory", "64M", "--report", "text:" + bad, "sh", "-c", "echo ran >&2")
+    status, out, err = quire("--memory", "64M", "--report", "text:/dev/full", "sh", "-c", "exit 3")
+    check(status == 3 and "--report" in err and err.count("\n") == 1, status, err)
+
+
+def json_endings():
+    """However it ends: one line that is JSON, with all that the text tells. Processes that were left and what was beyond were not told."""
+    daemon = '("$0" signal > /dev/null 2>&1 & echo $!)'
+    for argv, key, value in (([HELPER, "touch", "10", "1"], "exit_status", 0), (["sh", "-c", "exit 126"], "exit_status", 126),
+                             (["sh", "-c", "kill -9 $$"], "signal", 9), (["sh", "-c", "kill -TERM $$"], "signal", 15),
+                             ([HELPER, "fill"], "exit_status", 0), (["sh", "-c", daemon, HELPER], "left", 1)):
+        status, out, err = quire("--memory", "8M", "--swap", "/var/tmp:8M", "--report", "json", *argv)
+        check(err.count("\n") == 1, argv, err)
+        got = json.loads(err, parse_constant=lambda word: check(False, word))
+        check((got[key] >= 1 if key == "left" else got[key] == value) and {"refused", "io_errors", "write_errors", "lost_pages", "beyond_bytes", "left"} <= got.keys(), argv, err)
+        check(got.get("exit_status", -got.get("signal", 0)) == status, argv, status, err)
+        if key == "left":
+            os.kill(int(out), signal.SIGKILL)
+    check(quire("--report", "json", "/nonexistent/program")[::2] == (127, "quire: '/nonexistent/program' was not found: give a path, or a name that is in PATH\n"))
+
+
+# ---- swap ----
+def swap_places():
+    refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
+    refused(125, ["--swap", "no such directory"], "--swap", "/nonexistent/", "true")
+    for nowhere in ("", ":"):
+        refused(125, ["--swap"], "--swap", nowhere, "true")
+    # a size without a place: the default place
+    for size in (["1G"], ["1", "G"], [":1G"], ["1 GiB"]):
+        check(quire("--memory", "8M", "--swap", *size, "--report", "none", HELPER, "touch", "4000", "2") == (0, "touched 4000 pages\n", ""), size)
+    check(not os.path.exists("1G"))
+    refused(125, ["512", "unit", "512M"], "--swap", "512", "true")
+    refused(125, ["3x", "not a size", "./"], "--swap", "3x", "true")
+    os.mkdir(os.path.join(FOLDER, "1G"))
+    refused(125, ["/var/tmp:1G", "./1G"], "--swap", "1G", "true", cwd=FOLDER)
+    check(quire("--memory", "8M", "--swap", "./1G", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
+    check(quire("--memory", "8M", "--swap", "./3x", "--report", "none", "true", cwd=FOLDER) == (0, "", ""))
+    refused(125, ["no such directory", "/nonexistent"], "--swap", "/nonexistent/name", "true")
+    refused(125, ["--swap", "/proc"], "--swap", "/proc", "true")
+    refused(125, ["--swap", "exists"], "--swap", HELPER, "true")
+    refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")
+    refused(125, ["--swap", "free"], "--swap", "/var/tmp:900T", "true")
+    refused(125, ["--swap", "at least"], "--swap", "/var/tmp:1K", "true")
+    if ROOT:
+        where = tempfile.mkdtemp(dir=FOLDER)
+        os.chmod(where, 0o500)
+        os.chmod(FOLDER, 0o755)
+        status, _, err = run(NOBODY + [QUIRE, "run", "--swap", where, "true"])
+        check(status == 125 and err.count("\n") == 1, status, err)
+
+
+def swap_file_is_unnamed():
+    where = tempfile.mkdtemp(dir=FOLDER)
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", "--swap", where, HELPER, "loop", "2500"])
+    ready(p)
+    check(os.listdir(where) == [], os.listdir(where))
+    p.terminate()
+    check(finish(p)[0] == -signal.SIGTERM)
+    named = os.path.join(where, "name")
+    check(quire("--memory", "8M", "--report", "none", "--swap", named, HELPER, "touch", "4000", "2")[0] == 0)
+    check(os.listdir(where) == [])
+
+
+def swap_small_file_system():
+    where = tmpfs("8m")
+    refused(125, ["--swap", "64 MiB", "free"], "--swap", where, "true")
+    refused(125, ["--swap", "free"], "--swap", where + ":9M", "true")
+    # it was refused, as if no size had been given
+    check(quire("--memory", "8M", "--report", "none", "--swap", where + ":7M", HELPER, "touch", "3000", "2") == (0, "touched 3000 pages\n", ""))
+    check(os.listdir(where) == [])
+
+
+def swap_full():
+    status, out, err = quire("--memory", "8M", "--swap", "/var/tmp:16M", HELPER, "fill")
+    check(status == 0 and "Cannot allocate" in out and "\n0 wrong pages\nand again\n" in out, status, out, err)
+    check(16 <= int(out.split()[0]) < 64, out)
+    check("refused" in err, err)
+
+
+def disk_fills_midway():
+    where = tmpfs("80m")
+    # Without a size nothing is set aside; with one it is before the program starts (store_test, swap_full).
+    p = start([QUIRE, "run", "--memory", "8M", "--swap", where, HELPER, "fill"])
+    until(lambda: os.statvfs(where).f_blocks - os.statvfs(where).f_bfree > 1024 or p.poll() is not None, "the swap file grows")
+    with open(os.path.join(where, "other"), "wb", buffering=0) as f:  # what is left in a buffer would fail at the end
+        try:
+            while True:
+                f.write(b"x" * 65536)
+        except OSError:
+            pass
+    status, out, err = finish(p)
+    # Memory that was promised cannot be kept: the access that finds so gets SIGBUS, or all fits by luck. Never a wrong byte.
+    check(status in (0, -signal.SIGBUS), status, out, err)
+    check("wrong pages" not in out or "\n0 wrong pages" in out, out)
+    if status != 0:
+        check("error" in err, err)
+
+
+def damaged_swap():
+    """What comes back from the file is not what was written: SIGBUS, not a wrong byte."""
+    where = tempfile.mkdtemp(dir=FOLDER)
+    p = start([QUIRE, "run", "--memory", "8M", "--pool", "1M", "--swap", where, HELPER, "loop", "3500"])
+    ready(p)
+    path = None
+    for fd in os.listdir("/proc/%d/fd" % p.pid):
+        name = os.readlink("/proc/%d/fd/%s" % (p.pid, fd))
+        if name.startswith(where):
+            path = "/proc/%d/fd/%s" % (p.pid, fd)
+    check(path, "the supervisor holds no swap file")
+    end = time.monotonic() + TIMEOUT
+    while p.poll() is None:
+        check(time.monotonic() < end, "the damage is never seen")
+        try:
+            f = os.open(path, os.O_RDWR)
+        except OSError:             # it is ending
+            continue
+        try:
+            for at in range(0, min(os.fstat(f).st_blocks * 512, 64 << 20), 4096):
+                os.pwrite(f, b"damage", at + 512)
+            os.fsync(f)
+        except OSError:
+            pass
+        finally:
+            os.close(f)
+    status, out, err = finish(p)
+    check(status == -signal.SIGBUS and "wrong" not in out, status, out, err)
+
+
+# ---- programs ----
+def programs():
+    refused(127, ["nonexistent-program"], "nonexistent-program")
+    refused(127, ["/nonexistent/program"], "/nonexistent/program")
+    plain = os.path.join(FOLDER, "plain")
+    with open(plain, "w") as f:
+        f.write("#!/bin/sh\nexit 0\n")
+    refused(126, [plain, "chmod"], plain)
+    os.chmod(plain, 0o755)
+    check(quire("--report", "none", plain) == (0, "", ""))
+    with open(plain, "w") as f:
+        f.write("#!/nonexistent/interpreter\n")
+    status, _, err = quire(plain)
+    check(status in (126, 127) and err.count("\n") == 1, status, err)
+    with open(plain, "w") as f:
+        f.write("echo no first line\n")
+    refused(126, ["#!"], plain)
+    refused(126, [FOLDER, "directory"], FOLDER)
+    status, _, err = run(["sh", "-c", 'ulimit -n 3; exec "$0" run "$1"', QUIRE, HELPER])    # it was to be made executable
+    check(status == 126 and "open files" in err and err.count("\n") == 1, status, err)
+    with open(plain, "wb") as f:
+        f.write(b"\x7fELF" + bytes(10))
+    refused(126, ["ELF"], plain)
+    if STATIC[-1] != "-":
+        refused(126, ["statically", "dynamic"], STATIC, "touch", "1", "1")
+
+
+def set_uid():
+    if not ROOT:
+        raise Skip("making a set-uid program needs root")
+    copy = os.path.join(FOLDER, "setuid")
+    shutil.copy(HELPER, copy)
+    os.chmod(copy, 0o4755)
+    os.chmod(FOLDER, 0o755)
+    status, _, err = run(NOBODY + [QUIRE, "run", copy, "touch", "1", "1"])
+    check(status == 126 and "set-uid" in err and err.count("\n") == 1, status, err)
+    os.chmod(copy, 0o755)
+    try:
+        os.setxattr(copy, "security.capability", struct.pack("<5I", 0x02000000, 1 << 13, 0, 0, 0))
+    except OSError:
+        return
+    status, _, err = run(NOBODY + [QUIRE, "run", copy, "touch", "1", "1"])
+    check(status == 126 and "capabilities" in err and err.count("\n") == 1, status, err)
+
+
+def no_permission():
+    if not ROOT:
+        raise Skip("becoming somebody without rights needs root")
+    with open("/proc/sys/vm/unprivileged_userfaultfd") as f:
+        if f.read().strip() != "0":
+            raise Skip("everybody may use userfaultfd here")
+    if os.path.exists("/dev/userfaultfd") and os.stat("/dev/userfaultfd").st_mode & 0o006:
+        raise Skip("everybody may open /dev/userfaultfd here")
+    status, out, err = run(NOBODY + [QUIRE, "run", "--memory", "64M", "true"])
+    check(status == 125 and err.count("\n") == 1, status, err)
+    for word in ("vm.unprivileged_userfaultfd", "/dev/userfaultfd"):
+        check(word in err, err)
+    status, out, err = run(NOBODY + [QUIRE, "check"])
+    check(status == 125 and "vm.unprivileged_userfaultfd" in err, status, out, err)
+
+
+def device_permission():
+    """An ordinary user who may open /dev/userfaultfd: a node of the same device laid over it in a mount space of our own."""
+    if not ROOT:
+        raise Skip("making a device node needs root")
+    if not os.path.exists("/dev/userfaultfd"):
+        raise Skip("no /dev/userfaultfd")
+    node, dev = os.path.join(FOLDER, "device"), os.stat("/dev/userfaultfd").st_rdev
+    os.chmod(FOLDER, 0o755)
+    script = ("mknod %s c %d %d && chmod 666 %s && mount --bind %s /dev/userfaultfd && exec \"$@\""
+              % (node, os.major(dev), os.minor(dev), node, node))
+    argv = ["unshare", "-m", "sh", "-c", script, "sh"]
+    if run(argv + ["sh", "-c", "test -c /dev/userfaultfd"])[0] != 0:
+        raise Skip("no mount space of our own")
+    os.unlink(node)
+    status, out, err = run(argv + NOBODY + [QUIRE, "run", "--memory", "8M", "--report", "json", HELPER, "children", "3", "3000"])
+    check(status == 0 and out.count("touched 3000 pages") == 3, status, out, err)
+    check('"pages_out":0,' not in err, err)
+
+
+def nested():
+    status, _, err = quire("--memory", "64M", "--report", "none", QUIRE, "run", "true")
+    check(status == 125 and err.count("\n") == 1 and "inside" in err, status, err)
+
+
+# ---- ends ----
+def exit_status():
+    for n in (0, 1, 3, 127, 255):
+        check(quire("--report", "none", "sh", "-c", "exit %d" % n)[0] == n)
+    for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGPIPE, signal.SIGRTMIN):
+        status, _, _ = quire("--report", "none", "sh", "-c", "ulimit -c 0; kill -%d $$" % s)
+        check(status == -s, s, status)
+    shell = run(["sh", "-c", '"$0" run --report none sh -c "kill -9 \\$\\$"; exit $?', QUIRE])
+    check(shell[0] == 137, shell)
+
+
+def file_size_limit_inside():
+    """ulimit -f in the program was a limit of the swap file, too: pages were lost (SIGBUS), or SIGXFSZ came to whoever stored one."""
+    for limit in ("0", "100", "20000"):
+        status, out, err = quire("--memory", "8M", "--pool", "1M", "--swap", "/var/tmp:40M", "sh", "-c", 'ulimit -f %s; exec "$0" fill | cat' % limit,
+                                 HELPER)
+        check(status == 0 and "\n0 wrong pages\nand again\n" in out and "I/O error" not in err, limit, status, out, err)
+        status, out, err = quire("--memory", "8M", "--pool", "1M", "sh", "-c", 'ulimit -f %s; exec "$0" children 3 4000' % limit, HELPER)
+        check(status == 0 and out.count("touched 4000 pages") == 3 and "I/O error" not in err, limit, status, out, err)
+    small = ["sh", "-c", "ulimit -f 8; head -c 100000 /dev/zero > '%s'; echo $?; wc -c < '%s'" % ((os.path.join(FOLDER, "small"),) * 2)]
+    check(run(small)[:2] == quire("--memory", "8M", "--report", "none", *small)[:2], "the program's own limit")
+
+
+def file_size_limit_moves():
+    """Lowered by a thread of the program in the middle of a write: that was an error of the swap file, or SIGXFSZ to the program."""
+    program = """
+import os, resource, threading
+ended, unlimited = [], resource.RLIM_INFINITY
+def limits():
+    while not ended:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+t = threading.Thread(target=limits)
+t.start()
+try:
+    blocks = [os.urandom(1 << 16) for _ in range(300)]
+    sums = [sum(b[::997]) for b in blocks]
+    bad = sum(sum(b[::997]) != s for b, s in zip(blocks, sums))
+finally:
+    ended.append(1)
+t.join()
+print(bad)
+"""
+    where = os.path.join(FOLDER, "limits")
+    status, out, err = quire("--memory", "12M", "--pool", "1M", "--swap", "/var/tmp:100M", "--report", "json:" + where, sys.executable, "-c", program)
+    with open(where) as f:
+        errors = json.load(f)["io_errors"]
+    check((status, out, err, errors) == (0, "0\n", "", 0), status, out, err, errors)
+
+
+def no_process_vm_readv():
+    """Forbidden by some sandboxes. Pages that a child shares were then read through a file, whose number was one of the program's."""
+    program = """
+import ctypes, mmap, os, threading
+libc = ctypes.CDLL(None)
+memory, ended = [bytearray(os.urandom(4096) * 256) for _ in range(10)], []
+memory += [mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(4)]
+def numbers():
+    seen = set()
+    while not ended:
+        fd = os.open('/dev/null', os.O_RDONLY)
+        seen.add(fd)
+        os.close(fd)
+    print(len(seen))
+r, w = os.pipe()
+t = threading.Thread(target=numbers)
+t.start()
+pids = []
+for i in range(8):
+    for x in memory: x[::4096] = bytes([i]) * len(x[::4096])
+    pids.append(os.fork())
+    if pids[-1] == 0:
+        os.close(w)
+        os.read(r, 1)
+        os._exit(sum(x[::4096] == bytes([i]) * len(x[::4096]) for x in memory))
+    for x in memory[10:]:   # MADV_PAGEOUT, by a call that lets the other thread run
+        libc.madvise(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(x))), 1 << 20, 21)
+ended.append(1)
+t.join()
+os.close(w)
+print([os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids])
+"""
+
+    def forbid():
+        libc = ctypes.CDLL(None, use_errno=True)
+        code = struct.pack("HBBI" * 4, 0x20, 0, 0, 0, 0x15, 0, 1, 310, 6, 0, 0, 0x00050001, 6, 0, 0, 0x7fff0000)
+        held = ctypes.create_string_buffer(code, len(code))
+        libc.prctl(38, 1, 0, 0, 0)
+        if libc.prctl(22, 2, struct.pack("HxxxxxxP", 4, ctypes.addressof(held)), 0, 0) != 0:
+            os._exit(9)
+    for memory in ("24M", "64M"):
+        got = run([QUIRE, "run", "--memory", memory, "--report", "none", sys.executable, "-c", program], preexec_fn=forbid)
+        check(got == (0, "1\n%s\n" % ([14] * 8), ""), memory, got)
+
+
+def killed_program():
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"])
+    ready(p)
+    os.kill(child_of(p.pid), signal.SIGKILL)
+    status, _, err = finish(p)
+    check(status == -signal.SIGKILL and "needed" in err, status, err)
+
+
+def empty_environment():
+    """execve() was not found among the system-call sites: who began another program with an empty environment had it run without limits."""
+    for how in ('env -i "$0" touch 4000 3', "exec env -i sh -c 'exec \"$0\" touch 4000 3' \"$0\""):
+        where = os.path.join(FOLDER, "report")
+        status, out, err = quire("--memory", "8M", "--report", "json:" + where, "sh", "-c", how, HELPER)
+        check(status == 0 and out == "touched 4000 pages\n" and err == "", how, status, out, err)
+        with open(where) as f:
+            check(json.load(f)["pages_out"] > 1000, how, "was not hosted")
+
+
+def large_environment():
+    """Ten thousand variables, put together again on the stack of whoever executes: posix_spawn's is small."""
+    env = {"VARIABLE_%d" % i: str(i) for i in range(10000)}
+    script = "import os, sys; pid = os.posix_spawn(sys.argv[1], ['env'], os.environ); sys.exit(os.waitpid(pid, 0)[1])"
+    p = subprocess.run([QUIRE, "run", "--memory", "64M", "--report", "none", sys.executable, "-c", script, shutil.which("env")],
+                       env=dict(ENV, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
+    lines = p.stdout.decode().splitlines()
+    check(p.returncode == 0 and p.stderr == b"", p.returncode, p.stderr)
+    check(all("%s=%s" % v in lines for v in env.items()) and sum(x.startswith("QUIRE_FAMILY=") for x in lines) == 1, len(lines))
+
+
+def killed_before_joining():
+    """The supervisor is killed while the loader of its program is at work: the program ran on without a limit."""
+    pipe = os.path.join(FOLDER, "pipe")
+    os.mkfifo(pipe)
+
+    def let_go():
+        """The loader waits at the second library that it shall preload: for us to open it."""
+        until(lambda: opens(pipe), "the loader comes")
+
+    def opens(path):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        except OSError:
+            return False
+    p = subprocess.Popen([QUIRE, "run", "--memory", "8M", HELPER, "signal"], env=dict(ENV, LD_PRELOAD=pipe), stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: [c for c in marked() if c != p.pid and os.readlink("/proc/%d/exe" % c) == HELPER], "the program is executed")
+    p.kill()
+    p.wait()
+    let_go()
+    out, err = p.communicate(timeout=TIMEOUT)
+    check(out == b"" and b"quire: quire run has ended" in err, out, err)
+    gone()
+
+
+def killed_while_starting():
+    """A service thread that heard of the end, or of a request for memory, just after it had begun took it for its own, and nobody served faults."""
+    for i in range(80):
+        p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "signal"])
+        end = time.monotonic() + i * 0.0001
+        while time.monotonic() < end:
+            pass
+        p.kill()
+        finish(p, 10)
+    gone()
+
+
+def left_over_variable():
+    """The environment of a family that is no more, kept by somebody: not a reason to refuse anything. If it is our own, it is."""
+    with socket.socket(socket.AF_UNIX) as s:
+        space = "%x" % struct.unpack("Q", s.getsockopt(socket.SOL_SOCKET, 71, 8))[0]
+    env = "LD_PRELOAD=%s/libquire-run.so QUIRE_FAMILY=quire-1-00000000:" % os.path.dirname(QUIRE)
+    touch = ' exec "$0" touch 10 1'
+    for rest in ("0:1", space + ":1", "f00d:$$", "", "::", space + ":", "x" * 300):
+        got = run(["sh", "-c", env + rest + touch, HELPER])
+        check(got == (0, "touched 10 pages\n", ""), rest, got)
+    for rest in ("0:$$", space + ":$$"):
+        status, out, err = run(["sh", "-c", env + rest + touch, HELPER])
+        check(status == 125 and out == "" and "has ended" in err and err.count("\n") == 1, rest, status, out, err)
+    got = run(["sh", "-c", env + space + ':1 exec "$0" run --memory 8M --report none "$1" touch 10 1', QUIRE, HELPER])
+    check(got == (0, "touched 10 pages\n", ""), got)
+
+
+def killed_supervisor():
+    for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"], ["sh", "-c", '"$0" loop 2500 & "$0" loop 2500; wait', HELPER]):
+        where = tempfile.mkdtemp(dir=FOLDER)
+        p = start([QUIRE, "run", "--memory", "16M", "--swap", where] + argv)
+        ready(p)
+        p.kill()
+        p.wait()
+        gone()
+        check(os.listdir(where) == [])
+        p.communicate()
+
+
+def network_space():
+    """A program in another network name space did not find the family's socket, and ran without a limit."""
+    if run(["unshare", "-n", "true"])[0] != 0:
+        raise Skip("no network name space of our own")
+    where = os.path.join(FOLDER, "report")
+    for argv in (["touch", "6000", "2"], ["children", "3", "3000"]):
+        status, out, err = quire("--memory", "8M", "--report", "json:" + where, "unshare", "-n", HELPER, *argv)
+        check(status == 0 and err == "" and out.count("touched") == (1 if argv[0] == "touch" else 3), argv, status, out, err)
+        with open(where) as f:
+            check(json.load(f)["pages_out"] > 1000, argv, "was not hosted")
+    p = start([QUIRE, "run", "--memory", "16M", "unshare", "-n", HELPER, "loop", "2500"])
+    ready(p)
+    p.kill()
+    finish(p)
+    check(not [name for name in os.listdir("/dev/shm") if re.match("quire-.*-%d-" % p.pid, name)], os.listdir("/dev/shm"))
+
+
+def left_over_place():
+    """A supervisor killed between giving its socket a place and giving the place up left it in /dev/shm for good."""
+    dead, live = ("/dev/shm/quire-%08x-%d-6" % (i, os.getpid()) for i in range(2))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as old, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as new:
+        try:
+            old.bind(dead)
+            new.bind(live)
+            new.listen(8)
+            old.close()
+            got = quire("--memory", "8M", "--report", "none", HELPER, "touch", "10", "1")
+            check(got == (0, "touched 10 pages\n", ""), got)
+            check(not os.path.exists(dead), "is still there")
+            check(os.path.exists(live), "another's was taken away")
+        finally:
+            for path in (dead, live):
+                if os.path.exists(path):
+                    os.unlink(path)
+
+
+def killed_over_a_space_of_numbers():
+    """The first process of a space of process numbers is not killed from within: it went on without a limit, its service thread spinning."""
+    if run(["unshare", "-p", "-f", "true"])[0] != 0:
+        raise Skip("no space of process numbers of our own")
+    for argv in ([HELPER, "loop", "2500"], [HELPER, "signal"]):
+        p = start([QUIRE, "run", "--memory", "16M", "unshare", "-p", "-f"] + argv)
+        ready(p)
+        p.kill()
+        finish(p)
+        gone()
+
+
+def stopped_supervisor():
+    """Nobody packs, then: the program packs its pages itself and goes on. (Stopped with the store's lock in hand, it has all wait.)"""
+    def ticks(pid):
+        with open("/proc/%d/stat" % pid) as f:
+            return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "4000"])
+    ready(p)
+    child = child_of(p.pid)
+    for _ in range(6):
+        p.send_signal(signal.SIGSTOP)
+        until(lambda: state(p.pid) == "T", "stops")
+        began = ticks(child)
+        worked = within(5, lambda: ticks(child) > began + os.sysconf("SC_CLK_TCK"))
+        p.send_signal(signal.SIGCONT)
+        if worked:
+            break
+    check(worked, "it waits for the supervisor")
+    p.send_signal(signal.SIGTERM)
+    status, out, _ = finish(p)
+    check(status == -signal.SIGTERM and "wrong" not in out, status, out)
+
+
+def few_descriptors():
+    """The supervisor was out of descriptors, and span while the program waited to be let in."""
+    for n in range(5, 10):
+        status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run --report none sh -c "echo hi"' % n, QUIRE])
+        check((status, out) in ((125, ""), (0, "hi\n")) and (status == 0) == (err == ""), n, status, out, err)
+    status, out, err = run(["sh", "-c", 'ulimit -Sn 8; exec "$0" run --report none sh -c "ulimit -n"', QUIRE])
+    check(status == 0 and out == "8\n" and err == "", status, out, err)
+
+
+def full_family():
+    """Where there is no room for one more it could not be executed, as the room of who executes it was given back too late."""
+    script = ("i=0; while [ $i -lt 505 ]; do sleep 1000 & i=$((i+1)); done; i=0; "
+              "while [ $i -lt 100 ]; do (exec true) || echo no; i=$((i+1)); done; kill $(jobs -p); wait; echo done")
+    status, out, err = quire("--memory", "64M", "--report", "none", "bash", "-c", script)
+    check((status, out, err) == (0, "done\n", ""), status, out[-300:], err[-300:])
+
+
+def killed_test():
+    """A run of this test that is killed leaves no mounts, folders or processes."""
+    if "QUIRE_KILLED" in os.environ:
+        if ROOT:
+            tmpfs("1m")
+        start([QUIRE, "run", "--memory", "8M", HELPER, "signal"])
+        p = start(["sleep", "1000"], start_new_session=True)
+        print(FOLDER, p.pid, flush=True)
+        p.wait()
+    env = dict(ENV, QUIRE_KILLED="1")
+    p = subprocess.Popen([sys.executable] + sys.argv[:4] + ["killed_test"], env=env, stdout=subprocess.PIPE, start_new_session=True)
+    folder, pid = p.stdout.readline().split()
+    os.killpg(p.pid, signal.SIGKILL)
+    p.communicate()
+    until(lambda: not os.path.exists(folder) and not os.path.exists(b"/proc/" + pid), "what it left is taken away")
+    with open("/proc/self/mounts", "rb") as mounts:
+        check(folder not in mounts.read(), "mounted")
+
+
+def killed_by_group():
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "2500"], start_new_session=True)
+    ready(p)
+    os.killpg(p.pid, signal.SIGKILL)
+    finish(p)
+
+
+def forwarded_signals():
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "signal"])
+        ready(p)
+        p.send_signal(s)
+        status, _, _ = finish(p)
+        check(status == 40 + s, s, status)
+    # a group that has a parent in its session: in an orphaned one nothing stops
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "loop", "2500"], preexec_fn=lambda: os.setpgid(0, 0))
+    ready(p)
+    child = child_of(p.pid)
+    p.send_signal(signal.SIGTSTP)
+    until(lambda: state(p.pid) == "T" and state(child) == "T", "both stop")
+    p.send_signal(signal.SIGCONT)
+    until(lambda: state(p.pid) != "T" and state(child) != "T", "both go on")
+    p.send_signal(signal.SIGTERM)
+    check(finish(p)[0] == -signal.SIGTERM)
+
+
+def job_control():
+    """^Z, fg and ^C of an interactive shell."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV, PS1="$ ", ENV="", HISTFILE="")
+        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+
+    def write(text):
+        os.write(fd, text.encode())
+    try:
+        write("%s run --memory 8M --report none %s loop 2500; echo status=$?\n" % (QUIRE, HELPER))
+        ready(None, b"ready\r\n", fd)
+        write("\x1a")
+        ready(None, b"Stopped", fd)
+        quires = [p for p in marked() if os.readlink("/proc/%d/exe" % p) in (QUIRE, HELPER)]
+        check(len(quires) == 2 and all(state(p) == "T" for p in quires), quires)
+        write("fg; echo status=$?\n")
+        until(lambda: all(state(p) != "T" for p in quires), "both go on")
+        write("\x03")
+        ready(None, b"$ ", fd)      # the shell gives up the rest of the line, as for any program
+        write("echo now=$?\n")
+        ready(None, b"now=130", fd)
+        write("%s run --memory 8M --report none %s signal; echo status=$?\n" % (QUIRE, HELPER))
+        ready(None, b"ready\r\n", fd)
+        write("\x03")
+        ready(None, b"status=42", fd)
+        write("exit\n")
+    finally:
+        os.close(fd)
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except ProcessLookupError:
+            pass
+        os.waitpid(pid, 0)
+
+
+def daemons():
+    """The program ends, a child of it works on: so does its limit, and nothing is left when that child ends."""
+    for number in range(10):
+        one_daemon(os.path.join(FOLDER, "daemon-out%d" % number))
+
+
+def one_daemon(where):
+    script = ('("$0" touch 5000 3 > "$1" 2>&1 < /dev/null; "$0" children 2 2000 >> "$1"; echo done >> "$1") > /dev/null 2>&1 & exit 7')
+    status, out, err = quire("--memory", "8M", "--report", "none", "sh", "-c", script, HELPER, where)
+    check(status == 7, status, err)
+    until(lambda: os.path.exists(where) and "done" in open(where).read(), "the child ends")
+    check(open(where).read() == "touched 5000 pages\ntouched 2000 pages\ntouched 2000 pages\ndone\n", open(where).read())
+
+
+def rest_of(pid, fd):
+    """(status, all that comes to its terminal from now on)"""
+    out, end = b"", time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        try:
+            piece = os.read(fd, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        out += piece
+    os.close(fd)
+    return os.waitpid(pid, 0)[1], out
+
+
+def on_terminal(columns, *argv):
+    """(status, all that came to a terminal so wide)"""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV)
+        while os.get_terminal_size(2).columns != columns:
+            pass
+        os.execv(QUIRE, [QUIRE, "run"] + list(argv))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    return rest_of(pid, fd)
+
+
+def live_narrow():
+    """A line longer than the terminal is wide went on in the next one, and each refresh left a line behind."""
+    for columns, shown in ((20, rb"quire: [0-9.]+ MiB of"), (40, rb"quire: [0-9.]+ MiB of 8 MiB( \| [0-9]+ faults/s)?"),
+                           (60, rb"quire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s"), (200, rb"quire: .* \| swapped [0-9.]+ [KMG]?i?B")):
+        status, out = on_terminal(columns, "--memory", "8M", "--live", "--report", "none", "sh", "-c", '"$0" touch 8000 10 > /dev/null', HELPER)
+        lines = re.findall(rb"\r\x1b\[K([^\r]+)", out)
+        check(status == 0 and out.endswith(b"\r\x1b[K") and lines, columns, status, out)
+        for line in lines:
+            check(len(line) < columns and re.match(shown, line), columns, line)
+
+
+def live_line():
+    """A terminal gets it, refreshed in place and wiped; a pipe gets nothing."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(ENV)
+        os.execv(QUIRE, [QUIRE, "run", "--memory", "8M", "--live", "--report", "none", HELPER, "touch", "8000", "12"])
+    status, out = rest_of(pid, fd)
+    check(status == 0, out)
+    check(re.search(rb"\r\x1b\[Kquire: [0-9.]+ MiB of 8 MiB \| [0-9]+ faults/s", out), out)
+    check(out.endswith(b"\r\x1b[K"), out[-80:])
+    status, _, err = quire("--memory", "8M", "--live", "--report", "none", HELPER, "touch", "4000", "2")
+    check(status == 0 and err == "", err)
+
+
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
+         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
+         file_size_limit_moves,
+         large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, left_over_place,
+         killed_over_a_space_of_numbers,
+         stopped_supervisor, few_descriptors, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+
+
+AT_ONCE = 3     # most of the time they wait
+SLOW = [daemons, live_narrow, no_process_vm_readv, file_size_limit_inside, json_endings]      # first, so that none is the last
+
+
+def all_cases():
+    """Each as if it had been named, and what they print one after another."""
+    left, at_work, counts = SLOW + [c for c in CASES if c not in SLOW], [], [0, 0]
+    while left or at_work:
+        while left and len(at_work) < AT_ONCE:
+            at_work.append(subprocess.Popen([sys.executable] + sys.argv + [left.pop(0).__name__], stdout=subprocess.PIPE, env=ENV))
+        for p in select.select([p.stdout for p in at_work], [], [])[0]:
+            p = next(q for q in at_work if q.stdout is p)
+            out = p.communicate()[0].decode()
+            at_work.remove(p)
+            print(out[:out.rfind("\n", 0, -1) + 1], end="", flush=True)
+            summary = re.search(r"^([0-9]+) failed, ([0-9]+) skipped\n\Z", out, re.M)
+            if summary is None:
+                print("FAIL  %s: ends with status %s and %s" % (p.args[-1], p.returncode, out))
+            counts = [a + int(b) for a, b in zip(counts, summary.groups() if summary else (1, 0))]
+    print("%d failed, %d skipped" % tuple(counts))
+    return 1 if counts[0] else 0
+
+
+def main():
+    names = sys.argv[4:]
+    if not names:
+        return all_cases()
+    failed = skipped = 0
+    for case in CASES:
+        if case.__name__ not in names:
+            continue
+        began, word, why = time.monotonic(), "ok", ""
+        try:
+            case()
+            gone()
+        except Skip as e:
+            word, why, skipped = "skip", str(e), skipped + 1
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
+            word, why, failed = "FAIL", str(e), failed + 1
+            kill_marked()
+        print("%-5s %-24s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
+    print("%d failed, %d skipped" % (failed, skipped))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    call_off = tidy.after_kill(clean)
+    try:
+        result = main()
+    finally:
+        clean()
+        call_off()
+    sys.exit(result)

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Small programs that do what programs do with memory, processes and signals, and print what they saw. Each is run natively and
+ * under `quire run` with less memory than it needs; output and exit status must be equal (tests/run/run_intercept_test.py).
+ *
+ * What a scenario prints must not depend on addresses, on time, or on which pages happen to be in memory.
+ */
+#ifndef RUN_SCENARIOS_H
+#define RUN_SCENARIOS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define PAGE 4096u
+#define MIB  (1u << 20)
+
+struct scenario { const char *name; int (*run)(void); };
+extern const struct scenario memory_scenarios[], kind_scenarios[], process_scenarios[], signal_scenarios[];
+
+/* A wrong outcome is a line of output: native runs do not print it. */
+#define EXPECT(c) \
+	do { \
+		if (!(c)) \
+			printf("%s:%d: not so: %s\n", __func__, __LINE__, #c); \
+	} while (0)
+
+/* Every word of [p, +len) differs from page to page and from seed to seed. */
+void fill(void *p, size_t len, uint64_t seed);
+/* How many words are not what fill() wrote. */
+size_t wrong(const void *p, size_t len, uint64_t seed);
+/* Private anonymous read-write memory; ends the program if there is none. */
+void *map(size_t len);
+/* Touches the ballast (-b MIB), so that everything else leaves memory. Nothing without ballast. */
+void push_out(void);
+extern const char *self; /* path of this program */
+#endif

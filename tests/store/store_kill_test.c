@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The store shared by processes that are killed: owners of the lock, writers, readers, members and packers, anywhere and at chosen places.
+ * --packer: each store has a process that packs,
+ * too. STORE_SEED repeats a run; an argument selects tests by pattern.
+ */
+#include "tests/store/store_rig.h"
+
+static int child_work(struct rig *r, const uint32_t *h, unsigned n, unsigned rounds)
+{
+	uint8_t got[PAGE], want[PAGE];
+
+	if (pool_after_fork(&r->p) != 0)
+		return 1;
+	for (unsigned k = 0; k < rounds; k++) {
+		unsigned i = (unsigned)(rnd() % n);
+		uint64_t what = rnd();
+		uint32_t mine;
+
+		pool_ref(&r->p, h[i]);
+		if (put(r, what, &mine) != 0)
+			return 2;
+		fill(want, i * 8 + 2);
+		if (pool_load(&r->p, h[i], got) != 0 || memcmp(got, want, PAGE) != 0)
+			return 3;
+		fill(want, what);
+		if (pool_load(&r->p, mine, got) != 0 || memcmp(got, want, PAGE) != 0)
+			return 4;
+		pool_unref(&r->p, mine);
+		pool_unref(&r->p, h[i]);
+	}
+	return 0;
+}
+
+static void expect_killed(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
+static void test_family(void **state)
+{
+	static uint32_t h[500];
+	pid_t pid[4];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	put_all(&r, h, 500);
+	for (unsigned c = 0; c < 4; c++) {
+		if ((pid[c] = fork()) == 0) {
+			rng += (c + 1) * 77777;
+			_exit(child_work(&r, h, 500, 3000));
+		}
+		assert_true(pid[c] > 0);
+	}
+	for (unsigned c = 0; c < 4; c++)
+		expect_done(pid[c]);
+	expect_all(&r, h, 500);
+	drop_all(&r, h, 500);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/*
+ * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse must not hold the lock.
+ * What the killed held is lost to the store, but what others stored is right, and the store goes on.
+ */
+static void test_killed_owner(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	put_all(&r, h, 300);
+	for (unsigned round = 0; round < 60; round++) {
+		int up[2];
+		char c;
+
+		assert_int_equal(pipe(up), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			(void)close(up[0]);
+			(void)!write(up[1], "x", 1);
+			rng += round;
+			_exit(child_work(&r, h, 300, 1000000));
+		}
+		assert_true(pid > 0);
+		(void)close(up[1]);
+		assert_int_equal(read(up[0], &c, 1), 1);
+		for (unsigned i = 0; i < 10 + rnd() % 50; i++)
+			expect(&r, h[i], i * 8 + 2);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(read(up[0], &c, 1), 0); /* it is dead, but not waited for */
+		for (unsigned i = 0; i < 300; i += 7) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		}
+		expect_killed(pid);
+		(void)close(up[0]);
+	}
+	expect_all(&r, h, 300);
+	pool_stats(&r.p, &st);
+	print_message("lock or write taken over %llu times\n", (unsigned long long)st.repairs);
+	teardown(&r);
+}
+
+/* The charge function is called with the lock held: the owner dies just there, every time. */
+static int die(void *arg, long pages)
+{
+	(void)arg;
+	(void)pages;
+	(void)kill(getpid(), SIGKILL);
+	return 0;
+}
+
+static void test_killed_with_lock_held(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	put_all(&r, h, 300);
+	for (unsigned round = 1; round <= 3; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			r.p.p_charge = die;
+			(void)pool_shrink(&r.p, SEG);
+			_exit(0);
+		}
+		assert_true(pid > 0);
+		siginfo_t info;
+		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
+		assert_int_equal(info.si_code, CLD_KILLED);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.repairs, round);
+		assert_int_equal(st.pages, 300);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		expect_all(&r, h, 300);
+	}
+	drop_all(&r, h, 300);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/*
+ * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. The file has
+ * dead space: to fetch more of it back must not be taken for progress.
+ */
+static void test_killed_writers_held_all_memory(void **state)
+{
+	static uint32_t h[3600];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned round = 0; round < 12; round++) {
+		unsigned from = round * 300;
+
+		for (unsigned i = from; i < from + 300; i++)
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		for (unsigned i = from; i < from + 300; i++)
+			if (i % 3 == 0) /* no two segments' rests fit one */
+				pool_unref(&r.p, h[i]);
+		for (unsigned k = 0; k < 3 + round; k++) {
+			pid_t pid = fork();
+
+			if (pid == 0) {
+				uint32_t mine;
+
+				(void)pool_after_fork(&r.p);
+				pool_inject(&r.p, POOL_INJECT_KILL, 1);
+				while (put(&r, rnd() * 8 + 2, &mine) == 0)
+					;
+				_exit(1);
+			}
+			assert_true(pid > 0);
+			expect_killed(pid);
+		}
+	}
+	for (unsigned i = 1; i < 3600; i += 3)
+		expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_true(st.repairs > 0);
+	teardown(&r);
+}
+
+/* ---- what killed processes held is given back ---- */
+static uint32_t tag_of(void *arg)
+{
+	return *(uint32_t *)arg;
+}
+
+/* Joins; processes forked from now on join by what *tag is then. */
+static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
+{
+	r->p.p_tag = tag_of;
+	r->p.p_charge_arg = tag;
+	assert_int_equal(pool_join(&r->p, mine), 0);
+}
+
+static uint64_t used(struct rig *r)
+{
+	struct pool_stats st;
+
+	pool_stats(&r->p, &st);
+	return st.mem_held + st.file_bytes;
+}
+
+/* Forks a member that drops every third page it inherited, stores n pages of its own, says so and sleeps until it is killed. */
+static pid_t fork_hog(struct rig *r, const uint32_t *h, unsigned nh, unsigned n)
+{
+	int up[2];
+	char c;
+
+	assert_int_equal(pipe(up), 0);
+	assert_int_equal(pool_fork_begin(&r->p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (pool_after_fork(&r->p) != 0)
+			_exit(1);
+		for (unsigned i = 0; i < nh; i += 3)
+			pool_unref(&r->p, h[i]);
+		for (unsigned i = 0; i < n; i++) {
+			uint32_t mine;
+
+			if (put(r, rnd() * 8 + 2, &mine) != 0)
+				_exit(2);
+		}
+		(void)!write(up[1], "x", 1);
+		for (;;)
+			(void)pause();
+	}
+	assert_true(pid > 0);
+	(void)close(up[1]);
+	assert_int_equal(read(up[0], &c, 1), 1);
+	(void)close(up[0]);
+	return pid;
+}
+
+static void test_killed_member_is_released(void **state)
+{
+	static uint32_t h[600];
+	struct pool_stats st;
+	struct rig r;
+	uint32_t tag = 7;
+	pid_t pid[3];
+
+	(void)state;
+	setup(&r, 16 * SEG, 64 * MiB);
+	join_tagged(&r, &tag, 1000);
+	put_all(&r, h, 600);
+	uint64_t before = used(&r);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned k = 0; k < 3; k++) {
+			tag = 7 + k;
+			pid[k] = fork_hog(&r, h, 600, 2000);
+		}
+		assert_true(used(&r) > 2 * before + 2 * MiB);
+		for (unsigned k = 0; k < 3; k++) {
+			assert_int_equal(kill(pid[k], SIGKILL), 0);
+			assert_int_equal(waitpid(pid[k], NULL, 0), pid[k]);
+			pool_release(&r.p, 7 + k);
+			for (unsigned i = 0; i < 600; i += 5)
+				expect(&r, h[i], i * 8 + 2);
+		}
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.pages, 600);
+		assert_true(used(&r) < 2 * before + MiB);
+	}
+	expect_all(&r, h, 600);
+	drop_all(&r, h, 600);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* What a parent stored lives on in its child when the parent is killed, and no longer. */
+static void test_child_outlives_parent(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	struct rig r;
+	uint32_t tag = 2;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	join_tagged(&r, &tag, 1);
+	put_all(&r, h, 300);
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pool_fork_cancel(&r.p); /* the fork failed */
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 300);
+	pid_t pid = fork_hog(&r, h, 300, 100);
+	pool_release(&r.p, 1);
+	for (unsigned i = 0; i < 300; i++)
+		if (i % 3 != 0)
+			expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 200 + 100);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	pool_release(&r.p, 2);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
+static void test_killed_member_anywhere(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	join_tagged(&r, &tag, 1);
+	put_all(&r, h, 300);
+	for (unsigned round = 0; round < 40; round++) {
+		int up[2];
+		char c;
+
+		assert_int_equal(pipe(up), 0);
+		assert_int_equal(pool_fork_begin(&r.p), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			(void)pool_after_fork(&r.p);
+			(void)!write(up[1], "x", 1);
+			rng += round;
+			for (unsigned i = 0; i < 300; i += 2)
+				pool_unref(&r.p, h[i]);
+			for (;;)
+				for (unsigned i = 0; i < 300; i++) {
+					uint32_t mine;
+					uint8_t got[PAGE];
+
+					if (put(&r, rnd(), &mine) != 0 ||
+					    pool_load(&r.p, i % 2 == 1 ? h[i] : mine, got) != 0)
+						_exit(1);
+					if (rnd() % 8 != 0)
+						pool_unref(&r.p, mine);
+				}
+		}
+		assert_true(pid > 0);
+		assert_int_equal(read(up[0], &c, 1), 1);
+		for (unsigned i = 0; i < 10 + rnd() % 200; i++)
+			expect(&r, h[i], i * 8 + 2);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		expect_killed(pid);
+		pool_release(&r.p, 3);
+		(void)close(up[0]);
+		(void)close(up[1]);
+	}
+	expect_all(&r, h, 300);
+	drop_all(&r, h, 300);
+	pool_stats(&r.p, &st);
+	assert_true(st.pages <= 40); /* a kill may lose the one page on its way */
+	teardown(&r);
+}
+
+/* Killed with a write on its way: its block must not be used again while that write may still arrive. */
+static void test_killed_with_writes_in_flight(void **state)
+{
+	static uint32_t h[400];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	struct rig r;
+
+	(void)state;
+	if (!async_setup(&r, 16 * SEG, 64 * MiB))
+		return;
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	for (unsigned i = 0; i < 400; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned round = 0; round < 20; round++) {
+		pool_poll(&r.p, 1);
+		assert_int_equal(pool_fork_begin(&r.p), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			uint32_t mine;
+
+			(void)pool_after_fork(&r.p);
+			if (pool_async(&r.p) != 0)
+				_exit(1);
+			pool_inject(&r.p, POOL_INJECT_KILL, 1 + round % 4);
+			for (unsigned i = 0; put(&r, round * 1000 + i * 8 + 2, &mine) == 0; i++)
+				;
+			_exit(1);
+		}
+		assert_true(pid > 0);
+		expect_killed(pid);
+		pool_release(&r.p, 3);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.pages, 400);
+		for (unsigned i = round % 3; i < 400; i += 3) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		}
+	}
+	expect_all(&r, h, 400);
+	drop_all(&r, h, 400);
+	pool_poll(&r.p, 1);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 0);
+	assert_int_equal(st.mem_held, 0);
+	assert_true(st.set_aside > 0 && st.set_aside <= 20 * 4);
+	teardown(&r);
+}
+
+/* A process starts writes and then sleeps on what they hold: others who need the memory take them over. */
+static void test_sleeper_holds_writes(void **state)
+{
+	static uint32_t h[1500];
+	struct pool_stats st;
+	uint32_t tag = 3;
+	int up[2], down[2];
+	struct rig r;
+	char c;
+
+	(void)state;
+	if (!async_setup(&r, 32 * SEG, 64 * MiB))
+		return;
+	r.p.p_tag = tag_of;
+	r.p.p_charge_arg = &tag;
+	assert_int_equal(pipe(up), 0);
+	assert_int_equal(pipe(down), 0);
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		(void)pool_after_fork(&r.p);
+		if (pool_async(&r.p) != 0)
+			_exit(1);
+		for (unsigned round = 0; round < 3; round++) {
+			for (unsigned i = 0; i < 1500; i++)
+				if (put(&r, i * 8 + 2, &h[i]) != 0)
+					_exit(2);
+			(void)!write(up[1], "x", 1);
+			if (read(down[0], &c, 1) != 1)
+				_exit(3);
+			for (unsigned i = 0; i < 1500; i++) {
+				expect(&r, h[i], i * 8 + 2);
+				pool_unref(&r.p, h[i]);
+			}
+		}
+		pool_poll(&r.p, 1);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(read(up[0], &c, 1), 1);
+		(void)pool_shrink(&r.p, 64 * MiB); /* everything that can be given up */
+		for (unsigned i = 0; i < 600; i++)
+			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+		for (unsigned i = 0; i < 600; i++) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+		assert_int_equal(write(down[1], "x", 1), 1);
+	}
+	expect_done(pid);
+	pool_release(&r.p, 3);
+	pool_poll(&r.p, 1);
+	expect_empty(&r);
+	pool_stats(&r.p, &st);
+	assert_true(st.steals > 0);
+	teardown(&r);
+}
+
+/* The packer is killed anywhere, again and again; who stores does not mind, and packs what it left if nothing else helps. */
+static void test_killed_packer(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup(&r, 64 * SEG, 16 * MiB);
+	for (unsigned round = 0; round < 60; round++) {
+		for (unsigned n = 0; n < 200 + rnd() % 600; n++)
+			one_operation(&r, 0);
+		packer_kill(&r);
+		for (unsigned n = 0; round % 4 == 0 && n < 200; n++)
+			one_operation(&r, 0);
+		packer_start(&r);
+	}
+	uint64_t live = model_check(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.packed_behind > 0 && st.young_hits > 0);
+	packer_end(&r);
+	pack_all(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.young_pages, 0); /* those of segments that a killed one was at, too */
+	assert_int_equal(model_check(&r), live);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* The packer dies with the lock held, where it asks for memory to pack into: its page is young still. */
+static void test_packer_killed_with_lock_held(void **state)
+{
+	static uint32_t h[600];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	packers = false;
+	setup(&r, 64 * SEG, 16 * MiB);
+	pool_pack_behind(&r.p, 8 * SEG);
+	for (unsigned round = 1; round <= 3; round++) {
+		put_all(&r, h, 600);
+		siginfo_t info;
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			r.p.p_charge = die;
+			pack_all(&r);
+			_exit(0);
+		}
+		assert_true(pid > 0);
+		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
+		assert_int_equal(info.si_code, CLD_KILLED);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.repairs, round);
+		assert_int_equal(st.pages, 600);
+		assert_true(st.young_pages >= 105);
+		expect_all(&r, h, 600);
+		pack_all(&r);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.young_pages, 0);
+		expect_all(&r, h, 600);
+		drop_all(&r, h, 600);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A member is killed while its pages are young and being packed: they go with it, and nothing else. */
+static void test_member_killed_with_young_pages(void **state)
+{
+	static uint32_t h[300];
+	struct pool_stats st;
+	uint32_t tag = 5;
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup(&r, 64 * SEG, 16 * MiB);
+	join_tagged(&r, &tag, 1);
+	put_all(&r, h, 300);
+	for (unsigned round = 0; round < 20; round++) {
+		pid_t pid = fork_hog(&r, h, 300, 100 + (unsigned)(rnd() % 200));
+
+		if (round % 3 == 0)
+			packer_kill(&r);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		pool_release(&r.p, 5);
+		if (round % 3 == 0)
+			packer_start(&r);
+		pool_stats(&r.p, &st);
+		assert_int_equal(st.pages, 300);
+		for (unsigned i = 0; i < 300; i += 5)
+			expect(&r, h[i], i * 8 + 2);
+	}
+	expect_all(&r, h, 300);
+	drop_all(&r, h, 300);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_family),
+		cmocka_unit_test(test_killed_owner),
+		cmocka_unit_test(test_killed_with_lock_held),
+		cmocka_unit_test(test_killed_writers_held_all_memory),
+		cmocka_unit_test(test_killed_member_is_released),
+		cmocka_unit_test(test_child_outlives_parent),
+		cmocka_unit_test(test_killed_member_anywhere),
+		cmocka_unit_test(test_killed_with_writes_in_flight),
+		cmocka_unit_test(test_sleeper_holds_writes),
+		cmocka_unit_test(test_killed_packer),
+		cmocka_unit_test(test_packer_killed_with_lock_held),
+		cmocka_unit_test(test_member_killed_with_young_pages),
+	};
+
+	packers = argc > 1 && strcmp(argv[1], "--packer") == 0;
+	argc -= packers;
+	argv += packers;
+	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);
+}

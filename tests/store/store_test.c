@@ -1,0 +1,891 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The store against a byte-exact model, with little memory so that most pages live in the file; with every injected fault; full,
+ * and after that; with a process that packs. Killed processes: store_kill_test.c. STORE_SEED repeats a run; an argument selects tests by pattern.
+ */
+#include "tests/store/store_rig.h"
+
+static void test_model_mostly_in_file(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 64 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 0);
+	uint64_t live = model_check(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.mem_held <= 12 * SEG);
+	assert_true(st.file_bytes > 4 * st.mem_held);
+	assert_true(st.spills > 0 && st.bytes_read > 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* The file holds little more than what is live: its dead space must be found again. */
+static void test_model_full_file(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 5 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	pool_stats(&r.p, &st);
+	assert_true(st.compactions > 0);
+	assert_true(st.file_bytes <= 5 * MiB);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_model_memory_only(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 6 * MiB, 0);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	pool_stats(&r.p, &st);
+	assert_true(st.compactions > 0);
+	assert_int_equal(st.bytes_written, 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_same_filled_takes_no_data(void **state)
+{
+	struct pool_stats st;
+	uint32_t h[64];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 4 * SEG, 0);
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(put(&r, i * 8, &h[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.same_filled, 64);
+	assert_int_equal(st.mem_held, 0);
+	for (unsigned i = 0; i < 64; i++) {
+		expect(&r, h[i], i * 8);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A log's memory is full before it is ever cleaned; and what passes through to the file gains nothing by being smaller. */
+static void test_only_short_memory_is_packed_tightly(void **state)
+{
+	static const struct { uint64_t mem, file, live; bool dense; } how[] = {
+		{ 4 * MiB, 0, 1024, false }, { 4 * MiB, 0, 2048, true }, { 1 * MiB, 64 * MiB, 8192, false }
+	};
+	uint8_t page[PAGE], back[PAGE];
+
+	(void)state;
+	for (unsigned k = 0; k < sizeof how / sizeof how[0]; k++) {
+		uint32_t h[8192] = { 0 };
+		struct pool_stats ps;
+		struct rig r;
+
+		setup(&r, how[k].mem, how[k].file);
+		for (uint64_t i = 0; i < 40000; i++) {
+			uint64_t at = rnd() % how[k].live;
+
+			if (h[at] != 0) {
+				assert_int_equal(pool_load(&r.p, h[at], back), 0);
+				fill(page, 8 * at + 2);
+				assert_memory_equal(page, back, PAGE);
+				pool_unref(&r.p, h[at]);
+			}
+			fill(page, 8 * at + 2);
+			assert_int_equal(pool_store(&r.p, page, &h[at]), 0);
+		}
+		pool_stats(&r.p, &ps);
+		if (how[k].dense)
+			assert_true(ps.dense > 1000);
+		else
+			assert_true(ps.dense < 4000); /* a tenth: while it does not know its loads yet */
+		for (uint64_t at = 0; at < how[k].live; at++)
+			if (h[at] != 0)
+				pool_unref(&r.p, h[at]);
+		expect_empty(&r);
+		teardown(&r);
+	}
+}
+
+static void test_full_then_freed(void **state)
+{
+	static uint32_t h[SLOTS];
+	unsigned n = 0;
+	uint32_t none;
+	struct rig r;
+	int rc;
+
+	(void)state;
+	setup(&r, 8 * SEG, 1 * MiB);
+	while (n < SLOTS && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(put(&r, n * 8 + 2, &none), -ENOSPC);
+	for (unsigned i = 0; i < n; i++)
+		expect(&r, h[i], i * 8 + 2);
+	for (unsigned i = 0; i < n; i += 2) /* every other page: no segment becomes empty by itself */
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n / 2; i += 2)
+		assert_int_equal(put(&r, (n + i) * 8 + 2, &h[i]), 0);
+	for (unsigned i = 0; i < n; i++)
+		if (i % 2 == 1 || i < n / 2) {
+			expect(&r, h[i], (i % 2 == 1 ? i : n + i) * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_faults(void **state)
+{
+	static uint32_t h[600];
+	uint8_t page[PAGE];
+	struct pool_stats st;
+	unsigned n = 0;
+	struct rig r;
+	int rc = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	pool_inject(&r.p, POOL_INJECT_WRITE, 1);
+	while (n < 600 && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -EIO); /* the write's error is told, and nothing stored is lost */
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.write_errors, 1);
+	assert_int_equal(st.pages, n);
+	for (; n < 600; n++)
+		assert_int_equal(put(&r, n * 8 + 2, &h[n]), 0);
+	pool_inject(&r.p, POOL_INJECT_MEMORY, 1);
+	for (unsigned i = 0; i < 40; i++) { /* refused memory is made good by writing the oldest segment */
+		uint32_t x;
+
+		assert_int_equal(put(&r, 2 + 8 * i, &x), 0);
+		pool_unref(&r.p, x);
+	}
+	assert_int_equal(pool_shrink(&r.p, SEG), 0);
+	for (unsigned i = 0, failed = 0; i < 600; i++) {
+		pool_inject(&r.p, POOL_INJECT_READ, 1);
+		rc = pool_load(&r.p, h[i], page);
+		assert_true(rc == 0 || rc == -EIO);
+		failed += rc == -EIO;
+		pool_inject(&r.p, POOL_INJECT_READ, 0);
+		expect(&r, h[i], i * 8 + 2); /* that load alone */
+		if (i == 599)
+			assert_true(failed >= 5); /* neighbours come with one read */
+	}
+	/* other bytes on the disk than were written: not handed out */
+	memset(page, 0xa5, sizeof page);
+	void *block = aligned_alloc(PAGE, SEG);
+	assert_non_null(block);
+	memset(block, 0xa5, SEG);
+	assert_int_equal(pwrite(r.fd, block, SEG, SEG), SEG); /* the first block was set aside above */
+	free(block);
+	unsigned lost = 0;
+	for (unsigned i = 0; i < 600; i++) {
+		if ((rc = pool_load(&r.p, h[i], page)) == 0)
+			expect(&r, h[i], i * 8 + 2);
+		else
+			lost++;
+		pool_unref(&r.p, h[i]);
+	}
+	assert_true(lost > 0 && lost < 64);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Pages of one segment are fetched together; a segment's block that is written again must not be answered from the old copy. */
+static void test_neighbours_come_with_one_read(void **state)
+{
+	static uint32_t h[1200];
+	struct pool_stats before, st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 1200; i++)
+			assert_int_equal(put(&r, (round * 1200 + i) * 8 + 2, &h[i]), 0);
+		pool_stats(&r.p, &before);
+		for (unsigned i = 0; i < 1200; i++)
+			expect(&r, h[i], (round * 1200 + i) * 8 + 2);
+		pool_stats(&r.p, &st);
+		assert_true(st.cache_hits - before.cache_hits > 600);
+		assert_true(st.bytes_read - before.bytes_read < before.file_bytes * 5 / 4);
+		for (unsigned i = 0; i < 1200; i++)
+			pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* The disk is full, truly: what is in memory stays, what does not fit is refused, and nothing is lost. */
+static void test_disk_full(void **state)
+{
+	static uint32_t h[2000];
+	struct pool_stats st;
+	unsigned n = 0, held;
+	struct rig r;
+	int rc = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	(void)close(r.fd);
+	r.p.p_fd = r.fd = open("/dev/full", O_RDWR);
+	assert_true(r.fd >= 0);
+	while (n < 2000 && (rc = put(&r, n * 8 + 2, &h[n])) == 0)
+		n++;
+	assert_int_equal(rc, -ENOSPC);
+	assert_true(n > 100);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, n);
+	assert_int_equal(st.file_bytes, 0);
+	for (held = 0; held < n; held++)
+		expect(&r, h[held], held * 8 + 2);
+	for (unsigned i = 0; i < n; i += 2)
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n / 2; i += 2) /* freed memory is used again */
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	for (unsigned i = 0; i < n; i++)
+		if (i % 2 == 1 || i < n / 2) {
+			expect(&r, h[i], i * 8 + 2);
+			pool_unref(&r.p, h[i]);
+		}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A block that cannot be written is left alone: the same segment goes to another one. */
+static void test_bad_block_is_left(void **state)
+{
+	static uint32_t h[1500];
+	struct pool_stats st;
+	struct rig r;
+	unsigned told = 0;
+
+	(void)state;
+	setup(&r, 8 * SEG, 32 * MiB);
+	for (unsigned i = 0; i < 1500; i++) {
+		int rc;
+
+		if (i % 150 == 149)
+			pool_inject(&r.p, POOL_INJECT_WRITE, 1);
+		while ((rc = put(&r, i * 8 + 2, &h[i])) == -EIO)
+			told++;
+		assert_int_equal(rc, 0);
+	}
+	pool_inject(&r.p, POOL_INJECT_WRITE, 0);
+	pool_stats(&r.p, &st);
+	assert_true(told > 0);
+	assert_int_equal(st.write_errors, told);
+	assert_int_equal(st.set_aside, told);
+	for (unsigned i = 0; i < 1500; i++) {
+		expect(&r, h[i], i * 8 + 2);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_reserve(void **state)
+{
+	const char *why = "";
+	struct stat st;
+
+	(void)state;
+	int fd = swapfile_open(NULL, 8 * MiB, &why);
+	assert_true(fd >= 0);
+	assert_int_equal(swapfile_reserve(fd, 8 * MiB, &why), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_size == (off_t)(8 * MiB));
+	if (st.st_blocks == 0)
+		print_message("this file system promises no space\n");
+	else
+		assert_true((uint64_t)st.st_blocks * 512 >= 8 * MiB);
+	if (st.st_blocks != 0) {
+		assert_int_equal(swapfile_reserve(fd, 1ull << 60, &why), -1);
+		assert_non_null(strstr(why, "cannot be set aside"));
+	}
+	(void)close(fd);
+}
+
+/* The core's view of it: a read that fails is VM_IO for the page that could not be read, those before it are right. */
+static struct vm_io *io_ended;
+static void ended(struct vm_io *io)
+{
+	io_ended = io;
+}
+
+static void test_vnode_tells_errors(void **state)
+{
+	static uint8_t page[64][PAGE], got[PAGE * 64];
+	static struct vm_io io;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 4 * SEG, 16 * MiB);
+	struct vnode *vp = vnode_over(&r, 1024);
+	io = (struct vm_io){ .io_op = VM_IO_WRITE, .io_npages = 64, .io_done = ended };
+	for (unsigned k = 0; k < 16; k++) {
+		for (unsigned i = 0; i < 64; i++) {
+			fill(page[i], (k * 64 + i) * 8 + 2);
+			io.io_buf[i] = page[i];
+		}
+		io.io_off = (voff_t)k * 64 * PAGE;
+		vp->v_ops->vo_start(vp, &io);
+		assert_ptr_equal(io_ended, &io);
+		assert_int_equal(io.io_err, VM_OK);
+		assert_int_equal(io.io_ok, 64);
+	}
+	io.io_op = VM_IO_READ;
+	unsigned failed = 0;
+	for (unsigned k = 0; k < 16; k++) {
+		for (unsigned i = 0; i < 64; i++)
+			io.io_buf[i] = &got[i * PAGE];
+		io.io_off = (voff_t)k * 64 * PAGE;
+		pool_inject(&r.p, POOL_INJECT_READ, 2); /* the second read */
+		vp->v_ops->vo_start(vp, &io);
+		pool_inject(&r.p, POOL_INJECT_READ, 0);
+		failed += io.io_err != VM_OK;
+		assert_true(io.io_err == VM_OK ? io.io_ok == 64 : io.io_err == VM_IO && io.io_ok < 64);
+		for (unsigned i = 0; i < io.io_ok; i++) {
+			fill(page[0], (k * 64 + i) * 8 + 2);
+			assert_memory_equal(page[0], &got[i * PAGE], PAGE);
+		}
+	}
+	assert_true(failed > 3);
+	io.io_off = 1023 * PAGE; /* never written is never zeros */
+	vp->v_ops->vo_discard(vp, 1023 * PAGE, PAGE);
+	io.io_npages = 1;
+	vp->v_ops->vo_start(vp, &io);
+	assert_int_equal(io.io_err, VM_IO);
+	vnode_over_end(vp);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Bytes of the file changed behind the store's back: it may fetch them back to compact, but never hand them out. */
+static void test_damaged_file_is_not_compacted_into_memory(void **state)
+{
+	static uint32_t h[3000];
+	static char junk[SEG] __attribute__((aligned(4096)));
+	uint8_t got[PAGE], want[PAGE];
+	unsigned n = 0, lost = 0;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * SEG, 1 * MiB);
+	while (n < 3000 && put(&r, n * 8 + 2, &h[n]) == 0)
+		n++;
+	assert_true(n < 3000); /* full */
+	for (unsigned i = 0; i < SEG; i++)
+		junk[i] = (char)rnd();
+	for (unsigned b = 0; b < 16; b += 2)
+		assert_int_equal(pwrite(r.fd, junk, PAGE, (off_t)b * SEG + (off_t)(b % 4 * PAGE)), PAGE);
+	for (unsigned i = 0; i < n; i += 2)
+		pool_unref(&r.p, h[i]);
+	for (unsigned i = 0; i < n; i += 2) /* makes it fetch back what is half dead */
+		if (put(&r, i * 8 + 2, &h[i]) != 0)
+			h[i] = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (h[i] == 0)
+			continue;
+		fill(want, i * 8 + 2);
+		if (pool_load(&r.p, h[i], got) != 0)
+			lost++;
+		else if (memcmp(got, want, PAGE) != 0)
+			fail_msg("page %u has other bytes (seed %llu)", i, (unsigned long long)seed);
+		pool_unref(&r.p, h[i]);
+	}
+	assert_true(lost > 0);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Pages stored and loaded several in a call, some in memory, some in the file, some same-filled, some raw. */
+static void test_vectors(void **state)
+{
+	static uint8_t page[64][PAGE], got[64][PAGE];
+	static uint32_t h[1920];
+	const void *from[64];
+	struct pool_stats st;
+	void *to[64];
+	struct rig r;
+	uint32_t done;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	for (unsigned i = 0; i < 1920;) {
+		uint32_t n = 1 + (uint32_t)(rnd() % 64);
+
+		n = n > 1920 - i ? 1920 - i : n;
+		for (uint32_t k = 0; k < n; k++) {
+			fill(page[k], i + k);
+			from[k] = page[k];
+		}
+		assert_int_equal(pool_store_vec(&r.p, n, from, &h[i], &done), 0);
+		assert_int_equal(done, n);
+		i += n;
+	}
+	for (unsigned round = 0; round < 200; round++) {
+		uint32_t n = 1 + (uint32_t)(rnd() % 64);
+		unsigned i = (unsigned)(rnd() % (1920 - n));
+
+		for (uint32_t k = 0; k < n; k++)
+			to[k] = got[k];
+		if (round % 8 == 0) {
+			pool_inject(&r.p, POOL_INJECT_READ, 1);
+			int rc = pool_load_vec(&r.p, n, &h[i], to, &done);
+			assert_true(rc == 0 ? done == n : rc == -EIO && done < n);
+			pool_inject(&r.p, POOL_INJECT_READ, 0);
+		} else {
+			assert_int_equal(pool_load_vec(&r.p, n, &h[i], to, &done), 0);
+			assert_int_equal(done, n);
+		}
+		for (uint32_t k = 0; k < done; k++) {
+			fill(page[0], i + k);
+			assert_memory_equal(page[0], got[k], PAGE);
+		}
+	}
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, 1920);
+	pool_unref_vec(&r.p, 1920, h);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static long charged, allowed;
+static int charge(void *arg, long pages)
+{
+	(void)arg;
+	if (pages > 0 && charged + pages > allowed)
+		return -1;
+	charged += pages;
+	return 0;
+}
+
+static void test_charge(void **state)
+{
+	static uint32_t h[400];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	charged = 0;
+	allowed = 6 * 16;
+	setup(&r, 64 * SEG, 16 * MiB);
+	r.p.p_charge = charge;
+	for (unsigned i = 0; i < 400; i++)
+		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.mem_held, (uint64_t)charged * PAGE);
+	assert_true(st.spills > 0);
+	expect_all(&r, h, 400);
+	drop_all(&r, h, 400);
+	assert_int_equal(charged, 0);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* ---- writes behind ---- */
+static void test_model_writes_behind(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	if (async_setup(&r, 32 * SEG, 64 * MiB))
+		model_writes_behind(&r);
+}
+
+static void test_writes_behind_fail(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	if (async_setup(&r, 16 * SEG, 64 * MiB))
+		writes_behind_fail(&r);
+}
+
+/* ---- pages that are packed later ---- */
+static void test_young_pages_are_packed_later(void **state)
+{
+	static uint32_t h[100];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 64 * SEG, 0);
+	pool_pack_behind(&r.p, 8 * SEG);
+	put_all(&r, h, 100);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.young_pages, 100);
+	assert_true(st.mem_bytes >= 100 * PAGE);
+	expect_all(&r, h, 100);
+	drop_all(&r, h, 50); /* were never packed */
+	pack_all(&r);
+	for (unsigned i = 50; i < 100; i++)
+		expect(&r, h[i], i * 8 + 2);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.young_pages, 0);
+	assert_int_equal(st.young_hits, 100);
+	assert_int_equal(st.packed_behind, 50);
+	assert_true(st.mem_bytes < 40 * PAGE);
+	drop_all(&r, h + 50, 50);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* Nobody packs: no more than the share set aside is lost of what the store holds, and none of it at the end. */
+static void test_young_pages_without_a_packer(void **state)
+{
+	static uint32_t h[2][20000];
+	unsigned n[2];
+	struct rig r;
+
+	(void)state;
+	for (unsigned young = 0; young < 2; young++) {
+		setup(&r, 64 * SEG, 0);
+		pool_pack_behind(&r.p, young * 4 * SEG);
+		for (n[young] = 0; put(&r, n[young] * 8 + 2, &h[young][n[young]]) == 0; n[young]++)
+			;
+		expect_all(&r, h[young], n[young]);
+		drop_all(&r, h[young], n[young]);
+		expect_empty(&r);
+		teardown(&r);
+	}
+	assert_true(n[1] >= n[0] - n[0] / 16);
+}
+
+/* Pages of the file that were read one by one are to move into memory, those that came many with one read not; and only if somebody packs. */
+static void test_scattered_pages_of_the_file_move_to_memory(void **state)
+{
+	static uint32_t h[4096];
+	struct rig r;
+
+	(void)state;
+	setup(&r, 16 * SEG, 64 * MiB);
+	put_all(&r, h, 4096);
+	for (unsigned behind = 0; behind < 2; behind++) {
+		unsigned near = 0, far = 0;
+
+		pool_pack_behind(&r.p, behind * SEG);
+		for (unsigned i = 0; i < 2000; i++) { /* all of a segment's pages one after the other */
+			expect(&r, h[i], i * 8 + 2);
+			near += i >= 1000 && pool_better_anew(&r.p, h[i]);
+		}
+		for (unsigned i = 0; i < 2000; i++) {
+			unsigned k = (unsigned)(rnd() % 3000);
+
+			expect(&r, h[k], k * 8 + 2);
+			far += i >= 1000 && pool_better_anew(&r.p, h[k]);
+		}
+		assert_int_equal(near, 0);
+		if (behind)
+			assert_true(far > 500);
+		else
+			assert_int_equal(far, 0);
+	}
+	drop_all(&r, h, 4096);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_model_with_a_packer(void **state)
+{
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup(&r, 32 * SEG, 64 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 0);
+	uint64_t live = model_check(&r);
+	pool_stats(&r.p, &st);
+	assert_int_equal(st.pages, live);
+	assert_true(st.mem_held <= 36 * SEG);
+	assert_true(st.packed_behind > 0 && st.young_hits > 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+	packers = false;
+}
+
+/* All errors of the file reach whoever stores, not the packer alone; what is young stays so and right. */
+static void test_young_pages_and_a_full_file(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	packers = true;
+	setup_sharing(&r, 16 * SEG, 4 * SEG, 5 * MiB);
+	for (unsigned n = 0; n < 60000; n++)
+		one_operation(&r, 1);
+	assert_int_not_equal(model_check(&r), 0);
+	model_drop(&r);
+	expect_empty(&r);
+	teardown(&r);
+	packers = false;
+}
+
+/* ---- the pool's share of the budget (pool_share.c) ---- */
+#define SHARE_PAGES 3000u
+static uint32_t share_handle[SHARE_PAGES];
+
+static uint64_t share_what(uint32_t i) { return i * 8ull + 2; } /* it compresses; as put_all has it */
+
+static uint64_t share_target(struct rig *r)
+{
+	struct pool_stats st;
+
+	pool_stats(&r->p, &st);
+	return st.mem_target;
+}
+
+/* The page comes back, and leaves again: it is stored anew, last. */
+static void comes_back(struct rig *r, uint32_t i)
+{
+	expect(r, share_handle[i], share_what(i));
+	pool_unref(&r->p, share_handle[i]);
+	assert_int_equal(put(r, share_what(i), &share_handle[i]), 0);
+}
+
+static uint64_t read_by_one_round(struct rig *r, uint32_t n)
+{
+	struct pool_stats before, after;
+
+	pool_stats(&r->p, &before);
+	for (uint32_t i = 0; i < n; i++)
+		comes_back(r, i);
+	pool_stats(&r->p, &after);
+	return after.bytes_read - before.bytes_read;
+}
+
+/* Pages read by the last of some rounds. */
+static uint64_t late_reads(struct rig *r, uint32_t n, unsigned rounds)
+{
+	uint64_t last = 0;
+
+	while (rounds-- > 0)
+		last = read_by_one_round(r, n);
+	return last / PAGE;
+}
+
+/*
+ * Pages in use and new ones that nobody asks for again share the log. Cleaning put what it found alive beside what was stored
+ * last: so pages in use were written along with the others, again and again.
+ */
+static void test_pages_in_use_stay_in_memory(void **state)
+{
+	const uint32_t used = 400;
+	struct pool_stats before, after;
+	uint32_t n = used;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 32 * SEG, 32 * MiB);
+	put_all(&r, share_handle, used);
+	for (uint32_t k = 0; n < SHARE_PAGES; k++) {
+		comes_back(&r, (uint32_t)(rnd() % used));
+		if (k % 16 == 0) {
+			assert_int_equal(put(&r, share_what(n), &share_handle[n]), 0);
+			n++;
+		}
+		if (n == SHARE_PAGES / 2)
+			pool_stats(&r.p, &before);
+	}
+	pool_stats(&r.p, &after);
+	assert_true(after.spills > before.spills + 10);
+	assert_in_range(after.bytes_read - before.bytes_read, 0, 4 * SEG);
+	drop_all(&r, share_handle, n);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* So many new pages, packed by the packer: how many of them tighter. */
+static uint64_t packed_tighter(struct rig *r, uint32_t *n, uint32_t more)
+{
+	struct pool_stats before, after;
+
+	pool_stats(&r->p, &before);
+	for (; more > 0; more--, ++*n) {
+		assert_int_equal(put(r, share_what(*n), &share_handle[*n]), 0);
+		if (*n % 32 == 31)
+			pack_all(r);
+	}
+	pool_stats(&r->p, &after);
+	return after.dense - before.dense;
+}
+
+/* The packer packed tighter only where the log had nothing dead in it, however much was read from the file for want of memory. */
+static void test_reads_make_the_packer_pack_tighter(void **state)
+{
+	uint32_t n = 0;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 64 * SEG, 32 * MiB);
+	pool_pack_behind(&r.p, 4 * SEG);
+	(void)packed_tighter(&r, &n, 2400);
+	for (uint32_t i = 800; i < 2400; i += 2) /* most in memory, each segment half dead */
+		pool_unref(&r.p, share_handle[i]);
+	assert_in_range(packed_tighter(&r, &n, 200), 0, 40);
+	for (uint32_t i = 0; i < 2000; i++) /* far apart in the file */
+		expect(&r, share_handle[i * 167 % 800], share_what(i * 167 % 800));
+	assert_in_range(packed_tighter(&r, &n, 200), 160, 200);
+	for (uint32_t i = 0; i < 20000; i++) /* of late hardly any was read */
+		expect(&r, share_handle[n - 64 + i % 32], share_what(n - 64 + i % 32));
+	assert_in_range(packed_tighter(&r, &n, 100), 0, 20);
+	for (uint32_t i = 0; i < n; i++)
+		if (i < 800 || i >= 2400 || i % 2 != 0)
+			pool_unref(&r.p, share_handle[i]);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+static void test_share_goes_where_it_saves_most(void **state)
+{
+	const uint64_t mem = 4 * MiB, least = 1 * MiB;
+	struct pool_stats st;
+	uint32_t n = 0;
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, mem, least, 32 * MiB);
+	put_all(&r, share_handle, SHARE_PAGES);
+	pool_stats(&r.p, &st);
+	assert_int_not_equal(st.spills, 0);
+	assert_int_equal(st.mem_target, mem); /* nobody asked yet */
+	/* What left a moment ago comes back: a few frames more would have kept it. */
+	for (unsigned k = 0; k < 60000; k++)
+		comes_back(&r, k % 32);
+	assert_int_equal(share_target(&r), least);
+	/* A round a little larger than the pool is read again just when it was written: the pool grows till the round fits. */
+	while (share_target(&r) == least && n < SHARE_PAGES)
+		(void)late_reads(&r, n += 100, 4);
+	assert_true(late_reads(&r, n, 200) < n / 16);
+	assert_true(share_target(&r) > least);
+	drop_all(&r, share_handle, SHARE_PAGES);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A page that leaves clean is not stored; the store is told that it has left. */
+static void test_share_knows_of_clean_pages(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, 4 * MiB, 1 * MiB, 32 * MiB);
+	put_all(&r, share_handle, SHARE_PAGES);
+	for (unsigned k = 0; k < 60000; k++)
+		expect(&r, share_handle[k % 32], share_what(k % 32));
+	assert_int_equal(share_target(&r), 4 * MiB); /* as far as the store knows they never left */
+	for (unsigned k = 0; k < 60000; k++) {
+		expect(&r, share_handle[k % 32], share_what(k % 32));
+		pool_dropped(&r.p, share_handle[k % 32]);
+	}
+	assert_int_equal(share_target(&r), 1 * MiB);
+	drop_all(&r, share_handle, SHARE_PAGES);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A file that is full, or fails, sends nobody away while memory is left that the pool may take. */
+static void test_share_of_a_full_file(void **state)
+{
+	uint32_t n = 0, again = 0;
+	struct rig r;
+
+	(void)state;
+	setup_sharing(&r, 4 * MiB, 1 * MiB, 1 * MiB);
+	while (n < SHARE_PAGES && put(&r, share_what(n), &share_handle[n]) == 0)
+		n++;
+	assert_in_range(n, 256, SHARE_PAGES - 1);
+	for (uint32_t i = 0; i < 64; i++)
+		pool_unref(&r.p, share_handle[--n]);
+	for (unsigned k = 0; k < 60000; k++)
+		comes_back(&r, n - 1 - k % 16);
+	while (put(&r, share_what(n + again), &share_handle[n + again]) == 0)
+		again++;
+	assert_in_range(again, 32, 128);
+	assert_int_equal(share_target(&r), 4 * MiB);
+	expect_all(&r, share_handle, n + again);
+	drop_all(&r, share_handle, n + again);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* A page that could not be kept as it is for want of memory was tried again the same way, for ever. */
+static void test_young_pages_without_memory(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	charged = 0;
+	allowed = 12 * 16;
+	setup(&r, 64 * SEG, 16 * MiB);
+	pool_pack_behind(&r.p, 8 * SEG);
+	r.p.p_charge = charge;
+	for (uint32_t i = 0; i < SHARE_PAGES / 2; i++) {
+		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
+		if (i % 500 == 499) /* now the log has all the memory */
+			pack_all(&r);
+	}
+	expect_all(&r, share_handle, SHARE_PAGES / 2);
+	drop_all(&r, share_handle, SHARE_PAGES / 2);
+	expect_empty(&r);
+	teardown(&r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same_filled_takes_no_data),
+		cmocka_unit_test(test_model_mostly_in_file),
+		cmocka_unit_test(test_model_full_file),
+		cmocka_unit_test(test_model_memory_only),
+		cmocka_unit_test(test_only_short_memory_is_packed_tightly),
+		cmocka_unit_test(test_full_then_freed),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_neighbours_come_with_one_read),
+		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_bad_block_is_left),
+		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_vnode_tells_errors),
+		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
+		cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_charge),
+		cmocka_unit_test(test_model_writes_behind),
+		cmocka_unit_test(test_writes_behind_fail),
+		cmocka_unit_test(test_young_pages_are_packed_later),
+		cmocka_unit_test(test_young_pages_without_a_packer),
+		cmocka_unit_test(test_scattered_pages_of_the_file_move_to_memory),
+		cmocka_unit_test(test_model_with_a_packer),
+		cmocka_unit_test(test_young_pages_and_a_full_file),
+		cmocka_unit_test(test_pages_in_use_stay_in_memory),
+		cmocka_unit_test(test_reads_make_the_packer_pack_tighter),
+		cmocka_unit_test(test_share_goes_where_it_saves_most),
+		cmocka_unit_test(test_share_knows_of_clean_pages),
+		cmocka_unit_test(test_share_of_a_full_file),
+		cmocka_unit_test(test_young_pages_without_memory),
+	};
+
+	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);
+}

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Anonymous memory: slots.
+ *
+ * An anon stands for one page of anonymous memory, wherever its contents are: in a page named (vm_swapfs, id), in a swap
+ * slot, in both (clean), or in neither (it reads as zeroes). Ids come from a table that grows by chunks and never moves
+ * or shrinks; a freed id is reused last in, first out.
+ *
+ * A page of swapfs is only changed with its page lock held exclusively, so whoever holds that lock may read an_swap and
+ * trust it: it changes at page-out (page E), when the page is first written (page locked), at the last decref (after the
+ * page is gone), and at swap removal (page E).
+ *
+ * Locks: counts and slots of anons are words that change by one atomic operation each. A count that reached zero is raised
+ * no more, but by anon_alloc; whoever took it there waits for the page's lock before he gives the id away, so an id
+ * whose page one holds, and that was in use after one had it, stays what it is. Free ids are with the CPU that freed
+ * them, up to ANON_CPU_MAX, under its vc_anonlock (RANK_ANON); more of them come and go by batches of ANON_BATCH from
+ * and to vm_anonfree, under vm_anonlock (RANK_ANON + 1), which also guards the table's growth and the list of maps.
+ */
+#include "vm/impl.h"
+
+#define ANON_BATCH   64u
+#define ANON_CPU_MAX 128u
+
+static voff_t anon_off(anon_id id)
+{
+	return (voff_t)id << VM_PAGESHIFT;
+}
+
+static struct anon *anon_of(struct vm *vm, anon_id id)
+{
+	VM_ASSERT(
+	    id != 0 && id / VM_ANONCHUNK < __atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
+	return &vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK];
+}
+
+static uint32_t anon_refs(const struct anon *an) { return __atomic_load_n(&an->an_refcnt, __ATOMIC_ACQUIRE); }
+static uint32_t anon_swap(const struct anon *an) { return __atomic_load_n(&an->an_swap, __ATOMIC_ACQUIRE); }
+static uint32_t anon_swap_set(struct anon *an, uint32_t to)
+{
+	return __atomic_exchange_n(&an->an_swap, to, __ATOMIC_ACQ_REL);
+}
+
+/* ---- swapfs, the naming vnode: it has no I/O of its own ---- */
+static void swapfs_start(struct vnode *vp, struct vm_io *io)
+{
+	io->io_err = VM_NOTSUP;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+static void swapfs_poll(struct vnode *vp, bool wait) {}
+static void swapfs_discard(struct vnode *vp, voff_t off, uint64_t len) {}
+static enum vm_err swapfs_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
+static uint64_t swapfs_size(struct vnode *vp) { return ~(uint64_t)0; }
+static void swapfs_inactive(struct vnode *vp) {}
+static const struct vnode_ops swapfs_ops = {
+	.vo_name = "swapfs", .vo_start = swapfs_start, .vo_poll = swapfs_poll, .vo_discard = swapfs_discard,
+	.vo_sync = swapfs_sync, .vo_size = swapfs_size, .vo_inactive = swapfs_inactive,
+};
+
+enum vm_err anon_init(struct vm *vm)
+{
+	uint64_t max = vm->vm_config.vc_anon_max != 0 ? vm->vm_config.vc_anon_max : 8u << 20;
+	size_t node, map = anonmap_sizes(&node);
+
+	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		mach_mutex_init(&vm->vm_cpu[c].vc_anonlock, RANK_ANON, "free anons");
+	mach_mutex_init(&vm->vm_swaplock, RANK_SWAP, "swap");
+	vnode_init(&vm->vm_swapfs, vm, &swapfs_ops, NULL);
+	vm->vm_swapfs.v_flags = V_SWAPFS;
+	vm->vm_anonchunks_max = (uint32_t)((max + VM_ANONCHUNK - 1) / VM_ANONCHUNK);
+	vm->vm_anonchunk = mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
+	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", node, 64, NULL, NULL, NULL);
+	vm->vm_anonmaps = kmem_cache_create(vm, "anon_map", map, 64, NULL, NULL, NULL);
+	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL ? VM_NOMEM : VM_OK;
+}
+
+/* A chunk is one frame: it never needs several in a row. */
+_Static_assert(VM_ANONCHUNK * sizeof(struct anon) == VM_PAGESIZE, "a chunk of anons is a page");
+
+static void chunk_free(struct vm *vm, struct anon *chunk)
+{
+	page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, chunk)), 0);
+}
+
+void anon_fini(struct vm *vm)
+{
+	while (vm->vm_swapareas != NULL)
+		swap_drop(vm, vm->vm_swapareas);
+	for (uint32_t c = 0; c < vm->vm_anonchunks; c++)
+		chunk_free(vm, vm->vm_anonchunk[c]);
+	vm->vm_anonchunks = 0;
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		vm->vm_cpu[c].vc_anonfree = 0;
+		vm->vm_cpu[c].vc_nanonfree = 0;
+	}
+	if (vm->vm_anonmaps != NULL)
+		kmem_cache_destroy(vm->vm_anonmaps);
+	if (vm->vm_anonnodes != NULL)
+		kmem_cache_destroy(vm->vm_anonnodes);
+}
+
+/* One more chunk of ids, all free. */
+static bool anon_expand(struct vm *vm)
+{
+	struct page *pp = page_kalloc(vm, 0, PG_WAIT | PG_ZERO);
+	struct anon *chunk;
+
+	if (pp == NULL)
+		return false;
+	chunk = mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
+	mach_mutex_enter(&vm->vm_anonlock);
+	if (vm->vm_anonfree != 0 || vm->vm_anonchunks == vm->vm_anonchunks_max) {
+		bool room = vm->vm_anonfree != 0;
+
+		mach_mutex_exit(&vm->vm_anonlock);
+		chunk_free(vm, chunk);
+		return room;
+	}
+	uint32_t c = vm->vm_anonchunks;
+	vm->vm_anonchunk[c] = chunk;
+	vm->vm_anonchunks = c + 1;
+	for (uint32_t i = VM_ANONCHUNK; i-- > 0;) {
+		anon_id id = c * VM_ANONCHUNK + i;
+
+		if (id == 0)
+			continue;
+		chunk[i].an_swap = vm->vm_anonfree;
+		vm->vm_anonfree = id;
+	}
+	mach_mutex_exit(&vm->vm_anonlock);
+	return true;
+}
+
+/* Free ids for this CPU, whose lock is held. False: there are none. */
+static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
+{
+	uint32_t n = 0;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	/* Of fresh ids whole runs, whose pages have one lock each. */
+	for (anon_id id = 0; n < ANON_BATCH && id % ANON_BATCH != ANON_BATCH - 1 && (id = vm->vm_anonfree) != 0; n++) {
+		struct anon *an = anon_of(vm, id);
+
+		vm->vm_anonfree = anon_swap(an);
+		(void)anon_swap_set(an, vc->vc_anonfree);
+		vc->vc_anonfree = id;
+	}
+	vm->vm_nanon += n;
+	vc->vc_nanonfree += n;
+	mach_mutex_exit(&vm->vm_anonlock);
+	return n > 0;
+}
+
+/* Half of this CPU's free ids go back. Its lock is held. */
+static void anon_spill(struct vm *vm, struct vm_cpu *vc)
+{
+	mach_mutex_enter(&vm->vm_anonlock);
+	for (uint32_t n = 0; n < ANON_BATCH; n++) {
+		anon_id id = vc->vc_anonfree;
+		struct anon *an = anon_of(vm, id);
+
+		vc->vc_anonfree = anon_swap(an);
+		(void)anon_swap_set(an, vm->vm_anonfree);
+		vm->vm_anonfree = id;
+	}
+	vm->vm_nanon -= ANON_BATCH;
+	vc->vc_nanonfree -= ANON_BATCH;
+	mach_mutex_exit(&vm->vm_anonlock);
+}
+
+/* A free id of some other CPU's: there are no more. */
+static anon_id anon_steal(struct vm *vm)
+{
+	anon_id id = 0;
+
+	for (uint32_t c = 0; c <= vm->vm_cpumask && id == 0; c++) {
+		struct vm_cpu *vc = &vm->vm_cpu[c];
+
+		if (vc->vc_nanonfree == 0)
+			continue;
+		mach_mutex_enter(&vc->vc_anonlock);
+		if ((id = vc->vc_anonfree) != 0) {
+			vc->vc_anonfree = anon_swap(anon_of(vm, id));
+			vc->vc_nanonfree--;
+		}
+		mach_mutex_exit(&vc->vc_anonlock);
+	}
+	return id;
+}
+
+static anon_id anon_take(struct vm *vm)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+	anon_id id = 0;
+
+	mach_mutex_enter(&vc->vc_anonlock);
+	if (vc->vc_anonfree != 0 || anon_refill(vm, vc)) {
+		id = vc->vc_anonfree;
+		vc->vc_anonfree = anon_swap(anon_of(vm, id));
+		vc->vc_nanonfree--;
+	}
+	mach_mutex_exit(&vc->vc_anonlock);
+	return id;
+}
+
+anon_id anon_alloc(struct vm *vm)
+{
+	anon_id id;
+
+	while ((id = anon_take(vm)) == 0 && anon_expand(vm))
+		;
+	if (id == 0)
+		id = anon_steal(vm);
+	if (id != 0) {
+		struct anon *an = anon_of(vm, id);
+
+		(void)anon_swap_set(an, VM_NO_SLOT);
+		__atomic_store_n(&an->an_refcnt, 1, __ATOMIC_RELEASE);
+	}
+	return id;
+}
+
+void anon_hold(struct vm *vm, anon_id id)
+{
+	uint32_t old = __atomic_fetch_add(&anon_of(vm, id)->an_refcnt, 1, __ATOMIC_ACQ_REL);
+
+	VM_ASSERT(old > 0);
+	(void)old;
+}
+
+uint32_t anon_refcnt(struct vm *vm, anon_id id)
+{
+	return anon_refs(anon_of(vm, id));
+}
+
+/* The id is nobody's any more. */
+static void anon_put(struct vm *vm, anon_id id)
+{
+	struct vm_cpu *vc = vm_cpu_of(vm);
+
+	mach_mutex_enter(&vc->vc_anonlock);
+	if (vc->vc_nanonfree >= ANON_CPU_MAX)
+		anon_spill(vm, vc);
+	(void)anon_swap_set(anon_of(vm, id), vc->vc_anonfree);
+	vc->vc_anonfree = id;
+	vc->vc_nanonfree++;
+	mach_mutex_exit(&vc->vc_anonlock);
+}
+
+void anon_decref(struct vm *vm, anon_id id)
+{
+	struct anon *an = anon_of(vm, id);
+	uint32_t old = __atomic_fetch_sub(&an->an_refcnt, 1, __ATOMIC_ACQ_REL), slot;
+	struct page *pp;
+
+	VM_ASSERT(old > 0);
+	if (old != 1)
+		return;
+	if ((pp = page_lookup_notouch(vm, &vm->vm_swapfs, anon_off(id), SE_EXCL)) != NULL) {
+		hat_pageunload(pp);
+		page_nrm_clear(pp, P_REF | P_MOD);
+		page_destroy(vm, pp);
+	}
+	slot = anon_swap(an);
+	anon_put(vm, id);
+	if (slot != VM_NO_SLOT)
+		swap_free_slot(vm, slot);
+}
+
+uint32_t anon_count(struct vm *vm)
+{
+	uint32_t n;
+
+	mach_mutex_enter(&vm->vm_anonlock);
+	n = vm->vm_nanon;
+	mach_mutex_exit(&vm->vm_anonlock);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
+		n -= vm->vm_cpu[c].vc_nanonfree;
+	return n;
+}
+
+static uint32_t anon_slot(struct vm *vm, anon_id id)
+{
+	return anon_swap(anon_of(vm, id));
+}
+
+bool anon_swapped(struct vm *vm, anon_id id)
+{
+	return anon_slot(vm, id) != VM_NO_SLOT;
+}
+
+void anon_dropped(struct vm *vm, anon_id id)
+{
+	uint32_t slot = anon_slot(vm, id);
+
+	if (slot != VM_NO_SLOT)
+		swap_dropped(vm, slot);
+}
+
+/* Is id alive and its contents in that swap slot? Its page is E-locked by the caller, so the answer stays true. */
+static bool anon_lives_in(struct vm *vm, anon_id id, uint32_t slot)
+{
+	const struct anon *an = anon_of(vm, id);
+
+	return anon_refs(an) > 0 && anon_swap(an) == slot;
+}
+
+bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
+{
+	return anon_lives_in(vm, id, slot);
+}
+
+/* A reference, unless the last one is gone already. */
+bool anon_tryhold(struct vm *vm, anon_id id)
+{
+	return vm_tryhold(&anon_of(vm, id)->an_refcnt);
+}
+
+/* PG_NODE of the nth after a page with these flags, where pages are spread; else 0. */
+static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
+{
+	return flags == 0 ? 0 : PG_NODE((flags / PG_NODE(0) - 1 + n) % vm->vm_caps->mc_nnodes);
+}
+
+/* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
+static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, unsigned flags, struct page **pps)
+{
+	uint32_t n = 1;
+
+	for (; n < most; n++) {
+		anon_id id = swap_owner(vm, slot, n);
+		struct page *pp;
+
+		if (id == 0 || page_create(vm, &vm->vm_swapfs, anon_off(id), spread_on(vm, flags, n), &pp) != VM_OK)
+			break;
+		if (!anon_lives_in(vm, id, slot + n)) {
+			page_destroy(vm, pp);
+			break;
+		}
+		pps[n] = pp;
+	}
+	return n;
+}
+
+static enum vm_err anon_swapin(
+    struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, unsigned flags, bool quick)
+{
+	struct page *pps[VM_IO_PAGES];
+	voff_t off;
+	struct swap_area *sw = swap_area_of(vm, slot, &off);
+	uint32_t n, ok = 0;
+	uint64_t drop;
+	enum vm_err e;
+
+	pps[0] = pp;
+	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, flags, pps);
+	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, quick, &ok, &drop);
+	VM_STATN(vm, swapin, ok);
+	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
+	if (ok > 0 && (drop & 1) != 0) {
+		page_nrm_set(pp, P_MOD);
+		swapfs_dirty(vm, pp);
+	}
+	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
+	if (ok > 0)
+		return VM_OK;
+	return e == VM_OK ? VM_IO : e;
+}
+
+bool anon_follows(struct vm *vm, anon_id id, anon_id next, uint32_t n)
+{
+	uint32_t slot = anon_slot(vm, id);
+
+	return next != 0 && slot != VM_NO_SLOT && anon_slot(vm, next) == slot + n;
+}
+
+/* Reads slots from slot on into the pages, E-locked and being filled; unlocks them. */
+static void read_run(struct vm *vm, uint32_t slot, struct page **pps, uint32_t n)
+{
+	struct swap_area *sw;
+	uint32_t ok = 0;
+	voff_t off;
+
+	if (n == 0)
+		return;
+	sw = swap_area_of(vm, slot, &off);
+	(void)pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
+	VM_STATN(vm, swapin, ok);
+	pvn_filled_ahead(vm, pps, n, ok);
+}
+
+void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, uint32_t nids)
+{
+	struct page *pps[VM_IO_PAGES];
+	uint32_t n = 0, first = VM_NO_SLOT;
+
+	for (uint32_t i = 0; i < nids; i++) {
+		uint32_t slot = anon_slot(vm, ids[i]);
+		struct page *pp;
+
+		if (slot == VM_NO_SLOT || page_exists(vm, &vm->vm_swapfs, anon_off(ids[i])))
+			continue;
+		if (n == VM_IO_PAGES || (n > 0 && slot != first + n)) {
+			read_run(vm, first, pps, n);
+			n = 0;
+		}
+		if (page_create(vm, &vm->vm_swapfs, anon_off(ids[i]), flags[i], &pp) != VM_OK)
+			break;
+		/* The page keeps the slot from being freed, if it still is the anon's. */
+		if (!anon_lives_in(vm, ids[i], slot)) {
+			page_destroy(vm, pp);
+			continue;
+		}
+		if (n == 0)
+			first = slot;
+		pps[n++] = pp;
+	}
+	read_run(vm, first, pps, n);
+}
+
+/* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
+static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, unsigned flags, bool quick, struct page *pp)
+{
+	uint32_t slot = anon_slot(vm, id);
+	enum vm_err e;
+
+	if (slot == VM_NO_SLOT) {
+		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
+	} else if ((e = anon_swapin(vm, pp, slot, hint, flags, quick)) != VM_OK) {
+		page_destroy(vm, pp);
+		return e;
+	}
+	page_filled(vm, pp, false);
+	return VM_OK;
+}
+
+enum vm_err anon_getpage(
+    struct vm *vm, anon_id id, enum page_se se, unsigned hint, unsigned flags, struct page **ppp)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	for (;;) {
+		pp = page_lookup(vm, &vm->vm_swapfs, anon_off(id), se);
+		if (pp != NULL)
+			break;
+		e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | flags, &pp);
+		if (e == VM_EXIST)
+			continue;
+		if (e != VM_OK)
+			return e;
+		if ((e = anon_fill(vm, id, hint, flags, false, pp)) != VM_OK)
+			return e;
+		if (se == SE_SHARED)
+			page_downgrade(vm, pp);
+		break;
+	}
+	*ppp = pp;
+	return VM_OK;
+}
+
+struct page *anon_getpage_ahead(struct vm *vm, anon_id id, bool quick, unsigned flags)
+{
+	struct page *pp;
+
+	if (page_create(vm, &vm->vm_swapfs, anon_off(id), flags, &pp) != VM_OK)
+		return NULL;
+	return anon_fill(vm, id, 1, flags, quick, pp) == VM_OK ? pp : NULL;
+}
+
+/* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */
+static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
+{
+	anon_id id = anon_alloc(vm);
+	enum vm_err e;
+
+	if (id == 0)
+		return VM_NOMEM;
+	/* Exists: a late prefetch of the id's former life is about to give up. */
+	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | PG_NEW | flags, ppp)) == VM_EXIST)
+		mach_yield();
+	if (e != VM_OK) {
+		anon_decref(vm, id);
+		return e;
+	}
+	page_nrm_set(*ppp, P_MOD);
+	*idp = id;
+	return VM_OK;
+}
+
+enum vm_err anon_zero(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
+{
+	enum vm_err e = anon_fresh(vm, PG_ZERO | flags, idp, ppp);
+
+	if (e == VM_OK) {
+		VM_STAT(vm, zfod);
+		page_filled(vm, *ppp, false);
+	}
+	return e;
+}
+
+enum vm_err anon_private(struct vm *vm, struct page *src, unsigned flags, anon_id *idp, struct page **ppp)
+{
+	enum vm_err e = anon_fresh(vm, flags, idp, ppp);
+
+	if (e == VM_OK) {
+		VM_STAT(vm, cow);
+		page_copy(vm, *ppp, src);
+		page_filled(vm, *ppp, false);
+	}
+	return e;
+}
+
+/* The slot of a page that is now different from its copy on disk goes back. */
+void swapfs_dirty(struct vm *vm, struct page *pp)
+{
+	struct anon *an = anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
+	uint32_t slot;
+
+	/* Without a reference, who dropped the last one waits for the page, and frees the slot. */
+	if (anon_refs(an) > 0 && (slot = anon_swap_set(an, VM_NO_SLOT)) != VM_NO_SLOT)
+		swap_free_slot(vm, slot);
+}
+
+/* Page-out wrote the page to that slot: bind it; answers the slot it had before. The page is E-locked. */
+uint32_t anon_bind(struct vm *vm, const struct page *pp, uint32_t slot)
+{
+	return anon_swap_set(anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)), slot);
+}
+
+/* ---- vm_check ---- */
+bool anon_count_ref(struct vm *vm, anon_id id, bool back)
+{
+	if (id == 0 || id / VM_ANONCHUNK >= vm->vm_anonchunks)
+		return id == 0;
+	anon_of(vm, id)->an_refcnt += back ? 1 : ~0u;
+	return true;
+}
+
+/* The references that maps hold are all there are: without them every count is zero. Needs no memory. */
+static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = 0;
+
+	if (!anonmap_count_refs(vm, false)) {
+		report(arg, "an anon map holds an anon that never was");
+		bad++;
+	}
+	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++)
+		if (anon_of(vm, id)->an_refcnt != 0) {
+			report(arg, "an anon's reference count is not that of the map entries that hold it");
+			bad++;
+		}
+	(void)anonmap_count_refs(vm, true);
+	return bad;
+}
+
+/* Length of a list of free ids. */
+static uint32_t anon_check_free(struct vm *vm, anon_id id)
+{
+	uint32_t n = 0;
+
+	for (; id != 0 && n <= vm->vm_anonchunks * VM_ANONCHUNK; id = anon_of(vm, id)->an_swap)
+		n++;
+	return n;
+}
+
+unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = check_refs(vm, report, arg);
+	uint32_t live = 0, free;
+	bool wrong = false;
+
+	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++) {
+		const struct anon *an = anon_of(vm, id);
+
+		if (an->an_refcnt == 0) {
+			if (page_exists(vm, &vm->vm_swapfs, anon_off(id))) {
+				report(arg, "a free anon has a page");
+				bad++;
+			}
+			continue;
+		}
+		live++;
+		if (an->an_swap != VM_NO_SLOT && !swap_owned(vm, an->an_swap, id)) {
+			report(arg, "an anon's swap slot is not its own");
+			bad++;
+		}
+	}
+	free = anon_check_free(vm, vm->vm_anonfree);
+	for (uint32_t c = 0; c <= vm->vm_cpumask; c++) {
+		uint32_t n = anon_check_free(vm, vm->vm_cpu[c].vc_anonfree);
+
+		wrong |= n != vm->vm_cpu[c].vc_nanonfree;
+		free += n;
+	}
+	if (wrong || live != anon_count(vm) ||
+	    (vm->vm_anonchunks > 0 && live + free + 1 != vm->vm_anonchunks * VM_ANONCHUNK)) {
+		report(arg, "anons in use and free do not add up");
+		bad++;
+	}
+	return bad;
+}

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Swap areas and reservation.
+ *
+ * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one word), given to areas in runs as
+ * they are added; the numbers of a removed area are given again when no area has higher ones. A slot has exactly one owner, kept in
+ * sw_chunk, so that a read may bring in neighbours and a removal finds who is on the area.
+ *
+ * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
+ * turns because a used one moves behind its equals. It goes round in the first part of an area only, a few times
+ * larger than what is in use: clusters are found there just as well, and slots that stay do not end up far apart, each with a
+ * page of the table, and of whatever the area keeps by slot, for itself.
+ *
+ * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
+ * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames.
+ *
+ * Locks: vm_swaplock (RANK_SWAP) guards lists, tables, counts. vo_discard is called without it.
+ */
+#include "vm/impl.h"
+
+#define CHUNK_SLOTS 1023u /* and a count: one page */
+#define CLAIMED	    0xffffffffu /* taken, its owner not known yet */
+#define SPARSE 4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
+#define LEAST_SPAN  (4 * CHUNK_SLOTS)
+
+static uint64_t nchunks(const struct swap_area *sw)
+{
+	return (sw->sw_nslots + CHUNK_SLOTS - 1) / CHUNK_SLOTS;
+}
+
+static uint32_t owner(const struct swap_area *sw, uint64_t i)
+{
+	const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
+
+	return c != NULL ? c[i % CHUNK_SLOTS + 1] : 0;
+}
+
+/* The chunk exists. */
+static void owner_set(struct swap_area *sw, uint64_t i, uint32_t id)
+{
+	uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS], *at = &c[i % CHUNK_SLOTS + 1];
+
+	c[0] += (uint32_t)(id != 0) - (uint32_t)(*at != 0);
+	*at = id;
+}
+
+/* ---- areas ---- */
+static struct swap_area *area_locked(struct vm *vm, uint32_t slot)
+{
+	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next)
+		if (slot - 1 >= sw->sw_first && slot - 1 - sw->sw_first < sw->sw_nslots)
+			return sw;
+	return NULL;
+}
+
+struct swap_area *swap_area_of(struct vm *vm, uint32_t slot, voff_t *off)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	VM_ASSERT(sw != NULL);
+	*off = (voff_t)(slot - 1 - sw->sw_first) << VM_PAGESHIFT;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return sw;
+}
+
+anon_id swap_owner(struct vm *vm, uint32_t slot, uint32_t n)
+{
+	anon_id id = 0;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	const struct swap_area *sw = area_locked(vm, slot);
+	if (sw != NULL && slot - 1 - sw->sw_first + n < sw->sw_nslots && !sw->sw_removing)
+		id = owner(sw, slot - 1 - sw->sw_first + n);
+	if (id == CLAIMED)
+		id = 0;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return id;
+}
+
+bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
+{
+	const struct swap_area *sw = area_locked(vm, slot);
+
+	return sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
+}
+
+static void area_insert_locked(struct vm *vm, struct swap_area *sw)
+{
+	struct swap_area **at = &vm->vm_swapareas;
+
+	while (*at != NULL && (*at)->sw_prio >= sw->sw_prio)
+		at = &(*at)->sw_next;
+	sw->sw_next = *at;
+	*at = sw;
+}
+
+static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
+{
+	struct swap_area **at = &vm->vm_swapareas;
+
+	while (*at != sw)
+		at = &(*at)->sw_next;
+	*at = sw->sw_next;
+}
+
+static void area_free(struct vm *vm, struct swap_area *sw)
+{
+	for (uint64_t c = 0; sw->sw_chunk != NULL && c < nchunks(sw); c++)
+		if (sw->sw_chunk[c] != NULL)
+			page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sw->sw_chunk[c])), 0);
+	if (sw->sw_chunk != NULL)
+		kmem_free(vm, sw->sw_chunk, nchunks(sw) * sizeof(uint32_t *));
+	kmem_free(vm, sw, sizeof *sw);
+}
+
+enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
+{
+	struct swap_area *sw;
+
+	if (nslots == 0 || nslots > UINT32_MAX / 2)
+		return VM_INVAL;
+	sw = kmem_zalloc(vm, sizeof *sw, KM_SLEEP);
+	if (sw == NULL)
+		return VM_NOMEM;
+	sw->sw_nslots = nslots;
+	sw->sw_chunk = kmem_zalloc(vm, nchunks(sw) * sizeof(uint32_t *), KM_SLEEP);
+	if (sw->sw_chunk == NULL || vm_inject_fail(vm, VM_INJECT_SWAP)) {
+		area_free(vm, sw);
+		return VM_NOMEM;
+	}
+	sw->sw_vnode = vp;
+	sw->sw_prio = prio;
+	mach_mutex_enter(&vm->vm_swaplock);
+	if (nslots > UINT32_MAX - 1 - vm->vm_swapnext) { /* out of slot numbers */
+		mach_mutex_exit(&vm->vm_swaplock);
+		area_free(vm, sw);
+		return VM_NOMEM;
+	}
+	vnode_hold(vp);
+	sw->sw_first = vm->vm_swapnext;
+	vm->vm_swapnext += (uint32_t)nslots;
+	area_insert_locked(vm, sw);
+	vm->vm_swaptotal += nslots;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return VM_OK;
+}
+
+/* The area is empty, or the system goes away: take it off and free it. */
+void swap_drop(struct vm *vm, struct swap_area *sw)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	area_unlink_locked(vm, sw);
+	if (!sw->sw_removing)
+		vm->vm_swaptotal -= sw->sw_nslots;
+	vm->vm_swapused -= sw->sw_used;
+	vm->vm_swapnext = 0;
+	for (const struct swap_area *o = vm->vm_swapareas; o != NULL; o = o->sw_next)
+		if (o->sw_first + o->sw_nslots > vm->vm_swapnext)
+			vm->vm_swapnext = o->sw_first + (uint32_t)o->sw_nslots;
+	mach_mutex_exit(&vm->vm_swaplock);
+	struct vnode *vp = sw->sw_vnode;
+	area_free(vm, sw);
+	vnode_rele(vp);
+}
+
+/* ---- slots ---- */
+/* Exactly one frame, of the reserve if need be: a slab would want several in a row, which page-out cannot wait for. */
+static uint32_t *chunk_alloc(struct vm *vm)
+{
+	struct page *pp = page_kalloc(vm, 0, PG_RESERVE | PG_ZERO);
+
+	return pp != NULL ? mach_frame_kva(vm->vm_mach, page_pfn(vm, pp)) : NULL;
+}
+
+/* Where slots are taken from: the slots before that number. There is a free one if there is any in the area. */
+static uint64_t span(const struct swap_area *sw)
+{
+	uint64_t n = sw->sw_used * SPARSE;
+
+	n = n > LEAST_SPAN ? n : LEAST_SPAN;
+	return n < sw->sw_nslots ? n : sw->sw_nslots;
+}
+
+/* A free slot before end, from the hint on; end if there is none. With tables: one whose table is there. */
+static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
+{
+	uint64_t i = sw->sw_hint < end ? sw->sw_hint : 0;
+
+	for (uint64_t seen = 0, step; seen < end; seen += step) {
+		const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
+
+		step = 1;
+		if (c == NULL ? tables : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
+			step = CHUNK_SLOTS - i % CHUNK_SLOTS;
+		else if (owner(sw, i) == 0)
+			return i;
+		step = step < end - i ? step : end - i;
+		i = i + step < end ? i + step : 0;
+	}
+	return end;
+}
+
+/* Up to want slots in a row are claimed, of those that find_slot finds. Returns how many, and the first. */
+static uint64_t claim(struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
+{
+	uint64_t end = span(sw), i = find_slot(sw, end, tables), n = 0;
+
+	while (n < want && i + n < end && owner(sw, i + n) == 0) {
+		uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
+
+		if (*c == NULL && (tables || (*c = chunk_alloc(vm)) == NULL))
+			break;
+		owner_set(sw, i + n, CLAIMED);
+		n++;
+	}
+	*first = i;
+	return n;
+}
+
+enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, uint32_t *got)
+{
+	if (vm_inject_fail(vm, VM_INJECT_SWAP))
+		return VM_NOSWAP;
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
+		uint64_t i, n;
+
+		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
+			continue;
+		n = claim(vm, sw, want, false, &i);
+		if (n == 0) /* no memory for another table */
+			n = claim(vm, sw, want, true, &i);
+		if (n == 0)
+			continue;
+		sw->sw_used += n;
+		vm->vm_swapused += n;
+		sw->sw_hint = i + n;
+		*first = sw->sw_first + (uint32_t)i + 1;
+		*got = (uint32_t)n;
+		if (sw->sw_next != NULL && sw->sw_next->sw_prio == sw->sw_prio) { /* equals take turns */
+			area_unlink_locked(vm, sw);
+			area_insert_locked(vm, sw);
+		}
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_OK;
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	return VM_NOSWAP;
+}
+
+void swap_free_slot(struct vm *vm, uint32_t slot)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	VM_ASSERT(sw != NULL);
+	uint64_t i = slot - 1 - sw->sw_first;
+	VM_ASSERT(owner(sw, i) != 0);
+	owner_set(sw, i, CLAIMED);
+	struct vnode *vp = sw->sw_vnode; /* stays: the slot is counted as used */
+	mach_mutex_exit(&vm->vm_swaplock);
+	/* The contents go first: once the bit is clear the slot may be written again. */
+	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
+	mach_mutex_enter(&vm->vm_swaplock);
+	owner_set(sw, i, 0);
+	sw->sw_used--;
+	vm->vm_swapused--;
+	/* A table that nobody needs would stay behind the hint at every step. */
+	uint32_t **at = &sw->sw_chunk[i / CHUNK_SLOTS], *empty = NULL;
+	if (*at != NULL && (*at)[0] == 0 && i / CHUNK_SLOTS != sw->sw_hint / CHUNK_SLOTS) {
+		empty = *at;
+		*at = NULL;
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	if (empty != NULL)
+		page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, empty)), 0);
+}
+
+/* The page that the slot belongs to is E-locked: the slot stays, and so does its area. */
+void swap_dropped(struct vm *vm, uint32_t slot)
+{
+	voff_t off;
+	struct vnode *vp = swap_area_of(vm, slot, &off)->sw_vnode;
+
+	if (vp->v_ops->vo_dropped != NULL)
+		vp->v_ops->vo_dropped(vp, off);
+}
+
+static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	owner_set(sw, slot - 1 - sw->sw_first, id);
+	mach_mutex_exit(&vm->vm_swaplock);
+}
+
+/* Writes n pages to the cluster of slots from first; the good ones are bound and clean. Returns how many from the start. */
+static enum vm_err write_cluster(struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
+{
+	voff_t off;
+	struct swap_area *sw = swap_area_of(vm, first, &off);
+	enum vm_err e = pvn_io(vm, sw->sw_vnode, VM_IO_WRITE, off, pps, n, ok);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t slot = first + i, old = slot;
+
+		if (i < *ok) {
+			slot_owner_set(vm, slot, (anon_id)(pps[i]->p_offset >> VM_PAGESHIFT));
+			old = anon_bind(vm, pps[i], slot);
+			page_nrm_clear(pps[i], P_MOD);
+		}
+		if (old != VM_NO_SLOT)
+			swap_free_slot(vm, old);
+	}
+	VM_STATN(vm, swapout, *ok);
+	return *ok == n ? VM_OK : e != VM_OK ? e : VM_IO;
+}
+
+enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32_t *ok)
+{
+	enum vm_err e = VM_OK;
+
+	for (*ok = 0; *ok < n && e == VM_OK;) {
+		uint32_t first, got, done = 0;
+
+		e = swap_alloc_cluster(vm, n - *ok, &first, &got);
+		if (e == VM_OK) {
+			e = write_cluster(vm, pps + *ok, first, got, &done);
+			*ok += done;
+		}
+	}
+	return e;
+}
+
+/* ---- removal ---- */
+/* One anon off the area: its page comes into memory and its slot is given up. */
+static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	if (!anon_tryhold(vm, id))
+		return VM_OK; /* on its way out: its last reference frees the slot */
+	e = anon_getpage(vm, id, SE_EXCL, 1, 0, &pp);
+	if (e == VM_OK) {
+		if (anon_holds_slot(vm, id, slot)) {
+			page_nrm_set(pp, P_MOD);
+			swapfs_dirty(vm, pp);
+		}
+		page_unlock(vm, pp);
+	}
+	anon_decref(vm, id);
+	return e;
+}
+
+/* The removal is off: the area counts again. */
+static void area_keep_locked(struct vm *vm, struct swap_area *sw)
+{
+	sw->sw_removing = false;
+	vm->vm_swaptotal += sw->sw_nslots;
+}
+
+static uint64_t area_used(struct vm *vm, const struct swap_area *sw)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	uint64_t n = sw->sw_used;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return n;
+}
+
+enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
+{
+	struct swap_area *sw;
+	enum vm_err e = VM_OK;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing); sw = sw->sw_next)
+		;
+	if (sw == NULL) {
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_INVAL;
+	}
+	/* From here on nothing is promised on account of it. */
+	sw->sw_removing = true;
+	vm->vm_swaptotal -= sw->sw_nslots;
+	if (!vm->vm_config.vc_overcommit && vm->vm_resv > swap_resv_max_locked(vm)) {
+		area_keep_locked(vm, sw);
+		mach_mutex_exit(&vm->vm_swaplock);
+		return VM_NOSWAP;
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	/* Nothing new comes. A slot whose owner is still being bound or freed is seen on a later round. */
+	for (unsigned round = 0; e == VM_OK && area_used(vm, sw) > 0 && round < 10000; round++) {
+		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
+			mach_mutex_enter(&vm->vm_swaplock);
+			anon_id id = owner(sw, i);
+			mach_mutex_exit(&vm->vm_swaplock);
+			if (id != 0 && id != CLAIMED)
+				e = evacuate(vm, id, sw->sw_first + (uint32_t)i + 1);
+		}
+		mach_yield();
+	}
+	if (e == VM_OK && area_used(vm, sw) > 0)
+		e = VM_NOMEM;
+	if (e != VM_OK) {
+		mach_mutex_enter(&vm->vm_swaplock);
+		area_keep_locked(vm, sw);
+		mach_mutex_exit(&vm->vm_swaplock);
+		return e;
+	}
+	swap_drop(vm, sw);
+	return VM_OK;
+}
+
+/* ---- reservation ---- */
+uint64_t swap_resv_max_locked(struct vm *vm)
+{
+	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_reserve, frames = vm->vm_nonline;
+
+	return vm->vm_swaptotal + (frames > keep ? frames - keep : 0);
+}
+
+enum vm_err anon_reserve(struct vm *vm, uint64_t npages)
+{
+	enum vm_err e = VM_OK;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	vm->vm_resvmax = swap_resv_max_locked(vm);
+	if (!vm->vm_config.vc_overcommit && (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
+		e = VM_NOSWAP;
+	else
+		vm->vm_resv += npages;
+	mach_mutex_exit(&vm->vm_swaplock);
+	if (e != VM_OK)
+		VM_STAT(vm, resv_fail);
+	return e;
+}
+
+void anon_unreserve(struct vm *vm, uint64_t npages)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	VM_ASSERT(vm->vm_resv >= npages);
+	vm->vm_resv -= npages;
+	mach_mutex_exit(&vm->vm_swaplock);
+}
+
+/* ---- vm_check ---- */
+unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+{
+	unsigned bad = 0;
+	uint64_t total = 0, used = 0;
+
+	for (const struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next) {
+		uint64_t n = 0;
+
+		for (uint64_t i = 0; i < sw->sw_nslots; i++) {
+			uint32_t id = owner(sw, i);
+
+			n += id != 0;
+			if (id != 0 && (id == CLAIMED || !anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {
+				report(arg, "a swap slot's owner does not know it");
+				bad++;
+			}
+		}
+		if (n != sw->sw_used) {
+			report(arg, "a swap area's count of used slots is wrong");
+			bad++;
+		}
+		total += sw->sw_nslots;
+		used += n;
+	}
+	if (total != vm->vm_swaptotal || used != vm->vm_swapused) {
+		report(arg, "swap totals do not add up");
+		bad++;
+	}
+	return bad;
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Address spaces: memory locks, write-back, advice, residence, inheritance, adoption, copying through a space.
+ *
+ * A range operation goes over the segments of its range; a gap gives VM_NOMAP, and the rest of the range is still done where
+ * as.h says so. What changes the segments' own state takes a_lock as writer and splits at the borders first.
+ */
+#include "vm/impl.h"
+
+/* The part of s in [va, end). */
+static uint64_t part(const struct seg *s, vaddr_t va, vaddr_t end)
+{
+	return (seg_end(s) < end ? seg_end(s) : end) - va;
+}
+
+/* ---- memory locks ---- */
+static enum vm_err wire_page(struct as *as, vaddr_t va, uint64_t *newly, uint64_t i)
+{
+	struct seg *s = as_segat(as, va);
+	enum vm_err e;
+
+	if (s == NULL)
+		return VM_NOMAP;
+	if ((aslock_get(as, va) & LOCK_WIRED) != 0)
+		return VM_OK;
+	e = s->s_ops->so_lockop(s, va, VM_PAGESIZE, SEG_LOCK);
+	if (e == VM_OK)
+		newly[i / 64] |= (uint64_t)1 << (i % 64);
+	return e;
+}
+
+/* a_lock R or W. tolerant: what cannot be accessed is left out (whole-space locks). */
+enum vm_err as_wire_range(struct as *as, vaddr_t addr, uint64_t len, bool tolerant)
+{
+	uint64_t n = vm_btop(len), bytes = (n + 63) / 64 * 8, i;
+	uint64_t *newly = kmem_zalloc(as->a_vm, bytes, KM_SLEEP);
+	enum vm_err e = VM_OK;
+
+	if (newly == NULL)
+		return VM_NOMEM;
+	for (i = 0; i < n && e == VM_OK; i++) {
+		e = wire_page(as, addr + vm_ptob(i), newly, i);
+		if (tolerant && (e == VM_PROT || e == VM_EOF || e == VM_NOTSUP))
+			e = VM_OK;
+	}
+	for (uint64_t k = 0; e != VM_OK && k < n; k++) {
+		struct seg *s;
+
+		if ((newly[k / 64] >> (k % 64) & 1) != 0 && (s = as_segat(as, addr + vm_ptob(k))) != NULL)
+			(void)s->s_ops->so_lockop(s, addr + vm_ptob(k), VM_PAGESIZE, SEG_UNLOCK);
+	}
+	kmem_free(as->a_vm, newly, bytes);
+	return e;
+}
+
+static void unwire_range(struct as *as, vaddr_t va, vaddr_t end)
+{
+	while (aslock_next(as, &va, end, LOCK_WIRED)) {
+		struct seg *s = as_segat(as, va);
+
+		if (s != NULL)
+			(void)s->s_ops->so_lockop(s, va, VM_PAGESIZE, SEG_UNLOCK);
+		va += VM_PAGESIZE;
+	}
+}
+
+enum vm_err as_lock(struct as *as, vaddr_t addr, uint64_t len)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? as_wire_range(as, addr, len, false) : VM_NOMAP;
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_unlock(struct as *as, vaddr_t addr, uint64_t len)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? VM_OK : VM_NOMAP;
+	unwire_range(as, addr, addr + len);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_lockall(struct as *as, bool current, bool future)
+{
+	enum vm_err e = VM_OK;
+
+	mach_rw_enter(&as->a_lock, true);
+	as->a_lockfuture = future;
+	for (struct seg *s = as_seg_ge(as, as->a_min); current && e == VM_OK && s != NULL; s = seg_next(s))
+		if ((s->s_flags & S_HOLE) == 0)
+			e = as_wire_range(as, seg_base(s), seg_size(s), true);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_unlockall(struct as *as)
+{
+	mach_rw_enter(&as->a_lock, true);
+	as->a_lockfuture = false;
+	unwire_range(as, as->a_min, as->a_max);
+	mach_rw_exit(&as->a_lock);
+	return VM_OK;
+}
+
+/* ---- over the segments of a range; done answers for each, gaps are remembered ---- */
+enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
+{
+	vaddr_t end;
+	enum vm_err e = VM_OK, r;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, false);
+	if (!as_mapped(as, addr, len))
+		e = VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
+
+		if ((r = s->s_ops->so_sync(s, va, part(s, va, end), flags)) != VM_OK)
+			e = r;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+static bool advice_writes(enum advice a)
+{
+	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM ||
+	    a == ADV_SEQUENTIAL;
+}
+
+/* Goes over gaps, remembering them; stops at the first error of a segment. Populating stops at a gap, too. */
+static enum vm_err advise_segs(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
+{
+	bool populates = a == ADV_POPULATE_READ || a == ADV_POPULATE_WRITE;
+	enum vm_err e, gap = VM_OK;
+
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		if (seg_base(s) > addr) {
+			gap = VM_NOMAP;
+			addr = seg_base(s);
+			if (populates)
+				return gap;
+		}
+		if ((e = s->s_ops->so_advise(s, addr, part(s, addr, end), a)) != VM_OK)
+			return e;
+		addr = seg_end(s);
+	}
+	return addr < end ? VM_NOMAP : gap;
+}
+
+static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum advice a)
+{
+	bool splits = a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
+	enum vm_err e;
+
+	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) && as_sealed(as, addr, end - addr))
+		return VM_ACCESS;
+	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
+		return e;
+	e = advise_segs(as, addr, end, a);
+	if (splits)
+		as_merge(as, addr, end);
+	return e;
+}
+
+enum vm_err as_advise(struct as *as, vaddr_t addr, uint64_t len, enum advice a)
+{
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	mach_rw_enter(&as->a_lock, advice_writes(a));
+	e = advise_locked(as, addr, addr + len, a);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_incore(struct as *as, vaddr_t addr, uint64_t len, uint8_t *vec)
+{
+	vaddr_t end;
+	enum vm_err e;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	memset(vec, 0, vm_btop(len));
+	mach_rw_enter(&as->a_lock, false);
+	e = as_mapped(as, addr, len) ? VM_OK : VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
+
+		s->s_ops->so_incore(s, va, part(s, va, end), vec + vm_btop(va - addr));
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i)
+{
+	vaddr_t end;
+	enum vm_err e, r;
+
+	if (!as_range(as, &addr, &len))
+		return VM_NOMEM;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, true);
+	if ((e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK && !as_mapped(as, addr, len))
+		e = VM_NOMAP;
+	for (struct seg *s = as_seg_ge(as, addr); (e == VM_OK || e == VM_NOMAP) && s != NULL && seg_base(s) < end;
+	     s = seg_next(s))
+		if ((r = s->s_ops->so_inherit(s, i)) != VM_OK)
+			e = r;
+	as_merge(as, addr, end);
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+/* Bits of a segment's part are shifted into words of its own, ADOPT_PAGES at a time. */
+#define ADOPT_PAGES 512u
+static enum vm_err adopt_part(struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
+{
+	for (uint64_t at = 0; at < n; at += ADOPT_PAGES) {
+		uint64_t bits[ADOPT_PAGES / 64] = { 0 }, some = 0, k = n - at < ADOPT_PAGES ? n - at : ADOPT_PAGES;
+		enum vm_err e;
+
+		for (uint64_t i = 0; i < k; i++) {
+			uint64_t b = first + at + i, bit = present[b / 64] >> (b % 64) & 1;
+
+			bits[i / 64] |= bit << (i % 64);
+			some |= bit;
+		}
+		if (some != 0 && (e = s->s_ops->so_adopt(s, va + vm_ptob(at), k, bits)) != VM_OK)
+			return e;
+	}
+	return VM_OK;
+}
+
+enum vm_err as_adopt(struct as *as, vaddr_t addr, uint64_t npages, const uint64_t *present)
+{
+	uint64_t len = vm_ptob(npages);
+	vaddr_t end;
+	enum vm_err e = VM_OK;
+
+	if ((addr & VM_PAGEMASK) != 0 || !as_range(as, &addr, &len))
+		return VM_INVAL;
+	end = addr + len;
+	mach_rw_enter(&as->a_lock, false);
+	for (vaddr_t va = addr; va < end && e == VM_OK;) {
+		struct seg *s = as_segat(as, va);
+
+		if (s == NULL) {
+			e = VM_NOMAP;
+			break;
+		}
+		uint64_t n = part(s, va, end);
+
+		e = adopt_part(s, va, vm_btop(n), present, vm_btop(va - addr));
+		va += n;
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
+/* ---- copying through a space ---- */
+struct copying {
+	struct as *c_as;
+	vaddr_t c_va;
+	char *c_buf;
+	uint64_t c_n; /* within one page */
+	bool c_out;
+};
+
+static void copy_bytes(const struct copying *c, char *page)
+{
+	VM_STATN(c->c_as->a_vm, copy_bytes, c->c_n);
+	char *at = page + (c->c_va & VM_PAGEMASK);
+
+	if (c->c_out)
+		memcpy(at, c->c_buf, c->c_n);
+	else
+		memcpy(c->c_buf, at, c->c_n);
+}
+
+/* The page stays where it is as long as it is soft-locked. */
+static enum vm_err copy_direct(const struct copying *c)
+{
+	enum seg_rw rw = c->c_out ? S_WRITE : S_READ;
+	enum vm_err e = as_fault(c->c_as, c->c_va, c->c_n, F_SOFTLOCK, rw);
+	pfn_t pfn;
+
+	if (e != VM_OK)
+		return e;
+	pfn = hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), NULL);
+	VM_ASSERT(pfn != PFN_INVALID);
+	copy_bytes(c, mach_frame_kva(c->c_as->a_vm->vm_mach, pfn));
+	return as_fault(c->c_as, c->c_va, c->c_n, F_SOFTUNLOCK, rw);
+}
+
+/* Is the page still the one at the address, with the right that is needed? Page E: it cannot change then. */
+static bool still_there(const struct copying *c, pfn_t pfn)
+{
+	unsigned attr;
+
+	return hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), &attr) == pfn && (!c->c_out || (attr & PROT_W) != 0);
+}
+
+/*
+ * Fault the page in, lock it, copy: no private page is copied because somebody reads it, as a soft lock would do. Frames
+ * that are seen at one place only are taken away from there. VM_RETRY: it went.
+ */
+static enum vm_err copy_page_locked(const struct copying *c)
+{
+	struct vm *vm = c->c_as->a_vm;
+	vaddr_t va = vm_page_trunc(c->c_va);
+	enum vm_err e = as_fault(c->c_as, c->c_va, c->c_n, F_INVAL, c->c_out ? S_WRITE : S_READ);
+	struct page *pp;
+	pfn_t pfn;
+
+	if (e != VM_OK)
+		return e;
+	if ((pfn = hat_probe(c->c_as->a_hat, va, NULL)) == PFN_INVALID)
+		return VM_RETRY;
+	if (pfn >= vm->vm_nframes)
+		return VM_NOTSUP; /* a device's */
+	if (vm_is_zeropage(vm, pfn)) { /* always zero, so it does not matter whether it is still there */
+		copy_bytes(c, mach_frame_kva(vm->vm_mach, pfn));
+		return VM_OK;
+	}
+	pp = page_of(vm, pfn);
+	if (!page_trylock(vm, pp, c->c_out || !vm->vm_caps->mc_direct_map ? SE_EXCL : SE_SHARED))
+		return VM_RETRY;
+	if (still_there(c, pfn)) {
+		unsigned attr;
+
+		(void)hat_probe(c->c_as->a_hat, va, &attr);
+		copy_bytes(c, page_mapin(vm, pp));
+		if (c->c_out)
+			page_nrm_set(pp, P_MOD);
+		/* a soft-locked translation is due again at once; its tables are still there */
+		if (!vm->vm_caps->mc_direct_map && (aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
+			e = hat_memload(c->c_as->a_hat, va, pp, attr, HAT_LOAD_LOCK);
+	} else {
+		e = VM_RETRY;
+	}
+	page_unlock(vm, pp);
+	return e;
+}
+
+static enum vm_err copy_part(const struct copying *c)
+{
+	enum vm_err e;
+
+	for (unsigned tries = 0; (e = copy_page_locked(c)) == VM_RETRY && tries < 1000; tries++)
+		mach_yield();
+	return e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map ? copy_direct(c) : e;
+}
+
+static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
+{
+	while (len > 0) {
+		uint64_t n = VM_PAGESIZE - (va & VM_PAGEMASK);
+		struct copying c = { .c_as = as, .c_va = va, .c_buf = buf, .c_n = n < len ? n : len, .c_out = out };
+		enum vm_err e;
+
+		if ((e = copy_part(&c)) != VM_OK)
+			return e;
+		va += c.c_n;
+		buf += c.c_n;
+		len -= c.c_n;
+	}
+	return VM_OK;
+}
+
+enum vm_err as_copyin(struct as *as, vaddr_t from, void *to, uint64_t len)
+{
+	return copy(as, from, to, len, false);
+}
+
+enum vm_err as_copyout(struct as *as, const void *from, vaddr_t to, uint64_t len)
+{
+	return copy(as, to, (char *)(uintptr_t)from, len, true);
+}

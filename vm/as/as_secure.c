@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hardening of an address space.
+ *
+ * Writable or executable (W^X, as OpenBSD's and Linux' MDWE): from as_secure on nothing may be both, and what was writable
+ * once may never become executable, so that data cannot be run; nor may a message of pages be both. A segment remembers
+ * that it was writable (S_WASWRITE) through splits, forks and moves; segments that differ in it do not merge.
+ *
+ * Placing at random (ASLR): where the caller leaves the place open, it is a hole next to an address drawn from all the
+ * space, page by page; the sequence is the seed's, so the same seed gives the same places (tests, replays). The seed of a
+ * real program comes from its kernel's source of randomness. A fork goes on with its parent's places, not its draws.
+ *
+ * The null page: a space begins at a_min; whoever creates it above 0 has no mapping there.
+ */
+#include "vm/impl.h"
+
+#define BOTH (PROT_W | PROT_X)
+
+void as_secure(struct as *as, unsigned how, uint64_t seed)
+{
+	mach_rw_enter(&as->a_lock, true);
+	if ((how & AS_WXORX) != 0 && !as->a_wxorx) {
+		as->a_wxorx = true;
+		for (struct seg *s = as_seg_ge(as, as->a_min); s != NULL; s = seg_next(s))
+			if ((s->s_ops->so_getprot(s, seg_base(s)) & PROT_W) != 0) {
+				s->s_flags |= S_WASWRITE;
+				seg_rekind(s);
+			}
+	}
+	if ((how & AS_RANDOM) != 0)
+		as->a_random = seed != 0 ? seed : 1;
+	mach_rw_exit(&as->a_lock);
+}
+
+/* May the segment (NULL: a new one) have these rights? a_lock W. */
+bool as_secure_prot(const struct as *as, struct seg *s, unsigned prot)
+{
+	unsigned now = s != NULL ? s->s_ops->so_getprot(s, seg_base(s)) : 0;
+
+	if (!as->a_wxorx)
+		return true;
+	if ((prot & BOTH) == BOTH && (now & BOTH) != BOTH)
+		return false;
+	return s == NULL || (prot & ~now & PROT_X) == 0 || (s->s_flags & S_WASWRITE) == 0;
+}
+
+/* It has them now. a_lock W. */
+void as_secure_note(const struct as *as, struct seg *s, unsigned prot)
+{
+	if (as->a_wxorx && (prot & PROT_W) != 0)
+		s->s_flags |= S_WASWRITE;
+}
+
+void as_secure_dup(const struct as *parent, struct as *child)
+{
+	child->a_wxorx = parent->a_wxorx;
+	child->a_random = parent->a_random != 0 ? parent->a_random * 0xd1342543de82ef95ull + 1 : 0;
+	if (parent->a_random != 0 && child->a_random == 0)
+		child->a_random = 1;
+}
+
+/* A hole near a random address. a_lock W. VM_NOMEM: none at all. */
+enum vm_err as_random_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr)
+{
+	uint64_t x = as->a_random, span = max - as->a_min;
+	vaddr_t at;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	as->a_random = x;
+	x *= 0x2545f4914f6cdd1dull;
+	at = as->a_min + vm_page_trunc((x >> 1) % span);
+	if (as_gap_locked(as, len, align, at, max, false, addr) == VM_OK)
+		return VM_OK;
+	return as_gap_locked(as, len, align, as->a_min, max, true, addr);
+}

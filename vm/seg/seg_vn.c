@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * segvn: segments of files and of anonymous memory. This file: faults, locking, adoption. seg_vn_ops.c: the rest.
+ *
+ *   private anonymous   pages are anons of svd_amp, zero at first
+ *   private file	 pages are the vnode's until written, then anons
+ *   shared anonymous	 pages are anons of an svd_amp that all who share hold
+ *   shared file	 pages are the vnode's
+ *
+ * The map of a private segment is made at its first fault. Two halves of a split segment use one map, each its own range
+ * of it, so splitting and merging is arithmetic on indexes.
+ *
+ * A fault on a segment with a map holds the slot's busy bit from looking at it until the translation is loaded: whoever
+ * replaces the anon cannot be overtaken by one who loads the old page. An anon with one reference may be written in
+ * place; otherwise the page is copied. In a shared segment the copy replaces the old one for all who share, so the
+ * old page loses every translation.
+ *
+ * Writable translations: where the hardware does not report modification (mc_mod_bits), a translation is writable only
+ * once the page is P_MOD, so the first write faults. A page whose disk copy gets stale gives its slot back.
+ *
+ * Reservation: svd_full segments reserved all their pages at creation (or when they became writable); in the others each
+ * anon reserves one page when it is made, so svd_swresv is the number of their anons.
+ *
+ * Locks: a_lock R; svd_lock for a moment; slot busy; page. Left out: large pages, text replication.
+ */
+#include "vm/seg/seg_vn.h"
+
+#define ZERO_AHEAD 16u	 /* pages made at once for a program that touches memory in order: one call moves them all */
+
+struct fault {
+	struct seg *f_seg;
+	struct segvn_data *f_svd;
+	struct vm *f_vm;
+	struct as *f_as;
+	struct anon_map *f_amp;
+	vaddr_t f_va;
+	uint64_t f_idx;
+	bool f_write;  /* the page will be written */
+	bool f_soft, f_wire; /* lock it, too */
+	bool f_noload;	     /* only get the page: no translation */
+	bool f_fresh;	     /* it got a new page of zeroes */
+	unsigned f_flags;    /* of the load */
+	struct pf_plan f_plan;
+	unsigned f_ahead; /* pages after this one to get from the store and map, too */
+};
+
+/* ---- small parts ---- */
+struct anon_map *segvn_amp(struct seg *seg)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct anon_map *amp = svd_amp(svd), *mine;
+
+	if (amp != NULL)
+		return amp;
+	if ((mine = anonmap_alloc(seg->s_as->a_vm, vm_btop(seg_size(seg)))) == NULL)
+		return NULL;
+	mach_mutex_enter(&svd->svd_lock);
+	if ((amp = svd->svd_amp) == NULL) {
+		amp = mine;
+		__atomic_store_n(&svd->svd_amp, mine, __ATOMIC_RELEASE);
+		mine = NULL;
+	}
+	mach_mutex_exit(&svd->svd_lock);
+	if (mine != NULL)
+		anonmap_rele(mine);
+	return amp;
+}
+
+enum vm_err segvn_charge(struct seg *seg, uint64_t npages)
+{
+	enum vm_err e = npages == 0 ? VM_OK : as_charge_resv(seg->s_as, npages);
+
+	if (e == VM_OK)
+		svd_of(seg)->svd_swresv += npages;
+	return e;
+}
+
+void segvn_uncharge(struct seg *seg, uint64_t npages)
+{
+	if (npages == 0)
+		return;
+	svd_of(seg)->svd_swresv -= npages;
+	as_forget_resv(seg->s_as, npages);
+	anon_unreserve(seg->s_as->a_vm, npages);
+}
+
+uint64_t segvn_reserved(const struct seg *seg)
+{
+	return seg->s_ops == &segvn_ops ? svd_of(seg)->svd_swresv : 0;
+}
+
+/* One more anon in the segment. */
+static bool charge_one(struct fault *f)
+{
+	return f->f_svd->svd_full || f->f_svd->svd_foreign || segvn_charge(f->f_seg, 1) == VM_OK;
+}
+
+static void uncharge_one(struct fault *f)
+{
+	if (!f->f_svd->svd_full && !f->f_svd->svd_foreign)
+		segvn_uncharge(f->f_seg, 1);
+}
+
+/* A page of swapfs or of a file is about to differ from its copy on disk. Locked. */
+static void dirty(struct vm *vm, struct page *pp)
+{
+	if ((page_nrm(pp) & P_MOD) != 0)
+		return;
+	page_nrm_set(pp, P_MOD);
+	if ((pp->p_vnode->v_flags & V_SWAPFS) != 0)
+		swapfs_dirty(vm, pp);
+}
+
+enum vm_err segvn_load(struct seg *seg, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+{
+	if ((aslock_get(seg->s_as, va) & LOCK_SOFT) != 0)
+		flags |= HAT_LOAD_LOCK;
+	return seg_load(seg->s_as, va, pp, attr, flags);
+}
+
+/*
+ * Loads the page, locked by the caller; counts the lock if one is asked for. may_write: a write would be in order now.
+ */
+static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
+{
+	unsigned prot = f->f_svd->svd_prot;
+	enum vm_err e;
+
+	if (f->f_write)
+		dirty(f->f_vm, pp);
+	if (f->f_noload)
+		return VM_OK;
+	if (!f->f_write && (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
+		prot &= ~PROT_W;
+	if ((f->f_soft || f->f_wire) && (e = aslock_add(f->f_as, f->f_va, pp, f->f_wire)) != VM_OK)
+		return e;
+	e = segvn_load(f->f_seg, f->f_va, pp, prot, f->f_flags);
+	if (e != VM_OK && (f->f_soft || f->f_wire))
+		(void)aslock_del(f->f_as, f->f_va, pp, f->f_wire);
+	return e;
+}
+
+static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
+{
+	voff_t off = svd_voff(f->f_seg, f->f_va);
+	unsigned hint = 1;
+
+	switch (page_peek(f->f_vm, f->f_svd->svd_vp, off)) {
+	case PAGE_ABSENT:
+		hint += segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
+		break;
+	case PAGE_UNUSED:
+		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+		break;
+	case PAGE_USED:
+		break;
+	}
+	return pvn_getpage(f->f_vm, f->f_svd->svd_vp, off, se, hint, ppp);
+}
+
+/*
+ * Frames for n pages ahead, beside the one that faults. Made before that one is loaded: made after, they might be had by
+ * evicting just it, for ever. Never more than a small part of memory.
+ */
+static unsigned ahead_room(struct vm *vm, unsigned n)
+{
+	if (n > vm->vm_nonline / 32)
+		n = (unsigned)vm->vm_nonline / 32;
+	if (n > 0 && vm->vm_nfree < vm->vm_desfree + n)
+		(void)pageout_reclaim(vm, n);
+	return n;
+}
+
+static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
+{
+	struct vm *vm = f->f_vm;
+	enum page_peek was;
+	unsigned hint = 1;
+
+	if ((*ppp = page_lookup_was(vm, &vm->vm_swapfs, svd_anon_off(id), se, &was)) != NULL) {
+		if (was == PAGE_UNUSED)
+			(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+		return VM_OK;
+	}
+	if (anon_swapped(vm, id)) {
+		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
+
+		if (f->f_plan.pl_map) {
+			f->f_ahead = ahead_room(vm, n);
+			f->f_plan.pl_n = n = 0;
+		}
+		/* The same read brings what lies behind it on disk, as far as the plan has it. */
+		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
+			hint++;
+	}
+	return anon_getpage(vm, id, se, hint, segvn_place(f->f_seg, f->f_idx), ppp);
+}
+
+/*
+ * The page of zeroes that all memory nobody has written yet is mapped to, read-only, for those who read it. NULL: this
+ * machine cannot map a page more than once, the page is to be the program's own, or there is no memory.
+ */
+static struct page *zero_page(const struct fault *f)
+{
+	struct vm *vm = f->f_vm;
+	struct page *zero, *mine, *none = NULL;
+
+	if (f->f_write || f->f_soft || f->f_wire || f->f_noload || vm->vm_caps->mc_max_mappings != 0 ||
+	    svd_shares_amp(f->f_svd) || (f->f_svd->svd_prot & PROT_R) == 0)
+		return NULL;
+	if ((zero = __atomic_load_n(&vm->vm_zeropage, __ATOMIC_ACQUIRE)) != NULL)
+		return zero;
+	if ((mine = page_kalloc(vm, 0, PG_ZERO)) == NULL)
+		return NULL;
+	if (__atomic_compare_exchange_n(&vm->vm_zeropage, &none, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return mine;
+	page_kfree(vm, mine, 0);
+	return none;
+}
+
+/* ---- the cases of a fault; the slot is busy ---- */
+static enum vm_err fault_zero(struct fault *f)
+{
+	struct page *pp = zero_page(f);
+	anon_id id;
+	enum vm_err e;
+
+	if (pp != NULL) {
+		VM_STAT(f->f_vm, zero_shared);
+		return seg_load(f->f_as, f->f_va, pp, f->f_svd->svd_prot & ~PROT_W, f->f_flags | HAT_LOAD_NOCONSIST);
+	}
+	if (!charge_one(f))
+		return VM_NOMEM;
+	if ((e = anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx), &id, &pp)) != VM_OK) {
+		uncharge_one(f);
+		return e;
+	}
+	anonmap_set(f->f_amp, f->f_idx, id);
+	f->f_fresh = true;
+	e = load(f, pp, true);
+	if (f->f_noload || e != VM_OK)
+		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, HAT_UNLOAD); /* the page of zeroes must not stay */
+	page_unlock(f->f_vm, pp);
+	return e;
+}
+
+/* The slot gets a copy of src (E-locked; unlocked here) instead of old (0: a file's page). */
+static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
+{
+	unsigned locked = aslock_get(f->f_as, f->f_va);
+	struct page *pp;
+	anon_id id;
+	enum vm_err e;
+
+	if (old == 0 && !charge_one(f)) {
+		page_unlock(f->f_vm, src);
+		return VM_NOMEM;
+	}
+	e = anon_private(f->f_vm, src, segvn_place(f->f_seg, f->f_idx), &id, &pp);
+	if (e == VM_OK && locked != 0 && (e = page_wire(f->f_vm, pp)) != VM_OK) {
+		page_unlock(f->f_vm, pp);
+		anon_decref(f->f_vm, id);
+	}
+	if (e != VM_OK) {
+		page_unlock(f->f_vm, src);
+		if (old == 0)
+			uncharge_one(f);
+		return e == VM_LIMIT ? VM_NOMEM : e;
+	}
+	if (locked != 0)
+		page_unwire(f->f_vm, src);
+	anonmap_set(f->f_amp, f->f_idx, id);
+	if (svd_shares_amp(f->f_svd))
+		hat_pageunload(src);
+	else
+		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
+	page_unlock(f->f_vm, src);
+	e = load(f, pp, true);
+	page_unlock(f->f_vm, pp);
+	if (old != 0)
+		anon_decref(f->f_vm, old);
+	return e;
+}
+
+static enum vm_err fault_file(struct fault *f)
+{
+	struct page *pp;
+	enum vm_err e = get_file(f, f->f_write ? SE_EXCL : SE_SHARED, &pp);
+
+	if (e != VM_OK)
+		return e;
+	if (f->f_write)
+		return fault_copy(f, pp, 0);
+	e = load(f, pp, false);
+	page_unlock(f->f_vm, pp);
+	return e;
+}
+
+static enum vm_err fault_anon(struct fault *f, anon_id id)
+{
+	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	/* Locked pages of shared memory are never replaced: their locks are counted there. So not those of a snapshot either. */
+	bool own = f->f_write || ((f->f_soft || f->f_wire) && svd_shares_amp(f->f_svd));
+	struct page *pp;
+	enum vm_err e = get_anon(f, id, own ? SE_EXCL : SE_SHARED, &pp);
+
+	if (e != VM_OK)
+		return e;
+	if (own && !alone)
+		return fault_copy(f, pp, id);
+	if (f->f_write && f->f_svd->svd_dupped)
+		VM_STAT(f->f_vm, cow_reuse);
+	e = load(f, pp, alone);
+	page_unlock(f->f_vm, pp);
+	return e;
+}
+
+static enum vm_err fault_slot(struct fault *f)
+{
+	anon_id id;
+	enum vm_err e;
+
+	if ((f->f_amp = segvn_amp(f->f_seg)) == NULL)
+		return VM_NOMEM;
+	f->f_idx = svd_index(f->f_seg, f->f_va);
+	if (!anonmap_enter(f->f_amp, f->f_idx, true, &id))
+		return VM_NOMEM;
+	if (id != 0)
+		e = fault_anon(f, id);
+	else if (f->f_svd->svd_vp != NULL)
+		e = fault_file(f);
+	else
+		e = fault_zero(f);
+	anonmap_exit(f->f_amp, f->f_idx);
+	return e;
+}
+
+static enum vm_err fault_shared_file(struct fault *f)
+{
+	struct page *pp;
+	enum vm_err e;
+
+	f->f_idx = vm_btop(svd_voff(f->f_seg, f->f_va));
+	if ((e = get_file(f, SE_SHARED, &pp)) != VM_OK)
+		return e;
+	e = load(f, pp, true);
+	page_unlock(f->f_vm, pp);
+	return e;
+}
+
+static enum vm_err fault_page(struct fault *f, vaddr_t va)
+{
+	f->f_va = va;
+	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
+	f->f_fresh = false;
+	if (f->f_soft && !aslock_prepare(f->f_as, va))
+		return VM_NOMEM;
+	if (f->f_wire && !aslock_prepare(f->f_as, va))
+		return VM_NOMEM;
+	return svd_has_anon(f->f_svd) ? fault_slot(f) : fault_shared_file(f);
+}
+
+/* ---- zero pages ahead of a program that touches memory in order ---- */
+static uint64_t zero_ahead_room(struct fault *f)
+{
+	uint64_t left = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
+	struct vm *vm = f->f_vm;
+
+	if (f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) || f->f_svd->svd_advice == ADV_RANDOM ||
+	    (f->f_svd->svd_prot & PROT_W) == 0 || f->f_as->a_lockfuture)
+		return 0;
+	if (vm->vm_nfree < vm->vm_lotsfree + 4 * ZERO_AHEAD)
+		return 0;
+	return left < ZERO_AHEAD ? left : ZERO_AHEAD;
+}
+
+/* Maps the k pages after f_va, E-locked with their slots busy, in one call, and lets go of them. */
+static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
+{
+	size_t done = 0;
+
+	if (k > 0)
+		(void)hat_memload_array(
+		    f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
+	for (uint64_t i = 0; i < k; i++) {
+		page_unlock(f->f_vm, pps[i]);
+		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
+	}
+}
+
+/* After a first touch at f_va: the following pages, all their slots busy at once (in rising order), loaded in one call. */
+static void zero_ahead(struct fault *f, uint64_t n)
+{
+	struct page *pps[ZERO_AHEAD];
+	uint64_t k = 0;
+
+	for (; k < n; k++) {
+		anon_id id;
+
+		/* A busy slot is never empty for long; one that has an anon ends the run, or one that was read. */
+		if (hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(k + 1), NULL) != PFN_INVALID ||
+		    anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
+		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
+			break;
+		if (id != 0 || !charge_one(f)) {
+			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
+			break;
+		}
+		if (anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx + 1 + k), &id, &pps[k]) != VM_OK) {
+			uncharge_one(f);
+			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
+			break;
+		}
+		anonmap_set(f->f_amp, f->f_idx + 1 + k, id);
+	}
+	load_ahead(f, pps, k, f->f_svd->svd_prot);
+	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
+}
+
+/* ---- pages from the store ahead of a program that goes through memory in order ---- */
+/* The page of slot idx, if it is in the store only, ours alone, and memory is at hand. Locked E, the slot busy. */
+static struct page *ahead_get(struct fault *f, uint64_t idx)
+{
+	struct vm *vm = f->f_vm;
+	anon_id id = anonmap_peek(f->f_amp, idx);
+	struct page *pp = NULL;
+
+	if (id == 0 || page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) || !anonmap_enter(f->f_amp, idx, false, &id))
+		return NULL;
+	if (id != 0 && anon_refcnt(vm, id) == 1)
+		pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
+	if (pp == NULL)
+		anonmap_exit(f->f_amp, idx);
+	return pp;
+}
+
+/* After a fault at f_va that needed the store: the following pages, all their slots busy at once, in rising order. */
+static void map_ahead(struct fault *f, uint64_t n)
+{
+	unsigned prot = f->f_svd->svd_prot;
+	struct page *pps[PREFETCH_MAX];
+	uint64_t k = 0;
+
+	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
+		k++;
+	if (!f->f_vm->vm_caps->mc_mod_bits)
+		prot &= ~PROT_W;
+	load_ahead(f, pps, k, prot);
+	VM_STATN(f->f_vm, prefetch, k);
+}
+
+static enum vm_err fault_one(struct fault *f, vaddr_t va)
+{
+	uint64_t idx, n;
+	enum vm_err e;
+
+	e = fault_page(f, va);
+	if (e == VM_OK && f->f_ahead > 0 && !f->f_soft && !f->f_wire)
+		map_ahead(f, f->f_ahead);
+	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
+		segvn_read_ahead(f->f_seg, va, &f->f_plan);
+	if (!f->f_fresh || e != VM_OK || f->f_soft || f->f_wire)
+		return e;
+	idx = f->f_idx;
+	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
+	    (n = zero_ahead_room(f)) > 0)
+		zero_ahead(f, n);
+	else
+		svd_hint_set(&f->f_svd->svd_zero_next, idx + 1);
+	return VM_OK;
+}
+
+/* ---- locks ---- */
+/* The page behind a locked address: it is wired, so it is in memory. Locked S, slot busy (if it has one). */
+static struct page *locked_page(struct seg *seg, vaddr_t va, anon_id *idp)
+{
+	struct vm *vm = seg->s_as->a_vm;
+	struct segvn_data *svd = svd_of(seg);
+	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+	struct page *pp;
+
+	*idp = 0;
+	if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), false, idp))
+		return NULL;
+	if (*idp != 0)
+		pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(*idp), SE_SHARED);
+	else
+		pp = svd->svd_vp != NULL ? page_lookup_notouch(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED) : NULL;
+	return pp;
+}
+
+static void locked_page_done(struct seg *seg, vaddr_t va, struct page *pp)
+{
+	struct anon_map *amp = svd_has_anon(svd_of(seg)) ? svd_amp(svd_of(seg)) : NULL;
+
+	if (pp != NULL)
+		page_unlock(seg->s_as->a_vm, pp);
+	if (amp != NULL)
+		anonmap_exit(amp, svd_index(seg, va));
+}
+
+static void unlock_page(struct seg *seg, vaddr_t va, bool wired, bool written)
+{
+	struct as *as = seg->s_as;
+	anon_id id;
+
+	if ((aslock_get(as, va) & (wired ? LOCK_WIRED : LOCK_SOFT)) == 0)
+		return;
+	struct page *pp = locked_page(seg, va, &id);
+
+	VM_ASSERT(pp != NULL);
+	if (pp != NULL) {
+		if (written)
+			dirty(as->a_vm, pp);
+		if ((aslock_del(as, va, pp, wired) & LOCK_SOFT) == 0 && !wired)
+			hat_unlock(as->a_hat, va, VM_PAGESIZE);
+	}
+	locked_page_done(seg, va, pp);
+}
+
+/* Private memory that may be written is copied when it is locked, not under the lock's holder later. */
+static bool breaks_cow(const struct segvn_data *svd)
+{
+	return !svd_shared(svd) && (svd->svd_prot & PROT_W) != 0;
+}
+
+enum vm_err segvn_lockop(struct seg *seg, vaddr_t addr, uint64_t len, enum lock_op op)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as, .f_wire = true,
+			   .f_write = breaks_cow(svd) };
+
+	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
+		enum vm_err e;
+
+		if (op == SEG_UNLOCK) {
+			unlock_page(seg, va, true, false);
+			continue;
+		}
+		if ((aslock_get(f.f_as, va) & LOCK_WIRED) != 0)
+			continue;
+		if (svd->svd_prot == 0)
+			return VM_PROT;
+		if ((e = fault_page(&f, va)) != VM_OK)
+			return e;
+	}
+	return VM_OK;
+}
+
+/* ---- the fault ---- */
+static bool allowed(unsigned prot, enum seg_rw rw)
+{
+	switch (rw) {
+	case S_READ:
+		return (prot & (PROT_R | PROT_X)) != 0;
+	case S_WRITE:
+		return (prot & PROT_W) != 0;
+	case S_EXEC:
+		return (prot & PROT_X) != 0;
+	default:
+		return prot != 0;
+	}
+}
+
+enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
+			   .f_write = rw == S_WRITE, .f_flags = HAT_LOAD_REF };
+	vaddr_t va;
+
+	if (type == F_SOFTUNLOCK) {
+		for (va = addr; va < addr + len; va += VM_PAGESIZE)
+			unlock_page(seg, va, false, rw == S_WRITE);
+		return VM_OK;
+	}
+	if (!allowed(svd->svd_prot, rw))
+		return VM_PROT;
+	if (type == F_SOFTLOCK) {
+		f.f_soft = true;
+		f.f_write |= breaks_cow(svd);
+		f.f_flags |= HAT_LOAD_LOCK;
+	}
+	for (va = addr; va < addr + len; va += VM_PAGESIZE) {
+		enum vm_err e = fault_one(&f, va);
+
+		if (e == VM_OK)
+			continue;
+		while (type == F_SOFTLOCK && va > addr) {
+			va -= VM_PAGESIZE;
+			unlock_page(seg, va, false, false);
+		}
+		return e == VM_LIMIT ? VM_NOMEM : e;
+	}
+	return VM_OK;
+}
+
+/* ---- debuggers ---- */
+/* The page behind va, locked E, the slot (if any) busy; NULL: zeroes. */
+static enum vm_err get_any(struct fault *f, struct page **ppp)
+{
+	anon_id id = 0;
+
+	*ppp = NULL;
+	if (f->f_amp != NULL && !anonmap_enter(f->f_amp, f->f_idx, false, &id))
+		return VM_NOMEM;
+	if (id != 0)
+		return anon_getpage(f->f_vm, id, SE_EXCL, 1, segvn_place(f->f_seg, f->f_idx), ppp);
+	if (f->f_svd->svd_vp != NULL)
+		return pvn_getpage(f->f_vm, f->f_svd->svd_vp, svd_voff(f->f_seg, f->f_va), SE_EXCL, 1, ppp);
+	return VM_OK;
+}
+
+static void set_place(struct fault *f, vaddr_t va)
+{
+	f->f_va = vm_page_trunc(va);
+	f->f_amp = svd_has_anon(f->f_svd) ? svd_amp(f->f_svd) : NULL;
+	f->f_idx = f->f_amp != NULL ? svd_index(f->f_seg, f->f_va) : 0;
+}
+
+enum vm_err segvn_peek(struct seg *seg, vaddr_t va, void *buf, uint64_t n)
+{
+	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as };
+	struct page *pp;
+	enum vm_err e;
+
+	if (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0)
+		return VM_RETRY; /* its translation may not be dropped: only through it */
+	set_place(&f, va);
+	e = get_any(&f, &pp);
+	if (e == VM_OK && pp != NULL)
+		memcpy(buf, (char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), n);
+	else if (e == VM_OK)
+		memset(buf, 0, n);
+	if (e == VM_OK && pp != NULL)
+		page_unlock(f.f_vm, pp);
+	if (f.f_amp != NULL)
+		anonmap_exit(f.f_amp, f.f_idx);
+	return e;
+}
+
+#define POKE_TRIES 100u
+
+enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
+{
+	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
+			   .f_write = true, .f_noload = true };
+
+	if (svd_shared(f.f_svd) || (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0))
+		return VM_RETRY;
+	for (unsigned tries = 0; tries < POKE_TRIES; tries++) {
+		enum vm_err e = fault_page(&f, vm_page_trunc(va)); /* now the page is the space's own */
+		anon_id id;
+		struct page *pp;
+
+		if (e != VM_OK)
+			return e == VM_LIMIT ? VM_NOMEM : e;
+		if (!anonmap_enter(f.f_amp, f.f_idx, false, &id))
+			return VM_NOMEM;
+		e = VM_RETRY;
+		if (id != 0 && anon_refcnt(f.f_vm, id) == 1 &&
+		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, segvn_place(seg, f.f_idx), &pp)) == VM_OK) {
+			dirty(f.f_vm, pp);
+			memcpy((char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), buf, n);
+			page_nrm_set(pp, P_MOD);
+			page_unlock(f.f_vm, pp);
+		}
+		anonmap_exit(f.f_amp, f.f_idx);
+		if (e != VM_RETRY)
+			return e;
+	}
+	return VM_NOMEM;
+}
+
+/* ---- adoption ---- */
+static enum vm_err adopt_page(struct fault *f)
+{
+	anon_id id = anon_alloc(f->f_vm);
+	struct page *pp;
+	enum vm_err e;
+
+	if (id == 0)
+		return VM_NOMEM;
+	while ((e = page_create(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id), PG_WAIT | PG_NEW, &pp)) == VM_EXIST)
+		mach_yield();
+	if (e != VM_OK) {
+		anon_decref(f->f_vm, id);
+		return e;
+	}
+	page_nrm_set(pp, P_MOD);
+	e = segvn_load(f->f_seg, f->f_va, pp, f->f_svd->svd_prot, HAT_LOAD_PRESENT);
+	if (e != VM_OK) {
+		page_destroy(f->f_vm, pp);
+		anon_decref(f->f_vm, id);
+		return e;
+	}
+	page_filled(f->f_vm, pp, false);
+	anonmap_set(f->f_amp, f->f_idx, id);
+	page_unlock(f->f_vm, pp);
+	VM_STAT(f->f_vm, adopted);
+	return VM_OK;
+}
+
+enum vm_err segvn_adopt(struct seg *seg, vaddr_t addr, uint64_t npages, const uint64_t *present)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as };
+	enum vm_err e = VM_OK;
+
+	if (svd->svd_vp != NULL)
+		return VM_NOTSUP;
+	if ((f.f_amp = segvn_amp(seg)) == NULL)
+		return VM_NOMEM;
+	for (uint64_t i = 0; i < npages && e == VM_OK; i++) {
+		anon_id id;
+
+		if ((present[i / 64] >> (i % 64) & 1) == 0)
+			continue;
+		f.f_va = addr + vm_ptob(i);
+		f.f_idx = svd_index(seg, f.f_va);
+		if (!anonmap_enter(f.f_amp, f.f_idx, true, &id))
+			return VM_NOMEM;
+		if (id == 0) {
+			if (!charge_one(&f))
+				e = VM_NOMEM;
+			else if ((e = adopt_page(&f)) != VM_OK)
+				uncharge_one(&f);
+		}
+		anonmap_exit(f.f_amp, f.f_idx);
+	}
+	return e;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * segvn: what the prefetch policy plans is read, and what a stream has passed is given up first.
+ *
+ * The pages of a plan that follow the faulting one, in the object and on disk, come with its own read (seg_vn.c). The
+ * others are read here after the fault is served, by as many reads as they lie apart on disk. Nothing waits for memory or
+ * locks for their sake, and nobody hears of their errors: the real access will.
+ *
+ * Prefetched pages are in memory without a translation. Their first use faults without I/O; that is how the policy learns
+ * that they were worth it (P_PREFETCHED, statistics prefetch_hit and prefetch_waste).
+ *
+ * Locks: a_lock R. No page and no slot is held on entry; an anon may go away meanwhile, which anon_read_ahead sees.
+ */
+#include "vm/seg/seg_vn.h"
+
+
+/* Anonymous pages that a stream has just passed have translations, and to look at those next to the fault's costs nearly nothing. */
+static bool in_memory(struct seg *seg, vaddr_t va)
+{
+	const struct segvn_data *svd = svd_of(seg);
+
+	return hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ||
+	    (svd->svd_vp != NULL && page_exists(seg->s_as->a_vm, svd->svd_vp, svd_voff(seg, va)));
+}
+
+/* What is in memory around the page at va. */
+static void neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
+{
+	unsigned n = 0;
+
+	while (n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n) && in_memory(seg, va - vm_ptob(n + 1)))
+		n++;
+	pl->pl_before = n;
+	pl->pl_after = seg_end(seg) - va > VM_PAGESIZE && in_memory(seg, va + VM_PAGESIZE);
+}
+
+unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct pf_plan *pl)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t st[PF_WORDS], left = vm_btop(seg_end(seg) - va) - 1;
+	unsigned flags = hit ? PF_HIT : 0;
+
+	*pl = (struct pf_plan){ 0 };
+	if (svd->svd_advice == ADV_RANDOM)
+		return 0;
+	if (!hit)
+		neighbours(seg, va, pl);
+	if (svd->svd_advice == ADV_SEQUENTIAL)
+		flags |= PF_SEQUENTIAL;
+	for (unsigned i = 0; i < PF_WORDS; i++)
+		st[i] = svd_hint(&svd->svd_pf[i]);
+	seg->s_as->a_vm->vm_prefetch->pf_plan(st, idx, PREFETCH_MAX - 1, flags, pl);
+	for (unsigned i = 0; i < PF_WORDS; i++)
+		svd_hint_set(&svd->svd_pf[i], st[i]);
+	if (pl->pl_first != 1 || pl->pl_step != 1)
+		return 0;
+	return pl->pl_n < left ? pl->pl_n : (unsigned)left;
+}
+
+/* The address of the plan's page i; false: outside of the segment. */
+static bool plan_va(const struct seg *seg, vaddr_t va, const struct pf_plan *pl, unsigned i, vaddr_t *out)
+{
+	int64_t page = (int64_t)vm_btop(va - seg_base(seg)) + pl->pl_first + (int64_t)i * pl->pl_step;
+
+	if (page < 0 || (uint64_t)page >= vm_btop(seg_size(seg)))
+		return false;
+	*out = seg_base(seg) + vm_ptob((uint64_t)page);
+	return true;
+}
+
+void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = seg->s_as->a_vm;
+	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
+	unsigned places[PREFETCH_MAX];
+	anon_id ids[PREFETCH_MAX];
+	voff_t offs[PREFETCH_MAX];
+	unsigned nids = 0, noffs = 0;
+	vaddr_t at;
+
+	for (unsigned i = 0; i < pl->pl_n && i < PREFETCH_MAX; i++) {
+		anon_id id = 0;
+
+		if (!plan_va(seg, va, pl, i, &at))
+			continue;
+		if (amp != NULL && (id = anonmap_peek(amp, svd_index(seg, at))) != 0) {
+			places[nids] = segvn_place(seg, svd_index(seg, at));
+			ids[nids++] = id;
+		} else if (svd->svd_vp != NULL) {
+			offs[noffs++] = svd_voff(seg, at);
+		}
+	}
+	if (nids > 0)
+		anon_read_ahead(vm, ids, places, nids);
+	if (noffs > 0)
+		pvn_read_ahead(vm, svd->svd_vp, offs, noffs);
+	/* As long as memory is plenty passed pages are nobody's trouble. */
+	if (pl->pl_behind > 0 && vm->vm_nfree < vm->vm_lotsfree + PREFETCH_MAX) {
+		uint64_t behind = vm_ptob(pl->pl_behind), before = va - seg_base(seg);
+
+		segvn_cool(seg, va - (behind < before ? behind : before), behind < before ? behind : before);
+	}
+}
+
+/* Forgets that the pages were used: they are the first that page-out takes. */
+void segvn_cool(struct seg *seg, vaddr_t addr, uint64_t len)
+{
+	struct vm *vm = seg->s_as->a_vm;
+
+	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
+		pfn_t pfn = hat_probe(seg->s_as->a_hat, va, NULL);
+		struct page *pp;
+
+		if (pfn == PFN_INVALID || !page_trylock(vm, pp = page_of(vm, pfn), SE_EXCL))
+			continue;
+		if (vm->vm_caps->mc_ref_bits)
+			(void)hat_pagesync(pp, true, false);
+		else if (pp->p_lckcnt == 0)
+			(void)hat_page_tryunload(pp);
+		page_nrm_clear(pp, P_REF);
+		page_cool(vm, pp);
+		page_unlock(vm, pp);
+	}
+}
