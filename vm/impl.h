@@ -319,6 +319,8 @@ uint64_t page_name_hash(const struct vnode *, voff_t);
 static inline uint32_t page_hashlink(uint32_t i) { return ~i; }
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
+/* The same without waiting: NULL also if the page lock is busy. For pages that are mapped ahead of their first use. */
+struct page *page_lookup_hint(struct vm *, struct vnode *, voff_t, enum page_se);
 void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the

@@ -83,6 +83,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 		    X(as_create) X(as_dup) X(seg_merge) X(seg_split) X(resv_fail) X(wired_skip) X(stack_grow)          \
 			X(swapout_soft) X(swapout_hard)                                                                \
 			    X(zero_shared) /* reads of unwritten memory that were given the page of zeroes */          \
+	    X(map_around)                  /* pages in memory that were mapped ahead of a program that reads in order */ \
 	    X(node_local) X(node_remote)   /* frames of the touching CPU's own node, or not */                         \
 	    X(node_followed)		   /* pages moved to the node that faulted on them */                         \
 	    X(lazy_free)                   /* pages whose contents may go (ADV_FREE) */                                \

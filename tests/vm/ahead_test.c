@@ -222,6 +222,54 @@ static void test_refaults_are_counted(void **state)
 	}
 }
 
+/* Memory that was first touched in order lies in order on disk: one read brings many pages, and few of them fault. */
+static void test_memory_touched_in_order_is_read_by_few_requests(void **state)
+{
+	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
+		struct box b = box_open(linux_like != 0, "clock2", "near", false, ADV_NORMAL);
+		const struct vm_stats *s;
+		uint64_t pages, requests, faults;
+
+		for (uint64_t i = 0; i < PAGES; i++)
+			put(&b, i);
+		s = vm_statistics(b.vm);
+		pages = s->pgin, requests = s->pgin_io, faults = s->fault;
+		for (uint64_t i = 0; i < PAGES; i++)
+			get(&b, i);
+		s = vm_statistics(b.vm);
+		assert_in_range(s->pgin - pages, PAGES - FRAMES, PAGES + FRAMES);
+		assert_in_range(s->pgin_io - requests, 1, (s->pgin - pages) / 6);
+		assert_in_range(s->fault - faults, 1, PAGES / 6);
+		box_close(&b);
+	}
+}
+
+/* A forked child that reads through its memory does not fault at every page, and what it writes stays its own. */
+static void test_a_child_reads_its_memory_by_few_faults(void **state)
+{
+	const uint64_t n = FRAMES / 3;
+	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
+	struct as *parent = b.as;
+	uint64_t faults, v = 1;
+
+	for (uint64_t i = 0; i < n; i++)
+		put(&b, i);
+	assert_int_equal(as_dup(parent, &b.as), VM_OK);
+	faults = vm_statistics(b.vm)->fault;
+	for (uint64_t i = 0; i < n; i++)
+		get(&b, i);
+	assert_in_range(vm_statistics(b.vm)->fault - faults, 1, n / 8 + 8);
+	assert_in_range(vm_statistics(b.vm)->map_around, n / 2, n);
+	for (uint64_t i = 0; i < n; i++)
+		assert_int_equal(sim_write(b.m, b.as, 0, BASE + vm_ptob(i) + i % 500 * 8, &v, sizeof v, NULL), VM_OK);
+	assert_int_equal(vm_statistics(b.vm)->cow, n);
+	as_free(b.as);
+	b.as = parent;
+	for (uint64_t i = 0; i < n; i++)
+		get(&b, i);
+	box_close(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +282,8 @@ int main(void)
 		cmocka_unit_test(test_sequences_of_a_file),
 		cmocka_unit_test(test_free_behind),
 		cmocka_unit_test(test_refaults_are_counted),
+		cmocka_unit_test(test_memory_touched_in_order_is_read_by_few_requests),
+		cmocka_unit_test(test_a_child_reads_its_memory_by_few_faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

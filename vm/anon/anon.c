@@ -132,20 +132,26 @@ static bool anon_expand(struct vm *vm)
 	return true;
 }
 
-/* Free ids for this CPU, whose lock is held. False: there are none. */
+/*
+ * Moves a batch of free ids to this CPU, whose lock is held and whose list is empty. False: there are none.
+ *
+ * The batch keeps its order, so fresh ids are handed out rising: page-out sorts pages by id, and memory that a program
+ * first touches in order then lies in order in swap, where one read brings several pages.
+ */
 static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
 {
+	anon_id id = 0;
 	uint32_t n = 0;
 
 	mach_mutex_enter(&vm->vm_anonlock);
-	/* Of fresh ids whole runs, whose pages have one lock each. */
-	for (anon_id id = 0; n < ANON_BATCH && id % ANON_BATCH != ANON_BATCH - 1 && (id = vm->vm_anonfree) != 0; n++) {
-		struct anon *an = anon_of(vm, id);
-
-		vm->vm_anonfree = anon_swap(an);
-		(void)anon_swap_set(an, vc->vc_anonfree);
-		vc->vc_anonfree = id;
+	vc->vc_anonfree = vm->vm_anonfree;
+	/* A batch of fresh ids ends where the ids that share a page lock end. */
+	for (; n < ANON_BATCH && id % ANON_BATCH != ANON_BATCH - 1 && vm->vm_anonfree != 0; n++) {
+		id = vm->vm_anonfree;
+		vm->vm_anonfree = anon_swap(anon_of(vm, id));
 	}
+	if (n > 0)
+		(void)anon_swap_set(anon_of(vm, id), 0);
 	vm->vm_nanon += n;
 	vc->vc_nanonfree += n;
 	mach_mutex_exit(&vm->vm_anonlock);

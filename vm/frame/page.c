@@ -331,6 +331,13 @@ struct page *page_lookup_notouch(struct vm *vm, struct vnode *vp, voff_t off, en
 	return page_lookup_common(vm, vp, off, se, true, false, &was);
 }
 
+struct page *page_lookup_hint(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se)
+{
+	enum page_peek was;
+
+	return page_lookup_common(vm, vp, off, se, false, false, &was);
+}
+
 bool page_exists(struct vm *vm, struct vnode *vp, voff_t off)
 {
 	struct page_lock *pl = page_name_enter(vm, vp, off);

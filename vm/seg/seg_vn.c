@@ -25,6 +25,7 @@
  */
 #include "vm/seg/seg_vn.h"
 
+#define AROUND_MAX 16u	 /* pages in memory that are mapped at once: one call loads them all */
 #define ZERO_AHEAD 16u	 /* pages made at once for a program that touches memory in order: one call moves them all */
 
 struct fault {
@@ -39,6 +40,7 @@ struct fault {
 	bool f_soft, f_wire; /* lock it, too */
 	bool f_noload;	     /* only get the page: no translation */
 	bool f_fresh;	     /* it got a new page of zeroes */
+	bool f_found;	     /* the anon's page was in memory */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_ahead; /* pages after this one to get from the store and map, too */
@@ -180,6 +182,7 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 	if ((*ppp = page_lookup_was(vm, &vm->vm_swapfs, svd_anon_off(id), se, &was)) != NULL) {
 		if (was == PAGE_UNUSED)
 			(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+		f->f_found = true;
 		return VM_OK;
 	}
 	if (anon_swapped(vm, id)) {
@@ -187,7 +190,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 
 		if (f->f_plan.pl_map) {
 			f->f_ahead = ahead_room(vm, n);
-			f->f_plan.pl_n = n = 0;
+			f->f_plan.pl_n = 0;
+			n = f->f_plan.pl_quick ? 0 : f->f_ahead;
 		}
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
 		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
@@ -352,7 +356,7 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
 	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
-	f->f_fresh = false;
+	f->f_fresh = f->f_found = false;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
 	if (f->f_wire && !aslock_prepare(f->f_as, va))
@@ -417,21 +421,55 @@ static void zero_ahead(struct fault *f, uint64_t n)
 	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
 }
 
+/* Has slot idx a translation? Its slot is busy, so the answer stays "no" until the caller loads one. */
+static bool mapped(const struct fault *f, uint64_t idx)
+{
+	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) != PFN_INVALID;
+}
+
 /* ---- pages from the store ahead of a program that goes through memory in order ---- */
-/* The page of slot idx, if it is in the store only, ours alone, and memory is at hand. Locked E, the slot busy. */
+/*
+ * The page of slot idx, if the slot's anon is ours alone and the page was read ahead and not used since, or is in the
+ * store only and memory is at hand. Locked E, the slot busy.
+ */
 static struct page *ahead_get(struct fault *f, uint64_t idx)
 {
 	struct vm *vm = f->f_vm;
 	anon_id id = anonmap_peek(f->f_amp, idx);
 	struct page *pp = NULL;
 
-	if (id == 0 || page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) || !anonmap_enter(f->f_amp, idx, false, &id))
+	if (id == 0 || page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED ||
+	    !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
-	if (id != 0 && anon_refcnt(vm, id) == 1)
-		pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
+	if (id != 0 && anon_refcnt(vm, id) == 1 && !mapped(f, idx)) {
+		pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL);
+		if (pp == NULL) {
+			pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
+			VM_STATN(vm, prefetch, pp != NULL);
+		}
+	}
 	if (pp == NULL)
 		anonmap_exit(f->f_amp, idx);
 	return pp;
+}
+
+/* Reads what is on a device of the n pages after f_va, by as few requests as the pages lie apart there. */
+static void read_extents(struct fault *f, uint64_t n)
+{
+	unsigned places[PREFETCH_MAX];
+	anon_id ids[PREFETCH_MAX];
+	uint32_t k = 0;
+
+	for (uint64_t idx = f->f_idx + 1; idx <= f->f_idx + n; idx++) {
+		anon_id id = anonmap_peek(f->f_amp, idx);
+
+		if (id == 0)
+			break;
+		places[k] = segvn_place(f->f_seg, idx);
+		ids[k++] = id;
+	}
+	if (k > 0)
+		anon_read_ahead(f->f_vm, ids, places, k);
 }
 
 /* After a fault at f_va that needed the store: the following pages, all their slots busy at once, in rising order. */
@@ -441,12 +479,72 @@ static void map_ahead(struct fault *f, uint64_t n)
 	struct page *pps[PREFETCH_MAX];
 	uint64_t k = 0;
 
+	if (!f->f_plan.pl_quick)
+		read_extents(f, n);
 	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
 		k++;
 	if (!f->f_vm->vm_caps->mc_mod_bits)
 		prot &= ~PROT_W;
 	load_ahead(f, pps, k, prot);
-	VM_STATN(f->f_vm, prefetch, k);
+}
+
+/* ---- pages in memory ahead of a program that reads through them in order ---- */
+/*
+ * A child that was just forked has pages and no translations, and so has a space that was swapped out. As many pages are
+ * mapped after the one that was read as are mapped before it: the window doubles along a stream, and a read that belongs
+ * to no stream costs nothing. The machine must allow a page more than one translation, for the parent needs its own.
+ */
+static unsigned around_window(const struct fault *f)
+{
+	uint64_t before = vm_btop(f->f_va - seg_base(f->f_seg)), after = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
+	uint64_t most = before < after ? before : after;
+	unsigned n = 0;
+
+	if (!f->f_found || f->f_write || f->f_soft || f->f_wire || f->f_noload ||
+	    f->f_vm->vm_caps->mc_max_mappings != 0 || f->f_svd->svd_advice == ADV_RANDOM)
+		return 0;
+	while (n < AROUND_MAX && n < most && mapped(f, f->f_idx - n - 1))
+		n++;
+	return n;
+}
+
+/* The page of slot idx if it is in memory, was used since it was read, and has no translation. Locked S, the slot busy. *alone: no copy is due. */
+static struct page *around_get(struct fault *f, uint64_t idx, bool *alone)
+{
+	struct vm *vm = f->f_vm;
+	anon_id id = anonmap_peek(f->f_amp, idx);
+	struct page *pp = NULL;
+
+	if (id == 0 || page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) != PAGE_USED ||
+	    !anonmap_enter(f->f_amp, idx, false, &id))
+		return NULL;
+	if (id != 0 && !mapped(f, idx)) {
+		*alone = anon_refcnt(vm, id) == 1;
+		pp = page_lookup_hint(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED);
+	}
+	if (pp == NULL)
+		anonmap_exit(f->f_amp, idx);
+	return pp;
+}
+
+/* Maps what is in memory of the n pages after f_va; read-only, if any of the pages is shared or must be seen to be written. */
+static void map_around(struct fault *f, unsigned n)
+{
+	unsigned prot = f->f_svd->svd_prot;
+	struct page *pps[AROUND_MAX];
+	uint64_t k = 0;
+
+	for (; k < n; k++) {
+		bool alone;
+
+		pps[k] = around_get(f, f->f_idx + 1 + k, &alone);
+		if (pps[k] == NULL)
+			break;
+		if (!alone || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pps[k]) & P_MOD) == 0))
+			prot &= ~PROT_W;
+	}
+	load_ahead(f, pps, k, prot);
+	VM_STATN(f->f_vm, map_around, k);
 }
 
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
@@ -457,6 +555,8 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 	e = fault_page(f, va);
 	if (e == VM_OK && f->f_ahead > 0 && !f->f_soft && !f->f_wire)
 		map_ahead(f, f->f_ahead);
+	if (e == VM_OK && (n = around_window(f)) > 0)
+		map_around(f, (unsigned)n);
 	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
 	if (!f->f_fresh || e != VM_OK || f->f_soft || f->f_wire)
