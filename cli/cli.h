@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include "run/family.h"
 
-/* One line on standard error, after "quire: ". Returns CLI_CANNOT. */
+/* One line on standard error, after "quire: "; on the terminal, or standard output, if it cannot be written there. CLI_CANNOT. */
 int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 

@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +19,28 @@
 #define MIN_MEMORY (8ull << 20)
 #define MIN_SWAP   (1ull << 20)
 
+/* False: it was not written, as on a full disk. */
+static bool say(FILE *f, const char *line)
+{
+	return f != NULL && fprintf(f, "quire: %s\n", line) > 0 && fflush(f) == 0;
+}
+
 int fail(const char *fmt, ...)
 {
+	char line[2 * PATH_MAX];
 	va_list ap;
+	FILE *terminal;
 
-	fputs("quire: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	(void)vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	if (!say(stderr, line)) {
+		terminal = fopen("/dev/tty", "we");
+		if (!say(terminal, line))
+			(void)say(stdout, line);
+		if (terminal != NULL)
+			(void)fclose(terminal);
+	}
 	return CLI_CANNOT;
 }
 

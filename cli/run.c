@@ -153,7 +153,7 @@ static int make_family(struct run *r)
 		return fail("cannot make shared memory: %s", strerror(errno));
 	r->fam = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
 	if (r->fam == MAP_FAILED)
-		return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give less --memory",
+		return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
 		    (unsigned long long)(size >> 20), strerror(errno));
 	r->fam->fam_magic = FAMILY_MAGIC;
 	r->fam->fam_size = size;
@@ -168,7 +168,7 @@ static int make_family(struct run *r)
 	if (pool_format((char *)r->fam + head, &pc) != 0)
 		return fail("cannot format the store");
 	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, r->swapfd)) != 0)
-		return fail("cannot attach the store: %s", strerror(-rc));
+		return fail("cannot attach the store: %s; see ulimit -v and -d", strerror(-rc));
 	r->store.p_charge = charge;
 	r->store.p_charge_arg = r->fam;
 	if (pool_join(&r->store, FAMILY_PROCS) == 0)
@@ -667,8 +667,8 @@ static void report(struct run *r, int status)
 	struct pool_stats ps;
 	uint64_t resident, need;
 
-	if (r->o.report == REPORT_NONE)
-		return;
+	if (r->o.report == REPORT_NONE || (atomic_load(&r->fam->fam_started) == 0 && WIFEXITED(status) && WEXITSTATUS(status) == CLI_CANNOT))
+		return; /* nothing ran, and a line has said why */
 	totals(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
 		t.need_peak = atomic_load(&r->fam->fam_need_peak);

@@ -69,6 +69,7 @@ struct family {
 	_Atomic uint32_t fam_procs;    /* entries of fam_proc that were ever taken come before this one */
 	_Atomic uint32_t
 	    fam_watched; /* the supervisor's threads wait for fam_pressure and pack; 0: a byte on the socket makes them */
+	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */

@@ -53,6 +53,15 @@ static _Noreturn void stop(const char *what, long rc)
 		;
 }
 
+/* As stop(); -ENOMEM has one cause in a process that has hardly begun. */
+static _Noreturn void stop_start(const char *what, long rc)
+{
+	stop(rc == -12 || rc == VM_NOMEM ?
+		"no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less" :
+		what,
+	    rc);
+}
+
 static uint32_t pool_tag(void *arg)
 {
 	return (uint32_t)((struct host *)arg)->h_slot;
@@ -95,9 +104,7 @@ static void create_engine(struct host *h)
 	int rc;
 
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
-		stop(rc == -12
-			? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
-			: rc == -38 /* ENOSYS */
+		stop_start(rc == -38 /* ENOSYS */
 			? "no userfaultfd here: a tool that imitates the kernel (valgrind, qemu)? Run the program in it without quire"
 			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1",
 		    rc);
@@ -105,10 +112,10 @@ static void create_engine(struct host *h)
 	vc.vc_policy = policy_find(h->h_fam->fam_policy);
 	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, 65536, 1ull << 47, &h->h_as)) != VM_OK)
-		stop("cannot start the memory system", (long)e);
+		stop_start("cannot start the memory system", (long)e);
 	if ((rc = pool_attach(
 		 &h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
-		stop("cannot attach the store", rc);
+		stop_start("cannot attach the store", rc);
 	h->h_pool.p_charge = host_pool_charge;
 	h->h_pool.p_charge_arg = h;
 	h->h_pool.p_tag = pool_tag;
@@ -118,7 +125,7 @@ static void create_engine(struct host *h)
 	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
 	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)
-		stop("cannot add the swap area", 12);
+		stop_start("cannot add the swap area", -12);
 }
 
 /* A number up to the next colon or the end; *s is after it. */
@@ -162,7 +169,7 @@ int host_init(const char *family)
 	if (rc == -111)
 		stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
-		stop("cannot join the family's memory", rc);
+		stop_start("cannot join the family's memory", rc);
 	host_thread_pointer(getauxval(AT_HWCAP2));
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
@@ -172,6 +179,7 @@ int host_init(const char *family)
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
 	h->h_off = false; /* before there is a service thread: it ends when it hears something and this is set */
 	host_publish(h);
+	atomic_store(&h->h_fam->fam_started, 1);
 	return 1;
 }
 

@@ -25,6 +25,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <sched.h>
 #include <signal.h>
@@ -115,6 +116,7 @@ int hostfd_ours(int fd)
 static char *env_preload,
     *env_family; /* const after the constructor: NULL when not hosted. The latter without its PID */
 static const char *our_path;
+static char runtime_path[PATH_MAX]; /* const after the constructor: the runtime's own, as LD_PRELOAD names it */
 
 static int starts(const char *s, const char *with)
 {
@@ -184,6 +186,39 @@ static void *large(size_t n)
 	return p < 0 && p > -4096 ? NULL : (void *)p;
 }
 
+/* The entry of LD_PRELOAD's value that names the runtime. */
+static void find_runtime_path(const char *value)
+{
+	for (size_t n = 0;; value++) {
+		if (*value != ':' && *value != '\0') {
+			if (n < PATH_MAX - 1)
+				runtime_path[n++] = *value;
+			continue;
+		}
+		runtime_path[n] = '\0';
+		if (contains(runtime_path, our_path) || *value == '\0')
+			return;
+		n = 0;
+	}
+}
+
+/*
+ * In another root directory (chroot) the runtime may not be found where it was. A program executed there runs on the kernel's
+ * memory, and a line says so: the loader's own complaint is spared the program.
+ */
+static bool runtime_there(void)
+{
+	static const char head[] = "quire: what is executed in this root directory (chroot) is not hosted, as it lacks ";
+	long rc = sys_call4(SYS_faccessat, AT_FDCWD, (long)runtime_path, R_OK, 0);
+	const struct iovec line[] = { { (void *)head, sizeof head - 1 }, { runtime_path, length(runtime_path) },
+		{ (void *)": copy or mount it there\n", 25 } };
+
+	if (rc != -ENOENT && rc != -ENOTDIR)
+		return true;
+	(void)sys_call3(SYS_writev, 2, (long)line, 3);
+	return false;
+}
+
 /*
  * The environment of a program to be: the family's two variables are put back if they were left out. nr is execve or
  * execveat; a are the registers as they came, envp among them at [at]. Works in a vfork child, on the little stack that
@@ -204,6 +239,7 @@ static long do_execve(long nr, const long *a, unsigned at)
 			room += length(envp[n]) + length(env_preload);
 	if (n > MAXENV || room > MAXPRELOAD)
 		return -E2BIG;
+	bool there = runtime_there();
 	bool fits = n <= 512 && room <= 4096;
 	char *few[fits ? n + 3 : 1], some[fits ? room : 1], family[MAXFAMILY + 24];
 	char **list = fits ? few : large((n + 3) * sizeof *list + room), *joined = fits ? some : (char *)(list + n + 3);
@@ -217,13 +253,15 @@ static long do_execve(long nr, const long *a, unsigned at)
 		if (starts(envp[i], "LD_PRELOAD=")) {
 			if (have)
 				continue;
+			if (!there && contains(envp[i], our_path))
+				continue;
 			have = true;
-			list[j++] = contains(envp[i], our_path) ? envp[i] : join_preload(joined, envp[i] + 11);
+			list[j++] = !there || contains(envp[i], our_path) ? envp[i] : join_preload(joined, envp[i] + 11);
 			continue;
 		}
 		list[j++] = envp[i];
 	}
-	if (!have)
+	if (!have && there)
 		list[j++] = env_preload;
 	list[j++] = family_variable(family);
 	list[j] = NULL;
@@ -552,6 +590,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)dl_iterate_phdr(take_statics, NULL);
 	strrchr(e2, ':')[1] = '\0'; /* host_init() has found one */
 	env_preload = e1;
+	find_runtime_path(preload);
 	env_family = e2;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static char reason[512];
@@ -18,6 +19,20 @@ static int no(const char **why, const char *path, const char *what)
 	(void)snprintf(reason, sizeof reason, "'%s': %s; name another place with --swap PATH", path, what);
 	*why = reason;
 	return -1;
+}
+
+/* Files of these file systems are memory: what is paged out there takes as much as it gives back. */
+static int is_memory(int rc, const struct statfs *fs)
+{
+	return rc == 0 && (fs->f_type == 0x01021994 /* tmpfs */ || (unsigned)fs->f_type == 0x858458f6u /* ramfs */);
+}
+
+static const char *default_place(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	struct statfs fs;
+
+	return tmp != NULL && *tmp != '\0' && !is_memory(statfs(tmp, &fs), &fs) ? tmp : "/var/tmp";
 }
 
 static int open_unnamed(const char *path, int isdir, int flags)
@@ -39,13 +54,13 @@ static int open_unnamed(const char *path, int isdir, int flags)
 
 int swapfile_open(const char *path, uint64_t size, const char **why)
 {
-	const char *tmp = getenv("TMPDIR");
 	struct statvfs vfs;
+	struct statfs fs;
 	struct stat st;
 	int fd, isdir;
 
 	if (path == NULL || *path == '\0')
-		path = tmp != NULL && *tmp != '\0' ? tmp : "/var/tmp";
+		path = default_place();
 	isdir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 	if (!isdir && path[strlen(path) - 1] == '/')
 		return no(why, path, "there is no such directory");
@@ -56,6 +71,10 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 		fd = open_unnamed(path, isdir, 0);
 	if (fd < 0)
 		return no(why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
+	if (is_memory(fstatfs(fd, &fs), &fs)) {
+		(void)close(fd);
+		return no(why, path, "this is a tmpfs, whose files are memory themselves");
+	}
 	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < size) {
 		char what[64];
 
@@ -88,6 +107,7 @@ int swapfile_reserve(int fd, uint64_t size, const char **why)
 		}
 	}
 	(void)!ftruncate(fd, 0); /* what was taken so far */
+	room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : 0; /* others may have filled it meanwhile */
 	(void)snprintf(reason, sizeof reason, "%llu MiB cannot be set aside there: %s (%llu MiB are free)",
 		       (unsigned long long)(size >> 20), strerror(e), (unsigned long long)(room >> 20));
 	*why = reason;

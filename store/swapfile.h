@@ -4,7 +4,8 @@
 #define QUIRE_STORE_SWAPFILE_H
 #include <stdint.h>
 /*
- * path: a directory, or a file name that does not exist yet, or NULL ($TMPDIR, else /var/tmp). There must be room for size bytes,
+ * path: a directory, or a file name that does not exist yet, or NULL ($TMPDIR, unless that is in memory; else
+ * /var/tmp). A place on a tmpfs or ramfs is refused. There must be room for size bytes,
  * which are not set aside. Opened for direct I/O where
  * the file system can. The descriptor (close-on-exec), or -1 with *why set to one line that says the cause and the way out.
  * Uses the C library; not for fault paths.

@@ -168,6 +168,19 @@ def tmpfs(size):
     return where
 
 
+def disk(size):
+    """A small file system on a disk of its own."""
+    if not ROOT:
+        raise Skip("mounting a small file system needs root")
+    where, image = tempfile.mkdtemp(dir=FOLDER), tempfile.mktemp(dir=FOLDER)
+    if run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", "-N", "64", image, size])[0] != 0:
+        raise Skip("no file system can be made here")
+    if run(["mount", "-o", "loop", image, where])[0] != 0:
+        raise Skip("no file system can be mounted here")
+    os.unlink(image)
+    return where
+
+
 # ---- arguments ----
 def sizes():
     for bad in ["12Q", "", "-5M", "+5M", "1e30", "nan", "inf", "0x10M", "64M64", "25%%", "101%", "-1%", "M", "9223372036854775808",
@@ -285,12 +298,96 @@ def swap_file_is_unnamed():
 
 
 def swap_small_file_system():
-    where = tmpfs("8m")
+    where = disk("8m")
+    there = os.listdir(where)
     refused(125, ["--swap", "64 MiB", "free"], "--swap", where, "true")
     refused(125, ["--swap", "free"], "--swap", where + ":9M", "true")
     # it was refused, as if no size had been given
     check(quire("--memory", "8M", "--report", "none", "--swap", where + ":7M", HELPER, "touch", "3000", "2") == (0, "touched 3000 pages\n", ""))
+    check(os.listdir(where) == there)
+
+
+def swap_in_memory():
+    """A swap file on a tmpfs took as much memory as it gave back."""
+    where = tmpfs("64m")
+    for path in (where, where + ":16M", where + "/name:16M"):
+        refused(125, ["--swap", "tmpfs", "memory", "--swap PATH"], "--swap", path, "true")
     check(os.listdir(where) == [])
+    # in the default place such a TMPDIR is passed over
+    got = run(["env", "TMPDIR=" + where, QUIRE, "run", "--memory", "8M", "--report", "none", HELPER, "touch", "4000", "2"])
+    check(got == (0, "touched 4000 pages\n", ""), got)
+
+
+def disk_fills_at_start():
+    """Filled by another process between two steps of the supervisor's start: a line each time, and no program without its swap."""
+    where = disk("80m")
+    filler = start([sys.executable, "-c", """
+import os, sys
+while True:
+    fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+    try:
+        os.posix_fallocate(fd, 0, os.fstatvfs(fd).f_bavail * 4096)
+    except OSError:
+        pass
+    os.ftruncate(fd, 0)
+    os.close(fd)
+""", os.path.join(where, "other")])
+    refusals = 0
+    for i in range(100):
+        status, out, err = quire("--memory", "8M", "--report", "none", "--swap", where + ("", ":60M", "/name", ":2M")[i % 4], "echo", "ran")
+        check((status, out, err) == (0, "ran\n", "") or (status, out) == (125, "") and err.startswith("quire: --swap") and err.count("\n") == 1,
+              status, out, err)
+        refusals += status == 125
+    filler.kill()
+    filler.communicate()
+    print("%d of 100 starts found it full" % refusals)
+
+
+def full_standard_error():
+    """Where standard error is a file on the full disk, the one line was lost: 125, and not a word."""
+    with open("/dev/full", "w") as full:
+        p = subprocess.Popen([QUIRE, "run", "--memory", "64", "true"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=full,
+                             env=ENV, start_new_session=True)
+        out = p.communicate()[0].decode()
+    check(p.returncode == 125 and out.startswith("quire: --memory 64") and out.count("\n") == 1, p.returncode, out)
+
+
+def address_space():
+    """Too little of it (ulimit -v, -d): one line that names the limit, wherever in the start it is missed."""
+    ran = 0
+    for kib in list(range(20000, 700000, 40000)) + [4000000]:
+        for inside in (False, True):
+            words = ['ulimit -v %d; exec "$0" run -m 64M --report none echo ran', 'exec "$0" run -m 64M --report none sh -c "ulimit -v %d; exec /bin/echo ran"'][inside]
+            status, out, err = run(["sh", "-c", words % kib, QUIRE])
+            loader = inside and status == 127 and "error while loading shared libraries" in err      # natively, too
+            check((status, out, err) == (0, "ran\n", "") or loader or status == 125 and out == "" and err.startswith("quire: ") and
+                  "ulimit -v" in err and err.count("\n") == 1, kib, inside, status, out, err)
+            ran += status == 0
+    check(ran >= 2, "nothing ran")
+    status, out, err = run(["sh", "-c", 'ulimit -d 10000; exec "$0" run -m 64M echo ran', QUIRE])
+    check(status == 125 and "-d" in err and err.count("\n") == 1, status, err)
+
+
+def other_root():
+    """What is executed after a chroot is hosted further where the runtime is found there; else a line says that it is not."""
+    if not ROOT:
+        raise Skip("chroot needs root")
+    root = tempfile.mkdtemp(dir=FOLDER)
+    libraries = [w for w in run(["ldd", HELPER])[1].split() if w.startswith("/")]
+    for path in libraries + [HELPER]:
+        os.makedirs(root + os.path.dirname(path), exist_ok=True)
+        shutil.copy(path, root + path)
+    argv = ["--memory", "8M", "--report", "json:" + os.path.join(FOLDER, "report"), "chroot", root, HELPER, "touch", "4000", "2"]
+    runtime = os.path.join(os.path.dirname(QUIRE), "libquire-run.so")
+    for there in (False, True):
+        if there:
+            os.makedirs(root + os.path.dirname(runtime), exist_ok=True)
+            shutil.copy(runtime, root + runtime)
+        status, out, err = quire(*argv)
+        check((status, out) == (0, "touched 4000 pages\n"), there, status, out, err)
+        check(err == "" if there else err.startswith("quire: ") and err.count("\n") == 1 and runtime in err, there, err)
+        with open(os.path.join(FOLDER, "report")) as f:
+            check((json.load(f)["pages_out"] > 1000) == there, there)
 
 
 def swap_full():
@@ -301,7 +398,7 @@ def swap_full():
 
 
 def disk_fills_midway():
-    where = tmpfs("80m")
+    where = disk("80m")
     # Without a size nothing is set aside; with one it is before the program starts (store_test, swap_full).
     p = start([QUIRE, "run", "--memory", "8M", "--swap", where, HELPER, "fill"])
     until(lambda: os.statvfs(where).f_blocks - os.statvfs(where).f_bfree > 1024 or p.poll() is not None, "the swap file grows")
@@ -858,7 +955,8 @@ def live_line():
     check(status == 0 and err == "", err)
 
 
-CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, address_space, other_root,
+         swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, left_over_place,
