@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mappings that come and go: mmap, munmap, brk. What is tracked is decided here (trackable).
+ *
+ * Locks: h_lock as reader; brk takes h_brklock for the break.
+ */
+#include "run/engine.h"
+
+#include <errno.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/linux.h"
+#include "sys/linux/sys.h"
+
+static bool trackable(int prot, int flags)
+{
+	int type = flags & MAP_TYPE;
+
+	return (type == MAP_PRIVATE || type == MAP_SHARED) && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
+	       (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
+}
+
+/* Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is too late to ask. */
+static long probe_mmap(long len, int prot, int flags, int fd, long off)
+{
+	long p = sys_call6(SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
+
+	if (p < 0 && p > -4096)
+		return p;
+	(void)sys_call2(SYS_munmap, p, len);
+	return 0;
+}
+
+long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
+{
+	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
+	bool ours = trackable(prot, flags), replaces = false;
+	int flags_real = flags;
+	uint64_t size = vm_page_round((uint64_t)len);
+	struct piece old;
+	enum vm_err e;
+	long p;
+
+	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
+	    host_next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
+		if ((p = probe_mmap(len, prot, flags, fd, off)) != 0)
+			return p;
+		if ((e = host_forget(h, (uint64_t)addr, size)) != VM_OK)
+			return host_errno(e);
+		replaces = true;
+	}
+	if (ours)
+		flags_real = (flags & ~MAP_TYPE) | MAP_PRIVATE | MAP_NORESERVE;
+	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
+	if (p < 0 && p > -4096) {
+		if (replaces) /* nobody serves the old mapping any more: let an access fail rather than wait */
+			(void)sys_call2(SYS_munmap, addr, len);
+		return p;
+	}
+	if (!ours)
+		return p;
+	e = host_track(h, (uint64_t)p, size, prot,
+	    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0) |
+		((flags & MAP_TYPE) == MAP_SHARED ? SEGVN_SHARED : 0));
+	if (e != VM_OK) {
+		(void)host_forget(h, (uint64_t)p, size);
+		(void)sys_call2(SYS_munmap, p, len);
+		return -ENOMEM;
+	}
+	return p;
+}
+
+long call_munmap(struct host *h, long addr, long len)
+{
+	enum vm_err e;
+
+	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
+	    (e = host_forget(h, (uint64_t)addr, vm_page_round((uint64_t)len))) != VM_OK)
+		return host_errno(e);
+	return sys_call2(SYS_munmap, addr, len);
+}
+
+long call_brk(struct host *h, long addr)
+{
+	uint64_t want = (uint64_t)addr, cur, r;
+
+	mach_mutex_enter(&h->h_brklock);
+	cur = h->h_brk_cur;
+	if (want < h->h_brk_start || vm_page_round(want) == vm_page_round(cur)) {
+		r = (uint64_t)sys_call1(SYS_brk, addr);
+		if (r == want)
+			h->h_brk_cur = r;
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	uint64_t oldend = vm_page_round(cur), newend = vm_page_round(want);
+	if (newend < oldend) {
+		uint64_t lo = newend > h->h_brk_start ? newend : h->h_brk_start;
+
+		mach_mutex_exit(&h->h_brklock);
+		if (oldend > lo)
+			(void)host_forget(h, lo, oldend - lo);
+		mach_mutex_enter(&h->h_brklock);
+		r = (uint64_t)sys_call1(SYS_brk, addr);
+		h->h_brk_cur = r;
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	r = (uint64_t)sys_call1(SYS_brk, addr);
+	if (r != want) {
+		mach_mutex_exit(&h->h_brklock);
+		return (long)r;
+	}
+	h->h_brk_cur = want;
+	mach_mutex_exit(&h->h_brklock);
+	if (host_track(h, oldend, newend - oldend, RW, 0) != VM_OK) {
+		(void)host_forget(h, oldend, newend - oldend);
+		mach_mutex_enter(&h->h_brklock);
+		h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, (long)cur);
+		mach_mutex_exit(&h->h_brklock);
+		return (long)cur;
+	}
+	return (long)want;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * mremap of tracked ranges. A process that is not managed lets the kernel move the pages; a managed one moves the segment (as_move)
+ * to a fresh mapping.
+ *
+ * Locks: h_lock as reader.
+ */
+#include "run/engine.h"
+
+#include <errno.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <quire/hat.h>
+
+#include "machine/linux/linux.h"
+#include "sys/linux/sys.h"
+
+/* A fresh tracked mapping of len bytes at want, where nothing is. */
+static long map_fresh(struct host *h, long want, uint64_t len, bool shared)
+{
+	long p = sys_call6(SYS_mmap, want, (long)len, RW,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return p;
+	if (p != want) {
+		(void)sys_call2(SYS_munmap, p, (long)len);
+		return -ENOMEM;
+	}
+	if (host_track(h, (uint64_t)p, len, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
+		(void)host_forget(h, (uint64_t)p, len);
+		(void)sys_call2(SYS_munmap, p, (long)len);
+		return -ENOMEM;
+	}
+	return p;
+}
+
+/* What the kernel refuses before it changes anything. */
+static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
+{
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 || (old & VM_PAGEMASK) != 0 ||
+	    newlen == 0)
+		return true;
+	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0)
+		return false;
+	if ((flags & MREMAP_MAYMOVE) == 0 || (newaddr & VM_PAGEMASK) != 0 ||
+	    ((flags & MREMAP_DONTUNMAP) != 0 && oldlen != newlen))
+		return true;
+	if ((flags & MREMAP_FIXED) == 0)
+		return false;
+	return newlen > 1ull << 47 || newaddr > (1ull << 47) - newlen ||
+	    (newaddr < old + oldlen && old < newaddr + newlen);
+}
+
+/* Tracked and so protected without a gap, in however many segments. */
+static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot)
+{
+	struct piece p;
+
+	for (; a < end; a = p.end)
+		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot)
+			return false;
+	return true;
+}
+
+/* In place. As long as the pages are the kernel's, its mapping stays one: of two it would move neither another time. */
+static long grow_in_place(struct host *h, long old, long oldlen, long newlen, bool shared)
+{
+	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen),
+		 more = (uint64_t)old + vm_page_round((uint64_t)newlen) - end;
+
+	if (h->h_managed)
+		return map_fresh(h, (long)end, more, shared) == (long)end ? old : -ENOMEM;
+	if (sys_call5(SYS_mremap, old, oldlen, newlen, 0, 0) != old)
+		return -ENOMEM;
+	if (host_track(h, end, more, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
+		(void)host_forget(h, end, more);
+		(void)sys_call2(SYS_munmap, (long)end, (long)more);
+		return -ENOMEM;
+	}
+	return old;
+}
+
+static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
+
+/* Memory that the program has closed is opened, moved and closed again. */
+static long move_closed(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	long r = call_mprotect(h, old, oldlen, RW), p;
+
+	if (r != 0)
+		return r;
+	p = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
+	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, PROT_NONE) : call_mprotect(h, p, newlen, PROT_NONE);
+	return r != 0 ? r : p;
+}
+
+static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
+	struct piece p;
+	enum vm_err e;
+
+	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
+		return -EINVAL;
+	if (o == 0 && host_next_piece(h, (uint64_t)old, ~0ull >> 17, &p) && p.base == (uint64_t)old && p.shared &&
+	    (e = host_release_range(h, &p)) != VM_OK) /* a second mapping of the same memory */
+		return host_errno(e);
+	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE))
+		return move_closed(h, old, oldlen, newlen, flags, newaddr);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_like(h, (uint64_t)old, (uint64_t)old + o, RW)) {
+		long r = call_release(h, (uint64_t)old, o);
+
+		if (r != 0)
+			return r;
+		if ((flags & MREMAP_FIXED) != 0 && (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
+			return host_errno(e);
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	}
+	if ((flags & MREMAP_FIXED) == 0) {
+		if (n <= o) {
+			long r = n < o ? call_munmap(h, old + (long)n, (long)(o - n)) : 0;
+
+			return r != 0 ? r : old;
+		}
+		if (grow_in_place(h, old, oldlen, newlen, p.shared) == old)
+			return old;
+		if ((flags & MREMAP_MAYMOVE) == 0)
+			return -ENOMEM;
+	}
+	if (!h->h_managed) { /* the pages are the kernel's: it moves them */
+		if ((flags & MREMAP_FIXED) != 0 && (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
+			return host_errno(e);
+		long r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+		if (r < 0 && r > -4096)
+			return r;
+		(void)host_forget(h, (uint64_t)old, o);
+		/* the new range holds pages already: a charge that is refused adopts them with everything else */
+		if (host_track(h, (uint64_t)r, n, RW, p.shared ? SEGVN_SHARED : 0) != VM_OK)
+			return -ENOMEM;
+		return r;
+	}
+	if ((flags & MREMAP_FIXED) != 0) {
+		long r = call_munmap(h, newaddr, (long)n);
+
+		if (r != 0)
+			return r;
+	}
+	uint64_t keep = n < o ? n : o;
+	long at = sys_call6(SYS_mmap, (flags & MREMAP_FIXED) != 0 ? newaddr : 0, (long)n, RW,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | ((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0), -1,
+	    0);
+	if (at < 0 && at > -4096)
+		return at;
+	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
+	    (e = as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at)) != VM_OK) {
+		(void)host_forget(h, (uint64_t)at, n);
+		(void)sys_call2(SYS_munmap, at, (long)n);
+		return -ENOMEM;
+	}
+	if (n > keep) {
+		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W,
+			.sa_flags = p.shared ? SEGVN_SHARED : 0 };
+
+		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
+			/* back where it was */
+			(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
+			(void)host_forget(h, (uint64_t)at, n);
+			(void)sys_call2(SYS_munmap, at, (long)n);
+			return -ENOMEM;
+		}
+	}
+	(void)call_munmap(h, old, (long)o);
+	return at;
+}
+
+/* What a child shall not have it shall not have elsewhere, either. */
+long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
+	bool nofork = o > 0 && host_nofork_overlaps(h, (uint64_t)old, (uint64_t)old + o);
+	long r = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
+
+	if (nofork && (r > 0 || r < -4096))
+		(void)host_nofork_add(h, (uint64_t)r, (uint64_t)r + n);
+	return r;
+}
