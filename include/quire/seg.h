@@ -103,9 +103,23 @@ struct seg_ops {
 	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
 	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
 	enum vm_err (*so_snapshot)(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
+	/* R. Pages that the segment has reserved of the swap, counted in as_stat's reservation. */
+	uint64_t (*so_reserved)(const struct seg *seg);
+	/* R. Pages of the range that have contents of the segment's own. SEG_UNFILLED: faults do not fill this driver's memory, so
+	 * the core makes no large pages of it. */
+	uint64_t (*so_populated)(struct seg *, vaddr_t addr, uint64_t len);
+	/* R. A debugger reads, or writes a private copy of, n bytes of the page of addr, whatever its protection. VM_RETRY: the
+	 * caller is to copy by the program's own rights, without a_lock. */
+	enum vm_err (*so_peek)(struct seg *, vaddr_t addr, void *buf, uint64_t n);
+	enum vm_err (*so_poke)(struct seg *, vaddr_t addr, const void *buf, uint64_t n);
+	bool so_core; /* a core file has the pages that so_incore calls INCORE_ANON */
+	/* vm_check: may va be translated to that frame with those attributes? */
+	bool (*so_translation_ok)(struct seg *, vaddr_t va, pfn_t, unsigned attr);
 	/* vm_check: violations of the driver's own invariants. */
 	unsigned (*so_check)(struct seg *, void (*report)(void *, const char *), void *arg);
 };
+
+#define SEG_UNFILLED UINT64_MAX
 
 /* Creation callback of as_map: range is set, not yet in the index. Sets s_ops, s_data. On failure frees nothing of seg. */
 typedef enum vm_err seg_create_fn(struct seg *, const void *args);
@@ -141,5 +155,10 @@ enum vm_err seg_nosup_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
 enum vm_err seg_nosup_move(struct seg *, vaddr_t, uint64_t, struct seg *, vaddr_t);
 enum vm_err seg_nosup_snapshot(struct seg *, struct seg *, unsigned, unsigned);
 enum vm_err seg_nosup_alike(struct seg *, struct seg *, int64_t);
+uint64_t    seg_noop_reserved(const struct seg *);
+uint64_t    seg_unfilled_populated(struct seg *, vaddr_t, uint64_t);
+enum vm_err seg_retry_peek(struct seg *, vaddr_t, void *, uint64_t);
+enum vm_err seg_retry_poke(struct seg *, vaddr_t, const void *, uint64_t);
+bool	    seg_any_translation_ok(struct seg *, vaddr_t, pfn_t, unsigned);
 unsigned    seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
 #endif

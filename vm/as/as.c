@@ -12,7 +12,7 @@
  * Invariants (as_check): segments are sorted and disjoint, within [a_min, a_max); a_size and a_nsegs are their sums;
  * each translation lies in a segment and grants no more than it.
  */
-#include "vm/seg/seg_vn.h"
+#include "vm/impl.h"
 
 static struct seg *seg_of(struct range_node *n)
 {
@@ -779,8 +779,8 @@ static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, b
 	}
 	if ((attr & ~HAT_CACHING & ~s->s_ops->so_getprot(s, va)) != 0)
 		violation(c, "as: a translation grants more than its segment");
-	if (s->s_ops == &segvn_ops && !segvn_translation_ok(s, va, pfn, attr))
-		violation(c, "segvn: a translation leads to the wrong page or lets a shared anon be written");
+	if (!s->s_ops->so_translation_ok(s, va, pfn, attr))
+		violation(c, "as: a translation leads to the wrong page or lets a shared anon be written");
 	if (locked && (s->s_flags & S_OWNLOCK) == 0 && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
 		violation(c, "as: a locked translation that nobody locked");
 }
@@ -798,7 +798,7 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 		if ((s->s_flags & S_HOLE) == 0)
 			size += seg_size(s);
 		n++;
-		resv += segvn_reserved(s);
+		resv += s->s_ops->so_reserved(s);
 		if (s->s_node.r_kind != seg_kind(s))
 			violation(&c, "as: the index says other rights or flags than the segment has");
 		c.c_bad += s->s_ops->so_check(s, report, arg);

@@ -15,7 +15,7 @@
  *
  * Locks: a_lock as reader, a segment at a time; page locks and slots within segvn.
  */
-#include "vm/seg/seg_vn.h"
+#include "vm/impl.h"
 
 /* ---- looking and writing ---- */
 /* The part of [va, +len) in va's page. */
@@ -33,7 +33,7 @@ static enum vm_err peek_page(struct as *as, vaddr_t va, void *buf, uint64_t n)
 
 	mach_rw_enter(&as->a_lock, false);
 	s = as_segat(as, va);
-	e = s == NULL ? VM_NOMAP : s->s_ops == &segvn_ops ? segvn_peek(s, va, buf, n) : VM_RETRY;
+	e = s == NULL ? VM_NOMAP : s->s_ops->so_peek(s, va, buf, n);
 	mach_rw_exit(&as->a_lock);
 	return e == VM_RETRY ? as_copyin(as, va, buf, n) : e;
 }
@@ -49,11 +49,11 @@ static enum vm_err poke_page(struct as *as, vaddr_t va, const void *buf, uint64_
 	else if ((s->s_flags & S_SEALED) != 0)
 		e = VM_ACCESS;
 	else
-		e = s->s_ops == &segvn_ops ? segvn_poke(s, va, buf, n) : VM_RETRY;
+		e = s->s_ops->so_poke(s, va, buf, n);
 	mach_rw_exit(&as->a_lock);
 	if (e != VM_RETRY)
 		return e;
-	e = as_copyout(as, buf, va, n); /* shared, or not segvn's: by the program's own rights */
+	e = as_copyout(as, buf, va, n); /* by the program's own rights */
 	return e == VM_PROT ? VM_ACCESS : e;
 }
 
@@ -135,7 +135,7 @@ static enum vm_err put_pages(struct core *c, vaddr_t va, uint64_t npages, uint64
 
 static enum vm_err put_segment(struct core *c, const struct as_info *ai)
 {
-	bool own = ai->ai_ops == &segvn_ops;
+	bool own = ai->ai_ops->so_core;
 	struct elf_program p = { .p_type = PT_LOAD,
 		.p_flags = ((ai->ai_prot & PROT_R) != 0 ? 4u : 0) | ((ai->ai_prot & PROT_W) != 0 ? 2u : 0) |
 		    ((ai->ai_prot & PROT_X) != 0 ? 1u : 0),

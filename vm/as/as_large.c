@@ -18,7 +18,7 @@
  * Left out: a thread that looks for candidates by itself (khugepaged); other translations of a moved page, which come back
  * by faults.
  */
-#include "vm/seg/seg_vn.h"
+#include "vm/impl.h"
 
 /* The rights of the block if all its small pages are loaded with the same ones; false: they are not. */
 static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, bool *contiguous)
@@ -213,9 +213,9 @@ void as_enlarge(struct seg *s, vaddr_t va)
 	uint64_t bytes = 1ull << caps->mc_pageshift[size], there;
 	vaddr_t base = as_block(as, va, size);
 
-	if (s->s_ops != &segvn_ops || base < seg_base(s) || base + bytes > seg_end(s) ||
+	if (base < seg_base(s) || base + bytes > seg_end(s) ||
 	    as->a_vm->vm_nfree < as->a_vm->vm_lotsfree + 2 * vm_btop(bytes) ||
-	    (there = segvn_populated(s, base, bytes)) > NEW_PAGES)
+	    (there = s->s_ops->so_populated(s, base, bytes)) > NEW_PAGES)
 		return;
 	if (there == vm_btop(bytes) || s->s_ops->so_fault(s, base, bytes, F_INVAL, S_WRITE) == VM_OK)
 		(void)promote_block(as, base, size, caps);

@@ -12,7 +12,7 @@
  *
  * Left out: moving through a hole in the source (Linux refuses it, too, when it grows).
  */
-#include "vm/seg/seg_vn.h"
+#include "vm/impl.h"
 
 /* ---- growth ---- */
 /* A segment like `from` at [base, end), not in the index yet. */
@@ -171,7 +171,7 @@ static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct
 static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 {
 	struct as *src = s->s_as;
-	uint64_t n = seg_size(s), r = segvn_reserved(s);
+	uint64_t n = seg_size(s), r = s->s_ops->so_reserved(s);
 
 	(void)s->s_ops->so_move(s, seg_base(s), n, s, to);
 	seg_detach(s);

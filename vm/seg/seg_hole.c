@@ -42,6 +42,11 @@ const struct seg_ops seghole_ops = {
 	.so_move = hole_move,
 	.so_alike = hole_alike,
 	.so_snapshot = seg_nosup_snapshot,
+	.so_reserved = seg_noop_reserved,
+	.so_populated = seg_unfilled_populated,
+	.so_peek = seg_retry_peek,
+	.so_poke = seg_retry_poke,
+	.so_translation_ok = seg_any_translation_ok,
 	.so_check = seg_noop_check,
 };
 

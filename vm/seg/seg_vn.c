@@ -88,7 +88,7 @@ void segvn_uncharge(struct seg *seg, uint64_t npages)
 
 uint64_t segvn_reserved(const struct seg *seg)
 {
-	return seg->s_ops == &segvn_ops ? svd_of(seg)->svd_swresv : 0;
+	return svd_of(seg)->svd_swresv;
 }
 
 /* One more anon in the segment. */

@@ -64,7 +64,7 @@ struct anon_map *segvn_amp(struct seg *); /* makes it if need be; NULL: no memor
 enum vm_err segvn_charge(struct seg *, uint64_t npages);  /* VM_NOSWAP */
 void segvn_uncharge(struct seg *, uint64_t npages);
 uint64_t segvn_populated(struct seg *, vaddr_t, uint64_t len);	/* anons in the range */
-uint64_t segvn_reserved(const struct seg *);			/* 0 for other drivers */
+uint64_t segvn_reserved(const struct seg *);
 enum vm_err segvn_load(struct seg *, vaddr_t, struct page *, unsigned attr, unsigned flags); /* page locked */
 /* vm/seg/seg_vn_ahead.c: reading pages before they are asked for, and giving up those that a stream has passed */
 #define PREFETCH_MAX 33u /* pages of one plan, the faulting one among them */

@@ -1041,5 +1041,11 @@ const struct seg_ops segvn_ops = {
 	.so_move = segvn_move,
 	.so_alike = segvn_alike,
 	.so_snapshot = segvn_snapshot,
+	.so_reserved = segvn_reserved,
+	.so_populated = segvn_populated,
+	.so_peek = segvn_peek,
+	.so_poke = segvn_poke,
+	.so_core = true,
+	.so_translation_ok = segvn_translation_ok,
 	.so_check = segvn_check,
 };
