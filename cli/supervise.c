@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The supervisor at work. One thread runs the loop over sockets and signals. Two are made when a process says that it has use
+ * for them: one waits on the family's pressure word, one packs what processes store. Locks: connlock (run.h).
+ */
+#include "run.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t run_now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
+void run_store_stats(struct run *r, struct pool_stats *ps)
+{
+	pool_stats(&r->store, ps);
+	if (ps->mem_held + ps->file_bytes < r->most.mem_held + r->most.file_bytes) {
+		ps->mem_held = r->most.mem_held;
+		ps->mem_bytes = r->most.mem_bytes;
+		ps->mem_pages = r->most.mem_pages;
+		ps->file_bytes = r->most.file_bytes;
+	}
+}
+
+/* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
+static void *pressure_main(void *arg)
+{
+	struct run *r = arg;
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
+		uint32_t seen = atomic_load(&r->fam->fam_pressure);
+
+		(void)pthread_mutex_lock(&r->connlock);
+		for (unsigned i = 0; i < r->nconn; i++) {
+			const struct family_proc *p = &r->fam->fam_proc[r->conn[i].slot >= 0 ? r->conn[i].slot : 0];
+
+			if (r->conn[i].slot >= 0 && atomic_load(&p->fp_shrink) != 0 && atomic_load(&p->fp_hears) != 0)
+				(void)send(r->conn[i].fd, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		}
+		(void)pthread_mutex_unlock(&r->connlock);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
+	}
+	return NULL;
+}
+
+/* Packs what the family's processes store, so that they need not (store/pool_young.c). */
+static void *packer_main(void *arg)
+{
+	struct run *r = arg;
+
+	(void)pool_async(&r->store); /* without it it writes synchronously */
+	for (;;) {
+		uint32_t seen = pool_work_seen(&r->store);
+		int rc;
+
+		if (__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE))
+			break;
+		if ((rc = pool_work(&r->store, false)) != 1) /* below 0: whoever stores next is told, too */
+			pool_wait_work(&r->store, seen, rc);
+	}
+	pool_async_end(&r->store);
+	return NULL;
+}
+
+/*
+ * The two threads, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores packs by
+ * itself, nobody is asked for memory, and the next who has use for them has us try again.
+ */
+void run_start_threads(struct run *r)
+{
+	if (!r->pressed)
+		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
+	if (!r->packs)
+		r->packs = pthread_create(&r->packer, NULL, packer_main, r) == 0;
+	if (r->pressed && r->packs)
+		atomic_store(&r->fam->fam_watched, 1);
+}
+
+void run_end_threads(struct run *r)
+{
+	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
+	if (r->packs) {
+		pool_wake_packer(&r->store);
+		(void)pthread_join(r->packer, NULL);
+	}
+	if (r->pressed) {
+		atomic_fetch_add(&r->fam->fam_pressure, 1);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		(void)pthread_join(r->pressure, NULL);
+	}
+	r->packs = r->pressed = false;
+}
+
+void run_add_up(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
+{
+	memset(out, 0, sizeof *out);
+	*resident = *need = 0;
+#define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
+	FAMILY_COUNTERS(X)
+#undef X
+	for (unsigned i = 0; i < atomic_load(&r->fam->fam_procs); i++) {
+		const struct family_proc *p = &r->fam->fam_proc[i];
+
+		if (atomic_load(&p->fp_pid) == 0)
+			continue;
+#define X(n) atomic_fetch_add(&out->n, atomic_load(&p->fp_count.n));
+		FAMILY_COUNTERS(X)
+#undef X
+		*resident += atomic_load(&p->fp_resident);
+		*need += atomic_load(&p->fp_need);
+	}
+}
+
+/* As much of the line as the terminal has room for, so that it stays one: whole parts, or what fits of the first. */
+static void print_cut(char *line)
+{
+	struct winsize w;
+	size_t n = strlen(line), most = n;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1)
+		most = (size_t)w.ws_col - 1u; /* in the last column some begin the next line */
+	if (n > most) {
+		bool whole = strncmp(line + most, " |", 2) == 0;
+
+		line[most] = '\0';
+		char *part = strrchr(line, '|');
+		if (!whole && part != NULL)
+			part[-1] = '\0';
+	}
+	fprintf(stderr, "\r\033[K%s", line);
+}
+
+static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns)
+{
+	struct family_counters c;
+	uint64_t resident, need, t = run_now_ns();
+	double dt = (double)(t - *last_ns) / 1e9;
+	struct pool_stats ps;
+	char a[24], b[24], s[24], line[256];
+
+	run_add_up(r, &c, &resident, &need);
+	pool_stats(&r->store, &ps);
+	(void)snprintf(line, sizeof line,
+	    "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
+	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b),
+	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
+	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
+	print_cut(line);
+	*last = c;
+	*last_ns = t;
+}
+
+/* Until the program ends; after that (status NULL), until the last process of its family has. */
+void run_supervise(struct run *r, int *status)
+{
+	struct family_counters last = { 0 };
+	uint64_t last_ns = run_now_ns();
+	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
+
+	/* a process that just executes another program is not connected for a moment */
+	for (unsigned alone = 0; status != NULL ? !gone : alone < 3; alone = r->nconn > 0 ? 0 : alone + 1) {
+		struct pollfd pfd[FAMILY_PROCS + 3];
+		unsigned n = r->nconn;
+
+		pfd[0] = (struct pollfd){ .fd = r->listener, .events = POLLIN };
+		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
+		pfd[2] = (struct pollfd){ .fd = r->place, .events = POLLIN };
+		for (unsigned i = 0; i < n; i++)
+			pfd[i + 3] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
+		if (poll(pfd, n + 3, r->o.live ? 500 : 1000) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = n; i-- > 0;)
+			if (pfd[i + 3].revents != 0)
+				run_hear(r, i);
+		if ((pfd[0].revents & POLLIN) != 0)
+			run_take_conn(r, r->listener);
+		if ((pfd[2].revents & POLLIN) != 0)
+			run_take_conn(r, r->place);
+		if ((pfd[1].revents & POLLIN) != 0) {
+			struct signalfd_siginfo si;
+
+			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si && si.ssi_signo != SIGCHLD) {
+				/* the terminal sends these to the whole foreground group, the program included */
+				if (si.ssi_code != SI_KERNEL && status != NULL)
+					(void)kill(r->child, (int)si.ssi_signo);
+			}
+		}
+		int st;
+		pid_t w;
+		while (status != NULL && (w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+			if (w != r->child)
+				continue;
+			if (WIFSTOPPED(st)) {
+				(void)raise(SIGSTOP); /* job control: stop with the program, go on with it */
+				(void)kill(r->child, SIGCONT);
+			} else if (!WIFCONTINUED(st)) {
+				*status = st;
+				gone = true;
+			}
+		}
+		uint64_t resident, need;
+		struct family_counters c;
+		run_add_up(r, &c, &resident, &need);
+		if (need > r->need_peak)
+			r->need_peak = need;
+		if (tty && !gone && run_now_ns() - last_ns >= 450000000u)
+			live_line(r, &last, &last_ns);
+	}
+	if (tty)
+		fputs("\r\033[K", stderr); /* wiped: what follows begins on a clean line */
+}
