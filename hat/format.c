@@ -10,7 +10,7 @@
  * (and on RISC-V from a pointer, which is a valid entry without rights). i386 has no bit against execution: a third
  * software bit remembers what was asked, the hardware executes whatever it may read.
  *
- * Left out: memory types (PAT, Svpbmt), global pages, protection keys, PSE-36, Svnapot, inverting the frame of an entry
+ * Left out: protection keys, PSE-36, Svnapot, inverting the frame of an entry
  * without rights (for CPUs that speculate with it).
  */
 #include "hat/hat_impl.h"
@@ -24,6 +24,7 @@
 #define X86_PCD 0x10ull
 #define X86_A 0x20ull
 #define X86_D 0x40ull
+#define X86_G 0x100ull
 #define X86_PS 0x80ull /* in an entry above the last level: a page, not a table */
 #define X86_SW_LOCKED 0x200ull
 #define X86_SW_VALID 0x400ull
@@ -84,7 +85,7 @@ static unsigned i386_attr(uint64_t e)
 
 #define X86_BITS                                                                                             \
 	.f_store = &hat_radix, .f_valid = X86_SW_VALID, .f_locked = X86_SW_LOCKED, .f_ref = X86_A,           \
-	.f_mod = X86_D, .f_write = X86_W, .f_frame = x86_frame, .f_is_pointer = x86_is_pointer
+	.f_mod = X86_D, .f_write = X86_W, .f_user = X86_U, .f_global = X86_G, .f_frame = x86_frame, .f_is_pointer = x86_is_pointer
 
 const struct hat_format hat_x86_64 = {
 	X86_BITS,
@@ -97,6 +98,8 @@ const struct hat_format hat_x86_64 = {
 	.f_frames = 1ull << 40,
 	.f_root_frames = 1ull << 40,
 	.f_va_end = 1ull << 47,
+	.f_kernel_min = 0xffff800000000000ull,
+	.f_kernel_end = 0xffffff8000000000ull,
 	.f_make = x86_make,
 	.f_attr = x86_attr,
 	.f_pointer = x86_pointer,
@@ -113,6 +116,8 @@ const struct hat_format hat_x86_64_la57 = {
 	.f_frames = 1ull << 40,
 	.f_root_frames = 1ull << 40,
 	.f_va_end = 1ull << 56,
+	.f_kernel_min = 0xff00000000000000ull,
+	.f_kernel_end = 0xffff000000000000ull,
 	.f_make = x86_make,
 	.f_attr = x86_attr,
 	.f_pointer = x86_pointer,
@@ -155,6 +160,7 @@ const struct hat_format hat_i386_pae = {
 #define RV_W 0x4ull
 #define RV_X 0x8ull
 #define RV_U 0x10ull
+#define RV_G 0x20ull
 #define RV_A 0x40ull
 #define RV_D 0x80ull
 #define RV_NC (1ull << 61) /* Svpbmt: not cached, weakly ordered */
@@ -200,7 +206,7 @@ static bool rv_is_pointer(uint64_t e)
 
 #define RV_BITS                                                                                              \
 	.f_store = &hat_radix, .f_nsizes = 3, .f_entry = 8, .f_frames = 1ull << 44, .f_root_frames = 1ull << 44, \
-	.f_valid = RV_SW_VALID, .f_locked = RV_SW_LOCKED, .f_ref = RV_A, .f_mod = RV_D, .f_write = RV_W,     \
+	.f_valid = RV_SW_VALID, .f_locked = RV_SW_LOCKED, .f_ref = RV_A, .f_mod = RV_D, .f_write = RV_W, .f_user = RV_U, .f_global = RV_G,     \
 	.f_make = rv_make, .f_attr = rv_attr, .f_frame = rv_frame, .f_pointer = rv_pointer,                  \
 	.f_is_pointer = rv_is_pointer
 
@@ -210,6 +216,8 @@ const struct hat_format hat_sv39 = {
 	.f_levels = 3,
 	.f_shift = { 12, 21, 30, 39 },
 	.f_va_end = 1ull << 38,
+	.f_kernel_min = 0xffffffc000000000ull,
+	.f_kernel_end = 0xffffffffc0000000ull,
 };
 
 const struct hat_format hat_sv48 = {
@@ -218,6 +226,8 @@ const struct hat_format hat_sv48 = {
 	.f_levels = 4,
 	.f_shift = { 12, 21, 30, 39, 48 },
 	.f_va_end = 1ull << 47,
+	.f_kernel_min = 0xffff800000000000ull,
+	.f_kernel_end = 0xffffff8000000000ull,
 };
 
 /* ---- SPARC: a TTE as UltraSPARC has it, with sizes each eight times the one before, from this system's base page on ---- */

@@ -265,9 +265,10 @@ static struct page *map_page(const struct hat *hat, const struct map *m)
 /* Of a frame that has no mapping list: a device's, or the page of zeroes. */
 static bool is_device(const struct hat *hat, uint64_t word)
 {
-	pfn_t pfn = word_pfn(hat, word);
+	const struct mach_caps *caps = hat->h_shared->hs_caps;
+	uint64_t pfn = hat->h_fmt->f_frame(word) - hat->h_shared->hs_frame0;
 
-	return pfn >= hat->h_shared->hs_caps->mc_nframes || (uint64_t)pfn + 1 == hat->h_shared->hs_unlisted;
+	return pfn >= caps->mc_nframes || mach_is_hole(caps, pfn) || pfn + 1 == hat->h_shared->hs_unlisted;
 }
 
 unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
@@ -285,6 +286,13 @@ unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
 	return nrm;
 }
 
+/* An entry lets its frames be executed: with that right among the new ones. */
+static void note_exec(const struct hat *hat, const struct map *m, unsigned fresh)
+{
+	if ((fresh & PROT_X) && !is_device(hat, m->m_word))
+		mmu_exec_loaded(hat->h_shared->hs_mach, word_pfn(hat, m->m_word), size_pages(hat->h_fmt, m->m_size));
+}
+
 /* Changes the rights of an entry; what was taken is flushed. */
 static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned attr)
 {
@@ -292,9 +300,10 @@ static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned att
 	uint64_t keep = f->f_locked | f->f_ref | f->f_mod, old = m->m_word, new;
 
 	do
-		new = f->f_make(f->f_frame(old), attr, m->m_size) | (old & keep);
+		new = make_word(hat, f->f_frame(old), attr, m->m_size) | (old & keep);
 	while (!entry_cas(f, m->m_entry, &old, new));
 	m->m_word = new;
+	note_exec(hat, m, attr & ~f->f_attr(old));
 	if (f->f_attr(old) & ~attr)
 		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
 	else if (old != new)
@@ -487,7 +496,7 @@ enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva,
 
 	if (unit == 0)
 		return VM_NOTSUP;
-	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || va + len > to->h_fmt->f_va_end ||
+	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || to->h_kernel || from->h_kernel || va + len > to->h_fmt->f_va_end ||
 	    fva + len > to->h_fmt->f_va_end || va + len < va || fva + len < fva)
 		return VM_INVAL;
 	if (vm_inject_fail(to->h_vm, VM_INJECT_HAT) || (s = kmem_zalloc(to->h_vm, sizeof(*s), KM_NOSLEEP)) == NULL)
@@ -526,15 +535,32 @@ void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
 }
 
 /* ---- life ---- */
-enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
+/* Only the first space of a machine can be the kernel's. */
+static enum vm_err kernel_allowed(const struct hat_shared *hs)
+{
+	const struct hat_format *f = hs->hs_fmt;
+	const struct mach_caps *caps = hs->hs_caps;
+	uint64_t unit = f->f_levels == 0 ? 1 : size_bytes(f, f->f_levels - 1u);
+
+	if (caps->mc_kernel_max == 0 || caps->mc_kernel_min < f->f_kernel_min || caps->mc_kernel_max > f->f_kernel_end ||
+	    ((caps->mc_kernel_min | caps->mc_kernel_max) & (unit - 1)) != 0)
+		return VM_NOTSUP;
+	return hs->hs_nhats == 0 && hs->hs_kernel == NULL ? VM_OK : VM_EXIST;
+}
+
+enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hatp)
 {
 	struct hat_shared *hs = mmu_hat_shared(vm_machine(vm));
 	struct hat *hat;
 	enum vm_err e;
 
+	if (kernel && (e = kernel_allowed(hs)) != VM_OK)
+		return e;
 	if (vm_inject_fail(vm, VM_INJECT_HAT) || (hat = kmem_zalloc(vm, sizeof(*hat), KM_SLEEP)) == NULL)
 		return VM_NOMEM;
-	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt, .h_uroot = PFN_INVALID };
+	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt, .h_uroot = PFN_INVALID,
+		.h_kernel = kernel, .h_min = kernel ? hs->hs_caps->mc_kernel_min : 0,
+		.h_end = kernel ? hs->hs_caps->mc_kernel_max : hs->hs_fmt->f_va_end };
 	if ((e = hs->hs_fmt->f_store->st_init(hat)) != VM_OK) {
 		kmem_free(vm, hat, sizeof(*hat));
 		return e;
@@ -542,6 +568,8 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hatp)
 	mach_mutex_enter(&hs->hs_lock);
 	hat->h_serial = hs->hs_serial++;
 	hs->hs_nhats++;
+	if (kernel)
+		hs->hs_kernel = hat;
 	mach_mutex_exit(&hs->hs_lock);
 	*hatp = hat;
 	return VM_OK;
@@ -564,7 +592,7 @@ void hat_swapout(struct hat *hat)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, true);
+	unload_range(&op, hat, hat->h_min, hat->h_end, true);
 	op_exit(&op);
 	hat->h_fmt->f_store->st_tune(hat);
 }
@@ -579,11 +607,16 @@ void hat_free_end(struct hat *hat)
 		mach_panic("hat_free_end: other spaces use the tables");
 	while (hat->h_borrowed != NULL)
 		unshare(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
-	unload_range(&op, hat, 0, hat->h_fmt->f_va_end, false);
+	unload_range(&op, hat, hat->h_min, hat->h_end, false);
 	op_flush(&op);
 	mmu_space_gone(hat);
 	hat->h_fmt->f_store->st_fini(&op, hat);
 	op.o_hs->hs_nhats--;
+	if (hat->h_kernel) {
+		if (op.o_hs->hs_nhats != 0)
+			mach_panic("hat_free_end: the kernel's space goes before others");
+		op.o_hs->hs_kernel = NULL;
+	}
 	op_exit(&op);
 	free_shares(op.o_vm, gone);
 	hat->h_fmt->f_store->st_destroy(hat);
@@ -681,8 +714,9 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 		pv_add(hs, &pp[i], hat, va + vm_ptob(i));
 		mmu_frame_loaded(hs->hs_mach, pfn + i, true);
 	}
-	f->f_store->st_set(
-	    hat, &m, f->f_make(pfn + hs->hs_frame0, attr, size) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
+	m.m_word = make_word(hat, pfn + hs->hs_frame0, attr, size) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0);
+	note_exec(hat, &m, attr);
+	f->f_store->st_set(hat, &m, m.m_word);
 	hat->h_count[size]++;
 	return NEED_NOTHING;
 }
@@ -709,7 +743,7 @@ enum vm_err hat_memload_array(
 	*done = 0;
 	if (size >= f->f_nsizes)
 		return VM_NOTSUP;
-	if (va >= f->f_va_end || n > (f->f_va_end - va) >> f->f_shift[size])
+	if (va < hat->h_min || va >= hat->h_end || n > (hat->h_end - va) >> f->f_shift[size])
 		mach_panic("hat_memload: address out of range");
 	op_enter(&op, hat->h_vm);
 	while (i < n) {
@@ -752,7 +786,7 @@ static enum need load_device(
 		return NEED_STOP;
 	if ((need = slot(op, hat, va, 0, &m)) != NEED_NOTHING)
 		return need;
-	f->f_store->st_set(hat, &m, f->f_make(frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
+	f->f_store->st_set(hat, &m, make_word(hat, frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
 	hat->h_count[0]++;
 	return NEED_NOTHING;
 }
@@ -787,20 +821,34 @@ enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned a
 	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
 }
 
+/* Is any of those physical frames memory? */
+static bool has_memory(const struct hat_shared *hs, uint64_t first, uint64_t n)
+{
+	const struct mach_caps *caps = hs->hs_caps;
+	uint64_t end = first + n, to = hs->hs_frame0 + caps->mc_nframes;
+
+	if (first < hs->hs_frame0)
+		first = hs->hs_frame0;
+	for (; first < end && first < to; first++)
+		if (!mach_is_hole(caps, first - hs->hs_frame0))
+			return true;
+	return false;
+}
+
 enum vm_err hat_devload(
     struct hat *hat, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {
 	const struct hat_format *f = hat->h_fmt;
-	uint64_t n = vm_btop(len), first = devframe + hat->h_shared->hs_frame0;
+	uint64_t n = vm_btop(len);
 	enum vm_err err = VM_OK;
 	struct op op;
 
-	if (devframe < hat->h_shared->hs_caps->mc_nframes || first < devframe || first > f->f_frames ||
-	    n > f->f_frames - first || va >= f->f_va_end || n > (f->f_va_end - va) >> VM_PAGESHIFT)
+	if (devframe > f->f_frames || n > f->f_frames - devframe || has_memory(hat->h_shared, devframe, n) ||
+	    va < hat->h_min || va >= hat->h_end || n > (hat->h_end - va) >> VM_PAGESHIFT)
 		return VM_INVAL;
 	op_enter(&op, hat->h_vm);
 	for (uint64_t i = 0; i < n && err == VM_OK;) {
-		enum need need = load_device(&op, hat, va + vm_ptob(i), first + i, attr, flags);
+		enum need need = load_device(&op, hat, va + vm_ptob(i), devframe + i, attr, flags);
 
 		if (need == NEED_NOTHING || need == NEED_STOP)
 			i++; /* advice does not replace what is there */
@@ -853,7 +901,7 @@ enum vm_err hat_promote(struct hat *hat, vaddr_t va, unsigned size)
 			break;
 		parts = 1u << (f->f_shift[size] - f->f_shift[size - 1]);
 		need = f->f_store->st_join(&op, hat, va, size,
-		    f->f_make(f->f_frame(first.m_word), f->f_attr(first.m_word), size) | (first.m_word & f->f_locked));
+		    make_word(hat, f->f_frame(first.m_word), f->f_attr(first.m_word), size) | (first.m_word & f->f_locked));
 		err = VM_OK;
 		if (need == NEED_NOTHING) {
 			hat->h_count[size]++;
@@ -1072,10 +1120,11 @@ unsigned hat_page_getshare(struct page *pp)
 	return n;
 }
 
-bool hat_trap(struct hat *hat, vaddr_t va, bool write)
+bool hat_trap(struct hat *hat, vaddr_t va, enum seg_rw rw)
 {
 	const struct hat_format *f = hat->h_fmt;
-	uint64_t set = f->f_ref | (write ? f->f_mod : 0);
+	uint64_t set = f->f_ref | (rw == S_WRITE ? f->f_mod : 0);
+	unsigned need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
 	const struct share *s;
 	bool ours = false;
 	struct map m;
@@ -1083,7 +1132,7 @@ bool hat_trap(struct hat *hat, vaddr_t va, bool write)
 
 	op_enter(&op, hat->h_vm);
 	s = hat->h_borrowed;
-	if (lookup(hat, va, &m) && (f->f_attr(m.m_word) & (write ? PROT_W : PROT_R | PROT_X))) {
+	if (lookup(hat, va, &m) && (f->f_attr(m.m_word) & need)) {
 		ours = (m.m_word & set) != set;
 		(void)entry_change(f, m.m_entry, 0, set);
 		while (s != NULL && m.m_va - s->s_va >= s->s_len)
@@ -1100,10 +1149,10 @@ bool hat_trap(struct hat *hat, vaddr_t va, bool write)
 /* ---- vm_check ---- */
 void hat_foreach(struct hat *hat, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
 {
-	vaddr_t va = 0;
+	vaddr_t va = hat->h_min;
 	struct map m;
 
-	for (; next(hat, &va, hat->h_fmt->f_va_end, &m); va = map_end(hat, &m))
+	for (; next(hat, &va, hat->h_end, &m); va = map_end(hat, &m))
 		for (pfn_t i = 0; i < size_pages(hat->h_fmt, m.m_size); i++)
 			cb(arg, m.m_va + vm_ptob(i), word_pfn(hat, m.m_word) + i, hat->h_fmt->f_attr(m.m_word),
 			    is_locked(hat, &m));

@@ -33,6 +33,8 @@ struct hat_format {
 	uint64_t f_frames;               /* physical frames that an entry can name */
 	uint64_t f_root_frames;          /* ... that the base register can name */
 	vaddr_t f_va_end;                /* user half */
+	vaddr_t f_kernel_min, f_kernel_end; /* kernel half, without the root's last entry; 0: the format has none */
+	uint64_t f_user, f_global;       /* an entry's: user mode may use it; it is the same in every space */
 	uint64_t f_valid, f_locked;      /* software bits: a translation is loaded; HAT_LOAD_LOCK */
 	uint64_t f_ref, f_mod, f_write;  /* the hardware's */
 	uint64_t f_noexec;               /* in a pointer: nothing below can be executed; 0: the format has none */
@@ -59,6 +61,8 @@ struct hat {
 	struct hat_shared *h_shared;   /* const */
 	const struct hat_format *h_fmt; /* const */
 	unsigned h_serial;             /* const */
+	bool h_kernel;                 /* const: the kernel's own space */
+	vaddr_t h_min, h_end;          /* const: its addresses, whole entries of the root */
 	uint64_t h_ctx;                /* the machine's lock for loading spaces: see asid.c */
 	pfn_t h_root;                  /* const: page tables */
 	pfn_t h_uroot;                 /* const: the root of user mode; PFN_INVALID: h_root is */
@@ -169,6 +173,15 @@ static inline pfn_t size_pages(const struct hat_format *f, unsigned size)
 static inline pfn_t word_pfn(const struct hat *hat, uint64_t word)
 {
 	return (pfn_t)(hat->h_fmt->f_frame(word) - hat->h_shared->hs_frame0);
+}
+
+/* The word of a translation in that space. */
+static inline uint64_t make_word(const struct hat *hat, uint64_t frame, unsigned attr, unsigned size)
+{
+	const struct hat_format *f = hat->h_fmt;
+	uint64_t word = f->f_make(frame, attr, size);
+
+	return hat->h_kernel ? (word & ~f->f_user) | f->f_global : word;
 }
 
 #define SFMMU_TTE_W 0x2ull /* in TLB and TSB: may be written through now */

@@ -22,6 +22,9 @@
  * only entries of the root are written twice (root_write), everything else is coherent by itself. In the kernel's root
  * the user half cannot be executed: who forgot to change roots does not get far.
  *
+ * The kernel's own space: the entries of its root exist from its creation on, with a table each that is never taken out, so
+ * that the roots of all spaces, which copy them, lead to what is loaded in it.
+ *
  * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need; the
  * user halves of the two roots are equal but for execution.
  */
@@ -64,7 +67,9 @@ static struct page *table_of(const struct hat *hat, const void *entry)
 
 static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsigned level)
 {
-	return hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
+	uint64_t word = hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
+
+	return hat->h_kernel ? word & ~hat->h_fmt->f_user : word;
 }
 
 /* Leads an entry of a table to a table below, or nowhere (0). In both roots, if it is in the root. */
@@ -137,7 +142,7 @@ static void walk_own(const struct hat *hat, vaddr_t va, struct map *m)
 
 static bool radix_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 {
-	if (va >= hat->h_fmt->f_va_end)
+	if (va < hat->h_min || va >= hat->h_end)
 		return false;
 	walk(hat, va, 0, m);
 	return (m->m_word & hat->h_fmt->f_valid) != 0;
@@ -147,8 +152,8 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 {
 	const struct hat_format *f = hat->h_fmt;
 
-	if (end > f->f_va_end)
-		end = f->f_va_end;
+	if (end > hat->h_end)
+		end = hat->h_end;
 	while (*va < end) {
 		uint64_t bytes, left;
 
@@ -226,7 +231,7 @@ static bool is_fixed(const struct hat *hat, unsigned level)
 {
 	const struct hat_format *f = hat->h_fmt;
 
-	return level + 1u >= f->f_levels || (f->f_fixed_top && level + 2u >= f->f_levels);
+	return level + 1u >= f->f_levels || ((f->f_fixed_top || hat->h_kernel) && level + 2u >= f->f_levels);
 }
 
 /* Takes empty tables out, from the lowest one on the way to va up; none below that level. */
@@ -266,7 +271,7 @@ static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m
 
 	(void)op;
 	for (unsigned i = 0; i < n; i++, e += f->f_entry)
-		(void)entry_swap(f, e, f->f_make(frame + i * step, attr, level) | locked);
+		(void)entry_swap(f, e, make_word(hat, frame + i * step, attr, level) | locked);
 	low->p_hat[0] = n;
 	for (unsigned i = deposit(f, m->m_size) - 1; i > 0; i--)
 		put_deposit(low, take_deposit(table));
@@ -349,6 +354,25 @@ static struct page *root_alloc(const struct hat *hat)
 	return page_alloc_contig(hat->h_vm, &low, PG_WAIT | PG_ZERO);
 }
 
+/* The tables of the kernel's own space, from its root. */
+static void lead_to_kernel(const struct hat *hat)
+{
+	const struct hat *kernel = hat->h_shared->hs_kernel;
+	const struct hat_format *f = hat->h_fmt;
+	unsigned top = f->f_levels - 1u;
+
+	if (kernel == NULL)
+		return;
+	for (vaddr_t va = kernel->h_min; va < kernel->h_end; va += size_bytes(f, top))
+		(void)entry_swap(f, entry_at(hat, hat->h_root, top, va),
+		    entry_get(f, entry_at(kernel, kernel->h_root, top, va)));
+}
+
+static bool has_fixed_top(const struct hat *hat)
+{
+	return hat->h_fmt->f_fixed_top || hat->h_kernel;
+}
+
 static enum vm_err radix_init(struct hat *hat)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -370,7 +394,8 @@ static enum vm_err radix_init(struct hat *hat)
 		hat->h_uroot = page_pfn(hat->h_vm, user);
 		mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_uroot), true);
 	}
-	for (vaddr_t va = 0; f->f_fixed_top && va < f->f_va_end; va += size_bytes(f, f->f_levels - 1u)) {
+	lead_to_kernel(hat);
+	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end; va += size_bytes(f, f->f_levels - 1u)) {
 		struct page *low = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
 
 		if (low == NULL) {
@@ -396,7 +421,7 @@ static void radix_fini(struct op *op, struct hat *hat)
 	const struct hat_format *f = hat->h_fmt;
 	unsigned top = f->f_levels - 1u;
 
-	for (vaddr_t va = 0; f->f_fixed_top && va < f->f_va_end; va += size_bytes(f, top)) {
+	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end; va += size_bytes(f, top)) {
 		uint64_t e = entry_get(f, entry_at(hat, hat->h_root, top, va));
 
 		if (f->f_is_pointer(e))
@@ -456,6 +481,17 @@ static void violation(struct checking *c, const char *text)
 	c->c_bad++;
 }
 
+/* Is that entry of the root the space's own, and not the kernel's half? */
+static bool is_own_entry(const struct hat *hat, unsigned i)
+{
+	const struct hat_format *f = hat->h_fmt;
+	vaddr_t va = (vaddr_t)i << f->f_shift[f->f_levels - 1u];
+
+	if (hat->h_kernel)
+		va |= ~(vaddr_t)0 << f->f_shift[f->f_levels];
+	return va >= hat->h_min && va < hat->h_end;
+}
+
 static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct checking *c)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -470,8 +506,8 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 	uint64_t pins = table->p_hat[0] / PIN;
 
 	for (unsigned i = 0; i < fan(f, level); i++) {
-		if (top && (uint64_t)i << f->f_shift[level] >= f->f_va_end)
-			break; /* the kernel's */
+		if (top && !is_own_entry(hat, i))
+			continue;
 		uint64_t e = entry_get(f, entry_at(hat, pfn, level, (vaddr_t)i << f->f_shift[level]));
 
 		used += e != 0;

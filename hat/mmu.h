@@ -28,6 +28,7 @@ struct hat_shared {
 	const struct mach_caps *hs_caps;  /* const */
 	const struct hat_format *hs_fmt;  /* const */
 	uint64_t hs_frame0;               /* const: physical frame number of the machine's frame 0 */
+	struct hat *hs_kernel;            /* hs_lock to change: the kernel's own space; NULL: there is none */
 	struct mach_mutex hs_lock;        /* RANK_HAT: every table, every p_hat, what follows */
 	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
@@ -56,6 +57,11 @@ void mmu_space_gone(struct hat *);
 unsigned mmu_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 /* A translation to the frame appeared or went away (for machines that check the use of direct addresses). */
 void mmu_frame_loaded(struct mach *, pfn_t, bool loaded);
+/*
+ * Frames were made executable in some space: instruction caches of every CPU that are not coherent with memory have to
+ * forget them before they are executed. Nothing to do on x86.
+ */
+void mmu_exec_loaded(struct mach *, pfn_t, pfn_t n);
 struct hat_shared *mmu_hat_shared(struct mach *);
 /*
  * The zeroed root table of a new space, before its first use: room to enter the kernel's own upper half. user: the root
@@ -64,7 +70,7 @@ struct hat_shared *mmu_hat_shared(struct mach *);
 void mmu_root_init(struct mach *, void *table, bool user);
 
 /* ---- given by the HAT ---- */
-/* Once, by the machine, before any vm_create; false: no memory. frame0: where the machine's frame 0 lies in physical memory, in frames.
+/* Once, by the machine, before any vm_create; false: no memory. frame0 (mc_frame0): where the machine's frame 0 lies in physical memory, in frames.
  * asids: numbers that the TLBs tell spaces apart by; 0: none. split: two roots a space, one for the kernel, one for user mode; the
  * machine makes two numbers of each. Only formats with a kernel half and a bit against execution in pointers (x86-64). */
 bool hat_shared_init(
@@ -78,10 +84,10 @@ unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, enum asid_fl
 void hat_forget(struct hat *); /* no CPU has it loaded any more: by mmu_space_gone */
 unsigned hat_number(struct hat *); /* its number now; it may be of a past generation; 0: none yet */
 /*
- * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet. True: it was
- * only that, the bit is set, run the access again; false: a fault of the core's.
+ * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet, by an access that
+ * reads, writes or executes. True: it was only that, the bit is set, run the access again; false: a fault of the core's.
  */
-bool hat_trap(struct hat *, vaddr_t, bool write);
+bool hat_trap(struct hat *, vaddr_t, enum seg_rw);
 /*
  * For TLBs filled by software. miss: the word for the TLB, also entered in the TSB; false: a fault of the core's. Runs on the
  * trapping CPU, where nothing can be seen half-done. tsb: entries (of two words: address >> shift, TTE) and the first

@@ -153,10 +153,10 @@ static void store_discard(struct vnode *vp, voff_t off, uint64_t len)
 		s->discard(s->arg, i);
 }
 
-static void store_poll(struct vnode *vp, bool wait)
+static void store_poll(struct vnode *vp, struct vm_io *io)
 {
 	(void)vp;
-	(void)wait;
+	(void)io;
 }
 
 static enum vm_err store_sync(struct vnode *vp, voff_t off, uint64_t len)

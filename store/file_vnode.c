@@ -81,10 +81,10 @@ static void start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void poll_none(struct vnode *vp, bool wait)
+static void poll_none(struct vnode *vp, struct vm_io *io)
 {
 	(void)vp;
-	(void)wait;
+	(void)io;
 }
 
 static void discard(struct vnode *vp, voff_t off, uint64_t len)

@@ -193,8 +193,9 @@ static void dropped(struct vnode *vp, voff_t off)
 		pool_dropped(pv->pool, h);
 }
 
-static void poll_writes(struct vnode *vp, bool wait)
+static void poll_writes(struct vnode *vp, struct vm_io *io)
 {
+	bool wait = io != NULL;
 	struct pool_vnode *pv = vp->v_data;
 
 	if (pv->pool->p_aio == NULL || !end_one(pv, wait))

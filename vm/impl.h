@@ -298,6 +298,7 @@ unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *ar
 #define BUDDY_RETIRED 0xfeu
 #define BUDDY_REMOVED 0xfdu
 #define BUDDY_TAKEN 0xfcu
+#define BUDDY_HOLE 0xfbu /* no memory, or the machine's own (mach_caps.mc_holes) */
 /* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
 pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
 bool buddy_remove_frame_locked(struct vm *, pfn_t);	      /* out of its free block; counts are the caller's */
@@ -313,6 +314,11 @@ bool buddy_pool_zeroed(struct vm *, pfn_t max);		      /* one more frame for the
 
 /* vm/frame/page.c */
 enum vm_err page_init(struct vm *);
+/* What the _init functions take of mach_boot_alloc; each piece is rounded up to lines. */
+#define VM_BOOT_ROUND(bytes) (((size_t)(bytes) + VM_LINE - 1) & ~(size_t)(VM_LINE - 1))
+size_t page_boot_bytes(const struct vm_config *, const struct mach_caps *);
+size_t kmem_boot_bytes(const struct mach_caps *);
+size_t anon_boot_bytes(const struct vm_config *);
 void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
 /* Frame to link of the hash and back: complemented, so that a table of zeroes is empty and need not be written at first. */

@@ -9,6 +9,7 @@
 #include <quire/seg.h>
 #include <quire/types.h>
 
+/* Bounds within mc_kernel_min and mc_kernel_max: the kernel's own space (hat_alloc has the rules). */
 enum vm_err as_alloc(struct vm *, vaddr_t min, vaddr_t max, struct as **);
 void as_free(struct as *); /* gives one reference up; the last one destroys the space */
 /* Another reference: threads, and vfork, where the child runs in its parent's space. */

@@ -53,7 +53,13 @@
 	0x2u /* the pages' contents are not needed (range is being unmapped, pages freed by caller) */
 
 /* ---- life ---- */
-enum vm_err hat_alloc(struct vm *, struct as *, struct hat **);
+/*
+ * kernel: the kernel's own space, one a machine, its addresses within [mc_kernel_min, mc_kernel_max). It comes before any
+ * other space and goes after them. What is loaded in it is there in every space, for the kernel only (supervisor) and with
+ * translations that stay when spaces are switched (global): the upper tables that all spaces share exist from the start and
+ * never change. VM_NOMEM; VM_NOTSUP: the machine has no such space; VM_EXIST: there is a space already.
+ */
+enum vm_err hat_alloc(struct vm *, struct as *, bool kernel, struct hat **);
 void hat_free_start(struct hat *); /* the space is going away: no more loads will come */
 void hat_free_end(struct hat *);   /* all translations gone (dropped here if any is left); frees the hat */
 /* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. */
@@ -78,7 +84,8 @@ enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_
 enum vm_err hat_promote(struct hat *, vaddr_t va, unsigned size);
 unsigned hat_mapsize(struct hat *, vaddr_t va); /* log2 of the bytes that va's translation covers; 0: none */
 /*
- * Device frames: no page, not on any mapping list. devframe: their numbers, all above those of memory (mc_nframes and up).
+ * Device frames: no page, not on any mapping list. devframe: physical address >> VM_PAGESHIFT of the first, anywhere that is
+ * not memory (beside the mc_nframes frames from mc_frame0 on, or in a hole of them). hat_probe gives devframe - mc_frame0.
  * VM_NOMEM: part may be loaded; VM_INVAL: no such frames or addresses; VM_NOTSUP where the machine has none.
  */
 enum vm_err hat_devload(struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);

@@ -79,6 +79,7 @@ seg_create_fn segpager_create;
  * da_caching: 0, HAT_UNCACHED or HAT_COMBINE. VM_INVAL: it is neither, or some of the frames are mapped otherwise already,
  * which no CPU defines the outcome of.
  */
+/* da_frame: as hat_devload's devframe. */
 struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot, da_caching; };
 seg_create_fn segdev_create;
 

@@ -10,6 +10,9 @@
 #include <quire/types.h>
 
 /* ---- capabilities, constant after the machine was made ---- */
+struct mach_hole {
+	pfn_t mh_first, mh_n;
+};
 struct mach_caps {
 	const char *mc_name;
 	pfn_t	    mc_nframes;	     /* frames 0..n-1 can ever exist */
@@ -25,10 +28,37 @@ struct mach_caps {
 	unsigned    mc_nnodes;	     /* of memory; 0 and 1: all memory is alike */
 	const pfn_t *mc_nodeend;     /* [nnodes]: behind the last frame of each, rising */
 	const uint8_t *mc_cpunode;   /* [ncpus]: the node beside each CPU */
+	/*
+	 * Frame 0 lies at physical address mc_frame0 << VM_PAGESHIFT; device frames are named by physical addresses. Holes are
+	 * frames below mc_nframes that are no memory, or that the machine keeps for itself (its image, what mach_boot_alloc
+	 * gives): the core never brings them on line. They are known before vm_create.
+	 */
+	uint64_t    mc_frame0;
+	unsigned    mc_nholes;
+	const struct mach_hole *mc_holes; /* [nholes] */
+	/* Addresses of the kernel's own space (hat.h), which every other space has above its own. Both 0: there is none. */
+	vaddr_t	    mc_kernel_min, mc_kernel_max;
 	unsigned    mc_npagesizes;   /* page sizes of the MMU; 0 and 1: the base page only */
 	uint8_t	    mc_pageshift[6]; /* log2 of their bytes, rising; the first is VM_PAGESHIFT */
 };
 const struct mach_caps *mach_caps(struct mach *m);
+
+/* Is the frame one of the machine's holes? */
+static inline bool mach_is_hole(const struct mach_caps *mc, uint64_t pfn)
+{
+	for (unsigned i = 0; i < mc->mc_nholes; i++)
+		if (pfn - mc->mc_holes[i].mh_first < mc->mc_holes[i].mh_n)
+			return true;
+	return false;
+}
+
+/*
+ * Of two kinds, by rank. A mutex of rank MACH_RANK_SPIN or more is held for a short time and never while its holder waits
+ * for I/O, for memory or for a mutex of lower rank: a machine may have it spin, with preemption off. One of lower rank may
+ * be held across all of these and has to put those that wait for it to sleep; reader-writer locks are all of that kind. A
+ * condition variable goes with a mutex of either kind. No lock is taken in an interrupt.
+ */
+#define MACH_RANK_SPIN 60u
 
 /* ---- locks. Storage is opaque to the core; 'rank' orders acquisition (higher rank = taken later = inner) and is
  * checked in debug builds: taking a lock whose rank is <= one already held (other than tryenter) panics. ---- */
@@ -69,7 +99,10 @@ void mach_yield(void);
 _Noreturn void mach_panic(const char *msg); /* an invariant is broken */
 
 /* ---- memory ---- */
-/* Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. Only called by vm_create. */
+/*
+ * Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. Only called by vm_create, for
+ * vm_boot_bytes() in all if each piece is rounded up to 64 bytes.
+ */
 void *mach_boot_alloc(struct mach *, size_t bytes);
 /*
  * The address through which the core reads and writes a frame. Without mc_direct_map it may be used only while the

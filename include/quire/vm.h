@@ -18,7 +18,8 @@ enum vm_rank {
 	RANK_SEG = 30,   /* segment private data that changes under a_lock R */
 	RANK_AMP = 40,   /* anon_map: am_lock: shape of the array, busy bits of slots */
 	RANK_SLOT = 50,  /* (busy bit of an anon map slot: waited for on am_cv) */
-	RANK_ANON = 60,  /* free anons of a CPU; + 1 vm_anonlock: the others, growth of the table, list of maps */
+	/* From here on locks are never held across I/O (MACH_RANK_SPIN). */
+	RANK_ANON = MACH_RANK_SPIN, /* free anons of a CPU; + 1 vm_anonlock: the others, growth of the table, list of maps */
 	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
 	RANK_VNODE = 80, /* a vnode's own lock (store) */
 	/* a lock of vm_pagelocks: the names of its part of the hash, the locks and flags of pages that have them, its cache
@@ -51,6 +52,8 @@ struct vm_config {
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
 
+/* How much vm_create will ask of mach_boot_alloc; vc_mach need not be there yet (NULL), only what its caps will say. */
+size_t vm_boot_bytes(const struct vm_config *, const struct mach_caps *);
 /* Builds a system. VM_NOMEM, VM_INVAL. */
 enum vm_err vm_create(const struct vm_config *, struct vm **);
 /* All spaces must have been freed and all vnodes released. Stops the threads. */

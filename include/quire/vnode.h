@@ -22,8 +22,11 @@ struct vm_io {
 	uint32_t io_ok;		       /* pages from the start that are right, also on failure */
 	uint64_t
 	    io_drop; /* read of swap: bit i: what page i came from takes memory, too, and had better be discarded */
-	void (*io_done)(
-	    struct vm_io *); /* called exactly once, perhaps before vo_start returns, perhaps on another thread */
+	/*
+	 * Called exactly once, perhaps before vo_start returns, perhaps on another thread, never in an interrupt. When it
+	 * returns the request may be gone: it lies on the stack of the thread that waits for it.
+	 */
+	void (*io_done)(struct vm_io *);
 	void	*io_arg;	       /* the submitter's */
 	uint64_t io_priv[4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
 };
@@ -32,8 +35,12 @@ struct vnode_ops {
 	const char *vo_name;
 	/* Start an I/O. A read past the end gives VM_EOF; a read that covers the end zeroes the tail of the last page. */
 	void (*vo_start)(struct vnode *, struct vm_io *);
-	/* Give requests that were started a push (submit queues) and, if wait, block until one more is done. */
-	void (*vo_poll)(struct vnode *, bool wait);
+	/*
+	 * Gives requests that were started a push. io: a request of the caller's, started and perhaps not done: blocks until
+	 * io_done(io) has been called. It may return early, and the caller asks again; but it does not block once io is done,
+	 * so a completion between the caller's look and this call is not lost. NULL: only the push.
+	 */
+	void (*vo_poll)(struct vnode *, struct vm_io *io);
 	/* Contents of [off, off+len) are not needed any more (swap slots freed; hole). */
 	void (*vo_discard)(struct vnode *, voff_t off, uint64_t len);
 	/* The page at off has left memory without being written: it was clean. A hint; NULL: of no interest. Must not sleep. */

@@ -388,9 +388,9 @@ static bool unload_page(struct page *pp, unsigned flags)
 }
 
 /* ---- life ---- */
-enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hp)
+enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp)
 {
-	struct hat *h = vm_inject_fail(vm, VM_INJECT_HAT) ? NULL : linux_mmap(sizeof *h);
+	struct hat *h = kernel || vm_inject_fail(vm, VM_INJECT_HAT) ? NULL : linux_mmap(sizeof *h);
 
 	if (h == NULL)
 		return VM_NOMEM;

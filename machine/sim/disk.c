@@ -193,9 +193,10 @@ static void disk_start(struct vnode *vp, struct vm_io *io)
 	*p = r;
 }
 
-static void disk_poll(struct vnode *vp, bool wait)
+static void disk_poll(struct vnode *vp, struct vm_io *io)
 {
 	struct sim_disk *d = disk_of(vp);
+	bool wait = io != NULL;
 
 	if (wait && d->d_queue != NULL && (d->d_mach->m_idle != NULL || d->d_mach->m_nlive != 0))
 		sim_wait_disk(d->d_mach, d->d_queue->r_due); /* the CPU has something else to do */

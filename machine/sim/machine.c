@@ -67,6 +67,11 @@ static const struct hat_format *caps_init(struct mach *m)
 		.mc_threads = c->threads,
 		.mc_user_min = c->user_min,
 		.mc_user_max = c->user_max,
+		.mc_frame0 = c->frame0,
+		.mc_nholes = c->nholes,
+		.mc_holes = c->holes,
+		.mc_kernel_min = sizes.mc_kernel_min,
+		.mc_kernel_max = sizes.mc_kernel_max,
 		.mc_npagesizes = sizes.mc_npagesizes,
 	};
 	for (unsigned i = 0; i < c->nodes && i < 8; i++)
@@ -183,6 +188,7 @@ void sim_panicf(struct mach *m, const char *fmt, ...)
 /* ---- memory ---- */
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
+	m->m_stats.ss_boot += (bytes + 63) & ~(size_t)63;
 	size_t head = 64; /* keeps the alignment of what the host gives, a cache line */
 	struct boot_chunk *b = aligned_alloc(64, (bytes + head + 63) & ~(size_t)63);
 
@@ -252,6 +258,12 @@ void mach_frames_release(struct mach *m, pfn_t n)
 }
 
 /* ---- what the HAT is given ---- */
+void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
+{
+	(void)pfn;
+	m->m_stats.ss_exec_loaded += n; /* its instruction caches are coherent */
+}
+
 struct hat_shared *mmu_hat_shared(struct mach *m)
 {
 	return &m->m_hat;
@@ -310,7 +322,7 @@ again:
 		if (!marked(m, rw, &l)) {
 			m->m_stats.ss_trap++;
 			sim_kernel_enter(m, cpu);
-			if (hat_trap(hat, va, rw == S_WRITE))
+			if (hat_trap(hat, va, rw))
 				goto again;
 			return NULL;
 		}

@@ -173,6 +173,8 @@ static void schedule(struct mach *m)
 	sim_current = m;
 }
 
+static void held_may_wait(struct mach *m, const char *what);
+
 static void wait_for(struct mach *m, enum fiber_state state, const void *what)
 {
 	m->m_cur->f_state = state;
@@ -187,6 +189,7 @@ void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi)
 
 void sim_wait_disk(struct mach *m, uint64_t due)
 {
+	held_may_wait(m, "the disk");
 	m->m_cur->f_deadline = due;
 	wait_for(m, F_DISK, NULL);
 }
@@ -420,6 +423,17 @@ static void held_pop(struct mach *m, const void *lock, const char *name)
 }
 
 /* ---- mutexes ---- */
+/* The thread is about to wait for something other than a lock: it holds none that others may spin for (MACH_RANK_SPIN). */
+static void held_may_wait(struct mach *m, const char *what)
+{
+	const struct mach_thread *f = m->m_cur;
+
+	for (unsigned i = 0; i < f->f_nheld; i++)
+		if (f->f_held[i].h_rank >= MACH_RANK_SPIN)
+			sim_panicf(m, "%s waits for %s while holding %s (rank %u)", f->f_name, what, f->f_held[i].h_name,
+			    f->f_held[i].h_rank);
+}
+
 void mach_mutex_init(struct mach_mutex *mx, unsigned rank, const char *name)
 {
 	*mutex_of(mx) = (struct mutex){ .mx_mach = sim_current, .mx_rank = rank, .mx_name = name };
@@ -582,6 +596,7 @@ static bool cv_wait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t deadline
 	if (l->mx_owner != f)
 		sim_panicf(m, "%s waits without %s", f->f_name, l->mx_name);
 	held_pop(m, l, l->mx_name);
+	held_may_wait(m, "a condition");
 	l->mx_owner = NULL;
 	f->f_mutex = mx;
 	f->f_deadline = deadline;

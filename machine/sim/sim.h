@@ -50,8 +50,11 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
 	uint64_t ipi_timeout;  /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
 	unsigned ipi_loss;     /* one interrupt in so many is lost, by the seed; 0: none */
+	bool no_flush;       /* broken on purpose: no CPU ever drops a translation from its TLB */
 	bool no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
 	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
+	unsigned nholes;             /* frames that are no memory */
+	const struct mach_hole *holes; /* kept by the caller */
 	pfn_t device_frames; /* frames mc_nframes, ... of a device: sim_device_data */
 	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
@@ -146,6 +149,8 @@ struct sim_stats {
 	uint64_t ss_root;      /* roots loaded to enter or leave the kernel */
 	uint64_t ss_root_flush; /* ... which emptied the TLB */
 	uint64_t ss_tsb_hit, ss_tsb_miss; /* of TLB misses */
+	uint64_t ss_boot;      /* bytes that mach_boot_alloc gave, each piece rounded up to 64 */
+	uint64_t ss_exec_loaded; /* frames that were made executable (mmu_exec_loaded) */
 	uint64_t ss_trap;      /* by software-set reference and modification bits */
 };
 void sim_statistics(struct mach *, struct sim_stats *);

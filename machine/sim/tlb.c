@@ -115,7 +115,7 @@ static void tlb_drop(struct mach *m, unsigned cpu, unsigned asid, vaddr_t va, ui
 	for (; n > 0; n--, t++) {
 		if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) || t->t_va - va >= len) {
 			/* the range may begin inside a large page */
-			if (!t->t_valid || t->t_asid != asid || va - t->t_va >= 1ull << t->t_leaf.l_shift)
+			if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) || va - t->t_va >= 1ull << t->t_leaf.l_shift)
 				continue;
 		}
 		t->t_valid = false;
@@ -140,11 +140,17 @@ static unsigned user_number(const struct mach *m, unsigned number)
 	return number + (sim_is_split(m) ? m->m_cfg.asids / 2 : 0);
 }
 
+/* The number that a range is cached under; any, if the kernel's own space has it, which all others share. */
+static unsigned range_number(const struct mach *m, const struct mmu_range *r)
+{
+	return r->mr_hat == m->m_hat.hs_kernel ? UINT32_MAX : hat_number(r->mr_hat);
+}
+
 /* The range of a space goes on that CPU: what is cached under both of its numbers. */
 static void drop_range(struct mach *m, unsigned cpu, unsigned number, const struct mmu_range *r)
 {
 	tlb_drop(m, cpu, number, r->mr_va, r->mr_len);
-	if (user_number(m, number) != number && !m->m_cfg.no_user_flush)
+	if (number != UINT32_MAX && user_number(m, number) != number && !m->m_cfg.no_user_flush)
 		tlb_drop(m, cpu, user_number(m, number), r->mr_va, r->mr_len);
 }
 
@@ -336,6 +342,8 @@ static bool must_interrupt(struct mach *m, unsigned cpu, const struct mmu_range 
 	struct sim_cpu *c = &m->m_cpu[cpu];
 	unsigned asid = c->c_hat == r->mr_hat ? c->c_number : hat_number(r->mr_hat);
 
+	if (r->mr_hat == m->m_hat.hs_kernel)
+		return true;
 	if (c->c_hat == r->mr_hat && !c->c_idle)
 		return true;
 	set_stale(c, asid);
@@ -354,7 +362,7 @@ static struct sim_ipi *ipi_make(struct mach *m, const struct mmu_range *r, unsig
 	ipi->i_nowait = m->m_cfg.no_shootdown_wait;
 	for (unsigned k = 0; k < n; k++) {
 		ipi->i_range[k] = r[k];
-		ipi->i_asid[k] = hat_number(r[k].mr_hat);
+		ipi->i_asid[k] = range_number(m, &r[k]);
 	}
 	return ipi;
 }
@@ -365,8 +373,10 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 	struct sim_ipi *ipi = NULL;
 
 	m->m_stats.ss_flush++;
+	if (m->m_cfg.no_flush)
+		return;
 	for (unsigned k = 0; k < n; k++)
-		drop_range(m, self, hat_number(r[k].mr_hat), &r[k]);
+		drop_range(m, self, range_number(m, &r[k]), &r[k]);
 	for (unsigned cpu = 0; cpu < m->m_cfg.ncpus; cpu++) {
 		bool hit = false;
 

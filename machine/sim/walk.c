@@ -151,8 +151,10 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 {
 	uint64_t a = root;
 
-	/* bits 63..38 (47) must all equal bit 38 (47): the lower half has zeroes */
-	if (va >> (12 + 9 * levels - 1) != 0)
+	/* bits 63..38 (47) must all equal bit 38 (47): zeroes in the lower half, ones in the kernel's */
+	int64_t high = (int64_t)va >> (12 + 9 * levels - 1);
+
+	if (high != 0 && high != -1)
 		return false;
 	for (int i = levels - 1; i >= 0; i--) {
 		uint64_t *e = (uint64_t *)(void *)table_at(m, a, va, (unsigned)i) + (va >> (12 + 9 * i) & 0x1ff);
@@ -167,9 +169,11 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 				bad(m, va, (unsigned)i, *e, "A, D or U in a pointer");
 			continue;
 		}
-		if (!(*e & 0x10))
-			bad(m, va, (unsigned)i, *e, "a supervisor entry in the user half");
-		l->l_user = true;
+		if (!(*e & 0x10) == (high == 0))
+			bad(m, va, (unsigned)i, *e, "a supervisor entry in the user half, or the other way round");
+		if (!(*e & 0x20) != (high == 0))
+			bad(m, va, (unsigned)i, *e, "a global entry in the user half, or the other way round");
+		l->l_user = high == 0;
 		l->l_r = (*e & 2) != 0;
 		l->l_w = (*e & 4) != 0;
 		l->l_x = (*e & 8) != 0;
@@ -268,15 +272,16 @@ static const struct sim_format_info {
 	vaddr_t user_max;
 	unsigned nsizes;
 	uint8_t shift[4];
+	vaddr_t kernel_min, kernel_max; /* an entry of the root for the kernel's own space, between those of kernel.c */
 	unsigned asids; /* of the architecture; 0: none, every switch empties the TLB */
 } formats[SIM_NFORMATS] = {
-	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 }, 4096 },
-	[SIM_LA57] = { "la57", &hat_x86_64_la57, 1ull << 56, 3, { 12, 21, 30 }, 4096 },
-	[SIM_I386] = { "i386", &hat_i386, 0xc0000000, 2, { 12, 22 }, 0 },
-	[SIM_PAE] = { "pae", &hat_i386_pae, 0xc0000000, 2, { 12, 21 }, 0 },
-	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 65536 },
-	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 65536 },
-	[SIM_SFMMU] = { "sfmmu", &hat_sun4, 1ull << 43, 4, { 12, 15, 18, 21 }, 8192 },
+	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 }, 0xffff960000000000ull, 0xffff968000000000ull, 4096 },
+	[SIM_LA57] = { "la57", &hat_x86_64_la57, 1ull << 56, 3, { 12, 21, 30 }, 0xff2c000000000000ull, 0xff2d000000000000ull, 4096 },
+	[SIM_I386] = { "i386", &hat_i386, 0xc0000000, 2, { 12, 22 }, 0, 0, 0 },
+	[SIM_PAE] = { "pae", &hat_i386_pae, 0xc0000000, 2, { 12, 21 }, 0, 0, 0 },
+	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 0xffffffcb00000000ull, 0xffffffcb40000000ull, 65536 },
+	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 0xffff960000000000ull, 0xffff968000000000ull, 65536 },
+	[SIM_SFMMU] = { "sfmmu", &hat_sun4, 1ull << 43, 4, { 12, 15, 18, 21 }, 0, 0, 8192 },
 };
 
 const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps *caps)
@@ -290,6 +295,8 @@ const struct hat_format *sim_format_setup(struct sim_config *c, struct mach_caps
 	if (c->no_asids)
 		c->asids = 0;
 	c->ad_by_trap |= c->format == SIM_SFMMU;
+	caps->mc_kernel_min = c->max_mappings != 0 ? 0 : f->kernel_min;
+	caps->mc_kernel_max = c->max_mappings != 0 ? 0 : f->kernel_max;
 	caps->mc_npagesizes = c->max_mappings != 0 ? 1 : f->nsizes;
 	memcpy(caps->mc_pageshift, f->shift, sizeof(f->shift));
 	return f->hat;

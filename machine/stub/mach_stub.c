@@ -464,6 +464,12 @@ unsigned hat_check(struct hat *hat, void (*report)(void *, const char *), void *
 /* ---- the rest of the core, if a test does not link it ---- */
 #define WEAK __attribute__((weak))
 
+WEAK size_t anon_boot_bytes(const struct vm_config *vc)
+{
+	(void)vc;
+	return 0;
+}
+
 WEAK enum vm_err anon_init(struct vm *vm)
 {
 	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");

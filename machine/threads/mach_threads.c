@@ -180,7 +180,7 @@ static void drop(struct page *pp)
 	set_hat(pp, NULL, 0);
 }
 
-enum vm_err hat_alloc(struct vm *vm, struct as *as, struct hat **hp)
+enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp)
 {
 	struct hat *h = calloc(1, sizeof *h);
 

@@ -45,6 +45,7 @@ struct env {
 	struct vnode vn;
 	struct as *as[2];
 	struct hat *hat[2];
+	struct as *kas; /* the kernel's own space; NULL: the machine has none */
 	vaddr_t near[2],
 	    far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
 	uint64_t step;		 /* far addresses lie so far apart */
@@ -61,10 +62,10 @@ static void vn_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void vn_poll(struct vnode *vp, bool wait)
+static void vn_poll(struct vnode *vp, struct vm_io *io)
 {
 	(void)vp;
-	(void)wait;
+	(void)io;
 }
 
 static void vn_discard(struct vnode *vp, voff_t off, uint64_t len)
@@ -129,6 +130,8 @@ static void setup(struct env *e)
 	e->caps = mach_caps(e->mach);
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
 	e->kernel = kernel_frames(e);
+	if (e->caps->mc_kernel_max != 0)
+		CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &e->kas) == VM_OK);
 	far = e->caps->mc_user_max / 2;
 	e->step = 0x4000000;
 	if (far >> 31 == 0) { /* 32 bits: below VA */
@@ -158,6 +161,8 @@ static void teardown(struct env *e)
 	}
 	for (unsigned i = 2; i-- > 0;)
 		as_free(e->as[i]);
+	if (e->kas != NULL)
+		as_free(e->kas);
 	CHECK(kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
 	vnode_rele(&e->vn);
 	vm_destroy(e->vm);
@@ -511,14 +516,15 @@ static void test_random(struct env *e)
 static void test_device(struct env *e)
 {
 	struct hat *hat = e->hat[0];
-	pfn_t dev = e->caps->mc_nframes;
+	pfn_t rel = e->caps->mc_nframes; /* what hat_probe says */
+	uint64_t dev = e->caps->mc_frame0 + rel;
 	vaddr_t at = e->near[0];
 	unsigned attr = 0;
 
 	if (hat_devload(hat, at, vm_ptob(4), dev, PROT_R | PROT_W, HAT_LOAD) == VM_NOTSUP)
 		return;
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev - 1, PROT_R, HAT_LOAD) == VM_INVAL);
-	CHECK(hat_probe(hat, at + VM_PAGESIZE, &attr) == dev + 1 && (attr & PROT_W));
+	CHECK(hat_probe(hat, at + VM_PAGESIZE, &attr) == rel + 1 && (attr & PROT_W));
 	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_OK, 0x77) && touch(e, 0, at + VM_PAGESIZE, false, VM_OK, 0x77));
 	hat_clrattr(hat, at, vm_ptob(4), PROT_W);
 	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_PROT, 0));
@@ -535,8 +541,92 @@ static void test_device(struct env *e)
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD_ADV) == VM_OK);
 	CHECK(hat_probe(hat, at, NULL) == page_pfn(e->vm, e->pp[0]));
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD) == VM_OK);
-	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_probe(hat, at, NULL) == dev + 2);
+	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_probe(hat, at, NULL) == rel + 2);
 	hat_unload(hat, at, vm_ptob(4), HAT_UNLOAD);
+	CHECK(consistent(e));
+}
+
+/* A device below memory and one in a hole of it, by their physical addresses. */
+static void test_device_below(struct env *e)
+{
+	const struct mach_caps *c = e->caps;
+	vaddr_t at = e->near[0];
+
+	if (c->mc_frame0 > 0) {
+		enum vm_err err = hat_devload(e->hat[0], at, VM_PAGESIZE, c->mc_frame0 - 1, PROT_R, HAT_LOAD);
+
+		CHECK(err == VM_OK || err == VM_NOTSUP);
+		if (err == VM_OK)
+			CHECK(hat_probe(e->hat[0], at, NULL) == (pfn_t)-1);
+		hat_unload(e->hat[0], at, VM_PAGESIZE, HAT_UNLOAD);
+	}
+	if (c->mc_nholes > 0) {
+		uint64_t hole = c->mc_frame0 + c->mc_holes[0].mh_first;
+
+		CHECK(hat_devload(e->hat[0], at, VM_PAGESIZE, hole, PROT_R, HAT_LOAD) == VM_OK);
+		CHECK(hat_devload(e->hat[0], at + VM_PAGESIZE, vm_ptob(2), hole + c->mc_holes[0].mh_n - 1, PROT_R,
+			  HAT_LOAD) == VM_INVAL);
+		hat_sync(e->hat[0], at, VM_PAGESIZE, true);
+		hat_unload(e->hat[0], at, VM_PAGESIZE, HAT_UNLOAD);
+	}
+	CHECK(consistent(e));
+}
+
+/* ---- the kernel's own space ---- */
+static bool kernel_read(struct env *e, unsigned h, vaddr_t at, enum vm_err want, uint8_t byte)
+{
+	uint8_t b = byte;
+
+	return port_harness.ph_kernel_read == NULL ||
+	    (port_harness.ph_kernel_read(e->mach, e->hat[h], at, &b) == want && b == byte);
+}
+
+/* A program does not get there: it may not, or its root does not lead there. */
+static bool forbidden(struct env *e, unsigned h, vaddr_t at, bool write)
+{
+	uint8_t b = 0;
+
+	return port_harness.ph_touch == NULL || port_harness.ph_touch(e->mach, e->hat[h], at, write, &b) != VM_OK;
+}
+
+/* What is loaded in it is there in spaces made before and after, for the kernel alone, and goes everywhere. */
+static void test_kernel_space(struct env *e)
+{
+	vaddr_t at = e->caps->mc_kernel_min + vm_ptob(511), last = e->caps->mc_kernel_max - VM_PAGESIZE;
+	struct hat *k;
+	struct as *late, *second;
+	struct hat *was = e->hat[1];
+	unsigned attr;
+
+	if (e->kas == NULL)
+		return;
+	k = as_hat(e->kas);
+	CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &second) == VM_EXIST);
+	CHECK(kernel_read(e, 0, at, VM_NOMAP, 0));
+	CHECK(hat_memload(k, at, e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(hat_memload(k, at + VM_PAGESIZE, e->pp[1], PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(hat_memload(k, last, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(hat_probe(k, at, &attr) == page_pfn(e->vm, e->pp[0]) && (attr & PROT_W) && hat_page_getshare(e->pp[0]) == 1);
+	CHECK(hat_probe(e->hat[0], at, NULL) == PFN_INVALID); /* it is not the user space's */
+	CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &late) == VM_OK);
+	for (unsigned h = 0; h < 3; h++) {
+		e->hat[1] = h == 2 ? as_hat(late) : was;
+		CHECK(kernel_read(e, h > 0, at, VM_OK, 0x40) && kernel_read(e, h > 0, at + VM_PAGESIZE, VM_OK, 0x41));
+		CHECK(kernel_read(e, h > 0, last, VM_OK, 0x42));
+		CHECK(forbidden(e, h > 0, at, false) && forbidden(e, h > 0, at, true));
+	}
+	e->hat[1] = was;
+	hat_pageunload(e->pp[0]);
+	hat_swapout(k);
+	CHECK(kernel_read(e, 0, at, VM_NOMAP, 0) && kernel_read(e, 1, at, VM_NOMAP, 0));
+	CHECK(kernel_read(e, 0, last, VM_NOMAP, 0) && kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x41));
+	/* the tables that the roots lead to stay, however empty they are */
+	hat_unload(k, at + VM_PAGESIZE, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
+	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_NOMAP, 0));
+	CHECK(hat_memload(k, at + VM_PAGESIZE, e->pp[3], PROT_R, HAT_LOAD) == VM_OK);
+	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_OK, 0x43) && kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x43));
+	hat_unload(k, at, vm_ptob(2), HAT_UNLOAD);
+	as_free(late);
 	CHECK(consistent(e));
 }
 
@@ -896,6 +986,8 @@ int main(int argc, char **argv)
 	test_foreach(&e);
 	test_random(&e);
 	test_device(&e);
+	test_device_below(&e);
+	test_kernel_space(&e);
 	test_large(&e);
 	test_shared(&e);
 	teardown(&e);

@@ -43,7 +43,7 @@ static void vn_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = 0;
 	io->io_done(io);
 }
-static void vn_poll(struct vnode *vp, bool wait) { (void)vp, (void)wait; }
+static void vn_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
 static void vn_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
 static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; return VM_OK; }
 static uint64_t vn_size(struct vnode *vp) { (void)vp; return vm_ptob(N); }
@@ -61,7 +61,7 @@ static int setup(void **state)
 	vc.vc_mach = e->mach;
 	assert_int_equal(vm_create(&vc, &e->vm), VM_OK);
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
-	assert_int_equal(hat_alloc(e->vm, NULL, &e->hat), VM_OK);
+	assert_int_equal(hat_alloc(e->vm, NULL, false, &e->hat), VM_OK);
 	for (unsigned i = 0; i < N; i++) {
 		assert_int_equal(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT, &e->pp[i]), VM_OK);
 		memset(page_mapin(e->vm, e->pp[i]), (int)(0x40 + i), VM_PAGESIZE);

@@ -29,6 +29,11 @@ struct port_harness {
 	 * where accesses cannot be tried one by one; the programs then check by hat_probe alone.
 	 */
 	enum vm_err (*ph_touch)(struct mach *, struct hat *, vaddr_t, bool write, uint8_t *byte);
+	/*
+	 * One read as the machine's kernel makes it while the space is loaded, of an address of the kernel's own space: as
+	 * ph_touch. NULL where there is none.
+	 */
+	enum vm_err (*ph_kernel_read)(struct mach *, struct hat *, vaddr_t, uint8_t *byte);
 	/* Violations of the port's own caches of translations; reports them to stderr. */
 	unsigned (*ph_check)(struct mach *);
 };

@@ -7,13 +7,14 @@
 #include <string.h>
 
 #define NCPUS 3u
+#define HOLES 8u /* frames that are no memory: the first, and some near the end */
 
 static enum sim_format format;
-static bool by_trap, split;
+static bool by_trap, split, no_flush;
 
 /*
  * A format of sim_format_by_name; with "+trap" the HAT sets reference and modification bits, not the MMU; with "+split" each
- * space has a root for user mode.
+ * space has a root for user mode; with "+noflush" the machine is broken: no TLB ever forgets a translation.
  */
 static bool port_option(const char *arg)
 {
@@ -26,21 +27,26 @@ static bool port_option(const char *arg)
 	name[n] = '\0';
 	by_trap = strcmp(arg + n, "+trap") == 0;
 	split = strcmp(arg + n, "+split") == 0;
-	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap || split);
+	no_flush = strcmp(arg + n, "+noflush") == 0;
+	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap || split || no_flush);
 }
 
 static struct mach *port_create(pfn_t frames)
 {
-	struct sim_config cfg = { .frames = frames,
+	static struct mach_hole holes[2] = { { 0, 2 } };
+	struct sim_config cfg = { .frames = frames + HOLES,
+		.nholes = 2,
+		.holes = holes,
 		.ncpus = NCPUS,
 		.seed = 7,
 		.threads = true,
 		.format = format,
 		.device_frames = 16,
 		.ad_by_trap = by_trap,
+		.no_flush = no_flush,
 		.kernel = split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
 		.frame0 = format >= SIM_SV39 ? 0x80000 : format == SIM_PAE ? 0x100000 - frames / 2 : 0 };
-
+	holes[1] = (struct mach_hole){ frames + 2, HOLES - 3 };
 #ifdef SIM_AS_LINUX
 	sim_config_linux(&cfg);
 #endif
@@ -68,6 +74,20 @@ static enum vm_err port_touch(struct mach *m, struct hat *hat, vaddr_t va, bool 
 	return err;
 }
 
+static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va, uint8_t *byte)
+{
+	bool found = false;
+
+	for (unsigned cpu = 0; cpu < NCPUS; cpu++) {
+		bool f = sim_kernel_read(m, hat, cpu, va, byte);
+
+		if (cpu > 0 && f != found)
+			mach_panic("the CPUs see different translations of the kernel");
+		found = f;
+	}
+	return found ? VM_OK : VM_NOMAP;
+}
+
 static void port_report(void *arg, const char *text)
 {
 	(void)arg;
@@ -90,5 +110,6 @@ const struct port_harness port_harness = {
 	.ph_destroy = sim_destroy,
 	.ph_run = port_run,
 	.ph_touch = port_touch,
+	.ph_kernel_read = port_kernel_read,
 	.ph_check = port_check,
 };

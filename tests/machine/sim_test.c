@@ -259,7 +259,7 @@ static void test_disk(uint64_t latency, bool poll)
 	start = mach_time_ns();
 	vp->v_ops->vo_start(vp, &io);
 	if (poll)
-		vp->v_ops->vo_poll(vp, true);
+		vp->v_ops->vo_poll(vp, &io);
 	mach_mutex_enter(&w.mx);
 	while (w.done == 0)
 		mach_cv_wait(&w.cv, &w.mx);

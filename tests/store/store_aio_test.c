@@ -105,7 +105,7 @@ static void transfer(struct vnode *vp, struct vm_io *io)
 {
 	vp->v_ops->vo_start(vp, io);
 	while (!__atomic_load_n((bool *)io->io_arg, __ATOMIC_ACQUIRE))
-		vp->v_ops->vo_poll(vp, true);
+		vp->v_ops->vo_poll(vp, io);
 }
 
 static void transferred(struct vm_io *io) { __atomic_store_n((bool *)io->io_arg, true, __ATOMIC_RELEASE); }

@@ -102,9 +102,9 @@ static void mem_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void mem_poll(struct vnode *vp, bool wait)
+static void mem_poll(struct vnode *vp, struct vm_io *io)
 {
-	(void)vp, (void)wait;
+	(void)vp, (void)io;
 }
 
 /* What is given up is made unreadable: whoever still needs it will see. */

@@ -14,9 +14,9 @@ static void no_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void no_poll(struct vnode *vp, bool wait)
+static void no_poll(struct vnode *vp, struct vm_io *io)
 {
-	(void)vp, (void)wait;
+	(void)vp, (void)io;
 }
 
 static void no_discard(struct vnode *vp, voff_t off, uint64_t len)

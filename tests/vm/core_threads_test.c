@@ -52,7 +52,7 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = io->io_npages;
 	io->io_done(io);
 }
-static void swap_poll(struct vnode *vp, bool wait) {}
+static void swap_poll(struct vnode *vp, struct vm_io *io) {}
 static void swap_discard(struct vnode *vp, voff_t off, uint64_t len) {}
 static enum vm_err swap_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t swap_size(struct vnode *vp) { return vm_ptob(SLOTS); }

@@ -389,7 +389,7 @@ static void names_only(struct vnode *vp, uint64_t size)
 
 	vp->v_ops->vo_start(vp, &io);
 	assert_true(done && io.io_err == VM_NOTSUP && io.io_ok == 0);
-	vp->v_ops->vo_poll(vp, false);
+	vp->v_ops->vo_poll(vp, NULL);
 	vp->v_ops->vo_discard(vp, 0, PG);
 	assert_int_equal(vp->v_ops->vo_sync(vp, 0, 0), VM_OK);
 	assert_true(vp->v_ops->vo_size(vp) == size);

@@ -47,7 +47,7 @@ static void swapfs_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = 0;
 	io->io_done(io);
 }
-static void swapfs_poll(struct vnode *vp, bool wait) {}
+static void swapfs_poll(struct vnode *vp, struct vm_io *io) {}
 static void swapfs_discard(struct vnode *vp, voff_t off, uint64_t len) {}
 static enum vm_err swapfs_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t swapfs_size(struct vnode *vp) { return ~(uint64_t)0; }
@@ -57,9 +57,20 @@ static const struct vnode_ops swapfs_ops = {
 	.vo_sync = swapfs_sync, .vo_size = swapfs_size, .vo_inactive = swapfs_inactive,
 };
 
+static uint32_t anon_maxchunks(const struct vm_config *vc)
+{
+	uint64_t max = vc->vc_anon_max != 0 ? vc->vc_anon_max : 8u << 20;
+
+	return (uint32_t)((max + VM_ANONCHUNK - 1) / VM_ANONCHUNK);
+}
+
+size_t anon_boot_bytes(const struct vm_config *vc)
+{
+	return VM_BOOT_ROUND(anon_maxchunks(vc) * sizeof(struct anon *));
+}
+
 enum vm_err anon_init(struct vm *vm)
 {
-	uint64_t max = vm->vm_config.vc_anon_max != 0 ? vm->vm_config.vc_anon_max : 8u << 20;
 	size_t node, map = anonmap_sizes(&node);
 
 	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");
@@ -68,7 +79,7 @@ enum vm_err anon_init(struct vm *vm)
 	mach_mutex_init(&vm->vm_swaplock, RANK_SWAP, "swap");
 	vnode_init(&vm->vm_swapfs, vm, &swapfs_ops, NULL);
 	vm->vm_swapfs.v_flags = V_SWAPFS;
-	vm->vm_anonchunks_max = (uint32_t)((max + VM_ANONCHUNK - 1) / VM_ANONCHUNK);
+	vm->vm_anonchunks_max = anon_maxchunks(&vm->vm_config);
 	vm->vm_anonchunk = mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
 	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", node, 64, NULL, NULL, NULL);
 	vm->vm_anonmaps = kmem_cache_create(vm, "anon_map", map, 64, NULL, NULL, NULL);

@@ -127,7 +127,7 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	as->a_min = min;
 	as->a_max = max;
 	as->a_maxsize = as->a_maxlocked = as->a_maxresv = as->a_maxrss = ~(uint64_t)0;
-	if ((e = hat_alloc(vm, as, &as->a_hat)) != VM_OK) {
+	if ((e = hat_alloc(vm, as, vm->vm_caps->mc_kernel_max != 0 && min >= vm->vm_caps->mc_kernel_min, &as->a_hat)) != VM_OK) {
 		kmem_free(vm, as, sizeof(*as));
 		return e;
 	}

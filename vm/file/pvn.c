@@ -45,7 +45,7 @@ static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_
 	if (may_reclaim && !__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
 		while_reading(vm);
 	while (!__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
-		vp->v_ops->vo_poll(vp, true);
+		vp->v_ops->vo_poll(vp, &io);
 	*ok = io.io_err == VM_OK ? n : io.io_ok;
 	*drop = io.io_drop;
 	if (op == VM_IO_READ) {

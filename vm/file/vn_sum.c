@@ -87,11 +87,11 @@ static void summed_start(struct vnode *vp, struct vm_io *io)
 	sv->sv_lower->v_ops->vo_start(sv->sv_lower, io);
 }
 
-static void summed_poll(struct vnode *vp, bool wait)
+static void summed_poll(struct vnode *vp, struct vm_io *io)
 {
 	struct vnode *lower = summed_of(vp)->sv_lower;
 
-	lower->v_ops->vo_poll(lower, wait);
+	lower->v_ops->vo_poll(lower, io);
 }
 
 static void summed_discard(struct vnode *vp, voff_t off, uint64_t len)

@@ -183,7 +183,8 @@ static void buddy_know_locked(struct vm *vm, pfn_t upto)
 
 		pp->p_vpnext = pp->p_vpprev = pp->p_next = pp->p_prev = PAGE_NIL;
 		pp->p_flags = P_OFFLINE;
-		pp->p_order = BUDDY_NONE;
+		pp->p_order = mach_is_hole(vm->vm_caps, n) ? BUDDY_HOLE : BUDDY_NONE;
+		vm->vm_nbarred += pp->p_order == BUDDY_HOLE;
 	}
 	vm->vm_nframes = n;
 }
@@ -205,8 +206,10 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 
 		while (pfn < vm->vm_nframes && !buddy_may_online(&vm->vm_pages[pfn]))
 			pfn++;
-		if (pfn >= vm->vm_nframes)
+		if (pfn >= vm->vm_nframes && pfn < vm->vm_maxframes) {
 			buddy_know_locked(vm, pfn + (want - done));
+			continue; /* they may be holes */
+		}
 		while (run < want - done && run < BUDDY_ONLINE_RUN && pfn + run < vm->vm_nframes &&
 		    buddy_may_online(&vm->vm_pages[pfn + run]))
 			run++;

@@ -863,15 +863,42 @@ void page_copy(struct vm *vm, struct page *dst, struct page *src)
 
 /* ---- life ---- */
 
-static bool page_locks_init(struct vm *vm)
+static uint32_t page_nlocks(const struct vm_config *vc, pfn_t maxframes)
 {
-	uint32_t want = vm->vm_config.vc_pagelocks, n = 1;
-	char *p;
+	uint32_t want = vc->vc_pagelocks, n = 1;
 
 	if (want == 0)
-		want = vm->vm_maxframes / VM_LOCKFRAMES;
+		want = maxframes / VM_LOCKFRAMES;
 	while (n < VM_PAGELOCKS && n < want)
 		n *= 2;
+	return n;
+}
+
+static uint32_t page_nhash(pfn_t maxframes)
+{
+	uint32_t nhash = 64;
+
+	while (nhash < maxframes && nhash < 1u << 30)
+		nhash <<= 1;
+	return nhash;
+}
+
+size_t page_boot_bytes(const struct vm_config *vc, const struct mach_caps *caps)
+{
+	const struct policy_ops *pol = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
+	pfn_t max = caps->mc_nframes;
+	size_t polsize = pol->pol_size(max);
+
+	return VM_BOOT_ROUND(page_nlocks(vc, max) * sizeof(struct page_lock) + VM_LINE) +
+	    VM_BOOT_ROUND(sizeof(struct page) * max) + VM_BOOT_ROUND(sizeof(uint32_t) * page_nhash(max)) +
+	    VM_BOOT_ROUND(polsize == 0 ? 1 : polsize);
+}
+
+static bool page_locks_init(struct vm *vm)
+{
+	uint32_t n = page_nlocks(&vm->vm_config, vm->vm_maxframes);
+	char *p;
+
 	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct page_lock) + VM_LINE);
 	if (p == NULL)
 		return false;
@@ -893,10 +920,8 @@ static bool page_locks_init(struct vm *vm)
 enum vm_err page_init(struct vm *vm)
 {
 	size_t polsize = vm->vm_policy->pol_size(vm->vm_maxframes);
-	uint32_t nhash = 64;
+	uint32_t nhash = page_nhash(vm->vm_maxframes);
 
-	while (nhash < vm->vm_maxframes && nhash < 1u << 30)
-		nhash <<= 1;
 	vm->vm_hashmask = nhash - 1;
 	if (!page_locks_init(vm))
 		return VM_NOMEM;

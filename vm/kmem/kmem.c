@@ -828,20 +828,35 @@ static enum vm_err kmem_init_general(struct vm *vm, struct kmem_state *ks)
 	return VM_OK;
 }
 
+static uint32_t kmem_ncpus(const struct mach_caps *caps)
+{
+	uint32_t n = caps->mc_ncpus;
+
+	if (n == 0)
+		n = 1;
+	return n > KMEM_MAXCPUS ? KMEM_MAXCPUS : n;
+}
+
+static size_t kmem_cache_bytes(uint32_t ncpus)
+{
+	return sizeof(struct kmem_cache) + ncpus * sizeof(struct kmem_cpu);
+}
+
+size_t kmem_boot_bytes(const struct mach_caps *caps)
+{
+	return VM_BOOT_ROUND(sizeof(struct kmem_state)) + 2 * VM_BOOT_ROUND(kmem_cache_bytes(kmem_ncpus(caps)));
+}
+
 enum vm_err kmem_init(struct vm *vm)
 {
-	uint32_t ncpus = vm->vm_caps->mc_ncpus;
+	uint32_t ncpus = kmem_ncpus(vm->vm_caps);
 	struct kmem_state *ks = mach_boot_alloc(vm->vm_mach, sizeof(*ks));
 	size_t csize;
 
 	if (ks == NULL)
 		return VM_NOMEM;
-	if (ncpus == 0)
-		ncpus = 1;
-	if (ncpus > KMEM_MAXCPUS)
-		ncpus = KMEM_MAXCPUS;
 	ks->ks_ncpus = ncpus;
-	csize = sizeof(struct kmem_cache) + ncpus * sizeof(struct kmem_cpu);
+	csize = kmem_cache_bytes(ncpus);
 	mach_mutex_init(&ks->ks_lock, RANK_KMEM, "kmem");
 	ks->ks_cachecache = mach_boot_alloc(vm->vm_mach, csize);
 	ks->ks_magcache = mach_boot_alloc(vm->vm_mach, csize);

@@ -2,7 +2,7 @@
 /*
  * segdev: frames that are no memory: a device's registers, a frame buffer.
  *
- * A segment is a run of physical frames from da_frame (mc_nframes and up) on. A fault loads its translation by hat_devload; there is no page, so
+ * A segment is a run of physical frames from da_frame on, named by physical address. A fault loads its translation by hat_devload; there is no page, so
  * nothing is read, written back, stolen or counted, and locking is a no-op. A child shares the device. Contents cannot be
  * copied for a message or a core dump: reading registers has effects.
  *

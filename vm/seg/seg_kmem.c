@@ -32,7 +32,7 @@ static void kvp_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = 0;
 	io->io_done(io);
 }
-static void kvp_poll(struct vnode *vp, bool wait) {}
+static void kvp_poll(struct vnode *vp, struct vm_io *io) {}
 static void kvp_discard(struct vnode *vp, voff_t off, uint64_t len) {}
 static enum vm_err kvp_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t kvp_size(struct vnode *vp) { return ((struct segkmem *)vp->v_data)->k_len; }

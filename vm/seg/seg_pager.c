@@ -112,15 +112,24 @@ static void pager_start(struct vnode *vp, struct vm_io *io)
 		p->pg_ops->po_write(p->pg_priv, p, io);
 }
 
-static void pager_poll(struct vnode *vp, bool wait)
+static bool is_outstanding(const struct pager *p, const struct vm_io *io)
+{
+	const struct vm_io *at;
+
+	for (at = p->pg_out; at != NULL && at != io; at = io_at(at->io_priv[0]))
+		;
+	return at != NULL;
+}
+
+static void pager_poll(struct vnode *vp, struct vm_io *io)
 {
 	struct pager *p = pager_of(vp);
 
 	mach_mutex_enter(&p->pg_lock);
-	if (wait && p->pg_out != NULL)
+	if (io != NULL && is_outstanding(p, io))
 		mach_cv_wait(&p->pg_cv, &p->pg_lock);
 	mach_mutex_exit(&p->pg_lock);
-	if (wait)
+	if (io != NULL)
 		mach_yield(); /* answered, but not told yet */
 }
 

@@ -58,13 +58,26 @@ static bool vm_config_ok(const struct vm_config *vc, const struct mach_caps *cap
 	return vc->vc_frames > 0 && vc->vc_frames <= caps->mc_nframes && vc->vc_reserve < vc->vc_frames;
 }
 
-static bool vm_cpus_init(struct vm *vm)
+static uint32_t vm_ncpus(const struct mach_caps *caps)
 {
 	uint32_t n = 1;
+
+	while (n < caps->mc_ncpus && n < VM_CPUS)
+		n *= 2;
+	return n;
+}
+
+size_t vm_boot_bytes(const struct vm_config *vc, const struct mach_caps *caps)
+{
+	return VM_BOOT_ROUND(sizeof(struct vm)) + VM_BOOT_ROUND(vm_ncpus(caps) * sizeof(struct vm_cpu) + VM_LINE) +
+	    page_boot_bytes(vc, caps) + kmem_boot_bytes(caps) + anon_boot_bytes(vc);
+}
+
+static bool vm_cpus_init(struct vm *vm)
+{
+	uint32_t n = vm_ncpus(vm->vm_caps);
 	char *p;
 
-	while (n < vm->vm_caps->mc_ncpus && n < VM_CPUS)
-		n *= 2;
 	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct vm_cpu) + VM_LINE);
 	vm->vm_cpu = (struct vm_cpu *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
 	vm->vm_cpumask = n - 1;
@@ -266,7 +279,7 @@ static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 	const struct page *pp;
 
 	(void)locked;
-	if (pfn >= x->vx_vm->vm_nframes)
+	if (pfn >= x->vx_vm->vm_nframes || mach_is_hole(x->vx_vm->vm_caps, pfn))
 		return; /* a device's frame: on no page's list */
 	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and nobody may write it */
 		if ((attr & PROT_W) != 0)
