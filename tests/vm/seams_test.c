@@ -4,7 +4,7 @@
  * frames that become executable, bits of reference that an instruction fetch sets.
  */
 #include "hat/mmu.h"
-#include "tests/segs.h"
+#include "tests/vm/segs.h"
 
 #include <quire/policy.h>
 
