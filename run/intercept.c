@@ -49,6 +49,9 @@
 
 #include "sys/linux/sys.h"
 #include "run/affinity.h"
+#include "run/args.h"
+#include "run/calls.h"
+#include "run/exec.h"
 #include "run/sites.h"
 
 /* ---- descriptors ---- */
@@ -113,164 +116,8 @@ int hostfd_ours(int fd)
 }
 
 /* ---- what a patched site does ---- */
-static char *env_preload,
-    *env_family; /* const after the constructor: NULL when not hosted. The latter without its PID */
-static const char *our_path;
-static char runtime_path[PATH_MAX]; /* const after the constructor: the runtime's own, as LD_PRELOAD names it */
-
-static int starts(const char *s, const char *with)
-{
-	while (*with != '\0')
-		if (*s++ != *with++)
-			return 0;
-	return 1;
-}
-
-#define MAXENV	   65536u
-#define MAXPRELOAD 65536u
-
-static size_t length(const char *s)
-{
-	size_t n = 0;
-
-	while (s[n] != '\0')
-		n++;
-	return n;
-}
-
-static int contains(const char *s, const char *what)
-{
-	for (; *s != '\0'; s++)
-		if (starts(s, what))
-			return 1;
-	return 0;
-}
-
-#define MAXFAMILY 160u
-/* env_family with the PID of who asks, who is the program to be. */
-static char *family_variable(char *out)
-{
-	long pid = sys_call0(SYS_getpid);
-	char digits[24], *d = digits + sizeof digits, *p = out;
-
-	*--d = '\0';
-	do
-		*--d = (char)('0' + pid % 10);
-	while ((pid /= 10) > 0);
-	for (const char *s = env_family; *s != '\0';)
-		*p++ = *s++;
-	(void)memcpy(p, d, (size_t)(digits + sizeof digits - d));
-	return out;
-}
-
-/* The program's own LD_PRELOAD with ours before it. */
-static char *join_preload(char *out, const char *own)
-{
-	char *p = out;
-
-	for (const char *s = env_preload; *s != '\0';)
-		*p++ = *s++;
-	if (own[0] != '\0')
-		*p++ = ':';
-	do
-		*p++ = *own;
-	while (*own++ != '\0');
-	return out;
-}
-
-/* Room for a large environment. A vfork child's stays in its parent: nobody is left who could give it back. */
-static void *large(size_t n)
-{
-	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p < 0 && p > -4096 ? NULL : (void *)p;
-}
-
-/* The entry of LD_PRELOAD's value that names the runtime. */
-static void find_runtime_path(const char *value)
-{
-	for (size_t n = 0;; value++) {
-		if (*value != ':' && *value != '\0') {
-			if (n < PATH_MAX - 1)
-				runtime_path[n++] = *value;
-			continue;
-		}
-		runtime_path[n] = '\0';
-		if (contains(runtime_path, our_path) || *value == '\0')
-			return;
-		n = 0;
-	}
-}
-
-/*
- * In another root directory (chroot) the runtime may not be found where it was. A program executed there runs on the kernel's
- * memory, and a line says so: the loader's own complaint is spared the program.
- */
-static bool runtime_there(void)
-{
-	static const char head[] = "quire: what is executed in this root directory (chroot) is not hosted, as it lacks ";
-	long rc = sys_call4(SYS_faccessat, AT_FDCWD, (long)runtime_path, R_OK, 0);
-	const struct iovec line[] = { { (void *)head, sizeof head - 1 }, { runtime_path, length(runtime_path) },
-		{ (void *)": copy or mount it there\n", 25 } };
-
-	if (rc != -ENOENT && rc != -ENOTDIR)
-		return true;
-	(void)sys_call3(SYS_writev, 2, (long)line, 3);
-	return false;
-}
-
-/*
- * The environment of a program to be: the family's two variables are put back if they were left out. nr is execve or
- * execveat; a are the registers as they came, envp among them at [at]. Works in a vfork child, on the little stack that
- * posix_spawn() gives it.
- */
-static long do_execve(long nr, const long *a, unsigned at)
-{
-	static char *const empty[] = { NULL };
-	char *const *envp = a[at] != 0 ? (char *const *)a[at] : empty;
-	size_t n = 0, j = 0, room = 1;
-	bool have = false;
-
-	affinity_exec();
-	if (env_family == NULL)
-		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
-	for (; envp[n] != NULL; n++)
-		if (starts(envp[n], "LD_PRELOAD="))
-			room += length(envp[n]) + length(env_preload);
-	if (n > MAXENV || room > MAXPRELOAD)
-		return -E2BIG;
-	bool there = runtime_there();
-	bool fits = n <= 512 && room <= 4096;
-	char *few[fits ? n + 3 : 1], some[fits ? room : 1], family[MAXFAMILY + 24];
-	char **list = fits ? few : large((n + 3) * sizeof *list + room), *joined = fits ? some : (char *)(list + n + 3);
-	long r;
-
-	if (list == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		if (starts(envp[i], "QUIRE_FAMILY="))
-			continue;
-		if (starts(envp[i], "LD_PRELOAD=")) {
-			if (have)
-				continue;
-			if (!there && contains(envp[i], our_path))
-				continue;
-			have = true;
-			list[j++] = !there || contains(envp[i], our_path) ? envp[i] : join_preload(joined, envp[i] + 11);
-			continue;
-		}
-		list[j++] = envp[i];
-	}
-	if (!have && there)
-		list[j++] = env_preload;
-	list[j++] = family_variable(family);
-	list[j] = NULL;
-	r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list)
-			     : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
-	if (!fits) /* it failed */
-		(void)sys_call2(SYS_munmap, (long)list, (long)((n + 3) * sizeof *list + room));
-	return r;
-}
+/* const after the constructor: the calls that are ours when made through syscall(). All zero: the process is not hosted. */
+__attribute__((used)) static uint64_t syscall_ours[CALLS_WORDS];
 
 /* No handler may run while everything stands still for the copy: it could fault, and nobody would serve it. */
 static long do_fork(const long *a, long nr)
@@ -310,7 +157,7 @@ static int is_worker(const char *tid)
 		return 0;
 	(void)sys_call3(SYS_read, fd, (long)comm, sizeof comm - 1);
 	(void)sys_call1(SYS_close, fd);
-	return starts(comm, "iou-");
+	return text_starts(comm, "iou-");
 }
 
 /* Threads of this process, the service thread among them; 0: unknown. */
@@ -356,9 +203,8 @@ static long do_exit(long status)
 static long do_register(const long *a)
 {
 	struct uffdio_register reg;
-	struct iovec to = { &reg, sizeof reg }, from = { (void *)a[3], sizeof reg };
 
-	if (sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&to, 1, (long)&from, 1, 0) == (long)sizeof reg)
+	if (args_read(&reg, (const void *)a[3], sizeof reg))
 		(void)host_release(
 		    (void *)reg.range.start, (size_t)reg.range.len); /* if it cannot, neither can the kernel */
 	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
@@ -384,8 +230,8 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_set_robust_list: /* a new thread says it */
 		affinity_thread();
 		return sys_call2(nr, a[5], a[4]);
-	case SYS_execve: return do_execve(nr, a, 3);
-	case SYS_execveat: return do_execve(nr, a, 2);
+	case SYS_execve:
+	case SYS_execveat: return exec_call(nr, a);
 	case SYS_exit: return do_exit(a[5]);
 	case SYS_ioctl: return do_register(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);
@@ -524,7 +370,7 @@ static int take_statics(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	(void)size;
 	(void)arg;
-	if (contains(info->dlpi_name, our_path))
+	if (text_contains(info->dlpi_name, EXEC_LIBRARY))
 		return 0;
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
@@ -537,23 +383,10 @@ static int take_statics(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-static char *env_string(const char *name, const char *value)
-{
-	size_t n = strlen(name) + strlen(value) + 2;
-	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (p < 0 && p > -4096)
-		return NULL;
-	char *s = (char *)p;
-	strcpy(s, name);
-	strcat(s, "=");
-	return strcat(s, value);
-}
-
 static const char *env_value(char *const *envp, const char *name)
 {
 	for (; *envp != NULL; envp++)
-		if (starts(*envp, name))
+		if (text_starts(*envp, name))
 			return *envp + strlen(name);
 	return NULL;
 }
@@ -568,10 +401,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)argv;
 	if (family == NULL || preload == NULL)
 		return;
-	our_path = "libquire-run.so";
-	if (strlen(family) > MAXFAMILY - sizeof "QUIRE_FAMILY=")
+	if (!exec_prepare(preload, family))
 		return;
-	char *e1 = env_string("LD_PRELOAD", preload), *e2 = env_string("QUIRE_FAMILY", family);
+	calls_bits(syscall_ours);
 	/* the place near the library is taken before the arena, gigabytes large, takes it */
 	struct library lib = { 0 };
 	uint8_t *stubs = sites_library(&lib) ? stub_page(&lib) : NULL;
@@ -588,10 +420,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		(void)sys_call1(SYS_exit_group, 126);
 	}
 	(void)dl_iterate_phdr(take_statics, NULL);
-	strrchr(e2, ':')[1] = '\0'; /* host_init() has found one */
-	env_preload = e1;
-	find_runtime_path(preload);
-	env_family = e2;
+	exec_hosted();
 }
 
 /* Last of all destructors. Who ends by _exit() or a signal may leave out the faults since the last publication, some hundred. */
@@ -675,21 +504,18 @@ long intercept_errno(long r);
 __attribute__((used)) long intercept_errno(long r) { return ret(r); }
 
 /*
- * syscall(): as the C library's, but for numbers whose bit is set below, and of clone and clone3 only those that copy
+ * syscall(): as the C library's, but for numbers whose bit is set in syscall_ours, and of clone and clone3 only those that copy
  * the address space. A child with a stack of its own returns on it.
  */
-#define BIT(nr) (1ull << ((nr) % 64))
-__attribute__((used)) static const uint64_t syscall_ours[8] = {
-	[0] = BIT(SYS_close) | BIT(SYS_mmap) | BIT(SYS_mprotect) | BIT(SYS_munmap) | BIT(SYS_brk) | BIT(SYS_mremap) |
-	    BIT(SYS_mincore) | BIT(SYS_madvise) | BIT(SYS_ioctl) | BIT(SYS_dup2) | BIT(SYS_clone) | BIT(SYS_fork) |
-	    BIT(SYS_execve) | BIT(SYS_exit),
-	[2] = BIT(SYS_prctl) | BIT(SYS_mlock) | BIT(SYS_munlock) | BIT(SYS_mlockall),
-	[3] = BIT(SYS_sched_setaffinity) | BIT(SYS_sched_getaffinity),
-	[4] = BIT(SYS_dup3) | BIT(SYS_seccomp),
-	[5] = BIT(SYS_execveat) | BIT(SYS_mlock2),
-	[6] = BIT(SYS_clone3) | BIT(SYS_close_range),
-};
-#undef BIT
+/* A clone3 that copies the address space? Not, if its arguments cannot be read: the kernel will say so. */
+bool clone3_copies(const void *args);
+__attribute__((used)) bool clone3_copies(const void *args)
+{
+	uint64_t flags;
+
+	return args_read(&flags, args, sizeof flags) && (flags & CLONE_VM) == 0;
+}
+
 __asm__(
     ".text\n.globl syscall\n.type syscall,@function\nsyscall:\n"
     "	cmp $511,%rdi\n	ja 1f\n	lea syscall_ours(%rip),%rax\n	bt %rdi,(%rax)\n	jc 3f\n"
@@ -698,7 +524,11 @@ __asm__(
     "	cmp $-4095,%rax\n	jae 2f\n	ret\n"
     "2:	mov %rax,%rdi\n	jmp intercept_errno\n"
     "3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
-    "4:	cmp $435,%rdi\n	jne 5f\n	testb $1,1(%rsi)\n	jnz 1b\n"
+    "4:	cmp $435,%rdi\n	jne 5f\n"
+    "	push %rdi\n	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	sub $8,%rsp\n"
+    "	mov %rsi,%rdi\n	call clone3_copies\n	add $8,%rsp\n"
+    "	pop %r9\n	pop %r8\n	pop %rcx\n	pop %rdx\n	pop %rsi\n	pop %rdi\n"
+    "	test %al,%al\n	jz 1b\n"
     "5:	push %rbx\n	mov %rdi,%rbx\n	push %rdx\n" /* kept: the call, its second argument */
     "	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	pushq 64(%rsp)\n"
     "	mov %rsp,%rsi\n	sub $8,%rsp\n	call intercept_syscall\n	add $56,%rsp\n"

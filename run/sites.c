@@ -11,6 +11,7 @@
  * for itself. What is noted is not believed: the bytes there are compared.
  */
 #include "run/sites.h"
+#include "run/calls.h"
 
 #include <elf.h>
 #include <emmintrin.h>
@@ -147,25 +148,12 @@ void sites_note_file(const char *path, struct sites_note *note)
 
 int sites_library(struct library *lib) { return dl_iterate_phdr(find_libc, lib) != 0 && lib->text != NULL; }
 
-static int wanted(uint32_t nr)
-{
-	static const uint16_t ours[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk,
-		SYS_clone, SYS_fork, SYS_execve, SYS_execveat, SYS_exit, SYS_mlockall, SYS_mlock, SYS_mlock2,
-		SYS_munlock, SYS_mincore, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_set_robust_list,
-		SYS_ioctl };
-
-	for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
-		if (ours[i] == nr)
-			return 1;
-	return 0;
-}
-
 static int is_site(const uint8_t *p)
 {
 	uint32_t nr;
 
 	memcpy(&nr, p + 1, 4);
-	return p[0] == 0xb8 && p[5] == 0x0f && p[6] == 0x05 && wanted(nr);
+	return p[0] == 0xb8 && p[5] == 0x0f && p[6] == 0x05 && calls_at_site(nr);
 }
 
 #define NEAR	8192 /* how far from a site a branch to it is looked for: it would be of the same function */

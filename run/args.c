@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See args.h. Where some sandbox forbids the call, addresses are taken to be good, as there is nothing else to ask. */
+#include "run/args.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "sys/linux/sys.h"
+
+#define PAGE 4096u
+
+static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
+{
+	struct iovec local = { here, n }, remote = { (void *)(uintptr_t)there, n };
+	long r = n == 0 ? 0 : sys_call6(nr, sys_call0(SYS_getpid), (long)&local, 1, (long)&remote, 1, 0);
+
+	if (r != -EPERM && r != -ENOSYS)
+		return r == (long)n;
+	if (nr == SYS_process_vm_readv)
+		__builtin_memcpy(here, there, n);
+	else
+		__builtin_memcpy((void *)(uintptr_t)there, here, n);
+	return true;
+}
+
+bool args_read(void *to, const void *from, size_t n)
+{
+	return copy_by_kernel(SYS_process_vm_readv, to, from, n);
+}
+
+bool args_write(void *to, const void *from, size_t n)
+{
+	return copy_by_kernel(SYS_process_vm_writev, (void *)(uintptr_t)from, to, n);
+}
+
+/* Piece by piece: no piece crosses the end of a page, behind which there may be nothing. */
+long args_length(const char *s, size_t max)
+{
+	char piece[256];
+
+	for (size_t at = 0; at <= max;) {
+		size_t n = PAGE - ((uintptr_t)(s + at) & (PAGE - 1));
+
+		n = n > sizeof piece ? sizeof piece : n;
+		if (!args_read(piece, s + at, n))
+			return -EFAULT;
+		for (size_t i = 0; i < n; i++)
+			if (piece[i] == '\0')
+				return (long)(at + i);
+		at += n;
+	}
+	return -E2BIG;
+}

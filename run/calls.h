@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Every system call that can change what memory is, and what the runtime does with it: see calls.c. */
+#ifndef QUIRE_RUN_CALLS_H
+#define QUIRE_RUN_CALLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum call_way {
+	CALL_KERNEL, /* left to the kernel */
+	CALL_NUMBER, /* ours when made through syscall(); the C library's own function is interposed, or it has none */
+	CALL_SITE,   /* ours as well where the C library makes it (sites.c) */
+};
+
+struct call {
+	uint16_t c_nr;
+	enum call_way c_way;
+	const char *c_name;
+	const char *c_why; /* what the runtime does, or why the kernel's own answer is right */
+};
+
+extern const struct call calls[];
+extern const size_t calls_n;
+
+bool calls_at_site(uint32_t nr);
+
+#define CALLS_WORDS 8u /* of 64 numbers */
+/* Sets the bit of each call that is ours when made through syscall(). */
+void calls_bits(uint64_t bits[CALLS_WORDS]);
+#endif

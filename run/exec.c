@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * execve and execveat: the environment of a program to be. The family's two variables are put back if the program left them out,
+ * so that what it executes is hosted as well.
+ *
+ * The environment is the program's, and any pointer in it may be bad: everything is read by args.c, and what cannot be read
+ * answers EFAULT as the kernel does. This works in a vfork child, on the little stack that posix_spawn() gives it. A child of
+ * vfork leaves a large list in its parent: nobody is left in the child who could unmap it.
+ *
+ * Locks: none. What is written in the constructor is constant afterwards.
+ */
+#include "run/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "run/affinity.h"
+#include "run/args.h"
+#include "sys/linux/sys.h"
+
+#define MAXENV	   65536u
+#define MAXPRELOAD 65536u
+#define MAXFAMILY  160u
+#define PRELOAD	   "LD_PRELOAD="
+#define FAMILY	   "QUIRE_FAMILY="
+
+/* const after the constructor. The family's variable stands without the PID after its last colon. */
+static char *env_preload, *env_family;
+static char runtime_path[PATH_MAX]; /* the runtime's own, as LD_PRELOAD names it */
+static bool hosted;
+
+bool text_starts(const char *s, const char *with)
+{
+	while (*with != '\0')
+		if (*s++ != *with++)
+			return false;
+	return true;
+}
+
+bool text_contains(const char *s, const char *what)
+{
+	for (; *s != '\0'; s++)
+		if (text_starts(s, what))
+			return true;
+	return false;
+}
+
+/* Memory of our own. NULL: none. */
+static void *map_own(size_t n)
+{
+	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+
+static char *join_variable(const char *name, const char *value)
+{
+	size_t n = strlen(name), v = strlen(value) + 1;
+	char *s = map_own(n + v);
+
+	if (s == NULL)
+		return NULL;
+	(void)memcpy(s, name, n);
+	(void)memcpy(s + n, value, v);
+	return s;
+}
+
+/* The entry of LD_PRELOAD's value that names the runtime. */
+static void find_runtime_path(const char *value)
+{
+	for (size_t n = 0;; value++) {
+		if (*value != ':' && *value != '\0') {
+			if (n < PATH_MAX - 1)
+				runtime_path[n++] = *value;
+			continue;
+		}
+		runtime_path[n] = '\0';
+		if (text_contains(runtime_path, EXEC_LIBRARY) || *value == '\0')
+			return;
+		n = 0;
+	}
+}
+
+bool exec_prepare(const char *preload, const char *family)
+{
+	if (strlen(family) > MAXFAMILY - sizeof FAMILY)
+		return false;
+	env_preload = join_variable(PRELOAD, preload);
+	env_family = join_variable(FAMILY, family);
+	find_runtime_path(preload);
+	return env_preload != NULL && env_family != NULL;
+}
+
+void exec_hosted(void)
+{
+	char *end = env_family + strlen(env_family);
+
+	while (end[-1] != ':') /* host_init() has found one */
+		end--;
+	*end = '\0';
+	hosted = true;
+}
+
+/*
+ * In another root directory (chroot) the runtime may not be found where it was. A program executed there runs on the kernel's
+ * memory, and a line says so: the loader's own complaint is spared the program.
+ */
+static bool runtime_there(void)
+{
+	static const char head[] = "quire: what is executed in this root directory (chroot) is not hosted, as it lacks ";
+	long rc = sys_call4(SYS_faccessat, AT_FDCWD, (long)runtime_path, R_OK, 0);
+	const struct iovec line[] = { { (void *)head, sizeof head - 1 }, { runtime_path, strlen(runtime_path) },
+		{ (void *)": copy or mount it there\n", 25 } };
+
+	if (rc != -ENOENT && rc != -ENOTDIR)
+		return true;
+	(void)sys_call3(SYS_writev, 2, (long)line, 3);
+	return false;
+}
+
+/* The family's variable with the PID of the process that will execute the program. */
+static char *write_family(char *out)
+{
+	long pid = sys_call0(SYS_getpid);
+	char digits[24], *d = digits + sizeof digits, *p = out;
+
+	*--d = '\0';
+	do
+		*--d = (char)('0' + pid % 10);
+	while ((pid /= 10) > 0);
+	for (const char *s = env_family; *s != '\0';)
+		*p++ = *s++;
+	(void)memcpy(p, d, (size_t)(digits + sizeof digits - d));
+	return out;
+}
+
+/* ---- the program's list ---- */
+/* Does the program's string start so? 1, 0, -EFAULT. */
+static long starts_with(const char *s, const char *with, size_t n)
+{
+	char head[16];
+	size_t here = 4096 - ((uintptr_t)s & 4095), first = here < n ? here : n;
+
+	if (!args_read(head, s, first))
+		return -EFAULT;
+	if (memcmp(head, with, first) != 0)
+		return 0;
+	return first == n || (args_read(head, s + first, n - first) && memcmp(head, with + first, n - first) == 0);
+}
+_Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads no more");
+
+struct env {
+	char *const *e_list; /* the program's; NULL: empty */
+	size_t e_n;	     /* its entries */
+	size_t e_room;	     /* bytes for what becomes of its LD_PRELOAD, end included */
+	bool e_there;	     /* the runtime is found in the root directory of the program to be */
+};
+
+/* Counts. 0, -EFAULT, -E2BIG. */
+static long measure_env(struct env *e)
+{
+	e->e_n = 0;
+	e->e_room = 1;
+	for (;; e->e_n++) {
+		char *s;
+		long r;
+
+		if (e->e_list == NULL)
+			return 0;
+		if (!args_read(&s, e->e_list + e->e_n, sizeof s))
+			return -EFAULT;
+		if (s == NULL)
+			return 0;
+		if (e->e_n == MAXENV)
+			return -E2BIG;
+		if ((r = starts_with(s, PRELOAD, sizeof PRELOAD - 1)) < 0)
+			return r;
+		if (r == 0)
+			continue;
+		if ((r = args_length(s, MAXPRELOAD)) < 0)
+			return r;
+		e->e_room += (size_t)r + strlen(env_preload) + 1;
+		if (e->e_room > MAXPRELOAD)
+			return -E2BIG;
+	}
+}
+
+enum joined { JOINED, JOIN_NONE };
+
+/*
+ * What becomes of the program's LD_PRELOAD at s, in out, which has room for what measure_env() found: ours stands before its own, unless
+ * its own names the runtime. JOIN_NONE: it names a runtime that is not there, and is left out. -EFAULT.
+ */
+static long join_preload(const struct env *e, char *out, const char *s)
+{
+	long n = args_length(s, MAXPRELOAD);
+	size_t ours = strlen(env_preload), head = sizeof PRELOAD - 1;
+
+	if (n < (long)head || (size_t)n + ours + 2 > e->e_room) /* another thread changes it meanwhile */
+		return -EFAULT;
+	if (!args_read(out, s, (size_t)n + 1))
+		return -EFAULT;
+	out[n] = '\0';
+	if (text_contains(out, EXEC_LIBRARY))
+		return e->e_there ? JOINED : JOIN_NONE;
+	if (!e->e_there)
+		return JOINED;
+	size_t own = (size_t)n - head;
+	(void)memmove(out + ours + (own > 0), out + head, own + 1);
+	(void)memcpy(out, env_preload, ours);
+	if (own > 0)
+		out[ours] = ':';
+	return JOINED;
+}
+
+/* Fills list, which has room for three more than the program's, and joined. 0 or -EFAULT. */
+static long fill_env(const struct env *e, char **list, char *joined, char *family)
+{
+	bool have = false;
+	size_t j = 0;
+
+	for (size_t i = 0; i < e->e_n; i++) {
+		long is_family, is_preload, how;
+		char *s;
+
+		if (!args_read(&s, e->e_list + i, sizeof s) || s == NULL ||
+		    (is_family = starts_with(s, FAMILY, sizeof FAMILY - 1)) < 0 ||
+		    (is_preload = starts_with(s, PRELOAD, sizeof PRELOAD - 1)) < 0)
+			return -EFAULT;
+		if (is_family > 0 || (is_preload > 0 && have))
+			continue;
+		if (is_preload > 0) {
+			if ((how = join_preload(e, joined, s)) < 0)
+				return how;
+			if (how == JOIN_NONE)
+				continue;
+			have = true;
+			s = joined;
+		}
+		list[j++] = s;
+	}
+	if (!have && e->e_there)
+		list[j++] = env_preload;
+	list[j++] = write_family(family);
+	list[j] = NULL;
+	return 0;
+}
+
+#define FEW_ENTRIES 512u
+#define SHORT_TEXT  4096u
+
+long exec_call(long nr, const long *a)
+{
+	unsigned at = nr == SYS_execve ? 3 : 2;
+	struct env e = { .e_list = (char *const *)a[at] };
+	long r;
+
+	affinity_exec();
+	if (!hosted)
+		return sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
+	if ((r = measure_env(&e)) != 0)
+		return r;
+	e.e_there = runtime_there();
+	bool fits = e.e_n <= FEW_ENTRIES && e.e_room <= SHORT_TEXT;
+	size_t bytes = (e.e_n + 3) * sizeof(char *) + e.e_room;
+	char *few[fits ? e.e_n + 3 : 1], some[fits ? e.e_room : 1], family[MAXFAMILY + 24];
+	char **list = fits ? few : map_own(bytes), *joined = fits ? some : (char *)(list + e.e_n + 3);
+
+	if (list == NULL)
+		return -ENOMEM;
+	if ((r = fill_env(&e, list, joined, family)) == 0)
+		r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list) :
+				       sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+	if (!fits)
+		(void)sys_call2(SYS_munmap, (long)list, (long)bytes);
+	return r;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The environment of the programs that a hosted program executes: see exec.c. */
+#ifndef QUIRE_RUN_EXEC_H
+#define QUIRE_RUN_EXEC_H
+
+#include <stdbool.h>
+
+#define EXEC_LIBRARY "libquire-run.so"
+
+/* Constructor time. preload, family: values of LD_PRELOAD and FAMILY_ENV, the latter with a number after its last colon. */
+bool exec_prepare(const char *preload, const char *family);
+void exec_hosted(void); /* from here on programs get the family's variables */
+
+/* execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as they came. Answers -errno, or not at all. */
+long exec_call(long nr, const long *a);
+
+bool text_starts(const char *s, const char *with);
+bool text_contains(const char *s, const char *what);
+#endif
