@@ -278,7 +278,8 @@ static int open_store(struct quire *q, const struct quire_config *c)
 
 static int build(struct quire *q, const struct quire_config *c)
 {
-	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory), .inline_faults = true, .forget_on_fork = true };
+	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory), .inline_faults = true, .reuse_held = true,
+		.forget_on_fork = true };
 	struct vm_config vc = { .vc_frames = lc.frames,
 		.vc_policy = c->policy != NULL ? policy_find(c->policy) : NULL,
 		.vc_prefetch = c->prefetch != NULL ? prefetch_find(c->prefetch) : NULL };

@@ -115,6 +115,13 @@ void  mach_frame_zero(struct mach *, pfn_t);
 void  mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
 /* The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. */
 void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
+/*
+ * Reuse of a frame. A port whose host may still read what the frame held (a page in a pipe, in a socket) gives the frame other
+ * memory between the two calls; others do nothing. Retire: the frame is free, what it held is not needed. Renew: the frame
+ * is about to get other contents; they are undefined from here on. Neither sleeps for long, none fails.
+ */
+void  mach_frame_retire(struct mach *, pfn_t);
+void  mach_frame_renew(struct mach *, pfn_t);
 /* The core wants n more frames on line; returns how many it may use (0..n). The core picks which offline frame
  * numbers they are. mach_frames_release gives back that many after discarding them. Never sleeps. */
 pfn_t mach_frames_grant(struct mach *, pfn_t n);

@@ -18,7 +18,8 @@
  * the store or file failed or the access is past the end of the file.
  *
  * System calls do not fault pages in: one given mapped memory that is not resident answers EFAULT or does less. Pin the
- * buffer around the call with quire_pin and quire_unpin.
+ * buffer around the call with quire_pin and quire_unpin. What the kernel still reads after the call (MSG_ZEROCOPY, vmsplice,
+ * io_uring) stays pinned until the kernel is done with it: the memory of a page that has left is used again.
  *
  * Not supported, by refusal: executable mappings (EACCES), stacks of threads in mapped memory (a fault could not be served).
  * The child of a fork has none of this memory and must not call anything here: exec, or use memory of its own.

@@ -201,11 +201,6 @@ static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
 }
 
 /* ---- moving contents ---- */
-static void set_filled(struct mach *m, pfn_t pfn, uint64_t n, bool filled)
-{
-	__builtin_memset(m->m_filled + pfn, filled, n);
-}
-
 /* Reads len bytes at va through a pin of the kernel's, which never faults to us. */
 static bool read_pinned(vaddr_t va, uint64_t to, uint64_t len)
 {
@@ -265,7 +260,7 @@ static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool
 		tries = 0;
 		unshared = false;
 	}
-	set_filled(m, pfn, vm_btop(at), true);
+	frame_set(m, pfn, vm_btop(at), FRAME_USED);
 	return vm_btop(at);
 }
 
@@ -319,7 +314,7 @@ static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool 
 		}
 	}
 	n = vm_btop(at);
-	set_filled(m, pfn, n, false);
+	frame_set(m, pfn, n, FRAME_EMPTY);
 	return n;
 }
 
@@ -463,7 +458,7 @@ static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned att
 {
 	struct mach *m = h->h_mach;
 
-	if (__atomic_load_n(&m->m_filled[pfn], __ATOMIC_RELAXED) != 0)
+	if (frame_state(m, pfn) != FRAME_EMPTY)
 		mach_frame_discard(m, pfn, 1);
 	if ((attr & PROT_W) == 0 && uffd_protect(m, va, VM_PAGESIZE, true) != 0)
 		return VM_NOMEM;

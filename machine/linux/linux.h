@@ -17,6 +17,7 @@
 struct linux_config {
 	pfn_t frames;		   /* frame numbers there can ever be */
 	bool inline_faults;
+	bool reuse_held; /* no page that has left is held by a plain reference of the kernel: the caller's promise. See renew.c */
 	bool forget_on_fork; /* a forked child gets none of the frames */
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
 	void (*ungrant)(void *, pfn_t);

@@ -11,6 +11,16 @@ struct linux_range { uint64_t r_base, r_end; struct hat *r_hat; };
 struct boot_chunk { struct boot_chunk *b_next; uint64_t b_bytes; uint64_t b_pad[6]; };
 _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line's alignment");
 
+/* What the arena slot of a frame holds. See renew.c */
+enum frame_state {
+	FRAME_EMPTY,   /* nothing: it reads as zero */
+	FRAME_FILLED,  /* perhaps memory, which never was at a program's address */
+	FRAME_USED,    /* memory that was at a program's address: somebody may hold it still */
+	FRAME_RETIRED, /* the same, and the frame is free */
+};
+#define RETIRED_MAX 64u /* twice what one page-out frees */
+
+#define MACH_RANK_RETIRED 124u /* under the hat's lock */
 #define MACH_RANK_RANGES 125u /* under the hat's lock, above the leaves */
 
 struct sum { uint64_t lo, hi; };
@@ -19,7 +29,7 @@ struct mach {
 	struct mach_caps m_caps;   /* const */
 	struct linux_config m_cfg; /* const */
 	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
-	uint8_t *m_filled; /* const pointer; byte f != 0: the arena slot of f may hold memory (relaxed; page lock) */
+	uint8_t *m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
 	struct sum *m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
@@ -28,6 +38,10 @@ struct mach {
 	struct boot_chunk *m_boot; /* vm_create only */
 	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
 	struct mach_mutex m_rangelock;
+	struct mach_mutex m_retirelock;
+	pfn_t m_retired[RETIRED_MAX]; /* m_retirelock, as the next: frames that are free and whose slots are to be dropped */
+	unsigned m_nretired;
+	bool m_novector; /* m_retirelock: the kernel drops pieces one by one only */
 	struct linux_range *m_range; /* m_rangelock: sorted, disjoint */
 	size_t m_nrange, m_maxrange; /* m_rangelock */
 };
@@ -37,6 +51,19 @@ static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)
 	return (uint64_t)m->m_arena + ((uint64_t)pfn << VM_PAGESHIFT);
 }
 
+static inline enum frame_state frame_state(const struct mach *m, pfn_t pfn)
+{
+	return (enum frame_state)__atomic_load_n(&m->m_frame[pfn], __ATOMIC_ACQUIRE);
+}
+
+static inline void frame_set(struct mach *m, pfn_t pfn, uint64_t n, enum frame_state s)
+{
+	for (uint64_t i = 0; i < n; i++)
+		__atomic_store_n(&m->m_frame[pfn + i], (uint8_t)s, __ATOMIC_RELEASE);
+}
+
+/* renew.c */
+void linux_unretire(struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
 /* machine.c */
 void *linux_mmap(uint64_t bytes); /* zeroed; NULL: none */
 void linux_munmap(void *, uint64_t bytes);

@@ -7,8 +7,8 @@
  * back. So a frame is one page of host memory wherever it is, the budget is exact, and there is no direct map. A hole
  * reads as zero and fills when it is written: a frame that was never used costs nothing.
  *
- * m_filled says which slots may hold memory that is in the way of a page adopted from the program (HAT_LOAD_PRESENT): that
- * page has its own memory already.
+ * m_frame says which slots may hold memory: such memory is in the way of a page adopted from the program (HAT_LOAD_PRESENT),
+ * which has its own already, and is not filled again if the program ever had it (renew.c).
  *
  * Host memory for tables is mapped directly and never comes from malloc, whose memory may be managed by us.
  *
@@ -71,11 +71,12 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 		.mc_user_min = 0x10000,
 		.mc_user_max = 1ull << 47 };
 	mach_mutex_init(&m->m_hatlock, 0, "hat");
+	mach_mutex_init(&m->m_retirelock, MACH_RANK_RETIRED, "retired frames");
 	mach_mutex_init(&m->m_rangelock, MACH_RANK_RANGES, "ranges");
 	m->m_arena = linux_mmap(vm_ptob(cfg->frames));
-	m->m_filled = linux_mmap(vm_page_round(cfg->frames));
+	m->m_frame = linux_mmap(vm_page_round(cfg->frames));
 	m->m_sum = linux_mmap(vm_page_round(cfg->frames * sizeof *m->m_sum));
-	if (m->m_arena == NULL || m->m_filled == NULL || m->m_sum == NULL) {
+	if (m->m_arena == NULL || m->m_frame == NULL || m->m_sum == NULL) {
 		linux_destroy(m);
 		return -ENOMEM;
 	}
@@ -103,7 +104,7 @@ void linux_destroy(struct mach *m)
 		linux_munmap(b, b->b_bytes);
 	}
 	linux_munmap(m->m_arena, vm_ptob(m->m_cfg.frames));
-	linux_munmap(m->m_filled, vm_page_round(m->m_cfg.frames));
+	linux_munmap(m->m_frame, vm_page_round(m->m_cfg.frames));
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_range, m->m_maxrange * sizeof(struct linux_range));
 	linux_munmap(m, sizeof *m);
@@ -129,7 +130,8 @@ static void mark(struct mach *m, pfn_t pfn)
 {
 	if (pfn >= m->m_cfg.frames)
 		mach_panic("a frame number beyond the arena");
-	__atomic_store_n(&m->m_filled[pfn], 1, __ATOMIC_RELAXED);
+	if (frame_state(m, pfn) == FRAME_EMPTY)
+		frame_set(m, pfn, 1, FRAME_FILLED);
 }
 
 void *mach_frame_kva(struct mach *m, pfn_t pfn)
@@ -163,8 +165,8 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 		return;
 	if (pfn >= m->m_cfg.frames || n > m->m_cfg.frames - pfn)
 		mach_panic("a frame number beyond the arena");
+	linux_unretire(m, pfn, n);
 	linux_drop(arena_slot(m, pfn), vm_ptob(n));
-	__builtin_memset(m->m_filled + pfn, 0, n);
 }
 
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)

@@ -115,10 +115,12 @@ struct mach *sim_create(const struct sim_config *cfg)
 		(void)madvise(
 		    m->m_mem, mem_bytes(m), MADV_HUGEPAGE); /* the host's own faults would take most of the time */
 	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
-	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || !sim_tlb_init(m)) {
+	m->m_retired = calloc(m->m_cfg.frames, sizeof(*m->m_retired));
+	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || m->m_retired == NULL || !sim_tlb_init(m)) {
 		if (m->m_mem != MAP_FAILED)
 			(void)munmap(m->m_mem, mem_bytes(m));
 		free(m->m_loaded);
+		free(m->m_retired);
 		free(m);
 		return NULL;
 	}
@@ -144,6 +146,7 @@ void sim_destroy(struct mach *m)
 	}
 	(void)munmap(m->m_mem, mem_bytes(m));
 	free(m->m_loaded);
+	free(m->m_retired);
 	sim_tlb_fini(m);
 	if (sim_current == m)
 		sim_current = NULL;
@@ -205,6 +208,8 @@ static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
 {
 	if (pfn >= m->m_cfg.frames)
 		sim_panicf(m, "%s: frame %u of %u", what, pfn, m->m_cfg.frames);
+	if (m->m_retired[pfn])
+		sim_panicf(m, "%s: frame %u is free", what, pfn);
 	if (m->m_loaded[pfn] != 0 && m->m_cfg.no_direct_map)
 		sim_panicf(m, "%s: frame %u has a translation and there is no direct map", what, pfn);
 	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
@@ -239,9 +244,20 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 	for (pfn_t i = 0; i < n; i++) {
 		if (m->m_loaded[pfn + i] != 0)
 			sim_panicf(m, "mach_frame_discard: frame %u has a translation", pfn + i);
+		m->m_retired[pfn + i] = false;
 		if (!m->m_cfg.no_poison)
 			memset(frame(m, pfn + i, "mach_frame_discard"), 0xdb, VM_PAGESIZE);
 	}
+}
+
+void mach_frame_retire(struct mach *m, pfn_t pfn)
+{
+	m->m_retired[pfn] = true;
+}
+
+void mach_frame_renew(struct mach *m, pfn_t pfn)
+{
+	m->m_retired[pfn] = false;
 }
 
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)

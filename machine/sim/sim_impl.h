@@ -105,6 +105,7 @@ struct mach {
 	pfn_t m_nodeend[8];
 	uint8_t m_cpunode[ASID_CPUS];
 	uint8_t *m_mem;     /* frames */
+	bool *m_retired;    /* per frame: free, and not renewed since */
 	uint16_t *m_loaded; /* per frame: translations, as the HAT told */
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;

@@ -404,6 +404,8 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 	m->m_discarded += n;
 }
 
+void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
+void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 {
 	uint32_t left = m->m_grant;

@@ -143,6 +143,8 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 {
 	memset(mach_frame_kva(m, pfn), 0xdd, (size_t)n * VM_PAGESIZE);
 }
+void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
+void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
 pfn_t mach_frames_grant(struct mach *m, pfn_t n) { return 0; }
 void mach_frames_release(struct mach *m, pfn_t n) {}
 

@@ -470,6 +470,7 @@ bool buddy_pool_zeroed(struct vm *vm, pfn_t max)
 	pfn = buddy_alloc_floor(vm, 0, vm->vm_lotsfree);
 	if (pfn == PFN_INVALID)
 		return false;
+	mach_frame_renew(vm->vm_mach, pfn);
 	mach_frame_zero(vm->vm_mach, pfn);
 	page_nrm_set(&vm->vm_pages[pfn], P_ZEROED);
 	mach_mutex_enter(&vm->vm_freelock);
@@ -490,6 +491,8 @@ void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 	VM_ASSERT(order <= VM_MAXORDER && (pfn & ((1u << order) - 1)) == 0);
 	VM_ASSERT(vm->vm_pages[pfn].p_order == BUDDY_NONE);
 	VM_ASSERT(vm->vm_pages[pfn].p_flags == P_FREE && vm->vm_pages[pfn].p_vnode == NULL);
+	if (order == 0)
+		mach_frame_retire(vm->vm_mach, pfn);
 	if (order == 0 && buddy_free_cpu(vm, pfn))
 		return;
 	mach_mutex_enter(&vm->vm_freelock);

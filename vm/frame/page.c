@@ -420,12 +420,13 @@ static uint32_t page_color(struct vm *vm, const struct vnode *vp, voff_t off)
 	return (uint32_t)(vm_btop(off) + vp->v_id * 7u) & vm->vm_colormask;
 }
 
-/* A frame just got shall be zero if the flags say so; perhaps it is. */
+/* A frame just got is renewed, and zero if the flags say so; perhaps it is. */
 static void page_frame_zero(struct vm *vm, struct page *pp, unsigned flags)
 {
 	bool zeroed = (page_nrm(pp) & P_ZEROED) != 0;
 
 	page_nrm_clear(pp, P_ZEROED);
+	mach_frame_renew(vm->vm_mach, page_pfn(vm, pp));
 	if (!(flags & PG_ZERO))
 		return;
 	if (zeroed)

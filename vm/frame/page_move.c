@@ -33,6 +33,7 @@ struct page *page_replace_frame(struct vm *vm, struct page *old, pfn_t pfn)
 
 	if (!hat_page_tryunload(old))
 		return NULL;
+	mach_frame_renew(vm->vm_mach, pfn);
 	mach_frame_copy(vm->vm_mach, pfn, page_pfn(vm, old));
 	pl = page_enter(vm, old); /* of the name: it is the new frame's, too */
 	VM_ASSERT(old->p_selock == -1 && old->p_lckcnt == 0 && !(old->p_flags & P_IOLOCK));
@@ -293,6 +294,8 @@ enum vm_err page_create_large(struct vm *vm, struct vnode *vp, voff_t off, unsig
 	while (done < n && name_frame(vm, pfn + done, vp, off + vm_ptob(done)))
 		done++;
 	for (pfn_t i = 0; i < n; i++) {
+		if (done == n)
+			mach_frame_renew(vm->vm_mach, pfn + i);
 		if (done == n && (flags & PG_ZERO))
 			mach_frame_zero(vm->vm_mach, pfn + i);
 		else if (i < done && done < n)
