@@ -143,7 +143,7 @@ struct vm {
 	enum vm_oom (*vm_oom)(void *, struct vm *, pfn_t); /* (a) */
 	uint32_t vm_oomtries;		/* (a): retries in a row */
 	void *vm_oomarg;		/* set before vm_oom */
-	pfn_t vm_writehand;		/* (a): vm/file/writeback.c */
+	pfn_t vm_writehand;		/* (a): vm/reclaim/writeback.c */
 	struct writer *vm_writer;	/* const while the thread runs */
 	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
 	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
@@ -431,7 +431,7 @@ enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
-/* vm/reclaim/limits.c */
+/* vm/as/limits.c */
 enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
 void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
 void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */

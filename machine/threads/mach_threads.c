@@ -12,11 +12,15 @@
 #include "machine/threads/mach_threads.h"
 
 #include "sys/linux/sys.h"
-#include "vm/impl.h"
+#include <quire/as.h>
+#include <quire/hat.h>
+#include <quire/page.h>
+#include <quire/vm.h>
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>

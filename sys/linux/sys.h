@@ -33,6 +33,12 @@ static inline long sys_call5(long nr, long a, long b, long c, long d, long e)
 	return sys_call6(nr, a, b, c, d, e, 0);
 }
 
+/*
+ * Did the call fail? The answer is -errno then. Addresses that mmap answers may have the highest bit set and are no failures: what
+ * answers an address is asked this, and never compared with zero.
+ */
+static inline bool sys_failed(long r) { return r < 0 && r > -4096; }
+
 /* Has the CPU the instruction that tells which it is? Else sys_cpu takes 35 ns instead of one. */
 static inline bool sys_has_rdpid(void)
 {

@@ -6,7 +6,7 @@
  * and are the first that the scanner finds. Hard swap-out also cleans and frees every frame that is not locked or shared
  * with a busy mapping, and remembers as runs of addresses what was resident; swap-in faults these in again, in
  * address order, so that neighbours on disk are read together, and stops when memory gets short. The two are the soft and
- * hard swapping of SVR4's sched(); when to do it is policy (vm/reclaim/limits.c, or the embedder).
+ * hard swapping of SVR4's sched(); when to do it is policy (vm/as/limits.c, or the embedder).
  *
  * Borrowing is vfork's: the child runs in its parent's space, and the parent sleeps until it is given back. A hold is a
  * reference without that wait: threads, or somebody who looks into another process.

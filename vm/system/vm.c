@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One virtual memory system: life, statistics, fault injection, shrinking, and the checker.
+ * One virtual memory system: its life, how much of what is used, and shrinking.
  *
- * The checker is the sum of its parts' checkers plus the one property that belongs to none of them: f1 (what address
- * spaces translate) and f2 (what each page says it is mapped by) are the same relation. It adds a hash of every (hat,
- * address, frame) of f1 to one word and takes away those of f2: any difference leaves it other than zero.
- *
- * Locks: vm_mutex guards the list of spaces. Statistics and injection counters are atomic, one set a CPU; who asks
- * gets the sum.
+ * Lock: vm_mutex guards the list of spaces.
  */
 #include "vm/seg/seg_vn.h"
 
@@ -144,22 +139,6 @@ struct mach *vm_machine(struct vm *vm)
 	return vm->vm_mach;
 }
 
-/* ---- statistics ---- */
-
-const struct vm_stats *vm_statistics(struct vm *vm)
-{
-	uint64_t *sum = (uint64_t *)(void *)&vm->vm_stats;
-
-	for (size_t i = 0; i < sizeof(vm->vm_stats) / sizeof(*sum); i++) {
-		uint64_t n = 0;
-
-		for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
-			n += __atomic_load_n((uint64_t *)(void *)&vm->vm_cpu[c].vc_stats + i, __ATOMIC_RELAXED);
-		__atomic_store_n(&sum[i], n, __ATOMIC_RELAXED);
-	}
-	return &vm->vm_stats;
-}
-
 void vm_usage(struct vm *vm, struct vm_usage *u)
 {
 	memset(u, 0, sizeof(*u));
@@ -175,37 +154,6 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 	u->vu_free = vm->vm_nfree + buddy_laid_by(vm);
 	u->vu_wired = vm->vm_nwired;
 	u->vu_kernel = vm->vm_nkernel;
-}
-
-/* ---- fault injection ---- */
-
-void vm_inject(struct vm *vm, enum vm_inject what, uint64_t nth)
-{
-	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
-		__atomic_store_n(&vm->vm_cpu[c].vc_inject[what], 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&vm->vm_inject_left[what], nth, __ATOMIC_RELAXED);
-}
-
-uint64_t vm_inject_seen(struct vm *vm, enum vm_inject what)
-{
-	uint64_t n = 0;
-
-	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
-		n += __atomic_load_n(&vm->vm_cpu[c].vc_inject[what], __ATOMIC_RELAXED);
-	return n;
-}
-
-bool vm_inject_fail(struct vm *vm, enum vm_inject what)
-{
-	uint64_t left = __atomic_load_n(&vm->vm_inject_left[what], __ATOMIC_RELAXED);
-
-	(void)__atomic_add_fetch(&vm_cpu_of(vm)->vc_inject[what], 1, __ATOMIC_RELAXED);
-	while (left > 0) {
-		if (__atomic_compare_exchange_n(&vm->vm_inject_left[what], &left, left - 1, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED))
-			return left == 1;
-	}
-	return false;
 }
 
 /* ---- shrinking ---- */
@@ -237,118 +185,4 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n)
 			break;
 	}
 	return done;
-}
-
-/* ---- the checker ---- */
-
-struct vm_crosscheck {
-	struct vm *vx_vm;
-	struct hat *vx_hat;
-	pfn_t vx_pfn;
-	uint64_t vx_sum;   /* of all translations that f1 has, less those that f2 has */
-	unsigned vx_count; /* translations of the page */
-	unsigned vx_bad;
-	void (*vx_report)(void *, const char *);
-	void *vx_arg;
-};
-
-static void vm_violation(struct vm_crosscheck *x, const char *text)
-{
-	x->vx_report(x->vx_arg, text);
-	x->vx_bad++;
-}
-
-/*
- * One translation as a number. Sums of them are equal if and only if (but for one chance in 2^64) what is summed is, so
- * f1 and f2 of all frames are compared without a word of memory for each.
- */
-static uint64_t vm_map_hash(const struct hat *hat, vaddr_t va, pfn_t pfn)
-{
-	uint64_t h = (va >> VM_PAGESHIFT) + (uint64_t)(uintptr_t)hat * 0x9e3779b97f4a7c15u;
-
-	h = (h ^ (h >> 32)) * 0xd6e8feb86659fd93u + pfn;
-
-	h = (h ^ (h >> 32)) * 0xd6e8feb86659fd93u;
-	h = (h ^ (h >> 29)) * 0xd6e8feb86659fd93u;
-	return h ^ (h >> 32);
-}
-
-static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
-{
-	struct vm_crosscheck *x = arg;
-	const struct page *pp;
-
-	(void)locked;
-	if (pfn >= x->vx_vm->vm_nframes || mach_is_hole(x->vx_vm->vm_caps, pfn))
-		return; /* a device's frame: on no page's list */
-	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and nobody may write it */
-		if ((attr & PROT_W) != 0)
-			vm_violation(x, "vm: the page of zeroes can be written");
-		return;
-	}
-	pp = &x->vx_vm->vm_pages[pfn];
-	x->vx_sum += vm_map_hash(x->vx_hat, va, pfn);
-	if (pp->p_flags & (P_FREE | P_OFFLINE))
-		vm_violation(x, "vm: a translation leads to a free or off-line frame");
-	else if (pp->p_vnode == NULL && !(pp->p_flags & P_KERNEL))
-		vm_violation(x, "vm: a translation leads to a page without a name");
-}
-
-static void vm_check_f2(void *arg, struct hat *hat, vaddr_t va)
-{
-	struct vm_crosscheck *x = arg;
-
-	x->vx_sum -= vm_map_hash(hat, va, x->vx_pfn);
-	x->vx_count++;
-}
-
-static void vm_check_page_maps(struct vm_crosscheck *x, pfn_t pfn)
-{
-	struct vm *vm = x->vx_vm;
-	struct page *pp = &vm->vm_pages[pfn];
-
-	x->vx_pfn = pfn;
-	x->vx_count = 0;
-	hat_page_foreach(pp, vm_check_f2, x);
-	if (x->vx_count != hat_page_getshare(pp))
-		vm_violation(x, "vm: a page's share count is not the length of its mapping list");
-	if (vm->vm_caps->mc_max_mappings > 0 && x->vx_count > vm->vm_caps->mc_max_mappings)
-		vm_violation(x, "vm: a page has more translations than the machine allows");
-}
-
-/* Kernel frames mapped through a hat are the port's business: only named pages have a mapping list. */
-static unsigned vm_check_cross(struct vm *vm, void (*report)(void *, const char *), void *arg)
-{
-	struct vm_crosscheck x = { .vx_vm = vm, .vx_report = report, .vx_arg = arg };
-
-	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next) {
-		x.vx_hat = as->a_hat;
-		hat_foreach(as->a_hat, vm_check_f1, &x);
-	}
-	for (pfn_t pfn = 0; pfn < vm->vm_nframes; pfn++) {
-		if (vm->vm_pages[pfn].p_vnode != NULL)
-			vm_check_page_maps(&x, pfn);
-	}
-	if (x.vx_sum != 0)
-		vm_violation(&x, "vm: the pages' mapping lists are not what the address spaces translate");
-	return x.vx_bad;
-}
-
-unsigned vm_check(struct vm *vm, void (*report)(void *arg, const char *text), void *arg)
-{
-	unsigned bad = 0;
-
-	mach_mutex_enter(&vm->vm_mutex);
-	bad += buddy_check(vm, report, arg);
-	bad += page_check(vm, report, arg);
-	bad += kmem_check(vm, report, arg);
-	bad += anon_check(vm, report, arg);
-	bad += swap_check(vm, report, arg);
-	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next) {
-		bad += as_check(as, report, arg);
-		bad += hat_check(as->a_hat, report, arg);
-	}
-	bad += vm_check_cross(vm, report, arg);
-	mach_mutex_exit(&vm->vm_mutex);
-	return bad;
 }

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tables of docs/architecture.md hold: rooms_test.py SOURCE LIBVMCORE
+
+Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
+that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+source, library = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+bad = []
+
+
+def table(text, heading):
+    """Rows of the first table behind a line, each a list of cells."""
+    rows = []
+    for line in text[text.index(heading):].splitlines()[1:]:
+        if line.startswith("|"):
+            rows.append([c.strip() for c in line.strip("|").split("|")])
+        elif rows:
+            break
+    return rows[2:]
+
+
+def names(cell):
+    return [n.rstrip("/") for n in re.findall(r"`([^`]+)`", cell)]
+
+
+def within(path, folders):
+    return any(path == f or path.startswith(f + "/") for f in folders)
+
+
+def sources():
+    found = []
+    for folder, folders, files in os.walk(source):
+        folders[:] = [d for d in folders if not d.startswith((".", "build"))]
+        found += [os.path.relpath(os.path.join(folder, f), source) for f in files if f.endswith((".c", ".h"))]
+    return sorted(found)
+
+
+def check_includes(rows, files):
+    """Returns the number of lines between folders that were looked at."""
+    known, seen = set(files), 0
+    may = {names(row[0])[0]: None if row[2] == "everything" else names(row[2]) for row in rows}
+    for path in files:
+        mine = [f for f in may if within(path, [f])]
+        if len(mine) != 1:
+            bad.append("%s lies in no folder of the table" % path)
+            continue
+        with open(os.path.join(source, path)) as f:
+            text = f.read()
+        for quote, name in re.findall(r'^[ \t]*#[ \t]*include[ \t]+(["<])([^">]+)[">]', text, re.M):
+            places = [os.path.normpath(os.path.join(os.path.dirname(path), name)), name, "include/" + name]
+            to = [p for p in (places if quote == '"' else places[2:]) if p in known]
+            if not to:
+                if quote == '"':
+                    bad.append("%s includes %s, which is nowhere" % (path, name))
+                continue
+            seen += 1
+            if may[mine[0]] is not None and not within(to[0], mine + may[mine[0]]):
+                bad.append("%s includes %s: %s/ may not" % (path, to[0], mine[0]))
+    return seen
+
+
+def check_rooms(rows, files):
+    """A room includes the headers of vm/ itself, its own, and those of rooms below it."""
+    floor = {"vm/" + names(row[0])[0]: i for i, row in enumerate(rows)}
+    for path in files:
+        room = os.path.dirname(path)
+        if room in floor:
+            with open(os.path.join(source, path)) as f:
+                for name in re.findall(r'^#include "([^"]+)"', f.read(), re.M):
+                    if floor.get(os.path.dirname(name), len(floor)) < floor[room]:
+                        bad.append("%s includes %s, which is above it" % (path, name))
+
+
+def check_drivers(files):
+    for path in files:
+        if within(path, ["vm"]) and not within(path, ["vm/seg"]):
+            with open(os.path.join(source, path)) as f:
+                if re.search(r"[!=]= *&seg\w*_ops", f.read()):
+                    bad.append("%s asks which driver a segment has" % path)
+
+
+def room_of(member):
+    """vm_frame_buddy.c.o lies in frame; objects of policy/ in no room."""
+    m = re.match(r"vm_([a-z]+)_", member)
+    return m.group(1) if m else None
+
+
+def check_calls(rows):
+    """Returns the number of different calls between rooms."""
+    floor = {names(row[0])[0]: i for i, row in enumerate(rows)}     # 0 is the top
+    doors = {names(row[0])[0]: set(names(row[2])) for row in rows}
+    used = {room: set() for room in floor}
+    defined, wanted = {}, set()
+    text = subprocess.run(["nm", "-A", library], capture_output=True, text=True, check=True).stdout
+    for member, kind, symbol in re.findall(r"[/:]([^/:\n]+\.o):[0-9a-f]*\s+([A-Za-z])\s+(\S+)$", text, re.M):
+        room = room_of(member)
+        if room is not None and room not in floor:
+            bad.append("vm/%s/ is not in the table of rooms" % room)
+        elif kind == "U" and room is not None:
+            wanted.add((room, symbol))
+        elif kind.isupper() and room is not None:
+            defined[symbol] = room
+    between = [(room, symbol) for room, symbol in wanted if defined.get(symbol, room) != room]
+    for room, symbol in sorted(between):
+        if floor[defined[symbol]] < floor[room]:
+            if symbol in doors[room]:
+                used[room].add(symbol)
+            else:
+                bad.append("vm/%s/ calls %s of vm/%s/, which is above it" % (room, symbol, defined[symbol]))
+    for room, names_ in doors.items():
+        for symbol in sorted(names_ - used[room]):
+            bad.append("vm/%s/ does not call %s: no door is needed" % (room, symbol))
+    return len(between)
+
+
+def main():
+    with open(os.path.join(source, "docs", "architecture.md")) as f:
+        text = f.read()
+    folders, rooms, files = table(text, "## What may include what"), table(text, "## The core, room by room"), sources()
+    includes, calls = check_includes(folders, files), check_calls(rooms)
+    check_rooms(rooms, files)
+    check_drivers(files)
+    for number, least, what in ((len(folders), 15, "folders"), (len(rooms), 8, "rooms"), (includes, 400, "includes"),
+                                (calls, 150, "calls between rooms")):
+        if number < least:
+            bad.append("only %d %s were read" % (number, what))
+    for line in bad:
+        print(line)
+    print("%d folders, %d include lines; %d rooms, %d calls between them" % (len(folders), includes, len(rooms), calls))
+    return 1 if bad else 0
+
+
+sys.exit(main())
