@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -137,13 +138,14 @@ bool cli_check_uffd(char *why, size_t whylen)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = 0 };
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	int first = errno;
+	int first = errno, device = 0;
 
 	uffd_way = "by the system call";
 
 	if (fd < 0) {
 		int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 
+		device = dev < 0 ? errno : 0;
 		if (dev >= 0) {
 			fd = ioctl(dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
 			(void)close(dev);
@@ -151,7 +153,15 @@ bool cli_check_uffd(char *why, size_t whylen)
 		}
 	}
 	if (fd < 0) {
-		if (first == ENOSYS)
+		if (device == EACCES)
+			(void)snprintf(why, whylen,
+			    "this user may not open /dev/userfaultfd: 'chmod 666 /dev/userfaultfd' (on the host, for a container), or "
+			    "run as root, or 'sysctl vm.unprivileged_userfaultfd=1'");
+		else if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == 2)
+			(void)snprintf(why, whylen,
+			    "userfaultfd is forbidden here, as in most containers: give the container /dev/userfaultfd "
+			    "(docker run --device /dev/userfaultfd; see man quire, CONTAINERS)");
+		else if (first == ENOSYS)
 			(void)snprintf(why, whylen,
 			    "this kernel has no userfaultfd: Linux 6.8 or later with CONFIG_USERFAULTFD is needed");
 		else
@@ -166,6 +176,21 @@ bool cli_check_uffd(char *why, size_t whylen)
 		(void)snprintf(
 		    why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
 	return ok;
+}
+
+/* May calls of that number be made? Asked with arguments for which the kernel does nothing. */
+static bool may_call(long nr)
+{
+	return syscall(nr, -1, NULL, 0, 0, -1, 0) >= 0 || (errno != EPERM && errno != ENOSYS);
+}
+
+/* What is used if it is there: without it the results are the same. */
+static void print_optional(void)
+{
+	printf("io_uring     %s\n", may_call(SYS_io_uring_setup) ? "the swap file is written behind" :
+	    "not allowed here: each write of the swap file is waited for, and paging to it takes up to half as long again");
+	if (!may_call(SYS_process_madvise))
+		puts("madvise      process_madvise is not allowed here, which costs nothing: quire does without it");
 }
 
 /* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
@@ -191,6 +216,7 @@ int cli_check(int argc, char **argv)
 		return CLI_CANNOT;
 	}
 	printf("userfaultfd  %s, with pages that move\n", uffd_way);
+	print_optional();
 	printf("memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));
 	if (argc == 2) {
 		if (!cli_check_program(argv[1], path, sizeof path, why, sizeof why)) {

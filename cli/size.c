@@ -70,10 +70,26 @@ static void take_limit(const char *path, uint64_t *least)
 	(void)fclose(f);
 }
 
+/* The limits of the group and of all those that it lies in. A container may see its own as the root: that is among them. */
+static void take_limits(const char *mount, char *group, const char *name, uint64_t *least)
+{
+	char path[4400];
+
+	for (;;) {
+		char *slash = strrchr(group, '/');
+
+		(void)snprintf(path, sizeof path, "%s%s/%s", mount, group, name);
+		take_limit(path, least);
+		if (slash == NULL)
+			break;
+		*slash = '\0';
+	}
+}
+
 uint64_t cli_total_memory(void)
 {
 	uint64_t least = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	char line[4096], path[4400];
+	char line[4096];
 	FILE *f = fopen("/proc/self/cgroup", "re");
 
 	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
@@ -83,13 +99,10 @@ uint64_t cli_total_memory(void)
 			continue;
 		*c2++ = '\0';
 		c2[strcspn(c2, "\n")] = '\0';
-		if (strcmp(c1 + 1, "memory") == 0) {
-			(void)snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", c2);
-			take_limit(path, &least);
-		} else if (c1[1] == '\0') {
-			(void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", c2);
-			take_limit(path, &least);
-		}
+		if (strcmp(c1 + 1, "memory") == 0)
+			take_limits("/sys/fs/cgroup/memory", c2, "memory.limit_in_bytes", &least);
+		else if (c1[1] == '\0')
+			take_limits("/sys/fs/cgroup", c2, "memory.max", &least);
 	}
 	if (f != NULL)
 		(void)fclose(f);

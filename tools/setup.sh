@@ -14,7 +14,7 @@ meson ninja-build pkg-config
 liblz4-dev libzstd-dev liburing-dev
 libcmocka-dev
 python3
-sqlite3 redis-server redis-tools xz-utils
+sqlite3 redis-server redis-tools xz-utils e2fsprogs
 $*
 "
 

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <quire/as.h>
@@ -59,16 +60,20 @@ static long request(struct mach *m, unsigned long req, void *arg)
 	return sys_call3(SYS_ioctl, m->m_uffd, (long)req, (long)arg);
 }
 
+/* ENOSYS may come from a tool that imitates the kernel (valgrind), in which no process can be served, or from a container's filter. */
+static bool filtered(void) { return sys_call5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 2; }
+
 /*
- * The system call is for the privileged unless the sysctl allows it to all; the device is for whom its file mode says, and a
- * descriptor of it works in whichever process it was handed to: also after the program gave up its rights.
+ * The system call is for the privileged unless the sysctl allows it to all, and forbidden in most containers; the device is for
+ * whom its file mode says, and a descriptor of it works in whichever process it was handed to: also after the program gave up
+ * its rights.
  */
 static long new_descriptor(struct mach *m)
 {
 	long flags = O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0);
 	long fd = sys_call1(SYS_userfaultfd, flags), dev = m->m_cfg.device_fd;
 
-	if (fd >= 0 || fd != -EPERM)
+	if (fd >= 0 || (fd != -EPERM && !(fd == -ENOSYS && filtered())))
 		return fd;
 	if (dev <= 0)
 		dev = sys_call4(SYS_openat, AT_FDCWD, (long)"/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);

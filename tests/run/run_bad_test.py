@@ -473,6 +473,12 @@ def programs():
         refused(126, ["statically", "dynamic"], STATIC, "touch", "1", "1")
 
 
+def program_sees_the_machine():
+    """What a program that sizes itself is told is what it is told natively: the manual says so, and which flags to give."""
+    argv = ["sh", "-c", "getconf _PHYS_PAGES; grep MemTotal /proc/meminfo; cat /proc/self/cgroup; ulimit -a"]
+    check(quire("--memory", "64M", "--report", "none", *argv) == run(argv), run(argv))
+
+
 def set_uid():
     if not ROOT:
         raise Skip("making a set-uid program needs root")
@@ -957,7 +963,7 @@ def live_line():
 
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, address_space, other_root,
          swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
-         damaged_swap, programs, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
+         damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space, left_over_place,
          killed_over_a_space_of_numbers,

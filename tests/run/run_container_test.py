@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""`quire run` and libquire with the rights that a container's default profile leaves.
+
+    run_container_test.py QUIRE HELPER SANDBOX LIBTEST
+
+SANDBOX (sandbox.c) takes Docker's default capabilities and denies userfaultfd, io_uring, process_madvise and pidfd_getfd,
+once with EPERM and once with ENOSYS. The same programs print the same natively and in each of them. Where podman and
+runc are installed the recipe of `man quire` runs in a container of theirs.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
+QUIRE, HELPER, SANDBOX, LIBTEST = (os.path.abspath(p) for p in sys.argv[1:5])
+FOLDER = tempfile.mkdtemp(prefix="quire-container-")
+MODES = ("none", "eperm", "enosys")
+IO_URING = ["-425", "-426", "-427"]
+OBJECTS = """
+import hashlib, random
+r = random.Random(7)
+words = ["%d:%s" % (i, r.random()) for i in range(40000)]
+table = {w: [i, w[::-1]] for i, w in enumerate(words)}
+r.shuffle(words)
+print(hashlib.sha256("".join(table[w][1] for w in words).encode()).hexdigest())
+"""
+PROGRAMS = [[HELPER, "touch", "6000", "3"], [HELPER, "children", "3", "3000"], [sys.executable, "-c", OBJECTS],
+            ["sh", "-c", "seq 300000 | shuf --random-source=\"$0\" | sort -S 12M | cksum", "/bin/sh"]]
+
+
+def run(argv, **kw):
+    p = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120, **kw)
+    return p.returncode, p.stdout, p.stderr
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def report():
+    with open(os.path.join(FOLDER, "report")) as f:
+        return json.load(f)
+
+
+def programs():
+    """Equal output, and paged: natively, with the capabilities alone, and with each filter."""
+    wanted = [run(argv) for argv in PROGRAMS]
+    for mode in MODES:
+        for argv, want in zip(PROGRAMS, wanted):
+            got = run([SANDBOX, mode, QUIRE, "run", "-m", "8M", "--report", "json:" + FOLDER + "/report"] + argv)
+            check(got == want, mode, argv, got, want)
+            check(report()["pages_out"] > 100, mode, argv, "was not hosted")
+
+
+def library():
+    """libquire's own tests pass with each filter."""
+    for mode in MODES[1:]:
+        status, out, err = run([SANDBOX, mode, LIBTEST])
+        check(status == 0, mode, out[-500:], err[-2000:])
+
+
+def says():
+    """`quire check` names what is missing and what it costs; without the device both commands give the recipe in one line."""
+    for mode in MODES:
+        status, out, err = run([SANDBOX, mode, QUIRE, "check"])
+        check(status == 0 and err == "" and "by /dev/userfaultfd" in out, mode, status, out, err)
+        for call, cost in (("io_uring", "waited for"), ("process_madvise", "nothing")):
+            check((call in out and cost in out) == (mode != "none"), mode, call, out)
+    hide = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null /dev/userfaultfd && exec "$@"', "sh"]
+    for mode in MODES[1:]:
+        for argv in (["check"], ["run", "true"]):
+            status, out, err = run(hide + [SANDBOX, mode, QUIRE] + argv)
+            check(status == 125 and out == "" and err.count("\n") == 1 and "--device /dev/userfaultfd" in err, mode, argv, status, out, err)
+
+
+def cost():
+    """What io_uring is worth where everything goes through the swap file. Printed, not asserted."""
+    took = {True: [], False: []}
+    for _ in range(3):
+        for ring in (True, False):
+            began = time.monotonic()
+            status, out, err = run([SANDBOX, "none"] + ([] if ring else IO_URING) +
+                                   [QUIRE, "run", "-m", "8M", "--pool", "1M", "--swap", ":60M", "--report", "none", HELPER, "fill"])
+            took[ring].append(time.monotonic() - began)
+            check(status == 0 and "\n0 wrong pages\n" in out, ring, status, out, err)
+    print("      without io_uring %.2f times the time with it (medians of 3: %.2f s, %.2f s)" % (
+        sorted(took[False])[1] / sorted(took[True])[1], sorted(took[False])[1], sorted(took[True])[1]))
+
+
+def podman():
+    """The recipe, in a container with the profile that Podman ships. Returns why it was skipped."""
+    if not shutil.which("podman") or not shutil.which("runc"):
+        return "no podman and runc here"
+    root, quire = os.path.join(FOLDER, "root"), "/quire/" + os.path.basename(QUIRE)
+    for name in ("proc", "sys", "dev", "tmp", "var/tmp", "quire", "etc"):
+        os.makedirs(os.path.join(root, name))
+    runtime = os.path.join(os.path.dirname(QUIRE), "libquire-run.so")
+    for path, where in [(w, w) for w in run(["ldd", HELPER])[1].split() if w.startswith("/")] + \
+            [(QUIRE, quire), (runtime, "/quire/libquire-run.so"), (HELPER, "/helper")]:
+        os.makedirs(root + os.path.dirname(where), exist_ok=True)
+        shutil.copy(path, root + where)
+    limit = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]     # podman asks for more than there may be
+    argv = ["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "--cgroup-manager", "cgroupfs", "run", "--rm",
+            "--network", "none", "--runtime", "runc"] + limit
+    try:
+        status, out, err = run(argv + ["--rootfs", root, "/helper", "touch", "10", "1"])
+        if status != 0:
+            return "podman cannot run a container here: " + err.strip()[-200:]
+        status, out, err = run(argv + ["--rootfs", root, quire, "check"])
+        check(status == 125 and "--device /dev/userfaultfd" in err, status, out, err)
+        for how in (["--device", "/dev/userfaultfd"], ["--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"]):
+            got = run(argv + how + ["--rootfs", root, quire, "run", "-m", "8M", "--report", "json", "/helper", "touch", "6000", "2"])
+            check(got[:2] == (0, "touched 6000 pages\n") and json.loads(got[2])["pages_out"] > 1000, how, got)
+        status, out, err = run(argv + ["--memory", "64m", "--device", "/dev/userfaultfd", "--rootfs", root, quire, "check"])
+        check(status == 0 and "64 MiB in this machine or container" in out, status, out, err)
+    finally:
+        run(["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "system", "reset", "-f"])
+    return None
+
+
+def main():
+    failed = 0
+    if os.geteuid() != 0 or not os.path.exists("/dev/userfaultfd"):
+        print("needs root and /dev/userfaultfd")
+        return 77
+    if run([SANDBOX, "eperm", "true"])[0] != 0:
+        print("no filter can be installed here")
+        return 77
+    for case in (programs, library, says, cost, podman):
+        began, word, why = time.monotonic(), "ok", ""
+        try:
+            why = case()
+            word = "skip" if why else "ok"
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
+            word, why, failed = "FAIL", str(e)[:3000], failed + 1
+        print("%-5s %-12s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why or ""), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    call_off = tidy.after_kill(lambda: tidy.remove_folder(FOLDER))
+    try:
+        result = main()
+    finally:
+        tidy.remove_folder(FOLDER)
+        call_off()
+    sys.exit(result)
