@@ -18,6 +18,7 @@
 
 #include "sys/linux/sys.h"
 #include "run/host.h"
+#include "sys/linux/elf.h"
 
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
@@ -59,15 +60,30 @@ static struct block *take_block(void)
 }
 
 /* ---- the thread's own block of storage ---- */
-extern const ptrdiff_t __rseq_offset __attribute__((weak));
-extern const unsigned int __rseq_size __attribute__((weak));
 #define RSEQ_BYTES 32u /* as the C library registers it */
 #define RSEQ_SIG   0x53053053u
 
 /* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
 static bool fast_pointer;
+/* const after host_init: where the C library's area for the kernel lies from the thread pointer on, if it has registered one */
+static const ptrdiff_t *rseq_offset;
+static const unsigned *rseq_size;
 
-void host_thread_pointer(unsigned long hwcap2) { fast_pointer = (hwcap2 & 2) != 0; }
+/* The loader has the two symbols; it is an object among the others. */
+static int find_rseq(const struct elf_object *o, void *arg)
+{
+	(void)arg;
+	rseq_offset = elf_symbol(o, "__rseq_offset");
+	rseq_size = elf_symbol(o, "__rseq_size");
+	return rseq_offset != NULL && rseq_size != NULL;
+}
+
+void host_thread_pointer(void)
+{
+	fast_pointer = (elf_auxv(AT_HWCAP2) & 2) != 0;
+	if (elf_each(find_rseq, NULL) == 0)
+		rseq_size = NULL;
+}
 
 static uint64_t get_pointer(void)
 {
@@ -90,9 +106,9 @@ static void set_pointer(uint64_t v)
 
 static long rseq(uint64_t tp, int flags)
 {
-	if (&__rseq_offset == NULL || &__rseq_size == NULL || __rseq_size == 0)
+	if (rseq_size == NULL || *rseq_size == 0)
 		return -ENOSYS;
-	return sys_call4(SYS_rseq, (long)tp + (long)__rseq_offset, RSEQ_BYTES, flags, RSEQ_SIG);
+	return sys_call4(SYS_rseq, (long)tp + (long)*rseq_offset, RSEQ_BYTES, flags, RSEQ_SIG);
 }
 
 /* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write there any more, either. */

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -170,7 +169,7 @@ int host_init(const char *family)
 		stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
 		stop_start("cannot join the family's memory", rc);
-	host_thread_pointer(getauxval(AT_HWCAP2));
+	host_thread_pointer();
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
 	mach_mutex_init(&h->h_noforklock, 2, "nofork");

@@ -69,7 +69,7 @@ void family_mortal(struct host *,
     bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
 uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
 /* run/enter.c */
-void host_thread_pointer(unsigned long hwcap2); /* AT_HWCAP2: how the thread pointer is read and written */
+void host_thread_pointer(void); /* constructor time: how the thread pointer is read and written */
 /* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write to the caller's storage, either. */
 void host_thread_apart(void);
 

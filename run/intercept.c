@@ -22,11 +22,9 @@
  */
 #include "run/host.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <sched.h>
 #include <signal.h>
 #include <linux/close_range.h>
@@ -52,6 +50,7 @@
 #include "run/args.h"
 #include "run/calls.h"
 #include "run/exec.h"
+#include "run/sanitizer.h"
 #include "run/sites.h"
 
 /* ---- descriptors ---- */
@@ -366,16 +365,15 @@ static int patch(struct library lib, uint8_t *stubs)
 #define STATICS (1u << 20) /* smaller ones are not worth a range of their own */
 
 /* Zeroed static data of one object: whole pages of a writable segment beyond what the file fills. */
-static int take_statics(struct dl_phdr_info *info, size_t size, void *arg)
+static int take_statics(const struct elf_object *o, void *arg)
 {
-	(void)size;
 	(void)arg;
-	if (text_contains(info->dlpi_name, EXEC_LIBRARY))
+	if (text_contains(o->name, EXEC_LIBRARY))
 		return 0;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-		uintptr_t a = (info->dlpi_addr + ph->p_vaddr + ph->p_filesz + 4095) & ~(uintptr_t)4095;
-		uintptr_t e = (info->dlpi_addr + ph->p_vaddr + ph->p_memsz + 4095) & ~(uintptr_t)4095;
+	for (unsigned i = 0; i < o->nphdr; i++) {
+		const Elf64_Phdr *ph = &o->phdr[i];
+		uintptr_t a = (o->base + ph->p_vaddr + ph->p_filesz + 4095) & ~(uintptr_t)4095;
+		uintptr_t e = (o->base + ph->p_vaddr + ph->p_memsz + 4095) & ~(uintptr_t)4095;
 
 		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_W | PF_X)) == PF_W && e > a && e - a >= STATICS)
 			host_take((void *)a, e - a);
@@ -398,9 +396,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	const char *family = env_value(envp, "QUIRE_FAMILY="), *preload = env_value(envp, "LD_PRELOAD=");
 
 	(void)argc;
-	(void)argv;
 	if (family == NULL || preload == NULL)
 		return;
+	sanitizer_start(argv, envp);
 	if (!exec_prepare(preload, family))
 		return;
 	calls_bits(syscall_ours);
@@ -419,7 +417,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		(void)sys_call3(SYS_write, 2, (long)no, sizeof no - 1);
 		(void)sys_call1(SYS_exit_group, 126);
 	}
-	(void)dl_iterate_phdr(take_statics, NULL);
+	(void)elf_each(take_statics, NULL);
 	exec_hosted();
 }
 
@@ -429,10 +427,32 @@ __attribute__((destructor)) static void end(void) { host_count(); }
 /* ---- interposed by symbol: our descriptors look closed ---- */
 #define EXPORT __attribute__((visibility("default")))
 
+static int find_errno(const struct elf_object *o, void *arg)
+{
+	int *(**where)(void) = arg;
+
+	if (!sites_is_libc(o->name))
+		return 0;
+	*where = (int *(*)(void))elf_symbol(o, "__errno_location");
+	return 1;
+}
+
+/* In a thread of the program, which wants to know it. The C library's own, found when it is first needed. */
+static void set_errno(int to)
+{
+	static int *(*where)(void); /* atomic: every thread finds the same */
+	int *(*at)(void) = __atomic_load_n(&where, __ATOMIC_ACQUIRE);
+
+	if (at == NULL && elf_each(find_errno, &at) != 0)
+		__atomic_store_n(&where, at, __ATOMIC_RELEASE);
+	if (at != NULL)
+		*at() = to;
+}
+
 static long ret(long r)
 {
 	if (r < 0) {
-		errno = (int)-r;
+		set_errno((int)-r);
 		return -1;
 	}
 	return r;

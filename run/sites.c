@@ -13,22 +13,16 @@
 #include "run/sites.h"
 #include "run/calls.h"
 
-#include <elf.h>
 #include <emmintrin.h>
-#include <fcntl.h>
-#include <link.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 /* The build id among the notes of a segment. */
 static void build_id(const uint8_t *p, size_t len, uint8_t *id)
 {
-	while (len >= sizeof(ElfW(Nhdr))) {
-		ElfW(Nhdr) nh;
+	while (len >= sizeof(Elf64_Nhdr)) {
+		Elf64_Nhdr nh;
 		size_t name, desc;
 
 		memcpy(&nh, p, sizeof nh);
@@ -45,108 +39,38 @@ static void build_id(const uint8_t *p, size_t len, uint8_t *id)
 	}
 }
 
-/*
- * The function execve in the tables that the dynamic section names: by its GNU hash, as the loader looks it up. It has added its base
- * to their addresses; to those of a file that is only looked at, more is to be added.
- */
-static uint8_t *find_execve(const ElfW(Dyn) *dyn, ElfW(Addr) base, ElfW(Addr) more)
+void sites_take_object(struct library *lib, const struct elf_object *o, const uint8_t *image)
 {
-	static const char name[] = "execve";
-	const ElfW(Sym) *sym = NULL;
-	const uint32_t *gnu = NULL;
-	const char *str = NULL;
-	uint32_t hash = 5381;
+	for (unsigned i = 0; i < o->nphdr; i++) {
+		const Elf64_Phdr *ph = &o->phdr[i];
+		const uint8_t *at = image != NULL ? image + ph->p_offset : (const uint8_t *)(o->base + ph->p_vaddr);
 
-	for (; dyn->d_tag != DT_NULL; dyn++)
-		if (dyn->d_tag == DT_SYMTAB)
-			sym = (const ElfW(Sym) *)(dyn->d_un.d_ptr + more);
-		else if (dyn->d_tag == DT_STRTAB)
-			str = (const char *)(dyn->d_un.d_ptr + more);
-		else if (dyn->d_tag == DT_GNU_HASH)
-			gnu = (const uint32_t *)(dyn->d_un.d_ptr + more);
-	if (sym == NULL || str == NULL || gnu == NULL || (uintptr_t)gnu < base || gnu[0] == 0)
-		return NULL;
-	for (const char *s = name; *s != '\0'; s++)
-		hash = hash * 33 + (uint8_t)*s;
-	const uint32_t *bucket = gnu + 4 + gnu[2] * (sizeof(ElfW(Addr)) / 4), *chain = bucket + gnu[0];
-	uint32_t i = bucket[hash % gnu[0]], h = 0;
-
-	for (; i >= gnu[1] && (h & 1) == 0; i++) {
-		h = chain[i - gnu[1]];
-		if ((h | 1) == (hash | 1) && strcmp(str + sym[i].st_name, name) == 0)
-			return (uint8_t *)(base + sym[i].st_value);
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
+			lib->text = (uint8_t *)(uintptr_t)at;
+			lib->len = ph->p_memsz;
+		} else if (ph->p_type == PT_NOTE) {
+			build_id(at, ph->p_filesz, lib->id);
+		}
 	}
-	return NULL;
+	lib->entry = elf_symbol(o, "execve");
 }
 
-/* A segment that lies at `at`, of a library at base; more: as for find_execve. */
-static void take_segment(
-    struct library *lib, const ElfW(Phdr) *ph, const uint8_t *at, ElfW(Addr) base, ElfW(Addr) more)
+bool sites_is_libc(const char *path)
 {
-	if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
-		lib->text = (uint8_t *)(uintptr_t)at;
-		lib->len = ph->p_memsz;
-	} else if (ph->p_type == PT_DYNAMIC) {
-		lib->entry = find_execve((const void *)at, base, more);
-	} else if (ph->p_type == PT_NOTE) {
-		build_id(at, ph->p_filesz, lib->id);
-	}
+	const char *base = strrchr(path, '/');
+
+	return base != NULL && strncmp(base, "/libc.so", 8) == 0;
 }
 
-static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
+static int visit(const struct elf_object *o, void *arg)
 {
-	struct library *lib = arg;
-	const char *base = strrchr(info->dlpi_name, '/');
-
-	(void)size;
-	if (base == NULL || strncmp(base, "/libc.so", 8) != 0)
+	if (!sites_is_libc(o->name))
 		return 0;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-
-		take_segment(lib, ph, (const uint8_t *)(info->dlpi_addr + ph->p_vaddr), info->dlpi_addr, 0);
-	}
+	sites_take_object(arg, o, NULL);
 	return 1;
 }
 
-/* The same of a file as it is, size bytes of which are at base. What is read must be where its address says. 0: it is not so. */
-static int library_file(const uint8_t *base, size_t size, struct library *lib)
-{
-	const ElfW(Ehdr) *eh = (const void *)base;
-	const ElfW(Phdr) *ph = (const void *)(base + eh->e_phoff);
-
-	if (size < sizeof *eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0 || eh->e_ident[EI_CLASS] != ELFCLASS64 ||
-	    eh->e_phoff > size || eh->e_phnum > (size - eh->e_phoff) / sizeof *ph)
-		return 0;
-	for (unsigned i = 0; i < eh->e_phnum; i++, ph++) {
-		if (ph->p_offset > size || ph->p_filesz > size - ph->p_offset)
-			return 0;
-		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_W) == 0 && ph->p_vaddr != ph->p_offset)
-			return 0;
-		take_segment(lib, ph, base + ph->p_offset, (ElfW(Addr))base, (ElfW(Addr))base);
-	}
-	return lib->text != NULL;
-}
-
-void sites_note_file(const char *path, struct sites_note *note)
-{
-	uint8_t *site[MAXSITES];
-	struct library lib = { 0 };
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	void *p =
-	    fd >= 0 && fstat(fd, &st) == 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-
-	if (fd >= 0)
-		(void)close(fd);
-	if (p == MAP_FAILED)
-		return;
-	if (library_file(p, (size_t)st.st_size, &lib))
-		(void)sites_find(&lib, note, site);
-	(void)munmap(p, (size_t)st.st_size);
-}
-
-int sites_library(struct library *lib) { return dl_iterate_phdr(find_libc, lib) != 0 && lib->text != NULL; }
+int sites_library(struct library *lib) { return elf_each(visit, lib) != 0 && lib->text != NULL; }
 
 static int is_site(const uint8_t *p)
 {

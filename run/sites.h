@@ -4,8 +4,11 @@
 #define QUIRE_RUN_SITES_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "sys/linux/elf.h"
 
 #define MAXSITES 64
 #define SITES_ID 20 /* bytes of a build id */
@@ -27,6 +30,10 @@ struct library { uint8_t *text; size_t len; uint8_t id[SITES_ID]; uint8_t *entry
 int sites_library(struct library *);
 /* Its sites, in the order of addresses; how many: at most MAXSITES. */
 unsigned sites_find(const struct library *, struct sites_note *, uint8_t **site);
-/* The same of a library that is not this process's: what programs will look for is noted before they come. May find nothing. */
+bool sites_is_libc(const char *path);
+/* Fills in a zeroed library from that object. image: its file, where it is not mapped as the loader does; else NULL. */
+void sites_take_object(struct library *, const struct elf_object *, const uint8_t *image);
+
+/* sites_file.c, in the command only. The same of a library that is not this process's: what programs will look for is noted before they come. May find nothing. */
 void sites_note_file(const char *path, struct sites_note *);
 #endif

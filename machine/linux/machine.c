@@ -20,10 +20,12 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "sys/linux/elf.h"
 #include "machine/linux/linux_impl.h"
 
 static unsigned linux_ncpus = 1; /* set by every linux_create to the same value, as the next */
 static bool linux_rdpid;
+static int (*linux_clock)(clockid_t, struct timespec *); /* of the vDSO, NULL: there is none */
 
 void *linux_mmap(uint64_t bytes)
 {
@@ -51,6 +53,16 @@ static unsigned count_cpus(void)
 	return top + 1;
 }
 
+/* The kernel's own clock_gettime, which the C library's would call; a program may have another function of that name. */
+static int (*find_clock(void))(clockid_t, struct timespec *)
+{
+	struct elf_object vdso;
+
+	return elf_at(elf_auxv(AT_SYSINFO_EHDR), &vdso)
+	    ? (int (*)(clockid_t, struct timespec *))elf_symbol(&vdso, "__vdso_clock_gettime")
+	    : NULL;
+}
+
 int linux_create(const struct linux_config *cfg, struct mach **mp)
 {
 	struct mach *m = linux_mmap(sizeof *m);
@@ -60,6 +72,7 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 		return -ENOMEM;
 	linux_ncpus = count_cpus();
 	linux_rdpid = sys_has_rdpid();
+	linux_clock = find_clock();
 	m->m_cfg = *cfg;
 	m->m_uffd = m->m_pagemap = -1;
 	m->m_caps = (struct mach_caps){ .mc_name = "linux",
@@ -190,8 +203,8 @@ uint64_t mach_time_ns(void)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(
-	    CLOCK_MONOTONIC, &ts); /* no system call where the kernel's page for it is there; touches no errno then */
+	if (linux_clock == NULL || linux_clock(CLOCK_MONOTONIC, &ts) != 0)
+		(void)sys_call2(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

@@ -87,12 +87,6 @@ def limits_of_the_shell():
     check(limited("ulimit -S -f 1000", *touch)[0] == 0)
 
 
-def codecs_bound_lazily():
-    """java hung: a codec's first call of a function made the loader look in the program's memory, in the thread that serves its faults."""
-    needed = run(["ldd", os.path.join(os.path.dirname(QUIRE), "libquire-run.so")])[1].split("\n")
-    check(all(not line or line.split()[0].split("/")[-1].startswith(("linux-vdso", "libc.so", "ld-linux")) for line in needed), needed)
-
-
 def not_forked_was_not_hosted():
     """node had all the memory it wanted: V8 asks that its own not be copied to children, and what was so asked for was left to the kernel."""
     program = ("import mmap\nm = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\nm.madvise(mmap.MADV_DONTFORK)\n"
@@ -140,7 +134,7 @@ def closed_standard_error():
             until(lambda: not any(os.path.exists("/proc/%d" % c) for c in left))
 
 
-CASES = [codecs_bound_lazily, not_forked_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
+CASES = [not_forked_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
 def main():

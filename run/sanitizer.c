@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Programs built with AddressSanitizer. Its runtime refuses to start if another library was loaded before it, as ours is; the
+ * program's own way out is the option verify_asan_link_order=0 of ASAN_OPTIONS. The sanitizer reads it from the environment
+ * that the program was executed with, so the program is executed once more with that option before its own. The option is
+ * inherited: what such a program starts is executed once.
+ *
+ * Its leak check, at the end of the program, stops every thread of the process, the one that serves faults among them, and then
+ * reads all memory: it would wait for ever for a page that is out. So it is off, and said to be, unless the program's own options
+ * decide about it: of two the last one holds.
+ */
+#include "run/sanitizer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "sys/linux/elf.h"
+#include "sys/linux/sys.h"
+
+#define VARIABLE "ASAN_OPTIONS="
+#define ORDER	 "verify_asan_link_order=0"
+#define OPTIONS	 ORDER ":detect_leaks=0"
+
+static bool has(const char *s, const char *what)
+{
+	for (size_t n = strlen(what); *s != '\0'; s++)
+		if (strncmp(s, what, n) == 0)
+			return true;
+	return false;
+}
+
+static int is_asan(const struct elf_object *o, void *arg)
+{
+	(void)arg;
+	return has(o->name, "libasan.so") || has(o->name, "libclang_rt.asan");
+}
+
+static void say(const char *line) { (void)sys_call3(SYS_write, 2, (long)line, (long)strlen(line)); }
+
+/* A copy of the environment whose ASAN_OPTIONS begin with ours. NULL: no memory. */
+static char **with_option(char **envp, const char *own)
+{
+	size_t n = 0;
+
+	while (envp[n] != NULL)
+		n++;
+	size_t bytes = (n + 2) * sizeof *envp + strlen(own) + sizeof VARIABLE OPTIONS + 1;
+	long m = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m < 0 && m > -4096)
+		return NULL;
+	char **list = (char **)m, *options = (char *)(list + n + 2);
+	(void)strcpy(options, VARIABLE OPTIONS);
+	if (own[0] != '\0') {
+		(void)strcat(options, ":");
+		(void)strcat(options, own);
+	}
+	size_t j = 0;
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(envp[i], VARIABLE, sizeof VARIABLE - 1) != 0)
+			list[j++] = envp[i];
+	list[j] = options;
+	return list;
+}
+
+/* The path that the program was executed by, which gives it its name; another one if that is a script or not there any more. */
+static const char *program_path(void)
+{
+	static const char self[] = "/proc/self/exe";
+	const char *path = (const char *)elf_auxv(AT_EXECFN);
+	struct stat a, b;
+
+	if (path == NULL || sys_call4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&a, 0) != 0 ||
+	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)self, (long)&b, 0) != 0 || a.st_dev != b.st_dev ||
+	    a.st_ino != b.st_ino)
+		return self;
+	return path;
+}
+
+void sanitizer_start(char **argv, char **envp)
+{
+	const char *own = "";
+	char **list;
+
+	if (elf_each(is_asan, NULL) == 0)
+		return;
+	for (char **e = envp; *e != NULL; e++)
+		if (strncmp(*e, VARIABLE, sizeof VARIABLE - 1) == 0)
+			own = *e + sizeof VARIABLE - 1;
+	if (has(own, ORDER))
+		return;
+	/* The loader, executed with the program as its argument, has changed argv. */
+	if (elf_auxv(AT_BASE) != 0 && (list = with_option(envp, own)) != NULL) {
+		if (!has(own, "detect_leaks="))
+			say("quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n");
+		(void)sys_call3(SYS_execve, (long)program_path(), (long)argv, (long)list);
+	}
+	say("quire: this program's AddressSanitizer wants ASAN_OPTIONS=" OPTIONS "\n");
+}

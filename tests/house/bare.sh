@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# The runtime binds to no symbol outside itself: a program could have a function of that name. And it exports only the functions
+# that answer the program instead of the C library's. Nor may a library of its own be bound to at the first call of each function:
+# java hung, as the loader looked in the program's memory, in the thread that serves its faults. Usage: bare.sh libquire-run.so
+set -eu
+lib=$1
+undefined=$(nm -D --undefined-only "$lib" | awk '{print $NF}')
+exported=$(nm -D --defined-only "$lib" | awk '{print $NF}' | sort | tr '\n' ' ')
+if [ -n "$undefined" ]; then
+	echo "$undefined"
+	echo "the runtime must not bind to the symbols above: use sys/linux/, or add them to run/bare.c" >&2
+	exit 1
+fi
+if readelf -d "$lib" | grep NEEDED; then
+	echo "the runtime must need no library" >&2
+	exit 1
+fi
+ours="close close_range closefrom dup2 dup3 prctl syscall "
+if [ "$exported" != "$ours" ]; then
+	echo "the runtime exports: $exported" >&2
+	echo "and not: $ours" >&2
+	exit 1
+fi
+echo "no symbol is undefined, $(echo "$ours" | wc -w) are exported"
