@@ -4,6 +4,7 @@
 # names the things one wants to do, and installs what is missing first.
 #
 #   make               build everything into build/
+#   make help          this list
 #   make demo          gcc in a quarter of the memory it needs: killed by the kernel, finished by Quire
 #   make test          unit tests, then a small set of real programs
 #   make test-programs the full set of real programs (minutes)
@@ -14,6 +15,7 @@
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
 #   make format        clang-format over the C sources
 #   make wrap          clang-format over lines that are too long, and nothing else
+#   make clean         remove what was built
 
 BUILD ?= build
 export BUILD
@@ -21,6 +23,9 @@ export BUILD
 HOSTED = run_bad run_fit run_report run_intercept run_programs
 
 all: build
+
+help:
+	@sed -n 's/^#   \(make\)/\1/p' Makefile
 
 setup:
 	@sh tools/setup.sh
@@ -71,4 +76,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: all setup build demo test test-programs test-nightly test-models coverage asan tsan bench format wrap clean
+.PHONY: all help setup build demo test test-programs test-nightly test-models coverage asan tsan bench format wrap clean

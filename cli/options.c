@@ -164,6 +164,17 @@ static int take_pool(struct run_options *o, const char *text)
 	return 0;
 }
 
+/* `--policy help`: the names on standard output, with a line about each. */
+static int list_names(struct run_options *o, bool prefetchers)
+{
+	o->listed = true;
+	for (unsigned i = 0; !prefetchers && policy_table[i] != NULL; i++)
+		(void)printf("%-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
+	for (unsigned i = 0; prefetchers && prefetch_table[i] != NULL; i++)
+		(void)printf("%-12s %s\n", prefetch_table[i]->pf_name, prefetch_table[i]->pf_about);
+	return ferror(stdout) != 0 || fflush(stdout) != 0 ? fail("cannot write to standard output") : 0;
+}
+
 int cli_options(struct run_options *o, int argc, char **argv)
 {
 	enum { O_POOL = 256, O_SWAP, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH };
@@ -187,12 +198,16 @@ int cli_options(struct run_options *o, int argc, char **argv)
 		case O_REPORT: rc = take_report(o, optarg); break;
 		case O_LIVE: o->live = true; break;
 		case O_POLICY:
+			if (strcmp(optarg, "help") == 0)
+				return list_names(o, false);
 			if ((o->policy = policy_find(optarg)) == NULL)
-				return fail("--policy: no '%s'; 'quire-lab list' names them", optarg);
+				return fail("--policy: no '%s'; '--policy help' lists them", optarg);
 			break;
 		case O_PREFETCH:
+			if (strcmp(optarg, "help") == 0)
+				return list_names(o, true);
 			if ((o->prefetch = prefetch_find(optarg)) == NULL)
-				return fail("--prefetch: no '%s'; 'quire-lab list' names them", optarg);
+				return fail("--prefetch: no '%s'; '--prefetch help' lists them", optarg);
 			break;
 		case 'h': o->help = true; return 0;
 		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);

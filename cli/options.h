@@ -14,13 +14,15 @@ struct run_options {
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy; /* never NULL */
 	const struct prefetch_ops *prefetch; /* NULL: the default */
-	bool live, help; /* help: --help was asked for */
+	bool live;
+	bool help;   /* --help was asked for */
+	bool listed; /* --policy help or --prefetch help was asked for, and answered */
 };
 
 /*
  * Reads the options up to the program's name, and sets optind to it. The strings in argv are split where they lie.
- * 0, or CLI_CANNOT after one line on standard error that names the mistake and the right form. With o->help set nothing else
- * is valid.
+ * 0, or CLI_CANNOT after one line on standard error that names the mistake and the right form. With o->help or o->listed
+ * set nothing else is valid.
  */
 int cli_options(struct run_options *o, int argc, char **argv);
 #endif

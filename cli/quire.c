@@ -26,10 +26,8 @@ static const char usage[] =
     "                        more, but no more than is free there. The file has no name while in use and is gone\n"
     "                        afterwards\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
-    "  --policy NAME         which page goes when memory is full: clockpro (default), clock2, lru, arc, car,\n"
-    "                        s3fifo, generations\n"
-    "  --prefetch NAME       what is read ahead: near (default), window, stride, majority,\n"
-    "                        around, none\n"
+    "  --policy NAME         which page goes when memory is full. Default clockpro; help lists the names\n"
+    "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"
     "  --live                a line on the terminal with the present figures\n"
     "\n"
     "exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";

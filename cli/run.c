@@ -173,6 +173,8 @@ int cli_run(int argc, char **argv)
 
 	if ((rc = cli_options(&r.o, argc, argv)) != 0)
 		return rc;
+	if (r.o.listed)
+		return 0;
 	if (r.o.help)
 		return cli_help();
 	keep_standard();

@@ -215,7 +215,7 @@ static void prefetch_table_print(const struct options *o, const struct trace *t)
 		for (unsigned i = 0; i < o->ncolumns && listed(o->policies, name); i++) {
 			struct prefetch_result r;
 
-			if (!replay_prefetch(prefetch_table[p], &policy_lru, t, o->frames[i], NULL, NULL, &r))
+			if (!replay_prefetch(prefetch_table[p], policy_find("lru"), t, o->frames[i], NULL, NULL, &r))
 				die("%s: not enough memory for %u frames", name, o->frames[i]);
 			if (o->csv) {
 				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name, o->frames[i], r.misses,

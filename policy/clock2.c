@@ -111,7 +111,7 @@ static uint32_t clock2_pages(const void *state)
 
 const struct policy_ops policy_clock2 = {
 	.pol_name = "clock2",
-	.pol_about = "two-handed clock (Babaoglu and Joy 1981); the default",
+	.pol_about = "two-handed clock (Babaoglu and Joy 1981); the default of the core",
 	.pol_size = clock2_size,
 	.pol_init = clock2_init,
 	.pol_resize = clock2_resize,

@@ -28,7 +28,7 @@ for f in x86_64 la57; do
 	run "$b/tests/vm/model_test" --ops 10000000 --seed "$seed" --format $f --split
 	run "$b/tests/vm/race_test" --seed "$seed" --seeds 200 --format $f --split
 done
-for p in lru clockpro arc car s3fifo generations; do
+for p in $("$b/quire" run --policy help | cut -d" " -f1); do
 	run "$b/tests/vm/model_test" --ops 5000000 --seed "$seed" --frames 96 --policy $p
 	run "$b/tests/vm/model_test" --ops 5000000 --seed "$seed" --linux --policy $p
 done

@@ -68,17 +68,11 @@ struct policy_ops {
 	/* What was found: used since last time; or skipped: it could not be looked at, or not evicted. */
 	void (*pol_seen)(void *state, struct page *, bool referenced, bool skipped);
 };
-extern const struct policy_ops policy_clock2;	   /* two-handed clock: SVR4/Solaris; the default */
-extern const struct policy_ops policy_lru;	   /* least recently used, as far as use is seen */
-extern const struct policy_ops policy_clockpro;	   /* CLOCK-Pro: reuse distances, after LIRS */
-extern const struct policy_ops policy_arc;	   /* adaptive replacement cache */
-extern const struct policy_ops policy_car;	   /* clock with adaptive replacement */
-extern const struct policy_ops policy_s3fifo;	   /* three FIFOs */
-extern const struct policy_ops policy_generations; /* generations with refault distances, after MGLRU */
-
-/* All of them, ended by NULL; and one by its pol_name, or NULL. */
+/* All policies, ended by NULL; and the policy of that pol_name, or NULL. policy/table.c */
 extern const struct policy_ops *const policy_table[];
 const struct policy_ops *policy_find(const char *name);
+/* The defaults of the core and of quire run. */
+extern const struct policy_ops policy_clock2, policy_clockpro;
 
 /* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/frame/page.c) */
 struct page_queue { uint32_t q_head, q_tail, q_len; };
@@ -113,13 +107,8 @@ struct prefetch_ops {
 	 */
 	void (*pf_plan)(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
 };
-extern const struct prefetch_ops prefetch_near;	    /* window by neighbours in memory; the default */
-extern const struct prefetch_ops prefetch_window;   /* sequential window */
-extern const struct prefetch_ops prefetch_stride;   /* constant stride */
-extern const struct prefetch_ops prefetch_majority; /* Leap: the majority among late strides */
-extern const struct prefetch_ops prefetch_around;   /* an aligned block around the fault */
-extern const struct prefetch_ops prefetch_none;
-
-extern const struct prefetch_ops *const prefetch_table[]; /* ended by NULL */
+/* All prefetchers, ended by NULL; and the prefetcher of that pf_name, or NULL. */
+extern const struct prefetch_ops *const prefetch_table[];
 const struct prefetch_ops *prefetch_find(const char *name);
+extern const struct prefetch_ops prefetch_near; /* the core's default */
 #endif

@@ -80,13 +80,13 @@ static void compare_all(const struct policy_ops *ops)
 	assert_int_equal(bad, 0);
 }
 
-static void test_clock2(void **state) { compare_all(&policy_clock2); }
-static void test_lru(void **state) { compare_all(&policy_lru); }
-static void test_arc(void **state) { compare_all(&policy_arc); }
-static void test_car(void **state) { compare_all(&policy_car); }
-static void test_s3fifo(void **state) { compare_all(&policy_s3fifo); }
-static void test_clockpro(void **state) { compare_all(&policy_clockpro); }
-static void test_generations(void **state) { compare_all(&policy_generations); }
+static void test_clock2(void **state) { compare_all(policy_find("clock2")); }
+static void test_lru(void **state) { compare_all(policy_find("lru")); }
+static void test_arc(void **state) { compare_all(policy_find("arc")); }
+static void test_car(void **state) { compare_all(policy_find("car")); }
+static void test_s3fifo(void **state) { compare_all(policy_find("s3fifo")); }
+static void test_clockpro(void **state) { compare_all(policy_find("clockpro")); }
+static void test_generations(void **state) { compare_all(policy_find("generations")); }
 
 /* Short random traces of few pages: many more corners per reference. */
 static void test_tiny(void **state)
@@ -162,7 +162,7 @@ static void test_properties(void **state)
 				assert_true(replay(policy_table[i], &t, c, NULL, NULL, &r));
 				assert_true(r.misses >= min.misses);
 				assert_true(r.misses >= t.t_npages && r.writes <= r.misses);
-				if (policy_table[i] == &policy_lru) {
+				if (policy_table[i] == policy_find("lru")) {
 					assert_true(r.misses <= lru_before);
 					lru_before = r.misses;
 				}
@@ -206,7 +206,7 @@ static void test_lru_inclusion(void **state)
 				struct replay_result r;
 				uint32_t held = 0;
 
-				assert_true(replay(&policy_lru, &t, c, note_eviction, &ev, &r));
+				assert_true(replay(policy_find("lru"), &t, c, note_eviction, &ev, &r));
 				for (uint32_t a = 0; a < t.t_npages; a++) {
 					bool now = used[a] > ev.last[a];
 
@@ -501,7 +501,7 @@ static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
 static void test_used_pages_are_seldom_asked(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
-		bool recency = policy_table[i] == &policy_lru || policy_table[i] == &policy_generations;
+		bool recency = policy_table[i] == policy_find("lru") || policy_table[i] == policy_find("generations");
 		uint32_t asked = 0, evicted = 0, left = NF / 2;
 		struct drive d;
 
@@ -529,7 +529,7 @@ static void test_used_pages_are_seldom_asked(void **state)
 static void test_refault(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
-		bool remembers = policy_table[i] != &policy_clock2 && policy_table[i] != &policy_lru;
+		bool remembers = policy_table[i]->pol_history;
 		struct drive d;
 
 		drive_open(&d, policy_table[i], POL_REFS_ALL);

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+extern const struct prefetch_ops prefetch_window, prefetch_stride, prefetch_majority, prefetch_around, prefetch_none;
+
 /* ---- naive prefetchers ---- */
 struct naive {
 	int64_t *access; /* every index ever */
@@ -260,7 +262,7 @@ static uint64_t compare(const struct pair *p, const struct trace *t, uint32_t fr
 	struct compare c = { .pair = p, .v.share = 65536 / 4 };
 	struct prefetch_result r;
 
-	assert_true(replay_prefetch(p->ops, &policy_lru, t, frames, told, &c, &r));
+	assert_true(replay_prefetch(p->ops, policy_find("lru"), t, frames, told, &c, &r));
 	assert_true(r.used + r.unused <= r.issued && r.issued <= c.pages);
 	free(c.v.access);
 	return c.bad;
@@ -320,7 +322,7 @@ static struct prefetch_result run(const struct prefetch_ops *ops, const char *pa
 
 	trace_init(&t);
 	assert_true(trace_generate(&t, pattern, 2000, 40000, 3));
-	assert_true(replay_prefetch(ops, &policy_lru, &t, frames, NULL, NULL, &r));
+	assert_true(replay_prefetch(ops, policy_find("lru"), &t, frames, NULL, NULL, &r));
 	trace_free(&t);
 	return r;
 }
@@ -348,8 +350,8 @@ static void test_near_sees_every_stream(void **state)
 	trace_init(&t);
 	for (uint64_t i = 0; i < 40000; i++)
 		assert_true(trace_add(&t, i % 8 * 100000 + i / 8, false));
-	assert_true(replay_prefetch(&prefetch_near, &policy_lru, &t, 2000, NULL, NULL, &near));
-	assert_true(replay_prefetch(&prefetch_window, &policy_lru, &t, 2000, NULL, NULL, &window));
+	assert_true(replay_prefetch(&prefetch_near, policy_find("lru"), &t, 2000, NULL, NULL, &near));
+	assert_true(replay_prefetch(&prefetch_window, policy_find("lru"), &t, 2000, NULL, NULL, &window));
 	assert_in_range(coverage(&near), 85, 100);
 	assert_in_range(accuracy(&near), 95, 100);
 	assert_int_equal(window.used, 0);
@@ -379,8 +381,8 @@ static void test_majority_survives_strays(void **state)
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 		assert_true(trace_add(&t, rnd >> 61 == 0 ? 1000000 + (rnd >> 33) % 1000 : i * 3 % 20000, false));
 	}
-	assert_true(replay_prefetch(&prefetch_majority, &policy_lru, &t, 1000, NULL, NULL, &r[0]));
-	assert_true(replay_prefetch(&prefetch_window, &policy_lru, &t, 1000, NULL, NULL, &r[1]));
+	assert_true(replay_prefetch(&prefetch_majority, policy_find("lru"), &t, 1000, NULL, NULL, &r[0]));
+	assert_true(replay_prefetch(&prefetch_window, policy_find("lru"), &t, 1000, NULL, NULL, &r[1]));
 	assert_in_range(coverage(&r[0]), 50, 100);
 	assert_true(r[0].misses * 3 < r[1].misses * 2);
 	trace_free(&t);
@@ -410,7 +412,7 @@ static void test_near_is_not_misled_by_much_memory(void **state)
 			x = x * 6364136223846793005ull + 1442695040888963407ull;
 			assert_true(trace_add(&t, (x >> 33) % 1000, false));
 		}
-		assert_true(replay_prefetch(&prefetch_near, &policy_lru, &t, frames, NULL, NULL, &r));
+		assert_true(replay_prefetch(&prefetch_near, policy_find("lru"), &t, frames, NULL, NULL, &r));
 		assert_true(r.issued <= r.misses / 8);
 		trace_free(&t);
 	}

@@ -826,6 +826,8 @@ static void clock_keeps_hot_pages(void **state)
 	sys_fini(&s);
 }
 
+extern const struct prefetch_ops prefetch_window;
+
 static unsigned window_at(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags)
 {
 	struct pf_plan pl = { 0 };

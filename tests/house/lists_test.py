@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Short lists of files stay short: lists_test.py SOURCE QUIRE
+
+A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and docs/policies.md, and
+nowhere else; `quire run --policy help` has them all.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+source, quire = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+bad = []
+# Code that chooses a default has to name it; the lab's reports compare with lru.
+DEFAULTS = {
+    "policy_clock2": {"include/quire/policy.h", "vm/frame/page.c", "vm/system/vm.c"},
+    "policy_clockpro": {"include/quire/policy.h", "cli/options.c"},
+    "prefetch_near": {"include/quire/policy.h", "vm/system/vm.c"},
+}
+WORDS = {"s3fifo", "clockpro", "clock2"}     # names that are no words: they may not even be mentioned elsewhere
+MENTIONS = ("docs/", "README.md", "CHANGELOG.md", "HACKING.md", "man/", "tests/", "bench/", "models/")
+
+
+def read(path):
+    with open(os.path.join(source, path), errors="replace") as f:
+        return f.read()
+
+
+def listed(text, name):
+    return re.findall(r"'(\w+)'", re.search(r"^%s = \[(.*?)\]" % name, text, re.M | re.S).group(1))
+
+
+def told(option):
+    out = subprocess.run([quire, "run", option, "help"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in out.splitlines()]
+
+
+def files():
+    for folder, folders, names in os.walk(source):
+        folders[:] = [d for d in folders if not d.startswith((".", "build"))]
+        for name in names:
+            if name.endswith((".c", ".h", ".py", ".sh", ".build", ".1", ".3")) or name == "Makefile":
+                yield os.path.relpath(os.path.join(folder, name), source)
+
+
+def check_policies():
+    build = read("policy/meson.build")
+    table = read("policy/table.c")
+    for kind, names, option, define in (("policy", listed(build, "policies"), "--policy", "POLICIES"),
+                                        ("prefetch", listed(build, "prefetchers") + ["none"], "--prefetch", "PREFETCHERS")):
+        if len(names) < 6:
+            bad.append("only %d names were read of policy/meson.build" % len(names))
+        in_table = re.findall(r"X\((\w+)\)", re.search(r"#define %s\(X\).*" % define, table).group(0))
+        for where, have in (("policy/table.c", in_table), ("quire run %s help" % option, told(option))):
+            if sorted(have) != sorted(names):
+                bad.append("%s has %s, policy/meson.build %s" % (where, have, names))
+        for path in files():
+            text = read(path)
+            for name in names:
+                symbol = "%s_%s" % (kind, name)
+                own = path.startswith(("policy/", "tests/", "machine/stub/")) or path in DEFAULTS.get(symbol, ())
+                if not own and re.search(r"\b%s\b" % symbol, text):
+                    bad.append("%s names %s: take it from the table" % (path, symbol))
+                if name in WORDS and not own and not path.startswith(MENTIONS) and symbol not in DEFAULTS and \
+                        re.search(r"\b%s\b" % name, text):
+                    bad.append("%s names %s: take it from the table" % (path, name))
+        for name in names:
+            if not re.search(r"\b%s\b" % name, read("docs/policies.md")):
+                bad.append("docs/policies.md does not name %s" % name)
+
+
+check_policies()
+for line in bad:
+    print(line)
+print("lists: %d wrong" % len(bad))
+sys.exit(1 if bad else 0)
