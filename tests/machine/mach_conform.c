@@ -105,30 +105,42 @@ static void test_time(void)
 	mach_mutex_fini(&mx);
 }
 
+/* The first of FRAMES frames in a row that are memory. */
+static pfn_t first_run(const struct mach_caps *caps)
+{
+	pfn_t first = 0;
+
+	for (pfn_t i = 0; i < caps->mc_nframes && i - first < FRAMES; i++)
+		if (mach_is_hole(caps, i))
+			first = i + 1;
+	return first;
+}
+
 static void test_frames(struct mach *m)
 {
 	const struct mach_caps *caps = mach_caps(m);
-	uint8_t *base = mach_frame_kva(m, 0), *last, *boot;
+	pfn_t first = first_run(caps);
+	uint8_t *base = mach_frame_kva(m, first), *last, *boot;
 
-	CHECK(caps->mc_nframes >= FRAMES);
+	CHECK(caps->mc_nframes >= first + FRAMES);
 	CHECK(caps->mc_ncpus > mach_cpu_id());
 	CHECK(caps->mc_user_min < caps->mc_user_max);
 	CHECK(caps->mc_user_min % VM_PAGESIZE == 0 && caps->mc_user_max % VM_PAGESIZE == 0);
 	for (pfn_t i = 0; i < FRAMES; i++) {
-		CHECK(mach_frame_kva(m, i) == base + vm_ptob(i));
-		CHECK(mach_kva_frame(m, base + vm_ptob(i) + 17) == i);
-		memset(mach_frame_kva(m, i), (int)(i & 0xff), VM_PAGESIZE);
+		CHECK(mach_frame_kva(m, first + i) == base + vm_ptob(i));
+		CHECK(mach_kva_frame(m, base + vm_ptob(i) + 17) == first + i);
+		memset(mach_frame_kva(m, first + i), (int)(i & 0xff), VM_PAGESIZE);
 	}
-	mach_frame_zero(m, 7);
-	mach_frame_copy(m, 9, 8);
+	mach_frame_zero(m, first + 7);
+	mach_frame_copy(m, first + 9, first + 8);
 	last = base + vm_ptob(FRAMES) - 1;
 	CHECK(base[vm_ptob(7)] == 0 && base[vm_ptob(8) - 1] == 0 && base[vm_ptob(7) - 1] == 6);
 	CHECK(base[vm_ptob(9)] == 8 && base[vm_ptob(10) - 1] == 8 && base[vm_ptob(10)] == 10);
 	CHECK(*last == ((FRAMES - 1) & 0xff));
-	mach_frame_discard(m, 20, 3);
+	mach_frame_discard(m, first + 20, 3);
 	CHECK(base[vm_ptob(20) - 1] == 19 && base[vm_ptob(23)] == 23);
 	base[vm_ptob(21)] = 1; /* still there to be used again */
-	mach_frame_zero(m, 21);
+	mach_frame_zero(m, first + 21);
 	CHECK(base[vm_ptob(21)] == 0);
 	mach_frame_retire(m, 30); /* whatever it held, it can be filled anew after this */
 	mach_frame_renew(m, 30);

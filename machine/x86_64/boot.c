@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From the first C instruction to the kernel: the memory map, the final tables, descriptor tables, processors.
+ *
+ * Memory map: PVH gives the ranges of memory. Frame 0 is physical address 0; everything that is not memory, the first MiB,
+ * the image and what mach_boot_alloc will give are holes (machine.h). The area for mach_boot_alloc follows the image;
+ * arch_boot_reserve makes it, once the kernel knows how much vm_create takes.
+ *
+ * Tables: the root the_machine.m_root maps the image (each part with its own rights), all of memory (writable, never
+ * executable) and the registers of devices. Every space's root gets its upper half (mmu_root_init).
+ *
+ * Left out: memory above 512 GiB, ACPI, processors whose APIC numbers are not 0, 1, 2, ...
+ */
+#include "machine/x86_64/cpu.h"
+
+#include "kernel/core/kernel.h"
+
+struct start_info { /* PVH's */
+	uint32_t magic, version, flags, nr_modules;
+	uint64_t modlist, cmdline, rsdp, memmap;
+	uint32_t memmap_entries, reserved;
+};
+struct memmap_entry {
+	uint64_t addr, size;
+	uint32_t type, reserved;
+};
+
+#define P 0x1ull
+#define W 0x2ull
+#define PWT 0x8ull
+#define PCD 0x10ull
+#define A_D 0x60ull
+#define PS 0x80ull
+#define G 0x100ull
+#define NX (1ull << 63)
+#define FRAME 0x000ffffffffff000ull
+#define LARGE 0x200000ull
+
+extern char image_start[], image_text_end[], image_ro_end[], image_end[], boot_stack_end[];
+
+struct mach the_machine;
+struct cpu cpus[ARCH_MAXCPUS];
+char boot_cmdline[512];
+static unsigned ncpus_found = 1, ncpus_up = 1;
+static struct memmap_entry ram[16];
+static unsigned nram;
+static uint64_t tables_next; /* physical: frames for the final tables, from behind the image */
+
+static uint64_t image_pa(const char *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }
+
+/* ---- memory ---- */
+static void read_map(const struct start_info *si)
+{
+	const struct memmap_entry *e = direct(si->memmap);
+	uint64_t top = 0;
+
+	for (uint32_t i = 0; i < si->memmap_entries && nram < 16; i++) {
+		if (e[i].type != 1)
+			continue;
+		ram[nram] = e[i];
+		ram[nram].size = ((e[i].addr + e[i].size) & FRAME) - ((e[i].addr + VM_PAGEMASK) & FRAME);
+		ram[nram].addr = (e[i].addr + VM_PAGEMASK) & FRAME;
+		if (ram[nram].addr + ram[nram].size > top)
+			top = ram[nram].addr + ram[nram].size;
+		nram++;
+	}
+	the_machine.m_caps.mc_nframes = (pfn_t)(top >> VM_PAGESHIFT);
+}
+
+static void add_hole(uint64_t from, uint64_t to)
+{
+	struct mach_caps *c = &the_machine.m_caps;
+
+	if (from >= to)
+		return;
+	if (c->mc_nholes == 32)
+		kpanic("too many holes in memory");
+	the_machine.m_holes[c->mc_nholes++] =
+	    (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT), (pfn_t)((to - from) >> VM_PAGESHIFT) };
+	c->mc_holes = the_machine.m_holes;
+}
+
+/* Everything below `used` and between the ranges of memory. The ranges rise. */
+static void make_holes(uint64_t used)
+{
+	uint64_t at = used;
+
+	the_machine.m_caps.mc_nholes = 0;
+	add_hole(0, used);
+	for (unsigned i = 0; i < nram; i++) {
+		uint64_t end = ram[i].addr + ram[i].size;
+
+		if (end <= at)
+			continue;
+		if (ram[i].addr > at)
+			add_hole(at, ram[i].addr);
+		at = end;
+	}
+}
+
+void arch_boot_reserve(uint64_t bytes)
+{
+	the_machine.m_bootnext = tables_next;
+	the_machine.m_bootend = vm_page_round(tables_next + bytes);
+	make_holes(the_machine.m_bootend);
+}
+
+uint64_t arch_memory_pages(void)
+{
+	uint64_t n = the_machine.m_caps.mc_nframes;
+
+	for (unsigned i = 0; i < the_machine.m_caps.mc_nholes; i++)
+		n -= the_machine.m_holes[i].mh_n;
+	return n;
+}
+
+void *mach_boot_alloc(struct mach *m, size_t bytes)
+{
+	uint64_t pa = m->m_bootnext;
+
+	bytes = (bytes + 63) & ~(size_t)63;
+	if (bytes > m->m_bootend - pa)
+		return NULL;
+	m->m_bootnext += bytes;
+	return memset(direct(pa), 0, bytes);
+}
+
+/* ---- tables ---- */
+static uint64_t take_table(void)
+{
+	uint64_t pa = tables_next;
+
+	tables_next += VM_PAGESIZE;
+	memset(direct(pa), 0, VM_PAGESIZE);
+	return pa;
+}
+
+static void map(vaddr_t va, uint64_t pa, uint64_t flags, bool large)
+{
+	uint64_t *e = (uint64_t *)direct(the_machine.m_root) + (va >> 39 & 511);
+
+	for (unsigned shift = 30; shift >= (large ? 21u : 12u); shift -= 9) {
+		if (*e == 0)
+			*e = take_table() | P | W;
+		e = (uint64_t *)direct(*e & FRAME) + (va >> shift & 511);
+	}
+	*e = pa | flags | P | A_D | G | (large ? PS : 0);
+}
+
+static void map_pages(const char *from, const char *to, uint64_t flags)
+{
+	for (vaddr_t va = (vaddr_t)(uintptr_t)from; va < (vaddr_t)(uintptr_t)to; va += VM_PAGESIZE)
+		map(va, va - KERNEL_BASE, flags, false);
+}
+
+static void make_tables(void)
+{
+	uint64_t top = vm_ptob(the_machine.m_caps.mc_nframes);
+
+	tables_next = vm_page_round(image_pa(image_end));
+	the_machine.m_root = take_table();
+	map_pages(image_start, image_text_end, 0);
+	map_pages(image_text_end, image_ro_end, NX);
+	map_pages(image_ro_end, image_end, W | NX);
+	for (uint64_t pa = 0; pa < top; pa += LARGE)
+		map(DIRECT_BASE + pa, pa, W | NX, true);
+	for (uint64_t pa = MMIO_PHYS; pa < 1ull << 32; pa += LARGE)
+		map(MMIO_BASE + (pa - MMIO_PHYS), pa, W | NX | PCD | PWT, true);
+	write_cr3(the_machine.m_root);
+}
+
+/* The first 2 MiB are mapped where they are while other processors start there, in the kernel's own root. */
+static void map_low(bool on)
+{
+	uint64_t root_pa = vm_ptob(hat_root(the_machine.m_hat.hs_kernel)), *root = direct(root_pa);
+	static uint64_t pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096)));
+
+	pd[0] = P | W | PS;
+	pdpt[0] = image_pa((const char *)pd) | P | W;
+	root[0] = on ? image_pa((const char *)pdpt) | P | W : 0;
+	write_cr3(root_pa);
+}
+
+/* ---- a processor ---- */
+struct idt_entry {
+	uint16_t low, cs;
+	uint8_t ist, type;
+	uint16_t mid;
+	uint32_t high, zero;
+};
+static struct idt_entry idt[256];
+struct __attribute__((packed)) table_register {
+	uint16_t limit;
+	uint64_t base;
+};
+
+static void idt_make(void)
+{
+	for (unsigned i = 0; i < 256; i++) {
+		uint64_t at = trap_stubs[i];
+
+		idt[i] = (struct idt_entry){ .low = (uint16_t)at, .cs = KERNEL_CS, .ist = i == 8 ? 1 : 0,
+			.type = i == 3 ? 0xee : 0x8e, .mid = (uint16_t)(at >> 16), .high = (uint32_t)(at >> 32) };
+	}
+}
+
+static void protections(void)
+{
+	uint32_t r[4];
+	uint64_t cr4 = read_cr4();
+
+	cpuid(0, 0, r);
+	if (r[0] >= 7) {
+		cpuid(7, 0, r);
+		if (r[1] & 1u << 7)
+			cr4 |= 1ull << 20; /* SMEP */
+		if (r[1] & 1u << 20)
+			cr4 |= 1ull << 21; /* SMAP: the kernel reaches programs through the direct map only */
+		if (r[2] & 1u << 2)
+			cr4 |= 1ull << 11; /* UMIP */
+		if (r[1] & 1u)
+			cr4 |= 1ull << 16; /* FSGSBASE */
+	}
+	write_cr4(cr4);
+}
+
+void cpu_init(struct cpu *c, uint64_t stack_top)
+{
+	uint64_t tss = (uint64_t)(uintptr_t)&c->cpu_tss;
+	struct table_register gdtr = { sizeof(c->cpu_gdt) - 1, (uint64_t)(uintptr_t)c->cpu_gdt };
+	struct table_register idtr = { sizeof(idt) - 1, (uint64_t)(uintptr_t)idt };
+
+	c->cpu_self = c;
+	c->cpu_kstack = stack_top;
+	c->cpu_gdt[1] = 0x00af9b000000ffff;
+	c->cpu_gdt[2] = 0x00cf93000000ffff;
+	c->cpu_gdt[3] = 0x00cff3000000ffff;
+	c->cpu_gdt[4] = 0x00affb000000ffff;
+	c->cpu_gdt[5] = (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56 | 0x0000890000000000 | (sizeof(c->cpu_tss) - 1);
+	c->cpu_gdt[6] = tss >> 32;
+	c->cpu_tss.rsp[0] = stack_top;
+	c->cpu_tss.ist[0] = (uint64_t)(uintptr_t)(c->cpu_ist + sizeof(c->cpu_ist));
+	c->cpu_tss.iopb = sizeof(c->cpu_tss);
+	__asm__ volatile("lgdt %0\n\tlidt %1\n\tltr %w2" : : "m"(gdtr), "m"(idtr), "r"(5 * 8) : "memory");
+	wrmsr(MSR_GSBASE, (uint64_t)(uintptr_t)c);
+	wrmsr(MSR_KGSBASE, 0);
+	wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
+	wrmsr(MSR_LSTAR, (uint64_t)(uintptr_t)syscall_entry);
+	wrmsr(MSR_SFMASK, 0x40700); /* IF, TF, DF, AC off */
+	protections();
+}
+
+static unsigned count_cpus(void)
+{
+	/* QEMU's configuration device: key 5, the number of processors */
+	outw(0x510, 5);
+	uint16_t n = inb(0x511);
+
+	n = (uint16_t)(n | inb(0x511) << 8);
+	return n >= 1 && n <= 255 ? n : 1;
+}
+
+void boot_main(uint32_t info)
+{
+	const struct start_info *si = direct(info);
+	struct cpu *c = &cpus[0];
+
+	strlcpy(boot_cmdline, si->cmdline != 0 ? direct(si->cmdline) : "", sizeof(boot_cmdline));
+	read_map(si);
+	make_tables();
+	idt_make();
+	cpu_init(c, (uint64_t)(uintptr_t)boot_stack_end);
+	mmu_init(&the_machine);
+	arch_boot_reserve(0);
+	ncpus_found = count_cpus();
+	if (ncpus_found > ARCH_MAXCPUS)
+		ncpus_found = ARCH_MAXCPUS;
+	the_machine.m_caps.mc_ncpus = ncpus_found;
+	apic_init();
+	kernel_main();
+}
+
+/* ---- the other processors ---- */
+void ap_main(struct cpu *c)
+{
+	cpu_init(c, c->cpu_kstack);
+	apic_init_cpu();
+	__atomic_store_n((bool *)(void *)&c->cpu_up, true, __ATOMIC_SEQ_CST);
+	kernel_cpu_main();
+}
+
+static void start_cpu(unsigned i)
+{
+	struct cpu *c = &cpus[i];
+	uint64_t until;
+	vaddr_t stack;
+
+	if (!stack_alloc(&stack))
+		return;
+	c->cpu_k.k_id = i;
+	c->cpu_apic = i;
+	c->cpu_kstack = stack + STACK_BYTES;
+	memcpy(direct(0x8000), ap_start, (size_t)(ap_end - ap_start));
+	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
+	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
+	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) = (uint64_t)(uintptr_t)c;
+	apic_start_cpu(i, 0x8000);
+	until = arch_time_ns() + 1000000000;
+	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) && arch_time_ns() < until)
+		arch_relax();
+	if (c->cpu_up)
+		ncpus_up++;
+	else
+		kprintf("cpu %u did not start\n", i);
+}
+
+void arch_cpus_start(void)
+{
+	if (ncpus_found == 1)
+		return;
+	map_low(true);
+	for (unsigned i = 1; i < ncpus_found; i++)
+		start_cpu(i);
+	map_low(false);
+}
+
+unsigned arch_ncpus(void)
+{
+	return ncpus_up;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine's side of the HAT (hat/mmu.h): roots, TLB flushes, shootdown.
+ *
+ * No PCIDs yet: loading a root empties the TLB of everything but global translations, which only the kernel has. So a CPU
+ * caches translations of the space in cpu_hat and of the kernel, nothing else. A CPU that runs a thread without a space keeps
+ * the root that it has (lazily); it answers interrupts for it.
+ *
+ * Shootdown: the CPU that flushes marks what goes in the_shoot, interrupts the others that have one of the spaces loaded
+ * (all of them for the kernel's), flushes for itself and waits for their answers. hs_lock is held by the caller, so there is
+ * one at a time. Who waits has interrupts on, unless it is starting up; who spins for hs_lock has them on, too, so it answers.
+ *
+ * A CPU that loads a space while it is flushed: it stores cpu_hat before it loads the root, and the flusher changes the
+ * tables before it reads cpu_hat, both in one total order; either the flusher sees it, or its load sees the new tables.
+ *
+ * mmu.noflush on the command line breaks the machine on purpose: no flush is done. The conformance program must then fail.
+ */
+#include "machine/x86_64/cpu.h"
+
+#include "hat/hat_impl.h"
+#include "kernel/core/kernel.h"
+
+#define FLUSH_ALL 64u /* more pages than that: everything goes */
+
+static bool no_flush, no_shoot;
+static struct {
+	const struct mmu_range *s_range;
+	unsigned s_n;
+	_Atomic unsigned s_left; /* CPUs that have not answered */
+} the_shoot;
+static _Atomic bool shoot_asked[ARCH_MAXCPUS];
+struct mmu_counters mmu_counters;
+
+void mmu_init(struct mach *m)
+{
+	char value[8];
+
+	m->m_caps.mc_name = "x86_64";
+	m->m_caps.mc_ncpus = 1;
+	m->m_caps.mc_direct_map = m->m_caps.mc_ref_bits = m->m_caps.mc_mod_bits = m->m_caps.mc_threads = true;
+	m->m_caps.mc_user_min = 0x10000;
+	m->m_caps.mc_user_max = 1ull << 47;
+	m->m_caps.mc_kernel_min = KAS_MIN;
+	m->m_caps.mc_kernel_max = KAS_MAX;
+	m->m_caps.mc_npagesizes = 2;
+	m->m_caps.mc_pageshift[0] = 12;
+	m->m_caps.mc_pageshift[1] = 21;
+	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
+	no_shoot = cmdline_get("mmu.noshoot", value, sizeof(value));
+	if (!hat_shared_init(&m->m_hat, m, &hat_x86_64, 0, 0, false))
+		kpanic("no memory for the HAT");
+}
+
+struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
+
+void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
+{
+	(void)m, (void)pfn, (void)loaded;
+}
+
+void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
+{
+	(void)m, (void)pfn, (void)n; /* instruction caches are coherent */
+}
+
+void mmu_root_init(struct mach *m, void *table, bool user)
+{
+	const uint64_t *root = direct(m->m_root);
+
+	(void)user;
+	memcpy((uint64_t *)table + 256, root + 256, VM_PAGESIZE / 2);
+}
+
+/* ---- loading a space ---- */
+static uint64_t root_of(struct hat *hat)
+{
+	struct hat *kernel = the_machine.m_hat.hs_kernel;
+
+	if (hat != NULL)
+		return vm_ptob(hat_root(hat));
+	return kernel != NULL ? vm_ptob(hat_root(kernel)) : the_machine.m_root;
+}
+
+void arch_load_space(struct hat *hat)
+{
+	bool irq = arch_irq_off();
+	struct cpu *c = this_cpu();
+
+	if (c->cpu_hat != hat || hat == NULL) {
+		__atomic_store_n(&c->cpu_hat, hat, __ATOMIC_SEQ_CST);
+		write_cr3(root_of(hat));
+		mmu_counters.mc_loads++;
+	}
+	arch_irq_restore(irq);
+}
+
+/* ---- flushing ---- */
+static void flush_global(void)
+{
+	uint64_t cr4 = read_cr4();
+
+	write_cr4(cr4 & ~0x80ull);
+	write_cr4(cr4);
+}
+
+static void flush_here(const struct mmu_range *r, unsigned n)
+{
+	struct hat *kernel = the_machine.m_hat.hs_kernel;
+	struct cpu *c = this_cpu();
+
+	for (unsigned i = 0; i < n; i++) {
+		bool global = r[i].mr_hat == kernel;
+
+		if (!global && r[i].mr_hat != c->cpu_hat)
+			continue;
+		if (vm_btop(r[i].mr_len) > FLUSH_ALL) {
+			if (global)
+				flush_global();
+			else
+				write_cr3(read_cr3());
+			continue;
+		}
+		for (uint64_t at = 0; at < r[i].mr_len; at += VM_PAGESIZE)
+			invlpg(r[i].mr_va + at);
+	}
+}
+
+void mmu_shoot(void)
+{
+	unsigned id = this_cpu()->cpu_k.k_id;
+
+	if (!__atomic_exchange_n((bool *)(void *)&shoot_asked[id], false, __ATOMIC_SEQ_CST))
+		return;
+	flush_here(the_shoot.s_range, the_shoot.s_n);
+	__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
+}
+
+static bool concerns(const struct cpu *c, const struct mmu_range *r, unsigned n)
+{
+	struct hat *loaded = __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST);
+
+	for (unsigned i = 0; i < n; i++)
+		if (r[i].mr_hat == the_machine.m_hat.hs_kernel || r[i].mr_hat == loaded)
+			return true;
+	return false;
+}
+
+void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
+{
+	unsigned self, asked = 0;
+
+	(void)m;
+	mmu_counters.mc_flushes++;
+	if (no_flush)
+		return;
+	preempt_off();
+	self = this_cpu()->cpu_k.k_id;
+	the_shoot.s_range = r;
+	the_shoot.s_n = n;
+	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++) {
+		if (i == self || !concerns(&cpus[i], r, n))
+			continue;
+		__atomic_add_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n((bool *)(void *)&shoot_asked[i], true, __ATOMIC_SEQ_CST);
+		apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
+		asked++;
+	}
+	flush_here(r, n);
+	mmu_counters.mc_shot += asked;
+	while (__atomic_load_n((unsigned *)(void *)&the_shoot.s_left, __ATOMIC_SEQ_CST) != 0)
+		arch_relax();
+	preempt_on();
+}
+
+/* The CPU goes to the kernel's own root. */
+static void leave_space(struct hat *hat)
+{
+	if (this_cpu()->cpu_hat == hat)
+		arch_load_space(NULL);
+}
+
+void mmu_space_gone(struct hat *hat)
+{
+	struct mmu_range all = { .mr_hat = hat, .mr_va = 0, .mr_len = hat->h_end };
+
+	if (hat->h_kernel) {
+		write_cr3(the_machine.m_root);
+		return;
+	}
+	leave_space(hat);
+	/* another CPU may have it lazily: it is made to load the kernel's */
+	for (unsigned i = 0; i < arch_ncpus(); i++) {
+		while (__atomic_load_n(&cpus[i].cpu_hat, __ATOMIC_SEQ_CST) == hat) {
+			__atomic_store_n((bool *)(void *)&cpus[i].cpu_flush, true, __ATOMIC_SEQ_CST);
+			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
+			arch_relax();
+		}
+	}
+	(void)all;
+	hat_forget(hat);
+}
+
+/* In the interrupt: a space that ends is left. */
+void mmu_leave_dead(void)
+{
+	struct cpu *c = this_cpu();
+
+	if (__atomic_exchange_n((bool *)(void *)&c->cpu_flush, false, __ATOMIC_SEQ_CST))
+		arch_load_space(NULL);
+}
+
+unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	(void)hat, (void)report, (void)arg; /* a TLB cannot be read */
+	return 0;
+}
