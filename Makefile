@@ -10,6 +10,7 @@
 #   make test-programs the full set of real programs (minutes)
 #   make test-models   SPIN over the models of the locking protocols
 #   make coverage      lines and branches of vm/ that the unit tests reach
+#   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
@@ -46,6 +47,9 @@ test-models:
 	@sh tools/setup.sh spin
 	@sh models/run.sh
 
+test-mutants: setup
+	@python3=`sh tools/python.sh` && $$python3 tools/mutants.py
+
 coverage:
 	@sh tools/setup.sh gcovr
 	@sh tools/coverage.sh
@@ -76,4 +80,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: all help setup build demo test test-programs test-nightly test-models coverage asan tsan bench format wrap clean
+.PHONY: all help setup build demo test test-programs test-nightly test-mutants test-models coverage asan tsan bench format wrap clean

@@ -367,11 +367,12 @@ _Noreturn void mach_panic(const char *msg)
 
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
-	void *p = m->m_nboot < STUB_BOOT ? aligned_alloc(64, (bytes + 63) & ~(size_t)63) : NULL;
+	size_t all = ((bytes + 63) & ~(size_t)63) + 256; /* what is looked at behind the end reads as zeroes, the same each time */
+	void *p = m->m_nboot < STUB_BOOT ? aligned_alloc(64, all) : NULL;
 
 	if (p == NULL)
 		return NULL;
-	memset(p, 0, bytes);
+	memset(p, 0, all);
 	m->m_boot[m->m_nboot++] = p;
 	return p;
 }

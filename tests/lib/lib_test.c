@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -643,6 +644,63 @@ static void shared_file_memory_reaches_the_file(void **state)
 	done(q);
 }
 
+/* Behind the end of a file the rest of its last page reads as zeroes, at each time it is read, whatever the frame held before. */
+static void the_rest_of_a_files_last_page_is_zero(void **state)
+{
+	struct quire *q = small();
+
+	(void)state;
+	for (size_t bytes = 3 * PAGE + 1; bytes < 4 * PAGE; bytes += 1009) {
+		int fd = file_of(bytes);
+		char *p = quire_map(q, NULL, 4 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+		char *c = quire_map(q, NULL, 4 * PAGE, RW, MAP_PRIVATE, fd, 0);
+
+		assert_ptr_not_equal(p, MAP_FAILED);
+		assert_ptr_not_equal(c, MAP_FAILED);
+		for (unsigned round = 0; round < 3; round++) {
+			crowd(q); /* each frame is full of ones */
+			assert_int_equal(p[bytes - 1], 'd');
+			assert_int_equal(c[bytes - 1], 'd');
+			for (size_t i = bytes; i < 4 * PAGE; i++)
+				assert_true(p[i] == 0 && c[i] == 0);
+		}
+		c[4 * PAGE - 1] = 1;
+		assert_int_equal(p[4 * PAGE - 1], 0);
+		assert_int_equal(quire_unmap(q, p, 4 * PAGE) | quire_unmap(q, c, 4 * PAGE), 0);
+		assert_int_equal(close(fd), 0);
+	}
+	done(q);
+}
+
+/* The file cannot be written (the limit of file sizes): quire_sync says so, and the page is written when it can be. */
+static void sync_tells_that_the_file_cannot_be_written(void **state)
+{
+	struct quire *q = small();
+	int fd = file_of(4 * PAGE);
+	char buf[4] = "", *p = quire_map(q, NULL, 4 * PAGE, RW, MAP_SHARED, fd, 0);
+	struct rlimit was, none;
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	none = (struct rlimit){ 0, was.rlim_max };
+	void (*old)(int) = signal(SIGXFSZ, SIG_IGN);
+	memcpy(p + PAGE, "abc", 4);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	int told = quire_sync(q, p, 4 * PAGE, MS_SYNC), why = errno;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_int_equal(told, -1);
+	assert_int_equal(why, EIO);
+	assert_memory_equal(p + PAGE, "abc", 4);
+	assert_int_equal(quire_sync(q, p, 4 * PAGE, MS_SYNC), 0);
+	assert_int_equal(pread(fd, buf, 4, PAGE), 4);
+	assert_memory_equal(buf, "abc", 4);
+	(void)signal(SIGXFSZ, old);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(quire_unmap(q, p, 4 * PAGE), 0);
+	done(q);
+}
+
 static void a_read_only_file_is_not_made_writable(void **state)
 {
 	struct quire *q = small();
@@ -974,6 +1032,8 @@ int main(int argc, char **argv)
 		unit(a_system_call_on_a_paged_out_buffer_gets_efault),
 		unit(private_file_memory_is_the_programs_own),
 		unit(shared_file_memory_reaches_the_file),
+		unit(the_rest_of_a_files_last_page_is_zero),
+		unit(sync_tells_that_the_file_cannot_be_written),
 		unit(a_read_only_file_is_not_made_writable),
 		unit(shared_anonymous_memory_is_paged_too),
 		unit(a_page_that_cannot_be_read_gets_sigbus),

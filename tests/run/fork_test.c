@@ -142,9 +142,38 @@ static void test_fork_while_a_reader_counts_itself(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* The child's entry holds as many frames as its parent has, charged to the family; if the fork fails they are given back. */
+static void test_the_child_is_charged_what_its_parent_has(void **state)
+{
+	struct family *fam = mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct host *h = mmap(NULL, sizeof *h + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (unsigned managed = 0; managed < 2; managed++)
+		for (unsigned fails = 0; fails < 2; fails++) {
+			__builtin_memset(fam, 0, sizeof *fam);
+			fam->fam_budget = 4096;
+			fam->fam_most = 2;
+			h->h_fam = fam;
+			h->h_me = &fam->fam_proc[0];
+			h->h_managed = managed != 0;
+			atomic_store(&h->h_me->fp_pid, (int)getpid());
+			atomic_store(&h->h_me->fp_granted, 700);
+			atomic_store(&fam->fam_charged, 900); /* another process has 200 */
+			mach_rw_init(&h->h_lock, 1, "host");
+			assert_int_equal(host_fork_still(h, 0x10000, 0x20000), 0);
+			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), 700);
+			assert_int_equal(atomic_load(&fam->fam_charged), 1600);
+			assert_int_equal(host_fork_made(h, fails != 0 ? -11 : 12345), 0);
+			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), fails != 0 ? 0 : 700);
+			assert_int_equal(atomic_load(&fam->fam_charged), fails != 0 ? 900 : 1600);
+			assert_int_equal(atomic_load(&fam->fam_proc[0].fp_granted), 700);
+		}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_fork_while_a_reader_counts_itself) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_fork_while_a_reader_counts_itself),
+		cmocka_unit_test(test_the_child_is_charged_what_its_parent_has) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

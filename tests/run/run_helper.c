@@ -8,6 +8,10 @@
  *   reserve MIB          maps so much and touches nothing
  *   statics              touches 32 MiB of zeroed static data; says the most that was resident, in KiB
  *   children N PAGES     so many children, each as touch PAGES 2
+ *   once PAGES           writes so many pages, half of each as random, and reads none of them
+ *   churn KIND ROUNDS    4 MiB that come and go ROUNDS times: by munmap, fixed (mapped over), mremap, part (in two), brk
+ *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
+ *   cow PAGES            writes so many pages; a child writes all of them anew; both check
  *   signal               says "ready", waits; ends with 40 + the number of the first SIGINT, SIGTERM, SIGUSR1 that comes
  */
 #include <errno.h>
@@ -143,6 +147,100 @@ static int children(size_t n, size_t pages)
 	return bad;
 }
 
+static int once(size_t pages)
+{
+	uint64_t *p = map(pages * PAGE);
+
+	for (size_t i = 0; p != NULL && i < pages; i++)
+		write_page(p + i * PAGE / 8, i);
+	return p == NULL ? 3 : 0;
+}
+
+static void dirty(void *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += PAGE)
+		((volatile char *)p)[i] = 1;
+}
+
+static int churn(const char *kind, size_t rounds)
+{
+	const size_t len = 4u * MIB;
+	char *fixed = (char *)map(len), *p;
+
+	for (size_t r = 0; r < rounds; r++) {
+		if (strcmp(kind, "brk") == 0) {
+			if ((p = sbrk((intptr_t)len)) == (void *)-1)
+				return 3;
+			dirty(p, len);
+			(void)sbrk(-(intptr_t)len);
+			continue;
+		}
+		if (strcmp(kind, "fixed") == 0)
+			p = mmap(fixed, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		else
+			p = (char *)map(len);
+		if (p == MAP_FAILED || p == NULL)
+			return 3;
+		dirty(p, len);
+		if (strcmp(kind, "munmap") == 0 && munmap(p, len) != 0)
+			return 5;
+		if (strcmp(kind, "part") == 0 && (munmap(p + len / 2, len / 2) != 0 || munmap(p, len) != 0))
+			return 5;
+		if (strcmp(kind, "mremap") == 0 && (mremap(p, len, PAGE, 0) != p || munmap(p, PAGE) != 0))
+			return 5;
+	}
+	return 0;
+}
+
+static int forks(size_t rounds, size_t pages)
+{
+	int status;
+
+	for (size_t r = 0; r < rounds; r++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			(void)once(pages);
+			if (r % 2 == 0)
+				(void)raise(SIGKILL);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || (r % 2 == 0) != WIFSIGNALED(status))
+			return 4;
+	}
+	return 0;
+}
+
+static size_t count_wrong(const uint64_t *p, size_t pages, size_t seed)
+{
+	size_t bad = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		bad += !page_is(p + i * PAGE / 8, i + seed);
+	return bad;
+}
+
+static int cow(size_t pages)
+{
+	uint64_t *p = map(pages * PAGE);
+	size_t bad;
+	int status = -1;
+
+	for (size_t i = 0; p != NULL && i < pages; i++)
+		write_page(p + i * PAGE / 8, i);
+	pid_t pid = p == NULL ? -1 : fork();
+	if (pid == 0) {
+		for (size_t i = 0; i < pages; i++)
+			write_page(p + i * PAGE / 8, i + pages);
+		_exit(count_wrong(p, pages, pages) != 0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 3;
+	bad = count_wrong(p, pages, 0);
+	printf("child %d, %zu wrong pages\n", status, bad);
+	return bad != 0 || status != 0;
+}
+
 static volatile sig_atomic_t got;
 static void on_signal(int sig)
 {
@@ -185,6 +283,14 @@ int main(int argc, char **argv)
 		return statics();
 	if (strcmp(what, "children") == 0)
 		return children(a, b);
+	if (strcmp(what, "once") == 0)
+		return once(a);
+	if (strcmp(what, "churn") == 0)
+		return churn(argc > 2 ? argv[2] : "", b);
+	if (strcmp(what, "forks") == 0)
+		return forks(a, b);
+	if (strcmp(what, "cow") == 0)
+		return cow(a);
 	if (strcmp(what, "signal") == 0)
 		return wait_signal();
 	return 64;

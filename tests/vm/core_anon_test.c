@@ -66,6 +66,8 @@ struct mem_store {
 	uint64_t ms_rnd, ms_failed;
 	_Atomic uint64_t ms_writes;
 	bool ms_gone;
+	bool ms_drops; /* what is read had better be discarded (io_drop) */
+	void (*ms_discarding)(struct mem_store *, voff_t off); /* called in vo_discard. NULL: nothing is */
 };
 
 static void mem_start(struct vnode *vp, struct vm_io *io)
@@ -98,6 +100,7 @@ static void mem_start(struct vnode *vp, struct vm_io *io)
 			memcpy(at, io->io_buf[i], VM_PAGESIZE);
 	}
 	io->io_ok = n;
+	io->io_drop = ms->ms_drops && io->io_op == VM_IO_READ ? ~0ull : 0;
 	pthread_mutex_unlock(&ms->ms_lock);
 	io->io_done(io);
 }
@@ -112,6 +115,8 @@ static void mem_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	struct mem_store *ms = vp->v_data;
 
+	if (ms->ms_discarding != NULL)
+		ms->ms_discarding(ms, off);
 	pthread_mutex_lock(&ms->ms_lock);
 	memset(ms->ms_data + off, 0xdd, len);
 	pthread_mutex_unlock(&ms->ms_lock);
@@ -850,6 +855,64 @@ static void window(void **state)
 	assert_int_equal(window_at(st, 900, 16, PF_SEQUENTIAL), 16);
 }
 
+/* The store wants its copy of a page back once it is read: the page in memory is the only one then, and is written when it goes. */
+static void a_page_whose_copy_was_dropped_is_modified(void **state)
+{
+	const uint64_t pages = 400;
+	struct anon_map *am;
+	struct sys s;
+	uint64_t v;
+
+	(void)state;
+	sys_init(&s, 128, 1000);
+	s.disk.ms_drops = true;
+	am = anonmap_alloc(s.vm, pages);
+	for (uint64_t i = 0; i < pages; i++)
+		assert_int_equal(slot_write(s.vm, am, i, i + 1), VM_OK);
+	for (unsigned round = 0; round < 4; round++) { /* only read: nothing else marks the pages */
+		for (uint64_t i = 0; i < pages; i++) {
+			assert_int_equal(slot_read(s.vm, am, i, round % 2 == 0 ? 1 : 8, &v), VM_OK);
+			assert_int_equal(v, i + 1);
+		}
+		assert_sound(s.vm);
+	}
+	assert_true(vm_statistics(s.vm)->swapin > 2 * pages);
+	anonmap_rele(am);
+	sys_fini(&s);
+}
+
+/* Another thread wants a slot just when one is being discarded: that one is not free yet, else what is written there would be lost. */
+static void ask_for_a_slot(struct mem_store *ms, voff_t off)
+{
+	struct vm *vm = ms->ms_vnode.v_vm;
+	uint32_t first = 0, got = 0;
+
+	(void)off;
+	assert_int_equal(swap_alloc_cluster(vm, 1, &first, &got), VM_NOSWAP);
+	ms->ms_failed++;
+}
+
+static void a_slot_is_discarded_before_it_is_free(void **state)
+{
+	struct sys s;
+	uint32_t first, got, n = 0;
+
+	(void)state;
+	sys_init(&s, 256, 100);
+	while (swap_alloc_cluster(s.vm, 7, &first, &got) == VM_OK)
+		n += got;
+	assert_int_equal(n, 100);
+	s.disk.ms_discarding = ask_for_a_slot;
+	swap_free_slot(s.vm, 40);
+	s.disk.ms_discarding = NULL;
+	assert_int_equal(s.disk.ms_failed, 1);
+	assert_int_equal(swap_alloc_cluster(s.vm, 1, &first, &got), VM_OK);
+	assert_int_equal(first, 40);
+	for (uint32_t slot = 1; slot <= 100; slot++)
+		swap_free_slot(s.vm, slot);
+	sys_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -858,6 +921,8 @@ int main(void)
 		cmocka_unit_test(checker_sees_wrong_references),
 		cmocka_unit_test(small_machine),
 		cmocka_unit_test(full_swap),
+		cmocka_unit_test(a_page_whose_copy_was_dropped_is_modified),
+		cmocka_unit_test(a_slot_is_discarded_before_it_is_free),
 		cmocka_unit_test(reservation),
 		cmocka_unit_test(areas_under_load),
 		cmocka_unit_test(tables_of_slots_come_back),

@@ -410,6 +410,33 @@ static void test_buddy(void **state)
 	box_close(&b);
 }
 
+/* The last frame of an odd number has no mate: what lies behind the table of frames (zeroes, as of a free frame) is not one. */
+static void test_buddy_odd_number(void **state)
+{
+	static struct page *taken[300];
+
+	(void)state;
+	for (pfn_t frames = 65; frames < 300; frames += 26) {
+		struct box b = box_open(frames, frames, 5);
+		unsigned n = 0;
+
+		while ((taken[n] = page_kalloc(b.b_vm, 0, 0)) != NULL)
+			assert_true(page_pfn(b.b_vm, taken[n++]) < frames);
+		assert_true(n > 32);
+		for (unsigned round = 0; round < 2; round++) {
+			for (unsigned i = 0; i < n; i++)
+				page_kfree(b.b_vm, taken[i], 0);
+			assert_sound(b.b_vm);
+			for (unsigned i = 0; i < n; i++)
+				assert_non_null(taken[i] = page_kalloc(b.b_vm, 0, 0));
+			assert_null(page_kalloc(b.b_vm, 0, 0));
+		}
+		for (unsigned i = n; i-- > 0;)
+			page_kfree(b.b_vm, taken[i], 0);
+		box_close(&b);
+	}
+}
+
 static void test_grow_shrink(void **state)
 {
 	struct box b = box_open(1000, 100, 3);
@@ -693,6 +720,7 @@ int main(void)
 		cmocka_unit_test(test_purge_large),
 		cmocka_unit_test(test_cache_order),
 		cmocka_unit_test(test_buddy),
+		cmocka_unit_test(test_buddy_odd_number),
 		cmocka_unit_test(test_grow_shrink),
 		cmocka_unit_test(test_inject),
 		cmocka_unit_test(test_page_locks),

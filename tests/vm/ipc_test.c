@@ -123,6 +123,47 @@ static void snapshot_of_shared_memory(void **state)
 	two_fini(&t);
 }
 
+/* Memory that is locked keeps its frames when a snapshot is taken of it, and its writers do not reach the snapshot. */
+static void snapshot_of_locked_memory(void **state)
+{
+	(void)state;
+	for (unsigned soft = 0; soft < 2; soft++) {
+		struct two t;
+		vaddr_t sh = BASE + 16 * MB, to = 0;
+		struct vm_usage u;
+		pfn_t pfn[4];
+
+		two_init(&t);
+		vm_usage(t.s.vm, &u);
+		uint64_t wired = u.vu_wired;
+		assert_int_equal(map_anon(t.a, sh, 4, SEGVN_SHARED), VM_OK);
+		fill(&t.s, t.a, sh, 4, 1);
+		if (soft)
+			assert_int_equal(as_fault(t.a, sh, 4 * PG, F_SOFTLOCK, S_WRITE), VM_OK);
+		else
+			assert_int_equal(as_lock(t.a, sh, 4 * PG), VM_OK);
+		for (unsigned i = 0; i < 4; i++)
+			pfn[i] = hat_probe(as_hat(t.a), sh + i * PG, NULL);
+		assert_int_equal(as_transfer(t.a, sh, 4 * PG, t.b, &to, TRANSFER_COW, RW), VM_OK);
+		for (unsigned i = 0; i < 4; i++)
+			put(&t.s, t.a, sh + i * PG, 60 + i);
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(hat_probe(as_hat(t.a), sh + i * PG, NULL), pfn[i]);
+		expect(&t.s, t.b, to, 4, 1);
+		expect(&t.s, t.a, sh, 4, 60);
+		fill(&t.s, t.b, to, 4, 30);
+		expect(&t.s, t.a, sh, 4, 60);
+		vm_usage(t.s.vm, &u);
+		assert_int_equal(u.vu_wired, wired + 4);
+		assert_sound(&t.s);
+		if (soft)
+			assert_int_equal(as_fault(t.a, sh, 4 * PG, F_SOFTUNLOCK, S_WRITE), VM_OK);
+		else
+			assert_int_equal(as_unlock(t.a, sh, 4 * PG), VM_OK);
+		two_fini(&t);
+	}
+}
+
 /* A shared file cannot be snapshot by sharing: its bytes are copied. */
 static void shared_file_is_copied(void **state)
 {
@@ -309,6 +350,7 @@ int main(void)
 		cmocka_unit_test(cow_transfer_is_a_snapshot),
 		cmocka_unit_test(loan_is_never_written_by_the_borrower),
 		cmocka_unit_test(snapshot_of_shared_memory),
+		cmocka_unit_test(snapshot_of_locked_memory),
 		cmocka_unit_test(shared_file_is_copied),
 		cmocka_unit_test(rights_are_the_senders),
 		cmocka_unit_test(copying),

@@ -153,6 +153,38 @@ static void kernel_stacks_page_and_have_redzones(void **state)
 }
 
 /* ---- segmap ---- */
+/* A slot is used again for another piece of the file while the CPU still knows its old pages: the new ones are seen, and written. */
+static void a_slot_used_again_shows_the_new_piece(void **state)
+{
+	struct sys s;
+	sys_init(&s, 512, 100);
+	struct as *kas = new_as(&s);
+	const unsigned pages = SEGMAP_SLOT / PG;
+	struct vnode *vp = new_file(&s, 8 * SEGMAP_SLOT, 1000);
+	struct segmap *sm;
+	vaddr_t va;
+	uint64_t v;
+
+	assert_int_equal(segmap_create(kas, KBASE, 2 * SEGMAP_SLOT, &sm), VM_OK);
+	for (unsigned round = 0; round < 8; round++) {
+		assert_int_equal(segmap_getmap(sm, vp, round * SEGMAP_SLOT, &va), VM_OK);
+		for (unsigned i = 0; i < pages; i++) {
+			assert_int_equal(get(&s, kas, va + i * PG), 1000 + round * pages + i);
+			put(&s, kas, va + i * PG, 5000 + round * pages + i);
+		}
+		assert_int_equal(segmap_release(sm, va, 0), VM_OK);
+		assert_sound(&s);
+	}
+	for (unsigned i = 0; i < 8 * pages; i++) {
+		assert_int_equal(vnode_read(vp, i * PG, &v, 8, NULL), VM_OK);
+		assert_int_equal(v, 5000 + i);
+	}
+	segmap_destroy(sm);
+	as_free(kas);
+	vnode_rele(vp);
+	sys_fini(&s);
+}
+
 static void window_is_coherent_with_mappings(void **state)
 {
 	struct sys s;
@@ -650,6 +682,7 @@ int main(void)
 		cmocka_unit_test(quantum_caches),
 		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
 		cmocka_unit_test(window_is_coherent_with_mappings),
+		cmocka_unit_test(a_slot_used_again_shows_the_new_piece),
 		cmocka_unit_test(device_frames),
 		cmocka_unit_test(devices_answer_every_call),
 		cmocka_unit_test(how_devices_are_cached),

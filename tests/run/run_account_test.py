@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""The family's account: what comes is charged, what goes is given back, and each counter counts what its name says.
+
+    run_account_test.py QUIRE HELPER
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import limited
+
+QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
+PAGE, MIB = 4096, 1 << 20
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def run(options, argv, group=None):
+    """(the report, standard output) of a run that must end well."""
+    with tempfile.NamedTemporaryFile() as f:
+        p = subprocess.run([QUIRE, "run"] + options + ["--report", "json:" + f.name] + argv, stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=120, check=False, preexec_fn=group.join if group else None)
+        check(p.returncode == 0, argv, p.returncode, p.stdout, p.stderr)
+        return json.load(f), p.stdout
+
+
+def peaks(memory, *argv):
+    r, _ = run(["-m", memory], [HELPER] + list(argv))
+    return [r[k] for k in ("charged_peak_bytes", "need_peak_bytes", "beyond_bytes")]
+
+
+def unmapped_memory_is_given_back():
+    """However it goes, while the program fits and while it is paged: forty times as often, not a page more."""
+    for kind in ("munmap", "fixed", "mremap", "part", "brk"):
+        for memory in ("20M", "64M"):
+            few, many = peaks(memory, "churn", kind, "2"), peaks(memory, "churn", kind, "80")
+            check(many == few, kind, "in", memory, many, "at most after 80 rounds,", few, "after 2")
+
+
+def dead_processes_frames_are_given_back():
+    """Each holds a MiB at least. Forked and executed, ended and killed."""
+    script = "i=0; while [ $i -lt 200 ]; do (:); sh -c 'kill -9 $$' 2>&1 | cat; i=$((i+1)); done"
+    r, _ = run(["-m", "128M"], ["sh", "-c", script])
+    check(r["forks"] >= 200 and r["charged_peak_bytes"] < 64 * MIB, r["forks"], "processes took", r["charged_peak_bytes"])
+    check(r["beyond_bytes"] == 0 and r["adopted"] == 0, "they did not find room:", r)
+
+
+def forked_child_is_charged():
+    """Parent and child write all of 100 MiB, which the fork shares. Uncharged, the kernel's copies burst the group."""
+    group = limited.Cgroup.create((128 + 40) * MIB)
+    if group is None:
+        return "no cgroup can be made here"
+    try:
+        _, out = run(["-m", "128M"], [HELPER, "cow", str(100 * MIB // PAGE)], group)
+        check(out == "child 0, 0 wrong pages\n", out)
+        check(group.oom_kills() == 0, "killed by the group's limit")
+    finally:
+        group.remove()
+    return None
+
+
+def counters():
+    """Written and never read, then read twice: no two of the counters could be exchanged."""
+    n = 30000
+    r, _ = run(["-m", "36M", "--pool", "2M"], [HELPER, "once", str(n)])
+    check(n <= r["faults_zero"] <= n + 500 and n * 0.9 < r["faults"] <= n + 500, "first touches:", r)
+    for key in ("faults_swap", "faults_cow", "faults_rescue", "pages_in", "clean_drop", "refaults", "prefetched", "prefetch_used",
+                "prefetch_wasted", "io_errors", "lost_pages", "forks", "file_read_bytes", "write_errors"):
+        check(r[key] == 0, key, "of a program that only writes:", r[key])
+    check(n / 2 < r["pages_out"] < n and r["file_written_bytes"] > 20 * MIB, "out:", r["pages_out"], r["file_written_bytes"])
+    r, _ = run(["-m", "36M"], [HELPER, "touch", str(n), "3"])
+    check(n <= r["faults_zero"] <= n + 500 and n * 1.2 < r["faults_swap"] < n * 2.2, "first touches and from the store:", r)
+    check(r["pages_in"] >= r["faults_swap"] and r["pages_out"] > r["pages_in"], "in and out:", r["pages_in"], r["pages_out"])
+    check(r["prefetched"] > n and n < r["prefetch_used"] <= r["prefetched"] and r["prefetch_wasted"] < n / 4, "ahead:", r)
+    check(r["faults_cow"] == 0 and r["clean_drop"] < n / 4, "copies:", r["faults_cow"], r["clean_drop"])
+    text = subprocess.run([QUIRE, "run", "-m", "36M", "--pool", "2M", HELPER, "once", str(n)], capture_output=True, text=True, check=True).stderr
+    for words in (" first touch, 0 from the store", "paged       0.0 MB in, ", " 0.0 MB read"):
+        check(words in text, repr(words), "is not in", text)
+
+
+CASES = [unmapped_memory_is_given_back, dead_processes_frames_are_given_back, forked_child_is_charged, counters]
+
+
+def main():
+    limited.die_on_signals()
+    failed = 0
+    for case in CASES:
+        try:
+            why = case()
+            print("%-5s %s%s" % ("skip" if why else "ok", case.__name__, ": " + why if why else ""), flush=True)
+        except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as e:
+            failed += 1
+            print("FAIL  %s: %s" % (case.__name__, str(e)[:2000]), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
