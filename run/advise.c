@@ -2,6 +2,14 @@
 /*
  * Calls that advise about tracked memory, lock it, or ask for it: madvise, the mlock family, mincore.
  *
+ * Advice is of five kinds (table `advices`): about contents, which the core has; marks on the mapping, which the kernel keeps in
+ * forks and core files; hints of which only the answer matters; what makes the range the kernel's; and what a child gets.
+ * While a process is not managed the kernel has the pages and takes all advice itself, but for the last two.
+ *
+ * mlock: the core keeps the pages in memory, and the kernel marks the mapping, checks RLIMIT_MEMLOCK and the privilege, and
+ * counts. It is asked to lock on fault, so that it touches no page while h_lock is held. Memory without access cannot be
+ * made resident: the answer is ENOMEM, as the kernel's, and the mark stays.
+ *
  * Locks: h_lock as reader.
  */
 #include "run/engine.h"
@@ -14,71 +22,163 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
-/* Advice that changes nothing of what a page is, or not for longer than the page is there. */
-static bool is_passing(int advice)
+/* What the headers of older distributions lack. */
+#define ADVICE_DONTNEED_LOCKED 24
+#define ADVICE_HWPOISON	       100
+#define ADVICE_SOFT_OFFLINE    101
+#define ADVICE_GUARD_INSTALL   102
+#define ADVICE_GUARD_REMOVE    103
+
+enum how {
+	HOW_CONTENTS, /* the core does it: a_core */
+	HOW_MARK,     /* the kernel marks the mapping; no page of it changes */
+	HOW_HINT,     /* nothing is done; the answer is what the kernel says of a page of ours */
+	HOW_DROP,     /* contents go, and the range becomes the kernel's */
+	HOW_LEAVE,    /* the range becomes the kernel's with its contents */
+	HOW_CHILD,    /* MARK_NOFORK */
+};
+
+static const struct advice_row {
+	int a_nr;
+	enum how a_how;
+	enum advice a_core; /* HOW_CONTENTS */
+} advices[] = {
+	{ MADV_NORMAL, HOW_CONTENTS, ADV_NORMAL },
+	{ MADV_RANDOM, HOW_CONTENTS, ADV_RANDOM },
+	{ MADV_SEQUENTIAL, HOW_CONTENTS, ADV_SEQUENTIAL },
+	{ MADV_WILLNEED, HOW_CONTENTS, ADV_WILLNEED },
+	{ MADV_DONTNEED, HOW_CONTENTS, ADV_DONTNEED },
+	{ ADVICE_DONTNEED_LOCKED, HOW_CONTENTS, ADV_DONTNEED },
+	{ MADV_FREE, HOW_CONTENTS, ADV_DONTNEED }, /* may be dropped at any time: now */
+	{ MADV_COLD, HOW_CONTENTS, ADV_PAGEOUT },
+	{ MADV_PAGEOUT, HOW_CONTENTS, ADV_PAGEOUT },
+	{ MADV_POPULATE_READ, HOW_CONTENTS, ADV_POPULATE_READ },
+	{ MADV_POPULATE_WRITE, HOW_CONTENTS, ADV_POPULATE_WRITE },
+	{ MADV_DONTDUMP, HOW_MARK, 0 }, /* frames and the store are in no core file at all */
+	{ MADV_DODUMP, HOW_MARK, 0 },
+	{ MADV_KEEPONFORK, HOW_MARK, 0 }, /* as it is: what is wiped is the kernel's */
+	{ MADV_REMOVE, HOW_MARK, 0 },	  /* refused: it is for shared memory */
+	{ MADV_HUGEPAGE, HOW_HINT, 0 },	  /* frames move alone */
+	{ MADV_NOHUGEPAGE, HOW_HINT, 0 },
+	{ MADV_COLLAPSE, HOW_HINT, 0 },
+	{ MADV_MERGEABLE, HOW_HINT, 0 }, /* merged pages could not move */
+	{ MADV_UNMERGEABLE, HOW_HINT, 0 },
+	{ ADVICE_GUARD_REMOVE, HOW_HINT, 0 }, /* what is guarded is the kernel's: there is none here */
+	{ ADVICE_GUARD_INSTALL, HOW_DROP, 0 },
+	{ MADV_WIPEONFORK, HOW_LEAVE, 0 },
+	{ ADVICE_HWPOISON, HOW_LEAVE, 0 },
+	{ ADVICE_SOFT_OFFLINE, HOW_LEAVE, 0 },
+	{ MADV_DONTFORK, HOW_CHILD, 0 },
+	{ MADV_DOFORK, HOW_CHILD, 0 },
+};
+
+static const struct advice_row *find_advice(int advice)
 {
-	switch (advice) {
-	case MADV_NORMAL:
-	case MADV_RANDOM:
-	case MADV_SEQUENTIAL:
-	case MADV_WILLNEED:
-	case MADV_DONTNEED:
-	case MADV_FREE:
-	case MADV_COLD:
-	case MADV_PAGEOUT:
-	case MADV_POPULATE_READ:
-	case MADV_POPULATE_WRITE:
-	case MADV_HUGEPAGE:
-	case MADV_NOHUGEPAGE:
-	case MADV_COLLAPSE:
-	case MADV_MERGEABLE:
-	case MADV_UNMERGEABLE:
-	case MADV_DODUMP:
-	case MADV_DONTDUMP: return true;
-	default: return false;
+	for (size_t i = 0; i < sizeof advices / sizeof *advices; i++)
+		if (advices[i].a_nr == advice)
+			return &advices[i];
+	return NULL;
+}
+
+#define KNOWN 128u /* advice below this is asked of the kernel once */
+
+/* What the kernel answers to the advice about a page of ours. Not for advice that breaks hardware. */
+static long kernels_answer(int advice)
+{
+	static _Atomic short answer[KNOWN]; /* 1 - the answer; 0: not asked */
+	unsigned i = (unsigned)advice;
+	long p, r;
+
+	if (i < KNOWN && answer[i] != 0)
+		return 1 - answer[i];
+	p = sys_call6(SYS_mmap, 0, VM_PAGESIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p < 0 && p > -4096)
+		return p;
+	r = sys_call3(SYS_madvise, p, VM_PAGESIZE, advice);
+	(void)sys_call2(SYS_munmap, p, VM_PAGESIZE);
+	if (i < KNOWN)
+		answer[i] = (short)(1 - r);
+	return r;
+}
+
+static long advise_mapping(const struct piece *p, int advice)
+{
+	return sys_call3(SYS_madvise, (long)p->base, (long)(p->end - p->base), advice);
+}
+
+/* DONTNEED of memory that mlock locked is refused; the other advice drops it. What comes back is locked again. */
+static long drop_contents(struct host *h, const struct piece *p, int advice)
+{
+	uint64_t n = p->end - p->base;
+	bool locked = host_marked(h, MARK_LOCKED, p->base, p->end);
+	long r;
+
+	if (locked && advice != ADVICE_DONTNEED_LOCKED)
+		return -EINVAL;
+	if (locked)
+		(void)as_unlock(h->h_as, p->base, n);
+	r = host_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
+	if (locked)
+		(void)as_lock(h->h_as, p->base, n);
+	return r;
+}
+
+static long advise_contents(struct host *h, const struct piece *p, const struct advice_row *row)
+{
+	uint64_t n = p->end - p->base;
+
+	switch (row->a_core) {
+	case ADV_DONTNEED: return drop_contents(h, p, row->a_nr);
+	case ADV_POPULATE_READ:
+	case ADV_POPULATE_WRITE:
+		if (p->prot == 0 || (row->a_core == ADV_POPULATE_WRITE && (p->readonly || (p->prot & PROT_W) == 0)))
+			return advise_mapping(p, row->a_nr); /* the kernel refuses */
+		return host_errno(as_advise(h->h_as, p->base, n, row->a_core));
+	default: (void)as_advise(h->h_as, p->base, n, row->a_core); return 0;
 	}
+}
+
+static long leave_then_advise(struct host *h, const struct piece *p, int advice)
+{
+	long r = call_release(h, p->base, p->end - p->base);
+
+	return r != 0 ? r : advise_mapping(p, advice);
+}
+
+static long drop_then_advise(struct host *h, const struct piece *p, int advice)
+{
+	enum vm_err e = host_forget(h, p->base, p->end - p->base);
+
+	if (e != VM_OK)
+		return host_errno(e);
+	if (h->h_managed)
+		linux_range_unregister(h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, false);
+	return advise_mapping(p, advice);
 }
 
 /* One tracked piece gets advice. */
 static long advise_piece(struct host *h, const struct piece *p, int advice)
 {
-	uint64_t n = p->end - p->base;
-	long r = 0;
+	const struct advice_row *row = find_advice(advice);
+	long r;
 
-	if (advice == MADV_DOFORK)
-		host_nofork_remove(h, p->base, p->end);
-	if (advice == MADV_DOFORK || (advice == MADV_DONTFORK && !p->shared && host_nofork_add(h, p->base, p->end)))
-		return 0;
-	if (!h->h_managed && !p->shared && is_passing(advice))
-		return sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
-	switch (advice) {
-	case MADV_DONTNEED:
-	case MADV_FREE:
-		if (p->shared) /* what is shared is only forgotten here */
-			return advice == MADV_FREE ? -EINVAL : 0;
-		r = host_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
-		break;
-	case MADV_WILLNEED: (void)as_advise(h->h_as, p->base, n, ADV_WILLNEED); break;
-	case MADV_SEQUENTIAL: (void)as_advise(h->h_as, p->base, n, ADV_SEQUENTIAL); break;
-	case MADV_RANDOM: (void)as_advise(h->h_as, p->base, n, ADV_RANDOM); break;
-	case MADV_NORMAL: (void)as_advise(h->h_as, p->base, n, ADV_NORMAL); break;
-	case MADV_COLD:
-	case MADV_PAGEOUT: (void)as_advise(h->h_as, p->base, n, ADV_PAGEOUT); break;
-	case MADV_POPULATE_READ: r = host_errno(as_advise(h->h_as, p->base, n, ADV_POPULATE_READ)); break;
-	case MADV_POPULATE_WRITE: r = host_errno(as_advise(h->h_as, p->base, n, ADV_POPULATE_WRITE)); break;
-	case MADV_HUGEPAGE:
-	case MADV_NOHUGEPAGE:
-	case MADV_COLLAPSE:
-	case MADV_MERGEABLE:
-	case MADV_UNMERGEABLE:
-	case MADV_DODUMP:
-	case MADV_DONTDUMP: break;
-	default: /* WIPEONFORK and the like are about what the kernel does: let it have the range */
-		if ((r = host_errno(host_release_range(h, p))) == 0)
-			r = sys_call3(SYS_madvise, (long)p->base, (long)n, advice);
-		break;
+	if (row == NULL) /* newer than this table: if the kernel knows it, it shall have the range */
+		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
+	if (!h->h_managed && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
+		return advise_mapping(p, advice);
+	switch (row->a_how) {
+	case HOW_CONTENTS: return advise_contents(h, p, row);
+	case HOW_MARK: return advise_mapping(p, advice);
+	case HOW_HINT: return advice == MADV_COLLAPSE ? 0 : kernels_answer(advice);
+	case HOW_DROP: return (r = kernels_answer(advice)) != 0 ? r : drop_then_advise(h, p, advice);
+	case HOW_LEAVE: return leave_then_advise(h, p, advice);
+	default: break;
 	}
-	return r;
+	if (advice == MADV_DOFORK)
+		(void)host_unmark(h, MARK_NOFORK, p->base, p->end);
+	else if (!host_mark(h, MARK_NOFORK, p->base, p->end))
+		return leave_then_advise(h, p, advice);
+	return 0;
 }
 
 /* A hole is an error, but only after the rest was done. */
@@ -103,14 +203,56 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 	return r != 0 ? r : hole;
 }
 
+/* ---- locks on memory ---- */
+/* Locks one piece in the core of a managed process, or marks it for the time when it is one. */
+static long lock_piece(struct host *h, const struct piece *p, long nr, long flags)
+{
+	uint64_t n = p->end - p->base;
+	bool was = host_marked(h, MARK_LOCKED, p->base, p->end), open = p->prot != 0, pages = (p->prot & RW) == RW;
+	long r;
+
+	if (!h->h_managed)
+		r = sys_call3(nr, (long)p->base, (long)n, flags);
+	else
+		r = sys_call3(SYS_mlock2, (long)p->base, (long)n, MLOCK_ONFAULT);
+	if (r != 0 && (r != -ENOMEM || open))
+		return r;
+	if (h->h_managed && pages && as_lock(h->h_as, p->base, n) != VM_OK) {
+		if (!was)
+			(void)sys_call2(SYS_munlock, (long)p->base, (long)n);
+		return -ENOMEM;
+	}
+	(void)host_mark(h, MARK_LOCKED, p->base, p->end); /* without room: the kernel's lock alone */
+	return open ? 0 : -ENOMEM;
+}
+
+static long unlock_piece(struct host *h, const struct piece *p)
+{
+	uint64_t n = p->end - p->base;
+
+	if (h->h_managed)
+		(void)as_unlock(h->h_as, p->base, n);
+	(void)host_unmark(h, MARK_LOCKED, p->base, p->end);
+	return sys_call2(SYS_munlock, (long)p->base, (long)n);
+}
+
+static long unlock_all(struct host *h)
+{
+	if (h->h_managed)
+		(void)as_unlockall(h->h_as);
+	(void)host_unmark(h, MARK_LOCKED, 0, HOST_MAX);
+	return sys_call0(SYS_munlockall);
+}
+
 long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 {
 	uint64_t a = vm_page_trunc((uint64_t)addr), end = vm_page_round((uint64_t)addr + (uint64_t)len);
 	struct piece p;
-	long r = 0;
+	long r = 0, closed = 0;
 
-	if (!h->h_managed || end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) ||
-	    !host_next_piece(h, a, end, &p))
+	if (nr == SYS_munlockall)
+		return unlock_all(h);
+	if (end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) || !host_next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);
 	for (; a < end && r == 0; a = p.end) {
 		if (!host_next_piece(h, a, end, &p))
@@ -118,28 +260,44 @@ long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 		if (p.base > a &&
 		    (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
 			return r;
-		if (p.end > p.base)
-			r = host_errno(nr == SYS_munlock ? as_unlock(h->h_as, p.base, p.end - p.base) :
-							 as_lock(h->h_as, p.base, p.end - p.base));
+		if (p.end == p.base)
+			continue;
+		r = nr == SYS_munlock ? unlock_piece(h, &p) : lock_piece(h, &p, nr, flags);
+		if (r == -ENOMEM && p.prot == 0) {
+			closed = r;
+			r = 0;
+		}
 	}
-	return r;
+	return r != 0 ? r : closed;
 }
 
-/* Managed pages look absent to the kernel while they are in the arena or the store. */
-long call_mincore(struct host *h, long addr, long len, long vec)
+enum vm_err host_lock_marked(struct host *h)
 {
-	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
 	struct piece p;
-	long r = sys_call3(SYS_mincore, addr, len, vec);
+	uint64_t to;
 
-	if (r != 0 || !h->h_managed)
-		return r;
-	for (; host_next_piece(h, a, end, &p); a = p.end)
+	for (uint64_t a = 0; host_next_piece(h, a, HOST_MAX, &p); a = p.end)
+		for (uint64_t at = p.base; at < p.end && (p.prot & RW) == RW; at = to) {
+			to = p.end;
+			if (host_marked_at(h, MARK_LOCKED, at, &to) && as_lock(h->h_as, at, to - at) != VM_OK)
+				return VM_NOMEM;
+		}
+	return VM_OK;
+}
+
+/* ---- what is in memory ---- */
+/* Corrects what the kernel said of n pages from addr: managed pages look absent to it while they are in the arena. */
+long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
+{
+	uint64_t a = (uint64_t)addr, end = a + vm_ptob((uint64_t)n);
+	struct piece p;
+
+	for (; h->h_managed && host_next_piece(h, a, end, &p); a = p.end)
 		for (uint64_t at = p.base; at < p.end; at += VM_PAGESIZE) {
-			uint8_t *out = (uint8_t *)vec + ((at - (uint64_t)addr) >> VM_PAGESHIFT), v;
+			uint8_t v;
 
 			if (as_incore(h->h_as, at, VM_PAGESIZE, &v) == VM_OK)
-				*out = (v & INCORE_PRESENT) != 0;
+				vec[(at - (uint64_t)addr) >> VM_PAGESHIFT] = (v & INCORE_PRESENT) != 0;
 		}
 	return 0;
 }

@@ -7,20 +7,11 @@
  * Three readers: sites.c patches the places of the C library that make a call marked SITE; syscall() of intercept.c sends
  * SITE and NUMBER the same way; intercept() there has one case for each of them.
  *
- * Numbers that the headers of older distributions lack are the kernel's for x86-64.
- *
  * Locks: none, everything is constant.
  */
 #include "run/calls.h"
 
 #include <sys/syscall.h>
-
-#define NR_process_madvise  440
-#define NR_process_mrelease 448
-#define NR_set_mempolicy_home_node 450
-#define NR_cachestat	    451
-#define NR_map_shadow_stack 453
-#define NR_mseal	    462
 
 const struct call calls[] = {
 	/* ---- mappings ---- */
@@ -62,7 +53,7 @@ const struct call calls[] = {
 	{ SYS_mlock2, CALL_SITE, "mlock2", "as mlock" },
 	{ SYS_munlock, CALL_SITE, "munlock", "as mlock" },
 	{ SYS_mlockall, CALL_SITE, "mlockall", "refused with ENOMEM: it would lock the frames of the engine, too" },
-	{ SYS_munlockall, CALL_KERNEL, "munlockall", "what mlock locked stays in memory until it is unmapped, which is allowed" },
+	{ SYS_munlockall, CALL_SITE, "munlockall", "as mlock" },
 	/* ---- where memory lies ---- */
 	{ SYS_mbind, CALL_KERNEL, "mbind", "places pages of the kernel's; contents and addresses stay" },
 	{ SYS_set_mempolicy, CALL_KERNEL, "set_mempolicy", "as mbind" },

@@ -20,6 +20,14 @@ struct call {
 	const char *c_why; /* what the runtime does, or why the kernel's own answer is right */
 };
 
+/* Numbers that the headers of older distributions lack. */
+#define NR_process_madvise	   440
+#define NR_process_mrelease	   448
+#define NR_set_mempolicy_home_node 450
+#define NR_cachestat		   451
+#define NR_map_shadow_stack	   453
+#define NR_mseal		   462
+
 extern const struct call calls[];
 extern const size_t calls_n;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the files of the memory engine share: host_quire.c (tracked ranges, adoption), map.c, protect.c, advise.c, remap.c
- * (the calls), share.c (shared anonymous memory), nofork.c (what a child shall not have). Unless said otherwise each function
+ * (the calls), marks.c (what is remembered of ranges besides). Unless said otherwise each function
  * runs on a stack of ours with h_lock held as reader, and answers as the system call would: the value, or a negative errno.
  */
 #ifndef QUIRE_RUN_ENGINE_H
@@ -22,19 +22,22 @@ void host_uncharge(struct host *, uint64_t n);
 enum vm_err host_track(struct host *, uint64_t base, uint64_t len, int prot, unsigned sa_flags);
 /* Forgets what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
 enum vm_err host_forget(struct host *, uint64_t base, uint64_t len);
-/* Makes [base, end), private and read-write, resident and leaves it to the kernel for good. */
-enum vm_err host_release_private(struct host *, uint64_t base, uint64_t end);
-/* The same of any piece. Lets h_lock go meanwhile: the piece may be another one afterwards. */
-enum vm_err host_release_range(struct host *, const struct piece *);
+/* Makes [base, end), whose segments are read-write, resident and leaves it to the kernel for good. */
+enum vm_err host_release_range(struct host *, uint64_t base, uint64_t end);
 
-/* ---- what a child shall not have: nofork.c ---- */
-bool host_nofork_add(struct host *, uint64_t base, uint64_t end); /* false: no room in the list */
-void host_nofork_remove(struct host *, uint64_t base, uint64_t end);
-bool host_nofork_overlaps(struct host *, uint64_t base, uint64_t end);
+/* ---- marks: marks.c ---- */
+bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end);	 /* false: no room */
+bool host_unmark(struct host *, enum mark, uint64_t base, uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
+bool host_marked(struct host *, enum mark, uint64_t base, uint64_t end); /* some of it is */
+/* Is addr? *end becomes where that changes, if that is before *end. */
+bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);
 void host_nofork_to_kernel(struct host *, uint64_t base, uint64_t end); /* the range is the kernel's from now on, and so is this */
 
 /* ---- the calls ---- */
-long host_protect_piece(struct host *, const struct piece *, int prot);
+long host_protect_piece(struct host *, struct piece *, int prot); /* one piece; h_protlock not held */
+long call_seal(struct host *, uint64_t addr, uint64_t len, long flags);
+long call_shmat(struct host *, long id, long addr, long flags, long size);
+void call_brk_moved(struct host *);
 long call_mmap(struct host *, long addr, long len, int prot, int flags, int fd, long off);
 long call_munmap(struct host *, long addr, long len);
 long call_mprotect(struct host *, long addr, long len, int prot);
@@ -42,6 +45,7 @@ long call_madvise(struct host *, long addr, long len, int advice);
 long call_mremap(struct host *, long old, long oldlen, long newlen, int flags, long newaddr);
 long call_brk(struct host *, long addr);
 long call_mlock(struct host *, long nr, long addr, long len, long flags);
-long call_mincore(struct host *, long addr, long len, long vec);
+long call_mincore(struct host *, long addr, long npages, uint8_t *vec);
+enum vm_err host_lock_marked(struct host *); /* what mlock locked before the process was managed. h_lock W */
 long call_release(struct host *, uint64_t base, uint64_t len);
 #endif

@@ -17,18 +17,22 @@
 #include <sys/syscall.h>
 
 #include "sys/linux/sys.h"
+#include "run/args.h"
+#include "run/calls.h"
 #include "run/host.h"
 #include "sys/linux/elf.h"
 
 #define NSTACKS	  64u
 #define STACKSIZE (64u * 1024u)
+#define ENTER_BYTES 256u
 #define TLSROOM	  1024u /* below a thread pointer: what nobody here uses */
 struct block {
 	long b_arg[6];
 	enum op b_op;
 	bool b_registered; /* the thread was, with the kernel, and is not now */
 	uint64_t b_tp;	   /* its thread pointer */
-	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - TLSROOM - 64];
+	unsigned char b_bytes[ENTER_BYTES]; /* OP_MINCORE: what is being corrected */
+	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - ENTER_BYTES - TLSROOM - 64];
 	_Alignas(64) unsigned char b_below[TLSROOM];
 	void *b_tcb[8];
 };
@@ -139,10 +143,16 @@ static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long 
 	b->b_arg[3] = a3;
 	b->b_arg[4] = a4;
 	b->b_arg[5] = a5;
+	if (op == OP_MINCORE) {
+		__builtin_memcpy(b->b_bytes, (void *)a2, (size_t)a1);
+		b->b_arg[2] = (long)b->b_bytes;
+	}
 	r = host_on_stack(b, run, b->b_stack + sizeof b->b_stack - 64);
 	set_pointer(tp);
 	if (b->b_registered)
 		(void)rseq(tp, 0);
+	if (op == OP_MINCORE)
+		__builtin_memcpy((void *)a2, b->b_bytes, (size_t)a1);
 	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
 	return r;
@@ -189,6 +199,31 @@ long host_release(void *addr, size_t len)
 	return host.h_off ? 0 : enter(OP_RELEASE, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
+long host_seal(void *addr, size_t len, unsigned long flags)
+{
+	return host.h_off ? sys_call3(NR_mseal, (long)addr, (long)len, (long)flags) :
+			    enter(OP_SEAL, (long)addr, (long)len, (long)flags, 0, 0, 0);
+}
+
+long host_shmat(long id, void *addr, long flags, size_t size)
+{
+	return host.h_off ? sys_call3(SYS_shmat, id, (long)addr, flags) :
+			    enter(OP_SHMAT, id, (long)addr, flags, (long)size, 0, 0);
+}
+
+void host_brk_moved(void)
+{
+	if (!host.h_off)
+		(void)enter(OP_BRK_MOVED, 0, 0, 0, 0, 0, 0);
+}
+
+long host_alone(long nr, long a0, long a1)
+{
+	return host_served() ? enter(OP_ALONE, nr, a0, a1, 0, 0, 0) : sys_call2(nr, a0, a1);
+}
+
+bool host_single(void) { return host_served() && service_single(); }
+
 long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
 
 void host_count(void)
@@ -214,10 +249,22 @@ void host_take(void *addr, size_t len)
 /* What the kernel would lock is the arena, full or not, besides what the program has. */
 long host_mlockall(int flags) { return host.h_off ? sys_call1(SYS_mlockall, flags) : -ENOMEM; }
 
+/* The kernel's answer is corrected in a piece of memory of our own; the program's vector may be bad, or paged out. */
 long host_mincore(void *addr, size_t len, unsigned char *vec)
 {
-	return host.h_off ? sys_call3(SYS_mincore, (long)addr, (long)len, (long)vec) :
-			    enter(OP_MINCORE, (long)addr, (long)len, (long)vec, 0, 0, 0);
+	size_t n = (len + 4095) / 4096;
+	long r = sys_call3(SYS_mincore, (long)addr, (long)len, (long)vec);
+	unsigned char some[ENTER_BYTES];
+
+	for (size_t at = 0, k; r == 0 && !host.h_off && at < n; at += k) {
+		k = n - at < sizeof some ? n - at : sizeof some;
+		if (!args_read(some, vec + at, k))
+			return -EFAULT;
+		(void)enter(OP_MINCORE, (long)addr + (long)at * 4096, (long)k, (long)some, 0, 0, 0);
+		if (!args_write(vec + at, some, k))
+			return -EFAULT;
+	}
+	return r;
 }
 
 static bool fork_entered; /* h_lock W */

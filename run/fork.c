@@ -65,8 +65,6 @@ static long try_still(struct host *h)
 {
 	uint64_t got = 0;
 
-	if (host_share_range(h, 0, ~0ull >> 17) != VM_OK)
-		return -ENOMEM;
 	forking.slot = family_slot(h->h_fam);
 	if (forking.slot < 0)
 		return -EAGAIN;
@@ -154,7 +152,8 @@ static void make_locks_anew(struct host *h, bool stands)
 {
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
-	mach_mutex_init(&h->h_noforklock, 2, "nofork");
+	mach_mutex_init(&h->h_protlock, 2, "protection");
+	mach_mutex_init(&h->h_marklock, 3, "marks");
 	if (stands)
 		mach_rw_enter(&h->h_lock, true);
 	service_forked();
@@ -190,7 +189,7 @@ long host_fork_born(struct host *h)
 	hostfd_prune();
 	host_publish(h);
 	unpin(h, &forking.pins);
-	host_drop_nofork(h);
+	host_born_marks(h);
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }

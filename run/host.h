@@ -23,11 +23,20 @@ long host_mprotect(void *addr, size_t len, int prot);
 long host_madvise(void *addr, size_t len, int advice);
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr);
 long host_brk(void *addr);
-long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock by number */
+long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock, munlockall by number */
 /* Constructor time: zeroed static data of an object, mapped by the kernel or the loader, becomes ours; if it cannot, it stays theirs. */
 void host_take(void *addr, size_t len);
 long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
+
+/* mseal: the range becomes the kernel's, and sealed. */
+long host_seal(void *addr, size_t len, unsigned long flags);
+/* shmat with SHM_REMAP of size bytes at a page's address, whatever is there. */
+long host_shmat(long id, void *addr, long flags, size_t size);
+void host_brk_moved(void); /* the program has moved the break by other means than brk */
+/* A call of one or two numbers for which the process may have no thread but the caller. If it has, the kernel says no. */
+long host_alone(long nr, long a0, long a1);
+bool host_single(void); /* the process has a thread of ours, and but one of the program's */
 
 /* The range becomes the kernel's, with its contents. */
 long host_release(void *addr, size_t len);

@@ -110,7 +110,7 @@ static void create_engine(struct host *h)
 	vc.vc_mach = h->h_mach;
 	vc.vc_policy = policy_find(h->h_fam->fam_policy);
 	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
-	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, 65536, 1ull << 47, &h->h_as)) != VM_OK)
+	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
 		stop_start("cannot start the memory system", (long)e);
 	if ((rc = pool_attach(
 		 &h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
@@ -172,7 +172,8 @@ int host_init(const char *family)
 	host_thread_pointer();
 	mach_rw_init(&h->h_lock, 1, "host");
 	mach_mutex_init(&h->h_brklock, 2, "brk");
-	mach_mutex_init(&h->h_noforklock, 2, "nofork");
+	mach_mutex_init(&h->h_protlock, 2, "protection");
+	mach_mutex_init(&h->h_marklock, 3, "marks");
 	create_engine(h);
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);

@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The memory engine of the runtime: the program's memory system calls, answered by an address space of the core. The calls
- * themselves are in map.c, protect.c, advise.c, remap.c; shared memory is in share.c, what a child shall not have in nofork.c.
+ * themselves are in map.c, protect.c, advise.c, remap.c; calls.c has the table of all of them.
  *
- * Tracked: every anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
+ * Tracked: every private anonymous mapping that is not executable, and the heap (brk). Each is a segvn segment of h_as. The
  * kernel has a real mapping of the same range and protection, so /proc, faults outside and protection errors are its own.
  *
- * Shared anonymous memory is shared with the children of a fork only; until there is one, the kernel's mapping is private, as
- * pages that move must be. A fork first puts a shared mapping of the kernel's in its place (share_range), which stays the
- * kernel's, outside the budget.
+ * Shared anonymous memory is the kernel's. Its pages could not move, and a futex in it, which a thread may be waiting on, is named by
+ * the mapping: it cannot be replaced when a child comes to share it.
  *
  * Two phases. Native: nothing is registered, the kernel serves first touches; read-write pages are charged to the family as
  * they are mapped, so what is touched can never exceed the budget. When a charge is refused the process is adopted: all
  * read-write ranges are registered and the pages found there become the core's (host_adopt). From then on it is managed.
  *
- * Managed ranges are always read-write. PROT_NONE: the pages are taken out first, then the real protection is set; they come
- * back when the range is read-write again. Any other protection (read-only, executable): the range is made resident and
- * left to the kernel (release_range), no longer tracked.
+ * Managed ranges are registered, and read-write or read-only; those without access have no page at its address. Executable memory is made
+ * resident and left to the kernel (host_release_range), no longer tracked. See protect.c.
  *
  * Every call runs on a stack of our own (enter.c), but for the service thread, which has one.
  *
- * Locks: h_lock (outermost) > h_brklock > h_noforklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
+ * Locks: h_lock (outermost) > h_protlock > h_brklock > h_marklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
  *
- * Left out: shared anonymous memory after a fork, MAP_GROWSDOWN, huge pages and mlocked kernel mappings stay the kernel's own.
+ * Left out: shared memory, MAP_GROWSDOWN and MAP_HUGETLB mappings stay the kernel's own.
  */
 #include "run/engine.h"
 
@@ -39,6 +37,7 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 #include "run/affinity.h"
+#include "run/calls.h"
 #include "run/host.h"
 #include "store/pool_vnode.h"
 
@@ -71,7 +70,7 @@ bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *
 	p->base = ai.ai_base > addr ? ai.ai_base : addr;
 	p->end = ai.ai_base + ai.ai_len < end ? ai.ai_base + ai.ai_len : end;
 	p->prot = ai.ai_prot;
-	p->shared = ai.ai_shared;
+	p->readonly = (p->prot & RW) == RW && host_marked_at(h, MARK_READONLY, p->base, &p->end);
 	return true;
 }
 
@@ -91,7 +90,7 @@ static uint64_t count_alike(struct host *h, uint64_t a, uint64_t n, bool *someth
 }
 
 #define ADOPT_PAGES 4096u
-static uint64_t present_map[ADOPT_PAGES / 64]; /* h_lock W, or h_adoptlock */
+static uint64_t present_map[ADOPT_PAGES / 64]; /* h_lock W, or h_brklock */
 
 /* Registers [base, end) and takes over the pages that are there. h_lock W. */
 enum vm_err host_adopt_range(struct host *h, uint64_t base, uint64_t end)
@@ -131,6 +130,8 @@ enum vm_err host_adopt(struct host *h)
 			return e;
 		a = p.end;
 	}
+	if ((e = host_lock_marked(h)) != VM_OK)
+		return e;
 	uint64_t left = atomic_exchange(&h->h_credit, 0);
 	if (left > 0)
 		host_ungrant(h, (pfn_t)left);
@@ -214,13 +215,15 @@ enum vm_err host_forget(struct host *h, uint64_t base, uint64_t len)
 		if (h->h_managed)
 			linux_range_unregister(h->h_mach, as_hat(h->h_as), base, len, true);
 		host_uncharge(h, native);
-		host_nofork_remove(h, base, base + len);
+		(void)host_unmark(h, MARK_NOFORK, base, base + len);
+		(void)host_unmark(h, MARK_READONLY, base, base + len);
+		(void)host_unmark(h, MARK_LOCKED, base, base + len);
 	}
 	return e;
 }
 
 /* Make [base, end) resident and leave it to the kernel for good. */
-enum vm_err host_release_private(struct host *h, uint64_t base, uint64_t end)
+enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 {
 	if (!h->h_managed) {
 		uint64_t n = (end - base) >> VM_PAGESHIFT;
@@ -229,6 +232,7 @@ enum vm_err host_release_private(struct host *h, uint64_t base, uint64_t end)
 		if (e == VM_OK) {
 			host_uncharge(h, n);
 			host_nofork_to_kernel(h, base, end);
+			(void)host_unmark(h, MARK_READONLY, base, end);
 		}
 		return e;
 	}
@@ -249,37 +253,26 @@ enum vm_err host_release_private(struct host *h, uint64_t base, uint64_t end)
 	}
 	linux_range_unregister(h->h_mach, as_hat(h->h_as), base, end - base, false);
 	host_nofork_to_kernel(h, base, end);
+	(void)host_unmark(h, MARK_READONLY, base, end);
 	return VM_OK;
 }
 
-/* The same of any piece. Lock: R held, comes back held, but not all the time: the piece may be another one afterwards. */
-enum vm_err host_release_range(struct host *h, const struct piece *p)
-{
-	enum vm_err e;
-
-	if (!p->shared)
-		return host_release_private(h, p->base, p->end);
-	mach_rw_exit(&h->h_lock);
-	mach_rw_enter(&h->h_lock, true);
-	e = host_share_range(h, p->base, p->end);
-	mach_rw_exit(&h->h_lock);
-	mach_rw_enter(&h->h_lock, false);
-	return e;
-}
-
 /* Leaves a piece to the kernel as it is. */
-static long leave_piece(struct host *h, const struct piece *p)
+static long leave_piece(struct host *h, struct piece *p)
 {
+	uint64_t base = p->base, end = p->end;
+	bool closed = p->prot == 0;
 	long r;
 
-	host_nofork_to_kernel(h, p->base, p->end);
-	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) /* the kernel has its pages */
-		return host_errno(as_unmap(h->h_as, p->base, p->end - p->base));
-	if (p->prot == 0 && (r = host_protect_piece(h, p, RW)) != 0)
+	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */
+		host_nofork_to_kernel(h, base, end);
+		return host_errno(as_unmap(h->h_as, base, end - base));
+	}
+	if (closed && (r = host_protect_piece(h, p, RW)) != 0)
 		return r;
-	if ((r = host_errno(host_release_private(h, p->base, p->end))) != 0)
+	if ((r = host_errno(host_release_range(h, base, end))) != 0)
 		return r;
-	return p->prot == 0 ? sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), PROT_NONE) : 0;
+	return closed ? sys_call3(SYS_mprotect, (long)base, (long)(end - base), PROT_NONE) : 0;
 }
 
 /*
@@ -295,8 +288,6 @@ static long do_leave(struct host *h)
 
 	mach_rw_enter(&h->h_lock, true);
 	vm_usage(h->h_vm, &u);
-	if (!h->h_off)
-		r = host_errno(host_share_range(h, 0, ~0ull >> 17));
 	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p); a = p.end)
 		r = leave_piece(h, &p);
 	if (r == 0 && !h->h_off) {
@@ -327,7 +318,7 @@ long call_release(struct host *h, uint64_t base, uint64_t len)
 	if (((base | len) & VM_PAGEMASK) != 0 || base + len < base)
 		return -EINVAL;
 	for (uint64_t a = base; r == 0 && host_next_piece(h, a, base + len, &p); a = p.end)
-		r = p.shared || (p.prot & RW) == RW ? host_errno(host_release_range(h, &p)) : leave_piece(h, &p);
+		r = (p.prot & RW) == RW ? host_errno(host_release_range(h, p.base, p.end)) : leave_piece(h, &p);
 	return r;
 }
 
@@ -346,9 +337,10 @@ static long do_count(struct host *h)
 static long pass_on(enum op op, const long *a)
 {
 	static const short nr[] = { [OP_MMAP] = SYS_mmap, [OP_MUNMAP] = SYS_munmap, [OP_MPROTECT] = SYS_mprotect,
-		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk, [OP_MINCORE] = SYS_mincore };
+		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk,
+		[OP_SEAL] = NR_mseal, [OP_SHMAT] = SYS_shmat };
 
-	if (op == OP_RELEASE)
+	if (op == OP_RELEASE || op == OP_BRK_MOVED || op == OP_MINCORE)
 		return 0;
 	if (op == OP_MLOCK)
 		return sys_call3(a[0], a[1], a[2], a[3]);
@@ -366,6 +358,7 @@ long host_dispatch(enum op op, const long *a)
 	case OP_FORK_CHILD: return host_fork_born(h);
 	case OP_LEAVE: return do_leave(h);
 	case OP_COUNT: return do_count(h);
+	case OP_ALONE: return service_alone(h, a[0], a[1], a[2]);
 	default: break;
 	}
 	mach_rw_enter(&h->h_lock, false);
@@ -381,7 +374,10 @@ long host_dispatch(enum op op, const long *a)
 	case OP_MREMAP: r = call_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
 	case OP_BRK: r = call_brk(h, a[0]); break;
 	case OP_TAKE: r = host_errno(host_track(h, (uint64_t)a[0], (uint64_t)a[1], RW, SEGVN_NORESERVE)); break;
-	case OP_MINCORE: r = call_mincore(h, a[0], a[1], a[2]); break;
+	case OP_MINCORE: r = call_mincore(h, a[0], a[1], (uint8_t *)a[2]); break;
+	case OP_SEAL: r = call_seal(h, (uint64_t)a[0], (uint64_t)a[1], a[2]); break;
+	case OP_SHMAT: r = call_shmat(h, a[0], a[1], a[2], a[3]); break;
+	case OP_BRK_MOVED: r = 0; call_brk_moved(h); break;
 	case OP_RELEASE: r = call_release(h, (uint64_t)a[0], (uint64_t)a[1]); break;
 	default: r = call_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}

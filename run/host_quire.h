@@ -15,6 +15,13 @@
 
 #define RW (PROT_READ | PROT_WRITE)
 
+/* The addresses that the core's space has. */
+#define HOST_MIN 4096u
+#define HOST_MAX (1ull << 47)
+
+/* See marks.c */
+enum mark { MARK_NOFORK, MARK_SEALED, MARK_READONLY, MARK_LOCKED, MARKS };
+
 struct host {
 	/* const after host_init */
 	struct mach *h_mach;
@@ -41,9 +48,11 @@ struct host {
 	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
-	struct ranges h_nofork; /* h_noforklock: what a child shall not have (MADV_DONTFORK), of the tracked */
-	struct mach_mutex h_noforklock;
+	struct ranges h_mark[MARKS]; /* h_marklock: see marks.c */
+	struct mach_mutex h_marklock;
+	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
 	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
+	int h_wake;		  /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
 	void *h_svc_stack;	  /* the service thread's stack and thread block */
 };
 extern struct host host;
@@ -87,15 +96,19 @@ enum op {
 	OP_LEAVE,
 	OP_COUNT,
 	OP_RELEASE,
+	OP_SEAL,
+	OP_SHMAT,
+	OP_BRK_MOVED,
+	OP_ALONE,
 	OP_FORK_PREPARE,
 	OP_FORK_PARENT,
 	OP_FORK_CHILD
 };
 long host_dispatch(enum op, const long *a);
-struct piece { uint64_t base, end; unsigned prot; bool shared; };
+/* Part of a segment. readonly: the segment is read-write, but the kernel's mapping is read-only (MARK_READONLY). */
+struct piece { uint64_t base, end; unsigned prot; bool readonly; };
 bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
-enum vm_err host_share_range(struct host *, uint64_t base, uint64_t end);	  /* h_lock W */
-void host_drop_nofork(struct host *); /* h_lock W, in a forked child */
+void host_born_marks(struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
 
 /* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
 long host_fork_still(struct host *, uint64_t sp, uint64_t tp);
@@ -108,8 +121,14 @@ int service_start(struct host *);
  * then nothing comes that it would wait for; that the supervisor is gone, the kernel tells by SIGKILL. 0 or -errno. Any of h_lock.
  */
 int service_need(struct host *);
+bool service_single(void); /* but for the service thread, which is there, the process has one thread */
 bool service_there(void); /* one more thread than the program's own */
 void service_forked(void); /* in a forked child: the parent's service thread is not here */
+/*
+ * Makes a call for which the process may have no other thread: stops the service thread, if there is but one of the program's,
+ * and starts it again. In the only thread of the program, on a stack of ours; faults of the program wait meanwhile. No lock held.
+ */
+long service_alone(struct host *, long nr, long a0, long a1);
 void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);

@@ -49,6 +49,7 @@
 #include "run/affinity.h"
 #include "run/args.h"
 #include "run/calls.h"
+#include "run/compound.h"
 #include "run/exec.h"
 #include "run/sanitizer.h"
 #include "run/sites.h"
@@ -234,6 +235,13 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_exit: return do_exit(a[5]);
 	case SYS_ioctl: return do_register(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);
+	case SYS_munlockall: return host_mlock(nr, NULL, 0, 0);
+	case SYS_shmat: return compound_shmat(a);
+	case SYS_pkey_mprotect: return compound_pkey_mprotect(a);
+	case NR_mseal: return host_seal((void *)a[5], (size_t)a[4], (unsigned long)a[3]);
+	case NR_process_madvise: return compound_process_madvise(a);
+	case SYS_unshare:
+	case SYS_setns: return compound_one_thread(nr, a);
 	case SYS_clone:
 	case SYS_clone3:
 	case SYS_fork: return do_fork(a, nr);
@@ -492,6 +500,8 @@ static long do_prctl(const long *a)
 	bool strict = a[4] == SECCOMP_MODE_STRICT, filter = a[4] == SECCOMP_MODE_FILTER && a[3] != 0;
 	long r = a[5] == PR_SET_SECCOMP && (strict || filter) ? host_leave() : 0;
 
+	if (a[5] == PR_SET_MM)
+		return compound_prctl_mm(a);
 	return r != 0 ? r : sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
 }
 
@@ -574,6 +584,14 @@ EXPORT int prctl(int option, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	return (int)ret(do_prctl(a));
+}
+
+/* Where its site cannot be patched (sites.c). */
+EXPORT int unshare(int flags)
+{
+	const long a[6] = { [5] = flags };
+
+	return (int)ret(compound_one_thread(SYS_unshare, a));
 }
 
 EXPORT int dup2(int from, int to)

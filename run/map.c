@@ -16,9 +16,7 @@
 
 static bool trackable(int prot, int flags)
 {
-	int type = flags & MAP_TYPE;
-
-	return (type == MAP_PRIVATE || type == MAP_SHARED) && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
+	return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
 	       (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
 }
 
@@ -33,6 +31,12 @@ static long probe_mmap(long len, int prot, int flags, int fd, long off)
 	return 0;
 }
 
+/* Does the core's space reach there? What a program maps at the very bottom, or beyond 47 bits, is the kernel's. */
+static bool in_space(long addr, uint64_t size)
+{
+	return (uint64_t)addr >= HOST_MIN && (uint64_t)addr + size <= HOST_MAX;
+}
+
 long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
@@ -43,6 +47,8 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 	enum vm_err e;
 	long p;
 
+	if (fixed && len > 0 && host_marked(h, MARK_SEALED, (uint64_t)addr, (uint64_t)addr + size))
+		return -EPERM;
 	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
 	    host_next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
 		if ((p = probe_mmap(len, prot, flags, fd, off)) != 0)
@@ -51,8 +57,11 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 			return host_errno(e);
 		replaces = true;
 	}
-	if (ours)
-		flags_real = (flags & ~MAP_TYPE) | MAP_PRIVATE | MAP_NORESERVE;
+	if (ours) {
+		flags_real = flags | MAP_NORESERVE;
+		if ((prot & PROT_WRITE) != 0) /* see protect.c */
+			prot |= PROT_READ;
+	}
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (p < 0 && p > -4096) {
 		if (replaces) /* nobody serves the old mapping any more: let an access fail rather than wait */
@@ -61,9 +70,9 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 	}
 	if (!ours)
 		return p;
-	e = host_track(h, (uint64_t)p, size, prot,
-	    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0) |
-		((flags & MAP_TYPE) == MAP_SHARED ? SEGVN_SHARED : 0));
+	if (!in_space(p, size))
+		return p;
+	e = host_track(h, (uint64_t)p, size, prot, (flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0);
 	if (e != VM_OK) {
 		(void)host_forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);
@@ -76,6 +85,10 @@ long call_munmap(struct host *h, long addr, long len)
 {
 	enum vm_err e;
 
+	uint64_t size = vm_page_round((uint64_t)len);
+
+	if (len > 0 && host_marked(h, MARK_SEALED, (uint64_t)addr, (uint64_t)addr + size))
+		return -EPERM;
 	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
 	    (e = host_forget(h, (uint64_t)addr, vm_page_round((uint64_t)len))) != VM_OK)
 		return host_errno(e);
@@ -123,4 +136,33 @@ long call_brk(struct host *h, long addr)
 		return (long)cur;
 	}
 	return (long)want;
+}
+
+/* The program set the break by other means (prctl). */
+void call_brk_moved(struct host *h)
+{
+	mach_mutex_enter(&h->h_brklock);
+	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
+	if (h->h_brk_cur < h->h_brk_start)
+		h->h_brk_start = vm_page_round(h->h_brk_cur);
+	mach_mutex_exit(&h->h_brklock);
+}
+
+/* With SHM_REMAP, over whatever is there; that the kernel would attach it is known. */
+long call_shmat(struct host *h, long id, long addr, long flags, long size)
+{
+	uint64_t a = (uint64_t)addr, len = vm_page_round((uint64_t)size);
+	enum vm_err e;
+	struct piece p;
+	long r;
+
+	if (host_marked(h, MARK_SEALED, a, a + len))
+		return -EPERM;
+	bool replaces = host_next_piece(h, a, a + len, &p);
+	if (replaces && (e = host_forget(h, a, len)) != VM_OK)
+		return host_errno(e);
+	r = sys_call3(SYS_shmat, id, addr, flags);
+	if (replaces && r < 0 && r > -4096) /* nobody serves the old mapping any more: let an access fail rather than wait */
+		(void)sys_call2(SYS_munmap, addr, (long)len);
+	return r;
 }

@@ -1,9 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mprotect of tracked ranges. Managed ranges are always read-write for the kernel. PROT_NONE: the pages are taken out first, then the
- * kernel's protection is set; they come back when the range is read-write again.
+ * mprotect of tracked ranges, and mseal.
  *
- * Locks: h_lock as reader.
+ * What the kernel's mapping allows and what the core's segment allows:
+ *
+ *   the program wants   kernel       segment      the mark READONLY
+ *   read-write          read-write   read-write   no
+ *   write-only          read-write   read-write   no: the processor has nothing less
+ *   read-only           read-only    read-write   yes: pages are loaded and page out; the kernel answers writes with SIGSEGV
+ *   nothing             none         none         no: no page is at its address
+ *   read-only, and was not made so while the process was managed: both read-only; the kernel has its pages
+ *   anything executable: the range becomes the kernel's
+ *
+ * Loads of a range and changes of its protection exclude each other, in two steps. The kernel's mprotect is made under the lock
+ * of all translations (linux_range_protect), so each load finds one protection or the other for as long as it takes. And
+ * the segment is closed before the kernel's mapping and opened after it: between, a fault finds nothing allowed (VM_PROT),
+ * the thread is woken, and tries again until the kernel has the last word. So no page is at an address that cannot be read.
+ *
+ * Locks: h_lock as reader. h_protlock makes each change of one piece whole, with its mark; no function that lets h_lock go is
+ * called under it. Rank: h_lock > h_protlock > h_brklock.
  */
 #include "run/engine.h"
 
@@ -14,43 +29,125 @@
 #include <quire/hat.h>
 
 #include "machine/linux/linux.h"
+#include "run/calls.h"
 #include "sys/linux/sys.h"
 
-/* One tracked piece gets a new protection. */
-long host_protect_piece(struct host *h, const struct piece *p, int prot)
+/* The kernel's own protection of a tracked range. */
+static long protect_mapping(struct host *h, const struct piece *p, int prot)
 {
-	uint64_t len = p->end - p->base, n = len >> VM_PAGESHIFT;
-	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW && (prot & PROT_EXEC) == 0;
+	return h->h_managed ? linux_range_protect(h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, prot) :
+			      sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
+}
+
+static int mapping_prot(const struct piece *p)
+{
+	if (p->readonly)
+		return PROT_READ;
+	return (int)(((p->prot & PROT_R) != 0 ? PROT_READ : 0u) | ((p->prot & PROT_W) != 0 ? PROT_WRITE : 0u));
+}
+
+/* Read-write to read-only. */
+static long make_readonly(struct host *h, const struct piece *p)
+{
+	long r;
+
+	if (!host_mark(h, MARK_READONLY, p->base, p->end))
+		return -ENOMEM;
+	if ((r = protect_mapping(h, p, PROT_READ)) != 0)
+		(void)host_unmark(h, MARK_READONLY, p->base, p->end);
+	return r;
+}
+
+/* Read-only, by the mark, to read-write. */
+static long make_writable(struct host *h, const struct piece *p)
+{
+	long r;
+
+	if (!host_unmark(h, MARK_READONLY, p->base, p->end))
+		return -ENOMEM;
+	if ((r = protect_mapping(h, p, RW)) != 0)
+		(void)host_mark(h, MARK_READONLY, p->base, p->end);
+	return r;
+}
+
+/* To no access. */
+static long close_piece(struct host *h, const struct piece *p)
+{
+	enum vm_err e = as_setprot(h->h_as, p->base, p->end - p->base, 0);
+	long r;
+
+	if (e != VM_OK)
+		return host_errno(e);
+	if ((r = protect_mapping(h, p, PROT_NONE)) != 0) {
+		(void)as_setprot(h->h_as, p->base, p->end - p->base, p->prot);
+		return r;
+	}
+	if ((p->prot & RW) == RW && !h->h_managed)
+		host_uncharge(h, (p->end - p->base) >> VM_PAGESHIFT);
+	(void)host_unmark(h, MARK_READONLY, p->base, p->end);
+	return 0;
+}
+
+/*
+ * From no access, or from read-only that the kernel has, to prot. In a managed process the memory is the core's from here on; in another the
+ * caller charges what becomes read-write.
+ */
+static long open_piece(struct host *h, const struct piece *p, int prot)
+{
+	bool readonly = h->h_managed && (prot & RW) != RW;
+	uint64_t len = p->end - p->base;
 	enum vm_err e;
 	long r;
 
-	if (was && will)
-		return 0;
-	if ((prot & PROT_EXEC) != 0 || (was && prot != PROT_NONE)) {
-		if ((e = host_release_range(h, p)) != VM_OK)
-			return host_errno(e);
-		return sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
-	}
-	if (was) { /* to PROT_NONE: no page may be at its address, then the range keeps its registration */
-		if (h->h_managed)
-			hat_unload(as_hat(h->h_as), p->base, len, HAT_UNLOAD);
-		else
-			host_uncharge(h, n);
-		r = sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
-		return r != 0 ? r : host_errno(as_setprot(h->h_as, p->base, len, host_core_prot(prot)));
-	}
-	if ((e = as_setprot(h->h_as, p->base, len, host_core_prot(prot))) != VM_OK)
+	if (readonly && !host_mark(h, MARK_READONLY, p->base, p->end))
 		return -ENOMEM;
-	r = sys_call3(SYS_mprotect, (long)p->base, (long)len, prot);
-	if (r != 0 || !will)
+	if ((r = protect_mapping(h, p, prot)) == 0 &&
+	    (e = as_setprot(h->h_as, p->base, len, h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
+		(void)protect_mapping(h, p, mapping_prot(p));
+		r = -ENOMEM;
+	}
+	if (r != 0 && readonly)
+		(void)host_unmark(h, MARK_READONLY, p->base, p->end);
+	if (r != 0 || !h->h_managed)
 		return r;
-	if (!h->h_managed)
-		return host_errno(host_charge(h, n));
 	/* pages that were read or written before this process was managed are there already */
 	mach_mutex_enter(&h->h_brklock);
 	e = host_adopt_range(h, p->base, p->end);
 	mach_mutex_exit(&h->h_brklock);
 	return host_errno(e);
+}
+
+/* One piece, and nothing executable. h_protlock held. *grown: pages to charge. */
+static long change_piece(struct host *h, const struct piece *p, int prot, uint64_t *grown)
+{
+	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW;
+
+	if (prot == PROT_NONE)
+		return p->prot == 0 ? 0 : close_piece(h, p);
+	if (was && will)
+		return p->readonly ? make_writable(h, p) : 0;
+	if (was)
+		return p->readonly ? 0 : make_readonly(h, p);
+	if (will && !h->h_managed)
+		*grown = (p->end - p->base) >> VM_PAGESHIFT;
+	return mapping_prot(p) == prot ? 0 : open_piece(h, p, prot);
+}
+
+long host_protect_piece(struct host *h, struct piece *p, int prot)
+{
+	uint64_t end = p->end, grown = 0;
+	long r;
+
+	if ((prot & PROT_WRITE) != 0)
+		prot |= PROT_READ;
+	if ((prot & PROT_EXEC) != 0) {
+		r = call_release(h, p->base, p->end - p->base);
+		return r != 0 ? r : sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
+	}
+	mach_mutex_enter(&h->h_protlock);
+	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown) : 0; /* as it is now */
+	mach_mutex_exit(&h->h_protlock);
+	return r != 0 || grown == 0 ? r : host_errno(host_charge(h, grown));
 }
 
 long call_mprotect(struct host *h, long addr, long len, int prot)
@@ -70,4 +167,19 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 		a = p.end;
 	}
 	return r;
+}
+
+/* Sealed memory may not be dropped, moved or protected by us either: it becomes the kernel's. A kernel without seals changes nothing. */
+long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
+{
+	uint64_t size = vm_page_round(len);
+	long r = sys_call3(NR_mseal, (long)addr, 0, flags);
+
+	if (r != 0 || (addr & VM_PAGEMASK) != 0 || addr + size < addr || size < len)
+		return r != 0 ? r : sys_call3(NR_mseal, (long)addr, (long)len, flags);
+	if ((r = call_release(h, addr, size)) != 0 || size == 0)
+		return r;
+	if (!host_mark(h, MARK_SEALED, addr, addr + size))
+		return -ENOMEM;
+	return sys_call3(NR_mseal, (long)addr, (long)len, flags); /* a mark too much only has the kernel asked first */
 }

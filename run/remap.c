@@ -18,7 +18,7 @@
 #include "sys/linux/sys.h"
 
 /* A fresh tracked mapping of len bytes at want, where nothing is. */
-static long map_fresh(struct host *h, long want, uint64_t len, bool shared)
+static long map_fresh(struct host *h, long want, uint64_t len)
 {
 	long p = sys_call6(SYS_mmap, want, (long)len, RW,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -29,7 +29,7 @@ static long map_fresh(struct host *h, long want, uint64_t len, bool shared)
 		(void)sys_call2(SYS_munmap, p, (long)len);
 		return -ENOMEM;
 	}
-	if (host_track(h, (uint64_t)p, len, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
+	if (host_track(h, (uint64_t)p, len, RW, 0) != VM_OK) {
 		(void)host_forget(h, (uint64_t)p, len);
 		(void)sys_call2(SYS_munmap, p, (long)len);
 		return -ENOMEM;
@@ -55,27 +55,27 @@ static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int fl
 }
 
 /* Tracked and so protected without a gap, in however many segments. */
-static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot)
+static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot, bool readonly)
 {
 	struct piece p;
 
 	for (; a < end; a = p.end)
-		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot)
+		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot || p.readonly != readonly)
 			return false;
 	return true;
 }
 
 /* In place. As long as the pages are the kernel's, its mapping stays one: of two it would move neither another time. */
-static long grow_in_place(struct host *h, long old, long oldlen, long newlen, bool shared)
+static long grow_in_place(struct host *h, long old, long oldlen, long newlen)
 {
 	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen),
 		 more = (uint64_t)old + vm_page_round((uint64_t)newlen) - end;
 
 	if (h->h_managed)
-		return map_fresh(h, (long)end, more, shared) == (long)end ? old : -ENOMEM;
+		return map_fresh(h, (long)end, more) == (long)end ? old : -ENOMEM;
 	if (sys_call5(SYS_mremap, old, oldlen, newlen, 0, 0) != old)
 		return -ENOMEM;
-	if (host_track(h, end, more, RW, shared ? SEGVN_SHARED : 0) != VM_OK) {
+	if (host_track(h, end, more, RW, 0) != VM_OK) {
 		(void)host_forget(h, end, more);
 		(void)sys_call2(SYS_munmap, (long)end, (long)more);
 		return -ENOMEM;
@@ -83,21 +83,42 @@ static long grow_in_place(struct host *h, long old, long oldlen, long newlen, bo
 	return old;
 }
 
-static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
+static long remap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
 
-/* Memory that the program has closed is opened, moved and closed again. */
-static long move_closed(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+/*
+ * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is forgotten only when the kernel has moved the
+ * rest: it moves elsewhere first.
+ */
+static long move_kernels(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t n = vm_page_round((uint64_t)newlen);
+	struct piece p;
+	enum vm_err e;
+	long r;
+
+	if ((flags & MREMAP_FIXED) == 0 || !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags & ~MREMAP_FIXED, 0);
+	if (r < 0 && r > -4096)
+		return r;
+	if ((e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
+		return host_errno(e);
+	return sys_call5(SYS_mremap, r, newlen, newlen, MREMAP_MAYMOVE | MREMAP_FIXED, newaddr);
+}
+
+/* Memory that is not read-write for the program is opened, moved and gets its protection again. */
+static long move_closed(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr, int prot)
 {
 	long r = call_mprotect(h, old, oldlen, RW), p;
 
 	if (r != 0)
 		return r;
-	p = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
-	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, PROT_NONE) : call_mprotect(h, p, newlen, PROT_NONE);
+	p = remap_range(h, old, oldlen, newlen, flags, newaddr);
+	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, prot) : call_mprotect(h, p, newlen, prot);
 	return r != 0 ? r : p;
 }
 
-static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+static long remap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
 	struct piece p;
@@ -105,21 +126,18 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
-	if (o == 0 && host_next_piece(h, (uint64_t)old, ~0ull >> 17, &p) && p.base == (uint64_t)old && p.shared &&
-	    (e = host_release_range(h, &p)) != VM_OK) /* a second mapping of the same memory */
-		return host_errno(e);
+	if ((flags & MREMAP_FIXED) != 0 && host_marked(h, MARK_SEALED, (uint64_t)newaddr, (uint64_t)newaddr + n))
+		return -EPERM;
 	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
-		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE))
-		return move_closed(h, old, oldlen, newlen, flags, newaddr);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_like(h, (uint64_t)old, (uint64_t)old + o, RW)) {
+		return move_kernels(h, old, oldlen, newlen, flags, newaddr);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE, false))
+		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_NONE);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, RW, true))
+		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_READ);
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_like(h, (uint64_t)old, (uint64_t)old + o, RW, false)) {
 		long r = call_release(h, (uint64_t)old, o);
 
-		if (r != 0)
-			return r;
-		if ((flags & MREMAP_FIXED) != 0 && (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
-			return host_errno(e);
-		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+		return r != 0 ? r : move_kernels(h, old, oldlen, newlen, flags, newaddr);
 	}
 	if ((flags & MREMAP_FIXED) == 0) {
 		if (n <= o) {
@@ -127,7 +145,7 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 
 			return r != 0 ? r : old;
 		}
-		if (grow_in_place(h, old, oldlen, newlen, p.shared) == old)
+		if (grow_in_place(h, old, oldlen, newlen) == old)
 			return old;
 		if ((flags & MREMAP_MAYMOVE) == 0)
 			return -ENOMEM;
@@ -140,7 +158,7 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 			return r;
 		(void)host_forget(h, (uint64_t)old, o);
 		/* the new range holds pages already: a charge that is refused adopts them with everything else */
-		if (host_track(h, (uint64_t)r, n, RW, p.shared ? SEGVN_SHARED : 0) != VM_OK)
+		if (host_track(h, (uint64_t)r, n, RW, 0) != VM_OK)
 			return -ENOMEM;
 		return r;
 	}
@@ -164,7 +182,7 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 	}
 	if (n > keep) {
 		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W,
-			.sa_flags = p.shared ? SEGVN_SHARED : 0 };
+			.sa_flags = 0 };
 
 		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
 			/* back where it was */
@@ -178,14 +196,17 @@ static long do_mremap_range(struct host *h, long old, long oldlen, long newlen, 
 	return at;
 }
 
-/* What a child shall not have it shall not have elsewhere, either. */
+/* What is marked keeps its mark where it goes. */
 long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
-	bool nofork = o > 0 && host_nofork_overlaps(h, (uint64_t)old, (uint64_t)old + o);
-	long r = do_mremap_range(h, old, oldlen, newlen, flags, newaddr);
+	bool nofork = o > 0 && host_marked(h, MARK_NOFORK, (uint64_t)old, (uint64_t)old + o);
+	bool locked = o > 0 && host_marked(h, MARK_LOCKED, (uint64_t)old, (uint64_t)old + o);
+	long r = remap_range(h, old, oldlen, newlen, flags, newaddr);
 
 	if (nofork && (r > 0 || r < -4096))
-		(void)host_nofork_add(h, (uint64_t)r, (uint64_t)r + n);
+		(void)host_mark(h, MARK_NOFORK, (uint64_t)r, (uint64_t)r + n);
+	if (locked && (r > 0 || r < -4096))
+		(void)host_mark(h, MARK_LOCKED, (uint64_t)r, (uint64_t)r + n);
 	return r;
 }

@@ -10,11 +10,14 @@
  *
  * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
  */
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "machine/linux/linux.h"
@@ -93,6 +96,9 @@ static _Atomic uint32_t ready;
 /* Not zero while the thread is there: the kernel clears it when it makes no call any more, and none will be filtered. */
 static _Atomic uint32_t alive;
 
+/* The thread is to end, so that the process has one thread only. */
+static _Atomic bool aside;
+
 void service_end(void)
 {
 	uint32_t tid;
@@ -126,14 +132,14 @@ static int service_main(void *arg)
 	struct host *h = arg;
 	bool idle = true, async = false;
 
-	(void)sys_call1(SYS_set_tid_address, (long)&alive);
+	alive = (uint32_t)sys_call1(SYS_set_tid_address, (long)&alive);
 	hostfd_only_ours();
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {
-		struct pollfd p[2] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
-				       { .fd = h->h_sock, .events = POLLIN } };
-		long r = sys_call3(SYS_poll, (long)p, 2, idle ? -1 : QUIET_MS);
+		struct pollfd p[3] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
+				       { .fd = h->h_sock, .events = POLLIN }, { .fd = h->h_wake, .events = POLLIN } };
+		long r = sys_call3(SYS_poll, (long)p, 3, idle ? -1 : QUIET_MS);
 
 		if (r == 0) { /* no fault for a while */
 			affinity_release();
@@ -144,6 +150,11 @@ static int service_main(void *arg)
 			continue;
 		if (h->h_off)
 			(void)sys_call1(SYS_exit, 0);
+		if (aside) {
+			affinity_release();
+			pool_async_end(&h->h_pool);
+			(void)sys_call1(SYS_exit, 0);
+		}
 		if (h->h_managed && !async) {
 			(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
 			async = true;
@@ -160,6 +171,44 @@ static int service_main(void *arg)
 			idle = false;
 	}
 	return 0;
+}
+
+/* May a thread be made? Not where children are to be in another namespace of process numbers than this process. */
+static bool threads_possible(void)
+{
+	struct stat own, children;
+
+	return sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid", (long)&own, 0) == 0 &&
+	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid_for_children", (long)&children, 0) == 0 &&
+	    own.st_ino == children.st_ino;
+}
+
+/* Has the process, besides the service thread, only the calling thread? Each has a directory. */
+bool service_single(void)
+{
+	struct stat st;
+
+	return sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&st, 0) == 0 && st.st_nlink == 4;
+}
+
+long service_alone(struct host *h, long nr, long a0, long a1)
+{
+	uint64_t one = 1;
+	int tid = (int)alive;
+	long r;
+
+	if (tid == 0 || !service_single() || !threads_possible())
+		return sys_call2(nr, a0, a1);
+	aside = true;
+	(void)sys_call3(SYS_write, h->h_wake, (long)&one, sizeof one);
+	service_end();
+	while (sys_call3(SYS_tgkill, sys_call0(SYS_getpid), tid, 0) == 0) /* it still counts as a thread */
+		(void)sys_call0(SYS_sched_yield);
+	aside = false;
+	r = sys_call2(nr, a0, a1);
+	if (service_start(h) != 0)
+		mach_panic("quire: the service thread cannot be started again");
+	return r;
 }
 
 /* The new thread starts here with its argument in place: clone in assembler, because it returns twice on different stacks. */
@@ -185,6 +234,12 @@ int service_start(struct host *h)
 			return (int)p;
 		h->h_svc_stack = (void *)p;
 	}
+	if (h->h_wake > 0) /* a forked child must not have its parent's */
+		(void)sys_call1(SYS_close, h->h_wake);
+	long wake = sys_call2(SYS_eventfd2, 0, EFD_CLOEXEC);
+	if (wake < 0)
+		return (int)wake;
+	h->h_wake = hostfd_guard((int)wake);
 	mem = h->h_svc_stack;
 	void **tcb = (void **)(void *)(mem + SVC_STACK + 1024); /* room for initial-exec TLS below, never used */
 	tcb[0] = tcb; /* the thread pointer points to itself */
@@ -192,7 +247,7 @@ int service_start(struct host *h)
 	/* it must never run a handler of the program: it starts with every signal blocked */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
-	alive = 1;
+	alive = 1; /* until its number is known */
 	tid = service_clone(
 	    CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
 	    mem + SVC_STACK - 64, tcb, service_main, h);

@@ -782,6 +782,17 @@ void linux_range_leave(struct mach *m, struct hat *h, uint64_t addr, uint64_t le
 	leave(h);
 }
 
+int linux_range_protect(struct mach *m, struct hat *h, uint64_t addr, uint64_t len, int prot)
+{
+	int rc;
+
+	(void)m;
+	enter(h);
+	rc = (int)sys_call3(SYS_mprotect, (long)addr, (long)len, prot);
+	leave(h);
+	return rc;
+}
+
 int linux_hat_reprotect(struct hat *h)
 {
 	uint32_t *e;

@@ -33,6 +33,8 @@ void linux_destroy(struct mach *);
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */
 void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
+/* mprotect of the range, which is the kernel's or registered, while no page of it is being loaded or unloaded. 0 or -errno. */
+int linux_range_protect(struct mach *, struct hat *, uint64_t addr, uint64_t len, int prot);
 /* Who writes to a page of the registered range waits until the fault is served, or the range is none of ours any more. */
 int linux_range_freeze(struct mach *, uint64_t addr, uint64_t len);
 /* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */

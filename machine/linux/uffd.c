@@ -428,8 +428,9 @@ int linux_fault_fd(struct mach *m) { return m->m_uffd; }
 
 /*
  * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
- * A fault where the space has nothing is a range that is just being taken down: the thread tries again until the kernel's own
- * mapping is gone too.
+ * A fault where the space has nothing is a range that is just being taken down, and one where it allows nothing is a range whose
+ * protection is just being changed: the thread tries again until the kernel's own mapping is gone or changed too, which has
+ * the last word: it gives the program the signal that is its own.
  *
  * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way.
  */
@@ -447,6 +448,8 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	case VM_OK:
 	case VM_NOMAP:
 	case VM_RETRY:
+	case VM_PROT:
+	case VM_ACCESS:
 	case VM_INVAL: break;
 	default:
 		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);

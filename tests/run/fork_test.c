@@ -42,11 +42,10 @@ void affinity_forked(void) {}
 enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw) { return VM_NOMAP; }
 struct hat *as_hat(struct as *as) { return NULL; }
 bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p) { return false; }
-enum vm_err host_share_range(struct host *h, uint64_t base, uint64_t end) { return VM_OK; }
 enum vm_err host_adopt(struct host *h) { return VM_OK; }
 bool host_ask_others(struct host *h) { return false; }
 void host_publish(struct host *h) {}
-void host_drop_nofork(struct host *h) {}
+void host_born_marks(struct host *h) {}
 void hostfd_prune(void) {}
 pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
 void pool_vnode_fork_prepare(struct vnode *vp) {}
@@ -98,7 +97,8 @@ static int child_status(struct host *h)
 		return 72;
 	bad |= !mach_rw_tryenter(&h->h_lock, true);
 	bad |= !mach_mutex_tryenter(&h->h_brklock) << 1;
-	bad |= !mach_mutex_tryenter(&h->h_noforklock) << 2;
+	bad |= !mach_mutex_tryenter(&h->h_marklock) << 2;
+	bad |= !mach_mutex_tryenter(&h->h_protlock) << 2;
 	bad |= (forgotten != 1) << 3;
 	return bad;
 }

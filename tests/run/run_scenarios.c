@@ -66,7 +66,8 @@ static void ballast_check(void)
 
 int main(int argc, char **argv)
 {
-	static const struct scenario *const groups[] = { memory_scenarios, kind_scenarios, held_scenarios, process_scenarios, signal_scenarios };
+	static const struct scenario *const groups[] = { memory_scenarios, call_scenarios, kind_scenarios, held_scenarios,
+		process_scenarios, signal_scenarios };
 
 	self = argv[0];
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Calls that are several calls of the engine, made on the program's own stack: process_madvise, pkey_mprotect, shmat with
+ * SHM_REMAP, prctl(PR_SET_MM), and unshare and setns, which want a process of one thread.
+ *
+ * The service thread is a second thread that the program did not make. The kernel refuses some calls to processes with
+ * several threads: for these the service thread steps aside if the program has only the thread that calls. unshare and
+ * setns that change the namespace of process numbers do not allow a new thread afterwards, so the part of such a call that
+ * wants one thread is made alone, and the rest when the service thread is back.
+ *
+ * Locks: none is held here.
+ */
+#include "run/compound.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/prctl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "run/args.h"
+#include "run/calls.h"
+#include "run/exec.h"
+#include "run/host.h"
+#include "sys/linux/sys.h"
+
+/* ---- process_madvise ---- */
+#define PIECES	  1024u /* UIO_MAXIOV: the kernel takes no more */
+#define PIDFD_SELF_FIRST (-10001) /* PIDFD_SELF_THREAD_GROUP, PIDFD_SELF_THREAD */
+#define PIDFD_SELF_LAST	 (-10000)
+#define MADV_HWPOISON	 100 /* these two must not be tried on memory of our own */
+#define MADV_SOFT_OFFLINE 101
+
+/* The number after "Pid:" in what the kernel tells of a descriptor; 0: it is none of a process. */
+static long pid_of(int fd)
+{
+	char path[40] = "/proc/self/fdinfo/", text[512], digits[12];
+	size_t at = strlen(path), n = 0;
+	long f, got, pid = 0;
+
+	if (fd < 0)
+		return 0;
+	for (unsigned v = (unsigned)fd; n == 0 || v > 0; v /= 10)
+		digits[n++] = (char)('0' + v % 10);
+	while (n > 0)
+		path[at++] = digits[--n];
+	path[at] = '\0';
+	f = sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	if (f < 0)
+		return 0;
+	got = sys_call3(SYS_read, f, (long)text, sizeof text - 1);
+	(void)sys_call1(SYS_close, f);
+	text[got > 0 ? got : 0] = '\0';
+	const char *p = text;
+	while (*p != '\0' && !text_starts(p, "\nPid:\t"))
+		p++;
+	for (p += *p != '\0' ? 6 : 0; *p >= '0' && *p <= '9'; p++)
+		pid = pid * 10 + (*p - '0');
+	return pid;
+}
+
+/* Does the descriptor name this process, or a thread of it? */
+static bool names_self(int pidfd)
+{
+	long pid;
+
+	if (pidfd >= PIDFD_SELF_FIRST && pidfd <= PIDFD_SELF_LAST)
+		return true;
+	pid = pid_of(pidfd);
+	return pid > 0 && sys_call3(SYS_tgkill, sys_call0(SYS_getpid), pid, 0) == 0;
+}
+
+/* What the kernel answers if the advice is for a page of ours: whether it knows it, and allows it by this descriptor. */
+static long try_advice(const long *a)
+{
+	long p = sys_call6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), r;
+	struct iovec page = { (void *)p, 4096 };
+
+	if (p < 0 && p > -4096)
+		return p;
+	r = sys_call5(NR_process_madvise, a[5], (long)&page, 1, a[2], a[1]);
+	(void)sys_call2(SYS_munmap, p, 4096);
+	return r < 0 ? r : 0;
+}
+
+long compound_process_madvise(const long *a)
+{
+	const struct iovec *list = (const struct iovec *)a[4];
+	size_t n = (size_t)a[3];
+	struct iovec v;
+	long done = 0, r;
+
+	if (n == 0 || n > PIECES || !names_self((int)a[5]))
+		return sys_call5(NR_process_madvise, a[5], a[4], a[3], a[2], a[1]);
+	for (size_t i = 0; i < n; i++) /* the kernel reads all of them before it does anything */
+		if (!args_read(&v, list + i, sizeof v))
+			return -EFAULT;
+		else if ((long)v.iov_len < 0)
+			return -EINVAL;
+	if (a[2] != MADV_HWPOISON && a[2] != MADV_SOFT_OFFLINE && (r = try_advice(a)) != 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		if (!args_read(&v, list + i, sizeof v))
+			r = -EFAULT;
+		else
+			r = host_madvise(v.iov_base, v.iov_len, (int)a[2]);
+		if (r != 0)
+			return done > 0 ? done : r;
+		done += (long)v.iov_len;
+	}
+	return done;
+}
+
+/* ---- keys ---- */
+long compound_pkey_mprotect(const long *a)
+{
+	if (a[2] == -1) /* no key: as mprotect */
+		return host_mprotect((void *)a[5], (size_t)a[4], (int)a[3]);
+	if ((a[5] & 4095) == 0 && a[2] >= 0 && a[2] < 16)
+		(void)host_release((void *)a[5], ((size_t)a[4] + 4095) & ~(size_t)4095);
+	return sys_call4(SYS_pkey_mprotect, a[5], a[4], a[3], a[2]);
+}
+
+/* ---- System V shared memory ---- */
+long compound_shmat(const long *a)
+{
+	struct shmid_ds ds;
+	uint64_t at = (uint64_t)a[4];
+	long flags = a[3], r;
+
+	if ((flags & SHM_REMAP) == 0 || at == 0)
+		return sys_call3(SYS_shmat, a[5], a[4], flags);
+	if ((at & 4095) != 0 && (flags & SHM_RND) != 0)
+		at &= ~4095ull;
+	/* would it be attached? Only then what is there may go */
+	if ((at & 4095) != 0 || (r = sys_call3(SYS_shmctl, a[5], IPC_STAT, (long)&ds)) != 0)
+		return sys_call3(SYS_shmat, a[5], a[4], flags);
+	r = sys_call3(SYS_shmat, a[5], 0, flags & ~(SHM_REMAP | SHM_RND));
+	if (r < 0 && r > -4096)
+		return r;
+	(void)sys_call1(SYS_shmdt, r);
+	return host_shmat(a[5], (void *)at, flags, ds.shm_segsz);
+}
+
+/* ---- the break ---- */
+long compound_prctl_mm(const long *a)
+{
+	long r = sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
+
+	if (r == 0)
+		host_brk_moved();
+	return r;
+}
+
+/* ---- calls for a process of one thread ---- */
+#define ALONE_NOTHING (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) /* nothing is done to a process of one thread */
+#define ALONE_SETNS   (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
+static long unshare_split(long flags)
+{
+	long r;
+
+	if (host_single())
+		flags &= ~(long)ALONE_NOTHING;
+	if ((flags & CLONE_NEWUSER) == 0)
+		return sys_call1(SYS_unshare, flags);
+	if ((flags & CLONE_NEWPID) == 0)
+		return host_alone(SYS_unshare, flags, 0);
+	r = host_alone(SYS_unshare, CLONE_NEWUSER, 0);
+	return r != 0 ? r : sys_call1(SYS_unshare, flags & ~(long)CLONE_NEWUSER);
+}
+
+/* A descriptor of one namespace says of which kind; one of a process is used with the kinds that are wanted. */
+static long setns_split(long fd, long kinds)
+{
+	long kind = sys_call3(SYS_ioctl, fd, NS_GET_NSTYPE, 0), r;
+
+	if (kind > 0)
+		return (kind & ALONE_SETNS) != 0 ? host_alone(SYS_setns, fd, kinds) : sys_call2(SYS_setns, fd, kinds);
+	if ((kinds & ALONE_SETNS) == 0)
+		return sys_call2(SYS_setns, fd, kinds);
+	if ((kinds & CLONE_NEWPID) == 0)
+		return host_alone(SYS_setns, fd, kinds);
+	r = host_alone(SYS_setns, fd, kinds & ~CLONE_NEWPID);
+	return r != 0 ? r : sys_call2(SYS_setns, fd, CLONE_NEWPID);
+}
+
+long compound_one_thread(long nr, const long *a)
+{
+	return nr == SYS_unshare ? unshare_split(a[5]) : setns_split(a[5], a[4]);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Marks on ranges of memory that neither the core's segments nor, in a form that can be asked, the kernel's mappings keep:
+ *
+ *   NOFORK    a forked child shall not have it (MADV_DONTFORK). The kernel copies it to the child all the same, and the child
+ *             unmaps it before anything of the program runs. Tracked memory only.
+ *   SEALED    mseal: the kernel refuses changes. It is the kernel's memory; the mark says so before a call forgets what is
+ *             tracked beside it. Never taken away: seals last until the process executes another program.
+ *   READONLY  the kernel's mapping is read-only, while the segment of the core is read-write. Tracked memory only.
+ *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not inherit it.
+ *
+ * Lock: h_marklock guards all of them. Rank: below h_lock and h_brklock, above the core's.
+ */
+#include "run/engine.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "run/host.h"
+#include "sys/linux/sys.h"
+
+#define ROOM 65536u /* ranges of one mark: there are no more mappings */
+
+bool host_mark(struct host *h, enum mark m, uint64_t base, uint64_t end)
+{
+	struct ranges *s = &h->h_mark[m];
+	bool ok;
+
+	mach_mutex_enter(&h->h_marklock);
+	if (s->r == NULL) {
+		long p = sys_call6(SYS_mmap, 0, (long)(ROOM * sizeof(struct range)), RW,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p > 0 || p < -4096)
+			*s = (struct ranges){ (struct range *)p, 0, ROOM };
+	}
+	ok = ranges_add(s, base, end);
+	mach_mutex_exit(&h->h_marklock);
+	return ok;
+}
+
+static bool none(const struct host *h, enum mark m)
+{
+	return __atomic_load_n(&h->h_mark[m].n, __ATOMIC_RELAXED) == 0;
+}
+
+bool host_unmark(struct host *h, enum mark m, uint64_t base, uint64_t end)
+{
+	bool ok;
+
+	if (none(h, m))
+		return true;
+	mach_mutex_enter(&h->h_marklock);
+	ok = ranges_remove(&h->h_mark[m], base, end);
+	if (!ok && m == MARK_NOFORK) /* a child has more than it should rather than less */
+		h->h_mark[m].n = 0;
+	mach_mutex_exit(&h->h_marklock);
+	return ok;
+}
+
+bool host_marked(struct host *h, enum mark m, uint64_t base, uint64_t end)
+{
+	if (none(h, m))
+		return false;
+	mach_mutex_enter(&h->h_marklock);
+	bool yes = ranges_overlap(&h->h_mark[m], base, end);
+	mach_mutex_exit(&h->h_marklock);
+	return yes;
+}
+
+bool host_marked_at(struct host *h, enum mark m, uint64_t addr, uint64_t *end)
+{
+	const struct ranges *s = &h->h_mark[m];
+	bool yes = false;
+
+	if (none(h, m))
+		return false;
+	mach_mutex_enter(&h->h_marklock);
+	size_t i = ranges_find(s, addr);
+	if (i < s->n) {
+		yes = s->r[i].base <= addr;
+		uint64_t change = yes ? s->r[i].end : s->r[i].base;
+
+		*end = change < *end ? change : *end;
+	}
+	mach_mutex_exit(&h->h_marklock);
+	return yes;
+}
+
+void host_nofork_to_kernel(struct host *h, uint64_t base, uint64_t end)
+{
+	uint64_t to;
+
+	for (uint64_t a = base; a < end && !none(h, MARK_NOFORK); a = to) {
+		to = end;
+		if (host_marked_at(h, MARK_NOFORK, a, &to))
+			(void)sys_call3(SYS_madvise, (long)a, (long)(to - a), MADV_DONTFORK);
+	}
+	(void)host_unmark(h, MARK_NOFORK, base, end);
+}
+
+/* A child has not what is marked NOFORK, and inherits no lock on memory. */
+void host_born_marks(struct host *h)
+{
+	if (!none(h, MARK_LOCKED)) {
+		(void)as_unlockall(h->h_as);
+		(void)host_unmark(h, MARK_LOCKED, 0, HOST_MAX);
+	}
+	while (!none(h, MARK_NOFORK)) {
+		struct range gone = h->h_mark[MARK_NOFORK].r[0];
+
+		(void)call_munmap(h, (long)gone.base, (long)(gone.end - gone.base));
+		(void)host_unmark(h, MARK_NOFORK, gone.base, gone.end);
+	}
+}

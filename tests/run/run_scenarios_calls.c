@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Scenarios of the calls in run/calls.c that are seldom made: each must answer, and leave contents, as the kernel's own. */
+#include "tests/run/run_scenarios.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NR_process_madvise 440
+#define NR_mseal	   462
+#define PIDFD_SELF	   (-10000)
+#define GUARD_INSTALL	   102
+#define GUARD_REMOVE	   103
+#define DONTNEED_LOCKED	   24
+
+extern char **environ;
+
+static bool zero(const char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i] != 0)
+			return false;
+	return true;
+}
+
+static void report(const char *what, long r)
+{
+	printf("%s: %ld %s\n", what, r, r < 0 ? strerror(errno) : "");
+}
+
+/* How the child that runs fn(arg) ends: its status, or the signal. */
+static void in_child(const char *what, int (*fn)(void *), void *arg)
+{
+	int status;
+	pid_t pid;
+
+	(void)fflush(stdout);
+	if ((pid = fork()) == 0)
+		_exit(fn(arg));
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	if (WIFSIGNALED(status))
+		printf("%s: signal %d\n", what, WTERMSIG(status));
+	else
+		printf("%s: status %d\n", what, WEXITSTATUS(status));
+}
+
+static int read_byte(void *p) { return *(volatile char *)p; }
+
+/* Allocators purge so: what was dropped came back, as the call was not known. */
+static int purge_by_process_madvise(void)
+{
+	char *p = map(4 * MIB);
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	struct iovec v[3] = { { p, MIB }, { p + 2 * MIB, MIB }, { (void *)16, PAGE } };
+
+	fill(p, 4 * MIB, 1);
+	push_out();
+	long r = syscall(NR_process_madvise, fd, v, 2, MADV_DONTNEED, 0);
+	report("DONTNEED of itself", r);
+	if (r > 0)
+		EXPECT(zero(p, MIB) && zero(p + 2 * MIB, MIB));
+	EXPECT(wrong(p + MIB, MIB, 1) != 0 && wrong(p + 3 * MIB, MIB, 1) != 0);
+	fill(p, 4 * MIB, 2);
+	push_out();
+	report("COLD", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 0));
+	EXPECT(wrong(p, 4 * MIB, 2) == 0);
+	report("by its own name", syscall(NR_process_madvise, PIDFD_SELF, v, 1, MADV_PAGEOUT, 0));
+	EXPECT(wrong(p, 4 * MIB, 2) == 0);
+	report("the last one is bad", syscall(NR_process_madvise, fd, v, 3, MADV_COLD, 0));
+	report("the first one is bad", syscall(NR_process_madvise, fd, v + 2, 1, MADV_COLD, 0));
+	report("a bad list", syscall(NR_process_madvise, fd, (void *)16, 2, MADV_COLD, 0));
+	report("no advice", syscall(NR_process_madvise, fd, v, 2, 12345, 0));
+	report("flags", syscall(NR_process_madvise, fd, v, 2, MADV_COLD, 1));
+	report("no descriptor", syscall(NR_process_madvise, -1, v, 2, MADV_COLD, 0));
+	report("nothing", syscall(NR_process_madvise, fd, v, 0, MADV_COLD, 0));
+	EXPECT(wrong(p, 4 * MIB, 2) == 0);
+	return close(fd);
+}
+
+/* Memory mapped with PROT_WRITE alone was lost by whatever makes pages leave their place. */
+static int write_only(void)
+{
+	for (int flags = MAP_PRIVATE; flags <= MAP_PRIVATE + 1; flags++) {
+		int kind = flags == MAP_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
+		char *p[4];
+
+		for (int i = 0; i < 4; i++) {
+			p[i] = mmap(NULL, 64 * PAGE, PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+			fill(p[i], 64 * PAGE, (uint64_t)i);
+		}
+		push_out();
+		EXPECT(mprotect(p[0], 64 * PAGE, PROT_READ) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
+		EXPECT(mprotect(p[0], 64 * PAGE, PROT_WRITE) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
+		fill(p[0], 64 * PAGE, 7);
+		in_child("child", read_byte, p[1] + 5);
+		EXPECT(wrong(p[0], 64 * PAGE, 7) == 0 && wrong(p[1], 64 * PAGE, 1) == 0);
+		p[1] = mremap(p[1], 64 * PAGE, MIB, MREMAP_MAYMOVE);
+		EXPECT(p[1] != MAP_FAILED && (kind == MAP_SHARED || wrong(p[1], 64 * PAGE, 1) == 0));
+		char *to = map(64 * PAGE);
+		EXPECT(mremap(p[2], 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+		EXPECT(wrong(to, 64 * PAGE, 2) == 0);
+		EXPECT(madvise(p[3], 64 * PAGE, MADV_DONTNEED) == 0);
+		EXPECT(kind == MAP_SHARED ? wrong(p[3], 64 * PAGE, 3) == 0 : zero(p[3], 64 * PAGE));
+	}
+	return 0;
+}
+
+/* A child wakes the thread of its parent that waited before it was born: the futex must not have another name then. */
+static void *wait_for_post(void *arg)
+{
+	while (sem_wait(arg) != 0 && errno == EINTR)
+		;
+	return NULL;
+}
+
+static int post(void *arg) { return sem_post(arg); }
+
+/* Sleeping in futex(): what /proc says of the thread begins with the call's number. */
+static bool sleeps(pid_t tid)
+{
+	char path[64], text[16] = "";
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+	if ((f = fopen(path, "r")) == NULL)
+		return true;
+	bool yes = fgets(text, sizeof text, f) != NULL && strncmp(text, "202 ", 4) == 0;
+	(void)fclose(f);
+	return yes;
+}
+
+static _Atomic int waiter_tid;
+static void *waiter(void *arg)
+{
+	waiter_tid = (int)syscall(SYS_gettid);
+	return wait_for_post(arg);
+}
+
+static int futex_over_fork(void)
+{
+	sem_t *s = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_t t;
+
+	EXPECT(sem_init(s, 1, 0) == 0);
+	push_out();
+	for (int i = 0; i < 3; i++) {
+		waiter_tid = 0;
+		EXPECT(pthread_create(&t, NULL, waiter, s) == 0);
+		while (waiter_tid == 0 || !sleeps(waiter_tid))
+			(void)sched_yield();
+		in_child("posted", post, s);
+		EXPECT(pthread_join(t, NULL) == 0);
+	}
+	return 0;
+}
+
+/* Sealed memory refuses what would change it, and no part of such a call may have been done. */
+static int sealed(void)
+{
+	char *p = map(3 * MIB), *q;
+
+	fill(p, 3 * MIB, 1);
+	push_out();
+	long r = syscall(NR_mseal, p + MIB, MIB, 0);
+	report("mseal", r);
+	if (r != 0)
+		return 0;
+	report("mseal of a bad address", syscall(NR_mseal, p + 1, MIB, 0));
+	report("mseal with flags", syscall(NR_mseal, p, MIB, 1));
+	report("munmap", munmap(p + MIB, MIB));
+	report("munmap of more", munmap(p, 3 * MIB));
+	EXPECT(wrong(p, 3 * MIB, 1) == 0);
+	report("mmap", mmap(p + MIB / 2, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -1 : 0);
+	q = mremap(p + MIB, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	report("mremap", q == MAP_FAILED ? -1 : 0);
+	q = map(PAGE);
+	report("mremap over it", mremap(q, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + MIB + PAGE) == MAP_FAILED ? -1 : 0);
+	report("mprotect", mprotect(p + MIB, PAGE, PROT_READ));
+	report("mprotect none", mprotect(p + 2 * MIB - PAGE, PAGE, PROT_NONE));
+	push_out();
+	EXPECT(wrong(p, 3 * MIB, 1) == 0);
+	fill(p, 3 * MIB, 2);
+	push_out();
+	EXPECT(wrong(p, 3 * MIB, 2) == 0);
+	in_child("child's munmap", read_byte, p + MIB);
+	report("munmap beside it", munmap(p, MIB));
+	return 0;
+}
+
+/* A key's rights are those of the mapping in a child, too. Machines without keys say so. */
+static void denied(int sig) { _exit(sig == SIGSEGV ? 33 : 34); }
+static int key_over_fork(void)
+{
+	for (int kind = MAP_SHARED; kind <= MAP_PRIVATE; kind++) {
+		char *p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+		int key = pkey_alloc(0, 0);
+
+		fill(p, 4 * PAGE, 1);
+		push_out();
+		if (key < 0) {
+			report("pkey_alloc", key);
+			report("pkey_mprotect", pkey_mprotect(p, PAGE, PROT_READ, 3));
+			EXPECT(pkey_mprotect(p, PAGE, PROT_READ, -1) == 0 && mprotect(p, PAGE, PROT_READ | PROT_WRITE) == 0);
+			EXPECT(wrong(p, 4 * PAGE, 1) == 0);
+			continue;
+		}
+		EXPECT(pkey_mprotect(p, 4 * PAGE, PROT_READ | PROT_WRITE, key) == 0);
+		push_out();
+		EXPECT(wrong(p, 4 * PAGE, 1) == 0 && pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
+		EXPECT(signal(SIGSEGV, denied) != SIG_ERR);
+		in_child("child", read_byte, p);
+		EXPECT(signal(SIGSEGV, SIG_DFL) != SIG_ERR && pkey_set(key, 0) == 0 && wrong(p, 4 * PAGE, 1) == 0);
+		EXPECT(munmap(p, 4 * PAGE) == 0 && pkey_free(key) == 0);
+	}
+	return 0;
+}
+
+/* Is a flag among those that the kernel tells of the mapping at p? */
+static bool mapping_has(const char *p, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long a, e, in = 0;
+	bool yes = false;
+	char line[512];
+
+	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+		if (sscanf(line, "%lx-%lx ", &a, &e) == 2)
+			in = a <= (unsigned long)p && (unsigned long)p < e;
+		if (in && strncmp(line, "VmFlags", 7) == 0)
+			yes = strstr(line, flag) != NULL;
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	return yes;
+}
+
+static int check_dump(void *p) { return mapping_has(p, " dd") ? 1 : 2; }
+
+static int not_dumped(void)
+{
+	char *p = map(8 * PAGE);
+
+	fill(p, 8 * PAGE, 1);
+	push_out();
+	EXPECT(madvise(p, 4 * PAGE, MADV_DONTDUMP) == 0);
+	EXPECT(mapping_has(p, " dd") && !mapping_has(p + 4 * PAGE, " dd"));
+	push_out();
+	EXPECT(wrong(p, 8 * PAGE, 1) == 0);
+	in_child("child", check_dump, p);
+	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") && wrong(p, 8 * PAGE, 1) == 0);
+	return 0;
+}
+
+static int no_access_then(void *which)
+{
+	char *half[] = { (char *)"A=1", (char *)16, NULL }, *argv[] = { (char *)"true", NULL };
+	char *none = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *volatile bad = (char *)16;
+	long r = 0;
+
+	switch ((intptr_t)which) {
+	case 0: r = execve("/bin/true", argv, (char **)bad); break;
+	case 1: r = execve("/bin/true", argv, half); break;
+	case 2: r = execve("/bin/true", (char **)bad, environ); break;
+	case 3: r = execve(bad, argv, environ); break;
+	case 4: r = execve("/bin/true", argv, (char **)none); break;
+	case 5: r = syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, bad, 0); break;
+	case 6: r = sched_setaffinity(0, 8, (cpu_set_t *)bad); break;
+	case 7: r = sched_getaffinity(0, 128, (cpu_set_t *)none); break;
+	case 8: r = mincore(none, PAGE, (unsigned char *)bad); break;
+	case 9: r = syscall(SYS_clone3, bad, 88); break;
+	case 10: r = syscall(SYS_clone3, none, 88); break;
+	case 11: r = ioctl(0, 0xc020aa00, bad); break;
+	case 12: r = syscall(SYS_sched_setaffinity, 0, 8, none + PAGE - 4); break;
+	default: return 0;
+	}
+	report("answer", r < 0 ? -1 : r);
+	return 1;
+}
+
+/* Arguments that are bad addresses are the caller's fault, and no more. */
+static int bad_addresses(void)
+{
+	for (intptr_t i = 0; i < 13; i++)
+		in_child("call", no_access_then, (void *)i);
+	return 0;
+}
+
+/* Locking goes by the kernel's limits, and it counts what is locked. */
+static long locked_kib(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[128];
+	long v = -1;
+
+	while (f != NULL && fgets(line, sizeof line, f) != NULL)
+		(void)sscanf(line, "VmLck: %ld", &v);
+	if (f != NULL)
+		(void)fclose(f);
+	return v;
+}
+
+static int lock_without_right(void *p)
+{
+	struct rlimit none = { 0, 0 }, little = { 4 * PAGE, 4 * PAGE };
+
+	if (setrlimit(RLIMIT_MEMLOCK, &little) != 0 || seteuid(65534) != 0)
+		return 2;
+	report("as much as allowed", mlock(p, 4 * PAGE));
+	report("more", mlock(p, 5 * PAGE));
+	EXPECT(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+	report("nothing allowed", mlock((char *)p + 8 * PAGE, PAGE));
+	return 0;
+}
+
+static int locks_of_memory(void)
+{
+	for (int prot = 0; prot < 4; prot++) {
+		char *p = mmap(NULL, 16 * PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		report("mlock", mlock(p, 16 * PAGE));
+		printf("prot %d: %ld KiB\n", prot, locked_kib());
+		push_out();
+		report("munlock", munlock(p, 16 * PAGE));
+		printf("%ld KiB\n", locked_kib());
+	}
+	char *p = map(16 * PAGE);
+	fill(p, 16 * PAGE, 1);
+	EXPECT(mlock(p, 16 * PAGE) == 0 && wrong(p, 16 * PAGE, 1) == 0);
+	report("DONTNEED of locked", madvise(p, PAGE, MADV_DONTNEED));
+	report("the other one", madvise(p, PAGE, DONTNEED_LOCKED));
+	EXPECT(zero(p, PAGE) && mprotect(p, 16 * PAGE, PROT_NONE) == 0 && mprotect(p, 16 * PAGE, PROT_READ) == 0);
+	EXPECT(wrong(p, 16 * PAGE, 1) > 0 && mprotect(p, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	p = mremap(p, 16 * PAGE, 32 * PAGE, MREMAP_MAYMOVE);
+	EXPECT(p != MAP_FAILED && munlockall() == 0);
+	printf("%ld KiB\n", locked_kib());
+	in_child("without right", lock_without_right, map(16 * PAGE));
+	return 0;
+}
+
+/* Memory of another kind over what is tracked, and calls on memory that is shared. */
+static int other_kinds(void)
+{
+	char *p = map(16 * PAGE), *q;
+	int id = shmget(IPC_PRIVATE, 16 * PAGE, 0600 | IPC_CREAT);
+
+	fill(p, 16 * PAGE, 1);
+	push_out();
+	EXPECT(shmat(id, p, 0) == MAP_FAILED && errno == EINVAL && wrong(p, 16 * PAGE, 1) == 0);
+	EXPECT(shmat(id, p + 1, SHM_REMAP) == MAP_FAILED && wrong(p, 16 * PAGE, 1) == 0);
+	EXPECT(shmat(id, p, SHM_REMAP) == p && zero(p, 16 * PAGE));
+	EXPECT(shmctl(id, IPC_RMID, NULL) == 0);
+	fill(p, 16 * PAGE, 2);
+	push_out();
+	EXPECT(wrong(p, 16 * PAGE, 2) == 0 && munmap(p, 16 * PAGE) == 0);
+	p = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	fill(p, 16 * PAGE, 3);
+	p[PAGE] = 8;
+	report("remap_file_pages", syscall(SYS_remap_file_pages, p, PAGE, 0, 1, 0));
+	printf("%d\n", p[0]);
+	report("of private memory", syscall(SYS_remap_file_pages, map(PAGE), PAGE, 0, 0, 0));
+	p = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	q = mremap(p, 0, 16 * PAGE, MREMAP_MAYMOVE);
+	EXPECT(q != MAP_FAILED);
+	q[3 * PAGE] = 5;
+	EXPECT(p[3 * PAGE] == 5);
+	report("MADV_REMOVE", madvise(p, 16 * PAGE, MADV_REMOVE));
+	printf("%d\n", p[3 * PAGE]);
+	q = map(PAGE);
+	q[0] = 7;
+	report("MADV_REMOVE of private memory", madvise(q, PAGE, MADV_REMOVE));
+	printf("%d\n", q[0]);
+	return 0;
+}
+
+/* Guards are pages without access and without a mapping of their own. */
+static int guards(void)
+{
+	char *p = map(16 * PAGE);
+
+	fill(p, 16 * PAGE, 1);
+	push_out();
+	report("install", madvise(p + 4 * PAGE, PAGE, GUARD_INSTALL));
+	in_child("touched", read_byte, p + 4 * PAGE);
+	EXPECT(wrong(p, 4 * PAGE, 1) == 0);
+	push_out();
+	report("remove", madvise(p, 16 * PAGE, GUARD_REMOVE));
+	printf("%d\n", p[4 * PAGE]);
+	EXPECT(wrong(p, 4 * PAGE, 1) == 0);
+	report("unknown", madvise(p, PAGE, 12345));
+	return 0;
+}
+
+/* Whatever lies where only a few programs map anything. */
+static int low_addresses(void)
+{
+	const uintptr_t at[] = { 0x1000, 0x10000, 0x100000, 0x100000000 };
+
+	for (unsigned i = 0; i < 4; i++) {
+		char *p = mmap((void *)at[i], 4 * PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		report("map", p == MAP_FAILED ? -1 : 0);
+		if (p == MAP_FAILED)
+			continue;
+		fill(p, 4 * PAGE, i);
+		push_out();
+		EXPECT(wrong(p, 4 * PAGE, i) == 0 && munmap(p, 4 * PAGE) == 0);
+	}
+	return 0;
+}
+
+/* Calls that the kernel refuses to processes with several threads. */
+static int leave_user_space(void *p)
+{
+	(void)wrong(p, MIB, 1);
+	report("user", unshare(CLONE_NEWUSER));
+	EXPECT(wrong(p, MIB, 1) == 0);
+	push_out();
+	EXPECT(wrong(p, MIB, 1) == 0);
+	int fd = open("/proc/self/ns/net", O_RDONLY);
+	report("net", unshare(CLONE_NEWNET));
+	report("into a net that is another's", setns(fd, CLONE_NEWNET));
+	in_child("child", read_byte, p);
+	return 0;
+}
+
+static int leave_with_processes(void *p)
+{
+	report("user and processes", unshare(CLONE_NEWUSER | CLONE_NEWPID));
+	in_child("child", read_byte, p);
+	report("threads", unshare(CLONE_THREAD));
+	EXPECT(wrong(p, MIB, 1) == 0);
+	return 0;
+}
+
+static int enter_own(void *p)
+{
+	int mnt = open("/proc/self/ns/mnt", O_RDONLY), user = open("/proc/self/ns/user", O_RDONLY);
+
+	report("own mounts", setns(mnt, CLONE_NEWNS));
+	report("own users", setns(user, 0));
+	report("no descriptor", setns(-1, 0));
+	report("nothing", unshare(0));
+	report("bad flags", unshare(1));
+	EXPECT(wrong(p, MIB, 1) == 0);
+	return 0;
+}
+
+static int one_thread(void)
+{
+	char *p = map(MIB);
+
+	fill(p, MIB, 1);
+	push_out();
+	in_child("user", leave_user_space, p);
+	in_child("processes", leave_with_processes, p);
+	in_child("own", enter_own, p);
+	EXPECT(wrong(p, MIB, 1) == 0);
+	return 0;
+}
+
+/* One thread reads on and on, so that pages ahead of it are loaded; another closes pieces just ahead, and the reader opens them. */
+static char *ahead_base;
+static _Atomic size_t ahead_at, ahead_faults;
+static _Atomic bool ahead_end, ahead_misled;
+#define AHEAD_PAGES 2048u
+#define AHEAD_PIECE (4 * PAGE)
+
+static void open_piece(int sig, siginfo_t *si, void *context)
+{
+	char *at = (char *)((uintptr_t)si->si_addr & ~(uintptr_t)(AHEAD_PIECE - 1));
+
+	(void)context;
+	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR || at < ahead_base || at >= ahead_base + AHEAD_PAGES * PAGE ||
+	    mprotect(at, AHEAD_PIECE, PROT_READ | PROT_WRITE) != 0) {
+		ahead_misled = true;
+		_exit(7);
+	}
+	ahead_faults++;
+}
+
+static void *close_ahead(void *prot)
+{
+	for (uint64_t r = 1; !ahead_end;) {
+		r = r * 6364136223846793005u + 1442695040888963407u;
+		size_t at = (ahead_at + PAGE + (r >> 33) % 8 * PAGE) & ~(size_t)(AHEAD_PIECE - 1);
+
+		if (at + AHEAD_PIECE <= AHEAD_PAGES * PAGE)
+			(void)mprotect(ahead_base + at, AHEAD_PIECE, (int)(intptr_t)prot);
+	}
+	return NULL;
+}
+
+static int close_against_read_ahead(void)
+{
+	struct sigaction sa = { .sa_sigaction = open_piece, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	char *all = map((AHEAD_PAGES + 4) * PAGE);
+	pthread_t t;
+
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
+	ahead_base = (char *)(((uintptr_t)all + AHEAD_PIECE - 1) & ~(uintptr_t)(AHEAD_PIECE - 1));
+	fill(ahead_base, AHEAD_PAGES * PAGE, 3);
+	for (int prot = PROT_NONE; prot <= PROT_READ; prot++) {
+		ahead_end = false;
+		EXPECT(pthread_create(&t, NULL, close_ahead, (void *)(intptr_t)prot) == 0);
+		for (int round = 0; round < 6; round++)
+			for (size_t at = 0; at < AHEAD_PAGES * PAGE; at += PAGE) {
+				ahead_at = at;
+				if (prot == PROT_READ) /* the write barrier of a collector */
+					*(volatile char *)(ahead_base + at) = *(volatile char *)(ahead_base + at);
+				EXPECT(wrong(ahead_base + at, PAGE, 3) != 0 || at == 0);
+			}
+		ahead_end = true;
+		EXPECT(pthread_join(t, NULL) == 0);
+		EXPECT(mprotect(ahead_base, AHEAD_PAGES * PAGE, PROT_READ | PROT_WRITE) == 0);
+		EXPECT(wrong(ahead_base, AHEAD_PAGES * PAGE, 3) == 0);
+	}
+	return ahead_misled;
+}
+
+/* Memory made read-only: read, written by who opens it, moved, forked, dropped. */
+static int read_only(void)
+{
+	char *p = map(2 * MIB), *q;
+
+	fill(p, 2 * MIB, 1);
+	push_out();
+	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0);
+	push_out();
+	EXPECT(wrong(p, 2 * MIB, 1) == 0);
+	push_out();
+	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
+		EXPECT(mprotect(p + at, PAGE, PROT_READ | PROT_WRITE) == 0);
+	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
+		p[at]++;
+	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
+		p[at]--;
+	push_out();
+	EXPECT(wrong(p, 2 * MIB, 1) == 0);
+	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0);
+	in_child("child", read_byte, p + MIB);
+	report("read into it", read(open("/dev/zero", O_RDONLY), p, PAGE));
+	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	EXPECT(q != MAP_FAILED && wrong(q, MIB, 1) == 0);
+	report("populate", madvise(q, MIB, MADV_POPULATE_WRITE));
+	EXPECT(madvise(q, MIB, MADV_POPULATE_READ) == 0 && madvise(q, PAGE, MADV_DONTNEED) == 0 && zero(q, PAGE));
+	EXPECT(mprotect(q, MIB, PROT_NONE) == 0 && mprotect(q, MIB, PROT_READ) == 0 && wrong(q, MIB, 1) == 512);
+	push_out();
+	EXPECT(mprotect(q, MIB, PROT_READ | PROT_EXEC) == 0 && wrong(q, MIB, 1) == 512);
+	EXPECT(munmap(q, 2 * MIB) == 0);
+	return 0;
+}
+
+const struct scenario call_scenarios[] = {
+	{ "purge-by-process-madvise", purge_by_process_madvise },
+	{ "write-only", write_only },
+	{ "read-only", read_only },
+	{ "close-against-read-ahead", close_against_read_ahead },
+	{ "futex-over-fork", futex_over_fork },
+	{ "sealed", sealed },
+	{ "key-over-fork", key_over_fork },
+	{ "not-dumped", not_dumped },
+	{ "bad-addresses", bad_addresses },
+	{ "locks-of-memory", locks_of_memory },
+	{ "other-kinds", other_kinds },
+	{ "guards", guards },
+	{ "low-addresses", low_addresses },
+	{ "one-thread", one_thread },
+	{ NULL, NULL },
+};
