@@ -11,10 +11,10 @@ set -eu
 packages="
 gcc g++ libc6-dev
 meson ninja-build pkg-config
-liblz4-dev libzstd-dev liburing-dev
+liblz4-dev libzstd-dev liburing-dev libnbd-dev libhiredis-dev libssl-dev
 libcmocka-dev
 python3
-sqlite3 redis-server redis-tools xz-utils e2fsprogs
+sqlite3 redis-server redis-tools nbdkit openssl xz-utils e2fsprogs
 $*
 "
 

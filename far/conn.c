@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See conn.h. TLS by OpenSSL; without a verified certificate there is no connection. */
+#include "far/conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct far_conn {
+	int fd;
+	SSL_CTX *ctx;
+	SSL *ssl;	/* NULL: plain */
+	bool want_write; /* TLS must write before it can read on */
+	char *out;	/* [out_from, out_to) is to be sent */
+	size_t out_from, out_to, out_room;
+};
+
+static int left_ms(uint64_t until)
+{
+	uint64_t now = far_now();
+
+	return now >= until ? 0 : (int)((until - now) / 1000000u) + 1;
+}
+
+static bool wait_for(int fd, short events, uint64_t until)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return poll(&p, 1, left_ms(until)) == 1;
+}
+
+static int connect_one(const struct addrinfo *ai, uint64_t until)
+{
+	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), e = 0, one = 1;
+	socklen_t n = sizeof e;
+
+	if (fd < 0)
+		return -1;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0)
+		return fd;
+	if (errno == EINPROGRESS && wait_for(fd, POLLOUT, until) &&
+	    getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0)
+		return fd;
+	if (e == 0)
+		e = errno == EINPROGRESS ? ETIMEDOUT : errno;
+	(void)close(fd);
+	errno = e;
+	return -1;
+}
+
+static int connect_any(const char *host, const char *port, uint64_t until, char why[FAR_WHY])
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all = NULL;
+	int fd = -1, rc = getaddrinfo(host, port, &hints, &all);
+
+	if (rc != 0) {
+		(void)snprintf(why, FAR_WHY, "%s: %s", host, gai_strerror(rc));
+		return -1;
+	}
+	for (const struct addrinfo *ai = all; ai != NULL && fd < 0; ai = ai->ai_next)
+		fd = connect_one(ai, until);
+	if (fd < 0)
+		(void)snprintf(why, FAR_WHY, "%s port %s: %s", host, port, strerror(errno));
+	freeaddrinfo(all);
+	return fd;
+}
+
+static bool start_tls(struct far_conn *c, const char *host, const char *ca_file, uint64_t until, char why[FAR_WHY])
+{
+	int rc = 0;
+
+	c->ctx = SSL_CTX_new(TLS_client_method());
+	if (c->ctx == NULL || (c->ssl = SSL_new(c->ctx)) == NULL)
+		goto failed;
+	(void)SSL_CTX_set_min_proto_version(c->ctx, TLS1_2_VERSION);
+	if (ca_file != NULL ? SSL_CTX_load_verify_locations(c->ctx, ca_file, NULL) != 1
+			    : SSL_CTX_set_default_verify_paths(c->ctx) != 1) {
+		(void)snprintf(why, FAR_WHY, "TLS: no certificates can be read from %s", ca_file != NULL ? ca_file : "the system's store");
+		return false;
+	}
+	SSL_set_verify(c->ssl, SSL_VERIFY_PEER, NULL);
+	if (SSL_set1_host(c->ssl, host) != 1 || SSL_set_tlsext_host_name(c->ssl, host) != 1 || SSL_set_fd(c->ssl, c->fd) != 1)
+		goto failed;
+	(void)SSL_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	while ((rc = SSL_connect(c->ssl)) != 1) {
+		int e = SSL_get_error(c->ssl, rc);
+
+		if ((e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE) ||
+		    !wait_for(c->fd, e == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until))
+			goto failed;
+	}
+	return true;
+failed:
+	rc = c->ssl != NULL ? (int)SSL_get_verify_result(c->ssl) : X509_V_OK;
+	if (rc != X509_V_OK)
+		(void)snprintf(why, FAR_WHY, "TLS: the certificate of %s: %s", host, X509_verify_cert_error_string(rc));
+	else
+		(void)snprintf(why, FAR_WHY, "TLS with %s failed: is it a TLS port?", host);
+	return false;
+}
+
+struct far_conn *far_conn_open(
+    const char *host, const char *port, bool tls, const char *ca_file, uint32_t wait_ms, char why[FAR_WHY])
+{
+	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
+	struct far_conn *c = calloc(1, sizeof *c);
+
+	if (c == NULL)
+		return NULL;
+	c->fd = connect_any(host, port, until, why);
+	if (c->fd < 0 || (tls && !start_tls(c, host, ca_file, until, why))) {
+		far_conn_close(c);
+		return NULL;
+	}
+	return c;
+}
+
+void far_conn_close(struct far_conn *c)
+{
+	if (c == NULL)
+		return;
+	SSL_free(c->ssl);
+	SSL_CTX_free(c->ctx);
+	ERR_clear_error();
+	if (c->fd >= 0)
+		(void)close(c->fd);
+	free(c->out);
+	free(c);
+}
+
+bool far_conn_put(struct far_conn *c, const void *data, size_t len)
+{
+	if (c->out_to + len > c->out_room && c->out_from > 0) {
+		memmove(c->out, c->out + c->out_from, c->out_to - c->out_from);
+		c->out_to -= c->out_from;
+		c->out_from = 0;
+	}
+	if (c->out_to + len > c->out_room) {
+		size_t room = (c->out_to + len) * 2;
+		char *more = realloc(c->out, room);
+
+		if (more == NULL)
+			return false;
+		c->out = more;
+		c->out_room = room;
+	}
+	memcpy(c->out + c->out_to, data, len);
+	c->out_to += len;
+	return true;
+}
+
+/* As send: > 0, 0: not now, -1: lost. */
+static ssize_t send_some(struct far_conn *c)
+{
+	size_t len = c->out_to - c->out_from;
+	ssize_t n;
+	int e;
+
+	if (c->ssl == NULL) {
+		n = send(c->fd, c->out + c->out_from, len, MSG_NOSIGNAL);
+		return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+	}
+	n = SSL_write(c->ssl, c->out + c->out_from, len > 1u << 20 ? 1 << 20 : (int)len);
+	if (n > 0)
+		return n;
+	e = SSL_get_error(c->ssl, (int)n);
+	ERR_clear_error();
+	return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+bool far_conn_flush(struct far_conn *c)
+{
+	while (c->out_from < c->out_to) {
+		ssize_t n = send_some(c);
+
+		if (n < 0)
+			return false;
+		if (n == 0)
+			return true;
+		c->out_from += (size_t)n;
+	}
+	c->out_from = c->out_to = 0;
+	return true;
+}
+
+ssize_t far_conn_get(struct far_conn *c, void *buf, size_t len)
+{
+	ssize_t n;
+	int e;
+
+	if (c->ssl == NULL) {
+		n = recv(c->fd, buf, len, 0);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -1;
+		return n == 0 ? -1 : n;
+	}
+	n = SSL_read(c->ssl, buf, (int)len);
+	if (n > 0)
+		return n;
+	e = SSL_get_error(c->ssl, (int)n);
+	ERR_clear_error();
+	c->want_write = e == SSL_ERROR_WANT_WRITE;
+	return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+struct pollfd far_conn_poll(const struct far_conn *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+
+	if (c->out_from < c->out_to || c->want_write)
+		p.events |= POLLOUT;
+	return p;
+}

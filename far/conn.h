@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A TCP connection, with TLS or without, that never waits once it is open: what cannot be sent yet is kept. */
+#ifndef QUIRE_FAR_CONN_H
+#define QUIRE_FAR_CONN_H
+
+#include "far/far.h"
+
+#include <sys/types.h>
+
+struct far_conn;
+/* Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why. */
+struct far_conn *far_conn_open(
+    const char *host, const char *port, bool tls, const char *ca_file, uint32_t wait_ms, char why[FAR_WHY]);
+void far_conn_close(struct far_conn *); /* NULL is allowed */
+/* Appends to what is to be sent. False: no memory. */
+bool far_conn_put(struct far_conn *, const void *data, size_t len);
+/* Sends what can be sent. False: the connection is lost. */
+bool far_conn_flush(struct far_conn *);
+/* Up to len bytes that have arrived: > 0, 0: none now, -1: the connection is lost. */
+ssize_t far_conn_get(struct far_conn *, void *buf, size_t len);
+/* Its descriptor, and what to poll for. */
+struct pollfd far_conn_poll(const struct far_conn *);
+#endif

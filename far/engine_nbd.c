@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * NBD, by libnbd: any server of the protocol (nbdkit, qemu-nbd, nbd-server, a cloud disk behind one of them). Where the server
+ * says that several connections see the same data (multi-conn), four are used; requests go to the one with the fewest.
+ *
+ * A connection that dies aborts its requests: their callbacks tell an error that is the connection's, not the request's, so
+ * they answer nothing, and the device asks the next link again.
+ */
+#include "far/far.h"
+
+#include <errno.h>
+#include <libnbd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNS 4u
+#define DEPTH 64u /* requests of one connection */
+
+struct far_link {
+	struct nbd_handle *h[CONNS];
+	unsigned inflight[CONNS], n;
+	uint64_t size;
+	bool trims;
+};
+
+/* One request at one connection. */
+struct ask {
+	struct far_link *l;
+	struct far_io *io;
+	unsigned conn;
+};
+
+static void why_nbd(char why[FAR_WHY])
+{
+	const char *text = nbd_get_error();
+
+	(void)snprintf(why, FAR_WHY, "%s", text != NULL ? text : "unknown error");
+}
+
+/* The user of pre-shared keys: the URL's, else the first that the file names. */
+static void psk_user(const struct far_url *u, const char *file, char user[64])
+{
+	FILE *f = fopen(file, "re");
+
+	(void)snprintf(user, 64, "%s", u->user);
+	if (f == NULL)
+		return;
+	if (user[0] == '\0' && fscanf(f, "%63[^:\n]", user) != 1)
+		user[0] = '\0';
+	(void)fclose(f);
+}
+
+static bool set_tls(struct nbd_handle *h, const struct far_url *u, const struct far_settings *set)
+{
+	char user[64];
+
+	if (nbd_set_tls(h, LIBNBD_TLS_REQUIRE) != 0 || nbd_set_tls_verify_peer(h, true) != 0)
+		return false;
+	if (set->ca_file != NULL)
+		return nbd_set_tls_certificates(h, set->ca_file) == 0;
+	if (set->tls_psk == NULL)
+		return true;
+	psk_user(u, set->tls_psk, user);
+	return nbd_set_tls_psk_file(h, set->tls_psk) == 0 && (user[0] == '\0' || nbd_set_tls_username(h, user) == 0);
+}
+
+static struct nbd_handle *handle_new(const struct far_url *u, const struct far_settings *set)
+{
+	struct nbd_handle *h = nbd_create();
+
+	if (h == NULL)
+		return NULL;
+	if (nbd_set_export_name(h, u->path) == 0 && nbd_set_pread_initialize(h, false) == 0 &&
+	    (!u->tls || set_tls(h, u, set)))
+		return h;
+	nbd_close(h);
+	return NULL;
+}
+
+/* Until the handshake is over or the time is. */
+static bool handshake(struct nbd_handle *h, uint64_t until)
+{
+	while (!nbd_aio_is_ready(h)) {
+		uint64_t now = far_now();
+
+		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h) || now >= until)
+			return false;
+		if (nbd_poll(h, (int)((until - now) / 1000000u) + 1) < 0)
+			return false;
+	}
+	return true;
+}
+
+static struct nbd_handle *connect_one(
+    const struct far_url *u, const struct far_settings *set, uint64_t until, char why[FAR_WHY])
+{
+	struct nbd_handle *h = handle_new(u, set);
+	int rc;
+
+	(void)snprintf(why, FAR_WHY, "it does not answer");
+	if (h == NULL) {
+		why_nbd(why);
+		return NULL;
+	}
+	rc = u->socket[0] != '\0' ? nbd_aio_connect_unix(h, u->socket)
+				  : nbd_aio_connect_tcp(h, u->host[0].host, u->host[0].port);
+	if (rc == 0 && handshake(h, until))
+		return h;
+	if (nbd_get_error() != NULL)
+		why_nbd(why);
+	nbd_close(h);
+	return NULL;
+}
+
+static struct far_link *nbd_open(
+    const struct far_url *u, const struct far_settings *set, uint32_t wait_ms, bool *retry, char why[FAR_WHY])
+{
+	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
+	struct far_link *l = calloc(1, sizeof *l);
+	int64_t size;
+
+	*retry = true;
+	if (l == NULL || (l->h[0] = connect_one(u, set, until, why)) == NULL) {
+		free(l);
+		return NULL;
+	}
+	l->n = 1;
+	size = nbd_get_size(l->h[0]);
+	if (size < (int64_t)FAR_UNIT || nbd_is_read_only(l->h[0]) != 0) {
+		*retry = false;
+		(void)snprintf(why, FAR_WHY, size < (int64_t)FAR_UNIT ? "the export is too small" : "the export is read-only");
+		nbd_close(l->h[0]);
+		free(l);
+		return NULL;
+	}
+	l->size = (uint64_t)size;
+	l->trims = nbd_can_trim(l->h[0]) == 1;
+	if (nbd_can_multi_conn(l->h[0]) == 1) {
+		char ignored[FAR_WHY];
+
+		while (l->n < CONNS && (l->h[l->n] = connect_one(u, set, until, ignored)) != NULL)
+			l->n++;
+	}
+	return l;
+}
+
+static uint64_t nbd_size(const struct far_link *l) { return l->size; }
+
+static int answered(void *arg, int *error)
+{
+	struct ask *a = arg;
+	struct far_io *io = a->io;
+	int e = *error;
+
+	a->l->inflight[a->conn]--;
+	free(a);
+	switch (e) {
+	case 0:
+		far_done(io, 0);
+		break;
+	case ENOSPC:
+		far_done(io, -ENOSPC);
+		break;
+	case ENOTCONN:
+	case ESHUTDOWN:
+	case ECONNRESET:
+	case EPIPE:
+		break; /* the connection's: asked again */
+	default:
+		far_note(io, strerror(e));
+		far_done(io, -EIO);
+	}
+	return 1;
+}
+
+static bool nbd_submit(struct far_link *l, struct far_io *io)
+{
+	unsigned c = 0;
+	int64_t cookie = -1;
+	struct ask *a;
+
+	if (io->op == FAR_TOUCH || (io->op == FAR_TRIM && !l->trims)) {
+		far_done(io, 0);
+		return true;
+	}
+	for (unsigned i = 1; i < l->n; i++)
+		if (l->inflight[i] < l->inflight[c])
+			c = i;
+	if (l->inflight[c] >= DEPTH || (a = calloc(1, sizeof *a)) == NULL)
+		return false;
+	*a = (struct ask){ .l = l, .io = io, .conn = c };
+	l->inflight[c]++;
+	nbd_completion_callback cb = { .callback = answered, .user_data = a };
+	if (io->op == FAR_READ)
+		cookie = nbd_aio_pread(l->h[c], io->buf, io->len, io->at, cb, 0);
+	else if (io->op == FAR_WRITE)
+		cookie = nbd_aio_pwrite(l->h[c], io->buf, io->len, io->at, cb, 0);
+	else
+		cookie = nbd_aio_trim(l->h[c], io->len, io->at, cb, 0);
+	if (cookie < 0) { /* the connection is dead: the next fo_work says so */
+		l->inflight[c]--;
+		free(a);
+	}
+	return true;
+}
+
+static unsigned nbd_fds(struct far_link *l, struct pollfd fds[FAR_FDS], int *wake_ms)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		unsigned dir = nbd_aio_get_direction(l->h[i]);
+
+		fds[i] = (struct pollfd){ .fd = nbd_aio_get_fd(l->h[i]) };
+		fds[i].events = (short)(((dir & LIBNBD_AIO_DIRECTION_READ) != 0 ? POLLIN : 0) |
+					((dir & LIBNBD_AIO_DIRECTION_WRITE) != 0 ? POLLOUT : 0));
+		if (nbd_aio_is_dead(l->h[i]))
+			*wake_ms = 0;
+	}
+	return l->n;
+}
+
+static int nbd_work(struct far_link *l, const struct pollfd *fds, unsigned n, char why[FAR_WHY])
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		unsigned dir = nbd_aio_get_direction(l->h[i]);
+		short got = i < n ? fds[i].revents : 0;
+
+		if ((got & (POLLIN | POLLHUP | POLLERR)) != 0 && (dir & LIBNBD_AIO_DIRECTION_READ) != 0)
+			(void)nbd_aio_notify_read(l->h[i]);
+		else if ((got & POLLOUT) != 0 && (dir & LIBNBD_AIO_DIRECTION_WRITE) != 0)
+			(void)nbd_aio_notify_write(l->h[i]);
+		if (nbd_aio_is_dead(l->h[i]) || nbd_aio_is_closed(l->h[i])) {
+			(void)snprintf(why, FAR_WHY, "the server closed the connection");
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
+static void nbd_end(struct far_link *l, bool erase, uint32_t wait_ms)
+{
+	(void)wait_ms;
+	for (unsigned i = 0; i < l->n; i++) {
+		if (erase)
+			(void)nbd_shutdown(l->h[i], 0);
+		nbd_close(l->h[i]);
+	}
+	free(l);
+}
+
+const struct far_ops far_nbd = {
+	.fo_name = "NBD",
+	.fo_open = nbd_open,
+	.fo_size = nbd_size,
+	.fo_submit = nbd_submit,
+	.fo_fds = nbd_fds,
+	.fo_work = nbd_work,
+	.fo_close = nbd_end,
+};

@@ -1,0 +1,722 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Redis and Redis Cluster (Valkey alike): a unit is one string value, pipelined over one connection a node. hiredis formats
+ * the commands and parses the replies; the transport is ours, for TLS.
+ *
+ *   write   SET key value EX expire          read   GETRANGE key from to
+ *   trim    DEL key                          touch  EXPIRE key expire
+ *   writes that must be on replicas: when their SETs are answered, one WAIT n ms on the same connection for all of them
+ *
+ * Keys are quire:RUN:{UNIT}: the braces are the cluster's hash tag, so units spread over its nodes. RUN is random.
+ *
+ * A node answers in the order in which it was asked, so each node has a queue of what it was asked. Of a cluster: MOVED names
+ * the new owner of a slot, and the map of slots is asked for anew; ASK sends this one request elsewhere; a node that is lost,
+ * silent, or not ready (CLUSTERDOWN, LOADING, TRYAGAIN, READONLY) has its requests asked again when the map is new: by then
+ * a replica may have taken over. Of a single server a lost connection is the link's end; the device makes another.
+ *
+ * What each setting promises: without replicas a write that was answered is in the memory of the master; it is lost if that
+ * dies before the write reached a replica. With replicas = n, WAIT has it on n of them before it counts as written; a write
+ * that does not get there in the time given (a master that lost its replicas) has failed, and the store keeps the page.
+ *
+ * A server that evicts keys would lose pages: it is refused at start. One that is full (maxmemory, noeviction) answers OOM:
+ * the write has -ENOSPC and the store keeps the page elsewhere.
+ */
+#include "far/conn.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODES	   24u
+#define SLOTS	   16384u
+#define DEPTH	   256u	     /* requests at one node */
+#define QUEUE	   1024u     /* replies that a node owes, a power of two: at most two a request, and WAIT */
+#define REFRESH_NS 250000000u /* between questions for the map of slots */
+#define SILENT_NS  3000000000ull /* of a cluster: a node that owes an answer so long counts as lost */
+#define WAIT_MS	   "500"     /* for replicas to have a write: the connection answers nothing else meanwhile */
+#define NODE_MS	   500u	     /* for connecting to one node of a cluster */
+
+/* What a reply is about. */
+enum owed_kind { OWED_IO, OWED_SET, OWED_WAIT, OWED_ASKING, OWED_SLOTS };
+struct owed {
+	enum owed_kind kind;
+	struct far_io *io;
+};
+
+struct ios { struct far_io *first, *last; }; /* by link */
+
+struct node {
+	char host[200], port[8];
+	struct far_conn *conn; /* NULL: lost */
+	redisReader *reader;
+	struct owed owed[QUEUE];
+	uint32_t head, tail;  /* of the replies owed */
+	uint64_t heard;	      /* ns: when it last answered, or was last asked while it owed nothing */
+	uint64_t retry_at;
+	struct ios set;	      /* writes that the node has, and no WAIT was sent for */
+	struct ios waited;    /* writes that the WAIT under way is for */
+};
+
+struct far_link {
+	const struct far_url *url;
+	const struct far_settings *set;
+	bool cluster;
+	unsigned n;
+	struct node node[NODES];
+	uint8_t owner[SLOTS]; /* number of the node */
+	struct ios again;     /* to be asked again when the map is new */
+	uint64_t refresh_at;  /* when to ask for the map; UINT64_MAX: it is as good as known */
+	uint64_t again_at;
+	char why[FAR_WHY];
+	bool dead;
+};
+
+static void ios_add(struct ios *l, struct far_io *io)
+{
+	io->link = NULL;
+	*(l->first != NULL ? &l->last->link : &l->first) = io;
+	l->last = io;
+}
+
+static struct far_io *ios_take(struct ios *l)
+{
+	struct far_io *io = l->first;
+
+	if (io != NULL)
+		l->first = io->link;
+	return io;
+}
+
+/* CRC-16/XMODEM of the hash tag, as the cluster specification has it. */
+static unsigned crc16(const char *p)
+{
+	unsigned crc = 0;
+
+	for (; *p != '\0'; p++) {
+		crc ^= (unsigned)(unsigned char)*p << 8;
+		for (int i = 0; i < 8; i++)
+			crc = (crc & 0x8000u) != 0 ? (crc << 1 ^ 0x1021u) & 0xffffu : crc << 1 & 0xffffu;
+	}
+	return crc;
+}
+
+static unsigned slot_of(uint64_t unit)
+{
+	char tag[24];
+
+	(void)snprintf(tag, sizeof tag, "%" PRIu64, unit);
+	return crc16(tag) % SLOTS;
+}
+
+/* ---- one node ---- */
+static uint32_t owes(const struct node *nd) { return nd->tail - nd->head; }
+
+static bool put_args(struct node *nd, enum owed_kind kind, struct far_io *io, int argc, const char **argv, const size_t *lens)
+{
+	char *text = NULL;
+	int len;
+	bool ok;
+
+	if (nd->conn == NULL || owes(nd) == QUEUE || (len = redisFormatCommandArgv(&text, argc, argv, lens)) < 0)
+		return false;
+	ok = far_conn_put(nd->conn, text, (size_t)len);
+	free(text); /* hiredis 0.14: a plain malloc */
+	if (!ok)
+		return false;
+	if (owes(nd) == 0)
+		nd->heard = far_now();
+	nd->owed[nd->tail++ % QUEUE] = (struct owed){ kind, io };
+	return true;
+}
+
+static bool put_words(struct node *nd, enum owed_kind kind, struct far_io *io, int argc, const char **argv)
+{
+	return put_args(nd, kind, io, argc, argv, NULL);
+}
+
+static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
+{
+	char key[80], a[24], b[24], expire[16];
+	size_t lens[5];
+
+	(void)snprintf(key, sizeof key, "quire:%s:{%" PRIu64 "}", l->set->run, io->at / FAR_UNIT);
+	(void)snprintf(expire, sizeof expire, "%u", l->set->expire_s);
+	switch (io->op) {
+	case FAR_READ:
+		(void)snprintf(a, sizeof a, "%" PRIu64, io->at % FAR_UNIT);
+		(void)snprintf(b, sizeof b, "%" PRIu64, io->at % FAR_UNIT + io->len - 1);
+		return put_words(nd, OWED_IO, io, 4, (const char *[]){ "GETRANGE", key, a, b });
+	case FAR_TRIM:
+		return put_words(nd, OWED_IO, io, 2, (const char *[]){ "DEL", key });
+	case FAR_TOUCH:
+		return put_words(nd, OWED_IO, io, 3, (const char *[]){ "EXPIRE", key, expire });
+	case FAR_WRITE:
+		break;
+	}
+	const char *set[] = { "SET", key, io->buf, "EX", expire };
+	for (unsigned i = 0; i < 5; i++)
+		lens[i] = i == 2 ? io->len : strlen(set[i]);
+	return put_args(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io, 5, set, lens);
+}
+
+/* One WAIT at a time, for all writes that came to the node since the last one. */
+static void put_wait(struct far_link *l, struct node *nd)
+{
+	char replicas[16];
+
+	(void)snprintf(replicas, sizeof replicas, "%u", l->set->replicas);
+	if (nd->waited.first == NULL && nd->set.first != NULL &&
+	    put_words(nd, OWED_WAIT, NULL, 3, (const char *[]){ "WAIT", replicas, WAIT_MS })) {
+		nd->waited = nd->set;
+		nd->set.first = NULL;
+	}
+}
+
+/* The request is asked again when the map is new; not for ever: a cluster may stay without what the request needs. */
+static void ask_later(struct far_link *l, struct far_io *io, uint64_t now)
+{
+	if (now - io->since > (uint64_t)l->set->timeout_ms * 1000000u) {
+		far_note(io, l->why);
+		far_done(io, -EIO);
+		return;
+	}
+	ios_add(&l->again, io);
+	if (l->again_at < now)
+		l->again_at = now + REFRESH_NS;
+}
+
+/* Of a cluster: its requests go back, and the map is asked for. Of a single server: the link is over. */
+static void node_lost(struct far_link *l, struct node *nd, const char *why)
+{
+	uint64_t now = far_now();
+
+	far_conn_close(nd->conn);
+	nd->conn = NULL;
+	if (nd->reader != NULL)
+		redisReaderFree(nd->reader);
+	nd->reader = NULL;
+	nd->retry_at = now + REFRESH_NS;
+	(void)snprintf(l->why, FAR_WHY, "%.199s port %.7s: %.40s", nd->host, nd->port, why);
+	if (!l->cluster)
+		l->dead = true;
+	for (; owes(nd) > 0; nd->head++) {
+		struct owed o = nd->owed[nd->head % QUEUE];
+
+		if (l->cluster && (o.kind == OWED_IO || o.kind == OWED_SET))
+			ask_later(l, o.io, now);
+	}
+	for (struct far_io *io; l->cluster && ((io = ios_take(&nd->waited)) != NULL || (io = ios_take(&nd->set)) != NULL);)
+		ask_later(l, io, now);
+	nd->waited.first = nd->set.first = NULL;
+	if (l->refresh_at > now)
+		l->refresh_at = now;
+}
+
+/* ---- the conversation at the start: one command, its reply awaited ---- */
+static redisReply *converse(struct node *nd, int argc, const char **argv, uint64_t until)
+{
+	void *reply = NULL;
+	char buf[4096];
+
+	if (!put_words(nd, OWED_ASKING, NULL, argc, argv))
+		return NULL;
+	for (;;) {
+		struct pollfd p;
+		ssize_t n;
+
+		if (!far_conn_flush(nd->conn))
+			return NULL;
+		while ((n = far_conn_get(nd->conn, buf, sizeof buf)) > 0)
+			if (redisReaderFeed(nd->reader, buf, (size_t)n) != REDIS_OK)
+				return NULL;
+		if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK)
+			return NULL;
+		if (reply != NULL)
+			break;
+		if (n < 0 || far_now() >= until)
+			return NULL;
+		p = far_conn_poll(nd->conn);
+		(void)poll(&p, 1, 50);
+	}
+	nd->head++;
+	return reply;
+}
+
+/* Sends a command whose reply must be no error. */
+static bool command(struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
+{
+	redisReply *r = converse(nd, argc, argv, until);
+	bool ok = r != NULL && r->type != REDIS_REPLY_ERROR;
+
+	if (r == NULL)
+		(void)snprintf(why, FAR_WHY, "it does not answer %s", argv[0]);
+	else if (!ok)
+		(void)snprintf(why, FAR_WHY, "%.200s", r->str);
+	freeReplyObject(r);
+	return ok;
+}
+
+static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, char why[FAR_WHY])
+{
+	if (u->password[0] != '\0') {
+		bool ok = u->user[0] != '\0'
+		    ? command(nd, 3, (const char *[]){ "AUTH", u->user, u->password }, until, why)
+		    : command(nd, 2, (const char *[]){ "AUTH", u->password }, until, why);
+
+		if (!ok)
+			return false;
+	}
+	return u->path[0] == '\0' || command(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
+}
+
+/* The value of a field of INFO: "" if there is none. */
+static void field(const char *info, const char *name, char *out, size_t room)
+{
+	const char *p = strstr(info, name);
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (p == NULL)
+		return;
+	for (p += strlen(name); *p != '\0' && *p != '\r' && *p != '\n' && n + 1 < room; p++)
+		out[n++] = *p;
+	out[n] = '\0';
+}
+
+/* Would the server throw away what it was given? And is it what the URL says? */
+static bool acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
+{
+	redisReply *r = converse(nd, 1, (const char *[]){ "INFO" }, until);
+	char max[24], policy[40], mode[16];
+	bool ok = false;
+
+	if (r == NULL || r->type != REDIS_REPLY_STRING) {
+		(void)snprintf(why, FAR_WHY, "%.200s", r != NULL && r->str != NULL ? r->str : "it does not answer INFO");
+		freeReplyObject(r);
+		return false;
+	}
+	field(r->str, "\nmaxmemory:", max, sizeof max);
+	field(r->str, "\nmaxmemory_policy:", policy, sizeof policy);
+	field(r->str, "\nredis_mode:", mode, sizeof mode);
+	freeReplyObject(r);
+	if (strcmp(max, "0") != 0 && max[0] != '\0' && strcmp(policy, "noeviction") != 0)
+		(void)snprintf(why, FAR_WHY, "it evicts keys when it is full (maxmemory-policy %s): pages would be lost; "
+			       "set noeviction", policy);
+	else if (cluster != (strcmp(mode, "cluster") == 0))
+		(void)snprintf(why, FAR_WHY, cluster ? "it is no cluster: use redis://" : "it is a cluster: use redis+cluster://");
+	else
+		ok = true;
+	return ok;
+}
+
+/* *refused: it answered, and will never do. */
+static bool node_connect(struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
+{
+	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
+
+	*refused = false;
+	nd->head = nd->tail = 0;
+	nd->conn = far_conn_open(nd->host, nd->port, l->url->tls, l->set->ca_file, wait_ms, why);
+	if (nd->conn == NULL)
+		return false;
+	nd->reader = redisReaderCreate();
+	if (nd->reader != NULL) {
+		nd->reader->maxbuf = 0; /* keep the buffer of a unit: hiredis would free it after each */
+		if (log_in(l->url, nd, until, why) && acceptable(l->cluster, nd, until, why)) {
+			nd->heard = far_now();
+			return true;
+		}
+		*refused = strstr(why, "does not answer") == NULL && strncmp(why, "LOADING", 7) != 0;
+		redisReaderFree(nd->reader);
+		nd->reader = NULL;
+	}
+	far_conn_close(nd->conn);
+	nd->conn = NULL;
+	return false;
+}
+
+/* ---- the map of slots ---- */
+/* The node of that address, made if need be. NULL: there are too many. */
+static struct node *node_of(struct far_link *l, const char *host, const char *port)
+{
+	struct node *nd;
+
+	for (unsigned i = 0; i < l->n; i++)
+		if (strcmp(l->node[i].host, host) == 0 && strcmp(l->node[i].port, port) == 0)
+			return &l->node[i];
+	if (l->n == NODES)
+		return NULL;
+	nd = &l->node[l->n++];
+	memset(nd, 0, sizeof *nd);
+	(void)snprintf(nd->host, sizeof nd->host, "%s", host);
+	(void)snprintf(nd->port, sizeof nd->port, "%s", port);
+	return nd;
+}
+
+/* One row of CLUSTER SLOTS: from, to, master, replicas… */
+static void take_row(struct far_link *l, const struct node *from, const redisReply *row)
+{
+	struct node *nd = NULL;
+	char port[8];
+
+	if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
+		return;
+	for (size_t i = 2; i < row->elements; i++) { /* replicas become known, too: they may be masters soon */
+		const redisReply *at = row->element[i];
+		struct node *one;
+
+		if (at->type != REDIS_REPLY_ARRAY || at->elements < 2)
+			continue;
+		(void)snprintf(port, sizeof port, "%u", (unsigned)(at->element[1]->integer & 0xffff));
+		one = node_of(l, at->element[0]->len > 0 ? at->element[0]->str : from->host, port);
+		if (i == 2)
+			nd = one;
+	}
+	for (long long s = row->element[0]->integer; nd != NULL && s <= row->element[1]->integer; s++)
+		if (s >= 0 && s < (long long)SLOTS)
+			l->owner[s] = (uint8_t)(nd - l->node);
+}
+
+static bool take_slots(struct far_link *l, const struct node *from, const redisReply *r)
+{
+	if (r->type != REDIS_REPLY_ARRAY || r->elements == 0)
+		return false;
+	for (size_t i = 0; i < r->elements; i++)
+		take_row(l, from, r->element[i]);
+	return true;
+}
+
+static bool node_ready(struct far_link *l, struct node *nd, uint64_t now)
+{
+	char why[FAR_WHY];
+	bool refused;
+
+	if (nd->conn != NULL)
+		return true;
+	if (now < nd->retry_at)
+		return false;
+	if (node_connect(l, nd, NODE_MS, &refused, why))
+		return true;
+	(void)snprintf(l->why, FAR_WHY, "%.250s", why);
+	nd->retry_at = far_now() + REFRESH_NS;
+	return false;
+}
+
+/* Asks somebody that can be reached for the map. */
+static void ask_slots(struct far_link *l, uint64_t now)
+{
+	l->refresh_at = now + REFRESH_NS;
+	for (unsigned i = 0; i < l->n; i++) {
+		struct node *nd = &l->node[i];
+
+		if (node_ready(l, nd, now) &&
+		    put_words(nd, OWED_SLOTS, NULL, 2, (const char *[]){ "CLUSTER", "SLOTS" }))
+			return;
+	}
+}
+
+static bool submit_to_owner(struct far_link *l, struct far_io *io, uint64_t now)
+{
+	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
+
+	return node_ready(l, nd, now) && owes(nd) < DEPTH && put_io(l, nd, io);
+}
+
+/* ---- replies ---- */
+static bool is_error(const redisReply *r, const char *code)
+{
+	return r->type == REDIS_REPLY_ERROR && strncmp(r->str, code, strlen(code)) == 0;
+}
+
+static bool is_passing(const redisReply *r)
+{
+	static const char *const codes[] = { "CLUSTERDOWN", "LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY" };
+
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		if (is_error(r, codes[i]))
+			return true;
+	return false;
+}
+
+/* "MOVED 3999 127.0.0.1:6381", "ASK …": the node that is named. */
+static struct node *named_node(struct far_link *l, const struct node *from, const redisReply *r, unsigned *slot)
+{
+	char host[200] = "", port[8];
+	const char *at = strchr(r->str, ' '), *colon;
+
+	if (at == NULL)
+		return NULL;
+	*slot = (unsigned)strtoul(at + 1, NULL, 10) % SLOTS;
+	at = strchr(at + 1, ' ');
+	colon = at != NULL ? strrchr(at, ':') : NULL;
+	if (colon == NULL || (size_t)(colon - at) > sizeof host)
+		return NULL;
+	memcpy(host, at + 1, (size_t)(colon - at - 1));
+	(void)snprintf(port, sizeof port, "%.7s", colon + 1);
+	return node_of(l, host[0] != '\0' ? host : from->host, port);
+}
+
+static void redirect(struct far_link *l, const struct node *from, struct far_io *io, const redisReply *r, uint64_t now)
+{
+	unsigned slot = 0;
+	struct node *nd = named_node(l, from, r, &slot);
+
+	if (nd == NULL || !node_ready(l, nd, now)) {
+		ask_later(l, io, now);
+		return;
+	}
+	if (is_error(r, "MOVED")) {
+		l->owner[slot] = (uint8_t)(nd - l->node);
+		if (l->refresh_at > now + REFRESH_NS)
+			l->refresh_at = now;
+	} else if (!put_words(nd, OWED_ASKING, NULL, 1, (const char *[]){ "ASKING" })) {
+		ask_later(l, io, now);
+		return;
+	}
+	if (!put_io(l, nd, io))
+		ask_later(l, io, now);
+}
+
+/* Answers the request, or has it asked again. */
+static void take_reply(struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
+{
+	if (l->cluster && (is_error(r, "MOVED") || is_error(r, "ASK"))) {
+		redirect(l, nd, io, r, now);
+	} else if (is_passing(r)) {
+		(void)snprintf(l->why, FAR_WHY, "%.200s", r->str);
+		ask_later(l, io, now);
+		l->refresh_at = l->cluster && l->refresh_at > now ? now : l->refresh_at;
+	} else if (r->type == REDIS_REPLY_ERROR) {
+		far_note(io, r->str);
+		far_done(io, is_error(r, "OOM") ? -ENOSPC : -EIO);
+	} else if (io->op != FAR_READ) {
+		far_done(io, 0);
+	} else if (r->type == REDIS_REPLY_STRING && r->len == io->len) {
+		memcpy(io->buf, r->str, io->len);
+		far_done(io, 0);
+	} else {
+		far_note(io, "the server does not have a page any more");
+		far_done(io, -EIO);
+	}
+}
+
+/* The master has waited: all writes before the WAIT are on enough replicas, or are asked again. */
+static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, uint64_t now)
+{
+	bool enough = r->type == REDIS_REPLY_INTEGER && r->integer >= (long long)l->set->replicas;
+	struct far_io *io;
+
+	if (!enough)
+		(void)snprintf(l->why, FAR_WHY, "fewer than %u replicas have a write", l->set->replicas);
+	while ((io = ios_take(&nd->waited)) != NULL) {
+		if (enough)
+			far_done(io, 0);
+		else
+			ask_later(l, io, now);
+	}
+}
+
+static void take_owed(struct far_link *l, struct node *nd, struct owed o, const redisReply *r, uint64_t now)
+{
+	switch (o.kind) {
+	case OWED_IO:
+		take_reply(l, nd, o.io, r, now);
+		break;
+	case OWED_SET:
+		if (r->type == REDIS_REPLY_ERROR)
+			take_reply(l, nd, o.io, r, now);
+		else
+			ios_add(&nd->set, o.io);
+		break;
+	case OWED_WAIT:
+		take_wait(l, nd, r, now);
+		break;
+	case OWED_SLOTS:
+		if (take_slots(l, nd, r))
+			l->refresh_at = l->again.first != NULL ? l->refresh_at : UINT64_MAX;
+		break;
+	case OWED_ASKING:
+		break;
+	}
+	put_wait(l, nd);
+}
+
+static void node_work(struct far_link *l, struct node *nd, uint64_t now)
+{
+	static char buf[1u << 18]; /* one thread */
+	void *reply;
+	ssize_t n;
+
+	while ((n = far_conn_get(nd->conn, buf, sizeof buf)) > 0) {
+		if (redisReaderFeed(nd->reader, buf, (size_t)n) != REDIS_OK) {
+			n = -1;
+			break;
+		}
+		for (;;) {
+			struct owed o;
+
+			reply = NULL;
+			if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK) {
+				node_lost(l, nd, "it does not speak Redis");
+				return;
+			}
+			if (reply == NULL)
+				break;
+			nd->heard = now;
+			if (owes(nd) == 0) {
+				freeReplyObject(reply);
+				node_lost(l, nd, "an answer that nobody asked for");
+				return;
+			}
+			o = nd->owed[nd->head++ % QUEUE];
+			take_owed(l, nd, o, reply, now);
+			freeReplyObject(reply);
+			if (nd->conn == NULL)
+				return;
+		}
+	}
+	if (n < 0)
+		node_lost(l, nd, "the connection was closed");
+}
+
+/* ---- the engine ---- */
+static struct far_link *redis_open(
+    const struct far_url *u, const struct far_settings *set, uint32_t wait_ms, bool *retry, char why[FAR_WHY])
+{
+	struct far_link *l = calloc(1, sizeof *l);
+	bool refused = false;
+
+	*retry = true;
+	if (l == NULL) {
+		(void)snprintf(why, FAR_WHY, "no memory");
+		return NULL;
+	}
+	l->url = u;
+	l->set = set;
+	l->cluster = u->scheme == FAR_CLUSTER;
+	l->refresh_at = UINT64_MAX;
+	for (unsigned i = 0; i < u->nhosts; i++) {
+		struct node *nd = node_of(l, u->host[i].host, u->host[i].port);
+		uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
+		redisReply *r;
+
+		if (nd == NULL || !node_connect(l, nd, wait_ms / u->nhosts + 1, &refused, why)) {
+			if (refused)
+				break;
+			continue;
+		}
+		if (!l->cluster)
+			return l;
+		r = converse(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
+		if (r != NULL && take_slots(l, nd, r)) {
+			freeReplyObject(r);
+			return l;
+		}
+		freeReplyObject(r);
+		(void)snprintf(why, FAR_WHY, "the cluster has no slots: it is not made yet");
+	}
+	*retry = !refused;
+	far_redis.fo_close(l, false, 0);
+	return NULL;
+}
+
+static uint64_t redis_size(const struct far_link *l) { return l->set->size != 0 ? l->set->size : UINT64_MAX; }
+
+static bool redis_submit(struct far_link *l, struct far_io *io)
+{
+	uint64_t now = far_now();
+	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
+
+	if (l->dead || (nd->conn != NULL && owes(nd) >= DEPTH))
+		return false;
+	if (!submit_to_owner(l, io, now)) {
+		if (!l->cluster)
+			return false;
+		ask_later(l, io, now);
+		if (l->refresh_at > now)
+			l->refresh_at = now;
+	}
+	return true;
+}
+
+static unsigned redis_fds(struct far_link *l, struct pollfd fds[FAR_FDS], int *wake_ms)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		if (l->node[i].conn == NULL)
+			continue;
+		if (!far_conn_flush(l->node[i].conn))
+			*wake_ms = 0;
+		fds[n++] = far_conn_poll(l->node[i].conn);
+	}
+	if (l->again.first != NULL || l->refresh_at != UINT64_MAX)
+		*wake_ms = *wake_ms == 0 ? 0 : (int)(REFRESH_NS / 1000000u);
+	return n;
+}
+
+static void redis_again(struct far_link *l, uint64_t now)
+{
+	struct ios all = l->again;
+	struct far_io *io;
+
+	if (all.first == NULL || now < l->again_at)
+		return;
+	l->again.first = NULL;
+	while ((io = ios_take(&all)) != NULL)
+		if (!submit_to_owner(l, io, now))
+			ask_later(l, io, now);
+}
+
+static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, char why[FAR_WHY])
+{
+	uint64_t now = far_now();
+
+	(void)fds;
+	(void)n;
+	for (unsigned i = 0; i < l->n; i++) {
+		struct node *nd = &l->node[i];
+
+		if (nd->conn != NULL && !far_conn_flush(nd->conn))
+			node_lost(l, nd, "the connection was closed");
+		if (nd->conn != NULL)
+			node_work(l, nd, now);
+		if (nd->conn != NULL && l->cluster && owes(nd) > 0 && now > nd->heard + SILENT_NS)
+			node_lost(l, nd, "it does not answer");
+	}
+	if (l->dead) {
+		(void)snprintf(why, FAR_WHY, "%s", l->why);
+		return -EIO;
+	}
+	if (l->cluster && now >= l->refresh_at)
+		ask_slots(l, now);
+	redis_again(l, now);
+	if (l->again.first != NULL && l->why[0] != '\0')
+		(void)snprintf(why, FAR_WHY, "%s", l->why);
+	return 0;
+}
+
+static void redis_end(struct far_link *l, bool erase, uint32_t wait_ms)
+{
+	(void)erase; /* the device trims what it knows */
+	(void)wait_ms;
+	for (unsigned i = 0; i < l->n; i++) {
+		far_conn_close(l->node[i].conn);
+		if (l->node[i].reader != NULL)
+			redisReaderFree(l->node[i].reader);
+	}
+	free(l);
+}
+
+const struct far_ops far_redis = {
+	.fo_name = "Redis",
+	.fo_open = redis_open,
+	.fo_size = redis_size,
+	.fo_submit = redis_submit,
+	.fo_fds = redis_fds,
+	.fo_work = redis_work,
+	.fo_close = redis_end,
+};

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Far swap: a block device of 64 KiB units on an engine that other people run (an NBD server, Redis, a Redis Cluster) or in
+ * an encrypted file. This header is the seam between the device (device.c) and its engines (engine_*.c).
+ *
+ * Vocabulary. A request reads, writes or trims a part of one unit. A link is one life of a connection to an engine: it ends
+ * with the first failure of its transport, and the device makes a new one. The device keeps each request until it is
+ * answered, so it can ask a new link again: engines never need to remember requests over a failure.
+ *
+ * Everything here runs in one thread, which waits in poll() (server.c). Nothing here may be used in a hosted program.
+ */
+#ifndef QUIRE_FAR_H
+#define QUIRE_FAR_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAR_UNIT   65536u /* bytes; a request lies within one */
+#define FAR_SECTOR 4096u  /* requests begin and end at multiples of it */
+#define FAR_WHY	   256u	  /* room for one line that names a cause */
+#define FAR_FDS	   32u	  /* descriptors of one link, at most */
+
+/* FAR_TRIM: the unit's contents are not needed any more. FAR_TOUCH: they still are (engines forget what a dead run left). */
+enum far_op { FAR_READ, FAR_WRITE, FAR_TRIM, FAR_TOUCH };
+
+struct far_io {
+	struct far_io *next, *prev; /* the device's list */
+	struct far_io *link;	    /* the engine's list */
+	struct far_device *device;
+	enum far_op op;
+	uint32_t len;	 /* bytes */
+	uint64_t at;	 /* byte offset in the device */
+	void	*buf;	 /* of len bytes; NULL but for reads and writes. With encryption a write changes it */
+	uint64_t since;	 /* ns: when the request was first asked */
+	void (*done)(struct far_io *, int err); /* err: 0, or -EIO (lost or wrong), -ENOSPC (full). Called once */
+	void *arg;	 /* the caller's */
+	bool	 sealed; /* a write: buf is encrypted already */
+};
+
+/* Where the engine is: a parsed URL. Strings are never NULL; password is wiped by far_url_wipe. */
+enum far_scheme { FAR_FILE, FAR_NBD, FAR_REDIS, FAR_CLUSTER };
+#define FAR_HOSTS 16u
+struct far_url {
+	enum far_scheme scheme;
+	bool tls;
+	char text[512];	 /* the URL without its password, for messages */
+	char user[64], password[256];
+	unsigned nhosts; /* 1, but for a cluster */
+	struct { char host[200]; char port[8]; } host[FAR_HOSTS];
+	char path[512];	 /* file name, or NBD export, or the number of a Redis database */
+	char socket[128]; /* a Unix socket; else "" */
+};
+
+struct far_settings {
+	char	 run[40];     /* names this run: keys begin with it */
+	uint64_t size;	      /* bytes wanted; 0: what the engine has */
+	uint32_t timeout_ms;  /* how long a lost engine is waited for */
+	uint32_t replicas;    /* Redis: replicas that must have a write before it counts */
+	uint32_t expire_s;    /* Redis: keys go so long after the run was last alive */
+	const char *ca_file;  /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
+	const char *tls_psk;  /* NBD with TLS: file of pre-shared keys, or NULL */
+};
+
+struct far_link;
+struct far_ops {
+	const char *fo_name;
+	/* Connects within wait_ms. NULL, with one line in why. *retry: it may do at another time (nobody answers now). */
+	struct far_link *(*fo_open)(const struct far_url *, const struct far_settings *, uint32_t wait_ms, bool *retry,
+				    char why[FAR_WHY]);
+	uint64_t (*fo_size)(const struct far_link *); /* bytes of the device; UINT64_MAX: no bound that is known */
+	/* Takes the request: far_done() will be called, unless fo_work fails first. False: the link has enough for now. */
+	bool (*fo_submit)(struct far_link *, struct far_io *);
+	/* What to wait for: fills fds, answers how many; *wake_ms: call fo_work after so long, whatever happens (-1: never). */
+	unsigned (*fo_fds)(struct far_link *, struct pollfd fds[FAR_FDS], int *wake_ms);
+	/* Does what can be done without waiting. 0; else the link is dead (one line in why) and has answered nothing more. */
+	int (*fo_work)(struct far_link *, const struct pollfd *fds, unsigned n, char why[FAR_WHY]);
+	/* Ends the link. erase: removes what this run stored, waiting up to wait_ms for it. */
+	void (*fo_close)(struct far_link *, bool erase, uint32_t wait_ms);
+};
+extern const struct far_ops far_file, far_nbd, far_redis;
+
+/* Engines answer a request: it leaves the device's list, and the device decrypts what was read. */
+void far_done(struct far_io *, int err);
+/* Why the next far_done() of that request has an error: one line for people. */
+void far_note(struct far_io *, const char *text);
+
+/* ---- url.c ---- */
+/*
+ * Parses text: file:PATH, nbd://host[:port]/export, nbds://…, nbd+unix:///export?socket=PATH, redis://[user[:password]@]
+ * host[:port][/db], rediss://…, redis+cluster://[…@]host:port,…; false: one line in why. A word that is no URL is no error
+ * of its own: far_is_url tells.
+ */
+bool far_is_url(const char *text);
+bool far_url_parse(const char *text, struct far_url *, char why[FAR_WHY]);
+void far_url_wipe(struct far_url *);
+
+/* ---- crypt.c: AES-256 in XTS mode, a sector of FAR_SECTOR bytes at a time, its number the tweak ---- */
+struct far_crypt;
+/* A key from the kernel's random numbers, in memory that is neither swapped nor dumped. NULL: one line in why. */
+struct far_crypt *far_crypt_new(char why[FAR_WHY]);
+void far_crypt_free(struct far_crypt *); /* the key is gone afterwards; NULL is allowed */
+bool far_seal(struct far_crypt *, void *buf, uint32_t len, uint64_t at); /* in place */
+bool far_unseal(struct far_crypt *, void *buf, uint32_t len, uint64_t at);
+
+/* ---- device.c ---- */
+struct far_device;
+/* Opens the engine of the URL. NULL: one line in why. crypt may be NULL; it is the caller's. */
+struct far_device *far_device_open(
+    const struct far_url *, const struct far_settings *, struct far_crypt *, char why[FAR_WHY]);
+uint64_t far_device_size(const struct far_device *);
+void far_device_submit(struct far_device *, struct far_io *);
+/* Waits up to wait_ms (-1: for ever) until something happens at the engine or at fd (-1: none), and does what is due. */
+void far_device_wait(struct far_device *, int fd, int wait_ms);
+/* 0: the engine is there; else the ns since when it is waited for. *why: what went wrong last. */
+uint64_t far_device_away(const struct far_device *, const char **why);
+/* Ends it, and with erase what this run stored. Requests that are under way end with -EIO. */
+void far_device_close(struct far_device *, bool erase);
+uint64_t far_now(void); /* ns, monotonic */
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See measure.h. Contents are checked, so an engine that forgets or mixes up is found here and not by a program. */
+#include "far/measure.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SINGLES 200u /* reads of a page, one after another */
+
+struct run {
+	struct far_device *d;
+	uint32_t under_way, units, wrong;
+	int err;
+	struct req { struct far_io io; uint64_t unit; uint64_t began; bool busy; } *req;
+	uint32_t depth;
+	uint64_t single_ns[SINGLES];
+};
+
+/* A unit's contents: half of it repeats, as memory does. */
+static void fill(char *buf, uint32_t len, uint64_t at)
+{
+	uint64_t x = at * 0x9e3779b97f4a7c15u + 1;
+
+	for (uint32_t i = 0; i < len; i += 8) {
+		uint64_t seed = (at + i) / 4096 * 4096;
+
+		x = (at + i) * 0xbf58476d1ce4e5b9u ^ (at + i) >> 7;
+		if (i % 32 >= 16)
+			x = seed;
+		memcpy(buf + i, &x, 8);
+	}
+}
+
+static void done(struct far_io *io, int err)
+{
+	struct req *q = (struct req *)io;
+	struct run *r = io->arg;
+
+	r->under_way--;
+	q->busy = false;
+	if (err != 0)
+		r->err = err;
+	if (err == 0 && io->op == FAR_READ) {
+		static char want[FAR_UNIT];
+
+		fill(want, io->len, io->at);
+		r->wrong += memcmp(want, io->buf, io->len) != 0;
+	}
+}
+
+static void ask(struct run *r, struct req *q, enum far_op op, uint64_t at, uint32_t len)
+{
+	void *buf = q->io.buf;
+
+	q->io = (struct far_io){ .op = op, .at = at, .len = len, .buf = buf, .done = done, .arg = r };
+	if (op == FAR_WRITE)
+		fill(buf, len, at);
+	q->busy = true;
+	r->under_way++;
+	far_device_submit(r->d, &q->io);
+}
+
+/* All units by that operation, with as many under way as the depth says. ns it took. */
+static uint64_t pass(struct run *r, enum far_op op)
+{
+	uint64_t began = far_now();
+	uint32_t next = 0;
+
+	while ((next < r->units || r->under_way > 0) && r->err == 0) {
+		for (uint32_t i = 0; i < r->depth && next < r->units; i++)
+			if (!r->req[i].busy)
+				ask(r, &r->req[i], op, (uint64_t)next++ * FAR_UNIT, FAR_UNIT);
+		far_device_wait(r->d, -1, -1);
+	}
+	return far_now() - began;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Median of reads of one page, one after another, in no order. */
+static uint64_t single_reads(struct run *r)
+{
+	uint64_t rnd = 1;
+
+	for (unsigned i = 0; i < SINGLES && r->err == 0; i++) {
+		uint64_t began = far_now();
+
+		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+		ask(r, &r->req[0], FAR_READ, (rnd >> 33) % (r->units * (FAR_UNIT / FAR_SECTOR)) * FAR_SECTOR, FAR_SECTOR);
+		while (r->under_way > 0)
+			far_device_wait(r->d, -1, -1);
+		r->single_ns[i] = far_now() - began;
+	}
+	qsort(r->single_ns, SINGLES, sizeof *r->single_ns, by_value);
+	return r->single_ns[SINGLES / 2];
+}
+
+static bool make(struct run *r, const struct far_measure_plan *p)
+{
+	r->depth = p->depth > 0 ? p->depth : 1;
+	r->req = calloc(r->depth, sizeof *r->req);
+	for (uint32_t i = 0; r->req != NULL && i < r->depth; i++)
+		if ((r->req[i].io.buf = aligned_alloc(FAR_SECTOR, FAR_UNIT)) == NULL)
+			return false;
+	return r->req != NULL;
+}
+
+static int report(const struct run *r, const struct far_url *u, const char *why, bool json, const uint64_t ns[3])
+{
+	double mib = (double)r->units * FAR_UNIT / 1048576.0;
+	double wr = mib * 1e9 / (double)(ns[0] + 1), rd = mib * 1e9 / (double)(ns[1] + 1);
+
+	if (r->err != 0 || r->wrong != 0) {
+		fprintf(stderr, "quire: %s: %s\n", u->text,
+			r->wrong != 0 ? "it gave back other bytes than were written" : r->err == -ENOSPC ? "it is full" : why);
+		return 1;
+	}
+	if (json)
+		printf("{\"url\": \"%s\", \"page_us\": %.1f, \"write_mib_s\": %.1f, \"read_mib_s\": %.1f, \"depth\": %u}\n", u->text,
+		       (double)ns[2] / 1000, wr, rd, r->depth);
+	else
+		printf("%s: a page comes back in %.0f us; %u requests of 64 KiB at a time: %.0f MiB/s written, %.0f MiB/s read\n",
+		       u->text, (double)ns[2] / 1000, r->depth, wr, rd);
+	return 0;
+}
+
+int far_measure(const struct far_url *u, const struct far_settings *set, bool encrypt, const struct far_measure_plan *p, bool json)
+{
+	struct far_settings s = *set;
+	struct run r = { 0 };
+	struct far_crypt *crypt = NULL;
+	char why[FAR_WHY] = "";
+	const char *last = why;
+	uint64_t ns[3] = { 0 };
+	int rc = 1;
+
+	if (s.size == 0)
+		s.size = (uint64_t)p->mib << 20;
+	if ((encrypt && (crypt = far_crypt_new(why)) == NULL) || (r.d = far_device_open(u, &s, crypt, why)) == NULL) {
+		fprintf(stderr, "quire: %s: %s\n", u->text, why);
+	} else if (!make(&r, p)) {
+		fprintf(stderr, "quire: no memory\n");
+	} else {
+		uint64_t size = far_device_size(r.d);
+
+		r.units = (uint32_t)((size < s.size ? size : s.size) / FAR_UNIT);
+		ns[0] = pass(&r, FAR_WRITE);
+		ns[1] = pass(&r, FAR_READ);
+		ns[2] = single_reads(&r);
+		(void)far_device_away(r.d, &last);
+		rc = report(&r, u, last, json, ns);
+	}
+	if (r.d != NULL)
+		far_device_close(r.d, true);
+	for (uint32_t i = 0; r.req != NULL && i < r.depth; i++)
+		free(r.req[i].io.buf);
+	free(r.req);
+	far_crypt_free(crypt);
+	return rc;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The client's side of the ring to far swap: see far_ring.h. */
+#include "store/far_ring.h"
+
+#include "sys/linux/sys.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/time_types.h>
+#include <sys/syscall.h>
+
+#define CHECK_NS 200000000 /* how often a waiting client looks whether the server is still there */
+
+size_t far_ring_bytes(void)
+{
+	return (sizeof(struct far_ring) + 4095) / 4096 * 4096 + (size_t)FAR_RING_DEPTH * FAR_RING_UNIT;
+}
+
+void far_ring_format(void *mem)
+{
+	((struct far_ring *)mem)->fr_magic = FAR_RING_MAGIC; /* the rest is zero: all slots are free */
+}
+
+static uint32_t state_of(const struct far_slot *s) { return __atomic_load_n(&s->fs_state, __ATOMIC_ACQUIRE); }
+
+static bool move(struct far_slot *s, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&s->fs_state, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+static bool server_ended(const struct far_ring *r)
+{
+	return __atomic_load_n(&r->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED;
+}
+
+/* Sleeps while *word is `was`, for CHECK_NS at most. */
+static void sleep_while(const uint32_t *word, uint32_t was)
+{
+	struct __kernel_timespec ts = { .tv_nsec = CHECK_NS };
+
+	(void)sys_call6(SYS_futex, (long)word, FUTEX_WAIT, was, (long)&ts, 0, 0);
+}
+
+static void copy(void *to, const void *from, uint32_t len)
+{
+	/* len is a multiple of a sector. */
+	uint64_t *t = to;
+	const uint64_t *f = from;
+
+	for (uint32_t i = 0; i < len / sizeof *t; i++)
+		t[i] = f[i];
+}
+
+/* The lowest free slot: few buffers are ever touched. */
+static struct far_slot *claim(struct far_ring *r, uint32_t owner, uint32_t *ticket)
+{
+	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
+		if (state_of(&r->fr_slot[i]) == FAR_FREE && move(&r->fr_slot[i], FAR_FREE, FAR_FILLING)) {
+			__atomic_store_n(&r->fr_slot[i].fs_owner, owner, __ATOMIC_RELEASE);
+			*ticket = i;
+			return &r->fr_slot[i];
+		}
+	return NULL;
+}
+
+int far_ring_begin(struct far_ring *r, int event, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len,
+		   const void *data, uint32_t *ticket)
+{
+	const uint64_t one = 1;
+	struct far_slot *s;
+
+	if (server_ended(r))
+		return -EIO;
+	if ((s = claim(r, owner, ticket)) == NULL)
+		return -EAGAIN;
+	s->fs_op = op;
+	s->fs_at = at;
+	s->fs_len = len;
+	if (op == FAR_SLOT_WRITE)
+		copy(far_ring_buffer(r, *ticket), data, len);
+	__atomic_store_n(&s->fs_state, FAR_ASKED, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST) != 0)
+		(void)sys_call3(SYS_write, event, (long)&one, sizeof one);
+	return 0;
+}
+
+bool far_ring_ready(const struct far_ring *r, uint32_t ticket)
+{
+	return state_of(&r->fr_slot[ticket]) == FAR_DONE || server_ended(r);
+}
+
+int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
+{
+	struct far_slot *s = &r->fr_slot[ticket];
+	uint32_t state;
+	int rc;
+
+	while ((state = state_of(s)) != FAR_DONE) {
+		if (server_ended(r) && state_of(s) != FAR_DONE)
+			return -EIO; /* the slot is lost with the ring */
+		sleep_while(&s->fs_state, state);
+	}
+	rc = s->fs_result;
+	if (rc == 0 && s->fs_op == FAR_SLOT_READ)
+		copy(data, far_ring_buffer(r, ticket), len);
+	__atomic_store_n(&s->fs_owner, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->fs_state, FAR_FREE, __ATOMIC_RELEASE);
+	return rc;
+}
+
+int far_ring_io(struct far_ring *r, int event, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
+{
+	uint32_t ticket;
+	int rc;
+
+	while ((rc = far_ring_begin(r, event, owner, op, at, len, data, &ticket)) == -EAGAIN)
+		sleep_while(&r->fr_slot[0].fs_state, state_of(&r->fr_slot[0])); /* any slot will do; look again soon */
+	return rc != 0 ? rc : far_ring_end(r, ticket, data, len);
+}
+
+void far_ring_release(struct far_ring *r, uint32_t owner)
+{
+	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++) {
+		struct far_slot *s = &r->fr_slot[i];
+
+		if (__atomic_load_n(&s->fs_owner, __ATOMIC_ACQUIRE) != owner)
+			continue;
+		__atomic_store_n(&s->fs_owner, 0, __ATOMIC_SEQ_CST);
+		if (!move(s, FAR_DONE, FAR_FREE))
+			(void)move(s, FAR_FILLING, FAR_FREE);
+	}
+}

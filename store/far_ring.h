@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The ring through which processes of a family reach far swap: slots in shared memory, each with a buffer of one unit. The
+ * far process (far/server.c) holds the connections; hosted processes never do.
+ *
+ *   FREE --client: claims--> FILLING --asks--> ASKED --server: takes--> TAKEN --answers--> DONE --client: collects--> FREE
+ *
+ * A slot belongs to its client in FILLING and DONE, to the server in TAKEN; each step is one atomic operation on fs_state.
+ * fs_owner names the client, so that a dead client's slots can be given back (far_ring_release): an owner of 0 while the
+ * server has the slot means that nobody will collect the answer, and the server frees the slot itself.
+ *
+ * The server believes nothing that is written here: it copies a request once and checks its bounds.
+ *
+ * The client's functions use raw system calls only, allocate nothing, and may be called in the service thread. Locks: none.
+ */
+#ifndef QUIRE_STORE_FAR_RING_H
+#define QUIRE_STORE_FAR_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAR_RING_MAGIC 0x30676e6972726166ull
+#define FAR_RING_DEPTH 64u
+#define FAR_RING_UNIT  65536u
+
+enum far_slot_state { FAR_FREE, FAR_FILLING, FAR_ASKED, FAR_TAKEN, FAR_DONE };
+enum far_slot_op { FAR_SLOT_READ, FAR_SLOT_WRITE, FAR_SLOT_TRIM };
+enum far_server_state { FAR_STARTING, FAR_UP, FAR_AWAY, FAR_LOST, FAR_ENDED };
+
+struct far_slot {
+	uint32_t fs_state; /* atomic; futex: the client waits for DONE */
+	uint32_t fs_owner; /* atomic: the client's tag, never 0 while one has it */
+	uint32_t fs_op, fs_len;
+	uint64_t fs_at;	   /* byte offset in the device */
+	int32_t fs_result; /* of DONE: 0, -EIO, -ENOSPC */
+	uint32_t fs_pad;
+};
+
+struct far_ring {
+	uint64_t fr_magic;
+	uint64_t fr_size;    /* bytes of the device; const once fr_server is UP */
+	uint32_t fr_server;  /* atomic: far_server_state; futex */
+	uint32_t fr_asleep;  /* atomic: the server sleeps: write to its event */
+	uint64_t fr_away_ns; /* atomic, AWAY and LOST: since when, monotonic */
+	uint64_t fr_reads, fr_writes, fr_trims, fr_errors; /* atomic: answered so far */
+	char fr_why[256];    /* FAR_ENDED before it was UP: why */
+	struct far_slot fr_slot[FAR_RING_DEPTH];
+};
+
+/* Bytes of shared memory that a ring takes; page-aligned. A buffer costs memory only once it is used. */
+size_t far_ring_bytes(void);
+void far_ring_format(void *mem);
+static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
+{
+	return (char *)r + (sizeof *r + 4095) / 4096 * 4096 + (size_t)slot * FAR_RING_UNIT;
+}
+
+/*
+ * Asks; event is the server's eventfd. data: what to write (len bytes), else NULL. 0 and *ticket for far_ring_end; -EAGAIN: all
+ * slots are taken, ask later (far_ring_wait); -EIO: there is no server any more.
+ */
+int far_ring_begin(struct far_ring *, int event, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len,
+		   const void *data, uint32_t *ticket);
+/* Would far_ring_end not wait? */
+bool far_ring_ready(const struct far_ring *, uint32_t ticket);
+/* Waits for the answer; of a read copies len bytes to data. 0, -EIO, -ENOSPC. May sleep as long as --far-timeout. */
+int far_ring_end(struct far_ring *, uint32_t ticket, void *data, uint32_t len);
+/* Both, and waits for a slot if there is none. */
+int far_ring_io(struct far_ring *, int event, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
+/* That client is dead: its slots are free, or will be when the server is done with them. */
+void far_ring_release(struct far_ring *, uint32_t owner);
+#endif

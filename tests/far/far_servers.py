@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Real servers for the tests of far swap: Redis (plain, password, TLS, cluster) and nbdkit, on the loopback only.
+
+Each server is a context: it is up when entered, and gone, with its files, when left."""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def have(*programs):
+    return [p for p in programs if shutil.which(p) is None]
+
+
+def wait_until(what, seconds=20):
+    """Polls a condition; True once it holds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+class Server:
+    """A process that can be killed and started again at the same place."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="quire-far-")
+        self.proc = None
+
+    def argv(self):
+        raise NotImplementedError
+
+    def ready(self):
+        raise NotImplementedError
+
+    def start(self):
+        log = open(os.path.join(self.dir, "log"), "ab")
+        self.proc = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
+        log.close()
+        if not wait_until(self.ready):
+            with open(os.path.join(self.dir, "log")) as f:
+                raise RuntimeError("server did not start: %s\n%s" % (self.argv(), f.read()[-2000:]))
+        return self
+
+    def kill(self, sig=signal.SIGKILL):
+        if self.proc is not None:
+            self.proc.send_signal(sig)
+            self.proc.wait()
+            self.proc = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def certificates(where):
+    """A CA and a certificate for 127.0.0.1 and localhost, made by openssl."""
+    def run(*argv):
+        subprocess.run(argv, cwd=where, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2",
+        "-subj", "/CN=quire test CA")
+    run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr",
+        "-subj", "/CN=localhost")
+    with open(os.path.join(where, "ext"), "w") as f:
+        f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    run("openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+        "-out", "server.crt", "-extfile", "ext")
+
+
+class Redis(Server):
+    def __init__(self, *options, tls=False, password=None):
+        super().__init__()
+        self.port = free_port()
+        self.options, self.tls, self.password = list(options), tls, password
+        if tls:
+            certificates(self.dir)
+
+    def argv(self):
+        port = ["--tls-port", str(self.port), "--port", "0", "--tls-cert-file", "server.crt", "--tls-key-file", "server.key",
+                "--tls-ca-cert-file", "ca.crt", "--tls-auth-clients", "no"] if self.tls else ["--port", str(self.port)]
+        secret = ["--requirepass", self.password] if self.password else []
+        return ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.dir, *port,
+                *secret, *self.options]
+
+    def cli(self, *words, check=True):
+        argv = ["redis-cli", "-h", "127.0.0.1", "-p", str(self.port)]
+        if self.tls:
+            argv += ["--tls", "--cacert", os.path.join(self.dir, "ca.crt")]
+        env = dict(os.environ)
+        if self.password:
+            env["REDISCLI_AUTH"] = self.password
+        r = subprocess.run(argv + list(words), env=env, capture_output=True, text=True, check=False)
+        return r.stdout.strip() if r.returncode == 0 or not check else ""
+
+    def ready(self):
+        return self.cli("ping") == "PONG"
+
+    def keys(self):
+        return int(self.cli("dbsize") or -1)
+
+
+class Cluster:
+    """Six Redis processes: three masters, each with a replica."""
+
+    def __enter__(self):
+        self.nodes = [Redis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000") for _ in range(6)]
+        for n in self.nodes:
+            # The bus's port is the port + 10000: it must be one.
+            while n.port > 55000:
+                n.port = free_port()
+            n.start()
+        places = ["127.0.0.1:%d" % n.port for n in self.nodes]
+        subprocess.run(["redis-cli", "--cluster", "create", *places, "--cluster-replicas", "1", "--cluster-yes"], check=True,
+                       stdout=subprocess.DEVNULL)
+        if not wait_until(lambda: all("cluster_state:ok" in n.cli("cluster", "info") for n in self.nodes)
+                          and len(self.roles("slave")) == 3):
+            raise RuntimeError("the cluster did not come up")
+        if not wait_until(lambda: all("master_link_status:up" in n.cli("info", "replication") for n in self.roles("slave"))):
+            raise RuntimeError("the replicas do not follow")
+        return self
+
+    def roles(self, role):
+        return [n for n in self.nodes if n.proc is not None and "role:" + role in n.cli("info", "replication")]
+
+    def url(self):
+        return "redis+cluster://" + ",".join("127.0.0.1:%d" % n.port for n in self.nodes[:3])
+
+    def keys(self):
+        return sum(n.keys() for n in self.roles("master"))
+
+    def __exit__(self, *_):
+        for n in self.nodes:
+            n.__exit__()
+
+
+class Nbdkit(Server):
+    def __init__(self, *words, options=(), psk=False):
+        super().__init__()
+        self.port = free_port()
+        self.words, self.options = list(words), list(options)
+        if psk:
+            with open(os.path.join(self.dir, "psk"), "w") as f:
+                f.write("quire:%s\n" % ("5a" * 16))
+            self.options += ["--tls=require", "--tls-psk=" + os.path.join(self.dir, "psk")]
+
+    def argv(self):
+        return ["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(self.port), *self.options, *self.words]
+
+    def ready(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1):
+                return True
+        except OSError:
+            return self.proc.poll() is not None
+
+    def url(self, scheme="nbd"):
+        return "%s://127.0.0.1:%d" % (scheme, self.port)

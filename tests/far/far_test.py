@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""far_test.py QUIRE-FAR FAR-DRIVE [name…]: far swap over real servers, byte by byte beside a model.
+
+Ends with "N passed, N failed, N skipped"; a test whose server is not installed is skipped, by name."""
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_servers import Cluster, Nbdkit, Redis, have, wait_until  # noqa: E402
+
+FAR, DRIVE = sys.argv[1:3]
+TESTS = []
+SIZE = ["--size", str(64 << 20)]
+
+
+def needs(*programs):
+    def mark(f):
+        TESTS.append((f, programs))
+        return f
+    return mark
+
+
+def drive(url, *options, ops=600, clients=2, far=(), during=None):
+    """Runs the driver; during: called half-way. Answers its status and what it and quire-far said."""
+    argv = [DRIVE, FAR, url, "--ops", str(ops), "--clients", str(clients), *options]
+    if during is not None:
+        argv.append("--pause")
+    p = subprocess.Popen(argv + ["--", *SIZE, *far], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    out = ""
+    if during is not None:
+        for line in p.stdout:
+            out += line
+            if line == "half\n":
+                break
+        during()
+        try:
+            p.stdin.write("\n")
+            p.stdin.flush()
+        except BrokenPipeError:
+            pass
+    try:
+        out += p.communicate(timeout=120)[0]
+    except subprocess.TimeoutExpired:
+        p.kill()
+        out += p.communicate()[0] + "\ntimed out"
+    return p.returncode, out
+
+
+def all_right(url, *options, errors=0, **more):
+    rc, out = drive(url, *options, **more)
+    assert rc == 0, "status %d: %s" % (rc, out)
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("ok: ") and (errors is None or last.endswith(" %d errors" % errors)), out
+    return out
+
+
+def refused(url, *words, far=()):
+    rc, out = drive(url, ops=1, far=far)
+    assert rc == 3 or "quire: far swap:" in out, "not refused: %d %s" % (rc, out)
+    for w in words:
+        assert w in out, "%r is not in: %s" % (w, out)
+
+
+# ---- Redis ----
+@needs("redis-server", "redis-cli")
+def redis_single():
+    with Redis() as r:
+        all_right("redis://127.0.0.1:%d" % r.port)
+        assert r.keys() == 0, "keys are left"
+        all_right("redis://127.0.0.1:%d/3" % r.port, far=["--encrypt"])
+        assert "db3" not in r.cli("info", "keyspace"), "keys are left"
+
+
+@needs("redis-server", "redis-cli")
+def redis_with_password():
+    with Redis(password="s3 cret/%") as r:
+        url = "redis://:s3%%20cret%%2f%%25@127.0.0.1:%d" % r.port
+        all_right(url)
+        rc, out = drive(url.replace("s3", "x"), ops=1, far=["--timeout", "300"])
+        assert rc == 3 and "WRONGPASS" in out and "cret" not in out, out
+        refused("redis://127.0.0.1:%d" % r.port, "NOAUTH")
+
+
+@needs("redis-server", "redis-cli", "openssl")
+def redis_with_tls():
+    with Redis(tls=True) as r:
+        ca = os.path.join(r.dir, "ca.crt")
+        all_right("rediss://localhost:%d" % r.port, far=["--ca", ca])
+        refused("rediss://localhost:%d" % r.port, "certificate", far=["--timeout", "300"])
+        refused("redis://localhost:%d" % r.port, far=["--timeout", "300"])
+
+
+@needs("redis-server", "redis-cli")
+def redis_that_evicts_is_refused():
+    with Redis("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as r:
+        refused("redis://127.0.0.1:%d" % r.port, "evicts keys", "allkeys-lru")
+
+
+@needs("redis-server", "redis-cli")
+def redis_that_is_full_answers_and_keeps_what_it_has():
+    with Redis("--maxmemory", "4mb", "--maxmemory-policy", "noeviction") as r:
+        out = all_right("redis://127.0.0.1:%d" % r.port, errors=None)
+        assert not out.strip().endswith(" 0 errors"), out
+        assert r.keys() == 0
+
+
+@needs("redis-server", "redis-cli")
+def redis_restarted_in_the_middle_loses_what_it_held_and_no_byte_is_wrong():
+    with Redis() as r:
+        def restart():
+            r.kill()
+            r.start()
+        out = all_right("redis://127.0.0.1:%d" % r.port, during=restart, errors=None)
+        assert "is away" in out and "is back" in out, out
+
+
+@needs("redis-server", "redis-cli")
+def redis_stopped_for_a_moment_is_waited_for():
+    with Redis() as r:
+        def pause():
+            r.proc.send_signal(signal.SIGSTOP)
+            subprocess.Popen(["sh", "-c", "sleep 1; kill -CONT %d" % r.proc.pid])
+        all_right("redis://127.0.0.1:%d" % r.port, during=pause)
+
+
+@needs("redis-server", "redis-cli")
+def redis_gone_for_good_is_given_up():
+    with Redis() as r:
+        out = all_right("redis://127.0.0.1:%d" % r.port, during=r.kill, errors=None, far=["--timeout", "500"])
+        assert "did not come back" in out, out
+
+
+@needs("redis-server", "redis-cli")
+def keys_of_a_killed_run_expire():
+    with Redis() as r:
+        url = "redis://127.0.0.1:%d" % r.port
+        p = subprocess.Popen([DRIVE, FAR, url, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE, "--expire", "2"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == "half\n"
+        far = subprocess.run(["pgrep", "-P", str(p.pid), "quire-far"], capture_output=True, text=True).stdout.split()
+        assert len(far) == 1
+        # Alive: what is not touched by the program is kept longer than its expiry.
+        before = r.keys()
+        time.sleep(3)
+        assert r.keys() == before > 0, "keys of a living run expired"
+        os.kill(int(far[0]), signal.SIGKILL)
+        p.kill()
+        p.wait()
+        assert wait_until(lambda: r.keys() == 0, 6), "keys of a killed run are left"
+
+
+@needs("redis-server", "redis-cli")
+def keys_go_when_the_parent_is_killed():
+    with Redis() as r:
+        p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == "half\n"
+        assert r.keys() > 0
+        p.kill()
+        p.wait()
+        assert wait_until(lambda: r.keys() == 0, 10), "keys are left"
+
+
+@needs("redis-server", "redis-cli")
+def redis_cluster():
+    with Cluster() as c:
+        all_right(c.url())
+        assert c.keys() == 0, "keys are left"
+        refused("redis://127.0.0.1:%d" % c.nodes[0].port, "redis+cluster://")
+
+
+@needs("redis-server", "redis-cli")
+def a_killed_master_of_a_cluster_loses_nothing_that_its_replica_had():
+    with Cluster() as c:
+        def fail_over():
+            victim = c.roles("master")[0]
+            victim.kill()
+            assert wait_until(lambda: len(c.roles("master")) == 3), "no replica took over"
+            victim.start()  # as the replica of the new master: without one no write could be on a replica
+        all_right(c.url(), during=fail_over, far=["--replicas", "1", "--timeout", "20000"])
+        assert wait_until(lambda: c.keys() == 0), "keys are left"
+
+
+@needs("redis-server", "redis-cli")
+def a_write_that_no_replica_can_have_fails_and_no_byte_is_wrong():
+    with Cluster() as c:
+        out = all_right(c.url(), during=lambda: c.roles("slave")[0].kill(), errors=None, ops=200,
+                        far=["--replicas", "1", "--timeout", "2000"])
+        assert not out.strip().endswith(" 0 errors"), out
+
+
+@needs("redis-server", "redis-cli")
+def a_slot_that_moves_is_followed():
+    with Cluster() as c:
+        def move():
+            a, b = c.roles("master")[:2]
+            ids = {n.port: n.cli("cluster", "myid") for n in (a, b)}
+            rc = subprocess.run(["redis-cli", "--cluster", "reshard", "127.0.0.1:%d" % a.port, "--cluster-from", ids[a.port],
+                                 "--cluster-to", ids[b.port], "--cluster-slots", "5461", "--cluster-yes"],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+            assert rc == 0
+        all_right(c.url(), during=move)
+
+
+# ---- NBD ----
+@needs("nbdkit")
+def nbd_memory():
+    with Nbdkit("memory", "64M") as n:
+        all_right(n.url())
+        all_right(n.url() + "/", far=["--encrypt"])
+
+
+@needs("nbdkit")
+def nbd_filters():
+    for filters in (["--filter=delay", "memory", "64M", "rdelay=1ms", "wdelay=1ms"], ["--filter=cow", "memory", "64M"],
+                    ["--filter=rate", "memory", "64M", "rate=400M"]):
+        with Nbdkit(*filters) as n:
+            all_right(n.url(), ops=200)
+
+
+@needs("nbdkit")
+def nbd_errors_are_the_requests_own():
+    with Nbdkit("--filter=error", "memory", "64M", "error-rate=5%", "error=EIO") as n:
+        out = all_right(n.url(), errors=None)
+        assert not out.strip().endswith(" 0 errors"), out
+
+
+@needs("nbdkit")
+def nbd_with_tls():
+    with Nbdkit("memory", "64M", psk=True) as n:
+        all_right(n.url("nbds"), far=["--psk", os.path.join(n.dir, "psk")])
+        refused(n.url(), far=["--timeout", "300"])
+
+
+@needs("nbdkit")
+def nbd_too_small_or_read_only_is_refused():
+    with Nbdkit("memory", "4096") as n:
+        refused(n.url(), "too small")
+    with Nbdkit("memory", "64M", options=["-r"]) as n:
+        refused(n.url(), "read-only")
+
+
+@needs("nbdkit")
+def nbd_server_killed_and_back_answers_what_was_under_way():
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            def restart():
+                n.kill()
+                n.start()
+            all_right(n.url(), during=restart)
+
+
+# ---- words ----
+@needs()
+def mistakes_are_named():
+    for url, word in (("ftp://x", "known are"), ("nbd://", "no host"), ("redis://h:99999", "port"), ("redis://h/x", "number"),
+                      ("redis+cluster://a,b/1", "database 0"), ("nbd+unix:///x", "socket=PATH"), ("nbd://u@h", "user name"),
+                      ("redis://a,b", "redis+cluster"), ("redis://%zz@h", "%XX"), ("nbd://" + "h" * 300, "too long")):
+        refused(url, word)
+
+
+@needs()
+def nobody_listens():
+    refused("redis://127.0.0.1:1", "Connection refused", far=["--timeout", "300"])
+    refused("nbd://127.0.0.1:1", "onnection refused", far=["--timeout", "300"])
+
+
+@needs("redis-server", "redis-cli")
+def check_measures_and_leaves_nothing():
+    with Redis() as r:
+        read, write = os.pipe()
+        os.write(write, b"redis://127.0.0.1:%d\n" % r.port)
+        os.close(write)
+        p = subprocess.run([FAR, "--check", "--url-fd", str(read), "--mib", "4"], pass_fds=[read], capture_output=True, text=True)
+        os.close(read)
+        assert p.returncode == 0 and "a page comes back in" in p.stdout, p.stdout + p.stderr
+        assert r.keys() == 0
+
+
+def main():
+    passed = failed = skipped = 0
+    for test, programs in TESTS:
+        if sys.argv[3:] and test.__name__ not in sys.argv[3:]:
+            continue
+        missing = have(*programs)
+        if missing:
+            print("skip %s: %s is not installed" % (test.__name__, ", ".join(missing)))
+            skipped += 1
+            continue
+        try:
+            test()
+            passed += 1
+            print("ok   %s" % test.__name__, flush=True)
+        except (AssertionError, RuntimeError) as e:
+            failed += 1
+            print("FAIL %s: %s" % (test.__name__, e), flush=True)
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    return 1 if failed else 0
+
+
+sys.exit(main())
