@@ -222,8 +222,10 @@ static pfn_t run_take(struct vm *vm, const struct page_limits *l, unsigned flags
 		if (buddy_online(vm, l->pl_n) == 0 && page_cache_drain(vm, l->pl_n) == 0)
 			(void)pageout_reclaim(vm, l->pl_n);
 	}
-	for (pfn_t i = 0; pfn != PFN_INVALID && i < l->pl_n; i++)
+	for (pfn_t i = 0; pfn != PFN_INVALID && i < l->pl_n; i++) {
 		vm->vm_pages[pfn + i].p_order = BUDDY_NONE;
+		mach_frame_renew(vm->vm_mach, pfn + i);
+	}
 	return pfn;
 }
 
