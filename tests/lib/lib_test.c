@@ -114,6 +114,8 @@ static int touch(volatile char *p, bool write)
 		assert_int_equal(errno, (error));                                                                      \
 	} while (0)
 
+#include "tests/caller_begin.h"
+
 /* ---- a system ---- */
 static void complain(void *arg, const char *text)
 {
@@ -209,6 +211,16 @@ static int again(int fd, int flags)
 	assert_true(f >= 0);
 	return f;
 }
+
+#include "tests/caller_end.h"
+#define open_with(...) (CALLER, (open_with)(__VA_ARGS__))
+#define small(...) (CALLER, (small)(__VA_ARGS__))
+#define done(...) (CALLER, (done)(__VA_ARGS__))
+#define map(...) (CALLER, (map)(__VA_ARGS__))
+#define stats(...) (CALLER, (stats)(__VA_ARGS__))
+#define crowd(...) (CALLER, (crowd)(__VA_ARGS__))
+#define file_of(...) (CALLER, (file_of)(__VA_ARGS__))
+#define again(...) (CALLER, (again)(__VA_ARGS__))
 
 /* ---- open and close ---- */
 static void open_refuses(void **state)

@@ -29,6 +29,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import stacks
 import tidy
 
 if __name__ == "__main__":
@@ -74,6 +75,7 @@ def finish(p, timeout=TIMEOUT):
     try:
         out, err = p.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
+        print("HANGS after %d s: %s\n%s" % (timeout, " ".join(p.args), stacks.of(marked())), flush=True)
         kill_marked()       # a program without its supervisor holds the pipes, too
         p.communicate()
         raise AssertionError("hangs: %s" % " ".join(p.args))

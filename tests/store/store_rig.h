@@ -27,6 +27,8 @@
 #define SEG  65536u
 #define MiB  (1ull << 20)
 
+#include "tests/caller_begin.h"
+
 static uint64_t seed, rng;
 
 static inline uint64_t rnd(void)
@@ -358,4 +360,23 @@ static inline int store_run(const struct CMUnitTest *tests, size_t n, const char
 		cmocka_set_test_filter(pattern);
 	return _cmocka_run_group_tests("store", tests, n, NULL, NULL);
 }
+
+#include "tests/caller_end.h"
+#define packer_start(...) (CALLER, (packer_start)(__VA_ARGS__))
+#define packer_end(...) (CALLER, (packer_end)(__VA_ARGS__))
+#define packer_kill(...) (CALLER, (packer_kill)(__VA_ARGS__))
+#define setup_sharing(...) (CALLER, (setup_sharing)(__VA_ARGS__))
+#define setup(...) (CALLER, (setup)(__VA_ARGS__))
+#define teardown(...) (CALLER, (teardown)(__VA_ARGS__))
+#define vnode_over(...) (CALLER, (vnode_over)(__VA_ARGS__))
+#define expect(...) (CALLER, (expect)(__VA_ARGS__))
+#define expect_done(...) (CALLER, (expect_done)(__VA_ARGS__))
+#define expect_empty(...) (CALLER, (expect_empty)(__VA_ARGS__))
+#define expect_all(...) (CALLER, (expect_all)(__VA_ARGS__))
+#define put_all(...) (CALLER, (put_all)(__VA_ARGS__))
+#define one_operation(...) (CALLER, (one_operation)(__VA_ARGS__))
+#define model_check(...) (CALLER, (model_check)(__VA_ARGS__))
+#define async_setup(...) (CALLER, (async_setup)(__VA_ARGS__))
+#define model_writes_behind(...) (CALLER, (model_writes_behind)(__VA_ARGS__))
+#define writes_behind_fail(...) (CALLER, (writes_behind_fail)(__VA_ARGS__))
 #endif

@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "tests/caller_begin.h"
+
 static uint64_t rnd_state;
 
 static inline uint32_t rnd(uint32_t below)
@@ -155,4 +157,9 @@ static inline void box_close(struct box *b)
 	vm_destroy(b->b_vm);
 	stub_destroy(b->b_mach);
 }
+
+#include "tests/caller_end.h"
+#define assert_sound(...) (CALLER, (assert_sound)(__VA_ARGS__))
+#define box_open(...) (CALLER, (box_open)(__VA_ARGS__))
+#define box_close(...) (CALLER, (box_close)(__VA_ARGS__))
 #endif

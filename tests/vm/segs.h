@@ -13,6 +13,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/caller_begin.h"
+
 struct sys {
 	struct mach *m;
 	struct vm *vm;
@@ -179,4 +181,17 @@ static inline struct vnode *new_file(struct sys *s, uint64_t bytes, uint64_t see
 		memcpy((char *)sim_disk_data(vp) + i * PG, &(uint64_t){ seed + i }, 8);
 	return vp;
 }
+
+#include "tests/caller_end.h"
+#define assert_sound(...) (CALLER, (assert_sound)(__VA_ARGS__))
+#define sys_init_cfg(...) (CALLER, (sys_init_cfg)(__VA_ARGS__))
+#define sys_init(...) (CALLER, (sys_init)(__VA_ARGS__))
+#define sys_fini(...) (CALLER, (sys_fini)(__VA_ARGS__))
+#define new_as(...) (CALLER, (new_as)(__VA_ARGS__))
+#define new_file(...) (CALLER, (new_file)(__VA_ARGS__))
+#define put(...) (CALLER, (put)(__VA_ARGS__))
+#define get(...) (CALLER, (get)(__VA_ARGS__))
+#define fill(...) (CALLER, (fill)(__VA_ARGS__))
+#define expect(...) (CALLER, (expect)(__VA_ARGS__))
+#define expect_zero(...) (CALLER, (expect_zero)(__VA_ARGS__))
 #endif
