@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a family shares: one memory object (run/family.h, then the store) and one unnamed swap file. Made once, before the
- * program starts; both end with the last process that has them.
+ * What a family shares: a memory object with its state (run/family.h), and the store: a memory object and an unnamed swap file.
+ * All end with the last process that has them. No process can change the size of a memory object: the supervisor would die of it.
  */
 #include "run.h"
 
@@ -11,8 +11,6 @@
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-#include <quire/policy.h>
 
 #include "store/swapfile.h"
 
@@ -36,7 +34,7 @@ static bool raise_fsize(uint64_t least)
 }
 
 /* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
-static int make_swap(struct run *r)
+static int make_swap(struct run *r, struct run_store *st)
 {
 	uint64_t want = r->o.swap_bytes, room;
 	struct statvfs vfs;
@@ -47,10 +45,10 @@ static int make_swap(struct run *r)
 	if (!raise_fsize(want > MIN_SWAP ? want : MIN_SWAP))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
 		    cli_human(want > MIN_SWAP ? want : MIN_SWAP, a));
-	r->swapfd = swapfile_open(r->o.swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
-	if (r->swapfd < 0)
+	st->swapfd = swapfile_open(r->o.swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
+	if (st->swapfd < 0)
 		return fail("--swap: %s", why);
-	if (fstatvfs(r->swapfd, &vfs) != 0)
+	if (fstatvfs(st->swapfd, &vfs) != 0)
 		return fail("--swap: %s", strerror(errno));
 	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 	if (want > room)
@@ -63,55 +61,72 @@ static int make_swap(struct run *r)
 	}
 	if (!raise_fsize(want))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s", cli_human(want, a));
-	if (ftruncate(r->swapfd, (off_t)want) != 0)
+	if (ftruncate(st->swapfd, (off_t)want) != 0)
 		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
-	if (r->o.swap_bytes != 0 && swapfile_reserve(r->swapfd, want, &why) != 0)
+	if (r->o.swap_bytes != 0 && swapfile_reserve(st->swapfd, want, &why) != 0)
 		return fail("--swap: %s", why);
 	r->o.swap_bytes = want;
 	return 0;
 }
 
-int run_make_family(struct run *r)
+/* Shared memory of that size, zeroed. NULL after a line on standard error. */
+static void *make_shared(const char *name, uint64_t size, int *fd)
+{
+	char buf[24];
+	void *p;
+
+	if (!raise_fsize(size)) {
+		(void)fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
+		    cli_human(size, buf));
+		return NULL;
+	}
+	*fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd < 0 || ftruncate(*fd, (off_t)size) != 0 ||
+	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+		(void)fail("cannot make shared memory: %s", strerror(errno));
+		return NULL;
+	}
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (p != MAP_FAILED)
+		return p;
+	(void)fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
+	    (unsigned long long)(size >> 20), strerror(errno));
+	return NULL;
+}
+
+static int make_store(struct run *r, struct run_store *st)
 {
 	struct pool_config pc = {
 		.mem_limit = r->o.pool, .mem_floor = r->o.pool / 6, .max_members = FAMILY_PROCS + 1
 	}; /* and we */
+	void *mem;
 	int rc;
-	uint64_t head = (sizeof(struct family) + 65535) & ~65535ull, size;
-	char buf[24];
 
-	if ((rc = make_swap(r)) != 0)
+	if ((rc = make_swap(r, st)) != 0)
 		return rc;
 	pc.file_limit = r->o.swap_bytes;
-	size = head + pool_shared_size(&pc);
-	if (!raise_fsize(size))
-		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
-		    cli_human(size, buf));
+	st->run = r;
+	st->size = pool_shared_size(&pc);
+	if ((mem = make_shared("quire-store", st->size, &st->memfd)) == NULL)
+		return CLI_CANNOT;
+	if (pool_format(mem, &pc) != 0)
+		return fail("cannot format the store");
+	if ((rc = pool_attach(&st->pool, mem, st->size, st->swapfd)) != 0)
+		return fail("cannot attach the store: %s; see ulimit -v and -d", strerror(-rc));
+	st->pool.p_charge = charge;
+	st->pool.p_charge_arg = r->fam;
+	if (pool_join(&st->pool, FAMILY_PROCS) == 0)
+		pool_pack_behind(&st->pool, r->o.pool / YOUNG);
+	return 0;
+}
+
+int run_make_family(struct run *r)
+{
 	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	r->memfd = memfd_create("quire-family", MFD_CLOEXEC);
-	if (r->memfd < 0 || ftruncate(r->memfd, (off_t)size) != 0)
-		return fail("cannot make shared memory: %s", strerror(errno));
-	r->fam = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
-	if (r->fam == MAP_FAILED)
-		return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
-		    (unsigned long long)(size >> 20), strerror(errno));
-	r->fam->fam_magic = FAMILY_MAGIC;
-	r->fam->fam_size = size;
-	r->fam->fam_pool_off = head;
-	r->fam->fam_pool_size = size - head;
+	r->fam = make_shared("quire-family", (sizeof(struct family) + 4095) & ~4095ull, &r->memfd);
+	if (r->fam == NULL)
+		return CLI_CANNOT;
 	r->fam->fam_budget = r->o.memory / 4096;
 	r->fam->fam_pool_max = r->o.pool / 4096;
-	(void)snprintf(r->fam->fam_policy, sizeof r->fam->fam_policy, "%s", r->o.policy->pol_name);
-	if (r->o.prefetch != NULL)
-		(void)snprintf(r->fam->fam_prefetch, sizeof r->fam->fam_prefetch, "%s", r->o.prefetch->pf_name);
-	r->fam->fam_swap_pages = (r->o.swap_bytes + r->o.pool * 2) / 4096;
-	if (pool_format((char *)r->fam + head, &pc) != 0)
-		return fail("cannot format the store");
-	if ((rc = pool_attach(&r->store, (char *)r->fam + head, size - head, r->swapfd)) != 0)
-		return fail("cannot attach the store: %s; see ulimit -v and -d", strerror(-rc));
-	r->store.p_charge = charge;
-	r->store.p_charge_arg = r->fam;
-	if (pool_join(&r->store, FAMILY_PROCS) == 0)
-		pool_pack_behind(&r->store, r->o.pool / YOUNG);
-	return 0;
+	return make_store(r, &r->store);
 }

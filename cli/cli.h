@@ -22,7 +22,7 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 /* May this user serve kernel-mode faults, and does the kernel have what is needed? Same convention. */
 bool cli_check_uffd(char *why, size_t whylen);
 
-struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak; };
+struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak, budget, turned_away; };
 void cli_report_text(
     FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
 void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);

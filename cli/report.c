@@ -28,7 +28,7 @@ void cli_report_text(
 	double wall = (double)t->wall_ns / 1e9;
 
 	fprintf(f, "%squire: %s needed, %s given%s\n", b, cli_human(t->need_peak * 4096, s1),
-	    cli_human(fam->fam_budget * 4096, s2), e);
+	    cli_human(t->budget * 4096, s2), e);
 	fprintf(f, "  memory      %s in use at most, of which the pool may take %s\n",
 		cli_human(atomic_load(&fam->fam_charged_peak) * 4096, s1), cli_human(pool_limit, s2));
 	if (atomic_load(&t->c.faults) == 0 && atomic_load(&t->c.adopted) == 0) {
@@ -58,6 +58,9 @@ void cli_report_text(
 		fprintf(f,
 		    "  beyond      %s more than --memory at most: what the least of so many processes, or a filter of system calls, took\n",
 		    cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
+	if (t->turned_away != 0)
+		fprintf(f, "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",
+		    (unsigned long long)t->turned_away);
 	if (t->left != 0)
 		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);
 }
@@ -69,7 +72,7 @@ void cli_report_json(
 
 	fprintf(f,
 	    "{\"wall_s\":%.6f,\"budget_bytes\":%llu,\"need_peak_bytes\":%llu,\"charged_peak_bytes\":%llu,\"pool_limit_bytes\":%llu",
-	    (double)t->wall_ns / 1e9, (unsigned long long)fam->fam_budget * 4096,
+	    (double)t->wall_ns / 1e9, (unsigned long long)t->budget * 4096,
 	    (unsigned long long)t->need_peak * 4096, (unsigned long long)fam->fam_charged_peak * 4096,
 	    (unsigned long long)pool_limit);
 	if (WIFEXITED(t->status))
@@ -83,10 +86,11 @@ void cli_report_json(
 	    ",\"refused\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
 	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu,"
 	    "\"pool_target_bytes\":%llu,"
-	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u}\n",
+	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
 	    (unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
 	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
 	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
-	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left);
+	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left,
+	    (unsigned long long)t->turned_away);
 }

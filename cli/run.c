@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quire run: makes what the family shares (area.c) and the socket by which its processes join (rendezvous.c), starts the program
+ * quire run: makes what the family shares (area.c) and the gate by which its processes join (rendezvous.c), starts the program
  * with the runtime preloaded, supervises (supervise.c), and reports at the end. The program is a child; terminal signals reach
  * it by itself, others are forwarded; the exit status or fatal signal becomes our own.
  */
@@ -35,22 +35,33 @@ static int set_env(struct run *r)
 		return fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
 	(void)snprintf(
 	    value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
-	(void)snprintf(r->family, sizeof r->family, FAMILY_ENV "=%s:%llx:", r->sockname, (unsigned long long)r->space);
-	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->family) != 0)
+	(void)snprintf(r->variable, sizeof r->variable, FAMILY_ENV "="); /* become() knows the rest */
+	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->variable) != 0)
 		return fail("cannot make the environment: %s", strerror(errno));
 	return 0;
+}
+
+/* Where the runtime would put the gate (hostfd_guard): just above the program's soft limit, or at the top of what there is. */
+static int place_gate(const struct run *r)
+{
+	long base = r->files.rlim_cur < 4096 ? (long)r->files.rlim_cur : 4096;
+
+	if (r->files.rlim_max < (rlim_t)base + 32)
+		base = (long)r->files.rlim_max - 32;
+	return fcntl(r->gate, F_DUPFD, base > 3 ? base : 3);
 }
 
 /* The child of a vfork: the environment is its parent's, which waits. Answers only if the program cannot be executed. */
 static void become(struct run *r, char **argv, const sigset_t *mask)
 {
-	char *end = r->family + strlen(r->family);
+	int gate = place_gate(r);
 
-	(void)snprintf(end, (size_t)(r->family + sizeof r->family - end), "%d", (int)getpid());
+	(void)snprintf(r->variable, sizeof r->variable, FAMILY_ENV "=%d:%s%d", gate, r->family, (int)getpid());
 	(void)sigprocmask(SIG_SETMASK, mask, NULL);
 	(void)setrlimit(RLIMIT_NOFILE, &r->files);
 	(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
-	execv(r->program, argv);
+	if (gate >= 0)
+		execv(r->program, argv);
 	r->unexecuted = errno;
 }
 
@@ -77,6 +88,8 @@ static int start(struct run *r, char **argv)
 		become(r, argv, &old);
 		_exit(CLI_NOEXEC);
 	}
+	(void)close(r->gate);
+	r->gate = -1;
 	if (r->child < 0)
 		return fail("cannot fork: %s", strerror(errno));
 	if (r->unexecuted != 0) {
@@ -86,14 +99,15 @@ static int start(struct run *r, char **argv)
 	}
 	if (rc == 0)
 		sites_note_file(
-		    "/lib/x86_64-linux-gnu/libc.so.6", &r->fam->fam_sites); /* while the loader is at work */
+		    "/lib/x86_64-linux-gnu/libc.so.6", &r->sites); /* while the loader is at work */
 	return rc;
 }
 
 static void report(struct run *r, int status)
 {
 	struct run_totals t = {
-		.wall_ns = run_now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak
+		.wall_ns = run_now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak,
+		.budget = r->o.memory / 4096, .turned_away = r->turned_away
 	};
 	FILE *f = stderr;
 	struct pool_stats ps;
@@ -136,9 +150,9 @@ static void stay_behind(struct run *r)
 		;
 	if (w < 0) /* no descendant is left */
 		return;
-	for (unsigned i = r->nconn; i-- > 0;)
-		if (r->conn[i].slot >= 0 && atomic_load(&r->fam->fam_proc[r->conn[i].slot].fp_pid) == r->child)
-			run_drop_conn(r, i);
+	run_open_door(r);
+	for (unsigned i = r->nconn; i-- > 0;) /* the program's own has hung up */
+		run_hear(r, i);
 	r->left = r->nconn > 0 ? r->nconn : 1;
 	if (fork() != 0)
 		return;
@@ -166,7 +180,7 @@ static void keep_standard(void)
 int cli_run(int argc, char **argv)
 {
 	static struct run r = {
-		.swapfd = -1, .device = -1, .place = -1, .connlock = PTHREAD_MUTEX_INITIALIZER
+		.device = -1, .door = -1, .gate = -1, .connlock = PTHREAD_MUTEX_INITIALIZER
 	};
 	char why[PATH_MAX + 256];
 	int rc, status = 0;
@@ -178,6 +192,7 @@ int cli_run(int argc, char **argv)
 	if (r.o.help)
 		return cli_help();
 	keep_standard();
+	(void)prctl(PR_SET_DUMPABLE, 0); /* it holds all that the family shares: no core file, no /proc/PID/fd for others */
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
 		(void)fail("%s", why);
@@ -191,7 +206,7 @@ int cli_run(int argc, char **argv)
 	if (r.o.report_path != NULL &&
 	    (r.report_file = fopen(r.o.report_path, "we")) == NULL) /* not when all is done and lost */
 		return fail("--report: cannot write '%s': %s", r.o.report_path, strerror(errno));
-	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 || (rc = run_make_socket(&r)) != 0 ||
+	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 || (rc = run_make_gate(&r)) != 0 ||
 	    (rc = start(&r, argv + optind)) != 0)
 		return rc;
 	watch(&r, &status);

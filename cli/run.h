@@ -14,43 +14,62 @@
 #include "options.h"
 #include "store/pool.h"
 
+/* One store: what its pages take of memory and disk. Processes of other credentials have another one (docs/security.md). */
+struct run_store {
+	struct pool pool;
+	uint64_t name, size; /* const: fw_store; bytes of the shared memory */
+	int memfd, swapfd;   /* const */
+	unsigned users;	     /* connections */
+	struct pool_stats most; /* when it was fullest, seen before a process's share was given back */
+	bool packs;	     /* its packer is there */
+	pthread_t packer;
+	struct run *run;
+};
+
+struct conn {
+	int fd, slot; /* const */
+	struct run_store *store; /* NULL: it is no more, or never was */
+	bool hears; /* it takes bytes */
+};
+
 struct run {
 	struct run_options o; /* const once the family is made */
 	FILE *report_file;
 	char program[PATH_MAX];
 
-	struct family *fam;
-	int memfd, swapfd, device, listener, place, sigfd; /* device: /dev/userfaultfd, -1: none */
-	int spare; /* a descriptor to let go when none is left, so that who connects can be turned away */
-	struct rlimit files; /* the program's own */
-	char sockname[FAMILY_NAME], family[FAMILY_NAME + 64]; /* family: the variable of the environment */
-	uint64_t space; /* network name space of the socket; 0: unknown */
-	struct conn { int fd, slot; } conn[FAMILY_PROCS];
+	struct family *fam; /* every process of the family may write there: what matters is kept here */
+	int memfd, device, sigfd; /* device: /dev/userfaultfd, -1: none */
+	int door, gate; /* see run/family.h; door -1: nobody has the gate any more; gate -1: given away */
+	uint64_t token[FAMILY_TOKEN];
+	unsigned most; /* const: processes at once */
+	struct sites_note sites;
+	struct rlimit files, fsize; /* the program's own */
+	char family[96], variable[160]; /* of the environment: what is the same for all, and the whole of it */
+	struct conn conn[FAMILY_PROCS];
 	unsigned nconn;
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
+	uint64_t turned_away; /* greetings that were not of the family */
 	pid_t child;
 	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
-	struct rlimit fsize; /* as it was: the program's */
 	bool stop; /* atomic: the threads shall end */
-	bool pressed, packs; /* they are there */
-	pthread_t pressure, packer;
+	bool pressed; /* the pressure thread is there */
+	pthread_t pressure;
 	unsigned left; /* processes of the family that go on after the program */
-	struct pool store;
-	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
+	struct run_store store;
 };
 
 /* area.c: the family's shared memory and its swap file. 0 or CLI_CANNOT after one line on standard error. */
 int run_make_family(struct run *);
 
-/* rendezvous.c: the sockets by which processes join the family. Those that return int: as above. */
+/* rendezvous.c: how processes join. Those that return int: as above. */
 int run_make_descriptors(struct run *);	 /* first of all, before anything is opened */
-int run_make_socket(struct run *);
+int run_make_gate(struct run *);
 int run_count_descriptors(struct run *); /* last, when everything is open */
-bool run_family_there(const char *name); /* does the variable name a family that is there? If not it is left over */
-void run_take_conn(struct run *, int listener);
+bool run_family_there(const char *value); /* does the variable name a family that is there? If not it is left over */
+void run_open_door(struct run *); /* greetings that have come */
+void run_hear(struct run *, unsigned i); /* connection i has said something, or hung up */
 void run_drop_conn(struct run *, unsigned i);
-void run_hear(struct run *, unsigned i); /* a message of connection i */
 
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */

@@ -29,12 +29,14 @@ uint64_t run_now_ns(void)
 /* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
 void run_store_stats(struct run *r, struct pool_stats *ps)
 {
-	pool_stats(&r->store, ps);
-	if (ps->mem_held + ps->file_bytes < r->most.mem_held + r->most.file_bytes) {
-		ps->mem_held = r->most.mem_held;
-		ps->mem_bytes = r->most.mem_bytes;
-		ps->mem_pages = r->most.mem_pages;
-		ps->file_bytes = r->most.file_bytes;
+	const struct pool_stats *most = &r->store.most;
+
+	pool_stats(&r->store.pool, ps);
+	if (ps->mem_held + ps->file_bytes < most->mem_held + most->file_bytes) {
+		ps->mem_held = most->mem_held;
+		ps->mem_bytes = most->mem_bytes;
+		ps->mem_pages = most->mem_pages;
+		ps->file_bytes = most->file_bytes;
 	}
 }
 
@@ -48,10 +50,10 @@ static void *pressure_main(void *arg)
 
 		(void)pthread_mutex_lock(&r->connlock);
 		for (unsigned i = 0; i < r->nconn; i++) {
-			const struct family_proc *p = &r->fam->fam_proc[r->conn[i].slot >= 0 ? r->conn[i].slot : 0];
+			const struct conn *c = &r->conn[i];
 
-			if (r->conn[i].slot >= 0 && atomic_load(&p->fp_shrink) != 0 && atomic_load(&p->fp_hears) != 0)
-				(void)send(r->conn[i].fd, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+			if (c->hears && atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
+				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 		}
 		(void)pthread_mutex_unlock(&r->connlock);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
@@ -62,19 +64,19 @@ static void *pressure_main(void *arg)
 /* Packs what the family's processes store, so that they need not (store/pool_young.c). */
 static void *packer_main(void *arg)
 {
-	struct run *r = arg;
+	struct run_store *st = arg;
 
-	(void)pool_async(&r->store); /* without it it writes synchronously */
+	(void)pool_async(&st->pool); /* without it it writes synchronously */
 	for (;;) {
-		uint32_t seen = pool_work_seen(&r->store);
+		uint32_t seen = pool_work_seen(&st->pool);
 		int rc;
 
-		if (__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&st->run->stop, __ATOMIC_ACQUIRE))
 			break;
-		if ((rc = pool_work(&r->store, false)) != 1) /* below 0: whoever stores next is told, too */
-			pool_wait_work(&r->store, seen, rc);
+		if ((rc = pool_work(&st->pool, false)) != 1) /* below 0: whoever stores next is told, too */
+			pool_wait_work(&st->pool, seen, rc);
 	}
-	pool_async_end(&r->store);
+	pool_async_end(&st->pool);
 	return NULL;
 }
 
@@ -86,25 +88,25 @@ void run_start_threads(struct run *r)
 {
 	if (!r->pressed)
 		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
-	if (!r->packs)
-		r->packs = pthread_create(&r->packer, NULL, packer_main, r) == 0;
-	if (r->pressed && r->packs)
+	if (!r->store.packs)
+		r->store.packs = pthread_create(&r->store.packer, NULL, packer_main, &r->store) == 0;
+	if (r->pressed && r->store.packs)
 		atomic_store(&r->fam->fam_watched, 1);
 }
 
 void run_end_threads(struct run *r)
 {
 	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	if (r->packs) {
-		pool_wake_packer(&r->store);
-		(void)pthread_join(r->packer, NULL);
+	if (r->store.packs) {
+		pool_wake_packer(&r->store.pool);
+		(void)pthread_join(r->store.packer, NULL);
 	}
 	if (r->pressed) {
 		atomic_fetch_add(&r->fam->fam_pressure, 1);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 		(void)pthread_join(r->pressure, NULL);
 	}
-	r->packs = r->pressed = false;
+	r->store.packs = r->pressed = false;
 }
 
 void run_add_up(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
@@ -114,7 +116,7 @@ void run_add_up(const struct run *r, struct family_counters *out, uint64_t *resi
 #define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
 	FAMILY_COUNTERS(X)
 #undef X
-	for (unsigned i = 0; i < atomic_load(&r->fam->fam_procs); i++) {
+	for (unsigned i = 0; i < FAMILY_PROCS && i < atomic_load(&r->fam->fam_procs); i++) {
 		const struct family_proc *p = &r->fam->fam_proc[i];
 
 		if (atomic_load(&p->fp_pid) == 0)
@@ -155,7 +157,7 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	char a[24], b[24], s[24], line[256];
 
 	run_add_up(r, &c, &resident, &need);
-	pool_stats(&r->store, &ps);
+	pool_stats(&r->store.pool, &ps);
 	(void)snprintf(line, sizeof line,
 	    "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
 	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b),
@@ -173,25 +175,21 @@ void run_supervise(struct run *r, int *status)
 	uint64_t last_ns = run_now_ns();
 	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
-	/* a process that just executes another program is not connected for a moment */
-	for (unsigned alone = 0; status != NULL ? !gone : alone < 3; alone = r->nconn > 0 ? 0 : alone + 1) {
-		struct pollfd pfd[FAMILY_PROCS + 3];
+	while (status != NULL ? !gone : r->door >= 0 || r->nconn > 0) {
+		struct pollfd pfd[FAMILY_PROCS + 2];
 		unsigned n = r->nconn;
 
-		pfd[0] = (struct pollfd){ .fd = r->listener, .events = POLLIN };
+		pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
-		pfd[2] = (struct pollfd){ .fd = r->place, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
-			pfd[i + 3] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		if (poll(pfd, n + 3, r->o.live ? 500 : 1000) < 0 && errno != EINTR)
+			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
+		if (poll(pfd, n + 2, r->o.live ? 500 : 1000) < 0 && errno != EINTR)
 			break;
+		if (pfd[0].revents != 0) /* first: a child's greeting comes before the end of its parent */
+			run_open_door(r);
 		for (unsigned i = n; i-- > 0;)
-			if (pfd[i + 3].revents != 0)
+			if (pfd[i + 2].revents != 0)
 				run_hear(r, i);
-		if ((pfd[0].revents & POLLIN) != 0)
-			run_take_conn(r, r->listener);
-		if ((pfd[2].revents & POLLIN) != 0)
-			run_take_conn(r, r->place);
 		if ((pfd[1].revents & POLLIN) != 0) {
 			struct signalfd_siginfo si;
 

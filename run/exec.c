@@ -24,6 +24,7 @@
 
 #include "run/affinity.h"
 #include "run/args.h"
+#include "run/host.h"
 #include "sys/linux/sys.h"
 
 #define MAXENV	   65536u
@@ -33,7 +34,7 @@
 #define FAMILY	   "QUIRE_FAMILY="
 
 /* const after the constructor. The family's variable stands without the PID after its last colon. */
-static char *env_preload, *env_family;
+static char *env_preload, env_family[MAXFAMILY];
 static char runtime_path[PATH_MAX]; /* the runtime's own, as LD_PRELOAD names it */
 static bool hosted;
 
@@ -89,23 +90,17 @@ static void find_runtime_path(const char *value)
 	}
 }
 
-bool exec_prepare(const char *preload, const char *family)
+bool exec_prepare(const char *preload)
 {
-	if (strlen(family) > MAXFAMILY - sizeof FAMILY)
-		return false;
 	env_preload = join_variable(PRELOAD, preload);
-	env_family = join_variable(FAMILY, family);
 	find_runtime_path(preload);
-	return env_preload != NULL && env_family != NULL;
+	return env_preload != NULL;
 }
 
 void exec_hosted(void)
 {
-	char *end = env_family + strlen(env_family);
-
-	while (end[-1] != ':') /* host_init() has found one */
-		end--;
-	*end = '\0';
+	(void)memcpy(env_family, FAMILY, sizeof FAMILY - 1);
+	(void)host_family(env_family + sizeof FAMILY - 1);
 	hosted = true;
 }
 
@@ -155,6 +150,7 @@ static long starts_with(const char *s, const char *with, size_t n)
 		return 0;
 	return first == n || (args_read(head, s + first, n - first) && memcmp(head, with + first, n - first) == 0);
 }
+_Static_assert(sizeof FAMILY + HOST_FAMILY <= MAXFAMILY, "the variable fits");
 _Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads no more");
 
 struct env {

@@ -7,9 +7,9 @@
 
 #define EXEC_LIBRARY "libquire-run.so"
 
-/* Constructor time. preload, family: values of LD_PRELOAD and FAMILY_ENV, the latter with a number after its last colon. */
-bool exec_prepare(const char *preload, const char *family);
-void exec_hosted(void); /* from here on programs get the family's variables */
+/* Constructor time. preload: the value of LD_PRELOAD. False: no memory. */
+bool exec_prepare(const char *preload);
+void exec_hosted(void); /* after host_init: from here on programs get the family's variables */
 
 /* execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as they came. Answers -errno, or not at all. */
 long exec_call(long nr, const long *a);

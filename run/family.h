@@ -3,7 +3,8 @@
  * A family: the program that `quire run` started and every process it forks or executes, sharing one budget of frames and
  * one swap store. The state is one shared memory object (a memfd), mapped by the supervisor (the `quire run` process) and
  * by the runtime in each process. All fields are atomics; there are no locks, so a process killed at any point leaves
- * nothing locked. The supervisor returns what a dead process had been granted when its socket hangs up.
+ * nothing locked. The supervisor returns what a dead process had been granted when its connection hangs up. Every process may write
+ * all of it: nobody's memory safety depends on it (docs/security.md).
  *
  * Units: pages of 4 KiB unless a name says otherwise.
  */
@@ -20,14 +21,18 @@
 #define FAMILY_PROCS 512u
 #define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
 /*
- * The environment tells a program of its family: NAME:SPACE:PID. NAME is the abstract socket's, without the leading NUL; SPACE the
- * network name space that it is in (SO_NETNS_COOKIE, hexadecimal; 0: unknown). It ends with the supervisor's number and that of its
- * descriptor of the family's memory, where who sees the same /proc finds all else. PID is that of the process as who executes the
- * program knows it: if it is ours and nobody is at the socket, the family was ended a moment ago; if it is not, the variable is left
- * over from a family of another time.
+ * How a process joins. No socket of the family has a name. The supervisor makes a pair of connected sockets: the door, which it
+ * keeps, and the gate, which every process of the family inherits: the descriptor is not closed by execve(), and the program
+ * cannot close it. Who has the gate was given it by a process of the family; the kernel vouches for that. Over the gate a process
+ * sends its greeting, with one end of a pair of its own: the connection, on which the supervisor answers.
+ *
+ * The environment tells a program where the gate is: GATE:COOKIE:TOKEN:PID. GATE is its number; COOKIE (SO_COOKIE, hexadecimal) is
+ * that socket's for ever, so a variable that was left over finds out that its gate is gone; TOKEN, 128 random bits in hexadecimal, is
+ * part of the greeting; PID is that of the process that the program was executed in. If PID is ours and the gate is not there, the
+ * program belongs to a family that it cannot join.
  */
 #define FAMILY_ENV   "QUIRE_FAMILY"
-#define FAMILY_NAME  64u /* bytes of NAME at most, the NUL included */
+#define FAMILY_TOKEN 2u /* words */
 
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
 #define FAMILY_COUNTERS(X) \
@@ -52,48 +57,55 @@ struct family_proc {
 };
 
 struct family {
-	uint64_t fam_magic;
-	char fam_name[FAMILY_NAME];
-	int32_t fam_swapfd, fam_device; /* the supervisor's descriptors; -1: none */
-	int32_t fam_placefd;	   /* of its socket's place, for who is in another network name space */
-	uint32_t fam_most; /* processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
-	uint32_t fam_swapflags;	   /* with which the first is opened */
-	uint64_t fam_size;	   /* bytes of the whole shared object */
-	uint64_t fam_pool_off, fam_pool_size; /* where the store's shared state lies */
-	uint64_t fam_budget;	   /* pages */
-	uint64_t fam_pool_max;	   /* of them, what the pool may take at most */
-	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the pool */
-	_Atomic uint64_t fam_pool_pages; /* of them, by the pool */
+	uint64_t fam_budget;	   /* pages; this and the next are const */
+	uint64_t fam_pool_max;	   /* of them, what the stores may take at most */
+	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the stores */
+	_Atomic uint64_t fam_pool_pages; /* of them, by the stores */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
 	_Atomic uint64_t fam_need;     /* sum of fp_need */
+	uint32_t fam_most; /* const: processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
 	_Atomic uint32_t fam_procs;    /* entries of fam_proc that were ever taken come before this one */
 	_Atomic uint32_t
-	    fam_watched; /* the supervisor's threads wait for fam_pressure and pack; 0: a byte on the socket makes them */
+	    fam_watched; /* the supervisor's threads wait for fam_pressure and pack; 0: FAMILY_WATCH makes them */
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
 	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
-	uint64_t fam_swap_pages;   /* slots each process may use at most */
-	char fam_policy[16], fam_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
 	struct family_counters fam_dead; /* of processes that ended */
-	struct sites_note fam_sites;	 /* of the C library of the first program */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };
 
-/* Message from the runtime to the supervisor after connecting; the answer carries memfd and swap file as SCM_RIGHTS. */
+/*
+ * The greeting, with one descriptor (SCM_RIGHTS): the supervisor's end of the connection. A forked child has the descriptors and a
+ * slot: it wants no answer.
+ */
+enum { FAMILY_SILENT = 1 };
 struct family_hello {
 	uint64_t fh_magic;
-	int32_t	 fh_slot; /* entry prepared by the parent before fork, or by who asks; -1: none */
-	int32_t	 fh_pid;
-	uint32_t
-	    fh_silent; /* not 0: no answer is wanted; who asks has the descriptors, inherited or opened through /proc, and a slot */
+	uint64_t fh_token[FAMILY_TOKEN];
+	int32_t	 fh_slot;  /* entry prepared by the parent before the fork; -1: none */
+	uint32_t fh_flags;
+	uint64_t fh_store; /* FAMILY_SILENT: the store that it has, as fw_store */
 };
+/*
+ * The answer on the connection, with the descriptors. What a process relies on for its own safety is in here: the shared memory can
+ * be written by all processes of the family.
+ */
 struct family_welcome {
 	uint64_t fw_magic;
 	int32_t	 fw_slot;    /* -1: no entry free */
-	int32_t	 fw_nfds;    /* 2: memfd, swap file; 3: and the opened /dev/userfaultfd */
-	uint64_t fw_fam_size;
+	int32_t	 fw_nfds;    /* 3: the family's memory, the store, the swap file; 4: and the opened /dev/userfaultfd */
+	uint64_t fw_store;	/* its name: no other store of the family ever has the same */
+	uint64_t fw_store_size; /* bytes */
+	uint64_t fw_budget;	 /* pages */
+	uint64_t fw_swap_pages;	 /* slots that the process may use at most */
+	char fw_policy[16], fw_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
+	struct sites_note fw_sites; /* of the C library of the first program */
 };
+/* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */
+#define FAMILY_WATCH  'w' /* its threads are needed: for others' memory, or to pack */
+#define FAMILY_HEARS  'h' /* this process may be sent bytes from now on */
+#define FAMILY_SHRINK 's' /* fp_shrink is up */
 
 /* Charges up to n pages; returns how many were had. */
 static inline uint64_t family_charge(struct family *f, uint64_t n)

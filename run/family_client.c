@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The runtime's side of the family's socket. Raw system calls only: in a forked child nothing of the C library may be used
+ * The runtime's side of joining a family (family.h). Raw system calls only: in a forked child nothing of the C library may be used
  * before its own fork handlers ran, and errno's thread-local storage may not be ours.
  */
+#include <errno.h>
 #include <fcntl.h>
-#include <linux/un.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,59 +18,94 @@
 #include "run/host.h"
 #include "run/host_quire.h"
 
-static size_t length(const char *s)
-{
-	size_t n = 0;
+#define FDS 4 /* of a welcome */
 
-	while (s[n] != '\0')
-		n++;
-	return n;
+/* ---- the variable of the environment ---- */
+/* A number up to the next colon or the end; *s is after it. */
+static uint64_t number(const char **s, unsigned base)
+{
+	uint64_t v = 0;
+
+	for (; **s != '\0' && **s != ':'; (*s)++)
+		v = v * base + (uint64_t)(**s >= 'a' ? **s - 'a' + 10 : **s - '0');
+	*s += **s == ':';
+	return v;
 }
 
-/* Receives the welcome with its descriptors. */
-static int receive(int sock, struct family_welcome *w, int fds[3])
+/* 16 hexadecimal digits. */
+static uint64_t word(const char **s)
 {
-	union { struct cmsghdr h; char b[CMSG_SPACE(3 * sizeof(int))]; } ctl;
-	struct iovec iov = { w, sizeof *w };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
-	long n;
+	uint64_t v = 0;
+
+	for (unsigned i = 0; i < 16 && **s != '\0' && **s != ':'; i++, (*s)++)
+		v = v * 16 + (uint64_t)(**s >= 'a' ? **s - 'a' + 10 : **s - '0');
+	return v;
+}
+
+static char *put_number(char *out, uint64_t v, unsigned base, unsigned least)
+{
+	char digits[24], *d = digits + sizeof digits;
 
 	do
-		n = sys_call3(SYS_recvmsg, sock, (long)&m, MSG_CMSG_CLOEXEC);
-	while (n == -4 /* EINTR */);
-	if (n < 0)
-		return (int)n;
-	if (n == 0)
-		return -104; /* ECONNRESET */
-	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC || w->fw_slot < 0)
-		return -11; /* EAGAIN: no entry free */
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	if (c == NULL || c->cmsg_type != SCM_RIGHTS)
-		return -71; /* EPROTO */
-	const int *got = (const int *)(const void *)CMSG_DATA(c);
-	fds[0] = got[0];
-	fds[1] = got[1];
-	fds[2] = w->fw_nfds > 2 ? got[2] : -1;
-	return 0;
+		*--d = "0123456789abcdef"[v % base];
+	while ((v /= base) > 0 || d > digits + sizeof digits - least);
+	while (d < digits + sizeof digits)
+		*out++ = *d++;
+	return out;
 }
 
-uint64_t family_space(void)
+static uint64_t cookie_of(int fd)
 {
-	long fd = sys_call3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	uint64_t space = 0;
-	uint32_t size = sizeof space;
+	uint64_t cookie = 0;
+	uint32_t size = sizeof cookie;
 
-	if (sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_NETNS_COOKIE, (long)&space, (long)&size) != 0)
-		space = 0;
-	(void)sys_call1(SYS_close, fd);
-	return space;
+	if (sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, (long)&cookie, (long)&size) != 0)
+		return 0;
+	return cookie;
+}
+
+bool family_find(struct host *h, const char *value, bool *ours)
+{
+	int gate = (int)number(&value, 10);
+
+	h->h_cookie = number(&value, 16);
+	for (unsigned i = 0; i < FAMILY_TOKEN; i++)
+		h->h_token[i] = word(&value);
+	value += *value == ':';
+	*ours = number(&value, 10) == (uint64_t)sys_call0(SYS_getpid);
+	if (h->h_cookie == 0 || cookie_of(gate) != h->h_cookie)
+		return false;
+	h->h_gate = hostfd_guard_kept(gate);
+	return true;
+}
+
+char *family_value(const struct host *h, char out[FAMILY_VALUE])
+{
+	char *p = put_number(out, (uint64_t)h->h_gate, 10, 1);
+
+	*p++ = ':';
+	p = put_number(p, h->h_cookie, 16, 1);
+	*p++ = ':';
+	for (unsigned i = 0; i < FAMILY_TOKEN; i++)
+		p = put_number(p, h->h_token[i], 16, 16);
+	*p++ = ':';
+	*p = '\0';
+	return out;
+}
+
+/* ---- the connection ---- */
+static void tell(struct host *h, char byte)
+{
+	(void)sys_call6(SYS_sendto, h->h_sock, (long)&byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 }
 
 void family_watch(struct host *h)
 {
 	if (atomic_load(&h->h_fam->fam_watched) == 0)
-		(void)sys_call6(SYS_sendto, h->h_sock, (long)"w", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+		tell(h, FAMILY_WATCH);
 }
+
+void family_hears(struct host *h) { tell(h, FAMILY_HEARS); }
 
 void family_mortal(struct host *h, bool mortal)
 {
@@ -84,190 +120,126 @@ void family_mortal(struct host *h, bool mortal)
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 }
 
-/* "/proc/PID/fd/FD" */
-static char *descriptor_path(char *out, const char *pid, size_t n, int fd)
+/* A pair of connected sockets, also where the program has used up its numbers. */
+static long make_pair(int s[2])
 {
-	char digits[12], *d = digits + sizeof digits, *p = out;
+	struct rlimit rl, more;
+	long r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
 
-	for (const char *s = "/proc/"; *s != '\0';)
-		*p++ = *s++;
-	while (n-- > 0)
-		*p++ = *pid++;
-	for (const char *s = "/fd/"; *s != '\0';)
-		*p++ = *s++;
-	*--d = '\0';
+	if (r != -EMFILE || sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) != 0)
+		return r;
+	more = (struct rlimit){ rl.rlim_max, rl.rlim_max };
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0);
+	r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
+	return r;
+}
+
+/* Over the gate, with the supervisor's end of the connection. */
+static long greet(struct host *h, struct family_hello *hello, int end)
+{
+	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof(int))]; } ctl = { 0 };
+	struct iovec iov = { hello, sizeof *hello };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	long pause[2] = { 0, 1000000 }, r;
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	__builtin_memcpy(CMSG_DATA(c), &end, sizeof end);
+	while ((r = sys_call3(SYS_sendmsg, h->h_gate, (long)&m, MSG_NOSIGNAL)) == -EINTR || r == -ETOOMANYREFS)
+		if (r == -ETOOMANYREFS) /* so many of this user are under way */
+			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+	return r < 0 ? r : 0;
+}
+
+/* The descriptors that came with the welcome; how many. */
+static int received(struct msghdr *m, int fds[FDS])
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	int n;
+
+	if (c == NULL || c->cmsg_type != SCM_RIGHTS)
+		return 0;
+	n = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (int i = 0; i < n && i < FDS; i++)
+		__builtin_memcpy(&fds[i], CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof(int));
+	return n;
+}
+
+static long receive(int sock, struct family_welcome *w, int fds[FDS])
+{
+	union { struct cmsghdr h; char b[CMSG_SPACE(FDS * sizeof(int))]; } ctl;
+	struct iovec iov = { w, sizeof *w };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	long n;
+
 	do
-		*--d = (char)('0' + fd % 10);
-	while ((fd /= 10) > 0);
-	while ((*p++ = *d++) != '\0')
-		;
-	return out;
-}
-
-/* The descriptor of the family's memory; -1: it is not what there is in this /proc, or not for us to open. */
-static int open_family(const char *pid, size_t n, const char *fd)
-{
-	static const char is[] = "/memfd:quire-family";
-	char path[64], what[sizeof is];
-	int number = 0;
-
-	for (; *fd >= '0' && *fd <= '9' && number < 100000; fd++)
-		number = number * 10 + *fd - '0';
-	(void)descriptor_path(path, pid, n, number);
-	if (sys_call3(SYS_readlink, (long)path, (long)what, sizeof what - 1) != (long)sizeof what - 1)
-		return -1;
-	for (size_t i = 0; i < sizeof is - 1; i++)
-		if (what[i] != is[i])
-			return -1;
-	return (int)sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0);
-}
-
-static bool same(const char *a, const char *b)
-{
-	while (*a != '\0' && *a == *b)
-		a++, b++;
-	return *a == *b;
-}
-
-/* The supervisor's number in the name of its socket, of *n digits. */
-static const char *supervisor_of(const char *sockname, size_t *n)
-{
-	for (unsigned dashes = 0; dashes < 2 && *sockname != '\0'; sockname++)
-		dashes += *sockname == '-';
-	for (*n = 0; sockname[*n] >= '0' && sockname[*n] <= '9'; ++*n)
-		;
-	return sockname;
-}
-
-/*
- * The family's memory and descriptors from the supervisor's own, as /proc shows them: it need not be waited for then. Where it shows
- * another process of that number, or nothing, they come over the socket.
- */
-static void fetch(struct host *h, const char *sockname)
-{
-	int memfd, swapfd, device = -1;
-	char path[64];
-	size_t n;
-	const char *pid = supervisor_of(sockname, &n), *fd = pid + n + 1;
-
-	if (n == 0 || n > 10 || pid[n] != '-' || *fd < '0' || *fd > '9' || (memfd = open_family(pid, n, fd)) < 0)
-		return;
-	long size = sys_call3(SYS_lseek, memfd, 0, SEEK_END), m = 0;
-	if (size >= (long)sizeof(struct family))
-		m = sys_call6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	struct family *f = m > 0 ? (struct family *)m : NULL;
-	if (f == NULL || f->fam_magic != FAMILY_MAGIC || f->fam_size != (uint64_t)size || !same(f->fam_name, sockname))
-		goto no;
-	swapfd = (int)sys_call4(SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_swapfd),
-	    (long)(O_RDWR | O_CLOEXEC | f->fam_swapflags), 0);
-	if (swapfd < 0)
-		goto no;
-	if (f->fam_device >= 0) {
-		device = (int)sys_call4(
-		    SYS_openat, AT_FDCWD, (long)descriptor_path(path, pid, n, f->fam_device), O_RDWR | O_CLOEXEC, 0);
-		if (device < 0) {
-			(void)sys_call1(SYS_close, swapfd);
-			goto no;
-		}
-	}
-	h->h_fam = f;
-	h->h_memfd = hostfd_guard(memfd);
-	h->h_swapfd = hostfd_guard(swapfd);
-	h->h_device = device >= 0 ? hostfd_guard(device) : 0;
-	return;
-no:
-	if (f != NULL)
-		(void)sys_call2(SYS_munmap, m, size);
-	(void)sys_call1(SYS_close, memfd);
-}
-
-/* The answer of the supervisor. */
-static int take_welcome(struct host *h, int sock)
-{
-	struct family_welcome w;
-	int fds[3] = { -1, -1, -1 }, rc;
-
-	if ((rc = receive(sock, &w, fds)) != 0)
-		return rc;
-	long p = sys_call6(SYS_mmap, 0, (long)w.fw_fam_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-	if (p < 0 && p > -4096)
-		return (int)p;
-	h->h_fam = (struct family *)p;
-	h->h_memfd = hostfd_guard(fds[0]);
-	h->h_swapfd = hostfd_guard(fds[1]);
-	h->h_device = fds[2] >= 0 ? hostfd_guard(fds[2]) : 0;
-	h->h_slot = w.fw_slot;
+		n = sys_call3(SYS_recvmsg, sock, (long)&m, MSG_CMSG_CLOEXEC);
+	while (n == -EINTR);
+	if (n <= 0)
+		return n == 0 ? -ECONNRESET : n;
+	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC)
+		return -EPROTO;
+	if (w->fw_slot < 0)
+		return -EAGAIN;
+	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 || received(&m, fds) != w->fw_nfds)
+		return -EMFILE; /* there was no number for one of them */
 	return 0;
 }
 
-/* In a full family: who executes another program has just had an entry, which is given back soon. */
-static int wait_slot(struct family *f)
+static void *map_shared(int fd, uint64_t size, long *r)
 {
-	long pause[2] = { 0, 1000000 };
-	int slot;
-
-	for (unsigned tries = 0; (slot = family_slot(f)) < 0 && tries < 1000; tries++)
-		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
-	return slot;
+	*r = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (*r < 0 && *r > -4096)
+		return NULL;
+	/* a core file of this process has what is in it of all the others, too */
+	(void)sys_call3(SYS_madvise, *r, (long)size, MADV_DONTDUMP);
+	return (void *)*r;
 }
 
-/* From another network name space. */
-static long connect_place(struct host *h, int sock)
+static long take_welcome(struct host *h, int sock)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	size_t n;
-	const char *pid = supervisor_of(h->h_fam->fam_name, &n);
+	int fds[FDS] = { -1, -1, -1, -1 };
+	long r = receive(sock, &h->h_told, fds);
 
-	if (h->h_fam->fam_placefd < 0)
-		return -111;
-	(void)descriptor_path(sa.sun_path, pid, n, h->h_fam->fam_placefd);
-	return sys_call3(SYS_connect, sock, (long)&sa, sizeof sa);
+	if (r != 0)
+		return r;
+	if ((h->h_fam = map_shared(fds[0], (sizeof(struct family) + 4095) & ~4095ull, &r)) == NULL ||
+	    (h->h_store = map_shared(fds[1], h->h_told.fw_store_size, &r)) == NULL)
+		return r;
+	h->h_memfd = hostfd_guard(fds[0]);
+	h->h_storefd = hostfd_guard(fds[1]);
+	h->h_swapfd = hostfd_guard(fds[2]);
+	h->h_device = fds[3] >= 0 ? hostfd_guard(fds[3]) : 0;
+	h->h_slot = h->h_told.fw_slot;
+	return 0;
 }
 
-int family_connect(struct host *h, const char *sockname, int slot)
+int family_connect(struct host *h, int slot)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct family_hello hello = {
-		.fh_magic = FAMILY_MAGIC, .fh_slot = slot, .fh_pid = (int32_t)sys_call0(SYS_getpid)
-	};
-	size_t n = length(sockname);
-	bool mine = slot < 0;
-	long sock, r;
+	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_token = { h->h_token[0], h->h_token[1] }, .fh_slot = slot,
+				      .fh_flags = slot >= 0 ? FAMILY_SILENT : 0, .fh_store = h->h_told.fw_store };
+	int s[2];
+	long r = make_pair(s);
 
-	if (n + 2 > sizeof sa.sun_path)
-		return -22;
-	for (size_t i = 0; i < n; i++)
-		sa.sun_path[i + 1] = sockname[i];
-	sock = sys_call3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (sock < 0)
-		return (int)sock;
-	r = sys_call3(SYS_connect, sock, (long)&sa, (long)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
-	if (h->h_fam == NULL && (r == 0 || r == -111 /* ECONNREFUSED */))
-		fetch(h, sockname);
-	if (r == -111 && h->h_fam != NULL)
-		r = connect_place(h, (int)sock);
-	if (r == 0 && h->h_fam != NULL) {
-		hello.fh_silent = 1;
-		if (mine && (hello.fh_slot = wait_slot(h->h_fam)) < 0)
-			r = -11; /* EAGAIN: no entry free */
-		else
-			atomic_store(&h->h_fam->fam_proc[hello.fh_slot].fp_pid, hello.fh_pid);
-	}
-	if (r == 0)
-		r = sys_call6(SYS_sendto, sock, (long)&hello, sizeof hello, MSG_NOSIGNAL, 0, 0);
-	if (r >= 0 && hello.fh_silent != 0)
-		h->h_slot = hello.fh_slot;
-	else if (r >= 0)
-		r = take_welcome(h, (int)sock);
-	if (r < 0) {
-		(void)sys_call1(SYS_close, sock);
-		if (mine && hello.fh_slot >= 0)
-			atomic_store(&h->h_fam->fam_proc[hello.fh_slot].fp_pid, 0);
+	if (r != 0)
+		return (int)r;
+	r = greet(h, &hello, s[1]);
+	(void)sys_call1(SYS_close, s[1]);
+	if (r == 0 && slot < 0)
+		r = take_welcome(h, s[0]);
+	if (r != 0) {
+		(void)sys_call1(SYS_close, s[0]);
 		return (int)r;
 	}
-	h->h_sock = hostfd_guard((int)sock);
-	h->h_pid = hello.fh_pid;
+	if (slot >= 0)
+		h->h_slot = slot;
+	h->h_sock = hostfd_guard(s[0]);
+	h->h_pid = (int)sys_call0(SYS_getpid);
 	h->h_me = &h->h_fam->fam_proc[h->h_slot];
+	atomic_store(&h->h_me->fp_pid, h->h_pid);
 	family_mortal(h, true);
 	return 0;
 }

@@ -168,11 +168,11 @@ long host_fork_born(struct host *h)
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
-	bool joined = family_connect(h, h->h_sockname, forking.slot) == 0;
+	bool joined = family_connect(h, forking.slot) == 0;
 	atomic_store(&h->h_served, !joined);
 	if (joined) {
 		(void)sys_call1(SYS_close, old);
-	} else { /* not to be reached from this name space: the parent's connection tells at least when it is gone */
+	} else { /* no descriptor is left: the parent's connection tells at least when the supervisor is gone */
 		h->h_sock = old;
 		h->h_pid = (int)sys_call0(SYS_getpid);
 		h->h_slot = forking.slot;

@@ -17,6 +17,8 @@ struct sites_note;
 int host_init(const char *family);
 
 struct sites_note *host_sites(void); /* of the family; after host_init */
+#define HOST_FAMILY 96u
+char *host_family(char out[HOST_FAMILY]); /* FAMILY_ENV's value for other programs, up to their PID; after host_init */
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);
@@ -53,6 +55,8 @@ void host_fork_child(void);
 
 /* Moves a descriptor of ours out of the program's way (high number, close-on-exec). Answers the new number. */
 int hostfd_guard(int fd);
+/* The same, but programs that are executed keep it. */
+int hostfd_guard_kept(int fd);
 /* Is it one of ours? */
 int hostfd_ours(int fd);
 /* In a thread with a table of its own: closes all but ours. */

@@ -92,7 +92,7 @@ static pfn_t first_frames(struct host *h)
 
 static void create_engine(struct host *h)
 {
-	struct linux_config lc = { .frames = (pfn_t)h->h_fam->fam_budget,
+	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget,
 		.grant = host_grant,
 		.ungrant = host_ungrant,
 		.arg = h,
@@ -108,12 +108,12 @@ static void create_engine(struct host *h)
 			: "cannot open userfaultfd: run as root or set vm.unprivileged_userfaultfd=1",
 		    rc);
 	vc.vc_mach = h->h_mach;
-	vc.vc_policy = policy_find(h->h_fam->fam_policy);
-	vc.vc_prefetch = prefetch_find(h->h_fam->fam_prefetch);
+	vc.vc_policy = policy_find(h->h_told.fw_policy);
+	vc.vc_prefetch = prefetch_find(h->h_told.fw_prefetch);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
 		stop_start("cannot start the memory system", (long)e);
 	if ((rc = pool_attach(
-		 &h->h_pool, (char *)h->h_fam + h->h_fam->fam_pool_off, h->h_fam->fam_pool_size, h->h_swapfd)) != 0)
+		 &h->h_pool, h->h_store, h->h_told.fw_store_size, h->h_swapfd)) != 0)
 		stop_start("cannot attach the store", rc);
 	h->h_pool.p_charge = host_pool_charge;
 	h->h_pool.p_charge_arg = h;
@@ -122,50 +122,35 @@ static void create_engine(struct host *h)
 	h->h_pool.p_exclusive =
 	    true; /* packing again what was only read is the supervisor's time, memory is everybody's */
 	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
-	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_fam->fam_swap_pages);
-	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_fam->fam_swap_pages, 0)) != VM_OK)
+	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_told.fw_swap_pages);
+	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_told.fw_swap_pages, 0)) != VM_OK)
 		stop_start("cannot add the swap area", -12);
 }
 
-/* A number up to the next colon or the end; *s is after it. */
-static uint64_t number(const char **s, unsigned base)
+/* A full family: a process that executes another program has an entry more for a moment. */
+static int join(struct host *h)
 {
-	uint64_t v = 0;
+	struct timespec pause = { 0, 1000000 };
+	int rc;
 
-	for (; **s != '\0' && **s != ':'; (*s)++)
-		v = v * base + (uint64_t)(**s >= 'a' ? **s - 'a' + 10 : **s - '0');
-	*s += **s == ':';
-	return v;
-}
-
-/*
- * Nobody listens at the family's socket. Not in this network name space, perhaps: then nobody can say whether the family is there.
- * Else, was this program executed in the family, or has it found an old variable?
- */
-static bool family_ended(const char *rest)
-{
-	uint64_t space = number(&rest, 16);
-
-	return number(&rest, 10) == (uint64_t)sys_call0(SYS_getpid) && (space == 0 || space == family_space());
+	for (unsigned tries = 0; (rc = family_connect(h, -1)) == -11 /* EAGAIN */ && tries < 1000; tries++)
+		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
+	return rc;
 }
 
 int host_init(const char *family)
 {
-	static char sockname[FAMILY_NAME];
 	struct host *h = &host;
-	size_t n = strcspn(family, ":");
+	bool ours = false;
 	int rc;
 
-	if (n >= sizeof sockname || family[n] == '\0')
-		return 0;
-	(void)memcpy(sockname, family, n);
-	h->h_sockname = sockname;
-	rc = family_connect(h, sockname, -1);
-	if (rc == -104 || rc == -32) /* ECONNRESET, EPIPE: turned away, or just now gone */
-		rc = family_connect(h, sockname, -1);
-	if (rc == -111 && !family_ended(family + n + 1))
-		return 0;
-	if (rc == -111)
+	if (!family_find(h, family, &ours)) {
+		if (!ours) /* left over */
+			return 0;
+		stop("quire run has ended, so this program ends", -111);
+	}
+	rc = join(h);
+	if (rc == -32 /* EPIPE */)
 		stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
 		stop_start("cannot join the family's memory", rc);
@@ -183,4 +168,6 @@ int host_init(const char *family)
 	return 1;
 }
 
-struct sites_note *host_sites(void) { return &host.h_fam->fam_sites; }
+struct sites_note *host_sites(void) { return &host.h_told.fw_sites; }
+
+char *host_family(char out[HOST_FAMILY]) { return family_value(&host, out); }

@@ -28,8 +28,11 @@ struct host {
 	struct vm *h_vm;
 	struct as *h_as;
 	struct family *h_fam;
-	const char *h_sockname;
-	int h_memfd, h_swapfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
+	uint64_t h_cookie, h_token[FAMILY_TOKEN]; /* of the gate; see family.h */
+	int h_gate;
+	int h_memfd, h_storefd, h_swapfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
+	void *h_store; /* mapped */
+	struct family_welcome h_told;
 
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
@@ -71,12 +74,21 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 }
 
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
-int family_connect(
-    struct host *, const char *sockname, int slot); /* sets h_sock, h_slot, and (first time) descriptors, h_fam */
+/*
+ * Joins. slot -1: asks for an entry and for the descriptors, and waits for them; else a forked child says that it is there. Sets h_sock,
+ * h_slot, h_me, h_pid, and (without a slot) h_fam, h_store and their descriptors. -EPIPE: the supervisor is gone; -EAGAIN: the
+ * family is full; -ECONNRESET: turned away.
+ */
+int family_connect(struct host *, int slot);
+/* Takes in FAMILY_ENV's value: is its gate there? Sets h_gate, h_cookie, h_token. *ours: the program was executed in this process. */
+bool family_find(struct host *, const char *value, bool *ours);
+/* The value of FAMILY_ENV for programs that this one executes, up to the PID. */
+#define FAMILY_VALUE 96u
+char *family_value(const struct host *, char out[FAMILY_VALUE]);
 void family_watch(struct host *);	 /* the supervisor is needed: for others' memory, or to pack */
+void family_hears(struct host *);	 /* the service thread reads what comes on the connection */
 void family_mortal(struct host *,
     bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
-uint64_t family_space(void); /* our network name space, as in FAMILY_ENV; 0: unknown */
 /* run/enter.c */
 void host_thread_pointer(void); /* constructor time: how the thread pointer is read and written */
 /* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write to the caller's storage, either. */

@@ -83,12 +83,14 @@ int hostfd_guard(int fd)
 				base = (long)more.rlim_cur - FDROOM;
 		}
 	}
-	n = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base > 3 ? base : 3);
+	if (base < 3)
+		base = 3;
+	n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
 	if (raised)
 		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
 	if (n < 0)
 		n = fd;
-	else
+	else if (n != fd)
 		(void)sys_call1(SYS_close, fd);
 	if (hostfd_ours((int)n))
 		return (int)n;
@@ -98,6 +100,14 @@ int hostfd_guard(int fd)
 		mach_panic("quire: too many descriptors of its own");
 	guarded[nguarded++] = (int)n;
 	return (int)n;
+}
+
+int hostfd_guard_kept(int fd)
+{
+	int n = hostfd_guard(fd);
+
+	(void)sys_call3(SYS_fcntl, n, F_SETFD, 0);
+	return n;
 }
 
 void hostfd_prune(void)
@@ -407,7 +417,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	if (family == NULL || preload == NULL)
 		return;
 	sanitizer_start(argv, envp);
-	if (!exec_prepare(preload, family))
+	if (!exec_prepare(preload))
 		return;
 	calls_bits(syscall_ours);
 	/* the place near the library is taken before the arena, gigabytes large, takes it */

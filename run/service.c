@@ -124,6 +124,7 @@ int service_need(struct host *h)
 		return rc;
 	}
 	atomic_store(&h->h_me->fp_hears, 1);
+	family_hears(h);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  *   churn KIND ROUNDS    4 MiB that come and go ROUNDS times: by munmap, fixed (mapped over), mremap, part (in two), brk
  *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
  *   cow PAGES            writes so many pages; a child writes all of them anew; both check
+ *   execute PROGRAM ...  runs it in a child; ends as it does
  *   signal               says "ready", waits; ends with 40 + the number of the first SIGINT, SIGTERM, SIGUSR1 that comes
  */
 #include <errno.h>
@@ -266,6 +267,18 @@ static int wait_signal(void)
 	return 40 + got;
 }
 
+static int execute(char **argv)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		execvp(argv[0], argv);
+		_exit(98);
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 97;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -291,6 +304,8 @@ int main(int argc, char **argv)
 		return forks(a, b);
 	if (strcmp(what, "cow") == 0)
 		return cow(a);
+	if (strcmp(what, "execute") == 0 && argc > 2)
+		return execute(argv + 2);
 	if (strcmp(what, "signal") == 0)
 		return wait_signal();
 	return 64;

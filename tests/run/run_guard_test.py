@@ -1,0 +1,451 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Nobody but the processes of a family gets at what the family shares (docs/security.md).
+
+    run_guard_test.py QUIRE HELPER STATIC_HELPER|- [CASE ...]
+
+Intruders of another and of the same user, greetings that are none, and the programs that must stay in whatever they change
+of themselves. What needs rights that this user lacks is skipped by name.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
+QUIRE, HELPER, STATIC = (os.path.abspath(p) if p != "-" else p for p in sys.argv[1:4])
+TIMEOUT = 60
+FOLDER = tempfile.mkdtemp(prefix="quire-guard-")
+ROOT = os.geteuid() == 0
+USER, OTHER = 65533, 65534
+RUNNING = []
+
+
+class Skip(Exception):
+    pass
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def start(argv, **kw):
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **kw)
+    RUNNING.append(p)
+    return p
+
+
+def end(p):
+    try:
+        os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    p.communicate()
+
+
+def finish(p):
+    try:
+        out, err = p.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        end(p)
+        raise AssertionError("hangs: %s" % " ".join(p.args))
+    return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def run(argv, **kw):
+    return finish(start(argv, **kw))
+
+
+def report_of(*argv, memory="8M", **kw):
+    """(status, stdout, stderr, the report) of a program under quire run."""
+    fd, where = tempfile.mkstemp(dir=FOLDER)
+    os.close(fd)
+    os.chmod(where, 0o666)
+    status, out, err = run([QUIRE, "run", "--memory", memory, "--report", "json:" + where, "--"] + list(argv), **kw)
+    with open(where) as f:
+        text = f.read()
+    return status, out, err, json.loads(text) if text else None
+
+
+def ready(p):
+    got = b""
+    while b"ready" not in got:
+        check(select.select([p.stdout], [], [], TIMEOUT)[0], "never says ready")
+        piece = os.read(p.stdout.fileno(), 4096)
+        if not piece:
+            raise AssertionError("ends: %s" % (p.communicate(),))
+        got += piece
+
+
+def child_of(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return int(f.read().split()[0])
+
+
+def as_user(uid):
+    """For preexec_fn: without any right."""
+    def change():
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    return change
+
+
+def device_for_all():
+    """argv that runs a command where every user may open the device."""
+    node = os.path.join(FOLDER, "device")
+    if not os.path.exists("/dev/userfaultfd"):
+        raise Skip("no /dev/userfaultfd")
+    dev = os.stat("/dev/userfaultfd").st_rdev
+    script = 'mknod %s c %d %d 2> /dev/null; chmod 666 %s && mount --bind %s /dev/userfaultfd && exec "$@"' % (
+        node, os.major(dev), os.minor(dev), node, node)
+    argv = ["unshare", "-m", "sh", "-c", script, "sh"]
+    if run(argv + ["true"])[0] != 0:
+        raise Skip("no mount space of our own")
+    return argv
+
+
+# ---- intruders ----
+def sockets_of(pid):
+    found = set()
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        m = re.match(r"socket:\[(\d+)\]", os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+        if m:
+            found.add(m.group(1))
+    return found
+
+
+def no_name():
+    """User nobody found the family's socket in /proc/net/unix, connected, and was given its memory."""
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
+    try:
+        ready(p)
+        inodes = sockets_of(p.pid) | sockets_of(child_of(p.pid))
+        check(len(inodes) >= 3, "the door, the gate and a connection", inodes)
+        seen = 0
+        with open("/proc/net/unix") as f:
+            for line in f.read().splitlines()[1:]:
+                words = line.split()
+                if words[6] in inodes:
+                    seen += 1
+                    check(len(words) == 7, "has a name:", line)
+        check(seen >= 3, seen, inodes)
+        check(not [n for n in os.listdir("/dev/shm") if "quire" in n], os.listdir("/dev/shm"))
+    finally:
+        end(p)
+
+
+INTRUDER = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+got = []
+for pid in map(int, sys.argv[1:]):
+    for what in ("environ", "fd", "maps", "mem"):
+        try:
+            path = "/proc/%d/%s" % (pid, what)
+            if what == "fd":
+                os.listdir(path)
+            else:
+                open(path, "rb").read(1)
+            got.append(path)
+        except OSError:
+            pass
+    for fd in list(range(40)) + list(range(1000, 1040)) + list(range(4090, 4120)):
+        try:
+            os.close(os.open("/proc/%d/fd/%d" % (pid, fd), os.O_RDWR))
+            got.append("open %d of %d" % (fd, pid))
+        except OSError:
+            pass
+        pidfd = libc.syscall(434, pid, 0)
+        if pidfd >= 0:
+            if libc.syscall(438, pidfd, fd, 0) >= 0:
+                got.append("pidfd_getfd %d of %d" % (fd, pid))
+            os.close(pidfd)
+print(got)
+"""
+
+
+def another_user():
+    """Neither from the supervisor nor from the program does another user get anything."""
+    if not ROOT:
+        raise Skip("becoming another user needs root")
+    for prefix, kw in (([], {}), (device_for_all(), None)):
+        argv = prefix + (["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups"] if prefix else [])
+        p = start(argv + [QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
+        try:
+            ready(p)
+            pids = [str(p.pid), str(child_of(p.pid))]
+            got = run([sys.executable, "-c", INTRUDER] + pids, preexec_fn=as_user(OTHER))
+            check(got == (0, "[]\n", ""), got)
+        finally:
+            end(p)
+
+
+def same_user():
+    """An intruder of the same user, no descendant: the supervisor, which holds what all processes of the family share, is closed to it."""
+    if not ROOT:
+        raise Skip("becoming another user needs root")
+    p = start(device_for_all() + ["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups",
+                                  QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
+    try:
+        ready(p)
+        got = run([sys.executable, "-c", INTRUDER, str(p.pid)], preexec_fn=as_user(USER))
+        check(got == (0, "[]\n", ""), got)
+    finally:
+        end(p)
+
+
+GREETING = r"""
+import array, os, random, socket, struct, sys
+gate, cookie, token, pid = os.environ["QUIRE_FAMILY"].split(":")
+gate = socket.socket(fileno=os.dup(int(gate)))
+words = [int(token[:16], 16), int(token[16:], 16)]
+MAGIC = 0x717569726566616d
+HELLO = "QQQiIQ"
+
+def greet(message, *fds):
+    gate.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+
+def hello(magic=MAGIC, token=words, slot=-1, flags=0, store=0):
+    return struct.pack(HELLO, magic, token[0], token[1], slot, flags, store)
+
+def pair():
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+def answer(message, mine, other):
+    "The first bytes of the answer to a greeting, b'' if turned away, and how many descriptors."
+    greet(message, other.fileno())
+    other.close()
+    try:
+        data, fds, _, _ = socket.recv_fds(mine, 65536, 8)
+    except ConnectionResetError:
+        return b"", 0
+    for fd in fds:
+        os.close(fd)
+    return data[:16], len(fds)
+"""
+
+
+def inside(script):
+    return report_of(sys.executable, "-c", GREETING + script, memory="64M")
+
+
+def greetings():
+    """Greetings that are none cost nothing and are counted; a right one is answered, whatever came before it."""
+    status, out, err, report = inside(r"""
+wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[0, 0]), hello(flags=2), hello(flags=1, slot=-1),
+         hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x", b"x", hello() * 100]
+for message in wrong:
+    a, b = pair()
+    print(answer(message, a, b))
+    a.close()
+null = os.open("/dev/null", os.O_RDWR)
+stream = socket.socketpair()
+greet(hello(), null)
+greet(hello(), stream[0].fileno())
+greet(hello(), *[null] * 8)
+greet(b"")
+greet(hello())
+a, b = pair()
+data, n = answer(hello(), a, b)
+print(struct.unpack("Qii", data)[0] == MAGIC, n)
+""")
+    check(status == 0 and err == "", status, out, err)
+    lines = out.splitlines()
+    check(lines[:-1] == ["(b'', 0)"] * 12, lines)
+    check(lines[-1] in ("True 3", "True 4"), lines)
+    check(report["turned_away"] == 17, report)
+
+
+def flood():
+    """Of ten thousand greetings without the token none gets a slot, and the family works on meanwhile."""
+    status, out, err, report = inside(r"""
+if os.fork() == 0:
+    a, b = pair()
+    for i in range(10000):
+        greet(random.Random(i).randbytes(i % 64), *([b.fileno()] if i % 3 == 0 else []))
+    os._exit(0)
+for i in range(20):
+    pid = os.fork()
+    if pid == 0:
+        os.execv("/bin/true", ["true"])
+    print(os.waitpid(pid, 0)[1])
+print(os.wait()[1])
+""")
+    check((status, out, err) == (0, "0\n" * 21, ""), status, out, err)
+    check(report["turned_away"] == 10000, report)
+
+
+def silent():
+    """Connections that are made and say nothing do not hold up anybody; each is one process's, and ends with it."""
+    status, out, err, _ = inside(r"""
+held = []
+for i in range(100):
+    a, b = pair()
+    greet(hello(), b.fileno())
+    b.close()
+    held.append(a)      # the answer is never read
+pid = os.fork()
+if pid == 0:
+    os.execv("/bin/echo", ["echo", "works"])
+print(os.waitpid(pid, 0)[1])
+""")
+    check((status, out, err) == (0, "works\n0\n", ""), status, out, err)
+
+
+# ---- who must stay in ----
+def stays(argv, what=("touch", "6000", "2"), times=1, **kw):
+    status, out, err, report = report_of(*argv, HELPER, *what, **kw)
+    check(status == 0 and err == "" and out.count("touched") == times, argv, status, out, err)
+    check(report["pages_out"] > 1000 * times, argv, "was not hosted:", report["pages_out"])
+
+
+def stay_in():
+    """Programs that change what a process can change of itself are hosted on."""
+    ways = [["env", "-i"], ["setsid", "-w"], ["sh", "-c", 'exec "$@" 3>&- 4>&-', "sh"], ["nice"], ["bash", "-c", '(exec -c "$@")', "bash"]]
+    spaces = [["unshare", "-n"], ["unshare", "-p", "-f"], ["unshare", "-m"], ["unshare", "-i", "-u"], ["unshare", "-U"], ["unshare", "-r", "-n"],
+              ["unshare", "-n", "-p", "-f", "env", "-i"], ["unshare", "-p", "-f", "--mount-proc"]]
+    for argv in ways:
+        stays(argv)
+    for argv in spaces:
+        if run(argv + ["true"])[0] == 0:
+            stays(argv)
+    stays([], ("children", "3", "3000"), 3)
+    stays(["unshare", "-n"] if ROOT else [], ("children", "3", "3000"), 3)
+
+
+def stay_in_through_unhosted():
+    """A program that is not hosted stands between, as it is statically linked."""
+    if STATIC == "-":
+        raise Skip("no static programs")
+    stays(["env", STATIC, "execute"])
+    stays(["sh", "-c", '"$0" "$@"; exit $?', STATIC, "execute", "env", "-i"])
+    stays(["setsid", "-w", STATIC, "execute", STATIC, "execute"])
+
+
+def stay_in_as_another():
+    """Another user, fewer rights, another root directory."""
+    if not ROOT:
+        raise Skip("becoming another user needs root")
+    for argv in (["setpriv", "--reuid=%d" % OTHER, "--regid=%d" % OTHER, "--clear-groups"],
+                 ["setpriv", "--bounding-set=-all", "--inh-caps=-all"], ["setpriv", "--no-new-privs"], ["chroot", "/"],
+                 ["chroot", "--userspec=%d:%d" % (OTHER, OTHER), "/", "env", "-i"]):
+        if run(argv + ["true"])[0] == 0:
+            stays(argv)
+            stays(argv, ("children", "2", "3000"), 2)
+
+
+DAEMON = r"""
+import os, sys
+r, w = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.close(r)
+        os.set_inheritable(w, True)
+        os.execv(sys.argv[1], [sys.argv[1]] + sys.argv[2:])
+    os._exit(0)
+os.wait()
+os.close(w)
+os.read(r, 1)
+"""
+
+
+def stay_in_as_daemon():
+    """A process whose parent has ended is still of the family; so is what it executes when the program has ended, too."""
+    stays([sys.executable, "-c", DAEMON])
+    where = os.path.join(FOLDER, "late")
+    script = ('(while kill -0 $1; do sleep 0.05; done; (setsid "$2" touch 6000 2 & wait) > "$0.out" 2> "$0.err"; cat /proc/$$/status > /dev/null; '
+              'echo $? > "$0") > /dev/null 2>&1 & exit 0')
+    p = start([QUIRE, "run", "--memory", "8M", "--report", "none", "sh", "-c", 'sh -c "$3" "$0" $$ "$2"', where, "-", HELPER, script])
+    status, _, err = finish(p)
+    check(status == 0, status, err)
+    limit = time.monotonic() + TIMEOUT
+    while not os.path.exists(where) and time.monotonic() < limit:
+        time.sleep(0.02)
+    with open(where + ".out") as out, open(where + ".err") as err:
+        check((out.read(), err.read()) == ("touched 6000 pages\n", ""), "the late one")
+
+
+def memory_cannot_shrink():
+    """A process that made the family's memory shorter would have the supervisor die at its next look."""
+    status, out, err, _ = report_of(sys.executable, "-c", r"""
+import os
+for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+    try:
+        name = os.readlink("/proc/self/fd/%d" % fd)
+    except OSError:
+        continue
+    if name.startswith("/memfd:quire-"):
+        for size in (0, 1 << 40):
+            try:
+                os.ftruncate(fd, size)
+                print("changed", name)
+            except PermissionError:
+                print("kept", name.split()[0])
+""", memory="64M")
+    check(status == 0 and sorted(out.splitlines()) == ["kept /memfd:quire-family"] * 2 + ["kept /memfd:quire-store"] * 2, status, out, err)
+
+
+def core_files():
+    """A core file has what is the process's own, and nothing of what all share. The supervisor makes none."""
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "100"])
+    try:
+        ready(p)
+        with open("/proc/%d/smaps" % child_of(p.pid)) as f:
+            areas = re.findall(r"^[0-9a-f]+-[0-9a-f]+ .*(memfd:quire-\w+).*\n(?:[A-Z].*\n)*?VmFlags:(.*)$", f.read(), re.M)
+        check(sorted(a for a, _ in areas) == ["memfd:quire-family", "memfd:quire-store"] and all(" dd" in flags for _, flags in areas), areas)
+        check(os.stat("/proc/%d/fd" % p.pid).st_uid == 0, "can be dumped")
+    finally:
+        end(p)
+
+
+CASES = [no_name, another_user, same_user, greetings, flood, silent, stay_in, stay_in_through_unhosted, stay_in_as_another, stay_in_as_daemon,
+         memory_cannot_shrink, core_files]
+
+
+def main():
+    failed = skipped = 0
+    names = sys.argv[4:]
+    os.chmod(FOLDER, 0o711)
+    for case in CASES:
+        if names and case.__name__ not in names:
+            continue
+        began, word, why = time.monotonic(), "ok", ""
+        try:
+            case()
+        except Skip as e:
+            word, why, skipped = "skip", str(e), skipped + 1
+        except (AssertionError, OSError, ValueError, TypeError, subprocess.SubprocessError) as e:
+            word, why, failed = "FAIL", str(e), failed + 1
+        print("%-5s %-26s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
+    print("%d failed, %d skipped" % (failed, skipped))
+    return 1 if failed else 0
+
+
+def clean():
+    for p in RUNNING:
+        if p.poll() is None:
+            end(p)
+    tidy.remove_folder(FOLDER)
+
+
+if __name__ == "__main__":
+    call_off = tidy.after_kill(clean)
+    try:
+        result = main()
+    finally:
+        clean()
+        call_off()
+    sys.exit(result)
