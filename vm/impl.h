@@ -342,6 +342,15 @@ static inline bool page_named_locked(struct vm *vm, const struct page *pp, const
 	return __atomic_load_n(&pp->p_vnode, __ATOMIC_ACQUIRE) != NULL &&
 	    &vm->vm_pagelocks[__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED)] == pl;
 }
+/* The lock of the page's present name, and whether the caller has it. */
+static inline struct page_lock *page_lock_of(struct vm *vm, const struct page *pp)
+{
+	return &vm->vm_pagelocks[__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED)];
+}
+static inline bool page_held(struct vm *vm, const struct page *pp)
+{
+	return mach_mutex_held(&page_lock_of(vm, pp)->pl_mutex);
+}
 static inline void page_exit(struct page_lock *pl) { mach_mutex_exit(&pl->pl_mutex); }
 /* Wire counts are looked at without the page's lock, as a hint. */
 static inline unsigned page_lckcnt(const struct page *pp) { return __atomic_load_n(&pp->p_lckcnt, __ATOMIC_RELAXED); }
@@ -435,8 +444,8 @@ enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, v
 enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
 void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
 void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
-bool as_charge_locked(struct as *);			  /* one page more; false: the limit */
-void as_uncharge_locked(struct as *);
+bool as_charge_wired(struct as *);			  /* one page more; false: the limit */
+void as_uncharge_wired(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
 /* vm/as/as_callback.c: no lock of the space is held */
 void as_callbacks_init(struct as *);

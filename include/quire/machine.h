@@ -71,7 +71,7 @@ void mach_mutex_fini(struct mach_mutex *);
 void mach_mutex_enter(struct mach_mutex *);
 bool mach_mutex_tryenter(struct mach_mutex *);
 void mach_mutex_exit(struct mach_mutex *);
-bool mach_mutex_held(const struct mach_mutex *); /* by the caller; for assertions: may answer true when unknown */
+bool mach_mutex_held(const struct mach_mutex *); /* by the calling thread; for assertions */
 
 /* Readers never wait for a waiting writer (a fault inside a fault's I/O must not deadlock). Not recursive. */
 void mach_rw_init(struct mach_rwlock *, unsigned rank, const char *name);
@@ -79,6 +79,10 @@ void mach_rw_fini(struct mach_rwlock *);
 void mach_rw_enter(struct mach_rwlock *, bool writer);
 bool mach_rw_tryenter(struct mach_rwlock *, bool writer);
 void mach_rw_exit(struct mach_rwlock *);
+/*
+ * For assertions: does the calling thread hold it, as the writer (writer), or in either way (not writer)? A port that counts readers
+ * without recording them answers for any reader.
+ */
 bool mach_rw_held(const struct mach_rwlock *, bool writer);
 
 void mach_cv_init(struct mach_cv *);

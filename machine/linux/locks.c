@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Locks of the Linux machine, on private futexes. No owner is recorded and no thread-local storage is used, so that threads the
- * C library does not know (the runtime's service thread) and signal handlers may take them; hence ranks are not checked
- * here (the simulated machine does that) and mach_mutex_held answers true.
+ * Locks of the Linux machine, on private futexes. No thread-local variable is used, so that threads the C library does not know
+ * (the runtime's service thread) and signal handlers may take them; hence ranks are not checked here (the simulated machine does
+ * that). The owner of a mutex and the writer are recorded for assertions: a thread is told by its thread pointer, whose first word
+ * is the pointer itself, also in the runtime's own blocks. Readers are counted and not recorded.
  *
  * mutex: 0 free, 1 held, 2 held and somebody may wait.
  *
@@ -29,6 +30,7 @@ enum { RW_FREE, RW_TRYING, RW_WRITER };
 struct frw {
 	_Alignas(64) uint32_t state;
 	uint32_t waiters, seq;
+	uint64_t owner; /* the writer; 0: none */
 	struct { _Alignas(64) int32_t n; } readers[RW_SLOTS];
 };
 struct fcv { uint32_t seq; uint32_t waiters; };
@@ -44,7 +46,17 @@ static void futex_wake(uint32_t *w, int n)
 	(void)sys_call3(SYS_futex, (long)w, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
 }
 
-/* ---- mutex ---- */
+/* The calling thread, never 0. */
+static uint64_t thread_self(void)
+{
+	uint64_t v;
+
+	__asm__ volatile("mov %%fs:0,%0" : "=r"(v));
+	return v;
+}
+
+/* ---- mutex: opaque[0] is its state, opaque[1] its owner ---- */
+static uint64_t *mowner(const struct mach_mutex *m) { return (uint64_t *)(uintptr_t)&m->opaque[1]; }
 static uint32_t *mword(const struct mach_mutex *m) { return (uint32_t *)(uintptr_t)m->opaque; }
 
 void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
@@ -64,7 +76,10 @@ bool mach_mutex_tryenter(struct mach_mutex *m)
 {
 	uint32_t zero = 0;
 
-	return __atomic_compare_exchange_n(mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	__atomic_store_n(mowner(m), thread_self(), __ATOMIC_RELAXED);
+	return true;
 }
 
 void mach_mutex_enter(struct mach_mutex *m)
@@ -76,19 +91,25 @@ void mach_mutex_enter(struct mach_mutex *m)
 	}
 	while (__atomic_exchange_n(mword(m), 2, __ATOMIC_ACQUIRE) != 0)
 		(void)futex_wait(mword(m), 2, NULL);
+	__atomic_store_n(mowner(m), thread_self(), __ATOMIC_RELAXED);
 }
 
 void mach_mutex_exit(struct mach_mutex *m)
 {
-	uint32_t was = __atomic_exchange_n(mword(m), 0, __ATOMIC_RELEASE);
+	uint32_t was;
 
+	__atomic_store_n(mowner(m), 0, __ATOMIC_RELAXED);
+	was = __atomic_exchange_n(mword(m), 0, __ATOMIC_RELEASE);
 	if (was == 0)
 		mach_panic("a mutex is left that nobody holds");
 	if (was == 2)
 		futex_wake(mword(m), 1);
 }
 
-bool mach_mutex_held(const struct mach_mutex *m) { return __atomic_load_n(mword(m), __ATOMIC_RELAXED) != 0; }
+bool mach_mutex_held(const struct mach_mutex *m)
+{
+	return __atomic_load_n(mowner(m), __ATOMIC_RELAXED) == thread_self();
+}
 
 /* ---- reader-writer ---- */
 static struct frw *rw(const struct mach_rwlock *l)
@@ -161,6 +182,7 @@ static bool writer_try(struct frw *f)
 		return false;
 	}
 	__atomic_store_n(&f->state, RW_WRITER, __ATOMIC_RELAXED);
+	__atomic_store_n(&f->owner, thread_self(), __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -194,15 +216,16 @@ void mach_rw_exit(struct mach_rwlock *l)
 {
 	struct frw *f = rw(l);
 
-	if (__atomic_load_n(&f->state, __ATOMIC_RELAXED) == RW_WRITER)
+	if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != 0) {
+		__atomic_store_n(&f->owner, 0, __ATOMIC_RELAXED);
 		writer_leave(f);
-	else
+	} else
 		reader_leave(f, &f->readers[mach_cpu_id() % RW_SLOTS].n);
 }
 
 bool mach_rw_held(const struct mach_rwlock *l, bool writer)
 {
-	return __atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) == RW_WRITER || (!writer && rw_readers(rw(l)));
+	return __atomic_load_n(&rw(l)->owner, __ATOMIC_RELAXED) == thread_self() || (!writer && rw_readers(rw(l)));
 }
 
 /* ---- condition ---- */

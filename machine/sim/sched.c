@@ -568,7 +568,7 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 {
 	const struct rwlock *l = rwlock_of(rw);
 
-	return writer ? l->rw_writer == l->rw_mach->m_cur : l->rw_readers != 0 && holds(l->rw_mach, l);
+	return writer ? l->rw_writer == l->rw_mach->m_cur : holds(l->rw_mach, l);
 }
 
 /* ---- condition variables: a waiter is a fiber in F_CV whose f_wait is the variable ---- */

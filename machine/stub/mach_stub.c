@@ -61,7 +61,7 @@ struct stub_lock {
 	void *host; /* pthread object */
 	const char *name;
 	uint32_t rank;
-	_Atomic uint32_t owner;
+	bool writer; /* of a reader-writer lock: its writer has it */
 };
 _Static_assert(sizeof(struct stub_lock) <= sizeof(struct mach_mutex), "a lock fits its storage");
 
@@ -223,6 +223,7 @@ void mach_rw_enter(struct mach_rwlock *rw, bool writer)
 		pthread_rwlock_wrlock(stub_of(rw)->host);
 	else
 		pthread_rwlock_rdlock(stub_of(rw)->host);
+	stub_of(rw)->writer = writer;
 	stub_rank_push(stub_of(rw));
 }
 
@@ -232,6 +233,7 @@ bool mach_rw_tryenter(struct mach_rwlock *rw, bool writer)
 
 	if ((writer ? pthread_rwlock_trywrlock(host) : pthread_rwlock_tryrdlock(host)) != 0)
 		return false;
+	stub_of(rw)->writer = writer;
 	stub_rank_push(stub_of(rw));
 	return true;
 }
@@ -244,8 +246,7 @@ void mach_rw_exit(struct mach_rwlock *rw)
 
 bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 {
-	(void)writer;
-	return stub_holds(rw);
+	return stub_holds(rw) && (!writer || stub_of((struct mach_rwlock *)(uintptr_t)rw)->writer);
 }
 
 static pthread_cond_t *stub_cond(struct mach_cv *cv)

@@ -44,11 +44,15 @@ static void test_mutex(void)
 
 	mach_mutex_init(&a, 10, "a");
 	mach_mutex_init(&b, 20, "b");
+	CHECK(!mach_mutex_held(&a));
 	mach_mutex_enter(&a);
+	CHECK(!mach_mutex_held(&b));
 	mach_mutex_enter(&b);
 	CHECK(mach_mutex_held(&a));
 	CHECK(mach_mutex_held(&b));
 	mach_mutex_exit(&a); /* order of exit is free */
+	CHECK(!mach_mutex_held(&a));
+	CHECK(mach_mutex_held(&b));
 	mach_mutex_exit(&b);
 	CHECK(mach_mutex_tryenter(&b));
 	CHECK(mach_mutex_tryenter(&a)); /* trying is allowed against the order */
@@ -66,12 +70,16 @@ static void test_rwlock(void)
 	mach_rw_init(&l, 10, "rw");
 	mach_rw_enter(&l, false);
 	CHECK(mach_rw_held(&l, false));
+	CHECK(!mach_rw_held(&l, true));
 	CHECK(!mach_rw_tryenter(&l, true));
 	mach_rw_exit(&l);
+	CHECK(!mach_rw_held(&l, false));
 	mach_rw_enter(&l, true);
 	CHECK(mach_rw_held(&l, true));
+	CHECK(mach_rw_held(&l, false)); /* in either way */
 	CHECK(!mach_rw_tryenter(&l, false));
 	mach_rw_exit(&l);
+	CHECK(!mach_rw_held(&l, true));
 	CHECK(mach_rw_tryenter(&l, true));
 	mach_rw_exit(&l);
 	mach_rw_fini(&l);
@@ -280,6 +288,30 @@ static void test_reader_passes(struct shared *s)
 	CHECK(s->pair[0] == 42);
 }
 
+/* Another thread holds the locks: the caller does not. */
+static void asks_who_holds(void *arg)
+{
+	struct shared *s = arg;
+
+	s->number = mach_mutex_held(&s->mx) || mach_rw_held(&s->rw, true) || mach_rw_held(&s->rw, false);
+}
+
+static void test_held_by_another(struct shared *s)
+{
+	struct mach_thread *t;
+
+	s->number = 1;
+	mach_rw_enter(&s->rw, true);
+	mach_mutex_enter(&s->mx);
+	t = mach_thread_create(s->mach, asks_who_holds, s, "asks");
+	mach_thread_join(t);
+	CHECK(s->number == 0);
+	CHECK(mach_mutex_held(&s->mx));
+	CHECK(mach_rw_held(&s->rw, true));
+	mach_mutex_exit(&s->mx);
+	mach_rw_exit(&s->rw);
+}
+
 static void test_threads(void *arg)
 {
 	struct shared s = { .mach = arg };
@@ -295,6 +327,7 @@ static void test_threads(void *arg)
 	together(&s, turns);
 	CHECK(s.turn == NTHREADS * ROUNDS);
 	test_reader_passes(&s);
+	test_held_by_another(&s);
 	mach_cv_fini(&s.cv);
 	mach_rw_fini(&s.rw);
 	mach_mutex_fini(&s.mx);

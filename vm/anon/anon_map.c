@@ -216,6 +216,7 @@ static uint32_t *entry_locked(const struct anon_map *am, uint64_t idx)
 {
 	void *n = am->am_root;
 
+	VM_ASSERT(mach_mutex_held(&am->am_lock));
 	for (unsigned l = am->am_levels; n != NULL && l > 0; l--)
 		n = ((void **)n)[(idx >> (LEAF_SHIFT + INNER_SHIFT * (l - 1))) & (INNER_N - 1)];
 	return n != NULL ? (uint32_t *)n + (idx & (LEAF_N - 1)) : NULL;
@@ -226,6 +227,7 @@ static bool build_locked(struct anon_map *am, uint64_t idx, void **spare)
 {
 	void **at = &am->am_root;
 
+	VM_ASSERT(mach_mutex_held(&am->am_lock));
 	for (unsigned l = am->am_levels;; l--) {
 		if (*at == NULL) {
 			if (*spare == NULL)

@@ -47,6 +47,7 @@ static void owner_set(struct swap_area *sw, uint64_t i, uint32_t id)
 /* ---- areas ---- */
 static struct swap_area *area_locked(struct vm *vm, uint32_t slot)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
 	for (struct swap_area *sw = vm->vm_swapareas; sw != NULL; sw = sw->sw_next)
 		if (slot - 1 >= sw->sw_first && slot - 1 - sw->sw_first < sw->sw_nslots)
 			return sw;
@@ -79,15 +80,21 @@ anon_id swap_owner(struct vm *vm, uint32_t slot, uint32_t n)
 
 bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 {
-	const struct swap_area *sw = area_locked(vm, slot);
+	const struct swap_area *sw;
+	bool owned;
 
-	return sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
+	mach_mutex_enter(&vm->vm_swaplock);
+	sw = area_locked(vm, slot);
+	owned = sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
+	mach_mutex_exit(&vm->vm_swaplock);
+	return owned;
 }
 
 static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 {
 	struct swap_area **at = &vm->vm_swapareas;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
 	while (*at != NULL && (*at)->sw_prio >= sw->sw_prio)
 		at = &(*at)->sw_next;
 	sw->sw_next = *at;
@@ -98,6 +105,7 @@ static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
 {
 	struct swap_area **at = &vm->vm_swapareas;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
 	while (*at != sw)
 		at = &(*at)->sw_next;
 	*at = sw->sw_next;
@@ -355,6 +363,7 @@ static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
 /* The removal is off: the area counts again. */
 static void area_keep_locked(struct vm *vm, struct swap_area *sw)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
 	sw->sw_removing = false;
 	vm->vm_swaptotal += sw->sw_nslots;
 }
@@ -416,6 +425,7 @@ uint64_t swap_resv_max_locked(struct vm *vm)
 {
 	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_reserve, frames = vm->vm_nonline;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
 	return vm->vm_swaptotal + (frames > keep ? frames - keep : 0);
 }
 

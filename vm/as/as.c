@@ -24,6 +24,7 @@ struct seg *as_seg_ge(struct as *as, vaddr_t va)
 	struct seg **hint = (struct seg **)(void *)&as->a_last[mach_cpu_id() % AS_HINTS * AS_HINTSTEP];
 	struct seg *s = __atomic_load_n(hint, __ATOMIC_RELAXED);
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	if (s != NULL && va >= seg_base(s) && va < seg_end(s))
 		return s;
 	s = seg_of(range_find_ge(&as->a_index, va));
@@ -34,6 +35,7 @@ struct seg *as_seg_ge(struct as *as, vaddr_t va)
 
 void as_hints_drop(struct as *as)
 {
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	for (unsigned i = 0; i < AS_HINTS; i++)
 		__atomic_store_n((struct seg **)(void *)&as->a_last[i * AS_HINTSTEP], NULL, __ATOMIC_RELAXED);
 }
@@ -42,11 +44,13 @@ struct seg *as_segat(struct as *as, vaddr_t va)
 {
 	struct seg *s = as_seg_ge(as, va);
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	return s != NULL && seg_base(s) <= va ? s : NULL;
 }
 
 struct seg *seg_next(struct seg *s)
 {
+	VM_ASSERT(mach_rw_held(&s->s_as->a_lock, false));
 	return seg_of(range_next(&s->s_as->a_index, &s->s_node));
 }
 
@@ -76,6 +80,7 @@ bool as_mapped(struct as *as, vaddr_t addr, uint64_t len)
 {
 	vaddr_t end = addr + len;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	for (struct seg *s = as_segat(as, addr); s != NULL; s = seg_next(s)) {
 		if (seg_base(s) > addr)
 			return false;
@@ -151,6 +156,7 @@ static uint8_t seg_kind(const struct seg *s)
 
 void seg_rekind(struct seg *s)
 {
+	VM_ASSERT(mach_rw_held(&s->s_as->a_lock, true));
 	range_rekind(&s->s_as->a_index, &s->s_node, seg_kind(s));
 }
 
@@ -169,6 +175,7 @@ static void attach_at(struct as *as, struct seg *s, struct range_path *at)
 
 void seg_attach(struct as *as, struct seg *s)
 {
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	s->s_node.r_kind = seg_kind(s);
 	attach_at(as, s, NULL);
 }
@@ -177,6 +184,7 @@ void seg_detach(struct seg *s)
 {
 	struct as *as = s->s_as;
 
+	VM_ASSERT(mach_rw_held(&s->s_as->a_lock, true));
 	range_remove(&as->a_index, &s->s_node);
 	as_hints_drop(as);
 	as->a_nsegs--;
@@ -233,6 +241,7 @@ void seg_unmap(struct seg *s)
 {
 	enum vm_err e = s->s_ops->so_unmap(s);
 
+	VM_ASSERT(mach_rw_held(&s->s_as->a_lock, true));
 	VM_ASSERT(e == VM_OK);
 	(void)e;
 	seg_detach(s);
@@ -312,6 +321,7 @@ enum vm_err as_split(struct as *as, vaddr_t va)
 	struct seg *s = as_segat(as, va), *n;
 	enum vm_err e;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (s == NULL || seg_base(s) == va)
 		return VM_OK;
 	if ((n = seg_alloc(as, va, seg_end(s))) == NULL)
@@ -348,6 +358,7 @@ void as_merge(struct as *as, vaddr_t va, vaddr_t end)
 {
 	struct seg *s = as_seg_ge(as, va > as->a_min ? va - 1 : va), *n;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (s != NULL)
 		seg_rekind(s);
 	while (s != NULL && seg_base(s) < end && (n = seg_next(s)) != NULL && seg_base(n) <= end) {
@@ -362,11 +373,13 @@ bool as_range_free(struct as *as, vaddr_t addr, uint64_t len)
 {
 	struct seg *s = as_seg_ge(as, addr);
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	return s == NULL || seg_base(s) >= addr + len;
 }
 
 bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
 {
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s)) {
 		if ((s->s_flags & S_SEALED) != 0)
 			return true;
@@ -390,6 +403,7 @@ enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_
 	struct seg *s;
 	enum vm_err e;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (!range_place(&as->a_index, addr, addr + len, &at))
 		return VM_EXIST;
 	if (as->a_maxsize - as->a_size < len && create != seghole_create)
@@ -429,6 +443,7 @@ enum vm_err as_unmap_locked(struct as *as, vaddr_t addr, uint64_t len)
 	struct seg *s;
 	enum vm_err e;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if ((s = as_seg_ge(as, addr)) == NULL || seg_base(s) >= end)
 		return VM_OK;
 	if (as_sealed(as, addr, len))
@@ -480,6 +495,7 @@ enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum faul
 	vaddr_t va = addr, end = addr + len;
 	enum vm_err e = VM_OK;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	while (va < end) {
 		struct seg *s = as_segat(as, va);
 		uint64_t n;
@@ -610,6 +626,7 @@ enum vm_err as_gap_locked(
 	vaddr_t lo = as->a_stackbase - as->a_stackguard, hi = as->a_stackbase;
 	const struct range_index *ix = &as->a_index;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	if (align < VM_PAGESIZE)
 		align = VM_PAGESIZE;
 	if (min < as->a_min)
@@ -790,6 +807,7 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 	struct as_checker c = { .c_as = as, .c_report = report, .c_arg = arg };
 	uint64_t size = 0, n = 0, resv = 0;
 
+	mach_rw_enter(&as->a_lock, false);
 	c.c_bad = range_check(&as->a_index, report, arg);
 	for (struct seg *s = as_seg_ge(as, 0), *next; s != NULL; s = next) {
 		if (s->s_as != as || seg_base(s) < as->a_min || seg_end(s) > as->a_max ||
@@ -802,7 +820,7 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 		if (s->s_node.r_kind != seg_kind(s))
 			violation(&c, "as: the index says other rights or flags than the segment has");
 		c.c_bad += s->s_ops->so_check(s, report, arg);
-		if ((next = seg_next(s)) != NULL && seg_base(next) <= seg_base(s)) {
+		if ((next = seg_of(range_next(&as->a_index, &s->s_node))) != NULL && seg_base(next) <= seg_base(s)) {
 			violation(&c, "as: segments out of order");
 			break;
 		}
@@ -812,5 +830,6 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 	if (resv != as->a_swresv)
 		violation(&c, "as: reservations do not add up");
 	hat_foreach(as->a_hat, check_translation, &c);
+	mach_rw_exit(&as->a_lock);
 	return c.c_bad;
 }

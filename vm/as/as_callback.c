@@ -97,7 +97,7 @@ void as_callbacks_unlocked(struct as *as)
 	mach_mutex_exit(&as->a_cbmtx);
 }
 
-static bool soft_locked(struct as *as, vaddr_t addr, uint64_t len)
+static bool has_soft_locks(struct as *as, vaddr_t addr, uint64_t len)
 {
 	vaddr_t va = addr;
 
@@ -112,14 +112,14 @@ bool as_callbacks_free(struct as *as, vaddr_t addr, uint64_t len, unsigned event
 		return false;
 	soon = as_callbacks_run(as, addr, len, event);
 	if (!soon)
-		return !soft_locked(as, addr, len);
+		return !has_soft_locks(as, addr, len);
 	mach_mutex_enter(&as->a_cbmtx);
 	__atomic_add_fetch(&as->a_cbwaiters, 1, __ATOMIC_SEQ_CST);
 	for (;;) {
 		uint64_t seen = as->a_cbunlocks;
 
 		mach_mutex_exit(&as->a_cbmtx);
-		if (!soft_locked(as, addr, len)) {
+		if (!has_soft_locks(as, addr, len)) {
 			mach_mutex_enter(&as->a_cbmtx);
 			break;
 		}

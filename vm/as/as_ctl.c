@@ -36,6 +36,7 @@ enum vm_err as_wire_range(struct as *as, vaddr_t addr, uint64_t len, bool tolera
 	uint64_t *newly = kmem_zalloc(as->a_vm, bytes, KM_SLEEP);
 	enum vm_err e = VM_OK;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	if (newly == NULL)
 		return VM_NOMEM;
 	for (i = 0; i < n && e == VM_OK; i++) {
@@ -164,6 +165,7 @@ static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum 
 	bool splits = a == ADV_NORMAL || a == ADV_RANDOM || a == ADV_SEQUENTIAL;
 	enum vm_err e;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, false));
 	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) && as_sealed(as, addr, end - addr))
 		return VM_ACCESS;
 	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
@@ -319,7 +321,7 @@ static bool still_there(const struct copying *c, pfn_t pfn)
  * Fault the page in, lock it, copy: no private page is copied because somebody reads it, as a soft lock would do. Frames
  * that are seen at one place only are taken away from there. VM_RETRY: it went.
  */
-static enum vm_err copy_page_locked(const struct copying *c)
+static enum vm_err copy_with_page_lock(const struct copying *c)
 {
 	struct vm *vm = c->c_as->a_vm;
 	vaddr_t va = vm_page_trunc(c->c_va);
@@ -361,7 +363,7 @@ static enum vm_err copy_part(const struct copying *c)
 {
 	enum vm_err e;
 
-	for (unsigned tries = 0; (e = copy_page_locked(c)) == VM_RETRY && tries < 1000; tries++)
+	for (unsigned tries = 0; (e = copy_with_page_lock(c)) == VM_RETRY && tries < 1000; tries++)
 		mach_yield();
 	return e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map ? copy_direct(c) : e;
 }

@@ -41,6 +41,7 @@ static enum vm_err brk_locked(struct as *as, vaddr_t want)
 	vaddr_t was = vm_page_round(as->a_brk), to = vm_page_round(want);
 	enum vm_err e = VM_OK;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (want < as->a_brkbase || want > as->a_brkmax)
 		return VM_LIMIT;
 	if (to > was)
@@ -122,6 +123,7 @@ static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 	vaddr_t base = as->a_stackbase;
 	struct seg *s;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (addr < as->a_stackmin || addr >= as->a_stacktop)
 		return VM_NOMAP;
 	if (as_segat(as, addr) != NULL)

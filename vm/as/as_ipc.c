@@ -35,7 +35,7 @@ static bool still(struct as *as, vaddr_t va, pfn_t pfn, unsigned right)
 }
 
 /* Both translations are there: lock both pages, look again, copy. */
-static enum vm_err copy_locked(const struct pair *p, pfn_t sp, pfn_t dp)
+static enum vm_err copy_with_page_locks(const struct pair *p, pfn_t sp, pfn_t dp)
 {
 	struct vm *vm = p->p_src->a_vm;
 	struct page *s = page_of(vm, sp), *d = page_of(vm, dp);
@@ -86,7 +86,7 @@ static enum vm_err copy_direct(const struct pair *p)
 		if (sp != PFN_INVALID && dp != PFN_INVALID) {
 			if (sp >= vm->vm_nframes || dp >= vm->vm_nframes)
 				return VM_NOTSUP; /* a device's */
-			if ((e = copy_locked(p, sp, dp)) != VM_RETRY)
+			if ((e = copy_with_page_locks(p, sp, dp)) != VM_RETRY)
 				return e;
 		}
 		mach_yield();
@@ -200,6 +200,7 @@ static enum vm_err snapshot_locked(struct message *m)
 	struct seg *s;
 	enum vm_err e;
 
+	VM_ASSERT(mach_rw_held(&m->m_src->a_lock, true) && mach_rw_held(&m->m_dst->a_lock, true));
 	if (m->m_dst->a_maxsize - m->m_dst->a_size < m->m_len)
 		return VM_LIMIT;
 	if ((e = as_split(m->m_src, m->m_addr)) == VM_OK)

@@ -35,6 +35,7 @@ static uint16_t *entry_locked(struct as *as, vaddr_t va)
 {
 	struct range_node *n = range_find(&as->a_lockindex, va);
 
+	VM_ASSERT(mach_mutex_held(&as->a_lockmtx));
 	return n != NULL ? &chunk_of(n)->lc_count[vm_btop(va - n->r_base)] : NULL;
 }
 
@@ -93,16 +94,17 @@ static enum vm_err add_locked(struct as *as, vaddr_t va, struct page *pp, bool w
 	uint16_t *e = entry_locked(as, va);
 	enum vm_err err;
 
+	VM_ASSERT(mach_mutex_held(&as->a_lockmtx));
 	VM_ASSERT(e != NULL);
 	if (wired && (*e & LOCK_WIRED) != 0)
 		return VM_OK;
 	if (!wired && (*e & LOCK_SOFT) == LOCK_SOFT)
 		return VM_LIMIT;
-	if (wired && !as_charge_locked(as))
+	if (wired && !as_charge_wired(as))
 		return VM_LIMIT;
 	if (*e == 0 && (err = page_wire(as->a_vm, pp)) != VM_OK) {
 		if (wired)
-			as_uncharge_locked(as);
+			as_uncharge_wired(as);
 		return err;
 	}
 	if (wired) {
@@ -128,7 +130,7 @@ unsigned aslock_del(struct as *as, vaddr_t va, struct page *pp, bool wired)
 	unsigned was = e != NULL ? *e : 0, left = was;
 	if (wired && (was & LOCK_WIRED) != 0) {
 		left = was & ~LOCK_WIRED;
-		as_uncharge_locked(as);
+		as_uncharge_wired(as);
 	} else if (!wired && (was & LOCK_SOFT) != 0) {
 		left = was - 1;
 	}
@@ -154,6 +156,7 @@ static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
 	struct range_node *n = range_find_ge(&as->a_lockindex, *va);
 
+	VM_ASSERT(mach_mutex_held(&as->a_lockmtx));
 	for (; n != NULL && n->r_base < end; n = range_next(&as->a_lockindex, n)) {
 		vaddr_t at = *va > n->r_base ? *va : n->r_base;
 

@@ -49,6 +49,7 @@ enum vm_err as_extend_locked(struct as *as, struct seg *from, vaddr_t addr, uint
 {
 	enum vm_err e = attach_alike(as, from, (int64_t)(addr - seg_base(from)), addr, addr + len, wire);
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (e == VM_OK)
 		as_merge(as, addr, addr + len);
 	return e;
@@ -246,6 +247,7 @@ enum vm_err as_move_locked(struct as *src, vaddr_t addr, uint64_t len, struct as
 {
 	enum vm_err e = move_prepare(src, addr, len, dst, daddr);
 
+	VM_ASSERT(mach_rw_held(&src->a_lock, true) && mach_rw_held(&dst->a_lock, true));
 	if (e == VM_OK) {
 		move_commit(src, addr, len, dst, daddr);
 		as_merge(dst, daddr, daddr + len);
@@ -371,6 +373,7 @@ static enum vm_err remap_locked(struct remap *m)
 {
 	enum vm_err e = remap_check(m);
 
+	VM_ASSERT(mach_rw_held(&m->m_as->a_lock, true));
 	if (e != VM_OK)
 		return e;
 	if ((m->m_flags & REMAP_FIXED) != 0 && (e = remap_target(m)) != VM_OK)

@@ -70,6 +70,7 @@ static enum vm_err place_locked(struct as *as, vaddr_t addr, vaddr_t end, uint32
 {
 	enum vm_err e = VM_NOMAP;
 
+	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (as_mapped(as, addr, end - addr) && (e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK)
 		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
 			s->s_flags = (s->s_flags & ~(S_SPREAD | S_FOLLOW)) | flag;

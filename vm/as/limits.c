@@ -105,7 +105,7 @@ void as_adopt_resv(struct as *as, uint64_t n)
 		as->a_group->g_resv += n;
 }
 
-bool as_charge_locked(struct as *as)
+bool as_charge_wired(struct as *as)
 {
 	if (!add_within(&as->a_locked, 1, as->a_maxlocked))
 		return false;
@@ -115,7 +115,7 @@ bool as_charge_locked(struct as *as)
 	return false;
 }
 
-void as_uncharge_locked(struct as *as)
+void as_uncharge_wired(struct as *as)
 {
 	take_back(&as->a_locked, 1);
 	if (as->a_group != NULL)

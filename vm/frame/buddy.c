@@ -44,6 +44,7 @@ static bool buddy_is_block(struct vm *vm, pfn_t pfn, unsigned order)
 /* Puts a block back and joins it with its buddies. vm_freelock held; counts are the caller's. */
 static void buddy_insert_locked(struct vm *vm, pfn_t pfn, unsigned order, bool cold)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	while (order < VM_MAXORDER) {
 		pfn_t mate = pfn ^ (1u << order);
 
@@ -68,6 +69,7 @@ static pfn_t buddy_remove_locked(struct vm *vm, unsigned order)
 	struct page *pp;
 	pfn_t pfn;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	while (k <= VM_MAXORDER && vm->vm_buddy[k].q_len == 0)
 		k++;
 	if (k > VM_MAXORDER)
@@ -93,6 +95,7 @@ bool buddy_remove_frame_locked(struct vm *vm, pfn_t pfn)
 	pfn_t base = pfn;
 	unsigned k = 0;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	while (k <= VM_MAXORDER && !buddy_is_block(vm, base, k)) {
 		k++;
 		base = pfn & ~((1u << k) - 1);
@@ -117,6 +120,7 @@ static void buddy_unpool_locked(struct vm *vm)
 {
 	struct page *pp;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	while ((pp = page_queue_head(vm, &vm->vm_zeropool)) != NULL) {
 		page_queue_remove(vm, &vm->vm_zeropool, pp);
 		page_nrm_clear(pp, P_ZEROED);
@@ -129,6 +133,7 @@ static pfn_t buddy_remove_color_locked(struct vm *vm, uint32_t color)
 {
 	uint32_t mask = vm->vm_colormask;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
 		uint32_t i = vm->vm_buddy[k].q_head;
 
@@ -148,6 +153,7 @@ static pfn_t buddy_remove_color_locked(struct vm *vm, uint32_t color)
 /* Makes the run [pfn, pfn+n) of off-line frames free, in the largest blocks that fit. vm_freelock held. */
 static void buddy_online_run_locked(struct vm *vm, pfn_t pfn, pfn_t n)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	vm->vm_nfree += n;
 	vm->vm_nonline += n;
 	for (pfn_t i = 0; i < n; i++)
@@ -178,6 +184,7 @@ static void buddy_know_locked(struct vm *vm, pfn_t upto)
 {
 	pfn_t n = vm->vm_nframes;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	for (; n < upto && n < vm->vm_maxframes; n++) {
 		struct page *pp = &vm->vm_pages[n];
 
@@ -201,6 +208,7 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 {
 	pfn_t done = 0, pfn = vm->vm_offline_hint;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	while (done < want) {
 		pfn_t run = 0;
 

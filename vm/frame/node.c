@@ -24,6 +24,7 @@ unsigned vm_node_of(const struct vm *vm, pfn_t pfn)
 /* A frame of [lo, hi) in a free block near the head of a list, the smallest blocks first. vm_freelock held. */
 static pfn_t find_locked(const struct vm *vm, pfn_t lo, pfn_t hi)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_freelock));
 	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
 		uint32_t i = vm->vm_buddy[k].q_head;
 

@@ -169,6 +169,7 @@ struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
 {
 	uint32_t link = vm->vm_pagehash[page_bucket(vm, vp, off)], i;
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_pagelocks[page_lockno(vm, vp, off)].pl_mutex));
 	for (; (i = page_hashlink(link)) != PAGE_NIL; link = vm->vm_pages[i].p_hashnext) {
 		struct page *pp = &vm->vm_pages[i];
 
@@ -211,6 +212,7 @@ void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t o
 {
 	uint32_t i = page_pfn(vm, pp), *bucket = &vm->vm_pagehash[page_bucket(vm, vp, off)];
 
+	VM_ASSERT(mach_mutex_held(&vm->vm_pagelocks[page_lockno(vm, vp, off)].pl_mutex));
 	__atomic_store_n(&pp->p_lockno, (uint8_t)page_lockno(vm, vp, off), __ATOMIC_RELAXED);
 	pp->p_offset = off;
 	__atomic_store_n(&pp->p_vnode, vp, __ATOMIC_RELEASE);
@@ -225,6 +227,7 @@ void page_unname_locked(struct vm *vm, struct page *pp)
 	struct vnode *vp = pp->p_vnode;
 	uint32_t i = page_pfn(vm, pp), *link = &vm->vm_pagehash[page_bucket(vm, vp, pp->p_offset)];
 
+	VM_ASSERT(page_held(vm, pp));
 	while (*link != page_hashlink(i)) {
 		VM_ASSERT(page_hashlink(*link) != PAGE_NIL);
 		link = &vm->vm_pages[page_hashlink(*link)].p_hashnext;
@@ -236,14 +239,10 @@ void page_unname_locked(struct vm *vm, struct page *pp)
 	pp->p_offset = 0;
 }
 
-static struct page_lock *page_lock_of(struct vm *vm, const struct page *pp)
-{
-	return &vm->vm_pagelocks[pp->p_lockno];
-}
-
 /* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
 void page_uncache_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	VM_ASSERT((pp->p_flags & P_FREE) && pp->p_selock == 0);
 	page_queue_remove(vm, &page_lock_of(vm, pp)->pl_cache, pp);
 	page_unname_locked(vm, pp);
@@ -256,6 +255,7 @@ void page_uncache_locked(struct vm *vm, struct page *pp)
 /* Takes a page back from the cache list: in use again, unlocked. */
 static void page_reclaim_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	page_queue_remove(vm, &page_lock_of(vm, pp)->pl_cache, pp);
 	pp->p_flags &= (uint8_t)~P_FREE;
 	page_pol_insert_locked(vm, pp, false);
@@ -265,6 +265,7 @@ static void page_reclaim_locked(struct vm *vm, struct page *pp)
 /* A real use found the page. */
 static void page_touch_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	if ((pp->p_flags & P_QUEUED) && !vm->vm_caps->mc_ref_bits)
 		page_pol_touch_locked(vm, pp);
 	if (pp->p_flags & P_PREFETCHED) {
@@ -539,6 +540,7 @@ static void page_assert_freeable(const struct page *pp)
 /* Forgets name, lock and state; wakes whoever waited. The frame is the caller's to give to the buddy. */
 static void page_clear_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	if (pp->p_flags & P_PREFETCHED)
 		VM_STAT(vm, prefetch_waste);
 	page_unname_locked(vm, pp);
@@ -742,6 +744,7 @@ static void page_purge_one(struct vm *vm, struct page *pp)
  */
 static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
 {
+	VM_ASSERT(page_held(vm, pp));
 	*mine = NULL;
 	if (spare && pp->p_lckcnt > 0)
 		return true; /* whoever wired it will look for it by its name */

@@ -22,13 +22,9 @@
  */
 #include "vm/impl.h"
 
-static struct page_lock *page_lock_of(struct vm *vm, const struct page *pp)
-{
-	return &vm->vm_pagelocks[pp->p_lockno];
-}
-
 void page_wake_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	if (pp->p_flags & P_WAITERS) {
 		pp->p_flags &= (uint8_t)~P_WAITERS;
 		mach_cv_broadcast(&page_lock_of(vm, pp)->pl_cv);
@@ -39,6 +35,7 @@ void page_wait_locked(struct vm *vm, struct page *pp)
 {
 	struct page_lock *pl = page_lock_of(vm, pp);
 
+	VM_ASSERT(page_held(vm, pp));
 	pp->p_flags |= P_WAITERS;
 	mach_cv_wait(&pl->pl_cv, &pl->pl_mutex);
 }
@@ -47,12 +44,14 @@ void page_timedwait_locked(struct vm *vm, struct page *pp, uint64_t ns)
 {
 	struct page_lock *pl = page_lock_of(vm, pp);
 
+	VM_ASSERT(page_held(vm, pp));
 	pp->p_flags |= P_WAITERS;
 	(void)mach_cv_timedwait(&pl->pl_cv, &pl->pl_mutex, ns);
 }
 
 bool page_trylock_locked(struct vm *vm, struct page *pp, enum page_se se)
 {
+	VM_ASSERT(page_held(vm, pp));
 	(void)vm;
 	if ((pp->p_flags & (P_FREE | P_KERNEL | P_OFFLINE)) || pp->p_vnode == NULL)
 		return false;
@@ -71,6 +70,7 @@ bool page_trylock_locked(struct vm *vm, struct page *pp, enum page_se se)
 
 void page_unlock_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	VM_ASSERT(pp->p_selock != 0);
 	if (pp->p_selock < 0)
 		pp->p_selock = 0;
@@ -225,6 +225,7 @@ void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
 {
 	struct vm_cpu *vc = vm_cpu_of(vm);
 
+	VM_ASSERT(page_held(vm, pp));
 	if ((pp->p_flags & (P_QUEUED | P_FREE | P_KERNEL)) || pp->p_lckcnt != 0)
 		return;
 	pp->p_flags |= P_QUEUED;
@@ -246,6 +247,7 @@ void page_pol_insert_locked(struct vm *vm, struct page *pp, bool prefetched)
 
 void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 {
+	VM_ASSERT(page_held(vm, pp));
 	if (!(pp->p_flags & P_QUEUED))
 		return;
 	pp->p_flags &= (uint8_t)~P_QUEUED;
@@ -256,6 +258,7 @@ void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 
 void page_pol_touch_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	pol_enter(vm, pp);
 	vm->vm_policy->pol_touch(vm->vm_polstate, pp);
 	mach_mutex_exit(&vm->vm_pollock);
@@ -275,6 +278,7 @@ void page_cool(struct vm *vm, struct page *pp)
 
 void page_seen_locked(struct vm *vm, struct page *pp, bool referenced, bool skipped)
 {
+	VM_ASSERT(page_held(vm, pp));
 	if (!(pp->p_flags & P_QUEUED))
 		return;
 	pol_enter(vm, pp);
@@ -311,6 +315,7 @@ static bool page_wire_room(struct vm *vm)
 
 static enum vm_err page_wire_locked(struct vm *vm, struct page *pp)
 {
+	VM_ASSERT(page_held(vm, pp));
 	VM_ASSERT(pp->p_selock != 0 && !(pp->p_flags & P_FREE));
 	if (pp->p_lckcnt == UINT16_MAX)
 		return VM_NOMEM;

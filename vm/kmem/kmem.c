@@ -321,6 +321,7 @@ static void *slab_take_locked(struct kmem_cache *c)
 	struct slab *sl = c->kc_slabs[SLAB_PARTIAL];
 	uint32_t w = 0, i;
 
+	VM_ASSERT(mach_mutex_held(&c->kc_lock));
 	if (sl == NULL)
 		sl = c->kc_slabs[SLAB_EMPTY];
 	if (sl == NULL)
@@ -359,6 +360,7 @@ static struct slab *slab_put_locked(struct kmem_cache *c, void *obj, uint32_t ke
 	struct slab *sl = kmem_slab_of(c, obj);
 	uint32_t i = (uint32_t)((size_t)((unsigned char *)obj - sl->sl_base) / c->kc_stride);
 
+	VM_ASSERT(mach_mutex_held(&c->kc_lock));
 	if (!(sl->sl_map[i / 64] & (1ull << (i % 64))))
 		kmem_panic(c, "an object was freed twice");
 	sl->sl_map[i / 64] &= ~(1ull << (i % 64));

@@ -256,6 +256,7 @@ static uint32_t take_free_locked(struct segmap *sm, struct vnode **old)
 {
 	uint32_t i = sm->sm_head;
 
+	VM_ASSERT(mach_mutex_held(&sm->sm_lock));
 	*old = NULL;
 	if (i == SLOT_NIL)
 		return i;
@@ -269,6 +270,7 @@ static uint32_t take_free_locked(struct segmap *sm, struct vnode **old)
 
 static bool hold_existing_locked(struct segmap *sm, struct vnode *vp, voff_t off, uint32_t *ip)
 {
+	VM_ASSERT(mach_mutex_held(&sm->sm_lock));
 	if ((*ip = find(sm, vp, off)) == SLOT_NIL)
 		return false;
 	if (sm->sm_slot[*ip].sl_ref++ == 0)

@@ -21,6 +21,7 @@
 struct spt {
 	struct vm *sp_vm;	  /* const */
 	struct as *sp_as;	  /* const */
+	struct seg *sp_seg;	  /* const: the one segment of sp_as, which never changes: no a_lock of sp_as is needed */
 	vaddr_t sp_base;	  /* const: in sp_as */
 	uint64_t sp_len;	  /* const */
 	unsigned sp_prot;	  /* const */
@@ -71,8 +72,12 @@ enum vm_err spt_create(struct vm *vm, uint64_t len, unsigned prot, bool locked, 
 	sp->sp_len = len;
 	sp->sp_prot = prot;
 	sp->sp_refcnt = 1;
-	if ((e = make_space(vm, sp)) == VM_OK && (e = as_map(sp->sp_as, sp->sp_base, len, segvn_create, &a)) == VM_OK &&
-	    locked)
+	if ((e = make_space(vm, sp)) == VM_OK && (e = as_map(sp->sp_as, sp->sp_base, len, segvn_create, &a)) == VM_OK) {
+		mach_rw_enter(&sp->sp_as->a_lock, false);
+		sp->sp_seg = as_segat(sp->sp_as, sp->sp_base);
+		mach_rw_exit(&sp->sp_as->a_lock);
+	}
+	if (e == VM_OK && locked)
 		e = as_fault(sp->sp_as, sp->sp_base, len, F_SOFTLOCK, (prot & PROT_W) != 0 ? S_WRITE : S_READ);
 	if (e != VM_OK) {
 		spt_rele(sp);
@@ -149,7 +154,9 @@ static bool segspt_concat(struct seg *seg, struct seg *nseg) { return false; }
 
 static enum vm_err segspt_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
-	return as_fault_locked(spt_of(seg)->sp_as, there(seg, addr), len, type, rw);
+	struct seg *s = spt_of(seg)->sp_seg;
+
+	return s->s_ops->so_fault(s, there(seg, addr), len, type, rw);
 }
 
 static enum vm_err segspt_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
@@ -166,14 +173,14 @@ static unsigned segspt_getprot(struct seg *seg, vaddr_t a) { return spt_of(seg)-
 
 static void segspt_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
 {
-	struct seg *s = as_segat(spt_of(seg)->sp_as, there(seg, addr));
+	struct seg *s = spt_of(seg)->sp_seg;
 
 	s->s_ops->so_incore(s, there(seg, addr), len, vec);
 }
 
 static enum vm_err segspt_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
 {
-	struct seg *s = as_segat(spt_of(seg)->sp_as, there(seg, addr));
+	struct seg *s = spt_of(seg)->sp_seg;
 
 	switch (a) {
 	case ADV_WILLNEED:
