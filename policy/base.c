@@ -3,6 +3,7 @@
 #include "base.h"
 
 #define SPREAD_SHIFT 3u
+#define TEST_COST    4u
 #define TRUST_SHIFT  2u /* one look in so many doubts */
 
 void base_init(struct pol_base *b, const struct pol_env *env)
@@ -14,7 +15,7 @@ void base_init(struct pol_base *b, const struct pol_env *env)
 		b->b_q[i].q_head = b->b_q[i].q_tail = PAGE_NIL;
 		b->b_q[i].q_len = 0;
 	}
-	b->b_steps = b->b_left = b->b_rand = 0;
+	b->b_steps = b->b_left = b->b_rand = b->b_spread = 0;
 	b->b_probe = 0;
 }
 
@@ -76,6 +77,8 @@ void base_insert(struct pol_base *b, struct page *pp, unsigned queue)
 {
 	pp->p_polstate = b->b_refs == POL_REFS_BITS ? PS_NEW : 0;
 	base_push(b, pp, queue);
+	if (b->b_spread < b->b_room >> SPREAD_SHIFT)
+		b->b_spread++;
 	progress(b);
 }
 
@@ -90,7 +93,7 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 {
 	if (b->b_probe == 0)
 		b->b_left = 0;
-	b->b_aging = false;
+	b->b_aging = b->b_testing = false;
 	*ask = POL_ASK_EVICT;
 	while (b->b_left == 0 || base_head(b, b->b_probe) == NULL) {
 		if (++b->b_probe >= PQ_LEAVING) {
@@ -103,10 +106,46 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 	return base_head(b, b->b_probe);
 }
 
+/* References show as faults on pages without translations, only or too. */
+static bool by_faults(const struct pol_base *b)
+{
+	return b->b_refs == POL_REFS_FAULTS || b->b_refs == POL_REFS_WRITES;
+}
+
+/* How many pages wait on standby before the first of them is looked at. */
+static uint32_t spread(const struct pol_base *b, uint32_t all)
+{
+	uint32_t most = all >> SPREAD_SHIFT;
+
+	return b->b_refs == POL_REFS_WRITES && b->b_spread < most ? b->b_spread : most;
+}
+
+/* Its bit tells only that it came. */
+static bool is_new(const struct pol_base *b, const struct page *pp)
+{
+	return b->b_refs == POL_REFS_BITS && (pp->p_polstate & PS_NEW) != 0;
+}
+
+/* What is asked about the page at the hand: whether it goes to standby, or at once. */
+static enum pol_ask choose_ask(const struct pol_base *b, const struct page *pp, uint32_t all)
+{
+	if (b->b_aging || b->b_refs == POL_REFS_FAULTS || is_new(b, pp))
+		return POL_ASK_AGE;
+	return b->b_refs == POL_REFS_WRITES && spread(b, all) > 0 ? POL_ASK_TEST : POL_ASK_EVICT;
+}
+
+/* Does a candidate of which that was found wait on standby? */
+static bool stands_by(const struct pol_base *b, const struct page *pp, bool referenced)
+{
+	if (base_queue(pp) >= PQ_COLD || b->b_probe != 0)
+		return false;
+	return b->b_refs == POL_REFS_FAULTS || is_new(b, pp) || (b->b_testing && !referenced);
+}
+
 /* Found in use when it was last asked. Doubt comes by chance, so that pages that came together do not all fault together. */
 static bool trusted(struct pol_base *b, struct page *pp)
 {
-	if (b->b_refs != POL_REFS_FAULTS || (pp->p_polstate & PS_TRUST) == 0)
+	if (!by_faults(b) || (pp->p_polstate & PS_TRUST) == 0)
 		return false;
 	b->b_rand = b->b_rand * 1664525u + 1013904223u;
 	if (b->b_rand >> (32 - TRUST_SHIFT) == 0)
@@ -124,20 +163,20 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 		return base_probe(b, ask);
 	b->b_steps++;
 	*ask = POL_ASK_EVICT;
-	b->b_aging = false;
+	b->b_aging = b->b_testing = false;
 	if (base_len(b, PQ_COLD) > 0)
 		return base_head(b, PQ_COLD);
-	if (standby > all >> SPREAD_SHIFT)
+	if (standby > spread(b, all))
 		return base_head(b, PQ_STANDBY);
 	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
 		if ((pp->p_polstate & PS_REF) != 0 || trusted(b, pp)) {
 			pp->p_polstate &= (uint8_t)~PS_REF;
 			in->in_decide(state, pp, true);
-		} else if (b->b_aging && b->b_refs != POL_REFS_BITS) {
+		} else if (b->b_aging && (b->b_refs == POL_REFS_ALL || b->b_refs == POL_REFS_FAULTS)) {
 			in->in_decide(state, pp, false);
 		} else {
-			if (b->b_aging || b->b_refs == POL_REFS_FAULTS || (pp->p_polstate & PS_NEW) != 0)
-				*ask = POL_ASK_AGE;
+			*ask = choose_ask(b, pp, all);
+			b->b_testing = *ask == POL_ASK_TEST;
 			return pp;
 		}
 		b->b_aging = false;
@@ -153,7 +192,7 @@ void base_seen(
     struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)
 {
 	unsigned queue = base_queue(pp);
-	bool aging = b->b_aging, fresh = (pp->p_polstate & PS_NEW) != 0;
+	bool aging = b->b_aging, fresh = is_new(b, pp), standby = stands_by(b, pp, referenced);
 
 	b->b_aging = false;
 	if (queue == PQ_LEAVING) {
@@ -166,7 +205,7 @@ void base_seen(
 	} else if (aging) {
 		pp->p_polstate &= (uint8_t)~PS_NEW;
 		in->in_decide(state, pp, referenced && !fresh);
-	} else if (queue < PQ_COLD && b->b_probe == 0 && (b->b_refs == POL_REFS_FAULTS || fresh)) {
+	} else if (standby) {
 		pp->p_polstate &= (uint8_t)~PS_NEW;
 		base_move(b, pp, PQ_STANDBY);
 	} else if (referenced) {
@@ -178,13 +217,15 @@ void base_seen(
 
 bool base_touch(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp)
 {
-	bool asked = b->b_refs == POL_REFS_FAULTS && base_queue(pp) == PQ_STANDBY;
+	bool asked = by_faults(b) && base_queue(pp) == PQ_STANDBY;
 
 	if (base_queue(pp) < PQ_COLD)
 		return (pp->p_flags & P_PREFETCHED) != 0;
 	in->in_decide(state, pp, true);
-	if (asked)
+	if (asked) {
 		pp->p_polstate |= PS_TRUST;
+		b->b_spread -= b->b_spread < TEST_COST ? b->b_spread : TEST_COST;
+	}
 	return true;
 }
 

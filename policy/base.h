@@ -17,6 +17,12 @@
  * hand takes it for referenced without asking, until chance has it doubt, one time in four. A page that the program uses
  * all the time then faults in every fifth round only; one that it has done with stays as much longer.
  *
+ * Where bits tell of writes only (POL_REFS_WRITES), a page that was not written may be in use all the same. Some candidates are
+ * tested: their translations are dropped and they wait on PQ_STANDBY, as above; one that is used there is trusted, as above.
+ * Each such use is a fault that a full set of bits would have saved. So standby is as long as that costs little: a page that
+ * comes in makes it longer by one, a use on standby shorter by TEST_COST, between nothing and an eighth of all pages. Such
+ * uses are then at most one to TEST_COST pages that come in.
+ *
  * Pages that advice calls cold wait on PQ_COLD, which is looked at before all else.
  *
  * A round. After twice as many looks as there are pages without anything evicted or inserted, every queue is gone through
@@ -53,9 +59,11 @@ struct pol_base {
 	struct page_queue b_q[PQ_N];
 	uint32_t b_steps; /* looks since a page was last evicted or inserted */
 	uint32_t b_left;  /* of the queue being gone through at the end of a round */
+	uint32_t b_spread; /* POL_REFS_WRITES: pages that standby may hold */
 	uint32_t b_rand; /* of the doubts: the same in every run */
 	uint8_t b_probe;  /* that queue; 0: none */
 	bool b_aging;	  /* the last answer of pol_next was an aging one */
+	bool b_testing;	  /* it was a test */
 };
 
 void base_init(struct pol_base *, const struct pol_env *);

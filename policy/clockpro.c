@@ -20,7 +20,7 @@
  * Readings where the paper leaves room: the new test of a cold page used outside of its test is LIRS' rule (the page moves
  * to the top of its stack); the hot hand runs as long as too many pages are hot, not once per new hot page.
  *
- * Where use is known by hardware bits only, the hot hand's work is owed until the next pick, which asks for the bit.
+ * Where use is known by bits, the hot hand's work is owed until the next pick, which asks for the bit.
  *
  * Invariants: hot pages are on PQ_1, cold ones on PQ_2, unless leaving or standing by; nodes of the list are the pages that
  * we have and the ghosts, each once; a ghost is in its test.
@@ -198,7 +198,7 @@ static void run_hot(struct clockpro *p)
 {
 	struct page *pp;
 
-	if (p->p_base.b_refs == POL_REFS_BITS)
+	if (p->p_base.b_refs == POL_REFS_BITS || p->p_base.b_refs == POL_REFS_WRITES)
 		return;
 	while (too_hot(p) && (pp = hot_page(p)) != NULL) {
 		bool referenced = (pp->p_polstate & PS_REF) != 0;

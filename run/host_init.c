@@ -97,7 +97,8 @@ static void create_engine(struct host *h)
 		.ungrant = host_ungrant,
 		.arg = h,
 		.guard_fd = hostfd_guard,
-		.device_fd = h->h_device };
+		.device_fd = h->h_device,
+		.write_bits = true };
 	struct vm_config vc = { .vc_frames = first_frames(h), .vc_anon_max = 1u << 28 };
 	enum vm_err e;
 	int rc;

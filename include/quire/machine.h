@@ -20,6 +20,7 @@ struct mach_caps {
 	unsigned    mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
 	bool	    mc_direct_map;   /* mach_frame_kva() is valid even while the frame is loaded in a hat */
 	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
+	bool	    mc_ref_writes;   /* without mc_ref_bits: hat_pagesync() reports P_REF for writes, not for reads */
 	bool
 	    mc_mod_bits; /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
 	bool mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */

@@ -14,6 +14,7 @@
 enum pol_refs {
 	POL_REFS_ALL,	 /* every reference is told by pol_touch (traces) */
 	POL_REFS_BITS,	 /* hardware reference bits, asked for through pol_next and pol_seen */
+	POL_REFS_WRITES, /* as bits, but of writes only; what is only read shows as with POL_REFS_FAULTS, if it is tested */
 	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is told by pol_touch */
 };
 
@@ -26,6 +27,7 @@ struct pol_env {
 /* What page-out is to do with the page that pol_next gave. */
 enum pol_ask {
 	POL_ASK_AGE, /* find out whether it was used since asked last, and forget it; without bits: drop its translations */
+	POL_ASK_TEST, /* as AGE, but where bits tell of writes only: if none was seen, drop its translations */
 	POL_ASK_EVICT, /* evict it unless it was used since asked last */
 };
 

@@ -23,7 +23,11 @@
  * again and reports P_MOD if the sums differ. Where nearly all such pages turn out to be modified, most are taken to be so from
  * the start: reporting too much costs a write, summing in vain costs time.
  *
- * Left out: reference bits (the machine has none), device frames, read-less protections (a
+ * Where the machine tells of writes (m_write_bits, scan.c), no translation keeps writers out: such a load is a plain copy into a
+ * range that the kernel itself protects, and taking out a page that does not move (locked, or in a range that is protected) is
+ * exact only if the program does not write to it during the call that takes it out.
+ *
+ * Left out: reference bits for reads, device frames, read-less protections (a
  * translation without any right is dropped; the kernel's own protection of the range does that job).
  */
 #include <errno.h>
@@ -49,8 +53,10 @@ _Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the t
 #define ATTRS	  7ull
 #define WRITABLE  16ull /* it is, or was since it was loaded: it may have been modified */
 #define SUMMED	  32ull /* m_sum has the sum of what the core knows */
+#define ARRIVED	  64ull /* loaded since the last scan, or asked about since: that it was written says nothing */
 #define ATTEMPTS  16u
 #define SURE	  64u /* sums before what they say is acted upon */
+#define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
 #define SAMPLE	  8u  /* one load in so many is summed all the same */
 #define UNLOAD_MAY_STAY 0x1000u /* beside HAT_UNLOAD_*: what the kernel has pinned stays loaded */
 #define RUN_MAX	  64u /* pages of one load: as many as one I/O brings */
@@ -139,7 +145,8 @@ static void link_entry(
     struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags, uint64_t state)
 {
 	*e = page_pfn(h->h_vm, pp) + 1;
-	pp->p_hat[1] = va | LOADED | (attr & ATTRS) | state;
+	h->h_mach->m_nloaded++;
+	pp->p_hat[1] = va | LOADED | ARRIVED | (attr & ATTRS) | state;
 	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0), __ATOMIC_RELEASE);
 }
 
@@ -147,9 +154,43 @@ static void unlink_entry(struct hat *h, uint32_t *e)
 {
 	struct page *pp = page_at(h, e);
 
+	h->h_mach->m_nloaded--;
 	*e = 0;
 	pp->p_hat[1] = 0;
 	__atomic_store_n(&pp->p_hat[0], 0, __ATOMIC_RELEASE);
+}
+
+/* ---- reference: written pages. See scan.c ---- */
+static void note_written(struct hat *h, uint64_t from, uint64_t end)
+{
+	for (vaddr_t va = from; va < end; va += VM_PAGESIZE) {
+		uint32_t *e = entry(h, va, false);
+		struct page *pp;
+
+		if (e == NULL || *e == 0)
+			continue;
+		pp = page_at(h, e);
+		if ((pp->p_hat[1] & ARRIVED) == 0)
+			page_nrm_set(pp, P_REF);
+		pp->p_hat[1] &= ~ARRIVED;
+	}
+}
+
+/*
+ * The policy asks about a loaded page, to forget what it hears. Of a page that came after the last scan nothing is known but
+ * that it is new: it counts as used, once.
+ */
+static void tell_referenced(struct mach *m, struct page *pp)
+{
+	if (!m->m_write_bits || m->m_pagemap < 0)
+		return;
+	if (++m->m_asked > m->m_nloaded / ASKED_PART) {
+		m->m_asked = 0;
+		linux_scan_written(m, note_written);
+	}
+	if ((pp->p_hat[1] & ARRIVED) != 0)
+		page_nrm_set(pp, P_REF);
+	pp->p_hat[1] &= ~ARRIVED;
 }
 
 /* ---- modification ---- */
@@ -292,7 +333,7 @@ static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool 
 		uint64_t slot = arena_slot(m, pfn) + at;
 
 		if (copy) {
-			rc = uffd_copy(m, va + at, slot, len - at, !writable, &done);
+			rc = uffd_copy(m, va + at, slot, len - at, !writable && !m->m_write_bits, &done);
 			linux_drop(slot, done);
 		} else {
 			rc = uffd_move(m, va + at, slot, len - at, &done);
@@ -471,7 +512,8 @@ static void states(struct hat *h, struct page **pps, size_t n, unsigned attr, un
 	for (size_t i = 0; i < n; i++) {
 		if ((flags & HAT_LOAD_PRESENT) != 0)
 			page_nrm_set(pps[i], P_MOD);
-		state[i] = (attr & PROT_W) == 0
+		/* With bits of writes, nothing tells when such a translation becomes writable. */
+		state[i] = (attr & PROT_W) == 0 && !h->h_mach->m_write_bits
 		    ? 0
 		    : (uint8_t)watch(h, pps[i], arena_slot(h->h_mach, page_pfn(h->h_vm, pps[i])));
 	}
@@ -682,9 +724,11 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 {
 	struct mach *m = page_enter(pp);
 
-	(void)clear_ref;
 	if (m != NULL) {
-		if (loaded(pp))
+		if (clear_ref && loaded(pp))
+			tell_referenced(m, pp);
+		/* Summing the page whenever the policy asks would cost more than the answer: unloading tells. */
+		if (loaded(pp) && (clear_mod || !clear_ref || !m->m_write_bits))
 			gather(page_hat(pp), pp, page_va(pp), clear_mod);
 		mach_mutex_exit(&m->m_hatlock);
 	}

@@ -17,6 +17,7 @@
 struct linux_config {
 	pfn_t frames;		   /* frame numbers there can ever be */
 	bool inline_faults;
+	bool write_bits; /* P_REF is reported for writes, if the kernel can; then no translation can keep writers out. See scan.c */
 	bool reuse_held; /* no page that has left is held by a plain reference of the kernel: the caller's promise. See renew.c */
 	bool forget_on_fork; /* a forked child gets none of the frames */
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
@@ -35,8 +36,6 @@ int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t le
 void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
 /* mprotect of the range, which is the kernel's or registered, while no page of it is being loaded or unloaded. 0 or -errno. */
 int linux_range_protect(struct mach *, struct hat *, uint64_t addr, uint64_t len, int prot);
-/* Who writes to a page of the registered range waits until the fault is served, or the range is none of ours any more. */
-int linux_range_freeze(struct mach *, uint64_t addr, uint64_t len);
 /* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
 uint64_t linux_range_present(struct mach *, uint64_t addr, uint64_t npages, uint64_t *bitmap);
 /* Forgets the translations of the range; contents stay at their addresses, the frames are left empty. */

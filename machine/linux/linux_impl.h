@@ -3,6 +3,8 @@
 #ifndef QUIRE_LINUX_IMPL_H
 #define QUIRE_LINUX_IMPL_H
 
+#include <sys/ioctl.h>
+
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
@@ -25,6 +27,18 @@ enum frame_state {
 
 struct sum { uint64_t lo, hi; };
 
+/* PAGEMAP_SCAN, which the headers of older distributions lack. */
+struct q_region { uint64_t start, end, categories; };
+struct q_scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask,
+	    category_anyof_mask, return_mask;
+};
+#define Q_PAGEMAP_SCAN _IOWR('f', 16, struct q_scan)
+#define Q_PAGE_WRITTEN 2u
+#define Q_PAGE_PRESENT 8u
+#define Q_PAGE_SWAPPED 16u
+#define REGIONS 1024u /* that a scan takes at a time */
+
 struct mach {
 	struct mach_caps m_caps;   /* const */
 	struct linux_config m_cfg; /* const */
@@ -32,6 +46,9 @@ struct mach {
 	uint8_t *m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
 	struct sum *m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
+	bool m_write_bits; /* const after uffd_open: write protection on m_uffd tells of writes and stops none */
+	uint32_t m_nloaded, m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
+	struct q_region *m_region; /* m_hatlock: what a scan answers; NULL unless m_write_bits */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
 	int m_tid;		   /* linux_serve only: the thread of the last fault */
 	_Atomic uint64_t m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
@@ -80,6 +97,8 @@ int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
 bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
 void linux_drop(uint64_t addr, uint64_t len);	    /* MADV_DONTNEED, of locked memory too */
+/* Calls written(arg, hat, from, end) for what was written since the last call; it counts as not written from here on. */
+void linux_scan_written(struct mach *, void (*written)(struct hat *, uint64_t from, uint64_t end));
 struct hat *linux_range_hat(struct mach *, uint64_t addr);
 /* sum.c */
 int sum_init(struct mach *); /* 0 or -errno */

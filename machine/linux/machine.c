@@ -99,10 +99,13 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	rc = sum_init(m);
 	if (rc == 0)
 		rc = uffd_open(m);
+	if (rc == 0 && m->m_write_bits && (m->m_region = linux_mmap(REGIONS * sizeof *m->m_region)) == NULL)
+		rc = -ENOMEM;
 	if (rc != 0) {
 		linux_destroy(m);
 		return rc;
 	}
+	m->m_caps.mc_ref_writes = m->m_write_bits;
 	*mp = m;
 	return 0;
 }
@@ -119,6 +122,7 @@ void linux_destroy(struct mach *m)
 	linux_munmap(m->m_arena, vm_ptob(m->m_cfg.frames));
 	linux_munmap(m->m_frame, vm_page_round(m->m_cfg.frames));
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
+	linux_munmap(m->m_region, REGIONS * sizeof *m->m_region);
 	linux_munmap(m->m_range, m->m_maxrange * sizeof(struct linux_range));
 	linux_munmap(m, sizeof *m);
 }

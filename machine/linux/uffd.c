@@ -31,6 +31,7 @@ struct q_poison { uint64_t start, len, mode; int64_t updated; };
 #define Q_MOVE		    _IOWR(0xAA, 0x05, struct q_move)
 #define Q_POISON	    _IOWR(0xAA, 0x08, struct q_poison)
 #define Q_FEATURE_POISON    (1ull << 14)
+#define Q_FEATURE_WP_ASYNC  (1ull << 15)
 #define Q_FEATURE_MOVE	    (1ull << 16)
 #define Q_USER_MODE_ONLY    1
 #define Q_COPY_MODE_WP	    (1ull << 1)
@@ -38,15 +39,6 @@ struct q_poison { uint64_t start, len, mode; int64_t updated; };
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
-
-struct q_region { uint64_t start, end, categories; };
-struct q_scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask,
-	    category_anyof_mask, return_mask;
-};
-#define Q_PAGEMAP_SCAN _IOWR('f', 16, struct q_scan)
-#define Q_PAGE_PRESENT 8u
-#define Q_PAGE_SWAPPED 16u
 
 #define RETRIES 100000u
 
@@ -97,7 +89,16 @@ int uffd_open(struct mach *m)
 	m->m_uffd = guard(m, fd);
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	m->m_pagemap = fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
-	r = request(m, UFFDIO_API, &api);
+	r = -EINVAL;
+	if (m->m_cfg.write_bits && m->m_pagemap >= 0) {
+		struct uffdio_api more = api;
+
+		more.features |= Q_FEATURE_WP_ASYNC;
+		r = request(m, UFFDIO_API, &more);
+	}
+	m->m_write_bits = r == 0;
+	if (r != 0)
+		r = request(m, UFFDIO_API, &api);
 	if (r != 0)
 		return (int)r;
 	return uffd_register(m, (uint64_t)m->m_arena, vm_ptob(m->m_cfg.frames), false);
@@ -211,6 +212,8 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 	unsigned tries = 0;
 	long r;
 
+	if (m->m_write_bits)
+		return 0; /* it would stop nobody */
 	while ((r = request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
@@ -352,8 +355,6 @@ void linux_range_unregister(struct mach *m, struct hat *hat, uint64_t addr, uint
 		uffd_unregister(m, addr, len);
 	mach_mutex_exit(&m->m_rangelock);
 }
-
-int linux_range_freeze(struct mach *m, uint64_t addr, uint64_t len) { return uffd_protect(m, addr, len, true); }
 
 struct hat *linux_range_hat(struct mach *m, uint64_t addr)
 {

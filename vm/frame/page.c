@@ -924,6 +924,8 @@ static bool page_locks_init(struct vm *vm)
 enum vm_err page_init(struct vm *vm)
 {
 	size_t polsize = vm->vm_policy->pol_size(vm->vm_maxframes);
+	const struct mach_caps *caps = vm->vm_caps;
+	enum pol_refs blind = caps->mc_ref_writes ? POL_REFS_WRITES : POL_REFS_FAULTS;
 	uint32_t nhash = page_nhash(vm->vm_maxframes);
 
 	vm->vm_hashmask = nhash - 1;
@@ -937,7 +939,7 @@ enum vm_err page_init(struct vm *vm)
 	vm->vm_policy->pol_init(vm->vm_polstate,
 	    &(struct pol_env){ .pe_pages = vm->vm_pages,
 		.pe_nframes = vm->vm_maxframes,
-		.pe_refs = vm->vm_caps->mc_ref_bits ? POL_REFS_BITS : POL_REFS_FAULTS });
+		.pe_refs = caps->mc_ref_bits ? POL_REFS_BITS : blind });
 	return VM_OK;
 }
 

@@ -145,18 +145,30 @@ static void flush(struct reclaim *r)
 	}
 }
 
-/* Front hand: what is known of its use is told and forgotten. E-locked; unlocks. */
-static void age(struct vm *vm, struct page *pp)
+/* Was it used since this was asked last, as far as the machine tells? Then that is forgotten. E-locked. */
+static bool take_reference(struct vm *vm, struct page *pp)
 {
-	bool referenced = false;
+	bool referenced;
+
+	if (!vm->vm_caps->mc_ref_bits && !vm->vm_caps->mc_ref_writes)
+		return false;
+	referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
+	page_nrm_clear(pp, P_REF);
+	return referenced;
+}
+
+/*
+ * Front hand: what is known of its use is told and forgotten. Where the machine does not tell all, and the policy wants
+ * to know, its translations go: the next use shows as a fault. E-locked; unlocks.
+ */
+static void age(struct vm *vm, struct page *pp, enum pol_ask ask)
+{
+	const struct mach_caps *caps = vm->vm_caps;
+	bool referenced = take_reference(vm, pp);
 
 	VM_STAT(vm, scan_front);
-	if (vm->vm_caps->mc_ref_bits) {
-		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
-		page_nrm_clear(pp, P_REF);
-	} else {
+	if (!referenced && !caps->mc_ref_bits && (ask == POL_ASK_TEST || !caps->mc_ref_writes))
 		referenced = !hat_page_tryunload(pp);
-	}
 	page_seen_unlock(vm, pp, referenced, false);
 }
 
@@ -182,11 +194,7 @@ static void consider(struct reclaim *r, struct page *pp)
 	bool referenced = spare(r, pp);
 
 	VM_STAT(vm, scan_back);
-	if (!referenced && vm->vm_caps->mc_ref_bits) {
-		referenced = ((hat_pagesync(pp, true, false) | page_nrm(pp)) & P_REF) != 0;
-		page_nrm_clear(pp, P_REF);
-	}
-	if (referenced) {
+	if (referenced || take_reference(vm, pp)) {
 		page_seen_unlock(vm, pp, true, false);
 		return;
 	}
@@ -306,8 +314,8 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 			if (r->r_spared)
 				r->r_share *= SHARE_STEP;
 			r->r_spared = false;
-		} else if (ask == POL_ASK_AGE) {
-			age(vm, pp);
+		} else if (ask != POL_ASK_EVICT) {
+			age(vm, pp, ask);
 		} else {
 			consider(r, pp);
 		}
