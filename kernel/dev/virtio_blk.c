@@ -251,6 +251,10 @@ void blk_start(struct disk *d, struct vm_io *io, const uint32_t *block)
 		uint32_t n = 1;
 		bool irq;
 
+		if (block[i] == BLK_NONE) {
+			i++;
+			continue;
+		}
 		while (i + n < io->io_npages && block[i + n] == block[i] + n)
 			n++;
 		irq = lock_with_room(d, n + 2, false);
@@ -434,8 +438,7 @@ void blk_init(void)
 
 	memset(dev, 0, sizeof(dev));
 	n = arch_virtio_devices(dev, 24);
-	/* microvm fills its transports from the last one down: the first disk is the last transport */
-	for (unsigned i = n; i-- > 0 && ndisks < MAXDISKS;) {
+	for (unsigned i = 0; i < n && ndisks < MAXDISKS; i++) {
 		struct disk *d = &disks[ndisks];
 
 		d->d_regs = dev[i].ad_regs;

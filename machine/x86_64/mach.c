@@ -303,3 +303,17 @@ unsigned arch_virtio_devices(struct arch_device *d, unsigned max)
 	}
 	return n;
 }
+
+void arch_set_thread_pointer(uint64_t v)
+{
+	wrmsr(MSR_FSBASE, v);
+}
+
+uint64_t arch_thread_pointer(void)
+{
+	return rdmsr(MSR_FSBASE);
+}
+
+/* No host reads frames behind the core's back. */
+void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }
+void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * /dev: a directory with a fixed list of devices, and the inodes of files that have no name. The inodes live as long as the
+ * kernel: the directory has a reference to each.
+ */
+#include "kernel/fs/vfs.h"
+#include "kernel/proc/proc.h"
+
+#define DEV_FS 2u
+#define ANON_FS 3u
+
+/* ---- vnodes that have no pages ---- */
+static void none_start(struct vnode *vp, struct vm_io *io)
+{
+	(void)vp;
+	io->io_err = VM_EOF;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+static void none_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
+static void none_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+static enum vm_err none_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+	return VM_OK;
+}
+static uint64_t none_size(struct vnode *vp) { (void)vp; return 0; }
+static void none_inactive(struct vnode *vp)
+{
+	struct inode *i = inode_of(vp);
+
+	mach_mutex_fini(&i->i_lock);
+	kfree(i, sizeof(*i));
+}
+static void none_kept(struct vnode *vp) { (void)vp; }
+
+const struct vnode_ops none_vnode_ops = { .vo_name = "none", .vo_start = none_start, .vo_poll = none_poll,
+	.vo_discard = none_discard, .vo_sync = none_sync, .vo_size = none_size, .vo_inactive = none_inactive };
+const struct vnode_ops kept_vnode_ops = { .vo_name = "none", .vo_start = none_start, .vo_poll = none_poll,
+	.vo_discard = none_discard, .vo_sync = none_sync, .vo_size = none_size, .vo_inactive = none_kept };
+
+struct inode *anon_inode(const struct inode_ops *ops, unsigned mode)
+{
+	static uint64_t last;
+	struct inode *i = kzalloc(sizeof(*i));
+
+	if (i != NULL)
+		inode_init(i, &none_vnode_ops, ops, ANON_FS, __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED), mode);
+	return i;
+}
+
+/* ---- devices ---- */
+static int64_t null_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)buf, (void)len, (void)off;
+	return 0;
+}
+static int64_t null_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)buf, (void)off;
+	return (int64_t)len;
+}
+static int64_t zero_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)off;
+	memset(buf, 0, len);
+	return (int64_t)len;
+}
+static int64_t full_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)buf, (void)len, (void)off;
+	return -ENOSPC;
+}
+static int64_t random_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)off;
+	for (uint64_t i = 0; i < len; i += 8) {
+		uint64_t r = random_next();
+
+		memcpy((char *)buf + i, &r, len - i < 8 ? len - i : 8);
+	}
+	return (int64_t)len;
+}
+static int always(struct file *f) { (void)f; return POLLIN | POLLOUT; }
+
+static const struct file_ops null_ops = { .fo_read = null_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
+static const struct file_ops zero_ops = { .fo_read = zero_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
+static const struct file_ops full_ops = { .fo_read = zero_read, .fo_write = full_write, .fo_poll = always, .fo_seekable = true };
+static const struct file_ops random_ops = { .fo_read = random_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
+
+static struct dev {
+	const char *d_name;
+	unsigned d_mode;
+	uint64_t d_rdev;
+	const struct file_ops *d_ops;
+	const char *d_link;
+	struct inode d_inode;
+} devs[] = {
+	{ .d_name = "null", .d_mode = S_IFCHR | 0666, .d_rdev = 0x103, .d_ops = &null_ops },
+	{ .d_name = "zero", .d_mode = S_IFCHR | 0666, .d_rdev = 0x105, .d_ops = &zero_ops },
+	{ .d_name = "full", .d_mode = S_IFCHR | 0666, .d_rdev = 0x107, .d_ops = &full_ops },
+	{ .d_name = "random", .d_mode = S_IFCHR | 0666, .d_rdev = 0x108, .d_ops = &random_ops },
+	{ .d_name = "urandom", .d_mode = S_IFCHR | 0666, .d_rdev = 0x109, .d_ops = &random_ops },
+	{ .d_name = "tty", .d_mode = S_IFCHR | 0666, .d_rdev = 0x500, .d_ops = &tty_ops },
+	{ .d_name = "console", .d_mode = S_IFCHR | 0600, .d_rdev = 0x501, .d_ops = &tty_ops },
+	{ .d_name = "fd", .d_mode = S_IFLNK | 0777, .d_link = "/proc/self/fd" },
+	{ .d_name = "stdin", .d_mode = S_IFLNK | 0777, .d_link = "/proc/self/fd/0" },
+	{ .d_name = "stdout", .d_mode = S_IFLNK | 0777, .d_link = "/proc/self/fd/1" },
+	{ .d_name = "stderr", .d_mode = S_IFLNK | 0777, .d_link = "/proc/self/fd/2" },
+	{ .d_name = "shm", .d_mode = S_IFDIR | 01777 },
+};
+#define NDEVS (sizeof(devs) / sizeof(devs[0]))
+static struct inode dev_root;
+
+static int dev_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
+{
+	if (len == 2 && memcmp(name, "..", 2) == 0) {
+		*ip = inode_hold(dir == &dev_root ? vfs_root : &dev_root);
+		return 0;
+	}
+	for (unsigned i = 0; dir == &dev_root && i < NDEVS; i++) {
+		if (strlen(devs[i].d_name) == len && memcmp(devs[i].d_name, name, len) == 0) {
+			*ip = inode_hold(&devs[i].d_inode);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static int dev_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
+{
+	for (; dir == &dev_root && *pos < NDEVS; ++*pos) {
+		const struct dev *d = &devs[*pos];
+
+		if (!fn(arg, d->d_name, strlen(d->d_name), d->d_inode.i_ino, d->d_mode >> 12, *pos + 1))
+			break;
+	}
+	return 0;
+}
+
+static int dev_open(struct inode *i, struct file *f)
+{
+	f->f_ops = ((struct dev *)i->i_data)->d_ops;
+	return 0;
+}
+
+static int dev_readlink(struct inode *i, char *buf, size_t room)
+{
+	return (int)strlcpy(buf, ((struct dev *)i->i_data)->d_link, room);
+}
+
+static const struct inode_ops dev_dir_ops = { .io_lookup = dev_lookup, .io_readdir = dev_readdir };
+static const struct inode_ops dev_ops = { .io_open = dev_open };
+static const struct inode_ops dev_link_ops = { .io_readlink = dev_readlink };
+
+struct inode *devfs_init(void)
+{
+	inode_init(&dev_root, &kept_vnode_ops, &dev_dir_ops, DEV_FS, 1, S_IFDIR | 0755);
+	for (unsigned i = 0; i < NDEVS; i++) {
+		struct inode *in = &devs[i].d_inode;
+		unsigned type = devs[i].d_mode & S_IFMT;
+
+		inode_init(in, &kept_vnode_ops, type == S_IFLNK ? &dev_link_ops : type == S_IFDIR ? &dev_dir_ops : &dev_ops,
+		    DEV_FS, i + 2, devs[i].d_mode);
+		in->i_rdev = devs[i].d_rdev;
+		in->i_data = &devs[i];
+	}
+	return &dev_root;
+}

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ext2: inodes, blocks, allocation. Blocks of 4 KiB, so that a block is a page.
+ *
+ * Metadata (group descriptors, bitmaps, inode tables, blocks of indirection) is read and written through the page cache of
+ * the disk's own vnode; a file's and a directory's contents through the page cache of its inode's vnode, whose I/O goes to the
+ * disk's blocks directly. Both caches are the vm's, so memory that files occupy is what programs leave.
+ *
+ * Block map: the numbers of a file's blocks are in memory (4 bytes for 4 KiB) from the first use of its pages on, so that page-out
+ * of a file's page needs neither metadata nor memory. It is made, and grows, with i_lock held, before a page exists; I/O
+ * reads its words under e_maplock. Blocks are allocated by write(2), or when a hole is mapped for shared writing. A block
+ * that was never written reads as zeroes (FRESH), whatever the disk has there.
+ *
+ * Written back: file pages by page-out, fsync and write-behind; then ext2_flush puts the inode and its indirection into the disk's
+ * pages. A crash may lose what was not synced; e2fsck then repairs the counts. There is no journal.
+ *
+ * Locks: i_lock, fs_lock (allocation, tables), e_maplock (spins).
+ * Left out: block sizes other than 4 KiB, triple indirection (files end at 4 GiB), extended attributes, hashed directories.
+ */
+#include "kernel/fs/ext2.h"
+
+struct ext2_fs ext2;
+
+#define INCOMPAT_FILETYPE 2u
+#define RO_COMPAT_KNOWN 3u /* sparse superblocks, large files */
+
+/* ---- metadata, through the disk's pages ---- */
+static int meta_read(uint64_t block, uint32_t off, void *buf, uint32_t len)
+{
+	return err_of(vnode_read(ext2.fs_vnode, block * BLOCK + off, buf, len, NULL));
+}
+
+static int meta_write(uint64_t block, uint32_t off, const void *buf, uint32_t len)
+{
+	return err_of(vnode_write(ext2.fs_vnode, block * BLOCK + off, buf, len, NULL));
+}
+
+/* ---- allocation: fs_lock ---- */
+/* Finds and sets a 0 bit of a bitmap of n bits, from `from` on, then from the start. -1: there is none. */
+static int64_t take_bit(uint32_t bitmap, uint32_t n, uint32_t from)
+{
+	uint8_t *map = kalloc(BLOCK);
+	int64_t found = -1;
+
+	if (map == NULL || meta_read(bitmap, 0, map, BLOCK) != 0) {
+		kfree(map, BLOCK);
+		return -1;
+	}
+	for (uint32_t k = 0; k < n && found < 0; k++) {
+		uint32_t i = (from + k) % n;
+
+		if ((i & 7) == 0 && map[i / 8] == 0xff && k + 8 <= n) {
+			k += 7;
+			continue;
+		}
+		if (!(map[i / 8] & 1u << (i & 7)))
+			found = i;
+	}
+	if (found >= 0) {
+		map[found / 8] = (uint8_t)(map[found / 8] | 1u << (found & 7));
+		if (meta_write(bitmap, (uint32_t)(found / 8), &map[found / 8], 1) != 0)
+			found = -1;
+	}
+	kfree(map, BLOCK);
+	return found;
+}
+
+static void clear_bit(uint32_t bitmap, uint32_t i)
+{
+	uint8_t byte;
+
+	if (meta_read(bitmap, i / 8, &byte, 1) != 0)
+		return;
+	byte = (uint8_t)(byte & ~(1u << (i & 7)));
+	(void)meta_write(bitmap, i / 8, &byte, 1);
+}
+
+static uint32_t group_blocks(uint32_t g)
+{
+	uint32_t first = ext2.fs_super.s_first_data + g * ext2.fs_super.s_blocks_per_group;
+	uint32_t left = ext2.fs_super.s_blocks - first;
+
+	return left < ext2.fs_super.s_blocks_per_group ? left : ext2.fs_super.s_blocks_per_group;
+}
+
+/* A block; 0: the disk is full. */
+static uint32_t balloc(void)
+{
+	const struct ext2_super *s = &ext2.fs_super;
+	uint32_t goal, g0, block = 0;
+
+	mach_mutex_enter(&ext2.fs_lock);
+	goal = ext2.fs_goal - s->s_first_data;
+	g0 = goal / s->s_blocks_per_group % ext2.fs_ngroups;
+	for (uint32_t k = 0; k < ext2.fs_ngroups && block == 0; k++) {
+		uint32_t g = (g0 + k) % ext2.fs_ngroups;
+		int64_t bit;
+
+		if (ext2.fs_group[g].g_free_blocks == 0)
+			continue;
+		bit = take_bit(ext2.fs_group[g].g_block_bitmap, group_blocks(g), k == 0 ? goal % s->s_blocks_per_group : 0);
+		if (bit < 0)
+			continue;
+		block = s->s_first_data + g * s->s_blocks_per_group + (uint32_t)bit;
+		ext2.fs_group[g].g_free_blocks--;
+		ext2.fs_super.s_free_blocks--;
+		ext2.fs_goal = block + 1 < s->s_blocks ? block + 1 : s->s_first_data;
+		ext2.fs_dirty = true;
+	}
+	mach_mutex_exit(&ext2.fs_lock);
+	return block;
+}
+
+static void bfree(uint32_t block)
+{
+	uint32_t i;
+
+	block &= ~FRESH;
+	if (block == 0)
+		return;
+	mach_mutex_enter(&ext2.fs_lock);
+	i = block - ext2.fs_super.s_first_data;
+	clear_bit(ext2.fs_group[i / ext2.fs_super.s_blocks_per_group].g_block_bitmap, i % ext2.fs_super.s_blocks_per_group);
+	ext2.fs_group[i / ext2.fs_super.s_blocks_per_group].g_free_blocks++;
+	ext2.fs_super.s_free_blocks++;
+	ext2.fs_dirty = true;
+	mach_mutex_exit(&ext2.fs_lock);
+}
+
+/* ---- the block map ---- */
+static uint32_t inds_for(uint32_t blocks)
+{
+	if (blocks <= NDIRECT)
+		return 0;
+	if (blocks <= NDIRECT + PER_BLOCK)
+		return 1;
+	return 2 + (blocks - NDIRECT - PER_BLOCK + PER_BLOCK - 1) / PER_BLOCK;
+}
+
+/* An array of words becomes longer, the old words stay; by powers of two, so that it is seldom. */
+static bool array_grow(uint32_t **array, uint32_t *n, uint32_t want, struct mach_mutex *lock)
+{
+	uint32_t more = *n < 16 ? 16 : *n, old = *n;
+	uint32_t *fresh, *was = *array;
+
+	if (want <= *n)
+		return true;
+	while (more < want)
+		more *= 2;
+	if ((fresh = kzalloc(more * sizeof(*fresh))) == NULL)
+		return false;
+	if (lock != NULL)
+		mach_mutex_enter(lock);
+	if (old > 0)
+		memcpy(fresh, was, old * sizeof(*fresh));
+	*array = fresh;
+	*n = more;
+	if (lock != NULL)
+		mach_mutex_exit(lock);
+	kfree(was, old * sizeof(*was));
+	return true;
+}
+
+static int map_load(struct ext2_inode *e, const uint32_t *block)
+{
+	uint32_t n = (uint32_t)((e->e_inode.i_size + BLOCK - 1) / BLOCK), ind = inds_for(n);
+	int err = 0;
+
+	if (n > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
+		return -EFBIG;
+	if (!array_grow(&e->e_map, &e->e_nmap, n, &e->e_maplock) || !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < NDIRECT && i < n; i++)
+		e->e_map[i] = block[i];
+	if (ind > 0 && (e->e_ind[0] = block[12]) != 0)
+		err = meta_read(block[12], 0, e->e_map + NDIRECT, 4 * (n - NDIRECT < PER_BLOCK ? n - NDIRECT : PER_BLOCK));
+	if (ind > 1 && (e->e_ind[1] = block[13]) != 0 && err == 0)
+		err = meta_read(block[13], 0, e->e_ind + 2, 4 * (ind - 2));
+	for (uint32_t k = 2; k < ind && err == 0; k++) {
+		uint32_t first = NDIRECT + PER_BLOCK * (k - 1), left = n - first;
+
+		if (e->e_ind[k] != 0)
+			err = meta_read(e->e_ind[k], 0, e->e_map + first, 4 * (left < PER_BLOCK ? left : PER_BLOCK));
+	}
+	return err;
+}
+
+static uint32_t map_word(struct ext2_inode *e, uint32_t i)
+{
+	uint32_t w;
+
+	mach_mutex_enter(&e->e_maplock);
+	w = i < e->e_nmap ? e->e_map[i] : 0;
+	mach_mutex_exit(&e->e_maplock);
+	return w;
+}
+
+static void map_set(struct ext2_inode *e, uint32_t i, uint32_t w)
+{
+	mach_mutex_enter(&e->e_maplock);
+	e->e_map[i] = w;
+	mach_mutex_exit(&e->e_maplock);
+}
+
+int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
+{
+	struct ext2_inode *e = ext2_of(in);
+	uint32_t end = (uint32_t)((off + len + BLOCK - 1) / BLOCK), ind = inds_for(end);
+
+	if (len == 0)
+		return 0;
+	if (end > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
+		return -EFBIG;
+	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) || !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
+		return -ENOMEM;
+	for (uint32_t k = 0; k < ind; k++) {
+		if (e->e_ind[k] != 0)
+			continue;
+		if ((e->e_ind[k] = balloc()) == 0)
+			return -ENOSPC;
+		in->i_blocks += 8;
+		in->i_dirty = true;
+	}
+	for (uint32_t i = (uint32_t)(off / BLOCK); i < end; i++) {
+		uint32_t b;
+
+		if (map_word(e, i) != 0)
+			continue;
+		if ((b = balloc()) == 0)
+			return -ENOSPC;
+		map_set(e, i, b | FRESH);
+		in->i_blocks += 8;
+		in->i_dirty = true;
+	}
+	return 0;
+}
+
+int ext2_truncate(struct inode *in, uint64_t size)
+{
+	struct ext2_inode *e = ext2_of(in);
+	uint32_t keep = (uint32_t)((size + BLOCK - 1) / BLOCK), ind = inds_for(keep);
+	bool shorter = size < in->i_size;
+
+	if (inode_type(in) == S_IFLNK && e->e_fast)
+		return 0;
+	if (size > 1ull << 32)
+		return -EFBIG;
+	in->i_size = size;
+	in->i_mtime = in->i_ctime = vfs_now();
+	in->i_dirty = true;
+	if (!shorter)
+		return array_grow(&e->e_map, &e->e_nmap, keep, &e->e_maplock) &&
+			array_grow(&e->e_ind, &e->e_nind, ind, NULL) ? 0 : -ENOMEM;
+	pvn_truncate(the_vm, &in->i_vnode, size);
+	for (uint32_t i = keep; i < e->e_nmap; i++) {
+		uint32_t b = map_word(e, i);
+
+		if (b == 0)
+			continue;
+		map_set(e, i, 0);
+		bfree(b);
+		in->i_blocks -= 8;
+	}
+	for (uint32_t k = ind; k < e->e_nind; k++) {
+		if (e->e_ind[k] == 0)
+			continue;
+		bfree(e->e_ind[k]);
+		e->e_ind[k] = 0;
+		in->i_blocks -= 8;
+	}
+	return 0;
+}
+
+/* ---- I/O of a file's pages: under the vm's locks; takes no memory ---- */
+static void file_start(struct vnode *vp, struct vm_io *io)
+{
+	struct ext2_inode *e = ext2_of(inode_of(vp));
+	uint32_t block[VM_IO_PAGES], first = (uint32_t)vm_btop(io->io_off);
+	bool hole = false;
+
+	for (uint32_t i = 0; i < io->io_npages; i++) {
+		uint32_t w = map_word(e, first + i);
+
+		block[i] = w & ~FRESH;
+		if (io->io_op == VM_IO_READ && (w == 0 || (w & FRESH))) {
+			memset(io->io_buf[i], 0, VM_PAGESIZE);
+			block[i] = BLK_NONE;
+		} else if (w == 0) {
+			hole = true; /* written through a mapping whose maker should have allocated it */
+		} else if (w & FRESH) {
+			map_set(e, first + i, w & ~FRESH);
+		}
+	}
+	io->io_priv[1] = !hole;
+	if (!hole) {
+		blk_start(ext2.fs_disk, io, block);
+		return;
+	}
+	io->io_err = VM_NOSWAP;
+	io->io_ok = 0;
+	io->io_done(io);
+}
+
+/* The thread that waits is the one that asked, and has the pages locked: it also empties what lies behind the end. */
+static void file_poll(struct vnode *vp, struct vm_io *io)
+{
+	uint64_t size = inode_of(vp)->i_size, at;
+
+	if (io == NULL || io->io_priv[1] == 0)
+		return;
+	blk_wait(ext2.fs_disk, io);
+	at = size - io->io_off;
+	if (io->io_op == VM_IO_READ && size > io->io_off && at < vm_ptob(io->io_npages) && (at & VM_PAGEMASK) != 0)
+		memset((char *)io->io_buf[vm_btop(at)] + (at & VM_PAGEMASK), 0, VM_PAGESIZE - (at & VM_PAGEMASK));
+}
+
+static void file_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+
+static enum vm_err file_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+	return VM_OK; /* fsync(2) flushes the disk after the inode */
+}
+
+static uint64_t file_size(struct vnode *vp) { return inode_of(vp)->i_size; }
+
+static void file_inactive(struct vnode *vp)
+{
+	struct ext2_inode *e = ext2_of(inode_of(vp));
+
+	kfree(e->e_map, e->e_nmap * sizeof(uint32_t));
+	kfree(e->e_ind, e->e_nind * sizeof(uint32_t));
+	mach_mutex_fini(&e->e_inode.i_lock);
+	kfree(e, sizeof(*e));
+}
+
+static const struct vnode_ops ext2_vnode_ops = {
+	.vo_name = "ext2",
+	.vo_start = file_start,
+	.vo_poll = file_poll,
+	.vo_discard = file_discard,
+	.vo_sync = file_sync,
+	.vo_size = file_size,
+	.vo_inactive = file_inactive,
+};
+
+/* ---- inodes ---- */
+static void inode_where(uint64_t ino, uint64_t *block, uint32_t *off)
+{
+	uint32_t i = (uint32_t)ino - 1, per = ext2.fs_super.s_inodes_per_group, size = ext2.fs_super.s_inode_size;
+	uint64_t at = (uint64_t)(i % per) * size;
+
+	*block = ext2.fs_group[i / per].g_inode_table + at / BLOCK;
+	*off = (uint32_t)(at % BLOCK);
+}
+
+static const struct inode_ops *ops_for(unsigned mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR: return &ext2_dir_ops;
+	case S_IFLNK: return &ext2_link_ops;
+	case S_IFREG: return &ext2_file_ops;
+	default: return &ext2_special_ops;
+	}
+}
+
+static struct ext2_inode *inode_new(uint64_t ino, unsigned mode)
+{
+	struct ext2_inode *e = kzalloc(sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	inode_init(&e->e_inode, &ext2_vnode_ops, ops_for(mode), EXT2_FS, ino, mode);
+	mach_mutex_init(&e->e_maplock, MACH_RANK_SPIN + 20, "block map");
+	return e;
+}
+
+static int inode_load(uint64_t ino, struct ext2_inode **ep)
+{
+	struct ext2_dinode d;
+	struct ext2_inode *e;
+	uint64_t block;
+	uint32_t off;
+	int err;
+
+	inode_where(ino, &block, &off);
+	if ((err = meta_read(block, off, &d, sizeof(d))) != 0)
+		return err;
+	if (d.d_mode == 0 || (e = inode_new(ino, d.d_mode)) == NULL)
+		return d.d_mode == 0 ? -ENOENT : -ENOMEM;
+	e->e_inode.i_uid = d.d_uid;
+	e->e_inode.i_gid = d.d_gid;
+	e->e_inode.i_nlink = d.d_nlink;
+	e->e_inode.i_size = d.d_size | ((d.d_mode & S_IFMT) == S_IFREG ? (uint64_t)d.d_size_high << 32 : 0);
+	e->e_inode.i_blocks = d.d_blocks;
+	e->e_inode.i_atime = d.d_atime;
+	e->e_inode.i_mtime = d.d_mtime;
+	e->e_inode.i_ctime = d.d_ctime;
+	if (inode_type(&e->e_inode) == S_IFLNK && e->e_inode.i_size < sizeof(e->e_link) && d.d_blocks == 0) {
+		e->e_fast = true;
+		memcpy(e->e_link, d.d_block, sizeof(e->e_link));
+	} else if (inode_type(&e->e_inode) == S_IFREG || inode_type(&e->e_inode) == S_IFDIR ||
+	    inode_type(&e->e_inode) == S_IFLNK) {
+		err = map_load(e, d.d_block);
+	} else {
+		e->e_inode.i_rdev = d.d_block[0] != 0 ? d.d_block[0] : d.d_block[1];
+	}
+	if (err != 0)
+		vnode_rele(&e->e_inode.i_vnode);
+	*ep = e;
+	return err;
+}
+
+/* vfs_lock is held by everybody who looks a name up, so an inode is loaded once. */
+int ext2_iget(uint64_t ino, struct inode **ip)
+{
+	struct ext2_inode *e;
+	int err;
+
+	if (ino == 0 || ino > ext2.fs_super.s_inodes)
+		return -EIO;
+	if ((*ip = icache_find(EXT2_FS, ino)) != NULL)
+		return 0;
+	if ((err = inode_load(ino, &e)) != 0)
+		return err;
+	*ip = &e->e_inode;
+	icache_add(*ip);
+	return 0;
+}
+
+int ext2_ialloc(unsigned mode, struct inode **ip)
+{
+	struct ext2_inode *e;
+	uint64_t ino = 0;
+
+	mach_mutex_enter(&ext2.fs_lock);
+	for (uint32_t g = 0; g < ext2.fs_ngroups && ino == 0; g++) {
+		int64_t bit;
+
+		if (ext2.fs_group[g].g_free_inodes == 0)
+			continue;
+		bit = take_bit(ext2.fs_group[g].g_inode_bitmap, ext2.fs_super.s_inodes_per_group, 0);
+		if (bit < 0)
+			continue;
+		ino = (uint64_t)g * ext2.fs_super.s_inodes_per_group + (uint64_t)bit + 1;
+		ext2.fs_group[g].g_free_inodes--;
+		if ((mode & S_IFMT) == S_IFDIR)
+			ext2.fs_group[g].g_dirs++;
+		ext2.fs_super.s_free_inodes--;
+		ext2.fs_dirty = true;
+	}
+	mach_mutex_exit(&ext2.fs_lock);
+	if (ino == 0)
+		return -ENOSPC;
+	if ((e = inode_new(ino, mode)) == NULL)
+		return -ENOMEM;
+	e->e_inode.i_nlink = 0;
+	e->e_inode.i_dirty = true;
+	*ip = &e->e_inode;
+	icache_add(*ip);
+	return 0;
+}
+
+static void ifree(struct inode *i)
+{
+	uint32_t n = (uint32_t)i->i_ino - 1, per = ext2.fs_super.s_inodes_per_group;
+
+	mach_mutex_enter(&ext2.fs_lock);
+	clear_bit(ext2.fs_group[n / per].g_inode_bitmap, n % per);
+	ext2.fs_group[n / per].g_free_inodes++;
+	if (inode_type(i) == S_IFDIR)
+		ext2.fs_group[n / per].g_dirs--;
+	ext2.fs_super.s_free_inodes++;
+	ext2.fs_dirty = true;
+	mach_mutex_exit(&ext2.fs_lock);
+}
+
+static int flush_indirection(struct ext2_inode *e, uint32_t *part)
+{
+	uint32_t n = (uint32_t)((e->e_inode.i_size + BLOCK - 1) / BLOCK), ind = inds_for(n);
+	int err = 0;
+
+	for (uint32_t k = 0; k < ind && err == 0; k++) {
+		if (e->e_ind[k] == 0)
+			continue;
+		memset(part, 0, BLOCK);
+		if (k == 1) {
+			memcpy(part, e->e_ind + 2, 4 * (ind - 2));
+		} else {
+			uint32_t first = k == 0 ? NDIRECT : NDIRECT + PER_BLOCK * (k - 1);
+
+			for (uint32_t i = 0; i < PER_BLOCK && first + i < n; i++)
+				part[i] = map_word(e, first + i) & ~FRESH;
+		}
+		err = meta_write(e->e_ind[k], 0, part, BLOCK);
+	}
+	return err;
+}
+
+static int flush_inode(struct ext2_inode *e)
+{
+	struct inode *i = &e->e_inode;
+	struct ext2_dinode d;
+	uint64_t block;
+	uint32_t off;
+	int err;
+
+	inode_where(i->i_ino, &block, &off);
+	if ((err = meta_read(block, off, &d, sizeof(d))) != 0)
+		return err;
+	d.d_mode = (uint16_t)i->i_mode;
+	d.d_uid = (uint16_t)i->i_uid;
+	d.d_gid = (uint16_t)i->i_gid;
+	d.d_size = (uint32_t)i->i_size;
+	d.d_size_high = inode_type(i) == S_IFREG ? (uint32_t)(i->i_size >> 32) : 0;
+	d.d_atime = i->i_atime;
+	d.d_mtime = i->i_mtime;
+	d.d_ctime = i->i_ctime;
+	d.d_dtime = i->i_nlink == 0 ? vfs_now() : 0;
+	d.d_nlink = (uint16_t)i->i_nlink;
+	d.d_blocks = (uint32_t)i->i_blocks;
+	d.d_flags = 0;
+	d.d_acl = 0;
+	memset(d.d_block, 0, sizeof(d.d_block));
+	if (e->e_fast) {
+		memcpy(d.d_block, e->e_link, sizeof(e->e_link));
+	} else if (i->i_rdev != 0) {
+		d.d_block[0] = (uint32_t)i->i_rdev;
+	} else {
+		for (uint32_t k = 0; k < NDIRECT && k < e->e_nmap; k++)
+			d.d_block[k] = map_word(e, k) & ~FRESH;
+		for (uint32_t k = 0; k < 2 && k < e->e_nind; k++)
+			d.d_block[12 + k] = e->e_ind[k];
+	}
+	return meta_write(block, off, &d, sizeof(d));
+}
+
+int ext2_flush(struct inode *i)
+{
+	struct ext2_inode *e = ext2_of(i);
+	uint32_t *part;
+	int err;
+
+	if (i->i_nlink == 0 && i->i_vnode.v_refcnt == 1) { /* nobody can come back to it */
+		(void)ext2_truncate(i, 0);
+		err = flush_inode(e);
+		ifree(i);
+		i->i_dirty = false;
+		return err;
+	}
+	if (!i->i_dirty)
+		return 0;
+	if ((part = kalloc(BLOCK)) == NULL)
+		return -ENOMEM;
+	mach_mutex_enter(&i->i_lock);
+	i->i_dirty = false;
+	err = flush_indirection(e, part);
+	if (err == 0)
+		err = flush_inode(e);
+	if (err != 0)
+		i->i_dirty = true;
+	mach_mutex_exit(&i->i_lock);
+	kfree(part, BLOCK);
+	return err;
+}
+
+static void ext2_changed(struct inode *i) { i->i_dirty = true; }
+
+static int ext2_readlink(struct inode *i, char *buf, size_t room)
+{
+	struct ext2_inode *e = ext2_of(i);
+	uint64_t n = i->i_size < room ? i->i_size : room, done = 0;
+
+	if (e->e_fast) {
+		memcpy(buf, e->e_link, n);
+		return (int)n;
+	}
+	(void)vnode_read(&i->i_vnode, 0, buf, n, &done);
+	return done == n ? (int)n : -EIO;
+}
+
+const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate, .io_extend = ext2_extend, .io_changed = ext2_changed,
+	.io_sync = ext2_flush };
+const struct inode_ops ext2_link_ops = { .io_readlink = ext2_readlink, .io_changed = ext2_changed, .io_sync = ext2_flush };
+const struct inode_ops ext2_special_ops = { .io_changed = ext2_changed, .io_sync = ext2_flush };
+const struct inode_ops ext2_dir_ops = {
+	.io_lookup = ext2_lookup,
+	.io_create = ext2_create,
+	.io_link = ext2_link,
+	.io_unlink = ext2_unlink,
+	.io_rename = ext2_rename,
+	.io_readdir = ext2_readdir,
+	.io_changed = ext2_changed,
+	.io_sync = ext2_flush,
+};
+
+/* ---- the file system ---- */
+int ext2_mount(struct disk *d, struct inode **root)
+{
+	struct ext2_super *s = &ext2.fs_super;
+	uint32_t bytes;
+	int err;
+
+	mach_mutex_init(&ext2.fs_lock, 3, "ext2");
+	ext2.fs_disk = d;
+	ext2.fs_vnode = blk_vnode(d);
+	if ((err = meta_read(0, 1024, s, sizeof(*s))) != 0)
+		return err;
+	if (s->s_magic != 0xef53 || s->s_log_block != 2 || (s->s_incompat & ~INCOMPAT_FILETYPE) != 0 ||
+	    (s->s_ro_compat & ~RO_COMPAT_KNOWN) != 0) {
+		kprintf("ext2: magic %x, block size %u, features %x %x: not supported (mke2fs -t ext2 -b 4096)\n", s->s_magic,
+		    1024u << s->s_log_block, s->s_incompat, s->s_ro_compat);
+		return -EINVAL;
+	}
+	ext2.fs_ngroups = (s->s_blocks - s->s_first_data + s->s_blocks_per_group - 1) / s->s_blocks_per_group;
+	ext2.fs_goal = s->s_first_data;
+	bytes = ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group);
+	if ((ext2.fs_group = kalloc(bytes)) == NULL)
+		return -ENOMEM;
+	if ((err = meta_read(1, 0, ext2.fs_group, bytes)) != 0)
+		return err;
+	return ext2_iget(ROOT_INO, root);
+}
+
+void ext2_sync_all(void)
+{
+	mach_mutex_enter(&ext2.fs_lock);
+	if (ext2.fs_dirty) {
+		ext2.fs_dirty = false;
+		(void)meta_write(0, 1024, &ext2.fs_super, sizeof(ext2.fs_super));
+		(void)meta_write(1, 0, ext2.fs_group, ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group));
+	}
+	mach_mutex_exit(&ext2.fs_lock);
+	(void)vnode_sync(ext2.fs_vnode);
+}
+
+void ext2_statfs(uint64_t out[4])
+{
+	out[0] = ext2.fs_super.s_blocks;
+	out[1] = ext2.fs_super.s_free_blocks;
+	out[2] = ext2.fs_super.s_inodes;
+	out[3] = ext2.fs_super.s_free_inodes;
+}

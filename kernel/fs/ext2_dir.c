@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ext2's directories: entries in blocks, none across a block's end; an entry's length reaches to the next one. A removed entry's
+ * room goes to the one before it. Everything here runs with vfs_lock held.
+ */
+#include "kernel/fs/ext2.h"
+
+#define HEAD 8u /* bytes of an entry before its name */
+
+static unsigned need(size_t namelen) { return (unsigned)((HEAD + namelen + 3) & ~(size_t)3); }
+
+static unsigned type_of(unsigned mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG: return 1;
+	case S_IFDIR: return 2;
+	case S_IFCHR: return 3;
+	case S_IFBLK: return 4;
+	case S_IFIFO: return 5;
+	case S_IFSOCK: return 6;
+	case S_IFLNK: return 7;
+	default: return 0;
+	}
+}
+
+/* Where an entry is: its block's offset in the directory, its own and the previous one's in the block. */
+struct where {
+	uint64_t w_block;
+	unsigned w_at, w_before; /* w_before == w_at: it is the first */
+	uint32_t w_ino;
+	char *w_buf; /* the block */
+};
+
+static int block_read(struct inode *dir, uint64_t off, char *buf)
+{
+	uint64_t done = 0;
+
+	(void)vnode_read(&dir->i_vnode, off, buf, BLOCK, &done);
+	return done == BLOCK ? 0 : -EIO;
+}
+
+static int block_write(struct inode *dir, uint64_t off, const char *buf)
+{
+	dir->i_mtime = dir->i_ctime = vfs_now();
+	dir->i_dirty = true;
+	return err_of(vnode_write(&dir->i_vnode, off, buf, BLOCK, NULL));
+}
+
+static struct ext2_dirent *entry(char *buf, unsigned at) { return (struct ext2_dirent *)(void *)(buf + at); }
+
+static bool sound(const struct ext2_dirent *e, unsigned at)
+{
+	return e->e_len >= HEAD && (e->e_len & 3) == 0 && at + e->e_len <= BLOCK && HEAD + e->e_namelen <= e->e_len;
+}
+
+static int find(struct inode *dir, const char *name, size_t len, struct where *w)
+{
+	for (w->w_block = 0; w->w_block < dir->i_size; w->w_block += BLOCK) {
+		int err = block_read(dir, w->w_block, w->w_buf);
+		unsigned before = 0;
+
+		if (err != 0)
+			return err;
+		for (unsigned at = 0; at < BLOCK; before = at, at += entry(w->w_buf, at)->e_len) {
+			const struct ext2_dirent *e = entry(w->w_buf, at);
+
+			if (!sound(e, at))
+				return -EIO;
+			if (e->e_ino == 0 || e->e_namelen != len || memcmp(e->e_name, name, len) != 0)
+				continue;
+			w->w_at = at;
+			w->w_before = at == 0 ? 0 : before;
+			w->w_ino = e->e_ino;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int ext2_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
+{
+	struct where w = { .w_buf = kalloc(BLOCK) };
+	int err = w.w_buf == NULL ? -ENOMEM : find(dir, name, len, &w);
+
+	kfree(w.w_buf, BLOCK);
+	return err != 0 ? err : ext2_iget(w.w_ino, ip);
+}
+
+static void fill(struct ext2_dirent *e, uint64_t ino, unsigned mode, const char *name, size_t len)
+{
+	e->e_ino = (uint32_t)ino;
+	e->e_namelen = (uint8_t)len;
+	e->e_type = (uint8_t)type_of(mode);
+	memcpy(e->e_name, name, len);
+}
+
+/* The name is not there. */
+static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t ino, unsigned mode)
+{
+	char *buf = kalloc(BLOCK);
+	int err = buf == NULL ? -ENOMEM : 0;
+
+	for (uint64_t off = 0; off < dir->i_size && err == 0; off += BLOCK) {
+		if ((err = block_read(dir, off, buf)) != 0)
+			break;
+		for (unsigned at = 0; at < BLOCK; at += entry(buf, at)->e_len) {
+			struct ext2_dirent *e = entry(buf, at);
+			unsigned used = e->e_ino == 0 ? 0 : need(e->e_namelen);
+
+			if (!sound(e, at)) {
+				err = -EIO;
+				break;
+			}
+			if (e->e_len - used < need(len))
+				continue;
+			if (used > 0) {
+				unsigned room = e->e_len - used;
+
+				e->e_len = (uint16_t)used;
+				e = entry(buf, at + used);
+				e->e_len = (uint16_t)room;
+			}
+			fill(e, ino, mode, name, len);
+			err = block_write(dir, off, buf);
+			kfree(buf, BLOCK);
+			return err;
+		}
+	}
+	if (err == 0)
+		err = ext2_extend(dir, dir->i_size, BLOCK);
+	if (err == 0) {
+		memset(buf, 0, BLOCK);
+		entry(buf, 0)->e_len = BLOCK;
+		fill(entry(buf, 0), ino, mode, name, len);
+		dir->i_size += BLOCK;
+		err = block_write(dir, dir->i_size - BLOCK, buf);
+	}
+	kfree(buf, BLOCK);
+	return err;
+}
+
+static int remove_entry(struct inode *dir, struct where *w)
+{
+	struct ext2_dirent *e = entry(w->w_buf, w->w_at);
+
+	if (w->w_at != w->w_before || w->w_at != 0)
+		entry(w->w_buf, w->w_before)->e_len = (uint16_t)(entry(w->w_buf, w->w_before)->e_len + e->e_len);
+	else
+		e->e_ino = 0;
+	return block_write(dir, w->w_block, w->w_buf);
+}
+
+static int dir_begin(struct inode *dir, struct inode *parent)
+{
+	char *buf = kzalloc(BLOCK);
+	int err = buf == NULL ? -ENOMEM : ext2_extend(dir, 0, BLOCK);
+
+	if (err == 0) {
+		entry(buf, 0)->e_len = 12;
+		fill(entry(buf, 0), dir->i_ino, S_IFDIR, ".", 1);
+		entry(buf, 12)->e_len = BLOCK - 12;
+		fill(entry(buf, 12), parent->i_ino, S_IFDIR, "..", 2);
+		dir->i_size = BLOCK;
+		err = block_write(dir, 0, buf);
+	}
+	kfree(buf, BLOCK);
+	return err;
+}
+
+/* A symlink's text is written by the caller, as to a file, if it does not fit the inode: rdev is its address then. */
+int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev, struct inode **ip)
+{
+	struct inode *i;
+	int err = ext2_ialloc(mode, &i);
+
+	if (err != 0)
+		return err;
+	if (inode_type(i) == S_IFDIR) {
+		err = dir_begin(i, dir);
+	} else if (inode_type(i) == S_IFLNK) {
+		const char *text = (const char *)(uintptr_t)rdev;
+
+		i->i_size = strlen(text);
+		if (i->i_size < sizeof(ext2_of(i)->e_link)) {
+			ext2_of(i)->e_fast = true;
+			memcpy(ext2_of(i)->e_link, text, i->i_size);
+		} else if ((err = ext2_extend(i, 0, i->i_size)) == 0) {
+			err = err_of(vnode_write(&i->i_vnode, 0, text, i->i_size, NULL));
+		}
+	} else if (inode_type(i) != S_IFREG) {
+		i->i_rdev = rdev;
+	}
+	if (err == 0)
+		err = add_entry(dir, name, len, i->i_ino, mode);
+	if (err == 0) {
+		i->i_nlink = inode_type(i) == S_IFDIR ? 2 : 1;
+		dir->i_nlink += inode_type(i) == S_IFDIR;
+		*ip = i;
+	} else {
+		inode_put(i);
+	}
+	return err;
+}
+
+int ext2_link(struct inode *dir, const char *name, size_t len, struct inode *i)
+{
+	int err;
+
+	if (i->i_fs != dir->i_fs)
+		return -EXDEV;
+	if (inode_type(i) == S_IFDIR)
+		return -EPERM;
+	if ((err = add_entry(dir, name, len, i->i_ino, i->i_mode)) == 0) {
+		i->i_nlink++;
+		i->i_ctime = vfs_now();
+		i->i_dirty = true;
+	}
+	return err;
+}
+
+static bool is_other(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
+{
+	(void)ino, (void)type, (void)next;
+	if ((len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
+		return true;
+	*(bool *)arg = false;
+	return false;
+}
+
+static bool is_empty(struct inode *dir)
+{
+	uint64_t pos = 0;
+	bool empty = true;
+
+	(void)ext2_readdir(dir, &pos, is_other, &empty);
+	return empty;
+}
+
+static void lose_name(struct inode *dir, struct inode *i)
+{
+	if (inode_type(i) == S_IFDIR) {
+		i->i_nlink = 0;
+		dir->i_nlink--;
+	} else {
+		i->i_nlink--;
+	}
+	i->i_ctime = vfs_now();
+	i->i_dirty = dir->i_dirty = true;
+}
+
+int ext2_unlink(struct inode *dir, const char *name, size_t len, struct inode *i, bool rmdir)
+{
+	struct where w = { .w_buf = NULL };
+	int err;
+
+	if (rmdir && inode_type(i) != S_IFDIR)
+		return -ENOTDIR;
+	if (!rmdir && inode_type(i) == S_IFDIR)
+		return -EISDIR;
+	if (rmdir && !is_empty(i))
+		return -ENOTEMPTY;
+	if ((w.w_buf = kalloc(BLOCK)) == NULL)
+		return -ENOMEM;
+	if ((err = find(dir, name, len, &w)) == 0 && (err = remove_entry(dir, &w)) == 0)
+		lose_name(dir, i);
+	kfree(w.w_buf, BLOCK);
+	return err;
+}
+
+static int set_entry(struct inode *dir, const char *name, size_t len, struct inode *i)
+{
+	struct where w = { .w_buf = kalloc(BLOCK) };
+	int err = w.w_buf == NULL ? -ENOMEM : find(dir, name, len, &w);
+
+	if (err == 0) {
+		entry(w.w_buf, w.w_at)->e_ino = (uint32_t)i->i_ino;
+		entry(w.w_buf, w.w_at)->e_type = (uint8_t)type_of(i->i_mode);
+		err = block_write(dir, w.w_block, w.w_buf);
+	}
+	kfree(w.w_buf, BLOCK);
+	return err;
+}
+
+int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i, struct inode *to, const char *nname,
+    size_t nlen, struct inode *old)
+{
+	struct where w = { .w_buf = NULL };
+	int err;
+
+	if (from->i_fs != to->i_fs)
+		return -EXDEV;
+	if (old == i)
+		return 0;
+	if (old != NULL) {
+		bool dir = inode_type(i) == S_IFDIR;
+
+		if (dir != (inode_type(old) == S_IFDIR))
+			return dir ? -ENOTDIR : -EISDIR;
+		if (dir && !is_empty(old))
+			return -ENOTEMPTY;
+		if ((err = set_entry(to, nname, nlen, i)) != 0)
+			return err;
+		lose_name(to, old);
+		if (dir)
+			to->i_nlink++;
+	} else if ((err = add_entry(to, nname, nlen, i->i_ino, i->i_mode)) != 0) {
+		return err;
+	} else if (inode_type(i) == S_IFDIR) {
+		to->i_nlink++;
+	}
+	if ((w.w_buf = kalloc(BLOCK)) == NULL)
+		return -ENOMEM;
+	if ((err = find(from, name, len, &w)) == 0)
+		err = remove_entry(from, &w);
+	kfree(w.w_buf, BLOCK);
+	if (inode_type(i) == S_IFDIR) {
+		from->i_nlink--;
+		if (from != to)
+			(void)set_entry(i, "..", 2, to);
+	}
+	i->i_ctime = vfs_now();
+	i->i_dirty = from->i_dirty = to->i_dirty = true;
+	return err;
+}
+
+/* *pos: a byte offset in the directory. */
+int ext2_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
+{
+	static const uint8_t types[] = { 0, 8, 4, 2, 6, 1, 12, 10 };
+	char *buf = kalloc(BLOCK);
+	int err = buf == NULL ? -ENOMEM : 0;
+
+	while (err == 0 && *pos < dir->i_size) {
+		uint64_t off = *pos & ~(uint64_t)(BLOCK - 1);
+
+		if ((err = block_read(dir, off, buf)) != 0)
+			break;
+		for (unsigned at = 0; at < BLOCK;) {
+			const struct ext2_dirent *e = entry(buf, at);
+
+			if (!sound(e, at)) {
+				err = -EIO;
+				break;
+			}
+			if (off + at >= *pos) {
+				if (e->e_ino != 0 && !fn(arg, e->e_name, e->e_namelen, e->e_ino, types[e->e_type & 7],
+					off + at + e->e_len)) {
+					*pos = off + at;
+					kfree(buf, BLOCK);
+					return 0;
+				}
+				*pos = off + at + e->e_len;
+			}
+			at += e->e_len;
+		}
+		if (*pos < off + BLOCK)
+			*pos = off + BLOCK;
+	}
+	kfree(buf, BLOCK);
+	return err;
+}

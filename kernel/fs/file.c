@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Open files: life, and reading and writing files that are pages of a vnode, or a text made at open. */
+#include "kernel/fs/vfs.h"
+#include "kernel/proc/proc.h"
+
+#include <stdarg.h>
+
+struct waitq poll_queue;
+
+int file_new(struct inode *i, const struct file_ops *ops, unsigned flags, struct file **fp)
+{
+	struct file *f = kzalloc(sizeof(*f));
+
+	if (f == NULL) {
+		inode_put(i);
+		return -ENOMEM;
+	}
+	f->f_refcnt = 1;
+	f->f_flags = flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC);
+	f->f_ops = ops;
+	f->f_inode = i;
+	mach_mutex_init(&f->f_lock, 2, "file");
+	*fp = f;
+	return 0;
+}
+
+void file_hold(struct file *f)
+{
+	__atomic_add_fetch((unsigned *)(void *)&f->f_refcnt, 1, __ATOMIC_RELAXED);
+}
+
+void file_put(struct file *f)
+{
+	if (__atomic_sub_fetch((unsigned *)(void *)&f->f_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
+	if (f->f_ops->fo_close != NULL)
+		f->f_ops->fo_close(f);
+	inode_put(f->f_inode);
+	kfree(f, sizeof(*f));
+}
+
+/* ---- pages ---- */
+static int64_t pages_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	uint64_t done = 0;
+	enum vm_err e;
+
+	if (inode_type(f->f_inode) == S_IFDIR)
+		return -EISDIR;
+	if (off >= f->f_inode->i_size)
+		return 0;
+	e = vnode_read(&f->f_inode->i_vnode, off, buf, len, &done);
+	return done > 0 || e == VM_EOF || e == VM_OK ? (int64_t)done : err_of(e);
+}
+
+static int64_t pages_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
+{
+	struct inode *i = f->f_inode;
+	uint64_t done = 0;
+	int err = 0;
+	enum vm_err e;
+
+	if (len == 0)
+		return 0;
+	mach_mutex_enter(&i->i_lock);
+	if (f->f_flags & O_APPEND)
+		off = i->i_size;
+	if (off + len > 1ull << 32)
+		err = -EFBIG;
+	else if (i->i_ops->io_extend != NULL)
+		err = i->i_ops->io_extend(i, off, len);
+	if (err == 0) {
+		if (off + len > i->i_size) {
+			i->i_size = off + len;
+			i->i_dirty = true;
+		}
+		e = vnode_write(&i->i_vnode, off, buf, len, &done);
+		i->i_mtime = i->i_ctime = vfs_now();
+		i->i_dirty = true;
+		err = done > 0 ? 0 : err_of(e);
+	}
+	mach_mutex_exit(&i->i_lock);
+	return err != 0 ? err : (int64_t)done;
+}
+
+static int pages_poll(struct file *f)
+{
+	(void)f;
+	return POLLIN | POLLOUT;
+}
+
+const struct file_ops file_pages_ops = {
+	.fo_read = pages_read,
+	.fo_write = pages_write,
+	.fo_poll = pages_poll,
+	.fo_seekable = true,
+};
+
+/* ---- text ---- */
+#define TEXT_MAX (1u << 20)
+
+void text_printf(struct text *x, const char *f, ...)
+{
+	va_list ap;
+	int n;
+
+	for (;;) {
+		char *more;
+		size_t room = x->x_room == 0 ? 4096 : 2 * x->x_room;
+
+		va_start(ap, f);
+		n = kvsnprintf(x->x_at == NULL ? (char *)&n : x->x_at + x->x_n, x->x_at == NULL ? 0 : x->x_room - x->x_n, f, ap);
+		va_end(ap);
+		if (x->x_at != NULL && x->x_n + (size_t)n < x->x_room)
+			break;
+		if (room > TEXT_MAX || (more = kalloc(room)) == NULL)
+			return;
+		memcpy(more, x->x_at, x->x_n);
+		kfree(x->x_at, x->x_room);
+		x->x_at = more;
+		x->x_room = room;
+	}
+	x->x_n += (size_t)n;
+}
+
+static int64_t text_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	struct text *x = f->f_data;
+
+	if (off >= x->x_n)
+		return 0;
+	if (len > x->x_n - off)
+		len = x->x_n - off;
+	memcpy(buf, x->x_at + off, len);
+	return (int64_t)len;
+}
+
+static int64_t text_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
+{
+	(void)f, (void)buf, (void)off;
+	return (int64_t)len; /* settings of a kernel that has none */
+}
+
+static void text_close(struct file *f)
+{
+	struct text *x = f->f_data;
+
+	kfree(x->x_at, x->x_room);
+	kfree(x, sizeof(*x));
+}
+
+const struct file_ops file_text_ops = {
+	.fo_read = text_read,
+	.fo_write = text_write,
+	.fo_poll = pages_poll,
+	.fo_close = text_close,
+	.fo_seekable = true,
+};

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * /proc: texts made when a file is opened. An inode's number says what it is: file << 32 | pid; inodes are made for each lookup.
+ */
+#include "kernel/dev/virtio_blk.h"
+#include "kernel/fs/vfs.h"
+#include "kernel/proc/proc.h"
+
+#include <quire/limits.h>
+
+#define PROC_FS 5u
+
+void syscall_text(struct text *);
+
+enum what { W_ROOT, W_PID, W_SELF, W_MEMINFO, W_VMSTAT, W_QUIRE, W_STAT, W_UPTIME, W_MOUNTS, W_VERSION, W_CPUINFO, W_LOADAVG,
+	W_FILESYSTEMS, W_SYS, W_SYSVM, W_OVERCOMMIT, W_MAPS, W_STATUS, W_PSTAT, W_STATM, W_CMDLINE, W_COMM, W_EXE, W_CWD, W_FD, W_SMAPS,
+	W_FDLINK };
+
+static const struct entry {
+	const char *e_name;
+	enum what e_what;
+	unsigned e_mode;
+} root_entries[] = {
+	{ "self", W_SELF, S_IFLNK | 0777 }, { "meminfo", W_MEMINFO, S_IFREG | 0444 }, { "vmstat", W_VMSTAT, S_IFREG | 0444 },
+	{ "quire", W_QUIRE, S_IFREG | 0444 }, { "stat", W_STAT, S_IFREG | 0444 }, { "uptime", W_UPTIME, S_IFREG | 0444 },
+	{ "mounts", W_MOUNTS, S_IFREG | 0444 }, { "version", W_VERSION, S_IFREG | 0444 }, { "cpuinfo", W_CPUINFO, S_IFREG | 0444 },
+	{ "loadavg", W_LOADAVG, S_IFREG | 0444 }, { "filesystems", W_FILESYSTEMS, S_IFREG | 0444 }, { "sys", W_SYS, S_IFDIR | 0555 },
+}, pid_entries[] = {
+	{ "maps", W_MAPS, S_IFREG | 0444 }, { "smaps", W_SMAPS, S_IFREG | 0444 }, { "status", W_STATUS, S_IFREG | 0444 },
+	{ "stat", W_PSTAT, S_IFREG | 0444 }, { "statm", W_STATM, S_IFREG | 0444 }, { "cmdline", W_CMDLINE, S_IFREG | 0444 },
+	{ "comm", W_COMM, S_IFREG | 0644 }, { "exe", W_EXE, S_IFLNK | 0777 }, { "cwd", W_CWD, S_IFLNK | 0777 },
+	{ "fd", W_FD, S_IFDIR | 0555 }, { "mounts", W_MOUNTS, S_IFREG | 0444 },
+}, sys_entries[] = { { "vm", W_SYSVM, S_IFDIR | 0555 } }, sysvm_entries[] = { { "overcommit_memory", W_OVERCOMMIT, S_IFREG | 0644 } };
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static struct inode proc_root;
+static const struct inode_ops dir_ops, text_ops, link_ops;
+
+static enum what what_of(const struct inode *i) { return (enum what)(i->i_ino >> 32 & 0xff); }
+static int pid_of(const struct inode *i) { return (int)(uint32_t)i->i_ino; }
+
+static int make(enum what w, int pid, unsigned mode, uint64_t extra, struct inode **ip)
+{
+	const struct inode_ops *ops = (mode & S_IFMT) == S_IFDIR ? &dir_ops : (mode & S_IFMT) == S_IFLNK ? &link_ops : &text_ops;
+	struct inode *i = kzalloc(sizeof(*i));
+
+	if (i == NULL)
+		return -ENOMEM;
+	inode_init(i, &none_vnode_ops, ops, PROC_FS, extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
+	*ip = i;
+	return 0;
+}
+
+static const struct entry *entries(enum what w, size_t *n)
+{
+	switch (w) {
+	case W_ROOT: *n = COUNT(root_entries); return root_entries;
+	case W_PID: *n = COUNT(pid_entries); return pid_entries;
+	case W_SYS: *n = COUNT(sys_entries); return sys_entries;
+	case W_SYSVM: *n = COUNT(sysvm_entries); return sysvm_entries;
+	default: *n = 0; return NULL;
+	}
+}
+
+static struct file *file_of(int pid, unsigned fd)
+{
+	struct file *f = NULL;
+	struct proc *p;
+
+	mach_mutex_enter(&proc_lock);
+	p = proc_find(pid);
+	if (p != NULL && p->p_files != NULL && fd < p->p_files->fs_n && (f = p->p_files->fs_file[fd]) != NULL)
+		file_hold(f);
+	mach_mutex_exit(&proc_lock);
+	return f;
+}
+
+static int dir_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
+{
+	const struct entry *e;
+	const char *end;
+	size_t n;
+	uint64_t number = parse_number(name, &end);
+	bool found;
+
+	if (len == 2 && memcmp(name, "..", 2) == 0) {
+		if (what_of(dir) == W_PID || what_of(dir) == W_SYS)
+			*ip = inode_hold(&proc_root);
+		else
+			return make(what_of(dir) == W_SYSVM ? W_SYS : W_PID, pid_of(dir), S_IFDIR | 0555, 0, ip);
+		return 0;
+	}
+	e = entries(what_of(dir), &n);
+	for (size_t i = 0; i < n; i++)
+		if (strlen(e[i].e_name) == len && memcmp(e[i].e_name, name, len) == 0)
+			return make(e[i].e_what, pid_of(dir), e[i].e_mode, 0, ip);
+	if ((size_t)(end - name) != len)
+		return -ENOENT;
+	if (what_of(dir) == W_FD) {
+		struct file *f = file_of(pid_of(dir), (unsigned)number);
+
+		if (f == NULL)
+			return -ENOENT;
+		file_put(f);
+		return make(W_FDLINK, pid_of(dir), S_IFLNK | 0777, number + 1, ip);
+	}
+	if (what_of(dir) != W_ROOT)
+		return -ENOENT;
+	mach_mutex_enter(&proc_lock);
+	found = proc_find((int)number) != NULL;
+	mach_mutex_exit(&proc_lock);
+	return found ? make(W_PID, (int)number, S_IFDIR | 0555, 0, ip) : -ENOENT;
+}
+
+static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
+{
+	const struct entry *e;
+	char name[16];
+	size_t n;
+
+	e = entries(what_of(dir), &n);
+	for (; *pos < n; ++*pos)
+		if (!fn(arg, e[*pos].e_name, strlen(e[*pos].e_name), *pos + 2, e[*pos].e_mode >> 12, *pos + 1))
+			return 0;
+	if (what_of(dir) == W_FD) {
+		for (; *pos < 1024; ++*pos) {
+			struct file *f = file_of(pid_of(dir), (unsigned)*pos);
+
+			if (f == NULL)
+				continue;
+			file_put(f);
+			ksnprintf(name, sizeof(name), "%lu", *pos);
+			if (!fn(arg, name, strlen(name), *pos + 2, 10, *pos + 1))
+				return 0;
+		}
+	}
+	if (what_of(dir) != W_ROOT)
+		return 0;
+	mach_mutex_enter(&proc_lock);
+	for (int pid = (int)(*pos - n) + 1; pid < 32768 && all_procs != NULL; pid++) {
+		if (proc_find(pid) == NULL)
+			continue;
+		ksnprintf(name, sizeof(name), "%d", pid);
+		if (!fn(arg, name, strlen(name), (uint64_t)pid + 100, 4, n + (uint64_t)pid))
+			break;
+		*pos = n + (uint64_t)pid;
+	}
+	mach_mutex_exit(&proc_lock);
+	return 0;
+}
+
+static int link_read(struct inode *i, char *buf, size_t room)
+{
+	struct proc *p;
+	struct file *f;
+	int n = -ENOENT;
+
+	switch (what_of(i)) {
+	case W_SELF: return ksnprintf(buf, room, "%d", this_proc()->p_pid);
+	case W_EXE:
+		mach_mutex_enter(&proc_lock);
+		if ((p = proc_find(pid_of(i))) != NULL)
+			n = (int)strlcpy(buf, p->p_exe, room);
+		mach_mutex_exit(&proc_lock);
+		return n;
+	case W_CWD:
+		n = vfs_path(this_proc()->p_cwd, buf, room);
+		return n > 0 ? n - 1 : n;
+	case W_FDLINK:
+		if ((f = file_of(pid_of(i), (unsigned)(i->i_ino >> 40) - 1)) == NULL)
+			return -ENOENT;
+		n = f->f_inode->i_fs == 2 ? ksnprintf(buf, room, "/dev/console") :
+		    inode_type(f->f_inode) == S_IFIFO ? ksnprintf(buf, room, "pipe:[%lu]", f->f_inode->i_ino) :
+		    inode_type(f->f_inode) == S_IFDIR ? vfs_path(f->f_inode, buf, room) - 1 :
+						       ksnprintf(buf, room, "file:[%lu]", f->f_inode->i_ino);
+		file_put(f);
+		return n;
+	default: return -EINVAL;
+	}
+}
+
+/* ---- texts ---- */
+static void text_meminfo(struct text *x)
+{
+	struct vm_usage u;
+
+	vm_usage(the_vm, &u);
+	text_printf(x, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n", u.vu_frames * 4, u.vu_free * 4,
+	    (u.vu_free + u.vu_cache) * 4);
+	text_printf(x, "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n", 0ul, u.vu_cache * 4, 0ul);
+	text_printf(x, "Unevictable:    %8lu kB\nMlocked:        %8lu kB\n", u.vu_wired * 4, u.vu_wired * 4);
+	text_printf(x, "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\nSlab:           %8lu kB\n", u.vu_swap_total * 4,
+	    (u.vu_swap_total - u.vu_swap_used) * 4, u.vu_kernel * 4);
+	text_printf(x, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", u.vu_resv_max * 4, u.vu_reserved * 4);
+}
+
+static void text_vmstat(struct text *x, bool all)
+{
+	const struct vm_stats *st = vm_statistics(the_vm);
+
+	if (!all) {
+		text_printf(x, "pgpgin %lu\npgpgout %lu\npswpin %lu\npswpout %lu\npgfault %lu\npgmajfault %lu\n", (uint64_t)st->pgin * 4,
+		    (uint64_t)st->pgout * 4, (uint64_t)st->swapin, (uint64_t)st->swapout, (uint64_t)st->fault, (uint64_t)st->pgin_io);
+		return;
+	}
+#define X(n) text_printf(x, #n " %lu\n", (uint64_t)st->n);
+	VM_STATS(X)
+#undef X
+}
+
+extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot; } mmu_counters;
+
+static void text_quire(struct text *x)
+{
+	struct blk_counters c;
+	struct vm_usage u;
+
+	vm_usage(the_vm, &u);
+	text_printf(x, "frames %lu\nfree %lu\ncache %lu\nkernel %lu\nwired %lu\nanon_slots %lu\nswap_total %lu\nswap_used %lu\n", u.vu_frames,
+	    u.vu_free, u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_anon_slots, u.vu_swap_total, u.vu_swap_used);
+	text_printf(x, "reserved %lu\nreserve_max %lu\nthreads %u\n", u.vu_reserved, u.vu_resv_max, thread_count());
+	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\n", mmu_counters.mc_loads, mmu_counters.mc_flushes,
+	    mmu_counters.mc_shot);
+	for (unsigned i = 0; blk_disk(i) != NULL; i++) {
+		blk_counters(blk_disk(i), &c);
+		text_printf(x, "disk%u_reads %lu\ndisk%u_writes %lu\ndisk%u_pages_read %lu\ndisk%u_pages_written %lu\n", i, c.bc_reads, i,
+		    c.bc_writes, i, c.bc_pages_read, i, c.bc_pages_written);
+		text_printf(x, "disk%u_errors %lu\ndisk%u_interrupts %lu\ndisk%u_deepest %lu\n", i, c.bc_errors, i, c.bc_interrupts, i,
+		    c.bc_deepest);
+	}
+	text_vmstat(x, true);
+	syscall_text(x);
+}
+
+static void text_maps(struct text *x, struct as *as, const struct proc *p, bool small)
+{
+	struct as_info info;
+
+	for (vaddr_t at = 0; as_query(as, at, &info) == VM_OK; at = info.ai_base + info.ai_len) {
+		text_printf(x, "%08lx-%08lx %c%c%c%c %08x 00:00 0 %s\n", info.ai_base, info.ai_base + info.ai_len,
+		    info.ai_prot & PROT_R ? 'r' : '-', info.ai_prot & PROT_W ? 'w' : '-', info.ai_prot & PROT_X ? 'x' : '-',
+		    info.ai_shared ? 's' : 'p', 0,
+		    info.ai_base + info.ai_len == p->p_stack_top ? "                         [stack]" : "");
+		if (small)
+			continue;
+		uint64_t rss = 0, n = vm_btop(info.ai_len);
+		uint8_t vec[64];
+
+		for (uint64_t i = 0; i < n; i += 64) {
+			uint64_t k = n - i < 64 ? n - i : 64;
+
+			if (as_incore(as, info.ai_base + vm_ptob(i), vm_ptob(k), vec) != VM_OK)
+				break;
+			for (uint64_t j = 0; j < k; j++)
+				rss += (vec[j] & INCORE_MAPPED) != 0;
+		}
+		text_printf(x, "Size: %19lu kB\nRss:  %19lu kB\n", info.ai_len >> 10, rss * 4);
+	}
+}
+
+static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as)
+{
+	struct as_usage u = { 0 };
+
+	if (as != NULL && w != W_MAPS && w != W_SMAPS && w != W_CMDLINE && w != W_COMM)
+		as_usage(as, &u);
+	switch (w) {
+	case W_MAPS: case W_SMAPS:
+		if (as != NULL)
+			text_maps(x, as, p, w == W_MAPS);
+		break;
+	case W_STATUS:
+		text_printf(x, "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n", p->p_comm,
+		    p->p_zombie ? "Z (zombie)" : p->p_stopped ? "T (stopped)" : "R (running)", p->p_pid, p->p_pid,
+		    p->p_parent != NULL ? p->p_parent->p_pid : 0);
+		text_printf(x, "VmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%u\n", u.au_size >> 10, u.au_locked * 4,
+		    u.au_rss * 4, p->p_nthreads);
+		break;
+	case W_PSTAT:
+		text_printf(x, "%d (%s) %c %d %d %d 0 0 0 0 0 0 0 0 0 0 0 20 0 %u 0 0 %lu %lu", p->p_pid, p->p_comm, p->p_zombie ? 'Z' : 'R',
+		    p->p_parent != NULL ? p->p_parent->p_pid : 0, p->p_pgid, p->p_sid, p->p_nthreads, u.au_size, u.au_rss);
+		text_printf(x, " 18446744073709551615 0 0 %lu 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", p->p_stack_top);
+		break;
+	case W_STATM: text_printf(x, "%lu %lu 0 0 0 0 0\n", vm_btop(u.au_size), u.au_rss); break;
+	case W_COMM: text_printf(x, "%s\n", p->p_comm); break;
+	default: break;
+	}
+}
+
+static int text_of_pid(struct text *x, enum what w, int pid)
+{
+	struct as *as = NULL;
+	struct proc *p, copy;
+
+	mach_mutex_enter(&proc_lock);
+	if ((p = proc_find(pid)) == NULL) {
+		mach_mutex_exit(&proc_lock);
+		return -ESRCH;
+	}
+	if ((as = p->p_as) != NULL)
+		as_hold(as);
+	copy = *p;
+	if (w == W_CMDLINE && p->p_args != NULL && p->p_argslen > 1 && (x->x_at = kalloc(p->p_argslen)) != NULL) {
+		x->x_room = p->p_argslen;
+		x->x_n = p->p_argslen - 1;
+		memcpy(x->x_at, p->p_args, x->x_n);
+	}
+	mach_mutex_exit(&proc_lock);
+	text_proc(x, w, &copy, as);
+	if (as != NULL)
+		as_free(as);
+	return 0;
+}
+
+static int make_text(struct inode *i, struct text *x)
+{
+	uint64_t s = arch_time_ns() / 1000000000;
+
+	switch (what_of(i)) {
+	case W_MEMINFO: text_meminfo(x); break;
+	case W_VMSTAT: text_vmstat(x, false); break;
+	case W_QUIRE: text_quire(x); break;
+	case W_STAT: text_printf(x, "cpu  0 0 0 0 0 0 0 0 0 0\nbtime %u\nprocesses %u\n", vfs_now() - (uint32_t)s, thread_count()); break;
+	case W_UPTIME: text_printf(x, "%lu.00 0.00\n", s); break;
+	case W_MOUNTS: text_printf(x, "/dev/root / ext2 rw 0 0\ndev /dev devfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n"); break;
+	case W_VERSION: text_printf(x, "Linux version 6.1.0-quire (quire)\n"); break;
+	case W_CPUINFO:
+		for (unsigned n = 0; n < arch_ncpus(); n++)
+			text_printf(x, "processor\t: %u\n\n", n);
+		break;
+	case W_LOADAVG: text_printf(x, "0.00 0.00 0.00 1/%u 1\n", thread_count()); break;
+	case W_FILESYSTEMS: text_printf(x, "\text2\nnodev\ttmpfs\nnodev\tproc\n"); break;
+	case W_OVERCOMMIT: text_printf(x, "2\n"); break;
+	default: return text_of_pid(x, what_of(i), pid_of(i));
+	}
+	return 0;
+}
+
+static int text_open(struct inode *i, struct file *f)
+{
+	struct text *x = kzalloc(sizeof(*x));
+	int err;
+
+	if (x == NULL)
+		return -ENOMEM;
+	if ((err = make_text(i, x)) != 0) {
+		kfree(x->x_at, x->x_room);
+		kfree(x, sizeof(*x));
+		return err;
+	}
+	f->f_data = x;
+	f->f_ops = &file_text_ops;
+	return 0;
+}
+
+static const struct inode_ops dir_ops = { .io_lookup = dir_lookup, .io_readdir = dir_readdir };
+static const struct inode_ops text_ops = { .io_open = text_open };
+static const struct inode_ops link_ops = { .io_readlink = link_read };
+
+struct inode *procfs_init(void)
+{
+	inode_init(&proc_root, &kept_vnode_ops, &dir_ops, PROC_FS, (uint64_t)W_ROOT << 32, S_IFDIR | 0555);
+	return &proc_root;
+}

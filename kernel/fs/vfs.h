@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Files: inodes, names, open files. vfs.c has the theory.
+ */
+#ifndef QUIRE_KERNEL_VFS_H
+#define QUIRE_KERNEL_VFS_H
+
+#include "kernel/core/kernel.h"
+
+/* Linux's, as programs see them. */
+#define S_IFMT 0170000u
+#define S_IFSOCK 0140000u
+#define S_IFLNK 0120000u
+#define S_IFREG 0100000u
+#define S_IFBLK 0060000u
+#define S_IFDIR 0040000u
+#define S_IFCHR 0020000u
+#define S_IFIFO 0010000u
+#define O_ACCMODE 3u
+#define O_WRONLY 1u
+#define O_RDWR 2u
+#define O_CREAT 0100u
+#define O_EXCL 0200u
+#define O_NOCTTY 0400u
+#define O_TRUNC 01000u
+#define O_APPEND 02000u
+#define O_NONBLOCK 04000u
+#define O_DIRECTORY 0200000u
+#define O_NOFOLLOW 0400000u
+#define O_CLOEXEC 02000000u
+#define O_PATH 010000000u
+#define POLLIN 1
+#define POLLOUT 4
+#define POLLERR 8
+#define POLLHUP 16
+#define POLLNVAL 32
+#define PATH_MAX 4096u
+#define NAME_MAX 255u
+
+struct inode;
+struct text;
+struct file;
+typedef bool readdir_fn(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next);
+
+/* 0 or a negative error. A directory's calls are made with vfs_lock held; others with what each says. NULL: -EPERM or -ENOTDIR. */
+struct inode_ops {
+	int (*io_lookup)(struct inode *dir, const char *name, size_t len, struct inode **); /* *: a reference */
+	int (*io_create)(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev, struct inode **);
+	int (*io_link)(struct inode *dir, const char *name, size_t len, struct inode *);
+	int (*io_unlink)(struct inode *dir, const char *name, size_t len, struct inode *, bool rmdir);
+	int (*io_rename)(struct inode *from, const char *name, size_t len, struct inode *, struct inode *to, const char *nname,
+	    size_t nlen, struct inode *old);
+	int (*io_readdir)(struct inode *dir, uint64_t *pos, readdir_fn *, void *arg);
+	int (*io_readlink)(struct inode *, char *buf, size_t room); /* bytes */
+	int (*io_truncate)(struct inode *, uint64_t size);	    /* i_lock held */
+	/* Blocks for [off, off + len), before it is written through the page cache. i_lock held */
+	int (*io_extend)(struct inode *, uint64_t off, uint64_t len);
+	void (*io_changed)(struct inode *); /* mode, owner, times: to be written some time */
+	int (*io_sync)(struct inode *);	    /* all of its own data, not its pages */
+	/* An open file of it; NULL: pages of the vnode. */
+	int (*io_open)(struct inode *, struct file *);
+	/* Text made at open, for files of /proc: appended by text_printf. */
+	int (*io_text)(struct inode *, struct text *);
+};
+
+struct inode {
+	struct vnode i_vnode; /* its reference count is the inode's */
+	const struct inode_ops *i_ops;
+	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
+	unsigned i_fs;		 /* const: st_dev */
+	uint64_t i_ino;		 /* const */
+	struct mach_mutex i_lock; /* sleeps: size, contents as a whole */
+	unsigned i_mode, i_uid, i_gid, i_nlink;
+	uint64_t i_size;	 /* i_lock to change */
+	uint64_t i_blocks;	 /* of 512 bytes */
+	uint32_t i_atime, i_mtime, i_ctime;
+	uint64_t i_rdev;
+	bool i_cached;		 /* icache_lock: the cache has a reference */
+	bool i_dirty;		 /* to be written by io_sync */
+	void *i_data;
+};
+static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
+static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }
+
+void inode_init(struct inode *, const struct vnode_ops *, const struct inode_ops *, unsigned fs, uint64_t ino, unsigned mode);
+static inline struct inode *inode_hold(struct inode *i)
+{
+	vnode_hold(&i->i_vnode);
+	return i;
+}
+void inode_put(struct inode *);
+/* The cache of inodes that can be read again. find: a reference, or NULL. add: the cache takes one of its own. */
+struct inode *icache_find(unsigned fs, uint64_t ino);
+void icache_add(struct inode *);
+void icache_remove(struct inode *);
+void icache_each(int (*fn)(struct inode *));
+extern struct mach_mutex vfs_lock; /* names: every directory */
+uint32_t vfs_now(void);
+
+/* ---- names ---- */
+#define WALK_NOFOLLOW 1u
+int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode **);
+/* The directory of the last component, which is copied to name (NAME_MAX + 1). */
+int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name);
+int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **);
+int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with the 0 */
+void vfs_mount(const char *path, struct inode *root);
+extern struct inode *vfs_root;
+void vfs_init(void);
+void vfs_sync(void);
+void swap_init(void);
+
+/* ---- open files ---- */
+struct pollwait;
+struct file_ops {
+	/* buf: kernel memory. Bytes, or a negative error. Blocking calls give -EINTR (ERESTART) when a signal comes. */
+	int64_t (*fo_read)(struct file *, void *buf, uint64_t len, uint64_t off);
+	int64_t (*fo_write)(struct file *, const void *buf, uint64_t len, uint64_t off);
+	int (*fo_poll)(struct file *); /* POLL* bits that hold now */
+	int64_t (*fo_ioctl)(struct file *, unsigned cmd, uint64_t arg);
+	void (*fo_close)(struct file *);
+	bool fo_seekable;
+};
+struct file {
+	_Atomic unsigned f_refcnt;
+	unsigned f_flags;	   /* O_*, changed by F_SETFL */
+	uint64_t f_off;		   /* f_lock */
+	struct mach_mutex f_lock;  /* of f_off */
+	const struct file_ops *f_ops;
+	struct inode *f_inode;	   /* a reference */
+	void *f_data;
+	uint64_t f_size;
+};
+int file_new(struct inode *, const struct file_ops *, unsigned flags, struct file **); /* takes over the reference of inode */
+void file_hold(struct file *);
+void file_put(struct file *);
+extern const struct file_ops file_pages_ops, file_text_ops;
+/* Every thread that polls waits here; whoever makes a file ready wakes it. */
+extern struct waitq poll_queue;
+
+/* ---- text for /proc ---- */
+struct text {
+	char *x_at;
+	size_t x_n, x_room;
+};
+void text_printf(struct text *, const char *, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- the file systems ---- */
+struct disk;
+int ext2_mount(struct disk *, struct inode **root);
+void ext2_sync_all(void);
+void ext2_statfs(uint64_t out[4]); /* blocks, free, inodes, free */
+struct inode *devfs_init(void);
+struct inode *procfs_init(void);
+int pipe_new(struct file **r, struct file **w, unsigned flags);
+int memfile_new(struct inode **); /* tmpfs.c: anonymous memory with a name; *: a reference */
+struct inode *tmpfs_init(void);
+/* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: it is no such file. */
+struct anon_map *tmpfs_memory(struct inode *);
+extern struct file_ops const tty_ops;
+void tty_init(void);
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Futexes: threads that wait for a word of memory to change.
+ *
+ * A word's key is its address space and address; where the word is in a shared mapping of two spaces, its page and offset: the
+ * page is found by touching it, and the key is the frame, which is held by no lock: a page that moves in between would be missed,
+ * so the key of shared mappings is taken from the mapping's object instead (as_query says that it is shared; the object is the
+ * frame's name: vnode and offset).
+ *
+ * Waiters are in a hash of lists under sched_lock; the word is read before the thread is queued, after it announced itself, so a
+ * wake-up that comes between the read and the sleep finds it. Left out: priority inheritance, requeue of PI.
+ */
+#include "kernel/proc/proc.h"
+
+#include <quire/hat.h>
+#include <quire/page.h>
+
+#define NBUCKETS 64u
+#define OP_MASK 0x7fu
+#define FUTEX_PRIVATE 128u
+#define REALTIME 256u
+
+struct key {
+	uint64_t k_a, k_b;
+};
+struct waiter {
+	struct key w_key;
+	uint32_t w_bits;
+	struct waiter *w_next;
+	struct waitq w_wait;
+	bool w_woken;
+};
+static struct waiter *buckets[NBUCKETS]; /* sched_lock */
+
+static unsigned bucket(struct key k) { return (unsigned)((k.k_a ^ k.k_b >> 2 ^ k.k_b >> 12) % NBUCKETS); }
+static bool same(struct key a, struct key b) { return a.k_a == b.k_a && a.k_b == b.k_b; }
+
+/* The word must be there: it is touched. */
+static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
+{
+	struct as *as = this_proc()->p_as;
+	struct as_info info;
+
+	if (addr & 3)
+		return -EINVAL;
+	if (copy_in(now, addr, 4) != 0)
+		return -EFAULT;
+	*k = (struct key){ (uint64_t)(uintptr_t)as, addr };
+	if (private || as_query(as, addr, &info) != VM_OK || !info.ai_shared)
+		return 0;
+	for (unsigned i = 0; i < 8; i++) {
+		pfn_t pfn = hat_probe(as_hat(as), addr, NULL);
+		const struct page *pp;
+
+		if (pfn != PFN_INVALID) {
+			pp = page_of(the_vm, pfn);
+			*k = (struct key){ (uint64_t)(uintptr_t)pp->p_vnode, pp->p_offset + (addr & VM_PAGEMASK) };
+			return 0;
+		}
+		if (as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, F_INVAL, S_READ) != VM_OK)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static void unlist(struct waiter *w)
+{
+	struct waiter **p = &buckets[bucket(w->w_key)];
+
+	while (*p != NULL && *p != w)
+		p = &(*p)->w_next;
+	if (*p == w)
+		*p = w->w_next;
+}
+
+static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline, uint32_t bits)
+{
+	struct waiter w = { .w_bits = bits };
+	uint32_t now;
+	int err = key_of(addr, private, &w.w_key, &now);
+	bool irq;
+
+	if (err != 0)
+		return err;
+	if (now != val)
+		return -EAGAIN;
+	irq = spin_lock(&sched_lock);
+	w.w_next = buckets[bucket(w.w_key)];
+	buckets[bucket(w.w_key)] = &w;
+	spin_unlock(&sched_lock, irq);
+	/* announced: whoever changes the word from now on finds this waiter */
+	if (copy_in(&now, addr, 4) != 0 || now != val)
+		err = -EAGAIN;
+	irq = spin_lock(&sched_lock);
+	while (err == 0 && !w.w_woken)
+		err = wait_on(&w.w_wait, deadline, true);
+	if (w.w_woken)
+		err = 0;
+	else
+		unlist(&w);
+	spin_unlock(&sched_lock, irq);
+	return err;
+}
+
+/* sched_lock held. */
+static void wake_waiter(struct waiter *w)
+{
+	unlist(w);
+	w->w_woken = true;
+	wake_all(&w->w_wait);
+}
+
+static int wake_key(struct key k, int n, uint32_t bits, const struct key *to, int nmove)
+{
+	bool irq = spin_lock(&sched_lock);
+	struct waiter *w, *next;
+	int done = 0, moved = 0;
+
+	for (w = buckets[bucket(k)]; w != NULL; w = next) {
+		next = w->w_next;
+		if (!same(w->w_key, k) || !(w->w_bits & bits))
+			continue;
+		if (done < n) {
+			wake_waiter(w);
+			done++;
+		} else if (to != NULL && moved < nmove) {
+			unlist(w);
+			w->w_key = *to;
+			w->w_next = buckets[bucket(*to)];
+			buckets[bucket(*to)] = w;
+			moved++;
+		}
+	}
+	spin_unlock(&sched_lock, irq);
+	return done + moved;
+}
+
+int futex_wake_addr(uint64_t addr, int n)
+{
+	struct key k;
+	uint32_t now;
+	int done, err = key_of(addr, true, &k, &now);
+
+	if (err != 0)
+		return err;
+	done = wake_key(k, n, ~0u, NULL, 0);
+	if (done < n && key_of(addr, false, &k, &now) == 0)
+		done += wake_key(k, n - done, ~0u, NULL, 0);
+	return done;
+}
+
+static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, uint32_t op)
+{
+	uint32_t kind = op >> 28 & 7, cmp = op >> 24 & 15, arg = op >> 12 & 0xfff, cmparg = op & 0xfff, old, new;
+	struct key k, k2;
+	int err, done;
+	bool yes;
+
+	if (op >> 31)
+		arg = 1u << (arg & 31);
+	if ((err = key_of(addr, private, &k, &old)) != 0 || (err = key_of(addr2, private, &k2, &old)) != 0)
+		return err;
+	new = kind == 0 ? arg : kind == 1 ? old + arg : kind == 2 ? old | arg : kind == 3 ? old & ~arg : old ^ arg;
+	if (copy_out(addr2, &new, 4) != 0)
+		return -EFAULT;
+	yes = cmp == 0 ? old == cmparg : cmp == 1 ? old != cmparg : cmp == 2 ? (int)old < (int)cmparg :
+	    cmp == 3 ? (int)old <= (int)cmparg : cmp == 4 ? (int)old > (int)cmparg : (int)old >= (int)cmparg;
+	done = wake_key(k, n, ~0u, NULL, 0);
+	return yes ? done + wake_key(k2, n2, ~0u, NULL, 0) : done;
+}
+
+int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3)
+{
+	bool private = (op & FUTEX_PRIVATE) != 0;
+	uint64_t ts[2], deadline = 0;
+	struct key k, k2;
+	uint32_t now;
+	int err;
+
+	switch (op & OP_MASK) {
+	case 0: /* WAIT */
+	case 9: /* WAIT_BITSET: the time is absolute */
+		if (timeout != 0) {
+			if (copy_in(ts, timeout, sizeof(ts)) != 0)
+				return -EFAULT;
+			deadline = ts[0] * 1000000000 + ts[1];
+			if ((op & OP_MASK) == 0)
+				deadline += arch_time_ns();
+			else if (op & REALTIME)
+				deadline = deadline > wall_ns() ? deadline - wall_ns() + arch_time_ns() : 1;
+			if (deadline == 0)
+				deadline = 1;
+		}
+		err = wait_for(addr, private, val, deadline, (op & OP_MASK) == 9 ? val3 : ~0u);
+		return err == -EINTR ? -ERESTART : err;
+	case 1: /* WAKE */
+	case 10:
+		if ((err = key_of(addr, private, &k, &now)) != 0)
+			return err;
+		return wake_key(k, (int)val, (op & OP_MASK) == 10 ? val3 : ~0u, NULL, 0);
+	case 3: /* REQUEUE */
+	case 4: /* CMP_REQUEUE */
+		if ((err = key_of(addr, private, &k, &now)) != 0 || (err = key_of(addr2, private, &k2, &now)) != 0)
+			return err;
+		if (copy_in(&now, addr, 4) != 0)
+			return -EFAULT;
+		if ((op & OP_MASK) == 4 && now != val3)
+			return -EAGAIN;
+		return wake_key(k, (int)val, ~0u, &k2, (int)timeout);
+	case 5:
+		return wake_op(addr, private, (int)val, addr2, (int)timeout, val3);
+	default:
+		return -ENOSYS;
+	}
+}
+
+/* Locks that the thread holds as it ends are marked (FUTEX_OWNER_DIED), and one waiter each is woken. */
+void futex_exit_robust(struct uthread *u)
+{
+	struct { uint64_t next, offset, pending; } head;
+	uint64_t at;
+
+	if (copy_in(&head, u->u_robust, sizeof(head)) != 0)
+		return;
+	at = head.next;
+	for (unsigned i = 0; i < 2048 && at != u->u_robust && at != 0; i++) {
+		uint64_t word = (at & ~1ull) + head.offset, next;
+		uint32_t v;
+
+		if (copy_in(&next, at & ~1ull, sizeof(next)) != 0 || copy_in(&v, word, sizeof(v)) != 0)
+			return;
+		if ((v & 0x3fffffff) == (uint32_t)u->u_tid) {
+			v = (v & 0x80000000u) | 0x40000000u;
+			if (copy_out(word, &v, sizeof(v)) != 0)
+				return;
+			(void)futex_wake_addr(word, 1);
+		}
+		at = next;
+	}
+}

@@ -1,0 +1,694 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Processes: the tree, creation, the end, waiting for children.
+ *
+ * A process is an address space of the vm (p_as), open files, signal actions and threads (struct uthread, each with a kernel thread).
+ * fork is as_dup; a thread or a vfork child has a reference to the same space. A thread that ends frees nothing
+ * that others use; the last one of a process gives everything back but the structure, which is a zombie until its parent
+ * has waited for it.
+ *
+ * exit_group: p_exiting is set and every other thread is woken; each ends at its next return to user mode or at its next wait
+ * that signals end. Threads that wait in the kernel for I/O come out of it first.
+ *
+ * Locks: proc_lock (sleeps) guards the tree and the lists of threads; states that interrupts change are under sched_lock.
+ * Left out: namespaces, users other than root, cgroups, ptrace.
+ */
+#include "kernel/proc/proc.h"
+
+struct mach_mutex proc_lock;
+struct proc *all_procs;
+static int last_id;
+static struct proc *init_proc;
+
+struct uthread *this_uthread(void) { return arch_cur()->t_user; }
+struct proc *this_proc(void) { return arch_cur()->t_proc; }
+
+struct proc *proc_find(int pid)
+{
+	struct proc *p = all_procs;
+
+	while (p != NULL && p->p_pid != pid)
+		p = p->p_next;
+	return p;
+}
+
+struct uthread *uthread_find(int tid)
+{
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
+		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+			if (u->u_tid == tid)
+				return u;
+	return NULL;
+}
+
+static int new_id(void)
+{
+	return __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- open files ---- */
+struct files *files_new(void)
+{
+	struct files *fs = kzalloc(sizeof(*fs));
+
+	if (fs != NULL) {
+		fs->fs_refcnt = 1;
+		mach_mutex_init(&fs->fs_lock, 4, "descriptors");
+	}
+	return fs;
+}
+
+static bool files_grow(struct files *fs, unsigned want)
+{
+	unsigned n = fs->fs_n == 0 ? 16 : fs->fs_n;
+	struct file **file;
+	uint8_t *flag;
+
+	while (n < want)
+		n *= 2;
+	if (n == fs->fs_n)
+		return true;
+	file = kzalloc(n * sizeof(*file));
+	flag = kzalloc(n);
+	if (file == NULL || flag == NULL) {
+		kfree(file, n * sizeof(*file));
+		kfree(flag, n);
+		return false;
+	}
+	if (fs->fs_n > 0) {
+		memcpy(file, fs->fs_file, fs->fs_n * sizeof(*file));
+		memcpy(flag, fs->fs_cloexec, fs->fs_n);
+		kfree(fs->fs_file, fs->fs_n * sizeof(*file));
+		kfree(fs->fs_cloexec, fs->fs_n);
+	}
+	fs->fs_file = file;
+	fs->fs_cloexec = flag;
+	fs->fs_n = n;
+	return true;
+}
+
+struct files *files_dup(struct files *old)
+{
+	struct files *fs = files_new();
+
+	if (fs == NULL)
+		return NULL;
+	mach_mutex_enter(&old->fs_lock);
+	if (!files_grow(fs, old->fs_n > 0 ? old->fs_n : 1)) {
+		mach_mutex_exit(&old->fs_lock);
+		files_put(fs);
+		return NULL;
+	}
+	for (unsigned i = 0; i < old->fs_n; i++) {
+		if ((fs->fs_file[i] = old->fs_file[i]) != NULL)
+			file_hold(fs->fs_file[i]);
+		fs->fs_cloexec[i] = old->fs_cloexec[i];
+	}
+	mach_mutex_exit(&old->fs_lock);
+	return fs;
+}
+
+void files_put(struct files *fs)
+{
+	if (__atomic_sub_fetch((unsigned *)(void *)&fs->fs_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
+	for (unsigned i = 0; i < fs->fs_n; i++)
+		if (fs->fs_file[i] != NULL)
+			file_put(fs->fs_file[i]);
+	kfree(fs->fs_file, fs->fs_n * sizeof(*fs->fs_file));
+	kfree(fs->fs_cloexec, fs->fs_n);
+	mach_mutex_fini(&fs->fs_lock);
+	kfree(fs, sizeof(*fs));
+}
+
+int fd_install(struct files *fs, struct file *f, unsigned from, bool cloexec)
+{
+	unsigned i = from;
+	int fd = -EMFILE;
+
+	mach_mutex_enter(&fs->fs_lock);
+	while (i < fs->fs_n && fs->fs_file[i] != NULL)
+		i++;
+	if (i >= this_proc()->p_rlim[7].cur)
+		fd = -EMFILE;
+	else if (!files_grow(fs, i + 1))
+		fd = -ENOMEM;
+	else {
+		fs->fs_file[i] = f;
+		fs->fs_cloexec[i] = cloexec;
+		fd = (int)i;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	if (fd < 0)
+		file_put(f);
+	return fd;
+}
+
+struct file *fd_get(int fd)
+{
+	struct files *fs = this_proc()->p_files;
+	struct file *f = NULL;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= 0 && (unsigned)fd < fs->fs_n && (f = fs->fs_file[fd]) != NULL)
+		file_hold(f);
+	mach_mutex_exit(&fs->fs_lock);
+	return f;
+}
+
+int fd_close(struct files *fs, int fd)
+{
+	struct file *f = NULL;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= 0 && (unsigned)fd < fs->fs_n) {
+		f = fs->fs_file[fd];
+		fs->fs_file[fd] = NULL;
+		fs->fs_cloexec[fd] = 0;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	if (f == NULL)
+		return -EBADF;
+	file_put(f);
+	return 0;
+}
+
+void files_close_on_exec(struct files *fs)
+{
+	for (unsigned i = 0; i < fs->fs_n; i++)
+		if (fs->fs_file[i] != NULL && fs->fs_cloexec[i])
+			(void)fd_close(fs, (int)i);
+}
+
+/* ---- creation ---- */
+static struct uthread *uthread_new(struct proc *p, struct trapframe **tf)
+{
+	struct uthread *u = kzalloc(sizeof(*u));
+	struct thread *t;
+
+	if (u == NULL)
+		return NULL;
+	if ((t = thread_new(NULL, NULL, "user")) == NULL) {
+		kfree(u, sizeof(*u));
+		return NULL;
+	}
+	t->t_proc = p;
+	t->t_user = u;
+	t->t_detached = true;
+	t->t_sp = arch_user_stack(t->t_top, tf);
+	u->u_tid = new_id();
+	u->u_proc = p;
+	u->u_thread = t;
+	u->u_tf = *tf;
+	u->u_altflags = 2; /* SS_DISABLE */
+	u->u_syscall = -1;
+	return u;
+}
+
+static void uthread_enter(struct proc *p, struct uthread *u)
+{
+	mach_mutex_enter(&proc_lock);
+	u->u_next = p->p_threads;
+	p->p_threads = u;
+	p->p_nthreads++;
+	mach_mutex_exit(&proc_lock);
+}
+
+static struct proc *proc_new(struct proc *parent)
+{
+	struct proc *p = kzalloc(sizeof(*p));
+
+	if (p == NULL)
+		return NULL;
+	p->p_parent = parent;
+	p->p_started = arch_time_ns();
+	p->p_exit_signal = SIGCHLD;
+	if (parent == NULL) {
+		for (unsigned i = 0; i < RLIM_NLIMITS; i++)
+			p->p_rlim[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+		p->p_rlim[3] = (struct rlimit){ 8u << 20, RLIM_INFINITY };
+		p->p_rlim[7] = (struct rlimit){ 1024, 4096 };
+		p->p_umask = 022;
+		return p;
+	}
+	p->p_pgid = parent->p_pgid;
+	p->p_sid = parent->p_sid;
+	p->p_umask = parent->p_umask;
+	memcpy(p->p_rlim, parent->p_rlim, sizeof(p->p_rlim));
+	memcpy(p->p_exe, parent->p_exe, sizeof(p->p_exe));
+	memcpy(p->p_comm, parent->p_comm, sizeof(p->p_comm));
+	p->p_stack_top = parent->p_stack_top;
+	p->p_arg_start = parent->p_arg_start;
+	if (parent->p_args != NULL && (p->p_args = kalloc(parent->p_argslen)) != NULL) {
+		memcpy(p->p_args, parent->p_args, parent->p_argslen);
+		p->p_argslen = parent->p_argslen;
+	}
+	return p;
+}
+
+#define CLONE_VM 0x100u
+#define CLONE_FS 0x200u
+#define CLONE_FILES 0x400u
+#define CLONE_SIGHAND 0x800u
+#define CLONE_VFORK 0x4000u
+#define CLONE_PARENT 0x8000u
+#define CLONE_THREAD 0x10000u
+#define CLONE_SETTLS 0x80000u
+#define CLONE_PARENT_SETTID 0x100000u
+#define CLONE_CHILD_CLEARTID 0x200000u
+#define CLONE_CHILD_SETTID 0x1000000u
+
+static struct sighand *sighand_of(struct proc *parent, bool share)
+{
+	struct sighand *sh;
+
+	if (share) {
+		parent->p_sighand->sh_refcnt++;
+		return parent->p_sighand;
+	}
+	if ((sh = kzalloc(sizeof(*sh))) == NULL)
+		return NULL;
+	if (parent != NULL)
+		memcpy(sh->sh_action, parent->p_sighand->sh_action, sizeof(sh->sh_action));
+	sh->sh_refcnt = 1;
+	return sh;
+}
+
+static void sighand_put(struct sighand *sh)
+{
+	if (sh != NULL && __atomic_sub_fetch((unsigned *)(void *)&sh->sh_refcnt, 1, __ATOMIC_ACQ_REL) == 0)
+		kfree(sh, sizeof(*sh));
+}
+
+static void proc_discard(struct proc *p)
+{
+	if (p->p_as != NULL) {
+		if (p->p_borrowed)
+			as_return(p->p_as);
+		else
+			as_free(p->p_as);
+	}
+	if (p->p_files != NULL)
+		files_put(p->p_files);
+	sighand_put(p->p_sighand);
+	inode_put(p->p_cwd);
+	kfree(p->p_args, p->p_argslen);
+	kfree(p, sizeof(*p));
+}
+
+/* A new process like this one. */
+static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
+{
+	struct proc *p = proc_new(me);
+	enum vm_err e = VM_OK;
+
+	if (p == NULL)
+		return -ENOMEM;
+	p->p_exit_signal = (int)(flags & 0xff);
+	p->p_cwd = inode_hold(me->p_cwd);
+	p->p_sighand = sighand_of(me, (flags & CLONE_SIGHAND) != 0);
+	if (flags & CLONE_FILES) {
+		me->p_files->fs_refcnt++;
+		p->p_files = me->p_files;
+	} else {
+		p->p_files = files_dup(me->p_files);
+	}
+	if (p->p_sighand == NULL || p->p_files == NULL) {
+		proc_discard(p);
+		return -ENOMEM;
+	}
+	if (flags & CLONE_VM) {
+		as_borrow(me->p_as);
+		p->p_as = me->p_as;
+		p->p_borrowed = true;
+	} else {
+		e = as_dup(me->p_as, &p->p_as);
+	}
+	if (e != VM_OK) {
+		p->p_as = NULL;
+		proc_discard(p);
+		return err_of(e);
+	}
+	*childp = p;
+	return 0;
+}
+
+struct vforked {
+	struct proc *child;
+};
+
+static bool child_is_free(void *arg) { return !((struct vforked *)arg)->child->p_vforked; }
+
+int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls)
+{
+	struct proc *me = this_proc(), *p = me;
+	struct uthread *u, *self = this_uthread();
+	struct trapframe *tf;
+	struct thread *cur = arch_cur();
+	int err, tid;
+
+	if (!(flags & CLONE_THREAD) && (err = proc_copy(me, flags, &p)) != 0)
+		return err;
+	if ((u = uthread_new(p, &tf)) == NULL) {
+		if (p != me)
+			proc_discard(p);
+		return -ENOMEM;
+	}
+	tid = u->u_tid;
+	*tf = *self->u_tf;
+	tf_set_result(tf, 0);
+	if (stack != 0)
+		tf_set_sp(tf, stack);
+	arch_user_copy(u->u_thread, cur);
+	if (flags & CLONE_SETTLS)
+		u->u_thread->t_arch.at_fsbase = tls;
+	u->u_thread->t_hat = as_hat(p->p_as);
+	u->u_sigmask = self->u_sigmask;
+	if ((flags & CLONE_THREAD) == 0 && !(flags & CLONE_VM)) {
+		u->u_altstack = self->u_altstack;
+		u->u_altsize = self->u_altsize;
+		u->u_altflags = self->u_altflags;
+	}
+	if (flags & CLONE_CHILD_CLEARTID)
+		u->u_clear_tid = ctid;
+	if (flags & CLONE_PARENT_SETTID)
+		(void)copy_out(ptid, &tid, sizeof(tid));
+	if (flags & CLONE_CHILD_SETTID)
+		(void)as_copyout(p->p_as, &tid, ctid, sizeof(tid));
+	if (p != me) {
+		p->p_pid = tid;
+		p->p_vforked = (flags & CLONE_VFORK) != 0;
+		mach_mutex_enter(&proc_lock);
+		p->p_next = all_procs;
+		all_procs = p;
+		mach_mutex_exit(&proc_lock);
+	}
+	uthread_enter(p, u);
+	thread_go(u->u_thread);
+	if (flags & CLONE_VFORK) {
+		struct vforked v = { p };
+
+		/* the child's structure stays until this process waits for it */
+		(void)wait_until(&me->p_wait, child_is_free, &v, 0, false);
+	}
+	return tid;
+}
+
+/* ---- the end ---- */
+/* The process does not use its parent's memory any more: exec or exit. */
+void release_vfork(struct proc *p)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	if (p->p_vforked) {
+		p->p_vforked = false;
+		wake_all(&p->p_parent->p_wait);
+	}
+	spin_unlock(&sched_lock, irq);
+}
+
+static void leave_space(struct proc *p)
+{
+	struct as *as = p->p_as;
+
+	arch_cur()->t_hat = NULL;
+	arch_load_space(NULL);
+	mach_mutex_enter(&proc_lock); /* whoever looks at another process's space takes a reference under it */
+	p->p_as = NULL;
+	mach_mutex_exit(&proc_lock);
+	if (p->p_borrowed)
+		as_return(as);
+	else
+		as_free(as);
+	p->p_borrowed = false;
+}
+
+/* Its children become init's. proc_lock held. */
+static void orphan_children(struct proc *p)
+{
+	for (struct proc *c = all_procs; c != NULL; c = c->p_next)
+		if (c->p_parent == p)
+			c->p_parent = init_proc;
+}
+
+static void proc_end(struct proc *p)
+{
+	struct proc *parent;
+	bool irq;
+
+	if (p == init_proc)
+		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
+	files_put(p->p_files);
+	p->p_files = NULL;
+	leave_space(p);
+	release_vfork(p);
+	inode_put(p->p_cwd);
+	p->p_cwd = NULL;
+	mach_mutex_enter(&proc_lock);
+	orphan_children(p);
+	p->p_zombie = true;
+	parent = p->p_parent;
+	signal_send_proc(parent, p->p_exit_signal != 0 ? p->p_exit_signal : SIGCHLD, 1, (uint64_t)p->p_pid);
+	mach_mutex_exit(&proc_lock);
+	irq = spin_lock(&sched_lock);
+	wake_all(&parent->p_wait);
+	if (init_proc != NULL)
+		wake_all(&init_proc->p_wait);
+	spin_unlock(&sched_lock, irq);
+}
+
+void uthread_exit(int code)
+{
+	struct uthread *u = this_uthread(), **q;
+	struct proc *p = u->u_proc;
+	bool last;
+
+	if (u->u_robust != 0)
+		futex_exit_robust(u);
+	if (u->u_clear_tid != 0) {
+		int zero = 0;
+
+		(void)copy_out(u->u_clear_tid, &zero, sizeof(zero));
+		(void)futex_wake_addr(u->u_clear_tid, 1);
+	}
+	mach_mutex_enter(&proc_lock);
+	for (q = &p->p_threads; *q != u; q = &(*q)->u_next)
+		;
+	*q = u->u_next;
+	last = --p->p_nthreads == 0;
+	if (last && !p->p_exiting)
+		p->p_status = (code & 0xff) << 8;
+	mach_mutex_exit(&proc_lock);
+	wake(&p->p_wait);
+	if (last)
+		proc_end(p);
+	arch_cur()->t_hat = NULL;
+	arch_load_space(NULL);
+	arch_cur()->t_user = NULL;
+	arch_cur()->t_proc = NULL;
+	kfree(u, sizeof(*u));
+	thread_exit();
+}
+
+void proc_exit(int status)
+{
+	struct proc *p = this_proc();
+	bool irq;
+
+	mach_mutex_enter(&proc_lock);
+	irq = spin_lock(&sched_lock);
+	if (!p->p_exiting) {
+		p->p_exiting = true;
+		p->p_status = status;
+		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+			if (u != this_uthread())
+				wake_thread(u->u_thread, true);
+	}
+	spin_unlock(&sched_lock, irq);
+	mach_mutex_exit(&proc_lock);
+	uthread_exit(0);
+}
+
+void proc_free(struct proc *p)
+{
+	struct proc **q = &all_procs;
+
+	while (*q != p)
+		q = &(*q)->p_next;
+	*q = p->p_next;
+	sighand_put(p->p_sighand);
+	kfree(p->p_args, p->p_argslen);
+	kfree(p, sizeof(*p));
+}
+
+/* ---- waiting ---- */
+#define WNOHANG 1u
+#define WUNTRACED 2u
+#define WCONTINUED 8u
+
+static bool matches(const struct proc *c, const struct proc *me, int pid)
+{
+	if (c->p_parent != me)
+		return false;
+	return pid == -1 || (pid > 0 && c->p_pid == pid) || (pid == 0 && c->p_pgid == me->p_pgid) ||
+	    (pid < -1 && c->p_pgid == -pid);
+}
+
+struct waited {
+	struct proc *me;
+	int pid;
+	unsigned options;
+	bool any, ready;
+};
+
+/* Asked under sched_lock: only looks. The list itself changes under proc_lock; a child does not go while its parent lives. */
+static bool is_ready(void *arg)
+{
+	struct waited *w = arg;
+
+	w->any = w->ready = false;
+	for (struct proc *c = all_procs; c != NULL; c = c->p_next) {
+		if (!matches(c, w->me, w->pid))
+			continue;
+		w->any = true;
+		w->ready |= c->p_zombie || (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED));
+	}
+	return w->ready || !w->any;
+}
+
+static int64_t reap(struct waited *w, int *status)
+{
+	for (struct proc *c = all_procs; c != NULL; c = c->p_next) {
+		int pid = c->p_pid;
+
+		if (!matches(c, w->me, w->pid))
+			continue;
+		if (c->p_zombie) {
+			*status = c->p_status;
+			proc_free(c);
+			return pid;
+		}
+		if (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED)) {
+			c->p_told_stop = true;
+			*status = 0x7f | SIGSTOP << 8;
+			return pid;
+		}
+	}
+	return 0;
+}
+
+int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
+{
+	struct waited w = { .me = this_proc(), .pid = pid, .options = options };
+	int64_t found;
+	int st = 0, err;
+
+	for (;;) {
+		mach_mutex_enter(&proc_lock);
+		(void)is_ready(&w);
+		found = reap(&w, &st);
+		mach_mutex_exit(&proc_lock);
+		if (found > 0)
+			break;
+		if (!w.any)
+			return -ECHILD;
+		if (options & WNOHANG)
+			return 0;
+		/* proc_lock guards the list, and this looks without it: a stale look only wakes too early or is woken again */
+		mach_mutex_enter(&proc_lock);
+		if (is_ready(&w)) {
+			mach_mutex_exit(&proc_lock);
+			continue;
+		}
+		bool irq = spin_lock(&sched_lock);
+
+		mutex_exit_locked(&proc_lock);
+		err = wait_on(&w.me->p_wait, 0, true);
+		spin_unlock(&sched_lock, irq);
+		if (err != 0)
+			return -ERESTART;
+	}
+	if (status != 0 && copy_out(status, &st, sizeof(st)) != 0)
+		return -EFAULT;
+	if (rusage != 0) {
+		uint64_t zero[18] = { 0 };
+
+		if (copy_out(rusage, zero, sizeof(zero)) != 0)
+			return -EFAULT;
+	}
+	return found;
+}
+
+/* ---- the first ---- */
+static void alarm_loop(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		static struct waitq tick;
+		bool irq = spin_lock(&sched_lock);
+
+		(void)wait_on(&tick, arch_time_ns() + 20000000, false);
+		spin_unlock(&sched_lock, irq);
+		signal_poll_alarms();
+	}
+}
+
+void proc_init(void)
+{
+	static char path[256], word[16][128];
+	char *argv[17], *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "TERM=vt100", "LANG=C.UTF-8",
+		"PWD=/", NULL };
+	struct proc *p;
+	struct uthread *u;
+	struct trapframe *tf;
+	struct thread *t;
+	struct file *f;
+	unsigned n = 0;
+	int err;
+
+	mach_mutex_init(&proc_lock, 7, "processes");
+	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL || (p->p_sighand = sighand_of(NULL, false)) == NULL ||
+	    (u = uthread_new(p, &tf)) == NULL || as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
+		kpanic("no memory for the first program");
+	init_proc = p;
+	p->p_cwd = inode_hold(vfs_root);
+	p->p_pid = p->p_pgid = p->p_sid = u->u_tid;
+	all_procs = p;
+	uthread_enter(p, u);
+	/* the calls below act for the new process, in this thread */
+	t = arch_cur();
+	t->t_proc = p;
+	t->t_user = u;
+	if ((err = vfs_open(NULL, "/dev/console", O_RDWR, 0, &f)) != 0)
+		kpanic("/dev/console: error %d", -err);
+	file_hold(f);
+	file_hold(f);
+	for (unsigned i = 0; i < 3; i++)
+		(void)fd_install(p->p_files, f, 0, false);
+	if (!cmdline_get("init", path, sizeof(path)))
+		strlcpy(path, "/sbin/init", sizeof(path));
+	argv[n++] = path;
+	for (unsigned i = 0; i < 15; i++) { /* arg0=, arg1=, ...: _ for a space */
+		char key[8];
+
+		ksnprintf(key, sizeof(key), "arg%u", i);
+		if (!cmdline_get(key, word[i], sizeof(word[i])))
+			break;
+		for (char *c = word[i]; *c != '\0'; c++)
+			if (*c == '_')
+				*c = ' ';
+		argv[n++] = word[i];
+	}
+	argv[n] = NULL;
+	if ((err = proc_exec(path, argv, envp)) != 0)
+		kpanic("%s: error %d", path, -err);
+	u->u_thread->t_hat = as_hat(p->p_as);
+	arch_user_init(u->u_thread);
+	t->t_proc = NULL;
+	t->t_user = NULL;
+	t->t_hat = NULL;
+	arch_load_space(NULL);
+	thread_go(u->u_thread);
+	if ((t = thread_new(alarm_loop, NULL, "alarms")) != NULL)
+		thread_go(t);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Signals, and what happens when a thread leaves the kernel.
+ *
+ * A signal is pending for a thread or for its process, one of each number. trap_leave, on the way to user mode, takes those that
+ * are not blocked: it ends or stops the process, or builds a frame on the user's stack (the machine's format) so that the
+ * handler runs next. A wait that a signal interrupted answers ERESTART, which becomes EINTR, or the call made again if no handler
+ * ran or SA_RESTART says so.
+ *
+ * Locks: what is pending and blocked under sched_lock, so that the terminal's interrupt can send; actions are words that are copied
+ * whole. Left out: queues of real-time signals, core files (a core dump is only the status).
+ */
+#include "kernel/proc/proc.h"
+
+#define FATAL_ALWAYS (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+#define DEFAULT_IGNORE (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT))
+#define DEFAULT_STOP (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
+#define DEFAULT_CORE (SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) | SIGBIT(3) | SIGBIT(5))
+
+static uint64_t wanted(const struct uthread *u)
+{
+	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;
+}
+
+static bool is_ignored(const struct proc *p, int sig)
+{
+	uint64_t h = p->p_sighand->sh_action[sig].sa_handler;
+
+	return h == 1 || (h == 0 && (DEFAULT_IGNORE & SIGBIT(sig)));
+}
+
+bool thread_has_signal(struct thread *t)
+{
+	return t->t_user != NULL && (wanted(t->t_user) != 0 || t->t_proc->p_exiting);
+}
+
+/* sched_lock held. */
+static void send(struct sigset_info *s, int sig, int code, uint64_t value)
+{
+	if (!(s->s_pending & SIGBIT(sig))) {
+		s->s_info[sig - 1].code = code;
+		s->s_info[sig - 1].value = value;
+	}
+	s->s_pending |= SIGBIT(sig);
+}
+
+/* sched_lock held. A process that continues: the stop is over. */
+static void note_continue(struct proc *p, int sig)
+{
+	if (sig == SIGCONT || sig == SIGKILL) {
+		p->p_stopped = false;
+		p->p_signals.s_pending &= ~DEFAULT_STOP;
+		wake_all(&p->p_cont);
+	}
+}
+
+void signal_send_uthread(struct uthread *u, int sig, int code, uint64_t value)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	note_continue(u->u_proc, sig);
+	if (!is_ignored(u->u_proc, sig)) {
+		send(&u->u_signals, sig, code, value);
+		if (!(u->u_sigmask & SIGBIT(sig)))
+			wake_thread(u->u_thread, true);
+		u->u_thread->t_interrupted |= false;
+	}
+	spin_unlock(&sched_lock, irq);
+}
+
+void signal_send_thread(struct thread *t, int sig, int code, uint64_t value)
+{
+	if (t->t_user != NULL)
+		signal_send_uthread(t->t_user, sig, code, value);
+}
+
+static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value)
+{
+	note_continue(p, sig);
+	if (p->p_zombie || (is_ignored(p, sig) && sig != SIGCHLD))
+		return;
+	if (is_ignored(p, sig))
+		return;
+	send(&p->p_signals, sig, code, value);
+	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
+		if (u->u_sigmask & SIGBIT(sig))
+			continue;
+		wake_thread(u->u_thread, true);
+		arch_kcpu()->k_resched = true;
+	}
+}
+
+/* proc_lock held, or the process is the caller's own. */
+void signal_send_proc(struct proc *p, int sig, int code, uint64_t value)
+{
+	bool irq;
+
+	if (p == NULL)
+		return;
+	irq = spin_lock(&sched_lock);
+	send_proc_locked(p, sig, code, value);
+	spin_unlock(&sched_lock, irq);
+}
+
+/*
+ * From the terminal's interrupt: the list of processes is read without proc_lock. On one CPU nothing changes it meanwhile but a
+ * thread that this interrupt interrupted, between two of its stores; links are set before what they lead to is reachable.
+ */
+void signal_interrupt_group(int pgid, int sig)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
+		if (p->p_pgid == pgid && p->p_sighand != NULL)
+			send_proc_locked(p, sig, 128, 0);
+	spin_unlock(&sched_lock, irq);
+}
+
+/* A fault of the thread's own: it cannot be blocked or ignored. */
+void signal_force(int sig, int code, uint64_t addr)
+{
+	struct uthread *u = this_uthread();
+	struct sigaction *a = &u->u_proc->p_sighand->sh_action[sig];
+	bool irq = spin_lock(&sched_lock);
+
+	if ((u->u_sigmask & SIGBIT(sig)) || a->sa_handler == 1) {
+		a->sa_handler = 0;
+		u->u_sigmask &= ~SIGBIT(sig);
+	}
+	u->u_signals.s_pending &= ~SIGBIT(sig);
+	send(&u->u_signals, sig, code, addr);
+	spin_unlock(&sched_lock, irq);
+}
+
+/* ---- leaving the kernel ---- */
+static int take(struct uthread *u, struct siginfo *info)
+{
+	bool irq = spin_lock(&sched_lock);
+	uint64_t now = wanted(u);
+	struct sigset_info *from;
+	int sig = 0;
+
+	memset(info, 0, sizeof(*info));
+	if (now != 0) {
+		/* faults first: they belong to the instruction at hand */
+		uint64_t first = now & u->u_signals.s_pending & DEFAULT_CORE;
+
+		sig = __builtin_ctzll(first != 0 ? first : now) + 1;
+		from = u->u_signals.s_pending & SIGBIT(sig) ? &u->u_signals : &u->u_proc->p_signals;
+		from->s_pending &= ~SIGBIT(sig);
+		info->si_signo = sig;
+		info->si_code = from->s_info[sig - 1].code;
+		if (sig == SIGCHLD || info->si_code <= 0)
+			info->kill.pid = (int32_t)from->s_info[sig - 1].value;
+		else
+			info->addr = from->s_info[sig - 1].value;
+	}
+	spin_unlock(&sched_lock, irq);
+	return sig;
+}
+
+static bool continued(void *arg)
+{
+	struct proc *p = arg;
+
+	return !p->p_stopped || p->p_exiting;
+}
+
+static void stop(struct proc *p)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	p->p_stopped = true;
+	p->p_told_stop = false;
+	spin_unlock(&sched_lock, irq);
+	mach_mutex_enter(&proc_lock);
+	signal_send_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid);
+	wake(&p->p_parent->p_wait);
+	mach_mutex_exit(&proc_lock);
+	(void)wait_until(&p->p_cont, continued, p, 0, false);
+}
+
+static void report_death(const struct proc *p, int sig, const struct siginfo *info, const struct trapframe *tf)
+{
+	char quiet[8];
+
+	if (!(DEFAULT_CORE & SIGBIT(sig)) || cmdline_get("quiet", quiet, sizeof(quiet)))
+		return;
+	kprintf("%s (%d): signal %d code %d address %lx at %lx\n", p->p_comm, p->p_pid, sig, info->si_code, info->addr, tf_ip(tf));
+}
+
+/* One signal. True: the thread goes on with a handler. */
+static bool deliver(struct trapframe *tf, struct uthread *u, int sig, const struct siginfo *info)
+{
+	struct proc *p = u->u_proc;
+	struct sigaction a = p->p_sighand->sh_action[sig];
+	uint64_t old;
+	bool irq;
+
+	if (a.sa_handler == 1 || (a.sa_handler == 0 && (DEFAULT_IGNORE & SIGBIT(sig))))
+		return false;
+	if (a.sa_handler == 0) {
+		if (DEFAULT_STOP & SIGBIT(sig)) {
+			stop(p);
+			return false;
+		}
+		report_death(p, sig, info, tf);
+		proc_exit(sig | (DEFAULT_CORE & SIGBIT(sig) ? 0x80 : 0));
+	}
+	old = u->u_restore_mask ? u->u_saved_mask : u->u_sigmask;
+	u->u_restore_mask = false;
+	if (arch_signal_frame(tf, sig, info, &a, old) != 0) {
+		kprintf("%s (%d): no stack for signal %d\n", p->p_comm, p->p_pid, sig);
+		proc_exit(SIGSEGV | 0x80);
+	}
+	irq = spin_lock(&sched_lock);
+	u->u_sigmask |= a.sa_mask | (a.sa_flags & SA_NODEFER ? 0 : SIGBIT(sig));
+	u->u_sigmask &= ~FATAL_ALWAYS;
+	spin_unlock(&sched_lock, irq);
+	if (a.sa_flags & SA_RESETHAND)
+		p->p_sighand->sh_action[sig].sa_handler = 0;
+	return true;
+}
+
+/* The result of an interrupted system call, once it is known which handler runs (sig 0: none). */
+static void settle_restart(struct trapframe *tf, struct uthread *u, int64_t nr, int sig)
+{
+	const struct sigaction *a = &u->u_proc->p_sighand->sh_action[sig];
+
+	if (sig == 0 || (a->sa_flags & SA_RESTART))
+		tf_restart(tf, (uint64_t)nr);
+	else
+		tf_set_result(tf, -EINTR);
+}
+
+void trap_leave(struct trapframe *tf)
+{
+	struct uthread *u = this_uthread();
+
+	if (u == NULL)
+		return;
+	for (;;) {
+		struct siginfo info;
+		int sig;
+
+		arch_irq_restore(true);
+		if (u->u_proc->p_exiting)
+			uthread_exit(0);
+		while (wanted(u) != 0 && (sig = take(u, &info)) != 0) {
+			bool handled = u->u_proc->p_sighand->sh_action[sig].sa_handler > 1;
+
+			if (u->u_syscall >= 0 && handled) {
+				settle_restart(tf, u, u->u_syscall, sig);
+				u->u_syscall = -1;
+			}
+			if (deliver(tf, u, sig, &info))
+				break;
+		}
+		if (u->u_syscall >= 0) {
+			settle_restart(tf, u, u->u_syscall, 0);
+			u->u_syscall = -1;
+		}
+		if (u->u_restore_mask && wanted(u) == 0) {
+			u->u_restore_mask = false;
+			u->u_sigmask = u->u_saved_mask;
+		}
+		(void)arch_irq_off();
+		if (u->u_proc->p_exiting)
+			continue;
+		if (arch_kcpu()->k_resched && arch_cur()->t_preempt == 0) {
+			thread_yield();
+			continue;
+		}
+		if (wanted(u) == 0)
+			return;
+	}
+}
+
+/* ---- alarms ---- */
+void signal_poll_alarms(void)
+{
+	uint64_t now = arch_time_ns();
+
+	mach_mutex_enter(&proc_lock);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
+		if (p->p_alarm == 0 || p->p_alarm > now)
+			continue;
+		p->p_alarm = p->p_alarm_every != 0 ? now + p->p_alarm_every : 0;
+		signal_send_proc(p, SIGALRM, 128, 0);
+	}
+	mach_mutex_exit(&proc_lock);
+}

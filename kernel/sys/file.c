@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * System calls of open files: reading, writing, descriptors, polling.
+ *
+ * Data goes through a bounce buffer in kernel memory: no page of a file is locked while the program's memory, which may be
+ * mapped from the same file, is touched.
+ */
+#include "kernel/proc/proc.h"
+#include "kernel/sys/calls.h"
+
+#define BOUNCE 65536u
+#define BOUNCE_SMALL 4096u
+#define IOV_MAX 1024u
+
+struct iovec { uint64_t base, len; };
+
+/* ---- reading and writing ---- */
+/* off: NULL: the file's own offset. */
+static int64_t transfer(struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
+{
+	bool own = off == NULL && f->f_ops->fo_seekable;
+	uint64_t zero = 0, *at = off != NULL ? off : own ? &f->f_off : &zero, largest = 0;
+	int64_t total = 0, r = 0;
+	size_t room;
+	char *buf;
+
+	for (unsigned i = 0; i < n; i++)
+		largest = v[i].len > largest ? v[i].len : largest;
+	room = largest > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
+	if ((buf = kalloc(room)) == NULL && (buf = kalloc(room = BOUNCE_SMALL)) == NULL)
+		return -ENOMEM;
+	if (own)
+		mach_mutex_enter(&f->f_lock);
+	for (unsigned i = 0; i < n && r >= 0; i++) {
+		uint64_t done = 0;
+
+		do {
+			uint64_t part = v[i].len - done < room ? v[i].len - done : room;
+
+			if (v[i].len == 0)
+				break;
+			if (write && copy_in(buf, v[i].base + done, part) != 0)
+				r = -EFAULT;
+			else
+				r = write ? f->f_ops->fo_write(f, buf, part, *at) : f->f_ops->fo_read(f, buf, part, *at);
+			if (r > 0 && !write && copy_out(v[i].base + done, buf, (uint64_t)r) != 0)
+				r = -EFAULT;
+			if (r <= 0)
+				break;
+			*at += (uint64_t)r;
+			if (own && write && (f->f_flags & O_APPEND))
+				*at = f->f_inode->i_size;
+			done += (uint64_t)r;
+			total += r;
+			if ((uint64_t)r < part || (!write && !f->f_ops->fo_seekable)) {
+				r = 0;
+				i = n;
+				break;
+			}
+		} while (done < v[i].len);
+		if (r == 0 && i < n && done < v[i].len)
+			break;
+	}
+	if (own)
+		mach_mutex_exit(&f->f_lock);
+	kfree(buf, room);
+	return total > 0 ? total : r;
+}
+
+static int64_t rw(int fd, const struct iovec *v, unsigned n, bool write, uint64_t *off)
+{
+	struct file *f = fd_get(fd);
+	int64_t r;
+
+	if (f == NULL)
+		return -EBADF;
+	if ((f->f_flags & O_PATH) || (write ? (f->f_flags & O_ACCMODE) == 0 : (f->f_flags & O_ACCMODE) == O_WRONLY))
+		r = -EBADF;
+	else if (off != NULL && !f->f_ops->fo_seekable)
+		r = -ESPIPE;
+	else if (write ? f->f_ops->fo_write == NULL : f->f_ops->fo_read == NULL)
+		r = -EINVAL;
+	else
+		r = transfer(f, v, n, write, off);
+	file_put(f);
+	return r;
+}
+
+int64_t sys_read(const uint64_t *a) { return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, NULL); }
+int64_t sys_write(const uint64_t *a) { return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, NULL); }
+int64_t sys_pread64(const uint64_t *a)
+{
+	uint64_t off = a[3];
+
+	return (int64_t)off < 0 ? -EINVAL : rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, &off);
+}
+int64_t sys_pwrite64(const uint64_t *a)
+{
+	uint64_t off = a[3];
+
+	return (int64_t)off < 0 ? -EINVAL : rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, &off);
+}
+
+static int64_t rwv(const uint64_t *a, bool write)
+{
+	struct iovec *v;
+	int64_t r;
+
+	if (a[2] > IOV_MAX)
+		return -EINVAL;
+	if (a[2] == 0)
+		return 0;
+	if ((v = kalloc(a[2] * sizeof(*v))) == NULL)
+		return -ENOMEM;
+	r = copy_in(v, a[1], a[2] * sizeof(*v)) != 0 ? -EFAULT : rw((int)a[0], v, (unsigned)a[2], write, NULL);
+	kfree(v, a[2] * sizeof(*v));
+	return r;
+}
+int64_t sys_readv(const uint64_t *a) { return rwv(a, false); }
+int64_t sys_writev(const uint64_t *a) { return rwv(a, true); }
+
+/* From one file to another, in the kernel. */
+static int64_t splice(struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
+{
+	char *buf = kalloc(BOUNCE_SMALL);
+	int64_t total = 0, r = 0;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	while ((uint64_t)total < len) {
+		uint64_t part = len - (uint64_t)total < BOUNCE_SMALL ? len - (uint64_t)total : BOUNCE_SMALL;
+
+		if ((r = in->f_ops->fo_read(in, buf, part, *inoff)) <= 0)
+			break;
+		if ((r = out->f_ops->fo_write(out, buf, (uint64_t)r, *outoff)) <= 0)
+			break;
+		*inoff += (uint64_t)r;
+		*outoff += (uint64_t)r;
+		total += r;
+	}
+	kfree(buf, BOUNCE_SMALL);
+	return total > 0 ? total : r;
+}
+
+static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len)
+{
+	struct file *in = fd_get(infd), *out = fd_get(outfd);
+	uint64_t inoff, outoff;
+	int64_t r = -EBADF;
+
+	if (in != NULL && out != NULL) {
+		inoff = in->f_off;
+		outoff = out->f_off;
+		if ((inp != 0 && copy_in(&inoff, inp, 8) != 0) || (outp != 0 && copy_in(&outoff, outp, 8) != 0))
+			r = -EFAULT;
+		else if (in->f_ops->fo_read == NULL || out->f_ops->fo_write == NULL)
+			r = -EINVAL;
+		else
+			r = splice(in, &inoff, out, &outoff, len);
+		if (inp == 0)
+			in->f_off = inoff;
+		else if (r > 0)
+			(void)copy_out(inp, &inoff, 8);
+		if (outp == 0)
+			out->f_off = outoff;
+		else if (r > 0)
+			(void)copy_out(outp, &outoff, 8);
+	}
+	if (in != NULL)
+		file_put(in);
+	if (out != NULL)
+		file_put(out);
+	return r;
+}
+int64_t sys_sendfile(const uint64_t *a) { return between((int)a[1], a[2], (int)a[0], 0, a[3]); }
+int64_t sys_copy_file_range(const uint64_t *a) { return between((int)a[0], a[1], (int)a[2], a[3], a[4]); }
+
+int64_t sys_lseek(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t base, r;
+
+	if (f == NULL)
+		return -EBADF;
+	if (!f->f_ops->fo_seekable) {
+		file_put(f);
+		return -ESPIPE;
+	}
+	mach_mutex_enter(&f->f_lock);
+	base = a[2] == 0 ? 0 : a[2] == 1 ? (int64_t)f->f_off : (int64_t)f->f_inode->i_size;
+	r = base + (int64_t)a[1];
+	if (a[2] == 3) /* SEEK_DATA: all is data */
+		r = (int64_t)a[1] < base ? (int64_t)a[1] : -ENXIO;
+	else if (a[2] == 4)
+		r = (int64_t)a[1] < base ? base : -ENXIO;
+	else if (a[2] > 4 || r < 0)
+		r = -EINVAL;
+	if (r >= 0)
+		f->f_off = (uint64_t)r;
+	mach_mutex_exit(&f->f_lock);
+	file_put(f);
+	return r;
+}
+
+/* ---- descriptors ---- */
+int64_t sys_close(const uint64_t *a) { return fd_close(this_proc()->p_files, (int)a[0]); }
+
+int64_t sys_dup(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+
+	return f == NULL ? -EBADF : fd_install(this_proc()->p_files, f, 0, false);
+}
+
+static int64_t dup_to(int from, int to, bool cloexec)
+{
+	struct file *f = fd_get(from);
+	int fd;
+
+	if (f == NULL)
+		return -EBADF;
+	if (to < 0 || (uint64_t)to >= this_proc()->p_rlim[7].cur) {
+		file_put(f);
+		return -EBADF;
+	}
+	(void)fd_close(this_proc()->p_files, to);
+	fd = fd_install(this_proc()->p_files, f, (unsigned)to, cloexec);
+	return fd;
+}
+int64_t sys_dup2(const uint64_t *a)
+{
+	struct file *f;
+
+	if (a[0] == a[1]) {
+		if ((f = fd_get((int)a[0])) == NULL)
+			return -EBADF;
+		file_put(f);
+		return (int64_t)a[0];
+	}
+	return dup_to((int)a[0], (int)a[1], false);
+}
+int64_t sys_dup3(const uint64_t *a)
+{
+	return a[0] == a[1] ? -EINVAL : dup_to((int)a[0], (int)a[1], (a[2] & O_CLOEXEC) != 0);
+}
+
+int64_t sys_fcntl(const uint64_t *a)
+{
+	struct files *fs = this_proc()->p_files;
+	struct file *f = fd_get((int)a[0]);
+	int64_t r = 0;
+
+	if (f == NULL)
+		return -EBADF;
+	switch (a[1]) {
+	case 0: case 1030: /* DUPFD, DUPFD_CLOEXEC */
+		return fd_install(fs, f, (unsigned)a[2], a[1] == 1030);
+	case 1: r = fs->fs_cloexec[a[0]]; break;
+	case 2: fs->fs_cloexec[a[0]] = a[2] & 1; break;
+	case 3: r = f->f_flags; break;
+	case 4: f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) | (unsigned)(a[2] & (O_APPEND | O_NONBLOCK)); break;
+	case 5: { /* GETLK: nobody else has a lock */
+		struct { int16_t type, whence; } l = { 2, 0 };
+
+		r = copy_out(a[2], &l, 2);
+		break;
+	}
+	case 6: case 7: case 37: case 38: break; /* locks: one user of a file at a time is assumed */
+	case 36: { struct { int16_t type; } l = { 2 }; r = copy_out(a[2], &l, 2); break; }
+	case 1032: r = 65536; break; /* GETPIPE_SZ */
+	case 1031: r = 65536; break;
+	default: r = -EINVAL;
+	}
+	file_put(f);
+	return r;
+}
+
+int64_t sys_flock(const uint64_t *a) { (void)a; return 0; }
+
+int64_t sys_ioctl(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t r;
+
+	if (f == NULL)
+		return -EBADF;
+	if (a[1] == 0x5421) { /* FIONBIO */
+		int on = 0;
+
+		r = copy_in(&on, a[2], sizeof(on));
+		f->f_flags = on ? f->f_flags | O_NONBLOCK : f->f_flags & ~O_NONBLOCK;
+	} else if (a[1] == 0x5451 || a[1] == 0x5450) { /* FIOCLEX, FIONCLEX */
+		this_proc()->p_files->fs_cloexec[a[0]] = a[1] == 0x5451;
+		r = 0;
+	} else {
+		r = f->f_ops->fo_ioctl != NULL ? f->f_ops->fo_ioctl(f, (unsigned)a[1], a[2]) : -ENOTTY;
+	}
+	file_put(f);
+	return r;
+}
+
+static int64_t pipe_make(uint64_t to, unsigned flags)
+{
+	struct files *fs = this_proc()->p_files;
+	struct file *r, *w;
+	int fd[2], err = pipe_new(&r, &w, flags);
+
+	if (err != 0)
+		return err;
+	if ((fd[0] = fd_install(fs, r, 0, (flags & O_CLOEXEC) != 0)) < 0) {
+		file_put(w);
+		return fd[0];
+	}
+	if ((fd[1] = fd_install(fs, w, 0, (flags & O_CLOEXEC) != 0)) < 0) {
+		(void)fd_close(fs, fd[0]);
+		return fd[1];
+	}
+	if (copy_out(to, fd, sizeof(fd)) == 0)
+		return 0;
+	(void)fd_close(fs, fd[0]);
+	(void)fd_close(fs, fd[1]);
+	return -EFAULT;
+}
+int64_t sys_pipe(const uint64_t *a) { return pipe_make(a[0], 0); }
+int64_t sys_pipe2(const uint64_t *a) { return pipe_make(a[0], (unsigned)a[1]); }
+
+/* ---- eventfd ---- */
+struct event_count {
+	_Atomic uint64_t count;
+	bool semaphore;
+	struct waitq wait;
+};
+
+static bool event_some(void *arg) { return ((struct event_count *)arg)->count != 0; }
+
+static int64_t event_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	struct event_count *e = f->f_data;
+	uint64_t v;
+	int err;
+
+	(void)off;
+	if (len < 8)
+		return -EINVAL;
+	for (;;) {
+		bool irq = spin_lock(&sched_lock);
+
+		v = e->semaphore && e->count > 0 ? 1 : e->count;
+		e->count -= v;
+		spin_unlock(&sched_lock, irq);
+		if (v != 0)
+			break;
+		if (f->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		if ((err = wait_until(&e->wait, event_some, e, 0, true)) != 0)
+			return -ERESTART;
+	}
+	memcpy(buf, &v, 8);
+	return 8;
+}
+
+static int64_t event_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
+{
+	struct event_count *e = f->f_data;
+	uint64_t v;
+	bool irq;
+
+	(void)off;
+	if (len < 8)
+		return -EINVAL;
+	memcpy(&v, buf, 8);
+	irq = spin_lock(&sched_lock);
+	e->count += v;
+	wake_all(&e->wait);
+	wake_all(&poll_queue);
+	spin_unlock(&sched_lock, irq);
+	return 8;
+}
+
+static int event_poll(struct file *f) { return (((struct event_count *)f->f_data)->count != 0 ? POLLIN : 0) | POLLOUT; }
+static void event_close(struct file *f) { kfree(f->f_data, sizeof(struct event_count)); }
+static const struct file_ops event_ops = { .fo_read = event_read, .fo_write = event_write, .fo_poll = event_poll,
+	.fo_close = event_close };
+static const struct inode_ops event_inode_ops = { .io_lookup = NULL };
+
+int64_t sys_eventfd2(const uint64_t *a)
+{
+	struct event_count *e = kzalloc(sizeof(*e));
+	struct inode *i = e == NULL ? NULL : anon_inode(&event_inode_ops, S_IFREG | 0600);
+	struct file *f;
+	int err;
+
+	if (i == NULL) {
+		kfree(e, sizeof(*e));
+		return -ENOMEM;
+	}
+	if ((err = file_new(i, &event_ops, O_RDWR | (unsigned)(a[1] & O_NONBLOCK), &f)) != 0) {
+		kfree(e, sizeof(*e));
+		return err;
+	}
+	e->count = (uint32_t)a[0];
+	e->semaphore = a[1] & 1;
+	f->f_data = e;
+	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
+}
+
+/* ---- polling ---- */
+struct pollfd { int32_t fd; int16_t events, revents; };
+
+static int poll_once(struct pollfd *p, uint64_t n)
+{
+	int ready = 0;
+
+	for (uint64_t i = 0; i < n; i++) {
+		struct file *f;
+
+		p[i].revents = 0;
+		if (p[i].fd < 0)
+			continue;
+		if ((f = fd_get(p[i].fd)) == NULL) {
+			p[i].revents = POLLNVAL;
+		} else {
+			int now = f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
+
+			p[i].revents = (int16_t)(now & (p[i].events | POLLERR | POLLHUP));
+			file_put(f);
+		}
+		ready += p[i].revents != 0;
+	}
+	return ready;
+}
+
+#define POLL_AGAIN_NS 20000000u /* a file may become ready between the look and the sleep: it is looked at again */
+
+static int64_t poll_wait(struct pollfd *p, uint64_t n, uint64_t deadline)
+{
+	for (;;) {
+		int ready = poll_once(p, n), err;
+		uint64_t now = arch_time_ns(), until = now + POLL_AGAIN_NS;
+		bool irq;
+
+		if (ready > 0)
+			return ready;
+		if (deadline != 0 && now >= deadline)
+			return 0;
+		if (deadline != 0 && until > deadline)
+			until = deadline;
+		irq = spin_lock(&sched_lock);
+		err = wait_on(&poll_queue, until, true);
+		spin_unlock(&sched_lock, irq);
+		if (err == -EINTR)
+			return -EINTR;
+	}
+}
+
+static void mask_begin(uint64_t maskp, uint64_t size)
+{
+	struct uthread *u = this_uthread();
+	uint64_t mask;
+	bool irq;
+
+	if (maskp == 0 || size != 8 || copy_in(&mask, maskp, 8) != 0)
+		return;
+	irq = spin_lock(&sched_lock);
+	u->u_saved_mask = u->u_sigmask;
+	u->u_restore_mask = true;
+	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
+	spin_unlock(&sched_lock, irq);
+}
+
+static int64_t do_poll(uint64_t fds, uint64_t n, uint64_t deadline)
+{
+	struct pollfd *p;
+	int64_t r;
+
+	if (n > 4096)
+		return -EINVAL;
+	if ((p = kalloc((n + 1) * sizeof(*p))) == NULL)
+		return -ENOMEM;
+	r = n > 0 && copy_in(p, fds, n * sizeof(*p)) != 0 ? -EFAULT : poll_wait(p, n, deadline);
+	if (r >= 0 && n > 0 && copy_out(fds, p, n * sizeof(*p)) != 0)
+		r = -EFAULT;
+	kfree(p, (n + 1) * sizeof(*p));
+	return r;
+}
+
+int64_t sys_poll(const uint64_t *a)
+{
+	int ms = (int)a[2];
+
+	return do_poll(a[0], a[1], ms < 0 ? 0 : arch_time_ns() + (uint64_t)ms * 1000000 + 1);
+}
+
+static int deadline_of(uint64_t tsp, uint64_t unit, uint64_t *deadline)
+{
+	uint64_t ts[2];
+
+	*deadline = 0;
+	if (tsp == 0)
+		return 0;
+	if (copy_in(ts, tsp, sizeof(ts)) != 0)
+		return -EFAULT;
+	*deadline = arch_time_ns() + ts[0] * 1000000000 + ts[1] * unit + 1;
+	return 0;
+}
+
+int64_t sys_ppoll(const uint64_t *a)
+{
+	uint64_t deadline;
+
+	if (deadline_of(a[2], 1, &deadline) != 0)
+		return -EFAULT;
+	mask_begin(a[3], a[4]);
+	return do_poll(a[0], a[1], deadline);
+}
+
+static int64_t do_select(const uint64_t *a, uint64_t deadline)
+{
+	static const int16_t want[3] = { POLLIN, POLLOUT, 0 };
+	uint64_t n = a[0], bytes = (n + 63) / 64 * 8, k = 0;
+	uint64_t set[3][16] = { { 0 } };
+	struct pollfd *p;
+	int64_t r;
+
+	if (n > 1024)
+		return -EINVAL;
+	for (unsigned s = 0; s < 3; s++)
+		if (a[1 + s] != 0 && copy_in(set[s], a[1 + s], bytes) != 0)
+			return -EFAULT;
+	if ((p = kzalloc((n + 1) * sizeof(*p))) == NULL)
+		return -ENOMEM;
+	for (uint64_t fd = 0; fd < n; fd++) {
+		int16_t events = 0;
+
+		for (unsigned s = 0; s < 3; s++)
+			if (set[s][fd / 64] >> (fd % 64) & 1)
+				events = (int16_t)(events | want[s] | 0x4000);
+		if (events != 0)
+			p[k++] = (struct pollfd){ (int)fd, events, 0 };
+	}
+	r = poll_wait(p, k, deadline);
+	if (r >= 0) {
+		memset(set, 0, sizeof(set));
+		r = 0;
+		for (uint64_t i = 0; i < k; i++) {
+			if ((p[i].events & POLLIN) && (p[i].revents & (POLLIN | POLLHUP | POLLERR))) {
+				set[0][p[i].fd / 64] |= 1ull << (p[i].fd % 64);
+				r++;
+			}
+			if ((p[i].events & POLLOUT) && (p[i].revents & (POLLOUT | POLLERR))) {
+				set[1][p[i].fd / 64] |= 1ull << (p[i].fd % 64);
+				r++;
+			}
+		}
+		for (unsigned s = 0; s < 3; s++)
+			if (a[1 + s] != 0 && copy_out(a[1 + s], set[s], bytes) != 0)
+				r = -EFAULT;
+	}
+	kfree(p, (n + 1) * sizeof(*p));
+	return r;
+}
+
+int64_t sys_select(const uint64_t *a)
+{
+	uint64_t deadline;
+
+	return deadline_of(a[4], 1000, &deadline) != 0 ? -EFAULT : do_select(a, deadline);
+}
+
+int64_t sys_pselect6(const uint64_t *a)
+{
+	uint64_t deadline, mask[2];
+
+	if (deadline_of(a[4], 1, &deadline) != 0)
+		return -EFAULT;
+	if (a[5] != 0 && copy_in(mask, a[5], sizeof(mask)) == 0)
+		mask_begin(mask[0], mask[1]);
+	return do_select(a, deadline);
+}
+
+/* ---- to the disk ---- */
+int64_t sys_fsync(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t r = 0;
+
+	if (f == NULL)
+		return -EBADF;
+	if (inode_type(f->f_inode) == S_IFREG && f->f_inode->i_ops->io_sync != NULL) {
+		r = err_of(vnode_sync(&f->f_inode->i_vnode));
+		if (r == 0)
+			r = f->f_inode->i_ops->io_sync(f->f_inode);
+		if (r == 0)
+			ext2_sync_all();
+	}
+	file_put(f);
+	return r;
+}
+int64_t sys_fdatasync(const uint64_t *a) { return sys_fsync(a); }
+int64_t sys_sync(const uint64_t *a)
+{
+	(void)a;
+	vfs_sync();
+	return 0;
+}
+int64_t sys_fadvise64(const uint64_t *a) { (void)a; return 0; }

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* System calls of memory: what exec shares with them. */
+#ifndef QUIRE_KERNEL_SYS_MEM_H
+#define QUIRE_KERNEL_SYS_MEM_H
+
+#include "kernel/proc/proc.h"
+
+/* Where mmap's area ends: below the room that the stack may grow into. */
+static inline vaddr_t mmap_top(const struct proc *p)
+{
+	uint64_t room = p->p_rlim[3].cur < 64u << 20 ? p->p_rlim[3].cur : 64u << 20;
+
+	return vm_page_trunc(p->p_stack_top - room) - (2u << 20);
+}
+#endif

@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* System calls of processes, threads, signals, limits, time and the system itself. */
+#include "kernel/proc/proc.h"
+#include "kernel/sys/calls.h"
+
+/* ---- creation and end ---- */
+int64_t sys_fork(const uint64_t *a)
+{
+	(void)a;
+	return proc_clone(SIGCHLD, 0, 0, 0, 0);
+}
+int64_t sys_vfork(const uint64_t *a)
+{
+	(void)a;
+	return proc_clone(SIGCHLD | 0x4100, 0, 0, 0, 0);
+}
+int64_t sys_clone(const uint64_t *a)
+{
+#if defined(__x86_64__)
+	return proc_clone(a[0], a[1], a[2], a[3], a[4]);
+#else
+	return proc_clone(a[0], a[1], a[2], a[4], a[3]);
+#endif
+}
+int64_t sys_exit(const uint64_t *a) { uthread_exit((int)a[0]); }
+int64_t sys_exit_group(const uint64_t *a) { proc_exit((int)(a[0] & 0xff) << 8); }
+int64_t sys_wait4(const uint64_t *a) { return proc_wait((int)a[0], a[1], (unsigned)a[2], a[3]); }
+
+#define ARG_BYTES (256u << 10)
+
+/* A program's array of strings: copied into buf, pointers into v. Bytes used, or a negative error. */
+static int64_t strings_in(uint64_t from, char **v, unsigned max, char *buf, uint64_t room)
+{
+	uint64_t used = 0;
+	unsigned n = 0;
+
+	for (;; n++) {
+		uint64_t at = 0;
+		int64_t len;
+
+		if (n == max)
+			return -E2BIG;
+		v[n] = NULL;
+		if (from == 0)
+			return (int64_t)used;
+		if (copy_in(&at, from + n * 8, 8) != 0)
+			return -EFAULT;
+		if (at == 0)
+			return (int64_t)used;
+		if ((len = copy_in_string(buf + used, at, room - used)) < 0)
+			return len == -ENAMETOOLONG ? -E2BIG : len;
+		v[n] = buf + used;
+		used += (uint64_t)len + 1;
+	}
+}
+
+/* The strings lie in the vm's pageable memory: a list of arguments may be large. */
+static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
+{
+	size_t vbytes = 2048 * sizeof(char *);
+	char **av = kalloc(vbytes), **ev = kalloc(vbytes), *buf = kalloc(ARG_BYTES), *name = kalloc(PATH_MAX);
+	int64_t r = -ENOMEM, n = 0;
+
+	if (av != NULL && ev != NULL && buf != NULL && name != NULL) {
+		r = copy_in_string(name, path, PATH_MAX);
+		if (r >= 0)
+			r = n = strings_in(argv, av, 2048, buf, ARG_BYTES);
+		if (r >= 0)
+			r = strings_in(envp, ev, 2048, buf + n, ARG_BYTES - (uint64_t)n);
+		if (r >= 0)
+			r = proc_exec(name, av, ev);
+	}
+	kfree(av, vbytes);
+	kfree(ev, vbytes);
+	kfree(buf, ARG_BYTES);
+	kfree(name, PATH_MAX);
+	if (r == 0)
+		r = (int64_t)tf_sysno(this_uthread()->u_tf); /* a fresh program's registers stay as they were made */
+	return r;
+}
+int64_t sys_execve(const uint64_t *a) { return exec_at(a[0], a[1], a[2]); }
+int64_t sys_execveat(const uint64_t *a) { return (int)a[0] == -100 && a[4] == 0 ? exec_at(a[1], a[2], a[3]) : -ENOSYS; }
+
+/* ---- who ---- */
+int64_t sys_getpid(const uint64_t *a) { (void)a; return this_proc()->p_pid; }
+int64_t sys_gettid(const uint64_t *a) { (void)a; return this_uthread()->u_tid; }
+int64_t sys_getppid(const uint64_t *a) { (void)a; return this_proc()->p_parent != NULL ? this_proc()->p_parent->p_pid : 0; }
+int64_t sys_getuid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getgid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_geteuid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getegid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_setuid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
+int64_t sys_setgid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
+int64_t sys_setresuid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_setresgid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getgroups(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getpgrp(const uint64_t *a) { (void)a; return this_proc()->p_pgid; }
+
+static int64_t of_pid(uint64_t pid, bool session)
+{
+	struct proc *p;
+	int64_t r;
+
+	mach_mutex_enter(&proc_lock);
+	p = pid == 0 ? this_proc() : proc_find((int)pid);
+	r = p == NULL ? -ESRCH : session ? p->p_sid : p->p_pgid;
+	mach_mutex_exit(&proc_lock);
+	return r;
+}
+int64_t sys_getpgid(const uint64_t *a) { return of_pid(a[0], false); }
+int64_t sys_getsid(const uint64_t *a) { return of_pid(a[0], true); }
+int64_t sys_setpgid(const uint64_t *a)
+{
+	struct proc *p;
+
+	mach_mutex_enter(&proc_lock);
+	p = a[0] == 0 ? this_proc() : proc_find((int)a[0]);
+	if (p != NULL)
+		p->p_pgid = a[1] == 0 ? p->p_pid : (int)a[1];
+	mach_mutex_exit(&proc_lock);
+	return p == NULL ? -ESRCH : 0;
+}
+int64_t sys_setsid(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+
+	(void)a;
+	p->p_sid = p->p_pgid = p->p_pid;
+	return p->p_pid;
+}
+int64_t sys_set_tid_address(const uint64_t *a)
+{
+	this_uthread()->u_clear_tid = a[0];
+	return this_uthread()->u_tid;
+}
+int64_t sys_set_robust_list(const uint64_t *a)
+{
+	this_uthread()->u_robust = a[0];
+	return 0;
+}
+int64_t sys_rseq(const uint64_t *a) { (void)a; return -ENOSYS; }
+int64_t sys_futex(const uint64_t *a) { return futex_call(a[0], (unsigned)a[1], (uint32_t)a[2], a[3], a[4], (uint32_t)a[5]); }
+
+int64_t sys_prctl(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+
+	switch (a[0]) {
+	case 15: return copy_in(p->p_comm, a[1], 15);
+	case 16: return copy_out(a[1], p->p_comm, 16);
+	case 1: case 4: case 22: case 38: case 36: return 0;
+	case 3: return 1;
+	case 0x53564d41: return 0; /* names of mappings */
+	default: return -EINVAL;
+	}
+}
+
+int64_t sys_arch_prctl(const uint64_t *a)
+{
+#if defined(__x86_64__)
+	uint64_t v;
+
+	switch (a[0]) {
+	case 0x1002: /* SET_FS */
+		if (a[1] >= 1ull << 47)
+			return -EPERM;
+		arch_set_thread_pointer(a[1]);
+		return 0;
+	case 0x1003:
+		v = arch_thread_pointer();
+		return copy_out(a[1], &v, sizeof(v));
+	default:
+		return -EINVAL;
+	}
+#else
+	(void)a;
+	return -ENOSYS;
+#endif
+}
+
+/* ---- signals ---- */
+int64_t sys_rt_sigaction(const uint64_t *a)
+{
+	struct sigaction act, old;
+	int sig = (int)a[0];
+
+	if (sig < 1 || sig > NSIG || a[3] != 8 || ((sig == SIGKILL || sig == SIGSTOP) && a[1] != 0))
+		return -EINVAL;
+	if (a[1] != 0 && copy_in(&act, a[1], sizeof(act)) != 0)
+		return -EFAULT;
+	mach_mutex_enter(&proc_lock);
+	old = this_proc()->p_sighand->sh_action[sig];
+	if (a[1] != 0)
+		this_proc()->p_sighand->sh_action[sig] = act;
+	mach_mutex_exit(&proc_lock);
+	return a[2] != 0 ? copy_out(a[2], &old, sizeof(old)) : 0;
+}
+
+int64_t sys_rt_sigprocmask(const uint64_t *a)
+{
+	struct uthread *u = this_uthread();
+	uint64_t set = 0, old = u->u_sigmask;
+	bool irq;
+
+	if (a[3] != 8 || (a[1] != 0 && a[0] > 2))
+		return -EINVAL;
+	if (a[1] != 0) {
+		if (copy_in(&set, a[1], 8) != 0)
+			return -EFAULT;
+		irq = spin_lock(&sched_lock);
+		u->u_sigmask = a[0] == 0 ? old | set : a[0] == 1 ? old & ~set : set;
+		u->u_sigmask &= ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
+		spin_unlock(&sched_lock, irq);
+	}
+	return a[2] != 0 ? copy_out(a[2], &old, 8) : 0;
+}
+int64_t sys_rt_sigreturn(const uint64_t *a) { (void)a; return arch_sigreturn(this_uthread()->u_tf); }
+int64_t sys_rt_sigpending(const uint64_t *a)
+{
+	uint64_t v = (this_uthread()->u_signals.s_pending | this_proc()->p_signals.s_pending) & this_uthread()->u_sigmask;
+
+	return copy_out(a[0], &v, sizeof(v));
+}
+
+static bool never(void *arg) { (void)arg; return false; }
+static struct waitq nothing;
+
+int64_t sys_rt_sigsuspend(const uint64_t *a)
+{
+	struct uthread *u = this_uthread();
+	uint64_t mask;
+	bool irq;
+
+	if (copy_in(&mask, a[0], 8) != 0)
+		return -EFAULT;
+	irq = spin_lock(&sched_lock);
+	u->u_saved_mask = u->u_sigmask;
+	u->u_restore_mask = true;
+	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
+	spin_unlock(&sched_lock, irq);
+	(void)wait_until(&nothing, never, NULL, 0, true);
+	return -EINTR;
+}
+int64_t sys_pause(const uint64_t *a)
+{
+	(void)a;
+	(void)wait_until(&nothing, never, NULL, 0, true);
+	return -EINTR;
+}
+
+int64_t sys_sigaltstack(const uint64_t *a)
+{
+	struct { uint64_t sp; int32_t flags, pad; uint64_t size; } st;
+	struct uthread *u = this_uthread();
+
+	if (a[1] != 0) {
+		st.sp = u->u_altstack;
+		st.flags = (int32_t)(u->u_altsize == 0 ? 2 : 0);
+		st.pad = 0;
+		st.size = u->u_altsize;
+		if (copy_out(a[1], &st, sizeof(st)) != 0)
+			return -EFAULT;
+	}
+	if (a[0] != 0) {
+		if (copy_in(&st, a[0], sizeof(st)) != 0)
+			return -EFAULT;
+		u->u_altflags = (uint32_t)st.flags;
+		u->u_altstack = st.flags & 2 ? 0 : st.sp;
+		u->u_altsize = st.flags & 2 ? 0 : st.size;
+	}
+	return 0;
+}
+
+int64_t sys_kill(const uint64_t *a)
+{
+	int pid = (int)a[0], sig = (int)a[1], me = this_proc()->p_pid;
+	bool found = false;
+
+	if (sig < 0 || sig > NSIG)
+		return -EINVAL;
+	mach_mutex_enter(&proc_lock);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
+		bool hit = pid > 0 ? p->p_pid == pid : pid == 0 ? p->p_pgid == this_proc()->p_pgid :
+		    pid == -1 ? p->p_pid != 1 && p->p_pid != me : p->p_pgid == -pid;
+
+		if (!hit)
+			continue;
+		found = true;
+		if (sig != 0)
+			signal_send_proc(p, sig, 0, (uint64_t)me);
+	}
+	mach_mutex_exit(&proc_lock);
+	return found ? 0 : -ESRCH;
+}
+
+static int64_t thread_kill(int tid, int sig)
+{
+	struct uthread *u;
+
+	if (sig < 0 || sig > NSIG)
+		return -EINVAL;
+	mach_mutex_enter(&proc_lock);
+	if ((u = uthread_find(tid)) != NULL && sig != 0)
+		signal_send_uthread(u, sig, -6, (uint64_t)this_proc()->p_pid);
+	mach_mutex_exit(&proc_lock);
+	return u == NULL ? -ESRCH : 0;
+}
+int64_t sys_tkill(const uint64_t *a) { return thread_kill((int)a[0], (int)a[1]); }
+int64_t sys_tgkill(const uint64_t *a) { return thread_kill((int)a[1], (int)a[2]); }
+
+int64_t sys_alarm(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+	uint64_t now = arch_time_ns(), old = p->p_alarm;
+
+	p->p_alarm_every = 0;
+	p->p_alarm = a[0] != 0 ? now + a[0] * 1000000000 : 0;
+	return old > now ? (int64_t)((old - now + 999999999) / 1000000000) : 0;
+}
+int64_t sys_setitimer(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+	uint64_t t[4], old[4] = { 0 }, now = arch_time_ns();
+
+	if (a[0] != 0)
+		return -EINVAL;
+	if (p->p_alarm > now) {
+		old[2] = (p->p_alarm - now) / 1000000000;
+		old[3] = (p->p_alarm - now) % 1000000000 / 1000;
+	}
+	if (a[1] != 0) {
+		if (copy_in(t, a[1], sizeof(t)) != 0)
+			return -EFAULT;
+		p->p_alarm_every = t[0] * 1000000000 + t[1] * 1000;
+		p->p_alarm = t[2] == 0 && t[3] == 0 ? 0 : now + t[2] * 1000000000 + t[3] * 1000;
+	}
+	return a[2] != 0 ? copy_out(a[2], old, sizeof(old)) : 0;
+}
+
+/* ---- time ---- */
+static int64_t give_time(uint64_t to, uint64_t ns, uint64_t unit)
+{
+	uint64_t t[2] = { ns / 1000000000, ns % 1000000000 / unit };
+
+	return to == 0 ? 0 : copy_out(to, t, sizeof(t));
+}
+static uint64_t cpu_ns(void)
+{
+	return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since);
+}
+static uint64_t clock_ns(uint64_t id)
+{
+	return id == 0 || id == 5 || id == 11 ? wall_ns() : id == 2 || id == 3 ? cpu_ns() : arch_time_ns();
+}
+int64_t sys_clock_gettime(const uint64_t *a) { return give_time(a[1], clock_ns(a[0]), 1); }
+int64_t sys_clock_getres(const uint64_t *a) { return give_time(a[1], 1, 1); }
+int64_t sys_gettimeofday(const uint64_t *a) { return give_time(a[0], wall_ns(), 1000); }
+int64_t sys_time(const uint64_t *a)
+{
+	uint64_t now = wall_ns() / 1000000000;
+
+	return a[0] != 0 && copy_out(a[0], &now, 8) != 0 ? -EFAULT : (int64_t)now;
+}
+
+static int64_t sleep_until(uint64_t deadline, uint64_t rem)
+{
+	if (wait_until(&nothing, never, NULL, deadline, true) != -EINTR)
+		return 0;
+	if (rem != 0)
+		(void)give_time(rem, deadline > arch_time_ns() ? deadline - arch_time_ns() : 0, 1);
+	return -EINTR;
+}
+int64_t sys_nanosleep(const uint64_t *a)
+{
+	uint64_t t[2];
+
+	if (copy_in(t, a[0], sizeof(t)) != 0)
+		return -EFAULT;
+	return t[1] >= 1000000000 ? -EINVAL : sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
+}
+int64_t sys_clock_nanosleep(const uint64_t *a)
+{
+	uint64_t t[2], ns, now = clock_ns(a[0]);
+
+	if (copy_in(t, a[2], sizeof(t)) != 0)
+		return -EFAULT;
+	if (t[1] >= 1000000000)
+		return -EINVAL;
+	ns = t[0] * 1000000000 + t[1];
+	if (a[1] & 1) {
+		if (ns <= now)
+			return 0;
+		ns -= now;
+	}
+	return sleep_until(arch_time_ns() + ns + 1, a[1] & 1 ? 0 : a[3]);
+}
+int64_t sys_times(const uint64_t *a)
+{
+	uint64_t t[4] = { cpu_ns() / 10000000, 0, 0, 0 };
+
+	if (a[0] != 0 && copy_out(a[0], t, sizeof(t)) != 0)
+		return -EFAULT;
+	return (int64_t)(arch_time_ns() / 10000000);
+}
+int64_t sys_getrusage(const uint64_t *a)
+{
+	uint64_t ns = cpu_ns(), r[18] = { ns / 1000000000, ns % 1000000000 / 1000 };
+
+	return copy_out(a[1], r, sizeof(r));
+}
+int64_t sys_sched_yield(const uint64_t *a)
+{
+	(void)a;
+	thread_yield();
+	return 0;
+}
+int64_t sys_sched_getaffinity(const uint64_t *a)
+{
+	uint64_t mask = (1ull << arch_ncpus()) - 1;
+
+	if (a[1] < 8)
+		return -EINVAL;
+	return copy_out(a[2], &mask, 8) != 0 ? -EFAULT : 8;
+}
+int64_t sys_sched_setaffinity(const uint64_t *a) { (void)a; return 0; }
+
+/* ---- limits and the system ---- */
+int64_t sys_prlimit64(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+	struct rlimit old, new;
+
+	if (a[1] >= RLIM_NLIMITS)
+		return -EINVAL;
+	if (a[0] != 0 && (int)a[0] != p->p_pid)
+		return -ESRCH;
+	old = p->p_rlim[a[1]];
+	if (a[2] != 0) {
+		if (copy_in(&new, a[2], sizeof(new)) != 0)
+			return -EFAULT;
+		if (new.cur > new.max)
+			return -EINVAL;
+		p->p_rlim[a[1]] = new;
+		if (a[1] == 9 || a[1] == 8)
+			as_set_limits(p->p_as, p->p_rlim[9].cur, p->p_rlim[8].cur == RLIM_INFINITY ? ~0ull : p->p_rlim[8].cur / VM_PAGESIZE);
+	}
+	return a[3] != 0 ? copy_out(a[3], &old, sizeof(old)) : 0;
+}
+int64_t sys_getrlimit(const uint64_t *a) { return sys_prlimit64((const uint64_t[]){ 0, a[0], 0, a[1] }); }
+int64_t sys_setrlimit(const uint64_t *a) { return sys_prlimit64((const uint64_t[]){ 0, a[0], a[1], 0 }); }
+
+int64_t sys_uname(const uint64_t *a)
+{
+	static const char *const text[6] = { "Linux", "quire", "6.1.0-quire", "#1 Quire", ARCH_UNAME, "(none)" };
+	char u[6][65];
+
+	memset(u, 0, sizeof(u));
+	for (unsigned i = 0; i < 6; i++)
+		strlcpy(u[i], text[i], 65);
+	return copy_out(a[0], u, sizeof(u));
+}
+
+int64_t sys_sysinfo(const uint64_t *a)
+{
+	struct {
+		int64_t uptime;
+		uint64_t loads[3], total, free, shared, buffers, swap, freeswap;
+		uint16_t procs, pad;
+		uint32_t pad2;
+		uint64_t totalhigh, freehigh;
+		uint32_t unit, pad3;
+	} s = { .unit = 1 };
+	struct vm_usage u;
+
+	vm_usage(the_vm, &u);
+	s.uptime = (int64_t)(arch_time_ns() / 1000000000);
+	s.total = vm_ptob(u.vu_frames);
+	s.free = vm_ptob(u.vu_free + u.vu_cache);
+	s.swap = vm_ptob(u.vu_swap_total);
+	s.freeswap = vm_ptob(u.vu_swap_total - u.vu_swap_used);
+	s.procs = (uint16_t)thread_count();
+	return copy_out(a[0], &s, sizeof(s));
+}
+
+int64_t sys_getrandom(const uint64_t *a)
+{
+	uint64_t n = a[1] < 65536 ? a[1] : 65536;
+
+	for (uint64_t i = 0; i < n; i += 8) {
+		uint64_t r = random_next();
+
+		if (copy_out(a[0] + i, &r, n - i < 8 ? n - i : 8) != 0)
+			return -EFAULT;
+	}
+	return (int64_t)n;
+}

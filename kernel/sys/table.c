@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* From a number to a call; counting; faults; copying from and to programs. */
+#include "kernel/proc/proc.h"
+#include "kernel/sys/calls.h"
+
+#define NCALLS 512u
+
+struct call {
+	const char *name;
+	int64_t (*fn)(const uint64_t *);
+};
+/* The architecture's column; a call that it lacks lands in a slot that no number reaches. */
+#if defined(__x86_64__)
+#define NUMBER(x86, riscv) ((x86) >= 0 ? (x86) : NCALLS)
+#else
+#define NUMBER(x86, riscv) ((riscv) >= 0 ? (riscv) : NCALLS)
+#endif
+#define ENTRY(n, x86, riscv) [NUMBER(x86, riscv)] = { #n, sys_##n },
+static const struct call calls[NCALLS + 1] = { CALLS(ENTRY) };
+static uint64_t counts[NCALLS], unknown[NCALLS]; /* atomic */
+static bool trace;
+
+void syscall(struct trapframe *tf)
+{
+	struct uthread *u = this_uthread();
+	uint64_t nr = tf_sysno(tf), a[6];
+	int64_t r = -ENOSYS;
+
+	u->u_tf = tf;
+	tf_args(tf, a);
+	if (nr < NCALLS)
+		__atomic_add_fetch(&counts[nr], 1, __ATOMIC_RELAXED);
+	if (nr < NCALLS && calls[nr].fn != NULL)
+		r = calls[nr].fn(a);
+	else if (nr < NCALLS)
+		__atomic_add_fetch(&unknown[nr], 1, __ATOMIC_RELAXED);
+	if (trace)
+		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid, nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?",
+		    a[0], a[1], a[2], a[3], r);
+	if (r == -ERESTART) {
+		u->u_syscall = (int64_t)nr; /* trap_leave decides */
+		return;
+	}
+	tf_set_result(tf, r);
+}
+
+void syscall_report(void)
+{
+	for (unsigned i = 0; i < NCALLS; i++)
+		if (unknown[i] != 0)
+			kprintf("quire: system call %u is unknown: %lu times ENOSYS\n", i, unknown[i]);
+}
+
+void syscall_text(struct text *x)
+{
+	for (unsigned i = 0; i < NCALLS; i++)
+		if (unknown[i] != 0)
+			text_printf(x, "enosys_%u %lu\n", i, unknown[i]);
+}
+
+void syscall_trace(bool on) { trace = on; }
+
+/* ---- faults ---- */
+static void fault_signal(enum vm_err e, vaddr_t addr)
+{
+	switch (e) {
+	case VM_NOMAP: signal_force(SIGSEGV, 1, addr); break;
+	case VM_PROT: case VM_ACCESS: signal_force(SIGSEGV, 2, addr); break;
+	case VM_EOF: signal_force(SIGBUS, 2, addr); break;
+	default: signal_force(SIGBUS, 3, addr); break;
+	}
+}
+
+#define NOMEM_TRIES 500u
+
+/* Memory was reserved, so frames come: page-out has to write some first, and other threads have to let go of theirs. */
+enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg_rw rw)
+{
+	static struct waitq pause;
+	enum vm_err e;
+
+	for (unsigned i = 0;; i++) {
+		bool irq;
+
+		e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, type, rw);
+		if (e != VM_NOMEM && e != VM_RETRY)
+			return e;
+		if (e == VM_NOMEM && i == NOMEM_TRIES)
+			return e;
+		irq = spin_lock(&sched_lock);
+		if (e == VM_NOMEM)
+			(void)wait_on(&pause, arch_time_ns() + 10000000, false);
+		spin_unlock(&sched_lock, irq);
+	}
+}
+
+bool kernel_fault(struct trapframe *tf, vaddr_t addr, bool user, bool present, enum seg_rw rw)
+{
+	enum fault_type type = present ? F_PROT : F_INVAL;
+	struct uthread *u = this_uthread();
+	enum vm_err e;
+
+	if (!user)
+		return the_kas != NULL && arch_cur()->t_preempt == 0 && fault_in(the_kas, addr, type, rw) == VM_OK;
+	u->u_tf = tf;
+	u->u_syscall = -1;
+	e = fault_in(this_proc()->p_as, addr, type, rw);
+	if (e != VM_OK)
+		fault_signal(e, addr);
+	return true;
+}
+
+void kernel_exception(struct trapframe *tf, int sig, int code)
+{
+	this_uthread()->u_tf = tf;
+	this_uthread()->u_syscall = -1;
+	signal_force(sig, code, tf_ip(tf));
+}
+
+/* ---- user memory ---- */
+int copy_in(void *to, uint64_t from, uint64_t len)
+{
+	return as_copyin(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
+}
+
+int copy_out(uint64_t to, const void *from, uint64_t len)
+{
+	return as_copyout(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
+}
+
+int64_t copy_in_string(char *to, uint64_t from, uint64_t room)
+{
+	uint64_t n = 0;
+
+	while (n < room) {
+		uint64_t part = VM_PAGESIZE - ((from + n) & VM_PAGEMASK);
+
+		if (part > room - n)
+			part = room - n;
+		if (copy_in(to + n, from + n, part) != 0)
+			return -EFAULT;
+		for (uint64_t i = 0; i < part; i++)
+			if (to[n + i] == '\0')
+				return (int64_t)(n + i);
+		n += part;
+	}
+	return -ENAMETOOLONG;
+}
