@@ -46,14 +46,14 @@ def check_includes(rows, files):
     known, seen = set(files), 0
     may = {names(row[0])[0]: None if row[2] == "everything" else names(row[2]) for row in rows}
     for path in files:
-        mine = [f for f in may if within(path, [f])]
-        if len(mine) != 1:
+        mine = sorted((f for f in may if within(path, [f])), key=len)[-1:]      # lib/include/ lies in lib/
+        if not mine:
             bad.append("%s lies in no folder of the table" % path)
             continue
         with open(os.path.join(source, path)) as f:
             text = f.read()
         for quote, name in re.findall(r'^[ \t]*#[ \t]*include[ \t]+(["<])([^">]+)[">]', text, re.M):
-            places = [os.path.normpath(os.path.join(os.path.dirname(path), name)), name, "include/" + name]
+            places = [os.path.normpath(os.path.join(os.path.dirname(path), name)), name, "include/" + name, "lib/include/" + name]
             to = [p for p in (places if quote == '"' else places[2:]) if p in known]
             if not to:
                 if quote == '"':
