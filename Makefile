@@ -40,7 +40,11 @@ demo: build
 test: setup
 	@sh tools/test.sh
 
+# Large packages, which nothing else needs.
+PROGRAMS = ruby default-jdk-headless nodejs php-cli perl postgresql make
+
 test-programs: build
+	@sh tools/setup.sh $(PROGRAMS)
 	@python3=`sh tools/python.sh` && $$python3 tests/programs/run.py --size full
 
 test-models:

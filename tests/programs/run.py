@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Unmodified programs in a quarter of the memory they need.
+"""Unmodified programs in a quarter of the memory they need, some in half of it, too.
 
-Each program runs twice on the same input: natively, which gives the reference
+Each program runs on the same input natively, which gives the reference
 output and the peak of its resident set, and then under a runner with a budget
-of a quarter of that peak, inside a memory cgroup that enforces it.  A program
-passes when the second run ends with the same exit status and the same output,
+of a quarter (or half) of that peak, inside a memory cgroup that enforces it.  A program
+passes when each such run ends with the same exit status and the same output,
 byte for byte, and nothing was killed for want of memory.  Where no cgroup may
 be made, the resident set is measured and must stay below the same limit.
 
@@ -35,98 +35,21 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(TOP, "tools"))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tools")]
 sys.dont_write_bytecode = True
 
 import limited  # noqa: E402
+import runtimes  # noqa: E402
 import swaparea  # noqa: E402
+from program import MIB, TOP, Program, digest, python, stream, which, write_once  # noqa: E402
 
-MIB = 1 << 20
 # What a run may hold beside its budget: program text, page tables, stacks, the
 # runtime's own tables, and the page cache of what it reads and writes.
 SLACK = 48 * MIB
-SHARE = 4
 REPORT = "report.json"
-HASH_BLOCK = 1 << 16
-
-
-def python():
-    return "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-
-
-def digest(path):
-    h = hashlib.sha256()
-    with open(path, "rb") as f:
-        for block in iter(lambda: f.read(HASH_BLOCK), b""):
-            h.update(block)
-    return h.hexdigest()
-
-
-def which(name):
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-
-
-def stream(seed):
-    """Repeatable 32-bit numbers, independent of the Python version."""
-    x = seed
-    while True:
-        x ^= (x << 13) & 0xFFFFFFFFFFFFFFFF
-        x ^= x >> 7
-        x ^= (x << 17) & 0xFFFFFFFFFFFFFFFF
-        yield x >> 32
-
-
-def write_once(path, writer):
-    """Make an input file whole or not at all."""
-    if not os.path.exists(path):
-        with open(path + ".part", "w", encoding="ascii") as f:
-            writer(f)
-        os.rename(path + ".part", path)
-    return path
 
 
 # --- the programs ----------------------------------------------------------
-
-class Program:
-    """A program to run: argv, and the files that are its output.
-
-    stdout is always an output; `outputs` names further files, relative to the
-    run's own directory.  `sizes` gives the scale of each size class.
-    """
-    name = ""
-    needs = ()
-    sizes = {}
-    outputs = ()
-
-    def __init__(self, size):
-        self.size = size
-        self.scale = self.sizes[size]
-
-    def key(self):
-        """What a kept native run depends on, beside this file."""
-        facts = [self.name, str(self.scale)]
-        for tool in self.needs:
-            path = os.path.realpath(which(tool))
-            facts.append("%s:%d" % (path, os.stat(path).st_mtime_ns))
-        return facts
-
-    def inputs(self, folder):
-        """Create what the program reads, under folder."""
-
-    def argv(self, folder):
-        raise NotImplementedError
-
-    def stdin(self, folder):
-        return "/dev/null"
-
-    def drive(self, process, cwd):
-        """Talk to a running server; programs that just run leave this alone."""
-
-    def output_digests(self, cwd):
-        return {name: digest(os.path.join(cwd, name)) for name in ("stdout",) + tuple(self.outputs)
-                if os.path.exists(os.path.join(cwd, name))}
-
 
 class Objects(Program):
     name = "python"
@@ -397,7 +320,7 @@ def select_sleep(seconds):
     time.sleep(seconds)
 
 
-PROGRAMS = (Objects, Sort, SortParallel, Sqlite, Redis, Gcc, Xz)
+PROGRAMS = (Objects, Sort, SortParallel, Sqlite, Redis, Gcc, Xz) + runtimes.PROGRAMS
 
 
 # --- running one -----------------------------------------------------------
@@ -421,6 +344,7 @@ class Harness:
         if limit and not group:
             self.unlimited = True
         try:
+            program.prepare(cwd)
             p = limited.Process(prefix + program.argv(self.inputs), cwd, cwd + "/stdout", cwd + "/stderr",
                                 env, program.stdin(self.inputs), group)
             try:
@@ -433,11 +357,11 @@ class Harness:
         finally:
             if group:
                 group.remove()
+            program.clean()
 
     def native(self, program):
         """The reference run, from what is kept if nothing changed."""
-        with open(os.path.abspath(__file__), "rb") as f:
-            here = hashlib.sha256(f.read()).hexdigest()
+        here = "".join(digest(os.path.join(HERE, name)) for name in ("run.py", "program.py", "runtimes.py"))
         key = hashlib.sha256(json.dumps([here] + program.key()).encode()).hexdigest()
         kept = os.path.join(self.work, "native-%s-%s.json" % (program.name, program.size))
         try:
@@ -450,7 +374,7 @@ class Harness:
         cwd = os.path.join(self.work, "run-native-" + program.name)
         out = self.execute(program, cwd, [], None, self.args.timeout)
         record = {"key": key, "status": out.status, "timed_out": out.timed_out, "wall": out.wall,
-                  "cpu": out.cpu, "peak": out.peak, "outputs": program.output_digests(cwd)}
+                  "cpu": out.cpu, "peak": out.peak * program.processes, "outputs": program.output_digests(cwd)}
         if out.status == 0:
             shutil.rmtree(cwd)
             with open(kept, "w") as f:
@@ -465,12 +389,12 @@ class Harness:
         return [os.path.abspath(self.args.quire), "run", "--memory", str(budget), *chosen,
                 "--report", "json:" + os.path.join(cwd, REPORT), "--"]
 
-    def limit(self, native_peak, budget):
+    def limit(self, program, native_peak, budget):
         if self.args.runner == "native":
             return native_peak + 1024 * MIB
-        return budget + self.args.slack * MIB
+        return budget + self.args.slack * MIB + program.slack
 
-    def check(self, program):
+    def check(self, program, share):
         """Run one program both ways.  Returns (passed, row of the table)."""
         self.inputs = os.path.join(self.work, "inputs")
         os.makedirs(self.inputs, exist_ok=True)
@@ -478,13 +402,13 @@ class Harness:
         # The pages of the inputs shall not be charged to whoever reads them first.
         os.sync()
         native = self.native(program)
-        row = {"program": program.name, "size": program.size, "peak": native["peak"],
+        row = {"program": program.name if len(program.shares) == 1 else "%s/%d" % (program.name, share), "size": program.size, "peak": native["peak"],
                "native_wall": native["wall"]}
         if native["status"] != 0:
             row["why"] = "native run ended with status %s" % native["status"]
             return False, row
-        budget = native["peak"] // SHARE // 4096 * 4096
-        limit = self.limit(native["peak"], budget)
+        budget = native["peak"] // share // 4096 * 4096
+        limit = self.limit(program, native["peak"], budget)
         row["budget"] = budget
         row["limit"] = limit
         cwd = os.path.join(self.work, "run-%s-%s" % (self.args.runner, program.name))
@@ -536,7 +460,7 @@ def faults_of(row):
 
 
 def show(passed, row):
-    text = "%-4s %-8s %-6s %7.1f" % ("ok" if passed else "FAIL", row["program"], row["size"], row["peak"] / MIB)
+    text = "%-4s %-10s %-6s %7.1f" % ("ok" if passed else "FAIL", row["program"], row["size"], row["peak"] / MIB)
     if "budget" in row:
         text += " %7.1f" % (row["budget"] / MIB)
     if "wall" in row:
@@ -550,9 +474,9 @@ def show(passed, row):
     print(text, flush=True)
 
 
-HEADER = "%-4s %-8s %-6s %7s %7s %8s %8s %7s %10s" % (
+HEADER = "%-4s %-10s %-6s %7s %7s %8s %8s %7s %10s" % (
     "", "program", "size", "peak", "budget", "native", "run", "ratio", "faults")
-UNITS = "%-4s %-8s %-6s %7s %7s %8s %8s" % ("", "", "", "MiB", "MiB", "s", "s")
+UNITS = "%-4s %-10s %-6s %7s %7s %8s %8s" % ("", "", "", "MiB", "MiB", "s", "s")
 
 
 def arguments():
@@ -591,8 +515,8 @@ def main():
     if args.runner == "kernel-swap":
         swap = swaparea.SwapArea(args.swap, os.path.abspath(args.work), 4096 * MIB)
     try:
-        print("runner %s%s, budget 1/%d of the native peak, cgroup limit %s" % (
-            args.runner, " on " + swap.what if swap else "", SHARE,
+        print("runner %s%s, budget a quarter of the native peak or what the name says, cgroup limit %s" % (
+            args.runner, " on " + swap.what if swap else "",
             "above the peak" if args.runner == "native" else "budget + %d MiB" % args.slack))
         print(HEADER)
         print(UNITS, flush=True)
@@ -600,16 +524,17 @@ def main():
             if args.names and cls.name not in args.names:
                 continue
             missing = [tool for tool in cls.needs if not which(tool)]
-            if missing:
-                ok, row = False, {"program": cls.name, "size": args.size, "peak": 0,
-                                  "why": "missing: " + " ".join(missing)}
-            else:
-                ok, row = harness.check(cls(args.size))
-            row["passed"] = ok
-            rows.append(row)
-            passed += ok
-            failed += not ok
-            show(ok, row)
+            for share in cls.shares:
+                if missing:
+                    ok, row = False, {"program": cls.name, "size": args.size, "peak": 0,
+                                      "why": "missing: " + " ".join(missing)}
+                else:
+                    ok, row = harness.check(cls(args.size), share)
+                row["passed"] = ok
+                rows.append(row)
+                passed += ok
+                failed += not ok
+                show(ok, row)
     finally:
         if swap:
             swap.remove()
