@@ -128,5 +128,9 @@ int run_make_family(struct run *r)
 		return CLI_CANNOT;
 	r->fam->fam_budget = r->o.memory / 4096;
 	r->fam->fam_pool_max = r->o.pool / 4096;
-	return make_store(r, &r->store);
+	if (make_store(r, &r->store) != 0)
+		return CLI_CANNOT;
+	promise_init(&r->fam->fam_promise, pool_file_pages(r->o.swap_bytes), r->fam->fam_budget);
+	r->promise_most = r->fam->fam_promise.p_most;
+	return 0;
 }

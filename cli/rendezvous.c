@@ -72,6 +72,7 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 	if (st != NULL)
 		pool_release(&st->pool, (uint32_t)slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
+	promise_return(&r->fam->fam_promise, atomic_exchange(&p->fp_promised, 0));
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
 	FAMILY_COUNTERS(X)
 #undef X
@@ -160,7 +161,7 @@ static bool send_welcome(const struct run *r, int fd, int slot, const struct run
 	w.fw_store = st->name;
 	w.fw_store_size = st->size;
 	w.fw_budget = r->o.memory / 4096;
-	w.fw_swap_pages = (r->o.swap_bytes + r->o.pool * 2) / 4096;
+	w.fw_swap_pages = r->promise_most; /* one process may have been promised all */
 	w.fw_sites = r->sites;
 	(void)snprintf(w.fw_policy, sizeof w.fw_policy, "%s", r->o.policy->pol_name);
 	if (r->o.prefetch != NULL)

@@ -49,8 +49,14 @@ void cli_report_text(
 		    cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
 	}
 	if (atomic_load(&fam->fam_refused) != 0)
-		fprintf(f, "  refused     %llu allocations: swap is full (raise --swap PATH:SIZE)\n",
+		fprintf(f, "  refused     %llu calls: all that memory and swap have room for is promised (raise --swap PATH:SIZE)\n",
 		    (unsigned long long)fam->fam_refused);
+	if (atomic_load(&fam->fam_tables) != 0)
+		fprintf(f, "  refused     %llu calls: no memory for tables, or too many mappings (raise --memory)\n",
+		    (unsigned long long)fam->fam_tables);
+	if (atomic_load(&fam->fam_full) != 0)
+		fprintf(f, "  full        %llu touches of memory that is not reserved in full: SIGBUS (raise --swap PATH:SIZE)\n",
+		    (unsigned long long)fam->fam_full);
 	if (t->c.io_errors + ps->write_errors != 0 || t->c.lost_pages != 0)
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
 		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
@@ -83,11 +89,12 @@ void cli_report_json(
 	FAMILY_COUNTERS(X)
 #undef X
 	fprintf(f,
-	    ",\"refused\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
+	    ",\"refused\":%llu,\"refused_tables\":%llu,\"full\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
 	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu,"
 	    "\"pool_target_bytes\":%llu,"
 	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
-	    (unsigned long long)fam->fam_refused, (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
+	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables, (unsigned long long)fam->fam_full,
+	    (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
 	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
 	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,

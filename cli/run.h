@@ -55,6 +55,8 @@ struct run {
 	bool stop; /* atomic: the threads shall end */
 	bool pressed; /* the pressure thread is there */
 	pthread_t pressure;
+	unsigned told; /* a bit for each line that run_tell has written */
+	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
 	unsigned left; /* processes of the family that go on after the program */
 	struct run_store store;
 };
@@ -70,6 +72,9 @@ bool run_family_there(const char *value); /* does the variable name a family tha
 void run_open_door(struct run *); /* greetings that have come */
 void run_hear(struct run *, unsigned i); /* connection i has said something, or hung up */
 void run_drop_conn(struct run *, unsigned i);
+
+/* tell.c: a line on standard error, once, for each kind of thing that was refused to the program or taken from it */
+void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
 
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */

@@ -214,6 +214,7 @@ void run_supervise(struct run *r, int *status)
 		}
 		uint64_t resident, need;
 		struct family_counters c;
+		run_tell(r, tty);
 		run_add_up(r, &c, &resident, &need);
 		if (need > r->need_peak)
 			r->need_peak = need;

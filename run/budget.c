@@ -122,6 +122,61 @@ void host_ungrant(void *arg, pfn_t n)
 	atomic_fetch_sub(&h->h_me->fp_granted, n);
 }
 
+/* ---- promises: callbacks of the core ---- */
+bool host_promise(void *arg, uint64_t n, bool touched)
+{
+	struct host *h = arg;
+	struct family *f = h->h_fam;
+
+	if (!promise_take(&f->fam_promise, n, touched)) {
+		if (!h->h_adopting) {
+			if (!touched) /* a touch may do with less: host_lost */
+				atomic_fetch_add(&f->fam_refused, 1);
+			return false;
+		}
+		promise_force(&f->fam_promise, n);
+	}
+	atomic_fetch_add(&h->h_me->fp_promised, n);
+	return true;
+}
+
+void host_unpromise(void *arg, uint64_t n)
+{
+	struct host *h = arg;
+
+	promise_return(&h->h_fam->fam_promise, n);
+	atomic_fetch_sub(&h->h_me->fp_promised, n);
+}
+
+static bool someone_has_ended(struct host *h)
+{
+	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
+		struct family_proc *p = &h->h_fam->fam_proc[i];
+		int32_t pid = atomic_load(&p->fp_pid);
+
+		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 && pool_dead((uint32_t)pid))
+			return true;
+	}
+	return false;
+}
+
+bool host_await_promises(struct host *h)
+{
+	long pause[2] = { 0, 1000000 };
+
+	if (!someone_has_ended(h))
+		return false;
+	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+	return true;
+}
+
+void host_lost(void *arg, enum vm_err why)
+{
+	struct host *h = arg;
+
+	atomic_fetch_add(why == VM_NOSWAP ? &h->h_fam->fam_full : &h->h_me->fp_count.lost_pages, 1);
+}
+
 int host_pool_charge(void *arg, long pages)
 {
 	return family_pool_charge(((struct host *)arg)->h_fam, pages) == 0 ? 0 : -ENOSPC;

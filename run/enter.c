@@ -242,8 +242,7 @@ long host_mlock(long nr, void *addr, size_t len, int flags)
 
 void host_take(void *addr, size_t len)
 {
-	if (enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0) != 0)
-		(void)atomic_fetch_sub(&host.h_fam->fam_refused, 1); /* not refused to the program */
+	(void)enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* not refused to the program */
 }
 
 /* What the kernel would lock is the arena, full or not, besides what the program has. */

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "run/promise.h"
 #include "run/sites.h"
 
 #define FAMILY_MAGIC 0x717569726566616dull
@@ -49,6 +50,7 @@ struct family_proc {
 	_Atomic int32_t fp_pid;	      /* 0: free entry; -1: being set up */
 	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
 	_Atomic uint64_t fp_granted;  /* frames charged to it */
+	_Atomic uint64_t fp_promised; /* pages promised to it, of fam_promise */
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
 	_Atomic uint64_t fp_need;     /* pages the program has in use, in memory or in the store, a gauge */
 	_Atomic uint32_t fp_managed;  /* 0: still served by the kernel alone because it fits */
@@ -70,7 +72,10 @@ struct family {
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
-	_Atomic uint64_t fam_refused;  /* mappings refused for lack of swap */
+	struct promise fam_promise;
+	_Atomic uint64_t fam_refused;  /* calls refused because all is promised */
+	_Atomic uint64_t fam_tables;   /* calls refused for want of memory for tables, or of mappings */
+	_Atomic uint64_t fam_full;     /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
 	struct family_counters fam_dead; /* of processes that ended */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };

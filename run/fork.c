@@ -35,7 +35,7 @@
 #define STACK_ABOVE 16384u
 #define TLS_ABOVE   4096u
 struct pins { unsigned n; struct { uint64_t a, len; } range[8]; };
-static struct { int slot; uint64_t frames; bool ok; struct pins pins; } forking; /* h_lock W */
+static struct { int slot; uint64_t frames, promised; bool ok, refused; struct pins pins; } forking; /* h_lock W */
 
 /* h_lock R. What cannot be locked is not there or not ours. */
 static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
@@ -65,9 +65,17 @@ static long try_still(struct host *h)
 {
 	uint64_t got = 0;
 
+	forking.refused = false;
 	forking.slot = family_slot(h->h_fam);
 	if (forking.slot < 0)
 		return -EAGAIN;
+	forking.promised = atomic_load(&h->h_me->fp_promised);
+	forking.refused = !promise_take(&h->h_fam->fam_promise, forking.promised, true);
+	if (forking.refused) {
+		atomic_fetch_add(&h->h_fam->fam_refused, 1);
+		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+		return -ENOMEM;
+	}
 	for (unsigned tries = 0; tries < 64; tries++) {
 		uint64_t need = atomic_load(&h->h_me->fp_granted);
 
@@ -78,6 +86,7 @@ static long try_still(struct host *h)
 			break;
 		if (!h->h_managed) {
 			family_uncharge(h->h_fam, got);
+			promise_return(&h->h_fam->fam_promise, forking.promised);
 			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
 		}
@@ -96,6 +105,7 @@ static long try_still(struct host *h)
 	}
 	forking.frames = got;
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
+	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_promised, forking.promised);
 	if (h->h_swapvn != NULL)
 		pool_vnode_fork_prepare(h->h_swapvn);
 	atomic_fetch_add(&h->h_me->fp_count.forks, 1);
@@ -125,6 +135,8 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		mach_rw_exit(&h->h_lock);
 		if (r == -EAGAIN && tries++ < 1000) /* the family is full: an entry may be about to be given back */
 			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+		else if (r == -ENOMEM && forking.refused && tries++ < 200 && host_await_promises(h))
+			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
 		else if (r <= 0)
 			return r;
 	}
@@ -139,6 +151,8 @@ long host_fork_made(struct host *h, long pid)
 			pool_vnode_fork_cancel(h->h_swapvn);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
 		family_uncharge(h->h_fam, forking.frames);
+		promise_return(&h->h_fam->fam_promise,
+		    atomic_exchange(&h->h_fam->fam_proc[forking.slot].fp_promised, 0));
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 	}
 	forking.ok = false;

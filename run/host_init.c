@@ -95,6 +95,7 @@ static void create_engine(struct host *h)
 	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget,
 		.grant = host_grant,
 		.ungrant = host_ungrant,
+		.lost = host_lost,
 		.arg = h,
 		.guard_fd = hostfd_guard,
 		.device_fd = h->h_device,
@@ -111,6 +112,11 @@ static void create_engine(struct host *h)
 	vc.vc_mach = h->h_mach;
 	vc.vc_policy = policy_find(h->h_told.fw_policy);
 	vc.vc_prefetch = prefetch_find(h->h_told.fw_prefetch);
+	vc.vc_promise = host_promise;
+	vc.vc_unpromise = host_unpromise;
+	vc.vc_promisearg = h;
+	promise_force(&h->h_fam->fam_promise, HOST_LEAST); /* its tables */
+	atomic_fetch_add(&h->h_me->fp_promised, HOST_LEAST);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
 		stop_start("cannot start the memory system", (long)e);
 	if ((rc = pool_attach(

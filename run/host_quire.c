@@ -54,7 +54,8 @@ long host_errno(enum vm_err e)
 	case VM_LOCKED: return -EBUSY;
 	case VM_IO:
 	case VM_EOF: return -EIO;
-	default: return -ENOMEM;
+	case VM_NOMEM: atomic_fetch_add(&host.h_fam->fam_tables, 1); return -ENOMEM;
+	default: return -ENOMEM; /* VM_NOSWAP is counted where it is decided: host_promise */
 	}
 }
 
@@ -125,12 +126,12 @@ enum vm_err host_adopt(struct host *h)
 	host_thread_apart();
 	atomic_store(&h->h_credit, atomic_load(&h->h_committed));
 	h->h_managed = true;
-	while (host_next_piece(h, a, ~0ull >> 17, &p)) {
-		if ((p.prot & RW) == RW && (e = host_adopt_range(h, p.base, p.end)) != VM_OK)
-			return e;
-		a = p.end;
-	}
-	if ((e = host_lock_marked(h)) != VM_OK)
+	h->h_adopting = true;
+	for (e = VM_OK; e == VM_OK && host_next_piece(h, a, ~0ull >> 17, &p); a = p.end)
+		if ((p.prot & RW) == RW)
+			e = host_adopt_range(h, p.base, p.end);
+	h->h_adopting = false;
+	if (e != VM_OK || (e = host_lock_marked(h)) != VM_OK)
 		return e;
 	uint64_t left = atomic_exchange(&h->h_credit, 0);
 	if (left > 0)
@@ -187,12 +188,8 @@ enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, un
 				 .sa_flags = sa_flags };
 	enum vm_err e = as_map(h->h_as, base, len, segvn_create, &sa);
 
-	if (e != VM_OK) {
-		atomic_fetch_add(&h->h_fam->fam_refused, 1);
+	if (e != VM_OK || (prot & RW) != RW)
 		return e;
-	}
-	if ((prot & RW) != RW)
-		return VM_OK;
 	if (h->h_managed)
 		return linux_range_register(h->h_mach, as_hat(h->h_as), base, len) == 0 ? VM_OK : VM_NOMEM;
 	return host_charge(h, len >> VM_PAGESHIFT);
@@ -347,20 +344,11 @@ static long pass_on(enum op op, const long *a)
 	return sys_call6(nr[op], a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-long host_dispatch(enum op op, const long *a)
+/* The calls that need no world at rest. */
+static long dispatch_call(struct host *h, enum op op, const long *a)
 {
-	struct host *h = &host;
 	long r;
 
-	switch (op) {
-	case OP_FORK_PREPARE: return host_fork_still(h, (uint64_t)a[0], (uint64_t)a[1]);
-	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
-	case OP_FORK_CHILD: return host_fork_born(h);
-	case OP_LEAVE: return do_leave(h);
-	case OP_COUNT: return do_count(h);
-	case OP_ALONE: return service_alone(h, a[0], a[1], a[2]);
-	default: break;
-	}
 	mach_rw_enter(&h->h_lock, false);
 	if (h->h_off) {
 		mach_rw_exit(&h->h_lock);
@@ -383,4 +371,30 @@ long host_dispatch(enum op op, const long *a)
 	}
 	mach_rw_exit(&h->h_lock);
 	return r;
+}
+
+#define WAITS 200u /* a process that has ended gives back within a moment; ms */
+
+long host_dispatch(enum op op, const long *a)
+{
+	struct host *h = &host;
+
+	switch (op) {
+	case OP_FORK_PREPARE: return host_fork_still(h, (uint64_t)a[0], (uint64_t)a[1]);
+	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
+	case OP_FORK_CHILD: return host_fork_born(h);
+	case OP_LEAVE: return do_leave(h);
+	case OP_COUNT: return do_count(h);
+	case OP_ALONE: return service_alone(h, a[0], a[1], a[2]);
+	default: break;
+	}
+	for (unsigned tries = 0;; tries++) {
+		uint64_t refused = atomic_load(&h->h_fam->fam_refused);
+		long r = dispatch_call(h, op, a);
+
+		if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused || tries == WAITS ||
+		    !host_await_promises(h))
+			return r;
+		atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
+	}
 }

@@ -54,6 +54,7 @@ struct host {
 	struct ranges h_mark[MARKS]; /* h_marklock: see marks.c */
 	struct mach_mutex h_marklock;
 	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
+	bool h_adopting;    /* h_lock W: what is charged is in use already */
 	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
 	int h_wake;		  /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
 	void *h_svc_stack;	  /* the service thread's stack and thread block */
@@ -146,6 +147,11 @@ void service_end(void); /* h_off is set, its socket shut down: waits until the t
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
 int host_pool_charge(void *host, long pages);
+bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
+void host_unpromise(void *host, uint64_t npages);
+/* All is promised: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No lock held. */
+bool host_await_promises(struct host *);
+void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
 bool host_ask_others(struct host *); /* false: none has much more than this process */
 enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
 void host_balance(struct host *, uint64_t most); /* h_lock, managed: the family's budget between frames and pool */

@@ -14,6 +14,20 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
+/*
+ * Is the memory reserved in full as soon as it is writable (0), or page by page as it is touched (SEGVN_NORESERVE)? See
+ * run/promise.h. What an allocator maps as MAP_NORESERVE is small and soon used, and the allocator can answer a refusal. A table of
+ * which the program uses little is large.
+ */
+static unsigned choose_reservation(const struct host *h, uint64_t npages, int prot, int flags)
+{
+	if ((flags & MAP_STACK) != 0)
+		return SEGVN_NORESERVE;
+	return (flags & MAP_NORESERVE) != 0 && (prot & PROT_WRITE) != 0 && npages > h->h_fam->fam_promise.p_most / 4
+	    ? SEGVN_NORESERVE
+	    : 0;
+}
+
 static bool trackable(int prot, int flags)
 {
 	return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
@@ -72,7 +86,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		return p;
 	if (!in_space(p, size))
 		return p;
-	e = host_track(h, (uint64_t)p, size, prot, (flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0);
+	e = host_track(h, (uint64_t)p, size, prot, choose_reservation(h, size >> VM_PAGESHIFT, prot, flags));
 	if (e != VM_OK) {
 		(void)host_forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);

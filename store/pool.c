@@ -83,6 +83,14 @@ size_t pool_shared_size(const struct pool_config *c)
 	return layout(&s, c);
 }
 
+/* Segments of raw pages, of which a part is free or partly dead: with none, every page written would move many others. */
+uint64_t pool_file_pages(uint64_t bytes)
+{
+	uint64_t segments = bytes / SEG_BYTES;
+
+	return (segments - segments / 16) * (SEG_BYTES / footprint(PAGE));
+}
+
 int pool_format(void *mem, const struct pool_config *c)
 {
 	struct pool_shared *s = mem;

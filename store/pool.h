@@ -76,6 +76,8 @@ struct pool_stats {
 };
 
 size_t pool_shared_size(const struct pool_config *);
+/* Pages that a file of so many bytes holds for certain, even if none of them compresses. */
+uint64_t pool_file_pages(uint64_t bytes);
 /* mem is zeroed memory of that size. */
 int  pool_format(void *mem, const struct pool_config *);
 /* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */
@@ -112,6 +114,7 @@ void pool_load_end(struct pool *, uint32_t ticket);
 int  pool_load_ready(struct pool *, uint32_t ticket); /* would pool_load_end not wait? */
 /* Takes the results of writes behind, if the calling thread has any; wait: of all. */
 void pool_poll(struct pool *, int wait);
+int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that its parent has not looked at yet */
 /* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
 void pool_release(struct pool *, uint32_t tag);
 /*

@@ -148,7 +148,6 @@ static inline uint32_t pool_tid(const struct pool *p)
 /* pool_lock.c */
 void pool_lock(struct pool *);
 void pool_unlock(struct pool_shared *);
-int  pool_dead(uint32_t tid); /* that thread is no more: gone, or a corpse that its parent has not looked at yet */
 
 /* pool_member.c: this process holds a reference of that object; does not any more. Called after counting, before uncounting it */
 void pool_own_locked(struct pool *, uint32_t handle);

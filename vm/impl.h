@@ -441,7 +441,8 @@ void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the s
 void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
 /* vm/as/limits.c */
-enum vm_err as_charge_resv(struct as *, uint64_t npages); /* counts and reserves. VM_LIMIT, VM_NOSWAP */
+/* Counts and reserves; touched: as anon_reserve. VM_LIMIT, VM_NOSWAP */
+enum vm_err as_charge_resv(struct as *, uint64_t npages, bool touched);
 void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
 void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
 bool as_charge_wired(struct as *);			  /* one page more; false: the limit */

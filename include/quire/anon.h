@@ -68,6 +68,7 @@ enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to
 enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
 
 /* ---- reservation, in pages ---- */
-enum vm_err anon_reserve(struct vm *, uint64_t npages); /* VM_NOSWAP */
+/* Promises npages a place, frame or slot. touched: as vc_promise. VM_NOSWAP */
+enum vm_err anon_reserve(struct vm *, uint64_t npages, bool touched);
 void anon_unreserve(struct vm *, uint64_t npages);
 #endif

@@ -26,7 +26,8 @@ enum vm_err as_map(struct as *, vaddr_t addr, uint64_t len, seg_create_fn *, con
 /* Unmaps whatever is in the range; gaps are fine. VM_LOCKED: a page is soft-locked, VM_NOMEM (split): unchanged. */
 enum vm_err as_unmap(struct as *, vaddr_t addr, uint64_t len);
 /*
- * Resolve a fault, or soft-lock/unlock a range. VM_NOMAP, VM_PROT, VM_IO, VM_EOF, VM_NOMEM. SOFTLOCK: after VM_OK every page is
+ * Resolve a fault, or soft-lock/unlock a range. VM_NOMAP, VM_PROT, VM_IO, VM_EOF, VM_NOMEM; VM_NOSWAP: a page of memory that is not
+ * reserved in full, and no more can be promised. SOFTLOCK: after VM_OK every page is
  * resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the same range; on failure nothing stays locked.
  */
 enum vm_err as_fault(struct as *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);

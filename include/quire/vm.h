@@ -44,6 +44,14 @@ struct vm_config {
 	/* Told when the last reference to a vnode goes and pages of it could not be written back: they are lost. NULL: nobody. */
 	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
 	void *vc_lostarg;
+	/*
+	 * Several systems share what may be promised. vc_promise: may this one promise npages more? touched: for pages that are
+	 * being touched, of memory that is not reserved in full. vc_unpromise takes npages back. Both may be called with locks
+	 * of the system held and may not sleep. NULL: swap areas and frames of this system decide.
+	 */
+	bool (*vc_promise)(void *arg, uint64_t npages, bool touched);
+	void (*vc_unpromise)(void *arg, uint64_t npages);
+	void *vc_promisearg;
 	uint64_t vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
 	unsigned vc_cache_ways;	 /* 0: 1 */
 	unsigned vc_pagelocks;	 /* names are spread over so many locks; 0: by the number of frames */

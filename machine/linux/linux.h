@@ -22,6 +22,7 @@ struct linux_config {
 	bool forget_on_fork; /* a forked child gets none of the frames */
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
 	void (*ungrant)(void *, pfn_t);
+	void (*lost)(void *, enum vm_err why); /* a served fault could not be resolved: its page is poisoned. NULL: nobody is told */
 	void *arg;
 	int device_fd; /* /dev/userfaultfd opened by somebody who may, for use where the call is not permitted; 0: none */
 	int (*guard_fd)(int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */

@@ -453,6 +453,8 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	case VM_ACCESS:
 	case VM_INVAL: break;
 	default:
+		if (m->m_cfg.lost != NULL) /* before the program can end by it */
+			m->m_cfg.lost(m->m_cfg.arg, e);
 		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);
 		(void)uffd_poison(m, addr);
 		break;

@@ -19,7 +19,7 @@ while IFS='|' read -r _ row tier what where shown _; do
 	done
 	for t in $tests; do
 		file=${t%%:*} name=${t#*:}
-		grep -Eq "^(static )?(void|bool|int|enum [a-z_]+) $name\(" "$file" 2>/dev/null ||
+		grep -Eq "^((static )?(void|bool|int|enum [a-z_]+)|def) $name\(" "$file" 2>/dev/null ||
 			{ echo "$row: $file has no $name"; bad=1; }
 		[ "$(grep -c "\b$name\b" "$file")" -ge 2 ] || { echo "$row: $file never runs $name"; bad=1; }
 	done

@@ -46,6 +46,7 @@ enum vm_err host_adopt(struct host *h) { return VM_OK; }
 bool host_ask_others(struct host *h) { return false; }
 void host_publish(struct host *h) {}
 void host_born_marks(struct host *h) {}
+bool host_await_promises(struct host *h) { return false; }
 void hostfd_prune(void) {}
 pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
 void pool_vnode_fork_prepare(struct vnode *vp) {}
@@ -121,6 +122,7 @@ static void test_fork_while_a_reader_counts_itself(void **state)
 	assert_int_equal(line, (uint64_t)closed + PAGE - 64);
 	fam->fam_budget = 4096;
 	fam->fam_most = 2;
+	promise_init(&fam->fam_promise, 4096, 4096);
 	h->h_fam = fam;
 	h->h_me = &fam->fam_proc[0];
 	atomic_store(&h->h_me->fp_pid, (int)getpid());

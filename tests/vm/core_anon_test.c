@@ -582,19 +582,19 @@ static void reservation(void **state)
 
 	(void)state;
 	sys_init(&s, 256, 1000);
-	assert_int_equal(anon_reserve(s.vm, 0), VM_OK);
+	assert_int_equal(anon_reserve(s.vm, 0, false), VM_OK);
 	vm_usage(s.vm, &u);
 	uint64_t max = u.vu_resv_max;
 	assert_in_range(max, 1000, 1256);
-	assert_int_equal(anon_reserve(s.vm, UINT64_MAX), VM_NOSWAP);
-	assert_int_equal(anon_reserve(s.vm, max + 1), VM_NOSWAP);
-	assert_int_equal(anon_reserve(s.vm, max), VM_OK);
-	assert_int_equal(anon_reserve(s.vm, 1), VM_NOSWAP);
+	assert_int_equal(anon_reserve(s.vm, UINT64_MAX, false), VM_NOSWAP);
+	assert_int_equal(anon_reserve(s.vm, max + 1, false), VM_NOSWAP);
+	assert_int_equal(anon_reserve(s.vm, max, false), VM_OK);
+	assert_int_equal(anon_reserve(s.vm, 1, false), VM_NOSWAP);
 	assert_int_equal(swap_remove(s.vm, &s.disk.ms_vnode), VM_NOSWAP);
 	mem_init(&more, s.vm, 100 * VM_PAGESIZE, V_SWAP);
 	assert_int_equal(swap_add(s.vm, &more.ms_vnode, 100, 0), VM_OK);
-	assert_int_equal(anon_reserve(s.vm, 90), VM_OK);
-	assert_int_equal(anon_reserve(s.vm, 90), VM_NOSWAP);
+	assert_int_equal(anon_reserve(s.vm, 90, false), VM_OK);
+	assert_int_equal(anon_reserve(s.vm, 90, false), VM_NOSWAP);
 	assert_int_equal(swap_remove(s.vm, &more.ms_vnode), VM_NOSWAP);
 	anon_unreserve(s.vm, max + 90);
 	assert_int_equal(swap_remove(s.vm, &more.ms_vnode), VM_OK);

@@ -198,7 +198,7 @@ bool anonmap_alone(struct anon_map *am)
 
 enum vm_err anonmap_reserve(struct anon_map *am, uint64_t npages)
 {
-	enum vm_err e = anon_reserve(am->am_vm, npages);
+	enum vm_err e = anon_reserve(am->am_vm, npages, false);
 
 	if (e == VM_OK)
 		(void)__atomic_add_fetch(&am->am_resv, npages, __ATOMIC_RELAXED);

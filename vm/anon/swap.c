@@ -12,7 +12,8 @@
  * page of the table, and of whatever the area keeps by slot, for itself.
  *
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
- * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames.
+ * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames, or what the
+ * owner of several systems says (vc_promise).
  *
  * Locks: vm_swaplock (RANK_SWAP) guards lists, tables, counts. vo_discard is called without it.
  */
@@ -429,13 +430,15 @@ uint64_t swap_resv_max_locked(struct vm *vm)
 	return vm->vm_swaptotal + (frames > keep ? frames - keep : 0);
 }
 
-enum vm_err anon_reserve(struct vm *vm, uint64_t npages)
+enum vm_err anon_reserve(struct vm *vm, uint64_t npages, bool touched)
 {
+	const struct vm_config *c = &vm->vm_config;
 	enum vm_err e = VM_OK;
 
 	mach_mutex_enter(&vm->vm_swaplock);
 	vm->vm_resvmax = swap_resv_max_locked(vm);
-	if (!vm->vm_config.vc_overcommit && (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
+	if (c->vc_promise != NULL ? !c->vc_promise(c->vc_promisearg, npages, touched) :
+		!c->vc_overcommit && (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
 		e = VM_NOSWAP;
 	else
 		vm->vm_resv += npages;
@@ -451,6 +454,8 @@ void anon_unreserve(struct vm *vm, uint64_t npages)
 	VM_ASSERT(vm->vm_resv >= npages);
 	vm->vm_resv -= npages;
 	mach_mutex_exit(&vm->vm_swaplock);
+	if (vm->vm_config.vc_unpromise != NULL)
+		vm->vm_config.vc_unpromise(vm->vm_config.vc_promisearg, npages);
 }
 
 /* ---- vm_check ---- */

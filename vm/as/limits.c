@@ -74,7 +74,7 @@ static void take_back(_Atomic uint64_t *count, uint64_t n)
 	(void)was;
 }
 
-enum vm_err as_charge_resv(struct as *as, uint64_t n)
+enum vm_err as_charge_resv(struct as *as, uint64_t n, bool touched)
 {
 	struct vm_group *g = as->a_group;
 	enum vm_err e;
@@ -85,7 +85,7 @@ enum vm_err as_charge_resv(struct as *as, uint64_t n)
 		take_back(&as->a_swresv, n);
 		return VM_LIMIT;
 	}
-	if ((e = anon_reserve(as->a_vm, n)) != VM_OK)
+	if ((e = anon_reserve(as->a_vm, n, touched)) != VM_OK)
 		as_forget_resv(as, n);
 	return e;
 }

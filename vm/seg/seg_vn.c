@@ -68,14 +68,16 @@ struct anon_map *segvn_amp(struct seg *seg)
 	return amp;
 }
 
-enum vm_err segvn_charge(struct seg *seg, uint64_t npages)
+static enum vm_err charge(struct seg *seg, uint64_t npages, bool touched)
 {
-	enum vm_err e = npages == 0 ? VM_OK : as_charge_resv(seg->s_as, npages);
+	enum vm_err e = npages == 0 ? VM_OK : as_charge_resv(seg->s_as, npages, touched);
 
 	if (e == VM_OK)
 		svd_of(seg)->svd_swresv += npages;
 	return e;
 }
+
+enum vm_err segvn_charge(struct seg *seg, uint64_t npages) { return charge(seg, npages, false); }
 
 void segvn_uncharge(struct seg *seg, uint64_t npages)
 {
@@ -91,10 +93,12 @@ uint64_t segvn_reserved(const struct seg *seg)
 	return svd_of(seg)->svd_swresv;
 }
 
-/* One more anon in the segment. */
-static bool charge_one(struct fault *f)
+/* One more anon in the segment. VM_NOSWAP: nothing can be promised; VM_NOMEM: a limit of the space or the group. */
+static enum vm_err charge_one(struct fault *f)
 {
-	return f->f_svd->svd_full || f->f_svd->svd_foreign || segvn_charge(f->f_seg, 1) == VM_OK;
+	enum vm_err e = f->f_svd->svd_full || f->f_svd->svd_foreign ? VM_OK : charge(f->f_seg, 1, true);
+
+	return e == VM_LIMIT ? VM_NOMEM : e;
 }
 
 static void uncharge_one(struct fault *f)
@@ -233,8 +237,8 @@ static enum vm_err fault_zero(struct fault *f)
 		VM_STAT(f->f_vm, zero_shared);
 		return seg_load(f->f_as, f->f_va, pp, f->f_svd->svd_prot & ~PROT_W, f->f_flags | HAT_LOAD_NOCONSIST);
 	}
-	if (!charge_one(f))
-		return VM_NOMEM;
+	if ((e = charge_one(f)) != VM_OK)
+		return e;
 	if ((e = anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx), &id, &pp)) != VM_OK) {
 		uncharge_one(f);
 		return e;
@@ -256,9 +260,9 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	anon_id id;
 	enum vm_err e;
 
-	if (old == 0 && !charge_one(f)) {
+	if (old == 0 && (e = charge_one(f)) != VM_OK) {
 		page_unlock(f->f_vm, src);
-		return VM_NOMEM;
+		return e;
 	}
 	e = anon_private(f->f_vm, src, segvn_place(f->f_seg, f->f_idx), &id, &pp);
 	if (e == VM_OK && locked != 0 && (e = page_wire(f->f_vm, pp)) != VM_OK) {
@@ -406,7 +410,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		    anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
 		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
 			break;
-		if (id != 0 || !charge_one(f)) {
+		if (id != 0 || charge_one(f) != VM_OK) {
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
 		}
@@ -821,9 +825,7 @@ enum vm_err segvn_adopt(struct seg *seg, vaddr_t addr, uint64_t npages, const ui
 		if (!anonmap_enter(f.f_amp, f.f_idx, true, &id))
 			return VM_NOMEM;
 		if (id == 0) {
-			if (!charge_one(&f))
-				e = VM_NOMEM;
-			else if ((e = adopt_page(&f)) != VM_OK)
+			if ((e = charge_one(&f)) == VM_OK && (e = adopt_page(&f)) != VM_OK)
 				uncharge_one(&f);
 		}
 		anonmap_exit(f.f_amp, f.f_idx);

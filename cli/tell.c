@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the program may not find out by itself: that a call failed, or a signal came, because of Quire. The processes count it in the
+ * family's memory (run/family.h); the supervisor says it, on its own standard error: descriptor 2 of a hosted process may be a
+ * file of the program's. One line for each kind; the report has the numbers.
+ */
+#include "run.h"
+
+#include <stdio.h>
+
+#define MORE "give more with --swap PATH:SIZE"
+
+void run_tell(struct run *r, bool wipe)
+{
+	const struct family *f = r->fam;
+	uint64_t resident, need;
+	struct family_counters c;
+
+	run_add_up(r, &c, &resident, &need);
+	const struct { uint64_t n; const char *line; } kinds[] = {
+		{ atomic_load(&f->fam_refused),
+		    "a request for memory was refused: all that --memory and --swap have room for is promised; " MORE },
+		{ atomic_load(&f->fam_tables),
+		    "a request for memory was refused: no memory for tables, or too many mappings; give more with --memory" },
+		{ atomic_load(&f->fam_full),
+		    "SIGBUS for a touch of memory that is not reserved in full (a thread's stack, MAP_NORESERVE): all that --memory and "
+		    "--swap have room for is promised; " MORE },
+		{ atomic_load(&c.lost_pages),
+		    "SIGBUS for a touch of a page that is lost: the swap file could not be read or written, or memory was full" },
+	};
+
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		if (kinds[i].n == 0 || (r->told & 1u << i) != 0)
+			continue;
+		r->told |= 1u << i;
+		if (wipe)
+			fputs("\r\033[K", stderr);
+		fprintf(stderr, "quire: %s\n", kinds[i].line);
+	}
+}
