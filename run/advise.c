@@ -164,7 +164,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 
 	if (row == NULL) /* newer than this table: if the kernel knows it, it shall have the range */
 		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
-	if (!h->h_managed && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
+	if ((p->closed || !h->h_managed) && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
 		return advise_mapping(p, advice);
 	switch (row->a_how) {
 	case HOW_CONTENTS: return advise_contents(h, p, row);

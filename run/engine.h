@@ -18,8 +18,10 @@ enum vm_err host_adopt_range(struct host *, uint64_t base, uint64_t end);
 /* Charges n pages that became read-write, while not managed. On refusal the process becomes managed. Lets h_lock go meanwhile. */
 enum vm_err host_charge(struct host *, uint64_t n);
 void host_uncharge(struct host *, uint64_t n);
-/* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. */
+/* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. Without access it becomes CLOSED. */
 enum vm_err host_track(struct host *, uint64_t base, uint64_t len, int prot, unsigned sa_flags);
+/* What is CLOSED in the range gets a segment, still without access. VM_NOMEM: nothing changed. */
+enum vm_err host_track_closed(struct host *, uint64_t base, uint64_t end);
 /* Forgets what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
 enum vm_err host_forget(struct host *, uint64_t base, uint64_t len);
 /* Makes [base, end), whose segments are read-write, resident and leaves it to the kernel for good. */
@@ -31,6 +33,8 @@ bool host_unmark(struct host *, enum mark, uint64_t base, uint64_t end); /* fals
 bool host_marked(struct host *, enum mark, uint64_t base, uint64_t end); /* some of it is */
 /* Is addr? *end becomes where that changes, if that is before *end. */
 bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);
+/* The first marked part of [addr, end). False: none of it is. */
+bool host_next_marked(struct host *, enum mark, uint64_t addr, uint64_t end, struct range *);
 void host_nofork_to_kernel(struct host *, uint64_t base, uint64_t end); /* the range is the kernel's from now on, and so is this */
 
 /* ---- the calls ---- */

@@ -32,6 +32,7 @@
 
 #include <quire/anon.h>
 #include <quire/hat.h>
+#include <quire/kmem.h>
 #include <quire/vnode.h>
 
 #include "machine/linux/linux.h"
@@ -65,12 +66,20 @@ long host_errno(enum vm_err e)
 bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
 {
 	struct as_info ai;
+	struct range closed;
+	bool has_closed = addr < end && host_next_marked(h, MARK_CLOSED, addr, end, &closed);
 
-	if (addr >= end || as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end)
+	if (addr >= end)
 		return false;
+	if (as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end || (has_closed && closed.base < ai.ai_base)) {
+		if (has_closed)
+			*p = (struct piece){ .base = closed.base, .end = closed.end, .closed = true };
+		return has_closed;
+	}
 	p->base = ai.ai_base > addr ? ai.ai_base : addr;
 	p->end = ai.ai_base + ai.ai_len < end ? ai.ai_base + ai.ai_len : end;
 	p->prot = ai.ai_prot;
+	p->closed = false;
 	p->readonly = (p->prot & RW) == RW && host_marked_at(h, MARK_READONLY, p->base, &p->end);
 	return true;
 }
@@ -181,18 +190,70 @@ unsigned host_core_prot(int prot)
 	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
+/*
+ * A segment takes memory of the core's, and all of it is from the budget: pages must have the rest. Beyond that a mapping is refused, as
+ * the kernel does beyond vm.max_map_count.
+ */
+static bool tables_full(struct host *h)
+{
+	struct vm_usage u;
+
+	vm_usage(h->h_vm, &u);
+	if (u.vu_kernel <= h->h_fam->fam_budget / 2)
+		return false;
+	(void)kmem_reap(h->h_vm); /* what was freed since is in caches */
+	vm_usage(h->h_vm, &u);
+	return u.vu_kernel > h->h_fam->fam_budget / 2;
+}
+
+static bool mark_closed(struct host *h, uint64_t base, uint64_t end, bool noreserve)
+{
+	if (noreserve && !host_mark(h, MARK_NORESERVE, base, end))
+		return false;
+	return host_mark(h, MARK_CLOSED, base, end);
+}
+
 /* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. h_lock R. */
 enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, unsigned sa_flags)
 {
 	struct segvn_args sa = { .sa_prot = host_core_prot(prot), .sa_maxprot = PROT_R | PROT_W,
 				 .sa_flags = sa_flags };
-	enum vm_err e = as_map(h->h_as, base, len, segvn_create, &sa);
+	enum vm_err e;
+
+	if (prot == PROT_NONE && mark_closed(h, base, base + len, (sa_flags & SEGVN_NORESERVE) != 0))
+		return VM_OK;
+	e = tables_full(h) ? VM_NOMEM : as_map(h->h_as, base, len, segvn_create, &sa);
 
 	if (e != VM_OK || (prot & RW) != RW)
 		return e;
 	if (h->h_managed)
 		return linux_range_register(h->h_mach, as_hat(h->h_as), base, len) == 0 ? VM_OK : VM_NOMEM;
 	return host_charge(h, len >> VM_PAGESHIFT);
+}
+
+enum vm_err host_track_closed(struct host *h, uint64_t base, uint64_t end)
+{
+	struct range r;
+	uint64_t to;
+
+	for (uint64_t a = base; host_next_marked(h, MARK_CLOSED, a, end, &r); a = to) {
+		bool noreserve;
+
+		to = r.end;
+		noreserve = host_marked_at(h, MARK_NORESERVE, r.base, &to);
+		struct segvn_args sa = { .sa_prot = 0, .sa_maxprot = PROT_R | PROT_W,
+			.sa_flags = noreserve ? SEGVN_NORESERVE : 0 };
+		enum vm_err e = tables_full(h) ? VM_NOMEM : as_map(h->h_as, r.base, to - r.base, segvn_create, &sa);
+
+		if (e != VM_OK)
+			return e;
+		(void)host_unmark(h, MARK_NORESERVE, r.base, to);
+		if (!host_unmark(h, MARK_CLOSED, r.base, to)) {
+			(void)as_unmap(h->h_as, r.base, to - r.base);
+			return VM_NOMEM;
+		}
+	}
+	return VM_OK;
 }
 
 /* Forget what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
@@ -215,6 +276,9 @@ enum vm_err host_forget(struct host *h, uint64_t base, uint64_t len)
 		(void)host_unmark(h, MARK_NOFORK, base, base + len);
 		(void)host_unmark(h, MARK_READONLY, base, base + len);
 		(void)host_unmark(h, MARK_LOCKED, base, base + len);
+		(void)host_unmark(h, MARK_NORESERVE, base, base + len);
+		if (!host_unmark(h, MARK_CLOSED, base, base + len))
+			e = VM_NOMEM;
 	}
 	return e;
 }
@@ -261,6 +325,11 @@ static long leave_piece(struct host *h, struct piece *p)
 	bool closed = p->prot == 0;
 	long r;
 
+	if (p->closed) {
+		host_nofork_to_kernel(h, base, end);
+		(void)host_unmark(h, MARK_NORESERVE, base, end);
+		return host_unmark(h, MARK_CLOSED, base, end) ? 0 : -ENOMEM;
+	}
 	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */
 		host_nofork_to_kernel(h, base, end);
 		return host_errno(as_unmap(h->h_as, base, end - base));

@@ -20,7 +20,7 @@
 #define HOST_MAX (1ull << 47)
 
 /* See marks.c */
-enum mark { MARK_NOFORK, MARK_SEALED, MARK_READONLY, MARK_LOCKED, MARKS };
+enum mark { MARK_NOFORK, MARK_SEALED, MARK_READONLY, MARK_LOCKED, MARK_CLOSED, MARK_NORESERVE, MARKS };
 
 struct host {
 	/* const after host_init */
@@ -118,8 +118,11 @@ enum op {
 	OP_FORK_CHILD
 };
 long host_dispatch(enum op, const long *a);
-/* Part of a segment. readonly: the segment is read-write, but the kernel's mapping is read-only (MARK_READONLY). */
-struct piece { uint64_t base, end; unsigned prot; bool readonly; };
+/*
+ * Part of a segment, or of a range marked CLOSED, which has no segment and no access. readonly: the segment is read-write, but the
+ * kernel's mapping is read-only (MARK_READONLY).
+ */
+struct piece { uint64_t base, end; unsigned prot; bool readonly, closed; };
 bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
 void host_born_marks(struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
 

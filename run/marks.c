@@ -7,6 +7,9 @@
  *   SEALED    mseal: the kernel refuses changes. It is the kernel's memory; the mark says so before a call forgets what is
  *             tracked beside it. Never taken away: seals last until the process executes another program.
  *   READONLY  the kernel's mapping is read-only, while the segment of the core is read-write. Tracked memory only.
+ *   CLOSED    mapped without access, and never opened since: there is nothing in it, so it needs no segment. Programs have tens of
+ *             thousands of such mappings, and a segment takes thirty times the memory of a range here.
+ *   NORESERVE what is CLOSED will be reserved page by page when it is opened (SEGVN_NORESERVE).
  *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not inherit it.
  *
  * Lock: h_marklock guards all of them. Rank: below h_lock and h_brklock, above the core's.
@@ -17,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "machine/linux/linux.h"
 #include "run/host.h"
 #include "sys/linux/sys.h"
 
@@ -29,11 +33,10 @@ bool host_mark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 
 	mach_mutex_enter(&h->h_marklock);
 	if (s->r == NULL) {
-		long p = sys_call6(SYS_mmap, 0, (long)(ROOM * sizeof(struct range)), RW,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		struct range *r = linux_mmap(ROOM * sizeof *r);
 
-		if (p > 0 || p < -4096)
-			*s = (struct ranges){ (struct range *)p, 0, ROOM };
+		if (r != NULL)
+			*s = (struct ranges){ .r = r, .room = ROOM };
 	}
 	ok = ranges_add(s, base, end);
 	mach_mutex_exit(&h->h_marklock);
@@ -83,6 +86,24 @@ bool host_marked_at(struct host *h, enum mark m, uint64_t addr, uint64_t *end)
 		uint64_t change = yes ? s->r[i].end : s->r[i].base;
 
 		*end = change < *end ? change : *end;
+	}
+	mach_mutex_exit(&h->h_marklock);
+	return yes;
+}
+
+bool host_next_marked(struct host *h, enum mark m, uint64_t addr, uint64_t end, struct range *r)
+{
+	const struct ranges *s = &h->h_mark[m];
+	bool yes = false;
+
+	if (none(h, m))
+		return false;
+	mach_mutex_enter(&h->h_marklock);
+	size_t i = ranges_find(s, addr);
+	if (i < s->n && s->r[i].base < end) {
+		r->base = s->r[i].base > addr ? s->r[i].base : addr;
+		r->end = s->r[i].end < end ? s->r[i].end : end;
+		yes = true;
 	}
 	mach_mutex_exit(&h->h_marklock);
 	return yes;

@@ -124,6 +124,8 @@ static long change_piece(struct host *h, const struct piece *p, int prot, uint64
 
 	if (prot == PROT_NONE)
 		return p->prot == 0 ? 0 : close_piece(h, p);
+	if (p->closed && host_track_closed(h, p->base, p->end) != VM_OK)
+		return -ENOMEM;
 	if (was && will)
 		return p->readonly ? make_writable(h, p) : 0;
 	if (was)

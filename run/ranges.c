@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See ranges.h: an array in the order of addresses; found by halving, changed by moving what is above. */
+/*
+ * See ranges.h: an array in the order of addresses, found by halving. A change moves what is below or above it, whichever is less: programs
+ * add and remove tens of thousands of ranges from one end to the other.
+ */
 #include "run/ranges.h"
 
 #include <string.h>
@@ -26,14 +29,26 @@ bool ranges_overlap(const struct ranges *s, uint64_t base, uint64_t end)
 	return i < s->n && s->r[i].base < end;
 }
 
-/* The entries [i, j) become k entries. */
+/* The entries [i, j) become k entries: at most one more than they were. */
 static bool resize(struct ranges *s, size_t i, size_t j, size_t k)
 {
-	if (s->n - (j - i) + k > s->room)
+	size_t below = i, above = s->n - j, n = s->n - (j - i) + k, back = s->room - s->front - s->n;
+	long more = (long)k - (long)(j - i);
+
+	if (n > s->room)
 		return false;
-	if (j < s->n)
-		memmove(s->r + i + k, s->r + j, (s->n - j) * sizeof *s->r);
-	s->n = s->n - (j - i) + k;
+	if (more > 0 && (back == 0 || (below < above && s->front > 0))) {
+		memmove(s->r - 1, s->r, below * sizeof *s->r);
+		s->r--;
+		s->front--;
+	} else if (more < 0 && below < above) {
+		memmove(s->r - more, s->r, below * sizeof *s->r);
+		s->r -= more;
+		s->front += (size_t)-more;
+	} else if (more != 0) {
+		memmove(s->r + i + k, s->r + j, above * sizeof *s->r);
+	}
+	s->n = n;
 	return true;
 }
 

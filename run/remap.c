@@ -130,7 +130,8 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 		return -EPERM;
 	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return move_kernels(h, old, oldlen, newlen, flags, newaddr);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE, false))
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && host_track_closed(h, (uint64_t)old, (uint64_t)old + o) == VM_OK &&
+	    all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE, false))
 		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_NONE);
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, RW, true))
 		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_READ);

@@ -31,6 +31,9 @@ struct linux_config {
 int linux_create(const struct linux_config *, struct mach **);
 void linux_destroy(struct mach *);
 
+/* Memory of the machine's own or its owner's, zeroed. NULL: none. There is some also when the program has all mappings. */
+void *linux_mmap(uint64_t bytes);
+
 /* [addr, +len) is mapped read-write, private and anonymous: from now on its missing pages fault to us. */
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */

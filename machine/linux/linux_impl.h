@@ -61,6 +61,7 @@ struct mach {
 	bool m_novector; /* m_retirelock: the kernel drops pieces one by one only */
 	struct linux_range *m_range; /* m_rangelock: sorted, disjoint */
 	size_t m_nrange, m_maxrange; /* m_rangelock */
+	size_t m_range_front; /* m_rangelock: entries free before m_range, which moves; m_maxrange counts them */
 };
 
 static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)
@@ -81,8 +82,9 @@ static inline void frame_set(struct mach *m, pfn_t pfn, uint64_t n, enum frame_s
 
 /* renew.c */
 void linux_unretire(struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
-/* machine.c */
-void *linux_mmap(uint64_t bytes); /* zeroed; NULL: none */
+/* spare.c */
+#define LINUX_SPARE_TRIES 2u /* for one call: it may fail for another reason */
+bool linux_spare_mapping(void); /* the kernel has no mapping left: one of ours is given up. False: there is none */
 void linux_munmap(void *, uint64_t bytes);
 /* uffd.c: answers 0 or -errno */
 int uffd_open(struct mach *);

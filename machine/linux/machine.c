@@ -27,20 +27,6 @@ static unsigned linux_ncpus = 1; /* set by every linux_create to the same value,
 static bool linux_rdpid;
 static int (*linux_clock)(clockid_t, struct timespec *); /* of the vDSO, NULL: there is none */
 
-void *linux_mmap(uint64_t bytes)
-{
-	long p = sys_call6(
-	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p < 0 && p > -4096 ? NULL : (void *)p;
-}
-
-void linux_munmap(void *p, uint64_t bytes)
-{
-	if (p != NULL)
-		(void)sys_call2(SYS_munmap, (long)p, (long)vm_page_round(bytes));
-}
-
 static unsigned count_cpus(void)
 {
 	uint64_t mask[16] = { 0 };
@@ -123,7 +109,8 @@ void linux_destroy(struct mach *m)
 	linux_munmap(m->m_frame, vm_page_round(m->m_cfg.frames));
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_region, REGIONS * sizeof *m->m_region);
-	linux_munmap(m->m_range, m->m_maxrange * sizeof(struct linux_range));
+	if (m->m_range != NULL)
+		linux_munmap(m->m_range - m->m_range_front, m->m_maxrange * sizeof(struct linux_range));
 	linux_munmap(m, sizeof *m);
 }
 

@@ -118,14 +118,21 @@ int uffd_register(struct mach *m, uint64_t addr, uint64_t len, bool missing)
 	struct uffdio_register reg = { .range = { addr, len },
 		.mode = UFFDIO_REGISTER_MODE_WP | (missing ? UFFDIO_REGISTER_MODE_MISSING : 0) };
 
-	return (int)request(m, UFFDIO_REGISTER, &reg);
+	unsigned tries = 0;
+	long r;
+
+	do
+		r = request(m, UFFDIO_REGISTER, &reg);
+	while (r == -ENOMEM && tries++ < LINUX_SPARE_TRIES && linux_spare_mapping());
+	return (int)r;
 }
 
 void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
 
-	(void)request(m, UFFDIO_UNREGISTER, &r);
+	for (unsigned i = 0; request(m, UFFDIO_UNREGISTER, &r) == -ENOMEM && i < LINUX_SPARE_TRIES && linux_spare_mapping(); i++)
+		;
 }
 
 bool linux_occupied(struct mach *m, uint64_t addr)
@@ -238,17 +245,23 @@ void uffd_wake(struct mach *m, uint64_t addr, uint64_t len)
 }
 
 /* ---- ranges ---- */
+/* Makes room for two more, unless there is. */
 static bool ranges_grow(struct mach *m)
 {
 	size_t max = m->m_maxrange == 0 ? 170 : m->m_maxrange * 2;
+
+	if (m->m_nrange + 2 <= m->m_maxrange)
+		return true;
 	struct linux_range *r = linux_mmap(max * sizeof *r);
 
 	if (r == NULL)
 		return false;
-	if (m->m_nrange > 0)
+	if (m->m_range != NULL) {
 		__builtin_memcpy(r, m->m_range, m->m_nrange * sizeof *r);
-	linux_munmap(m->m_range, m->m_maxrange * sizeof *r);
+		linux_munmap(m->m_range - m->m_range_front, m->m_maxrange * sizeof *r);
+	}
 	m->m_range = r;
+	m->m_range_front = 0;
 	m->m_maxrange = max;
 	return true;
 }
@@ -269,16 +282,28 @@ static size_t range_at(const struct mach *m, uint64_t addr)
 	return lo;
 }
 
-/* Opens n places at i (or closes them: n < 0). */
-static void ranges_shift(struct mach *m, size_t i, long n)
+/* Opens a place at i, or closes the one there, by moving what is below or above, whichever is less. */
+static void ranges_shift(struct mach *m, size_t i, bool open)
 {
-	struct linux_range *r = m->m_range;
+	size_t above = m->m_nrange - i - (open ? 0 : 1);
+	bool below = i < above;
 
-	if (n > 0)
-		__builtin_memmove(r + i + n, r + i, (m->m_nrange - i) * sizeof *r);
-	else
-		__builtin_memmove(r + i, r + i - n, (m->m_nrange - i - (size_t)-n) * sizeof *r);
-	m->m_nrange = (size_t)((long)m->m_nrange + n);
+	if (open)
+		below = m->m_maxrange == m->m_range_front + m->m_nrange || (below && m->m_range_front > 0);
+	if (below && open) {
+		__builtin_memmove(m->m_range - 1, m->m_range, i * sizeof *m->m_range);
+		m->m_range--;
+		m->m_range_front--;
+	} else if (below) {
+		__builtin_memmove(m->m_range + 1, m->m_range, i * sizeof *m->m_range);
+		m->m_range++;
+		m->m_range_front++;
+	} else if (open) {
+		__builtin_memmove(m->m_range + i + 1, m->m_range + i, above * sizeof *m->m_range);
+	} else {
+		__builtin_memmove(m->m_range + i, m->m_range + i + 1, above * sizeof *m->m_range);
+	}
+	m->m_nrange += open ? 1u : -(size_t)1;
 }
 
 /* Takes [a, e) out of the table. There is room for one more: a hole in the middle splits. */
@@ -290,9 +315,11 @@ static void ranges_cut(struct mach *m, uint64_t a, uint64_t e)
 		struct linux_range *r = &m->m_range[i];
 
 		if (r->r_base < a && r->r_end > e) {
-			ranges_shift(m, i, 1);
-			m->m_range[i].r_end = a;
-			m->m_range[i + 1].r_base = e;
+			struct linux_range whole = *r;
+
+			ranges_shift(m, i, true);
+			m->m_range[i] = (struct linux_range){ whole.r_base, a, whole.r_hat };
+			m->m_range[i + 1] = (struct linux_range){ e, whole.r_end, whole.r_hat };
 			return;
 		}
 		if (r->r_base < a)
@@ -300,7 +327,7 @@ static void ranges_cut(struct mach *m, uint64_t a, uint64_t e)
 		else if (r->r_end > e)
 			(r->r_base = e), i++;
 		else
-			ranges_shift(m, i, -1);
+			ranges_shift(m, i, false);
 	}
 }
 
@@ -308,7 +335,7 @@ static bool ranges_add(struct mach *m, uint64_t a, uint64_t e, struct hat *hat)
 {
 	size_t i;
 
-	if (m->m_nrange + 2 > m->m_maxrange && !ranges_grow(m))
+	if (!ranges_grow(m))
 		return false;
 	ranges_cut(m, a, e);
 	i = range_at(m, a);
@@ -316,7 +343,7 @@ static bool ranges_add(struct mach *m, uint64_t a, uint64_t e, struct hat *hat)
 		m->m_range[i - 1].r_end = e;
 		if (i < m->m_nrange && m->m_range[i].r_base == e && m->m_range[i].r_hat == hat) {
 			m->m_range[i - 1].r_end = m->m_range[i].r_end;
-			ranges_shift(m, i, -1);
+			ranges_shift(m, i, false);
 		}
 		return true;
 	}
@@ -324,7 +351,7 @@ static bool ranges_add(struct mach *m, uint64_t a, uint64_t e, struct hat *hat)
 		m->m_range[i].r_base = a;
 		return true;
 	}
-	ranges_shift(m, i, 1);
+	ranges_shift(m, i, true);
 	m->m_range[i] = (struct linux_range){ a, e, hat };
 	return true;
 }
@@ -348,7 +375,7 @@ void linux_range_unregister(struct mach *m, struct hat *hat, uint64_t addr, uint
 	(void)hat;
 	len = vm_page_round(len);
 	mach_mutex_enter(&m->m_rangelock);
-	if (m->m_nrange + 1 > m->m_maxrange && !ranges_grow(m))
+	if (!ranges_grow(m))
 		mach_panic("no memory for the table of ranges");
 	ranges_cut(m, addr, addr + len);
 	if (!mapping_goes)

@@ -31,7 +31,7 @@ static void compare(const struct ranges *s, const bool *bit)
 static void random_changes(void **state)
 {
 	struct range room[12];
-	struct ranges s = { room, 0, 12 };
+	struct ranges s = { .r = room, .room = 12 };
 	bool bit[SPACE] = { false };
 	unsigned full = 0;
 

@@ -568,6 +568,40 @@ static int read_only(void)
 	return 0;
 }
 
+/* As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost. */
+static int many_maps(void)
+{
+	enum { MOST = 70000 };
+	static char *at[MOST];
+	char *p = map(MIB);
+
+	fill(p, MIB, 1);
+	for (int prot = PROT_NONE; prot <= PROT_WRITE; prot += PROT_WRITE) {
+		char *base = mmap(NULL, MOST * 2ul * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		int n = 0, works = 0;
+
+		EXPECT(base != MAP_FAILED && munmap(base, MOST * 2ul * PAGE) == 0);
+		while (n < MOST && (at[n] = mmap(base + n * 2l * PAGE, PAGE, prot,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)) != MAP_FAILED)
+			n++;
+		if (prot == PROT_NONE) /* the engine's own mappings are some dozen */
+			printf("%s\n", n > 65000 ? "as many as the kernel has" : "few");
+		for (int i = 0; prot == PROT_WRITE && i < n; i += 64)
+			at[i][0] = (char)i;
+		push_out();
+		EXPECT(wrong(p, MIB, 1) == 0);
+		for (int i = 0; prot == PROT_WRITE && i < n; i += 64)
+			works += at[i][0] != (char)i;
+		for (int i = 0; i < n; i++)
+			works += munmap(at[i], PAGE);
+		EXPECT(works == 0);
+		char *q = map(4 * MIB);
+		fill(q, 4 * MIB, 2);
+		EXPECT(wrong(q, 4 * MIB, 2) == 0 && munmap(q, 4 * MIB) == 0);
+	}
+	return 0;
+}
+
 const struct scenario call_scenarios[] = {
 	{ "purge-by-process-madvise", purge_by_process_madvise },
 	{ "write-only", write_only },
@@ -583,5 +617,6 @@ const struct scenario call_scenarios[] = {
 	{ "guards", guards },
 	{ "low-addresses", low_addresses },
 	{ "one-thread", one_thread },
+	{ "many-maps", many_maps },
 	{ NULL, NULL },
 };
