@@ -21,6 +21,7 @@ struct pool_config {
 	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
 };
 
+#define POOL_SLACK (256u << 10) /* what the store may take beyond a quarter more than it holds packed */
 #define POOL_CONTEXTS 4u
 #define POOL_LOADS 8u /* begun and not ended, of one process */
 struct pool {
@@ -58,7 +59,8 @@ struct pool_stats {
 	uint64_t same_filled; /* of them, kept as a word */
 	uint64_t mem_pages;   /* of them, in memory */
 	uint64_t mem_bytes;   /* their bytes, packed or not yet */
-	uint64_t mem_held;    /* bytes of memory taken: what the budget is charged */
+	uint64_t mem_held;    /* bytes of memory taken, tables and holes included: what the budget is charged */
+	uint64_t mem_packed;  /* packed bytes of pages in memory, and the table of entries: mem_held is at most POOL_SLACK + 5/4 of it */
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;

@@ -240,10 +240,15 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
 			break;
 	}
-	for (uint32_t i = 0; l != NULL && i < l->l_n; i++) {
+	for (uint32_t i = 0; l != NULL && i < l->l_n;) {
 		struct fetch *f = &l->l_fetch[i];
 
-		pool_extent_locked(s, &segs(s)[f->f_seg], &f->f_from, &f->f_to);
+		if (pool_extent_locked(p, f->f_seg, &f->f_from, &f->f_to)) {
+			i++;
+			continue;
+		}
+		pool_fetch_end_locked(p, f->f_seg, 0, 0, 0); /* no memory: it will be read alone */
+		*f = l->l_fetch[--l->l_n];
 	}
 	pool_unlock(s);
 	if (l == NULL)

@@ -5,9 +5,9 @@
  * 91 us against 55).
  *
  * A cached segment is FILED and has a slot besides its block; s_valid says which of its pages are there. The slot belongs to the
- * segment, so whatever frees the segment or its block drops the copy as well: it cannot go stale. Cached slots count as memory of
- * the store like any other, at most ps_cachemax of them, least recently read out first. When the log fills the store's memory the
- * first of them come on top of it; the next stores write so much more.
+ * segment, so whatever frees the segment or its block drops the copy as well: it cannot go stale. The pages that were read count as
+ * memory of the store like any other; at most ps_cachemax slots have some, least recently read out first, and copies
+ * are the first to go when the store has taken more than it may for what it holds (pool_settle_locked, when next a page is stored).
  *
  * While a thread reads into such a slot (s_fetch) without the lock, the segment keeps slot and block even if its last object
  * goes; the reader frees it then. A second thread that misses meanwhile reads privately instead of waiting.
@@ -31,10 +31,10 @@ void pool_hit_locked(struct pool_shared *s, uint32_t i)
 	}
 }
 
-uint32_t pool_uncache_locked(struct pool_shared *s, uint32_t i)
+struct warm pool_uncache_locked(struct pool_shared *s, uint32_t i)
 {
 	struct segment *g = &segs(s)[i];
-	uint32_t slot = g->s_slot;
+	struct warm w = { g->s_slot, g->s_pages };
 
 	pool_dequeue_locked(s, &s->ps_cached, i);
 	s->ps_ncached--;
@@ -45,25 +45,36 @@ uint32_t pool_uncache_locked(struct pool_shared *s, uint32_t i)
 	g->s_valid = 0;
 	BARRIER();
 	g->s_slot = NONE;
-	return slot;
+	g->s_pages = 0;
+	return w;
 }
 
-uint32_t pool_cache_evict_locked(struct pool *p)
+/* The cached segment least recently read that nobody reads into, or NONE. */
+static uint32_t least_recent(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
+	uint32_t i;
 
-	for (uint32_t i = s->ps_cached.first; i != NONE; i = segs(s)[i].s_next)
-		if (segs(s)[i].s_fetch == 0)
-			return pool_uncache_locked(s, i);
-	for (uint32_t i = s->ps_cached.first; i != NONE; i = segs(s)[i].s_next) /* a reader that was killed? */
-		if (pool_orphan(&segs(s)[i])) {
-			segs(s)[i].s_fetch = 0;
-			uint32_t slot = pool_uncache_locked(s, i);
-			if (segs(s)[i].s_live == 0)
-				pool_seg_empty_locked(p, i);
-			return slot;
-		}
-	return NONE;
+	for (i = s->ps_cached.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
+		;
+	if (i == NONE) /* a reader that was killed? */
+		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs(s)[i]); i = segs(s)[i].s_next)
+			;
+	return i;
+}
+
+bool pool_cache_evict_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = least_recent(p);
+
+	if (i == NONE)
+		return false;
+	segs(s)[i].s_fetch = 0;
+	pool_slot_give_locked(p, pool_uncache_locked(s, i));
+	if (segs(s)[i].s_live == 0)
+		pool_seg_empty_locked(p, i);
+	return true;
 }
 
 /* Where only the pages wanted are read, a copy is of use to nobody else: some are kept to see whether that changes. */
@@ -75,29 +86,31 @@ static uint32_t cache_most(const struct pool_shared *s)
 }
 
 /* A slot for filed segment i to be read into. */
-static int cache_insert(struct pool *p, uint32_t i)
+static bool cache_insert(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
-	uint32_t slot, most = cache_most(s);
+	uint32_t most = cache_most(s);
+	struct warm w;
 
-	while (s->ps_ncached > most && (slot = pool_cache_evict_locked(p)) != NONE)
-		pool_slot_give_locked(p, slot);
-	slot = s->ps_ncached < most ? pool_slot_take_locked(p) : NONE;
-	if (slot == NONE)
-		slot = pool_cache_evict_locked(p);
-	if (slot == NONE)
-		return 0;
+	while (s->ps_ncached > 0 && s->ps_ncached >= most && pool_cache_evict_locked(p))
+		;
+	if (s->ps_ncached >= most || (!pool_slot_take_locked(p, &w) &&
+	    (!pool_cache_evict_locked(p) || !pool_slot_take_locked(p, &w))))
+		return false;
 	g->s_hits = g->s_valid = 0;
+	g->s_pages = w.w_pages;
 	BARRIER();
-	g->s_slot = slot;
+	g->s_slot = w.w_slot;
 	pool_enqueue_locked(s, &s->ps_cached, i);
 	s->ps_ncached++;
-	return 1;
+	return true;
 }
 
-void pool_extent_locked(struct pool_shared *s, const struct segment *g, uint32_t *from, uint32_t *to)
+bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to)
 {
+	struct pool_shared *s = p->p_shared;
+	const struct segment *g = &segs(s)[i];
 	uint32_t end = (g->s_used + PAGE - 1) / PAGE;
 
 	if (s->ps_ahead >= AHEAD_WHOLE || s->ps_reads++ % PROBE == 0) {
@@ -111,6 +124,7 @@ void pool_extent_locked(struct pool_shared *s, const struct segment *g, uint32_t
 		++*from;
 	while ((g->s_valid & 1u << (*to - 1)) != 0)
 		--*to;
+	return pool_touch_locked(p, i, *from, *to);
 }
 
 bool pool_fetch_begin_locked(struct pool *p, uint32_t i)
@@ -129,7 +143,7 @@ void pool_fetch_end_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t t
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs(s)[i];
 
-	if (rc == 0)
+	if (rc == 0 && to > from)
 		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);
 	BARRIER();
 	g->s_fetch = 0;
@@ -148,7 +162,10 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 
 	if (!pool_fetch_begin_locked(p, i))
 		return -EAGAIN;
-	pool_extent_locked(s, g, &from, &to);
+	if (!pool_extent_locked(p, i, &from, &to)) {
+		pool_fetch_end_locked(p, i, from, from, 0);
+		return -EAGAIN;
+	}
 	pool_unlock(s);
 	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE,
 	    (to - from) * PAGE);

@@ -22,6 +22,10 @@
 #define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
 #define MAGIC	  0x71706f6f6c303032ull
 #define WARM_MAX  8u
+#define BUCKETS	  16u /* of sealed segments, by their live bytes */
+#define BUCKET_BYTES (SEG_BYTES / BUCKETS)
+#define GRANULE	  512u /* entries of the object table that are taken and given back together */
+#define GRANULE_PAGES (GRANULE * sizeof(struct object) / PAGE)
 #define LEAF_BITS (PAGE * 8u)
 #define POOL_READ_NS 60000u /* a read of the file, until some were timed */
 #define AHEAD_START 8u /* ps_ahead at first */
@@ -32,7 +36,7 @@ enum { OPEN_PACKED, OPEN_OLD, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open se
 
 struct object {
 	uint64_t o_word; /* same-filled: the word; else checksum, but nothing of a young page, and where there is no file */
-	uint32_t o_ref;	 /* 0: free, o_seg links the free list */
+	uint32_t o_ref;	 /* 0: free */
 	uint32_t o_seg;	 /* NONE: same-filled */
 	uint16_t o_off;	 /* of the data in the segment */
 	uint16_t o_len;	 /* PAGE: stored raw */
@@ -42,7 +46,11 @@ struct object {
 struct segment {
 	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
 	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
+	uint32_t s_packed;		   /* of the live bytes, those of pages: headers and rounding excluded */
+	uint32_t s_pages;		   /* bit per page of the slot that is charged; only those are touched */
 	uint32_t s_next, s_prev;  /* sealed queue; cached list; free list; READING: s_next is the slot read into */
+	uint32_t s_above, s_below;	   /* SEALED: neighbours in ps_sparse[s_bucket] */
+	uint32_t s_bucket;
 	uint32_t s_tid, s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
 	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
 	uint32_t
@@ -69,8 +77,20 @@ struct member {
 	struct member_io m_io[POOL_WRITES];
 };
 
+_Static_assert(GRANULE * sizeof(struct object) % PAGE == 0, "a granule of the object table is whole pages");
 struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
+struct warm { uint32_t w_slot, w_pages; };   /* a free slot whose memory is kept; as s_pages */
 struct list { uint32_t first, last; };	     /* of segments, by s_next and s_prev */
+
+/* Numbers given out lowest first; see pool_index.c. */
+struct index {
+	uint64_t x_map, x_sum; /* offsets from the start: bit per number, 1: free; bit per word of the map, 1: not zero */
+	uint32_t x_next, x_max; /* all numbers from x_next on are free, and have no bit; const */
+	uint32_t x_low; /* words of the summary before this one are zero */
+};
+
+/* Tables that grow with their index, from the front, and shrink with it. See pool_mem.c. */
+enum { TABLE_OBJMAP, TABLE_OBJSUM, TABLE_GRANULES, TABLE_SEGS, TABLE_SEGMAP, TABLE_SLOTMAP, TABLE_BLOCKMAP, TABLE_MEMBERS, TABLE_MAPS, TABLES };
 
 #define QUARANTINE_MAX 64u
 struct quarantine { uint64_t q_until; uint32_t q_block; }; /* ns; block counted from 1, 0: none. See pool_ring.c */
@@ -79,28 +99,31 @@ struct pool_shared {
 	uint64_t ps_magic;
 	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
-	uint32_t ps_limit;	/* slots the log may ever hold before it spills; five more serve compaction */
-	uint32_t ps_floor, ps_target; /* const; atomic: slots it may hold now. See pool_share.c, as for the next six */
+	uint32_t ps_limit;	/* slots the log may ever fill before it spills; five more serve compaction */
+	uint32_t ps_floor, ps_target; /* const; atomic: slots it may fill now. See pool_share.c, as for the next six */
 	uint32_t ps_left;	/* atomic: pages that have left the frames so far */
 	uint32_t ps_asked;	/* loads since the last decision */
 	uint64_t ps_more_frames, ps_more_pool, ps_read_ns; /* ns of waiting that more of either would have saved; of a read */
 	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file; see pool_part */
-	uint64_t ps_objects, ps_segs, ps_slotfree, ps_blockfree, ps_slots, ps_members,
-	    ps_maps; /* offsets from the start */
+	uint64_t ps_objects, ps_granuleused, ps_segs, ps_slots, ps_members, ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
-	uint32_t ps_nmembers, ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
-	uint32_t ps_leaffree, ps_leafnext; /* free list by the first word, counted from 1; first never used */
-	uint32_t ps_objfree, ps_objnext; /* free list; first never used */
-	uint32_t ps_segfree, ps_segnext;
-	uint32_t ps_nslotfree, ps_slotnext, ps_nblockfree, ps_blocknext; /* stacks of free numbers; first never used */
-	uint32_t ps_slots_used, ps_blocks_used;
-	uint32_t ps_warm[WARM_MAX], ps_nwarm,
-	    ps_warmmax;         /* free slots whose memory is kept; counted in ps_slots_used */
+	uint32_t ps_nmembers, ps_membertop; /* const; members that ever were */
+	uint32_t ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
+	uint32_t ps_leaves_used;
+	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_leafx;
+	uint32_t ps_granules; /* of the object table, with a live entry */
+	uint32_t ps_table[TABLES]; /* pages of each, as far as they are charged */
+	uint32_t ps_held, ps_tables; /* pages charged: of slots, warm ones included; of tables */
+	uint64_t ps_packed;	/* bytes of packed pages in slots, but for copies of what is in the file */
+	uint32_t ps_blocks_used;
+	struct warm ps_warm[WARM_MAX];
+	uint32_t ps_nwarm;
 	uint32_t ps_open[OPENS];
 	struct list ps_young;	/* oldest first; see pool_young.c, as for the next five */
 	uint32_t ps_nyoung, ps_youngmax, ps_pins; /* of them; at most (0: nobody packs); readings begun */
 	uint32_t ps_idle, ps_work; /* atomics: the packer sleeps; futex, changed to wake it */
 	struct list ps_sealed[2]; /* by s_old; in the order they were filled */
+	uint32_t ps_sparse[BUCKETS]; /* the same by live bytes; first of each list, by s_below */
 	struct list ps_cached;	/* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
 	uint32_t ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
@@ -152,7 +175,44 @@ void pool_unlock(struct pool_shared *);
 /* pool_member.c: this process holds a reference of that object; does not any more. Called after counting, before uncounting it */
 void pool_own_locked(struct pool *, uint32_t handle);
 void pool_disown_locked(struct pool *, uint32_t handle);
-/* pool.c */
+void pool_leaves_repair(struct pool_shared *); /* the index, from the members' maps */
+
+/* pool_index.c; locked */
+uint32_t pool_index_take(struct pool_shared *, struct index *); /* NONE: all are taken */
+void pool_index_give(struct pool_shared *, struct index *, uint32_t);
+bool pool_index_free(struct pool_shared *, const struct index *, uint32_t);
+/* For repair: all below x_next are free; that one is taken; none free is at the end. */
+void pool_index_reset(struct pool_shared *, struct index *);
+void pool_index_mark(struct pool_shared *, struct index *, uint32_t);
+void pool_index_trim(struct pool_shared *, struct index *);
+static inline uint64_t pool_index_map_bytes(uint32_t max) { return up(max, 64) / 8; }
+static inline uint64_t pool_index_sum_bytes(uint32_t max) { return up(up(max, 64) / 64, 64) / 8; }
+
+/* pool_object.c; locked */
+uint32_t pool_object_new(struct pool *); /* with one reference and no place. 0: the table is full */
+void pool_unref_locked(struct pool *, uint32_t handle);
+void pool_objects_repair(struct pool *); /* the index and the granules, from the entries */
+
+/* pool_mem.c; locked: memory of slots and tables, and its charge */
+/* The pages [from, to) of the segment's slot will be touched. False: the charge is refused. */
+bool pool_touch_locked(struct pool *, uint32_t seg, uint32_t from, uint32_t to);
+bool pool_slot_take_locked(struct pool *, struct warm *); /* a free slot, and which of its pages are charged. False: none */
+void pool_slot_give_locked(struct pool *, struct warm);
+bool pool_cool_locked(struct pool *); /* gives the memory of one warm slot back. False: there is none */
+void pool_tables_locked(struct pool *); /* an index has grown or shrunk */
+void pool_forget(void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
+/*
+ * What the store has taken, bytes; the packed bytes that it holds; the most it takes for so many. The table of entries, which holds the
+ * words of same-filled pages and the places of all, counts as packed: entries cannot move.
+ */
+static inline uint64_t pool_taken(const struct pool_shared *s) { return ((uint64_t)s->ps_held + s->ps_tables) * PAGE; }
+static inline uint64_t pool_packed(const struct pool_shared *s)
+{
+	return s->ps_packed + (uint64_t)s->ps_granules * GRANULE * sizeof(struct object);
+}
+static inline uint64_t pool_bound(const struct pool_shared *s) { return pool_packed(s) / 4 * 5 + POOL_SLACK; }
+
+/* pool_store.c */
 #define POOL_BATCH 8u /* pages that are packed or unpacked between two takings of the lock */
 struct packed {
 	uint64_t word; /* as o_word */
@@ -167,7 +227,7 @@ void pool_ctx_give(struct pool *, const char *ctx);
 /* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. behind: nobody waits for it. Without the lock. */
 void pool_pack(struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
-void pool_unref_locked(struct pool *, uint32_t handle);
+char *pool_ctx_buf(char *ctx); /* POOL_BATCH pages of it */
 
 /* pool_repair.c: the lock's owner died; everything derived is made anew */
 void pool_repair_locked(struct pool *);
@@ -209,36 +269,73 @@ int  pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, ui
 uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *, uint32_t max);
 int  pool_aio_open(struct pool *); /* for loads */
 void pool_aio_close(struct pool *);
-/* pool.c: so many pages were read, which will be loaded next */
+/* pool_load.c: so many pages were read, which will be loaded next */
 void pool_fetched_locked(struct pool_shared *, uint32_t n);
 
-/* pool_log.c */
+/* pool_file.c */
 uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
 /* A write of sealed segment seg: to a block (s_block; -ENOSPC); the write itself, dropping the lock, and its end; its end alone. */
 int  pool_write_begin_locked(struct pool *, uint32_t seg);
 int  pool_write_sync_locked(struct pool *, uint32_t seg);
 void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
+/* Bytes of a segment that are written and read back: whole pages. */
+static inline uint32_t pool_seg_bytes(const struct segment *g) { return (uint32_t)up(g->s_used, PAGE); }
 int  pool_injected(struct pool *, enum pool_inject);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
 bool pool_file_limited(const struct pool *); /* may this process not write all of the file (RLIMIT_FSIZE)? */
+/* Writes sealed segment seg to the file. Drops the lock during the write. 0, -ENOSPC, -EIO. */
+int  pool_spill_locked(struct pool *, uint32_t seg);
+/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
+int  pool_reclaim_block_locked(struct pool *);
+/* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Drops the lock meanwhile. */
+int  pool_wait_io_locked(struct pool *);
+
+/* pool_log.c */
 /* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */
 int  pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
+/* Segment seg has room, and the memory for it is charged. */
 void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
+/* An object of that length, which lay in segment seg, is there no more. */
+void pool_gone_locked(struct pool_shared *, uint32_t seg, uint32_t len);
+void pool_seal_locked(struct pool_shared *, uint32_t seg);
+void pool_unseal_locked(struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
+/* The live objects of sealed segment seg go to open ones, and it is freed. False: no memory for them. */
+bool pool_compact_locked(struct pool *, uint32_t seg);
+/* After objects have gone: what the store holds is made dense again, and what it need not hold is given back. */
+void pool_settle_locked(struct pool *);
 void pool_seg_free_locked(struct pool *, uint32_t seg);
 /* Segment without live objects: free it unless it is in use, then its user will. */
 void pool_seg_empty_locked(struct pool *, uint32_t seg);
 /* The store holds no data any more: so does it no memory. */
 void pool_close_locked(struct pool *);
-/* An empty segment in that state with a slot. NONE: no memory. */
+/* An empty segment in that state with a slot, of which no page is charged for it yet. NONE: no memory. */
 uint32_t pool_seg_new_locked(struct pool *, uint32_t state);
 void pool_enqueue_locked(struct pool_shared *, struct list *, uint32_t seg);
-void pool_forget(void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
+void pool_dequeue_locked(struct pool_shared *, struct list *, uint32_t seg);
 /* This thread is at segment seg now. */
 void pool_begin_locked(struct pool *, uint32_t seg);
 
 /* pool_young.c */
+#define YOUNG_OBJECTS 7u /* pages of a young segment; */
+#define YOUNG_PAGES   8u /* the memory they lie in */
+#define YOUNG_FEW     2u /* young segments that there may always be */
+#define YOUNG_SHARE   (YOUNG_PAGES * PAGE * 16u) /* and one more for so many packed bytes */
+/* How many segments may be young, the open one included. A hint without the lock. */
+static inline uint32_t pool_young_most(const struct pool_shared *s)
+{
+	uint32_t most = __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED);
+	uint64_t n = YOUNG_FEW + __atomic_load_n(&s->ps_packed, __ATOMIC_RELAXED) / YOUNG_SHARE;
+
+	return n < most ? (uint32_t)n : most;
+}
+static inline uint32_t pool_young_pages(const struct pool_shared *s)
+{
+	return (s->ps_nyoung + (s->ps_open[OPEN_YOUNG] != NONE)) * YOUNG_PAGES;
+}
+/* There are more young pages than the packed ones allow, because those have gone: pack them. Without the lock. */
+void pool_young_relieve(struct pool *);
 int  pool_young_room(const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
 /* Room for a page in the open young segment. -EAGAIN: there is none, pack it. Does not drop the lock. */
 int  pool_young_open_locked(struct pool *);
@@ -253,11 +350,6 @@ static inline uint32_t pool_target(const struct pool_shared *s) { return __atomi
 static inline uint32_t pool_part(const struct pool_shared *s, uint32_t most)
 {
 	return (uint32_t)(((uint64_t)most * pool_target(s) + s->ps_limit - 1) / s->ps_limit);
-}
-/* How many segments may be young. A hint without the lock. */
-static inline uint32_t pool_young_most(const struct pool_shared *s)
-{
-	return pool_part(s, __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED));
 }
 /* Does the pool's part of memory change at all? */
 static inline bool pool_shares(const struct pool_shared *s) { return s->ps_floor != s->ps_limit; }
@@ -276,8 +368,8 @@ void pool_read_took(struct pool_shared *, uint64_t ns); /* without the lock */
 int  pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
 /* Its parts. False: no slot for it, or somebody else reads this segment. Else the segment keeps slot and block till the end. */
 bool pool_fetch_begin_locked(struct pool *, uint32_t seg);
-/* How much to read, [*from, *to), when those pages are wanted: one run, as little as misses. */
-void pool_extent_locked(struct pool_shared *, const struct segment *, uint32_t *from, uint32_t *to);
+/* How much to read, [*from, *to), when those pages are wanted: one run, as little as misses. False: no memory for it. */
+bool pool_extent_locked(struct pool *, uint32_t seg, uint32_t *from, uint32_t *to);
 void pool_fetch_end_locked(struct pool *, uint32_t seg, uint32_t from, uint32_t to, int rc);
 static inline uint32_t pool_pages_mask(uint32_t off, uint32_t len) /* the pages of a segment that cover this */
 {
@@ -291,12 +383,8 @@ static inline int pool_resident(const struct segment *g, uint32_t off, uint32_t 
 	return g->s_slot != NONE && (g->s_state != SEG_FILED || (g->s_valid & want) == want);
 }
 void pool_hit_locked(struct pool_shared *, uint32_t seg);
-/* Takes the slot off the cached segment least recently read. NONE: there is none. */
-uint32_t pool_cache_evict_locked(struct pool *);
+/* Takes the slot off the cached segment least recently read, and gives it back. False: there is none. */
+bool pool_cache_evict_locked(struct pool *);
 /* Takes the slot off this one. */
-uint32_t pool_uncache_locked(struct pool_shared *, uint32_t seg);
-/* pool_log.c, for the cache */
-uint32_t pool_slot_take_locked(struct pool *);
-void pool_slot_give_locked(struct pool *, uint32_t slot);
-void pool_dequeue_locked(struct pool_shared *, struct list *, uint32_t seg);
+struct warm pool_uncache_locked(struct pool_shared *, uint32_t seg);
 #endif

@@ -29,44 +29,58 @@ static uint64_t *leaf(struct pool_shared *s, uint32_t i)
 }
 
 /* Leaf n of a member's map, taken if need be. NULL: none is free. */
-static uint64_t *leaf_get(struct pool_shared *s, uint32_t m, uint32_t n)
+static uint64_t *leaf_get(struct pool *p, uint32_t m, uint32_t n)
 {
-	uint32_t *at = &map_of(s, m)[n], i = s->ps_leaffree;
+	struct pool_shared *s = p->p_shared;
+	uint32_t *at = &map_of(s, m)[n];
 
 	if (*at == 0) {
-		if (i != 0) {
-			s->ps_leaffree = (uint32_t)leaf(s, i)[0];
-			BARRIER();
-			leaf(s, i)[0] = 0;
-		} else if (s->ps_leafnext < s->ps_nleaves) {
-			i = ++s->ps_leafnext;
-		} else {
+		uint32_t i = pool_index_take(s, &s->ps_leafx);
+
+		if (i == NONE)
 			return NULL;
-		}
-		BARRIER();
-		*at = i;
+		s->ps_leaves_used++;
+		*at = i + 1;
+		pool_tables_locked(p);
 	}
 	return leaf(s, *at);
 }
 
 /* It has no bit set. */
-static void leaf_put(struct pool_shared *s, uint32_t m, uint32_t n)
+static void leaf_put(struct pool *p, uint32_t m, uint32_t n)
 {
+	struct pool_shared *s = p->p_shared;
 	uint32_t *at = &map_of(s, m)[n], i = *at;
 
 	*at = 0;
 	BARRIER();
 	pool_forget(leaf(s, i), PAGE);
-	leaf(s, i)[0] = s->ps_leaffree;
-	BARRIER();
-	s->ps_leaffree = i;
+	pool_index_give(s, &s->ps_leafx, i - 1);
+	s->ps_leaves_used--;
+	pool_tables_locked(p);
+}
+
+void pool_leaves_repair(struct pool_shared *s)
+{
+	s->ps_leaves_used = 0;
+	pool_index_reset(s, &s->ps_leafx);
+	for (uint32_t m = 0; m < s->ps_membertop; m++)
+		for (uint32_t n = 0; n < s->ps_mapleaves; n++)
+			if (map_of(s, m)[n] != 0) {
+				pool_index_mark(s, &s->ps_leafx, map_of(s, m)[n] - 1);
+				s->ps_leaves_used++;
+			}
+	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
+		if (pool_index_free(s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
+			pool_forget(leaf(s, i + 1), PAGE);
+	pool_index_trim(s, &s->ps_leafx);
 }
 
 void pool_own_locked(struct pool *p, uint32_t handle)
 {
 	uint64_t *l;
 
-	if (p->p_member != NONE && (l = leaf_get(p->p_shared, p->p_member, handle / LEAF_BITS)) != NULL)
+	if (p->p_member != NONE && (l = leaf_get(p, p->p_member, handle / LEAF_BITS)) != NULL)
 		l[handle % LEAF_BITS / 64] |= 1ull << handle % 64;
 }
 
@@ -85,8 +99,10 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 	uint32_t i;
 
 	pool_lock(p);
-	for (i = 0; i < s->ps_nmembers && pool_members(s)[i].m_state != MEMBER_FREE; i++)
+	for (i = 0; i < s->ps_membertop && pool_members(s)[i].m_state != MEMBER_FREE; i++)
 		;
+	if (i >= s->ps_membertop && i < s->ps_nmembers)
+		s->ps_membertop = i + 1;
 	if (i < s->ps_nmembers)
 		pool_members(s)[i] = (struct member){ .m_tag = tag, .m_state = state };
 	pool_unlock(s);
@@ -123,7 +139,7 @@ static void member_free(struct pool *p, uint32_t m)
 		if (map_of(s, m)[n] == 0)
 			continue;
 		leaf_unref(p, leaf(s, map_of(s, m)[n]), n * LEAF_BITS);
-		leaf_put(s, m, n);
+		leaf_put(p, m, n);
 		pool_unlock(s);
 		pool_lock(p);
 	}
@@ -136,7 +152,7 @@ void pool_release(struct pool *p, uint32_t tag)
 {
 	struct pool_shared *s = p->p_shared;
 
-	for (uint32_t i = 0; i < s->ps_nmembers; i++)
+	for (uint32_t i = 0; i < s->ps_membertop; i++)
 		if ((pool_members(s)[i].m_state == MEMBER_LIVE || pool_members(s)[i].m_state == MEMBER_DYING) &&
 		    pool_members(s)[i].m_tag == tag)
 			member_free(p, i);
@@ -152,7 +168,7 @@ int pool_fork_begin(struct pool *p)
 	pool_lock(p);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		uint32_t i = map_of(s, p->p_member)[n];
-		uint64_t *from = i != 0 ? leaf(s, i) : NULL, *to = i != 0 ? leaf_get(s, p->p_child, n) : NULL;
+		uint64_t *from = i != 0 ? leaf(s, i) : NULL, *to = i != 0 ? leaf_get(p, p->p_child, n) : NULL;
 
 		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {
 			for (uint64_t bits = from[w]; bits != 0; bits &= bits - 1)

@@ -26,7 +26,7 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 	for (uint32_t op = 0; op < POOL_WRITES; op++)
 		any |= pool_members(s)[member].m_io[op].io_block != 0;
 	pool_orphan_writes_locked(s, member);
-	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		struct segment *g = &segs(s)[i];
 
 		if (g->s_member != member)
@@ -59,117 +59,144 @@ static void repair_objects(struct pool_shared *s)
 		BARRIER();
 		s->ps_move.object = 0;
 	}
-	for (uint32_t i = 0; i < s->ps_segnext; i++)
-		segs(s)[i].s_live = 0;
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
+		segs(s)[i].s_live = segs(s)[i].s_packed = 0;
 	s->ps_stats.pages = s->ps_stats.same_filled = 0;
-	s->ps_objfree = 0;
-	for (uint32_t i = 1; i < s->ps_objnext; i++) {
-		if (o[i].o_ref == 0) {
-			o[i].o_seg = s->ps_objfree;
-			s->ps_objfree = i;
+	for (uint32_t i = 1; i < s->ps_objx.x_next; i++) {
+		if (o[i].o_ref == 0)
 			continue;
-		}
 		s->ps_stats.pages++;
-		if (o[i].o_seg == NONE)
+		if (o[i].o_seg == NONE) {
 			s->ps_stats.same_filled++;
-		else
+		} else {
 			segs(s)[o[i].o_seg].s_live += footprint(o[i].o_len);
+			segs(s)[o[i].o_seg].s_packed += o[i].o_len;
+		}
 	}
+}
+
+/* The state of a segment that nobody is at any more; what it has by that state. */
+static void repair_segment(struct pool_shared *s, uint32_t i)
+{
+	struct segment *g = &segs(s)[i];
+
+	if (g->s_fetch != 0 && pool_orphan(g))
+		g->s_fetch = 0;
+	if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] && i != s->ps_open[OPEN_RAW])
+		set_state(g, SEG_SEALED);
+	if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
+		set_state(g, SEG_FREE);
+	if (g->s_state == SEG_YOUNG && g->s_live == 0 && g->s_fetch == 0 && i != s->ps_open[OPEN_YOUNG])
+		set_state(g, SEG_FREE);
+	if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
+		g->s_slot = NONE;
+	if (g->s_slot == NONE && g->s_state != SEG_READING)
+		g->s_pages = 0;
+	if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN || g->s_state == SEG_YOUNG)
+		g->s_block = NONE;
+}
+
+/* Into the lists that it belongs to. */
+static void relist_segment(struct pool_shared *s, uint32_t i)
+{
+	struct segment *g = &segs(s)[i];
+
+	if (g->s_state == SEG_SEALED)
+		pool_seal_locked(s, i);
+	if (g->s_state == SEG_YOUNG && i != s->ps_open[OPEN_YOUNG]) {
+		pool_enqueue_locked(s, &s->ps_young, i);
+		s->ps_nyoung++;
+	}
+	if (g->s_state == SEG_FILED && g->s_slot != NONE) { /* being read into */
+		pool_enqueue_locked(s, &s->ps_cached, i);
+		s->ps_ncached++;
+	}
+	if (g->s_state == SEG_OPEN || g->s_state == SEG_SEALED || g->s_state == SEG_WRITING)
+		s->ps_packed += g->s_packed;
 }
 
 static void repair_segments(struct pool_shared *s)
 {
-	s->ps_segfree = NONE;
 	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	for (unsigned b = 0; b < BUCKETS; b++)
+		s->ps_sparse[b] = NONE;
 	s->ps_nwarm = s->ps_ncached = s->ps_nyoung = 0;
+	s->ps_packed = 0;
 	for (unsigned k = 0; k < OPENS; k++)
 		if (s->ps_open[k] != NONE &&
 		    segs(s)[s->ps_open[k]].s_state != (k == OPEN_YOUNG ? SEG_YOUNG : SEG_OPEN))
 			s->ps_open[k] = NONE;
-	for (uint32_t i = 0; i < s->ps_segnext; i++)
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
 		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) &&
 		    pool_orphan(&segs(s)[i]))
 			pool_abandon_locked(s, &segs(s)[i]);
-	for (uint32_t i = 0; i < s->ps_segnext; i++) {
-		struct segment *g = &segs(s)[i];
-
-		if (g->s_fetch != 0 && pool_orphan(g))
-			g->s_fetch = 0;
-		if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] &&
-		    i != s->ps_open[OPEN_RAW])
-			set_state(g, SEG_SEALED);
-		if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
-			set_state(g, SEG_FREE);
-		if (g->s_state == SEG_YOUNG && g->s_live == 0 && g->s_fetch == 0 && i != s->ps_open[OPEN_YOUNG])
-			set_state(g, SEG_FREE);
-		if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
-			g->s_slot = NONE;
-		if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN ||
-		    g->s_state == SEG_YOUNG)
-			g->s_block = NONE;
-		if (g->s_state == SEG_SEALED)
-			pool_enqueue_locked(s, &s->ps_sealed[g->s_old], i);
-		if (g->s_state == SEG_YOUNG && i != s->ps_open[OPEN_YOUNG]) {
-			pool_enqueue_locked(s, &s->ps_young, i);
-			s->ps_nyoung++;
-		}
-		if (g->s_state == SEG_FILED && g->s_slot != NONE) { /* being read into */
-			pool_enqueue_locked(s, &s->ps_cached, i);
-			s->ps_ncached++;
-		}
-		if (g->s_state == SEG_FREE) {
-			g->s_next = s->ps_segfree;
-			s->ps_segfree = i;
-		}
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
+		repair_segment(s, i);
+		relist_segment(s, i);
 	}
 }
 
-/* The stack of free numbers is made from the segments: first marks of those in use, then, in place, the others. */
-static uint32_t repair_stack(struct pool_shared *s, uint64_t stack, uint32_t *n, uint32_t next, int blocks)
+/* Numbers of segments, slots and blocks that are in use; pages of slots. */
+static void repair_indexes(struct pool_shared *s)
 {
-	uint32_t *v = (uint32_t *)(void *)((char *)s + stack), used = 0, aside = 0;
+	uint32_t blocks = 0, aside = 0;
 
-	for (uint32_t i = 0; i < next; i++)
-		v[i] = 0;
-	for (uint32_t i = 0; i < s->ps_segnext; i++) {
+	pool_index_reset(s, &s->ps_segx);
+	pool_index_reset(s, &s->ps_slotx);
+	pool_index_reset(s, &s->ps_blockx);
+	s->ps_held = 0;
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		const struct segment *g = &segs(s)[i];
-		uint32_t x = blocks ? g->s_block : g->s_state == SEG_READING ? g->s_next : g->s_slot;
+		uint32_t slot = g->s_state == SEG_READING ? g->s_next : g->s_slot;
 
-		if (g->s_state != SEG_FREE && x != NONE)
-			v[x] = 1;
+		if (g->s_state == SEG_FREE)
+			continue;
+		pool_index_mark(s, &s->ps_segx, i);
+		if (slot != NONE) {
+			pool_index_mark(s, &s->ps_slotx, slot);
+			s->ps_held += (uint32_t)__builtin_popcount(g->s_pages);
+		}
+		if (g->s_block != NONE) {
+			pool_index_mark(s, &s->ps_blockx, g->s_block);
+			blocks++;
+		}
 	}
-	for (uint32_t i = 0; blocks && i < QUARANTINE_MAX; i++)
+	for (uint32_t i = 0; i < QUARANTINE_MAX; i++)
 		if (s->ps_quarantine[i].q_block != 0) {
-			v[s->ps_quarantine[i].q_block - 1] = 1;
+			pool_index_mark(s, &s->ps_blockx, s->ps_quarantine[i].q_block - 1);
 			aside++;
 		}
-	for (uint32_t m = 0; blocks && m < s->ps_nmembers; m++)
-		for (uint32_t op = 0; op < POOL_WRITES; op++)
-			if (pool_members(s)[m].m_io[op].io_block != 0)
-				v[pool_members(s)[m].m_io[op].io_block - 1] = 1;
-	*n = 0;
-	for (uint32_t i = 0; i < next; i++) {
-		if (v[i] != 0)
-			used++;
-		else
-			v[(*n)++] = i;
-	}
-	s->ps_stats.set_aside = blocks ? aside : s->ps_stats.set_aside;
-	return used - aside;
+	for (uint32_t m = 0; m < s->ps_membertop; m++)
+		for (uint32_t op = 0; op < POOL_WRITES; op++) {
+			uint32_t block = pool_members(s)[m].m_io[op].io_block;
+
+			if (block != 0 && pool_index_free(s, &s->ps_blockx, block - 1)) {
+				pool_index_mark(s, &s->ps_blockx, block - 1);
+				blocks++;
+			}
+		}
+	s->ps_stats.set_aside = aside;
+	s->ps_blocks_used = blocks;
 }
 
 void pool_repair_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t before = s->ps_slots_used;
+	uint32_t before = s->ps_held;
 
 	repair_objects(s);
 	repair_segments(s);
-	s->ps_blocks_used = repair_stack(s, s->ps_blockfree, &s->ps_nblockfree, s->ps_blocknext, 1);
-	pool_tell(&s->ps_slots_used, repair_stack(s, s->ps_slotfree, &s->ps_nslotfree, s->ps_slotnext, 0));
-	for (uint32_t i = 0; i < s->ps_nslotfree; i++)
-		pool_forget(slot_mem(s, ((uint32_t *)(void *)((char *)s + s->ps_slotfree))[i]), SEG_BYTES);
-	if (before > s->ps_slots_used && p->p_charge != NULL)
-		(void)p->p_charge(p->p_charge_arg, -(long)((before - s->ps_slots_used) * SEG_PAGES));
+	repair_indexes(s);
+	for (uint32_t i = 0; i < s->ps_slotx.x_next; i++)
+		if (pool_index_free(s, &s->ps_slotx, i))
+			pool_forget(slot_mem(s, i), SEG_BYTES);
+	pool_index_trim(s, &s->ps_segx);
+	pool_index_trim(s, &s->ps_slotx);
+	pool_index_trim(s, &s->ps_blockx);
+	pool_objects_repair(p);
+	pool_leaves_repair(s);
+	pool_tables_locked(p);
+	if (before > s->ps_held && p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)(before - s->ps_held));
 	s->ps_stats.repairs++;
 }

@@ -141,16 +141,16 @@ static struct member_io *ops_of(struct pool *p)
 	return p->p_alone ? p->p_ring->ops : pool_members(p->p_shared)[p->p_member].m_io;
 }
 
-static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint64_t op)
+static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint32_t bytes, uint64_t op)
 {
 	if (r->fd < 0)
-		return pool_aio_write(r->aio, fd, mem, at, SEG_BYTES, op);
+		return pool_aio_write(r->aio, fd, mem, at, bytes, op);
 	uint32_t tail = *r->sq_tail;
 	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
 	long rc;
 
 	*e = (struct io_uring_sqe){
-		.opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = SEG_BYTES, .user_data = op
+		.opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = bytes, .user_data = op
 	};
 	r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
 	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
@@ -194,10 +194,11 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	set_state(g, SEG_WRITING);
 	char *mem = slot_mem(s, g->s_slot);
 	uint64_t off = (uint64_t)g->s_block * SEG_BYTES;
+	uint32_t bytes = pool_seg_bytes(g);
 	r->inflight++; /* others may collect it as soon as it is on its way */
 	pool_unlock(s);
 	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
-	     submit(r, p->p_fd, mem, off, op);
+	     submit(r, p->p_fd, mem, off, bytes, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
@@ -217,8 +218,8 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 static void collect(struct pool *p, struct member_io *io, int res)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = io->io_seg, block = io->io_block - 1;
-	int rc = res == (int)SEG_BYTES ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : res == -EFBIG ? -EAGAIN : -EIO;
+	uint32_t i = io->io_seg, block = io->io_block - 1, bytes = i != 0 ? pool_seg_bytes(&segs(s)[i - 1]) : 0;
+	int rc = res == (int)bytes ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : res == -EFBIG ? -EAGAIN : -EIO;
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;
@@ -228,7 +229,7 @@ static void collect(struct pool *p, struct member_io *io, int res)
 		return;
 	}
 	if (rc == 0) {
-		(void)__atomic_add_fetch(&s->ps_stats.bytes_written, SEG_BYTES, __ATOMIC_RELAXED);
+		(void)__atomic_add_fetch(&s->ps_stats.bytes_written, bytes, __ATOMIC_RELAXED);
 		s->ps_stats.behind++;
 	} else {
 		p->p_sync = 1; /* the next write is tried synchronously and tells */

@@ -8,8 +8,9 @@
  * another CPU. The packer is not a thread of the storing process: while that one runs on two CPUs each of its pages moved
  * costs an interrupt of the other, which is more than to pack the page. A page that is wanted back while it is young was never packed.
  *
- * Nobody ever waits for the packer. At most ps_youngmax segments are young, and their memory is set aside from the log's; when
- * they are full, a storing thread packs its pages itself. So a stopped or killed packer changes only speed.
+ * Nobody ever waits for the packer. What is young takes memory unpacked: YOUNG_FEW segments, and one more for sixteen times as much
+ * as it takes that is packed; ps_youngmax at most. Their memory is set aside from the log's; when they are full, a storing
+ * thread packs its pages itself. So a stopped or killed packer changes only speed.
  *
  * Places of an object: in the entry alone (same-filled) | young | packed, in the log. Young to packed is one pool_append_locked(), undone
  * by repair like any other if it does not come to its end: the young copy stays until its segment is freed. The checksum
@@ -25,16 +26,17 @@
  */
 #include "store/pool_impl.h"
 
-/* What is young takes memory unpacked. So many segments let both sides run on; it is not for the sake of what comes back soon. */
-#define YOUNG_MOST 16u
+/* So many segments let both sides run on; it is not for the sake of what comes back soon. */
+#define YOUNG_MOST 32u
 
 void pool_pack_behind(struct pool *p, uint64_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t n = (uint32_t)(bytes / SEG_BYTES), most = s->ps_limit / 8 < YOUNG_MOST ? s->ps_limit / 8 : YOUNG_MOST;
+	uint64_t n = bytes / (YOUNG_PAGES * PAGE), most = (uint64_t)s->ps_limit / 8 * SEG_PAGES / YOUNG_PAGES;
 
+	most = most < YOUNG_MOST ? most : YOUNG_MOST;
 	pool_lock(p);
-	s->ps_youngmax = n < most ? n : most;
+	s->ps_youngmax = (uint32_t)(n < most ? n : most);
 	pool_unlock(s);
 }
 
@@ -73,13 +75,16 @@ int pool_young_open_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = s->ps_open[OPEN_YOUNG];
 
-	if (i != NONE && segs(s)[i].s_used + footprint(PAGE) <= SEG_BYTES)
-		return 0;
-	pool_young_seal_locked(s);
-	if (!pool_young_room(s) || (i = pool_seg_new_locked(p, SEG_YOUNG)) == NONE)
-		return -EAGAIN;
-	s->ps_open[OPEN_YOUNG] = i;
-	return 0;
+	if (i != NONE && segs(s)[i].s_used == YOUNG_OBJECTS * footprint(PAGE)) {
+		pool_young_seal_locked(s);
+		i = NONE;
+	}
+	if (i == NONE) {
+		if (!pool_young_room(s) || (i = pool_seg_new_locked(p, SEG_YOUNG)) == NONE)
+			return -EAGAIN;
+		s->ps_open[OPEN_YOUNG] = i;
+	}
+	return pool_touch_locked(p, i, 0, YOUNG_PAGES) ? 0 : -EAGAIN;
 }
 
 /* The store is empty: young segments hold nothing, but somebody may be reading one, or have died over it. */
@@ -169,7 +174,7 @@ static int there(struct pool_shared *s, uint32_t i, const struct work *w)
 	return o->o_ref > 0 && o->o_seg == i && o->o_off == w->off;
 }
 
-/* The live objects of segment i. At most SEG_PAGES. */
+/* The live objects of segment i. At most YOUNG_OBJECTS. */
 static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 {
 	const struct segment *g = &segs(s)[i];
@@ -205,7 +210,7 @@ static int move_locked(struct pool *p, uint32_t i, uint32_t pin, const struct wo
 	objects(s)[w->object].o_word = k->word;
 	BARRIER();
 	pool_append_locked(s, s->ps_open[kind], w->object, k->data, k->len);
-	segs(s)[i].s_live -= footprint(PAGE);
+	pool_gone_locked(s, i, PAGE);
 	s->ps_in += PAGE;
 	s->ps_out += k->len;
 	s->ps_stats.packed_behind++;
@@ -219,7 +224,7 @@ static int pack_segment(struct pool *p, char *ctx, uint32_t i)
 	struct segment *g = &segs(s)[i];
 	const char *mem = slot_mem(s, g->s_slot);
 	uint32_t pin = g->s_fetch, n;
-	struct work w[SEG_PAGES];
+	struct work w[YOUNG_OBJECTS];
 	int rc = 0;
 
 	n = list_locked(s, i, w);
@@ -242,7 +247,17 @@ static int pack_segment(struct pool *p, char *ctx, uint32_t i)
 		pool_seg_free_locked(p, i);
 	if (s->ps_stats.pages == s->ps_stats.same_filled)
 		pool_close_locked(p);
+	else
+		pool_settle_locked(p);
 	return rc;
+}
+
+void pool_young_relieve(struct pool *p)
+{
+	const struct pool_shared *s = p->p_shared;
+
+	while (__atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) > pool_young_most(s) && pool_work(p, true) == 1)
+		;
 }
 
 int pool_work(struct pool *p, bool all)

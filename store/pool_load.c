@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Loading pages: the packed bytes are copied out under the lock, and unpacked without it. What lies in the file is read
+ * into the cache (pool_cache.c), or alone where there is no slot for it.
+ *
+ * A load from the file that finds other bytes than were stored looks whether the object has moved since.
+ */
+#include "store/codec.h"
+#include "store/pool_impl.h"
+
+#define BATCH POOL_BATCH
+
+/* What was read from the file is not trusted. */
+static int unpack(void *area, const char *data, const struct object *o, void *page, int filed)
+{
+	if (filed && pool_checksum(data, o->o_len) != o->o_word)
+		return -EIO;
+	if (o->o_len != PAGE)
+		return codec_unpack(area, data, o->o_len, page);
+	if (data != page)
+		__builtin_memcpy(page, data, PAGE);
+	return 0;
+}
+
+/* Reads the object by itself, past the cache; the caller's reference keeps its segment where it is. Without the lock. */
+static int load_alone(struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
+{
+	uint64_t at = (uint64_t)block * SEG_BYTES + o->o_off, from = at / PAGE * PAGE;
+	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(up(at + o->o_len, PAGE) - from));
+
+	return rc == 0 ? unpack(area, buf + (at - from), o, page, 1) : rc;
+}
+
+/* The segment's copy in memory has other bytes than were written: the next load shall ask the disk again. */
+static void distrust(struct pool *p, const struct object *o)
+{
+	struct pool_shared *s = p->p_shared;
+
+	pool_lock(p);
+	struct segment *g = &segs(s)[o->o_seg];
+	if (g->s_state == SEG_FILED && g->s_slot != NONE && g->s_fetch == 0)
+		g->s_valid &= ~pool_pages_mask(o->o_off, o->o_len);
+	pool_unlock(s);
+}
+
+struct taken {
+	struct object o;
+	char *at; /* its packed bytes, or (raw) the caller's page */
+	int filed;
+	uint32_t block;
+};
+
+#define LOADS_LATE 4096u
+
+static void count_load_locked(struct pool_shared *s, uint32_t *which)
+{
+	pool_tell(which, *which + 1);
+	if (s->ps_mem_loads + s->ps_file_loads >= LOADS_LATE) {
+		pool_tell(&s->ps_mem_loads, s->ps_mem_loads / 2);
+		pool_tell(&s->ps_file_loads, s->ps_file_loads / 2);
+	}
+}
+
+void pool_fetched_locked(struct pool_shared *s, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		count_load_locked(s, &s->ps_file_loads);
+	s->ps_stats.cache_hits -= n; /* the loads that follow will be counted as such */
+}
+
+/*
+ * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
+ * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
+ */
+static uint32_t take_locked(
+    struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, char *buf, struct taken *t, int *rc)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = 0;
+	int read = 0;
+
+	for (*rc = 0; i < n;) {
+		struct object o = objects(s)[handles[i]];
+
+		t[i] = (struct taken){ .o = o };
+		if (o.o_seg == NONE) {
+			i++;
+			continue;
+		}
+		struct segment *g = &segs(s)[o.o_seg];
+		if (!pool_resident(g, o.o_off, o.o_len)) {
+			*rc = g->s_state == SEG_FILED ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len) : -EAGAIN;
+			t[i].block = g->s_block;
+			read = 1;
+			count_load_locked(s, &s->ps_file_loads);
+			pool_wanted_locked(s, &o, true);
+			if (*rc != 0)
+				break;
+			continue;
+		}
+		t[i].filed = g->s_state == SEG_FILED;
+		t[i].at = o.o_len == PAGE ? pages[i] : buf + i * PAGE;
+		s->ps_stats.young_hits += g->s_state == SEG_YOUNG;
+		if (!read)
+			pool_wanted_locked(s, &o, false);
+		if (t[i].filed) {
+			pool_hit_locked(s, o.o_seg);
+			s->ps_stats.cache_hits += !read;
+		} else {
+			count_load_locked(s, &s->ps_mem_loads);
+		}
+		__builtin_memcpy(t[i].at, slot_mem(s, g->s_slot) + o.o_off, o.o_len);
+		read = 0;
+		i++;
+	}
+	return i;
+}
+
+static int finish(struct pool *p, void *area, const struct taken *t, void *page)
+{
+	int rc;
+
+	if (t->o.o_seg == NONE) {
+		for (unsigned i = 0; i < PAGE / 8; i++)
+			((uint64_t *)page)[i] = t->o.o_word;
+		return 0;
+	}
+	if ((rc = unpack(area, t->at, &t->o, page, t->filed)) != 0 && t->filed)
+		distrust(p, &t->o);
+	return rc;
+}
+
+/* -EAGAIN: it is elsewhere by now. */
+static int finish_alone(struct pool *p, void *area, uint32_t handle, const struct taken *t, char *buf, void *page)
+{
+	int rc = load_alone(p, area, &t->o, t->block, buf, page);
+
+	if (rc == 0)
+		return 0;
+	pool_lock(p); /* fetched back meanwhile, and the block used again? */
+	const struct object *o = &objects(p->p_shared)[handle];
+	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off || segs(p->p_shared)[o->o_seg].s_block != t->block)
+		rc = -EAGAIN;
+	pool_unlock(p->p_shared);
+	return rc;
+}
+
+int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done)
+{
+	struct taken t[BATCH];
+	char *ctx = pool_ctx_take(p), *buf = pool_ctx_buf(ctx);
+	int rc = 0, why;
+
+	for (*done = 0; *done < n && rc == 0;) {
+		pool_lock(p);
+		uint32_t m =
+		    take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
+		pool_unlock(p->p_shared);
+		for (uint32_t i = 0; i < m && (rc = finish(p, ctx, &t[i], pages[*done])) == 0; i++)
+			++*done;
+		if (rc != 0 || why == 0)
+			continue;
+		rc = why == -EAGAIN ? finish_alone(p, ctx, handles[*done], &t[m], buf, pages[*done]) : why;
+		if (rc == 0)
+			++*done;
+		else if (rc == -EAGAIN)
+			rc = 0;
+	}
+	pool_ctx_give(p, ctx);
+	return rc;
+}
+
+int pool_takes_memory(const struct pool *p, uint32_t handle)
+{
+	uint32_t i = __atomic_load_n(&objects(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
+
+	return i != NONE && __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
+}
+
+int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = 0;
+
+	pool_lock(p);
+	for (; i < n; i++) {
+		const struct object *o = &objects(s)[handles[i]];
+
+		if (o->o_seg != NONE && !pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
+			break;
+	}
+	pool_unlock(s);
+	return i == n;
+}
+
+/*
+ * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more, and for whoever
+ * packs them himself that is so for the others, too.
+ */
+int pool_better_anew(const struct pool *p, uint32_t handle)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = __atomic_load_n(&objects(s)[handle].o_seg, __ATOMIC_RELAXED);
+
+	return i != NONE && __atomic_load_n(&segs(s)[i].s_state, __ATOMIC_RELAXED) == SEG_FILED &&
+	    __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED) != 0 &&
+	    __atomic_load_n(&s->ps_ahead, __ATOMIC_RELAXED) < AHEAD_WHOLE;
+}
+
+int pool_load(struct pool *p, uint32_t handle, void *page)
+{
+	uint32_t done;
+
+	return pool_load_vec(p, 1, &handle, &page, &done);
+}

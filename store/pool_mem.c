@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The memory that the store takes, and what its user is charged for it (p_charge).
+ *
+ * All of it is counted by the page: the pages of slots that segments have touched (s_pages), those of a few free slots that stay
+ * warm, and the tables as far as they are in use. Nothing is taken before the first page is stored, and nothing is left when the
+ * last one has gone. The order is: charge, then touch; forget, then give the charge back.
+ *
+ * Tables lie in sparse memory and grow from their front with their index; ps_table[] says how many pages of each are charged. The
+ * object table is counted by granules (pool_object.c), the maps of members by leaves (pool_member.c).
+ * Left out: the working areas of each process (POOL_CONTEXTS), which are its own memory.
+ *
+ * Lock: ps_lock for everything here.
+ */
+#include "store/pool_impl.h"
+
+#define BASE_PAGES 1u /* pool_shared itself */
+
+static void give_back(struct pool *p, uint32_t pages)
+{
+	if (pages != 0 && p->p_charge != NULL)
+		(void)p->p_charge(p->p_charge_arg, -(long)pages);
+}
+
+static bool take(struct pool *p, uint32_t pages)
+{
+	return p->p_charge == NULL || p->p_charge(p->p_charge_arg, (long)pages) == 0;
+}
+
+void pool_forget(void *mem, uint64_t len)
+{
+	/* MADV_REMOVE frees the pages of a shared mapping; private memory answers EINVAL and takes DONTNEED */
+	if (len > 0 && sys_call3(SYS_madvise, (long)mem, (long)len, MADV_REMOVE) != 0)
+		(void)sys_call3(SYS_madvise, (long)mem, (long)len, MADV_DONTNEED);
+}
+
+/* ---- slots ---- */
+static uint32_t count(uint32_t pages) { return (uint32_t)__builtin_popcount(pages); }
+
+static void slot_cool(struct pool *p, struct warm w)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (w.w_pages != 0)
+		pool_forget(slot_mem(s, w.w_slot), SEG_BYTES);
+	pool_index_give(s, &s->ps_slotx, w.w_slot);
+	pool_tell(&s->ps_held, s->ps_held - count(w.w_pages));
+	give_back(p, count(w.w_pages));
+	pool_tables_locked(p);
+}
+
+bool pool_slot_take_locked(struct pool *p, struct warm *w)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (pool_injected(p, POOL_INJECT_MEMORY))
+		return false;
+	if (s->ps_nwarm > 0) {
+		*w = s->ps_warm[--s->ps_nwarm];
+		return true;
+	}
+	*w = (struct warm){ .w_slot = pool_index_take(s, &s->ps_slotx) };
+	if (w->w_slot == NONE)
+		return false;
+	pool_tables_locked(p);
+	return true;
+}
+
+/* A few free slots keep their memory: to give it back and have it zeroed again costs more than to fill it. */
+void pool_slot_give_locked(struct pool *p, struct warm w)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (s->ps_nwarm < WARM_MAX && w.w_pages != 0)
+		s->ps_warm[s->ps_nwarm++] = w;
+	else
+		slot_cool(p, w);
+}
+
+bool pool_cool_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+
+	if (s->ps_nwarm == 0)
+		return false;
+	slot_cool(p, s->ps_warm[--s->ps_nwarm]);
+	return true;
+}
+
+bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
+{
+	struct segment *g = &segs(p->p_shared)[i];
+	uint32_t more = from == to ? 0 : pool_pages_mask(from * PAGE, (to - from) * PAGE) & ~g->s_pages;
+
+	if (more == 0)
+		return true;
+	while (!take(p, count(more)))
+		if (!pool_cool_locked(p))
+			return false;
+	g->s_pages |= more;
+	pool_tell(&p->p_shared->ps_held, p->p_shared->ps_held + count(more));
+	return true;
+}
+
+/* ---- tables ---- */
+struct table {
+	uint64_t at, bytes; /* offset from the start; so many from there are in use */
+};
+
+static struct table table_of(const struct pool_shared *s, unsigned t)
+{
+	switch (t) {
+	case TABLE_OBJMAP: return (struct table){ s->ps_objx.x_map, pool_index_map_bytes(s->ps_objx.x_next) };
+	case TABLE_OBJSUM: return (struct table){ s->ps_objx.x_sum, pool_index_sum_bytes(s->ps_objx.x_next) };
+	case TABLE_GRANULES: return (struct table){ s->ps_granuleused, up(s->ps_objx.x_next, GRANULE) / GRANULE * 2 };
+	case TABLE_SEGS: return (struct table){ s->ps_segs, (uint64_t)s->ps_segx.x_next * sizeof(struct segment) };
+	case TABLE_SEGMAP: return (struct table){ s->ps_segx.x_map, pool_index_map_bytes(s->ps_segx.x_next) };
+	case TABLE_SLOTMAP: return (struct table){ s->ps_slotx.x_map, pool_index_map_bytes(s->ps_slotx.x_next) };
+	case TABLE_BLOCKMAP: return (struct table){ s->ps_blockx.x_map, pool_index_map_bytes(s->ps_blockx.x_next) };
+	case TABLE_MEMBERS: return (struct table){ s->ps_members, (uint64_t)s->ps_membertop * sizeof(struct member) };
+	default: return (struct table){ s->ps_maps, (uint64_t)s->ps_membertop * s->ps_mapleaves * 4 };
+	}
+}
+
+void pool_tables_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	bool empty = s->ps_stats.pages == 0;
+	uint32_t now = empty ? 0 : BASE_PAGES + s->ps_granules * (uint32_t)GRANULE_PAGES + s->ps_leaves_used;
+
+	for (unsigned t = 0; t < TABLES; t++) {
+		struct table b = table_of(s, t);
+		uint32_t pages = (uint32_t)(up(b.bytes, PAGE) / PAGE);
+
+		if (pages < s->ps_table[t])
+			pool_forget((char *)s + b.at + (uint64_t)pages * PAGE, (uint64_t)(s->ps_table[t] - pages) * PAGE);
+		s->ps_table[t] = pages;
+		now += empty ? 0 : pages;
+	}
+	if (now < s->ps_tables)
+		give_back(p, s->ps_tables - now);
+	if (now <= s->ps_tables || take(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
+		s->ps_tables = now;
+}

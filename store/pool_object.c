@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The object table: an entry for each stored page. Entries never move, so a handle is an index.
+ *
+ * New entries are taken lowest first (pool_index.c). The table is taken from the kernel and given back by granules of GRANULE
+ * entries: one is charged while any of its entries is in use, wherever it lies. Entry 0 is never used: handle 0 means none.
+ *
+ * Lock: ps_lock. An entry with o_ref 0 is free, whatever the index says: repair makes index and granules anew from that.
+ */
+#include "store/pool_impl.h"
+
+static char *granule_mem(struct pool_shared *s, uint32_t g) { return (char *)&objects(s)[(uint64_t)g * GRANULE]; }
+
+/* How many entries of granule g are in use. */
+static uint16_t *granule_used(struct pool_shared *s, uint32_t g)
+{
+	return (uint16_t *)(void *)((char *)s + s->ps_granuleused) + g;
+}
+
+uint32_t pool_object_new(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t next = s->ps_objx.x_next, i = pool_index_take(s, &s->ps_objx);
+
+	if (i == NONE)
+		return 0;
+	objects(s)[i] = (struct object){ .o_ref = 1, .o_seg = NONE };
+	bool first = (*granule_used(s, i / GRANULE))++ == 0;
+	s->ps_granules += first;
+	s->ps_stats.pages++;
+	if (first || next != s->ps_objx.x_next)
+		pool_tables_locked(p);
+	return i;
+}
+
+static void object_free(struct pool *p, uint32_t i)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t next = s->ps_objx.x_next, g = i / GRANULE;
+	bool last = --*granule_used(s, g) == 0;
+
+	pool_index_give(s, &s->ps_objx, i);
+	s->ps_stats.pages--;
+	if (last) {
+		pool_forget(granule_mem(s, g), GRANULE * sizeof(struct object));
+		s->ps_granules--;
+	}
+	if (last || next != s->ps_objx.x_next)
+		pool_tables_locked(p);
+}
+
+void pool_unref_locked(struct pool *p, uint32_t handle)
+{
+	struct pool_shared *s = p->p_shared;
+	struct object *o = &objects(s)[handle];
+
+	if (--o->o_ref > 0)
+		return;
+	if (o->o_seg != NONE) {
+		pool_gone_locked(s, o->o_seg, o->o_len);
+		if (segs(s)[o->o_seg].s_live == 0)
+			pool_seg_empty_locked(p, o->o_seg);
+	} else {
+		s->ps_stats.same_filled--;
+	}
+	object_free(p, handle);
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
+	else
+		pool_settle_locked(p);
+}
+
+void pool_objects_repair(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t next = s->ps_objx.x_next;
+
+	pool_index_reset(s, &s->ps_objx);
+	pool_index_mark(s, &s->ps_objx, 0);
+	for (uint32_t g = 0; g * GRANULE < next; g++)
+		*granule_used(s, g) = 0;
+	for (uint32_t i = 1; i < next; i++)
+		if (objects(s)[i].o_ref != 0) {
+			pool_index_mark(s, &s->ps_objx, i);
+			++*granule_used(s, i / GRANULE);
+		}
+	pool_index_trim(s, &s->ps_objx);
+	s->ps_granules = 0;
+	for (uint32_t g = 0; g * GRANULE < next; g++) {
+		if (*granule_used(s, g) != 0)
+			s->ps_granules++;
+		else /* looking at it has taken it */
+			pool_forget(granule_mem(s, g), GRANULE * sizeof(struct object));
+	}
+}
