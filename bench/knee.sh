@@ -1,0 +1,6 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# knee.sh [options of knee.py]: how programs slow down as their memory shrinks, beside the kernel's zram. Needs root for the kernel's part.
+set -eu
+cd "$(dirname "$0")/.."
+exec "$(sh tools/python.sh)" bench/knee.py "$@"
