@@ -154,6 +154,13 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 /* A count changes that is read without the lock, too, where a page is about to be packed (tighter). Lock held. */
 static inline void pool_tell(uint32_t *which, uint32_t n) { __atomic_store_n(which, n, __ATOMIC_RELAXED); }
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
+/* How many pages of a slot such a mask has. By hand: __builtin_popcount calls a function where the CPU need not have the instruction. */
+static inline uint32_t mask_count(uint32_t m)
+{
+	m -= m >> 1 & 0x55555555u;
+	m = (m & 0x33333333u) + (m >> 2 & 0x33333333u);
+	return ((m + (m >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
+}
 /* Bytes an object of that length takes in a segment. */
 static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }
 /* What a lock's owner or a segment's user is known by where nobody outlives another's death: the process is alone. */

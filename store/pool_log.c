@@ -353,7 +353,7 @@ static uint32_t log_pages(const struct pool_shared *s)
 	uint32_t n = s->ps_held;
 
 	for (uint32_t i = 0; i < s->ps_nwarm; i++)
-		n -= (uint32_t)__builtin_popcount(s->ps_warm[i].w_pages);
+		n -= mask_count(s->ps_warm[i].w_pages);
 	return n > pool_young_pages(s) ? n - pool_young_pages(s) : 0;
 }
 

@@ -35,8 +35,6 @@ void pool_forget(void *mem, uint64_t len)
 }
 
 /* ---- slots ---- */
-static uint32_t count(uint32_t pages) { return (uint32_t)__builtin_popcount(pages); }
-
 static void slot_cool(struct pool *p, struct warm w)
 {
 	struct pool_shared *s = p->p_shared;
@@ -44,8 +42,8 @@ static void slot_cool(struct pool *p, struct warm w)
 	if (w.w_pages != 0)
 		pool_forget(slot_mem(s, w.w_slot), SEG_BYTES);
 	pool_index_give(s, &s->ps_slotx, w.w_slot);
-	pool_tell(&s->ps_held, s->ps_held - count(w.w_pages));
-	give_back(p, count(w.w_pages));
+	pool_tell(&s->ps_held, s->ps_held - mask_count(w.w_pages));
+	give_back(p, mask_count(w.w_pages));
 	pool_tables_locked(p);
 }
 
@@ -94,11 +92,11 @@ bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 
 	if (more == 0)
 		return true;
-	while (!take(p, count(more)))
+	while (!take(p, mask_count(more)))
 		if (!pool_cool_locked(p))
 			return false;
 	g->s_pages |= more;
-	pool_tell(&p->p_shared->ps_held, p->p_shared->ps_held + count(more));
+	pool_tell(&p->p_shared->ps_held, p->p_shared->ps_held + mask_count(more));
 	return true;
 }
 

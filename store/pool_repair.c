@@ -154,7 +154,7 @@ static void repair_indexes(struct pool_shared *s)
 		pool_index_mark(s, &s->ps_segx, i);
 		if (slot != NONE) {
 			pool_index_mark(s, &s->ps_slotx, slot);
-			s->ps_held += (uint32_t)__builtin_popcount(g->s_pages);
+			s->ps_held += mask_count(g->s_pages);
 		}
 		if (g->s_block != NONE) {
 			pool_index_mark(s, &s->ps_blockx, g->s_block);
