@@ -93,7 +93,7 @@ class Measure:
             with open(report) as f:
                 r = json.load(f)
             cell.update(faults=r["faults_swap"], rescues=r["faults_rescue"], waited=r["wait_ns"] / 1e9 / out.wall,
-                        pool=r["pool_mem_bytes"], file=r["file_bytes"], ratio=r["pool_ratio"], need=r["need_peak_bytes"])
+                        pool=r["pool_peak_bytes"], file=r["file_bytes"], ratio=r["pool_ratio"], need=r["need_peak_bytes"])
         except (OSError, ValueError, KeyError):
             cell.setdefault("why", "no report")
         return cell

@@ -97,7 +97,7 @@ static void *make_shared(const char *name, uint64_t size, int *fd)
 static int make_store(struct run *r, struct run_store *st)
 {
 	struct pool_config pc = {
-		.mem_limit = r->o.pool, .mem_floor = r->o.pool / 6, .max_members = FAMILY_PROCS + 1
+		.mem_limit = r->o.pool, .mem_floor = 512u << 10, .max_members = FAMILY_PROCS + 1
 	}; /* and we */
 	void *mem;
 	int rc;

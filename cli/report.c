@@ -91,13 +91,14 @@ void cli_report_json(
 	fprintf(f,
 	    ",\"refused\":%llu,\"refused_tables\":%llu,\"full\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
 	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu,"
-	    "\"pool_target_bytes\":%llu,"
+	    "\"pool_target_bytes\":%llu,\"pool_peak_bytes\":%llu,"
 	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
 	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables, (unsigned long long)fam->fam_full,
 	    (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
 	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
 	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
+	    (unsigned long long)ps->mem_most,
 	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left,
 	    (unsigned long long)t->turned_away);
 }

@@ -59,7 +59,7 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 		s->ps_limit = 4; /* two open, one being written, one to go on with */
 	s->ps_floor = s->ps_target = s->ps_limit;
 	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && c->file_limit != 0)
-		s->ps_floor = c->mem_floor / SEG_BYTES > s->ps_limit / 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : s->ps_limit / 8;
+		s->ps_floor = c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
 	/* young segments and those with few pages have slots, too */
 	s->ps_nslots = s->ps_limit * 2 + s->ps_cachemax + WARM_MAX + 16;

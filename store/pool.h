@@ -61,6 +61,7 @@ struct pool_stats {
 	uint64_t mem_bytes;   /* their bytes, packed or not yet */
 	uint64_t mem_held;    /* bytes of memory taken, tables and holes included: what the budget is charged */
 	uint64_t mem_packed;  /* packed bytes of pages in memory, and the table of entries: mem_held is at most POOL_SLACK + 5/4 of it */
+	uint64_t mem_most;    /* the most that was ever taken */
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
 	uint64_t spills, compactions, write_errors;

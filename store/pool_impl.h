@@ -100,10 +100,10 @@ struct pool_shared {
 	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
 	uint32_t ps_limit;	/* slots the log may ever fill before it spills; five more serve compaction */
-	uint32_t ps_floor, ps_target; /* const; atomic: slots it may fill now. See pool_share.c, as for the next six */
+	uint32_t ps_floor, ps_target; /* const; atomic: slots it may fill now. See pool_share.c, as for the next seven */
 	uint32_t ps_left;	/* atomic: pages that have left the frames so far */
 	uint32_t ps_asked;	/* loads since the last decision */
-	uint64_t ps_more_frames, ps_more_pool, ps_read_ns; /* ns of waiting that more of either would have saved; of a read */
+	uint64_t ps_more_frames, ps_more_pool, ps_less_pool, ps_read_ns; /* ns of waiting that more would have saved, less cost; of a read */
 	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file; see pool_part */
 	uint64_t ps_objects, ps_granuleused, ps_segs, ps_slots, ps_members, ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
@@ -307,6 +307,8 @@ void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, con
 /* An object of that length, which lay in segment seg, is there no more. */
 void pool_gone_locked(struct pool_shared *, uint32_t seg, uint32_t len);
 void pool_seal_locked(struct pool_shared *, uint32_t seg);
+/* The sealed segment to be written first, or NONE: whose pages have been out of the frames the longest. */
+uint32_t pool_oldest(const struct pool_shared *);
 void pool_unseal_locked(struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
 /* The live objects of sealed segment seg go to open ones, and it is freed. False: no memory for them. */
 bool pool_compact_locked(struct pool *, uint32_t seg);

@@ -338,8 +338,7 @@ static uint32_t cleanable(struct pool_shared *s)
 	return i;
 }
 
-/* The sealed segment to be written first, or NONE: whose pages have been out of the frames the longest. */
-static uint32_t oldest(const struct pool_shared *s)
+uint32_t pool_oldest(const struct pool_shared *s)
 {
 	const struct segment *g = segs((struct pool_shared *)(uintptr_t)s);
 	uint32_t a = s->ps_sealed[0].first, b = s->ps_sealed[1].first;
@@ -379,7 +378,7 @@ static void write_behind(struct pool *p)
 		return;
 	(void)pool_reap_locked(p, 0);
 	for (;;) {
-		uint32_t n = pool_inflight(p), i = oldest(s);
+		uint32_t n = pool_inflight(p), i = pool_oldest(s);
 
 		if (i == NONE || n >= POOL_WRITES ||
 		    log_pages(s) + headroom(s) * SEG_PAGES <= log_limit(s) + n * SEG_PAGES)
@@ -402,14 +401,14 @@ static int make_room(struct pool *p)
 		return 0;
 	if (pool_reap_locked(p, 0) > 0)
 		return 0;
-	while ((i = oldest(s)) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
+	while ((i = pool_oldest(s)) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
 		; /* one is ready when the other has been waited for */
 	if (pool_reap_locked(p, 1) > 0)
 		return 0;
-	i = oldest(s);
+	i = pool_oldest(s);
 	if (i != NONE && (rc = pool_spill_locked(p, i)) != -ENOSPC)
 		return rc;
-	if (oldest(s) != NONE && pool_reclaim_block_locked(p) == 0) /* there is something to write, but no block for it */
+	if (pool_oldest(s) != NONE && pool_reclaim_block_locked(p) == 0) /* there is something to write, but no block for it */
 		return 0;
 	if (pool_cache_evict_locked(p))
 		return 0;

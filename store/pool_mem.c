@@ -27,6 +27,12 @@ static bool take(struct pool *p, uint32_t pages)
 	return p->p_charge == NULL || p->p_charge(p->p_charge_arg, (long)pages) == 0;
 }
 
+static void note_most(struct pool_shared *s)
+{
+	if (s->ps_stats.mem_most < pool_taken(s))
+		s->ps_stats.mem_most = pool_taken(s);
+}
+
 void pool_forget(void *mem, uint64_t len)
 {
 	/* MADV_REMOVE frees the pages of a shared mapping; private memory answers EINVAL and takes DONTNEED */
@@ -97,6 +103,7 @@ bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 			return false;
 	g->s_pages |= more;
 	pool_tell(&p->p_shared->ps_held, p->p_shared->ps_held + mask_count(more));
+	note_most(p->p_shared);
 	return true;
 }
 
@@ -139,4 +146,5 @@ void pool_tables_locked(struct pool *p)
 		give_back(p, s->ps_tables - now);
 	if (now <= s->ps_tables || take(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
 		s->ps_tables = now;
+	note_most(s);
 }

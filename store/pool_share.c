@@ -2,20 +2,26 @@
 /*
  * How much of a budget is the pool's, where frames and pool share one (`quire run`).
  *
+ * The pool takes memory as it fills, and frames follow (host_balance): what it does not need is never its own. The question is
+ * only from when on it writes to the file instead of growing: ps_target. It starts at the most that the pool may take, since packed
+ * memory answers several times as fast as a file, and falls where frames are worth more.
+ *
  * A page of memory more for frames saves some faults; given to the pool it saves some reads of the file, each several times as long, but
  * of as many pages as it holds packed. Which is more depends on the program, and changes: one that goes over all it has in turn
- * gains nothing from a few frames more, one whose busy part just does not fit gains all. So both are measured, as a cache is
+ * gains nothing from a few frames more, one whose busy part just does not fit gains all. So they are measured, as a cache is
  * divided by marginal utility (Stone, Turek and Wolf, IEEE Trans. Computers 41(9), 1992; with the queue's end as the estimate: ARC,
  * Megiddo and Modha, FAST 2003):
  *
- *  - A page that comes back when fewer than `near` others have left the frames since it did would not have left if there
+ *  - More frames. A page that comes back when fewer than `near` others have left the frames since it did would not have left if there
  *    had been so many frames more. That would have saved the fault, and the read if there was one. o_left says when it left.
- *  - A page that is read from a segment that was written when fewer than `near` others have been since would have been in
+ *  - A larger pool. A page that is read from a segment that was written when fewer than `near` others have been since would have been in
  *    memory if the pool had had that much more. That would have saved the read. s_spilled says when it was written.
+ *  - A smaller pool. A page that is loaded from memory and has been out of the frames for nearly as long as the oldest there would be in the
+ *    file if the pool had `near` less. That would have cost a read.
  *
- * What would have been saved is summed up; after some loads the limit of the pool moves a step towards the greater sum,
- * and both are halved. If neither is a quarter greater it stays. The pool takes and gives memory as it fills and writes segments; frames
- * follow (host_balance). When the file takes no more the limit goes up whatever the sums say, as long as it can.
+ * The sums are taken over some loads and halved after each decision. The target falls a step if frames save a quarter more than a smaller
+ * pool would cost; it rises a step if a larger pool saves a quarter more than frames do. Else it stays. When the file takes no more
+ * it rises whatever the sums say, as long as it can.
  *
  * What a fault costs without the read is a constant here: it matters only in proportion to a read, and that is timed.
  *
@@ -67,28 +73,42 @@ bool pool_raise_locked(struct pool_shared *s)
 
 static void decide(struct pool_shared *s)
 {
-	uint64_t frames = s->ps_more_frames, more = s->ps_more_pool;
+	uint64_t frames = s->ps_more_frames;
 
-	if (frames > more + more / 4)
+	if (frames > s->ps_less_pool + s->ps_less_pool / 4)
 		lower_locked(s);
-	else if (more > frames + frames / 4)
+	else if (s->ps_more_pool > frames + frames / 4)
 		(void)pool_raise_locked(s);
-	s->ps_more_frames = frames / 2;
-	s->ps_more_pool = more / 2;
+	s->ps_more_frames /= 2;
+	s->ps_more_pool /= 2;
+	s->ps_less_pool /= 2;
 	s->ps_asked = 0;
+}
+
+/* Would the object, which is in memory, be in the file if the log had `near` segments less? */
+static bool among_oldest(const struct pool_shared *s, const struct object *o, uint32_t now, uint32_t near)
+{
+	uint32_t i = pool_oldest(s), held = s->ps_held / SEG_PAGES, age = now - o->o_left, most;
+
+	if (i == NONE || segs((struct pool_shared *)(uintptr_t)s)[o->o_seg].s_state == SEG_YOUNG)
+		return false;
+	most = now - segs((struct pool_shared *)(uintptr_t)s)[i].s_left;
+	return held <= near || age >= most - (uint32_t)((uint64_t)most * near / held);
 }
 
 void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
 {
-	uint32_t near = s->ps_limit / SHARES + 1;
-	uint64_t read = io ? __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED) : 0;
+	uint32_t near = s->ps_limit / SHARES + 1, now = __atomic_load_n(&s->ps_left, __ATOMIC_RELAXED);
+	uint64_t read = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
 
 	if (!pool_shares(s))
 		return;
-	if (__atomic_load_n(&s->ps_left, __ATOMIC_RELAXED) - o->o_left < near * SEG_PAGES)
-		s->ps_more_frames += FAULT_NS + read;
+	if (now - o->o_left < near * SEG_PAGES)
+		s->ps_more_frames += FAULT_NS + (io ? read : 0);
 	else if (io && (uint32_t)s->ps_stats.spills - segs(s)[o->o_seg].s_spilled < near)
 		s->ps_more_pool += read;
+	if (!io && among_oldest(s, o, now, near))
+		s->ps_less_pool += read;
 	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * step(s) * SEG_PAGES)
 		decide(s);
 }
