@@ -75,17 +75,17 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 	int rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
 
 	for (uint32_t i = 0; i < io->io_ok; i++) {
-		if (!pool_takes_memory(pv->pool, h[i])) {
+		if (!pool_takes_memory(pv->pool, h[i])) { /* pages beside the wanted one are not in use yet */
 			io->io_drop |= i == 0 && pool_better_anew(pv->pool, h[i]);
 			continue;
 		}
 		if ((at[i] & LOADED) != 0)
 			learn(pv, &pv->again);
 		at[i] = h[i];
-		if (i > 0 || keep_copy(pv)) /* only the first page's copy can be given up (anon_swapin) */
+		if (keep_copy(pv))
 			at[i] |= LOADED;
 		else
-			io->io_drop |= 1;
+			io->io_drop |= 1ull << i;
 	}
 	return rc != 0 || n == io->io_npages ? rc : -EIO;
 }

@@ -111,4 +111,7 @@ enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct 
  */
 enum vm_err pvn_swapin(
     struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, bool quick, uint32_t *ok, uint64_t *drop);
+/* A read of swap that no fault waits for: as pvn_io, with *drop. */
+enum vm_err pvn_readahead(
+    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
 #endif

@@ -360,6 +360,16 @@ static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, u
 	return n;
 }
 
+/* Copies in the store that take memory beside their pages go: such a page is stored again when it leaves. Pages are E-locked. */
+static void drop_copies(struct vm *vm, struct page **pps, uint32_t n, uint64_t drop)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if ((drop >> i & 1) != 0) {
+			page_nrm_set(pps[i], P_MOD);
+			swapfs_dirty(vm, pps[i]);
+		}
+}
+
 static enum vm_err anon_swapin(
     struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, unsigned flags, bool quick)
 {
@@ -374,11 +384,7 @@ static enum vm_err anon_swapin(
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, flags, pps);
 	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, quick, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
-	/* The copy of the page that is used now takes memory beside it, and goes: the page is stored again when it leaves. */
-	if (ok > 0 && (drop & 1) != 0) {
-		page_nrm_set(pp, P_MOD);
-		swapfs_dirty(vm, pp);
-	}
+	drop_copies(vm, pps, ok, drop);
 	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
 	if (ok > 0)
 		return VM_OK;
@@ -397,13 +403,15 @@ static void read_run(struct vm *vm, uint32_t slot, struct page **pps, uint32_t n
 {
 	struct swap_area *sw;
 	uint32_t ok = 0;
+	uint64_t drop;
 	voff_t off;
 
 	if (n == 0)
 		return;
 	sw = swap_area_of(vm, slot, &off);
-	(void)pvn_io(vm, sw->sw_vnode, VM_IO_READ, off, pps, n, &ok);
+	(void)pvn_readahead(vm, sw->sw_vnode, off, pps, n, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
+	drop_copies(vm, pps, ok, drop);
 	pvn_filled_ahead(vm, pps, n, ok);
 }
 

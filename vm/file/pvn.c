@@ -74,6 +74,12 @@ enum vm_err pvn_swapin(
 	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, true, quick);
 }
 
+enum vm_err pvn_readahead(
+    struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop)
+{
+	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, false, false);
+}
+
 void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)
 {
 	VM_STATN(vm, prefetch, ok);
