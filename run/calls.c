@@ -77,9 +77,9 @@ const struct call calls[] = {
 	{ SYS_prctl, CALL_NUMBER, "prctl",
 	    "a filter of system calls ends hosting; PR_SET_MM may have moved the break. PR_SET_VMA names mappings only" },
 	{ SYS_seccomp, CALL_NUMBER, "seccomp", "a filter of system calls ends hosting" },
-	{ SYS_setrlimit, CALL_KERNEL, "setrlimit",
-	    "each tracked range is a mapping of the kernel's, too: AS, DATA and MEMLOCK hold as it counts" },
-	{ SYS_prlimit64, CALL_KERNEL, "prlimit64", "as setrlimit" },
+	{ SYS_setrlimit, CALL_NUMBER, "setrlimit", "AS and DATA: the kernel is given the runtime's part besides (limits.c)" },
+	{ SYS_getrlimit, CALL_NUMBER, "getrlimit", "AS and DATA: what the program set" },
+	{ SYS_prlimit64, CALL_NUMBER, "prlimit64", "as setrlimit and getrlimit; of another process it is the kernel's" },
 	{ SYS_process_vm_readv, CALL_KERNEL, "process_vm_readv", "an access: it faults as any other" },
 	{ SYS_process_vm_writev, CALL_KERNEL, "process_vm_writev", "an access: it faults as any other" },
 	/* ---- descriptors: ours look closed ---- */

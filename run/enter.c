@@ -246,7 +246,12 @@ void host_take(void *addr, size_t len)
 }
 
 /* What the kernel would lock is the arena, full or not, besides what the program has. */
-long host_mlockall(int flags) { return host.h_off ? sys_call1(SYS_mlockall, flags) : -ENOMEM; }
+long host_mlockall(int flags)
+{
+	bool bad = flags == 0 || flags == MCL_ONFAULT || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0;
+
+	return host.h_off || bad ? sys_call1(SYS_mlockall, flags) : -ENOMEM;
+}
 
 /* The kernel's answer is corrected in a piece of memory of our own; the program's vector may be bad, or paged out. */
 long host_mincore(void *addr, size_t len, unsigned char *vec)

@@ -20,6 +20,7 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 #include "run/host.h"
+#include "run/limits.h"
 #include "store/pool_vnode.h"
 
 static void say(const char *what, long rc)
@@ -140,6 +141,7 @@ static int join(struct host *h)
 	struct timespec pause = { 0, 1000000 };
 	int rc;
 
+	limits_begin();
 	for (unsigned tries = 0; (rc = family_connect(h, -1)) == -11 /* EAGAIN */ && tries < 1000; tries++)
 		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
 	return rc;
@@ -167,6 +169,7 @@ int host_init(const char *family)
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
 	create_engine(h);
+	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
 	h->h_off = false; /* before there is a service thread: it ends when it hears something and this is set */

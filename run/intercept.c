@@ -51,8 +51,10 @@
 #include "run/calls.h"
 #include "run/compound.h"
 #include "run/exec.h"
+#include "run/limits.h"
 #include "run/sanitizer.h"
 #include "run/sites.h"
+#include "run/tasks.h"
 
 /* ---- descriptors ---- */
 /*
@@ -152,45 +154,6 @@ static long do_fork(const long *a, long nr)
 	return r;
 }
 
-/* Is that task of this process one that the kernel made for io_uring? They are listed among the threads, too. */
-static int is_worker(const char *tid)
-{
-	char path[64] = "/proc/self/task/", comm[8] = "";
-	size_t n = strlen(path);
-
-	if (strlen(tid) > 16)
-		return 0;
-	(void)strcpy(path + n, tid);
-	(void)strcat(path, "/comm");
-	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return 0;
-	(void)sys_call3(SYS_read, fd, (long)comm, sizeof comm - 1);
-	(void)sys_call1(SYS_close, fd);
-	return text_starts(comm, "iou-");
-}
-
-/* Threads of this process, the service thread among them; 0: unknown. */
-static unsigned count_threads(void)
-{
-	_Alignas(8) char buf[1024];
-	unsigned n = 0;
-	long got, fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-
-	if (fd < 0)
-		return 0;
-	while ((got = sys_call3(SYS_getdents64, fd, (long)buf, sizeof buf)) > 0)
-		for (long at = 0; at < got;) {
-			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
-
-			memcpy(&len, buf + at + 16, sizeof len);
-			n += buf[at + 19] != '.' && !is_worker(buf + at + 19);
-			at += len;
-		}
-	(void)sys_call1(SYS_close, fd);
-	return n;
-}
-
 /*
  * A thread ends. The process ends with its last one, but the service thread never does: the last but one ends both. (The C
  * library's own threads count themselves; this is for the child of clone() and for those who make the call themselves.)
@@ -200,7 +163,7 @@ static long do_exit(long status)
 	/* what is opened to count them has numbers of this thread's own */
 	if (host_served()) {
 		(void)sys_call1(SYS_unshare, CLONE_FILES);
-		if (count_threads() == 2)
+		if (tasks_count(false) == 2)
 			(void)sys_call1(SYS_exit_group, status);
 	}
 	return sys_call1(SYS_exit, status);
@@ -535,6 +498,9 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	case SYS_prctl: return do_prctl(a);
 	case SYS_seccomp: return do_seccomp(a);
+	case SYS_setrlimit: return limits_call(0, (int)a[5], (const void *)a[4], NULL);
+	case SYS_getrlimit: return a[4] == 0 ? -EFAULT : limits_call(0, (int)a[5], NULL, (void *)a[4]);
+	case SYS_prlimit64: return limits_call((int)a[5], (int)a[4], (const void *)a[3], (void *)a[2]);
 	case SYS_ioctl: return (uint32_t)a[4] == UFFDIO_REGISTER ? do_register(a) : sys_call3(nr, a[5], a[4], a[3]);
 	default: return intercept(nr, a);
 	}
@@ -596,7 +562,24 @@ EXPORT int prctl(int option, ...)
 	return (int)ret(do_prctl(a));
 }
 
-/* Where its site cannot be patched (sites.c). */
+/* These and unshare: where the C library's own place cannot be patched (sites.c). */
+int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *get);
+__attribute__((used)) int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *get)
+{
+	return (int)ret(limits_call(pid, what, set, get));
+}
+
+int own_setrlimit(int what, const struct rlimit *set);
+__attribute__((used)) int own_setrlimit(int what, const struct rlimit *set) { return own_prlimit(0, what, set, NULL); }
+
+int own_getrlimit(int what, struct rlimit *get);
+__attribute__((used)) int own_getrlimit(int what, struct rlimit *get) { return own_prlimit(0, what, NULL, get); }
+
+/* By both of their names: the headers may call them by the second. */
+#define ALIAS(name, own) ".globl " name "\n.type " name ",@function\n.set " name "," own "\n"
+__asm__(ALIAS("prlimit", "own_prlimit") ALIAS("prlimit64", "own_prlimit") ALIAS("setrlimit", "own_setrlimit")
+	    ALIAS("setrlimit64", "own_setrlimit") ALIAS("getrlimit", "own_getrlimit") ALIAS("getrlimit64", "own_getrlimit"));
+
 EXPORT int unshare(int flags)
 {
 	const long a[6] = { [5] = flags };

@@ -115,7 +115,7 @@ long call_brk(struct host *h, long addr)
 
 	mach_mutex_enter(&h->h_brklock);
 	cur = h->h_brk_cur;
-	if (want < h->h_brk_start || vm_page_round(want) == vm_page_round(cur)) {
+	if (want < h->h_brk_start || want > HOST_MAX || vm_page_round(want) == vm_page_round(cur)) {
 		r = (uint64_t)sys_call1(SYS_brk, addr);
 		if (r == want)
 			h->h_brk_cur = r;

@@ -73,13 +73,22 @@ static long make_writable(struct host *h, const struct piece *p)
 /* To no access. */
 static long close_piece(struct host *h, const struct piece *p)
 {
-	enum vm_err e = as_setprot(h->h_as, p->base, p->end - p->base, 0);
+	bool locked = host_marked(h, MARK_LOCKED, p->base, p->end);
+	enum vm_err e;
 	long r;
 
-	if (e != VM_OK)
+	/* locked pages do not move: they are copied out, and nobody may write to them meanwhile */
+	if (locked && (r = protect_mapping(h, p, PROT_READ)) != 0)
+		return r;
+	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) != VM_OK) {
+		if (locked)
+			(void)protect_mapping(h, p, mapping_prot(p));
 		return host_errno(e);
+	}
 	if ((r = protect_mapping(h, p, PROT_NONE)) != 0) {
 		(void)as_setprot(h->h_as, p->base, p->end - p->base, p->prot);
+		if (locked)
+			(void)protect_mapping(h, p, mapping_prot(p));
 		return r;
 	}
 	if ((p->prot & RW) == RW && !h->h_managed)

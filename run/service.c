@@ -25,6 +25,7 @@
 #include "run/affinity.h"
 #include "run/host.h"
 #include "run/host_quire.h"
+#include "run/tasks.h"
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS	  4096u
@@ -184,26 +185,22 @@ static bool threads_possible(void)
 	    own.st_ino == children.st_ino;
 }
 
-/* Has the process, besides the service thread, only the calling thread? Each has a directory. */
-bool service_single(void)
-{
-	struct stat st;
+bool service_single(void) { return tasks_count(false) == 2; }
 
-	return sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/task", (long)&st, 0) == 0 && st.st_nlink == 4;
-}
+#define LEAVING 10000u /* times to look whether the threads that end are gone: what does not go is not ours */
 
 long service_alone(struct host *h, long nr, long a0, long a1)
 {
 	uint64_t one = 1;
-	int tid = (int)alive;
 	long r;
 
-	if (tid == 0 || !service_single() || !threads_possible())
+	if (alive == 0 || !service_single() || !threads_possible())
 		return sys_call2(nr, a0, a1);
 	aside = true;
 	(void)sys_call3(SYS_write, h->h_wake, (long)&one, sizeof one);
 	service_end();
-	while (sys_call3(SYS_tgkill, sys_call0(SYS_getpid), tid, 0) == 0) /* it still counts as a thread */
+	/* it still counts as a thread, and so do the workers of its ring */
+	for (unsigned i = 0; i < LEAVING && tasks_count(true) > 1; i++)
 		(void)sys_call0(SYS_sched_yield);
 	aside = false;
 	r = sys_call2(nr, a0, a1);

@@ -135,6 +135,7 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 	if (r < 0 && r > -4096)
 		return (int)r;
 	p->p_ctx = (char *)r;
+	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()), MADV_DONTDUMP); /* pages are in it */
 	return 0;
 }
 

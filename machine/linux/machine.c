@@ -82,6 +82,8 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_NOHUGEPAGE);
 	if (cfg->forget_on_fork)
 		(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
+	/* what the program keeps out of its core files is in them neither from here */
+	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTDUMP);
 	rc = sum_init(m);
 	if (rc == 0)
 		rc = uffd_open(m);

@@ -2,6 +2,8 @@
 /* Scenarios of the calls in run/calls.c that are seldom made: each must answer, and leave contents, as the kernel's own. */
 #include "tests/run/run_scenarios.h"
 
+#include "run/calls.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,8 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NR_process_madvise 440
-#define NR_mseal	   462
 #define PIDFD_SELF	   (-10000)
 #define GUARD_INSTALL	   102
 #define GUARD_REMOVE	   103
@@ -250,6 +250,34 @@ static bool mapping_has(const char *p, const char *flag)
 	return yes;
 }
 
+/* Bytes that are nowhere else than fill() put them. */
+static bool is_secret(const char *p, const uint64_t *secret) { return memcmp(p, secret, 64) == 0; }
+
+/* Is a page of the secret in writable memory that goes into a core file? Mappings of other processes, too, are looked at by name only. */
+static bool in_core_file(const uint64_t *secret, const char *own, size_t len)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	uintptr_t a = 0, e = 0;
+	char line[512], rights[8] = "";
+	bool yes = false;
+
+	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+		uintptr_t from, to;
+
+		if (sscanf(line, "%lx-%lx %7s", &from, &to, rights) == 3) {
+			a = from;
+			e = to;
+		}
+		if (strncmp(line, "VmFlags", 7) != 0 || strstr(line, " dd") != NULL || strncmp(rights, "rw-p", 4) != 0)
+			continue;
+		for (uintptr_t at = a; at < e && !yes; at += PAGE)
+			yes = (at < (uintptr_t)own || at >= (uintptr_t)own + len) && is_secret((const char *)at, secret);
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	return yes;
+}
+
 static int check_dump(void *p) { return mapping_has(p, " dd") ? 1 : 2; }
 
 static int not_dumped(void)
@@ -262,6 +290,11 @@ static int not_dumped(void)
 	EXPECT(mapping_has(p, " dd") && !mapping_has(p + 4 * PAGE, " dd"));
 	push_out();
 	EXPECT(wrong(p, 8 * PAGE, 1) == 0);
+	uint64_t *kept_out = map(PAGE); /* the first words of the page, at no page's beginning */
+	for (int i = 0; i < 8; i++)
+		kept_out[1 + i] = ((uint64_t *)(void *)p)[i];
+	push_out();
+	EXPECT(!in_core_file(kept_out + 1, p, 4 * PAGE));
 	in_child("child", check_dump, p);
 	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") && wrong(p, 8 * PAGE, 1) == 0);
 	return 0;
@@ -568,6 +601,75 @@ static int read_only(void)
 	return 0;
 }
 
+/* A break that cannot be drops nothing: it was taken for one below the heap. */
+static int impossible_break(void)
+{
+	char *p = sbrk(2 * MIB);
+
+	fill(p, 2 * MIB, 1);
+	push_out();
+	for (intptr_t i = 0; i < 3; i++) {
+		static const uintptr_t want[] = { UINTPTR_MAX, UINTPTR_MAX - PAGE, (uintptr_t)1 << 47 };
+
+		EXPECT(syscall(SYS_brk, want[i]) == (long)(p + 2 * MIB) && wrong(p, 2 * MIB, 1) == 0);
+	}
+	EXPECT(brk(p) == 0 && sbrk(0) == p);
+	return 0;
+}
+
+/* Each call of the table with arguments that are all wrong: the answer is the kernel's, and none is forgotten where it is made. */
+static int every_call(void)
+{
+	static const uint16_t not_so[] = { SYS_clone, SYS_fork, SYS_exit, SYS_execve, SYS_execveat };
+
+	for (size_t i = 0; i < calls_n; i++) {
+		bool skip = calls[i].c_way == CALL_KERNEL;
+
+		for (size_t k = 0; k < sizeof not_so / sizeof *not_so; k++)
+			skip |= calls[i].c_nr == not_so[k];
+		if (skip)
+			continue;
+		errno = 0;
+		(void)syscall(calls[i].c_nr, -1l, -1l, -1l, -1l, -1l, -1l);
+		printf("%s: %s\n", calls[i].c_name, strerror(errno));
+	}
+	return 0;
+}
+
+/* Limits of address space and data count what the program has, and tell what it set. */
+static int limits_of_space(void)
+{
+	enum { UNIT = 64 * MIB };
+	static const int kinds[] = { RLIMIT_AS, RLIMIT_DATA };
+	char *p[32];
+
+	for (int i = 0; i < 2; i++) {
+		struct rlimit old, set, got;
+		int n = 0;
+
+		EXPECT(getrlimit((unsigned)kinds[i], &old) == 0);
+		set = old;
+		set.rlim_cur = 8ul * UNIT + UNIT / 2 + 24 * MIB;
+		EXPECT(setrlimit((unsigned)kinds[i], &set) == 0 && getrlimit((unsigned)kinds[i], &got) == 0);
+		EXPECT(got.rlim_cur == set.rlim_cur && got.rlim_max == old.rlim_max);
+		while (n < 32 && (p[n] = mmap(NULL, UNIT, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
+			n++;
+		printf("%d fit\n", n);
+		while (n > 0)
+			EXPECT(munmap(p[--n], UNIT) == 0);
+		set.rlim_cur = set.rlim_max;
+		set.rlim_cur += set.rlim_max != RLIM_INFINITY;
+		EXPECT(setrlimit((unsigned)kinds[i], &old) == 0 && getrlimit((unsigned)kinds[i], &got) == 0);
+		EXPECT(got.rlim_cur == old.rlim_cur && got.rlim_max == old.rlim_max);
+	}
+	report("bad", syscall(SYS_prlimit64, 0, RLIMIT_AS, (void *)16, NULL));
+	report("bad", syscall(SYS_prlimit64, 0, RLIMIT_AS, NULL, (void *)16));
+	struct rlimit wrong_order = { 2 * MIB, MIB };
+	report("more than the hard limit", setrlimit(RLIMIT_AS, &wrong_order));
+	return 0;
+}
+
 /* As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost. */
 static int many_maps(void)
 {
@@ -618,5 +720,8 @@ const struct scenario call_scenarios[] = {
 	{ "low-addresses", low_addresses },
 	{ "one-thread", one_thread },
 	{ "many-maps", many_maps },
+	{ "limits-of-space", limits_of_space },
+	{ "impossible-break", impossible_break },
+	{ "every-call", every_call },
 	{ NULL, NULL },
 };

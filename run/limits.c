@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * RLIMIT_AS and RLIMIT_DATA, which the program sets and asks for while it runs. The kernel counts what the runtime has mapped (frames,
+ * the store, tables) with what the program has. So the kernel is given the program's limit and the runtime's part, and
+ * the program is told what it set. A limit that was there before the program set one is told as it is.
+ *
+ * The runtime's part is what its start added to the process, by the kernel's own count, and the library itself.
+ *
+ * Lock: limits_lock guards what was told. A limit that a thread sets while another forks may be told to the child as the one before.
+ */
+#include "run/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "run/args.h"
+#include "sys/linux/sys.h"
+
+enum { AS, DATA, KINDS };
+static uint64_t part[KINDS]; /* bytes; const after limits_end */
+static struct rlimit told[KINDS]; /* limits_lock, as the next */
+static bool was_told[KINDS];
+static _Atomic bool limits_lock;
+
+static void lock(void)
+{
+	while (atomic_exchange_explicit(&limits_lock, true, memory_order_acquire))
+		(void)sys_call0(SYS_sched_yield);
+}
+
+static void unlock(void) { atomic_store_explicit(&limits_lock, false, memory_order_release); }
+
+/* Pages of address space and of data. */
+static void count_pages(uint64_t n[KINDS])
+{
+	char text[256];
+	long fd = sys_call4(SYS_openat, -100 /* AT_FDCWD */, (long)"/proc/self/statm", O_RDONLY | O_CLOEXEC, 0), got;
+	uint64_t v[7] = { 0 };
+	unsigned at = 0;
+
+	n[AS] = n[DATA] = 0;
+	if (fd < 0)
+		return;
+	got = sys_call3(SYS_read, fd, (long)text, sizeof text);
+	(void)sys_call1(SYS_close, fd);
+	for (long i = 0; i < got && at < 7; i++)
+		if (text[i] >= '0' && text[i] <= '9')
+			v[at] = v[at] * 10 + (uint64_t)(text[i] - '0');
+		else
+			at++;
+	n[AS] = v[0];
+	n[DATA] = v[5];
+}
+
+void limits_begin(void) { count_pages(part); }
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));
+
+void limits_end(void)
+{
+	uint64_t now[KINDS], library = ((uint64_t)(uintptr_t)_end - (uint64_t)(uintptr_t)__ehdr_start) / 4096;
+
+	count_pages(now);
+	for (unsigned k = 0; k < KINDS; k++)
+		part[k] = now[k] == 0 ? 0 : (now[k] - part[k] + library) * 4096;
+}
+
+static rlim_t add_part(rlim_t v, unsigned kind)
+{
+	return v > RLIM_INFINITY - part[kind] ? RLIM_INFINITY : v + part[kind];
+}
+
+/* limits_lock held. What the kernel is to have for what the program wants. */
+static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *have, unsigned kind)
+{
+	const struct rlimit *known = was_told[kind] ? &told[kind] : have;
+	struct rlimit k = { add_part(want->rlim_cur, kind), add_part(want->rlim_max, kind) };
+
+	if (want->rlim_max <= known->rlim_max && k.rlim_max > have->rlim_max)
+		k.rlim_max = have->rlim_max; /* no right is needed to keep it */
+	if (k.rlim_cur > k.rlim_max)
+		k.rlim_cur = k.rlim_max;
+	return k;
+}
+
+static long set_and_get(unsigned kind, int resource, const struct rlimit *set, struct rlimit *get)
+{
+	struct rlimit have, k;
+	long r = sys_call4(SYS_prlimit64, 0, resource, 0, (long)&have);
+
+	if (r != 0)
+		return r;
+	*get = was_told[kind] ? told[kind] : have;
+	if (set == NULL)
+		return 0;
+	if (set->rlim_cur > set->rlim_max)
+		return -EINVAL;
+	k = to_kernel(set, &have, kind);
+	if ((r = sys_call4(SYS_prlimit64, 0, resource, (long)&k, 0)) != 0)
+		return r;
+	told[kind] = *set;
+	was_told[kind] = true;
+	return 0;
+}
+
+long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get)
+{
+	struct rlimit want, old;
+	long r;
+
+	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA) || (pid != 0 && pid != (int)sys_call0(SYS_getpid)))
+		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
+	if (set != NULL && !args_read(&want, set, sizeof want))
+		return -EFAULT;
+	lock();
+	r = set_and_get(resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
+	unlock();
+	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
+		return -EFAULT;
+	return r;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Limits of address space and data: see limits.c. Answers are those of the system calls. */
+#ifndef QUIRE_RUN_LIMITS_H
+#define QUIRE_RUN_LIMITS_H
+
+struct rlimit;
+
+void limits_begin(void); /* before the runtime maps anything */
+void limits_end(void);	 /* when it has mapped what it will */
+/* setrlimit and getrlimit are prlimit64 of the process itself with one of the two. pid 0: itself. */
+long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get);
+#endif
