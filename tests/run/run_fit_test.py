@@ -97,6 +97,37 @@ def not_forked_was_not_hosted():
         check(got == (0, "True\n", "") and json.load(f)["pages_out"] > 8000, got)
 
 
+def resident(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith("RssAnon:"))
+
+
+def read_only_was_not_hosted():
+    """A collector makes all it has read-only: that was left to the kernel for good, 96 MiB of it in 24."""
+    program = ("import ctypes, mmap, sys\nn = 48 << 20\nm = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+               "at = ctypes.addressof(ctypes.c_char.from_buffer(m))\nlibc = ctypes.CDLL(None)\n"
+               "protect = lambda prot: libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(n), prot)\n"
+               "for i in range(0, n, 4096): m[i:i + 4] = i.to_bytes(4, 'little')\n"
+               "good = protect(1) == 0\n"
+               "good &= all(m[i:i + 4] == i.to_bytes(4, 'little') for i in range(0, n, 4096))\n"
+               "good &= protect(3) == 0\nm[0:4] = b'abcd'\ngood &= protect(1) == 0\n"
+               "good &= all(m[i:i + 4] == i.to_bytes(4, 'little') for i in range(4096, n, 4096))\n"
+               "print(good, flush=True)\nsys.stdin.read()")
+    p = subprocess.Popen([QUIRE, "run", "--memory", "24M", "--report", "none", "--", sys.executable, "-c", program],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    watch = threading.Timer(60, p.kill)
+    watch.start()
+    try:
+        check(p.stdout.readline() == b"True\n")
+        with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
+            pids = list(map(int, f.read().split()))
+        check(len(pids) == 1 and resident(pids[0]) < 32 << 20, "resident:", [resident(c) >> 20 for c in pids], "MiB of 24")
+    finally:
+        watch.cancel()
+        out, err = p.communicate(b"")
+    check((p.returncode, out, err) == (0, b"", b""), p.returncode, out, err)
+
+
 def many_in_little():
     """Twelve programs that stay, in a budget for eight: each gets the least there is; the last ones were once sent away."""
     script = 'i=0; while [ $i -lt 12 ]; do "$0" loop 700 & i=$((i+1)); done; wait'
@@ -134,7 +165,7 @@ def closed_standard_error():
             until(lambda: not any(os.path.exists("/proc/%d" % c) for c in left))
 
 
-CASES = [not_forked_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
+CASES = [not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
 def main():

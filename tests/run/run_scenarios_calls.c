@@ -290,11 +290,19 @@ static int not_dumped(void)
 	EXPECT(mapping_has(p, " dd") && !mapping_has(p + 4 * PAGE, " dd"));
 	push_out();
 	EXPECT(wrong(p, 8 * PAGE, 1) == 0);
-	uint64_t *kept_out = map(PAGE); /* the first words of the page, at no page's beginning */
-	for (int i = 0; i < 8; i++)
-		kept_out[1 + i] = ((uint64_t *)(void *)p)[i];
-	push_out();
-	EXPECT(!in_core_file(kept_out + 1, p, 4 * PAGE));
+	/* of so many pages some are in frames without being in their place */
+	char *many = map(4 * MIB);
+	uint64_t *kept_out = map(PAGE); /* what they begin with, at no page's beginning */
+	EXPECT(madvise(many, 4 * MIB, MADV_DONTDUMP) == 0);
+	for (size_t i = 0; i < 4 * MIB; i += PAGE)
+		fill(many + i, 64, 77);
+	fill(kept_out + 1, 64, 77);
+	for (int i = 0; i < 3; i++) {
+		for (size_t at = 0; at < 4 * MIB; at += PAGE)
+			(void)*(volatile char *)(many + at);
+		EXPECT(madvise(many, 4 * MIB, MADV_COLD) == 0);
+		EXPECT(!in_core_file(kept_out + 1, many, 4 * MIB));
+	}
 	in_child("child", check_dump, p);
 	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") && wrong(p, 8 * PAGE, 1) == 0);
 	return 0;
