@@ -22,7 +22,9 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 /* May this user serve kernel-mode faults, and does the kernel have what is needed? Same convention. */
 bool cli_check_uffd(char *why, size_t whylen);
 
-struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak, budget, turned_away; };
+struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak, unhosted_peak, budget, turned_away; };
+/* Are so many pages that are not hosted worth a word? Every program has some: its initialised data, the stack of its first thread. */
+static inline bool cli_noted(uint64_t pages) { return pages >= (1u << 20) / 4096; }
 void cli_report_text(
     FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
 void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);

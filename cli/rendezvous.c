@@ -77,6 +77,7 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 	FAMILY_COUNTERS(X)
 #undef X
 	atomic_store(&p->fp_resident, 0);
+	atomic_store(&p->fp_own, 0);
 	atomic_fetch_sub(&r->fam->fam_need, atomic_exchange(&p->fp_need, 0));
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);

@@ -32,7 +32,8 @@ void cli_report_text(
 	fprintf(f, "  memory      %s in use at most, of which the pool may take %s\n",
 		cli_human(atomic_load(&fam->fam_charged_peak) * 4096, s1), cli_human(pool_limit, s2));
 	if (atomic_load(&t->c.faults) == 0 && atomic_load(&t->c.adopted) == 0) {
-		fprintf(f, "  faults      none: the program fit and ran on the kernel's own memory\n");
+		fprintf(f, "  faults      none: %s fit and ran on the kernel's own memory\n",
+		    cli_noted(t->unhosted_peak) ? "all that is hosted" : "the program");
 	} else {
 		fprintf(f,
 		    "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
@@ -44,10 +45,13 @@ void cli_report_text(
 		if (t->c.prefetched != 0 || t->c.refaults != 0)
 			foresight(f, &t->c);
 		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9, wall);
-		fprintf(f, "  pool        %s for %s of pages (%.2fx); file: %s, %.1f MB written, %.1f MB read\n",
-		    cli_human(ps->mem_held, s1), cli_human(ps->mem_pages * 4096, s2), ps->ratio,
-		    cli_human(ps->file_bytes, s3), (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
+		fprintf(f, "  stored      %s of pages at most, in %s of memory and %s of the file; packed %.2fx over the run\n",
+		    cli_human(ps->pages * 4096, s1), cli_human(ps->mem_held, s2), cli_human(ps->file_bytes, s3), ps->ratio);
+		fprintf(f, "  file        %.1f MB written, %.1f MB read\n", (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
 	}
+	if (cli_noted(t->unhosted_peak))
+		fprintf(f, "  not hosted  %s resident at most, beside what is given: see CAVEATS in quire(1)\n",
+		    cli_human(t->unhosted_peak * 4096, s1));
 	if (atomic_load(&fam->fam_refused) != 0)
 		fprintf(f, "  refused     %llu calls: all that memory and swap have room for is promised (raise --swap PATH:SIZE)\n",
 		    (unsigned long long)fam->fam_refused);
@@ -89,10 +93,11 @@ void cli_report_json(
 	FAMILY_COUNTERS(X)
 #undef X
 	fprintf(f,
-	    ",\"refused\":%llu,\"refused_tables\":%llu,\"full\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
+	    ",\"unhosted_peak_bytes\":%llu,\"pool_pages\":%llu,\"refused\":%llu,\"refused_tables\":%llu,\"full\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
 	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu,"
 	    "\"pool_target_bytes\":%llu,\"pool_peak_bytes\":%llu,"
 	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
+	    (unsigned long long)t->unhosted_peak * 4096, (unsigned long long)ps->pages,
 	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables, (unsigned long long)fam->fam_full,
 	    (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,

@@ -118,6 +118,9 @@ static void report(struct run *r, int status)
 	run_add_up(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
 		t.need_peak = atomic_load(&r->fam->fam_need_peak);
+	t.unhosted_peak = atomic_load(&r->fam->fam_unhosted_peak);
+	if (r->unhosted_peak > t.unhosted_peak)
+		t.unhosted_peak = r->unhosted_peak;
 	run_store_stats(r, &ps);
 	if (r->report_file != NULL)
 		f = r->report_file;

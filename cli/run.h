@@ -55,6 +55,7 @@ struct run {
 	bool stop; /* atomic: the threads shall end */
 	bool pressed; /* the pressure thread is there */
 	pthread_t pressure;
+	uint64_t unhosted, unhosted_peak; /* pages resident that are not hosted: when last measured, and at most */
 	unsigned told; /* a bit for each line that run_tell has written */
 	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
 	unsigned left; /* processes of the family that go on after the program */
@@ -75,6 +76,9 @@ void run_drop_conn(struct run *, unsigned i);
 
 /* tell.c: a line on standard error, once, for each kind of thing that was refused to the program or taken from it */
 void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
+
+/* unhosted.c: what the family has resident that is not hosted */
+void run_measure(struct run *);
 
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */

@@ -36,6 +36,7 @@ void run_store_stats(struct run *r, struct pool_stats *ps)
 		ps->mem_held = most->mem_held;
 		ps->mem_bytes = most->mem_bytes;
 		ps->mem_pages = most->mem_pages;
+		ps->pages = most->pages;
 		ps->file_bytes = most->file_bytes;
 	}
 }
@@ -154,13 +155,15 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	uint64_t resident, need, t = run_now_ns();
 	double dt = (double)(t - *last_ns) / 1e9;
 	struct pool_stats ps;
-	char a[24], b[24], s[24], line[256];
+	char a[24], b[24], s[24], k[24], beside[48] = "", line[256];
 
 	run_add_up(r, &c, &resident, &need);
 	pool_stats(&r->store.pool, &ps);
+	if (cli_noted(r->unhosted))
+		(void)snprintf(beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
 	(void)snprintf(line, sizeof line,
-	    "quire: %s of %s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
-	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b),
+	    "quire: %s of %s%s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
+	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b), beside,
 	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
 	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
 	print_cut(line);
@@ -168,11 +171,13 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	*last_ns = t;
 }
 
+#define MEASURE_MS 250u /* between two looks at what is resident */
+
 /* Until the program ends; after that (status NULL), until the last process of its family has. */
 void run_supervise(struct run *r, int *status)
 {
 	struct family_counters last = { 0 };
-	uint64_t last_ns = run_now_ns();
+	uint64_t last_ns = run_now_ns(), measured_ns = last_ns;
 	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
 	while (status != NULL ? !gone : r->door >= 0 || r->nconn > 0) {
@@ -183,7 +188,7 @@ void run_supervise(struct run *r, int *status)
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
 			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		if (poll(pfd, n + 2, r->o.live ? 500 : 1000) < 0 && errno != EINTR)
+		if (poll(pfd, n + 2, MEASURE_MS) < 0 && errno != EINTR)
 			break;
 		if (pfd[0].revents != 0) /* first: a child's greeting comes before the end of its parent */
 			run_open_door(r);
@@ -215,6 +220,10 @@ void run_supervise(struct run *r, int *status)
 		uint64_t resident, need;
 		struct family_counters c;
 		run_tell(r, tty);
+		if (run_now_ns() - measured_ns >= MEASURE_MS * 1000000ull) {
+			run_measure(r);
+			measured_ns = run_now_ns();
+		}
 		run_add_up(r, &c, &resident, &need);
 		if (need > r->need_peak)
 			r->need_peak = need;

@@ -51,6 +51,7 @@ struct family_proc {
 	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
 	_Atomic uint64_t fp_granted;  /* frames charged to it */
 	_Atomic uint64_t fp_promised; /* pages promised to it, of fam_promise */
+	_Atomic uint64_t fp_own;      /* pages that the runtime takes, beside the frames */
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
 	_Atomic uint64_t fp_need;     /* pages the program has in use, in memory or in the store, a gauge */
 	_Atomic uint32_t fp_managed;  /* 0: still served by the kernel alone because it fits */
@@ -72,6 +73,7 @@ struct family {
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
+	_Atomic uint64_t fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
 	struct promise fam_promise;
 	_Atomic uint64_t fam_refused;  /* calls refused because all is promised */
 	_Atomic uint64_t fam_tables;   /* calls refused for want of memory for tables, or of mappings */

@@ -168,7 +168,9 @@ int host_init(const char *family)
 	mach_mutex_init(&h->h_brklock, 2, "brk");
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
+	host_measure_start(h);
 	create_engine(h);
+	host_measure_own(h);
 	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);

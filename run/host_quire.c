@@ -392,8 +392,10 @@ long call_release(struct host *h, uint64_t base, uint64_t len)
 static long do_count(struct host *h)
 {
 	mach_rw_enter(&h->h_lock, true);
-	if (!h->h_off)
+	if (!h->h_off) {
 		host_publish(h);
+		host_measure(h);
+	}
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }

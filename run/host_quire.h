@@ -54,6 +54,7 @@ struct host {
 	struct ranges h_mark[MARKS]; /* h_marklock: see marks.c */
 	struct mach_mutex h_marklock;
 	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
+	uint64_t h_before;  /* constructor: pages resident before the engine was made */
 	bool h_adopting;    /* h_lock W: what is charged is in use already */
 	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
 	int h_wake;		  /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
@@ -158,5 +159,9 @@ void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
 bool host_ask_others(struct host *); /* false: none has much more than this process */
 enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
 void host_balance(struct host *, uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
+/* run/measure.c. h_lock W, or the constructor: the largest amount that was not hosted; before and after the engine is made */
+void host_measure(struct host *);
+void host_measure_start(struct host *);
+void host_measure_own(struct host *);
 void host_publish(struct host *); /* counters into the family's memory */
 #endif

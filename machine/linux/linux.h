@@ -42,6 +42,8 @@ void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t
 int linux_range_protect(struct mach *, struct hat *, uint64_t addr, uint64_t len, int prot);
 /* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
 uint64_t linux_range_present(struct mach *, uint64_t addr, uint64_t npages, uint64_t *bitmap);
+/* How many pages of any range take memory: are present, and not the kernel's page of zeroes. 0 where the kernel does not tell. */
+uint64_t linux_range_resident(struct mach *, uint64_t addr, uint64_t npages);
 /* Forgets the translations of the range; contents stay at their addresses, the frames are left empty. */
 void linux_range_leave(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* In a forked child, before anything of the program runs: a fault descriptor of its own, every range registered again. */

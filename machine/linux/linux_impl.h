@@ -37,6 +37,7 @@ struct q_scan {
 #define Q_PAGE_WRITTEN 2u
 #define Q_PAGE_PRESENT 8u
 #define Q_PAGE_SWAPPED 16u
+#define Q_PAGE_PFNZERO 32u
 #define REGIONS 1024u /* that a scan takes at a time */
 
 struct mach {

@@ -415,6 +415,26 @@ static uint64_t present_by_mincore(uint64_t addr, uint64_t npages, uint64_t *bit
 	return count;
 }
 
+uint64_t linux_range_resident(struct mach *m, uint64_t addr, uint64_t npages)
+{
+	struct q_region v[64];
+	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
+
+	while (m->m_pagemap >= 0 && at < end) {
+		struct q_scan s = { .size = sizeof s, .start = at, .end = end, .vec = (uint64_t)v, .vec_len = 64,
+			.category_inverted = Q_PAGE_PFNZERO, .category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
+			.return_mask = Q_PAGE_PRESENT };
+		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
+
+		if (n < 0)
+			break;
+		for (long i = 0; i < n; i++)
+			count += vm_btop(v[i].end - v[i].start);
+		at = s.walk_end > at ? s.walk_end : end;
+	}
+	return count;
+}
+
 uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uint64_t *bitmap)
 {
 	struct q_region v[64];

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory that the kernel keeps for the family, beside what is hosted: initialised data, stacks of first threads, private mappings of
+ * files that were written, shared anonymous memory, what a program maps by system calls that the runtime does not see, a process
+ * that is not hosted. It is not limited by --memory, so it is measured and said.
+ *
+ * Now and then each descendant is looked at in /proc: its anonymous and shared memory that is resident, less what the family has charged
+ * for the process (which is at least what is resident of it) and what the runtime itself takes. That is a lower bound. A process that
+ * ends by exit() measures itself exactly at that moment (run/measure.c). The largest sum ever seen goes to the report.
+ *
+ * A descendant without a slot is not hosted if the runtime is not among its mappings; else it is about to join, or a child of
+ * vfork() whose memory is its parent's. Shared memory is counted once, where most of it is mapped, and never the store's.
+ */
+#include "run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DESCENDANTS (4 * FAMILY_PROCS)
+#define RUNTIME	    "libquire-run.so"
+#define SLACK	    512u /* pages of the store's tables that a process may have mapped, at least */
+
+struct sizes { uint64_t anon, shmem; }; /* resident, pages */
+
+static bool read_sizes(pid_t pid, struct sizes *s)
+{
+	char path[64], line[256];
+	unsigned long long kib;
+
+	*s = (struct sizes){ 0 };
+	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	FILE *f = fopen(path, "re");
+	if (f == NULL)
+		return false;
+	while (fgets(line, sizeof line, f) != NULL)
+		if (sscanf(line, "RssAnon: %llu", &kib) == 1)
+			s->anon = kib / 4;
+		else if (sscanf(line, "RssShmem: %llu", &kib) == 1)
+			s->shmem = kib / 4;
+	(void)fclose(f);
+	return true;
+}
+
+static bool has_runtime(pid_t pid)
+{
+	char path[64], line[4096];
+	bool has = false;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+	FILE *f = fopen(path, "re");
+	if (f == NULL)
+		return true; /* gone, or not to be looked at */
+	while (!has && fgets(line, sizeof line, f) != NULL)
+		has = strstr(line, RUNTIME) != NULL;
+	(void)fclose(f);
+	return has;
+}
+
+/* Children of all threads of that process, appended to pids; how many there are then. */
+static unsigned add_children(const char *of, pid_t *pids, unsigned n)
+{
+	char path[320];
+
+	(void)snprintf(path, sizeof path, "/proc/%s/task", of);
+	DIR *d = opendir(path);
+	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+		int pid;
+
+		if (e->d_name[0] == '.')
+			continue;
+		(void)snprintf(path, sizeof path, "/proc/%.16s/task/%.16s/children", of, e->d_name);
+		FILE *f = fopen(path, "re");
+		while (f != NULL && n < DESCENDANTS && fscanf(f, "%d", &pid) == 1)
+			pids[n++] = pid;
+		if (f != NULL)
+			(void)fclose(f);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return n;
+}
+
+static const struct family_proc *find_slot(const struct run *r, pid_t pid)
+{
+	for (unsigned i = 0; i < r->nconn; i++) {
+		const struct family_proc *p = &r->fam->fam_proc[r->conn[i].slot >= 0 ? r->conn[i].slot : 0];
+
+		if (r->conn[i].slot >= 0 && atomic_load(&p->fp_pid) == pid)
+			return p;
+	}
+	return NULL;
+}
+
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+void run_measure(struct run *r)
+{
+	static pid_t pids[DESCENDANTS]; /* the loop's thread only */
+	uint64_t anon = 0, shmem = 0, store = atomic_load(&r->fam->fam_pool_pages) + atomic_load(&r->fam->fam_need) / 32 + SLACK;
+	unsigned n = add_children("self", pids, 0);
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct family_proc *p = find_slot(r, pids[i]);
+		char name[16];
+		struct sizes s;
+
+		(void)snprintf(name, sizeof name, "%d", (int)pids[i]);
+		n = add_children(name, pids, n);
+		if ((p == NULL && has_runtime(pids[i])) || !read_sizes(pids[i], &s))
+			continue;
+		uint64_t shared = p == NULL ? s.shmem : less(s.shmem, store);
+		anon += p == NULL ? s.anon : less(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
+		shmem = shared > shmem ? shared : shmem;
+	}
+	r->unhosted = anon + shmem;
+	if (r->unhosted > r->unhosted_peak)
+		r->unhosted_peak = r->unhosted;
+}

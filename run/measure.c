@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What this process has resident that is not hosted, measured exactly: what the kernel says is resident (/proc/self/status), less
+ * what is there of the tracked ranges, of the arena, and of the runtime's own. The supervisor measures from outside meanwhile
+ * (cli/unhosted.c), but sees only a lower bound, and may not see a short-lived process at all.
+ *
+ * Called when the process ends, and once at its start for what the runtime takes; opens a file for a moment, so never while
+ * threads of the program may use the numbers of descriptors.
+ */
+#include "run/engine.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/linux.h"
+#include "run/host.h"
+#include "sys/linux/sys.h"
+
+/* The number of KiB behind that word, in pages; 0: there is none. */
+static uint64_t find_size(const char *text, const char *word)
+{
+	uint64_t kib = 0;
+	size_t n = strlen(word);
+
+	while (*text != '\0' && strncmp(text, word, n) != 0)
+		text++;
+	if (*text == '\0')
+		return 0;
+	for (text += n; *text == ' ' || *text == '\t';)
+		text++;
+	for (; *text >= '0' && *text <= '9'; text++)
+		kib = kib * 10 + (uint64_t)(*text - '0');
+	return kib / 4;
+}
+
+struct resident { uint64_t anon, shmem; };
+
+static struct resident read_resident(void)
+{
+	char text[4096];
+	struct resident r = { 0 };
+	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+	long n = fd >= 0 ? sys_call3(SYS_read, fd, (long)text, sizeof text - 1) : 0;
+
+	if (fd >= 0)
+		(void)sys_call1(SYS_close, fd);
+	if (n > 0) {
+		text[n] = '\0';
+		r.anon = find_size(text, "RssAnon:");
+		r.shmem = find_size(text, "RssShmem:");
+	}
+	return r;
+}
+
+/* Pages of the tracked ranges that are the program's in memory, while the kernel serves them. */
+static uint64_t count_tracked(struct host *h)
+{
+	struct piece p;
+	uint64_t n = 0;
+
+	for (uint64_t a = 0; host_next_piece(h, a, HOST_MAX, &p); a = p.end)
+		n += linux_range_resident(h->h_mach, p.base, vm_btop(p.end - p.base));
+	return n;
+}
+
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+void host_measure_start(struct host *h) { h->h_before = read_resident().anon; }
+
+void host_measure_own(struct host *h)
+{
+	atomic_store(&h->h_me->fp_own, less(read_resident().anon, h->h_before));
+}
+
+void host_measure(struct host *h)
+{
+	struct resident r = read_resident();
+	uint64_t ours = vm_btop(vm_page_round(h->h_told.fw_store_size)), hosted, all, peak;
+	struct vm_usage u;
+
+	vm_usage(h->h_vm, &u);
+	hosted = h->h_managed ? u.vu_frames - u.vu_free : count_tracked(h);
+	all = less(r.anon, hosted + atomic_load(&h->h_me->fp_own)) +
+	    less(r.shmem, linux_range_resident(h->h_mach, (uint64_t)h->h_store, ours) +
+		vm_btop(vm_page_round(sizeof(struct family))));
+	peak = atomic_load(&h->h_fam->fam_unhosted_peak);
+	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_unhosted_peak, &peak, all))
+		;
+}

@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Memory that is not hosted is counted and said: in the report, in the JSON report, in the live line.
+
+    run_unhosted_test.py QUIRE PROGRAM STATIC
+
+PROGRAM is unhosted.c, STATIC the same statically linked, or -.
+"""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import tempfile
+import time
+
+QUIRE, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
+STATIC = os.path.abspath(sys.argv[3]) if sys.argv[3] != "-" else None
+PAGE, MIB = 4096, 1 << 20
+FIT, HOSTED_FIT = "none: the program fit", "none: all that is hosted fit"
+
+
+def check(ok, *what):
+    if not ok:
+        raise AssertionError(" ".join(str(w) for w in what))
+
+
+def reports(memory, argv):
+    """The report as JSON and as text."""
+    with tempfile.NamedTemporaryFile() as f:
+        p = subprocess.run([QUIRE, "run", "--memory", memory, "--report", "json:" + f.name, "--"] + argv, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
+        check((p.returncode, p.stderr) == (0, b""), argv, p.returncode, p.stderr)
+        got = json.load(f)
+    p = subprocess.run([QUIRE, "run", "--memory", memory, "--"] + argv, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
+    return got, p.stderr.decode()
+
+
+def what_is_hosted_is_not_counted():
+    for memory, pages in (("64M", "10000"), ("16M", "10000")):
+        got, text = reports(memory, [PROGRAM, "none", pages])
+        check(got["unhosted_peak_bytes"] < MIB and "not hosted" not in text, memory, got, text)
+    check(FIT in reports("64M", [PROGRAM, "none", "5000"])[1])
+
+
+def each_kind_is_counted():
+    """As much as was written; while the kernel serves the program, and while other memory is paged."""
+    for how in ("inline", "file", "shared", "executable"):
+        for memory, argv in (("64M", [PROGRAM, how, "10000"]), ("8M", [PROGRAM, how, "10000"])):
+            got, text = reports(memory, argv)
+            check(10000 * PAGE <= got["unhosted_peak_bytes"] <= 10000 * PAGE + 2 * MIB, how, memory, got)
+            check("  not hosted  39" in text or "  not hosted  4" in text, how, memory, text)
+            check(FIT not in text and (HOSTED_FIT in text or "first touch" in text), how, memory, text)
+
+
+def terminal_until(argv, word):
+    """Runs it on a terminal until it shows the word, then ends its input. Returns what it showed."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execvp(argv[0], argv)
+    out, end, told = b"", time.monotonic() + 60, False
+    while time.monotonic() < end:
+        if not select.select([fd], [], [], 1)[0]:
+            continue
+        try:
+            got = os.read(fd, 4096)
+        except OSError:
+            got = b""
+        if not got:
+            break
+        out += got
+        if not told and word in out:
+            told = os.write(fd, b"\x04") > 0    # the end of input
+    status = os.waitpid(pid, 0)[1]
+    os.close(fd)
+    check(told and status == 0, argv, status, out)
+    return out.decode(errors="replace")
+
+
+def seen_while_it_runs():
+    """In the live line, and in the report: a static program that a hosted one starts, whose memory is all its own."""
+    if STATIC is None:
+        return
+    with tempfile.NamedTemporaryFile() as f:
+        terminal_until([QUIRE, "run", "--memory", "64M", "--live", "--report", "json:" + f.name, "--", "sh", "-c", '"$0" hold 10000; exit 0',
+                        STATIC], b"not hosted 39")
+        got = json.load(f)
+        check(10000 * PAGE <= got["unhosted_peak_bytes"] <= 10000 * PAGE + 2 * MIB, got)
+
+
+def a_hosted_child_is_not_counted():
+    """Nor is what a forked or executed child shares with its parent for a moment."""
+    got, text = reports("64M", ["sh", "-c", 'for i in 1 2 3; do "$0" none 5000 & done; wait', PROGRAM])
+    check(got["unhosted_peak_bytes"] < 2 * MIB, got, text)
+
+
+def what_is_stored_is_said():
+    """The pool's line said "6.5 MiB for 2.2 MiB of pages (3.77x)": amounts of one moment beside the ratio of the whole run."""
+    got, text = reports("8M", [PROGRAM, "none", "10000"])
+    check(got["pool_pages"] > 7000, got)
+    line = [l for l in text.splitlines() if l.startswith("  stored ")]
+    check(len(line) == 1 and " of pages at most, in " in line[0] and "over the run" in line[0], text)
+
+
+CASES = [what_is_hosted_is_not_counted, each_kind_is_counted, seen_while_it_runs, a_hosted_child_is_not_counted, what_is_stored_is_said]
+
+
+def main():
+    names, failed = sys.argv[4:], 0
+    for case in CASES:
+        if names and case.__name__ not in names:
+            continue
+        try:
+            case()
+            print("ok   %s" % case.__name__, flush=True)
+        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
+            failed += 1
+            print("FAIL %s: %s" % (case.__name__, e), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
