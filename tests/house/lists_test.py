@@ -2,7 +2,8 @@
 """Short lists of files stay short: lists_test.py SOURCE QUIRE
 
 A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and docs/policies.md, and
-nowhere else; `quire run --policy help` has them all.
+nowhere else; `quire run --policy help` has them all. The files that HACKING.md and the documents of how the code works name exist, and so
+do the functions.
 """
 
 import os
@@ -70,7 +71,41 @@ def check_policies():
                 bad.append("docs/policies.md does not name %s" % name)
 
 
+def check_documents():
+    """Files named in the documents exist, and functions in those that draw the code."""
+    code = "\n".join(read(path) for path in files() if path.endswith((".c", ".h")))
+    known = set(re.findall(r"\b[a-z]+_[a-z_0-9]+\b", code))
+    paths = 0
+    for name, draws in (("HACKING.md", False), ("docs/porting.md", True), ("docs/life-of-a-fault.md", True),
+                        ("docs/life-of-a-page.md", True), ("docs/architecture.md", False)):
+        text = read(name)
+        named = set(re.findall(r"`((?:[a-z_0-9-]+/)+[A-Za-z_0-9.-]*)`", text))
+        for path in sorted(named):
+            paths += 1
+            if not os.path.exists(os.path.join(source, path)):
+                if not path.startswith("build/") and not (name == "docs/architecture.md" and os.path.exists(os.path.join(source, "vm", path))):
+                    bad.append("%s names %s, which is not there" % (name, path))
+        if draws:
+            for word in sorted(set(re.findall(r"(?<![/\w])[a-z]+_[a-z_0-9]+\b(?!\.)", text)) - known):
+                bad.append("%s names %s, which no code has" % (name, word))
+    if paths < 60:
+        bad.append("only %d paths were read in the documents" % paths)
+
+
+def check_changes():
+    """Each row of HACKING.md's list of changes names files, one of them for tests or documents."""
+    text = read("HACKING.md")
+    rows = [row for row in re.findall(r"^\| (an? [^|]+) \| ([^|]+) \|$", text, re.M) if "/" in row[1]]
+    kinds = {row[0] for row in rows}
+    for kind in ("a policy", "a prefetcher", "a segment driver", "a store", "a system call of the runtime", "a page-table format",
+                 "a statistic of the core", "a test"):
+        if kind not in kinds:
+            bad.append("HACKING.md has no list for %s" % kind)
+
+
 check_policies()
+check_documents()
+check_changes()
 for line in bad:
     print(line)
 print("lists: %d wrong" % len(bad))
