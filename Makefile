@@ -13,6 +13,7 @@
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
+#   make kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
 #   make format        clang-format over the C sources
 #   make wrap          clang-format over lines that are too long, and nothing else
@@ -71,6 +72,21 @@ tsan: setup
 	@sh tools/build.sh $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
 	@BUILD=$(BUILD)-tsan sh tools/test.sh --no-programs
 
+KERNEL = $(CURDIR)/$(BUILD)/kernel-x86_64
+
+kernel:
+	@sh tools/setup.sh qemu-system-x86 busybox-static e2fsprogs musl-tools
+	@$(MAKE) -s -C kernel BUILD=$(KERNEL)
+
+kernel-shell: kernel
+	@sh kernel/shell.sh $(KERNEL)/quire.elf $(KERNEL)/shell
+
+kernel-demo: kernel
+	@python3=`sh tools/python.sh` && $$python3 kernel/demo.py $(KERNEL)/quire.elf $(KERNEL)/demo
+
+test-kernel: kernel
+	@python3=`sh tools/python.sh` && $$python3 kernel/test/run.py $(KERNEL)
+
 bench: build
 	@sh bench/peers.sh
 	@sh bench/hits.sh
@@ -84,4 +100,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: all help setup build demo test test-programs test-nightly test-mutants test-models coverage asan tsan bench format wrap clean
+.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs test-nightly test-mutants test-models coverage asan tsan bench format wrap clean

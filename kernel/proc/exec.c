@@ -111,7 +111,8 @@ static enum vm_err map_part(struct as *as, struct image *im, const struct phdr *
 		uint64_t n = VM_PAGESIZE - (fend & VM_PAGEMASK);
 		char *zeroes = kzalloc(VM_PAGESIZE);
 
-		e = zeroes == NULL ? VM_NOMEM : as_copyout(as, zeroes, fend, n < end - fend ? n : end - fend);
+		/* to the page's end: loaders take what lies behind their data for fresh memory */
+		e = zeroes == NULL ? VM_NOMEM : as_copyout(as, zeroes, fend, n);
 		kfree(zeroes, VM_PAGESIZE);
 	}
 	if (end > im->i_end)

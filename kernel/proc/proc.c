@@ -647,6 +647,7 @@ void proc_init(void)
 	int err;
 
 	mach_mutex_init(&proc_lock, 7, "processes");
+	syscall_init();
 	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL || (p->p_sighand = sighand_of(NULL, false)) == NULL ||
 	    (u = uthread_new(p, &tf)) == NULL || as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
 		kpanic("no memory for the first program");
@@ -668,14 +669,14 @@ void proc_init(void)
 	if (!cmdline_get("init", path, sizeof(path)))
 		strlcpy(path, "/sbin/init", sizeof(path));
 	argv[n++] = path;
-	for (unsigned i = 0; i < 15; i++) { /* arg0=, arg1=, ...: _ for a space */
+	for (unsigned i = 0; i < 15; i++) { /* arg0=, arg1=, ...: ^ for a space */
 		char key[8];
 
 		ksnprintf(key, sizeof(key), "arg%u", i);
 		if (!cmdline_get(key, word[i], sizeof(word[i])))
 			break;
 		for (char *c = word[i]; *c != '\0'; c++)
-			if (*c == '_')
+			if (*c == '^')
 				*c = ' ';
 		argv[n++] = word[i];
 	}

@@ -170,4 +170,5 @@ uint64_t wall_ns(void); /* since 1970 */
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;
 struct inode *anon_inode(const struct inode_ops *, unsigned mode);
 void syscall_report(void);
+void syscall_init(void);
 #endif

@@ -58,7 +58,7 @@ void syscall_text(struct text *x)
 			text_printf(x, "enosys_%u %lu\n", i, unknown[i]);
 }
 
-void syscall_trace(bool on) { trace = on; }
+void syscall_init(void) { trace = cmdline_number("strace", 0) != 0; }
 
 /* ---- faults ---- */
 static void fault_signal(enum vm_err e, vaddr_t addr)

@@ -150,11 +150,11 @@ static void test_frames(struct mach *m)
 	base[vm_ptob(21)] = 1; /* still there to be used again */
 	mach_frame_zero(m, first + 21);
 	CHECK(base[vm_ptob(21)] == 0);
-	mach_frame_retire(m, 30); /* whatever it held, it can be filled anew after this */
-	mach_frame_renew(m, 30);
-	memset(mach_frame_kva(m, 30), 77, VM_PAGESIZE);
-	mach_frame_renew(m, 31); /* never retired: as well */
-	mach_frame_zero(m, 31);
+	mach_frame_retire(m, first + 30); /* whatever it held, it can be filled anew after this */
+	mach_frame_renew(m, first + 30);
+	memset(mach_frame_kva(m, first + 30), 77, VM_PAGESIZE);
+	mach_frame_renew(m, first + 31); /* never retired: as well */
+	mach_frame_zero(m, first + 31);
 	CHECK(base[vm_ptob(30)] == 77 && base[vm_ptob(31) - 1] == 77 && base[vm_ptob(31)] == 0);
 	CHECK(base[vm_ptob(30) - 1] == 29 && base[vm_ptob(32)] == 32);
 	boot = mach_boot_alloc(m, 10000);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The kernel's life: from the machine's first call to the first program, and the end.
+ *
+ * Order: the running code becomes a thread; vm_boot_bytes says what vm_create takes, which becomes a hole in memory; the vm;
+ * the kernel's own space (kas) with segkp for stacks, before any user space; devices; the root file system; swap; the
+ * other CPUs; the first program.
+ *
+ * kas: [KAS_MIN, + 1 GiB) segkp (kernel stacks, wired, with redzones), then segkmem (for what wants addresses of its own).
+ */
+#include "kernel/core/kernel.h"
+#include "kernel/dev/virtio_blk.h"
+#include "kernel/fs/vfs.h"
+#include "kernel/proc/proc.h"
+
+#include <quire/policy.h>
+
+#define KP_BYTES (1ull << 30)
+#define STACK_FLAGS (KPD_REDZONE | KPD_LOCKED)
+
+struct vm *the_vm;
+struct as *the_kas;
+static struct segkp *the_segkp;
+static struct thread boot_thread[ARCH_MAXCPUS];
+static uint64_t boot_ns;
+
+/* ---- memory ---- */
+void *kalloc(size_t n) { return kmem_alloc(the_vm, n, KM_SLEEP); }
+void *kzalloc(size_t n) { return kmem_zalloc(the_vm, n, KM_SLEEP); }
+void kfree(void *p, size_t n)
+{
+	if (p != NULL)
+		kmem_free(the_vm, p, n);
+}
+
+bool stacks_ready(void) { return the_segkp != NULL; }
+bool stack_alloc(vaddr_t *va) { return segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) == VM_OK; }
+void stack_free(vaddr_t va) { segkp_release(the_segkp, va, STACK_BYTES, STACK_FLAGS); }
+
+int err_of(enum vm_err e)
+{
+	static const uint8_t of[] = {
+		[VM_OK] = 0, [VM_NOMAP] = EFAULT, [VM_PROT] = EFAULT, [VM_ACCESS] = EACCES, [VM_NOMEM] = ENOMEM,
+		[VM_NOSWAP] = ENOMEM, [VM_IO] = EIO, [VM_EOF] = EFAULT, [VM_LOCKED] = EBUSY, [VM_INVAL] = EINVAL,
+		[VM_EXIST] = EEXIST, [VM_NOTSUP] = EINVAL, [VM_LIMIT] = ENOMEM, [VM_RETRY] = EAGAIN,
+	};
+
+	return -(int)of[e];
+}
+
+static void memory_init(void)
+{
+	struct vm_config vc = { .vc_mach = arch_machine() };
+	enum vm_err e;
+	uint64_t bytes;
+
+	vc.vc_anon_max = cmdline_number("anon_max", 256u << 10); /* 1 GiB of anonymous pages; 4 KiB of table */
+	bytes = vm_boot_bytes(&vc, mach_caps(vc.vc_mach));
+	arch_boot_reserve(bytes);
+	vc.vc_frames = (pfn_t)arch_memory_pages();
+	if ((e = vm_create(&vc, &the_vm)) != VM_OK)
+		kpanic("vm_create: %s", vm_err_name(e));
+	e = as_alloc(the_vm, mach_caps(vc.vc_mach)->mc_kernel_min, mach_caps(vc.vc_mach)->mc_kernel_max, &the_kas);
+	if (e != VM_OK)
+		kpanic("the kernel's space: %s", vm_err_name(e));
+	arch_load_space(NULL);
+	if ((e = segkp_create(the_kas, mach_caps(vc.vc_mach)->mc_kernel_min, KP_BYTES, &the_segkp)) != VM_OK)
+		kpanic("segkp: %s", vm_err_name(e));
+	kprintf("quire: %lu KiB of memory, %lu for the vm's tables, %u CPUs\n", arch_memory_pages() * 4, bytes >> 10,
+	    mach_caps(vc.vc_mach)->mc_ncpus);
+}
+
+/* ---- CPUs ---- */
+static void idle_begin(void)
+{
+	struct kcpu *k = arch_kcpu();
+
+	k->k_idle = k->k_cur;
+	k->k_cur->t_name = "idle";
+}
+
+static _Noreturn void idle_loop(void)
+{
+	for (;;) {
+		(void)arch_irq_off();
+		if (arch_kcpu()->k_resched) {
+			thread_yield();
+			arch_irq_restore(true);
+			continue;
+		}
+		arch_idle();
+	}
+}
+
+void kernel_cpu_main(void)
+{
+	struct kcpu *k = arch_kcpu();
+
+	thread_boot(&boot_thread[k->k_id], 0, 0);
+	idle_begin();
+	arch_tick_start();
+	idle_loop();
+}
+
+/* ---- the end ---- */
+static void report_violation(void *arg, const char *text)
+{
+	(void)arg;
+	kprintf("vm_check: %s\n", text);
+}
+
+static void print_statistics(void)
+{
+	const struct vm_stats *st = vm_statistics(the_vm);
+	struct vm_usage u;
+
+	vm_usage(the_vm, &u);
+	kprintf("quire: faults %lu, zero-filled %lu, copied on write %lu, read by swap %lu, written by swap %lu, files read %lu, "
+		"written %lu\n",
+	    (uint64_t)st->fault, (uint64_t)st->zfod, (uint64_t)st->cow, (uint64_t)st->swapin, (uint64_t)st->swapout,
+	    (uint64_t)st->filein, (uint64_t)st->fileout);
+	kprintf("quire: frames %lu, free %lu, kernel %lu, wired %lu, swap used %lu of %lu, %lu ms since start\n", u.vu_frames,
+	    u.vu_free + u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_swap_used, u.vu_swap_total,
+	    (arch_time_ns() - boot_ns) / 1000000);
+}
+
+void kernel_shutdown(int status)
+{
+	unsigned bad;
+
+	vfs_sync();
+	print_statistics();
+	syscall_report();
+	bad = vm_check(the_vm, report_violation, NULL);
+	kprintf("quire: vm_check: %u violations; status %d\n", bad, status);
+	arch_poweroff(bad != 0 ? 0x70 : status);
+}
+
+/* ---- the beginning ---- */
+static void init_main(void *arg)
+{
+	(void)arg;
+	arch_cpus_start();
+	blk_init();
+	vfs_init();
+	swap_init();
+	proc_init();
+	thread_exit();
+}
+
+void kernel_main(void)
+{
+	struct thread *t;
+
+	thread_boot(&boot_thread[0], 0, 0);
+	boot_ns = arch_time_ns();
+	idle_begin();
+	arch_tick_start();
+	memory_init();
+	if ((t = thread_new(init_main, NULL, "init")) == NULL)
+		kpanic("no memory for the first thread");
+	t->t_detached = true;
+	thread_go(t);
+	idle_loop();
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads, waiting, locks. thread.c has the theory.
+ */
+#ifndef QUIRE_KERNEL_THREAD_H
+#define QUIRE_KERNEL_THREAD_H
+
+#include "kernel/core/arch.h"
+
+#include <quire/machine.h>
+
+enum thread_state { T_RUNNABLE, T_RUNNING, T_BLOCKED, T_DEAD };
+
+/* Threads that wait for one thing, first come first served. Empty when zero. sched_lock */
+struct waitq {
+	struct thread *wq_head, *wq_tail;
+};
+
+struct proc;
+struct thread {
+	uint64_t t_sp;		   /* sched_lock: kernel stack pointer while it does not run */
+	uint64_t t_stack;	   /* const: lowest address of its stack */
+	uint64_t t_top;		   /* const: its end */
+	enum thread_state t_state; /* sched_lock */
+	int t_cpu;		   /* sched_lock: where it runs; -1: nowhere */
+	unsigned t_preempt;	   /* own: > 0: it is not preempted */
+	struct waitq *t_waitq;	   /* sched_lock: what it waits on */
+	struct thread *t_next, *t_prev; /* sched_lock: of that queue, or of the run queue */
+	uint64_t t_deadline;	   /* sched_lock: it is woken then; 0: never */
+	struct thread *t_timenext; /* sched_lock: of the list of deadlines */
+	bool t_timed;		   /* sched_lock: it is on that list */
+	bool t_timedout;	   /* sched_lock: ... and was woken by it */
+	bool t_interruptible;	   /* sched_lock: a signal wakes it */
+	bool t_interrupted;	   /* sched_lock: ... and did */
+	bool t_detached;	   /* const: nobody joins it */
+	_Atomic bool t_done;
+	struct waitq t_joiners;	   /* sched_lock */
+	const char *t_name;	   /* const */
+	struct proc *t_proc;	   /* const after creation: NULL: a thread of the kernel's */
+	struct uthread *t_user;	   /* const after creation */
+	struct hat *t_hat;	   /* own: the space to load; NULL: any */
+	struct arch_thread t_arch; /* own */
+	uint64_t t_run, t_since;   /* sched_lock: ns that it has run; since when it runs */
+};
+
+#define STACK_BYTES 16384u
+
+/* ---- spinning, with interrupts off: for the scheduler and interrupt handlers. Innermost of all ---- */
+struct spin {
+	_Atomic bool s_held;
+};
+bool spin_lock(struct spin *); /* returns the state for spin_unlock */
+void spin_unlock(struct spin *, bool irq);
+
+void preempt_off(void);
+void preempt_on(void);
+
+/* ---- threads ---- */
+void thread_boot(struct thread *, uint64_t stack, uint64_t top); /* the running code becomes a thread of this CPU */
+struct thread *thread_new(void (*fn)(void *), void *arg, const char *name); /* not runnable yet; NULL: no memory */
+void thread_go(struct thread *);
+void thread_free_dead(void); /* frees what has exited */
+void thread_yield(void);
+unsigned thread_count(void);
+
+/* ---- waiting, under sched_lock ---- */
+extern struct spin sched_lock;
+/*
+ * Blocks the running thread on a queue until it is woken or the deadline (ns, 0: none) has passed; sched_lock is dropped
+ * meanwhile, held again on return. intr: a signal wakes it, too. Returns 0, -ETIMEDOUT or -EINTR.
+ */
+int wait_on(struct waitq *, uint64_t deadline, bool intr);
+void wake_one(struct waitq *);
+void wake_all(struct waitq *);
+void wake_thread(struct thread *, bool interrupt); /* sched_lock; interrupt: only if it waits so that signals wake it */
+
+/* Sleeps until cond(arg) holds; cond is asked under sched_lock, must not block. */
+int wait_until(struct waitq *, bool (*cond)(void *), void *arg, uint64_t deadline, bool intr);
+void wake(struct waitq *); /* all of them */
+/* As mach_mutex_exit, with sched_lock held: before wait_on, so that nothing is missed between the two. */
+void mutex_exit_locked(struct mach_mutex *);
+#endif

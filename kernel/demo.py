@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""The kernel runs Debian's unmodified programs in a machine with less memory than they need.
+
+demo.py KERNEL.elf DIR [--memory MIB] [--only NAME ...] [--small] [--timeout S]
+
+DIR gets an image made of the programs that this system has installed (kernel/image.sh) and the inputs. Each program runs
+natively first: its peak of memory and the sum of its output are taken. Then a machine is booted for it; its output must be
+equal, and vm_check, which the kernel runs before it switches off, must find nothing.
+"""
+import argparse
+import hashlib
+import os
+import pathlib
+import random
+import re
+import resource
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def sort_input(path, lines):
+    rng = random.Random(7)
+    with open(path, 'w') as f:
+        for i in range(lines):
+            f.write('%016x %d some text that makes the line longer\n' % (rng.getrandbits(64), i))
+
+
+def gcc_input(path, functions):
+    rng = random.Random(11)
+    with open(path, 'w') as f:
+        for i in range(functions):
+            f.write('int f%d(int a, int b) {\n\tint c = a * %d + b;\n' % (i, rng.randrange(1, 999)))
+            for j in range(12):
+                f.write('\tif (c > %d)\n\t\tc = (c ^ %d) + b * %d;\n\telse\n\t\tc -= a + %d;\n'
+                        % (rng.randrange(9999), rng.randrange(9999), rng.randrange(99), rng.randrange(99)))
+            f.write('\treturn c;\n}\n')
+
+
+PYTHON = '''import hashlib
+table = {}
+for i in range(%d):
+    table["key%%d" %% i] = [i, str(i) * 3, float(i)]
+h = hashlib.md5()
+for k in sorted(table):
+    h.update(repr(table[k]).encode())
+print(len(table), h.hexdigest())
+'''
+SQL = '''pragma cache_size = -200000;
+create table t(a integer primary key, b text, c text);
+with recursive n(x) as (select 1 union all select x + 1 from n where x < %d)
+  insert into t select x, printf('%%08x', (x * 2654435761) & 4294967295), hex(x * x) from n;
+create index i on t(b);
+create index j on t(c);
+select count(*), min(b), max(b), sum(length(c)) from t;
+select a, b from t order by b limit 3;
+select count(*) from t x join t y on x.b = y.b where x.a %% 7 = 0;
+'''
+
+
+def programs(small):
+    """name: (command in the image's and this system's terms, how to make its inputs in a directory)"""
+    k = 1 if small else 8
+    return {
+        'sort': ('LC_ALL=C sort -S 200M /in/sort.txt | md5sum', lambda d: sort_input(d / 'sort.txt', 210000 * k)),
+        'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % (110000 * k))),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (45000 * k))),
+        'gcc': ('gcc -O1 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', 350 * k)),
+    }
+
+
+def native(command, inputs):
+    """Output and peak of memory (KiB) of the largest process."""
+    # a child of its own, so that ru_maxrss is this command's alone
+    code = ('import resource, subprocess, sys\n'
+            'out = subprocess.run(["sh", "-c", sys.argv[1]], stdout=subprocess.PIPE, check=True).stdout\n'
+            'sys.stdout.buffer.write(out)\n'
+            'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n')
+    start = time.monotonic()
+    r = subprocess.run([sys.executable, '-c', code, command.replace('/in/', str(inputs) + '/')], stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, check=True)
+    return r.stdout, int(r.stderr.split()[-1]), time.monotonic() - start
+
+
+def boot(kernel, directory, memory, name, cpus, timeout):
+    command = ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max', '-m', str(memory),
+               '-smp', str(cpus), '-nographic', '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
+               '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(kernel)]
+    for i, image in enumerate(('root.img', 'swap.img')):
+        command += ['-drive', 'file=%s,format=raw,if=none,id=d%d' % (directory / image, i),
+                    '-device', 'virtio-blk-device,drive=d%d' % i]
+    command += ['-append', 'root=0 swap=1 init=/bin/sh arg0=/in/%s.sh' % name]
+    start = time.monotonic()
+    r = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout)
+    return r.returncode, r.stdout, time.monotonic() - start
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument('kernel', type=pathlib.Path)
+    ap.add_argument('directory', type=pathlib.Path)
+    ap.add_argument('--memory', type=int, default=32, help='of the machine, MiB')
+    ap.add_argument('--cpus', type=int, default=1)
+    ap.add_argument('--only', nargs='+')
+    ap.add_argument('--small', action='store_true', help='inputs of an eighth')
+    ap.add_argument('--timeout', type=int, default=1500, help='seconds for one program')
+    a = ap.parse_args()
+    os.environ.update(LANG='C.UTF-8', LC_ALL='C.UTF-8')
+    todo = {n: p for n, p in programs(a.small).items() if not a.only or n in a.only}
+    inputs = a.directory / 'extra' / 'in'
+    inputs.mkdir(parents=True, exist_ok=True)
+    for name, (command, make) in todo.items():
+        make(inputs)
+        (inputs / (name + '.sh')).write_text('echo BEGIN\n%s\necho "END $?"\ncat /proc/quire\n' % command)
+    print('making an image of the programs that are installed here', flush=True)
+    subprocess.run(['sh', str(HERE / 'image.sh'), str(a.directory), 'sort', *todo], check=True)
+    print('%-8s %10s %8s %10s %10s %10s %9s %8s  %s' % ('', 'needs MiB', 'has MiB', 'faults', 'swap in', 'swap out',
+                                                        'machine s', 'native s', ''))
+    bad = 0
+    for name, (command, make) in todo.items():
+        want, peak, seconds = native(command, inputs)
+        status, out, took = boot(a.kernel, a.directory, a.memory, name, a.cpus, a.timeout)
+        text = out.replace(b'\r\n', b'\n')
+        got = re.search(rb'BEGIN\n(.*)END 0\n', text, re.S)
+        counters = dict(re.findall(rb'^(\w+) (\d+)$', text, re.M))
+        clean = b'vm_check: 0 violations' in text and status == 1
+        same = got is not None and got.group(1) == want
+        ok = clean and same
+        bad += not ok
+        print('%-8s %10.1f %8d %10d %10d %10d %9.1f %8.1f  %s' % (
+            name, peak / 1024, a.memory, int(counters.get(b'fault', 0)), int(counters.get(b'swapin', 0)),
+            int(counters.get(b'swapout', 0)), took, seconds,
+            'output equal, vm_check clean' if ok else 'FAILED'), flush=True)
+        if not ok:
+            sys.stdout.write(text[-3000:].decode(errors='replace') + '\n')
+    return 1 if bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

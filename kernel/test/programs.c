@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the kernel must do for programs, asked by a program of Linux: built static against a C library, run in the machine by run.py,
+ * and natively beside it, where every answer must be the same. `programs NAME...` runs some; none: all.
+ * Prints "ok NAME" or "FAILED NAME line"; the status is the number of failures.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PG 4096ul
+#define MIB (1ul << 20)
+
+static int failed_line;
+#define CHECK(e)                                                                                             \
+	do {                                                                                                 \
+		if (!(e) && failed_line == 0)                                                                \
+			failed_line = __LINE__;                                                              \
+	} while (0)
+
+static uint64_t rng = 88172645463325252ull;
+static uint64_t next(void)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	return rng ^= rng << 17;
+}
+
+static uint8_t *map(size_t n, int prot, int flags)
+{
+	uint8_t *p = mmap(NULL, n, prot, flags | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* ---- signals of memory ---- */
+static sigjmp_buf escape;
+static siginfo_t caught;
+
+static void on_signal(int sig, siginfo_t *si, void *ctx)
+{
+	(void)sig, (void)ctx;
+	caught = *si;
+	siglongjmp(escape, 1);
+}
+
+/* The signal that an access takes; 0: none. */
+static int try(volatile uint8_t *p, int write)
+{
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
+
+	memset(&caught, 0, sizeof(caught));
+	sigaction(SIGSEGV, &sa, NULL);
+	sigaction(SIGBUS, &sa, NULL);
+	if (sigsetjmp(escape, 1) == 0) {
+		if (write)
+			*p = 1;
+		else
+			(void)*p;
+	}
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
+	return caught.si_signo;
+}
+
+static void signals_name_the_address(void)
+{
+	uint8_t *p = map(4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	CHECK(try(p, 1) == 0);
+	mprotect(p + PG, PG, PROT_READ);
+	CHECK(try(p + PG + 5, 0) == 0);
+	CHECK(try(p + PG + 5, 1) == SIGSEGV && caught.si_code == SEGV_ACCERR && caught.si_addr == p + PG + 5);
+	mprotect(p + PG, PG, PROT_NONE);
+	CHECK(try(p + PG + 7, 0) == SIGSEGV && caught.si_code == SEGV_ACCERR);
+	munmap(p + 2 * PG, PG);
+	CHECK(try(p + 2 * PG + 9, 0) == SIGSEGV && caught.si_code == SEGV_MAPERR && caught.si_addr == p + 2 * PG + 9);
+	CHECK(try(p + 3 * PG, 1) == 0);
+	CHECK(try(NULL, 0) == SIGSEGV && caught.si_addr == NULL);
+	CHECK(try((uint8_t *)0xffff800000000000, 0) == SIGSEGV);
+	CHECK(try((uint8_t *)0xffffffff80100000, 0) == SIGSEGV);
+	munmap(p, 4 * PG);
+}
+
+static void files_end_with_sigbus(void)
+{
+	int fd = open("/tmp/short", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	uint8_t *p;
+
+	CHECK(write(fd, "hello", 5) == 5);
+	p = mmap(NULL, 2 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(memcmp(p, "hello", 5) == 0 && p[5] == 0 && p[PG - 1] == 0);
+	CHECK(try(p + PG, 0) == SIGBUS && caught.si_addr == p + PG);
+	p[0] = 'J';
+	char buf[8] = { 0 };
+	CHECK(pread(fd, buf, 8, 0) == 5 && strcmp(buf, "Jello") == 0); /* one copy of the page */
+	CHECK(pwrite(fd, "y", 1, 4) == 1 && p[4] == 'y');
+	CHECK(ftruncate(fd, PG + 10) == 0 && try(p + PG, 0) == 0 && p[PG] == 0);
+	CHECK(ftruncate(fd, 2) == 0 && try(p + PG, 0) == SIGBUS && p[2] == 0);
+	munmap(p, 2 * PG);
+	close(fd);
+	unlink("/tmp/short");
+}
+
+/* ---- copies ---- */
+static void fork_gives_each_its_own(void)
+{
+	uint8_t *p = map(64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE), *s = map(PG, PROT_READ | PROT_WRITE, MAP_SHARED);
+	int status;
+
+	for (unsigned i = 0; i < 64; i++)
+		p[i * PG] = (uint8_t)i;
+	pid_t pid = fork();
+	if (pid == 0) {
+		int bad = 0;
+
+		for (unsigned i = 0; i < 64; i += 2)
+			p[i * PG] = (uint8_t)(100 + i);
+		for (unsigned i = 0; i < 64; i++)
+			bad += p[i * PG] != (uint8_t)(i % 2 == 0 ? 100 + i : i);
+		s[0] = 77;
+		_exit(bad != 0);
+	}
+	for (unsigned i = 1; i < 64; i += 2)
+		p[i * PG] = (uint8_t)(200 - i);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0 && s[0] == 77);
+	for (unsigned i = 0; i < 64; i++)
+		CHECK(p[i * PG] == (uint8_t)(i % 2 == 0 ? i : 200 - i));
+	munmap(p, 64 * PG);
+	munmap(s, PG);
+}
+
+static void private_files_stay_as_they_are(void)
+{
+	int fd = open("/tmp/private", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	char buf[4];
+
+	CHECK(write(fd, "abcd", 4) == 4);
+	uint8_t *p = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	p[1] = 'X';
+	CHECK(pread(fd, buf, 4, 0) == 4 && memcmp(buf, "abcd", 4) == 0 && memcmp(p, "aXcd", 4) == 0);
+	munmap(p, PG);
+	close(fd);
+	unlink("/tmp/private");
+}
+
+static void memory_moves_and_grows(void)
+{
+	uint8_t *p = map(4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE), *q, *b;
+
+	memset(p, 5, 4 * PG);
+	q = mremap(p, 4 * PG, 200 * PG, MREMAP_MAYMOVE);
+	CHECK(q != MAP_FAILED && q[0] == 5 && q[4 * PG - 1] == 5 && q[4 * PG] == 0 && q[200 * PG - 1] == 0);
+	munmap(q, 200 * PG);
+	b = sbrk(0);
+	CHECK(sbrk(100 * PG) == b);
+	b[99 * PG] = 1;
+	CHECK(sbrk(-100 * (long)PG) != (void *)-1);
+	q = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	memset(q, 9, 3 * PG);
+	madvise(q, PG, MADV_DONTNEED);
+	CHECK(q[0] == 0 && q[PG] == 9);
+	munmap(q, 3 * PG);
+}
+
+static int deep(int n)
+{
+	volatile char frame[2000];
+
+	frame[0] = (char)n;
+	return n == 0 ? 0 : deep(n - 1) + (frame[0] == (char)n);
+}
+
+static void the_stack_grows(void)
+{
+	CHECK(deep(3000) == 3000); /* 6 MB */
+}
+
+/* ---- processes and threads ---- */
+static void *adder(void *arg)
+{
+	static pthread_mutex_t mx = PTHREAD_MUTEX_INITIALIZER;
+
+	for (int i = 0; i < 5000; i++) {
+		pthread_mutex_lock(&mx);
+		++*(volatile int *)arg;
+		pthread_mutex_unlock(&mx);
+	}
+	return arg;
+}
+
+static void threads_share_and_lock(void)
+{
+	pthread_t t[4];
+	int sum = 0;
+	void *r;
+
+	for (int i = 0; i < 4; i++)
+		CHECK(pthread_create(&t[i], NULL, adder, &sum) == 0);
+	for (int i = 0; i < 4; i++)
+		CHECK(pthread_join(t[i], &r) == 0 && r == &sum);
+	CHECK(sum == 20000);
+}
+
+static void pipes_carry_everything(void)
+{
+	enum { N = 300000 };
+	uint8_t *p = map(N, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int fd[2], status;
+	long got = 0, bad = 0;
+
+	CHECK(pipe(fd) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(fd[0]);
+		for (int i = 0; i < N; i++)
+			p[i] = (uint8_t)(i * 7 + i / 256);
+		for (long at = 0; at < N;) {
+			ssize_t n = write(fd[1], p + at, (size_t)(N - at < 10000 ? N - at : 10000));
+
+			if (n <= 0)
+				_exit(1);
+			at += n;
+		}
+		_exit(0);
+	}
+	close(fd[1]);
+	for (ssize_t n; (n = read(fd[0], p + got, (size_t)(N - got))) > 0; got += n)
+		;
+	for (long i = 0; i < got; i++)
+		bad += p[i] != (uint8_t)(i * 7 + i / 256);
+	CHECK(got == N && bad == 0);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	close(fd[0]);
+	signal(SIGPIPE, SIG_IGN);
+	CHECK(pipe(fd) == 0 && close(fd[0]) == 0 && write(fd[1], "x", 1) == -1 && errno == EPIPE);
+	close(fd[1]);
+	munmap(p, N);
+}
+
+static volatile sig_atomic_t signals, on_alt;
+static char altstack[16384];
+
+static void count_signal(int sig)
+{
+	char here;
+
+	(void)sig;
+	signals++;
+	on_alt = &here >= altstack && &here < altstack + sizeof(altstack);
+}
+
+static void signals_arrive(void)
+{
+	stack_t ss = { .ss_sp = altstack, .ss_size = sizeof(altstack) };
+	struct sigaction sa = { .sa_handler = count_signal, .sa_flags = SA_ONSTACK | SA_RESTART };
+	int fd[2], status;
+	char c;
+
+	signals = 0;
+	sigaltstack(&ss, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
+	raise(SIGUSR1);
+	CHECK(signals == 1 && on_alt);
+	CHECK(pipe(fd) == 0);
+	pid_t pid = fork();
+	if (pid == 0) { /* it interrupts the parent's read, which goes on (SA_RESTART) */
+		struct timespec t = { 0, 50000000 };
+
+		nanosleep(&t, NULL);
+		kill(getppid(), SIGUSR1);
+		nanosleep(&t, NULL);
+		_exit(write(fd[1], "y", 1) == 1 ? 3 : 4);
+	}
+	CHECK(read(fd[0], &c, 1) == 1 && c == 'y' && signals == 2);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 3);
+	pid = fork();
+	if (pid == 0)
+		for (;;)
+			pause();
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	sigset_t set, old;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	raise(SIGUSR1);
+	CHECK(signals == 2);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	CHECK(signals == 3);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void spaces_talk(void)
+{
+	uint8_t *p = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE), *got = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int fd[2], back[2], status;
+	char c;
+
+	CHECK(pipe(fd) == 0 && pipe(back) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (unsigned i = 0; i < 3 * PG; i++)
+			p[i] = (uint8_t)(i * 11);
+		c = 'r';
+		(void)!write(fd[1], &c, 1);
+		(void)!read(back[0], &c, 1);
+		_exit(p[100] == 99 ? 0 : 1);
+	}
+	CHECK(read(fd[0], &c, 1) == 1);
+	struct iovec l = { got, 3 * PG }, r = { p, 3 * PG };
+	CHECK(process_vm_readv(pid, &l, 1, &r, 1, 0) == (ssize_t)(3 * PG));
+	for (unsigned i = 0; i < 3 * PG; i++)
+		CHECK(got[i] == (uint8_t)(i * 11));
+	got[0] = 99;
+	l.iov_len = r.iov_len = 1;
+	r.iov_base = p + 100;
+	CHECK(process_vm_writev(pid, &l, 1, &r, 1, 0) == 1);
+	(void)!write(back[1], &c, 1);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	munmap(p, 3 * PG);
+	munmap(got, 3 * PG);
+}
+
+static void memfd_is_shared(void)
+{
+	int fd = memfd_create("quire", 0), status;
+	uint8_t *p;
+
+	CHECK(fd >= 0 && ftruncate(fd, 8 * PG) == 0);
+	p = mmap(NULL, 8 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(p != MAP_FAILED);
+	pid_t pid = fork();
+	if (pid == 0) {
+		p[3 * PG] = 42;
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && p[3 * PG] == 42);
+	uint8_t b = 0;
+	CHECK(pread(fd, &b, 1, 3 * PG) == 1 && b == 42);
+	munmap(p, 8 * PG);
+	close(fd);
+}
+
+/* ---- more than there is ---- */
+static void what_cannot_be_kept_is_refused(void)
+{
+	size_t total = 0;
+	unsigned n = 0;
+	uint8_t *p[4096];
+
+	while (n < 4096 && (p[n] = map(16 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE)) != NULL) {
+		total += 16 * MIB;
+		n++;
+	}
+	CHECK(n < 4096 && errno == ENOMEM && total >= 32 * MIB);
+	while (n > 0)
+		munmap(p[--n], 16 * MIB);
+}
+
+/* Byte for byte beside a model: a word a page says what must be there. Forks now and then; each child checks all. */
+static void random_writes_and_forks(void)
+{
+	enum { PAGES = 12288, STEPS = 60000 }; /* 48 MiB */
+	uint8_t *p = map(PAGES * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	uint32_t *want = calloc(PAGES, sizeof(*want));
+	int status;
+
+	CHECK(p != NULL && want != NULL);
+	if (p == NULL || want == NULL)
+		return;
+	for (unsigned step = 1; step <= STEPS; step++) {
+		unsigned i = (unsigned)(next() % PAGES);
+		uint32_t *at = (uint32_t *)(void *)(p + i * PG);
+
+		CHECK(at[0] == want[i] && at[1023] == want[i]);
+		at[0] = at[1023] = want[i] = step;
+		if (step % 20000 != 0)
+			continue;
+		pid_t pid = fork();
+		if (pid == 0) {
+			unsigned bad = 0;
+
+			for (unsigned k = 0; k < PAGES; k++)
+				bad += *(uint32_t *)(void *)(p + k * PG) != want[k];
+			for (unsigned k = 0; k < PAGES; k += 3)
+				*(uint32_t *)(void *)(p + k * PG) = ~want[k];
+			for (unsigned k = 0; k < PAGES; k++)
+				bad += *(uint32_t *)(void *)(p + k * PG) != (k % 3 == 0 ? ~want[k] : want[k]);
+			_exit(bad != 0);
+		}
+		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	for (unsigned k = 0; k < PAGES; k++)
+		CHECK(*(uint32_t *)(void *)(p + k * PG) == want[k]);
+	free(want);
+	munmap(p, PAGES * PG);
+}
+
+static const struct test {
+	const char *name;
+	void (*fn)(void);
+	int native; /* its answer is Linux's, too, whatever the machine */
+} tests[] = {
+#define T(f, n) { #f, f, n }
+	T(signals_name_the_address, 1), T(files_end_with_sigbus, 1), T(fork_gives_each_its_own, 1),
+	T(private_files_stay_as_they_are, 1), T(memory_moves_and_grows, 1), T(the_stack_grows, 1), T(threads_share_and_lock, 1),
+	T(pipes_carry_everything, 1), T(signals_arrive, 1), T(spaces_talk, 1), T(memfd_is_shared, 1),
+	T(what_cannot_be_kept_is_refused, 0), T(random_writes_and_forks, 1),
+};
+
+int main(int argc, char **argv)
+{
+	int failed = 0, native = getenv("NATIVE") != NULL;
+
+	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		int wanted = argc < 2;
+
+		for (int k = 1; k < argc; k++)
+			wanted |= strcmp(argv[k], tests[i].name) == 0;
+		if (!wanted || (native && !tests[i].native))
+			continue;
+		failed_line = 0;
+		tests[i].fn();
+		if (failed_line != 0)
+			printf("FAILED %s line %d\n", tests[i].name, failed_line);
+		else
+			printf("ok %s\n", tests[i].name);
+		fflush(stdout);
+		failed += failed_line != 0;
+	}
+	return failed;
+}

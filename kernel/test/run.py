@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tests of the kernel on a bare machine in QEMU: run.py DIR [NAME ...], DIR with quire.elf and conform.elf.
+
+Each boots a machine with a fresh image; the kernel runs vm_check before it switches off, e2fsck looks at the image after.
+The last line is "N passed, N failed".
+"""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+
+SHELL = '''echo start; ls /dev | head -3
+echo hello > /tmp/x; cat /tmp/x; mkdir /tmp/d; cp /bin/busybox /tmp/d/bb; cmp /bin/busybox /tmp/d/bb && echo same
+mv /tmp/d/bb /tmp/d/cc; ls /tmp/d; rm -r /tmp/d; ls /tmp
+busybox seq 1 5000 | busybox sort -n -r | busybox head -2; busybox seq 1 20000 | busybox md5sum
+for i in 1 2 3; do (echo sub $i); done; echo $((6 * 7)) | busybox sed s/4/four/
+busybox ln -s x /tmp/link; cat /tmp/link; busybox readlink /tmp/link; rm /tmp/link /tmp/x
+busybox dd if=/dev/zero bs=4096 count=300 2>/dev/null | busybox wc -c; busybox expr 5 + 6; false || echo no
+grep -c . /proc/self/maps > /dev/null && echo maps; grep -q '^fault ' /proc/quire && echo counters; echo done
+'''
+SHELL_SAYS = '''start
+console
+fd
+full
+hello
+same
+cc
+x
+5000
+4999
+e071f707df7bbeee2a6a1eb48011ddd0  -
+sub 1
+sub 2
+sub 3
+four2
+hello
+x
+1228800
+11
+no
+maps
+counters
+done
+'''
+
+
+class Machine:
+    def __init__(self, directory):
+        self.dir = directory
+        self.kernel = directory / 'quire.elf'
+        self.img = directory / 'test'
+        self.img.mkdir(exist_ok=True)
+
+    def image(self):
+        extra = self.img / 'extra'
+        shutil.rmtree(extra, ignore_errors=True)
+        (extra / 'bin').mkdir(parents=True)
+        (extra / 'test').mkdir()
+        subprocess.run(['gcc', '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c'], check=True)
+        subprocess.run(['musl-gcc', '-O2', '-static', '-o', extra / 'bin/hello', HERE / 'hello.c'], check=True)
+        (extra / 'test/shell.sh').write_text(SHELL)
+        subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin',
+                                                                                   'SIZE': '128', 'SWAP': '512'})
+
+    def boot(self, memory, append, cpus=1, timeout=300):
+        """Status (the kernel's own, None: it did not switch off) and what it said."""
+        command = ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max', '-m', str(memory),
+                   '-smp', str(cpus), '-nographic', '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
+                   '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(self.kernel)]
+        for i, name in enumerate(('root.img', 'swap.img')):
+            command += ['-drive', 'file=%s,format=raw,if=none,id=d%d' % (self.img / name, i),
+                        '-device', 'virtio-blk-device,drive=d%d' % i]
+        command += ['-append', 'root=0 swap=1 seed=1 ' + append]
+        try:
+            r = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout)
+        except subprocess.TimeoutExpired as e:
+            return None, (e.stdout or b'').decode(errors='replace') + '\n(it did not end in %d s)' % timeout
+        text = r.stdout.decode(errors='replace').replace('\r\n', '\n')
+        if r.returncode & 1 == 0 or 'vm_check: 0 violations' not in text:
+            return None, text
+        fsck = subprocess.run(['e2fsck', '-fn', str(self.img / 'root.img')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if fsck.returncode != 0:
+            return None, text + fsck.stdout.decode(errors='replace')
+        return r.returncode >> 1, text
+
+
+def said(text):
+    """What the program printed: all but the kernel's own lines."""
+    return ''.join(line + '\n' for line in text.splitlines() if not line.startswith('quire: '))
+
+
+def test_conformance(m):
+    r = subprocess.run(['sh', TOP / 'tests/machine/port_metal.sh', TOP, m.dir, 'x86_64'], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    return r.returncode == 0, r.stdout.decode(errors='replace')
+
+
+def test_static_musl(m):
+    status, text = m.boot(16, 'init=/bin/hello arg0=there')
+    return status == 0 and said(text) == 'hello, there\n', text
+
+
+def test_status_of_init(m):
+    status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=exit^7')
+    return status == 7, text
+
+
+def test_shell_in_16_mib(m):
+    status, text = m.boot(16, 'init=/bin/sh arg0=/test/shell.sh')
+    return status == 0 and said(text) == SHELL_SAYS, text
+
+
+def test_programs_in_24_mib(m):
+    status, text = m.boot(24, 'init=/bin/programs')
+    swapped = re.search(r'written by swap (\d+)', text)
+    return status == 0 and 'FAILED' not in text and swapped is not None and int(swapped.group(1)) > 10000, text
+
+
+def test_unknown_calls_are_counted(m):
+    status, text = m.boot(16, 'init=/bin/hello arg0=unknown')
+    return status == 0 and 'system call 500 is unknown: 3 times ENOSYS' in text, text
+
+
+def test_debian_programs(m):
+    r = subprocess.run([sys.executable, TOP / 'kernel/demo.py', m.kernel, m.img / 'demo', '--small'], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    return r.returncode == 0, r.stdout.decode(errors='replace')
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1])
+    tests = {n[5:]: f for n, f in globals().items() if n.startswith('test_')}
+    m = Machine(directory)
+    passed = failed = 0
+    for name, fn in tests.items():
+        if len(sys.argv) > 2 and name not in sys.argv[2:]:
+            continue
+        m.image()
+        ok, text = fn(m)
+        print('%s %s' % ('ok' if ok else 'FAILED', name), flush=True)
+        passed += ok
+        failed += not ok
+        if not ok:
+            print(text[-4000:])
+    print('%d passed, %d failed' % (passed, failed))
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
