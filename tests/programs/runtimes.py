@@ -53,7 +53,8 @@ class Perl(Scripted):
     name = "perl"
     needs = interpreter = ("perl",)
     source = "words.pl"
-    sizes = {"small": 30000, "full": 100000}
+    sizes = {"small": 40000, "full": 150000}
+    processes = 2   # it forks, and both write all they have
 
 
 class Node(Scripted):
