@@ -11,11 +11,17 @@
 
 #define PAGE 4096u
 
+static _Atomic bool trusting;
+
+void args_trust(void) { trusting = true; }
+
 static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
 {
 	struct iovec local = { here, n }, remote = { (void *)(uintptr_t)there, n };
-	long r = n == 0 ? 0 : sys_call6(nr, sys_call0(SYS_getpid), (long)&local, 1, (long)&remote, 1, 0);
+	long r = n == 0 ? 0 : -EPERM;
 
+	if (n > 0 && !trusting)
+		r = sys_call6(nr, sys_call0(SYS_getpid), (long)&local, 1, (long)&remote, 1, 0);
 	if (r != -EPERM && r != -ENOSYS)
 		return r == (long)n;
 	if (nr == SYS_process_vm_readv)

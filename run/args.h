@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* From here on addresses are taken to be good: a filter of system calls may kill who asks the kernel. */
+void args_trust(void);
 /* n bytes at `from`, an address of the program's. False: not all of them can be read. */
 bool args_read(void *to, const void *from, size_t n);
 /* False: not all of them can be written. */

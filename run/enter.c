@@ -224,7 +224,14 @@ long host_alone(long nr, long a0, long a1)
 
 bool host_single(void) { return host_served() && service_single(); }
 
-long host_leave(void) { return host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0); }
+long host_leave(void)
+{
+	long r = host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0);
+
+	if (r == 0)
+		args_trust();
+	return r;
+}
 
 void host_count(void)
 {

@@ -51,6 +51,19 @@ static bool in_space(long addr, uint64_t size)
 	return (uint64_t)addr >= HOST_MIN && (uint64_t)addr + size <= HOST_MAX;
 }
 
+/* MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before anybody counted them. What cannot be is left out. */
+static void populate(struct host *h, long addr, uint64_t size, int prot)
+{
+	bool writable = (prot & PROT_WRITE) != 0;
+
+	if (prot == PROT_NONE)
+		return;
+	if (h->h_managed && writable)
+		(void)as_advise(h->h_as, (uint64_t)addr, size, ADV_POPULATE_WRITE);
+	else
+		(void)sys_call3(SYS_madvise, addr, (long)size, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
 long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
 {
 	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
@@ -72,7 +85,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		replaces = true;
 	}
 	if (ours) {
-		flags_real = flags | MAP_NORESERVE;
+		flags_real = (flags & ~MAP_POPULATE) | MAP_NORESERVE;
 		if ((prot & PROT_WRITE) != 0) /* see protect.c */
 			prot |= PROT_READ;
 	}
@@ -92,6 +105,8 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		(void)sys_call2(SYS_munmap, p, len);
 		return -ENOMEM;
 	}
+	if ((flags & MAP_POPULATE) != 0)
+		populate(h, p, size, prot);
 	return p;
 }
 

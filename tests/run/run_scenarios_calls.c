@@ -6,16 +6,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
@@ -625,6 +629,121 @@ static int impossible_break(void)
 	return 0;
 }
 
+/* What is populated as it is mapped is dropped, paged and forked as any other memory. */
+static int populated(void)
+{
+	for (int prot = PROT_READ; prot <= (PROT_READ | PROT_WRITE); prot += PROT_WRITE) {
+		char *p = mmap(NULL, MIB, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+		EXPECT(p != MAP_FAILED && zero(p, MIB) && mprotect(p, MIB, PROT_READ | PROT_WRITE) == 0);
+		fill(p, MIB, 1);
+		push_out();
+		EXPECT(wrong(p, MIB, 1) == 0);
+		EXPECT(madvise(p, MIB / 2, MADV_DONTNEED) == 0 && zero(p, MIB / 2));
+		in_child("child", read_byte, p);
+		EXPECT(munmap(p, MIB) == 0);
+	}
+	return 0;
+}
+
+/* The signals that a program has coming: another thread takes away what this one uses. Address and kind are told right. */
+static sigjmp_buf hit_back;
+static _Atomic(char *) hit_page;
+static void hit(int sig, siginfo_t *si, void *context)
+{
+	(void)context;
+	siglongjmp(hit_back, sig == SIGSEGV && (char *)si->si_addr == hit_page ? si->si_code : 99);
+}
+
+static _Atomic bool hit_using;
+static void *take_away(void *how)
+{
+	while (!hit_using)
+		(void)sched_yield();
+	if ((intptr_t)how == 0)
+		EXPECT(munmap(hit_page, PAGE) == 0);
+	else
+		EXPECT(mprotect(hit_page, PAGE, (intptr_t)how == 1 ? PROT_NONE : PROT_READ) == 0);
+	return NULL;
+}
+
+static int own_signals(void)
+{
+	struct sigaction sa = { .sa_sigaction = hit, .sa_flags = SA_SIGINFO };
+	volatile int code[3][3] = { 0 };
+	pthread_t t;
+
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
+	for (volatile int i = 0; i < 60; i++) {
+		volatile int how = i % 3;
+
+		hit_page = map(PAGE);
+		if (i % 2 == 0)
+			push_out();
+		hit_using = false;
+		EXPECT(pthread_create(&t, NULL, take_away, (void *)(intptr_t)how) == 0);
+		int c = sigsetjmp(hit_back, 1);
+		if (c == 0)
+			for (;;) {
+				(*(volatile char *)hit_page)++;
+				hit_using = true;
+			}
+		code[how][c == SEGV_MAPERR ? 0 : c == SEGV_ACCERR ? 1 : 2]++;
+		EXPECT(pthread_join(t, NULL) == 0);
+	}
+	for (int how = 0; how < 3; how++)
+		printf("%d: %d not mapped, %d not allowed, %d else\n", how, code[how][0], code[how][1], code[how][2]);
+	sa.sa_handler = SIG_DFL;
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
+	return 0;
+}
+
+/* The break is moved by other means than brk. */
+static int break_by_prctl(void)
+{
+	char *old = sbrk(0), *p;
+	long r = prctl(PR_SET_MM, PR_SET_MM_BRK, old + MIB, 0, 0);
+
+	report("PR_SET_MM_BRK", r);
+	if (r != 0)
+		return 0;
+	EXPECT(sbrk(0) == old || sbrk(0) == old + MIB); /* the C library remembers the break */
+	p = (char *)syscall(SYS_brk, old + 3 * MIB);
+	EXPECT(p == old + 3 * MIB);
+	fill(old + MIB, 2 * MIB, 1);
+	push_out();
+	EXPECT(wrong(old + MIB, 2 * MIB, 1) == 0);
+	EXPECT((char *)syscall(SYS_brk, old + 2 * MIB) == old + 2 * MIB && wrong(old + MIB, MIB, 1) != 0);
+	return 0;
+}
+
+/* A filter that kills whoever asks for what only the runtime asks for: programs are executed all the same. */
+static int filtered_exec(void *arg)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof code / sizeof *code, code };
+	struct rlimit rl;
+
+	(void)arg;
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+	EXPECT(getrlimit(RLIMIT_AS, &rl) == 0);
+	(void)execl("/bin/sh", "sh", "-c", "exit 5", NULL);
+	return 1;
+}
+
+static int filter_of_reads(void)
+{
+	push_out();
+	in_child("filtered", filtered_exec, NULL);
+	return 0;
+}
+
 /* Each call of the table with arguments that are all wrong: the answer is the kernel's, and none is forgotten where it is made. */
 static int every_call(void)
 {
@@ -731,5 +850,9 @@ const struct scenario call_scenarios[] = {
 	{ "limits-of-space", limits_of_space },
 	{ "impossible-break", impossible_break },
 	{ "every-call", every_call },
+	{ "populated", populated },
+	{ "own-signals", own_signals },
+	{ "break-by-prctl", break_by_prctl },
+	{ "filter-of-reads", filter_of_reads },
 	{ NULL, NULL },
 };
