@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What a family shares: a memory object with its state (run/family.h), and the store: a memory object and an unnamed swap file.
- * All end with the last process that has them. No process can change the size of a memory object: the supervisor would die of it.
+ * All end with the last process that has them. Processes of other credentials get another store (creds.c). No process can change the size of a memory object: the supervisor would die of it.
  */
 #include "run.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "store/swapfile.h"
@@ -65,54 +67,70 @@ static int make_swap(struct run *r, struct run_store *st)
 		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
 	if (r->o.swap_bytes != 0 && swapfile_reserve(st->swapfd, want, &why) != 0)
 		return fail("--swap: %s", why);
+	r->reserve = r->o.swap_bytes != 0;
 	r->o.swap_bytes = want;
 	return 0;
 }
 
-/* Shared memory of that size, zeroed. NULL after a line on standard error. */
-static void *make_shared(const char *name, uint64_t size, int *fd)
+/* A swap file as large as the first, or as large as there is room for. 0 or -1. */
+static int make_more_swap(struct run *r, struct run_store *st)
 {
-	char buf[24];
-	void *p;
+	uint64_t want = r->o.swap_bytes, room;
+	struct statvfs vfs;
+	const char *why;
 
-	if (!raise_fsize(size)) {
-		(void)fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
-		    cli_human(size, buf));
-		return NULL;
-	}
-	*fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (*fd < 0 || ftruncate(*fd, (off_t)size) != 0 ||
-	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-		(void)fail("cannot make shared memory: %s", strerror(errno));
-		return NULL;
-	}
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (p != MAP_FAILED)
-		return p;
-	(void)fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
-	    (unsigned long long)(size >> 20), strerror(errno));
-	return NULL;
+	st->swapfd = swapfile_open(r->o.swap_path, MIN_SWAP, &why);
+	if (st->swapfd < 0 || fstatvfs(st->swapfd, &vfs) != 0)
+		return -1;
+	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	if (want > room - room / 8)
+		want = room - room / 8;
+	want &= ~65535ull;
+	if (want < MIN_SWAP || ftruncate(st->swapfd, (off_t)want) != 0 ||
+	    (r->reserve && swapfile_reserve(st->swapfd, want, &why) != 0))
+		return -1;
+	st->file_bytes = want;
+	return 0;
 }
 
+/* Shared memory of that size, zeroed. NULL: errno says why. */
+static void *make_shared(const char *name, uint64_t size, int *fd)
+{
+	void *p;
+
+	*fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd < 0 || ftruncate(*fd, (off_t)size) != 0 ||
+	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		return NULL;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	return p != MAP_FAILED ? p : NULL;
+}
+
+static int cannot_share(uint64_t size)
+{
+	return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
+	    (unsigned long long)(size >> 20), strerror(errno));
+}
+
+/* Its swap file is there. 0 or an errno. */
 static int make_store(struct run *r, struct run_store *st)
 {
-	struct pool_config pc = {
-		.mem_limit = r->o.pool, .mem_floor = 512u << 10, .max_members = FAMILY_PROCS + 1
-	}; /* and we */
+	struct pool_config pc = { .mem_limit = r->o.pool, .mem_floor = 512u << 10, .file_limit = st->file_bytes,
+				  .max_members = FAMILY_PROCS + 1 }; /* and we */
 	void *mem;
 	int rc;
 
-	if ((rc = make_swap(r, st)) != 0)
-		return rc;
-	pc.file_limit = r->o.swap_bytes;
 	st->run = r;
+	st->name = ++r->stores;
 	st->size = pool_shared_size(&pc);
+	if (!raise_fsize(st->size))
+		return EFBIG;
 	if ((mem = make_shared("quire-store", st->size, &st->memfd)) == NULL)
-		return CLI_CANNOT;
+		return errno;
 	if (pool_format(mem, &pc) != 0)
-		return fail("cannot format the store");
+		return EINVAL;
 	if ((rc = pool_attach(&st->pool, mem, st->size, st->swapfd)) != 0)
-		return fail("cannot attach the store: %s; see ulimit -v and -d", strerror(-rc));
+		return -rc;
 	st->pool.p_charge = charge;
 	st->pool.p_charge_arg = r->fam;
 	if (pool_join(&st->pool, FAMILY_PROCS) == 0)
@@ -120,16 +138,121 @@ static int make_store(struct run *r, struct run_store *st)
 	return 0;
 }
 
+/* ---- stores ---- */
+static void free_store(struct run_store *st)
+{
+	if (st->pool.p_shared != NULL) {
+		void *mem = st->pool.p_shared;
+
+		pool_detach(&st->pool);
+		(void)munmap(mem, st->size);
+	}
+	if (st->memfd >= 0)
+		(void)close(st->memfd);
+	if (st->swapfd >= 0)
+		(void)close(st->swapfd);
+	free(st);
+}
+
+static struct run_store *new_store(void)
+{
+	struct run_store *st = calloc(1, sizeof *st);
+
+	if (st != NULL)
+		st->memfd = st->swapfd = -1;
+	return st;
+}
+
+struct run_store *run_store_for(struct run *r, const struct creds *c)
+{
+	struct run_store *st;
+	unsigned i, place = RUN_STORES;
+
+	for (i = 0; i < RUN_STORES; i++) {
+		if (r->store[i] == NULL && place == RUN_STORES)
+			place = i;
+		if (c != NULL && r->store[i] != NULL && !r->store[i]->alone && creds_equal(&r->store[i]->creds, c))
+			return r->store[i];
+	}
+	if (c == NULL && r->store[0]->alone && !r->store[0]->given)
+		return r->store[0];
+	if (place == RUN_STORES || (st = new_store()) == NULL)
+		return NULL;
+	st->alone = c == NULL;
+	if (c != NULL)
+		st->creds = *c;
+	if (make_more_swap(r, st) != 0 || make_store(r, st) != 0) {
+		free_store(st);
+		return NULL;
+	}
+	r->store[place] = st;
+	return st;
+}
+
+struct run_store *run_store_named(struct run *r, uint64_t name)
+{
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL && r->store[i]->name == name)
+			return r->store[i];
+	return NULL;
+}
+
+static void drop_store(struct run *r, unsigned i)
+{
+	struct run_store *st = r->store[i];
+	struct pool_stats ps;
+
+	run_end_packer(st);
+	pool_release(&st->pool, FAMILY_PROCS);
+	pool_stats(&st->pool, &ps);
+	run_add_stats(&r->past, &ps);
+	if (ps.mem_held > 0) /* for references that nobody recorded */
+		(void)charge(r->fam, -(long)(ps.mem_held / 4096));
+	r->store[i] = NULL;
+	free_store(st);
+}
+
+void run_sweep_stores(struct run *r)
+{
+	unsigned i;
+
+	for (i = 1; i < RUN_STORES && (r->store[i] == NULL || r->store[i]->users > 0); i++)
+		;
+	if (i == RUN_STORES)
+		return;
+	for (unsigned s = 0; s < FAMILY_PROCS; s++)
+		if (atomic_load(&r->fam->fam_proc[s].fp_pid) == -1)
+			return; /* a forked child may be about to say which store it has */
+	for (; i < RUN_STORES; i++)
+		if (r->store[i] != NULL && r->store[i]->users == 0)
+			drop_store(r, i);
+}
+
 int run_make_family(struct run *r)
 {
-	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	r->fam = make_shared("quire-family", (sizeof(struct family) + 4095) & ~4095ull, &r->memfd);
-	if (r->fam == NULL)
+	uint64_t size = (sizeof(struct family) + 4095) & ~4095ull;
+	struct run_store *st = new_store();
+	char buf[24];
+	int rc;
+
+	if (st == NULL || (rc = make_swap(r, st)) != 0)
 		return CLI_CANNOT;
+	r->store[0] = st;
+	st->creds = r->creds;
+	st->alone = r->alone;
+	r->device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if ((r->fam = make_shared("quire-family", size, &r->memfd)) == NULL)
+		return cannot_share(size);
 	r->fam->fam_budget = r->o.memory / 4096;
 	r->fam->fam_pool_max = r->o.pool / 4096;
-	if (make_store(r, &r->store) != 0)
-		return CLI_CANNOT;
+	st->file_bytes = r->o.swap_bytes;
+	rc = make_store(r, st);
+	if (rc == EFBIG)
+		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
+		    cli_human(st->size, buf));
+	errno = rc;
+	if (rc != 0)
+		return cannot_share(st->size);
 	promise_init(&r->fam->fam_promise, pool_file_pages(r->o.swap_bytes), r->fam->fam_budget);
 	r->promise_most = r->fam->fam_promise.p_most;
 	return 0;

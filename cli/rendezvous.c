@@ -19,6 +19,10 @@
 
 #include <quire/policy.h>
 
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#define SCM_PIDFD_TYPE 4 /* SCM_PIDFD of newer headers */
 #define ROUND 64u /* greetings taken before anything else is looked at again */
 
 /* One descriptor is needed for each process of the family, whatever the program's limit. */
@@ -43,6 +47,7 @@ int run_make_gate(struct run *r)
 	r->gate = s[1];
 	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) != 0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) != 0 ||
+	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0 ||
 	    getentropy(r->token, sizeof r->token) != 0)
 		return fail("cannot make the family's sockets: %s", strerror(errno));
 	(void)snprintf(r->family, sizeof r->family, "%llx:%016llx%016llx:", (unsigned long long)cookie,
@@ -64,13 +69,21 @@ bool run_family_there(const char *value)
 	return poll(&p, 1, 0) == 0; /* else the supervisor is gone */
 }
 
+/* What the process of that slot held there is given back. */
+static void leave_store(struct run_store *st, int slot)
+{
+	if (st == NULL)
+		return;
+	run_store_most(st);
+	pool_release(&st->pool, (uint32_t)slot);
+	st->users--;
+}
+
 static void release_slot(struct run *r, struct run_store *st, int slot)
 {
 	struct family_proc *p = &r->fam->fam_proc[slot];
 
-	run_store_stats(r, &r->store.most);
-	if (st != NULL)
-		pool_release(&st->pool, (uint32_t)slot);
+	leave_store(st, slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
 	promise_return(&r->fam->fam_promise, atomic_exchange(&p->fp_promised, 0));
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
@@ -110,11 +123,105 @@ static int take_slot(struct run *r)
 	return -1;
 }
 
+/* ---- messages ---- */
+/* What came with a message besides its bytes. */
+struct received {
+	int fd; /* the one descriptor, or -1 */
+	unsigned nfds;
+	int pidfd; /* of the sender, or -1 */
+	struct ucred who; /* pid 0: not known */
+};
+
+static void take_ancillary(struct msghdr *m, struct received *got)
+{
+	*got = (struct received){ .fd = -1, .pidfd = -1 };
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level != SOL_SOCKET)
+			continue;
+		if (c->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&got->who, CMSG_DATA(c), sizeof got->who);
+		if (c->cmsg_type == SCM_PIDFD_TYPE)
+			memcpy(&got->pidfd, CMSG_DATA(c), sizeof got->pidfd);
+		if (c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+			if (got->fd >= 0)
+				(void)close(got->fd);
+			memcpy(&got->fd, (char *)c + at, sizeof got->fd);
+			got->nfds++;
+		}
+	}
+	if (got->nfds > 1) {
+		(void)close(got->fd);
+		got->fd = -1;
+	}
+}
+
+/* As recvmsg, without waiting. */
+static ssize_t receive(int sock, void *buf, size_t size, int *flags, struct received *got)
+{
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(8 * sizeof(int))];
+	} ctl;
+	struct iovec iov = { buf, size };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	*got = (struct received){ .fd = -1, .pidfd = -1 };
+	if (n >= 0)
+		take_ancillary(&m, got);
+	*flags = m.msg_flags;
+	return n;
+}
+
+/* The store for the process that sent that message. */
+static struct run_store *store_of(struct run *r, const struct received *from, bool alone)
+{
+	struct creds c;
+
+	alone = alone || !creds_read(from->pidfd, from->who.pid, from->who.uid, from->who.gid, &c);
+	return run_store_for(r, alone ? NULL : &c);
+}
+
+/* The answer: with the descriptors if there is a slot. */
+static bool send_welcome(const struct run *r, int fd, int slot, struct run_store *st)
+{
+	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 4 : 3 };
+	int fds[4] = { r->memfd, -1, -1, r->device };
+	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof fds)]; } ctl = { 0 };
+	struct iovec iov = { &w, sizeof w };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t bytes = (size_t)w.fw_nfds * sizeof(int);
+
+	w.fw_budget = r->o.memory / 4096;
+	w.fw_swap_pages = r->promise_most; /* one process may have been promised all */
+	w.fw_sites = r->sites;
+	(void)snprintf(w.fw_policy, sizeof w.fw_policy, "%s", r->o.policy->pol_name);
+	if (r->o.prefetch != NULL)
+		(void)snprintf(w.fw_prefetch, sizeof w.fw_prefetch, "%s", r->o.prefetch->pf_name);
+	if (slot >= 0) {
+		w.fw_store = st->name;
+		w.fw_store_size = st->size;
+		st->given = true;
+		fds[1] = st->memfd;
+		fds[2] = st->swapfd;
+		m.msg_control = &ctl;
+		m.msg_controllen = CMSG_SPACE(bytes);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(c), fds, bytes);
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof w;
+}
+
 /* ---- connections ---- */
-static void add_conn(struct run *r, int fd, int slot, struct run_store *st)
+static void add_conn(struct run *r, const struct received *from, int slot, struct run_store *st)
 {
 	(void)pthread_mutex_lock(&r->connlock);
-	r->conn[r->nconn++] = (struct conn){ .fd = fd, .slot = slot, .store = st };
+	r->conn[r->nconn++] = (struct conn){ .fd = from->fd, .slot = slot, .pid = from->who.pid, .store = st };
 	(void)pthread_mutex_unlock(&r->connlock);
 	if (st != NULL)
 		st->users++;
@@ -128,9 +235,21 @@ void run_drop_conn(struct run *r, unsigned i)
 	(void)close(c.fd);
 	r->conn[i] = r->conn[--r->nconn];
 	(void)pthread_mutex_unlock(&r->connlock);
+	leave_store(c.before, c.slot);
 	release_slot(r, c.store, c.slot);
-	if (c.store != NULL)
-		c.store->users--;
+}
+
+static bool obey(struct run *r, struct conn *c, char byte)
+{
+	switch (byte) {
+	case FAMILY_WATCH: run_start_threads(r, c->store); return true;
+	case FAMILY_HEARS: c->hears = true; return true;
+	case FAMILY_MOVED:
+		leave_store(c->before, c->slot);
+		c->before = NULL;
+		return true;
+	default: return false;
+	}
 }
 
 void run_hear(struct run *r, unsigned i)
@@ -140,45 +259,11 @@ void run_hear(struct run *r, unsigned i)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n != 1)
+	if (n != 1 || !obey(r, &r->conn[i], byte[0]))
 		run_drop_conn(r, i);
-	else if (byte[0] == FAMILY_WATCH)
-		run_start_threads(r);
-	else if (byte[0] == FAMILY_HEARS)
-		r->conn[i].hears = true;
 }
 
 /* ---- the door ---- */
-/* The answer, with the descriptors unless the family is full. */
-static bool send_welcome(const struct run *r, int fd, int slot, const struct run_store *st)
-{
-	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 4 : 3 };
-	int fds[4] = { r->memfd, st->memfd, st->swapfd, r->device };
-	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof fds)]; } ctl = { 0 };
-	struct iovec iov = { &w, sizeof w };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t bytes = (size_t)w.fw_nfds * sizeof(int);
-
-	w.fw_store = st->name;
-	w.fw_store_size = st->size;
-	w.fw_budget = r->o.memory / 4096;
-	w.fw_swap_pages = r->promise_most; /* one process may have been promised all */
-	w.fw_sites = r->sites;
-	(void)snprintf(w.fw_policy, sizeof w.fw_policy, "%s", r->o.policy->pol_name);
-	if (r->o.prefetch != NULL)
-		(void)snprintf(w.fw_prefetch, sizeof w.fw_prefetch, "%s", r->o.prefetch->pf_name);
-	if (slot >= 0) {
-		m.msg_control = &ctl;
-		m.msg_controllen = CMSG_SPACE(bytes);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(bytes);
-		memcpy(CMSG_DATA(c), fds, bytes);
-	}
-	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof w;
-}
-
 static bool is_connection(int fd)
 {
 	int domain = 0, type = 0;
@@ -190,78 +275,104 @@ static bool is_connection(int fd)
 static bool is_greeting(const struct run *r, const struct family_hello *h, ssize_t n)
 {
 	return n == (ssize_t)sizeof *h && h->fh_magic == FAMILY_MAGIC && h->fh_token[0] == r->token[0] &&
-	       h->fh_token[1] == r->token[1] && (h->fh_flags & ~(uint32_t)FAMILY_SILENT) == 0;
+	       h->fh_token[1] == r->token[1] && (h->fh_flags & ~(uint32_t)(FAMILY_SILENT | FAMILY_ALONE | FAMILY_CHANGED)) == 0 &&
+	       ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
 }
 
-/* A process is let in. False: its slot is none, or another's. */
-static bool let_in(struct run *r, const struct family_hello *h, int fd)
+/* A forked child: it has a slot and a store. False: the slot is none, or another's. */
+static bool let_child_in(struct run *r, const struct family_hello *h, const struct received *from)
 {
-	bool silent = (h->fh_flags & FAMILY_SILENT) != 0;
-	int slot = h->fh_slot;
-
-	if (silent && (slot < 0 || slot >= (int)r->most || slot_is_taken(r, slot)))
+	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || slot_is_taken(r, h->fh_slot))
 		return false;
-	if (!silent)
-		slot = r->nconn < r->most ? take_slot(r) : -1;
-	if (slot >= 0)
-		add_conn(r, fd, slot, h->fh_store == r->store.name || !silent ? &r->store : NULL);
-	if (!silent && !send_welcome(r, fd, slot, &r->store) && slot >= 0)
-		run_drop_conn(r, r->nconn - 1);
-	else if (slot < 0)
-		(void)close(fd);
+	add_conn(r, from, h->fh_slot, run_store_named(r, h->fh_store));
 	return true;
 }
 
-/* All descriptors that came with a message; the first is kept in *fd, unless it is not alone. */
-static void take_descriptors(struct msghdr *m, int *fd)
+/*
+ * A process has other credentials. It gets a store for them, and has until FAMILY_MOVED pages in the one before, too. False: it is
+ * not the process of that slot, or changes again before it has moved, which no runtime does.
+ */
+static bool let_change(struct run *r, const struct family_hello *h, const struct received *from)
 {
-	unsigned n = 0;
+	struct run_store *st;
+	struct conn *c = NULL;
 
-	*fd = -1;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
-			int got;
+	for (unsigned i = 0; i < r->nconn; i++)
+		if (r->conn[i].slot == h->fh_slot && r->conn[i].pid == from->who.pid)
+			c = &r->conn[i];
+	if (c == NULL || c->before != NULL)
+		return false;
+	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
+	if (st == c->store)
+		st = NULL; /* it hides nothing from anybody that it had not before: let it be alone */
+	if (st == NULL && (st = run_store_for(r, NULL)) == NULL) {
+		(void)send_welcome(r, from->fd, -2, NULL);
+		(void)close(from->fd);
+		return true;
+	}
+	(void)pthread_mutex_lock(&r->connlock);
+	(void)close(c->fd);
+	c->fd = from->fd;
+	c->hears = false;
+	(void)pthread_mutex_unlock(&r->connlock);
+	c->before = c->store;
+	c->store = st;
+	st->users++;
+	(void)send_welcome(r, c->fd, c->slot, st); /* if it cannot be sent the process is gone, and its connection with it */
+	return true;
+}
 
-			memcpy(&got, (char *)c + at, sizeof got);
-			if (n++ == 0)
-				*fd = got;
-			else
-				(void)close(got);
-		}
+/* A program that was executed. */
+static void let_in(struct run *r, const struct received *from, bool alone)
+{
+	int slot = r->nconn < r->most ? take_slot(r) : -1;
+	struct run_store *st = slot >= 0 ? store_of(r, from, alone) : NULL;
+
+	if (slot >= 0 && st != NULL) {
+		add_conn(r, from, slot, st);
+		if (!send_welcome(r, from->fd, slot, st))
+			run_drop_conn(r, r->nconn - 1);
+		return;
 	}
-	if (n > 1) {
-		(void)close(*fd);
-		*fd = -1;
-	}
+	(void)send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL);
+	if (slot >= 0)
+		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
+	(void)close(from->fd);
 }
 
 /* False: there is none now. */
 static bool take_greeting(struct run *r)
 {
 	struct family_hello h = { 0 };
-	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(8 * sizeof(int))]; } ctl;
-	struct iovec iov = { &h, sizeof h };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
-	ssize_t n = recvmsg(r->door, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	int fd;
+	struct received from;
+	int flags;
+	ssize_t n = receive(r->door, &h, sizeof h, &flags, &from);
+	bool right = is_greeting(r, &h, n) && (flags & MSG_TRUNC) == 0;
 
 	if (n < 0)
 		return errno == EINTR;
-	if (n == 0 && m.msg_controllen == 0) { /* the last process that had the gate has ended */
+	if (n == 0 && from.who.pid == 0) { /* the last process that had the gate has ended */
 		(void)close(r->door);
 		r->door = -1;
 		return false;
 	}
-	take_descriptors(&m, &fd);
-	if ((m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC && is_greeting(r, &h, n) && fd < 0)
-		return true; /* no descriptor is left for it: it sees that it is turned away */
-	if ((m.msg_flags & MSG_TRUNC) == 0 && is_greeting(r, &h, n) && is_connection(fd) && let_in(r, &h, fd))
-		return true;
-	r->turned_away++;
-	if (fd >= 0)
-		(void)close(fd);
+	if (right && from.fd >= 0 && is_connection(from.fd)) {
+		if (h.fh_flags == FAMILY_SILENT)
+			right = let_child_in(r, &h, &from);
+		else if ((h.fh_flags & FAMILY_CHANGED) != 0)
+			right = let_change(r, &h, &from);
+		else
+			let_in(r, &from, (h.fh_flags & FAMILY_ALONE) != 0);
+	} else if (!right || (flags & MSG_CTRUNC) == 0) { /* else no descriptor was left for it: it sees that it is turned away */
+		right = false;
+	}
+	if (!right) {
+		r->turned_away++;
+		if (from.fd >= 0)
+			(void)close(from.fd);
+	}
+	if (from.pidfd >= 0)
+		(void)close(from.pidfd);
 	return true;
 }
 

@@ -135,8 +135,9 @@ static void report(struct run *r, int status)
 static void watch(struct run *r, int *status)
 {
 	__atomic_store_n(&r->stop, false, __ATOMIC_RELEASE);
-	if (atomic_load(&r->fam->fam_watched) != 0)
-		run_start_threads(r);
+	for (unsigned i = 0; i < RUN_STORES; i++) /* those that were there before */
+		if (r->store[i] != NULL && r->store[i]->wanted)
+			run_start_threads(r, r->store[i]);
 	run_supervise(r, status);
 	run_end_threads(r);
 }
@@ -195,6 +196,7 @@ int cli_run(int argc, char **argv)
 	if (r.o.help)
 		return cli_help();
 	keep_standard();
+	r.alone = !creds_own(&r.creds);
 	(void)prctl(PR_SET_DUMPABLE, 0); /* it holds all that the family shares: no core file, no /proc/PID/fd for others */
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;

@@ -11,24 +11,32 @@
 #include <sys/types.h>
 
 #include "cli.h"
+#include "creds.h"
 #include "options.h"
 #include "store/pool.h"
 
 /* One store: what its pages take of memory and disk. Processes of other credentials have another one (docs/security.md). */
 struct run_store {
 	struct pool pool;
-	uint64_t name, size; /* const: fw_store; bytes of the shared memory */
+	uint64_t name, size, file_bytes; /* const: fw_store; bytes of the shared memory, of the swap file */
 	int memfd, swapfd;   /* const */
 	unsigned users;	     /* connections */
 	struct pool_stats most; /* when it was fullest, seen before a process's share was given back */
-	bool packs;	     /* its packer is there */
+	struct creds creds;  /* const, of its processes */
+	bool alone;	     /* const: of one process, and those that it forked */
+	bool given;	     /* some process has had it */
+	bool wanted, packs;  /* a packer is; it is there */
+	bool stop;	     /* atomic: it shall end */
 	pthread_t packer;
 	struct run *run;
 };
+#define RUN_STORES 128u
 
 struct conn {
-	int fd, slot; /* const */
+	int fd, slot; /* slot: const */
+	pid_t pid;    /* const: as the kernel said when it joined */
 	struct run_store *store; /* NULL: it is no more, or never was */
+	struct run_store *before; /* in which it may still have pages; or NULL */
 	bool hears; /* it takes bytes */
 };
 
@@ -49,6 +57,8 @@ struct run {
 	unsigned nconn;
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
 	uint64_t turned_away; /* greetings that were not of the family */
+	struct creds creds; /* const: ours, and the program's at first */
+	bool alone; /* const: they are not known, so nobody shares */
 	pid_t child;
 	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
@@ -59,11 +69,19 @@ struct run {
 	unsigned told; /* a bit for each line that run_tell has written */
 	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
 	unsigned left; /* processes of the family that go on after the program */
-	struct run_store store;
+	struct run_store *store[RUN_STORES]; /* NULL: none; the first is there from beginning to end */
+	uint64_t stores; /* ever made */
+	bool reserve;	 /* const: the swap files' blocks are set aside */
+	struct pool_stats past; /* of stores that are no more */
 };
 
 /* area.c: the family's shared memory and its swap file. 0 or CLI_CANNOT after one line on standard error. */
 int run_make_family(struct run *);
+
+/* For such a process; NULL credentials: for it alone. NULL: there can be no more. */
+struct run_store *run_store_for(struct run *, const struct creds *);
+struct run_store *run_store_named(struct run *, uint64_t name); /* NULL: no such */
+void run_sweep_stores(struct run *); /* those that no process has any more */
 
 /* rendezvous.c: how processes join. Those that return int: as above. */
 int run_make_descriptors(struct run *);	 /* first of all, before anything is opened */
@@ -82,9 +100,12 @@ void run_measure(struct run *);
 
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */
-void run_start_threads(struct run *);
+void run_start_threads(struct run *, struct run_store *);
+void run_end_packer(struct run_store *);
+void run_store_most(struct run_store *); /* takes down how full it is, before something is given back */
 void run_end_threads(struct run *);
 void run_add_up(const struct run *, struct family_counters *, uint64_t *resident, uint64_t *need);
-void run_store_stats(struct run *, struct pool_stats *);
+void run_add_stats(struct pool_stats *sum, const struct pool_stats *);
+void run_store_stats(struct run *, struct pool_stats *); /* of all stores that there are and were */
 uint64_t run_now_ns(void);
 #endif

@@ -26,12 +26,12 @@ uint64_t run_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
-void run_store_stats(struct run *r, struct pool_stats *ps)
+/* Amounts as they were when the store was fullest: at the end everything has been given back. */
+static void fullest(struct run_store *st, struct pool_stats *ps)
 {
-	const struct pool_stats *most = &r->store.most;
+	const struct pool_stats *most = &st->most;
 
-	pool_stats(&r->store.pool, ps);
+	pool_stats(&st->pool, ps);
 	if (ps->mem_held + ps->file_bytes < most->mem_held + most->file_bytes) {
 		ps->mem_held = most->mem_held;
 		ps->mem_bytes = most->mem_bytes;
@@ -39,6 +39,32 @@ void run_store_stats(struct run *r, struct pool_stats *ps)
 		ps->pages = most->pages;
 		ps->file_bytes = most->file_bytes;
 	}
+}
+
+void run_store_most(struct run_store *st) { fullest(st, &st->most); }
+
+void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
+{
+	double pages = (double)(sum->bytes_written + sum->mem_bytes + 1), more = (double)(ps->bytes_written + ps->mem_bytes);
+
+	sum->ratio = sum->ratio == 0 ? ps->ratio : (sum->ratio * pages + ps->ratio * more) / (pages + more);
+#define X(n) sum->n += ps->n;
+	X(pages) X(same_filled) X(mem_pages) X(mem_bytes) X(mem_held) X(mem_packed) X(mem_most) X(file_bytes) X(bytes_written) X(bytes_read) X(spills)
+	X(compactions) X(write_errors) X(dense) X(young_pages) X(packed_behind) X(young_hits) X(cache_hits) X(behind) X(steals)
+	X(set_aside) X(mem_target) X(repairs)
+#undef X
+}
+
+void run_store_stats(struct run *r, struct pool_stats *sum)
+{
+	struct pool_stats ps;
+
+	*sum = r->past;
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL) {
+			fullest(r->store[i], &ps);
+			run_add_stats(sum, &ps);
+		}
 }
 
 /* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
@@ -72,7 +98,7 @@ static void *packer_main(void *arg)
 		uint32_t seen = pool_work_seen(&st->pool);
 		int rc;
 
-		if (__atomic_load_n(&st->run->stop, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&st->stop, __ATOMIC_ACQUIRE))
 			break;
 		if ((rc = pool_work(&st->pool, false)) != 1) /* below 0: whoever stores next is told, too */
 			pool_wait_work(&st->pool, seen, rc);
@@ -85,29 +111,40 @@ static void *packer_main(void *arg)
  * The two threads, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores packs by
  * itself, nobody is asked for memory, and the next who has use for them has us try again.
  */
-void run_start_threads(struct run *r)
+void run_start_threads(struct run *r, struct run_store *st)
 {
 	if (!r->pressed)
 		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
-	if (!r->store.packs)
-		r->store.packs = pthread_create(&r->store.packer, NULL, packer_main, &r->store) == 0;
-	if (r->pressed && r->store.packs)
+	if (st != NULL)
+		st->wanted = true;
+	if (st != NULL && !st->packs)
+		st->packs = pthread_create(&st->packer, NULL, packer_main, st) == 0;
+	if (r->pressed && (st == NULL || st->packs))
 		atomic_store(&r->fam->fam_watched, 1);
+}
+
+void run_end_packer(struct run_store *st)
+{
+	if (!st->packs)
+		return;
+	__atomic_store_n(&st->stop, true, __ATOMIC_RELEASE);
+	pool_wake_packer(&st->pool);
+	(void)pthread_join(st->packer, NULL);
+	st->packs = st->stop = false;
 }
 
 void run_end_threads(struct run *r)
 {
 	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	if (r->store.packs) {
-		pool_wake_packer(&r->store.pool);
-		(void)pthread_join(r->store.packer, NULL);
-	}
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL)
+			run_end_packer(r->store[i]);
 	if (r->pressed) {
 		atomic_fetch_add(&r->fam->fam_pressure, 1);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 		(void)pthread_join(r->pressure, NULL);
 	}
-	r->store.packs = r->pressed = false;
+	r->pressed = false;
 }
 
 void run_add_up(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
@@ -158,7 +195,7 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	char a[24], b[24], s[24], k[24], beside[48] = "", line[256];
 
 	run_add_up(r, &c, &resident, &need);
-	pool_stats(&r->store.pool, &ps);
+	run_store_stats(r, &ps);
 	if (cli_noted(r->unhosted))
 		(void)snprintf(beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
 	(void)snprintf(line, sizeof line,
@@ -217,6 +254,7 @@ void run_supervise(struct run *r, int *status)
 				gone = true;
 			}
 		}
+		run_sweep_stores(r);
 		uint64_t resident, need;
 		struct family_counters c;
 		run_tell(r, tty);

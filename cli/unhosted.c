@@ -84,12 +84,9 @@ static unsigned add_children(const char *of, pid_t *pids, unsigned n)
 
 static const struct family_proc *find_slot(const struct run *r, pid_t pid)
 {
-	for (unsigned i = 0; i < r->nconn; i++) {
-		const struct family_proc *p = &r->fam->fam_proc[r->conn[i].slot >= 0 ? r->conn[i].slot : 0];
-
-		if (r->conn[i].slot >= 0 && atomic_load(&p->fp_pid) == pid)
-			return p;
-	}
+	for (unsigned i = 0; i < r->nconn; i++)
+		if (r->conn[i].pid == pid)
+			return &r->fam->fam_proc[r->conn[i].slot];
 	return NULL;
 }
 

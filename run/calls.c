@@ -11,6 +11,8 @@
  */
 #include "run/calls.h"
 
+#include "run/creds.h"
+
 #include <sys/syscall.h>
 
 const struct call calls[] = {
@@ -82,6 +84,15 @@ const struct call calls[] = {
 	{ SYS_prlimit64, CALL_NUMBER, "prlimit64", "as setrlimit and getrlimit; of another process it is the kernel's" },
 	{ SYS_process_vm_readv, CALL_KERNEL, "process_vm_readv", "an access: it faults as any other" },
 	{ SYS_process_vm_writev, CALL_KERNEL, "process_vm_writev", "an access: it faults as any other" },
+	/* ---- rights: a process that gives some up moves to another store (creds.c) ---- */
+	{ SYS_setuid, CALL_NUMBER, "setuid", "the C library's function is interposed, and so for the next six" },
+	{ SYS_setgid, CALL_NUMBER, "setgid", "as setuid" },
+	{ SYS_setreuid, CALL_NUMBER, "setreuid", "as setuid" },
+	{ SYS_setregid, CALL_NUMBER, "setregid", "as setuid" },
+	{ SYS_setresuid, CALL_NUMBER, "setresuid", "as setuid" },
+	{ SYS_setresgid, CALL_NUMBER, "setresgid", "as setuid" },
+	{ SYS_capset, CALL_NUMBER, "capset", "as setuid" },
+	{ NR_landlock_restrict_self, CALL_NUMBER, "landlock_restrict_self", "as setuid; the C library has none" },
 	/* ---- descriptors: ours look closed ---- */
 	{ SYS_close, CALL_NUMBER, "close", "ours look closed" },
 	{ SYS_dup2, CALL_NUMBER, "dup2", "ours look closed" },

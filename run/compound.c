@@ -28,6 +28,7 @@
 
 #include "run/args.h"
 #include "run/calls.h"
+#include "run/creds.h"
 #include "run/exec.h"
 #include "run/host.h"
 #include "sys/linux/sys.h"
@@ -167,6 +168,16 @@ long compound_prctl_mm(const long *a)
 #define CLONE_NEWTIME 0x80
 #endif
 
+/* In another user namespace the process has no rights to what it could do before. */
+static long change_users(long nr, long a0, long a1)
+{
+	long r = host_alone(nr, a0, a1);
+
+	if (r == 0)
+		creds_changed(true);
+	return r;
+}
+
 static long unshare_split(long flags)
 {
 	long r;
@@ -176,9 +187,14 @@ static long unshare_split(long flags)
 	if ((flags & CLONE_NEWUSER) == 0)
 		return sys_call1(SYS_unshare, flags);
 	if ((flags & CLONE_NEWPID) == 0)
-		return host_alone(SYS_unshare, flags, 0);
-	r = host_alone(SYS_unshare, CLONE_NEWUSER, 0);
+		return change_users(SYS_unshare, flags, 0);
+	r = change_users(SYS_unshare, CLONE_NEWUSER, 0);
 	return r != 0 ? r : sys_call1(SYS_unshare, flags & ~(long)CLONE_NEWUSER);
+}
+
+static long setns_one(long fd, long kinds, bool users)
+{
+	return users ? change_users(SYS_setns, fd, kinds) : host_alone(SYS_setns, fd, kinds);
 }
 
 /* A descriptor of one namespace says of which kind; one of a process is used with the kinds that are wanted. */
@@ -187,12 +203,12 @@ static long setns_split(long fd, long kinds)
 	long kind = sys_call3(SYS_ioctl, fd, NS_GET_NSTYPE, 0), r;
 
 	if (kind > 0)
-		return (kind & ALONE_SETNS) != 0 ? host_alone(SYS_setns, fd, kinds) : sys_call2(SYS_setns, fd, kinds);
+		return (kind & ALONE_SETNS) != 0 ? setns_one(fd, kinds, kind == CLONE_NEWUSER) : sys_call2(SYS_setns, fd, kinds);
 	if ((kinds & ALONE_SETNS) == 0)
 		return sys_call2(SYS_setns, fd, kinds);
 	if ((kinds & CLONE_NEWPID) == 0)
-		return host_alone(SYS_setns, fd, kinds);
-	r = host_alone(SYS_setns, fd, kinds & ~CLONE_NEWPID);
+		return setns_one(fd, kinds, (kinds & CLONE_NEWUSER) != 0);
+	r = setns_one(fd, kinds & ~CLONE_NEWPID, (kinds & CLONE_NEWUSER) != 0);
 	return r != 0 ? r : sys_call2(SYS_setns, fd, CLONE_NEWPID);
 }
 

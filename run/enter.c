@@ -233,6 +233,14 @@ long host_leave(void)
 	return r;
 }
 
+void host_move(bool hidden)
+{
+	if (!host.h_off)
+		(void)enter(OP_MOVE, hidden, 0, 0, 0, 0, 0);
+}
+
+bool host_own_process(void) { return !host.h_off && host.h_pid == (int)sys_call0(SYS_getpid); }
+
 void host_count(void)
 {
 	if (!host.h_off)

@@ -84,13 +84,15 @@ struct family {
 
 /*
  * The greeting, with one descriptor (SCM_RIGHTS): the supervisor's end of the connection. A forked child has the descriptors and a
- * slot: it wants no answer.
+ * slot: it wants no answer. ALONE: the process hides its memory from others of its
+ * user, and wants a store of its own. CHANGED: it has joined before, has other credentials now and wants another store; the
+ * connection takes the place of the one it has. SILENT excludes the others.
  */
-enum { FAMILY_SILENT = 1 };
+enum { FAMILY_SILENT = 1, FAMILY_ALONE = 2, FAMILY_CHANGED = 4 };
 struct family_hello {
 	uint64_t fh_magic;
 	uint64_t fh_token[FAMILY_TOKEN];
-	int32_t	 fh_slot;  /* entry prepared by the parent before the fork; -1: none */
+	int32_t	 fh_slot;  /* CHANGED: its own; SILENT: the entry prepared by the parent before the fork; else -1 */
 	uint32_t fh_flags;
 	uint64_t fh_store; /* FAMILY_SILENT: the store that it has, as fw_store */
 };
@@ -100,7 +102,7 @@ struct family_hello {
  */
 struct family_welcome {
 	uint64_t fw_magic;
-	int32_t	 fw_slot;    /* -1: no entry free */
+	int32_t	 fw_slot;    /* -1: no entry free; -2: no store for its credentials */
 	int32_t	 fw_nfds;    /* 3: the family's memory, the store, the swap file; 4: and the opened /dev/userfaultfd */
 	uint64_t fw_store;	/* its name: no other store of the family ever has the same */
 	uint64_t fw_store_size; /* bytes */
@@ -112,6 +114,7 @@ struct family_welcome {
 /* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */
 #define FAMILY_WATCH  'w' /* its threads are needed: for others' memory, or to pack */
 #define FAMILY_HEARS  'h' /* this process may be sent bytes from now on */
+#define FAMILY_MOVED  'm' /* nothing of it is in the store before that any more */
 #define FAMILY_SHRINK 's' /* fp_shrink is up */
 
 /* Charges up to n pages; returns how many were had. */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "sys/linux/sys.h"
+#include "run/creds.h"
 #include "run/host.h"
 #include "run/host_quire.h"
 
@@ -183,7 +184,7 @@ static long receive(int sock, struct family_welcome *w, int fds[FDS])
 	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC)
 		return -EPROTO;
 	if (w->fw_slot < 0)
-		return -EAGAIN;
+		return w->fw_slot == -1 ? -EAGAIN : -ENOSPC;
 	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 || received(&m, fds) != w->fw_nfds)
 		return -EMFILE; /* there was no number for one of them */
 	return 0;
@@ -199,44 +200,86 @@ static void *map_shared(int fd, uint64_t size, long *r)
 	return (void *)*r;
 }
 
-static long take_welcome(struct host *h, int sock)
+/* The store that a welcome brought. */
+static long take_store(struct host *h, const int fds[FDS], struct family_store *st)
+{
+	long r;
+
+	if ((st->f_mem = map_shared(fds[1], h->h_told.fw_store_size, &r)) == NULL)
+		return r;
+	st->f_memfd = hostfd_guard(fds[1]);
+	st->f_swapfd = hostfd_guard(fds[2]);
+	return 0;
+}
+
+static long take_welcome(struct host *h, int sock, struct family_store *st)
 {
 	int fds[FDS] = { -1, -1, -1, -1 };
 	long r = receive(sock, &h->h_told, fds);
 
 	if (r != 0)
 		return r;
-	if ((h->h_fam = map_shared(fds[0], (sizeof(struct family) + 4095) & ~4095ull, &r)) == NULL ||
-	    (h->h_store = map_shared(fds[1], h->h_told.fw_store_size, &r)) == NULL)
+	if ((h->h_fam = map_shared(fds[0], FAMILY_BYTES, &r)) == NULL || (r = take_store(h, fds, st)) != 0)
 		return r;
 	h->h_memfd = hostfd_guard(fds[0]);
-	h->h_storefd = hostfd_guard(fds[1]);
-	h->h_swapfd = hostfd_guard(fds[2]);
 	h->h_device = fds[3] >= 0 ? hostfd_guard(fds[3]) : 0;
 	h->h_slot = h->h_told.fw_slot;
 	return 0;
 }
 
-int family_connect(struct host *h, int slot)
+/* A connection of which the supervisor has the other end; the number of ours or -errno. */
+static long open_connection(struct host *h, int slot, unsigned flags)
 {
 	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_token = { h->h_token[0], h->h_token[1] }, .fh_slot = slot,
-				      .fh_flags = slot >= 0 ? FAMILY_SILENT : 0, .fh_store = h->h_told.fw_store };
+				      .fh_flags = flags, .fh_store = h->h_told.fw_store };
 	int s[2];
 	long r = make_pair(s);
 
 	if (r != 0)
-		return (int)r;
+		return r;
 	r = greet(h, &hello, s[1]);
 	(void)sys_call1(SYS_close, s[1]);
-	if (r == 0 && slot < 0)
-		r = take_welcome(h, s[0]);
-	if (r != 0) {
+	if (r != 0)
 		(void)sys_call1(SYS_close, s[0]);
+	return r != 0 ? r : s[0];
+}
+
+int family_change(struct host *h, bool hidden, struct family_store *st)
+{
+	long sock = open_connection(h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0)), r;
+	int fds[FDS] = { -1, -1, -1, -1 };
+	struct family_welcome told;
+
+	if (sock < 0)
+		return (int)sock;
+	if ((r = receive((int)sock, &told, fds)) != 0) {
+		(void)sys_call1(SYS_close, sock);
+		return (int)r;
+	}
+	(void)sys_call1(SYS_close, fds[0]);
+	if (fds[3] >= 0)
+		(void)sys_call1(SYS_close, fds[3]);
+	(void)sys_call1(SYS_close, h->h_sock);
+	h->h_sock = hostfd_guard((int)sock);
+	h->h_told = told;
+	return (int)take_store(h, fds, st);
+}
+
+void family_moved(struct host *h) { tell(h, FAMILY_MOVED); }
+
+int family_connect(struct host *h, int slot, struct family_store *st)
+{
+	long sock = open_connection(h, slot, slot >= 0 ? FAMILY_SILENT : creds_hidden() ? FAMILY_ALONE : 0), r;
+
+	if (sock < 0)
+		return (int)sock;
+	if (slot < 0 && (r = take_welcome(h, (int)sock, st)) != 0) {
+		(void)sys_call1(SYS_close, sock);
 		return (int)r;
 	}
 	if (slot >= 0)
 		h->h_slot = slot;
-	h->h_sock = hostfd_guard(s[0]);
+	h->h_sock = hostfd_guard((int)sock);
 	h->h_pid = (int)sys_call0(SYS_getpid);
 	h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	atomic_store(&h->h_me->fp_pid, h->h_pid);

@@ -183,7 +183,7 @@ long host_fork_born(struct host *h)
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
-	bool joined = family_connect(h, forking.slot) == 0;
+	bool joined = family_connect(h, forking.slot, NULL) == 0;
 	atomic_store(&h->h_served, !joined);
 	if (joined) {
 		(void)sys_call1(SYS_close, old);
@@ -193,7 +193,7 @@ long host_fork_born(struct host *h)
 		h->h_slot = forking.slot;
 		h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	}
-	(void)pool_after_fork(&h->h_pool);
+	(void)pool_after_fork(h->h_pool);
 	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)

@@ -45,6 +45,9 @@ long host_release(void *addr, size_t len);
 
 /* Before a filter of system calls: the process is hosted no longer. -errno: it cannot have all its memory. */
 long host_leave(void);
+/* The process has given up rights: it moves to another store, or is hosted no longer. hidden: others of its user cannot read its memory. */
+void host_move(bool hidden);
+bool host_own_process(void); /* false: the child of a vfork, or not hosted */
 void host_count(void); /* the program ends: what it did so far shall be in the report */
 bool host_served(void); /* there is a thread of ours */
 

@@ -19,6 +19,7 @@
 
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
+#include "run/creds.h"
 #include "run/host.h"
 #include "run/limits.h"
 #include "store/pool_vnode.h"
@@ -62,11 +63,6 @@ static _Noreturn void stop_start(const char *what, long rc)
 	    rc);
 }
 
-static uint32_t pool_tag(void *arg)
-{
-	return (uint32_t)((struct host *)arg)->h_slot;
-}
-
 /* Frames for tables while native; more come by grant. */
 #define FIRST_FRAMES 256u
 
@@ -91,7 +87,7 @@ static pfn_t first_frames(struct host *h)
 	return (pfn_t)got;
 }
 
-static void create_engine(struct host *h)
+static void create_engine(struct host *h, const struct family_store *st)
 {
 	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget,
 		.grant = host_grant,
@@ -120,29 +116,18 @@ static void create_engine(struct host *h)
 	atomic_fetch_add(&h->h_me->fp_promised, HOST_LEAST);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
 		stop_start("cannot start the memory system", (long)e);
-	if ((rc = pool_attach(
-		 &h->h_pool, h->h_store, h->h_told.fw_store_size, h->h_swapfd)) != 0)
+	if ((rc = store_open(h, st)) != 0)
 		stop_start("cannot attach the store", rc);
-	h->h_pool.p_charge = host_pool_charge;
-	h->h_pool.p_charge_arg = h;
-	h->h_pool.p_tag = pool_tag;
-	h->h_pool.p_ownfds = true;
-	h->h_pool.p_exclusive =
-	    true; /* packing again what was only read is the supervisor's time, memory is everybody's */
-	(void)pool_join(&h->h_pool, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
-	h->h_swapvn = pool_vnode_create(h->h_vm, &h->h_pool, h->h_told.fw_swap_pages);
-	if (h->h_swapvn == NULL || (e = swap_add(h->h_vm, h->h_swapvn, h->h_told.fw_swap_pages, 0)) != VM_OK)
-		stop_start("cannot add the swap area", -12);
 }
 
 /* A full family: a process that executes another program has an entry more for a moment. */
-static int join(struct host *h)
+static int join(struct host *h, struct family_store *st)
 {
 	struct timespec pause = { 0, 1000000 };
 	int rc;
 
 	limits_begin();
-	for (unsigned tries = 0; (rc = family_connect(h, -1)) == -11 /* EAGAIN */ && tries < 1000; tries++)
+	for (unsigned tries = 0; (rc = family_connect(h, -1, st)) == -11 /* EAGAIN */ && tries < 1000; tries++)
 		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
 	return rc;
 }
@@ -150,6 +135,7 @@ static int join(struct host *h)
 int host_init(const char *family)
 {
 	struct host *h = &host;
+	struct family_store st;
 	bool ours = false;
 	int rc;
 
@@ -158,7 +144,7 @@ int host_init(const char *family)
 			return 0;
 		stop("quire run has ended, so this program ends", -111);
 	}
-	rc = join(h);
+	rc = join(h, &st);
 	if (rc == -32 /* EPIPE */)
 		stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
@@ -169,7 +155,8 @@ int host_init(const char *family)
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
 	host_measure_start(h);
-	create_engine(h);
+	creds_joined();
+	create_engine(h, &st);
 	host_measure_own(h);
 	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));

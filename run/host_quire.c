@@ -346,10 +346,11 @@ static long leave_piece(struct host *h, struct piece *p)
  * filtered, too, and are in nobody's list. So the process gets all its memory now and is on its own from here on, as are its
  * children until they execute another program; what it was granted stays charged.
  */
-static long do_leave(struct host *h)
+long host_do_leave(struct host *h)
 {
 	struct vm_usage u;
 	struct piece p;
+	bool left = false;
 	long r = 0;
 
 	mach_rw_enter(&h->h_lock, true);
@@ -366,12 +367,15 @@ static long do_leave(struct host *h)
 		affinity_leave();
 		if (!atomic_load(&h->h_served))
 			family_mortal(h, false);
-		h->h_off = true;
+		h->h_off = left = true;
 		(void)sys_call2(SYS_shutdown, h->h_sock, 0 /* SHUT_RD */); /* the service thread wakes, and ends */
 	}
 	mach_rw_exit(&h->h_lock);
-	if (r == 0)
+	if (r == 0) {
 		service_end();
+		if (left)
+			store_leave(h);
+	}
 	return r;
 }
 
@@ -454,7 +458,8 @@ long host_dispatch(enum op op, const long *a)
 	case OP_FORK_PREPARE: return host_fork_still(h, (uint64_t)a[0], (uint64_t)a[1]);
 	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
 	case OP_FORK_CHILD: return host_fork_born(h);
-	case OP_LEAVE: return do_leave(h);
+	case OP_LEAVE: return host_do_leave(h);
+	case OP_MOVE: return store_move(h, a[0] != 0);
 	case OP_COUNT: return do_count(h);
 	case OP_ALONE: return service_alone(h, a[0], a[1], a[2]);
 	default: break;

@@ -22,6 +22,8 @@
 /* See marks.c */
 enum mark { MARK_NOFORK, MARK_SEALED, MARK_READONLY, MARK_LOCKED, MARK_CLOSED, MARK_NORESERVE, MARKS };
 
+struct family_store { void *f_mem; int f_memfd, f_swapfd; }; /* a store as it came: its shared memory, mapped */
+
 struct host {
 	/* const after host_init */
 	struct mach *h_mach;
@@ -30,14 +32,14 @@ struct host {
 	struct family *h_fam;
 	uint64_t h_cookie, h_token[FAMILY_TOKEN]; /* of the gate; see family.h */
 	int h_gate;
-	int h_memfd, h_storefd, h_swapfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
-	void *h_store; /* mapped */
-	struct family_welcome h_told;
+	int h_memfd, h_device; /* h_device: /dev/userfaultfd, 0: none */
 
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
 	int h_slot, h_sock, h_pid;
-	struct pool h_pool;
+	struct family_welcome h_told; /* h_lock W, as the next five: a change of credentials changes the store */
+	struct family_store h_stored;
+	struct pool h_pools[2], *h_pool; /* the other one is used while pages move */
 	struct vnode *h_swapvn;
 
 	/*
@@ -78,10 +80,14 @@ static inline pfn_t host_spare(const struct host *h, uint64_t want)
 /* run/family_client.c: raw system calls only. All answer 0 or -errno. */
 /*
  * Joins. slot -1: asks for an entry and for the descriptors, and waits for them; else a forked child says that it is there. Sets h_sock,
- * h_slot, h_me, h_pid, and (without a slot) h_fam, h_store and their descriptors. -EPIPE: the supervisor is gone; -EAGAIN: the
+ * h_slot, h_me, h_pid, and (without a slot) h_fam, h_device, h_told and *st. -EPIPE: the supervisor is gone; -EAGAIN: the
  * family is full; -ECONNRESET: turned away.
  */
-int family_connect(struct host *, int slot);
+int family_connect(struct host *, int slot, struct family_store *st);
+/* Another store, for the process's credentials of now; *st, h_told. hidden: for it alone. Nothing else reads the connection. */
+int family_change(struct host *, bool hidden, struct family_store *st);
+void family_moved(struct host *); /* the store before is no longer used */
+#define FAMILY_BYTES ((sizeof(struct family) + 4095) & ~4095ull)
 /* Takes in FAMILY_ENV's value: is its gate there? Sets h_gate, h_cookie, h_token. *ours: the program was executed in this process. */
 bool family_find(struct host *, const char *value, bool *ours);
 /* The value of FAMILY_ENV for programs that this one executes, up to the PID. */
@@ -114,6 +120,7 @@ enum op {
 	OP_SHMAT,
 	OP_BRK_MOVED,
 	OP_ALONE,
+	OP_MOVE,
 	OP_FORK_PREPARE,
 	OP_FORK_PARENT,
 	OP_FORK_CHILD
@@ -127,12 +134,21 @@ struct piece { uint64_t base, end; unsigned prot; bool readonly, closed; };
 bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
 void host_born_marks(struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
 
+long host_do_leave(struct host *); /* as host_leave(), on our stack. No lock held */
+
+/* run/store_move.c */
+int store_open(struct host *, const struct family_store *); /* 0 or -errno; sets h_pool, h_swapvn, h_stored. h_lock W or one thread */
+void store_leave(struct host *); /* h_off is set, and no thread of ours is there */
+long store_move(struct host *, bool hidden); /* the credentials have changed. No lock held */
+
 /* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
 long host_fork_still(struct host *, uint64_t sp, uint64_t tp);
 long host_fork_made(struct host *, long pid);
 long host_fork_born(struct host *);
 /* run/service.c */
 int service_start(struct host *);
+bool service_renewable(void); /* could the thread be made again? */
+bool service_set_aside(struct host *); /* ends the thread; false: there was none. No lock held */
 /*
  * There is to be a service thread: the process is about to be managed, or has so much memory that others may ask for some. Until
  * then nothing comes that it would wait for; that the supervisor is gone, the kernel tells by SIGKILL. 0 or -errno. Any of h_lock.

@@ -50,6 +50,7 @@
 #include "run/args.h"
 #include "run/calls.h"
 #include "run/compound.h"
+#include "run/creds.h"
 #include "run/exec.h"
 #include "run/limits.h"
 #include "run/sanitizer.h"
@@ -391,7 +392,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 			(void)sys_call2(SYS_munmap, (long)stubs, STUBS);
 		return;
 	}
-	if (!patch(lib, stubs)) {
+	if (!creds_find() || !patch(lib, stubs)) {
 		static const char no[] =
 		    "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
 
@@ -475,7 +476,11 @@ static long do_prctl(const long *a)
 
 	if (a[5] == PR_SET_MM)
 		return compound_prctl_mm(a);
-	return r != 0 ? r : sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
+	if (r == 0)
+		r = sys_call5(SYS_prctl, a[5], a[4], a[3], a[2], a[1]);
+	if (r == 0 && a[5] == PR_SET_DUMPABLE && a[4] == 0)
+		creds_changed(true);
+	return r;
 }
 
 static long do_seccomp(const long *a)
@@ -497,6 +502,14 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	case SYS_prctl: return do_prctl(a);
+	case SYS_setuid:
+	case SYS_setgid:
+	case SYS_setreuid:
+	case SYS_setregid:
+	case SYS_setresuid:
+	case SYS_setresgid:
+	case SYS_capset:
+	case NR_landlock_restrict_self: return creds_call(nr, a);
 	case SYS_seccomp: return do_seccomp(a);
 	case SYS_setrlimit: return limits_call(0, (int)a[5], (const void *)a[4], NULL);
 	case SYS_getrlimit: return a[4] == 0 ? -EFAULT : limits_call(0, (int)a[5], NULL, (void *)a[4]);

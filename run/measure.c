@@ -82,7 +82,7 @@ void host_measure(struct host *h)
 	vm_usage(h->h_vm, &u);
 	hosted = h->h_managed ? u.vu_frames - u.vu_free : count_tracked(h);
 	all = less(r.anon, hosted + atomic_load(&h->h_me->fp_own)) +
-	    less(r.shmem, linux_range_resident(h->h_mach, (uint64_t)h->h_store, ours) +
+	    less(r.shmem, linux_range_resident(h->h_mach, (uint64_t)h->h_stored.f_mem, ours) +
 		vm_btop(vm_page_round(sizeof(struct family))));
 	peak = atomic_load(&h->h_fam->fam_unhosted_peak);
 	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_unhosted_peak, &peak, all))

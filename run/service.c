@@ -145,7 +145,7 @@ static int service_main(void *arg)
 
 		if (r == 0) { /* no fault for a while */
 			affinity_release();
-			pool_poll(&h->h_pool, 0);
+			pool_poll(h->h_pool, 0);
 			idle = true;
 		}
 		if (r <= 0)
@@ -154,11 +154,11 @@ static int service_main(void *arg)
 			(void)sys_call1(SYS_exit, 0);
 		if (aside) {
 			affinity_release();
-			pool_async_end(&h->h_pool);
+			pool_async_end(h->h_pool);
 			(void)sys_call1(SYS_exit, 0);
 		}
 		if (h->h_managed && !async) {
-			(void)pool_async(&h->h_pool); /* without it the store writes synchronously */
+			(void)pool_async(h->h_pool); /* without it the store writes synchronously */
 			async = true;
 		}
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
@@ -176,7 +176,7 @@ static int service_main(void *arg)
 }
 
 /* May a thread be made? Not where children are to be in another namespace of process numbers than this process. */
-static bool threads_possible(void)
+bool service_renewable(void)
 {
 	struct stat own, children;
 
@@ -189,20 +189,29 @@ bool service_single(void) { return tasks_count(false) == 2; }
 
 #define LEAVING 10000u /* times to look whether the threads that end are gone: what does not go is not ours */
 
-long service_alone(struct host *h, long nr, long a0, long a1)
+bool service_set_aside(struct host *h)
 {
 	uint64_t one = 1;
-	long r;
 
-	if (alive == 0 || !service_single() || !threads_possible())
-		return sys_call2(nr, a0, a1);
+	if (alive == 0)
+		return false;
 	aside = true;
 	(void)sys_call3(SYS_write, h->h_wake, (long)&one, sizeof one);
 	service_end();
+	aside = false;
+	return true;
+}
+
+long service_alone(struct host *h, long nr, long a0, long a1)
+{
+	long r;
+
+	if (alive == 0 || !service_single() || !service_renewable())
+		return sys_call2(nr, a0, a1);
+	(void)service_set_aside(h);
 	/* it still counts as a thread, and so do the workers of its ring */
 	for (unsigned i = 0; i < LEAVING && tasks_count(true) > 1; i++)
 		(void)sys_call0(SYS_sched_yield);
-	aside = false;
 	r = sys_call2(nr, a0, a1);
 	if (service_start(h) != 0)
 		mach_panic("quire: the service thread cannot be started again");

@@ -21,6 +21,7 @@ struct pool_vnode {
 		uint32_t tid;
 	} begun[POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
 	uint32_t gone, again, loads; /* see keep_copy() */
+	uint64_t top; /* atomic: handles that were ever written come before this one */
 	uint32_t handle[]; /* 0: empty. LOADED: read since it was written */
 };
 #define LOADED 0x80000000u /* no handle has that bit */
@@ -90,11 +91,20 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 	return rc != 0 || n == io->io_npages ? rc : -EIO;
 }
 
+static void raise_top(struct pool_vnode *pv, uint64_t end)
+{
+	uint64_t top = __atomic_load_n(&pv->top, __ATOMIC_RELAXED);
+
+	while (top < end && !__atomic_compare_exchange_n(&pv->top, &top, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
 static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 {
 	uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT], now[VM_IO_PAGES], old = 0;
 	int rc = pool_store_vec(pv->pool, io->io_npages, (const void *const *)io->io_buf, now, &io->io_ok);
 
+	raise_top(pv, (io->io_off >> VM_PAGESHIFT) + io->io_ok);
 	for (uint32_t i = 0; i < io->io_ok; i++) {
 		uint32_t was = h[i];
 
@@ -219,7 +229,7 @@ static void inactive(struct vnode *vp)
 {
 	struct pool_vnode *pv = vp->v_data;
 
-	discard(vp, 0, pv->nslots << VM_PAGESHIFT);
+	discard(vp, 0, pv->top << VM_PAGESHIFT); /* to look at all of the table would give memory to all of it */
 	(void)sys_call2(SYS_munmap, (long)pv, (long)pv->bytes);
 }
 
@@ -255,7 +265,7 @@ static void each(struct vnode *vp, void (*f)(struct pool *, uint32_t))
 {
 	struct pool_vnode *pv = vp->v_data;
 
-	for (uint64_t i = 0; i < pv->nslots; i++)
+	for (uint64_t i = 0; i < pv->top; i++)
 		if (pv->handle[i] != 0)
 			f(pv->pool, pv->handle[i] & ~LOADED);
 }

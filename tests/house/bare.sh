@@ -16,7 +16,7 @@ if readelf -d "$lib" | grep NEEDED; then
 	echo "the runtime must need no library" >&2
 	exit 1
 fi
-ours="close close_range closefrom dup2 dup3 getrlimit getrlimit64 prctl prlimit prlimit64 setrlimit setrlimit64 syscall unshare "
+ours="capset close close_range closefrom dup2 dup3 getrlimit getrlimit64 prctl prlimit prlimit64 setegid seteuid setfsgid setfsuid setgid setregid setresgid setresuid setreuid setrlimit setrlimit64 setuid syscall unshare "
 if [ "$exported" != "$ours" ]; then
 	echo "the runtime exports: $exported" >&2
 	echo "and not: $ours" >&2

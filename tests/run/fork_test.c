@@ -53,7 +53,7 @@ void pool_vnode_fork_prepare(struct vnode *vp) {}
 void pool_vnode_fork_cancel(struct vnode *vp) {}
 int pool_after_fork(struct pool *p) { return 0; }
 int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
-int family_connect(struct host *h, int slot) { return 0; }
+int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
 int service_need(struct host *h) { return 0; }
 int service_start(struct host *h) { return 0; }
 void service_forked(void) { forgotten++; }

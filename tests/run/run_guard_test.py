@@ -244,7 +244,7 @@ def inside(script):
 def greetings():
     """Greetings that are none cost nothing and are counted; a right one is answered, whatever came before it."""
     status, out, err, report = inside(r"""
-wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[0, 0]), hello(flags=2), hello(flags=1, slot=-1),
+wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[0, 0]), hello(flags=8), hello(flags=3, slot=7), hello(flags=4, slot=7), hello(flags=1, slot=-1),
          hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x", b"x", hello() * 100]
 for message in wrong:
     a, b = pair()
@@ -263,9 +263,9 @@ print(struct.unpack("Qii", data)[0] == MAGIC, n)
 """)
     check(status == 0 and err == "", status, out, err)
     lines = out.splitlines()
-    check(lines[:-1] == ["(b'', 0)"] * 12, lines)
+    check(lines[:-1] == ["(b'', 0)"] * 14, lines)
     check(lines[-1] in ("True 3", "True 4"), lines)
-    check(report["turned_away"] == 17, report)
+    check(report["turned_away"] == 19, report)
 
 
 def flood():
@@ -378,6 +378,197 @@ def stay_in_as_daemon():
         check((out.read(), err.read()) == ("touched 6000 pages\n", ""), "the late one")
 
 
+# ---- rights within a family ----
+STORES = r"""
+import ctypes, os, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+
+def store():
+    "What this process has of a family: the inodes of the store's mapping, of its descriptor, and of the swap file."
+    maps = [line.split()[4] for line in open("/proc/self/maps") if "memfd:quire-store" in line]
+    found = sorted(set(maps))
+    for fd in sorted(int(f) for f in os.listdir("/proc/self/fd")):
+        try:
+            name, inode = os.readlink("/proc/self/fd/%d" % fd), os.fstat(fd).st_ino
+        except OSError:
+            continue
+        if "quire-store" in name or (fd > 900 and name.endswith(" (deleted)") and "memfd" not in name):
+            found.append(str(inode))
+    return found
+
+def users():
+    "The users of all threads of this process."
+    return sorted(set(int(line.split()[1]) for task in os.listdir("/proc/self/task") for line in open("/proc/self/task/%s/status" % task)
+                      if line.startswith("Uid:")))
+
+def child(work):
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            if filled() != memory:
+                raise ValueError("memory is not what it was")
+            os.write(w, repr((store(), users())).encode())
+        except BaseException as e:
+            os.write(w, repr((str(e), 0)).encode())
+        os._exit(0)
+    os.close(w)
+    got = b""
+    while piece := os.read(r, 65536):
+        got += piece
+    os.close(r)
+    os.waitpid(pid, 0)
+    return eval(got)
+
+def filled():
+    return [bytes([i % 251]) * 4096 for i in range(%PAGES%)]
+
+def drop():
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+
+memory = filled()
+mine = store()
+print(len(mine) == 3 and mine[0] == mine[1])
+
+def tell(what, got):
+    print(what, got[0] if isinstance(got[0], str) else "none" if not got[0] else "same" if got[0] == mine else
+          "other" if len(got[0]) == 3 and got[0][0] == got[0][1] and not set(got[0]) & set(mine) else got, got[1])
+"""
+
+
+def rights(script, memory, pages):
+    return report_of(sys.executable, "-c", STORES.replace("%PAGES%", str(pages)) + script, memory=memory)
+
+
+def gives_up_rights():
+    """A child that gave up root could go on reading all that root's processes stored; its service thread was root still."""
+    if not ROOT:
+        raise Skip("giving up root needs it")
+    for memory, pages in (("64M", 100), ("12M", 4000)):
+        status, out, err, report = rights(r"""
+def stop():
+    wait.set()
+
+wait = threading.Event()
+def threads():
+    wait.clear()
+    t = threading.Thread(target=wait.wait)
+    t.start()
+    drop()
+    wait.set()
+    t.join()
+
+CAPS = (ctypes.c_uint32 * 6)()
+HEAD = (ctypes.c_uint32 * 2)(0x20080522, 0)
+def fewer():
+    assert libc.capget(HEAD, CAPS) == 0
+    for i in (0, 1, 3, 4):
+        CAPS[i] = 0
+    assert libc.capset(HEAD, CAPS) == 0
+
+def again():
+    drop()
+    global mine
+    was = store()
+    assert os.fork() or (print("forked", "same" if store() == was else store(), flush=True), os._exit(0))
+    os.wait()
+
+tell("nothing", child(lambda: None))
+tell("for a moment", child(lambda: (os.seteuid(65534), os.seteuid(0))))
+tell("user", child(drop))
+tell("threads", child(threads))
+tell("capabilities", child(fewer))
+tell("hides", child(lambda: libc.prctl(4, 0, 0, 0, 0)))
+tell("syscall", child(lambda: libc.syscall(117, 65534, 65534, 65534)))
+tell("again", child(again))
+print(filled() == memory, store() == mine)
+""", memory, pages)
+        check((status, err) == (0, ""), status, out, err)
+        want = ["True", "nothing same [0]", "for a moment same [0]", "user other [65534]", "threads other [65534]", "capabilities other [0]",
+                "hides other [0]", "syscall other [65534]", "forked same", "again other [65534]", "True True"]
+        check(out.splitlines() == want, memory, out)
+        check((report["pages_out"] > 1000) == (memory == "12M"), memory, report["pages_out"])
+
+
+def executed_as_another():
+    """The store of a program is that of its credentials, not that of whoever executed it; equal ones share."""
+    if not ROOT:
+        raise Skip("becoming another user needs root")
+    script = r"""
+import subprocess
+def of(*argv):
+    return subprocess.run(list(argv) + [sys.executable, "-c", EXEC], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+
+EXEC = 'import os; print(sorted(set(line.split()[4] for line in open("/proc/self/maps") if "memfd:quire-store" in line)))'
+own = str([mine[0]])
+other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+print(of("env") == own, of("setsid", "-w") == own)
+for argv in (other, ["setpriv", "--reuid=65533"], ["unshare", "-U"], ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]):
+    if subprocess.run(argv + ["true"], stderr=subprocess.DEVNULL).returncode == 0:
+        got = of(*argv)
+        print(got != own, len(got) > 4)
+two = subprocess.run(other + ["sh", "-c", '"$0" -c "$1"; "$0" -c "$1"', sys.executable, EXEC], stdout=subprocess.PIPE, check=True).stdout.split(b"\n")
+print(two[0] == two[1] and two[0] != own.encode())
+"""
+    status, out, err, _ = rights(script, "64M", 10)
+    check((status, err) == (0, "") and set(" ".join(out.split()).split()) == {"True"} and out.count("True") >= 6, status, out, err)
+
+
+def sandboxed():
+    """A process that has its system calls filtered was not hosted any more, but had all of the family's store mapped."""
+    status, out, err, _ = rights(r"""
+import struct
+def filter():
+    code = (ctypes.c_char * 8).from_buffer_copy(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 1, ctypes.addressof(code)))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
+
+def executes():
+    filter()
+    r, w = os.pipe()
+    if os.fork() == 0:
+        os.dup2(w, 1)
+        os.execv(sys.executable, [sys.executable, "-c", 'print([line.split()[4] for line in open("/proc/self/maps") if "memfd:quire-store" in line])'])
+    os.close(w)
+    got = b""
+    while piece := os.read(r, 4096):
+        got += piece
+    os.wait()
+    got = got.decode().strip()
+    assert len(got) > 4 and mine[0] not in got, got
+
+tell("filter", child(filter))
+tell("executes", child(executes))
+print(store() == mine)
+""", "64M", 10)
+    check((status, out, err) == (0, "True\nfilter none [0]\nexecutes none [0]\nTrue\n".replace("[0]", "[%d]" % os.getuid()), ""), status, out, err)
+
+
+def stores_end():
+    """A store ends with its last process: hundreds of changes, one after another, at once a few."""
+    if not ROOT:
+        raise Skip("giving up root needs it")
+    status, out, err, _ = rights(r"""
+for i in range(60):
+    pids = []
+    for j in range(5):
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(1000 + j)
+            os._exit(0 if filled() == memory and store() != mine else 1)
+        pids.append(pid)
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+supervisor = os.getppid()
+print(sum("quire-store" in os.readlink("/proc/%d/fd/%s" % (supervisor, fd)) for fd in os.listdir("/proc/%d/fd" % supervisor) if fd != "0") < 20)
+""", "64M", 10)
+    check((status, out, err) == (0, "True\nTrue\n", ""), status, out, err)
+
+
 def memory_cannot_shrink():
     """A process that made the family's memory shorter would have the supervisor die at its next look."""
     status, out, err, _ = report_of(sys.executable, "-c", r"""
@@ -412,7 +603,7 @@ def core_files():
 
 
 CASES = [no_name, another_user, same_user, greetings, flood, silent, stay_in, stay_in_through_unhosted, stay_in_as_another, stay_in_as_daemon,
-         memory_cannot_shrink, core_files]
+         gives_up_rights, executed_as_another, sandboxed, stores_end, memory_cannot_shrink, core_files]
 
 
 def main():

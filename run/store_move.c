@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The store that a process has: opened when it joins, given up when it leaves, changed when its credentials have (creds.c).
+ *
+ * A process that has given up rights asks the supervisor for the store of its credentials, adds it as a swap area, removes the one
+ * before, by which every page that lay there comes to the other or to memory, and unmaps and closes what belonged to that. If it
+ * cannot, it takes all its memory and is not hosted any more (host_leave): in no case does it go on with the old store.
+ *
+ * Locks: h_lock as writer while the stores change: no fault is served, nothing is paged. The service thread, which has the rights
+ * of the thread that made it, has ended before, and another is made at the end.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <quire/vnode.h>
+
+#include "run/creds.h"
+#include "run/host.h"
+#include "store/pool_vnode.h"
+#include "sys/linux/sys.h"
+
+static uint32_t pool_tag(void *arg)
+{
+	return (uint32_t)((struct host *)arg)->h_slot;
+}
+
+int store_open(struct host *h, const struct family_store *st)
+{
+	struct pool *p = h->h_pool == &h->h_pools[0] ? &h->h_pools[1] : &h->h_pools[0];
+	struct vnode *vn;
+	int rc;
+
+	__builtin_memset(p, 0, sizeof *p);
+	if ((rc = pool_attach(p, st->f_mem, h->h_told.fw_store_size, st->f_swapfd)) != 0)
+		return rc;
+	p->p_charge = host_pool_charge;
+	p->p_charge_arg = h;
+	p->p_tag = pool_tag;
+	p->p_ownfds = true;
+	p->p_exclusive = true; /* packing again what was only read is the supervisor's time, memory is everybody's */
+	(void)pool_join(p, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
+	vn = pool_vnode_create(h->h_vm, p, h->h_told.fw_swap_pages);
+	if (vn == NULL || swap_add(h->h_vm, vn, h->h_told.fw_swap_pages, 0) != VM_OK) {
+		if (vn != NULL)
+			vnode_rele(vn);
+		pool_detach(p);
+		return -ENOMEM;
+	}
+	h->h_pool = p;
+	h->h_swapvn = vn;
+	h->h_stored = *st;
+	return 0;
+}
+
+static struct { struct family_store store; uint64_t size; } left; /* a store before that pages are in still */
+
+static void close_store(const struct family_store *st, uint64_t size)
+{
+	(void)sys_call2(SYS_munmap, (long)st->f_mem, (long)size);
+	(void)sys_call1(SYS_close, st->f_memfd);
+	(void)sys_call1(SYS_close, st->f_swapfd);
+	hostfd_prune();
+}
+
+/* The process is hosted no more (h_off), and the service thread has ended. */
+void store_leave(struct host *h)
+{
+	pool_detach(h->h_pool);
+	close_store(&h->h_stored, h->h_told.fw_store_size);
+	if (left.size > 0)
+		close_store(&left.store, left.size);
+	/* a call that has just ended still looks at the counters: the process gets some of its own */
+	(void)sys_call6(
+	    SYS_mmap, (long)h->h_fam, (long)FAMILY_BYTES, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	(void)sys_call1(SYS_close, h->h_memfd);
+	if (h->h_device > 0)
+		(void)sys_call1(SYS_close, h->h_device);
+	hostfd_prune();
+}
+
+/* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there. */
+static int change(struct host *h, bool hidden)
+{
+	struct family_store now;
+	struct family_welcome before = h->h_told;
+	struct family_store old = h->h_stored;
+	struct pool *pool = h->h_pool;
+	struct vnode *vn = h->h_swapvn;
+	int rc;
+
+	if ((rc = family_change(h, hidden, &now)) != 0)
+		return rc;
+	if ((rc = store_open(h, &now)) != 0)
+		return rc;
+	if (swap_remove(h->h_vm, vn) != VM_OK) {
+		left.store = old;
+		left.size = before.fw_store_size;
+		return -ENOMEM;
+	}
+	vnode_rele(vn);
+	pool_detach(pool);
+	close_store(&old, before.fw_store_size);
+	family_moved(h);
+	return 0;
+}
+
+long store_move(struct host *h, bool hidden)
+{
+	bool there = service_there(), can = !there || service_renewable(), served = there && can && service_set_aside(h);
+	int rc = can ? 0 : -EAGAIN;
+
+	mach_rw_enter(&h->h_lock, true);
+	if (!h->h_off && can) {
+		if (!served)
+			family_mortal(h, false);
+		rc = change(h, hidden);
+		if (!served && rc == 0)
+			family_mortal(h, true);
+	}
+	mach_rw_exit(&h->h_lock);
+	if (rc != 0 && host_do_leave(h) != 0)
+		mach_panic("quire: a process gave up rights and cannot leave the store of those that have them");
+	if (rc == 0 && served && service_start(h) != 0)
+		mach_panic("quire: the service thread cannot be started again");
+	if (rc == 0 && served)
+		family_hears(h);
+	return rc;
+}
