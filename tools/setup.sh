@@ -15,6 +15,7 @@ liblz4-dev libzstd-dev liburing-dev libnbd-dev libhiredis-dev libssl-dev
 libcmocka-dev
 python3
 sqlite3 redis-server redis-tools nbdkit openssl xz-utils e2fsprogs
+libjemalloc2 libtcmalloc-minimal4 libfaketime
 $*
 "
 

@@ -4,7 +4,7 @@
 
     run_own_test.py QUIRE OWN [KIND:PROGRAM ...]
 
-OWN has them by itself (own_functions.c).  Each PROGRAM is own_sanitized.c, built with the sanitizer KIND.
+OWN has them by itself (own_functions.c).  Allocators and a clock that are preloaded have them, too.  Each PROGRAM is own_sanitized.c, built with the sanitizer KIND.
 """
 
 import os
@@ -12,6 +12,22 @@ import subprocess
 import sys
 
 QUIRE, OWN = (os.path.abspath(p) for p in sys.argv[1:3])
+PRELOADED = ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "faketime/libfaketime.so.1", "faketime/libfaketimeMT.so.1"]
+# Memory that does not fit, in threads and in a forked child.
+WORK = """
+import hashlib, os, threading, time
+b = [bytes([i % 251]) * 5000 for i in range(4000)]
+def work(out, i): out[i] = hashlib.sha1(b''.join(b[i::4])).hexdigest()
+out = [0] * 4
+t = [threading.Thread(target=work, args=(out, i)) for i in range(4)]
+[x.start() for x in t]; [x.join() for x in t]
+print(out, len({time.monotonic() > 0 for x in b}), flush=True)
+pid = os.fork()
+if pid == 0:
+    work(out, 2)
+    os._exit(out[2][0] == '0')
+print(os.waitpid(pid, 0)[1] in (0, 256))
+"""
 SANITIZED = [a.split(":", 1) for a in sys.argv[3:]]
 failed = 0
 
@@ -37,6 +53,12 @@ def case(name, argv, memory, env=None, said=""):
 
 for size in ("8M", "64M"):
     case("own functions", [OWN], size)
+for library in PRELOADED:
+    path = "/usr/lib/x86_64-linux-gnu/" + library
+    if os.path.exists(path):
+        case(library, ["env", "LD_PRELOAD=" + path, "FAKETIME=-10d", "/usr/bin/python3", "-c", WORK], "12M")
+    else:
+        print("skip %s: it is not here" % library)
 for kind, program in SANITIZED:
     options = kind.upper() + "_OPTIONS"
     said = "quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n" if kind == "asan" else ""
