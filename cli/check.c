@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -184,13 +186,23 @@ static bool may_call(long nr)
 	return syscall(nr, -1, NULL, 0, 0, -1, 0) >= 0 || (errno != EPERM && errno != ENOSYS);
 }
 
+/* Is a page dropped by the call that drops many at once, as the runtime makes it? (machine/linux/renew.c) */
+static bool may_drop_many(void)
+{
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec v = { page, 4096 };
+
+	return page == MAP_FAILED ||
+	       syscall(SYS_process_madvise, -10000 /* PIDFD_SELF_THREAD */, &v, 1, MADV_DONTNEED, 0) == 4096;
+}
+
 /* What is used if it is there: without it the results are the same. */
 static void print_optional(void)
 {
 	printf("io_uring     %s\n", may_call(SYS_io_uring_setup) ? "the swap file is written behind" :
 	    "not allowed here: each write of the swap file is waited for, and paging to it takes up to half as long again");
-	if (!may_call(SYS_process_madvise))
-		puts("madvise      process_madvise is not allowed here, which costs nothing: quire does without it");
+	printf("madvise      %s\n", may_drop_many() ? "process_madvise drops the memory of many frames at once" :
+	    "process_madvise is not to be had here: frames are dropped one by one, and paging takes up to half as long again");
 }
 
 /* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */

@@ -74,8 +74,8 @@ def says():
     for mode in MODES:
         status, out, err = run([SANDBOX, mode, QUIRE, "check"])
         check(status == 0 and err == "" and "by /dev/userfaultfd" in out, mode, status, out, err)
-        for call, cost in (("io_uring", "waited for"), ("process_madvise", "nothing")):
-            check((call in out and cost in out) == (mode != "none"), mode, call, out)
+        for cost in ("not allowed here: each write of the swap file is waited for", "one by one"):
+            check((cost in out) == (mode != "none"), mode, cost, out)
     hide = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null /dev/userfaultfd && exec "$@"', "sh"]
     for mode in MODES[1:]:
         for argv in (["check"], ["run", "true"]):
@@ -84,17 +84,18 @@ def says():
 
 
 def cost():
-    """What io_uring is worth where everything goes through the swap file. Printed, not asserted."""
-    took = {True: [], False: []}
-    for _ in range(3):
-        for ring in (True, False):
-            began = time.monotonic()
-            status, out, err = run([SANDBOX, "none"] + ([] if ring else IO_URING) +
-                                   [QUIRE, "run", "-m", "8M", "--pool", "1M", "--swap", ":60M", "--report", "none", HELPER, "fill"])
-            took[ring].append(time.monotonic() - began)
-            check(status == 0 and "\n0 wrong pages\n" in out, ring, status, out, err)
-    print("      without io_uring %.2f times the time with it (medians of 3: %.2f s, %.2f s)" % (
-        sorted(took[False])[1] / sorted(took[True])[1], sorted(took[False])[1], sorted(took[True])[1]))
+    """What the calls are worth, where everything goes through the swap file. Printed, not asserted."""
+    for what, calls in (("io_uring", IO_URING), ("process_madvise", ["-440"])):
+        took = {True: [], False: []}
+        for _ in range(3):
+            for there in (True, False):
+                began = time.monotonic()
+                status, out, err = run([SANDBOX, "none"] + ([] if there else calls) +
+                                       [QUIRE, "run", "-m", "8M", "--pool", "1M", "--swap", ":60M", "--report", "none", HELPER, "fill"])
+                took[there].append(time.monotonic() - began)
+                check(status == 0 and "\n0 wrong pages\n" in out, what, there, status, out, err)
+        print("      without %s %.2f times the time with it (medians of 3: %.2f s, %.2f s)" % (
+            what, sorted(took[False])[1] / sorted(took[True])[1], sorted(took[False])[1], sorted(took[True])[1]))
 
 
 def podman():
