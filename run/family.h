@@ -137,11 +137,13 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 
 /*
  * What frames of managed processes may take: all but what the pool has and will have soon. So the pool's share follows its
- * need, up to fam_pool_max; the headroom lets it grow by a few segments before processes give frames up (family_frames_over).
+ * need, up to fam_pool_max; the headroom lets it grow by what a few batches of pages take before processes give frames up
+ * (family_frames_over). The pool may overdraw, so more headroom would be memory that nobody uses.
  */
+#define FAMILY_HEADROOM 32u
 static inline uint64_t family_frames_cap(struct family *f)
 {
-	uint64_t keep = atomic_load(&f->fam_pool_pages) + f->fam_budget / 64 + 64,
+	uint64_t keep = atomic_load(&f->fam_pool_pages) + FAMILY_HEADROOM,
 		 most = f->fam_pool_max + FAMILY_POOL_EXTRA;
 
 	if (keep > most)

@@ -32,6 +32,7 @@
 #define FAULT_NS 16000u
 #define SHARES	 24u /* so large a part of the most it may take is near */
 #define STEPS	 64u /* so many steps are from nothing to the most it may take */
+#define CLEARLY	 4u
 #define ASK	 1024u /* loads between decisions, at least, */
 #define ASK_STEP 4u /* and times the pages of a step */
 
@@ -54,11 +55,11 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 
 static uint32_t step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
 
-static void lower_locked(struct pool_shared *s)
+static void lower_locked(struct pool_shared *s, uint32_t by)
 {
 	uint32_t now = pool_target(s);
 
-	__atomic_store_n(&s->ps_target, now - s->ps_floor > step(s) ? now - step(s) : s->ps_floor, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->ps_target, now - s->ps_floor > by ? now - by : s->ps_floor, __ATOMIC_RELAXED);
 }
 
 bool pool_raise_locked(struct pool_shared *s)
@@ -71,12 +72,15 @@ bool pool_raise_locked(struct pool_shared *s)
 	return true;
 }
 
+/* The target starts high and may have far to fall: so it falls faster where there is no doubt. What it allows but is not used is no loss. */
 static void decide(struct pool_shared *s)
 {
 	uint64_t frames = s->ps_more_frames;
 
-	if (frames > s->ps_less_pool + s->ps_less_pool / 4)
-		lower_locked(s);
+	if (frames > CLEARLY * s->ps_less_pool)
+		lower_locked(s, CLEARLY * step(s));
+	else if (frames > s->ps_less_pool + s->ps_less_pool / 4)
+		lower_locked(s, step(s));
 	else if (s->ps_more_pool > frames + frames / 4)
 		(void)pool_raise_locked(s);
 	s->ps_more_frames /= 2;
