@@ -188,7 +188,7 @@ int cli_options(struct run_options *o, int argc, char **argv)
 	const char *memory = "50%", *pool = "75%";
 	int c, rc = 0;
 
-	*o = (struct run_options){ .policy = &policy_clockpro };
+	*o = (struct run_options){ .policy = &policy_generations };
 	opterr = 0;
 	while (rc == 0 && (c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
 		switch (c) {

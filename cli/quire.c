@@ -26,7 +26,7 @@ static const char usage[] =
     "                        more, but no more than is free there. The file has no name while in use and is gone\n"
     "                        afterwards\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
-    "  --policy NAME         which page goes when memory is full. Default clockpro; help lists the names\n"
+    "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
     "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"
     "  --live                a line on the terminal with the present figures\n"
     "\n"

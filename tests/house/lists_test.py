@@ -16,7 +16,7 @@ bad = []
 # Code that chooses a default has to name it; the lab's reports compare with lru.
 DEFAULTS = {
     "policy_clock2": {"include/quire/policy.h", "vm/frame/page.c", "vm/system/vm.c"},
-    "policy_clockpro": {"include/quire/policy.h", "cli/options.c"},
+    "policy_generations": {"include/quire/policy.h", "cli/options.c"},
     "prefetch_near": {"include/quire/policy.h", "vm/system/vm.c"},
 }
 WORDS = {"s3fifo", "clockpro", "clock2"}     # names that are no words: they may not even be mentioned elsewhere

@@ -198,7 +198,7 @@ int main(int argc, char **argv)
 	}
 	swap_mem = calloc(SLOTS, PG);
 	race(1536, NULL);
-	race(1536, &policy_clockpro);
+	race(1536, policy_find("clockpro"));
 	race(32768, NULL);
 	free(swap_mem);
 	printf("core_threads_test: seed %" PRIu64 ": ok\n", seed);

@@ -10,7 +10,7 @@
 
 static void boot_bytes_are_what_vm_create_takes(void **state)
 {
-	const struct policy_ops *const policies[] = { NULL, &policy_clockpro, policy_find("arc") };
+	const struct policy_ops *const policies[] = { NULL, policy_find("clockpro"), policy_find("arc") };
 	static const pfn_t frames[] = { 64, 1000, 70000 };
 
 	(void)state;
