@@ -24,7 +24,8 @@
 
 enum { AS, DATA, KINDS };
 static uint64_t part[KINDS]; /* bytes; const after limits_end */
-static struct rlimit told[KINDS]; /* limits_lock, as the next */
+/* limits_lock: what the program set, and what the kernel was given for it. If the kernel has another now, another process set it. */
+static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
 static _Atomic bool limits_lock;
 
@@ -96,6 +97,7 @@ static long set_and_get(unsigned kind, int resource, const struct rlimit *set, s
 
 	if (r != 0)
 		return r;
+	was_told[kind] &= have.rlim_cur == given[kind].rlim_cur && have.rlim_max == given[kind].rlim_max;
 	*get = was_told[kind] ? told[kind] : have;
 	if (set == NULL)
 		return 0;
@@ -105,6 +107,7 @@ static long set_and_get(unsigned kind, int resource, const struct rlimit *set, s
 	if ((r = sys_call4(SYS_prlimit64, 0, resource, (long)&k, 0)) != 0)
 		return r;
 	told[kind] = *set;
+	given[kind] = k;
 	was_told[kind] = true;
 	return 0;
 }

@@ -85,6 +85,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		replaces = true;
 	}
 	if (ours) {
+		prot &= RW; /* other bits say nothing on this processor */
 		flags_real = (flags & ~MAP_POPULATE) | MAP_NORESERVE;
 		if ((prot & PROT_WRITE) != 0) /* see protect.c */
 			prot |= PROT_READ;

@@ -17,6 +17,9 @@
  * the segment is closed before the kernel's mapping and opened after it: between, a fault finds nothing allowed (VM_PROT),
  * the thread is woken, and tries again until the kernel has the last word. So no page is at an address that cannot be read.
  *
+ * Left out: a device that writes to a page which the program has made read-only since it gave it to the device (a buffer registered
+ * with io_uring) writes to a page that may have been copied out and dropped.
+ *
  * Locks: h_lock as reader. h_protlock makes each change of one piece whole, with its mark; no function that lets h_lock go is
  * called under it. Rank: h_lock > h_protlock > h_brklock.
  */
@@ -31,6 +34,10 @@
 #include "machine/linux/linux.h"
 #include "run/calls.h"
 #include "sys/linux/sys.h"
+
+#ifndef PROT_SEM
+#define PROT_SEM 8
+#endif
 
 /* The kernel's own protection of a tracked range. */
 static long protect_mapping(struct host *h, const struct piece *p, int prot)
@@ -80,7 +87,8 @@ static long close_piece(struct host *h, const struct piece *p)
 	/* locked pages do not move: they are copied out, and nobody may write to them meanwhile */
 	if (locked && (r = protect_mapping(h, p, PROT_READ)) != 0)
 		return r;
-	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) != VM_OK) {
+	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) != VM_OK) { /* of a part, perhaps */
+		(void)as_setprot(h->h_as, p->base, p->end - p->base, p->prot);
 		if (locked)
 			(void)protect_mapping(h, p, mapping_prot(p));
 		return host_errno(e);
@@ -112,6 +120,7 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 		return -ENOMEM;
 	if ((r = protect_mapping(h, p, prot)) == 0 &&
 	    (e = as_setprot(h->h_as, p->base, len, h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
+		(void)as_setprot(h->h_as, p->base, len, p->prot); /* of a part, perhaps */
 		(void)protect_mapping(h, p, mapping_prot(p));
 		r = -ENOMEM;
 	}
@@ -167,6 +176,7 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 	struct piece p;
 	long r = 0;
 
+	prot &= ~PROT_SEM; /* says nothing on this processor */
 	if ((a & VM_PAGEMASK) != 0 || end <= a || (prot & ~(RW | PROT_EXEC)) != 0)
 		return sys_call3(SYS_mprotect, addr, len, prot);
 	while (r == 0 && a < end) {

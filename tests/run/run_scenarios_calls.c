@@ -580,6 +580,22 @@ static int close_against_read_ahead(void)
 	return ahead_misled;
 }
 
+/* A bit of protection that says nothing must not be taken for a protection of its own kind. */
+static int idle_bit_of_protection(void)
+{
+	char *p = mmap(NULL, MIB, PROT_NONE | 8, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	in_child("none", read_byte, p);
+	EXPECT(mprotect(p, MIB, PROT_READ | PROT_WRITE | 8) == 0);
+	fill(p, MIB, 1);
+	push_out();
+	EXPECT(wrong(p, MIB, 1) == 0 && mprotect(p, MIB, 8) == 0);
+	in_child("none", read_byte, p);
+	EXPECT(mprotect(p, MIB, PROT_READ | 8) == 0 && wrong(p, MIB, 1) == 0);
+	report("unknown bit", mprotect(p, MIB, PROT_READ | 16));
+	return 0;
+}
+
 /* Memory made read-only: read, written by who opens it, moved, forked, dropped. */
 static int read_only(void)
 {
@@ -764,6 +780,13 @@ static int every_call(void)
 }
 
 /* Limits of address space and data count what the program has, and tell what it set. */
+static int limit_of_parent(void *arg)
+{
+	struct rlimit rl = *(struct rlimit *)arg;
+
+	return prlimit(getppid(), RLIMIT_AS, &rl, NULL) == 0 ? 0 : 1;
+}
+
 static int limits_of_space(void)
 {
 	enum { UNIT = 64 * MIB };
@@ -785,11 +808,18 @@ static int limits_of_space(void)
 		printf("%d fit\n", n);
 		while (n > 0)
 			EXPECT(munmap(p[--n], UNIT) == 0);
-		set.rlim_cur = set.rlim_max;
-		set.rlim_cur += set.rlim_max != RLIM_INFINITY;
 		EXPECT(setrlimit((unsigned)kinds[i], &old) == 0 && getrlimit((unsigned)kinds[i], &got) == 0);
 		EXPECT(got.rlim_cur == old.rlim_cur && got.rlim_max == old.rlim_max);
 	}
+	struct rlimit own, others, now;
+	EXPECT(getrlimit(RLIMIT_AS, &own) == 0);
+	others = own;
+	others.rlim_cur = 1ul << 40;
+	EXPECT(setrlimit(RLIMIT_AS, &others) == 0);
+	others.rlim_cur = 1ul << 41;
+	in_child("another process", limit_of_parent, &others);
+	EXPECT(getrlimit(RLIMIT_AS, &now) == 0 && setrlimit(RLIMIT_AS, &own) == 0);
+	printf("set by another process: %ld MiB\n", (long)(now.rlim_cur >> 20));
 	report("bad", syscall(SYS_prlimit64, 0, RLIMIT_AS, (void *)16, NULL));
 	report("bad", syscall(SYS_prlimit64, 0, RLIMIT_AS, NULL, (void *)16));
 	struct rlimit wrong_order = { 2 * MIB, MIB };
@@ -835,6 +865,7 @@ const struct scenario call_scenarios[] = {
 	{ "purge-by-process-madvise", purge_by_process_madvise },
 	{ "write-only", write_only },
 	{ "read-only", read_only },
+	{ "idle-bit-of-protection", idle_bit_of_protection },
 	{ "close-against-read-ahead", close_against_read_ahead },
 	{ "futex-over-fork", futex_over_fork },
 	{ "sealed", sealed },
