@@ -94,7 +94,7 @@ void op_flush(struct op *op)
 	op->o_nranges = 0;
 }
 
-static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
 {
 	hat->h_fmt->f_store->st_stale(hat, va, len);
 	for (unsigned i = op->o_nranges; i-- > 0;) {
@@ -105,12 +105,13 @@ static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, 
 		if (va + len > r->mr_va + r->mr_len)
 			r->mr_len = va + len - r->mr_va;
 		r->mr_tables |= tables;
+		r->mr_soon &= soon;
 		return;
 	}
 	if (op->o_nranges == MMU_BATCH)
 		op_flush(op);
 	op->o_range[op->o_nranges++] =
-	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables };
+	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables, .mr_soon = soon };
 }
 
 /* The next sharer from *s on who has some of [va, +len): the range under his address. NULL: none. */
@@ -129,16 +130,21 @@ static struct hat *next_sharer(const struct share **s, vaddr_t va, uint64_t len,
 	return NULL;
 }
 
-void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+static void flush_all_sharers(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
 {
 	const struct share *s = hat->h_sharers;
 	struct hat *to;
 	vaddr_t at;
 	uint64_t n;
 
-	flush_one(op, hat, va, len, tables);
+	flush_one(op, hat, va, len, tables, soon);
 	for (; (to = next_sharer(&s, va, len, &at, &n)) != NULL; s = s->s_next)
-		flush_one(op, to, at, n, tables);
+		flush_one(op, to, at, n, tables, soon);
+}
+
+void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
+{
+	flush_all_sharers(op, hat, va, len, tables, false);
 }
 
 /* An entry allows more than before: no TLB must forget it, but a TSB has to match it. */
@@ -1000,7 +1006,7 @@ static unsigned gather_clear(struct op *op, struct hat *hat, const struct map *m
 	if (clear != 0)
 		old = entry_change(hat->h_fmt, m->m_entry, clear, 0);
 	if (old & clear)
-		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
+		flush_all_sharers(op, hat, m->m_va, map_bytes(hat, m), false, (old & clear & ~hat->h_fmt->f_ref) == 0);
 	return hat_gather(hat, old, m->m_size);
 }
 

@@ -46,6 +46,11 @@ struct mmu_range {
 	struct hat *mr_hat;
 	vaddr_t mr_va;
 	uint64_t mr_len;
+	/*
+	 * Only reference bits were cleared. The calling CPU forgets the range as ever; another may go on by what it has cached for a
+	 * moment (some ms), in which it sets no new bit: no interrupt is worth that.
+	 */
+	bool mr_soon;
 	bool mr_tables; /* tables were taken out too: whatever the walker caches of upper levels must go as well */
 };
 #define MMU_BATCH 16u

@@ -63,12 +63,12 @@ select count(*) from t x join t y on x.b = y.b where x.a %% 7 = 0;
 
 def programs(small):
     """name: (command in the image's and this system's terms, how to make its inputs in a directory)"""
-    k = 1 if small else 8
+    k = 6 if small else 1
     return {
-        'sort': ('LC_ALL=C sort -S 200M /in/sort.txt | md5sum', lambda d: sort_input(d / 'sort.txt', 210000 * k)),
-        'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % (110000 * k))),
-        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (45000 * k))),
-        'gcc': ('gcc -O1 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', 350 * k)),
+        'sort': ('LC_ALL=C sort -S 120M /in/sort.txt | md5sum', lambda d: sort_input(d / 'sort.txt', 850000 // k)),
+        'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % (660000 // k))),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (200000 // k))),
+        'gcc': ('gcc -O1 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', 420 // k)),
     }
 
 
@@ -105,7 +105,7 @@ def main():
     ap.add_argument('--memory', type=int, default=32, help='of the machine, MiB')
     ap.add_argument('--cpus', type=int, default=1)
     ap.add_argument('--only', nargs='+')
-    ap.add_argument('--small', action='store_true', help='inputs of an eighth')
+    ap.add_argument('--small', action='store_true', help='inputs of a sixth')
     ap.add_argument('--timeout', type=int, default=1500, help='seconds for one program')
     a = ap.parse_args()
     os.environ.update(LANG='C.UTF-8', LC_ALL='C.UTF-8')

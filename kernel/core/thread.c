@@ -123,6 +123,10 @@ static void deadline_remove(struct thread *t)
 /* An idle CPU, if there is one, is told that there is work. */
 static void poke_idle(void)
 {
+	if (arch_kcpu()->k_cur == arch_kcpu()->k_idle) { /* this one itself: what it has in its caches stays of use */
+		arch_kcpu()->k_resched = true;
+		return;
+	}
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		struct kcpu *k = arch_kcpu_of(i);
 
@@ -132,8 +136,6 @@ static void poke_idle(void)
 			return;
 		}
 	}
-	if (arch_kcpu()->k_cur == arch_kcpu()->k_idle)
-		arch_kcpu()->k_resched = true;
 }
 
 static void make_runnable(struct thread *t)

@@ -208,7 +208,7 @@ static void text_vmstat(struct text *x, bool all)
 #undef X
 }
 
-extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot; } mmu_counters;
+extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot, mc_marked; } mmu_counters;
 
 static void text_quire(struct text *x)
 {
@@ -219,8 +219,8 @@ static void text_quire(struct text *x)
 	text_printf(x, "frames %lu\nfree %lu\ncache %lu\nkernel %lu\nwired %lu\nanon_slots %lu\nswap_total %lu\nswap_used %lu\n", u.vu_frames,
 	    u.vu_free, u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_anon_slots, u.vu_swap_total, u.vu_swap_used);
 	text_printf(x, "reserved %lu\nreserve_max %lu\nthreads %u\n", u.vu_reserved, u.vu_resv_max, thread_count());
-	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\n", mmu_counters.mc_loads, mmu_counters.mc_flushes,
-	    mmu_counters.mc_shot);
+	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\ntlb_marked %lu\n", mmu_counters.mc_loads, mmu_counters.mc_flushes,
+	    mmu_counters.mc_shot, mmu_counters.mc_marked);
 	for (unsigned i = 0; blk_disk(i) != NULL; i++) {
 		blk_counters(blk_disk(i), &c);
 		text_printf(x, "disk%u_reads %lu\ndisk%u_writes %lu\ndisk%u_pages_read %lu\ndisk%u_pages_written %lu\n", i, c.bc_reads, i,

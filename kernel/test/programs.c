@@ -410,6 +410,55 @@ static void random_writes_and_forks(void)
 	munmap(p, PAGES * PG);
 }
 
+/*
+ * A thread reads a few pages again and again while another one needs more memory than there is: the pages are taken from
+ * under the first thread, whose CPU must forget them in time.
+ */
+enum { HOT = 32, COLD = 10240, ROUNDS = 3 };
+static uint8_t *hot;
+static volatile int hot_stop;
+static volatile unsigned long hot_reads, hot_wrong;
+
+static void *read_hot(void *arg)
+{
+	unsigned long reads = 0, wrong = 0;
+
+	while (!hot_stop) {
+		for (unsigned i = 0; i < HOT; i++) {
+			volatile uint64_t *at = (volatile uint64_t *)(void *)(hot + i * PG);
+
+			wrong += at[0] != 0x1234500000000000 + i || at[511] != 0x5432100000000000 + i;
+			reads++;
+		}
+	}
+	hot_reads = reads;
+	hot_wrong = wrong;
+	return arg;
+}
+
+static void a_hot_thread_reads_right(void)
+{
+	uint8_t *cold = map(COLD * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	pthread_t t;
+
+	hot = map(HOT * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	for (unsigned i = 0; i < HOT; i++) {
+		((uint64_t *)(void *)(hot + i * PG))[0] = 0x1234500000000000 + i;
+		((uint64_t *)(void *)(hot + i * PG))[511] = 0x5432100000000000 + i;
+	}
+	hot_stop = 0;
+	CHECK(pthread_create(&t, NULL, read_hot, NULL) == 0);
+	for (unsigned r = 1; r <= ROUNDS; r++)
+		for (unsigned i = 0; i < COLD; i++)
+			cold[i * PG] = (uint8_t)r;
+	hot_stop = 1;
+	pthread_join(t, NULL);
+	printf("hot thread: %lu wrong of %lu reads\n", hot_wrong, hot_reads);
+	CHECK(hot_wrong == 0 && hot_reads > 0);
+	munmap(cold, COLD * PG);
+	munmap(hot, HOT * PG);
+}
+
 static const struct test {
 	const char *name;
 	void (*fn)(void);
@@ -419,7 +468,7 @@ static const struct test {
 	T(signals_name_the_address, 1), T(files_end_with_sigbus, 1), T(fork_gives_each_its_own, 1),
 	T(private_files_stay_as_they_are, 1), T(memory_moves_and_grows, 1), T(the_stack_grows, 1), T(threads_share_and_lock, 1),
 	T(pipes_carry_everything, 1), T(signals_arrive, 1), T(spaces_talk, 1), T(memfd_is_shared, 1),
-	T(what_cannot_be_kept_is_refused, 0), T(random_writes_and_forks, 1),
+	T(a_hot_thread_reads_right, 1), T(what_cannot_be_kept_is_refused, 0), T(random_writes_and_forks, 1),
 };
 
 int main(int argc, char **argv)

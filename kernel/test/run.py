@@ -121,6 +121,20 @@ def test_programs_in_24_mib(m):
     return status == 0 and 'FAILED' not in text and swapped is not None and int(swapped.group(1)) > 10000, text
 
 
+def test_programs_on_4_cpus(m):
+    status, text = m.boot(24, 'init=/bin/programs', cpus=4, timeout=590)
+    return status == 0 and 'FAILED' not in text, text
+
+
+def test_no_shootdown_is_found_out(m):
+    right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
+    if right != 0 or 'hot thread: 0 wrong' not in text:
+        return False, text
+    # broken on purpose: other CPUs are not told; the program reads what is not its own, or worse
+    wrong, text = m.boot(24, 'mmu.noshoot=1 quiet=1 init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
+    return wrong != 0, text
+
+
 def test_unknown_calls_are_counted(m):
     status, text = m.boot(16, 'init=/bin/hello arg0=unknown')
     return status == 0 and 'system call 500 is unknown: 3 times ENOSYS' in text, text

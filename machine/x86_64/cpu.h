@@ -31,7 +31,9 @@ struct cpu {
 	struct kcpu cpu_k;    /* the kernel's part */
 	unsigned cpu_apic;    /* its APIC's number */
 	struct hat *cpu_hat;  /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
-	_Atomic bool cpu_flush; /* mmu.c: the loaded root is stale */
+	_Atomic bool cpu_lazy;  /* mmu.c: what runs uses no address of that space */
+	_Atomic bool cpu_stale; /* mmu.c: the TLB is emptied before one is used again */
+	_Atomic bool cpu_leave; /* mmu.c: the space ends: load another root */
 	_Atomic bool cpu_up;
 	uint64_t cpu_gdt[8];
 	struct {
@@ -154,6 +156,8 @@ void ioapic_route(unsigned pin, unsigned vec, bool level);
 /* mmu.c */
 void mmu_init(struct mach *);
 void mmu_shoot(void); /* the interrupt */
+void mmu_tick(void);
 void mmu_leave_dead(void);
-extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot; } mmu_counters; /* about */
+void mmu_be_lazy(void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
+extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot, mc_marked; } mmu_counters; /* about */
 #endif

@@ -274,6 +274,8 @@ void arch_switch_in(struct thread *t)
 	c->cpu_tss.rsp[0] = t->t_top;
 	if (t->t_hat != NULL)
 		arch_load_space(t->t_hat);
+	else
+		mmu_be_lazy();
 	if (t->t_user == NULL)
 		return;
 	__asm__ volatile("fxrstor %0" : : "m"(t->t_arch.at_fpu));

@@ -4,11 +4,16 @@
  *
  * No PCIDs yet: loading a root empties the TLB of everything but global translations, which only the kernel has. So a CPU
  * caches translations of the space in cpu_hat and of the kernel, nothing else. A CPU that runs a thread without a space keeps
- * the root that it has (lazily); it answers interrupts for it.
+ * the root that it has (cpu_lazy) and need not be interrupted for it: it is marked stale, and empties its TLB when it goes back to
+ * that space. The flusher sets the mark, then looks whether the CPU is still lazy; the CPU stops being lazy, then looks at
+ * the mark; both in one total order, so one of them sees the other.
  *
  * Shootdown: the CPU that flushes marks what goes in the_shoot, interrupts the others that have one of the spaces loaded
  * (all of them for the kernel's), flushes for itself and waits for their answers. hs_lock is held by the caller, so there is
  * one at a time. Who waits has interrupts on, unless it is starting up; who spins for hs_lock has them on, too, so it answers.
+ *
+ * A range of which only reference bits were cleared (mr_soon) interrupts nobody: the CPUs that run the space are marked stale and empty
+ * their TLBs with their next tick.
  *
  * A CPU that loads a space while it is flushed: it stores cpu_hat before it loads the root, and the flusher changes the
  * tables before it reads cpu_hat, both in one total order; either the flusher sees it, or its load sees the new tables.
@@ -86,12 +91,21 @@ void arch_load_space(struct hat *hat)
 	bool irq = arch_irq_off();
 	struct cpu *c = this_cpu();
 
+	__atomic_store_n((bool *)(void *)&c->cpu_lazy, false, __ATOMIC_SEQ_CST);
 	if (c->cpu_hat != hat || hat == NULL) {
 		__atomic_store_n(&c->cpu_hat, hat, __ATOMIC_SEQ_CST);
+		__atomic_store_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST);
 		write_cr3(root_of(hat));
 		mmu_counters.mc_loads++;
+	} else if (__atomic_exchange_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST)) {
+		write_cr3(root_of(hat));
 	}
 	arch_irq_restore(irq);
+}
+
+void mmu_be_lazy(void)
+{
+	__atomic_store_n((bool *)(void *)&this_cpu()->cpu_lazy, true, __ATOMIC_SEQ_CST);
 }
 
 /* ---- flushing ---- */
@@ -135,14 +149,29 @@ void mmu_shoot(void)
 	__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
 }
 
-static bool concerns(const struct cpu *c, const struct mmu_range *r, unsigned n)
+/* Must that CPU be interrupted? If it is lazy, a mark does. */
+static bool concerns(struct cpu *c, const struct mmu_range *r, unsigned n)
 {
 	struct hat *loaded = __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST);
+	bool has = false;
 
-	for (unsigned i = 0; i < n; i++)
-		if (r[i].mr_hat == the_machine.m_hat.hs_kernel || r[i].mr_hat == loaded)
+	for (unsigned i = 0; i < n; i++) {
+		if (r[i].mr_soon) {
+			if (r[i].mr_hat == loaded)
+				__atomic_store_n((bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
+			continue; /* its next tick will do */
+		}
+		if (r[i].mr_hat == the_machine.m_hat.hs_kernel)
 			return true;
-	return false;
+		has |= r[i].mr_hat == loaded;
+	}
+	if (!has)
+		return false;
+	if (!__atomic_load_n((bool *)(void *)&c->cpu_lazy, __ATOMIC_SEQ_CST))
+		return true;
+	__atomic_store_n((bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
+	mmu_counters.mc_marked++;
+	return !__atomic_load_n((bool *)(void *)&c->cpu_lazy, __ATOMIC_SEQ_CST);
 }
 
 void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
@@ -181,8 +210,6 @@ static void leave_space(struct hat *hat)
 
 void mmu_space_gone(struct hat *hat)
 {
-	struct mmu_range all = { .mr_hat = hat, .mr_va = 0, .mr_len = hat->h_end };
-
 	if (hat->h_kernel) {
 		write_cr3(the_machine.m_root);
 		return;
@@ -191,13 +218,21 @@ void mmu_space_gone(struct hat *hat)
 	/* another CPU may have it lazily: it is made to load the kernel's */
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		while (__atomic_load_n(&cpus[i].cpu_hat, __ATOMIC_SEQ_CST) == hat) {
-			__atomic_store_n((bool *)(void *)&cpus[i].cpu_flush, true, __ATOMIC_SEQ_CST);
+			__atomic_store_n((bool *)(void *)&cpus[i].cpu_leave, true, __ATOMIC_SEQ_CST);
 			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
 			arch_relax();
 		}
 	}
-	(void)all;
 	hat_forget(hat);
+}
+
+/* With each tick: what was put off is done. */
+void mmu_tick(void)
+{
+	struct cpu *c = this_cpu();
+
+	if (!c->cpu_lazy && __atomic_exchange_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST))
+		write_cr3(read_cr3());
 }
 
 /* In the interrupt: a space that ends is left. */
@@ -205,7 +240,7 @@ void mmu_leave_dead(void)
 {
 	struct cpu *c = this_cpu();
 
-	if (__atomic_exchange_n((bool *)(void *)&c->cpu_flush, false, __ATOMIC_SEQ_CST))
+	if (__atomic_exchange_n((bool *)(void *)&c->cpu_leave, false, __ATOMIC_SEQ_CST))
 		arch_load_space(NULL);
 }
 

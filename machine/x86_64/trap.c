@@ -39,6 +39,7 @@ static void interrupt(struct trapframe *tf)
 		mmu_shoot();
 		mmu_leave_dead();
 	} else if (vec == VEC_TIMER) {
+		mmu_tick();
 		kernel_tick();
 	} else if (vec == VEC_WAKE) {
 		arch_kcpu()->k_resched = true;
