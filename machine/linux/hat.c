@@ -268,11 +268,12 @@ static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
  */
 static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool may_stay)
 {
-	uint64_t done, at = 0, len = vm_ptob(n);
+	uint64_t done, at = 0, len = vm_ptob(n), step = len;
 	bool unshared = false;
 
 	for (unsigned tries = 0; at < len;) {
-		int rc = uffd_move(m, arena_slot(m, pfn) + at, va + at, len - at, &done);
+		uint64_t want = len - at < step ? len - at : step;
+		int rc = uffd_move(m, arena_slot(m, pfn) + at, va + at, want, &done);
 		uint8_t byte;
 
 		if (done > 0) {
@@ -280,8 +281,14 @@ static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool
 			unshared = false;
 		}
 		at += done;
-		if (at >= len)
-			break;
+		if (done == want) {
+			step = 2 * want;
+			continue;
+		}
+		if (rc == -EINVAL && want > VM_PAGESIZE) { /* two mappings, perhaps: neither may be taken for one that does not move */
+			step = vm_page_trunc(want / 2);
+			continue;
+		}
 		if (rc == -EBUSY && !unshared && read_pinned(va + at, (uint64_t)&byte, 1)) {
 			unshared = true;
 			continue;
@@ -325,24 +332,30 @@ static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 /* Contents of n adjacent frames to va. How many pages from the start are there now; *err if not all. */
 static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
 {
-	uint64_t done, at = 0, len = vm_ptob(n);
+	uint64_t done, at = 0, len = vm_ptob(n), step = len;
 	bool copy = !writable;
 	int rc;
 
 	for (unsigned tries = 0; at < len;) {
-		uint64_t slot = arena_slot(m, pfn) + at;
+		uint64_t slot = arena_slot(m, pfn) + at, want = len - at < step ? len - at : step;
 
 		if (copy) {
-			rc = uffd_copy(m, va + at, slot, len - at, !writable && !m->m_write_bits, &done);
+			rc = uffd_copy(m, va + at, slot, want, !writable && !m->m_write_bits, &done);
 			linux_drop(slot, done);
 		} else {
-			rc = uffd_move(m, va + at, slot, len - at, &done);
+			rc = uffd_move(m, va + at, slot, want, &done);
 		}
 		if (done > 0)
 			tries = 0;
 		at += done;
-		if (at >= len)
-			break;
+		if (done == want) {
+			step = 2 * want;
+			continue;
+		}
+		if (rc == (copy ? -ENOENT : -EINVAL) && want > VM_PAGESIZE) { /* two mappings, perhaps */
+			step = vm_page_trunc(want / 2);
+			continue;
+		}
 		if (++tries < ATTEMPTS) {
 			if (rc == -EINVAL && !copy)
 				copy = true;

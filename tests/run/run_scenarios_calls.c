@@ -580,6 +580,58 @@ static int close_against_read_ahead(void)
 	return ahead_misled;
 }
 
+/*
+ * One range is closed that lies in many mappings, while a thread writes to it. Its pages do not move in one go then, and no write may
+ * get lost in between.
+ */
+#define SEVERAL 64u
+static _Atomic(uint64_t) *several;
+static uint64_t several_written[SEVERAL];
+static _Atomic bool several_end;
+
+static void closed_for_now(int sig, siginfo_t *si, void *context)
+{
+	(void)context;
+	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR)
+		_exit(7);
+	(void)sched_yield();
+}
+
+static void *write_several(void *arg)
+{
+	while (!several_end)
+		for (unsigned i = 0; i < SEVERAL; i++) {
+			several[i * PAGE / 8]++;
+			several_written[i]++;
+		}
+	return arg;
+}
+
+static int close_several_mappings(void)
+{
+	struct sigaction sa = { .sa_sigaction = closed_for_now, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	size_t len = SEVERAL * PAGE;
+	unsigned lost = 0;
+	pthread_t t;
+
+	several = map(len);
+	for (unsigned i = 0; i < SEVERAL; i += 2)
+		EXPECT(madvise((char *)several + i * PAGE, PAGE, MADV_DONTDUMP) == 0);
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0 && pthread_create(&t, NULL, write_several, NULL) == 0);
+	for (int round = 0; round < 300; round++) {
+		EXPECT(mprotect((void *)several, len, round % 2 == 0 ? PROT_NONE : PROT_READ) == 0);
+		EXPECT(mprotect((void *)several, len, PROT_READ | PROT_WRITE) == 0);
+	}
+	several_end = true;
+	EXPECT(pthread_join(t, NULL) == 0);
+	for (unsigned i = 0; i < SEVERAL; i++)
+		lost += several[i * PAGE / 8] != several_written[i];
+	printf("%u pages lack a write\n", lost);
+	sa.sa_handler = SIG_DFL;
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
+	return 0;
+}
+
 /* A bit of protection that says nothing must not be taken for a protection of its own kind. */
 static int idle_bit_of_protection(void)
 {
@@ -865,6 +917,7 @@ const struct scenario call_scenarios[] = {
 	{ "purge-by-process-madvise", purge_by_process_madvise },
 	{ "write-only", write_only },
 	{ "read-only", read_only },
+	{ "close-several-mappings", close_several_mappings },
 	{ "idle-bit-of-protection", idle_bit_of_protection },
 	{ "close-against-read-ahead", close_against_read_ahead },
 	{ "futex-over-fork", futex_over_fork },
