@@ -154,7 +154,8 @@ static bool someone_has_ended(struct host *h)
 		struct family_proc *p = &h->h_fam->fam_proc[i];
 		int32_t pid = atomic_load(&p->fp_pid);
 
-		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 && pool_dead((uint32_t)pid))
+		/* or has executed another program: this one */
+		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 && (pid == h->h_pid || pool_dead((uint32_t)pid)))
 			return true;
 	}
 	return false;

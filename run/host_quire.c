@@ -224,11 +224,15 @@ enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, un
 		return VM_OK;
 	e = tables_full(h) ? VM_NOMEM : as_map(h->h_as, base, len, segvn_create, &sa);
 
-	if (e != VM_OK || (prot & RW) != RW)
-		return e;
-	if (h->h_managed)
-		return linux_range_register(h->h_mach, as_hat(h->h_as), base, len) == 0 ? VM_OK : VM_NOMEM;
-	return host_charge(h, len >> VM_PAGESHIFT);
+	if (e == VM_OK && (prot & RW) == RW) {
+		if (!h->h_managed)
+			e = host_charge(h, len >> VM_PAGESHIFT);
+		else if (linux_range_register(h->h_mach, as_hat(h->h_as), base, len) != 0)
+			e = VM_NOMEM;
+	}
+	if (e == VM_NOMEM)
+		atomic_fetch_add(&h->h_fam->fam_tables, 1);
+	return e;
 }
 
 enum vm_err host_track_closed(struct host *h, uint64_t base, uint64_t end)

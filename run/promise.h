@@ -27,10 +27,18 @@ struct promise {
 	_Atomic uint64_t p_given;
 };
 
+/*
+ * Pages for which each frame has room in its tables, while half of the frames are left: what the core and the store keep of a page
+ * takes some 40 bytes.
+ */
+#define PROMISE_TABLES 48u
+
 /* Pages that a file of so many pages and so many frames have room for, less what tables and half-empty places take. */
 static inline void promise_init(struct promise *p, uint64_t file, uint64_t frames)
 {
 	p->p_most = file + frames - frames / 8;
+	if (p->p_most > frames * PROMISE_TABLES)
+		p->p_most = frames * PROMISE_TABLES;
 	p->p_keep = p->p_most / 16;
 }
 

@@ -98,12 +98,12 @@ size_t pool_shared_size(const struct pool_config *c)
 	return layout(&s, c);
 }
 
-/* Segments of raw pages, of which a part is free or partly dead: with none, every page written would move many others. */
+/* Of raw pages. With fewer there is always a block that is reclaimed, being empty enough, or a free one; a few are on their way. */
 uint64_t pool_file_pages(uint64_t bytes)
 {
-	uint64_t segments = bytes / SEG_BYTES;
+	uint64_t segments = bytes / SEG_BYTES, spare = segments / 64 + 2;
 
-	return (segments - segments / 16) * (SEG_BYTES / footprint(PAGE));
+	return segments > spare ? (segments - spare) * (RECLAIM_LIVE / footprint(PAGE) + 1) : 0;
 }
 
 int pool_format(void *mem, const struct pool_config *c)

@@ -263,7 +263,7 @@ static void reclaim_undo(struct pool *p, uint32_t i)
 int pool_reclaim_block_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = p->p_fd < 0 ? NONE : emptiest_filed(s, SEG_BYTES / 4 * 3);
+	uint32_t i = p->p_fd < 0 ? NONE : emptiest_filed(s, RECLAIM_LIVE);
 
 	if (i == NONE)
 		return -ENOSPC;

@@ -17,6 +17,7 @@
 #define PAGE	  4096u
 #define SEG_BYTES 65536u
 #define SEG_PAGES (SEG_BYTES / PAGE)
+#define RECLAIM_LIVE (SEG_BYTES / 4 * 3) /* a block of the file that holds no more is emptied when the file is full */
 #define NONE	  0xffffffffu
 #define NEW	  0xfffffffeu /* ps_move.seg: the object had no place before */
 #define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */

@@ -356,11 +356,12 @@ static uint32_t log_pages(const struct pool_shared *s)
 	return n > pool_young_pages(s) ? n - pool_young_pages(s) : 0;
 }
 
+/* What may be charged beyond the target is for a block that is reclaimed, so the tables, which are charged, too, are part of it. */
 static uint32_t log_limit(const struct pool_shared *s)
 {
-	uint32_t all = pool_target(s) * SEG_PAGES, young = pool_young_most(s) * YOUNG_PAGES;
+	uint32_t all = pool_target(s) * SEG_PAGES, other = pool_young_most(s) * YOUNG_PAGES + s->ps_tables;
 
-	return all > young + 2 * SEG_PAGES ? all - young : 2 * SEG_PAGES;
+	return all > other + 2 * SEG_PAGES ? all - other : 2 * SEG_PAGES;
 }
 
 /* How many slots should be free, or be so when what is being written is written. */

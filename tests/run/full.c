@@ -214,6 +214,26 @@ static int children(unsigned n)
 	return 0;
 }
 
+/* Three quarters of all, so many times over: each time by another program in the same process. */
+static int again(char **argv, unsigned n)
+{
+	char left[16];
+
+	for (unsigned b = 0; b < 40; b++) {
+		if ((block[b] = malloc(BLOCK)) == NULL)
+			return 12;
+		write_block(b, b + n);
+		nblocks++;
+	}
+	check_blocks();
+	if (n == 0) {
+		printf("again\n");
+		return 0;
+	}
+	(void)snprintf(left, sizeof left, "%u", n - 1);
+	return execl(argv[0], argv[0], "again", left, (char *)NULL);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned n = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
@@ -232,6 +252,8 @@ int main(int argc, char **argv)
 		return stacks(n, 1);
 	if (strcmp(how, "sparse") == 0)
 		return sparse();
+	if (strcmp(how, "again") == 0)
+		return again(argv, n);
 	if (strcmp(how, "children") == 0)
 		return children(n);
 	return strcmp(how, "fork") == 0 ? forked(n) : 64;

@@ -92,7 +92,9 @@ def forked_children_are_promised_the_same():
 
 def ended_processes_give_back():
     """What a process was promised is free when it has ended."""
-    check(run("32M", ":32M", "children", "12")[:3] == (0, "children: 12\n", ""))
+    for how, n, out in (("children", "12", "children: 12\n"), ("again", "12", "again\n")):
+        got = run("32M", ":32M", how, n)
+        check(got[:3] == (0, out, ""), got)
 
 
 CASES = [everything_is_written_and_read, said_without_a_report, closed_memory_is_refused_when_it_is_opened,
