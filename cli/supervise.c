@@ -49,9 +49,11 @@ void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
 
 	sum->ratio = sum->ratio == 0 ? ps->ratio : (sum->ratio * pages + ps->ratio * more) / (pages + more);
 #define X(n) sum->n += ps->n;
+	/* clang-format off */
 	X(pages) X(same_filled) X(mem_pages) X(mem_bytes) X(mem_held) X(mem_packed) X(mem_most) X(file_bytes) X(bytes_written) X(bytes_read) X(spills)
 	X(compactions) X(write_errors) X(dense) X(young_pages) X(packed_behind) X(young_hits) X(cache_hits) X(behind) X(steals)
 	X(set_aside) X(mem_target) X(repairs)
+	/* clang-format on */
 #undef X
 }
 

@@ -36,10 +36,12 @@
 #define FAMILY_TOKEN 2u /* words */
 
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
+/* clang-format off */
 #define FAMILY_COUNTERS(X) \
 	X(faults) X(faults_zero) X(faults_swap) X(faults_cow) X(faults_rescue) X(pages_in) X(pages_out) X(clean_drop) \
 	X(wait_ns) X(forks) X(adopted) X(io_errors) X(lost_pages) \
 	X(refaults) X(prefetched) X(prefetch_used) X(prefetch_wasted)
+/* clang-format on */
 struct family_counters {
 #define X(n) _Atomic uint64_t n;
 	FAMILY_COUNTERS(X)

@@ -4,7 +4,7 @@
 import subprocess
 import sys
 
-LIMIT = 120
+LIMIT = 100
 
 
 def main():

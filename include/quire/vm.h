@@ -75,6 +75,7 @@ struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state by 
 unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void *arg);
 
 /* Named statistics. Counters only rise; gauges are marked. VM_STATS(X) lists them once. */
+/* clang-format off */
 #define VM_STATS(X)                                                                                                    \
 	X(fault)                                                                                                       \
 	X(fault_inval)                                                                                                 \
@@ -100,6 +101,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	    X(lazy_free)                   /* pages whose contents may go (ADV_FREE) */                                \
 	    X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page) X(dirty_log) \
 		X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
+/* clang-format on */
 struct vm_stats {
 #define X(n) _Atomic uint64_t n;
 	VM_STATS(X)

@@ -7,6 +7,7 @@
 #ifndef QUIRE_KERNEL_CALLS_H
 #define QUIRE_KERNEL_CALLS_H
 
+/* clang-format off */
 #define CALLS(X)                                                                                                       \
 	X(read, 0, 63) X(write, 1, 64) X(open, 2, -1) X(close, 3, 57) X(stat, 4, -1) X(fstat, 5, 80) X(lstat, 6, -1)       \
 	X(poll, 7, -1) X(lseek, 8, 62) X(mmap, 9, 222) X(mprotect, 10, 226) X(munmap, 11, 215) X(brk, 12, 214)              \
@@ -37,6 +38,7 @@
 	X(eventfd2, 290, 19) X(dup3, 292, 24) X(pipe2, 293, 59) X(prlimit64, 302, 261) X(process_vm_readv, 310, 270)        \
 	X(process_vm_writev, 311, 271) X(renameat2, 316, 276) X(getrandom, 318, 278) X(memfd_create, 319, 279)              \
 	X(execveat, 322, 281) X(mlock2, 325, 284) X(copy_file_range, 326, 285) X(rseq, 334, 293) X(faccessat2, 439, 439)
+/* clang-format on */
 
 #define DECLARE(name, x86, riscv) int64_t sys_##name(const uint64_t *a);
 CALLS(DECLARE)
