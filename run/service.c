@@ -10,6 +10,7 @@
  *
  * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -233,14 +234,8 @@ int service_start(struct host *h)
 	char *mem;
 	long tid;
 
-	if (h->h_svc_stack == NULL) {
-		long p = sys_call6(
-		    SYS_mmap, 0, SVC_STACK + SVC_TLS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (p < 0 && p > -4096)
-			return (int)p;
-		h->h_svc_stack = (void *)p;
-	}
+	if (h->h_svc_stack == NULL && (h->h_svc_stack = linux_mmap(SVC_STACK + SVC_TLS)) == NULL)
+		return -ENOMEM;
 	if (h->h_wake > 0) /* a forked child must not have its parent's */
 		(void)sys_call1(SYS_close, h->h_wake);
 	long wake = sys_call2(SYS_eventfd2, 0, EFD_CLOEXEC);

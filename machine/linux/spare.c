@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory of the machine's own, and mappings put by for it.
+ * Memory of the machine's own, and what is put by for it.
  *
- * A process may have vm.max_map_count mappings, and a program may have all of them. Tables grow nevertheless: a page of one of
- * the program's mappings needs them at its first touch, when it is too late to refuse anything. So the first call puts
- * SPARE mappings by: pages of alternating protection, each a mapping of the kernel's. When a call of ours fails for want of
- * a mapping, one of them is unmapped, and the call is made once more.
+ * Tables grow when a page is touched, and it is too late then to refuse anything. A program may have all the mappings that a process
+ * may have (vm.max_map_count), all its address space (RLIMIT_AS) or all its data (RLIMIT_DATA), as programs do that ask for memory
+ * until they get none. So the first call puts two things by:
  *
- * Lock: none. A spare mapping is taken by counting down.
+ *   a reserve, RESERVE bytes that are mapped and not touched: where mmap fails, memory is taken from it, and does not go back;
+ *   SPARE mappings, pages of alternating protection, each a mapping of the kernel's: where registering or unregistering a range
+ *   fails for want of one, as it splits a mapping, one is unmapped.
+ *
+ * Lock: none. Both are taken by counting.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -16,10 +19,38 @@
 
 #include "machine/linux/linux_impl.h"
 
-#define SPARE 16u
+#define SPARE	16u
+#define RESERVE (16ull << 20) /* tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges */
 
 static _Atomic uint32_t spare_left; /* of them */
 static _Atomic uint64_t spare_base; /* 0: none were put by */
+
+static _Atomic uint64_t reserve_base; /* 0: there is none */
+static _Atomic uint64_t reserve_used; /* bytes */
+
+static long map_own(uint64_t bytes)
+{
+	return sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static void *take_reserve(uint64_t bytes)
+{
+	uint64_t used = atomic_load(&reserve_used);
+
+	bytes = vm_page_round(bytes);
+	do
+		if (atomic_load(&reserve_base) == 0 || bytes > RESERVE - used)
+			return NULL;
+	while (!atomic_compare_exchange_weak(&reserve_used, &used, used + bytes));
+	return (void *)(atomic_load(&reserve_base) + used);
+}
+
+static bool from_reserve(const void *p)
+{
+	uint64_t base = atomic_load(&reserve_base);
+
+	return base != 0 && (uint64_t)p - base < RESERVE;
+}
 
 static void put_by(void)
 {
@@ -35,6 +66,9 @@ static void put_by(void)
 	for (uint64_t i = 0; i < SPARE; i += 2)
 		(void)sys_call3(SYS_mprotect, p + (long)vm_ptob(i), VM_PAGESIZE, PROT_READ);
 	atomic_store(&spare_left, SPARE);
+	p = map_own(RESERVE);
+	if (p > 0 || p < -4096)
+		atomic_store(&reserve_base, (uint64_t)p);
 }
 
 bool linux_spare_mapping(void)
@@ -51,20 +85,18 @@ bool linux_spare_mapping(void)
 
 void *linux_mmap(uint64_t bytes)
 {
-	unsigned tries = 0;
 	long p;
 
 	if (atomic_load(&spare_base) == 0)
 		put_by();
-	do
-		p = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	while (p == -ENOMEM && tries++ < LINUX_SPARE_TRIES && linux_spare_mapping());
-	return p < 0 && p > -4096 ? NULL : (void *)p;
+	p = map_own(bytes);
+	return p < 0 && p > -4096 ? take_reserve(bytes) : (void *)p;
 }
 
 void linux_munmap(void *p, uint64_t bytes)
 {
-	if (p != NULL)
+	if (p != NULL && from_reserve(p))
+		linux_drop((uint64_t)p, vm_page_round(bytes));
+	else if (p != NULL)
 		(void)sys_call2(SYS_munmap, (long)p, (long)vm_page_round(bytes));
 }

@@ -174,6 +174,13 @@ static int futex_over_fork(void)
 	return 0;
 }
 
+static int unmap_sealed(void *p)
+{
+	report("child's munmap", munmap(p, PAGE));
+	report("child's mprotect", mprotect(p, PAGE, PROT_NONE));
+	return read_byte(p);
+}
+
 /* Sealed memory refuses what would change it, and no part of such a call may have been done. */
 static int sealed(void)
 {
@@ -202,7 +209,7 @@ static int sealed(void)
 	fill(p, 3 * MIB, 2);
 	push_out();
 	EXPECT(wrong(p, 3 * MIB, 2) == 0);
-	in_child("child's munmap", read_byte, p + MIB);
+	in_child("child", unmap_sealed, p + MIB);
 	report("munmap beside it", munmap(p, MIB));
 	return 0;
 }
@@ -374,6 +381,12 @@ static int lock_without_right(void *p)
 	return 0;
 }
 
+static int drop_what_was_locked(void *p)
+{
+	printf("%ld KiB\n", locked_kib());
+	return madvise(p, PAGE, MADV_DONTNEED) == 0 && zero(p, PAGE) ? 0 : 1;
+}
+
 static int locks_of_memory(void)
 {
 	for (int prot = 0; prot < 4; prot++) {
@@ -388,6 +401,7 @@ static int locks_of_memory(void)
 	char *p = map(16 * PAGE);
 	fill(p, 16 * PAGE, 1);
 	EXPECT(mlock(p, 16 * PAGE) == 0 && wrong(p, 16 * PAGE, 1) == 0);
+	in_child("child has none locked", drop_what_was_locked, p);
 	report("DONTNEED of locked", madvise(p, PAGE, MADV_DONTNEED));
 	report("the other one", madvise(p, PAGE, DONTNEED_LOCKED));
 	EXPECT(zero(p, PAGE) && mprotect(p, 16 * PAGE, PROT_NONE) == 0 && mprotect(p, 16 * PAGE, PROT_READ) == 0);
@@ -879,6 +893,35 @@ static int limits_of_space(void)
 	return 0;
 }
 
+/* Memory is asked for until there is none, by a limit, and then used: what the runtime needs for that must be there. */
+static int use_all_of(void *kind)
+{
+	struct rlimit rl = { 300ul * MIB, 300ul * MIB };
+	enum { MOST = 4096 };
+	static char *p[MOST];
+	size_t n = 0, bad = 0;
+
+	if (setrlimit((unsigned)(intptr_t)kind, &rl) != 0)
+		return 2;
+	for (size_t size = MIB; size >= PAGE; size /= 2)
+		while (n < MOST && (p[n] = mmap(NULL, size, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
+			n++;
+	for (size_t i = 0; i < n; i++)
+		p[i][0] = (char)i;
+	for (size_t i = 0; i < n; i++)
+		bad += p[i][0] != (char)i;
+	return bad == 0 && n > 200 ? 0 : 1;
+}
+
+static int all_of_the_limit(void)
+{
+	push_out();
+	in_child("address space", use_all_of, (void *)RLIMIT_AS);
+	in_child("data", use_all_of, (void *)RLIMIT_DATA);
+	return 0;
+}
+
 /* As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost. */
 static int many_maps(void)
 {
@@ -932,6 +975,7 @@ const struct scenario call_scenarios[] = {
 	{ "one-thread", one_thread },
 	{ "many-maps", many_maps },
 	{ "limits-of-space", limits_of_space },
+	{ "all-of-the-limit", all_of_the_limit },
 	{ "impossible-break", impossible_break },
 	{ "every-call", every_call },
 	{ "populated", populated },
