@@ -2,9 +2,11 @@
 /* run_scenarios [-b MIB] NAME: one scenario with so much ballast. `list`: their names. See run_scenarios.h. */
 #include "tests/run/run_scenarios.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 const char *self;
@@ -64,10 +66,32 @@ static void ballast_check(void)
 		printf("%zu pages of ballast are wrong\n", bad);
 }
 
+void report(const char *what, long r)
+{
+	printf("%s: %ld %s\n", what, r, r < 0 ? strerror(errno) : "");
+}
+
+void report_child(const char *what, int (*fn)(void *), void *arg)
+{
+	int status;
+	pid_t pid;
+
+	(void)fflush(stdout);
+	if ((pid = fork()) == 0)
+		_exit(fn(arg));
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	if (WIFSIGNALED(status))
+		printf("%s: signal %d\n", what, WTERMSIG(status));
+	else
+		printf("%s: status %d\n", what, WEXITSTATUS(status));
+}
+
+int read_byte(void *p) { return *(volatile char *)p; }
+
 int main(int argc, char **argv)
 {
-	static const struct scenario *const groups[] = { memory_scenarios, call_scenarios, kind_scenarios, held_scenarios,
-		process_scenarios, signal_scenarios };
+	static const struct scenario *const groups[] = { memory_scenarios, call_scenarios, protect_scenarios, kind_scenarios,
+		held_scenarios, process_scenarios, signal_scenarios };
 
 	self = argv[0];
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);

@@ -17,7 +17,7 @@
 #define MIB  (1u << 20)
 
 struct scenario { const char *name; int (*run)(void); };
-extern const struct scenario memory_scenarios[], call_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[],
+extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[],
     signal_scenarios[];
 
 /* A wrong outcome is a line of output: native runs do not print it. */
@@ -35,5 +35,10 @@ size_t wrong(const void *p, size_t len, uint64_t seed);
 void *map(size_t len);
 /* Touches the ballast (-b MIB), so that everything else leaves memory. Nothing without ballast. */
 void push_out(void);
+/* Prints the result of a call, with what errno says if it is negative. */
+void report(const char *what, long r);
+/* Prints how a child that runs fn(arg) ends: its status, or the signal. */
+void report_child(const char *what, int (*fn)(void *), void *arg);
+int read_byte(void *p); /* for a child: the byte at p */
 extern const char *self; /* path of this program */
 #endif

@@ -43,29 +43,6 @@ static bool zero(const char *p, size_t len)
 	return true;
 }
 
-static void report(const char *what, long r)
-{
-	printf("%s: %ld %s\n", what, r, r < 0 ? strerror(errno) : "");
-}
-
-/* How the child that runs fn(arg) ends: its status, or the signal. */
-static void in_child(const char *what, int (*fn)(void *), void *arg)
-{
-	int status;
-	pid_t pid;
-
-	(void)fflush(stdout);
-	if ((pid = fork()) == 0)
-		_exit(fn(arg));
-	EXPECT(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		printf("%s: signal %d\n", what, WTERMSIG(status));
-	else
-		printf("%s: status %d\n", what, WEXITSTATUS(status));
-}
-
-static int read_byte(void *p) { return *(volatile char *)p; }
-
 /* Allocators purge so: what was dropped came back, as the call was not known. */
 static int purge_by_process_madvise(void)
 {
@@ -95,34 +72,6 @@ static int purge_by_process_madvise(void)
 	report("nothing", syscall(NR_process_madvise, fd, v, 0, MADV_COLD, 0));
 	EXPECT(wrong(p, 4 * MIB, 2) == 0);
 	return close(fd);
-}
-
-/* Memory mapped with PROT_WRITE alone was lost by whatever makes pages leave their place. */
-static int write_only(void)
-{
-	for (int flags = MAP_PRIVATE; flags <= MAP_PRIVATE + 1; flags++) {
-		int kind = flags == MAP_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
-		char *p[4];
-
-		for (int i = 0; i < 4; i++) {
-			p[i] = mmap(NULL, 64 * PAGE, PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
-			fill(p[i], 64 * PAGE, (uint64_t)i);
-		}
-		push_out();
-		EXPECT(mprotect(p[0], 64 * PAGE, PROT_READ) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
-		EXPECT(mprotect(p[0], 64 * PAGE, PROT_WRITE) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
-		fill(p[0], 64 * PAGE, 7);
-		in_child("child", read_byte, p[1] + 5);
-		EXPECT(wrong(p[0], 64 * PAGE, 7) == 0 && wrong(p[1], 64 * PAGE, 1) == 0);
-		p[1] = mremap(p[1], 64 * PAGE, MIB, MREMAP_MAYMOVE);
-		EXPECT(p[1] != MAP_FAILED && (kind == MAP_SHARED || wrong(p[1], 64 * PAGE, 1) == 0));
-		char *to = map(64 * PAGE);
-		EXPECT(mremap(p[2], 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
-		EXPECT(wrong(to, 64 * PAGE, 2) == 0);
-		EXPECT(madvise(p[3], 64 * PAGE, MADV_DONTNEED) == 0);
-		EXPECT(kind == MAP_SHARED ? wrong(p[3], 64 * PAGE, 3) == 0 : zero(p[3], 64 * PAGE));
-	}
-	return 0;
 }
 
 /* A child wakes the thread of its parent that waited before it was born: the futex must not have another name then. */
@@ -168,7 +117,7 @@ static int futex_over_fork(void)
 		EXPECT(pthread_create(&t, NULL, waiter, s) == 0);
 		while (waiter_tid == 0 || !sleeps(waiter_tid))
 			(void)sched_yield();
-		in_child("posted", post, s);
+		report_child("posted", post, s);
 		EXPECT(pthread_join(t, NULL) == 0);
 	}
 	return 0;
@@ -209,7 +158,7 @@ static int sealed(void)
 	fill(p, 3 * MIB, 2);
 	push_out();
 	EXPECT(wrong(p, 3 * MIB, 2) == 0);
-	in_child("child", unmap_sealed, p + MIB);
+	report_child("child", unmap_sealed, p + MIB);
 	report("munmap beside it", munmap(p, MIB));
 	return 0;
 }
@@ -235,7 +184,7 @@ static int key_over_fork(void)
 		push_out();
 		EXPECT(wrong(p, 4 * PAGE, 1) == 0 && pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
 		EXPECT(signal(SIGSEGV, denied) != SIG_ERR);
-		in_child("child", read_byte, p);
+		report_child("child", read_byte, p);
 		EXPECT(signal(SIGSEGV, SIG_DFL) != SIG_ERR && pkey_set(key, 0) == 0 && wrong(p, 4 * PAGE, 1) == 0);
 		EXPECT(munmap(p, 4 * PAGE) == 0 && pkey_free(key) == 0);
 	}
@@ -314,7 +263,7 @@ static int not_dumped(void)
 		EXPECT(madvise(many, 4 * MIB, MADV_COLD) == 0);
 		EXPECT(!in_core_file(kept_out + 1, many, 4 * MIB));
 	}
-	in_child("child", check_dump, p);
+	report_child("child", check_dump, p);
 	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") && wrong(p, 8 * PAGE, 1) == 0);
 	return 0;
 }
@@ -350,7 +299,7 @@ static int no_access_then(void *which)
 static int bad_addresses(void)
 {
 	for (intptr_t i = 0; i < 13; i++)
-		in_child("call", no_access_then, (void *)i);
+		report_child("call", no_access_then, (void *)i);
 	return 0;
 }
 
@@ -401,7 +350,7 @@ static int locks_of_memory(void)
 	char *p = map(16 * PAGE);
 	fill(p, 16 * PAGE, 1);
 	EXPECT(mlock(p, 16 * PAGE) == 0 && wrong(p, 16 * PAGE, 1) == 0);
-	in_child("child has none locked", drop_what_was_locked, p);
+	report_child("child has none locked", drop_what_was_locked, p);
 	report("DONTNEED of locked", madvise(p, PAGE, MADV_DONTNEED));
 	report("the other one", madvise(p, PAGE, DONTNEED_LOCKED));
 	EXPECT(zero(p, PAGE) && mprotect(p, 16 * PAGE, PROT_NONE) == 0 && mprotect(p, 16 * PAGE, PROT_READ) == 0);
@@ -409,7 +358,7 @@ static int locks_of_memory(void)
 	p = mremap(p, 16 * PAGE, 32 * PAGE, MREMAP_MAYMOVE);
 	EXPECT(p != MAP_FAILED && munlockall() == 0);
 	printf("%ld KiB\n", locked_kib());
-	in_child("without right", lock_without_right, map(16 * PAGE));
+	report_child("without right", lock_without_right, map(16 * PAGE));
 	return 0;
 }
 
@@ -456,7 +405,7 @@ static int guards(void)
 	fill(p, 16 * PAGE, 1);
 	push_out();
 	report("install", madvise(p + 4 * PAGE, PAGE, GUARD_INSTALL));
-	in_child("touched", read_byte, p + 4 * PAGE);
+	report_child("touched", read_byte, p + 4 * PAGE);
 	EXPECT(wrong(p, 4 * PAGE, 1) == 0);
 	push_out();
 	report("remove", madvise(p, 16 * PAGE, GUARD_REMOVE));
@@ -496,14 +445,14 @@ static int leave_user_space(void *p)
 	int fd = open("/proc/self/ns/net", O_RDONLY);
 	report("net", unshare(CLONE_NEWNET));
 	report("into a net that is another's", setns(fd, CLONE_NEWNET));
-	in_child("child", read_byte, p);
+	report_child("child", read_byte, p);
 	return 0;
 }
 
 static int leave_with_processes(void *p)
 {
 	report("user and processes", unshare(CLONE_NEWUSER | CLONE_NEWPID));
-	in_child("child", read_byte, p);
+	report_child("child", read_byte, p);
 	report("threads", unshare(CLONE_THREAD));
 	EXPECT(wrong(p, MIB, 1) == 0);
 	return 0;
@@ -528,170 +477,10 @@ static int one_thread(void)
 
 	fill(p, MIB, 1);
 	push_out();
-	in_child("user", leave_user_space, p);
-	in_child("processes", leave_with_processes, p);
-	in_child("own", enter_own, p);
+	report_child("user", leave_user_space, p);
+	report_child("processes", leave_with_processes, p);
+	report_child("own", enter_own, p);
 	EXPECT(wrong(p, MIB, 1) == 0);
-	return 0;
-}
-
-/* One thread reads on and on, so that pages ahead of it are loaded; another closes pieces just ahead, and the reader opens them. */
-static char *ahead_base;
-static _Atomic size_t ahead_at, ahead_faults;
-static _Atomic bool ahead_end, ahead_misled;
-#define AHEAD_PAGES 2048u
-#define AHEAD_PIECE (4 * PAGE)
-
-static void open_piece(int sig, siginfo_t *si, void *context)
-{
-	char *at = (char *)((uintptr_t)si->si_addr & ~(uintptr_t)(AHEAD_PIECE - 1));
-
-	(void)context;
-	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR || at < ahead_base || at >= ahead_base + AHEAD_PAGES * PAGE ||
-	    mprotect(at, AHEAD_PIECE, PROT_READ | PROT_WRITE) != 0) {
-		ahead_misled = true;
-		_exit(7);
-	}
-	ahead_faults++;
-}
-
-static void *close_ahead(void *prot)
-{
-	for (uint64_t r = 1; !ahead_end;) {
-		r = r * 6364136223846793005u + 1442695040888963407u;
-		size_t at = (ahead_at + PAGE + (r >> 33) % 8 * PAGE) & ~(size_t)(AHEAD_PIECE - 1);
-
-		if (at + AHEAD_PIECE <= AHEAD_PAGES * PAGE)
-			(void)mprotect(ahead_base + at, AHEAD_PIECE, (int)(intptr_t)prot);
-	}
-	return NULL;
-}
-
-static int close_against_read_ahead(void)
-{
-	struct sigaction sa = { .sa_sigaction = open_piece, .sa_flags = SA_SIGINFO | SA_NODEFER };
-	char *all = map((AHEAD_PAGES + 4) * PAGE);
-	pthread_t t;
-
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
-	ahead_base = (char *)(((uintptr_t)all + AHEAD_PIECE - 1) & ~(uintptr_t)(AHEAD_PIECE - 1));
-	fill(ahead_base, AHEAD_PAGES * PAGE, 3);
-	for (int prot = PROT_NONE; prot <= PROT_READ; prot++) {
-		ahead_end = false;
-		EXPECT(pthread_create(&t, NULL, close_ahead, (void *)(intptr_t)prot) == 0);
-		for (int round = 0; round < 6; round++)
-			for (size_t at = 0; at < AHEAD_PAGES * PAGE; at += PAGE) {
-				ahead_at = at;
-				if (prot == PROT_READ) /* the write barrier of a collector */
-					*(volatile char *)(ahead_base + at) = *(volatile char *)(ahead_base + at);
-				EXPECT(wrong(ahead_base + at, PAGE, 3) != 0 || at == 0);
-			}
-		ahead_end = true;
-		EXPECT(pthread_join(t, NULL) == 0);
-		EXPECT(mprotect(ahead_base, AHEAD_PAGES * PAGE, PROT_READ | PROT_WRITE) == 0);
-		EXPECT(wrong(ahead_base, AHEAD_PAGES * PAGE, 3) == 0);
-	}
-	return ahead_misled;
-}
-
-/*
- * One range is closed that lies in many mappings, while a thread writes to it. Its pages do not move in one go then, and no write may
- * get lost in between.
- */
-#define SEVERAL 64u
-static _Atomic(uint64_t) *several;
-static uint64_t several_written[SEVERAL];
-static _Atomic bool several_end;
-
-static void closed_for_now(int sig, siginfo_t *si, void *context)
-{
-	(void)context;
-	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR)
-		_exit(7);
-	(void)sched_yield();
-}
-
-static void *write_several(void *arg)
-{
-	while (!several_end)
-		for (unsigned i = 0; i < SEVERAL; i++) {
-			several[i * PAGE / 8]++;
-			several_written[i]++;
-		}
-	return arg;
-}
-
-static int close_several_mappings(void)
-{
-	struct sigaction sa = { .sa_sigaction = closed_for_now, .sa_flags = SA_SIGINFO | SA_NODEFER };
-	size_t len = SEVERAL * PAGE;
-	unsigned lost = 0;
-	pthread_t t;
-
-	several = map(len);
-	for (unsigned i = 0; i < SEVERAL; i += 2)
-		EXPECT(madvise((char *)several + i * PAGE, PAGE, MADV_DONTDUMP) == 0);
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0 && pthread_create(&t, NULL, write_several, NULL) == 0);
-	for (int round = 0; round < 300; round++) {
-		EXPECT(mprotect((void *)several, len, round % 2 == 0 ? PROT_NONE : PROT_READ) == 0);
-		EXPECT(mprotect((void *)several, len, PROT_READ | PROT_WRITE) == 0);
-	}
-	several_end = true;
-	EXPECT(pthread_join(t, NULL) == 0);
-	for (unsigned i = 0; i < SEVERAL; i++)
-		lost += several[i * PAGE / 8] != several_written[i];
-	printf("%u pages lack a write\n", lost);
-	sa.sa_handler = SIG_DFL;
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
-	return 0;
-}
-
-/* A bit of protection that says nothing must not be taken for a protection of its own kind. */
-static int idle_bit_of_protection(void)
-{
-	char *p = mmap(NULL, MIB, PROT_NONE | 8, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	in_child("none", read_byte, p);
-	EXPECT(mprotect(p, MIB, PROT_READ | PROT_WRITE | 8) == 0);
-	fill(p, MIB, 1);
-	push_out();
-	EXPECT(wrong(p, MIB, 1) == 0 && mprotect(p, MIB, 8) == 0);
-	in_child("none", read_byte, p);
-	EXPECT(mprotect(p, MIB, PROT_READ | 8) == 0 && wrong(p, MIB, 1) == 0);
-	report("unknown bit", mprotect(p, MIB, PROT_READ | 16));
-	return 0;
-}
-
-/* Memory made read-only: read, written by who opens it, moved, forked, dropped. */
-static int read_only(void)
-{
-	char *p = map(2 * MIB), *q;
-
-	fill(p, 2 * MIB, 1);
-	push_out();
-	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0);
-	push_out();
-	EXPECT(wrong(p, 2 * MIB, 1) == 0);
-	push_out();
-	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
-		EXPECT(mprotect(p + at, PAGE, PROT_READ | PROT_WRITE) == 0);
-	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
-		p[at]++;
-	for (size_t at = 0; at < 2 * MIB; at += 8 * PAGE)
-		p[at]--;
-	push_out();
-	EXPECT(wrong(p, 2 * MIB, 1) == 0);
-	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0);
-	in_child("child", read_byte, p + MIB);
-	report("read into it", read(open("/dev/zero", O_RDONLY), p, PAGE));
-	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE);
-	EXPECT(q != MAP_FAILED && wrong(q, MIB, 1) == 0);
-	report("populate", madvise(q, MIB, MADV_POPULATE_WRITE));
-	EXPECT(madvise(q, MIB, MADV_POPULATE_READ) == 0 && madvise(q, PAGE, MADV_DONTNEED) == 0 && zero(q, PAGE));
-	EXPECT(mprotect(q, MIB, PROT_NONE) == 0 && mprotect(q, MIB, PROT_READ) == 0 && wrong(q, MIB, 1) == 512);
-	push_out();
-	EXPECT(mprotect(q, MIB, PROT_READ | PROT_EXEC) == 0 && wrong(q, MIB, 1) == 512);
-	EXPECT(munmap(q, 2 * MIB) == 0);
 	return 0;
 }
 
@@ -722,61 +511,9 @@ static int populated(void)
 		push_out();
 		EXPECT(wrong(p, MIB, 1) == 0);
 		EXPECT(madvise(p, MIB / 2, MADV_DONTNEED) == 0 && zero(p, MIB / 2));
-		in_child("child", read_byte, p);
+		report_child("child", read_byte, p);
 		EXPECT(munmap(p, MIB) == 0);
 	}
-	return 0;
-}
-
-/* The signals that a program has coming: another thread takes away what this one uses. Address and kind are told right. */
-static sigjmp_buf hit_back;
-static _Atomic(char *) hit_page;
-static void hit(int sig, siginfo_t *si, void *context)
-{
-	(void)context;
-	siglongjmp(hit_back, sig == SIGSEGV && (char *)si->si_addr == hit_page ? si->si_code : 99);
-}
-
-static _Atomic bool hit_using;
-static void *take_away(void *how)
-{
-	while (!hit_using)
-		(void)sched_yield();
-	if ((intptr_t)how == 0)
-		EXPECT(munmap(hit_page, PAGE) == 0);
-	else
-		EXPECT(mprotect(hit_page, PAGE, (intptr_t)how == 1 ? PROT_NONE : PROT_READ) == 0);
-	return NULL;
-}
-
-static int own_signals(void)
-{
-	struct sigaction sa = { .sa_sigaction = hit, .sa_flags = SA_SIGINFO };
-	volatile int code[3][3] = { 0 };
-	pthread_t t;
-
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
-	for (volatile int i = 0; i < 60; i++) {
-		volatile int how = i % 3;
-
-		hit_page = map(PAGE);
-		if (i % 2 == 0)
-			push_out();
-		hit_using = false;
-		EXPECT(pthread_create(&t, NULL, take_away, (void *)(intptr_t)how) == 0);
-		int c = sigsetjmp(hit_back, 1);
-		if (c == 0)
-			for (;;) {
-				(*(volatile char *)hit_page)++;
-				hit_using = true;
-			}
-		code[how][c == SEGV_MAPERR ? 0 : c == SEGV_ACCERR ? 1 : 2]++;
-		EXPECT(pthread_join(t, NULL) == 0);
-	}
-	for (int how = 0; how < 3; how++)
-		printf("%d: %d not mapped, %d not allowed, %d else\n", how, code[how][0], code[how][1], code[how][2]);
-	sa.sa_handler = SIG_DFL;
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
 	return 0;
 }
 
@@ -822,7 +559,7 @@ static int filtered_exec(void *arg)
 static int filter_of_reads(void)
 {
 	push_out();
-	in_child("filtered", filtered_exec, NULL);
+	report_child("filtered", filtered_exec, NULL);
 	return 0;
 }
 
@@ -883,7 +620,7 @@ static int limits_of_space(void)
 	others.rlim_cur = 1ul << 40;
 	EXPECT(setrlimit(RLIMIT_AS, &others) == 0);
 	others.rlim_cur = 1ul << 41;
-	in_child("another process", limit_of_parent, &others);
+	report_child("another process", limit_of_parent, &others);
 	EXPECT(getrlimit(RLIMIT_AS, &now) == 0 && setrlimit(RLIMIT_AS, &own) == 0);
 	printf("set by another process: %ld MiB\n", (long)(now.rlim_cur >> 20));
 	report("bad", syscall(SYS_prlimit64, 0, RLIMIT_AS, (void *)16, NULL));
@@ -917,8 +654,8 @@ static int use_all_of(void *kind)
 static int all_of_the_limit(void)
 {
 	push_out();
-	in_child("address space", use_all_of, (void *)RLIMIT_AS);
-	in_child("data", use_all_of, (void *)RLIMIT_DATA);
+	report_child("address space", use_all_of, (void *)RLIMIT_AS);
+	report_child("data", use_all_of, (void *)RLIMIT_DATA);
 	return 0;
 }
 
@@ -958,11 +695,6 @@ static int many_maps(void)
 
 const struct scenario call_scenarios[] = {
 	{ "purge-by-process-madvise", purge_by_process_madvise },
-	{ "write-only", write_only },
-	{ "read-only", read_only },
-	{ "close-several-mappings", close_several_mappings },
-	{ "idle-bit-of-protection", idle_bit_of_protection },
-	{ "close-against-read-ahead", close_against_read_ahead },
 	{ "futex-over-fork", futex_over_fork },
 	{ "sealed", sealed },
 	{ "key-over-fork", key_over_fork },
@@ -979,7 +711,6 @@ const struct scenario call_scenarios[] = {
 	{ "impossible-break", impossible_break },
 	{ "every-call", every_call },
 	{ "populated", populated },
-	{ "own-signals", own_signals },
 	{ "break-by-prctl", break_by_prctl },
 	{ "filter-of-reads", filter_of_reads },
 	{ NULL, NULL },
