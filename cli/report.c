@@ -66,7 +66,7 @@ void cli_report_text(
 		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_forced) != 0)
 		fprintf(f,
-		    "  beyond      %s more than --memory at most: what the least of so many processes, or a filter of system calls, took\n",
+		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, or a filter of system calls, took\n",
 		    cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
 	if (t->turned_away != 0)
 		fprintf(f, "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",

@@ -76,21 +76,28 @@ static void refused(struct host *h)
 		(void)host_ask_others(h);
 }
 
-/* A process without frames makes no progress and gives none back. */
-static uint64_t grant_least(struct host *h, uint64_t n)
+/* Beyond the budget if need be; the report says so. */
+static void force_charge(struct host *h, uint64_t n)
 {
-	uint64_t have = atomic_load(&h->h_me->fp_granted), got;
+	uint64_t got = family_charge(h->h_fam, n);
 
-	if (have >= HOST_LEAST)
-		return 0;
-	if (n > HOST_LEAST - have)
-		n = HOST_LEAST - have;
-	got = family_charge(h->h_fam, n);
 	if (got < n) {
 		atomic_fetch_add(&h->h_fam->fam_charged, n - got);
 		atomic_fetch_add(&h->h_fam->fam_forced, n - got);
 	}
 	atomic_fetch_add(&h->h_me->fp_granted, n);
+}
+
+/* A process without frames makes no progress and gives none back. */
+static uint64_t grant_least(struct host *h, uint64_t n)
+{
+	uint64_t have = atomic_load(&h->h_me->fp_granted);
+
+	if (have >= HOST_LEAST)
+		return 0;
+	if (n > HOST_LEAST - have)
+		n = HOST_LEAST - have;
+	force_charge(h, n);
 	return n;
 }
 
@@ -171,6 +178,23 @@ bool host_await_promises(struct host *h)
 	return true;
 }
 
+/*
+ * The program pins more than there is (buffers of a ring, with the privilege or the limit to do so). The kernel cannot be made
+ * to refuse it: a page that it waits for would be lost to the program for good. So memory is had beyond the budget, as long
+ * as it is pinned; the report says how much.
+ */
+void host_pinned(void *arg)
+{
+	struct host *h = arg;
+	uint64_t n = atomic_load(&h->h_me->fp_granted) / 16; /* each time was preceded by a look at all pages */
+
+	if (n < HOST_PINNED)
+		n = HOST_PINNED;
+	force_charge(h, n);
+	atomic_fetch_add(&h->h_credit, n);
+	h->h_balance_rest = n; /* they would be given back at once */
+}
+
 void host_lost(void *arg, enum vm_err why)
 {
 	struct host *h = arg;
@@ -188,6 +212,12 @@ void host_balance(struct host *h, uint64_t most)
 {
 	uint64_t over = family_frames_over(h->h_fam);
 
-	if (over > 0)
-		(void)vm_shrink(h->h_vm, host_spare(h, over < most ? over : most));
+	if (over == 0)
+		return;
+	if (h->h_balance_rest > 0 && most != UINT64_MAX) {
+		h->h_balance_rest--; /* what could go is pinned: looking through all of it at every fault would be most of the work */
+		return;
+	}
+	if (vm_shrink(h->h_vm, host_spare(h, over < most ? over : most)) == 0)
+		h->h_balance_rest = HOST_PINNED;
 }

@@ -89,10 +89,12 @@ static pfn_t first_frames(struct host *h)
 
 static void create_engine(struct host *h, const struct family_store *st)
 {
-	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget,
+	/* As many again as may be had: for what is pinned (host_pinned). Frames that are not had cost address space only. */
+	struct linux_config lc = { .frames = (pfn_t)h->h_told.fw_budget * 2,
 		.grant = host_grant,
 		.ungrant = host_ungrant,
 		.lost = host_lost,
+		.pinned = host_pinned,
 		.arg = h,
 		.guard_fd = hostfd_guard,
 		.device_fd = h->h_device,

@@ -50,6 +50,7 @@ struct host {
 	_Atomic bool h_served;	  /* the service thread is there, or is being made */
 	bool h_managed;		  /* h_lock: faults are ours; before, the kernel serves first touches alone */
 	_Atomic uint64_t h_committed; /* pages of read-write ranges, charged to the family while not managed */
+	uint64_t h_balance_rest; /* the service thread's, or h_lock W: faults until host_balance tries again */
 	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
@@ -69,6 +70,7 @@ extern struct host host;
  * Below that it gets frames even where none are left; what was had so is counted in fam_forced.
  */
 #define HOST_LEAST 192u
+#define HOST_PINNED 64u /* frames had beyond the budget at a time while most of memory is pinned; also faults between attempts to give them back */
 #define HOST_ASKED 512u /* frames that another must have more before it is asked for some */
 static inline pfn_t host_spare(const struct host *h, uint64_t want)
 {
@@ -171,6 +173,7 @@ bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise
 void host_unpromise(void *host, uint64_t npages);
 /* All is promised: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No lock held. */
 bool host_await_promises(struct host *);
+void host_pinned(void *host);
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
 bool host_ask_others(struct host *); /* false: none has much more than this process */
 enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */

@@ -54,6 +54,8 @@ _Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the t
 #define WRITABLE  16ull /* it is, or was since it was loaded: it may have been modified */
 #define SUMMED	  32ull /* m_sum has the sum of what the core knows */
 #define ARRIVED	  64ull /* loaded since the last scan, or asked about since: that it was written says nothing */
+#define PINNED	  128ull /* it was when page-out wanted it last */
+#define PIN_LOOKS 16u	 /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
 #define ATTEMPTS  16u
 #define SURE	  64u /* sums before what they say is acted upon */
 #define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
@@ -293,8 +295,10 @@ static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool
 			unshared = true;
 			continue;
 		}
-		if (rc == -EBUSY && unshared && may_stay)
+		if (rc == -EBUSY && unshared && may_stay) {
+			m->m_pinned++;
 			break;
+		}
 		if (rc == -EEXIST &&
 		    ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
 			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
@@ -720,6 +724,24 @@ void hat_pageunload(struct page *pp)
 	mach_mutex_exit(&m->m_hatlock);
 }
 
+/* To find a pinned page pinned takes three system calls, and where much is pinned page-out meets little else. m_hatlock. */
+static bool unload_unpinned(struct mach *m, struct page *pp)
+{
+	bool was = (pp->p_hat[1] & PINNED) != 0;
+
+	if (was && !m->m_unpinning && ++m->m_pinlooks % PIN_LOOKS != 0) {
+		m->m_pinned++;
+		return false;
+	}
+	if (unload_page(pp, UNLOAD_MAY_STAY)) {
+		m->m_unpinning = was || m->m_unpinning;
+		return true;
+	}
+	pp->p_hat[1] |= PINNED;
+	m->m_unpinning = false;
+	return false;
+}
+
 bool hat_page_tryunload(struct page *pp)
 {
 	struct mach *m = page_enter(pp);
@@ -728,7 +750,7 @@ bool hat_page_tryunload(struct page *pp)
 	if (m == NULL)
 		return true;
 	if (loaded(pp))
-		out = unload_page(pp, UNLOAD_MAY_STAY);
+		out = unload_unpinned(m, pp);
 	mach_mutex_exit(&m->m_hatlock);
 	return out;
 }

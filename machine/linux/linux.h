@@ -23,6 +23,8 @@ struct linux_config {
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
 	void (*ungrant)(void *, pfn_t);
 	void (*lost)(void *, enum vm_err why); /* a served fault could not be resolved: its page is poisoned. NULL: nobody is told */
+	/* A served fault found no frame, most of memory being pinned: grant some beyond what is allowed. NULL: it fails. */
+	void (*pinned)(void *);
 	void *arg;
 	int device_fd; /* /dev/userfaultfd opened by somebody who may, for use where the call is not permitted; 0: none */
 	int (*guard_fd)(int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */

@@ -48,6 +48,9 @@ struct mach {
 	struct sum *m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
 	bool m_write_bits; /* const after uffd_open: write protection on m_uffd tells of writes and stops none */
+	uint32_t m_pinned; /* m_hatlock: pages that page-out could not have because they are pinned, so far */
+	uint32_t m_pinlooks; /* m_hatlock, as the next: see unload_unpinned */
+	bool m_unpinning;
 	uint32_t m_nloaded, m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
 	struct q_region *m_region; /* m_hatlock: what a scan answers; NULL unless m_write_bits */
 	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */

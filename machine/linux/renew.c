@@ -26,6 +26,9 @@
  *   neither                 sendfile and splice of files (pages of the file), read, write, MADV_* (copy or walk at once), KSM and
  *                           memory shared by a fork (MOVE answers EBUSY: the page is copied)
  *
+ * What is pinned beyond the budget is granted beyond it (linux_config.pinned): the thread that pins waits in the kernel for the
+ * next page, and a page refused to it would be lost to the program.
+ *
  * Left out: a plain reference through which somebody *writes* after the page has left (a file system whose direct reads still
  * take plain references, as NFS did before Linux 6.5 and 9p does): what is written then goes to the old page and is lost.
  * Nothing tells of such a reference. It is short: the program waits for the read.

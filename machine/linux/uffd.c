@@ -485,13 +485,20 @@ int linux_fault_fd(struct mach *m) { return m->m_uffd; }
 static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 {
 	struct hat *hat = linux_range_hat(m, addr);
+	enum fault_type type = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL;
+	enum seg_rw rw = (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
+	uint32_t pinned = m->m_pinned;
 	enum vm_err e = VM_NOMAP;
 
 	addr = vm_page_trunc(addr);
 	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
 	if (hat != NULL)
-		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL,
-			     (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ);
+		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, type, rw);
+	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
+	if (e == VM_NOMEM && m->m_cfg.pinned != NULL && m->m_pinned - pinned >= m->m_nloaded / 2) {
+		m->m_cfg.pinned(m->m_cfg.arg);
+		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, type, rw);
+	}
 	switch (e) {
 	case VM_OK:
 	case VM_NOMAP:

@@ -216,6 +216,28 @@ static int held_fixed(void)
 	return 0;
 }
 
+/* More is registered than there is: the call may fail, as under RLIMIT_MEMLOCK, but the memory is there afterwards. */
+static int held_too_much(void)
+{
+	size_t len = 12 * MIB;
+	char *p = map(len);
+	struct iovec v = { p, len };
+	struct ring r;
+
+	if (!ring_open(&r)) {
+		printf("no ring\n");
+		return 0;
+	}
+	if (syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &v, 1) != 0)
+		EXPECT(errno == ENOMEM);
+	fill(p, len, 19);
+	EXPECT(wrong(p, len, 19) == 0);
+	(void)close(r.fd);
+	use_other_memory();
+	EXPECT(wrong(p, len, 19) == 0);
+	return 0;
+}
+
 /* A read that is under way when its buffer would leave: the pipe is filled afterwards. */
 static int held_read(void)
 {
@@ -347,6 +369,7 @@ const struct scenario held_scenarios[] = {
 	{ "held-socket", held_socket },
 	{ "held-send-zc", held_send_zc },
 	{ "held-fixed", held_fixed },
+	{ "held-too-much", held_too_much },
 	{ "held-read", held_read },
 	{ "held-direct", held_direct },
 	{ "held-others", held_others },
