@@ -15,7 +15,8 @@ A fault (a mutant) is an edit from tests/mutants/*.txt:
 Lines are searched for without regard to white space, so neither a moved line nor a moved file makes an entry stale; the
 text must be there exactly once. A `>` line begins another place in the same file. --check only looks whether all entries
 apply. The others are applied, one at a time, in a copy of the tracked files under BUILD/mutants, which has a build
-directory of its own; a test that fails, crashes or hangs has noticed the fault. Ends with "N noticed, N unnoticed, N stale".
+directory of its own; a test that fails, crashes or hangs has noticed the fault, if it
+passes without it. Ends with "N noticed, N unnoticed, N stale".
 """
 
 import argparse
@@ -35,7 +36,7 @@ HANGS = 300     # seconds after which a test hangs
 
 
 class Stale(Exception):
-    """The entry does not fit the code, or its tests do not exist."""
+    """The entry does not fit the code, or its tests do not exist or do not pass."""
 
 
 class Mutant:
@@ -131,6 +132,7 @@ class Copy:
         else:   # names of tests are asked before the first build
             subprocess.run(["ninja", "-C", self.build, "build.ninja"], env=self.env, check=True, stdout=subprocess.DEVNULL)
         self.tests = {t["name"]: t for t in self.introspect("tests")}
+        self.sound = {}     # does the test pass on the code as it is?
         self.targets = {t["id"]: t["filename"] for t in self.introspect("targets")}
 
     def introspect(self, what):
@@ -153,11 +155,19 @@ class Copy:
             p.wait()
             return False
 
+    def expect_sound(self, test):
+        """A test that fails anyway notices nothing."""
+        if test not in self.tests:
+            raise Stale("there is no test %s" % test)
+        if test not in self.sound:
+            self.sound[test] = self.make(test) and self.passes(test)
+        if not self.sound[test]:
+            raise Stale("%s fails without a fault" % test)
+
     def noticed_by(self, mutant, path):
         """The first of the mutant's tests that does not pass; None: all do."""
         for test in mutant.tests:
-            if test not in self.tests:
-                raise Stale("%s: no test %s" % (mutant.name, test))
+            self.expect_sound(test)
         whole = os.path.join(self.source, path)
         with open(whole, encoding="utf-8") as f:
             text = f.read()
@@ -215,7 +225,7 @@ def main():
             by = copy.noticed_by(m, m.source(files))
         except Stale as e:
             stale.append(m)
-            print("stale      %s" % e, flush=True)
+            print("stale      %-32s %s" % (m.name, e), flush=True)
             continue
         noticed += by is not None
         if by is None:
