@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls that advise about tracked memory, lock it, or ask for it: madvise, the mlock family, mincore.
+ * Calls that advise about tracked memory, lock it, or ask for it: madvise, the mlock family,
+ * mincore.
  *
- * Advice is of five kinds (table `advices`): about contents, which the core has; marks on the mapping, which the kernel keeps in
- * forks and core files; hints of which only the answer matters; what makes the range the kernel's; and what a child gets.
- * While a process is not managed the kernel has the pages and takes all advice itself, but for the last two.
+ * Advice is of five kinds (table `advices`): about contents, which the core has; marks on the
+ * mapping, which the kernel keeps in forks and core files; hints of which only the answer matters;
+ * what makes the range the kernel's; and what a child gets. While a process is not managed the
+ * kernel has the pages and takes all advice itself, but for the last two.
  *
- * mlock: the core keeps the pages in memory, and the kernel marks the mapping, checks RLIMIT_MEMLOCK and the privilege, and
- * counts. It is asked to lock on fault, so that it touches no page while h_lock is held. Memory without access cannot be
- * made resident: the answer is ENOMEM, as the kernel's, and the mark stays.
+ * mlock: the core keeps the pages in memory, and the kernel marks the mapping, checks
+ * RLIMIT_MEMLOCK and the privilege, and counts. It is asked to lock on fault, so that it touches no
+ * page while h_lock is held. Memory without access cannot be made resident: the answer is ENOMEM,
+ * as the kernel's, and the mark stays.
  *
  * Locks: h_lock as reader.
  */
@@ -24,10 +27,10 @@
 
 /* What the headers of older distributions lack. */
 #define ADVICE_DONTNEED_LOCKED 24
-#define ADVICE_HWPOISON	       100
-#define ADVICE_SOFT_OFFLINE    101
-#define ADVICE_GUARD_INSTALL   102
-#define ADVICE_GUARD_REMOVE    103
+#define ADVICE_HWPOISON 100
+#define ADVICE_SOFT_OFFLINE 101
+#define ADVICE_GUARD_INSTALL 102
+#define ADVICE_GUARD_REMOVE 103
 
 enum how {
 	HOW_CONTENTS, /* the core does it: a_core */
@@ -57,13 +60,14 @@ static const struct advice_row {
 	{ MADV_DONTDUMP, HOW_MARK, 0 }, /* frames and the store are in no core file at all */
 	{ MADV_DODUMP, HOW_MARK, 0 },
 	{ MADV_KEEPONFORK, HOW_MARK, 0 }, /* as it is: what is wiped is the kernel's */
-	{ MADV_REMOVE, HOW_MARK, 0 },	  /* refused: it is for shared memory */
-	{ MADV_HUGEPAGE, HOW_HINT, 0 },	  /* frames move alone */
+	{ MADV_REMOVE, HOW_MARK, 0 },     /* refused: it is for shared memory */
+	{ MADV_HUGEPAGE, HOW_HINT, 0 },   /* frames move alone */
 	{ MADV_NOHUGEPAGE, HOW_HINT, 0 },
 	{ MADV_COLLAPSE, HOW_HINT, 0 },
 	{ MADV_MERGEABLE, HOW_HINT, 0 }, /* merged pages could not move */
 	{ MADV_UNMERGEABLE, HOW_HINT, 0 },
-	{ ADVICE_GUARD_REMOVE, HOW_HINT, 0 }, /* what is guarded is the kernel's: there is none here */
+	{ ADVICE_GUARD_REMOVE, HOW_HINT,
+	    0 }, /* what is guarded is the kernel's: there is none here */
 	{ ADVICE_GUARD_INSTALL, HOW_DROP, 0 },
 	{ MADV_WIPEONFORK, HOW_LEAVE, 0 },
 	{ ADVICE_HWPOISON, HOW_LEAVE, 0 },
@@ -82,7 +86,9 @@ static const struct advice_row *find_advice(int advice)
 
 #define KNOWN 128u /* advice below this is asked of the kernel once */
 
-/* What the kernel answers to the advice about a page of ours. Not for advice that breaks hardware. */
+/*
+ * What the kernel answers to the advice about a page of ours. Not for advice that breaks hardware.
+ */
 static long kernels_answer(int advice)
 {
 	static _Atomic short answer[KNOWN]; /* 1 - the answer; 0: not asked */
@@ -106,7 +112,10 @@ static long advise_mapping(const struct piece *p, int advice)
 	return sys_call3(SYS_madvise, (long)p->base, (long)(p->end - p->base), advice);
 }
 
-/* DONTNEED of memory that mlock locked is refused; the other advice drops it. What comes back is locked again. */
+/*
+ * DONTNEED of memory that mlock locked is refused; the other advice drops it. What comes back is
+ * locked again.
+ */
 static long drop_contents(struct host *h, const struct piece *p, int advice)
 {
 	uint64_t n = p->end - p->base;
@@ -131,7 +140,8 @@ static long advise_contents(struct host *h, const struct piece *p, const struct 
 	case ADV_DONTNEED: return drop_contents(h, p, row->a_nr);
 	case ADV_POPULATE_READ:
 	case ADV_POPULATE_WRITE:
-		if (p->prot == 0 || (row->a_core == ADV_POPULATE_WRITE && (p->readonly || (p->prot & PROT_W) == 0)))
+		if (p->prot == 0 ||
+		    (row->a_core == ADV_POPULATE_WRITE && (p->readonly || (p->prot & PROT_W) == 0)))
 			return advise_mapping(p, row->a_nr); /* the kernel refuses */
 		return host_errno(as_advise(h->h_as, p->base, n, row->a_core));
 	default: (void)as_advise(h->h_as, p->base, n, row->a_core); return 0;
@@ -152,7 +162,8 @@ static long drop_then_advise(struct host *h, const struct piece *p, int advice)
 	if (e != VM_OK)
 		return host_errno(e);
 	if (h->h_managed)
-		linux_range_unregister(h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, false);
+		linux_range_unregister(
+		    h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, false);
 	return advise_mapping(p, advice);
 }
 
@@ -162,15 +173,18 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	const struct advice_row *row = find_advice(advice);
 	long r;
 
-	if (row == NULL) /* newer than this table: if the kernel knows it, it shall have the range */
+	if (row ==
+	    NULL) /* newer than this table: if the kernel knows it, it shall have the range */
 		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
-	if ((p->closed || !h->h_managed) && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
+	if ((p->closed || !h->h_managed) && row->a_how != HOW_CHILD && row->a_how != HOW_DROP &&
+	    row->a_how != HOW_LEAVE)
 		return advise_mapping(p, advice);
 	switch (row->a_how) {
 	case HOW_CONTENTS: return advise_contents(h, p, row);
 	case HOW_MARK: return advise_mapping(p, advice);
 	case HOW_HINT: return advice == MADV_COLLAPSE ? 0 : kernels_answer(advice);
-	case HOW_DROP: return (r = kernels_answer(advice)) != 0 ? r : drop_then_advise(h, p, advice);
+	case HOW_DROP:
+		return (r = kernels_answer(advice)) != 0 ? r : drop_then_advise(h, p, advice);
 	case HOW_LEAVE: return leave_then_advise(h, p, advice);
 	default: break;
 	}
@@ -193,7 +207,8 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 	for (; a < end && r == 0; a = p.end) {
 		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
-		if (p.base > a && (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM) {
+		if (p.base > a &&
+		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM) {
 			hole = r;
 			r = 0;
 		}
@@ -208,7 +223,8 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 static long lock_piece(struct host *h, const struct piece *p, long nr, long flags)
 {
 	uint64_t n = p->end - p->base;
-	bool was = host_marked(h, MARK_LOCKED, p->base, p->end), open = p->prot != 0, pages = (p->prot & RW) == RW;
+	bool was = host_marked(h, MARK_LOCKED, p->base, p->end), open = p->prot != 0,
+	     pages = (p->prot & RW) == RW;
 	long r;
 
 	if (!h->h_managed)
@@ -222,7 +238,8 @@ static long lock_piece(struct host *h, const struct piece *p, long nr, long flag
 			(void)sys_call2(SYS_munlock, (long)p->base, (long)n);
 		return -ENOMEM;
 	}
-	(void)host_mark(h, MARK_LOCKED, p->base, p->end); /* without room: the kernel's lock alone */
+	(void)host_mark(
+	    h, MARK_LOCKED, p->base, p->end); /* without room: the kernel's lock alone */
 	return open ? 0 : -ENOMEM;
 }
 
@@ -246,19 +263,22 @@ static long unlock_all(struct host *h)
 
 long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 {
-	uint64_t a = vm_page_trunc((uint64_t)addr), end = vm_page_round((uint64_t)addr + (uint64_t)len);
+	uint64_t a = vm_page_trunc((uint64_t)addr),
+		 end = vm_page_round((uint64_t)addr + (uint64_t)len);
 	struct piece p;
 	long r = 0, closed = 0;
 
 	if (nr == SYS_munlockall)
 		return unlock_all(h);
-	if (end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) || !host_next_piece(h, a, end, &p))
+	if (end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) ||
+	    !host_next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);
 	for (; a < end && r == 0; a = p.end) {
 		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
 		if (p.base > a &&
-		    (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) != 0) /* the kernel's own, or a hole */
+		    (r = sys_call3(nr, (long)a, (long)(p.base - a), flags)) !=
+			0) /* the kernel's own, or a hole */
 			return r;
 		if (p.end == p.base)
 			continue;
@@ -279,14 +299,18 @@ enum vm_err host_lock_marked(struct host *h)
 	for (uint64_t a = 0; host_next_piece(h, a, HOST_MAX, &p); a = p.end)
 		for (uint64_t at = p.base; at < p.end && (p.prot & RW) == RW; at = to) {
 			to = p.end;
-			if (host_marked_at(h, MARK_LOCKED, at, &to) && as_lock(h->h_as, at, to - at) != VM_OK)
+			if (host_marked_at(h, MARK_LOCKED, at, &to) &&
+			    as_lock(h->h_as, at, to - at) != VM_OK)
 				return VM_NOMEM;
 		}
 	return VM_OK;
 }
 
 /* ---- what is in memory ---- */
-/* Corrects what the kernel said of n pages from addr: managed pages look absent to it while they are in the arena. */
+/*
+ * Corrects what the kernel said of n pages from addr: managed pages look absent to it while they
+ * are in the arena.
+ */
 long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
 {
 	uint64_t a = (uint64_t)addr, end = a + vm_ptob((uint64_t)n);
@@ -297,7 +321,8 @@ long call_mincore(struct host *h, long addr, long n, uint8_t *vec)
 			uint8_t v;
 
 			if (as_incore(h->h_as, at, VM_PAGESIZE, &v) == VM_OK)
-				vec[(at - (uint64_t)addr) >> VM_PAGESHIFT] = (v & INCORE_PRESENT) != 0;
+				vec[(at - (uint64_t)addr) >> VM_PAGESHIFT] =
+				    (v & INCORE_PRESENT) != 0;
 		}
 	return 0;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See args.h. Where some sandbox forbids the call, addresses are taken to be good, as there is nothing else to ask. */
+/*
+ * See args.h. Where some sandbox forbids the call, addresses are taken to be good, as there is
+ * nothing else to ask.
+ */
 #include "run/args.h"
 
 #include <errno.h>
@@ -13,7 +16,10 @@
 
 static _Atomic bool trusting;
 
-void args_trust(void) { trusting = true; }
+void args_trust(void)
+{
+	trusting = true;
+}
 
 static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
 {

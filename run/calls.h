@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Every system call that can change what memory is, and what the runtime does with it: see calls.c. */
+/*
+ * Every system call that can change what memory is, and what the runtime does with it: see calls.c.
+ */
 #ifndef QUIRE_RUN_CALLS_H
 #define QUIRE_RUN_CALLS_H
 
@@ -9,8 +11,9 @@
 
 enum call_way {
 	CALL_KERNEL, /* left to the kernel */
-	CALL_NUMBER, /* ours when made through syscall(); the C library's own function is interposed, or it has none */
-	CALL_SITE,   /* ours as well where the C library makes it (sites.c) */
+	/* Ours when made through syscall(); the C library's own function is interposed, or it has none. */
+	CALL_NUMBER,
+	CALL_SITE, /* ours as well where the C library makes it (sites.c) */
 };
 
 struct call {
@@ -21,12 +24,12 @@ struct call {
 };
 
 /* Numbers that the headers of older distributions lack. */
-#define NR_process_madvise	   440
-#define NR_process_mrelease	   448
+#define NR_process_madvise 440
+#define NR_process_mrelease 448
 #define NR_set_mempolicy_home_node 450
-#define NR_cachestat		   451
-#define NR_map_shadow_stack	   453
-#define NR_mseal		   462
+#define NR_cachestat 451
+#define NR_map_shadow_stack 453
+#define NR_mseal 462
 
 extern const struct call calls[];
 extern const size_t calls_n;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls that are several calls of the engine, made on the program's own stack: process_madvise, pkey_mprotect, shmat with
- * SHM_REMAP, prctl(PR_SET_MM), and unshare and setns, which want a process of one thread.
+ * Calls that are several calls of the engine, made on the program's own stack: process_madvise,
+ * pkey_mprotect, shmat with SHM_REMAP, prctl(PR_SET_MM), and unshare and setns, which want a
+ * process of one thread.
  *
- * The service thread is a second thread that the program did not make. The kernel refuses some calls to processes with
- * several threads: for these the service thread steps aside if the program has only the thread that calls. unshare and
- * setns that change the namespace of process numbers do not allow a new thread afterwards, so the part of such a call that
- * wants one thread is made alone, and the rest when the service thread is back.
+ * The service thread is a second thread that the program did not make. The kernel refuses some
+ * calls to processes with several threads: for these the service thread steps aside if the program
+ * has only the thread that calls. unshare and setns that change the namespace of process numbers do
+ * not allow a new thread afterwards, so the part of such a call that wants one thread is made
+ * alone, and the rest when the service thread is back.
  *
  * Locks: none is held here.
  */
@@ -34,10 +36,10 @@
 #include "sys/linux/sys.h"
 
 /* ---- process_madvise ---- */
-#define PIECES	  1024u /* UIO_MAXIOV: the kernel takes no more */
+#define PIECES 1024u              /* UIO_MAXIOV: the kernel takes no more */
 #define PIDFD_SELF_FIRST (-10001) /* PIDFD_SELF_THREAD_GROUP, PIDFD_SELF_THREAD */
-#define PIDFD_SELF_LAST	 (-10000)
-#define MADV_HWPOISON	 100 /* these two must not be tried on memory of our own */
+#define PIDFD_SELF_LAST (-10000)
+#define MADV_HWPOISON 100 /* these two must not be tried on memory of our own */
 #define MADV_SOFT_OFFLINE 101
 
 /* The number after "Pid:" in what the kernel tells of a descriptor; 0: it is none of a process. */
@@ -79,10 +81,15 @@ static bool names_self(int pidfd)
 	return pid > 0 && sys_call3(SYS_tgkill, sys_call0(SYS_getpid), pid, 0) == 0;
 }
 
-/* What the kernel answers if the advice is for a page of ours: whether it knows it, and allows it by this descriptor. */
+/*
+ * What the kernel answers if the advice is for a page of ours: whether it knows it, and allows it
+ * by this descriptor.
+ */
 static long try_advice(const long *a)
 {
-	long p = sys_call6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), r;
+	long p = sys_call6(
+		 SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+	     r;
 	struct iovec page = { (void *)p, 4096 };
 
 	if (p < 0 && p > -4096)
@@ -162,8 +169,9 @@ long compound_prctl_mm(const long *a)
 }
 
 /* ---- calls for a process of one thread ---- */
-#define ALONE_NOTHING (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) /* nothing is done to a process of one thread */
-#define ALONE_SETNS   (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
+#define ALONE_NOTHING                                                                              \
+	(CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) /* nothing is done to a process of one thread */
+#define ALONE_SETNS (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
 #endif
@@ -197,13 +205,17 @@ static long setns_one(long fd, long kinds, bool users)
 	return users ? change_users(SYS_setns, fd, kinds) : host_alone(SYS_setns, fd, kinds);
 }
 
-/* A descriptor of one namespace says of which kind; one of a process is used with the kinds that are wanted. */
+/*
+ * A descriptor of one namespace says of which kind; one of a process is used with the kinds that
+ * are wanted.
+ */
 static long setns_split(long fd, long kinds)
 {
 	long kind = sys_call3(SYS_ioctl, fd, NS_GET_NSTYPE, 0), r;
 
 	if (kind > 0)
-		return (kind & ALONE_SETNS) != 0 ? setns_one(fd, kinds, kind == CLONE_NEWUSER) : sys_call2(SYS_setns, fd, kinds);
+		return (kind & ALONE_SETNS) != 0 ? setns_one(fd, kinds, kind == CLONE_NEWUSER)
+						 : sys_call2(SYS_setns, fd, kinds);
 	if ((kinds & ALONE_SETNS) == 0)
 		return sys_call2(SYS_setns, fd, kinds);
 	if ((kinds & CLONE_NEWPID) == 0)

@@ -1,44 +1,59 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the memory engine share: host_quire.c (tracked ranges, adoption), map.c, protect.c, advise.c, remap.c
- * (the calls), marks.c (what is remembered of ranges besides). Unless said otherwise each function
- * runs on a stack of ours with h_lock held as reader, and answers as the system call would: the value, or a negative errno.
+ * What the files of the memory engine share: host_quire.c (tracked ranges, adoption), map.c,
+ * protect.c, advise.c, remap.c (the calls), marks.c (what is remembered of ranges besides). Unless
+ * said otherwise each function runs on a stack of ours with h_lock held as reader, and answers as
+ * the system call would: the value, or a negative errno.
  */
 #ifndef QUIRE_RUN_ENGINE_H
 #define QUIRE_RUN_ENGINE_H
 
 #include "run/host_quire.h"
 
-long host_errno(enum vm_err); /* 0 or -errno */
+long host_errno(enum vm_err);      /* 0 or -errno */
 unsigned host_core_prot(int prot); /* PROT_* of the kernel's headers as the core's */
 
 /* ---- tracked ranges: host_quire.c ---- */
 /* Registers [base, end) and takes over the pages that are there. h_lock W, or h_brklock. */
 enum vm_err host_adopt_range(struct host *, uint64_t base, uint64_t end);
-/* Charges n pages that became read-write, while not managed. On refusal the process becomes managed. Lets h_lock go meanwhile. */
+/*
+ * Charges n pages that became read-write, while not managed. On refusal the process becomes
+ * managed. Lets h_lock go meanwhile.
+ */
 enum vm_err host_charge(struct host *, uint64_t n);
 void host_uncharge(struct host *, uint64_t n);
-/* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. Without access it becomes CLOSED. */
+/*
+ * The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. Without
+ * access it becomes CLOSED.
+ */
 enum vm_err host_track(struct host *, uint64_t base, uint64_t len, int prot, unsigned sa_flags);
 /* What is CLOSED in the range gets a segment, still without access. VM_NOMEM: nothing changed. */
 enum vm_err host_track_closed(struct host *, uint64_t base, uint64_t end);
-/* Forgets what is tracked in the range: contents are dropped, the kernel's mapping stays until the caller changes it. */
+/*
+ * Forgets what is tracked in the range: contents are dropped, the kernel's mapping stays until the
+ * caller changes it.
+ */
 enum vm_err host_forget(struct host *, uint64_t base, uint64_t len);
-/* Makes [base, end), whose segments are read-write, resident and leaves it to the kernel for good. */
+/*
+ * Makes [base, end), whose segments are read-write, resident and leaves it to the kernel for good.
+ */
 enum vm_err host_release_range(struct host *, uint64_t base, uint64_t end);
 
 /* ---- marks: marks.c ---- */
-bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end);	 /* false: no room */
-bool host_unmark(struct host *, enum mark, uint64_t base, uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
+bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end); /* false: no room */
+bool host_unmark(struct host *, enum mark, uint64_t base,
+    uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
 bool host_marked(struct host *, enum mark, uint64_t base, uint64_t end); /* some of it is */
 /* Is addr? *end becomes where that changes, if that is before *end. */
 bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);
 /* The first marked part of [addr, end). False: none of it is. */
 bool host_next_marked(struct host *, enum mark, uint64_t addr, uint64_t end, struct range *);
-void host_nofork_to_kernel(struct host *, uint64_t base, uint64_t end); /* the range is the kernel's from now on, and so is this */
+void host_nofork_to_kernel(struct host *, uint64_t base,
+    uint64_t end); /* the range is the kernel's from now on, and so is this */
 
 /* ---- the calls ---- */
-long host_protect_piece(struct host *, struct piece *, int prot); /* one piece; h_protlock not held */
+long host_protect_piece(
+    struct host *, struct piece *, int prot); /* one piece; h_protlock not held */
 long call_seal(struct host *, uint64_t addr, uint64_t len, long flags);
 long call_shmat(struct host *, long id, long addr, long flags, long size);
 void call_brk_moved(struct host *);
@@ -50,6 +65,7 @@ long call_mremap(struct host *, long old, long oldlen, long newlen, int flags, l
 long call_brk(struct host *, long addr);
 long call_mlock(struct host *, long nr, long addr, long len, long flags);
 long call_mincore(struct host *, long addr, long npages, uint8_t *vec);
-enum vm_err host_lock_marked(struct host *); /* what mlock locked before the process was managed. h_lock W */
+enum vm_err host_lock_marked(
+    struct host *); /* what mlock locked before the process was managed. h_lock W */
 long call_release(struct host *, uint64_t base, uint64_t len);
 #endif

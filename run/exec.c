@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * execve and execveat: the environment of a program to be. The family's two variables are put back if the program left them out,
- * so that what it executes is hosted as well.
+ * execve and execveat: the environment of a program to be. The family's two variables are put back
+ * if the program left them out, so that what it executes is hosted as well.
  *
- * The environment is the program's, and any pointer in it may be bad: everything is read by args.c, and what cannot be read
- * answers EFAULT as the kernel does. This works in a vfork child, on the little stack that posix_spawn() gives it. A child of
- * vfork leaves a large list in its parent: nobody is left in the child who could unmap it.
+ * The environment is the program's, and any pointer in it may be bad: everything is read by args.c,
+ * and what cannot be read answers EFAULT as the kernel does. This works in a vfork child, on the
+ * little stack that posix_spawn() gives it. A child of vfork leaves a large list in its parent:
+ * nobody is left in the child who could unmap it.
  *
  * Locks: none. What is written in the constructor is constant afterwards.
  */
@@ -27,13 +28,15 @@
 #include "run/host.h"
 #include "sys/linux/sys.h"
 
-#define MAXENV	   65536u
+#define MAXENV 65536u
 #define MAXPRELOAD 65536u
-#define MAXFAMILY  160u
-#define PRELOAD	   "LD_PRELOAD="
-#define FAMILY	   "QUIRE_FAMILY="
+#define MAXFAMILY 160u
+#define PRELOAD "LD_PRELOAD="
+#define FAMILY "QUIRE_FAMILY="
 
-/* const after the constructor. The family's variable stands without the PID after its last colon. */
+/*
+ * const after the constructor. The family's variable stands without the PID after its last colon.
+ */
 static char *env_preload, env_family[MAXFAMILY];
 static char runtime_path[PATH_MAX]; /* the runtime's own, as LD_PRELOAD names it */
 static bool hosted;
@@ -57,7 +60,8 @@ bool text_contains(const char *s, const char *what)
 /* Memory of our own. NULL: none. */
 static void *map_own(size_t n)
 {
-	long p = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long p = sys_call6(
+	    SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return p < 0 && p > -4096 ? NULL : (void *)p;
 }
@@ -105,14 +109,17 @@ void exec_hosted(void)
 }
 
 /*
- * In another root directory (chroot) the runtime may not be found where it was. A program executed there runs on the kernel's
- * memory, and a line says so: the loader's own complaint is spared the program.
+ * In another root directory (chroot) the runtime may not be found where it was. A program executed
+ * there runs on the kernel's memory, and a line says so: the loader's own complaint is spared the
+ * program.
  */
 static bool runtime_there(void)
 {
-	static const char head[] = "quire: what is executed in this root directory (chroot) is not hosted, as it lacks ";
+	static const char head[] =
+	    "quire: what is executed in this root directory (chroot) is not hosted, as it lacks ";
 	long rc = sys_call4(SYS_faccessat, AT_FDCWD, (long)runtime_path, R_OK, 0);
-	const struct iovec line[] = { { (void *)head, sizeof head - 1 }, { runtime_path, strlen(runtime_path) },
+	const struct iovec line[] = { { (void *)head, sizeof head - 1 },
+		{ runtime_path, strlen(runtime_path) },
 		{ (void *)": copy or mount it there\n", 25 } };
 
 	if (rc != -ENOENT && rc != -ENOTDIR)
@@ -148,16 +155,17 @@ static long starts_with(const char *s, const char *with, size_t n)
 		return -EFAULT;
 	if (memcmp(head, with, first) != 0)
 		return 0;
-	return first == n || (args_read(head, s + first, n - first) && memcmp(head, with + first, n - first) == 0);
+	return first == n ||
+	    (args_read(head, s + first, n - first) && memcmp(head, with + first, n - first) == 0);
 }
 _Static_assert(sizeof FAMILY + HOST_FAMILY <= MAXFAMILY, "the variable fits");
 _Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads no more");
 
 struct env {
 	char *const *e_list; /* the program's; NULL: empty */
-	size_t e_n;	     /* its entries */
-	size_t e_room;	     /* bytes for what becomes of its LD_PRELOAD, end included */
-	bool e_there;	     /* the runtime is found in the root directory of the program to be */
+	size_t e_n;          /* its entries */
+	size_t e_room;       /* bytes for what becomes of its LD_PRELOAD, end included */
+	bool e_there;        /* the runtime is found in the root directory of the program to be */
 };
 
 /* Counts. 0, -EFAULT, -E2BIG. */
@@ -192,15 +200,17 @@ static long measure_env(struct env *e)
 enum joined { JOINED, JOIN_NONE };
 
 /*
- * What becomes of the program's LD_PRELOAD at s, in out, which has room for what measure_env() found: ours stands before its own, unless
- * its own names the runtime. JOIN_NONE: it names a runtime that is not there, and is left out. -EFAULT.
+ * What becomes of the program's LD_PRELOAD at s, in out, which has room for what measure_env()
+ * found: ours stands before its own, unless its own names the runtime. JOIN_NONE: it names a
+ * runtime that is not there, and is left out. -EFAULT.
  */
 static long join_preload(const struct env *e, char *out, const char *s)
 {
 	long n = args_length(s, MAXPRELOAD);
 	size_t ours = strlen(env_preload), head = sizeof PRELOAD - 1;
 
-	if (n < (long)head || (size_t)n + ours + 2 > e->e_room) /* another thread changes it meanwhile */
+	if (n < (long)head ||
+	    (size_t)n + ours + 2 > e->e_room) /* another thread changes it meanwhile */
 		return -EFAULT;
 	if (!args_read(out, s, (size_t)n + 1))
 		return -EFAULT;
@@ -251,7 +261,7 @@ static long fill_env(const struct env *e, char **list, char *joined, char *famil
 }
 
 #define FEW_ENTRIES 512u
-#define SHORT_TEXT  4096u
+#define SHORT_TEXT 4096u
 
 long exec_call(long nr, const long *a)
 {
@@ -268,13 +278,14 @@ long exec_call(long nr, const long *a)
 	bool fits = e.e_n <= FEW_ENTRIES && e.e_room <= SHORT_TEXT;
 	size_t bytes = (e.e_n + 3) * sizeof(char *) + e.e_room;
 	char *few[fits ? e.e_n + 3 : 1], some[fits ? e.e_room : 1], family[MAXFAMILY + 24];
-	char **list = fits ? few : map_own(bytes), *joined = fits ? some : (char *)(list + e.e_n + 3);
+	char **list = fits ? few : map_own(bytes),
+	     *joined = fits ? some : (char *)(list + e.e_n + 3);
 
 	if (list == NULL)
 		return -ENOMEM;
 	if ((r = fill_env(&e, list, joined, family)) == 0)
-		r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list) :
-				       sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
+		r = nr == SYS_execve ? sys_call3(nr, a[5], a[4], (long)list)
+				     : sys_call5(nr, a[5], a[4], a[3], (long)list, a[1]);
 	if (!fits)
 		(void)sys_call2(SYS_munmap, (long)list, (long)bytes);
 	return r;

@@ -11,7 +11,10 @@
 bool exec_prepare(const char *preload);
 void exec_hosted(void); /* after host_init: from here on programs get the family's variables */
 
-/* execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as they came. Answers -errno, or not at all. */
+/*
+ * execve and execveat by number; a: r9, r8, r10, rdx, rsi, rdi as they came. Answers -errno, or not
+ * at all.
+ */
 long exec_call(long nr, const long *a);
 
 bool text_starts(const char *s, const char *with);

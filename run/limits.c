@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * RLIMIT_AS and RLIMIT_DATA, which the program sets and asks for while it runs. The kernel counts what the runtime has mapped (frames,
- * the store, tables) with what the program has. So the kernel is given the program's limit and the runtime's part, and
- * the program is told what it set. A limit that was there before the program set one is told as it is.
+ * RLIMIT_AS and RLIMIT_DATA, which the program sets and asks for while it runs. The kernel counts
+ * what the runtime has mapped (frames, the store, tables) with what the program has. So the kernel
+ * is given the program's limit and the runtime's part, and the program is told what it set. A limit
+ * that was there before the program set one is told as it is.
  *
- * The runtime's part is what its start added to the process, by the kernel's own count, and the library itself.
+ * The runtime's part is what its start added to the process, by the kernel's own count, and the
+ * library itself.
  *
- * Lock: limits_lock guards what was told. A limit that a thread sets while another forks may be told to the child as the one before.
+ * Lock: limits_lock guards what was told. A limit that a thread sets while another forks may be
+ * told to the child as the one before.
  */
 #include "run/limits.h"
 
@@ -24,7 +27,10 @@
 
 enum { AS, DATA, KINDS };
 static uint64_t part[KINDS]; /* bytes; const after limits_end */
-/* limits_lock: what the program set, and what the kernel was given for it. If the kernel has another now, another process set it. */
+/*
+ * limits_lock: what the program set, and what the kernel was given for it. If the kernel has
+ * another now, another process set it.
+ */
 static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
 static _Atomic bool limits_lock;
@@ -35,13 +41,18 @@ static void lock(void)
 		(void)sys_call0(SYS_sched_yield);
 }
 
-static void unlock(void) { atomic_store_explicit(&limits_lock, false, memory_order_release); }
+static void unlock(void)
+{
+	atomic_store_explicit(&limits_lock, false, memory_order_release);
+}
 
 /* Pages of address space and of data. */
 static void count_pages(uint64_t n[KINDS])
 {
 	char text[256];
-	long fd = sys_call4(SYS_openat, -100 /* AT_FDCWD */, (long)"/proc/self/statm", O_RDONLY | O_CLOEXEC, 0), got;
+	long fd = sys_call4(SYS_openat, -100 /* AT_FDCWD */, (long)"/proc/self/statm",
+		 O_RDONLY | O_CLOEXEC, 0),
+	     got;
 	uint64_t v[7] = { 0 };
 	unsigned at = 0;
 
@@ -59,13 +70,18 @@ static void count_pages(uint64_t n[KINDS])
 	n[DATA] = v[5];
 }
 
-void limits_begin(void) { count_pages(part); }
+void limits_begin(void)
+{
+	count_pages(part);
+}
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));
+extern const char __ehdr_start[] __attribute__((visibility("hidden"))),
+    _end[] __attribute__((visibility("hidden")));
 
 void limits_end(void)
 {
-	uint64_t now[KINDS], library = ((uint64_t)(uintptr_t)_end - (uint64_t)(uintptr_t)__ehdr_start) / 4096;
+	uint64_t now[KINDS],
+	    library = ((uint64_t)(uintptr_t)_end - (uint64_t)(uintptr_t)__ehdr_start) / 4096;
 
 	count_pages(now);
 	for (unsigned k = 0; k < KINDS; k++)
@@ -97,7 +113,8 @@ static long set_and_get(unsigned kind, int resource, const struct rlimit *set, s
 
 	if (r != 0)
 		return r;
-	was_told[kind] &= have.rlim_cur == given[kind].rlim_cur && have.rlim_max == given[kind].rlim_max;
+	was_told[kind] &=
+	    have.rlim_cur == given[kind].rlim_cur && have.rlim_max == given[kind].rlim_max;
 	*get = was_told[kind] ? told[kind] : have;
 	if (set == NULL)
 		return 0;
@@ -117,12 +134,14 @@ long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit 
 	struct rlimit want, old;
 	long r;
 
-	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA) || (pid != 0 && pid != (int)sys_call0(SYS_getpid)))
+	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA) ||
+	    (pid != 0 && pid != (int)sys_call0(SYS_getpid)))
 		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
 	if (set != NULL && !args_read(&want, set, sizeof want))
 		return -EFAULT;
 	lock();
-	r = set_and_get(resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
+	r = set_and_get(
+	    resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
 	unlock();
 	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
 		return -EFAULT;

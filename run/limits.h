@@ -6,7 +6,9 @@
 struct rlimit;
 
 void limits_begin(void); /* before the runtime maps anything */
-void limits_end(void);	 /* when it has mapped what it will */
-/* setrlimit and getrlimit are prlimit64 of the process itself with one of the two. pid 0: itself. */
+void limits_end(void);   /* when it has mapped what it will */
+/*
+ * setrlimit and getrlimit are prlimit64 of the process itself with one of the two. pid 0: itself.
+ */
 long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get);
 #endif

@@ -15,29 +15,34 @@
 #include "sys/linux/sys.h"
 
 /*
- * Is the memory reserved in full as soon as it is writable (0), or page by page as it is touched (SEGVN_NORESERVE)? See
- * run/promise.h. What an allocator maps as MAP_NORESERVE is small and soon used, and the allocator can answer a refusal. A table of
- * which the program uses little is large.
+ * Is the memory reserved in full as soon as it is writable (0), or page by page as it is touched
+ * (SEGVN_NORESERVE)? See run/promise.h. What an allocator maps as MAP_NORESERVE is small and soon
+ * used, and the allocator can answer a refusal. A table of which the program uses little is large.
  */
 static unsigned choose_reservation(const struct host *h, uint64_t npages, int prot, int flags)
 {
 	if ((flags & MAP_STACK) != 0)
 		return SEGVN_NORESERVE;
-	return (flags & MAP_NORESERVE) != 0 && (prot & PROT_WRITE) != 0 && npages > h->h_fam->fam_promise.p_most / 4
+	return (flags & MAP_NORESERVE) != 0 && (prot & PROT_WRITE) != 0 &&
+		npages > h->h_fam->fam_promise.p_most / 4
 	    ? SEGVN_NORESERVE
 	    : 0;
 }
 
 static bool trackable(int prot, int flags)
 {
-	return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0 && (prot & PROT_EXEC) == 0 &&
-	       (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
+	return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0 &&
+	    (prot & PROT_EXEC) == 0 && (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
 }
 
-/* Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is too late to ask. */
+/*
+ * Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is
+ * too late to ask.
+ */
 static long probe_mmap(long len, int prot, int flags, int fd, long off)
 {
-	long p = sys_call6(SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
+	long p = sys_call6(
+	    SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
 
 	if (p < 0 && p > -4096)
 		return p;
@@ -45,13 +50,19 @@ static long probe_mmap(long len, int prot, int flags, int fd, long off)
 	return 0;
 }
 
-/* Does the core's space reach there? What a program maps at the very bottom, or beyond 47 bits, is the kernel's. */
+/*
+ * Does the core's space reach there? What a program maps at the very bottom, or beyond 47 bits, is
+ * the kernel's.
+ */
 static bool in_space(long addr, uint64_t size)
 {
 	return (uint64_t)addr >= HOST_MIN && (uint64_t)addr + size <= HOST_MAX;
 }
 
-/* MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before anybody counted them. What cannot be is left out. */
+/*
+ * MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before anybody
+ * counted them. What cannot be is left out.
+ */
 static void populate(struct host *h, long addr, uint64_t size, int prot)
 {
 	bool writable = (prot & PROT_WRITE) != 0;
@@ -61,12 +72,14 @@ static void populate(struct host *h, long addr, uint64_t size, int prot)
 	if (h->h_managed && writable)
 		(void)as_advise(h->h_as, (uint64_t)addr, size, ADV_POPULATE_WRITE);
 	else
-		(void)sys_call3(SYS_madvise, addr, (long)size, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+		(void)sys_call3(SYS_madvise, addr, (long)size,
+		    writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd, long off)
 {
-	bool fixed = (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
+	bool fixed =
+	    (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
 	bool ours = trackable(prot, flags), replaces = false;
 	int flags_real = flags;
 	uint64_t size = vm_page_round((uint64_t)len);
@@ -92,7 +105,8 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 	}
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (p < 0 && p > -4096) {
-		if (replaces) /* nobody serves the old mapping any more: let an access fail rather than wait */
+		/* nobody serves the old mapping any more: let an access fail rather than wait */
+		if (replaces)
 			(void)sys_call2(SYS_munmap, addr, len);
 		return p;
 	}
@@ -100,7 +114,8 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		return p;
 	if (!in_space(p, size))
 		return p;
-	e = host_track(h, (uint64_t)p, size, prot, choose_reservation(h, size >> VM_PAGESHIFT, prot, flags));
+	e = host_track(
+	    h, (uint64_t)p, size, prot, choose_reservation(h, size >> VM_PAGESHIFT, prot, flags));
 	if (e != VM_OK) {
 		(void)host_forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);
@@ -119,7 +134,8 @@ long call_munmap(struct host *h, long addr, long len)
 
 	if (len > 0 && host_marked(h, MARK_SEALED, (uint64_t)addr, (uint64_t)addr + size))
 		return -EPERM;
-	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 && (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
+	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
+	    (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
 	    (e = host_forget(h, (uint64_t)addr, vm_page_round((uint64_t)len))) != VM_OK)
 		return host_errno(e);
 	return sys_call2(SYS_munmap, addr, len);
@@ -192,7 +208,9 @@ long call_shmat(struct host *h, long id, long addr, long flags, long size)
 	if (replaces && (e = host_forget(h, a, len)) != VM_OK)
 		return host_errno(e);
 	r = sys_call3(SYS_shmat, id, addr, flags);
-	if (replaces && r < 0 && r > -4096) /* nobody serves the old mapping any more: let an access fail rather than wait */
+	/* nobody serves the old mapping any more: let an access fail rather than wait */
+	if (replaces && r < 0 &&
+	    r > -4096)
 		(void)sys_call2(SYS_munmap, addr, (long)len);
 	return r;
 }

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Marks on ranges of memory that neither the core's segments nor, in a form that can be asked, the kernel's mappings keep:
+ * Marks on ranges of memory that neither the core's segments nor, in a form that can be asked, the
+ * kernel's mappings keep:
  *
- *   NOFORK    a forked child shall not have it (MADV_DONTFORK). The kernel copies it to the child all the same, and the child
- *             unmaps it before anything of the program runs. Tracked memory only.
- *   SEALED    mseal: the kernel refuses changes. It is the kernel's memory; the mark says so before a call forgets what is
- *             tracked beside it. Never taken away: seals last until the process executes another program.
- *   READONLY  the kernel's mapping is read-only, while the segment of the core is read-write. Tracked memory only.
- *   CLOSED    mapped without access, and never opened since: there is nothing in it, so it needs no segment. Programs have tens of
- *             thousands of such mappings, and a segment takes thirty times the memory of a range here.
+ *   NOFORK    a forked child shall not have it (MADV_DONTFORK). The kernel copies it to the child
+ *             all the same, and the child unmaps it before anything of the program runs. Tracked
+ *             memory only.
+ *   SEALED    mseal: the kernel refuses changes. It is the kernel's memory; the mark says so before
+ *             a call forgets what is tracked beside it. Never taken away: seals last until the
+ *             process executes another program.
+ *   READONLY  the kernel's mapping is read-only, while the segment of the core is read-write.
+ *             Tracked memory only.
+ *   CLOSED    mapped without access, and never opened since: there is nothing in it, so it needs no
+ *             segment. Programs have tens of thousands of such mappings, and a segment takes thirty
+ *             times the memory of a range here.
  *   NORESERVE what is CLOSED will be reserved page by page when it is opened (SEGVN_NORESERVE).
- *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not inherit it.
+ *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not
+ *             inherit it.
  *
  * Lock: h_marklock guards all of them. Rank: below h_lock and h_brklock, above the core's.
  */

@@ -7,21 +7,25 @@
  *   the program wants   kernel       segment      the mark READONLY
  *   read-write          read-write   read-write   no
  *   write-only          read-write   read-write   no: the processor has nothing less
- *   read-only           read-only    read-write   yes: pages are loaded and page out; the kernel answers writes with SIGSEGV
+ *   read-only           read-only    read-write   yes: pages come and go; the kernel refuses writes
  *   nothing             none         none         no: no page is at its address
- *   read-only, and was not made so while the process was managed: both read-only; the kernel has its pages
+ *   read-only, and was not made so while the process was managed: both read-only, and the kernel
+ *                                                 has its pages
  *   anything executable: the range becomes the kernel's
  *
- * Loads of a range and changes of its protection exclude each other, in two steps. The kernel's mprotect is made under the lock
- * of all translations (linux_range_protect), so each load finds one protection or the other for as long as it takes. And
- * the segment is closed before the kernel's mapping and opened after it: between, a fault finds nothing allowed (VM_PROT),
- * the thread is woken, and tries again until the kernel has the last word. So no page is at an address that cannot be read.
+ * Loads of a range and changes of its protection exclude each other, in two steps. The kernel's
+ * mprotect is made under the lock of all translations (linux_range_protect), so each load finds one
+ * protection or the other for as long as it takes. And the segment is closed before the kernel's
+ * mapping and opened after it: between, a fault finds nothing allowed (VM_PROT), the thread is
+ * woken, and tries again until the kernel has the last word. So no page is at an address that
+ * cannot be read.
  *
- * Left out: a device that writes to a page which the program has made read-only since it gave it to the device (a buffer registered
- * with io_uring) writes to a page that may have been copied out and dropped.
+ * Left out: a device that writes to a page which the program has made read-only since it gave it to
+ * the device (a buffer registered with io_uring) writes to a page that may have been copied out and
+ * dropped.
  *
- * Locks: h_lock as reader. h_protlock makes each change of one piece whole, with its mark; no function that lets h_lock go is
- * called under it. Rank: h_lock > h_protlock > h_brklock.
+ * Locks: h_lock as reader. h_protlock makes each change of one piece whole, with its mark; no
+ * function that lets h_lock go is called under it. Rank: h_lock > h_protlock > h_brklock.
  */
 #include "run/engine.h"
 
@@ -42,15 +46,17 @@
 /* The kernel's own protection of a tracked range. */
 static long protect_mapping(struct host *h, const struct piece *p, int prot)
 {
-	return h->h_managed ? linux_range_protect(h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, prot) :
-			      sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
+	return h->h_managed
+	    ? linux_range_protect(h->h_mach, as_hat(h->h_as), p->base, p->end - p->base, prot)
+	    : sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
 }
 
 static int mapping_prot(const struct piece *p)
 {
 	if (p->readonly)
 		return PROT_READ;
-	return (int)(((p->prot & PROT_R) != 0 ? PROT_READ : 0u) | ((p->prot & PROT_W) != 0 ? PROT_WRITE : 0u));
+	return (int)(((p->prot & PROT_R) != 0 ? PROT_READ : 0u) |
+	    ((p->prot & PROT_W) != 0 ? PROT_WRITE : 0u));
 }
 
 /* Read-write to read-only. */
@@ -87,7 +93,8 @@ static long close_piece(struct host *h, const struct piece *p)
 	/* locked pages do not move: they are copied out, and nobody may write to them meanwhile */
 	if (locked && (r = protect_mapping(h, p, PROT_READ)) != 0)
 		return r;
-	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) != VM_OK) { /* of a part, perhaps */
+	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) !=
+	    VM_OK) { /* of a part, perhaps */
 		(void)as_setprot(h->h_as, p->base, p->end - p->base, p->prot);
 		if (locked)
 			(void)protect_mapping(h, p, mapping_prot(p));
@@ -106,8 +113,8 @@ static long close_piece(struct host *h, const struct piece *p)
 }
 
 /*
- * From no access, or from read-only that the kernel has, to prot. In a managed process the memory is the core's from here on; in another the
- * caller charges what becomes read-write.
+ * From no access, or from read-only that the kernel has, to prot. In a managed process the memory
+ * is the core's from here on; in another the caller charges what becomes read-write.
  */
 static long open_piece(struct host *h, const struct piece *p, int prot)
 {
@@ -119,7 +126,8 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 	if (readonly && !host_mark(h, MARK_READONLY, p->base, p->end))
 		return -ENOMEM;
 	if ((r = protect_mapping(h, p, prot)) == 0 &&
-	    (e = as_setprot(h->h_as, p->base, len, h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
+	    (e = as_setprot(h->h_as, p->base, len,
+		 h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
 		(void)as_setprot(h->h_as, p->base, len, p->prot); /* of a part, perhaps */
 		(void)protect_mapping(h, p, mapping_prot(p));
 		r = -ENOMEM;
@@ -162,10 +170,13 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 		prot |= PROT_READ;
 	if ((prot & PROT_EXEC) != 0) {
 		r = call_release(h, p->base, p->end - p->base);
-		return r != 0 ? r : sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
+		return r != 0
+		    ? r
+		    : sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
 	}
 	mach_mutex_enter(&h->h_protlock);
-	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown) : 0; /* as it is now */
+	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown)
+						: 0; /* as it is now */
 	mach_mutex_exit(&h->h_protlock);
 	return r != 0 || grown == 0 ? r : host_errno(host_charge(h, grown));
 }
@@ -182,7 +193,8 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 	while (r == 0 && a < end) {
 		if (!host_next_piece(h, a, end, &p))
 			return sys_call3(SYS_mprotect, (long)a, (long)(end - a), prot);
-		if (p.base > a && (r = sys_call3(SYS_mprotect, (long)a, (long)(p.base - a), prot)) != 0)
+		if (p.base > a &&
+		    (r = sys_call3(SYS_mprotect, (long)a, (long)(p.base - a), prot)) != 0)
 			return r;
 		r = host_protect_piece(h, &p, prot);
 		a = p.end;
@@ -190,7 +202,10 @@ long call_mprotect(struct host *h, long addr, long len, int prot)
 	return r;
 }
 
-/* Sealed memory may not be dropped, moved or protected by us either: it becomes the kernel's. A kernel without seals changes nothing. */
+/*
+ * Sealed memory may not be dropped, moved or protected by us either: it becomes the kernel's. A
+ * kernel without seals changes nothing.
+ */
 long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
 {
 	uint64_t size = vm_page_round(len);
@@ -202,5 +217,6 @@ long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
 		return r;
 	if (!host_mark(h, MARK_SEALED, addr, addr + size))
 		return -ENOMEM;
-	return sys_call3(NR_mseal, (long)addr, (long)len, flags); /* a mark too much only has the kernel asked first */
+	return sys_call3(NR_mseal, (long)addr, (long)len,
+	    flags); /* a mark too much only has the kernel asked first */
 }

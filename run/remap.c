@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mremap of tracked ranges. A process that is not managed lets the kernel move the pages; a managed one moves the segment (as_move)
- * to a fresh mapping.
+ * mremap of tracked ranges. A process that is not managed lets the kernel move the pages; a managed
+ * one moves the segment (as_move) to a fresh mapping.
  *
  * Locks: h_lock as reader.
  */
@@ -38,10 +38,11 @@ static long map_fresh(struct host *h, long want, uint64_t len)
 }
 
 /* What the kernel refuses before it changes anything. */
-static bool remap_invalid(uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
+static bool remap_invalid(
+    uint64_t old, uint64_t oldlen, uint64_t newlen, int flags, uint64_t newaddr)
 {
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 || (old & VM_PAGEMASK) != 0 ||
-	    newlen == 0)
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0 ||
+	    (old & VM_PAGEMASK) != 0 || newlen == 0)
 		return true;
 	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0)
 		return false;
@@ -60,12 +61,16 @@ static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot, bo
 	struct piece p;
 
 	for (; a < end; a = p.end)
-		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot || p.readonly != readonly)
+		if (!host_next_piece(h, a, end, &p) || p.base > a || (p.prot & RW) != prot ||
+		    p.readonly != readonly)
 			return false;
 	return true;
 }
 
-/* In place. As long as the pages are the kernel's, its mapping stays one: of two it would move neither another time. */
+/*
+ * In place. As long as the pages are the kernel's, its mapping stays one: of two it would move
+ * neither another time.
+ */
 static long grow_in_place(struct host *h, long old, long oldlen, long newlen)
 {
 	uint64_t end = (uint64_t)old + vm_page_round((uint64_t)oldlen),
@@ -83,20 +88,23 @@ static long grow_in_place(struct host *h, long old, long oldlen, long newlen)
 	return old;
 }
 
-static long remap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
+static long remap_range(
+    struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
 
 /*
- * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is forgotten only when the kernel has moved the
- * rest: it moves elsewhere first.
+ * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is
+ * forgotten only when the kernel has moved the rest: it moves elsewhere first.
  */
-static long move_kernels(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+static long move_kernels(
+    struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t n = vm_page_round((uint64_t)newlen);
 	struct piece p;
 	enum vm_err e;
 	long r;
 
-	if ((flags & MREMAP_FIXED) == 0 || !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
+	if ((flags & MREMAP_FIXED) == 0 ||
+	    !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags & ~MREMAP_FIXED, 0);
 	if (r < 0 && r > -4096)
@@ -107,14 +115,16 @@ static long move_kernels(struct host *h, long old, long oldlen, long newlen, int
 }
 
 /* Memory that is not read-write for the program is opened, moved and gets its protection again. */
-static long move_closed(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr, int prot)
+static long move_closed(
+    struct host *h, long old, long oldlen, long newlen, int flags, long newaddr, int prot)
 {
 	long r = call_mprotect(h, old, oldlen, RW), p;
 
 	if (r != 0)
 		return r;
 	p = remap_range(h, old, oldlen, newlen, flags, newaddr);
-	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, prot) : call_mprotect(h, p, newlen, prot);
+	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, prot)
+			       : call_mprotect(h, p, newlen, prot);
 	return r != 0 ? r : p;
 }
 
@@ -126,16 +136,20 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
-	if ((flags & MREMAP_FIXED) != 0 && host_marked(h, MARK_SEALED, (uint64_t)newaddr, (uint64_t)newaddr + n))
+	if ((flags & MREMAP_FIXED) != 0 &&
+	    host_marked(h, MARK_SEALED, (uint64_t)newaddr, (uint64_t)newaddr + n))
 		return -EPERM;
 	if (!host_next_piece(h, (uint64_t)old, (uint64_t)old + o, &p))
 		return move_kernels(h, old, oldlen, newlen, flags, newaddr);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && host_track_closed(h, (uint64_t)old, (uint64_t)old + o) == VM_OK &&
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 &&
+	    host_track_closed(h, (uint64_t)old, (uint64_t)old + o) == VM_OK &&
 	    all_like(h, (uint64_t)old, (uint64_t)old + o, PROT_NONE, false))
 		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_NONE);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 && all_like(h, (uint64_t)old, (uint64_t)old + o, RW, true))
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) == 0 &&
+	    all_like(h, (uint64_t)old, (uint64_t)old + o, RW, true))
 		return move_closed(h, old, oldlen, newlen, flags, newaddr, PROT_READ);
-	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || !all_like(h, (uint64_t)old, (uint64_t)old + o, RW, false)) {
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 ||
+	    !all_like(h, (uint64_t)old, (uint64_t)old + o, RW, false)) {
 		long r = call_release(h, (uint64_t)old, o);
 
 		return r != 0 ? r : move_kernels(h, old, oldlen, newlen, flags, newaddr);
@@ -152,13 +166,17 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 			return -ENOMEM;
 	}
 	if (!h->h_managed) { /* the pages are the kernel's: it moves them */
-		if ((flags & MREMAP_FIXED) != 0 && (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
+		if ((flags & MREMAP_FIXED) != 0 &&
+		    (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
 			return host_errno(e);
 		long r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 		if (r < 0 && r > -4096)
 			return r;
 		(void)host_forget(h, (uint64_t)old, o);
-		/* the new range holds pages already: a charge that is refused adopts them with everything else */
+		/*
+		 * the new range holds pages already: a charge that is refused adopts them with
+		 * everything else
+		 */
 		if (host_track(h, (uint64_t)r, n, RW, 0) != VM_OK)
 			return -ENOMEM;
 		return r;
@@ -171,8 +189,9 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	}
 	uint64_t keep = n < o ? n : o;
 	long at = sys_call6(SYS_mmap, (flags & MREMAP_FIXED) != 0 ? newaddr : 0, (long)n, RW,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | ((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0), -1,
-	    0);
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+		((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0),
+	    -1, 0);
 	if (at < 0 && at > -4096)
 		return at;
 	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
@@ -182,8 +201,9 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 		return -ENOMEM;
 	}
 	if (n > keep) {
-		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W,
-			.sa_flags = 0 };
+		struct segvn_args sa = {
+			.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = 0
+		};
 
 		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
 			/* back where it was */

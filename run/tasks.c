@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How many threads the process has. The kernel lists the workers that it makes for io_uring among them, and they are threads for
- * calls that want a process of one thread; a program's end does not wait for them.
+ * How many threads the process has. The kernel lists the workers that it makes for io_uring among
+ * them, and they are threads for calls that want a process of one thread; a program's end does not
+ * wait for them.
  *
  * It opens a file: the caller minds that the number of the descriptor is one of the program's.
  */
@@ -37,7 +38,9 @@ unsigned tasks_count(bool workers)
 {
 	_Alignas(8) char buf[1024];
 	unsigned n = 0;
-	long got, fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	long got,
+	    fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/task",
+		O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return 0;

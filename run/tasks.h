@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
-/* Threads, the service thread among them; workers: those that the kernel made for io_uring as well. 0: unknown. */
+/*
+ * Threads, the service thread among them; workers: those that the kernel made for io_uring as well.
+ * 0: unknown.
+ */
 unsigned tasks_count(bool workers);
 #endif

@@ -2,13 +2,16 @@
 /*
  * Memory of the machine's own, and what is put by for it.
  *
- * Tables grow when a page is touched, and it is too late then to refuse anything. A program may have all the mappings that a process
- * may have (vm.max_map_count), all its address space (RLIMIT_AS) or all its data (RLIMIT_DATA), as programs do that ask for memory
- * until they get none. So the first call puts two things by:
+ * Tables grow when a page is touched, and it is too late then to refuse anything. A program may
+ * have all the mappings that a process may have (vm.max_map_count), all its address space
+ * (RLIMIT_AS) or all its data (RLIMIT_DATA), as programs do that ask for memory until they get
+ * none. So the first call puts two things by:
  *
- *   a reserve, RESERVE bytes that are mapped and not touched: where mmap fails, memory is taken from it, and does not go back;
- *   SPARE mappings, pages of alternating protection, each a mapping of the kernel's: where registering or unregistering a range
- *   fails for want of one, as it splits a mapping, one is unmapped.
+ *   a reserve, RESERVE bytes that are mapped and not touched: where mmap fails, memory is taken
+ *   from it, and does not go back;
+ *   SPARE mappings, pages of alternating protection, each a mapping of the kernel's: where
+ *   registering or unregistering a range fails for want of one, as it splits a mapping, one is
+ *   unmapped.
  *
  * Lock: none. Both are taken by counting.
  */
@@ -19,8 +22,9 @@
 
 #include "machine/linux/linux_impl.h"
 
-#define SPARE	16u
-#define RESERVE (16ull << 20) /* tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges */
+#define SPARE 16u
+/* Tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges. */
+#define RESERVE (16ull << 20)
 
 static _Atomic uint32_t spare_left; /* of them */
 static _Atomic uint64_t spare_base; /* 0: none were put by */
@@ -30,7 +34,8 @@ static _Atomic uint64_t reserve_used; /* bytes */
 
 static long map_own(uint64_t bytes)
 {
-	return sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 static void *take_reserve(uint64_t bytes)
@@ -54,7 +59,8 @@ static bool from_reserve(const void *p)
 
 static void put_by(void)
 {
-	long p = sys_call6(SYS_mmap, 0, SPARE * VM_PAGESIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long p = sys_call6(SYS_mmap, 0, SPARE * VM_PAGESIZE, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t none = 0;
 
 	if (p < 0 && p > -4096)
@@ -79,7 +85,8 @@ bool linux_spare_mapping(void)
 		if (left == 0)
 			return false;
 	while (!atomic_compare_exchange_weak(&spare_left, &left, left - 1));
-	(void)sys_call2(SYS_munmap, (long)(atomic_load(&spare_base) + vm_ptob(left - 1)), VM_PAGESIZE);
+	(void)sys_call2(
+	    SYS_munmap, (long)(atomic_load(&spare_base) + vm_ptob(left - 1)), VM_PAGESIZE);
 	return true;
 }
 

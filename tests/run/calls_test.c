@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The table of calls (run/calls.c) is whole: each call once, with a word on why, and all its readers see the same. */
+/*
+ * The table of calls (run/calls.c) is whole: each call once, with a word on why, and all its
+ * readers see the same.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,12 +35,15 @@ static void test_each_call_stands_once(void **state)
 /* What the kernel's documentation (man 2, "memory") names as changing memory. */
 static void test_no_call_on_memory_is_missing(void **state)
 {
-	static const uint16_t memory[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_remap_file_pages,
-		SYS_shmat, SYS_shmdt, SYS_msync, SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall,
-		SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_memfd_create, SYS_userfaultfd, SYS_mbind, SYS_set_mempolicy,
-		SYS_migrate_pages, SYS_move_pages, SYS_process_vm_readv, SYS_process_vm_writev, NR_process_madvise,
-		NR_process_mrelease, NR_set_mempolicy_home_node, NR_cachestat, NR_map_shadow_stack, NR_mseal, SYS_clone, SYS_clone3,
-		SYS_fork, SYS_vfork, SYS_execve, SYS_execveat, SYS_prctl, SYS_setrlimit, SYS_prlimit64 };
+	static const uint16_t memory[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect,
+		SYS_madvise, SYS_brk, SYS_remap_file_pages, SYS_shmat, SYS_shmdt, SYS_msync,
+		SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall,
+		SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_memfd_create, SYS_userfaultfd,
+		SYS_mbind, SYS_set_mempolicy, SYS_migrate_pages, SYS_move_pages,
+		SYS_process_vm_readv, SYS_process_vm_writev, NR_process_madvise,
+		NR_process_mrelease, NR_set_mempolicy_home_node, NR_cachestat, NR_map_shadow_stack,
+		NR_mseal, SYS_clone, SYS_clone3, SYS_fork, SYS_vfork, SYS_execve, SYS_execveat,
+		SYS_prctl, SYS_setrlimit, SYS_prlimit64 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)

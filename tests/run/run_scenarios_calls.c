@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of the calls in run/calls.c that are seldom made: each must answer, and leave contents, as the kernel's own. */
+/*
+ * Scenarios of the calls in run/calls.c that are seldom made: each must answer, and leave contents,
+ * as the kernel's own.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include "run/calls.h"
@@ -28,10 +31,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PIDFD_SELF	   (-10000)
-#define GUARD_INSTALL	   102
-#define GUARD_REMOVE	   103
-#define DONTNEED_LOCKED	   24
+#define PIDFD_SELF (-10000)
+#define GUARD_INSTALL 102
+#define GUARD_REMOVE 103
+#define DONTNEED_LOCKED 24
 
 extern char **environ;
 
@@ -74,7 +77,10 @@ static int purge_by_process_madvise(void)
 	return close(fd);
 }
 
-/* A child wakes the thread of its parent that waited before it was born: the futex must not have another name then. */
+/*
+ * A child wakes the thread of its parent that waited before it was born: the futex must not have
+ * another name then.
+ */
 static void *wait_for_post(void *arg)
 {
 	while (sem_wait(arg) != 0 && errno == EINTR)
@@ -82,7 +88,10 @@ static void *wait_for_post(void *arg)
 	return NULL;
 }
 
-static int post(void *arg) { return sem_post(arg); }
+static int post(void *arg)
+{
+	return sem_post(arg);
+}
 
 /* Sleeping in futex(): what /proc says of the thread begins with the call's number. */
 static bool sleeps(pid_t tid)
@@ -146,11 +155,17 @@ static int sealed(void)
 	report("munmap", munmap(p + MIB, MIB));
 	report("munmap of more", munmap(p, 3 * MIB));
 	EXPECT(wrong(p, 3 * MIB, 1) == 0);
-	report("mmap", mmap(p + MIB / 2, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -1 : 0);
+	report("mmap",
+	    mmap(p + MIB / 2, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		    MAP_FAILED
+		? -1
+		: 0);
 	q = mremap(p + MIB, MIB, 2 * MIB, MREMAP_MAYMOVE);
 	report("mremap", q == MAP_FAILED ? -1 : 0);
 	q = map(PAGE);
-	report("mremap over it", mremap(q, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + MIB + PAGE) == MAP_FAILED ? -1 : 0);
+	report("mremap over it",
+	    mremap(q, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + MIB + PAGE) == MAP_FAILED ? -1
+											       : 0);
 	report("mprotect", mprotect(p + MIB, PAGE, PROT_READ));
 	report("mprotect none", mprotect(p + 2 * MIB - PAGE, PAGE, PROT_NONE));
 	push_out();
@@ -164,7 +179,10 @@ static int sealed(void)
 }
 
 /* A key's rights are those of the mapping in a child, too. Machines without keys say so. */
-static void denied(int sig) { _exit(sig == SIGSEGV ? 33 : 34); }
+static void denied(int sig)
+{
+	_exit(sig == SIGSEGV ? 33 : 34);
+}
 static int key_over_fork(void)
 {
 	for (int kind = MAP_SHARED; kind <= MAP_PRIVATE; kind++) {
@@ -176,7 +194,8 @@ static int key_over_fork(void)
 		if (key < 0) {
 			report("pkey_alloc", key);
 			report("pkey_mprotect", pkey_mprotect(p, PAGE, PROT_READ, 3));
-			EXPECT(pkey_mprotect(p, PAGE, PROT_READ, -1) == 0 && mprotect(p, PAGE, PROT_READ | PROT_WRITE) == 0);
+			EXPECT(pkey_mprotect(p, PAGE, PROT_READ, -1) == 0 &&
+			    mprotect(p, PAGE, PROT_READ | PROT_WRITE) == 0);
 			EXPECT(wrong(p, 4 * PAGE, 1) == 0);
 			continue;
 		}
@@ -185,7 +204,8 @@ static int key_over_fork(void)
 		EXPECT(wrong(p, 4 * PAGE, 1) == 0 && pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
 		EXPECT(signal(SIGSEGV, denied) != SIG_ERR);
 		report_child("child", read_byte, p);
-		EXPECT(signal(SIGSEGV, SIG_DFL) != SIG_ERR && pkey_set(key, 0) == 0 && wrong(p, 4 * PAGE, 1) == 0);
+		EXPECT(signal(SIGSEGV, SIG_DFL) != SIG_ERR && pkey_set(key, 0) == 0 &&
+		    wrong(p, 4 * PAGE, 1) == 0);
 		EXPECT(munmap(p, 4 * PAGE) == 0 && pkey_free(key) == 0);
 	}
 	return 0;
@@ -211,9 +231,15 @@ static bool mapping_has(const char *p, const char *flag)
 }
 
 /* Bytes that are nowhere else than fill() put them. */
-static bool is_secret(const char *p, const uint64_t *secret) { return memcmp(p, secret, 64) == 0; }
+static bool is_secret(const char *p, const uint64_t *secret)
+{
+	return memcmp(p, secret, 64) == 0;
+}
 
-/* Is a page of the secret in writable memory that goes into a core file? Mappings of other processes, too, are looked at by name only. */
+/*
+ * Is a page of the secret in writable memory that goes into a core file? Mappings of other
+ * processes, too, are looked at by name only.
+ */
 static bool in_core_file(const uint64_t *secret, const char *own, size_t len)
 {
 	FILE *f = fopen("/proc/self/smaps", "r");
@@ -228,17 +254,22 @@ static bool in_core_file(const uint64_t *secret, const char *own, size_t len)
 			a = from;
 			e = to;
 		}
-		if (strncmp(line, "VmFlags", 7) != 0 || strstr(line, " dd") != NULL || strncmp(rights, "rw-p", 4) != 0)
+		if (strncmp(line, "VmFlags", 7) != 0 || strstr(line, " dd") != NULL ||
+		    strncmp(rights, "rw-p", 4) != 0)
 			continue;
 		for (uintptr_t at = a; at < e && !yes; at += PAGE)
-			yes = (at < (uintptr_t)own || at >= (uintptr_t)own + len) && is_secret((const char *)at, secret);
+			yes = (at < (uintptr_t)own || at >= (uintptr_t)own + len) &&
+			    is_secret((const char *)at, secret);
 	}
 	if (f != NULL)
 		(void)fclose(f);
 	return yes;
 }
 
-static int check_dump(void *p) { return mapping_has(p, " dd") ? 1 : 2; }
+static int check_dump(void *p)
+{
+	return mapping_has(p, " dd") ? 1 : 2;
+}
 
 static int not_dumped(void)
 {
@@ -264,7 +295,8 @@ static int not_dumped(void)
 		EXPECT(!in_core_file(kept_out + 1, many, 4 * MIB));
 	}
 	report_child("child", check_dump, p);
-	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") && wrong(p, 8 * PAGE, 1) == 0);
+	EXPECT(madvise(p, 4 * PAGE, MADV_DODUMP) == 0 && !mapping_has(p, " dd") &&
+	    wrong(p, 8 * PAGE, 1) == 0);
 	return 0;
 }
 
@@ -353,7 +385,8 @@ static int locks_of_memory(void)
 	report_child("child has none locked", drop_what_was_locked, p);
 	report("DONTNEED of locked", madvise(p, PAGE, MADV_DONTNEED));
 	report("the other one", madvise(p, PAGE, DONTNEED_LOCKED));
-	EXPECT(zero(p, PAGE) && mprotect(p, 16 * PAGE, PROT_NONE) == 0 && mprotect(p, 16 * PAGE, PROT_READ) == 0);
+	EXPECT(zero(p, PAGE) && mprotect(p, 16 * PAGE, PROT_NONE) == 0 &&
+	    mprotect(p, 16 * PAGE, PROT_READ) == 0);
 	EXPECT(wrong(p, 16 * PAGE, 1) > 0 && mprotect(p, 16 * PAGE, PROT_READ | PROT_WRITE) == 0);
 	p = mremap(p, 16 * PAGE, 32 * PAGE, MREMAP_MAYMOVE);
 	EXPECT(p != MAP_FAILED && munlockall() == 0);
@@ -492,9 +525,11 @@ static int impossible_break(void)
 	fill(p, 2 * MIB, 1);
 	push_out();
 	for (intptr_t i = 0; i < 3; i++) {
-		static const uintptr_t want[] = { UINTPTR_MAX, UINTPTR_MAX - PAGE, (uintptr_t)1 << 47 };
+		static const uintptr_t want[] = { UINTPTR_MAX, UINTPTR_MAX - PAGE,
+			(uintptr_t)1 << 47 };
 
-		EXPECT(syscall(SYS_brk, want[i]) == (long)(p + 2 * MIB) && wrong(p, 2 * MIB, 1) == 0);
+		EXPECT(
+		    syscall(SYS_brk, want[i]) == (long)(p + 2 * MIB) && wrong(p, 2 * MIB, 1) == 0);
 	}
 	EXPECT(brk(p) == 0 && sbrk(0) == p);
 	return 0;
@@ -506,7 +541,8 @@ static int populated(void)
 	for (int prot = PROT_READ; prot <= (PROT_READ | PROT_WRITE); prot += PROT_WRITE) {
 		char *p = mmap(NULL, MIB, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-		EXPECT(p != MAP_FAILED && zero(p, MIB) && mprotect(p, MIB, PROT_READ | PROT_WRITE) == 0);
+		EXPECT(p != MAP_FAILED && zero(p, MIB) &&
+		    mprotect(p, MIB, PROT_READ | PROT_WRITE) == 0);
 		fill(p, MIB, 1);
 		push_out();
 		EXPECT(wrong(p, MIB, 1) == 0);
@@ -532,11 +568,15 @@ static int break_by_prctl(void)
 	fill(old + MIB, 2 * MIB, 1);
 	push_out();
 	EXPECT(wrong(old + MIB, 2 * MIB, 1) == 0);
-	EXPECT((char *)syscall(SYS_brk, old + 2 * MIB) == old + 2 * MIB && wrong(old + MIB, MIB, 1) != 0);
+	EXPECT((char *)syscall(SYS_brk, old + 2 * MIB) == old + 2 * MIB &&
+	    wrong(old + MIB, MIB, 1) != 0);
 	return 0;
 }
 
-/* A filter that kills whoever asks for what only the runtime asks for: programs are executed all the same. */
+/*
+ * A filter that kills whoever asks for what only the runtime asks for: programs are executed all
+ * the same.
+ */
 static int filtered_exec(void *arg)
 {
 	struct sock_filter code[] = {
@@ -550,7 +590,8 @@ static int filtered_exec(void *arg)
 	struct rlimit rl;
 
 	(void)arg;
-	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
 	EXPECT(getrlimit(RLIMIT_AS, &rl) == 0);
 	(void)execl("/bin/sh", "sh", "-c", "exit 5", NULL);
 	return 1;
@@ -563,10 +604,14 @@ static int filter_of_reads(void)
 	return 0;
 }
 
-/* Each call of the table with arguments that are all wrong: the answer is the kernel's, and none is forgotten where it is made. */
+/*
+ * Each call of the table with arguments that are all wrong: the answer is the kernel's, and none is
+ * forgotten where it is made.
+ */
 static int every_call(void)
 {
-	static const uint16_t not_so[] = { SYS_clone, SYS_fork, SYS_exit, SYS_execve, SYS_execveat };
+	static const uint16_t not_so[] = { SYS_clone, SYS_fork, SYS_exit, SYS_execve,
+		SYS_execveat };
 
 	for (size_t i = 0; i < calls_n; i++) {
 		bool skip = calls[i].c_way == CALL_KERNEL;
@@ -603,15 +648,18 @@ static int limits_of_space(void)
 		EXPECT(getrlimit((unsigned)kinds[i], &old) == 0);
 		set = old;
 		set.rlim_cur = 8ul * UNIT + UNIT / 2 + 24 * MIB;
-		EXPECT(setrlimit((unsigned)kinds[i], &set) == 0 && getrlimit((unsigned)kinds[i], &got) == 0);
+		EXPECT(setrlimit((unsigned)kinds[i], &set) == 0 &&
+		    getrlimit((unsigned)kinds[i], &got) == 0);
 		EXPECT(got.rlim_cur == set.rlim_cur && got.rlim_max == old.rlim_max);
-		while (n < 32 && (p[n] = mmap(NULL, UNIT, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
+		while (n < 32 &&
+		    (p[n] = mmap(NULL, UNIT, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
 			n++;
 		printf("%d fit\n", n);
 		while (n > 0)
 			EXPECT(munmap(p[--n], UNIT) == 0);
-		EXPECT(setrlimit((unsigned)kinds[i], &old) == 0 && getrlimit((unsigned)kinds[i], &got) == 0);
+		EXPECT(setrlimit((unsigned)kinds[i], &old) == 0 &&
+		    getrlimit((unsigned)kinds[i], &got) == 0);
 		EXPECT(got.rlim_cur == old.rlim_cur && got.rlim_max == old.rlim_max);
 	}
 	struct rlimit own, others, now;
@@ -630,7 +678,10 @@ static int limits_of_space(void)
 	return 0;
 }
 
-/* Memory is asked for until there is none, by a limit, and then used: what the runtime needs for that must be there. */
+/*
+ * Memory is asked for until there is none, by a limit, and then used: what the runtime needs for
+ * that must be there.
+ */
 static int use_all_of(void *kind)
 {
 	struct rlimit rl = { 300ul * MIB, 300ul * MIB };
@@ -641,8 +692,9 @@ static int use_all_of(void *kind)
 	if (setrlimit((unsigned)(intptr_t)kind, &rl) != 0)
 		return 2;
 	for (size_t size = MIB; size >= PAGE; size /= 2)
-		while (n < MOST && (p[n] = mmap(NULL, size, PROT_READ | PROT_WRITE,
-					MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
+		while (n < MOST &&
+		    (p[n] = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED)
 			n++;
 	for (size_t i = 0; i < n; i++)
 		p[i][0] = (char)i;
@@ -659,7 +711,9 @@ static int all_of_the_limit(void)
 	return 0;
 }
 
-/* As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost. */
+/*
+ * As many mappings as the kernel allows, each of a page: then memory works, and nothing was lost.
+ */
 static int many_maps(void)
 {
 	enum { MOST = 70000 };
@@ -668,12 +722,14 @@ static int many_maps(void)
 
 	fill(p, MIB, 1);
 	for (int prot = PROT_NONE; prot <= PROT_WRITE; prot += PROT_WRITE) {
-		char *base = mmap(NULL, MOST * 2ul * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		char *base = mmap(NULL, MOST * 2ul * PAGE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		int n = 0, works = 0;
 
 		EXPECT(base != MAP_FAILED && munmap(base, MOST * 2ul * PAGE) == 0);
-		while (n < MOST && (at[n] = mmap(base + n * 2l * PAGE, PAGE, prot,
-					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)) != MAP_FAILED)
+		while (n < MOST &&
+		    (at[n] = mmap(base + n * 2l * PAGE, PAGE, prot,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)) != MAP_FAILED)
 			n++;
 		if (prot == PROT_NONE) /* the engine's own mappings are some dozen */
 			printf("%s\n", n > 65000 ? "as many as the kernel has" : "few");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of protection: contents stay through every change of it, and what is not allowed is answered with the program's own signal. */
+/*
+ * Scenarios of protection: contents stay through every change of it, and what is not allowed is
+ * answered with the program's own signal.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include <errno.h>
@@ -34,12 +37,14 @@ static int write_only(void)
 		}
 		push_out();
 		EXPECT(mprotect(p[0], 64 * PAGE, PROT_READ) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
-		EXPECT(mprotect(p[0], 64 * PAGE, PROT_WRITE) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
+		EXPECT(
+		    mprotect(p[0], 64 * PAGE, PROT_WRITE) == 0 && wrong(p[0], 64 * PAGE, 0) == 0);
 		fill(p[0], 64 * PAGE, 7);
 		report_child("child", read_byte, p[1] + 5);
 		EXPECT(wrong(p[0], 64 * PAGE, 7) == 0 && wrong(p[1], 64 * PAGE, 1) == 0);
 		p[1] = mremap(p[1], 64 * PAGE, MIB, MREMAP_MAYMOVE);
-		EXPECT(p[1] != MAP_FAILED && (kind == MAP_SHARED || wrong(p[1], 64 * PAGE, 1) == 0));
+		EXPECT(
+		    p[1] != MAP_FAILED && (kind == MAP_SHARED || wrong(p[1], 64 * PAGE, 1) == 0));
 		char *to = map(64 * PAGE);
 		EXPECT(mremap(p[2], 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
 		EXPECT(wrong(to, 64 * PAGE, 2) == 0);
@@ -49,7 +54,10 @@ static int write_only(void)
 	return 0;
 }
 
-/* One thread reads on and on, so that pages ahead of it are loaded; another closes pieces just ahead, and the reader opens them. */
+/*
+ * One thread reads on and on, so that pages ahead of it are loaded; another closes pieces just
+ * ahead, and the reader opens them.
+ */
 static char *ahead_base;
 static _Atomic size_t ahead_at, ahead_faults;
 static _Atomic bool ahead_end, ahead_misled;
@@ -61,7 +69,8 @@ static void open_piece(int sig, siginfo_t *si, void *context)
 	char *at = (char *)((uintptr_t)si->si_addr & ~(uintptr_t)(AHEAD_PIECE - 1));
 
 	(void)context;
-	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR || at < ahead_base || at >= ahead_base + AHEAD_PAGES * PAGE ||
+	if (sig != SIGSEGV || si->si_code != SEGV_ACCERR || at < ahead_base ||
+	    at >= ahead_base + AHEAD_PAGES * PAGE ||
 	    mprotect(at, AHEAD_PIECE, PROT_READ | PROT_WRITE) != 0) {
 		ahead_misled = true;
 		_exit(7);
@@ -97,7 +106,8 @@ static int close_against_read_ahead(void)
 			for (size_t at = 0; at < AHEAD_PAGES * PAGE; at += PAGE) {
 				ahead_at = at;
 				if (prot == PROT_READ) /* the write barrier of a collector */
-					*(volatile char *)(ahead_base + at) = *(volatile char *)(ahead_base + at);
+					*(volatile char *)(ahead_base + at) =
+					    *(volatile char *)(ahead_base + at);
 				EXPECT(wrong(ahead_base + at, PAGE, 3) != 0 || at == 0);
 			}
 		ahead_end = true;
@@ -109,8 +119,8 @@ static int close_against_read_ahead(void)
 }
 
 /*
- * One range is closed that lies in many mappings, while a thread writes to it. Its pages do not move in one go then, and no write may
- * get lost in between.
+ * One range is closed that lies in many mappings, while a thread writes to it. Its pages do not
+ * move in one go then, and no write may get lost in between.
  */
 #define SEVERAL 64u
 static _Atomic(uint64_t) *several;
@@ -137,7 +147,8 @@ static void *write_several(void *arg)
 
 static int close_several_mappings(void)
 {
-	struct sigaction sa = { .sa_sigaction = closed_for_now, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct sigaction sa = { .sa_sigaction = closed_for_now,
+		.sa_flags = SA_SIGINFO | SA_NODEFER };
 	size_t len = SEVERAL * PAGE;
 	unsigned lost = 0;
 	pthread_t t;
@@ -145,7 +156,8 @@ static int close_several_mappings(void)
 	several = map(len);
 	for (unsigned i = 0; i < SEVERAL; i += 2)
 		EXPECT(madvise((char *)several + i * PAGE, PAGE, MADV_DONTDUMP) == 0);
-	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0 && pthread_create(&t, NULL, write_several, NULL) == 0);
+	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0 &&
+	    pthread_create(&t, NULL, write_several, NULL) == 0);
 	for (int round = 0; round < 300; round++) {
 		EXPECT(mprotect((void *)several, len, round % 2 == 0 ? PROT_NONE : PROT_READ) == 0);
 		EXPECT(mprotect((void *)several, len, PROT_READ | PROT_WRITE) == 0);
@@ -201,15 +213,20 @@ static int read_only(void)
 	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE);
 	EXPECT(q != MAP_FAILED && wrong(q, MIB, 1) == 0);
 	report("populate", madvise(q, MIB, MADV_POPULATE_WRITE));
-	EXPECT(madvise(q, MIB, MADV_POPULATE_READ) == 0 && madvise(q, PAGE, MADV_DONTNEED) == 0 && zero(q, PAGE));
-	EXPECT(mprotect(q, MIB, PROT_NONE) == 0 && mprotect(q, MIB, PROT_READ) == 0 && wrong(q, MIB, 1) == 512);
+	EXPECT(madvise(q, MIB, MADV_POPULATE_READ) == 0 && madvise(q, PAGE, MADV_DONTNEED) == 0 &&
+	    zero(q, PAGE));
+	EXPECT(mprotect(q, MIB, PROT_NONE) == 0 && mprotect(q, MIB, PROT_READ) == 0 &&
+	    wrong(q, MIB, 1) == 512);
 	push_out();
 	EXPECT(mprotect(q, MIB, PROT_READ | PROT_EXEC) == 0 && wrong(q, MIB, 1) == 512);
 	EXPECT(munmap(q, 2 * MIB) == 0);
 	return 0;
 }
 
-/* The signals that a program has coming: another thread takes away what this one uses. Address and kind are told right. */
+/*
+ * The signals that a program has coming: another thread takes away what this one uses. Address and
+ * kind are told right.
+ */
 static sigjmp_buf hit_back;
 static _Atomic(char *) hit_page;
 static void hit(int sig, siginfo_t *si, void *context)
@@ -255,7 +272,8 @@ static int own_signals(void)
 		EXPECT(pthread_join(t, NULL) == 0);
 	}
 	for (int how = 0; how < 3; how++)
-		printf("%d: %d not mapped, %d not allowed, %d else\n", how, code[how][0], code[how][1], code[how][2]);
+		printf("%d: %d not mapped, %d not allowed, %d else\n", how, code[how][0],
+		    code[how][1], code[how][2]);
 	sa.sa_handler = SIG_DFL;
 	EXPECT(sigaction(SIGSEGV, &sa, NULL) == 0);
 	return 0;
