@@ -67,7 +67,7 @@ def programs(small):
     return {
         'sort': ('LC_ALL=C sort -S 120M /in/sort.txt | md5sum', lambda d: sort_input(d / 'sort.txt', 850000 // k)),
         'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % (660000 // k))),
-        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (200000 // k))),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (270000 // k))),
         'gcc': ('gcc -O1 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', 420 // k)),
     }
 

@@ -577,16 +577,16 @@ static int64_t reap(struct waited *w, int *status)
 	return 0;
 }
 
-int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
+int64_t proc_wait_kernel(int pid, int *st, unsigned options)
 {
 	struct waited w = { .me = this_proc(), .pid = pid, .options = options };
 	int64_t found;
-	int st = 0, err;
+	int err;
 
 	for (;;) {
 		mach_mutex_enter(&proc_lock);
 		(void)is_ready(&w);
-		found = reap(&w, &st);
+		found = reap(&w, st);
 		mach_mutex_exit(&proc_lock);
 		if (found > 0)
 			break;
@@ -608,6 +608,16 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
 		if (err != 0)
 			return -ERESTART;
 	}
+	return found;
+}
+
+int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
+{
+	int st = 0;
+	int64_t found = proc_wait_kernel(pid, &st, options);
+
+	if (found <= 0)
+		return found;
 	if (status != 0 && copy_out(status, &st, sizeof(st)) != 0)
 		return -EFAULT;
 	if (rusage != 0) {
@@ -648,6 +658,7 @@ void proc_init(void)
 
 	mach_mutex_init(&proc_lock, 7, "processes");
 	syscall_init();
+	shm_init();
 	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL || (p->p_sighand = sighand_of(NULL, false)) == NULL ||
 	    (u = uthread_new(p, &tf)) == NULL || as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
 		kpanic("no memory for the first program");

@@ -138,6 +138,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 int proc_exec(const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
+int64_t proc_wait_kernel(int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
@@ -166,6 +167,8 @@ int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, u
 int futex_wake_addr(uint64_t addr, int n);
 void futex_exit_robust(struct uthread *);
 
+int path_find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **); /* as fstatat's arguments; sys/path.c */
+void shm_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;
 struct inode *anon_inode(const struct inode_ops *, unsigned mode);

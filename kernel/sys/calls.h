@@ -7,6 +7,8 @@
 #ifndef QUIRE_KERNEL_CALLS_H
 #define QUIRE_KERNEL_CALLS_H
 
+#include <quire/types.h>
+
 /* clang-format off */
 #define CALLS(X)                                                                                                       \
 	X(read, 0, 63) X(write, 1, 64) X(open, 2, -1) X(close, 3, 57) X(stat, 4, -1) X(fstat, 5, 80) X(lstat, 6, -1)       \
@@ -37,7 +39,17 @@
 	X(pselect6, 270, 72) X(ppoll, 271, 73) X(set_robust_list, 273, 99) X(utimensat, 280, 88) X(fallocate, 285, 47)      \
 	X(eventfd2, 290, 19) X(dup3, 292, 24) X(pipe2, 293, 59) X(prlimit64, 302, 261) X(process_vm_readv, 310, 270)        \
 	X(process_vm_writev, 311, 271) X(renameat2, 316, 276) X(getrandom, 318, 278) X(memfd_create, 319, 279)              \
-	X(execveat, 322, 281) X(mlock2, 325, 284) X(copy_file_range, 326, 285) X(rseq, 334, 293) X(faccessat2, 439, 439)
+	X(execveat, 322, 281) X(mlock2, 325, 284) X(copy_file_range, 326, 285) X(rseq, 334, 293) X(faccessat2, 439, 439)          \
+	X(waitid, 247, 95) X(getpriority, 140, 141) X(setpriority, 141, 140) X(sched_setparam, 142, 118)                    \
+	X(sched_getparam, 143, 121) X(sched_setscheduler, 144, 119) X(sched_getscheduler, 145, 120)                         \
+	X(sched_get_priority_max, 146, 125) X(sched_get_priority_min, 147, 126) X(sched_rr_get_interval, 148, 127)          \
+	X(getresuid, 118, 148) X(getresgid, 120, 150) X(setreuid, 113, 145) X(setregid, 114, 143) X(setgroups, 116, 159)    \
+	X(getcpu, 309, 168) X(get_robust_list, 274, 100) X(getitimer, 36, 102) X(rt_sigtimedwait, 128, 137)                 \
+	X(rt_sigqueueinfo, 129, 138) X(preadv, 295, 69) X(pwritev, 296, 70) X(epoll_create, 213, -1)                        \
+	X(epoll_create1, 291, 20) X(epoll_ctl, 233, 21) X(epoll_wait, 232, -1) X(epoll_pwait, 281, 22)                      \
+	X(shmget, 29, 194) X(shmat, 30, 196) X(shmctl, 31, 195) X(shmdt, 67, 197) X(close_range, 436, 436)                  \
+	X(membarrier, 324, 283) X(personality, 135, 92) X(syncfs, 306, 267) X(sync_file_range, 277, 84)                     \
+	X(readahead, 187, 213) X(clone3, 435, 435) X(mseal, 462, 462) X(sethostname, 170, 161) X(statx, 332, 291)
 /* clang-format on */
 
 #define DECLARE(name, x86, riscv) int64_t sys_##name(const uint64_t *a);

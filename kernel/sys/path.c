@@ -105,6 +105,11 @@ static int64_t give_stat(struct inode *i, uint64_t to)
 	return copy_out(to, &st, sizeof(st));
 }
 
+int path_find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip)
+{
+	return find(dirfd, path, flags, ip);
+}
+
 static int64_t stat_at(uint64_t dirfd, uint64_t path, uint64_t to, unsigned flags)
 {
 	struct inode *i;

@@ -5,6 +5,7 @@
  * Prints "ok NAME" or "FAILED NAME line"; the status is the number of failures.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,7 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -355,6 +359,83 @@ static void memfd_is_shared(void)
 	close(fd);
 }
 
+static void system_v_memory_is_shared(void)
+{
+	int id = shmget(IPC_PRIVATE, 5 * PG, IPC_CREAT | 0600), status;
+	uint8_t *p = shmat(id, NULL, 0), *q;
+
+	CHECK(id >= 0 && p != (void *)-1 && p[0] == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		p[4 * PG] = 33;
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && p[4 * PG] == 33);
+	q = shmat(id, NULL, SHM_RDONLY);
+	CHECK(q != (void *)-1 && q[4 * PG] == 33 && try(q, 1) == SIGSEGV && caught.si_code == SEGV_ACCERR);
+	struct shmid_ds ds;
+	CHECK(shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == 5 * PG);
+	CHECK(shmdt(q) == 0 && shmdt(p + PG) == -1 && shmdt(p) == 0 && try(p, 0) == SIGSEGV);
+	p = shmat(id, NULL, 0);
+	CHECK(p[4 * PG] == 33); /* it stays without a mapping */
+	CHECK(shmctl(id, IPC_RMID, NULL) == 0 && shmdt(p) == 0 && shmat(id, NULL, 0) == (void *)-1);
+}
+
+static void events_are_waited_for(void)
+{
+	int ep = epoll_create1(0), fd[2], ev = eventfd(0, EFD_NONBLOCK);
+	struct epoll_event e = { .events = EPOLLIN, .data.u64 = 7 }, got[4];
+	uint64_t v = 3;
+
+	CHECK(ep >= 0 && pipe(fd) == 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fd[0], &e) == 0);
+	e.data.u64 = 8;
+	CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, ev, &e) == 0 && epoll_wait(ep, got, 4, 10) == 0);
+	CHECK(write(fd[1], "x", 1) == 1 && epoll_wait(ep, got, 4, -1) == 1 && got[0].data.u64 == 7 && got[0].events == EPOLLIN);
+	CHECK(write(ev, &v, 8) == 8 && epoll_wait(ep, got, 4, -1) == 2);
+	CHECK(read(ev, &v, 8) == 8 && v == 3 && read(ev, &v, 8) == -1 && errno == EAGAIN);
+	CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, fd[0], NULL) == 0 && epoll_wait(ep, got, 4, 0) == 0);
+	close(ep), close(fd[0]), close(fd[1]), close(ev);
+}
+
+static void directories_and_names(void)
+{
+	char buf[300], path[64];
+	struct stat a, b;
+	struct dirent *d;
+	unsigned n = 0;
+	DIR *dir;
+
+	CHECK(mkdir("/tmp/dir", 0755) == 0 && mkdir("/tmp/dir", 0755) == -1 && errno == EEXIST);
+	for (int i = 0; i < 300; i++) {
+		snprintf(path, sizeof(path), "/tmp/dir/file-with-a-long-name-%d", i);
+		int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+		CHECK(fd >= 0 && write(fd, path, strlen(path)) == (ssize_t)strlen(path) && close(fd) == 0);
+	}
+	CHECK((dir = opendir("/tmp/dir")) != NULL);
+	while (dir != NULL && (d = readdir(dir)) != NULL)
+		n++;
+	closedir(dir);
+	CHECK(n == 302 && rmdir("/tmp/dir") == -1 && errno == ENOTEMPTY);
+	CHECK(link("/tmp/dir/file-with-a-long-name-5", "/tmp/dir/l") == 0 && stat("/tmp/dir/l", &a) == 0 && a.st_nlink == 2);
+	CHECK(symlink("l", "/tmp/dir/s") == 0 && stat("/tmp/dir/s", &b) == 0 && b.st_ino == a.st_ino);
+	CHECK(readlink("/tmp/dir/s", buf, sizeof(buf)) == 1 && lstat("/tmp/dir/s", &b) == 0 && S_ISLNK(b.st_mode));
+	CHECK(rename("/tmp/dir/l", "/tmp/dir/file-with-a-long-name-6") == 0 && stat("/tmp/dir/file-with-a-long-name-6", &b) == 0 &&
+	    b.st_ino == a.st_ino);
+	int fd = open("/tmp/dir/file-with-a-long-name-7", O_RDWR);
+	CHECK(unlink("/tmp/dir/file-with-a-long-name-7") == 0 && pread(fd, buf, 5, 0) == 5 && memcmp(buf, "/tmp/", 5) == 0);
+	close(fd);
+	fd = open("/tmp/dir/holes", O_RDWR | O_CREAT, 0600);
+	CHECK(pwrite(fd, "end", 3, 9 * MIB) == 3 && pread(fd, buf, 4, 5 * MIB) == 4 && memcmp(buf, "\0\0\0", 4) == 0);
+	CHECK(pread(fd, buf, 10, 9 * MIB) == 3 && memcmp(buf, "end", 3) == 0 && fsync(fd) == 0 && close(fd) == 0);
+	unlink("/tmp/dir/holes");
+	unlink("/tmp/dir/s");
+	for (int i = 0; i < 300; i++) {
+		snprintf(path, sizeof(path), "/tmp/dir/file-with-a-long-name-%d", i);
+		CHECK(unlink(path) == 0 || i == 7);
+	}
+	CHECK(rmdir("/tmp/dir") == 0 && stat("/tmp/dir", &a) == -1 && errno == ENOENT);
+}
+
 /* ---- more than there is ---- */
 static void what_cannot_be_kept_is_refused(void)
 {
@@ -468,6 +549,7 @@ static const struct test {
 	T(signals_name_the_address, 1), T(files_end_with_sigbus, 1), T(fork_gives_each_its_own, 1),
 	T(private_files_stay_as_they_are, 1), T(memory_moves_and_grows, 1), T(the_stack_grows, 1), T(threads_share_and_lock, 1),
 	T(pipes_carry_everything, 1), T(signals_arrive, 1), T(spaces_talk, 1), T(memfd_is_shared, 1),
+	T(system_v_memory_is_shared, 1), T(events_are_waited_for, 1), T(directories_and_names, 1),
 	T(a_hot_thread_reads_right, 1), T(what_cannot_be_kept_is_refused, 0), T(random_writes_and_forks, 1),
 };
 

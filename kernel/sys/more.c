@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* System calls that few programs need: scheduling that is accepted and has no effect, identities of root, newer forms of old calls. */
+#include "kernel/proc/proc.h"
+#include "kernel/sys/calls.h"
+
+/* ---- scheduling: one class, no priorities ---- */
+int64_t sys_getpriority(const uint64_t *a) { (void)a; return 20; }
+int64_t sys_setpriority(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_setparam(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_getparam(const uint64_t *a)
+{
+	int zero = 0;
+
+	return copy_out(a[1], &zero, sizeof(zero));
+}
+int64_t sys_sched_setscheduler(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_getscheduler(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_get_priority_max(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 99 : 0; }
+int64_t sys_sched_get_priority_min(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 1 : 0; }
+int64_t sys_sched_rr_get_interval(const uint64_t *a)
+{
+	uint64_t t[2] = { 0, 1000000000u / KERNEL_HZ };
+
+	return copy_out(a[1], t, sizeof(t));
+}
+int64_t sys_getcpu(const uint64_t *a)
+{
+	unsigned cpu = mach_cpu_id(), node = 0;
+
+	if ((a[0] != 0 && copy_out(a[0], &cpu, 4) != 0) || (a[1] != 0 && copy_out(a[1], &node, 4) != 0))
+		return -EFAULT;
+	return 0;
+}
+int64_t sys_membarrier(const uint64_t *a) { return a[0] == 0 ? 0 : -EINVAL; }
+int64_t sys_personality(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sethostname(const uint64_t *a) { (void)a; return 0; }
+
+/* ---- who: root ---- */
+static int64_t three_zeroes(const uint64_t *a)
+{
+	uint32_t zero = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		if (copy_out(a[i], &zero, sizeof(zero)) != 0)
+			return -EFAULT;
+	return 0;
+}
+int64_t sys_getresuid(const uint64_t *a) { return three_zeroes(a); }
+int64_t sys_getresgid(const uint64_t *a) { return three_zeroes(a); }
+int64_t sys_setreuid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_setregid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_setgroups(const uint64_t *a) { (void)a; return 0; }
+
+/* ---- processes ---- */
+int64_t sys_get_robust_list(const uint64_t *a)
+{
+	uint64_t len = 24;
+
+	if (copy_out(a[1], &this_uthread()->u_robust, 8) != 0 || copy_out(a[2], &len, 8) != 0)
+		return -EFAULT;
+	return 0;
+}
+
+struct clone_args { uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls; };
+int64_t sys_clone3(const uint64_t *a)
+{
+	struct clone_args c;
+
+	if (a[1] < sizeof(c))
+		return -EINVAL;
+	if (copy_in(&c, a[0], sizeof(c)) != 0)
+		return -EFAULT;
+	if (c.flags & ~0x013fff00ull)
+		return -EINVAL;
+	return proc_clone(c.flags | c.exit_signal, c.stack != 0 ? c.stack + c.stack_size : 0, c.parent_tid, c.child_tid, c.tls);
+}
+
+int64_t sys_waitid(const uint64_t *a)
+{
+	struct siginfo info = { 0 };
+	int pid = a[0] == 0 ? -1 : a[0] == 1 ? (int)a[1] : a[0] == 2 ? -(int)a[1] : 0, status = 0;
+	int64_t r;
+
+	if (a[0] > 2 || !(a[3] & 14))
+		return -EINVAL;
+	if (a[3] & 0x1000000) /* WNOWAIT: the child would have to stay */
+		return -EINVAL;
+	r = proc_wait_kernel(pid, &status, (unsigned)(a[3] & 1) | (a[3] & 2 ? 2u : 0));
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		info.si_signo = SIGCHLD;
+		info.si_code = (status & 0x7f) == 0 ? 1 : (status & 0xff) == 0x7f ? 5 : status & 0x80 ? 3 : 2;
+		info.kill.pid = (int32_t)r;
+		info.kill.status = (status & 0x7f) == 0 ? status >> 8 : (status & 0xff) == 0x7f ? status >> 8 : status & 0x7f;
+	}
+	return a[2] != 0 ? copy_out(a[2], &info, sizeof(info)) : 0;
+}
+
+/* ---- signals and timers ---- */
+int64_t sys_getitimer(const uint64_t *a)
+{
+	uint64_t t[4] = { 0 }, now = arch_time_ns(), at = this_proc()->p_alarm;
+
+	if (a[0] == 0 && at > now) {
+		t[0] = this_proc()->p_alarm_every / 1000000000;
+		t[1] = this_proc()->p_alarm_every % 1000000000 / 1000;
+		t[2] = (at - now) / 1000000000;
+		t[3] = (at - now) % 1000000000 / 1000;
+	}
+	return copy_out(a[1], t, sizeof(t));
+}
+
+int64_t sys_rt_sigtimedwait(const uint64_t *a)
+{
+	struct uthread *u = this_uthread();
+	uint64_t set, ts[2], deadline = 0;
+	struct siginfo info = { 0 };
+	int sig = 0;
+
+	if (copy_in(&set, a[0], 8) != 0 || (a[2] != 0 && copy_in(ts, a[2], sizeof(ts)) != 0))
+		return -EFAULT;
+	if (a[2] != 0)
+		deadline = arch_time_ns() + ts[0] * 1000000000 + ts[1] + 1;
+	for (;;) {
+		static struct waitq quiet;
+		bool irq = spin_lock(&sched_lock);
+		uint64_t old = u->u_sigmask, now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set;
+		int err = 0;
+
+		if (now != 0) {
+			sig = __builtin_ctzll(now) + 1;
+			struct sigset_info *from = u->u_signals.s_pending & SIGBIT(sig) ? &u->u_signals : &u->u_proc->p_signals;
+
+			from->s_pending &= ~SIGBIT(sig);
+			info.si_signo = sig;
+			info.si_code = from->s_info[sig - 1].code;
+			info.kill.pid = (int32_t)from->s_info[sig - 1].value;
+		} else if (deadline != 0 && arch_time_ns() >= deadline) {
+			err = -EAGAIN;
+		} else {
+			u->u_sigmask &= ~set;
+			err = wait_on(&quiet, deadline, true);
+			u->u_sigmask = old;
+			now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set;
+			err = now != 0 || err == -ETIMEDOUT ? 0 : err;
+		}
+		spin_unlock(&sched_lock, irq);
+		if (sig != 0)
+			break;
+		if (err != 0)
+			return err;
+	}
+	return a[1] != 0 && copy_out(a[1], &info, sizeof(info)) != 0 ? -EFAULT : sig;
+}
+
+int64_t sys_rt_sigqueueinfo(const uint64_t *a)
+{
+	struct siginfo info;
+	struct proc *p;
+
+	if (copy_in(&info, a[2], sizeof(info)) != 0)
+		return -EFAULT;
+	if ((int)a[1] < 0 || a[1] > NSIG)
+		return -EINVAL;
+	mach_mutex_enter(&proc_lock);
+	if ((p = proc_find((int)a[0])) != NULL && a[1] != 0)
+		signal_send_proc(p, (int)a[1], info.si_code, (uint64_t)this_proc()->p_pid);
+	mach_mutex_exit(&proc_lock);
+	return p == NULL ? -ESRCH : 0;
+}
+
+/* ---- files ---- */
+static int64_t at_offset(const uint64_t *a, bool write)
+{
+	struct { uint64_t base, len; } v;
+	int64_t total = 0;
+
+	if ((int64_t)a[3] < 0 || a[2] > 1024)
+		return -EINVAL;
+	for (uint64_t i = 0; i < a[2]; i++) {
+		int64_t r;
+
+		if (copy_in(&v, a[1] + i * sizeof(v), sizeof(v)) != 0)
+			return -EFAULT;
+		const uint64_t args[6] = { a[0], v.base, v.len, a[3] + (uint64_t)total };
+
+		r = write ? sys_pwrite64(args) : sys_pread64(args);
+		if (r < 0)
+			return total > 0 ? total : r;
+		total += r;
+		if ((uint64_t)r < v.len)
+			break;
+	}
+	return total;
+}
+int64_t sys_preadv(const uint64_t *a) { return at_offset(a, false); }
+int64_t sys_pwritev(const uint64_t *a) { return at_offset(a, true); }
+int64_t sys_syncfs(const uint64_t *a) { return sys_sync(a); }
+int64_t sys_sync_file_range(const uint64_t *a) { return sys_fsync(a); }
+int64_t sys_readahead(const uint64_t *a) { (void)a; return 0; }
+
+int64_t sys_close_range(const uint64_t *a)
+{
+	struct files *fs = this_proc()->p_files;
+
+	if (a[0] > a[1])
+		return -EINVAL;
+	for (uint64_t fd = a[0]; fd <= a[1] && fd < fs->fs_n; fd++) {
+		if (a[2] & 4)
+			fs->fs_cloexec[fd] = 1;
+		else
+			(void)fd_close(fs, (int)fd);
+	}
+	return 0;
+}
+
+struct stat_time { int64_t sec; uint32_t nsec; int32_t pad; };
+struct statx {
+	uint32_t mask, blksize;
+	uint64_t attributes;
+	uint32_t nlink, uid, gid;
+	uint16_t mode, pad1;
+	uint64_t ino, size, blocks, attributes_mask;
+	struct stat_time atime, btime, ctime, mtime;
+	uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+	uint64_t mnt_id, spare[13];
+};
+_Static_assert(sizeof(struct statx) == 256, "Linux's");
+
+int64_t sys_statx(const uint64_t *a)
+{
+	struct statx x = { .mask = 0x7ff & ~0x800u, .blksize = 4096 };
+	struct inode *i;
+	int64_t err = path_find(a[0], a[1], (unsigned)a[2], &i);
+
+	if (err != 0)
+		return err;
+	x.nlink = i->i_nlink;
+	x.uid = i->i_uid;
+	x.gid = i->i_gid;
+	x.mode = (uint16_t)i->i_mode;
+	x.ino = i->i_ino;
+	x.size = i->i_size;
+	x.blocks = i->i_blocks;
+	x.atime.sec = i->i_atime;
+	x.ctime.sec = i->i_ctime;
+	x.mtime.sec = i->i_mtime;
+	x.rdev_major = (uint32_t)(i->i_rdev >> 8 & 0xfff);
+	x.rdev_minor = (uint32_t)(i->i_rdev & 0xff);
+	x.dev_minor = i->i_fs;
+	inode_put(i);
+	return copy_out(a[4], &x, sizeof(x));
+}
+
+int64_t sys_mseal(const uint64_t *a)
+{
+	if ((a[0] & VM_PAGEMASK) != 0 || a[2] != 0)
+		return -EINVAL;
+	return as_seal(this_proc()->p_as, a[0], vm_page_round(a[1])) == VM_OK ? 0 : -ENOMEM;
+}
