@@ -11,6 +11,7 @@
 #   make test-models   SPIN over the models of the locking protocols
 #   make coverage      lines and branches of vm/ that the unit tests reach
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
+#   make fuzz          nonsense to the supervisor of quire run, over its sockets and in what it shares; FUZZ_SECONDS, FUZZ_SEED
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make asan, tsan    unit tests under the sanitizers
 #   make kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
@@ -59,6 +60,10 @@ coverage:
 	@sh tools/setup.sh gcovr
 	@sh tools/coverage.sh
 
+fuzz: build
+	@python3=`sh tools/python.sh` && $$python3 tests/run/fuzz_test.py $(BUILD)/quire $(BUILD)/tests/run/fuzz_family \
+	  --seconds $${FUZZ_SECONDS:-60} --seed $${FUZZ_SEED:-`date +%Y%m%d`}
+
 test-nightly: build
 	@sh tools/nightly.sh
 
@@ -100,4 +105,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs test-nightly test-mutants test-models coverage asan tsan bench format wrap clean
+.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-nightly test-mutants test-models coverage asan tsan bench format wrap clean

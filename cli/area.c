@@ -21,9 +21,6 @@
 #define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
 #define DEFAULT_SWAP (16ull << 30)
 
-/* What the store takes for itself. */
-static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
-
 /* The limit of file sizes to the hard one: the child takes the old one back. False: that is less. */
 static bool raise_fsize(uint64_t least)
 {
@@ -117,40 +114,34 @@ static int make_store(struct run *r, struct run_store *st)
 {
 	struct pool_config pc = { .mem_limit = r->o.pool, .mem_floor = 512u << 10, .file_limit = st->file_bytes,
 				  .max_members = FAMILY_PROCS + 1 }; /* and we */
+	struct pool pool;
 	void *mem;
 	int rc;
 
-	st->run = r;
 	st->name = ++r->stores;
 	st->size = pool_shared_size(&pc);
 	if (!raise_fsize(st->size))
 		return EFBIG;
 	if ((mem = make_shared("quire-store", st->size, &st->memfd)) == NULL)
 		return errno;
-	if (pool_format(mem, &pc) != 0)
-		return EINVAL;
-	if ((rc = pool_attach(&st->pool, mem, st->size, st->swapfd)) != 0)
-		return -rc;
-	st->pool.p_charge = charge;
-	st->pool.p_charge_arg = r->fam;
-	if (pool_join(&st->pool, FAMILY_PROCS) == 0)
-		pool_pack_behind(&st->pool, r->o.pool / YOUNG);
-	return 0;
+	rc = pool_format(mem, &pc) != 0 ? -EINVAL : pool_attach(&pool, mem, st->size, st->swapfd);
+	if (rc == 0) {
+		pool_pack_behind(&pool, r->o.pool / YOUNG);
+		pool_detach(&pool);
+	}
+	(void)munmap(mem, st->size); /* from now on it is written by others */
+	return -rc;
 }
 
 /* ---- stores ---- */
 static void free_store(struct run_store *st)
 {
-	if (st->pool.p_shared != NULL) {
-		void *mem = st->pool.p_shared;
-
-		pool_detach(&st->pool);
-		(void)munmap(mem, st->size);
-	}
 	if (st->memfd >= 0)
 		(void)close(st->memfd);
 	if (st->swapfd >= 0)
 		(void)close(st->swapfd);
+	if (st->stats != NULL)
+		(void)munmap(st->stats, KEEPER_STATS);
 	free(st);
 }
 
@@ -159,7 +150,7 @@ static struct run_store *new_store(void)
 	struct run_store *st = calloc(1, sizeof *st);
 
 	if (st != NULL)
-		st->memfd = st->swapfd = -1;
+		st->memfd = st->swapfd = st->sock = st->life = -1;
 	return st;
 }
 
@@ -171,7 +162,7 @@ struct run_store *run_store_for(struct run *r, const struct creds *c)
 	for (i = 0; i < RUN_STORES; i++) {
 		if (r->store[i] == NULL && place == RUN_STORES)
 			place = i;
-		if (c != NULL && r->store[i] != NULL && !r->store[i]->alone && creds_equal(&r->store[i]->creds, c))
+		if (c != NULL && r->store[i] != NULL && !r->store[i]->alone && !r->store[i]->broken && creds_equal(&r->store[i]->creds, c))
 			return r->store[i];
 	}
 	if (c == NULL && r->store[0]->alone && !r->store[0]->given)
@@ -200,14 +191,10 @@ struct run_store *run_store_named(struct run *r, uint64_t name)
 static void drop_store(struct run *r, unsigned i)
 {
 	struct run_store *st = r->store[i];
-	struct pool_stats ps;
 
-	run_end_packer(st);
-	pool_release(&st->pool, FAMILY_PROCS);
-	pool_stats(&st->pool, &ps);
-	run_add_stats(&r->past, &ps);
-	if (ps.mem_held > 0) /* for references that nobody recorded */
-		(void)charge(r->fam, -(long)(ps.mem_held / 4096));
+	run_keeper_stop(st);
+	if (st->stats != NULL)
+		run_add_stats(&r->past, &st->stats[KEEPER_FULLEST]);
 	r->store[i] = NULL;
 	free_store(st);
 }

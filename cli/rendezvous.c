@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,6 +51,7 @@ int run_make_gate(struct run *r)
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0 ||
 	    getentropy(r->token, sizeof r->token) != 0)
 		return fail("cannot make the family's sockets: %s", strerror(errno));
+	r->cookie = cookie;
 	(void)snprintf(r->family, sizeof r->family, "%llx:%016llx%016llx:", (unsigned long long)cookie,
 	    (unsigned long long)r->token[0], (unsigned long long)r->token[1]);
 	return 0;
@@ -69,21 +71,21 @@ bool run_family_there(const char *value)
 	return poll(&p, 1, 0) == 0; /* else the supervisor is gone */
 }
 
-/* What the process of that slot held there is given back. */
-static void leave_store(struct run_store *st, int slot)
+/* What the process of that slot held there is given back; the slot is not another's before the keeper says that it is. */
+static void leave_store(struct run *r, struct run_store *st, int slot)
 {
 	if (st == NULL)
 		return;
-	run_store_most(st);
-	pool_release(&st->pool, (uint32_t)slot);
 	st->users--;
+	if (run_keeper_release(st, (unsigned)slot))
+		r->leaving[slot]++;
 }
 
 static void release_slot(struct run *r, struct run_store *st, int slot)
 {
 	struct family_proc *p = &r->fam->fam_proc[slot];
 
-	leave_store(st, slot);
+	leave_store(r, st, slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
 	promise_return(&r->fam->fam_promise, atomic_exchange(&p->fp_promised, 0));
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
@@ -95,12 +97,14 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);
 	atomic_store(&p->fp_hears, 0);
-	atomic_store(&p->fp_pid, 0);
+	atomic_store(&p->fp_pid, r->leaving[slot] > 0 ? -2 : 0);
 }
 
 /* ---- slots ---- */
 static bool slot_is_taken(const struct run *r, int slot)
 {
+	if (r->leaving[slot] > 0)
+		return true;
 	for (unsigned i = 0; i < r->nconn; i++)
 		if (r->conn[i].slot == slot)
 			return true;
@@ -235,7 +239,7 @@ void run_drop_conn(struct run *r, unsigned i)
 	(void)close(c.fd);
 	r->conn[i] = r->conn[--r->nconn];
 	(void)pthread_mutex_unlock(&r->connlock);
-	leave_store(c.before, c.slot);
+	leave_store(r, c.before, c.slot);
 	release_slot(r, c.store, c.slot);
 }
 
@@ -245,7 +249,7 @@ static bool obey(struct run *r, struct conn *c, char byte)
 	case FAMILY_WATCH: run_start_threads(r, c->store); return true;
 	case FAMILY_HEARS: c->hears = true; return true;
 	case FAMILY_MOVED:
-		leave_store(c->before, c->slot);
+		leave_store(r, c->before, c->slot);
 		c->before = NULL;
 		return true;
 	default: return false;
@@ -263,13 +267,60 @@ void run_hear(struct run *r, unsigned i)
 		run_drop_conn(r, i);
 }
 
+bool run_family_lives(const struct run *r)
+{
+	if (r->door >= 0)
+		return true;
+	for (unsigned i = 0; i < r->nconn; i++)
+		if (r->conn[i].pid > 0 && (kill(r->conn[i].pid, 0) == 0 || errno == EPERM))
+			return true;
+	return false; /* connections may be left whose other ends are ours, too */
+}
+
+/* ---- keepers ---- */
+static void free_slot(struct run *r, int slot)
+{
+	if (!slot_is_taken(r, slot))
+		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
+}
+
+/* The keeper has died of what the processes wrote there. Their memory is lost. */
+static void end_store(struct run *r, struct run_store *st)
+{
+	st->broken = true;
+	(void)fail("the memory that processes of this run share was damaged by one of them: those that have it end");
+	for (unsigned i = r->nconn; i-- > 0;)
+		if (r->conn[i].store == st || r->conn[i].before == st)
+			run_drop_conn(r, i);
+	for (int slot = 0; slot < (int)FAMILY_PROCS; slot++)
+		if (r->leaving[slot] > 0) { /* by another keeper, too: then the next process of that slot cleans up behind it (pool_join) */
+			r->leaving[slot] = 0;
+			free_slot(r, slot);
+		}
+}
+
+void run_hear_keeper(struct run *r, struct run_store *st)
+{
+	int slot = st->sock >= 0 ? run_keeper_hear(st) : KEEPER_NOTHING;
+
+	if (slot == KEEPER_GONE)
+		end_store(r, st);
+	if (slot < 0 || r->leaving[slot] == 0)
+		return;
+	if (--r->leaving[slot] == 0)
+		free_slot(r, slot);
+}
+
 /* ---- the door ---- */
-static bool is_connection(int fd)
+/* Never the gate: as long as the supervisor had it, it could not see that nobody else has. */
+static bool is_connection(const struct run *r, int fd)
 {
 	int domain = 0, type = 0;
+	uint64_t cookie = 0;
 
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){ sizeof domain }) == 0 && domain == AF_UNIX &&
-	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof type }) == 0 && type == SOCK_SEQPACKET;
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof type }) == 0 && type == SOCK_SEQPACKET &&
+	       getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) == 0 && cookie != r->cookie;
 }
 
 static bool is_greeting(const struct run *r, const struct family_hello *h, ssize_t n)
@@ -356,7 +407,7 @@ static bool take_greeting(struct run *r)
 		r->door = -1;
 		return false;
 	}
-	if (right && from.fd >= 0 && is_connection(from.fd)) {
+	if (right && from.fd >= 0 && is_connection(r, from.fd)) {
 		if (h.fh_flags == FAMILY_SILENT)
 			right = let_child_in(r, &h, &from);
 		else if ((h.fh_flags & FAMILY_CHANGED) != 0)

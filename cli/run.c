@@ -121,7 +121,7 @@ static void report(struct run *r, int status)
 	t.unhosted_peak = atomic_load(&r->fam->fam_unhosted_peak);
 	if (r->unhosted_peak > t.unhosted_peak)
 		t.unhosted_peak = r->unhosted_peak;
-	run_store_stats(r, &ps);
+	run_store_stats(r, &ps, KEEPER_FULLEST);
 	if (r->report_file != NULL)
 		f = r->report_file;
 	if (r->o.report == REPORT_JSON)
@@ -135,11 +135,17 @@ static void report(struct run *r, int status)
 static void watch(struct run *r, int *status)
 {
 	__atomic_store_n(&r->stop, false, __ATOMIC_RELEASE);
-	for (unsigned i = 0; i < RUN_STORES; i++) /* those that were there before */
-		if (r->store[i] != NULL && r->store[i]->wanted)
-			run_start_threads(r, r->store[i]);
+	if (atomic_load(&r->fam->fam_watched) != 0)
+		run_start_threads(r, NULL);
 	run_supervise(r, status);
 	run_end_threads(r);
+}
+
+static void stop_keepers(struct run *r)
+{
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL)
+			run_keeper_stop(r->store[i]);
 }
 
 /*
@@ -148,15 +154,13 @@ static void watch(struct run *r, int *status)
  */
 static void stay_behind(struct run *r)
 {
-	pid_t w;
-
-	while ((w = waitpid(-1, NULL, WNOHANG)) > 0)
+	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	if (w < 0) /* no descendant is left */
-		return;
 	run_open_door(r);
 	for (unsigned i = r->nconn; i-- > 0;) /* the program's own has hung up */
 		run_hear(r, i);
+	if (!run_family_lives(r))
+		return;
 	r->left = r->nconn > 0 ? r->nconn : 1;
 	if (fork() != 0)
 		return;
@@ -166,6 +170,7 @@ static void stay_behind(struct run *r)
 	(void)setsid();
 	r->o.live = false;
 	watch(r, NULL);
+	stop_keepers(r);
 	_exit(0);
 }
 
@@ -216,6 +221,8 @@ int cli_run(int argc, char **argv)
 		return rc;
 	watch(&r, &status);
 	stay_behind(&r);
+	if (r.left == 0)
+		stop_keepers(&r);
 	report(&r, status);
 	if (WIFSIGNALED(status)) {
 		struct rlimit none = { 0, 0 };

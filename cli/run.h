@@ -15,20 +15,21 @@
 #include "options.h"
 #include "store/pool.h"
 
-/* One store: what its pages take of memory and disk. Processes of other credentials have another one (docs/security.md). */
+/*
+ * One store: what its pages take of memory and disk. Processes of other credentials have another one (docs/security.md). The
+ * supervisor has no mapping of it: see keeper.c.
+ */
 struct run_store {
-	struct pool pool;
 	uint64_t name, size, file_bytes; /* const: fw_store; bytes of the shared memory, of the swap file */
 	int memfd, swapfd;   /* const */
-	unsigned users;	     /* connections */
-	struct pool_stats most; /* when it was fullest, seen before a process's share was given back */
 	struct creds creds;  /* const, of its processes */
 	bool alone;	     /* const: of one process, and those that it forked */
 	bool given;	     /* some process has had it */
-	bool wanted, packs;  /* a packer is; it is there */
-	bool stop;	     /* atomic: it shall end */
-	pthread_t packer;
-	struct run *run;
+	bool broken;	     /* its keeper ended: nobody gets it any more */
+	unsigned users;	     /* connections */
+	struct pool_stats *stats; /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
+	pid_t keeper;	     /* 0: none */
+	int sock, life;	     /* to it; what keeps it alive; -1 */
 };
 #define RUN_STORES 128u
 
@@ -48,7 +49,7 @@ struct run {
 	struct family *fam; /* every process of the family may write there: what matters is kept here */
 	int memfd, device, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int door, gate; /* see run/family.h; door -1: nobody has the gate any more; gate -1: given away */
-	uint64_t token[FAMILY_TOKEN];
+	uint64_t cookie, token[FAMILY_TOKEN]; /* const: of the gate; part of each greeting */
 	unsigned most; /* const: processes at once */
 	struct sites_note sites;
 	struct rlimit files, fsize; /* the program's own */
@@ -69,6 +70,7 @@ struct run {
 	unsigned told; /* a bit for each line that run_tell has written */
 	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
 	unsigned left; /* processes of the family that go on after the program */
+	uint8_t leaving[FAMILY_PROCS]; /* by slot: answers of keepers to wait for before another gets it */
 	struct run_store *store[RUN_STORES]; /* NULL: none; the first is there from beginning to end */
 	uint64_t stores; /* ever made */
 	bool reserve;	 /* const: the swap files' blocks are set aside */
@@ -91,6 +93,8 @@ bool run_family_there(const char *value); /* does the variable name a family tha
 void run_open_door(struct run *); /* greetings that have come */
 void run_hear(struct run *, unsigned i); /* connection i has said something, or hung up */
 void run_drop_conn(struct run *, unsigned i);
+bool run_family_lives(const struct run *); /* is there a process that has joined, or can? */
+void run_hear_keeper(struct run *, struct run_store *); /* it has said something, or ended */
 
 /* tell.c: a line on standard error, once, for each kind of thing that was refused to the program or taken from it */
 void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
@@ -98,14 +102,21 @@ void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
 /* unhosted.c: what the family has resident that is not hosted */
 void run_measure(struct run *);
 
+/* keeper.c */
+bool run_keeper_start(struct run *, struct run_store *); /* unless it is there. False: it cannot be had */
+bool run_keeper_release(struct run_store *, unsigned slot); /* false: there is none, or it does not listen */
+enum { KEEPER_NOW, KEEPER_FULLEST }; /* statistics: amounts as they are; as they were when the store was fullest */
+#define KEEPER_STATS (2 * sizeof(struct pool_stats))
+enum { KEEPER_NOTHING = -1, KEEPER_GONE = -2 };
+int run_keeper_hear(struct run_store *); /* a slot of which it has released all, or one of the above */
+void run_keeper_stop(struct run_store *); /* its statistics are the last ones then. Waits for it, but not for ever */
+
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */
-void run_start_threads(struct run *, struct run_store *);
-void run_end_packer(struct run_store *);
-void run_store_most(struct run_store *); /* takes down how full it is, before something is given back */
+void run_start_threads(struct run *, struct run_store *); /* that, and the store's keeper; NULL: none */
 void run_end_threads(struct run *);
 void run_add_up(const struct run *, struct family_counters *, uint64_t *resident, uint64_t *need);
 void run_add_stats(struct pool_stats *sum, const struct pool_stats *);
-void run_store_stats(struct run *, struct pool_stats *); /* of all stores that there are and were */
+void run_store_stats(struct run *, struct pool_stats *, unsigned which); /* of all stores that there are and were; KEEPER_NOW or _FULLEST */
 uint64_t run_now_ns(void);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The supervisor at work. One thread runs the loop over sockets and signals. Two are made when a process says that it has use
- * for them: one waits on the family's pressure word, one packs what processes store. Locks: connlock (run.h).
+ * The supervisor at work. One thread runs the loop over sockets and signals. Another waits on the family's pressure word; it is
+ * made when a process says that it has use for it. keeper.c has what packs. Locks: connlock (run.h).
  */
 #include "run.h"
 
@@ -26,23 +26,6 @@ uint64_t run_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Amounts as they were when the store was fullest: at the end everything has been given back. */
-static void fullest(struct run_store *st, struct pool_stats *ps)
-{
-	const struct pool_stats *most = &st->most;
-
-	pool_stats(&st->pool, ps);
-	if (ps->mem_held + ps->file_bytes < most->mem_held + most->file_bytes) {
-		ps->mem_held = most->mem_held;
-		ps->mem_bytes = most->mem_bytes;
-		ps->mem_pages = most->mem_pages;
-		ps->pages = most->pages;
-		ps->file_bytes = most->file_bytes;
-	}
-}
-
-void run_store_most(struct run_store *st) { fullest(st, &st->most); }
-
 void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
 {
 	double pages = (double)(sum->bytes_written + sum->mem_bytes + 1), more = (double)(ps->bytes_written + ps->mem_bytes);
@@ -57,16 +40,16 @@ void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
 #undef X
 }
 
-void run_store_stats(struct run *r, struct pool_stats *sum)
+void run_store_stats(struct run *r, struct pool_stats *sum, unsigned which)
 {
-	struct pool_stats ps;
-
 	*sum = r->past;
 	for (unsigned i = 0; i < RUN_STORES; i++)
-		if (r->store[i] != NULL) {
-			fullest(r->store[i], &ps);
-			run_add_stats(sum, &ps);
-		}
+		if (r->store[i] != NULL && r->store[i]->stats != NULL)
+			run_add_stats(sum, &r->store[i]->stats[which]);
+	if (sum->mem_target == 0) /* no process had use for the store */
+		sum->mem_target = r->o.pool;
+	if (sum->ratio == 0)
+		sum->ratio = 1;
 }
 
 /* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
@@ -90,57 +73,23 @@ static void *pressure_main(void *arg)
 	return NULL;
 }
 
-/* Packs what the family's processes store, so that they need not (store/pool_young.c). */
-static void *packer_main(void *arg)
-{
-	struct run_store *st = arg;
-
-	(void)pool_async(&st->pool); /* without it it writes synchronously */
-	for (;;) {
-		uint32_t seen = pool_work_seen(&st->pool);
-		int rc;
-
-		if (__atomic_load_n(&st->stop, __ATOMIC_ACQUIRE))
-			break;
-		if ((rc = pool_work(&st->pool, false)) != 1) /* below 0: whoever stores next is told, too */
-			pool_wait_work(&st->pool, seen, rc);
-	}
-	pool_async_end(&st->pool);
-	return NULL;
-}
-
 /*
- * The two threads, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores packs by
- * itself, nobody is asked for memory, and the next who has use for them has us try again.
+ * The thread and the store's keeper, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores
+ * packs by itself, nobody is asked for memory, and the next who has use for them has us try again.
  */
 void run_start_threads(struct run *r, struct run_store *st)
 {
+	bool kept = st != NULL && run_keeper_start(r, st);
+
 	if (!r->pressed)
 		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
-	if (st != NULL)
-		st->wanted = true;
-	if (st != NULL && !st->packs)
-		st->packs = pthread_create(&st->packer, NULL, packer_main, st) == 0;
-	if (r->pressed && (st == NULL || st->packs))
+	if (r->pressed && kept)
 		atomic_store(&r->fam->fam_watched, 1);
-}
-
-void run_end_packer(struct run_store *st)
-{
-	if (!st->packs)
-		return;
-	__atomic_store_n(&st->stop, true, __ATOMIC_RELEASE);
-	pool_wake_packer(&st->pool);
-	(void)pthread_join(st->packer, NULL);
-	st->packs = st->stop = false;
 }
 
 void run_end_threads(struct run *r)
 {
 	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	for (unsigned i = 0; i < RUN_STORES; i++)
-		if (r->store[i] != NULL)
-			run_end_packer(r->store[i]);
 	if (r->pressed) {
 		atomic_fetch_add(&r->fam->fam_pressure, 1);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
@@ -197,7 +146,7 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	char a[24], b[24], s[24], k[24], beside[48] = "", line[256];
 
 	run_add_up(r, &c, &resident, &need);
-	run_store_stats(r, &ps);
+	run_store_stats(r, &ps, KEEPER_NOW);
 	if (cli_noted(r->unhosted))
 		(void)snprintf(beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
 	(void)snprintf(line, sizeof line,
@@ -219,21 +168,27 @@ void run_supervise(struct run *r, int *status)
 	uint64_t last_ns = run_now_ns(), measured_ns = last_ns;
 	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
-	while (status != NULL ? !gone : r->door >= 0 || r->nconn > 0) {
-		struct pollfd pfd[FAMILY_PROCS + 2];
+	while (status != NULL ? !gone : run_family_lives(r)) {
+		struct pollfd pfd[FAMILY_PROCS + RUN_STORES + 2], *keepers;
 		unsigned n = r->nconn;
 
 		pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
 			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		if (poll(pfd, n + 2, MEASURE_MS) < 0 && errno != EINTR)
+		keepers = pfd + n + 2;
+		for (unsigned i = 0; i < RUN_STORES; i++)
+			keepers[i] = (struct pollfd){ .fd = r->store[i] != NULL ? r->store[i]->sock : -1, .events = POLLIN };
+		if (poll(pfd, n + RUN_STORES + 2, MEASURE_MS) < 0 && errno != EINTR)
 			break;
 		if (pfd[0].revents != 0) /* first: a child's greeting comes before the end of its parent */
 			run_open_door(r);
 		for (unsigned i = n; i-- > 0;)
 			if (pfd[i + 2].revents != 0)
 				run_hear(r, i);
+		for (unsigned i = 0; i < RUN_STORES; i++)
+			if (keepers[i].revents != 0)
+				run_hear_keeper(r, r->store[i]);
 		if ((pfd[1].revents & POLLIN) != 0) {
 			struct signalfd_siginfo si;
 

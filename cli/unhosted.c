@@ -90,6 +90,14 @@ static const struct family_proc *find_slot(const struct run *r, pid_t pid)
 	return NULL;
 }
 
+static bool is_keeper(const struct run *r, pid_t pid)
+{
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL && r->store[i]->keeper == pid)
+			return true;
+	return false;
+}
+
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 void run_measure(struct run *r)
@@ -104,6 +112,8 @@ void run_measure(struct run *r)
 		struct sizes s;
 
 		(void)snprintf(name, sizeof name, "%d", (int)pids[i]);
+		if (is_keeper(r, pids[i]))
+			continue;
 		n = add_children(name, pids, n);
 		if ((p == NULL && has_runtime(pids[i])) || !read_sizes(pids[i], &s))
 			continue;

@@ -102,8 +102,10 @@ static void tell(struct host *h, char byte)
 
 void family_watch(struct host *h)
 {
-	if (atomic_load(&h->h_fam->fam_watched) == 0)
-		tell(h, FAMILY_WATCH);
+	if (atomic_load(&h->h_fam->fam_watched) != 0 && atomic_load(&h->h_watched))
+		return;
+	atomic_store(&h->h_watched, true);
+	tell(h, FAMILY_WATCH);
 }
 
 void family_hears(struct host *h) { tell(h, FAMILY_HEARS); }

@@ -47,6 +47,7 @@ struct host {
 	 * want the world still. Rank: outermost.
 	 */
 	struct mach_rwlock h_lock;
+	_Atomic bool h_watched;	  /* the supervisor knows that the store is used */
 	_Atomic bool h_served;	  /* the service thread is there, or is being made */
 	bool h_managed;		  /* h_lock: faults are ours; before, the kernel serves first touches alone */
 	_Atomic uint64_t h_committed; /* pages of read-write ranges, charged to the family while not managed */

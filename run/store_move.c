@@ -93,6 +93,9 @@ static int change(struct host *h, bool hidden)
 
 	if ((rc = family_change(h, hidden, &now)) != 0)
 		return rc;
+	atomic_store(&h->h_watched, false);
+	if (h->h_managed)
+		family_watch(h);
 	if ((rc = store_open(h, &now)) != 0)
 		return rc;
 	if (swap_remove(h->h_vm, vn) != VM_OK) {

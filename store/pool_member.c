@@ -111,6 +111,7 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 
 int pool_join(struct pool *p, uint32_t tag)
 {
+	pool_release(p, tag); /* of a process that had it before, if nobody has done so */
 	p->p_member = member_new(p, MEMBER_LIVE, tag);
 	return p->p_member != NONE ? 0 : -EAGAIN;
 }
@@ -200,7 +201,11 @@ int pool_after_fork(struct pool *p)
 	if (p->p_member == NONE)
 		return 0;
 	struct member *m = &pool_members(p->p_shared)[p->p_member];
-	m->m_tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
+	uint32_t tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
+
+	if (tag != NONE)
+		pool_release(p, tag); /* as in pool_join */
+	m->m_tag = tag;
 	__atomic_store_n(&m->m_state, MEMBER_LIVE, __ATOMIC_RELEASE);
 	return 0;
 }

@@ -46,5 +46,7 @@ run "$b/tests/vm/diff_quire" --seed "$seed" --ops 1000000
 run "$b/tests/vm/gigabyte_test" sv39
 # Do the tests notice faults? A dozen of them, others each night; those that nobody noticed are named.
 run "$(sh tools/python.sh)" tools/mutants.py --sample 12 --seed "$seed"
+# Nonsense to the supervisor, for a minute.
+run "$(sh tools/python.sh)" tests/run/fuzz_test.py "$b/quire" "$b/tests/run/fuzz_family" --seconds 60 --seed "$seed"
 echo "nightly: $bad failed"
 [ "$bad" -eq 0 ]

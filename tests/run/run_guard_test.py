@@ -28,7 +28,7 @@ TIMEOUT = 60
 FOLDER = tempfile.mkdtemp(prefix="quire-guard-")
 ROOT = os.geteuid() == 0
 USER, OTHER = 65533, 65534
-RUNNING = []
+MARK = ("QUIRE_GUARD_MARK", FOLDER)
 
 
 class Skip(Exception):
@@ -41,9 +41,8 @@ def check(ok, *what):
 
 
 def start(argv, **kw):
-    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **kw)
-    RUNNING.append(p)
-    return p
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            env=dict(os.environ, **dict([MARK])), **kw)
 
 
 def end(p):
@@ -569,6 +568,63 @@ print(sum("quire-store" in os.readlink("/proc/%d/fd/%s" % (supervisor, fd)) for 
     check((status, out, err) == (0, "True\nTrue\n", ""), status, out, err)
 
 
+def keeper_is_lost():
+    """What processes write to the store can end its keeper: the supervisor says so, and ends them; it does not crash, nor wait."""
+    if not ROOT:
+        raise Skip("ending the keeper needs root")
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
+    try:
+        ready(p)
+        with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
+            keepers = [pid for pid in f.read().split() if open("/proc/%s/comm" % pid).read() == "quire-keeper\n"]
+        check(len(keepers) == 1, keepers)
+        names = [os.readlink("/proc/%s/fd/%s" % (keepers[0], fd)) for fd in os.listdir("/proc/%s/fd" % keepers[0])]
+        check(len([n for n in names if n.startswith("socket:")]) == 1 and names.count("/dev/null") == 3, "the keeper has", names)
+        os.kill(int(keepers[0]), signal.SIGKILL)
+        status, _, err = finish(p)
+        check(status == -signal.SIGKILL and "quire: the memory that processes of this run share was damaged" in err, status, err)
+    finally:
+        end(p)
+
+
+def supervisor_sees_no_store():
+    """The supervisor maps no store: nothing that is written there can harm it."""
+    p = start([QUIRE, "run", "--memory", "8M", HELPER, "loop", "4000"])
+    try:
+        ready(p)
+        with open("/proc/%d/maps" % p.pid) as f:
+            maps = f.read()
+        check("memfd:quire-family" in maps and "memfd:quire-store" not in maps, maps)
+    finally:
+        end(p)
+
+
+def both_ends():
+    """A process gave both ends of a connection, or the gate, to the supervisor, which then never saw that all had ended."""
+    status, out, err, report = inside(r"""
+a, b = pair()
+greet(hello(), a.fileno())
+greet(hello(), b.fileno())
+greet(hello(), gate.fileno())
+if os.fork() == 0:
+    os.setsid()
+    os._exit(0)
+""")
+    check((status, out, err) == (0, "", "") and report["turned_away"] == 1, status, out, err, report)
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit and [1 for pid in os.listdir("/proc") if pid.isdigit() and parent_and_name(pid) == ("1", QUIRE)]:
+        time.sleep(0.05)
+    check(time.monotonic() < limit, "a supervisor stays for ever")
+
+
+def parent_and_name(pid):
+    try:
+        with open("/proc/%s/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[1], os.readlink("/proc/%s/exe" % pid)
+    except OSError:
+        return None
+
+
 def memory_cannot_shrink():
     """A process that made the family's memory shorter would have the supervisor die at its next look."""
     status, out, err, _ = report_of(sys.executable, "-c", r"""
@@ -603,7 +659,8 @@ def core_files():
 
 
 CASES = [no_name, another_user, same_user, greetings, flood, silent, stay_in, stay_in_through_unhosted, stay_in_as_another, stay_in_as_daemon,
-         gives_up_rights, executed_as_another, sandboxed, stores_end, memory_cannot_shrink, core_files]
+         gives_up_rights, executed_as_another, sandboxed, stores_end, keeper_is_lost, supervisor_sees_no_store, both_ends,
+         memory_cannot_shrink, core_files]
 
 
 def main():
@@ -626,9 +683,14 @@ def main():
 
 
 def clean():
-    for p in RUNNING:
-        if p.poll() is None:
-            end(p)
+    """What this test has started, also when it was killed."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as f:
+                if "=".join(MARK).encode() in f.read().split(b"\0"):
+                    os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
     tidy.remove_folder(FOLDER)
 
 

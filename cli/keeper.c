@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The keeper of a store: a process that packs what the family's processes store, and gives back what a dead one held. The supervisor
+ * itself never looks into a store: every process of the family may write there, and whatever they write, the worst is that
+ * the keeper ends. Then the supervisor says so, and ends the processes that had the store: nobody can rely on it any more.
+ *
+ * A keeper is made when a process first has use for it (FAMILY_WATCH); most programs fit and store nothing. It has the store, the
+ * family's state, one socket and one pipe, and nothing else: no descriptor of a connection, no terminal, no signals, a session of
+ * its own. The pipe is its life line: nobody writes there, and when the last supervisor that has the other end is gone the kernel kills
+ * the keeper, whatever it is at.
+ *
+ * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process, and is answered by the same note when all
+ * that the process held has been given back; the slot is not given to another before. STOP ends the keeper after the statistics.
+ * Statistics lie in a page that the two share: figures for people, read while they are being written.
+ *
+ * Two threads: one waits for notes, one packs. Locks: the store's own.
+ */
+#include "run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PUBLISH_MS 500
+#define PATIENCE_MS 3000 /* with a keeper that was told to stop: what is left to write is little */
+
+enum { NOTE_RELEASE, NOTE_STOP };
+struct note { uint32_t what, slot; }; /* STOP: slot is how many connections have the store */
+
+/* ---- the keeper's own process ---- */
+struct keeper {
+	struct pool pool;
+	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
+	struct pool_stats *out;
+	pthread_t packer;
+	bool packs;
+	bool stop; /* atomic: the packer shall end */
+};
+
+static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
+
+static void *pack(void *arg)
+{
+	struct keeper *k = arg;
+
+	(void)pool_async(&k->pool); /* without it it writes synchronously */
+	for (;;) {
+		uint32_t seen = pool_work_seen(&k->pool);
+		int rc;
+
+		if (__atomic_load_n(&k->stop, __ATOMIC_ACQUIRE))
+			break;
+		if ((rc = pool_work(&k->pool, false)) != 1) /* below 0: whoever stores next is told, too */
+			pool_wait_work(&k->pool, seen, rc);
+	}
+	pool_async_end(&k->pool);
+	return NULL;
+}
+
+/* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
+static void publish(struct keeper *k)
+{
+	struct pool_stats ps;
+
+	pool_stats(&k->pool, &ps);
+	k->out[KEEPER_NOW] = ps;
+	if (ps.mem_held + ps.file_bytes >= k->most.mem_held + k->most.file_bytes)
+		k->most = ps;
+	ps.mem_held = k->most.mem_held;
+	ps.mem_bytes = k->most.mem_bytes;
+	ps.mem_pages = k->most.mem_pages;
+	ps.pages = k->most.pages;
+	ps.file_bytes = k->most.file_bytes;
+	k->out[KEEPER_FULLEST] = ps;
+}
+
+/* Only what the keeper needs stays open: those become descriptors 3, 4, 5 and 6. */
+static void keep_only(int fds[4])
+{
+	int null = open("/dev/null", O_RDWR);
+
+	for (int i = 0; i < 4; i++) /* out of the way first */
+		fds[i] = fcntl(fds[i], F_DUPFD, 16);
+	for (int i = 0; i < 3; i++)
+		(void)dup2(null, i);
+	for (int i = 0; i < 4; i++)
+		fds[i] = dup2(fds[i], i + 3);
+	(void)syscall(SYS_close_range, 7, ~0u, 0);
+}
+
+static void die_with(int life)
+{
+	struct pollfd p = { .fd = life, .events = POLLIN };
+
+	(void)fcntl(life, F_SETOWN, getpid());
+	(void)fcntl(life, F_SETSIG, SIGKILL);
+	(void)fcntl(life, F_SETFL, O_ASYNC | O_NONBLOCK);
+	if (poll(&p, 1, 0) != 0) /* it is gone already */
+		_exit(0);
+}
+
+/* Until it is told to stop; does somebody have the store then? */
+static bool serve(struct keeper *k, int sock)
+{
+	struct pollfd p = { .fd = sock, .events = POLLIN };
+	struct note n;
+
+	for (;;) {
+		int got = poll(&p, 1, PUBLISH_MS);
+
+		publish(k);
+		if (got <= 0)
+			continue;
+		if (recv(sock, &n, sizeof n, 0) != (ssize_t)sizeof n)
+			_exit(0); /* the supervisor is gone, and the family with it */
+		if (n.what == NOTE_STOP)
+			return n.slot != 0;
+		pool_release(&k->pool, n.slot);
+		(void)send(sock, &n, sizeof n, MSG_NOSIGNAL);
+	}
+}
+
+static _Noreturn void keep(struct run *r, struct run_store *st, int end, int life)
+{
+	static struct keeper k;
+	int fds[4] = { st->memfd, st->swapfd, end, life };
+	sigset_t all;
+	void *mem;
+
+	(void)setsid();
+	(void)prctl(PR_SET_NAME, "quire-keeper");
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+	keep_only(fds);
+	die_with(fds[3]);
+	k.out = st->stats;
+	mem = mmap(NULL, st->size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+	if (mem == MAP_FAILED || pool_attach(&k.pool, mem, st->size, fds[1]) != 0)
+		_exit(1);
+	k.pool.p_charge = charge;
+	k.pool.p_charge_arg = r->fam;
+	(void)pool_join(&k.pool, FAMILY_PROCS);
+	k.packs = pthread_create(&k.packer, NULL, pack, &k) == 0; /* else whoever stores packs by itself */
+	bool used = serve(&k, fds[2]);
+	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
+	pool_wake_packer(&k.pool);
+	if (k.packs)
+		(void)pthread_join(k.packer, NULL);
+	publish(&k);
+	if (!used) /* what is left belongs to nobody, and ends with the store */
+		(void)charge(r->fam, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
+	_exit(0);
+}
+
+/* ---- the supervisor's side ---- */
+bool run_keeper_start(struct run *r, struct run_store *st)
+{
+	int s[2], life[2];
+
+	if (st->sock >= 0)
+		return true;
+	if (st->stats == NULL) {
+		void *p = mmap(NULL, KEEPER_STATS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			return false;
+		st->stats = p;
+	}
+	if (st->broken || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) != 0)
+		return false;
+	if (pipe2(life, O_CLOEXEC) != 0) {
+		(void)close(s[0]);
+		(void)close(s[1]);
+		return false;
+	}
+	st->keeper = fork();
+	if (st->keeper == 0)
+		keep(r, st, s[1], life[0]);
+	(void)close(s[1]);
+	(void)close(life[0]);
+	if (st->keeper < 0) {
+		(void)close(s[0]);
+		(void)close(life[1]);
+		return false;
+	}
+	st->life = life[1];
+	st->sock = s[0];
+	return true;
+}
+
+static void keeper_gone(struct run_store *st)
+{
+	(void)close(st->sock);
+	(void)close(st->life);
+	st->sock = st->life = -1;
+	st->keeper = 0;
+}
+
+bool run_keeper_release(struct run_store *st, unsigned slot)
+{
+	const struct note n = { NOTE_RELEASE, slot };
+
+	return st->sock >= 0 && send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof n;
+}
+
+int run_keeper_hear(struct run_store *st)
+{
+	struct note n;
+	ssize_t got = recv(st->sock, &n, sizeof n, MSG_DONTWAIT);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return KEEPER_NOTHING;
+	if (got != (ssize_t)sizeof n || n.slot >= FAMILY_PROCS) {
+		keeper_gone(st);
+		return KEEPER_GONE;
+	}
+	return (int)n.slot;
+}
+
+void run_keeper_stop(struct run_store *st)
+{
+	const struct note n = { NOTE_STOP, st->users };
+	uint64_t end = run_now_ns() + PATIENCE_MS * 1000000ull, now;
+	struct pollfd p = { .fd = st->sock, .events = POLLIN };
+
+	if (st->sock < 0)
+		return;
+	(void)send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (st->sock >= 0 && (now = run_now_ns()) < end)
+		if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
+			(void)run_keeper_hear(st);
+	if (st->sock >= 0) /* what it works on may be nonsense. The life line ends with this */
+		keeper_gone(st);
+}
