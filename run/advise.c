@@ -98,7 +98,7 @@ static long kernels_answer(int advice)
 	if (i < KNOWN && answer[i] != 0)
 		return 1 - answer[i];
 	p = sys_call6(SYS_mmap, 0, VM_PAGESIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p < 0 && p > -4096)
+	if (sys_failed(p))
 		return p;
 	r = sys_call3(SYS_madvise, p, VM_PAGESIZE, advice);
 	(void)sys_call2(SYS_munmap, p, VM_PAGESIZE);

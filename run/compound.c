@@ -92,7 +92,7 @@ static long try_advice(const long *a)
 	     r;
 	struct iovec page = { (void *)p, 4096 };
 
-	if (p < 0 && p > -4096)
+	if (sys_failed(p))
 		return p;
 	r = sys_call5(NR_process_madvise, a[5], (long)&page, 1, a[2], a[1]);
 	(void)sys_call2(SYS_munmap, p, 4096);
@@ -152,7 +152,7 @@ long compound_shmat(const long *a)
 	if ((at & 4095) != 0 || (r = sys_call3(SYS_shmctl, a[5], IPC_STAT, (long)&ds)) != 0)
 		return sys_call3(SYS_shmat, a[5], a[4], flags);
 	r = sys_call3(SYS_shmat, a[5], 0, flags & ~(SHM_REMAP | SHM_RND));
-	if (r < 0 && r > -4096)
+	if (sys_failed(r))
 		return r;
 	(void)sys_call1(SYS_shmdt, r);
 	return host_shmat(a[5], (void *)at, flags, ds.shm_segsz);

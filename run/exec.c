@@ -63,7 +63,7 @@ static void *map_own(size_t n)
 	long p = sys_call6(
 	    SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return p < 0 && p > -4096 ? NULL : (void *)p;
+	return sys_failed(p) ? NULL : (void *)p;
 }
 
 static char *join_variable(const char *name, const char *value)

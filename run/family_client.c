@@ -195,7 +195,7 @@ static long receive(int sock, struct family_welcome *w, int fds[FDS])
 static void *map_shared(int fd, uint64_t size, long *r)
 {
 	*r = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (*r < 0 && *r > -4096)
+	if (sys_failed(*r))
 		return NULL;
 	/* a core file of this process has what is in it of all the others, too */
 	(void)sys_call3(SYS_madvise, *r, (long)size, MADV_DONTDUMP);

@@ -44,7 +44,7 @@ static long probe_mmap(long len, int prot, int flags, int fd, long off)
 	long p = sys_call6(
 	    SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
 
-	if (p < 0 && p > -4096)
+	if (sys_failed(p))
 		return p;
 	(void)sys_call2(SYS_munmap, p, len);
 	return 0;
@@ -104,7 +104,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 			prot |= PROT_READ;
 	}
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
-	if (p < 0 && p > -4096) {
+	if (sys_failed(p)) {
 		/* nobody serves the old mapping any more: let an access fail rather than wait */
 		if (replaces)
 			(void)sys_call2(SYS_munmap, addr, len);
@@ -209,8 +209,7 @@ long call_shmat(struct host *h, long id, long addr, long flags, long size)
 		return host_errno(e);
 	r = sys_call3(SYS_shmat, id, addr, flags);
 	/* nobody serves the old mapping any more: let an access fail rather than wait */
-	if (replaces && r < 0 &&
-	    r > -4096)
+	if (replaces && sys_failed(r))
 		(void)sys_call2(SYS_munmap, addr, (long)len);
 	return r;
 }

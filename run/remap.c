@@ -23,7 +23,7 @@ static long map_fresh(struct host *h, long want, uint64_t len)
 	long p = sys_call6(SYS_mmap, want, (long)len, RW,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
-	if (p < 0 && p > -4096)
+	if (sys_failed(p))
 		return p;
 	if (p != want) {
 		(void)sys_call2(SYS_munmap, p, (long)len);
@@ -107,7 +107,7 @@ static long move_kernels(
 	    !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags & ~MREMAP_FIXED, 0);
-	if (r < 0 && r > -4096)
+	if (sys_failed(r))
 		return r;
 	if ((e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
 		return host_errno(e);
@@ -123,7 +123,7 @@ static long move_closed(
 	if (r != 0)
 		return r;
 	p = remap_range(h, old, oldlen, newlen, flags, newaddr);
-	r = p < 0 && p > -4096 ? call_mprotect(h, old, oldlen, prot)
+	r = sys_failed(p) ? call_mprotect(h, old, oldlen, prot)
 			       : call_mprotect(h, p, newlen, prot);
 	return r != 0 ? r : p;
 }
@@ -170,7 +170,7 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 		    (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
 			return host_errno(e);
 		long r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-		if (r < 0 && r > -4096)
+		if (sys_failed(r))
 			return r;
 		(void)host_forget(h, (uint64_t)old, o);
 		/*
@@ -192,7 +192,7 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
 		((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0),
 	    -1, 0);
-	if (at < 0 && at > -4096)
+	if (sys_failed(at))
 		return at;
 	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
 	    (e = as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at)) != VM_OK) {
@@ -225,9 +225,9 @@ long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, 
 	bool locked = o > 0 && host_marked(h, MARK_LOCKED, (uint64_t)old, (uint64_t)old + o);
 	long r = remap_range(h, old, oldlen, newlen, flags, newaddr);
 
-	if (nofork && (r > 0 || r < -4096))
+	if (nofork && !sys_failed(r) && r != 0)
 		(void)host_mark(h, MARK_NOFORK, (uint64_t)r, (uint64_t)r + n);
-	if (locked && (r > 0 || r < -4096))
+	if (locked && !sys_failed(r) && r != 0)
 		(void)host_mark(h, MARK_LOCKED, (uint64_t)r, (uint64_t)r + n);
 	return r;
 }

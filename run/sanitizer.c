@@ -52,7 +52,7 @@ static char **with_option(char **envp, const char *own)
 		n++;
 	size_t bytes = (n + 2) * sizeof *envp + strlen(own) + sizeof VARIABLE OPTIONS + 1;
 	long m = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (m < 0 && m > -4096)
+	if (sys_failed(m))
 		return NULL;
 	char **list = (char **)m, *options = (char *)(list + n + 2);
 	(void)strcpy(options, VARIABLE OPTIONS);

@@ -132,7 +132,7 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 		return -EINVAL;
 	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (r < 0 && r > -4096)
+	if (sys_failed(r))
 		return (int)r;
 	p->p_ctx = (char *)r;
 	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()), MADV_DONTDUMP); /* pages are in it */

@@ -158,7 +158,7 @@ int pool_aio_open(struct pool *p)
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int rc = 0;
 
-	if (m < 0 && m > -4096)
+	if (sys_failed(m))
 		return (int)m;
 	struct pool_aio *a = (struct pool_aio *)m;
 	p->p_aio = a;

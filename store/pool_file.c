@@ -42,7 +42,7 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	if (r != 0)
 		return r == -ENOSPC || r == -EDQUOT ? -ENOSPC : -EIO;
 	to = sys_call6(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_SHARED, p->p_fd, (long)at);
-	if (to < 0 && to > -4096)
+	if (sys_failed(to))
 		return -EIO;
 	memcpy((void *)to, mem, n);
 	r = sys_call3(SYS_msync, to, (long)n, MS_SYNC);

@@ -32,8 +32,6 @@ struct pool_ring {
 };
 #define SQE_BYTES (ENTRIES * sizeof(struct io_uring_sqe))
 
-static int failed(long r) { return r < 0 && r > -4096; }
-
 static void ring_free(struct pool_ring *r)
 {
 	if (r->sqe != NULL)
@@ -55,12 +53,12 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 	r->mapbytes = sq > cq ? sq : cq;
 	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
 	    (long)IORING_OFF_SQ_RING);
-	if (failed(m))
+	if (sys_failed(m))
 		return (int)m;
 	r->map = (char *)m;
 	e = sys_call6(
 	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
-	if (failed(e))
+	if (sys_failed(e))
 		return (int)e;
 	r->sqe = (char *)e;
 	(void)sys_call3(SYS_madvise, m, (long)r->mapbytes, MADV_DONTFORK); /* a child makes its own */
@@ -84,7 +82,7 @@ int pool_async(struct pool *p)
 	if (p->p_fd < 0 || p->p_member == NONE || p->p_ring != NULL)
 		return -EINVAL;
 	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (failed(m))
+	if (sys_failed(m))
 		return (int)m;
 	struct pool_ring *r = (struct pool_ring *)m;
 	fd = sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
@@ -109,7 +107,7 @@ void pool_alone(struct pool *p)
 	if (p->p_fd < 0)
 		return;
 	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (failed(m))
+	if (sys_failed(m))
 		return;
 	r = (struct pool_ring *)m;
 	r->fd = -1;

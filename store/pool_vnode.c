@@ -250,7 +250,7 @@ struct vnode *pool_vnode_create(struct vm *vm, struct pool *pool, uint64_t nslot
 	long r = sys_call6(
 	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (r < 0 && r > -4096)
+	if (sys_failed(r))
 		return NULL;
 	struct pool_vnode *pv = (struct pool_vnode *)r;
 	vnode_init(&pv->v, vm, &ops, pv);

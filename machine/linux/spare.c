@@ -63,7 +63,7 @@ static void put_by(void)
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t none = 0;
 
-	if (p < 0 && p > -4096)
+	if (sys_failed(p))
 		return;
 	if (!atomic_compare_exchange_strong(&spare_base, &none, (uint64_t)p)) {
 		(void)sys_call2(SYS_munmap, p, SPARE * VM_PAGESIZE);
@@ -73,7 +73,7 @@ static void put_by(void)
 		(void)sys_call3(SYS_mprotect, p + (long)vm_ptob(i), VM_PAGESIZE, PROT_READ);
 	atomic_store(&spare_left, SPARE);
 	p = map_own(RESERVE);
-	if (p > 0 || p < -4096)
+	if (!sys_failed(p))
 		atomic_store(&reserve_base, (uint64_t)p);
 }
 
@@ -97,7 +97,7 @@ void *linux_mmap(uint64_t bytes)
 	if (atomic_load(&spare_base) == 0)
 		put_by();
 	p = map_own(bytes);
-	return p < 0 && p > -4096 ? take_reserve(bytes) : (void *)p;
+	return sys_failed(p) ? take_reserve(bytes) : (void *)p;
 }
 
 void linux_munmap(void *p, uint64_t bytes)
