@@ -185,6 +185,30 @@ static inline struct vm_cpu *vm_cpu_of(struct vm *vm) { return &vm->vm_cpu[mach_
 	((void)__atomic_add_fetch((uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define VM_STAT(vm, name) VM_STATN(vm, name, 1)
 
+/* What an I/O of n pages comes to of which ok are right: an error, also where the store named none. */
+static inline enum vm_err vm_io_result(enum vm_err e, uint32_t ok, uint32_t n)
+{
+	if (ok == n)
+		return VM_OK;
+	return e != VM_OK ? e : VM_IO;
+}
+
+/* How many of len bytes at off lie within an object of that size. */
+static inline uint64_t vm_within(uint64_t size, voff_t off, uint64_t len)
+{
+	if (off >= size)
+		return 0;
+	return len < size - off ? len : size - off;
+}
+
+/* The right that an access wants. */
+static inline unsigned vm_prot_for(enum seg_rw rw)
+{
+	if (rw == S_WRITE)
+		return PROT_W;
+	return rw == S_EXEC ? PROT_X : PROT_R;
+}
+
 /* A reference to what somebody else may be letting go just now: false if the last one is gone already. */
 static inline bool vm_tryhold(uint32_t *refcnt)
 {

@@ -67,7 +67,7 @@ void anonmap_hold(struct anon_map *am)
 	__atomic_add_fetch((uint32_t *)(void *)&am->am_refcnt, 1, __ATOMIC_RELAXED);
 }
 
-static uint64_t span(unsigned levels)
+static uint64_t indexes_below(unsigned levels)
 {
 	return (uint64_t)1 << (LEAF_SHIFT + INNER_SHIFT * levels);
 }
@@ -82,7 +82,7 @@ static void free_tree(struct anon_map *am, void *node, unsigned level)
 	kmem_cache_free(am->am_vm->vm_anonnodes, node);
 }
 
-static void unlist(struct anon_map *am)
+static void remove_from_list(struct anon_map *am)
 {
 	struct vm *vm = am->am_vm;
 
@@ -104,7 +104,7 @@ void anonmap_rele(struct anon_map *am)
 	if (am->am_resv != 0)
 		anon_unreserve(am->am_vm, am->am_resv);
 	free_tree(am, am->am_root, am->am_levels);
-	unlist(am);
+	remove_from_list(am);
 	mach_cv_fini(&am->am_cv);
 	mach_mutex_fini(&am->am_lock);
 	kmem_cache_free(am->am_vm->vm_anonmaps, am);
@@ -131,9 +131,9 @@ bool anonmap_grow(struct anon_map *am, uint64_t npages)
 		void *spare = NULL;
 
 		mach_mutex_enter(&am->am_lock);
-		while (span(am->am_levels) < npages && am->am_root == NULL)
+		while (indexes_below(am->am_levels) < npages && am->am_root == NULL)
 			am->am_levels++;
-		if (span(am->am_levels) >= npages) {
+		if (indexes_below(am->am_levels) >= npages) {
 			if (npages > am->am_npages)
 				__atomic_store_n(&am->am_npages, npages, __ATOMIC_RELAXED);
 			mach_mutex_exit(&am->am_lock);
@@ -143,7 +143,7 @@ bool anonmap_grow(struct anon_map *am, uint64_t npages)
 		if ((spare = node_alloc(am)) == NULL)
 			return false;
 		mach_mutex_enter(&am->am_lock);
-		if (am->am_root != NULL && span(am->am_levels) < npages) {
+		if (am->am_root != NULL && indexes_below(am->am_levels) < npages) {
 			((void **)spare)[0] = am->am_root;
 			am->am_root = spare;
 			am->am_levels++;
@@ -167,7 +167,7 @@ uint64_t anonmap_grow_below(struct anon_map *am, uint64_t need)
 	if (am->am_root == NULL)
 		return anonmap_grow(am, am->am_npages + need) ? need : 0;
 	while (shift < need) {
-		uint64_t step = span(am->am_levels) * (INNER_N / 2);
+		uint64_t step = indexes_below(am->am_levels) * (INNER_N / 2);
 		void **root = node_alloc(am);
 
 		if (root == NULL || am->am_levels >= 5) {
@@ -311,7 +311,7 @@ anon_id anonmap_peek(struct anon_map *am, uint64_t idx)
 /* First index in [idx, end) of this table with an entry (a busy one counts); end if none. */
 static uint64_t next_in(void *node, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
 {
-	uint64_t step = level == 0 ? 1 : span(level - 1), n = level == 0 ? LEAF_N : INNER_N;
+	uint64_t step = level == 0 ? 1 : indexes_below(level - 1), n = level == 0 ? LEAF_N : INNER_N;
 
 	for (uint64_t i = idx > base ? (idx - base) / step : 0; i < n && base + i * step < end; i++) {
 		if (level == 0) {
@@ -346,22 +346,22 @@ static uint64_t next_entry(struct anon_map *am, uint64_t idx)
 }
 
 /* Frees the tables that lie wholly in [idx, end) and hold nothing. True: node itself was freed. am_lock held. */
-static bool prune(struct anon_map *am, void **at, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
+static bool free_tables(struct anon_map *am, void **at, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
 {
 	bool empty = true;
 
 	if (*at == NULL)
 		return true;
-	if (base + span(level) <= idx || base >= end)
+	if (base + indexes_below(level) <= idx || base >= end)
 		return false;
 	if (level == 0) {
 		for (unsigned i = 0; i < LEAF_N && empty; i++)
 			empty = ((uint32_t *)*at)[i] == 0;
 	} else {
 		for (unsigned i = 0; i < INNER_N; i++)
-			empty &= prune(am, &((void **)*at)[i], level - 1, base + i * span(level - 1), idx, end);
+			empty &= free_tables(am, &((void **)*at)[i], level - 1, base + i * indexes_below(level - 1), idx, end);
 	}
-	if (empty && base >= idx && base + span(level) <= end) {
+	if (empty && base >= idx && base + indexes_below(level) <= end) {
 		kmem_cache_free(am->am_vm->vm_anonnodes, *at);
 		*at = NULL;
 		return true;
@@ -384,13 +384,13 @@ void anonmap_drop(struct anon_map *am, uint64_t idx, uint64_t n)
 	}
 	if (n >= LEAF_N) {
 		mach_mutex_enter(&am->am_lock);
-		(void)prune(am, &am->am_root, am->am_levels, 0, idx, end >= am->am_npages ? span(am->am_levels) : end);
+		(void)free_tables(am, &am->am_root, am->am_levels, 0, idx, end >= am->am_npages ? indexes_below(am->am_levels) : end);
 		mach_mutex_exit(&am->am_lock);
 	}
 }
 
 /* Every table for the entries of [idx, idx+n) of from exists in to at toidx. */
-static bool prepare(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+static bool make_tables(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
 	for (uint64_t i = next_entry(from, idx); i < idx + n; i = next_entry(from, i + 1)) {
 		anon_id id;
@@ -403,11 +403,11 @@ static bool prepare(struct anon_map *from, uint64_t idx, struct anon_map *to, ui
 }
 
 /* Entries of [idx, idx+n) of from to `to` at toidx: shared, or (move) taken along. */
-static enum vm_err transfer(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
+static enum vm_err transfer_entries(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
 {
 	anon_id id, other;
 
-	if (!prepare(from, idx, to, toidx, n))
+	if (!make_tables(from, idx, to, toidx, n))
 		return VM_NOMEM;
 	for (uint64_t i = next_entry(from, idx); i < idx + n; i = next_entry(from, i + 1)) {
 		(void)anonmap_enter(from, i, false, &id);
@@ -428,12 +428,12 @@ static enum vm_err transfer(struct anon_map *from, uint64_t idx, struct anon_map
 
 enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
-	return transfer(from, idx, to, toidx, n, false);
+	return transfer_entries(from, idx, to, toidx, n, false);
 }
 
 enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
-	return transfer(from, idx, to, toidx, n, true);
+	return transfer_entries(from, idx, to, toidx, n, true);
 }
 
 /* vm_check: every reference of every map is taken off its anon's count, or put back. False: an id that never was. */

@@ -24,12 +24,12 @@
 #define SPARSE 4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
 #define LEAST_SPAN  (4 * CHUNK_SLOTS)
 
-static uint64_t nchunks(const struct swap_area *sw)
+static uint64_t count_chunks(const struct swap_area *sw)
 {
 	return (sw->sw_nslots + CHUNK_SLOTS - 1) / CHUNK_SLOTS;
 }
 
-static uint32_t owner(const struct swap_area *sw, uint64_t i)
+static uint32_t slot_owner(const struct swap_area *sw, uint64_t i)
 {
 	const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
 
@@ -72,7 +72,7 @@ anon_id swap_owner(struct vm *vm, uint32_t slot, uint32_t n)
 	mach_mutex_enter(&vm->vm_swaplock);
 	const struct swap_area *sw = area_locked(vm, slot);
 	if (sw != NULL && slot - 1 - sw->sw_first + n < sw->sw_nslots && !sw->sw_removing)
-		id = owner(sw, slot - 1 - sw->sw_first + n);
+		id = slot_owner(sw, slot - 1 - sw->sw_first + n);
 	if (id == CLAIMED)
 		id = 0;
 	mach_mutex_exit(&vm->vm_swaplock);
@@ -86,7 +86,7 @@ bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 
 	mach_mutex_enter(&vm->vm_swaplock);
 	sw = area_locked(vm, slot);
-	owned = sw != NULL && owner(sw, slot - 1 - sw->sw_first) == id;
+	owned = sw != NULL && slot_owner(sw, slot - 1 - sw->sw_first) == id;
 	mach_mutex_exit(&vm->vm_swaplock);
 	return owned;
 }
@@ -114,11 +114,11 @@ static void area_unlink_locked(struct vm *vm, struct swap_area *sw)
 
 static void area_free(struct vm *vm, struct swap_area *sw)
 {
-	for (uint64_t c = 0; sw->sw_chunk != NULL && c < nchunks(sw); c++)
+	for (uint64_t c = 0; sw->sw_chunk != NULL && c < count_chunks(sw); c++)
 		if (sw->sw_chunk[c] != NULL)
 			page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sw->sw_chunk[c])), 0);
 	if (sw->sw_chunk != NULL)
-		kmem_free(vm, sw->sw_chunk, nchunks(sw) * sizeof(uint32_t *));
+		kmem_free(vm, sw->sw_chunk, count_chunks(sw) * sizeof(uint32_t *));
 	kmem_free(vm, sw, sizeof *sw);
 }
 
@@ -132,7 +132,7 @@ enum vm_err swap_add(struct vm *vm, struct vnode *vp, uint64_t nslots, int prio)
 	if (sw == NULL)
 		return VM_NOMEM;
 	sw->sw_nslots = nslots;
-	sw->sw_chunk = kmem_zalloc(vm, nchunks(sw) * sizeof(uint32_t *), KM_SLEEP);
+	sw->sw_chunk = kmem_zalloc(vm, count_chunks(sw) * sizeof(uint32_t *), KM_SLEEP);
 	if (sw->sw_chunk == NULL || vm_inject_fail(vm, VM_INJECT_SWAP)) {
 		area_free(vm, sw);
 		return VM_NOMEM;
@@ -182,7 +182,7 @@ static uint32_t *chunk_alloc(struct vm *vm)
 }
 
 /* Where slots are taken from: the slots before that number. There is a free one if there is any in the area. */
-static uint64_t span(const struct swap_area *sw)
+static uint64_t search_span(const struct swap_area *sw)
 {
 	uint64_t n = sw->sw_used * SPARSE;
 
@@ -201,7 +201,7 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 		step = 1;
 		if (c == NULL ? tables : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
 			step = CHUNK_SLOTS - i % CHUNK_SLOTS;
-		else if (owner(sw, i) == 0)
+		else if (slot_owner(sw, i) == 0)
 			return i;
 		step = step < end - i ? step : end - i;
 		i = i + step < end ? i + step : 0;
@@ -210,11 +210,11 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 }
 
 /* Up to want slots in a row are claimed, of those that find_slot finds. Returns how many, and the first. */
-static uint64_t claim(struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
+static uint64_t claim_slots(struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
 {
-	uint64_t end = span(sw), i = find_slot(sw, end, tables), n = 0;
+	uint64_t end = search_span(sw), i = find_slot(sw, end, tables), n = 0;
 
-	while (n < want && i + n < end && owner(sw, i + n) == 0) {
+	while (n < want && i + n < end && slot_owner(sw, i + n) == 0) {
 		uint32_t **c = &sw->sw_chunk[(i + n) / CHUNK_SLOTS];
 
 		if (*c == NULL && (tables || (*c = chunk_alloc(vm)) == NULL))
@@ -236,9 +236,9 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 
 		if (sw->sw_removing || sw->sw_used == sw->sw_nslots)
 			continue;
-		n = claim(vm, sw, want, false, &i);
+		n = claim_slots(vm, sw, want, false, &i);
 		if (n == 0) /* no memory for another table */
-			n = claim(vm, sw, want, true, &i);
+			n = claim_slots(vm, sw, want, true, &i);
 		if (n == 0)
 			continue;
 		sw->sw_used += n;
@@ -263,7 +263,7 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	struct swap_area *sw = area_locked(vm, slot);
 	VM_ASSERT(sw != NULL);
 	uint64_t i = slot - 1 - sw->sw_first;
-	VM_ASSERT(owner(sw, i) != 0);
+	VM_ASSERT(slot_owner(sw, i) != 0);
 	owner_set(sw, i, CLAIMED);
 	struct vnode *vp = sw->sw_vnode; /* stays: the slot is counted as used */
 	mach_mutex_exit(&vm->vm_swaplock);
@@ -302,7 +302,10 @@ static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
 	mach_mutex_exit(&vm->vm_swaplock);
 }
 
-/* Writes n pages to the cluster of slots from first; the good ones are bound and clean. Returns how many from the start. */
+/*
+ * Writes n E-locked pages to the cluster of slots from first. The first *ok of them were written: each is clean and its anon is bound
+ * to its slot. The other slots are free again. VM_OK if all n were written, else the error.
+ */
 static enum vm_err write_cluster(struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
 {
 	voff_t off;
@@ -321,7 +324,7 @@ static enum vm_err write_cluster(struct vm *vm, struct page **pps, uint32_t firs
 			swap_free_slot(vm, old);
 	}
 	VM_STATN(vm, swapout, *ok);
-	return *ok == n ? VM_OK : e != VM_OK ? e : VM_IO;
+	return vm_io_result(e, *ok, n);
 }
 
 enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32_t *ok)
@@ -342,7 +345,7 @@ enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32
 
 /* ---- removal ---- */
 /* One anon off the area: its page comes into memory and its slot is given up. */
-static enum vm_err evacuate(struct vm *vm, anon_id id, uint32_t slot)
+static enum vm_err evacuate_anon(struct vm *vm, anon_id id, uint32_t slot)
 {
 	struct page *pp;
 	enum vm_err e;
@@ -402,10 +405,10 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 	for (unsigned round = 0; e == VM_OK && area_used(vm, sw) > 0 && round < 10000; round++) {
 		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
 			mach_mutex_enter(&vm->vm_swaplock);
-			anon_id id = owner(sw, i);
+			anon_id id = slot_owner(sw, i);
 			mach_mutex_exit(&vm->vm_swaplock);
 			if (id != 0 && id != CLAIMED)
-				e = evacuate(vm, id, sw->sw_first + (uint32_t)i + 1);
+				e = evacuate_anon(vm, id, sw->sw_first + (uint32_t)i + 1);
 		}
 		mach_yield();
 	}
@@ -468,7 +471,7 @@ unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *a
 		uint64_t n = 0;
 
 		for (uint64_t i = 0; i < sw->sw_nslots; i++) {
-			uint32_t id = owner(sw, i);
+			uint32_t id = slot_owner(sw, i);
 
 			n += id != 0;
 			if (id != 0 && (id == CLAIMED || !anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {

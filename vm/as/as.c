@@ -779,7 +779,7 @@ struct as_checker {
 	unsigned c_bad;
 };
 
-static void violation(struct as_checker *c, const char *text)
+static void report_violation(struct as_checker *c, const char *text)
 {
 	c->c_report(c->c_arg, text);
 	c->c_bad++;
@@ -791,15 +791,15 @@ static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, b
 	struct seg *s = as_segat(c->c_as, va);
 
 	if (s == NULL) {
-		violation(c, "as: a translation outside of all segments");
+		report_violation(c, "as: a translation outside of all segments");
 		return;
 	}
 	if ((attr & ~HAT_CACHING & ~s->s_ops->so_getprot(s, va)) != 0)
-		violation(c, "as: a translation grants more than its segment");
+		report_violation(c, "as: a translation grants more than its segment");
 	if (!s->s_ops->so_translation_ok(s, va, pfn, attr))
-		violation(c, "as: a translation leads to the wrong page or lets a shared anon be written");
+		report_violation(c, "as: a translation leads to the wrong page or lets a shared anon be written");
 	if (locked && (s->s_flags & S_OWNLOCK) == 0 && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
-		violation(c, "as: a locked translation that nobody locked");
+		report_violation(c, "as: a locked translation that nobody locked");
 }
 
 unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg)
@@ -812,23 +812,23 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 	for (struct seg *s = as_seg_ge(as, 0), *next; s != NULL; s = next) {
 		if (s->s_as != as || seg_base(s) < as->a_min || seg_end(s) > as->a_max ||
 		    ((seg_base(s) | seg_end(s)) & VM_PAGEMASK) != 0)
-			violation(&c, "as: a segment out of bounds or of another space");
+			report_violation(&c, "as: a segment out of bounds or of another space");
 		if ((s->s_flags & S_HOLE) == 0)
 			size += seg_size(s);
 		n++;
 		resv += s->s_ops->so_reserved(s);
 		if (s->s_node.r_kind != seg_kind(s))
-			violation(&c, "as: the index says other rights or flags than the segment has");
+			report_violation(&c, "as: the index says other rights or flags than the segment has");
 		c.c_bad += s->s_ops->so_check(s, report, arg);
 		if ((next = seg_of(range_next(&as->a_index, &s->s_node))) != NULL && seg_base(next) <= seg_base(s)) {
-			violation(&c, "as: segments out of order");
+			report_violation(&c, "as: segments out of order");
 			break;
 		}
 	}
 	if (size != as->a_size || n != as->a_nsegs)
-		violation(&c, "as: size or number of segments is wrong");
+		report_violation(&c, "as: size or number of segments is wrong");
 	if (resv != as->a_swresv)
-		violation(&c, "as: reservations do not add up");
+		report_violation(&c, "as: reservations do not add up");
 	hat_foreach(as->a_hat, check_translation, &c);
 	mach_rw_exit(&as->a_lock);
 	return c.c_bad;

@@ -54,7 +54,7 @@ void as_callback_remove(struct as *as, struct as_callback *cb)
 }
 
 /* The next one to ask in this round. a_cbmtx. */
-static struct as_callback *next(struct as *as, vaddr_t addr, uint64_t len, unsigned event, uint64_t round)
+static struct as_callback *next_callback(struct as *as, vaddr_t addr, uint64_t len, unsigned event, uint64_t round)
 {
 	for (struct as_callback *cb = as->a_callbacks; cb != NULL; cb = cb->cb_next)
 		if (cb->cb_round != round && (cb->cb_events & event) != 0 && cb->cb_addr < addr + len &&
@@ -71,7 +71,7 @@ bool as_callbacks_run(struct as *as, vaddr_t addr, uint64_t len, unsigned event)
 
 	mach_mutex_enter(&as->a_cbmtx);
 	round = ++as->a_cbround;
-	while ((cb = next(as, addr, len, event, round)) != NULL) {
+	while ((cb = next_callback(as, addr, len, event, round)) != NULL) {
 		enum as_cb said;
 
 		cb->cb_round = round;

@@ -8,7 +8,7 @@
 #include "vm/impl.h"
 
 /* The part of s in [va, end). */
-static uint64_t part(const struct seg *s, vaddr_t va, vaddr_t end)
+static uint64_t part_of_seg(const struct seg *s, vaddr_t va, vaddr_t end)
 {
 	return (seg_end(s) < end ? seg_end(s) : end) - va;
 }
@@ -127,7 +127,7 @@ enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
 	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
 		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
 
-		if ((r = s->s_ops->so_sync(s, va, part(s, va, end), flags)) != VM_OK)
+		if ((r = s->s_ops->so_sync(s, va, part_of_seg(s, va, end), flags)) != VM_OK)
 			e = r;
 	}
 	mach_rw_exit(&as->a_lock);
@@ -153,7 +153,7 @@ static enum vm_err advise_segs(struct as *as, vaddr_t addr, vaddr_t end, enum ad
 			if (populates)
 				return gap;
 		}
-		if ((e = s->s_ops->so_advise(s, addr, part(s, addr, end), a)) != VM_OK)
+		if ((e = s->s_ops->so_advise(s, addr, part_of_seg(s, addr, end), a)) != VM_OK)
 			return e;
 		addr = seg_end(s);
 	}
@@ -202,7 +202,7 @@ enum vm_err as_incore(struct as *as, vaddr_t addr, uint64_t len, uint8_t *vec)
 	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
 		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr;
 
-		s->s_ops->so_incore(s, va, part(s, va, end), vec + vm_btop(va - addr));
+		s->s_ops->so_incore(s, va, part_of_seg(s, va, end), vec + vm_btop(va - addr));
 	}
 	mach_rw_exit(&as->a_lock);
 	return e;
@@ -265,7 +265,7 @@ enum vm_err as_adopt(struct as *as, vaddr_t addr, uint64_t npages, const uint64_
 			e = VM_NOMAP;
 			break;
 		}
-		uint64_t n = part(s, va, end);
+		uint64_t n = part_of_seg(s, va, end);
 
 		e = adopt_part(s, va, vm_btop(n), present, vm_btop(va - addr));
 		va += n;
@@ -368,7 +368,7 @@ static enum vm_err copy_part(const struct copying *c)
 	return e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map ? copy_direct(c) : e;
 }
 
-static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
+static enum vm_err copy_range(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
 {
 	while (len > 0) {
 		uint64_t n = VM_PAGESIZE - (va & VM_PAGEMASK);
@@ -386,10 +386,10 @@ static enum vm_err copy(struct as *as, vaddr_t va, char *buf, uint64_t len, bool
 
 enum vm_err as_copyin(struct as *as, vaddr_t from, void *to, uint64_t len)
 {
-	return copy(as, from, to, len, false);
+	return copy_range(as, from, to, len, false);
 }
 
 enum vm_err as_copyout(struct as *as, const void *from, vaddr_t to, uint64_t len)
 {
-	return copy(as, to, (char *)(uintptr_t)from, len, true);
+	return copy_range(as, to, (char *)(uintptr_t)from, len, true);
 }

@@ -106,14 +106,14 @@ struct core {
 	uint64_t c_page[VM_PAGESIZE / 8];
 };
 
-static enum vm_err put(struct core *c, uint64_t off, const void *buf, uint64_t len)
+static enum vm_err put_bytes(struct core *c, uint64_t off, const void *buf, uint64_t len)
 {
 	return c->c_to->ac_write(c->c_to->ac_arg, off, buf, len) ? VM_OK : VM_IO;
 }
 
 static enum vm_err put_program(struct core *c, const struct elf_program *p)
 {
-	enum vm_err e = put(c, c->c_phoff, p, sizeof(*p));
+	enum vm_err e = put_bytes(c, c->c_phoff, p, sizeof(*p));
 
 	c->c_phoff += sizeof(*p);
 	return e;
@@ -128,7 +128,7 @@ static enum vm_err put_pages(struct core *c, vaddr_t va, uint64_t npages, uint64
 		if ((c->c_vec[i] & INCORE_ANON) == 0)
 			continue;
 		if (as_peek(c->c_as, va + vm_ptob(i), c->c_page, VM_PAGESIZE) == VM_OK)
-			e = put(c, off + vm_ptob(i), c->c_page, VM_PAGESIZE);
+			e = put_bytes(c, off + vm_ptob(i), c->c_page, VM_PAGESIZE);
 	}
 	return e;
 }
@@ -185,8 +185,8 @@ enum vm_err as_core(struct as *as, const struct as_core *to)
 	*c = (struct core){
 		.c_as = as, .c_to = to, .c_phoff = sizeof(h), .c_offset = vm_page_round(notes + to->ac_noteslen)
 	};
-	if ((e = put(c, 0, &h, sizeof(h))) == VM_OK && (e = put_program(c, &note)) == VM_OK && to->ac_noteslen > 0)
-		e = put(c, notes, to->ac_notes, to->ac_noteslen);
+	if ((e = put_bytes(c, 0, &h, sizeof(h))) == VM_OK && (e = put_program(c, &note)) == VM_OK && to->ac_noteslen > 0)
+		e = put_bytes(c, notes, to->ac_notes, to->ac_noteslen);
 	for (vaddr_t va = 0; e == VM_OK && nsegs > 0 && as_query(as, va, &ai) == VM_OK;
 	     va = ai.ai_base + ai.ai_len, nsegs--)
 		e = put_segment(c, &ai);

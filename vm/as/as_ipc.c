@@ -27,7 +27,7 @@ struct pair {
 	uint64_t p_n; /* within one page on either side */
 };
 
-static bool still(struct as *as, vaddr_t va, pfn_t pfn, unsigned right)
+static bool still_loaded(struct as *as, vaddr_t va, pfn_t pfn, unsigned right)
 {
 	unsigned attr = 0;
 
@@ -45,7 +45,7 @@ static enum vm_err copy_with_page_locks(const struct pair *p, pfn_t sp, pfn_t dp
 	if (!page_trylock(vm, d, SE_EXCL))
 		return e;
 	if (zero || s == d || page_trylock(vm, s, SE_SHARED)) {
-		if (still(p->p_src, p->p_from, sp, 0) && still(p->p_dst, p->p_to, dp, PROT_W)) {
+		if (still_loaded(p->p_src, p->p_from, sp, 0) && still_loaded(p->p_dst, p->p_to, dp, PROT_W)) {
 			char *from = mach_frame_kva(vm->vm_mach, sp), *to = mach_frame_kva(vm->vm_mach, dp);
 
 			from += p->p_from & VM_PAGEMASK;
@@ -143,7 +143,7 @@ struct message {
 };
 
 /* May the sender's program read it all, and execute it if the receiver shall? a_lock of the source. */
-static enum vm_err rights(const struct message *m)
+static enum vm_err check_rights(const struct message *m)
 {
 	unsigned need = PROT_R | (m->m_prot & PROT_X);
 
@@ -164,7 +164,7 @@ static enum vm_err rights(const struct message *m)
 }
 
 /* The range in the receiver: its wish, or the highest hole. Both a_locks. */
-static enum vm_err place(struct message *m)
+static enum vm_err place_message(struct message *m)
 {
 	uint64_t len = m->m_len;
 
@@ -224,7 +224,7 @@ static enum vm_err send_snapshot(struct message *m)
 	enum vm_err e;
 
 	as_lock_two(m->m_src, m->m_dst);
-	if ((e = place(m)) == VM_OK && (e = rights(m)) == VM_OK)
+	if ((e = place_message(m)) == VM_OK && (e = check_rights(m)) == VM_OK)
 		e = snapshot_locked(m);
 	as_unlock_two(m->m_src, m->m_dst);
 	return e;
@@ -235,7 +235,7 @@ static enum vm_err send_move(struct message *m)
 	enum vm_err e;
 
 	as_lock_two(m->m_src, m->m_dst);
-	if ((e = place(m)) == VM_OK && (e = rights(m)) == VM_OK)
+	if ((e = place_message(m)) == VM_OK && (e = check_rights(m)) == VM_OK)
 		e = as_move_locked(m->m_src, m->m_addr, m->m_len, m->m_dst, m->m_to);
 	as_unlock_two(m->m_src, m->m_dst);
 	if (e == VM_OK)
@@ -250,7 +250,7 @@ static enum vm_err send_copy(struct message *m)
 	enum vm_err e;
 
 	as_lock_two(m->m_src, m->m_dst);
-	if ((e = place(m)) == VM_OK && (e = rights(m)) == VM_OK)
+	if ((e = place_message(m)) == VM_OK && (e = check_rights(m)) == VM_OK)
 		e = as_map_locked(m->m_dst, m->m_to, m->m_len, segvn_create, &a);
 	as_unlock_two(m->m_src, m->m_dst);
 	if (e != VM_OK)

@@ -26,7 +26,7 @@ static struct lock_chunk *chunk_of(struct range_node *n)
 }
 
 /* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
-static bool any(struct as *as)
+static bool any_locked(struct as *as)
 {
 	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
 }
@@ -79,7 +79,7 @@ unsigned aslock_get(struct as *as, vaddr_t va)
 {
 	unsigned v = 0;
 
-	if (!any(as))
+	if (!any_locked(as))
 		return 0;
 	mach_mutex_enter(&as->a_lockmtx);
 	const uint16_t *e = entry_locked(as, va);
@@ -171,7 +171,7 @@ static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 
 bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
-	if (!any(as))
+	if (!any_locked(as))
 		return false;
 	mach_mutex_enter(&as->a_lockmtx);
 	bool yes = next_locked(as, va, end, mask);

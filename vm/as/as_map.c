@@ -67,7 +67,7 @@ static uint64_t mapped_bytes(struct as *as, vaddr_t addr, uint64_t len)
 }
 
 /* Splits at the borders were made. The new segment is complete before the old ones go. */
-static enum vm_err replace(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+static enum vm_err replace_range(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	struct seg *s;
 	enum vm_err e;
@@ -96,13 +96,13 @@ static enum vm_err map_fixed(struct as *as, vaddr_t addr, uint64_t len, seg_crea
 	if (aslock_next(as, &va, addr + len, LOCK_SOFT))
 		return VM_LOCKED;
 	if ((e = as_split(as, addr)) == VM_OK && (e = as_split(as, addr + len)) == VM_OK)
-		e = replace(as, addr, len, create, args);
+		e = replace_range(as, addr, len, create, args);
 	as_merge(as, addr, addr + len);
 	return e;
 }
 
 /* The hint if it is free, otherwise a hole. */
-static enum vm_err choose(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags)
+static enum vm_err choose_range(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags)
 {
 	vaddr_t hint = vm_page_trunc(*addr), max = (flags & AS_32BIT) != 0 ? (vaddr_t)1 << 32 : as->a_max;
 	uint64_t n = len;
@@ -129,7 +129,7 @@ enum vm_err as_map_at(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align
 	do {
 		mach_rw_enter(&as->a_lock, true);
 		e = VM_OK;
-		if (!exact && (e = choose(as, addr, len, align, flags)) == VM_OK)
+		if (!exact && (e = choose_range(as, addr, len, align, flags)) == VM_OK)
 			n = vm_page_round(len);
 		if (e == VM_OK)
 			e = (flags & AS_NOREPLACE) == 0 && exact ? map_fixed(as, *addr, n, create, args)

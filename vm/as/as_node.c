@@ -57,7 +57,7 @@ enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node,
 
 /* ---- where pages shall lie ---- */
 /* The translations go, so that the next CPU to touch a page is seen. What is locked stays. */
-static void watch(struct seg *s, vaddr_t addr, vaddr_t end)
+static void drop_translations(struct seg *s, vaddr_t addr, vaddr_t end)
 {
 	struct as *as = s->s_as;
 
@@ -75,7 +75,7 @@ static enum vm_err place_locked(struct as *as, vaddr_t addr, vaddr_t end, uint32
 		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
 			s->s_flags = (s->s_flags & ~(S_SPREAD | S_FOLLOW)) | flag;
 			if (flag == S_FOLLOW)
-				watch(s, seg_base(s), seg_end(s));
+				drop_translations(s, seg_base(s), seg_end(s));
 		}
 	as_merge(as, addr, end);
 	return e;
@@ -83,14 +83,17 @@ static enum vm_err place_locked(struct as *as, vaddr_t addr, vaddr_t end, uint32
 
 enum vm_err as_place(struct as *as, vaddr_t addr, uint64_t len, enum place how)
 {
+	uint32_t flag = how == PLACE_SPREAD ? S_SPREAD : 0;
 	enum vm_err e;
 
+	if (how == PLACE_FOLLOW)
+		flag = S_FOLLOW;
 	if (as->a_vm->vm_caps->mc_nnodes < 2)
 		return VM_NOTSUP;
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, true);
-	e = place_locked(as, addr, addr + len, how == PLACE_SPREAD ? S_SPREAD : how == PLACE_FOLLOW ? S_FOLLOW : 0);
+	e = place_locked(as, addr, addr + len, flag);
 	mach_rw_exit(&as->a_lock);
 	return e;
 }

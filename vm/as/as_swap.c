@@ -43,7 +43,7 @@ struct collect {
 };
 
 /* The port's walk: nothing is allocated in it. Addresses rise. */
-static void collect(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
+static void collect_resident(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct collect *c = arg;
 	struct swapset *ss = c->c_last;
@@ -65,7 +65,7 @@ static void collect(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked
 }
 
 /* Remembers what is resident. What has no room is forgotten: it comes back when it is touched. */
-static void remember(struct as *as)
+static void remember_resident(struct as *as)
 {
 	struct collect c = { .c_as = as };
 	struct swapset **at = &as->a_swapset;
@@ -80,7 +80,7 @@ static void remember(struct as *as)
 		at = &ss->ss_next;
 	}
 	if ((c.c_last = as->a_swapset) != NULL)
-		hat_foreach(as->a_hat, collect, &c);
+		hat_foreach(as->a_hat, collect_resident, &c);
 }
 
 void as_swapout_soft(struct as *as)
@@ -96,7 +96,7 @@ uint64_t as_swapout(struct as *as)
 	uint64_t n = 0;
 
 	mach_rw_enter(&as->a_lock, true);
-	remember(as);
+	remember_resident(as);
 	hat_swapout(as->a_hat);
 	for (struct seg *s = as_seg_ge(as, as->a_min); s != NULL; s = seg_next(s))
 		n += s->s_ops->so_swapout(s);

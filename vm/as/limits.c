@@ -149,7 +149,7 @@ void vm_group_limit(struct vm_group *g, const struct vm_limits *l)
 	mach_mutex_exit(&g->g_vm->vm_mutex);
 }
 
-static enum vm_err join(struct vm_group *g, uint64_t resv, uint64_t locked)
+static enum vm_err join_group(struct vm_group *g, uint64_t resv, uint64_t locked)
 {
 	if (!add_within(&g->g_resv, resv, g->g_limit.l_resv))
 		return VM_LIMIT;
@@ -161,7 +161,7 @@ static enum vm_err join(struct vm_group *g, uint64_t resv, uint64_t locked)
 	return VM_OK;
 }
 
-static void leave(struct vm_group *g, uint64_t resv, uint64_t locked)
+static void leave_group(struct vm_group *g, uint64_t resv, uint64_t locked)
 {
 	take_back(&g->g_resv, resv);
 	take_back(&g->g_locked, locked);
@@ -175,10 +175,10 @@ enum vm_err as_set_group(struct as *as, struct vm_group *g)
 	mach_rw_enter(&as->a_lock, true);
 	if (g != as->a_group) {
 		if (g != NULL)
-			e = join(g, as->a_swresv, as->a_locked);
+			e = join_group(g, as->a_swresv, as->a_locked);
 		if (e == VM_OK) {
 			if (as->a_group != NULL)
-				leave(as->a_group, as->a_swresv, as->a_locked);
+				leave_group(as->a_group, as->a_swresv, as->a_locked);
 			group_set(as, g);
 		}
 	}
@@ -200,7 +200,7 @@ void as_inherit_limits(struct as *child, const struct as *parent)
 void as_leave_group(struct as *as)
 {
 	if (as->a_group != NULL)
-		leave(as->a_group, as->a_swresv, as->a_locked);
+		leave_group(as->a_group, as->a_swresv, as->a_locked);
 	group_set(as, NULL);
 }
 
@@ -223,7 +223,7 @@ static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lock
 	r->r_n += !vm_is_zeropage(r->r_vm, pfn);
 }
 
-static uint64_t resident(struct as *as)
+static uint64_t count_resident(struct as *as)
 {
 	struct residents r = { as->a_vm, 0 };
 
@@ -246,7 +246,7 @@ struct trim {
 };
 
 /* Unlocked pages from t_from on, as runs. */
-static void pick(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
+static void pick_run(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct trim *t = arg;
 
@@ -280,7 +280,7 @@ static uint64_t trim_pass(struct as *as, vaddr_t from, uint64_t want)
 {
 	struct trim t = { .t_as = as, .t_from = from, .t_want = want };
 
-	hat_foreach(as->a_hat, pick, &t);
+	hat_foreach(as->a_hat, pick_run, &t);
 	for (unsigned i = 0; i < t.t_n; i++)
 		trim_run(as, t.t_run[i].r_va, vm_ptob(t.t_run[i].r_pages));
 	as->a_trimhand = t.t_n > 0 ? t.t_run[t.t_n - 1].r_va + vm_ptob(t.t_run[t.t_n - 1].r_pages) : 0;
@@ -323,11 +323,11 @@ void vm_group_usage(struct vm_group *g, struct vm_group_usage *u)
 	*u = (struct vm_group_usage){ .gu_spaces = g->g_spaces, .gu_locked = g->g_locked, .gu_resv = g->g_resv };
 	for (struct as *as = next_space(g->g_vm, NULL); as != NULL; as = next_space(g->g_vm, as))
 		if (group_of(as) == g)
-			u->gu_rss += resident(as);
+			u->gu_rss += count_resident(as);
 }
 
 /* A space gives in proportion to what it has of its group's pages. */
-static uint64_t over(struct as *as, uint64_t rss)
+static uint64_t pages_over_limit(struct as *as, uint64_t rss)
 {
 	uint64_t n = rss > as->a_maxrss ? rss - as->a_maxrss : 0;
 	struct vm_group *g = group_hold(as);
@@ -356,7 +356,7 @@ uint64_t vm_limits_enforce(struct vm *vm)
 
 		if (as->a_maxrss == LIMIT_NONE && group_of(as) == NULL)
 			continue;
-		if ((n = over(as, resident(as))) > 0)
+		if ((n = pages_over_limit(as, count_resident(as))) > 0)
 			done += as_trim(as, n);
 	}
 	return done;
@@ -368,7 +368,7 @@ struct as *vm_oom_victim(struct vm *vm)
 	uint64_t most = 0;
 
 	for (struct as *as = next_space(vm, NULL); as != NULL; as = next_space(vm, as)) {
-		uint64_t n = resident(as) + as->a_swresv;
+		uint64_t n = count_resident(as) + as->a_swresv;
 
 		if (n <= most)
 			continue;

@@ -60,19 +60,19 @@ size_t range_node_bytes(void)
 	return sizeof(struct rnode);
 }
 
-static uint64_t need(uint64_t n)
+static uint64_t nodes_for(uint64_t n)
 {
 	return n == 0 ? 0 : 1 + n / (R_MIN - 1);
 }
 
-static void give(struct range_index *ix, struct rnode *n)
+static void give_node(struct range_index *ix, struct rnode *n)
 {
 	n->rn_ptr[0] = ix->ri_spare;
 	ix->ri_spare = n;
 	ix->ri_nspare++;
 }
 
-static struct rnode *take(struct range_index *ix, uint32_t level)
+static struct rnode *take_node(struct range_index *ix, uint32_t level)
 {
 	struct rnode *n = ix->ri_spare;
 
@@ -101,10 +101,10 @@ void range_spare_free(struct vm *vm, void *spare)
 
 bool range_promise(struct range_index *ix, void **spare)
 {
-	if (ix->ri_nodes < need(ix->ri_promised + 1)) { /* by one, then */
+	if (ix->ri_nodes < nodes_for(ix->ri_promised + 1)) { /* by one, then */
 		if (*spare == NULL)
 			return false;
-		give(ix, *spare);
+		give_node(ix, *spare);
 		ix->ri_nodes++;
 		*spare = NULL;
 	}
@@ -121,7 +121,7 @@ bool range_reserve(struct range_index *ix, struct vm *vm)
 
 void range_unreserve(struct range_index *ix, struct vm *vm)
 {
-	uint64_t keep = need(--ix->ri_promised);
+	uint64_t keep = nodes_for(--ix->ri_promised);
 
 	if (keep > 0)
 		keep += R_SLACK;
@@ -137,7 +137,7 @@ void range_unreserve(struct range_index *ix, struct vm *vm)
 
 /* ---- entries ---- */
 /* The first entry that ends above va; R_MAX or one without pointer: none. Four steps, no branch. */
-static unsigned above(const struct rnode *n, vaddr_t va)
+static unsigned first_above(const struct rnode *n, vaddr_t va)
 {
 	unsigned i = (n->rn_end[7] <= va) * 8u;
 
@@ -146,7 +146,7 @@ static unsigned above(const struct rnode *n, vaddr_t va)
 	return i + (n->rn_end[i] <= va);
 }
 
-static void put(struct rnode *n, unsigned i, const struct entry *e)
+static void put_entry(struct rnode *n, unsigned i, const struct entry *e)
 {
 	n->rn_base[i] = e->e_base;
 	n->rn_end[i] = e->e_end;
@@ -157,7 +157,7 @@ static void put(struct rnode *n, unsigned i, const struct entry *e)
 		n->rn_kind[i] = e->e_kind;
 }
 
-static struct entry get(const struct rnode *n, unsigned i)
+static struct entry get_entry(const struct rnode *n, unsigned i)
 {
 	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i], n->rn_level > 0 ? n->rn_gap[i] : 0,
 		n->rn_level > 0 ? 0 : n->rn_kind[i] };
@@ -179,7 +179,7 @@ static void shift_in(struct rnode *n, unsigned at, const struct entry *e)
 	}
 	for (unsigned i = n->rn_level > 0 ? n->rn_n : 0; i > at; i--)
 		n->rn_gap[i] = n->rn_gap[i - 1];
-	put(n, at, e);
+	put_entry(n, at, e);
 	n->rn_n++;
 }
 
@@ -195,14 +195,14 @@ static void shift_out(struct rnode *n, unsigned at)
 	}
 	for (unsigned i = at; n->rn_level > 0 && i + 1 < n->rn_n; i++)
 		n->rn_gap[i] = n->rn_gap[i + 1];
-	put(n, --n->rn_n, &none);
+	put_entry(n, --n->rn_n, &none);
 }
 
 /* So many entries of `from`, its first or its last ones, go to the end or to the start of its neighbour. */
 static void move_up(struct rnode *from, struct rnode *to, unsigned k)
 {
 	for (; k > 0; k--) {
-		struct entry e = get(from, from->rn_n - 1);
+		struct entry e = get_entry(from, from->rn_n - 1);
 
 		shift_out(from, from->rn_n - 1);
 		shift_in(to, 0, &e);
@@ -212,7 +212,7 @@ static void move_up(struct rnode *from, struct rnode *to, unsigned k)
 static void move_down(struct rnode *from, struct rnode *to, unsigned k)
 {
 	for (; k > 0; k--) {
-		struct entry e = get(from, 0);
+		struct entry e = get_entry(from, 0);
 
 		shift_out(from, 0);
 		shift_in(to, to->rn_n, &e);
@@ -220,7 +220,7 @@ static void move_down(struct rnode *from, struct rnode *to, unsigned k)
 }
 
 /* What is to be said of n in the node above. */
-static struct entry sum(struct rnode *n)
+static struct entry sum_node(struct rnode *n)
 {
 	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0, 0 };
 
@@ -232,16 +232,16 @@ static struct entry sum(struct rnode *n)
 }
 
 /* The nodes above the one at depth d say what is so. */
-static void refresh(struct range_path *p, unsigned d)
+static void refresh_path(struct range_path *p, unsigned d)
 {
 	for (; d > 0; d--) {
 		struct rnode *up = p->p_node[d - 1];
 		unsigned i = p->p_at[d - 1];
-		struct entry e = sum(p->p_node[d]);
+		struct entry e = sum_node(p->p_node[d]);
 
 		if (up->rn_base[i] == e.e_base && up->rn_end[i] == e.e_end && up->rn_gap[i] == e.e_gap)
 			return;
-		put(up, i, &e);
+		put_entry(up, i, &e);
 	}
 }
 
@@ -253,12 +253,12 @@ static void will_read(const struct rnode *n)
 }
 
 /* To the first range that ends above va, or to the place behind the last one. The index is not empty. */
-static void descend(const struct range_index *ix, vaddr_t va, struct range_path *p)
+static void descend_to(const struct range_index *ix, vaddr_t va, struct range_path *p)
 {
 	struct rnode *n = ix->ri_root;
 
 	for (unsigned d = 0;; d++) {
-		unsigned i = above(n, va);
+		unsigned i = first_above(n, va);
 
 		p->p_node[d] = n;
 		p->p_leaf = d;
@@ -275,9 +275,9 @@ static void descend(const struct range_index *ix, vaddr_t va, struct range_path 
 
 /* ---- changes ---- */
 /* A full node at depth d is split; e goes to entry `at` of it, or to where that is now. Returns what the upper half is. */
-static struct entry split(struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
+static struct entry split_node(struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
 {
-	struct rnode *upper = take(ix, n->rn_level);
+	struct rnode *upper = take_node(ix, n->rn_level);
 	/* Ranges that come in order leave full nodes behind. */
 	unsigned keep = at == R_MAX ? R_MAX + 1 - R_MIN : (R_MAX + 1) / 2;
 
@@ -288,18 +288,18 @@ static struct entry split(struct range_index *ix, struct rnode *n, unsigned at, 
 		move_up(n, upper, R_MAX - keep);
 		shift_in(upper, at - keep, e);
 	}
-	return sum(upper);
+	return sum_node(upper);
 }
 
-static void insert(struct range_index *ix, struct range_path *p, struct entry e)
+static void insert_entry(struct range_index *ix, struct range_path *p, struct entry e)
 {
 	unsigned d = p->p_leaf, at = p->p_at[d];
 
 	while (p->p_node[d]->rn_n == R_MAX) {
-		e = split(ix, p->p_node[d], at, &e);
+		e = split_node(ix, p->p_node[d], at, &e);
 		if (d == 0) {
-			struct rnode *old = ix->ri_root, *root = take(ix, old->rn_level + 1);
-			struct entry lower = sum(old);
+			struct rnode *old = ix->ri_root, *root = take_node(ix, old->rn_level + 1);
+			struct entry lower = sum_node(old);
 
 			shift_in(root, 0, &lower);
 			shift_in(root, 1, &e);
@@ -308,11 +308,11 @@ static void insert(struct range_index *ix, struct range_path *p, struct entry e)
 		}
 		d--;
 		at = p->p_at[d];
-		struct entry lower = sum(p->p_node[d + 1]);
-		put(p->p_node[d], at++, &lower);
+		struct entry lower = sum_node(p->p_node[d + 1]);
+		put_entry(p->p_node[d], at++, &lower);
 	}
 	shift_in(p->p_node[d], at, &e);
-	refresh(p, d);
+	refresh_path(p, d);
 }
 
 void range_insert(struct range_index *ix, struct range_node *r)
@@ -321,8 +321,8 @@ void range_insert(struct range_index *ix, struct range_node *r)
 
 	VM_ASSERT(r->r_base < r->r_end && r->r_end != RANGE_NONE);
 	if (ix->ri_root == NULL)
-		ix->ri_root = take(ix, 0);
-	descend(ix, r->r_base, &p);
+		ix->ri_root = take_node(ix, 0);
+	descend_to(ix, r->r_base, &p);
 	range_insert_at(ix, &p, r);
 }
 
@@ -334,11 +334,11 @@ void range_insert_at(struct range_index *ix, struct range_path *p, struct range_
 	}
 	VM_ASSERT(p->p_at[p->p_leaf] == p->p_node[p->p_leaf]->rn_n ||
 	    r->r_end <= p->p_node[p->p_leaf]->rn_base[p->p_at[p->p_leaf]]);
-	insert(ix, p, entry_of(r));
+	insert_entry(ix, p, entry_of(r));
 }
 
 /* The node at depth d has too few entries: it gets some of a neighbour's, or (true) both are one now. */
-static bool fill(struct range_index *ix, struct range_path *p, unsigned d)
+static bool fill_node(struct range_index *ix, struct range_path *p, unsigned d)
 {
 	struct rnode *up = p->p_node[d - 1];
 	unsigned i = p->p_at[d - 1] > 0 ? p->p_at[d - 1] - 1 : 0, n;
@@ -352,14 +352,14 @@ static bool fill(struct range_index *ix, struct range_path *p, unsigned d)
 		move_down(b, a, n / 2 - a->rn_n);
 	else
 		move_up(a, b, a->rn_n - n / 2);
-	e = sum(a);
-	put(up, i, &e);
+	e = sum_node(a);
+	put_entry(up, i, &e);
 	if (one) {
-		give(ix, b);
+		give_node(ix, b);
 		shift_out(up, i + 1);
 	} else {
-		e = sum(b);
-		put(up, i + 1, &e);
+		e = sum_node(b);
+		put_entry(up, i + 1, &e);
 	}
 	return one;
 }
@@ -371,16 +371,16 @@ void range_remove(struct range_index *ix, struct range_node *r)
 	unsigned d;
 
 	VM_ASSERT(root != NULL);
-	descend(ix, r->r_base, &p);
+	descend_to(ix, r->r_base, &p);
 	d = p.p_leaf;
 	VM_ASSERT(p.p_node[d]->rn_ptr[p.p_at[d]] == r);
 	shift_out(p.p_node[d], p.p_at[d]);
 	for (bool gone = true; gone && d > 0 && p.p_node[d]->rn_n < R_MIN; d--)
-		gone = fill(ix, &p, d);
-	refresh(&p, d);
+		gone = fill_node(ix, &p, d);
+	refresh_path(&p, d);
 	if (root->rn_n == (root->rn_level > 0)) { /* an only child, or nothing */
 		ix->ri_root = root->rn_ptr[0];
-		give(ix, root);
+		give_node(ix, root);
 	}
 }
 
@@ -390,7 +390,7 @@ void range_rekind(struct range_index *ix, struct range_node *r, uint8_t kind)
 
 	if (r->r_kind == kind)
 		return;
-	descend(ix, r->r_base, &p);
+	descend_to(ix, r->r_base, &p);
 	VM_ASSERT(p.p_node[p.p_leaf]->rn_ptr[p.p_at[p.p_leaf]] == r);
 	p.p_node[p.p_leaf]->rn_kind[p.p_at[p.p_leaf]] = r->r_kind = kind;
 }
@@ -401,13 +401,13 @@ void range_resize(struct range_index *ix, struct range_node *r, vaddr_t base, va
 	struct entry e;
 
 	VM_ASSERT(base < end);
-	descend(ix, r->r_base, &p);
+	descend_to(ix, r->r_base, &p);
 	VM_ASSERT(p.p_node[p.p_leaf]->rn_ptr[p.p_at[p.p_leaf]] == r);
 	r->r_base = base;
 	r->r_end = end;
 	e = entry_of(r);
-	put(p.p_node[p.p_leaf], p.p_at[p.p_leaf], &e);
-	refresh(&p, p.p_leaf);
+	put_entry(p.p_node[p.p_leaf], p.p_at[p.p_leaf], &e);
+	refresh_path(&p, p.p_leaf);
 }
 
 /* ---- searches ---- */
@@ -422,7 +422,7 @@ struct range_node *range_find_ge(const struct range_index *ix, vaddr_t va)
 	unsigned i;
 
 	for (; n != NULL; n = n->rn_ptr[i]) {
-		if ((i = above(n, va)) == R_MAX)
+		if ((i = first_above(n, va)) == R_MAX)
 			return NULL;
 		if (n->rn_level == 0)
 			return n->rn_ptr[i];
@@ -453,7 +453,7 @@ bool range_place(const struct range_index *ix, vaddr_t base, vaddr_t end, struct
 
 	if (ix->ri_root == NULL)
 		return true;
-	descend(ix, base, p);
+	descend_to(ix, base, p);
 	leaf = p->p_node[p->p_leaf];
 	return p->p_at[p->p_leaf] == leaf->rn_n || leaf->rn_base[p->p_at[p->p_leaf]] >= end;
 }
@@ -495,7 +495,7 @@ struct want {
 };
 
 /* The hole [lo, hi) cut to the bounds. */
-static bool fits(struct want *w, vaddr_t lo, vaddr_t hi)
+static bool hole_fits(struct want *w, vaddr_t lo, vaddr_t hi)
 {
 	vaddr_t at;
 
@@ -518,26 +518,26 @@ static bool fits(struct want *w, vaddr_t lo, vaddr_t hi)
 	return true;
 }
 
-static bool search(struct want *w, const struct rnode *n);
+static bool search_holes(struct want *w, const struct rnode *n);
 
 /* In the child i, if it may have such a hole. */
 static bool search_in(struct want *w, const struct rnode *n, unsigned i)
 {
 	return n->rn_level > 0 && n->rn_gap[i] >= w->w_len && n->rn_end[i] > w->w_min && n->rn_base[i] < w->w_max &&
-	    search(w, n->rn_ptr[i]);
+	    search_holes(w, n->rn_ptr[i]);
 }
 
 /* The holes within the node's subtree. */
-static bool search(struct want *w, const struct rnode *n)
+static bool search_holes(struct want *w, const struct rnode *n)
 {
 	for (unsigned k = 0; k < n->rn_n; k++) {
 		unsigned i = w->w_high ? n->rn_n - 1 - k : k;
 
-		if (!w->w_high && i > 0 && fits(w, n->rn_end[i - 1], n->rn_base[i]))
+		if (!w->w_high && i > 0 && hole_fits(w, n->rn_end[i - 1], n->rn_base[i]))
 			return true;
 		if (search_in(w, n, i))
 			return true;
-		if (w->w_high && i > 0 && fits(w, n->rn_end[i - 1], n->rn_base[i]))
+		if (w->w_high && i > 0 && hole_fits(w, n->rn_end[i - 1], n->rn_base[i]))
 			return true;
 	}
 	return false;
@@ -552,8 +552,8 @@ bool range_gap(const struct range_index *ix, uint64_t len, uint64_t align, vaddr
 
 	if (len == 0 || align == 0 || (align & (align - 1)) != 0 || min >= max)
 		return false;
-	if (!(high ? fits(&w, hi, RANGE_NONE) || (n != NULL && search(&w, n)) || fits(&w, 0, lo)
-		   : fits(&w, 0, lo) || (n != NULL && search(&w, n)) || fits(&w, hi, RANGE_NONE)))
+	if (!(high ? hole_fits(&w, hi, RANGE_NONE) || (n != NULL && search_holes(&w, n)) || hole_fits(&w, 0, lo)
+		   : hole_fits(&w, 0, lo) || (n != NULL && search_holes(&w, n)) || hole_fits(&w, hi, RANGE_NONE)))
 		return false;
 	*out = w.w_out;
 	return true;
@@ -568,7 +568,7 @@ struct range_checker {
 	vaddr_t c_end; /* of the range before */
 };
 
-static void wrong(struct range_checker *c, const char *text)
+static void report_wrong(struct range_checker *c, const char *text)
 {
 	c->c_report(c->c_arg, text);
 	c->c_bad++;
@@ -579,11 +579,11 @@ static void check_range(struct range_checker *c, const struct rnode *n, unsigned
 	const struct range_node *r = n->rn_ptr[i];
 
 	if (r->r_base != n->rn_base[i] || r->r_end != n->rn_end[i])
-		wrong(c, "range: the index has other bounds than the range");
+		report_wrong(c, "range: the index has other bounds than the range");
 	if (r->r_kind != n->rn_kind[i])
-		wrong(c, "range: the index has another kind than the range");
+		report_wrong(c, "range: the index has another kind than the range");
 	if (n->rn_base[i] >= n->rn_end[i] || (c->c_ranges > 0 && c->c_end > n->rn_base[i]))
-		wrong(c, "range: empty, overlapping or out of order");
+		report_wrong(c, "range: empty, overlapping or out of order");
 	c->c_end = n->rn_end[i];
 	c->c_ranges++;
 }
@@ -591,7 +591,7 @@ static void check_range(struct range_checker *c, const struct rnode *n, unsigned
 static void check_node(struct range_checker *c, struct rnode *n, bool root)
 {
 	if (n->rn_n > R_MAX || n->rn_n < (root ? 1 + (n->rn_level > 0) : R_MIN)) {
-		wrong(c, "range: too few or too many entries in a node");
+		report_wrong(c, "range: too few or too many entries in a node");
 		return;
 	}
 	c->c_nodes++;
@@ -604,17 +604,17 @@ static void check_node(struct range_checker *c, struct rnode *n, bool root)
 			continue;
 		}
 		if (child->rn_level + 1 != n->rn_level) {
-			wrong(c, "range: the tree is not balanced or not linked");
+			report_wrong(c, "range: the tree is not balanced or not linked");
 			return;
 		}
 		check_node(c, child, false);
-		e = sum(child);
+		e = sum_node(child);
 		if (e.e_base != n->rn_base[i] || e.e_end != n->rn_end[i] || e.e_gap != n->rn_gap[i])
-			wrong(c, "range: a node does not know its subtree");
+			report_wrong(c, "range: a node does not know its subtree");
 	}
 	for (unsigned i = n->rn_n; i < R_MAX; i++)
 		if (n->rn_end[i] != RANGE_NONE || n->rn_ptr[i] != NULL)
-			wrong(c, "range: an entry that is not used looks used");
+			report_wrong(c, "range: an entry that is not used looks used");
 }
 
 unsigned range_check(const struct range_index *ix, void (*report)(void *, const char *), void *arg)
@@ -623,8 +623,8 @@ unsigned range_check(const struct range_index *ix, void (*report)(void *, const 
 
 	if (ix->ri_root != NULL)
 		check_node(&c, ix->ri_root, true);
-	if (c.c_nodes + ix->ri_nspare != ix->ri_nodes || ix->ri_nodes < need(ix->ri_promised) ||
+	if (c.c_nodes + ix->ri_nspare != ix->ri_nodes || ix->ri_nodes < nodes_for(ix->ri_promised) ||
 	    c.c_ranges > ix->ri_promised)
-		wrong(&c, "range: nodes are lost, or fewer than promised");
+		report_wrong(&c, "range: nodes are lost, or fewer than promised");
 	return c.c_bad;
 }

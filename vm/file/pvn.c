@@ -104,7 +104,7 @@ static uint32_t gather_ahead(
 	return n;
 }
 
-static enum vm_err fill(struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
+static enum vm_err fill_page(struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
 {
 	struct page *pps[VM_IO_PAGES];
 	uint64_t size = vp->v_ops->vo_size(vp);
@@ -118,7 +118,7 @@ static enum vm_err fill(struct vm *vm, struct vnode *vp, voff_t off, unsigned hi
 	e = pvn_io(vm, vp, VM_IO_READ, off, pps, n, &ok);
 	VM_STATN(vm, filein, ok);
 	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
-	return ok > 0 ? VM_OK : e == VM_OK ? VM_IO : e;
+	return vm_io_result(e, ok > 0, 1); /* what was read ahead need not be right */
 }
 
 /* Reads into the pages, which follow each other from off and are being filled; unlocks them. */
@@ -176,7 +176,7 @@ enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_s
 			continue;
 		if (e != VM_OK)
 			return e;
-		if ((e = fill(vm, vp, off, hint, pp)) != VM_OK) {
+		if ((e = fill_page(vm, vp, off, hint, pp)) != VM_OK) {
 			page_destroy(vm, pp);
 			return e;
 		}
@@ -193,7 +193,7 @@ enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_s
  * E-locked: is it modified? Afterwards writes through translations are seen again. Where that takes the page from its
  * address and it is in use there by a device, it is not touched unless somebody waits for the write.
  */
-static bool freeze(struct vm *vm, struct page *pp, unsigned flags)
+static bool freeze_page(struct vm *vm, struct page *pp, unsigned flags)
 {
 	if (vm->vm_caps->mc_direct_map) {
 		hat_page_clrwrt(pp);
@@ -207,7 +207,7 @@ static bool freeze(struct vm *vm, struct page *pp, unsigned flags)
 }
 
 /* What a written or clean page becomes. Unlocks. */
-static void settle(struct vm *vm, struct page *pp, unsigned flags)
+static void settle_page(struct vm *vm, struct page *pp, unsigned flags)
 {
 	if ((flags & (PVN_FREE | PVN_INVAL)) == 0 || pp->p_lckcnt > 0) {
 		page_unlock(vm, pp);
@@ -237,9 +237,9 @@ static enum vm_err write_run(struct vm *vm, struct vnode *vp, struct page **pps,
 	for (uint32_t i = 0; i < n; i++) {
 		if (i >= ok)
 			page_nrm_set(pps[i], P_MOD);
-		settle(vm, pps[i], i < ok ? flags : 0);
+		settle_page(vm, pps[i], i < ok ? flags : 0);
 	}
-	return ok == n ? VM_OK : e == VM_OK ? VM_IO : e;
+	return vm_io_result(e, ok, n);
 }
 
 #define NEAR 64u
@@ -291,12 +291,12 @@ enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t l
 		}
 		if (pp == NULL && (pp = page_lookup_notouch(vm, vp, at, SE_EXCL)) == NULL)
 			continue;
-		dirty = freeze(vm, pp, flags);
+		dirty = freeze_page(vm, pp, flags);
 		if (dirty) {
 			run[n++] = pp;
 			last = at;
 		} else {
-			settle(vm, pp, flags);
+			settle_page(vm, pp, flags);
 		}
 	}
 	if ((r = write_run(vm, vp, run, n, flags)) != VM_OK)

@@ -39,8 +39,11 @@ static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struc
 		if (e != VM_EXIST)
 			return e;
 	}
-	return pvn_getpage(
-	    r->r_vm, r->r_vp, off, se, pages < READ_AHEAD ? (unsigned)(pages > 0 ? pages : 1) : READ_AHEAD, ppp);
+	if (pages < 1)
+		pages = 1;
+	if (pages > READ_AHEAD)
+		pages = READ_AHEAD;
+	return pvn_getpage(r->r_vm, r->r_vp, off, se, (unsigned)pages, ppp);
 }
 
 static enum vm_err move_part(const struct rw *r, uint64_t left)
@@ -63,9 +66,9 @@ static enum vm_err move_part(const struct rw *r, uint64_t left)
 	return VM_OK;
 }
 
-static enum vm_err rdwr(struct vnode *vp, voff_t off, char *buf, uint64_t len, bool write, uint64_t *done)
+static enum vm_err copy_file_bytes(struct vnode *vp, voff_t off, char *buf, uint64_t len, bool write, uint64_t *done)
 {
-	uint64_t size = vp->v_ops->vo_size(vp), at = 0, end = off >= size ? 0 : len < size - off ? len : size - off;
+	uint64_t size = vp->v_ops->vo_size(vp), at = 0, end = vm_within(size, off, len);
 	enum vm_err e = VM_OK;
 
 	while (at < end && e == VM_OK) {
@@ -83,12 +86,12 @@ static enum vm_err rdwr(struct vnode *vp, voff_t off, char *buf, uint64_t len, b
 
 enum vm_err vnode_read(struct vnode *vp, voff_t off, void *buf, uint64_t len, uint64_t *done)
 {
-	return rdwr(vp, off, buf, len, false, done);
+	return copy_file_bytes(vp, off, buf, len, false, done);
 }
 
 enum vm_err vnode_write(struct vnode *vp, voff_t off, const void *buf, uint64_t len, uint64_t *done)
 {
-	return rdwr(vp, off, (char *)(uintptr_t)buf, len, true, done);
+	return copy_file_bytes(vp, off, (char *)(uintptr_t)buf, len, true, done);
 }
 
 enum vm_err vnode_sync(struct vnode *vp)

@@ -52,7 +52,7 @@ static struct summed *summed_of(struct vnode *vp)
 }
 
 /* The lower vnode is done. Its own words of io_priv are 0 and 1; ours are 2 and 3. */
-static void done(struct vm_io *io)
+static void lower_io_done(struct vm_io *io)
 {
 	struct summed *sv = io->io_arg;
 
@@ -82,7 +82,7 @@ static void summed_start(struct vnode *vp, struct vm_io *io)
 	}
 	io->io_priv[2] = (uint64_t)(uintptr_t)io->io_done;
 	io->io_priv[3] = (uint64_t)(uintptr_t)io->io_arg;
-	io->io_done = done;
+	io->io_done = lower_io_done;
 	io->io_arg = sv;
 	sv->sv_lower->v_ops->vo_start(sv->sv_lower, io);
 }

@@ -299,7 +299,9 @@ static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t o
 			pp->p_flags |= P_EWANTED;
 		page_wait_locked(vm, pp);
 	}
-	*was = pp == NULL ? PAGE_ABSENT : (pp->p_flags & P_PREFETCHED) ? PAGE_UNUSED : PAGE_USED;
+	*was = PAGE_ABSENT;
+	if (pp != NULL)
+		*was = (pp->p_flags & P_PREFETCHED) ? PAGE_UNUSED : PAGE_USED;
 	if (pp != NULL && touch && !reclaimed)
 		page_touch_locked(vm, pp);
 	page_exit(pl);

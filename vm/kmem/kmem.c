@@ -212,8 +212,10 @@ static void slab_unlink(struct kmem_cache *c, struct slab *sl)
 
 static void slab_move(struct kmem_cache *c, struct slab *sl)
 {
-	enum slab_state st = sl->sl_inuse == 0 ? SLAB_EMPTY : sl->sl_inuse == sl->sl_nobj ? SLAB_FULL : SLAB_PARTIAL;
+	enum slab_state st = sl->sl_inuse == sl->sl_nobj ? SLAB_FULL : SLAB_PARTIAL;
 
+	if (sl->sl_inuse == 0)
+		st = SLAB_EMPTY;
 	if (st != sl->sl_state) {
 		slab_unlink(c, sl);
 		slab_link(c, sl, st);

@@ -39,9 +39,9 @@ void pageout_setup(struct vm *vm)
 	vm->vm_desfree = lots / 2;
 	vm->vm_minfree = lots * 3 / 8;
 	vm->vm_throttlefree = lots * 3 / 8;
-	vm->vm_reserve = vm->vm_config.vc_reserve != 0 ? (uint32_t)vm->vm_config.vc_reserve
-	    : lots / 4 < 2                             ? 2
-						       : lots / 4;
+	vm->vm_reserve = lots / 4 < 2 ? 2 : lots / 4;
+	if (vm->vm_config.vc_reserve != 0)
+		vm->vm_reserve = (uint32_t)vm->vm_config.vc_reserve;
 }
 
 void pageout_start(struct vm *vm)
@@ -103,7 +103,7 @@ static void put_back(struct vm *vm, struct page *pp)
 }
 
 /* The frame is free, its name forgotten: its contents are in the store. */
-static void release(struct reclaim *r, struct page *pp)
+static void release_frame(struct reclaim *r, struct page *pp)
 {
 	struct page_lock *pl = page_enter(r->r_vm, pp);
 
@@ -113,7 +113,7 @@ static void release(struct reclaim *r, struct page *pp)
 	r->r_freed++;
 }
 
-static void flush(struct reclaim *r)
+static void flush_batch(struct reclaim *r)
 {
 	struct vm *vm = r->r_vm;
 	struct page **b = vm->vm_batch;
@@ -135,7 +135,7 @@ static void flush(struct reclaim *r)
 		}
 		for (uint32_t i = 0; i < n; i++) {
 			if (i < ok)
-				release(r, b[i]);
+				release_frame(r, b[i]);
 			else
 				put_back(vm, b[i]);
 		}
@@ -161,7 +161,7 @@ static bool take_reference(struct vm *vm, struct page *pp)
  * Front hand: what is known of its use is told and forgotten. Where the machine does not tell all, and the policy wants
  * to know, its translations go: the next use shows as a fault. E-locked; unlocks.
  */
-static void age(struct vm *vm, struct page *pp, enum pol_ask ask)
+static void age_page(struct vm *vm, struct page *pp, enum pol_ask ask)
 {
 	const struct mach_caps *caps = vm->vm_caps;
 	bool referenced = take_reference(vm, pp);
@@ -176,7 +176,7 @@ static void age(struct vm *vm, struct page *pp, enum pol_ask ask)
  * A page that many translations lead to costs as many faults to get back, and somebody uses it soon: text of a shared
  * library. It is passed over at first; a round that does not find enough without raises the limit (Solaris' po_share).
  */
-static bool spare(struct reclaim *r, struct page *pp)
+static bool spare_shared(struct reclaim *r, struct page *pp)
 {
 	unsigned most = r->r_vm->vm_caps->mc_max_mappings;
 
@@ -188,10 +188,10 @@ static bool spare(struct reclaim *r, struct page *pp)
 }
 
 /* Back hand. E-locked; unlocks, frees, or keeps it locked in the batch. */
-static void consider(struct reclaim *r, struct page *pp)
+static void consider_page(struct reclaim *r, struct page *pp)
 {
 	struct vm *vm = r->r_vm;
-	bool referenced = spare(r, pp);
+	bool referenced = spare_shared(r, pp);
 
 	VM_STAT(vm, scan_back);
 	if (referenced || take_reference(vm, pp)) {
@@ -207,7 +207,7 @@ static void consider(struct reclaim *r, struct page *pp)
 		VM_STAT(vm, clean_drop);
 		if (is_anon(pp))
 			anon_dropped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
-		release(r, pp);
+		release_frame(r, pp);
 		return;
 	}
 	if (r->r_failed >= FAILED_MAX) {
@@ -222,7 +222,7 @@ static void consider(struct reclaim *r, struct page *pp)
 }
 
 /* The next page of the policy, E-locked; NULL: the round is over. */
-static struct page *next(struct reclaim *r, enum pol_ask *ask)
+static struct page *next_page(struct reclaim *r, enum pol_ask *ask)
 {
 	struct vm *vm = r->r_vm;
 
@@ -260,7 +260,9 @@ static pfn_t batch_size(struct vm *vm)
 {
 	pfn_t eighth = vm->vm_nonline / 8;
 
-	return eighth < 4 ? 4 : eighth > BATCH ? BATCH : eighth;
+	if (eighth < 4)
+		return 4;
+	return eighth < BATCH ? eighth : BATCH;
 }
 
 /* The policy's idea of how much memory there is follows the truth. */
@@ -301,13 +303,13 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 		struct page *pp;
 
 		if (r->r_n == BATCH || r->r_freed + r->r_n >= goal) {
-			flush(r);
+			flush_batch(r);
 			if (r->r_freed >= n)
 				return;
 		}
-		pp = next(r, &ask);
+		pp = next_page(r, &ask);
 		if (pp == NULL) {
-			flush(r);
+			flush_batch(r);
 			if (r->r_freed >= n || (r->r_freed == at_round && !r->r_spared))
 				return;
 			at_round = r->r_freed;
@@ -315,15 +317,15 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 				r->r_share *= SHARE_STEP;
 			r->r_spared = false;
 		} else if (ask != POL_ASK_EVICT) {
-			age(vm, pp, ask);
+			age_page(vm, pp, ask);
 		} else {
-			consider(r, pp);
+			consider_page(r, pp);
 		}
 	}
 }
 
 /* As pageout_reclaim. *busy: a page that could not be had because somebody has it now, if there was one. */
-static pfn_t reclaim(struct vm *vm, pfn_t n, struct page **busy)
+static pfn_t reclaim_frames(struct vm *vm, pfn_t n, struct page **busy)
 {
 	struct reclaim r = { .r_vm = vm, .r_share = SHARE_MIN };
 	pfn_t batch = batch_size(vm);
@@ -344,7 +346,7 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 {
 	struct page *busy;
 
-	return reclaim(vm, n, &busy);
+	return reclaim_frames(vm, n, &busy);
 }
 
 /* Until whoever has the page lets it go. The caller may hold a page that he waits for, so not for ever. */
@@ -387,7 +389,7 @@ bool pageout_wait(struct vm *vm, pfn_t want)
 	for (unsigned tries = 0; tries < BUSY_TRIES; tries++) {
 		struct page *busy;
 
-		if (reclaim(vm, want, &busy) > 0 || vm->vm_nfree > vm->vm_reserve + want) {
+		if (reclaim_frames(vm, want, &busy) > 0 || vm->vm_nfree > vm->vm_reserve + want) {
 			__atomic_store_n(&vm->vm_oomtries, 0, __ATOMIC_RELAXED);
 			return true;
 		}

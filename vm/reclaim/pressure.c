@@ -18,7 +18,9 @@ enum vm_pressure vm_pressure(struct vm *vm)
 
 	if (nfree >= vm->vm_lotsfree)
 		return PRESSURE_NONE;
-	return nfree >= vm->vm_desfree ? PRESSURE_LOW : nfree >= vm->vm_minfree ? PRESSURE_HIGH : PRESSURE_CRITICAL;
+	if (nfree >= vm->vm_desfree)
+		return PRESSURE_LOW;
+	return nfree >= vm->vm_minfree ? PRESSURE_HIGH : PRESSURE_CRITICAL;
 }
 
 void vm_reaper_add(struct vm *vm, struct vm_reaper *r)

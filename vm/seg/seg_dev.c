@@ -30,7 +30,7 @@ static struct devseg *dev_of(const struct seg *s)
 
 /* ---- all mappings of devices ---- */
 /* VM_INVAL: some of its frames are mapped with another caching. */
-static enum vm_err enlist(struct vm *vm, struct devseg *d)
+static enum vm_err enlist_device(struct vm *vm, struct devseg *d)
 {
 	enum vm_err e = VM_OK;
 
@@ -47,7 +47,7 @@ static enum vm_err enlist(struct vm *vm, struct devseg *d)
 	return e;
 }
 
-static void delist(struct vm *vm, struct devseg *d)
+static void delist_device(struct vm *vm, struct devseg *d)
 {
 	struct devseg **p = &vm->vm_devsegs;
 
@@ -61,7 +61,7 @@ static void delist(struct vm *vm, struct devseg *d)
 
 /* ---- the segment ---- */
 /* nseg shows the device off bytes from seg's base. */
-static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
+static enum vm_err make_alike(struct seg *seg, struct seg *nseg, uint64_t off)
 {
 	struct devseg *d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP);
 
@@ -73,14 +73,14 @@ static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
 	nseg->s_ops = seg->s_ops;
 	nseg->s_flags = seg->s_flags;
 	nseg->s_data = d;
-	return enlist(seg->s_as->a_vm, d); /* of the same caching: it cannot fail */
+	return enlist_device(seg->s_as->a_vm, d); /* of the same caching: it cannot fail */
 }
 
-static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg) { return become(seg, nseg, 0); }
+static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg) { return make_alike(seg, nseg, 0); }
 
 static enum vm_err segdev_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
-	enum vm_err e = become(seg, nseg, addr - seg_base(seg));
+	enum vm_err e = make_alike(seg, nseg, addr - seg_base(seg));
 	struct vm *vm = seg->s_as->a_vm;
 
 	if (e != VM_OK)
@@ -102,21 +102,21 @@ static bool segdev_concat(struct seg *a, struct seg *b)
 	mach_mutex_enter(&vm->vm_devlock);
 	x->d_n += y->d_n;
 	mach_mutex_exit(&vm->vm_devlock);
-	delist(vm, y);
+	delist_device(vm, y);
 	return true;
 }
 
 static enum vm_err segdev_unmap(struct seg *seg)
 {
 	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), HAT_UNLOAD_UNLOCK);
-	delist(seg->s_as->a_vm, dev_of(seg));
+	delist_device(seg->s_as->a_vm, dev_of(seg));
 	return VM_OK;
 }
 
 static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	const struct devseg *d = dev_of(seg);
-	unsigned need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+	unsigned need = vm_prot_for(rw);
 
 	if (type == F_SOFTUNLOCK)
 		return VM_OK;
@@ -211,7 +211,7 @@ enum vm_err segdev_create(struct seg *seg, const void *args)
 		return VM_NOMEM;
 	*d = (struct devseg){ .d_frame = a->da_frame, .d_n = vm_btop(seg_size(seg)), .d_prot = a->da_prot,
 			      .d_maxprot = a->da_maxprot, .d_caching = a->da_caching };
-	if ((e = enlist(seg->s_as->a_vm, d)) != VM_OK) {
+	if ((e = enlist_device(seg->s_as->a_vm, d)) != VM_OK) {
 		kmem_free(seg->s_as->a_vm, d, sizeof(*d));
 		return e;
 	}

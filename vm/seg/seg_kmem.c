@@ -125,7 +125,7 @@ const struct seg_ops segkmem_ops = {
 	.so_check = segkmem_check,
 };
 
-static enum vm_err attach(struct seg *seg, const void *args)
+static enum vm_err segkmem_attach(struct seg *seg, const void *args)
 {
 	seg->s_ops = &segkmem_ops;
 	seg->s_flags |= S_OWNLOCK;
@@ -149,7 +149,7 @@ enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len, struct se
 	k->k_len = len;
 	vnode_init(&k->k_vnode, vm, &kvp_ops, k);
 	if ((k->k_arena = vmem_create(vm, "segkmem", base, len, VM_PAGESIZE)) != NULL &&
-	    vmem_qcache(k->k_arena, 4 * VM_PAGESIZE) && (e = as_map(kas, base, len, attach, &k)) == VM_OK) {
+	    vmem_qcache(k->k_arena, 4 * VM_PAGESIZE) && (e = as_map(kas, base, len, segkmem_attach, &k)) == VM_OK) {
 		*kp = k;
 		return VM_OK;
 	}

@@ -47,29 +47,29 @@ enum vm_err segkp_create(struct as *kas, vaddr_t base, uint64_t len, struct segk
 	return VM_OK;
 }
 
-static uint64_t redzone(unsigned flags)
+static uint64_t redzone_bytes(unsigned flags)
 {
 	return (flags & KPD_REDZONE) != 0 ? VM_PAGESIZE : 0;
 }
 
 static void unmap_piece(struct segkp *kp, vaddr_t va, uint64_t len, unsigned flags)
 {
-	vaddr_t base = va - redzone(flags);
-	enum vm_err e = as_unmap(kp->kp_as, base, len + redzone(flags));
+	vaddr_t base = va - redzone_bytes(flags);
+	enum vm_err e = as_unmap(kp->kp_as, base, len + redzone_bytes(flags));
 
 	/* Cutting merged neighbours may want memory: wait for it, the address range must come free. */
 	while (e == VM_NOMEM) {
 		mach_yield();
-		e = as_unmap(kp->kp_as, base, len + redzone(flags));
+		e = as_unmap(kp->kp_as, base, len + redzone_bytes(flags));
 	}
 	VM_ASSERT(e == VM_OK);
-	vmem_free(kp->kp_arena, base, len + redzone(flags));
+	vmem_free(kp->kp_arena, base, len + redzone_bytes(flags));
 }
 
 static enum vm_err map_piece(struct segkp *kp, uint64_t len, unsigned flags, vaddr_t *vap)
 {
 	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
-	uint64_t red = redzone(flags);
+	uint64_t red = redzone_bytes(flags);
 	vaddr_t base;
 	enum vm_err e;
 
@@ -108,7 +108,7 @@ enum vm_err segkp_get(struct segkp *kp, uint64_t len, unsigned flags, vaddr_t *v
 }
 
 /* Empties the cache of pieces that are not of that kind. */
-static void drain(struct segkp *kp, uint64_t len, unsigned flags)
+static void drain_cache(struct segkp *kp, uint64_t len, unsigned flags)
 {
 	vaddr_t old[KP_CACHE];
 	uint64_t size;
@@ -134,7 +134,7 @@ void segkp_release(struct segkp *kp, vaddr_t va, uint64_t len, unsigned flags)
 	bool kept = false;
 
 	len = vm_page_round(len);
-	drain(kp, len, flags);
+	drain_cache(kp, len, flags);
 	mach_mutex_enter(&kp->kp_lock);
 	if (kp->kp_ncache < KP_CACHE && kp->kp_size == len && kp->kp_flags == flags) {
 		kp->kp_cache[kp->kp_ncache++] = va;
@@ -147,7 +147,7 @@ void segkp_release(struct segkp *kp, vaddr_t va, uint64_t len, unsigned flags)
 
 void segkp_destroy(struct segkp *kp)
 {
-	drain(kp, 0, 0);
+	drain_cache(kp, 0, 0);
 	mach_mutex_fini(&kp->kp_lock);
 	vmem_destroy(kp->kp_arena);
 	kmem_free(kp->kp_as->a_vm, kp, sizeof(*kp));

@@ -48,7 +48,7 @@ static uint32_t index_of(const struct segmap *sm, vaddr_t va)
 	return (uint32_t)((va - sm->sm_base) / SEGMAP_SLOT);
 }
 
-static uint32_t *chain(struct segmap *sm, const struct vnode *vp, voff_t off)
+static uint32_t *hash_chain(struct segmap *sm, const struct vnode *vp, voff_t off)
 {
 	return &sm->sm_hash[page_name_hash(vp, off) % HASH_N];
 }
@@ -72,18 +72,18 @@ static void free_append(struct segmap *sm, uint32_t i)
 	sm->sm_tail = i;
 }
 
-static uint32_t find(struct segmap *sm, const struct vnode *vp, voff_t off)
+static uint32_t find_slot(struct segmap *sm, const struct vnode *vp, voff_t off)
 {
-	uint32_t i = *chain(sm, vp, off);
+	uint32_t i = *hash_chain(sm, vp, off);
 
 	while (i != SLOT_NIL && (sm->sm_slot[i].sl_vp != vp || sm->sm_slot[i].sl_off != off))
 		i = sm->sm_slot[i].sl_hash;
 	return i;
 }
 
-static void unhash(struct segmap *sm, uint32_t i)
+static void unhash_slot(struct segmap *sm, uint32_t i)
 {
-	uint32_t *at = chain(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off);
+	uint32_t *at = hash_chain(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off);
 
 	while (*at != i)
 		at = &sm->sm_slot[*at].sl_hash;
@@ -157,7 +157,7 @@ static unsigned segmap_check(struct seg *seg, void (*report)(void *, const char 
 		nfree++;
 	for (uint32_t i = 0; i < sm->sm_n; i++) {
 		held += sm->sm_slot[i].sl_ref > 0;
-		lost += sm->sm_slot[i].sl_vp != NULL && find(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off) != i;
+		lost += sm->sm_slot[i].sl_vp != NULL && find_slot(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off) != i;
 	}
 	if (nfree + held != sm->sm_n)
 		report(arg, "segmap: slots are neither held nor free");
@@ -195,7 +195,7 @@ const struct seg_ops segmap_ops = {
 	.so_check = segmap_check,
 };
 
-static enum vm_err attach(struct seg *seg, const void *args)
+static enum vm_err segmap_attach(struct seg *seg, const void *args)
 {
 	seg->s_ops = &segmap_ops;
 	seg->s_data = *(struct segmap *const *)args;
@@ -226,7 +226,7 @@ enum vm_err segmap_create(struct as *kas, vaddr_t base, uint64_t len, struct seg
 	mach_mutex_init(&sm->sm_lock, RANK_SEG, "segmap");
 	for (uint32_t i = 0; i < sm->sm_n; i++)
 		free_append(sm, i);
-	if ((e = as_map(kas, base, len, attach, &sm)) != VM_OK) {
+	if ((e = as_map(kas, base, len, segmap_attach, &sm)) != VM_OK) {
 		mach_mutex_fini(&sm->sm_lock);
 		kmem_free(kas->a_vm, sm, bytes_of(n));
 		return e;
@@ -263,7 +263,7 @@ static uint32_t take_free_locked(struct segmap *sm, struct vnode **old)
 	free_remove(sm, i);
 	sm->sm_slot[i].sl_ref = 1;
 	if ((*old = sm->sm_slot[i].sl_vp) != NULL)
-		unhash(sm, i);
+		unhash_slot(sm, i);
 	sm->sm_slot[i].sl_vp = NULL;
 	return i;
 }
@@ -271,7 +271,7 @@ static uint32_t take_free_locked(struct segmap *sm, struct vnode **old)
 static bool hold_existing_locked(struct segmap *sm, struct vnode *vp, voff_t off, uint32_t *ip)
 {
 	VM_ASSERT(mach_mutex_held(&sm->sm_lock));
-	if ((*ip = find(sm, vp, off)) == SLOT_NIL)
+	if ((*ip = find_slot(sm, vp, off)) == SLOT_NIL)
 		return false;
 	if (sm->sm_slot[*ip].sl_ref++ == 0)
 		free_remove(sm, *ip);
@@ -306,8 +306,8 @@ enum vm_err segmap_getmap(struct segmap *sm, struct vnode *vp, voff_t off, vaddr
 
 		s->sl_vp = vp;
 		s->sl_off = off;
-		s->sl_hash = *chain(sm, vp, off);
-		*chain(sm, vp, off) = i;
+		s->sl_hash = *hash_chain(sm, vp, off);
+		*hash_chain(sm, vp, off) = i;
 		vp = NULL;
 	}
 	mach_mutex_exit(&sm->sm_lock);
@@ -338,7 +338,7 @@ enum vm_err segmap_release(struct segmap *sm, vaddr_t va, unsigned flags)
 enum vm_err segmap_rw(
     struct segmap *sm, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done)
 {
-	uint64_t size = vp->v_ops->vo_size(vp), end = off >= size ? 0 : len < size - off ? len : size - off, at = 0;
+	uint64_t size = vp->v_ops->vo_size(vp), end = vm_within(size, off, len), at = 0;
 	enum vm_err e = VM_OK;
 
 	while (at < end && e == VM_OK) {

@@ -70,7 +70,7 @@ static void out_remove(struct pager *p, struct vm_io *io)
 		next->io_priv[1] = io->io_priv[1];
 }
 
-static void answer(struct pager *p, struct vm_io *io, enum vm_err err, uint32_t ok)
+static void answer_io(struct pager *p, struct vm_io *io, enum vm_err err, uint32_t ok)
 {
 	io->io_err = err;
 	io->io_ok = ok;
@@ -92,7 +92,7 @@ void pager_done(struct pager *p, struct vm_io *io, enum vm_err err, uint32_t ok)
 		out_remove(p, at);
 	mach_mutex_exit(&p->pg_lock);
 	if (at != NULL)
-		answer(p, io, err, err == VM_OK ? io->io_npages : ok);
+		answer_io(p, io, err, err == VM_OK ? io->io_npages : ok);
 }
 
 static void pager_start(struct vnode *vp, struct vm_io *io)
@@ -105,7 +105,7 @@ static void pager_start(struct vnode *vp, struct vm_io *io)
 		out_add(p, io);
 	mach_mutex_exit(&p->pg_lock);
 	if (gone)
-		answer(p, io, VM_IO, 0);
+		answer_io(p, io, VM_IO, 0);
 	else if (io->io_op == VM_IO_READ)
 		p->pg_ops->po_read(p->pg_priv, p, io);
 	else
@@ -152,7 +152,7 @@ void pager_detach(struct pager *p)
 		mach_mutex_exit(&p->pg_lock);
 		if (io == NULL)
 			return;
-		answer(p, io, VM_IO, 0);
+		answer_io(p, io, VM_IO, 0);
 	}
 }
 
@@ -338,7 +338,7 @@ static struct pgseg *ps_copy(struct vm *vm, const struct pgseg *from, uint64_t o
 	return ps;
 }
 
-static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
+static enum vm_err make_alike(struct seg *seg, struct seg *nseg, uint64_t off)
 {
 	nseg->s_ops = seg->s_ops;
 	nseg->s_flags = seg->s_flags;
@@ -346,15 +346,15 @@ static enum vm_err become(struct seg *seg, struct seg *nseg, uint64_t off)
 	return nseg->s_data != NULL ? VM_OK : VM_NOMEM;
 }
 
-static enum vm_err segpager_dup(struct seg *seg, struct seg *nseg) { return become(seg, nseg, 0); }
+static enum vm_err segpager_dup(struct seg *seg, struct seg *nseg) { return make_alike(seg, nseg, 0); }
 
 static enum vm_err segpager_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
-	return become(seg, nseg, addr - seg_base(seg));
+	return make_alike(seg, nseg, addr - seg_base(seg));
 }
 
 /* Does the pager have so much from there on? */
-static bool has(const struct pager *p, voff_t off, uint64_t len)
+static bool pager_has(const struct pager *p, voff_t off, uint64_t len)
 {
 	uint64_t size = vm_page_round(p->pg_size);
 
@@ -365,9 +365,9 @@ static enum vm_err segpager_alike(struct seg *seg, struct seg *nseg, int64_t off
 {
 	voff_t at = ps_of(seg)->ps_off + (uint64_t)off;
 
-	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) || !has(ps_of(seg)->ps_pager, at, seg_size(nseg)))
+	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) || !pager_has(ps_of(seg)->ps_pager, at, seg_size(nseg)))
 		return VM_EOF;
-	return become(seg, nseg, (uint64_t)off);
+	return make_alike(seg, nseg, (uint64_t)off);
 }
 
 static void ps_free(struct vm *vm, struct pgseg *ps)
@@ -427,7 +427,7 @@ struct pgfault {
 };
 
 /* The page is locked S. A page that may be written now was asked for, or was dirty already. */
-static enum vm_err load(const struct pgfault *f, vaddr_t va, struct page *pp, bool asked)
+static enum vm_err load_page(const struct pgfault *f, vaddr_t va, struct page *pp, bool asked)
 {
 	struct seg *seg = f->f_seg;
 	struct pager *p = ps_of(seg)->ps_pager;
@@ -474,7 +474,7 @@ static enum vm_err fault_page(const struct pgfault *f, vaddr_t va)
 			return e;
 		asked = true;
 	}
-	e = load(f, va, pp, asked);
+	e = load_page(f, va, pp, asked);
 	page_unlock(vm, pp);
 	return e;
 }
@@ -497,7 +497,7 @@ static enum vm_err fault_range(const struct pgfault *f, vaddr_t addr, uint64_t l
 
 static enum vm_err segpager_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
-	unsigned prot = ps_of(seg)->ps_prot, need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+	unsigned prot = ps_of(seg)->ps_prot, need = vm_prot_for(rw);
 	struct pgfault f = { .f_seg = seg, .f_write = rw == S_WRITE, .f_soft = type == F_SOFTLOCK };
 
 	if (type == F_SOFTUNLOCK) {
@@ -643,7 +643,7 @@ enum vm_err segpager_create(struct seg *seg, const void *args)
 	const struct pgseg ps = { a->pa_pager, a->pa_off, a->pa_prot, a->pa_maxprot };
 
 	if ((a->pa_off & VM_PAGEMASK) != 0 || (a->pa_prot & ~a->pa_maxprot) != 0 ||
-	    !has(a->pa_pager, a->pa_off, seg_size(seg)))
+	    !pager_has(a->pa_pager, a->pa_off, seg_size(seg)))
 		return VM_INVAL;
 	seg->s_ops = &segpager_ops;
 	seg->s_data = ps_copy(seg->s_as->a_vm, &ps, 0);

@@ -33,13 +33,13 @@ static struct spt *spt_of(const struct seg *s)
 	return s->s_data;
 }
 
-static vaddr_t there(const struct seg *s, vaddr_t va)
+static vaddr_t shared_address(const struct seg *s, vaddr_t va)
 {
 	return spt_of(s)->sp_base + (va - seg_base(s));
 }
 
 /* ---- the memory ---- */
-static uint64_t biggest(uint64_t len, uint64_t align)
+static uint64_t biggest_unit(uint64_t len, uint64_t align)
 {
 	while (align << 9 <= len && (len & ((align << 9) - 1)) == 0)
 		align <<= 9; /* so that the highest tables can be shared */
@@ -57,7 +57,7 @@ static enum vm_err make_space(struct vm *vm, struct spt *sp)
 	align = hat_share_unit(sp->sp_as->a_hat);
 	if (align == 0 || (sp->sp_len & (align - 1)) != 0)
 		return align == 0 ? VM_NOTSUP : VM_INVAL;
-	return as_gap(sp->sp_as, sp->sp_len, biggest(sp->sp_len, align), 0, ~(vaddr_t)0, false, &sp->sp_base);
+	return as_gap(sp->sp_as, sp->sp_len, biggest_unit(sp->sp_len, align), 0, ~(vaddr_t)0, false, &sp->sp_base);
 }
 
 enum vm_err spt_create(struct vm *vm, uint64_t len, unsigned prot, bool locked, struct spt **spp)
@@ -87,7 +87,7 @@ enum vm_err spt_create(struct vm *vm, uint64_t len, unsigned prot, bool locked, 
 	return VM_OK;
 }
 
-static bool last(struct spt *sp)
+static bool drop_reference(struct spt *sp)
 {
 	return __atomic_sub_fetch((uint32_t *)(void *)&sp->sp_refcnt, 1, __ATOMIC_ACQ_REL) == 0;
 }
@@ -96,7 +96,7 @@ void spt_rele(struct spt *sp)
 {
 	struct vm *vm = sp->sp_vm;
 
-	if (!last(sp))
+	if (!drop_reference(sp))
 		return;
 	if (sp->sp_as != NULL)
 		as_free(sp->sp_as);
@@ -117,7 +117,7 @@ uint64_t spt_align(struct vm *vm)
 }
 
 /* ---- the segment ---- */
-static enum vm_err attach(struct seg *seg, struct spt *sp)
+static enum vm_err attach_shared(struct seg *seg, struct spt *sp)
 {
 	enum vm_err e = hat_share(seg->s_as->a_hat, seg_base(seg), sp->sp_as->a_hat, sp->sp_base, sp->sp_len);
 
@@ -131,7 +131,7 @@ static enum vm_err attach(struct seg *seg, struct spt *sp)
 
 static enum vm_err segspt_dup(struct seg *seg, struct seg *nseg)
 {
-	enum vm_err e = attach(nseg, spt_of(seg));
+	enum vm_err e = attach_shared(nseg, spt_of(seg));
 
 	nseg->s_flags = seg->s_flags;
 	return e;
@@ -142,7 +142,7 @@ static enum vm_err segspt_unmap(struct seg *seg)
 	struct spt *sp = spt_of(seg);
 
 	hat_unshare(seg->s_as->a_hat, seg_base(seg), sp->sp_len);
-	if (last(sp)) {
+	if (drop_reference(sp)) {
 		as_free_later(sp->sp_as);
 		kmem_free(sp->sp_vm, sp, sizeof(*sp));
 	}
@@ -156,7 +156,7 @@ static enum vm_err segspt_fault(struct seg *seg, vaddr_t addr, uint64_t len, enu
 {
 	struct seg *s = spt_of(seg)->sp_seg;
 
-	return s->s_ops->so_fault(s, there(seg, addr), len, type, rw);
+	return s->s_ops->so_fault(s, shared_address(seg, addr), len, type, rw);
 }
 
 static enum vm_err segspt_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
@@ -175,7 +175,7 @@ static void segspt_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *
 {
 	struct seg *s = spt_of(seg)->sp_seg;
 
-	s->s_ops->so_incore(s, there(seg, addr), len, vec);
+	s->s_ops->so_incore(s, shared_address(seg, addr), len, vec);
 }
 
 static enum vm_err segspt_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
@@ -188,7 +188,7 @@ static enum vm_err segspt_advise(struct seg *seg, vaddr_t addr, uint64_t len, en
 	case ADV_PAGEOUT:
 	case ADV_POPULATE_READ:
 	case ADV_POPULATE_WRITE:
-		return s->s_ops->so_advise(s, there(seg, addr), len, a);
+		return s->s_ops->so_advise(s, shared_address(seg, addr), len, a);
 	case ADV_REMOVE:
 		return VM_NOTSUP;
 	default:
@@ -234,5 +234,5 @@ enum vm_err segspt_create(struct seg *seg, const void *args)
 {
 	struct spt *sp = ((const struct segspt_args *)args)->pa_spt;
 
-	return seg_size(seg) == sp->sp_len ? attach(seg, sp) : VM_INVAL;
+	return seg_size(seg) == sp->sp_len ? attach_shared(seg, sp) : VM_INVAL;
 }

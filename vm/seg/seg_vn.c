@@ -68,7 +68,7 @@ struct anon_map *segvn_amp(struct seg *seg)
 	return amp;
 }
 
-static enum vm_err charge(struct seg *seg, uint64_t npages, bool touched)
+static enum vm_err charge_pages(struct seg *seg, uint64_t npages, bool touched)
 {
 	enum vm_err e = npages == 0 ? VM_OK : as_charge_resv(seg->s_as, npages, touched);
 
@@ -77,7 +77,7 @@ static enum vm_err charge(struct seg *seg, uint64_t npages, bool touched)
 	return e;
 }
 
-enum vm_err segvn_charge(struct seg *seg, uint64_t npages) { return charge(seg, npages, false); }
+enum vm_err segvn_charge(struct seg *seg, uint64_t npages) { return charge_pages(seg, npages, false); }
 
 void segvn_uncharge(struct seg *seg, uint64_t npages)
 {
@@ -96,7 +96,7 @@ uint64_t segvn_reserved(const struct seg *seg)
 /* One more anon in the segment. VM_NOSWAP: nothing can be promised; VM_NOMEM: a limit of the space or the group. */
 static enum vm_err charge_one(struct fault *f)
 {
-	enum vm_err e = f->f_svd->svd_full || f->f_svd->svd_foreign ? VM_OK : charge(f->f_seg, 1, true);
+	enum vm_err e = f->f_svd->svd_full || f->f_svd->svd_foreign ? VM_OK : charge_pages(f->f_seg, 1, true);
 
 	return e == VM_LIMIT ? VM_NOMEM : e;
 }
@@ -108,7 +108,7 @@ static void uncharge_one(struct fault *f)
 }
 
 /* A page of swapfs or of a file is about to differ from its copy on disk. Locked. */
-static void dirty(struct vm *vm, struct page *pp)
+static void mark_dirty(struct vm *vm, struct page *pp)
 {
 	if ((page_nrm(pp) & P_MOD) != 0)
 		return;
@@ -127,13 +127,13 @@ enum vm_err segvn_load(struct seg *seg, vaddr_t va, struct page *pp, unsigned at
 /*
  * Loads the page, locked by the caller; counts the lock if one is asked for. may_write: a write would be in order now.
  */
-static enum vm_err load(struct fault *f, struct page *pp, bool may_write)
+static enum vm_err load_page(struct fault *f, struct page *pp, bool may_write)
 {
 	unsigned prot = f->f_svd->svd_prot;
 	enum vm_err e;
 
 	if (f->f_write)
-		dirty(f->f_vm, pp);
+		mark_dirty(f->f_vm, pp);
 	if (f->f_noload)
 		return VM_OK;
 	if (!f->f_write && (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
@@ -245,7 +245,7 @@ static enum vm_err fault_zero(struct fault *f)
 	}
 	anonmap_set(f->f_amp, f->f_idx, id);
 	f->f_fresh = true;
-	e = load(f, pp, true);
+	e = load_page(f, pp, true);
 	if (f->f_noload || e != VM_OK)
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, HAT_UNLOAD); /* the page of zeroes must not stay */
 	page_unlock(f->f_vm, pp);
@@ -283,7 +283,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	else
 		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
 	page_unlock(f->f_vm, src);
-	e = load(f, pp, true);
+	e = load_page(f, pp, true);
 	page_unlock(f->f_vm, pp);
 	if (old != 0)
 		anon_decref(f->f_vm, old);
@@ -299,7 +299,7 @@ static enum vm_err fault_file(struct fault *f)
 		return e;
 	if (f->f_write)
 		return fault_copy(f, pp, 0);
-	e = load(f, pp, false);
+	e = load_page(f, pp, false);
 	page_unlock(f->f_vm, pp);
 	return e;
 }
@@ -318,7 +318,7 @@ static enum vm_err fault_anon(struct fault *f, anon_id id)
 		return fault_copy(f, pp, id);
 	if (f->f_write && f->f_svd->svd_dupped)
 		VM_STAT(f->f_vm, cow_reuse);
-	e = load(f, pp, alone);
+	e = load_page(f, pp, alone);
 	page_unlock(f->f_vm, pp);
 	return e;
 }
@@ -351,7 +351,7 @@ static enum vm_err fault_shared_file(struct fault *f)
 	f->f_idx = vm_btop(svd_voff(f->f_seg, f->f_va));
 	if ((e = get_file(f, SE_SHARED, &pp)) != VM_OK)
 		return e;
-	e = load(f, pp, true);
+	e = load_page(f, pp, true);
 	page_unlock(f->f_vm, pp);
 	return e;
 }
@@ -426,7 +426,7 @@ static void zero_ahead(struct fault *f, uint64_t n)
 }
 
 /* Has slot idx a translation? Its slot is busy, so the answer stays "no" until the caller loads one. */
-static bool mapped(const struct fault *f, uint64_t idx)
+static bool slot_mapped(const struct fault *f, uint64_t idx)
 {
 	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) != PFN_INVALID;
 }
@@ -445,7 +445,7 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	if (id == 0 || page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) == PAGE_USED ||
 	    !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
-	if (id != 0 && anon_refcnt(vm, id) == 1 && !mapped(f, idx)) {
+	if (id != 0 && anon_refcnt(vm, id) == 1 && !slot_mapped(f, idx)) {
 		pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL);
 		if (pp == NULL) {
 			pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
@@ -507,7 +507,7 @@ static unsigned around_window(const struct fault *f)
 	if (!f->f_found || f->f_write || f->f_soft || f->f_wire || f->f_noload ||
 	    f->f_vm->vm_caps->mc_max_mappings != 0 || f->f_svd->svd_advice == ADV_RANDOM)
 		return 0;
-	while (n < AROUND_MAX && n < most && mapped(f, f->f_idx - n - 1))
+	while (n < AROUND_MAX && n < most && slot_mapped(f, f->f_idx - n - 1))
 		n++;
 	return n;
 }
@@ -522,7 +522,7 @@ static struct page *around_get(struct fault *f, uint64_t idx, bool *alone)
 	if (id == 0 || page_peek(vm, &vm->vm_swapfs, svd_anon_off(id)) != PAGE_USED ||
 	    !anonmap_enter(f->f_amp, idx, false, &id))
 		return NULL;
-	if (id != 0 && !mapped(f, idx)) {
+	if (id != 0 && !slot_mapped(f, idx)) {
 		*alone = anon_refcnt(vm, id) == 1;
 		pp = page_lookup_hint(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED);
 	}
@@ -615,7 +615,7 @@ static void unlock_page(struct seg *seg, vaddr_t va, bool wired, bool written)
 	VM_ASSERT(pp != NULL);
 	if (pp != NULL) {
 		if (written)
-			dirty(as->a_vm, pp);
+			mark_dirty(as->a_vm, pp);
 		if ((aslock_del(as, va, pp, wired) & LOCK_SOFT) == 0 && !wired)
 			hat_unlock(as->a_hat, va, VM_PAGESIZE);
 	}
@@ -652,7 +652,7 @@ enum vm_err segvn_lockop(struct seg *seg, vaddr_t addr, uint64_t len, enum lock_
 }
 
 /* ---- the fault ---- */
-static bool allowed(unsigned prot, enum seg_rw rw)
+static bool access_allowed(unsigned prot, enum seg_rw rw)
 {
 	switch (rw) {
 	case S_READ:
@@ -678,7 +678,7 @@ enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_
 			unlock_page(seg, va, false, rw == S_WRITE);
 		return VM_OK;
 	}
-	if (!allowed(svd->svd_prot, rw))
+	if (!access_allowed(svd->svd_prot, rw))
 		return VM_PROT;
 	if (type == F_SOFTLOCK) {
 		f.f_soft = true;
@@ -764,7 +764,7 @@ enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
 		e = VM_RETRY;
 		if (id != 0 && anon_refcnt(f.f_vm, id) == 1 &&
 		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, segvn_place(seg, f.f_idx), &pp)) == VM_OK) {
-			dirty(f.f_vm, pp);
+			mark_dirty(f.f_vm, pp);
 			memcpy((char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), buf, n);
 			page_nrm_set(pp, P_MOD);
 			page_unlock(f.f_vm, pp);

@@ -24,7 +24,7 @@ static bool in_memory(struct seg *seg, vaddr_t va)
 }
 
 /* What is in memory around the page at va. */
-static void neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
+static void find_neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 {
 	unsigned n = 0;
 
@@ -44,7 +44,7 @@ unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct 
 	if (svd->svd_advice == ADV_RANDOM)
 		return 0;
 	if (!hit)
-		neighbours(seg, va, pl);
+		find_neighbours(seg, va, pl);
 	if (svd->svd_advice == ADV_SEQUENTIAL)
 		flags |= PF_SEQUENTIAL;
 	for (unsigned i = 0; i < PF_WORDS; i++)

@@ -101,7 +101,7 @@ static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const str
 }
 
 /* Offsets of a file do not begin again at 0. */
-static bool wraps(voff_t off, uint64_t len)
+static bool offset_wraps(voff_t off, uint64_t len)
 {
 	return off > ~(voff_t)0 - len;
 }
@@ -114,7 +114,7 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 
 	if ((a->sa_off & VM_PAGEMASK) != 0 || (a->sa_prot & ~a->sa_maxprot) != 0 ||
 	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)) ||
-	    ((a->sa_vnode != NULL || a->sa_amp != NULL) && wraps(a->sa_off, seg_size(seg))))
+	    ((a->sa_vnode != NULL || a->sa_amp != NULL) && offset_wraps(a->sa_off, seg_size(seg))))
 		return VM_INVAL;
 	if (a->sa_pagesize != 0 && a->sa_pagesize >= vm_of(seg)->vm_caps->mc_npagesizes)
 		return VM_NOTSUP;
@@ -156,7 +156,7 @@ uint64_t segvn_populated(struct seg *seg, vaddr_t va, uint64_t len)
 }
 
 /* Takes the memory locks of a range away. */
-static void unwire(struct seg *seg, vaddr_t addr, vaddr_t end)
+static void unwire_range(struct seg *seg, vaddr_t addr, vaddr_t end)
 {
 	vaddr_t va = addr;
 
@@ -179,7 +179,7 @@ static enum vm_err segvn_unmap(struct seg *seg)
 
 	if (aslock_next(seg->s_as, &va, seg_end(seg), LOCK_SOFT))
 		return VM_LOCKED;
-	unwire(seg, seg_base(seg), seg_end(seg));
+	unwire_range(seg, seg_base(seg), seg_end(seg));
 	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), discard_flag(svd));
 	if (svd->svd_amp != NULL && !svd_shares_amp(svd))
 		anonmap_drop(svd->svd_amp, svd->svd_anon_index, vm_btop(seg_size(seg)));
@@ -210,7 +210,7 @@ static enum vm_err segvn_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 }
 
 /* ---- merging ---- */
-static bool alike(struct seg *a, struct seg *b)
+static bool segs_alike(struct seg *a, struct seg *b)
 {
 	const struct segvn_data *x = svd_of(a), *y = svd_of(b);
 
@@ -317,7 +317,7 @@ static bool segvn_concat(struct seg *a, struct seg *b)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
 
-	if (!alike(a, b) || !merge_amps(a, b))
+	if (!segs_alike(a, b) || !merge_amps(a, b))
 		return false;
 	x->svd_swresv += y->svd_swresv;
 	x->svd_dupped |= y->svd_dupped;
@@ -511,9 +511,9 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 	nseg->s_ops = seg->s_ops;
 	nseg->s_data = n;
 	nseg->s_flags = seg->s_flags;
-	if (n->svd_vp != NULL && (off < 0 ? n->svd_off < (uint64_t)-off : wraps(n->svd_off, (uint64_t)off)))
+	if (n->svd_vp != NULL && (off < 0 ? n->svd_off < (uint64_t)-off : offset_wraps(n->svd_off, (uint64_t)off)))
 		e = VM_INVAL;
-	else if (n->svd_vp != NULL && wraps(n->svd_off + (uint64_t)off, seg_size(nseg)))
+	else if (n->svd_vp != NULL && offset_wraps(n->svd_off + (uint64_t)off, seg_size(nseg)))
 		e = VM_INVAL;
 	else if (n->svd_vp != NULL)
 		n->svd_off += (uint64_t)off;
@@ -741,7 +741,7 @@ uint64_t segvn_swapout(struct seg *seg)
 }
 
 /* W. Zeroes or the file's contents come back at the next touch. */
-static enum vm_err dontneed(struct seg *seg, vaddr_t addr, uint64_t len)
+static enum vm_err drop_contents(struct seg *seg, vaddr_t addr, uint64_t len)
 {
 	struct segvn_data *svd = svd_of(seg);
 	vaddr_t va = addr;
@@ -801,7 +801,7 @@ static enum vm_err free_lazily(struct seg *seg, vaddr_t addr, uint64_t len)
 		anon_id id = anonmap_peek(svd->svd_amp, i);
 
 		if (id != 0 && !let_go(vm_of(seg), id))
-			e = dontneed(seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
+			e = drop_contents(seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
 	}
 	return e;
 }
@@ -849,7 +849,7 @@ static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
 }
 
 /* Reads what is on disk as long as memory is plenty; errors will show at the real access. */
-static void willneed(struct seg *seg, vaddr_t addr, uint64_t len)
+static void read_contents(struct seg *seg, vaddr_t addr, uint64_t len)
 {
 	struct segvn_data *svd = svd_of(seg);
 	struct vm *vm = vm_of(seg);
@@ -888,10 +888,10 @@ enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advic
 		svd->svd_advice = a;
 		return VM_OK;
 	case ADV_WILLNEED:
-		willneed(seg, addr, len);
+		read_contents(seg, addr, len);
 		return VM_OK;
 	case ADV_DONTNEED:
-		return dontneed(seg, addr, len);
+		return drop_contents(seg, addr, len);
 	case ADV_FREE:
 		return free_lazily(seg, addr, len);
 	case ADV_COLD:
