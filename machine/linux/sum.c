@@ -3,6 +3,9 @@
  * Sums of pages, by which the machine knows whether a page was written while it was loaded: it has no modification bits, and a
  * fault on the first write to a clean page costs ten times as much as looking at the page twice.
  *
+ * Where the kernel tells of writes (scan.c) it could tell this, too, of pages that arrive protected. A page that moves cannot: it
+ * would have to be copied in, and its first write would fault in the kernel. That is several times what two sums cost.
+ *
  * The sum is NH (Black, Halevi, Krawczyk, Krovetz and Rogaway: UMAC, CRYPTO 1999) on words of 64 bits with a secret key for
  * each machine: any two different pages have the same sum with probability 2^-64, whoever chose them, as long as the key
  * is not known. So a change is overlooked once in 2^64 times; a disk gives a wrong sector more often.
