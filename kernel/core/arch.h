@@ -34,6 +34,8 @@ bool arch_irq_off(void);	 /* returns whether they were on */
 void arch_irq_restore(bool on);
 void arch_idle(void);		 /* interrupts on, until one comes */
 void arch_relax(void);		 /* in a loop that spins */
+/* The same where interrupts are on and the wait may be long: rounds counts; after many the CPU sleeps until an interrupt. */
+void arch_relax_long(unsigned *rounds);
 void arch_wake_cpu(unsigned id); /* an interrupt for an idle CPU, or one whose thread should yield */
 void arch_tick_start(void);	 /* kernel_tick() from now on, KERNEL_HZ times a second, on this CPU */
 void arch_cpus_start(void);	 /* the other CPUs come up and call kernel_cpu_main */

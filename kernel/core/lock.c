@@ -75,6 +75,7 @@ static void enter_sleeping(struct mutex *m)
 void mach_mutex_enter(struct mach_mutex *mx)
 {
 	struct mutex *m = mutex_of(mx);
+	unsigned rounds = 0;
 	uint64_t old = 0;
 
 	if (spins(m))
@@ -90,7 +91,7 @@ void mach_mutex_enter(struct mach_mutex *mx)
 		if (old == me())
 			kpanic("a mutex of rank %u is entered twice", m->mx_rank);
 		while (__atomic_load_n((uint64_t *)(void *)&m->mx_owner, __ATOMIC_RELAXED) != 0)
-			arch_relax();
+			arch_relax_long(&rounds);
 		old = 0;
 	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false, __ATOMIC_ACQUIRE,
 	    __ATOMIC_RELAXED));

@@ -124,6 +124,23 @@ void arch_relax(void)
 	__asm__ volatile("pause" : : : "memory");
 }
 
+/*
+ * A CPU that is a thread of an emulator keeps those that it waits for from running while it spins. The longest sleep is a
+ * tick.
+ */
+#define SPINS 2000u
+void arch_relax_long(unsigned *rounds)
+{
+	uint64_t flags;
+
+	arch_relax();
+	if (++*rounds % SPINS != 0)
+		return;
+	__asm__ volatile("pushfq\n\tpop %0" : "=r"(flags));
+	if (flags & 0x200)
+		__asm__ volatile("hlt" : : : "memory");
+}
+
 void arch_wake_cpu(unsigned id)
 {
 	apic_ipi(cpus[id].cpu_apic, VEC_WAKE);

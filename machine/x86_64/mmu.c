@@ -30,7 +30,7 @@
 static bool no_flush, no_shoot;
 static struct {
 	const struct mmu_range *s_range;
-	unsigned s_n;
+	unsigned s_n, s_from;
 	_Atomic unsigned s_left; /* CPUs that have not answered */
 } the_shoot;
 static _Atomic bool shoot_asked[ARCH_MAXCPUS];
@@ -141,12 +141,14 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 
 void mmu_shoot(void)
 {
-	unsigned id = this_cpu()->cpu_k.k_id;
+	unsigned id = this_cpu()->cpu_k.k_id, from;
 
 	if (!__atomic_exchange_n((bool *)(void *)&shoot_asked[id], false, __ATOMIC_SEQ_CST))
 		return;
 	flush_here(the_shoot.s_range, the_shoot.s_n);
-	__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
+	from = the_shoot.s_from; /* another round may begin once this one is answered */
+	if (__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST) == 0)
+		apic_ipi(cpus[from].cpu_apic, VEC_WAKE); /* it may have gone to sleep over it */
 }
 
 /* Must that CPU be interrupted? If it is lazy, a mark does. */
@@ -176,7 +178,7 @@ static bool concerns(struct cpu *c, const struct mmu_range *r, unsigned n)
 
 void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 {
-	unsigned self, asked = 0;
+	unsigned self, asked = 0, rounds = 0;
 
 	(void)m;
 	mmu_counters.mc_flushes++;
@@ -186,6 +188,7 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 	self = this_cpu()->cpu_k.k_id;
 	the_shoot.s_range = r;
 	the_shoot.s_n = n;
+	the_shoot.s_from = self;
 	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++) {
 		if (i == self || !concerns(&cpus[i], r, n))
 			continue;
@@ -197,7 +200,7 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 	flush_here(r, n);
 	mmu_counters.mc_shot += asked;
 	while (__atomic_load_n((unsigned *)(void *)&the_shoot.s_left, __ATOMIC_SEQ_CST) != 0)
-		arch_relax();
+		arch_relax_long(&rounds);
 	preempt_on();
 }
 
