@@ -38,6 +38,7 @@ struct block {
 };
 static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
 static _Atomic uint64_t blocks_used;
+static _Atomic uint32_t blocks_waiters, blocks_given; /* threads that wait for a block; futex: changed when one may be free */
 
 static long run(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
 
@@ -46,6 +47,25 @@ __asm__(".text\n.type host_on_stack,@function\nhost_on_stack:\n"
 	"	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
 	".size host_on_stack,.-host_on_stack\n");
 long host_on_stack(struct block *, long (*)(struct block *), void *);
+
+/* Thousands of threads may want one at once: if they looked again and again, the thread that serves faults would get no CPU. */
+static void await_block(void)
+{
+	atomic_fetch_add(&blocks_waiters, 1);
+	uint32_t given = atomic_load(&blocks_given);
+	if (atomic_load(&blocks_used) == ~0ull)
+		(void)sys_call6(SYS_futex, (long)&blocks_given, 128 /* FUTEX_WAIT_PRIVATE */, (long)given, 0, 0, 0);
+	atomic_fetch_sub(&blocks_waiters, 1);
+}
+
+static void give_block(const struct block *b)
+{
+	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
+	if (atomic_load(&blocks_waiters) == 0)
+		return;
+	atomic_fetch_add(&blocks_given, 1);
+	(void)sys_call6(SYS_futex, (long)&blocks_given, 129 /* FUTEX_WAKE_PRIVATE */, 1, 0, 0, 0);
+}
 
 static struct block *take_block(void)
 {
@@ -59,7 +79,7 @@ static struct block *take_block(void)
 				return &blocks[i];
 			continue;
 		}
-		(void)sys_call0(SYS_sched_yield);
+		await_block();
 	}
 }
 
@@ -153,7 +173,7 @@ static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long 
 		(void)rseq(tp, 0);
 	if (op == OP_MINCORE)
 		__builtin_memcpy((void *)a2, b->b_bytes, (size_t)a1);
-	atomic_fetch_and(&blocks_used, ~(1ull << (b - blocks)));
+	give_block(b);
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&old, 0, 8);
 	return r;
 }
@@ -308,5 +328,6 @@ void host_fork_child(void)
 	if (host.h_off || !fork_entered)
 		return;
 	atomic_store(&blocks_used, 0);
+	atomic_store(&blocks_waiters, 0);
 	(void)enter(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
 }

@@ -110,18 +110,22 @@ static int unreserved(void)
 
 static pthread_barrier_t barrier;
 
-/* A stack is used further down when everything is reserved. */
-static void *use_stack(void *arg)
+static __attribute__((noinline)) void use_more(void)
 {
-	volatile char few[2048];
-
-	few[0] = 1;
-	pthread_barrier_wait(&barrier);
-	pthread_barrier_wait(&barrier);
 	volatile char more[48u << 10];
+
 	for (unsigned i = 0; i < sizeof more; i += PAGE)
-		more[i] = few[0];
-	return arg;
+		more[i] = 1;
+}
+
+/* deep: the stack is used further down when everything is reserved. */
+static void *use_stack(void *deep)
+{
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	if (deep != NULL)
+		use_more();
+	return NULL;
 }
 
 static int stacks(unsigned n, int fill_up)
@@ -130,7 +134,7 @@ static int stacks(unsigned n, int fill_up)
 
 	pthread_barrier_init(&barrier, NULL, n + 1);
 	for (unsigned i = 0; i < n; i++)
-		if (pthread_create(&t[i], NULL, use_stack, NULL) != 0) {
+		if (pthread_create(&t[i], NULL, use_stack, fill_up ? t : NULL) != 0) {
 			printf("thread %u is refused\n", i);
 			exit(5);
 		}
