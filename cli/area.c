@@ -10,85 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "store/swapfile.h"
-
 #define YOUNG	     16u /* that part of the pool may hold pages that are not packed yet */
-#define MIN_SWAP     (1ull << 20)
-#define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
-#define DEFAULT_SWAP (16ull << 30)
-
-/* The limit of file sizes to the hard one: the child takes the old one back. False: that is less. */
-static bool raise_fsize(uint64_t least)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_FSIZE, &rl) != 0 || rl.rlim_cur >= least)
-		return true;
-	rl.rlim_cur = rl.rlim_max;
-	return setrlimit(RLIMIT_FSIZE, &rl) == 0 && rl.rlim_cur >= least;
-}
-
-/* Never larger than what is free there: what is promised to the program must be had when it comes to it. */
-static int make_swap(struct run *r, struct run_store *st)
-{
-	uint64_t want = r->o.swap_bytes, room;
-	struct statvfs vfs;
-	const char *why = "";
-	char a[24], b[24];
-
-	(void)getrlimit(RLIMIT_FSIZE, &r->fsize);
-	if (!raise_fsize(want > MIN_SWAP ? want : MIN_SWAP))
-		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
-		    cli_human(want > MIN_SWAP ? want : MIN_SWAP, a));
-	st->swapfd = swapfile_open(r->o.swap_path, want != 0 ? MIN_SWAP : MIN_ROOM, &why);
-	if (st->swapfd < 0)
-		return fail("--swap: %s", why);
-	if (fstatvfs(st->swapfd, &vfs) != 0)
-		return fail("--swap: %s", strerror(errno));
-	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	if (want > room)
-		return fail("--swap: %s is more than the %s free there; give a smaller size or name another place",
-			    cli_human(want, a), cli_human(room, b));
-	if (want == 0) {
-		want = r->o.memory * 4 > DEFAULT_SWAP ? r->o.memory * 4 : DEFAULT_SWAP;
-		if (want > room - room / 8)
-			want = room - room / 8;
-	}
-	if (!raise_fsize(want))
-		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s", cli_human(want, a));
-	if (ftruncate(st->swapfd, (off_t)want) != 0)
-		return fail("--swap: %s cannot be had: %s", cli_human(want, a), strerror(errno));
-	if (r->o.swap_bytes != 0 && swapfile_reserve(st->swapfd, want, &why) != 0)
-		return fail("--swap: %s", why);
-	r->reserve = r->o.swap_bytes != 0;
-	r->o.swap_bytes = want;
-	return 0;
-}
-
-/* A swap file as large as the first, or as large as there is room for. 0 or -1. */
-static int make_more_swap(struct run *r, struct run_store *st)
-{
-	uint64_t want = r->o.swap_bytes, room;
-	struct statvfs vfs;
-	const char *why;
-
-	st->swapfd = swapfile_open(r->o.swap_path, MIN_SWAP, &why);
-	if (st->swapfd < 0 || fstatvfs(st->swapfd, &vfs) != 0)
-		return -1;
-	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	if (want > room - room / 8)
-		want = room - room / 8;
-	want &= ~65535ull;
-	if (want < MIN_SWAP || ftruncate(st->swapfd, (off_t)want) != 0 ||
-	    (r->reserve && swapfile_reserve(st->swapfd, want, &why) != 0))
-		return -1;
-	st->file_bytes = want;
-	return 0;
-}
 
 /* Shared memory of that size, zeroed. NULL: errno says why. */
 static void *make_shared(const char *name, uint64_t size, int *fd)
@@ -118,24 +43,29 @@ static int make_store(struct run *r, struct run_store *st)
 	void *mem;
 	int rc;
 
+	for (unsigned i = 0; i < st->nfar; i++)
+		pc.far_bytes[i] = st->plan[i].bytes;
 	st->name = ++r->stores;
 	st->size = pool_shared_size(&pc);
-	if (!raise_fsize(st->size))
+	if (!run_raise_fsize(st->size))
 		return EFBIG;
 	if ((mem = make_shared("quire-store", st->size, &st->memfd)) == NULL)
 		return errno;
 	rc = pool_format(mem, &pc) != 0 ? -EINVAL : pool_attach(&pool, mem, st->size, st->swapfd);
 	if (rc == 0) {
 		pool_pack_behind(&pool, r->o.pool / YOUNG);
+		for (unsigned i = 0; i < st->nfar; i++)
+			(void)pool_far(&pool, i, &st->ring_at[i]);
 		pool_detach(&pool);
 	}
 	(void)munmap(mem, st->size); /* from now on it is written by others */
-	return -rc;
+	return rc != 0 ? -rc : run_start_far(r, st) ? 0 : ENOTCONN;
 }
 
 /* ---- stores ---- */
 static void free_store(struct run_store *st)
 {
+	run_stop_far(st);
 	if (st->memfd >= 0)
 		(void)close(st->memfd);
 	if (st->swapfd >= 0)
@@ -172,7 +102,7 @@ struct run_store *run_store_for(struct run *r, const struct creds *c)
 	st->alone = c == NULL;
 	if (c != NULL)
 		st->creds = *c;
-	if (make_more_swap(r, st) != 0 || make_store(r, st) != 0) {
+	if (run_make_more_swap(r, st) != 0 || make_store(r, st) != 0) {
 		free_store(st);
 		return NULL;
 	}
@@ -222,7 +152,7 @@ int run_make_family(struct run *r)
 	char buf[24];
 	int rc;
 
-	if (st == NULL || (rc = make_swap(r, st)) != 0)
+	if (st == NULL || (rc = run_make_swap(r, st)) != 0)
 		return CLI_CANNOT;
 	r->store[0] = st;
 	st->creds = r->creds;
@@ -232,15 +162,16 @@ int run_make_family(struct run *r)
 		return cannot_share(size);
 	r->fam->fam_budget = r->o.memory / 4096;
 	r->fam->fam_pool_max = r->o.pool / 4096;
-	st->file_bytes = r->o.swap_bytes;
 	rc = make_store(r, st);
 	if (rc == EFBIG)
 		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
 		    cli_human(st->size, buf));
+	if (rc == ENOTCONN) /* a line has said why */
+		return CLI_CANNOT;
 	errno = rc;
 	if (rc != 0)
 		return cannot_share(st->size);
-	promise_init(&r->fam->fam_promise, pool_file_pages(r->o.swap_bytes), r->fam->fam_budget);
+	promise_init(&r->fam->fam_promise, pool_file_pages(run_swap_bytes(st)), r->fam->fam_budget);
 	r->promise_most = r->fam->fam_promise.p_most;
 	return 0;
 }

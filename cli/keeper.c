@@ -58,7 +58,9 @@ static void *pack(void *arg)
 
 		if (__atomic_load_n(&k->stop, __ATOMIC_ACQUIRE))
 			break;
-		if ((rc = pool_work(&k->pool, false)) != 1) /* below 0: whoever stores next is told, too */
+		if ((rc = pool_work(&k->pool, false)) == 0 && pool_sink(&k->pool) == 1)
+			continue;
+		if (rc != 1) /* below 0: whoever stores next is told, too */
 			pool_wait_work(&k->pool, seen, rc);
 	}
 	pool_async_end(&k->pool);

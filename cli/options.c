@@ -89,7 +89,7 @@ static bool is_directory(const char *path)
 }
 
 /* PATH, PATH:SIZE, :SIZE or SIZE. */
-static int take_swap(struct run_options *o, char *text)
+static int take_swap(struct swap_option *o, char *text)
 {
 	char *colon = strrchr(text, ':'), *size = colon != NULL ? colon + 1 : text;
 	bool path_too = colon != NULL && colon != text;
@@ -97,22 +97,120 @@ static int take_swap(struct run_options *o, char *text)
 	if (*text == '\0' || strcmp(text, ":") == 0)
 		return fail("--swap: no place is named: write /var/tmp or /var/tmp:4G");
 	if (colon == NULL && (!isdigit((unsigned char)*text) || strchr(text, '/') != NULL)) {
-		o->swap_path = text;
+		o->path = text;
 		return 0;
 	}
 	if (colon == NULL && is_directory(text))
 		return fail("--swap: is '%s' a size or the directory? Write /var/tmp:%s or ./%s", text, text, text);
 	if (lacks_unit(size))
 		return fail("--swap: '%s' has no unit: write 512M or 4G", size);
-	if (!cli_size(size, 0, &o->swap_bytes))
+	if (!cli_size(size, 0, &o->bytes))
 		return fail("--swap: '%s' is not a size: write 512M or 4G%s", size,
 		    colon == NULL ? ", or ./ before the name of a file" : "");
-	if (o->swap_bytes < MIN_SWAP)
+	if (o->bytes < MIN_SWAP)
 		return fail("--swap %s is too little: at least 1M", size);
 	if (path_too) {
 		*colon = '\0';
-		o->swap_path = text;
+		o->path = text;
 	}
+	return 0;
+}
+
+/* Is the text "SCHEME://…"? */
+static bool is_url(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz+");
+
+	return n > 0 && strncmp(text + n, "://", 3) == 0;
+}
+
+/* What the list of processes shows of the password is overwritten: of redis://user:password@host only the length is left. */
+static void hide_password(char *text)
+{
+	char *at = strchr(text, '@'), *from = strstr(text, "://");
+
+	for (char *p = from + 3; at != NULL && p < at; p++)
+		*p = 'x';
+}
+
+/* A URL, with "size=4G" among what follows '?'. */
+static int take_far(struct swap_option *sw, char *text)
+{
+	char *url = strdup(text), *size, *end;
+
+	if (url == NULL)
+		return fail("no memory");
+	hide_password(text);
+	if ((size = strstr(url, "?size=")) == NULL && (size = strstr(url, "&size=")) == NULL) {
+		sw->url = url;
+		return 0;
+	}
+	end = size + 6 + strcspn(size + 6, "&");
+	char *value = strndup(size + 6, (size_t)(end - size - 6));
+	if (value == NULL)
+		return fail("no memory");
+	if (lacks_unit(value) || !cli_size(value, 0, &sw->bytes) || sw->bytes < MIN_SWAP)
+		return fail("--swap: '%s' is no size of at least 1M: write size=4G", value);
+	free(value);
+	/* "?size=4G&x" becomes "?x" */
+	if (*end == '&')
+		memmove(size + 1, end + 1, strlen(end + 1) + 1);
+	else
+		*size = '\0';
+	sw->url = url;
+	return 0;
+}
+
+static int take_one_swap(struct run_options *o, char *text)
+{
+	struct swap_option *sw = &o->swap[o->nswaps];
+	int rc;
+
+	if (o->nswaps == SWAPS_MAX)
+		return fail("--swap: at most %u places", SWAPS_MAX);
+	rc = is_url(text) ? take_far(sw, text) : take_swap(sw, text);
+	for (unsigned i = 0; rc == 0 && sw->url == NULL && i < o->nswaps; i++)
+		if (o->swap[i].url == NULL)
+			return fail("--swap: two places of this machine; name one, and far ones by URL");
+	o->nswaps += rc == 0;
+	return rc;
+}
+
+/* "30s", "500ms", "2m", or seconds. */
+static int take_timeout(struct run_options *o, const char *text)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	v *= strcmp(end, "ms") == 0 ? 1 : strcmp(end, "m") == 0 ? 60000 : 1000;
+	if (end == text || (strcmp(end, "ms") != 0 && strcmp(end, "m") != 0 && strcmp(end, "s") != 0 && *end != '\0') ||
+	    !(v >= 100) || v > 86400e3)
+		return fail("--far-timeout: '%s' is no time from 100ms to a day: write 30s or 2m", text);
+	o->far_timeout_ms = (uint32_t)v;
+	return 0;
+}
+
+static int take_replicas(struct run_options *o, const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (end == text || *end != '\0' || n > 16)
+		return fail("--far-replicas: '%s' is no number from 0 to 16", text);
+	o->far_replicas = (uint32_t)n;
+	return 0;
+}
+
+static int take_encrypt(struct run_options *o, const char *text)
+{
+	if (text == NULL || strcmp(text, "all") == 0)
+		o->encrypt = ENCRYPT_ALL;
+	else if (strcmp(text, "far") == 0)
+		o->encrypt = ENCRYPT_FAR;
+	else if (strcmp(text, "none") == 0)
+		o->encrypt = ENCRYPT_NONE;
+	else
+		return fail("--encrypt: '%s' is not all, far or none", text);
 	return 0;
 }
 
@@ -177,24 +275,32 @@ static int list_names(struct run_options *o, bool prefetchers)
 
 int cli_options(struct run_options *o, int argc, char **argv)
 {
-	enum { O_POOL = 256, O_SWAP, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH };
+	enum { O_POOL = 256, O_SWAP, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH, O_ENCRYPT, O_TIMEOUT, O_REPLICAS, O_CA, O_PSK };
 	static const struct option opts[] = {
 		{ "memory", required_argument, NULL, 'm' },	 { "swap", required_argument, NULL, O_SWAP },
 		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
 		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, 'h' },
 		{ "policy", required_argument, NULL, O_POLICY }, { "prefetch", required_argument, NULL, O_PREFETCH },
+		{ "encrypt", optional_argument, NULL, O_ENCRYPT }, { "far-timeout", required_argument, NULL, O_TIMEOUT },
+		{ "far-replicas", required_argument, NULL, O_REPLICAS }, { "far-ca", required_argument, NULL, O_CA },
+		{ "far-psk", required_argument, NULL, O_PSK },
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *memory = "50%", *pool = "75%";
 	int c, rc = 0;
 
-	*o = (struct run_options){ .policy = &policy_generations };
+	*o = (struct run_options){ .policy = &policy_generations, .far_timeout_ms = 30000 };
 	opterr = 0;
 	while (rc == 0 && (c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
 		switch (c) {
 		case 'm': memory = join_unit(optarg, argv); break;
 		case O_POOL: pool = join_unit(optarg, argv); break;
-		case O_SWAP: rc = take_swap(o, join_unit(optarg, argv)); break;
+		case O_SWAP: rc = take_one_swap(o, join_unit(optarg, argv)); break;
+		case O_ENCRYPT: rc = take_encrypt(o, optarg); break;
+		case O_TIMEOUT: rc = take_timeout(o, optarg); break;
+		case O_REPLICAS: rc = take_replicas(o, optarg); break;
+		case O_CA: o->far_ca = optarg; break;
+		case O_PSK: o->far_psk = optarg; break;
 		case O_REPORT: rc = take_report(o, optarg); break;
 		case O_LIVE: o->live = true; break;
 		case O_POLICY:
@@ -221,5 +327,7 @@ int cli_options(struct run_options *o, int argc, char **argv)
 	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)
 		return rc;
 	o->memory &= ~(uint64_t)4095;
+	if (o->nswaps == 0)
+		o->nswaps = 1; /* the default place */
 	return 0;
 }

@@ -58,6 +58,9 @@ void cli_report_text(
 	if (atomic_load(&fam->fam_tables) != 0)
 		fprintf(f, "  refused     %llu calls: no memory for tables, or too many mappings (raise --memory)\n",
 		    (unsigned long long)fam->fam_tables);
+	if (ps->bytes_far != 0)
+		fprintf(f, "  far         %s there at most, %s written and read; %llu segments of 64 KiB sank from the file\n",
+		    cli_human(ps->far_bytes, s1), cli_human(ps->bytes_far, s2), (unsigned long long)ps->sunk);
 	if (atomic_load(&fam->fam_full) != 0)
 		fprintf(f, "  full        %llu touches of memory that is not reserved in full: SIGBUS (raise --swap PATH:SIZE)\n",
 		    (unsigned long long)fam->fam_full);
@@ -96,6 +99,7 @@ void cli_report_json(
 	    ",\"unhosted_peak_bytes\":%llu,\"pool_pages\":%llu,\"refused\":%llu,\"refused_tables\":%llu,\"full\":%llu,\"pool_mem_bytes\":%llu,\"pool_mem_pages\":%llu,\"pool_ratio\":%.3f,\"file_bytes\":%llu,"
 	    "\"file_written_bytes\":%llu,\"file_read_bytes\":%llu,\"packed_behind\":%llu,\"young_hits\":%llu,\"dense\":%llu,"
 	    "\"pool_target_bytes\":%llu,\"pool_peak_bytes\":%llu,"
+	    "\"far_bytes\":%llu,\"far_moved_bytes\":%llu,\"far_sunk\":%llu,"
 	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
 	    (unsigned long long)t->unhosted_peak * 4096, (unsigned long long)ps->pages,
 	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables, (unsigned long long)fam->fam_full,
@@ -103,7 +107,8 @@ void cli_report_json(
 	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
 	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
 	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
-	    (unsigned long long)ps->mem_most,
+	    (unsigned long long)ps->mem_most, (unsigned long long)ps->far_bytes, (unsigned long long)ps->bytes_far,
+	    (unsigned long long)ps->sunk,
 	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left,
 	    (unsigned long long)t->turned_away);
 }

@@ -141,11 +141,13 @@ static void watch(struct run *r, int *status)
 	run_end_threads(r);
 }
 
-static void stop_keepers(struct run *r)
+static void stop_helpers(struct run *r)
 {
 	for (unsigned i = 0; i < RUN_STORES; i++)
-		if (r->store[i] != NULL)
+		if (r->store[i] != NULL) {
 			run_keeper_stop(r->store[i]);
+			run_stop_far(r->store[i]);
+		}
 }
 
 /*
@@ -170,7 +172,7 @@ static void stay_behind(struct run *r)
 	(void)setsid();
 	r->o.live = false;
 	watch(r, NULL);
-	stop_keepers(r);
+	stop_helpers(r);
 	_exit(0);
 }
 
@@ -222,7 +224,7 @@ int cli_run(int argc, char **argv)
 	watch(&r, &status);
 	stay_behind(&r);
 	if (r.left == 0)
-		stop_keepers(&r);
+		stop_helpers(&r);
 	report(&r, status);
 	if (WIFSIGNALED(status)) {
 		struct rlimit none = { 0, 0 };

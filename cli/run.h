@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "creds.h"
+#include "far.h"
 #include "options.h"
 #include "store/pool.h"
 
@@ -20,8 +21,13 @@
  * supervisor has no mapping of it: see keeper.c.
  */
 struct run_store {
-	uint64_t name, size, file_bytes; /* const: fw_store; bytes of the shared memory, of the swap file */
-	int memfd, swapfd;   /* const */
+	uint64_t name, size; /* const: fw_store; bytes of the shared memory */
+	uint64_t file_bytes; /* const: of the swap file; 0: there is none */
+	int memfd, swapfd;   /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
+	struct far_plan plan[POOL_FARS]; /* const: the far places; nfar of them */
+	uint64_t ring_at[POOL_FARS];	 /* const: where their rings lie in the shared memory */
+	struct run_far far[POOL_FARS];	 /* what serves them */
+	unsigned nfar;
 	struct creds creds;  /* const, of its processes */
 	bool alone;	     /* const: of one process, and those that it forked */
 	bool given;	     /* some process has had it */
@@ -84,6 +90,14 @@ int run_make_family(struct run *);
 struct run_store *run_store_for(struct run *, const struct creds *);
 struct run_store *run_store_named(struct run *, uint64_t name); /* NULL: no such */
 void run_sweep_stores(struct run *); /* those that no process has any more */
+
+/* swap.c: where pages go when memory is full. */
+int run_make_swap(struct run *, struct run_store *); /* of the first store. 0, or CLI_CANNOT after one line on standard error */
+int run_make_more_swap(struct run *, struct run_store *); /* of another. 0 or -1 */
+uint64_t run_swap_bytes(const struct run_store *); /* of all its places */
+bool run_start_far(struct run *, struct run_store *); /* the store's memory is made. False after one line on standard error */
+void run_stop_far(struct run_store *); /* ends what serves the far places, which removes what it stored; may be called again */
+bool run_raise_fsize(uint64_t least); /* the limit of file sizes to the hard one: the child takes the old one back. False: that is less */
 
 /* rendezvous.c: how processes join. Those that return int: as above. */
 int run_make_descriptors(struct run *);	 /* first of all, before anything is opened */

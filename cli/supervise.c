@@ -35,7 +35,7 @@ void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
 	/* clang-format off */
 	X(pages) X(same_filled) X(mem_pages) X(mem_bytes) X(mem_held) X(mem_packed) X(mem_most) X(file_bytes) X(bytes_written) X(bytes_read) X(spills)
 	X(compactions) X(write_errors) X(dense) X(young_pages) X(packed_behind) X(young_hits) X(cache_hits) X(behind) X(steals)
-	X(set_aside) X(mem_target) X(repairs)
+	X(set_aside) X(mem_target) X(repairs) X(far_bytes) X(bytes_far) X(sunk)
 	/* clang-format on */
 #undef X
 }
@@ -137,29 +137,63 @@ static void print_cut(char *line)
 	fprintf(stderr, "\r\033[K%s", line);
 }
 
+/* What the live line says of far places: " | far 1.2 GiB", " | redis://… away for 3 s". */
+static const char *far_words(const struct run *r, const struct pool_stats *ps, char buf[96])
+{
+	char a[24];
+
+	buf[0] = '\0';
+	if (r->store[0]->nfar > 0)
+		(void)snprintf(buf, 96, " | far %s", cli_human(ps->far_bytes, a));
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		for (unsigned k = 0; r->store[i] != NULL && k < r->store[i]->nfar; k++) {
+			const struct run_far *f = &r->store[i]->far[k];
+			uint64_t away = __atomic_load_n(&f->ring->fr_away_ns, __ATOMIC_RELAXED);
+
+			if (away != 0)
+				(void)snprintf(buf, 96, " | %.40s away for %.0f s", f->url, (double)(run_now_ns() - away) / 1e9);
+		}
+	return buf;
+}
+
 static void live_line(struct run *r, struct family_counters *last, uint64_t *last_ns)
 {
 	struct family_counters c;
 	uint64_t resident, need, t = run_now_ns();
 	double dt = (double)(t - *last_ns) / 1e9;
 	struct pool_stats ps;
-	char a[24], b[24], s[24], k[24], beside[48] = "", line[256];
+	char a[24], b[24], s[24], k[24], beside[48] = "", far[96], line[352];
 
 	run_add_up(r, &c, &resident, &need);
 	run_store_stats(r, &ps, KEEPER_NOW);
 	if (cli_noted(r->unhosted))
 		(void)snprintf(beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
 	(void)snprintf(line, sizeof line,
-	    "quire: %s of %s%s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s",
+	    "quire: %s of %s%s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s%s",
 	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b), beside,
 	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
-	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s));
+	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s),
+	    far_words(r, &ps, far));
 	print_cut(line);
 	*last = c;
 	*last_ns = t;
 }
 
 #define MEASURE_MS 250u /* between two looks at what is resident */
+
+/* What serves far places, to be heard of when it ends. How many. */
+static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **far)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		for (unsigned k = 0; r->store[i] != NULL && k < r->store[i]->nfar; k++) {
+			far[n] = &r->store[i]->far[k];
+			pfd[n] = (struct pollfd){ .fd = far[n]->life, .events = POLLIN };
+			n++;
+		}
+	return n;
+}
 
 /* Until the program ends; after that (status NULL), until the last process of its family has. */
 void run_supervise(struct run *r, int *status)
@@ -169,8 +203,9 @@ void run_supervise(struct run *r, int *status)
 	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
 	while (status != NULL ? !gone : run_family_lives(r)) {
-		struct pollfd pfd[FAMILY_PROCS + RUN_STORES + 2], *keepers;
-		unsigned n = r->nconn;
+		struct pollfd pfd[FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS) + 2], *keepers, *ends;
+		struct run_far *far[RUN_STORES * POOL_FARS];
+		unsigned n = r->nconn, nfar;
 
 		pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
@@ -179,8 +214,13 @@ void run_supervise(struct run *r, int *status)
 		keepers = pfd + n + 2;
 		for (unsigned i = 0; i < RUN_STORES; i++)
 			keepers[i] = (struct pollfd){ .fd = r->store[i] != NULL ? r->store[i]->sock : -1, .events = POLLIN };
-		if (poll(pfd, n + RUN_STORES + 2, MEASURE_MS) < 0 && errno != EINTR)
+		ends = keepers + RUN_STORES;
+		nfar = watch_far(r, ends, far);
+		if (poll(pfd, n + RUN_STORES + nfar + 2, MEASURE_MS) < 0 && errno != EINTR)
 			break;
+		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
+			if (ends[i].revents != 0)
+				far_ended(far[i]);
 		if (pfd[0].revents != 0) /* first: a child's greeting comes before the end of its parent */
 			run_open_door(r);
 		for (unsigned i = n; i-- > 0;)

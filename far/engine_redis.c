@@ -494,8 +494,9 @@ static void take_reply(struct far_link *l, const struct node *nd, struct far_io 
 		far_done(io, is_error(r, "OOM") ? -ENOSPC : -EIO);
 	} else if (io->op != FAR_READ) {
 		far_done(io, 0);
-	} else if (r->type == REDIS_REPLY_STRING && r->len == io->len) {
-		memcpy(io->buf, r->str, io->len);
+	} else if (r->type == REDIS_REPLY_STRING && r->len > 0 && r->len <= io->len) {
+		memcpy(io->buf, r->str, r->len); /* a unit may have been written in part: the rest reads as zeroes */
+		memset((char *)io->buf + r->len, 0, io->len - r->len);
 		far_done(io, 0);
 	} else {
 		far_note(io, "the server does not have a page any more");

@@ -4,8 +4,9 @@
  * descriptor; it serves requests until its parent ends it or is gone, then removes what it stored. quire check starts it to
  * measure an engine. What connects where comes by a descriptor, so that no password is in the list of processes.
  *
- * One thread. It sleeps in poll() for its event, for the engine, and for housework; before it sleeps it says so (fr_asleep)
- * and looks at the ring once more, so that no request is missed.
+ * One thread does the work. It sleeps in poll() for its event, for the engine, and for housework; before it sleeps it says so
+ * (fr_asleep) and looks at the ring once more, so that no request is missed. A second thread waits for the ring's bell, a
+ * futex, and passes it on as the event: so a hosted process needs no descriptor to reach us.
  */
 #include "far/far.h"
 #include "store/far_ring.h"
@@ -14,6 +15,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,15 +66,32 @@ static void answer(struct far_io *io, int err)
 	struct serving *sv = io->arg;
 	struct far_ring *r = sv->ring;
 	struct far_slot *s = &r->fr_slot[io - sv->io];
-	uint32_t done = FAR_DONE;
 
 	count(err != 0 ? &r->fr_errors : io->op == FAR_READ ? &r->fr_reads : io->op == FAR_WRITE ? &r->fr_writes : &r->fr_trims);
 	s->fs_result = err;
-	__atomic_store_n(&s->fs_state, FAR_DONE, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&s->fs_owner, __ATOMIC_SEQ_CST) == 0) /* its client is dead */
-		(void)__atomic_compare_exchange_n(
-		    &s->fs_state, &done, FAR_FREE, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-	futex_wake(&s->fs_state);
+	far_slot_done(s);
+	futex_wake((uint32_t *)(void *)&s->fs_word);
+}
+
+static uint64_t unit_of(const struct far_slot *s) { return __atomic_load_n(&s->fs_at, __ATOMIC_RELAXED) / FAR_UNIT; }
+
+/* Must another request for the same unit be done before that of slot i? */
+static bool must_wait(const struct serving *sv, uint32_t i)
+{
+	const struct far_slot *mine = &sv->ring->fr_slot[i];
+
+	for (uint32_t k = 0; k < FAR_RING_DEPTH; k++) {
+		const struct far_slot *s = &sv->ring->fr_slot[k];
+		enum far_slot_state state = far_slot_state(s);
+
+		if (k == i || unit_of(s) != unit_of(mine))
+			continue;
+		if (state == FAR_TAKEN || (state == FAR_ASKED &&
+			(int32_t)(__atomic_load_n(&s->fs_seq, __ATOMIC_RELAXED) -
+				  __atomic_load_n(&mine->fs_seq, __ATOMIC_RELAXED)) < 0))
+			return true;
+	}
+	return false;
 }
 
 /* Takes what was asked. The slot's words are read once; far_device_submit checks them. */
@@ -83,10 +102,11 @@ static bool take_asked(struct serving *sv)
 
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++) {
 		struct far_slot *s = &sv->ring->fr_slot[i];
-		uint32_t asked = FAR_ASKED, op;
+		uint64_t word = far_slot_word(s);
+		uint32_t op;
 
-		if (!__atomic_compare_exchange_n(
-			&s->fs_state, &asked, FAR_TAKEN, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		if (far_word_state(word) != FAR_ASKED || must_wait(sv, i) ||
+		    !far_slot_move(s, word, far_word(FAR_TAKEN, far_word_owner(word))))
 			continue;
 		any = true;
 		op = __atomic_load_n(&s->fs_op, __ATOMIC_RELAXED);
@@ -126,6 +146,35 @@ static void publish(struct serving *sv, uint32_t timeout_ms)
 	futex_wake(&sv->ring->fr_server);
 }
 
+/* Hears the bell for the thread that sleeps in poll(). Ends with the process. */
+static void *listen_for_bell(void *arg)
+{
+	struct far_ring *r = arg;
+	const uint64_t one = 1;
+	uint32_t seen = __atomic_load_n(&r->fr_bell, __ATOMIC_SEQ_CST);
+
+	for (;;) {
+		uint32_t now;
+
+		(void)syscall(SYS_futex, &r->fr_bell, FUTEX_WAIT, seen, NULL, NULL, 0);
+		if ((now = __atomic_load_n(&r->fr_bell, __ATOMIC_SEQ_CST)) != seen)
+			(void)!write(stop_event, &one, sizeof one);
+		seen = now;
+	}
+	return NULL;
+}
+
+/* Our parent holds the other end: it ends when the parent wants us to end, or is gone. Ends with the process. */
+static void *listen_for_end(void *arg)
+{
+	char c;
+
+	while (read(*(int *)arg, &c, 1) > 0 || errno == EINTR)
+		;
+	on_stop(SIGTERM);
+	return NULL;
+}
+
 static void serve(struct serving *sv, uint32_t timeout_ms)
 {
 	uint64_t drained;
@@ -144,7 +193,8 @@ static void serve(struct serving *sv, uint32_t timeout_ms)
 struct options {
 	struct far_url url;
 	struct far_settings set;
-	int ring_fd, event_fd;
+	int ring_fd, life_fd, probe_fd;
+	uint64_t ring_at; /* offset of the ring in its memory */
 	bool encrypt, check, json;
 	struct far_measure_plan plan;
 };
@@ -184,8 +234,10 @@ static void random_name(char name[40])
 
 static int run_server(struct options *o)
 {
-	struct far_ring *ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, o->ring_fd, 0);
+	struct far_ring *ring =
+	    mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, o->ring_fd, (off_t)o->ring_at);
 	static struct serving sv;
+	pthread_t thread;
 	struct far_crypt *crypt = NULL;
 	char why[FAR_WHY] = "";
 
@@ -201,11 +253,32 @@ static int run_server(struct options *o)
 	sv.ring = ring;
 	sv.name = o->url.text;
 	ring->fr_size = far_device_size(sv.device);
+	if (pthread_create(&thread, NULL, listen_for_bell, ring) != 0 ||
+	    pthread_create(&thread, NULL, listen_for_end, &o->life_fd) != 0) {
+		far_device_close(sv.device, true);
+		far_crypt_free(crypt);
+		return no_ring(ring, "no thread can be made");
+	}
 	serve(&sv, o->set.timeout_ms);
 	far_device_close(sv.device, true);
 	far_crypt_free(crypt);
 	__atomic_store_n(&ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
 	futex_wake(&ring->fr_server);
+	return 0;
+}
+
+/* Says how many bytes the engine has. */
+static int probe(const struct options *o)
+{
+	char why[FAR_WHY] = "";
+	struct far_device *d = far_device_open(&o->url, &o->set, NULL, why);
+
+	if (d == NULL) {
+		fprintf(stderr, "quire: --swap %s: %s\n", o->url.text, why);
+		return 1;
+	}
+	(void)dprintf(o->probe_fd, "%" PRIu64 "\n", far_device_size(d));
+	far_device_close(d, false);
 	return 0;
 }
 
@@ -239,15 +312,18 @@ static uint64_t number(const char *text)
 
 static void usage(void)
 {
-	printf("usage: quire-far --url-fd N --ring-fd N --event-fd N [option…]   (started by 'quire run')\n"
+	printf("usage: quire-far --url-fd N --ring-fd N --life-fd N [option…]   (started by 'quire run')\n"
+	       "       quire-far --probe-fd N --url-fd N [option…]              (the same: how large is it?)\n"
 	       "       quire-far --check --url-fd N [option…]                   (started by 'quire check')\n"
-	       "options: --size BYTES --timeout MS --replicas N --expire S --ca FILE --psk FILE --encrypt\n"
+	       "options: --ring-at OFFSET --size BYTES --timeout MS --replicas N --expire S --ca FILE --psk FILE --encrypt\n"
 	       "         --json --mib N --depth N\n");
 }
 
 static const struct option long_options[] = {
 	{ "url-fd", required_argument, NULL, 'u' },	{ "ring-fd", required_argument, NULL, 'r' },
-	{ "event-fd", required_argument, NULL, 'e' },	{ "size", required_argument, NULL, 's' },
+	{ "ring-at", required_argument, NULL, 'o' },	{ "life-fd", required_argument, NULL, 'l' },
+	{ "probe-fd", required_argument, NULL, 'p' },
+	{ "size", required_argument, NULL, 's' },
 	{ "timeout", required_argument, NULL, 't' },	{ "replicas", required_argument, NULL, 'n' },
 	{ "expire", required_argument, NULL, 'x' },	{ "ca", required_argument, NULL, 'a' },
 	{ "psk", required_argument, NULL, 'k' },	{ "encrypt", no_argument, NULL, 'c' },
@@ -266,7 +342,9 @@ static int parse(struct options *o, int argc, char **argv)
 		switch (c) {
 		case 'u': url_fd = (int)number(optarg); break;
 		case 'r': o->ring_fd = (int)number(optarg); break;
-		case 'e': o->event_fd = (int)number(optarg); break;
+		case 'p': o->probe_fd = (int)number(optarg); break;
+		case 'l': o->life_fd = (int)number(optarg); break;
+		case 'o': o->ring_at = number(optarg); break;
 		case 's': o->set.size = number(optarg); break;
 		case 't': o->set.timeout_ms = (uint32_t)number(optarg); break;
 		case 'n': o->set.replicas = (uint32_t)number(optarg); break;
@@ -281,7 +359,7 @@ static int parse(struct options *o, int argc, char **argv)
 		case 'h': usage(); return 0;
 		default: return 2;
 		}
-	if (url_fd < 0 || (!o->check && (o->ring_fd < 0 || o->event_fd < 0))) {
+	if (url_fd < 0 || (!o->check && o->probe_fd < 0 && (o->ring_fd < 0 || o->life_fd < 0))) {
 		usage();
 		return 2;
 	}
@@ -293,26 +371,22 @@ static int parse(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .ring_fd = -1, .event_fd = -1, .set = { .timeout_ms = 30000, .expire_s = 300 },
+	struct options o = { .ring_fd = -1, .life_fd = -1, .probe_fd = -1, .set = { .timeout_ms = 30000, .expire_s = 300 },
 			     .plan = { .mib = 32, .depth = 16 } };
 	struct sigaction sa = { .sa_handler = on_stop };
-	pid_t parent = getppid();
 	int rc = parse(&o, argc, argv);
 
 	if (rc >= 0)
 		return rc;
 	keep_secrets();
 	random_name(o.set.run);
-	stop_event = o.event_fd >= 0 ? o.event_fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	(void)sigaction(SIGTERM, &sa, NULL);
 	(void)signal(SIGINT, SIG_IGN); /* the terminal's: the program decides when the run ends */
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		on_stop(SIGTERM);
-	rc = o.check ? far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json) : run_server(&o);
+	rc = o.probe_fd >= 0 ? probe(&o) : o.check ? far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json) : run_server(&o);
 	far_url_wipe(&o.url);
 	return rc;
 }

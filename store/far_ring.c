@@ -21,24 +21,17 @@ void far_ring_format(void *mem)
 	((struct far_ring *)mem)->fr_magic = FAR_RING_MAGIC; /* the rest is zero: all slots are free */
 }
 
-static uint32_t state_of(const struct far_slot *s) { return __atomic_load_n(&s->fs_state, __ATOMIC_ACQUIRE); }
-
-static bool move(struct far_slot *s, uint32_t from, uint32_t to)
-{
-	return __atomic_compare_exchange_n(&s->fs_state, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
 static bool server_ended(const struct far_ring *r)
 {
 	return __atomic_load_n(&r->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED;
 }
 
-/* Sleeps while *word is `was`, for CHECK_NS at most. */
-static void sleep_while(const uint32_t *word, uint32_t was)
+/* Sleeps while the slot is in that state, for CHECK_NS at most. */
+static void sleep_while(const struct far_slot *s, enum far_slot_state was)
 {
 	struct __kernel_timespec ts = { .tv_nsec = CHECK_NS };
 
-	(void)sys_call6(SYS_futex, (long)word, FUTEX_WAIT, was, (long)&ts, 0, 0);
+	(void)sys_call6(SYS_futex, (long)&s->fs_word, FUTEX_WAIT, was, (long)&ts, 0, 0);
 }
 
 static void copy(void *to, const void *from, uint32_t len)
@@ -55,18 +48,17 @@ static void copy(void *to, const void *from, uint32_t len)
 static struct far_slot *claim(struct far_ring *r, uint32_t owner, uint32_t *ticket)
 {
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
-		if (state_of(&r->fr_slot[i]) == FAR_FREE && move(&r->fr_slot[i], FAR_FREE, FAR_FILLING)) {
-			__atomic_store_n(&r->fr_slot[i].fs_owner, owner, __ATOMIC_RELEASE);
+		if (far_slot_word(&r->fr_slot[i]) == far_word(FAR_FREE, 0) &&
+		    far_slot_move(&r->fr_slot[i], far_word(FAR_FREE, 0), far_word(FAR_FILLING, owner))) {
 			*ticket = i;
 			return &r->fr_slot[i];
 		}
 	return NULL;
 }
 
-int far_ring_begin(struct far_ring *r, int event, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len,
-		   const void *data, uint32_t *ticket)
+int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, const void *data,
+		   uint32_t *ticket)
 {
-	const uint64_t one = 1;
 	struct far_slot *s;
 
 	if (server_ended(r))
@@ -76,45 +68,47 @@ int far_ring_begin(struct far_ring *r, int event, uint32_t owner, enum far_slot_
 	s->fs_op = op;
 	s->fs_at = at;
 	s->fs_len = len;
+	__atomic_store_n(&s->fs_seq, __atomic_add_fetch(&r->fr_seq, 1, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	if (op == FAR_SLOT_WRITE)
 		copy(far_ring_buffer(r, *ticket), data, len);
-	__atomic_store_n(&s->fs_state, FAR_ASKED, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST) != 0)
-		(void)sys_call3(SYS_write, event, (long)&one, sizeof one);
+	__atomic_store_n(&s->fs_word, far_word(FAR_ASKED, owner), __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST) != 0) {
+		(void)__atomic_fetch_add(&r->fr_bell, 1, __ATOMIC_SEQ_CST);
+		(void)sys_call6(SYS_futex, (long)&r->fr_bell, FUTEX_WAKE, 1, 0, 0, 0);
+	}
 	return 0;
 }
 
 bool far_ring_ready(const struct far_ring *r, uint32_t ticket)
 {
-	return state_of(&r->fr_slot[ticket]) == FAR_DONE || server_ended(r);
+	return far_slot_state(&r->fr_slot[ticket]) == FAR_DONE || server_ended(r);
 }
 
 int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
 {
 	struct far_slot *s = &r->fr_slot[ticket];
-	uint32_t state;
+	enum far_slot_state state;
 	int rc;
 
-	while ((state = state_of(s)) != FAR_DONE) {
-		if (server_ended(r) && state_of(s) != FAR_DONE)
+	while ((state = far_slot_state(s)) != FAR_DONE) {
+		if (server_ended(r) && far_slot_state(s) != FAR_DONE)
 			return -EIO; /* the slot is lost with the ring */
-		sleep_while(&s->fs_state, state);
+		sleep_while(s, state);
 	}
 	rc = s->fs_result;
 	if (rc == 0 && s->fs_op == FAR_SLOT_READ)
 		copy(data, far_ring_buffer(r, ticket), len);
-	__atomic_store_n(&s->fs_owner, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&s->fs_state, FAR_FREE, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->fs_word, far_word(FAR_FREE, 0), __ATOMIC_SEQ_CST);
 	return rc;
 }
 
-int far_ring_io(struct far_ring *r, int event, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
+int far_ring_io(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
 {
 	uint32_t ticket;
 	int rc;
 
-	while ((rc = far_ring_begin(r, event, owner, op, at, len, data, &ticket)) == -EAGAIN)
-		sleep_while(&r->fr_slot[0].fs_state, state_of(&r->fr_slot[0])); /* any slot will do; look again soon */
+	while ((rc = far_ring_begin(r, owner, op, at, len, data, &ticket)) == -EAGAIN)
+		sleep_while(&r->fr_slot[0], far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
 	return rc != 0 ? rc : far_ring_end(r, ticket, data, len);
 }
 
@@ -122,11 +116,13 @@ void far_ring_release(struct far_ring *r, uint32_t owner)
 {
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++) {
 		struct far_slot *s = &r->fr_slot[i];
+		uint64_t word;
 
-		if (__atomic_load_n(&s->fs_owner, __ATOMIC_ACQUIRE) != owner)
-			continue;
-		__atomic_store_n(&s->fs_owner, 0, __ATOMIC_SEQ_CST);
-		if (!move(s, FAR_DONE, FAR_FREE))
-			(void)move(s, FAR_FILLING, FAR_FREE);
+		while (far_word_owner(word = far_slot_word(s)) == owner) {
+			enum far_slot_state state = far_word_state(word);
+
+			if (far_slot_move(s, word, far_word(state == FAR_FILLING || state == FAR_DONE ? FAR_FREE : state, 0)))
+				break;
+		}
 	}
 }

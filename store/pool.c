@@ -26,6 +26,7 @@
  * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */
 #include "store/codec.h"
+#include "store/far_ring.h"
 #include "store/pool_impl.h"
 
 #define BUF_BYTES (POOL_BATCH * PAGE)
@@ -54,16 +55,25 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 {
 	uint64_t objs = c->max_objects != 0 ? c->max_objects : (c->mem_limit + c->file_limit) / 1024;
 
+	s->ps_nfar = 0;
 	s->ps_limit = (uint32_t)(c->mem_limit / SEG_BYTES);
 	if (s->ps_limit < 4)
 		s->ps_limit = 4; /* two open, one being written, one to go on with */
 	s->ps_floor = s->ps_target = s->ps_limit;
-	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && c->file_limit != 0)
-		s->ps_floor = c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
 	/* young segments and those with few pages have slots, too */
 	s->ps_nslots = s->ps_limit * 2 + s->ps_cachemax + WARM_MAX + 16;
-	s->ps_nblocks = (uint32_t)(c->file_limit / SEG_BYTES);
+	s->ps_nblocks = s->ps_fileblocks = (uint32_t)(c->file_limit / SEG_BYTES);
+	for (; s->ps_nfar < POOL_FARS && c->far_bytes[s->ps_nfar] != 0; s->ps_nfar++) {
+		struct far_place *f = &s->ps_far[s->ps_nfar];
+
+		f->fp_first = s->ps_nblocks;
+		f->fp_blocks = (uint32_t)(c->far_bytes[s->ps_nfar] / SEG_BYTES);
+		s->ps_nblocks += f->fp_blocks;
+		objs += f->fp_blocks * (SEG_BYTES / 1024);
+	}
+	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && s->ps_nblocks != 0)
+		s->ps_floor = c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
 	s->ps_nsegs = s->ps_nslots + s->ps_nblocks + 2;
 	s->ps_nobjects = (uint32_t)up((objs < 0x3fffffffu ? objs : 0x3fffffffu) + 1, GRANULE);
 	s->ps_nmembers = c->max_members;
@@ -82,12 +92,15 @@ static size_t layout(struct pool_shared *s, const struct pool_config *c)
 	s->ps_segs = take(&at, (uint64_t)s->ps_nsegs * sizeof(struct segment));
 	take_index(&at, &s->ps_segx, s->ps_nsegs);
 	take_index(&at, &s->ps_slotx, s->ps_nslots);
-	take_index(&at, &s->ps_blockx, s->ps_nblocks);
+	take_index(&at, &s->ps_blockx, s->ps_fileblocks);
+	take_index(&at, &s->ps_farx, s->ps_nblocks - s->ps_fileblocks);
 	s->ps_members = take(&at, (uint64_t)s->ps_nmembers * sizeof(struct member));
 	s->ps_maps = take(&at, (uint64_t)s->ps_nmembers * s->ps_mapleaves * 4);
 	take_index(&at, &s->ps_leafx, s->ps_nleaves);
 	s->ps_leaves = take(&at, (uint64_t)s->ps_nleaves * PAGE);
 	s->ps_slots = take(&at, (uint64_t)s->ps_nslots * SEG_BYTES);
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		s->ps_far[i].fp_ring = take(&at, far_ring_bytes());
 	return (size_t)at;
 }
 
@@ -231,7 +244,8 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 	out->mem_packed = pool_packed(s);
 	out->mem_bytes = s->ps_packed + young;
 	out->mem_target = (uint64_t)pool_target(s) * SEG_BYTES;
-	out->file_bytes = (uint64_t)s->ps_blocks_used * SEG_BYTES;
+	out->file_bytes = (uint64_t)s->ps_fileblocks_used * SEG_BYTES;
+	out->far_bytes = (uint64_t)s->ps_farblocks_used * SEG_BYTES;
 	out->ratio = s->ps_out != 0 ? (double)s->ps_in / (double)s->ps_out : 1;
 	out->mem_pages = out->young_pages + (uint64_t)((double)s->ps_packed * out->ratio / PAGE);
 	pool_unlock(s);

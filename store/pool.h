@@ -13,10 +13,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define POOL_FARS 3u /* far places, at most */
 struct pool_config {
 	uint64_t mem_limit;   /* bytes of memory compressed pages may take */
 	uint64_t mem_floor;   /* with a file: between this and the limit as is best for all (pool_share.c); 0: the limit always */
 	uint64_t file_limit;  /* bytes of the file; 0: no file */
+	uint64_t far_bytes[POOL_FARS]; /* of far places, used after the file, in order; 0 ends the list. Their rings: pool_far() */
 	uint64_t max_objects; /* 0: derived from the limits */
 	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
 };
@@ -43,6 +45,7 @@ struct pool {
 	uint32_t p_selftid;
 	struct pool_aio *p_aio; /* loads that are begun and ended apart, or NULL */
 	bool p_alone; /* pool_alone() */
+	bool	 p_sink; /* the block taken next is to be a far one; the packer's */
 	int	 p_sync; /* a write behind failed: the next one is synchronous, and its error is told. That thread's */
 	uint32_t p_member, p_child; /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
@@ -64,6 +67,9 @@ struct pool_stats {
 	uint64_t mem_most;    /* the most that was ever taken */
 	uint64_t file_bytes;  /* bytes of the file in use */
 	uint64_t bytes_written, bytes_read; /* of the file, ever */
+	uint64_t bytes_far; /* written to and read from far places, ever */
+	uint64_t far_bytes; /* of far places in use */
+	uint64_t sunk; /* segments that went from the file to a far place */
 	uint64_t spills, compactions, write_errors;
 	uint64_t dense; /* pages ever packed tightly, because memory was short */
 	uint64_t young_pages; /* in memory, not packed yet */
@@ -86,6 +92,13 @@ int  pool_format(void *mem, const struct pool_config *);
 /* -ENOMEM: no memory for the working areas; -EINVAL: not formatted. fd -1: no file (then stored pages there are -EIO). */
 int  pool_attach(struct pool *, void *mem, size_t size, int fd);
 void pool_detach(struct pool *);
+/* The ring of far place i and its offset in the store's memory, for the server that is to answer it; NULL: there is none. */
+struct far_ring *pool_far(struct pool *, uint32_t i, uint64_t *offset);
+/*
+ * The packer, when it has nothing to pack: moves one segment from a file that is nearly full to a far place. 1: it did, call
+ * it again; 0: there is nothing to do now.
+ */
+int  pool_sink(struct pool *);
 /*
  * From now on references of this process are recorded under that tag, so that pool_release can give them back; call it before the
  * first pool_store. -EAGAIN: no entry free; references are not recorded then.

@@ -235,6 +235,7 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 		const struct object *o = &objects(s)[handles[i]];
 
 		if (o->o_seg == NONE || segs(s)[o->o_seg].s_state != SEG_FILED ||
+		    segs(s)[o->o_seg].s_block >= s->ps_fileblocks || /* far: it will be read alone */
 		    pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
 			continue;
 		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))

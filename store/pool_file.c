@@ -25,7 +25,7 @@ bool pool_file_limited(const struct pool *p)
 	struct rlimit rl;
 
 	return sys_call4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&rl) == 0 && rl.rlim_cur != RLIM_INFINITY &&
-	       rl.rlim_cur < (uint64_t)p->p_shared->ps_nblocks * SEG_BYTES;
+	       rl.rlim_cur < (uint64_t)p->p_shared->ps_fileblocks * SEG_BYTES;
 }
 
 /*
@@ -63,7 +63,8 @@ static int write_after_all(struct pool *p, const void *mem, uint64_t at, uint32_
 
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
-	bool mapped = write && pool_file_limited(p);
+	const struct far_place *far = pool_far_of(p->p_shared, (uint32_t)(at / SEG_BYTES));
+	bool mapped = write && far == NULL && pool_file_limited(p);
 	int rc;
 	bool timed = !write && pool_shares(p->p_shared);
 	uint64_t begun = timed ? pool_now() : 0;
@@ -72,9 +73,11 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
 		return -EIO;
+	if (far != NULL && (rc = pool_far_io(p, far, write, mem, at, n)) != 0)
+		return rc;
 	if (mapped && (rc = write_mapped(p, mem, at, n)) != 0)
 		return rc;
-	for (uint32_t done = mapped ? n : 0; done < n;) {
+	for (uint32_t done = mapped || far != NULL ? n : 0; done < n;) {
 		long r = sys_call4(
 		    write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
 
@@ -90,27 +93,6 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 	(void)__atomic_add_fetch(
 	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
 	return 0;
-}
-
-/* ---- blocks ---- */
-uint32_t pool_block_take_locked(struct pool *p)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t block = p->p_fd < 0 ? NONE : pool_index_take(s, &s->ps_blockx);
-
-	if (block == NONE && p->p_fd >= 0)
-		block = pool_quarantine_end_locked(s);
-	if (block == NONE)
-		return NONE;
-	s->ps_blocks_used++;
-	pool_tables_locked(p);
-	return block;
-}
-
-void pool_block_give_locked(struct pool_shared *s, uint32_t block)
-{
-	pool_index_give(s, &s->ps_blockx, block);
-	s->ps_blocks_used--;
 }
 
 /* ---- writing ---- */
@@ -260,15 +242,12 @@ static void reclaim_undo(struct pool *p, uint32_t i)
 		pool_seg_free_locked(p, i);
 }
 
-int pool_reclaim_block_locked(struct pool *p)
+int pool_fetch_back_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = p->p_fd < 0 ? NONE : emptiest_filed(s, RECLAIM_LIVE);
-
-	if (i == NONE)
-		return -ENOSPC;
 	struct segment *g = &segs(s)[i];
 	int rc = reclaim_begin(p, i) ? 0 : -ENOSPC;
+
 	if (rc == 0) {
 		pool_unlock(s);
 		rc = pool_file_io(p, 0, slot_mem(s, g->s_next), (uint64_t)g->s_block * SEG_BYTES, pool_seg_bytes(g));
@@ -282,7 +261,7 @@ int pool_reclaim_block_locked(struct pool *p)
 	if (rc != 0) {
 		if (g->s_state == SEG_READING)
 			reclaim_undo(p, i);
-		return -ENOSPC;
+		return rc;
 	}
 	uint32_t block = g->s_block;
 	g->s_slot = g->s_next;
@@ -292,7 +271,17 @@ int pool_reclaim_block_locked(struct pool *p)
 	pool_block_give_locked(s, block);
 	if (g->s_live == 0)
 		pool_seg_free_locked(p, i);
-	else
+	return 0;
+}
+
+int pool_reclaim_block_locked(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = !pool_has_blocks(p) ? NONE : emptiest_filed(s, RECLAIM_LIVE);
+
+	if (i == NONE || pool_fetch_back_locked(p, i) != 0)
+		return -ENOSPC;
+	if (segs(s)[i].s_state == SEG_SEALED)
 		(void)pool_compact_locked(p, i);
 	return 0;
 }

@@ -91,10 +91,13 @@ struct index {
 };
 
 /* Tables that grow with their index, from the front, and shrink with it. See pool_mem.c. */
-enum { TABLE_OBJMAP, TABLE_OBJSUM, TABLE_GRANULES, TABLE_SEGS, TABLE_SEGMAP, TABLE_SLOTMAP, TABLE_BLOCKMAP, TABLE_MEMBERS, TABLE_MAPS, TABLES };
+enum { TABLE_OBJMAP, TABLE_OBJSUM, TABLE_GRANULES, TABLE_SEGS, TABLE_SEGMAP, TABLE_SLOTMAP, TABLE_BLOCKMAP, TABLE_FARMAP, TABLE_MEMBERS, TABLE_MAPS, TABLES };
 
 #define QUARANTINE_MAX 64u
 struct quarantine { uint64_t q_until; uint32_t q_block; }; /* ns; block counted from 1, 0: none. See pool_ring.c */
+
+/* A far place: its ring, at an offset from the start, and its blocks. Const after format. See pool_far.c. */
+struct far_place { uint64_t fp_ring; uint32_t fp_first, fp_blocks; };
 
 struct pool_shared {
 	uint64_t ps_magic;
@@ -111,12 +114,14 @@ struct pool_shared {
 	uint32_t ps_nmembers, ps_membertop; /* const; members that ever were */
 	uint32_t ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
 	uint32_t ps_leaves_used;
-	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_leafx;
+	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx, ps_leafx; /* farx: from ps_fileblocks on */
 	uint32_t ps_granules; /* of the object table, with a live entry */
 	uint32_t ps_table[TABLES]; /* pages of each, as far as they are charged */
 	uint32_t ps_held, ps_tables; /* pages charged: of slots, warm ones included; of tables */
 	uint64_t ps_packed;	/* bytes of packed pages in slots, but for copies of what is in the file */
-	uint32_t ps_blocks_used;
+	uint32_t ps_fileblocks_used, ps_farblocks_used;
+	uint32_t ps_fileblocks, ps_nfar; /* const: blocks of the file, which come first; far places */
+	struct far_place ps_far[POOL_FARS];
 	struct warm ps_warm[WARM_MAX];
 	uint32_t ps_nwarm;
 	uint32_t ps_open[OPENS];
@@ -280,9 +285,17 @@ void pool_aio_close(struct pool *);
 /* pool_load.c: so many pages were read, which will be loaded next */
 void pool_fetched_locked(struct pool_shared *, uint32_t n);
 
-/* pool_file.c */
-uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full */
+/* pool_block.c: numbers of blocks */
+uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full, and so are the far places; p_sink: the latter */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
+void pool_block_count_locked(struct pool_shared *, uint32_t block, int by); /* one more is in use, or one less */
+/* For repair: no block is in use; that one is not free (used: and is counted); none free is at the end. */
+void pool_blocks_reset(struct pool_shared *);
+void pool_block_mark(struct pool_shared *, uint32_t block, bool used);
+void pool_blocks_trim(struct pool_shared *);
+bool pool_block_free(struct pool_shared *, uint32_t block);
+
+/* pool_file.c */
 /* A write of sealed segment seg: to a block (s_block; -ENOSPC); the write itself, dropping the lock, and its end; its end alone. */
 int  pool_write_begin_locked(struct pool *, uint32_t seg);
 int  pool_write_sync_locked(struct pool *, uint32_t seg);
@@ -299,6 +312,22 @@ int  pool_spill_locked(struct pool *, uint32_t seg);
 int  pool_reclaim_block_locked(struct pool *);
 /* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Drops the lock meanwhile. */
 int  pool_wait_io_locked(struct pool *);
+
+/* Filed segment seg is read back whole and sealed, its block given back. 0; -EIO, -ENOSPC: it stays filed. Drops the lock. */
+int  pool_fetch_back_locked(struct pool *, uint32_t seg);
+
+/* pool_far.c: blocks that lie far away */
+const struct far_place *pool_far_of(const struct pool_shared *, uint32_t block); /* NULL: it is the file's */
+/* As pool_file_io, of one block at most; waits. */
+int  pool_far_io(struct pool *, const struct far_place *, int write, void *mem, uint64_t at, uint32_t n);
+/* Begins to write a far block. 0 and *ticket; -EAGAIN: not now; -EIO. */
+int  pool_far_begin(struct pool *, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket);
+bool pool_far_ready(struct pool *, uint32_t block, uint32_t ticket); /* would pool_far_end not wait? */
+int  pool_far_end(struct pool *, uint32_t block, uint32_t ticket);   /* 0, -EIO, -ENOSPC */
+void pool_far_trim(struct pool_shared *, uint32_t block); /* its contents are not needed; nothing for a block of the file */
+void pool_far_release(struct pool_shared *, uint32_t member); /* that member is dead */
+/* Are there blocks, near or far? */
+static inline bool pool_has_blocks(const struct pool *p) { return p->p_fd >= 0 || p->p_shared->ps_nfar > 0; }
 
 /* pool_log.c */
 /* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */

@@ -122,6 +122,7 @@ static struct table table_of(const struct pool_shared *s, unsigned t)
 	case TABLE_SEGMAP: return (struct table){ s->ps_segx.x_map, pool_index_map_bytes(s->ps_segx.x_next) };
 	case TABLE_SLOTMAP: return (struct table){ s->ps_slotx.x_map, pool_index_map_bytes(s->ps_slotx.x_next) };
 	case TABLE_BLOCKMAP: return (struct table){ s->ps_blockx.x_map, pool_index_map_bytes(s->ps_blockx.x_next) };
+	case TABLE_FARMAP: return (struct table){ s->ps_farx.x_map, pool_index_map_bytes(s->ps_farx.x_next) };
 	case TABLE_MEMBERS: return (struct table){ s->ps_members, (uint64_t)s->ps_membertop * sizeof(struct member) };
 	default: return (struct table){ s->ps_maps, (uint64_t)s->ps_membertop * s->ps_mapleaves * 4 };
 	}

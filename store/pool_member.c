@@ -135,6 +135,7 @@ static void member_free(struct pool *p, uint32_t m)
 
 	pool_lock(p);
 	pool_members(s)[m].m_state = MEMBER_DYING;
+	pool_far_release(s, m);
 	pool_abandon_member_locked(p, m);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		if (map_of(s, m)[n] == 0)

@@ -139,11 +139,11 @@ static void repair_segments(struct pool_shared *s)
 /* Numbers of segments, slots and blocks that are in use; pages of slots. */
 static void repair_indexes(struct pool_shared *s)
 {
-	uint32_t blocks = 0, aside = 0;
+	uint32_t aside = 0;
 
 	pool_index_reset(s, &s->ps_segx);
 	pool_index_reset(s, &s->ps_slotx);
-	pool_index_reset(s, &s->ps_blockx);
+	pool_blocks_reset(s);
 	s->ps_held = 0;
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		const struct segment *g = &segs(s)[i];
@@ -156,27 +156,22 @@ static void repair_indexes(struct pool_shared *s)
 			pool_index_mark(s, &s->ps_slotx, slot);
 			s->ps_held += mask_count(g->s_pages);
 		}
-		if (g->s_block != NONE) {
-			pool_index_mark(s, &s->ps_blockx, g->s_block);
-			blocks++;
-		}
+		if (g->s_block != NONE)
+			pool_block_mark(s, g->s_block, true);
 	}
 	for (uint32_t i = 0; i < QUARANTINE_MAX; i++)
 		if (s->ps_quarantine[i].q_block != 0) {
-			pool_index_mark(s, &s->ps_blockx, s->ps_quarantine[i].q_block - 1);
+			pool_block_mark(s, s->ps_quarantine[i].q_block - 1, false);
 			aside++;
 		}
 	for (uint32_t m = 0; m < s->ps_membertop; m++)
 		for (uint32_t op = 0; op < POOL_WRITES; op++) {
 			uint32_t block = pool_members(s)[m].m_io[op].io_block;
 
-			if (block != 0 && pool_index_free(s, &s->ps_blockx, block - 1)) {
-				pool_index_mark(s, &s->ps_blockx, block - 1);
-				blocks++;
-			}
+			if (block != 0 && pool_block_free(s, block - 1))
+				pool_block_mark(s, block - 1, true);
 		}
 	s->ps_stats.set_aside = aside;
-	s->ps_blocks_used = blocks;
 }
 
 void pool_repair_locked(struct pool *p)
@@ -192,7 +187,7 @@ void pool_repair_locked(struct pool *p)
 			pool_forget(slot_mem(s, i), SEG_BYTES);
 	pool_index_trim(s, &s->ps_segx);
 	pool_index_trim(s, &s->ps_slotx);
-	pool_index_trim(s, &s->ps_blockx);
+	pool_blocks_trim(s);
 	pool_objects_repair(p);
 	pool_leaves_repair(s);
 	pool_tables_locked(p);

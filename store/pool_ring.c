@@ -23,6 +23,8 @@ struct pool_ring {
 	int fd; /* -1: asynchronous I/O of any thread, for a store alone: aio, ops, waiting and inflight are under the store's lock */
 	uint64_t aio;
 	struct member_io ops[POOL_WRITES];
+	uint32_t far_ticket[POOL_WRITES]; /* counted from 1; 0: the write is none to a far place, or is being collected */
+	uint32_t far_inflight; /* of inflight, to far places */
 	bool waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
 	uint32_t tid, inflight;
 	char *map, *sqe;
@@ -32,7 +34,8 @@ struct pool_ring {
 };
 #define SQE_BYTES (ENTRIES * sizeof(struct io_uring_sqe))
 
-static void ring_free(struct pool_ring *r)
+/* No ring of the kernel's any more. */
+static void ring_unmap(struct pool_ring *r)
 {
 	if (r->sqe != NULL)
 		(void)sys_call2(SYS_munmap, (long)r->sqe, PAGE);
@@ -40,6 +43,13 @@ static void ring_free(struct pool_ring *r)
 		(void)sys_call2(SYS_munmap, (long)r->map, (long)r->mapbytes);
 	if (r->fd >= 0)
 		(void)sys_call1(SYS_close, r->fd);
+	r->map = r->sqe = NULL;
+	r->fd = -1;
+}
+
+static void ring_free(struct pool_ring *r)
+{
+	ring_unmap(r);
 	pool_aio_destroy(r->aio);
 	(void)sys_call2(SYS_munmap, (long)r, PAGE);
 }
@@ -79,16 +89,18 @@ int pool_async(struct pool *p)
 	long m, fd;
 	int rc;
 
-	if (p->p_fd < 0 || p->p_member == NONE || p->p_ring != NULL)
+	if (!pool_has_blocks(p) || p->p_member == NONE || p->p_ring != NULL)
 		return -EINVAL;
 	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return (int)m;
 	struct pool_ring *r = (struct pool_ring *)m;
-	fd = sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
+	fd = p->p_fd < 0 ? -ENOSYS : sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
 	r->fd = (int)fd;
 	rc = fd < 0 ? (int)fd : (q.features & IORING_FEAT_SINGLE_MMAP) == 0 ? -ENOSYS : ring_map(r, &q);
-	if (rc != 0) {
+	if (rc != 0)
+		ring_unmap(r);
+	if (rc != 0 && p->p_shared->ps_nfar == 0) { /* writes to far places need no ring of the kernel's */
 		ring_free(r);
 		return rc;
 	}
@@ -104,19 +116,20 @@ void pool_alone(struct pool *p)
 	long m;
 
 	p->p_alone = true;
-	if (p->p_fd < 0)
+	if (!pool_has_blocks(p))
 		return;
 	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return;
 	r = (struct pool_ring *)m;
 	r->fd = -1;
-	if (pool_aio_setup(POOL_WRITES, &r->aio) != 0) {
+	if ((p->p_fd < 0 || pool_aio_setup(POOL_WRITES, &r->aio) != 0) && p->p_shared->ps_nfar == 0) {
 		ring_free(r);
 		return;
 	}
 	p->p_ring = r;
-	(void)pool_aio_open(p); /* without it loads wait where they are */
+	if (r->aio != 0)
+		(void)pool_aio_open(p); /* without it loads wait where they are */
 }
 
 /* The ring, if the calling thread may use it. */
@@ -124,7 +137,7 @@ static struct pool_ring *mine(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
 
-	return r != NULL && (r->fd < 0 || r->tid == pool_tid(p)) ? r : NULL;
+	return r != NULL && (p->p_alone || r->tid == pool_tid(p)) ? r : NULL;
 }
 
 uint32_t pool_inflight(struct pool *p)
@@ -141,8 +154,10 @@ static struct member_io *ops_of(struct pool *p)
 
 static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint32_t bytes, uint64_t op)
 {
-	if (r->fd < 0)
+	if (r->aio != 0)
 		return pool_aio_write(r->aio, fd, mem, at, bytes, op);
+	if (r->fd < 0)
+		return -EAGAIN;
 	uint32_t tail = *r->sq_tail;
 	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
 	long rc;
@@ -176,7 +191,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	uint32_t op = 0;
 	int rc;
 
-	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync || pool_file_limited(p))
+	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync || (p->p_fd >= 0 && pool_file_limited(p)))
 		return -EAGAIN;
 	struct member_io *io = ops_of(p);
 	while (io[op].io_block != 0)
@@ -192,14 +207,21 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	set_state(g, SEG_WRITING);
 	char *mem = slot_mem(s, g->s_slot);
 	uint64_t off = (uint64_t)g->s_block * SEG_BYTES;
-	uint32_t bytes = pool_seg_bytes(g);
+	uint32_t bytes = pool_seg_bytes(g), block = g->s_block, ticket = 0;
+	bool far = pool_far_of(s, block) != NULL;
 	r->inflight++; /* others may collect it as soon as it is on its way */
 	pool_unlock(s);
-	rc = pool_injected(p, POOL_INJECT_SUBMIT) ? -EAGAIN :
-	     submit(r, p->p_fd, mem, off, bytes, op);
+	if (pool_injected(p, POOL_INJECT_SUBMIT))
+		rc = -EAGAIN;
+	else
+		rc = far ? pool_far_begin(p, block, mem, bytes, &ticket) : submit(r, p->p_fd, mem, off, bytes, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
+	if (rc == 0 && far) {
+		r->far_ticket[op] = ticket + 1;
+		r->far_inflight++;
+	}
 	if (rc == 0)
 		return 0;
 	r->inflight--;
@@ -233,6 +255,32 @@ static void collect(struct pool *p, struct member_io *io, int res)
 		p->p_sync = 1; /* the next write is tried synchronously and tells */
 	}
 	pool_write_end_locked(p, i - 1, rc);
+}
+
+/* Takes results of writes to far places; wait: at least one, dropping the lock. How many. */
+static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
+{
+	struct member_io *io = ops_of(p);
+	uint32_t n = 0;
+
+	for (uint32_t op = 0; op < POOL_WRITES; op++) {
+		uint32_t ticket = r->far_ticket[op], block = io[op].io_block - 1, i;
+		int rc;
+
+		if (ticket == 0 || (!wait && !pool_far_ready(p, block, ticket - 1)))
+			continue;
+		r->far_ticket[op] = 0; /* ours to collect, whoever looks meanwhile */
+		pool_unlock(p->p_shared);
+		rc = pool_far_end(p, block, ticket - 1);
+		pool_lock(p);
+		r->inflight--;
+		r->far_inflight--;
+		i = io[op].io_seg;
+		collect(p, &io[op], rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs(p->p_shared)[i - 1]) : rc);
+		wait = false;
+		n++;
+	}
+	return n;
 }
 
 static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
@@ -271,11 +319,14 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 uint32_t pool_reap_locked(struct pool *p, int wait)
 {
 	struct pool_ring *r = mine(p);
-	uint32_t n = 0, head;
+	uint32_t n = 0, head, far;
 
 	if (r == NULL || r->inflight == 0)
 		return 0;
-	if (r->fd < 0)
+	far = r->far_inflight > 0 ? reap_far(p, r, wait && r->far_inflight == r->inflight) : 0;
+	if (far > 0 || r->far_inflight == r->inflight)
+		return far;
+	if (r->aio != 0)
 		return reap_aio(p, r, wait);
 	if (wait)
 		pool_unlock(p->p_shared);
@@ -341,7 +392,7 @@ uint32_t pool_quarantine_end_locked(struct pool_shared *s)
 void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
 {
 	s->ps_stats.set_aside++;
-	s->ps_blocks_used--;
+	pool_block_count_locked(s, block, -1);
 	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
 		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
 

@@ -10,12 +10,11 @@
 #include "store/far_ring.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +22,7 @@
 #define SECTOR 4096u
 
 static struct far_ring *ring;
-static int event;
+static int life[2]; /* quire-far ends when our end of it is closed */
 
 static uint64_t next_random(uint64_t *s)
 {
@@ -54,11 +53,11 @@ static int step(uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_
 	if (what < 3) {
 		version[u] = ++*count;
 		fill(buf, sizeof buf, at, version[u]);
-		rc = far_ring_io(ring, event, client + 1, FAR_SLOT_WRITE, at, sizeof buf, buf);
+		rc = far_ring_io(ring, client + 1, FAR_SLOT_WRITE, at, sizeof buf, buf);
 		if (rc != 0)
 			version[u] = UINT64_MAX;
 	} else if (what == 3) {
-		rc = far_ring_io(ring, event, client + 1, FAR_SLOT_TRIM, at, sizeof buf, NULL);
+		rc = far_ring_io(ring, client + 1, FAR_SLOT_TRIM, at, sizeof buf, NULL);
 		version[u] = rc == 0 ? 0 : UINT64_MAX;
 	} else {
 		uint32_t from = (uint32_t)(next_random(rnd) % (FAR_RING_UNIT / SECTOR)) * SECTOR;
@@ -66,7 +65,7 @@ static int step(uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_
 
 		if (version[u] == 0 || version[u] == UINT64_MAX)
 			return 0;
-		rc = far_ring_io(ring, event, client + 1, FAR_SLOT_READ, at + from, len, buf);
+		rc = far_ring_io(ring, client + 1, FAR_SLOT_READ, at + from, len, buf);
 		fill(want, len, at + from, version[u]);
 		if (rc == 0 && memcmp(buf, want, len) != 0) {
 			printf("wrong bytes: client %u, unit %u, version %llu\n", client, u, (unsigned long long)version[u]);
@@ -93,24 +92,26 @@ static int client(unsigned me, uint64_t ops, uint64_t seed, int go, int told, st
 
 static pid_t start_server(const char *program, const char *url, int ring_fd, char **more, int nmore)
 {
-	char a[16], b[16], c[16], *argv[40] = { (char *)(uintptr_t)program, "--url-fd", a, "--ring-fd", b, "--event-fd", c };
+	char a[16], b[16], c[16], *argv[40] = { (char *)(uintptr_t)program, "--url-fd", a, "--ring-fd", b, "--life-fd", c };
 	int url_pipe[2], n = 7;
 	pid_t pid;
 
-	if (pipe(url_pipe) != 0 || write(url_pipe[1], url, strlen(url)) != (ssize_t)strlen(url))
+	if (pipe(url_pipe) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, life) != 0 || write(url_pipe[1], url, strlen(url)) != (ssize_t)strlen(url))
 		return -1;
 	(void)close(url_pipe[1]);
 	(void)snprintf(a, sizeof a, "%d", url_pipe[0]);
 	(void)snprintf(b, sizeof b, "%d", ring_fd);
-	(void)snprintf(c, sizeof c, "%d", event);
+	(void)snprintf(c, sizeof c, "%d", life[1]);
 	for (int i = 0; i < nmore && n < 39; i++)
 		argv[n++] = more[i];
 	argv[n] = NULL;
 	if ((pid = fork()) == 0) {
+		(void)close(life[0]);
 		(void)execv(program, argv);
 		_exit(127);
 	}
 	(void)close(url_pipe[0]);
+	(void)close(life[1]);
 	return pid;
 }
 
@@ -123,6 +124,7 @@ static int run_clients(unsigned n, uint64_t ops, uint64_t seed, int pause, struc
 		return 1;
 	for (unsigned i = 0; i < n; i++) {
 		if (fork() == 0) {
+			(void)close(life[0]);
 			(void)close(go[1]);
 			_exit(client(i, ops, seed, pause ? go[0] : -1, told[1], &all[i]));
 		}
@@ -163,8 +165,7 @@ int main(int argc, char **argv)
 			clients = (unsigned)atoi(argv[++i]);
 	}
 	fd = memfd_create("ring", 0);
-	event = eventfd(0, EFD_NONBLOCK);
-	if (argc < 3 || fd < 0 || event < 0 || ftruncate(fd, (off_t)far_ring_bytes()) != 0)
+	if (argc < 3 || fd < 0 || ftruncate(fd, (off_t)far_ring_bytes()) != 0)
 		return 2;
 	ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	all = mmap(NULL, sizeof *all * clients, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -180,7 +181,7 @@ int main(int argc, char **argv)
 		return 3;
 	}
 	rc = run_clients(clients, ops, seed, pause, all);
-	(void)kill(server, SIGTERM);
+	(void)close(life[0]);
 	if (waitpid(server, &st, 0) == server && st != 0) {
 		printf("quire-far ended with %d\n", st);
 		rc = 1;
@@ -190,7 +191,7 @@ int main(int argc, char **argv)
 		sum.errors += all[k].errors;
 	}
 	for (uint32_t k = 0; k < FAR_RING_DEPTH; k++)
-		if (ring->fr_slot[k].fs_state != FAR_FREE) {
+		if (far_slot_state(&ring->fr_slot[k]) != FAR_FREE) {
 			printf("slot %u is not free at the end\n", k);
 			rc = 1;
 		}
