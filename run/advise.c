@@ -167,6 +167,14 @@ static long drop_then_advise(struct host *h, const struct piece *p, int advice)
 	return advise_mapping(p, advice);
 }
 
+#define HUGE (2ull << 20)
+
+/* The kernel refuses where no huge page would fit. */
+static long answer_collapse(const struct piece *p)
+{
+	return ((p->base + HUGE - 1) & ~(HUGE - 1)) + HUGE <= p->end ? 0 : -EINVAL;
+}
+
 /* One tracked piece gets advice. */
 static long advise_piece(struct host *h, const struct piece *p, int advice)
 {
@@ -182,7 +190,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	switch (row->a_how) {
 	case HOW_CONTENTS: return advise_contents(h, p, row);
 	case HOW_MARK: return advise_mapping(p, advice);
-	case HOW_HINT: return advice == MADV_COLLAPSE ? 0 : kernels_answer(advice);
+	case HOW_HINT: return advice == MADV_COLLAPSE ? answer_collapse(p) : kernels_answer(advice);
 	case HOW_DROP:
 		return (r = kernels_answer(advice)) != 0 ? r : drop_then_advise(h, p, advice);
 	case HOW_LEAVE: return leave_then_advise(h, p, advice);
@@ -208,7 +216,8 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 		if (!host_next_piece(h, a, end, &p))
 			p.base = p.end = end;
 		if (p.base > a &&
-		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM) {
+		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM &&
+		    advice != MADV_POPULATE_READ && advice != MADV_POPULATE_WRITE) { /* these end at a hole */
 			hole = r;
 			r = 0;
 		}

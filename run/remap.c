@@ -92,8 +92,8 @@ static long remap_range(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr);
 
 /*
- * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is
- * forgotten only when the kernel has moved the rest: it moves elsewhere first.
+ * Memory of the kernel's, wherever it goes. What is tracked at the place given by FIXED is forgotten
+ * only when the kernel has moved the rest: it moves to a place in between, by the same call.
  */
 static long move_kernels(
     struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
@@ -101,14 +101,20 @@ static long move_kernels(
 	uint64_t n = vm_page_round((uint64_t)newlen);
 	struct piece p;
 	enum vm_err e;
-	long r;
+	long r, between;
 
 	if ((flags & MREMAP_FIXED) == 0 ||
 	    !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags & ~MREMAP_FIXED, 0);
-	if (sys_failed(r))
+	between = sys_call6(SYS_mmap, 0, (long)n, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sys_failed(between))
+		return between;
+	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, between);
+	if (sys_failed(r)) {
+		(void)sys_call2(SYS_munmap, between, (long)n);
 		return r;
+	}
 	if ((e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
 		return host_errno(e);
 	return sys_call5(SYS_mremap, r, newlen, newlen, MREMAP_MAYMOVE | MREMAP_FIXED, newaddr);

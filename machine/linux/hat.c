@@ -872,6 +872,30 @@ int linux_range_protect(struct mach *m, struct hat *h, uint64_t addr, uint64_t l
 	return rc;
 }
 
+#define WINDOW 1024u /* pages looked at together */
+
+void linux_hat_missing(struct hat *h, uint64_t base, uint64_t end)
+{
+	uint64_t there[WINDOW / 64];
+	uint32_t *e;
+
+	enter(h);
+	for (vaddr_t at = base; at < end; at += vm_ptob(WINDOW)) {
+		vaddr_t to = end - at < vm_ptob(WINDOW) ? end : at + vm_ptob(WINDOW), va = at;
+
+		if (next_entry(h, &va, to) == NULL)
+			continue;
+		(void)linux_range_present(h->h_mach, at, vm_btop(to - at), there);
+		for (va = at; (e = next_entry(h, &va, to)) != NULL; va += VM_PAGESIZE) {
+			uint64_t i = vm_btop(va - at);
+
+			if ((there[i / 64] >> (i % 64) & 1) == 0 && !locked(page_at(h, e)))
+				unlink_entry(h, e);
+		}
+	}
+	leave(h);
+}
+
 int linux_hat_reprotect(struct hat *h)
 {
 	uint32_t *e;

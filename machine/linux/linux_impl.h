@@ -110,5 +110,10 @@ struct hat *linux_range_hat(struct mach *, uint64_t addr);
 int sum_init(struct mach *); /* 0 or -errno */
 struct sum sum_page(const struct mach *, const void *page);
 /* hat.c */
+/*
+ * After fork: forgets the translations in the range whose pages are not there. The kernel copies no page tables of a mapping that nobody
+ * ever wrote to: what was read there, the page of zeroes, is missing in the child, and the empty frame reads as zeroes, too.
+ */
+void linux_hat_missing(struct hat *, uint64_t base, uint64_t end);
 int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
 #endif

@@ -468,6 +468,8 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
 		rc = uffd_register(m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
 	mach_mutex_exit(&m->m_rangelock);
+	for (size_t i = 0; i < m->m_nrange && rc == 0; i++) /* there is one thread */
+		linux_hat_missing(hat, m->m_range[i].r_base, m->m_range[i].r_end);
 	return rc != 0 ? rc : linux_hat_reprotect(hat);
 }
 

@@ -223,6 +223,23 @@ static int read_only(void)
 	return 0;
 }
 
+/* Memory that was only read, and forked before anybody wrote to it: the child's read never ended. */
+static int only_read_then_forked(void)
+{
+	/* where no other mapping is near: it must not be joined with one that was written to */
+	char *p = mmap((void *)0x200000000000, 16 * PAGE, PROT_READ,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	EXPECT(zero(p, 16 * PAGE) && mprotect(p, 8 * PAGE, PROT_READ | PROT_WRITE) == 0);
+	push_out();
+	report_child("child", read_byte, p + PAGE);
+	p[2 * PAGE] = 5;
+	report_child("child", read_byte, p + 2 * PAGE);
+	report_child("child", read_byte, p + 3 * PAGE);
+	EXPECT(zero(p, 2 * PAGE) && zero(p + 3 * PAGE, 13 * PAGE));
+	return 0;
+}
+
 /*
  * The signals that a program has coming: another thread takes away what this one uses. Address and
  * kind are told right.
@@ -286,5 +303,6 @@ const struct scenario protect_scenarios[] = {
 	{ "idle-bit-of-protection", idle_bit_of_protection },
 	{ "close-against-read-ahead", close_against_read_ahead },
 	{ "own-signals", own_signals },
+	{ "only-read-then-forked", only_read_then_forked },
 	{ NULL, NULL },
 };
