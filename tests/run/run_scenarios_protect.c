@@ -231,7 +231,6 @@ static int only_read_then_forked(void)
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	EXPECT(zero(p, 16 * PAGE) && mprotect(p, 8 * PAGE, PROT_READ | PROT_WRITE) == 0);
-	push_out();
 	report_child("child", read_byte, p + PAGE);
 	p[2 * PAGE] = 5;
 	report_child("child", read_byte, p + 2 * PAGE);
