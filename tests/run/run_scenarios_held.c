@@ -45,6 +45,13 @@ static void use_other_memory(void)
 	push_out();
 }
 
+/* The pages leave, and other memory gets their frames. */
+static void lose(void *p, size_t len)
+{
+	EXPECT(madvise(p, len, MADV_PAGEOUT) == 0);
+	use_other_memory();
+}
+
 static int given_to_pipe(unsigned flags)
 {
 	char *p = map(GIVEN);
@@ -53,9 +60,9 @@ static int given_to_pipe(unsigned flags)
 
 	fill(p, GIVEN, 7);
 	EXPECT(pipe(pp) == 0 && vmsplice(pp[1], &v, 1, flags) == GIVEN);
-	use_other_memory();
+	lose(p, GIVEN);
 	EXPECT(wrong(p, GIVEN, 7) == 0);
-	use_other_memory();
+	lose(p, GIVEN);
 	EXPECT(wrong_in(pp[0], GIVEN, 7) == 0);
 	EXPECT(wrong(p, GIVEN, 7) == 0);
 	return 0;
@@ -75,9 +82,9 @@ static int held_splice(void)
 	EXPECT(fd >= 0 && unlink(name) == 0);
 	fill(p, GIVEN, 8);
 	EXPECT(pipe(a) == 0 && pipe(b) == 0 && vmsplice(a[1], &v, 1, 0) == GIVEN);
-	use_other_memory();
+	lose(p, GIVEN);
 	EXPECT(tee(a[0], b[1], GIVEN, 0) == GIVEN);
-	use_other_memory();
+	lose(p, GIVEN);
 	for (size_t n = 0; n < GIVEN;) {
 		ssize_t r = splice(a[0], NULL, fd, NULL, GIVEN - n, SPLICE_F_MOVE);
 
@@ -115,7 +122,7 @@ static int held_socket(void)
 	fill(p, len, 9);
 	for (ssize_t r; sent < len && (r = send(s, p + sent, len - sent, MSG_ZEROCOPY | MSG_DONTWAIT)) > 0;)
 		sent += (size_t)r;
-	use_other_memory();
+	lose(p, len);
 	EXPECT(sent > GIVEN && wrong_in(a, sent & ~7ul, 9) == 0);
 	EXPECT(wrong(p, len, 9) == 0);
 	return 0;
@@ -180,7 +187,7 @@ static int held_send_zc(void)
 	e.fd = s;
 	ring_submit(&r, &e, 1);
 	int sent = ring_result(&r);
-	use_other_memory();
+	lose(p, 4 * GIVEN);
 	EXPECT(sent > (int)GIVEN && wrong_in(a, (size_t)sent & ~7ul, 10) == 0);
 	EXPECT(wrong(p, 4 * GIVEN, 10) == 0);
 	return 0;
@@ -201,14 +208,14 @@ static int held_fixed(void)
 	}
 	fill(p, GIVEN, 11);
 	EXPECT(pipe(pp) == 0 && syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &v, 1) == 0);
-	use_other_memory();
+	lose(p, GIVEN);
 	char *q = map(GIVEN);
 	fill(q, GIVEN, 12);
 	EXPECT(write(pp[1], q, GIVEN) == GIVEN);
 	e.fd = pp[0];
 	ring_submit(&r, &e, 1);
 	EXPECT(ring_result(&r) == GIVEN && wrong(p, GIVEN, 12) == 0);
-	use_other_memory();
+	lose(p, GIVEN);
 	e.opcode = IORING_OP_WRITE_FIXED;
 	e.fd = pp[1];
 	ring_submit(&r, &e, 1);
@@ -255,7 +262,7 @@ static int held_read(void)
 	EXPECT(pipe(pp) == 0);
 	e.fd = pp[0];
 	ring_submit(&r, &e, 0);
-	use_other_memory();
+	lose(p, GIVEN);
 	EXPECT(write(pp[1], q, GIVEN) == GIVEN && ring_result(&r) == GIVEN && wrong(p, GIVEN, 14) == 0);
 	return 0;
 }
