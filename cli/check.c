@@ -2,6 +2,8 @@
 /* What can be hosted: found, executable, a dynamically linked x86-64 program (or a script of one), not set-uid; and whether
  * this user and kernel can serve its faults. Each refusal is one line: the cause and the way out. */
 #include "cli.h"
+#include "far.h"
+#include "store/swapfile.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -205,6 +207,26 @@ static void print_optional(void)
 	    "process_madvise is not to be had here: frames are dropped one by one, and paging takes up to half as long again");
 }
 
+/* quire check URL: what to expect of that engine, and of the disk where the swap file would be. */
+static int check_far(int argc, char **argv)
+{
+	struct run_options o = { .far_timeout_ms = 3000 };
+	const char *why;
+	char disk[64];
+	int fd, rc;
+
+	if (argc != 2)
+		return fail("check takes one URL: quire check redis://host:port");
+	far_take_password();
+	if ((rc = far_check(&o, argv[1], -1)) != 0)
+		return rc;
+	if ((fd = swapfile_open(NULL, 64u << 20, &why)) < 0 || ftruncate(fd, 64 << 20) != 0)
+		return 0; /* there is nothing to compare with */
+	(void)snprintf(disk, sizeof disk, "file:/proc/self/fd/%d", fd);
+	o.encrypt = ENCRYPT_NONE;
+	return far_check(&o, disk, fd);
+}
+
 /* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
 int cli_check(int argc, char **argv)
 {
@@ -219,6 +241,8 @@ int cli_check(int argc, char **argv)
 		fprintf(stderr, "quire: unknown option '%s'; see quire --help\n", argv[1]);
 		return CLI_CANNOT;
 	}
+	if (argc >= 2 && strstr(argv[argc - 1], "://") != NULL)
+		return check_far(argc, argv);
 	if (argc > 2) {
 		fputs("quire: check takes one program; see quire --help\n", stderr);
 		return CLI_CANNOT;

@@ -290,7 +290,7 @@ void far_stop(struct run_far *f)
 	*f = (struct run_far){ .life = -1 };
 }
 
-int far_check(const struct run_options *o, const char *url)
+int far_check(const struct run_options *o, const char *url, int file)
 {
 	struct arguments a = { .n = 1 };
 	int url_fd = url_pipe(url), st;
@@ -301,7 +301,7 @@ int far_check(const struct run_options *o, const char *url)
 	add(&a, "--check");
 	add_number(&a, "--url-fd", (unsigned)url_fd);
 	add_options(&a, o, o->encrypt != ENCRYPT_NONE);
-	pid = execute(&a, (const int[]){ url_fd, -1 }, false);
+	pid = execute(&a, (const int[]){ url_fd, file, -1 }, false);
 	(void)close(url_fd);
 	if (pid < 0 || waitpid(pid, &st, 0) != pid)
 		return CLI_CANNOT;

@@ -36,6 +36,6 @@ void far_ended(struct run_far *);
 void far_stop(struct run_far *);
 /* The password of a URL that has none: of QUIRE_SWAP_PASSWORD, which is removed from the environment. Call it before the program starts. */
 void far_take_password(void);
-/* `quire check URL`: 0, or CLI_CANNOT after one line on standard error. */
-int far_check(const struct run_options *, const char *url);
+/* `quire check URL`; file: a descriptor that the URL names, or -1. 0, or CLI_CANNOT after one line on standard error. */
+int far_check(const struct run_options *, const char *url, int file);
 #endif

@@ -10,7 +10,7 @@
 
 static const char usage[] =
     "usage: quire run [options] [--] program [argument ...]\n"
-    "       quire check [program]\n"
+    "       quire check [program | URL]\n"
     "       quire --help | --version\n"
     "\n"
     "Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
@@ -25,6 +25,14 @@ static const char usage[] =
     "                        default place, $TMPDIR or /var/tmp. Default size 4 times --memory or 16G, whichever is\n"
     "                        more, but no more than is free there. The file has no name while in use and is gone\n"
     "                        afterwards\n"
+    "  --swap URL            swap far away: redis://[user:password@]host:port[/db], rediss://, redis+cluster://host,...,\n"
+    "                        nbd://host:port/export, nbds://, nbd+unix:///export?socket=PATH; ?size=4G bounds it.\n"
+    "                        Several --swap: pages go to the file first and sink from it to the far places in order\n"
+    "  --encrypt[=WHAT]      all: the swap file too; far (default): what leaves this machine; none\n"
+    "  --far-timeout TIME    how long a lost server is waited for, 30s, before its pages count as lost\n"
+    "  --far-replicas N      Redis: a write counts once N replicas have it. Default 0\n"
+    "  --far-ca FILE, --far-psk FILE  TLS: the certificate to trust; NBD's pre-shared keys. QUIRE_SWAP_PASSWORD in the\n"
+    "                        environment is the password of a URL without one\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
     "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"

@@ -189,7 +189,7 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 	u->tls = s->tls;
 	rest = text + strlen(s->name);
 	if (s->scheme == FAR_FILE) {
-		(void)snprintf(u->text, sizeof u->text, "%s", text);
+		(void)snprintf(u->text, sizeof u->text, "%s", strncmp(rest, "/proc/self/fd/", 14) == 0 ? "the disk of this machine" : text);
 		return copy(u->path, sizeof u->path, rest, rest + strlen(rest)) || bad(why, "the path is too long");
 	}
 	/* For messages: the user's name stays, the password does not. */
