@@ -34,7 +34,7 @@ int   memcmp(const void *, const void *, size_t);
 #define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
 #define VM_PAGELOCKS 64u	  /* at most */
 #define VM_LOCKFRAMES 256u	  /* frames for each of them */
-#define VM_LOCKRUN 4u /* log2 of the pages in a row that have one lock: who goes through them in order keeps its line */
+#define VM_LOCKRUN 4u /* log2 of the pages in a row that have one lock: a sequential scan stays on one cache line */
 #define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
 #define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
@@ -89,7 +89,7 @@ struct vm_cpu {
 /* Everything about the pages whose names hash to it: vm/frame/page.c has the theory. */
 struct page_lock {
 	_Alignas(VM_LINE) struct mach_mutex pl_mutex; /* RANK_PAGE */
-	struct mach_cv pl_cv;			      /* who waits for one of its pages */
+	struct mach_cv pl_cv;			      /* threads that wait for one of its pages */
 	struct page_queue pl_cache;		      /* (P) the part of the cache list */
 };
 
@@ -282,7 +282,7 @@ struct as {
 
 /* vm/as/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
 bool range_reserve(struct range_index *, struct vm *);	/* room for one more; false: no memory */
-/* The same for whom may not sleep now: false: a spare node is wanted. NULL: no memory */
+/* The same without sleeping. False: *spare is NULL and a node is wanted (range_spare, which may sleep). */
 bool range_promise(struct range_index *, void **spare);
 void *range_spare(struct vm *);
 void range_spare_free(struct vm *, void *); /* or NULL */

@@ -24,8 +24,10 @@ uint32_t anon_refcnt(struct vm *, anon_id);
  * A slot with neither page nor disk slot gives a zeroed page. flags: PG_NODE, the neighbours go to the nodes after it in
  * turn, or 0. VM_IO, VM_NOMEM. */
 enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
-/* The same for a page nobody asked for yet: NULL unless it was not in memory, a frame was free and it could be read. Locked E.
- * The caller may hold other page locks. quick: nor if a device must be waited for, as far as that is known before. */
+/*
+ * Read-ahead: the slot's page, filled, locked E. NULL: it is in memory already, no frame was free, or the read failed. The caller may hold
+ * other page locks. quick: NULL also where a device would have to be waited for, as far as that is known before.
+ */
 struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick, unsigned flags);
 /* A new slot whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
 enum vm_err anon_zero(struct vm *, unsigned flags, anon_id *, struct page **);
@@ -48,9 +50,9 @@ bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no
 uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
 uint64_t anonmap_count(struct anon_map *); /* entries that have an anon; exact when nobody changes it */
 bool anonmap_alone(struct anon_map *);	   /* has it one reference */
-/* The map reserves npages (more) for all who share it, until its last reference goes. VM_NOSWAP. */
+/* The map reserves npages more, for all its sharers, until its last reference goes. VM_NOSWAP. */
 enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);
-void anonmap_take_reserve(struct anon_map *, uint64_t npages); /* takes over what somebody reserved */
+void anonmap_take_reserve(struct anon_map *, uint64_t npages); /* the map takes over a reservation that was made already */
 /* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
  * for idx exist after enter with create; enter returns false only for lack of memory. */
 bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);

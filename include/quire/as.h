@@ -72,10 +72,10 @@ enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
 void as_secure(struct as *, unsigned how, uint64_t seed);
 
 /*
- * Who soft-locks pages for long may register for [cb_addr, +cb_len): cb_fn is called before the range (or part) is unmapped
- * (also by AS_FIXED), changes its protection, or the space goes away; without locks, in the thread that wants it. KEEP: it
- * holds on, the caller gets VM_LOCKED. DONE: its locks are gone. SOON: they will be, by another thread; the caller sleeps
- * until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
+ * A holder of long-term soft locks registers for [cb_addr, +cb_len). cb_fn is called before the range, or part of it, is unmapped
+ * (also by AS_FIXED), before its protection changes, and before the space goes away: without locks, in the thread that wants that.
+ * KEEP: the holder keeps its locks, the caller gets VM_LOCKED. DONE: the locks are gone. SOON: another thread will drop them; the
+ * caller sleeps until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
  */
 #define AS_CB_UNMAP   0x1u
 #define AS_CB_SETPROT 0x2u /* told only: the answer does not matter */

@@ -138,7 +138,7 @@ struct page_limits {
  * moved out of the way; with PG_WAIT some are paged out too, and it may sleep. */
 struct page *page_alloc_contig(struct vm *, const struct page_limits *, unsigned flags);
 void page_free_contig(struct vm *, struct page *, pfn_t n);
-/* 2^order plain frames in a row, aligned; whoever takes them names them or gives them to the buddy. PFN_INVALID: none. */
+/* 2^order plain frames in a row, aligned; the caller names them or gives them back to the buddy. PFN_INVALID: none. */
 pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
 /* Just this frame, plain; what is in it is moved away. False: it cannot be had now. */
 bool page_take_frame(struct vm *, pfn_t);

@@ -46,7 +46,7 @@ enum advice {
 	ADV_PAGEOUT,
 	ADV_POPULATE_READ,
 	ADV_POPULATE_WRITE,
-	ADV_REMOVE /* shared memory: the contents go, for all who share */
+	ADV_REMOVE /* shared memory: the contents are dropped, for all sharers */
 };
 enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 

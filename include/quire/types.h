@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Base types of the virtual memory system, shared by the core, the ports and everybody who embeds it.
+ * Base types of the virtual memory system, shared by the core, its ports and its embedders.
  * Freestanding: needs only the compiler's own headers.
  */
 #ifndef QUIRE_TYPES_H

@@ -6,15 +6,23 @@
  * slot, in both (clean), or in neither (it reads as zeroes). Ids come from a table that grows by chunks and never moves
  * or shrinks; a freed id is reused last in, first out.
  *
- * A page of swapfs is only changed with its page lock held exclusively, so whoever holds that lock may read an_swap and
- * trust it: it changes at page-out (page E), when the page is first written (page locked), at the last decref (after the
+ * States of an anon (the page is in memory if it is named (vm_swapfs, id)):
+ *
+ *   page	swap slot	contents
+ *   P_MOD	no		in the page only
+ *   clean	yes		in both: page-out costs no write
+ *   no		yes		in the slot
+ *   no		no		zeroes
+ *
+ * A page of swapfs is only changed while its page lock is held exclusively. The holder of that lock may read an_swap and
+ * trust it: an_swap changes at page-out (page E), when the page is first written (page locked), at the last decref (after the
  * page is gone), and at swap removal (page E).
  *
- * Locks: counts and slots of anons are words that change by one atomic operation each. A count that reached zero is raised
- * no more, but by anon_alloc; whoever took it there waits for the page's lock before he gives the id away, so an id
- * whose page one holds, and that was in use after one had it, stays what it is. Free ids are with the CPU that freed
- * them, up to ANON_CPU_MAX, under its vc_anonlock (RANK_ANON); more of them come and go by batches of ANON_BATCH from
- * and to vm_anonfree, under vm_anonlock (RANK_ANON + 1), which also guards the table's growth and the list of maps.
+ * Locks: counts and slots of anons are words that change by one atomic operation each. Only anon_alloc raises a count that is
+ * zero. The thread that drops the last reference waits for the page's lock before it gives the id away. So while a thread
+ * holds the page lock, and the count was not zero after it took the lock, the id is not reused. A CPU keeps the ids that it freed,
+ * up to ANON_CPU_MAX, under its vc_anonlock (RANK_ANON). Beyond that, ids move by batches of ANON_BATCH between the CPU and
+ * vm_anonfree, under vm_anonlock (RANK_ANON + 1), which also guards the table's growth and the list of maps.
  */
 #include "vm/impl.h"
 
@@ -543,7 +551,7 @@ void swapfs_dirty(struct vm *vm, struct page *pp)
 	struct anon *an = anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
 	uint32_t slot;
 
-	/* Without a reference, who dropped the last one waits for the page, and frees the slot. */
+	/* If no reference is left, the thread that dropped the last one waits for this page and frees the slot itself. */
 	if (anon_refs(an) > 0 && (slot = anon_swap_set(an, VM_NO_SLOT)) != VM_NO_SLOT)
 		swap_free_slot(vm, slot);
 }

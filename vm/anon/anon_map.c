@@ -6,11 +6,11 @@
  * made when an entry of theirs is first set, and freed when a range that covers them is dropped, so an untouched
  * mapping of any size costs the map alone. An entry is an anon id (31 bits) and the busy bit.
  *
- * The busy bit serialises all work on one slot: fault, copy-on-write, drop. Whoever holds it may sleep for memory and
- * I/O; others wait on am_cv. A thread holds one busy bit at a time, or takes those of successive slots in rising order.
+ * The busy bit serialises all work on one entry: fault, copy-on-write, drop. The thread that set it may sleep for memory and
+ * I/O; other threads wait on am_cv. A thread holds one busy bit at a time, or takes those of successive slots in rising order.
  * The callers of anonmap_dup and anonmap_move hold the space's lock as writer and so are alone.
  *
- * Shared maps reserve for themselves (am_resv): a page that many map is promised one place, not one for each mapping.
+ * A shared map reserves for itself (am_resv): a page with many mappings is promised one place, not one for each mapping.
  *
  * Locks: am_lock (RANK_AMP) guards the tables and every entry.
  */

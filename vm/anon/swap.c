@@ -4,12 +4,18 @@
  *
  * An area is a vnode and a table of slots' owners. Slots have global numbers (an anon keeps one word), given to areas in runs as
  * they are added; the numbers of a removed area are given again when no area has higher ones. A slot has exactly one owner, kept in
- * sw_chunk, so that a read may bring in neighbours and a removal finds who is on the area.
+ * sw_chunk: a read brings in the neighbours that it finds there, and the removal of an area finds the anons to move.
  *
- * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority; areas of equal priority take
- * turns because a used one moves behind its equals. It goes round in the first part of an area only, a few times
- * larger than what is in use: clusters are found there just as well, and slots that stay do not end up far apart, each with a
- * page of the table, and of whatever the area keeps by slot, for itself.
+ * States of a slot (the word in sw_chunk):
+ *
+ *   0		free
+ *   CLAIMED	taken by swap_alloc_cluster, the write is under way; or freed, and the store still forgets its contents (vo_discard)
+ *   an id	owned by that anon: write_cluster wrote the page and bound the slot (anon_bind)
+ *
+ * Page-out takes slots in contiguous clusters, next fit, from the area of highest priority. The area just used moves to the tail of
+ * its priority class, so allocation cycles through the class. Within an area the search cycles through its first part only, a few
+ * times larger than what is in use. Clusters are found there just as well, and slots that stay in use do not end up far apart, where
+ * each would keep a page of the table, and of what the store keeps by slot, for itself.
  *
  * Reservation: every page of private writable memory is promised a place, a frame or a slot, when it is mapped, so no
  * access fails for lack of memory later. vm_resv counts promises; what may be promised is slots + pageable frames, or what the

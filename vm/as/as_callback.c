@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Callbacks to those who hold pages of a space for long (devices, other machines' memory, caches of translations).
+ * Callbacks to holders of long-term page locks (devices, other machines' memory, caches of translations).
  *
- * Soft locks forbid unmapping. Whoever holds them for long registers a callback for his range: before the range is
- * unmapped or its protection changes, or the space goes away, the callback is called, without any lock of the space, and
- * lets go of what it holds (F_SOFTUNLOCK): at once, or soon, from another thread; the caller waits for it then. Solaris has
+ * Soft locks forbid unmapping. A long-term holder registers a callback for its range. The callback is called before the range is
+ * unmapped, before its protection changes, and before the space goes away, without any lock of the space. It drops the soft locks
+ * (F_SOFTUNLOCK): at once, or soon, from another thread; then the caller waits for them. Solaris has
  * this as as_add_callback, Linux as mmu notifiers.
  *
  * A callback that keeps answering AS_CB_KEEP is asked once for each request; a range that is still locked afterwards is
  * refused with VM_LOCKED, as without callbacks. AS_CB_SOON promises an unlock and makes the caller sleep until the locks of
- * the range are gone. Who unlocks wakes him up.
+ * the range are gone. The unlock wakes the caller up.
  *
  * Locks: a_cbmtx (RANK_LEAF - 1) guards the list; nothing is called under it. cb_running keeps an entry alive while it is
  * called: as_callback_remove waits for that, so it must not be called by the callback itself.

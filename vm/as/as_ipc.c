@@ -3,7 +3,7 @@
  * Communication between address spaces: copying bytes, and transferring ranges of pages.
  *
  *   TRANSFER_COPY  bytes are copied into fresh anonymous memory of the receiver
- *   TRANSFER_COW   the receiver gets a private snapshot: the same frames, copied by whoever writes first
+ *   TRANSFER_COW   the receiver gets a private snapshot: the same frames, copied by the first of the two that writes
  *   TRANSFER_MOVE  the segments themselves change spaces; the sender's range is unmapped
  *   TRANSFER_LOAN  a snapshot the receiver can never write (as UVM's loans): unmapping it gives it back
  *

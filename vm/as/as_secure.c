@@ -10,7 +10,7 @@
  * space, page by page; the sequence is the seed's, so the same seed gives the same places (tests, replays). The seed of a
  * real program comes from its kernel's source of randomness. A fork goes on with its parent's places, not its draws.
  *
- * The null page: a space begins at a_min; whoever creates it above 0 has no mapping there.
+ * The null page: a space begins at a_min; if its creator sets that above 0, nothing can be mapped there.
  */
 #include "vm/impl.h"
 

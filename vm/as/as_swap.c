@@ -9,7 +9,7 @@
  * hard swapping of SVR4's sched(); when to do it is policy (vm/as/limits.c, or the embedder).
  *
  * Borrowing is vfork's: the child runs in its parent's space, and the parent sleeps until it is given back. A hold is a
- * reference without that wait: threads, or somebody who looks into another process.
+ * reference without that wait: for threads, and for a thread that inspects another process.
  *
  * Locks: a_lock W for both kinds of swapping; vm_mutex with a_cv for borrowing.
  */

@@ -5,7 +5,7 @@
  * Reservation and locked pages are counted as they are taken, for the space and for its group, and refused beyond the limit.
  * Resident pages are not refused: a space over its limit is trimmed, from where the last trim stopped, so that what it
  * uses comes back at the price of a fault (as Solaris' rcapd; a hard limit at the fault would turn a full group into a
- * dead one). Who calls vm_limits_enforce, and how often, is the embedder's choice; the write-back thread does.
+ * dead one). The write-back thread calls vm_limits_enforce; an embedder may call it more often.
  *
  * Reservation of shared anonymous memory belongs to the memory, not to a space, and counts for no group.
  *

@@ -12,11 +12,11 @@
  * the one above, or the bounds of the search. With an alignment or bounds that cut holes the search may look into
  * subtrees in vain; it stays O(log n) where holes are not all of nearly the wanted size.
  *
- * Each range has a kind, a byte of the owner's. Ranges of different kinds are never made one, so who asks what a new range
- * touches (range_touching) is told of those of its kind only, from the leaf: the others are not read. The path to the
+ * Each range has a kind, a byte of the owner's. Ranges of different kinds are never merged, so range_touching answers with the
+ * neighbours of the same kind only, from the leaf: the others are not read. The path to the
  * place of a new range is kept meanwhile (range_place, range_insert_at), so the index is gone through once.
  *
- * Inserting never fails: whoever makes a range promises room for it first (range_reserve), when it still can fail. As each
+ * Inserting never fails: the creator of a range first promises room for it (range_reserve), where failing is still possible. As each
  * node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1) nodes; so many the index has, used
  * ones and spare ones.
  *

@@ -11,9 +11,9 @@
  * as what is on a swap area does. A page that was never written through here, or was discarded, is not checked.
  *
  * The sum is a polynomial over the page's words modulo 2^64 with an odd multiplier, folded at each step: two pages that
- * differ in one sector have equal sums by accident once in about 2^64. It is no defence against somebody who forges.
+ * differ in one sector have equal sums by accident once in about 2^64. It is no defence against forgery.
  *
- * Locks: none. A page's word is read and written by whoever does I/O on that page, and the core never does two at once.
+ * Locks: none. A page's word is read and written by the I/O on that page, and the core never does two at once.
  */
 #include "vm/impl.h"
 

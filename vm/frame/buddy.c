@@ -10,7 +10,7 @@
  *
  * Locks: vm_freelock (RANK_FREE) guards the lists, p_order and the p_next/p_prev of free blocks' first frames, and
  * changes of vm_nfree and vm_nonline. The flags of a frame without identity belong to its owner: the allocator while it
- * is free or off line, else whoever allocated it; so nothing here needs a lock of names.
+ * is free or off line, otherwise the code that allocated it. So nothing here needs a lock of names.
  *
  * Invariants: no two free buddies of the same order are both free (they would have been joined); vm_nfree = sum of the
  * blocks and the zero pool; every frame of a free block has exactly P_FREE set and no identity; off-line frames are in no block.

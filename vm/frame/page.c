@@ -539,7 +539,7 @@ static void page_assert_freeable(const struct page *pp)
 	(void)pp;
 }
 
-/* Forgets name, lock and state; wakes whoever waited. The frame is the caller's to give to the buddy. */
+/* The page loses name, lock and state; its waiters wake. The caller gives the frame to the buddy. */
 static void page_clear_locked(struct vm *vm, struct page *pp)
 {
 	VM_ASSERT(page_held(vm, pp));
@@ -749,7 +749,7 @@ static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bo
 	VM_ASSERT(page_held(vm, pp));
 	*mine = NULL;
 	if (spare && pp->p_lckcnt > 0)
-		return true; /* whoever wired it will look for it by its name */
+		return true; /* its holder will look for it by its name */
 	if (pp->p_flags & P_FREE) {
 		page_uncache_locked(vm, pp);
 		buddy_free(vm, page_pfn(vm, pp), 0);

@@ -3,15 +3,15 @@
  * Page locks: shared/exclusive, I/O, wiring, and the policy's queue membership that wiring governs.
  *
  * Vocabulary: p_selock > 0 counts shared holders, -1 is exclusive. A waiting exclusive locker sets P_EWANTED, which
- * keeps new shared holders out until somebody got the lock exclusively. Whoever waits for anything on a page sets
- * P_WAITERS and sleeps on the condition of the page's name's lock (struct page_lock); the page's next release wakes all of
- * them, and each looks again at what it wanted: the page may have another name by then, if it was not locked.
+ * keeps new shared holders out until a thread got the lock exclusively. A thread that waits for anything on a page sets
+ * P_WAITERS and sleeps on the condition of the lock of the page's name (struct page_lock). The page's next release wakes all waiters,
+ * and each looks again: a page that was not locked may have another name by then.
  *
  * Locks: everything here is under the lock of the page's name (RANK_PAGE). A page lock itself has no rank: it is waited for only by
  * code that holds no lock of rank > RANK_SLOT, and never while another page is locked in an opposite order.
  *
  * Invariants: P_EWANTED is cleared when a page is locked exclusively, renamed or freed, so that it never outlives its
- * setter (who sets it again if he still waits). P_QUEUED if and only if the page is named, in use, filled and unwired.
+ * setter (a setter that still waits sets it again). P_QUEUED if and only if the page is named, in use, filled and unwired.
  *
  * The policy is told of new pages by batches: up to VM_PENDING wait with the CPU that made them, in order (vc_pend,
  * vc_pendlock, RANK_PAGE + 1; p_pend says so in the page), until there are more, something else happens to one of them, or
@@ -172,7 +172,7 @@ void page_io_unlock(struct vm *vm, struct page *pp)
 
 /* ---- the policy's queues ---- */
 
-/* vc_pendlock held. The pages keep their names: who takes one away waits for that lock. */
+/* vc_pendlock held. The pages keep their names: a thread that takes a name away waits for that lock. */
 static void pend_flush(struct vm *vm, struct vm_cpu *vc)
 {
 	uint32_t n = vc->vc_npend;

@@ -3,9 +3,9 @@
  * Moving pages between frames, and what that makes possible: runs of frames with constraints, bad frames emptied, memory
  * taken out of a running system.
  *
- * Relocation. A page is known by its name; nobody but the HAT and its lock holder knows its frame. So whoever holds it
- * exclusively may copy it to another frame and give that one the name: translations are dropped first (they come back by
- * faults), waiters of the old frame's lock look the name up again. What is wired stays: somebody may know where it is.
+ * Relocation. A page is known by its name; only the HAT and the holder of the page's lock know its frame. So a thread that holds
+ * the page exclusively may copy it to another frame and give that frame the name. Translations are dropped first (they come back by
+ * faults), and waiters of the old frame's lock look the name up again. A wired page stays: its holder may know the frame.
  *
  * Collecting. To get chosen frames, each is made the collector's own: taken out of the buddy's blocks if free, stripped
  * of its name if on the cache list, emptied by relocation if in use. While a collection goes on, frames got so far are

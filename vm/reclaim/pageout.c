@@ -2,13 +2,13 @@
 /*
  * Page-out: finds pages to give up, cleans them, frees their frames.
  *
- * Who runs it: a thread that needs a frame (page_create, page_kalloc with PG_WAIT) reclaims by itself, one at a time under
+ * Page-out has no thread: a thread that needs a frame (page_create, page_kalloc with PG_WAIT) reclaims by itself, one at a time under
  * vm_reclaimlock; the others wait for it and usually find frames then. Doing it in the faulting thread costs no context
  * switch; page-out in batches keeps writes clustered.
  *
  * It never needs memory: pages to be written are kept in vm_batch; swap slots are bits; the store may fail, then the page
  * stays dirty and is looked at again a round later. A round without progress ends (pol_next returns NULL), so a full
- * store gives VM_NOMEM to whoever asked, not a loop.
+ * store gives VM_NOMEM to the thread that asked, not a loop.
  *
  * Locks: vm_reclaimlock lies between RANK_SLOT and RANK_ANON, so a fault may reclaim with its slot busy. Pages are only
  * ever tried, never waited for.
@@ -279,7 +279,7 @@ static void tell_room(struct vm *vm)
 	vm->vm_polroom = room;
 }
 
-/* True: frames are there already, because whoever had the lock before us freed them. */
+/* True: frames are there already: the previous holder of the lock freed them. */
 static bool reclaim_enter(struct vm *vm, pfn_t n)
 {
 	if (mach_mutex_tryenter(&vm->vm_reclaimlock))
@@ -349,7 +349,7 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 	return reclaim_frames(vm, n, &busy);
 }
 
-/* Until whoever has the page lets it go. The caller may hold a page that he waits for, so not for ever. */
+/* Waits until the page's holder releases it, but not for ever: that thread may wait for a page that the caller holds. */
 static void wait_for(struct vm *vm, struct page *pp)
 {
 	struct page_lock *pl = page_enter(vm, pp);
@@ -360,8 +360,9 @@ static void wait_for(struct vm *vm, struct page *pp)
 }
 
 /*
- * The last resort: translations are a cache, and where they take kernel memory all of it can be had, page tables and mapping
- * lists. Who runs faults his own in again. The list of spaces keeps them alive; it is only tried for, as anything may be held.
+ * The last resort: translations are a cache, and where they take kernel memory all of that can be freed: page tables and mapping
+ * lists. A space that runs gets its own back by faults. vm_mutex keeps the spaces alive; it is only tried, as the caller may hold
+ * any lock.
  */
 static bool steal_tables(struct vm *vm)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory pressure: who is asked when page-out cannot free a frame.
+ * Memory pressure: what is tried when page-out cannot free a frame.
  *
  * The order, in pageout_wait: pages of the policy; kmem's magazines and empty slabs; the reapers, each in turn until one
  * gives something; when all that failed, the out-of-memory policy, which decides between failing this allocation (the
- * faulting program sees VM_NOMEM; nobody is killed by the core) and trying again because it made somebody give up memory.
+ * faulting program sees VM_NOMEM; the core kills nothing) and trying again, because the policy made a program give up memory.
  *
  * Locks: vm_reaperlock (RANK_SLOT + 6) guards the list and is held while reapers run, so that one can be removed safely.
  */

@@ -5,7 +5,7 @@
  * A pager is an ops vector with private data behind a vnode, so the page cache, page-out, vnode_read and clustering know it
  * like a file. Three conversations: po_read fills pages, po_write takes dirty ones, po_dirty is asked before a clean page
  * is written (it may refuse, or make a place in its log first). A request is answered by pager_done at any time, on any
- * thread; who needs the page sleeps without the space's lock being needed by anybody else's fault. Detaching fails what
+ * thread; a thread that needs the page sleeps meanwhile, holding no lock that another fault in the space needs. Detaching fails what
  * is outstanding and everything later, so that a pager that died harms its own mappings only.
  *
  * Dirty trap: a translation is writable only while its page is P_MOD and, with a log, its bit is set; so the first write

@@ -4,16 +4,26 @@
  *
  *   private anonymous   pages are anons of svd_amp, zero at first
  *   private file	 pages are the vnode's until written, then anons
- *   shared anonymous	 pages are anons of an svd_amp that all who share hold
+ *   shared anonymous	 pages are anons of an svd_amp that all sharers hold
  *   shared file	 pages are the vnode's
  *
  * The map of a private segment is made at its first fault. Two halves of a split segment use one map, each its own range
  * of it, so splitting and merging is arithmetic on indexes.
  *
- * A fault on a segment with a map holds the slot's busy bit from looking at it until the translation is loaded: whoever
- * replaces the anon cannot be overtaken by one who loads the old page. An anon with one reference may be written in
- * place; otherwise the page is copied. In a shared segment the copy replaces the old one for all who share, so the
- * old page loses every translation.
+ * A fault on a segment with a map holds the slot's busy bit from looking at the slot until the translation is loaded. So a thread that
+ * replaces the anon is not overtaken by another that loads the old page.
+ *
+ * Cases of a fault on one page (docs/life-of-a-fault.md has them in pictures). Alone: the anon's reference count is one.
+ *
+ *   1a	nothing, anonymous; read	the page of zeroes, read-only, where a frame may have many translations
+ *   1b	nothing, anonymous		a new anon with a zeroed page
+ *   2a	nothing, private file; read	the file's page, read-only
+ *   2b	nothing, private file; write	copy-on-write of the file's page into a new anon
+ *   3a	an anon, alone			its page; written in place
+ *   3b	an anon, not alone; read	its page, read-only
+ *   3c	an anon, not alone; write	copy-on-write: a new anon takes the slot, the old one loses a reference
+ *   4	as 3c in a shared segment	the new anon takes the slot for all sharers: the old page loses every translation
+ *   5	a shared file			the file's page; a write marks it dirty first
  *
  * Writable translations: where the hardware does not report modification (mc_mod_bits), a translation is writable only
  * once the page is P_MOD, so the first write faults. A page whose disk copy gets stale gives its slot back.
@@ -205,8 +215,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 }
 
 /*
- * The page of zeroes that all memory nobody has written yet is mapped to, read-only, for those who read it. NULL: this
- * machine cannot map a page more than once, the page is to be the program's own, or there is no memory.
+ * The page of zeroes: reads of memory that was never written map it, read-only. NULL: this machine cannot map a page more than
+ * once, the page is to be the program's own, or there is no memory.
  */
 static struct page *zero_page(const struct fault *f)
 {
@@ -227,6 +237,7 @@ static struct page *zero_page(const struct fault *f)
 }
 
 /* ---- the cases of a fault; the slot is busy ---- */
+/* Cases 1a and 1b. */
 static enum vm_err fault_zero(struct fault *f)
 {
 	struct page *pp = zero_page(f);
@@ -252,7 +263,7 @@ static enum vm_err fault_zero(struct fault *f)
 	return e;
 }
 
-/* The slot gets a copy of src (E-locked; unlocked here) instead of old (0: a file's page). */
+/* Copy-on-write, cases 2b, 3c and 4: the slot gets a copy of src (E-locked; unlocked here) instead of old (0: a file's page). */
 static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 {
 	unsigned locked = aslock_get(f->f_as, f->f_va);
@@ -290,6 +301,7 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	return e;
 }
 
+/* Cases 2a and 2b. */
 static enum vm_err fault_file(struct fault *f)
 {
 	struct page *pp;
@@ -304,6 +316,7 @@ static enum vm_err fault_file(struct fault *f)
 	return e;
 }
 
+/* Cases 3 and 4. */
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
@@ -343,6 +356,7 @@ static enum vm_err fault_slot(struct fault *f)
 	return e;
 }
 
+/* Case 5. */
 static enum vm_err fault_shared_file(struct fault *f)
 {
 	struct page *pp;

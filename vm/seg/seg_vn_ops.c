@@ -9,8 +9,8 @@
  *
  * Reservation of shared anonymous memory belongs to the map (anonmap_reserve), of private memory to the segment.
  *
- * Inheritance SHARE makes private memory shared for good. A private file's map is shared then (SVD_COWSHARE): pages nobody
- * wrote are the file's, the others the map's, for all who share.
+ * Inheritance SHARE makes private memory shared for good. A private file's map is shared then (SVD_COWSHARE): pages that
+ * were never written are the file's, the others are the map's, for all sharers.
  */
 #include "vm/seg/seg_vn.h"
 
@@ -267,7 +267,7 @@ static bool merge_lower(struct seg *a, struct seg *b, uint64_t na)
 	return true;
 }
 
-/* A new map for the few anons of b, whose own map others use, too. */
+/* A new map for the few anons of b, whose own map has other users. */
 static bool merge_new(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
@@ -784,7 +784,7 @@ static bool let_go(struct vm *vm, anon_id id)
 	return true;
 }
 
-/* W. Like DONTNEED, but lazily: who writes a page before its frame is wanted pays neither fault nor zeroing. */
+/* W. Like DONTNEED, but lazily: a page that is written before its frame is wanted costs neither a fault nor zeroing. */
 static enum vm_err free_lazily(struct seg *seg, vaddr_t addr, uint64_t len)
 {
 	struct segvn_data *svd = svd_of(seg);
@@ -824,7 +824,7 @@ static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
 		anon_decref(vm, id);
 }
 
-/* W. The contents of shared memory go for all who share; wired pages of others stay. */
+/* W. The contents of shared memory are dropped for all sharers; pages that other sharers wired stay. */
 static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
 {
 	struct segvn_data *svd = svd_of(seg);

@@ -151,7 +151,7 @@ static void page_check_cachelist(struct vm *vm, struct page_census *pc)
 		page_violation(pc, "page: the cache list does not hold exactly the named free pages");
 }
 
-/* Who changed something before, under whichever lock, has done so. */
+/* Every change that began before, under whichever lock, is complete. */
 static void page_check_sync(struct vm *vm)
 {
 	for (uint32_t k = 0; k <= vm->vm_lockmask; k++) {
