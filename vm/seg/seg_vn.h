@@ -58,6 +58,12 @@ static inline unsigned segvn_place(const struct seg *s, uint64_t idx)
 {
 	return (s->s_flags & S_SPREAD) == 0 ? 0 : PG_NODE((unsigned)(idx % s->s_as->a_vm->vm_caps->mc_nnodes));
 }
+static inline struct vm *segvn_vm(const struct seg *s) { return s->s_as->a_vm; }
+/* How to unload: the contents of unmapped pages are dropped if no anon here was ever shared and none of them is a file's. */
+static inline unsigned svd_discard(const struct segvn_data *svd)
+{
+	return !svd_shared(svd) && svd->svd_vp == NULL && !svd->svd_dupped ? HAT_UNLOAD_DISCARD : 0;
+}
 static inline voff_t svd_anon_off(anon_id id) { return (voff_t)id << VM_PAGESHIFT; }
 
 struct anon_map *segvn_amp(struct seg *); /* makes it if need be; NULL: no memory */

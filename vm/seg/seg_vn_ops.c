@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * segvn: creation, duplication, splitting, merging, protection, advice, write-back, checks. Theory: seg_vn.c.
+ * segvn: creation, duplication, splitting, merging, protection, write-back, checks. Theory: seg_vn.c; advice: seg_vn_advise.c.
  *
  * Merging joins segments that continue each other in everything. Where their maps differ, the first one's map grows if it
  * ends with the segment; where only one has a map, that one grows upwards or downwards (anonmap_grow_below), which costs the
@@ -15,11 +15,6 @@
 #include "vm/seg/seg_vn.h"
 
 #define MERGE_PAGES 2048u /* most anons that are moved for a merge where a map has other users */
-
-static struct vm *vm_of(const struct seg *seg)
-{
-	return seg->s_as->a_vm;
-}
 
 /* ---- life ---- */
 static struct segvn_data *svd_alloc(struct vm *vm)
@@ -90,7 +85,7 @@ static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const str
 	}
 	if (!svd_shared(svd) || svd->svd_vp != NULL)
 		return VM_OK;
-	svd->svd_amp = anonmap_alloc(vm_of(seg), vm_btop(seg_size(seg)));
+	svd->svd_amp = anonmap_alloc(segvn_vm(seg), vm_btop(seg_size(seg)));
 	if (svd->svd_amp == NULL)
 		return VM_NOMEM;
 	svd->svd_flags |= SVD_OWNAMP;
@@ -116,9 +111,9 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 	    (a->sa_amp != NULL && ((a->sa_flags & SEGVN_SHARED) == 0 || a->sa_vnode != NULL)) ||
 	    ((a->sa_vnode != NULL || a->sa_amp != NULL) && offset_wraps(a->sa_off, seg_size(seg))))
 		return VM_INVAL;
-	if (a->sa_pagesize != 0 && a->sa_pagesize >= vm_of(seg)->vm_caps->mc_npagesizes)
+	if (a->sa_pagesize != 0 && a->sa_pagesize >= segvn_vm(seg)->vm_caps->mc_npagesizes)
 		return VM_NOTSUP;
-	if ((svd = svd_alloc(vm_of(seg))) == NULL)
+	if ((svd = svd_alloc(segvn_vm(seg))) == NULL)
 		return VM_NOMEM;
 	svd->svd_prot = a->sa_prot;
 	svd->svd_maxprot = a->sa_maxprot;
@@ -135,7 +130,7 @@ enum vm_err segvn_create(struct seg *seg, const void *args)
 		e = segvn_charge(seg, vm_btop(seg_size(seg)));
 	}
 	if (e != VM_OK) {
-		svd_free(vm_of(seg), svd);
+		svd_free(segvn_vm(seg), svd);
 		seg->s_data = NULL;
 	}
 	return e;
@@ -166,12 +161,6 @@ static void unwire_range(struct seg *seg, vaddr_t addr, vaddr_t end)
 	}
 }
 
-/* Contents of unmapped pages are of no use to anybody if no anon here was ever shared and nothing is a file's. */
-static unsigned discard_flag(const struct segvn_data *svd)
-{
-	return !svd_shared(svd) && svd->svd_vp == NULL && !svd->svd_dupped ? HAT_UNLOAD_DISCARD : 0;
-}
-
 static enum vm_err segvn_unmap(struct seg *seg)
 {
 	struct segvn_data *svd = svd_of(seg);
@@ -180,18 +169,18 @@ static enum vm_err segvn_unmap(struct seg *seg)
 	if (aslock_next(seg->s_as, &va, seg_end(seg), LOCK_SOFT))
 		return VM_LOCKED;
 	unwire_range(seg, seg_base(seg), seg_end(seg));
-	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), discard_flag(svd));
+	hat_unload(seg->s_as->a_hat, seg_base(seg), seg_size(seg), svd_discard(svd));
 	if (svd->svd_amp != NULL && !svd_shares_amp(svd))
 		anonmap_drop(svd->svd_amp, svd->svd_anon_index, vm_btop(seg_size(seg)));
 	segvn_uncharge(seg, svd->svd_swresv);
-	svd_free(vm_of(seg), svd);
+	svd_free(segvn_vm(seg), svd);
 	seg->s_data = NULL;
 	return VM_OK;
 }
 
 static enum vm_err segvn_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
-	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(segvn_vm(seg), svd);
 	uint64_t head = vm_btop(addr - seg_base(seg)), tail = vm_btop(seg_end(seg) - addr);
 
 	if (n == NULL)
@@ -271,7 +260,7 @@ static bool merge_lower(struct seg *a, struct seg *b, uint64_t na)
 static bool merge_new(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
-	struct anon_map *amp = anonmap_alloc(vm_of(a), na + nb);
+	struct anon_map *amp = anonmap_alloc(segvn_vm(a), na + nb);
 
 	if (amp == NULL)
 		return false;
@@ -321,7 +310,7 @@ static bool segvn_concat(struct seg *a, struct seg *b)
 		return false;
 	x->svd_swresv += y->svd_swresv;
 	x->svd_dupped |= y->svd_dupped;
-	svd_free(vm_of(a), y);
+	svd_free(segvn_vm(a), y);
 	b->s_data = NULL;
 	return true;
 }
@@ -330,7 +319,7 @@ static bool segvn_concat(struct seg *a, struct seg *b)
 /* A page locked in the parent stays the parent's own: the child gets a copy now. */
 static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_t va)
 {
-	struct vm *vm = vm_of(seg);
+	struct vm *vm = segvn_vm(seg);
 	uint64_t idx = vm_btop(va - seg_base(seg)) + n->svd_anon_index;
 	struct page *pp, *copy;
 	anon_id id, nid;
@@ -368,7 +357,7 @@ static enum vm_err dup_private(struct seg *seg, struct segvn_data *n)
 	vaddr_t va = seg_base(seg);
 	enum vm_err e = VM_OK;
 
-	n->svd_amp = anonmap_alloc(vm_of(seg), pages);
+	n->svd_amp = anonmap_alloc(segvn_vm(seg), pages);
 	n->svd_anon_index = 0;
 	if (n->svd_amp == NULL)
 		return VM_NOMEM;
@@ -386,7 +375,7 @@ static enum vm_err dup_private(struct seg *seg, struct segvn_data *n)
 /* The child's description, without its map's contents. */
 static struct segvn_data *dup_data(struct seg *seg, bool share)
 {
-	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(segvn_vm(seg), svd);
 
 	if (n == NULL || share)
 		return n;
@@ -412,10 +401,10 @@ static void unload_zeroes(struct seg *seg)
 {
 	struct hat *hat = seg->s_as->a_hat;
 
-	if (vm_of(seg)->vm_zeropage == NULL || svd_of(seg)->svd_vp != NULL)
+	if (segvn_vm(seg)->vm_zeropage == NULL || svd_of(seg)->svd_vp != NULL)
 		return;
 	for (vaddr_t va = seg_base(seg); va < seg_end(seg); va += VM_PAGESIZE)
-		if (vm_is_zeropage(vm_of(seg), hat_probe(hat, va, NULL)))
+		if (vm_is_zeropage(segvn_vm(seg), hat_probe(hat, va, NULL)))
 			hat_unload(hat, va, VM_PAGESIZE, HAT_UNLOAD);
 }
 
@@ -478,7 +467,7 @@ static enum vm_err segvn_dup(struct seg *seg, struct seg *nseg)
 	nseg->s_flags = seg->s_flags;
 	if ((e = dup_contents(seg, nseg, share)) != VM_OK) {
 		segvn_uncharge(nseg, n->svd_swresv);
-		svd_free(vm_of(seg), n);
+		svd_free(segvn_vm(seg), n);
 		nseg->s_data = NULL;
 	}
 	return e;
@@ -503,7 +492,7 @@ static enum vm_err alike_shared(struct segvn_data *n, int64_t pages, uint64_t si
 
 static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 {
-	struct segvn_data *svd = svd_of(seg), *n = svd_copy(vm_of(seg), svd);
+	struct segvn_data *svd = svd_of(seg), *n = svd_copy(segvn_vm(seg), svd);
 	enum vm_err e = VM_OK;
 
 	if (n == NULL)
@@ -533,7 +522,7 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 	if (e == VM_OK && n->svd_full)
 		e = segvn_charge(nseg, vm_btop(seg_size(nseg)));
 	if (e != VM_OK) {
-		svd_free(vm_of(seg), n);
+		svd_free(segvn_vm(seg), n);
 		nseg->s_data = NULL;
 	}
 	return e;
@@ -568,7 +557,7 @@ static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
 
 	if (amp == NULL)
 		return VM_OK;
-	if ((n->svd_amp = anonmap_alloc(vm_of(seg), end - first)) == NULL)
+	if ((n->svd_amp = anonmap_alloc(segvn_vm(seg), end - first)) == NULL)
 		return VM_NOMEM;
 	n->svd_dupped = true;
 	for (uint64_t i = anonmap_next(amp, first); i < end && e == VM_OK; i = anonmap_next(amp, i + 1)) {
@@ -577,7 +566,7 @@ static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
 		if (!anonmap_enter(n->svd_amp, i - first, true, &none))
 			return VM_NOMEM;
 		(void)anonmap_enter(amp, i, false, &id);
-		if (id != 0 && (e = snapshot_anon(vm_of(seg), id, &nid)) == VM_OK)
+		if (id != 0 && (e = snapshot_anon(segvn_vm(seg), id, &nid)) == VM_OK)
 			anonmap_set(n->svd_amp, i - first, nid);
 		anonmap_exit(amp, i);
 		anonmap_exit(n->svd_amp, i - first);
@@ -592,7 +581,7 @@ static enum vm_err segvn_snapshot(struct seg *seg, struct seg *nseg, unsigned pr
 
 	if (!svd_has_anon(svd))
 		return VM_NOTSUP;
-	if ((n = svd_alloc(vm_of(seg))) == NULL)
+	if ((n = svd_alloc(segvn_vm(seg))) == NULL)
 		return VM_NOMEM;
 	n->svd_prot = prot;
 	n->svd_maxprot = maxprot;
@@ -610,7 +599,7 @@ static enum vm_err segvn_snapshot(struct seg *seg, struct seg *nseg, unsigned pr
 		e = segvn_charge(nseg, segvn_populated(nseg, seg_base(nseg), seg_size(nseg)));
 	if (e != VM_OK) {
 		segvn_uncharge(nseg, n->svd_swresv);
-		svd_free(vm_of(seg), n);
+		svd_free(segvn_vm(seg), n);
 		nseg->s_data = NULL;
 	}
 	return e;
@@ -659,259 +648,6 @@ static unsigned segvn_getprot(struct seg *seg, vaddr_t addr)
 	return svd_of(seg)->svd_prot;
 }
 
-/* ---- giving memory up ---- */
-struct pushing {
-	struct vm *p_vm;
-	struct page *p_batch[VM_IO_PAGES];
-	uint32_t p_n;
-	uint64_t p_freed;
-};
-
-static void push_flush(struct pushing *p)
-{
-	uint32_t ok = 0;
-
-	if (p->p_n == 0)
-		return;
-	(void)swapfs_putpages(p->p_vm, p->p_batch, p->p_n, &ok);
-	for (uint32_t i = 0; i < p->p_n; i++) {
-		if (i >= ok) {
-			page_unlock(p->p_vm, p->p_batch[i]);
-			continue;
-		}
-		page_free(p->p_vm, p->p_batch[i], false);
-		p->p_freed++;
-	}
-	p->p_n = 0;
-}
-
-static void push_page(struct pushing *p, anon_id id)
-{
-	struct vm *vm = p->p_vm;
-	struct page *pp;
-
-	if (!page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
-		return;
-	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
-		return;
-	if (pp->p_lckcnt > 0 || !hat_page_tryunload(pp)) {
-		page_unlock(vm, pp);
-		return;
-	}
-	/* Without a slot the contents are nowhere else, even if nobody wrote them. */
-	if ((page_nrm(pp) & P_MOD) != 0 || !anon_swapped(vm, id)) {
-		page_nrm_set(pp, P_MOD);
-		p->p_batch[p->p_n++] = pp;
-		if (p->p_n == VM_IO_PAGES)
-			push_flush(p);
-	} else {
-		page_free(vm, pp, false);
-		p->p_freed++;
-	}
-}
-
-/* Pages are named by their anon once more under no lock: the slot may go away between, then the name is gone too. */
-static uint64_t push_range(struct seg *seg, vaddr_t va, uint64_t len)
-{
-	struct segvn_data *svd = svd_of(seg);
-	struct pushing p = { .p_vm = vm_of(seg) };
-	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
-	uint64_t end = svd_index(seg, va) + vm_btop(len);
-
-	if (amp == NULL)
-		return 0;
-	for (uint64_t i = anonmap_next(amp, svd_index(seg, va)); i < end && i < anonmap_npages(amp);
-	     i = anonmap_next(amp, i + 1)) {
-		anon_id id = anonmap_peek(amp, i);
-
-		if (id != 0)
-			push_page(&p, id);
-	}
-	push_flush(&p);
-	return p.p_freed;
-}
-
-uint64_t segvn_swapout(struct seg *seg)
-{
-	struct segvn_data *svd = svd_of(seg);
-
-	if (svd->svd_vp != NULL)
-		(void)pvn_putpages(vm_of(seg), svd->svd_vp, svd->svd_off, seg_size(seg), PVN_FREE);
-	return push_range(seg, seg_base(seg), seg_size(seg));
-}
-
-/* W. Zeroes or the file's contents come back at the next touch. */
-static enum vm_err drop_contents(struct seg *seg, vaddr_t addr, uint64_t len)
-{
-	struct segvn_data *svd = svd_of(seg);
-	vaddr_t va = addr;
-
-	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
-		return VM_LOCKED;
-	hat_unload(seg->s_as->a_hat, addr, len, discard_flag(svd));
-	if (svd_shares_amp(svd) || svd->svd_amp == NULL)
-		return VM_OK;
-	uint64_t n = svd->svd_full || svd->svd_foreign ? 0 : segvn_populated(seg, addr, len);
-
-	anonmap_drop(svd->svd_amp, svd_index(seg, addr), vm_btop(len));
-	segvn_uncharge(seg, n);
-	return VM_OK;
-}
-
-/*
- * The anon's contents may go whenever its frame is wanted, unless it is written before: a clean page without a slot on disk is
- * just dropped, and the anon reads as zeroes. False: it cannot be said here whether it will be written.
- */
-static bool let_go(struct vm *vm, anon_id id)
-{
-	struct page *pp;
-
-	if (!page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)) && !anon_swapped(vm, id))
-		return true; /* zeroes already */
-	if (vm->vm_caps->mc_mod_sums || anon_refcnt(vm, id) != 1)
-		return false;
-	if ((pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL)) == NULL)
-		return false;
-	if (vm->vm_caps->mc_mod_bits)
-		(void)hat_pagesync(pp, true, true);
-	else
-		hat_pageunload(pp); /* the next write faults, and marks the page */
-	page_nrm_clear(pp, P_MOD | P_REF);
-	swapfs_dirty(vm, pp);
-	page_cool(vm, pp);
-	page_unlock(vm, pp);
-	VM_STAT(vm, lazy_free);
-	return true;
-}
-
-/* W. Like DONTNEED, but lazily: a page that is written before its frame is wanted costs neither a fault nor zeroing. */
-static enum vm_err free_lazily(struct seg *seg, vaddr_t addr, uint64_t len)
-{
-	struct segvn_data *svd = svd_of(seg);
-	uint64_t end = svd_index(seg, addr) + vm_btop(len), i;
-	vaddr_t va = addr;
-	enum vm_err e = VM_OK;
-
-	if (svd_shares_amp(svd) || svd->svd_vp != NULL || svd->svd_amp == NULL)
-		return VM_OK;
-	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
-		return VM_LOCKED;
-	for (i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); e == VM_OK && i < end;
-	     i = anonmap_next(svd->svd_amp, i + 1)) {
-		anon_id id = anonmap_peek(svd->svd_amp, i);
-
-		if (id != 0 && !let_go(vm_of(seg), id))
-			e = drop_contents(seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
-	}
-	return e;
-}
-
-static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
-{
-	bool wired = false;
-	struct page *pp;
-	anon_id id;
-
-	(void)anonmap_enter(amp, i, false, &id);
-	if (id != 0 && (pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED)) != NULL) {
-		wired = pp->p_lckcnt > 0;
-		page_unlock(vm, pp);
-	}
-	if (id != 0 && !wired)
-		anonmap_set(amp, i, 0);
-	anonmap_exit(amp, i);
-	if (id != 0 && !wired)
-		anon_decref(vm, id);
-}
-
-/* W. The contents of shared memory are dropped for all sharers; pages that other sharers wired stay. */
-static enum vm_err remove_range(struct seg *seg, vaddr_t addr, uint64_t len)
-{
-	struct segvn_data *svd = svd_of(seg);
-	struct vm *vm = vm_of(seg);
-	vaddr_t va = addr;
-
-	if (!svd_shared(svd) || (svd->svd_maxprot & PROT_W) == 0)
-		return VM_INVAL;
-	if (aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
-		return VM_LOCKED;
-	if (svd->svd_vp != NULL) {
-		page_purge_range(vm, svd->svd_vp, svd_voff(seg, addr), len, true);
-		svd->svd_vp->v_ops->vo_discard(svd->svd_vp, svd_voff(seg, addr), len);
-		return VM_OK;
-	}
-	uint64_t end = svd_index(seg, addr) + vm_btop(len);
-
-	for (uint64_t i = anonmap_next(svd->svd_amp, svd_index(seg, addr)); i < end;
-	     i = anonmap_next(svd->svd_amp, i + 1))
-		drop_unwired(vm, svd->svd_amp, i);
-	return VM_OK;
-}
-
-/* Reads what is on disk as long as memory is plenty; errors will show at the real access. */
-static void read_contents(struct seg *seg, vaddr_t addr, uint64_t len)
-{
-	struct segvn_data *svd = svd_of(seg);
-	struct vm *vm = vm_of(seg);
-	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
-
-	for (vaddr_t va = addr; va < addr + len && vm->vm_nfree > vm->vm_lotsfree + VM_IO_PAGES; va += VM_PAGESIZE) {
-		uint64_t left = vm_btop(addr + len - va);
-		unsigned hint = left < VM_IO_PAGES ? (unsigned)left : VM_IO_PAGES;
-		enum vm_err e = VM_OK;
-		struct page *pp = NULL;
-		anon_id id = 0;
-
-		if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), false, &id))
-			return;
-		if (id != 0 && !page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
-			e = anon_getpage(vm, id, SE_SHARED, hint, segvn_place(seg, svd_index(seg, va)), &pp);
-		else if (id == 0 && svd->svd_vp != NULL && !page_exists(vm, svd->svd_vp, svd_voff(seg, va)))
-			e = pvn_getpage(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED, hint, &pp);
-		if (e == VM_OK && pp != NULL)
-			page_unlock(vm, pp);
-		if (amp != NULL)
-			anonmap_exit(amp, svd_index(seg, va));
-		if (e != VM_OK)
-			return;
-	}
-}
-
-enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
-{
-	struct segvn_data *svd = svd_of(seg);
-
-	switch (a) {
-	case ADV_NORMAL:
-	case ADV_RANDOM:
-	case ADV_SEQUENTIAL:
-		svd->svd_advice = a;
-		return VM_OK;
-	case ADV_WILLNEED:
-		read_contents(seg, addr, len);
-		return VM_OK;
-	case ADV_DONTNEED:
-		return drop_contents(seg, addr, len);
-	case ADV_FREE:
-		return free_lazily(seg, addr, len);
-	case ADV_COLD:
-		segvn_cool(seg, addr, len);
-		return VM_OK;
-	case ADV_PAGEOUT:
-		if (svd_shared(svd) && svd->svd_vp != NULL)
-			return pvn_putpages(vm_of(seg), svd->svd_vp, svd_voff(seg, addr), len, PVN_FREE);
-		(void)push_range(seg, addr, len);
-		return VM_OK;
-	case ADV_REMOVE:
-		return remove_range(seg, addr, len);
-	case ADV_POPULATE_READ:
-		return segvn_fault(seg, addr, len, F_INVAL, S_READ);
-	case ADV_POPULATE_WRITE:
-		return segvn_fault(seg, addr, len, F_INVAL, S_WRITE);
-	}
-	return VM_INVAL;
-}
-
 /* ---- write-back, residence ---- */
 enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned flags)
 {
@@ -924,7 +660,7 @@ enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned fla
 		return VM_OK;
 	if ((flags & SYNC_INVAL) != 0 && aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
-	e = pvn_putpages(vm_of(seg), svd->svd_vp, off, len,
+	e = pvn_putpages(segvn_vm(seg), svd->svd_vp, off, len,
 			 ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) | ((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
 	if (e == VM_OK && (flags & SYNC_ASYNC) == 0)
 		e = svd->svd_vp->v_ops->vo_sync(svd->svd_vp, off, len);
@@ -934,7 +670,7 @@ enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned fla
 static uint8_t incore_page(struct seg *seg, vaddr_t va)
 {
 	struct segvn_data *svd = svd_of(seg);
-	struct vm *vm = vm_of(seg);
+	struct vm *vm = segvn_vm(seg);
 	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
 	anon_id id = amp != NULL ? anonmap_peek(amp, svd_index(seg, va)) : 0;
 	pfn_t pfn = hat_probe(seg->s_as->a_hat, va, NULL);
@@ -983,7 +719,7 @@ static enum vm_err segvn_move(struct seg *seg, vaddr_t addr, uint64_t len, struc
 bool segvn_translation_ok(struct seg *seg, vaddr_t va, pfn_t pfn, unsigned attr)
 {
 	struct segvn_data *svd = svd_of(seg);
-	struct vm *vm = vm_of(seg);
+	struct vm *vm = segvn_vm(seg);
 	const struct page *pp = page_of(vm, pfn);
 	anon_id id = svd_has_anon(svd) && svd->svd_amp != NULL ? anonmap_peek(svd->svd_amp, svd_index(seg, va)) : 0;
 
