@@ -109,13 +109,19 @@ static bool is_alive(int pidfd)
 
 bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 {
-	char status[4096], own[4096];
+	static bool known, ours; /* /proc, and the filters, are what they were at the first call */
+	static uint64_t own;
+	char status[4096];
 	uint64_t v[4];
 	uid_t owner = 0;
 
 	memset(c, 0, sizeof *c);
-	if (pid <= 0 || !proc_is_ours() || !read_file(pid, "status", status, sizeof status) ||
-	    !read_file(getpid(), "status", own, sizeof own) || numbers(status, "\nUid:", 10, v, 4) != 4)
+	if (!known) {
+		known = true;
+		ours = proc_is_ours() && read_file(getpid(), "status", status, sizeof status);
+		own = ours ? filters(status) : 0;
+	}
+	if (pid <= 0 || !ours || !read_file(pid, "status", status, sizeof status) || numbers(status, "\nUid:", 10, v, 4) != 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		c->uid[i] = (uint32_t)v[i];
@@ -129,7 +135,7 @@ bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 	c->label = label_of(pid);
 	if (c->userns == 0 || inode(pid, "fd", &owner) == 0 || owner != c->uid[1]) /* it cannot be dumped */
 		return false;
-	return c->uid[0] == uid && c->gid[0] == gid && filters(status) <= filters(own) && is_alive(pidfd);
+	return c->uid[0] == uid && c->gid[0] == gid && filters(status) <= own && is_alive(pidfd);
 }
 
 bool creds_own(struct creds *c)

@@ -243,7 +243,8 @@ def inside(script):
 def greetings():
     """Greetings that are none cost nothing and are counted; a right one is answered, whatever came before it."""
     status, out, err, report = inside(r"""
-wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[0, 0]), hello(flags=8), hello(flags=3, slot=7), hello(flags=4, slot=7), hello(flags=1, slot=-1),
+wrong = [hello(magic=MAGIC + 1), hello(token=[words[0], words[1] ^ 1]), hello(token=[words[0] ^ 1, words[1]]),
+         hello(token=[0, 0]), hello(flags=8), hello(flags=3, slot=7), hello(flags=4, slot=7), hello(flags=1, slot=-1),
          hello(flags=1, slot=512), hello(flags=1, slot=1 << 30), hello(flags=1, slot=0), hello()[:-1], hello() + b"x", b"x", hello() * 100]
 for message in wrong:
     a, b = pair()
@@ -262,9 +263,9 @@ print(struct.unpack("Qii", data)[0] == MAGIC, n)
 """)
     check(status == 0 and err == "", status, out, err)
     lines = out.splitlines()
-    check(lines[:-1] == ["(b'', 0)"] * 14, lines)
+    check(lines[:-1] == ["(b'', 0)"] * 15, lines)
     check(lines[-1] in ("True 3", "True 4"), lines)
-    check(report["turned_away"] == 19, report)
+    check(report["turned_away"] == 20, report)
 
 
 def flood():
