@@ -127,6 +127,9 @@ static long drop_contents(struct host *h, const struct piece *p, int advice)
 	if (locked)
 		(void)as_unlock(h->h_as, p->base, n);
 	r = host_errno(as_advise(h->h_as, p->base, n, ADV_DONTNEED));
+	/* what was closed before the process was managed is the kernel's until it is opened */
+	if (r == 0 && p->prot == 0)
+		r = advise_mapping(p, advice);
 	if (locked)
 		(void)as_lock(h->h_as, p->base, n);
 	return r;
@@ -157,7 +160,10 @@ static long leave_then_advise(struct host *h, const struct piece *p, int advice)
 
 static long drop_then_advise(struct host *h, const struct piece *p, int advice)
 {
-	enum vm_err e = host_forget(h, p->base, p->end - p->base);
+	enum vm_err e;
+
+	host_nofork_to_kernel(h, p->base, p->end);
+	e = host_forget(h, p->base, p->end - p->base);
 
 	if (e != VM_OK)
 		return host_errno(e);
@@ -181,10 +187,12 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 	const struct advice_row *row = find_advice(advice);
 	long r;
 
-	if (row ==
-	    NULL) /* newer than this table: if the kernel knows it, it shall have the range */
+	/* newer than this table: if the kernel knows it, it shall have the range */
+	if (row == NULL)
 		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
-	if ((p->closed || !h->h_managed) && row->a_how != HOW_CHILD && row->a_how != HOW_DROP &&
+	bool kernels = p->closed || !h->h_managed || (p->prot != 0 && (p->prot & RW) != RW);
+
+	if (kernels && row->a_how != HOW_CHILD && row->a_how != HOW_DROP &&
 	    row->a_how != HOW_LEAVE)
 		return advise_mapping(p, advice);
 	switch (row->a_how) {

@@ -17,7 +17,7 @@
 #define MIB  (1u << 20)
 
 struct scenario { const char *name; int (*run)(void); };
-extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[],
+extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[], random_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[],
     signal_scenarios[];
 
 /* A wrong outcome is a line of output: native runs do not print it. */

@@ -444,6 +444,9 @@ static int guards(void)
 	report("remove", madvise(p, 16 * PAGE, GUARD_REMOVE));
 	printf("%d\n", p[4 * PAGE]);
 	EXPECT(wrong(p, 4 * PAGE, 1) == 0);
+	EXPECT(madvise(p + 8 * PAGE, PAGE, MADV_DONTFORK) == 0 && madvise(p + 8 * PAGE, PAGE, GUARD_INSTALL) == 0);
+	EXPECT(madvise(p + 8 * PAGE, PAGE, GUARD_REMOVE) == 0);
+	report_child("not forked", read_byte, p + 8 * PAGE);
 	report("unknown", madvise(p, PAGE, 12345));
 	return 0;
 }

@@ -220,6 +220,10 @@ static int read_only(void)
 	push_out();
 	EXPECT(mprotect(q, MIB, PROT_READ | PROT_EXEC) == 0 && wrong(q, MIB, 1) == 512);
 	EXPECT(munmap(q, 2 * MIB) == 0);
+	q = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* and from the start */
+	report("populate from the start", madvise(q, MIB, MADV_POPULATE_READ));
+	report("drop from the start", madvise(q, MIB, MADV_DONTNEED));
+	EXPECT(zero(q, MIB) && munmap(q, MIB) == 0);
 	return 0;
 }
 
