@@ -71,7 +71,7 @@ static void fault_signal(enum vm_err e, vaddr_t addr)
 	}
 }
 
-#define NOMEM_TRIES 500u
+#define NOMEM_TRIES 200u
 
 /* Memory was reserved, so frames come: page-out has to write some first, and other threads have to let go of theirs. */
 enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg_rw rw)

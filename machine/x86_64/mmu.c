@@ -127,6 +127,8 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 
 		if (!global && r[i].mr_hat != c->cpu_hat)
 			continue;
+		if (global && (vaddr_t)(uintptr_t)__builtin_frame_address(0) - r[i].mr_va < r[i].mr_len)
+			kpanic("the kernel unmaps the stack that it runs on");
 		if (vm_btop(r[i].mr_len) > FLUSH_ALL) {
 			if (global)
 				flush_global();

@@ -4,8 +4,8 @@
  *
  * The arena of addresses is a vmem; behind each piece lies an ordinary anonymous segment of the kernel's space, and below a
  * piece with KPD_REDZONE a page of seg_hole, so that a stack that overflows faults instead of running into its neighbour.
- * A thread's stack is locked (KPD_LOCKED) while the thread may run, because a fault on the stack that serves the fault
- * cannot be served; when the thread sleeps for long its stack is swapped out with it.
+ * A thread's stack is soft-locked (KPD_LOCKED) while the thread may run, its translations too, because a fault on the stack that
+ * serves the fault cannot be served; when the thread sleeps for long its stack is swapped out with it.
  *
  * Solaris keeps one segment with its own anon map and page lists; here segvn does all that already, and the kernel's space
  * finds a segment in O(log n). Neighbours without redzone merge, which is harmless: release splits them again.
@@ -55,7 +55,11 @@ static uint64_t redzone_bytes(unsigned flags)
 static void unmap_piece(struct segkp *kp, vaddr_t va, uint64_t len, unsigned flags)
 {
 	vaddr_t base = va - redzone_bytes(flags);
-	enum vm_err e = as_unmap(kp->kp_as, base, len + redzone_bytes(flags));
+	enum vm_err e;
+
+	if ((aslock_get(kp->kp_as, va) & LOCK_SOFT) != 0)
+		(void)as_fault(kp->kp_as, va, len, F_SOFTUNLOCK, S_WRITE);
+	e = as_unmap(kp->kp_as, base, len + redzone_bytes(flags));
 
 	/* Cutting merged neighbours may want memory: wait for it, the address range must come free. */
 	while (e == VM_NOMEM) {
@@ -64,6 +68,12 @@ static void unmap_piece(struct segkp *kp, vaddr_t va, uint64_t len, unsigned fla
 	}
 	VM_ASSERT(e == VM_OK);
 	vmem_free(kp->kp_arena, base, len + redzone_bytes(flags));
+}
+
+/* The pages stay, and so do their translations: a HAT may drop any that is not locked, and a stack cannot fault. */
+static enum vm_err hold_piece(struct segkp *kp, vaddr_t va, uint64_t len)
+{
+	return as_fault(kp->kp_as, va, len, F_SOFTLOCK, S_WRITE);
 }
 
 static enum vm_err map_piece(struct segkp *kp, uint64_t len, unsigned flags, vaddr_t *vap)
@@ -82,7 +92,7 @@ static enum vm_err map_piece(struct segkp *kp, uint64_t len, unsigned flags, vad
 	*vap = base + red;
 	if (red != 0 && (e = as_map(kp->kp_as, base, red, seghole_create, NULL)) != VM_OK)
 		unmap_piece(kp, *vap, len, flags);
-	else if ((flags & KPD_LOCKED) != 0 && (e = as_lock(kp->kp_as, *vap, len)) != VM_OK)
+	else if ((flags & KPD_LOCKED) != 0 && (e = hold_piece(kp, *vap, len)) != VM_OK)
 		unmap_piece(kp, *vap, len, flags);
 	return e;
 }
@@ -155,7 +165,7 @@ void segkp_destroy(struct segkp *kp)
 
 enum vm_err segkp_swapout(struct segkp *kp, vaddr_t va, uint64_t len)
 {
-	enum vm_err e = as_unlock(kp->kp_as, va, len);
+	enum vm_err e = as_fault(kp->kp_as, va, len, F_SOFTUNLOCK, S_WRITE);
 
 	return e != VM_OK ? e : as_advise(kp->kp_as, va, len, ADV_PAGEOUT);
 }
@@ -163,6 +173,6 @@ enum vm_err segkp_swapout(struct segkp *kp, vaddr_t va, uint64_t len)
 enum vm_err segkp_swapin(struct segkp *kp, vaddr_t va, uint64_t len, unsigned flags)
 {
 	if ((flags & KPD_LOCKED) != 0)
-		return as_lock(kp->kp_as, va, len);
+		return hold_piece(kp, va, len);
 	return as_fault(kp->kp_as, va, len, F_INVAL, S_READ);
 }
