@@ -640,7 +640,7 @@ static int limit_of_parent(void *arg)
 
 static int limits_of_space(void)
 {
-	enum { UNIT = 64 * MIB };
+	enum { UNIT = 32 * MIB };
 	static const int kinds[] = { RLIMIT_AS, RLIMIT_DATA };
 	char *p[32];
 
