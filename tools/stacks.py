@@ -3,6 +3,7 @@
 
     stacks.of_group(pid)    every process of that process group and what descends from pid
     stacks.of(pids)
+    stacks.run(argv, ...)   subprocess.run, in a session of its own, that prints them on a timeout
 
 For each thread: its name, state, the system call it is in, where it sleeps in the kernel and the kernel's stack, as
 /proc tells them; for each process what gdb says of its own stacks, where gdb is installed. Memory of a hosted program that
@@ -11,6 +12,7 @@ is paged out cannot be read by gdb, so it gets a time limit.
 
 import os
 import shutil
+import signal
 import subprocess
 
 GDB_SECONDS = 20
@@ -38,6 +40,22 @@ def of_group(leader):
         if not more:
             return of(sorted(found))
         found |= more
+
+
+def run(argv, timeout, check=False, capture_output=False, **kw):
+    if capture_output:
+        kw.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen(argv, start_new_session=True, **kw)
+    try:
+        out, err = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        print("HANGS after %.0f s: %s\n%s" % (timeout, " ".join(argv), of_group(p.pid)), flush=True)
+        os.killpg(p.pid, signal.SIGKILL)
+        p.communicate()
+        raise
+    if check and p.returncode:
+        raise subprocess.CalledProcessError(p.returncode, argv, out, err)
+    return subprocess.CompletedProcess(argv, p.returncode, out, err)
 
 
 def of(pids):

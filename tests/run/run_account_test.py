@@ -14,6 +14,7 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import limited
+import stacks
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20
@@ -27,7 +28,7 @@ def check(ok, *what):
 def run(options, argv, group=None):
     """(the report, standard output) of a run that must end well."""
     with tempfile.NamedTemporaryFile() as f:
-        p = subprocess.run([QUIRE, "run"] + options + ["--report", "json:" + f.name] + argv, stdin=subprocess.DEVNULL,
+        p = stacks.run([QUIRE, "run"] + options + ["--report", "json:" + f.name] + argv, stdin=subprocess.DEVNULL,
                            capture_output=True, text=True, timeout=120, check=False, preexec_fn=group.join if group else None)
         check(p.returncode == 0, argv, p.returncode, p.stdout, p.stderr)
         return json.load(f), p.stdout

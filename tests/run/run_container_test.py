@@ -19,6 +19,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import stacks
 import tidy
 
 QUIRE, HELPER, SANDBOX, LIBTEST = (os.path.abspath(p) for p in sys.argv[1:5])
@@ -38,7 +39,7 @@ PROGRAMS = [[HELPER, "touch", "6000", "3"], [HELPER, "children", "3", "3000"], [
 
 
 def run(argv, **kw):
-    p = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120, **kw)
+    p = stacks.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120, **kw)
     return p.returncode, p.stdout, p.stderr
 
 

@@ -12,6 +12,10 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import stacks
+
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20
 STATICS = 32 * MIB      # that the helper has, touched or not
@@ -26,7 +30,7 @@ def check(ok, *what):
 def run(memory, *args):
     """Returns (the report, standard output)."""
     with tempfile.NamedTemporaryFile() as f:
-        p = subprocess.run([QUIRE, "run", "--memory", memory, "--report", "json:" + f.name, HELPER] + list(args),
+        p = stacks.run([QUIRE, "run", "--memory", memory, "--report", "json:" + f.name, HELPER] + list(args),
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
         check(p.returncode == 0, args, p.returncode, p.stderr)
         return json.load(f), p.stdout.decode()
