@@ -106,14 +106,14 @@ def draw(result, path):
            text(12, 26, "Less memory than the program needs", 17, INK, weight="600"),
            text(12, 46, "Time, as a multiple of the native run, by the memory the program gets in percent of its peak.", 11.5, SOFT),
            dot(18, 60, OURS), text(28, 64, "quire run", 11.5, OURS, weight="600"),
-           dot(104, 60, KERNEL), text(114, 64, "the kernel's zram, its memory counted", 11.5, KERNEL, weight="600"),
-           cross(338, 60, SOFT), text(348, 64, "killed or failed", 11.5, SOFT),
-           arrow(446, 61, SOFT), text(456, 64, "ended at %d×" % result["bound"], 11.5, SOFT)]
+           dot(112, 60, KERNEL), text(122, 64, "kernel, zram", 11.5, KERNEL, weight="600"),
+           cross(226, 60, SOFT), text(236, 64, "killed or failed", 11.5, SOFT),
+           arrow(344, 61, SOFT), text(354, 64, "ended at %d×" % result["bound"], 11.5, SOFT)]
     for n, row in enumerate(rows):
         out.append("<g transform='translate(%d %d)'>" % (10 + n % columns * PANEL_W, HEAD + n // columns * PANEL_H))
         out += panel(row)
         out.append("</g>")
-    out.append(text(12, height - 11, "Green: what is aimed at. %s." % (
+    out.append(text(12, height - 11, "Green: what is aimed at. The kernel's memory is its cgroup's limit and what zram took. %s." % (
         "Medians of %d rounds" % result["rounds"] if result["rounds"] > 1 else "One round"), 10.5, SOFT))
     out.append("</svg>")
     with open(path, "w", encoding="utf-8") as f:
