@@ -720,7 +720,32 @@ static void test_the_pool_is_dense(void **state)
 			}
 }
 
-/* The same while most of it goes to the file and is read back. */
+/* Pages that are a word each take entries of the table alone: those go when the pages do, though the first ones stay. */
+static void test_tables_shrink(void **state)
+{
+	static uint32_t h[20000];
+	struct pool_stats st;
+	struct rig r;
+
+	(void)state;
+	setup(&r, 8 * MiB, 0);
+	for (unsigned i = 0; i < 20000; i++)
+		assert_int_equal(put(&r, i * 8, &h[i]), 0);
+	pool_stats(&r.p, &st);
+	assert_in_range(st.mem_held, 20000 * 20, 20000 * 30);
+	for (unsigned i = 19999; i >= 100; i--)
+		pool_unref(&r.p, h[i]);
+	pool_stats(&r.p, &st);
+	assert_in_range(st.mem_held, 1, SEG);
+	for (unsigned i = 0; i < 100; i++) {
+		expect(&r, h[i], i * 8);
+		pool_unref(&r.p, h[i]);
+	}
+	expect_empty(&r);
+	teardown(&r);
+}
+
+/* As test_the_pool_is_dense, while most of it goes to the file and is read back. */
 static void test_the_pool_is_dense_beside_a_file(void **state)
 {
 	struct rig r;
@@ -981,6 +1006,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_young_pages_and_a_full_file),
 		cmocka_unit_test(test_the_pool_is_dense),
 		cmocka_unit_test(test_the_pool_is_dense_beside_a_file),
+		cmocka_unit_test(test_tables_shrink),
 		cmocka_unit_test(test_pages_in_use_stay_in_memory),
 		cmocka_unit_test(test_reads_make_the_packer_pack_tighter),
 		cmocka_unit_test(test_share_goes_where_it_saves_most),
