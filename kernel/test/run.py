@@ -67,13 +67,14 @@ class Machine:
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin',
                                                                                    'SIZE': '128', 'SWAP': '512'})
 
-    def boot(self, memory, append, cpus=1, timeout=300):
-        """Status (the kernel's own, None: it did not switch off) and what it said."""
+    def boot(self, memory, append, cpus=1, timeout=300, swap=''):
+        """Status (the kernel's own, None: it did not switch off) and what it said. swap: put before the swap disk's file."""
         command = ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max', '-m', str(memory),
                    '-smp', str(cpus), '-nographic', '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
                    '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(self.kernel)]
         for i, name in enumerate(('root.img', 'swap.img')):
-            command += ['-drive', 'file=%s,format=raw,if=none,id=d%d' % (self.img / name, i),
+            command += ['-drive', 'file=%s%s,format=raw,rerror=report,werror=report,if=none,id=d%d' % (
+                            swap if i == 1 else '', self.img / name, i),
                         '-device', 'virtio-blk-device,drive=d%d' % i]
         command += ['-append', 'root=0 swap=1 seed=1 ' + append]
         try:
@@ -133,6 +134,13 @@ def test_no_shootdown_is_found_out(m):
     # broken on purpose: other CPUs are not told; the program reads what is not its own, or worse
     wrong, text = m.boot(24, 'mmu.noshoot=1 quiet=1 init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     return wrong != 0, text
+
+
+def test_a_disk_that_cannot_be_read_is_sigbus(m):
+    conf = m.img / 'blkdebug.conf'
+    conf.write_text('[inject-error]\nevent = "read_aio"\niotype = "read"\nerrno = "5"\nonce = "off"\n')
+    status, text = m.boot(24, 'init=/bin/programs arg0=random_writes_and_forks', swap='blkdebug:%s:' % conf)
+    return status == 7 and 'signal 7 code 3' in text, text
 
 
 def test_unknown_calls_are_counted(m):
