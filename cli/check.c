@@ -202,9 +202,9 @@ static bool may_drop_many(void)
 static void print_optional(void)
 {
 	printf("io_uring     %s\n", may_call(SYS_io_uring_setup) ? "the swap file is written behind" :
-	    "not allowed here: each write of the swap file is waited for, and paging to it takes up to half as long again");
+	    "not allowed here: each write of the swap file is waited for, which costs when its disk is slow");
 	printf("madvise      %s\n", may_drop_many() ? "process_madvise drops the memory of many frames at once" :
-	    "process_madvise is not to be had here: frames are dropped one by one, and paging takes up to half as long again");
+	    "process_madvise is not to be had here: frames are dropped one by one, by a call each");
 }
 
 /* quire check URL: what to expect of that engine, and of the disk where the swap file would be. */

@@ -9,6 +9,7 @@ once with EPERM and once with ENOSYS. The same programs print the same natively 
 runc are installed the recipe of `man quire` runs in a container of theirs.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -114,6 +115,8 @@ def podman():
     limit = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]     # podman asks for more than there may be
     argv = ["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "--cgroup-manager", "cgroupfs", "run", "--rm",
             "--network", "none", "--runtime", "runc"] + limit
+    traces = ["/dev/shm/libpod_lock"] + glob.glob("/sys/fs/cgroup/*/libpod_parent")
+    traces = [path for path in traces if os.path.exists(path)]      # others' containers
     try:
         status, out, err = run(argv + ["--rootfs", root, "/helper", "touch", "10", "1"])
         if status != 0:
@@ -127,7 +130,18 @@ def podman():
         check(status == 0 and "64 MiB in this machine or container" in out, status, out, err)
     finally:
         run(["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "system", "reset", "-f"])
+        forget(traces)
     return None
+
+
+def forget(traces):
+    """What podman leaves behind, unless it was there before."""
+    for top in glob.glob("/sys/fs/cgroup/*/libpod_parent"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            if top not in traces:
+                os.rmdir(folder)
+    if "/dev/shm/libpod_lock" not in traces and os.path.exists("/dev/shm/libpod_lock"):
+        os.unlink("/dev/shm/libpod_lock")
 
 
 def main():
