@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""far.py [--mib N] [--rounds N]: far swap beside the engines' own clients, and a program that pages to each place.
+
+Starts redis-server and nbdkit on the loopback, for itself. First table: units of 64 KiB, 16 under way, through quire-far and through the
+raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio. Second: seconds of a python program in half of
+the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis."""
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+PROGRAM = """
+import random
+n = 12000
+r = random.Random(1)
+a = [r.randbytes(3000) + b'x' * 1000 for _ in range(n)]
+s = 0
+for k in range(3):
+    for i in range(n):
+        s = (s * 31 + sum(a[i * 7919 % n][:16])) % 1000003
+print(s)
+"""
+
+
+def port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def listens(number):
+    for _ in range(500):
+        try:
+            socket.create_connection(("127.0.0.1", number), 1).close()
+            return True
+        except OSError:
+            time.sleep(0.02)
+    return False
+
+
+def ours(url, mib):
+    """MiB/s written and read, and microseconds of one page alone, through quire-far."""
+    r, w = os.pipe()
+    os.write(w, url.encode() + b"\n")
+    os.close(w)
+    p = subprocess.run([os.path.join(BUILD, "quire-far"), "--check", "--json", "--url-fd", str(r), "--mib", str(mib), "--depth", "16"],
+                       pass_fds=[r], capture_output=True, text=True, check=True)
+    os.close(r)
+    j = json.loads(p.stdout)
+    return j["write_mib_s"], j["read_mib_s"], j["page_us"]
+
+
+def raw_redis(number, mib):
+    p = subprocess.run(["redis-benchmark", "-p", str(number), "-d", "65536", "-n", str(mib * 16), "-c", "1", "-P", "16", "-r", "512",
+                        "-t", "set,get", "--csv"], capture_output=True, text=True, check=True)
+    rate = {line.split(",")[0].strip('"'): float(line.split(",")[1].strip('"')) for line in p.stdout.splitlines()[1:]}
+    return rate["SET"] / 16, rate["GET"] / 16
+
+
+def raw_nbd(number, mib):
+    url, speed = "nbd://127.0.0.1:%d" % number, []
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
+        f.write(os.urandom(1 << 20) * mib)
+        f.flush()
+        for argv in (["nbdcopy", "--requests=16", "--request-size=65536", f.name, url],
+                     ["nbdcopy", "--requests=16", "--request-size=65536", url, "null:"]):
+            t = time.monotonic()
+            subprocess.run(argv, check=True)
+            speed.append(mib / (time.monotonic() - t))
+    return speed
+
+
+def table(name, mine, theirs, rounds):
+    mine(), theirs()  # the servers' memory is touched for the first time, which neither client shall pay for
+    rows = [(mine(), theirs()) for _ in range(rounds)]
+    for i, what in enumerate(("written", "read")):
+        a, b = [r[0][i] for r in rows], [r[1][i] for r in rows]
+        ratio = [x / y for x, y in zip(a, b)]
+        print("%-8s %-8s %8.0f %8.0f   %.2f (%.2f-%.2f)" % (name, what, statistics.median(a), statistics.median(b),
+                                                        statistics.median(ratio), min(ratio), max(ratio)))
+    print("%-8s a page alone comes back in %.0f us" % (name, statistics.median(r[0][2] for r in rows)))
+
+
+def program(options, rounds):
+    seconds = []
+    for _ in range(rounds):
+        t = time.monotonic()
+        p = subprocess.run([os.path.join(BUILD, "quire"), "run", "-m", "28M", "--report", "none", *options, "--", "/usr/bin/python3", "-c",
+                            PROGRAM], capture_output=True, text=True)
+        assert p.returncode == 0, p.stderr
+        seconds.append(time.monotonic() - t)
+    return statistics.median(seconds), min(seconds), max(seconds)
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("--mib", type=int, default=64)
+    a.add_argument("--rounds", type=int, default=5)
+    o = a.parse_args()
+    missing = [p for p in ("redis-server", "redis-benchmark", "nbdkit", "nbdcopy") if shutil.which(p) is None]
+    if missing:
+        sys.exit("far.py: not installed: %s (apt-get install redis-server redis-tools nbdkit libnbd-bin)" % ", ".join(missing))
+    redis, nbd, nbd_raw = port(), port(), port()
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    servers = [subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(redis), "--save", ""], **quiet),
+               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd), "memory", "256M"], **quiet),
+               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd_raw), "memory", "%dM" % o.mib], **quiet)]
+    try:
+        assert all(listens(p) for p in (redis, nbd, nbd_raw)), "a server does not start"
+        print("MiB/s, 64 KiB, 16 under way    ours      raw   ours/raw (spread)")
+        table("redis", lambda: ours("redis://127.0.0.1:%d" % redis, o.mib), lambda: raw_redis(redis, o.mib), o.rounds)
+        table("nbd", lambda: ours("nbd://127.0.0.1:%d" % nbd, o.mib), lambda: raw_nbd(nbd_raw, o.mib), o.rounds)
+        print("\npython in half of its memory, s   median  min  max")
+        for name, options in (("file", ["--swap", "/var/tmp:200M"]), ("file, encrypted", ["--swap", "/var/tmp:200M", "--encrypt"]),
+                              ("nbd", ["--swap", "nbd://127.0.0.1:%d" % nbd]),
+                              ("redis", ["--swap", "redis://127.0.0.1:%d?size=200M" % redis])):
+            print("%-32s %5.2f %5.2f %5.2f" % ((name,) + program(options, o.rounds)))
+    finally:
+        for s in servers:
+            s.kill()
+            s.wait()
+
+
+main()
