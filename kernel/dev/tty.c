@@ -65,6 +65,8 @@ static void uart_interrupt(void *arg)
 		console_input((char)c);
 }
 
+void tty_set_foreground(int pgid) { foreground = pgid; }
+
 void tty_init(void)
 {
 	mach_mutex_init(&tty_lock, 6, "terminal");

@@ -159,4 +159,5 @@ struct inode *tmpfs_init(void);
 struct anon_map *tmpfs_memory(struct inode *);
 extern struct file_ops const tty_ops;
 void tty_init(void);
+void tty_set_foreground(int pgid); /* whom ^C reaches */
 #endif

@@ -666,6 +666,7 @@ void proc_init(void)
 	p->p_cwd = inode_hold(vfs_root);
 	p->p_pid = p->p_pgid = p->p_sid = u->u_tid;
 	all_procs = p;
+	tty_set_foreground(p->p_pgid);
 	uthread_enter(p, u);
 	/* the calls below act for the new process, in this thread */
 	t = arch_cur();

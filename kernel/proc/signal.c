@@ -168,7 +168,11 @@ static bool continued(void *arg)
 
 static void stop(struct proc *p)
 {
-	bool irq = spin_lock(&sched_lock);
+	bool irq;
+
+	if (p->p_parent == NULL)
+		return; /* nobody could make the first process go on */
+	irq = spin_lock(&sched_lock);
 
 	p->p_stopped = true;
 	p->p_told_stop = false;

@@ -67,7 +67,7 @@ class Machine:
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin',
                                                                                    'SIZE': '128', 'SWAP': '512'})
 
-    def boot(self, memory, append, cpus=1, timeout=300, swap=''):
+    def boot(self, memory, append, cpus=1, timeout=300, swap='', typed=None):
         """Status (the kernel's own, None: it did not switch off) and what it said. swap: put before the swap disk's file."""
         command = ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max', '-m', str(memory),
                    '-smp', str(cpus), '-nographic', '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
@@ -78,7 +78,7 @@ class Machine:
                         '-device', 'virtio-blk-device,drive=d%d' % i]
         command += ['-append', 'root=0 swap=1 seed=1 ' + append]
         try:
-            r = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout)
+            r = subprocess.run(command, input=typed or b'', stdout=subprocess.PIPE, timeout=timeout)
         except subprocess.TimeoutExpired as e:
             return None, (e.stdout or b'').decode(errors='replace') + '\n(it did not end in %d s)' % timeout
         text = r.stdout.decode(errors='replace').replace('\r\n', '\n')
@@ -114,6 +114,12 @@ def test_status_of_init(m):
 def test_shell_in_16_mib(m):
     status, text = m.boot(16, 'init=/bin/sh arg0=/test/shell.sh')
     return status == 0 and said(text) == SHELL_SAYS, text
+
+
+def test_the_shell_reads_the_terminal(m):
+    # job control: the shell is in the foreground; the terminal edits (the first erase takes the x) and echoes
+    status, text = m.boot(16, 'init=/bin/sh', typed=b'echo $((6 * 7))x\x7f\nsleep 0 &\nwait; exit 5\n')
+    return status == 5 and '\n42\n' in text, text
 
 
 def test_programs_in_24_mib(m):
