@@ -564,7 +564,12 @@ for i in range(60):
     for pid in pids:
         assert os.waitpid(pid, 0)[1] == 0
 supervisor = os.getppid()
-print(sum("quire-store" in os.readlink("/proc/%d/fd/%s" % (supervisor, fd)) for fd in os.listdir("/proc/%d/fd" % supervisor) if fd != "0") < 20)
+def link(fd):
+    try:
+        return os.readlink("/proc/%d/fd/%s" % (supervisor, fd))
+    except FileNotFoundError: # closed since the list was read
+        return ""
+print(sum("quire-store" in link(fd) for fd in os.listdir("/proc/%d/fd" % supervisor) if fd != "0") < 20)
 """, "64M", 10)
     check((status, out, err) == (0, "True\nTrue\n", ""), status, out, err)
 
