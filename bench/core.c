@@ -46,7 +46,9 @@ static uint64_t rnd(uint64_t n)
 
 static void map(struct as *as, vaddr_t va, uint64_t len, unsigned flags)
 {
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = flags };
+	const struct segvn_args a = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = flags
+	};
 
 	must(as_map(as, va, len, segvn_create, &a), "as_map");
 }
@@ -101,12 +103,15 @@ static void time_fault(struct as *as, uint64_t segs, struct result *r)
 
 	for (uint64_t k = 0; k < reps; k++) {
 		for (uint64_t i = 0; i < n; i++)
-			must(as_advise(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, ADV_PAGEOUT), "as_advise");
+			must(as_advise(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, ADV_PAGEOUT),
+			    "as_advise");
 		rnd_state = k + 1;
-		uint64_t step = n > 3 ? n - 3 : 1, i = 0; /* visits each once: n is 10, 1000 or 8192 */
+		uint64_t step = n > 3 ? n - 3 : 1,
+			 i = 0; /* visits each once: n is 10, 1000 or 8192 */
 		t0 = bench_ns();
 		for (uint64_t c = 0; c < n; c++, i = (i + step) % n)
-			must(as_fault(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, F_INVAL, S_READ), "as_fault");
+			must(as_fault(as, SEGS_AT + 2 * (i * (segs / n)) * PG, PG, F_INVAL, S_READ),
+			    "as_fault");
 		t += bench_ns() - t0;
 	}
 	keep(&r->fault, t / (double)(n * reps));
@@ -134,8 +139,8 @@ static struct vm *system_new(struct mach **mp, struct vnode **swap)
 	if (*mp == NULL)
 		must(VM_NOMEM, "sim_create");
 	/* A kernel sees its memory through large pages; otherwise this computer's TLB is what is measured. */
-	(void)madvise((void *)(((uintptr_t)(*mp)->m_mem + PG - 1) & ~(uintptr_t)(PG - 1)), (FRAMES - 1) * (size_t)PG,
-	    MADV_HUGEPAGE);
+	(void)madvise((void *)(((uintptr_t)(*mp)->m_mem + PG - 1) & ~(uintptr_t)(PG - 1)),
+	    (FRAMES - 1) * (size_t)PG, MADV_HUGEPAGE);
 	must(vm_create(&vc, &vm), "vm_create");
 	*swap = sim_disk_create(*mp, vm, "swap", vm_ptob(20000), V_SWAP);
 	must(swap_add(vm, *swap, 20000, 0), "swap_add");
@@ -162,7 +167,8 @@ static void bench_segs(uint64_t segs)
 		time_fault(as, segs, &r);
 		time_fork(as, &r.fork, &unused);
 	}
-	printf("%9" PRIu64 " %9.0f %9.0f %12.0f %14.0f\n", segs, r.map, r.unmap, r.fault, r.fork / (double)segs);
+	printf("%9" PRIu64 " %9.0f %9.0f %12.0f %14.0f\n", segs, r.map, r.unmap, r.fault,
+	    r.fork / (double)segs);
 	as_free(as);
 	vm_destroy(vm);
 	sim_destroy(m);
@@ -186,11 +192,12 @@ static void bench_fork(void)
 		must(as_fault(as, DATA_AT, TOUCHED * PG, F_PROT, S_WRITE), "as_fault");
 		time_fork(as, &dup1, &free1);
 	}
-	printf("\nfork of 1 GiB mapped, nothing touched: %.0f ns, end of the child %.0f ns\n", dup0, free0);
-	printf("fork of 1 GiB mapped, %u pages touched: %.0f us, end of the child %.0f us\n", TOUCHED, dup1 / 1e3,
-	    free1 / 1e3);
-	printf("a page of as_dup %.0f ns, of as_free of the child %.0f ns\n", (dup1 - dup0) / TOUCHED,
-	    (free1 - free0) / TOUCHED);
+	printf("\nfork of 1 GiB mapped, nothing touched: %.0f ns, end of the child %.0f ns\n", dup0,
+	    free0);
+	printf("fork of 1 GiB mapped, %u pages touched: %.0f us, end of the child %.0f us\n",
+	    TOUCHED, dup1 / 1e3, free1 / 1e3);
+	printf("a page of as_dup %.0f ns, of as_free of the child %.0f ns\n",
+	    (dup1 - dup0) / TOUCHED, (free1 - free0) / TOUCHED);
 	double t0 = bench_ns();
 	as_free(as);
 	printf("a page of as_free that holds it alone: %.0f ns\n", (bench_ns() - t0) / TOUCHED);
@@ -216,19 +223,22 @@ static void bench_memory(void)
 	struct vm *vm = system_new(&m, &swap);
 	uint64_t fixed = sizeof(struct vm) + vm->vm_anonchunks_max * sizeof(struct anon *), before;
 	double hash = (double)sizeof(uint32_t) * (vm->vm_hashmask + 1.0) / (double)per;
-	double maps = sizeof(((struct page *)NULL)->p_hat), all = (double)(boot_bytes(m) - fixed) / (double)per;
+	double maps = sizeof(((struct page *)NULL)->p_hat),
+	       all = (double)(boot_bytes(m) - fixed) / (double)per;
 	struct as *as;
 
 	printf(
 	    "\na frame: %.1f bytes: name, locks, lists, policy %.0f, hash %.1f, list of mappings %.0f, the rest %.2f\n",
-	    all, (double)sizeof(struct page) - maps, hash, maps, all - hash - (double)sizeof(struct page));
+	    all, (double)sizeof(struct page) - maps, hash, maps,
+	    all - hash - (double)sizeof(struct page));
 	printf("a frame without its list of mappings: %.1f bytes (at most 64)\n", all - maps);
 	must(as_alloc(vm, 0x10000, (vaddr_t)1 << 47, &as), "as_alloc");
 	map(as, 0x100000, PG, 0);
 	before = vm->vm_nkernel;
 	for (uint64_t i = 0; i < gib; i++)
 		map(as, DATA_AT + 2 * i * GB, GB, SEGVN_NORESERVE);
-	printf("a GiB mapped and not touched: %" PRIu64 " bytes\n", (vm->vm_nkernel - before) * PG / gib);
+	printf("a GiB mapped and not touched: %" PRIu64 " bytes\n",
+	    (vm->vm_nkernel - before) * PG / gib);
 	before = vm->vm_nkernel;
 	for (uint64_t i = 0; i < TOUCHED; i++)
 		must(as_fault(as, DATA_AT + i * PG, PG, F_INVAL, S_WRITE), "as_fault");

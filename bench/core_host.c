@@ -20,8 +20,13 @@ static enum vm_err swap_sync(struct vnode *vp, voff_t off, uint64_t len) { retur
 static uint64_t swap_size(struct vnode *vp) { return vm_ptob(4 * BT_PAGES); }
 static void swap_inactive(struct vnode *vp) { free(vp); }
 static const struct vnode_ops swap_ops = {
-	.vo_name = "nowhere", .vo_start = swap_start, .vo_poll = swap_poll, .vo_discard = swap_discard,
-	.vo_sync = swap_sync, .vo_size = swap_size, .vo_inactive = swap_inactive,
+	.vo_name = "nowhere",
+	.vo_start = swap_start,
+	.vo_poll = swap_poll,
+	.vo_discard = swap_discard,
+	.vo_sync = swap_sync,
+	.vo_size = swap_size,
+	.vo_inactive = swap_inactive,
 };
 
 struct as *bt_open(vaddr_t at[2], struct vnode **swap)
@@ -36,7 +41,8 @@ struct as *bt_open(vaddr_t at[2], struct vnode **swap)
 		exit(1);
 	vnode_init(*swap, vm, &swap_ops, NULL);
 	(*swap)->v_flags = V_SWAP;
-	if (swap_add(vm, *swap, 4 * BT_PAGES, 0) != VM_OK || as_alloc(vm, MT_BASE, MT_BASE + MT_SPAN, &as) != VM_OK)
+	if (swap_add(vm, *swap, 4 * BT_PAGES, 0) != VM_OK ||
+	    as_alloc(vm, MT_BASE, MT_BASE + MT_SPAN, &as) != VM_OK)
 		exit(1);
 	vnode_rele(*swap);
 	return as;

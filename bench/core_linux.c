@@ -23,7 +23,8 @@ struct as *bt_open(vaddr_t at[2], struct vnode **swap)
 	mem = mmap(NULL, 3 * BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	at[0] = (vaddr_t)(uintptr_t)mem;
 	at[1] = at[0] + 2 * BYTES;
-	if (mem == MAP_FAILED || linux_create(&lc, &vc.vc_mach) != 0 || vm_create(&vc, &vm) != VM_OK ||
+	if (mem == MAP_FAILED || linux_create(&lc, &vc.vc_mach) != 0 ||
+	    vm_create(&vc, &vm) != VM_OK ||
 	    as_alloc(vm, VM_PAGESIZE, (vaddr_t)1 << 47, &as) != VM_OK) {
 		fprintf(stderr, "bench_core_linux: no machine\n");
 		exit(1);
@@ -43,7 +44,8 @@ void bt_close(struct as *as)
 	struct mach *m = vm_machine(vm);
 
 	for (unsigned i = 0; i < 2; i++)
-		linux_range_unregister(m, as_hat(as), (vaddr_t)(uintptr_t)mem + i * 2 * BYTES, BYTES, true);
+		linux_range_unregister(
+		    m, as_hat(as), (vaddr_t)(uintptr_t)mem + i * 2 * BYTES, BYTES, true);
 	as_free(as);
 	vm_destroy(vm);
 	linux_destroy(m);

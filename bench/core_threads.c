@@ -25,8 +25,8 @@
 #define PG VM_PAGESIZE
 
 enum { FLOOR, FILL, ZERO, MEMORY, CACHE, NCASES };
-static const char *const cases[NCASES] = { "work that shares nothing", "pages zeroed, no core", "first touches",
-	"pages in memory", "pages of the cache list" };
+static const char *const cases[NCASES] = { "work that shares nothing", "pages zeroed, no core",
+	"first touches", "pages in memory", "pages of the cache list" };
 #define FLOOR_STEPS 200u /* about as long as a fault */
 
 static char *own_memory; /* 2 * BT_PAGES pages that the core has nothing to do with */
@@ -36,7 +36,8 @@ struct worker {
 	_Alignas(128) struct as *as;
 	vaddr_t at;
 	enum seg_rw rw;
-	enum vm_err (*prepare)(struct as *, vaddr_t); /* by the thread itself: what is in its cache is its own doing */
+	enum vm_err (*prepare)(
+	    struct as *, vaddr_t); /* by the thread itself: what is in its cache is its own doing */
 	pthread_barrier_t *start;
 	enum vm_err err;
 	double from, to;
@@ -66,10 +67,7 @@ static void *work_alone(void *arg)
 }
 
 /* ---- what is there before the faults ---- */
-static enum vm_err as_it_is(struct as *as, vaddr_t at)
-{
-	return VM_OK;
-}
+static enum vm_err as_it_is(struct as *as, vaddr_t at) { return VM_OK; }
 
 static enum vm_err drop_translations(struct as *as, vaddr_t at)
 {
@@ -121,7 +119,8 @@ static void start_on(pthread_t *t, unsigned nth, void *(*fn)(void *), struct wor
 
 	CPU_ZERO(&one);
 	(void)sched_getaffinity(0, sizeof allowed, &allowed);
-	for (unsigned left = nth % (unsigned)CPU_COUNT(&allowed); left > 0 || !CPU_ISSET(cpu, &allowed); cpu++)
+	for (unsigned left = nth % (unsigned)CPU_COUNT(&allowed);
+	     left > 0 || !CPU_ISSET(cpu, &allowed); cpu++)
 		left -= CPU_ISSET(cpu, &allowed) != 0;
 	CPU_SET(cpu, &one);
 	(void)pthread_attr_init(&attr);
@@ -132,8 +131,8 @@ static void start_on(pthread_t *t, unsigned nth, void *(*fn)(void *), struct wor
 }
 
 /* n threads fault BT_PAGES each; keeps the best rate. */
-static void pass(void *(*fn)(void *), enum vm_err (*prepare)(struct as *, vaddr_t), struct as *as, const vaddr_t *at,
-    unsigned n, enum seg_rw rw, double *best)
+static void pass(void *(*fn)(void *), enum vm_err (*prepare)(struct as *, vaddr_t), struct as *as,
+    const vaddr_t *at, unsigned n, enum seg_rw rw, double *best)
 {
 	struct worker w[2];
 	pthread_barrier_t start;
@@ -196,7 +195,7 @@ int main(int argc, char **argv)
 	printf("%s\n1000 faults a second        1 thread  2 threads  gain\n", bt_about);
 	for (unsigned c = 0; c < NCASES; c++)
 		if (best[1][c] > 0)
-			printf(
-			    "%-25s %10.0f %10.0f  %.2f\n", cases[c], best[1][c], best[2][c], best[2][c] / best[1][c]);
+			printf("%-25s %10.0f %10.0f  %.2f\n", cases[c], best[1][c], best[2][c],
+			    best[2][c] / best[1][c]);
 	return 0;
 }

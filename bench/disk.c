@@ -23,11 +23,11 @@
 
 #include "workload.h"
 
-#define PIECE	    65536u
-#define PAGES	    (PIECE / WL_PAGE)
-#define FLIGHT	    4u
+#define PIECE 65536u
+#define PAGES (PIECE / WL_PAGE)
+#define FLIGHT 4u
 #define MAX_REPEATS 101
-#define MIB	    (1ull << 20)
+#define MIB (1ull << 20)
 
 static void fatal(const char *what)
 {
@@ -49,9 +49,10 @@ static void set_up(const char *folder, uint64_t bytes)
 	d.bytes = bytes;
 	d.fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC | O_DIRECT, 0600);
 	d.piece = mmap(NULL, FLIGHT * PIECE + WL_PAGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (d.fd < 0 || d.piece == MAP_FAILED || syscall(SYS_io_setup, FLIGHT, &d.aio) != 0 ||
-	    syscall(SYS_io_setup, 1, &d.readaio) != 0 || !wl_init(&d.w, 1, (size_t)(bytes / WL_PAGE)))
+	    syscall(SYS_io_setup, 1, &d.readaio) != 0 ||
+	    !wl_init(&d.w, 1, (size_t)(bytes / WL_PAGE)))
 		fatal(folder);
 	for (size_t i = 0; i < FLIGHT * PIECE / 8; i++)
 		((uint64_t *)(void *)d.piece)[i] = wl_mix(i);
@@ -80,7 +81,8 @@ static void send(void)
 		.aio_fildes = (uint32_t)d.fd,
 		.aio_buf = (uint64_t)(d.piece + d.next++ % FLIGHT * PIECE),
 		.aio_nbytes = PIECE,
-		.aio_offset = (int64_t)(wl_next(&d.w) / PAGES * PIECE) }, *one = &cb;
+		.aio_offset = (int64_t)(wl_next(&d.w) / PAGES * PIECE) },
+		    *one = &cb;
 
 	collect(d.inflight == FLIGHT);
 	if (syscall(SYS_io_submit, d.aio, 1, &one) != 1)
@@ -93,7 +95,8 @@ static void look(void)
 {
 	const uint32_t *ring = (const uint32_t *)(uintptr_t)d.readaio;
 
-	while (__atomic_load_n(&ring[3], __ATOMIC_ACQUIRE) == __atomic_load_n(&ring[2], __ATOMIC_RELAXED))
+	while (__atomic_load_n(&ring[3], __ATOMIC_ACQUIRE) ==
+	    __atomic_load_n(&ring[2], __ATOMIC_RELAXED))
 		__builtin_ia32_pause();
 }
 
@@ -105,7 +108,8 @@ static void read_page(int awake)
 		.aio_fildes = (uint32_t)d.fd,
 		.aio_buf = (uint64_t)page,
 		.aio_nbytes = WL_PAGE,
-		.aio_offset = at }, *one = &cb;
+		.aio_offset = at },
+		    *one = &cb;
 	struct io_event ev;
 
 	if (!awake) {

@@ -35,9 +35,9 @@
 #include "workload.h"
 
 #define MAX_REPEATS 101
-#define HIT_PAGES   1024u
-#define MIB	    (1ull << 20)
-#define SKIP	    77
+#define HIT_PAGES 1024u
+#define MIB (1ull << 20)
+#define SKIP 77
 
 struct options {
 	const char *kind, *folder;
@@ -69,7 +69,8 @@ static void die(const char *what)
 /* Touched beforehand: its own first faults are not what is measured. */
 static void *plain(size_t bytes)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void *p = mmap(
+	    NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (p == MAP_FAILED)
 		die("memory");
@@ -104,7 +105,8 @@ static struct quire *open_system(const struct options *o)
 
 static uint64_t *region(struct quire *q, size_t pages)
 {
-	void *p = quire_map(q, NULL, pages * WL_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = quire_map(
+	    q, NULL, pages * WL_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		die("quire_map");
@@ -186,7 +188,10 @@ static struct quire_stats stats(struct quire *q)
 }
 
 /* Faults that needed the store. */
-static uint64_t major(const struct quire_stats *st) { return st->faults - st->rescued - st->zero_filled; }
+static uint64_t major(const struct quire_stats *st)
+{
+	return st->faults - st->rescued - st->zero_filled;
+}
 
 int main(int argc, char **argv)
 {
@@ -219,25 +224,28 @@ int main(int argc, char **argv)
 		n = major(&st) - major(&before);
 		per_access[r] = us / (double)o.n;
 		if (n > 0)
-			per_fault[with_faults++] = (us - hit * ((double)o.n - (double)n)) / (double)n;
+			per_fault[with_faults++] =
+			    (us - hit * ((double)o.n - (double)n)) / (double)n;
 		majors += n;
 	}
-	wl_print_traffic((double)(o.n * o.repeats), (double)majors, (double)(st.swap_read - first.swap_read),
-			 (double)(st.swap_written - first.swap_written), (double)st.resident);
+	wl_print_traffic((double)(o.n * o.repeats), (double)majors,
+	    (double)(st.swap_read - first.swap_read),
+	    (double)(st.swap_written - first.swap_written), (double)st.resident);
 	if (majors > 0)
 		printf("others_per_fault %.3f\nahead_per_fault %.3f\n",
-		       (double)(st.faults - first.faults - majors) / (double)majors,
-		       ((double)(st.pages_in - first.pages_in) - (double)majors) / (double)majors);
+		    (double)(st.faults - first.faults - majors) / (double)majors,
+		    ((double)(st.pages_in - first.pages_in) - (double)majors) / (double)majors);
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
-	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %llu\nus_per_hit %.3f\n", o.mib, o.n, o.repeats,
-	       (unsigned long long)majors, hit);
+	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %llu\nus_per_hit %.3f\n",
+	    o.mib, o.n, o.repeats, (unsigned long long)majors, hit);
 	wl_print("us_per_access", per_access, o.repeats);
 	if (with_faults > 0)
 		wl_print("us_per_fault", per_fault, with_faults);
 	st = stats(q);
-	printf("pool_mib %.1f\nswap_mib %.1f\ncontent_errors %llu\n", (double)st.pool_used / (double)MIB,
-	       (double)st.swap_used / (double)MIB, (unsigned long long)w.errors);
+	printf("pool_mib %.1f\nswap_mib %.1f\ncontent_errors %llu\n",
+	    (double)st.pool_used / (double)MIB, (double)st.swap_used / (double)MIB,
+	    (unsigned long long)w.errors);
 	wl_fini(&w);
 	if (quire_close(q) != 0)
 		die("quire_close");

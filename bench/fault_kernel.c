@@ -34,7 +34,8 @@
 
 static uint64_t *region(size_t pages)
 {
-	void *p = mmap(NULL, pages * WL_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p =
+	    mmap(NULL, pages * WL_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED || madvise(p, pages * WL_PAGE, MADV_NOHUGEPAGE) != 0) {
 		perror("fault_kernel: region");
@@ -91,7 +92,8 @@ static long number(const char *text, long low, long high)
 	long n = strtol(text, &end, 10);
 
 	if (*end || n < low || n > high) {
-		fprintf(stderr, "fault_kernel: %s: not a number from %ld to %ld\n", text, low, high);
+		fprintf(
+		    stderr, "fault_kernel: %s: not a number from %ld to %ld\n", text, low, high);
 		exit(2);
 	}
 	return n;
@@ -143,7 +145,8 @@ int main(int argc, char **argv)
 
 		per_access[r] = us / (double)n;
 		if (major > 0)
-			per_fault[with_faults++] = (us - hit * (double)((long)n - major)) / (double)major;
+			per_fault[with_faults++] =
+			    (us - hit * (double)((long)n - major)) / (double)major;
 		faults += major;
 	}
 	in = counter("/proc/vmstat", "pswpin") - in;
@@ -151,8 +154,8 @@ int main(int argc, char **argv)
 	resident = counter("/proc/self/statm", NULL);
 	for (size_t i = 0; i < pages; i++)
 		wl_check_page(&w, i, base + i * WL_WORDS);
-	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n", pages / 256,
-	    n, repeats, faults, hit);
+	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n",
+	    pages / 256, n, repeats, faults, hit);
 	wl_print("us_per_access", per_access, repeats);
 	if (with_faults)
 		wl_print("us_per_fault", per_fault, with_faults);

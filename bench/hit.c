@@ -24,11 +24,11 @@
 
 #include "workload.h"
 
-#define MIB	   (1ull << 20)
+#define MIB (1ull << 20)
 #define MAX_ROUNDS 101
-#define SKIP	   77
-#define LINE	   8u /* words of a cache line */
-#define NWORKS	   5
+#define SKIP 77
+#define LINE 8u /* words of a cache line */
+#define NWORKS 5
 
 enum { NATIVE, QUIRE, HUGE, NREGIONS };
 
@@ -104,14 +104,21 @@ static uint64_t work_scan(uint64_t *p)
 	return sum;
 }
 
-static const struct { const char *name; uint64_t (*run)(uint64_t *); } works[NWORKS] = {
-	{ "random", work_random }, { "update", work_update }, { "chase", work_chase },
-	{ "scan", work_scan },	 { "memset", work_memset },
+static const struct {
+	const char *name;
+	uint64_t (*run)(uint64_t *);
+} works[NWORKS] = {
+	{ "random", work_random },
+	{ "update", work_update },
+	{ "chase", work_chase },
+	{ "scan", work_scan },
+	{ "memset", work_memset },
 };
 
 static uint64_t *native(size_t bytes, int advice)
 {
-	char *p = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p =
+	    mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED) {
 		perror("hit: mmap");
@@ -189,7 +196,8 @@ int main(int argc, char **argv)
 				us[i] = wl_now_us() - began;
 			}
 			errors += got[NATIVE] != got[QUIRE] || got[HUGE] != got[QUIRE];
-			if (works[w].run == work_update) /* the same chain again for who comes next */
+			if (works[w].run ==
+			    work_update) /* the same chain again for who comes next */
 				for (int k = 0; k < NREGIONS; k++)
 					lay_chain(p[k]);
 			if (r > 0) {

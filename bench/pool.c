@@ -20,7 +20,7 @@
 #include "bench/bench.h"
 
 #define PAGE 4096u
-#define N    8192u
+#define N 8192u
 
 static uint8_t pages[N][PAGE];
 static uint32_t handles[N];
@@ -38,7 +38,10 @@ static void fill(void)
 			x ^= x << 13;
 			x ^= x >> 7;
 			x ^= x << 17;
-			w = i % 4 == 0 ? n * 128 + i / 4 : i % 4 == 1 ? x % 100 : i % 4 == 2 ? x & 0xffffu : 0;
+			w = i % 4 == 0   ? n * 128 + i / 4
+			    : i % 4 == 1 ? x % 100
+			    : i % 4 == 2 ? x & 0xffffu
+					 : 0;
 			memcpy(&pages[n][i * 8], &w, 8);
 		}
 }
@@ -83,9 +86,10 @@ static double load_all(struct pool *p, int ordered)
 
 static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsigned passes)
 {
-	struct pool_config c = {
-		.mem_limit = mem_limit, .file_limit = file_limit, .max_objects = 2 * N, .max_members = 1
-	};
+	struct pool_config c = { .mem_limit = mem_limit,
+		.file_limit = file_limit,
+		.max_objects = 2 * N,
+		.max_members = 1 };
 	size_t size = pool_shared_size(&c);
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *why = "";
@@ -101,7 +105,8 @@ static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsig
 	if ((rc = pool_format(mem, &c)) != 0 || (rc = pool_attach(&p, mem, size, fd)) != 0)
 		die("attach", rc);
 	if (fd >= 0)
-		(void)(pool_join(&p, 1) == 0 && pool_async(&p) == 0); /* where it cannot be, writes are synchronous */
+		(void)(pool_join(&p, 1) == 0 &&
+		    pool_async(&p) == 0); /* where it cannot be, writes are synchronous */
 	for (unsigned pass = 0; pass < passes; pass++) {
 		t = bench_ns();
 		for (unsigned i = 0; i < npages; i++)
@@ -118,8 +123,10 @@ static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsig
 			pool_unref(&p, handles[i]);
 		pool_poll(&p, 1);
 	}
-	printf("%-6s  in %6.0f ns/page  out %6.0f ns/page  in order %6.0f ns/page  ratio %.2f  file %llu KiB\n", name,
-	    in / npages, out / npages, row / npages, st.ratio, (unsigned long long)st.file_bytes / 1024);
+	printf(
+	    "%-6s  in %6.0f ns/page  out %6.0f ns/page  in order %6.0f ns/page  ratio %.2f  file %llu KiB\n",
+	    name, in / npages, out / npages, row / npages, st.ratio,
+	    (unsigned long long)st.file_bytes / 1024);
 	pool_detach(&p);
 	(void)munmap(mem, size);
 	if (fd >= 0)
@@ -147,7 +154,8 @@ static void dense(unsigned n, bool behind)
 	struct pool p;
 	int rc;
 
-	if (mem == MAP_FAILED || pool_format(mem, &c) != 0 || (rc = pool_attach(&p, mem, size, -1)) != 0)
+	if (mem == MAP_FAILED || pool_format(mem, &c) != 0 ||
+	    (rc = pool_attach(&p, mem, size, -1)) != 0)
 		die("attach", -ENOMEM);
 	if (behind)
 		pool_pack_behind(&p, 4ull << 20);
@@ -171,8 +179,9 @@ static void dense(unsigned n, bool behind)
 		pool_unref(&p, handles[i]);
 		handles[i] = handles[left - 1];
 	}
-	printf("dense   %5u pages%s: %.3f while they come, %.3f while they change, %.3f while they go\n", n,
-	    behind ? ", packed behind" : "", worst[0], worst[1], worst[2]);
+	printf(
+	    "dense   %5u pages%s: %.3f while they come, %.3f while they change, %.3f while they go\n",
+	    n, behind ? ", packed behind" : "", worst[0], worst[1], worst[2]);
 	pool_detach(&p);
 	(void)munmap(mem, size);
 }

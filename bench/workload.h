@@ -160,8 +160,8 @@ static inline bool wl_touch(struct workload *w, size_t page, volatile uint64_t *
 {
 	uint64_t tag = wl_tag(w, page);
 	unsigned probe = WL_NOISE + (unsigned)(w->state >> 40) % (WL_REPEAT - WL_NOISE);
-	bool ok = at[WL_TAG] == tag && at[WL_COUNT] == w->count[page] && at[probe] == wl_word(tag, probe) &&
-	    at[WL_WORDS - 1] == tag;
+	bool ok = at[WL_TAG] == tag && at[WL_COUNT] == w->count[page] &&
+	    at[probe] == wl_word(tag, probe) && at[WL_WORDS - 1] == tag;
 
 	w->errors += !ok;
 	if (w->writes == 100 || (unsigned)(w->state >> 20) % 100 < w->writes)
@@ -181,10 +181,7 @@ static inline bool wl_check_page(struct workload *w, size_t page, const volatile
 	return ok;
 }
 
-static inline double wl_now_us(void)
-{
-	return bench_ns() / 1e3;
-}
+static inline double wl_now_us(void) { return bench_ns() / 1e3; }
 
 /* So many accesses to the region at base. Microseconds of all together. */
 static inline double wl_accesses(struct workload *w, uint64_t *base, size_t n)
@@ -215,10 +212,13 @@ static inline void wl_print(const char *name, double *v, size_t n)
 }
 
 /* What so many accesses took besides time: key-value lines, the same for every system. */
-static inline void wl_print_traffic(double accesses, double faults, double read, double written, double resident)
+static inline void wl_print_traffic(
+    double accesses, double faults, double read, double written, double resident)
 {
-	printf("faults_per_access %.4f\nread_kib_per_access %.3f\nwritten_kib_per_access %.3f\nresident_mib %.1f\n",
-	    faults / accesses, read / 1024 / accesses, written / 1024 / accesses, resident / (1 << 20));
+	printf(
+	    "faults_per_access %.4f\nread_kib_per_access %.3f\nwritten_kib_per_access %.3f\nresident_mib %.1f\n",
+	    faults / accesses, read / 1024 / accesses, written / 1024 / accesses,
+	    resident / (1 << 20));
 }
 
 #endif

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define YOUNG	     16u /* that part of the pool may hold pages that are not packed yet */
+#define YOUNG 16u /* that part of the pool may hold pages that are not packed yet */
 
 /* Shared memory of that size, zeroed. NULL: errno says why. */
 static void *make_shared(const char *name, uint64_t size, int *fd)
@@ -30,15 +30,18 @@ static void *make_shared(const char *name, uint64_t size, int *fd)
 
 static int cannot_share(uint64_t size)
 {
-	return fail("cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
+	return fail(
+	    "cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
 	    (unsigned long long)(size >> 20), strerror(errno));
 }
 
 /* Its swap file is there. 0 or an errno. */
 static int make_store(struct run *r, struct run_store *st)
 {
-	struct pool_config pc = { .mem_limit = r->o.pool, .mem_floor = 512u << 10, .file_limit = st->file_bytes,
-				  .max_members = FAMILY_PROCS + 1 }; /* and we */
+	struct pool_config pc = { .mem_limit = r->o.pool,
+		.mem_floor = 512u << 10,
+		.file_limit = st->file_bytes,
+		.max_members = FAMILY_PROCS + 1 }; /* and we */
 	struct pool pool;
 	void *mem;
 	int rc;
@@ -92,7 +95,8 @@ struct run_store *run_store_for(struct run *r, const struct creds *c)
 	for (i = 0; i < RUN_STORES; i++) {
 		if (r->store[i] == NULL && place == RUN_STORES)
 			place = i;
-		if (c != NULL && r->store[i] != NULL && !r->store[i]->alone && !r->store[i]->broken && creds_equal(&r->store[i]->creds, c))
+		if (c != NULL && r->store[i] != NULL && !r->store[i]->alone &&
+		    !r->store[i]->broken && creds_equal(&r->store[i]->creds, c))
 			return r->store[i];
 	}
 	if (c == NULL && r->store[0]->alone && !r->store[0]->given)
@@ -164,7 +168,8 @@ int run_make_family(struct run *r)
 	r->fam->fam_pool_max = r->o.pool / 4096;
 	rc = make_store(r, st);
 	if (rc == EFBIG)
-		return fail("the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
+		return fail(
+		    "the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
 		    cli_human(st->size, buf));
 	if (rc == ENOTCONN) /* a line has said why */
 		return CLI_CANNOT;

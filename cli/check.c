@@ -44,18 +44,22 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 {
 	Elf64_Ehdr eh;
 
-	if (pread(fd, &eh, sizeof eh, 0) != (ssize_t)sizeof eh || memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0) {
-		(void)snprintf(why, whylen, "'%s' is neither an ELF program nor a script with #!", path);
+	if (pread(fd, &eh, sizeof eh, 0) != (ssize_t)sizeof eh ||
+	    memcmp(eh.e_ident, ELFMAG, SELFMAG) != 0) {
+		(void)snprintf(
+		    why, whylen, "'%s' is neither an ELF program nor a script with #!", path);
 		return false;
 	}
 	if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64) {
-		(void)snprintf(why, whylen, "'%s' is not an x86-64 program: only those can be hosted", path);
+		(void)snprintf(
+		    why, whylen, "'%s' is not an x86-64 program: only those can be hosted", path);
 		return false;
 	}
 	for (unsigned i = 0; i < eh.e_phnum; i++) {
 		Elf64_Phdr ph;
 
-		if (pread(fd, &ph, sizeof ph, (off_t)(eh.e_phoff + (uint64_t)i * eh.e_phentsize)) != (ssize_t)sizeof ph)
+		if (pread(fd, &ph, sizeof ph, (off_t)(eh.e_phoff + (uint64_t)i * eh.e_phentsize)) !=
+		    (ssize_t)sizeof ph)
 			break;
 		if (ph.p_type == PT_INTERP) {
 			char interp[256] = "";
@@ -64,15 +68,18 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 			if (strstr(interp, "ld-linux-x86-64") != NULL)
 				return true;
 			(void)snprintf(why, whylen,
-			    "'%s' uses the loader %s: only programs of the GNU C library can be hosted", path, interp);
+			    "'%s' uses the loader %s: only programs of the GNU C library can be hosted",
+			    path, interp);
 			return false;
 		}
 	}
 	struct stat it, us;
-	if (fstat(fd, &it) == 0 && stat("/proc/self/exe", &us) == 0 && it.st_dev == us.st_dev && it.st_ino == us.st_ino)
+	if (fstat(fd, &it) == 0 && stat("/proc/self/exe", &us) == 0 && it.st_dev == us.st_dev &&
+	    it.st_ino == us.st_ino)
 		return true; /* that it cannot run in itself it says better */
-	(void)snprintf(
-	    why, whylen, "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it", path);
+	(void)snprintf(why, whylen,
+	    "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it",
+	    path);
 	return false;
 }
 
@@ -81,7 +88,8 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 	char cur[4096], line[512];
 
 	if (!find_in_path(name, path, pathlen)) {
-		(void)snprintf(why, whylen, "'%s' was not found: give a path, or a name that is in PATH", name);
+		(void)snprintf(why, whylen,
+		    "'%s' was not found: give a path, or a name that is in PATH", name);
 		errno = ENOENT;
 		return false;
 	}
@@ -92,28 +100,33 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 		ssize_t n;
 
 		errno = EACCES;
-		if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || access(cur, X_OK) != 0) {
+		if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+		    access(cur, X_OK) != 0) {
 			if (fd < 0 && errno_was != EACCES)
-				(void)snprintf(why, whylen, "'%s' cannot be read: %s", cur, strerror(errno_was));
+				(void)snprintf(why, whylen, "'%s' cannot be read: %s", cur,
+				    strerror(errno_was));
 			else if (fd >= 0 && S_ISDIR(st.st_mode))
-				(void)snprintf(why, whylen, "'%s' is a directory: name a program", cur);
-			else
 				(void)snprintf(
-				    why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", cur);
+				    why, whylen, "'%s' is a directory: name a program", cur);
+			else
+				(void)snprintf(why, whylen,
+				    "'%s' cannot be executed: check its permissions (chmod +x)",
+				    cur);
 			errno = EACCES;
 			if (fd >= 0)
 				(void)close(fd);
 			return false;
 		}
 		if ((st.st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0 && geteuid() != 0) {
-			(void)snprintf(
-			    why, whylen, "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner", cur);
+			(void)snprintf(why, whylen,
+			    "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner",
+			    cur);
 			(void)close(fd);
 			return false;
 		}
 		if (geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0) {
-			(void)snprintf(
-			    why, whylen, "'%s' has file capabilities and cannot be hosted: run it as root", cur);
+			(void)snprintf(why, whylen,
+			    "'%s' has file capabilities and cannot be hosted: run it as root", cur);
 			(void)close(fd);
 			return false;
 		}
@@ -151,7 +164,8 @@ bool cli_check_uffd(char *why, size_t whylen)
 
 		device = dev < 0 ? errno : 0;
 		if (dev >= 0) {
-			fd = ioctl(dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
+			fd = ioctl(
+			    dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
 			(void)close(dev);
 			uffd_way = "by /dev/userfaultfd";
 		}
@@ -174,11 +188,12 @@ bool cli_check_uffd(char *why, size_t whylen)
 			    "or grant access to /dev/userfaultfd");
 		return false;
 	}
-	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 && (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
+	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 &&
+	    (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
 	(void)close(fd);
 	if (!ok)
-		(void)snprintf(
-		    why, whylen, "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
+		(void)snprintf(why, whylen,
+		    "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
 	return ok;
 }
 
@@ -195,16 +210,21 @@ static bool may_drop_many(void)
 	struct iovec v = { page, 4096 };
 
 	return page == MAP_FAILED ||
-	       syscall(SYS_process_madvise, -10000 /* PIDFD_SELF_THREAD */, &v, 1, MADV_DONTNEED, 0) == 4096;
+	    syscall(SYS_process_madvise, -10000 /* PIDFD_SELF_THREAD */, &v, 1, MADV_DONTNEED, 0) ==
+	    4096;
 }
 
 /* What is used if it is there: without it the results are the same. */
 static void print_optional(void)
 {
-	printf("io_uring     %s\n", may_call(SYS_io_uring_setup) ? "the swap file is written behind" :
-	    "not allowed here: each write of the swap file is waited for, which costs when its disk is slow");
-	printf("madvise      %s\n", may_drop_many() ? "process_madvise drops the memory of many frames at once" :
-	    "process_madvise is not to be had here: frames are dropped one by one, by a call each");
+	printf("io_uring     %s\n",
+	    may_call(SYS_io_uring_setup)
+		? "the swap file is written behind"
+		: "not allowed here: each write of the swap file is waited for, which costs when its disk is slow");
+	printf("madvise      %s\n",
+	    may_drop_many()
+		? "process_madvise drops the memory of many frames at once"
+		: "process_madvise is not to be had here: frames are dropped one by one, by a call each");
 }
 
 /* quire check URL: what to expect of that engine, and of the disk where the swap file would be. */
@@ -253,7 +273,8 @@ int cli_check(int argc, char **argv)
 	}
 	printf("userfaultfd  %s, with pages that move\n", uffd_way);
 	print_optional();
-	printf("memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));
+	printf(
+	    "memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));
 	if (argc == 2) {
 		if (!cli_check_program(argv[1], path, sizeof path, why, sizeof why)) {
 			int status = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;

@@ -10,7 +10,6 @@
 /* One line on standard error, after "quire: "; on the terminal, or standard output, if it cannot be written there. CLI_CANNOT. */
 int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-
 /* "64M", "1.5G", "64 MiB", "4096", "25%" (of total, 0: percent not allowed) to bytes. False: not a size. */
 bool cli_size(const char *text, uint64_t total, uint64_t *bytes);
 /* Bytes as people read them: "64 MiB", "1.5 GiB". Into buf, returned. */
@@ -22,16 +21,23 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 /* May this user serve kernel-mode faults, and does the kernel have what is needed? Same convention. */
 bool cli_check_uffd(char *why, size_t whylen);
 
-struct run_totals { uint64_t wall_ns; int status; unsigned left; struct family_counters c; uint64_t need_peak, unhosted_peak, budget, turned_away; };
+struct run_totals {
+	uint64_t wall_ns;
+	int status;
+	unsigned left;
+	struct family_counters c;
+	uint64_t need_peak, unhosted_peak, budget, turned_away;
+};
 /* Are so many pages that are not hosted worth a word? Every program has some: its initialised data, the stack of its first thread. */
 static inline bool cli_noted(uint64_t pages) { return pages >= (1u << 20) / 4096; }
-void cli_report_text(
-    FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit, bool color);
-void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *, uint64_t pool_limit);
+void cli_report_text(FILE *, const struct family *, const void *pool, const struct run_totals *,
+    uint64_t pool_limit, bool color);
+void cli_report_json(FILE *, const struct family *, const void *pool, const struct run_totals *,
+    uint64_t pool_limit);
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
-int cli_help(void); /* on standard output; 0 */
+int cli_help(void);    /* on standard output; 0 */
 #define CLI_CANNOT 125 /* quire itself failed */
 #define CLI_NOEXEC 126
 #define CLI_NOTFOUND 127

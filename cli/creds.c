@@ -63,7 +63,10 @@ static uint64_t filters(const char *status)
 {
 	uint64_t v;
 
-	return numbers(status, "\nSeccomp_filters:", 10, &v, 1) == 1 || numbers(status, "\nSeccomp:", 10, &v, 1) == 1 ? v : 0;
+	return numbers(status, "\nSeccomp_filters:", 10, &v, 1) == 1 ||
+		numbers(status, "\nSeccomp:", 10, &v, 1) == 1
+	    ? v
+	    : 0;
 }
 
 /* Does /proc show this process under its own number? Else it belongs to another space of numbers. */
@@ -121,7 +124,8 @@ bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 		ours = proc_is_ours() && read_file(getpid(), "status", status, sizeof status);
 		own = ours ? filters(status) : 0;
 	}
-	if (pid <= 0 || !ours || !read_file(pid, "status", status, sizeof status) || numbers(status, "\nUid:", 10, v, 4) != 4)
+	if (pid <= 0 || !ours || !read_file(pid, "status", status, sizeof status) ||
+	    numbers(status, "\nUid:", 10, v, 4) != 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		c->uid[i] = (uint32_t)v[i];
@@ -129,11 +133,13 @@ bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		c->gid[i] = (uint32_t)v[i];
-	if (numbers(status, "\nCapPrm:", 16, &c->permitted, 1) != 1 || numbers(status, "\nCapEff:", 16, &c->effective, 1) != 1)
+	if (numbers(status, "\nCapPrm:", 16, &c->permitted, 1) != 1 ||
+	    numbers(status, "\nCapEff:", 16, &c->effective, 1) != 1)
 		return false;
 	c->userns = inode(pid, "ns/user", &owner);
 	c->label = label_of(pid);
-	if (c->userns == 0 || inode(pid, "fd", &owner) == 0 || owner != c->uid[1]) /* it cannot be dumped */
+	if (c->userns == 0 || inode(pid, "fd", &owner) == 0 ||
+	    owner != c->uid[1]) /* it cannot be dumped */
 		return false;
 	return c->uid[0] == uid && c->gid[0] == gid && filters(status) <= own && is_alive(pidfd);
 }
@@ -148,4 +154,7 @@ bool creds_own(struct creds *c)
 	return ok;
 }
 
-bool creds_equal(const struct creds *a, const struct creds *b) { return memcmp(a, b, sizeof *a) == 0; }
+bool creds_equal(const struct creds *a, const struct creds *b)
+{
+	return memcmp(a, b, sizeof *a) == 0;
+}

@@ -7,10 +7,10 @@
 #include <sys/types.h>
 
 struct creds {
-	uint32_t uid[4], gid[4];     /* real, effective, saved, of files */
+	uint32_t uid[4], gid[4];       /* real, effective, saved, of files */
 	uint64_t permitted, effective; /* capabilities */
-	uint64_t userns;	     /* inode */
-	uint64_t label;		     /* hash of the security module's; 0: none */
+	uint64_t userns;               /* inode */
+	uint64_t label;                /* hash of the security module's; 0: none */
 };
 
 /*

@@ -43,7 +43,8 @@ static bool whole_url(const char *url, char *out, size_t room)
 	char code[3 * sizeof password + 1], *p = code;
 	int n;
 
-	if (host == NULL || password[0] == '\0' || (at != NULL && memchr(host + 3, ':', (size_t)(at - host - 3)) != NULL)) {
+	if (host == NULL || password[0] == '\0' ||
+	    (at != NULL && memchr(host + 3, ':', (size_t)(at - host - 3)) != NULL)) {
 		n = snprintf(out, room, "%s\n", url);
 		return n > 0 && (size_t)n < room;
 	}
@@ -64,7 +65,8 @@ static const char *shown_url(const char *url)
 	const char *at = strchr(url, '@'), *host = strstr(url, "://");
 	char *out = NULL;
 
-	if (at == NULL || host == NULL || asprintf(&out, "%.*s%s", (int)(host + 3 - url), url, at + 1) < 0)
+	if (at == NULL || host == NULL ||
+	    asprintf(&out, "%.*s%s", (int)(host + 3 - url), url, at + 1) < 0)
 		return url;
 	return out;
 }
@@ -129,7 +131,8 @@ static pid_t execute(struct arguments *a, const int *keep, bool detach)
 	pid_t pid;
 
 	if (!find_far(path)) {
-		(void)fail("quire-far is not beside quire nor in ../libexec/quire: install quire whole");
+		(void)fail(
+		    "quire-far is not beside quire nor in ../libexec/quire: install quire whole");
 		return -1;
 	}
 	a->argv[0] = path;
@@ -186,8 +189,10 @@ static bool await_server(struct run_far *f)
 {
 	struct timespec ts = { .tv_nsec = 50000000 };
 
-	while (__atomic_load_n(&f->ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING && !hung_up(f->life, 0))
-		(void)syscall(SYS_futex, &f->ring->fr_server, FUTEX_WAIT, FAR_STARTING, &ts, NULL, 0);
+	while (__atomic_load_n(&f->ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING &&
+	    !hung_up(f->life, 0))
+		(void)syscall(
+		    SYS_futex, &f->ring->fr_server, FUTEX_WAIT, FAR_STARTING, &ts, NULL, 0);
 	return __atomic_load_n(&f->ring->fr_server, __ATOMIC_ACQUIRE) == FAR_UP;
 }
 
@@ -230,16 +235,20 @@ int far_probe(const struct run_options *o, struct far_plan *plan)
 	return 0;
 }
 
-int far_start(struct run_far *f, const struct run_options *o, const struct far_plan *plan, int memfd, uint64_t ring_at)
+int far_start(struct run_far *f, const struct run_options *o, const struct far_plan *plan,
+    int memfd, uint64_t ring_at)
 {
 	struct arguments a = { .n = 1 };
 	int life[2], url_fd = plan_pipe(plan);
-	struct far_ring *ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)ring_at);
+	struct far_ring *ring =
+	    mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)ring_at);
 	pid_t pid;
 
 	if (ring == MAP_FAILED)
 		return fail("cannot map shared memory: %s", strerror(errno));
-	*f = (struct run_far){ .ring = ring, .life = -1, .url = plan->url != NULL ? shown_url(plan->url) : "the swap file" };
+	*f = (struct run_far){ .ring = ring,
+		.life = -1,
+		.url = plan->url != NULL ? shown_url(plan->url) : "the swap file" };
 	if (url_fd < 0)
 		return CLI_CANNOT;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) != 0) {
@@ -262,7 +271,8 @@ int far_start(struct run_far *f, const struct run_options *o, const struct far_p
 	if (await_server(f))
 		return 0;
 	(void)hung_up(f->life, STOP_MS); /* what it has to say is said then */
-	return ring->fr_why[0] != '\0' ? fail("--swap %s: %.255s", f->url, ring->fr_why) : CLI_CANNOT;
+	return ring->fr_why[0] != '\0' ? fail("--swap %s: %.255s", f->url, ring->fr_why)
+				       : CLI_CANNOT;
 }
 
 void far_ended(struct run_far *f)
@@ -271,10 +281,13 @@ void far_ended(struct run_far *f)
 		return;
 	(void)close(f->life);
 	f->life = -1;
-	(void)fail("swap at %s: quire-far has ended; an access to a page that lies there ends in SIGBUS", f->url);
+	(void)fail(
+	    "swap at %s: quire-far has ended; an access to a page that lies there ends in SIGBUS",
+	    f->url);
 	__atomic_store_n(&f->ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
-		(void)syscall(SYS_futex, &f->ring->fr_slot[i].fs_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		(void)syscall(
+		    SYS_futex, &f->ring->fr_slot[i].fs_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 void far_stop(struct run_far *f)

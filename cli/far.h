@@ -18,7 +18,7 @@ struct run_far {
 /* What one is to serve. */
 struct far_plan {
 	const char *url; /* NULL: the file */
-	int file;	 /* a file of this machine that is to be encrypted; -1: none */
+	int file;        /* a file of this machine that is to be encrypted; -1: none */
 	bool encrypt;
 	uint64_t bytes;
 };
@@ -29,7 +29,8 @@ int far_probe(const struct run_options *, struct far_plan *);
  * Starts quire-far: its ring is to lie at ring_at of the memory object memfd. Waits until the engine is there. 0, or CLI_CANNOT
  * after one line on standard error.
  */
-int far_start(struct run_far *, const struct run_options *, const struct far_plan *, int memfd, uint64_t ring_at);
+int far_start(struct run_far *, const struct run_options *, const struct far_plan *, int memfd,
+    uint64_t ring_at);
 /* quire-far is gone: what waits for it is answered with an error. */
 void far_ended(struct run_far *);
 /* Ends it, and waits until it has removed what it stored. NULL ring is allowed. */

@@ -33,12 +33,15 @@
 #define PATIENCE_MS 3000 /* with a keeper that was told to stop: what is left to write is little */
 
 enum { NOTE_RELEASE, NOTE_STOP };
-struct note { uint32_t what, slot; }; /* STOP: slot is how many connections have the store */
+struct note {
+	uint32_t what, slot;
+}; /* STOP: slot is how many connections have the store */
 
 /* ---- the keeper's own process ---- */
 struct keeper {
 	struct pool pool;
-	struct pool_stats most; /* when the store was fullest, seen before a process's share was given back */
+	struct pool_stats
+	    most; /* when the store was fullest, seen before a process's share was given back */
 	struct pool_stats *out;
 	pthread_t packer;
 	bool packs;
@@ -150,7 +153,8 @@ static _Noreturn void keep(struct run *r, struct run_store *st, int end, int lif
 	k.pool.p_charge = charge;
 	k.pool.p_charge_arg = r->fam;
 	(void)pool_join(&k.pool, FAMILY_PROCS);
-	k.packs = pthread_create(&k.packer, NULL, pack, &k) == 0; /* else whoever stores packs by itself */
+	k.packs = pthread_create(&k.packer, NULL, pack, &k) ==
+	    0; /* else whoever stores packs by itself */
 	bool used = serve(&k, fds[2]);
 	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 	pool_wake_packer(&k.pool);
@@ -170,7 +174,8 @@ bool run_keeper_start(struct run *r, struct run_store *st)
 	if (st->sock >= 0)
 		return true;
 	if (st->stats == NULL) {
-		void *p = mmap(NULL, KEEPER_STATS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		void *p = mmap(
+		    NULL, KEEPER_STATS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 		if (p == MAP_FAILED)
 			return false;
@@ -210,7 +215,8 @@ bool run_keeper_release(struct run_store *st, unsigned slot)
 {
 	const struct note n = { NOTE_RELEASE, slot };
 
-	return st->sock >= 0 && send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof n;
+	return st->sock >= 0 &&
+	    send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof n;
 }
 
 int run_keeper_hear(struct run_store *st)

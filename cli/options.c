@@ -17,7 +17,7 @@
 #include <quire/policy.h>
 
 #define MIN_MEMORY (8ull << 20)
-#define MIN_SWAP   (1ull << 20)
+#define MIN_SWAP (1ull << 20)
 
 /* False: it was not written, as on a full disk. */
 static bool say(FILE *f, const char *line)
@@ -49,7 +49,8 @@ static bool lacks_unit(const char *text)
 {
 	uint64_t v;
 
-	return strspn(text, "0123456789.") == strlen(text) && cli_size(text, 0, &v) && v < MIN_SWAP && atof(text) > 0;
+	return strspn(text, "0123456789.") == strlen(text) && cli_size(text, 0, &v) &&
+	    v < MIN_SWAP && atof(text) > 0;
 }
 
 /* "M", "GB", "kib" */
@@ -58,8 +59,9 @@ static bool is_unit(const char *text)
 	char size[8] = "1";
 	uint64_t v;
 
-	return text != NULL && strlen(text) <= 3 && strchr("KMGT", toupper((unsigned char)text[0])) != NULL &&
-	       text[0] != '\0' && cli_size(strcat(size, text), 0, &v);
+	return text != NULL && strlen(text) <= 3 &&
+	    strchr("KMGT", toupper((unsigned char)text[0])) != NULL && text[0] != '\0' &&
+	    cli_size(strcat(size, text), 0, &v);
 }
 
 /*
@@ -101,7 +103,8 @@ static int take_swap(struct swap_option *o, char *text)
 		return 0;
 	}
 	if (colon == NULL && is_directory(text))
-		return fail("--swap: is '%s' a size or the directory? Write /var/tmp:%s or ./%s", text, text, text);
+		return fail("--swap: is '%s' a size or the directory? Write /var/tmp:%s or ./%s",
+		    text, text, text);
 	if (lacks_unit(size))
 		return fail("--swap: '%s' has no unit: write 512M or 4G", size);
 	if (!cli_size(size, 0, &o->bytes))
@@ -171,7 +174,8 @@ static int take_one_swap(struct run_options *o, char *text)
 	rc = is_url(text) ? take_far(sw, text) : take_swap(sw, text);
 	for (unsigned i = 0; rc == 0 && sw->url == NULL && i < o->nswaps; i++)
 		if (o->swap[i].url == NULL)
-			return fail("--swap: two places of this machine; name one, and far ones by URL");
+			return fail(
+			    "--swap: two places of this machine; name one, and far ones by URL");
 	o->nswaps += rc == 0;
 	return rc;
 }
@@ -183,9 +187,12 @@ static int take_timeout(struct run_options *o, const char *text)
 	double v = strtod(text, &end);
 
 	v *= strcmp(end, "ms") == 0 ? 1 : strcmp(end, "m") == 0 ? 60000 : 1000;
-	if (end == text || (strcmp(end, "ms") != 0 && strcmp(end, "m") != 0 && strcmp(end, "s") != 0 && *end != '\0') ||
+	if (end == text ||
+	    (strcmp(end, "ms") != 0 && strcmp(end, "m") != 0 && strcmp(end, "s") != 0 &&
+		*end != '\0') ||
 	    !(v >= 100) || v > 86400e3)
-		return fail("--far-timeout: '%s' is no time from 100ms to a day: write 30s or 2m", text);
+		return fail(
+		    "--far-timeout: '%s' is no time from 100ms to a day: write 30s or 2m", text);
 	o->far_timeout_ms = (uint32_t)v;
 	return 0;
 }
@@ -241,13 +248,15 @@ static int take_memory(struct run_options *o, const char *text)
 	if (!cli_size(text, total, &o->memory))
 		return fail("--memory: '%s' is not a size: write 64M, 1.5G or 25%%", text);
 	if (o->memory > total)
-		return fail("--memory %s is more than the %s that this machine or container has", text,
-		    cli_human(total, buf));
+		return fail("--memory %s is more than the %s that this machine or container has",
+		    text, cli_human(total, buf));
 	if (lacks_unit(text))
-		return fail("--memory %s has no unit, and %s bytes are too little: write %sM; the least is %s", text, text,
-		    text, cli_human(MIN_MEMORY, buf));
+		return fail(
+		    "--memory %s has no unit, and %s bytes are too little: write %sM; the least is %s",
+		    text, text, text, cli_human(MIN_MEMORY, buf));
 	if (o->memory < MIN_MEMORY)
-		return fail("--memory %s is too little: the least is %s", text, cli_human(MIN_MEMORY, buf));
+		return fail(
+		    "--memory %s is too little: the least is %s", text, cli_human(MIN_MEMORY, buf));
 	return 0;
 }
 
@@ -258,7 +267,9 @@ static int take_pool(struct run_options *o, const char *text)
 	if (lacks_unit(text))
 		return fail("--pool %s has no unit: write %sM or %s%%", text, text, text);
 	if (o->pool > o->memory * 3 / 4)
-		return fail("--pool %s is more than three quarters of --memory: nothing would be left to run in", text);
+		return fail(
+		    "--pool %s is more than three quarters of --memory: nothing would be left to run in",
+		    text);
 	return 0;
 }
 
@@ -270,19 +281,38 @@ static int list_names(struct run_options *o, bool prefetchers)
 		(void)printf("%-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
 	for (unsigned i = 0; prefetchers && prefetch_table[i] != NULL; i++)
 		(void)printf("%-12s %s\n", prefetch_table[i]->pf_name, prefetch_table[i]->pf_about);
-	return ferror(stdout) != 0 || fflush(stdout) != 0 ? fail("cannot write to standard output") : 0;
+	return ferror(stdout) != 0 || fflush(stdout) != 0 ? fail("cannot write to standard output")
+							  : 0;
 }
 
 int cli_options(struct run_options *o, int argc, char **argv)
 {
-	enum { O_POOL = 256, O_SWAP, O_REPORT, O_LIVE, O_POLICY, O_PREFETCH, O_ENCRYPT, O_TIMEOUT, O_REPLICAS, O_CA, O_PSK };
+	enum {
+		O_POOL = 256,
+		O_SWAP,
+		O_REPORT,
+		O_LIVE,
+		O_POLICY,
+		O_PREFETCH,
+		O_ENCRYPT,
+		O_TIMEOUT,
+		O_REPLICAS,
+		O_CA,
+		O_PSK
+	};
 	static const struct option opts[] = {
-		{ "memory", required_argument, NULL, 'm' },	 { "swap", required_argument, NULL, O_SWAP },
-		{ "pool", required_argument, NULL, O_POOL },	 { "report", required_argument, NULL, O_REPORT },
-		{ "live", no_argument, NULL, O_LIVE },		 { "help", no_argument, NULL, 'h' },
-		{ "policy", required_argument, NULL, O_POLICY }, { "prefetch", required_argument, NULL, O_PREFETCH },
-		{ "encrypt", optional_argument, NULL, O_ENCRYPT }, { "far-timeout", required_argument, NULL, O_TIMEOUT },
-		{ "far-replicas", required_argument, NULL, O_REPLICAS }, { "far-ca", required_argument, NULL, O_CA },
+		{ "memory", required_argument, NULL, 'm' },
+		{ "swap", required_argument, NULL, O_SWAP },
+		{ "pool", required_argument, NULL, O_POOL },
+		{ "report", required_argument, NULL, O_REPORT },
+		{ "live", no_argument, NULL, O_LIVE },
+		{ "help", no_argument, NULL, 'h' },
+		{ "policy", required_argument, NULL, O_POLICY },
+		{ "prefetch", required_argument, NULL, O_PREFETCH },
+		{ "encrypt", optional_argument, NULL, O_ENCRYPT },
+		{ "far-timeout", required_argument, NULL, O_TIMEOUT },
+		{ "far-replicas", required_argument, NULL, O_REPLICAS },
+		{ "far-ca", required_argument, NULL, O_CA },
 		{ "far-psk", required_argument, NULL, O_PSK },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -307,13 +337,15 @@ int cli_options(struct run_options *o, int argc, char **argv)
 			if (strcmp(optarg, "help") == 0)
 				return list_names(o, false);
 			if ((o->policy = policy_find(optarg)) == NULL)
-				return fail("--policy: no '%s'; '--policy help' lists them", optarg);
+				return fail(
+				    "--policy: no '%s'; '--policy help' lists them", optarg);
 			break;
 		case O_PREFETCH:
 			if (strcmp(optarg, "help") == 0)
 				return list_names(o, true);
 			if ((o->prefetch = prefetch_find(optarg)) == NULL)
-				return fail("--prefetch: no '%s'; '--prefetch help' lists them", optarg);
+				return fail(
+				    "--prefetch: no '%s'; '--prefetch help' lists them", optarg);
 			break;
 		case 'h': o->help = true; return 0;
 		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);

@@ -13,19 +13,23 @@ struct prefetch_ops;
 struct swap_option {
 	const char *path; /* NULL: the default place, or far */
 	const char *url;  /* NULL: this machine's. Without "size="; it may hold a password */
-	uint64_t bytes;	  /* 0: as much as there is room for, or as the far end has */
+	uint64_t bytes;   /* 0: as much as there is room for, or as the far end has */
 };
 
 struct run_options {
-	uint64_t memory, pool; /* bytes */
+	uint64_t memory, pool;              /* bytes */
 	struct swap_option swap[SWAPS_MAX]; /* in the order in which pages go there */
-	unsigned nswaps; /* at least 1 */
-	enum { ENCRYPT_FAR, ENCRYPT_ALL, ENCRYPT_NONE } encrypt; /* what leaves this machine; what leaves memory; nothing */
+	unsigned nswaps;                    /* at least 1 */
+	enum {
+		ENCRYPT_FAR,
+		ENCRYPT_ALL,
+		ENCRYPT_NONE
+	} encrypt; /* what leaves this machine; what leaves memory; nothing */
 	uint32_t far_timeout_ms, far_replicas;
 	const char *far_ca, *far_psk; /* NULL: none */
-	const char *report_path; /* NULL: standard error */
+	const char *report_path;      /* NULL: standard error */
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
-	const struct policy_ops *policy; /* never NULL */
+	const struct policy_ops *policy;     /* never NULL */
 	const struct prefetch_ops *prefetch; /* NULL: the default */
 	bool live;
 	bool help;   /* --help was asked for */

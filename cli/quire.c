@@ -40,10 +40,7 @@ static const char usage[] =
     "\n"
     "exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";
 
-int cli_help(void)
-{
-	return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0;
-}
+int cli_help(void) { return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0; }
 
 int main(int argc, char **argv)
 {
@@ -53,7 +50,8 @@ int main(int argc, char **argv)
 		return cli_run(argc - 1, argv + 1);
 	if (strcmp(argv[1], "check") == 0)
 		return cli_check(argc - 1, argv + 1);
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0) {
 		return cli_help();
 	}
 	if (strcmp(argv[1], "--version") == 0) {

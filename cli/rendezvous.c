@@ -24,7 +24,7 @@
 #define SO_PASSPIDFD 76
 #endif
 #define SCM_PIDFD_TYPE 4 /* SCM_PIDFD of newer headers */
-#define ROUND 64u /* greetings taken before anything else is looked at again */
+#define ROUND 64u        /* greetings taken before anything else is looked at again */
 
 /* One descriptor is needed for each process of the family, whatever the program's limit. */
 int run_make_descriptors(struct run *r)
@@ -46,14 +46,16 @@ int run_make_gate(struct run *r)
 		return fail("cannot make the family's sockets: %s", strerror(errno));
 	r->door = s[0];
 	r->gate = s[1];
-	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) != 0 ||
+	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) !=
+		0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) != 0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0 ||
 	    getentropy(r->token, sizeof r->token) != 0)
 		return fail("cannot make the family's sockets: %s", strerror(errno));
 	r->cookie = cookie;
-	(void)snprintf(r->family, sizeof r->family, "%llx:%016llx%016llx:", (unsigned long long)cookie,
-	    (unsigned long long)r->token[0], (unsigned long long)r->token[1]);
+	(void)snprintf(r->family, sizeof r->family,
+	    "%llx:%016llx%016llx:", (unsigned long long)cookie, (unsigned long long)r->token[0],
+	    (unsigned long long)r->token[1]);
 	return 0;
 }
 
@@ -64,7 +66,8 @@ bool run_family_there(const char *value)
 	uint64_t cookie = 0;
 
 	if (gate <= 0 || gate > 1 << 30 || *end != ':' ||
-	    getsockopt((int)gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) != 0 ||
+	    getsockopt((int)gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) !=
+		0 ||
 	    strtoull(end + 1, NULL, 16) != cookie)
 		return false;
 	struct pollfd p = { .fd = (int)gate };
@@ -118,10 +121,12 @@ static int take_slot(struct run *r)
 		int32_t none = 0;
 		uint32_t ever = atomic_load(&r->fam->fam_procs);
 
-		if (slot_is_taken(r, i) || !atomic_compare_exchange_strong(&r->fam->fam_proc[i].fp_pid, &none, -1))
+		if (slot_is_taken(r, i) ||
+		    !atomic_compare_exchange_strong(&r->fam->fam_proc[i].fp_pid, &none, -1))
 			continue;
 		if (ever <= (unsigned)i)
-			(void)atomic_compare_exchange_strong(&r->fam->fam_procs, &ever, (unsigned)i + 1);
+			(void)atomic_compare_exchange_strong(
+			    &r->fam->fam_procs, &ever, (unsigned)i + 1);
 		return i;
 	}
 	return -1;
@@ -132,7 +137,7 @@ static int take_slot(struct run *r)
 struct received {
 	int fd; /* the one descriptor, or -1 */
 	unsigned nfds;
-	int pidfd; /* of the sender, or -1 */
+	int pidfd;        /* of the sender, or -1 */
 	struct ucred who; /* pid 0: not known */
 };
 
@@ -166,10 +171,13 @@ static ssize_t receive(int sock, void *buf, size_t size, int *flags, struct rece
 {
 	union {
 		struct cmsghdr h;
-		char b[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(8 * sizeof(int))];
+		char b[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) +
+		    CMSG_SPACE(8 * sizeof(int))];
 	} ctl;
 	struct iovec iov = { buf, size };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
+	};
 	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	*got = (struct received){ .fd = -1, .pidfd = -1 };
@@ -191,9 +199,14 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 /* The answer: with the descriptors if there is a slot. */
 static bool send_welcome(const struct run *r, int fd, int slot, struct run_store *st)
 {
-	struct family_welcome w = { .fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 4 : 3 };
+	struct family_welcome w = {
+		.fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 4 : 3
+	};
 	int fds[4] = { r->memfd, -1, -1, r->device };
-	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof fds)]; } ctl = { 0 };
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(sizeof fds)];
+	} ctl = { 0 };
 	struct iovec iov = { &w, sizeof w };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	size_t bytes = (size_t)w.fw_nfds * sizeof(int);
@@ -225,7 +238,8 @@ static bool send_welcome(const struct run *r, int fd, int slot, struct run_store
 static void add_conn(struct run *r, const struct received *from, int slot, struct run_store *st)
 {
 	(void)pthread_mutex_lock(&r->connlock);
-	r->conn[r->nconn++] = (struct conn){ .fd = from->fd, .slot = slot, .pid = from->who.pid, .store = st };
+	r->conn[r->nconn++] =
+	    (struct conn){ .fd = from->fd, .slot = slot, .pid = from->who.pid, .store = st };
 	(void)pthread_mutex_unlock(&r->connlock);
 	if (st != NULL)
 		st->users++;
@@ -288,12 +302,14 @@ static void free_slot(struct run *r, int slot)
 static void end_store(struct run *r, struct run_store *st)
 {
 	st->broken = true;
-	(void)fail("the memory that processes of this run share was damaged by one of them: those that have it end");
+	(void)fail(
+	    "the memory that processes of this run share was damaged by one of them: those that have it end");
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].store == st || r->conn[i].before == st)
 			run_drop_conn(r, i);
 	for (int slot = 0; slot < (int)FAMILY_PROCS; slot++)
-		if (r->leaving[slot] > 0) { /* by another keeper, too: then the next process of that slot cleans up behind it (pool_join) */
+		if (r->leaving[slot] >
+		    0) { /* by another keeper, too: then the next process of that slot cleans up behind it (pool_join) */
 			r->leaving[slot] = 0;
 			free_slot(r, slot);
 		}
@@ -318,16 +334,20 @@ static bool is_connection(const struct run *r, int fd)
 	int domain = 0, type = 0;
 	uint64_t cookie = 0;
 
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){ sizeof domain }) == 0 && domain == AF_UNIX &&
-	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof type }) == 0 && type == SOCK_SEQPACKET &&
-	       getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) == 0 && cookie != r->cookie;
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){ sizeof domain }) == 0 &&
+	    domain == AF_UNIX &&
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof type }) == 0 &&
+	    type == SOCK_SEQPACKET &&
+	    getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) == 0 &&
+	    cookie != r->cookie;
 }
 
 static bool is_greeting(const struct run *r, const struct family_hello *h, ssize_t n)
 {
-	return n == (ssize_t)sizeof *h && h->fh_magic == FAMILY_MAGIC && h->fh_token[0] == r->token[0] &&
-	       h->fh_token[1] == r->token[1] && (h->fh_flags & ~(uint32_t)(FAMILY_SILENT | FAMILY_ALONE | FAMILY_CHANGED)) == 0 &&
-	       ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
+	return n == (ssize_t)sizeof *h && h->fh_magic == FAMILY_MAGIC &&
+	    h->fh_token[0] == r->token[0] && h->fh_token[1] == r->token[1] &&
+	    (h->fh_flags & ~(uint32_t)(FAMILY_SILENT | FAMILY_ALONE | FAMILY_CHANGED)) == 0 &&
+	    ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
 }
 
 /* A forked child: it has a slot and a store. False: the slot is none, or another's. */
@@ -355,7 +375,8 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 		return false;
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
-		st = NULL; /* it hides nothing from anybody that it had not before: let it be alone */
+		st =
+		    NULL; /* it hides nothing from anybody that it had not before: let it be alone */
 	if (st == NULL && (st = run_store_for(r, NULL)) == NULL) {
 		(void)send_welcome(r, from->fd, -2, NULL);
 		(void)close(from->fd);
@@ -369,7 +390,8 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	c->before = c->store;
 	c->store = st;
 	st->users++;
-	(void)send_welcome(r, c->fd, c->slot, st); /* if it cannot be sent the process is gone, and its connection with it */
+	(void)send_welcome(r, c->fd, c->slot,
+	    st); /* if it cannot be sent the process is gone, and its connection with it */
 	return true;
 }
 
@@ -414,7 +436,9 @@ static bool take_greeting(struct run *r)
 			right = let_change(r, &h, &from);
 		else
 			let_in(r, &from, (h.fh_flags & FAMILY_ALONE) != 0);
-	} else if (!right || (flags & MSG_CTRUNC) == 0) { /* else no descriptor was left for it: it sees that it is turned away */
+	} else if (!right ||
+	    (flags & MSG_CTRUNC) ==
+		0) { /* else no descriptor was left for it: it sees that it is turned away */
 		right = false;
 	}
 	if (!right) {
@@ -440,10 +464,12 @@ int run_count_descriptors(struct run *r)
 	int next = dup(r->door);
 
 	(void)close(next);
-	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 || (rlim_t)next + 4 > rl.rlim_cur)
+	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 ||
+	    (rlim_t)next + 4 > rl.rlim_cur)
 		return fail(
 		    "too few open files are allowed (ulimit -Hn): one is needed for each process, and ten more");
 	rl.rlim_cur -= (rlim_t)next + 3;
-	r->most = r->fam->fam_most = rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
+	r->most = r->fam->fam_most =
+	    rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
 	return 0;
 }

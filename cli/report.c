@@ -19,8 +19,8 @@ static void foresight(FILE *f, const struct family_counters *c)
 	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
 }
 
-void cli_report_text(
-    FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit, bool color)
+void cli_report_text(FILE *f, const struct family *fam, const void *pool,
+    const struct run_totals *t, uint64_t pool_limit, bool color)
 {
 	const struct pool_stats *ps = pool;
 	const char *b = color ? "\033[1m" : "", *e = color ? "\033[0m" : "";
@@ -30,7 +30,7 @@ void cli_report_text(
 	fprintf(f, "%squire: %s needed, %s given%s\n", b, cli_human(t->need_peak * 4096, s1),
 	    cli_human(t->budget * 4096, s2), e);
 	fprintf(f, "  memory      %s in use at most, of which the pool may take %s\n",
-		cli_human(atomic_load(&fam->fam_charged_peak) * 4096, s1), cli_human(pool_limit, s2));
+	    cli_human(atomic_load(&fam->fam_charged_peak) * 4096, s1), cli_human(pool_limit, s2));
 	if (atomic_load(&t->c.faults) == 0 && atomic_load(&t->c.adopted) == 0) {
 		fprintf(f, "  faults      none: %s fit and ran on the kernel's own memory\n",
 		    cli_noted(t->unhosted_peak) ? "all that is hosted" : "the program");
@@ -40,54 +40,68 @@ void cli_report_text(
 		    (unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero,
 		    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
 		    (unsigned long long)t->c.faults_cow);
-		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n", mb(t->c.pages_in),
-		    mb(t->c.pages_out), mb(t->c.clean_drop));
+		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n",
+		    mb(t->c.pages_in), mb(t->c.pages_out), mb(t->c.clean_drop));
 		if (t->c.prefetched != 0 || t->c.refaults != 0)
 			foresight(f, &t->c);
-		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9, wall);
-		fprintf(f, "  stored      %s of pages at most, in %s of memory and %s of the file; packed %.2fx over the run\n",
-		    cli_human(ps->pages * 4096, s1), cli_human(ps->mem_held, s2), cli_human(ps->file_bytes, s3), ps->ratio);
-		fprintf(f, "  file        %.1f MB written, %.1f MB read\n", (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
+		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n",
+		    (double)t->c.wait_ns / 1e9, wall);
+		fprintf(f,
+		    "  stored      %s of pages at most, in %s of memory and %s of the file; packed %.2fx over the run\n",
+		    cli_human(ps->pages * 4096, s1), cli_human(ps->mem_held, s2),
+		    cli_human(ps->file_bytes, s3), ps->ratio);
+		fprintf(f, "  file        %.1f MB written, %.1f MB read\n",
+		    (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
 	}
 	if (cli_noted(t->unhosted_peak))
-		fprintf(f, "  not hosted  %s resident at most, beside what is given: see CAVEATS in quire(1)\n",
+		fprintf(f,
+		    "  not hosted  %s resident at most, beside what is given: see CAVEATS in quire(1)\n",
 		    cli_human(t->unhosted_peak * 4096, s1));
 	if (atomic_load(&fam->fam_refused) != 0)
-		fprintf(f, "  refused     %llu calls: all that memory and swap have room for is promised (raise --swap PATH:SIZE)\n",
+		fprintf(f,
+		    "  refused     %llu calls: all that memory and swap have room for is promised (raise --swap PATH:SIZE)\n",
 		    (unsigned long long)fam->fam_refused);
 	if (atomic_load(&fam->fam_tables) != 0)
-		fprintf(f, "  refused     %llu calls: no memory for tables, or too many mappings (raise --memory)\n",
+		fprintf(f,
+		    "  refused     %llu calls: no memory for tables, or too many mappings (raise --memory)\n",
 		    (unsigned long long)fam->fam_tables);
 	if (ps->bytes_far != 0)
-		fprintf(f, "  far         %s there at most, %s written and read; %llu segments of 64 KiB sank from the file\n",
-		    cli_human(ps->far_bytes, s1), cli_human(ps->bytes_far, s2), (unsigned long long)ps->sunk);
+		fprintf(f,
+		    "  far         %s there at most, %s written and read; %llu segments of 64 KiB sank from the file\n",
+		    cli_human(ps->far_bytes, s1), cli_human(ps->bytes_far, s2),
+		    (unsigned long long)ps->sunk);
 	if (atomic_load(&fam->fam_full) != 0)
-		fprintf(f, "  full        %llu touches of memory that is not reserved in full: SIGBUS (raise --swap PATH:SIZE)\n",
+		fprintf(f,
+		    "  full        %llu touches of memory that is not reserved in full: SIGBUS (raise --swap PATH:SIZE)\n",
 		    (unsigned long long)fam->fam_full);
 	if (t->c.io_errors + ps->write_errors != 0 || t->c.lost_pages != 0)
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
-		    (unsigned long long)(t->c.io_errors + ps->write_errors), (unsigned long long)t->c.lost_pages);
+		    (unsigned long long)(t->c.io_errors + ps->write_errors),
+		    (unsigned long long)t->c.lost_pages);
 	if (atomic_load(&fam->fam_forced) != 0)
 		fprintf(f,
 		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, or a filter of system calls, took\n",
 		    cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
 	if (t->turned_away != 0)
-		fprintf(f, "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",
+		fprintf(f,
+		    "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",
 		    (unsigned long long)t->turned_away);
 	if (t->left != 0)
-		fprintf(f, "  left        %u processes of the program work on under the same limit\n", t->left);
+		fprintf(f,
+		    "  left        %u processes of the program work on under the same limit\n",
+		    t->left);
 }
 
-void cli_report_json(
-    FILE *f, const struct family *fam, const void *pool, const struct run_totals *t, uint64_t pool_limit)
+void cli_report_json(FILE *f, const struct family *fam, const void *pool,
+    const struct run_totals *t, uint64_t pool_limit)
 {
 	const struct pool_stats *ps = pool;
 
 	fprintf(f,
 	    "{\"wall_s\":%.6f,\"budget_bytes\":%llu,\"need_peak_bytes\":%llu,\"charged_peak_bytes\":%llu,\"pool_limit_bytes\":%llu",
 	    (double)t->wall_ns / 1e9, (unsigned long long)t->budget * 4096,
-	    (unsigned long long)t->need_peak * 4096, (unsigned long long)fam->fam_charged_peak * 4096,
-	    (unsigned long long)pool_limit);
+	    (unsigned long long)t->need_peak * 4096,
+	    (unsigned long long)fam->fam_charged_peak * 4096, (unsigned long long)pool_limit);
 	if (WIFEXITED(t->status))
 		fprintf(f, ",\"exit_status\":%d", WEXITSTATUS(t->status));
 	else
@@ -102,13 +116,14 @@ void cli_report_json(
 	    "\"far_bytes\":%llu,\"far_moved_bytes\":%llu,\"far_sunk\":%llu,"
 	    "\"write_errors\":%llu,\"beyond_bytes\":%llu,\"left\":%u,\"turned_away\":%llu}\n",
 	    (unsigned long long)t->unhosted_peak * 4096, (unsigned long long)ps->pages,
-	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables, (unsigned long long)fam->fam_full,
-	    (unsigned long long)ps->mem_held, (unsigned long long)ps->mem_pages,
-	    ps->ratio, (unsigned long long)ps->file_bytes, (unsigned long long)ps->bytes_written,
-	    (unsigned long long)ps->bytes_read, (unsigned long long)ps->packed_behind,
-	    (unsigned long long)ps->young_hits, (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
-	    (unsigned long long)ps->mem_most, (unsigned long long)ps->far_bytes, (unsigned long long)ps->bytes_far,
-	    (unsigned long long)ps->sunk,
-	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096, t->left,
-	    (unsigned long long)t->turned_away);
+	    (unsigned long long)fam->fam_refused, (unsigned long long)fam->fam_tables,
+	    (unsigned long long)fam->fam_full, (unsigned long long)ps->mem_held,
+	    (unsigned long long)ps->mem_pages, ps->ratio, (unsigned long long)ps->file_bytes,
+	    (unsigned long long)ps->bytes_written, (unsigned long long)ps->bytes_read,
+	    (unsigned long long)ps->packed_behind, (unsigned long long)ps->young_hits,
+	    (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
+	    (unsigned long long)ps->mem_most, (unsigned long long)ps->far_bytes,
+	    (unsigned long long)ps->bytes_far, (unsigned long long)ps->sunk,
+	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096,
+	    t->left, (unsigned long long)t->turned_away);
 }

@@ -32,10 +32,13 @@ static int set_env(struct run *r)
 	if (access(lib, R_OK) != 0)
 		(void)snprintf(lib, sizeof lib, "%s/../lib/quire/libquire-run.so", self);
 	if (access(lib, R_OK) != 0)
-		return fail("libquire-run.so is not beside %s nor in ../lib/quire: install quire whole", self);
+		return fail(
+		    "libquire-run.so is not beside %s nor in ../lib/quire: install quire whole",
+		    self);
+	(void)snprintf(value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "",
+	    old != NULL ? old : "");
 	(void)snprintf(
-	    value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "", old != NULL ? old : "");
-	(void)snprintf(r->variable, sizeof r->variable, FAMILY_ENV "="); /* become() knows the rest */
+	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become() knows the rest */
 	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->variable) != 0)
 		return fail("cannot make the environment: %s", strerror(errno));
 	return 0;
@@ -56,7 +59,8 @@ static void become(struct run *r, char **argv, const sigset_t *mask)
 {
 	int gate = place_gate(r);
 
-	(void)snprintf(r->variable, sizeof r->variable, FAMILY_ENV "=%d:%s%d", gate, r->family, (int)getpid());
+	(void)snprintf(
+	    r->variable, sizeof r->variable, FAMILY_ENV "=%d:%s%d", gate, r->family, (int)getpid());
 	(void)sigprocmask(SIG_SETMASK, mask, NULL);
 	(void)setrlimit(RLIMIT_NOFILE, &r->files);
 	(void)setrlimit(RLIMIT_FSIZE, &r->fsize);
@@ -67,8 +71,8 @@ static void become(struct run *r, char **argv, const sigset_t *mask)
 
 static int start(struct run *r, char **argv)
 {
-	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH,
-		SIGCONT, SIGTSTP };
+	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1,
+		SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP };
 	sigset_t set, old;
 	int rc = set_env(r);
 
@@ -82,8 +86,9 @@ static int start(struct run *r, char **argv)
 	if ((rc = run_count_descriptors(r)) != 0)
 		return rc;
 	r->start_ns = run_now_ns();
-	(void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
-	r->child = vfork(); /* a copy of this process would be thrown away at once */
+	(void)prctl(
+	    PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
+	r->child = vfork();             /* a copy of this process would be thrown away at once */
 	if (r->child == 0) {
 		become(r, argv, &old);
 		_exit(CLI_NOEXEC);
@@ -105,15 +110,19 @@ static int start(struct run *r, char **argv)
 
 static void report(struct run *r, int status)
 {
-	struct run_totals t = {
-		.wall_ns = run_now_ns() - r->start_ns, .status = status, .left = r->left, .need_peak = r->need_peak,
-		.budget = r->o.memory / 4096, .turned_away = r->turned_away
-	};
+	struct run_totals t = { .wall_ns = run_now_ns() - r->start_ns,
+		.status = status,
+		.left = r->left,
+		.need_peak = r->need_peak,
+		.budget = r->o.memory / 4096,
+		.turned_away = r->turned_away };
 	FILE *f = stderr;
 	struct pool_stats ps;
 	uint64_t resident, need;
 
-	if (r->o.report == REPORT_NONE || (atomic_load(&r->fam->fam_started) == 0 && WIFEXITED(status) && WEXITSTATUS(status) == CLI_CANNOT))
+	if (r->o.report == REPORT_NONE ||
+	    (atomic_load(&r->fam->fam_started) == 0 && WIFEXITED(status) &&
+		WEXITSTATUS(status) == CLI_CANNOT))
 		return; /* nothing ran, and a line has said why */
 	run_add_up(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
@@ -204,7 +213,8 @@ int cli_run(int argc, char **argv)
 		return cli_help();
 	keep_standard();
 	r.alone = !creds_own(&r.creds);
-	(void)prctl(PR_SET_DUMPABLE, 0); /* it holds all that the family shares: no core file, no /proc/PID/fd for others */
+	(void)prctl(PR_SET_DUMPABLE,
+	    0); /* it holds all that the family shares: no core file, no /proc/PID/fd for others */
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
 		(void)fail("%s", why);
@@ -216,10 +226,11 @@ int cli_run(int argc, char **argv)
 		return fail(
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
 	if (r.o.report_path != NULL &&
-	    (r.report_file = fopen(r.o.report_path, "we")) == NULL) /* not when all is done and lost */
+	    (r.report_file = fopen(r.o.report_path, "we")) ==
+		NULL) /* not when all is done and lost */
 		return fail("--report: cannot write '%s': %s", r.o.report_path, strerror(errno));
-	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 || (rc = run_make_gate(&r)) != 0 ||
-	    (rc = start(&r, argv + optind)) != 0)
+	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 ||
+	    (rc = run_make_gate(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
 		return rc;
 	watch(&r, &status);
 	stay_behind(&r);

@@ -23,28 +23,30 @@
 struct run_store {
 	uint64_t name, size; /* const: fw_store; bytes of the shared memory */
 	uint64_t file_bytes; /* const: of the swap file; 0: there is none */
-	int memfd, swapfd;   /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
+	int memfd,
+	    swapfd; /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
 	struct far_plan plan[POOL_FARS]; /* const: the far places; nfar of them */
-	uint64_t ring_at[POOL_FARS];	 /* const: where their rings lie in the shared memory */
-	struct run_far far[POOL_FARS];	 /* what serves them */
+	uint64_t ring_at[POOL_FARS];     /* const: where their rings lie in the shared memory */
+	struct run_far far[POOL_FARS];   /* what serves them */
 	unsigned nfar;
-	struct creds creds;  /* const, of its processes */
-	bool alone;	     /* const: of one process, and those that it forked */
-	bool given;	     /* some process has had it */
-	bool broken;	     /* its keeper ended: nobody gets it any more */
-	unsigned users;	     /* connections */
-	struct pool_stats *stats; /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
-	pid_t keeper;	     /* 0: none */
-	int sock, life;	     /* to it; what keeps it alive; -1 */
+	struct creds creds; /* const, of its processes */
+	bool alone;         /* const: of one process, and those that it forked */
+	bool given;         /* some process has had it */
+	bool broken;        /* its keeper ended: nobody gets it any more */
+	unsigned users;     /* connections */
+	struct pool_stats
+	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
+	pid_t keeper;   /* 0: none */
+	int sock, life; /* to it; what keeps it alive; -1 */
 };
 #define RUN_STORES 128u
 
 struct conn {
-	int fd, slot; /* slot: const */
-	pid_t pid;    /* const: as the kernel said when it joined */
-	struct run_store *store; /* NULL: it is no more, or never was */
+	int fd, slot;             /* slot: const */
+	pid_t pid;                /* const: as the kernel said when it joined */
+	struct run_store *store;  /* NULL: it is no more, or never was */
 	struct run_store *before; /* in which it may still have pages; or NULL */
-	bool hears; /* it takes bytes */
+	bool hears;               /* it takes bytes */
 };
 
 struct run {
@@ -52,34 +54,40 @@ struct run {
 	FILE *report_file;
 	char program[PATH_MAX];
 
-	struct family *fam; /* every process of the family may write there: what matters is kept here */
+	struct family
+	    *fam; /* every process of the family may write there: what matters is kept here */
 	int memfd, device, sigfd; /* device: /dev/userfaultfd, -1: none */
-	int door, gate; /* see run/family.h; door -1: nobody has the gate any more; gate -1: given away */
+	int door,
+	    gate; /* see run/family.h; door -1: nobody has the gate any more; gate -1: given away */
 	uint64_t cookie, token[FAMILY_TOKEN]; /* const: of the gate; part of each greeting */
-	unsigned most; /* const: processes at once */
+	unsigned most;                        /* const: processes at once */
 	struct sites_note sites;
 	struct rlimit files, fsize; /* the program's own */
-	char family[96], variable[160]; /* of the environment: what is the same for all, and the whole of it */
+	char family[96],
+	    variable[160]; /* of the environment: what is the same for all, and the whole of it */
 	struct conn conn[FAMILY_PROCS];
 	unsigned nconn;
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
-	uint64_t turned_away; /* greetings that were not of the family */
-	struct creds creds; /* const: ours, and the program's at first */
-	bool alone; /* const: they are not known, so nobody shares */
+	uint64_t turned_away;     /* greetings that were not of the family */
+	struct creds creds;       /* const: ours, and the program's at first */
+	bool alone;               /* const: they are not known, so nobody shares */
 	pid_t child;
 	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
-	bool stop; /* atomic: the threads shall end */
+	bool stop;    /* atomic: the threads shall end */
 	bool pressed; /* the pressure thread is there */
 	pthread_t pressure;
-	uint64_t unhosted, unhosted_peak; /* pages resident that are not hosted: when last measured, and at most */
-	unsigned told; /* a bit for each line that run_tell has written */
+	uint64_t unhosted,
+	    unhosted_peak; /* pages resident that are not hosted: when last measured, and at most */
+	unsigned told;     /* a bit for each line that run_tell has written */
 	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
-	unsigned left; /* processes of the family that go on after the program */
-	uint8_t leaving[FAMILY_PROCS]; /* by slot: answers of keepers to wait for before another gets it */
-	struct run_store *store[RUN_STORES]; /* NULL: none; the first is there from beginning to end */
-	uint64_t stores; /* ever made */
-	bool reserve;	 /* const: the swap files' blocks are set aside */
+	unsigned left;         /* processes of the family that go on after the program */
+	uint8_t leaving
+	    [FAMILY_PROCS]; /* by slot: answers of keepers to wait for before another gets it */
+	struct run_store
+	    *store[RUN_STORES]; /* NULL: none; the first is there from beginning to end */
+	uint64_t stores;        /* ever made */
+	bool reserve;           /* const: the swap files' blocks are set aside */
 	struct pool_stats past; /* of stores that are no more */
 };
 
@@ -92,19 +100,24 @@ struct run_store *run_store_named(struct run *, uint64_t name); /* NULL: no such
 void run_sweep_stores(struct run *); /* those that no process has any more */
 
 /* swap.c: where pages go when memory is full. */
-int run_make_swap(struct run *, struct run_store *); /* of the first store. 0, or CLI_CANNOT after one line on standard error */
+int run_make_swap(struct run *,
+    struct run_store *); /* of the first store. 0, or CLI_CANNOT after one line on standard error */
 int run_make_more_swap(struct run *, struct run_store *); /* of another. 0 or -1 */
-uint64_t run_swap_bytes(const struct run_store *); /* of all its places */
-bool run_start_far(struct run *, struct run_store *); /* the store's memory is made. False after one line on standard error */
-void run_stop_far(struct run_store *); /* ends what serves the far places, which removes what it stored; may be called again */
-bool run_raise_fsize(uint64_t least); /* the limit of file sizes to the hard one: the child takes the old one back. False: that is less */
+uint64_t run_swap_bytes(const struct run_store *);        /* of all its places */
+bool run_start_far(struct run *,
+    struct run_store *); /* the store's memory is made. False after one line on standard error */
+void run_stop_far(struct run_store
+	*); /* ends what serves the far places, which removes what it stored; may be called again */
+bool run_raise_fsize(uint64_t
+	least); /* the limit of file sizes to the hard one: the child takes the old one back. False: that is less */
 
 /* rendezvous.c: how processes join. Those that return int: as above. */
-int run_make_descriptors(struct run *);	 /* first of all, before anything is opened */
+int run_make_descriptors(struct run *); /* first of all, before anything is opened */
 int run_make_gate(struct run *);
 int run_count_descriptors(struct run *); /* last, when everything is open */
-bool run_family_there(const char *value); /* does the variable name a family that is there? If not it is left over */
-void run_open_door(struct run *); /* greetings that have come */
+bool run_family_there(
+    const char *value); /* does the variable name a family that is there? If not it is left over */
+void run_open_door(struct run *);        /* greetings that have come */
 void run_hear(struct run *, unsigned i); /* connection i has said something, or hung up */
 void run_drop_conn(struct run *, unsigned i);
 bool run_family_lives(const struct run *); /* is there a process that has joined, or can? */
@@ -117,20 +130,31 @@ void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
 void run_measure(struct run *);
 
 /* keeper.c */
-bool run_keeper_start(struct run *, struct run_store *); /* unless it is there. False: it cannot be had */
-bool run_keeper_release(struct run_store *, unsigned slot); /* false: there is none, or it does not listen */
-enum { KEEPER_NOW, KEEPER_FULLEST }; /* statistics: amounts as they are; as they were when the store was fullest */
+bool run_keeper_start(
+    struct run *, struct run_store *); /* unless it is there. False: it cannot be had */
+bool run_keeper_release(
+    struct run_store *, unsigned slot); /* false: there is none, or it does not listen */
+enum {
+	KEEPER_NOW,
+	KEEPER_FULLEST
+}; /* statistics: amounts as they are; as they were when the store was fullest */
 #define KEEPER_STATS (2 * sizeof(struct pool_stats))
 enum { KEEPER_NOTHING = -1, KEEPER_GONE = -2 };
-int run_keeper_hear(struct run_store *); /* a slot of which it has released all, or one of the above */
-void run_keeper_stop(struct run_store *); /* its statistics are the last ones then. Waits for it, but not for ever */
+int run_keeper_hear(
+    struct run_store *); /* a slot of which it has released all, or one of the above */
+void run_keeper_stop(
+    struct run_store *); /* its statistics are the last ones then. Waits for it, but not for ever */
 
 /* supervise.c: the loop and its two threads */
-void run_supervise(struct run *, int *status); /* until the program ends; status NULL: until the last process of its family has */
-void run_start_threads(struct run *, struct run_store *); /* that, and the store's keeper; NULL: none */
+void run_supervise(struct run *,
+    int *
+	status); /* until the program ends; status NULL: until the last process of its family has */
+void run_start_threads(
+    struct run *, struct run_store *); /* that, and the store's keeper; NULL: none */
 void run_end_threads(struct run *);
 void run_add_up(const struct run *, struct family_counters *, uint64_t *resident, uint64_t *need);
 void run_add_stats(struct pool_stats *sum, const struct pool_stats *);
-void run_store_stats(struct run *, struct pool_stats *, unsigned which); /* of all stores that there are and were; KEEPER_NOW or _FULLEST */
+void run_store_stats(struct run *, struct pool_stats *,
+    unsigned which); /* of all stores that there are and were; KEEPER_NOW or _FULLEST */
 uint64_t run_now_ns(void);
 #endif

@@ -29,7 +29,10 @@ bool cli_size(const char *text, uint64_t total, uint64_t *bytes)
 	case 'T': unit *= 1024; /* fall through */
 	case 'G': unit *= 1024; /* fall through */
 	case 'M': unit *= 1024; /* fall through */
-	case 'K': unit *= 1024; end++; break;
+	case 'K':
+		unit *= 1024;
+		end++;
+		break;
 	default: break;
 	}
 	if (strcmp(end, "") != 0 && strcasecmp(end, "b") != 0 && strcasecmp(end, "ib") != 0)
@@ -50,7 +53,8 @@ const char *cli_human(uint64_t bytes, char buf[24])
 		v /= 1024;
 		u++;
 	}
-	(void)snprintf(buf, 24, u == 0 || v >= 100 || v == floor(v) ? "%.0f %s" : "%.1f %s", v, unit[u]);
+	(void)snprintf(
+	    buf, 24, u == 0 || v >= 100 || v == floor(v) ? "%.0f %s" : "%.1f %s", v, unit[u]);
 	return buf;
 }
 

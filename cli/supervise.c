@@ -28,9 +28,11 @@ uint64_t run_now_ns(void)
 
 void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
 {
-	double pages = (double)(sum->bytes_written + sum->mem_bytes + 1), more = (double)(ps->bytes_written + ps->mem_bytes);
+	double pages = (double)(sum->bytes_written + sum->mem_bytes + 1),
+	       more = (double)(ps->bytes_written + ps->mem_bytes);
 
-	sum->ratio = sum->ratio == 0 ? ps->ratio : (sum->ratio * pages + ps->ratio * more) / (pages + more);
+	sum->ratio =
+	    sum->ratio == 0 ? ps->ratio : (sum->ratio * pages + ps->ratio * more) / (pages + more);
 #define X(n) sum->n += ps->n;
 	/* clang-format off */
 	X(pages) X(same_filled) X(mem_pages) X(mem_bytes) X(mem_held) X(mem_packed) X(mem_most) X(file_bytes) X(bytes_written) X(bytes_read) X(spills)
@@ -65,7 +67,8 @@ static void *pressure_main(void *arg)
 			const struct conn *c = &r->conn[i];
 
 			if (c->hears && atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
-				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1,
+				    MSG_DONTWAIT | MSG_NOSIGNAL);
 		}
 		(void)pthread_mutex_unlock(&r->connlock);
 		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
@@ -98,7 +101,8 @@ void run_end_threads(struct run *r)
 	r->pressed = false;
 }
 
-void run_add_up(const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
+void run_add_up(
+    const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
 {
 	memset(out, 0, sizeof *out);
 	*resident = *need = 0;
@@ -151,7 +155,8 @@ static const char *far_words(const struct run *r, const struct pool_stats *ps, c
 			uint64_t away = __atomic_load_n(&f->ring->fr_away_ns, __ATOMIC_RELAXED);
 
 			if (away != 0)
-				(void)snprintf(buf, 96, " | %.40s away for %.0f s", f->url, (double)(run_now_ns() - away) / 1e9);
+				(void)snprintf(buf, 96, " | %.40s away for %.0f s", f->url,
+				    (double)(run_now_ns() - away) / 1e9);
 		}
 	return buf;
 }
@@ -167,13 +172,15 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	run_add_up(r, &c, &resident, &need);
 	run_store_stats(r, &ps, KEEPER_NOW);
 	if (cli_noted(r->unhosted))
-		(void)snprintf(beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
+		(void)snprintf(
+		    beside, sizeof beside, " | not hosted %s", cli_human(r->unhosted * 4096, k));
 	(void)snprintf(line, sizeof line,
 	    "quire: %s of %s%s | %.0f faults/s | in %.1f out %.1f MB/s | pool %.2fx | swapped %s%s",
-	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b), beside,
-	    (double)(c.faults - last->faults) / dt, (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
-	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio, cli_human(ps.file_bytes, s),
-	    far_words(r, &ps, far));
+	    cli_human(atomic_load(&r->fam->fam_charged) * 4096, a), cli_human(r->o.memory, b),
+	    beside, (double)(c.faults - last->faults) / dt,
+	    (double)(c.pages_in - last->pages_in) * 4096 / 1e6 / dt,
+	    (double)(c.pages_out - last->pages_out) * 4096 / 1e6 / dt, ps.ratio,
+	    cli_human(ps.file_bytes, s), far_words(r, &ps, far));
 	print_cut(line);
 	*last = c;
 	*last_ns = t;
@@ -213,7 +220,9 @@ void run_supervise(struct run *r, int *status)
 			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
 		keepers = pfd + n + 2;
 		for (unsigned i = 0; i < RUN_STORES; i++)
-			keepers[i] = (struct pollfd){ .fd = r->store[i] != NULL ? r->store[i]->sock : -1, .events = POLLIN };
+			keepers[i] =
+			    (struct pollfd){ .fd = r->store[i] != NULL ? r->store[i]->sock : -1,
+				    .events = POLLIN };
 		ends = keepers + RUN_STORES;
 		nfar = watch_far(r, ends, far);
 		if (poll(pfd, n + RUN_STORES + nfar + 2, MEASURE_MS) < 0 && errno != EINTR)
@@ -221,7 +230,8 @@ void run_supervise(struct run *r, int *status)
 		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
 			if (ends[i].revents != 0)
 				far_ended(far[i]);
-		if (pfd[0].revents != 0) /* first: a child's greeting comes before the end of its parent */
+		if (pfd[0].revents !=
+		    0) /* first: a child's greeting comes before the end of its parent */
 			run_open_door(r);
 		for (unsigned i = n; i-- > 0;)
 			if (pfd[i + 2].revents != 0)
@@ -232,7 +242,8 @@ void run_supervise(struct run *r, int *status)
 		if ((pfd[1].revents & POLLIN) != 0) {
 			struct signalfd_siginfo si;
 
-			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si && si.ssi_signo != SIGCHLD) {
+			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si &&
+			    si.ssi_signo != SIGCHLD) {
 				/* the terminal sends these to the whole foreground group, the program included */
 				if (si.ssi_code != SI_KERNEL && status != NULL)
 					(void)kill(r->child, (int)si.ssi_signo);
@@ -240,11 +251,13 @@ void run_supervise(struct run *r, int *status)
 		}
 		int st;
 		pid_t w;
-		while (status != NULL && (w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+		while (status != NULL &&
+		    (w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
 			if (w != r->child)
 				continue;
 			if (WIFSTOPPED(st)) {
-				(void)raise(SIGSTOP); /* job control: stop with the program, go on with it */
+				(void)raise(
+				    SIGSTOP); /* job control: stop with the program, go on with it */
 				(void)kill(r->child, SIGCONT);
 			} else if (!WIFCONTINUED(st)) {
 				*status = st;

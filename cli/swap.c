@@ -13,8 +13,8 @@
 
 #include "store/swapfile.h"
 
-#define MIN_SWAP     (1ull << 20)
-#define MIN_ROOM     (64ull << 20) /* where no size is given: less would be full before long */
+#define MIN_SWAP (1ull << 20)
+#define MIN_ROOM (64ull << 20) /* where no size is given: less would be full before long */
 #define DEFAULT_SWAP (16ull << 30)
 
 static uint64_t default_swap(const struct run *r)
@@ -64,15 +64,17 @@ static int make_file(struct run *r, struct run_store *st, const char *path, uint
 		return fail("--swap: %s", strerror(errno));
 	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 	if (*want > room)
-		return fail("--swap: %s is more than the %s free there; give a smaller size or name another place",
-			    cli_human(*want, a), cli_human(room, b));
+		return fail(
+		    "--swap: %s is more than the %s free there; give a smaller size or name another place",
+		    cli_human(*want, a), cli_human(room, b));
 	if (!given) {
 		*want = default_swap(r);
 		if (*want > room - room / 8)
 			*want = room - room / 8;
 	}
 	if (!run_raise_fsize(*want))
-		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s", cli_human(*want, a));
+		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
+		    cli_human(*want, a));
 	if (ftruncate(st->swapfd, (off_t)*want) != 0)
 		return fail("--swap: %s cannot be had: %s", cli_human(*want, a), strerror(errno));
 	if (given && swapfile_reserve(st->swapfd, *want, &why) != 0)
@@ -88,7 +90,10 @@ static int make_far(struct run *r, struct run_store *st, const struct swap_optio
 
 	if (st->nfar == POOL_FARS)
 		return fail("--swap: at most %u far or encrypted places", POOL_FARS);
-	*plan = (struct far_plan){ .url = sw->url, .encrypt = r->o.encrypt != ENCRYPT_NONE, .file = -1, .bytes = sw->bytes };
+	*plan = (struct far_plan){ .url = sw->url,
+		.encrypt = r->o.encrypt != ENCRYPT_NONE,
+		.file = -1,
+		.bytes = sw->bytes };
 	if (sw->url == NULL) {
 		if ((rc = make_file(r, st, sw->path, &plan->bytes)) != 0)
 			return rc;
@@ -114,9 +119,11 @@ int run_make_swap(struct run *r, struct run_store *st)
 		const struct swap_option *sw = &r->o.swap[i];
 
 		r->reserve |= sw->url == NULL && sw->bytes != 0;
-		st->file_bytes = sw->url == NULL && r->o.encrypt != ENCRYPT_ALL ? sw->bytes : st->file_bytes;
-		rc = sw->url != NULL || r->o.encrypt == ENCRYPT_ALL ? make_far(r, st, sw)
-								      : make_file(r, st, sw->path, &st->file_bytes);
+		st->file_bytes =
+		    sw->url == NULL && r->o.encrypt != ENCRYPT_ALL ? sw->bytes : st->file_bytes;
+		rc = sw->url != NULL || r->o.encrypt == ENCRYPT_ALL
+		    ? make_far(r, st, sw)
+		    : make_file(r, st, sw->path, &st->file_bytes);
 	}
 	/* Every process is given the descriptor of the file: where there is none, of something that holds nothing. */
 	if (rc == 0 && st->swapfd < 0 && (st->swapfd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
@@ -155,10 +162,12 @@ int run_make_more_swap(struct run *r, struct run_store *st)
 	st->nfar = first->nfar;
 	for (unsigned i = 0; i < st->nfar; i++) {
 		st->plan[i] = first->plan[i];
-		if (st->plan[i].url == NULL && (st->plan[i].file = more_file(r, &st->plan[i].bytes)) < 0)
+		if (st->plan[i].url == NULL &&
+		    (st->plan[i].file = more_file(r, &st->plan[i].bytes)) < 0)
 			return -1;
 	}
-	st->swapfd = st->file_bytes != 0 ? more_file(r, &st->file_bytes) : open("/dev/null", O_RDWR | O_CLOEXEC);
+	st->swapfd = st->file_bytes != 0 ? more_file(r, &st->file_bytes)
+					 : open("/dev/null", O_RDWR | O_CLOEXEC);
 	return st->swapfd < 0 ? -1 : 0;
 }
 

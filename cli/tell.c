@@ -17,7 +17,10 @@ void run_tell(struct run *r, bool wipe)
 	struct family_counters c;
 
 	run_add_up(r, &c, &resident, &need);
-	const struct { uint64_t n; const char *line; } kinds[] = {
+	const struct {
+		uint64_t n;
+		const char *line;
+	} kinds[] = {
 		{ atomic_load(&f->fam_refused),
 		    "a request for memory was refused: all that --memory and --swap have room for is promised; " MORE },
 		{ atomic_load(&f->fam_tables),

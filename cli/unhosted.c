@@ -19,10 +19,12 @@
 #include <string.h>
 
 #define DESCENDANTS (4 * FAMILY_PROCS)
-#define RUNTIME	    "libquire-run.so"
-#define SLACK	    512u /* pages of the store's tables that a process may have mapped, at least */
+#define RUNTIME "libquire-run.so"
+#define SLACK 512u /* pages of the store's tables that a process may have mapped, at least */
 
-struct sizes { uint64_t anon, shmem; }; /* resident, pages */
+struct sizes {
+	uint64_t anon, shmem;
+}; /* resident, pages */
 
 static bool read_sizes(pid_t pid, struct sizes *s)
 {
@@ -103,7 +105,9 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 void run_measure(struct run *r)
 {
 	static pid_t pids[DESCENDANTS]; /* the loop's thread only */
-	uint64_t anon = 0, shmem = 0, store = atomic_load(&r->fam->fam_pool_pages) + atomic_load(&r->fam->fam_need) / 32 + SLACK;
+	uint64_t anon = 0, shmem = 0,
+		 store = atomic_load(&r->fam->fam_pool_pages) +
+	    atomic_load(&r->fam->fam_need) / 32 + SLACK;
 	unsigned n = add_children("self", pids, 0);
 
 	for (unsigned i = 0; i < n; i++) {
@@ -118,7 +122,9 @@ void run_measure(struct run *r)
 		if ((p == NULL && has_runtime(pids[i])) || !read_sizes(pids[i], &s))
 			continue;
 		uint64_t shared = p == NULL ? s.shmem : less(s.shmem, store);
-		anon += p == NULL ? s.anon : less(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
+		anon += p == NULL
+		    ? s.anon
+		    : less(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
 		shmem = shared > shmem ? shared : shmem;
 	}
 	r->unhosted = anon + shmem;

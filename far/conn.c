@@ -20,9 +20,9 @@
 struct far_conn {
 	int fd;
 	SSL_CTX *ctx;
-	SSL *ssl;	/* NULL: plain */
+	SSL *ssl;        /* NULL: plain */
 	bool want_write; /* TLS must write before it can read on */
-	char *out;	/* [out_from, out_to) is to be sent */
+	char *out;       /* [out_from, out_to) is to be sent */
 	size_t out_from, out_to, out_room;
 };
 
@@ -42,7 +42,8 @@ static bool wait_for(int fd, short events, uint64_t until)
 
 static int connect_one(const struct addrinfo *ai, uint64_t until)
 {
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), e = 0, one = 1;
+	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), e = 0,
+	    one = 1;
 	socklen_t n = sizeof e;
 
 	if (fd < 0)
@@ -77,7 +78,8 @@ static int connect_any(const char *host, const char *port, uint64_t until, char 
 	return fd;
 }
 
-static bool start_tls(struct far_conn *c, const char *host, const char *ca_file, uint64_t until, char why[FAR_WHY])
+static bool start_tls(
+    struct far_conn *c, const char *host, const char *ca_file, uint64_t until, char why[FAR_WHY])
 {
 	int rc = 0;
 
@@ -87,13 +89,16 @@ static bool start_tls(struct far_conn *c, const char *host, const char *ca_file,
 	(void)SSL_CTX_set_min_proto_version(c->ctx, TLS1_2_VERSION);
 	if (ca_file != NULL ? SSL_CTX_load_verify_locations(c->ctx, ca_file, NULL) != 1
 			    : SSL_CTX_set_default_verify_paths(c->ctx) != 1) {
-		(void)snprintf(why, FAR_WHY, "TLS: no certificates can be read from %s", ca_file != NULL ? ca_file : "the system's store");
+		(void)snprintf(why, FAR_WHY, "TLS: no certificates can be read from %s",
+		    ca_file != NULL ? ca_file : "the system's store");
 		return false;
 	}
 	SSL_set_verify(c->ssl, SSL_VERIFY_PEER, NULL);
-	if (SSL_set1_host(c->ssl, host) != 1 || SSL_set_tlsext_host_name(c->ssl, host) != 1 || SSL_set_fd(c->ssl, c->fd) != 1)
+	if (SSL_set1_host(c->ssl, host) != 1 || SSL_set_tlsext_host_name(c->ssl, host) != 1 ||
+	    SSL_set_fd(c->ssl, c->fd) != 1)
 		goto failed;
-	(void)SSL_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	(void)SSL_set_mode(
+	    c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	while ((rc = SSL_connect(c->ssl)) != 1) {
 		int e = SSL_get_error(c->ssl, rc);
 
@@ -105,14 +110,15 @@ static bool start_tls(struct far_conn *c, const char *host, const char *ca_file,
 failed:
 	rc = c->ssl != NULL ? (int)SSL_get_verify_result(c->ssl) : X509_V_OK;
 	if (rc != X509_V_OK)
-		(void)snprintf(why, FAR_WHY, "TLS: the certificate of %s: %s", host, X509_verify_cert_error_string(rc));
+		(void)snprintf(why, FAR_WHY, "TLS: the certificate of %s: %s", host,
+		    X509_verify_cert_error_string(rc));
 	else
 		(void)snprintf(why, FAR_WHY, "TLS with %s failed: is it a TLS port?", host);
 	return false;
 }
 
-struct far_conn *far_conn_open(
-    const char *host, const char *port, bool tls, const char *ca_file, uint32_t wait_ms, char why[FAR_WHY])
+struct far_conn *far_conn_open(const char *host, const char *port, bool tls, const char *ca_file,
+    uint32_t wait_ms, char why[FAR_WHY])
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 	struct far_conn *c = calloc(1, sizeof *c);
@@ -142,7 +148,8 @@ void far_conn_close(struct far_conn *c)
 
 bool far_conn_put(struct far_conn *c, const void *data, size_t len)
 {
-	if (c->ssl == NULL && c->out_from == c->out_to && len >= SEND_NOW) { /* without a copy, as far as it goes */
+	if (c->ssl == NULL && c->out_from == c->out_to &&
+	    len >= SEND_NOW) { /* without a copy, as far as it goes */
 		ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
 
 		if (n > 0) {

@@ -9,8 +9,8 @@
 
 struct far_conn;
 /* Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why. */
-struct far_conn *far_conn_open(
-    const char *host, const char *port, bool tls, const char *ca_file, uint32_t wait_ms, char why[FAR_WHY]);
+struct far_conn *far_conn_open(const char *host, const char *port, bool tls, const char *ca_file,
+    uint32_t wait_ms, char why[FAR_WHY]);
 void far_conn_close(struct far_conn *); /* NULL is allowed */
 /* Appends to what is to be sent. False: no memory. */
 bool far_conn_put(struct far_conn *, const void *data, size_t len);

@@ -18,7 +18,8 @@
 
 struct far_crypt {
 	unsigned char key[KEY_BYTES];
-	EVP_CIPHER_CTX *seal, *unseal; /* OpenSSL's copies of the key schedule; cleared when they are freed */
+	EVP_CIPHER_CTX *seal,
+	    *unseal; /* OpenSSL's copies of the key schedule; cleared when they are freed */
 };
 
 static void *no(char why[FAR_WHY], const char *what)
@@ -81,7 +82,8 @@ bool far_seal(struct far_crypt *c, void *buf, uint32_t len, uint64_t at)
 
 		tweak_of((at + i) / FAR_SECTOR, iv);
 		if (EVP_EncryptInit_ex(c->seal, NULL, NULL, NULL, iv) != 1 ||
-		    EVP_EncryptUpdate(c->seal, p + i, &n, p + i, FAR_SECTOR) != 1 || n != (int)FAR_SECTOR)
+		    EVP_EncryptUpdate(c->seal, p + i, &n, p + i, FAR_SECTOR) != 1 ||
+		    n != (int)FAR_SECTOR)
 			return false;
 	}
 	return true;
@@ -96,7 +98,8 @@ bool far_unseal(struct far_crypt *c, void *buf, uint32_t len, uint64_t at)
 
 		tweak_of((at + i) / FAR_SECTOR, iv);
 		if (EVP_DecryptInit_ex(c->unseal, NULL, NULL, NULL, iv) != 1 ||
-		    EVP_DecryptUpdate(c->unseal, p + i, &n, p + i, FAR_SECTOR) != 1 || n != (int)FAR_SECTOR)
+		    EVP_DecryptUpdate(c->unseal, p + i, &n, p + i, FAR_SECTOR) != 1 ||
+		    n != (int)FAR_SECTOR)
 			return false;
 	}
 	return true;

@@ -24,13 +24,15 @@
 #include <string.h>
 #include <time.h>
 
-#define RETRY_NS   200000000u /* between attempts to reach an engine */
-#define OPEN_MS	   1000u      /* of one attempt */
-#define ERASE_MS   5000u      /* for removing what was stored, at the end */
-#define ERASE_MANY 256u	      /* trims under way at a time */
-#define NS_PER_MS  1000000u
+#define RETRY_NS 200000000u /* between attempts to reach an engine */
+#define OPEN_MS 1000u       /* of one attempt */
+#define ERASE_MS 5000u      /* for removing what was stored, at the end */
+#define ERASE_MANY 256u     /* trims under way at a time */
+#define NS_PER_MS 1000000u
 
-struct list { struct far_io *first, *last; };
+struct list {
+	struct far_io *first, *last;
+};
 
 struct far_device {
 	const struct far_ops *d_ops;
@@ -41,10 +43,10 @@ struct far_device {
 	struct list d_waiting, d_asked;
 	uint64_t d_size;
 	uint64_t d_away;     /* since when there is no link; 0: there is one */
-	uint64_t d_try;	     /* when to try next */
+	uint64_t d_try;      /* when to try next */
 	uint64_t d_progress; /* when a request was last answered, or the link opened */
 	char d_why[FAR_WHY];
-	uint64_t *d_present; /* bit per unit */
+	uint64_t *d_present;       /* bit per unit */
 	uint64_t d_units, d_touch; /* units of the map; the next to be touched */
 	uint64_t d_touch_at;
 	unsigned d_housework; /* trims and touches of our own that are under way */
@@ -111,7 +113,8 @@ void far_done(struct far_io *io, int err)
 	d->d_progress = far_now();
 	if (err == 0)
 		remember(d, io);
-	if (err == 0 && io->op == FAR_READ && d->d_crypt != NULL && !far_unseal(d->d_crypt, io->buf, io->len, io->at))
+	if (err == 0 && io->op == FAR_READ && d->d_crypt != NULL &&
+	    !far_unseal(d->d_crypt, io->buf, io->len, io->at))
 		err = -EIO;
 	io->done(io, err);
 }
@@ -221,7 +224,8 @@ static bool next_present(const struct far_device *d, uint64_t *unit)
 /* Each stored unit is touched three times in the time after which it would be forgotten. */
 static void touch_some(struct far_device *d, uint64_t now)
 {
-	if (d->d_set.expire_s == 0 || d->d_link == NULL || now < d->d_touch_at || d->d_housework > 0)
+	if (d->d_set.expire_s == 0 || d->d_link == NULL || now < d->d_touch_at ||
+	    d->d_housework > 0)
 		return;
 	for (unsigned n = 0; n < ERASE_MANY; n++) {
 		if (!next_present(d, &d->d_touch)) {
@@ -253,8 +257,8 @@ static const struct far_ops *ops_of(enum far_scheme scheme)
 	return scheme == FAR_FILE ? &far_file : scheme == FAR_NBD ? &far_nbd : &far_redis;
 }
 
-struct far_device *far_device_open(
-    const struct far_url *url, const struct far_settings *set, struct far_crypt *crypt, char why[FAR_WHY])
+struct far_device *far_device_open(const struct far_url *url, const struct far_settings *set,
+    struct far_crypt *crypt, char why[FAR_WHY])
 {
 	struct far_device *d = calloc(1, sizeof *d);
 	uint64_t now = far_now();
@@ -333,11 +337,15 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 /* How long to sleep at most, for the sake of links and housework. */
 static int sleep_ms(const struct far_device *d, int wait_ms, int wake_ms)
 {
-	int most = d->d_link == NULL ? (int)(RETRY_NS / NS_PER_MS) : d->d_asked.first != NULL ? 500 : 5000;
+	int most = d->d_link == NULL   ? (int)(RETRY_NS / NS_PER_MS)
+	    : d->d_asked.first != NULL ? 500
+				       : 5000;
 	uint64_t now = far_now();
 
 	if (d->d_set.expire_s != 0 && d->d_touch_at < now + (uint64_t)most * NS_PER_MS)
-		most = d->d_touch_at > now ? (int)((d->d_touch_at - now) / NS_PER_MS) + 1 : d->d_link == NULL ? most : 1;
+		most = d->d_touch_at > now ? (int)((d->d_touch_at - now) / NS_PER_MS) + 1
+		    : d->d_link == NULL    ? most
+					   : 1;
 	if (wake_ms >= 0 && wake_ms < most)
 		most = wake_ms;
 	return wait_ms >= 0 && wait_ms < most ? wait_ms : most;

@@ -26,8 +26,8 @@ struct far_link {
 	unsigned inflight;
 };
 
-static struct far_link *file_open(
-    const struct far_url *u, const struct far_settings *set, uint32_t wait_ms, bool *retry, char why[FAR_WHY])
+static struct far_link *file_open(const struct far_url *u, const struct far_settings *set,
+    uint32_t wait_ms, bool *retry, char why[FAR_WHY])
 {
 	struct far_link *l = calloc(1, sizeof *l);
 	struct stat st;
@@ -71,7 +71,8 @@ static bool file_submit_sync(struct far_link *l, struct far_io *io)
 	else if (io->op == FAR_WRITE)
 		r = pwrite(l->fd, io->buf, io->len, (off_t)io->at);
 	else
-		r = fallocate(l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->at, (off_t)io->len);
+		r = fallocate(l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->at,
+		    (off_t)io->len);
 	answer(io, r < 0 ? -errno : r);
 	return true;
 }
@@ -93,7 +94,8 @@ static bool file_submit(struct far_link *l, struct far_io *io)
 	else if (io->op == FAR_WRITE)
 		io_uring_prep_write(e, l->fd, io->buf, io->len, io->at);
 	else
-		io_uring_prep_fallocate(e, l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->at, (off_t)io->len);
+		io_uring_prep_fallocate(e, l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		    (off_t)io->at, (off_t)io->len);
 	io_uring_sqe_set_data(e, io);
 	l->inflight++;
 	(void)io_uring_submit(&l->ring);
@@ -134,7 +136,8 @@ static void file_end(struct far_link *l, bool erase, uint32_t wait_ms)
 	(void)erase;
 	(void)wait_ms;
 	while (l->async && l->inflight > 0 && io_uring_wait_cqe(&l->ring, &c) == 0) {
-		io_uring_cqe_seen(&l->ring, c); /* the kernel must not write to buffers that are gone */
+		io_uring_cqe_seen(
+		    &l->ring, c); /* the kernel must not write to buffers that are gone */
 		l->inflight--;
 	}
 	if (l->async)

@@ -62,7 +62,8 @@ static bool set_tls(struct nbd_handle *h, const struct far_url *u, const struct 
 	if (set->tls_psk == NULL)
 		return true;
 	psk_user(u, set->tls_psk, user);
-	return nbd_set_tls_psk_file(h, set->tls_psk) == 0 && (user[0] == '\0' || nbd_set_tls_username(h, user) == 0);
+	return nbd_set_tls_psk_file(h, set->tls_psk) == 0 &&
+	    (user[0] == '\0' || nbd_set_tls_username(h, user) == 0);
 }
 
 static struct nbd_handle *handle_new(const struct far_url *u, const struct far_settings *set)
@@ -113,8 +114,8 @@ static struct nbd_handle *connect_one(
 	return NULL;
 }
 
-static struct far_link *nbd_open(
-    const struct far_url *u, const struct far_settings *set, uint32_t wait_ms, bool *retry, char why[FAR_WHY])
+static struct far_link *nbd_open(const struct far_url *u, const struct far_settings *set,
+    uint32_t wait_ms, bool *retry, char why[FAR_WHY])
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 	struct far_link *l = calloc(1, sizeof *l);
@@ -129,7 +130,9 @@ static struct far_link *nbd_open(
 	size = nbd_get_size(l->h[0]);
 	if (size < (int64_t)FAR_UNIT || nbd_is_read_only(l->h[0]) != 0) {
 		*retry = false;
-		(void)snprintf(why, FAR_WHY, size < (int64_t)FAR_UNIT ? "the export is too small" : "the export is read-only");
+		(void)snprintf(why, FAR_WHY,
+		    size < (int64_t)FAR_UNIT ? "the export is too small"
+					     : "the export is read-only");
 		nbd_close(l->h[0]);
 		free(l);
 		return NULL;
@@ -156,20 +159,13 @@ static int answered(void *arg, int *error)
 	a->l->inflight[a->conn]--;
 	free(a);
 	switch (e) {
-	case 0:
-		far_done(io, 0);
-		break;
-	case ENOSPC:
-		far_done(io, -ENOSPC);
-		break;
+	case 0: far_done(io, 0); break;
+	case ENOSPC: far_done(io, -ENOSPC); break;
 	case ENOTCONN:
 	case ESHUTDOWN:
 	case ECONNRESET:
-	case EPIPE:
-		break; /* the connection's: asked again */
-	default:
-		far_note(io, strerror(e));
-		far_done(io, -EIO);
+	case EPIPE: break; /* the connection's: asked again */
+	default: far_note(io, strerror(e)); far_done(io, -EIO);
 	}
 	return 1;
 }
@@ -212,7 +208,7 @@ static unsigned nbd_fds(struct far_link *l, struct pollfd fds[FAR_FDS], int *wak
 
 		fds[i] = (struct pollfd){ .fd = nbd_aio_get_fd(l->h[i]) };
 		fds[i].events = (short)(((dir & LIBNBD_AIO_DIRECTION_READ) != 0 ? POLLIN : 0) |
-					((dir & LIBNBD_AIO_DIRECTION_WRITE) != 0 ? POLLOUT : 0));
+		    ((dir & LIBNBD_AIO_DIRECTION_WRITE) != 0 ? POLLOUT : 0));
 		if (nbd_aio_is_dead(l->h[i]))
 			*wake_ms = 0;
 	}
@@ -225,7 +221,8 @@ static int nbd_work(struct far_link *l, const struct pollfd *fds, unsigned n, ch
 		unsigned dir = nbd_aio_get_direction(l->h[i]);
 		short got = i < n ? fds[i].revents : 0;
 
-		if ((got & (POLLIN | POLLHUP | POLLERR)) != 0 && (dir & LIBNBD_AIO_DIRECTION_READ) != 0)
+		if ((got & (POLLIN | POLLHUP | POLLERR)) != 0 &&
+		    (dir & LIBNBD_AIO_DIRECTION_READ) != 0)
 			(void)nbd_aio_notify_read(l->h[i]);
 		else if ((got & POLLOUT) != 0 && (dir & LIBNBD_AIO_DIRECTION_WRITE) != 0)
 			(void)nbd_aio_notify_write(l->h[i]);

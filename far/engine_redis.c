@@ -30,14 +30,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODES	   24u
-#define SLOTS	   16384u
-#define DEPTH	   256u	     /* requests at one node */
-#define QUEUE	   1024u     /* replies that a node owes, a power of two: at most two a request, and WAIT */
+#define NODES 24u
+#define SLOTS 16384u
+#define DEPTH 256u  /* requests at one node */
+#define QUEUE 1024u /* replies that a node owes, a power of two: at most two a request, and WAIT */
 #define REFRESH_NS 250000000u /* between questions for the map of slots */
-#define SILENT_NS  3000000000ull /* of a cluster: a node that owes an answer so long counts as lost */
-#define WAIT_MS	   "500"     /* for replicas to have a write: the connection answers nothing else meanwhile */
-#define NODE_MS	   500u	     /* for connecting to one node of a cluster */
+#define SILENT_NS                                                                                  \
+	3000000000ull /* of a cluster: a node that owes an answer so long counts as lost */
+#define WAIT_MS                                                                                    \
+	"500" /* for replicas to have a write: the connection answers nothing else meanwhile */
+#define NODE_MS 500u /* for connecting to one node of a cluster */
 
 /* What a reply is about. */
 enum owed_kind { OWED_IO, OWED_SET, OWED_WAIT, OWED_ASKING, OWED_SLOTS };
@@ -46,18 +48,20 @@ struct owed {
 	struct far_io *io;
 };
 
-struct ios { struct far_io *first, *last; }; /* by link */
+struct ios {
+	struct far_io *first, *last;
+}; /* by link */
 
 struct node {
 	char host[200], port[8];
 	struct far_conn *conn; /* NULL: lost */
 	redisReader *reader;
 	struct owed owed[QUEUE];
-	uint32_t head, tail;  /* of the replies owed */
-	uint64_t heard;	      /* ns: when it last answered, or was last asked while it owed nothing */
+	uint32_t head, tail; /* of the replies owed */
+	uint64_t heard; /* ns: when it last answered, or was last asked while it owed nothing */
 	uint64_t retry_at;
-	struct ios set;	      /* writes that the node has, and no WAIT was sent for */
-	struct ios waited;    /* writes that the WAIT under way is for */
+	struct ios set;    /* writes that the node has, and no WAIT was sent for */
+	struct ios waited; /* writes that the WAIT under way is for */
 };
 
 struct far_link {
@@ -98,7 +102,8 @@ static unsigned crc16(const char *p)
 	for (; *p != '\0'; p++) {
 		crc ^= (unsigned)(unsigned char)*p << 8;
 		for (int i = 0; i < 8; i++)
-			crc = (crc & 0x8000u) != 0 ? (crc << 1 ^ 0x1021u) & 0xffffu : crc << 1 & 0xffffu;
+			crc = (crc & 0x8000u) != 0 ? (crc << 1 ^ 0x1021u) & 0xffffu
+						   : crc << 1 & 0xffffu;
 	}
 	return crc;
 }
@@ -122,13 +127,15 @@ static void owe(struct node *nd, enum owed_kind kind, struct far_io *io)
 	nd->owed[nd->tail++ % QUEUE] = (struct owed){ kind, io };
 }
 
-static bool put_words(struct node *nd, enum owed_kind kind, struct far_io *io, int argc, const char **argv)
+static bool put_words(
+    struct node *nd, enum owed_kind kind, struct far_io *io, int argc, const char **argv)
 {
 	char *text = NULL;
 	int len;
 	bool ok;
 
-	if (nd->conn == NULL || owes(nd) == QUEUE || (len = redisFormatCommandArgv(&text, argc, argv, NULL)) < 0)
+	if (nd->conn == NULL || owes(nd) == QUEUE ||
+	    (len = redisFormatCommandArgv(&text, argc, argv, NULL)) < 0)
 		return false;
 	ok = far_conn_put(nd->conn, text, (size_t)len);
 	free(text); /* hiredis 0.14: a plain malloc */
@@ -148,20 +155,20 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 		(void)snprintf(a, sizeof a, "%" PRIu64, io->at % FAR_UNIT);
 		(void)snprintf(b, sizeof b, "%" PRIu64, io->at % FAR_UNIT + io->len - 1);
 		return put_words(nd, OWED_IO, io, 4, (const char *[]){ "GETRANGE", key, a, b });
-	case FAR_TRIM:
-		return put_words(nd, OWED_IO, io, 2, (const char *[]){ "DEL", key });
+	case FAR_TRIM: return put_words(nd, OWED_IO, io, 2, (const char *[]){ "DEL", key });
 	case FAR_TOUCH:
 		return put_words(nd, OWED_IO, io, 3, (const char *[]){ "EXPIRE", key, expire });
-	case FAR_WRITE:
-		break;
+	case FAR_WRITE: break;
 	}
 	/* By hand: hiredis would copy the unit twice. */
 	if (nd->conn == NULL || owes(nd) == QUEUE)
 		return false;
-	(void)snprintf(head, sizeof head, "*5\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%u\r\n", strlen(key), key, io->len);
+	(void)snprintf(head, sizeof head, "*5\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%u\r\n", strlen(key),
+	    key, io->len);
 	(void)snprintf(tail, sizeof tail, "\r\n$2\r\nEX\r\n$%zu\r\n%s\r\n", strlen(expire), expire);
 	if (!far_conn_put(nd->conn, head, strlen(head)) || !far_conn_flush(nd->conn) ||
-	    !far_conn_put(nd->conn, io->buf, io->len) || !far_conn_put(nd->conn, tail, strlen(tail)))
+	    !far_conn_put(nd->conn, io->buf, io->len) ||
+	    !far_conn_put(nd->conn, tail, strlen(tail)))
 		return false;
 	owe(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io);
 	return true;
@@ -213,7 +220,8 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 		if (l->cluster && (o.kind == OWED_IO || o.kind == OWED_SET))
 			ask_later(l, o.io, now);
 	}
-	for (struct far_io *io; l->cluster && ((io = ios_take(&nd->waited)) != NULL || (io = ios_take(&nd->set)) != NULL);)
+	for (struct far_io *io; l->cluster &&
+	     ((io = ios_take(&nd->waited)) != NULL || (io = ios_take(&nd->set)) != NULL);)
 		ask_later(l, io, now);
 	nd->waited.first = nd->set.first = NULL;
 	if (l->refresh_at > now)
@@ -274,7 +282,8 @@ static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, cha
 		if (!ok)
 			return false;
 	}
-	return u->path[0] == '\0' || command(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
+	return u->path[0] == '\0' ||
+	    command(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
 }
 
 /* The value of a field of INFO: "" if there is none. */
@@ -299,7 +308,8 @@ static bool acceptable(bool cluster, struct node *nd, uint64_t until, char why[F
 	bool ok = false;
 
 	if (r == NULL || r->type != REDIS_REPLY_STRING) {
-		(void)snprintf(why, FAR_WHY, "%.200s", r != NULL && r->str != NULL ? r->str : "it does not answer INFO");
+		(void)snprintf(why, FAR_WHY, "%.200s",
+		    r != NULL && r->str != NULL ? r->str : "it does not answer INFO");
 		freeReplyObject(r);
 		return false;
 	}
@@ -308,17 +318,22 @@ static bool acceptable(bool cluster, struct node *nd, uint64_t until, char why[F
 	field(r->str, "\nredis_mode:", mode, sizeof mode);
 	freeReplyObject(r);
 	if (strcmp(max, "0") != 0 && max[0] != '\0' && strcmp(policy, "noeviction") != 0)
-		(void)snprintf(why, FAR_WHY, "it evicts keys when it is full (maxmemory-policy %s): pages would be lost; "
-			       "set noeviction", policy);
+		(void)snprintf(why, FAR_WHY,
+		    "it evicts keys when it is full (maxmemory-policy %s): pages would be lost; "
+		    "set noeviction",
+		    policy);
 	else if (cluster != (strcmp(mode, "cluster") == 0))
-		(void)snprintf(why, FAR_WHY, cluster ? "it is no cluster: use redis://" : "it is a cluster: use redis+cluster://");
+		(void)snprintf(why, FAR_WHY,
+		    cluster ? "it is no cluster: use redis://"
+			    : "it is a cluster: use redis+cluster://");
 	else
 		ok = true;
 	return ok;
 }
 
 /* *refused: it answered, and will never do. */
-static bool node_connect(struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
+static bool node_connect(
+    struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 
@@ -329,12 +344,14 @@ static bool node_connect(struct far_link *l, struct node *nd, uint32_t wait_ms, 
 		return false;
 	nd->reader = redisReaderCreate();
 	if (nd->reader != NULL) {
-		nd->reader->maxbuf = 0; /* keep the buffer of a unit: hiredis would free it after each */
+		nd->reader->maxbuf =
+		    0; /* keep the buffer of a unit: hiredis would free it after each */
 		if (log_in(l->url, nd, until, why) && acceptable(l->cluster, nd, until, why)) {
 			nd->heard = far_now();
 			return true;
 		}
-		*refused = strstr(why, "does not answer") == NULL && strncmp(why, "LOADING", 7) != 0;
+		*refused =
+		    strstr(why, "does not answer") == NULL && strncmp(why, "LOADING", 7) != 0;
 		redisReaderFree(nd->reader);
 		nd->reader = NULL;
 	}
@@ -369,18 +386,21 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 
 	if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
 		return;
-	for (size_t i = 2; i < row->elements; i++) { /* replicas become known, too: they may be masters soon */
+	for (size_t i = 2; i < row->elements;
+	     i++) { /* replicas become known, too: they may be masters soon */
 		const redisReply *at = row->element[i];
 		struct node *one;
 
 		if (at->type != REDIS_REPLY_ARRAY || at->elements < 2)
 			continue;
-		(void)snprintf(port, sizeof port, "%u", (unsigned)(at->element[1]->integer & 0xffff));
+		(void)snprintf(
+		    port, sizeof port, "%u", (unsigned)(at->element[1]->integer & 0xffff));
 		one = node_of(l, at->element[0]->len > 0 ? at->element[0]->str : from->host, port);
 		if (i == 2)
 			nd = one;
 	}
-	for (long long s = row->element[0]->integer; nd != NULL && s <= row->element[1]->integer; s++)
+	for (long long s = row->element[0]->integer; nd != NULL && s <= row->element[1]->integer;
+	     s++)
 		if (s >= 0 && s < (long long)SLOTS)
 			l->owner[s] = (uint8_t)(nd - l->node);
 }
@@ -438,7 +458,8 @@ static bool is_error(const redisReply *r, const char *code)
 
 static bool is_passing(const redisReply *r)
 {
-	static const char *const codes[] = { "CLUSTERDOWN", "LOADING", "TRYAGAIN", "READONLY", "MASTERDOWN", "BUSY" };
+	static const char *const codes[] = { "CLUSTERDOWN", "LOADING", "TRYAGAIN", "READONLY",
+		"MASTERDOWN", "BUSY" };
 
 	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
 		if (is_error(r, codes[i]))
@@ -447,7 +468,8 @@ static bool is_passing(const redisReply *r)
 }
 
 /* "MOVED 3999 127.0.0.1:6381", "ASK …": the node that is named. */
-static struct node *named_node(struct far_link *l, const struct node *from, const redisReply *r, unsigned *slot)
+static struct node *named_node(
+    struct far_link *l, const struct node *from, const redisReply *r, unsigned *slot)
 {
 	char host[200] = "", port[8];
 	const char *at = strchr(r->str, ' '), *colon;
@@ -464,7 +486,8 @@ static struct node *named_node(struct far_link *l, const struct node *from, cons
 	return node_of(l, host[0] != '\0' ? host : from->host, port);
 }
 
-static void redirect(struct far_link *l, const struct node *from, struct far_io *io, const redisReply *r, uint64_t now)
+static void redirect(struct far_link *l, const struct node *from, struct far_io *io,
+    const redisReply *r, uint64_t now)
 {
 	unsigned slot = 0;
 	struct node *nd = named_node(l, from, r, &slot);
@@ -486,7 +509,8 @@ static void redirect(struct far_link *l, const struct node *from, struct far_io 
 }
 
 /* Answers the request, or has it asked again. */
-static void take_reply(struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
+static void take_reply(
+    struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
 {
 	if (l->cluster && (is_error(r, "MOVED") || is_error(r, "ASK"))) {
 		redirect(l, nd, io, r, now);
@@ -500,7 +524,8 @@ static void take_reply(struct far_link *l, const struct node *nd, struct far_io 
 	} else if (io->op != FAR_READ) {
 		far_done(io, 0);
 	} else if (r->type == REDIS_REPLY_STRING && r->len > 0 && r->len <= io->len) {
-		memcpy(io->buf, r->str, r->len); /* a unit may have been written in part: the rest reads as zeroes */
+		memcpy(io->buf, r->str,
+		    r->len); /* a unit may have been written in part: the rest reads as zeroes */
 		memset((char *)io->buf + r->len, 0, io->len - r->len);
 		far_done(io, 0);
 	} else {
@@ -516,7 +541,8 @@ static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, 
 	struct far_io *io;
 
 	if (!enough)
-		(void)snprintf(l->why, FAR_WHY, "fewer than %u replicas have a write", l->set->replicas);
+		(void)snprintf(
+		    l->why, FAR_WHY, "fewer than %u replicas have a write", l->set->replicas);
 	while ((io = ios_take(&nd->waited)) != NULL) {
 		if (enough)
 			far_done(io, 0);
@@ -525,27 +551,23 @@ static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, 
 	}
 }
 
-static void take_owed(struct far_link *l, struct node *nd, struct owed o, const redisReply *r, uint64_t now)
+static void take_owed(
+    struct far_link *l, struct node *nd, struct owed o, const redisReply *r, uint64_t now)
 {
 	switch (o.kind) {
-	case OWED_IO:
-		take_reply(l, nd, o.io, r, now);
-		break;
+	case OWED_IO: take_reply(l, nd, o.io, r, now); break;
 	case OWED_SET:
 		if (r->type == REDIS_REPLY_ERROR)
 			take_reply(l, nd, o.io, r, now);
 		else
 			ios_add(&nd->set, o.io);
 		break;
-	case OWED_WAIT:
-		take_wait(l, nd, r, now);
-		break;
+	case OWED_WAIT: take_wait(l, nd, r, now); break;
 	case OWED_SLOTS:
 		if (take_slots(l, nd, r))
 			l->refresh_at = l->again.first != NULL ? l->refresh_at : UINT64_MAX;
 		break;
-	case OWED_ASKING:
-		break;
+	case OWED_ASKING: break;
 	}
 	put_wait(l, nd);
 }
@@ -589,8 +611,8 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 }
 
 /* ---- the engine ---- */
-static struct far_link *redis_open(
-    const struct far_url *u, const struct far_settings *set, uint32_t wait_ms, bool *retry, char why[FAR_WHY])
+static struct far_link *redis_open(const struct far_url *u, const struct far_settings *set,
+    uint32_t wait_ms, bool *retry, char why[FAR_WHY])
 {
 	struct far_link *l = calloc(1, sizeof *l);
 	bool refused = false;
@@ -629,7 +651,10 @@ static struct far_link *redis_open(
 	return NULL;
 }
 
-static uint64_t redis_size(const struct far_link *l) { return l->set->size != 0 ? l->set->size : UINT64_MAX; }
+static uint64_t redis_size(const struct far_link *l)
+{
+	return l->set->size != 0 ? l->set->size : UINT64_MAX;
+}
 
 static bool redis_submit(struct far_link *l, struct far_io *io)
 {

@@ -17,26 +17,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FAR_UNIT   65536u /* bytes; a request lies within one */
-#define FAR_SECTOR 4096u  /* requests begin and end at multiples of it */
-#define FAR_WHY	   256u	  /* room for one line that names a cause */
-#define FAR_FDS	   32u	  /* descriptors of one link, at most */
+#define FAR_UNIT 65536u  /* bytes; a request lies within one */
+#define FAR_SECTOR 4096u /* requests begin and end at multiples of it */
+#define FAR_WHY 256u     /* room for one line that names a cause */
+#define FAR_FDS 32u      /* descriptors of one link, at most */
 
 /* FAR_TRIM: the unit's contents are not needed any more. FAR_TOUCH: they still are (engines forget what a dead run left). */
 enum far_op { FAR_READ, FAR_WRITE, FAR_TRIM, FAR_TOUCH };
 
 struct far_io {
 	struct far_io *next, *prev; /* the device's list */
-	struct far_io *link;	    /* the engine's list */
+	struct far_io *link;        /* the engine's list */
 	struct far_device *device;
 	enum far_op op;
-	uint32_t len;	 /* bytes */
-	uint64_t at;	 /* byte offset in the device */
-	void	*buf;	 /* of len bytes; NULL but for reads and writes. With encryption a write changes it */
-	uint64_t since;	 /* ns: when the request was first asked */
-	void (*done)(struct far_io *, int err); /* err: 0, or -EIO (lost or wrong), -ENOSPC (full). Called once */
-	void *arg;	 /* the caller's */
-	bool	 sealed; /* a write: buf is encrypted already */
+	uint32_t len; /* bytes */
+	uint64_t at;  /* byte offset in the device */
+	void *
+	    buf; /* of len bytes; NULL but for reads and writes. With encryption a write changes it */
+	uint64_t since; /* ns: when the request was first asked */
+	void (*done)(struct far_io *,
+	    int err); /* err: 0, or -EIO (lost or wrong), -ENOSPC (full). Called once */
+	void *arg;    /* the caller's */
+	bool sealed;  /* a write: buf is encrypted already */
 };
 
 /* Where the engine is: a parsed URL. Strings are never NULL; password is wiped by far_url_wipe. */
@@ -45,31 +47,36 @@ enum far_scheme { FAR_FILE, FAR_NBD, FAR_REDIS, FAR_CLUSTER };
 struct far_url {
 	enum far_scheme scheme;
 	bool tls;
-	char text[512];	 /* the URL without its password, for messages */
+	char text[512]; /* the URL without its password, for messages */
 	char user[64], password[256];
 	unsigned nhosts; /* 1, but for a cluster */
-	struct { char host[200]; char port[8]; } host[FAR_HOSTS];
-	char path[512];	 /* file name, or NBD export, or the number of a Redis database */
+	struct {
+		char host[200];
+		char port[8];
+	} host[FAR_HOSTS];
+	char path[512];   /* file name, or NBD export, or the number of a Redis database */
 	char socket[128]; /* a Unix socket; else "" */
 };
 
 struct far_settings {
-	char	 run[40];     /* names this run: keys begin with it */
-	uint64_t size;	      /* bytes wanted; 0: what the engine has */
-	uint32_t timeout_ms;  /* how long a lost engine is waited for */
-	uint32_t replicas;    /* Redis: replicas that must have a write before it counts */
-	uint32_t expire_s;    /* Redis: keys go so long after the run was last alive */
-	const char *ca_file;  /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
-	const char *tls_psk;  /* NBD with TLS: file of pre-shared keys, or NULL */
+	char run[40];        /* names this run: keys begin with it */
+	uint64_t size;       /* bytes wanted; 0: what the engine has */
+	uint32_t timeout_ms; /* how long a lost engine is waited for */
+	uint32_t replicas;   /* Redis: replicas that must have a write before it counts */
+	uint32_t expire_s;   /* Redis: keys go so long after the run was last alive */
+	const char *
+	    ca_file; /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
+	const char *tls_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
 };
 
 struct far_link;
 struct far_ops {
 	const char *fo_name;
 	/* Connects within wait_ms. NULL, with one line in why. *retry: it may do at another time (nobody answers now). */
-	struct far_link *(*fo_open)(const struct far_url *, const struct far_settings *, uint32_t wait_ms, bool *retry,
-				    char why[FAR_WHY]);
-	uint64_t (*fo_size)(const struct far_link *); /* bytes of the device; UINT64_MAX: no bound that is known */
+	struct far_link *(*fo_open)(const struct far_url *, const struct far_settings *,
+	    uint32_t wait_ms, bool *retry, char why[FAR_WHY]);
+	uint64_t (*fo_size)(
+	    const struct far_link *); /* bytes of the device; UINT64_MAX: no bound that is known */
 	/* Takes the request: far_done() will be called, unless fo_work fails first. False: the link has enough for now. */
 	bool (*fo_submit)(struct far_link *, struct far_io *);
 	/* What to wait for: fills fds, answers how many; *wake_ms: call fo_work after so long, whatever happens (-1: never). */

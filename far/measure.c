@@ -14,13 +14,19 @@ struct run {
 	struct far_device *d;
 	uint32_t under_way, units, wrong;
 	int err;
-	struct req { struct far_io io; uint64_t unit; uint64_t began; bool busy; } *req;
+	struct req {
+		struct far_io io;
+		uint64_t unit;
+		uint64_t began;
+		bool busy;
+	} * req;
 	uint32_t depth;
 	bool encrypt;
 	uint64_t single_ns[SINGLES];
 };
 
-static char pattern[FAR_SECTOR]; /* of every sector, behind its first word: half of it repeats, as memory does */
+static char pattern
+    [FAR_SECTOR]; /* of every sector, behind its first word: half of it repeats, as memory does */
 
 static void make_pattern(void)
 {
@@ -71,7 +77,8 @@ static void ask(struct run *r, struct req *q, enum far_op op, uint64_t at, uint3
 {
 	void *buf = q->io.buf;
 
-	q->io = (struct far_io){ .op = op, .at = at, .len = len, .buf = buf, .done = done, .arg = r };
+	q->io =
+	    (struct far_io){ .op = op, .at = at, .len = len, .buf = buf, .done = done, .arg = r };
 	if (op == FAR_WRITE) {
 		if (r->encrypt) /* it was changed when it was last written */
 			for (uint32_t i = 0; i < len; i += FAR_SECTOR)
@@ -114,7 +121,8 @@ static uint64_t single_reads(struct run *r)
 		uint64_t began = far_now();
 
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
-		ask(r, &r->req[0], FAR_READ, (rnd >> 33) % (r->units * (FAR_UNIT / FAR_SECTOR)) * FAR_SECTOR, FAR_SECTOR);
+		ask(r, &r->req[0], FAR_READ,
+		    (rnd >> 33) % (r->units * (FAR_UNIT / FAR_SECTOR)) * FAR_SECTOR, FAR_SECTOR);
 		while (r->under_way > 0)
 			far_device_wait(r->d, -1, -1);
 		r->single_ns[i] = far_now() - began;
@@ -137,26 +145,32 @@ static bool make(struct run *r, const struct far_measure_plan *p)
 	return r->req != NULL;
 }
 
-static int report(const struct run *r, const struct far_url *u, const char *why, bool json, const uint64_t ns[3])
+static int report(
+    const struct run *r, const struct far_url *u, const char *why, bool json, const uint64_t ns[3])
 {
 	double mib = (double)r->units * FAR_UNIT / 1048576.0;
 	double wr = mib * 1e9 / (double)(ns[0] + 1), rd = mib * 1e9 / (double)(ns[1] + 1);
 
 	if (r->err != 0 || r->wrong != 0) {
 		fprintf(stderr, "quire: %s: %s\n", u->text,
-			r->wrong != 0 ? "it gave back other bytes than were written" : r->err == -ENOSPC ? "it is full" : why);
+		    r->wrong != 0           ? "it gave back other bytes than were written"
+			: r->err == -ENOSPC ? "it is full"
+					    : why);
 		return 1;
 	}
 	if (json)
-		printf("{\"url\": \"%s\", \"page_us\": %.1f, \"write_mib_s\": %.1f, \"read_mib_s\": %.1f, \"depth\": %u}\n", u->text,
-		       (double)ns[2] / 1000, wr, rd, r->depth);
+		printf(
+		    "{\"url\": \"%s\", \"page_us\": %.1f, \"write_mib_s\": %.1f, \"read_mib_s\": %.1f, \"depth\": %u}\n",
+		    u->text, (double)ns[2] / 1000, wr, rd, r->depth);
 	else
-		printf("%s: a page comes back in %.0f us; %u requests of 64 KiB at a time: %.0f MiB/s written, %.0f MiB/s read\n",
-		       u->text, (double)ns[2] / 1000, r->depth, wr, rd);
+		printf(
+		    "%s: a page comes back in %.0f us; %u requests of 64 KiB at a time: %.0f MiB/s written, %.0f MiB/s read\n",
+		    u->text, (double)ns[2] / 1000, r->depth, wr, rd);
 	return 0;
 }
 
-int far_measure(const struct far_url *u, const struct far_settings *set, bool encrypt, const struct far_measure_plan *p, bool json)
+int far_measure(const struct far_url *u, const struct far_settings *set, bool encrypt,
+    const struct far_measure_plan *p, bool json)
 {
 	struct far_settings s = *set;
 	struct run r = { .encrypt = encrypt };
@@ -168,7 +182,8 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 
 	if (s.size == 0)
 		s.size = (uint64_t)p->mib << 20;
-	if ((encrypt && (crypt = far_crypt_new(why)) == NULL) || (r.d = far_device_open(u, &s, crypt, why)) == NULL) {
+	if ((encrypt && (crypt = far_crypt_new(why)) == NULL) ||
+	    (r.d = far_device_open(u, &s, crypt, why)) == NULL) {
 		fprintf(stderr, "quire: %s: %s\n", u->text, why);
 	} else if (!make(&r, p)) {
 		fprintf(stderr, "quire: no memory\n");

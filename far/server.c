@@ -67,13 +67,19 @@ static void answer(struct far_io *io, int err)
 	struct far_ring *r = sv->ring;
 	struct far_slot *s = &r->fr_slot[io - sv->io];
 
-	count(err != 0 ? &r->fr_errors : io->op == FAR_READ ? &r->fr_reads : io->op == FAR_WRITE ? &r->fr_writes : &r->fr_trims);
+	count(err != 0                ? &r->fr_errors
+		: io->op == FAR_READ  ? &r->fr_reads
+		: io->op == FAR_WRITE ? &r->fr_writes
+				      : &r->fr_trims);
 	s->fs_result = err;
 	far_slot_done(s);
 	futex_wake((uint32_t *)(void *)&s->fs_word);
 }
 
-static uint64_t unit_of(const struct far_slot *s) { return __atomic_load_n(&s->fs_at, __ATOMIC_RELAXED) / FAR_UNIT; }
+static uint64_t unit_of(const struct far_slot *s)
+{
+	return __atomic_load_n(&s->fs_at, __ATOMIC_RELAXED) / FAR_UNIT;
+}
 
 /* Must another request for the same unit be done before that of slot i? */
 static bool must_wait(const struct serving *sv, uint32_t i)
@@ -86,9 +92,10 @@ static bool must_wait(const struct serving *sv, uint32_t i)
 
 		if (k == i || unit_of(s) != unit_of(mine))
 			continue;
-		if (state == FAR_TAKEN || (state == FAR_ASKED &&
+		if (state == FAR_TAKEN ||
+		    (state == FAR_ASKED &&
 			(int32_t)(__atomic_load_n(&s->fs_seq, __ATOMIC_RELAXED) -
-				  __atomic_load_n(&mine->fs_seq, __ATOMIC_RELAXED)) < 0))
+			    __atomic_load_n(&mine->fs_seq, __ATOMIC_RELAXED)) < 0))
 			return true;
 	}
 	return false;
@@ -128,16 +135,20 @@ static void publish(struct serving *sv, uint32_t timeout_ms)
 {
 	const char *why;
 	uint64_t away = far_device_away(sv->device, &why), now = far_now();
-	uint32_t state = away == 0 ? FAR_UP : now - away < (uint64_t)timeout_ms * 1000000u ? FAR_AWAY : FAR_LOST;
+	uint32_t state = away == 0                         ? FAR_UP
+	    : now - away < (uint64_t)timeout_ms * 1000000u ? FAR_AWAY
+							   : FAR_LOST;
 
 	if (state == sv->said)
 		return;
 	if (state == FAR_AWAY)
-		fprintf(stderr, "quire: swap at %s is away: %s; programs that need it wait up to %u s\n", sv->name, why,
-			timeout_ms / 1000);
+		fprintf(stderr,
+		    "quire: swap at %s is away: %s; programs that need it wait up to %u s\n",
+		    sv->name, why, timeout_ms / 1000);
 	else if (state == FAR_LOST)
-		fprintf(stderr, "quire: swap at %s did not come back: %s; an access to a page that lies there ends in SIGBUS\n",
-			sv->name, why);
+		fprintf(stderr,
+		    "quire: swap at %s did not come back: %s; an access to a page that lies there ends in SIGBUS\n",
+		    sv->name, why);
 	else if (sv->said != FAR_STARTING)
 		fprintf(stderr, "quire: swap at %s is back\n", sv->name);
 	sv->said = state;
@@ -234,8 +245,8 @@ static void random_name(char name[40])
 
 static int run_server(struct options *o)
 {
-	struct far_ring *ring =
-	    mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, o->ring_fd, (off_t)o->ring_at);
+	struct far_ring *ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED,
+	    o->ring_fd, (off_t)o->ring_at);
 	static struct serving sv;
 	pthread_t thread;
 	struct far_crypt *crypt = NULL;
@@ -312,24 +323,33 @@ static uint64_t number(const char *text)
 
 static void usage(void)
 {
-	printf("usage: quire-far --url-fd N --ring-fd N --life-fd N [option…]   (started by 'quire run')\n"
-	       "       quire-far --probe-fd N --url-fd N [option…]              (the same: how large is it?)\n"
-	       "       quire-far --check --url-fd N [option…]                   (started by 'quire check')\n"
-	       "options: --ring-at OFFSET --size BYTES --timeout MS --replicas N --expire S --ca FILE --psk FILE --encrypt\n"
-	       "         --json --mib N --depth N\n");
+	printf(
+	    "usage: quire-far --url-fd N --ring-fd N --life-fd N [option…]   (started by 'quire run')\n"
+	    "       quire-far --probe-fd N --url-fd N [option…]              (the same: how large is it?)\n"
+	    "       quire-far --check --url-fd N [option…]                   (started by 'quire check')\n"
+	    "options: --ring-at OFFSET --size BYTES --timeout MS --replicas N --expire S --ca FILE --psk FILE --encrypt\n"
+	    "         --json --mib N --depth N\n");
 }
 
 static const struct option long_options[] = {
-	{ "url-fd", required_argument, NULL, 'u' },	{ "ring-fd", required_argument, NULL, 'r' },
-	{ "ring-at", required_argument, NULL, 'o' },	{ "life-fd", required_argument, NULL, 'l' },
+	{ "url-fd", required_argument, NULL, 'u' },
+	{ "ring-fd", required_argument, NULL, 'r' },
+	{ "ring-at", required_argument, NULL, 'o' },
+	{ "life-fd", required_argument, NULL, 'l' },
 	{ "probe-fd", required_argument, NULL, 'p' },
 	{ "size", required_argument, NULL, 's' },
-	{ "timeout", required_argument, NULL, 't' },	{ "replicas", required_argument, NULL, 'n' },
-	{ "expire", required_argument, NULL, 'x' },	{ "ca", required_argument, NULL, 'a' },
-	{ "psk", required_argument, NULL, 'k' },	{ "encrypt", no_argument, NULL, 'c' },
-	{ "check", no_argument, NULL, 'C' },		{ "json", no_argument, NULL, 'j' },
-	{ "mib", required_argument, NULL, 'm' },	{ "depth", required_argument, NULL, 'd' },
-	{ "help", no_argument, NULL, 'h' },		{ NULL, 0, NULL, 0 },
+	{ "timeout", required_argument, NULL, 't' },
+	{ "replicas", required_argument, NULL, 'n' },
+	{ "expire", required_argument, NULL, 'x' },
+	{ "ca", required_argument, NULL, 'a' },
+	{ "psk", required_argument, NULL, 'k' },
+	{ "encrypt", no_argument, NULL, 'c' },
+	{ "check", no_argument, NULL, 'C' },
+	{ "json", no_argument, NULL, 'j' },
+	{ "mib", required_argument, NULL, 'm' },
+	{ "depth", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
 };
 
 /* -1: go on; else the exit status. */
@@ -371,8 +391,11 @@ static int parse(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .ring_fd = -1, .life_fd = -1, .probe_fd = -1, .set = { .timeout_ms = 30000, .expire_s = 300 },
-			     .plan = { .mib = 32, .depth = 16 } };
+	struct options o = { .ring_fd = -1,
+		.life_fd = -1,
+		.probe_fd = -1,
+		.set = { .timeout_ms = 30000, .expire_s = 300 },
+		.plan = { .mib = 32, .depth = 16 } };
 	struct sigaction sa = { .sa_handler = on_stop };
 	int rc = parse(&o, argc, argv);
 
@@ -386,7 +409,9 @@ int main(int argc, char **argv)
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
-	rc = o.probe_fd >= 0 ? probe(&o) : o.check ? far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json) : run_server(&o);
+	rc = o.probe_fd >= 0 ? probe(&o)
+	    : o.check        ? far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json)
+			     : run_server(&o);
 	far_url_wipe(&o.url);
 	return rc;
 }

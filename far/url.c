@@ -85,7 +85,8 @@ static bool parse_user(struct far_url *u, const char *from, const char *to, char
 }
 
 /* host, host:port, [IPv6] or [IPv6]:port */
-static bool parse_host(struct far_url *u, const char *from, const char *to, const char *port, char why[FAR_WHY])
+static bool parse_host(
+    struct far_url *u, const char *from, const char *to, const char *port, char why[FAR_WHY])
 {
 	const char *end = to, *colon;
 
@@ -129,7 +130,8 @@ static bool parse_query(struct far_url *u, const char *query, char why[FAR_WHY])
 	    bad(why, "the path of the socket is too long");
 }
 
-static bool parse_hosts(struct far_url *u, const char *from, const char *to, const char *port, char why[FAR_WHY])
+static bool parse_hosts(
+    struct far_url *u, const char *from, const char *to, const char *port, char why[FAR_WHY])
 {
 	while (from <= to) {
 		const char *comma = memchr(from, ',', (size_t)(to - from));
@@ -156,16 +158,19 @@ static bool parse_path(struct far_url *u, const char *from, const char *to, char
 	return true;
 }
 
-static bool parse_rest(struct far_url *u, const struct scheme *s, const char *rest, char why[FAR_WHY])
+static bool parse_rest(
+    struct far_url *u, const struct scheme *s, const char *rest, char why[FAR_WHY])
 {
 	const char *query = strchr(rest, '?'), *end = query != NULL ? query : rest + strlen(rest);
-	const char *slash = memchr(rest, '/', (size_t)(end - rest)), *stop = slash != NULL ? slash : end, *at = NULL;
+	const char *slash = memchr(rest, '/', (size_t)(end - rest)),
+		   *stop = slash != NULL ? slash : end, *at = NULL;
 
 	for (const char *p = rest; p < stop; p++)
 		if (*p == '@')
 			at = p;
 	if (at != NULL && u->scheme == FAR_NBD && !u->tls)
-		return bad(why, "nbd:// has no user name (nbds:// has): leave out what stands before '@'");
+		return bad(
+		    why, "nbd:// has no user name (nbds:// has): leave out what stands before '@'");
 	if (at != NULL && !parse_user(u, rest, at, why))
 		return false;
 	if (query != NULL && !parse_query(u, query + 1, why))
@@ -184,13 +189,16 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 
 	memset(u, 0, sizeof *u);
 	if (s == NULL)
-		return bad(why, "known are file:, nbd://, nbds://, nbd+unix://, redis://, rediss:// and redis+cluster://");
+		return bad(why,
+		    "known are file:, nbd://, nbds://, nbd+unix://, redis://, rediss:// and redis+cluster://");
 	u->scheme = s->scheme;
 	u->tls = s->tls;
 	rest = text + strlen(s->name);
 	if (s->scheme == FAR_FILE) {
-		(void)snprintf(u->text, sizeof u->text, "%s", strncmp(rest, "/proc/self/fd/", 14) == 0 ? "the disk of this machine" : text);
-		return copy(u->path, sizeof u->path, rest, rest + strlen(rest)) || bad(why, "the path is too long");
+		(void)snprintf(u->text, sizeof u->text, "%s",
+		    strncmp(rest, "/proc/self/fd/", 14) == 0 ? "the disk of this machine" : text);
+		return copy(u->path, sizeof u->path, rest, rest + strlen(rest)) ||
+		    bad(why, "the path is too long");
 	}
 	/* For messages: the user's name stays, the password does not. */
 	slash = strpbrk(rest, "/?");
@@ -202,7 +210,4 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 	return parse_rest(u, s, rest, why);
 }
 
-void far_url_wipe(struct far_url *u)
-{
-	explicit_bzero(u->password, sizeof u->password);
-}
+void far_url_wipe(struct far_url *u) { explicit_bzero(u->password, sizeof u->password); }

@@ -27,10 +27,7 @@ static bool taken(const struct asids *a, unsigned i)
 {
 	return (a->as_map[i / 64] >> (i % 64) & 1) != 0;
 }
-static void take(struct asids *a, unsigned i)
-{
-	a->as_map[i / 64] |= 1ull << (i % 64);
-}
+static void take(struct asids *a, unsigned i) { a->as_map[i / 64] |= 1ull << (i % 64); }
 
 void asids_init(struct asids *a, unsigned n, unsigned ncpus, bool steal)
 {
@@ -127,7 +124,8 @@ static unsigned steal(struct asids *a)
 	return a->as_hint;
 }
 
-static unsigned enter_by_stealing(struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flush *flush)
+static unsigned enter_by_stealing(
+    struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flush *flush)
 {
 	unsigned i = asid_number(*ctx);
 
@@ -167,7 +165,4 @@ unsigned asid_enter(struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flus
 	return asid_number(*ctx);
 }
 
-void asid_leave(struct asids *a, unsigned cpu)
-{
-	a->as_active[cpu] = a->as_reserved[cpu] = 0;
-}
+void asid_leave(struct asids *a, unsigned cpu) { a->as_active[cpu] = a->as_reserved[cpu] = 0; }

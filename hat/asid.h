@@ -10,20 +10,20 @@
 
 enum asid_flush {
 	ASID_KEEP,
-	ASID_FLUSH_ALL,	   /* this CPU must empty its TLB first */
+	ASID_FLUSH_ALL, /* this CPU must empty its TLB first */
 	ASID_FLUSH_NUMBER, /* every CPU must drop what it has of that number before it uses the number */
 };
 
 struct asids {
-	bool as_steal;		      /* const: numbers are stolen one by one, not given out by generations */
-	unsigned as_n;		      /* numbers 1 .. n-1 are given out; 0: the TLBs have none */
+	bool as_steal; /* const: numbers are stolen one by one, not given out by generations */
+	unsigned as_n; /* numbers 1 .. n-1 are given out; 0: the TLBs have none */
 	unsigned as_ncpus, as_hint;
 	uint64_t as_generation;
-	uint64_t as_map[ASID_MAX / 64];	/* given out in this generation */
-	uint64_t as_active[ASID_CPUS];	/* what each CPU runs with, with its generation */
-	uint64_t as_reserved[ASID_CPUS]; /* what it ran with when the generation began */
-	bool as_flush[ASID_CPUS];	/* it has not emptied its TLB since */
-	uint64_t *as_owner[ASID_MAX];	/* steal: whose context word has the number */
+	uint64_t as_map[ASID_MAX / 64];   /* given out in this generation */
+	uint64_t as_active[ASID_CPUS];    /* what each CPU runs with, with its generation */
+	uint64_t as_reserved[ASID_CPUS];  /* what it ran with when the generation began */
+	bool as_flush[ASID_CPUS];         /* it has not emptied its TLB since */
+	uint64_t *as_owner[ASID_MAX];     /* steal: whose context word has the number */
 	uint64_t as_rollovers, as_steals; /* counters */
 };
 /* n: how many numbers the hardware has, 0 or more than ncpus + 1. */
@@ -33,7 +33,7 @@ void asids_init(struct asids *, unsigned n, unsigned ncpus, bool steal);
  * must be done before.
  */
 unsigned asid_enter(struct asids *, uint64_t *ctx, unsigned cpu, enum asid_flush *flush);
-void asid_leave(struct asids *, unsigned cpu); /* the CPU runs no space any more */
+void asid_leave(struct asids *, unsigned cpu);    /* the CPU runs no space any more */
 void asid_release(struct asids *, uint64_t *ctx); /* the space goes; no CPU runs it */
 static inline unsigned asid_number(uint64_t ctx) { return (unsigned)(ctx & 0xffff); }
 #endif

@@ -19,7 +19,7 @@
 #define X86_P 0x1ull
 #define X86_W 0x2ull
 #define X86_U 0x4ull
-#define X86_PWT                                                                                                        \
+#define X86_PWT                                                                                    \
 	0x8ull /* with PCD the index of a memory type: 0 write-back, 1 write-combining (by the PAT), 3 uncached */
 #define X86_PCD 0x10ull
 #define X86_A 0x20ull
@@ -46,13 +46,11 @@ static unsigned x86_attr(uint64_t e)
 {
 	unsigned caching = e & X86_PCD ? HAT_UNCACHED : e & X86_PWT ? HAT_COMBINE : 0;
 
-	return e & X86_P ? PROT_R | (e & X86_W ? PROT_W : 0) | (e & X86_NX ? 0 : PROT_X) | caching : 0;
+	return e & X86_P ? PROT_R | (e & X86_W ? PROT_W : 0) | (e & X86_NX ? 0 : PROT_X) | caching
+			 : 0;
 }
 
-static uint64_t x86_frame(uint64_t e)
-{
-	return (e & X86_FRAME) >> VM_PAGESHIFT;
-}
+static uint64_t x86_frame(uint64_t e) { return (e & X86_FRAME) >> VM_PAGESHIFT; }
 
 static uint64_t x86_pointer(uint64_t frame, unsigned level)
 {
@@ -60,10 +58,7 @@ static uint64_t x86_pointer(uint64_t frame, unsigned level)
 	return frame << VM_PAGESHIFT | X86_P | X86_W | X86_U;
 }
 
-static bool x86_is_pointer(uint64_t e)
-{
-	return (e & (X86_P | X86_SW_VALID)) == X86_P;
-}
+static bool x86_is_pointer(uint64_t e) { return (e & (X86_P | X86_SW_VALID)) == X86_P; }
 
 /* The four entries of the page-directory-pointer table have no rights: those bits are reserved. */
 static uint64_t pae_pointer(uint64_t frame, unsigned level)
@@ -78,14 +73,12 @@ static uint64_t i386_make(uint64_t frame, unsigned attr, unsigned size)
 	return (e & ~X86_NX) | (e & X86_NX ? X86_SW_NX : 0);
 }
 
-static unsigned i386_attr(uint64_t e)
-{
-	return x86_attr(e) & ~(e & X86_SW_NX ? PROT_X : 0);
-}
+static unsigned i386_attr(uint64_t e) { return x86_attr(e) & ~(e & X86_SW_NX ? PROT_X : 0); }
 
-#define X86_BITS                                                                                             \
-	.f_store = &hat_radix, .f_valid = X86_SW_VALID, .f_locked = X86_SW_LOCKED, .f_ref = X86_A,           \
-	.f_mod = X86_D, .f_write = X86_W, .f_user = X86_U, .f_global = X86_G, .f_frame = x86_frame, .f_is_pointer = x86_is_pointer
+#define X86_BITS                                                                                   \
+	.f_store = &hat_radix, .f_valid = X86_SW_VALID, .f_locked = X86_SW_LOCKED, .f_ref = X86_A, \
+	.f_mod = X86_D, .f_write = X86_W, .f_user = X86_U, .f_global = X86_G,                      \
+	.f_frame = x86_frame, .f_is_pointer = x86_is_pointer
 
 const struct hat_format hat_x86_64 = {
 	X86_BITS,
@@ -174,7 +167,7 @@ static uint64_t rv_make(uint64_t frame, unsigned attr, unsigned size)
 {
 	uint64_t e = frame << RV_PPN_SHIFT | RV_U | RV_SW_VALID;
 
-	(void)size; /* an entry with rights is a page at any level */
+	(void)size;                               /* an entry with rights is a page at any level */
 	e |= attr & (PROT_R | PROT_W) ? RV_R : 0; /* W without R is reserved */
 	e |= attr & PROT_W ? RV_W : 0;
 	e |= attr & PROT_X ? RV_X : 0;
@@ -188,10 +181,7 @@ static unsigned rv_attr(uint64_t e)
 	    (e & RV_IO ? HAT_UNCACHED : 0) | (e & RV_NC ? HAT_COMBINE : 0);
 }
 
-static uint64_t rv_frame(uint64_t e)
-{
-	return e >> RV_PPN_SHIFT & RV_PPN_MASK;
-}
+static uint64_t rv_frame(uint64_t e) { return e >> RV_PPN_SHIFT & RV_PPN_MASK; }
 
 static uint64_t rv_pointer(uint64_t frame, unsigned level)
 {
@@ -199,15 +189,13 @@ static uint64_t rv_pointer(uint64_t frame, unsigned level)
 	return frame << RV_PPN_SHIFT | RV_V;
 }
 
-static bool rv_is_pointer(uint64_t e)
-{
-	return (e & (RV_V | RV_SW_VALID)) == RV_V;
-}
+static bool rv_is_pointer(uint64_t e) { return (e & (RV_V | RV_SW_VALID)) == RV_V; }
 
-#define RV_BITS                                                                                              \
-	.f_store = &hat_radix, .f_nsizes = 3, .f_entry = 8, .f_frames = 1ull << 44, .f_root_frames = 1ull << 44, \
-	.f_valid = RV_SW_VALID, .f_locked = RV_SW_LOCKED, .f_ref = RV_A, .f_mod = RV_D, .f_write = RV_W, .f_user = RV_U, .f_global = RV_G,     \
-	.f_make = rv_make, .f_attr = rv_attr, .f_frame = rv_frame, .f_pointer = rv_pointer,                  \
+#define RV_BITS                                                                                    \
+	.f_store = &hat_radix, .f_nsizes = 3, .f_entry = 8, .f_frames = 1ull << 44,                \
+	.f_root_frames = 1ull << 44, .f_valid = RV_SW_VALID, .f_locked = RV_SW_LOCKED,             \
+	.f_ref = RV_A, .f_mod = RV_D, .f_write = RV_W, .f_user = RV_U, .f_global = RV_G,           \
+	.f_make = rv_make, .f_attr = rv_attr, .f_frame = rv_frame, .f_pointer = rv_pointer,        \
 	.f_is_pointer = rv_is_pointer
 
 const struct hat_format hat_sv39 = {
@@ -257,13 +245,12 @@ static unsigned tte_attr(uint64_t e)
 {
 	unsigned caching = e & TTE_CACHED ? 0 : e & TTE_EFFECT ? HAT_UNCACHED : HAT_COMBINE;
 
-	return e & TTE_V ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) | caching : 0;
+	return e & TTE_V
+	    ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) | caching
+	    : 0;
 }
 
-static uint64_t tte_frame(uint64_t e)
-{
-	return (e & TTE_PA) >> VM_PAGESHIFT;
-}
+static uint64_t tte_frame(uint64_t e) { return (e & TTE_PA) >> VM_PAGESHIFT; }
 
 static uint64_t tte_pointer(uint64_t frame, unsigned level)
 {

@@ -25,14 +25,16 @@
  */
 #include "hat/hat_impl.h"
 
-bool hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt, uint64_t frame0,
-    unsigned asids, bool split)
+bool hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt,
+    uint64_t frame0, unsigned asids, bool split)
 {
 	if (split && fmt->f_noexec == 0)
 		mach_panic("hat: this format has no second root");
-	*hs = (struct hat_shared){
-		.hs_mach = m, .hs_caps = mach_caps(m), .hs_fmt = fmt, .hs_frame0 = frame0, .hs_split = split
-	};
+	*hs = (struct hat_shared){ .hs_mach = m,
+		.hs_caps = mach_caps(m),
+		.hs_fmt = fmt,
+		.hs_frame0 = frame0,
+		.hs_split = split };
 	mach_mutex_init(&hs->hs_lock, RANK_HAT, "hat");
 	asids_init(&hs->hs_asids, asids, hs->hs_caps->mc_ncpus, fmt->f_store == &hat_sfmmu);
 	return fmt->f_store->st_share(hs);
@@ -47,36 +49,18 @@ unsigned hat_enter(struct hat_shared *hs, struct hat *hat, unsigned cpu, enum as
 	return 0;
 }
 
-void hat_forget(struct hat *hat)
-{
-	asid_release(&hat->h_shared->hs_asids, &hat->h_ctx);
-}
+void hat_forget(struct hat *hat) { asid_release(&hat->h_shared->hs_asids, &hat->h_ctx); }
 
-unsigned hat_number(struct hat *hat)
-{
-	return asid_number(hat->h_ctx);
-}
+unsigned hat_number(struct hat *hat) { return asid_number(hat->h_ctx); }
 
-pfn_t hat_root(struct hat *hat)
-{
-	return hat->h_root;
-}
+pfn_t hat_root(struct hat *hat) { return hat->h_root; }
 pfn_t hat_user_root(struct hat *hat)
 {
 	return hat->h_uroot == PFN_INVALID ? hat->h_root : hat->h_uroot;
 }
-struct mach *hat_mach(struct hat *hat)
-{
-	return hat->h_shared->hs_mach;
-}
-unsigned hat_serial(struct hat *hat)
-{
-	return hat->h_serial;
-}
-struct as *hat_as(struct hat *hat)
-{
-	return hat->h_as;
-}
+struct mach *hat_mach(struct hat *hat) { return hat->h_shared->hs_mach; }
+unsigned hat_serial(struct hat *hat) { return hat->h_serial; }
+struct as *hat_as(struct hat *hat) { return hat->h_as; }
 
 /* ---- operations: lock, flushes, what falls out ---- */
 static void op_enter(struct op *op, struct vm *vm)
@@ -94,7 +78,8 @@ void op_flush(struct op *op)
 	op->o_nranges = 0;
 }
 
-static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
+static void flush_one(
+    struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
 {
 	hat->h_fmt->f_store->st_stale(hat, va, len);
 	for (unsigned i = op->o_nranges; i-- > 0;) {
@@ -110,16 +95,19 @@ static void flush_one(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, 
 	}
 	if (op->o_nranges == MMU_BATCH)
 		op_flush(op);
-	op->o_range[op->o_nranges++] =
-	    (struct mmu_range){ .mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables, .mr_soon = soon };
+	op->o_range[op->o_nranges++] = (struct mmu_range){
+		.mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables, .mr_soon = soon
+	};
 }
 
 /* The next sharer from *s on who has some of [va, +len): the range under his address. NULL: none. */
-static struct hat *next_sharer(const struct share **s, vaddr_t va, uint64_t len, vaddr_t *at, uint64_t *n)
+static struct hat *next_sharer(
+    const struct share **s, vaddr_t va, uint64_t len, vaddr_t *at, uint64_t *n)
 {
 	for (; *s != NULL; *s = (*s)->s_next) {
 		vaddr_t lo = va > (*s)->s_fva ? va : (*s)->s_fva;
-		vaddr_t hi = va + len < (*s)->s_fva + (*s)->s_len ? va + len : (*s)->s_fva + (*s)->s_len;
+		vaddr_t hi =
+		    va + len < (*s)->s_fva + (*s)->s_len ? va + len : (*s)->s_fva + (*s)->s_len;
 
 		if (lo >= hi)
 			continue;
@@ -130,7 +118,8 @@ static struct hat *next_sharer(const struct share **s, vaddr_t va, uint64_t len,
 	return NULL;
 }
 
-static void flush_all_sharers(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
+static void flush_all_sharers(
+    struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
 {
 	const struct share *s = hat->h_sharers;
 	struct hat *to;
@@ -274,7 +263,8 @@ static bool is_device(const struct hat *hat, uint64_t word)
 	const struct mach_caps *caps = hat->h_shared->hs_caps;
 	uint64_t pfn = hat->h_fmt->f_frame(word) - hat->h_shared->hs_frame0;
 
-	return pfn >= caps->mc_nframes || mach_is_hole(caps, pfn) || pfn + 1 == hat->h_shared->hs_unlisted;
+	return pfn >= caps->mc_nframes || mach_is_hole(caps, pfn) ||
+	    pfn + 1 == hat->h_shared->hs_unlisted;
 }
 
 unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
@@ -296,7 +286,8 @@ unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
 static void note_exec(const struct hat *hat, const struct map *m, unsigned fresh)
 {
 	if ((fresh & PROT_X) && !is_device(hat, m->m_word))
-		mmu_exec_loaded(hat->h_shared->hs_mach, word_pfn(hat, m->m_word), size_pages(hat->h_fmt, m->m_size));
+		mmu_exec_loaded(hat->h_shared->hs_mach, word_pfn(hat, m->m_word),
+		    size_pages(hat->h_fmt, m->m_size));
 }
 
 /* Changes the rights of an entry; what was taken is flushed. */
@@ -356,7 +347,8 @@ static void cut(struct op *op, struct hat *hat, vaddr_t va)
 static void drop(struct op *op, struct hat *hat, const struct map *m)
 {
 	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
-	pfn_t pfn = word_pfn(hat, old), n = is_device(hat, old) ? 0 : size_pages(hat->h_fmt, m->m_size);
+	pfn_t pfn = word_pfn(hat, old),
+	      n = is_device(hat, old) ? 0 : size_pages(hat->h_fmt, m->m_size);
 
 	(void)hat_gather(hat, old, m->m_size);
 	for (pfn_t i = 0; i < n; i++) {
@@ -431,10 +423,12 @@ static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva,
 {
 	if (f->f_levels < 2) /* no tables */
 		return f->f_nsizes - 1u;
-	unsigned level =
-	    f->f_levels > 2 ? f->f_levels - 2u : 1; /* entries of the root stay its own, if there are others */
+	unsigned level = f->f_levels > 2
+	    ? f->f_levels - 2u
+	    : 1; /* entries of the root stay its own, if there are others */
 
-	while (level > 1 && (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
+	while (level > 1 &&
+	    (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
 		level--;
 	return level;
 }
@@ -479,9 +473,10 @@ static enum vm_err share_all(struct op *op, struct share *s, uint64_t *done)
 	const struct hat_format *f = s->s_to->h_fmt;
 
 	for (*done = 0; *done < s->s_len;) {
-		unsigned level = share_level(f, s->s_va + *done, s->s_fva + *done, s->s_len - *done);
-		enum need need =
-		    f->f_store->st_attach(op, s->s_to, s->s_va + *done, s->s_from, s->s_fva + *done, level);
+		unsigned level =
+		    share_level(f, s->s_va + *done, s->s_fva + *done, s->s_len - *done);
+		enum need need = f->f_store->st_attach(
+		    op, s->s_to, s->s_va + *done, s->s_from, s->s_fva + *done, level);
 
 		if (need == NEED_STOP)
 			return VM_INVAL;
@@ -502,10 +497,12 @@ enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva,
 
 	if (unit == 0)
 		return VM_NOTSUP;
-	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || to->h_kernel || from->h_kernel || va + len > to->h_fmt->f_va_end ||
-	    fva + len > to->h_fmt->f_va_end || va + len < va || fva + len < fva)
+	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || to->h_kernel ||
+	    from->h_kernel || va + len > to->h_fmt->f_va_end || fva + len > to->h_fmt->f_va_end ||
+	    va + len < va || fva + len < fva)
 		return VM_INVAL;
-	if (vm_inject_fail(to->h_vm, VM_INJECT_HAT) || (s = kmem_zalloc(to->h_vm, sizeof(*s), KM_NOSLEEP)) == NULL)
+	if (vm_inject_fail(to->h_vm, VM_INJECT_HAT) ||
+	    (s = kmem_zalloc(to->h_vm, sizeof(*s), KM_NOSLEEP)) == NULL)
 		return VM_NOMEM;
 	*s = (struct share){ .s_from = from, .s_to = to, .s_fva = fva, .s_va = va, .s_len = len };
 	op_enter(&op, to->h_vm);
@@ -548,7 +545,8 @@ static enum vm_err kernel_allowed(const struct hat_shared *hs)
 	const struct mach_caps *caps = hs->hs_caps;
 	uint64_t unit = f->f_levels == 0 ? 1 : size_bytes(f, f->f_levels - 1u);
 
-	if (caps->mc_kernel_max == 0 || caps->mc_kernel_min < f->f_kernel_min || caps->mc_kernel_max > f->f_kernel_end ||
+	if (caps->mc_kernel_max == 0 || caps->mc_kernel_min < f->f_kernel_min ||
+	    caps->mc_kernel_max > f->f_kernel_end ||
 	    ((caps->mc_kernel_min | caps->mc_kernel_max) & (unit - 1)) != 0)
 		return VM_NOTSUP;
 	return hs->hs_nhats == 0 && hs->hs_kernel == NULL ? VM_OK : VM_EXIST;
@@ -562,10 +560,16 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **ha
 
 	if (kernel && (e = kernel_allowed(hs)) != VM_OK)
 		return e;
-	if (vm_inject_fail(vm, VM_INJECT_HAT) || (hat = kmem_zalloc(vm, sizeof(*hat), KM_SLEEP)) == NULL)
+	if (vm_inject_fail(vm, VM_INJECT_HAT) ||
+	    (hat = kmem_zalloc(vm, sizeof(*hat), KM_SLEEP)) == NULL)
 		return VM_NOMEM;
-	*hat = (struct hat){ .h_vm = vm, .h_as = as, .h_shared = hs, .h_fmt = hs->hs_fmt, .h_uroot = PFN_INVALID,
-		.h_kernel = kernel, .h_min = kernel ? hs->hs_caps->mc_kernel_min : 0,
+	*hat = (struct hat){ .h_vm = vm,
+		.h_as = as,
+		.h_shared = hs,
+		.h_fmt = hs->hs_fmt,
+		.h_uroot = PFN_INVALID,
+		.h_kernel = kernel,
+		.h_min = kernel ? hs->hs_caps->mc_kernel_min : 0,
 		.h_end = kernel ? hs->hs_caps->mc_kernel_max : hs->hs_fmt->f_va_end };
 	if ((e = hs->hs_fmt->f_store->st_init(hat)) != VM_OK) {
 		kmem_free(vm, hat, sizeof(*hat));
@@ -657,8 +661,8 @@ static bool is_full(const struct op *op, const struct page *pp)
 }
 
 /* The same pages are there already, by an entry of that size or a larger one. */
-static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct map *m, unsigned size, unsigned attr,
-    unsigned flags)
+static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct map *m, unsigned size,
+    unsigned attr, unsigned flags)
 {
 	bool lock = flags & HAT_LOAD_LOCK && !is_locked(hat, m);
 
@@ -668,7 +672,8 @@ static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct ma
 		return;
 	(void)lookup_split(op, hat, va, size, m);
 	if (lock)
-		m->m_word = entry_change(hat->h_fmt, m->m_entry, 0, hat->h_fmt->f_locked) | hat->h_fmt->f_locked;
+		m->m_word = entry_change(hat->h_fmt, m->m_entry, 0, hat->h_fmt->f_locked) |
+		    hat->h_fmt->f_locked;
 	set_attr(op, hat, m, attr);
 }
 
@@ -693,8 +698,8 @@ static enum need slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size,
 }
 
 /* One load under the lock. NEED_STOP with *err: cannot. */
-static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct page *pp, unsigned size, unsigned attr,
-    unsigned flags, enum vm_err *err)
+static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct page *pp,
+    unsigned size, unsigned attr, unsigned flags, enum vm_err *err)
 {
 	const struct hat_format *f = hat->h_fmt;
 	struct hat_shared *hs = op->o_hs;
@@ -720,7 +725,8 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 		pv_add(hs, &pp[i], hat, va + vm_ptob(i));
 		mmu_frame_loaded(hs->hs_mach, pfn + i, true);
 	}
-	m.m_word = make_word(hat, pfn + hs->hs_frame0, attr, size) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0);
+	m.m_word = make_word(hat, pfn + hs->hs_frame0, attr, size) |
+	    (flags & HAT_LOAD_LOCK ? f->f_locked : 0);
 	note_exec(hat, &m, attr);
 	f->f_store->st_set(hat, &m, m.m_word);
 	hat->h_count[size]++;
@@ -734,11 +740,12 @@ static bool size_ok(const struct hat *hat, vaddr_t va, const struct page *pp, un
 	return size == 0 ||
 	    (size < f->f_nsizes && hat->h_shared->hs_caps->mc_max_mappings == 0 &&
 		(va & (size_bytes(f, size) - 1)) == 0 &&
-		((page_pfn(hat->h_vm, pp) + hat->h_shared->hs_frame0) & (size_pages(f, size) - 1)) == 0);
+		((page_pfn(hat->h_vm, pp) + hat->h_shared->hs_frame0) &
+		    (size_pages(f, size) - 1)) == 0);
 }
 
-enum vm_err hat_memload_array(
-    struct hat *hat, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, size_t *done)
+enum vm_err hat_memload_array(struct hat *hat, vaddr_t va, struct page **pps, size_t n,
+    unsigned attr, unsigned flags, size_t *done)
 {
 	const struct hat_format *f = hat->h_fmt;
 	unsigned size = HAT_LOAD_SIZE(flags);
@@ -760,7 +767,8 @@ enum vm_err hat_memload_array(
 			err = VM_NOTSUP;
 			break;
 		}
-		if ((need = load_one(&op, hat, at, pps[i], size, attr, flags, &err)) == NEED_NOTHING) {
+		if ((need = load_one(&op, hat, at, pps[i], size, attr, flags, &err)) ==
+		    NEED_NOTHING) {
 			i++;
 			continue;
 		}
@@ -792,13 +800,15 @@ static enum need load_device(
 		return NEED_STOP;
 	if ((need = slot(op, hat, va, 0, &m)) != NEED_NOTHING)
 		return need;
-	f->f_store->st_set(hat, &m, make_word(hat, frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
+	f->f_store->st_set(
+	    hat, &m, make_word(hat, frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
 	hat->h_count[0]++;
 	return NEED_NOTHING;
 }
 
 /* As a device's frame: its list would be long, and nobody asks for it. */
-static enum vm_err load_unlisted(struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
+static enum vm_err load_unlisted(
+    struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
 {
 	struct hat_shared *hs = hat->h_shared;
 	uint64_t pfn = page_pfn(hat->h_vm, pp);
@@ -810,7 +820,9 @@ static enum vm_err load_unlisted(struct hat *hat, vaddr_t va, struct page *pp, u
 	if (hs->hs_unlisted != 0 && hs->hs_unlisted != pfn + 1)
 		mach_panic("hat_memload: a second page without a mapping list");
 	hs->hs_unlisted = pfn + 1;
-	while ((need = load_device(&op, hat, va, pfn + hs->hs_frame0, attr, flags)) != NEED_NOTHING && err == VM_OK)
+	while (
+	    (need = load_device(&op, hat, va, pfn + hs->hs_frame0, attr, flags)) != NEED_NOTHING &&
+	    err == VM_OK)
 		if (need == NEED_STOP || !op_supply(&op, need))
 			err = need == NEED_STOP ? VM_RETRY : VM_NOMEM;
 	op_exit(&op);
@@ -849,8 +861,9 @@ enum vm_err hat_devload(
 	enum vm_err err = VM_OK;
 	struct op op;
 
-	if (devframe > f->f_frames || n > f->f_frames - devframe || has_memory(hat->h_shared, devframe, n) ||
-	    va < hat->h_min || va >= hat->h_end || n > (hat->h_end - va) >> VM_PAGESHIFT)
+	if (devframe > f->f_frames || n > f->f_frames - devframe ||
+	    has_memory(hat->h_shared, devframe, n) || va < hat->h_min || va >= hat->h_end ||
+	    n > (hat->h_end - va) >> VM_PAGESHIFT)
 		return VM_INVAL;
 	op_enter(&op, hat->h_vm);
 	for (uint64_t i = 0; i < n && err == VM_OK;) {
@@ -881,7 +894,8 @@ static bool joinable(const struct hat *hat, vaddr_t va, unsigned size, struct ma
 	for (vaddr_t at = va; at < end; at += map_bytes(hat, &m)) {
 		if (!lookup(hat, at, &m) || m.m_size != first->m_size ||
 		    f->f_frame(m.m_word) != frame + vm_btop(at - va) ||
-		    f->f_attr(m.m_word) != f->f_attr(first->m_word) || is_locked(hat, &m) != is_locked(hat, first))
+		    f->f_attr(m.m_word) != f->f_attr(first->m_word) ||
+		    is_locked(hat, &m) != is_locked(hat, first))
 			return false;
 	}
 	return true;
@@ -903,11 +917,13 @@ enum vm_err hat_promote(struct hat *hat, vaddr_t va, unsigned size)
 		unsigned parts;
 
 		err = VM_NOMAP;
-		if (!joinable(hat, va, size, &first) || !size_ok(hat, va, map_page(hat, &first), size))
+		if (!joinable(hat, va, size, &first) ||
+		    !size_ok(hat, va, map_page(hat, &first), size))
 			break;
 		parts = 1u << (f->f_shift[size] - f->f_shift[size - 1]);
 		need = f->f_store->st_join(&op, hat, va, size,
-		    make_word(hat, f->f_frame(first.m_word), f->f_attr(first.m_word), size) | (first.m_word & f->f_locked));
+		    make_word(hat, f->f_frame(first.m_word), f->f_attr(first.m_word), size) |
+			(first.m_word & f->f_locked));
 		err = VM_OK;
 		if (need == NEED_NOTHING) {
 			hat->h_count[size]++;
@@ -958,9 +974,9 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 
 /* What becomes of the translations of a range; large ones across its ends are split first. */
 struct change {
-	bool c_unlock;	 /* locks go, rights stay */
-	bool c_keep;	 /* start from the rights that are there */
-	unsigned c_attr; /* ... or from these */
+	bool c_unlock;    /* locks go, rights stay */
+	bool c_keep;      /* start from the rights that are there */
+	unsigned c_attr;  /* ... or from these */
 	unsigned c_clear; /* without these */
 };
 
@@ -980,7 +996,8 @@ static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct chang
 		if (c.c_unlock)
 			(void)entry_change(f, m.m_entry, f->f_locked, 0);
 		else
-			set_attr(&op, hat, &m, ((c.c_keep ? attr : c.c_attr) & ~c.c_clear) | (attr & HAT_CACHING));
+			set_attr(&op, hat, &m,
+			    ((c.c_keep ? attr : c.c_attr) & ~c.c_clear) | (attr & HAT_CACHING));
 	}
 	op_exit(&op);
 }
@@ -1006,7 +1023,8 @@ static unsigned gather_clear(struct op *op, struct hat *hat, const struct map *m
 	if (clear != 0)
 		old = entry_change(hat->h_fmt, m->m_entry, clear, 0);
 	if (old & clear)
-		flush_all_sharers(op, hat, m->m_va, map_bytes(hat, m), false, (old & clear & ~hat->h_fmt->f_ref) == 0);
+		flush_all_sharers(op, hat, m->m_va, map_bytes(hat, m), false,
+		    (old & clear & ~hat->h_fmt->f_ref) == 0);
 	return hat_gather(hat, old, m->m_size);
 }
 
@@ -1089,8 +1107,8 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 		struct map m;
 
 		(void)lookup(pv.pv_hat, pv.pv_va, &m);
-		nrm |= gather_clear(
-		    &op, pv.pv_hat, &m, (clear_ref ? op.o_fmt->f_ref : 0) | (clear_mod ? op.o_fmt->f_mod : 0));
+		nrm |= gather_clear(&op, pv.pv_hat, &m,
+		    (clear_ref ? op.o_fmt->f_ref : 0) | (clear_mod ? op.o_fmt->f_mod : 0));
 	}
 	op_exit(&op);
 	return nrm;
@@ -1160,8 +1178,8 @@ void hat_foreach(struct hat *hat, void (*cb)(void *, vaddr_t, pfn_t, unsigned, b
 
 	for (; next(hat, &va, hat->h_end, &m); va = map_end(hat, &m))
 		for (pfn_t i = 0; i < size_pages(hat->h_fmt, m.m_size); i++)
-			cb(arg, m.m_va + vm_ptob(i), word_pfn(hat, m.m_word) + i, hat->h_fmt->f_attr(m.m_word),
-			    is_locked(hat, &m));
+			cb(arg, m.m_va + vm_ptob(i), word_pfn(hat, m.m_word) + i,
+			    hat->h_fmt->f_attr(m.m_word), is_locked(hat, &m));
 }
 
 void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t), void *arg)

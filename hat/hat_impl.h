@@ -25,29 +25,35 @@ struct hat_store;
 struct hat_format {
 	const char *f_name;
 	const struct hat_store *f_store;
-	uint8_t f_nsizes;                /* page sizes */
-	uint8_t f_levels;                /* of tables */
-	uint8_t f_entry;                 /* bytes of an entry */
-	bool f_fixed_top;                /* the root's entries are set once for all: the CPU keeps copies of them */
-	uint8_t f_shift[HAT_LEVELS + 1]; /* address bits below an index of each level; the last one: of the space */
-	uint64_t f_frames;               /* physical frames that an entry can name */
-	uint64_t f_root_frames;          /* ... that the base register can name */
-	vaddr_t f_va_end;                /* user half */
-	vaddr_t f_kernel_min, f_kernel_end; /* kernel half, without the root's last entry; 0: the format has none */
-	uint64_t f_user, f_global;       /* an entry's: user mode may use it; it is the same in every space */
-	uint64_t f_valid, f_locked;      /* software bits: a translation is loaded; HAT_LOAD_LOCK */
-	uint64_t f_ref, f_mod, f_write;  /* the hardware's */
-	uint64_t f_noexec;               /* in a pointer: nothing below can be executed; 0: the format has none */
-	uint64_t (*f_make)(uint64_t frame, unsigned attr, unsigned size); /* without ref, mod, locked */
+	uint8_t f_nsizes; /* page sizes */
+	uint8_t f_levels; /* of tables */
+	uint8_t f_entry;  /* bytes of an entry */
+	bool
+	    f_fixed_top; /* the root's entries are set once for all: the CPU keeps copies of them */
+	uint8_t f_shift[HAT_LEVELS +
+	    1]; /* address bits below an index of each level; the last one: of the space */
+	uint64_t f_frames;      /* physical frames that an entry can name */
+	uint64_t f_root_frames; /* ... that the base register can name */
+	vaddr_t f_va_end;       /* user half */
+	vaddr_t f_kernel_min,
+	    f_kernel_end; /* kernel half, without the root's last entry; 0: the format has none */
+	uint64_t f_user,
+	    f_global; /* an entry's: user mode may use it; it is the same in every space */
+	uint64_t f_valid, f_locked;     /* software bits: a translation is loaded; HAT_LOAD_LOCK */
+	uint64_t f_ref, f_mod, f_write; /* the hardware's */
+	uint64_t f_noexec; /* in a pointer: nothing below can be executed; 0: the format has none */
+	uint64_t (*f_make)(
+	    uint64_t frame, unsigned attr, unsigned size); /* without ref, mod, locked */
 	unsigned (*f_attr)(uint64_t entry);
 	uint64_t (*f_frame)(uint64_t entry);
-	uint64_t (*f_pointer)(uint64_t frame, unsigned level); /* entry of a level to the table below */
+	uint64_t (*f_pointer)(
+	    uint64_t frame, unsigned level); /* entry of a level to the table below */
 	bool (*f_is_pointer)(uint64_t entry);
 };
 
 /* Tables of s_from that s_to uses too. */
 struct share {
-	struct share *s_next;	  /* hs_lock: of the same s_from */
+	struct share *s_next;     /* hs_lock: of the same s_from */
 	struct share *s_borrowed; /* hs_lock: of the same s_to */
 	struct hat *s_from, *s_to;
 	vaddr_t s_fva, s_va;
@@ -56,27 +62,27 @@ struct share {
 
 struct sfmmu;
 struct hat {
-	struct vm *h_vm;               /* const */
-	struct as *h_as;               /* const */
-	struct hat_shared *h_shared;   /* const */
+	struct vm *h_vm;                /* const */
+	struct as *h_as;                /* const */
+	struct hat_shared *h_shared;    /* const */
 	const struct hat_format *h_fmt; /* const */
-	unsigned h_serial;             /* const */
-	bool h_kernel;                 /* const: the kernel's own space */
-	vaddr_t h_min, h_end;          /* const: its addresses, whole entries of the root */
-	uint64_t h_ctx;                /* the machine's lock for loading spaces: see asid.c */
-	pfn_t h_root;                  /* const: page tables */
-	pfn_t h_uroot;                 /* const: the root of user mode; PFN_INVALID: h_root is */
-	struct sfmmu *h_sfmmu;         /* const: hashed blocks */
-	uint64_t h_count[HAT_LEVELS];  /* hs_lock: translations by size */
-	struct share *h_sharers;       /* hs_lock: who uses tables of this space */
-	struct share *h_borrowed;      /* hs_lock: what this space uses of others */
+	unsigned h_serial;              /* const */
+	bool h_kernel;                  /* const: the kernel's own space */
+	vaddr_t h_min, h_end;           /* const: its addresses, whole entries of the root */
+	uint64_t h_ctx;                 /* the machine's lock for loading spaces: see asid.c */
+	pfn_t h_root;                   /* const: page tables */
+	pfn_t h_uroot;                  /* const: the root of user mode; PFN_INVALID: h_root is */
+	struct sfmmu *h_sfmmu;          /* const: hashed blocks */
+	uint64_t h_count[HAT_LEVELS];   /* hs_lock: translations by size */
+	struct share *h_sharers;        /* hs_lock: who uses tables of this space */
+	struct share *h_borrowed;       /* hs_lock: what this space uses of others */
 };
 
 /* One translation in its store. */
 struct map {
 	void *m_entry;
-	uint64_t m_word;  /* the entry as it was read */
-	vaddr_t m_va;     /* where it begins */
+	uint64_t m_word; /* the entry as it was read */
+	vaddr_t m_va;    /* where it begins */
 	unsigned m_size;
 };
 
@@ -98,31 +104,37 @@ enum need { NEED_NOTHING, NEED_OBJECT, NEED_NODE, NEED_STOP };
 
 /* With hs_lock held unless it says otherwise. */
 struct hat_store {
-	bool (*st_share)(struct hat_shared *);		       /* what all spaces share, once; false: no memory */
-	enum vm_err (*st_init)(struct hat *);		       /* may sleep; VM_NOMEM */
-	void (*st_fini)(struct op *, struct hat *);	       /* no translation is left; its objects become junk */
-	void (*st_destroy)(struct hat *);		       /* the rest, without the lock */
-	bool (*st_lookup)(const struct hat *, vaddr_t, struct map *); /* the translation of an address */
+	bool (*st_share)(struct hat_shared *); /* what all spaces share, once; false: no memory */
+	enum vm_err (*st_init)(struct hat *);  /* may sleep; VM_NOMEM */
+	void (*st_fini)(
+	    struct op *, struct hat *);   /* no translation is left; its objects become junk */
+	void (*st_destroy)(struct hat *); /* the rest, without the lock */
+	bool (*st_lookup)(
+	    const struct hat *, vaddr_t, struct map *); /* the translation of an address */
 	/* The first translation that ends above *va and begins below end; *va is moved up to where it begins, if it was below. */
 	bool (*st_next)(const struct hat *, vaddr_t *va, vaddr_t end, struct map *);
 	/* The empty entry for a translation of that size, made from spares; NEED_OBJECT: there are too few. */
 	enum need (*st_slot)(struct op *, struct hat *, vaddr_t, unsigned size, struct map *);
 	void (*st_set)(struct hat *, const struct map *, uint64_t word); /* fills an empty entry */
-	uint64_t (*st_clear)(struct op *, struct hat *, const struct map *); /* empties it; the word as it was last */
-	void (*st_prune)(struct op *, struct hat *, vaddr_t);  /* takes out what is empty on the way to va */
+	uint64_t (*st_clear)(struct op *, struct hat *,
+	    const struct map *); /* empties it; the word as it was last */
+	void (*st_prune)(
+	    struct op *, struct hat *, vaddr_t); /* takes out what is empty on the way to va */
 	/* Splits an entry of size > 0 into smaller ones of equal rights; cannot fail. The word as it was last. */
 	uint64_t (*st_demote)(struct op *, struct hat *, const struct map *);
 	/* Puts one entry (word: without ref and mod) in the place of all those in its range, which were seen to be fit. */
 	enum need (*st_join)(struct op *, struct hat *, vaddr_t, unsigned size, uint64_t word);
 	/* to's entry of that level at va leads to the table that from has, or gets, at fva. NEED_STOP: from has a translation there */
-	enum need (*st_attach)(struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
-	void (*st_detach)(struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
+	enum need (*st_attach)(
+	    struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
+	void (*st_detach)(
+	    struct op *, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level);
 	/* An entry changed or went: forget copies that the store keeps itself (TSB). */
 	void (*st_stale)(struct hat *, vaddr_t, uint64_t len);
-	void (*st_tune)(struct hat *); /* after much was loaded or unloaded; without the lock */
-	void *(*st_alloc)(struct vm *);			       /* without the lock; never waits; NULL: none */
-	void (*st_free)(struct vm *, void *object);	       /* without the lock */
-	void **(*st_link)(void *object);		       /* where an unused object keeps the next one's address */
+	void (*st_tune)(struct hat *);  /* after much was loaded or unloaded; without the lock */
+	void *(*st_alloc)(struct vm *); /* without the lock; never waits; NULL: none */
+	void (*st_free)(struct vm *, void *object); /* without the lock */
+	void **(*st_link)(void *object); /* where an unused object keeps the next one's address */
 	unsigned (*st_check)(struct hat *, void (*report)(void *, const char *), void *);
 };
 extern const struct hat_store hat_radix, hat_sfmmu;
@@ -152,7 +164,8 @@ static inline bool entry_cas(const struct hat_format *f, void *e, uint64_t *old,
 	return ok;
 }
 /* The word as it was. */
-static inline uint64_t entry_change(const struct hat_format *f, void *e, uint64_t clear, uint64_t set)
+static inline uint64_t entry_change(
+    const struct hat_format *f, void *e, uint64_t clear, uint64_t set)
 {
 	uint64_t old = entry_get(f, e);
 
@@ -176,7 +189,8 @@ static inline pfn_t word_pfn(const struct hat *hat, uint64_t word)
 }
 
 /* The word of a translation in that space. */
-static inline uint64_t make_word(const struct hat *hat, uint64_t frame, unsigned attr, unsigned size)
+static inline uint64_t make_word(
+    const struct hat *hat, uint64_t frame, unsigned attr, unsigned size)
 {
 	const struct hat_format *f = hat->h_fmt;
 	uint64_t word = f->f_make(frame, attr, size);

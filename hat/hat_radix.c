@@ -67,7 +67,8 @@ static struct page *table_of(const struct hat *hat, const void *entry)
 
 static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsigned level)
 {
-	uint64_t word = hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
+	uint64_t word =
+	    hat->h_fmt->f_pointer(page_pfn(hat->h_vm, table) + hat->h_shared->hs_frame0, level);
 
 	return hat->h_kernel ? word & ~hat->h_fmt->f_user : word;
 }
@@ -136,8 +137,8 @@ static void walk_own(const struct hat *hat, vaddr_t va, struct map *m)
 
 	do
 		walk(hat, va, level, m);
-	while (m->m_size == level && !is_foreign(hat->h_fmt, m->m_word) && hat->h_fmt->f_is_pointer(m->m_word) &&
-	       level-- > 0);
+	while (m->m_size == level && !is_foreign(hat->h_fmt, m->m_word) &&
+	    hat->h_fmt->f_is_pointer(m->m_word) && level-- > 0);
 }
 
 static bool radix_lookup(const struct hat *hat, vaddr_t va, struct map *m)
@@ -159,9 +160,10 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 
 		walk_own(hat, *va, m);
 		bytes = size_bytes(f, m->m_size);
-		left = fan(f, m->m_size) - (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
-		while (
-		    !(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 && m->m_va + bytes < end) {
+		left = fan(f, m->m_size) -
+		    (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
+		while (!(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 &&
+		    m->m_va + bytes < end) {
 			m->m_va += bytes;
 			m->m_entry = (char *)m->m_entry + f->f_entry;
 			m->m_word = entry_get(f, m->m_entry);
@@ -192,7 +194,8 @@ static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level
 	}
 }
 
-static enum need radix_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+static enum need radix_slot(
+    struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
 	struct page *table;
@@ -231,7 +234,8 @@ static bool is_fixed(const struct hat *hat, unsigned level)
 {
 	const struct hat_format *f = hat->h_fmt;
 
-	return level + 1u >= f->f_levels || ((f->f_fixed_top || hat->h_kernel) && level + 2u >= f->f_levels);
+	return level + 1u >= f->f_levels ||
+	    ((f->f_fixed_top || hat->h_kernel) && level + 2u >= f->f_levels);
 }
 
 /* Takes empty tables out, from the lowest one on the way to va up; none below that level. */
@@ -253,10 +257,7 @@ static void prune_from(struct op *op, struct hat *hat, vaddr_t va, unsigned leve
 	}
 }
 
-static void radix_prune(struct op *op, struct hat *hat, vaddr_t va)
-{
-	prune_from(op, hat, va, 0);
-}
+static void radix_prune(struct op *op, struct hat *hat, vaddr_t va) { prune_from(op, hat, va, 0); }
 
 /* ---- large pages ---- */
 static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m)
@@ -279,7 +280,8 @@ static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m
 }
 
 /* Bits that the hardware set before it lost sight of the small entries are gathered from them after the flush. */
-static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
+static enum need radix_join(
+    struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
 {
 	const struct hat_format *f = hat->h_fmt;
 	struct page *table, *low;
@@ -302,7 +304,8 @@ static enum need radix_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 }
 
 /* ---- shared tables ---- */
-static enum need radix_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+static enum need radix_attach(
+    struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
 	const struct hat_format *f = to->h_fmt;
 	struct page *shared;
@@ -310,7 +313,8 @@ static enum need radix_attach(struct op *op, struct hat *to, vaddr_t va, struct 
 
 	walk(to, va, level, &t);
 	walk(from, fva, level, &m);
-	if ((m.m_word & f->f_valid) || is_foreign(f, m.m_word) || (t.m_size == level && t.m_word != 0))
+	if ((m.m_word & f->f_valid) || is_foreign(f, m.m_word) ||
+	    (t.m_size == level && t.m_word != 0))
 		return NEED_STOP;
 	if (op->o_nspare < t.m_size - level + (m.m_size - level) + (m.m_word == 0))
 		return NEED_OBJECT;
@@ -328,7 +332,8 @@ static enum need radix_attach(struct op *op, struct hat *to, vaddr_t va, struct 
 	return NEED_NOTHING;
 }
 
-static void radix_detach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+static void radix_detach(
+    struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
 	struct map t;
 	uint64_t old;
@@ -382,7 +387,8 @@ static enum vm_err radix_init(struct hat *hat)
 		return VM_NOMEM;
 	root->p_hat[0] = root->p_hat[1] = 0;
 	hat->h_root = page_pfn(hat->h_vm, root);
-	mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_root), false);
+	mmu_root_init(
+	    hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_root), false);
 	if (hat->h_shared->hs_split) {
 		struct page *user = root_alloc(hat);
 
@@ -392,10 +398,12 @@ static enum vm_err radix_init(struct hat *hat)
 		}
 		user->p_hat[0] = user->p_hat[1] = 0;
 		hat->h_uroot = page_pfn(hat->h_vm, user);
-		mmu_root_init(hat->h_shared->hs_mach, mach_frame_kva(hat->h_shared->hs_mach, hat->h_uroot), true);
+		mmu_root_init(hat->h_shared->hs_mach,
+		    mach_frame_kva(hat->h_shared->hs_mach, hat->h_uroot), true);
 	}
 	lead_to_kernel(hat);
-	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end; va += size_bytes(f, f->f_levels - 1u)) {
+	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end;
+	     va += size_bytes(f, f->f_levels - 1u)) {
 		struct page *low = page_kalloc(hat->h_vm, 0, PG_WAIT | PG_ZERO);
 
 		if (low == NULL) {
@@ -421,7 +429,8 @@ static void radix_fini(struct op *op, struct hat *hat)
 	const struct hat_format *f = hat->h_fmt;
 	unsigned top = f->f_levels - 1u;
 
-	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end; va += size_bytes(f, top)) {
+	for (vaddr_t va = hat->h_min; has_fixed_top(hat) && va < hat->h_end;
+	     va += size_bytes(f, top)) {
 		uint64_t e = entry_get(f, entry_at(hat, hat->h_root, top, va));
 
 		if (f->f_is_pointer(e))
@@ -438,10 +447,7 @@ static bool radix_share(struct hat_shared *hs)
 	return true;
 }
 
-static void radix_nothing(struct hat *hat)
-{
-	(void)hat;
-}
+static void radix_nothing(struct hat *hat) { (void)hat; }
 
 static void radix_stale(struct hat *hat, vaddr_t va, uint64_t len)
 {
@@ -508,7 +514,8 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 	for (unsigned i = 0; i < fan(f, level); i++) {
 		if (top && !is_own_entry(hat, i))
 			continue;
-		uint64_t e = entry_get(f, entry_at(hat, pfn, level, (vaddr_t)i << f->f_shift[level]));
+		uint64_t e =
+		    entry_get(f, entry_at(hat, pfn, level, (vaddr_t)i << f->f_shift[level]));
 
 		used += e != 0;
 		if (is_foreign(f, e)) {
@@ -527,8 +534,8 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 			violation(c, "hat: an entry is neither pointer nor translation");
 		}
 	}
-	for (const struct page *d = (const struct page *)(uintptr_t)table->p_hat[1]; d != NULL && have <= owed;
-	     d = (const struct page *)(uintptr_t)d->p_hat[1])
+	for (const struct page *d = (const struct page *)(uintptr_t)table->p_hat[1];
+	     d != NULL && have <= owed; d = (const struct page *)(uintptr_t)d->p_hat[1])
 		have++;
 	if (used != table->p_hat[0] % PIN)
 		violation(c, "hat: a table's count of entries is wrong");

@@ -43,7 +43,7 @@ struct hmeblk {
 	uint8_t hb_size, hb_used;
 	uint32_t hb_prio;
 	struct hmeblk *hb_left, *hb_right; /* the space's tree */
-	struct hmeblk *hb_deposit;	   /* blocks for splitting */
+	struct hmeblk *hb_deposit;         /* blocks for splitting */
 	uint64_t hb_tte[BLOCK_TTES];
 };
 
@@ -64,10 +64,7 @@ struct sfmmu {
 	uint64_t sf_rnd;
 };
 
-static unsigned top_size(const struct hat_format *f)
-{
-	return f->f_nsizes - 1u;
-}
+static unsigned top_size(const struct hat_format *f) { return f->f_nsizes - 1u; }
 
 static uint64_t block_bytes(const struct hat_format *f, unsigned size)
 {
@@ -82,7 +79,8 @@ static unsigned deposit(const struct hat_format *f, unsigned size)
 /* ---- the hash of all blocks ---- */
 static struct hmeblk **bucket(const struct hat *hat, vaddr_t va, unsigned size)
 {
-	uint64_t x = va / block_bytes(hat->h_fmt, size) + size * 0x51ull + hat->h_serial * 0x9e3779b97f4a7c15ull;
+	uint64_t x = va / block_bytes(hat->h_fmt, size) + size * 0x51ull +
+	    hat->h_serial * 0x9e3779b97f4a7c15ull;
 
 	x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9ull;
 	return (struct hmeblk **)hat->h_shared->hs_hash + (x >> 32 & hat->h_shared->hs_hashmask);
@@ -279,7 +277,8 @@ static struct hmeblk *block_of(const struct hat *hat, const struct map *m)
 	return find_block(hat, m->m_va, m->m_size);
 }
 
-static enum need sfmmu_slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+static enum need sfmmu_slot(
+    struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
 {
 	struct hmeblk *b = find_block(hat, va, size);
 	unsigned want = deposit(hat->h_fmt, size);
@@ -336,21 +335,23 @@ static uint64_t sfmmu_demote(struct op *op, struct hat *hat, const struct map *m
 	uint64_t frame = f->f_frame(m->m_word), old = entry_swap(f, m->m_entry, 0);
 	unsigned attr = f->f_attr(old);
 
-	for (vaddr_t va = m->m_va; va < m->m_va + size_bytes(f, m->m_size); va += block_bytes(f, 0)) {
+	for (vaddr_t va = m->m_va; va < m->m_va + size_bytes(f, m->m_size);
+	     va += block_bytes(f, 0)) {
 		struct hmeblk *low = take_deposit(b);
 
 		enter_block(hat, low, va, 0);
 		low->hb_used = BLOCK_TTES;
 		for (unsigned i = 0; i < BLOCK_TTES; i++)
-			low->hb_tte[i] =
-			    f->f_make(frame + vm_btop(va - m->m_va) + i, attr, 0) | (old & f->f_locked);
+			low->hb_tte[i] = f->f_make(frame + vm_btop(va - m->m_va) + i, attr, 0) |
+			    (old & f->f_locked);
 	}
 	remove_block(hat, b);
 	op_junk(op, b);
 	return old;
 }
 
-static enum need sfmmu_join(struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
+static enum need sfmmu_join(
+    struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
 {
 	const struct hat_format *f = hat->h_fmt;
 	vaddr_t end = va + size_bytes(f, size);
@@ -387,7 +388,8 @@ static enum need sfmmu_join(struct op *op, struct hat *hat, vaddr_t va, unsigned
 }
 
 /* Nothing to link: lookups follow h_borrowed. */
-static enum need sfmmu_attach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+static enum need sfmmu_attach(
+    struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
 	(void)op, (void)from, (void)fva, (void)level;
 	for (const struct share *s = to->h_borrowed; s != NULL; s = s->s_borrowed)
@@ -395,7 +397,8 @@ static enum need sfmmu_attach(struct op *op, struct hat *to, vaddr_t va, struct 
 			return NEED_STOP;
 	return NEED_NOTHING;
 }
-static void sfmmu_detach(struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
+static void sfmmu_detach(
+    struct op *op, struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, unsigned level)
 {
 	(void)from, (void)fva;
 	op_flush_add(op, to, va, size_bytes(to->h_fmt, level), true);
@@ -409,10 +412,7 @@ static void block_free(struct vm *vm, void *object)
 {
 	kmem_free(vm, object, sizeof(struct hmeblk));
 }
-static void **block_link(void *object)
-{
-	return (void **)&((struct hmeblk *)object)->hb_next;
-}
+static void **block_link(void *object) { return (void **)&((struct hmeblk *)object)->hb_next; }
 
 /* ---- TSB ---- */
 static uint64_t tsb_entries(const struct tsb *t)
@@ -474,7 +474,8 @@ bool sfmmu_miss(struct hat *hat, vaddr_t va, uint64_t *word)
 	if (tsb_entries(t) != 0) {
 		uint64_t tag = va >> tsb_shift(hat, k);
 
-		tsb_base(hat, t)[tag & (tsb_entries(t) - 1)] = (struct tsb_entry){ .ts_tag = tag, .ts_data = *word };
+		tsb_base(hat, t)[tag & (tsb_entries(t) - 1)] =
+		    (struct tsb_entry){ .ts_tag = tag, .ts_data = *word };
 	}
 	return true;
 }
@@ -529,8 +530,9 @@ static void sfmmu_tune(struct hat *hat)
 		if (want == (t->t_page == NULL ? -1 : (int)t->t_order))
 			continue;
 		new.t_order = want < 0 ? 0 : (unsigned)want;
-		if (want >= 0 && (vm_inject_fail(hat->h_vm, VM_INJECT_HAT) ||
-				     (new.t_page = page_kalloc(hat->h_vm, new.t_order, PG_ZERO)) == NULL))
+		if (want >= 0 &&
+		    (vm_inject_fail(hat->h_vm, VM_INJECT_HAT) ||
+			(new.t_page = page_kalloc(hat->h_vm, new.t_order, PG_ZERO)) == NULL))
 			continue; /* the old one serves on */
 		mach_mutex_enter(&hs->hs_lock);
 		old = *t;
@@ -542,7 +544,8 @@ static void sfmmu_tune(struct hat *hat)
 			*t = new;
 			hs->hs_tsbgrown += old.t_page != NULL && new.t_order > old.t_order;
 			hs->hs_tsbshrunk += old.t_page != NULL && new.t_order < old.t_order;
-			mmu_tlb_flush(hs->hs_mach, &r, 1); /* no CPU has the old base loaded any more */
+			mmu_tlb_flush(
+			    hs->hs_mach, &r, 1); /* no CPU has the old base loaded any more */
 		}
 		mach_mutex_exit(&hs->hs_lock);
 		if (old.t_page != NULL)
@@ -620,7 +623,8 @@ static unsigned check_block(const struct hat *hat, struct hmeblk *b, uint64_t co
 	return bad;
 }
 
-static unsigned check_tsb(struct hat *hat, unsigned k, void (*report)(void *, const char *), void *arg)
+static unsigned check_tsb(
+    struct hat *hat, unsigned k, void (*report)(void *, const char *), void *arg)
 {
 	const struct tsb *t = &hat->h_sfmmu->sf_tsb[k];
 	uint64_t n = tsb_entries(t), word;
@@ -643,7 +647,8 @@ static unsigned sfmmu_check(struct hat *hat, void (*report)(void *, const char *
 	uint64_t count[HAT_LEVELS] = { 0 };
 	unsigned bad = 0;
 
-	for (struct hmeblk *b = tree_ge(hat, 0, 0); b != NULL; b = tree_ge(hat, b->hb_va, b->hb_size + 1u))
+	for (struct hmeblk *b = tree_ge(hat, 0, 0); b != NULL;
+	     b = tree_ge(hat, b->hb_va, b->hb_size + 1u))
 		bad += check_block(hat, b, count, report, arg);
 	for (unsigned s = 0; s < HAT_LEVELS; s++)
 		if (count[s] != hat->h_count[s])

@@ -16,28 +16,29 @@
 struct pvnode;
 struct hat_format; /* one architecture's translation format: hat/format.c */
 
-extern const struct hat_format hat_x86_64, hat_x86_64_la57; /* 4 and 5 levels: 4 KiB, 2 MiB, 1 GiB */
-extern const struct hat_format hat_i386;                    /* 2 levels, PSE: 4 KiB, 4 MiB */
-extern const struct hat_format hat_i386_pae;                /* 3 levels, NX, 36-bit frames: 4 KiB, 2 MiB */
-extern const struct hat_format hat_sv39, hat_sv48;          /* RISC-V: 4 KiB, 2 MiB, 1 GiB */
-extern const struct hat_format hat_sun4;                    /* TLB filled by software: 4, 32, 256 KiB, 2 MiB */
+extern const struct hat_format hat_x86_64,
+    hat_x86_64_la57;                               /* 4 and 5 levels: 4 KiB, 2 MiB, 1 GiB */
+extern const struct hat_format hat_i386;           /* 2 levels, PSE: 4 KiB, 4 MiB */
+extern const struct hat_format hat_i386_pae;       /* 3 levels, NX, 36-bit frames: 4 KiB, 2 MiB */
+extern const struct hat_format hat_sv39, hat_sv48; /* RISC-V: 4 KiB, 2 MiB, 1 GiB */
+extern const struct hat_format hat_sun4; /* TLB filled by software: 4, 32, 256 KiB, 2 MiB */
 
 /* State of all spaces of one machine. Kept by the machine; initialised by hat_shared_init. */
 struct hat_shared {
-	struct mach *hs_mach;             /* const */
-	const struct mach_caps *hs_caps;  /* const */
-	const struct hat_format *hs_fmt;  /* const */
-	uint64_t hs_frame0;               /* const: physical frame number of the machine's frame 0 */
-	struct hat *hs_kernel;            /* hs_lock to change: the kernel's own space; NULL: there is none */
-	struct mach_mutex hs_lock;        /* RANK_HAT: every table, every p_hat, what follows */
-	struct pvnode *hs_pvfree;         /* reserve of mapping list nodes */
+	struct mach *hs_mach;            /* const */
+	const struct mach_caps *hs_caps; /* const */
+	const struct hat_format *hs_fmt; /* const */
+	uint64_t hs_frame0;              /* const: physical frame number of the machine's frame 0 */
+	struct hat *hs_kernel; /* hs_lock to change: the kernel's own space; NULL: there is none */
+	struct mach_mutex hs_lock; /* RANK_HAT: every table, every p_hat, what follows */
+	struct pvnode *hs_pvfree;  /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
 	uint64_t hs_promoted, hs_demoted, hs_tsbgrown, hs_tsbshrunk; /* counters */
-	uint64_t hs_unlisted;             /* HAT_LOAD_NOCONSIST's frame number + 1; 0: none yet */
-	void *hs_hash;                    /* hashed mapping blocks */
-	uint64_t hs_hashmask;             /* const */
-	struct asids hs_asids;            /* the machine's lock for loading spaces */
-	bool hs_split;                    /* const: each space has a second root, for user mode */
+	uint64_t hs_unlisted;  /* HAT_LOAD_NOCONSIST's frame number + 1; 0: none yet */
+	void *hs_hash;         /* hashed mapping blocks */
+	uint64_t hs_hashmask;  /* const */
+	struct asids hs_asids; /* the machine's lock for loading spaces */
+	bool hs_split;         /* const: each space has a second root, for user mode */
 };
 
 /* ---- given by the machine ---- */
@@ -51,7 +52,8 @@ struct mmu_range {
 	 * moment (some ms), in which it sets no new bit: no interrupt is worth that.
 	 */
 	bool mr_soon;
-	bool mr_tables; /* tables were taken out too: whatever the walker caches of upper levels must go as well */
+	bool
+	    mr_tables; /* tables were taken out too: whatever the walker caches of upper levels must go as well */
 };
 #define MMU_BATCH 16u
 /* Drops what any CPU caches of the ranges (at most MMU_BATCH): done on return, on every CPU. One round of IPIs for all. */
@@ -78,15 +80,16 @@ void mmu_root_init(struct mach *, void *table, bool user);
 /* Once, by the machine, before any vm_create; false: no memory. frame0 (mc_frame0): where the machine's frame 0 lies in physical memory, in frames.
  * asids: numbers that the TLBs tell spaces apart by; 0: none. split: two roots a space, one for the kernel, one for user mode; the
  * machine makes two numbers of each. Only formats with a kernel half and a bit against execution in pointers (x86-64). */
-bool hat_shared_init(
-    struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0, unsigned asids, bool split);
-pfn_t hat_root(struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
+bool hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0,
+    unsigned asids, bool split);
+pfn_t hat_root(
+    struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
 pfn_t hat_user_root(struct hat *); /* ... in user mode; the same one unless hs_split */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */
 unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, enum asid_flush *flush);
-void hat_forget(struct hat *); /* no CPU has it loaded any more: by mmu_space_gone */
+void hat_forget(struct hat *);     /* no CPU has it loaded any more: by mmu_space_gone */
 unsigned hat_number(struct hat *); /* its number now; it may be of a past generation; 0: none yet */
 /*
  * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet, by an access that

@@ -25,10 +25,7 @@ struct pvnode {
 };
 _Static_assert(sizeof(struct pvnode) == 64, "a node is one cache line");
 
-static bool single(const struct page *pp)
-{
-	return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1);
-}
+static bool single(const struct page *pp) { return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1); }
 static struct pvnode *first_node(const struct page *pp)
 {
 	return pp->p_hat[0] & 1 ? (struct pvnode *)(uintptr_t)(pp->p_hat[0] & ~1ull) : NULL;
@@ -40,7 +37,8 @@ static void set_first(struct page *pp, struct pvnode *n)
 }
 static struct pv single_pv(const struct page *pp)
 {
-	return (struct pv){ .pv_hat = (struct hat *)(uintptr_t)pp->p_hat[0], .pv_va = pp->p_hat[1] };
+	return (
+	    struct pv){ .pv_hat = (struct hat *)(uintptr_t)pp->p_hat[0], .pv_va = pp->p_hat[1] };
 }
 
 unsigned pv_count(const struct page *pp)

@@ -22,10 +22,7 @@ static uint64_t rnd(struct gen *g)
 	return z ^ z >> 31;
 }
 
-static uint32_t below(struct gen *g, uint32_t n)
-{
-	return (uint32_t)(rnd(g) % n);
-}
+static uint32_t below(struct gen *g, uint32_t n) { return (uint32_t)(rnd(g) % n); }
 
 static bool use(struct gen *g, uint64_t page)
 {
@@ -167,10 +164,19 @@ const struct trace_pattern trace_patterns[] = {
 };
 
 static void (*const generators[])(struct gen *) = {
-	gen_random, gen_sequential, gen_zipf, gen_loop, gen_scan, gen_phases, gen_lirs, gen_stride, gen_streams,
+	gen_random,
+	gen_sequential,
+	gen_zipf,
+	gen_loop,
+	gen_scan,
+	gen_phases,
+	gen_lirs,
+	gen_stride,
+	gen_streams,
 };
 
-bool trace_generate(struct trace *t, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed)
+bool trace_generate(
+    struct trace *t, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed)
 {
 	struct gen g = { .g_t = t, .g_rnd = seed, .g_len = len, .g_pages = pages, .g_ok = true };
 

@@ -73,7 +73,8 @@ static uint64_t number(const char *what, const char *s, uint64_t most)
 static bool is_pattern(const char *name, size_t n)
 {
 	for (unsigned i = 0; trace_patterns[i].name != NULL; i++)
-		if (strlen(trace_patterns[i].name) == n && memcmp(trace_patterns[i].name, name, n) == 0)
+		if (strlen(trace_patterns[i].name) == n &&
+		    memcmp(trace_patterns[i].name, name, n) == 0)
 			return true;
 	return false;
 }
@@ -149,7 +150,8 @@ static bool listed(const char *list, const char *name)
 {
 	size_t n = strlen(name);
 
-	for (const char *p = list; p != NULL; p = strchr(p, ',') != NULL ? strchr(p, ',') + 1 : NULL)
+	for (const char *p = list; p != NULL;
+	     p = strchr(p, ',') != NULL ? strchr(p, ',') + 1 : NULL)
 		if (strncmp(p, name, n) == 0 && (p[n] == ',' || p[n] == '\0'))
 			return true;
 	return list == NULL;
@@ -160,8 +162,10 @@ static void check_list(const char *list, bool prefetch)
 	char *copy = strdup(list), *save;
 
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
-		if (prefetch ? prefetch_find(p) == NULL : policy_find(p) == NULL && strcmp(p, "min") != 0)
-			die("no %s '%s'; quire-lab list names them", prefetch ? "prefetcher" : "policy", p);
+		if (prefetch ? prefetch_find(p) == NULL
+			     : policy_find(p) == NULL && strcmp(p, "min") != 0)
+			die("no %s '%s'; quire-lab list names them",
+			    prefetch ? "prefetcher" : "policy", p);
 	free(copy);
 }
 
@@ -179,8 +183,8 @@ static void table(const struct options *o, const struct trace *t)
 	struct replay_result r[COLUMNS_MAX];
 
 	if (!o->csv)
-		printf("%" PRIu64 " references, %u pages; %s with so many frames\n", t->t_len, t->t_npages,
-		    o->writes ? "pages written" : "misses");
+		printf("%" PRIu64 " references, %u pages; %s with so many frames\n", t->t_len,
+		    t->t_npages, o->writes ? "pages written" : "misses");
 	printf(o->csv ? "frames" : "%-12s", "frames");
 	for (unsigned i = 0; i < o->ncolumns; i++)
 		printf(o->csv ? ",%u" : "%13u", o->frames[i]);
@@ -190,7 +194,8 @@ static void table(const struct options *o, const struct trace *t)
 			continue;
 		for (unsigned i = 0; i < o->ncolumns; i++)
 			if (!replay(policy_table[p], t, o->frames[i], NULL, NULL, &r[i]))
-				die("%s: not enough memory for %u frames", policy_table[p]->pol_name, o->frames[i]);
+				die("%s: not enough memory for %u frames",
+				    policy_table[p]->pol_name, o->frames[i]);
 		row(o, policy_table[p]->pol_name, r);
 	}
 	if (!listed(o->policies, "min"))
@@ -205,8 +210,10 @@ static void table(const struct options *o, const struct trace *t)
 static void prefetch_table_print(const struct options *o, const struct trace *t)
 {
 	if (!o->csv)
-		printf("%" PRIu64 " references, %u pages; policy lru\n%-10s %8s %12s %12s %12s %9s %9s\n", t->t_len,
-		    t->t_npages, "prefetch", "frames", "waited", "read ahead", "used", "accuracy", "coverage");
+		printf("%" PRIu64
+		       " references, %u pages; policy lru\n%-10s %8s %12s %12s %12s %9s %9s\n",
+		    t->t_len, t->t_npages, "prefetch", "frames", "waited", "read ahead", "used",
+		    "accuracy", "coverage");
 	else
 		printf("prefetch,frames,waited,read_ahead,used\n");
 	for (unsigned p = 0; prefetch_table[p] != NULL; p++) {
@@ -215,15 +222,17 @@ static void prefetch_table_print(const struct options *o, const struct trace *t)
 		for (unsigned i = 0; i < o->ncolumns && listed(o->policies, name); i++) {
 			struct prefetch_result r;
 
-			if (!replay_prefetch(prefetch_table[p], policy_find("lru"), t, o->frames[i], NULL, NULL, &r))
+			if (!replay_prefetch(prefetch_table[p], policy_find("lru"), t, o->frames[i],
+				NULL, NULL, &r))
 				die("%s: not enough memory for %u frames", name, o->frames[i]);
 			if (o->csv) {
-				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name, o->frames[i], r.misses,
-				    r.issued, r.used);
+				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name,
+				    o->frames[i], r.misses, r.issued, r.used);
 				continue;
 			}
-			printf("%-10s %8u %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %8.1f%% %8.1f%%\n", name,
-			    o->frames[i], r.misses, r.issued, r.used,
+			printf("%-10s %8u %12" PRIu64 " %12" PRIu64 " %12" PRIu64
+			       " %8.1f%% %8.1f%%\n",
+			    name, o->frames[i], r.misses, r.issued, r.used,
 			    r.issued == 0 ? 0 : 100 * (double)r.used / (double)r.issued,
 			    100 * (double)r.used / (double)(r.used + r.misses));
 		}
@@ -365,9 +374,11 @@ static int trace_command(int argc, char **argv)
 	args[n++] = with;
 	if (strchr(argv[i], '/') == NULL) {
 		static char found[4096];
-		char *path = strdup(getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin"), *save;
+		char *path = strdup(getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin"),
+		     *save;
 
-		for (char *p = strtok_r(path, ":", &save); p != NULL; p = strtok_r(NULL, ":", &save)) {
+		for (char *p = strtok_r(path, ":", &save); p != NULL;
+		     p = strtok_r(NULL, ":", &save)) {
 			(void)snprintf(found, sizeof found, "%s/%s", p, argv[i]);
 			if (access(found, X_OK) == 0)
 				break;
@@ -388,9 +399,12 @@ static int trace_command(int argc, char **argv)
 
 static void stat_options(int argc, char **argv, struct stat_options *o, bool *csv)
 {
-	const struct { const char *name; uint64_t *at, most; } opts[] = { { "--spaces", &o->spaces, STAT_SPACES },
-		{ "--text", &o->text, STAT_PAGES }, { "--data", &o->data, STAT_PAGES },
-		{ "--heap", &o->heap, STAT_PAGES }, { "--shared", &o->shared, STAT_PAGES } };
+	const struct {
+		const char *name;
+		uint64_t *at, most;
+	} opts[] = { { "--spaces", &o->spaces, STAT_SPACES }, { "--text", &o->text, STAT_PAGES },
+		{ "--data", &o->data, STAT_PAGES }, { "--heap", &o->heap, STAT_PAGES },
+		{ "--shared", &o->shared, STAT_PAGES } };
 
 	for (int i = 1; i < argc; i++) {
 		unsigned k = 0;
@@ -410,8 +424,8 @@ static void stat_options(int argc, char **argv, struct stat_options *o, bool *cs
 
 static void stat_row(const char *name, const struct stat_space *s)
 {
-	printf("%-20s %11.1f %11.1f %11.1f\n", name, (double)s->mapped / 1024, (double)s->rss / 1024,
-	    (double)s->pss / 1024);
+	printf("%-20s %11.1f %11.1f %11.1f\n", name, (double)s->mapped / 1024,
+	    (double)s->rss / 1024, (double)s->pss / 1024);
 }
 
 static int stat_command(int argc, char **argv)
@@ -432,13 +446,14 @@ static int stat_command(int argc, char **argv)
 		const struct stat_space *s = &r.space[i];
 		char name[32];
 
-		(void)snprintf(
-		    name, sizeof name, "space %u%s", i + 1, i > 0 && i == o.spaces - 1 ? ", a fork of 1" : "");
+		(void)snprintf(name, sizeof name, "space %u%s", i + 1,
+		    i > 0 && i == o.spaces - 1 ? ", a fork of 1" : "");
 		sum.mapped += s->mapped;
 		sum.rss += s->rss;
 		sum.pss += s->pss;
 		if (csv)
-			printf("%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", i + 1, s->mapped, s->rss, s->pss);
+			printf("%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", i + 1, s->mapped, s->rss,
+			    s->pss);
 		else
 			stat_row(name, s);
 	}
@@ -456,7 +471,8 @@ static int list(void)
 	printf("policies:\n");
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
 		printf("  %-12s %s\n", policy_table[i]->pol_name, policy_table[i]->pol_about);
-	printf("  %-12s %s\n", "min", "the fewest misses there can be (Belady 1966); needs the future, so traces only");
+	printf("  %-12s %s\n", "min",
+	    "the fewest misses there can be (Belady 1966); needs the future, so traces only");
 	printf("prefetchers:\n");
 	for (unsigned i = 0; prefetch_table[i] != NULL; i++)
 		printf("  %-12s %s\n", prefetch_table[i]->pf_name, prefetch_table[i]->pf_about);

@@ -14,9 +14,9 @@
  */
 struct trace {
 	uint64_t t_len;
-	uint32_t *t_page;  /* [t_len] dense page numbers 0 .. t_npages - 1, in order of first use */
-	uint8_t *t_write;  /* [t_len] */
-	uint64_t *t_addr;  /* [t_npages] page numbers as in the file */
+	uint32_t *t_page; /* [t_len] dense page numbers 0 .. t_npages - 1, in order of first use */
+	uint8_t *t_write; /* [t_len] */
+	uint64_t *t_addr; /* [t_npages] page numbers as in the file */
 	uint32_t t_npages;
 	uint32_t t_addrcap, t_hashcap;
 	uint64_t t_cap;
@@ -36,8 +36,11 @@ bool trace_write(const struct trace *, FILE *, bool text);
  * Standard patterns, by name. pages: the size of the whole; len: how many references; the same seed gives the same trace.
  * False: no such pattern.
  */
-bool trace_generate(struct trace *, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed);
-struct trace_pattern { const char *name, *about; };
+bool trace_generate(
+    struct trace *, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed);
+struct trace_pattern {
+	const char *name, *about;
+};
 extern const struct trace_pattern trace_patterns[]; /* ended by a NULL name */
 
 struct replay_result {
@@ -51,18 +54,19 @@ struct replay_result {
 bool replay(const struct policy_ops *, const struct trace *, uint32_t frames,
     void (*evicted)(void *arg, uint64_t at, uint32_t page), void *arg, struct replay_result *);
 struct prefetch_result {
-	uint64_t misses;	 /* references that had to wait for their page */
-	uint64_t issued, used;	 /* pages read ahead; of them used before they were evicted */
-	uint64_t unused;	 /* evicted before; the rest is in memory at the end */
+	uint64_t misses;       /* references that had to wait for their page */
+	uint64_t issued, used; /* pages read ahead; of them used before they were evicted */
+	uint64_t unused;       /* evicted before; the rest is in memory at the end */
 };
 /*
  * Runs a prefetcher over a trace beside a policy with that many frames, the whole trace being one segment. Only pages that
  * occur in the trace can be read ahead; at most a quarter of the frames at once. told (may be NULL) hears of every
  * plan asked for.
  */
-bool replay_prefetch(const struct prefetch_ops *, const struct policy_ops *, const struct trace *, uint32_t frames,
-    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *), void *arg,
-    struct prefetch_result *);
+bool replay_prefetch(const struct prefetch_ops *, const struct policy_ops *, const struct trace *,
+    uint32_t frames,
+    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *),
+    void *arg, struct prefetch_result *);
 /* The dense number of a page; PAGE_NIL: it does not occur. */
 uint32_t trace_find(const struct trace *, uint64_t page);
 /* Belady's MIN: the fewest misses there can be. */

@@ -23,9 +23,10 @@ struct qemu_plugin_insn;
 struct qemu_info;
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*)(uint64_t id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_mem_cb(
-    struct qemu_plugin_insn *, void (*)(unsigned cpu, uint32_t info, uint64_t va, void *), int flags, int rw, void *);
+void qemu_plugin_register_vcpu_tb_trans_cb(
+    uint64_t id, void (*)(uint64_t id, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *,
+    void (*)(unsigned cpu, uint32_t info, uint64_t va, void *), int flags, int rw, void *);
 void qemu_plugin_register_atexit_cb(uint64_t id, void (*)(uint64_t id, void *), void *);
 bool qemu_plugin_mem_is_store(uint32_t info);
 int qemu_plugin_install(uint64_t id, const struct qemu_info *, int argc, char **argv);
@@ -36,7 +37,10 @@ EXPORT int qemu_plugin_version = 1;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *out;
-static struct { uint64_t page; bool written; } recent[RECENT_MAX]; /* the latest first */
+static struct {
+	uint64_t page;
+	bool written;
+} recent[RECENT_MAX]; /* the latest first */
 static unsigned nrecent, keep = 1;
 
 /* Is it among the recent ones? Moves or puts it to the front. */
@@ -79,7 +83,8 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
 	size_t n = qemu_plugin_tb_n_insns(tb);
 
 	for (size_t i = 0; i < n; i++)
-		qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), reference, 0, READS_AND_WRITES, NULL);
+		qemu_plugin_register_vcpu_mem_cb(
+		    qemu_plugin_tb_get_insn(tb, i), reference, 0, READS_AND_WRITES, NULL);
 }
 
 static void finished(uint64_t id, void *arg)
@@ -105,8 +110,10 @@ EXPORT int qemu_plugin_install(uint64_t id, const struct qemu_info *info, int ar
 		fprintf(stderr, "quire-trace: recent= takes 1 to %u\n", RECENT_MAX);
 		return -1;
 	}
-	if (name == NULL || (out = fopen(name, "wbe")) == NULL || fwrite(TRACE_MAGIC, 8, 1, out) != 1) {
-		fprintf(stderr, "quire-trace: cannot write %s\n", name != NULL ? name : "without out=");
+	if (name == NULL || (out = fopen(name, "wbe")) == NULL ||
+	    fwrite(TRACE_MAGIC, 8, 1, out) != 1) {
+		fprintf(
+		    stderr, "quire-trace: cannot write %s\n", name != NULL ? name : "without out=");
 		return -1;
 	}
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

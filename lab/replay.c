@@ -13,15 +13,16 @@
 struct memory {
 	const struct policy_ops *m_ops;
 	void *m_state;
-	struct page *m_page;	/* [frames] */
-	uint32_t *m_held;	/* [frames] dense page */
-	bool *m_dirty;		/* [frames] */
-	uint32_t *m_frame;	/* [npages] PAGE_NIL: not in memory */
-	uint8_t *m_known;	/* [npages] was there before */
+	struct page *m_page; /* [frames] */
+	uint32_t *m_held;    /* [frames] dense page */
+	bool *m_dirty;       /* [frames] */
+	uint32_t *m_frame;   /* [npages] PAGE_NIL: not in memory */
+	uint8_t *m_known;    /* [npages] was there before */
 	uint32_t m_frames, m_used;
 };
 
-static bool memory_open(struct memory *m, const struct policy_ops *ops, const struct trace *t, uint32_t frames)
+static bool memory_open(
+    struct memory *m, const struct policy_ops *ops, const struct trace *t, uint32_t frames)
 {
 	struct pol_env env = { .pe_nframes = frames, .pe_refs = POL_REFS_ALL };
 
@@ -32,8 +33,8 @@ static bool memory_open(struct memory *m, const struct policy_ops *ops, const st
 	m->m_dirty = calloc(frames, sizeof *m->m_dirty);
 	m->m_frame = malloc(sizeof *m->m_frame * t->t_npages);
 	m->m_known = calloc(t->t_npages, 1);
-	if (m->m_state == NULL || m->m_page == NULL || m->m_held == NULL || m->m_dirty == NULL || m->m_frame == NULL ||
-	    m->m_known == NULL)
+	if (m->m_state == NULL || m->m_page == NULL || m->m_held == NULL || m->m_dirty == NULL ||
+	    m->m_frame == NULL || m->m_known == NULL)
 		return false;
 	memset(m->m_page, 0, sizeof(struct page) * frames);
 	for (uint32_t i = 0; i < frames; i++)
@@ -132,11 +133,12 @@ static bool bring(struct memory *m, uint32_t page, bool prefetched, struct prefe
 	return true;
 }
 
-static bool bring_plan(
-    struct memory *m, const struct trace *t, uint64_t idx, const struct pf_plan *pl, struct prefetch_result *r)
+static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx,
+    const struct pf_plan *pl, struct prefetch_result *r)
 {
 	for (unsigned i = 0; i < pl->pl_n; i++) {
-		uint32_t page = trace_find(t, idx + (uint64_t)(pl->pl_first + (int64_t)i * pl->pl_step));
+		uint32_t page =
+		    trace_find(t, idx + (uint64_t)(pl->pl_first + (int64_t)i * pl->pl_step));
 
 		if (page == PAGE_NIL || m->m_frame[page] != PAGE_NIL)
 			continue;
@@ -164,8 +166,9 @@ static struct pf_plan neighbours(const struct memory *m, const struct trace *t, 
 	return (struct pf_plan){ .pl_before = n, .pl_after = in_memory(m, t, idx + 1) };
 }
 
-bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops, const struct trace *t,
-    uint32_t frames, void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *),
+bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops,
+    const struct trace *t, uint32_t frames,
+    void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *),
     void *arg, struct prefetch_result *r)
 {
 	unsigned max = frames / 4 < 32 ? frames / 4 : 32;
@@ -178,7 +181,8 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 		uint32_t page = t->t_page[i], f = m.m_frame[page];
 		uint64_t idx = t->t_addr[page];
 		struct pf_plan pl = f == PAGE_NIL ? neighbours(&m, t, idx) : (struct pf_plan){ 0 };
-		bool miss = f == PAGE_NIL, first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
+		bool miss = f == PAGE_NIL,
+		     first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
 
 		if (miss) {
 			r->misses++;
@@ -234,7 +238,8 @@ static void sift_down(struct min *m, uint32_t i)
 
 		if (child >= m->n_len)
 			break;
-		if (child + 1 < m->n_len && m->n_when[m->n_heap[child + 1]] > m->n_when[m->n_heap[child]])
+		if (child + 1 < m->n_len &&
+		    m->n_when[m->n_heap[child + 1]] > m->n_when[m->n_heap[child]])
 			child++;
 		if (m->n_when[m->n_heap[child]] <= m->n_when[page])
 			break;
@@ -253,7 +258,8 @@ static bool min_open(struct min *m, const struct trace *t, uint32_t frames)
 	m->n_heap = malloc(sizeof *m->n_heap * frames);
 	m->n_place = malloc(sizeof *m->n_place * t->t_npages);
 	m->n_len = 0;
-	if (last == NULL || m->n_next == NULL || m->n_when == NULL || m->n_heap == NULL || m->n_place == NULL) {
+	if (last == NULL || m->n_next == NULL || m->n_when == NULL || m->n_heap == NULL ||
+	    m->n_place == NULL) {
 		free(last);
 		return false;
 	}

@@ -62,11 +62,14 @@ static bool program(struct scene *s, struct as **asp)
 	if (as_alloc(s->vm, 0x10000, (vaddr_t)1 << 40, asp) != VM_OK)
 		return false;
 	as = *asp;
-	return map(as, TEXT_AT, o->text, (struct segvn_args){ .sa_vnode = s->image, .sa_prot = PROT_R | PROT_X }) &&
-	    map(as, DATA_AT, o->data, (struct segvn_args){ .sa_vnode = s->image, .sa_off = data, .sa_prot = RW }) &&
+	return map(as, TEXT_AT, o->text,
+		   (struct segvn_args){ .sa_vnode = s->image, .sa_prot = PROT_R | PROT_X }) &&
+	    map(as, DATA_AT, o->data,
+		(struct segvn_args){ .sa_vnode = s->image, .sa_off = data, .sa_prot = RW }) &&
 	    map(as, HEAP_AT, o->heap, (struct segvn_args){ .sa_prot = RW }) &&
 	    map(as, SHARED_AT, o->shared,
-		(struct segvn_args){ .sa_amp = s->shared, .sa_prot = RW, .sa_flags = SEGVN_SHARED }) &&
+		(struct segvn_args){
+		    .sa_amp = s->shared, .sa_prot = RW, .sa_flags = SEGVN_SHARED }) &&
 	    touch(s, as, TEXT_AT, o->text, false) && touch(s, as, DATA_AT, o->data, false) &&
 	    touch(s, as, DATA_AT, o->data / 4, true) && touch(s, as, HEAP_AT, o->heap, true) &&
 	    touch(s, as, SHARED_AT, o->shared, true);
@@ -79,7 +82,8 @@ static bool forked(struct scene *s, struct as *parent, struct as **asp)
 
 	return as_dup(parent, asp) == VM_OK && touch(s, *asp, TEXT_AT, o->text, false) &&
 	    touch(s, *asp, DATA_AT, o->data, false) && touch(s, *asp, HEAP_AT, o->heap, false) &&
-	    touch(s, *asp, HEAP_AT, o->heap / 4, true) && touch(s, *asp, SHARED_AT, o->shared, false);
+	    touch(s, *asp, HEAP_AT, o->heap / 4, true) &&
+	    touch(s, *asp, SHARED_AT, o->shared, false);
 }
 
 struct frames {
@@ -105,7 +109,8 @@ static bool run(struct scene *s, struct stat_result *r)
 	bool ok = f.seen != NULL;
 
 	for (unsigned i = 0; i < o->spaces && ok; i++)
-		ok = i > 0 && i == o->spaces - 1 ? forked(s, s->as[0], &s->as[i]) : program(s, &s->as[i]);
+		ok = i > 0 && i == o->spaces - 1 ? forked(s, s->as[0], &s->as[i])
+						 : program(s, &s->as[i]);
 	for (unsigned i = 0; i < o->spaces && ok; i++) {
 		struct as_usage u;
 
@@ -122,7 +127,8 @@ static bool set_up(struct scene *s)
 {
 	const struct stat_options *o = s->o;
 	struct sim_config cfg = {
-		.frames = (pfn_t)(4096 + 2 * (o->text + o->data + o->shared + o->spaces * (o->data + o->heap)))
+		.frames = (pfn_t)(4096 +
+		    2 * (o->text + o->data + o->shared + o->spaces * (o->data + o->heap)))
 	};
 	struct vm_config vc = { .vc_frames = cfg.frames, .vc_overcommit = true };
 

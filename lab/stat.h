@@ -16,7 +16,7 @@ struct stat_space { /* bytes */
 };
 struct stat_result {
 	struct stat_space space[STAT_SPACES]; /* the last of two or more is a fork of the first */
-	uint64_t frames;		      /* bytes of the frames of all pages that the spaces have mapped */
+	uint64_t frames; /* bytes of the frames of all pages that the spaces have mapped */
 };
 /* False: no memory. */
 bool stat_run(const struct stat_options *, struct stat_result *);

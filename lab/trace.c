@@ -8,10 +8,7 @@
 
 #define NONE UINT32_MAX
 
-void trace_init(struct trace *t)
-{
-	memset(t, 0, sizeof *t);
-}
+void trace_init(struct trace *t) { memset(t, 0, sizeof *t); }
 
 void trace_free(struct trace *t)
 {
@@ -66,7 +63,8 @@ bool trace_add(struct trace *t, uint64_t page, bool write)
 	if (t->t_len == t->t_cap) {
 		uint64_t cap = t->t_cap == 0 ? 4096 : t->t_cap * 2;
 
-		if (!grow((void **)&t->t_page, cap, sizeof *t->t_page) || !grow((void **)&t->t_write, cap, 1))
+		if (!grow((void **)&t->t_page, cap, sizeof *t->t_page) ||
+		    !grow((void **)&t->t_write, cap, 1))
 			return false;
 		t->t_cap = cap;
 	}
@@ -98,7 +96,8 @@ static bool read_binary(struct trace *t, FILE *f, char *why, size_t whylen)
 	while ((got = fread(w, 1, sizeof w, f)) > 0) {
 		if (got % 8 != 0) {
 			(void)snprintf(why, whylen,
-			    "the file ends within a word, after %" PRIu64 " references: it is cut short",
+			    "the file ends within a word, after %" PRIu64
+			    " references: it is cut short",
 			    t->t_len + got / 8);
 			return false;
 		}
@@ -126,7 +125,8 @@ static bool read_line(struct trace *t, char *line, uint64_t number, char *why, s
 	end += strspn(end, " \t");
 	if (*p < '0' || *p > '9' || (*end != '\0' && end[1 + strspn(end + 1, " \t")] != '\0') ||
 	    (*end != '\0' && *end != 'w' && *end != 'r')) {
-		(void)snprintf(why, whylen, "line %" PRIu64 " is not a page number with r or w: '%.40s'", number, p);
+		(void)snprintf(why, whylen,
+		    "line %" PRIu64 " is not a page number with r or w: '%.40s'", number, p);
 		return false;
 	}
 	if (!trace_add(t, page, write)) {
@@ -136,7 +136,8 @@ static bool read_line(struct trace *t, char *line, uint64_t number, char *why, s
 	return true;
 }
 
-static bool read_text(struct trace *t, FILE *f, const char *first, size_t nfirst, char *why, size_t whylen)
+static bool read_text(
+    struct trace *t, FILE *f, const char *first, size_t nfirst, char *why, size_t whylen)
 {
 	char line[256];
 	uint64_t number = 0;

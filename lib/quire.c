@@ -38,9 +38,9 @@
 
 #define MEMORY_MIN (1ull << 20)
 #define MEMORY_MAX (1ull << 42)
-#define WINDOW	   (1ull << 40)
-#define VEC_PAGES  1024u
-#define SEGMENT	   65536u /* of the pool */
+#define WINDOW (1ull << 40)
+#define VEC_PAGES 1024u
+#define SEGMENT 65536u    /* of the pool */
 #define SEGMENT_PAGES 15u /* pages of 4 KiB that a segment certainly holds */
 #define SEGMENTS_ASIDE 6u
 
@@ -136,8 +136,9 @@ static void store_start(struct vnode *vp, struct vm_io *io)
 	int rc = 0;
 
 	for (io->io_ok = 0; io->io_ok < io->io_npages; io->io_ok++) {
-		rc = io->io_op == VM_IO_READ ? s->read(s->arg, slot + io->io_ok, io->io_buf[io->io_ok]) :
-					       s->write(s->arg, slot + io->io_ok, io->io_buf[io->io_ok]);
+		rc = io->io_op == VM_IO_READ
+		    ? s->read(s->arg, slot + io->io_ok, io->io_buf[io->io_ok])
+		    : s->write(s->arg, slot + io->io_ok, io->io_buf[io->io_ok]);
 		if (rc != 0)
 			break;
 	}
@@ -167,7 +168,10 @@ static enum vm_err store_sync(struct vnode *vp, voff_t off, uint64_t len)
 	return VM_OK;
 }
 
-static uint64_t store_size(struct vnode *vp) { return vm_ptob(((struct quire *)vp->v_data)->q_store.slots); }
+static uint64_t store_size(struct vnode *vp)
+{
+	return vm_ptob(((struct quire *)vp->v_data)->q_store.slots);
+}
 static void store_inactive(struct vnode *vp) { (void)vp; /* part of the system itself */ }
 
 static const struct vnode_ops store_ops = {
@@ -193,9 +197,10 @@ static bool config_ok(const struct quire_config *c)
 	    c->window >= 1ull << 46)
 		return false;
 	if (c->store == NULL)
-		return known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX && c->promise <= MEMORY_MAX;
-	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL && c->store->write != NULL &&
-	    c->store->slots > 0;
+		return known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX &&
+		    c->promise <= MEMORY_MAX;
+	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL &&
+	    c->store->write != NULL && c->store->slots > 0;
 }
 
 static int open_window(struct quire *q, uint64_t want)
@@ -204,7 +209,8 @@ static int open_window(struct quire *q, uint64_t want)
 	int rc;
 
 	for (;; len /= 2) {
-		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 		if (p != MAP_FAILED) {
 			q->q_window = p;
@@ -216,9 +222,11 @@ static int open_window(struct quire *q, uint64_t want)
 	}
 	if (madvise(q->q_window, q->q_windowlen, MADV_DONTFORK) != 0)
 		return errno;
-	if (as_alloc(q->q_vm, (vaddr_t)q->q_window, (vaddr_t)q->q_window + q->q_windowlen, &q->q_as) != VM_OK)
+	if (as_alloc(q->q_vm, (vaddr_t)q->q_window, (vaddr_t)q->q_window + q->q_windowlen,
+		&q->q_as) != VM_OK)
 		return ENOMEM;
-	rc = linux_range_register(q->q_mach, as_hat(q->q_as), (uint64_t)q->q_window, q->q_windowlen);
+	rc =
+	    linux_range_register(q->q_mach, as_hat(q->q_as), (uint64_t)q->q_window, q->q_windowlen);
 	if (rc == 0)
 		rc = linux_trap_install(q->q_mach);
 	if (rc == 0)
@@ -234,8 +242,8 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	int rc;
 
 	q->q_poolsize = vm_page_round(pool_shared_size(&pc));
-	q->q_poolmem =
-	    mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	q->q_poolmem = mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (q->q_poolmem == MAP_FAILED) {
 		q->q_poolmem = NULL;
 		return ENOMEM;
@@ -250,7 +258,8 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	pool_alone(&q->q_pool);
 	/* Pages that do not compress: what is certain. Segments that are open, on their way or kept aside hold fewer. */
 	*slots = (c->pool + c->swap) / SEGMENT;
-	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES : *slots * SEGMENT_PAGES / 2;
+	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES
+					     : *slots * SEGMENT_PAGES / 2;
 	if (c->promise != 0)
 		*slots = c->promise > c->memory ? vm_btop(c->promise - c->memory) : 0;
 	q->q_swap = *slots == 0 ? NULL : pool_vnode_create(q->q_vm, &q->q_pool, *slots);
@@ -278,7 +287,9 @@ static int open_store(struct quire *q, const struct quire_config *c)
 
 static int build(struct quire *q, const struct quire_config *c)
 {
-	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory), .inline_faults = true, .reuse_held = true,
+	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory),
+		.inline_faults = true,
+		.reuse_held = true,
 		.forget_on_fork = true };
 	struct vm_config vc = { .vc_frames = lc.frames,
 		.vc_policy = c->policy != NULL ? policy_find(c->policy) : NULL,
@@ -359,7 +370,10 @@ int quire_close(struct quire *q)
 }
 
 /* ---- files ---- */
-struct owned_file { struct file_vnode of_file; struct quire *of_owner; };
+struct owned_file {
+	struct file_vnode of_file;
+	struct quire *of_owner;
+};
 
 static void file_gone(struct file_vnode *fv)
 {
@@ -375,7 +389,8 @@ static void file_gone(struct file_vnode *fv)
 }
 
 /* A descriptor open for reading and, if any mapping will need it, writing: a reference is taken. q_lock. */
-static int file_get(struct quire *q, int fd, int prot, bool shared, struct vnode **vpp, unsigned *maxprot)
+static int file_get(
+    struct quire *q, int fd, int prot, bool shared, struct vnode **vpp, unsigned *maxprot)
 {
 	int fl = fcntl(fd, F_GETFL);
 	struct file_vnode *fv;
@@ -423,15 +438,16 @@ static int file_get(struct quire *q, int fd, int prot, bool shared, struct vnode
 }
 
 /* ---- mapping ---- */
-#define MAP_KNOWN                                                                                                      \
-	(MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_POPULATE)
+#define MAP_KNOWN                                                                                  \
+	(MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE |              \
+	    MAP_NORESERVE | MAP_POPULATE)
 
 static int map_args_ok(const void *addr, size_t *len, int prot, int flags, off_t off)
 {
 	if ((flags & ~MAP_KNOWN) != 0)
 		return EOPNOTSUPP;
-	if (((flags & MAP_PRIVATE) != 0) == ((flags & MAP_SHARED) != 0) || ((uint64_t)off & VM_PAGEMASK) != 0 ||
-	    off < 0)
+	if (((flags & MAP_PRIVATE) != 0) == ((flags & MAP_SHARED) != 0) ||
+	    ((uint64_t)off & VM_PAGEMASK) != 0 || off < 0)
 		return EINVAL;
 	if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
 		return EINVAL;
@@ -456,7 +472,8 @@ static int place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at
 		if (in_window(q, (void *)hint, len) &&
 		    as_gap(q->q_as, len, VM_PAGESIZE, hint, hint + len, false, at) == VM_OK)
 			return 0;
-		return error_of(as_gap(q->q_as, len, VM_PAGESIZE, base, base + q->q_windowlen, false, at));
+		return error_of(
+		    as_gap(q->q_as, len, VM_PAGESIZE, base, base + q->q_windowlen, false, at));
 	}
 	if (!in_window(q, addr, len))
 		return ENOMEM;
@@ -469,10 +486,12 @@ static int place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at
 
 static unsigned core_prot(int prot)
 {
-	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
+	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) |
+	    ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
-static int map_locked(struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off, vaddr_t *at)
+static int map_locked(
+    struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off, vaddr_t *at)
 {
 	struct segvn_args sa = { .sa_prot = core_prot(prot),
 		.sa_maxprot = PROT_R | PROT_W,
@@ -483,7 +502,8 @@ static int map_locked(struct quire *q, void *addr, size_t len, int prot, int fla
 
 	if ((flags & MAP_ANONYMOUS) != 0)
 		sa.sa_off = 0;
-	else if ((rc = file_get(q, fd, prot, (flags & MAP_SHARED) != 0, &sa.sa_vnode, &sa.sa_maxprot)) != 0)
+	else if ((rc = file_get(
+		      q, fd, prot, (flags & MAP_SHARED) != 0, &sa.sa_vnode, &sa.sa_maxprot)) != 0)
 		return rc;
 	rc = place(q, addr, len, flags, at);
 	if (rc == 0)
@@ -505,8 +525,8 @@ void *quire_map(struct quire *q, void *addr, size_t len, int prot, int flags, in
 		leave(q, &old);
 	}
 	if (rc == 0 && (flags & MAP_POPULATE) != 0 && prot != PROT_NONE)
-		(void)quire_advise(
-		    q, (void *)at, len, (prot & PROT_WRITE) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+		(void)quire_advise(q, (void *)at, len,
+		    (prot & PROT_WRITE) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 	if (rc != 0) {
 		errno = rc;
 		return MAP_FAILED;
@@ -537,7 +557,8 @@ int quire_protect(struct quire *q, void *addr, size_t len, int prot)
 	if ((prot & PROT_EXEC) != 0)
 		return answer(EACCES);
 	enter(q, &old);
-	e = in_window(q, addr, len) ? as_setprot(q->q_as, (vaddr_t)addr, len, core_prot(prot)) : VM_NOMAP;
+	e = in_window(q, addr, len) ? as_setprot(q->q_as, (vaddr_t)addr, len, core_prot(prot))
+				    : VM_NOMAP;
 	leave(q, &old);
 	return answer(error_of(e));
 }
@@ -572,12 +593,15 @@ int quire_advise(struct quire *q, void *addr, size_t len, int advice)
 	block(&old);
 	e = as_advise(q->q_as, (vaddr_t)addr, len, a);
 	unblock(&old);
-	return answer(e == VM_PROT ? EINVAL : e == VM_EOF ? EFAULT : error_of(e)); /* populating: as Linux has it */
+	return answer(e == VM_PROT ? EINVAL
+		: e == VM_EOF      ? EFAULT
+				   : error_of(e)); /* populating: as Linux has it */
 }
 
 int quire_sync(struct quire *q, void *addr, size_t len, int flags)
 {
-	unsigned f = ((flags & MS_ASYNC) != 0 ? SYNC_ASYNC : 0u) | ((flags & MS_INVALIDATE) != 0 ? SYNC_INVAL : 0u);
+	unsigned f = ((flags & MS_ASYNC) != 0 ? SYNC_ASYNC : 0u) |
+	    ((flags & MS_INVALIDATE) != 0 ? SYNC_INVAL : 0u);
 	sigset_t old;
 	enum vm_err e;
 
@@ -593,7 +617,8 @@ int quire_sync(struct quire *q, void *addr, size_t len, int flags)
 }
 
 /* ---- keeping pages ---- */
-static int lock_op(struct quire *q, void *addr, size_t len, enum vm_err (*op)(struct as *, vaddr_t, uint64_t))
+static int lock_op(
+    struct quire *q, void *addr, size_t len, enum vm_err (*op)(struct as *, vaddr_t, uint64_t))
 {
 	sigset_t old;
 	enum vm_err e;
@@ -609,9 +634,13 @@ static int lock_op(struct quire *q, void *addr, size_t len, enum vm_err (*op)(st
 }
 
 int quire_lock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_lock); }
-int quire_unlock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_unlock); }
+int quire_unlock(struct quire *q, void *addr, size_t len)
+{
+	return lock_op(q, addr, len, as_unlock);
+}
 
-static int pin_op(struct quire *q, const void *addr, size_t len, int for_write, enum fault_type type)
+static int pin_op(
+    struct quire *q, const void *addr, size_t len, int for_write, enum fault_type type)
 {
 	uint64_t from = vm_page_trunc((uint64_t)addr), in = (uint64_t)addr - from;
 	sigset_t old;
@@ -657,13 +686,14 @@ int quire_incore(struct quire *q, void *addr, size_t len, unsigned char *vec)
 		if (e != VM_OK)
 			return answer(error_of(e));
 		for (uint64_t i = 0; i < n; i++)
-			vec[done + i] = part[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED | QUIRE_IN_STORE);
+			vec[done + i] =
+			    part[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED | QUIRE_IN_STORE);
 	}
 	return 0;
 }
 
-_Static_assert(
-    QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LOCKED && QUIRE_IN_STORE == INCORE_SWAPPED,
+_Static_assert(QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LOCKED &&
+	QUIRE_IN_STORE == INCORE_SWAPPED,
     "the core's bits are passed on");
 
 int quire_stat(struct quire *q, struct quire_stats *out, size_t size)

@@ -23,14 +23,11 @@ struct arc {
 	struct pol_base a_base;
 	struct ghosts a_ghosts;
 	uint32_t a_p;
-	bool a_in_b2;	 /* the page that comes is a ghost of B2 */
+	bool a_in_b2;    /* the page that comes is a ghost of B2 */
 	bool a_no_ghost; /* the next page of T1 leaves none */
 };
 
-static size_t arc_size(pfn_t nframes)
-{
-	return sizeof(struct arc) + ghosts_size(nframes + 1);
-}
+static size_t arc_size(pfn_t nframes) { return sizeof(struct arc) + ghosts_size(nframes + 1); }
 
 static void arc_init(void *state, const struct pol_env *env)
 {
@@ -133,7 +130,8 @@ static struct page *pick(void *state, bool *aging)
 	struct pol_base *b = &a->a_base;
 	uint32_t t1 = base_len(b, T1);
 
-	if (t1 > 0 && (a->a_no_ghost || t1 > a->a_p || (a->a_in_b2 && t1 == a->a_p) || base_len(b, T2) == 0))
+	if (t1 > 0 &&
+	    (a->a_no_ghost || t1 > a->a_p || (a->a_in_b2 && t1 == a->a_p) || base_len(b, T2) == 0))
 		return base_head(b, T1);
 	return base_head(b, T2);
 }

@@ -3,8 +3,8 @@
 #include "base.h"
 
 #define SPREAD_SHIFT 3u
-#define TEST_COST    4u
-#define TRUST_SHIFT  2u /* one look in so many doubts */
+#define TEST_COST 4u
+#define TRUST_SHIFT 2u /* one look in so many doubts */
 
 void base_init(struct pol_base *b, const struct pol_env *env)
 {
@@ -100,7 +100,8 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 			progress(b);
 			return NULL;
 		}
-		b->b_left = 2 * base_len(b, b->b_probe); /* one used meanwhile gets its second chance at once */
+		b->b_left = 2 *
+		    base_len(b, b->b_probe); /* one used meanwhile gets its second chance at once */
 	}
 	b->b_left--;
 	return base_head(b, b->b_probe);
@@ -153,7 +154,8 @@ static bool trusted(struct pol_base *b, struct page *pp)
 	return true;
 }
 
-struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *in, enum pol_ask *ask)
+struct page *base_next(
+    struct pol_base *b, void *state, const struct pol_inner *in, enum pol_ask *ask)
 {
 	uint32_t all = base_pages(b), standby = base_len(b, PQ_STANDBY), looks = 4 * all + 8;
 
@@ -172,7 +174,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 		if ((pp->p_polstate & PS_REF) != 0 || trusted(b, pp)) {
 			pp->p_polstate &= (uint8_t)~PS_REF;
 			in->in_decide(state, pp, true);
-		} else if (b->b_aging && (b->b_refs == POL_REFS_ALL || b->b_refs == POL_REFS_FAULTS)) {
+		} else if (b->b_aging &&
+		    (b->b_refs == POL_REFS_ALL || b->b_refs == POL_REFS_FAULTS)) {
 			in->in_decide(state, pp, false);
 		} else {
 			*ask = choose_ask(b, pp, all);
@@ -188,8 +191,8 @@ struct page *base_next(struct pol_base *b, void *state, const struct pol_inner *
 	return base_probe(b, ask);
 }
 
-void base_seen(
-    struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp, bool referenced, bool skipped)
+void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, struct page *pp,
+    bool referenced, bool skipped)
 {
 	unsigned queue = base_queue(pp);
 	bool aging = b->b_aging, fresh = is_new(b, pp), standby = stands_by(b, pp, referenced);
@@ -233,6 +236,6 @@ void base_cool(struct pol_base *b, struct page *pp)
 {
 	if (base_queue(pp) == PQ_LEAVING)
 		return;
-	pp->p_polstate &= (uint8_t)~(PS_REF | PS_NEW);
+	pp->p_polstate &= (uint8_t) ~(PS_REF | PS_NEW);
 	base_move(b, pp, PQ_COLD);
 }

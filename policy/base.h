@@ -41,8 +41,8 @@
 
 enum { PQ_NONE, PQ_1, PQ_2, PQ_3, PQ_4, PQ_COLD, PQ_STANDBY, PQ_LEAVING, PQ_N };
 #define PS_QUEUE 0x07u
-#define PS_REF	 0x08u
-#define PS_NEW	 0x10u
+#define PS_REF 0x08u
+#define PS_NEW 0x10u
 #define PS_TRUST PS_NEW
 #define PS_OWN_SHIFT 5u /* three bits */
 
@@ -58,13 +58,13 @@ struct pol_base {
 	enum pol_refs b_refs;
 	pfn_t b_room;
 	struct page_queue b_q[PQ_N];
-	uint32_t b_steps; /* looks since a page was last evicted or inserted */
-	uint32_t b_left;  /* of the queue being gone through at the end of a round */
+	uint32_t b_steps;  /* looks since a page was last evicted or inserted */
+	uint32_t b_left;   /* of the queue being gone through at the end of a round */
 	uint32_t b_spread; /* POL_REFS_WRITES: pages that standby may hold */
-	uint32_t b_rand; /* of the doubts: the same in every run */
-	uint8_t b_probe;  /* that queue; 0: none */
-	bool b_aging;	  /* the last answer of pol_next was an aging one */
-	bool b_testing;	  /* it was a test */
+	uint32_t b_rand;   /* of the doubts: the same in every run */
+	uint8_t b_probe;   /* that queue; 0: none */
+	bool b_aging;      /* the last answer of pol_next was an aging one */
+	bool b_testing;    /* it was a test */
 };
 
 void base_init(struct pol_base *, const struct pol_env *);
@@ -79,7 +79,8 @@ struct page *base_next(struct pol_base *, void *state, const struct pol_inner *,
 /* Every page once more, from each queue's head, to be evicted if it can; NULL: the round is over. */
 struct page *base_probe(struct pol_base *, enum pol_ask *);
 static inline bool base_probing(const struct pol_base *b) { return b->b_probe != 0; }
-void base_seen(struct pol_base *, void *state, const struct pol_inner *, struct page *, bool referenced, bool skipped);
+void base_seen(struct pol_base *, void *state, const struct pol_inner *, struct page *,
+    bool referenced, bool skipped);
 void base_cool(struct pol_base *, struct page *);
 /* True: the page was cold or on standby and has been decided on; false: the policy notes the use. */
 bool base_touch(struct pol_base *, void *state, const struct pol_inner *, struct page *);
@@ -93,10 +94,14 @@ static inline struct page *base_head(const struct pol_base *b, unsigned queue)
 {
 	return base_page(b, b->b_q[queue].q_head);
 }
-static inline uint32_t base_len(const struct pol_base *b, unsigned queue) { return b->b_q[queue].q_len; }
+static inline uint32_t base_len(const struct pol_base *b, unsigned queue)
+{
+	return b->b_q[queue].q_len;
+}
 static inline unsigned base_own(const struct page *pp) { return pp->p_polstate >> PS_OWN_SHIFT; }
 static inline void base_set_own(struct page *pp, unsigned bits)
 {
-	pp->p_polstate = (uint8_t)((pp->p_polstate & ((1u << PS_OWN_SHIFT) - 1)) | bits << PS_OWN_SHIFT);
+	pp->p_polstate =
+	    (uint8_t)((pp->p_polstate & ((1u << PS_OWN_SHIFT) - 1)) | bits << PS_OWN_SHIFT);
 }
 #endif

@@ -22,10 +22,7 @@ struct car {
 	uint32_t c_p;
 };
 
-static size_t car_size(pfn_t nframes)
-{
-	return sizeof(struct car) + ghosts_size(nframes + 1);
-}
+static size_t car_size(pfn_t nframes) { return sizeof(struct car) + ghosts_size(nframes + 1); }
 
 static void car_init(void *state, const struct pol_env *env)
 {
@@ -55,7 +52,8 @@ static bool car_miss(void *state, uint64_t id, bool fresh)
 
 static void adapt(struct car *c, bool b1)
 {
-	uint32_t own = ghosts_len(&c->c_ghosts, b1 ? B1 : B2), other = ghosts_len(&c->c_ghosts, b1 ? B2 : B1);
+	uint32_t own = ghosts_len(&c->c_ghosts, b1 ? B1 : B2),
+		 other = ghosts_len(&c->c_ghosts, b1 ? B2 : B1);
 	uint32_t d = own >= other ? 1 : other / own;
 
 	if (b1)

@@ -21,13 +21,11 @@ enum { ACTIVE = PQ_1, INACTIVE = PQ_2 };
 #define SPREAD_SHIFT 3u
 
 struct clock2 {
-	struct pol_base c_base; /* b_steps: looks since a page was last evicted or inserted: bounds a round */
+	struct pol_base
+	    c_base; /* b_steps: looks since a page was last evicted or inserted: bounds a round */
 };
 
-static size_t clock2_size(pfn_t nframes)
-{
-	return sizeof(struct clock2);
-}
+static size_t clock2_size(pfn_t nframes) { return sizeof(struct clock2); }
 
 static void clock2_init(void *state, const struct pol_env *env)
 {
@@ -39,10 +37,7 @@ static void clock2_resize(void *state, pfn_t room)
 	((struct clock2 *)state)->c_base.b_room = room;
 }
 
-static bool clock2_miss(void *state, uint64_t id, bool fresh)
-{
-	return false;
-}
+static bool clock2_miss(void *state, uint64_t id, bool fresh) { return false; }
 
 static void clock2_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {
@@ -64,7 +59,8 @@ static void clock2_touch(void *state, struct page *pp)
 static struct page *clock2_next(void *state, enum pol_ask *ask)
 {
 	struct pol_base *b = &((struct clock2 *)state)->c_base;
-	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE), all = base_pages(b);
+	uint32_t active = base_len(b, ACTIVE), inactive = base_len(b, INACTIVE),
+		 all = base_pages(b);
 
 	if (all == 0)
 		return NULL;

@@ -50,7 +50,8 @@ struct clockpro {
 
 static size_t cp_size(pfn_t nframes)
 {
-	return sizeof(struct clockpro) + ghosts_size(nframes + 1) + sizeof(struct node) * (2 * (size_t)nframes + 2);
+	return sizeof(struct clockpro) + ghosts_size(nframes + 1) +
+	    sizeof(struct node) * (2 * (size_t)nframes + 2);
 }
 
 static void cp_init(void *state, const struct pol_env *env)
@@ -189,10 +190,7 @@ static void pass_hot(struct clockpro *p, struct page *pp, bool referenced)
 		p->p_hand_hot = p->p_node[n].n_next;
 }
 
-static bool too_hot(const struct clockpro *p)
-{
-	return p->p_nhot + p->p_mc > p->p_base.b_room;
-}
+static bool too_hot(const struct clockpro *p) { return p->p_nhot + p->p_mc > p->p_base.b_room; }
 
 static void run_hot(struct clockpro *p)
 {
@@ -370,7 +368,8 @@ static uint32_t cp_pages(const void *state)
 
 const struct policy_ops policy_clockpro = {
 	.pol_name = "clockpro",
-	.pol_about = "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005); the default of quire run",
+	.pol_about =
+	    "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005); the default of quire run",
 	.pol_history = true,
 	.pol_size = cp_size,
 	.pol_init = cp_init,

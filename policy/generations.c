@@ -28,10 +28,7 @@ struct gens {
 	uint32_t g_evicted; /* pages so far, modulo 2^32 */
 };
 
-static size_t gens_size(pfn_t nframes)
-{
-	return sizeof(struct gens) + ghosts_size(nframes + 1);
-}
+static size_t gens_size(pfn_t nframes) { return sizeof(struct gens) + ghosts_size(nframes + 1); }
 
 static void gens_init(void *state, const struct pol_env *env)
 {
@@ -43,15 +40,9 @@ static void gens_init(void *state, const struct pol_env *env)
 	g->g_max = 1;
 }
 
-static void gens_resize(void *state, pfn_t room)
-{
-	((struct gens *)state)->g_base.b_room = room;
-}
+static void gens_resize(void *state, pfn_t room) { ((struct gens *)state)->g_base.b_room = room; }
 
-static unsigned queue_of(uint32_t gen)
-{
-	return PQ_1 + gen % 4;
-}
+static unsigned queue_of(uint32_t gen) { return PQ_1 + gen % 4; }
 
 static bool gens_miss(void *state, uint64_t id, bool fresh)
 {

@@ -24,20 +24,29 @@ struct ghost {
 
 struct ghosts {
 	struct ghost *gs_ghost; /* [gs_cap + 1] */
-	uint32_t *gs_hash;	/* [gs_mask + 1] */
+	uint32_t *gs_hash;      /* [gs_mask + 1] */
 	uint32_t gs_cap, gs_mask;
 	uint32_t gs_used; /* highest index ever used */
 	uint32_t gs_free;
-	struct { uint32_t head, tail, len; } gs_list[GHOST_LISTS];
+	struct {
+		uint32_t head, tail, len;
+	} gs_list[GHOST_LISTS];
 };
 
 size_t ghosts_size(uint32_t cap);
-void ghosts_init(struct ghosts *, void *mem, uint32_t cap); /* mem: ghosts_size(cap) zero bytes, aligned to 8 */
+void ghosts_init(
+    struct ghosts *, void *mem, uint32_t cap); /* mem: ghosts_size(cap) zero bytes, aligned to 8 */
 uint32_t ghosts_find(const struct ghosts *, uint64_t id);
 /* At the young end of the list. The id is not there yet. If there is no room the oldest of the longest list goes. */
 uint32_t ghosts_add(struct ghosts *, unsigned list, uint64_t id, uint32_t stamp);
 void ghosts_drop(struct ghosts *, uint32_t);
 void ghosts_forget(struct ghosts *, uint64_t id); /* if it is there */
-static inline uint32_t ghosts_oldest(const struct ghosts *g, unsigned list) { return g->gs_list[list].head; }
-static inline uint32_t ghosts_len(const struct ghosts *g, unsigned list) { return g->gs_list[list].len; }
+static inline uint32_t ghosts_oldest(const struct ghosts *g, unsigned list)
+{
+	return g->gs_list[list].head;
+}
+static inline uint32_t ghosts_len(const struct ghosts *g, unsigned list)
+{
+	return g->gs_list[list].len;
+}
 #endif

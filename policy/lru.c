@@ -14,25 +14,16 @@ struct lru {
 	struct pol_base l_base;
 };
 
-static size_t lru_size(pfn_t nframes)
-{
-	return sizeof(struct lru);
-}
+static size_t lru_size(pfn_t nframes) { return sizeof(struct lru); }
 
 static void lru_init(void *state, const struct pol_env *env)
 {
 	base_init(&((struct lru *)state)->l_base, env);
 }
 
-static void lru_resize(void *state, pfn_t room)
-{
-	((struct lru *)state)->l_base.b_room = room;
-}
+static void lru_resize(void *state, pfn_t room) { ((struct lru *)state)->l_base.b_room = room; }
 
-static bool lru_miss(void *state, uint64_t id, bool fresh)
-{
-	return false;
-}
+static bool lru_miss(void *state, uint64_t id, bool fresh) { return false; }
 
 static void lru_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {

@@ -9,10 +9,10 @@
 
 #include <quire/policy.h>
 
-#define PF_HITS	  0
+#define PF_HITS 0
 #define PF_ISSUED 1
-#define PF_TRUST  32u  /* so many pages are prefetched before success counts */
-#define PF_FADE	  512u
+#define PF_TRUST 32u /* so many pages are prefetched before success counts */
+#define PF_FADE 512u
 
 static inline void pf_hit(uint64_t st[PF_WORDS])
 {

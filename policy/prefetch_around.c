@@ -10,7 +10,8 @@
 
 #define BLOCK 16u
 
-static void around(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void around(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	unsigned limit = pf_limit(st, max < BLOCK - 1 ? max : BLOCK - 1) + 1, block = 1;
 
@@ -28,7 +29,8 @@ static void around(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned f
 	pl->pl_n = block; /* the page itself is there by then */
 }
 
-static void none(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void none(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 }
 

@@ -85,10 +85,14 @@ static unsigned window_size(struct leap *l, bool follows, unsigned limit)
 	return w;
 }
 
-static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void plan(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
-	struct leap l = { .window = st[3] & 0xff, .used = st[3] >> 8 & 0xff, .at = st[3] >> 16 & (HISTORY - 1),
-			  .len = st[3] >> 24 & 0xff, .trend = (int16_t)(uint16_t)(st[3] >> 32) };
+	struct leap l = { .window = st[3] & 0xff,
+		.used = st[3] >> 8 & 0xff,
+		.at = st[3] >> 16 & (HISTORY - 1),
+		.len = st[3] >> 24 & 0xff,
+		.trend = (int16_t)(uint16_t)(st[3] >> 32) };
 	int64_t d = st[2] != 0 ? (int64_t)(idx + 1 - st[2]) : 0;
 	int16_t trend;
 
@@ -107,14 +111,15 @@ static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned fla
 			l.trend = trend;
 		else if (l.trend == 0 && (flags & PF_SEQUENTIAL) != 0)
 			l.trend = 1;
-		pl->pl_n = window_size(&l, l.trend != 0 && d == l.trend, pf_limit(st, max < 128 ? max : 128));
+		pl->pl_n = window_size(
+		    &l, l.trend != 0 && d == l.trend, pf_limit(st, max < 128 ? max : 128));
 		if (l.trend == 0)
 			pl->pl_n = 0;
 		pl->pl_first = pl->pl_step = l.trend;
 		pf_issue(st, pl->pl_n);
 	}
 	st[3] = l.window | (uint64_t)l.used << 8 | (uint64_t)l.at << 16 | (uint64_t)l.len << 24 |
-		(uint64_t)(uint16_t)l.trend << 32;
+	    (uint64_t)(uint16_t)l.trend << 32;
 }
 
 const struct prefetch_ops prefetch_majority = {

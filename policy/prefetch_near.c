@@ -17,9 +17,9 @@
  */
 #include "prefetch.h"
 
-#define ONE    65536u	   /* shares of it */
-#define START  (ONE / 4)
-#define LATE   64u	   /* faults that the share is about */
+#define ONE 65536u /* shares of it */
+#define START (ONE / 4)
+#define LATE 64u           /* faults that the share is about */
 #define CHANCE (ONE / 16)  /* a run that chance makes this seldom is a stream's */
 #define HARDLY (ONE / 256) /* and where a device must be waited for */
 
@@ -34,7 +34,8 @@ static unsigned run(uint64_t share, uint64_t seldom)
 	return n < 2 ? 2 : n;
 }
 
-static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void plan(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	uint64_t share = st[0] == 0 ? START : st[0] - 1;
 	unsigned n = pl->pl_after || pl->pl_before < run(share, CHANCE) ? 0 : pl->pl_before;

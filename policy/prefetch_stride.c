@@ -34,7 +34,8 @@ static void learn(uint64_t st[PF_WORDS], uint64_t idx)
 	}
 }
 
-static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void plan(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	unsigned limit;
 

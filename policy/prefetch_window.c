@@ -14,7 +14,8 @@
 
 enum { NEXT = 2, WINDOW = 3 };
 
-static void plan(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
+static void plan(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	bool follows = idx != 0 && idx == st[NEXT];
 	uint64_t last = st[WINDOW], w = 0;

@@ -25,10 +25,7 @@ struct s3 {
 	struct ghosts s_ghosts;
 };
 
-static size_t s3_size(pfn_t nframes)
-{
-	return sizeof(struct s3) + ghosts_size(nframes + 1);
-}
+static size_t s3_size(pfn_t nframes) { return sizeof(struct s3) + ghosts_size(nframes + 1); }
 
 static void s3_init(void *state, const struct pol_env *env)
 {
@@ -38,10 +35,7 @@ static void s3_init(void *state, const struct pol_env *env)
 	ghosts_init(&s->s_ghosts, s + 1, env->pe_nframes + 1);
 }
 
-static void s3_resize(void *state, pfn_t room)
-{
-	((struct s3 *)state)->s_base.b_room = room;
-}
+static void s3_resize(void *state, pfn_t room) { ((struct s3 *)state)->s_base.b_room = room; }
 
 /* What M may have. */
 static uint32_t main_room(const struct s3 *s)
@@ -112,10 +106,7 @@ static struct page *pick(void *state, bool *aging)
 	}
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
-{
-	to(state, pp, M);
-}
+static void decide(void *state, struct page *pp, bool referenced) { to(state, pp, M); }
 
 static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
 
@@ -137,10 +128,7 @@ static void s3_seen(void *state, struct page *pp, bool referenced, bool skipped)
 	base_seen(&((struct s3 *)state)->s_base, state, &inner, pp, referenced, skipped);
 }
 
-static void s3_cool(void *state, struct page *pp)
-{
-	base_cool(&((struct s3 *)state)->s_base, pp);
-}
+static void s3_cool(void *state, struct page *pp) { base_cool(&((struct s3 *)state)->s_base, pp); }
 
 static uint32_t s3_pages(const void *state)
 {

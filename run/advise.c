@@ -192,8 +192,7 @@ static long advise_piece(struct host *h, const struct piece *p, int advice)
 		return (r = kernels_answer(advice)) != 0 ? r : leave_then_advise(h, p, advice);
 	bool kernels = p->closed || !h->h_managed || (p->prot != 0 && (p->prot & RW) != RW);
 
-	if (kernels && row->a_how != HOW_CHILD && row->a_how != HOW_DROP &&
-	    row->a_how != HOW_LEAVE)
+	if (kernels && row->a_how != HOW_CHILD && row->a_how != HOW_DROP && row->a_how != HOW_LEAVE)
 		return advise_mapping(p, advice);
 	switch (row->a_how) {
 	case HOW_CONTENTS: return advise_contents(h, p, row);
@@ -225,7 +224,8 @@ long call_madvise(struct host *h, long addr, long len, int advice)
 			p.base = p.end = end;
 		if (p.base > a &&
 		    (r = sys_call3(SYS_madvise, (long)a, (long)(p.base - a), advice)) == -ENOMEM &&
-		    advice != MADV_POPULATE_READ && advice != MADV_POPULATE_WRITE) { /* these end at a hole */
+		    advice != MADV_POPULATE_READ &&
+		    advice != MADV_POPULATE_WRITE) { /* these end at a hole */
 			hole = r;
 			r = 0;
 		}

@@ -24,12 +24,15 @@
 #define MASK_BYTES 128u
 
 #define STREAK 32u /* faults in a row after which a thread is bound */
-#define OTHERS 64u /* how far others may get: each of their faults counts 4, each of the bound thread's -1 */
+#define OTHERS                                                                                     \
+	64u /* how far others may get: each of their faults counts 4, each of the bound thread's -1 */
 
 static _Atomic bool hands_off; /* the program cares about placement itself */
 static _Atomic bool ever;      /* some thread was bound once: the masks below mean something */
-static _Atomic int bound;      /* thread that is bound, 0: none. Service thread only, or the child of a fork */
-static int candidate;	       /* service thread only, as the next two: who faulted last, how often in a row */
+static _Atomic int
+    bound; /* thread that is bound, 0: none. Service thread only, or the child of a fork */
+static int
+    candidate; /* service thread only, as the next two: who faulted last, how often in a row */
 static unsigned streak, others;
 static unsigned long mask[MASK_BYTES / 8]; /* the program's own, while bound */
 static unsigned long service[MASK_BYTES / 8];

@@ -16,10 +16,7 @@
 
 static _Atomic bool trusting;
 
-void args_trust(void)
-{
-	trusting = true;
-}
+void args_trust(void) { trusting = true; }
 
 static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
 {

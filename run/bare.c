@@ -57,17 +57,20 @@ static void move_few(char *d, const char *s, size_t n)
 		store(d, a);
 		store(d + n - 16, b);
 	} else if (n >= 8) {
-		uint64_t a = *(const u64 *)(const void *)s, b = *(const u64 *)(const void *)(s + n - 8);
+		uint64_t a = *(const u64 *)(const void *)s,
+			 b = *(const u64 *)(const void *)(s + n - 8);
 
 		*(u64 *)(void *)d = a;
 		*(u64 *)(void *)(d + n - 8) = b;
 	} else if (n >= 4) {
-		uint32_t a = *(const u32 *)(const void *)s, b = *(const u32 *)(const void *)(s + n - 4);
+		uint32_t a = *(const u32 *)(const void *)s,
+			 b = *(const u32 *)(const void *)(s + n - 4);
 
 		*(u32 *)(void *)d = a;
 		*(u32 *)(void *)(d + n - 4) = b;
 	} else if (n >= 2) {
-		uint16_t a = *(const u16 *)(const void *)s, b = *(const u16 *)(const void *)(s + n - 2);
+		uint16_t a = *(const u16 *)(const void *)s,
+			 b = *(const u16 *)(const void *)(s + n - 2);
 
 		*(u16 *)(void *)d = a;
 		*(u16 *)(void *)(d + n - 2) = b;
@@ -96,7 +99,8 @@ void *memmove(void *to, const void *from, size_t n)
 	char *d = to;
 	const char *s = from;
 
-	if ((uintptr_t)d - (uintptr_t)s >= n) { /* forwards, nothing is written that is still to be read */
+	if ((uintptr_t)d - (uintptr_t)s >=
+	    n) { /* forwards, nothing is written that is still to be read */
 		for (; n > 32; n -= 16, d += 16, s += 16)
 			store(d, load(s));
 	} else {

@@ -51,7 +51,8 @@ bool host_ask_others(struct host *h)
 	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
 		struct family_proc *p = &h->h_fam->fam_proc[i];
 
-		if (atomic_load(&p->fp_hears) != 0 && p != h->h_me && atomic_load(&p->fp_granted) > most) {
+		if (atomic_load(&p->fp_hears) != 0 && p != h->h_me &&
+		    atomic_load(&p->fp_granted) > most) {
 			most = atomic_load(&p->fp_granted);
 			victim = p;
 		}
@@ -59,13 +60,14 @@ bool host_ask_others(struct host *h)
 	if (victim != NULL && atomic_load(&victim->fp_shrink) == 0) {
 		atomic_store(&victim->fp_shrink, (uint32_t)((most - mine) / 4 + 1));
 		atomic_fetch_add(&h->h_fam->fam_pressure, 1);
-		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */, 0x7fffffff, 0, 0, 0);
+		(void)sys_call6(SYS_futex, (long)&h->h_fam->fam_pressure, 1 /* FUTEX_WAKE */,
+		    0x7fffffff, 0, 0, 0);
 		family_watch(h);
 	}
 	return victim != NULL;
 }
 
-#define ASK_EVERY                                                                                                      \
+#define ASK_EVERY                                                                                  \
 	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
 
 static void refused(struct host *h)
@@ -162,7 +164,8 @@ static bool someone_has_ended(struct host *h)
 		int32_t pid = atomic_load(&p->fp_pid);
 
 		/* or has executed another program: this one */
-		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 && (pid == h->h_pid || pool_dead((uint32_t)pid)))
+		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 &&
+		    (pid == h->h_pid || pool_dead((uint32_t)pid)))
 			return true;
 	}
 	return false;
@@ -186,7 +189,8 @@ bool host_await_promises(struct host *h)
 void host_pinned(void *arg)
 {
 	struct host *h = arg;
-	uint64_t n = atomic_load(&h->h_me->fp_granted) / 16; /* each time was preceded by a look at all pages */
+	uint64_t n = atomic_load(&h->h_me->fp_granted) /
+	    16; /* each time was preceded by a look at all pages */
 
 	if (n < HOST_PINNED)
 		n = HOST_PINNED;

@@ -50,10 +50,11 @@ static bool is_lesser(const struct rights *was, const struct rights *is)
 	if ((was->permitted & ~is->permitted) != 0)
 		return true;
 	return ((is->permitted >> CAP_SETUID & 1) == 0 && has_lost(was->uid, is->uid)) ||
-	       ((is->permitted >> CAP_SETGID & 1) == 0 && has_lost(was->gid, is->gid));
+	    ((is->permitted >> CAP_SETGID & 1) == 0 && has_lost(was->gid, is->gid));
 }
 
-static struct rights rights; /* with which the process joined its store. One thread at a time changes them */
+static struct rights
+    rights; /* with which the process joined its store. One thread at a time changes them */
 
 void creds_joined(void) { read_rights(&rights); }
 
@@ -74,13 +75,17 @@ void creds_changed(bool lost)
 
 /* ---- before the C library's ---- */
 #define EXPORT __attribute__((visibility("default")))
-#define NAMES(X) X(setuid) X(setgid) X(seteuid) X(setegid) X(setreuid) X(setregid) X(setresuid) X(setresgid) X(setfsuid) X(setfsgid) \
-	X(capset)
+#define NAMES(X)                                                                                   \
+	X(setuid)                                                                                  \
+	X(setgid)                                                                                  \
+	X(seteuid)                                                                                 \
+	X(setegid)                                                                                 \
+	X(setreuid) X(setregid) X(setresuid) X(setresgid) X(setfsuid) X(setfsgid) X(capset)
 enum {
 #define X(n) AT_##n,
 	NAMES(X)
 #undef X
-	AT_END
+	    AT_END
 };
 static long (*library[AT_END])(long, long, long); /* const after the constructor */
 
@@ -123,12 +128,21 @@ EXPORT int seteuid(uid_t u) { return call(AT_seteuid, (long)u, 0, 0); }
 EXPORT int setegid(gid_t g) { return call(AT_setegid, (long)g, 0, 0); }
 EXPORT int setreuid(uid_t r, uid_t e) { return call(AT_setreuid, (long)r, (long)e, 0); }
 EXPORT int setregid(gid_t r, gid_t e) { return call(AT_setregid, (long)r, (long)e, 0); }
-EXPORT int setresuid(uid_t r, uid_t e, uid_t s) { return call(AT_setresuid, (long)r, (long)e, (long)s); }
-EXPORT int setresgid(gid_t r, gid_t e, gid_t s) { return call(AT_setresgid, (long)r, (long)e, (long)s); }
+EXPORT int setresuid(uid_t r, uid_t e, uid_t s)
+{
+	return call(AT_setresuid, (long)r, (long)e, (long)s);
+}
+EXPORT int setresgid(gid_t r, gid_t e, gid_t s)
+{
+	return call(AT_setresgid, (long)r, (long)e, (long)s);
+}
 EXPORT int setfsuid(uid_t u) { return call(AT_setfsuid, (long)u, 0, 0); }
 EXPORT int setfsgid(gid_t g) { return call(AT_setfsgid, (long)g, 0, 0); }
 int capset(void *head, const void *data);
-EXPORT int capset(void *head, const void *data) { return call(AT_capset, (long)head, (long)data, 0); }
+EXPORT int capset(void *head, const void *data)
+{
+	return call(AT_capset, (long)head, (long)data, 0);
+}
 
 long creds_call(long nr, const long *a)
 {

@@ -22,15 +22,15 @@
 #include "run/host.h"
 #include "sys/linux/elf.h"
 
-#define NSTACKS	  64u
+#define NSTACKS 64u
 #define STACKSIZE (64u * 1024u)
 #define ENTER_BYTES 256u
-#define TLSROOM	  1024u /* below a thread pointer: what nobody here uses */
+#define TLSROOM 1024u /* below a thread pointer: what nobody here uses */
 struct block {
 	long b_arg[6];
 	enum op b_op;
-	bool b_registered; /* the thread was, with the kernel, and is not now */
-	uint64_t b_tp;	   /* its thread pointer */
+	bool b_registered;                  /* the thread was, with the kernel, and is not now */
+	uint64_t b_tp;                      /* its thread pointer */
 	unsigned char b_bytes[ENTER_BYTES]; /* OP_MINCORE: what is being corrected */
 	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - ENTER_BYTES - TLSROOM - 64];
 	_Alignas(64) unsigned char b_below[TLSROOM];
@@ -38,14 +38,16 @@ struct block {
 };
 static struct block blocks[NSTACKS] __attribute__((aligned(4096)));
 static _Atomic uint64_t blocks_used;
-static _Atomic uint32_t blocks_waiters, blocks_given; /* threads that wait for a block; futex: changed when one may be free */
+static _Atomic uint32_t blocks_waiters,
+    blocks_given; /* threads that wait for a block; futex: changed when one may be free */
 
 static long run(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
 
 /* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
-__asm__(".text\n.type host_on_stack,@function\nhost_on_stack:\n"
-	"	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
-	".size host_on_stack,.-host_on_stack\n");
+__asm__(
+    ".text\n.type host_on_stack,@function\nhost_on_stack:\n"
+    "	push %rbp\n	mov %rsp,%rbp\n	mov %rdx,%rsp\n	call *%rsi\n	mov %rbp,%rsp\n	pop %rbp\n	ret\n"
+    ".size host_on_stack,.-host_on_stack\n");
 long host_on_stack(struct block *, long (*)(struct block *), void *);
 
 /* Thousands of threads may want one at once: if they looked again and again, the thread that serves faults would get no CPU. */
@@ -54,7 +56,8 @@ static void await_block(void)
 	atomic_fetch_add(&blocks_waiters, 1);
 	uint32_t given = atomic_load(&blocks_given);
 	if (atomic_load(&blocks_used) == ~0ull)
-		(void)sys_call6(SYS_futex, (long)&blocks_given, 128 /* FUTEX_WAIT_PRIVATE */, (long)given, 0, 0, 0);
+		(void)sys_call6(SYS_futex, (long)&blocks_given, 128 /* FUTEX_WAIT_PRIVATE */,
+		    (long)given, 0, 0, 0);
 	atomic_fetch_sub(&blocks_waiters, 1);
 }
 
@@ -85,7 +88,7 @@ static struct block *take_block(void)
 
 /* ---- the thread's own block of storage ---- */
 #define RSEQ_BYTES 32u /* as the C library registers it */
-#define RSEQ_SIG   0x53053053u
+#define RSEQ_SIG 0x53053053u
 
 /* const after host_init: fsgsbase, the instructions that read and write the thread pointer, may be used */
 static bool fast_pointer;
@@ -138,7 +141,8 @@ static long rseq(uint64_t tp, int flags)
 /* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write there any more, either. */
 void host_thread_apart(void)
 {
-	struct block *b = blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
+	struct block *b =
+	    blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
 
 	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
 		b->b_registered = rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
@@ -193,25 +197,27 @@ long host_munmap(void *addr, size_t len)
 
 long host_mprotect(void *addr, size_t len, int prot)
 {
-	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot) :
-			    enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
+	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot)
+			  : enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
 }
 
 long host_madvise(void *addr, size_t len, int advice)
 {
-	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice) :
-			    enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
+	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice)
+			  : enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
 }
 
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr)
 {
-	return host.h_off ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr) :
-			    enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
+	return host.h_off
+	    ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr)
+	    : enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
 }
 
 long host_brk(void *addr)
 {
-	return host.h_off ? sys_call1(SYS_brk, (long)addr) : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
+	return host.h_off ? sys_call1(SYS_brk, (long)addr)
+			  : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
 }
 
 long host_release(void *addr, size_t len)
@@ -221,14 +227,14 @@ long host_release(void *addr, size_t len)
 
 long host_seal(void *addr, size_t len, unsigned long flags)
 {
-	return host.h_off ? sys_call3(NR_mseal, (long)addr, (long)len, (long)flags) :
-			    enter(OP_SEAL, (long)addr, (long)len, (long)flags, 0, 0, 0);
+	return host.h_off ? sys_call3(NR_mseal, (long)addr, (long)len, (long)flags)
+			  : enter(OP_SEAL, (long)addr, (long)len, (long)flags, 0, 0, 0);
 }
 
 long host_shmat(long id, void *addr, long flags, size_t size)
 {
-	return host.h_off ? sys_call3(SYS_shmat, id, (long)addr, flags) :
-			    enter(OP_SHMAT, id, (long)addr, flags, (long)size, 0, 0);
+	return host.h_off ? sys_call3(SYS_shmat, id, (long)addr, flags)
+			  : enter(OP_SHMAT, id, (long)addr, flags, (long)size, 0, 0);
 }
 
 void host_brk_moved(void)
@@ -283,7 +289,8 @@ void host_take(void *addr, size_t len)
 /* What the kernel would lock is the arena, full or not, besides what the program has. */
 long host_mlockall(int flags)
 {
-	bool bad = flags == 0 || flags == MCL_ONFAULT || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0;
+	bool bad = flags == 0 || flags == MCL_ONFAULT ||
+	    (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0;
 
 	return host.h_off || bad ? sys_call1(SYS_mlockall, flags) : -ENOMEM;
 }
@@ -312,7 +319,8 @@ long host_fork_prepare(void)
 {
 	if (host.h_off)
 		return 0;
-	long r = enter(OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
+	long r = enter(
+	    OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
 	fork_entered = r == 0;
 	return r;
 }

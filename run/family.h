@@ -32,7 +32,7 @@
  * part of the greeting; PID is that of the process that the program was executed in. If PID is ours and the gate is not there, the
  * program belongs to a family that it cannot join.
  */
-#define FAMILY_ENV   "QUIRE_FAMILY"
+#define FAMILY_ENV "QUIRE_FAMILY"
 #define FAMILY_TOKEN 2u /* words */
 
 /* What a process counts about itself; the supervisor adds up the living and the dead. */
@@ -49,37 +49,44 @@ struct family_counters {
 };
 
 struct family_proc {
-	_Atomic int32_t fp_pid;	      /* 0: free entry; -1: being set up */
+	_Atomic int32_t fp_pid;       /* 0: free entry; -1: being set up */
 	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
 	_Atomic uint64_t fp_granted;  /* frames charged to it */
 	_Atomic uint64_t fp_promised; /* pages promised to it, of fam_promise */
 	_Atomic uint64_t fp_own;      /* pages that the runtime takes, beside the frames */
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
-	_Atomic uint64_t fp_need;     /* pages the program has in use, in memory or in the store, a gauge */
-	_Atomic uint32_t fp_managed;  /* 0: still served by the kernel alone because it fits */
-	_Atomic uint32_t fp_hears;    /* may be asked to give frames back: has its service thread */
+	_Atomic uint64_t
+	    fp_need; /* pages the program has in use, in memory or in the store, a gauge */
+	_Atomic uint32_t fp_managed; /* 0: still served by the kernel alone because it fits */
+	_Atomic uint32_t fp_hears;   /* may be asked to give frames back: has its service thread */
 	struct family_counters fp_count;
 };
 
 struct family {
-	uint64_t fam_budget;	   /* pages; this and the next are const */
-	uint64_t fam_pool_max;	   /* of them, what the stores may take at most */
-	_Atomic uint64_t fam_charged; /* pages granted to processes and held by the stores */
+	uint64_t fam_budget;             /* pages; this and the next are const */
+	uint64_t fam_pool_max;           /* of them, what the stores may take at most */
+	_Atomic uint64_t fam_charged;    /* pages granted to processes and held by the stores */
 	_Atomic uint64_t fam_pool_pages; /* of them, by the stores */
 	_Atomic uint64_t fam_charged_peak, fam_need_peak;
-	_Atomic uint64_t fam_need;     /* sum of fp_need */
-	uint32_t fam_most; /* const: processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
-	_Atomic uint32_t fam_procs;    /* entries of fam_proc that were ever taken come before this one */
+	_Atomic uint64_t fam_need; /* sum of fp_need */
+	uint32_t
+	    fam_most; /* const: processes at once, FAMILY_PROCS or as many as the supervisor has descriptors for */
+	_Atomic uint32_t
+	    fam_procs; /* entries of fam_proc that were ever taken come before this one */
 	_Atomic uint32_t
 	    fam_watched; /* the supervisor's threads wait for fam_pressure and pack; 0: FAMILY_WATCH makes them */
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
-	_Atomic uint64_t fam_forced;   /* pages granted beyond the budget, so that every process has its least */
-	_Atomic uint64_t fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
+	_Atomic uint64_t
+	    fam_forced; /* pages granted beyond the budget, so that every process has its least */
+	_Atomic uint64_t
+	    fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
 	struct promise fam_promise;
-	_Atomic uint64_t fam_refused;  /* calls refused because all is promised */
-	_Atomic uint64_t fam_tables;   /* calls refused for want of memory for tables, or of mappings */
-	_Atomic uint64_t fam_full;     /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
+	_Atomic uint64_t fam_refused; /* calls refused because all is promised */
+	_Atomic uint64_t
+	    fam_tables; /* calls refused for want of memory for tables, or of mappings */
+	_Atomic uint64_t
+	    fam_full; /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
 	struct family_counters fam_dead; /* of processes that ended */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };
@@ -94,7 +101,8 @@ enum { FAMILY_SILENT = 1, FAMILY_ALONE = 2, FAMILY_CHANGED = 4 };
 struct family_hello {
 	uint64_t fh_magic;
 	uint64_t fh_token[FAMILY_TOKEN];
-	int32_t	 fh_slot;  /* CHANGED: its own; SILENT: the entry prepared by the parent before the fork; else -1 */
+	int32_t
+	    fh_slot; /* CHANGED: its own; SILENT: the entry prepared by the parent before the fork; else -1 */
 	uint32_t fh_flags;
 	uint64_t fh_store; /* FAMILY_SILENT: the store that it has, as fw_store */
 };
@@ -104,19 +112,21 @@ struct family_hello {
  */
 struct family_welcome {
 	uint64_t fw_magic;
-	int32_t	 fw_slot;    /* -1: no entry free; -2: no store for its credentials */
-	int32_t	 fw_nfds;    /* 3: the family's memory, the store, the swap file; 4: and the opened /dev/userfaultfd */
-	uint64_t fw_store;	/* its name: no other store of the family ever has the same */
+	int32_t fw_slot; /* -1: no entry free; -2: no store for its credentials */
+	int32_t
+	    fw_nfds; /* 3: the family's memory, the store, the swap file; 4: and the opened /dev/userfaultfd */
+	uint64_t fw_store;      /* its name: no other store of the family ever has the same */
 	uint64_t fw_store_size; /* bytes */
-	uint64_t fw_budget;	 /* pages */
-	uint64_t fw_swap_pages;	 /* slots that the process may use at most */
-	char fw_policy[16], fw_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
+	uint64_t fw_budget;     /* pages */
+	uint64_t fw_swap_pages; /* slots that the process may use at most */
+	char fw_policy[16],
+	    fw_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
 	struct sites_note fw_sites; /* of the C library of the first program */
 };
 /* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */
-#define FAMILY_WATCH  'w' /* its threads are needed: for others' memory, or to pack */
-#define FAMILY_HEARS  'h' /* this process may be sent bytes from now on */
-#define FAMILY_MOVED  'm' /* nothing of it is in the store before that any more */
+#define FAMILY_WATCH 'w'  /* its threads are needed: for others' memory, or to pack */
+#define FAMILY_HEARS 'h'  /* this process may be sent bytes from now on */
+#define FAMILY_MOVED 'm'  /* nothing of it is in the store before that any more */
 #define FAMILY_SHRINK 's' /* fp_shrink is up */
 
 /* Charges up to n pages; returns how many were had. */
@@ -132,7 +142,8 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 			return 0;
 	} while (!atomic_compare_exchange_weak(&f->fam_charged, &have, have + take));
 	uint64_t peak = atomic_load(&f->fam_charged_peak);
-	while (peak < have + take && !atomic_compare_exchange_weak(&f->fam_charged_peak, &peak, have + take))
+	while (peak < have + take &&
+	    !atomic_compare_exchange_weak(&f->fam_charged_peak, &peak, have + take))
 		;
 	return take;
 }
@@ -195,7 +206,8 @@ static inline int family_pool_charge(struct family *f, long pages)
 		atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)-pages);
 		return 0;
 	}
-	uint64_t got = family_charge(f, (uint64_t)pages), pool = atomic_fetch_add(&f->fam_pool_pages, (uint64_t)pages);
+	uint64_t got = family_charge(f, (uint64_t)pages),
+		 pool = atomic_fetch_add(&f->fam_pool_pages, (uint64_t)pages);
 
 	if (got == (uint64_t)pages)
 		return 0;
@@ -218,7 +230,8 @@ static inline int family_slot(struct family *f)
 		    atomic_compare_exchange_strong(&f->fam_proc[i].fp_pid, &none, -1)) {
 			uint32_t most = atomic_load(&f->fam_procs);
 
-			while (most <= i && !atomic_compare_exchange_weak(&f->fam_procs, &most, i + 1))
+			while (
+			    most <= i && !atomic_compare_exchange_weak(&f->fam_procs, &most, i + 1))
 				;
 			return (int)i;
 		}

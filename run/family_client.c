@@ -141,9 +141,14 @@ static long make_pair(int s[2])
 /* Over the gate, with the supervisor's end of the connection. */
 static long greet(struct host *h, struct family_hello *hello, int end)
 {
-	union { struct cmsghdr h; char b[CMSG_SPACE(sizeof(int))]; } ctl = { 0 };
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(sizeof(int))];
+	} ctl = { 0 };
 	struct iovec iov = { hello, sizeof *hello };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	long pause[2] = { 0, 1000000 }, r;
 
@@ -151,7 +156,8 @@ static long greet(struct host *h, struct family_hello *hello, int end)
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
 	__builtin_memcpy(CMSG_DATA(c), &end, sizeof end);
-	while ((r = sys_call3(SYS_sendmsg, h->h_gate, (long)&m, MSG_NOSIGNAL)) == -EINTR || r == -ETOOMANYREFS)
+	while ((r = sys_call3(SYS_sendmsg, h->h_gate, (long)&m, MSG_NOSIGNAL)) == -EINTR ||
+	    r == -ETOOMANYREFS)
 		if (r == -ETOOMANYREFS) /* so many of this user are under way */
 			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
 	return r < 0 ? r : 0;
@@ -173,9 +179,14 @@ static int received(struct msghdr *m, int fds[FDS])
 
 static long receive(int sock, struct family_welcome *w, int fds[FDS])
 {
-	union { struct cmsghdr h; char b[CMSG_SPACE(FDS * sizeof(int))]; } ctl;
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(FDS * sizeof(int))];
+	} ctl;
 	struct iovec iov = { w, sizeof *w };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
+	};
 	long n;
 
 	do
@@ -187,7 +198,8 @@ static long receive(int sock, struct family_welcome *w, int fds[FDS])
 		return -EPROTO;
 	if (w->fw_slot < 0)
 		return w->fw_slot == -1 ? -EAGAIN : -ENOSPC;
-	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 || received(&m, fds) != w->fw_nfds)
+	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 ||
+	    received(&m, fds) != w->fw_nfds)
 		return -EMFILE; /* there was no number for one of them */
 	return 0;
 }
@@ -221,7 +233,8 @@ static long take_welcome(struct host *h, int sock, struct family_store *st)
 
 	if (r != 0)
 		return r;
-	if ((h->h_fam = map_shared(fds[0], FAMILY_BYTES, &r)) == NULL || (r = take_store(h, fds, st)) != 0)
+	if ((h->h_fam = map_shared(fds[0], FAMILY_BYTES, &r)) == NULL ||
+	    (r = take_store(h, fds, st)) != 0)
 		return r;
 	h->h_memfd = hostfd_guard(fds[0]);
 	h->h_device = fds[3] >= 0 ? hostfd_guard(fds[3]) : 0;
@@ -232,8 +245,11 @@ static long take_welcome(struct host *h, int sock, struct family_store *st)
 /* A connection of which the supervisor has the other end; the number of ours or -errno. */
 static long open_connection(struct host *h, int slot, unsigned flags)
 {
-	struct family_hello hello = { .fh_magic = FAMILY_MAGIC, .fh_token = { h->h_token[0], h->h_token[1] }, .fh_slot = slot,
-				      .fh_flags = flags, .fh_store = h->h_told.fw_store };
+	struct family_hello hello = { .fh_magic = FAMILY_MAGIC,
+		.fh_token = { h->h_token[0], h->h_token[1] },
+		.fh_slot = slot,
+		.fh_flags = flags,
+		.fh_store = h->h_told.fw_store };
 	int s[2];
 	long r = make_pair(s);
 
@@ -271,7 +287,11 @@ void family_moved(struct host *h) { tell(h, FAMILY_MOVED); }
 
 int family_connect(struct host *h, int slot, struct family_store *st)
 {
-	long sock = open_connection(h, slot, slot >= 0 ? FAMILY_SILENT : creds_hidden() ? FAMILY_ALONE : 0), r;
+	long sock = open_connection(h, slot,
+		 slot >= 0            ? FAMILY_SILENT
+		     : creds_hidden() ? FAMILY_ALONE
+				      : 0),
+	     r;
 
 	if (sock < 0)
 		return (int)sock;

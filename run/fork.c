@@ -33,16 +33,27 @@
  */
 #define STACK_BELOW 8192u
 #define STACK_ABOVE 16384u
-#define TLS_ABOVE   4096u
-struct pins { unsigned n; struct { uint64_t a, len; } range[8]; };
-static struct { int slot; uint64_t frames, promised; bool ok, refused; struct pins pins; } forking; /* h_lock W */
+#define TLS_ABOVE 4096u
+struct pins {
+	unsigned n;
+	struct {
+		uint64_t a, len;
+	} range[8];
+};
+static struct {
+	int slot;
+	uint64_t frames, promised;
+	bool ok, refused;
+	struct pins pins;
+} forking; /* h_lock W */
 
 /* h_lock R. What cannot be locked is not there or not ours. */
 static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 {
 	struct piece p;
 
-	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p); a = p.end) {
+	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p);
+	     a = p.end) {
 		uint64_t len = vm_page_round(p.end) - p.base;
 
 		if (pins->n < 8 && (p.prot & RW) == RW &&
@@ -56,8 +67,8 @@ static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 static void unpin(struct host *h, struct pins *pins)
 {
 	for (; pins->n > 0; pins->n--)
-		(void)as_fault(
-		    h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len, F_SOFTUNLOCK, S_WRITE);
+		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len,
+		    F_SOFTUNLOCK, S_WRITE);
 }
 
 /* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
@@ -134,7 +145,8 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		}
 		unpin(h, &pins);
 		mach_rw_exit(&h->h_lock);
-		if (r == -EAGAIN && tries++ < 1000) /* the family is full: an entry may be about to be given back */
+		if (r == -EAGAIN &&
+		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
 			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
 		else if (r == -ENOMEM && forking.refused && tries++ < 200 && host_await_promises(h))
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
@@ -197,8 +209,10 @@ long host_fork_born(struct host *h)
 	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-		rc = joined ? service_need(h)
-			    : service_start(h); /* the kernel tells only the parent of their connection's end */
+		rc = joined
+		    ? service_need(h)
+		    : service_start(
+			  h); /* the kernel tells only the parent of their connection's end */
 	if (rc != 0)
 		mach_panic("quire: a forked child cannot start its service thread");
 	hostfd_prune();

@@ -18,14 +18,16 @@ int host_init(const char *family);
 
 struct sites_note *host_sites(void); /* of the family; after host_init */
 #define HOST_FAMILY 96u
-char *host_family(char out[HOST_FAMILY]); /* FAMILY_ENV's value for other programs, up to their PID; after host_init */
+char *host_family(char out
+	[HOST_FAMILY]); /* FAMILY_ENV's value for other programs, up to their PID; after host_init */
 long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 long host_munmap(void *addr, size_t len);
 long host_mprotect(void *addr, size_t len, int prot);
 long host_madvise(void *addr, size_t len, int advice);
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr);
 long host_brk(void *addr);
-long host_mlock(long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock, munlockall by number */
+long host_mlock(
+    long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock, munlockall by number */
 /* Constructor time: zeroed static data of an object, mapped by the kernel or the loader, becomes ours; if it cannot, it stays theirs. */
 void host_take(void *addr, size_t len);
 long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
@@ -48,8 +50,8 @@ long host_leave(void);
 /* The process has given up rights: it moves to another store, or is hosted no longer. hidden: others of its user cannot read its memory. */
 void host_move(bool hidden);
 bool host_own_process(void); /* false: the child of a vfork, or not hosted */
-void host_count(void); /* the program ends: what it did so far shall be in the report */
-bool host_served(void); /* there is a thread of ours */
+void host_count(void);       /* the program ends: what it did so far shall be in the report */
+bool host_served(void);      /* there is a thread of ours */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
 long host_fork_prepare(void); /* 0 or -errno: then do not fork */

@@ -57,9 +57,9 @@ static _Noreturn void stop(const char *what, long rc)
 /* As stop(); -ENOMEM has one cause in a process that has hardly begun. */
 static _Noreturn void stop_start(const char *what, long rc)
 {
-	stop(rc == -12 || rc == VM_NOMEM ?
-		"no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less" :
-		what,
+	stop(rc == -12 || rc == VM_NOMEM
+		? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
+		: what,
 	    rc);
 }
 
@@ -116,7 +116,8 @@ static void create_engine(struct host *h, const struct family_store *st)
 	vc.vc_promisearg = h;
 	promise_force(&h->h_fam->fam_promise, HOST_LEAST); /* its tables */
 	atomic_fetch_add(&h->h_me->fp_promised, HOST_LEAST);
-	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK || (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
+	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK ||
+	    (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)
 		stop_start("cannot start the memory system", (long)e);
 	if ((rc = store_open(h, st)) != 0)
 		stop_start("cannot attach the store", rc);
@@ -129,7 +130,8 @@ static int join(struct host *h, struct family_store *st)
 	int rc;
 
 	limits_begin();
-	for (unsigned tries = 0; (rc = family_connect(h, -1, st)) == -11 /* EAGAIN */ && tries < 1000; tries++)
+	for (unsigned tries = 0;
+	     (rc = family_connect(h, -1, st)) == -11 /* EAGAIN */ && tries < 1000; tries++)
 		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
 	return rc;
 }
@@ -163,7 +165,8 @@ int host_init(const char *family)
 	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));
 	h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, 0);
-	h->h_off = false; /* before there is a service thread: it ends when it hears something and this is set */
+	h->h_off =
+	    false; /* before there is a service thread: it ends when it hears something and this is set */
 	host_publish(h);
 	atomic_store(&h->h_fam->fam_started, 1);
 	return 1;

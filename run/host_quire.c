@@ -71,9 +71,12 @@ bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *
 
 	if (addr >= end)
 		return false;
-	if (as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end || (has_closed && closed.base < ai.ai_base)) {
+	if (as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end ||
+	    (has_closed && closed.base < ai.ai_base)) {
 		if (has_closed)
-			*p = (struct piece){ .base = closed.base, .end = closed.end, .closed = true };
+			*p = (struct piece){
+				.base = closed.base, .end = closed.end, .closed = true
+			};
 		return has_closed;
 	}
 	p->base = ai.ai_base > addr ? ai.ai_base : addr;
@@ -187,7 +190,8 @@ void host_uncharge(struct host *h, uint64_t n)
 /* ---- tracked ranges ---- */
 unsigned host_core_prot(int prot)
 {
-	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
+	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) |
+	    ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
 /*
@@ -216,11 +220,13 @@ static bool mark_closed(struct host *h, uint64_t base, uint64_t end, bool norese
 /* The kernel has mapped [base, base+len): make it ours. The caller unmaps on failure. h_lock R. */
 enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, unsigned sa_flags)
 {
-	struct segvn_args sa = { .sa_prot = host_core_prot(prot), .sa_maxprot = PROT_R | PROT_W,
-				 .sa_flags = sa_flags };
+	struct segvn_args sa = {
+		.sa_prot = host_core_prot(prot), .sa_maxprot = PROT_R | PROT_W, .sa_flags = sa_flags
+	};
 	enum vm_err e;
 
-	if (prot == PROT_NONE && mark_closed(h, base, base + len, (sa_flags & SEGVN_NORESERVE) != 0))
+	if (prot == PROT_NONE &&
+	    mark_closed(h, base, base + len, (sa_flags & SEGVN_NORESERVE) != 0))
 		return VM_OK;
 	e = tables_full(h) ? VM_NOMEM : as_map(h->h_as, base, len, segvn_create, &sa);
 
@@ -245,9 +251,12 @@ enum vm_err host_track_closed(struct host *h, uint64_t base, uint64_t end)
 
 		to = r.end;
 		noreserve = host_marked_at(h, MARK_NORESERVE, r.base, &to);
-		struct segvn_args sa = { .sa_prot = 0, .sa_maxprot = PROT_R | PROT_W,
+		struct segvn_args sa = { .sa_prot = 0,
+			.sa_maxprot = PROT_R | PROT_W,
 			.sa_flags = noreserve ? SEGVN_NORESERVE : 0 };
-		enum vm_err e = tables_full(h) ? VM_NOMEM : as_map(h->h_as, r.base, to - r.base, segvn_create, &sa);
+		enum vm_err e = tables_full(h)
+		    ? VM_NOMEM
+		    : as_map(h->h_as, r.base, to - r.base, segvn_create, &sa);
 
 		if (e != VM_OK)
 			return e;
@@ -303,7 +312,8 @@ enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 	}
 	for (uint64_t a = base; a < end;) {
 		bool something;
-		uint64_t n = count_alike(h, a, (end - a) >> VM_PAGESHIFT, &something) << VM_PAGESHIFT;
+		uint64_t n = count_alike(h, a, (end - a) >> VM_PAGESHIFT, &something)
+		    << VM_PAGESHIFT;
 		enum vm_err e = VM_OK;
 
 		if (something) {
@@ -334,7 +344,8 @@ static long leave_piece(struct host *h, struct piece *p)
 		(void)host_unmark(h, MARK_NORESERVE, base, end);
 		return host_unmark(h, MARK_CLOSED, base, end) ? 0 : -ENOMEM;
 	}
-	if (!h->h_managed || ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */
+	if (!h->h_managed ||
+	    ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */
 		host_nofork_to_kernel(h, base, end);
 		return host_errno(as_unmap(h->h_as, base, end - base));
 	}
@@ -359,7 +370,8 @@ long host_do_leave(struct host *h)
 
 	mach_rw_enter(&h->h_lock, true);
 	vm_usage(h->h_vm, &u);
-	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p); a = p.end)
+	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p);
+	     a = p.end)
 		r = leave_piece(h, &p);
 	if (r == 0 && !h->h_off) {
 		uint64_t have = atomic_load(&h->h_me->fp_granted),
@@ -372,7 +384,8 @@ long host_do_leave(struct host *h)
 		if (!atomic_load(&h->h_served))
 			family_mortal(h, false);
 		h->h_off = left = true;
-		(void)sys_call2(SYS_shutdown, h->h_sock, 0 /* SHUT_RD */); /* the service thread wakes, and ends */
+		(void)sys_call2(SYS_shutdown, h->h_sock,
+		    0 /* SHUT_RD */); /* the service thread wakes, and ends */
 	}
 	mach_rw_exit(&h->h_lock);
 	if (r == 0) {
@@ -392,7 +405,8 @@ long call_release(struct host *h, uint64_t base, uint64_t len)
 	if (((base | len) & VM_PAGEMASK) != 0 || base + len < base)
 		return -EINVAL;
 	for (uint64_t a = base; r == 0 && host_next_piece(h, a, base + len, &p); a = p.end)
-		r = (p.prot & RW) == RW ? host_errno(host_release_range(h, p.base, p.end)) : leave_piece(h, &p);
+		r = (p.prot & RW) == RW ? host_errno(host_release_range(h, p.base, p.end))
+					: leave_piece(h, &p);
 	return r;
 }
 
@@ -412,9 +426,14 @@ static long do_count(struct host *h)
 /* A call that began while the process was hosted and is here when it is no longer. */
 static long pass_on(enum op op, const long *a)
 {
-	static const short nr[] = { [OP_MMAP] = SYS_mmap, [OP_MUNMAP] = SYS_munmap, [OP_MPROTECT] = SYS_mprotect,
-		[OP_MADVISE] = SYS_madvise, [OP_MREMAP] = SYS_mremap, [OP_BRK] = SYS_brk,
-		[OP_SEAL] = NR_mseal, [OP_SHMAT] = SYS_shmat };
+	static const short nr[] = { [OP_MMAP] = SYS_mmap,
+		[OP_MUNMAP] = SYS_munmap,
+		[OP_MPROTECT] = SYS_mprotect,
+		[OP_MADVISE] = SYS_madvise,
+		[OP_MREMAP] = SYS_mremap,
+		[OP_BRK] = SYS_brk,
+		[OP_SEAL] = NR_mseal,
+		[OP_SHMAT] = SYS_shmat };
 
 	if (op == OP_RELEASE || op == OP_BRK_MOVED || op == OP_MINCORE)
 		return 0;
@@ -440,11 +459,16 @@ static long dispatch_call(struct host *h, enum op op, const long *a)
 	case OP_MADVISE: r = call_madvise(h, a[0], a[1], (int)a[2]); break;
 	case OP_MREMAP: r = call_mremap(h, a[0], a[1], a[2], (int)a[3], a[4]); break;
 	case OP_BRK: r = call_brk(h, a[0]); break;
-	case OP_TAKE: r = host_errno(host_track(h, (uint64_t)a[0], (uint64_t)a[1], RW, SEGVN_NORESERVE)); break;
+	case OP_TAKE:
+		r = host_errno(host_track(h, (uint64_t)a[0], (uint64_t)a[1], RW, SEGVN_NORESERVE));
+		break;
 	case OP_MINCORE: r = call_mincore(h, a[0], a[1], (uint8_t *)a[2]); break;
 	case OP_SEAL: r = call_seal(h, (uint64_t)a[0], (uint64_t)a[1], a[2]); break;
 	case OP_SHMAT: r = call_shmat(h, a[0], a[1], a[2], a[3]); break;
-	case OP_BRK_MOVED: r = 0; call_brk_moved(h); break;
+	case OP_BRK_MOVED:
+		r = 0;
+		call_brk_moved(h);
+		break;
 	case OP_RELEASE: r = call_release(h, (uint64_t)a[0], (uint64_t)a[1]); break;
 	default: r = call_mlock(h, a[0], a[1], a[2], a[3]); break;
 	}
@@ -472,8 +496,8 @@ long host_dispatch(enum op op, const long *a)
 		uint64_t refused = atomic_load(&h->h_fam->fam_refused);
 		long r = dispatch_call(h, op, a);
 
-		if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused || tries == WAITS ||
-		    !host_await_promises(h))
+		if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
+		    tries == WAITS || !host_await_promises(h))
 			return r;
 		atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
 	}

@@ -20,9 +20,20 @@
 #define HOST_MAX (1ull << 47)
 
 /* See marks.c */
-enum mark { MARK_NOFORK, MARK_SEALED, MARK_READONLY, MARK_LOCKED, MARK_CLOSED, MARK_NORESERVE, MARKS };
+enum mark {
+	MARK_NOFORK,
+	MARK_SEALED,
+	MARK_READONLY,
+	MARK_LOCKED,
+	MARK_CLOSED,
+	MARK_NORESERVE,
+	MARKS
+};
 
-struct family_store { void *f_mem; int f_memfd, f_swapfd; }; /* a store as it came: its shared memory, mapped */
+struct family_store {
+	void *f_mem;
+	int f_memfd, f_swapfd;
+}; /* a store as it came: its shared memory, mapped */
 
 struct host {
 	/* const after host_init */
@@ -37,7 +48,8 @@ struct host {
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
 	int h_slot, h_sock, h_pid;
-	struct family_welcome h_told; /* h_lock W, as the next five: a change of credentials changes the store */
+	struct family_welcome
+	    h_told; /* h_lock W, as the next five: a change of credentials changes the store */
 	struct family_store h_stored;
 	struct pool h_pools[2], *h_pool; /* the other one is used while pages move */
 	struct vnode *h_swapvn;
@@ -47,22 +59,25 @@ struct host {
 	 * want the world still. Rank: outermost.
 	 */
 	struct mach_rwlock h_lock;
-	_Atomic bool h_watched;	  /* the supervisor knows that the store is used */
-	_Atomic bool h_served;	  /* the service thread is there, or is being made */
-	bool h_managed;		  /* h_lock: faults are ours; before, the kernel serves first touches alone */
-	_Atomic uint64_t h_committed; /* pages of read-write ranges, charged to the family while not managed */
-	uint64_t h_balance_rest; /* the service thread's, or h_lock W: faults until host_balance tries again */
-	_Atomic uint64_t h_credit;    /* pages charged already that the next grants take first */
+	_Atomic bool h_watched; /* the supervisor knows that the store is used */
+	_Atomic bool h_served;  /* the service thread is there, or is being made */
+	bool h_managed; /* h_lock: faults are ours; before, the kernel serves first touches alone */
+	_Atomic uint64_t
+	    h_committed; /* pages of read-write ranges, charged to the family while not managed */
+	uint64_t
+	    h_balance_rest; /* the service thread's, or h_lock W: faults until host_balance tries again */
+	_Atomic uint64_t h_credit;       /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
 	struct ranges h_mark[MARKS]; /* h_marklock: see marks.c */
 	struct mach_mutex h_marklock;
 	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
-	uint64_t h_before;  /* constructor: pages resident before the engine was made */
-	bool h_adopting;    /* h_lock W: what is charged is in use already */
-	_Atomic bool h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
-	int h_wake;		  /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
-	void *h_svc_stack;	  /* the service thread's stack and thread block */
+	uint64_t h_before;            /* constructor: pages resident before the engine was made */
+	bool h_adopting;              /* h_lock W: what is charged is in use already */
+	_Atomic bool
+	    h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
+	int h_wake; /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
+	void *h_svc_stack; /* the service thread's stack and thread block */
 };
 extern struct host host;
 
@@ -71,11 +86,13 @@ extern struct host host;
  * Below that it gets frames even where none are left; what was had so is counted in fam_forced.
  */
 #define HOST_LEAST 192u
-#define HOST_PINNED 64u /* frames had beyond the budget at a time while most of memory is pinned; also faults between attempts to give them back */
+#define HOST_PINNED                                                                                \
+	64u /* frames had beyond the budget at a time while most of memory is pinned; also faults between attempts to give them back */
 #define HOST_ASKED 512u /* frames that another must have more before it is asked for some */
 static inline pfn_t host_spare(const struct host *h, uint64_t want)
 {
-	uint64_t have = atomic_load(&h->h_me->fp_granted), most = have > HOST_LEAST ? have - HOST_LEAST : 0;
+	uint64_t have = atomic_load(&h->h_me->fp_granted),
+		 most = have > HOST_LEAST ? have - HOST_LEAST : 0;
 
 	return (pfn_t)(want < most ? want : most);
 }
@@ -96,8 +113,8 @@ bool family_find(struct host *, const char *value, bool *ours);
 /* The value of FAMILY_ENV for programs that this one executes, up to the PID. */
 #define FAMILY_VALUE 96u
 char *family_value(const struct host *, char out[FAMILY_VALUE]);
-void family_watch(struct host *);	 /* the supervisor is needed: for others' memory, or to pack */
-void family_hears(struct host *);	 /* the service thread reads what comes on the connection */
+void family_watch(struct host *); /* the supervisor is needed: for others' memory, or to pack */
+void family_hears(struct host *); /* the service thread reads what comes on the connection */
 void family_mortal(struct host *,
     bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
 /* run/enter.c */
@@ -133,15 +150,22 @@ long host_dispatch(enum op, const long *a);
  * Part of a segment, or of a range marked CLOSED, which has no segment and no access. readonly: the segment is read-write, but the
  * kernel's mapping is read-only (MARK_READONLY).
  */
-struct piece { uint64_t base, end; unsigned prot; bool readonly, closed; };
+struct piece {
+	uint64_t base, end;
+	unsigned prot;
+	bool readonly, closed;
+};
 bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *); /* h_lock */
-void host_born_marks(struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
+void host_born_marks(
+    struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
 
 long host_do_leave(struct host *); /* as host_leave(), on our stack. No lock held */
 
 /* run/store_move.c */
-int store_open(struct host *, const struct family_store *); /* 0 or -errno; sets h_pool, h_swapvn, h_stored. h_lock W or one thread */
-void store_leave(struct host *); /* h_off is set, and no thread of ours is there */
+int store_open(struct host *,
+    const struct family_store
+	*); /* 0 or -errno; sets h_pool, h_swapvn, h_stored. h_lock W or one thread */
+void store_leave(struct host *);             /* h_off is set, and no thread of ours is there */
 long store_move(struct host *, bool hidden); /* the credentials have changed. No lock held */
 
 /* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
@@ -150,22 +174,24 @@ long host_fork_made(struct host *, long pid);
 long host_fork_born(struct host *);
 /* run/service.c */
 int service_start(struct host *);
-bool service_renewable(void); /* could the thread be made again? */
+bool service_renewable(void);          /* could the thread be made again? */
 bool service_set_aside(struct host *); /* ends the thread; false: there was none. No lock held */
 /*
  * There is to be a service thread: the process is about to be managed, or has so much memory that others may ask for some. Until
  * then nothing comes that it would wait for; that the supervisor is gone, the kernel tells by SIGKILL. 0 or -errno. Any of h_lock.
  */
 int service_need(struct host *);
-bool service_single(void); /* but for the service thread, which is there, the process has one thread */
-bool service_there(void); /* one more thread than the program's own */
+bool service_single(
+    void); /* but for the service thread, which is there, the process has one thread */
+bool service_there(void);  /* one more thread than the program's own */
 void service_forked(void); /* in a forked child: the parent's service thread is not here */
 /*
  * Makes a call for which the process may have no other thread: stops the service thread, if there is but one of the program's,
  * and starts it again. In the only thread of the program, on a stack of ours; faults of the program wait meanwhile. No lock held.
  */
 long service_alone(struct host *, long nr, long a0, long a1);
-void service_end(void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
+void service_end(
+    void); /* h_off is set, its socket shut down: waits until the thread is no more. No lock held */
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
@@ -176,9 +202,10 @@ void host_unpromise(void *host, uint64_t npages);
 bool host_await_promises(struct host *);
 void host_pinned(void *host);
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
-bool host_ask_others(struct host *); /* false: none has much more than this process */
-enum vm_err host_adopt(struct host *); /* native to managed. h_lock W */
-void host_balance(struct host *, uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
+bool host_ask_others(struct host *);         /* false: none has much more than this process */
+enum vm_err host_adopt(struct host *);       /* native to managed. h_lock W */
+void host_balance(struct host *,
+    uint64_t most); /* h_lock, managed: the family's budget between frames and pool */
 /* run/measure.c. h_lock W, or the constructor: the largest amount that was not hosted; before and after the engine is made */
 void host_measure(struct host *);
 void host_measure_start(struct host *);

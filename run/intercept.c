@@ -63,8 +63,8 @@
  * limit leaves no room, at the top of what there is. Limits beyond MAXBASE are not followed: the kernel's table of a
  * process, copied at each fork, is as long as the highest number.
  */
-#define MAXFDS	64
-#define FDROOM	32
+#define MAXFDS 64
+#define FDROOM 32
 #define MAXBASE 4096
 static int guarded[MAXFDS];
 static unsigned nguarded;
@@ -79,7 +79,8 @@ int hostfd_guard(int fd)
 	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0) {
 		base = rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE;
 		more = rl;
-		more.rlim_cur = rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
+		more.rlim_cur =
+		    rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
 		if (base == (long)rl.rlim_cur) {
 			raised = sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0) == 0;
 			if ((long)more.rlim_cur < base + FDROOM)
@@ -179,8 +180,8 @@ static long do_register(const long *a)
 	struct uffdio_register reg;
 
 	if (args_read(&reg, (const void *)a[3], sizeof reg))
-		(void)host_release(
-		    (void *)reg.range.start, (size_t)reg.range.len); /* if it cannot, neither can the kernel */
+		(void)host_release((void *)reg.range.start,
+		    (size_t)reg.range.len); /* if it cannot, neither can the kernel */
 	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
 }
 
@@ -189,18 +190,23 @@ long intercept(long nr, const long *a);
 __attribute__((used)) long intercept(long nr, const long *a)
 {
 	switch (nr) {
-	case SYS_mmap: return host_mmap((void *)a[5], (size_t)a[4], (int)a[3], (int)a[2], (int)a[1], a[0]);
+	case SYS_mmap:
+		return host_mmap((void *)a[5], (size_t)a[4], (int)a[3], (int)a[2], (int)a[1], a[0]);
 	case SYS_munmap: return host_munmap((void *)a[5], (size_t)a[4]);
 	case SYS_mprotect: return host_mprotect((void *)a[5], (size_t)a[4], (int)a[3]);
 	case SYS_madvise: return host_madvise((void *)a[5], (size_t)a[4], (int)a[3]);
-	case SYS_mremap: return host_mremap((void *)a[5], (size_t)a[4], (size_t)a[3], (int)a[2], (void *)a[1]);
+	case SYS_mremap:
+		return host_mremap(
+		    (void *)a[5], (size_t)a[4], (size_t)a[3], (int)a[2], (void *)a[1]);
 	case SYS_brk: return host_brk((void *)a[5]);
 	case SYS_mincore: return host_mincore((void *)a[5], (size_t)a[4], (unsigned char *)a[3]);
 	case SYS_mlock:
 	case SYS_mlock2:
 	case SYS_munlock: return host_mlock(nr, (void *)a[5], (size_t)a[4], (int)a[3]);
-	case SYS_sched_getaffinity: return affinity_get((int)a[5], (unsigned long)a[4], (unsigned long *)a[3]);
-	case SYS_sched_setaffinity: return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
+	case SYS_sched_getaffinity:
+		return affinity_get((int)a[5], (unsigned long)a[4], (unsigned long *)a[3]);
+	case SYS_sched_setaffinity:
+		return affinity_set((int)a[5], (unsigned long)a[4], (const unsigned long *)a[3]);
 	case SYS_set_robust_list: /* a new thread says it */
 		affinity_thread();
 		return sys_call2(nr, a[5], a[4]);
@@ -244,7 +250,7 @@ __asm__(
 void intercept_common(void);
 
 /* ---- patching ---- */
-#define STUBS	8192
+#define STUBS 8192
 _Static_assert(UFFDIO_REGISTER == 0xc020aa00, "as make_stub has it");
 
 static uint8_t *put(uint8_t *at, const void *bytes, size_t n)
@@ -280,13 +286,14 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 		at = put_jmp(at, site + 7);
 	}
 	at = put(at, "\x48\x8d\x64\x24\x80", 5); /* lea -128(%rsp),%rsp */
-	*at++ = 0x68;				 /* push nr */
+	*at++ = 0x68;                            /* push nr */
 	at = put(at, &nr, 4);
 	at = put(at, "\x49\xbb", 2); /* mov $common,%r11 */
 	at = put(at, &common, 8);
-	at = put(at, "\x41\xff\xd3", 3);			     /* call *%r11 */
-	at = put(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8);	     /* lea 136(%rsp),%rsp */
-	if (nr == SYS_clone) /* test %rax,%rax; jnz +8; test %rsi,%rsi; jz +3; mov %rsi,%rsp: the child's own stack */
+	at = put(at, "\x41\xff\xd3", 3);                     /* call *%r11 */
+	at = put(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8); /* lea 136(%rsp),%rsp */
+	if (nr ==
+	    SYS_clone) /* test %rax,%rax; jnz +8; test %rsi,%rsi; jz +3; mov %rsi,%rsp: the child's own stack */
 		at = put(at, "\x48\x85\xc0\x75\x08\x48\x85\xf6\x74\x03\x48\x89\xf4", 13);
 	return put_jmp(at, site + 7);
 }
@@ -299,7 +306,7 @@ static uint8_t *stub_page(const struct library *lib)
 			uint8_t *want = (uint8_t *)(((uintptr_t)lib->text & ~0xfffull) +
 			    (uintptr_t)(side == 0 ? -d : d + (intptr_t)lib->len));
 			long p = sys_call6(SYS_mmap, (long)want, STUBS, PROT_READ | PROT_WRITE,
-					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 			if (p == (long)want)
 				return want;
@@ -336,7 +343,7 @@ static int patch(struct library lib, uint8_t *stubs)
 		    : nr == SYS_munmap      ? 2u
 		    : nr == SYS_brk         ? 4u
 		    : nr == SYS_clone       ? 8u
-		    : nr == SYS_execve	    ? 16u
+		    : nr == SYS_execve      ? 16u
 					    : 0;
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
@@ -357,7 +364,8 @@ static int take_statics(const struct elf_object *o, void *arg)
 		uintptr_t a = (o->base + ph->p_vaddr + ph->p_filesz + 4095) & ~(uintptr_t)4095;
 		uintptr_t e = (o->base + ph->p_vaddr + ph->p_memsz + 4095) & ~(uintptr_t)4095;
 
-		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_W | PF_X)) == PF_W && e > a && e - a >= STATICS)
+		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_W | PF_X)) == PF_W && e > a &&
+		    e - a >= STATICS)
 			host_take((void *)a, e - a);
 	}
 	return 0;
@@ -375,7 +383,8 @@ static const char *env_value(char *const *envp, const char *name)
  * the environment. */
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
-	const char *family = env_value(envp, "QUIRE_FAMILY="), *preload = env_value(envp, "LD_PRELOAD=");
+	const char *family = env_value(envp, "QUIRE_FAMILY="),
+		   *preload = env_value(envp, "LD_PRELOAD=");
 
 	(void)argc;
 	if (family == NULL || preload == NULL)
@@ -471,7 +480,8 @@ void hostfd_only_ours(void) { (void)hide_close_range(0, ~0u, 0); }
 /* a as intercept() has them. Without a filter the two only ask what the kernel can. */
 static long do_prctl(const long *a)
 {
-	bool strict = a[4] == SECCOMP_MODE_STRICT, filter = a[4] == SECCOMP_MODE_FILTER && a[3] != 0;
+	bool strict = a[4] == SECCOMP_MODE_STRICT,
+	     filter = a[4] == SECCOMP_MODE_FILTER && a[3] != 0;
 	long r = a[5] == PR_SET_SECCOMP && (strict || filter) ? host_leave() : 0;
 
 	if (a[5] == PR_SET_MM)
@@ -485,7 +495,8 @@ static long do_prctl(const long *a)
 
 static long do_seccomp(const long *a)
 {
-	bool strict = a[5] == SECCOMP_SET_MODE_STRICT, filter = a[5] == SECCOMP_SET_MODE_FILTER && a[3] != 0;
+	bool strict = a[5] == SECCOMP_SET_MODE_STRICT,
+	     filter = a[5] == SECCOMP_SET_MODE_FILTER && a[3] != 0;
 	long r = strict || filter ? host_leave() : 0;
 
 	return r != 0 ? r : sys_call3(SYS_seccomp, a[5], a[4], a[3]);
@@ -499,7 +510,9 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	case SYS_close: return hostfd_ours((int)a[5]) ? -EBADF : sys_call1(nr, a[5]);
 	case SYS_dup2:
 	case SYS_dup3:
-		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4]) ? -EBADF : sys_call3(nr, a[5], a[4], a[3]);
+		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4])
+		    ? -EBADF
+		    : sys_call3(nr, a[5], a[4], a[3]);
 	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	case SYS_prctl: return do_prctl(a);
 	case SYS_setuid:
@@ -512,9 +525,13 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 	case NR_landlock_restrict_self: return creds_call(nr, a);
 	case SYS_seccomp: return do_seccomp(a);
 	case SYS_setrlimit: return limits_call(0, (int)a[5], (const void *)a[4], NULL);
-	case SYS_getrlimit: return a[4] == 0 ? -EFAULT : limits_call(0, (int)a[5], NULL, (void *)a[4]);
-	case SYS_prlimit64: return limits_call((int)a[5], (int)a[4], (const void *)a[3], (void *)a[2]);
-	case SYS_ioctl: return (uint32_t)a[4] == UFFDIO_REGISTER ? do_register(a) : sys_call3(nr, a[5], a[4], a[3]);
+	case SYS_getrlimit:
+		return a[4] == 0 ? -EFAULT : limits_call(0, (int)a[5], NULL, (void *)a[4]);
+	case SYS_prlimit64:
+		return limits_call((int)a[5], (int)a[4], (const void *)a[3], (void *)a[2]);
+	case SYS_ioctl:
+		return (uint32_t)a[4] == UFFDIO_REGISTER ? do_register(a)
+							 : sys_call3(nr, a[5], a[4], a[3]);
 	default: return intercept(nr, a);
 	}
 }
@@ -557,10 +574,7 @@ __asm__(
     "6:	ret\n"
     ".size syscall,.-syscall\n");
 
-EXPORT int close(int fd)
-{
-	return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd));
-}
+EXPORT int close(int fd) { return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd)); }
 
 EXPORT int prctl(int option, ...)
 {
@@ -577,21 +591,29 @@ EXPORT int prctl(int option, ...)
 
 /* These and unshare: where the C library's own place cannot be patched (sites.c). */
 int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *get);
-__attribute__((used)) int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *get)
+__attribute__((used)) int own_prlimit(
+    pid_t pid, int what, const struct rlimit *set, struct rlimit *get)
 {
 	return (int)ret(limits_call(pid, what, set, get));
 }
 
 int own_setrlimit(int what, const struct rlimit *set);
-__attribute__((used)) int own_setrlimit(int what, const struct rlimit *set) { return own_prlimit(0, what, set, NULL); }
+__attribute__((used)) int own_setrlimit(int what, const struct rlimit *set)
+{
+	return own_prlimit(0, what, set, NULL);
+}
 
 int own_getrlimit(int what, struct rlimit *get);
-__attribute__((used)) int own_getrlimit(int what, struct rlimit *get) { return own_prlimit(0, what, NULL, get); }
+__attribute__((used)) int own_getrlimit(int what, struct rlimit *get)
+{
+	return own_prlimit(0, what, NULL, get);
+}
 
 /* By both of their names: the headers may call them by the second. */
 #define ALIAS(name, own) ".globl " name "\n.type " name ",@function\n.set " name "," own "\n"
-__asm__(ALIAS("prlimit", "own_prlimit") ALIAS("prlimit64", "own_prlimit") ALIAS("setrlimit", "own_setrlimit")
-	    ALIAS("setrlimit64", "own_setrlimit") ALIAS("getrlimit", "own_getrlimit") ALIAS("getrlimit64", "own_getrlimit"));
+__asm__(ALIAS("prlimit", "own_prlimit") ALIAS("prlimit64", "own_prlimit")
+	ALIAS("setrlimit", "own_setrlimit") ALIAS("setrlimit64", "own_setrlimit")
+	    ALIAS("getrlimit", "own_getrlimit") ALIAS("getrlimit64", "own_getrlimit"));
 
 EXPORT int unshare(int flags)
 {
@@ -602,12 +624,14 @@ EXPORT int unshare(int flags)
 
 EXPORT int dup2(int from, int to)
 {
-	return (int)ret(hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call2(SYS_dup2, from, to));
+	return (int)ret(
+	    hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call2(SYS_dup2, from, to));
 }
 
 EXPORT int dup3(int from, int to, int flags)
 {
-	return (int)ret(hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call3(SYS_dup3, from, to, flags));
+	return (int)ret(
+	    hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call3(SYS_dup3, from, to, flags));
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)

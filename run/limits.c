@@ -41,10 +41,7 @@ static void lock(void)
 		(void)sys_call0(SYS_sched_yield);
 }
 
-static void unlock(void)
-{
-	atomic_store_explicit(&limits_lock, false, memory_order_release);
-}
+static void unlock(void) { atomic_store_explicit(&limits_lock, false, memory_order_release); }
 
 /* Pages of address space and of data. */
 static void count_pages(uint64_t n[KINDS])
@@ -70,10 +67,7 @@ static void count_pages(uint64_t n[KINDS])
 	n[DATA] = v[5];
 }
 
-void limits_begin(void)
-{
-	count_pages(part);
-}
+void limits_begin(void) { count_pages(part); }
 
 extern const char __ehdr_start[] __attribute__((visibility("hidden"))),
     _end[] __attribute__((visibility("hidden")));

@@ -34,13 +34,16 @@ static uint64_t find_size(const char *text, const char *word)
 	return kib / 4;
 }
 
-struct resident { uint64_t anon, shmem; };
+struct resident {
+	uint64_t anon, shmem;
+};
 
 static struct resident read_resident(void)
 {
 	char text[4096];
 	struct resident r = { 0 };
-	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+	long fd =
+	    sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
 	long n = fd >= 0 ? sys_call3(SYS_read, fd, (long)text, sizeof text - 1) : 0;
 
 	if (fd >= 0)
@@ -82,9 +85,11 @@ void host_measure(struct host *h)
 	vm_usage(h->h_vm, &u);
 	hosted = h->h_managed ? u.vu_frames - u.vu_free : count_tracked(h);
 	all = less(r.anon, hosted + atomic_load(&h->h_me->fp_own)) +
-	    less(r.shmem, linux_range_resident(h->h_mach, (uint64_t)h->h_stored.f_mem, ours) +
-		vm_btop(vm_page_round(sizeof(struct family))));
+	    less(r.shmem,
+		linux_range_resident(h->h_mach, (uint64_t)h->h_stored.f_mem, ours) +
+		    vm_btop(vm_page_round(sizeof(struct family))));
 	peak = atomic_load(&h->h_fam->fam_unhosted_peak);
-	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_unhosted_peak, &peak, all))
+	while (
+	    peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_unhosted_peak, &peak, all))
 		;
 }

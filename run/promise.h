@@ -45,7 +45,8 @@ static inline void promise_init(struct promise *p, uint64_t file, uint64_t frame
 /* Promises n pages. touched: they are being touched. False: there is no room, nothing is promised. */
 static inline bool promise_take(struct promise *p, uint64_t n, bool touched)
 {
-	uint64_t have = atomic_load(&p->p_given), most = touched ? p->p_most : p->p_most - p->p_keep;
+	uint64_t have = atomic_load(&p->p_given),
+		 most = touched ? p->p_most : p->p_most - p->p_keep;
 
 	do
 		if (n > most || have > most - n)
@@ -55,7 +56,13 @@ static inline bool promise_take(struct promise *p, uint64_t n, bool touched)
 }
 
 /* Promises n pages whether there is room or not: of memory that is in use already. */
-static inline void promise_force(struct promise *p, uint64_t n) { atomic_fetch_add(&p->p_given, n); }
+static inline void promise_force(struct promise *p, uint64_t n)
+{
+	atomic_fetch_add(&p->p_given, n);
+}
 
-static inline void promise_return(struct promise *p, uint64_t n) { atomic_fetch_sub(&p->p_given, n); }
+static inline void promise_return(struct promise *p, uint64_t n)
+{
+	atomic_fetch_sub(&p->p_given, n);
+}
 #endif

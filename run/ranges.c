@@ -32,7 +32,8 @@ bool ranges_overlap(const struct ranges *s, uint64_t base, uint64_t end)
 /* The entries [i, j) become k entries: at most one more than they were. */
 static bool resize(struct ranges *s, size_t i, size_t j, size_t k)
 {
-	size_t below = i, above = s->n - j, n = s->n - (j - i) + k, back = s->room - s->front - s->n;
+	size_t below = i, above = s->n - j, n = s->n - (j - i) + k,
+	       back = s->room - s->front - s->n;
 	long more = (long)k - (long)(j - i);
 
 	if (n > s->room)
@@ -54,7 +55,8 @@ static bool resize(struct ranges *s, size_t i, size_t j, size_t k)
 
 bool ranges_add(struct ranges *s, uint64_t base, uint64_t end)
 {
-	size_t i = base > 0 ? ranges_find(s, base - 1) : 0, j = i; /* one that ends where this begins is joined */
+	size_t i = base > 0 ? ranges_find(s, base - 1) : 0,
+	       j = i; /* one that ends where this begins is joined */
 
 	for (; j < s->n && s->r[j].base <= end; j++) {
 		base = s->r[j].base < base ? s->r[j].base : base;

@@ -7,12 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct range { uint64_t base, end; };
+struct range {
+	uint64_t base, end;
+};
 /*
  * Zeroed: empty, with room for nothing. r[0..n) are in order; none touches the next. front: entries free before r, which moves. room: all
  * entries, free or not.
  */
-struct ranges { struct range *r; size_t n, room, front; };
+struct ranges {
+	struct range *r;
+	size_t n, room, front;
+};
 
 /* The first that ends above a; n: none does. */
 size_t ranges_find(const struct ranges *, uint64_t a);

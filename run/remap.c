@@ -106,8 +106,8 @@ static long move_kernels(
 	if ((flags & MREMAP_FIXED) == 0 ||
 	    !host_next_piece(h, (uint64_t)newaddr, (uint64_t)newaddr + n, &p))
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-	between = sys_call6(SYS_mmap, 0, (long)n, PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	between = sys_call6(
+	    SYS_mmap, 0, (long)n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (sys_failed(between))
 		return between;
 	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, between);
@@ -129,8 +129,7 @@ static long move_closed(
 	if (r != 0)
 		return r;
 	p = remap_range(h, old, oldlen, newlen, flags, newaddr);
-	r = sys_failed(p) ? call_mprotect(h, old, oldlen, prot)
-			       : call_mprotect(h, p, newlen, prot);
+	r = sys_failed(p) ? call_mprotect(h, old, oldlen, prot) : call_mprotect(h, p, newlen, prot);
 	return r != 0 ? r : p;
 }
 

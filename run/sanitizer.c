@@ -24,8 +24,8 @@
 #include "sys/linux/sys.h"
 
 #define VARIABLE "ASAN_OPTIONS="
-#define ORDER	 "verify_asan_link_order=0"
-#define OPTIONS	 ORDER ":detect_leaks=0"
+#define ORDER "verify_asan_link_order=0"
+#define OPTIONS ORDER ":detect_leaks=0"
 
 static bool has(const char *s, const char *what)
 {
@@ -51,7 +51,8 @@ static char **with_option(char **envp, const char *own)
 	while (envp[n] != NULL)
 		n++;
 	size_t bytes = (n + 2) * sizeof *envp + strlen(own) + sizeof VARIABLE OPTIONS + 1;
-	long m = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long m = sys_call6(
+	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return NULL;
 	char **list = (char **)m, *options = (char *)(list + n + 2);
@@ -76,8 +77,8 @@ static const char *program_path(void)
 	struct stat a, b;
 
 	if (path == NULL || sys_call4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&a, 0) != 0 ||
-	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)self, (long)&b, 0) != 0 || a.st_dev != b.st_dev ||
-	    a.st_ino != b.st_ino)
+	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)self, (long)&b, 0) != 0 ||
+	    a.st_dev != b.st_dev || a.st_ino != b.st_ino)
 		return self;
 	return path;
 }

@@ -29,11 +29,11 @@
 #include "run/tasks.h"
 
 #define SVC_STACK (256u * 1024u)
-#define SVC_TLS	  4096u
-#define SHRINK	  64u /* frames given up at once when the pool has grown: nobody waits long for it */
-#define PUBLISH	  256u /* faults after which the counters are published while more are coming */
-#define ASKED	  64u /* faults after which a request for memory is looked for while more are coming */
-#define QUIET_MS  100 /* without a fault for so long the program's thread is free to go anywhere */
+#define SVC_TLS 4096u
+#define SHRINK 64u   /* frames given up at once when the pool has grown: nobody waits long for it */
+#define PUBLISH 256u /* faults after which the counters are published while more are coming */
+#define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
+#define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
 
 static void shrink(struct host *h)
 {
@@ -41,9 +41,12 @@ static void shrink(struct host *h)
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
 
 	if (n == 0 ||
-	    n == -104 /* ECONNRESET */) { /* the supervisor was killed: nobody keeps the family's limit any more */
+	    n ==
+		-104 /* ECONNRESET */) { /* the supervisor was killed: nobody keeps the family's limit any more */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
-		(void)sys_call1(SYS_exit_group, 128 + SIGKILL); /* the first process of a space of numbers is not killed from within */
+		(void)sys_call1(SYS_exit_group,
+		    128 +
+			SIGKILL); /* the first process of a space of numbers is not killed from within */
 	}
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
@@ -87,7 +90,8 @@ static bool serve(struct host *h)
 			return total > 0;
 		total += (unsigned)n;
 		affinity_follow(linux_fault_tid(h->h_mach));
-		if (total / ASKED != (total - (unsigned)n) / ASKED && atomic_load(&h->h_me->fp_shrink) > 0)
+		if (total / ASKED != (total - (unsigned)n) / ASKED &&
+		    atomic_load(&h->h_me->fp_shrink) > 0)
 			return true;
 	}
 }
@@ -141,7 +145,8 @@ static int service_main(void *arg)
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {
 		struct pollfd p[3] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
-				       { .fd = h->h_sock, .events = POLLIN }, { .fd = h->h_wake, .events = POLLIN } };
+			{ .fd = h->h_sock, .events = POLLIN },
+			{ .fd = h->h_wake, .events = POLLIN } };
 		long r = sys_call3(SYS_poll, (long)p, 3, idle ? -1 : QUIET_MS);
 
 		if (r == 0) { /* no fault for a while */
@@ -182,13 +187,15 @@ bool service_renewable(void)
 	struct stat own, children;
 
 	return sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid", (long)&own, 0) == 0 &&
-	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid_for_children", (long)&children, 0) == 0 &&
+	    sys_call4(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/ns/pid_for_children",
+		(long)&children, 0) == 0 &&
 	    own.st_ino == children.st_ino;
 }
 
 bool service_single(void) { return tasks_count(false) == 2; }
 
-#define LEAVING 10000u /* times to look whether the threads that end are gone: what does not go is not ours */
+#define LEAVING                                                                                    \
+	10000u /* times to look whether the threads that end are gone: what does not go is not ours */
 
 bool service_set_aside(struct host *h)
 {
@@ -221,12 +228,13 @@ long service_alone(struct host *h, long nr, long a0, long a1)
 
 /* The new thread starts here with its argument in place: clone in assembler, because it returns twice on different stacks. */
 long service_clone(unsigned long flags, void *stack, void *tls, int (*fn)(void *), void *arg);
-__asm__(".text\n.type service_clone,@function\nservice_clone:\n"
-	"	mov %rcx,-8(%rsi)\n	mov %r8,-16(%rsi)\n	sub $16,%rsi\n" /* fn, arg on the new stack */
-	"	mov %rdx,%r8\n	xor %edx,%edx\n	xor %r10d,%r10d\n"
-	"	mov $56,%eax\n	syscall\n	test %rax,%rax\n	jz 1f\n	ret\n"
-	"1:	xor %ebp,%ebp\n	pop %rdi\n	pop %rax\n	call *%rax\n	hlt\n"
-	".size service_clone,.-service_clone\n");
+__asm__(
+    ".text\n.type service_clone,@function\nservice_clone:\n"
+    "	mov %rcx,-8(%rsi)\n	mov %r8,-16(%rsi)\n	sub $16,%rsi\n" /* fn, arg on the new stack */
+    "	mov %rdx,%r8\n	xor %edx,%edx\n	xor %r10d,%r10d\n"
+    "	mov $56,%eax\n	syscall\n	test %rax,%rax\n	jz 1f\n	ret\n"
+    "1:	xor %ebp,%ebp\n	pop %rdi\n	pop %rax\n	call *%rax\n	hlt\n"
+    ".size service_clone,.-service_clone\n");
 
 int service_start(struct host *h)
 {
@@ -243,7 +251,8 @@ int service_start(struct host *h)
 		return (int)wake;
 	h->h_wake = hostfd_guard((int)wake);
 	mem = h->h_svc_stack;
-	void **tcb = (void **)(void *)(mem + SVC_STACK + 1024); /* room for initial-exec TLS below, never used */
+	void **tcb = (void **)(void *)(mem + SVC_STACK +
+	    1024);    /* room for initial-exec TLS below, never used */
 	tcb[0] = tcb; /* the thread pointer points to itself */
 	tcb[2] = tcb;
 	/* it must never run a handler of the program: it starts with every signal blocked */

@@ -43,7 +43,8 @@ void sites_take_object(struct library *lib, const struct elf_object *o, const ui
 {
 	for (unsigned i = 0; i < o->nphdr; i++) {
 		const Elf64_Phdr *ph = &o->phdr[i];
-		const uint8_t *at = image != NULL ? image + ph->p_offset : (const uint8_t *)(o->base + ph->p_vaddr);
+		const uint8_t *at =
+		    image != NULL ? image + ph->p_offset : (const uint8_t *)(o->base + ph->p_vaddr);
 
 		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && lib->text == NULL) {
 			lib->text = (uint8_t *)(uintptr_t)at;
@@ -80,8 +81,9 @@ static int is_site(const uint8_t *p)
 	return p[0] == 0xb8 && p[5] == 0x0f && p[6] == 0x05 && calls_at_site(nr);
 }
 
-#define NEAR	8192 /* how far from a site a branch to it is looked for: it would be of the same function */
-#define CLOSELY 160   /* there short branches reach it */
+#define NEAR                                                                                       \
+	8192 /* how far from a site a branch to it is looked for: it would be of the same function */
+#define CLOSELY 160 /* there short branches reach it */
 #define MAXFOUND (2 * MAXSITES)
 
 /* What looks like a site, in order of address. */
@@ -122,7 +124,8 @@ static void look_closely(struct found *f, const uint8_t *site)
 {
 	const uint8_t *text = f->lib->text + 1, *end = f->lib->text + f->lib->len - 32;
 
-	for (const uint8_t *p = site - text > CLOSELY ? site - CLOSELY : text; p < end && p < site + CLOSELY; p++)
+	for (const uint8_t *p = site - text > CLOSELY ? site - CLOSELY : text;
+	     p < end && p < site + CLOSELY; p++)
 		if (*p == 0xeb || ((*p & 0xf0) == 0x70 && !is_operand(p, f->lib->text)))
 			branch(f, p, p + 2 + (int8_t)p[1]);
 }
@@ -141,11 +144,13 @@ static void look_at(struct found *f, const uint8_t *p, unsigned lo, unsigned hi)
 /* Where among the 16 bytes from p on the last of a long branch's opcode may be: one bit each. */
 static unsigned opcodes(const uint8_t *p)
 {
-	__m128i b = _mm_loadu_si128((const __m128i_u *)p), before = _mm_loadu_si128((const __m128i_u *)(p - 1));
-	__m128i call = _mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xfe)), _mm_set1_epi8((char)0xe8));
-	__m128i cond =
-	    _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xf0)), _mm_set1_epi8((char)0x80)),
-		_mm_cmpeq_epi8(before, _mm_set1_epi8(0x0f)));
+	__m128i b = _mm_loadu_si128((const __m128i_u *)p),
+		before = _mm_loadu_si128((const __m128i_u *)(p - 1));
+	__m128i call =
+	    _mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xfe)), _mm_set1_epi8((char)0xe8));
+	__m128i cond = _mm_and_si128(
+	    _mm_cmpeq_epi8(_mm_and_si128(b, _mm_set1_epi8((char)0xf0)), _mm_set1_epi8((char)0x80)),
+	    _mm_cmpeq_epi8(before, _mm_set1_epi8(0x0f)));
 
 	return (unsigned)_mm_movemask_epi8(_mm_or_si128(call, cond));
 }
@@ -195,8 +200,9 @@ static unsigned look(const struct library *lib, uint8_t **site)
 /* 0: nothing is noted of this library. */
 static unsigned noted(const struct library *lib, const struct sites_note *note, uint8_t **site)
 {
-	if (atomic_load(&note->sn_state) != SITES_NOTED || memcmp(note->sn_id, lib->id, SITES_ID) != 0 ||
-	    note->sn_len != lib->len || note->sn_n > MAXSITES)
+	if (atomic_load(&note->sn_state) != SITES_NOTED ||
+	    memcmp(note->sn_id, lib->id, SITES_ID) != 0 || note->sn_len != lib->len ||
+	    note->sn_n > MAXSITES)
 		return 0;
 	for (uint32_t i = 0; i < note->sn_n; i++) {
 		if (note->sn_at[i] >= lib->len - 7 || !is_site(lib->text + note->sn_at[i]))

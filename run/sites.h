@@ -24,7 +24,12 @@ struct sites_note {
 };
 
 /* entry: where its function execve() begins, NULL: not known. */
-struct library { uint8_t *text; size_t len; uint8_t id[SITES_ID]; uint8_t *entry; };
+struct library {
+	uint8_t *text;
+	size_t len;
+	uint8_t id[SITES_ID];
+	uint8_t *entry;
+};
 
 /* Fills in a zeroed one for the C library of this process. 0: there is none. */
 int sites_library(struct library *);

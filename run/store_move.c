@@ -22,10 +22,7 @@
 #include "store/pool_vnode.h"
 #include "sys/linux/sys.h"
 
-static uint32_t pool_tag(void *arg)
-{
-	return (uint32_t)((struct host *)arg)->h_slot;
-}
+static uint32_t pool_tag(void *arg) { return (uint32_t)((struct host *)arg)->h_slot; }
 
 int store_open(struct host *h, const struct family_store *st)
 {
@@ -40,8 +37,10 @@ int store_open(struct host *h, const struct family_store *st)
 	p->p_charge_arg = h;
 	p->p_tag = pool_tag;
 	p->p_ownfds = true;
-	p->p_exclusive = true; /* packing again what was only read is the supervisor's time, memory is everybody's */
-	(void)pool_join(p, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
+	p->p_exclusive =
+	    true; /* packing again what was only read is the supervisor's time, memory is everybody's */
+	(void)pool_join(
+	    p, (uint32_t)h->h_slot); /* if it cannot: what we hold stays until the family ends */
 	vn = pool_vnode_create(h->h_vm, p, h->h_told.fw_swap_pages);
 	if (vn == NULL || swap_add(h->h_vm, vn, h->h_told.fw_swap_pages, 0) != VM_OK) {
 		if (vn != NULL)
@@ -55,7 +54,10 @@ int store_open(struct host *h, const struct family_store *st)
 	return 0;
 }
 
-static struct { struct family_store store; uint64_t size; } left; /* a store before that pages are in still */
+static struct {
+	struct family_store store;
+	uint64_t size;
+} left; /* a store before that pages are in still */
 
 static void close_store(const struct family_store *st, uint64_t size)
 {
@@ -73,8 +75,8 @@ void store_leave(struct host *h)
 	if (left.size > 0)
 		close_store(&left.store, left.size);
 	/* a call that has just ended still looks at the counters: the process gets some of its own */
-	(void)sys_call6(
-	    SYS_mmap, (long)h->h_fam, (long)FAMILY_BYTES, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	(void)sys_call6(SYS_mmap, (long)h->h_fam, (long)FAMILY_BYTES, RW,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	(void)sys_call1(SYS_close, h->h_memfd);
 	if (h->h_device > 0)
 		(void)sys_call1(SYS_close, h->h_device);
@@ -112,7 +114,8 @@ static int change(struct host *h, bool hidden)
 
 long store_move(struct host *h, bool hidden)
 {
-	bool there = service_there(), can = !there || service_renewable(), served = there && can && service_set_aside(h);
+	bool there = service_there(), can = !there || service_renewable(),
+	     served = there && can && service_set_aside(h);
 	int rc = can ? 0 : -EAGAIN;
 
 	mach_rw_enter(&h->h_lock, true);
@@ -125,7 +128,8 @@ long store_move(struct host *h, bool hidden)
 	}
 	mach_rw_exit(&h->h_lock);
 	if (rc != 0 && host_do_leave(h) != 0)
-		mach_panic("quire: a process gave up rights and cannot leave the store of those that have them");
+		mach_panic(
+		    "quire: a process gave up rights and cannot leave the store of those that have them");
 	if (rc == 0 && served && service_start(h) != 0)
 		mach_panic("quire: the service thread cannot be started again");
 	if (rc == 0 && served)

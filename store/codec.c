@@ -7,7 +7,7 @@
 #include <lz4.h>
 #include <zstd.h>
 
-#define PAGE  4096u
+#define PAGE 4096u
 #define LEVEL 1
 #define ROUND(x) (((x) + 63) & ~(size_t)63)
 
@@ -19,7 +19,10 @@ struct area {
 	LZ4_stream_t a_lz4;
 };
 
-static size_t pack_bytes(void) { return ROUND(ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(LEVEL, PAGE, 0))); }
+static size_t pack_bytes(void)
+{
+	return ROUND(ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(LEVEL, PAGE, 0)));
+}
 
 size_t codec_bytes(void)
 {
@@ -42,7 +45,8 @@ static bool unpack_make(struct area *a)
 {
 	if (a->a_unpack != NULL)
 		return true;
-	a->a_unpack = ZSTD_initStaticDCtx((char *)a + ROUND(sizeof *a) + pack_bytes(), ROUND(ZSTD_estimateDCtxSize()));
+	a->a_unpack = ZSTD_initStaticDCtx(
+	    (char *)a + ROUND(sizeof *a) + pack_bytes(), ROUND(ZSTD_estimateDCtxSize()));
 	return a->a_unpack != NULL;
 }
 
@@ -57,7 +61,8 @@ uint32_t codec_pack(void *area, bool dense, const void *page, char *out, uint32_
 		n = ZSTD_isError(r) ? 0 : (uint32_t)r;
 	} else {
 		dense = false;
-		n = (uint32_t)LZ4_compress_fast_extState(&a->a_lz4, page, out + 1, (int)PAGE, (int)max - 1, 1);
+		n = (uint32_t)LZ4_compress_fast_extState(
+		    &a->a_lz4, page, out + 1, (int)PAGE, (int)max - 1, 1);
 	}
 	out[0] = dense ? BY_ZSTD : BY_LZ4;
 	return n == 0 ? 0 : n + 1;
@@ -70,7 +75,9 @@ int codec_unpack(void *area, const char *data, uint32_t len, void *page)
 	if (len < 2)
 		return -EIO;
 	if (data[0] == BY_LZ4)
-		return LZ4_decompress_safe(data + 1, page, (int)len - 1, (int)PAGE) == (int)PAGE ? 0 : -EIO;
+		return LZ4_decompress_safe(data + 1, page, (int)len - 1, (int)PAGE) == (int)PAGE
+		    ? 0
+		    : -EIO;
 	if (data[0] != BY_ZSTD || !unpack_make(a))
 		return -EIO;
 	return ZSTD_decompressDCtx(a->a_unpack, page, PAGE, data + 1, len - 1) == PAGE ? 0 : -EIO;

@@ -13,12 +13,14 @@
 
 size_t far_ring_bytes(void)
 {
-	return (sizeof(struct far_ring) + 4095) / 4096 * 4096 + (size_t)FAR_RING_DEPTH * FAR_RING_UNIT;
+	return (sizeof(struct far_ring) + 4095) / 4096 * 4096 +
+	    (size_t)FAR_RING_DEPTH * FAR_RING_UNIT;
 }
 
 void far_ring_format(void *mem)
 {
-	((struct far_ring *)mem)->fr_magic = FAR_RING_MAGIC; /* the rest is zero: all slots are free */
+	((struct far_ring *)mem)->fr_magic =
+	    FAR_RING_MAGIC; /* the rest is zero: all slots are free */
 }
 
 static bool server_ended(const struct far_ring *r)
@@ -49,15 +51,16 @@ static struct far_slot *claim(struct far_ring *r, uint32_t owner, uint32_t *tick
 {
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
 		if (far_slot_word(&r->fr_slot[i]) == far_word(FAR_FREE, 0) &&
-		    far_slot_move(&r->fr_slot[i], far_word(FAR_FREE, 0), far_word(FAR_FILLING, owner))) {
+		    far_slot_move(
+			&r->fr_slot[i], far_word(FAR_FREE, 0), far_word(FAR_FILLING, owner))) {
 			*ticket = i;
 			return &r->fr_slot[i];
 		}
 	return NULL;
 }
 
-int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, const void *data,
-		   uint32_t *ticket)
+int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at,
+    uint32_t len, const void *data, uint32_t *ticket)
 {
 	struct far_slot *s;
 
@@ -68,7 +71,8 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
 	s->fs_op = op;
 	s->fs_at = at;
 	s->fs_len = len;
-	__atomic_store_n(&s->fs_seq, __atomic_add_fetch(&r->fr_seq, 1, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	__atomic_store_n(
+	    &s->fs_seq, __atomic_add_fetch(&r->fr_seq, 1, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	if (op == FAR_SLOT_WRITE)
 		copy(far_ring_buffer(r, *ticket), data, len);
 	__atomic_store_n(&s->fs_word, far_word(FAR_ASKED, owner), __ATOMIC_SEQ_CST);
@@ -102,13 +106,15 @@ int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
 	return rc;
 }
 
-int far_ring_io(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
+int far_ring_io(
+    struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
 {
 	uint32_t ticket;
 	int rc;
 
 	while ((rc = far_ring_begin(r, owner, op, at, len, data, &ticket)) == -EAGAIN)
-		sleep_while(&r->fr_slot[0], far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
+		sleep_while(&r->fr_slot[0],
+		    far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
 	return rc != 0 ? rc : far_ring_end(r, ticket, data, len);
 }
 
@@ -121,7 +127,10 @@ void far_ring_release(struct far_ring *r, uint32_t owner)
 		while (far_word_owner(word = far_slot_word(s)) == owner) {
 			enum far_slot_state state = far_word_state(word);
 
-			if (far_slot_move(s, word, far_word(state == FAR_FILLING || state == FAR_DONE ? FAR_FREE : state, 0)))
+			if (far_slot_move(s, word,
+				far_word(
+				    state == FAR_FILLING || state == FAR_DONE ? FAR_FREE : state,
+				    0)))
 				break;
 		}
 	}

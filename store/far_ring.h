@@ -25,18 +25,20 @@
 
 #define FAR_RING_MAGIC 0x30676e6972726166ull
 #define FAR_RING_DEPTH 64u
-#define FAR_RING_UNIT  65536u
+#define FAR_RING_UNIT 65536u
 
 enum far_slot_state { FAR_FREE, FAR_FILLING, FAR_ASKED, FAR_TAKEN, FAR_DONE };
 enum far_slot_op { FAR_SLOT_READ, FAR_SLOT_WRITE, FAR_SLOT_TRIM };
 enum far_server_state { FAR_STARTING, FAR_UP, FAR_AWAY, FAR_LOST, FAR_ENDED };
 
 struct far_slot {
-	uint64_t fs_word; /* atomic: far_word(); its low half is a futex: the client waits for DONE */
+	uint64_t
+	    fs_word; /* atomic: far_word(); its low half is a futex: the client waits for DONE */
 	uint32_t fs_op, fs_len;
-	uint64_t fs_at;	   /* byte offset in the device */
+	uint64_t fs_at;    /* byte offset in the device */
 	int32_t fs_result; /* of DONE: 0, -EIO, -ENOSPC */
-	uint32_t fs_seq;   /* order of requests: of two for one unit the server does the one with the smaller number first */
+	uint32_t
+	    fs_seq; /* order of requests: of two for one unit the server does the one with the smaller number first */
 };
 
 struct far_ring {
@@ -48,18 +50,31 @@ struct far_ring {
 	uint32_t fr_seq;     /* atomic: of the last request */
 	uint64_t fr_away_ns; /* atomic, AWAY and LOST: since when, monotonic */
 	uint64_t fr_reads, fr_writes, fr_trims, fr_errors; /* atomic: answered so far */
-	char fr_why[256];    /* FAR_ENDED before it was UP: why */
+	char fr_why[256];                                  /* FAR_ENDED before it was UP: why */
 	struct far_slot fr_slot[FAR_RING_DEPTH];
 };
 
-static inline uint64_t far_word(enum far_slot_state state, uint32_t owner) { return (uint64_t)owner << 32 | state; }
-static inline enum far_slot_state far_word_state(uint64_t word) { return (enum far_slot_state)(uint32_t)word; }
+static inline uint64_t far_word(enum far_slot_state state, uint32_t owner)
+{
+	return (uint64_t)owner << 32 | state;
+}
+static inline enum far_slot_state far_word_state(uint64_t word)
+{
+	return (enum far_slot_state)(uint32_t)word;
+}
 static inline uint32_t far_word_owner(uint64_t word) { return (uint32_t)(word >> 32); }
-static inline uint64_t far_slot_word(const struct far_slot *s) { return __atomic_load_n(&s->fs_word, __ATOMIC_SEQ_CST); }
-static inline enum far_slot_state far_slot_state(const struct far_slot *s) { return far_word_state(far_slot_word(s)); }
+static inline uint64_t far_slot_word(const struct far_slot *s)
+{
+	return __atomic_load_n(&s->fs_word, __ATOMIC_SEQ_CST);
+}
+static inline enum far_slot_state far_slot_state(const struct far_slot *s)
+{
+	return far_word_state(far_slot_word(s));
+}
 static inline bool far_slot_move(struct far_slot *s, uint64_t from, uint64_t to)
 {
-	return __atomic_compare_exchange_n(&s->fs_word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	return __atomic_compare_exchange_n(
+	    &s->fs_word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 /* The server: the request is answered. Its futex is to be woken then. */
 static inline void far_slot_done(struct far_slot *s)
@@ -68,7 +83,8 @@ static inline void far_slot_done(struct far_slot *s)
 
 	do {
 		word = far_slot_word(s);
-	} while (!far_slot_move(s, word, far_word(far_word_owner(word) == 0 ? FAR_FREE : FAR_DONE, far_word_owner(word))));
+	} while (!far_slot_move(s, word,
+	    far_word(far_word_owner(word) == 0 ? FAR_FREE : FAR_DONE, far_word_owner(word))));
 }
 
 /* Bytes of shared memory that a ring takes; page-aligned. A buffer costs memory only once it is used. */
@@ -83,14 +99,15 @@ static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
  * Asks. owner 0: the answer is not wanted, and *ticket is not to be used. data: what to write (len bytes), else NULL. 0 and *ticket for far_ring_end; -EAGAIN: all slots are taken, ask later;
  * -EIO: there is no server any more.
  */
-int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, const void *data,
-		   uint32_t *ticket);
+int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len,
+    const void *data, uint32_t *ticket);
 /* Would far_ring_end not wait? */
 bool far_ring_ready(const struct far_ring *, uint32_t ticket);
 /* Waits for the answer; of a read copies len bytes to data. 0, -EIO, -ENOSPC. May sleep as long as --far-timeout. */
 int far_ring_end(struct far_ring *, uint32_t ticket, void *data, uint32_t len);
 /* Both, and waits for a slot if there is none. */
-int far_ring_io(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
+int far_ring_io(
+    struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
 /* That client is dead: its slots are free, or will be when the server is done with them. */
 void far_ring_release(struct far_ring *, uint32_t owner);
 #endif

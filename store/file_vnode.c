@@ -35,13 +35,14 @@ static long transfer(int fd, struct vm_io *io, uint64_t len)
 		long r;
 
 		for (uint64_t a = at; a < len; n++) {
-			uint64_t in = a & VM_PAGEMASK, part = VM_PAGESIZE - in < len - a ? VM_PAGESIZE - in : len - a;
+			uint64_t in = a & VM_PAGEMASK,
+				 part = VM_PAGESIZE - in < len - a ? VM_PAGESIZE - in : len - a;
 
 			iov[n] = (struct iovec){ (char *)io->io_buf[a >> VM_PAGESHIFT] + in, part };
 			a += part;
 		}
-		r = sys_call4(
-		    io->io_op == VM_IO_READ ? SYS_preadv : SYS_pwritev, fd, (long)iov, n, (long)(io->io_off + at));
+		r = sys_call4(io->io_op == VM_IO_READ ? SYS_preadv : SYS_pwritev, fd, (long)iov, n,
+		    (long)(io->io_off + at));
 		if (r == -EINTR)
 			continue;
 		if (r <= 0)
@@ -66,8 +67,9 @@ static void start(struct vnode *vp, struct vm_io *io)
 			bool all = (uint64_t)r == len;
 
 			if (all && io->io_op == VM_IO_READ && (len & VM_PAGEMASK) != 0)
-				__builtin_memset((char *)io->io_buf[len >> VM_PAGESHIFT] + (len & VM_PAGEMASK), 0,
-						 VM_PAGESIZE - (len & VM_PAGEMASK));
+				__builtin_memset(
+				    (char *)io->io_buf[len >> VM_PAGESHIFT] + (len & VM_PAGEMASK),
+				    0, VM_PAGESIZE - (len & VM_PAGEMASK));
 			io->io_ok = (uint32_t)vm_btop(all ? vm_page_round(len) : (uint64_t)r);
 			if (all)
 				io->io_err = io->io_ok == io->io_npages ? VM_OK : VM_EOF;

@@ -5,9 +5,10 @@
 #include <quire/vnode.h>
 struct file_vnode {
 	struct vnode fv_vnode;
-	int fv_fd;	       /* owned; for writing it is open for writing */
+	int fv_fd;               /* owned; for writing it is open for writing */
 	uint64_t fv_dev, fv_ino; /* const: which file */
-	void (*fv_gone)(struct file_vnode *); /* called instead of anything else by the last release: closes, frees */
+	void (*fv_gone)(struct file_vnode
+		*); /* called instead of anything else by the last release: closes, frees */
 	struct file_vnode *fv_next; /* the owner's */
 };
 /* Fills in fv_vnode; the other fields are set by the caller. Reference 1 is the caller's. */

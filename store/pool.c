@@ -53,7 +53,8 @@ static void take_index(uint64_t *at, struct index *x, uint32_t max)
 
 static void set_limits(struct pool_shared *s, const struct pool_config *c)
 {
-	uint64_t objs = c->max_objects != 0 ? c->max_objects : (c->mem_limit + c->file_limit) / 1024;
+	uint64_t objs =
+	    c->max_objects != 0 ? c->max_objects : (c->mem_limit + c->file_limit) / 1024;
 
 	s->ps_nfar = 0;
 	s->ps_limit = (uint32_t)(c->mem_limit / SEG_BYTES);
@@ -73,7 +74,8 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 		objs += f->fp_blocks * (SEG_BYTES / 1024);
 	}
 	if (c->mem_floor != 0 && c->mem_floor < c->mem_limit && s->ps_nblocks != 0)
-		s->ps_floor = c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
+		s->ps_floor =
+		    c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
 	s->ps_nsegs = s->ps_nslots + s->ps_nblocks + 2;
 	s->ps_nobjects = (uint32_t)up((objs < 0x3fffffffu ? objs : 0x3fffffffu) + 1, GRANULE);
 	s->ps_nmembers = c->max_members;
@@ -127,7 +129,8 @@ int pool_format(void *mem, const struct pool_config *c)
 	s->ps_objx.x_next = 1; /* handle 0 means none */
 	for (unsigned k = 0; k < OPENS; k++)
 		s->ps_open[k] = NONE;
-	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young =
+	    (struct list){ NONE, NONE };
 	for (unsigned b = 0; b < BUCKETS; b++)
 		s->ps_sparse[b] = NONE;
 	s->ps_ahead = AHEAD_START;
@@ -140,7 +143,9 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 {
 	struct pool_shared *s = mem;
 
-	*p = (struct pool){ .p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE };
+	*p = (struct pool){
+		.p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE
+	};
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;
 	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE,
@@ -148,7 +153,8 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 	if (sys_failed(r))
 		return (int)r;
 	p->p_ctx = (char *)r;
-	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()), MADV_DONTDUMP); /* pages are in it */
+	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()),
+	    MADV_DONTDUMP); /* pages are in it */
 	return 0;
 }
 
@@ -188,7 +194,8 @@ char *pool_ctx_take(struct pool *p)
 {
 	for (;;) {
 		for (uint32_t i = 0; i < POOL_CONTEXTS; i++)
-			if ((__atomic_fetch_or(&p->p_ctx_busy, 1u << i, __ATOMIC_ACQUIRE) & 1u << i) == 0)
+			if ((__atomic_fetch_or(&p->p_ctx_busy, 1u << i, __ATOMIC_ACQUIRE) &
+				1u << i) == 0)
 				return p->p_ctx + i * ctx_bytes();
 		(void)sys_call0(SYS_sched_yield);
 	}
@@ -196,7 +203,8 @@ char *pool_ctx_take(struct pool *p)
 
 void pool_ctx_give(struct pool *p, const char *ctx)
 {
-	(void)__atomic_fetch_and(&p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / ctx_bytes())), __ATOMIC_RELEASE);
+	(void)__atomic_fetch_and(
+	    &p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / ctx_bytes())), __ATOMIC_RELEASE);
 }
 
 char *pool_ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }

@@ -28,10 +28,10 @@
  * others who want the CPU: then who stays awake is made to wait for them, while who sleeps is not. A look that comes
  * late shows it; so many loads sleep at once then, twice as many the next time.
  */
-#define LONG	4000u /* looks, some 100 us */
-#define ANYWAY	32u /* one read in so many is awaited awake, to see whether they have become quick */
-#define LATE	(1u << 17) /* cycles between two looks: longer than an interrupt takes */
-#define ASLEEP	64u /* loads, at first */
+#define LONG 4000u /* looks, some 100 us */
+#define ANYWAY 32u /* one read in so many is awaited awake, to see whether they have become quick */
+#define LATE (1u << 17) /* cycles between two looks: longer than an interrupt takes */
+#define ASLEEP 64u      /* loads, at first */
 #define ASLEEP_MAX 8192u
 
 struct fetch {
@@ -50,8 +50,8 @@ struct load {
 struct pool_aio {
 	struct load a_load[POOL_LOADS];
 	/* atomics, guesses: */
-	uint32_t a_looks; /* how many a read took of late, an average */
-	uint32_t a_loads; /* that took long on average, ever */
+	uint32_t a_looks;          /* how many a read took of late, an average */
+	uint32_t a_loads;          /* that took long on average, ever */
 	uint32_t a_asleep, a_next; /* so many loads sleep at once; so many will */
 };
 
@@ -84,7 +84,8 @@ uint32_t pool_aio_ready(uint64_t aio)
 	return tail >= head ? tail - head : tail + r->nr - head;
 }
 
-static void prepare(struct iocb *cb, int write, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data)
+static void prepare(
+    struct iocb *cb, int write, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data)
 {
 	*cb = (struct iocb){ .aio_data = data,
 		.aio_lio_opcode = write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
@@ -124,7 +125,9 @@ int pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uin
 uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *res, uint32_t max)
 {
 	struct io_event ev[POOL_WRITES + FETCHES];
-	struct { long s, ns; } now = { 0, 0 };
+	struct {
+		long s, ns;
+	} now = { 0, 0 };
 	long n;
 
 	if (max > POOL_WRITES + FETCHES)
@@ -132,7 +135,8 @@ uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *res, u
 	if (!wait && pool_aio_ready(aio) == 0)
 		return 0;
 	do
-		n = sys_call5(SYS_io_getevents, (long)aio, wait, max, (long)ev, wait ? 0 : (long)&now);
+		n = sys_call5(
+		    SYS_io_getevents, (long)aio, wait, max, (long)ev, wait ? 0 : (long)&now);
 	while (n == -EINTR);
 	for (long i = 0; i < n; i++)
 		res[i] = (struct pool_aio_result){ .data = ev[i].data, .res = (int)ev[i].res };
@@ -154,8 +158,8 @@ void pool_aio_close(struct pool *p)
 
 int pool_aio_open(struct pool *p)
 {
-	long m = sys_call6(SYS_mmap, 0, (long)up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long m = sys_call6(SYS_mmap, 0, (long)up(sizeof(struct pool_aio), PAGE),
+	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int rc = 0;
 
 	if (sys_failed(m))
@@ -199,7 +203,8 @@ static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 	if (i == l->l_n) {
 		if (!pool_fetch_begin_locked(p, o->o_seg))
 			return true; /* somebody else is at it, or no slot is free: it will be read alone */
-		l->l_fetch[l->l_n++] = (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
+		l->l_fetch[l->l_n++] =
+		    (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
 	}
 	struct fetch *f = &l->l_fetch[i];
 	f->f_from = from < f->f_from ? from : f->f_from;
@@ -218,7 +223,8 @@ static void submit_load(struct pool *p, struct load *l)
 
 		f->f_rc = -EIO; /* till it is known better */
 		prepare(&l->l_iocb[i], 0, p->p_fd, slot_mem(s, g->s_slot) + f->f_from * PAGE,
-		    (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE, (f->f_to - f->f_from) * PAGE, i);
+		    (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE,
+		    (f->f_to - f->f_from) * PAGE, i);
 	}
 	l->l_sent = pool_injected(p, POOL_INJECT_READ) ? 0 : send(l->l_aio, l->l_iocb, l->l_n);
 }
@@ -235,7 +241,8 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 		const struct object *o = &objects(s)[handles[i]];
 
 		if (o->o_seg == NONE || segs(s)[o->o_seg].s_state != SEG_FILED ||
-		    segs(s)[o->o_seg].s_block >= s->ps_fileblocks || /* far: it will be read alone */
+		    segs(s)[o->o_seg].s_block >=
+			s->ps_fileblocks || /* far: it will be read alone */
 		    pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
 			continue;
 		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
@@ -265,7 +272,8 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 /* Looks whether the load has ended; not for ever. */
 static void await(struct pool_aio *a, const struct load *l)
 {
-	uint32_t was = get(&a->a_looks), asleep = get(&a->a_asleep), next = get(&a->a_next), looks = 0;
+	uint32_t was = get(&a->a_looks), asleep = get(&a->a_asleep), next = get(&a->a_next),
+		 looks = 0;
 	uint64_t at, then = __builtin_ia32_rdtsc();
 
 	if (asleep > 0) {
@@ -300,7 +308,8 @@ static void collect(struct pool *p, struct load *l)
 
 			f->f_rc = res[i].res == (int)bytes ? 0 : -EIO;
 			if (f->f_rc == 0)
-				(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
+				(void)__atomic_add_fetch(
+				    &p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
 		}
 		left -= n;
 	}

@@ -7,7 +7,10 @@
  */
 #include "store/pool_impl.h"
 
-static bool is_far(const struct pool_shared *s, uint32_t block) { return block >= s->ps_fileblocks; }
+static bool is_far(const struct pool_shared *s, uint32_t block)
+{
+	return block >= s->ps_fileblocks;
+}
 
 static struct index *index_of(struct pool_shared *s, uint32_t *block)
 {

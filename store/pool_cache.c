@@ -17,10 +17,10 @@
  */
 #include "store/pool_impl.h"
 
-#define AHEAD_MAX   16u
-#define AHEAD_SOME  3u /* from here on four pages */
-#define CACHE_FEW   4u
-#define PROBE	    64u /* one read in so many is whole anyway */
+#define AHEAD_MAX 16u
+#define AHEAD_SOME 3u /* from here on four pages */
+#define CACHE_FEW 4u
+#define PROBE 64u /* one read in so many is whole anyway */
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
 {
@@ -58,7 +58,8 @@ static uint32_t least_recent(struct pool *p)
 	for (i = s->ps_cached.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
 		;
 	if (i == NONE) /* a reader that was killed? */
-		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs(s)[i]); i = segs(s)[i].s_next)
+		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs(s)[i]);
+		     i = segs(s)[i].s_next)
 			;
 	return i;
 }
@@ -95,8 +96,9 @@ static bool cache_insert(struct pool *p, uint32_t i)
 
 	while (s->ps_ncached > 0 && s->ps_ncached >= most && pool_cache_evict_locked(p))
 		;
-	if (s->ps_ncached >= most || (!pool_slot_take_locked(p, &w) &&
-	    (!pool_cache_evict_locked(p) || !pool_slot_take_locked(p, &w))))
+	if (s->ps_ncached >= most ||
+	    (!pool_slot_take_locked(p, &w) &&
+		(!pool_cache_evict_locked(p) || !pool_slot_take_locked(p, &w))))
 		return false;
 	g->s_hits = g->s_valid = 0;
 	g->s_pages = w.w_pages;
@@ -167,8 +169,8 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 		return -EAGAIN;
 	}
 	pool_unlock(s);
-	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE, (uint64_t)g->s_block * SEG_BYTES + from * PAGE,
-	    (to - from) * PAGE);
+	rc = pool_file_io(p, 0, slot_mem(s, g->s_slot) + from * PAGE,
+	    (uint64_t)g->s_block * SEG_BYTES + from * PAGE, (to - from) * PAGE);
 	pool_lock(p);
 	pool_fetch_end_locked(p, i, from, to, rc);
 	return rc;

@@ -30,7 +30,8 @@ static struct far_ring *ring_of(struct pool_shared *s, const struct far_place *f
 const struct far_place *pool_far_of(const struct pool_shared *s, uint32_t block)
 {
 	for (uint32_t i = 0; i < s->ps_nfar; i++)
-		if (block >= s->ps_far[i].fp_first && block - s->ps_far[i].fp_first < s->ps_far[i].fp_blocks)
+		if (block >= s->ps_far[i].fp_first &&
+		    block - s->ps_far[i].fp_first < s->ps_far[i].fp_blocks)
 			return &s->ps_far[i];
 	return NULL;
 }
@@ -48,22 +49,28 @@ struct far_ring *pool_far(struct pool *p, uint32_t i, uint64_t *offset)
 /* By which name the ring knows this process; never 0. */
 static uint32_t owner(const struct pool *p) { return p->p_member == NONE ? NONE : p->p_member + 1; }
 
-static uint64_t offset_in(const struct far_place *f, uint64_t at) { return at - (uint64_t)f->fp_first * SEG_BYTES; }
-
-int pool_far_io(struct pool *p, const struct far_place *f, int write, void *mem, uint64_t at, uint32_t n)
+static uint64_t offset_in(const struct far_place *f, uint64_t at)
 {
-	int rc = far_ring_io(ring_of(p->p_shared, f), owner(p), write ? FAR_SLOT_WRITE : FAR_SLOT_READ, offset_in(f, at), n, mem);
+	return at - (uint64_t)f->fp_first * SEG_BYTES;
+}
+
+int pool_far_io(
+    struct pool *p, const struct far_place *f, int write, void *mem, uint64_t at, uint32_t n)
+{
+	int rc = far_ring_io(ring_of(p->p_shared, f), owner(p),
+	    write ? FAR_SLOT_WRITE : FAR_SLOT_READ, offset_in(f, at), n, mem);
 
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, n, __ATOMIC_RELAXED);
 	return rc;
 }
 
-int pool_far_begin(struct pool *p, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket)
+int pool_far_begin(
+    struct pool *p, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket)
 {
 	const struct far_place *f = pool_far_of(p->p_shared, block);
-	int rc = far_ring_begin(ring_of(p->p_shared, f), owner(p), FAR_SLOT_WRITE, offset_in(f, (uint64_t)block * SEG_BYTES), bytes,
-				mem, ticket);
+	int rc = far_ring_begin(ring_of(p->p_shared, f), owner(p), FAR_SLOT_WRITE,
+	    offset_in(f, (uint64_t)block * SEG_BYTES), bytes, mem, ticket);
 
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, bytes, __ATOMIC_RELAXED);
@@ -87,8 +94,8 @@ void pool_far_trim(struct pool_shared *s, uint32_t block)
 
 	/* If the ring is full the contents stay until the block is written again, or the run ends. */
 	if (f != NULL)
-		(void)far_ring_begin(ring_of(s, f), 0, FAR_SLOT_TRIM, offset_in(f, (uint64_t)block * SEG_BYTES), SEG_BYTES, NULL,
-				     &ticket);
+		(void)far_ring_begin(ring_of(s, f), 0, FAR_SLOT_TRIM,
+		    offset_in(f, (uint64_t)block * SEG_BYTES), SEG_BYTES, NULL, &ticket);
 }
 
 void pool_far_release(struct pool_shared *s, uint32_t member)
@@ -107,8 +114,8 @@ static uint32_t oldest_in_file(const struct pool_shared *s)
 		const struct segment *g = &segs((struct pool_shared *)(uintptr_t)s)[i];
 		uint32_t since = (uint32_t)s->ps_stats.spills - g->s_spilled;
 
-		if (g->s_state == SEG_FILED && g->s_block < s->ps_fileblocks && g->s_fetch == 0 && g->s_bad == 0 &&
-		    g->s_live > 0 && (best == NONE || since > age)) {
+		if (g->s_state == SEG_FILED && g->s_block < s->ps_fileblocks && g->s_fetch == 0 &&
+		    g->s_bad == 0 && g->s_live > 0 && (best == NONE || since > age)) {
 			best = i;
 			age = since;
 		}
@@ -125,7 +132,8 @@ int pool_sink(struct pool *p)
 	if (s->ps_nfar == 0 || p->p_fd < 0)
 		return 0;
 	pool_lock(p);
-	if (s->ps_fileblocks - s->ps_fileblocks_used < SINK_FREE && s->ps_farblocks_used < s->ps_nblocks - s->ps_fileblocks &&
+	if (s->ps_fileblocks - s->ps_fileblocks_used < SINK_FREE &&
+	    s->ps_farblocks_used < s->ps_nblocks - s->ps_fileblocks &&
 	    (i = oldest_in_file(s)) != NONE && (rc = pool_fetch_back_locked(p, i)) == 0 &&
 	    segs(s)[i].s_state == SEG_SEALED) {
 		p->p_sink = true;

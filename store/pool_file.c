@@ -17,15 +17,16 @@
 int pool_injected(struct pool *p, enum pool_inject kind)
 {
 	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
-	       __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
+	    __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
 }
 
 bool pool_file_limited(const struct pool *p)
 {
 	struct rlimit rl;
 
-	return sys_call4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&rl) == 0 && rl.rlim_cur != RLIM_INFINITY &&
-	       rl.rlim_cur < (uint64_t)p->p_shared->ps_fileblocks * SEG_BYTES;
+	return sys_call4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&rl) == 0 &&
+	    rl.rlim_cur != RLIM_INFINITY &&
+	    rl.rlim_cur < (uint64_t)p->p_shared->ps_fileblocks * SEG_BYTES;
 }
 
 /*
@@ -47,7 +48,8 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	memcpy((void *)to, mem, n);
 	r = sys_call3(SYS_msync, to, (long)n, MS_SYNC);
 	(void)sys_call2(SYS_munmap, to, (long)n);
-	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n, POSIX_FADV_DONTNEED); /* who reads reads the disk */
+	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n,
+	    POSIX_FADV_DONTNEED); /* who reads reads the disk */
 	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
 }
 
@@ -78,8 +80,8 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 	if (mapped && (rc = write_mapped(p, mem, at, n)) != 0)
 		return rc;
 	for (uint32_t done = mapped || far != NULL ? n : 0; done < n;) {
-		long r = sys_call4(
-		    write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done, (long)(n - done), (long)(at + done));
+		long r = sys_call4(write ? SYS_pwrite64 : SYS_pread64, p->p_fd, (long)mem + done,
+		    (long)(n - done), (long)(at + done));
 
 		if (r > 0)
 			done += (uint32_t)r;
@@ -91,7 +93,8 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 	if (timed)
 		pool_read_took(p->p_shared, pool_now() - begun);
 	(void)__atomic_add_fetch(
-	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n, __ATOMIC_RELAXED);
+	    write ? &p->p_shared->ps_stats.bytes_written : &p->p_shared->ps_stats.bytes_read, n,
+	    __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -155,7 +158,8 @@ int pool_write_sync_locked(struct pool *p, uint32_t i)
 	pool_begin_locked(p, i);
 	set_state(g, SEG_WRITING);
 	pool_unlock(p->p_shared);
-	rc = pool_file_io(p, 1, slot_mem(p->p_shared, g->s_slot), (uint64_t)g->s_block * SEG_BYTES, pool_seg_bytes(g));
+	rc = pool_file_io(p, 1, slot_mem(p->p_shared, g->s_slot), (uint64_t)g->s_block * SEG_BYTES,
+	    pool_seg_bytes(g));
 	pool_lock(p);
 	pool_write_end_locked(p, i, rc);
 	if (rc == 0)
@@ -177,8 +181,8 @@ static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
 	uint32_t best = NONE;
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
-		if (segs(s)[i].s_state == SEG_FILED && segs(s)[i].s_live <= max && segs(s)[i].s_fetch == 0 &&
-		    segs(s)[i].s_bad == 0) {
+		if (segs(s)[i].s_state == SEG_FILED && segs(s)[i].s_live <= max &&
+		    segs(s)[i].s_fetch == 0 && segs(s)[i].s_bad == 0) {
 			best = i;
 			max = segs(s)[i].s_live;
 		}
@@ -200,7 +204,8 @@ static int intact(struct pool_shared *s, uint32_t i, const char *mem)
 			return 0;
 		const struct object *o = &objects(s)[h.h_object];
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
-			if (o->o_len != h.h_len || pool_checksum(mem + at + sizeof h, h.h_len) != o->o_word)
+			if (o->o_len != h.h_len ||
+			    pool_checksum(mem + at + sizeof h, h.h_len) != o->o_word)
 				return 0;
 			live += footprint(h.h_len);
 		}
@@ -250,7 +255,8 @@ int pool_fetch_back_locked(struct pool *p, uint32_t i)
 
 	if (rc == 0) {
 		pool_unlock(s);
-		rc = pool_file_io(p, 0, slot_mem(s, g->s_next), (uint64_t)g->s_block * SEG_BYTES, pool_seg_bytes(g));
+		rc = pool_file_io(p, 0, slot_mem(s, g->s_next), (uint64_t)g->s_block * SEG_BYTES,
+		    pool_seg_bytes(g));
 		pool_lock(p);
 		io_ended(s);
 	}
@@ -289,7 +295,9 @@ int pool_reclaim_block_locked(struct pool *p)
 int pool_wait_io_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	struct { long s, ns; } soon = { 0, 50000000 };
+	struct {
+		long s, ns;
+	} soon = { 0, 50000000 };
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		struct segment *g = &segs(s)[i];
@@ -303,10 +311,12 @@ int pool_wait_io_locked(struct pool *p)
 		}
 		uint32_t io = s->ps_io;
 		pool_unlock(s);
-		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
+		    (long)&soon, 0, 0);
 		pool_lock(p);
 		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
-			(void)pool_steal_locked(p, i); /* its writer does not come to collect the result */
+			(void)pool_steal_locked(
+			    p, i); /* its writer does not come to collect the result */
 		return 0;
 	}
 	return -ENOSPC;

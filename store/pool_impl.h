@@ -14,54 +14,67 @@
 #include "sys/linux/sys.h"
 #include "store/pool.h"
 
-#define PAGE	  4096u
+#define PAGE 4096u
 #define SEG_BYTES 65536u
 #define SEG_PAGES (SEG_BYTES / PAGE)
-#define RECLAIM_LIVE (SEG_BYTES / 4 * 3) /* a block of the file that holds no more is emptied when the file is full */
-#define NONE	  0xffffffffu
-#define NEW	  0xfffffffeu /* ps_move.seg: the object had no place before */
-#define BARRIER() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
-#define MAGIC	  0x71706f6f6c303032ull
-#define WARM_MAX  8u
-#define BUCKETS	  16u /* of sealed segments, by their live bytes */
+#define RECLAIM_LIVE                                                                               \
+	(SEG_BYTES / 4 *                                                                           \
+	    3) /* a block of the file that holds no more is emptied when the file is full */
+#define NONE 0xffffffffu
+#define NEW 0xfffffffeu /* ps_move.seg: the object had no place before */
+#define BARRIER()                                                                                  \
+	__atomic_signal_fence(                                                                     \
+	    __ATOMIC_SEQ_CST) /* a kill leaves what was stored so far, in program order */
+#define MAGIC 0x71706f6f6c303032ull
+#define WARM_MAX 8u
+#define BUCKETS 16u /* of sealed segments, by their live bytes */
 #define BUCKET_BYTES (SEG_BYTES / BUCKETS)
-#define GRANULE	  512u /* entries of the object table that are taken and given back together */
+#define GRANULE 512u /* entries of the object table that are taken and given back together */
 #define GRANULE_PAGES (GRANULE * sizeof(struct object) / PAGE)
 #define LEAF_BITS (PAGE * 8u)
 #define POOL_READ_NS 60000u /* a read of the file, until some were timed */
-#define AHEAD_START 8u /* ps_ahead at first */
-#define AHEAD_WHOLE 6u /* from here on the whole segment is read */
+#define AHEAD_START 8u      /* ps_ahead at first */
+#define AHEAD_WHOLE 6u      /* from here on the whole segment is read */
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_YOUNG };
-enum { OPEN_PACKED, OPEN_OLD, OPEN_RAW, OPEN_YOUNG, OPENS }; /* kinds of open segments. Old: what cleaning found alive */
+enum {
+	OPEN_PACKED,
+	OPEN_OLD,
+	OPEN_RAW,
+	OPEN_YOUNG,
+	OPENS
+}; /* kinds of open segments. Old: what cleaning found alive */
 
 struct object {
-	uint64_t o_word; /* same-filled: the word; else checksum, but nothing of a young page, and where there is no file */
-	uint32_t o_ref;	 /* 0: free */
-	uint32_t o_seg;	 /* NONE: same-filled */
-	uint16_t o_off;	 /* of the data in the segment */
-	uint16_t o_len;	 /* PAGE: stored raw */
+	uint64_t
+	    o_word; /* same-filled: the word; else checksum, but nothing of a young page, and where there is no file */
+	uint32_t o_ref;  /* 0: free */
+	uint32_t o_seg;  /* NONE: same-filled */
+	uint16_t o_off;  /* of the data in the segment */
+	uint16_t o_len;  /* PAGE: stored raw */
 	uint32_t o_left; /* atomic; ps_left when the page left the frames last. See pool_share.c */
 };
 
 struct segment {
 	uint32_t s_state, s_slot, s_block; /* slot of memory, block of the file, or NONE */
-	uint32_t s_used, s_live;	   /* bytes appended; bytes of live objects, headers included */
-	uint32_t s_packed;		   /* of the live bytes, those of pages: headers and rounding excluded */
-	uint32_t s_pages;		   /* bit per page of the slot that is charged; only those are touched */
-	uint32_t s_next, s_prev;  /* sealed queue; cached list; free list; READING: s_next is the slot read into */
-	uint32_t s_above, s_below;	   /* SEALED: neighbours in ps_sparse[s_bucket] */
+	uint32_t s_used, s_live; /* bytes appended; bytes of live objects, headers included */
+	uint32_t s_packed; /* of the live bytes, those of pages: headers and rounding excluded */
+	uint32_t s_pages;  /* bit per page of the slot that is charged; only those are touched */
+	uint32_t s_next,
+	    s_prev; /* sealed queue; cached list; free list; READING: s_next is the slot read into */
+	uint32_t s_above, s_below; /* SEALED: neighbours in ps_sparse[s_bucket] */
 	uint32_t s_bucket;
-	uint32_t s_tid, s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
-	uint32_t s_valid;		   /* FILED with a slot: bit per page of it that holds what the file holds */
+	uint32_t s_tid,
+	    s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
+	uint32_t s_valid; /* FILED with a slot: bit per page of it that holds what the file holds */
 	uint32_t
 	    s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block; YOUNG: not 0 while it is packed */
-	uint32_t s_hits;		   /* FILED with a slot: loads it has answered without I/O */
-	uint32_t s_async;		   /* WRITING: by a ring; an entry of the member has it too */
-	uint16_t s_bad;			   /* FILED: the file has other bytes than were written; stays where it is */
-	uint16_t s_old;			   /* OPEN, SEALED: filled by cleaning */
-	uint32_t s_left;		   /* OPEN, SEALED: when its pages left the frames, on average; as o_left */
-	uint32_t s_spilled;		   /* FILED: ps_stats.spills when it was written */
+	uint32_t s_hits;  /* FILED with a slot: loads it has answered without I/O */
+	uint32_t s_async; /* WRITING: by a ring; an entry of the member has it too */
+	uint16_t s_bad;   /* FILED: the file has other bytes than were written; stays where it is */
+	uint16_t s_old;   /* OPEN, SEALED: filled by cleaning */
+	uint32_t s_left;  /* OPEN, SEALED: when its pages left the frames, on average; as o_left */
+	uint32_t s_spilled; /* FILED: ps_stats.spills when it was written */
 };
 /* Written under the pool's lock; pool_better_anew looks without it, as a guess. */
 static inline void set_state(struct segment *g, uint32_t state)
@@ -78,69 +91,109 @@ struct member {
 	struct member_io m_io[POOL_WRITES];
 };
 
-_Static_assert(GRANULE * sizeof(struct object) % PAGE == 0, "a granule of the object table is whole pages");
-struct header { uint32_t h_object, h_len; }; /* before each object in a segment */
-struct warm { uint32_t w_slot, w_pages; };   /* a free slot whose memory is kept; as s_pages */
-struct list { uint32_t first, last; };	     /* of segments, by s_next and s_prev */
+_Static_assert(
+    GRANULE * sizeof(struct object) % PAGE == 0, "a granule of the object table is whole pages");
+struct header {
+	uint32_t h_object, h_len;
+}; /* before each object in a segment */
+struct warm {
+	uint32_t w_slot, w_pages;
+}; /* a free slot whose memory is kept; as s_pages */
+struct list {
+	uint32_t first, last;
+}; /* of segments, by s_next and s_prev */
 
 /* Numbers given out lowest first; see pool_index.c. */
 struct index {
-	uint64_t x_map, x_sum; /* offsets from the start: bit per number, 1: free; bit per word of the map, 1: not zero */
+	uint64_t x_map,
+	    x_sum; /* offsets from the start: bit per number, 1: free; bit per word of the map, 1: not zero */
 	uint32_t x_next, x_max; /* all numbers from x_next on are free, and have no bit; const */
-	uint32_t x_low; /* words of the summary before this one are zero */
+	uint32_t x_low;         /* words of the summary before this one are zero */
 };
 
 /* Tables that grow with their index, from the front, and shrink with it. See pool_mem.c. */
-enum { TABLE_OBJMAP, TABLE_OBJSUM, TABLE_GRANULES, TABLE_SEGS, TABLE_SEGMAP, TABLE_SLOTMAP, TABLE_BLOCKMAP, TABLE_FARMAP, TABLE_MEMBERS, TABLE_MAPS, TABLES };
+enum {
+	TABLE_OBJMAP,
+	TABLE_OBJSUM,
+	TABLE_GRANULES,
+	TABLE_SEGS,
+	TABLE_SEGMAP,
+	TABLE_SLOTMAP,
+	TABLE_BLOCKMAP,
+	TABLE_FARMAP,
+	TABLE_MEMBERS,
+	TABLE_MAPS,
+	TABLES
+};
 
 #define QUARANTINE_MAX 64u
-struct quarantine { uint64_t q_until; uint32_t q_block; }; /* ns; block counted from 1, 0: none. See pool_ring.c */
+struct quarantine {
+	uint64_t q_until;
+	uint32_t q_block;
+}; /* ns; block counted from 1, 0: none. See pool_ring.c */
 
 /* A far place: its ring, at an offset from the start, and its blocks. Const after format. See pool_far.c. */
-struct far_place { uint64_t fp_ring; uint32_t fp_first, fp_blocks; };
+struct far_place {
+	uint64_t fp_ring;
+	uint32_t fp_first, fp_blocks;
+};
 
 struct pool_shared {
 	uint64_t ps_magic;
 	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
-	uint32_t ps_nslots, ps_nblocks, ps_nsegs, ps_nobjects; /* const after format, as are the offsets */
-	uint32_t ps_limit;	/* slots the log may ever fill before it spills; five more serve compaction */
-	uint32_t ps_floor, ps_target; /* const; atomic: slots it may fill now. See pool_share.c, as for the next seven */
-	uint32_t ps_left;	/* atomic: pages that have left the frames so far */
-	uint32_t ps_asked;	/* loads since the last decision */
-	uint64_t ps_more_frames, ps_more_pool, ps_less_pool, ps_read_ns; /* ns of waiting that more would have saved, less cost; of a read */
-	uint32_t ps_cachemax;	/* of them, slots that may hold what was read from the file; see pool_part */
-	uint64_t ps_objects, ps_granuleused, ps_segs, ps_slots, ps_members, ps_maps; /* offsets from the start */
+	uint32_t ps_nslots, ps_nblocks, ps_nsegs,
+	    ps_nobjects; /* const after format, as are the offsets */
+	uint32_t
+	    ps_limit; /* slots the log may ever fill before it spills; five more serve compaction */
+	uint32_t ps_floor,
+	    ps_target; /* const; atomic: slots it may fill now. See pool_share.c, as for the next seven */
+	uint32_t ps_left;  /* atomic: pages that have left the frames so far */
+	uint32_t ps_asked; /* loads since the last decision */
+	uint64_t ps_more_frames, ps_more_pool, ps_less_pool,
+	    ps_read_ns; /* ns of waiting that more would have saved, less cost; of a read */
+	uint32_t
+	    ps_cachemax; /* of them, slots that may hold what was read from the file; see pool_part */
+	uint64_t ps_objects, ps_granuleused, ps_segs, ps_slots, ps_members,
+	    ps_maps; /* offsets from the start */
 	uint64_t ps_leaves;
 	uint32_t ps_nmembers, ps_membertop; /* const; members that ever were */
-	uint32_t ps_mapleaves, ps_nleaves; /* leaves of one member's map; of all */
+	uint32_t ps_mapleaves, ps_nleaves;  /* leaves of one member's map; of all */
 	uint32_t ps_leaves_used;
-	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx, ps_leafx; /* farx: from ps_fileblocks on */
-	uint32_t ps_granules; /* of the object table, with a live entry */
-	uint32_t ps_table[TABLES]; /* pages of each, as far as they are charged */
+	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx,
+	    ps_leafx;                /* farx: from ps_fileblocks on */
+	uint32_t ps_granules;        /* of the object table, with a live entry */
+	uint32_t ps_table[TABLES];   /* pages of each, as far as they are charged */
 	uint32_t ps_held, ps_tables; /* pages charged: of slots, warm ones included; of tables */
-	uint64_t ps_packed;	/* bytes of packed pages in slots, but for copies of what is in the file */
+	uint64_t
+	    ps_packed; /* bytes of packed pages in slots, but for copies of what is in the file */
 	uint32_t ps_fileblocks_used, ps_farblocks_used;
-	uint32_t ps_fileblocks, ps_nfar; /* const: blocks of the file, which come first; far places */
+	uint32_t ps_fileblocks,
+	    ps_nfar; /* const: blocks of the file, which come first; far places */
 	struct far_place ps_far[POOL_FARS];
 	struct warm ps_warm[WARM_MAX];
 	uint32_t ps_nwarm;
 	uint32_t ps_open[OPENS];
-	struct list ps_young;	/* oldest first; see pool_young.c, as for the next five */
-	uint32_t ps_nyoung, ps_youngmax, ps_pins; /* of them; at most (0: nobody packs); readings begun */
-	uint32_t ps_idle, ps_work; /* atomics: the packer sleeps; futex, changed to wake it */
-	struct list ps_sealed[2]; /* by s_old; in the order they were filled */
+	struct list ps_young; /* oldest first; see pool_young.c, as for the next five */
+	uint32_t ps_nyoung, ps_youngmax,
+	    ps_pins;                 /* of them; at most (0: nobody packs); readings begun */
+	uint32_t ps_idle, ps_work;   /* atomics: the packer sleeps; futex, changed to wake it */
+	struct list ps_sealed[2];    /* by s_old; in the order they were filled */
 	uint32_t ps_sparse[BUCKETS]; /* the same by live bytes; first of each list, by s_below */
-	struct list ps_cached;	/* FILED with a slot, least recently read first */
+	struct list ps_cached;       /* FILED with a slot, least recently read first */
 	uint32_t ps_ncached;
-	uint32_t ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
+	uint32_t
+	    ps_full; /* the last search for a segment in memory to clean found none with a quarter of it dead */
 	uint32_t ps_tight; /* atomic: the packer packs tighter for the sake of fewer reads */
-	uint32_t ps_mem_loads, ps_file_loads; /* of late: pages answered by the log in memory; read from the file */
+	uint32_t ps_mem_loads,
+	    ps_file_loads; /* of late: pages answered by the log in memory; read from the file */
 	uint32_t ps_ahead, ps_reads; /* how well reading ahead does, 0..AHEAD_MAX; reads so far */
 	struct quarantine ps_quarantine[QUARANTINE_MAX]; /* ring; from ps_qfirst on, oldest first */
 	uint32_t ps_qfirst;
 	struct pool_stats ps_stats;
-	struct { uint32_t object, seg, off, len; } ps_move; /* object being placed (0: none) and its place before */
-	uint32_t ps_io;		/* counts ends of WRITING and READING; futex */
+	struct {
+		uint32_t object, seg, off, len;
+	} ps_move;              /* object being placed (0: none) and its place before */
+	uint32_t ps_io;         /* counts ends of WRITING and READING; futex */
 	uint64_t ps_in, ps_out; /* bytes before and after compression */
 };
 
@@ -148,7 +201,10 @@ static inline struct object *objects(struct pool_shared *s)
 {
 	return (struct object *)(void *)((char *)s + s->ps_objects);
 }
-static inline struct segment *segs(struct pool_shared *s) { return (struct segment *)(void *)((char *)s + s->ps_segs); }
+static inline struct segment *segs(struct pool_shared *s)
+{
+	return (struct segment *)(void *)((char *)s + s->ps_segs);
+}
 static inline struct member *pool_members(struct pool_shared *s)
 {
 	return (struct member *)(void *)((char *)s + s->ps_members);
@@ -158,7 +214,10 @@ static inline char *slot_mem(struct pool_shared *s, uint32_t slot)
 	return (char *)s + s->ps_slots + (uint64_t)slot * SEG_BYTES;
 }
 /* A count changes that is read without the lock, too, where a page is about to be packed (tighter). Lock held. */
-static inline void pool_tell(uint32_t *which, uint32_t n) { __atomic_store_n(which, n, __ATOMIC_RELAXED); }
+static inline void pool_tell(uint32_t *which, uint32_t n)
+{
+	__atomic_store_n(which, n, __ATOMIC_RELAXED);
+}
 static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* How many pages of a slot such a mask has. By hand: __builtin_popcount calls a function where the CPU need not have the instruction. */
 static inline uint32_t mask_count(uint32_t m)
@@ -168,7 +227,10 @@ static inline uint32_t mask_count(uint32_t m)
 	return ((m + (m >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 /* Bytes an object of that length takes in a segment. */
-static inline uint32_t footprint(uint32_t len) { return (uint32_t)up(sizeof(struct header) + len, 8); }
+static inline uint32_t footprint(uint32_t len)
+{
+	return (uint32_t)up(sizeof(struct header) + len, 8);
+}
 /* What a lock's owner or a segment's user is known by where nobody outlives another's death: the process is alone. */
 #define ALONE 1u
 /* The calling thread's number. The one that writes behind does not ask the kernel each time: it knows itself by its thread pointer. */
@@ -209,36 +271,46 @@ void pool_objects_repair(struct pool *); /* the index and the granules, from the
 /* pool_mem.c; locked: memory of slots and tables, and its charge */
 /* The pages [from, to) of the segment's slot will be touched. False: the charge is refused. */
 bool pool_touch_locked(struct pool *, uint32_t seg, uint32_t from, uint32_t to);
-bool pool_slot_take_locked(struct pool *, struct warm *); /* a free slot, and which of its pages are charged. False: none */
+bool pool_slot_take_locked(struct pool *,
+    struct warm *); /* a free slot, and which of its pages are charged. False: none */
 void pool_slot_give_locked(struct pool *, struct warm);
-bool pool_cool_locked(struct pool *); /* gives the memory of one warm slot back. False: there is none */
+bool pool_cool_locked(
+    struct pool *); /* gives the memory of one warm slot back. False: there is none */
 void pool_tables_locked(struct pool *); /* an index has grown or shrunk */
-void pool_forget(void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
+void pool_forget(
+    void *mem, uint64_t len); /* gives the memory back to the kernel; it reads as zeros then */
 /*
  * What the store has taken, bytes; the packed bytes that it holds; the most it takes for so many. The table of entries, which holds the
  * words of same-filled pages and the places of all, counts as packed: entries cannot move.
  */
-static inline uint64_t pool_taken(const struct pool_shared *s) { return ((uint64_t)s->ps_held + s->ps_tables) * PAGE; }
+static inline uint64_t pool_taken(const struct pool_shared *s)
+{
+	return ((uint64_t)s->ps_held + s->ps_tables) * PAGE;
+}
 static inline uint64_t pool_packed(const struct pool_shared *s)
 {
 	return s->ps_packed + (uint64_t)s->ps_granules * GRANULE * sizeof(struct object);
 }
-static inline uint64_t pool_bound(const struct pool_shared *s) { return pool_packed(s) / 4 * 5 + POOL_SLACK; }
+static inline uint64_t pool_bound(const struct pool_shared *s)
+{
+	return pool_packed(s) / 4 * 5 + POOL_SLACK;
+}
 
 /* pool_store.c */
 #define POOL_BATCH 8u /* pages that are packed or unpacked between two takings of the lock */
 struct packed {
 	uint64_t word; /* as o_word */
 	const char *data;
-	uint32_t len;  /* 0: same-filled */
+	uint32_t len; /* 0: same-filled */
 	bool dense;
-	bool young;    /* data is the caller's page, word means nothing */
+	bool young; /* data is the caller's page, word means nothing */
 };
 /* A working area; pool_pack() leaves its results there. One thread must not take two. */
 char *pool_ctx_take(struct pool *);
 void pool_ctx_give(struct pool *, const char *ctx);
 /* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. behind: nobody waits for it. Without the lock. */
-void pool_pack(struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
+void pool_pack(
+    struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
 char *pool_ctx_buf(char *ctx); /* POOL_BATCH pages of it */
 
@@ -247,7 +319,7 @@ void pool_repair_locked(struct pool *);
 /* Segment i was being written or read by somebody who died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct pool_shared *, struct segment *);
 /* Whether the one who is at segment i (s_tid) is no more. */
-int  pool_orphan(const struct segment *);
+int pool_orphan(const struct segment *);
 /* That member is dead: what it was writing or reading is as if not begun. */
 void pool_abandon_member_locked(struct pool *, uint32_t member);
 
@@ -256,16 +328,17 @@ uint64_t pool_now(void); /* pool_ring.c: ns, of the clock that all processes sha
 /* pool_ring.c: writes in flight. They belong to one thread of the process; for others there are none */
 uint32_t pool_inflight(struct pool *);
 /* Begins to write sealed segment seg. -EAGAIN: do it synchronously; -ENOSPC: no block. Drops the lock. */
-int  pool_write_start_locked(struct pool *, uint32_t seg);
+int pool_write_start_locked(struct pool *, uint32_t seg);
 /* Takes results; wait: at least one, dropping the lock. How many. */
 uint32_t pool_reap_locked(struct pool *, int wait);
 /* Writes a segment that another's ring has been writing for too long. -EAGAIN: it is not such a one. Drops the lock. */
-int  pool_steal_locked(struct pool *, uint32_t seg);
+int pool_steal_locked(struct pool *, uint32_t seg);
 /* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
 void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
 /* A block that is not to be used for a while; when too many are, ever. It was used till now. */
 void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
-uint32_t pool_quarantine_end_locked(struct pool_shared *); /* a block that may be used again, or NONE */
+uint32_t pool_quarantine_end_locked(
+    struct pool_shared *); /* a block that may be used again, or NONE */
 void pool_ring_close(struct pool *, int forked);
 
 /* pool_aio.c */
@@ -273,22 +346,25 @@ struct pool_aio_result {
 	uint64_t data;
 	int res;
 };
-int  pool_aio_setup(uint32_t n, uint64_t *aio); /* a context for n at a time */
-void pool_aio_destroy(uint64_t aio); /* waits for what is in flight */
-uint32_t pool_aio_ready(uint64_t aio); /* how many have ended and were not collected; ~0: not known */
+int pool_aio_setup(uint32_t n, uint64_t *aio); /* a context for n at a time */
+void pool_aio_destroy(uint64_t aio);           /* waits for what is in flight */
+uint32_t pool_aio_ready(
+    uint64_t aio); /* how many have ended and were not collected; ~0: not known */
 /* -EAGAIN: not taken. */
-int  pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data);
+int pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data);
 /* Up to max results; wait: at least one. */
 uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *, uint32_t max);
-int  pool_aio_open(struct pool *); /* for loads */
+int pool_aio_open(struct pool *); /* for loads */
 void pool_aio_close(struct pool *);
 /* pool_load.c: so many pages were read, which will be loaded next */
 void pool_fetched_locked(struct pool_shared *, uint32_t n);
 
 /* pool_block.c: numbers of blocks */
-uint32_t pool_block_take_locked(struct pool *); /* NONE: the file is full, and so are the far places; p_sink: the latter */
+uint32_t pool_block_take_locked(
+    struct pool *); /* NONE: the file is full, and so are the far places; p_sink: the latter */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
-void pool_block_count_locked(struct pool_shared *, uint32_t block, int by); /* one more is in use, or one less */
+void pool_block_count_locked(
+    struct pool_shared *, uint32_t block, int by); /* one more is in use, or one less */
 /* For repair: no block is in use; that one is not free (used: and is counted); none free is at the end. */
 void pool_blocks_reset(struct pool_shared *);
 void pool_block_mark(struct pool_shared *, uint32_t block, bool used);
@@ -297,49 +373,63 @@ bool pool_block_free(struct pool_shared *, uint32_t block);
 
 /* pool_file.c */
 /* A write of sealed segment seg: to a block (s_block; -ENOSPC); the write itself, dropping the lock, and its end; its end alone. */
-int  pool_write_begin_locked(struct pool *, uint32_t seg);
-int  pool_write_sync_locked(struct pool *, uint32_t seg);
+int pool_write_begin_locked(struct pool *, uint32_t seg);
+int pool_write_sync_locked(struct pool *, uint32_t seg);
 void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
 /* Bytes of a segment that are written and read back: whole pages. */
-static inline uint32_t pool_seg_bytes(const struct segment *g) { return (uint32_t)up(g->s_used, PAGE); }
-int  pool_injected(struct pool *, enum pool_inject);
+static inline uint32_t pool_seg_bytes(const struct segment *g)
+{
+	return (uint32_t)up(g->s_used, PAGE);
+}
+int pool_injected(struct pool *, enum pool_inject);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
-int  pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
-bool pool_file_limited(const struct pool *); /* may this process not write all of the file (RLIMIT_FSIZE)? */
+int pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
+bool pool_file_limited(
+    const struct pool *); /* may this process not write all of the file (RLIMIT_FSIZE)? */
 /* Writes sealed segment seg to the file. Drops the lock during the write. 0, -ENOSPC, -EIO. */
-int  pool_spill_locked(struct pool *, uint32_t seg);
+int pool_spill_locked(struct pool *, uint32_t seg);
 /* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
-int  pool_reclaim_block_locked(struct pool *);
+int pool_reclaim_block_locked(struct pool *);
 /* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Drops the lock meanwhile. */
-int  pool_wait_io_locked(struct pool *);
+int pool_wait_io_locked(struct pool *);
 
 /* Filed segment seg is read back whole and sealed, its block given back. 0; -EIO, -ENOSPC: it stays filed. Drops the lock. */
-int  pool_fetch_back_locked(struct pool *, uint32_t seg);
+int pool_fetch_back_locked(struct pool *, uint32_t seg);
 
 /* pool_far.c: blocks that lie far away */
-const struct far_place *pool_far_of(const struct pool_shared *, uint32_t block); /* NULL: it is the file's */
+const struct far_place *pool_far_of(
+    const struct pool_shared *, uint32_t block); /* NULL: it is the file's */
 /* As pool_file_io, of one block at most; waits. */
-int  pool_far_io(struct pool *, const struct far_place *, int write, void *mem, uint64_t at, uint32_t n);
+int pool_far_io(
+    struct pool *, const struct far_place *, int write, void *mem, uint64_t at, uint32_t n);
 /* Begins to write a far block. 0 and *ticket; -EAGAIN: not now; -EIO. */
-int  pool_far_begin(struct pool *, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket);
-bool pool_far_ready(struct pool *, uint32_t block, uint32_t ticket); /* would pool_far_end not wait? */
-int  pool_far_end(struct pool *, uint32_t block, uint32_t ticket);   /* 0, -EIO, -ENOSPC */
-void pool_far_trim(struct pool_shared *, uint32_t block); /* its contents are not needed; nothing for a block of the file */
+int pool_far_begin(
+    struct pool *, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket);
+bool pool_far_ready(
+    struct pool *, uint32_t block, uint32_t ticket);              /* would pool_far_end not wait? */
+int pool_far_end(struct pool *, uint32_t block, uint32_t ticket); /* 0, -EIO, -ENOSPC */
+void pool_far_trim(struct pool_shared *,
+    uint32_t block); /* its contents are not needed; nothing for a block of the file */
 void pool_far_release(struct pool_shared *, uint32_t member); /* that member is dead */
 /* Are there blocks, near or far? */
-static inline bool pool_has_blocks(const struct pool *p) { return p->p_fd >= 0 || p->p_shared->ps_nfar > 0; }
+static inline bool pool_has_blocks(const struct pool *p)
+{
+	return p->p_fd >= 0 || p->p_shared->ps_nfar > 0;
+}
 
 /* pool_log.c */
 /* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */
-int  pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
+int pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
 /* Segment seg has room, and the memory for it is charged. */
-void pool_append_locked(struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
+void pool_append_locked(
+    struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
 /* An object of that length, which lay in segment seg, is there no more. */
 void pool_gone_locked(struct pool_shared *, uint32_t seg, uint32_t len);
 void pool_seal_locked(struct pool_shared *, uint32_t seg);
 /* The sealed segment to be written first, or NONE: whose pages have been out of the frames the longest. */
 uint32_t pool_oldest(const struct pool_shared *);
-void pool_unseal_locked(struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
+void pool_unseal_locked(
+    struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
 /* The live objects of sealed segment seg go to open ones, and it is freed. False: no memory for them. */
 bool pool_compact_locked(struct pool *, uint32_t seg);
 /* After objects have gone: what the store holds is made dense again, and what it need not hold is given back. */
@@ -357,10 +447,10 @@ void pool_dequeue_locked(struct pool_shared *, struct list *, uint32_t seg);
 void pool_begin_locked(struct pool *, uint32_t seg);
 
 /* pool_young.c */
-#define YOUNG_OBJECTS 7u /* pages of a young segment; */
-#define YOUNG_PAGES   8u /* the memory they lie in */
-#define YOUNG_FEW     2u /* young segments that there may always be */
-#define YOUNG_SHARE   (YOUNG_PAGES * PAGE * 16u) /* and one more for so many packed bytes */
+#define YOUNG_OBJECTS 7u                       /* pages of a young segment; */
+#define YOUNG_PAGES 8u                         /* the memory they lie in */
+#define YOUNG_FEW 2u                           /* young segments that there may always be */
+#define YOUNG_SHARE (YOUNG_PAGES * PAGE * 16u) /* and one more for so many packed bytes */
 /* How many segments may be young, the open one included. A hint without the lock. */
 static inline uint32_t pool_young_most(const struct pool_shared *s)
 {
@@ -375,16 +465,21 @@ static inline uint32_t pool_young_pages(const struct pool_shared *s)
 }
 /* There are more young pages than the packed ones allow, because those have gone: pack them. Without the lock. */
 void pool_young_relieve(struct pool *);
-int  pool_young_room(const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
+int pool_young_room(
+    const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
 /* Room for a page in the open young segment. -EAGAIN: there is none, pack it. Does not drop the lock. */
-int  pool_young_open_locked(struct pool *);
+int pool_young_open_locked(struct pool *);
 void pool_young_seal_locked(struct pool_shared *); /* the open one is full, whatever is in it */
 void pool_young_remove_locked(struct pool_shared *, uint32_t seg);
 void pool_young_close_locked(struct pool *);
-void pool_young_added(struct pool *); /* pages were stored: is the packer to be woken? Without the lock */
+void pool_young_added(
+    struct pool *); /* pages were stored: is the packer to be woken? Without the lock */
 
 /* pool_share.c: how much of the budget the pool takes */
-static inline uint32_t pool_target(const struct pool_shared *s) { return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED); }
+static inline uint32_t pool_target(const struct pool_shared *s)
+{
+	return __atomic_load_n(&s->ps_target, __ATOMIC_RELAXED);
+}
 /* So many of the whole pool, in proportion to what it may hold now. */
 static inline uint32_t pool_part(const struct pool_shared *s, uint32_t most)
 {
@@ -392,10 +487,12 @@ static inline uint32_t pool_part(const struct pool_shared *s, uint32_t most)
 }
 /* Does the pool's part of memory change at all? */
 static inline bool pool_shares(const struct pool_shared *s) { return s->ps_floor != s->ps_limit; }
-void pool_left(struct pool_shared *, uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
+void pool_left(struct pool_shared *,
+    uint32_t handle); /* the page of that object leaves the frames. Without the lock, too */
 /* It is loaded; io: with a read of its own. */
 void pool_wanted_locked(struct pool_shared *, const struct object *, bool io);
-bool pool_raise_locked(struct pool_shared *); /* the file takes no more: false: neither does memory */
+bool pool_raise_locked(
+    struct pool_shared *); /* the file takes no more: false: neither does memory */
 void pool_read_took(struct pool_shared *, uint64_t ns); /* without the lock */
 
 /* pool_cache.c: what was read from the file */
@@ -404,13 +501,14 @@ void pool_read_took(struct pool_shared *, uint64_t ns); /* without the lock */
  * read. 0: they are there (if the object still is in this segment). -EAGAIN: no slot for it, or somebody else
  * reads this segment: read it privately. -EIO.
  */
-int  pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
+int pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
 /* Its parts. False: no slot for it, or somebody else reads this segment. Else the segment keeps slot and block till the end. */
 bool pool_fetch_begin_locked(struct pool *, uint32_t seg);
 /* How much to read, [*from, *to), when those pages are wanted: one run, as little as misses. False: no memory for it. */
 bool pool_extent_locked(struct pool *, uint32_t seg, uint32_t *from, uint32_t *to);
 void pool_fetch_end_locked(struct pool *, uint32_t seg, uint32_t from, uint32_t to, int rc);
-static inline uint32_t pool_pages_mask(uint32_t off, uint32_t len) /* the pages of a segment that cover this */
+static inline uint32_t pool_pages_mask(
+    uint32_t off, uint32_t len) /* the pages of a segment that cover this */
 {
 	return (uint32_t)((2ull << (off + len - 1) / PAGE) - (1ull << off / PAGE));
 }

@@ -23,7 +23,8 @@ static int unpack(void *area, const char *data, const struct object *o, void *pa
 }
 
 /* Reads the object by itself, past the cache; the caller's reference keeps its segment where it is. Without the lock. */
-static int load_alone(struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
+static int load_alone(
+    struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
 {
 	uint64_t at = (uint64_t)block * SEG_BYTES + o->o_off, from = at / PAGE * PAGE;
 	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(up(at + o->o_len, PAGE) - from));
@@ -72,8 +73,8 @@ void pool_fetched_locked(struct pool_shared *s, uint32_t n)
  * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
  * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
  */
-static uint32_t take_locked(
-    struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, char *buf, struct taken *t, int *rc)
+static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages,
+    char *buf, struct taken *t, int *rc)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = 0;
@@ -89,7 +90,9 @@ static uint32_t take_locked(
 		}
 		struct segment *g = &segs(s)[o.o_seg];
 		if (!pool_resident(g, o.o_off, o.o_len)) {
-			*rc = g->s_state == SEG_FILED ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len) : -EAGAIN;
+			*rc = g->s_state == SEG_FILED
+			    ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len)
+			    : -EAGAIN;
 			t[i].block = g->s_block;
 			read = 1;
 			count_load_locked(s, &s->ps_file_loads);
@@ -131,7 +134,8 @@ static int finish(struct pool *p, void *area, const struct taken *t, void *page)
 }
 
 /* -EAGAIN: it is elsewhere by now. */
-static int finish_alone(struct pool *p, void *area, uint32_t handle, const struct taken *t, char *buf, void *page)
+static int finish_alone(
+    struct pool *p, void *area, uint32_t handle, const struct taken *t, char *buf, void *page)
 {
 	int rc = load_alone(p, area, &t->o, t->block, buf, page);
 
@@ -139,13 +143,15 @@ static int finish_alone(struct pool *p, void *area, uint32_t handle, const struc
 		return 0;
 	pool_lock(p); /* fetched back meanwhile, and the block used again? */
 	const struct object *o = &objects(p->p_shared)[handle];
-	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off || segs(p->p_shared)[o->o_seg].s_block != t->block)
+	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off ||
+	    segs(p->p_shared)[o->o_seg].s_block != t->block)
 		rc = -EAGAIN;
 	pool_unlock(p->p_shared);
 	return rc;
 }
 
-int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done)
+int pool_load_vec(
+    struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done)
 {
 	struct taken t[BATCH];
 	char *ctx = pool_ctx_take(p), *buf = pool_ctx_buf(ctx);
@@ -153,14 +159,15 @@ int pool_load_vec(struct pool *p, uint32_t n, const uint32_t *handles, void *con
 
 	for (*done = 0; *done < n && rc == 0;) {
 		pool_lock(p);
-		uint32_t m =
-		    take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done, pages + *done, buf, t, &why);
+		uint32_t m = take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done,
+		    pages + *done, buf, t, &why);
 		pool_unlock(p->p_shared);
 		for (uint32_t i = 0; i < m && (rc = finish(p, ctx, &t[i], pages[*done])) == 0; i++)
 			++*done;
 		if (rc != 0 || why == 0)
 			continue;
-		rc = why == -EAGAIN ? finish_alone(p, ctx, handles[*done], &t[m], buf, pages[*done]) : why;
+		rc = why == -EAGAIN ? finish_alone(p, ctx, handles[*done], &t[m], buf, pages[*done])
+				    : why;
 		if (rc == 0)
 			++*done;
 		else if (rc == -EAGAIN)
@@ -174,7 +181,8 @@ int pool_takes_memory(const struct pool *p, uint32_t handle)
 {
 	uint32_t i = __atomic_load_n(&objects(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
 
-	return i != NONE && __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
+	return i != NONE &&
+	    __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
 }
 
 int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)

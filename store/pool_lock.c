@@ -7,12 +7,15 @@
 #include "store/pool_impl.h"
 
 #define WAITERS 0x80000000u
-#define SPIN	64u /* looks, each some 40 ns */
+#define SPIN 64u /* looks, each some 40 ns */
 
 int pool_dead(uint32_t tid)
 {
 	char byte;
-	struct { void *base; size_t len; } to = { &byte, 1 }, from = { NULL, 1 };
+	struct {
+		void *base;
+		size_t len;
+	} to = { &byte, 1 }, from = { NULL, 1 };
 
 	/*
 	 * Reading a byte of it fails in any case, but with ESRCH once it has no memory any more: a corpse is told from the
@@ -26,23 +29,27 @@ void pool_lock(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t tid = pool_tid(p), was = 0;
-	struct { long s, ns; } soon = { 0, 50000000 };
+	struct {
+		long s, ns;
+	} soon = { 0, 50000000 };
 
-	if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	if (__atomic_compare_exchange_n(
+		&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
 	for (uint32_t i = 0; i < SPIN; i++) {
 		__builtin_ia32_pause();
 		if (__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) != 0)
 			continue;
 		was = 0;
-		if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(
+			&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			return;
 	}
 	for (;;) {
 		was = __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED);
 		if (was == 0) {
-			if (__atomic_compare_exchange_n(
-				&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0,
+				__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 				return;
 			continue;
 		}
@@ -51,8 +58,8 @@ void pool_lock(struct pool *p)
 			&s->ps_lock, &was, was | WAITERS, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
 		was |= WAITERS;
-		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was, (long)&soon, 0, 0) ==
-			-ETIMEDOUT &&
+		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was,
+			(long)&soon, 0, 0) == -ETIMEDOUT &&
 		    !p->p_alone && pool_dead(was & ~WAITERS) &&
 		    __atomic_compare_exchange_n(
 			&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {

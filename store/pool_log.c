@@ -19,9 +19,13 @@
 #include "store/pool_impl.h"
 
 #define LEFT_MEAN 16 /* s_left is about the last so many */
-#define DENSE	  (SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
-#define WARM_FEW  2u /* warm slots that are worth a denser log: each compaction takes a slot and gives one back */
-#define MARGIN	  (20u * PAGE) /* the copy of a segment that is not dense, a page that is being stored, and its entry */
+#define DENSE                                                                                      \
+	(SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
+#define WARM_FEW                                                                                   \
+	2u /* warm slots that are worth a denser log: each compaction takes a slot and gives one back */
+#define MARGIN                                                                                     \
+	(20u *                                                                                     \
+	    PAGE) /* the copy of a segment that is not dense, a page that is being stored, and its entry */
 
 void pool_begin_locked(struct pool *p, uint32_t i)
 {
@@ -182,7 +186,8 @@ void pool_gone_locked(struct pool_shared *s, uint32_t i, uint32_t len)
 	}
 }
 
-void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, const char *data, uint32_t len)
+void pool_append_locked(
+    struct pool_shared *s, uint32_t i, uint32_t object, const char *data, uint32_t len)
 {
 	struct segment *g = &segs(s)[i];
 	struct object *o = &objects(s)[object];
@@ -200,7 +205,9 @@ void pool_append_locked(struct pool_shared *s, uint32_t i, uint32_t object, cons
 	__atomic_store_n(&o->o_seg, i, __ATOMIC_RELAXED); /* pool_takes_memory looks */
 	o->o_off = (uint16_t)(g->s_used + sizeof h);
 	o->o_len = (uint16_t)len;
-	g->s_left = g->s_used == 0 ? o->o_left : g->s_left + (uint32_t)((int32_t)(o->o_left - g->s_left) / LEFT_MEAN);
+	g->s_left = g->s_used == 0
+	    ? o->o_left
+	    : g->s_left + (uint32_t)((int32_t)(o->o_left - g->s_left) / LEFT_MEAN);
 	g->s_used += footprint(len);
 	g->s_live += footprint(len);
 	g->s_packed += len;
@@ -268,7 +275,8 @@ bool pool_compact_locked(struct pool *p, uint32_t i)
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
 			if (!open_old(p, footprint(h.h_len)))
 				return false;
-			pool_append_locked(s, s->ps_open[OPEN_OLD], h.h_object, mem + at + sizeof h, h.h_len);
+			pool_append_locked(
+			    s, s->ps_open[OPEN_OLD], h.h_object, mem + at + sizeof h, h.h_len);
 			pool_gone_locked(s, i, h.h_len);
 		}
 		at += footprint(h.h_len);
@@ -359,7 +367,8 @@ static uint32_t log_pages(const struct pool_shared *s)
 /* What may be charged beyond the target is for a block that is reclaimed, so the tables, which are charged, too, are part of it. */
 static uint32_t log_limit(const struct pool_shared *s)
 {
-	uint32_t all = pool_target(s) * SEG_PAGES, other = pool_young_most(s) * YOUNG_PAGES + s->ps_tables;
+	uint32_t all = pool_target(s) * SEG_PAGES,
+		 other = pool_young_most(s) * YOUNG_PAGES + s->ps_tables;
 
 	return all > other + 2 * SEG_PAGES ? all - other : 2 * SEG_PAGES;
 }
@@ -402,14 +411,17 @@ static int make_room(struct pool *p)
 		return 0;
 	if (pool_reap_locked(p, 0) > 0)
 		return 0;
-	while ((i = pool_oldest(s)) != NONE && pool_inflight(p) < 2 && pool_write_start_locked(p, i) == 0)
+	while ((i = pool_oldest(s)) != NONE && pool_inflight(p) < 2 &&
+	    pool_write_start_locked(p, i) == 0)
 		; /* one is ready when the other has been waited for */
 	if (pool_reap_locked(p, 1) > 0)
 		return 0;
 	i = pool_oldest(s);
 	if (i != NONE && (rc = pool_spill_locked(p, i)) != -ENOSPC)
 		return rc;
-	if (pool_oldest(s) != NONE && pool_reclaim_block_locked(p) == 0) /* there is something to write, but no block for it */
+	if (pool_oldest(s) != NONE &&
+	    pool_reclaim_block_locked(p) ==
+		0) /* there is something to write, but no block for it */
 		return 0;
 	if (pool_cache_evict_locked(p))
 		return 0;
@@ -469,7 +481,8 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 			continue;
 		} else {
 			write_behind(p);
-			if (s->ps_open[kind] != NONE) /* somebody else opened one while the lock was dropped */
+			if (s->ps_open[kind] !=
+			    NONE) /* somebody else opened one while the lock was dropped */
 				continue;
 			if (log_pages(s) + SEG_PAGES <= log_limit(s) &&
 			    (s->ps_open[kind] = pool_seg_new_locked(p, SEG_OPEN)) != NONE)

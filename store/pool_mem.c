@@ -94,7 +94,8 @@ bool pool_cool_locked(struct pool *p)
 bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 {
 	struct segment *g = &segs(p->p_shared)[i];
-	uint32_t more = from == to ? 0 : pool_pages_mask(from * PAGE, (to - from) * PAGE) & ~g->s_pages;
+	uint32_t more =
+	    from == to ? 0 : pool_pages_mask(from * PAGE, (to - from) * PAGE) & ~g->s_pages;
 
 	if (more == 0)
 		return true;
@@ -115,16 +116,32 @@ struct table {
 static struct table table_of(const struct pool_shared *s, unsigned t)
 {
 	switch (t) {
-	case TABLE_OBJMAP: return (struct table){ s->ps_objx.x_map, pool_index_map_bytes(s->ps_objx.x_next) };
-	case TABLE_OBJSUM: return (struct table){ s->ps_objx.x_sum, pool_index_sum_bytes(s->ps_objx.x_next) };
-	case TABLE_GRANULES: return (struct table){ s->ps_granuleused, up(s->ps_objx.x_next, GRANULE) / GRANULE * 2 };
-	case TABLE_SEGS: return (struct table){ s->ps_segs, (uint64_t)s->ps_segx.x_next * sizeof(struct segment) };
-	case TABLE_SEGMAP: return (struct table){ s->ps_segx.x_map, pool_index_map_bytes(s->ps_segx.x_next) };
-	case TABLE_SLOTMAP: return (struct table){ s->ps_slotx.x_map, pool_index_map_bytes(s->ps_slotx.x_next) };
-	case TABLE_BLOCKMAP: return (struct table){ s->ps_blockx.x_map, pool_index_map_bytes(s->ps_blockx.x_next) };
-	case TABLE_FARMAP: return (struct table){ s->ps_farx.x_map, pool_index_map_bytes(s->ps_farx.x_next) };
-	case TABLE_MEMBERS: return (struct table){ s->ps_members, (uint64_t)s->ps_membertop * sizeof(struct member) };
-	default: return (struct table){ s->ps_maps, (uint64_t)s->ps_membertop * s->ps_mapleaves * 4 };
+	case TABLE_OBJMAP:
+		return (struct table){ s->ps_objx.x_map, pool_index_map_bytes(s->ps_objx.x_next) };
+	case TABLE_OBJSUM:
+		return (struct table){ s->ps_objx.x_sum, pool_index_sum_bytes(s->ps_objx.x_next) };
+	case TABLE_GRANULES:
+		return (struct table){ s->ps_granuleused,
+			up(s->ps_objx.x_next, GRANULE) / GRANULE * 2 };
+	case TABLE_SEGS:
+		return (struct table){ s->ps_segs,
+			(uint64_t)s->ps_segx.x_next * sizeof(struct segment) };
+	case TABLE_SEGMAP:
+		return (struct table){ s->ps_segx.x_map, pool_index_map_bytes(s->ps_segx.x_next) };
+	case TABLE_SLOTMAP:
+		return (
+		    struct table){ s->ps_slotx.x_map, pool_index_map_bytes(s->ps_slotx.x_next) };
+	case TABLE_BLOCKMAP:
+		return (
+		    struct table){ s->ps_blockx.x_map, pool_index_map_bytes(s->ps_blockx.x_next) };
+	case TABLE_FARMAP:
+		return (struct table){ s->ps_farx.x_map, pool_index_map_bytes(s->ps_farx.x_next) };
+	case TABLE_MEMBERS:
+		return (struct table){ s->ps_members,
+			(uint64_t)s->ps_membertop * sizeof(struct member) };
+	default:
+		return (
+		    struct table){ s->ps_maps, (uint64_t)s->ps_membertop * s->ps_mapleaves * 4 };
 	}
 }
 
@@ -132,20 +149,23 @@ void pool_tables_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 	bool empty = s->ps_stats.pages == 0;
-	uint32_t now = empty ? 0 : BASE_PAGES + s->ps_granules * (uint32_t)GRANULE_PAGES + s->ps_leaves_used;
+	uint32_t now =
+	    empty ? 0 : BASE_PAGES + s->ps_granules * (uint32_t)GRANULE_PAGES + s->ps_leaves_used;
 
 	for (unsigned t = 0; t < TABLES; t++) {
 		struct table b = table_of(s, t);
 		uint32_t pages = (uint32_t)(up(b.bytes, PAGE) / PAGE);
 
 		if (pages < s->ps_table[t])
-			pool_forget((char *)s + b.at + (uint64_t)pages * PAGE, (uint64_t)(s->ps_table[t] - pages) * PAGE);
+			pool_forget((char *)s + b.at + (uint64_t)pages * PAGE,
+			    (uint64_t)(s->ps_table[t] - pages) * PAGE);
 		s->ps_table[t] = pages;
 		now += empty ? 0 : pages;
 	}
 	if (now < s->ps_tables)
 		give_back(p, s->ps_tables - now);
-	if (now <= s->ps_tables || take(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
+	if (now <= s->ps_tables ||
+	    take(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
 		s->ps_tables = now;
 	note_most(s);
 }

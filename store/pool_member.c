@@ -71,7 +71,8 @@ void pool_leaves_repair(struct pool_shared *s)
 				s->ps_leaves_used++;
 			}
 	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
-		if (pool_index_free(s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
+		if (pool_index_free(
+			s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
 			pool_forget(leaf(s, i + 1), PAGE);
 	pool_index_trim(s, &s->ps_leafx);
 }
@@ -155,7 +156,8 @@ void pool_release(struct pool *p, uint32_t tag)
 	struct pool_shared *s = p->p_shared;
 
 	for (uint32_t i = 0; i < s->ps_membertop; i++)
-		if ((pool_members(s)[i].m_state == MEMBER_LIVE || pool_members(s)[i].m_state == MEMBER_DYING) &&
+		if ((pool_members(s)[i].m_state == MEMBER_LIVE ||
+			pool_members(s)[i].m_state == MEMBER_DYING) &&
 		    pool_members(s)[i].m_tag == tag)
 			member_free(p, i);
 }
@@ -170,11 +172,13 @@ int pool_fork_begin(struct pool *p)
 	pool_lock(p);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		uint32_t i = map_of(s, p->p_member)[n];
-		uint64_t *from = i != 0 ? leaf(s, i) : NULL, *to = i != 0 ? leaf_get(p, p->p_child, n) : NULL;
+		uint64_t *from = i != 0 ? leaf(s, i) : NULL,
+			 *to = i != 0 ? leaf_get(p, p->p_child, n) : NULL;
 
 		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {
 			for (uint64_t bits = from[w]; bits != 0; bits &= bits - 1)
-				objects(s)[n * LEAF_BITS + w * 64 + (uint32_t)__builtin_ctzll(bits)].o_ref++;
+				objects(s)[n * LEAF_BITS + w * 64 + (uint32_t)__builtin_ctzll(bits)]
+				    .o_ref++;
 			BARRIER();
 			if (to != NULL)
 				to[w] = from[w];

@@ -9,7 +9,10 @@
  */
 #include "store/pool_impl.h"
 
-static char *granule_mem(struct pool_shared *s, uint32_t g) { return (char *)&objects(s)[(uint64_t)g * GRANULE]; }
+static char *granule_mem(struct pool_shared *s, uint32_t g)
+{
+	return (char *)&objects(s)[(uint64_t)g * GRANULE];
+}
 
 /* How many entries of granule g are in use. */
 static uint16_t *granule_used(struct pool_shared *s, uint32_t g)

@@ -13,10 +13,7 @@ void pool_abandon_locked(struct pool_shared *s, struct segment *g)
 		set_state(g, g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED);
 }
 
-int pool_orphan(const struct segment *g)
-{
-	return g->s_tid != ALONE && pool_dead(g->s_tid);
-}
+int pool_orphan(const struct segment *g) { return g->s_tid != ALONE && pool_dead(g->s_tid); }
 
 void pool_abandon_member_locked(struct pool *p, uint32_t member)
 {
@@ -34,7 +31,8 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 		if (g->s_state == SEG_WRITING || g->s_state == SEG_READING) {
 			pool_abandon_locked(s, g);
 			any = 1;
-		} else if ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) && g->s_fetch != 0) {
+		} else if ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) &&
+		    g->s_fetch != 0) {
 			g->s_fetch = 0;
 			if (g->s_live == 0)
 				pool_seg_empty_locked(p, i);
@@ -82,17 +80,21 @@ static void repair_segment(struct pool_shared *s, uint32_t i)
 
 	if (g->s_fetch != 0 && pool_orphan(g))
 		g->s_fetch = 0;
-	if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] && i != s->ps_open[OPEN_RAW])
+	if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] &&
+	    i != s->ps_open[OPEN_RAW])
 		set_state(g, SEG_SEALED);
-	if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 && g->s_fetch == 0)
+	if ((g->s_state == SEG_SEALED || g->s_state == SEG_FILED) && g->s_live == 0 &&
+	    g->s_fetch == 0)
 		set_state(g, SEG_FREE);
-	if (g->s_state == SEG_YOUNG && g->s_live == 0 && g->s_fetch == 0 && i != s->ps_open[OPEN_YOUNG])
+	if (g->s_state == SEG_YOUNG && g->s_live == 0 && g->s_fetch == 0 &&
+	    i != s->ps_open[OPEN_YOUNG])
 		set_state(g, SEG_FREE);
 	if (g->s_state == SEG_FREE || (g->s_state == SEG_FILED && g->s_fetch == 0))
 		g->s_slot = NONE;
 	if (g->s_slot == NONE && g->s_state != SEG_READING)
 		g->s_pages = 0;
-	if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN || g->s_state == SEG_YOUNG)
+	if (g->s_state == SEG_FREE || g->s_state == SEG_SEALED || g->s_state == SEG_OPEN ||
+	    g->s_state == SEG_YOUNG)
 		g->s_block = NONE;
 }
 
@@ -117,7 +119,8 @@ static void relist_segment(struct pool_shared *s, uint32_t i)
 
 static void repair_segments(struct pool_shared *s)
 {
-	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young = (struct list){ NONE, NONE };
+	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young =
+	    (struct list){ NONE, NONE };
 	for (unsigned b = 0; b < BUCKETS; b++)
 		s->ps_sparse[b] = NONE;
 	s->ps_nwarm = s->ps_ncached = s->ps_nyoung = 0;

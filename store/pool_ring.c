@@ -16,16 +16,18 @@
 
 #include <linux/io_uring.h>
 
-#define ENTRIES	   8u
+#define ENTRIES 8u
 #define QUARANTINE 10000000000ull /* ns */
 
 struct pool_ring {
 	int fd; /* -1: asynchronous I/O of any thread, for a store alone: aio, ops, waiting and inflight are under the store's lock */
 	uint64_t aio;
 	struct member_io ops[POOL_WRITES];
-	uint32_t far_ticket[POOL_WRITES]; /* counted from 1; 0: the write is none to a far place, or is being collected */
+	uint32_t far_ticket
+	    [POOL_WRITES]; /* counted from 1; 0: the write is none to a far place, or is being collected */
 	uint32_t far_inflight; /* of inflight, to far places */
-	bool waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
+	bool
+	    waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
 	uint32_t tid, inflight;
 	char *map, *sqe;
 	size_t mapbytes;
@@ -61,17 +63,18 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 	long m, e;
 
 	r->mapbytes = sq > cq ? sq : cq;
-	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
-	    (long)IORING_OFF_SQ_RING);
+	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQ_RING);
 	if (sys_failed(m))
 		return (int)m;
 	r->map = (char *)m;
-	e = sys_call6(
-	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
+	e = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
+	    (long)IORING_OFF_SQES);
 	if (sys_failed(e))
 		return (int)e;
 	r->sqe = (char *)e;
-	(void)sys_call3(SYS_madvise, m, (long)r->mapbytes, MADV_DONTFORK); /* a child makes its own */
+	(void)sys_call3(
+	    SYS_madvise, m, (long)r->mapbytes, MADV_DONTFORK); /* a child makes its own */
 	(void)sys_call3(SYS_madvise, e, PAGE, MADV_DONTFORK);
 	r->sq_tail = (uint32_t *)(void *)(r->map + q->sq_off.tail);
 	r->sq_array = (uint32_t *)(void *)(r->map + q->sq_off.array);
@@ -85,22 +88,27 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 
 int pool_async(struct pool *p)
 {
-	struct io_uring_params q = { .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN };
+	struct io_uring_params q = { .flags =
+					 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN };
 	long m, fd;
 	int rc;
 
 	if (!pool_has_blocks(p) || p->p_member == NONE || p->p_ring != NULL)
 		return -EINVAL;
-	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m = sys_call6(
+	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return (int)m;
 	struct pool_ring *r = (struct pool_ring *)m;
 	fd = p->p_fd < 0 ? -ENOSYS : sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
 	r->fd = (int)fd;
-	rc = fd < 0 ? (int)fd : (q.features & IORING_FEAT_SINGLE_MMAP) == 0 ? -ENOSYS : ring_map(r, &q);
+	rc = fd < 0                                       ? (int)fd
+	    : (q.features & IORING_FEAT_SINGLE_MMAP) == 0 ? -ENOSYS
+							  : ring_map(r, &q);
 	if (rc != 0)
 		ring_unmap(r);
-	if (rc != 0 && p->p_shared->ps_nfar == 0) { /* writes to far places need no ring of the kernel's */
+	if (rc != 0 &&
+	    p->p_shared->ps_nfar == 0) { /* writes to far places need no ring of the kernel's */
 		ring_free(r);
 		return rc;
 	}
@@ -118,12 +126,14 @@ void pool_alone(struct pool *p)
 	p->p_alone = true;
 	if (!pool_has_blocks(p))
 		return;
-	m = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m = sys_call6(
+	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return;
 	r = (struct pool_ring *)m;
 	r->fd = -1;
-	if ((p->p_fd < 0 || pool_aio_setup(POOL_WRITES, &r->aio) != 0) && p->p_shared->ps_nfar == 0) {
+	if ((p->p_fd < 0 || pool_aio_setup(POOL_WRITES, &r->aio) != 0) &&
+	    p->p_shared->ps_nfar == 0) {
 		ring_free(r);
 		return;
 	}
@@ -162,9 +172,12 @@ static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint32_t 
 	struct io_uring_sqe *e = (struct io_uring_sqe *)(void *)r->sqe + (tail & r->sq_mask);
 	long rc;
 
-	*e = (struct io_uring_sqe){
-		.opcode = IORING_OP_WRITE, .fd = fd, .off = at, .addr = (uint64_t)mem, .len = bytes, .user_data = op
-	};
+	*e = (struct io_uring_sqe){ .opcode = IORING_OP_WRITE,
+		.fd = fd,
+		.off = at,
+		.addr = (uint64_t)mem,
+		.len = bytes,
+		.user_data = op };
 	r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
 	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	do
@@ -191,7 +204,8 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	uint32_t op = 0;
 	int rc;
 
-	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync || (p->p_fd >= 0 && pool_file_limited(p)))
+	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync ||
+	    (p->p_fd >= 0 && pool_file_limited(p)))
 		return -EAGAIN;
 	struct member_io *io = ops_of(p);
 	while (io[op].io_block != 0)
@@ -214,7 +228,8 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	if (pool_injected(p, POOL_INJECT_SUBMIT))
 		rc = -EAGAIN;
 	else
-		rc = far ? pool_far_begin(p, block, mem, bytes, &ticket) : submit(r, p->p_fd, mem, off, bytes, op);
+		rc = far ? pool_far_begin(p, block, mem, bytes, &ticket)
+			 : submit(r, p->p_fd, mem, off, bytes, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
@@ -238,8 +253,12 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 static void collect(struct pool *p, struct member_io *io, int res)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = io->io_seg, block = io->io_block - 1, bytes = i != 0 ? pool_seg_bytes(&segs(s)[i - 1]) : 0;
-	int rc = res == (int)bytes ? 0 : res >= 0 || res == -ENOSPC ? -ENOSPC : res == -EFBIG ? -EAGAIN : -EIO;
+	uint32_t i = io->io_seg, block = io->io_block - 1,
+		 bytes = i != 0 ? pool_seg_bytes(&segs(s)[i - 1]) : 0;
+	int rc = res == (int)bytes       ? 0
+	    : res >= 0 || res == -ENOSPC ? -ENOSPC
+	    : res == -EFBIG              ? -EAGAIN
+					 : -EIO;
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;
@@ -276,7 +295,8 @@ static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 		r->inflight--;
 		r->far_inflight--;
 		i = io[op].io_seg;
-		collect(p, &io[op], rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs(p->p_shared)[i - 1]) : rc);
+		collect(p, &io[op],
+		    rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs(p->p_shared)[i - 1]) : rc);
 		wait = false;
 		n++;
 	}
@@ -287,7 +307,9 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 {
 	struct pool_shared *s = p->p_shared;
 	struct pool_aio_result res[POOL_WRITES];
-	struct { long s, ns; } soon = { 0, 50000000 };
+	struct {
+		long s, ns;
+	} soon = { 0, 50000000 };
 	uint32_t n;
 
 	if (r->waiting) {
@@ -296,7 +318,8 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 		if (!wait)
 			return 0;
 		pool_unlock(s);
-		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io, (long)&soon, 0, 0);
+		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
+		    (long)&soon, 0, 0);
 		pool_lock(p);
 		return 1; /* perhaps: the caller looks again */
 	}
@@ -370,7 +393,9 @@ int pool_steal_locked(struct pool *p, uint32_t i)
 /* ---- processes that are gone ---- */
 uint64_t pool_now(void)
 {
-	struct { long s, ns; } t = { 0, 0 };
+	struct {
+		long s, ns;
+	} t = { 0, 0 };
 
 	(void)sys_call2(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&t);
 	return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
@@ -415,7 +440,9 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 		uint32_t i = io[op].io_seg;
 		struct segment *g = i != 0 ? &segs(s)[i - 1] : NULL;
 
-		if (g == NULL || (g->s_state == SEG_WRITING && g->s_async != 0 && g->s_block + 1 == io[op].io_block)) {
+		if (g == NULL ||
+		    (g->s_state == SEG_WRITING && g->s_async != 0 &&
+			g->s_block + 1 == io[op].io_block)) {
 			pool_block_set_aside_locked(s, io[op].io_block - 1);
 			if (g != NULL) {
 				g->s_block = NONE;

@@ -30,10 +30,10 @@
 #include "store/pool_impl.h"
 
 #define FAULT_NS 16000u
-#define SHARES	 24u /* so large a part of the most it may take is near */
-#define STEPS	 64u /* so many steps are from nothing to the most it may take */
-#define CLEARLY	 4u
-#define ASK	 1024u /* loads between decisions, at least, */
+#define SHARES 24u /* so large a part of the most it may take is near */
+#define STEPS 64u  /* so many steps are from nothing to the most it may take */
+#define CLEARLY 4u
+#define ASK 1024u   /* loads between decisions, at least, */
 #define ASK_STEP 4u /* and times the pages of a step */
 
 void pool_left(struct pool_shared *s, uint32_t handle)
@@ -50,7 +50,8 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 {
 	uint64_t was = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
 
-	__atomic_store_n(&s->ps_read_ns, ns > was ? was + was / 32 + 1 : was - was / 32, __ATOMIC_RELAXED);
+	__atomic_store_n(
+	    &s->ps_read_ns, ns > was ? was + was / 32 + 1 : was - was / 32, __ATOMIC_RELAXED);
 }
 
 static uint32_t step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
@@ -59,7 +60,8 @@ static void lower_locked(struct pool_shared *s, uint32_t by)
 {
 	uint32_t now = pool_target(s);
 
-	__atomic_store_n(&s->ps_target, now - s->ps_floor > by ? now - by : s->ps_floor, __ATOMIC_RELAXED);
+	__atomic_store_n(
+	    &s->ps_target, now - s->ps_floor > by ? now - by : s->ps_floor, __ATOMIC_RELAXED);
 }
 
 bool pool_raise_locked(struct pool_shared *s)
@@ -68,7 +70,8 @@ bool pool_raise_locked(struct pool_shared *s)
 
 	if (now == s->ps_limit)
 		return false;
-	__atomic_store_n(&s->ps_target, s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->ps_target, s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit,
+	    __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -90,7 +93,8 @@ static void decide(struct pool_shared *s)
 }
 
 /* Would the object, which is in memory, be in the file if the log had `near` segments less? */
-static bool among_oldest(const struct pool_shared *s, const struct object *o, uint32_t now, uint32_t near)
+static bool among_oldest(
+    const struct pool_shared *s, const struct object *o, uint32_t now, uint32_t near)
 {
 	uint32_t i = pool_oldest(s), held = s->ps_held / SEG_PAGES, age = now - o->o_left, most;
 
@@ -102,7 +106,8 @@ static bool among_oldest(const struct pool_shared *s, const struct object *o, ui
 
 void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
 {
-	uint32_t near = s->ps_limit / SHARES + 1, now = __atomic_load_n(&s->ps_left, __ATOMIC_RELAXED);
+	uint32_t near = s->ps_limit / SHARES + 1,
+		 now = __atomic_load_n(&s->ps_left, __ATOMIC_RELAXED);
 	uint64_t read = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
 
 	if (!pool_shares(s))

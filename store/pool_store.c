@@ -8,12 +8,14 @@
 #include "store/pool_impl.h"
 
 #define RAW_MIN 3584u /* compressed size from which a page counts as incompressible */
-#define BATCH	POOL_BATCH
+#define BATCH POOL_BATCH
 
 /* Four lanes, because one would wait for its multiplication all the time. Not against malice: the file is ours alone. */
 uint64_t pool_checksum(const char *data, uint32_t len)
 {
-	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull, len }, w[4];
+	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull,
+		len },
+		 w[4];
 
 	for (; len >= 32; len -= 32, data += 32) {
 		__builtin_memcpy(w, data, 32);
@@ -68,28 +70,32 @@ static void pack(void *area, bool dense, bool filed, char *buf, const void *page
  * loads that read the file take more time than all would to unpack, until they have become few.
  */
 #define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
-#define FEW	 8u    /* reads are few when they take that part of it */
+#define FEW 8u         /* reads are few when they take that part of it */
 
 static bool tighter(struct pool_shared *s, bool behind)
 {
 	uint64_t file = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED),
 		 memory = __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED);
 
-	if (__atomic_load_n(&s->ps_held, __ATOMIC_RELAXED) < (pool_target(s) - pool_target(s) / 8) * SEG_PAGES)
+	if (__atomic_load_n(&s->ps_held, __ATOMIC_RELAXED) <
+	    (pool_target(s) - pool_target(s) / 8) * SEG_PAGES)
 		return false;
 	if (__atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0)
 		return behind || s->ps_nblocks == 0 || memory > file / 2;
 	if (!behind)
 		return false;
-	uint64_t read = file * __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED), unpack = (file + memory) * TIGHT_NS;
-	bool was = __atomic_load_n(&s->ps_tight, __ATOMIC_RELAXED) != 0, now = was ? read * FEW > unpack : read > unpack;
+	uint64_t read = file * __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED),
+		 unpack = (file + memory) * TIGHT_NS;
+	bool was = __atomic_load_n(&s->ps_tight, __ATOMIC_RELAXED) != 0,
+	     now = was ? read * FEW > unpack : read > unpack;
 
 	if (now != was)
 		__atomic_store_n(&s->ps_tight, (uint32_t)now, __ATOMIC_RELAXED);
 	return now;
 }
 
-void pool_pack(struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
+void pool_pack(
+    struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
 {
 	struct pool_shared *s = p->p_shared;
 
@@ -111,7 +117,9 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 {
 	struct pool_shared *s = p->p_shared;
 	unsigned kind = k->young ? OPEN_YOUNG : k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
-	int rc = k->len == 0 ? 0 : k->young ? pool_young_open_locked(p) : pool_open_locked(p, kind, footprint(k->len));
+	int rc = k->len == 0 ? 0
+	    : k->young       ? pool_young_open_locked(p)
+			     : pool_open_locked(p, kind, footprint(k->len));
 
 	if (rc != 0)
 		return rc;
@@ -143,8 +151,8 @@ static void come(const void *page)
 }
 
 /* Up to BATCH pages. *done counts on. -EAGAIN: not young. */
-static int store_some(
-    struct pool *p, bool young, uint32_t m, const void *const *pages, uint32_t *handles, uint32_t *done)
+static int store_some(struct pool *p, bool young, uint32_t m, const void *const *pages,
+    uint32_t *handles, uint32_t *done)
 {
 	struct packed k[BATCH];
 	char *ctx = young ? NULL : pool_ctx_take(p);
@@ -169,15 +177,18 @@ static int store_some(
 	return rc;
 }
 
-int pool_store_vec(struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
+int pool_store_vec(
+    struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
-	bool refused = false; /* there is room for young pages, but no memory: what is packed can be written to the file */
+	bool refused =
+	    false; /* there is room for young pages, but no memory: what is packed can be written to the file */
 	int rc = 0;
 
 	for (*done = 0; *done < n && rc == 0;) {
 		bool young = !refused && pool_young_room(p->p_shared);
 
-		rc = store_some(p, young, n - *done < BATCH ? n - *done : BATCH, pages + *done, handles + *done, done);
+		rc = store_some(p, young, n - *done < BATCH ? n - *done : BATCH, pages + *done,
+		    handles + *done, done);
 		refused = rc == -EAGAIN;
 		if (refused)
 			rc = 0;

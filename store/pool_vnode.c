@@ -19,9 +19,10 @@ struct pool_vnode {
 	struct {
 		struct vm_io *io;
 		uint32_t tid;
-	} begun[POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
+	} begun
+	    [POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
 	uint32_t gone, again, loads; /* see keep_copy() */
-	uint64_t top; /* atomic: handles that were ever written come before this one */
+	uint64_t top;      /* atomic: handles that were ever written come before this one */
 	uint32_t handle[]; /* 0: empty. LOADED: read since it was written */
 };
 #define LOADED 0x80000000u /* no handle has that bit */
@@ -32,8 +33,8 @@ struct pool_vnode {
  * the read: the pool has the room, and nobody need look whether the page was modified. A few are kept to see whether that
  * changes. Only where the pool is this process's alone; p_exclusive says it for the others. Guesses: no lock.
  */
-#define KNOWN  64u
-#define LATE   1024u
+#define KNOWN 64u
+#define LATE 1024u
 #define SAMPLE 16u
 
 static void learn(struct pool_vnode *pv, uint32_t *what)
@@ -55,7 +56,8 @@ static bool keep_copy(struct pool_vnode *pv)
 
 	if (__atomic_load_n(&pv->pool->p_exclusive, __ATOMIC_RELAXED))
 		return false;
-	return !pv->pool->p_alone || gone < KNOWN || __atomic_load_n(&pv->again, __ATOMIC_RELAXED) > gone / 8 ||
+	return !pv->pool->p_alone || gone < KNOWN ||
+	    __atomic_load_n(&pv->again, __ATOMIC_RELAXED) > gone / 8 ||
 	    __atomic_add_fetch(&pv->loads, 1, __ATOMIC_RELAXED) % SAMPLE == 0;
 }
 
@@ -72,11 +74,13 @@ static uint32_t handles_of(const struct pool_vnode *pv, const struct vm_io *io, 
 
 static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 {
-	uint32_t *at = &pv->handle[io->io_off >> VM_PAGESHIFT], h[VM_IO_PAGES], n = handles_of(pv, io, h);
+	uint32_t *at = &pv->handle[io->io_off >> VM_PAGESHIFT], h[VM_IO_PAGES],
+		 n = handles_of(pv, io, h);
 	int rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
 
 	for (uint32_t i = 0; i < io->io_ok; i++) {
-		if (!pool_takes_memory(pv->pool, h[i])) { /* pages beside the wanted one are not in use yet */
+		if (!pool_takes_memory(
+			pv->pool, h[i])) { /* pages beside the wanted one are not in use yet */
 			io->io_drop |= i == 0 && pool_better_anew(pv->pool, h[i]);
 			continue;
 		}
@@ -95,14 +99,17 @@ static void raise_top(struct pool_vnode *pv, uint64_t end)
 {
 	uint64_t top = __atomic_load_n(&pv->top, __ATOMIC_RELAXED);
 
-	while (top < end && !__atomic_compare_exchange_n(&pv->top, &top, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	while (top < end &&
+	    !__atomic_compare_exchange_n(
+		&pv->top, &top, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
 static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 {
 	uint32_t *h = &pv->handle[io->io_off >> VM_PAGESHIFT], now[VM_IO_PAGES], old = 0;
-	int rc = pool_store_vec(pv->pool, io->io_npages, (const void *const *)io->io_buf, now, &io->io_ok);
+	int rc = pool_store_vec(
+	    pv->pool, io->io_npages, (const void *const *)io->io_buf, now, &io->io_ok);
 
 	raise_top(pv, (io->io_off >> VM_PAGESHIFT) + io->io_ok);
 	for (uint32_t i = 0; i < io->io_ok; i++) {
@@ -229,7 +236,9 @@ static void inactive(struct vnode *vp)
 {
 	struct pool_vnode *pv = vp->v_data;
 
-	discard(vp, 0, pv->top << VM_PAGESHIFT); /* to look at all of the table would give memory to all of it */
+	discard(vp, 0,
+	    pv->top
+		<< VM_PAGESHIFT); /* to look at all of the table would give memory to all of it */
 	(void)sys_call2(SYS_munmap, (long)pv, (long)pv->bytes);
 }
 
@@ -247,8 +256,8 @@ static const struct vnode_ops ops = {
 struct vnode *pool_vnode_create(struct vm *vm, struct pool *pool, uint64_t nslots)
 {
 	uint64_t bytes = (sizeof(struct pool_vnode) + nslots * 4 + 4095) & ~4095ull;
-	long r = sys_call6(
-	    SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long r = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (sys_failed(r))
 		return NULL;

@@ -32,7 +32,8 @@
 void pool_pack_behind(struct pool *p, uint64_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
-	uint64_t n = bytes / (YOUNG_PAGES * PAGE), most = (uint64_t)s->ps_limit / 8 * SEG_PAGES / YOUNG_PAGES;
+	uint64_t n = bytes / (YOUNG_PAGES * PAGE),
+		 most = (uint64_t)s->ps_limit / 8 * SEG_PAGES / YOUNG_PAGES;
 
 	most = most < YOUNG_MOST ? most : YOUNG_MOST;
 	pool_lock(p);
@@ -109,7 +110,9 @@ uint32_t pool_work_seen(const struct pool *p)
 void pool_wait_work(struct pool *p, uint32_t seen, int rc)
 {
 	struct pool_shared *s = p->p_shared;
-	struct { long s, ns; } soon = { 0, 100000000 }; /* nobody tells when there is room again */
+	struct {
+		long s, ns;
+	} soon = { 0, 100000000 }; /* nobody tells when there is room again */
 
 	if (pool_inflight(p) > 0) { /* others may wait for the memory */
 		pool_poll(p, 1);
@@ -117,8 +120,8 @@ void pool_wait_work(struct pool *p, uint32_t seen, int rc)
 	}
 	__atomic_store_n(&s->ps_idle, 1, __ATOMIC_SEQ_CST);
 	if (rc < 0 || __atomic_load_n(&s->ps_nyoung, __ATOMIC_SEQ_CST) <= leave(s))
-		(void)sys_call6(
-		    SYS_futex, (long)&s->ps_work, 0 /* FUTEX_WAIT */, (long)(int)seen, rc < 0 ? (long)&soon : 0, 0, 0);
+		(void)sys_call6(SYS_futex, (long)&s->ps_work, 0 /* FUTEX_WAIT */, (long)(int)seen,
+		    rc < 0 ? (long)&soon : 0, 0, 0);
 	__atomic_store_n(&s->ps_idle, 0, __ATOMIC_RELAXED);
 }
 
@@ -147,7 +150,8 @@ static uint32_t pin_locked(struct pool *p)
 	for (i = s->ps_young.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
 		;
 	if (i == NONE)
-		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs(s)[i]); i = segs(s)[i].s_next)
+		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs(s)[i]);
+		     i = segs(s)[i].s_next)
 			;
 	if (i == NONE)
 		return NONE;
@@ -191,7 +195,8 @@ static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 }
 
 /* One packed object goes from young segment i to the log. May drop the lock. -ESTALE: we are taken for dead. */
-static int move_locked(struct pool *p, uint32_t i, uint32_t pin, const struct work *w, const struct packed *k)
+static int move_locked(
+    struct pool *p, uint32_t i, uint32_t pin, const struct work *w, const struct packed *k)
 {
 	struct pool_shared *s = p->p_shared;
 	unsigned kind = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
@@ -256,7 +261,8 @@ void pool_young_relieve(struct pool *p)
 {
 	const struct pool_shared *s = p->p_shared;
 
-	while (__atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) > pool_young_most(s) && pool_work(p, true) == 1)
+	while (__atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) > pool_young_most(s) &&
+	    pool_work(p, true) == 1)
 		;
 }
 

@@ -16,7 +16,8 @@ static char reason[512];
 
 static int no(const char **why, const char *path, const char *what)
 {
-	(void)snprintf(reason, sizeof reason, "'%s': %s; name another place with --swap PATH", path, what);
+	(void)snprintf(
+	    reason, sizeof reason, "'%s': %s; name another place with --swap PATH", path, what);
 	*why = reason;
 	return -1;
 }
@@ -24,7 +25,9 @@ static int no(const char **why, const char *path, const char *what)
 /* Files of these file systems are memory: what is paged out there takes as much as it gives back. */
 static int is_memory(int rc, const struct statfs *fs)
 {
-	return rc == 0 && (fs->f_type == 0x01021994 /* tmpfs */ || (unsigned)fs->f_type == 0x858458f6u /* ramfs */);
+	return rc == 0 &&
+	    (fs->f_type == 0x01021994 /* tmpfs */ ||
+		(unsigned)fs->f_type == 0x858458f6u /* ramfs */);
 }
 
 static const char *default_place(void)
@@ -70,7 +73,8 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 	if (fd < 0 && errno == EINVAL)
 		fd = open_unnamed(path, isdir, 0);
 	if (fd < 0)
-		return no(why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
+		return no(
+		    why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
 	if (is_memory(fstatfs(fd, &fs), &fs)) {
 		(void)close(fd);
 		return no(why, path, "this is a tmpfs, whose files are memory themselves");
@@ -79,7 +83,8 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 		char what[64];
 
 		(void)close(fd);
-		(void)snprintf(what, sizeof what, "less than %llu MiB are free there", (unsigned long long)(size >> 20));
+		(void)snprintf(what, sizeof what, "less than %llu MiB are free there",
+		    (unsigned long long)(size >> 20));
 		return no(why, path, what);
 	}
 	if (ftruncate(fd, (off_t)size) != 0) {
@@ -94,7 +99,8 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 int swapfile_reserve(int fd, uint64_t size, const char **why)
 {
 	struct statvfs vfs;
-	uint64_t room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : UINT64_MAX;
+	uint64_t room =
+	    fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : UINT64_MAX;
 	int e = ENOSPC;
 
 	/* asked first: fallocate would take all there is before it fails, and others would find the disk full */
@@ -107,9 +113,11 @@ int swapfile_reserve(int fd, uint64_t size, const char **why)
 		}
 	}
 	(void)!ftruncate(fd, 0); /* what was taken so far */
-	room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : 0; /* others may have filled it meanwhile */
-	(void)snprintf(reason, sizeof reason, "%llu MiB cannot be set aside there: %s (%llu MiB are free)",
-		       (unsigned long long)(size >> 20), strerror(e), (unsigned long long)(room >> 20));
+	room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize
+				       : 0; /* others may have filled it meanwhile */
+	(void)snprintf(reason, sizeof reason,
+	    "%llu MiB cannot be set aside there: %s (%llu MiB are free)",
+	    (unsigned long long)(size >> 20), strerror(e), (unsigned long long)(room >> 20));
 	*why = reason;
 	return -1;
 }

@@ -41,18 +41,22 @@ static inline void caller_is(const char *file, int line)
 #undef assert_ptr_not_equal
 #undef assert_memory_equal
 #undef fail
-#define assert_true(c)	   _assert_true(cast_to_largest_integral_type(c), #c, caller_file, caller_line)
-#define assert_false(c)	   _assert_true(!(cast_to_largest_integral_type(c)), #c, caller_file, caller_line)
-#define assert_null(c)	   _assert_true(!(cast_ptr_to_largest_integral_type(c)), #c, caller_file, caller_line)
-#define assert_non_null(c) _assert_true(cast_ptr_to_largest_integral_type(c), #c, caller_file, caller_line)
-#define assert_int_equal(a, b)                                                                                         \
-	_assert_int_equal(                                                                                             \
-	    cast_to_largest_integral_type(a), cast_to_largest_integral_type(b), caller_file, caller_line)
-#define assert_int_not_equal(a, b)                                                                                     \
-	_assert_int_not_equal(                                                                                         \
-	    cast_to_largest_integral_type(a), cast_to_largest_integral_type(b), caller_file, caller_line)
-#define assert_ptr_not_equal(a, b)                                                                                     \
-	_assert_int_not_equal(                                                                                         \
-	    cast_ptr_to_largest_integral_type(a), cast_ptr_to_largest_integral_type(b), caller_file, caller_line)
-#define assert_memory_equal(a, b, n) _assert_memory_equal((const void *)(a), (const void *)(b), n, caller_file, caller_line)
-#define fail()			     _fail(caller_file, caller_line)
+#define assert_true(c) _assert_true(cast_to_largest_integral_type(c), #c, caller_file, caller_line)
+#define assert_false(c)                                                                            \
+	_assert_true(!(cast_to_largest_integral_type(c)), #c, caller_file, caller_line)
+#define assert_null(c)                                                                             \
+	_assert_true(!(cast_ptr_to_largest_integral_type(c)), #c, caller_file, caller_line)
+#define assert_non_null(c)                                                                         \
+	_assert_true(cast_ptr_to_largest_integral_type(c), #c, caller_file, caller_line)
+#define assert_int_equal(a, b)                                                                     \
+	_assert_int_equal(cast_to_largest_integral_type(a), cast_to_largest_integral_type(b),      \
+	    caller_file, caller_line)
+#define assert_int_not_equal(a, b)                                                                 \
+	_assert_int_not_equal(cast_to_largest_integral_type(a), cast_to_largest_integral_type(b),  \
+	    caller_file, caller_line)
+#define assert_ptr_not_equal(a, b)                                                                 \
+	_assert_int_not_equal(cast_ptr_to_largest_integral_type(a),                                \
+	    cast_ptr_to_largest_integral_type(b), caller_file, caller_line)
+#define assert_memory_equal(a, b, n)                                                               \
+	_assert_memory_equal((const void *)(a), (const void *)(b), n, caller_file, caller_line)
+#define fail() _fail(caller_file, caller_line)

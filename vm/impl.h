@@ -21,7 +21,7 @@
 /* The only three functions of a C library that the core uses. */
 void *memcpy(void *restrict, const void *restrict, size_t);
 void *memset(void *, int, size_t);
-int   memcmp(const void *, const void *, size_t);
+int memcmp(const void *, const void *, size_t);
 
 #ifndef NDEBUG
 #define VM_STR2(x) #x
@@ -31,24 +31,26 @@ int   memcmp(const void *, const void *, size_t);
 #define VM_ASSERT(e) ((void)sizeof(e))
 #endif
 
-#define VM_MAXORDER 10u	  /* buddy blocks of up to 4 MiB */
-#define VM_PAGELOCKS 64u	  /* at most */
-#define VM_LOCKFRAMES 256u	  /* frames for each of them */
-#define VM_LOCKRUN 4u /* log2 of the pages in a row that have one lock: a sequential scan stays on one cache line */
-#define VM_NO_SLOT  0u	  /* swap slot numbers are stored + 1 */
-#define VM_LINE	    64u	  /* bytes of a cache line: words that several CPUs write are kept so far apart */
+#define VM_MAXORDER 10u    /* buddy blocks of up to 4 MiB */
+#define VM_PAGELOCKS 64u   /* at most */
+#define VM_LOCKFRAMES 256u /* frames for each of them */
+#define VM_LOCKRUN                                                                                 \
+	4u /* log2 of the pages in a row that have one lock: a sequential scan stays on one cache line */
+#define VM_NO_SLOT 0u /* swap slot numbers are stored + 1 */
+#define VM_LINE 64u /* bytes of a cache line: words that several CPUs write are kept so far apart */
 
 /* One swap area. vm/anon/swap.c */
 struct swap_area {
-	struct swap_area *sw_next;  /* (S), by priority */
-	struct vnode *sw_vnode;	    /* (c) */
+	struct swap_area *sw_next;            /* (S), by priority */
+	struct vnode *sw_vnode;               /* (c) */
 	uint64_t sw_nslots, sw_used, sw_hint; /* (S) */
 	/* (S) the anon id that owns each slot; 0: free. By chunks, made when a slot of theirs is first used: a large area that
 	 * is hardly used costs nothing. Word 0 of a chunk counts its used slots. */
 	uint32_t **sw_chunk;
-	uint32_t sw_first;	    /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
-	int	 sw_prio;
-	bool	 sw_removing;	    /* (S) no new slots */
+	uint32_t
+	    sw_first; /* (c) first global slot number: an anon's an_swap says sw_first + slot + 1 */
+	int sw_prio;
+	bool sw_removing; /* (S) no new slots */
 };
 
 /* vm/anon/anon.c: chunked table of slots by id */
@@ -72,14 +74,15 @@ struct anon {
 #define VM_CPUFRAMES 128u
 #define VM_CPUFRAMES_MIN 16384u /* a system with fewer frames does not lay any by */
 struct vm_cpu {
-	_Alignas(VM_LINE) struct vm_stats vc_stats; /* (a) */
-	uint64_t vc_inject[VM_INJECT_N];	    /* (a) sites passed */
+	_Alignas(VM_LINE) struct vm_stats vc_stats;      /* (a) */
+	uint64_t vc_inject[VM_INJECT_N];                 /* (a) sites passed */
 	_Alignas(VM_LINE) struct mach_mutex vc_anonlock; /* RANK_ANON: the next two */
-	anon_id vc_anonfree;			    /* free ids, linked by an_swap */
+	anon_id vc_anonfree;                             /* free ids, linked by an_swap */
 	_Atomic uint32_t vc_nanonfree;
-	_Alignas(VM_LINE) struct mach_mutex vc_pendlock; /* RANK_PAGE + 1: pages that the policy has not been told of */
+	_Alignas(VM_LINE) struct mach_mutex
+	    vc_pendlock; /* RANK_PAGE + 1: pages that the policy has not been told of */
 	_Atomic uint32_t vc_npend;
-	uint32_t vc_pend[VM_PENDING];			 /* frame << 1 | prefetched */
+	uint32_t vc_pend[VM_PENDING]; /* frame << 1 | prefetched */
 	_Alignas(VM_LINE) struct mach_mutex
 	    vc_framelock; /* RANK_FREE - 1: frames taken from the buddy, or not yet given back */
 	_Atomic uint32_t vc_nframe;
@@ -89,100 +92,109 @@ struct vm_cpu {
 /* Everything about the pages whose names hash to it: vm/frame/page.c has the theory. */
 struct page_lock {
 	_Alignas(VM_LINE) struct mach_mutex pl_mutex; /* RANK_PAGE */
-	struct mach_cv pl_cv;			      /* threads that wait for one of its pages */
-	struct page_queue pl_cache;		      /* (P) the part of the cache list */
+	struct mach_cv pl_cv;                         /* threads that wait for one of its pages */
+	struct page_queue pl_cache;                   /* (P) the part of the cache list */
 };
 
 struct vm {
 	/* machine */
-	struct mach *vm_mach;		 /* (c) */
+	struct mach *vm_mach;            /* (c) */
 	const struct mach_caps *vm_caps; /* (c) */
-	struct vm_config vm_config;	 /* (c) */
+	struct vm_config vm_config;      /* (c) */
 	struct mach_mutex vm_mutex;
-	struct as *vm_aslist;		 /* (V) */
-	struct vm_cpu *vm_cpu;		 /* (c) [vm_cpumask + 1] */
-	uint32_t vm_cpumask;		 /* (c) */
-	struct vm_stats vm_stats;	 /* (a) the sum, as vm_statistics found it last */
+	struct as *vm_aslist;                 /* (V) */
+	struct vm_cpu *vm_cpu;                /* (c) [vm_cpumask + 1] */
+	uint32_t vm_cpumask;                  /* (c) */
+	struct vm_stats vm_stats;             /* (a) the sum, as vm_statistics found it last */
 	uint64_t vm_inject_left[VM_INJECT_N]; /* (a) */
 
 	/* pages: vm/frame/page.c */
-	struct page *vm_pages;		 /* (c) [vm_maxframes] */
-	_Atomic pfn_t vm_nframes;	 /* (F) to change, it only grows: frames that were ever on line */
-	pfn_t vm_maxframes;		 /* (c) there can be; beyond vm_nframes the page structures are still zero */
-	struct page_lock *vm_pagelocks;	 /* (c) [vm_lockmask + 1] */
-	uint32_t vm_lockmask;		 /* (c) */
-	uint32_t *vm_pagehash;		 /* (P) heads, by page_hashlink(): so many after each other are of one lock */
+	struct page *vm_pages;    /* (c) [vm_maxframes] */
+	_Atomic pfn_t vm_nframes; /* (F) to change, it only grows: frames that were ever on line */
+	pfn_t
+	    vm_maxframes; /* (c) there can be; beyond vm_nframes the page structures are still zero */
+	struct page_lock *vm_pagelocks; /* (c) [vm_lockmask + 1] */
+	uint32_t vm_lockmask;           /* (c) */
+	uint32_t *
+	    vm_pagehash; /* (P) heads, by page_hashlink(): so many after each other are of one lock */
 	uint32_t vm_hashmask, vm_hashshift; /* (c) heads, log2 of the heads of one lock */
-	_Atomic uint32_t vm_cachehand;	 /* (a) the cache list to take a frame from next */
-	struct mach_mutex vm_listlock;	 /* RANK_PAGE + 3: vnodes' lists of pages */
-	struct mach_mutex vm_pollock;	 /* RANK_PAGE + 2: the policy, its queues and its state */
-	void *vm_polstate;		 /* vm_pollock */
-	pfn_t vm_polroom;		 /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
-	_Atomic uint64_t vm_vnodeid;	 /* (a) next v_id */
-	const struct policy_ops *vm_policy;	/* (c) */
+	_Atomic uint32_t vm_cachehand;      /* (a) the cache list to take a frame from next */
+	struct mach_mutex vm_listlock;      /* RANK_PAGE + 3: vnodes' lists of pages */
+	struct mach_mutex vm_pollock; /* RANK_PAGE + 2: the policy, its queues and its state */
+	void *vm_polstate;            /* vm_pollock */
+	pfn_t vm_polroom; /* vm_reclaimlock: what pol_resize was told last; 0: nothing yet */
+	_Atomic uint64_t vm_vnodeid;            /* (a) next v_id */
+	const struct policy_ops *vm_policy;     /* (c) */
 	const struct prefetch_ops *vm_prefetch; /* (c) */
 
 	/* frames: vm/frame/buddy.c */
 	struct mach_mutex vm_freelock;
 	struct page_queue vm_buddy[VM_MAXORDER + 1]; /* (F) */
-	_Atomic uint32_t vm_nfree;	 /* (F) to change: frames in the buddy */
-	_Atomic uint32_t vm_nonline;	 /* (F) to change */
-	_Atomic uint32_t vm_nkernel, vm_nwired; /* (a) */
-	uint32_t vm_offline_hint;	 /* (F) */
-	struct page_queue vm_zeropool;	 /* (F) single free frames that are zero */
-	uint32_t vm_nbarred;		 /* (F) off line for good */
-	uint32_t vm_colormask;		 /* (c) cache colours - 1 */
+	_Atomic uint32_t vm_nfree;                   /* (F) to change: frames in the buddy */
+	_Atomic uint32_t vm_nonline;                 /* (F) to change */
+	_Atomic uint32_t vm_nkernel, vm_nwired;      /* (a) */
+	uint32_t vm_offline_hint;                    /* (F) */
+	struct page_queue vm_zeropool;               /* (F) single free frames that are zero */
+	uint32_t vm_nbarred;                         /* (F) off line for good */
+	uint32_t vm_colormask;                       /* (c) cache colours - 1 */
 
 	/* thresholds in frames, set by pageout_setup when vm_nonline changes: vm/reclaim/pageout.c */
 	_Atomic uint32_t vm_lotsfree, vm_desfree, vm_minfree, vm_throttlefree, vm_reserve;
 	struct mach_mutex
-	    vm_reclaimlock;             /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
-	struct as *vm_dead;		/* (a) spaces to free when no a_lock is held */
+	    vm_reclaimlock; /* one reclaimer at a time; rank RANK_SLOT + 5; taken with tryenter or enter */
+	struct as *vm_dead;              /* (a) spaces to free when no a_lock is held */
 	struct mach_mutex vm_reaperlock; /* RANK_SLOT + 6 */
-	struct vm_reaper *vm_reapers;	/* vm_reaperlock */
+	struct vm_reaper *vm_reapers;    /* vm_reaperlock */
 	enum vm_oom (*vm_oom)(void *, struct vm *, pfn_t); /* (a) */
-	uint32_t vm_oomtries;		/* (a): retries in a row */
-	void *vm_oomarg;		/* set before vm_oom */
-	pfn_t vm_writehand;		/* (a): vm/reclaim/writeback.c */
-	struct writer *vm_writer;	/* const while the thread runs */
-	struct page *vm_batch[VM_IO_PAGES];   /* vm_reclaimlock: dirty pages being written */
-	struct mach_thread *vm_scanner;	  /* (V) NULL: synchronous reclaim only */
+	uint32_t vm_oomtries;                              /* (a): retries in a row */
+	void *vm_oomarg;                                   /* set before vm_oom */
+	pfn_t vm_writehand;                                /* (a): vm/reclaim/writeback.c */
+	struct writer *vm_writer;                          /* const while the thread runs */
+	struct page *vm_batch[VM_IO_PAGES]; /* vm_reclaimlock: dirty pages being written */
+	struct mach_thread *vm_scanner;     /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
 
 	/* Spaces: structures of which a large one has many begin with a cache line, so that a fault reads few. */
 	struct kmem_cache *vm_rangenodes; /* (c) nodes of indexes of ranges */
-	struct kmem_cache *vm_segs;	 /* (c) struct seg */
-	struct kmem_cache *vm_segvns;	 /* (c) struct segvn_data */
+	struct kmem_cache *vm_segs;       /* (c) struct seg */
+	struct kmem_cache *vm_segvns;     /* (c) struct segvn_data */
 
 	/* anonymous memory: vm/anon/anon.c, vm/anon/swap.c */
-	struct vnode vm_swapfs;		 /* (c) names of anonymous pages */
+	struct vnode vm_swapfs; /* (c) names of anonymous pages */
 	struct mach_mutex vm_anonlock;
 	struct kmem_cache *vm_anonnodes; /* (c) tables of anon maps */
-	struct kmem_cache *vm_anonmaps;	 /* (c) */
-	struct anon **vm_anonchunk;	 /* (A) to add [vm_anonchunks_max] of VM_ANONCHUNK */
-	_Atomic uint32_t vm_anonchunks;	 /* (A) to add */
-	uint32_t vm_anonchunks_max;	 /* (c) */
-	anon_id vm_anonfree;		 /* (A) */
-	uint32_t vm_nanon; /* (A) slots in use, or free with a CPU: anon_count() says how many are in use */
+	struct kmem_cache *vm_anonmaps;  /* (c) */
+	struct anon **vm_anonchunk;      /* (A) to add [vm_anonchunks_max] of VM_ANONCHUNK */
+	_Atomic uint32_t vm_anonchunks;  /* (A) to add */
+	uint32_t vm_anonchunks_max;      /* (c) */
+	anon_id vm_anonfree;             /* (A) */
+	uint32_t
+	    vm_nanon; /* (A) slots in use, or free with a CPU: anon_count() says how many are in use */
 	struct anon_map *vm_anonmaplist; /* (A) all maps */
 	struct mach_mutex vm_swaplock;
-	struct swap_area *vm_swapareas;	 /* (S) */
-	uint32_t vm_swapnext;		 /* (S) next global slot number to give to an area */
+	struct swap_area *vm_swapareas;     /* (S) */
+	uint32_t vm_swapnext;               /* (S) next global slot number to give to an area */
 	uint64_t vm_swaptotal, vm_swapused; /* (S) */
-	uint64_t vm_resv, vm_resvmax;	 /* (S) pages reserved; most that may be (swap slots + pageable frames) */
+	uint64_t vm_resv,
+	    vm_resvmax; /* (S) pages reserved; most that may be (swap slots + pageable frames) */
 
-	struct mach_mutex vm_devlock;	 /* RANK_LEAF - 1 */
-	struct devseg *vm_devsegs;	 /* vm_devlock: vm/seg/seg_dev.c */
-	struct page *vm_zeropage; /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
+	struct mach_mutex vm_devlock; /* RANK_LEAF - 1 */
+	struct devseg *vm_devsegs;    /* vm_devlock: vm/seg/seg_dev.c */
+	struct page *
+	    vm_zeropage; /* (a) the one page of zeroes that unwritten memory is mapped to; NULL: not yet */
 
 	/* kernel memory: vm/kmem/kmem.c */
-	struct kmem_state *vm_kmem;	 /* (c) */
+	struct kmem_state *vm_kmem; /* (c) */
 };
 #define VM_ANONCHUNK 512u /* 4 KiB */
 
-static inline struct vm_cpu *vm_cpu_of(struct vm *vm) { return &vm->vm_cpu[mach_cpu_id() & vm->vm_cpumask]; }
-#define VM_STATN(vm, name, n) \
-	((void)__atomic_add_fetch((uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
+static inline struct vm_cpu *vm_cpu_of(struct vm *vm)
+{
+	return &vm->vm_cpu[mach_cpu_id() & vm->vm_cpumask];
+}
+#define VM_STATN(vm, name, n)                                                                      \
+	((void)__atomic_add_fetch(                                                                 \
+	    (uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define VM_STAT(vm, name) VM_STATN(vm, name, 1)
 
 /* What an I/O of n pages comes to of which ok are right: an error, also where the store named none. */
@@ -215,7 +227,8 @@ static inline bool vm_tryhold(uint32_t *refcnt)
 	uint32_t n = __atomic_load_n(refcnt, __ATOMIC_ACQUIRE);
 
 	while (n > 0)
-		if (__atomic_compare_exchange_n(refcnt, &n, n + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		if (__atomic_compare_exchange_n(
+			refcnt, &n, n + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return true;
 	return false;
 }
@@ -233,7 +246,7 @@ static inline bool vm_is_zeropage(const struct vm *vm, pfn_t pfn)
 struct range_index {
 	struct rnode *ri_root, *ri_spare;
 	uint64_t ri_nodes, ri_nspare; /* in use and spare; spare */
-	uint64_t ri_promised;	      /* ranges that may be in it */
+	uint64_t ri_promised;         /* ranges that may be in it */
 };
 
 /* From the root to a leaf: node[0] is the root, node[k + 1] the child at[k] of node[k]. */
@@ -245,77 +258,90 @@ struct range_path {
 };
 
 struct as {
-	struct vm *a_vm;	       /* (c) */
-	struct hat *a_hat;	       /* (c) */
-	struct as *a_next, *a_prev;    /* (V) */
+	struct vm *a_vm;            /* (c) */
+	struct hat *a_hat;          /* (c) */
+	struct as *a_next, *a_prev; /* (V) */
 	struct mach_rwlock a_lock;
-	struct range_index a_index;    /* a_lock: segments */
-	struct seg *_Atomic a_last[(AS_HINTS - 1) * AS_HINTSTEP + 1]; /* hints by CPU, a cache line apart; a_lock */
-	vaddr_t a_min, a_max;	       /* (c) */
-	uint64_t a_size;	       /* a_lock W: bytes, without holes */
-	uint64_t a_nsegs;	       /* a_lock W */
+	struct range_index a_index; /* a_lock: segments */
+	struct seg *_Atomic
+	    a_last[(AS_HINTS - 1) * AS_HINTSTEP + 1]; /* hints by CPU, a cache line apart; a_lock */
+	vaddr_t a_min, a_max;                         /* (c) */
+	uint64_t a_size;                              /* a_lock W: bytes, without holes */
+	uint64_t a_nsegs;                             /* a_lock W */
 	uint64_t a_maxsize, a_maxlocked, a_maxresv, a_maxrss; /* a_lock W */
-	struct vm_group *a_group;      /* a_lock W */
-	vaddr_t a_trimhand;	       /* a_lock W: where the last trim stopped */
+	struct vm_group *a_group;                             /* a_lock W */
+	vaddr_t a_trimhand;                  /* a_lock W: where the last trim stopped */
 	_Atomic uint64_t a_swresv, a_locked; /* pages */
-	bool a_lockfuture;	       /* a_lock W */
+	bool a_lockfuture;                   /* a_lock W */
 	_Atomic uint32_t a_refcnt;
-	uint32_t a_borrowed;	       /* (V) */
-	struct mach_cv a_cv;	       /* with vm_mutex: a borrower returned */
+	uint32_t a_borrowed;                /* (V) */
+	struct mach_cv a_cv;                /* with vm_mutex: a borrower returned */
 	vaddr_t a_brkbase, a_brk, a_brkmax; /* a_lock W: heap; a_brkmax 0: none */
-	vaddr_t a_stackbase, a_stackmin, a_stacktop; /* a_lock W: lowest now, lowest ever, end; top 0: none */
-	uint64_t a_stackguard;	       /* a_lock W: bytes kept free below the stack */
+	vaddr_t a_stackbase, a_stackmin,
+	    a_stacktop;                  /* a_lock W: lowest now, lowest ever, end; top 0: none */
+	uint64_t a_stackguard;           /* a_lock W: bytes kept free below the stack */
 	uint8_t a_heapsize, a_stacksize; /* a_lock W: page sizes wanted, vm/as/as_large.c */
-	bool a_wxorx;		       /* a_lock W: vm/as/as_secure.c */
-	uint64_t a_random;	       /* a_lock W: the next random place is drawn from it; 0: places are not random */
-	struct mach_mutex a_cbmtx;     /* RANK_LEAF - 1: vm/as/as_callback.c */
-	struct mach_cv a_cbcv;	       /* with a_cbmtx: a callback ended, a soft lock went */
+	bool a_wxorx;                    /* a_lock W: vm/as/as_secure.c */
+	uint64_t
+	    a_random; /* a_lock W: the next random place is drawn from it; 0: places are not random */
+	struct mach_mutex a_cbmtx;       /* RANK_LEAF - 1: vm/as/as_callback.c */
+	struct mach_cv a_cbcv;           /* with a_cbmtx: a callback ended, a soft lock went */
 	struct as_callback *a_callbacks; /* a_cbmtx */
 	uint64_t a_cbround, a_cbunlocks; /* a_cbmtx */
-	uint32_t a_cbwaiters;	       /* (a) */
-	struct as *a_deadnext;	       /* vm_dead's: the last reference went under another space's a_lock */
-	struct swapset *a_swapset;     /* a_lock W: what the last swap-out gave up */
-	struct mach_mutex a_lockmtx;   /* rank RANK_SLOT + 8: which pages are locked, vm/as/as_lock.c */
+	uint32_t a_cbwaiters;            /* (a) */
+	struct as *a_deadnext; /* vm_dead's: the last reference went under another space's a_lock */
+	struct swapset *a_swapset; /* a_lock W: what the last swap-out gave up */
+	struct mach_mutex
+	    a_lockmtx; /* rank RANK_SLOT + 8: which pages are locked, vm/as/as_lock.c */
 	struct range_index a_lockindex; /* a_lockmtx; only ever grows */
-	bool a_anylock;		       /* (a) a_lockindex is not empty */
+	bool a_anylock;                 /* (a) a_lockindex is not empty */
 };
 
 /* vm/as/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
-bool range_reserve(struct range_index *, struct vm *);	/* room for one more; false: no memory */
+bool range_reserve(struct range_index *, struct vm *); /* room for one more; false: no memory */
 /* The same without sleeping. False: *spare is NULL and a node is wanted (range_spare, which may sleep). */
 bool range_promise(struct range_index *, void **spare);
 void *range_spare(struct vm *);
-void range_spare_free(struct vm *, void *); /* or NULL */
+void range_spare_free(struct vm *, void *);              /* or NULL */
 void range_unreserve(struct range_index *, struct vm *); /* one is out and will not come back */
 void range_insert(struct range_index *, struct range_node *); /* must not overlap */
 void range_remove(struct range_index *, struct range_node *);
-void range_resize(struct range_index *, struct range_node *, vaddr_t base, vaddr_t end); /* order must not change */
-struct range_node *range_find(const struct range_index *, vaddr_t);	/* containing */
-struct range_node *range_find_ge(const struct range_index *, vaddr_t); /* containing or the next above */
-void range_rekind(struct range_index *, struct range_node *, uint8_t kind); /* its r_kind, in the index, too */
+void range_resize(struct range_index *, struct range_node *, vaddr_t base,
+    vaddr_t end);                                                   /* order must not change */
+struct range_node *range_find(const struct range_index *, vaddr_t); /* containing */
+struct range_node *range_find_ge(
+    const struct range_index *, vaddr_t); /* containing or the next above */
+void range_rekind(
+    struct range_index *, struct range_node *, uint8_t kind); /* its r_kind, in the index, too */
 /* Where [base, end) would go. False: there is a range in it. */
 bool range_place(const struct range_index *, vaddr_t base, vaddr_t end, struct range_path *);
 /* r, not in the index yet, is to go there: the ranges of its kind that it touches, or NULL. Others are not read. */
-void range_touching(const struct range_index *, const struct range_path *, const struct range_node *r,
-    struct range_node **below, struct range_node **above);
-void range_insert_at(struct range_index *, struct range_path *, struct range_node *); /* nothing has changed since */
+void range_touching(const struct range_index *, const struct range_path *,
+    const struct range_node *r, struct range_node **below, struct range_node **above);
+void range_insert_at(
+    struct range_index *, struct range_path *, struct range_node *); /* nothing has changed since */
 struct range_node *range_next(const struct range_index *, const struct range_node *);
-bool range_gap(const struct range_index *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high,
-    vaddr_t *out);
+bool range_gap(const struct range_index *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max,
+    bool high, vaddr_t *out);
 unsigned range_check(const struct range_index *, void (*report)(void *, const char *), void *arg);
 size_t range_node_bytes(void);
 unsigned range_levels(const struct range_index *); /* nodes that a search reads */
 
 /* vm/frame/buddy.c */
 enum vm_err buddy_init(struct vm *);
-pfn_t buddy_alloc(struct vm *, unsigned order, bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
+pfn_t buddy_alloc(struct vm *, unsigned order,
+    bool reserve); /* PFN_INVALID; respects vm_reserve unless reserve */
 void buddy_free(struct vm *, pfn_t, unsigned order);
-void buddy_know(struct vm *, pfn_t upto); /* the frames below it are off line rather than unheard of */
-pfn_t buddy_online(struct vm *, pfn_t n);		      /* asks mach_frames_grant; returns how many came */
-pfn_t buddy_offline_free(struct vm *, pfn_t n);		      /* free frames taken off line, discarded and released */
-pfn_t buddy_alloc_floor(struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
-void buddy_settle(struct vm *); /* every CPU's frames go back into blocks */
-uint32_t buddy_laid_by(struct vm *); /* how many frames the CPUs have; they are free, but not counted in vm_nfree */
+void buddy_know(
+    struct vm *, pfn_t upto); /* the frames below it are off line rather than unheard of */
+pfn_t buddy_online(struct vm *, pfn_t n); /* asks mach_frames_grant; returns how many came */
+pfn_t buddy_offline_free(
+    struct vm *, pfn_t n); /* free frames taken off line, discarded and released */
+pfn_t buddy_alloc_floor(
+    struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
+void buddy_settle(struct vm *);                   /* every CPU's frames go back into blocks */
+uint32_t buddy_laid_by(
+    struct vm *); /* how many frames the CPUs have; they are free, but not counted in vm_nfree */
 unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *arg);
 #define BUDDY_NONE 0xffu /* p_order of a frame that is not the first of a free block */
 /* of an off-line frame that stays so: a bad one; one the operator took out; of a free frame that is being collected */
@@ -325,16 +351,20 @@ unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *ar
 #define BUDDY_HOLE 0xfbu /* no memory, or the machine's own (mach_caps.mc_holes) */
 /* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
 pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
-bool buddy_remove_frame_locked(struct vm *, pfn_t);	      /* out of its free block; counts are the caller's */
+bool buddy_remove_frame_locked(
+    struct vm *, pfn_t); /* out of its free block; counts are the caller's */
 /* vm/frame/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
 pfn_t numa_alloc(struct vm *, unsigned node, uint32_t floor);
 pfn_t numa_alloc_here(struct vm *, uint32_t floor);
 unsigned vm_node_here(const struct vm *); /* the node of the CPU; only where there are nodes */
-bool buddy_take(struct vm *, pfn_t);			      /* this free frame; false: it is not free */
-void buddy_bar(struct vm *, pfn_t, unsigned why);	      /* a plain frame of the caller's goes off line for good */
-void buddy_bar_offline(struct vm *, pfn_t, unsigned why);     /* ... a frame that is off line already */
-pfn_t buddy_unbar(struct vm *, pfn_t, pfn_t n, unsigned why); /* ... and is free again; how many were barred so */
-bool buddy_pool_zeroed(struct vm *, pfn_t max);		      /* one more frame for the zero pool; false: enough */
+bool buddy_take(struct vm *, pfn_t);      /* this free frame; false: it is not free */
+void buddy_bar(
+    struct vm *, pfn_t, unsigned why); /* a plain frame of the caller's goes off line for good */
+void buddy_bar_offline(struct vm *, pfn_t, unsigned why); /* ... a frame that is off line already */
+pfn_t buddy_unbar(
+    struct vm *, pfn_t, pfn_t n, unsigned why); /* ... and is free again; how many were barred so */
+bool buddy_pool_zeroed(
+    struct vm *, pfn_t max); /* one more frame for the zero pool; false: enough */
 
 /* vm/frame/page.c */
 enum vm_err page_init(struct vm *);
@@ -348,11 +378,14 @@ uint64_t page_name_hash(const struct vnode *, voff_t);
 /* Frame to link of the hash and back: complemented, so that a table of zeroes is empty and need not be written at first. */
 static inline uint32_t page_hashlink(uint32_t i) { return ~i; }
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
-struct page *page_lookup_notouch(struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
+struct page *page_lookup_notouch(
+    struct vm *, struct vnode *, voff_t, enum page_se); /* not a use: for destroyers */
 /* The same without waiting: NULL also if the page lock is busy. For pages that are mapped ahead of their first use. */
 struct page *page_lookup_hint(struct vm *, struct vnode *, voff_t, enum page_se);
-void page_purge_range(struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
-pfn_t page_cache_drain(struct vm *, pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
+void page_purge_range(
+    struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
+pfn_t page_cache_drain(struct vm *,
+    pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
  * caller's, plain. Returns the page, still E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
@@ -361,7 +394,8 @@ struct page_lock *page_name_enter(struct vm *, const struct vnode *, voff_t);
 struct page_lock *page_enter(struct vm *, const struct page *);
 /* Has a frame of which nothing was known a name, that stays as long as pl, got by page_enter, is held? One that gets its name
  * just now does so under another lock, perhaps: p_lockno is written before p_vnode. */
-static inline bool page_named_locked(struct vm *vm, const struct page *pp, const struct page_lock *pl)
+static inline bool page_named_locked(
+    struct vm *vm, const struct page *pp, const struct page_lock *pl)
 {
 	return __atomic_load_n(&pp->p_vnode, __ATOMIC_ACQUIRE) != NULL &&
 	    &vm->vm_pagelocks[__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED)] == pl;
@@ -377,33 +411,40 @@ static inline bool page_held(struct vm *vm, const struct page *pp)
 }
 static inline void page_exit(struct page_lock *pl) { mach_mutex_exit(&pl->pl_mutex); }
 /* Wire counts are looked at without the page's lock, as a hint. */
-static inline unsigned page_lckcnt(const struct page *pp) { return __atomic_load_n(&pp->p_lckcnt, __ATOMIC_RELAXED); }
+static inline unsigned page_lckcnt(const struct page *pp)
+{
+	return __atomic_load_n(&pp->p_lckcnt, __ATOMIC_RELAXED);
+}
 static inline void page_lckcnt_set(struct page *pp, unsigned n)
 {
 	__atomic_store_n(&pp->p_lckcnt, (uint16_t)n, __ATOMIC_RELAXED);
 }
 uint32_t page_bucket(struct vm *, const struct vnode *, voff_t); /* index of vm_pagehash */
-uint32_t page_cached(struct vm *); /* pages on the cache list */
+uint32_t page_cached(struct vm *);                               /* pages on the cache list */
 /* The policy hears what was found of the use of a page that pol_next named; _unlock: then it is unlocked. */
 void page_seen(struct vm *, struct page *, bool referenced, bool skipped);
 void page_seen_unlock(struct vm *, struct page *, bool referenced, bool skipped);
 /* Under that lock (_locked): */
-void page_begin_locked(
-    struct vm *, struct page *, struct vnode *, voff_t); /* a plain frame becomes a page being created */
+void page_begin_locked(struct vm *, struct page *, struct vnode *,
+    voff_t); /* a plain frame becomes a page being created */
 void page_name_locked(struct vm *, struct page *, struct vnode *, voff_t);
 void page_unname_locked(struct vm *, struct page *);
-void page_uncache_locked(struct vm *, struct page *); /* an unlocked page of the cache list becomes a plain frame */
+void page_uncache_locked(
+    struct vm *, struct page *); /* an unlocked page of the cache list becomes a plain frame */
 struct page *page_find_locked(struct vm *, const struct vnode *, voff_t);
-bool page_trylock_locked(struct vm *, struct page *, enum page_se); /* false also for free and kernel pages */
+bool page_trylock_locked(
+    struct vm *, struct page *, enum page_se); /* false also for free and kernel pages */
 void page_unlock_locked(struct vm *, struct page *);
 void page_seen_locked(struct vm *, struct page *, bool referenced, bool skipped);
 void page_wake_locked(struct vm *, struct page *);
 void page_wait_locked(struct vm *, struct page *);
 void page_timedwait_locked(struct vm *, struct page *, uint64_t ns);
-void page_pol_insert_locked(struct vm *, struct page *, bool prefetched); /* no-op if queued or wired */
-bool page_pol_settle(struct vm *); /* the policy is told of every page, with no lock held; false: it knew them all */
-void page_pol_remove_locked(struct vm *, struct page *, bool evicted);	  /* no-op if not queued */
-void page_pol_touch_locked(struct vm *, struct page *);			  /* queued */
+void page_pol_insert_locked(
+    struct vm *, struct page *, bool prefetched); /* no-op if queued or wired */
+bool page_pol_settle(
+    struct vm *); /* the policy is told of every page, with no lock held; false: it knew them all */
+void page_pol_remove_locked(struct vm *, struct page *, bool evicted); /* no-op if not queued */
+void page_pol_touch_locked(struct vm *, struct page *);                /* queued */
 /* vm/kmem/kmem.c, vm/kmem/vmem.c */
 enum vm_err kmem_init(struct vm *);
 void kmem_fini(struct vm *);
@@ -415,22 +456,26 @@ void anon_fini(struct vm *);
 unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
 void swap_dropped(struct vm *, uint32_t slot_plus1);
-enum vm_err swap_alloc_cluster(struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
-struct swap_area *swap_area_of(struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
-anon_id swap_owner(struct vm *, uint32_t slot_plus1, uint32_t n); /* of the nth slot after it in its area; 0: none */
-bool swap_owned(struct vm *, uint32_t slot_plus1, anon_id);	  /* vm_check */
+enum vm_err swap_alloc_cluster(
+    struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
+struct swap_area *swap_area_of(
+    struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
+anon_id swap_owner(struct vm *, uint32_t slot_plus1,
+    uint32_t n); /* of the nth slot after it in its area; 0: none */
+bool swap_owned(struct vm *, uint32_t slot_plus1, anon_id); /* vm_check */
 void swap_drop(struct vm *, struct swap_area *);
 uint64_t swap_resv_max_locked(struct vm *);
 uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
 void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells the swap area */
-bool anon_follows(struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
+bool anon_follows(
+    struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
 /* What of them is on disk only, to where the flags say (PG_NODE or 0). No page is held */
 void anon_read_ahead(struct vm *, const anon_id *, const unsigned *flags, uint32_t n);
 /* vm/file/pvn.c */
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
-void pvn_filled_ahead(
-    struct vm *, struct page **, uint32_t n, uint32_t ok); /* the first ok were read; unlocks, destroys */
+void pvn_filled_ahead(struct vm *, struct page **, uint32_t n,
+    uint32_t ok); /* the first ok were read; unlocks, destroys */
 bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
 bool anon_tryhold(struct vm *, anon_id);
 uint32_t anon_count(struct vm *); /* slots in use */
@@ -446,37 +491,45 @@ bool pageout_wait(struct vm *, pfn_t want);
 enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigned flags);
 /* vm/as/as.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
-void seg_free(struct seg *);				  /* the structure alone */
+void seg_free(struct seg *);                                   /* the structure alone */
 /* Allocated and created, not in the index yet; *sp is NULL on failure. */
-enum vm_err seg_make(struct as *, vaddr_t base, vaddr_t end, seg_create_fn *, const void *args, struct seg **sp);
-void seg_attach(struct as *, struct seg *);		  /* a_lock W */
-void seg_rekind(struct seg *);				  /* a_lock W: it has other rights or flags now */
-void seg_detach(struct seg *);				  /* a_lock W */
-void seg_unmap(struct seg *);				  /* a_lock W: all of it, with the structure */
-void as_free_later(struct as *); /* as as_free, with an a_lock held: by the next as_free or as_unmap of anybody */
-bool as_range_free(struct as *, vaddr_t, uint64_t len);	  /* a_lock */
-bool as_sealed(struct as *, vaddr_t, uint64_t len);	  /* a_lock: is any of it */
-enum vm_err as_map_locked(struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
-enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);				       /* a_lock W */
-enum vm_err as_gap_locked(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
+enum vm_err seg_make(
+    struct as *, vaddr_t base, vaddr_t end, seg_create_fn *, const void *args, struct seg **sp);
+void seg_attach(struct as *, struct seg *); /* a_lock W */
+void seg_rekind(struct seg *);              /* a_lock W: it has other rights or flags now */
+void seg_detach(struct seg *);              /* a_lock W */
+void seg_unmap(struct seg *);               /* a_lock W: all of it, with the structure */
+void as_free_later(
+    struct as *); /* as as_free, with an a_lock held: by the next as_free or as_unmap of anybody */
+bool as_range_free(struct as *, vaddr_t, uint64_t len); /* a_lock */
+bool as_sealed(struct as *, vaddr_t, uint64_t len);     /* a_lock: is any of it */
+enum vm_err as_map_locked(
+    struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
+enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);            /* a_lock W */
+enum vm_err as_gap_locked(
+    struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
 /* vm/as/as_map.c: a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
 enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
-enum vm_err as_move_locked(struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
+enum vm_err as_move_locked(
+    struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
 /* vm/as/limits.c */
 /* Counts and reserves; touched: as anon_reserve. VM_LIMIT, VM_NOSWAP */
 enum vm_err as_charge_resv(struct as *, uint64_t npages, bool touched);
-void as_forget_resv(struct as *, uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
-void as_adopt_resv(struct as *, uint64_t npages);	  /* the other side of it */
-bool as_charge_wired(struct as *);			  /* one page more; false: the limit */
+void as_forget_resv(struct as *,
+    uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
+void as_adopt_resv(struct as *, uint64_t npages); /* the other side of it */
+bool as_charge_wired(struct as *);                /* one page more; false: the limit */
 void as_uncharge_wired(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
 /* vm/as/as_callback.c: no lock of the space is held */
 void as_callbacks_init(struct as *);
 void as_callbacks_fini(struct as *);
-bool as_callbacks_run(struct as *, vaddr_t, uint64_t len, unsigned event); /* somebody will let go soon */
-bool as_callbacks_free(struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
+bool as_callbacks_run(
+    struct as *, vaddr_t, uint64_t len, unsigned event); /* somebody will let go soon */
+bool as_callbacks_free(
+    struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
 void as_callbacks_unlocked(struct as *);
 /* vm/as/as_secure.c */
 bool as_secure_prot(const struct as *, struct seg *, unsigned prot);
@@ -486,7 +539,7 @@ enum vm_err as_random_gap(struct as *, uint64_t len, uint64_t align, vaddr_t max
 void as_leave_group(struct as *);
 /* vm/reclaim/pressure.c */
 uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */
-bool pressure_oom(struct vm *, pfn_t want);	 /* the policy says: try again */
+bool pressure_oom(struct vm *, pfn_t want);      /* the policy says: try again */
 /* vm/as/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
 /* vm/as/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
@@ -495,29 +548,36 @@ void as_enlarge(struct seg *, vaddr_t va);
 bool as_page_move(struct as *, vaddr_t va, pfn_t to, unsigned attr);
 void as_follow(struct seg *, vaddr_t va,
     uint64_t len); /* vm/as/as_node.c: faulted on just now in a segment that follows (a_lock R) */
-vaddr_t as_block(const struct as *, vaddr_t va, unsigned size); /* where the block of that page size around va begins */
+vaddr_t as_block(const struct as *, vaddr_t va,
+    unsigned size); /* where the block of that page size around va begins */
 void as_swapset_free(struct as *);
-struct seg *as_segat(struct as *, vaddr_t);	 /* a_lock */
-struct seg *as_seg_ge(struct as *, vaddr_t);	 /* a_lock: at or above */
-void as_hints_drop(struct as *);		 /* a_lock W: a segment went */
-struct seg *seg_next(struct seg *);		 /* a_lock */
-enum vm_err as_split(struct as *, vaddr_t);	 /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
-void as_merge(struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */
-bool as_range(struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
-bool as_mapped(struct as *, vaddr_t, uint64_t len);	  /* a_lock: without a gap */
-enum vm_err as_fault_locked(struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
-enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as/as_ctl.c */
+struct seg *as_segat(struct as *, vaddr_t);  /* a_lock */
+struct seg *as_seg_ge(struct as *, vaddr_t); /* a_lock: at or above */
+void as_hints_drop(struct as *);             /* a_lock W: a segment went */
+struct seg *seg_next(struct seg *);          /* a_lock */
+enum vm_err as_split(
+    struct as *, vaddr_t); /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
+void as_merge(
+    struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */
+bool as_range(
+    struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
+bool as_mapped(struct as *, vaddr_t, uint64_t len); /* a_lock: without a gap */
+enum vm_err as_fault_locked(
+    struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
+enum vm_err as_wire_range(
+    struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as/as_ctl.c */
 /*
  * vm/as/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
  * A page is wired once for an address that has any lock. The page is locked (S or E) in add and del.
  */
-#define LOCK_WIRED 0x8000u /* memory lock; the rest is the number of soft locks */
+#define LOCK_WIRED 0x8000u                 /* memory lock; the rest is the number of soft locks */
 bool aslock_prepare(struct as *, vaddr_t); /* room to count; false: no memory */
 unsigned aslock_get(struct as *, vaddr_t);
-enum vm_err aslock_add(
-    struct as *, vaddr_t, struct page *, bool wired); /* VM_LIMIT, VM_NOMEM; a second wired is no-op */
-unsigned aslock_del(struct as *, vaddr_t, struct page *, bool wired);	 /* what is left */
-bool aslock_next(struct as *, vaddr_t *va, vaddr_t end, unsigned mask);	 /* next page >= *va with any of mask */
+enum vm_err aslock_add(struct as *, vaddr_t, struct page *,
+    bool wired); /* VM_LIMIT, VM_NOMEM; a second wired is no-op */
+unsigned aslock_del(struct as *, vaddr_t, struct page *, bool wired); /* what is left */
+bool aslock_next(
+    struct as *, vaddr_t *va, vaddr_t end, unsigned mask); /* next page >= *va with any of mask */
 void aslock_free(struct as *);
 /* a_lock W: the locks of a page go with it to another address of the space (prepared). */
 void aslock_move(struct as *, vaddr_t from, vaddr_t to);

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define FRAMES 512u
-#define DATA 2048u  /* pages */
-#define SWAP 4096u  /* pages */
+#define DATA 2048u /* pages */
+#define SWAP 4096u /* pages */
 
 /* ---- a disk: an I/O is done before disk_start returns ---- */
 static void disk_start(struct vnode *vp, struct vm_io *io)
@@ -35,8 +35,13 @@ static void disk_discard(struct vnode *vp, voff_t off, uint64_t len) {}
 static enum vm_err disk_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t disk_size(struct vnode *vp) { return (uint64_t)SWAP * VM_PAGESIZE; }
 static void disk_inactive(struct vnode *vp) {}
-static const struct vnode_ops disk_ops = { .vo_name = "ram", .vo_start = disk_start, .vo_poll = disk_poll,
-	.vo_discard = disk_discard, .vo_sync = disk_sync, .vo_size = disk_size, .vo_inactive = disk_inactive };
+static const struct vnode_ops disk_ops = { .vo_name = "ram",
+	.vo_start = disk_start,
+	.vo_poll = disk_poll,
+	.vo_discard = disk_discard,
+	.vo_sync = disk_sync,
+	.vo_size = disk_size,
+	.vo_inactive = disk_inactive };
 
 static void must(enum vm_err e, const char *what)
 {
@@ -46,7 +51,10 @@ static void must(enum vm_err e, const char *what)
 	}
 }
 
-static void put(struct as *as, uint64_t page, uint64_t v) { must(embed_access(as, EMBED_BASE + page * VM_PAGESIZE, &v, true), "write"); }
+static void put(struct as *as, uint64_t page, uint64_t v)
+{
+	must(embed_access(as, EMBED_BASE + page * VM_PAGESIZE, &v, true), "write");
+}
 static uint64_t get(struct as *as, uint64_t page)
 {
 	uint64_t v = 0;
@@ -84,9 +92,10 @@ int main(void)
 		wrong += get(as, i) != i * 3 || get(child, i) != (i % 2 == 0 ? 7 : i * 3);
 	bad = vm_check(vm, say, NULL);
 	st = vm_statistics(vm);
-	printf("%u pages in %u frames: %" PRIu64 " wrong, %" PRIu64 " violations; %" PRIu64 " faults, %" PRIu64 " copies, %" PRIu64
-	       " pages out, %" PRIu64 " in\n",
-	    DATA, FRAMES, wrong, bad, (uint64_t)st->fault, (uint64_t)st->cow, (uint64_t)st->swapout, (uint64_t)st->swapin);
+	printf("%u pages in %u frames: %" PRIu64 " wrong, %" PRIu64 " violations; %" PRIu64
+	       " faults, %" PRIu64 " copies, %" PRIu64 " pages out, %" PRIu64 " in\n",
+	    DATA, FRAMES, wrong, bad, (uint64_t)st->fault, (uint64_t)st->cow, (uint64_t)st->swapout,
+	    (uint64_t)st->swapin);
 	as_free(child);
 	as_free(as);
 	must(swap_remove(vm, &disk), "swap_remove");

@@ -41,8 +41,14 @@ struct mach *embed_create(pfn_t nframes, struct vm_config *vc)
 {
 	struct mach *m = calloc(1, sizeof *m);
 
-	m->m_caps = (struct mach_caps){ .mc_name = "embed", .mc_nframes = nframes, .mc_ncpus = 1, .mc_max_mappings = 1,
-		.mc_direct_map = true, .mc_ref_bits = true, .mc_mod_bits = true, .mc_user_min = EMBED_BASE,
+	m->m_caps = (struct mach_caps){ .mc_name = "embed",
+		.mc_nframes = nframes,
+		.mc_ncpus = 1,
+		.mc_max_mappings = 1,
+		.mc_direct_map = true,
+		.mc_ref_bits = true,
+		.mc_mod_bits = true,
+		.mc_user_min = EMBED_BASE,
 		.mc_user_max = EMBED_BASE + EMBED_SPAN };
 	vc->vc_mach = m;
 	vc->vc_frames = nframes;
@@ -67,10 +73,16 @@ _Noreturn void mach_panic(const char *msg)
 }
 
 /* ---- locks: opaque[0] counts the holders, opaque[1] says that the holder writes ---- */
-void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name) { memset(m, 0, sizeof *m); }
+void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
+{
+	memset(m, 0, sizeof *m);
+}
 void mach_mutex_fini(struct mach_mutex *m) {}
 bool mach_mutex_held(const struct mach_mutex *m) { return m->opaque[0] != 0; }
-bool mach_mutex_tryenter(struct mach_mutex *m) { return m->opaque[0] == 0 && (m->opaque[0] = 1) != 0; }
+bool mach_mutex_tryenter(struct mach_mutex *m)
+{
+	return m->opaque[0] == 0 && (m->opaque[0] = 1) != 0;
+}
 void mach_mutex_enter(struct mach_mutex *m)
 {
 	if (!mach_mutex_tryenter(m))
@@ -78,9 +90,15 @@ void mach_mutex_enter(struct mach_mutex *m)
 }
 void mach_mutex_exit(struct mach_mutex *m) { m->opaque[0] = 0; }
 
-void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name) { memset(l, 0, sizeof *l); }
+void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name)
+{
+	memset(l, 0, sizeof *l);
+}
 void mach_rw_fini(struct mach_rwlock *l) {}
-bool mach_rw_held(const struct mach_rwlock *l, bool writer) { return writer ? l->opaque[1] != 0 : l->opaque[0] != 0; }
+bool mach_rw_held(const struct mach_rwlock *l, bool writer)
+{
+	return writer ? l->opaque[1] != 0 : l->opaque[0] != 0;
+}
 bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 {
 	if (l->opaque[1] != 0 || (writer && l->opaque[0] != 0))
@@ -107,7 +125,11 @@ void mach_cv_wait(struct mach_cv *c, struct mach_mutex *m) { mach_panic("the onl
 bool mach_cv_timedwait(struct mach_cv *c, struct mach_mutex *m, uint64_t ns) { return false; }
 void mach_cv_broadcast(struct mach_cv *c) {}
 unsigned mach_cpu_id(void) { return 0; }
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name) { return NULL; }
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
+{
+	return NULL;
+}
 void mach_thread_join(struct mach_thread *t) {}
 void mach_yield(void) {}
 
@@ -132,11 +154,17 @@ void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n) {}
 void mach_frame_retire(struct mach *m, pfn_t pfn) {}
 void mach_frame_renew(struct mach *m, pfn_t pfn) {}
-pfn_t mach_frames_grant(struct mach *m, pfn_t n) { return 0; } /* all frames are on line from the start */
+pfn_t mach_frames_grant(struct mach *m, pfn_t n)
+{
+	return 0;
+} /* all frames are on line from the start */
 void mach_frames_release(struct mach *m, pfn_t n) {}
 
 /* ---- f1 and f2 ---- */
-static uint64_t *word_at(struct hat *h, vaddr_t va) { return &h->h_word[(va - EMBED_BASE) / VM_PAGESIZE]; }
+static uint64_t *word_at(struct hat *h, vaddr_t va)
+{
+	return &h->h_word[(va - EMBED_BASE) / VM_PAGESIZE];
+}
 static pfn_t word_frame(uint64_t w) { return (pfn_t)(w >> FRAME_SHIFT) - 1; }
 static struct hat *page_hat(const struct page *pp) { return (struct hat *)(uintptr_t)pp->p_hat[0]; }
 
@@ -203,8 +231,8 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 	return VM_OK;
 }
 
-enum vm_err hat_memload_array(
-    struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, size_t *done)
+enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr,
+    unsigned flags, size_t *done)
 {
 	enum vm_err e = VM_OK;
 
@@ -220,8 +248,12 @@ static void clear_bits(struct hat *h, vaddr_t va, uint64_t len, uint64_t bits)
 		*word_at(h, at) &= ~bits;
 }
 void hat_unlock(struct hat *h, vaddr_t va, uint64_t len) { clear_bits(h, va, len, LOCKED); }
-void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr) { clear_bits(h, va, len, attr & RIGHTS); }
-void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear) {} /* accesses set the pages' bits at once */
+void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
+{
+	clear_bits(h, va, len, attr & RIGHTS);
+}
+void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear) {
+} /* accesses set the pages' bits at once */
 
 pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
 {
@@ -271,14 +303,18 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 unsigned hat_check(struct hat *h, void (*report)(void *, const char *), void *arg) { return 0; }
 
 /* ---- what this machine has not: devices, large pages, shared tables ---- */
-enum vm_err hat_devload(struct hat *h, vaddr_t va, uint64_t len, uint64_t frame, unsigned attr, unsigned flags)
+enum vm_err hat_devload(
+    struct hat *h, vaddr_t va, uint64_t len, uint64_t frame, unsigned attr, unsigned flags)
 {
 	return VM_NOTSUP;
 }
 enum vm_err hat_promote(struct hat *h, vaddr_t va, unsigned size) { return VM_NOTSUP; }
 unsigned hat_mapsize(struct hat *h, vaddr_t va) { return *word_at(h, va) == 0 ? 0 : VM_PAGESHIFT; }
 uint64_t hat_share_unit(struct hat *h) { return 0; }
-enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len) { return VM_NOTSUP; }
+enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len)
+{
+	return VM_NOTSUP;
+}
 void hat_unshare(struct hat *to, vaddr_t va, uint64_t len) {}
 
 /* ---- accesses: what an MMU and a trap handler do ---- */
@@ -301,7 +337,8 @@ enum vm_err embed_access(struct as *as, vaddr_t va, uint64_t *word, bool write)
 			page_nrm_set(page_of(h->h_vm, pfn), write ? P_REF | P_MOD : P_REF);
 			return VM_OK;
 		}
-		e = as_fault(as, va, 1, pfn != PFN_INVALID ? F_PROT : F_INVAL, write ? S_WRITE : S_READ);
+		e = as_fault(
+		    as, va, 1, pfn != PFN_INVALID ? F_PROT : F_INVAL, write ? S_WRITE : S_READ);
 	}
 	return e;
 }

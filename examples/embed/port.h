@@ -5,7 +5,8 @@
 #include <quire/machine.h>
 #include <quire/vm.h>
 
-#define EMBED_BASE ((vaddr_t)0x100000) /* the addresses of every space: EMBED_SPAN bytes from here */
+#define EMBED_BASE                                                                                 \
+	((vaddr_t)0x100000) /* the addresses of every space: EMBED_SPAN bytes from here */
 #define EMBED_SPAN ((uint64_t)16 << 20)
 
 /* A machine with that many frames, named in the configuration. */

@@ -23,7 +23,8 @@ uint32_t anon_refcnt(struct vm *, anon_id);
 /* The slot's page, filled, locked se; read from swap if need be with up to hint neighbours in the same swap cluster.
  * A slot with neither page nor disk slot gives a zeroed page. flags: PG_NODE, the neighbours go to the nodes after it in
  * turn, or 0. VM_IO, VM_NOMEM. */
-enum vm_err anon_getpage(struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
+enum vm_err anon_getpage(
+    struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
 /*
  * Read-ahead: the slot's page, filled, locked E. NULL: it is in memory already, no frame was free, or the read failed. The caller may hold
  * other page locks. quick: NULL also where a device would have to be waited for, as far as that is known before.
@@ -48,26 +49,31 @@ bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no
 /* Room for need entries below index 0: returns by how much every index rose (one table's cost), less than need: no memory.
  * Only for a map with one reference. */
 uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
-uint64_t anonmap_count(struct anon_map *); /* entries that have an anon; exact when nobody changes it */
-bool anonmap_alone(struct anon_map *);	   /* has it one reference */
+uint64_t anonmap_count(
+    struct anon_map *);                /* entries that have an anon; exact when nobody changes it */
+bool anonmap_alone(struct anon_map *); /* has it one reference */
 /* The map reserves npages more, for all its sharers, until its last reference goes. VM_NOSWAP. */
 enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);
-void anonmap_take_reserve(struct anon_map *, uint64_t npages); /* the map takes over a reservation that was made already */
+void anonmap_take_reserve(struct anon_map *,
+    uint64_t npages); /* the map takes over a reservation that was made already */
 /* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
  * for idx exist after enter with create; enter returns false only for lack of memory. */
 bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);
-void anonmap_set(struct anon_map *, uint64_t idx, anon_id); /* slot busy by the caller; takes over the reference */
+void anonmap_set(struct anon_map *, uint64_t idx,
+    anon_id); /* slot busy by the caller; takes over the reference */
 void anonmap_exit(struct anon_map *, uint64_t idx);
-anon_id anonmap_peek(struct anon_map *, uint64_t idx);	/* no lock, a hint */
+anon_id anonmap_peek(struct anon_map *, uint64_t idx); /* no lock, a hint */
 /* Next index >= idx that has an anon (or npages): sparse walks. */
 uint64_t anonmap_next(struct anon_map *, uint64_t idx);
 /* Drops the slots of a range (unmap, MADV_DONTNEED). Translations are gone already. */
 void anonmap_drop(struct anon_map *, uint64_t idx, uint64_t n);
 /* Shares [idx, idx+n) of from with to at toidx: every slot's refcnt++. The caller has made translations read-only.
  * VM_NOMEM: nothing shared. */
-enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
+enum vm_err anonmap_dup(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
 /* Moves slots without touching counts (mremap, transfer). VM_NOMEM: nothing moved. */
-enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
+enum vm_err anonmap_move(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
 
 /* ---- reservation, in pages ---- */
 /* Promises npages a place, frame or slot. touched: as vc_promise. VM_NOSWAP */

@@ -31,23 +31,25 @@ enum vm_err as_unmap(struct as *, vaddr_t addr, uint64_t len);
  * resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the same range; on failure nothing stays locked.
  */
 enum vm_err as_fault(struct as *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
-enum vm_err as_setprot(
-    struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP at a gap (prefix changed), VM_ACCESS */
-enum vm_err as_checkprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
+enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len,
+    unsigned prot); /* VM_NOMAP at a gap (prefix changed), VM_ACCESS */
+enum vm_err as_checkprot(
+    struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
 /* A hole of len bytes, aligned (power of two >= page), in [min, max): the lowest, or the highest if high. VM_NOMEM. */
-enum vm_err as_gap(struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);
+enum vm_err as_gap(
+    struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);
 /*
  * Placing as mmap does. *addr is a hint (or the address, with FIXED or NOREPLACE) and gets where it went. FIXED replaces
  * what was mapped there: a failure to create leaves the old mappings. VM_EXIST (NOREPLACE), VM_NOMEM (no hole), VM_LOCKED,
  * VM_ACCESS (something sealed is in the way), and the creator's own results.
  */
-#define AS_FIXED     0x1u
+#define AS_FIXED 0x1u
 #define AS_NOREPLACE 0x2u
-#define AS_HIGH	     0x4u /* the highest hole instead of the lowest */
-#define AS_POPULATE  0x8u /* fault it in now; what fails is left to later faults */
-#define AS_32BIT     0x10u /* below 4 GiB */
-enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags, seg_create_fn *,
-		      const void *args);
+#define AS_HIGH 0x4u     /* the highest hole instead of the lowest */
+#define AS_POPULATE 0x8u /* fault it in now; what fails is left to later faults */
+#define AS_32BIT 0x10u   /* below 4 GiB */
+enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags,
+    seg_create_fn *, const void *args);
 /*
  * mremap. [addr, +oldlen) must be mapped; DONTUNMAP wants it within one segment; growth continues the last. Shrinks and grows in place where
  * it can; otherwise MAYMOVE lets it go to *naddr (FIXED: whatever was there is replaced; must not overlap) or to the
@@ -55,10 +57,11 @@ enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, 
  * place, empty. VM_INVAL, VM_NOMAP, VM_NOMEM, VM_LIMIT, VM_LOCKED (soft), VM_ACCESS (sealed), VM_NOTSUP: unchanged, but that
  * the target of FIXED may be unmapped.
  */
-#define REMAP_MAYMOVE	1u
-#define REMAP_FIXED	2u
+#define REMAP_MAYMOVE 1u
+#define REMAP_FIXED 2u
 #define REMAP_DONTUNMAP 4u
-enum vm_err as_remap(struct as *, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr);
+enum vm_err as_remap(
+    struct as *, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr);
 /* mseal: no unmapping, moving, changing of protection or dropping of contents from now on. VM_NOMAP: nothing sealed. */
 enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
 
@@ -67,7 +70,7 @@ enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
  * nothing executable that ever was writable: mapping, changing protection and messages give VM_ACCESS then. RANDOM: where
  * as_map_at and as_remap are free to choose, places are drawn by seed.
  */
-#define AS_WXORX  0x1u
+#define AS_WXORX 0x1u
 #define AS_RANDOM 0x2u
 void as_secure(struct as *, unsigned how, uint64_t seed);
 
@@ -77,9 +80,9 @@ void as_secure(struct as *, unsigned how, uint64_t seed);
  * KEEP: the holder keeps its locks, the caller gets VM_LOCKED. DONE: the locks are gone. SOON: another thread will drop them; the
  * caller sleeps until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
  */
-#define AS_CB_UNMAP   0x1u
+#define AS_CB_UNMAP 0x1u
 #define AS_CB_SETPROT 0x2u /* told only: the answer does not matter */
-#define AS_CB_FREE    0x4u
+#define AS_CB_FREE 0x4u
 enum as_cb { AS_CB_KEEP, AS_CB_DONE, AS_CB_SOON };
 struct as_callback {
 	vaddr_t cb_addr;
@@ -103,17 +106,21 @@ enum vm_err as_brk(struct as *, vaddr_t want, vaddr_t *now);
  * A stack [top - size, top) that grows down on faults to at most max bytes, as long as guard bytes (the redzone) stay free
  * of other mappings below it; as_gap and as_map_at keep out of the redzone. One a space.
  */
-enum vm_err as_stack_init(struct as *, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot);
+enum vm_err as_stack_init(
+    struct as *, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot);
 
 /* fork: a new space with the parent's segments, copy-on-write or as their inheritance says. */
 enum vm_err as_dup(struct as *parent, struct as **child);
-enum vm_err as_lock(struct as *, vaddr_t addr, uint64_t len);	/* wire; failure unlocks what it locked */
+enum vm_err as_lock(
+    struct as *, vaddr_t addr, uint64_t len); /* wire; failure unlocks what it locked */
 enum vm_err as_unlock(struct as *, vaddr_t addr, uint64_t len);
 enum vm_err as_lockall(struct as *, bool current, bool future);
 enum vm_err as_unlockall(struct as *);
 enum vm_err as_sync(struct as *, vaddr_t addr, uint64_t len, unsigned flags);
-enum vm_err as_advise(struct as *, vaddr_t addr, uint64_t len, enum advice); /* VM_NOMAP at a gap, the rest is done */
-enum vm_err as_incore(struct as *, vaddr_t addr, uint64_t len, uint8_t *vec); /* INCORE_*; VM_NOMAP at a gap */
+enum vm_err as_advise(
+    struct as *, vaddr_t addr, uint64_t len, enum advice); /* VM_NOMAP at a gap, the rest is done */
+enum vm_err as_incore(
+    struct as *, vaddr_t addr, uint64_t len, uint8_t *vec); /* INCORE_*; VM_NOMAP at a gap */
 enum vm_err as_inherit(struct as *, vaddr_t addr, uint64_t len, enum inherit);
 /* Hard swap-out: gives up every unlocked frame of the space and remembers which they were; returns pages. */
 uint64_t as_swapout(struct as *);
@@ -153,7 +160,8 @@ struct as_core {
 enum vm_err as_core(struct as *, const struct as_core *);
 
 /* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. */
-enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
+enum vm_err as_copy(
+    struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
 /*
  * Sends [addr, +len), page aligned, to *daddr of dst (free there; 0: the highest hole, told in *daddr). The receiver gets
  * prot (MOVE: the protections the segments have). VM_NOMAP, VM_PROT (the sender may not read it, or not execute what shall
@@ -161,16 +169,23 @@ enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, ui
  * VM_LIMIT: nothing was sent.
  */
 enum transfer { TRANSFER_COPY, TRANSFER_COW, TRANSFER_MOVE, TRANSFER_LOAN };
-enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr, enum transfer how,
-			unsigned prot);
+enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr,
+    enum transfer how, unsigned prot);
 
-struct as_info { vaddr_t ai_base; uint64_t ai_len; const struct seg_ops *ai_ops; unsigned ai_prot; bool ai_shared; };
+struct as_info {
+	vaddr_t ai_base;
+	uint64_t ai_len;
+	const struct seg_ops *ai_ops;
+	unsigned ai_prot;
+	bool ai_shared;
+};
 /* The segment at or above addr. VM_NOMAP: none. */
 enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
 struct as_usage {
-	uint64_t au_size;   /* bytes mapped, without holes */
-	uint64_t au_rss;    /* pages that have a translation here */
-	uint64_t au_pss;    /* bytes: each of these pages divided by how many translations it has in all spaces */
+	uint64_t au_size; /* bytes mapped, without holes */
+	uint64_t au_rss;  /* pages that have a translation here */
+	uint64_t
+	    au_pss; /* bytes: each of these pages divided by how many translations it has in all spaces */
 	uint64_t au_nsegs;
 	uint64_t au_swresv; /* pages reserved by private memory */
 	uint64_t au_locked; /* pages locked by as_lock */
@@ -190,7 +205,8 @@ enum vm_err as_migrate(struct as *, vaddr_t addr, uint64_t len, unsigned node, u
  */
 enum place { PLACE_NEAR, PLACE_SPREAD, PLACE_FOLLOW };
 enum vm_err as_place(struct as *, vaddr_t addr, uint64_t len, enum place);
-unsigned vm_node_of(const struct vm *, pfn_t); /* the node of a frame; 0 where all memory is alike */
+unsigned vm_node_of(
+    const struct vm *, pfn_t); /* the node of a frame; 0 where all memory is alike */
 
 /*
  * Large translations (mach_caps.mc_pageshift[size]) for those aligned parts of the range whose pages are all loaded with
@@ -210,5 +226,6 @@ enum vm_err as_setpagesize(struct as *, vaddr_t addr, uint64_t len, unsigned siz
  * by such blocks where its limit and the redzone leave room. VM_NOTSUP, VM_NOMEM.
  */
 enum vm_err as_pagesize_defaults(struct as *, unsigned heap, unsigned stack);
-unsigned as_pagesize(struct as *, vaddr_t); /* wanted at that address; 0 also where nothing is mapped */
+unsigned as_pagesize(
+    struct as *, vaddr_t); /* wanted at that address; 0 also where nothing is mapped */
 #endif

@@ -19,11 +19,14 @@
 #include <quire/types.h>
 
 /* flags of hat_memload */
-#define HAT_LOAD	0x0u
-#define HAT_LOAD_LOCK	0x1u /* translation may not be dropped until hat_unlock or hat_unload with HAT_UNLOAD_UNLOCK */
-#define HAT_LOAD_ADV	0x2u /* advisory (prefetched): on VM_NOMEM or conflict simply do nothing and return VM_OK */
-#define HAT_LOAD_PRESENT 0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
-#define HAT_LOAD_REF	0x8u /* a real access causes this load (not prefetch) */
+#define HAT_LOAD 0x0u
+#define HAT_LOAD_LOCK                                                                              \
+	0x1u /* translation may not be dropped until hat_unlock or hat_unload with HAT_UNLOAD_UNLOCK */
+#define HAT_LOAD_ADV                                                                               \
+	0x2u /* advisory (prefetched): on VM_NOMEM or conflict simply do nothing and return VM_OK */
+#define HAT_LOAD_PRESENT                                                                           \
+	0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
+#define HAT_LOAD_REF 0x8u /* a real access causes this load (not prefetch) */
 /*
  * A page that is on no mapping list, as nobody will ever want its translations back: the one page of zeroes. One such page
  * a machine, kernel memory; no reference or modification bits are kept of it.
@@ -43,13 +46,13 @@
  * translations of a frame have to agree: their owner (segdev) sees to it.
  */
 #define HAT_UNCACHED 0x10u
-#define HAT_COMBINE  0x20u
-#define HAT_CACHING  (HAT_UNCACHED | HAT_COMBINE)
+#define HAT_COMBINE 0x20u
+#define HAT_CACHING (HAT_UNCACHED | HAT_COMBINE)
 
 /* flags of hat_unload */
-#define HAT_UNLOAD	  0x0u
+#define HAT_UNLOAD 0x0u
 #define HAT_UNLOAD_UNLOCK 0x1u
-#define HAT_UNLOAD_DISCARD                                                                                             \
+#define HAT_UNLOAD_DISCARD                                                                         \
 	0x2u /* the pages' contents are not needed (range is being unmapped, pages freed by caller) */
 
 /* ---- life ---- */
@@ -61,10 +64,11 @@
  */
 enum vm_err hat_alloc(struct vm *, struct as *, bool kernel, struct hat **);
 void hat_free_start(struct hat *); /* the space is going away: no more loads will come */
-void hat_free_end(struct hat *);   /* all translations gone (dropped here if any is left); frees the hat */
+void hat_free_end(
+    struct hat *); /* all translations gone (dropped here if any is left); frees the hat */
 /* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. */
 enum vm_err hat_dup(struct hat *parent, struct hat *child);
-void hat_swapout(struct hat *);    /* drop every unlocked translation and all page tables possible */
+void hat_swapout(struct hat *); /* drop every unlocked translation and all page tables possible */
 
 /* ---- ranges: va, len page aligned ---- */
 /*
@@ -75,20 +79,22 @@ void hat_swapout(struct hat *);    /* drop every unlocked translation and all pa
  */
 enum vm_err hat_memload(struct hat *, vaddr_t va, struct page *pp, unsigned attr, unsigned flags);
 /* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure. */
-enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
-			      size_t *done);
+enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr,
+    unsigned flags, size_t *done);
 /*
  * Puts one translation of that page size in the place of those of the next smaller size in the aligned range around va.
  * VM_NOMAP: they are not all there, with successive frames, aligned, with equal rights; VM_NOMEM; VM_NOTSUP.
  */
 enum vm_err hat_promote(struct hat *, vaddr_t va, unsigned size);
-unsigned hat_mapsize(struct hat *, vaddr_t va); /* log2 of the bytes that va's translation covers; 0: none */
+unsigned hat_mapsize(
+    struct hat *, vaddr_t va); /* log2 of the bytes that va's translation covers; 0: none */
 /*
  * Device frames: no page, not on any mapping list. devframe: physical address >> VM_PAGESHIFT of the first, anywhere that is
  * not memory (beside the mc_nframes frames from mc_frame0 on, or in a hole of them). hat_probe gives devframe - mc_frame0.
  * VM_NOMEM: part may be loaded; VM_INVAL: no such frames or addresses; VM_NOTSUP where the machine has none.
  */
-enum vm_err hat_devload(struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
+enum vm_err hat_devload(
+    struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
 /* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
 void hat_unload(struct hat *, vaddr_t va, uint64_t len, unsigned flags);
 void hat_unlock(struct hat *, vaddr_t va, uint64_t len);
@@ -111,23 +117,26 @@ pfn_t hat_probe(struct hat *, vaddr_t va, unsigned *attr);
  */
 uint64_t hat_share_unit(struct hat *);
 enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len);
-void hat_unshare(struct hat *to, vaddr_t va, uint64_t len); /* as it was shared, whole; no-op if nothing is */
+void hat_unshare(
+    struct hat *to, vaddr_t va, uint64_t len); /* as it was shared, whole; no-op if nothing is */
 
 /* ---- pages (f2) ---- */
-void	 hat_pageunload(struct page *);		      /* page E. Remove every translation; flushed on return */
+void hat_pageunload(struct page *); /* page E. Remove every translation; flushed on return */
 /*
  * As hat_pageunload, but false if something that no translation speaks of reads or writes the page just now (a device, a
  * system call of the host that has it pinned): it stays as it was. What takes pages away because memory is short asks so,
  * and takes another page; hat_pageunload of such a page keeps what it holds now and loses what is written later. Page E.
  */
-bool	 hat_page_tryunload(struct page *);
-unsigned hat_pagesync(
-    struct page *, bool clear_ref, bool clear_mod);   /* page S/E. Returns P_REF|P_MOD seen, also set in page */
-void	 hat_page_clrwrt(struct page *);	      /* page E. Take PROT_W from every translation (before cleaning) */
-unsigned hat_page_getshare(struct page *);	      /* number of translations */
+bool hat_page_tryunload(struct page *);
+unsigned hat_pagesync(struct page *, bool clear_ref,
+    bool clear_mod); /* page S/E. Returns P_REF|P_MOD seen, also set in page */
+void hat_page_clrwrt(
+    struct page *); /* page E. Take PROT_W from every translation (before cleaning) */
+unsigned hat_page_getshare(struct page *); /* number of translations */
 
 /* ---- for vm_check: calls cb for every translation. Quiescent only. ---- */
-void hat_foreach(struct hat *, void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
+void hat_foreach(struct hat *,
+    void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
 void hat_page_foreach(struct page *, void (*cb)(void *arg, struct hat *hat, vaddr_t va), void *arg);
 struct as *hat_as(struct hat *);
 /* The HAT's own invariants and those of what the hardware caches of the space; returns violations. Quiescent only. */

@@ -11,8 +11,9 @@ struct kmem_cache;
 #define KM_RESERVE 0x2u /* page-out itself: may use the reserve */
 /* Objects keep their constructed state between free and alloc. align 0: 8. NULL: no memory. */
 struct kmem_cache *kmem_cache_create(struct vm *, const char *name, size_t size, size_t align,
-				     bool (*ctor)(void *obj, void *arg), void (*dtor)(void *obj, void *arg), void *arg);
-void kmem_cache_destroy(struct kmem_cache *); /* every object must be free: panics in debug builds otherwise */
+    bool (*ctor)(void *obj, void *arg), void (*dtor)(void *obj, void *arg), void *arg);
+void kmem_cache_destroy(
+    struct kmem_cache *); /* every object must be free: panics in debug builds otherwise */
 void *kmem_cache_alloc(struct kmem_cache *, unsigned flags);
 void kmem_cache_free(struct kmem_cache *, void *);
 uint64_t kmem_cache_inuse(struct kmem_cache *);
@@ -25,12 +26,13 @@ uint64_t kmem_reap(struct vm *);
 
 /* vmem: integers [base, base+size) in quanta; boundary-tag segments, best fit by power-of-two free lists. */
 struct vmem;
-struct vmem *vmem_create(struct vm *, const char *name, uint64_t base, uint64_t size, uint64_t quantum);
+struct vmem *vmem_create(
+    struct vm *, const char *name, uint64_t base, uint64_t size, uint64_t quantum);
 void vmem_destroy(struct vmem *);
 /* 0 is a legal address: success is returned as bool. */
 bool vmem_alloc(struct vmem *, uint64_t size, unsigned flags, uint64_t *addr);
-bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min,
-    uint64_t max, unsigned flags, uint64_t *addr);
+bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross,
+    uint64_t min, uint64_t max, unsigned flags, uint64_t *addr);
 void vmem_free(struct vmem *, uint64_t addr, uint64_t size);
 bool vmem_add(struct vmem *, uint64_t base, uint64_t size);
 uint64_t vmem_inuse(struct vmem *);

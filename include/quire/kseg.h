@@ -12,9 +12,9 @@
 
 /* ---- segkmem: wired kernel heap. Addresses from a vmem arena, frames that are never stolen ---- */
 struct segkmem;
-enum vm_err segkmem_create(
-    struct as *kas, vaddr_t base, uint64_t len, struct segkmem **); /* VM_EXIST, VM_NOMEM, VM_LIMIT */
-void segkmem_destroy(struct segkmem *);	/* everything was freed */
+enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len,
+    struct segkmem **);                 /* VM_EXIST, VM_NOMEM, VM_LIMIT */
+void segkmem_destroy(struct segkmem *); /* everything was freed */
 /* Whole pages, zeroed, mapped read-write with locked translations. VM_NOMEM: no addresses or frames; VM_LIMIT: too much is wired. */
 enum vm_err segkmem_alloc(struct segkmem *, uint64_t size, unsigned kmflags, vaddr_t *);
 void segkmem_free(struct segkmem *, vaddr_t, uint64_t size);
@@ -23,10 +23,12 @@ uint64_t segkmem_inuse(struct segkmem *); /* bytes */
 /* ---- segkp: pageable kernel memory, for stacks ---- */
 struct segkp;
 #define KPD_REDZONE 0x1u /* a page that faults lies below */
-#define KPD_LOCKED  0x2u /* resident until segkp_swapout */
-enum vm_err segkp_create(struct as *kas, vaddr_t base, uint64_t len, struct segkp **); /* VM_EXIST, VM_NOMEM */
-void segkp_destroy(struct segkp *); /* every piece was released */
-enum vm_err segkp_get(struct segkp *, uint64_t len, unsigned flags, vaddr_t *); /* VM_NOMEM, VM_NOSWAP, VM_LIMIT */
+#define KPD_LOCKED 0x2u  /* resident until segkp_swapout */
+enum vm_err segkp_create(
+    struct as *kas, vaddr_t base, uint64_t len, struct segkp **); /* VM_EXIST, VM_NOMEM */
+void segkp_destroy(struct segkp *);                               /* every piece was released */
+enum vm_err segkp_get(
+    struct segkp *, uint64_t len, unsigned flags, vaddr_t *); /* VM_NOMEM, VM_NOSWAP, VM_LIMIT */
 void segkp_release(struct segkp *, vaddr_t, uint64_t len, unsigned flags); /* as they were got */
 /* A thread sleeps for long: its stack may be paged out now, and is. swapin: resident and (KPD_LOCKED) locked again. */
 enum vm_err segkp_swapout(struct segkp *, vaddr_t, uint64_t len);
@@ -40,11 +42,11 @@ void segmap_destroy(struct segmap *); /* every slot was released */
 /* The slot that shows vp from off; held until released. VM_NOMEM: all are held. */
 enum vm_err segmap_getmap(struct segmap *, struct vnode *vp, voff_t off, vaddr_t *);
 #define SM_WRITE 0x1u /* write what is dirty now, and wait */
-#define SM_FREE	 0x2u /* the pages are of no more use soon (free-behind) */
+#define SM_FREE 0x2u  /* the pages are of no more use soon (free-behind) */
 enum vm_err segmap_release(struct segmap *, vaddr_t, unsigned flags);
 /* Reads or writes through slots. *done = bytes; VM_EOF past the end. */
-enum vm_err segmap_rw(
-    struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done);
+enum vm_err segmap_rw(struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len,
+    bool write, uint64_t *done);
 
 /* ---- segpager: memory whose pages an object of the user supplies ---- */
 struct pager;
@@ -58,8 +60,9 @@ struct pager_ops {
 	/* No more calls come, and what is outstanding was failed: buffers must not be touched any more. */
 	void (*po_detach)(void *priv);
 };
-enum vm_err pager_create(struct vm *, const struct pager_ops *, void *priv, uint64_t size, struct pager **);
-void pager_rele(struct pager *); /* the caller's reference; mappings have their own */
+enum vm_err pager_create(
+    struct vm *, const struct pager_ops *, void *priv, uint64_t size, struct pager **);
+void pager_rele(struct pager *);           /* the caller's reference; mappings have their own */
 struct vnode *pager_vnode(struct pager *); /* for pvn_putpages, vnode_read, vnode_write */
 void pager_done(struct pager *, struct vm_io *, enum vm_err, uint32_t ok);
 void pager_detach(struct pager *); /* every later and every outstanding request gives VM_IO */
@@ -71,7 +74,11 @@ enum vm_err pager_log_start(struct pager *);
 void pager_log_stop(struct pager *);
 enum vm_err pager_log_read(
     struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear); /* VM_INVAL: no log */
-struct segpager_args { struct pager *pa_pager; voff_t pa_off; unsigned pa_prot, pa_maxprot; };
+struct segpager_args {
+	struct pager *pa_pager;
+	voff_t pa_off;
+	unsigned pa_prot, pa_maxprot;
+};
 seg_create_fn segpager_create;
 
 /* ---- segdev: frames that are no memory ---- */
@@ -80,7 +87,10 @@ seg_create_fn segpager_create;
  * which no CPU defines the outcome of.
  */
 /* da_frame: as hat_devload's devframe. */
-struct segdev_args { uint64_t da_frame; unsigned da_prot, da_maxprot, da_caching; };
+struct segdev_args {
+	uint64_t da_frame;
+	unsigned da_prot, da_maxprot, da_caching;
+};
 seg_create_fn segdev_create;
 
 /* ---- segspt: shared memory with shared page tables ---- */
@@ -91,9 +101,11 @@ struct spt;
  * map shared anonymous memory instead. VM_NOMEM, VM_NOSWAP, VM_LIMIT.
  */
 enum vm_err spt_create(struct vm *, uint64_t len, unsigned prot, bool locked, struct spt **);
-void spt_rele(struct spt *); /* the creator's reference; mappings have their own */
+void spt_rele(struct spt *);     /* the creator's reference; mappings have their own */
 uint64_t spt_align(struct vm *); /* of addresses and lengths; 0: VM_NOTSUP */
-struct segspt_args { struct spt *pa_spt; };
+struct segspt_args {
+	struct spt *pa_spt;
+};
 seg_create_fn segspt_create; /* the whole of it, at an aligned address; unmapped as a whole */
 
 extern const struct seg_ops segspt_ops, segkmem_ops, segmap_ops, segpager_ops, segdev_ops;

@@ -8,16 +8,19 @@
 
 #define LIMIT_NONE (~(uint64_t)0)
 struct vm_limits {
-	uint64_t l_rss;	   /* resident: enforced by trimming (vm_limits_enforce), not by failing */
+	uint64_t l_rss;    /* resident: enforced by trimming (vm_limits_enforce), not by failing */
 	uint64_t l_locked; /* by as_lock: VM_LIMIT beyond */
 	uint64_t l_resv;   /* reservation of private memory: VM_LIMIT beyond */
 };
 
 /* A group: a container, a user, a job. Its limits are for the sum over its spaces. */
 struct vm_group;
-struct vm_group_usage { uint64_t gu_spaces, gu_rss, gu_locked, gu_resv; };
-enum vm_err vm_group_create(struct vm *, const struct vm_limits *, struct vm_group **); /* VM_NOMEM */
-void vm_group_destroy(struct vm_group *);	/* no space is in it */
+struct vm_group_usage {
+	uint64_t gu_spaces, gu_rss, gu_locked, gu_resv;
+};
+enum vm_err vm_group_create(
+    struct vm *, const struct vm_limits *, struct vm_group **);   /* VM_NOMEM */
+void vm_group_destroy(struct vm_group *);                         /* no space is in it */
 void vm_group_limit(struct vm_group *, const struct vm_limits *); /* what is in use already stays */
 void vm_group_usage(struct vm_group *, struct vm_group_usage *);
 /* Puts a space into a group (NULL: into none), with what it uses; forked children follow. VM_LIMIT: it does not fit. */

@@ -15,32 +15,36 @@ struct mach_hole {
 };
 struct mach_caps {
 	const char *mc_name;
-	pfn_t	    mc_nframes;	     /* frames 0..n-1 can ever exist */
-	unsigned    mc_ncpus;	     /* mach_cpu_id() < this */
-	unsigned    mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
-	bool	    mc_direct_map;   /* mach_frame_kva() is valid even while the frame is loaded in a hat */
-	bool	    mc_ref_bits;     /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
-	bool	    mc_ref_writes;   /* without mc_ref_bits: hat_pagesync() reports P_REF for writes, not for reads */
+	pfn_t mc_nframes;         /* frames 0..n-1 can ever exist */
+	unsigned mc_ncpus;        /* mach_cpu_id() < this */
+	unsigned mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
+	bool mc_direct_map; /* mach_frame_kva() is valid even while the frame is loaded in a hat */
+	bool
+	    mc_ref_bits; /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
+	bool
+	    mc_ref_writes; /* without mc_ref_bits: hat_pagesync() reports P_REF for writes, not for reads */
 	bool
 	    mc_mod_bits; /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
-	bool mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
-	bool	    mc_threads;	     /* mach_thread_create works; otherwise the core reclaims synchronously only */
-	vaddr_t	    mc_user_min, mc_user_max; /* bounds of user address spaces */
-	unsigned    mc_nnodes;	     /* of memory; 0 and 1: all memory is alike */
-	const pfn_t *mc_nodeend;     /* [nnodes]: behind the last frame of each, rising */
-	const uint8_t *mc_cpunode;   /* [ncpus]: the node beside each CPU */
+	bool
+	    mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
+	bool
+	    mc_threads; /* mach_thread_create works; otherwise the core reclaims synchronously only */
+	vaddr_t mc_user_min, mc_user_max; /* bounds of user address spaces */
+	unsigned mc_nnodes;               /* of memory; 0 and 1: all memory is alike */
+	const pfn_t *mc_nodeend;          /* [nnodes]: behind the last frame of each, rising */
+	const uint8_t *mc_cpunode;        /* [ncpus]: the node beside each CPU */
 	/*
 	 * Frame 0 lies at physical address mc_frame0 << VM_PAGESHIFT; device frames are named by physical addresses. Holes are
 	 * frames below mc_nframes that are no memory, or that the machine keeps for itself (its image, what mach_boot_alloc
 	 * gives): the core never brings them on line. They are known before vm_create.
 	 */
-	uint64_t    mc_frame0;
-	unsigned    mc_nholes;
+	uint64_t mc_frame0;
+	unsigned mc_nholes;
 	const struct mach_hole *mc_holes; /* [nholes] */
 	/* Addresses of the kernel's own space (hat.h), which every other space has above its own. Both 0: there is none. */
-	vaddr_t	    mc_kernel_min, mc_kernel_max;
-	unsigned    mc_npagesizes;   /* page sizes of the MMU; 0 and 1: the base page only */
-	uint8_t	    mc_pageshift[6]; /* log2 of their bytes, rising; the first is VM_PAGESHIFT */
+	vaddr_t mc_kernel_min, mc_kernel_max;
+	unsigned mc_npagesizes;  /* page sizes of the MMU; 0 and 1: the base page only */
+	uint8_t mc_pageshift[6]; /* log2 of their bytes, rising; the first is VM_PAGESHIFT */
 };
 const struct mach_caps *mach_caps(struct mach *m);
 
@@ -63,9 +67,15 @@ static inline bool mach_is_hole(const struct mach_caps *mc, uint64_t pfn)
 
 /* ---- locks. Storage is opaque to the core; 'rank' orders acquisition (higher rank = taken later = inner) and is
  * checked in debug builds: taking a lock whose rank is <= one already held (other than tryenter) panics. ---- */
-struct mach_mutex { uint64_t opaque[4]; };
-struct mach_rwlock { uint64_t opaque[31]; }; /* room for readers' counts by CPU */
-struct mach_cv { uint64_t opaque[4]; };
+struct mach_mutex {
+	uint64_t opaque[4];
+};
+struct mach_rwlock {
+	uint64_t opaque[31];
+}; /* room for readers' counts by CPU */
+struct mach_cv {
+	uint64_t opaque[4];
+};
 
 void mach_mutex_init(struct mach_mutex *, unsigned rank, const char *name);
 void mach_mutex_fini(struct mach_mutex *);
@@ -88,14 +98,16 @@ bool mach_rw_held(const struct mach_rwlock *, bool writer);
 
 void mach_cv_init(struct mach_cv *);
 void mach_cv_fini(struct mach_cv *);
-void mach_cv_wait(struct mach_cv *, struct mach_mutex *); /* drops and retakes the mutex; may wake spuriously */
-bool mach_cv_timedwait(struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: time is over */
+void mach_cv_wait(
+    struct mach_cv *, struct mach_mutex *); /* drops and retakes the mutex; may wake spuriously */
+bool mach_cv_timedwait(
+    struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: time is over */
 void mach_cv_signal(struct mach_cv *);
 void mach_cv_broadcast(struct mach_cv *);
 
 /* ---- CPUs, threads, time ---- */
-unsigned mach_cpu_id(void);   /* a hint for per-CPU caches: the caller may move at any moment */
-uint64_t mach_time_ns(void);  /* monotonic */
+unsigned mach_cpu_id(void);  /* a hint for per-CPU caches: the caller may move at any moment */
+uint64_t mach_time_ns(void); /* monotonic */
 struct mach_thread;
 struct mach_thread *mach_thread_create(
     struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */
@@ -116,8 +128,8 @@ void *mach_boot_alloc(struct mach *, size_t bytes);
  */
 void *mach_frame_kva(struct mach *, pfn_t);
 pfn_t mach_kva_frame(struct mach *, const void *kva);
-void  mach_frame_zero(struct mach *, pfn_t);
-void  mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
+void mach_frame_zero(struct mach *, pfn_t);
+void mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
 /* The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. */
 void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
 /*
@@ -125,11 +137,11 @@ void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
  * memory between the two calls; others do nothing. Retire: the frame is free, what it held is not needed. Renew: the frame
  * is about to get other contents; they are undefined from here on. Neither sleeps for long, none fails.
  */
-void  mach_frame_retire(struct mach *, pfn_t);
-void  mach_frame_renew(struct mach *, pfn_t);
+void mach_frame_retire(struct mach *, pfn_t);
+void mach_frame_renew(struct mach *, pfn_t);
 /* The core wants n more frames on line; returns how many it may use (0..n). The core picks which offline frame
  * numbers they are. mach_frames_release gives back that many after discarding them. Never sleeps. */
 pfn_t mach_frames_grant(struct mach *, pfn_t n);
-void  mach_frames_release(struct mach *, pfn_t n);
+void mach_frames_release(struct mach *, pfn_t n);
 
 #endif

@@ -14,13 +14,13 @@
 
 enum page_se { SE_SHARED, SE_EXCL };
 
-#define P_FREE	  0x01u
-#define P_KERNEL  0x02u /* kernel memory: the scanner never looks at it */
+#define P_FREE 0x01u
+#define P_KERNEL 0x02u /* kernel memory: the scanner never looks at it */
 #define P_OFFLINE 0x04u
 #define P_EWANTED 0x08u
-#define P_IOLOCK  0x10u
+#define P_IOLOCK 0x10u
 #define P_PREFETCHED 0x20u /* brought in by prefetch and not referenced yet */
-#define P_QUEUED  0x40u	   /* on the policy's queues */
+#define P_QUEUED 0x40u     /* on the policy's queues */
 #define P_WAITERS 0x80u
 
 #define P_REF 0x1u
@@ -30,27 +30,30 @@ enum page_se { SE_SHARED, SE_EXCL };
 #define PAGE_NIL 0xffffffffu
 
 struct page {
-	struct vnode *p_vnode;	      /* (P) and E lock to change */
-	voff_t p_offset;	      /* (P) and E lock to change */
-	uint32_t p_hashnext;	      /* (P) complemented */
-	uint32_t p_vpnext, p_vpprev;  /* (L) vnode's page list */
-	uint32_t p_next, p_prev;      /* (P) cache list, (Q) the policy's queue, RANK_FREE: free list */
-	int32_t	 p_selock;	      /* (P) */
-	_Atomic uint8_t p_nrm;	      /* P_REF | P_MOD: atomic; cleared only with the page locked */
-	uint8_t	 p_flags;	      /* (P) */
-	uint8_t	 p_order;	      /* buddy order of a free block's first frame (RANK_FREE) */
-	uint8_t	 p_polstate;	      /* (Q) for the policy */
-	uint16_t p_lckcnt;	      /* (P) wire count: > 0 is never evicted */
-	uint8_t p_lockno; /* which lock (P) is, here: vm/frame/page.c. Atomic; that lock, and the new one, to change */
-	uint8_t p_pend;	  /* CPU + 1 that has yet to tell the policy of it (vm/frame/page_lock.c). Atomic; its vc_pendlock */
-	uint64_t p_hat[2];	      /* the port's mapping list (RANK_HAT) */
+	struct vnode *p_vnode;       /* (P) and E lock to change */
+	voff_t p_offset;             /* (P) and E lock to change */
+	uint32_t p_hashnext;         /* (P) complemented */
+	uint32_t p_vpnext, p_vpprev; /* (L) vnode's page list */
+	uint32_t p_next, p_prev; /* (P) cache list, (Q) the policy's queue, RANK_FREE: free list */
+	int32_t p_selock;        /* (P) */
+	_Atomic uint8_t p_nrm;   /* P_REF | P_MOD: atomic; cleared only with the page locked */
+	uint8_t p_flags;         /* (P) */
+	uint8_t p_order;         /* buddy order of a free block's first frame (RANK_FREE) */
+	uint8_t p_polstate;      /* (Q) for the policy */
+	uint16_t p_lckcnt;       /* (P) wire count: > 0 is never evicted */
+	uint8_t
+	    p_lockno; /* which lock (P) is, here: vm/frame/page.c. Atomic; that lock, and the new one, to change */
+	uint8_t
+	    p_pend; /* CPU + 1 that has yet to tell the policy of it (vm/frame/page_lock.c). Atomic; its vc_pendlock */
+	uint64_t p_hat[2]; /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
 
 /* Accessors for ports and policies. */
 pfn_t page_pfn(struct vm *, const struct page *);
 struct page *page_of(struct vm *, pfn_t);
-struct vm *page_vm(const struct page *); /* by vnode, or by the vm's own range check: see vm/frame/page.c */
+struct vm *page_vm(
+    const struct page *); /* by vnode, or by the vm's own range check: see vm/frame/page.c */
 static inline void page_nrm_set(struct page *pp, unsigned bits)
 {
 	__atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED);
@@ -75,20 +78,22 @@ bool page_exists(struct vm *, struct vnode *vp, voff_t off);
 enum page_peek { PAGE_ABSENT, PAGE_UNUSED, PAGE_USED };
 enum page_peek page_peek(struct vm *, struct vnode *vp, voff_t off);
 /* As page_lookup, and what page_peek would have said just before. */
-struct page *page_lookup_was(struct vm *, struct vnode *vp, voff_t off, enum page_se, enum page_peek *was);
+struct page *page_lookup_was(
+    struct vm *, struct vnode *vp, voff_t off, enum page_se, enum page_peek *was);
 /* Page locked: it will not be used soon; page-out looks at it first. */
 void page_cool(struct vm *, struct page *);
-#define PG_WAIT	   0x1u /* reclaim and wait for memory as long as there is hope */
-#define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
-#define PG_ZERO	   0x4u /* contents zeroed */
+#define PG_WAIT 0x1u                 /* reclaim and wait for memory as long as there is hope */
+#define PG_RESERVE 0x2u              /* page-out itself: may use the reserve */
+#define PG_ZERO 0x4u                 /* contents zeroed */
 #define PG_NODE(n) (((n) + 1u) << 8) /* a frame of that node of memory, if it has one at hand */
-#define PG_NEW	   0x8u /* the name is new: what the policy remembers of it was another page's */
+#define PG_NEW 0x8u /* the name is new: what the policy remembers of it was another page's */
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
  * VM_EXIST: somebody named it meanwhile (look it up); VM_NOMEM.
  * May sleep with PG_WAIT; then the caller must hold no page lock.
  */
-enum vm_err page_create(struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
+enum vm_err page_create(
+    struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
 /* Filled: drop the I/O lock, queue it for replacement (ref: by a real access, not by prefetch). The S/E lock stays. */
 void page_filled(struct vm *, struct page *, bool prefetched);
 /* Page E-locked, unmapped, unwired. Clean contents stay reclaimable (cache list; at its head if dontneed). Unlocks. */
@@ -109,11 +114,13 @@ bool page_io_trylock(struct vm *, struct page *);
 void page_io_unlock(struct vm *, struct page *);
 
 /* ---- wiring: page locked S or E ---- */
-enum vm_err page_wire(struct vm *, struct page *);  /* VM_LIMIT: too much is wired; VM_NOMEM: count overflow */
+enum vm_err page_wire(
+    struct vm *, struct page *); /* VM_LIMIT: too much is wired; VM_NOMEM: count overflow */
 void page_unwire(struct vm *, struct page *);
 
 /* ---- kernel memory: frames that are never stolen; contiguous 2^order frames, at their direct address ---- */
-struct page *page_kalloc(struct vm *, unsigned order, unsigned flags); /* NULL: none. PG_WAIT may reclaim */
+struct page *page_kalloc(
+    struct vm *, unsigned order, unsigned flags); /* NULL: none. PG_WAIT may reclaim */
 void page_kfree(struct vm *, struct page *, unsigned order);
 
 /* All pages of vp in [off, off+len) (len 0: to the end) are destroyed, unmapped first, contents dropped. */
@@ -121,7 +128,8 @@ void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 
 /* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
 void *page_mapin(struct vm *, struct page *);
-void page_copy(struct vm *, struct page *dst, struct page *src); /* both E (src S is enough with a direct map) */
+void page_copy(struct vm *, struct page *dst,
+    struct page *src); /* both E (src S is enough with a direct map) */
 
 /* ---- moving pages, runs of frames, bad frames: vm/frame/page_move.c ---- */
 /*

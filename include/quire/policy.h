@@ -12,8 +12,8 @@
 
 /* What is seen of the use of a page that is in memory. */
 enum pol_refs {
-	POL_REFS_ALL,	 /* every reference is told by pol_touch (traces) */
-	POL_REFS_BITS,	 /* hardware reference bits, asked for through pol_next and pol_seen */
+	POL_REFS_ALL,  /* every reference is told by pol_touch (traces) */
+	POL_REFS_BITS, /* hardware reference bits, asked for through pol_next and pol_seen */
 	POL_REFS_WRITES, /* as bits, but of writes only; what is only read shows as with POL_REFS_FAULTS, if it is tested */
 	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is told by pol_touch */
 };
@@ -77,7 +77,9 @@ const struct policy_ops *policy_find(const char *name);
 extern const struct policy_ops policy_clock2, policy_generations;
 
 /* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/frame/page.c) */
-struct page_queue { uint32_t q_head, q_tail, q_len; };
+struct page_queue {
+	uint32_t q_head, q_tail, q_len;
+};
 void page_queue_init(struct page_queue *);
 void page_queue_push_tail(struct vm *, struct page_queue *, struct page *);
 void page_queue_push_head(struct vm *, struct page_queue *, struct page *);
@@ -88,17 +90,20 @@ struct page *page_queue_head(struct vm *, struct page_queue *);
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
-	unsigned pl_before; /* given: how many pages just before idx are in memory, and translated or of a file; a hint, at most PF_BEFORE */
-	bool pl_after;	    /* given, a hint: so is the page just after idx */
-	bool pl_map;	    /* the pages follow idx and will be used: map them at once (anonymous memory) */
-	bool pl_quick;	    /* with pl_map: only pages that no device must be waited for are worth it */
-	unsigned pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
+	unsigned
+	    pl_before; /* given: how many pages just before idx are in memory, and translated or of a file; a hint, at most PF_BEFORE */
+	bool pl_after; /* given, a hint: so is the page just after idx */
+	bool
+	    pl_map; /* the pages follow idx and will be used: map them at once (anonymous memory) */
+	bool pl_quick; /* with pl_map: only pages that no device must be waited for are worth it */
+	unsigned
+	    pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
 };
 
 #define PF_BEFORE 16u
-#define PF_WORDS 12u	 /* of state per segment, zero at first; the first two belong to pf_limit */
+#define PF_WORDS 12u     /* of state per segment, zero at first; the first two belong to pf_limit */
 #define PF_SEQUENTIAL 1u /* advice says so */
-#define PF_HIT	      2u /* no I/O: the first use of a page that prefetch brought in */
+#define PF_HIT 2u        /* no I/O: the first use of a page that prefetch brought in */
 
 struct prefetch_ops {
 	const char *pf_name;
@@ -107,7 +112,8 @@ struct prefetch_ops {
 	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
 	 * zero but for what is given; never more than max pages. Called without locks; races lose hints, nothing else.
 	 */
-	void (*pf_plan)(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
+	void (*pf_plan)(
+	    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);
 };
 /* All prefetchers, ended by NULL; and the prefetcher of that pf_name, or NULL. */
 extern const struct prefetch_ops *const prefetch_table[];

@@ -12,24 +12,25 @@ struct vnode;
 /* A range in an ordered index (vm/as/range.c), which has a copy of it. Guarded by the index's owner's lock. */
 struct range_node {
 	vaddr_t r_base, r_end; /* [base, end) */
-	uint8_t r_kind;	       /* the owner's: ranges of different kinds are never made one */
+	uint8_t r_kind;        /* the owner's: ranges of different kinds are never made one */
 };
 
 struct seg {
-	struct range_node s_node; /* as->a_lock W */
-	struct as *s_as;	  /* const */
+	struct range_node s_node;    /* as->a_lock W */
+	struct as *s_as;             /* const */
 	const struct seg_ops *s_ops; /* const */
-	void	*s_data;	  /* the driver's */
-	uint32_t s_flags;	  /* a_lock W */
+	void *s_data;                /* the driver's */
+	uint32_t s_flags;            /* a_lock W */
 };
-#define S_HOLE	 0x1u /* not counted in a_size */
-#define S_SEALED 0x2u /* mseal: may not be unmapped, moved, protected, emptied */
+#define S_HOLE 0x1u     /* not counted in a_size */
+#define S_SEALED 0x2u   /* mseal: may not be unmapped, moved, protected, emptied */
 #define S_WASWRITE 0x8u /* was writable once, in a space that is writable or executable */
-#define S_SPREAD 0x10u /* pages lie on the nodes of memory in turn */
-#define S_FOLLOW 0x20u /* pages move to the node that faults on them */
+#define S_SPREAD 0x10u  /* pages lie on the nodes of memory in turn */
+#define S_FOLLOW 0x20u  /* pages move to the node that faults on them */
 #define S_SIZE(n) ((uint32_t)(n) << 8) /* index of the page size wanted (as_setpagesize) */
 #define S_SIZE_MASK 0xf00u
-#define S_OWNLOCK 0x4u /* the driver locks translations by itself: they are not in the space's index of locks */
+#define S_OWNLOCK                                                                                  \
+	0x4u /* the driver locks translations by itself: they are not in the space's index of locks */
 static inline vaddr_t seg_base(const struct seg *s) { return s->s_node.r_base; }
 static inline vaddr_t seg_end(const struct seg *s) { return s->s_node.r_end; }
 static inline uint64_t seg_size(const struct seg *s) { return seg_end(s) - seg_base(s); }
@@ -50,13 +51,13 @@ enum advice {
 };
 enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 
-#define INCORE_PRESENT	0x01 /* in memory */
-#define INCORE_REF	0x02
-#define INCORE_MOD	0x04
-#define INCORE_LOCKED	0x08
-#define INCORE_MAPPED	0x10 /* has a translation here */
-#define INCORE_ANON	0x20
-#define INCORE_SWAPPED	0x40 /* has a disk slot */
+#define INCORE_PRESENT 0x01 /* in memory */
+#define INCORE_REF 0x02
+#define INCORE_MOD 0x04
+#define INCORE_LOCKED 0x08
+#define INCORE_MAPPED 0x10 /* has a translation here */
+#define INCORE_ANON 0x20
+#define INCORE_SWAPPED 0x40 /* has a disk slot */
 
 #define SYNC_ASYNC 0x1u
 #define SYNC_INVAL 0x2u
@@ -77,7 +78,8 @@ struct seg_ops {
 	/* W. nseg directly follows seg in the same as with the same ops: merge nseg's data into seg if alike; true: nseg's data is gone. */
 	bool (*so_concat)(struct seg *seg, struct seg *nseg);
 	/* R. As as_fault. Never drops a_lock. */
-	enum vm_err (*so_fault)(struct seg *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
+	enum vm_err (*so_fault)(
+	    struct seg *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
 	/* W. VM_ACCESS above maxprot, VM_NOSWAP if the new writability cannot be reserved, VM_NOMEM. Core splits first. */
 	enum vm_err (*so_setprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
 	/* R. VM_OK if every page allows prot. */
@@ -87,22 +89,26 @@ struct seg_ops {
 	/* R. Pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
-	void (*so_incore)(struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec);	   /* R, one byte a page */
-	enum vm_err (*so_lockop)(
-	    struct seg *, vaddr_t addr, uint64_t len, enum lock_op); /* R. lock: fault in and wire */
-	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice);   /* R */
-	enum vm_err (*so_inherit)(struct seg *, enum inherit);				   /* W, whole segment */
+	void (*so_incore)(
+	    struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec); /* R, one byte a page */
+	enum vm_err (*so_lockop)(struct seg *, vaddr_t addr, uint64_t len,
+	    enum lock_op); /* R. lock: fault in and wire */
+	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice); /* R */
+	enum vm_err (*so_inherit)(struct seg *, enum inherit); /* W, whole segment */
 	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */
-	enum vm_err (*so_adopt)(struct seg *, vaddr_t addr, uint64_t npages, const uint64_t *present);
+	enum vm_err (*so_adopt)(
+	    struct seg *, vaddr_t addr, uint64_t npages, const uint64_t *present);
 	/* W. All of seg is about to move to naddr, perhaps in another space (nseg == seg: the core moves the segment itself):
 	 * drop translations. VM_NOTSUP. With len 0: only say whether it could. */
-	enum vm_err (*so_move)(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
+	enum vm_err (*so_move)(
+	    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
 	/* W. nseg (range set, not in the index) becomes what seg would be off bytes from its base (off may be negative), without
 	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP. */
 	enum vm_err (*so_alike)(struct seg *seg, struct seg *nseg, int64_t off);
 	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
 	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
-	enum vm_err (*so_snapshot)(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
+	enum vm_err (*so_snapshot)(
+	    struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
 	/* R. Pages that the segment has reserved of the swap, counted in as_stat's reservation. */
 	uint64_t (*so_reserved)(const struct seg *seg);
 	/* R. Pages of the range that have contents of the segment's own. SEG_UNFILLED: faults do not fill this driver's memory, so
@@ -125,15 +131,15 @@ struct seg_ops {
 typedef enum vm_err seg_create_fn(struct seg *, const void *args);
 
 /* ---- segvn: files and anonymous memory ---- */
-#define SEGVN_SHARED	0x1u
+#define SEGVN_SHARED 0x1u
 #define SEGVN_NORESERVE 0x2u
 struct segvn_args {
 	struct vnode *sa_vnode; /* NULL: anonymous */
-	voff_t	 sa_off;	/* page aligned */
+	voff_t sa_off;          /* page aligned */
 	unsigned sa_prot, sa_maxprot, sa_flags;
 	enum advice sa_advice;
 	struct anon_map *sa_amp; /* shared anonymous memory of somebody else at sa_off, or NULL */
-	unsigned sa_pagesize;	 /* wanted: as as_setpagesize */
+	unsigned sa_pagesize;    /* wanted: as as_setpagesize */
 };
 seg_create_fn segvn_create;
 /* seg_hole: reserved addresses, always VM_NOMAP; args unused. */
@@ -141,13 +147,14 @@ seg_create_fn seghole_create;
 extern const struct seg_ops segvn_ops, seghole_ops;
 
 /* Answers for drivers that lack a member: refuse with VM_NOTSUP or VM_OK as the name says. */
-enum vm_err seg_nosup_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw); /* VM_NOMAP */
+enum vm_err seg_nosup_fault(
+    struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw); /* VM_NOMAP */
 enum vm_err seg_nosup_prot(struct seg *, vaddr_t, uint64_t, unsigned);
-uint64_t    seg_noop_swapout(struct seg *);
-bool	    seg_is_private(struct seg *);
-bool	    seg_is_shared(struct seg *);
+uint64_t seg_noop_swapout(struct seg *);
+bool seg_is_private(struct seg *);
+bool seg_is_shared(struct seg *);
 enum vm_err seg_noop_sync(struct seg *, vaddr_t, uint64_t, unsigned);
-void	    seg_noop_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
+void seg_noop_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
 enum vm_err seg_nosup_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);
 enum vm_err seg_noop_advise(struct seg *, vaddr_t, uint64_t, enum advice);
 enum vm_err seg_nosup_inherit(struct seg *, enum inherit);
@@ -155,10 +162,10 @@ enum vm_err seg_nosup_adopt(struct seg *, vaddr_t, uint64_t, const uint64_t *);
 enum vm_err seg_nosup_move(struct seg *, vaddr_t, uint64_t, struct seg *, vaddr_t);
 enum vm_err seg_nosup_snapshot(struct seg *, struct seg *, unsigned, unsigned);
 enum vm_err seg_nosup_alike(struct seg *, struct seg *, int64_t);
-uint64_t    seg_noop_reserved(const struct seg *);
-uint64_t    seg_unfilled_populated(struct seg *, vaddr_t, uint64_t);
+uint64_t seg_noop_reserved(const struct seg *);
+uint64_t seg_unfilled_populated(struct seg *, vaddr_t, uint64_t);
 enum vm_err seg_retry_peek(struct seg *, vaddr_t, void *, uint64_t);
 enum vm_err seg_retry_poke(struct seg *, vaddr_t, const void *, uint64_t);
-bool	    seg_any_translation_ok(struct seg *, vaddr_t, pfn_t, unsigned);
-unsigned    seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
+bool seg_any_translation_ok(struct seg *, vaddr_t, pfn_t, unsigned);
+unsigned seg_noop_check(struct seg *, void (*)(void *, const char *), void *);
 #endif

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #define VM_PAGESHIFT 12u
-#define VM_PAGESIZE  4096u
-#define VM_PAGEMASK  ((uint64_t)VM_PAGESIZE - 1)
+#define VM_PAGESIZE 4096u
+#define VM_PAGEMASK ((uint64_t)VM_PAGESIZE - 1)
 
 typedef uint64_t vaddr_t; /* a virtual address of some address space */
 typedef uint64_t voff_t;  /* a byte offset in a vnode */
@@ -42,7 +42,7 @@ enum vm_err {
 	VM_EXIST,  /* something is mapped or named there already */
 	VM_NOTSUP, /* this driver or machine cannot */
 	VM_LIMIT,  /* a limit of the address space or group was reached */
-	VM_RETRY,  /* retry class: state changed while a lock was dropped; the caller starts again */
+	VM_RETRY, /* retry class: state changed while a lock was dropped; the caller starts again */
 };
 const char *vm_err_name(enum vm_err e);
 

@@ -13,13 +13,15 @@
  * RANK_SLOT and RANK_ANON; code that holds any rank > RANK_SLOT may only try to lock a page.
  */
 enum vm_rank {
-	RANK_VM = 10,    /* vm_mutex: list of spaces, create/destroy, swap add/remove */
-	RANK_AS = 20,    /* as->a_lock (rw): the set of segments, their ranges and protections. R: fault; W: change */
-	RANK_SEG = 30,   /* segment private data that changes under a_lock R */
-	RANK_AMP = 40,   /* anon_map: am_lock: shape of the array, busy bits of slots */
-	RANK_SLOT = 50,  /* (busy bit of an anon map slot: waited for on am_cv) */
+	RANK_VM = 10, /* vm_mutex: list of spaces, create/destroy, swap add/remove */
+	RANK_AS =
+	    20, /* as->a_lock (rw): the set of segments, their ranges and protections. R: fault; W: change */
+	RANK_SEG = 30,  /* segment private data that changes under a_lock R */
+	RANK_AMP = 40,  /* anon_map: am_lock: shape of the array, busy bits of slots */
+	RANK_SLOT = 50, /* (busy bit of an anon map slot: waited for on am_cv) */
 	/* From here on locks are never held across I/O (MACH_RANK_SPIN). */
-	RANK_ANON = MACH_RANK_SPIN, /* free anons of a CPU; + 1 vm_anonlock: the others, growth of the table, list of maps */
+	RANK_ANON =
+	    MACH_RANK_SPIN, /* free anons of a CPU; + 1 vm_anonlock: the others, growth of the table, list of maps */
 	RANK_SWAP = 70,  /* swap areas' bitmaps, reservation */
 	RANK_VNODE = 80, /* a vnode's own lock (store) */
 	/* a lock of vm_pagelocks: the names of its part of the hash, the locks and flags of pages that have them, its cache
@@ -37,10 +39,11 @@ struct prefetch_ops;
 
 struct vm_config {
 	struct mach *vc_mach;
-	pfn_t vc_frames;	/* frames on line at start (<= mc_nframes); more by mach_frames_grant on demand */
-	pfn_t vc_reserve;	/* frames only page-out may use; 0: default */
-	uint64_t vc_anon_max;	/* most anon slots ever; 0: default (8 M). Tables grow on demand */
-	bool vc_overcommit;	/* reservation never fails */
+	pfn_t
+	    vc_frames; /* frames on line at start (<= mc_nframes); more by mach_frames_grant on demand */
+	pfn_t vc_reserve;     /* frames only page-out may use; 0: default */
+	uint64_t vc_anon_max; /* most anon slots ever; 0: default (8 M). Tables grow on demand */
+	bool vc_overcommit;   /* reservation never fails */
 	/* Told when the last reference to a vnode goes and pages of it could not be written back: they are lost. NULL: nobody. */
 	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
 	void *vc_lostarg;
@@ -52,11 +55,12 @@ struct vm_config {
 	bool (*vc_promise)(void *arg, uint64_t npages, bool touched);
 	void (*vc_unpromise)(void *arg, uint64_t npages);
 	void *vc_promisearg;
-	uint64_t vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
-	unsigned vc_cache_ways;	 /* 0: 1 */
-	unsigned vc_pagelocks;	 /* names are spread over so many locks; 0: by the number of frames */
-	pfn_t vc_zeropool;	 /* vm_idle keeps up to so many frames zeroed */
-	const struct policy_ops *vc_policy;	/* NULL: two-handed clock */
+	uint64_t
+	    vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
+	unsigned vc_cache_ways; /* 0: 1 */
+	unsigned vc_pagelocks; /* names are spread over so many locks; 0: by the number of frames */
+	pfn_t vc_zeropool;     /* vm_idle keeps up to so many frames zeroed */
+	const struct policy_ops *vc_policy;     /* NULL: two-handed clock */
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
 
@@ -109,8 +113,8 @@ struct vm_stats {
 };
 
 struct vm_usage { /* gauges, in pages */
-	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total, vu_swap_used,
-	    vu_reserved, vu_resv_max;
+	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total,
+	    vu_swap_used, vu_reserved, vu_resv_max;
 };
 void vm_usage(struct vm *, struct vm_usage *);
 /* Of now: the numbers stay as they are until it is called again. */
@@ -128,8 +132,9 @@ enum vm_inject {
 	VM_INJECT_N
 };
 void vm_inject(struct vm *, enum vm_inject, uint64_t nth);
-uint64_t vm_inject_seen(struct vm *, enum vm_inject); /* how many such sites were passed since the last vm_inject */
-bool vm_inject_fail(struct vm *, enum vm_inject);     /* used at the sites */
+uint64_t vm_inject_seen(
+    struct vm *, enum vm_inject); /* how many such sites were passed since the last vm_inject */
+bool vm_inject_fail(struct vm *, enum vm_inject); /* used at the sites */
 
 /* ---- swap ---- */
 /* Adds an area of nslots pages backed by vp (a reference is taken). Higher priority is filled first. */

@@ -15,11 +15,12 @@ enum vm_iop { VM_IO_READ, VM_IO_WRITE };
 struct vm_io {
 	enum vm_iop io_op;
 	uint32_t io_npages;
-	voff_t	 io_off;	       /* page aligned; pages are contiguous in the vnode */
-	bool	 io_quick;	       /* read, a hint: rather fail (VM_IO) than wait for a device */
-	void	*io_buf[VM_IO_PAGES];  /* direct address of each page's contents */
-	enum vm_err io_err;	       /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
-	uint32_t io_ok;		       /* pages from the start that are right, also on failure */
+	voff_t io_off;             /* page aligned; pages are contiguous in the vnode */
+	bool io_quick;             /* read, a hint: rather fail (VM_IO) than wait for a device */
+	void *io_buf[VM_IO_PAGES]; /* direct address of each page's contents */
+	enum vm_err
+	    io_err; /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
+	uint32_t io_ok; /* pages from the start that are right, also on failure */
 	uint64_t
 	    io_drop; /* read of swap: bit i: what page i came from takes memory, too, and had better be discarded */
 	/*
@@ -27,8 +28,9 @@ struct vm_io {
 	 * returns the request may be gone: it lies on the stack of the thread that waits for it.
 	 */
 	void (*io_done)(struct vm_io *);
-	void	*io_arg;	       /* the submitter's */
-	uint64_t io_priv[4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
+	void *io_arg; /* the submitter's */
+	uint64_t io_priv
+	    [4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
 };
 
 struct vnode_ops {
@@ -51,19 +53,21 @@ struct vnode_ops {
 	/* Last reference gone and no page named any more: free it. */
 	void (*vo_inactive)(struct vnode *);
 };
-#define V_SWAP 0x1u /* swap area: anon pages' store */
+#define V_SWAP 0x1u   /* swap area: anon pages' store */
 #define V_SWAPFS 0x2u /* the core's own naming vnode of anonymous pages; does no I/O itself */
 
 struct vnode {
 	const struct vnode_ops *v_ops; /* const after init */
-	struct vm *v_vm;	       /* const after init */
+	struct vm *v_vm;               /* const after init */
 	_Atomic uint32_t v_refcnt;
-	uint32_t v_flags;	       /* const after init */
-	uint32_t v_pages;	       /* vm_listlock: first page of the list, PAGE_NIL; swapfs has none */
-	uint32_t v_npages;	       /* vm_listlock */
-	_Atomic uint32_t v_lost;       /* write-backs by page-out or asynchronous that failed and nobody was told of */
-	void	*v_data;	       /* the implementor's */
-	uint64_t v_id;		       /* const after init: stable number, the same in every run of the same program */
+	uint32_t v_flags;  /* const after init */
+	uint32_t v_pages;  /* vm_listlock: first page of the list, PAGE_NIL; swapfs has none */
+	uint32_t v_npages; /* vm_listlock */
+	_Atomic uint32_t
+	    v_lost; /* write-backs by page-out or asynchronous that failed and nobody was told of */
+	void *v_data; /* the implementor's */
+	uint64_t
+	    v_id; /* const after init: stable number, the same in every run of the same program */
 };
 void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *data); /* refcnt 1 */
 void vnode_hold(struct vnode *);
@@ -86,8 +90,9 @@ uint64_t vnode_summed_wrong(struct vnode *); /* pages that came back wrong so fa
  * The page at off, filled, locked se. hint_pages >= 1: how many pages from off may be read in the same I/O (prefetch);
  * those beyond the first are left unlocked in the cache. VM_EOF, VM_IO, VM_NOMEM.
  */
-enum vm_err pvn_getpage(struct vm *, struct vnode *, voff_t off, enum page_se, unsigned hint_pages, struct page **);
-#define PVN_FREE  0x1u /* free the pages once clean */
+enum vm_err pvn_getpage(
+    struct vm *, struct vnode *, voff_t off, enum page_se, unsigned hint_pages, struct page **);
+#define PVN_FREE 0x1u  /* free the pages once clean */
 #define PVN_INVAL 0x2u /* destroy them once clean */
 #define PVN_ASYNC 0x4u
 /* Write dirty pages of [off, off+len), len 0 = to the end, clustered. VM_IO if any could not be written (kept dirty). */
@@ -104,14 +109,15 @@ enum vm_err vnode_write(struct vnode *, voff_t off, const void *buf, uint64_t le
 /* Writes what is dirty and makes it durable. Also tells of an earlier write-back that failed behind everybody's back, once. */
 enum vm_err vnode_sync(struct vnode *);
 /* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
-enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps, uint32_t n, uint32_t *ok);
+enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps,
+    uint32_t n, uint32_t *ok);
 /*
  * The same for a read by a fault, which may reclaim: while the read is on its way pages are put out, if frames are getting few.
  * quick: io_quick of the request. *drop: its io_drop.
  */
-enum vm_err pvn_swapin(
-    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, bool quick, uint32_t *ok, uint64_t *drop);
+enum vm_err pvn_swapin(struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n,
+    bool quick, uint32_t *ok, uint64_t *drop);
 /* A read of swap that no fault waits for: as pvn_io, with *drop. */
-enum vm_err pvn_readahead(
-    struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop);
+enum vm_err pvn_readahead(struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n,
+    uint32_t *ok, uint64_t *drop);
 #endif

@@ -18,48 +18,52 @@ struct vm_io;
 
 /* What the kernel has for each CPU. Its own: written by that CPU with interrupts off. */
 struct kcpu {
-	struct thread *k_cur;	/* running */
-	struct thread *k_idle;	/* runs when nothing else does */
-	struct thread *k_prev;	/* during a switch: the one that ran */
+	struct thread *k_cur;  /* running */
+	struct thread *k_idle; /* runs when nothing else does */
+	struct thread *k_prev; /* during a switch: the one that ran */
 	unsigned k_id;
 	_Atomic bool k_resched; /* another thread should run: at the next chance */
 };
 
 /* ---- given by the machine ---- */
-struct thread *arch_cur(void);	 /* the running thread, by one instruction: right whatever CPU it is on by then */
-struct kcpu *arch_kcpu(void);	 /* this CPU's; stays so only with interrupts or preemption off */
+struct thread *arch_cur(
+    void); /* the running thread, by one instruction: right whatever CPU it is on by then */
+struct kcpu *arch_kcpu(void); /* this CPU's; stays so only with interrupts or preemption off */
 struct kcpu *arch_kcpu_of(unsigned id);
-unsigned arch_ncpus(void);	 /* that run */
-bool arch_irq_off(void);	 /* returns whether they were on */
+unsigned arch_ncpus(void); /* that run */
+bool arch_irq_off(void);   /* returns whether they were on */
 void arch_irq_restore(bool on);
-void arch_idle(void);		 /* interrupts on, until one comes */
-void arch_relax(void);		 /* in a loop that spins */
+void arch_idle(void);  /* interrupts on, until one comes */
+void arch_relax(void); /* in a loop that spins */
 /* The same where interrupts are on and the wait may be long: rounds counts; after many the CPU sleeps until an interrupt. */
 void arch_relax_long(unsigned *rounds);
-void arch_wake_cpu(unsigned id); /* an interrupt for an idle CPU, or one whose thread should yield */
-void arch_tick_start(void);	 /* kernel_tick() from now on, KERNEL_HZ times a second, on this CPU */
-void arch_cpus_start(void);	 /* the other CPUs come up and call kernel_cpu_main */
+void arch_wake_cpu(
+    unsigned id);           /* an interrupt for an idle CPU, or one whose thread should yield */
+void arch_tick_start(void); /* kernel_tick() from now on, KERNEL_HZ times a second, on this CPU */
+void arch_cpus_start(void); /* the other CPUs come up and call kernel_cpu_main */
 uint64_t arch_time_ns(void);
-uint64_t arch_wall_time(void);	 /* seconds since 1970 */
-uint64_t arch_entropy(void);	 /* some bits that an attacker does not know, if the machine has any */
+uint64_t arch_wall_time(void); /* seconds since 1970 */
+uint64_t arch_entropy(void); /* some bits that an attacker does not know, if the machine has any */
 void arch_putc(char);
-int arch_getc(void);		 /* -1: nothing was typed */
+int arch_getc(void); /* -1: nothing was typed */
 _Noreturn void arch_poweroff(int status);
-_Noreturn void arch_stop(void);	 /* a panic: other CPUs stop, too */
+_Noreturn void arch_stop(void); /* a panic: other CPUs stop, too */
 const char *arch_cmdline(void);
 struct mach *arch_machine(void);
 uint64_t arch_memory_pages(void); /* usable frames, before vm_create: the holes are known */
-void arch_boot_reserve(uint64_t bytes); /* mach_boot_alloc gives from now on; these bytes become a hole */
+void arch_boot_reserve(
+    uint64_t bytes); /* mach_boot_alloc gives from now on; these bytes become a hole */
 
 /* Threads: registers that a switch keeps beside the stack pointer. */
 void switch_to(uint64_t *save_sp, uint64_t sp);
-uint64_t arch_thread_stack(uint64_t top, void (*fn)(void *), void *arg); /* the first stack pointer of a kernel thread */
+uint64_t arch_thread_stack(
+    uint64_t top, void (*fn)(void *), void *arg); /* the first stack pointer of a kernel thread */
 /* ... of a user thread, with its trapframe, that the caller fills, at *tf. */
 uint64_t arch_user_stack(uint64_t top, struct trapframe **tf);
 void arch_switch_out(struct thread *);
 void arch_switch_in(struct thread *);
 struct hat;
-void arch_load_space(struct hat *); /* on this CPU; NULL: the kernel's own */
+void arch_load_space(struct hat *);   /* on this CPU; NULL: the kernel's own */
 void arch_user_init(struct thread *); /* empty floating point registers, no thread pointer */
 void arch_user_copy(struct thread *to, const struct thread *from);
 void arch_set_thread_pointer(uint64_t); /* of the running thread */
@@ -72,8 +76,9 @@ struct arch_device {
 	volatile void *ad_regs;
 };
 unsigned arch_virtio_devices(struct arch_device *, unsigned max);
-void arch_irq_attach(unsigned irq, void (*fn)(void *), void *arg); /* fn runs in the interrupt: interrupts are off */
-uint64_t arch_phys(const void *kva); /* of a frame's direct address: for DMA */
+void arch_irq_attach(
+    unsigned irq, void (*fn)(void *), void *arg); /* fn runs in the interrupt: interrupts are off */
+uint64_t arch_phys(const void *kva);              /* of a frame's direct address: for DMA */
 
 /* For tests: sees every exception first, and does not return. NULL: nobody. */
 extern void (*arch_trap_hook)(struct trapframe *);
@@ -83,7 +88,8 @@ extern void (*arch_trap_hook)(struct trapframe *);
 _Noreturn void kernel_main(void);
 _Noreturn void kernel_cpu_main(void);
 void kernel_tick(void);
-void kernel_preempt(void); /* after an interrupt in the kernel, interrupts off: maybe another thread runs first */
+void kernel_preempt(
+    void); /* after an interrupt in the kernel, interrupts off: maybe another thread runs first */
 void console_input(char);
 /* A fault at addr: of the user's, or of the kernel's in its own space. Interrupts are on. False: the kernel's, and a bug. */
 bool kernel_fault(struct trapframe *, vaddr_t addr, bool user, bool present, enum seg_rw);

@@ -13,12 +13,48 @@
 
 /* Linux's error numbers, which programs see. */
 enum {
-	EPERM = 1, ENOENT = 2, ESRCH = 3, EINTR = 4, EIO = 5, ENXIO = 6, E2BIG = 7, ENOEXEC = 8, EBADF = 9, ECHILD = 10,
-	EAGAIN = 11, ENOMEM = 12, EACCES = 13, EFAULT = 14, EBUSY = 16, EEXIST = 17, EXDEV = 18, ENODEV = 19, ENOTDIR = 20,
-	EISDIR = 21, EINVAL = 22, ENFILE = 23, EMFILE = 24, ENOTTY = 25, ETXTBSY = 26, EFBIG = 27, ENOSPC = 28, ESPIPE = 29,
-	EROFS = 30, EMLINK = 31, EPIPE = 32, ERANGE = 34, EDEADLK = 35, ENAMETOOLONG = 36, ENOSYS = 38, ENOTEMPTY = 39,
-	ELOOP = 40, EOVERFLOW = 75, EOPNOTSUPP = 95, ETIMEDOUT = 110,
-	ERESTART = 512, /* never seen by programs: the call is made again, or EINTR, as the signal's action says */
+	EPERM = 1,
+	ENOENT = 2,
+	ESRCH = 3,
+	EINTR = 4,
+	EIO = 5,
+	ENXIO = 6,
+	E2BIG = 7,
+	ENOEXEC = 8,
+	EBADF = 9,
+	ECHILD = 10,
+	EAGAIN = 11,
+	ENOMEM = 12,
+	EACCES = 13,
+	EFAULT = 14,
+	EBUSY = 16,
+	EEXIST = 17,
+	EXDEV = 18,
+	ENODEV = 19,
+	ENOTDIR = 20,
+	EISDIR = 21,
+	EINVAL = 22,
+	ENFILE = 23,
+	EMFILE = 24,
+	ENOTTY = 25,
+	ETXTBSY = 26,
+	EFBIG = 27,
+	ENOSPC = 28,
+	ESPIPE = 29,
+	EROFS = 30,
+	EMLINK = 31,
+	EPIPE = 32,
+	ERANGE = 34,
+	EDEADLK = 35,
+	ENAMETOOLONG = 36,
+	ENOSYS = 38,
+	ENOTEMPTY = 39,
+	ELOOP = 40,
+	EOVERFLOW = 75,
+	EOPNOTSUPP = 95,
+	ETIMEDOUT = 110,
+	ERESTART =
+	    512, /* never seen by programs: the call is made again, or EINTR, as the signal's action says */
 };
 
 void *memcpy(void *restrict, const void *restrict, size_t);
@@ -35,7 +71,7 @@ int kvsnprintf(char *, size_t, const char *, __builtin_va_list);
 
 extern struct vm *the_vm;
 extern struct as *the_kas;
-void *kalloc(size_t);  /* may sleep; NULL: no memory */
+void *kalloc(size_t); /* may sleep; NULL: no memory */
 void *kzalloc(size_t);
 void kfree(void *, size_t);
 

@@ -14,15 +14,15 @@
 
 struct mutex {
 	_Atomic uint64_t mx_owner; /* the thread | 1 if others wait; spinning: the thread */
-	struct waitq mx_wait;	   /* sched_lock */
-	uint32_t mx_rank;	   /* const */
+	struct waitq mx_wait;      /* sched_lock */
+	uint32_t mx_rank;          /* const */
 };
 _Static_assert(sizeof(struct mutex) <= sizeof(struct mach_mutex), "a mutex fits its room");
 
 struct rwlock {
 	_Atomic int64_t rw_state; /* readers, or -1: a writer */
 	_Atomic uint64_t rw_waiting;
-	struct waitq rw_wait;	  /* sched_lock */
+	struct waitq rw_wait;     /* sched_lock */
 	struct thread *rw_writer; /* the writer's */
 };
 _Static_assert(sizeof(struct rwlock) <= sizeof(struct mach_rwlock), "a lock fits its room");
@@ -33,7 +33,10 @@ struct cv {
 _Static_assert(sizeof(struct cv) <= sizeof(struct mach_cv), "a condition fits its room");
 
 static struct mutex *mutex_of(const struct mach_mutex *m) { return (struct mutex *)(uintptr_t)m; }
-static struct rwlock *rwlock_of(const struct mach_rwlock *l) { return (struct rwlock *)(uintptr_t)l; }
+static struct rwlock *rwlock_of(const struct mach_rwlock *l)
+{
+	return (struct rwlock *)(uintptr_t)l;
+}
 static struct cv *cv_of(struct mach_cv *c) { return (struct cv *)(void *)c; }
 static uint64_t me(void) { return (uint64_t)(uintptr_t)arch_cur(); }
 static bool spins(const struct mutex *m) { return m->mx_rank >= MACH_RANK_SPIN; }
@@ -56,13 +59,13 @@ static void enter_sleeping(struct mutex *m)
 	bool irq = spin_lock(&sched_lock);
 	uint64_t old = 0;
 
-	while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false, __ATOMIC_ACQUIRE,
-	    __ATOMIC_RELAXED)) {
+	while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
+	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 		if ((old & ~1ull) == me())
 			kpanic("a mutex of rank %u is entered twice", m->mx_rank);
 		if (!(old & 1) &&
-		    !__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, old | 1, false, __ATOMIC_ACQUIRE,
-			__ATOMIC_RELAXED)) {
+		    !__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, old | 1,
+			false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 			old = 0;
 			continue;
 		}
@@ -80,8 +83,8 @@ void mach_mutex_enter(struct mach_mutex *mx)
 
 	if (spins(m))
 		preempt_off();
-	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false, __ATOMIC_ACQUIRE,
-		__ATOMIC_RELAXED))
+	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
+		__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
 	if (!spins(m)) {
 		enter_sleeping(m);
@@ -93,8 +96,8 @@ void mach_mutex_enter(struct mach_mutex *mx)
 		while (__atomic_load_n((uint64_t *)(void *)&m->mx_owner, __ATOMIC_RELAXED) != 0)
 			arch_relax_long(&rounds);
 		old = 0;
-	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false, __ATOMIC_ACQUIRE,
-	    __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
+	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
 }
 
 bool mach_mutex_tryenter(struct mach_mutex *mx)
@@ -105,8 +108,8 @@ bool mach_mutex_tryenter(struct mach_mutex *mx)
 
 	if (spins(m))
 		preempt_off();
-	ok = __atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false, __ATOMIC_ACQUIRE,
-	    __ATOMIC_RELAXED);
+	ok = __atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
+	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 	if (!ok && spins(m))
 		preempt_on();
 	return ok;
@@ -118,8 +121,8 @@ static void hand_over(struct mutex *m)
 	struct thread *t = m->mx_wait.wq_head;
 
 	wake_one(&m->mx_wait);
-	__atomic_store_n((uint64_t *)(void *)&m->mx_owner, (uint64_t)(uintptr_t)t | (m->mx_wait.wq_head != NULL),
-	    __ATOMIC_RELEASE);
+	__atomic_store_n((uint64_t *)(void *)&m->mx_owner,
+	    (uint64_t)(uintptr_t)t | (m->mx_wait.wq_head != NULL), __ATOMIC_RELEASE);
 }
 
 /* sched_lock held. */
@@ -130,18 +133,15 @@ static void release_locked(struct mutex *m)
 	if (spins(m)) {
 		__atomic_store_n((uint64_t *)(void *)&m->mx_owner, 0, __ATOMIC_RELEASE);
 		arch_cur()->t_preempt--;
-	} else if (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, 0, false, __ATOMIC_RELEASE,
-		       __ATOMIC_RELAXED)) {
+	} else if (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, 0, false,
+		       __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
 		if (old != (me() | 1))
 			kpanic("a mutex of rank %u is dropped by another thread", m->mx_rank);
 		hand_over(m);
 	}
 }
 
-void mutex_exit_locked(struct mach_mutex *mx)
-{
-	release_locked(mutex_of(mx));
-}
+void mutex_exit_locked(struct mach_mutex *mx) { release_locked(mutex_of(mx)); }
 
 void mach_mutex_exit(struct mach_mutex *mx)
 {
@@ -156,7 +156,8 @@ void mach_mutex_exit(struct mach_mutex *mx)
 		preempt_on();
 		return;
 	}
-	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, 0, false,
+		__ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		return;
 	irq = spin_lock(&sched_lock);
 	release_locked(m);
@@ -188,8 +189,8 @@ bool mach_rw_tryenter(struct mach_rwlock *rw, bool writer)
 	int64_t s = __atomic_load_n((int64_t *)(void *)&l->rw_state, __ATOMIC_SEQ_CST);
 
 	while (writer ? s == 0 : s >= 0) {
-		if (!__atomic_compare_exchange_n((int64_t *)(void *)&l->rw_state, &s, writer ? -1 : s + 1, false, __ATOMIC_SEQ_CST,
-			__ATOMIC_SEQ_CST))
+		if (!__atomic_compare_exchange_n((int64_t *)(void *)&l->rw_state, &s,
+			writer ? -1 : s + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			continue;
 		if (writer)
 			l->rw_writer = arch_cur();
@@ -240,10 +241,7 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 }
 
 /* ---- condition variables ---- */
-void mach_cv_init(struct mach_cv *cv)
-{
-	*cv_of(cv) = (struct cv){ 0 };
-}
+void mach_cv_init(struct mach_cv *cv) { *cv_of(cv) = (struct cv){ 0 }; }
 
 void mach_cv_fini(struct mach_cv *cv)
 {
@@ -265,10 +263,7 @@ static bool cv_wait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t deadline
 	return err != -ETIMEDOUT;
 }
 
-void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx)
-{
-	(void)cv_wait(cv, mx, 0);
-}
+void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx) { (void)cv_wait(cv, mx, 0); }
 
 bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t ns)
 {
@@ -285,7 +280,4 @@ void mach_cv_signal(struct mach_cv *cv)
 	spin_unlock(&sched_lock, irq);
 }
 
-void mach_cv_broadcast(struct mach_cv *cv)
-{
-	wake(&cv_of(cv)->cv_wait);
-}
+void mach_cv_broadcast(struct mach_cv *cv) { wake(&cv_of(cv)->cv_wait); }

@@ -34,15 +34,29 @@ void kfree(void *p, size_t n)
 }
 
 bool stacks_ready(void) { return the_segkp != NULL; }
-bool stack_alloc(vaddr_t *va) { return segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) == VM_OK; }
+bool stack_alloc(vaddr_t *va)
+{
+	return segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) == VM_OK;
+}
 void stack_free(vaddr_t va) { segkp_release(the_segkp, va, STACK_BYTES, STACK_FLAGS); }
 
 int err_of(enum vm_err e)
 {
 	static const uint8_t of[] = {
-		[VM_OK] = 0, [VM_NOMAP] = EFAULT, [VM_PROT] = EFAULT, [VM_ACCESS] = EACCES, [VM_NOMEM] = ENOMEM,
-		[VM_NOSWAP] = ENOMEM, [VM_IO] = EIO, [VM_EOF] = EFAULT, [VM_LOCKED] = EBUSY, [VM_INVAL] = EINVAL,
-		[VM_EXIST] = EEXIST, [VM_NOTSUP] = EINVAL, [VM_LIMIT] = ENOMEM, [VM_RETRY] = EAGAIN,
+		[VM_OK] = 0,
+		[VM_NOMAP] = EFAULT,
+		[VM_PROT] = EFAULT,
+		[VM_ACCESS] = EACCES,
+		[VM_NOMEM] = ENOMEM,
+		[VM_NOSWAP] = ENOMEM,
+		[VM_IO] = EIO,
+		[VM_EOF] = EFAULT,
+		[VM_LOCKED] = EBUSY,
+		[VM_INVAL] = EINVAL,
+		[VM_EXIST] = EEXIST,
+		[VM_NOTSUP] = EINVAL,
+		[VM_LIMIT] = ENOMEM,
+		[VM_RETRY] = EAGAIN,
 	};
 
 	return -(int)of[e];
@@ -54,20 +68,23 @@ static void memory_init(void)
 	enum vm_err e;
 	uint64_t bytes;
 
-	vc.vc_anon_max = cmdline_number("anon_max", 256u << 10); /* 1 GiB of anonymous pages; 4 KiB of table */
+	vc.vc_anon_max =
+	    cmdline_number("anon_max", 256u << 10); /* 1 GiB of anonymous pages; 4 KiB of table */
 	bytes = vm_boot_bytes(&vc, mach_caps(vc.vc_mach));
 	arch_boot_reserve(bytes);
 	vc.vc_frames = (pfn_t)arch_memory_pages();
 	if ((e = vm_create(&vc, &the_vm)) != VM_OK)
 		kpanic("vm_create: %s", vm_err_name(e));
-	e = as_alloc(the_vm, mach_caps(vc.vc_mach)->mc_kernel_min, mach_caps(vc.vc_mach)->mc_kernel_max, &the_kas);
+	e = as_alloc(the_vm, mach_caps(vc.vc_mach)->mc_kernel_min,
+	    mach_caps(vc.vc_mach)->mc_kernel_max, &the_kas);
 	if (e != VM_OK)
 		kpanic("the kernel's space: %s", vm_err_name(e));
 	arch_load_space(NULL);
-	if ((e = segkp_create(the_kas, mach_caps(vc.vc_mach)->mc_kernel_min, KP_BYTES, &the_segkp)) != VM_OK)
+	if ((e = segkp_create(
+		 the_kas, mach_caps(vc.vc_mach)->mc_kernel_min, KP_BYTES, &the_segkp)) != VM_OK)
 		kpanic("segkp: %s", vm_err_name(e));
-	kprintf("quire: %lu KiB of memory, %lu for the vm's tables, %u CPUs\n", arch_memory_pages() * 4, bytes >> 10,
-	    mach_caps(vc.vc_mach)->mc_ncpus);
+	kprintf("quire: %lu KiB of memory, %lu for the vm's tables, %u CPUs\n",
+	    arch_memory_pages() * 4, bytes >> 10, mach_caps(vc.vc_mach)->mc_ncpus);
 }
 
 /* ---- CPUs ---- */
@@ -115,13 +132,15 @@ static void print_statistics(void)
 	struct vm_usage u;
 
 	vm_usage(the_vm, &u);
-	kprintf("quire: faults %lu, zero-filled %lu, copied on write %lu, read by swap %lu, written by swap %lu, files read %lu, "
-		"written %lu\n",
-	    (uint64_t)st->fault, (uint64_t)st->zfod, (uint64_t)st->cow, (uint64_t)st->swapin, (uint64_t)st->swapout,
-	    (uint64_t)st->filein, (uint64_t)st->fileout);
-	kprintf("quire: frames %lu, free %lu, kernel %lu, wired %lu, swap used %lu of %lu, %lu ms since start\n", u.vu_frames,
-	    u.vu_free + u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_swap_used, u.vu_swap_total,
-	    (arch_time_ns() - boot_ns) / 1000000);
+	kprintf(
+	    "quire: faults %lu, zero-filled %lu, copied on write %lu, read by swap %lu, written by swap %lu, files read %lu, "
+	    "written %lu\n",
+	    (uint64_t)st->fault, (uint64_t)st->zfod, (uint64_t)st->cow, (uint64_t)st->swapin,
+	    (uint64_t)st->swapout, (uint64_t)st->filein, (uint64_t)st->fileout);
+	kprintf(
+	    "quire: frames %lu, free %lu, kernel %lu, wired %lu, swap used %lu of %lu, %lu ms since start\n",
+	    u.vu_frames, u.vu_free + u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_swap_used,
+	    u.vu_swap_total, (arch_time_ns() - boot_ns) / 1000000);
 }
 
 void kernel_shutdown(int status)

@@ -94,7 +94,8 @@ static void put_padded(struct out *o, const char *s, size_t n, unsigned width, b
 		put(o, ' ');
 }
 
-static void put_number(struct out *o, uint64_t v, bool negative, unsigned base, unsigned width, bool left, char pad)
+static void put_number(
+    struct out *o, uint64_t v, bool negative, unsigned base, unsigned width, bool left, char pad)
 {
 	char digits[24];
 	size_t n = sizeof(digits);
@@ -143,11 +144,16 @@ int kvsnprintf(char *to, size_t room, const char *f, va_list ap)
 		if (*f == 'd' || *f == 'i') {
 			int64_t v = wide ? va_arg(ap, int64_t) : va_arg(ap, int);
 
-			put_number(&o, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, v < 0, 10, width, left, pad);
+			put_number(
+			    &o, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, v < 0, 10, width, left, pad);
 		} else if (*f == 'u' || *f == 'x' || *f == 'o') {
 			uint64_t v = wide ? va_arg(ap, uint64_t) : va_arg(ap, unsigned);
 
-			put_number(&o, v, false, *f == 'x' ? 16 : *f == 'o' ? 8 : 10, width, left, pad);
+			put_number(&o, v, false,
+			    *f == 'x'       ? 16
+				: *f == 'o' ? 8
+					    : 10,
+			    width, left, pad);
 		} else if (*f == 'p') {
 			put_number(&o, (uintptr_t)va_arg(ap, void *), false, 16, width, left, pad);
 		} else if (*f == 's') {
@@ -213,7 +219,8 @@ void kpanic(const char *f, ...)
 	print("panic: ");
 	print(line);
 	print("\n");
-	for (void **fp = __builtin_frame_address(0); (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
+	for (void **fp = __builtin_frame_address(0);
+	     (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
 		kprintf("  %p\n", fp[1]);
 	arch_stop();
 }
@@ -254,8 +261,9 @@ uint64_t parse_number(const char *s, const char **end)
 		s += 2;
 	}
 	for (;; s++) {
-		unsigned d = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') :
-		    *s >= 'a' && *s <= 'f'	    ? (unsigned)(*s - 'a' + 10) : 99;
+		unsigned d = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0')
+		    : *s >= 'a' && *s <= 'f'        ? (unsigned)(*s - 'a' + 10)
+						    : 99;
 
 		if (d >= base)
 			break;

@@ -23,12 +23,12 @@
 #define BOOT_STACKS 8u
 
 struct spin sched_lock;
-static struct waitq runq;	      /* sched_lock */
-static struct thread *sleepers;	      /* sched_lock: by t_timenext, deadlines rising */
-static struct thread *dead;	      /* sched_lock: by t_next */
-static unsigned nthreads;	      /* sched_lock */
+static struct waitq runq;       /* sched_lock */
+static struct thread *sleepers; /* sched_lock: by t_timenext, deadlines rising */
+static struct thread *dead;     /* sched_lock: by t_next */
+static unsigned nthreads;       /* sched_lock */
 static uint8_t boot_stacks[BOOT_STACKS][STACK_BYTES] __attribute__((aligned(16)));
-static bool boot_used[BOOT_STACKS];	      /* sched_lock */
+static bool boot_used[BOOT_STACKS]; /* sched_lock */
 static struct thread boot_threads[BOOT_STACKS];
 
 /* ---- spin locks ---- */
@@ -59,7 +59,8 @@ void preempt_on(void)
 	struct thread *t = arch_cur();
 
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (--t->t_preempt == 0 && __atomic_load_n((bool *)(void *)&arch_kcpu()->k_resched, __ATOMIC_RELAXED)) {
+	if (--t->t_preempt == 0 &&
+	    __atomic_load_n((bool *)(void *)&arch_kcpu()->k_resched, __ATOMIC_RELAXED)) {
 		bool irq = arch_irq_off();
 
 		if (irq) {
@@ -123,7 +124,8 @@ static void deadline_remove(struct thread *t)
 /* An idle CPU, if there is one, is told that there is work. */
 static void poke_idle(void)
 {
-	if (arch_kcpu()->k_cur == arch_kcpu()->k_idle) { /* this one itself: what it has in its caches stays of use */
+	if (arch_kcpu()->k_cur ==
+	    arch_kcpu()->k_idle) { /* this one itself: what it has in its caches stays of use */
 		arch_kcpu()->k_resched = true;
 		return;
 	}
@@ -204,10 +206,7 @@ static void reschedule(void)
 	switch_to(&old->t_sp, next->t_sp);
 }
 
-void thread_begin(void)
-{
-	spin_unlock(&sched_lock, true);
-}
+void thread_begin(void) { spin_unlock(&sched_lock, true); }
 
 void thread_yield(void)
 {
@@ -282,7 +281,11 @@ void thread_boot(struct thread *t, uint64_t stack, uint64_t top)
 {
 	struct kcpu *k = arch_kcpu();
 
-	*t = (struct thread){ .t_state = T_RUNNING, .t_name = "boot", .t_cpu = (int)k->k_id, .t_stack = stack, .t_top = top };
+	*t = (struct thread){ .t_state = T_RUNNING,
+		.t_name = "boot",
+		.t_cpu = (int)k->k_id,
+		.t_stack = stack,
+		.t_top = top };
 	t->t_since = arch_time_ns();
 	k->k_cur = t;
 }
@@ -323,7 +326,11 @@ struct thread *thread_new(void (*fn)(void *), void *arg, const char *name)
 			return NULL;
 		}
 	}
-	*t = (struct thread){ .t_state = T_BLOCKED, .t_name = name, .t_cpu = -1, .t_stack = stack, .t_top = stack + STACK_BYTES };
+	*t = (struct thread){ .t_state = T_BLOCKED,
+		.t_name = name,
+		.t_cpu = -1,
+		.t_stack = stack,
+		.t_top = stack + STACK_BYTES };
 	if (fn != NULL)
 		t->t_sp = arch_thread_stack(t->t_top, fn, arg);
 	irq = spin_lock(&sched_lock);
@@ -390,13 +397,11 @@ _Noreturn void thread_exit(void)
 	kpanic("a dead thread runs");
 }
 
-unsigned thread_count(void)
-{
-	return nthreads;
-}
+unsigned thread_count(void) { return nthreads; }
 
 /* ---- machine.h ---- */
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name)
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
 {
 	struct thread *t = thread_new(fn, arg, name);
 
@@ -423,22 +428,10 @@ void mach_thread_join(struct mach_thread *mt)
 	thread_free(t);
 }
 
-void mach_yield(void)
-{
-	thread_yield();
-}
+void mach_yield(void) { thread_yield(); }
 
-unsigned mach_cpu_id(void)
-{
-	return arch_kcpu()->k_id;
-}
+unsigned mach_cpu_id(void) { return arch_kcpu()->k_id; }
 
-uint64_t mach_time_ns(void)
-{
-	return arch_time_ns();
-}
+uint64_t mach_time_ns(void) { return arch_time_ns(); }
 
-void mach_panic(const char *msg)
-{
-	kpanic("%s", msg);
-}
+void mach_panic(const char *msg) { kpanic("%s", msg); }

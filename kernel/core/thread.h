@@ -18,27 +18,27 @@ struct waitq {
 
 struct proc;
 struct thread {
-	uint64_t t_sp;		   /* sched_lock: kernel stack pointer while it does not run */
-	uint64_t t_stack;	   /* const: lowest address of its stack */
-	uint64_t t_top;		   /* const: its end */
-	enum thread_state t_state; /* sched_lock */
-	int t_cpu;		   /* sched_lock: where it runs; -1: nowhere */
-	unsigned t_preempt;	   /* own: > 0: it is not preempted */
-	struct waitq *t_waitq;	   /* sched_lock: what it waits on */
+	uint64_t t_sp;                  /* sched_lock: kernel stack pointer while it does not run */
+	uint64_t t_stack;               /* const: lowest address of its stack */
+	uint64_t t_top;                 /* const: its end */
+	enum thread_state t_state;      /* sched_lock */
+	int t_cpu;                      /* sched_lock: where it runs; -1: nowhere */
+	unsigned t_preempt;             /* own: > 0: it is not preempted */
+	struct waitq *t_waitq;          /* sched_lock: what it waits on */
 	struct thread *t_next, *t_prev; /* sched_lock: of that queue, or of the run queue */
-	uint64_t t_deadline;	   /* sched_lock: it is woken then; 0: never */
-	struct thread *t_timenext; /* sched_lock: of the list of deadlines */
-	bool t_timed;		   /* sched_lock: it is on that list */
-	bool t_timedout;	   /* sched_lock: ... and was woken by it */
-	bool t_interruptible;	   /* sched_lock: a signal wakes it */
-	bool t_interrupted;	   /* sched_lock: ... and did */
-	bool t_detached;	   /* const: nobody joins it */
+	uint64_t t_deadline;            /* sched_lock: it is woken then; 0: never */
+	struct thread *t_timenext;      /* sched_lock: of the list of deadlines */
+	bool t_timed;                   /* sched_lock: it is on that list */
+	bool t_timedout;                /* sched_lock: ... and was woken by it */
+	bool t_interruptible;           /* sched_lock: a signal wakes it */
+	bool t_interrupted;             /* sched_lock: ... and did */
+	bool t_detached;                /* const: nobody joins it */
 	_Atomic bool t_done;
-	struct waitq t_joiners;	   /* sched_lock */
-	const char *t_name;	   /* const */
-	struct proc *t_proc;	   /* const after creation: NULL: a thread of the kernel's */
-	struct uthread *t_user;	   /* const after creation */
-	struct hat *t_hat;	   /* own: the space to load; NULL: any */
+	struct waitq t_joiners;    /* sched_lock */
+	const char *t_name;        /* const */
+	struct proc *t_proc;       /* const after creation: NULL: a thread of the kernel's */
+	struct uthread *t_user;    /* const after creation */
+	struct hat *t_hat;         /* own: the space to load; NULL: any */
 	struct arch_thread t_arch; /* own */
 	uint64_t t_run, t_since;   /* sched_lock: ns that it has run; since when it runs */
 };
@@ -56,8 +56,10 @@ void preempt_off(void);
 void preempt_on(void);
 
 /* ---- threads ---- */
-void thread_boot(struct thread *, uint64_t stack, uint64_t top); /* the running code becomes a thread of this CPU */
-struct thread *thread_new(void (*fn)(void *), void *arg, const char *name); /* not runnable yet; NULL: no memory */
+void thread_boot(struct thread *, uint64_t stack,
+    uint64_t top); /* the running code becomes a thread of this CPU */
+struct thread *thread_new(
+    void (*fn)(void *), void *arg, const char *name); /* not runnable yet; NULL: no memory */
 void thread_go(struct thread *);
 void thread_free_dead(void); /* frees what has exited */
 void thread_yield(void);
@@ -72,7 +74,8 @@ extern struct spin sched_lock;
 int wait_on(struct waitq *, uint64_t deadline, bool intr);
 void wake_one(struct waitq *);
 void wake_all(struct waitq *);
-void wake_thread(struct thread *, bool interrupt); /* sched_lock; interrupt: only if it waits so that signals wake it */
+void wake_thread(struct thread *,
+    bool interrupt); /* sched_lock; interrupt: only if it waits so that signals wake it */
 
 /* Sleeps until cond(arg) holds; cond is asked under sched_lock, must not block. */
 int wait_until(struct waitq *, bool (*cond)(void *), void *arg, uint64_t deadline, bool intr);

@@ -23,9 +23,14 @@ struct termios { /* Linux's */
 	uint32_t c_iflag, c_oflag, c_cflag, c_lflag;
 	uint8_t c_line, c_cc[19];
 };
-static struct termios tio = { .c_iflag = ICRNL, .c_oflag = OPOST | ONLCR, .c_cflag = 0xbf, .c_lflag = ISIG | ICANON | ECHO | 0x8a30u,
+static struct termios tio = { .c_iflag = ICRNL,
+	.c_oflag = OPOST | ONLCR,
+	.c_cflag = 0xbf,
+	.c_lflag = ISIG | ICANON | ECHO | 0x8a30u,
 	.c_cc = { 3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22 } };
-static struct { uint16_t row, col, x, y; } winsize = { 24, 80, 0, 0 };
+static struct {
+	uint16_t row, col, x, y;
+} winsize = { 24, 80, 0, 0 };
 static int foreground;
 
 static struct spin tty_spin;
@@ -33,7 +38,8 @@ static char raw[RAW];
 static _Atomic unsigned raw_in, raw_out; /* tty_spin */
 static struct mach_mutex tty_lock;
 static char line[LINE];
-static unsigned line_n, line_at; /* tty_lock: edited bytes; of a line that is complete, what was read */
+static unsigned line_n,
+    line_at; /* tty_lock: edited bytes; of a line that is complete, what was read */
 static bool line_ready, line_eof;
 static struct waitq tty_wait;
 
@@ -192,31 +198,23 @@ static int64_t tty_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 
 	(void)f;
 	switch (cmd) {
-	case 0x5401: /* TCGETS */
-		return copy_out(arg, &tio, sizeof(tio));
-	case 0x5402: case 0x5403: case 0x5404: /* TCSETS, W, F */
-		return copy_in(&tio, arg, sizeof(tio));
-	case 0x5413: /* TIOCGWINSZ */
-		return copy_out(arg, &winsize, sizeof(winsize));
-	case 0x5414:
-		return copy_in(&winsize, arg, sizeof(winsize));
-	case 0x540f: /* TIOCGPGRP */
-		return copy_out(arg, &foreground, sizeof(foreground));
-	case 0x5410:
-		return copy_in(&foreground, arg, sizeof(foreground));
+	case 0x5401: /* TCGETS */ return copy_out(arg, &tio, sizeof(tio));
+	case 0x5402:
+	case 0x5403:
+	case 0x5404: /* TCSETS, W, F */ return copy_in(&tio, arg, sizeof(tio));
+	case 0x5413: /* TIOCGWINSZ */ return copy_out(arg, &winsize, sizeof(winsize));
+	case 0x5414: return copy_in(&winsize, arg, sizeof(winsize));
+	case 0x540f: /* TIOCGPGRP */ return copy_out(arg, &foreground, sizeof(foreground));
+	case 0x5410: return copy_in(&foreground, arg, sizeof(foreground));
 	case 0x541b: /* FIONREAD */
 		n = line_ready ? (int)(line_n - line_at) : 0;
 		return copy_out(arg, &n, sizeof(n));
-	case 0x5429: /* TIOCGSID */
-		n = this_proc()->p_sid;
-		return copy_out(arg, &n, sizeof(n));
-	case 0x540e: /* TIOCSCTTY */
-		foreground = this_proc()->p_pgid;
-		return 0;
-	case 0x540b: case 0x5409: case 0x5422: /* TCFLSH, TCSBRK, TIOCNOTTY */
-		return 0;
-	default:
-		return -ENOTTY;
+	case 0x5429: /* TIOCGSID */ n = this_proc()->p_sid; return copy_out(arg, &n, sizeof(n));
+	case 0x540e: /* TIOCSCTTY */ foreground = this_proc()->p_pgid; return 0;
+	case 0x540b:
+	case 0x5409:
+	case 0x5422: /* TCFLSH, TCSBRK, TIOCNOTTY */ return 0;
+	default: return -ENOTTY;
 	}
 }
 

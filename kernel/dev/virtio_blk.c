@@ -49,7 +49,9 @@ struct desc {
 };
 struct used {
 	uint16_t flags, idx;
-	struct { uint32_t id, len; } ring[QSIZE];
+	struct {
+		uint32_t id, len;
+	} ring[QSIZE];
 };
 struct avail {
 	uint16_t flags, idx, ring[QSIZE];
@@ -57,7 +59,10 @@ struct avail {
 
 /* One chain in the ring; its number is that of its first descriptor. */
 struct req {
-	struct { uint32_t type, reserved; uint64_t sector; } rq_head;
+	struct {
+		uint32_t type, reserved;
+		uint64_t sector;
+	} rq_head;
 	uint8_t rq_status;
 	uint8_t rq_slot;
 	uint16_t rq_first, rq_n; /* pages of the vm_io */
@@ -67,24 +72,24 @@ struct req {
 struct slot {
 	struct vm_io *sl_io; /* NULL: free */
 	unsigned sl_left;    /* requests in the ring, + 1 while blk_start puts them there */
-	uint32_t sl_ok;	     /* pages from the start that are right */
+	uint32_t sl_ok;      /* pages from the start that are right */
 	bool sl_bad;
 };
 
 struct disk {
-	volatile uint32_t *d_regs;  /* const */
+	volatile uint32_t *d_regs; /* const */
 	unsigned d_number;
-	uint64_t d_pages;	    /* const */
-	bool d_can_flush;	    /* const */
-	struct desc *d_desc;	    /* d_lock */
+	uint64_t d_pages;    /* const */
+	bool d_can_flush;    /* const */
+	struct desc *d_desc; /* d_lock */
 	volatile struct avail *d_avail;
 	volatile struct used *d_used;
-	struct req *d_req;	    /* d_lock: [QSIZE], by first descriptor */
+	struct req *d_req;          /* d_lock: [QSIZE], by first descriptor */
 	struct slot d_slot[NSLOTS]; /* d_lock */
 	uint16_t d_free, d_nfree;   /* d_lock: descriptors linked by next */
-	uint16_t d_seen;	    /* d_lock: entries of the used ring that were taken */
+	uint16_t d_seen;            /* d_lock: entries of the used ring that were taken */
 	struct spin d_lock;
-	struct waitq d_wait;	    /* sched_lock */
+	struct waitq d_wait; /* sched_lock */
 	struct vnode d_vnode, d_swapvnode;
 	struct blk_counters d_count; /* d_lock */
 };
@@ -104,7 +109,8 @@ static unsigned desc_take(struct disk *d)
 	return i;
 }
 
-static unsigned add_desc(struct disk *d, unsigned before, uint64_t pa, uint32_t len, bool device_writes)
+static unsigned add_desc(
+    struct disk *d, unsigned before, uint64_t pa, uint32_t len, bool device_writes)
 {
 	unsigned i = desc_take(d);
 
@@ -124,15 +130,19 @@ static void send(struct disk *d, unsigned first)
 }
 
 /* Puts one request in the ring; there are descriptors enough. type: 0 read, 1 write, 4 flush. */
-static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t page, const struct vm_io *io, uint32_t at,
-    uint32_t n)
+static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t page,
+    const struct vm_io *io, uint32_t at, uint32_t n)
 {
 	unsigned head = desc_take(d), last = head;
 	struct req *r = &d->d_req[head];
 
-	*r = (struct req){ .rq_head = { .type = type, .sector = page * SECTORS_A_PAGE }, .rq_status = 0xff,
-		.rq_slot = (uint8_t)slot, .rq_first = (uint16_t)at, .rq_n = (uint16_t)n };
-	d->d_desc[head] = (struct desc){ .addr = arch_phys(&r->rq_head), .len = sizeof(r->rq_head) };
+	*r = (struct req){ .rq_head = { .type = type, .sector = page * SECTORS_A_PAGE },
+		.rq_status = 0xff,
+		.rq_slot = (uint8_t)slot,
+		.rq_first = (uint16_t)at,
+		.rq_n = (uint16_t)n };
+	d->d_desc[head] =
+	    (struct desc){ .addr = arch_phys(&r->rq_head), .len = sizeof(r->rq_head) };
 	for (uint32_t i = 0; i < n; i++)
 		last = add_desc(d, last, arch_phys(io->io_buf[at + i]), VM_PAGESIZE, type == 0);
 	(void)add_desc(d, last, arch_phys(&r->rq_status), 1, true);
@@ -186,7 +196,7 @@ static void disk_interrupt(void *arg)
 struct wants {
 	struct disk *w_disk;
 	unsigned w_desc; /* descriptors wanted */
-	bool w_slot;	 /* a slot, too */
+	bool w_slot;     /* a slot, too */
 };
 
 static int free_slot(struct disk *d)
@@ -353,7 +363,10 @@ static void disk_poll(struct vnode *vp, struct vm_io *io)
 		blk_wait(disk_of(vp), io);
 }
 
-static void disk_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+static void disk_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+}
 static enum vm_err disk_sync(struct vnode *vp, voff_t off, uint64_t len)
 {
 	(void)off, (void)len;
@@ -394,7 +407,8 @@ static bool rings_alloc(struct disk *d)
 	d->d_avail = (volatile struct avail *)(void *)(p + 4096);
 	d->d_used = (volatile struct used *)(void *)(p + 8192);
 	d->d_req = (struct req *)(void *)(p + 12288);
-	_Static_assert(QSIZE * sizeof(struct req) <= 5 * 4096 && sizeof(struct used) <= 4096, "the rings fit");
+	_Static_assert(
+	    QSIZE * sizeof(struct req) <= 5 * 4096 && sizeof(struct used) <= 4096, "the rings fit");
 	for (unsigned i = 0; i < QSIZE; i++)
 		d->d_desc[i].next = (uint16_t)(i + 1);
 	d->d_nfree = QSIZE;

@@ -9,7 +9,7 @@ struct disk;
 void blk_init(void);
 struct disk *blk_disk(unsigned n); /* in the order of QEMU's command line; NULL: no such disk */
 uint64_t blk_pages(const struct disk *);
-struct vnode *blk_vnode(struct disk *);	/* the disk's pages; for swap: blk_swap_vnode */
+struct vnode *blk_vnode(struct disk *); /* the disk's pages; for swap: blk_swap_vnode */
 struct vnode *blk_swap_vnode(struct disk *);
 #define BLK_NONE 0xffffffffu /* this page is not the disk's: left alone */
 /* Starts a request for pages of the disk that need not lie together: block[i] is the disk's page for io_buf[i]. */
@@ -17,7 +17,8 @@ void blk_start(struct disk *, struct vm_io *, const uint32_t *block);
 void blk_wait(struct disk *, struct vm_io *); /* until io_done(io) was called */
 enum vm_err blk_flush(struct disk *);
 struct blk_counters {
-	uint64_t bc_reads, bc_writes, bc_pages_read, bc_pages_written, bc_errors, bc_interrupts, bc_deepest;
+	uint64_t bc_reads, bc_writes, bc_pages_read, bc_pages_written, bc_errors, bc_interrupts,
+	    bc_deepest;
 };
 void blk_counters(const struct disk *, struct blk_counters *);
 #endif

@@ -18,13 +18,20 @@ static void none_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 static void none_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
-static void none_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+static void none_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+}
 static enum vm_err none_sync(struct vnode *vp, voff_t off, uint64_t len)
 {
 	(void)vp, (void)off, (void)len;
 	return VM_OK;
 }
-static uint64_t none_size(struct vnode *vp) { (void)vp; return 0; }
+static uint64_t none_size(struct vnode *vp)
+{
+	(void)vp;
+	return 0;
+}
 static void none_inactive(struct vnode *vp)
 {
 	struct inode *i = inode_of(vp);
@@ -34,10 +41,20 @@ static void none_inactive(struct vnode *vp)
 }
 static void none_kept(struct vnode *vp) { (void)vp; }
 
-const struct vnode_ops none_vnode_ops = { .vo_name = "none", .vo_start = none_start, .vo_poll = none_poll,
-	.vo_discard = none_discard, .vo_sync = none_sync, .vo_size = none_size, .vo_inactive = none_inactive };
-const struct vnode_ops kept_vnode_ops = { .vo_name = "none", .vo_start = none_start, .vo_poll = none_poll,
-	.vo_discard = none_discard, .vo_sync = none_sync, .vo_size = none_size, .vo_inactive = none_kept };
+const struct vnode_ops none_vnode_ops = { .vo_name = "none",
+	.vo_start = none_start,
+	.vo_poll = none_poll,
+	.vo_discard = none_discard,
+	.vo_sync = none_sync,
+	.vo_size = none_size,
+	.vo_inactive = none_inactive };
+const struct vnode_ops kept_vnode_ops = { .vo_name = "none",
+	.vo_start = none_start,
+	.vo_poll = none_poll,
+	.vo_discard = none_discard,
+	.vo_sync = none_sync,
+	.vo_size = none_size,
+	.vo_inactive = none_kept };
 
 struct inode *anon_inode(const struct inode_ops *ops, unsigned mode)
 {
@@ -45,7 +62,8 @@ struct inode *anon_inode(const struct inode_ops *ops, unsigned mode)
 	struct inode *i = kzalloc(sizeof(*i));
 
 	if (i != NULL)
-		inode_init(i, &none_vnode_ops, ops, ANON_FS, __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED), mode);
+		inode_init(i, &none_vnode_ops, ops, ANON_FS,
+		    __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED), mode);
 	return i;
 }
 
@@ -81,12 +99,24 @@ static int64_t random_read(struct file *f, void *buf, uint64_t len, uint64_t off
 	}
 	return (int64_t)len;
 }
-static int always(struct file *f) { (void)f; return POLLIN | POLLOUT; }
+static int always(struct file *f)
+{
+	(void)f;
+	return POLLIN | POLLOUT;
+}
 
-static const struct file_ops null_ops = { .fo_read = null_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
-static const struct file_ops zero_ops = { .fo_read = zero_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
-static const struct file_ops full_ops = { .fo_read = zero_read, .fo_write = full_write, .fo_poll = always, .fo_seekable = true };
-static const struct file_ops random_ops = { .fo_read = random_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true };
+static const struct file_ops null_ops = {
+	.fo_read = null_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+};
+static const struct file_ops zero_ops = {
+	.fo_read = zero_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+};
+static const struct file_ops full_ops = {
+	.fo_read = zero_read, .fo_write = full_write, .fo_poll = always, .fo_seekable = true
+};
+static const struct file_ops random_ops = {
+	.fo_read = random_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+};
 
 static struct dev {
 	const char *d_name;
@@ -132,7 +162,8 @@ static int dev_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	for (; dir == &dev_root && *pos < NDEVS; ++*pos) {
 		const struct dev *d = &devs[*pos];
 
-		if (!fn(arg, d->d_name, strlen(d->d_name), d->d_inode.i_ino, d->d_mode >> 12, *pos + 1))
+		if (!fn(arg, d->d_name, strlen(d->d_name), d->d_inode.i_ino, d->d_mode >> 12,
+			*pos + 1))
 			break;
 	}
 	return 0;
@@ -160,7 +191,10 @@ struct inode *devfs_init(void)
 		struct inode *in = &devs[i].d_inode;
 		unsigned type = devs[i].d_mode & S_IFMT;
 
-		inode_init(in, &kept_vnode_ops, type == S_IFLNK ? &dev_link_ops : type == S_IFDIR ? &dev_dir_ops : &dev_ops,
+		inode_init(in, &kept_vnode_ops,
+		    type == S_IFLNK       ? &dev_link_ops
+			: type == S_IFDIR ? &dev_dir_ops
+					  : &dev_ops,
 		    DEV_FS, i + 2, devs[i].d_mode);
 		in->i_rdev = devs[i].d_rdev;
 		in->i_data = &devs[i];

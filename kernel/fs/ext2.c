@@ -98,7 +98,8 @@ static uint32_t balloc(void)
 
 		if (ext2.fs_group[g].g_free_blocks == 0)
 			continue;
-		bit = take_bit(ext2.fs_group[g].g_block_bitmap, group_blocks(g), k == 0 ? goal % s->s_blocks_per_group : 0);
+		bit = take_bit(ext2.fs_group[g].g_block_bitmap, group_blocks(g),
+		    k == 0 ? goal % s->s_blocks_per_group : 0);
 		if (bit < 0)
 			continue;
 		block = s->s_first_data + g * s->s_blocks_per_group + (uint32_t)bit;
@@ -120,7 +121,8 @@ static void bfree(uint32_t block)
 		return;
 	mach_mutex_enter(&ext2.fs_lock);
 	i = block - ext2.fs_super.s_first_data;
-	clear_bit(ext2.fs_group[i / ext2.fs_super.s_blocks_per_group].g_block_bitmap, i % ext2.fs_super.s_blocks_per_group);
+	clear_bit(ext2.fs_group[i / ext2.fs_super.s_blocks_per_group].g_block_bitmap,
+	    i % ext2.fs_super.s_blocks_per_group);
 	ext2.fs_group[i / ext2.fs_super.s_blocks_per_group].g_free_blocks++;
 	ext2.fs_super.s_free_blocks++;
 	ext2.fs_dirty = true;
@@ -168,19 +170,22 @@ static int map_load(struct ext2_inode *e, const uint32_t *block)
 
 	if (n > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
 		return -EFBIG;
-	if (!array_grow(&e->e_map, &e->e_nmap, n, &e->e_maplock) || !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
+	if (!array_grow(&e->e_map, &e->e_nmap, n, &e->e_maplock) ||
+	    !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < NDIRECT && i < n; i++)
 		e->e_map[i] = block[i];
 	if (ind > 0 && (e->e_ind[0] = block[12]) != 0)
-		err = meta_read(block[12], 0, e->e_map + NDIRECT, 4 * (n - NDIRECT < PER_BLOCK ? n - NDIRECT : PER_BLOCK));
+		err = meta_read(block[12], 0, e->e_map + NDIRECT,
+		    4 * (n - NDIRECT < PER_BLOCK ? n - NDIRECT : PER_BLOCK));
 	if (ind > 1 && (e->e_ind[1] = block[13]) != 0 && err == 0)
 		err = meta_read(block[13], 0, e->e_ind + 2, 4 * (ind - 2));
 	for (uint32_t k = 2; k < ind && err == 0; k++) {
 		uint32_t first = NDIRECT + PER_BLOCK * (k - 1), left = n - first;
 
 		if (e->e_ind[k] != 0)
-			err = meta_read(e->e_ind[k], 0, e->e_map + first, 4 * (left < PER_BLOCK ? left : PER_BLOCK));
+			err = meta_read(e->e_ind[k], 0, e->e_map + first,
+			    4 * (left < PER_BLOCK ? left : PER_BLOCK));
 	}
 	return err;
 }
@@ -211,7 +216,8 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 		return 0;
 	if (end > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
 		return -EFBIG;
-	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) || !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
+	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) ||
+	    !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
 		return -ENOMEM;
 	for (uint32_t k = 0; k < ind; k++) {
 		if (e->e_ind[k] != 0)
@@ -250,7 +256,9 @@ int ext2_truncate(struct inode *in, uint64_t size)
 	in->i_dirty = true;
 	if (!shorter)
 		return array_grow(&e->e_map, &e->e_nmap, keep, &e->e_maplock) &&
-			array_grow(&e->e_ind, &e->e_nind, ind, NULL) ? 0 : -ENOMEM;
+			array_grow(&e->e_ind, &e->e_nind, ind, NULL)
+		    ? 0
+		    : -ENOMEM;
 	pvn_truncate(the_vm, &in->i_vnode, size);
 	for (uint32_t i = keep; i < e->e_nmap; i++) {
 		uint32_t b = map_word(e, i);
@@ -286,7 +294,8 @@ static void file_start(struct vnode *vp, struct vm_io *io)
 			memset(io->io_buf[i], 0, VM_PAGESIZE);
 			block[i] = BLK_NONE;
 		} else if (w == 0) {
-			hole = true; /* written through a mapping whose maker should have allocated it */
+			hole =
+			    true; /* written through a mapping whose maker should have allocated it */
 		} else if (w & FRESH) {
 			map_set(e, first + i, w & ~FRESH);
 		}
@@ -310,11 +319,16 @@ static void file_poll(struct vnode *vp, struct vm_io *io)
 		return;
 	blk_wait(ext2.fs_disk, io);
 	at = size - io->io_off;
-	if (io->io_op == VM_IO_READ && size > io->io_off && at < vm_ptob(io->io_npages) && (at & VM_PAGEMASK) != 0)
-		memset((char *)io->io_buf[vm_btop(at)] + (at & VM_PAGEMASK), 0, VM_PAGESIZE - (at & VM_PAGEMASK));
+	if (io->io_op == VM_IO_READ && size > io->io_off && at < vm_ptob(io->io_npages) &&
+	    (at & VM_PAGEMASK) != 0)
+		memset((char *)io->io_buf[vm_btop(at)] + (at & VM_PAGEMASK), 0,
+		    VM_PAGESIZE - (at & VM_PAGEMASK));
 }
 
-static void file_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
+static void file_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+}
 
 static enum vm_err file_sync(struct vnode *vp, voff_t off, uint64_t len)
 {
@@ -347,7 +361,8 @@ static const struct vnode_ops ext2_vnode_ops = {
 /* ---- inodes ---- */
 static void inode_where(uint64_t ino, uint64_t *block, uint32_t *off)
 {
-	uint32_t i = (uint32_t)ino - 1, per = ext2.fs_super.s_inodes_per_group, size = ext2.fs_super.s_inode_size;
+	uint32_t i = (uint32_t)ino - 1, per = ext2.fs_super.s_inodes_per_group,
+		 size = ext2.fs_super.s_inode_size;
 	uint64_t at = (uint64_t)(i % per) * size;
 
 	*block = ext2.fs_group[i / per].g_inode_table + at / BLOCK;
@@ -391,12 +406,14 @@ static int inode_load(uint64_t ino, struct ext2_inode **ep)
 	e->e_inode.i_uid = d.d_uid;
 	e->e_inode.i_gid = d.d_gid;
 	e->e_inode.i_nlink = d.d_nlink;
-	e->e_inode.i_size = d.d_size | ((d.d_mode & S_IFMT) == S_IFREG ? (uint64_t)d.d_size_high << 32 : 0);
+	e->e_inode.i_size =
+	    d.d_size | ((d.d_mode & S_IFMT) == S_IFREG ? (uint64_t)d.d_size_high << 32 : 0);
 	e->e_inode.i_blocks = d.d_blocks;
 	e->e_inode.i_atime = d.d_atime;
 	e->e_inode.i_mtime = d.d_mtime;
 	e->e_inode.i_ctime = d.d_ctime;
-	if (inode_type(&e->e_inode) == S_IFLNK && e->e_inode.i_size < sizeof(e->e_link) && d.d_blocks == 0) {
+	if (inode_type(&e->e_inode) == S_IFLNK && e->e_inode.i_size < sizeof(e->e_link) &&
+	    d.d_blocks == 0) {
 		e->e_fast = true;
 		memcpy(e->e_link, d.d_block, sizeof(e->e_link));
 	} else if (inode_type(&e->e_inode) == S_IFREG || inode_type(&e->e_inode) == S_IFDIR ||
@@ -439,7 +456,8 @@ int ext2_ialloc(unsigned mode, struct inode **ip)
 
 		if (ext2.fs_group[g].g_free_inodes == 0)
 			continue;
-		bit = take_bit(ext2.fs_group[g].g_inode_bitmap, ext2.fs_super.s_inodes_per_group, 0);
+		bit =
+		    take_bit(ext2.fs_group[g].g_inode_bitmap, ext2.fs_super.s_inodes_per_group, 0);
 		if (bit < 0)
 			continue;
 		ino = (uint64_t)g * ext2.fs_super.s_inodes_per_group + (uint64_t)bit + 1;
@@ -579,9 +597,13 @@ static int ext2_readlink(struct inode *i, char *buf, size_t room)
 	return done == n ? (int)n : -EIO;
 }
 
-const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate, .io_extend = ext2_extend, .io_changed = ext2_changed,
+const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate,
+	.io_extend = ext2_extend,
+	.io_changed = ext2_changed,
 	.io_sync = ext2_flush };
-const struct inode_ops ext2_link_ops = { .io_readlink = ext2_readlink, .io_changed = ext2_changed, .io_sync = ext2_flush };
+const struct inode_ops ext2_link_ops = {
+	.io_readlink = ext2_readlink, .io_changed = ext2_changed, .io_sync = ext2_flush
+};
 const struct inode_ops ext2_special_ops = { .io_changed = ext2_changed, .io_sync = ext2_flush };
 const struct inode_ops ext2_dir_ops = {
 	.io_lookup = ext2_lookup,
@@ -606,13 +628,15 @@ int ext2_mount(struct disk *d, struct inode **root)
 	ext2.fs_vnode = blk_vnode(d);
 	if ((err = meta_read(0, 1024, s, sizeof(*s))) != 0)
 		return err;
-	if (s->s_magic != 0xef53 || s->s_log_block != 2 || (s->s_incompat & ~INCOMPAT_FILETYPE) != 0 ||
-	    (s->s_ro_compat & ~RO_COMPAT_KNOWN) != 0) {
-		kprintf("ext2: magic %x, block size %u, features %x %x: not supported (mke2fs -t ext2 -b 4096)\n", s->s_magic,
-		    1024u << s->s_log_block, s->s_incompat, s->s_ro_compat);
+	if (s->s_magic != 0xef53 || s->s_log_block != 2 ||
+	    (s->s_incompat & ~INCOMPAT_FILETYPE) != 0 || (s->s_ro_compat & ~RO_COMPAT_KNOWN) != 0) {
+		kprintf(
+		    "ext2: magic %x, block size %u, features %x %x: not supported (mke2fs -t ext2 -b 4096)\n",
+		    s->s_magic, 1024u << s->s_log_block, s->s_incompat, s->s_ro_compat);
 		return -EINVAL;
 	}
-	ext2.fs_ngroups = (s->s_blocks - s->s_first_data + s->s_blocks_per_group - 1) / s->s_blocks_per_group;
+	ext2.fs_ngroups =
+	    (s->s_blocks - s->s_first_data + s->s_blocks_per_group - 1) / s->s_blocks_per_group;
 	ext2.fs_goal = s->s_first_data;
 	bytes = ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group);
 	if ((ext2.fs_group = kalloc(bytes)) == NULL)
@@ -628,7 +652,8 @@ void ext2_sync_all(void)
 	if (ext2.fs_dirty) {
 		ext2.fs_dirty = false;
 		(void)meta_write(0, 1024, &ext2.fs_super, sizeof(ext2.fs_super));
-		(void)meta_write(1, 0, ext2.fs_group, ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group));
+		(void)meta_write(
+		    1, 0, ext2.fs_group, ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group));
 	}
 	mach_mutex_exit(&ext2.fs_lock);
 	(void)vnode_sync(ext2.fs_vnode);

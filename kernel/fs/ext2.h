@@ -13,7 +13,8 @@
 #define ROOT_INO 2u
 
 struct ext2_super {
-	uint32_t s_inodes, s_blocks, s_reserved, s_free_blocks, s_free_inodes, s_first_data, s_log_block, s_log_frag;
+	uint32_t s_inodes, s_blocks, s_reserved, s_free_blocks, s_free_inodes, s_first_data,
+	    s_log_block, s_log_frag;
 	uint32_t s_blocks_per_group, s_frags_per_group, s_inodes_per_group, s_mtime, s_wtime;
 	uint16_t s_mounts, s_max_mounts, s_magic, s_state, s_errors, s_minor;
 	uint32_t s_lastcheck, s_checkinterval, s_os, s_rev;
@@ -48,39 +49,44 @@ struct ext2_dirent {
 #define FRESH 0x80000000u
 struct ext2_inode {
 	struct inode e_inode;
-	struct mach_mutex e_maplock; /* spins: e_map's address and its words, which vo_start reads under the vm's locks */
-	uint32_t *e_map;	     /* e_maplock; grown with i_lock */
-	uint32_t e_nmap;	     /* entries; i_lock */
-	uint32_t *e_ind;	     /* i_lock: blocks of indirection: single, double, then the children of double */
-	uint32_t e_nind;	     /* i_lock: entries of that array */
-	bool e_fast;		     /* const: a symlink whose text is in the inode */
+	struct mach_mutex
+	    e_maplock; /* spins: e_map's address and its words, which vo_start reads under the vm's locks */
+	uint32_t *e_map; /* e_maplock; grown with i_lock */
+	uint32_t e_nmap; /* entries; i_lock */
+	uint32_t
+	    *e_ind; /* i_lock: blocks of indirection: single, double, then the children of double */
+	uint32_t e_nind; /* i_lock: entries of that array */
+	bool e_fast;     /* const: a symlink whose text is in the inode */
 	char e_link[60];
 };
 static inline struct ext2_inode *ext2_of(struct inode *i) { return (struct ext2_inode *)(void *)i; }
 
 extern struct ext2_fs {
 	struct disk *fs_disk;
-	struct vnode *fs_vnode;	      /* the disk's pages: metadata */
-	struct mach_mutex fs_lock;    /* sleeps: what follows, the bitmaps, tables of inodes */
+	struct vnode *fs_vnode;    /* the disk's pages: metadata */
+	struct mach_mutex fs_lock; /* sleeps: what follows, the bitmaps, tables of inodes */
 	struct ext2_super fs_super;
 	struct ext2_group *fs_group;
 	uint32_t fs_ngroups;
-	uint32_t fs_goal;	      /* the block to try next */
+	uint32_t fs_goal; /* the block to try next */
 	bool fs_dirty;
 } ext2;
 
 /* ext2.c */
 int ext2_iget(uint64_t ino, struct inode **);
-int ext2_ialloc(unsigned mode, struct inode **); /* a fresh inode, in the cache; i_nlink 0; *: a reference */
+int ext2_ialloc(
+    unsigned mode, struct inode **); /* a fresh inode, in the cache; i_nlink 0; *: a reference */
 int ext2_extend(struct inode *, uint64_t off, uint64_t len);
 int ext2_truncate(struct inode *, uint64_t size);
-int ext2_flush(struct inode *); /* the inode and its indirection go to the disk's pages; frees one without names */
+int ext2_flush(struct inode
+	*); /* the inode and its indirection go to the disk's pages; frees one without names */
 extern const struct inode_ops ext2_file_ops, ext2_dir_ops, ext2_link_ops, ext2_special_ops;
 /* ext2_dir.c */
 int ext2_lookup(struct inode *, const char *, size_t, struct inode **);
 int ext2_create(struct inode *, const char *, size_t, unsigned, uint64_t, struct inode **);
 int ext2_link(struct inode *, const char *, size_t, struct inode *);
 int ext2_unlink(struct inode *, const char *, size_t, struct inode *, bool);
-int ext2_rename(struct inode *, const char *, size_t, struct inode *, struct inode *, const char *, size_t, struct inode *);
+int ext2_rename(struct inode *, const char *, size_t, struct inode *, struct inode *, const char *,
+    size_t, struct inode *);
 int ext2_readdir(struct inode *, uint64_t *, readdir_fn *, void *);
 #endif

@@ -46,11 +46,15 @@ static int block_write(struct inode *dir, uint64_t off, const char *buf)
 	return err_of(vnode_write(&dir->i_vnode, off, buf, BLOCK, NULL));
 }
 
-static struct ext2_dirent *entry(char *buf, unsigned at) { return (struct ext2_dirent *)(void *)(buf + at); }
+static struct ext2_dirent *entry(char *buf, unsigned at)
+{
+	return (struct ext2_dirent *)(void *)(buf + at);
+}
 
 static bool sound(const struct ext2_dirent *e, unsigned at)
 {
-	return e->e_len >= HEAD && (e->e_len & 3) == 0 && at + e->e_len <= BLOCK && HEAD + e->e_namelen <= e->e_len;
+	return e->e_len >= HEAD && (e->e_len & 3) == 0 && at + e->e_len <= BLOCK &&
+	    HEAD + e->e_namelen <= e->e_len;
 }
 
 static int find(struct inode *dir, const char *name, size_t len, struct where *w)
@@ -66,7 +70,8 @@ static int find(struct inode *dir, const char *name, size_t len, struct where *w
 
 			if (!sound(e, at))
 				return -EIO;
-			if (e->e_ino == 0 || e->e_namelen != len || memcmp(e->e_name, name, len) != 0)
+			if (e->e_ino == 0 || e->e_namelen != len ||
+			    memcmp(e->e_name, name, len) != 0)
 				continue;
 			w->w_at = at;
 			w->w_before = at == 0 ? 0 : before;
@@ -144,7 +149,8 @@ static int remove_entry(struct inode *dir, struct where *w)
 	struct ext2_dirent *e = entry(w->w_buf, w->w_at);
 
 	if (w->w_at != w->w_before || w->w_at != 0)
-		entry(w->w_buf, w->w_before)->e_len = (uint16_t)(entry(w->w_buf, w->w_before)->e_len + e->e_len);
+		entry(w->w_buf, w->w_before)->e_len =
+		    (uint16_t)(entry(w->w_buf, w->w_before)->e_len + e->e_len);
 	else
 		e->e_ino = 0;
 	return block_write(dir, w->w_block, w->w_buf);
@@ -168,7 +174,8 @@ static int dir_begin(struct inode *dir, struct inode *parent)
 }
 
 /* A symlink's text is written by the caller, as to a file, if it does not fit the inode: rdev is its address then. */
-int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev, struct inode **ip)
+int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev,
+    struct inode **ip)
 {
 	struct inode *i;
 	int err = ext2_ialloc(mode, &i);
@@ -218,7 +225,8 @@ int ext2_link(struct inode *dir, const char *name, size_t len, struct inode *i)
 	return err;
 }
 
-static bool is_other(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
+static bool is_other(
+    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
 {
 	(void)ino, (void)type, (void)next;
 	if ((len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
@@ -281,8 +289,8 @@ static int set_entry(struct inode *dir, const char *name, size_t len, struct ino
 	return err;
 }
 
-int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i, struct inode *to, const char *nname,
-    size_t nlen, struct inode *old)
+int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i, struct inode *to,
+    const char *nname, size_t nlen, struct inode *old)
 {
 	struct where w = { .w_buf = NULL };
 	int err;
@@ -343,8 +351,9 @@ int ext2_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
 				break;
 			}
 			if (off + at >= *pos) {
-				if (e->e_ino != 0 && !fn(arg, e->e_name, e->e_namelen, e->e_ino, types[e->e_type & 7],
-					off + at + e->e_len)) {
+				if (e->e_ino != 0 &&
+				    !fn(arg, e->e_name, e->e_namelen, e->e_ino,
+					types[e->e_type & 7], off + at + e->e_len)) {
 					*pos = off + at;
 					kfree(buf, BLOCK);
 					return 0;

@@ -109,7 +109,8 @@ void text_printf(struct text *x, const char *f, ...)
 		size_t room = x->x_room == 0 ? 4096 : 2 * x->x_room;
 
 		va_start(ap, f);
-		n = kvsnprintf(x->x_at == NULL ? (char *)&n : x->x_at + x->x_n, x->x_at == NULL ? 0 : x->x_room - x->x_n, f, ap);
+		n = kvsnprintf(x->x_at == NULL ? (char *)&n : x->x_at + x->x_n,
+		    x->x_at == NULL ? 0 : x->x_room - x->x_n, f, ap);
 		va_end(ap);
 		if (x->x_at != NULL && x->x_n + (size_t)n < x->x_room)
 			break;

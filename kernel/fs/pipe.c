@@ -14,8 +14,8 @@
 
 struct pipe {
 	struct mach_mutex p_lock;
-	char *p_buf;	       /* p_lock */
-	uint64_t p_room;       /* p_lock: a power of two */
+	char *p_buf;                  /* p_lock */
+	uint64_t p_room;              /* p_lock: a power of two */
 	_Atomic uint64_t p_in, p_out; /* p_lock to change: bytes ever */
 	_Atomic unsigned p_readers, p_writers;
 	struct waitq p_wait;
@@ -153,7 +153,9 @@ static int pipe_poll(struct file *f)
 	struct pipe *p = f->f_data;
 
 	if ((f->f_flags & O_ACCMODE) == O_WRONLY)
-		return p->p_readers == 0 ? POLLERR : PIPE_LARGE - filled(p) >= PIPE_BUF ? POLLOUT : 0;
+		return p->p_readers == 0                 ? POLLERR
+		    : PIPE_LARGE - filled(p) >= PIPE_BUF ? POLLOUT
+							 : 0;
 	return (filled(p) > 0 ? POLLIN : 0) | (p->p_writers == 0 ? POLLHUP : 0);
 }
 

@@ -12,9 +12,35 @@
 
 void syscall_text(struct text *);
 
-enum what { W_ROOT, W_PID, W_SELF, W_MEMINFO, W_VMSTAT, W_QUIRE, W_STAT, W_UPTIME, W_MOUNTS, W_VERSION, W_CPUINFO, W_LOADAVG,
-	W_FILESYSTEMS, W_SYS, W_SYSVM, W_OVERCOMMIT, W_MAPS, W_STATUS, W_PSTAT, W_STATM, W_CMDLINE, W_COMM, W_EXE, W_CWD, W_FD, W_SMAPS,
-	W_FDLINK };
+enum what {
+	W_ROOT,
+	W_PID,
+	W_SELF,
+	W_MEMINFO,
+	W_VMSTAT,
+	W_QUIRE,
+	W_STAT,
+	W_UPTIME,
+	W_MOUNTS,
+	W_VERSION,
+	W_CPUINFO,
+	W_LOADAVG,
+	W_FILESYSTEMS,
+	W_SYS,
+	W_SYSVM,
+	W_OVERCOMMIT,
+	W_MAPS,
+	W_STATUS,
+	W_PSTAT,
+	W_STATM,
+	W_CMDLINE,
+	W_COMM,
+	W_EXE,
+	W_CWD,
+	W_FD,
+	W_SMAPS,
+	W_FDLINK
+};
 
 static const struct entry {
 	const char *e_name;
@@ -41,12 +67,15 @@ static int pid_of(const struct inode *i) { return (int)(uint32_t)i->i_ino; }
 
 static int make(enum what w, int pid, unsigned mode, uint64_t extra, struct inode **ip)
 {
-	const struct inode_ops *ops = (mode & S_IFMT) == S_IFDIR ? &dir_ops : (mode & S_IFMT) == S_IFLNK ? &link_ops : &text_ops;
+	const struct inode_ops *ops = (mode & S_IFMT) == S_IFDIR ? &dir_ops
+	    : (mode & S_IFMT) == S_IFLNK                         ? &link_ops
+								 : &text_ops;
 	struct inode *i = kzalloc(sizeof(*i));
 
 	if (i == NULL)
 		return -ENOMEM;
-	inode_init(i, &none_vnode_ops, ops, PROC_FS, extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
+	inode_init(i, &none_vnode_ops, ops, PROC_FS,
+	    extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
 	*ip = i;
 	return 0;
 }
@@ -69,7 +98,8 @@ static struct file *file_of(int pid, unsigned fd)
 
 	mach_mutex_enter(&proc_lock);
 	p = proc_find(pid);
-	if (p != NULL && p->p_files != NULL && fd < p->p_files->fs_n && (f = p->p_files->fs_file[fd]) != NULL)
+	if (p != NULL && p->p_files != NULL && fd < p->p_files->fs_n &&
+	    (f = p->p_files->fs_file[fd]) != NULL)
 		file_hold(f);
 	mach_mutex_exit(&proc_lock);
 	return f;
@@ -87,7 +117,8 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 		if (what_of(dir) == W_PID || what_of(dir) == W_SYS)
 			*ip = inode_hold(&proc_root);
 		else
-			return make(what_of(dir) == W_SYSVM ? W_SYS : W_PID, pid_of(dir), S_IFDIR | 0555, 0, ip);
+			return make(what_of(dir) == W_SYSVM ? W_SYS : W_PID, pid_of(dir),
+			    S_IFDIR | 0555, 0, ip);
 		return 0;
 	}
 	e = entries(what_of(dir), &n);
@@ -120,7 +151,8 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 
 	e = entries(what_of(dir), &n);
 	for (; *pos < n; ++*pos)
-		if (!fn(arg, e[*pos].e_name, strlen(e[*pos].e_name), *pos + 2, e[*pos].e_mode >> 12, *pos + 1))
+		if (!fn(arg, e[*pos].e_name, strlen(e[*pos].e_name), *pos + 2, e[*pos].e_mode >> 12,
+			*pos + 1))
 			return 0;
 	if (what_of(dir) == W_FD) {
 		for (; *pos < 1024; ++*pos) {
@@ -163,16 +195,16 @@ static int link_read(struct inode *i, char *buf, size_t room)
 			n = (int)strlcpy(buf, p->p_exe, room);
 		mach_mutex_exit(&proc_lock);
 		return n;
-	case W_CWD:
-		n = vfs_path(this_proc()->p_cwd, buf, room);
-		return n > 0 ? n - 1 : n;
+	case W_CWD: n = vfs_path(this_proc()->p_cwd, buf, room); return n > 0 ? n - 1 : n;
 	case W_FDLINK:
 		if ((f = file_of(pid_of(i), (unsigned)(i->i_ino >> 40) - 1)) == NULL)
 			return -ENOENT;
-		n = f->f_inode->i_fs == 2 ? ksnprintf(buf, room, "/dev/console") :
-		    inode_type(f->f_inode) == S_IFIFO ? ksnprintf(buf, room, "pipe:[%lu]", f->f_inode->i_ino) :
-		    inode_type(f->f_inode) == S_IFDIR ? vfs_path(f->f_inode, buf, room) - 1 :
-						       ksnprintf(buf, room, "file:[%lu]", f->f_inode->i_ino);
+		n = f->f_inode->i_fs == 2 ? ksnprintf(buf, room, "/dev/console")
+		    : inode_type(f->f_inode) == S_IFIFO
+		    ? ksnprintf(buf, room, "pipe:[%lu]", f->f_inode->i_ino)
+		    : inode_type(f->f_inode) == S_IFDIR
+		    ? vfs_path(f->f_inode, buf, room) - 1
+		    : ksnprintf(buf, room, "file:[%lu]", f->f_inode->i_ino);
 		file_put(f);
 		return n;
 	default: return -EINVAL;
@@ -185,13 +217,19 @@ static void text_meminfo(struct text *x)
 	struct vm_usage u;
 
 	vm_usage(the_vm, &u);
-	text_printf(x, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n", u.vu_frames * 4, u.vu_free * 4,
-	    (u.vu_free + u.vu_cache) * 4);
-	text_printf(x, "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n", 0ul, u.vu_cache * 4, 0ul);
-	text_printf(x, "Unevictable:    %8lu kB\nMlocked:        %8lu kB\n", u.vu_wired * 4, u.vu_wired * 4);
-	text_printf(x, "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\nSlab:           %8lu kB\n", u.vu_swap_total * 4,
-	    (u.vu_swap_total - u.vu_swap_used) * 4, u.vu_kernel * 4);
-	text_printf(x, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", u.vu_resv_max * 4, u.vu_reserved * 4);
+	text_printf(x,
+	    "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n",
+	    u.vu_frames * 4, u.vu_free * 4, (u.vu_free + u.vu_cache) * 4);
+	text_printf(x,
+	    "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n", 0ul,
+	    u.vu_cache * 4, 0ul);
+	text_printf(x, "Unevictable:    %8lu kB\nMlocked:        %8lu kB\n", u.vu_wired * 4,
+	    u.vu_wired * 4);
+	text_printf(x,
+	    "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\nSlab:           %8lu kB\n",
+	    u.vu_swap_total * 4, (u.vu_swap_total - u.vu_swap_used) * 4, u.vu_kernel * 4);
+	text_printf(x, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", u.vu_resv_max * 4,
+	    u.vu_reserved * 4);
 }
 
 static void text_vmstat(struct text *x, bool all)
@@ -199,8 +237,10 @@ static void text_vmstat(struct text *x, bool all)
 	const struct vm_stats *st = vm_statistics(the_vm);
 
 	if (!all) {
-		text_printf(x, "pgpgin %lu\npgpgout %lu\npswpin %lu\npswpout %lu\npgfault %lu\npgmajfault %lu\n", (uint64_t)st->pgin * 4,
-		    (uint64_t)st->pgout * 4, (uint64_t)st->swapin, (uint64_t)st->swapout, (uint64_t)st->fault, (uint64_t)st->pgin_io);
+		text_printf(x,
+		    "pgpgin %lu\npgpgout %lu\npswpin %lu\npswpout %lu\npgfault %lu\npgmajfault %lu\n",
+		    (uint64_t)st->pgin * 4, (uint64_t)st->pgout * 4, (uint64_t)st->swapin,
+		    (uint64_t)st->swapout, (uint64_t)st->fault, (uint64_t)st->pgin_io);
 		return;
 	}
 #define X(n) text_printf(x, #n " %lu\n", (uint64_t)st->n);
@@ -208,7 +248,9 @@ static void text_vmstat(struct text *x, bool all)
 #undef X
 }
 
-extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot, mc_marked; } mmu_counters;
+extern struct mmu_counters {
+	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
+} mmu_counters;
 
 static void text_quire(struct text *x)
 {
@@ -216,17 +258,22 @@ static void text_quire(struct text *x)
 	struct vm_usage u;
 
 	vm_usage(the_vm, &u);
-	text_printf(x, "frames %lu\nfree %lu\ncache %lu\nkernel %lu\nwired %lu\nanon_slots %lu\nswap_total %lu\nswap_used %lu\n", u.vu_frames,
-	    u.vu_free, u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_anon_slots, u.vu_swap_total, u.vu_swap_used);
-	text_printf(x, "reserved %lu\nreserve_max %lu\nthreads %u\n", u.vu_reserved, u.vu_resv_max, thread_count());
-	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\ntlb_marked %lu\n", mmu_counters.mc_loads, mmu_counters.mc_flushes,
-	    mmu_counters.mc_shot, mmu_counters.mc_marked);
+	text_printf(x,
+	    "frames %lu\nfree %lu\ncache %lu\nkernel %lu\nwired %lu\nanon_slots %lu\nswap_total %lu\nswap_used %lu\n",
+	    u.vu_frames, u.vu_free, u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_anon_slots,
+	    u.vu_swap_total, u.vu_swap_used);
+	text_printf(x, "reserved %lu\nreserve_max %lu\nthreads %u\n", u.vu_reserved, u.vu_resv_max,
+	    thread_count());
+	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\ntlb_marked %lu\n",
+	    mmu_counters.mc_loads, mmu_counters.mc_flushes, mmu_counters.mc_shot,
+	    mmu_counters.mc_marked);
 	for (unsigned i = 0; blk_disk(i) != NULL; i++) {
 		blk_counters(blk_disk(i), &c);
-		text_printf(x, "disk%u_reads %lu\ndisk%u_writes %lu\ndisk%u_pages_read %lu\ndisk%u_pages_written %lu\n", i, c.bc_reads, i,
-		    c.bc_writes, i, c.bc_pages_read, i, c.bc_pages_written);
-		text_printf(x, "disk%u_errors %lu\ndisk%u_interrupts %lu\ndisk%u_deepest %lu\n", i, c.bc_errors, i, c.bc_interrupts, i,
-		    c.bc_deepest);
+		text_printf(x,
+		    "disk%u_reads %lu\ndisk%u_writes %lu\ndisk%u_pages_read %lu\ndisk%u_pages_written %lu\n",
+		    i, c.bc_reads, i, c.bc_writes, i, c.bc_pages_read, i, c.bc_pages_written);
+		text_printf(x, "disk%u_errors %lu\ndisk%u_interrupts %lu\ndisk%u_deepest %lu\n", i,
+		    c.bc_errors, i, c.bc_interrupts, i, c.bc_deepest);
 	}
 	text_vmstat(x, true);
 	syscall_text(x);
@@ -237,10 +284,13 @@ static void text_maps(struct text *x, struct as *as, const struct proc *p, bool 
 	struct as_info info;
 
 	for (vaddr_t at = 0; as_query(as, at, &info) == VM_OK; at = info.ai_base + info.ai_len) {
-		text_printf(x, "%08lx-%08lx %c%c%c%c %08x 00:00 0 %s\n", info.ai_base, info.ai_base + info.ai_len,
-		    info.ai_prot & PROT_R ? 'r' : '-', info.ai_prot & PROT_W ? 'w' : '-', info.ai_prot & PROT_X ? 'x' : '-',
+		text_printf(x, "%08lx-%08lx %c%c%c%c %08x 00:00 0 %s\n", info.ai_base,
+		    info.ai_base + info.ai_len, info.ai_prot & PROT_R ? 'r' : '-',
+		    info.ai_prot & PROT_W ? 'w' : '-', info.ai_prot & PROT_X ? 'x' : '-',
 		    info.ai_shared ? 's' : 'p', 0,
-		    info.ai_base + info.ai_len == p->p_stack_top ? "                         [stack]" : "");
+		    info.ai_base + info.ai_len == p->p_stack_top
+			? "                         [stack]"
+			: "");
 		if (small)
 			continue;
 		uint64_t rss = 0, n = vm_btop(info.ai_len);
@@ -265,21 +315,30 @@ static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as
 	if (as != NULL && w != W_MAPS && w != W_SMAPS && w != W_CMDLINE && w != W_COMM)
 		as_usage(as, &u);
 	switch (w) {
-	case W_MAPS: case W_SMAPS:
+	case W_MAPS:
+	case W_SMAPS:
 		if (as != NULL)
 			text_maps(x, as, p, w == W_MAPS);
 		break;
 	case W_STATUS:
-		text_printf(x, "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n", p->p_comm,
-		    p->p_zombie ? "Z (zombie)" : p->p_stopped ? "T (stopped)" : "R (running)", p->p_pid, p->p_pid,
-		    p->p_parent != NULL ? p->p_parent->p_pid : 0);
-		text_printf(x, "VmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%u\n", u.au_size >> 10, u.au_locked * 4,
-		    u.au_rss * 4, p->p_nthreads);
+		text_printf(x,
+		    "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
+		    p->p_comm,
+		    p->p_zombie        ? "Z (zombie)"
+			: p->p_stopped ? "T (stopped)"
+				       : "R (running)",
+		    p->p_pid, p->p_pid, p->p_parent != NULL ? p->p_parent->p_pid : 0);
+		text_printf(x, "VmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%u\n",
+		    u.au_size >> 10, u.au_locked * 4, u.au_rss * 4, p->p_nthreads);
 		break;
 	case W_PSTAT:
-		text_printf(x, "%d (%s) %c %d %d %d 0 0 0 0 0 0 0 0 0 0 0 20 0 %u 0 0 %lu %lu", p->p_pid, p->p_comm, p->p_zombie ? 'Z' : 'R',
-		    p->p_parent != NULL ? p->p_parent->p_pid : 0, p->p_pgid, p->p_sid, p->p_nthreads, u.au_size, u.au_rss);
-		text_printf(x, " 18446744073709551615 0 0 %lu 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", p->p_stack_top);
+		text_printf(x, "%d (%s) %c %d %d %d 0 0 0 0 0 0 0 0 0 0 0 20 0 %u 0 0 %lu %lu",
+		    p->p_pid, p->p_comm, p->p_zombie ? 'Z' : 'R',
+		    p->p_parent != NULL ? p->p_parent->p_pid : 0, p->p_pgid, p->p_sid,
+		    p->p_nthreads, u.au_size, u.au_rss);
+		text_printf(x,
+		    " 18446744073709551615 0 0 %lu 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+		    p->p_stack_top);
 		break;
 	case W_STATM: text_printf(x, "%lu %lu 0 0 0 0 0\n", vm_btop(u.au_size), u.au_rss); break;
 	case W_COMM: text_printf(x, "%s\n", p->p_comm); break;
@@ -300,7 +359,8 @@ static int text_of_pid(struct text *x, enum what w, int pid)
 	if ((as = p->p_as) != NULL)
 		as_hold(as);
 	copy = *p;
-	if (w == W_CMDLINE && p->p_args != NULL && p->p_argslen > 1 && (x->x_at = kalloc(p->p_argslen)) != NULL) {
+	if (w == W_CMDLINE && p->p_args != NULL && p->p_argslen > 1 &&
+	    (x->x_at = kalloc(p->p_argslen)) != NULL) {
 		x->x_room = p->p_argslen;
 		x->x_n = p->p_argslen - 1;
 		memcpy(x->x_at, p->p_args, x->x_n);
@@ -320,9 +380,15 @@ static int make_text(struct inode *i, struct text *x)
 	case W_MEMINFO: text_meminfo(x); break;
 	case W_VMSTAT: text_vmstat(x, false); break;
 	case W_QUIRE: text_quire(x); break;
-	case W_STAT: text_printf(x, "cpu  0 0 0 0 0 0 0 0 0 0\nbtime %u\nprocesses %u\n", vfs_now() - (uint32_t)s, thread_count()); break;
+	case W_STAT:
+		text_printf(x, "cpu  0 0 0 0 0 0 0 0 0 0\nbtime %u\nprocesses %u\n",
+		    vfs_now() - (uint32_t)s, thread_count());
+		break;
 	case W_UPTIME: text_printf(x, "%lu.00 0.00\n", s); break;
-	case W_MOUNTS: text_printf(x, "/dev/root / ext2 rw 0 0\ndev /dev devfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n"); break;
+	case W_MOUNTS:
+		text_printf(x,
+		    "/dev/root / ext2 rw 0 0\ndev /dev devfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n");
+		break;
 	case W_VERSION: text_printf(x, "Linux version 6.1.0-quire (quire)\n"); break;
 	case W_CPUINFO:
 		for (unsigned n = 0; n < arch_ncpus(); n++)
@@ -359,6 +425,7 @@ static const struct inode_ops link_ops = { .io_readlink = link_read };
 
 struct inode *procfs_init(void)
 {
-	inode_init(&proc_root, &kept_vnode_ops, &dir_ops, PROC_FS, (uint64_t)W_ROOT << 32, S_IFDIR | 0555);
+	inode_init(
+	    &proc_root, &kept_vnode_ops, &dir_ops, PROC_FS, (uint64_t)W_ROOT << 32, S_IFDIR | 0555);
 	return &proc_root;
 }

@@ -22,7 +22,7 @@ struct tmpfile {
 	struct tmpfile *t_next; /* vfs_lock: of those with names */
 	char t_name[NAME_MAX + 1];
 	struct anon_map *t_map; /* i_lock */
-	uint64_t t_mapped;	/* i_lock: bytes mapped at t_at */
+	uint64_t t_mapped;      /* i_lock: bytes mapped at t_at */
 	vaddr_t t_at;
 };
 static struct as *tmp_as;
@@ -53,7 +53,9 @@ static struct vnode_ops tmp_vnode_ops;
 /* The file may have that many bytes now. i_lock held (or the file is new). */
 static int tmp_room(struct tmpfile *t, uint64_t size)
 {
-	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED };
+	struct segvn_args a = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED
+	};
 	uint64_t want = vm_page_round(size), have = t->t_mapped;
 	enum vm_err e;
 
@@ -71,7 +73,10 @@ static int tmp_room(struct tmpfile *t, uint64_t size)
 	return e == VM_NOSWAP ? -ENOSPC : err_of(e);
 }
 
-static int tmp_extend(struct inode *i, uint64_t off, uint64_t len) { return tmp_room(tmp_of(i), off + len); }
+static int tmp_extend(struct inode *i, uint64_t off, uint64_t len)
+{
+	return tmp_room(tmp_of(i), off + len);
+}
 
 static int tmp_truncate(struct inode *i, uint64_t size)
 {
@@ -119,18 +124,23 @@ static int64_t tmp_write(struct file *f, const void *buf, uint64_t len, uint64_t
 	mach_mutex_enter(&i->i_lock);
 	if (f->f_flags & O_APPEND)
 		off = i->i_size;
-	if ((err = tmp_room(t, off + len)) == 0 && (e = as_copyout(tmp_as, buf, t->t_at + off, len)) == VM_OK &&
-	    off + len > i->i_size)
+	if ((err = tmp_room(t, off + len)) == 0 &&
+	    (e = as_copyout(tmp_as, buf, t->t_at + off, len)) == VM_OK && off + len > i->i_size)
 		i->i_size = off + len;
 	i->i_mtime = vfs_now();
 	mach_mutex_exit(&i->i_lock);
 	return err != 0 ? err : e == VM_OK ? (int64_t)len : err_of(e);
 }
 
-static int tmp_poll(struct file *f) { (void)f; return POLLIN | POLLOUT; }
+static int tmp_poll(struct file *f)
+{
+	(void)f;
+	return POLLIN | POLLOUT;
+}
 
-static const struct file_ops tmp_file_ops = { .fo_read = tmp_read, .fo_write = tmp_write, .fo_poll = tmp_poll,
-	.fo_seekable = true };
+static const struct file_ops tmp_file_ops = {
+	.fo_read = tmp_read, .fo_write = tmp_write, .fo_poll = tmp_poll, .fo_seekable = true
+};
 
 static int tmp_open(struct inode *i, struct file *f)
 {
@@ -139,7 +149,9 @@ static int tmp_open(struct inode *i, struct file *f)
 	return 0;
 }
 
-static const struct inode_ops tmp_ops = { .io_open = tmp_open, .io_truncate = tmp_truncate, .io_extend = tmp_extend };
+static const struct inode_ops tmp_ops = {
+	.io_open = tmp_open, .io_truncate = tmp_truncate, .io_extend = tmp_extend
+};
 
 int memfile_new(struct inode **ip)
 {
@@ -180,7 +192,8 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 	return 0;
 }
 
-static int dir_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev, struct inode **ip)
+static int dir_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev,
+    struct inode **ip)
 {
 	int err;
 
@@ -224,7 +237,9 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	return 0;
 }
 
-static const struct inode_ops dir_ops = { .io_lookup = dir_lookup, .io_create = dir_create, .io_unlink = dir_unlink,
+static const struct inode_ops dir_ops = { .io_lookup = dir_lookup,
+	.io_create = dir_create,
+	.io_unlink = dir_unlink,
 	.io_readdir = dir_readdir };
 
 struct inode *tmpfs_init(void)

@@ -25,9 +25,9 @@
 
 struct mach_mutex vfs_lock;
 static struct mach_mutex icache_lock;
-static struct inode *icache[ICACHE_HASH];  /* icache_lock */
+static struct inode *icache[ICACHE_HASH]; /* icache_lock */
 static struct inode *lru_head, *lru_tail; /* icache_lock: longest unused at the head */
-static unsigned icached;		   /* icache_lock */
+static unsigned icached;                  /* icache_lock */
 static struct mount {
 	struct inode *m_covered, *m_root, *m_parent;
 } mounts[MAXMOUNTS];
@@ -35,19 +35,13 @@ static unsigned nmounts;
 struct inode *vfs_root;
 static uint64_t wall_base;
 
-uint32_t vfs_now(void)
-{
-	return (uint32_t)(wall_base + arch_time_ns() / 1000000000);
-}
+uint32_t vfs_now(void) { return (uint32_t)(wall_base + arch_time_ns() / 1000000000); }
 
-uint64_t wall_ns(void)
-{
-	return wall_base * 1000000000 + arch_time_ns();
-}
+uint64_t wall_ns(void) { return wall_base * 1000000000 + arch_time_ns(); }
 
 /* ---- inodes ---- */
-void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inode_ops *ops, unsigned fs, uint64_t ino,
-    unsigned mode)
+void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inode_ops *ops,
+    unsigned fs, uint64_t ino, unsigned mode)
 {
 	memset(i, 0, sizeof(*i));
 	vnode_init(&i->i_vnode, the_vm, vops, i);
@@ -60,7 +54,10 @@ void inode_init(struct inode *i, const struct vnode_ops *vops, const struct inod
 	mach_mutex_init(&i->i_lock, 2, "inode");
 }
 
-static unsigned hash_of(unsigned fs, uint64_t ino) { return (unsigned)(ino * 31 + fs) % ICACHE_HASH; }
+static unsigned hash_of(unsigned fs, uint64_t ino)
+{
+	return (unsigned)(ino * 31 + fs) % ICACHE_HASH;
+}
 
 static void lru_unlink(struct inode *i)
 {
@@ -81,7 +78,8 @@ struct inode *icache_find(unsigned fs, uint64_t ino)
 	struct inode *i;
 
 	mach_mutex_enter(&icache_lock);
-	for (i = icache[hash_of(fs, ino)]; i != NULL && (i->i_fs != fs || i->i_ino != ino); i = i->i_hash)
+	for (i = icache[hash_of(fs, ino)]; i != NULL && (i->i_fs != fs || i->i_ino != ino);
+	     i = i->i_hash)
 		;
 	if (i != NULL) {
 		inode_hold(i);
@@ -112,7 +110,8 @@ static struct inode *take_unused(bool want_dead)
 	struct inode *i;
 
 	mach_mutex_enter(&icache_lock);
-	for (i = lru_head; i != NULL && !(unused(i) && (!want_dead || i->i_nlink == 0)); i = i->i_lru_next)
+	for (i = lru_head; i != NULL && !(unused(i) && (!want_dead || i->i_nlink == 0));
+	     i = i->i_lru_next)
 		;
 	if (i != NULL)
 		remove_locked(i);
@@ -275,7 +274,8 @@ static int lookup(struct inode *dir, const char *name, size_t len, struct inode 
  * Walks path from start. last: NULL to walk all of it, else where the last component goes, which is not walked. The caller's
  * links counts the links followed.
  */
-static int walk(struct inode *start, const char *path, unsigned flags, char *last, unsigned *links, struct inode **found)
+static int walk(struct inode *start, const char *path, unsigned flags, char *last, unsigned *links,
+    struct inode **found)
 {
 	struct inode *at = inode_hold(path[0] == '/' || start == NULL ? vfs_root : start);
 	int err = 0;
@@ -315,7 +315,8 @@ static int walk(struct inode *start, const char *path, unsigned flags, char *las
 		}
 		if ((err = lookup(at, path, (size_t)(end - path), &next)) != 0)
 			break;
-		if (inode_type(next) == S_IFLNK && !(final && *end == '\0' && (flags & WALK_NOFOLLOW))) {
+		if (inode_type(next) == S_IFLNK &&
+		    !(final && *end == '\0' && (flags & WALK_NOFOLLOW))) {
 			char *link = kalloc(PATH_MAX);
 			struct inode *to = NULL;
 			int n;
@@ -403,7 +404,8 @@ static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 }
 
 /* The file is made unless it is there. */
-static int create(struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+static int create(
+    struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
 {
 	char *name = kalloc(NAME_MAX + 1);
 	struct inode *dir;
@@ -423,8 +425,10 @@ static int create(struct inode *start, const char *path, unsigned flags, unsigne
 			inode_put(*ip);
 			err = -EEXIST;
 		} else if (err == -ENOENT) {
-			err = dir->i_ops->io_create == NULL ? -EACCES :
-			    dir->i_ops->io_create(dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
+			err = dir->i_ops->io_create == NULL
+			    ? -EACCES
+			    : dir->i_ops->io_create(
+				  dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
 		}
 		mach_mutex_exit(&vfs_lock);
 		inode_put(dir);
@@ -442,7 +446,8 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 	struct inode *i;
 	int err;
 
-	err = vfs_walk(start, path, flags & (O_NOFOLLOW | O_PATH) && (flags & O_NOFOLLOW) ? WALK_NOFOLLOW : 0, &i);
+	err = vfs_walk(start, path,
+	    flags & (O_NOFOLLOW | O_PATH) && (flags & O_NOFOLLOW) ? WALK_NOFOLLOW : 0, &i);
 	if (err == 0 && (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
 		inode_put(i);
 		return -EEXIST;
@@ -458,12 +463,14 @@ struct finding {
 	char *f_name;
 };
 
-static bool find_name(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
+static bool find_name(
+    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
 {
 	struct finding *f = arg;
 
 	(void)type, (void)next;
-	if (ino != f->f_ino || (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
+	if (ino != f->f_ino || (len == 1 && name[0] == '.') ||
+	    (len == 2 && name[0] == '.' && name[1] == '.'))
 		return true;
 	memcpy(f->f_name, name, len);
 	f->f_name[len] = '\0';
@@ -571,7 +578,8 @@ void swap_init(void)
 		unsigned n = (unsigned)parse_number(p, &p);
 		int prio = *p == ':' ? (int)parse_number(p + 1, &p) : 0;
 		struct disk *d = blk_disk(n);
-		enum vm_err e = d == NULL ? VM_INVAL : swap_add(the_vm, blk_swap_vnode(d), blk_pages(d), prio);
+		enum vm_err e =
+		    d == NULL ? VM_INVAL : swap_add(the_vm, blk_swap_vnode(d), blk_pages(d), prio);
 
 		if (e != VM_OK)
 			kprintf("swap on disk %u: %s\n", n, vm_err_name(e));

@@ -40,23 +40,27 @@
 struct inode;
 struct text;
 struct file;
-typedef bool readdir_fn(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next);
+typedef bool readdir_fn(
+    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next);
 
 /* 0 or a negative error. A directory's calls are made with vfs_lock held; others with what each says. NULL: -EPERM or -ENOTDIR. */
 struct inode_ops {
-	int (*io_lookup)(struct inode *dir, const char *name, size_t len, struct inode **); /* *: a reference */
-	int (*io_create)(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev, struct inode **);
+	int (*io_lookup)(
+	    struct inode *dir, const char *name, size_t len, struct inode **); /* *: a reference */
+	int (*io_create)(struct inode *dir, const char *name, size_t len, unsigned mode,
+	    uint64_t rdev, struct inode **);
 	int (*io_link)(struct inode *dir, const char *name, size_t len, struct inode *);
-	int (*io_unlink)(struct inode *dir, const char *name, size_t len, struct inode *, bool rmdir);
-	int (*io_rename)(struct inode *from, const char *name, size_t len, struct inode *, struct inode *to, const char *nname,
-	    size_t nlen, struct inode *old);
+	int (*io_unlink)(
+	    struct inode *dir, const char *name, size_t len, struct inode *, bool rmdir);
+	int (*io_rename)(struct inode *from, const char *name, size_t len, struct inode *,
+	    struct inode *to, const char *nname, size_t nlen, struct inode *old);
 	int (*io_readdir)(struct inode *dir, uint64_t *pos, readdir_fn *, void *arg);
 	int (*io_readlink)(struct inode *, char *buf, size_t room); /* bytes */
-	int (*io_truncate)(struct inode *, uint64_t size);	    /* i_lock held */
+	int (*io_truncate)(struct inode *, uint64_t size);          /* i_lock held */
 	/* Blocks for [off, off + len), before it is written through the page cache. i_lock held */
 	int (*io_extend)(struct inode *, uint64_t off, uint64_t len);
 	void (*io_changed)(struct inode *); /* mode, owner, times: to be written some time */
-	int (*io_sync)(struct inode *);	    /* all of its own data, not its pages */
+	int (*io_sync)(struct inode *);     /* all of its own data, not its pages */
 	/* An open file of it; NULL: pages of the vnode. */
 	int (*io_open)(struct inode *, struct file *);
 	/* Text made at open, for files of /proc: appended by text_printf. */
@@ -67,22 +71,23 @@ struct inode {
 	struct vnode i_vnode; /* its reference count is the inode's */
 	const struct inode_ops *i_ops;
 	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
-	unsigned i_fs;		 /* const: st_dev */
-	uint64_t i_ino;		 /* const */
-	struct mach_mutex i_lock; /* sleeps: size, contents as a whole */
+	unsigned i_fs;                                  /* const: st_dev */
+	uint64_t i_ino;                                 /* const */
+	struct mach_mutex i_lock;                       /* sleeps: size, contents as a whole */
 	unsigned i_mode, i_uid, i_gid, i_nlink;
-	uint64_t i_size;	 /* i_lock to change */
-	uint64_t i_blocks;	 /* of 512 bytes */
+	uint64_t i_size;   /* i_lock to change */
+	uint64_t i_blocks; /* of 512 bytes */
 	uint32_t i_atime, i_mtime, i_ctime;
 	uint64_t i_rdev;
-	bool i_cached;		 /* icache_lock: the cache has a reference */
-	bool i_dirty;		 /* to be written by io_sync */
+	bool i_cached; /* icache_lock: the cache has a reference */
+	bool i_dirty;  /* to be written by io_sync */
 	void *i_data;
 };
 static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
 static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }
 
-void inode_init(struct inode *, const struct vnode_ops *, const struct inode_ops *, unsigned fs, uint64_t ino, unsigned mode);
+void inode_init(struct inode *, const struct vnode_ops *, const struct inode_ops *, unsigned fs,
+    uint64_t ino, unsigned mode);
 static inline struct inode *inode_hold(struct inode *i)
 {
 	vnode_hold(&i->i_vnode);
@@ -123,15 +128,16 @@ struct file_ops {
 };
 struct file {
 	_Atomic unsigned f_refcnt;
-	unsigned f_flags;	   /* O_*, changed by F_SETFL */
-	uint64_t f_off;		   /* f_lock */
-	struct mach_mutex f_lock;  /* of f_off */
+	unsigned f_flags;         /* O_*, changed by F_SETFL */
+	uint64_t f_off;           /* f_lock */
+	struct mach_mutex f_lock; /* of f_off */
 	const struct file_ops *f_ops;
-	struct inode *f_inode;	   /* a reference */
+	struct inode *f_inode; /* a reference */
 	void *f_data;
 	uint64_t f_size;
 };
-int file_new(struct inode *, const struct file_ops *, unsigned flags, struct file **); /* takes over the reference of inode */
+int file_new(struct inode *, const struct file_ops *, unsigned flags,
+    struct file **); /* takes over the reference of inode */
 void file_hold(struct file *);
 void file_put(struct file *);
 extern const struct file_ops file_pages_ops, file_text_ops;

@@ -43,7 +43,8 @@ struct image {
 	struct ehdr i_eh;
 	struct phdr i_ph[MAXPHDRS];
 	char i_interp[256];
-	uint64_t i_bias, i_end, i_phdr; /* added to addresses; highest address; where its headers are mapped */
+	uint64_t i_bias, i_end,
+	    i_phdr; /* added to addresses; highest address; where its headers are mapped */
 };
 
 static int read_at(struct inode *i, uint64_t off, void *buf, uint64_t len)
@@ -60,11 +61,14 @@ static int image_read(struct image *im)
 
 	if (err != 0)
 		return err;
-	if (memcmp(im->i_eh.e_ident, "\177ELF\2\1", 6) != 0 || im->i_eh.e_machine != ARCH_ELF_MACHINE ||
-	    (im->i_eh.e_type != ET_EXEC && im->i_eh.e_type != ET_DYN) || im->i_eh.e_phentsize != sizeof(struct phdr) ||
-	    im->i_eh.e_phnum == 0 || im->i_eh.e_phnum > MAXPHDRS)
+	if (memcmp(im->i_eh.e_ident, "\177ELF\2\1", 6) != 0 ||
+	    im->i_eh.e_machine != ARCH_ELF_MACHINE ||
+	    (im->i_eh.e_type != ET_EXEC && im->i_eh.e_type != ET_DYN) ||
+	    im->i_eh.e_phentsize != sizeof(struct phdr) || im->i_eh.e_phnum == 0 ||
+	    im->i_eh.e_phnum > MAXPHDRS)
 		return -ENOEXEC;
-	if ((err = read_at(im->i_inode, im->i_eh.e_phoff, im->i_ph, im->i_eh.e_phnum * sizeof(struct phdr))) != 0)
+	if ((err = read_at(im->i_inode, im->i_eh.e_phoff, im->i_ph,
+		 im->i_eh.e_phnum * sizeof(struct phdr))) != 0)
 		return err;
 	for (unsigned i = 0; i < im->i_eh.e_phnum; i++) {
 		const struct phdr *p = &im->i_ph[i];
@@ -94,12 +98,16 @@ static enum vm_err map_anon(struct as *as, vaddr_t from, vaddr_t to, unsigned pr
 
 static enum vm_err map_part(struct as *as, struct image *im, const struct phdr *p)
 {
-	struct segvn_args a = { .sa_vnode = &im->i_inode->i_vnode, .sa_off = vm_page_trunc(p->p_offset), .sa_prot = prot_of(p->p_flags),
+	struct segvn_args a = { .sa_vnode = &im->i_inode->i_vnode,
+		.sa_off = vm_page_trunc(p->p_offset),
+		.sa_prot = prot_of(p->p_flags),
 		.sa_maxprot = PROT_R | PROT_W | PROT_X };
-	vaddr_t va = im->i_bias + p->p_vaddr, base = vm_page_trunc(va), fend = va + p->p_filesz, end = va + p->p_memsz;
+	vaddr_t va = im->i_bias + p->p_vaddr, base = vm_page_trunc(va), fend = va + p->p_filesz,
+		end = va + p->p_memsz;
 	enum vm_err e = VM_OK;
 
-	if (((p->p_vaddr ^ p->p_offset) & VM_PAGEMASK) != 0 || p->p_filesz > p->p_memsz || end < va || end > TOP)
+	if (((p->p_vaddr ^ p->p_offset) & VM_PAGEMASK) != 0 || p->p_filesz > p->p_memsz ||
+	    end < va || end > TOP)
 		return VM_INVAL;
 	if (p->p_filesz > 0)
 		e = as_map(as, base, vm_page_round(fend) - base, segvn_create, &a);
@@ -107,7 +115,8 @@ static enum vm_err map_part(struct as *as, struct image *im, const struct phdr *
 		fend = base;
 	if (e == VM_OK)
 		e = map_anon(as, vm_page_round(fend), vm_page_round(end), a.sa_prot);
-	if (e == VM_OK && p->p_filesz > 0 && end > fend && (fend & VM_PAGEMASK) != 0 && (a.sa_prot & PROT_W)) {
+	if (e == VM_OK && p->p_filesz > 0 && end > fend && (fend & VM_PAGEMASK) != 0 &&
+	    (a.sa_prot & PROT_W)) {
 		uint64_t n = VM_PAGESIZE - (fend & VM_PAGEMASK);
 		char *zeroes = kzalloc(VM_PAGESIZE);
 
@@ -142,7 +151,8 @@ static uint64_t image_span(const struct image *im)
 	uint64_t end = 0;
 
 	for (unsigned i = 0; i < im->i_eh.e_phnum; i++)
-		if (im->i_ph[i].p_type == PT_LOAD && im->i_ph[i].p_vaddr + im->i_ph[i].p_memsz > end)
+		if (im->i_ph[i].p_type == PT_LOAD &&
+		    im->i_ph[i].p_vaddr + im->i_ph[i].p_memsz > end)
 			end = im->i_ph[i].p_vaddr + im->i_ph[i].p_memsz;
 	return vm_page_round(end);
 }
@@ -173,11 +183,12 @@ static unsigned count(char **v)
 	return n;
 }
 
-static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct image *im, uint64_t base, uint64_t entry,
-    const char *path, char **argv, char **envp, uint64_t *sp)
+static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct image *im,
+    uint64_t base, uint64_t entry, const char *path, char **argv, char **envp, uint64_t *sp)
 {
 	unsigned argc = count(argv), envc = count(envp), n = 0, total = argc + envc + 3 + 2 * 20;
-	uint64_t *words = kzalloc(total * sizeof(*words)), random[2] = { random_next(), random_next() };
+	uint64_t *words = kzalloc(total * sizeof(*words)),
+		 random[2] = { random_next(), random_next() };
 	struct stack s = { as, top - 8, 0 };
 	uint64_t execfn, rnd, platform;
 
@@ -194,8 +205,9 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 	for (unsigned i = envc; i-- > 0;)
 		words[n + i] = push(&s, envp[i], strlen(envp[i]) + 1);
 	n += envc + 1;
-	const uint64_t aux[][2] = { { 3, im->i_phdr }, { 4, sizeof(struct phdr) }, { 5, im->i_eh.e_phnum }, { 6, VM_PAGESIZE },
-		{ 7, base }, { 8, 0 }, { 9, entry }, { 11, 0 }, { 12, 0 }, { 13, 0 }, { 14, 0 }, { 15, platform }, { 16, 0 },
+	const uint64_t aux[][2] = { { 3, im->i_phdr }, { 4, sizeof(struct phdr) },
+		{ 5, im->i_eh.e_phnum }, { 6, VM_PAGESIZE }, { 7, base }, { 8, 0 }, { 9, entry },
+		{ 11, 0 }, { 12, 0 }, { 13, 0 }, { 14, 0 }, { 15, platform }, { 16, 0 },
 		{ 17, 100 }, { 23, 0 }, { 25, rnd }, { 31, execfn }, { 0, 0 } };
 	for (unsigned i = 0; i < sizeof(aux) / sizeof(aux[0]); i++) {
 		words[n++] = aux[i][0];
@@ -287,7 +299,8 @@ static void take_over(struct proc *p, struct as *as)
 	release_vfork(p);
 }
 
-static int exec_image(struct image *im, struct image *loader, const char *path, char **argv, char **envp)
+static int exec_image(
+    struct image *im, struct image *loader, const char *path, char **argv, char **envp)
 {
 	struct proc *p = this_proc();
 	struct uthread *u = this_uthread();
@@ -297,11 +310,13 @@ static int exec_image(struct image *im, struct image *loader, const char *path, 
 
 	if (as_alloc(the_vm, 0x10000, TOP, &as) != VM_OK)
 		return -ENOMEM;
-	im->i_bias = im->i_eh.e_type == ET_DYN ? PIE_BASE + (random_next() & 0xffff) * VM_PAGESIZE : 0;
+	im->i_bias =
+	    im->i_eh.e_type == ET_DYN ? PIE_BASE + (random_next() & 0xffff) * VM_PAGESIZE : 0;
 	if ((err = image_map(as, im)) != 0)
 		goto fail;
 	entry = im->i_eh.e_entry + im->i_bias;
-	err = err_of(as_stack_init(as, top, STACK_FIRST, p->p_rlim[3].cur < 64u << 20 ? p->p_rlim[3].cur : 64u << 20, STACK_GUARD,
+	err = err_of(as_stack_init(as, top, STACK_FIRST,
+	    p->p_rlim[3].cur < 64u << 20 ? p->p_rlim[3].cur : 64u << 20, STACK_GUARD,
 	    PROT_R | PROT_W));
 	if (err != 0)
 		goto fail;
@@ -309,7 +324,8 @@ static int exec_image(struct image *im, struct image *loader, const char *path, 
 	if (loader != NULL) {
 		vaddr_t at;
 
-		if (as_gap(as, image_span(loader), VM_PAGESIZE, 0x10000, mmap_top(p), true, &at) != VM_OK) {
+		if (as_gap(as, image_span(loader), VM_PAGESIZE, 0x10000, mmap_top(p), true, &at) !=
+		    VM_OK) {
 			err = -ENOMEM;
 			goto fail;
 		}
@@ -317,9 +333,12 @@ static int exec_image(struct image *im, struct image *loader, const char *path, 
 		if ((err = image_map(as, loader)) != 0)
 			goto fail;
 	}
-	if ((err = err_of(as_brk_init(as, vm_page_round(im->i_end) + (random_next() & 0xfff) * VM_PAGESIZE, 1ull << 40))) != 0)
+	if ((err = err_of(as_brk_init(as,
+		 vm_page_round(im->i_end) + (random_next() & 0xfff) * VM_PAGESIZE, 1ull << 40))) !=
+	    0)
 		goto fail;
-	err = make_stack(p, as, top, im, loader != NULL ? loader->i_bias : 0, entry, path, argv, envp, &sp);
+	err = make_stack(
+	    p, as, top, im, loader != NULL ? loader->i_bias : 0, entry, path, argv, envp, &sp);
 	if (err != 0)
 		goto fail;
 	end_others(p);

@@ -32,7 +32,10 @@ struct waiter {
 };
 static struct waiter *buckets[NBUCKETS]; /* sched_lock */
 
-static unsigned bucket(struct key k) { return (unsigned)((k.k_a ^ k.k_b >> 2 ^ k.k_b >> 12) % NBUCKETS); }
+static unsigned bucket(struct key k)
+{
+	return (unsigned)((k.k_a ^ k.k_b >> 2 ^ k.k_b >> 12) % NBUCKETS);
+}
 static bool same(struct key a, struct key b) { return a.k_a == b.k_a && a.k_b == b.k_b; }
 
 /* The word must be there: it is touched. */
@@ -54,7 +57,8 @@ static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
 
 		if (pfn != PFN_INVALID) {
 			pp = page_of(the_vm, pfn);
-			*k = (struct key){ (uint64_t)(uintptr_t)pp->p_vnode, pp->p_offset + (addr & VM_PAGEMASK) };
+			*k = (struct key){ (uint64_t)(uintptr_t)pp->p_vnode,
+				pp->p_offset + (addr & VM_PAGEMASK) };
 			return 0;
 		}
 		if (as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, F_INVAL, S_READ) != VM_OK)
@@ -151,25 +155,36 @@ int futex_wake_addr(uint64_t addr, int n)
 
 static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, uint32_t op)
 {
-	uint32_t kind = op >> 28 & 7, cmp = op >> 24 & 15, arg = op >> 12 & 0xfff, cmparg = op & 0xfff, old, new;
+	uint32_t kind = op >> 28 & 7, cmp = op >> 24 & 15, arg = op >> 12 & 0xfff,
+		 cmparg = op & 0xfff, old, new;
 	struct key k, k2;
 	int err, done;
 	bool yes;
 
 	if (op >> 31)
 		arg = 1u << (arg & 31);
-	if ((err = key_of(addr, private, &k, &old)) != 0 || (err = key_of(addr2, private, &k2, &old)) != 0)
+	if ((err = key_of(addr, private, &k, &old)) != 0 ||
+	    (err = key_of(addr2, private, &k2, &old)) != 0)
 		return err;
-	new = kind == 0 ? arg : kind == 1 ? old + arg : kind == 2 ? old | arg : kind == 3 ? old & ~arg : old ^ arg;
+	new = kind == 0 ? arg
+	    : kind == 1 ? old + arg
+	    : kind == 2 ? old | arg
+	    : kind == 3 ? old & ~arg
+			: old ^ arg;
 	if (copy_out(addr2, &new, 4) != 0)
 		return -EFAULT;
-	yes = cmp == 0 ? old == cmparg : cmp == 1 ? old != cmparg : cmp == 2 ? (int)old < (int)cmparg :
-	    cmp == 3 ? (int)old <= (int)cmparg : cmp == 4 ? (int)old > (int)cmparg : (int)old >= (int)cmparg;
+	yes = cmp == 0 ? old == cmparg
+	    : cmp == 1 ? old != cmparg
+	    : cmp == 2 ? (int)old < (int)cmparg
+	    : cmp == 3 ? (int)old <= (int)cmparg
+	    : cmp == 4 ? (int)old > (int)cmparg
+		       : (int)old >= (int)cmparg;
 	done = wake_key(k, n, ~0u, NULL, 0);
 	return yes ? done + wake_key(k2, n2, ~0u, NULL, 0) : done;
 }
 
-int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3)
+int64_t futex_call(
+    uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3)
 {
 	bool private = (op & FUTEX_PRIVATE) != 0;
 	uint64_t ts[2], deadline = 0;
@@ -187,7 +202,9 @@ int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, u
 			if ((op & OP_MASK) == 0)
 				deadline += arch_time_ns();
 			else if (op & REALTIME)
-				deadline = deadline > wall_ns() ? deadline - wall_ns() + arch_time_ns() : 1;
+				deadline = deadline > wall_ns()
+				    ? deadline - wall_ns() + arch_time_ns()
+				    : 1;
 			if (deadline == 0)
 				deadline = 1;
 		}
@@ -200,24 +217,25 @@ int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, u
 		return wake_key(k, (int)val, (op & OP_MASK) == 10 ? val3 : ~0u, NULL, 0);
 	case 3: /* REQUEUE */
 	case 4: /* CMP_REQUEUE */
-		if ((err = key_of(addr, private, &k, &now)) != 0 || (err = key_of(addr2, private, &k2, &now)) != 0)
+		if ((err = key_of(addr, private, &k, &now)) != 0 ||
+		    (err = key_of(addr2, private, &k2, &now)) != 0)
 			return err;
 		if (copy_in(&now, addr, 4) != 0)
 			return -EFAULT;
 		if ((op & OP_MASK) == 4 && now != val3)
 			return -EAGAIN;
 		return wake_key(k, (int)val, ~0u, &k2, (int)timeout);
-	case 5:
-		return wake_op(addr, private, (int)val, addr2, (int)timeout, val3);
-	default:
-		return -ENOSYS;
+	case 5: return wake_op(addr, private, (int)val, addr2, (int)timeout, val3);
+	default: return -ENOSYS;
 	}
 }
 
 /* Locks that the thread holds as it ends are marked (FUTEX_OWNER_DIED), and one waiter each is woken. */
 void futex_exit_robust(struct uthread *u)
 {
-	struct { uint64_t next, offset, pending; } head;
+	struct {
+		uint64_t next, offset, pending;
+	} head;
 	uint64_t at;
 
 	if (copy_in(&head, u->u_robust, sizeof(head)) != 0)
@@ -227,7 +245,8 @@ void futex_exit_robust(struct uthread *u)
 		uint64_t word = (at & ~1ull) + head.offset, next;
 		uint32_t v;
 
-		if (copy_in(&next, at & ~1ull, sizeof(next)) != 0 || copy_in(&v, word, sizeof(v)) != 0)
+		if (copy_in(&next, at & ~1ull, sizeof(next)) != 0 ||
+		    copy_in(&v, word, sizeof(v)) != 0)
 			return;
 		if ((v & 0x3fffffff) == (uint32_t)u->u_tid) {
 			v = (v & 0x80000000u) | 0x40000000u;

@@ -41,10 +41,7 @@ struct uthread *uthread_find(int tid)
 	return NULL;
 }
 
-static int new_id(void)
-{
-	return __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
-}
+static int new_id(void) { return __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED); }
 
 /* ---- open files ---- */
 struct files *files_new(void)
@@ -276,7 +273,8 @@ static struct sighand *sighand_of(struct proc *parent, bool share)
 
 static void sighand_put(struct sighand *sh)
 {
-	if (sh != NULL && __atomic_sub_fetch((unsigned *)(void *)&sh->sh_refcnt, 1, __ATOMIC_ACQ_REL) == 0)
+	if (sh != NULL &&
+	    __atomic_sub_fetch((unsigned *)(void *)&sh->sh_refcnt, 1, __ATOMIC_ACQ_REL) == 0)
 		kfree(sh, sizeof(*sh));
 }
 
@@ -413,7 +411,8 @@ static void leave_space(struct proc *p)
 
 	arch_cur()->t_hat = NULL;
 	arch_load_space(NULL);
-	mach_mutex_enter(&proc_lock); /* whoever looks at another process's space takes a reference under it */
+	mach_mutex_enter(
+	    &proc_lock); /* whoever looks at another process's space takes a reference under it */
 	p->p_as = NULL;
 	mach_mutex_exit(&proc_lock);
 	if (p->p_borrowed)
@@ -448,7 +447,8 @@ static void proc_end(struct proc *p)
 	orphan_children(p);
 	p->p_zombie = true;
 	parent = p->p_parent;
-	signal_send_proc(parent, p->p_exit_signal != 0 ? p->p_exit_signal : SIGCHLD, 1, (uint64_t)p->p_pid);
+	signal_send_proc(
+	    parent, p->p_exit_signal != 0 ? p->p_exit_signal : SIGCHLD, 1, (uint64_t)p->p_pid);
 	mach_mutex_exit(&proc_lock);
 	irq = spin_lock(&sched_lock);
 	wake_all(&parent->p_wait);
@@ -551,7 +551,8 @@ static bool is_ready(void *arg)
 		if (!matches(c, w->me, w->pid))
 			continue;
 		w->any = true;
-		w->ready |= c->p_zombie || (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED));
+		w->ready |=
+		    c->p_zombie || (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED));
 	}
 	return w->ready || !w->any;
 }
@@ -646,8 +647,9 @@ static void alarm_loop(void *arg)
 void proc_init(void)
 {
 	static char path[256], word[16][128];
-	char *argv[17], *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "TERM=vt100", "LANG=C.UTF-8",
-		"PWD=/", NULL };
+	char *argv[17],
+	    *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root",
+		    "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
 	struct proc *p;
 	struct uthread *u;
 	struct trapframe *tf;
@@ -659,8 +661,9 @@ void proc_init(void)
 	mach_mutex_init(&proc_lock, 7, "processes");
 	syscall_init();
 	shm_init();
-	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL || (p->p_sighand = sighand_of(NULL, false)) == NULL ||
-	    (u = uthread_new(p, &tf)) == NULL || as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
+	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL ||
+	    (p->p_sighand = sighand_of(NULL, false)) == NULL || (u = uthread_new(p, &tf)) == NULL ||
+	    as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
 		kpanic("no memory for the first program");
 	init_proc = p;
 	p->p_cwd = inode_hold(vfs_root);

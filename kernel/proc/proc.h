@@ -27,7 +27,7 @@
 #define SIGTTOU 22
 #define SIGURG 23
 #define SIGWINCH 28
-#define SIGBIT(n) (1ull << ((n) - 1))
+#define SIGBIT(n) (1ull << ((n)-1))
 
 #define SA_SIGINFO 4u
 #define SA_ONSTACK 0x08000000u
@@ -42,7 +42,10 @@ struct sigaction { /* Linux's */
 struct siginfo { /* Linux's, 128 bytes */
 	int32_t si_signo, si_errno, si_code, si_pad;
 	union {
-		struct { int32_t pid, uid; int32_t status; } kill;
+		struct {
+			int32_t pid, uid;
+			int32_t status;
+		} kill;
 		uint64_t addr;
 		uint8_t rest[112];
 	};
@@ -52,7 +55,10 @@ _Static_assert(sizeof(struct siginfo) == 128, "Linux's");
 /* A signal on its way, with what came with it. One of each number is kept. */
 struct sigset_info {
 	_Atomic uint64_t s_pending; /* sched_lock to change */
-	struct { int32_t code; uint64_t value; } s_info[NSIG];
+	struct {
+		int32_t code;
+		uint64_t value;
+	} s_info[NSIG];
 };
 
 /* Open files of a process, shared by CLONE_FILES. */
@@ -71,32 +77,35 @@ struct sighand { /* shared by CLONE_SIGHAND */
 
 #define RLIM_NLIMITS 16u
 #define RLIM_INFINITY (~0ull)
-struct rlimit { uint64_t cur, max; };
+struct rlimit {
+	uint64_t cur, max;
+};
 
 struct uthread;
 struct proc {
 	int p_pid, p_pgid, p_sid;
-	struct proc *p_parent;		/* proc_lock */
-	struct proc *p_next;		/* proc_lock: all */
-	struct uthread *p_threads;	/* proc_lock */
-	unsigned p_nthreads;		/* proc_lock */
-	struct as *p_as;		/* own, or everybody stopped: a reference */
-	bool p_borrowed;		/* p_as is the parent's until exec or exit (vfork) */
+	struct proc *p_parent;     /* proc_lock */
+	struct proc *p_next;       /* proc_lock: all */
+	struct uthread *p_threads; /* proc_lock */
+	unsigned p_nthreads;       /* proc_lock */
+	struct as *p_as;           /* own, or everybody stopped: a reference */
+	bool p_borrowed;           /* p_as is the parent's until exec or exit (vfork) */
 	struct files *p_files;
 	struct sighand *p_sighand;
-	struct inode *p_cwd;		/* proc_lock */
-	char p_exe[256], p_comm[16];	/* own */
-	char *p_args;			/* own: as /proc/pid/cmdline shows them */
+	struct inode *p_cwd;         /* proc_lock */
+	char p_exe[256], p_comm[16]; /* own */
+	char *p_args;                /* own: as /proc/pid/cmdline shows them */
 	size_t p_argslen;
-	struct sigset_info p_signals;	/* sent to the process */
-	struct waitq p_wait;		/* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
-	bool p_exiting;			/* sched_lock: every thread ends */
-	bool p_zombie;			/* proc_lock: only its status is left */
-	bool p_vforked;			/* sched_lock: its parent waits for it */
-	_Atomic bool p_stopped;		/* sched_lock */
-	bool p_told_stop;		/* proc_lock: wait() has told of the stop */
+	struct sigset_info p_signals; /* sent to the process */
+	struct waitq
+	    p_wait; /* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
+	bool p_exiting;         /* sched_lock: every thread ends */
+	bool p_zombie;          /* proc_lock: only its status is left */
+	bool p_vforked;         /* sched_lock: its parent waits for it */
+	_Atomic bool p_stopped; /* sched_lock */
+	bool p_told_stop;       /* proc_lock: wait() has told of the stop */
 	struct waitq p_cont;
-	int p_status;			/* as wait gives it */
+	int p_status; /* as wait gives it */
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
@@ -110,40 +119,43 @@ struct uthread {
 	int u_tid;
 	struct proc *u_proc;
 	struct thread *u_thread;
-	struct uthread *u_next;		/* proc_lock: of the process */
-	struct trapframe *u_tf;		/* own: where its registers are while it is in the kernel */
-	uint64_t u_sigmask;		/* sched_lock to change */
-	uint64_t u_saved_mask;		/* own: to be restored after a handler (sigsuspend, ppoll) */
+	struct uthread *u_next; /* proc_lock: of the process */
+	struct trapframe *u_tf; /* own: where its registers are while it is in the kernel */
+	uint64_t u_sigmask;     /* sched_lock to change */
+	uint64_t u_saved_mask;  /* own: to be restored after a handler (sigsuspend, ppoll) */
 	bool u_restore_mask;
 	struct sigset_info u_signals;
 	uint64_t u_altstack, u_altsize;
 	uint32_t u_altflags;
-	uint64_t u_clear_tid;		/* CLONE_CHILD_CLEARTID */
+	uint64_t u_clear_tid; /* CLONE_CHILD_CLEARTID */
 	uint64_t u_robust;
-	int64_t u_syscall;		/* own: its number, while it runs; -1 */
+	int64_t u_syscall; /* own: its number, while it runs; -1 */
 	uint64_t u_copy_fail;
 };
 
 extern struct mach_mutex proc_lock; /* sleeps: the tree of processes */
-extern struct proc *all_procs;	    /* proc_lock */
+extern struct proc *all_procs;      /* proc_lock */
 struct proc *this_proc(void);
 struct uthread *this_uthread(void);
 void proc_init(void);
-struct proc *proc_find(int pid); /* proc_lock held; NULL */
+struct proc *proc_find(int pid);       /* proc_lock held; NULL */
 struct uthread *uthread_find(int tid); /* proc_lock held */
 _Noreturn void proc_exit(int status);  /* the whole process, as wait gives it */
 _Noreturn void uthread_exit(int code); /* this thread */
-void proc_free(struct proc *);	       /* a zombie that was waited for; proc_lock held */
+void proc_free(struct proc *);         /* a zombie that was waited for; proc_lock held */
 int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls);
-int proc_exec(const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
+int proc_exec(
+    const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
-int64_t proc_wait_kernel(int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
+int64_t proc_wait_kernel(
+    int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
-int fd_install(struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
-struct file *fd_get(int fd);   /* a reference; NULL */
+int fd_install(
+    struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
+struct file *fd_get(int fd);                                     /* a reference; NULL */
 int fd_close(struct files *, int fd);
 void files_close_on_exec(struct files *);
 
@@ -151,23 +163,27 @@ void files_close_on_exec(struct files *);
 void signal_send_thread(struct thread *, int sig, int code, uint64_t value);
 void signal_send_uthread(struct uthread *, int sig, int code, uint64_t value);
 void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
-void signal_interrupt_group(int pgid, int sig); /* from an interrupt: no lock but sched_lock */
+void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: no lock but sched_lock */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
 void signal_poll_alarms(void);
-int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *, uint64_t oldmask);
+int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *,
+    uint64_t oldmask);
 int64_t arch_sigreturn(struct trapframe *);
 
 /* ---- user memory ---- */
-int copy_in(void *to, uint64_t from, uint64_t len);  /* 0 or -EFAULT */
+int copy_in(void *to, uint64_t from, uint64_t len); /* 0 or -EFAULT */
 int copy_out(uint64_t to, const void *from, uint64_t len);
-int64_t copy_in_string(char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
+int64_t copy_in_string(
+    char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
 
 /* ---- futexes: futex.c ---- */
-int64_t futex_call(uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3);
+int64_t futex_call(
+    uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3);
 int futex_wake_addr(uint64_t addr, int n);
 void futex_exit_robust(struct uthread *);
 
-int path_find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **); /* as fstatat's arguments; sys/path.c */
+int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
+    struct inode **); /* as fstatat's arguments; sys/path.c */
 void shm_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;

@@ -15,7 +15,9 @@
 #define FATAL_ALWAYS (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 #define DEFAULT_IGNORE (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT))
 #define DEFAULT_STOP (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
-#define DEFAULT_CORE (SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) | SIGBIT(3) | SIGBIT(5))
+#define DEFAULT_CORE                                                                               \
+	(SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) |    \
+	    SIGBIT(3) | SIGBIT(5))
 
 static uint64_t wanted(const struct uthread *u)
 {
@@ -184,13 +186,15 @@ static void stop(struct proc *p)
 	(void)wait_until(&p->p_cont, continued, p, 0, false);
 }
 
-static void report_death(const struct proc *p, int sig, const struct siginfo *info, const struct trapframe *tf)
+static void report_death(
+    const struct proc *p, int sig, const struct siginfo *info, const struct trapframe *tf)
 {
 	char quiet[8];
 
 	if (!(DEFAULT_CORE & SIGBIT(sig)) || cmdline_get("quiet", quiet, sizeof(quiet)))
 		return;
-	kprintf("%s (%d): signal %d code %d address %lx at %lx\n", p->p_comm, p->p_pid, sig, info->si_code, info->addr, tf_ip(tf));
+	kprintf("%s (%d): signal %d code %d address %lx at %lx\n", p->p_comm, p->p_pid, sig,
+	    info->si_code, info->addr, tf_ip(tf));
 }
 
 /* One signal. True: the thread goes on with a handler. */

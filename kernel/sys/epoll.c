@@ -69,7 +69,8 @@ static struct watch **find(struct epoll *e, int fd)
 }
 
 /* op: 1 add, 2 delete, 3 modify */
-static int64_t control(struct epoll *e, uint64_t op, int fd, struct file *f, const struct epoll_event *ev)
+static int64_t control(
+    struct epoll *e, uint64_t op, int fd, struct file *f, const struct epoll_event *ev)
 {
 	struct watch **p = find(e, fd), *w = *p;
 
@@ -109,7 +110,8 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 			r = -EINVAL;
 		else if (a[1] != 2 && copy_in(&ev, a[3], sizeof(ev)) != 0)
 			r = -EFAULT;
-		else if (inode_type(f->f_inode) == S_IFDIR || (f->f_ops == &file_pages_ops && inode_type(f->f_inode) == S_IFREG))
+		else if (inode_type(f->f_inode) == S_IFDIR ||
+		    (f->f_ops == &file_pages_ops && inode_type(f->f_inode) == S_IFREG))
 			r = -EPERM;
 		else {
 			mach_mutex_enter(&((struct epoll *)ef->f_data)->e_lock);
@@ -140,7 +142,8 @@ static int look(struct epoll *e, struct epoll_event *out, int max)
 			kfree(w, sizeof(*w));
 			continue;
 		}
-		now = (uint32_t)(f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT);
+		now =
+		    (uint32_t)(f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT);
 		file_put(f);
 		now &= (w->w_event.events & 0xffff) | POLLERR | POLLHUP;
 		if (now != 0 && w->w_event.events != EPOLL_ONESHOT) {
@@ -189,5 +192,11 @@ static int64_t wait_events(int fd, uint64_t to, int max, int ms)
 	file_put(f);
 	return n;
 }
-int64_t sys_epoll_wait(const uint64_t *a) { return wait_events((int)a[0], a[1], (int)a[2], (int)a[3]); }
-int64_t sys_epoll_pwait(const uint64_t *a) { return wait_events((int)a[0], a[1], (int)a[2], (int)a[3]); }
+int64_t sys_epoll_wait(const uint64_t *a)
+{
+	return wait_events((int)a[0], a[1], (int)a[2], (int)a[3]);
+}
+int64_t sys_epoll_pwait(const uint64_t *a)
+{
+	return wait_events((int)a[0], a[1], (int)a[2], (int)a[3]);
+}

@@ -12,11 +12,14 @@
 #define BOUNCE_SMALL 4096u
 #define IOV_MAX 1024u
 
-struct iovec { uint64_t base, len; };
+struct iovec {
+	uint64_t base, len;
+};
 
 /* ---- reading and writing ---- */
 /* off: NULL: the file's own offset. */
-static int64_t transfer(struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
+static int64_t transfer(
+    struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
 {
 	bool own = off == NULL && f->f_ops->fo_seekable;
 	uint64_t zero = 0, *at = off != NULL ? off : own ? &f->f_off : &zero, largest = 0;
@@ -42,7 +45,8 @@ static int64_t transfer(struct file *f, const struct iovec *v, unsigned n, bool 
 			if (write && copy_in(buf, v[i].base + done, part) != 0)
 				r = -EFAULT;
 			else
-				r = write ? f->f_ops->fo_write(f, buf, part, *at) : f->f_ops->fo_read(f, buf, part, *at);
+				r = write ? f->f_ops->fo_write(f, buf, part, *at)
+					  : f->f_ops->fo_read(f, buf, part, *at);
 			if (r > 0 && !write && copy_out(v[i].base + done, buf, (uint64_t)r) != 0)
 				r = -EFAULT;
 			if (r <= 0)
@@ -74,7 +78,8 @@ static int64_t rw(int fd, const struct iovec *v, unsigned n, bool write, uint64_
 
 	if (f == NULL)
 		return -EBADF;
-	if ((f->f_flags & O_PATH) || (write ? (f->f_flags & O_ACCMODE) == 0 : (f->f_flags & O_ACCMODE) == O_WRONLY))
+	if ((f->f_flags & O_PATH) ||
+	    (write ? (f->f_flags & O_ACCMODE) == 0 : (f->f_flags & O_ACCMODE) == O_WRONLY))
 		r = -EBADF;
 	else if (off != NULL && !f->f_ops->fo_seekable)
 		r = -ESPIPE;
@@ -86,19 +91,27 @@ static int64_t rw(int fd, const struct iovec *v, unsigned n, bool write, uint64_
 	return r;
 }
 
-int64_t sys_read(const uint64_t *a) { return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, NULL); }
-int64_t sys_write(const uint64_t *a) { return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, NULL); }
+int64_t sys_read(const uint64_t *a)
+{
+	return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, NULL);
+}
+int64_t sys_write(const uint64_t *a)
+{
+	return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, NULL);
+}
 int64_t sys_pread64(const uint64_t *a)
 {
 	uint64_t off = a[3];
 
-	return (int64_t)off < 0 ? -EINVAL : rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, &off);
+	return (int64_t)off < 0 ? -EINVAL
+				: rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, &off);
 }
 int64_t sys_pwrite64(const uint64_t *a)
 {
 	uint64_t off = a[3];
 
-	return (int64_t)off < 0 ? -EINVAL : rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, &off);
+	return (int64_t)off < 0 ? -EINVAL
+				: rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, &off);
 }
 
 static int64_t rwv(const uint64_t *a, bool write)
@@ -112,7 +125,9 @@ static int64_t rwv(const uint64_t *a, bool write)
 		return 0;
 	if ((v = kalloc(a[2] * sizeof(*v))) == NULL)
 		return -ENOMEM;
-	r = copy_in(v, a[1], a[2] * sizeof(*v)) != 0 ? -EFAULT : rw((int)a[0], v, (unsigned)a[2], write, NULL);
+	r = copy_in(v, a[1], a[2] * sizeof(*v)) != 0
+	    ? -EFAULT
+	    : rw((int)a[0], v, (unsigned)a[2], write, NULL);
 	kfree(v, a[2] * sizeof(*v));
 	return r;
 }
@@ -120,7 +135,8 @@ int64_t sys_readv(const uint64_t *a) { return rwv(a, false); }
 int64_t sys_writev(const uint64_t *a) { return rwv(a, true); }
 
 /* From one file to another, in the kernel. */
-static int64_t splice(struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
+static int64_t splice(
+    struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
 {
 	char *buf = kalloc(BOUNCE_SMALL);
 	int64_t total = 0, r = 0;
@@ -128,7 +144,8 @@ static int64_t splice(struct file *in, uint64_t *inoff, struct file *out, uint64
 	if (buf == NULL)
 		return -ENOMEM;
 	while ((uint64_t)total < len) {
-		uint64_t part = len - (uint64_t)total < BOUNCE_SMALL ? len - (uint64_t)total : BOUNCE_SMALL;
+		uint64_t part =
+		    len - (uint64_t)total < BOUNCE_SMALL ? len - (uint64_t)total : BOUNCE_SMALL;
 
 		if ((r = in->f_ops->fo_read(in, buf, part, *inoff)) <= 0)
 			break;
@@ -151,7 +168,8 @@ static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_
 	if (in != NULL && out != NULL) {
 		inoff = in->f_off;
 		outoff = out->f_off;
-		if ((inp != 0 && copy_in(&inoff, inp, 8) != 0) || (outp != 0 && copy_in(&outoff, outp, 8) != 0))
+		if ((inp != 0 && copy_in(&inoff, inp, 8) != 0) ||
+		    (outp != 0 && copy_in(&outoff, outp, 8) != 0))
 			r = -EFAULT;
 		else if (in->f_ops->fo_read == NULL || out->f_ops->fo_write == NULL)
 			r = -EINVAL;
@@ -173,7 +191,10 @@ static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_
 	return r;
 }
 int64_t sys_sendfile(const uint64_t *a) { return between((int)a[1], a[2], (int)a[0], 0, a[3]); }
-int64_t sys_copy_file_range(const uint64_t *a) { return between((int)a[0], a[1], (int)a[2], a[3], a[4]); }
+int64_t sys_copy_file_range(const uint64_t *a)
+{
+	return between((int)a[0], a[1], (int)a[2], a[3], a[4]);
+}
 
 int64_t sys_lseek(const uint64_t *a)
 {
@@ -253,20 +274,33 @@ int64_t sys_fcntl(const uint64_t *a)
 	if (f == NULL)
 		return -EBADF;
 	switch (a[1]) {
-	case 0: case 1030: /* DUPFD, DUPFD_CLOEXEC */
+	case 0:
+	case 1030: /* DUPFD, DUPFD_CLOEXEC */
 		return fd_install(fs, f, (unsigned)a[2], a[1] == 1030);
 	case 1: r = fs->fs_cloexec[a[0]]; break;
 	case 2: fs->fs_cloexec[a[0]] = a[2] & 1; break;
 	case 3: r = f->f_flags; break;
-	case 4: f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) | (unsigned)(a[2] & (O_APPEND | O_NONBLOCK)); break;
-	case 5: { /* GETLK: nobody else has a lock */
-		struct { int16_t type, whence; } l = { 2, 0 };
+	case 4:
+		f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) |
+		    (unsigned)(a[2] & (O_APPEND | O_NONBLOCK));
+		break;
+	case 5: { /* GETLK: nobody else has a lock */ struct { int16_t type, whence;
+		} l = { 2, 0 };
 
 		r = copy_out(a[2], &l, 2);
 		break;
 	}
-	case 6: case 7: case 37: case 38: break; /* locks: one user of a file at a time is assumed */
-	case 36: { struct { int16_t type; } l = { 2 }; r = copy_out(a[2], &l, 2); break; }
+	case 6:
+	case 7:
+	case 37:
+	case 38: break; /* locks: one user of a file at a time is assumed */
+	case 36: {
+		struct {
+			int16_t type;
+		} l = { 2 };
+		r = copy_out(a[2], &l, 2);
+		break;
+	}
 	case 1032: r = 65536; break; /* GETPIPE_SZ */
 	case 1031: r = 65536; break;
 	default: r = -EINVAL;
@@ -275,7 +309,11 @@ int64_t sys_fcntl(const uint64_t *a)
 	return r;
 }
 
-int64_t sys_flock(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_flock(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 
 int64_t sys_ioctl(const uint64_t *a)
 {
@@ -293,7 +331,8 @@ int64_t sys_ioctl(const uint64_t *a)
 		this_proc()->p_files->fs_cloexec[a[0]] = a[1] == 0x5451;
 		r = 0;
 	} else {
-		r = f->f_ops->fo_ioctl != NULL ? f->f_ops->fo_ioctl(f, (unsigned)a[1], a[2]) : -ENOTTY;
+		r = f->f_ops->fo_ioctl != NULL ? f->f_ops->fo_ioctl(f, (unsigned)a[1], a[2])
+					       : -ENOTTY;
 	}
 	file_put(f);
 	return r;
@@ -377,9 +416,14 @@ static int64_t event_write(struct file *f, const void *buf, uint64_t len, uint64
 	return 8;
 }
 
-static int event_poll(struct file *f) { return (((struct event_count *)f->f_data)->count != 0 ? POLLIN : 0) | POLLOUT; }
+static int event_poll(struct file *f)
+{
+	return (((struct event_count *)f->f_data)->count != 0 ? POLLIN : 0) | POLLOUT;
+}
 static void event_close(struct file *f) { kfree(f->f_data, sizeof(struct event_count)); }
-static const struct file_ops event_ops = { .fo_read = event_read, .fo_write = event_write, .fo_poll = event_poll,
+static const struct file_ops event_ops = { .fo_read = event_read,
+	.fo_write = event_write,
+	.fo_poll = event_poll,
 	.fo_close = event_close };
 static const struct inode_ops event_inode_ops = { .io_lookup = NULL };
 
@@ -405,7 +449,10 @@ int64_t sys_eventfd2(const uint64_t *a)
 }
 
 /* ---- polling ---- */
-struct pollfd { int32_t fd; int16_t events, revents; };
+struct pollfd {
+	int32_t fd;
+	int16_t events, revents;
+};
 
 static int poll_once(struct pollfd *p, uint64_t n)
 {
@@ -420,7 +467,8 @@ static int poll_once(struct pollfd *p, uint64_t n)
 		if ((f = fd_get(p[i].fd)) == NULL) {
 			p[i].revents = POLLNVAL;
 		} else {
-			int now = f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
+			int now =
+			    f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
 
 			p[i].revents = (int16_t)(now & (p[i].events | POLLERR | POLLHUP));
 			file_put(f);
@@ -430,7 +478,8 @@ static int poll_once(struct pollfd *p, uint64_t n)
 	return ready;
 }
 
-#define POLL_AGAIN_NS 20000000u /* a file may become ready between the look and the sleep: it is looked at again */
+#define POLL_AGAIN_NS                                                                              \
+	20000000u /* a file may become ready between the look and the sleep: it is looked at again */
 
 static int64_t poll_wait(struct pollfd *p, uint64_t n, uint64_t deadline)
 {
@@ -543,7 +592,8 @@ static int64_t do_select(const uint64_t *a, uint64_t deadline)
 		memset(set, 0, sizeof(set));
 		r = 0;
 		for (uint64_t i = 0; i < k; i++) {
-			if ((p[i].events & POLLIN) && (p[i].revents & (POLLIN | POLLHUP | POLLERR))) {
+			if ((p[i].events & POLLIN) &&
+			    (p[i].revents & (POLLIN | POLLHUP | POLLERR))) {
 				set[0][p[i].fd / 64] |= 1ull << (p[i].fd % 64);
 				r++;
 			}
@@ -603,4 +653,8 @@ int64_t sys_sync(const uint64_t *a)
 	vfs_sync();
 	return 0;
 }
-int64_t sys_fadvise64(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_fadvise64(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}

@@ -20,8 +20,12 @@
 static int mem_err(enum vm_err e)
 {
 	switch (e) {
-	case VM_NOMAP: case VM_NOMEM: case VM_NOSWAP: case VM_LIMIT: return -ENOMEM;
-	case VM_PROT: case VM_ACCESS: return -EACCES;
+	case VM_NOMAP:
+	case VM_NOMEM:
+	case VM_NOSWAP:
+	case VM_LIMIT: return -ENOMEM;
+	case VM_PROT:
+	case VM_ACCESS: return -EACCES;
 	case VM_LOCKED: return -EBUSY;
 	case VM_IO: return -EIO;
 	case VM_RETRY: return -EAGAIN;
@@ -29,7 +33,8 @@ static int mem_err(enum vm_err e)
 	}
 }
 
-static enum vm_err place(struct proc *p, vaddr_t *at, uint64_t len, unsigned flags, const struct segvn_args *a)
+static enum vm_err place(
+    struct proc *p, vaddr_t *at, uint64_t len, unsigned flags, const struct segvn_args *a)
 {
 	vaddr_t hint = vm_page_trunc(*at), max = flags & MAP_32BIT ? 1ull << 31 : mmap_top(p);
 	enum vm_err e;
@@ -37,9 +42,11 @@ static enum vm_err place(struct proc *p, vaddr_t *at, uint64_t len, unsigned fla
 	if (flags & (MAP_FIXED | MAP_NOREPLACE)) {
 		unsigned how = flags & MAP_NOREPLACE ? AS_FIXED | AS_NOREPLACE : AS_FIXED;
 
-		return as_map_at(p->p_as, at, len, VM_PAGESIZE, flags & MAP_NOREPLACE ? how & ~AS_FIXED : how, segvn_create, a);
+		return as_map_at(p->p_as, at, len, VM_PAGESIZE,
+		    flags & MAP_NOREPLACE ? how & ~AS_FIXED : how, segvn_create, a);
 	}
-	if (hint >= 0x10000 && hint < max && len <= max - hint && as_map(p->p_as, hint, len, segvn_create, a) == VM_OK) {
+	if (hint >= 0x10000 && hint < max && len <= max - hint &&
+	    as_map(p->p_as, hint, len, segvn_create, a) == VM_OK) {
 		*at = hint;
 		return VM_OK;
 	}
@@ -52,7 +59,8 @@ static enum vm_err place(struct proc *p, vaddr_t *at, uint64_t len, unsigned fla
 }
 
 /* What a file is mapped as. The file is fit for it, or a negative error. */
-static int file_args(struct file *f, unsigned flags, unsigned prot, uint64_t off, uint64_t len, struct segvn_args *a)
+static int file_args(
+    struct file *f, unsigned flags, unsigned prot, uint64_t off, uint64_t len, struct segvn_args *a)
 {
 	struct inode *i = f->f_inode;
 	bool writer = (f->f_flags & O_ACCMODE) != 0;
@@ -80,7 +88,8 @@ static int file_args(struct file *f, unsigned flags, unsigned prot, uint64_t off
 		a->sa_maxprot &= ~PROT_W;
 		return prot & PROT_W ? -EACCES : 0;
 	}
-	if (i->i_ops->io_extend != NULL && off < i->i_size) { /* page-out cannot allocate blocks: holes are filled now */
+	if (i->i_ops->io_extend != NULL &&
+	    off < i->i_size) { /* page-out cannot allocate blocks: holes are filled now */
 		uint64_t n = i->i_size - off < len ? i->i_size - off : len;
 		int err;
 
@@ -95,7 +104,8 @@ static int file_args(struct file *f, unsigned flags, unsigned prot, uint64_t off
 
 int64_t sys_mmap(const uint64_t *a)
 {
-	struct segvn_args args = { .sa_prot = (unsigned)a[2] & 7, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct segvn_args args = { .sa_prot = (unsigned)a[2] & 7,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X };
 	uint64_t len = vm_page_round(a[1]);
 	unsigned flags = (unsigned)a[3];
 	struct file *f = NULL;
@@ -103,7 +113,8 @@ int64_t sys_mmap(const uint64_t *a)
 	enum vm_err e;
 	int err = 0;
 
-	if (len == 0 || len < a[1] || (a[5] & VM_PAGEMASK) != 0 || !(flags & (MAP_SHARED | MAP_PRIVATE)))
+	if (len == 0 || len < a[1] || (a[5] & VM_PAGEMASK) != 0 ||
+	    !(flags & (MAP_SHARED | MAP_PRIVATE)))
 		return -EINVAL;
 	if ((flags & (MAP_FIXED | MAP_NOREPLACE)) && (at & VM_PAGEMASK) != 0)
 		return -EINVAL;
@@ -125,8 +136,9 @@ int64_t sys_mmap(const uint64_t *a)
 	if (err != 0)
 		return err;
 	if ((flags & MAP_POPULATE) && (args.sa_prot & (PROT_R | PROT_W)))
-		(void)as_advise(this_proc()->p_as, at, len, args.sa_prot & PROT_W && !(flags & MAP_SHARED) ? ADV_POPULATE_WRITE :
-			ADV_POPULATE_READ);
+		(void)as_advise(this_proc()->p_as, at, len,
+		    args.sa_prot & PROT_W && !(flags & MAP_SHARED) ? ADV_POPULATE_WRITE
+								   : ADV_POPULATE_READ);
 	return (int64_t)at;
 }
 
@@ -143,7 +155,8 @@ int64_t sys_mprotect(const uint64_t *a)
 		return -EINVAL;
 	if (a[1] == 0)
 		return 0;
-	return mem_err(as_setprot(this_proc()->p_as, a[0], vm_page_round(a[1]), (unsigned)a[2] & 7));
+	return mem_err(
+	    as_setprot(this_proc()->p_as, a[0], vm_page_round(a[1]), (unsigned)a[2] & 7));
 }
 
 int64_t sys_brk(const uint64_t *a)
@@ -162,7 +175,8 @@ int64_t sys_mremap(const uint64_t *a)
 
 	if ((a[0] & VM_PAGEMASK) != 0 || a[2] == 0 || (a[3] & ~7ull) != 0)
 		return -EINVAL;
-	e = as_remap(this_proc()->p_as, a[0], vm_page_round(a[1]), vm_page_round(a[2]), (unsigned)a[3], &to);
+	e = as_remap(
+	    this_proc()->p_as, a[0], vm_page_round(a[1]), vm_page_round(a[2]), (unsigned)a[3], &to);
 	return e == VM_OK ? (int64_t)to : e == VM_NOMAP ? -EFAULT : mem_err(e);
 }
 
@@ -198,8 +212,16 @@ int64_t sys_mincore(const uint64_t *a)
 
 int64_t sys_madvise(const uint64_t *a)
 {
-	static const int8_t of[] = { [0] = ADV_NORMAL, [1] = ADV_RANDOM, [2] = ADV_SEQUENTIAL, [3] = ADV_WILLNEED, [4] = ADV_DONTNEED,
-		[8] = ADV_FREE, [9] = ADV_REMOVE, [20] = ADV_COLD, [21] = ADV_PAGEOUT, [22] = ADV_POPULATE_READ,
+	static const int8_t of[] = { [0] = ADV_NORMAL,
+		[1] = ADV_RANDOM,
+		[2] = ADV_SEQUENTIAL,
+		[3] = ADV_WILLNEED,
+		[4] = ADV_DONTNEED,
+		[8] = ADV_FREE,
+		[9] = ADV_REMOVE,
+		[20] = ADV_COLD,
+		[21] = ADV_PAGEOUT,
+		[22] = ADV_POPULATE_READ,
 		[23] = ADV_POPULATE_WRITE };
 	struct as *as = this_proc()->p_as;
 	uint64_t len = vm_page_round(a[1]);
@@ -207,12 +229,16 @@ int64_t sys_madvise(const uint64_t *a)
 	if ((a[0] & VM_PAGEMASK) != 0)
 		return -EINVAL;
 	switch (a[2]) {
-	case 10: return mem_err(as_inherit(as, a[0], len, INHERIT_NONE));  /* DONTFORK */
-	case 11: return mem_err(as_inherit(as, a[0], len, INHERIT_COPY));  /* DOFORK */
-	case 18: return mem_err(as_inherit(as, a[0], len, INHERIT_ZERO));  /* WIPEONFORK */
+	case 10: return mem_err(as_inherit(as, a[0], len, INHERIT_NONE)); /* DONTFORK */
+	case 11: return mem_err(as_inherit(as, a[0], len, INHERIT_COPY)); /* DOFORK */
+	case 18: return mem_err(as_inherit(as, a[0], len, INHERIT_ZERO)); /* WIPEONFORK */
 	case 19: return mem_err(as_inherit(as, a[0], len, INHERIT_COPY));
-	case 14: case 15: case 12: case 13: case 16: case 17: /* huge pages, merging, core dumps: advice without effect */
-		return 0;
+	case 14:
+	case 15:
+	case 12:
+	case 13:
+	case 16:
+	case 17: /* huge pages, merging, core dumps: advice without effect */ return 0;
 	default: break;
 	}
 	if (a[2] > 23 || (of[a[2]] == 0 && a[2] != 0))
@@ -222,12 +248,14 @@ int64_t sys_madvise(const uint64_t *a)
 
 int64_t sys_mlock(const uint64_t *a)
 {
-	return mem_err(as_lock(this_proc()->p_as, vm_page_trunc(a[0]), vm_page_round(a[1] + (a[0] & VM_PAGEMASK))));
+	return mem_err(as_lock(
+	    this_proc()->p_as, vm_page_trunc(a[0]), vm_page_round(a[1] + (a[0] & VM_PAGEMASK))));
 }
 int64_t sys_mlock2(const uint64_t *a) { return a[2] != 0 ? -EINVAL : sys_mlock(a); }
 int64_t sys_munlock(const uint64_t *a)
 {
-	return mem_err(as_unlock(this_proc()->p_as, vm_page_trunc(a[0]), vm_page_round(a[1] + (a[0] & VM_PAGEMASK))));
+	return mem_err(as_unlock(
+	    this_proc()->p_as, vm_page_trunc(a[0]), vm_page_round(a[1] + (a[0] & VM_PAGEMASK))));
 }
 int64_t sys_mlockall(const uint64_t *a)
 {
@@ -256,7 +284,9 @@ int64_t sys_memfd_create(const uint64_t *a)
 }
 
 /* ---- messages between spaces ---- */
-struct iovec { uint64_t base, len; };
+struct iovec {
+	uint64_t base, len;
+};
 #define IOV_MAX 64u
 
 static int64_t process_vm(const uint64_t *a, bool write)
@@ -269,7 +299,8 @@ static int64_t process_vm(const uint64_t *a, bool write)
 
 	if (a[2] > IOV_MAX || a[4] > IOV_MAX || a[5] != 0)
 		return -EINVAL;
-	if (copy_in(local, a[1], a[2] * sizeof(*local)) != 0 || copy_in(remote, a[3], a[4] * sizeof(*remote)) != 0)
+	if (copy_in(local, a[1], a[2] * sizeof(*local)) != 0 ||
+	    copy_in(remote, a[3], a[4] * sizeof(*remote)) != 0)
 		return -EFAULT;
 	mach_mutex_enter(&proc_lock);
 	p = proc_find((int)a[0]);
@@ -280,9 +311,11 @@ static int64_t process_vm(const uint64_t *a, bool write)
 	if (other == NULL)
 		return -ESRCH;
 	while (li < a[2] && ri < a[4]) {
-		uint64_t n = local[li].len < remote[ri].len ? local[li].len : remote[ri].len, done = 0;
-		enum vm_err e = write ? as_copy(me, local[li].base, other, remote[ri].base, n, &done) :
-					as_copy(other, remote[ri].base, me, local[li].base, n, &done);
+		uint64_t n = local[li].len < remote[ri].len ? local[li].len : remote[ri].len,
+			 done = 0;
+		enum vm_err e = write
+		    ? as_copy(me, local[li].base, other, remote[ri].base, n, &done)
+		    : as_copy(other, remote[ri].base, me, local[li].base, n, &done);
 
 		total += (int64_t)done;
 		if (e != VM_OK) {

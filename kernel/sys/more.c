@@ -4,17 +4,37 @@
 #include "kernel/sys/calls.h"
 
 /* ---- scheduling: one class, no priorities ---- */
-int64_t sys_getpriority(const uint64_t *a) { (void)a; return 20; }
-int64_t sys_setpriority(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_sched_setparam(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getpriority(const uint64_t *a)
+{
+	(void)a;
+	return 20;
+}
+int64_t sys_setpriority(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_sched_setparam(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 int64_t sys_sched_getparam(const uint64_t *a)
 {
 	int zero = 0;
 
 	return copy_out(a[1], &zero, sizeof(zero));
 }
-int64_t sys_sched_setscheduler(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_sched_getscheduler(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_setscheduler(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_sched_getscheduler(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 int64_t sys_sched_get_priority_max(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 99 : 0; }
 int64_t sys_sched_get_priority_min(const uint64_t *a) { return a[0] == 1 || a[0] == 2 ? 1 : 0; }
 int64_t sys_sched_rr_get_interval(const uint64_t *a)
@@ -27,13 +47,22 @@ int64_t sys_getcpu(const uint64_t *a)
 {
 	unsigned cpu = mach_cpu_id(), node = 0;
 
-	if ((a[0] != 0 && copy_out(a[0], &cpu, 4) != 0) || (a[1] != 0 && copy_out(a[1], &node, 4) != 0))
+	if ((a[0] != 0 && copy_out(a[0], &cpu, 4) != 0) ||
+	    (a[1] != 0 && copy_out(a[1], &node, 4) != 0))
 		return -EFAULT;
 	return 0;
 }
 int64_t sys_membarrier(const uint64_t *a) { return a[0] == 0 ? 0 : -EINVAL; }
-int64_t sys_personality(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_sethostname(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_personality(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_sethostname(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 
 /* ---- who: root ---- */
 static int64_t three_zeroes(const uint64_t *a)
@@ -47,9 +76,21 @@ static int64_t three_zeroes(const uint64_t *a)
 }
 int64_t sys_getresuid(const uint64_t *a) { return three_zeroes(a); }
 int64_t sys_getresgid(const uint64_t *a) { return three_zeroes(a); }
-int64_t sys_setreuid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_setregid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_setgroups(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_setreuid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_setregid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_setgroups(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 
 /* ---- processes ---- */
 int64_t sys_get_robust_list(const uint64_t *a)
@@ -61,7 +102,9 @@ int64_t sys_get_robust_list(const uint64_t *a)
 	return 0;
 }
 
-struct clone_args { uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls; };
+struct clone_args {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+};
 int64_t sys_clone3(const uint64_t *a)
 {
 	struct clone_args c;
@@ -72,7 +115,8 @@ int64_t sys_clone3(const uint64_t *a)
 		return -EFAULT;
 	if (c.flags & ~0x013fff00ull)
 		return -EINVAL;
-	return proc_clone(c.flags | c.exit_signal, c.stack != 0 ? c.stack + c.stack_size : 0, c.parent_tid, c.child_tid, c.tls);
+	return proc_clone(c.flags | c.exit_signal, c.stack != 0 ? c.stack + c.stack_size : 0,
+	    c.parent_tid, c.child_tid, c.tls);
 }
 
 int64_t sys_waitid(const uint64_t *a)
@@ -90,9 +134,14 @@ int64_t sys_waitid(const uint64_t *a)
 		return r;
 	if (r > 0) {
 		info.si_signo = SIGCHLD;
-		info.si_code = (status & 0x7f) == 0 ? 1 : (status & 0xff) == 0x7f ? 5 : status & 0x80 ? 3 : 2;
+		info.si_code = (status & 0x7f) == 0 ? 1
+		    : (status & 0xff) == 0x7f       ? 5
+		    : status & 0x80                 ? 3
+						    : 2;
 		info.kill.pid = (int32_t)r;
-		info.kill.status = (status & 0x7f) == 0 ? status >> 8 : (status & 0xff) == 0x7f ? status >> 8 : status & 0x7f;
+		info.kill.status = (status & 0x7f) == 0 ? status >> 8
+		    : (status & 0xff) == 0x7f           ? status >> 8
+							: status & 0x7f;
 	}
 	return a[2] != 0 ? copy_out(a[2], &info, sizeof(info)) : 0;
 }
@@ -125,12 +174,15 @@ int64_t sys_rt_sigtimedwait(const uint64_t *a)
 	for (;;) {
 		static struct waitq quiet;
 		bool irq = spin_lock(&sched_lock);
-		uint64_t old = u->u_sigmask, now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set;
+		uint64_t old = u->u_sigmask,
+			 now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set;
 		int err = 0;
 
 		if (now != 0) {
 			sig = __builtin_ctzll(now) + 1;
-			struct sigset_info *from = u->u_signals.s_pending & SIGBIT(sig) ? &u->u_signals : &u->u_proc->p_signals;
+			struct sigset_info *from = u->u_signals.s_pending & SIGBIT(sig)
+			    ? &u->u_signals
+			    : &u->u_proc->p_signals;
 
 			from->s_pending &= ~SIGBIT(sig);
 			info.si_signo = sig;
@@ -173,7 +225,9 @@ int64_t sys_rt_sigqueueinfo(const uint64_t *a)
 /* ---- files ---- */
 static int64_t at_offset(const uint64_t *a, bool write)
 {
-	struct { uint64_t base, len; } v;
+	struct {
+		uint64_t base, len;
+	} v;
 	int64_t total = 0;
 
 	if ((int64_t)a[3] < 0 || a[2] > 1024)
@@ -198,7 +252,11 @@ int64_t sys_preadv(const uint64_t *a) { return at_offset(a, false); }
 int64_t sys_pwritev(const uint64_t *a) { return at_offset(a, true); }
 int64_t sys_syncfs(const uint64_t *a) { return sys_sync(a); }
 int64_t sys_sync_file_range(const uint64_t *a) { return sys_fsync(a); }
-int64_t sys_readahead(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_readahead(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 
 int64_t sys_close_range(const uint64_t *a)
 {
@@ -215,7 +273,11 @@ int64_t sys_close_range(const uint64_t *a)
 	return 0;
 }
 
-struct stat_time { int64_t sec; uint32_t nsec; int32_t pad; };
+struct stat_time {
+	int64_t sec;
+	uint32_t nsec;
+	int32_t pad;
+};
 struct statx {
 	uint32_t mask, blksize;
 	uint64_t attributes;

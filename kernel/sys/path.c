@@ -73,7 +73,8 @@ static int find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip
 	if ((flags & AT_EMPTY_PATH) && n.n_path[0] == '\0' && n.n_start != NULL)
 		*ip = inode_hold(n.n_start);
 	else
-		err = vfs_walk(n.n_start, n.n_path, flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0, ip);
+		err = vfs_walk(
+		    n.n_start, n.n_path, flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0, ip);
 	name_end(&n);
 	return err;
 }
@@ -87,20 +88,34 @@ static int64_t open_at(uint64_t dirfd, uint64_t path, uint64_t flags, uint64_t m
 
 	if ((err = name_begin(&n, dirfd, path)) != 0)
 		return err;
-	err = vfs_open(n.n_start, n.n_path, (unsigned)flags, (unsigned)mode & ~this_proc()->p_umask, &f);
+	err = vfs_open(
+	    n.n_start, n.n_path, (unsigned)flags, (unsigned)mode & ~this_proc()->p_umask, &f);
 	name_end(&n);
 	return err != 0 ? err : fd_install(this_proc()->p_files, f, 0, (flags & O_CLOEXEC) != 0);
 }
 int64_t sys_open(const uint64_t *a) { return open_at(AT_FDCWD, a[0], a[1], a[2]); }
 int64_t sys_openat(const uint64_t *a) { return open_at(a[0], a[1], a[2], a[3]); }
-int64_t sys_creat(const uint64_t *a) { return open_at(AT_FDCWD, a[0], O_WRONLY | O_CREAT | O_TRUNC, a[1]); }
+int64_t sys_creat(const uint64_t *a)
+{
+	return open_at(AT_FDCWD, a[0], O_WRONLY | O_CREAT | O_TRUNC, a[1]);
+}
 
 /* ---- status ---- */
 static int64_t give_stat(struct inode *i, uint64_t to)
 {
-	struct stat st = { .st_dev = i->i_fs, .st_ino = i->i_ino, .st_nlink = i->i_nlink, .st_mode = i->i_mode, .st_uid = i->i_uid,
-		.st_gid = i->i_gid, .st_rdev = i->i_rdev, .st_size = (int64_t)i->i_size, .st_blksize = 4096,
-		.st_blocks = (int64_t)i->i_blocks, .st_atime = i->i_atime, .st_mtime = i->i_mtime, .st_ctime = i->i_ctime };
+	struct stat st = { .st_dev = i->i_fs,
+		.st_ino = i->i_ino,
+		.st_nlink = i->i_nlink,
+		.st_mode = i->i_mode,
+		.st_uid = i->i_uid,
+		.st_gid = i->i_gid,
+		.st_rdev = i->i_rdev,
+		.st_size = (int64_t)i->i_size,
+		.st_blksize = 4096,
+		.st_blocks = (int64_t)i->i_blocks,
+		.st_atime = i->i_atime,
+		.st_mtime = i->i_mtime,
+		.st_ctime = i->i_ctime };
 
 	return copy_out(to, &st, sizeof(st));
 }
@@ -153,7 +168,8 @@ int64_t sys_faccessat(const uint64_t *a) { return access_at(a[0], a[1], a[2], 0)
 int64_t sys_faccessat2(const uint64_t *a) { return access_at(a[0], a[1], a[2], (unsigned)a[3]); }
 
 struct statfs {
-	int64_t type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags, spare[4];
+	int64_t type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags,
+	    spare[4];
 };
 static int64_t give_statfs(const struct inode *i, uint64_t to)
 {
@@ -201,7 +217,8 @@ static void changed(struct inode *i)
 		i->i_ops->io_changed(i);
 }
 
-static int64_t of_file(uint64_t fd, int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
+static int64_t of_file(
+    uint64_t fd, int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
 {
 	struct file *f = fd_get((int)fd);
 	int64_t err;
@@ -213,8 +230,8 @@ static int64_t of_file(uint64_t fd, int64_t (*fn)(struct inode *, const uint64_t
 	return err;
 }
 
-static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags, int64_t (*fn)(struct inode *, const uint64_t *),
-    const uint64_t *args)
+static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
+    int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
 {
 	struct inode *i;
 	int64_t err = find(dirfd, path, flags, &i);
@@ -268,9 +285,15 @@ int64_t sys_chmod(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_mod
 int64_t sys_fchmod(const uint64_t *a) { return of_file(a[0], set_mode, a + 1); }
 int64_t sys_fchmodat(const uint64_t *a) { return of_name(a[0], a[1], 0, set_mode, a + 2); }
 int64_t sys_chown(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_owner, a + 1); }
-int64_t sys_lchown(const uint64_t *a) { return of_name(AT_FDCWD, a[0], AT_SYMLINK_NOFOLLOW, set_owner, a + 1); }
+int64_t sys_lchown(const uint64_t *a)
+{
+	return of_name(AT_FDCWD, a[0], AT_SYMLINK_NOFOLLOW, set_owner, a + 1);
+}
 int64_t sys_fchown(const uint64_t *a) { return of_file(a[0], set_owner, a + 1); }
-int64_t sys_fchownat(const uint64_t *a) { return of_name(a[0], a[1], (unsigned)a[4], set_owner, a + 2); }
+int64_t sys_fchownat(const uint64_t *a)
+{
+	return of_name(a[0], a[1], (unsigned)a[4], set_owner, a + 2);
+}
 int64_t sys_truncate(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_size, a + 1); }
 int64_t sys_ftruncate(const uint64_t *a) { return of_file(a[0], set_size, a + 1); }
 
@@ -296,7 +319,8 @@ int64_t sys_utimensat(const uint64_t *a)
 
 	if (a[2] != 0 && copy_in(t, a[2], sizeof(t)) != 0)
 		return -EFAULT;
-	return a[1] == 0 ? of_file(a[0], set_times, t) : of_name(a[0], a[1], (unsigned)a[3], set_times, t);
+	return a[1] == 0 ? of_file(a[0], set_times, t)
+			 : of_name(a[0], a[1], (unsigned)a[3], set_times, t);
 }
 int64_t sys_utimes(const uint64_t *a)
 {
@@ -341,7 +365,9 @@ static int spot_begin(struct spot *s, uint64_t dirfd, uint64_t path, bool lock)
 	if (err != 0)
 		return err;
 	s->s_last = kalloc(NAME_MAX + 1);
-	err = s->s_last == NULL ? -ENOMEM : vfs_walk_parent(s->s_name.n_start, s->s_name.n_path, &s->s_dir, s->s_last);
+	err = s->s_last == NULL
+	    ? -ENOMEM
+	    : vfs_walk_parent(s->s_name.n_start, s->s_name.n_path, &s->s_dir, s->s_last);
 	if (err != 0) {
 		kfree(s->s_last, NAME_MAX + 1);
 		name_end(&s->s_name);
@@ -356,8 +382,9 @@ static bool is_dots(const char *s) { return strcmp(s, ".") == 0 || strcmp(s, "..
 
 static int look(const struct spot *s, struct inode **ip)
 {
-	return s->s_dir->i_ops->io_lookup == NULL ? -ENOTDIR :
-	    s->s_dir->i_ops->io_lookup(s->s_dir, s->s_last, strlen(s->s_last), ip);
+	return s->s_dir->i_ops->io_lookup == NULL
+	    ? -ENOTDIR
+	    : s->s_dir->i_ops->io_lookup(s->s_dir, s->s_last, strlen(s->s_last), ip);
 }
 
 static int64_t make_at(uint64_t dirfd, uint64_t path, unsigned mode, uint64_t extra)
@@ -372,8 +399,10 @@ static int64_t make_at(uint64_t dirfd, uint64_t path, unsigned mode, uint64_t ex
 	if (err == 0)
 		err = -EEXIST;
 	else if (err == -ENOENT)
-		err = s.s_dir->i_ops->io_create == NULL ? -EPERM :
-		    s.s_dir->i_ops->io_create(s.s_dir, s.s_last, strlen(s.s_last), mode, extra, &i);
+		err = s.s_dir->i_ops->io_create == NULL
+		    ? -EPERM
+		    : s.s_dir->i_ops->io_create(
+			  s.s_dir, s.s_last, strlen(s.s_last), mode, extra, &i);
 	spot_end(&s);
 	inode_put(i);
 	return err;
@@ -406,7 +435,8 @@ static int64_t symlink_at(uint64_t target, uint64_t dirfd, uint64_t path)
 		return -ENOMEM;
 	r = copy_in_string(text, target, PATH_MAX);
 	if (r >= 0)
-		r = r == 0 ? -ENOENT : make_at(dirfd, path, S_IFLNK | 0777, (uint64_t)(uintptr_t)text);
+		r = r == 0 ? -ENOENT
+			   : make_at(dirfd, path, S_IFLNK | 0777, (uint64_t)(uintptr_t)text);
 	kfree(text, PATH_MAX);
 	return r;
 }
@@ -424,21 +454,26 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 	if (is_dots(s.s_last))
 		err = rmdir ? -EINVAL : -EISDIR;
 	else if ((err = look(&s, &i)) == 0)
-		err = s.s_dir->i_ops->io_unlink == NULL ? -EPERM :
-		    s.s_dir->i_ops->io_unlink(s.s_dir, s.s_last, strlen(s.s_last), i, rmdir);
+		err = s.s_dir->i_ops->io_unlink == NULL
+		    ? -EPERM
+		    : s.s_dir->i_ops->io_unlink(s.s_dir, s.s_last, strlen(s.s_last), i, rmdir);
 	spot_end(&s);
 	inode_put(i);
 	return err;
 }
 int64_t sys_unlink(const uint64_t *a) { return unlink_at(AT_FDCWD, a[0], false); }
 int64_t sys_rmdir(const uint64_t *a) { return unlink_at(AT_FDCWD, a[0], true); }
-int64_t sys_unlinkat(const uint64_t *a) { return unlink_at(a[0], a[1], (a[2] & AT_REMOVEDIR) != 0); }
+int64_t sys_unlinkat(const uint64_t *a)
+{
+	return unlink_at(a[0], a[1], (a[2] & AT_REMOVEDIR) != 0);
+}
 
 static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t to, unsigned flags)
 {
 	struct inode *i, *old = NULL;
 	struct spot s;
-	int err = find(fromfd, from, flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW, &i);
+	int err = find(fromfd, from,
+	    flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW, &i);
 
 	if (err != 0)
 		return err;
@@ -447,8 +482,9 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 		if (err == 0)
 			err = -EEXIST;
 		else if (err == -ENOENT)
-			err = s.s_dir->i_ops->io_link == NULL ? -EPERM :
-			    s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
+			err = s.s_dir->i_ops->io_link == NULL
+			    ? -EPERM
+			    : s.s_dir->i_ops->io_link(s.s_dir, s.s_last, strlen(s.s_last), i);
 		spot_end(&s);
 		inode_put(old);
 	}
@@ -482,8 +518,11 @@ static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t
 		else if (err == 0 && (flags & 1))
 			err = -EEXIST;
 		if (err == 0)
-			err = f.s_dir->i_ops->io_rename == NULL || t.s_dir->i_ops->io_rename != f.s_dir->i_ops->io_rename ? -EXDEV :
-			    f.s_dir->i_ops->io_rename(f.s_dir, f.s_last, strlen(f.s_last), i, t.s_dir, t.s_last, strlen(t.s_last), old);
+			err = f.s_dir->i_ops->io_rename == NULL ||
+				t.s_dir->i_ops->io_rename != f.s_dir->i_ops->io_rename
+			    ? -EXDEV
+			    : f.s_dir->i_ops->io_rename(f.s_dir, f.s_last, strlen(f.s_last), i,
+				  t.s_dir, t.s_last, strlen(t.s_last), old);
 	}
 	spot_end(&t);
 	mach_mutex_enter(&vfs_lock);
@@ -494,7 +533,10 @@ static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t
 }
 int64_t sys_rename(const uint64_t *a) { return rename_at(AT_FDCWD, a[0], AT_FDCWD, a[1], 0); }
 int64_t sys_renameat(const uint64_t *a) { return rename_at(a[0], a[1], a[2], a[3], 0); }
-int64_t sys_renameat2(const uint64_t *a) { return rename_at(a[0], a[1], a[2], a[3], (unsigned)a[4]); }
+int64_t sys_renameat2(const uint64_t *a)
+{
+	return rename_at(a[0], a[1], a[2], a[3], (unsigned)a[4]);
+}
 
 static int64_t readlink_at(uint64_t dirfd, uint64_t path, uint64_t to, uint64_t room)
 {
@@ -531,7 +573,8 @@ struct listing {
 	bool l_old; /* getdents: the type is the last byte */
 };
 
-static bool list(void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
+static bool list(
+    void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
 {
 	struct listing *l = arg;
 	size_t head = l->l_old ? 18 : 19, n = (head + len + (l->l_old ? 2 : 1) + 7) & ~(size_t)7;
@@ -592,7 +635,9 @@ int64_t sys_getcwd(const uint64_t *a)
 		return -ENOMEM;
 	n = vfs_path(this_proc()->p_cwd, buf, PATH_MAX);
 	if (n > 0)
-		n = (uint64_t)n > a[1] ? -ERANGE : copy_out(a[0], buf, (uint64_t)n) != 0 ? -EFAULT : n;
+		n = (uint64_t)n > a[1]                      ? -ERANGE
+		    : copy_out(a[0], buf, (uint64_t)n) != 0 ? -EFAULT
+							    : n;
 	kfree(buf, PATH_MAX);
 	return n;
 }

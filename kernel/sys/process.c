@@ -58,7 +58,8 @@ static int64_t strings_in(uint64_t from, char **v, unsigned max, char *buf, uint
 static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
 {
 	size_t vbytes = 2048 * sizeof(char *);
-	char **av = kalloc(vbytes), **ev = kalloc(vbytes), *buf = kalloc(ARG_BYTES), *name = kalloc(PATH_MAX);
+	char **av = kalloc(vbytes), **ev = kalloc(vbytes), *buf = kalloc(ARG_BYTES),
+	     *name = kalloc(PATH_MAX);
 	int64_t r = -ENOMEM, n = 0;
 
 	if (av != NULL && ev != NULL && buf != NULL && name != NULL) {
@@ -75,26 +76,74 @@ static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
 	kfree(buf, ARG_BYTES);
 	kfree(name, PATH_MAX);
 	if (r == 0)
-		r = (int64_t)tf_sysno(this_uthread()->u_tf); /* a fresh program's registers stay as they were made */
+		r = (int64_t)tf_sysno(
+		    this_uthread()->u_tf); /* a fresh program's registers stay as they were made */
 	return r;
 }
 int64_t sys_execve(const uint64_t *a) { return exec_at(a[0], a[1], a[2]); }
-int64_t sys_execveat(const uint64_t *a) { return (int)a[0] == -100 && a[4] == 0 ? exec_at(a[1], a[2], a[3]) : -ENOSYS; }
+int64_t sys_execveat(const uint64_t *a)
+{
+	return (int)a[0] == -100 && a[4] == 0 ? exec_at(a[1], a[2], a[3]) : -ENOSYS;
+}
 
 /* ---- who ---- */
-int64_t sys_getpid(const uint64_t *a) { (void)a; return this_proc()->p_pid; }
-int64_t sys_gettid(const uint64_t *a) { (void)a; return this_uthread()->u_tid; }
-int64_t sys_getppid(const uint64_t *a) { (void)a; return this_proc()->p_parent != NULL ? this_proc()->p_parent->p_pid : 0; }
-int64_t sys_getuid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_getgid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_geteuid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_getegid(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_getpid(const uint64_t *a)
+{
+	(void)a;
+	return this_proc()->p_pid;
+}
+int64_t sys_gettid(const uint64_t *a)
+{
+	(void)a;
+	return this_uthread()->u_tid;
+}
+int64_t sys_getppid(const uint64_t *a)
+{
+	(void)a;
+	return this_proc()->p_parent != NULL ? this_proc()->p_parent->p_pid : 0;
+}
+int64_t sys_getuid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_getgid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_geteuid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_getegid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 int64_t sys_setuid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
 int64_t sys_setgid(const uint64_t *a) { return a[0] == 0 ? 0 : -EPERM; }
-int64_t sys_setresuid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_setresgid(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_getgroups(const uint64_t *a) { (void)a; return 0; }
-int64_t sys_getpgrp(const uint64_t *a) { (void)a; return this_proc()->p_pgid; }
+int64_t sys_setresuid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_setresgid(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_getgroups(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
+int64_t sys_getpgrp(const uint64_t *a)
+{
+	(void)a;
+	return this_proc()->p_pgid;
+}
 
 static int64_t of_pid(uint64_t pid, bool session)
 {
@@ -138,8 +187,15 @@ int64_t sys_set_robust_list(const uint64_t *a)
 	this_uthread()->u_robust = a[0];
 	return 0;
 }
-int64_t sys_rseq(const uint64_t *a) { (void)a; return -ENOSYS; }
-int64_t sys_futex(const uint64_t *a) { return futex_call(a[0], (unsigned)a[1], (uint32_t)a[2], a[3], a[4], (uint32_t)a[5]); }
+int64_t sys_rseq(const uint64_t *a)
+{
+	(void)a;
+	return -ENOSYS;
+}
+int64_t sys_futex(const uint64_t *a)
+{
+	return futex_call(a[0], (unsigned)a[1], (uint32_t)a[2], a[3], a[4], (uint32_t)a[5]);
+}
 
 int64_t sys_prctl(const uint64_t *a)
 {
@@ -148,7 +204,11 @@ int64_t sys_prctl(const uint64_t *a)
 	switch (a[0]) {
 	case 15: return copy_in(p->p_comm, a[1], 15);
 	case 16: return copy_out(a[1], p->p_comm, 16);
-	case 1: case 4: case 22: case 38: case 36: return 0;
+	case 1:
+	case 4:
+	case 22:
+	case 38:
+	case 36: return 0;
 	case 3: return 1;
 	case 0x53564d41: return 0; /* names of mappings */
 	default: return -EINVAL;
@@ -166,11 +226,8 @@ int64_t sys_arch_prctl(const uint64_t *a)
 			return -EPERM;
 		arch_set_thread_pointer(a[1]);
 		return 0;
-	case 0x1003:
-		v = arch_thread_pointer();
-		return copy_out(a[1], &v, sizeof(v));
-	default:
-		return -EINVAL;
+	case 0x1003: v = arch_thread_pointer(); return copy_out(a[1], &v, sizeof(v));
+	default: return -EINVAL;
 	}
 #else
 	(void)a;
@@ -214,15 +271,24 @@ int64_t sys_rt_sigprocmask(const uint64_t *a)
 	}
 	return a[2] != 0 ? copy_out(a[2], &old, 8) : 0;
 }
-int64_t sys_rt_sigreturn(const uint64_t *a) { (void)a; return arch_sigreturn(this_uthread()->u_tf); }
+int64_t sys_rt_sigreturn(const uint64_t *a)
+{
+	(void)a;
+	return arch_sigreturn(this_uthread()->u_tf);
+}
 int64_t sys_rt_sigpending(const uint64_t *a)
 {
-	uint64_t v = (this_uthread()->u_signals.s_pending | this_proc()->p_signals.s_pending) & this_uthread()->u_sigmask;
+	uint64_t v = (this_uthread()->u_signals.s_pending | this_proc()->p_signals.s_pending) &
+	    this_uthread()->u_sigmask;
 
 	return copy_out(a[0], &v, sizeof(v));
 }
 
-static bool never(void *arg) { (void)arg; return false; }
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
 static struct waitq nothing;
 
 int64_t sys_rt_sigsuspend(const uint64_t *a)
@@ -250,7 +316,11 @@ int64_t sys_pause(const uint64_t *a)
 
 int64_t sys_sigaltstack(const uint64_t *a)
 {
-	struct { uint64_t sp; int32_t flags, pad; uint64_t size; } st;
+	struct {
+		uint64_t sp;
+		int32_t flags, pad;
+		uint64_t size;
+	} st;
 	struct uthread *u = this_uthread();
 
 	if (a[1] != 0) {
@@ -280,8 +350,10 @@ int64_t sys_kill(const uint64_t *a)
 		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
 	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
-		bool hit = pid > 0 ? p->p_pid == pid : pid == 0 ? p->p_pgid == this_proc()->p_pgid :
-		    pid == -1 ? p->p_pid != 1 && p->p_pid != me : p->p_pgid == -pid;
+		bool hit = pid > 0 ? p->p_pid == pid
+		    : pid == 0     ? p->p_pgid == this_proc()->p_pgid
+		    : pid == -1    ? p->p_pid != 1 && p->p_pid != me
+				   : p->p_pgid == -pid;
 
 		if (!hit)
 			continue;
@@ -344,13 +416,12 @@ static int64_t give_time(uint64_t to, uint64_t ns, uint64_t unit)
 
 	return to == 0 ? 0 : copy_out(to, t, sizeof(t));
 }
-static uint64_t cpu_ns(void)
-{
-	return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since);
-}
+static uint64_t cpu_ns(void) { return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since); }
 static uint64_t clock_ns(uint64_t id)
 {
-	return id == 0 || id == 5 || id == 11 ? wall_ns() : id == 2 || id == 3 ? cpu_ns() : arch_time_ns();
+	return id == 0 || id == 5 || id == 11 ? wall_ns()
+	    : id == 2 || id == 3              ? cpu_ns()
+					      : arch_time_ns();
 }
 int64_t sys_clock_gettime(const uint64_t *a) { return give_time(a[1], clock_ns(a[0]), 1); }
 int64_t sys_clock_getres(const uint64_t *a) { return give_time(a[1], 1, 1); }
@@ -376,7 +447,9 @@ int64_t sys_nanosleep(const uint64_t *a)
 
 	if (copy_in(t, a[0], sizeof(t)) != 0)
 		return -EFAULT;
-	return t[1] >= 1000000000 ? -EINVAL : sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
+	return t[1] >= 1000000000
+	    ? -EINVAL
+	    : sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
 }
 int64_t sys_clock_nanosleep(const uint64_t *a)
 {
@@ -422,7 +495,11 @@ int64_t sys_sched_getaffinity(const uint64_t *a)
 		return -EINVAL;
 	return copy_out(a[2], &mask, 8) != 0 ? -EFAULT : 8;
 }
-int64_t sys_sched_setaffinity(const uint64_t *a) { (void)a; return 0; }
+int64_t sys_sched_setaffinity(const uint64_t *a)
+{
+	(void)a;
+	return 0;
+}
 
 /* ---- limits and the system ---- */
 int64_t sys_prlimit64(const uint64_t *a)
@@ -442,16 +519,25 @@ int64_t sys_prlimit64(const uint64_t *a)
 			return -EINVAL;
 		p->p_rlim[a[1]] = new;
 		if (a[1] == 9 || a[1] == 8)
-			as_set_limits(p->p_as, p->p_rlim[9].cur, p->p_rlim[8].cur == RLIM_INFINITY ? ~0ull : p->p_rlim[8].cur / VM_PAGESIZE);
+			as_set_limits(p->p_as, p->p_rlim[9].cur,
+			    p->p_rlim[8].cur == RLIM_INFINITY ? ~0ull
+							      : p->p_rlim[8].cur / VM_PAGESIZE);
 	}
 	return a[3] != 0 ? copy_out(a[3], &old, sizeof(old)) : 0;
 }
-int64_t sys_getrlimit(const uint64_t *a) { return sys_prlimit64((const uint64_t[]){ 0, a[0], 0, a[1] }); }
-int64_t sys_setrlimit(const uint64_t *a) { return sys_prlimit64((const uint64_t[]){ 0, a[0], a[1], 0 }); }
+int64_t sys_getrlimit(const uint64_t *a)
+{
+	return sys_prlimit64((const uint64_t[]){ 0, a[0], 0, a[1] });
+}
+int64_t sys_setrlimit(const uint64_t *a)
+{
+	return sys_prlimit64((const uint64_t[]){ 0, a[0], a[1], 0 });
+}
 
 int64_t sys_uname(const uint64_t *a)
 {
-	static const char *const text[6] = { "Linux", "quire", "6.1.0-quire", "#1 Quire", ARCH_UNAME, "(none)" };
+	static const char *const text[6] = { "Linux", "quire", "6.1.0-quire", "#1 Quire",
+		ARCH_UNAME, "(none)" };
 	char u[6][65];
 
 	memset(u, 0, sizeof(u));

@@ -20,7 +20,12 @@
 #define SHM_REMAP 040000u
 
 struct shmid_ds { /* Linux's */
-	struct { int32_t key; uint32_t uid, gid, cuid, cgid; uint16_t mode, pad1, seq, pad2; uint64_t u1, u2; } perm;
+	struct {
+		int32_t key;
+		uint32_t uid, gid, cuid, cgid;
+		uint16_t mode, pad1, seq, pad2;
+		uint64_t u1, u2;
+	} perm;
 	uint64_t segsz;
 	int64_t atime, dtime, ctime;
 	int32_t cpid, lpid;
@@ -49,10 +54,7 @@ static struct shmseg *seg_of(uint64_t id)
 }
 
 /* Is it mapped anywhere? The tmpfs inode has its own reference to the map, and the mapping of tmpfs one. */
-static bool is_attached(const struct shmseg *s)
-{
-	return s->s_inode->i_vnode.v_refcnt > 1;
-}
+static bool is_attached(const struct shmseg *s) { return s->s_inode->i_vnode.v_refcnt > 1; }
 
 static void drop_if_gone(struct shmseg *s)
 {
@@ -86,8 +88,12 @@ static int64_t make(int key, uint64_t size, unsigned flags)
 		inode_put(in);
 		return err == -ENOSPC ? -ENOMEM : err;
 	}
-	segs[i] = (struct shmseg){ .s_inode = in, .s_key = key, .s_use = segs[i].s_use, .s_mode = flags & 0777,
-		.s_cpid = this_proc()->p_pid, .s_ctime = vfs_now() };
+	segs[i] = (struct shmseg){ .s_inode = in,
+		.s_key = key,
+		.s_use = segs[i].s_use,
+		.s_mode = flags & 0777,
+		.s_cpid = this_proc()->p_pid,
+		.s_ctime = vfs_now() };
 	return id_of(i);
 }
 
@@ -102,8 +108,9 @@ int64_t sys_shmget(const uint64_t *a)
 		if (segs[i].s_inode == NULL || segs[i].s_key != key || segs[i].s_removed)
 			continue;
 		found = true;
-		r = (a[2] & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL) ? -EEXIST :
-		    a[1] > segs[i].s_inode->i_size ? -EINVAL : id_of(i);
+		r = (a[2] & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL) ? -EEXIST
+		    : a[1] > segs[i].s_inode->i_size                          ? -EINVAL
+									      : id_of(i);
 	}
 	if (!found && (key == IPC_PRIVATE || (a[2] & IPC_CREAT)))
 		r = make(key, a[1], (unsigned)a[2]);
@@ -113,7 +120,8 @@ int64_t sys_shmget(const uint64_t *a)
 
 int64_t sys_shmat(const uint64_t *a)
 {
-	struct segvn_args args = { .sa_flags = SEGVN_SHARED, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct segvn_args args = { .sa_flags = SEGVN_SHARED,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X };
 	unsigned flags = (unsigned)a[2];
 	struct proc *p = this_proc();
 	vaddr_t at = flags & SHM_RND ? vm_page_trunc(a[1]) : a[1];
@@ -132,11 +140,13 @@ int64_t sys_shmat(const uint64_t *a)
 	args.sa_amp = tmpfs_memory(s->s_inode);
 	len = vm_page_round(s->s_inode->i_size);
 	if (at != 0) {
-		e = flags & SHM_REMAP ? as_map_at(p->p_as, &at, len, VM_PAGESIZE, AS_FIXED, segvn_create, &args) :
-					as_map(p->p_as, at, len, segvn_create, &args);
+		e = flags & SHM_REMAP
+		    ? as_map_at(p->p_as, &at, len, VM_PAGESIZE, AS_FIXED, segvn_create, &args)
+		    : as_map(p->p_as, at, len, segvn_create, &args);
 	} else {
 		do
-			if ((e = as_gap(p->p_as, len, VM_PAGESIZE, 0x10000, mmap_top(p), true, &at)) == VM_OK)
+			if ((e = as_gap(p->p_as, len, VM_PAGESIZE, 0x10000, mmap_top(p), true,
+				 &at)) == VM_OK)
 				e = as_map(p->p_as, at, len, segvn_create, &args);
 		while (e == VM_EXIST);
 	}
@@ -145,7 +155,10 @@ int64_t sys_shmat(const uint64_t *a)
 		s->s_lpid = p->p_pid;
 	}
 	mach_mutex_exit(&shm_lock);
-	return e == VM_OK ? (int64_t)at : e == VM_EXIST ? -EINVAL : err_of(e) == -EFAULT ? -ENOMEM : err_of(e);
+	return e == VM_OK          ? (int64_t)at
+	    : e == VM_EXIST        ? -EINVAL
+	    : err_of(e) == -EFAULT ? -ENOMEM
+				   : err_of(e);
 }
 
 int64_t sys_shmdt(const uint64_t *a)
@@ -153,7 +166,8 @@ int64_t sys_shmdt(const uint64_t *a)
 	struct as *as = this_proc()->p_as;
 	struct as_info info;
 
-	if ((a[0] & VM_PAGEMASK) != 0 || as_query(as, a[0], &info) != VM_OK || info.ai_base != a[0] || !info.ai_shared)
+	if ((a[0] & VM_PAGEMASK) != 0 || as_query(as, a[0], &info) != VM_OK ||
+	    info.ai_base != a[0] || !info.ai_shared)
 		return -EINVAL;
 	return err_of(as_unmap(as, info.ai_base, info.ai_len));
 }

@@ -35,8 +35,9 @@ void syscall(struct trapframe *tf)
 	else if (nr < NCALLS)
 		__atomic_add_fetch(&unknown[nr], 1, __ATOMIC_RELAXED);
 	if (trace)
-		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid, nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?",
-		    a[0], a[1], a[2], a[3], r);
+		kprintf("[%d] %s(%lx, %lx, %lx, %lx) = %ld\n", u->u_tid,
+		    nr < NCALLS && calls[nr].name != NULL ? calls[nr].name : "?", a[0], a[1], a[2],
+		    a[3], r);
 	if (r == -ERESTART) {
 		u->u_syscall = (int64_t)nr; /* trap_leave decides */
 		return;
@@ -48,7 +49,8 @@ void syscall_report(void)
 {
 	for (unsigned i = 0; i < NCALLS; i++)
 		if (unknown[i] != 0)
-			kprintf("quire: system call %u is unknown: %lu times ENOSYS\n", i, unknown[i]);
+			kprintf(
+			    "quire: system call %u is unknown: %lu times ENOSYS\n", i, unknown[i]);
 }
 
 void syscall_text(struct text *x)
@@ -65,7 +67,8 @@ static void fault_signal(enum vm_err e, vaddr_t addr)
 {
 	switch (e) {
 	case VM_NOMAP: signal_force(SIGSEGV, 1, addr); break;
-	case VM_PROT: case VM_ACCESS: signal_force(SIGSEGV, 2, addr); break;
+	case VM_PROT:
+	case VM_ACCESS: signal_force(SIGSEGV, 2, addr); break;
 	case VM_EOF: signal_force(SIGBUS, 2, addr); break;
 	default: signal_force(SIGBUS, 3, addr); break;
 	}
@@ -101,7 +104,8 @@ bool kernel_fault(struct trapframe *tf, vaddr_t addr, bool user, bool present, e
 	enum vm_err e;
 
 	if (!user)
-		return the_kas != NULL && arch_cur()->t_preempt == 0 && fault_in(the_kas, addr, type, rw) == VM_OK;
+		return the_kas != NULL && arch_cur()->t_preempt == 0 &&
+		    fault_in(the_kas, addr, type, rw) == VM_OK;
 	u->u_tf = tf;
 	u->u_syscall = -1;
 	e = fault_in(this_proc()->p_as, addr, type, rw);

@@ -29,10 +29,10 @@
 #define MIB (1ul << 20)
 
 static int failed_line;
-#define CHECK(e)                                                                                             \
-	do {                                                                                                 \
-		if (!(e) && failed_line == 0)                                                                \
-			failed_line = __LINE__;                                                              \
+#define CHECK(e)                                                                                   \
+	do {                                                                                       \
+		if (!(e) && failed_line == 0)                                                      \
+			failed_line = __LINE__;                                                    \
 	} while (0)
 
 static uint64_t rng = 88172645463325252ull;
@@ -87,11 +87,13 @@ static void signals_name_the_address(void)
 	CHECK(try(p, 1) == 0);
 	mprotect(p + PG, PG, PROT_READ);
 	CHECK(try(p + PG + 5, 0) == 0);
-	CHECK(try(p + PG + 5, 1) == SIGSEGV && caught.si_code == SEGV_ACCERR && caught.si_addr == p + PG + 5);
+	CHECK(try(p + PG + 5, 1) == SIGSEGV && caught.si_code == SEGV_ACCERR &&
+	    caught.si_addr == p + PG + 5);
 	mprotect(p + PG, PG, PROT_NONE);
 	CHECK(try(p + PG + 7, 0) == SIGSEGV && caught.si_code == SEGV_ACCERR);
 	munmap(p + 2 * PG, PG);
-	CHECK(try(p + 2 * PG + 9, 0) == SIGSEGV && caught.si_code == SEGV_MAPERR && caught.si_addr == p + 2 * PG + 9);
+	CHECK(try(p + 2 * PG + 9, 0) == SIGSEGV && caught.si_code == SEGV_MAPERR &&
+	    caught.si_addr == p + 2 * PG + 9);
 	CHECK(try(p + 3 * PG, 1) == 0);
 	CHECK(try(NULL, 0) == SIGSEGV && caught.si_addr == NULL);
 	CHECK(try((uint8_t *)0xffff800000000000, 0) == SIGSEGV);
@@ -122,7 +124,8 @@ static void files_end_with_sigbus(void)
 /* ---- copies ---- */
 static void fork_gives_each_its_own(void)
 {
-	uint8_t *p = map(64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE), *s = map(PG, PROT_READ | PROT_WRITE, MAP_SHARED);
+	uint8_t *p = map(64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE),
+		*s = map(PG, PROT_READ | PROT_WRITE, MAP_SHARED);
 	int status;
 
 	for (unsigned i = 0; i < 64; i++)
@@ -155,7 +158,8 @@ static void private_files_stay_as_they_are(void)
 	CHECK(write(fd, "abcd", 4) == 4);
 	uint8_t *p = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	p[1] = 'X';
-	CHECK(pread(fd, buf, 4, 0) == 4 && memcmp(buf, "abcd", 4) == 0 && memcmp(p, "aXcd", 4) == 0);
+	CHECK(
+	    pread(fd, buf, 4, 0) == 4 && memcmp(buf, "abcd", 4) == 0 && memcmp(p, "aXcd", 4) == 0);
 	munmap(p, PG);
 	close(fd);
 	unlink("/tmp/private");
@@ -167,7 +171,8 @@ static void memory_moves_and_grows(void)
 
 	memset(p, 5, 4 * PG);
 	q = mremap(p, 4 * PG, 200 * PG, MREMAP_MAYMOVE);
-	CHECK(q != MAP_FAILED && q[0] == 5 && q[4 * PG - 1] == 5 && q[4 * PG] == 0 && q[200 * PG - 1] == 0);
+	CHECK(q != MAP_FAILED && q[0] == 5 && q[4 * PG - 1] == 5 && q[4 * PG] == 0 &&
+	    q[200 * PG - 1] == 0);
 	munmap(q, 200 * PG);
 	b = sbrk(0);
 	CHECK(sbrk(100 * PG) == b);
@@ -188,10 +193,7 @@ static int deep(int n)
 	return n == 0 ? 0 : deep(n - 1) + (frame[0] == (char)n);
 }
 
-static void the_stack_grows(void)
-{
-	CHECK(deep(3000) == 3000); /* 6 MB */
-}
+static void the_stack_grows(void) { CHECK(deep(3000) == 3000); /* 6 MB */ }
 
 /* ---- processes and threads ---- */
 static void *adder(void *arg)
@@ -295,7 +297,8 @@ static void signals_arrive(void)
 	if (pid == 0)
 		for (;;)
 			pause();
-	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
+	    WTERMSIG(status) == SIGKILL);
 	sigset_t set, old;
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
@@ -310,7 +313,8 @@ static void signals_arrive(void)
 
 static void spaces_talk(void)
 {
-	uint8_t *p = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE), *got = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	uint8_t *p = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE),
+		*got = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int fd[2], back[2], status;
 	char c;
 
@@ -372,7 +376,8 @@ static void system_v_memory_is_shared(void)
 	}
 	CHECK(waitpid(pid, &status, 0) == pid && p[4 * PG] == 33);
 	q = shmat(id, NULL, SHM_RDONLY);
-	CHECK(q != (void *)-1 && q[4 * PG] == 33 && try(q, 1) == SIGSEGV && caught.si_code == SEGV_ACCERR);
+	CHECK(q != (void *)-1 && q[4 * PG] == 33 && try(q, 1) == SIGSEGV &&
+	    caught.si_code == SEGV_ACCERR);
 	struct shmid_ds ds;
 	CHECK(shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == 5 * PG);
 	CHECK(shmdt(q) == 0 && shmdt(p + PG) == -1 && shmdt(p) == 0 && try(p, 0) == SIGSEGV);
@@ -390,7 +395,8 @@ static void events_are_waited_for(void)
 	CHECK(ep >= 0 && pipe(fd) == 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fd[0], &e) == 0);
 	e.data.u64 = 8;
 	CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, ev, &e) == 0 && epoll_wait(ep, got, 4, 10) == 0);
-	CHECK(write(fd[1], "x", 1) == 1 && epoll_wait(ep, got, 4, -1) == 1 && got[0].data.u64 == 7 && got[0].events == EPOLLIN);
+	CHECK(write(fd[1], "x", 1) == 1 && epoll_wait(ep, got, 4, -1) == 1 &&
+	    got[0].data.u64 == 7 && got[0].events == EPOLLIN);
 	CHECK(write(ev, &v, 8) == 8 && epoll_wait(ep, got, 4, -1) == 2);
 	CHECK(read(ev, &v, 8) == 8 && v == 3 && read(ev, &v, 8) == -1 && errno == EAGAIN);
 	CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, fd[0], NULL) == 0 && epoll_wait(ep, got, 4, 0) == 0);
@@ -409,24 +415,31 @@ static void directories_and_names(void)
 	for (int i = 0; i < 300; i++) {
 		snprintf(path, sizeof(path), "/tmp/dir/file-with-a-long-name-%d", i);
 		int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
-		CHECK(fd >= 0 && write(fd, path, strlen(path)) == (ssize_t)strlen(path) && close(fd) == 0);
+		CHECK(fd >= 0 && write(fd, path, strlen(path)) == (ssize_t)strlen(path) &&
+		    close(fd) == 0);
 	}
 	CHECK((dir = opendir("/tmp/dir")) != NULL);
 	while (dir != NULL && (d = readdir(dir)) != NULL)
 		n++;
 	closedir(dir);
 	CHECK(n == 302 && rmdir("/tmp/dir") == -1 && errno == ENOTEMPTY);
-	CHECK(link("/tmp/dir/file-with-a-long-name-5", "/tmp/dir/l") == 0 && stat("/tmp/dir/l", &a) == 0 && a.st_nlink == 2);
-	CHECK(symlink("l", "/tmp/dir/s") == 0 && stat("/tmp/dir/s", &b) == 0 && b.st_ino == a.st_ino);
-	CHECK(readlink("/tmp/dir/s", buf, sizeof(buf)) == 1 && lstat("/tmp/dir/s", &b) == 0 && S_ISLNK(b.st_mode));
-	CHECK(rename("/tmp/dir/l", "/tmp/dir/file-with-a-long-name-6") == 0 && stat("/tmp/dir/file-with-a-long-name-6", &b) == 0 &&
-	    b.st_ino == a.st_ino);
+	CHECK(link("/tmp/dir/file-with-a-long-name-5", "/tmp/dir/l") == 0 &&
+	    stat("/tmp/dir/l", &a) == 0 && a.st_nlink == 2);
+	CHECK(
+	    symlink("l", "/tmp/dir/s") == 0 && stat("/tmp/dir/s", &b) == 0 && b.st_ino == a.st_ino);
+	CHECK(readlink("/tmp/dir/s", buf, sizeof(buf)) == 1 && lstat("/tmp/dir/s", &b) == 0 &&
+	    S_ISLNK(b.st_mode));
+	CHECK(rename("/tmp/dir/l", "/tmp/dir/file-with-a-long-name-6") == 0 &&
+	    stat("/tmp/dir/file-with-a-long-name-6", &b) == 0 && b.st_ino == a.st_ino);
 	int fd = open("/tmp/dir/file-with-a-long-name-7", O_RDWR);
-	CHECK(unlink("/tmp/dir/file-with-a-long-name-7") == 0 && pread(fd, buf, 5, 0) == 5 && memcmp(buf, "/tmp/", 5) == 0);
+	CHECK(unlink("/tmp/dir/file-with-a-long-name-7") == 0 && pread(fd, buf, 5, 0) == 5 &&
+	    memcmp(buf, "/tmp/", 5) == 0);
 	close(fd);
 	fd = open("/tmp/dir/holes", O_RDWR | O_CREAT, 0600);
-	CHECK(pwrite(fd, "end", 3, 9 * MIB) == 3 && pread(fd, buf, 4, 5 * MIB) == 4 && memcmp(buf, "\0\0\0", 4) == 0);
-	CHECK(pread(fd, buf, 10, 9 * MIB) == 3 && memcmp(buf, "end", 3) == 0 && fsync(fd) == 0 && close(fd) == 0);
+	CHECK(pwrite(fd, "end", 3, 9 * MIB) == 3 && pread(fd, buf, 4, 5 * MIB) == 4 &&
+	    memcmp(buf, "\0\0\0", 4) == 0);
+	CHECK(pread(fd, buf, 10, 9 * MIB) == 3 && memcmp(buf, "end", 3) == 0 && fsync(fd) == 0 &&
+	    close(fd) == 0);
 	unlink("/tmp/dir/holes");
 	unlink("/tmp/dir/s");
 	for (int i = 0; i < 300; i++) {
@@ -480,7 +493,8 @@ static void random_writes_and_forks(void)
 			for (unsigned k = 0; k < PAGES; k += 3)
 				*(uint32_t *)(void *)(p + k * PG) = ~want[k];
 			for (unsigned k = 0; k < PAGES; k++)
-				bad += *(uint32_t *)(void *)(p + k * PG) != (k % 3 == 0 ? ~want[k] : want[k]);
+				bad += *(uint32_t *)(void *)(p + k * PG) !=
+				    (k % 3 == 0 ? ~want[k] : want[k]);
 			_exit(bad != 0);
 		}
 		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
@@ -508,7 +522,8 @@ static void *read_hot(void *arg)
 		for (unsigned i = 0; i < HOT; i++) {
 			volatile uint64_t *at = (volatile uint64_t *)(void *)(hot + i * PG);
 
-			wrong += at[0] != 0x1234500000000000 + i || at[511] != 0x5432100000000000 + i;
+			wrong +=
+			    at[0] != 0x1234500000000000 + i || at[511] != 0x5432100000000000 + i;
 			reads++;
 		}
 	}
@@ -545,12 +560,27 @@ static const struct test {
 	void (*fn)(void);
 	int native; /* its answer is Linux's, too, whatever the machine */
 } tests[] = {
-#define T(f, n) { #f, f, n }
-	T(signals_name_the_address, 1), T(files_end_with_sigbus, 1), T(fork_gives_each_its_own, 1),
-	T(private_files_stay_as_they_are, 1), T(memory_moves_and_grows, 1), T(the_stack_grows, 1), T(threads_share_and_lock, 1),
-	T(pipes_carry_everything, 1), T(signals_arrive, 1), T(spaces_talk, 1), T(memfd_is_shared, 1),
-	T(system_v_memory_is_shared, 1), T(events_are_waited_for, 1), T(directories_and_names, 1),
-	T(a_hot_thread_reads_right, 1), T(what_cannot_be_kept_is_refused, 0), T(random_writes_and_forks, 1),
+#define T(f, n)                                                                                    \
+	{                                                                                          \
+#f, f, n                                                                           \
+	}
+	T(signals_name_the_address, 1),
+	T(files_end_with_sigbus, 1),
+	T(fork_gives_each_its_own, 1),
+	T(private_files_stay_as_they_are, 1),
+	T(memory_moves_and_grows, 1),
+	T(the_stack_grows, 1),
+	T(threads_share_and_lock, 1),
+	T(pipes_carry_everything, 1),
+	T(signals_arrive, 1),
+	T(spaces_talk, 1),
+	T(memfd_is_shared, 1),
+	T(system_v_memory_is_shared, 1),
+	T(events_are_waited_for, 1),
+	T(directories_and_names, 1),
+	T(a_hot_thread_reads_right, 1),
+	T(what_cannot_be_kept_is_refused, 0),
+	T(random_writes_and_forks, 1),
 };
 
 int main(int argc, char **argv)

@@ -39,33 +39,43 @@
 
 #include "machine/linux/linux_impl.h"
 
-#define VA_BITS	  47u
+#define VA_BITS 47u
 #define LEAF_BITS 11u
-#define MID_BITS  12u
-#define TOP_BITS  12u
+#define MID_BITS 12u
+#define TOP_BITS 12u
 #define LEAF_SPAN (1ull << (LEAF_BITS + VM_PAGESHIFT))
-#define MID_SPAN  (1ull << (MID_BITS + LEAF_BITS + VM_PAGESHIFT))
-_Static_assert(LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the table covers every address");
+#define MID_SPAN (1ull << (MID_BITS + LEAF_BITS + VM_PAGESHIFT))
+_Static_assert(
+    LEAF_BITS + MID_BITS + TOP_BITS + VM_PAGESHIFT == VA_BITS, "the table covers every address");
 
-#define SLAB	  (256u * 1024u)
-#define LOCKED	  1ull
-#define LOADED	  8ull
-#define ATTRS	  7ull
-#define WRITABLE  16ull /* it is, or was since it was loaded: it may have been modified */
-#define SUMMED	  32ull /* m_sum has the sum of what the core knows */
-#define ARRIVED	  64ull /* loaded since the last scan, or asked about since: that it was written says nothing */
-#define PINNED	  128ull /* it was when page-out wanted it last */
-#define PIN_LOOKS 16u	 /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
-#define ATTEMPTS  16u
-#define SURE	  64u /* sums before what they say is acted upon */
+#define SLAB (256u * 1024u)
+#define LOCKED 1ull
+#define LOADED 8ull
+#define ATTRS 7ull
+#define WRITABLE 16ull /* it is, or was since it was loaded: it may have been modified */
+#define SUMMED 32ull   /* m_sum has the sum of what the core knows */
+#define ARRIVED                                                                                    \
+	64ull /* loaded since the last scan, or asked about since: that it was written says nothing */
+#define PINNED 128ull /* it was when page-out wanted it last */
+#define PIN_LOOKS                                                                                  \
+	16u /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
+#define ATTEMPTS 16u
+#define SURE 64u      /* sums before what they say is acted upon */
 #define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
-#define SAMPLE	  8u  /* one load in so many is summed all the same */
+#define SAMPLE 8u     /* one load in so many is summed all the same */
 #define UNLOAD_MAY_STAY 0x1000u /* beside HAT_UNLOAD_*: what the kernel has pinned stays loaded */
-#define RUN_MAX	  64u /* pages of one load: as many as one I/O brings */
+#define RUN_MAX 64u             /* pages of one load: as many as one I/O brings */
 
-struct leaf { uint32_t l_pfn[1u << LEAF_BITS]; };
-struct mid { struct leaf *m_leaf[1u << MID_BITS]; };
-struct slab { struct slab *s_next; uint64_t s_used; };
+struct leaf {
+	uint32_t l_pfn[1u << LEAF_BITS];
+};
+struct mid {
+	struct leaf *m_leaf[1u << MID_BITS];
+};
+struct slab {
+	struct slab *s_next;
+	uint64_t s_used;
+};
 
 struct hat {
 	struct mach *h_mach; /* const, as the next two */
@@ -140,16 +150,20 @@ static uint32_t *next_entry(struct hat *h, vaddr_t *va, vaddr_t end)
 static struct page *page_at(struct hat *h, const uint32_t *e) { return page_of(h->h_vm, *e - 1); }
 static bool loaded(const struct page *pp) { return (pp->p_hat[1] & LOADED) != 0; }
 static bool locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0; }
-static struct hat *page_hat(const struct page *pp) { return (struct hat *)(pp->p_hat[0] & ~LOCKED); }
+static struct hat *page_hat(const struct page *pp)
+{
+	return (struct hat *)(pp->p_hat[0] & ~LOCKED);
+}
 static vaddr_t page_va(const struct page *pp) { return pp->p_hat[1] & ~VM_PAGEMASK; }
 
-static void link_entry(
-    struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags, uint64_t state)
+static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr,
+    unsigned flags, uint64_t state)
 {
 	*e = page_pfn(h->h_vm, pp) + 1;
 	h->h_mach->m_nloaded++;
 	pp->p_hat[1] = va | LOADED | ARRIVED | (attr & ATTRS) | state;
-	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0), __ATOMIC_RELEASE);
+	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0),
+	    __ATOMIC_RELEASE);
 }
 
 static void unlink_entry(struct hat *h, uint32_t *e)
@@ -199,8 +213,8 @@ static void tell_referenced(struct mach *m, struct page *pp)
 /* A page is about to be writable; its contents are at `at`, and nobody can write them yet. Its new state. */
 static uint64_t watch(struct hat *h, struct page *pp, uint64_t at)
 {
-	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE && h->h_summed - h->h_changed < h->h_summed / 10 &&
-	    ++h->h_loads % SAMPLE != 0)
+	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE &&
+	    h->h_summed - h->h_changed < h->h_summed / 10 && ++h->h_loads % SAMPLE != 0)
 		page_nrm_set(pp, P_MOD);
 	if ((page_nrm(pp) & P_MOD) != 0)
 		return WRITABLE;
@@ -247,9 +261,12 @@ static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
 /* Reads len bytes at va through a pin of the kernel's, which never faults to us. */
 static bool read_pinned(vaddr_t va, uint64_t to, uint64_t len)
 {
-	struct { uint64_t base, len; } into = { to, len }, from = { va, len };
+	struct {
+		uint64_t base, len;
+	} into = { to, len }, from = { va, len };
 
-	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&into, 1, (long)&from, 1, 0) == (long)len;
+	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&into, 1, (long)&from,
+		   1, 0) == (long)len;
 }
 
 /*
@@ -287,7 +304,9 @@ static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool
 			step = 2 * want;
 			continue;
 		}
-		if (rc == -EINVAL && want > VM_PAGESIZE) { /* two mappings, perhaps: neither may be taken for one that does not move */
+		if (rc == -EINVAL &&
+		    want >
+			VM_PAGESIZE) { /* two mappings, perhaps: neither may be taken for one that does not move */
 			step = vm_page_trunc(want / 2);
 			continue;
 		}
@@ -300,7 +319,8 @@ static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool
 			break;
 		}
 		if (rc == -EEXIST &&
-		    ++tries < ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
+		    ++tries <
+			ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
 			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
 			continue;
 		}
@@ -323,18 +343,15 @@ static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 
 	switch (rc) {
 	case -ENOENT: /* an empty slot: a zero page */
-	case -EBUSY:  /* shared since a fork: writing makes it ours alone */
-		*p = *p;
-		return true;
-	case -EEXIST: /* something of nobody's is there */
-		linux_drop(va, VM_PAGESIZE);
-		return true;
+	case -EBUSY: /* shared since a fork: writing makes it ours alone */ *p = *p; return true;
+	case -EEXIST: /* something of nobody's is there */ linux_drop(va, VM_PAGESIZE); return true;
 	default: return false;
 	}
 }
 
 /* Contents of n adjacent frames to va. How many pages from the start are there now; *err if not all. */
-static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
+static uint64_t move_in(
+    struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
 {
 	uint64_t done, at = 0, len = vm_ptob(n), step = len;
 	bool copy = !writable;
@@ -344,7 +361,8 @@ static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool 
 		uint64_t slot = arena_slot(m, pfn) + at, want = len - at < step ? len - at : step;
 
 		if (copy) {
-			rc = uffd_copy(m, va + at, slot, want, !writable && !m->m_write_bits, &done);
+			rc =
+			    uffd_copy(m, va + at, slot, want, !writable && !m->m_write_bits, &done);
 			linux_drop(slot, done);
 		} else {
 			rc = uffd_move(m, va + at, slot, want, &done);
@@ -356,14 +374,16 @@ static uint64_t move_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool 
 			step = 2 * want;
 			continue;
 		}
-		if (rc == (copy ? -ENOENT : -EINVAL) && want > VM_PAGESIZE) { /* two mappings, perhaps */
+		if (rc == (copy ? -ENOENT : -EINVAL) &&
+		    want > VM_PAGESIZE) { /* two mappings, perhaps */
 			step = vm_page_trunc(want / 2);
 			continue;
 		}
 		if (++tries < ATTEMPTS) {
 			if (rc == -EINVAL && !copy)
 				copy = true;
-			else if (!clear_way(va + at, arena_slot(m, pfn) + at, copy && rc == -ENOENT ? -ESRCH : rc))
+			else if (!clear_way(va + at, arena_slot(m, pfn) + at,
+				     copy && rc == -ENOENT ? -ESRCH : rc))
 				tries = ATTEMPTS;
 		}
 		if (tries >= ATTEMPTS) {
@@ -386,7 +406,8 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 	pfn_t pfn = *e - 1;
 	uint64_t n = 0;
 
-	while (e != NULL && *e == pfn + n + 1 && ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))) {
+	while (e != NULL && *e == pfn + n + 1 &&
+	    ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))) {
 		n++;
 		if (va + vm_ptob(n) >= end)
 			break;
@@ -397,7 +418,8 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 	} else {
 		n = move_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
 		for (uint64_t i = 0; i < n; i++)
-			gather(h, page_of(h->h_vm, pfn + (pfn_t)i), arena_slot(h->h_mach, pfn + (pfn_t)i), false);
+			gather(h, page_of(h->h_vm, pfn + (pfn_t)i),
+			    arena_slot(h->h_mach, pfn + (pfn_t)i), false);
 	}
 	for (uint64_t i = 0; i < n; i++)
 		unlink_entry(h, entry(h, va + vm_ptob(i), false));
@@ -437,7 +459,8 @@ static bool unload_page(struct page *pp, unsigned flags)
 	struct hat *h = page_hat(pp);
 	vaddr_t va = page_va(pp);
 
-	return unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK | flags) > va;
+	return unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK | flags) >
+	    va;
 }
 
 /* ---- life ---- */
@@ -454,7 +477,10 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp
 	return VM_OK;
 }
 
-void hat_free_start(struct hat *h) { (void)h; /* translations go with the segments, the rest in hat_free_end */ }
+void hat_free_start(struct hat *h)
+{
+	(void)h; /* translations go with the segments, the rest in hat_free_end */
+}
 
 void hat_free_end(struct hat *h)
 {
@@ -492,7 +518,8 @@ static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
 enum ready { READY_DONE, READY_MOVE, READY_STOP };
 
 /* Makes va and the frame free of other translations. */
-static enum ready make_ready(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
+static enum ready make_ready(
+    struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
 {
 	if (loaded(pp) && page_hat(pp) == h && page_va(pp) == va) {
 		if ((flags & HAT_LOAD_LOCK) != 0)
@@ -524,7 +551,8 @@ static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned att
 }
 
 /* What the n pages of a load will be: summed before they can be written. Adopted ones have nowhere else what they hold. */
-static void states(struct hat *h, struct page **pps, size_t n, unsigned attr, unsigned flags, uint8_t *state)
+static void states(
+    struct hat *h, struct page **pps, size_t n, unsigned attr, unsigned flags, uint8_t *state)
 {
 	for (size_t i = 0; i < n; i++) {
 		if ((flags & HAT_LOAD_PRESENT) != 0)
@@ -537,8 +565,8 @@ static void states(struct hat *h, struct page **pps, size_t n, unsigned attr, un
 }
 
 /* Loads the adjacent frames of pps[0..n) at va. How many from the start are loaded; at least one, or *err. */
-static size_t load_run(
-    struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags, enum vm_err *err)
+static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr,
+    unsigned flags, enum vm_err *err)
 {
 	pfn_t pfn = page_pfn(h->h_vm, pps[0]);
 	uint8_t state[RUN_MAX];
@@ -569,18 +597,20 @@ static size_t load_run(
 	states(h, pps, run, attr, flags, state);
 	if ((flags & HAT_LOAD_PRESENT) != 0) {
 		for (got = 0; got < run; got++)
-			if ((*err = adopt_here(h, va + vm_ptob(got), pfn + (pfn_t)got, attr)) != VM_OK)
+			if ((*err = adopt_here(h, va + vm_ptob(got), pfn + (pfn_t)got, attr)) !=
+			    VM_OK)
 				break;
 	} else {
 		got = move_in(h->h_mach, va, pfn, run, (attr & PROT_W) != 0, err);
 	}
 	for (size_t i = 0; i < got; i++)
-		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr, flags, state[i]);
+		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr,
+		    flags, state[i]);
 	return got;
 }
 
-enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
-			      size_t *done)
+enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr,
+    unsigned flags, size_t *done)
 {
 	enum vm_err err = VM_OK;
 
@@ -608,7 +638,8 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 	return hat_memload_array(h, va, &pp, 1, attr, flags, &done);
 }
 
-enum vm_err hat_devload(struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
+enum vm_err hat_devload(
+    struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {
 	(void)h;
 	(void)va;
@@ -781,7 +812,10 @@ void hat_page_clrwrt(struct page *pp)
 	mach_mutex_exit(&m->m_hatlock);
 }
 
-unsigned hat_page_getshare(struct page *pp) { return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0; }
+unsigned hat_page_getshare(struct page *pp)
+{
+	return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0;
+}
 
 void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
 {
@@ -902,7 +936,8 @@ int linux_hat_reprotect(struct hat *h)
 	int rc = 0;
 
 	enter(h);
-	for (vaddr_t va = 0; rc == 0 && (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL; va += VM_PAGESIZE)
+	for (vaddr_t va = 0; rc == 0 && (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL;
+	     va += VM_PAGESIZE)
 		if ((page_at(h, e)->p_hat[1] & PROT_W) == 0)
 			rc = uffd_protect(h->h_mach, va, VM_PAGESIZE, true);
 	leave(h);

@@ -15,19 +15,24 @@
 #include <quire/types.h>
 
 struct linux_config {
-	pfn_t frames;		   /* frame numbers there can ever be */
+	pfn_t frames; /* frame numbers there can ever be */
 	bool inline_faults;
-	bool write_bits; /* P_REF is reported for writes, if the kernel can; then no translation can keep writers out. See scan.c */
-	bool reuse_held; /* no page that has left is held by a plain reference of the kernel: the caller's promise. See renew.c */
-	bool forget_on_fork; /* a forked child gets none of the frames */
+	bool
+	    write_bits; /* P_REF is reported for writes, if the kernel can; then no translation can keep writers out. See scan.c */
+	bool
+	    reuse_held; /* no page that has left is held by a plain reference of the kernel: the caller's promise. See renew.c */
+	bool forget_on_fork;           /* a forked child gets none of the frames */
 	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
 	void (*ungrant)(void *, pfn_t);
-	void (*lost)(void *, enum vm_err why); /* a served fault could not be resolved: its page is poisoned. NULL: nobody is told */
+	void (*lost)(void *,
+	    enum vm_err
+		why); /* a served fault could not be resolved: its page is poisoned. NULL: nobody is told */
 	/* A served fault found no frame, most of memory being pinned: grant some beyond what is allowed. NULL: it fails. */
 	void (*pinned)(void *);
 	void *arg;
 	int device_fd; /* /dev/userfaultfd opened by somebody who may, for use where the call is not permitted; 0: none */
-	int (*guard_fd)(int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */
+	int (*guard_fd)(
+	    int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */
 };
 
 int linux_create(const struct linux_config *, struct mach **);
@@ -39,7 +44,8 @@ void *linux_mmap(uint64_t bytes);
 /* [addr, +len) is mapped read-write, private and anonymous: from now on its missing pages fault to us. */
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */
-void linux_range_unregister(struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
+void linux_range_unregister(
+    struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
 /* mprotect of the range, which is the kernel's or registered, while no page of it is being loaded or unloaded. 0 or -errno. */
 int linux_range_protect(struct mach *, struct hat *, uint64_t addr, uint64_t len, int prot);
 /* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
@@ -59,7 +65,8 @@ int linux_fault_tid(struct mach *); /* by the server: the thread whose fault was
 
 /* Inline faults. */
 int linux_trap_install(struct mach *);
-int linux_space_add(struct mach *, struct as *, uint64_t base, uint64_t len); /* -ENOSPC: too many */
+int linux_space_add(
+    struct mach *, struct as *, uint64_t base, uint64_t len); /* -ENOSPC: too many */
 void linux_space_remove(struct mach *, struct as *, uint64_t base, uint64_t len);
 
 #endif

@@ -8,9 +8,16 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
 
-struct linux_range { uint64_t r_base, r_end; struct hat *r_hat; };
+struct linux_range {
+	uint64_t r_base, r_end;
+	struct hat *r_hat;
+};
 
-struct boot_chunk { struct boot_chunk *b_next; uint64_t b_bytes; uint64_t b_pad[6]; };
+struct boot_chunk {
+	struct boot_chunk *b_next;
+	uint64_t b_bytes;
+	uint64_t b_pad[6];
+};
 _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line's alignment");
 
 /* What the arena slot of a frame holds. See renew.c */
@@ -23,15 +30,19 @@ enum frame_state {
 #define RETIRED_MAX 64u /* twice what one page-out frees */
 
 #define MACH_RANK_RETIRED 124u /* under the hat's lock */
-#define MACH_RANK_RANGES 125u /* under the hat's lock, above the leaves */
+#define MACH_RANK_RANGES 125u  /* under the hat's lock, above the leaves */
 
-struct sum { uint64_t lo, hi; };
+struct sum {
+	uint64_t lo, hi;
+};
 
 /* PAGEMAP_SCAN, which the headers of older distributions lack. */
-struct q_region { uint64_t start, end, categories; };
+struct q_region {
+	uint64_t start, end, categories;
+};
 struct q_scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask,
-	    category_anyof_mask, return_mask;
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
+	    category_mask, category_anyof_mask, return_mask;
 };
 #define Q_PAGEMAP_SCAN _IOWR('f', 16, struct q_scan)
 #define Q_PAGE_WRITTEN 2u
@@ -43,29 +54,37 @@ struct q_scan {
 struct mach {
 	struct mach_caps m_caps;   /* const */
 	struct linux_config m_cfg; /* const */
-	uint8_t *m_arena;	   /* const: frame f at m_arena + f pages while it is not loaded */
-	uint8_t *m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
-	struct sum *m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
+	uint8_t *m_arena;          /* const: frame f at m_arena + f pages while it is not loaded */
+	uint8_t *
+	    m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
+	struct sum *
+	    m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
-	bool m_write_bits; /* const after uffd_open: write protection on m_uffd tells of writes and stops none */
-	uint32_t m_pinned; /* m_hatlock: pages that page-out could not have because they are pinned, so far */
+	bool
+	    m_write_bits; /* const after uffd_open: write protection on m_uffd tells of writes and stops none */
+	uint32_t
+	    m_pinned; /* m_hatlock: pages that page-out could not have because they are pinned, so far */
 	uint32_t m_pinlooks; /* m_hatlock, as the next: see unload_unpinned */
 	bool m_unpinning;
-	uint32_t m_nloaded, m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
+	uint32_t m_nloaded,
+	    m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
 	struct q_region *m_region; /* m_hatlock: what a scan answers; NULL unless m_write_bits */
-	int m_uffd, m_pagemap;	   /* const, but for linux_after_fork */
-	int m_tid;		   /* linux_serve only: the thread of the last fault */
-	_Atomic uint64_t m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
-	struct boot_chunk *m_boot; /* vm_create only */
+	int m_uffd, m_pagemap;     /* const, but for linux_after_fork */
+	int m_tid;                 /* linux_serve only: the thread of the last fault */
+	_Atomic uint64_t
+	    m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
+	struct boot_chunk *m_boot;   /* vm_create only */
 	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
 	struct mach_mutex m_rangelock;
 	struct mach_mutex m_retirelock;
-	pfn_t m_retired[RETIRED_MAX]; /* m_retirelock, as the next: frames that are free and whose slots are to be dropped */
+	pfn_t m_retired
+	    [RETIRED_MAX]; /* m_retirelock, as the next: frames that are free and whose slots are to be dropped */
 	unsigned m_nretired;
-	bool m_novector; /* m_retirelock: the kernel drops pieces one by one only */
+	bool m_novector;             /* m_retirelock: the kernel drops pieces one by one only */
 	struct linux_range *m_range; /* m_rangelock: sorted, disjoint */
 	size_t m_nrange, m_maxrange; /* m_rangelock */
-	size_t m_range_front; /* m_rangelock: entries free before m_range, which moves; m_maxrange counts them */
+	size_t
+	    m_range_front; /* m_rangelock: entries free before m_range, which moves; m_maxrange counts them */
 };
 
 static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)
@@ -85,24 +104,27 @@ static inline void frame_set(struct mach *m, pfn_t pfn, uint64_t n, enum frame_s
 }
 
 /* renew.c */
-void linux_unretire(struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
+void linux_unretire(
+    struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
 /* spare.c */
 #define LINUX_SPARE_TRIES 2u /* for one call: it may fail for another reason */
-bool linux_spare_mapping(void); /* the kernel has no mapping left: one of ours is given up. False: there is none */
+bool linux_spare_mapping(
+    void); /* the kernel has no mapping left: one of ours is given up. False: there is none */
 void linux_munmap(void *, uint64_t bytes);
 /* uffd.c: answers 0 or -errno */
 int uffd_open(struct mach *);
 void uffd_close(struct mach *);
 int uffd_register(struct mach *, uint64_t addr, uint64_t len, bool missing);
 void uffd_unregister(struct mach *, uint64_t addr, uint64_t len);
-int uffd_move(
-    struct mach *, uint64_t dst, uint64_t src, uint64_t len, uint64_t *done); /* done: bytes, also on failure */
-int uffd_copy(struct mach *, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done);
+int uffd_move(struct mach *, uint64_t dst, uint64_t src, uint64_t len,
+    uint64_t *done); /* done: bytes, also on failure */
+int uffd_copy(
+    struct mach *, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done);
 int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
 bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
-void linux_drop(uint64_t addr, uint64_t len);	    /* MADV_DONTNEED, of locked memory too */
+void linux_drop(uint64_t addr, uint64_t len);      /* MADV_DONTNEED, of locked memory too */
 /* Calls written(arg, hat, from, end) for what was written since the last call; it counts as not written from here on. */
 void linux_scan_written(struct mach *, void (*written)(struct hat *, uint64_t from, uint64_t end));
 struct hat *linux_range_hat(struct mach *, uint64_t addr);

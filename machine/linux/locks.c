@@ -31,9 +31,14 @@ struct frw {
 	_Alignas(64) uint32_t state;
 	uint32_t waiters, seq;
 	uint64_t owner; /* the writer; 0: none */
-	struct { _Alignas(64) int32_t n; } readers[RW_SLOTS];
+	struct {
+		_Alignas(64) int32_t n;
+	} readers[RW_SLOTS];
 };
-struct fcv { uint32_t seq; uint32_t waiters; };
+struct fcv {
+	uint32_t seq;
+	uint32_t waiters;
+};
 _Static_assert(sizeof(struct frw) + 56 <= sizeof(struct mach_rwlock), "fits its storage, aligned");
 
 static long futex_wait(uint32_t *w, uint32_t val, const struct timespec *ts)
@@ -76,7 +81,8 @@ bool mach_mutex_tryenter(struct mach_mutex *m)
 {
 	uint32_t zero = 0;
 
-	if (!__atomic_compare_exchange_n(mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	if (!__atomic_compare_exchange_n(
+		mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
 	__atomic_store_n(mowner(m), thread_self(), __ATOMIC_RELAXED);
 	return true;
@@ -174,8 +180,9 @@ static bool writer_try(struct frw *f)
 {
 	uint32_t was = RW_FREE;
 
-	if (rw_readers(f) || !__atomic_compare_exchange_n(&f->state, &was, RW_TRYING, false, __ATOMIC_SEQ_CST,
-		__ATOMIC_RELAXED))
+	if (rw_readers(f) ||
+	    !__atomic_compare_exchange_n(
+		&f->state, &was, RW_TRYING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 		return false;
 	if (rw_readers(f)) {
 		writer_leave(f);
@@ -225,7 +232,8 @@ void mach_rw_exit(struct mach_rwlock *l)
 
 bool mach_rw_held(const struct mach_rwlock *l, bool writer)
 {
-	return __atomic_load_n(&rw(l)->owner, __ATOMIC_RELAXED) == thread_self() || (!writer && rw_readers(rw(l)));
+	return __atomic_load_n(&rw(l)->owner, __ATOMIC_RELAXED) == thread_self() ||
+	    (!writer && rw_readers(rw(l)));
 }
 
 /* ---- condition ---- */
@@ -253,7 +261,8 @@ void mach_cv_wait(struct mach_cv *c, struct mach_mutex *m) { (void)cv_sleep(c, m
 
 bool mach_cv_timedwait(struct mach_cv *c, struct mach_mutex *m, uint64_t ns)
 {
-	struct timespec ts = { .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u) };
+	struct timespec ts = { .tv_sec = (time_t)(ns / 1000000000u),
+		.tv_nsec = (long)(ns % 1000000000u) };
 
 	return cv_sleep(c, m, &ts) != -110 /* ETIMEDOUT */;
 }

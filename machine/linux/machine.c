@@ -81,13 +81,15 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	}
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_NOHUGEPAGE);
 	if (cfg->forget_on_fork)
-		(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
+		(void)sys_call3(
+		    SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
 	/* what the program keeps out of its core files is in them neither from here */
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTDUMP);
 	rc = sum_init(m);
 	if (rc == 0)
 		rc = uffd_open(m);
-	if (rc == 0 && m->m_write_bits && (m->m_region = linux_mmap(REGIONS * sizeof *m->m_region)) == NULL)
+	if (rc == 0 && m->m_write_bits &&
+	    (m->m_region = linux_mmap(REGIONS * sizeof *m->m_region)) == NULL)
 		rc = -ENOMEM;
 	if (rc != 0) {
 		linux_destroy(m);
@@ -112,7 +114,8 @@ void linux_destroy(struct mach *m)
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_region, REGIONS * sizeof *m->m_region);
 	if (m->m_range != NULL)
-		linux_munmap(m->m_range - m->m_range_front, m->m_maxrange * sizeof(struct linux_range));
+		linux_munmap(
+		    m->m_range - m->m_range_front, m->m_maxrange * sizeof(struct linux_range));
 	linux_munmap(m, sizeof *m);
 }
 
@@ -187,10 +190,7 @@ void mach_frames_release(struct mach *m, pfn_t n)
 }
 
 /* ---- CPUs, threads, time ---- */
-unsigned mach_cpu_id(void)
-{
-	return sys_cpu(linux_rdpid) % linux_ncpus;
-}
+unsigned mach_cpu_id(void) { return sys_cpu(linux_rdpid) % linux_ncpus; }
 
 uint64_t mach_time_ns(void)
 {
@@ -201,7 +201,8 @@ uint64_t mach_time_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name)
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
 {
 	(void)m;
 	(void)fn;

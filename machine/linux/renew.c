@@ -44,13 +44,16 @@
 
 #define SELF (-10000) /* PIDFD_SELF_THREAD: a process by no descriptor, Linux 6.14 */
 
-struct piece { uint64_t base, len; };
+struct piece {
+	uint64_t base, len;
+};
 
 /* Drops the pieces: 0.6 us a page in one call, twice that one by one, much more while other threads run (a flush each). */
 static void drop_pieces(struct mach *m, const struct piece *v, unsigned n)
 {
 	if (!m->m_novector) {
-		if (sys_call5(SYS_process_madvise, SELF, (long)v, n, MADV_DONTNEED, 0) == (long)n * VM_PAGESIZE)
+		if (sys_call5(SYS_process_madvise, SELF, (long)v, n, MADV_DONTNEED, 0) ==
+		    (long)n * VM_PAGESIZE)
 			return;
 		m->m_novector = true; /* an older kernel, or a filter */
 	}

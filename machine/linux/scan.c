@@ -24,14 +24,20 @@
 #include "machine/linux/linux_impl.h"
 
 #define SCAN_PROTECT 1u /* what matches is protected */
-#define SCAN_ASYNC   2u /* refuse ranges where that would stop a writer */
+#define SCAN_ASYNC 2u   /* refuse ranges where that would stop a writer */
 
-static bool scan_range(struct mach *m, const struct linux_range *r, void (*written)(struct hat *, uint64_t, uint64_t))
+static bool scan_range(
+    struct mach *m, const struct linux_range *r, void (*written)(struct hat *, uint64_t, uint64_t))
 {
 	for (uint64_t at = r->r_base; at < r->r_end;) {
-		struct q_scan s = { .size = sizeof s, .flags = SCAN_PROTECT | SCAN_ASYNC, .start = at, .end = r->r_end,
-			.vec = (uint64_t)m->m_region, .vec_len = REGIONS,
-			.category_mask = Q_PAGE_WRITTEN | Q_PAGE_PRESENT, .return_mask = Q_PAGE_WRITTEN };
+		struct q_scan s = { .size = sizeof s,
+			.flags = SCAN_PROTECT | SCAN_ASYNC,
+			.start = at,
+			.end = r->r_end,
+			.vec = (uint64_t)m->m_region,
+			.vec_len = REGIONS,
+			.category_mask = Q_PAGE_WRITTEN | Q_PAGE_PRESENT,
+			.return_mask = Q_PAGE_WRITTEN };
 		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
 
 		if (n < 0)

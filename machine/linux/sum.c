@@ -23,7 +23,8 @@ int sum_init(struct mach *m)
 	uint64_t got = 0;
 
 	while (got < sizeof m->m_key) {
-		long n = sys_call3(SYS_getrandom, (long)((char *)m->m_key + got), (long)(sizeof m->m_key - got), 0);
+		long n = sys_call3(SYS_getrandom, (long)((char *)m->m_key + got),
+		    (long)(sizeof m->m_key - got), 0);
 
 		if (n < 0 && n != -EINTR)
 			return (int)n;

@@ -23,13 +23,18 @@
 
 #include "machine/linux/linux_impl.h"
 
-#define SPACES	   1024u
+#define SPACES 1024u
 #define PF_PRESENT 1
-#define PF_WRITE   2
+#define PF_WRITE 2
 
-struct space { struct as *s_as; struct mach *s_mach; uint64_t s_base; uint64_t s_end; };
+struct space {
+	struct as *s_as;
+	struct mach *s_mach;
+	uint64_t s_base;
+	uint64_t s_end;
+};
 static struct space spaces[SPACES]; /* changed under space_lock */
-static unsigned nspaces;	     /* high-water mark */
+static unsigned nspaces;            /* high-water mark */
 static struct mach_mutex space_lock;
 
 struct kernel_sigaction {
@@ -103,7 +108,8 @@ static void segv(const siginfo_t *si, ucontext_t *uc, int code)
 		default_action(SIGSEGV);
 		(void)sigdelset(&uc->uc_sigmask, SIGSEGV);
 	}
-	(void)sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), sys_call0(SYS_gettid), SIGSEGV, (long)&out);
+	(void)sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), sys_call0(SYS_gettid),
+	    SIGSEGV, (long)&out);
 }
 
 static void trap(int sig, siginfo_t *si, void *ctx)
@@ -118,8 +124,8 @@ static void trap(int sig, siginfo_t *si, void *ctx)
 		pass_on(sig, si, uc);
 		return;
 	}
-	e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, (why & PF_PRESENT) != 0 ? F_PROT : F_INVAL,
-		     (why & PF_WRITE) != 0 ? S_WRITE : S_READ);
+	e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE,
+	    (why & PF_PRESENT) != 0 ? F_PROT : F_INVAL, (why & PF_WRITE) != 0 ? S_WRITE : S_READ);
 	if (e == VM_NOMAP || e == VM_PROT)
 		segv(si, uc, e == VM_NOMAP ? SEGV_MAPERR : SEGV_ACCERR);
 	else if (e != VM_OK && e != VM_RETRY)
@@ -128,8 +134,10 @@ static void trap(int sig, siginfo_t *si, void *ctx)
 
 int linux_trap_install(struct mach *m)
 {
-	struct kernel_sigaction sa = { .h.info = trap, .restorer = linux_trap_return,
-		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT, .mask = ~0ull };
+	struct kernel_sigaction sa = { .h.info = trap,
+		.restorer = linux_trap_return,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT,
+		.mask = ~0ull };
 	long r = 0;
 
 	if (!m->m_cfg.inline_faults)

@@ -26,16 +26,22 @@
 #include "machine/linux/linux_impl.h"
 
 /* What the headers of older distributions lack; numbers of the kernel's interface. */
-struct q_move { uint64_t dst, src, len, mode; int64_t move; };
-struct q_poison { uint64_t start, len, mode; int64_t updated; };
-#define Q_MOVE		    _IOWR(0xAA, 0x05, struct q_move)
-#define Q_POISON	    _IOWR(0xAA, 0x08, struct q_poison)
-#define Q_FEATURE_POISON    (1ull << 14)
-#define Q_FEATURE_WP_ASYNC  (1ull << 15)
-#define Q_FEATURE_MOVE	    (1ull << 16)
-#define Q_USER_MODE_ONLY    1
-#define Q_COPY_MODE_WP	    (1ull << 1)
-#define Q_DONTNEED_LOCKED   24
+struct q_move {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+struct q_poison {
+	uint64_t start, len, mode;
+	int64_t updated;
+};
+#define Q_MOVE _IOWR(0xAA, 0x05, struct q_move)
+#define Q_POISON _IOWR(0xAA, 0x08, struct q_poison)
+#define Q_FEATURE_POISON (1ull << 14)
+#define Q_FEATURE_WP_ASYNC (1ull << 15)
+#define Q_FEATURE_MOVE (1ull << 16)
+#define Q_USER_MODE_ONLY 1
+#define Q_COPY_MODE_WP (1ull << 1)
+#define Q_DONTNEED_LOCKED 24
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
@@ -68,7 +74,8 @@ static long new_descriptor(struct mach *m)
 	if (fd >= 0 || (fd != -EPERM && !(fd == -ENOSYS && filtered())))
 		return fd;
 	if (dev <= 0)
-		dev = sys_call4(SYS_openat, AT_FDCWD, (long)"/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+		dev = sys_call4(
+		    SYS_openat, AT_FDCWD, (long)"/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
 	if (dev < 0)
 		return fd;
 	fd = sys_call3(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, flags);
@@ -88,7 +95,8 @@ int uffd_open(struct mach *m)
 		return (int)fd;
 	m->m_uffd = guard(m, fd);
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	m->m_pagemap = fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
+	m->m_pagemap =
+	    fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
 	r = -EINVAL;
 	if (m->m_cfg.write_bits && m->m_pagemap >= 0) {
 		struct uffdio_api more = api;
@@ -131,7 +139,9 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
 
-	for (unsigned i = 0; request(m, UFFDIO_UNREGISTER, &r) == -ENOMEM && i < LINUX_SPARE_TRIES && linux_spare_mapping(); i++)
+	for (unsigned i = 0; request(m, UFFDIO_UNREGISTER, &r) == -ENOMEM &&
+	     i < LINUX_SPARE_TRIES && linux_spare_mapping();
+	     i++)
 		;
 }
 
@@ -141,7 +151,8 @@ bool linux_occupied(struct mach *m, uint64_t addr)
 	uint8_t in;
 
 	if (m->m_pagemap < 0)
-		return sys_call3(SYS_mincore, (long)addr, VM_PAGESIZE, (long)&in) == 0 && (in & 1) != 0;
+		return sys_call3(SYS_mincore, (long)addr, VM_PAGESIZE, (long)&in) == 0 &&
+		    (in & 1) != 0;
 	if (sys_call4(SYS_pread64, m->m_pagemap, (long)&e, 8, (long)(vm_btop(addr) * 8)) != 8)
 		return false;
 	return (e >> 62) != 0; /* present or swapped */
@@ -174,7 +185,8 @@ static int step(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tri
 /* The kernel has filled that range, and woken who waited for it. */
 static void woken(struct mach *m, uint64_t dst, int64_t len)
 {
-	if (len > 0 && atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < (uint64_t)len)
+	if (len > 0 &&
+	    atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < (uint64_t)len)
 		atomic_store_explicit(&m->m_waited, 0, memory_order_relaxed);
 }
 
@@ -188,7 +200,8 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 		long r = request(m, Q_MOVE, &mv);
 
 		woken(m, dst + *done, mv.move);
-		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) && linux_occupied(m, dst + *done)) {
+		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) &&
+		    linux_occupied(m, dst + *done)) {
 			r = 0;
 			mv.move = VM_PAGESIZE; /* it did move */
 		}
@@ -197,14 +210,17 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 	return s;
 }
 
-int uffd_copy(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done)
+int uffd_copy(
+    struct mach *m, uint64_t dst, uint64_t src, uint64_t len, bool protect, uint64_t *done)
 {
 	unsigned tries = 0;
 	int s = 1;
 
 	for (*done = 0; s > 0;) {
-		struct uffdio_copy cp = { .dst = dst + *done, .src = src + *done, .len = len - *done,
-					  .mode = protect ? Q_COPY_MODE_WP : 0 };
+		struct uffdio_copy cp = { .dst = dst + *done,
+			.src = src + *done,
+			.len = len - *done,
+			.mode = protect ? Q_COPY_MODE_WP : 0 };
 		long r = request(m, UFFDIO_COPY, &cp);
 
 		woken(m, dst + *done, cp.copy);
@@ -215,7 +231,8 @@ int uffd_copy(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, bool pro
 
 int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 {
-	struct uffdio_writeprotect wp = { .range = { addr, len }, .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
+	struct uffdio_writeprotect wp = { .range = { addr, len },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
 	unsigned tries = 0;
 	long r;
 
@@ -289,7 +306,8 @@ static void ranges_shift(struct mach *m, size_t i, bool open)
 	bool below = i < above;
 
 	if (open)
-		below = m->m_maxrange == m->m_range_front + m->m_nrange || (below && m->m_range_front > 0);
+		below = m->m_maxrange == m->m_range_front + m->m_nrange ||
+		    (below && m->m_range_front > 0);
 	if (below && open) {
 		__builtin_memmove(m->m_range - 1, m->m_range, i * sizeof *m->m_range);
 		m->m_range--;
@@ -370,7 +388,8 @@ int linux_range_register(struct mach *m, struct hat *hat, uint64_t addr, uint64_
 	return rc;
 }
 
-void linux_range_unregister(struct mach *m, struct hat *hat, uint64_t addr, uint64_t len, bool mapping_goes)
+void linux_range_unregister(
+    struct mach *m, struct hat *hat, uint64_t addr, uint64_t len, bool mapping_goes)
 {
 	(void)hat;
 	len = vm_page_round(len);
@@ -404,7 +423,8 @@ static uint64_t present_by_mincore(uint64_t addr, uint64_t npages, uint64_t *bit
 
 	for (uint64_t at = 0; at < npages; at += n) {
 		n = npages - at < sizeof in ? npages - at : sizeof in;
-		if (sys_call3(SYS_mincore, (long)(addr + vm_ptob(at)), (long)vm_ptob(n), (long)in) != 0)
+		if (sys_call3(
+			SYS_mincore, (long)(addr + vm_ptob(at)), (long)vm_ptob(n), (long)in) != 0)
 			mach_panic("nobody tells which pages are present");
 		for (uint64_t i = 0; i < n; i++)
 			if ((in[i] & 1) != 0) {
@@ -421,8 +441,13 @@ uint64_t linux_range_resident(struct mach *m, uint64_t addr, uint64_t npages)
 	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
 
 	while (m->m_pagemap >= 0 && at < end) {
-		struct q_scan s = { .size = sizeof s, .start = at, .end = end, .vec = (uint64_t)v, .vec_len = 64,
-			.category_inverted = Q_PAGE_PFNZERO, .category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
+		struct q_scan s = { .size = sizeof s,
+			.start = at,
+			.end = end,
+			.vec = (uint64_t)v,
+			.vec_len = 64,
+			.category_inverted = Q_PAGE_PFNZERO,
+			.category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
 			.return_mask = Q_PAGE_PRESENT };
 		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
 
@@ -444,14 +469,20 @@ uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uin
 	if (m->m_pagemap < 0)
 		return present_by_mincore(addr, npages, bitmap);
 	while (at < end) {
-		struct q_scan s = { .size = sizeof s, .start = at, .end = end, .vec = (uint64_t)v, .vec_len = 64,
-			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED, .return_mask = Q_PAGE_PRESENT };
+		struct q_scan s = { .size = sizeof s,
+			.start = at,
+			.end = end,
+			.vec = (uint64_t)v,
+			.vec_len = 64,
+			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED,
+			.return_mask = Q_PAGE_PRESENT };
 		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
 
 		if (n < 0)
 			mach_panic("pagemap cannot be scanned");
 		for (long i = 0; i < n; i++)
-			for (uint64_t p = vm_btop(v[i].start - addr); p < vm_btop(v[i].end - addr); p++, count++)
+			for (uint64_t p = vm_btop(v[i].start - addr); p < vm_btop(v[i].end - addr);
+			     p++, count++)
 				bitmap[p / 64] |= 1ull << (p % 64);
 		at = s.walk_end > at ? s.walk_end : end;
 	}
@@ -466,7 +497,8 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 	rc = uffd_open(m);
 	mach_mutex_enter(&m->m_rangelock);
 	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
-		rc = uffd_register(m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
+		rc = uffd_register(
+		    m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
 	mach_mutex_exit(&m->m_rangelock);
 	for (size_t i = 0; i < m->m_nrange && rc == 0; i++) /* there is one thread */
 		linux_hat_missing(hat, m->m_range[i].r_base, m->m_range[i].r_end);
@@ -488,7 +520,8 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 {
 	struct hat *hat = linux_range_hat(m, addr);
 	enum fault_type type = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL;
-	enum seg_rw rw = (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
+	enum seg_rw rw =
+	    (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
 	uint32_t pinned = m->m_pinned;
 	enum vm_err e = VM_NOMAP;
 

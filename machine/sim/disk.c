@@ -44,10 +44,7 @@ struct sim_disk {
 	uint64_t d_cut; /* when the power fails; 0: never */
 };
 
-static struct sim_disk *disk_of(struct vnode *vp)
-{
-	return vp->v_data;
-}
+static struct sim_disk *disk_of(struct vnode *vp) { return vp->v_data; }
 
 bool sim_disk_due(struct mach *m, uint64_t *when)
 {
@@ -75,7 +72,8 @@ static void transfer_page(struct sim_disk *d, struct vm_io *io, uint32_t i)
 	uint64_t off = io->io_off + vm_ptob(i), n = d->d_size - off;
 	uint8_t *buf = io->io_buf[i];
 
-	if (d->d_mach->m_cfg.no_direct_map && d->d_mach->m_loaded[mach_kva_frame(d->d_mach, buf)] != 0)
+	if (d->d_mach->m_cfg.no_direct_map &&
+	    d->d_mach->m_loaded[mach_kva_frame(d->d_mach, buf)] != 0)
 		sim_panicf(d->d_mach, "%s: I/O to a frame that is loaded", d->d_name);
 	if (n > VM_PAGESIZE)
 		n = VM_PAGESIZE;
@@ -125,8 +123,9 @@ static uint32_t torn_write(struct sim_disk *d, struct vm_io *io, enum vm_err *er
 /* Without power nothing is transferred; a write that was under way when it failed is torn anywhere. */
 static uint32_t cut_off(struct sim_disk *d, struct vm_io *io, bool torn, enum vm_err *err)
 {
-	uint64_t at = torn && io->io_op == VM_IO_WRITE ?
-	    sim_random(d->d_mach) % (io->io_npages * (VM_PAGESIZE / SIM_SECTOR)) : 0;
+	uint64_t at = torn && io->io_op == VM_IO_WRITE
+	    ? sim_random(d->d_mach) % (io->io_npages * (VM_PAGESIZE / SIM_SECTOR))
+	    : 0;
 	uint32_t pages = (uint32_t)(at / (VM_PAGESIZE / SIM_SECTOR));
 
 	*err = VM_IO;
@@ -178,7 +177,8 @@ static void disk_start(struct vnode *vp, struct vm_io *io)
 {
 	struct sim_disk *d = disk_of(vp);
 	struct mach *m = d->d_mach;
-	struct request *r = m->m_cfg.disk_latency == 0 ? NULL : malloc(sizeof(*r)), **p = &d->d_queue;
+	struct request *r = m->m_cfg.disk_latency == 0 ? NULL : malloc(sizeof(*r)),
+		       **p = &d->d_queue;
 
 	if (r == NULL) {
 		complete(d, io, m->m_now);
@@ -237,13 +237,11 @@ static enum vm_err disk_sync(struct vnode *vp, voff_t off, uint64_t len)
 	(void)len;
 	while (complete_first(disk_of(vp)))
 		;
-	return disk_of(vp)->d_cut != 0 && disk_of(vp)->d_mach->m_now >= disk_of(vp)->d_cut ? VM_IO : VM_OK;
+	return disk_of(vp)->d_cut != 0 && disk_of(vp)->d_mach->m_now >= disk_of(vp)->d_cut ? VM_IO
+											   : VM_OK;
 }
 
-static uint64_t disk_size(struct vnode *vp)
-{
-	return disk_of(vp)->d_size;
-}
+static uint64_t disk_size(struct vnode *vp) { return disk_of(vp)->d_size; }
 
 static void disk_inactive(struct vnode *vp)
 {
@@ -269,7 +267,8 @@ static const struct vnode_ops disk_ops = {
 };
 
 /* ---- for tests ---- */
-struct vnode *sim_disk_create(struct mach *m, struct vm *vm, const char *name, uint64_t size, uint32_t vflags)
+struct vnode *sim_disk_create(
+    struct mach *m, struct vm *vm, const char *name, uint64_t size, uint32_t vflags)
 {
 	struct sim_disk *d = calloc(1, sizeof(*d));
 
@@ -293,10 +292,7 @@ struct vnode *sim_disk_create(struct mach *m, struct vm *vm, const char *name, u
 	return &d->d_vnode;
 }
 
-void *sim_disk_data(struct vnode *vp)
-{
-	return disk_of(vp)->d_data;
-}
+void *sim_disk_data(struct vnode *vp) { return disk_of(vp)->d_data; }
 
 bool sim_disk_resize(struct vnode *vp, uint64_t size)
 {
@@ -325,15 +321,10 @@ void sim_disk_fail(struct vnode *vp, enum vm_iop op, uint64_t nth, uint64_t time
 
 void sim_disk_tear(struct vnode *vp, uint64_t nth, uint32_t ok, uint32_t sectors, bool told)
 {
-	disk_of(vp)->d_tear = (struct tear){ .t_nth = nth, .t_ok = ok, .t_sectors = sectors, .t_told = told };
+	disk_of(vp)->d_tear =
+	    (struct tear){ .t_nth = nth, .t_ok = ok, .t_sectors = sectors, .t_told = told };
 }
 
-void sim_disk_power_fails(struct vnode *vp, uint64_t when)
-{
-	disk_of(vp)->d_cut = when;
-}
+void sim_disk_power_fails(struct vnode *vp, uint64_t when) { disk_of(vp)->d_cut = when; }
 
-void sim_disk_power_is_back(struct vnode *vp)
-{
-	disk_of(vp)->d_cut = 0;
-}
+void sim_disk_power_is_back(struct vnode *vp) { disk_of(vp)->d_cut = 0; }

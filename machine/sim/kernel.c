@@ -34,35 +34,23 @@
 #define NX (1ull << 63)
 #define FRAME 0x000ffffffffff000ull
 
-static unsigned levels(const struct mach *m)
-{
-	return m->m_cfg.format == SIM_LA57 ? 5 : 4;
-}
+static unsigned levels(const struct mach *m) { return m->m_cfg.format == SIM_LA57 ? 5 : 4; }
 
-static unsigned shift_of(unsigned level) /* 0: the lowest */
-{
-	return 12 + 9 * level;
-}
+static unsigned shift_of(unsigned level) /* 0: the lowest */ { return 12 + 9 * level; }
 
 static vaddr_t slot_va(const struct mach *m, unsigned slot)
 {
 	return ~0ull << shift_of(levels(m)) | (vaddr_t)slot << shift_of(levels(m) - 1);
 }
 
-static pfn_t first_frame(const struct mach *m)
-{
-	return m->m_cfg.frames + m->m_cfg.device_frames;
-}
+static pfn_t first_frame(const struct mach *m) { return m->m_cfg.frames + m->m_cfg.device_frames; }
 
 static uint64_t *table(struct mach *m, pfn_t pfn)
 {
 	return (uint64_t *)(void *)(m->m_mem + ((size_t)pfn << VM_PAGESHIFT));
 }
 
-static unsigned entry_pages(const struct mach *m)
-{
-	return 1 + m->m_cfg.ncpus;
-}
+static unsigned entry_pages(const struct mach *m) { return 1 + m->m_cfg.ncpus; }
 
 /* Two roots; tables of three ranges; one more table for each GiB of the direct map and for its uneven ends. */
 pfn_t sim_kernel_frames(const struct mach *m)
@@ -102,8 +90,8 @@ static void map_direct(struct mach *m, pfn_t root)
 	for (uint64_t i = 0; i < m->m_cfg.frames;) {
 		bool fits = (frame0 + i) % large == 0 && i + large <= m->m_cfg.frames;
 
-		map(m, root, slot_va(m, SLOT_DIRECT) + vm_ptob(frame0 + i), (pfn_t)i, fits ? LARGE : VM_PAGESHIFT,
-		    W | D | NX);
+		map(m, root, slot_va(m, SLOT_DIRECT) + vm_ptob(frame0 + i), (pfn_t)i,
+		    fits ? LARGE : VM_PAGESHIFT, W | D | NX);
 		i += fits ? large : 1;
 	}
 }
@@ -111,8 +99,8 @@ static void map_direct(struct mach *m, pfn_t root)
 static void map_entry(struct mach *m, pfn_t root)
 {
 	for (unsigned i = 0; i < entry_pages(m); i++)
-		map(m, root, slot_va(m, SLOT_ENTRY) + vm_ptob(i), first_frame(m) + TEXT_PAGES + i, VM_PAGESHIFT,
-		    i == 0 ? 0 : W | D | NX);
+		map(m, root, slot_va(m, SLOT_ENTRY) + vm_ptob(i), first_frame(m) + TEXT_PAGES + i,
+		    VM_PAGESHIFT, i == 0 ? 0 : W | D | NX);
 }
 
 bool sim_kernel_init(struct mach *m)
@@ -125,7 +113,8 @@ bool sim_kernel_init(struct mach *m)
 	m->m_kroot[0] = take(m);
 	m->m_kroot[1] = take(m);
 	for (unsigned i = 0; i < TEXT_PAGES; i++)
-		map(m, m->m_kroot[0], slot_va(m, SLOT_TEXT) + vm_ptob(i), first_frame(m) + i, VM_PAGESHIFT, 0);
+		map(m, m->m_kroot[0], slot_va(m, SLOT_TEXT) + vm_ptob(i), first_frame(m) + i,
+		    VM_PAGESHIFT, 0);
 	map_direct(m, m->m_kroot[0]);
 	map_entry(m, m->m_kroot[1]);
 	table(m, m->m_kroot[0])[SLOT_ENTRY] = table(m, m->m_kroot[1])[SLOT_ENTRY];
@@ -142,7 +131,8 @@ void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)
 {
 	*l = (struct sim_kernel_layout){
 		.kl_text = { slot_va(m, SLOT_TEXT), vm_ptob(TEXT_PAGES) },
-		.kl_direct = { slot_va(m, SLOT_DIRECT) + vm_ptob(m->m_cfg.frame0), vm_ptob(m->m_cfg.frames) },
+		.kl_direct = { slot_va(m, SLOT_DIRECT) + vm_ptob(m->m_cfg.frame0),
+		    vm_ptob(m->m_cfg.frames) },
 		.kl_entry = { slot_va(m, SLOT_ENTRY), vm_ptob(entry_pages(m)) },
 		.kl_data = table(m, first_frame(m)),
 	};
@@ -172,7 +162,8 @@ static uint8_t *read_at(struct mach *m, unsigned cpu, vaddr_t va, bool fill)
 
 void sim_kernel_run(struct mach *m, unsigned cpu, bool entry)
 {
-	vaddr_t code = slot_va(m, entry ? SLOT_ENTRY : SLOT_TEXT), stack = slot_va(m, SLOT_ENTRY) + vm_ptob(1 + cpu);
+	vaddr_t code = slot_va(m, entry ? SLOT_ENTRY : SLOT_TEXT),
+		stack = slot_va(m, SLOT_ENTRY) + vm_ptob(1 + cpu);
 
 	if (read_at(m, cpu, code, true) == NULL || read_at(m, cpu, stack, true) == NULL)
 		sim_panicf(m, "cpu %u: the kernel is not mapped when it is entered", cpu);

@@ -109,14 +109,15 @@ struct mach *sim_create(const struct sim_config *cfg)
 	m->m_kframes = sim_kernel_frames(m);
 	m->m_grant = m->m_cfg.grant;
 	m->m_rng = m->m_cfg.seed * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull;
-	m->m_mem = mmap(NULL, mem_bytes(m), PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m->m_mem =
+	    mmap(NULL, mem_bytes(m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m->m_mem != MAP_FAILED && m->m_cfg.frames >= 1u << 16)
-		(void)madvise(
-		    m->m_mem, mem_bytes(m), MADV_HUGEPAGE); /* the host's own faults would take most of the time */
+		(void)madvise(m->m_mem, mem_bytes(m),
+		    MADV_HUGEPAGE); /* the host's own faults would take most of the time */
 	m->m_loaded = calloc(m->m_cfg.frames, sizeof(*m->m_loaded));
 	m->m_retired = calloc(m->m_cfg.frames, sizeof(*m->m_retired));
-	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || m->m_retired == NULL || !sim_tlb_init(m)) {
+	if (m->m_mem == MAP_FAILED || m->m_loaded == NULL || m->m_retired == NULL ||
+	    !sim_tlb_init(m)) {
 		if (m->m_mem != MAP_FAILED)
 			(void)munmap(m->m_mem, mem_bytes(m));
 		free(m->m_loaded);
@@ -127,8 +128,8 @@ struct mach *sim_create(const struct sim_config *cfg)
 	sim_fibers_init(m);
 	sim_current = m;
 	if (!sim_kernel_init(m) ||
-	    !hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0, m->m_cfg.asids / (sim_is_split(m) ? 2 : 1),
-		sim_is_split(m))) {
+	    !hat_shared_init(&m->m_hat, m, format, m->m_cfg.frame0,
+		m->m_cfg.asids / (sim_is_split(m) ? 2 : 1), sim_is_split(m))) {
 		sim_destroy(m);
 		return NULL;
 	}
@@ -153,18 +154,9 @@ void sim_destroy(struct mach *m)
 	free(m);
 }
 
-void sim_select(struct mach *m)
-{
-	sim_current = m;
-}
-const struct mach_caps *mach_caps(struct mach *m)
-{
-	return &m->m_caps;
-}
-void sim_statistics(struct mach *m, struct sim_stats *st)
-{
-	*st = m->m_stats;
-}
+void sim_select(struct mach *m) { sim_current = m; }
+const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
+void sim_statistics(struct mach *m, struct sim_stats *st) { *st = m->m_stats; }
 
 /* ---- panic ---- */
 void mach_panic(const char *msg)
@@ -211,14 +203,12 @@ static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
 	if (m->m_retired[pfn])
 		sim_panicf(m, "%s: frame %u is free", what, pfn);
 	if (m->m_loaded[pfn] != 0 && m->m_cfg.no_direct_map)
-		sim_panicf(m, "%s: frame %u has a translation and there is no direct map", what, pfn);
+		sim_panicf(
+		    m, "%s: frame %u has a translation and there is no direct map", what, pfn);
 	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
 }
 
-void *mach_frame_kva(struct mach *m, pfn_t pfn)
-{
-	return frame(m, pfn, "mach_frame_kva");
-}
+void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame(m, pfn, "mach_frame_kva"); }
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
 {
@@ -250,15 +240,9 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 	}
 }
 
-void mach_frame_retire(struct mach *m, pfn_t pfn)
-{
-	m->m_retired[pfn] = true;
-}
+void mach_frame_retire(struct mach *m, pfn_t pfn) { m->m_retired[pfn] = true; }
 
-void mach_frame_renew(struct mach *m, pfn_t pfn)
-{
-	m->m_retired[pfn] = false;
-}
+void mach_frame_renew(struct mach *m, pfn_t pfn) { m->m_retired[pfn] = false; }
 
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 {
@@ -268,10 +252,7 @@ pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 	return n;
 }
 
-void mach_frames_release(struct mach *m, pfn_t n)
-{
-	m->m_grant += n;
-}
+void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
 
 /* ---- what the HAT is given ---- */
 void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
@@ -280,10 +261,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 	m->m_stats.ss_exec_loaded += n; /* its instruction caches are coherent */
 }
 
-struct hat_shared *mmu_hat_shared(struct mach *m)
-{
-	return &m->m_hat;
-}
+struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
 
 void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 {
@@ -303,7 +281,8 @@ static bool allows(const struct sim_leaf *l, enum seg_rw rw)
 /* Sets the bits that the access wants in the leaf entry, as far as this machine has them. False: it traps for them. */
 static bool marked(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 {
-	bool a = !m->m_cfg.no_ref_bits && !l->l_a, d = rw == S_WRITE && !m->m_cfg.no_mod_bits && !l->l_d;
+	bool a = !m->m_cfg.no_ref_bits && !l->l_a,
+	     d = rw == S_WRITE && !m->m_cfg.no_mod_bits && !l->l_d;
 
 	if ((a || d) && m->m_cfg.ad_by_trap)
 		return false;
@@ -313,8 +292,8 @@ static bool marked(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 }
 
 /* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
-static uint8_t *translate(
-    struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw, enum fault_type *type)
+static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw,
+    enum fault_type *type)
 {
 	struct tlb_entry *t;
 	struct sim_leaf l;
@@ -369,8 +348,8 @@ static enum vm_err access_page(
 	return VM_RETRY;
 }
 
-static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, uint8_t *buf,
-    uint64_t len, enum seg_rw rw, uint64_t *done)
+static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vaddr_t va,
+    uint8_t *buf, uint64_t len, enum seg_rw rw, uint64_t *done)
 {
 	enum vm_err err = VM_OK;
 	uint64_t off = 0;
@@ -398,14 +377,14 @@ static enum vm_err access_range(struct mach *m, struct as *as, unsigned cpu, vad
 	return err;
 }
 
-enum vm_err sim_read(
-    struct mach *m, struct as *as, unsigned cpu, vaddr_t va, void *buf, uint64_t len, uint64_t *done)
+enum vm_err sim_read(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, void *buf,
+    uint64_t len, uint64_t *done)
 {
 	return access_range(m, as, cpu, va, buf, len, S_READ, done);
 }
 
-enum vm_err sim_write(
-    struct mach *m, struct as *as, unsigned cpu, vaddr_t va, const void *buf, uint64_t len, uint64_t *done)
+enum vm_err sim_write(struct mach *m, struct as *as, unsigned cpu, vaddr_t va, const void *buf,
+    uint64_t len, uint64_t *done)
 {
 	return access_range(m, as, cpu, va, (uint8_t *)(uintptr_t)buf, len, S_WRITE, done);
 }
@@ -417,7 +396,8 @@ enum vm_err sim_exec(struct mach *m, struct as *as, unsigned cpu, vaddr_t va)
 	return access_range(m, as, cpu, va, &byte, 1, S_EXEC, NULL);
 }
 
-enum vm_err sim_touch(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, bool write, uint8_t *byte)
+enum vm_err sim_touch(
+    struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, bool write, uint8_t *byte)
 {
 	enum fault_type type;
 	uint8_t *at = translate(m, hat, cpu, va, write ? S_WRITE : S_READ, &type);

@@ -46,10 +46,7 @@ static struct mutex *mutex_of(const struct mach_mutex *mx)
 {
 	return (struct mutex *)(uintptr_t)mx->opaque;
 }
-static struct cv *cv_of(const struct mach_cv *cv)
-{
-	return (struct cv *)(uintptr_t)cv->opaque;
-}
+static struct cv *cv_of(const struct mach_cv *cv) { return (struct cv *)(uintptr_t)cv->opaque; }
 static struct rwlock *rwlock_of(const struct mach_rwlock *rw)
 {
 	return (struct rwlock *)(uintptr_t)rw->opaque;
@@ -94,7 +91,8 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 static void deadlock(struct mach *m)
 {
 	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer",
-		"condition", "end of thread", "interrupts", "end of all programs", "disk", "idle", "disk", "done" };
+		"condition", "end of thread", "interrupts", "end of all programs", "disk", "idle",
+		"disk", "done" };
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next) {
 		const char *name = "";
@@ -109,7 +107,8 @@ static void deadlock(struct mach *m)
 			name = mutex_of(f->f_mutex)->mx_name;
 		else if (f->f_state == F_JOIN)
 			name = ((const struct mach_thread *)f->f_wait)->f_name;
-		fprintf(stderr, "deadlock: %s waits: %s %s; holds", f->f_name, what[f->f_state], name);
+		fprintf(
+		    stderr, "deadlock: %s waits: %s %s; holds", f->f_name, what[f->f_state], name);
 		for (unsigned i = 0; i < f->f_nheld; i++)
 			if (f->f_held[i].h_lock != f->f_wait)
 				fprintf(stderr, " %s", f->f_held[i].h_name);
@@ -182,10 +181,7 @@ static void wait_for(struct mach *m, enum fiber_state state, const void *what)
 	schedule(m);
 }
 
-void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi)
-{
-	wait_for(m, F_IPI, ipi);
-}
+void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi) { wait_for(m, F_IPI, ipi); }
 
 void sim_wait_disk(struct mach *m, uint64_t due)
 {
@@ -235,7 +231,8 @@ bool sim_idle(struct mach *m, bool (*fn)(void *), void *arg)
 /* ---- fibers ---- */
 static void fiber_main(unsigned lo, unsigned hi)
 {
-	struct mach_thread *f = (struct mach_thread *)(uintptr_t)((uint64_t)lo | (uint64_t)hi << 32);
+	struct mach_thread *f =
+	    (struct mach_thread *)(uintptr_t)((uint64_t)lo | (uint64_t)hi << 32);
 	struct mach *m = f->f_mach;
 
 	fiber_san_arrive(&f->f_san);
@@ -260,8 +257,8 @@ static void context_init(struct mach_thread *f)
 		sim_panicf(f->f_mach, "getcontext");
 	f->f_ctx.uc_stack.ss_sp = f->f_stack;
 	f->f_ctx.uc_stack.ss_size = STACK_BYTES;
-	makecontext(
-	    &f->f_ctx, (void (*)(void))(uintptr_t)fiber_main, 2, (unsigned)self, (unsigned)(self >> 32));
+	makecontext(&f->f_ctx, (void (*)(void))(uintptr_t)fiber_main, 2, (unsigned)self,
+	    (unsigned)(self >> 32));
 }
 
 struct mach_thread *sim_fiber_new(struct mach *m, void (*fn)(void *), void *arg, const char *name)
@@ -270,8 +267,8 @@ struct mach_thread *sim_fiber_new(struct mach *m, void (*fn)(void *), void *arg,
 
 	if (f == NULL)
 		return NULL;
-	f->f_stack =
-	    mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	f->f_stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (f->f_stack == MAP_FAILED) {
 		free(f);
 		return NULL;
@@ -321,7 +318,8 @@ void sim_fibers_fini(struct mach *m)
 	}
 }
 
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name)
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
 {
 	struct mach_thread *f = m->m_cfg.threads ? sim_fiber_new(m, fn, arg, name) : NULL;
 
@@ -364,18 +362,9 @@ void sim_run(struct mach *m)
 	}
 }
 
-unsigned mach_cpu_id(void)
-{
-	return sim_current->m_cur->f_cpu;
-}
-uint64_t mach_time_ns(void)
-{
-	return sim_current->m_now;
-}
-void sim_cpu_set(struct mach *m, unsigned cpu)
-{
-	m->m_cur->f_cpu = cpu % m->m_cfg.ncpus;
-}
+unsigned mach_cpu_id(void) { return sim_current->m_cur->f_cpu; }
+uint64_t mach_time_ns(void) { return sim_current->m_now; }
+void sim_cpu_set(struct mach *m, unsigned cpu) { m->m_cur->f_cpu = cpu % m->m_cfg.ncpus; }
 
 void mach_yield(void)
 {
@@ -386,17 +375,19 @@ void mach_yield(void)
 }
 
 /* ---- held locks ---- */
-static void held_push(struct mach *m, const void *lock, uint64_t rank, const char *name, bool ordered)
+static void held_push(
+    struct mach *m, const void *lock, uint64_t rank, const char *name, bool ordered)
 {
 	struct mach_thread *f = m->m_cur;
 
 	for (unsigned i = 0; i < f->f_nheld; i++)
 		if (ordered && f->f_held[i].h_rank >= rank)
-			sim_panicf(m, "%s takes %s (rank %u) while holding %s (rank %u)", f->f_name, name,
-			    (unsigned)rank, f->f_held[i].h_name, f->f_held[i].h_rank);
+			sim_panicf(m, "%s takes %s (rank %u) while holding %s (rank %u)", f->f_name,
+			    name, (unsigned)rank, f->f_held[i].h_name, f->f_held[i].h_rank);
 	if (f->f_nheld == SIM_MAXHELD)
 		sim_panicf(m, "%s holds too many locks", f->f_name);
-	f->f_held[f->f_nheld++] = (struct held){ .h_lock = lock, .h_rank = (unsigned)rank, .h_name = name };
+	f->f_held[f->f_nheld++] =
+	    (struct held){ .h_lock = lock, .h_rank = (unsigned)rank, .h_name = name };
 }
 
 static bool holds(const struct mach *m, const void *lock)
@@ -430,8 +421,8 @@ static void held_may_wait(struct mach *m, const char *what)
 
 	for (unsigned i = 0; i < f->f_nheld; i++)
 		if (f->f_held[i].h_rank >= MACH_RANK_SPIN)
-			sim_panicf(m, "%s waits for %s while holding %s (rank %u)", f->f_name, what, f->f_held[i].h_name,
-			    f->f_held[i].h_rank);
+			sim_panicf(m, "%s waits for %s while holding %s (rank %u)", f->f_name, what,
+			    f->f_held[i].h_name, f->f_held[i].h_rank);
 }
 
 void mach_mutex_init(struct mach_mutex *mx, unsigned rank, const char *name)
@@ -499,7 +490,8 @@ bool mach_mutex_held(const struct mach_mutex *mx)
 /* ---- reader-writer locks ---- */
 void mach_rw_init(struct mach_rwlock *rw, unsigned rank, const char *name)
 {
-	*rwlock_of(rw) = (struct rwlock){ .rw_mach = sim_current, .rw_rank = rank, .rw_name = name };
+	*rwlock_of(rw) =
+	    (struct rwlock){ .rw_mach = sim_current, .rw_rank = rank, .rw_name = name };
 }
 
 void mach_rw_fini(struct mach_rwlock *rw)
@@ -572,10 +564,7 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 }
 
 /* ---- condition variables: a waiter is a fiber in F_CV whose f_wait is the variable ---- */
-void mach_cv_init(struct mach_cv *cv)
-{
-	*cv_of(cv) = (struct cv){ .cv_mach = sim_current };
-}
+void mach_cv_init(struct mach_cv *cv) { *cv_of(cv) = (struct cv){ .cv_mach = sim_current }; }
 
 void mach_cv_fini(struct mach_cv *cv)
 {
@@ -607,10 +596,7 @@ static bool cv_wait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t deadline
 	return !f->f_timedout;
 }
 
-void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx)
-{
-	(void)cv_wait(cv, mx, 0);
-}
+void mach_cv_wait(struct mach_cv *cv, struct mach_mutex *mx) { (void)cv_wait(cv, mx, 0); }
 
 bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t ns)
 {

@@ -41,22 +41,29 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t seed;        /* of the scheduler */
 	unsigned tlb_entries; /* per CPU, rounded up to a power of two; 0: 64 */
 	enum sim_format format;
-	uint64_t frame0;      /* physical frame number of frame 0 */
-	unsigned asids;       /* address space numbers of the TLB; 0: as many as the format's architecture has */
-	bool no_asids;       /* the TLB tells no spaces apart: it is emptied whenever a root is loaded */
+	uint64_t frame0; /* physical frame number of frame 0 */
+	unsigned
+	    asids; /* address space numbers of the TLB; 0: as many as the format's architecture has */
+	bool no_asids; /* the TLB tells no spaces apart: it is emptied whenever a root is loaded */
 	enum sim_kernel kernel;
-	bool no_user_flush;  /* broken on purpose: flushes forget what was cached of the root of user mode */
-	unsigned nodes;      /* of memory, equal parts of the frames and the CPUs; 0: 1; at most 8 */
-	uint64_t ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
-	uint64_t ipi_timeout;  /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
-	unsigned ipi_loss;     /* one interrupt in so many is lost, by the seed; 0: none */
-	bool no_flush;       /* broken on purpose: no CPU ever drops a translation from its TLB */
-	bool no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
-	bool ad_by_trap;      /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
-	unsigned nholes;             /* frames that are no memory */
+	bool
+	    no_user_flush; /* broken on purpose: flushes forget what was cached of the root of user mode */
+	unsigned nodes; /* of memory, equal parts of the frames and the CPUs; 0: 1; at most 8 */
+	uint64_t
+	    ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
+	uint64_t
+	    ipi_timeout; /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
+	unsigned ipi_loss; /* one interrupt in so many is lost, by the seed; 0: none */
+	bool no_flush;     /* broken on purpose: no CPU ever drops a translation from its TLB */
+	bool
+	    no_shootdown_wait; /* broken on purpose: does not wait until the other CPUs have dropped a translation */
+	bool
+	    ad_by_trap; /* the MMU does not set reference and modification bits itself: it traps (RISC-V Svade) */
+	unsigned nholes;               /* frames that are no memory */
 	const struct mach_hole *holes; /* kept by the caller */
-	pfn_t device_frames; /* frames mc_nframes, ... of a device: sim_device_data */
-	pfn_t grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
+	pfn_t device_frames;           /* frames mc_nframes, ... of a device: sim_device_data */
+	pfn_t
+	    grant; /* frames mach_frames_grant gives in all, beyond what was released; 0: any number */
 	unsigned max_mappings; /* 0: any number */
 	bool no_direct_map, no_ref_bits, no_mod_bits;
 	bool threads;               /* mc_threads: the core may make its own threads */
@@ -73,8 +80,8 @@ struct mach *sim_create(const struct sim_config *);
 void sim_destroy(struct mach *);
 void *sim_device_data(struct mach *); /* the device's memory */
 void sim_select(struct mach *);
-void sim_cpu_set(
-    struct mach *, unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */
+void sim_cpu_set(struct mach *,
+    unsigned cpu); /* the CPU of the running fiber (TLB used by the core's own accesses) */
 
 /*
  * Accesses as the program of the space would make them on that CPU: TLB, walk, fault, retry. Stops at the first byte
@@ -83,13 +90,14 @@ void sim_cpu_set(
  */
 enum vm_err sim_read(
     struct mach *, struct as *, unsigned cpu, vaddr_t, void *buf, uint64_t len, uint64_t *done);
-enum vm_err sim_write(
-    struct mach *, struct as *, unsigned cpu, vaddr_t, const void *buf, uint64_t len, uint64_t *done);
+enum vm_err sim_write(struct mach *, struct as *, unsigned cpu, vaddr_t, const void *buf,
+    uint64_t len, uint64_t *done);
 /* Fetches the instruction at the address. */
 enum vm_err sim_exec(struct mach *, struct as *, unsigned cpu, vaddr_t);
 
 /* The hardware's part of one access, faults unresolved. VM_NOMAP: no translation, VM_PROT: it forbids that. */
-enum vm_err sim_touch(struct mach *, struct hat *, unsigned cpu, vaddr_t, bool write, uint8_t *byte);
+enum vm_err sim_touch(
+    struct mach *, struct hat *, unsigned cpu, vaddr_t, bool write, uint8_t *byte);
 
 /* ---- the kernel's half (sim_kernel; kernel.c) ---- */
 struct sim_kernel_range {
@@ -98,9 +106,10 @@ struct sim_kernel_range {
 };
 struct sim_kernel_layout {
 	struct sim_kernel_range kl_text,
-	    kl_direct;                    /* the kernel; all frames, as far as they are the machine's memory */
-	struct sim_kernel_range kl_entry; /* what enters the kernel: one page of code, a stack for each CPU */
-	void *kl_data;                    /* contents of kl_text */
+	    kl_direct; /* the kernel; all frames, as far as they are the machine's memory */
+	struct sim_kernel_range
+	    kl_entry;  /* what enters the kernel: one page of code, a stack for each CPU */
+	void *kl_data; /* contents of kl_text */
 };
 void sim_kernel_layout(struct mach *, struct sim_kernel_layout *);
 /* A system call that does nothing: into the kernel and back. */
@@ -134,24 +143,25 @@ void sim_ipi_fail(struct mach *, enum sim_ipi_failure, uint64_t nth, uint64_t ti
 uint64_t sim_ipi_seen(struct mach *); /* how many were sent since the last sim_ipi_fail */
 struct sim_stats {
 	uint64_t ss_access, ss_tlb_hit, ss_tlb_miss, ss_fault, ss_switch, ss_reads, ss_writes;
-	uint64_t ss_idle;      /* pieces of work done by idle CPUs */
-	uint64_t ss_miss[4];   /* misses by the size of the page that was found (index of mc_pageshift) */
+	uint64_t ss_idle; /* pieces of work done by idle CPUs */
+	uint64_t
+	    ss_miss[4]; /* misses by the size of the page that was found (index of mc_pageshift) */
 	uint64_t ss_flush, ss_flushed; /* calls, entries dropped */
 	uint64_t ss_shootdown; /* rounds of IPIs: any number of ranges, each CPU interrupted once */
 	uint64_t ss_ipi;       /* CPUs interrupted */
 	uint64_t ss_ipi_lost, ss_ipi_late; /* of those: by sim_ipi_fail or ipi_loss */
-	uint64_t ss_torn;      /* writes, by sim_disk_tear */
-	uint64_t ss_ipi_again; /* sent once more, as no answer came */
-	uint64_t ss_lazy;      /* interrupts saved: the CPU flushed when it went on or came back */
-	uint64_t ss_load;      /* spaces loaded by a CPU */
+	uint64_t ss_torn;                  /* writes, by sim_disk_tear */
+	uint64_t ss_ipi_again;             /* sent once more, as no answer came */
+	uint64_t ss_lazy;       /* interrupts saved: the CPU flushed when it went on or came back */
+	uint64_t ss_load;       /* spaces loaded by a CPU */
 	uint64_t ss_load_flush; /* ... which emptied the TLB */
-	uint64_t ss_kernel;    /* times a CPU entered the kernel (not with SIM_KERNEL_OUTSIDE) */
-	uint64_t ss_root;      /* roots loaded to enter or leave the kernel */
+	uint64_t ss_kernel;     /* times a CPU entered the kernel (not with SIM_KERNEL_OUTSIDE) */
+	uint64_t ss_root;       /* roots loaded to enter or leave the kernel */
 	uint64_t ss_root_flush; /* ... which emptied the TLB */
 	uint64_t ss_tsb_hit, ss_tsb_miss; /* of TLB misses */
-	uint64_t ss_boot;      /* bytes that mach_boot_alloc gave, each piece rounded up to 64 */
+	uint64_t ss_boot;        /* bytes that mach_boot_alloc gave, each piece rounded up to 64 */
 	uint64_t ss_exec_loaded; /* frames that were made executable (mmu_exec_loaded) */
-	uint64_t ss_trap;      /* by software-set reference and modification bits */
+	uint64_t ss_trap;        /* by software-set reference and modification bits */
 };
 void sim_statistics(struct mach *, struct sim_stats *);
 
@@ -168,7 +178,8 @@ bool sim_idle(struct mach *, bool (*fn)(void *), void *arg);
 
 /* ---- a disk or file: contents in host memory ---- */
 /* Reference 1 is the caller's; freed when the last one goes. size in bytes. NULL: no host memory. */
-struct vnode *sim_disk_create(struct mach *, struct vm *, const char *name, uint64_t size, uint32_t vflags);
+struct vnode *sim_disk_create(
+    struct mach *, struct vm *, const char *name, uint64_t size, uint32_t vflags);
 void *sim_disk_data(struct vnode *);                 /* the contents; valid until the next resize */
 bool sim_disk_resize(struct vnode *, uint64_t size); /* new bytes are zero; false: no host memory */
 /* The nth next request of that kind (1 = next) and the times-1 after it fail with VM_IO after ok pages. 0: off. */

@@ -17,7 +17,7 @@ enum fiber_state {
 	F_MUTEX,   /* waits for f_wait, a mutex */
 	F_RW_READ, /* waits for f_wait, a rwlock */
 	F_RW_WRITE,
-	F_CV,      /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
+	F_CV, /* waits for a signal on f_wait, then for f_mutex; f_deadline != 0: at most until then */
 	F_JOIN,    /* waits for the end of fiber f_wait */
 	F_IPI,     /* waits until all have seen the interrupt f_wait */
 	F_ALLDONE, /* sim_run: waits for the end of every program */
@@ -58,16 +58,17 @@ struct sim_leaf {
 	unsigned l_shift; /* log2 of the page's bytes */
 	pfn_t l_frame;    /* its first frame */
 	bool l_r, l_w, l_x, l_a, l_d;
-	bool l_user;      /* user mode may */
+	bool l_user; /* user mode may */
 	enum sim_caching l_caching;
 };
 
 struct tlb_entry {
 	bool t_valid;
-	unsigned t_asid;   /* the tag */
-	bool t_user;       /* found by the root of user mode */
-	struct hat *t_hat; /* for the checks only; NULL: of a space that is gone, nothing may hit it */
-	vaddr_t t_va;      /* where the page begins */
+	unsigned t_asid; /* the tag */
+	bool t_user;     /* found by the root of user mode */
+	struct hat
+	    *t_hat;   /* for the checks only; NULL: of a space that is gone, nothing may hit it */
+	vaddr_t t_va; /* where the page begins */
 	struct sim_leaf t_leaf; /* as it was when filled; l_d set only if it was set in memory */
 };
 
@@ -77,7 +78,7 @@ struct sim_cpu {
 	unsigned c_number; /* the space's */
 	bool c_user;       /* it is in user mode; only where there is a kernel to be in */
 	bool c_idle;
-	uint64_t c_pdpte[4]; /* PAE */
+	uint64_t c_pdpte[4];             /* PAE */
 	uint64_t c_stale[ASID_MAX / 64]; /* numbers whose entries must go before they are used */
 };
 
@@ -88,7 +89,7 @@ struct sim_ipi {
 	bool i_nowait;
 	unsigned i_asid[MMU_BATCH];
 	struct mmu_range i_range[MMU_BATCH];
-	uint64_t i_due[ASID_CPUS]; /* 0: not sent there, or seen; UINT64_MAX: lost */
+	uint64_t i_due[ASID_CPUS];   /* 0: not sent there, or seen; UINT64_MAX: lost */
 	uint64_t i_again[ASID_CPUS]; /* when it is sent once more */
 	unsigned i_tries[ASID_CPUS];
 };
@@ -109,20 +110,23 @@ struct mach {
 	uint16_t *m_loaded; /* per frame: translations, as the HAT told */
 	struct boot_chunk *m_boot;
 	pfn_t m_grant;
-	struct hat_shared m_hat; /* the HAT's */
+	struct hat_shared m_hat;  /* the HAT's */
 	pfn_t m_kframes, m_kused; /* the kernel's own frames, after the device's; taken so far */
-	pfn_t m_kroot[2];	  /* its half: of the kernel's roots, of those for user mode */
+	pfn_t m_kroot[2];         /* its half: of the kernel's roots, of those for user mode */
 	uint64_t m_now, m_rng;
 	struct sim_stats m_stats;
-	struct sim_cpu *m_cpu; /* [ncpus] */
+	struct sim_cpu *m_cpu;  /* [ncpus] */
 	struct sim_ipi *m_ipis; /* on their way */
-	struct ipi_fail { uint64_t if_nth, if_times, if_ns, if_seen; enum sim_ipi_failure if_how; } m_ipifail;
+	struct ipi_fail {
+		uint64_t if_nth, if_times, if_ns, if_seen;
+		enum sim_ipi_failure if_how;
+	} m_ipifail;
 	struct tlb_entry *m_tlb; /* [ncpus][sets][ways] */
 	unsigned m_tlbsets, m_tlbhand;
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr, *m_idler;
 	bool (*m_idle)(void *);
 	void *m_idlearg;
-	bool m_idledone; /* there was nothing to do, and nobody has run since */
+	bool m_idledone;  /* there was nothing to do, and nobody has run since */
 	unsigned m_nlive; /* fibers that exist besides main and intr */
 	unsigned m_nprograms;
 	struct sim_disk *m_disks;
@@ -140,33 +144,37 @@ static inline void sim_sched_point(struct mach *m)
 		sim_sched_point_slow(m);
 }
 struct mach_thread *sim_fiber_new(struct mach *, void (*fn)(void *), void *arg, const char *name);
-_Noreturn void sim_panicf(struct mach *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void sim_panicf(struct mach *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
 void sim_tlb_fini(struct mach *);
-void sim_cpu_enter(struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
+void sim_cpu_enter(
+    struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
 void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is in the kernel */
 void sim_load_space(struct mach *, unsigned cpu, struct hat *); /* in the kernel */
 /* Of the space loaded on the CPU. */
 struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, vaddr_t);
 void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *);
-void sim_ipi_deliver(struct mach *);	 /* those that are due */
+void sim_ipi_deliver(struct mach *);        /* those that are due */
 uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX: none */
 void sim_wait_ipi(struct mach *, const struct sim_ipi *); /* sched.c */
 void sim_wait_disk(struct mach *, uint64_t due);
 
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
-bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t, struct sim_leaf *); /* user: by the root of user mode */
-bool sim_walk_cpu(struct mach *, unsigned cpu, vaddr_t, struct sim_leaf *); /* as that CPU does it */
+bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t,
+    struct sim_leaf *); /* user: by the root of user mode */
+bool sim_walk_cpu(
+    struct mach *, unsigned cpu, vaddr_t, struct sim_leaf *); /* as that CPU does it */
 void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
 void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
 /* Fills in what the configuration leaves to the format. */
 const struct hat_format *sim_format_setup(struct sim_config *, struct mach_caps *);
 
 /* kernel.c */
-void sim_kernel_run(
-    struct mach *, unsigned cpu, bool entry); /* the CPU runs a little of the kernel: what enters it, or itself */
+void sim_kernel_run(struct mach *, unsigned cpu,
+    bool entry); /* the CPU runs a little of the kernel: what enters it, or itself */
 pfn_t sim_kernel_frames(const struct mach *); /* how many it needs */
 bool sim_kernel_init(struct mach *);
 /* Of the pages of kernel in the root of user mode: 0, or the address of one that does not belong there. */

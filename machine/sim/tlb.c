@@ -81,8 +81,11 @@ struct tlb_entry *sim_tlb_find(struct mach *m, unsigned cpu, vaddr_t va)
 			if (!t[i].t_valid || t[i].t_asid != asid || t[i].t_leaf.l_shift != shift ||
 			    t[i].t_va != va >> shift << shift)
 				continue;
-			if (t[i].t_hat != m->m_cpu[cpu].c_hat || t[i].t_user != on_user_root(m, cpu))
-				sim_panicf(m, "cpu %u: a TLB entry of another space has number %u too", cpu, asid);
+			if (t[i].t_hat != m->m_cpu[cpu].c_hat ||
+			    t[i].t_user != on_user_root(m, cpu))
+				sim_panicf(m,
+				    "cpu %u: a TLB entry of another space has number %u too", cpu,
+				    asid);
 			return &t[i];
 		}
 	}
@@ -113,9 +116,11 @@ static void tlb_drop(struct mach *m, unsigned cpu, unsigned asid, vaddr_t va, ui
 	struct tlb_entry *t = m->m_tlb + cpu * n;
 
 	for (; n > 0; n--, t++) {
-		if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) || t->t_va - va >= len) {
+		if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) ||
+		    t->t_va - va >= len) {
 			/* the range may begin inside a large page */
-			if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) || va - t->t_va >= 1ull << t->t_leaf.l_shift)
+			if (!t->t_valid || (asid != UINT32_MAX && t->t_asid != asid) ||
+			    va - t->t_va >= 1ull << t->t_leaf.l_shift)
 				continue;
 		}
 		t->t_valid = false;
@@ -239,10 +244,7 @@ void sim_cpu_enter(struct mach *m, unsigned cpu, struct hat *hat)
 		set_mode(m, cpu, true);
 }
 
-void sim_cpu_idle(struct mach *m, unsigned cpu)
-{
-	m->m_cpu[cpu].c_idle = true;
-}
+void sim_cpu_idle(struct mach *m, unsigned cpu) { m->m_cpu[cpu].c_idle = true; }
 
 /* ---- interrupts ---- */
 static uint64_t ipi_delay(struct mach *m)
@@ -290,21 +292,21 @@ static void ipi_send_again(struct mach *m, struct sim_ipi *i, unsigned cpu)
 	ipi_send(m, i, cpu);
 }
 
-void sim_ipi_fail(struct mach *m, enum sim_ipi_failure how, uint64_t nth, uint64_t times, uint64_t ns)
+void sim_ipi_fail(
+    struct mach *m, enum sim_ipi_failure how, uint64_t nth, uint64_t times, uint64_t ns)
 {
-	m->m_ipifail = (struct ipi_fail){ .if_nth = nth, .if_times = times, .if_ns = ns, .if_how = how };
+	m->m_ipifail =
+	    (struct ipi_fail){ .if_nth = nth, .if_times = times, .if_ns = ns, .if_how = how };
 }
 
-uint64_t sim_ipi_seen(struct mach *m)
-{
-	return m->m_ipifail.if_seen;
-}
+uint64_t sim_ipi_seen(struct mach *m) { return m->m_ipifail.if_seen; }
 
 void sim_ipi_deliver(struct mach *m)
 {
 	for (struct sim_ipi **p = &m->m_ipis, *i; (i = *p) != NULL;) {
 		for (unsigned cpu = 0; i->i_left > 0 && cpu < m->m_cfg.ncpus; cpu++) {
-			if (i->i_due[cpu] != 0 && i->i_due[cpu] > m->m_now && i->i_again[cpu] <= m->m_now)
+			if (i->i_due[cpu] != 0 && i->i_due[cpu] > m->m_now &&
+			    i->i_again[cpu] <= m->m_now)
 				ipi_send_again(m, i, cpu);
 			if (i->i_due[cpu] == 0 || i->i_due[cpu] > m->m_now)
 				continue;
@@ -440,14 +442,16 @@ static bool entry_ok(struct mach *m, const struct tlb_entry *t, vaddr_t *va)
 	vaddr_t end = t->t_va + (1ull << c->l_shift);
 	struct sim_leaf l = { 0 };
 
-	for (*va = t->t_va; *va < end; *va = (*va >> l.l_shift << l.l_shift) + (1ull << l.l_shift)) {
+	for (*va = t->t_va; *va < end;
+	     *va = (*va >> l.l_shift << l.l_shift) + (1ull << l.l_shift)) {
 		if (!sim_walk(m, t->t_hat, t->t_user, *va, &l))
 			return false;
 		if (l.l_frame + ((*va & ((1ull << l.l_shift) - 1)) >> VM_PAGESHIFT) !=
 		    c->l_frame + ((*va - t->t_va) >> VM_PAGESHIFT))
 			return false;
 		if (c->l_caching != l.l_caching || (c->l_user && !l.l_user) || (c->l_r && !l.l_r) ||
-		    (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) || (c->l_d && !l.l_d))
+		    (c->l_w && !l.l_w) || (c->l_x && !l.l_x) || (c->l_a && !l.l_a) ||
+		    (c->l_d && !l.l_d))
 			return false;
 	}
 	return true;
@@ -458,12 +462,14 @@ static bool goes_first(struct mach *m, unsigned cpu, const struct tlb_entry *t)
 {
 	const struct sim_cpu *c = &m->m_cpu[cpu];
 
-	if (c->c_hat == t->t_hat && (c->c_number == t->t_asid || user_number(m, c->c_number) == t->t_asid))
+	if (c->c_hat == t->t_hat &&
+	    (c->c_number == t->t_asid || user_number(m, c->c_number) == t->t_asid))
 		return (c->c_idle || c->c_asid != t->t_asid) && stale(c, t->t_asid);
 	return stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
 }
 
-static unsigned check_entries(struct mach *m, const struct hat *hat, void (*report)(void *, const char *), void *arg)
+static unsigned check_entries(
+    struct mach *m, const struct hat *hat, void (*report)(void *, const char *), void *arg)
 {
 	size_t per = (size_t)m->m_tlbsets * SIM_TLB_WAYS, entries = m->m_cfg.ncpus * per;
 	unsigned bad = 0;
@@ -477,8 +483,8 @@ static unsigned check_entries(struct mach *m, const struct hat *hat, void (*repo
 		    goes_first(m, (unsigned)(i / per), t) || entry_ok(m, t, &va))
 			continue;
 		(void)snprintf(text, sizeof(text),
-		    "tlb: cpu %zu va %llx: a cached translation allows what the tables do not", i / per,
-		    (unsigned long long)va);
+		    "tlb: cpu %zu va %llx: a cached translation allows what the tables do not",
+		    i / per, (unsigned long long)va);
 		report(arg, text);
 		bad++;
 	}
@@ -497,7 +503,8 @@ unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *
 	char text[120];
 
 	if (va != 0) {
-		(void)snprintf(text, sizeof(text), "mmu: the root of user mode leads to the kernel's %llx",
+		(void)snprintf(text, sizeof(text),
+		    "mmu: the root of user mode leads to the kernel's %llx",
 		    (unsigned long long)va);
 		report(arg, text);
 	}

@@ -13,8 +13,8 @@
 
 static _Noreturn void bad(struct mach *m, vaddr_t va, unsigned level, uint64_t e, const char *why)
 {
-	sim_panicf(
-	    m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level, (unsigned long long)e, why);
+	sim_panicf(m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level,
+	    (unsigned long long)e, why);
 }
 
 /* Host address of physical frame number `frame`, which an entry of that level gave. */
@@ -22,15 +22,18 @@ static uint8_t *table_at(struct mach *m, uint64_t frame, vaddr_t va, unsigned le
 {
 	uint64_t pfn = frame - m->m_cfg.frame0;
 
-	if (pfn >= m->m_cfg.frames && pfn - m->m_cfg.frames - m->m_cfg.device_frames >= m->m_kframes)
+	if (pfn >= m->m_cfg.frames &&
+	    pfn - m->m_cfg.frames - m->m_cfg.device_frames >= m->m_kframes)
 		bad(m, va, level, frame, "no such frame");
 	return m->m_mem + ((frame - m->m_cfg.frame0) << VM_PAGESHIFT);
 }
 
-static bool leaf(struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame, unsigned shift, vaddr_t va)
+static bool leaf(
+    struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame, unsigned shift, vaddr_t va)
 {
 	uint64_t n = 1ull << (shift - VM_PAGESHIFT),
-		 all = (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames + (l->l_user ? 0 : m->m_kframes);
+		 all = (uint64_t)m->m_cfg.frames + m->m_cfg.device_frames +
+	    (l->l_user ? 0 : m->m_kframes);
 
 	if (frame - m->m_cfg.frame0 >= all || frame - m->m_cfg.frame0 + n > all)
 		bad(m, va, 0, frame, "no such frame");
@@ -51,10 +54,13 @@ static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
 	l->l_x = !nx;
 	l->l_a = (e & 1 << 5) != 0;
 	l->l_d = (e & 1 << 6) != 0;
-	l->l_caching = (e >> 3 & 3) == 3 ? SIM_UNCACHED : (e >> 3 & 3) == 1 ? SIM_COMBINING : SIM_CACHED;
+	l->l_caching = (e >> 3 & 3) == 3 ? SIM_UNCACHED
+	    : (e >> 3 & 3) == 1          ? SIM_COMBINING
+					 : SIM_CACHED;
 }
 
-static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels, struct sim_leaf *l)
+static bool walk_long(
+    struct mach *m, uint64_t root, vaddr_t va, unsigned levels, struct sim_leaf *l)
 {
 	uint64_t frame = root, above = ~0ull;
 	unsigned sign = 12 + 9 * levels - 1;
@@ -64,7 +70,8 @@ static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels
 		return false; /* between the halves nothing is canonical */
 	for (unsigned level = levels; level > 0; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
-		uint64_t *e = (uint64_t *)(void *)table_at(m, frame, va, level) + (va >> shift & 0x1ff);
+		uint64_t *e =
+		    (uint64_t *)(void *)table_at(m, frame, va, level) + (va >> shift & 0x1ff);
 
 		if (!(*e & 1))
 			return false;
@@ -72,12 +79,14 @@ static bool walk_long(struct mach *m, uint64_t root, vaddr_t va, unsigned levels
 			bad(m, va, level, *e, "a reserved address bit is set");
 		if (((*e & 4) == 0) != kernel)
 			bad(m, va, level, *e,
-			    kernel ? "a user entry in the kernel's half" : "a supervisor entry in the user half");
+			    kernel ? "a user entry in the kernel's half"
+				   : "a supervisor entry in the user half");
 		nx |= *e >> 63 != 0;
 		frame = (*e & 0x000ffffffffff000ull) >> 12;
 		if (level == 1 || (*e & 0x80)) {
 			if (level > 3 || (level > 1 && (*e & ((1ull << shift) - 1) & ~0x1fffull)))
-				bad(m, va, level, *e, "PS where there is no large page, or low address bits set");
+				bad(m, va, level, *e,
+				    "PS where there is no large page, or low address bits set");
 			x86_rights(l, *e, above, nx);
 			return leaf(m, l, e, frame, shift, va);
 		}
@@ -119,7 +128,8 @@ void sim_pae_load(struct mach *m, uint64_t root, uint64_t pdpte[4])
 	memcpy(pdpte, table_at(m, root, 0, 3), 4 * sizeof(pdpte[0]));
 	for (unsigned i = 0; i < 4; i++)
 		if ((pdpte[i] & 1) && (pdpte[i] & (PAE_RESERVED | 1ull << 63 | 0x1e6)))
-			bad(m, (vaddr_t)i << 30, 3, pdpte[i], "reserved bits of a directory pointer are set");
+			bad(m, (vaddr_t)i << 30, 3, pdpte[i],
+			    "reserved bits of a directory pointer are set");
 }
 
 static bool walk_pae(struct mach *m, const uint64_t pdpte[4], vaddr_t va, struct sim_leaf *l)
@@ -128,7 +138,8 @@ static bool walk_pae(struct mach *m, const uint64_t pdpte[4], vaddr_t va, struct
 
 	if (va >> 32 != 0 || !((top = pdpte[va >> 30]) & 1))
 		return false;
-	pde = (uint64_t *)(void *)table_at(m, (top & 0xffffff000ull) >> 12, va, 2) + (va >> 21 & 0x1ff);
+	pde = (uint64_t *)(void *)table_at(m, (top & 0xffffff000ull) >> 12, va, 2) +
+	    (va >> 21 & 0x1ff);
 	if (!(*pde & 1))
 		return false;
 	if ((*pde & PAE_RESERVED) || !(*pde & 4) || ((*pde & 0x80) && (*pde & 0x1ff000)))
@@ -137,7 +148,8 @@ static bool walk_pae(struct mach *m, const uint64_t pdpte[4], vaddr_t va, struct
 		x86_rights(l, *pde, ~0ull, *pde >> 63 != 0);
 		return leaf(m, l, pde, (*pde & 0xfffe00000ull) >> 12, 21, va);
 	}
-	pte = (uint64_t *)(void *)table_at(m, (*pde & 0xffffff000ull) >> 12, va, 1) + (va >> 12 & 0x1ff);
+	pte = (uint64_t *)(void *)table_at(m, (*pde & 0xffffff000ull) >> 12, va, 1) +
+	    (va >> 12 & 0x1ff);
 	if (!(*pte & 1))
 		return false;
 	if ((*pte & PAE_RESERVED) || !(*pte & 4) || (*pte & 0x80))
@@ -157,11 +169,13 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 	if (high != 0 && high != -1)
 		return false;
 	for (int i = levels - 1; i >= 0; i--) {
-		uint64_t *e = (uint64_t *)(void *)table_at(m, a, va, (unsigned)i) + (va >> (12 + 9 * i) & 0x1ff);
+		uint64_t *e = (uint64_t *)(void *)table_at(m, a, va, (unsigned)i) +
+		    (va >> (12 + 9 * i) & 0x1ff);
 
 		if (!(*e & 1))
 			return false;
-		if ((*e >> 54 & ~0x180ull) != 0 || *e >> 61 == 3 || (*e & 6) == 4) /* 62-61: Svpbmt */
+		if ((*e >> 54 & ~0x180ull) != 0 || *e >> 61 == 3 ||
+		    (*e & 6) == 4) /* 62-61: Svpbmt */
 			bad(m, va, (unsigned)i, *e, "reserved bits are set, or W without R");
 		a = *e >> 10 & 0xfffffffffffull;
 		if ((*e & 0xe) == 0) { /* a pointer: D, A and U are reserved */
@@ -170,16 +184,20 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 			continue;
 		}
 		if (!(*e & 0x10) == (high == 0))
-			bad(m, va, (unsigned)i, *e, "a supervisor entry in the user half, or the other way round");
+			bad(m, va, (unsigned)i, *e,
+			    "a supervisor entry in the user half, or the other way round");
 		if (!(*e & 0x20) != (high == 0))
-			bad(m, va, (unsigned)i, *e, "a global entry in the user half, or the other way round");
+			bad(m, va, (unsigned)i, *e,
+			    "a global entry in the user half, or the other way round");
 		l->l_user = high == 0;
 		l->l_r = (*e & 2) != 0;
 		l->l_w = (*e & 4) != 0;
 		l->l_x = (*e & 8) != 0;
 		l->l_a = (*e & 0x40) != 0;
 		l->l_d = (*e & 0x80) != 0;
-		l->l_caching = *e >> 61 == 2 ? SIM_UNCACHED : *e >> 61 == 1 ? SIM_COMBINING : SIM_CACHED;
+		l->l_caching = *e >> 61 == 2 ? SIM_UNCACHED
+		    : *e >> 61 == 1          ? SIM_COMBINING
+					     : SIM_CACHED;
 		return leaf(m, l, e, a, (unsigned)(12 + 9 * i), va);
 	}
 	return false;
@@ -197,7 +215,9 @@ static bool tte_leaf(struct mach *m, uint64_t tte, vaddr_t va, struct sim_leaf *
 	l->l_x = (tte & 0x80) != 0;
 	l->l_a = (tte & 0x200) != 0;
 	l->l_d = (tte & 0x2) != 0;
-	l->l_caching = (tte & 0x30) != 0 ? SIM_CACHED : (tte & 8) != 0 ? SIM_UNCACHED : SIM_COMBINING; /* CP CV, E */
+	l->l_caching = (tte & 0x30) != 0 ? SIM_CACHED
+	    : (tte & 8) != 0             ? SIM_UNCACHED
+					 : SIM_COMBINING; /* CP CV, E */
 	if (l->l_d && !l->l_w)
 		bad(m, va, 0, tte, "writable without the right");
 	return leaf(m, l, NULL, (tte & 0x7fffffff000ull) >> 12, shift[tte >> 61 & 3], va);
@@ -212,7 +232,8 @@ static bool walk_tsb(struct mach *m, struct hat *hat, vaddr_t va, struct sim_lea
 		unsigned shift = k == 0 ? 12 : 21;
 		pfn_t base = 0;
 		uint64_t n = sfmmu_tsb(hat, k, &base);
-		const uint64_t *e = (const uint64_t *)(void *)(m->m_mem + ((size_t)base << VM_PAGESHIFT));
+		const uint64_t *e =
+		    (const uint64_t *)(void *)(m->m_mem + ((size_t)base << VM_PAGESHIFT));
 
 		if (n == 0)
 			continue;
@@ -229,7 +250,8 @@ static bool walk_tsb(struct mach *m, struct hat *hat, vaddr_t va, struct sim_lea
 /* ---- by format ---- */
 bool sim_walk(struct mach *m, struct hat *hat, bool user, vaddr_t va, struct sim_leaf *l)
 {
-	uint64_t root = (user ? hat_user_root(hat) : hat_root(hat)) + m->m_cfg.frame0, pdpte[4], tte;
+	uint64_t root = (user ? hat_user_root(hat) : hat_root(hat)) + m->m_cfg.frame0, pdpte[4],
+		 tte;
 
 	switch (m->m_cfg.format) {
 	case SIM_X86_64: return walk_long(m, root, va, 4, l);
@@ -272,15 +294,20 @@ static const struct sim_format_info {
 	vaddr_t user_max;
 	unsigned nsizes;
 	uint8_t shift[4];
-	vaddr_t kernel_min, kernel_max; /* an entry of the root for the kernel's own space, between those of kernel.c */
+	vaddr_t kernel_min,
+	    kernel_max; /* an entry of the root for the kernel's own space, between those of kernel.c */
 	unsigned asids; /* of the architecture; 0: none, every switch empties the TLB */
 } formats[SIM_NFORMATS] = {
-	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 }, 0xffff960000000000ull, 0xffff968000000000ull, 4096 },
-	[SIM_LA57] = { "la57", &hat_x86_64_la57, 1ull << 56, 3, { 12, 21, 30 }, 0xff2c000000000000ull, 0xff2d000000000000ull, 4096 },
+	[SIM_X86_64] = { "x86_64", &hat_x86_64, 1ull << 47, 3, { 12, 21, 30 },
+	    0xffff960000000000ull, 0xffff968000000000ull, 4096 },
+	[SIM_LA57] = { "la57", &hat_x86_64_la57, 1ull << 56, 3, { 12, 21, 30 },
+	    0xff2c000000000000ull, 0xff2d000000000000ull, 4096 },
 	[SIM_I386] = { "i386", &hat_i386, 0xc0000000, 2, { 12, 22 }, 0, 0, 0 },
 	[SIM_PAE] = { "pae", &hat_i386_pae, 0xc0000000, 2, { 12, 21 }, 0, 0, 0 },
-	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 0xffffffcb00000000ull, 0xffffffcb40000000ull, 65536 },
-	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 0xffff960000000000ull, 0xffff968000000000ull, 65536 },
+	[SIM_SV39] = { "sv39", &hat_sv39, 1ull << 38, 3, { 12, 21, 30 }, 0xffffffcb00000000ull,
+	    0xffffffcb40000000ull, 65536 },
+	[SIM_SV48] = { "sv48", &hat_sv48, 1ull << 47, 3, { 12, 21, 30 }, 0xffff960000000000ull,
+	    0xffff968000000000ull, 65536 },
 	[SIM_SFMMU] = { "sfmmu", &hat_sun4, 1ull << 43, 4, { 12, 15, 18, 21 }, 0, 0, 8192 },
 };
 

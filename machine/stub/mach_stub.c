@@ -29,8 +29,13 @@ struct mach *stub_create(pfn_t nframes, pfn_t grant, unsigned ncpus)
 {
 	struct mach *m = calloc(1, sizeof(*m));
 
-	m->m_caps = (struct mach_caps){ .mc_name = "stub", .mc_nframes = nframes, .mc_ncpus = ncpus,
-		.mc_direct_map = true, .mc_threads = false, .mc_user_min = 0x10000, .mc_user_max = 1ull << 47 };
+	m->m_caps = (struct mach_caps){ .mc_name = "stub",
+		.mc_nframes = nframes,
+		.mc_ncpus = ncpus,
+		.mc_direct_map = true,
+		.mc_threads = false,
+		.mc_user_min = 0x10000,
+		.mc_user_max = 1ull << 47 };
 	m->m_mem = aligned_alloc(VM_PAGESIZE, (size_t)nframes * VM_PAGESIZE);
 	memset(m->m_mem, 0xa5, (size_t)nframes * VM_PAGESIZE);
 	m->m_grant = grant;
@@ -45,15 +50,9 @@ void stub_destroy(struct mach *m)
 	free(m);
 }
 
-uint32_t stub_grant_left(struct mach *m)
-{
-	return m->m_grant;
-}
+uint32_t stub_grant_left(struct mach *m) { return m->m_grant; }
 
-const struct mach_caps *mach_caps(struct mach *m)
-{
-	return &m->m_caps;
-}
+const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
 
 /* ---- locks, with ranks ---- */
 
@@ -135,7 +134,8 @@ static void *stub_host_alloc(void)
 
 static void stub_host_free(void *u)
 {
-	struct stub_host *h = (struct stub_host *)(void *)((char *)u - offsetof(struct stub_host, u));
+	struct stub_host *h =
+	    (struct stub_host *)(void *)((char *)u - offsetof(struct stub_host, u));
 
 	pthread_mutex_lock(&stub_hosts_lock);
 	h->next->prev = h->prev;
@@ -151,10 +151,7 @@ void stub_abandon(struct mach *m)
 	stub_destroy(m);
 }
 
-static struct stub_lock *stub_of(void *l)
-{
-	return l;
-}
+static struct stub_lock *stub_of(void *l) { return l; }
 
 void mach_mutex_init(struct mach_mutex *mu, unsigned rank, const char *name)
 {
@@ -194,10 +191,7 @@ void mach_mutex_exit(struct mach_mutex *mu)
 	pthread_mutex_unlock(stub_of(mu)->host);
 }
 
-bool mach_mutex_held(const struct mach_mutex *mu)
-{
-	return stub_holds(mu);
-}
+bool mach_mutex_held(const struct mach_mutex *mu) { return stub_holds(mu); }
 
 void mach_rw_init(struct mach_rwlock *rw, unsigned rank, const char *name)
 {
@@ -288,15 +282,9 @@ bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mu, uint64_t ns)
 	return e == 0;
 }
 
-void mach_cv_signal(struct mach_cv *cv)
-{
-	pthread_cond_signal(stub_cond(cv));
-}
+void mach_cv_signal(struct mach_cv *cv) { pthread_cond_signal(stub_cond(cv)); }
 
-void mach_cv_broadcast(struct mach_cv *cv)
-{
-	pthread_cond_broadcast(stub_cond(cv));
-}
+void mach_cv_broadcast(struct mach_cv *cv) { pthread_cond_broadcast(stub_cond(cv)); }
 
 /* ---- CPUs, time ---- */
 
@@ -304,15 +292,9 @@ static _Thread_local unsigned stub_cpu;
 static jmp_buf *stub_panic_jump;
 static char stub_panic_text[256];
 
-void stub_cpu_set(unsigned cpu)
-{
-	stub_cpu = cpu;
-}
+void stub_cpu_set(unsigned cpu) { stub_cpu = cpu; }
 
-unsigned mach_cpu_id(void)
-{
-	return stub_cpu;
-}
+unsigned mach_cpu_id(void) { return stub_cpu; }
 
 uint64_t mach_time_ns(void)
 {
@@ -322,21 +304,16 @@ uint64_t mach_time_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name)
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
 {
 	(void)m, (void)fn, (void)arg, (void)name;
 	return NULL;
 }
 
-void mach_thread_join(struct mach_thread *t)
-{
-	(void)t;
-}
+void mach_thread_join(struct mach_thread *t) { (void)t; }
 
-void mach_yield(void)
-{
-	sched_yield();
-}
+void mach_yield(void) { sched_yield(); }
 
 void stub_expect_panic(jmp_buf *jump)
 {
@@ -344,10 +321,7 @@ void stub_expect_panic(jmp_buf *jump)
 	stub_panic_text[0] = '\0';
 }
 
-const char *stub_panic_message(void)
-{
-	return stub_panic_text;
-}
+const char *stub_panic_message(void) { return stub_panic_text; }
 
 /* An expected panic leaves the core as it is (perhaps locked): the test abandons that system. */
 _Noreturn void mach_panic(const char *msg)
@@ -368,7 +342,8 @@ _Noreturn void mach_panic(const char *msg)
 
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
-	size_t all = ((bytes + 63) & ~(size_t)63) + 256; /* what is looked at behind the end reads as zeroes, the same each time */
+	size_t all = ((bytes + 63) & ~(size_t)63) +
+	    256; /* what is looked at behind the end reads as zeroes, the same each time */
 	void *p = m->m_nboot < STUB_BOOT ? aligned_alloc(64, all) : NULL;
 
 	if (p == NULL)
@@ -378,10 +353,7 @@ void *mach_boot_alloc(struct mach *m, size_t bytes)
 	return p;
 }
 
-void *mach_frame_kva(struct mach *m, pfn_t pfn)
-{
-	return m->m_mem + (size_t)pfn * VM_PAGESIZE;
-}
+void *mach_frame_kva(struct mach *m, pfn_t pfn) { return m->m_mem + (size_t)pfn * VM_PAGESIZE; }
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
 {
@@ -390,10 +362,7 @@ pfn_t mach_kva_frame(struct mach *m, const void *kva)
 	return off / VM_PAGESIZE < m->m_caps.mc_nframes ? (pfn_t)(off / VM_PAGESIZE) : PFN_INVALID;
 }
 
-void mach_frame_zero(struct mach *m, pfn_t pfn)
-{
-	memset(mach_frame_kva(m, pfn), 0, VM_PAGESIZE);
-}
+void mach_frame_zero(struct mach *m, pfn_t pfn) { memset(mach_frame_kva(m, pfn), 0, VM_PAGESIZE); }
 
 void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 {
@@ -406,8 +375,16 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 	m->m_discarded += n;
 }
 
-void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
-void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
+void mach_frame_retire(struct mach *m, pfn_t pfn)
+{
+	(void)m;
+	(void)pfn;
+}
+void mach_frame_renew(struct mach *m, pfn_t pfn)
+{
+	(void)m;
+	(void)pfn;
+}
 pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 {
 	uint32_t left = m->m_grant;
@@ -415,27 +392,18 @@ pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 	do {
 		if (n > left)
 			n = left;
-	} while (!__atomic_compare_exchange_n((uint32_t *)(void *)&m->m_grant, &left, left - n, false, __ATOMIC_SEQ_CST,
-	    __ATOMIC_SEQ_CST));
+	} while (!__atomic_compare_exchange_n((uint32_t *)(void *)&m->m_grant, &left, left - n,
+	    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	return n;
 }
 
-void mach_frames_release(struct mach *m, pfn_t n)
-{
-	m->m_grant += n;
-}
+void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
 
 /* ---- a HAT that translates nothing ---- */
 
-void hat_swapout(struct hat *hat)
-{
-	(void)hat;
-}
+void hat_swapout(struct hat *hat) { (void)hat; }
 
-void hat_pageunload(struct page *pp)
-{
-	(void)pp;
-}
+void hat_pageunload(struct page *pp) { (void)pp; }
 
 bool hat_page_tryunload(struct page *pp)
 {
@@ -517,15 +485,9 @@ WEAK void pageout_setup(struct vm *vm)
 	vm->vm_reserve = 8;
 }
 
-WEAK void pageout_start(struct vm *vm)
-{
-	(void)vm;
-}
+WEAK void pageout_start(struct vm *vm) { (void)vm; }
 
-WEAK void pageout_stop(struct vm *vm)
-{
-	(void)vm;
-}
+WEAK void pageout_stop(struct vm *vm) { (void)vm; }
 
 WEAK bool pageout_wait(struct vm *vm, pfn_t want)
 {
@@ -539,7 +501,8 @@ WEAK pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 	return 0;
 }
 
-WEAK enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, unsigned flags)
+WEAK enum vm_err pvn_putpages(
+    struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, unsigned flags)
 {
 	(void)vm, (void)vp, (void)off, (void)len, (void)flags;
 	return VM_OK;

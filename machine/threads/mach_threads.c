@@ -57,7 +57,8 @@ struct hat {
 /* With all its pages: what the kernel does at first touches is not to be measured. */
 static void *map(size_t bytes)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void *p = mmap(
+	    NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -98,10 +99,7 @@ void mt_destroy(struct mach *m)
 const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
 
 /* ---- CPUs, threads, time ---- */
-unsigned mach_cpu_id(void)
-{
-	return sys_cpu(mt_rdpid) % 64;
-}
+unsigned mach_cpu_id(void) { return sys_cpu(mt_rdpid) % 64; }
 
 uint64_t mach_time_ns(void)
 {
@@ -111,7 +109,11 @@ uint64_t mach_time_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-struct mach_thread *mach_thread_create(struct mach *m, void (*fn)(void *), void *arg, const char *name) { return NULL; }
+struct mach_thread *mach_thread_create(
+    struct mach *m, void (*fn)(void *), void *arg, const char *name)
+{
+	return NULL;
+}
 void mach_thread_join(struct mach_thread *t) {}
 void mach_yield(void) { (void)sched_yield(); }
 
@@ -147,17 +149,34 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 {
 	memset(mach_frame_kva(m, pfn), 0xdd, (size_t)n * VM_PAGESIZE);
 }
-void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
-void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m; (void)pfn; }
+void mach_frame_retire(struct mach *m, pfn_t pfn)
+{
+	(void)m;
+	(void)pfn;
+}
+void mach_frame_renew(struct mach *m, pfn_t pfn)
+{
+	(void)m;
+	(void)pfn;
+}
 pfn_t mach_frames_grant(struct mach *m, pfn_t n) { return 0; }
 void mach_frames_release(struct mach *m, pfn_t n) {}
 
 /* ---- translations ---- */
-static uint64_t *word_of(const struct hat *h, vaddr_t va) { return &h->h_word[(va - MT_BASE) >> VM_PAGESHIFT]; }
+static uint64_t *word_of(const struct hat *h, vaddr_t va)
+{
+	return &h->h_word[(va - MT_BASE) >> VM_PAGESHIFT];
+}
 static uint64_t word_get(const uint64_t *w) { return __atomic_load_n(w, __ATOMIC_ACQUIRE); }
 static void word_set(uint64_t *w, uint64_t v) { __atomic_store_n(w, v, __ATOMIC_RELEASE); }
-static struct page *word_page(const struct hat *h, uint64_t w) { return page_of(h->h_vm, (pfn_t)(w >> PFN_SHIFT) - 1); }
-static struct mach_mutex *lock_of(struct mach *m, pfn_t pfn) { return &m->mt_lock[(pfn >> LOCKRUN) % LOCKS].mutex; }
+static struct page *word_page(const struct hat *h, uint64_t w)
+{
+	return page_of(h->h_vm, (pfn_t)(w >> PFN_SHIFT) - 1);
+}
+static struct mach_mutex *lock_of(struct mach *m, pfn_t pfn)
+{
+	return &m->mt_lock[(pfn >> LOCKRUN) % LOCKS].mutex;
+}
 
 /* The word of va with its frame's lock held, or 0 and nothing held. */
 static uint64_t word_enter(struct hat *h, vaddr_t va, struct mach_mutex **held)
@@ -190,7 +209,9 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp
 {
 	struct hat *h = calloc(1, sizeof *h);
 
-	*h = (struct hat){ .h_mach = vm_machine(vm), .h_vm = vm, .h_as = as,
+	*h = (struct hat){ .h_mach = vm_machine(vm),
+		.h_vm = vm,
+		.h_as = as,
 		.h_word = map(MT_SPAN / VM_PAGESIZE * sizeof(uint64_t)) };
 	*hp = h;
 	return VM_OK;
@@ -218,7 +239,10 @@ static void unload(struct hat *h, vaddr_t va, uint64_t len, bool spare)
 	}
 }
 
-void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags) { unload(h, va, len, false); }
+void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
+{
+	unload(h, va, len, false);
+}
 void hat_swapout(struct hat *h) { unload(h, MT_BASE, MT_SPAN, true); }
 
 enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
@@ -236,7 +260,8 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 	}
 	mach_mutex_enter(held);
 	if (pp->p_hat[0] != 0 && (pp->p_hat[0] != (uint64_t)(uintptr_t)h || pp->p_hat[1] != va)) {
-		if (word_get(word_of((struct hat *)(uintptr_t)pp->p_hat[0], pp->p_hat[1])) & LOCKED) {
+		if (word_get(word_of((struct hat *)(uintptr_t)pp->p_hat[0], pp->p_hat[1])) &
+		    LOCKED) {
 			mach_mutex_exit(held);
 			return VM_RETRY;
 		}
@@ -244,7 +269,8 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 	}
 	w = word_get(word_of(h, va)) & LOCKED;
 	set_hat(pp, h, va);
-	word_set(word_of(h, va), (uint64_t)(page_pfn(h->h_vm, pp) + 1) << PFN_SHIFT | (attr & ATTRS) | w |
+	word_set(word_of(h, va),
+	    (uint64_t)(page_pfn(h->h_vm, pp) + 1) << PFN_SHIFT | (attr & ATTRS) | w |
 		((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0));
 	if ((flags & HAT_LOAD_REF) != 0)
 		page_nrm_set(pp, P_REF);
@@ -252,8 +278,8 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 	return VM_OK;
 }
 
-enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr, unsigned flags,
-    size_t *done)
+enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr,
+    unsigned flags, size_t *done)
 {
 	enum vm_err e = VM_OK;
 
@@ -275,12 +301,18 @@ static void change(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep, uint6
 	}
 }
 
-void hat_unlock(struct hat *h, vaddr_t va, uint64_t len) { change(h, va, len, ~(uint64_t)LOCKED, 0); }
+void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
+{
+	change(h, va, len, ~(uint64_t)LOCKED, 0);
+}
 void hat_chgattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 {
 	change(h, va, len, ~(uint64_t)ATTRS, attr & ATTRS);
 }
-void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr) { change(h, va, len, ~(uint64_t)attr, 0); }
+void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
+{
+	change(h, va, len, ~(uint64_t)attr, 0);
+}
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear) {}
 
 pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
@@ -345,7 +377,10 @@ void hat_page_clrwrt(struct page *pp)
 	mach_mutex_exit(held);
 }
 
-unsigned hat_page_getshare(struct page *pp) { return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0; }
+unsigned hat_page_getshare(struct page *pp)
+{
+	return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0;
+}
 struct as *hat_as(struct hat *h) { return h->h_as; }
 
 void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
@@ -354,7 +389,8 @@ void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, boo
 		uint64_t w = word_get(word_of(h, va));
 
 		if (w != 0)
-			cb(arg, va, (pfn_t)(w >> PFN_SHIFT) - 1, (unsigned)w & ATTRS, (w & LOCKED) != 0);
+			cb(arg, va, (pfn_t)(w >> PFN_SHIFT) - 1, (unsigned)w & ATTRS,
+			    (w & LOCKED) != 0);
 	}
 }
 
@@ -367,14 +403,21 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 unsigned hat_check(struct hat *h, void (*report)(void *, const char *), void *arg) { return 0; }
 
 /* ---- what this machine has not ---- */
-enum vm_err hat_devload(struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
+enum vm_err hat_devload(
+    struct hat *h, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags)
 {
 	return VM_NOTSUP;
 }
 enum vm_err hat_promote(struct hat *h, vaddr_t va, unsigned size) { return VM_NOTSUP; }
-unsigned hat_mapsize(struct hat *h, vaddr_t va) { return hat_probe(h, va, NULL) == PFN_INVALID ? 0 : VM_PAGESHIFT; }
+unsigned hat_mapsize(struct hat *h, vaddr_t va)
+{
+	return hat_probe(h, va, NULL) == PFN_INVALID ? 0 : VM_PAGESHIFT;
+}
 uint64_t hat_share_unit(struct hat *h) { return 0; }
-enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len) { return VM_NOTSUP; }
+enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len)
+{
+	return VM_NOTSUP;
+}
 void hat_unshare(struct hat *to, vaddr_t va, uint64_t len) {}
 
 /* ---- accesses ---- */
@@ -389,7 +432,8 @@ static enum vm_err mt_access(struct as *as, vaddr_t va, uint64_t *value, bool wr
 		enum vm_err e;
 
 		if (ok) {
-			at = (uint64_t *)((unsigned char *)mach_frame_kva(h->h_mach, (pfn_t)(w >> PFN_SHIFT) - 1) +
+			at = (uint64_t *)((unsigned char *)mach_frame_kva(
+					      h->h_mach, (pfn_t)(w >> PFN_SHIFT) - 1) +
 			    (va & VM_PAGEMASK));
 			if (write)
 				*at = *value;
@@ -407,5 +451,11 @@ static enum vm_err mt_access(struct as *as, vaddr_t va, uint64_t *value, bool wr
 	}
 }
 
-enum vm_err mt_load(struct as *as, vaddr_t va, uint64_t *value) { return mt_access(as, va, value, false); }
-enum vm_err mt_store(struct as *as, vaddr_t va, uint64_t value) { return mt_access(as, va, &value, true); }
+enum vm_err mt_load(struct as *as, vaddr_t va, uint64_t *value)
+{
+	return mt_access(as, va, value, false);
+}
+enum vm_err mt_store(struct as *as, vaddr_t va, uint64_t value)
+{
+	return mt_access(as, va, &value, true);
+}

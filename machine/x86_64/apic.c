@@ -11,7 +11,7 @@
 
 #include "kernel/core/kernel.h"
 
-#define LAPIC  0xfee00000ull
+#define LAPIC 0xfee00000ull
 #define IOAPIC 0xfec00000ull
 #define ID 0x20u
 #define EOI 0xb0u
@@ -50,10 +50,7 @@ void ioapic_route(unsigned pin, unsigned vec, bool level)
 	ioapic_write(0x10 + 2 * pin, vec | (level ? 0x8000u : 0));
 }
 
-void apic_eoi(void)
-{
-	*lapic(EOI) = 0;
-}
+void apic_eoi(void) { *lapic(EOI) = 0; }
 
 /* Interrupts are off while the two halves are written. */
 static void icr(unsigned apic, uint32_t low)
@@ -67,10 +64,7 @@ static void icr(unsigned apic, uint32_t low)
 	arch_irq_restore(irq);
 }
 
-void apic_ipi(unsigned apic, unsigned vec)
-{
-	icr(apic, 0x4000u | vec);
-}
+void apic_ipi(unsigned apic, unsigned vec) { icr(apic, 0x4000u | vec); }
 
 static void delay_ns(uint64_t ns)
 {

@@ -45,6 +45,8 @@ static inline bool tf_is_user(const struct trapframe *tf) { return (tf->tf_cs & 
 /* A program begins. */
 static inline void tf_user_init(struct trapframe *tf, uint64_t ip, uint64_t sp)
 {
-	*tf = (struct trapframe){ .tf_rip = ip, .tf_cs = 0x23, .tf_rflags = 0x202, .tf_rsp = sp, .tf_ss = 0x1b };
+	*tf = (struct trapframe){
+		.tf_rip = ip, .tf_cs = 0x23, .tf_rflags = 0x202, .tf_rsp = sp, .tf_ss = 0x1b
+	};
 }
 #endif

@@ -58,7 +58,8 @@ static void read_map(const struct start_info *si)
 		if (e[i].type != 1)
 			continue;
 		ram[nram] = e[i];
-		ram[nram].size = ((e[i].addr + e[i].size) & FRAME) - ((e[i].addr + VM_PAGEMASK) & FRAME);
+		ram[nram].size =
+		    ((e[i].addr + e[i].size) & FRAME) - ((e[i].addr + VM_PAGEMASK) & FRAME);
 		ram[nram].addr = (e[i].addr + VM_PAGEMASK) & FRAME;
 		if (ram[nram].addr + ram[nram].size > top)
 			top = ram[nram].addr + ram[nram].size;
@@ -75,8 +76,8 @@ static void add_hole(uint64_t from, uint64_t to)
 		return;
 	if (c->mc_nholes == 32)
 		kpanic("too many holes in memory");
-	the_machine.m_holes[c->mc_nholes++] =
-	    (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT), (pfn_t)((to - from) >> VM_PAGESHIFT) };
+	the_machine.m_holes[c->mc_nholes++] = (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT),
+		(pfn_t)((to - from) >> VM_PAGESHIFT) };
 	c->mc_holes = the_machine.m_holes;
 }
 
@@ -173,7 +174,8 @@ static void make_tables(void)
 static void map_low(bool on)
 {
 	uint64_t root_pa = vm_ptob(hat_root(the_machine.m_hat.hs_kernel)), *root = direct(root_pa);
-	static uint64_t pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096)));
+	static uint64_t pdpt[512] __attribute__((aligned(4096))),
+	    pd[512] __attribute__((aligned(4096)));
 
 	pd[0] = P | W | PS;
 	pdpt[0] = image_pa((const char *)pd) | P | W;
@@ -199,8 +201,12 @@ static void idt_make(void)
 	for (unsigned i = 0; i < 256; i++) {
 		uint64_t at = trap_stubs[i];
 
-		idt[i] = (struct idt_entry){ .low = (uint16_t)at, .cs = KERNEL_CS, .ist = i == 8 ? 1 : 0,
-			.type = i == 3 ? 0xee : 0x8e, .mid = (uint16_t)(at >> 16), .high = (uint32_t)(at >> 32) };
+		idt[i] = (struct idt_entry){ .low = (uint16_t)at,
+			.cs = KERNEL_CS,
+			.ist = i == 8 ? 1 : 0,
+			.type = i == 3 ? 0xee : 0x8e,
+			.mid = (uint16_t)(at >> 16),
+			.high = (uint32_t)(at >> 32) };
 	}
 }
 
@@ -215,7 +221,8 @@ static void protections(void)
 		if (r[1] & 1u << 7)
 			cr4 |= 1ull << 20; /* SMEP */
 		if (r[1] & 1u << 20)
-			cr4 |= 1ull << 21; /* SMAP: the kernel reaches programs through the direct map only */
+			cr4 |= 1ull
+			    << 21; /* SMAP: the kernel reaches programs through the direct map only */
 		if (r[2] & 1u << 2)
 			cr4 |= 1ull << 11; /* UMIP */
 		if (r[1] & 1u)
@@ -236,12 +243,16 @@ void cpu_init(struct cpu *c, uint64_t stack_top)
 	c->cpu_gdt[2] = 0x00cf93000000ffff;
 	c->cpu_gdt[3] = 0x00cff3000000ffff;
 	c->cpu_gdt[4] = 0x00affb000000ffff;
-	c->cpu_gdt[5] = (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56 | 0x0000890000000000 | (sizeof(c->cpu_tss) - 1);
+	c->cpu_gdt[5] = (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56 | 0x0000890000000000 |
+	    (sizeof(c->cpu_tss) - 1);
 	c->cpu_gdt[6] = tss >> 32;
 	c->cpu_tss.rsp[0] = stack_top;
 	c->cpu_tss.ist[0] = (uint64_t)(uintptr_t)(c->cpu_ist + sizeof(c->cpu_ist));
 	c->cpu_tss.iopb = sizeof(c->cpu_tss);
-	__asm__ volatile("lgdt %0\n\tlidt %1\n\tltr %w2" : : "m"(gdtr), "m"(idtr), "r"(5 * 8) : "memory");
+	__asm__ volatile("lgdt %0\n\tlidt %1\n\tltr %w2"
+			 :
+			 : "m"(gdtr), "m"(idtr), "r"(5 * 8)
+			 : "memory");
 	wrmsr(MSR_GSBASE, (uint64_t)(uintptr_t)c);
 	wrmsr(MSR_KGSBASE, 0);
 	wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
@@ -303,10 +314,12 @@ static void start_cpu(unsigned i)
 	memcpy(direct(0x8000), ap_start, (size_t)(ap_end - ap_start));
 	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
 	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
-	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) = (uint64_t)(uintptr_t)c;
+	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) =
+	    (uint64_t)(uintptr_t)c;
 	apic_start_cpu(i, 0x8000);
 	until = arch_time_ns() + 1000000000;
-	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) && arch_time_ns() < until)
+	while (!__atomic_load_n((bool *)(void *)&c->cpu_up, __ATOMIC_SEQ_CST) &&
+	    arch_time_ns() < until)
 		arch_relax();
 	if (c->cpu_up)
 		ncpus_up++;
@@ -324,7 +337,4 @@ void arch_cpus_start(void)
 	map_low(false);
 }
 
-unsigned arch_ncpus(void)
-{
-	return ncpus_up;
-}
+unsigned arch_ncpus(void) { return ncpus_up; }

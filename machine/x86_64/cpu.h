@@ -12,25 +12,26 @@
 
 #define KERNEL_BASE 0xffffffff80000000ull /* where the image is linked, + its physical address */
 #define DIRECT_BASE 0xffff800000000000ull /* all of memory, + the physical address */
-#define MMIO_BASE   0xffffff0000000000ull /* registers of devices below 4 GiB, + the physical address - MMIO_PHYS */
-#define MMIO_PHYS   0xc0000000ull
-#define KAS_MIN	    0xffff960000000000ull /* the kernel's own space: one entry of the root */
-#define KAS_MAX	    0xffff968000000000ull
+#define MMIO_BASE                                                                                  \
+	0xffffff0000000000ull /* registers of devices below 4 GiB, + the physical address - MMIO_PHYS */
+#define MMIO_PHYS 0xc0000000ull
+#define KAS_MIN 0xffff960000000000ull /* the kernel's own space: one entry of the root */
+#define KAS_MAX 0xffff968000000000ull
 
-#define VEC_TIMER   32u
-#define VEC_IRQ	    48u /* + the pin of the I/O APIC */
-#define VEC_SHOOT   0xf0u
-#define VEC_WAKE    0xf1u
+#define VEC_TIMER 32u
+#define VEC_IRQ 48u /* + the pin of the I/O APIC */
+#define VEC_SHOOT 0xf0u
+#define VEC_WAKE 0xf1u
 #define VEC_SPURIOUS 0xffu
 
 /* Everything of a CPU that its code reaches by GS. */
 struct cpu {
 	struct cpu *cpu_self;
-	uint64_t cpu_kstack;  /* top of the running thread's kernel stack */
+	uint64_t cpu_kstack; /* top of the running thread's kernel stack */
 	uint64_t cpu_scratch;
-	struct kcpu cpu_k;    /* the kernel's part */
-	unsigned cpu_apic;    /* its APIC's number */
-	struct hat *cpu_hat;  /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	struct kcpu cpu_k;      /* the kernel's part */
+	unsigned cpu_apic;      /* its APIC's number */
+	struct hat *cpu_hat;    /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
 	_Atomic bool cpu_lazy;  /* mmu.c: what runs uses no address of that space */
 	_Atomic bool cpu_stale; /* mmu.c: the TLB is emptied before one is used again */
 	_Atomic bool cpu_leave; /* mmu.c: the space ends: load another root */
@@ -60,9 +61,18 @@ static inline struct cpu *this_cpu(void)
 	return c;
 }
 
-static inline void outb(uint16_t port, uint8_t v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
-static inline void outl(uint16_t port, uint32_t v) { __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port)); }
-static inline void outw(uint16_t port, uint16_t v) { __asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port)); }
+static inline void outb(uint16_t port, uint8_t v)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+static inline void outl(uint16_t port, uint32_t v)
+{
+	__asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+static inline void outw(uint16_t port, uint16_t v)
+{
+	__asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port));
+}
 static inline uint8_t inb(uint16_t port)
 {
 	uint8_t v;
@@ -79,7 +89,10 @@ static inline uint64_t rdmsr(uint32_t msr)
 }
 static inline void wrmsr(uint32_t msr, uint64_t v)
 {
-	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
+	__asm__ volatile("wrmsr"
+			 :
+			 : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))
+			 : "memory");
 }
 static inline uint64_t rdtsc(void)
 {
@@ -90,7 +103,9 @@ static inline uint64_t rdtsc(void)
 }
 static inline void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
-	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
+	__asm__ volatile("cpuid"
+			 : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+			 : "a"(leaf), "c"(sub));
 }
 static inline uint64_t read_cr2(void)
 {
@@ -106,7 +121,10 @@ static inline uint64_t read_cr3(void)
 	__asm__ volatile("mov %%cr3, %0" : "=r"(v) : : "memory");
 	return v;
 }
-static inline void write_cr3(uint64_t v) { __asm__ volatile("mov %0, %%cr3" : : "r"(v) : "memory"); }
+static inline void write_cr3(uint64_t v)
+{
+	__asm__ volatile("mov %0, %%cr3" : : "r"(v) : "memory");
+}
 static inline uint64_t read_cr4(void)
 {
 	uint64_t v;
@@ -114,16 +132,19 @@ static inline uint64_t read_cr4(void)
 	__asm__ volatile("mov %%cr4, %0" : "=r"(v));
 	return v;
 }
-static inline void write_cr4(uint64_t v) { __asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory"); }
+static inline void write_cr4(uint64_t v)
+{
+	__asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory");
+}
 static inline void invlpg(vaddr_t va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
 
 #define MSR_APICBASE 0x1bu
-#define MSR_STAR     0xc0000081u
-#define MSR_LSTAR    0xc0000082u
-#define MSR_SFMASK   0xc0000084u
-#define MSR_FSBASE   0xc0000100u
-#define MSR_GSBASE   0xc0000101u
-#define MSR_KGSBASE  0xc0000102u
+#define MSR_STAR 0xc0000081u
+#define MSR_LSTAR 0xc0000082u
+#define MSR_SFMASK 0xc0000084u
+#define MSR_FSBASE 0xc0000100u
+#define MSR_GSBASE 0xc0000101u
+#define MSR_KGSBASE 0xc0000102u
 
 static inline void *direct(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 
@@ -132,8 +153,9 @@ struct mach {
 	struct mach_caps m_caps;
 	struct hat_shared m_hat;
 	struct mach_hole m_holes[32];
-	uint64_t m_bootnext, m_bootend; /* physical: what mach_boot_alloc gives next, and where it ends */
-	uint64_t m_root;		/* physical: the root that maps image, memory and devices */
+	uint64_t m_bootnext,
+	    m_bootend;   /* physical: what mach_boot_alloc gives next, and where it ends */
+	uint64_t m_root; /* physical: the root that maps image, memory and devices */
 };
 extern struct mach the_machine;
 extern char boot_cmdline[512];
@@ -146,7 +168,7 @@ void cpu_init(struct cpu *, uint64_t stack_top); /* descriptor tables, GS, SYSCA
 void ap_main(struct cpu *);
 
 /* apic.c */
-void apic_init(void);		 /* the boot CPU's, and the I/O APIC; calibrates the clock */
+void apic_init(void); /* the boot CPU's, and the I/O APIC; calibrates the clock */
 void apic_init_cpu(void);
 void apic_eoi(void);
 void apic_ipi(unsigned apic, unsigned vec);
@@ -158,6 +180,9 @@ void mmu_init(struct mach *);
 void mmu_shoot(void); /* the interrupt */
 void mmu_tick(void);
 void mmu_leave_dead(void);
-void mmu_be_lazy(void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
-extern struct mmu_counters { uint64_t mc_loads, mc_flushes, mc_shot, mc_marked; } mmu_counters; /* about */
+void mmu_be_lazy(
+    void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
+extern struct mmu_counters {
+	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
+} mmu_counters; /* about */
 #endif

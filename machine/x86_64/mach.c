@@ -83,10 +83,7 @@ pfn_t mach_frames_grant(struct mach *m, pfn_t n)
 	return n;
 }
 
-void mach_frames_release(struct mach *m, pfn_t n)
-{
-	(void)m, (void)n;
-}
+void mach_frames_release(struct mach *m, pfn_t n) { (void)m, (void)n; }
 
 /* ---- the CPU ---- */
 struct thread *arch_cur(void)
@@ -114,15 +111,9 @@ void arch_irq_restore(bool on)
 		__asm__ volatile("sti" : : : "memory");
 }
 
-void arch_idle(void)
-{
-	__asm__ volatile("sti\n\thlt" : : : "memory");
-}
+void arch_idle(void) { __asm__ volatile("sti\n\thlt" : : : "memory"); }
 
-void arch_relax(void)
-{
-	__asm__ volatile("pause" : : : "memory");
-}
+void arch_relax(void) { __asm__ volatile("pause" : : : "memory"); }
 
 /*
  * A CPU that is a thread of an emulator keeps those that it waits for from running while it spins. The longest sleep is a
@@ -141,10 +132,7 @@ void arch_relax_long(unsigned *rounds)
 		__asm__ volatile("hlt" : : : "memory");
 }
 
-void arch_wake_cpu(unsigned id)
-{
-	apic_ipi(cpus[id].cpu_apic, VEC_WAKE);
-}
+void arch_wake_cpu(unsigned id) { apic_ipi(cpus[id].cpu_apic, VEC_WAKE); }
 
 uint64_t arch_time_ns(void)
 {
@@ -173,7 +161,8 @@ uint64_t arch_wall_time(void)
 	day = bcd(cmos(7));
 	if (month < 1 || month > 12)
 		return 0;
-	days = (year - 1970) * 365 + (year - 1969) / 4 + before[month - 1] + (year % 4 == 0 && month > 2) + day - 1;
+	days = (year - 1970) * 365 + (year - 1969) / 4 + before[month - 1] +
+	    (year % 4 == 0 && month > 2) + day - 1;
 	return days * 86400 + bcd(cmos(4)) * 3600 + bcd(cmos(2)) * 60 + bcd(cmos(0));
 }
 
@@ -198,10 +187,7 @@ void arch_putc(char c)
 	outb(UART, (uint8_t)c);
 }
 
-int arch_getc(void)
-{
-	return inb(UART + 5) & 1 ? inb(UART) : -1;
-}
+int arch_getc(void) { return inb(UART + 5) & 1 ? inb(UART) : -1; }
 
 /* ---- the end: the debug exit device at 0xf4 makes QEMU exit with status * 2 + 1 ---- */
 void arch_poweroff(int status)
@@ -212,10 +198,7 @@ void arch_poweroff(int status)
 		__asm__ volatile("cli\n\thlt");
 }
 
-void arch_stop(void)
-{
-	arch_poweroff(0x7f);
-}
+void arch_stop(void) { arch_poweroff(0x7f); }
 
 /* ---- threads ---- */
 void thread_start(void);
@@ -227,7 +210,7 @@ uint64_t arch_thread_stack(uint64_t top, void (*fn)(void *), void *arg)
 
 	*--sp = (uint64_t)(uintptr_t)thread_start;
 	*--sp = (uint64_t)(uintptr_t)fn;  /* rbx */
-	*--sp = 0;			  /* rbp */
+	*--sp = 0;                        /* rbp */
 	*--sp = (uint64_t)(uintptr_t)arg; /* r12 */
 	*--sp = 0;
 	*--sp = 0;
@@ -315,7 +298,8 @@ unsigned arch_virtio_devices(struct arch_device *d, unsigned max)
 		d[n].ad_pa = parse_number(p + 1, &p);
 		d[n].ad_irq = *p == ':' ? (unsigned)parse_number(p + 1, &p) : 0;
 		if (d[n].ad_pa >= MMIO_PHYS && d[n].ad_pa < 1ull << 32)
-			d[n].ad_regs = (volatile void *)(uintptr_t)(MMIO_BASE + d[n].ad_pa - MMIO_PHYS);
+			d[n].ad_regs =
+			    (volatile void *)(uintptr_t)(MMIO_BASE + d[n].ad_pa - MMIO_PHYS);
 		n += d[n].ad_regs != NULL;
 		if (*p == '\0')
 			break;
@@ -323,15 +307,9 @@ unsigned arch_virtio_devices(struct arch_device *d, unsigned max)
 	return n;
 }
 
-void arch_set_thread_pointer(uint64_t v)
-{
-	wrmsr(MSR_FSBASE, v);
-}
+void arch_set_thread_pointer(uint64_t v) { wrmsr(MSR_FSBASE, v); }
 
-uint64_t arch_thread_pointer(void)
-{
-	return rdmsr(MSR_FSBASE);
-}
+uint64_t arch_thread_pointer(void) { return rdmsr(MSR_FSBASE); }
 
 /* No host reads frames behind the core's back. */
 void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }

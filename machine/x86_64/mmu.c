@@ -42,7 +42,8 @@ void mmu_init(struct mach *m)
 
 	m->m_caps.mc_name = "x86_64";
 	m->m_caps.mc_ncpus = 1;
-	m->m_caps.mc_direct_map = m->m_caps.mc_ref_bits = m->m_caps.mc_mod_bits = m->m_caps.mc_threads = true;
+	m->m_caps.mc_direct_map = m->m_caps.mc_ref_bits = m->m_caps.mc_mod_bits =
+	    m->m_caps.mc_threads = true;
 	m->m_caps.mc_user_min = 0x10000;
 	m->m_caps.mc_user_max = 1ull << 47;
 	m->m_caps.mc_kernel_min = KAS_MIN;
@@ -58,10 +59,7 @@ void mmu_init(struct mach *m)
 
 struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
 
-void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
-{
-	(void)m, (void)pfn, (void)loaded;
-}
+void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded) { (void)m, (void)pfn, (void)loaded; }
 
 void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 {
@@ -127,7 +125,8 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 
 		if (!global && r[i].mr_hat != c->cpu_hat)
 			continue;
-		if (global && (vaddr_t)(uintptr_t)__builtin_frame_address(0) - r[i].mr_va < r[i].mr_len)
+		if (global &&
+		    (vaddr_t)(uintptr_t)__builtin_frame_address(0) - r[i].mr_va < r[i].mr_len)
 			kpanic("the kernel unmaps the stack that it runs on");
 		if (vm_btop(r[i].mr_len) > FLUSH_ALL) {
 			if (global)
@@ -162,7 +161,8 @@ static bool concerns(struct cpu *c, const struct mmu_range *r, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (r[i].mr_soon) {
 			if (r[i].mr_hat == loaded)
-				__atomic_store_n((bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
+				__atomic_store_n(
+				    (bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
 			continue; /* its next tick will do */
 		}
 		if (r[i].mr_hat == the_machine.m_hat.hs_kernel)
@@ -223,7 +223,8 @@ void mmu_space_gone(struct hat *hat)
 	/* another CPU may have it lazily: it is made to load the kernel's */
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		while (__atomic_load_n(&cpus[i].cpu_hat, __ATOMIC_SEQ_CST) == hat) {
-			__atomic_store_n((bool *)(void *)&cpus[i].cpu_leave, true, __ATOMIC_SEQ_CST);
+			__atomic_store_n(
+			    (bool *)(void *)&cpus[i].cpu_leave, true, __ATOMIC_SEQ_CST);
 			apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
 			arch_relax();
 		}
@@ -236,7 +237,8 @@ void mmu_tick(void)
 {
 	struct cpu *c = this_cpu();
 
-	if (!c->cpu_lazy && __atomic_exchange_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST))
+	if (!c->cpu_lazy &&
+	    __atomic_exchange_n((bool *)(void *)&c->cpu_stale, false, __ATOMIC_SEQ_CST))
 		write_cr3(read_cr3());
 }
 

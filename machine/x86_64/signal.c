@@ -8,13 +8,18 @@
 #include "kernel/proc/proc.h"
 
 struct sigcontext {
-	uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+	uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip,
+	    eflags;
 	uint16_t cs, gs, fs, ss;
 	uint64_t err, trapno, oldmask, cr2, fpstate, reserved[8];
 };
 struct ucontext {
 	uint64_t flags, link;
-	struct { uint64_t sp; int32_t flags, pad; uint64_t size; } stack;
+	struct {
+		uint64_t sp;
+		int32_t flags, pad;
+		uint64_t size;
+	} stack;
 	struct sigcontext mc;
 	uint64_t mask;
 };
@@ -28,9 +33,10 @@ struct frame {
 
 static void context_save(struct sigcontext *c, const struct trapframe *tf)
 {
-	*c = (struct sigcontext){ tf->tf_r8, tf->tf_r9, tf->tf_r10, tf->tf_r11, tf->tf_r12, tf->tf_r13, tf->tf_r14, tf->tf_r15,
-		tf->tf_rdi, tf->tf_rsi, tf->tf_rbp, tf->tf_rbx, tf->tf_rdx, tf->tf_rax, tf->tf_rcx, tf->tf_rsp, tf->tf_rip,
-		tf->tf_rflags, .cs = (uint16_t)tf->tf_cs, .ss = (uint16_t)tf->tf_ss, .err = tf->tf_err,
+	*c = (struct sigcontext){ tf->tf_r8, tf->tf_r9, tf->tf_r10, tf->tf_r11, tf->tf_r12,
+		tf->tf_r13, tf->tf_r14, tf->tf_r15, tf->tf_rdi, tf->tf_rsi, tf->tf_rbp, tf->tf_rbx,
+		tf->tf_rdx, tf->tf_rax, tf->tf_rcx, tf->tf_rsp, tf->tf_rip, tf->tf_rflags,
+		.cs = (uint16_t)tf->tf_cs, .ss = (uint16_t)tf->tf_ss, .err = tf->tf_err,
 		.trapno = tf->tf_trap == TRAP_SYSCALL ? 0 : tf->tf_trap };
 }
 
@@ -39,7 +45,8 @@ static bool on_altstack(const struct uthread *u, uint64_t sp)
 	return u->u_altsize > 0 && sp > u->u_altstack && sp - u->u_altstack <= u->u_altsize;
 }
 
-int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info, const struct sigaction *a, uint64_t oldmask)
+int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
+    const struct sigaction *a, uint64_t oldmask)
 {
 	struct uthread *u = this_uthread();
 	_Alignas(16) uint8_t fpu[512];
@@ -49,7 +56,8 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 
 	if (f == NULL)
 		return -ENOMEM;
-	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & 2) && !on_altstack(u, tf->tf_rsp))
+	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & 2) &&
+	    !on_altstack(u, tf->tf_rsp))
 		sp = u->u_altstack + u->u_altsize;
 	fpstate = (sp - sizeof(fpu)) & ~63ull;
 	sp = ((fpstate - sizeof(*f)) & ~15ull) - 8;
@@ -87,7 +95,8 @@ int64_t arch_sigreturn(struct trapframe *tf)
 	const struct sigcontext *c = &uc.mc;
 	bool irq;
 
-	if (copy_in(&uc, tf->tf_rsp, sizeof(uc)) != 0 || (c->fpstate != 0 && copy_in(fpu, c->fpstate, sizeof(fpu)) != 0)) {
+	if (copy_in(&uc, tf->tf_rsp, sizeof(uc)) != 0 ||
+	    (c->fpstate != 0 && copy_in(fpu, c->fpstate, sizeof(fpu)) != 0)) {
 		signal_force(SIGSEGV, 1, tf->tf_rsp);
 		return 0;
 	}

@@ -54,10 +54,12 @@ static void interrupt(struct trapframe *tf)
 
 static _Noreturn void die(const struct trapframe *tf, const char *what)
 {
-	kprintf("%s at %lx: trap %lu error %lx cr2 %lx\n", what, tf->tf_rip, tf->tf_trap, tf->tf_err, read_cr2());
-	kprintf("rax %lx rbx %lx rcx %lx rdx %lx\nrsi %lx rdi %lx rbp %lx rsp %lx\n", tf->tf_rax, tf->tf_rbx, tf->tf_rcx,
-	    tf->tf_rdx, tf->tf_rsi, tf->tf_rdi, tf->tf_rbp, tf->tf_rsp);
-	for (void **fp = (void **)(uintptr_t)tf->tf_rbp; (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
+	kprintf("%s at %lx: trap %lu error %lx cr2 %lx\n", what, tf->tf_rip, tf->tf_trap,
+	    tf->tf_err, read_cr2());
+	kprintf("rax %lx rbx %lx rcx %lx rdx %lx\nrsi %lx rdi %lx rbp %lx rsp %lx\n", tf->tf_rax,
+	    tf->tf_rbx, tf->tf_rcx, tf->tf_rdx, tf->tf_rsi, tf->tf_rdi, tf->tf_rbp, tf->tf_rsp);
+	for (void **fp = (void **)(uintptr_t)tf->tf_rbp;
+	     (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
 		kprintf("  %p\n", fp[1]);
 	kpanic("%s", what);
 }
@@ -79,9 +81,21 @@ static void page_fault(struct trapframe *tf)
 void trap(struct trapframe *tf)
 {
 	/* signal and code of each exception: SIGFPE 8, SIGTRAP 5, SIGILL 4, SIGSEGV 11, SIGBUS 7 */
-	static const struct { uint8_t sig, code; } how[32] = {
-		[0] = { 8, 1 }, [1] = { 5, 2 }, [3] = { 5, 1 }, [4] = { 11, 128 }, [5] = { 11, 128 }, [6] = { 4, 2 },
-		[7] = { 8, 7 }, [11] = { 7, 128 }, [12] = { 7, 128 }, [13] = { 11, 128 }, [16] = { 8, 7 }, [17] = { 7, 1 },
+	static const struct {
+		uint8_t sig, code;
+	} how[32] = {
+		[0] = { 8, 1 },
+		[1] = { 5, 2 },
+		[3] = { 5, 1 },
+		[4] = { 11, 128 },
+		[5] = { 11, 128 },
+		[6] = { 4, 2 },
+		[7] = { 8, 7 },
+		[11] = { 7, 128 },
+		[12] = { 7, 128 },
+		[13] = { 11, 128 },
+		[16] = { 8, 7 },
+		[17] = { 7, 1 },
 		[19] = { 8, 7 },
 	};
 

@@ -21,7 +21,7 @@
 #include "sys/linux/sys.h"
 
 #define GET_AUXV 0x41555856 /* PR_GET_AUXV */
-#define PAGE	 4096u
+#define PAGE 4096u
 
 uint64_t elf_auxv(uint64_t type)
 {
@@ -48,7 +48,8 @@ static void take_headers(struct elf_object *o, uint64_t header)
 
 	o->base = header;
 	for (unsigned i = 0; i < o->nphdr && !based; i++)
-		if (o->phdr[i].p_type == PT_LOAD) { /* the first; a program at fixed addresses has its own here */
+		if (o->phdr[i].p_type ==
+		    PT_LOAD) { /* the first; a program at fixed addresses has its own here */
 			o->base = header - (o->phdr[i].p_vaddr - o->phdr[i].p_offset);
 			based = true;
 		}
@@ -62,11 +63,14 @@ bool elf_at(uint64_t header, struct elf_object *o)
 {
 	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)header;
 
-	if (header == 0 || !is_mapped(header) || eh->e_ident[EI_MAG0] != ELFMAG0 || eh->e_ident[EI_MAG1] != ELFMAG1 ||
-	    eh->e_ident[EI_MAG2] != ELFMAG2 || eh->e_ident[EI_MAG3] != ELFMAG3 || eh->e_ident[EI_CLASS] != ELFCLASS64 ||
+	if (header == 0 || !is_mapped(header) || eh->e_ident[EI_MAG0] != ELFMAG0 ||
+	    eh->e_ident[EI_MAG1] != ELFMAG1 || eh->e_ident[EI_MAG2] != ELFMAG2 ||
+	    eh->e_ident[EI_MAG3] != ELFMAG3 || eh->e_ident[EI_CLASS] != ELFCLASS64 ||
 	    eh->e_phoff + eh->e_phnum * sizeof(Elf64_Phdr) > PAGE)
 		return false;
-	*o = (struct elf_object){ .name = "", .phdr = (const Elf64_Phdr *)(header + eh->e_phoff), .nphdr = eh->e_phnum };
+	*o = (struct elf_object){
+		.name = "", .phdr = (const Elf64_Phdr *)(header + eh->e_phoff), .nphdr = eh->e_phnum
+	};
 	take_headers(o, header);
 	return true;
 }
@@ -78,7 +82,11 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
-struct tables { const Elf64_Sym *sym; const char *str; const uint32_t *gnu; };
+struct tables {
+	const Elf64_Sym *sym;
+	const char *str;
+	const uint32_t *gnu;
+};
 
 static bool find_tables(const struct elf_object *o, struct tables *t)
 {
@@ -111,7 +119,8 @@ void *elf_symbol(const struct elf_object *o, const char *name)
 
 	for (; i >= t.gnu[1] && (h & 1) == 0; i++) {
 		h = chain[i - t.gnu[1]];
-		if ((h | 1) == (hash | 1) && t.sym[i].st_shndx != SHN_UNDEF && same(t.str + t.sym[i].st_name, name))
+		if ((h | 1) == (hash | 1) && t.sym[i].st_shndx != SHN_UNDEF &&
+		    same(t.str + t.sym[i].st_name, name))
 			return (void *)(o->base + t.sym[i].st_value);
 	}
 	return NULL;

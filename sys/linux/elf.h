@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 struct elf_object {
-	uint64_t base;	  /* what is added to the addresses in its file */
+	uint64_t base;    /* what is added to the addresses in its file */
 	const char *name; /* as the loader has it; the program's own is empty */
 	const Elf64_Phdr *phdr;
 	unsigned nphdr;

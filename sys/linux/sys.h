@@ -26,8 +26,14 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 static inline long sys_call0(long nr) { return sys_call6(nr, 0, 0, 0, 0, 0, 0); }
 static inline long sys_call1(long nr, long a) { return sys_call6(nr, a, 0, 0, 0, 0, 0); }
 static inline long sys_call2(long nr, long a, long b) { return sys_call6(nr, a, b, 0, 0, 0, 0); }
-static inline long sys_call3(long nr, long a, long b, long c) { return sys_call6(nr, a, b, c, 0, 0, 0); }
-static inline long sys_call4(long nr, long a, long b, long c, long d) { return sys_call6(nr, a, b, c, d, 0, 0); }
+static inline long sys_call3(long nr, long a, long b, long c)
+{
+	return sys_call6(nr, a, b, c, 0, 0, 0);
+}
+static inline long sys_call4(long nr, long a, long b, long c, long d)
+{
+	return sys_call6(nr, a, b, c, d, 0, 0);
+}
 static inline long sys_call5(long nr, long a, long b, long c, long d, long e)
 {
 	return sys_call6(nr, a, b, c, d, e, 0);

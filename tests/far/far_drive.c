@@ -39,10 +39,13 @@ static void fill(char *buf, uint32_t len, uint64_t at, uint64_t version)
 	}
 }
 
-struct totals { uint64_t requests, errors; };
+struct totals {
+	uint64_t requests, errors;
+};
 
 /* version 0: nothing there; UINT64_MAX: not known */
-static int step(uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_t *count, struct totals *t)
+static int step(
+    uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_t *count, struct totals *t)
 {
 	static char buf[FAR_RING_UNIT], want[FAR_RING_UNIT];
 	unsigned u = (unsigned)(next_random(rnd) % UNITS), what = (unsigned)(next_random(rnd) % 8);
@@ -61,14 +64,16 @@ static int step(uint64_t *rnd, uint64_t version[UNITS], unsigned client, uint64_
 		version[u] = rc == 0 ? 0 : UINT64_MAX;
 	} else {
 		uint32_t from = (uint32_t)(next_random(rnd) % (FAR_RING_UNIT / SECTOR)) * SECTOR;
-		uint32_t len = ((uint32_t)next_random(rnd) % ((FAR_RING_UNIT - from) / SECTOR) + 1) * SECTOR;
+		uint32_t len =
+		    ((uint32_t)next_random(rnd) % ((FAR_RING_UNIT - from) / SECTOR) + 1) * SECTOR;
 
 		if (version[u] == 0 || version[u] == UINT64_MAX)
 			return 0;
 		rc = far_ring_io(ring, client + 1, FAR_SLOT_READ, at + from, len, buf);
 		fill(want, len, at + from, version[u]);
 		if (rc == 0 && memcmp(buf, want, len) != 0) {
-			printf("wrong bytes: client %u, unit %u, version %llu\n", client, u, (unsigned long long)version[u]);
+			printf("wrong bytes: client %u, unit %u, version %llu\n", client, u,
+			    (unsigned long long)version[u]);
 			return 1;
 		}
 	}
@@ -92,11 +97,14 @@ static int client(unsigned me, uint64_t ops, uint64_t seed, int go, int told, st
 
 static pid_t start_server(const char *program, const char *url, int ring_fd, char **more, int nmore)
 {
-	char a[16], b[16], c[16], *argv[40] = { (char *)(uintptr_t)program, "--url-fd", a, "--ring-fd", b, "--life-fd", c };
+	char a[16], b[16], c[16],
+	    *argv[40] = { (char *)(uintptr_t)program, "--url-fd", a, "--ring-fd", b, "--life-fd",
+		    c };
 	int url_pipe[2], n = 7;
 	pid_t pid;
 
-	if (pipe(url_pipe) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, life) != 0 || write(url_pipe[1], url, strlen(url)) != (ssize_t)strlen(url))
+	if (pipe(url_pipe) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, life) != 0 ||
+	    write(url_pipe[1], url, strlen(url)) != (ssize_t)strlen(url))
 		return -1;
 	(void)close(url_pipe[1]);
 	(void)snprintf(a, sizeof a, "%d", url_pipe[0]);
@@ -168,12 +176,14 @@ int main(int argc, char **argv)
 	if (argc < 3 || fd < 0 || ftruncate(fd, (off_t)far_ring_bytes()) != 0)
 		return 2;
 	ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	all = mmap(NULL, sizeof *all * clients, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	all = mmap(
+	    NULL, sizeof *all * clients, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (ring == MAP_FAILED || all == MAP_FAILED)
 		return 2;
 	far_ring_format(ring);
 	server = start_server(argv[1], argv[2], fd, argv + i + 1, argc - i - 1);
-	while (__atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING && waitpid(server, &st, WNOHANG) == 0)
+	while (__atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING &&
+	    waitpid(server, &st, WNOHANG) == 0)
 		(void)usleep(2000);
 	if (__atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED ||
 	    __atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING) {
@@ -196,6 +206,7 @@ int main(int argc, char **argv)
 			rc = 1;
 		}
 	if (rc == 0)
-		printf("ok: %llu requests, %llu errors\n", (unsigned long long)sum.requests, (unsigned long long)sum.errors);
+		printf("ok: %llu requests, %llu errors\n", (unsigned long long)sum.requests,
+		    (unsigned long long)sum.errors);
 	return rc;
 }

@@ -26,16 +26,18 @@ static const struct kind {
 };
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-static bool is_split(const struct kind *k)
-{
-	return k->k_kernel == SIM_KERNEL_SPLIT;
-}
+static bool is_split(const struct kind *k) { return k->k_kernel == SIM_KERNEL_SPLIT; }
 
 static struct sim_config config(const struct kind *k)
 {
 	/* an odd number of frames: the direct map has pages of both sizes */
-	return (struct sim_config){ .frames = 6144 + 100, .ncpus = 3, .seed = 5, .format = k->k_format, .frame0 = 512,
-		.kernel = k->k_kernel, .no_asids = k->k_no_asids };
+	return (struct sim_config){ .frames = 6144 + 100,
+		.ncpus = 3,
+		.seed = 5,
+		.format = k->k_format,
+		.frame0 = 512,
+		.kernel = k->k_kernel,
+		.no_asids = k->k_no_asids };
 }
 
 static struct as *start(struct sys *s, const struct sim_config *cfg)
@@ -77,16 +79,17 @@ static void user_mode_has_no_kernel(void **state)
 		assert_int_equal(translated(&s, hat, false, l.kl_direct), cfg.frames);
 		assert_int_equal(translated(&s, hat, false, l.kl_entry), 1 + cfg.ncpus);
 		assert_int_equal(translated(&s, hat, true, l.kl_entry), 1 + cfg.ncpus);
+		assert_int_equal(translated(&s, hat, true, l.kl_text),
+		    is_split(&kinds[k]) ? 0 : vm_btop(l.kl_text.kr_len));
 		assert_int_equal(
-		    translated(&s, hat, true, l.kl_text), is_split(&kinds[k]) ? 0 : vm_btop(l.kl_text.kr_len));
-		assert_int_equal(translated(&s, hat, true, l.kl_direct), is_split(&kinds[k]) ? 0 : cfg.frames);
+		    translated(&s, hat, true, l.kl_direct), is_split(&kinds[k]) ? 0 : cfg.frames);
 		assert_int_equal(hat_root(hat) == hat_user_root(hat), !is_split(&kinds[k]));
 		/* nothing there may be read or run by a program, in either */
 		assert_int_equal(try_get(&s, as, l.kl_text.kr_va, &(uint64_t){ 0 }), VM_NOMAP);
 		assert_int_equal(try_get(&s, as, l.kl_entry.kr_va, &(uint64_t){ 0 }), VM_NOMAP);
 		assert_int_equal(sim_exec(s.m, as, 0, l.kl_entry.kr_va), VM_NOMAP);
-		assert_int_equal(
-		    sim_touch(s.m, hat, 0, l.kl_direct.kr_va, false, &byte), is_split(&kinds[k]) ? VM_NOMAP : VM_PROT);
+		assert_int_equal(sim_touch(s.m, hat, 0, l.kl_direct.kr_va, false, &byte),
+		    is_split(&kinds[k]) ? VM_NOMAP : VM_PROT);
 		/* and the kernel's root does not run the program's pages, if there are two */
 		assert_int_equal(as_setprot(as, BASE, PG, PROT_R | PROT_X), VM_OK);
 		assert_int_equal(sim_exec(s.m, as, 0, BASE), VM_OK);
@@ -116,10 +119,12 @@ static void a_transient_read_finds_no_secret(void **state)
 			uint8_t byte = 0xff;
 
 			/* the kernel itself reads it each time: it is in the TLB, too, under the kernel's number */
-			assert_true(sim_kernel_read(s.m, as_hat(as), 1, l.kl_text.kr_va + 5 * PG + i, &byte));
+			assert_true(sim_kernel_read(
+			    s.m, as_hat(as), 1, l.kl_text.kr_va + 5 * PG + i, &byte));
 			assert_int_equal(byte, (uint8_t)secret[i]);
 			byte = 0xff;
-			assert_int_equal(sim_transient_read(s.m, as_hat(as), 1, l.kl_text.kr_va + 5 * PG + i, &byte),
+			assert_int_equal(sim_transient_read(s.m, as_hat(as), 1,
+					     l.kl_text.kr_va + 5 * PG + i, &byte),
 			    !is_split(&kinds[k]));
 			assert_int_equal(byte, is_split(&kinds[k]) ? 0xff : (uint8_t)secret[i]);
 		}
@@ -148,9 +153,11 @@ static unsigned draw(uint64_t *x, unsigned n)
 /* One thing done to a space, seen on one CPU and then on another. */
 static void one_step(struct sys *s, struct as **spaces, uint64_t *x, uint64_t step)
 {
-	unsigned a = draw(x, NSPACES), page = draw(x, PAGES - 8), n = 1 + draw(x, 8), cpu = draw(x, 3);
+	unsigned a = draw(x, NSPACES), page = draw(x, PAGES - 8), n = 1 + draw(x, 8),
+		 cpu = draw(x, 3);
 	struct as *as = spaces[a];
-	vaddr_t va = BASE + page * PG, far = ((vaddr_t)1 << 40) + page * PG; /* by another entry of the root */
+	vaddr_t va = BASE + page * PG,
+		far = ((vaddr_t)1 << 40) + page * PG; /* by another entry of the root */
 	uint64_t got = 0, done;
 	uint8_t byte;
 
@@ -180,10 +187,12 @@ static void one_step(struct sys *s, struct as **spaces, uint64_t *x, uint64_t st
 	default: break;
 	}
 	(void)sim_write(s->m, as, cpu, va, &step, 8, NULL);
-	(void)sim_kernel_read(s->m, as_hat(as), cpu, va, &byte); /* now it may be cached under both numbers */
+	(void)sim_kernel_read(
+	    s->m, as_hat(as), cpu, va, &byte); /* now it may be cached under both numbers */
 	if (sim_read(s->m, as, (cpu + 1) % 3, va, &got, 8, NULL) == VM_OK &&
 	    sim_write(s->m, as, cpu, va, &step, 8, NULL) == VM_OK)
-		assert_true(sim_read(s->m, as, (cpu + 1) % 3, va, &got, 8, NULL) == VM_OK && got == step);
+		assert_true(
+		    sim_read(s->m, as, (cpu + 1) % 3, va, &got, 8, NULL) == VM_OK && got == step);
 }
 
 static void roots_agree_whatever_is_done(void **state)
@@ -208,7 +217,8 @@ static void roots_agree_whatever_is_done(void **state)
 					assert_same(&s, spaces[a]);
 			}
 		}
-		assert_true(mmu_hat_shared(s.m)->hs_promoted > 0 && mmu_hat_shared(s.m)->hs_demoted > 0);
+		assert_true(
+		    mmu_hat_shared(s.m)->hs_promoted > 0 && mmu_hat_shared(s.m)->hs_demoted > 0);
 		for (unsigned a = 0; a < NSPACES; a++)
 			as_free(spaces[a]);
 		sys_fini(&s);
@@ -232,7 +242,8 @@ static unsigned violations(struct sys *s)
 
 static uint64_t *root_entry(struct sys *s, pfn_t root, vaddr_t va, unsigned levels)
 {
-	return (uint64_t *)mach_frame_kva(s->m, root) + (va >> (12 + 9 * (levels - 1)) & (ENTRIES - 1));
+	return (uint64_t *)mach_frame_kva(s->m, root) +
+	    (va >> (12 + 9 * (levels - 1)) & (ENTRIES - 1));
 }
 
 /* A word is put in the root of user mode: vm_check says so, and not when it is as it was. */
@@ -274,14 +285,17 @@ static void a_kernel_leaf_in_the_users_root_is_found(void **state)
 		pp = page_kalloc(s.vm, 0, PG_ZERO);
 		assert_non_null(pp);
 		leaf = mach_frame_kva(s.m, page_pfn(s.vm, pp));
-		*leaf =
-		    (uint64_t)(page_pfn(s.vm, pp) + cfg.frame0) << VM_PAGESHIFT | 0x3; /* a table that maps itself */
-		spoil(&s, root_entry(&s, hat_user_root(hat), l.kl_direct.kr_va - ((uint64_t)1 << 40), levels), *leaf);
+		*leaf = (uint64_t)(page_pfn(s.vm, pp) + cfg.frame0) << VM_PAGESHIFT |
+		    0x3; /* a table that maps itself */
+		spoil(&s,
+		    root_entry(
+			&s, hat_user_root(hat), l.kl_direct.kr_va - ((uint64_t)1 << 40), levels),
+		    *leaf);
 		page_kfree(s.vm, pp, 0);
 		/* the roots differ in the user half: one has lost what the other has, or may run what it may not */
 		spoil(&s, root_entry(&s, hat_user_root(hat), BASE, levels), 0);
-		spoil(
-		    &s, root_entry(&s, hat_root(hat), BASE, levels), *root_entry(&s, hat_user_root(hat), BASE, levels));
+		spoil(&s, root_entry(&s, hat_root(hat), BASE, levels),
+		    *root_entry(&s, hat_user_root(hat), BASE, levels));
 		as_free(as);
 		sys_fini(&s);
 	}
@@ -305,7 +319,8 @@ static void a_flush_of_one_number_is_found(void **state)
 		assert_true(sim_read(s.m, as, 1, BASE, &byte, 1, NULL) == VM_OK && byte == 0x11);
 		assert_true(sim_kernel_read(s.m, as_hat(as), 1, BASE, &byte));
 		if (idle)
-			sim_cpu_idle(s.m, 1); /* it is not interrupted: both numbers are marked there */
+			sim_cpu_idle(
+			    s.m, 1); /* it is not interrupted: both numbers are marked there */
 		sim_cpu_set(s.m, 0);
 		hat_unload(as_hat(as), BASE, PG, HAT_UNLOAD);
 		assert_int_equal(violations(&s) > 0, broken);
@@ -354,8 +369,9 @@ static void cost_of_entering_the_kernel(void **state)
 
 		print_message(
 		    "%-26s a system call: roots loaded %.1f, TLBs emptied %.1f, TLB misses %.1f (with %u pages touched)\n",
-		    kinds[k].k_name, (double)c.ss_root / (double)calls, (double)c.ss_root_flush / (double)calls,
-		    (double)c.ss_tlb_miss / (double)calls, pages);
+		    kinds[k].k_name, (double)c.ss_root / (double)calls,
+		    (double)c.ss_root_flush / (double)calls, (double)c.ss_tlb_miss / (double)calls,
+		    pages);
 		assert_int_equal(c.ss_kernel, calls);
 		assert_int_equal(c.ss_root, is_split(&kinds[k]) ? 2 * calls : 0);
 		if (is_split(&kinds[k]) && kinds[k].k_no_asids) {

@@ -42,9 +42,9 @@ struct env {
 
 static void setup(struct env *e, const struct sim_config *cfg, unsigned nas)
 {
-	struct segvn_args a = {
-		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_NORESERVE
-	};
+	struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W,
+		.sa_flags = SEGVN_NORESERVE };
 	struct vm_config vc = { .vc_frames = cfg->frames };
 
 	memset(e, 0, sizeof(*e));
@@ -53,7 +53,8 @@ static void setup(struct env *e, const struct sim_config *cfg, unsigned nas)
 		exit(1);
 	e->nas = nas;
 	for (unsigned i = 0; i < nas; i++) {
-		CHECK(as_alloc(e->vm, 0x10000, mach_caps(e->mach)->mc_user_max, &e->as[i]) == VM_OK);
+		CHECK(
+		    as_alloc(e->vm, 0x10000, mach_caps(e->mach)->mc_user_max, &e->as[i]) == VM_OK);
 		CHECK(as_map(e->as[i], VA, vm_ptob(64), segvn_create, &a) == VM_OK);
 	}
 }
@@ -95,10 +96,7 @@ static uint64_t get(struct env *e, unsigned as, unsigned cpu, unsigned page)
 	return v;
 }
 
-static void mark(struct env *e)
-{
-	sim_statistics(e->mach, &e->was);
-}
+static void mark(struct env *e) { sim_statistics(e->mach, &e->was); }
 
 #define SINCE(e, field) since(e, offsetof(struct sim_stats, field))
 static uint64_t since(struct env *e, size_t offset)
@@ -106,7 +104,8 @@ static uint64_t since(struct env *e, size_t offset)
 	struct sim_stats now;
 
 	sim_statistics(e->mach, &now);
-	return *(uint64_t *)(void *)((char *)&now + offset) - *(uint64_t *)(void *)((char *)&e->was + offset);
+	return *(uint64_t *)(void *)((char *)&now + offset) -
+	    *(uint64_t *)(void *)((char *)&e->was + offset);
 }
 
 /* ---- who is interrupted ---- */
@@ -126,7 +125,7 @@ static void test_shootdown(enum sim_format f)
 	mark(&e);
 	hat_unload(hat, VA, vm_ptob(10), HAT_UNLOAD);
 	CHECK(SINCE(&e, ss_shootdown) == 1); /* one round for the range */
-	CHECK(SINCE(&e, ss_ipi) == 2);	     /* the two others that run the space */
+	CHECK(SINCE(&e, ss_ipi) == 2);       /* the two others that run the space */
 	CHECK(SINCE(&e, ss_lazy) == 1);
 	CHECK(violations(&e) == 0);
 	mark(&e);
@@ -152,7 +151,9 @@ static void test_shootdown(enum sim_format f)
 static void test_batch(enum sim_format f)
 {
 	struct sim_config cfg = { .frames = 512, .ncpus = 12, .format = f, .ipi_latency = 700 };
-	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED };
+	struct segvn_args a = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_SHARED
+	};
 	struct vnode *file;
 	struct page *pp;
 	struct env e;
@@ -183,7 +184,9 @@ static void test_batch(enum sim_format f)
 /* ---- numbers of spaces ---- */
 static void test_numbers(enum sim_format f, unsigned asids)
 {
-	struct sim_config cfg = { .frames = 1024, .ncpus = 3, .format = f, .asids = asids, .tlb_entries = 256 };
+	struct sim_config cfg = {
+		.frames = 1024, .ncpus = 3, .format = f, .asids = asids, .tlb_entries = 256
+	};
 	uint64_t x = 1, v[MAXAS];
 	struct env e;
 
@@ -229,9 +232,11 @@ static void test_numbers(enum sim_format f, unsigned asids)
  */
 static void test_no_wait(enum sim_format f, bool no_wait)
 {
-	struct sim_config cfg = {
-		.frames = 256, .ncpus = 2, .format = f, .ipi_latency = 1000000, .no_shootdown_wait = no_wait
-	};
+	struct sim_config cfg = { .frames = 256,
+		.ncpus = 2,
+		.format = f,
+		.ipi_latency = 1000000,
+		.no_shootdown_wait = no_wait };
 	enum vm_err err;
 	uint8_t byte = 0;
 	struct env e;
@@ -257,7 +262,9 @@ static void test_no_wait(enum sim_format f, bool no_wait)
 /* ---- the TSB grows and shrinks with what is loaded, and survives that it cannot ---- */
 static void test_tsb(void)
 {
-	struct sim_config cfg = { .frames = 8192, .ncpus = 2, .format = SIM_SFMMU, .tlb_entries = 16 };
+	struct sim_config cfg = {
+		.frames = 8192, .ncpus = 2, .format = SIM_SFMMU, .tlb_entries = 16
+	};
 	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
 	const vaddr_t va = VA + vm_ptob(256);
 	const unsigned n = 4000;
@@ -297,7 +304,8 @@ static void test_tsb(void)
 
 int main(void)
 {
-	static const char *const names[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48", "sfmmu" };
+	static const char *const names[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48",
+		"sfmmu" };
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		enum sim_format f;

@@ -43,8 +43,9 @@ struct worker {
 static _Noreturn void fail(const struct worker *w, const char *what, uint64_t got, uint64_t want)
 {
 	fprintf(stderr,
-	    "lib_race_test: seed %" PRIu64 " thread %u: %s: %" PRIx64 ", expected %" PRIx64 " (%s)\n", seed,
-	    w->number, what, got, want, strerror(errno));
+	    "lib_race_test: seed %" PRIu64 " thread %u: %s: %" PRIx64 ", expected %" PRIx64
+	    " (%s)\n",
+	    seed, w->number, what, got, want, strerror(errno));
 	_exit(1);
 }
 
@@ -56,10 +57,7 @@ static uint64_t draw(struct worker *w)
 	return w->rnd >> 11;
 }
 
-static unsigned below(struct worker *w, unsigned n)
-{
-	return (unsigned)(draw(w) % n);
-}
+static unsigned below(struct worker *w, unsigned n) { return (unsigned)(draw(w) % n); }
 
 static uint64_t *word(const struct worker *w, unsigned page)
 {
@@ -68,7 +66,8 @@ static uint64_t *word(const struct worker *w, unsigned page)
 
 static void map_own(struct worker *w)
 {
-	w->mem = quire_map(q, NULL, OWN * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	w->mem = quire_map(
+	    q, NULL, OWN * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (w->mem == MAP_FAILED)
 		fail(w, "quire_map", 0, 1);
 	memset(w->own, 0, sizeof(w->own));
@@ -120,17 +119,14 @@ static void change_own(struct worker *w)
 		if (may_refuse(w, "dontneed", quire_advise(q, at, len, MADV_DONTNEED)))
 			memset(w->own + lo, 0, n * sizeof(*w->own));
 		break;
-	case 1:
-		(void)may_refuse(w, "pageout", quire_advise(q, at, len, MADV_PAGEOUT));
-		break;
-	case 2:
-		(void)may_refuse(w, "willneed", quire_advise(q, at, len, MADV_WILLNEED));
-		break;
+	case 1: (void)may_refuse(w, "pageout", quire_advise(q, at, len, MADV_PAGEOUT)); break;
+	case 2: (void)may_refuse(w, "willneed", quire_advise(q, at, len, MADV_WILLNEED)); break;
 	case 3:
 		if (may_refuse(w, "protect", quire_protect(q, at, len, PROT_READ)) &&
 		    *word(w, lo) != w->own[lo])
 			fail(w, "read-only page", *word(w, lo), w->own[lo]);
-		while (!may_refuse(w, "protect back", quire_protect(q, at, len, PROT_READ | PROT_WRITE)))
+		while (!may_refuse(
+		    w, "protect back", quire_protect(q, at, len, PROT_READ | PROT_WRITE)))
 			;
 		break;
 	case 4:
@@ -202,7 +198,8 @@ int main(int argc, char **argv)
 		printf("skipped: quire_open: %s\n", strerror(errno));
 		return errno == ENOSYS || errno == EPERM ? SKIP : 1;
 	}
-	shared = quire_map(q, NULL, SHARED * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = quire_map(
+	    q, NULL, SHARED * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 1;
 	for (unsigned i = 0; i < NTHREADS; i++) {
@@ -216,13 +213,13 @@ int main(int argc, char **argv)
 	for (unsigned k = 0; k < NTHREADS; k++)
 		for (unsigned i = 0; i < SHARED; i++)
 			if (shared[i * (PAGE / 8) + k * 8] != w[k].count[i])
-				fail(&w[k], "shared page at the end", shared[i * (PAGE / 8) + k * 8],
-				    w[k].count[i]);
+				fail(&w[k], "shared page at the end",
+				    shared[i * (PAGE / 8) + k * 8], w[k].count[i]);
 	if (quire_check(q, report, NULL) != 0)
 		return 1;
 	(void)quire_stat(q, &st, sizeof(st));
-	printf("lib_race_test: %u threads x %u rounds, seed %" PRIu64 ": %" PRIu64 " faults, %" PRIu64
-	       " pages out, %" PRIu64 " in, %" PRIu64 " refused\n",
+	printf("lib_race_test: %u threads x %u rounds, seed %" PRIu64 ": %" PRIu64
+	       " faults, %" PRIu64 " pages out, %" PRIu64 " in, %" PRIu64 " refused\n",
 	    NTHREADS, rounds, seed, st.faults, st.pages_out, st.pages_in,
 	    w[0].refused + w[1].refused + w[2].refused + w[3].refused);
 	return quire_close(q) == 0 ? 0 : 1;

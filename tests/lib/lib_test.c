@@ -23,11 +23,11 @@
 
 #include <cmocka.h>
 
-#define PAGE	4096u
-#define MIB	(1ull << 20)
-#define RW	(PROT_READ | PROT_WRITE)
-#define ANON	(MAP_PRIVATE | MAP_ANONYMOUS)
-#define SKIP	77
+#define PAGE 4096u
+#define MIB (1ull << 20)
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+#define SKIP 77
 
 extern char **environ;
 
@@ -75,7 +75,10 @@ static void run_one(void **state)
 	ours();
 	((CMUnitTestFunction)*state)(state);
 }
-#define unit(f) { #f, run_one, NULL, NULL, (void *)(f) }
+#define unit(f)                                                                                    \
+	{                                                                                          \
+#f, run_one, NULL, NULL, (void *)(f)                                               \
+	}
 
 /* The signal that the access gets, 0 if none. */
 static int touch(volatile char *p, bool write)
@@ -93,25 +96,25 @@ static int touch(volatile char *p, bool write)
 	return 0;
 }
 
-#define gets(p, w, sig, code)                                                                                          \
-	do {                                                                                                           \
-		assert_int_equal(touch((p), (w)), (sig));                                                              \
-		assert_int_equal(code_seen, (code));                                                                   \
-		assert_ptr_equal(addr_seen, (p));                                                                      \
+#define gets(p, w, sig, code)                                                                      \
+	do {                                                                                       \
+		assert_int_equal(touch((p), (w)), (sig));                                          \
+		assert_int_equal(code_seen, (code));                                               \
+		assert_ptr_equal(addr_seen, (p));                                                  \
 	} while (0)
 
-#define fails(call, error)                                                                                             \
-	do {                                                                                                           \
-		errno = 0;                                                                                             \
-		assert_int_equal((call), -1);                                                                          \
-		assert_int_equal(errno, (error));                                                                      \
+#define fails(call, error)                                                                         \
+	do {                                                                                       \
+		errno = 0;                                                                         \
+		assert_int_equal((call), -1);                                                      \
+		assert_int_equal(errno, (error));                                                  \
 	} while (0)
 
-#define map_fails(call, error)                                                                                         \
-	do {                                                                                                           \
-		errno = 0;                                                                                             \
-		assert_ptr_equal((call), MAP_FAILED);                                                                  \
-		assert_int_equal(errno, (error));                                                                      \
+#define map_fails(call, error)                                                                     \
+	do {                                                                                       \
+		errno = 0;                                                                         \
+		assert_ptr_equal((call), MAP_FAILED);                                              \
+		assert_int_equal(errno, (error));                                                  \
 	} while (0)
 
 #include "tests/caller_begin.h"
@@ -226,7 +229,8 @@ static int again(int fd, int flags)
 static void open_refuses(void **state)
 {
 	struct quire_store bare = { .slots = 10 };
-	struct quire_config none = { .size = sizeof none }, good = { .size = sizeof good, .memory = 2 * MIB }, c;
+	struct quire_config none = { .size = sizeof none },
+			    good = { .size = sizeof good, .memory = 2 * MIB }, c;
 	struct quire *q;
 
 	(void)state;
@@ -306,7 +310,8 @@ static void map_has_errors_of_mmap(void **state)
 	assert_int_equal(pipe(ends), 0);
 	map_fails(quire_map(q, NULL, 0, RW, ANON, -1, 0), EINVAL);
 	map_fails(quire_map(q, NULL, PAGE, RW, MAP_ANONYMOUS, -1, 0), EINVAL);
-	map_fails(quire_map(q, NULL, PAGE, RW, MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS, -1, 0), EINVAL);
+	map_fails(
+	    quire_map(q, NULL, PAGE, RW, MAP_PRIVATE | MAP_SHARED | MAP_ANONYMOUS, -1, 0), EINVAL);
 	map_fails(quire_map(q, NULL, PAGE, RW, MAP_PRIVATE, fd, 7), EINVAL);
 	map_fails(quire_map(q, p + 1, PAGE, RW, ANON | MAP_FIXED, -1, 0), EINVAL);
 	map_fails(quire_map(q, NULL, PAGE, 0x40, ANON, -1, 0), EINVAL);
@@ -317,7 +322,8 @@ static void map_has_errors_of_mmap(void **state)
 	map_fails(quire_map(q, NULL, PAGE, RW, MAP_SHARED, ro, 0), EACCES);
 	map_fails(quire_map(q, NULL, PAGE, RW, ANON | MAP_GROWSDOWN, -1, 0), EOPNOTSUPP);
 	map_fails(quire_map(q, p + PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
-	map_fails(quire_map(q, (void *)(uintptr_t)(16 * MIB), PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+	map_fails(
+	    quire_map(q, (void *)(uintptr_t)(16 * MIB), PAGE, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
 	map_fails(quire_map(q, NULL, (size_t)1 << 46, RW, ANON | MAP_NORESERVE, -1, 0), ENOMEM);
 	assert_int_equal(close(fd) | close(ro) | close(wo) | close(ends[0]) | close(ends[1]), 0);
 	done(q);
@@ -335,7 +341,8 @@ static void map_takes_a_hint_and_fixed_replaces(void **state)
 	at = quire_map(q, p, PAGE, RW, ANON, -1, 0); /* taken: elsewhere */
 	assert_ptr_not_equal(at, MAP_FAILED);
 	assert_true(at < p || at >= p + 8 * PAGE);
-	assert_ptr_equal(quire_map(q, p + 2 * PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), p + 2 * PAGE);
+	assert_ptr_equal(
+	    quire_map(q, p + 2 * PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), p + 2 * PAGE);
 	assert_int_equal(wrong(p, 2, 1), 0);
 	for (size_t i = 0; i < 2 * PAGE; i++)
 		assert_int_equal(p[2 * PAGE + i], 0);
@@ -356,13 +363,15 @@ static void map_gives_enomem_when_the_store_could_not_hold_it(void **state)
 		most++;
 	assert_int_equal(errno, ENOMEM);
 	assert_true(most >= 8 && most < 16);
-	for (size_t i = 0; i < most; i++) /* every promise is kept, with contents that hardly compress */
+	for (size_t i = 0; i < most;
+	     i++) /* every promise is kept, with contents that hardly compress */
 		fill(p[i], 64, (unsigned)i);
 	for (size_t i = 0; i < most; i++)
 		assert_int_equal(wrong(p[i], 64, (unsigned)i), 0);
 	assert_int_equal(quire_unmap(q, p[0], MIB / 4), 0);
 	assert_ptr_not_equal(quire_map(q, NULL, MIB / 4, RW, ANON, -1, 0), MAP_FAILED);
-	assert_ptr_not_equal(quire_map(q, NULL, 64 * MIB, RW, ANON | MAP_NORESERVE, -1, 0), MAP_FAILED);
+	assert_ptr_not_equal(
+	    quire_map(q, NULL, 64 * MIB, RW, ANON | MAP_NORESERVE, -1, 0), MAP_FAILED);
 	done(q);
 }
 
@@ -448,7 +457,12 @@ static void contents_survive_being_paged_out(void **state)
 	done(q);
 }
 
-struct worker { pthread_t thread; struct quire *q; unsigned salt; size_t bad; };
+struct worker {
+	pthread_t thread;
+	struct quire *q;
+	unsigned salt;
+	size_t bad;
+};
 
 static void *work(void *arg)
 {
@@ -494,7 +508,8 @@ static void advice_does_what_madvise_does(void **state)
 	fill(p, 8, 6);
 	assert_int_equal(quire_advise(q, p, 8 * PAGE, MADV_PAGEOUT), 0);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
-	for (unsigned i = 0; i < 8; i++) /* in the store; in memory perhaps, until somebody needs the frame */
+	for (unsigned i = 0; i < 8;
+	     i++) /* in the store; in memory perhaps, until somebody needs the frame */
 		assert_true((vec[i] & QUIRE_IN_STORE) != 0);
 	crowd(q);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
@@ -533,7 +548,8 @@ static void locked_pages_stay(void **state)
 	crowd(q);
 	assert_int_equal(quire_incore(q, p, 8 * PAGE, vec), 0);
 	for (unsigned i = 0; i < 8; i++)
-		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED), QUIRE_IN_MEMORY | QUIRE_IN_LOCKED);
+		assert_int_equal(vec[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED),
+		    QUIRE_IN_MEMORY | QUIRE_IN_LOCKED);
 	assert_true(stats(q).locked >= 8 * PAGE);
 	fails(quire_lock(q, big, 1024 * PAGE), ENOMEM); /* more than there is */
 	assert_int_equal(quire_unlock(q, p, 8 * PAGE), 0);
@@ -660,7 +676,8 @@ static void shared_file_memory_reaches_the_file(void **state)
 static void the_rest_of_a_files_last_page_is_zero(void **state)
 {
 	struct quire *q = small();
-	char *ones = map(q, 2048); /* more than fits: what is read gets a frame of theirs, with what it holds */
+	char *ones = map(
+	    q, 2048); /* more than fits: what is read gets a frame of theirs, with what it holds */
 
 	(void)state;
 	for (size_t bytes = 3 * PAGE + 1; bytes < 4 * PAGE; bytes += 1009) {
@@ -725,7 +742,8 @@ static void a_read_only_file_is_not_made_writable(void **state)
 	gets(p, true, SIGSEGV, SEGV_ACCERR);
 	fails(quire_protect(q, p, PAGE, RW), EACCES);
 	p = quire_map(q, NULL, 4 * PAGE, PROT_READ, MAP_PRIVATE, ro, 0);
-	assert_int_equal(quire_protect(q, p, PAGE, RW), 0); /* private memory may be written all the same */
+	assert_int_equal(
+	    quire_protect(q, p, PAGE, RW), 0); /* private memory may be written all the same */
 	assert_int_equal(touch(p, true), 0);
 	assert_int_equal(close(fd) | close(ro), 0);
 	done(q);
@@ -744,7 +762,11 @@ static void shared_anonymous_memory_is_paged_too(void **state)
 }
 
 /* ---- a store of the program's own, and its failures ---- */
-struct shelf { char (*page)[PAGE]; int read_error, write_error; uint64_t discarded; };
+struct shelf {
+	char (*page)[PAGE];
+	int read_error, write_error;
+	uint64_t discarded;
+};
 
 static int shelf_write(void *arg, uint64_t slot, const void *page)
 {
@@ -772,9 +794,11 @@ static void shelf_discard(void *arg, uint64_t slot)
 
 static struct quire *with_shelf(struct shelf *s)
 {
-	struct quire_store st = {
-		.read = shelf_read, .write = shelf_write, .discard = shelf_discard, .arg = s, .slots = 2048
-	};
+	struct quire_store st = { .read = shelf_read,
+		.write = shelf_write,
+		.discard = shelf_discard,
+		.arg = s,
+		.slots = 2048 };
 	struct quire_config c = { .memory = 2 * MIB, .store = &st };
 
 	*s = (struct shelf){ .page = calloc(2048, PAGE) };
@@ -841,7 +865,8 @@ static void statistics_and_incore_answer(void **state)
 	fails(quire_stat(q, &st, 0), EINVAL);
 	fails(quire_stat(q, NULL, sizeof st), EINVAL);
 	memset(&st, 0x5a, sizeof st);
-	assert_int_equal(quire_stat(q, &st, sizeof st.faults), 0); /* an older program's structure */
+	assert_int_equal(
+	    quire_stat(q, &st, sizeof st.faults), 0); /* an older program's structure */
 	assert_int_equal(st.promise_max, 0x5a5a5a5a5a5a5a5a);
 	assert_int_equal(stats(q).mapped, 4 * PAGE);
 	assert_int_equal(stats(q).memory, 2 * MIB);
@@ -935,7 +960,9 @@ static void a_child_has_none_of_it_and_the_parent_all(void **state)
 	fill(p, 1024, 15);
 	pid = fork();
 	if (pid == 0)
-		_exit(touch(p, false) == SIGSEGV ? 0 : 1); /* no page of zeroes, no page of the parent's */
+		_exit(touch(p, false) == SIGSEGV
+			? 0
+			: 1); /* no page of zeroes, no page of the parent's */
 	assert_true(pid > 0);
 	assert_int_equal(wrong(p, 1024, 15), 0); /* while the child may still live */
 	fill(p, 1024, 16);
@@ -962,7 +989,8 @@ static char *bare_map(int prot, int flags, int fd)
 	struct quire *q;
 	char *p;
 
-	if (quire_open(&c, &q) != 0 || (p = quire_map(q, NULL, 4 * PAGE, prot, flags, fd, 0)) == MAP_FAILED)
+	if (quire_open(&c, &q) != 0 ||
+	    (p = quire_map(q, NULL, 4 * PAGE, prot, flags, fd, 0)) == MAP_FAILED)
 		_exit(98);
 	return p;
 }
@@ -971,7 +999,8 @@ static int child(const char *what)
 {
 	char *p;
 
-	(void)signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler, which ends the program in a way of its own */
+	(void)signal(SIGSEGV,
+	    SIG_DFL); /* a sanitizer's handler, which ends the program in a way of its own */
 	(void)signal(SIGBUS, SIG_DFL);
 	if (strcmp(what, "unmapped") == 0) {
 		p = bare_map(RW, ANON, -1);
@@ -983,7 +1012,8 @@ static int child(const char *what)
 		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
 		(void)*(volatile char *)(p + PAGE);
 	} else if (strcmp(what, "plain-handler") == 0) {
-		(void)signal(SIGBUS, plain_handler); /* without siginfo, installed before the library's */
+		(void)signal(
+		    SIGBUS, plain_handler); /* without siginfo, installed before the library's */
 		p = bare_map(PROT_READ, MAP_PRIVATE, file_of(10));
 		(void)*(volatile char *)p;
 		flag = 1;
@@ -1006,7 +1036,7 @@ static int child(const char *what)
 
 static int run(const char *what)
 {
-	char *argv[] = { (char *)(uintptr_t)"lib_test", (char *)(uintptr_t)what, NULL };
+	char *argv[] = { (char *)(uintptr_t) "lib_test", (char *)(uintptr_t)what, NULL };
 	int status;
 	pid_t pid;
 

@@ -22,7 +22,7 @@
 #include "machine/linux/linux.h"
 
 #define FRAMES 512u
-#define N      64u /* pages of the range; the first half is there before we come */
+#define N 64u /* pages of the range; the first half is there before we come */
 
 struct env {
 	struct mach *mach;
@@ -61,11 +61,13 @@ static int setup(void **state)
 	assert_int_equal(vm_create(&vc, &e->vm), VM_OK);
 	e->at = mmap(NULL, vm_ptob(N), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(e->at != MAP_FAILED);
-	assert_int_equal(as_alloc(e->vm, (vaddr_t)e->at, (vaddr_t)e->at + vm_ptob(N), &e->as), VM_OK);
+	assert_int_equal(
+	    as_alloc(e->vm, (vaddr_t)e->at, (vaddr_t)e->at + vm_ptob(N), &e->as), VM_OK);
 	(void)madvise(e->at, vm_ptob(N), MADV_NOHUGEPAGE);
 	for (unsigned i = 0; i < N / 2; i++)
 		memset(e->at + vm_ptob(i), (int)(1 + i), VM_PAGESIZE);
-	assert_int_equal(linux_range_register(e->mach, as_hat(e->as), (uint64_t)e->at, vm_ptob(N)), 0);
+	assert_int_equal(
+	    linux_range_register(e->mach, as_hat(e->as), (uint64_t)e->at, vm_ptob(N)), 0);
 	assert_int_equal(linux_range_present(e->mach, (uint64_t)e->at, N, &e->present), N / 2);
 	*state = e;
 	return 0;
@@ -91,7 +93,8 @@ static int teardown(void **state)
 /* The test library has the signals for itself: each access says before that it comes. */
 static uint8_t *page(const struct env *e, unsigned i, enum seg_rw rw)
 {
-	assert_int_equal(as_fault(e->as, (vaddr_t)e->at + vm_ptob(i), VM_PAGESIZE, F_INVAL, rw), VM_OK);
+	assert_int_equal(
+	    as_fault(e->as, (vaddr_t)e->at + vm_ptob(i), VM_PAGESIZE, F_INVAL, rw), VM_OK);
 	return e->at + vm_ptob(i);
 }
 
@@ -107,7 +110,8 @@ static void adopt_and_page(struct env *e, unsigned flags)
 	assert_int_equal(map(e, 0, N, flags), VM_OK);
 	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK);
 	assert_int_equal(vm_statistics(e->vm)->adopted, N / 2);
-	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK); /* they are ours already */
+	assert_int_equal(
+	    as_adopt(e->as, (vaddr_t)e->at, N, &e->present), VM_OK); /* they are ours already */
 	assert_int_equal(vm_statistics(e->vm)->adopted, N / 2);
 	assert_int_equal(vm_check(e->vm, report, NULL), 0);
 	check_contents(e);
@@ -120,7 +124,10 @@ static void adopt_and_page(struct env *e, unsigned flags)
 }
 
 static void adopted_memory_is_paged_like_any_other(void **state) { adopt_and_page(*state, 0); }
-static void adopted_shared_memory_is_paged_too(void **state) { adopt_and_page(*state, SEGVN_SHARED); }
+static void adopted_shared_memory_is_paged_too(void **state)
+{
+	adopt_and_page(*state, SEGVN_SHARED);
+}
 
 /* At each allocation that fails: what was adopted is, the rest is still where it was, and a second attempt takes it. */
 static void adoption_survives_every_failure(void **state)
@@ -160,18 +167,23 @@ static void only_anonymous_memory_is_adopted(void **state)
 	struct env *e = *state;
 
 	assert_int_equal(
-	    as_map(e->as, (vaddr_t)e->at + vm_ptob(N / 4), vm_ptob(4), seghole_create, NULL), VM_OK);
-	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 4), 4, &e->present), VM_NOTSUP);
-	assert_int_equal(as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 2), 4, &e->present), VM_NOMAP);
+	    as_map(e->as, (vaddr_t)e->at + vm_ptob(N / 4), vm_ptob(4), seghole_create, NULL),
+	    VM_OK);
+	assert_int_equal(
+	    as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 4), 4, &e->present), VM_NOTSUP);
+	assert_int_equal(
+	    as_adopt(e->as, (vaddr_t)e->at + vm_ptob(N / 2), 4, &e->present), VM_NOMAP);
 	assert_int_equal(vm_statistics(e->vm)->adopted, 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(adopted_memory_is_paged_like_any_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    adopted_memory_is_paged_like_any_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(adoption_survives_every_failure, setup, teardown),
-		cmocka_unit_test_setup_teardown(adopted_shared_memory_is_paged_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    adopted_shared_memory_is_paged_too, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_anonymous_memory_is_adopted, setup, teardown),
 	};
 

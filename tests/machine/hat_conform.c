@@ -22,8 +22,9 @@
 
 #define FRAMES 4096u /* two large pages of any machine, and what they need */
 #define N 8u
-#define VA 0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
-#define AROUND 16u	 /* pages before and after VA that may be used */
+#define VA                                                                                         \
+	0x80000000ull /* the pages straddle a boundary of every level of tables below the highest */
+#define AROUND 16u    /* pages before and after VA that may be used */
 #define NFAR 64u
 
 #define CHECK(e) check((e), #e, __LINE__)
@@ -48,7 +49,7 @@ struct env {
 	struct as *kas; /* the kernel's own space; NULL: the machine has none */
 	vaddr_t near[2],
 	    far[2]; /* of each space, or what the machine gave instead: VA, where nothing shares tables with it */
-	uint64_t step;		 /* far addresses lie so far apart */
+	uint64_t step;      /* far addresses lie so far apart */
 	struct page *pp[N]; /* E-locked all the time */
 	uint64_t kernel;    /* frames of kernel memory before there was a space */
 };
@@ -89,10 +90,7 @@ static uint64_t vn_size(struct vnode *vp)
 	return vm_ptob(N);
 }
 
-static void vn_inactive(struct vnode *vp)
-{
-	(void)vp;
-}
+static void vn_inactive(struct vnode *vp) { (void)vp; }
 
 static const struct vnode_ops vn_ops = { .vo_name = "names",
 	.vo_start = vn_start,
@@ -104,7 +102,9 @@ static const struct vnode_ops vn_ops = { .vo_name = "names",
 
 static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
 {
-	return port_harness.ph_reserve == NULL ? want : port_harness.ph_reserve(e->mach, e->hat[h], want, len);
+	return port_harness.ph_reserve == NULL
+	    ? want
+	    : port_harness.ph_reserve(e->mach, e->hat[h], want, len);
 }
 
 static uint64_t kernel_frames(struct env *e)
@@ -131,7 +131,8 @@ static void setup(struct env *e)
 	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
 	e->kernel = kernel_frames(e);
 	if (e->caps->mc_kernel_max != 0)
-		CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &e->kas) == VM_OK);
+		CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &e->kas) ==
+		    VM_OK);
 	far = e->caps->mc_user_max / 2;
 	e->step = 0x4000000;
 	if (far >> 31 == 0) { /* 32 bits: below VA */
@@ -139,14 +140,17 @@ static void setup(struct env *e)
 		e->step = 0x800000;
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) == VM_OK);
+		CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &e->as[i]) ==
+		    VM_OK);
 		e->hat[i] = as_hat(e->as[i]);
 		CHECK(hat_as(e->hat[i]) == e->as[i]);
-		e->near[i] = reserve(e, i, VA - vm_ptob(AROUND), vm_ptob(2 * AROUND)) + vm_ptob(AROUND);
+		e->near[i] =
+		    reserve(e, i, VA - vm_ptob(AROUND), vm_ptob(2 * AROUND)) + vm_ptob(AROUND);
 		e->far[i] = reserve(e, i, far, NFAR * e->step);
 	}
 	for (unsigned i = 0; i < N; i++) {
-		CHECK(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
+		CHECK(
+		    page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT | PG_ZERO, &e->pp[i]) == VM_OK);
 		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
 		page_filled(e->vm, e->pp[i], false);
 		page_nrm_clear(e->pp[i], P_REF | P_MOD);
@@ -163,7 +167,8 @@ static void teardown(struct env *e)
 		as_free(e->as[i]);
 	if (e->kas != NULL)
 		as_free(e->kas);
-	CHECK(kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
+	CHECK(
+	    kernel_frames(e) <= e->kernel + 2); /* caches keep a slab; tables would be many more */
 	vnode_rele(&e->vn);
 	vm_destroy(e->vm);
 	port_harness.ph_destroy(e->mach);
@@ -190,10 +195,7 @@ static bool consistent(struct env *e)
 {
 	return port_harness.ph_check == NULL || port_harness.ph_check(e->mach) == 0;
 }
-static bool many(const struct env *e)
-{
-	return e->caps->mc_max_mappings == 0;
-}
+static bool many(const struct env *e) { return e->caps->mc_max_mappings == 0; }
 
 static void test_load(struct env *e)
 {
@@ -232,13 +234,15 @@ static void test_array(struct env *e)
 {
 	size_t done = 99;
 
-	CHECK(hat_memload_array(e->hat[0], va(e, 0, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
+	CHECK(hat_memload_array(
+		  e->hat[0], va(e, 0, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done) == VM_OK);
 	CHECK(done == N);
 	for (unsigned i = 0; i < N; i++)
 		CHECK(touch(e, 0, va(e, 0, i), false, VM_OK, (uint8_t)(0x40 + i)));
 	hat_clrattr(e->hat[0], va(e, 0, 2), vm_ptob(3), PROT_W);
 	for (unsigned i = 0; i < N; i++)
-		CHECK(touch(e, 0, va(e, 0, i), true, i >= 2 && i < 5 ? VM_PROT : VM_OK, (uint8_t)(0x40 + i)));
+		CHECK(touch(e, 0, va(e, 0, i), true, i >= 2 && i < 5 ? VM_PROT : VM_OK,
+		    (uint8_t)(0x40 + i)));
 	hat_chgattr(e->hat[0], va(e, 0, 0), vm_ptob(N), PROT_R);
 	for (unsigned i = 0; i < N; i++)
 		CHECK(touch(e, 0, va(e, 0, i), true, VM_PROT, 0));
@@ -248,9 +252,10 @@ static void test_array(struct env *e)
 	CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x43));
 	hat_unload(e->hat[0], va(e, 0, 1), vm_ptob(N - 2), HAT_UNLOAD);
 	for (unsigned i = 0; i < N; i++)
-		CHECK(
-		    touch(e, 0, va(e, 0, i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP, (uint8_t)(0x40 + i)));
-	hat_unload(e->hat[0], e->caps->mc_user_min, e->caps->mc_user_max - e->caps->mc_user_min, HAT_UNLOAD);
+		CHECK(touch(e, 0, va(e, 0, i), false, i == 0 || i == N - 1 ? VM_OK : VM_NOMAP,
+		    (uint8_t)(0x40 + i)));
+	hat_unload(e->hat[0], e->caps->mc_user_min, e->caps->mc_user_max - e->caps->mc_user_min,
+	    HAT_UNLOAD);
 	CHECK(hat_page_getshare(e->pp[0]) == 0 && hat_page_getshare(e->pp[N - 1]) == 0);
 	CHECK(consistent(e));
 }
@@ -262,7 +267,8 @@ static void test_none(struct env *e)
 	CHECK(hat_memload(e->hat[0], va(e, 0, 0), e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
 	CHECK(touch(e, 0, va(e, 0, 0), true, VM_OK, 0x40));
 	hat_chgattr(e->hat[0], va(e, 0, 0), VM_PAGESIZE, 0);
-	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0) || touch(e, 0, va(e, 0, 0), false, VM_PROT, 0));
+	CHECK(touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0) ||
+	    touch(e, 0, va(e, 0, 0), false, VM_PROT, 0));
 	CHECK(hat_probe(e->hat[0], va(e, 0, 0), &attr) == PFN_INVALID || attr == 0);
 	hat_pageunload(e->pp[0]);
 	CHECK(hat_probe(e->hat[0], va(e, 0, 0), NULL) == PFN_INVALID);
@@ -274,7 +280,8 @@ static void test_share(struct env *e)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < 6; i++)
-		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[0], PROT_R, HAT_LOAD) == VM_OK);
+		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[0], PROT_R, HAT_LOAD) ==
+		    VM_OK);
 	for (unsigned i = 0; i < 6; i++)
 		n += hat_probe(e->hat[i & 1], va(e, i & 1, i), NULL) == page_pfn(e->vm, e->pp[0]);
 	CHECK(n == hat_page_getshare(e->pp[0]));
@@ -286,7 +293,8 @@ static void test_share(struct env *e)
 		hat_unload(e->hat[1], va(e, 1, 5), VM_PAGESIZE, HAT_UNLOAD);
 		hat_unload(e->hat[0], va(e, 0, 0), VM_PAGESIZE, HAT_UNLOAD);
 		CHECK(hat_page_getshare(e->pp[0]) == 3);
-		CHECK(touch(e, 1, va(e, 1, 1), false, VM_OK, 0x40) && touch(e, 0, va(e, 0, 4), false, VM_OK, 0x40));
+		CHECK(touch(e, 1, va(e, 1, 1), false, VM_OK, 0x40) &&
+		    touch(e, 0, va(e, 0, 4), false, VM_OK, 0x40));
 	}
 	hat_page_clrwrt(e->pp[0]);
 	hat_pageunload(e->pp[0]);
@@ -301,13 +309,16 @@ static void test_share(struct env *e)
 static void test_tryunload(struct env *e)
 {
 	for (unsigned i = 0; i < 3; i++)
-		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[i], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+		CHECK(hat_memload(e->hat[i & 1], va(e, i & 1, i), e->pp[i], PROT_R | PROT_W,
+			  HAT_LOAD) == VM_OK);
 	CHECK(hat_page_tryunload(e->pp[0]));
 	CHECK(hat_page_getshare(e->pp[0]) == 0 && touch(e, 0, va(e, 0, 0), false, VM_NOMAP, 0));
 	CHECK(hat_page_tryunload(e->pp[0])); /* nothing left: nothing happens */
 	vm_inject(e->vm, VM_INJECT_PIN, 1);
-	if (!hat_page_tryunload(e->pp[1])) { /* a port whose pins are real does not look at those of tests */
-		CHECK(hat_page_getshare(e->pp[1]) == 1 && touch(e, 1, va(e, 1, 1), true, VM_OK, 0x41));
+	if (!hat_page_tryunload(
+		e->pp[1])) { /* a port whose pins are real does not look at those of tests */
+		CHECK(hat_page_getshare(e->pp[1]) == 1 &&
+		    touch(e, 1, va(e, 1, 1), true, VM_OK, 0x41));
 		CHECK(hat_page_tryunload(e->pp[1]));
 	}
 	vm_inject(e->vm, VM_INJECT_PIN, 0);
@@ -332,17 +343,20 @@ static void test_bits(struct env *e)
 		CHECK(page_nrm(pp) & P_REF);
 		CHECK(hat_pagesync(pp, true, false) & P_REF);
 		CHECK(!(hat_pagesync(pp, false, false) & P_REF));
-		CHECK(touch(e, 0, va(e, 0, 3), false, VM_OK, 0x43)); /* seen again although it was cached */
+		CHECK(touch(
+		    e, 0, va(e, 0, 3), false, VM_OK, 0x43)); /* seen again although it was cached */
 		CHECK(hat_pagesync(pp, true, true) & P_REF);
 	}
-	if (e->caps->mc_mod_bits) { /* every write changes something: what changes nothing may go unseen */
+	if (e->caps
+		->mc_mod_bits) { /* every write changes something: what changes nothing may go unseen */
 		CHECK(!(page_nrm(pp) & P_MOD));
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x51));
 		CHECK(hat_pagesync(pp, false, true) & P_MOD);
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
 		CHECK(!(hat_pagesync(pp, false, true) & P_MOD));
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x52)); /* a write after the clear is seen again */
+		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK,
+		    0x52)); /* a write after the clear is seen again */
 		hat_page_clrwrt(pp);
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_PROT, 0));
 		(void)hat_pagesync(pp, false, true);
@@ -350,7 +364,8 @@ static void test_bits(struct env *e)
 		page_nrm_clear(pp, P_MOD);
 		hat_chgattr(e->hat[0], va(e, 0, 3), VM_PAGESIZE, PROT_R | PROT_W);
 		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x53));
-		hat_unload(e->hat[0], va(e, 0, 3), VM_PAGESIZE, HAT_UNLOAD); /* what was seen goes to the page */
+		hat_unload(e->hat[0], va(e, 0, 3), VM_PAGESIZE,
+		    HAT_UNLOAD); /* what was seen goes to the page */
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_REF | P_MOD);
 		CHECK(hat_memload(e->hat[0], va(e, 0, 3), pp, PROT_R | PROT_W, HAT_LOAD) == VM_OK);
@@ -359,7 +374,8 @@ static void test_bits(struct env *e)
 		CHECK(page_nrm(pp) & P_MOD);
 		page_nrm_clear(pp, P_MOD);
 		CHECK(!(hat_pagesync(pp, false, false) & P_MOD));
-		CHECK(touch(e, 0, va(e, 0, 3), true, VM_OK, 0x55)); /* seen again after a clear by range */
+		CHECK(touch(
+		    e, 0, va(e, 0, 3), true, VM_OK, 0x55)); /* seen again after a clear by range */
 		hat_pageunload(pp);
 		CHECK(page_nrm(pp) & P_MOD);
 	}
@@ -454,7 +470,8 @@ static void test_foreach(struct env *e)
 	struct walk f1 = { .e = e }, f2 = { .e = e };
 	size_t done;
 
-	CHECK(hat_memload_array(e->hat[0], va(e, 0, 0), e->pp, N, PROT_R, HAT_LOAD, &done) == VM_OK);
+	CHECK(
+	    hat_memload_array(e->hat[0], va(e, 0, 0), e->pp, N, PROT_R, HAT_LOAD, &done) == VM_OK);
 	CHECK(hat_memload(e->hat[0], e->far[0], e->pp[2], PROT_R | PROT_W, HAT_LOAD_LOCK) == VM_OK);
 	hat_foreach(e->hat[0], count_f1, &f1);
 	hat_page_foreach(e->pp[2], count_f2, &f2);
@@ -464,7 +481,8 @@ static void test_foreach(struct env *e)
 	hat_unload(e->hat[0], e->far[0], VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
 	hat_unload(e->hat[0], va(e, 0, 0), vm_ptob(N), HAT_UNLOAD | HAT_UNLOAD_DISCARD);
 	CHECK(consistent(e));
-	for (unsigned i = 0; i < N; i++) { /* the contents were given up: some machines do lose them */
+	for (unsigned i = 0; i < N;
+	     i++) { /* the contents were given up: some machines do lose them */
 		CHECK(hat_page_getshare(e->pp[i]) == 0);
 		*(uint8_t *)page_mapin(e->vm, e->pp[i]) = (uint8_t)(0x40 + i);
 	}
@@ -488,26 +506,28 @@ static void test_random(struct env *e)
 		if ((x >> 40) % 16 == 0) {
 			hat_pageunload(e->pp[p]);
 			for (unsigned k = 0; k < 128; k++)
-				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+				at[k & 1][k >> 1] =
+				    at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
 		} else if ((x >> 40) % 16 < 4) {
 			n = 1 + (unsigned)(x >> 50) % (64 - i);
-			hat_unload(
-			    e->hat[h], e->far[h] + i * e->step, n * e->step, HAT_UNLOAD);
+			hat_unload(e->hat[h], e->far[h] + i * e->step, n * e->step, HAT_UNLOAD);
 			for (unsigned k = i; k < i + n; k++)
 				at[h][k] = NULL;
 		} else {
 			CHECK(hat_memload(e->hat[h], e->far[h] + i * e->step, e->pp[p], PROT_R,
 				  HAT_LOAD) == VM_OK);
 			for (unsigned k = 0; !many(e) && k < 128; k++)
-				at[k & 1][k >> 1] = at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
+				at[k & 1][k >> 1] =
+				    at[k & 1][k >> 1] == e->pp[p] ? NULL : at[k & 1][k >> 1];
 			at[h][i] = e->pp[p];
 		}
 		h = x & 1;
 		i = x >> 8 & 63;
 		CHECK(hat_probe(e->hat[h], e->far[h] + i * e->step, NULL) ==
 		    (at[h][i] == NULL ? PFN_INVALID : page_pfn(e->vm, at[h][i])));
-		CHECK(touch(e, h, e->far[h] + i * e->step, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
-		    at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
+		CHECK(
+		    touch(e, h, e->far[h] + i * e->step, false, at[h][i] == NULL ? VM_NOMAP : VM_OK,
+			at[h][i] == NULL ? 0 : (uint8_t)(0x40 + at[h][i]->p_offset / VM_PAGESIZE)));
 	}
 	CHECK(consistent(e));
 }
@@ -525,10 +545,12 @@ static void test_device(struct env *e)
 		return;
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev - 1, PROT_R, HAT_LOAD) == VM_INVAL);
 	CHECK(hat_probe(hat, at + VM_PAGESIZE, &attr) == rel + 1 && (attr & PROT_W));
-	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_OK, 0x77) && touch(e, 0, at + VM_PAGESIZE, false, VM_OK, 0x77));
+	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_OK, 0x77) &&
+	    touch(e, 0, at + VM_PAGESIZE, false, VM_OK, 0x77));
 	hat_clrattr(hat, at, vm_ptob(4), PROT_W);
 	CHECK(touch(e, 0, at + VM_PAGESIZE, true, VM_PROT, 0));
-	CHECK(hat_devload(e->hat[1], at, VM_PAGESIZE, dev + 1, PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(hat_devload(e->hat[1], at, VM_PAGESIZE, dev + 1, PROT_R, HAT_LOAD | HAT_LOAD_LOCK) ==
+	    VM_OK);
 	CHECK(touch(e, 1, at, false, VM_OK, 0x77)); /* seen by both */
 	hat_sync(hat, at, vm_ptob(4), true);
 	hat_swapout(hat);
@@ -537,7 +559,8 @@ static void test_device(struct env *e)
 	hat_unload(e->hat[1], at, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
 	/* a page takes the place of a device's frame and the other way round */
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev, PROT_R, HAT_LOAD) == VM_OK);
-	CHECK(hat_memload(hat, at, e->pp[0], PROT_R, HAT_LOAD) == VM_OK && hat_page_getshare(e->pp[0]) == 1);
+	CHECK(hat_memload(hat, at, e->pp[0], PROT_R, HAT_LOAD) == VM_OK &&
+	    hat_page_getshare(e->pp[0]) == 1);
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD_ADV) == VM_OK);
 	CHECK(hat_probe(hat, at, NULL) == page_pfn(e->vm, e->pp[0]));
 	CHECK(hat_devload(hat, at, VM_PAGESIZE, dev + 2, PROT_R, HAT_LOAD) == VM_OK);
@@ -553,7 +576,8 @@ static void test_device_below(struct env *e)
 	vaddr_t at = e->near[0];
 
 	if (c->mc_frame0 > 0) {
-		enum vm_err err = hat_devload(e->hat[0], at, VM_PAGESIZE, c->mc_frame0 - 1, PROT_R, HAT_LOAD);
+		enum vm_err err =
+		    hat_devload(e->hat[0], at, VM_PAGESIZE, c->mc_frame0 - 1, PROT_R, HAT_LOAD);
 
 		CHECK(err == VM_OK || err == VM_NOTSUP);
 		if (err == VM_OK)
@@ -564,8 +588,8 @@ static void test_device_below(struct env *e)
 		uint64_t hole = c->mc_frame0 + c->mc_holes[0].mh_first;
 
 		CHECK(hat_devload(e->hat[0], at, VM_PAGESIZE, hole, PROT_R, HAT_LOAD) == VM_OK);
-		CHECK(hat_devload(e->hat[0], at + VM_PAGESIZE, vm_ptob(2), hole + c->mc_holes[0].mh_n - 1, PROT_R,
-			  HAT_LOAD) == VM_INVAL);
+		CHECK(hat_devload(e->hat[0], at + VM_PAGESIZE, vm_ptob(2),
+			  hole + c->mc_holes[0].mh_n - 1, PROT_R, HAT_LOAD) == VM_INVAL);
 		hat_sync(e->hat[0], at, VM_PAGESIZE, true);
 		hat_unload(e->hat[0], at, VM_PAGESIZE, HAT_UNLOAD);
 	}
@@ -586,13 +610,15 @@ static bool forbidden(struct env *e, unsigned h, vaddr_t at, bool write)
 {
 	uint8_t b = 0;
 
-	return port_harness.ph_touch == NULL || port_harness.ph_touch(e->mach, e->hat[h], at, write, &b) != VM_OK;
+	return port_harness.ph_touch == NULL ||
+	    port_harness.ph_touch(e->mach, e->hat[h], at, write, &b) != VM_OK;
 }
 
 /* What is loaded in it is there in spaces made before and after, for the kernel alone, and goes everywhere. */
 static void test_kernel_space(struct env *e)
 {
-	vaddr_t at = e->caps->mc_kernel_min + vm_ptob(511), last = e->caps->mc_kernel_max - VM_PAGESIZE;
+	vaddr_t at = e->caps->mc_kernel_min + vm_ptob(511),
+		last = e->caps->mc_kernel_max - VM_PAGESIZE;
 	struct hat *k;
 	struct as *late, *second;
 	struct hat *was = e->hat[1];
@@ -604,14 +630,17 @@ static void test_kernel_space(struct env *e)
 	CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &second) == VM_EXIST);
 	CHECK(kernel_read(e, 0, at, VM_NOMAP, 0));
 	CHECK(hat_memload(k, at, e->pp[0], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
-	CHECK(hat_memload(k, at + VM_PAGESIZE, e->pp[1], PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(
+	    hat_memload(k, at + VM_PAGESIZE, e->pp[1], PROT_R, HAT_LOAD | HAT_LOAD_LOCK) == VM_OK);
 	CHECK(hat_memload(k, last, e->pp[2], PROT_R, HAT_LOAD) == VM_OK);
-	CHECK(hat_probe(k, at, &attr) == page_pfn(e->vm, e->pp[0]) && (attr & PROT_W) && hat_page_getshare(e->pp[0]) == 1);
+	CHECK(hat_probe(k, at, &attr) == page_pfn(e->vm, e->pp[0]) && (attr & PROT_W) &&
+	    hat_page_getshare(e->pp[0]) == 1);
 	CHECK(hat_probe(e->hat[0], at, NULL) == PFN_INVALID); /* it is not the user space's */
 	CHECK(as_alloc(e->vm, e->caps->mc_user_min, e->caps->mc_user_max, &late) == VM_OK);
 	for (unsigned h = 0; h < 3; h++) {
 		e->hat[1] = h == 2 ? as_hat(late) : was;
-		CHECK(kernel_read(e, h > 0, at, VM_OK, 0x40) && kernel_read(e, h > 0, at + VM_PAGESIZE, VM_OK, 0x41));
+		CHECK(kernel_read(e, h > 0, at, VM_OK, 0x40) &&
+		    kernel_read(e, h > 0, at + VM_PAGESIZE, VM_OK, 0x41));
 		CHECK(kernel_read(e, h > 0, last, VM_OK, 0x42));
 		CHECK(forbidden(e, h > 0, at, false) && forbidden(e, h > 0, at, true));
 	}
@@ -619,12 +648,14 @@ static void test_kernel_space(struct env *e)
 	hat_pageunload(e->pp[0]);
 	hat_swapout(k);
 	CHECK(kernel_read(e, 0, at, VM_NOMAP, 0) && kernel_read(e, 1, at, VM_NOMAP, 0));
-	CHECK(kernel_read(e, 0, last, VM_NOMAP, 0) && kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x41));
+	CHECK(kernel_read(e, 0, last, VM_NOMAP, 0) &&
+	    kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x41));
 	/* the tables that the roots lead to stay, however empty they are */
 	hat_unload(k, at + VM_PAGESIZE, VM_PAGESIZE, HAT_UNLOAD_UNLOCK);
 	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_NOMAP, 0));
 	CHECK(hat_memload(k, at + VM_PAGESIZE, e->pp[3], PROT_R, HAT_LOAD) == VM_OK);
-	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_OK, 0x43) && kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x43));
+	CHECK(kernel_read(e, 0, at + VM_PAGESIZE, VM_OK, 0x43) &&
+	    kernel_read(e, 1, at + VM_PAGESIZE, VM_OK, 0x43));
 	hat_unload(k, at, vm_ptob(2), HAT_UNLOAD);
 	as_free(late);
 	CHECK(consistent(e));
@@ -647,11 +678,13 @@ static void large_make(struct env *e, struct large *l, voff_t off, vaddr_t where
 	bytes = vm_ptob(l->n);
 	l->va = (where + bytes - 1) & ~(bytes - 1);
 	off = (off + bytes - 1) & ~(bytes - 1);
-	CHECK(page_create_large(e->vm, &e->vn, off, l->order, PG_WAIT | PG_ZERO, &l->lp_pages) == VM_OK);
+	CHECK(page_create_large(e->vm, &e->vn, off, l->order, PG_WAIT | PG_ZERO, &l->lp_pages) ==
+	    VM_OK);
 	for (pfn_t i = 0; i < l->n; i++) {
 		struct page *pp = &l->lp_pages[i];
 
-		CHECK(page_pfn(e->vm, pp) == page_pfn(e->vm, l->lp_pages) + i && pp->p_offset == off + vm_ptob(i));
+		CHECK(page_pfn(e->vm, pp) == page_pfn(e->vm, l->lp_pages) + i &&
+		    pp->p_offset == off + vm_ptob(i));
 		*(uint8_t *)page_mapin(e->vm, pp) = (uint8_t)i;
 		page_filled(e->vm, pp, false);
 		page_nrm_clear(pp, P_REF | P_MOD);
@@ -666,10 +699,7 @@ static void large_free(struct env *e, struct large *l)
 	}
 }
 
-static vaddr_t large_va(const struct large *l, pfn_t i)
-{
-	return l->va + vm_ptob(i);
-}
+static vaddr_t large_va(const struct large *l, pfn_t i) { return l->va + vm_ptob(i); }
 
 static void report(void *arg, const char *text)
 {
@@ -688,7 +718,8 @@ static void test_large_load(struct env *e, struct large *l)
 	struct hat *hat = e->hat[0];
 	unsigned attr = 0, shift = e->caps->mc_pageshift[1];
 
-	CHECK(hat_memload(hat, l->va + VM_PAGESIZE, l->lp_pages, PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
+	CHECK(hat_memload(hat, l->va + VM_PAGESIZE, l->lp_pages, PROT_R, HAT_LOAD_SZC(1)) ==
+	    VM_NOTSUP);
 	CHECK(hat_memload(hat, l->va, l->lp_pages + 1, PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
 	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(15)) == VM_NOTSUP);
 	CHECK(hat_mapsize(hat, l->va) == 0);
@@ -712,11 +743,14 @@ static void test_large_load(struct env *e, struct large *l)
 	CHECK(!e->caps->mc_mod_bits || (hat_pagesync(&l->lp_pages[0], false, true) & P_MOD));
 	CHECK(!e->caps->mc_mod_bits || (page_nrm(&l->lp_pages[mid]) & P_MOD));
 	/* the same page small: nothing changes; with other rights: split */
-	CHECK(hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(
+	    hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
 	CHECK(hat_mapsize(hat, large_va(l, 3)) == shift);
 	CHECK(hat_memload(hat, large_va(l, 3), &l->lp_pages[3], PROT_R, HAT_LOAD) == VM_OK);
-	CHECK(hat_mapsize(hat, large_va(l, 3)) == VM_PAGESHIFT && hat_mapsize(hat, large_va(l, 5)) == VM_PAGESHIFT);
-	CHECK(touch(e, 0, large_va(l, 3), true, VM_PROT, 0) && touch(e, 0, large_va(l, 2), true, VM_OK, 2) &&
+	CHECK(hat_mapsize(hat, large_va(l, 3)) == VM_PAGESHIFT &&
+	    hat_mapsize(hat, large_va(l, 5)) == VM_PAGESHIFT);
+	CHECK(touch(e, 0, large_va(l, 3), true, VM_PROT, 0) &&
+	    touch(e, 0, large_va(l, 2), true, VM_OK, 2) &&
 	    touch(e, 0, large_va(l, 4), true, VM_OK, 4));
 	CHECK(sound(e) && consistent(e));
 	CHECK(hat_promote(hat, l->va, 1) == VM_NOMAP);
@@ -737,21 +771,26 @@ static void test_large_parts(struct env *e, struct large *l)
 	hat_chgattr(hat, l->va, vm_ptob(l->n), PROT_R | PROT_W);
 	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
 	hat_pageunload(&l->lp_pages[q]);
-	CHECK(hat_page_getshare(&l->lp_pages[q]) == 0 && hat_page_getshare(&l->lp_pages[q - 1]) == 1);
+	CHECK(
+	    hat_page_getshare(&l->lp_pages[q]) == 0 && hat_page_getshare(&l->lp_pages[q - 1]) == 1);
 	CHECK(touch(e, 0, large_va(l, q), false, VM_NOMAP, 0) &&
 	    touch(e, 0, large_va(l, q + 1), false, VM_OK, (uint8_t)(q + 1)));
 	CHECK(hat_promote(hat, l->va, 1) == VM_NOMAP);
-	CHECK(hat_memload(hat, large_va(l, q), &l->lp_pages[q], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
+	CHECK(
+	    hat_memload(hat, large_va(l, q), &l->lp_pages[q], PROT_R | PROT_W, HAT_LOAD) == VM_OK);
 	CHECK(hat_promote(hat, l->va, 1) == VM_OK);
 	hat_page_clrwrt(&l->lp_pages[1]);
-	CHECK(touch(e, 0, large_va(l, 1), true, VM_PROT, 0) && touch(e, 0, large_va(l, 2), true, VM_OK, 2));
+	CHECK(touch(e, 0, large_va(l, 1), true, VM_PROT, 0) &&
+	    touch(e, 0, large_va(l, 2), true, VM_OK, 2));
 	hat_unload(hat, large_va(l, 2), vm_ptob(l->n - 3), HAT_UNLOAD);
-	CHECK(touch(e, 0, large_va(l, 1), false, VM_OK, 1) && touch(e, 0, large_va(l, 2), false, VM_NOMAP, 0));
+	CHECK(touch(e, 0, large_va(l, 1), false, VM_OK, 1) &&
+	    touch(e, 0, large_va(l, 2), false, VM_NOMAP, 0));
 	CHECK(touch(e, 0, large_va(l, l->n - 1), false, VM_OK, (uint8_t)(l->n - 1)));
 	CHECK(sound(e) && consistent(e));
 	hat_unload(hat, l->va, vm_ptob(l->n), HAT_UNLOAD);
 	/* two spaces, the second by array; locks are spared by swapping out, also when only a part is unlocked */
-	CHECK(hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1) | HAT_LOAD_LOCK) == VM_OK);
+	CHECK(
+	    hat_memload(hat, l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1) | HAT_LOAD_LOCK) == VM_OK);
 	CHECK(hat_memload(e->hat[1], l->va, l->lp_pages, PROT_R, HAT_LOAD_SZC(1)) == VM_OK);
 	CHECK(hat_page_getshare(&l->lp_pages[q]) == 2 && sound(e));
 	hat_unlock(hat, large_va(l, q), vm_ptob(q));
@@ -780,7 +819,8 @@ static void test_large_nomem(struct env *e, struct large *l)
 		vm_inject(e->vm, VM_INJECT_HAT, 0);
 		if (err == VM_OK)
 			break;
-		CHECK(err == VM_NOMEM && sites == nth && hat_mapsize(e->hat[0], l->va) == 0 && sound(e));
+		CHECK(err == VM_NOMEM && sites == nth && hat_mapsize(e->hat[0], l->va) == 0 &&
+		    sound(e));
 		CHECK(hat_page_getshare(&l->lp_pages[3]) == 0);
 	}
 	CHECK(nth > 1);
@@ -841,13 +881,16 @@ static void test_large_random(struct env *e, struct large *l)
 		attr = (r >> 60) & 1 ? PROT_R | PROT_W : PROT_R;
 		if (what < 2) {
 			at = at / l->n * l->n;
-			CHECK(hat_memload(hat, x.va + vm_ptob(at), l->lp_pages, attr, HAT_LOAD_SZC(1)) == VM_OK);
+			CHECK(hat_memload(hat, x.va + vm_ptob(at), l->lp_pages, attr,
+				  HAT_LOAD_SZC(1)) == VM_OK);
 			for (unsigned i = 0; i < l->n; i++)
 				x.pp[at + i] = &l->lp_pages[i], x.attr[at + i] = attr;
-		} else if (what < 6) { /* mostly the page that fits there, so that parts can be joined again */
+		} else if (what <
+		    6) { /* mostly the page that fits there, so that parts can be joined again */
 			x.pp[at] = what == 2 ? e->pp[at % N] : &l->lp_pages[at % l->n];
 			x.attr[at] = attr;
-			CHECK(hat_memload(hat, x.va + vm_ptob(at), x.pp[at], attr, HAT_LOAD) == VM_OK);
+			CHECK(hat_memload(hat, x.va + vm_ptob(at), x.pp[at], attr, HAT_LOAD) ==
+			    VM_OK);
 		} else if (what < 8) {
 			hat_unload(hat, x.va + vm_ptob(at), vm_ptob(len), HAT_UNLOAD);
 			memset(&x.pp[at], 0, len * sizeof(x.pp[0]));
@@ -861,7 +904,8 @@ static void test_large_random(struct env *e, struct large *l)
 				x.attr[i] = PROT_R | PROT_W;
 		} else if (what < 12) {
 			hat_pageunload(&l->lp_pages[at % l->n]);
-			x.pp[at % l->n] = x.pp[at % l->n] == &l->lp_pages[at % l->n] ? NULL : x.pp[at % l->n];
+			x.pp[at % l->n] =
+			    x.pp[at % l->n] == &l->lp_pages[at % l->n] ? NULL : x.pp[at % l->n];
 			at = at % l->n + l->n;
 			x.pp[at] = x.pp[at] == &l->lp_pages[at - l->n] ? NULL : x.pp[at];
 		} else if (what < 13) {
@@ -871,9 +915,12 @@ static void test_large_random(struct env *e, struct large *l)
 			enum vm_err err = hat_promote(hat, x.va + vm_ptob(at), 1), want = VM_OK;
 
 			for (unsigned i = first; i < first + l->n; i++)
-				if (x.pp[i] != &l->lp_pages[i - first] || x.attr[i] != x.attr[first])
+				if (x.pp[i] != &l->lp_pages[i - first] ||
+				    x.attr[i] != x.attr[first])
 					want = VM_NOMAP;
-			CHECK(err == want || (err == VM_NOMAP && hat_mapsize(hat, x.va + vm_ptob(at)) > VM_PAGESHIFT));
+			CHECK(err == want ||
+			    (err == VM_NOMAP &&
+				hat_mapsize(hat, x.va + vm_ptob(at)) > VM_PAGESHIFT));
 		}
 		at = (unsigned)(r >> 8) % x.n;
 		CHECK(touch(e, 0, x.va + vm_ptob(at), (r & 1) && (x.attr[at] & PROT_W),
@@ -915,18 +962,20 @@ static void test_shared(struct env *e)
 	CHECK(hat_page_getshare(e->pp[7]) == 0); /* it made place */
 	CHECK(hat_share(to, t, from, f, unit) == VM_INVAL);
 	for (unsigned i = 0; i < 4; i++)
-		CHECK(
-		    touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) && hat_page_getshare(e->pp[i]) == 1);
+		CHECK(touch(e, 1, t + vm_ptob(i), true, VM_OK, (uint8_t)(0x40 + i)) &&
+		    hat_page_getshare(e->pp[i]) == 1);
 	CHECK(sound(e) && consistent(e));
 	/* whatever happens in the one space happens in the other */
 	CHECK(hat_memload(from, f + unit + VM_PAGESIZE, e->pp[5], PROT_R, HAT_LOAD) == VM_OK);
 	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_OK, 0x45));
 	hat_clrattr(from, f, unit, PROT_W);
 	CHECK(touch(e, 1, t, true, VM_PROT, 0));
-	CHECK(!e->caps->mc_mod_bits || (page_nrm(e->pp[0]) & P_MOD) || (hat_pagesync(e->pp[0], false, true) & P_MOD));
+	CHECK(!e->caps->mc_mod_bits || (page_nrm(e->pp[0]) & P_MOD) ||
+	    (hat_pagesync(e->pp[0], false, true) & P_MOD));
 	page_nrm_clear(e->pp[0], P_REF | P_MOD);
 	hat_pageunload(e->pp[1]);
-	CHECK(touch(e, 0, f + VM_PAGESIZE, false, VM_NOMAP, 0) && touch(e, 1, t + VM_PAGESIZE, false, VM_NOMAP, 0));
+	CHECK(touch(e, 0, f + VM_PAGESIZE, false, VM_NOMAP, 0) &&
+	    touch(e, 1, t + VM_PAGESIZE, false, VM_NOMAP, 0));
 	hat_unload(from, f + unit, unit, HAT_UNLOAD);
 	CHECK(touch(e, 1, t + unit + VM_PAGESIZE, false, VM_NOMAP, 0));
 	CHECK(sound(e) && consistent(e));
@@ -951,7 +1000,8 @@ static void test_large(struct env *e)
 	struct large l;
 
 	if (e->caps->mc_npagesizes < 2) {
-		CHECK(hat_memload(e->hat[0], e->near[0], e->pp[0], PROT_R, HAT_LOAD_SZC(1)) == VM_NOTSUP);
+		CHECK(hat_memload(e->hat[0], e->near[0], e->pp[0], PROT_R, HAT_LOAD_SZC(1)) ==
+		    VM_NOTSUP);
 		CHECK(hat_promote(e->hat[0], e->near[0], 1) == VM_NOTSUP);
 		return;
 	}
@@ -991,7 +1041,7 @@ int main(int argc, char **argv)
 	test_large(&e);
 	test_shared(&e);
 	teardown(&e);
-	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "", argc > 1 ? argv[1] : "",
-	    failures == 0 ? "ok" : "FAILED");
+	printf("hat_conform on %s%s%s: %s\n", port_harness.ph_name, argc > 1 ? " " : "",
+	    argc > 1 ? argv[1] : "", failures == 0 ? "ok" : "FAILED");
 	return failures == 0 ? 0 : 1;
 }

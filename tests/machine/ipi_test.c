@@ -15,7 +15,9 @@
 
 static struct as *running_everywhere(struct sys *s, enum sim_format f, uint64_t latency)
 {
-	struct sim_config cfg = { .frames = 256, .ncpus = NCPU, .format = f, .ipi_latency = latency, .seed = 5 };
+	struct sim_config cfg = {
+		.frames = 256, .ncpus = NCPU, .format = f, .ipi_latency = latency, .seed = 5
+	};
 	struct segvn_args a = { .sa_prot = RW, .sa_maxprot = RW };
 	struct as *as;
 
@@ -24,7 +26,9 @@ static struct as *running_everywhere(struct sys *s, enum sim_format f, uint64_t 
 	assert_int_equal(as_map(as, BASE, PAGES * PG, segvn_create, &a), VM_OK);
 	for (unsigned cpu = 0; cpu < NCPU; cpu++)
 		for (unsigned i = 0; i < PAGES; i++)
-			assert_int_equal(sim_write(s->m, as, cpu, BASE + i * PG, &(uint64_t){ i }, 8, NULL), VM_OK);
+			assert_int_equal(
+			    sim_write(s->m, as, cpu, BASE + i * PG, &(uint64_t){ i }, 8, NULL),
+			    VM_OK);
 	sim_cpu_set(s->m, 0);
 	return as;
 }
@@ -44,7 +48,8 @@ static void nobody_sees_them(struct sys *s, struct as *as)
 	for (unsigned cpu = 1; cpu < NCPU; cpu++)
 		for (unsigned i = 0; i < PAGES; i++)
 			assert_int_equal(
-			    sim_touch(s->m, as_hat(as), cpu, BASE + i * PG, false, &(uint8_t){ 0 }), VM_NOMAP);
+			    sim_touch(s->m, as_hat(as), cpu, BASE + i * PG, false, &(uint8_t){ 0 }),
+			    VM_NOMAP);
 }
 
 static void a_lost_interrupt_is_sent_again(void **state)
@@ -143,8 +148,10 @@ static uint64_t run_with_failure(enum sim_format f, enum sim_ipi_failure how, ui
 		uint64_t w = i + 100;
 
 		if (i >= 4)
-			assert_int_equal(sim_write(s.m, as, i % NCPU, BASE + i * PG, &w, 8, NULL), VM_OK);
-		assert_int_equal(sim_read(s.m, child, (i + 1) % NCPU, BASE + i * PG, &v, 8, NULL), VM_OK);
+			assert_int_equal(
+			    sim_write(s.m, as, i % NCPU, BASE + i * PG, &w, 8, NULL), VM_OK);
+		assert_int_equal(
+		    sim_read(s.m, child, (i + 1) % NCPU, BASE + i * PG, &v, 8, NULL), VM_OK);
 		assert_int_equal(v, i);
 	}
 	assert_true(as_swapout(as) > 0);

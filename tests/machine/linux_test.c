@@ -25,7 +25,7 @@
 #include "machine/linux/linux.h"
 
 #define FRAMES 1024u
-#define N      16u
+#define N 16u
 
 struct env {
 	struct mach *mach;
@@ -33,7 +33,7 @@ struct env {
 	struct vnode vn;
 	struct hat *hat;
 	struct page *pp[N]; /* E-locked all the time */
-	uint8_t *at;	    /* 4 * N pages of the process, registered */
+	uint8_t *at;        /* 4 * N pages of the process, registered */
 };
 
 static void vn_start(struct vnode *vp, struct vm_io *io)
@@ -44,12 +44,28 @@ static void vn_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 static void vn_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
-static void vn_discard(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; }
-static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len) { (void)vp, (void)off, (void)len; return VM_OK; }
-static uint64_t vn_size(struct vnode *vp) { (void)vp; return vm_ptob(N); }
+static void vn_discard(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+}
+static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len)
+{
+	(void)vp, (void)off, (void)len;
+	return VM_OK;
+}
+static uint64_t vn_size(struct vnode *vp)
+{
+	(void)vp;
+	return vm_ptob(N);
+}
 static void vn_inactive(struct vnode *vp) { (void)vp; }
-static const struct vnode_ops vn_ops = { .vo_name = "names", .vo_start = vn_start, .vo_poll = vn_poll,
-	.vo_discard = vn_discard, .vo_sync = vn_sync, .vo_size = vn_size, .vo_inactive = vn_inactive };
+static const struct vnode_ops vn_ops = { .vo_name = "names",
+	.vo_start = vn_start,
+	.vo_poll = vn_poll,
+	.vo_discard = vn_discard,
+	.vo_sync = vn_sync,
+	.vo_size = vn_size,
+	.vo_inactive = vn_inactive };
 
 static int setup(void **state)
 {
@@ -66,7 +82,8 @@ static int setup(void **state)
 		assert_int_equal(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT, &e->pp[i]), VM_OK);
 		memset(page_mapin(e->vm, e->pp[i]), (int)(0x40 + i), VM_PAGESIZE);
 	}
-	e->at = mmap(NULL, vm_ptob(4 * N), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	e->at =
+	    mmap(NULL, vm_ptob(4 * N), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(e->at != MAP_FAILED);
 	assert_int_equal(linux_range_register(e->mach, e->hat, (uint64_t)e->at, vm_ptob(4 * N)), 0);
 	*state = e;
@@ -117,7 +134,8 @@ static void moves(void **state)
 	assert_int_equal(host(e, 0)[4095], 0x40);
 	host(e, 0)[4095] = 0x99;
 	/* the same frame elsewhere: it leaves the first place and takes its contents along */
-	assert_int_equal(hat_memload(e->hat, va(e, 20), e->pp[0], PROT_R | PROT_W, HAT_LOAD), VM_OK);
+	assert_int_equal(
+	    hat_memload(e->hat, va(e, 20), e->pp[0], PROT_R | PROT_W, HAT_LOAD), VM_OK);
 	assert_false(there(e, 0));
 	assert_int_equal(host(e, 20)[4095], 0x99);
 	assert_true(hat_probe(e->hat, va(e, 0), NULL) == PFN_INVALID);
@@ -130,7 +148,8 @@ static void moves(void **state)
 	hat_pageunload(e->pp[1]);
 	assert_false(there(e, 20));
 	assert_int_equal(frame(e, 1), 0x41);
-	assert_int_equal(((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[0])))[4095], 0x99);
+	assert_int_equal(
+	    ((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[0])))[4095], 0x99);
 }
 
 static void runs(void **state)
@@ -139,16 +158,19 @@ static void runs(void **state)
 	struct page *two[2] = { e->pp[3], e->pp[2] };
 	size_t done = 99;
 
-	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(
+	    hat_memload_array(e->hat, va(e, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
 	assert_int_equal(done, N);
 	for (unsigned i = 0; i < N; i++)
 		assert_int_equal(host(e, i)[100]++, 0x40 + i);
 	hat_unload(e->hat, va(e, 0), vm_ptob(4 * N), HAT_UNLOAD);
 	for (unsigned i = 0; i < N; i++) {
 		assert_false(there(e, i));
-		assert_int_equal(((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i])))[100], 0x41 + i);
+		assert_int_equal(
+		    ((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[i])))[100], 0x41 + i);
 	}
-	assert_int_equal(hat_memload_array(e->hat, va(e, 5), two, 2, PROT_R, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(
+	    hat_memload_array(e->hat, va(e, 5), two, 2, PROT_R, HAT_LOAD, &done), VM_OK);
 	assert_int_equal(done, 2);
 	assert_int_equal(host(e, 5)[0], 0x43);
 	assert_int_equal(host(e, 6)[0], 0x42);
@@ -181,7 +203,8 @@ static void forked(void **state)
 	size_t done;
 	int st;
 
-	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, 8, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(
+	    hat_memload_array(e->hat, va(e, 0), e->pp, 8, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
 	pid_t pid = fork();
 	if (pid == 0) {
 		if (linux_after_fork(e->mach, e->hat) != 0)
@@ -226,7 +249,8 @@ static void pinned_page_stays(void **state)
 		print_message("no io_uring here (%s): nothing can be pinned\n", strerror(-rc));
 		skip();
 	}
-	assert_int_equal(hat_memload_array(e->hat, va(e, 0), e->pp, 4, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	assert_int_equal(
+	    hat_memload_array(e->hat, va(e, 0), e->pp, 4, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
 	assert_int_equal(io_uring_register_buffers(&ring, &iov, 1), 0);
 	assert_false(hat_page_tryunload(e->pp[1]));
 	assert_true(there(e, 1));
@@ -266,7 +290,8 @@ static void adopted(void **state)
 	assert_true(there(e, 2));
 	assert_int_equal(host(e, 2)[0], 0x42);
 	host(e, 2)[0] = 0x21;
-	assert_int_equal(hat_memload(e->hat, va(e, 2), e->pp[11], PROT_R | PROT_W, HAT_LOAD_PRESENT), VM_OK);
+	assert_int_equal(
+	    hat_memload(e->hat, va(e, 2), e->pp[11], PROT_R | PROT_W, HAT_LOAD_PRESENT), VM_OK);
 	hat_pageunload(e->pp[11]);
 	assert_int_equal(frame(e, 11), 0x21);
 }

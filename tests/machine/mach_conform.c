@@ -293,7 +293,8 @@ static void asks_who_holds(void *arg)
 {
 	struct shared *s = arg;
 
-	s->number = mach_mutex_held(&s->mx) || mach_rw_held(&s->rw, true) || mach_rw_held(&s->rw, false);
+	s->number =
+	    mach_mutex_held(&s->mx) || mach_rw_held(&s->rw, true) || mach_rw_held(&s->rw, false);
 }
 
 static void test_held_by_another(struct shared *s)

@@ -67,7 +67,8 @@ static void port_destroy(struct mach *m)
 static vaddr_t port_reserve(struct mach *m, struct hat *hat, vaddr_t want, uint64_t len)
 {
 	size_t all = len + MODULUS;
-	void *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(
+	    NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	vaddr_t at;
 
 	if (p == MAP_FAILED || nreserved == MAXRESERVED)
@@ -86,7 +87,8 @@ static void port_run(struct mach *m, void (*fn)(void *), void *arg)
 }
 
 /* No walk of tables by us: the hardware itself says. */
-static enum vm_err port_touch(struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
+static enum vm_err port_touch(
+    struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
 {
 	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)va;
 

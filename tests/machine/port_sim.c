@@ -28,7 +28,8 @@ static bool port_option(const char *arg)
 	by_trap = strcmp(arg + n, "+trap") == 0;
 	split = strcmp(arg + n, "+split") == 0;
 	no_flush = strcmp(arg + n, "+noflush") == 0;
-	return sim_format_by_name(name, &format) && (arg[n] == '\0' || by_trap || split || no_flush);
+	return sim_format_by_name(name, &format) &&
+	    (arg[n] == '\0' || by_trap || split || no_flush);
 }
 
 static struct mach *port_create(pfn_t frames)
@@ -45,7 +46,9 @@ static struct mach *port_create(pfn_t frames)
 		.ad_by_trap = by_trap,
 		.no_flush = no_flush,
 		.kernel = split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
-		.frame0 = format >= SIM_SV39 ? 0x80000 : format == SIM_PAE ? 0x100000 - frames / 2 : 0 };
+		.frame0 = format >= SIM_SV39 ? 0x80000
+		    : format == SIM_PAE      ? 0x100000 - frames / 2
+					     : 0 };
 	holes[1] = (struct mach_hole){ frames + 2, HOLES - 3 };
 #ifdef SIM_AS_LINUX
 	sim_config_linux(&cfg);
@@ -60,7 +63,8 @@ static void port_run(struct mach *m, void (*fn)(void *), void *arg)
 }
 
 /* Each access from another CPU: what one CPU caches must not differ from what another one sees. */
-static enum vm_err port_touch(struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
+static enum vm_err port_touch(
+    struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
 {
 	enum vm_err err = VM_OK;
 
@@ -94,10 +98,7 @@ static void port_report(void *arg, const char *text)
 	fprintf(stderr, "%s\n", text);
 }
 
-static unsigned port_check(struct mach *m)
-{
-	return sim_tlb_check(m, port_report, NULL);
-}
+static unsigned port_check(struct mach *m) { return sim_tlb_check(m, port_report, NULL); }
 
 const struct port_harness port_harness = {
 #ifdef SIM_AS_LINUX

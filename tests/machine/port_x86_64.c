@@ -68,12 +68,28 @@ void abort(void) { arch_poweroff(3); }
 
 /* ---- what this kernel has not ---- */
 bool stacks_ready(void) { return false; }
-bool stack_alloc(vaddr_t *va) { (void)va; return false; }
+bool stack_alloc(vaddr_t *va)
+{
+	(void)va;
+	return false;
+}
 void stack_free(vaddr_t va) { (void)va; }
-void *kzalloc(size_t n) { (void)n; return NULL; }
+void *kzalloc(size_t n)
+{
+	(void)n;
+	return NULL;
+}
 void kfree(void *p, size_t n) { (void)p, (void)n; }
-bool thread_has_signal(struct thread *t) { (void)t; return false; }
-void syscall(struct trapframe *tf) { (void)tf; kpanic("a system call"); }
+bool thread_has_signal(struct thread *t)
+{
+	(void)t;
+	return false;
+}
+void syscall(struct trapframe *tf)
+{
+	(void)tf;
+	kpanic("a system call");
+}
 bool kernel_fault(struct trapframe *tf, vaddr_t addr, bool user, bool present, enum seg_rw rw)
 {
 	(void)tf, (void)addr, (void)user, (void)present, (void)rw;
@@ -119,12 +135,16 @@ static __attribute__((noinline)) void go_user(vaddr_t va, bool write, uint8_t by
 
 	__asm__ volatile("mov %%rsp, %0" : "=r"(sp));
 	c->cpu_tss.rsp[0] = (sp - 1024) & ~15ull;
-	__asm__ volatile("push $0x1b\n\tpush $0\n\tpush $2\n\tpush $0x23\n\tpush %0\n\tswapgs\n\tiretq"
-			 : : "r"(TOUCH), "D"(va), "S"(write), "a"(byte) : "memory");
+	__asm__ volatile(
+	    "push $0x1b\n\tpush $0\n\tpush $2\n\tpush $0x23\n\tpush %0\n\tswapgs\n\tiretq"
+	    :
+	    : "r"(TOUCH), "D"(va), "S"(write), "a"(byte)
+	    : "memory");
 	__builtin_unreachable();
 }
 
-static enum vm_err port_touch(struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
+static enum vm_err port_touch(
+    struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
 {
 	bool irq = arch_irq_off();
 
@@ -158,8 +178,8 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 /* ---- the machine ---- */
 static void map_touch(void)
 {
-	static uint64_t pdpt[512] __attribute__((aligned(4096))), pd[512] __attribute__((aligned(4096))),
-	    pt[512] __attribute__((aligned(4096)));
+	static uint64_t pdpt[512] __attribute__((aligned(4096))),
+	    pd[512] __attribute__((aligned(4096))), pt[512] __attribute__((aligned(4096)));
 	uint64_t *root = mach_frame_kva(&the_machine, (pfn_t)(the_machine.m_root >> VM_PAGESHIFT));
 
 	root[TOUCH >> 39 & 511] = arch_phys(pdpt) | 7;

@@ -62,10 +62,7 @@ static void do_twice(void)
 	mach_mutex_enter(&low);
 }
 
-static void do_exit_free(void)
-{
-	mach_mutex_exit(&low);
-}
+static void do_exit_free(void) { mach_mutex_exit(&low); }
 
 static void do_rw_twice(void)
 {
@@ -128,7 +125,8 @@ static void test_misuse(void)
 			_exit(0);
 		}
 		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
-		if (cases[i].aborts ? !WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT : status != 0) {
+		if (cases[i].aborts ? !WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT
+				    : status != 0) {
 			fprintf(stderr, "%s: status %x\n", cases[i].name, (unsigned)status);
 			failures++;
 		}
@@ -241,9 +239,11 @@ static void test_disk(uint64_t latency, bool poll)
 	struct vm_config vc = { .vc_mach = m, .vc_frames = 128 };
 	struct waiter w = { .done = 0 };
 	static uint8_t out[VM_PAGESIZE], in[2][VM_PAGESIZE];
-	struct vm_io io = {
-		.io_op = VM_IO_READ, .io_npages = 2, .io_off = VM_PAGESIZE, .io_done = io_done, .io_arg = &w
-	};
+	struct vm_io io = { .io_op = VM_IO_READ,
+		.io_npages = 2,
+		.io_off = VM_PAGESIZE,
+		.io_done = io_done,
+		.io_arg = &w };
 	struct vnode *vp;
 	struct vm *vm;
 	uint64_t start;
@@ -265,7 +265,8 @@ static void test_disk(uint64_t latency, bool poll)
 		mach_cv_wait(&w.cv, &w.mx);
 	mach_mutex_exit(&w.mx);
 	CHECK(io.io_err == VM_OK && io.io_ok == 2);
-	CHECK(in[0][0] == 0x11 && in[1][99] == 0x11 && in[1][100] == 0 && in[1][VM_PAGESIZE - 1] == 0);
+	CHECK(in[0][0] == 0x11 && in[1][99] == 0x11 && in[1][100] == 0 &&
+	    in[1][VM_PAGESIZE - 1] == 0);
 	CHECK(latency == 0 || w.when - start >= latency / 2);
 	/* a write of two pages that is torn after one */
 	memset(out, 0x22, sizeof(out));

@@ -22,10 +22,7 @@ static int where(const struct list *l, uint32_t page)
 	return -1;
 }
 
-static bool in(const struct list *l, uint32_t page)
-{
-	return where(l, page) >= 0;
-}
+static bool in(const struct list *l, uint32_t page) { return where(l, page) >= 0; }
 
 static void append(struct list *l, uint32_t page)
 {
@@ -63,10 +60,7 @@ struct run {
 	uint64_t *nout;
 };
 
-static void evicts(struct run *r, uint32_t page)
-{
-	r->out[(*r->nout)++] = page;
-}
+static void evicts(struct run *r, uint32_t page) { r->out[(*r->nout)++] = page; }
 
 /* ---- LRU ---- */
 static uint64_t lru(struct run *r, const uint32_t *refs, uint64_t n)
@@ -370,15 +364,9 @@ static void pro_head(struct pro *p, struct entry e)
 		p->cold_hand = p->test_hand = e.page;
 }
 
-static void pro_fewer(struct pro *p)
-{
-	p->mc = p->mc > 1 ? p->mc - 1 : 1;
-}
+static void pro_fewer(struct pro *p) { p->mc = p->mc > 1 ? p->mc - 1 : 1; }
 
-static void pro_more(struct pro *p)
-{
-	p->mc = p->mc + 1 < p->c ? p->mc + 1 : p->mc;
-}
+static void pro_more(struct pro *p) { p->mc = p->mc + 1 < p->c ? p->mc + 1 : p->mc; }
 
 /* The hand goes over the next hot page, which becomes cold if it was not used, and over everything before it. */
 static void pro_hot_hand(struct pro *p)
@@ -526,7 +514,8 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 			uint32_t old = NOT_A_PAGE;
 
 			for (k = 0; k < nm; k++)
-				if (m[k].gen == min && (old == NOT_A_PAGE || m[k].order < m[old].order))
+				if (m[k].gen == min &&
+				    (old == NOT_A_PAGE || m[k].order < m[old].order))
 					old = k;
 			if (old == NOT_A_PAGE) {
 				if (max == min + 1) {
@@ -537,7 +526,8 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 						next = NOT_A_PAGE;
 						for (k = 0; k < nm; k++)
 							if (m[k].used &&
-							    (next == NOT_A_PAGE || m[k].gen < m[next].gen ||
+							    (next == NOT_A_PAGE ||
+								m[k].gen < m[next].gen ||
 								(m[k].gen == m[next].gen &&
 								    m[k].order < m[next].order)))
 								next = k;
@@ -555,7 +545,8 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 				m[old].order = order++;
 			} else {
 				evicts(r, m[old].page);
-				g[ng++] = (struct gone){ .page = m[old].page, .evictions = evictions++ };
+				g[ng++] =
+				    (struct gone){ .page = m[old].page, .evictions = evictions++ };
 				if (ng > r->c) {
 					memmove(&g[0], &g[1], (ng - 1) * sizeof *g);
 					ng--;
@@ -581,13 +572,14 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 	return misses;
 }
 
-uint64_t brute(const char *policy, const uint32_t *refs, uint64_t n, uint32_t c, uint32_t *out, uint64_t *nout)
+uint64_t brute(
+    const char *policy, const uint32_t *refs, uint64_t n, uint32_t c, uint32_t *out, uint64_t *nout)
 {
 	static const struct {
 		const char *name;
 		uint64_t (*run)(struct run *, const uint32_t *, uint64_t);
-	} all[] = { { "lru", lru }, { "clock2", clock2 }, { "arc", arc }, { "car", car }, { "s3fifo", s3fifo },
-		{ "clockpro", clockpro }, { "generations", generations } };
+	} all[] = { { "lru", lru }, { "clock2", clock2 }, { "arc", arc }, { "car", car },
+		{ "s3fifo", s3fifo }, { "clockpro", clockpro }, { "generations", generations } };
 	struct run r = { .c = c, .out = out, .nout = nout };
 
 	*nout = 0;
@@ -628,7 +620,8 @@ uint64_t brute_min(const uint32_t *refs, uint64_t n, uint32_t c)
 	return misses;
 }
 
-static uint64_t fewest(const uint32_t *refs, uint64_t n, uint32_t c, const uint32_t *held, uint32_t nheld)
+static uint64_t fewest(
+    const uint32_t *refs, uint64_t n, uint32_t c, const uint32_t *held, uint32_t nheld)
 {
 	uint32_t next[8];
 	uint64_t best = UINT64_MAX;
@@ -643,7 +636,8 @@ static uint64_t fewest(const uint32_t *refs, uint64_t n, uint32_t c, const uint3
 	}
 	if (n == 0)
 		return 0;
-	for (uint32_t victim = nheld < c ? nheld : 0; victim < (nheld < c ? nheld + 1 : nheld); victim++) {
+	for (uint32_t victim = nheld < c ? nheld : 0; victim < (nheld < c ? nheld + 1 : nheld);
+	     victim++) {
 		uint64_t m;
 
 		memcpy(next, held, nheld * sizeof *next);

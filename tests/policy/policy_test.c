@@ -43,7 +43,8 @@ static void compare_evicted(void *arg, uint64_t at, uint32_t page)
 	c->n++;
 }
 
-static unsigned compare_one(const struct policy_ops *ops, const struct trace *t, const char *what, uint32_t c)
+static unsigned compare_one(
+    const struct policy_ops *ops, const struct trace *t, const char *what, uint32_t c)
 {
 	uint32_t *out = malloc(sizeof *out * t->t_len);
 	struct compare cmp = { .want = out, .differ = UINT64_MAX };
@@ -55,8 +56,8 @@ static unsigned compare_one(const struct policy_ops *ops, const struct trace *t,
 	assert_true(replay(ops, t, c, compare_evicted, &cmp, &r));
 	bad = cmp.differ != UINT64_MAX || cmp.n != cmp.nwant || r.misses != misses;
 	if (bad)
-		print_error("%s on %s, %u frames: %" PRIu64 " misses, naive %" PRIu64 "; eviction %" PRIu64
-			    " of %" PRIu64 " is the first other\n",
+		print_error("%s on %s, %u frames: %" PRIu64 " misses, naive %" PRIu64
+			    "; eviction %" PRIu64 " of %" PRIu64 " is the first other\n",
 		    ops->pol_name, what, c, r.misses, misses, cmp.differ, cmp.nwant);
 	free(out);
 	return bad;
@@ -71,7 +72,8 @@ static void compare_all(const struct policy_ops *ops)
 			struct trace t;
 
 			trace_init(&t);
-			assert_true(trace_generate(&t, trace_patterns[p].name, (uint32_t)(40 * seed), 2500, seed));
+			assert_true(trace_generate(
+			    &t, trace_patterns[p].name, (uint32_t)(40 * seed), 2500, seed));
 			for (unsigned i = 0; i < NSIZES; i++)
 				bad += compare_one(ops, &t, trace_patterns[p].name, sizes[i]);
 			trace_free(&t);
@@ -100,7 +102,8 @@ static void test_tiny(void **state)
 
 		trace_init(&t);
 		for (uint32_t i = 0; i < n; i++)
-			assert_true(trace_add(&t, rnd(3) == 0 ? rnd(pages) : rnd(pages / 2 + 1), rnd(4) == 0));
+			assert_true(trace_add(
+			    &t, rnd(3) == 0 ? rnd(pages) : rnd(pages / 2 + 1), rnd(4) == 0));
 		for (unsigned i = 0; policy_table[i] != NULL; i++)
 			bad += compare_one(policy_table[i], &t, "a tiny trace", c);
 		trace_free(&t);
@@ -206,7 +209,8 @@ static void test_lru_inclusion(void **state)
 				struct replay_result r;
 				uint32_t held = 0;
 
-				assert_true(replay(policy_find("lru"), &t, c, note_eviction, &ev, &r));
+				assert_true(
+				    replay(policy_find("lru"), &t, c, note_eviction, &ev, &r));
 				for (uint32_t a = 0; a < t.t_npages; a++) {
 					bool now = used[a] > ev.last[a];
 
@@ -269,7 +273,10 @@ static void drive_insert(struct drive *d, uint32_t f, uint64_t id, bool prefetch
 	d->d_used[f] = d->d_mapped[f] = !prefetched;
 }
 
-static bool has_bits(const struct drive *d) { return d->d_refs == POL_REFS_BITS || d->d_refs == POL_REFS_WRITES; }
+static bool has_bits(const struct drive *d)
+{
+	return d->d_refs == POL_REFS_BITS || d->d_refs == POL_REFS_WRITES;
+}
 
 /* Where bits tell of writes only, it is one. */
 static void drive_use(struct drive *d, uint32_t f)
@@ -302,7 +309,8 @@ static bool drive_look(struct drive *d, bool locked_all_but, uint32_t free_one)
 		return false;
 	f = (uint32_t)(pp - d->d_page);
 	assert_true(f < NF && d->d_in[f]);
-	assert_true(ask == POL_ASK_AGE || ask == POL_ASK_EVICT || (ask == POL_ASK_TEST && d->d_refs == POL_REFS_WRITES));
+	assert_true(ask == POL_ASK_AGE || ask == POL_ASK_EVICT ||
+	    (ask == POL_ASK_TEST && d->d_refs == POL_REFS_WRITES));
 	if (d->d_leaving[f] || (locked_all_but ? f != free_one : rnd(8) == 0)) {
 		/* A page that leaves is locked: policies should not look at it, and need not be told twice. */
 		d->d_ops->pol_seen(d->d_state, pp, false, true);
@@ -365,8 +373,7 @@ static void drive_random(const struct policy_ops *ops, enum pol_refs refs)
 			} else if (rnd(50) == 0)
 				ops->pol_resize(d.d_state, 1 + rnd(NF));
 			break;
-		default:
-			(void)drive_look(&d, false, 0);
+		default: (void)drive_look(&d, false, 0);
 		}
 		uint32_t n = 0;
 		for (f = 0; f < NF; f++)
@@ -407,7 +414,8 @@ static void test_one_unlocked_page_is_found(void **state)
 				while (d.d_in[only] && drive_look(&d, true, only))
 					assert_true(++looks < 8 * NF);
 				if (d.d_in[only])
-					print_error("%s, references seen as %u: page %u was not found\n",
+					print_error(
+					    "%s, references seen as %u: page %u was not found\n",
 					    policy_table[i]->pol_name, refs, only);
 				assert_false(d.d_in[only]);
 				drive_close(&d);
@@ -457,7 +465,8 @@ static void test_cold_pages_go_first(void **state)
 				struct page *pp = policy_table[i]->pol_next(d.d_state, &ask);
 				uint32_t f = (uint32_t)(pp - d.d_page);
 
-				assert_true(pp != NULL && f >= 40 && f < 48 && ask == POL_ASK_EVICT);
+				assert_true(
+				    pp != NULL && f >= 40 && f < 48 && ask == POL_ASK_EVICT);
 				if (has_bits(&d) && d.d_used[f]) {
 					policy_table[i]->pol_seen(d.d_state, pp, true, false);
 				} else {
@@ -481,7 +490,8 @@ static void test_reads_are_sampled(void **state)
 		unsigned came = 0, rescued = 0, lost = 0;
 		struct drive d;
 
-		if (policy_table[i] == &policy_clock2) /* it has no standby: its front hand tests nothing */
+		if (policy_table[i] ==
+		    &policy_clock2) /* it has no standby: its front hand tests nothing */
 			continue;
 		drive_open(&d, policy_table[i], POL_REFS_WRITES);
 		for (uint32_t f = 0; f < NF; f++)
@@ -507,7 +517,8 @@ static void test_reads_are_sampled(void **state)
 			came++;
 		}
 		if (rescued > came / 4 + NF || lost > came / 4)
-			print_error("%s: of %u, %u tested in vain, %u lost\n", d.d_ops->pol_name, came, rescued, lost);
+			print_error("%s: of %u, %u tested in vain, %u lost\n", d.d_ops->pol_name,
+			    came, rescued, lost);
 		assert_true(rescued <= came / 4 + NF && lost <= came / 4);
 		drive_close(&d);
 	}
@@ -548,7 +559,8 @@ static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
 static void test_used_pages_are_seldom_asked(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
-		bool recency = policy_table[i] == policy_find("lru") || policy_table[i] == policy_find("generations");
+		bool recency = policy_table[i] == policy_find("lru") ||
+		    policy_table[i] == policy_find("generations");
 		uint32_t asked = 0, evicted = 0, left = NF / 2;
 		struct drive d;
 
@@ -595,7 +607,11 @@ static void test_refault(void **state)
 /* ---- traces as files ---- */
 static void test_trace_files(void **state)
 {
-	static const struct { const char *text; bool ok; uint64_t len; } texts[] = {
+	static const struct {
+		const char *text;
+		bool ok;
+		uint64_t len;
+	} texts[] = {
 		{ "1\n2 w\n0x10 r\n\n# nothing\n3#x\n", true, 4 },
 		{ "7", true, 1 },
 		{ "1\n2\n3\n4\n5\n6\n7\n8\n", true, 8 },

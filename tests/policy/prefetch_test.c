@@ -15,7 +15,8 @@
 
 #include <cmocka.h>
 
-extern const struct prefetch_ops prefetch_window, prefetch_stride, prefetch_majority, prefetch_around, prefetch_none;
+extern const struct prefetch_ops prefetch_window, prefetch_stride, prefetch_majority,
+    prefetch_around, prefetch_none;
 
 /* ---- naive prefetchers ---- */
 struct naive {
@@ -212,17 +213,19 @@ static void naive_near(struct naive *v, int64_t idx, int64_t max, bool hit, stru
 	v->share = v->share - v->share / 64 + (v->after ? 1024 : 0);
 }
 
-static void naive_none(struct naive *v, int64_t idx, int64_t max, bool hit, struct plan *pl)
-{
-}
+static void naive_none(struct naive *v, int64_t idx, int64_t max, bool hit, struct plan *pl) {}
 
 /* ---- the comparison ---- */
 static const struct pair {
 	const struct prefetch_ops *ops;
 	void (*naive)(struct naive *, int64_t idx, int64_t max, bool hit, struct plan *);
 } pairs[] = {
-	{ &prefetch_window, naive_window }, { &prefetch_stride, naive_stride }, { &prefetch_majority, naive_majority },
-	{ &prefetch_around, naive_around }, { &prefetch_none, naive_none },	    { &prefetch_near, naive_near },
+	{ &prefetch_window, naive_window },
+	{ &prefetch_stride, naive_stride },
+	{ &prefetch_majority, naive_majority },
+	{ &prefetch_around, naive_around },
+	{ &prefetch_none, naive_none },
+	{ &prefetch_near, naive_near },
 };
 #define NPAIRS (sizeof pairs / sizeof pairs[0])
 
@@ -251,7 +254,8 @@ static void told(void *arg, uint64_t idx, unsigned max, unsigned flags, const st
 	if (c->pair->ops == &prefetch_near && !hit && (flags & PF_SEQUENTIAL) == 0)
 		same = same && got->pl_quick == c->v.quick;
 	if (!same && c->bad++ == 0)
-		print_error("%s at page %" PRIu64 ", plan %" PRIu64 ": %u pages by %" PRId64 ", naive %u\n",
+		print_error("%s at page %" PRIu64 ", plan %" PRIu64 ": %u pages by %" PRId64
+			    ", naive %u\n",
 		    c->pair->ops->pf_name, idx, c->plans, got->pl_n, got->pl_step, want.n);
 	c->plans++;
 	c->pages += got->pl_n;
@@ -279,7 +283,8 @@ static void test_plans_are_the_naive_ones(void **state)
 				struct trace t;
 
 				trace_init(&t);
-				assert_true(trace_generate(&t, trace_patterns[p].name, 300 + 200 * i, 4000, 7 + i));
+				assert_true(trace_generate(
+				    &t, trace_patterns[p].name, 300 + 200 * i, 4000, 7 + i));
 				bad += compare(&pairs[k], &t, frames[i]);
 				trace_free(&t);
 			}
@@ -302,8 +307,8 @@ static void test_strides(void **state)
 			for (unsigned i = 0; i < 1500; i++) {
 				rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 				at += step;
-				assert_true(
-				    trace_add(&t, (uint64_t)(rnd >> 60 == 0 ? (int64_t)(rnd >> 40) : at), false));
+				assert_true(trace_add(&t,
+				    (uint64_t)(rnd >> 60 == 0 ? (int64_t)(rnd >> 40) : at), false));
 				if (i % 500 == 499)
 					at += 1 << 20;
 			}
@@ -315,7 +320,8 @@ static void test_strides(void **state)
 }
 
 /* ---- what they are for ---- */
-static struct prefetch_result run(const struct prefetch_ops *ops, const char *pattern, uint32_t frames)
+static struct prefetch_result run(
+    const struct prefetch_ops *ops, const char *pattern, uint32_t frames)
 {
 	struct prefetch_result r;
 	struct trace t;
@@ -328,8 +334,14 @@ static struct prefetch_result run(const struct prefetch_ops *ops, const char *pa
 }
 
 /* used / (used + misses) and used / issued, in percent */
-static uint64_t coverage(const struct prefetch_result *r) { return 100 * r->used / (r->used + r->misses); }
-static uint64_t accuracy(const struct prefetch_result *r) { return r->issued == 0 ? 100 : 100 * r->used / r->issued; }
+static uint64_t coverage(const struct prefetch_result *r)
+{
+	return 100 * r->used / (r->used + r->misses);
+}
+static uint64_t accuracy(const struct prefetch_result *r)
+{
+	return r->issued == 0 ? 100 : 100 * r->used / r->issued;
+}
 
 static void test_sequential_is_covered(void **state)
 {
@@ -350,8 +362,10 @@ static void test_near_sees_every_stream(void **state)
 	trace_init(&t);
 	for (uint64_t i = 0; i < 40000; i++)
 		assert_true(trace_add(&t, i % 8 * 100000 + i / 8, false));
-	assert_true(replay_prefetch(&prefetch_near, policy_find("lru"), &t, 2000, NULL, NULL, &near));
-	assert_true(replay_prefetch(&prefetch_window, policy_find("lru"), &t, 2000, NULL, NULL, &window));
+	assert_true(
+	    replay_prefetch(&prefetch_near, policy_find("lru"), &t, 2000, NULL, NULL, &near));
+	assert_true(
+	    replay_prefetch(&prefetch_window, policy_find("lru"), &t, 2000, NULL, NULL, &window));
 	assert_in_range(coverage(&near), 85, 100);
 	assert_in_range(accuracy(&near), 95, 100);
 	assert_int_equal(window.used, 0);
@@ -379,10 +393,13 @@ static void test_majority_survives_strays(void **state)
 	trace_init(&t);
 	for (uint64_t i = 0; i < 40000; i++) {
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
-		assert_true(trace_add(&t, rnd >> 61 == 0 ? 1000000 + (rnd >> 33) % 1000 : i * 3 % 20000, false));
+		assert_true(trace_add(
+		    &t, rnd >> 61 == 0 ? 1000000 + (rnd >> 33) % 1000 : i * 3 % 20000, false));
 	}
-	assert_true(replay_prefetch(&prefetch_majority, policy_find("lru"), &t, 1000, NULL, NULL, &r[0]));
-	assert_true(replay_prefetch(&prefetch_window, policy_find("lru"), &t, 1000, NULL, NULL, &r[1]));
+	assert_true(
+	    replay_prefetch(&prefetch_majority, policy_find("lru"), &t, 1000, NULL, NULL, &r[0]));
+	assert_true(
+	    replay_prefetch(&prefetch_window, policy_find("lru"), &t, 1000, NULL, NULL, &r[1]));
 	assert_in_range(coverage(&r[0]), 50, 100);
 	assert_true(r[0].misses * 3 < r[1].misses * 2);
 	trace_free(&t);
@@ -412,7 +429,8 @@ static void test_near_is_not_misled_by_much_memory(void **state)
 			x = x * 6364136223846793005ull + 1442695040888963407ull;
 			assert_true(trace_add(&t, (x >> 33) % 1000, false));
 		}
-		assert_true(replay_prefetch(&prefetch_near, policy_find("lru"), &t, frames, NULL, NULL, &r));
+		assert_true(replay_prefetch(
+		    &prefetch_near, policy_find("lru"), &t, frames, NULL, NULL, &r));
 		assert_true(r.issued <= r.misses / 8);
 		trace_free(&t);
 	}

@@ -39,7 +39,10 @@ void mach_panic(const char *msg)
 	_exit(70);
 }
 void affinity_forked(void) {}
-enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw) { return VM_NOMAP; }
+enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	return VM_NOMAP;
+}
 struct hat *as_hat(struct as *as) { return NULL; }
 bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p) { return false; }
 enum vm_err host_adopt(struct host *h) { return VM_OK; }
@@ -59,7 +62,7 @@ int service_start(struct host *h) { return 0; }
 void service_forked(void) { forgotten++; }
 
 /* ---- the reader in the window ---- */
-static char *closed;	     /* the page that holds the lock's state */
+static char *closed;                /* the page that holds the lock's state */
 static _Atomic uint32_t caught, go; /* the reader is in the handler; it may go on */
 
 static void wait_word(_Atomic uint32_t *w)
@@ -107,8 +110,10 @@ static int child_status(struct host *h)
 static void test_fork_while_a_reader_counts_itself(void **state)
 {
 	struct sigaction sa = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
-	char *mem = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct family *fam = mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *mem =
+	    mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct family *fam =
+	    mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct host *h;
 	pthread_t t;
 	int status;
@@ -147,8 +152,10 @@ static void test_fork_while_a_reader_counts_itself(void **state)
 /* The child's entry holds as many frames as its parent has, charged to the family; if the fork fails they are given back. */
 static void test_the_child_is_charged_what_its_parent_has(void **state)
 {
-	struct family *fam = mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct host *h = mmap(NULL, sizeof *h + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct family *fam =
+	    mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct host *h = mmap(
+	    NULL, sizeof *h + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	for (unsigned managed = 0; managed < 2; managed++)
 		for (unsigned fails = 0; fails < 2; fails++) {
@@ -166,7 +173,8 @@ static void test_the_child_is_charged_what_its_parent_has(void **state)
 			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), 700);
 			assert_int_equal(atomic_load(&fam->fam_charged), 1600);
 			assert_int_equal(host_fork_made(h, fails != 0 ? -11 : 12345), 0);
-			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), fails != 0 ? 0 : 700);
+			assert_int_equal(
+			    atomic_load(&fam->fam_proc[1].fp_granted), fails != 0 ? 0 : 700);
 			assert_int_equal(atomic_load(&fam->fam_charged), fails != 0 ? 900 : 1600);
 			assert_int_equal(atomic_load(&fam->fam_proc[0].fp_granted), 700);
 		}
@@ -174,7 +182,8 @@ static void test_the_child_is_charged_what_its_parent_has(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_fork_while_a_reader_counts_itself),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(
+						test_fork_while_a_reader_counts_itself),
 		cmocka_unit_test(test_the_child_is_charged_what_its_parent_has) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

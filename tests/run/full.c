@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE   4096u
-#define BLOCK  (1u << 20)
+#define PAGE 4096u
+#define BLOCK (1u << 20)
 #define BLOCKS 4096u
-#define PAGES  (BLOCK / PAGE) /* of a block */
-#define WORDS  (PAGE / 8)
+#define PAGES (BLOCK / PAGE) /* of a block */
+#define WORDS (PAGE / 8)
 
 static uint64_t *block[BLOCKS], seed[BLOCKS][PAGES];
 static unsigned nblocks;
@@ -56,7 +56,8 @@ static void check_blocks(void)
 static void take_all(int flags)
 {
 	while (nblocks < BLOCKS) {
-		uint64_t *p = flags == 0 ? malloc(BLOCK) : mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, flags, -1, 0);
+		uint64_t *p = flags == 0 ? malloc(BLOCK)
+					 : mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, flags, -1, 0);
 
 		if (p == NULL || p == MAP_FAILED)
 			break;
@@ -181,7 +182,8 @@ static int forked(unsigned n)
 static int sparse(void)
 {
 	size_t len = (size_t)1 << 40;
-	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *p = mmap(
+	    NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return 9;

@@ -41,8 +41,9 @@ static uint64_t rnd(uint64_t n)
 /* Values at which code goes wrong. */
 static uint64_t odd(void)
 {
-	static const uint64_t v[] = { 0, 1, 2, 7, 63, 64, 511, 512, 513, 4095, 4096, 65535, 65536, 0x7fffffff, 0x80000000, 0xfffffffe,
-		0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~0ull };
+	static const uint64_t v[] = { 0, 1, 2, 7, 63, 64, 511, 512, 513, 4095, 4096, 65535, 65536,
+		0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff, 0x7fffffffffffffff,
+		0x8000000000000000, ~0ull };
 
 	return rnd(4) == 0 ? rnd(~0ull) : v[rnd(sizeof v / sizeof *v)];
 }
@@ -81,7 +82,10 @@ static int some_fd(int pair)
 static void greet(void)
 {
 	struct family_hello h = { FAMILY_MAGIC, { token[0], token[1] }, -1, 0, rnd(8) };
-	union { struct cmsghdr h; char b[CMSG_SPACE(8 * sizeof(int))]; } ctl = { 0 };
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(8 * sizeof(int))];
+	} ctl = { 0 };
 	char buf[2 * sizeof h];
 	int pair[2], fds[8], n = rnd(8) == 0 ? (int)rnd(9) : 1;
 	size_t len = rnd(6) == 0 ? rnd(sizeof buf + 1) : sizeof h;
@@ -128,7 +132,11 @@ static void greet(void)
 }
 
 /* ---- the shared areas ---- */
-struct area { char *mem; size_t len; int fd; };
+struct area {
+	char *mem;
+	size_t len;
+	int fd;
+};
 static struct area areas[2];
 static unsigned nareas;
 
@@ -139,7 +147,8 @@ static void find_areas(void)
 	char line[512];
 
 	while (f != NULL && nareas < 2 && fgets(line, sizeof line, f) != NULL)
-		if (strstr(line, "memfd:quire-") != NULL && sscanf(line, "%lx-%lx rw-s", &from, &to) == 2)
+		if (strstr(line, "memfd:quire-") != NULL &&
+		    sscanf(line, "%lx-%lx rw-s", &from, &to) == 2)
 			areas[nareas++] = (struct area){ (char *)from, to - from, -1 };
 	if (f != NULL)
 		(void)fclose(f);
@@ -149,7 +158,10 @@ static void scribble(void)
 {
 	const struct area *a = &areas[rnd(nareas)];
 	/* the head is where the counts are; the rest of a store is gigabytes of nothing */
-	size_t span = rnd(2) == 0 ? 8192 : rnd(2) == 0 ? 1u << 20 : a->len, at = rnd(span < a->len ? span : a->len) & ~7ull;
+	size_t span = rnd(2) == 0 ? 8192
+	    : rnd(2) == 0         ? 1u << 20
+				  : a->len,
+	       at = rnd(span < a->len ? span : a->len) & ~7ull;
 	uint64_t *w = (uint64_t *)(void *)(a->mem + at);
 
 	switch (rnd(8)) {
@@ -190,7 +202,8 @@ int main(int argc, char **argv)
 	if (nareas != 2)
 		return 65;
 	state = strtoull(argv[2], NULL, 10) * 0x9e3779b97f4a7c15ull + 1;
-	uint64_t *kept = mmap(NULL, KEPT * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t *kept =
+	    mmap(NULL, KEPT * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (kept == MAP_FAILED)
 		return 66;
 	for (size_t i = 0; i < KEPT; i++)

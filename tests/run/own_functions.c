@@ -153,7 +153,7 @@ void *realloc(void *p, size_t n) { return p == NULL ? malloc(n) : NULL; }
 /* Twice over everything; the sum of what is there. */
 static void *work(void *arg)
 {
-	unsigned char (*mem)[4096] = arg;
+	unsigned char(*mem)[4096] = arg;
 	unsigned long sum = 0;
 
 	for (unsigned round = 0; round < 2; round++)
@@ -166,7 +166,9 @@ static void *work(void *arg)
 
 int main(void)
 {
-	unsigned char (*mine)[4096] = mmap(NULL, PAGES * 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), (*mem)[4096];
+	unsigned char(*mine)[4096] =
+	    mmap(NULL, PAGES * 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		 (*mem)[4096];
 	struct timespec t;
 	pthread_t thread;
 	void *sum;
@@ -178,7 +180,8 @@ int main(void)
 	counts = mine;
 	if (pthread_create(&thread, NULL, work, mem) != 0 || pthread_join(thread, &sum) != 0)
 		return 1;
-	for (unsigned i = 0; i < PAGES; i++) { /* every page of the counts is touched, and the clock read */
+	for (unsigned i = 0; i < PAGES;
+	     i++) { /* every page of the counts is touched, and the clock read */
 		unsigned long before = calls;
 
 		if (clock_gettime(CLOCK_MONOTONIC, &t) != 0 || calls != before + 1)

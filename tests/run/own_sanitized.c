@@ -26,7 +26,9 @@ static void *fill(void *arg)
 
 int main(int argc, char **argv)
 {
-	unsigned char *mapped = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *heap;
+	unsigned char *mapped = mmap(
+			  NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		      *heap;
 	pthread_t t;
 	void *sum;
 

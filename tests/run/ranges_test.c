@@ -13,7 +13,7 @@
 #include "run/ranges.h"
 
 #define SPACE 200u
-#define SEED  20261121u
+#define SEED 20261121u
 
 static void compare(const struct ranges *s, const bool *bit)
 {
@@ -25,7 +25,8 @@ static void compare(const struct ranges *s, const bool *bit)
 	}
 	assert_int_equal(s->n, n); /* as few as can be */
 	for (size_t i = 0; i < s->n; i++)
-		assert_true(s->r[i].base < s->r[i].end && (i == 0 || s->r[i - 1].end < s->r[i].base));
+		assert_true(
+		    s->r[i].base < s->r[i].end && (i == 0 || s->r[i - 1].end < s->r[i].base));
 }
 
 static void random_changes(void **state)
@@ -48,7 +49,8 @@ static void random_changes(void **state)
 			memset(bit + base, add, end - base);
 		if (i % 16 == 0 || full % 64 == 1)
 			compare(&s, bit);
-		assert_int_equal(ranges_overlap(&s, base, end), memchr(bit + base, 1, end - base) != NULL);
+		assert_int_equal(
+		    ranges_overlap(&s, base, end), memchr(bit + base, 1, end - base) != NULL);
 	}
 	printf("seed %u: full %u times\n", SEED, full);
 	assert_true(full > 100);

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define PAGE 4096u
-#define MIB  (1u << 20)
+#define MIB (1u << 20)
 
 static uint64_t *map(size_t len)
 {
@@ -177,7 +177,8 @@ static int churn(const char *kind, size_t rounds)
 			continue;
 		}
 		if (strcmp(kind, "fixed") == 0)
-			p = mmap(fixed, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+			p = mmap(fixed, len, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		else
 			p = (char *)map(len);
 		if (p == MAP_FAILED || p == NULL)
@@ -185,9 +186,11 @@ static int churn(const char *kind, size_t rounds)
 		dirty(p, len);
 		if (strcmp(kind, "munmap") == 0 && munmap(p, len) != 0)
 			return 5;
-		if (strcmp(kind, "part") == 0 && (munmap(p + len / 2, len / 2) != 0 || munmap(p, len) != 0))
+		if (strcmp(kind, "part") == 0 &&
+		    (munmap(p + len / 2, len / 2) != 0 || munmap(p, len) != 0))
 			return 5;
-		if (strcmp(kind, "mremap") == 0 && (mremap(p, len, PAGE, 0) != p || munmap(p, PAGE) != 0))
+		if (strcmp(kind, "mremap") == 0 &&
+		    (mremap(p, len, PAGE, 0) != p || munmap(p, PAGE) != 0))
 			return 5;
 	}
 	return 0;
@@ -206,7 +209,8 @@ static int forks(size_t rounds, size_t pages)
 				(void)raise(SIGKILL);
 			_exit(0);
 		}
-		if (pid < 0 || waitpid(pid, &status, 0) != pid || (r % 2 == 0) != WIFSIGNALED(status))
+		if (pid < 0 || waitpid(pid, &status, 0) != pid ||
+		    (r % 2 == 0) != WIFSIGNALED(status))
 			return 4;
 	}
 	return 0;
@@ -282,7 +286,8 @@ static int execute(char **argv)
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
-	size_t a = argc > 2 ? strtoul(argv[2], NULL, 10) : 0, b = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
+	size_t a = argc > 2 ? strtoul(argv[2], NULL, 10) : 0,
+	       b = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
 
 	if (strcmp(what, "touch") == 0)
 		return touch(a, b);

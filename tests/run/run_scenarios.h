@@ -14,17 +14,20 @@
 #include <stdio.h>
 
 #define PAGE 4096u
-#define MIB  (1u << 20)
+#define MIB (1u << 20)
 
-struct scenario { const char *name; int (*run)(void); };
-extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[], random_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[],
-    signal_scenarios[];
+struct scenario {
+	const char *name;
+	int (*run)(void);
+};
+extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[],
+    random_scenarios[], kind_scenarios[], held_scenarios[], process_scenarios[], signal_scenarios[];
 
 /* A wrong outcome is a line of output: native runs do not print it. */
-#define EXPECT(c) \
-	do { \
-		if (!(c)) \
-			printf("%s:%d: not so: %s\n", __func__, __LINE__, #c); \
+#define EXPECT(c)                                                                                  \
+	do {                                                                                       \
+		if (!(c))                                                                          \
+			printf("%s:%d: not so: %s\n", __func__, __LINE__, #c);                     \
 	} while (0)
 
 /* Every word of [p, +len) differs from page to page and from seed to seed. */
@@ -39,6 +42,6 @@ void push_out(void);
 void report(const char *what, long r);
 /* Prints how a child that runs fn(arg) ends: its status, or the signal. */
 void report_child(const char *what, int (*fn)(void *), void *arg);
-int read_byte(void *p); /* for a child: the byte at p */
+int read_byte(void *p);  /* for a child: the byte at p */
 extern const char *self; /* path of this program */
 #endif

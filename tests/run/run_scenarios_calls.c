@@ -88,10 +88,7 @@ static void *wait_for_post(void *arg)
 	return NULL;
 }
 
-static int post(void *arg)
-{
-	return sem_post(arg);
-}
+static int post(void *arg) { return sem_post(arg); }
 
 /* Sleeping in futex(): what /proc says of the thread begins with the call's number. */
 static bool sleeps(pid_t tid)
@@ -179,10 +176,7 @@ static int sealed(void)
 }
 
 /* A key's rights are those of the mapping in a child, too. Machines without keys say so. */
-static void denied(int sig)
-{
-	_exit(sig == SIGSEGV ? 33 : 34);
-}
+static void denied(int sig) { _exit(sig == SIGSEGV ? 33 : 34); }
 static int key_over_fork(void)
 {
 	for (int kind = MAP_SHARED; kind <= MAP_PRIVATE; kind++) {
@@ -231,10 +225,7 @@ static bool mapping_has(const char *p, const char *flag)
 }
 
 /* Bytes that are nowhere else than fill() put them. */
-static bool is_secret(const char *p, const uint64_t *secret)
-{
-	return memcmp(p, secret, 64) == 0;
-}
+static bool is_secret(const char *p, const uint64_t *secret) { return memcmp(p, secret, 64) == 0; }
 
 /*
  * Is a page of the secret in writable memory that goes into a core file? Mappings of other
@@ -266,10 +257,7 @@ static bool in_core_file(const uint64_t *secret, const char *own, size_t len)
 	return yes;
 }
 
-static int check_dump(void *p)
-{
-	return mapping_has(p, " dd") ? 1 : 2;
-}
+static int check_dump(void *p) { return mapping_has(p, " dd") ? 1 : 2; }
 
 static int not_dumped(void)
 {
@@ -444,7 +432,8 @@ static int guards(void)
 	report("remove", madvise(p, 16 * PAGE, GUARD_REMOVE));
 	printf("%d\n", p[4 * PAGE]);
 	EXPECT(wrong(p, 4 * PAGE, 1) == 0);
-	EXPECT(madvise(p + 8 * PAGE, PAGE, MADV_DONTFORK) == 0 && madvise(p + 8 * PAGE, PAGE, GUARD_INSTALL) == 0);
+	EXPECT(madvise(p + 8 * PAGE, PAGE, MADV_DONTFORK) == 0 &&
+	    madvise(p + 8 * PAGE, PAGE, GUARD_INSTALL) == 0);
 	EXPECT(madvise(p + 8 * PAGE, PAGE, GUARD_REMOVE) == 0);
 	report_child("not forked", read_byte, p + 8 * PAGE);
 	report("unknown", madvise(p, PAGE, 12345));

@@ -91,20 +91,23 @@ static int held_splice(void)
 		EXPECT(r > 0);
 		n += r > 0 ? (size_t)r : GIVEN;
 	}
-	EXPECT(lseek(fd, 0, SEEK_SET) == 0 && wrong_in(fd, GIVEN, 8) == 0 && wrong_in(b[0], GIVEN, 8) == 0);
+	EXPECT(lseek(fd, 0, SEEK_SET) == 0 && wrong_in(fd, GIVEN, 8) == 0 &&
+	    wrong_in(b[0], GIVEN, 8) == 0);
 	return 0;
 }
 
 /* A connection over loopback whose reader is slow: what is sent stays in the socket. */
 static void connection(int *from, int *to)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int small = 4096, big = 4 * (int)MIB, one = 1, l = socket(AF_INET, SOCK_STREAM, 0);
 	socklen_t n = sizeof sa;
 
 	*from = socket(AF_INET, SOCK_STREAM, 0);
 	(void)setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-	EXPECT(bind(l, (void *)&sa, n) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&sa, &n) == 0);
+	EXPECT(bind(l, (void *)&sa, n) == 0 && listen(l, 1) == 0 &&
+	    getsockname(l, (void *)&sa, &n) == 0);
 	(void)setsockopt(*from, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one);
 	EXPECT(connect(*from, (void *)&sa, n) == 0 && (*to = accept(l, NULL, NULL)) >= 0);
 	(void)setsockopt(*from, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof big);
@@ -120,7 +123,8 @@ static int held_socket(void)
 
 	connection(&s, &a);
 	fill(p, len, 9);
-	for (ssize_t r; sent < len && (r = send(s, p + sent, len - sent, MSG_ZEROCOPY | MSG_DONTWAIT)) > 0;)
+	for (ssize_t r;
+	     sent < len && (r = send(s, p + sent, len - sent, MSG_ZEROCOPY | MSG_DONTWAIT)) > 0;)
 		sent += (size_t)r;
 	lose(p, len);
 	EXPECT(sent > GIVEN && wrong_in(a, sent & ~7ul, 9) == 0);
@@ -129,7 +133,12 @@ static int held_socket(void)
 }
 
 /* ---- a ring, by the system calls alone ---- */
-struct ring { int fd; struct io_uring_params par; char *sq, *cq; struct io_uring_sqe *sqe; };
+struct ring {
+	int fd;
+	struct io_uring_params par;
+	char *sq, *cq;
+	struct io_uring_sqe *sqe;
+};
 
 /* False: the kernel, or a filter, has none. */
 static bool ring_open(struct ring *r)
@@ -138,11 +147,12 @@ static bool ring_open(struct ring *r)
 	r->fd = (int)syscall(SYS_io_uring_setup, 8, &r->par);
 	if (r->fd < 0)
 		return false;
-	r->sq = mmap(NULL, r->par.sq_off.array + 8 * 4, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
-	    IORING_OFF_SQ_RING);
-	r->cq = mmap(NULL, r->par.cq_off.cqes + 16 * sizeof(struct io_uring_cqe), PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_POPULATE, r->fd, IORING_OFF_CQ_RING);
-	r->sqe = mmap(NULL, 8 * sizeof *r->sqe, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, IORING_OFF_SQES);
+	r->sq = mmap(NULL, r->par.sq_off.array + 8 * 4, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_POPULATE, r->fd, IORING_OFF_SQ_RING);
+	r->cq = mmap(NULL, r->par.cq_off.cqes + 16 * sizeof(struct io_uring_cqe),
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, IORING_OFF_CQ_RING);
+	r->sqe = mmap(NULL, 8 * sizeof *r->sqe, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+	    r->fd, IORING_OFF_SQES);
 	return r->sq != MAP_FAILED && r->cq != MAP_FAILED && r->sqe != MAP_FAILED;
 }
 
@@ -155,13 +165,15 @@ static void ring_submit(struct ring *r, const struct io_uring_sqe *e, unsigned w
 	r->sqe[t & mask] = *e;
 	((unsigned *)(void *)(r->sq + r->par.sq_off.array))[t & mask] = t & mask;
 	atomic_store(tail, t + 1);
-	EXPECT(syscall(SYS_io_uring_enter, r->fd, 1, wait, wait > 0 ? IORING_ENTER_GETEVENTS : 0, NULL, 0) == 1);
+	EXPECT(syscall(SYS_io_uring_enter, r->fd, 1, wait, wait > 0 ? IORING_ENTER_GETEVENTS : 0,
+		   NULL, 0) == 1);
 }
 
 /* The result of the next completion. */
 static int ring_result(struct ring *r)
 {
-	_Atomic unsigned *head = (void *)(r->cq + r->par.cq_off.head), *tail = (void *)(r->cq + r->par.cq_off.tail);
+	_Atomic unsigned *head = (void *)(r->cq + r->par.cq_off.head),
+			 *tail = (void *)(r->cq + r->par.cq_off.tail);
 	unsigned mask = *(unsigned *)(void *)(r->cq + r->par.cq_off.ring_mask), h = *head;
 
 	if (h == atomic_load(tail))
@@ -174,7 +186,9 @@ static int ring_result(struct ring *r)
 static int held_send_zc(void)
 {
 	char *p = map(4 * GIVEN);
-	struct io_uring_sqe e = { .opcode = IORING_OP_SEND_ZC, .addr = (uintptr_t)p, .len = 4 * GIVEN };
+	struct io_uring_sqe e = {
+		.opcode = IORING_OP_SEND_ZC, .addr = (uintptr_t)p, .len = 4 * GIVEN
+	};
 	struct ring r;
 	int s, a;
 
@@ -198,7 +212,10 @@ static int held_fixed(void)
 {
 	char *p = map(GIVEN);
 	struct iovec v = { p, GIVEN };
-	struct io_uring_sqe e = { .opcode = IORING_OP_READ_FIXED, .addr = (uintptr_t)p, .len = GIVEN, .off = (uint64_t)-1 };
+	struct io_uring_sqe e = { .opcode = IORING_OP_READ_FIXED,
+		.addr = (uintptr_t)p,
+		.len = GIVEN,
+		.off = (uint64_t)-1 };
 	struct ring r;
 	int pp[2];
 
@@ -207,7 +224,8 @@ static int held_fixed(void)
 		return 0;
 	}
 	fill(p, GIVEN, 11);
-	EXPECT(pipe(pp) == 0 && syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &v, 1) == 0);
+	EXPECT(pipe(pp) == 0 &&
+	    syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &v, 1) == 0);
 	lose(p, GIVEN);
 	char *q = map(GIVEN);
 	fill(q, GIVEN, 12);
@@ -249,7 +267,9 @@ static int held_too_much(void)
 static int held_read(void)
 {
 	char *p = map(GIVEN), *q = map(GIVEN);
-	struct io_uring_sqe e = { .opcode = IORING_OP_READ, .addr = (uintptr_t)p, .len = GIVEN, .off = (uint64_t)-1 };
+	struct io_uring_sqe e = {
+		.opcode = IORING_OP_READ, .addr = (uintptr_t)p, .len = GIVEN, .off = (uint64_t)-1
+	};
 	struct ring r;
 	int pp[2];
 
@@ -263,7 +283,8 @@ static int held_read(void)
 	e.fd = pp[0];
 	ring_submit(&r, &e, 0);
 	lose(p, GIVEN);
-	EXPECT(write(pp[1], q, GIVEN) == GIVEN && ring_result(&r) == GIVEN && wrong(p, GIVEN, 14) == 0);
+	EXPECT(write(pp[1], q, GIVEN) == GIVEN && ring_result(&r) == GIVEN &&
+	    wrong(p, GIVEN, 14) == 0);
 	return 0;
 }
 
@@ -337,7 +358,8 @@ static int held_others(void)
 	EXPECT(fd >= 0);
 	while (WIFSTOPPED(status)) {
 		poke(pid, p + GIVEN, fd, p + 2 * GIVEN);
-		EXPECT(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid);
+		EXPECT(
+		    ptrace(PTRACE_CONT, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid);
 	}
 	EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 3);
 	EXPECT(wrong(p, 3 * GIVEN, 17) == 0);

@@ -44,8 +44,8 @@ static int in_child(int (*f)(void *), void *arg)
 
 static int huge(void)
 {
-	char *h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB,
-		 -1, 0),
+	char *h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0),
 	     *p;
 
 	printf("%s\n", h == MAP_FAILED ? strerror(errno) : "huge pages");
@@ -54,8 +54,8 @@ static int huge(void)
 		push_out();
 		EXPECT(wrong(h, 4 * MIB, 1) == 0 && munmap(h, 4 * MIB) == 0);
 	}
-	h = mmap(
-	    NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+	h = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
 	printf("%s\n", h == MAP_FAILED ? strerror(errno) : "huge pages later");
 	p = map(4 * MIB);
 	fill(p, 4 * MIB, 2);
@@ -69,7 +69,8 @@ static int low(void)
 	char *p[8];
 
 	for (unsigned i = 0; i < 8; i++) {
-		p[i] = mmap(NULL, MIB / 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+		p[i] = mmap(NULL, MIB / 2, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 		EXPECT(p[i] != MAP_FAILED && (uintptr_t)p[i] + MIB / 2 <= 1ul << 31);
 		fill(p[i], MIB / 2, i);
 	}
@@ -130,7 +131,8 @@ static int named(void)
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(p + MIB, 3 * MIB, 2) == 0);
 	fill(own, MIB, 3); /* of this mapping alone */
 	push_out();
-	EXPECT(wrong(own, MIB, 3) == 0 && wrong(p, MIB, 1) == 0 && wrong(own + MIB, 3 * MIB, 2) == 0);
+	EXPECT(
+	    wrong(own, MIB, 3) == 0 && wrong(p, MIB, 1) == 0 && wrong(own + MIB, 3 * MIB, 2) == 0);
 	EXPECT(madvise(own, MIB, MADV_DONTNEED) == 0 && wrong(own, MIB, 1) == 0);
 	EXPECT(madvise(p, MIB, MADV_REMOVE) == 0 && zero(p, MIB) && zero(own, MIB));
 	EXPECT(shm_unlink(name) == 0);
@@ -151,9 +153,11 @@ static int unnamed(void)
 	fill(q, 2 * MIB, 2);
 	push_out();
 	EXPECT(pwrite(fd, q, 2 * MIB, 0) == 2 * MIB && wrong(p, 2 * MIB, 2) == 0);
-	EXPECT(munmap(p, 2 * MIB) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+	EXPECT(munmap(p, 2 * MIB) == 0 &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) == 0);
 	EXPECT(pwrite(fd, q, 1, 0) == -1 && errno == EPERM);
-	EXPECT(mmap(NULL, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
+	EXPECT(mmap(NULL, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED &&
+	    errno == EPERM);
 	p = mmap(q, MIB, PROT_READ, MAP_SHARED | MAP_FIXED, fd, MIB); /* over hosted memory */
 	EXPECT(p == q && memcmp(p + PAGE, p + PAGE, PAGE) == 0 && wrong(q + MIB, MIB, 2) != 0);
 	return 0;
@@ -172,14 +176,17 @@ static int private_file(void)
 	EXPECT(wrong(p, 2 * MIB, 1) == 0);
 	fill(p, 2 * MIB, 2); /* all over */
 	push_out();
-	EXPECT(wrong(p, 2 * MIB, 2) == 0 && pread(fd, q, 2 * MIB, 0) == 2 * MIB && wrong(q, 2 * MIB, 1) == 0);
+	EXPECT(wrong(p, 2 * MIB, 2) == 0 && pread(fd, q, 2 * MIB, 0) == 2 * MIB &&
+	    wrong(q, 2 * MIB, 1) == 0);
 	/* anonymous memory takes its place, and the other way round */
-	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + MIB);
+	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == p + MIB);
 	fill(p + MIB, MIB, 3);
 	EXPECT(mmap(q, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == q);
 	push_out();
 	EXPECT(wrong(p + MIB, MIB, 3) == 0 && wrong(q, 2 * MIB, 1) == 0);
-	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0 && mprotect(p, 2 * MIB, PROT_READ | PROT_WRITE) == 0);
+	EXPECT(mprotect(p, 2 * MIB, PROT_READ) == 0 &&
+	    mprotect(p, 2 * MIB, PROT_READ | PROT_WRITE) == 0);
 	EXPECT(wrong(p + MIB, MIB, 3) == 0);
 	return 0;
 }
@@ -207,11 +214,12 @@ static int moves(void)
 	EXPECT(in_child(moves_child, p) == 0 && wrong(p, MIB, 1) == 0);
 	EXPECT(mprotect(p, MIB, PROT_NONE) == 0);
 	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE); /* closed */
-	EXPECT(q != MAP_FAILED && mprotect(q, 2 * MIB, PROT_READ | PROT_WRITE) == 0 && wrong(q, MIB, 1) == 0 &&
-	    zero(q + MIB, MIB));
+	EXPECT(q != MAP_FAILED && mprotect(q, 2 * MIB, PROT_READ | PROT_WRITE) == 0 &&
+	    wrong(q, MIB, 1) == 0 && zero(q + MIB, MIB));
 	EXPECT(mprotect(q, 2 * MIB, PROT_READ) == 0);
 	push_out();
-	r = mremap(q, 2 * MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, map(MIB)); /* only to be read, and less */
+	r = mremap(q, 2 * MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED,
+	    map(MIB)); /* only to be read, and less */
 	EXPECT(r != MAP_FAILED && wrong(r, MIB, 1) == 0);
 	EXPECT(mremap(q, MIB, 2 * MIB, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT); /* gone */
 	/* many times, each a page longer */
@@ -228,8 +236,10 @@ static int moves(void)
 		EXPECT(wrong(p + n * PAGE, PAGE, n + 2) == 0);
 	/* a page out of the middle */
 	q = mremap(p + 100 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map(PAGE));
-	EXPECT(q != MAP_FAILED && wrong(q, PAGE, 102) == 0 && wrong(p + 101 * PAGE, PAGE, 103) == 0);
-	EXPECT(mincore(p + 100 * PAGE, PAGE, (unsigned char *)&(char){ 0 }) == -1 && errno == ENOMEM);
+	EXPECT(
+	    q != MAP_FAILED && wrong(q, PAGE, 102) == 0 && wrong(p + 101 * PAGE, PAGE, 103) == 0);
+	EXPECT(
+	    mincore(p + 100 * PAGE, PAGE, (unsigned char *)&(char){ 0 }) == -1 && errno == ENOMEM);
 	/* shared memory: part of it elsewhere */
 	p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	fill(p, MIB, 7);
@@ -257,7 +267,9 @@ static int advices(void)
 			push_out();
 			int r = madvise(all[i], MIB, advice), e = r != 0 ? errno : 0;
 			printf("%d %u: %s%s\n", advice, i, e == 0 ? "yes" : strerror(e),
-			    wrong(all[i], MIB, (uint64_t)advice) == 0 ? "" : zero(all[i], MIB) ? ", empty" : ", wrong");
+			    wrong(all[i], MIB, (uint64_t)advice) == 0 ? ""
+				: zero(all[i], MIB)                   ? ", empty"
+								      : ", wrong");
 		}
 	}
 	EXPECT(madvise(p, MIB, MADV_FREE) == 0);
@@ -279,7 +291,8 @@ static int locked(void)
 	push_out();
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(q, MIB, 2) == 0);
 	EXPECT(munlockall() == 0);
-	q = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+	q = mmap(
+	    NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
 	EXPECT(q != MAP_FAILED);
 	fill(q, MIB, 3);
 	push_out();
@@ -304,7 +317,8 @@ static void barrier(int sig, siginfo_t *si, void *context)
 	if (at < heap_base || at >= heap_base + 256 * PAGE || si->si_code != SEGV_ACCERR)
 		misled++;
 	opened++;
-	if (mprotect((char *)((uintptr_t)at & ~(uintptr_t)(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE) != 0)
+	if (mprotect((char *)((uintptr_t)at & ~(uintptr_t)(PAGE - 1)), PAGE,
+		PROT_READ | PROT_WRITE) != 0)
 		_exit(3);
 }
 
@@ -374,7 +388,8 @@ static int tiny_stacks(void)
 			EXPECT(pthread_attr_init(&attr) == 0 &&
 			    pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN) == 0);
 			if (way == 1)
-				EXPECT(pthread_attr_setstack(&attr, own + i * 64 * 1024, 64 * 1024) == 0);
+				EXPECT(pthread_attr_setstack(
+					   &attr, own + i * 64 * 1024, 64 * 1024) == 0);
 			EXPECT(pthread_create(&t[i], &attr, tiny, (void *)(intptr_t)(i + 1)) == 0);
 			(void)pthread_attr_destroy(&attr);
 		}
@@ -391,7 +406,10 @@ static int tiny_stacks(void)
 	push_out();
 	EXPECT(mprotect(p + PAGE, PAGE, PROT_NONE) == 0 && sigaction(SIGSEGV, &sa, NULL) == 0);
 	switch (sigsetjmp(back, 1)) {
-	case 0: memset(p + PAGE - 8, 0, 16); printf("went on\n"); break;
+	case 0:
+		memset(p + PAGE - 8, 0, 16);
+		printf("went on\n");
+		break;
 	case 1: printf("stopped at the guard\n"); break;
 	default: printf("another signal\n");
 	}

@@ -71,13 +71,17 @@ static int remap(void)
 	r = map(4 * MIB);
 	fill(r, 4 * MIB, 3);
 	push_out();
-	EXPECT(mremap(q, MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == r + MIB); /* onto other memory */
+	EXPECT(mremap(q, MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) ==
+	    r + MIB); /* onto other memory */
 	EXPECT(wrong(r + MIB, MIB, 2) == 0 && wrong(r, MIB, 3) == 0);
-	EXPECT(mremap(r + MIB, MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED && errno == EINVAL);
+	EXPECT(
+	    mremap(r + MIB, MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED &&
+	    errno == EINVAL);
 	EXPECT(mremap(r + 1, MIB, MIB, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
 	EXPECT(mremap(r, MIB, 0, MREMAP_MAYMOVE) == MAP_FAILED && errno == EINVAL);
 	/* several segments at once, refused: nothing may be lost */
-	EXPECT(mremap(r, 3 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED && errno == EINVAL);
+	EXPECT(mremap(r, 3 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED &&
+	    errno == EINVAL);
 	EXPECT(wrong(r, MIB, 3) == 0 && wrong(r + MIB, MIB, 2) == 0);
 	/* part of a mapping, in place and away */
 	q = mremap(r + MIB, MIB / 2, 2 * MIB, MREMAP_MAYMOVE);
@@ -90,7 +94,8 @@ static int remap(void)
 	EXPECT(munmap(r + 4 * PAGE, 4 * PAGE) == 0);
 	EXPECT(wrong(r, 4 * PAGE, 4) == 0);
 	/* this C library passes an address that was not given: hence syscall() */
-	q = (char *)syscall(SYS_mremap, r, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+	q = (char *)syscall(
+	    SYS_mremap, r, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
 	EXPECT(q != MAP_FAILED && wrong(q, 4 * PAGE, 4) == 0 && zero(r, 4 * PAGE));
 	return 0;
 }
@@ -110,7 +115,8 @@ static int advise(void)
 	EXPECT(madvise(p, 2 * MIB, MADV_COLD) == 0 && madvise(p, 2 * MIB, MADV_PAGEOUT) == 0);
 	EXPECT(madvise(p, 2 * MIB, MADV_DONTDUMP) == 0 && madvise(p, 2 * MIB, MADV_DODUMP) == 0);
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(p + MIB, MIB, 2) == 0);
-	EXPECT(madvise(p, 2 * MIB, MADV_POPULATE_WRITE) == 0 && madvise(p, 2 * MIB, MADV_POPULATE_READ) == 0);
+	EXPECT(madvise(p, 2 * MIB, MADV_POPULATE_WRITE) == 0 &&
+	    madvise(p, 2 * MIB, MADV_POPULATE_READ) == 0);
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(p + MIB, MIB, 2) == 0);
 	EXPECT(madvise(p + 1, PAGE, MADV_DONTNEED) == -1 && errno == EINVAL);
 	EXPECT(madvise(p, PAGE, 12345) == -1 && errno == EINVAL);
@@ -119,7 +125,8 @@ static int advise(void)
 	fill(p, MIB, 3);
 	EXPECT(wrong(p, MIB, 3) == 0);
 	munmap(p + PAGE, PAGE);
-	EXPECT(madvise(p, 3 * PAGE, MADV_DONTNEED) == -1 && errno == ENOMEM); /* but the rest is done */
+	EXPECT(madvise(p, 3 * PAGE, MADV_DONTNEED) == -1 &&
+	    errno == ENOMEM); /* but the rest is done */
 	EXPECT(zero(p, PAGE) && zero(p + 2 * PAGE, PAGE));
 	return 0;
 }
@@ -163,9 +170,11 @@ static int not_forked(void)
 	push_out();
 	EXPECT(madvise(p + 2 * MIB, MIB, MADV_DOFORK) == 0);
 	EXPECT(munmap(p + 3 * MIB, MIB) == 0);
-	EXPECT(mmap(p + 3 * MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 3 * MIB);
+	EXPECT(mmap(p + 3 * MIB, MIB, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 3 * MIB);
 	fill(p + 3 * MIB, MIB, 33);
-	EXPECT(mprotect(p + 4 * MIB, MIB, PROT_READ) == 0 && mprotect(p + 5 * MIB, MIB, PROT_NONE) == 0);
+	EXPECT(mprotect(p + 4 * MIB, MIB, PROT_READ) == 0 &&
+	    mprotect(p + 5 * MIB, MIB, PROT_NONE) == 0);
 	q = mremap(p + 6 * MIB, MIB, 2 * MIB, MREMAP_MAYMOVE);
 	EXPECT(q != MAP_FAILED && q != p + 6 * MIB);
 	for (int round = 0; round < 2; round++) {
@@ -180,7 +189,8 @@ static int not_forked(void)
 			fflush(stdout);
 			_exit(3);
 		}
-		EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 3);
+		EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+		    WEXITSTATUS(status) == 3);
 		EXPECT(mprotect(p + 5 * MIB, MIB, PROT_READ | PROT_WRITE) == 0);
 		for (size_t i = 0; i < 6; i++)
 			EXPECT(wrong(p + i * MIB, MIB, i == 3 ? 33 : i) == 0);
@@ -195,7 +205,8 @@ static void *serve_faults(void *unused)
 {
 	struct uffd_msg m;
 
-	while (read((int)faults_fd, &m, sizeof m) == (ssize_t)sizeof m && m.event == UFFD_EVENT_PAGEFAULT) {
+	while (read((int)faults_fd, &m, sizeof m) == (ssize_t)sizeof m &&
+	    m.event == UFFD_EVENT_PAGEFAULT) {
 		_Alignas(PAGE) static char page[PAGE];
 		uint64_t at = m.arg.pagefault.address & ~(uint64_t)(PAGE - 1);
 		struct uffdio_copy c = { .dst = at, .src = (uint64_t)(uintptr_t)page, .len = PAGE };
@@ -220,7 +231,8 @@ static int own_faults(void)
 {
 	char *early = map(2 * MIB), *late;
 	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = { .range = { (uintptr_t)early, MIB }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_register reg = { .range = { (uintptr_t)early, MIB },
+		.mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_range gone = { (uintptr_t)early, MIB };
 	pthread_t t;
 
@@ -274,7 +286,8 @@ static int protect(void)
 	EXPECT(mprotect(p, 4 * MIB, PROT_NONE) == -1 && errno == ENOMEM);
 	EXPECT(mprotect(p, MIB, PROT_READ | PROT_WRITE) == 0 && wrong(p, PAGE, 1) == 0);
 	/* reserved first, used piece by piece: what malloc's arenas and language runtimes do */
-	char *r = mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *r =
+	    mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	EXPECT(r != MAP_FAILED);
 	for (size_t i = 0; i < 16; i++) {
 		EXPECT(mprotect(r + i * 4 * MIB, MIB / 4, PROT_READ | PROT_WRITE) == 0);
@@ -312,20 +325,26 @@ static int fixed(void)
 
 	fill(p, 4 * MIB, 1);
 	push_out();
-	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + MIB);
+	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == p + MIB);
 	EXPECT(zero(p + MIB, MIB) && wrong(p, MIB, 1) == 0);
-	EXPECT(mmap(p, 4 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED &&
+	EXPECT(mmap(p, 4 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		   0) == MAP_FAILED &&
 	    errno == EEXIST);
 	EXPECT(wrong(p, MIB, 1) == 0);
 	EXPECT(mmap(p + 2 * MIB, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == p + 2 * MIB);
 	EXPECT(memcmp(p + 2 * MIB, "\177ELF", 4) == 0 && wrong(p, MIB, 1) == 0);
-	EXPECT(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 9999, 0) == MAP_FAILED && errno == EBADF);
-	EXPECT(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
-	EXPECT(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
+	EXPECT(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 9999, 0) == MAP_FAILED &&
+	    errno == EBADF);
+	EXPECT(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+	    errno == EINVAL);
+	EXPECT(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		MAP_FAILED &&
 	    errno == EINVAL);
 	EXPECT(mmap(NULL, PAGE, PROT_READ, MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL);
-	EXPECT(
-	    mmap(NULL, -(size_t)PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+	EXPECT(mmap(NULL, -(size_t)PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+		MAP_FAILED &&
+	    errno == ENOMEM);
 	return 0;
 }
 
@@ -335,7 +354,8 @@ static int fixed_error(void)
 	char *p = map(MIB);
 
 	fill(p, MIB, 1);
-	EXPECT(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 9999, 0) == MAP_FAILED && errno == EBADF);
+	EXPECT(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, 9999, 0) == MAP_FAILED &&
+	    errno == EBADF);
 	EXPECT(wrong(p, MIB, 1) == 0);
 	return 0;
 }
@@ -345,18 +365,20 @@ static int kinds(void)
 	int fd = open("/dev/zero", O_RDWR), null = open("/dev/null", O_WRONLY);
 	char *z = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	char *s = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char *g =
-	    mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK, -1, 0);
-	char *m =
-	    mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_32BIT, -1, 0);
-	char *x = mmap(NULL, MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *g = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK, -1, 0);
+	char *m = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_32BIT, -1, 0);
+	char *x =
+	    mmap(NULL, MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *ro = mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *sparse =
-	    mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *sparse = mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	EXPECT(mremap(s, 0, MIB, MREMAP_MAYMOVE) != MAP_FAILED && mremap(m, 0, MIB, MREMAP_MAYMOVE) == MAP_FAILED);
-	EXPECT(z != MAP_FAILED && s != MAP_FAILED && g != MAP_FAILED && m != MAP_FAILED && x != MAP_FAILED &&
-	    ro != MAP_FAILED);
+	EXPECT(mremap(s, 0, MIB, MREMAP_MAYMOVE) != MAP_FAILED &&
+	    mremap(m, 0, MIB, MREMAP_MAYMOVE) == MAP_FAILED);
+	EXPECT(z != MAP_FAILED && s != MAP_FAILED && g != MAP_FAILED && m != MAP_FAILED &&
+	    x != MAP_FAILED && ro != MAP_FAILED);
 	EXPECT((uintptr_t)m < 1ul << 32);
 	EXPECT(zero(ro, MIB) && write(null, ro, MIB) == MIB);
 	char *const all[] = { z, s, g, m, x };
@@ -391,7 +413,8 @@ static int brk_moves(void)
 	EXPECT(wrong((char *)(((uintptr_t)start + 4095) & ~4095ul), MIB, 1) == 0);
 	EXPECT(sbrk(-(intptr_t)MIB) == start + 2 * MIB && sbrk(0) == start + MIB);
 	EXPECT(sbrk(MIB) == start + MIB);
-	EXPECT(zero((char *)(((uintptr_t)start + MIB + 4095) & ~4095ul), MIB / 2)); /* given back, so zero again */
+	EXPECT(zero((char *)(((uintptr_t)start + MIB + 4095) & ~4095ul),
+	    MIB / 2)); /* given back, so zero again */
 	top = sbrk(0);
 	EXPECT(sbrk(10) == top && sbrk(10) == top + 10 && sbrk(-20) == top + 20);
 	EXPECT(brk(start) == 0 && sbrk(0) == start);
@@ -407,7 +430,8 @@ static int limits(void)
 
 	fill(p, MIB, 1);
 	EXPECT(setrlimit(RLIMIT_AS, &rl) == 0);
-	EXPECT(mmap(NULL, 9ul << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED &&
+	EXPECT(mmap(NULL, 9ul << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		   0) == MAP_FAILED &&
 	    errno == ENOMEM);
 	EXPECT(malloc(9ul << 30) == NULL);
 	push_out();
@@ -416,7 +440,8 @@ static int limits(void)
 	EXPECT(wrong(p, MIB, 1) == 0 && wrong(q, 2 * MIB, 2) == 0);
 	rl.rlim_cur = MIB;
 	EXPECT(setrlimit(RLIMIT_DATA, &rl) == 0);
-	EXPECT(mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+	EXPECT(mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+		MAP_FAILED &&
 	    errno == ENOMEM);
 	EXPECT(wrong(p, MIB, 1) == 0);
 	return 0;
@@ -424,7 +449,8 @@ static int limits(void)
 
 static int raw(void)
 {
-	char *p = (char *)syscall(SYS_mmap, NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+	char *p = (char *)syscall(SYS_mmap, NULL, 4 * MIB, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
 	     *q;
 
 	EXPECT(p != MAP_FAILED);
@@ -432,8 +458,8 @@ static int raw(void)
 	push_out();
 	EXPECT(wrong(p, 4 * MIB, 1) == 0);
 	EXPECT(syscall(SYS_munmap, p + MIB, MIB) == 0);
-	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
-	    p + MIB);
+	EXPECT(mmap(p + MIB, MIB, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p + MIB);
 	EXPECT(zero(p + MIB, MIB));
 	fill(p + 3 * MIB, MIB, 6);
 	q = (char *)syscall(SYS_mremap, p, MIB, 2 * MIB, MREMAP_MAYMOVE);
@@ -441,7 +467,8 @@ static int raw(void)
 	EXPECT(syscall(SYS_madvise, q, MIB, MADV_DONTNEED) == 0 && zero(q, MIB));
 	EXPECT(syscall(SYS_mprotect, q, MIB, PROT_NONE) == 0 &&
 	    syscall(SYS_mprotect, q, MIB, PROT_READ | PROT_WRITE) == 0);
-	EXPECT(syscall(SYS_mmap, NULL, 0, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 && errno == EINVAL);
+	EXPECT(syscall(SYS_mmap, NULL, 0, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 &&
+	    errno == EINVAL);
 	EXPECT(syscall(SYS_getpid) == getpid());
 	EXPECT(syscall(SYS_close, -1) == -1 && errno == EBADF);
 	EXPECT(syscall(100000, 1, 2, 3, 4, 5, 6) == -1 && errno == ENOSYS);
@@ -491,7 +518,8 @@ static int io(void)
 	memset(other, 0, MIB);
 	push_out();
 	EXPECT(preadv(fd, v, 2, 0) == 800000);
-	EXPECT(memcmp(other + 100, buf, 300000) == 0 && memcmp(other + 400000, buf + 300000, 500000) == 0);
+	EXPECT(memcmp(other + 100, buf, 300000) == 0 &&
+	    memcmp(other + 400000, buf + 300000, 500000) == 0);
 	EXPECT(pwritev(fd, v, 2, MIB) == 800000);
 	push_out();
 	EXPECT(fstat(fd, st) == 0 && st->st_size == MIB + 800000);
@@ -532,7 +560,8 @@ static int process_vm(void)
 		char *c = map(MIB);
 		r.iov_base = b;
 		l.iov_base = c;
-		EXPECT(process_vm_readv(getppid(), &l, 1, &r, 1, 0) == MIB && wrong(c, MIB, 2) == 0);
+		EXPECT(
+		    process_vm_readv(getppid(), &l, 1, &r, 1, 0) == MIB && wrong(c, MIB, 2) == 0);
 		fflush(stdout);
 		_exit(5);
 	}
@@ -549,7 +578,9 @@ static int direct_io(void)
 	int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 
 	if (fd < 0)
-		return errno == EINVAL || errno == EOPNOTSUPP ? 0 : 1; /* a file system without direct I/O */
+		return errno == EINVAL || errno == EOPNOTSUPP
+		    ? 0
+		    : 1; /* a file system without direct I/O */
 	fill(a, len, 1);
 	push_out();
 	EXPECT(pwrite(fd, a, len, 0) == (ssize_t)len);
@@ -580,7 +611,8 @@ static int shared(void)
 	EXPECT(madvise(a, MIB, MADV_DONTNEED) == 0);
 	EXPECT(madvise(a, MIB, MADV_FREE) == -1 && errno == EINVAL);
 	EXPECT(wrong(a, 2 * MIB, 1) == 0);
-	EXPECT(mprotect(b, 2 * PAGE, PROT_NONE) == 0 && mprotect(b + 2 * PAGE, PAGE, PROT_READ) == 0);
+	EXPECT(
+	    mprotect(b, 2 * PAGE, PROT_NONE) == 0 && mprotect(b + 2 * PAGE, PAGE, PROT_READ) == 0);
 	push_out();
 	a = mremap(a, 2 * MIB, MIB, MREMAP_MAYMOVE);
 	fill(c, 8 * PAGE, 3);
@@ -593,8 +625,8 @@ static int shared(void)
 		bool good = wrong(a, MIB, 1) == 0 && wrong(b + 2 * PAGE, PAGE, 2) == 0;
 
 		fill(a, MIB, 5);
-		good &= mprotect(b, 8 * PAGE, PROT_READ | PROT_WRITE) == 0 && wrong(b, PAGE, 2) == 0 &&
-		    wrong(b + 3 * PAGE, PAGE, 2) == 0;
+		good &= mprotect(b, 8 * PAGE, PROT_READ | PROT_WRITE) == 0 &&
+		    wrong(b, PAGE, 2) == 0 && wrong(b + 3 * PAGE, PAGE, 2) == 0;
 		fill(b + PAGE, 7 * PAGE, 6);
 		fill(d, 8 * PAGE, 7);
 		_exit(good ? 3 : 4);
@@ -614,12 +646,15 @@ static int shared(void)
 		fill(e, MIB, 9);
 		_exit(good ? 5 : 6);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 5 && wrong(e, MIB, 9) == 0);
+	EXPECT(
+	    waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 5 && wrong(e, MIB, 9) == 0);
 	EXPECT(madvise(e, MIB, MADV_REMOVE) == 0 && e[0] == 0 && e[MIB - 1] == 0);
 	char *f = map_shared(MIB);
 	fill(f + MIB / 2, MIB / 2, 10);
-	EXPECT(madvise(f, MIB / 2, MADV_REMOVE) == 0 && f[0] == 0 && wrong(f + MIB / 2, MIB / 2, 10) == 0);
-	EXPECT(munmap(a, MIB) == 0 && munmap(e, MIB) == 0 && munmap(b, 8 * PAGE) == 0 && munmap(f, MIB) == 0);
+	EXPECT(madvise(f, MIB / 2, MADV_REMOVE) == 0 && f[0] == 0 &&
+	    wrong(f + MIB / 2, MIB / 2, 10) == 0);
+	EXPECT(munmap(a, MIB) == 0 && munmap(e, MIB) == 0 && munmap(b, 8 * PAGE) == 0 &&
+	    munmap(f, MIB) == 0);
 	return 0;
 }
 
@@ -656,7 +691,8 @@ static int shared_while_writing(void)
 		if (pid == 0) {
 			uint64_t was = ((volatile uint64_t *)p[r])[0];
 
-			while (((volatile uint64_t *)p[r])[0] < was + 5) /* the father's thread goes on */
+			while (((volatile uint64_t *)p[r])[0] <
+			    was + 5) /* the father's thread goes on */
 				;
 			_exit(7);
 		}
@@ -665,7 +701,8 @@ static int shared_while_writing(void)
 		atomic_store(&forked, 1);
 		pthread_join(t, NULL);
 		p[r][0] -= first;
-		for (size_t i = 0; i < MIB / sizeof sum; i += PAGE / sizeof sum / 2) /* each got every increment */
+		for (size_t i = 0; i < MIB / sizeof sum;
+		     i += PAGE / sizeof sum / 2) /* each got every increment */
 			sum += p[r][i] == p[r][0] ? 0 : 1;
 	}
 	EXPECT(sum == 0);
@@ -714,8 +751,8 @@ static int maps(void)
 			uintptr_t lo, hi;
 			char prot[8];
 
-			if (sscanf(line, "%lx-%lx %7s", &lo, &hi, prot) == 3 && lo <= (uintptr_t)p + i * PAGE &&
-			    hi > (uintptr_t)p + i * PAGE)
+			if (sscanf(line, "%lx-%lx %7s", &lo, &hi, prot) == 3 &&
+			    lo <= (uintptr_t)p + i * PAGE && hi > (uintptr_t)p + i * PAGE)
 				printf("%zu %s\n", i, prot);
 		}
 		fclose(f);
@@ -735,7 +772,8 @@ static int statics(void)
 	if (pid == 0) {
 		EXPECT(wrong(big, sizeof big, 1) == 0);
 		fill(big, sizeof big, 3);
-		EXPECT(wrong(big, sizeof big, 3) == 0 && wrong(initialised, sizeof initialised, 2) == 0);
+		EXPECT(wrong(big, sizeof big, 3) == 0 &&
+		    wrong(initialised, sizeof initialised, 2) == 0);
 		exit(4);
 	}
 	int status;

@@ -204,7 +204,8 @@ static int futexes(void)
 	(void)pthread_mutexattr_init(&robust);
 	EXPECT(pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0);
 	EXPECT(pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED) == 0);
-	pthread_mutex_t *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_mutex_t *shared =
+	    mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	(void)pthread_mutex_init(shared, &robust);
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -286,7 +287,8 @@ static int fork_threads(void)
 
 static int spawns(void)
 {
-	char *const argv[] = { (char *)"sh", (char *)"-c", (char *)"echo from the shell; exit 7", NULL };
+	char *const argv[] = { (char *)"sh", (char *)"-c", (char *)"echo from the shell; exit 7",
+		NULL };
 	char *p = map(MIB), line[64];
 	posix_spawn_file_actions_t fa;
 	pid_t pid;
@@ -334,7 +336,8 @@ static int spawns(void)
 static int empty_environment(void)
 {
 	char *const none[] = { NULL },
-		    *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"heap", NULL };
+		    *const again[] = { strdup(self), (char *)"-b", (char *)"10", (char *)"heap",
+			    NULL };
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -361,7 +364,8 @@ static int empty_environment(void)
 
 static int exit_codes(void)
 {
-	const int signals[] = { SIGKILL, SIGABRT, SIGTERM, SIGSEGV, SIGBUS, SIGFPE, SIGALRM, SIGPIPE, SIGRTMIN + 3 };
+	const int signals[] = { SIGKILL, SIGABRT, SIGTERM, SIGSEGV, SIGBUS, SIGFPE, SIGALRM,
+		SIGPIPE, SIGRTMIN + 3 };
 	struct rlimit none = { 0, 0 };
 
 	(void)setrlimit(RLIMIT_CORE, &none);
@@ -408,7 +412,8 @@ static int daemons(void)
 			_exit(wrong(p, 2 * MIB, 2) == 0 ? 8 : 9);
 		int status = 0;
 		(void)waitpid(last, &status, 0);
-		_exit(write(fd[1], ok && WEXITSTATUS(status) == 8 ? "good" : "bad", 5) == 5 ? 0 : 96);
+		_exit(
+		    write(fd[1], ok && WEXITSTATUS(status) == 8 ? "good" : "bad", 5) == 5 ? 0 : 96);
 	}
 	ended("father", pid);
 	(void)close(fd[1]);
@@ -496,16 +501,19 @@ static int dup_everywhere(void)
  */
 static int filtered(bool all_threads)
 {
-	static const unsigned ok[] = { SYS_read, SYS_write, SYS_exit_group, SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect,
-		SYS_clone, SYS_wait4, SYS_newfstatat, SYS_set_robust_list, SYS_gettid, SYS_getpid, SYS_rt_sigprocmask };
+	static const unsigned ok[] = { SYS_read, SYS_write, SYS_exit_group, SYS_brk, SYS_mmap,
+		SYS_munmap, SYS_mprotect, SYS_clone, SYS_wait4, SYS_newfstatat, SYS_set_robust_list,
+		SYS_gettid, SYS_getpid, SYS_rt_sigprocmask };
 	enum { N = sizeof ok / sizeof *ok };
-	struct sock_filter f[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)) };
+	struct sock_filter f[N + 3] = { BPF_STMT(
+	    BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)) };
 	struct sock_fprog prog = { N + 3, f };
 	char *p = map(8 * MIB), *hidden = map(2 * MIB), *sparse = map(256 * MIB);
 	char *shared = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	for (size_t i = 0; i < N; i++)
-		f[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ok[i], (uint8_t)(N - i), 0);
+		f[i + 1] = (struct sock_filter)BPF_JUMP(
+		    BPF_JMP | BPF_JEQ | BPF_K, ok[i], (uint8_t)(N - i), 0);
 	f[N + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 	f[N + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	fill(p, 8 * MIB, 1);
@@ -514,14 +522,17 @@ static int filtered(bool all_threads)
 	fill(shared, MIB, 5);
 	EXPECT(mprotect(hidden, 2 * MIB, PROT_NONE) == 0);
 	push_out();
-	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0) == -1 && errno == EFAULT); /* can it? */
+	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0) == -1 &&
+	    errno == EFAULT); /* can it? */
 	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	if (all_threads)
-		EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog) == 0);
+		EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
+			   &prog) == 0);
 	else
 		EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
 	EXPECT(mprotect(hidden, 2 * MIB, PROT_READ | PROT_WRITE) == 0);
-	EXPECT(wrong(p, 8 * MIB, 1) == 0 && wrong(hidden, 2 * MIB, 2) == 0 && wrong(sparse + 100 * MIB, MIB, 3) == 0);
+	EXPECT(wrong(p, 8 * MIB, 1) == 0 && wrong(hidden, 2 * MIB, 2) == 0 &&
+	    wrong(sparse + 100 * MIB, MIB, 3) == 0);
 	EXPECT(sparse[0] == 0 && sparse[200 * MIB] == 0);
 	char *q = map(8 * MIB);
 	fill(q, 8 * MIB, 4);
@@ -561,7 +572,8 @@ static int own_descriptors(void)
 		(void)snprintf(path, sizeof path, "/proc/self/task/%.20s/fd", task->d_name);
 		DIR *fds = opendir(path);
 		while (fds != NULL && (fd = readdir(fds)) != NULL) {
-			(void)snprintf(path, sizeof path, "/proc/self/task/%.20s/fd/%.20s", task->d_name, fd->d_name);
+			(void)snprintf(path, sizeof path, "/proc/self/task/%.20s/fd/%.20s",
+			    task->d_name, fd->d_name);
 			ssize_t n = readlink(path, name, sizeof name - 1);
 			if (n <= 0)
 				continue;

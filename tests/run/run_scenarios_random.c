@@ -58,7 +58,8 @@ static uint64_t mix(uint64_t h, uint64_t v) { return (h ^ v) * 1099511628211u; }
 static uint64_t look_at_all(uint64_t h)
 {
 	for (unsigned i = 0; i < PAGES; i++)
-		h = mix(h, (uint64_t)(look(space + i * PAGE) * 4096 + look(space + i * PAGE + 2000)));
+		h = mix(
+		    h, (uint64_t)(look(space + i * PAGE) * 4096 + look(space + i * PAGE + 2000)));
 	return h;
 }
 
@@ -79,12 +80,13 @@ static long in_a_child(void)
 }
 
 static const int prots[] = { 0, 1, 2, 3, 3, 3, 1, 3, 5, 7 };
-static const int advices[] = { 0, 1, 2, 3, 4, 4, 4, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 102,
-	103, 12345 };
+static const int advices[] = { 0, 1, 2, 3, 4, 4, 4, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+	21, 22, 23, 24, 102, 103, 12345 };
 
 static long map_some(char *p, size_t len)
 {
-	int prot = prots[draw(10)], flags = MAP_ANONYMOUS | (draw(6) == 0 ? MAP_SHARED : MAP_PRIVATE);
+	int prot = prots[draw(10)],
+	    flags = MAP_ANONYMOUS | (draw(6) == 0 ? MAP_SHARED : MAP_PRIVATE);
 
 	flags |= draw(3) == 0 ? MAP_NORESERVE : 0;
 	flags |= draw(5) == 0 ? MAP_POPULATE : 0;
@@ -108,7 +110,9 @@ static long one_call(unsigned op, char *p, size_t len, unsigned k)
 	case 7:
 	case 8:
 	case 9: return madvise(p, len, advices[draw(sizeof advices / sizeof *advices)]);
-	case 10: return (long)mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, space + draw(PAGES) * PAGE);
+	case 10:
+		return (long)mremap(
+		    p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, space + draw(PAGES) * PAGE);
 	case 11: return mlock(p, len);
 	case 12: return munlock(p, len);
 	case 13: push_out(); return 0;

@@ -62,7 +62,8 @@ static int bad_access(void)
 	handle(SIGBUS, on_bad, 0);
 	fill(p, MIB, 1);
 	push_out();
-	EXPECT(mprotect(p + MIB / 4, MIB / 4, PROT_NONE) == 0 && mprotect(p + MIB / 2, MIB / 4, PROT_READ) == 0);
+	EXPECT(mprotect(p + MIB / 4, MIB / 4, PROT_NONE) == 0 &&
+	    mprotect(p + MIB / 2, MIB / 4, PROT_READ) == 0);
 	push_out();
 	touch("rw", p + 5, true);
 	touch("none, read", p + MIB / 4 + 5, false);
@@ -106,7 +107,8 @@ static int lazy_pages(void)
 			*(volatile size_t *)(void *)(lazy + i * PAGE + 8) += 1;
 	}
 	for (size_t i = 0; i < 512; i++)
-		EXPECT(*(size_t *)(void *)(lazy + i * PAGE + 8) == i + 3 && *(size_t *)(void *)(lazy + i * PAGE) == 4);
+		EXPECT(*(size_t *)(void *)(lazy + i * PAGE + 8) == i + 3 &&
+		    *(size_t *)(void *)(lazy + i * PAGE) == 4);
 	return 0;
 }
 
@@ -196,7 +198,8 @@ static int timers(void)
 	handle(SIGPROF, on_tick, SA_RESTART | SA_ONSTACK);
 	EXPECT(setitimer(ITIMER_REAL, &every, NULL) == 0);
 	work_until(300);
-	EXPECT(setitimer(ITIMER_REAL, &never, NULL) == 0 && setitimer(ITIMER_PROF, &every, NULL) == 0);
+	EXPECT(
+	    setitimer(ITIMER_REAL, &never, NULL) == 0 && setitimer(ITIMER_PROF, &every, NULL) == 0);
 	work_until(atomic_load(&ticks) + 20);
 	EXPECT(setitimer(ITIMER_PROF, &never, NULL) == 0);
 	counted = atomic_load(&ticks);
@@ -267,7 +270,8 @@ static int masks(void)
 	pid_t pid = fork();
 	if (pid == 0) {
 		(void)sigprocmask(SIG_SETMASK, NULL, &old);
-		n = sigismember(&old, SIGUSR2) * 10 + (sigpending(&old) == 0 && sigismember(&old, SIGUSR2));
+		n = sigismember(&old, SIGUSR2) * 10 +
+		    (sigpending(&old) == 0 && sigismember(&old, SIGUSR2));
 		_exit(n); /* blocked, and not pending: that is not inherited */
 	}
 	EXPECT(waitpid(pid, &n, 0) == pid);

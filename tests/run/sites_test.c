@@ -26,7 +26,8 @@ static bool leads(const uint8_t *p, const uint8_t *site)
 	int64_t to = -1, at = p - text;
 	int32_t rel;
 
-	bool operand = at >= 2 && (p[-1] == 0x8b || p[-1] == 0x89) && p[-2] >> 3 == 0x48 >> 3; /* of a mov */
+	bool operand =
+	    at >= 2 && (p[-1] == 0x8b || p[-1] == 0x89) && p[-2] >> 3 == 0x48 >> 3; /* of a mov */
 
 	if (*p == 0xeb || (*p >> 4 == 7 && !operand)) {
 		to = at + 2 + (int8_t)p[1];
@@ -93,7 +94,8 @@ static void finds_what_is_there(void **state)
 			uint32_t nr;
 
 			memcpy(&nr, p + 1, 4);
-			if (*p != 0xb8 || (nr != SYS_mmap && nr != SYS_brk) || p[5] != 0x0f || p[6] != 0x05)
+			if (*p != 0xb8 || (nr != SYS_mmap && nr != SYS_brk) || p[5] != 0x0f ||
+			    p[6] != 0x05)
 				continue;
 			if (!plain(p)) {
 				left++;
@@ -226,8 +228,8 @@ static void of_a_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
-		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch), cmocka_unit_test(notes),
-		cmocka_unit_test(of_a_file) };
+		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch),
+		cmocka_unit_test(notes), cmocka_unit_test(of_a_file) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

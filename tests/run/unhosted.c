@@ -46,11 +46,14 @@ static char *map_kind(const char *how, size_t len)
 		int fd = mkstemp(name);
 
 		(void)unlink(name);
-		return fd < 0 || ftruncate(fd, (off_t)len) != 0 ? MAP_FAILED : mmap(NULL, len, rw, MAP_PRIVATE, fd, 0);
+		return fd < 0 || ftruncate(fd, (off_t)len) != 0
+		    ? MAP_FAILED
+		    : mmap(NULL, len, rw, MAP_PRIVATE, fd, 0);
 	}
 	if (strcmp(how, "shared") == 0)
 		return mmap(NULL, len, rw, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	return mmap(NULL, len, strcmp(how, "executable") == 0 ? rw | PROT_EXEC : rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return mmap(NULL, len, strcmp(how, "executable") == 0 ? rw | PROT_EXEC : rw,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
 int main(int argc, char **argv)

@@ -54,7 +54,8 @@ static void test_loads_begun(void **state)
 		assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
 	pool_poll(&r.p, 1);
 	for (unsigned round = 0; round < 40; round++) {
-		unsigned first = (unsigned)(rnd() % 3000), step = round % 2 == 0 ? 1 : 20, bad = round % 4 / 2;
+		unsigned first = (unsigned)(rnd() % 3000), step = round % 2 == 0 ? 1 : 20,
+			 bad = round % 4 / 2;
 
 		for (unsigned i = 0; i < 48; i++) {
 			some[i] = h[first + i % 40 * step];
@@ -108,7 +109,10 @@ static void transfer(struct vnode *vp, struct vm_io *io)
 		vp->v_ops->vo_poll(vp, io);
 }
 
-static void transferred(struct vm_io *io) { __atomic_store_n((bool *)io->io_arg, true, __ATOMIC_RELEASE); }
+static void transferred(struct vm_io *io)
+{
+	__atomic_store_n((bool *)io->io_arg, true, __ATOMIC_RELEASE);
+}
 
 static void *pages_of_one(void *arg)
 {
@@ -181,11 +185,18 @@ static void test_quick_reads_do_not_wait(void **state)
 	if (!alone_setup(&r, 16 * SEG, 64 * MiB))
 		return;
 	struct vnode *vp = vnode_over(&r, 2001);
-	for (unsigned i = 0; i < 8000; i++) { /* written, then read quickly, then in any case, then quickly again */
-		unsigned at = i < 2001 ? i : (i / 3 * 7 + 1) % 2001, step = i < 2001 ? 0 : i % 3 + 1;
+	for (unsigned i = 0; i < 8000;
+	     i++) { /* written, then read quickly, then in any case, then quickly again */
+		unsigned at = i < 2001 ? i : (i / 3 * 7 + 1) % 2001,
+			 step = i < 2001 ? 0 : i % 3 + 1;
 		bool done = false;
-		struct vm_io io = { .io_op = step == 0 ? VM_IO_WRITE : VM_IO_READ, .io_npages = 1, .io_off = (voff_t)at * PAGE,
-			.io_quick = step == 1 || step == 3, .io_done = transferred, .io_arg = &done, .io_buf = { page } };
+		struct vm_io io = { .io_op = step == 0 ? VM_IO_WRITE : VM_IO_READ,
+			.io_npages = 1,
+			.io_off = (voff_t)at * PAGE,
+			.io_quick = step == 1 || step == 3,
+			.io_done = transferred,
+			.io_arg = &done,
+			.io_buf = { page } };
 
 		fill(want, at * 8 + 2);
 		if (step == 0)

@@ -13,11 +13,11 @@
 #include <sys/syscall.h>
 
 #define FAR_BYTES (16 * MiB)
-#define UNITS	  (FAR_BYTES / SEG)
+#define UNITS (FAR_BYTES / SEG)
 
-struct orders { /* shared with the server */
+struct orders {                           /* shared with the server */
 	uint32_t reads_fail, writes_full; /* so many units hold no more: 0: as many as there are */
-	uint32_t hold;	     /* answers nothing while it is set */
+	uint32_t hold;                    /* answers nothing while it is set */
 	uint32_t trims;
 	uint8_t present[UNITS];
 };
@@ -42,7 +42,8 @@ static void answer(struct far_ring *ring, struct far_slot *s, char *buf)
 	} else if (s->fs_op == FAR_SLOT_TRIM) {
 		orders->present[unit] = 0;
 		orders->trims++;
-	} else if (orders->writes_full != 0 && !orders->present[unit] && there >= orders->writes_full) {
+	} else if (orders->writes_full != 0 && !orders->present[unit] &&
+	    there >= orders->writes_full) {
 		s->fs_result = -ENOSPC;
 	} else {
 		memcpy(units + unit * SEG + in, buf, s->fs_len);
@@ -97,9 +98,11 @@ static void *shared(size_t bytes)
 
 static void start(uint64_t mem, uint64_t file)
 {
-	struct pool_config c = {
-		.mem_limit = mem, .file_limit = file, .far_bytes = { FAR_BYTES }, .max_objects = 65536, .max_members = 8
-	};
+	struct pool_config c = { .mem_limit = mem,
+		.file_limit = file,
+		.far_bytes = { FAR_BYTES },
+		.max_objects = 65536,
+		.max_members = 8 };
 	const char *why = "";
 	struct far_ring *ring;
 	uint64_t at;
@@ -203,7 +206,8 @@ static void test_pages_go_far_without_a_file_and_come_back(void **state)
 static void test_what_is_given_up_is_trimmed(void **state)
 {
 	start(MiB, 0);
-	for (unsigned round = 0; round < 4; round++) { /* blocks are used again: trims and writes keep their order */
+	for (unsigned round = 0; round < 4;
+	     round++) { /* blocks are used again: trims and writes keep their order */
 		assert_int_equal(store(handles, N, 1 + round), N);
 		pool_poll(&r.p, 1);
 		for (uint32_t i = 0; i < N; i += 3)
@@ -303,7 +307,8 @@ static void test_a_server_that_ends_hangs_nobody(void **state)
 	pool_poll(&r.p, 1);
 	kill_server();
 	ring = pool_far(&r.p, 0, &at);
-	__atomic_store_n(&ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE); /* as the supervisor says when it notices */
+	__atomic_store_n(&ring->fr_server, FAR_ENDED,
+	    __ATOMIC_RELEASE); /* as the supervisor says when it notices */
 	for (uint32_t i = 0; i < N; i++)
 		bad += pool_load(&r.p, handles[i], page) != 0;
 	assert_in_range(bad, 1, N);
@@ -323,7 +328,8 @@ static void test_slots_of_a_killed_process_come_back(void **state)
 	if ((pid = fork()) == 0) {
 		struct pool p;
 
-		if (pool_attach(&p, r.mem, r.size, -1) != 0 || pool_join(&p, 2) != 0 || pool_async(&p) != 0)
+		if (pool_attach(&p, r.mem, r.size, -1) != 0 || pool_join(&p, 2) != 0 ||
+		    pool_async(&p) != 0)
 			_exit(1);
 		r.p = p;
 		(void)store(handles, N, 1); /* waits for ever */

@@ -140,7 +140,8 @@ static void test_killed_with_lock_held(void **state)
 		}
 		assert_true(pid > 0);
 		siginfo_t info;
-		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
+		assert_int_equal(
+		    waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
 		assert_int_equal(info.si_code, CLD_KILLED);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.repairs, round);
@@ -197,10 +198,7 @@ static void test_killed_writers_held_all_memory(void **state)
 }
 
 /* ---- what killed processes held is given back ---- */
-static uint32_t tag_of(void *arg)
-{
-	return *(uint32_t *)arg;
-}
+static uint32_t tag_of(void *arg) { return *(uint32_t *)arg; }
 
 /* Joins; processes forked from now on join by what *tag is then. */
 static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
@@ -558,7 +556,8 @@ static void test_packer_killed_with_lock_held(void **state)
 			_exit(0);
 		}
 		assert_true(pid > 0);
-		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
+		assert_int_equal(
+		    waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
 		assert_int_equal(info.si_code, CLD_KILLED);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.repairs, round);

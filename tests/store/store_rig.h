@@ -24,8 +24,8 @@
 #include "store/swapfile.h"
 
 #define PAGE 4096u
-#define SEG  65536u
-#define MiB  (1ull << 20)
+#define SEG 65536u
+#define MiB (1ull << 20)
 
 #include "tests/caller_begin.h"
 
@@ -58,7 +58,7 @@ struct rig {
 	void *mem;
 	size_t size;
 	int fd;
-	pid_t packer;	    /* 0: none */
+	pid_t packer;       /* 0: none */
 	uint32_t *packstop; /* shared with it: it shall end */
 };
 
@@ -127,9 +127,11 @@ static inline void pack_all(struct rig *r)
 
 static inline void setup_sharing(struct rig *r, uint64_t mem, uint64_t mem_floor, uint64_t file)
 {
-	struct pool_config c = {
-		.mem_limit = mem, .mem_floor = mem_floor, .file_limit = file, .max_objects = 65536, .max_members = 8
-	};
+	struct pool_config c = { .mem_limit = mem,
+		.mem_floor = mem_floor,
+		.file_limit = file,
+		.max_objects = 65536,
+		.max_members = 8 };
 	const char *why = "";
 
 	r->size = pool_shared_size(&c);
@@ -149,7 +151,10 @@ static inline void setup_sharing(struct rig *r, uint64_t mem, uint64_t mem_floor
 	packer_start(r);
 }
 
-static inline void setup(struct rig *r, uint64_t mem, uint64_t file) { setup_sharing(r, mem, 0, file); }
+static inline void setup(struct rig *r, uint64_t mem, uint64_t file)
+{
+	setup_sharing(r, mem, 0, file);
+}
 
 static inline void teardown(struct rig *r)
 {
@@ -217,7 +222,10 @@ static inline void expect_empty(struct rig *r)
 }
 
 #define SLOTS 4096u
-static struct { uint32_t handle, refs; uint64_t what; } model[SLOTS];
+static struct {
+	uint32_t handle, refs;
+	uint64_t what;
+} model[SLOTS];
 
 static inline void one_operation(struct rig *r, int full_is_fine)
 {

@@ -16,8 +16,8 @@
 
 #define PAGES 120u
 #define FRESH 40u /* of them, stored anew before each run */
-#define MOST  1000u
-#define TAG   7u
+#define MOST 1000u
+#define TAG 7u
 
 enum kind { STORES, PACKS };
 
@@ -57,7 +57,8 @@ static void run_to(pid_t pid, uint64_t at)
 	errno = 0;
 	code = ptrace(PTRACE_PEEKTEXT, pid, (void *)at, NULL);
 	assert_int_equal(errno, 0);
-	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, (void *)at, (void *)((code & ~0xffl) | 0xcc)), 0);
+	assert_int_equal(
+	    ptrace(PTRACE_POKETEXT, pid, (void *)at, (void *)((code & ~0xffl) | 0xcc)), 0);
 	assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
 	wait_stop(pid, SIGTRAP);
 	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, (void *)at, (void *)code), 0);
@@ -130,7 +131,8 @@ static void killed_at_each_instruction(enum kind kind)
 	assert_int_equal(pool_join(&r.p, 1), 0);
 	put_all(&r, h, PAGES);
 	for (bool inside = true; inside; steps++) {
-		for (unsigned i = steps % 3; i < FRESH * 3; i += 3) { /* young again, and room where others were */
+		for (unsigned i = steps % 3; i < FRESH * 3;
+		     i += 3) { /* young again, and room where others were */
 			pool_unref(&r.p, h[i]);
 			assert_int_equal(put(&r, i * 8 + 2, &h[i]), 0);
 		}
@@ -139,7 +141,8 @@ static void killed_at_each_instruction(enum kind kind)
 		expect_all(&r, h, PAGES);
 		pool_stats(&r.p, &st);
 		if (st.pages < PAGES + lost || st.pages > PAGES + lost + (kind == STORES))
-			fail_msg("killed after %u instructions: %llu pages", steps, (unsigned long long)st.pages);
+			fail_msg("killed after %u instructions: %llu pages", steps,
+			    (unsigned long long)st.pages);
 		lost = st.pages - PAGES;
 	}
 	print_message("killed at each of %u instructions\n", steps);

@@ -87,9 +87,11 @@ static void test_same_filled_takes_no_data(void **state)
 /* A log's memory is full before it is ever cleaned; and what passes through to the file gains nothing by being smaller. */
 static void test_only_short_memory_is_packed_tightly(void **state)
 {
-	static const struct { uint64_t mem, file, live; bool dense; } how[] = {
-		{ 4 * MiB, 0, 1024, false }, { 4 * MiB, 0, 2048, true }, { 1 * MiB, 64 * MiB, 8192, false }
-	};
+	static const struct {
+		uint64_t mem, file, live;
+		bool dense;
+	} how[] = { { 4 * MiB, 0, 1024, false }, { 4 * MiB, 0, 2048, true },
+		{ 1 * MiB, 64 * MiB, 8192, false } };
 	uint8_t page[PAGE], back[PAGE];
 
 	(void)state;
@@ -115,7 +117,8 @@ static void test_only_short_memory_is_packed_tightly(void **state)
 		if (how[k].dense)
 			assert_true(ps.dense > 1000);
 		else
-			assert_true(ps.dense < 4000); /* a tenth: while it does not know its loads yet */
+			assert_true(
+			    ps.dense < 4000); /* a tenth: while it does not know its loads yet */
 		for (uint64_t at = 0; at < how[k].live; at++)
 			if (h[at] != 0)
 				pool_unref(&r.p, h[at]);
@@ -140,7 +143,8 @@ static void test_full_then_freed(void **state)
 	assert_int_equal(put(&r, n * 8 + 2, &none), -ENOSPC);
 	for (unsigned i = 0; i < n; i++)
 		expect(&r, h[i], i * 8 + 2);
-	for (unsigned i = 0; i < n; i += 2) /* every other page: no segment becomes empty by itself */
+	for (unsigned i = 0; i < n;
+	     i += 2) /* every other page: no segment becomes empty by itself */
 		pool_unref(&r.p, h[i]);
 	for (unsigned i = 0; i < n / 2; i += 2)
 		assert_int_equal(put(&r, (n + i) * 8 + 2, &h[i]), 0);
@@ -174,7 +178,8 @@ static void test_faults(void **state)
 	for (; n < 600; n++)
 		assert_int_equal(put(&r, n * 8 + 2, &h[n]), 0);
 	pool_inject(&r.p, POOL_INJECT_MEMORY, 1);
-	for (unsigned i = 0; i < 40; i++) { /* refused memory is made good by writing the oldest segment */
+	for (unsigned i = 0; i < 40;
+	     i++) { /* refused memory is made good by writing the oldest segment */
 		uint32_t x;
 
 		assert_int_equal(put(&r, 2 + 8 * i, &x), 0);
@@ -196,7 +201,8 @@ static void test_faults(void **state)
 	void *block = aligned_alloc(PAGE, SEG);
 	assert_non_null(block);
 	memset(block, 0xa5, SEG);
-	assert_int_equal(pwrite(r.fd, block, SEG, SEG), SEG); /* the first block was set aside above */
+	assert_int_equal(
+	    pwrite(r.fd, block, SEG, SEG), SEG); /* the first block was set aside above */
 	free(block);
 	unsigned lost = 0;
 	for (unsigned i = 0; i < 600; i++) {
@@ -328,10 +334,7 @@ static void test_reserve(void **state)
 
 /* The core's view of it: a read that fails is VM_IO for the page that could not be read, those before it are right. */
 static struct vm_io *io_ended;
-static void ended(struct vm_io *io)
-{
-	io_ended = io;
-}
+static void ended(struct vm_io *io) { io_ended = io; }
 
 static void test_vnode_tells_errors(void **state)
 {
@@ -364,7 +367,8 @@ static void test_vnode_tells_errors(void **state)
 		vp->v_ops->vo_start(vp, &io);
 		pool_inject(&r.p, POOL_INJECT_READ, 0);
 		failed += io.io_err != VM_OK;
-		assert_true(io.io_err == VM_OK ? io.io_ok == 64 : io.io_err == VM_IO && io.io_ok < 64);
+		assert_true(
+		    io.io_err == VM_OK ? io.io_ok == 64 : io.io_err == VM_IO && io.io_ok < 64);
 		for (unsigned i = 0; i < io.io_ok; i++) {
 			fill(page[0], (k * 64 + i) * 8 + 2);
 			assert_memory_equal(page[0], &got[i * PAGE], PAGE);
@@ -398,7 +402,8 @@ static void test_damaged_file_is_not_compacted_into_memory(void **state)
 	for (unsigned i = 0; i < SEG; i++)
 		junk[i] = (char)rnd();
 	for (unsigned b = 0; b < 16; b += 2)
-		assert_int_equal(pwrite(r.fd, junk, PAGE, (off_t)b * SEG + (off_t)(b % 4 * PAGE)), PAGE);
+		assert_int_equal(
+		    pwrite(r.fd, junk, PAGE, (off_t)b * SEG + (off_t)(b % 4 * PAGE)), PAGE);
 	for (unsigned i = 0; i < n; i += 2)
 		pool_unref(&r.p, h[i]);
 	for (unsigned i = 0; i < n; i += 2) /* makes it fetch back what is half dead */
@@ -411,7 +416,8 @@ static void test_damaged_file_is_not_compacted_into_memory(void **state)
 		if (pool_load(&r.p, h[i], got) != 0)
 			lost++;
 		else if (memcmp(got, want, PAGE) != 0)
-			fail_msg("page %u has other bytes (seed %llu)", i, (unsigned long long)seed);
+			fail_msg(
+			    "page %u has other bytes (seed %llu)", i, (unsigned long long)seed);
 		pool_unref(&r.p, h[i]);
 	}
 	assert_true(lost > 0);
@@ -587,7 +593,8 @@ static void test_scattered_pages_of_the_file_move_to_memory(void **state)
 		unsigned near = 0, far = 0;
 
 		pool_pack_behind(&r.p, behind * SEG);
-		for (unsigned i = 0; i < 2000; i++) { /* all of a segment's pages one after the other */
+		for (unsigned i = 0; i < 2000;
+		     i++) { /* all of a segment's pages one after the other */
 			expect(&r, h[i], i * 8 + 2);
 			near += i >= 1000 && pool_better_anew(&r.p, h[i]);
 		}
@@ -654,19 +661,18 @@ static void expect_dense(struct rig *r)
 	struct pool_stats st;
 
 	pool_stats(&r->p, &st);
-	if (st.mem_held > POOL_SLACK && (double)(st.mem_held - POOL_SLACK) > worst * (double)st.mem_packed)
+	if (st.mem_held > POOL_SLACK &&
+	    (double)(st.mem_held - POOL_SLACK) > worst * (double)st.mem_packed)
 		worst = (double)(st.mem_held - POOL_SLACK) / (double)st.mem_packed;
 	if (st.mem_held > st.mem_packed / 4 * 5 + POOL_SLACK)
 		fail_msg("%llu KiB taken for %llu KiB packed, %llu pages young (seed %llu)",
-		    (unsigned long long)st.mem_held / 1024, (unsigned long long)st.mem_packed / 1024,
-		    (unsigned long long)st.young_pages, (unsigned long long)seed);
+		    (unsigned long long)st.mem_held / 1024,
+		    (unsigned long long)st.mem_packed / 1024, (unsigned long long)st.young_pages,
+		    (unsigned long long)seed);
 }
 
 /* What number n of that kind is called: compressible, hardly, not at all, one word, or all of them. */
-static uint64_t dense_what(unsigned kind, uint64_t n)
-{
-	return kind == 4 ? n : n * 8 + kind;
-}
+static uint64_t dense_what(unsigned kind, uint64_t n) { return kind == 4 ? n : n * 8 + kind; }
 
 static void dense_round(struct rig *r, unsigned kind, uint32_t live)
 {
@@ -715,7 +721,8 @@ static void test_the_pool_is_dense(void **state)
 					pool_pack_behind(&r.p, 8 * MiB);
 				dense_round(&r, kind, sizes[k]);
 				expect_empty(&r);
-				print_message("%5u pages of kind %u%s: %.3f at most\n", sizes[k], kind, young ? ", packed behind" : "", worst);
+				print_message("%5u pages of kind %u%s: %.3f at most\n", sizes[k],
+				    kind, young ? ", packed behind" : "", worst);
 				teardown(&r);
 			}
 }
@@ -768,7 +775,10 @@ static void test_the_pool_is_dense_beside_a_file(void **state)
 #define SHARE_PAGES 3000u
 static uint32_t share_handle[SHARE_PAGES];
 
-static uint64_t share_what(uint32_t i) { return i * 8ull + 2; } /* it compresses; as put_all has it */
+static uint64_t share_what(uint32_t i)
+{
+	return i * 8ull + 2;
+} /* it compresses; as put_all has it */
 
 static uint64_t share_target(struct rig *r)
 {

@@ -34,13 +34,16 @@ static void on_violation(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
-static struct box box_open(bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
+static struct box box_open(
+    bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
 {
 	struct sim_config sc = { .frames = FRAMES, .seed = 1 };
-	struct vm_config vc = {
-		.vc_frames = FRAMES, .vc_policy = policy_find(policy), .vc_prefetch = prefetch_find(prefetch)
+	struct vm_config vc = { .vc_frames = FRAMES,
+		.vc_policy = policy_find(policy),
+		.vc_prefetch = prefetch_find(prefetch) };
+	struct segvn_args sa = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = advice
 	};
-	struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_advice = advice };
 	struct vnode *swap;
 	struct box b = { 0 };
 
@@ -77,19 +80,24 @@ static void put(struct box *b, uint64_t page)
 {
 	uint64_t v = page * 0x9e3779b97f4a7c15u + 1;
 
-	assert_int_equal(sim_write(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL), VM_OK);
+	assert_int_equal(
+	    sim_write(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL),
+	    VM_OK);
 }
 
 static void get(struct box *b, uint64_t page)
 {
 	uint64_t v = 0;
 
-	assert_int_equal(sim_read(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL), VM_OK);
+	assert_int_equal(
+	    sim_read(b->m, b->as, 0, BASE + vm_ptob(page) + page % 500 * 8, &v, sizeof v, NULL),
+	    VM_OK);
 	assert_int_equal(v, page * 0x9e3779b97f4a7c15u + 1);
 }
 
 /* Writes every page, then visits pages by a stride. Answers how many visits waited for a read. */
-static uint64_t visit(bool linux_like, bool file, const char *prefetch, uint64_t stride, struct vm_stats *s)
+static uint64_t visit(
+    bool linux_like, bool file, const char *prefetch, uint64_t stride, struct vm_stats *s)
 {
 	struct box b = box_open(linux_like, "clock2", prefetch, file, ADV_NORMAL);
 	uint64_t before, hits, visits = 0;
@@ -106,8 +114,8 @@ static uint64_t visit(bool linux_like, bool file, const char *prefetch, uint64_t
 	s->pgin = vm_statistics(b.vm)->pgin - before;
 	s->prefetch = vm_statistics(b.vm)->prefetch - s->prefetch;
 	s->prefetch_hit = vm_statistics(b.vm)->prefetch_hit - hits;
-	assert_true(
-	    vm_statistics(b.vm)->prefetch_hit + vm_statistics(b.vm)->prefetch_waste <= vm_statistics(b.vm)->prefetch);
+	assert_true(vm_statistics(b.vm)->prefetch_hit + vm_statistics(b.vm)->prefetch_waste <=
+	    vm_statistics(b.vm)->prefetch);
 	box_close(&b);
 	return s->pgin - s->prefetch;
 }
@@ -161,15 +169,19 @@ static uint64_t hot_misses(bool linux_like, enum advice advice, uint64_t nhot)
 
 	assert_int_equal(as_map(b.as, hot, vm_ptob(nhot), segvn_create, &sa), VM_OK);
 	for (uint64_t i = 0; i < nhot; i++)
-		assert_int_equal(sim_write(b.m, b.as, 0, hot + vm_ptob(i), &i, sizeof i, NULL), VM_OK);
+		assert_int_equal(
+		    sim_write(b.m, b.as, 0, hot + vm_ptob(i), &i, sizeof i, NULL), VM_OK);
 	for (uint64_t i = 0; i < PAGES; i++) {
 		uint64_t before = vm_statistics(b.vm)->swapin;
 
-		assert_int_equal(sim_read(b.m, b.as, 0, BASE + vm_ptob(i), &v, sizeof v, NULL), VM_OK);
+		assert_int_equal(
+		    sim_read(b.m, b.as, 0, BASE + vm_ptob(i), &v, sizeof v, NULL), VM_OK);
 		if (i % 2 == 0)
 			continue;
 		/* the hot pages are used in turn, each once in a while */
-		assert_int_equal(sim_read(b.m, b.as, 0, hot + vm_ptob(i / 2 * 7 % nhot), &v, sizeof v, NULL), VM_OK);
+		assert_int_equal(
+		    sim_read(b.m, b.as, 0, hot + vm_ptob(i / 2 * 7 % nhot), &v, sizeof v, NULL),
+		    VM_OK);
 		assert_int_equal(v, i / 2 * 7 % nhot);
 		misses += vm_statistics(b.vm)->swapin != before;
 	}
@@ -197,7 +209,8 @@ static void test_refaults_are_counted(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		bool remembers = policy_table[i]->pol_history;
-		struct box b = box_open(false, policy_table[i]->pol_name, "none", false, ADV_NORMAL);
+		struct box b =
+		    box_open(false, policy_table[i]->pol_name, "none", false, ADV_NORMAL);
 		uint64_t before, rnd = 3;
 
 		for (uint64_t k = 0; k < PAGES; k++)
@@ -213,7 +226,8 @@ static void test_refaults_are_counted(void **state)
 		assert_true(before <= vm_statistics(b.vm)->swapin);
 		/* New memory gets the ids of the old: no history. */
 		assert_int_equal(as_unmap(b.as, BASE, vm_ptob(PAGES)), VM_OK);
-		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W };
+		struct segvn_args sa = { .sa_prot = PROT_R | PROT_W,
+			.sa_maxprot = PROT_R | PROT_W };
 		assert_int_equal(as_map(b.as, BASE, vm_ptob(PAGES), segvn_create, &sa), VM_OK);
 		for (uint64_t k = 0; k < PAGES; k++)
 			put(&b, k);
@@ -261,7 +275,9 @@ static void test_a_child_reads_its_memory_by_few_faults(void **state)
 	assert_in_range(vm_statistics(b.vm)->fault - faults, 1, n / 8 + 8);
 	assert_in_range(vm_statistics(b.vm)->map_around, n / 2, n);
 	for (uint64_t i = 0; i < n; i++)
-		assert_int_equal(sim_write(b.m, b.as, 0, BASE + vm_ptob(i) + i % 500 * 8, &v, sizeof v, NULL), VM_OK);
+		assert_int_equal(
+		    sim_write(b.m, b.as, 0, BASE + vm_ptob(i) + i % 500 * 8, &v, sizeof v, NULL),
+		    VM_OK);
 	assert_int_equal(vm_statistics(b.vm)->cow, n);
 	as_free(b.as);
 	b.as = parent;

@@ -47,7 +47,8 @@ static void remap_moves_pages_not_bytes(void **state)
 	before = page_of(s.vm, hat_probe(as_hat(as), BASE + 9 * PG, NULL));
 	assert_int_equal(map_anon(as, at, 4, 0), VM_OK); /* FIXED replaces it */
 	put(&s, as, at, 99);
-	assert_int_equal(as_remap(as, BASE + 8 * PG, 16 * PG, 16 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at), VM_OK);
+	assert_int_equal(
+	    as_remap(as, BASE + 8 * PG, 16 * PG, 16 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at), VM_OK);
 	expect(&s, as, at, 16, 15);
 	expect(&s, as, BASE, 8, 7);
 	expect(&s, as, BASE + 24 * PG, 40, 31);
@@ -56,7 +57,8 @@ static void remap_moves_pages_not_bytes(void **state)
 	assert_int_equal(vm_statistics(s.vm)->cow, 0);
 	/* bad requests change nothing */
 	vaddr_t over = BASE + 4 * PG;
-	assert_int_equal(as_remap(as, BASE, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_FIXED, &over), VM_INVAL);
+	assert_int_equal(
+	    as_remap(as, BASE, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_FIXED, &over), VM_INVAL);
 	assert_int_equal(as_remap(as, BASE, 8 * PG, 8 * PG, REMAP_FIXED, &at), VM_INVAL);
 	assert_int_equal(as_remap(as, BASE, 8 * PG, 0, 0, &at), VM_INVAL);
 	assert_int_equal(as_remap(as, BASE, 12 * PG, 20 * PG, REMAP_MAYMOVE, &at), VM_NOMAP);
@@ -75,7 +77,9 @@ static void remap_dontunmap(void **state)
 
 	assert_int_equal(map_anon(as, BASE, 16, 0), VM_OK);
 	fill(&s, as, BASE, 16, 50);
-	assert_int_equal(as_remap(as, BASE + 4 * PG, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_DONTUNMAP, &at), VM_OK);
+	assert_int_equal(
+	    as_remap(as, BASE + 4 * PG, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_DONTUNMAP, &at),
+	    VM_OK);
 	expect(&s, as, at, 8, 54);
 	expect(&s, as, BASE, 4, 50);
 	expect_zero(&s, as, BASE + 4 * PG, 8);
@@ -107,8 +111,9 @@ static void remap_keeps_memory_locks(void **state)
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, 12);
 	assert_int_equal(as_fault(as, at, PG, F_SOFTLOCK, S_READ), VM_OK);
-	assert_int_equal(
-	    as_remap(as, at, 12 * PG, 30 * PG, REMAP_MAYMOVE | REMAP_FIXED, &(vaddr_t){ BASE + MB }), VM_LOCKED);
+	assert_int_equal(as_remap(as, at, 12 * PG, 30 * PG, REMAP_MAYMOVE | REMAP_FIXED,
+			     &(vaddr_t){ BASE + MB }),
+	    VM_LOCKED);
 	assert_int_equal(as_fault(as, at, PG, F_SOFTUNLOCK, S_READ), VM_OK);
 	assert_int_equal(as_unlock(as, at, 12 * PG), VM_OK);
 	assert_sound(&s);
@@ -147,7 +152,8 @@ static void remap_of_files_and_shared_memory(void **state)
 /* ---- placing ---- */
 static void map_fixed_replaces_and_noreplace_refuses(void **state)
 {
-	const struct segvn_args a = { .sa_prot = RW, .sa_maxprot = RW }, bad = { .sa_prot = RW, .sa_maxprot = PROT_R };
+	const struct segvn_args a = { .sa_prot = RW, .sa_maxprot = RW },
+				bad = { .sa_prot = RW, .sa_maxprot = PROT_R };
 	struct sys s;
 	sys_init(&s, 256, 100);
 	struct as *as = new_as(&s);
@@ -163,7 +169,8 @@ static void map_fixed_replaces_and_noreplace_refuses(void **state)
 	expect_zero(&s, as, BASE + 4 * PG, 4);
 	expect(&s, as, BASE + 8 * PG, 8, 9);
 	at = BASE + 16 * PG;
-	assert_int_equal(as_map_at(as, &at, 4 * PG, 0, AS_NOREPLACE | AS_POPULATE, segvn_create, &a), VM_OK);
+	assert_int_equal(
+	    as_map_at(as, &at, 4 * PG, 0, AS_NOREPLACE | AS_POPULATE, segvn_create, &a), VM_OK);
 	assert_int_equal(rss(as), 16 - 4 + 4);
 	assert_int_equal(as_fault(as, BASE, PG, F_SOFTLOCK, S_WRITE), VM_OK);
 	at = BASE;
@@ -191,7 +198,8 @@ static void gaps(void **state)
 	assert_int_equal(as_map_at(as, &at, PG, 2 * MB, AS_HIGH, segvn_create, &a), VM_OK);
 	assert_int_equal(at, ((vaddr_t)1 << 40) - 2 * MB);
 	at = 0;
-	assert_int_equal(as_map_at(as, &at, PG, 2 * MB, AS_HIGH | AS_32BIT, segvn_create, &a), VM_OK);
+	assert_int_equal(
+	    as_map_at(as, &at, PG, 2 * MB, AS_HIGH | AS_32BIT, segvn_create, &a), VM_OK);
 	assert_int_equal(at, ((vaddr_t)1 << 32) - 2 * MB);
 	at = BASE + 123;
 	assert_int_equal(as_map_at(as, &at, PG, 0, 0, segvn_create, &a), VM_OK);
@@ -328,7 +336,8 @@ static void swap_out_and_in(void **state)
 	assert_true(as_swapout(as) >= 99);
 	assert_sound(&s);
 	assert_int_equal(rss(as), 0);
-	assert_true(page_cache_drain(s.vm, 1000) >= 99); /* or they would be taken back without I/O */
+	assert_true(
+	    page_cache_drain(s.vm, 1000) >= 99); /* or they would be taken back without I/O */
 	io = vm_statistics(s.vm)->swapin;
 	assert_true(as_swapin(as) >= 100);
 	assert_true(rss(as) >= 100);
@@ -438,7 +447,8 @@ static void inherit_each_way(void **state)
 	assert_int_equal(as_inherit(as, BASE, 4 * PG, INHERIT_ZERO), VM_OK);
 	assert_int_equal(as_inherit(as, BASE + 4 * PG, 4 * PG, INHERIT_NONE), VM_OK);
 	assert_int_equal(as_inherit(as, BASE + 8 * PG, 4 * PG, INHERIT_SHARE), VM_OK);
-	assert_int_equal(as_inherit(as, file, 4 * PG, INHERIT_SHARE), VM_OK); /* of a private file */
+	assert_int_equal(
+	    as_inherit(as, file, 4 * PG, INHERIT_SHARE), VM_OK); /* of a private file */
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	assert_sound(&s);
 	expect_zero(&s, child, BASE, 4);
@@ -573,7 +583,8 @@ static void advice_each_form(void **state)
 	assert_int_equal(as_advise(as, BASE, 8 * PG, ADV_PAGEOUT), VM_OK);
 	assert_int_equal(as_incore(as, BASE, 32 * PG, vec), VM_OK);
 	for (unsigned i = 0; i < 8; i++)
-		assert_int_equal(vec[i] & (INCORE_MAPPED | INCORE_SWAPPED | INCORE_ANON), INCORE_SWAPPED | INCORE_ANON);
+		assert_int_equal(vec[i] & (INCORE_MAPPED | INCORE_SWAPPED | INCORE_ANON),
+		    INCORE_SWAPPED | INCORE_ANON);
 	assert_int_equal(page_cache_drain(s.vm, 1000), 8);
 	for (unsigned i = 8; i < 16; i++)
 		assert_int_equal(vec[i] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD),
@@ -661,8 +672,10 @@ static void remap_and_stack_survive_failures(void **state)
 			assert_int_equal(as_stack_init(as, top, PG, 100 * PG, 4 * PG, RW), VM_OK);
 			vm_inject(s.vm, what, nth);
 			(void)as_inherit(as, BASE + 28 * PG, 4 * PG, INHERIT_SHARE);
-			if (as_remap(as, BASE + 8 * PG, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at) == VM_OK)
-				(void)as_remap(as, at, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_DONTUNMAP, &at);
+			if (as_remap(as, BASE + 8 * PG, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_FIXED,
+				&at) == VM_OK)
+				(void)as_remap(
+				    as, at, 8 * PG, 8 * PG, REMAP_MAYMOVE | REMAP_DONTUNMAP, &at);
 			(void)try_put(&s, as, top - 20 * PG, 1);
 			(void)as_swapout(as);
 			(void)as_swapin(as);
@@ -697,7 +710,8 @@ static void advice_free_is_lazy(void **state)
 		as = new_as(&s);
 		assert_int_equal(map_anon(as, BASE, 32, 0), VM_OK);
 		fill(&s, as, BASE, 32, 1);
-		assert_int_equal(as_advise(as, BASE, 16 * PG, ADV_PAGEOUT), VM_OK); /* some have a copy on disk, too */
+		assert_int_equal(as_advise(as, BASE, 16 * PG, ADV_PAGEOUT),
+		    VM_OK); /* some have a copy on disk, too */
 		expect(&s, as, BASE, 32, 1);
 		faults = vm_statistics(s.vm)->fault;
 		assert_int_equal(as_advise(as, BASE, 24 * PG, ADV_FREE), VM_OK);
@@ -713,12 +727,16 @@ static void advice_free_is_lazy(void **state)
 		for (unsigned i = 0; i < 8; i++)
 			(void)pageout_reclaim(s.vm, 64);
 		(void)page_cache_drain(s.vm, 1000);
-		assert_int_equal(vm_statistics(s.vm)->pgout - out, 8 + 2); /* what was not given up, or was written */
+		assert_int_equal(vm_statistics(s.vm)->pgout - out,
+		    8 + 2); /* what was not given up, or was written */
 		for (unsigned k = 0; k < 2; k++) {
 			struct as *in = k == 0 ? as : child;
 
 			for (unsigned i = 0; i < 24; i++)
-				assert_int_equal(get(&s, in, BASE + i * PG), i == 3 ? 77 : i == 20 ? 21 : 0);
+				assert_int_equal(get(&s, in, BASE + i * PG),
+				    i == 3        ? 77
+					: i == 20 ? 21
+						  : 0);
 			assert_int_equal(get(&s, in, BASE + 20 * PG + 8), 78);
 			expect(&s, in, BASE + 24 * PG, 8, 25);
 		}
@@ -761,7 +779,8 @@ static void one_page_of_zeroes(void **state)
 	assert_in_range(u0.vu_free - u1.vu_free, 0, 24); /* tables */
 	assert_int_equal(rss(as), 0);
 	assert_int_equal(as_incore(as, BASE, PG, vec), VM_OK);
-	assert_int_equal(vec[0] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_ANON), INCORE_PRESENT | INCORE_MAPPED);
+	assert_int_equal(vec[0] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_ANON),
+	    INCORE_PRESENT | INCORE_MAPPED);
 	assert_sound(&s);
 	put(&s, as, BASE + 5 * PG, 55);
 	expect_zero(&s, as, BASE, 5);
@@ -786,7 +805,8 @@ static void one_page_of_zeroes(void **state)
 	assert_int_equal(get(&s, as, BASE + 12 * PG), 0);
 	put(&s, child, BASE + 21 * PG, 21);
 	assert_int_equal(get(&s, as, BASE + 21 * PG), 21);
-	assert_int_equal(as_transfer(as, BASE + 30 * PG, 4 * PG, child, &at, TRANSFER_COW, RW), VM_OK);
+	assert_int_equal(
+	    as_transfer(as, BASE + 30 * PG, 4 * PG, child, &at, TRANSFER_COW, RW), VM_OK);
 	put(&s, as, BASE + 30 * PG, 30);
 	expect_zero(&s, child, at, 4);
 	assert_sound(&s);

@@ -14,7 +14,8 @@ struct holder {
 
 static void let_go(struct holder *h)
 {
-	assert_int_equal(as_fault(h->as, h->cb.cb_addr, h->cb.cb_len, F_SOFTUNLOCK, S_WRITE), VM_OK);
+	assert_int_equal(
+	    as_fault(h->as, h->cb.cb_addr, h->cb.cb_len, F_SOFTUNLOCK, S_WRITE), VM_OK);
 	h->locked = false;
 }
 
@@ -41,10 +42,10 @@ static void hold(struct holder *h, struct as *as, vaddr_t va, uint64_t pages, en
 {
 	*h = (struct holder){ .as = as, .answer = answer };
 	h->cb = (struct as_callback){ .cb_addr = va,
-				      .cb_len = pages * PG,
-				      .cb_events = AS_CB_UNMAP | AS_CB_SETPROT | AS_CB_FREE,
-				      .cb_fn = on_event,
-				      .cb_arg = h };
+		.cb_len = pages * PG,
+		.cb_events = AS_CB_UNMAP | AS_CB_SETPROT | AS_CB_FREE,
+		.cb_fn = on_event,
+		.cb_arg = h };
 	assert_int_equal(as_fault(as, va, pages * PG, F_SOFTLOCK, S_WRITE), VM_OK);
 	h->locked = true;
 	as_callback_add(as, &h->cb);
@@ -119,9 +120,10 @@ static void who_lets_go_soon_is_waited_for(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 50; seed++) {
-		struct sim_config cfg = {
-			.frames = 128, .ncpus = 1 + (unsigned)(seed % 4), .seed = seed, .threads = true
-		};
+		struct sim_config cfg = { .frames = 128,
+			.ncpus = 1 + (unsigned)(seed % 4),
+			.seed = seed,
+			.threads = true };
 		struct holder h;
 		struct as *as;
 		struct sys s;

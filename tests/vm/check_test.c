@@ -38,12 +38,12 @@ static void must_see(struct scene *c, const char *text)
 }
 
 /* The comma makes a value of the field, whose type is never _Atomic. */
-#define WRONG(c, what, value, text)                            \
-	do {                                                   \
-		__typeof__(((void)0, (what))) was_ = (what);   \
-		(what) = (__typeof__(was_))(value);            \
-		must_see(c, text);                             \
-		(what) = was_;                                 \
+#define WRONG(c, what, value, text)                                                                \
+	do {                                                                                       \
+		__typeof__(((void)0, (what))) was_ = (what);                                       \
+		(what) = (__typeof__(was_))(value);                                                \
+		must_see(c, text);                                                                 \
+		(what) = was_;                                                                     \
 	} while (0)
 
 static struct page *page_at(struct scene *c, struct as *as, vaddr_t va)
@@ -132,7 +132,8 @@ static void pages(void **state)
 	WRONG(c, vm->vm_nonline, vm->vm_nonline - 1, "on-line and off-line");
 	WRONG(c, vm->vm_nfree, vm->vm_nfree + 1, "not what the buddy has");
 	WRONG(c, vm->vm_nfree, vm->vm_nfree + 1, "not the sum of the blocks");
-	WRONG(c, vm->vm_pagelocks[c->incache->p_lockno].pl_cache.q_len, 7, "the cache list does not hold");
+	WRONG(c, vm->vm_pagelocks[c->incache->p_lockno].pl_cache.q_len, 7,
+	    "the cache list does not hold");
 }
 
 static struct page *nameless(struct vm *vm, unsigned flags)

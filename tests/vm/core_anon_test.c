@@ -23,10 +23,7 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 	return 0; /* no translation, nothing to gather */
 }
 
-void hat_page_clrwrt(struct page *pp)
-{
-	(void)pp;
-}
+void hat_page_clrwrt(struct page *pp) { (void)pp; }
 
 /* ---- helpers ---- */
 static uint64_t rnd_state;
@@ -39,10 +36,7 @@ static uint32_t rnd_r(uint64_t *st, uint32_t below)
 	return (uint32_t)((*st >> 16) % below);
 }
 
-static uint32_t rnd(uint32_t below)
-{
-	return rnd_r(&rnd_state, below);
-}
+static uint32_t rnd(uint32_t below) { return rnd_r(&rnd_state, below); }
 
 static void print_violation(void *arg, const char *text)
 {
@@ -67,7 +61,8 @@ struct mem_store {
 	_Atomic uint64_t ms_writes;
 	bool ms_gone;
 	bool ms_drops; /* what is read had better be discarded (io_drop) */
-	void (*ms_discarding)(struct mem_store *, voff_t off); /* called in vo_discard. NULL: nothing is */
+	void (*ms_discarding)(
+	    struct mem_store *, voff_t off); /* called in vo_discard. NULL: nothing is */
 };
 
 static void mem_start(struct vnode *vp, struct vm_io *io)
@@ -105,10 +100,7 @@ static void mem_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void mem_poll(struct vnode *vp, struct vm_io *io)
-{
-	(void)vp, (void)io;
-}
+static void mem_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
 
 /* What is given up is made unreadable: whoever still needs it will see. */
 static void mem_discard(struct vnode *vp, voff_t off, uint64_t len)
@@ -128,19 +120,18 @@ static enum vm_err mem_sync(struct vnode *vp, voff_t off, uint64_t len)
 	return VM_OK;
 }
 
-static uint64_t mem_size(struct vnode *vp)
-{
-	return ((struct mem_store *)vp->v_data)->ms_size;
-}
+static uint64_t mem_size(struct vnode *vp) { return ((struct mem_store *)vp->v_data)->ms_size; }
 
-static void mem_inactive(struct vnode *vp)
-{
-	((struct mem_store *)vp->v_data)->ms_gone = true;
-}
+static void mem_inactive(struct vnode *vp) { ((struct mem_store *)vp->v_data)->ms_gone = true; }
 
 static const struct vnode_ops mem_ops = {
-	.vo_name = "memory", .vo_start = mem_start, .vo_poll = mem_poll, .vo_discard = mem_discard,
-	.vo_sync = mem_sync, .vo_size = mem_size, .vo_inactive = mem_inactive,
+	.vo_name = "memory",
+	.vo_start = mem_start,
+	.vo_poll = mem_poll,
+	.vo_discard = mem_discard,
+	.vo_sync = mem_sync,
+	.vo_size = mem_size,
+	.vo_inactive = mem_inactive,
 };
 
 static void mem_init(struct mem_store *ms, struct vm *vm, uint64_t bytes, uint32_t flags)
@@ -211,7 +202,8 @@ static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, 
 	id = was;
 	if (was == 0)
 		e = anon_zero(vm, 0, &id, &pp);
-	else if ((e = anon_getpage(vm, was, SE_EXCL, 4, 0, &pp)) == VM_OK && anon_refcnt(vm, was) > 1) {
+	else if ((e = anon_getpage(vm, was, SE_EXCL, 4, 0, &pp)) == VM_OK &&
+	    anon_refcnt(vm, was) > 1) {
 		/* a copy must not wait for memory with the original locked, so a shortage is an error here */
 		page_unlock(vm, pp);
 		char *tmp = malloc(VM_PAGESIZE);
@@ -244,7 +236,8 @@ static enum vm_err slot_write(struct vm *vm, struct anon_map *am, uint64_t idx, 
 	return e;
 }
 
-static enum vm_err slot_read(struct vm *vm, struct anon_map *am, uint64_t idx, unsigned hint, uint64_t *value)
+static enum vm_err slot_read(
+    struct vm *vm, struct anon_map *am, uint64_t idx, unsigned hint, uint64_t *value)
 {
 	struct page *pp;
 	enum vm_err e = VM_OK;
@@ -273,10 +266,7 @@ struct model {
 };
 
 /* Indexes far apart in the second half: three levels of tables. */
-static uint64_t spread(uint32_t i)
-{
-	return i < NIDX / 2 ? i : ((uint64_t)1 << 27) - NIDX + i;
-}
+static uint64_t spread(uint32_t i) { return i < NIDX / 2 ? i : ((uint64_t)1 << 27) - NIDX + i; }
 
 static void model_refs(struct model *mo)
 {
@@ -288,14 +278,16 @@ static void model_refs(struct model *mo)
 		     i = anonmap_next(mo->am[a], i + 1))
 			counts[anonmap_peek(mo->am[a], i)]++;
 	for (anon_id id = 1; id < n; id++)
-		assert_int_equal(counts[id], vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK].an_refcnt);
+		assert_int_equal(
+		    counts[id], vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK].an_refcnt);
 	free(counts);
 }
 
 static void model_range(struct model *mo, unsigned op)
 {
 	unsigned a = rnd(NMAPS), b = (a + 1 + rnd(NMAPS - 1)) % NMAPS;
-	uint32_t half = rnd(2) * (NIDX / 2), i = half + rnd(NIDX / 2), j = half + rnd(NIDX / 2), top = half + NIDX / 2;
+	uint32_t half = rnd(2) * (NIDX / 2), i = half + rnd(NIDX / 2), j = half + rnd(NIDX / 2),
+		 top = half + NIDX / 2;
 	uint32_t n = 1 + rnd(40), most = top - (i > j ? i : j);
 
 	n = n < most ? n : most;
@@ -306,7 +298,8 @@ static void model_range(struct model *mo, unsigned op)
 	}
 	anonmap_drop(mo->am[b], spread(j), n);
 	memset(&mo->val[b][j], 0, n * sizeof(uint64_t));
-	if ((op == 1 ? anonmap_dup : anonmap_move)(mo->am[a], spread(i), mo->am[b], spread(j), n) != VM_OK)
+	if ((op == 1 ? anonmap_dup : anonmap_move)(mo->am[a], spread(i), mo->am[b], spread(j), n) !=
+	    VM_OK)
 		return;
 	memcpy(&mo->val[b][j], &mo->val[a][i], n * sizeof(uint64_t));
 	if (op == 2)
@@ -378,9 +371,11 @@ static void run_model(pfn_t frames, unsigned fail, unsigned steps)
 			model_refs(mo);
 		}
 	}
-	assert_true(vm_statistics(mo->s.vm)->swapout > 100 && vm_statistics(mo->s.vm)->swapin > 100);
+	assert_true(
+	    vm_statistics(mo->s.vm)->swapout > 100 && vm_statistics(mo->s.vm)->swapin > 100);
 	/* page-out is clustered: a write carries several pages */
-	assert_true(fail != 0 || vm_statistics(mo->s.vm)->pgout >= 2 * vm_statistics(mo->s.vm)->pgout_io);
+	assert_true(
+	    fail != 0 || vm_statistics(mo->s.vm)->pgout >= 2 * vm_statistics(mo->s.vm)->pgout_io);
 	assert_int_equal(mo->eio > 0, fail != 0);
 	assert_int_equal(mo->s.disk.ms_failed > 0, fail != 0);
 	model_fini(mo);
@@ -626,7 +621,8 @@ static void *use_memory(void *arg)
 				val[i] = k;
 			else
 				u->bad++;
-		} else if (slot_read(u->vm, u->am, 2 * i + u->which, 6, &v) != VM_OK || v != val[i]) {
+		} else if (slot_read(u->vm, u->am, 2 * i + u->which, 6, &v) != VM_OK ||
+		    v != val[i]) {
 			u->bad++;
 		}
 	}
@@ -645,7 +641,9 @@ static void areas_under_load(void **state)
 	sys_init(&s, 256, 2000);
 	struct anon_map *am = anonmap_alloc(s.vm, 600);
 	for (unsigned i = 0; i < 2; i++) {
-		u[i] = (struct user){ .vm = s.vm, .am = am, .which = i, .rnd = 12345 + i, .stop = &stop };
+		u[i] = (struct user){
+			.vm = s.vm, .am = am, .which = i, .rnd = 12345 + i, .stop = &stop
+		};
 		pthread_create(&t[i], NULL, use_memory, &u[i]);
 		mem_init(&more[i], s.vm, 700 * VM_PAGESIZE, V_SWAP);
 	}
@@ -705,7 +703,8 @@ static void each_failure(enum vm_inject kind)
 		uint64_t va[150] = { 0 }, v;
 
 		sys_init(&s, 96, 1000);
-		struct anon_map *a = anonmap_alloc(s.vm, 150 * 37), *b = anonmap_alloc(s.vm, 150 * 37);
+		struct anon_map *a = anonmap_alloc(s.vm, 150 * 37),
+				*b = anonmap_alloc(s.vm, 150 * 37);
 		vm_inject(s.vm, kind, nth);
 		(void)fail_scenario(s.vm, a, b, va);
 		passed = vm_inject_seen(s.vm, kind);
@@ -748,7 +747,9 @@ static void file_pages(void **state)
 	for (unsigned k = 0; k < 3000; k++) {
 		uint64_t i = rnd(400);
 
-		assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, i * VM_PAGESIZE, SE_EXCL, 1 + rnd(16), &pp), VM_OK);
+		assert_int_equal(
+		    pvn_getpage(s.vm, &f.ms_vnode, i * VM_PAGESIZE, SE_EXCL, 1 + rnd(16), &pp),
+		    VM_OK);
 		unsigned char *c = page_mapin(s.vm, pp);
 		assert_int_equal((unsigned char)(c[10] - c[11]), 0);
 		c[10]++, c[11]++;
@@ -756,11 +757,14 @@ static void file_pages(void **state)
 		page_unlock(s.vm, pp);
 		if (k % 500 == 0) {
 			assert_sound(s.vm);
-			assert_int_equal(pvn_putpages(s.vm, &f.ms_vnode, 0, 0, k % 1000 == 0 ? PVN_FREE : 0), VM_OK);
+			assert_int_equal(
+			    pvn_putpages(s.vm, &f.ms_vnode, 0, 0, k % 1000 == 0 ? PVN_FREE : 0),
+			    VM_OK);
 		}
 	}
 	assert_true(vm_statistics(s.vm)->prefetch > 0 && vm_statistics(s.vm)->fileout > 0);
-	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 400 * VM_PAGESIZE, SE_SHARED, 1, &pp), VM_EOF);
+	assert_int_equal(
+	    pvn_getpage(s.vm, &f.ms_vnode, 400 * VM_PAGESIZE, SE_SHARED, 1, &pp), VM_EOF);
 	/* what cannot be written stays dirty and is written later */
 	assert_int_equal(pvn_getpage(s.vm, &f.ms_vnode, 0, SE_EXCL, 1, &pp), VM_OK);
 	memset(page_mapin(s.vm, pp), 0x5a, VM_PAGESIZE);
@@ -926,7 +930,9 @@ int main(void)
 		cmocka_unit_test(reservation),
 		cmocka_unit_test(areas_under_load),
 		cmocka_unit_test(tables_of_slots_come_back),
-		cmocka_unit_test(tables_of_slots_that_stay), cmocka_unit_test(slots_without_memory_for_a_table), cmocka_unit_test(every_failure),
+		cmocka_unit_test(tables_of_slots_that_stay),
+		cmocka_unit_test(slots_without_memory_for_a_table),
+		cmocka_unit_test(every_failure),
 		cmocka_unit_test(file_pages),
 		cmocka_unit_test(sparse_file),
 		cmocka_unit_test(clock_keeps_hot_pages),

@@ -19,10 +19,7 @@ static uint32_t rnd(uint32_t n)
 	return (uint32_t)(rnd_state >> 33) % n;
 }
 
-static void on_violation(void *arg, const char *text)
-{
-	fail_msg("%s", text);
-}
+static void on_violation(void *arg, const char *text) { fail_msg("%s", text); }
 
 static struct range_node *owner[UNITS];
 static struct mach *mach;
@@ -83,7 +80,9 @@ static void check_gap(struct range_index *ix)
 			best = at;
 			want = true;
 		}
-	assert_int_equal(range_gap(ix, vm_ptob(n), vm_ptob(align), vm_ptob(min), vm_ptob(max), high, &got), want);
+	assert_int_equal(
+	    range_gap(ix, vm_ptob(n), vm_ptob(align), vm_ptob(min), vm_ptob(max), high, &got),
+	    want);
 	if (want)
 		assert_int_equal(got, vm_ptob(best));
 }
@@ -107,7 +106,8 @@ static bool touches(const struct range_node *n, const struct range_node *r)
 static bool put_at(struct range_index *ix, struct range_node *r)
 {
 	uint64_t at = vm_btop(r->r_base), end = vm_btop(r->r_end);
-	struct range_node *below, *above, *lo = at > 0 ? owner[at - 1] : NULL, *hi = end < UNITS ? owner[end] : NULL;
+	struct range_node *below, *above, *lo = at > 0 ? owner[at - 1] : NULL,
+					  *hi = end < UNITS ? owner[end] : NULL;
 	struct range_path path;
 
 	assert_int_equal(range_place(ix, r->r_base, r->r_end, &path), all_free(at, end - at));
@@ -188,7 +188,8 @@ static void range_many(void **state)
 	}
 	assert_int_equal(range_check(&ix, on_violation, NULL), 0);
 	for (unsigned high = 0; high < 2; high++) {
-		assert_true(range_gap(&ix, vm_ptob(4), VM_PAGESIZE, 0, r[MANY - 1].r_end, high, &at));
+		assert_true(
+		    range_gap(&ix, vm_ptob(4), VM_PAGESIZE, 0, r[MANY - 1].r_end, high, &at));
 		assert_true(at >= r[MANY / 2].r_end && at + vm_ptob(4) <= r[MANY / 2 + 1].r_base);
 	}
 	assert_false(range_gap(&ix, vm_ptob(7), VM_PAGESIZE, 0, r[MANY - 1].r_end, false, &at));
@@ -206,7 +207,8 @@ static void range_many(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(range_random), cmocka_unit_test(range_many) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(range_random),
+		cmocka_unit_test(range_many) };
 
 	return cmocka_run_group_tests(tests, system_new, system_free);
 }

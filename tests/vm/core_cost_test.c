@@ -89,16 +89,14 @@ static enum vm_err counting_create(struct seg *s, const void *args)
 
 static void map_prot(struct as *as, vaddr_t va, unsigned prot)
 {
-	const struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X,
-		.sa_flags = SEGVN_NORESERVE };
+	const struct segvn_args a = {
+		.sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X, .sa_flags = SEGVN_NORESERVE
+	};
 
 	assert_int_equal(as_map(as, va, PG, counting_create, &a), VM_OK);
 }
 
-static void no_violation(void *arg, const char *text)
-{
-	fail_msg("%s", text);
-}
+static void no_violation(void *arg, const char *text) { fail_msg("%s", text); }
 
 /*
  * What lies beside a new segment and cannot become one with it is not read: in a large space it is not in the cache, and
@@ -145,7 +143,8 @@ static void frame_costs_at_most_64_bytes_and_its_mappings(void **state)
 		bytes += b->b_bytes;
 	/* what does not grow with the frames: the system itself, what CPUs have, locks, the table of tables of anons */
 	fixed = sizeof(struct vm) + (vm->vm_cpumask + 1) * sizeof(struct vm_cpu) +
-	    (vm->vm_lockmask + 1) * sizeof(struct page_lock) + vm->vm_anonchunks_max * sizeof(struct anon *) + 16384;
+	    (vm->vm_lockmask + 1) * sizeof(struct page_lock) +
+	    vm->vm_anonchunks_max * sizeof(struct anon *) + 16384;
 	assert_true(bytes < fixed + (64 + maps) * (uint64_t)FRAMES);
 	assert_true(bytes > (sizeof(struct page)) * (uint64_t)FRAMES);
 	vm_destroy(vm);
@@ -154,7 +153,8 @@ static void frame_costs_at_most_64_bytes_and_its_mappings(void **state)
 
 static void untouched_gib_costs_at_most_4_kib(void **state)
 {
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W,
+	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W,
 		.sa_flags = SEGVN_NORESERVE };
 	struct mach *m;
 	struct vm *vm = system_new(&m);

@@ -53,7 +53,10 @@ static void *kmem_worker(void *arg)
 {
 	enum { SLOTS = 400 };
 	struct kjob *k = arg;
-	struct { unsigned char *p; size_t size; } slot[SLOTS] = { 0 };
+	struct {
+		unsigned char *p;
+		size_t size;
+	} slot[SLOTS] = { 0 };
 	uint64_t x = k->k_seed;
 
 	stub_cpu_set(k->k_cpu);
@@ -78,19 +81,21 @@ static void *kmem_worker(void *arg)
 			slot[i].p = NULL;
 		} else if (step < 60000) {
 			bool constructed = (x & 7) == 0;
-			size_t size = constructed ? sizeof(struct thing) - 8 :
-			    (x & 63) == 1	  ? 1 + (size_t)((x >> 32) % 20000) :
-						    1 + (size_t)((x >> 32) % 700);
+			size_t size = constructed ? sizeof(struct thing) - 8
+			    : (x & 63) == 1       ? 1 + (size_t)((x >> 32) % 20000)
+						  : 1 + (size_t)((x >> 32) % 700);
 
-			slot[i].p = constructed ? kmem_cache_alloc(k->k_cache, KM_NOSLEEP) :
-						  kmem_alloc(k->k_vm, size, KM_NOSLEEP);
+			slot[i].p = constructed ? kmem_cache_alloc(k->k_cache, KM_NOSLEEP)
+						: kmem_alloc(k->k_vm, size, KM_NOSLEEP);
 			if (slot[i].p == NULL)
 				continue;
 			k->k_done++;
 			slot[i].size = constructed ? 0 : size;
-			if (constructed && ((struct thing *)(void *)slot[i].p)->t_self != (void *)slot[i].p)
+			if (constructed &&
+			    ((struct thing *)(void *)slot[i].p)->t_self != (void *)slot[i].p)
 				mach_panic("kmem: not constructed");
-			for (size_t j = constructed ? offsetof(struct thing, t_body) : 0; j < size; j++)
+			for (size_t j = constructed ? offsetof(struct thing, t_body) : 0; j < size;
+			     j++)
 				slot[i].p[j] = (unsigned char)(i * 31 + j);
 		}
 	}
@@ -100,15 +105,16 @@ static void *kmem_worker(void *arg)
 static void test_kmem_random(void **state)
 {
 	struct box b = box_open(1024, 1024, 1);
-	struct kmem_cache *c =
-	    kmem_cache_create(b.b_vm, "thing", sizeof(struct thing), 32, thing_ctor, thing_dtor, NULL);
+	struct kmem_cache *c = kmem_cache_create(
+	    b.b_vm, "thing", sizeof(struct thing), 32, thing_ctor, thing_dtor, NULL);
 	struct kjob job[2];
 	pthread_t th[2];
 
 	(void)state;
 	things_made = things_unmade = 0;
 	for (unsigned i = 0; i < 2; i++) {
-		job[i] = (struct kjob){ .k_vm = b.b_vm, .k_cache = c, .k_cpu = i, .k_seed = 99 + i };
+		job[i] =
+		    (struct kjob){ .k_vm = b.b_vm, .k_cache = c, .k_cpu = i, .k_seed = 99 + i };
 		assert_int_equal(pthread_create(&th[i], NULL, kmem_worker, &job[i]), 0);
 	}
 	for (unsigned i = 0; i < 2; i++) {
@@ -136,7 +142,8 @@ static void test_kmem_align_and_reap(void **state)
 
 	(void)state;
 	for (size_t align = 8; align <= 4096; align *= 2) {
-		struct kmem_cache *c = kmem_cache_create(b.b_vm, "aligned", align + 24, align, NULL, NULL, NULL);
+		struct kmem_cache *c =
+		    kmem_cache_create(b.b_vm, "aligned", align + 24, align, NULL, NULL, NULL);
 
 		for (unsigned i = 0; i < 20; i++) {
 			p[i] = kmem_cache_alloc(c, KM_SLEEP);
@@ -171,7 +178,8 @@ static void test_kmem_ctor_fails(void **state)
 
 	(void)state;
 	things_made = things_unmade = 0;
-	c = kmem_cache_create(b.b_vm, "thing", sizeof(struct thing), 0, thing_ctor, thing_dtor, &countdown);
+	c = kmem_cache_create(
+	    b.b_vm, "thing", sizeof(struct thing), 0, thing_ctor, thing_dtor, &countdown);
 	assert_null(kmem_cache_alloc(c, KM_NOSLEEP));
 	assert_int_equal(things_made, 6);
 	assert_int_equal(things_unmade, 6);
@@ -245,8 +253,8 @@ static bool bits_free(const bool *map, uint64_t first, uint64_t n)
 	return true;
 }
 
-static bool vmem_ok(uint64_t addr, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min,
-    uint64_t max)
+static bool vmem_ok(uint64_t addr, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross,
+    uint64_t min, uint64_t max)
 {
 	if ((addr - phase) % align != 0 || addr < min || (max != 0 && addr + size > max))
 		return false;
@@ -254,14 +262,15 @@ static bool vmem_ok(uint64_t addr, uint64_t size, uint64_t align, uint64_t phase
 }
 
 /* Is there any place at all? The second half is a span of its own: nothing spans the border. */
-static bool vmem_possible(
-    const bool *map, uint64_t units, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min, uint64_t max)
+static bool vmem_possible(const bool *map, uint64_t units, uint64_t align, uint64_t phase,
+    uint64_t nocross, uint64_t min, uint64_t max)
 {
 	for (uint64_t i = 0; i + units <= V_UNITS; i++) {
 		bool border = i < V_UNITS / 2 && i + units > V_UNITS / 2;
 
 		if (!border && bits_free(map, i, units) &&
-		    vmem_ok(V_BASE + i * V_QUANTUM, units * V_QUANTUM, align, phase, nocross, min, max))
+		    vmem_ok(
+			V_BASE + i * V_QUANTUM, units * V_QUANTUM, align, phase, nocross, min, max))
 			return true;
 	}
 	return false;
@@ -283,7 +292,8 @@ static void test_vmem_model(void **state)
 	assert_false(vmem_add(v, V_BASE, V_QUANTUM));
 	for (unsigned step = 0; step < 30000; step++) {
 		struct vrange *r = &slot[rnd(SLOTS)];
-		uint64_t units = rnd(8) ? 1 + rnd(12) : 1 + rnd(100), size = units * V_QUANTUM - rnd(V_QUANTUM);
+		uint64_t units = rnd(8) ? 1 + rnd(12) : 1 + rnd(100),
+			 size = units * V_QUANTUM - rnd(V_QUANTUM);
 		uint64_t align = V_QUANTUM, phase = 0, nocross = 0, min = 0, max = 0, first;
 		bool ok;
 
@@ -302,7 +312,8 @@ static void test_vmem_model(void **state)
 			nocross = rnd(3) ? 0 : 2048;
 			min = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
 			max = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
-			ok = vmem_xalloc(v, size, align, phase, nocross, min, max, KM_NOSLEEP, &r->addr);
+			ok = vmem_xalloc(
+			    v, size, align, phase, nocross, min, max, KM_NOSLEEP, &r->addr);
 		} else {
 			ok = vmem_alloc(v, size, KM_NOSLEEP, &r->addr);
 		}

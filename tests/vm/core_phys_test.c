@@ -14,10 +14,7 @@ static void no_start(struct vnode *vp, struct vm_io *io)
 	io->io_done(io);
 }
 
-static void no_poll(struct vnode *vp, struct vm_io *io)
-{
-	(void)vp, (void)io;
-}
+static void no_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
 
 static void no_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
@@ -64,7 +61,7 @@ static void new_page(struct box *b, struct vnode *vn, unsigned n, unsigned flags
 /* ---- pages against a model ---- */
 
 #define M_VNODES 3u
-#define M_PAGES	 96u /* per vnode: three times 96 names over fewer frames */
+#define M_PAGES 96u /* per vnode: three times 96 names over fewer frames */
 
 enum m_state { M_NONE, M_USED, M_CACHED };
 
@@ -89,8 +86,8 @@ static struct page *model_lookup(struct model *m, unsigned v, unsigned i)
 	struct page *pp;
 	bool exists = page_exists(m->m_vm, &m->m_vn[v], vm_ptob(i));
 
-	pp = rnd(2) ? page_lookup(m->m_vm, &m->m_vn[v], vm_ptob(i), SE_EXCL) :
-		      page_lookup_nowait(m->m_vm, &m->m_vn[v], vm_ptob(i), SE_EXCL);
+	pp = rnd(2) ? page_lookup(m->m_vm, &m->m_vn[v], vm_ptob(i), SE_EXCL)
+		    : page_lookup_nowait(m->m_vm, &m->m_vn[v], vm_ptob(i), SE_EXCL);
 	assert_int_equal(exists, pp != NULL);
 	if (m->m_state[v][i] == M_USED)
 		assert_non_null(pp);
@@ -168,9 +165,7 @@ static void model_release(struct model *m, unsigned v, unsigned i)
 		page_free(m->m_vm, pp, false);
 		m->m_state[v][i] = M_NONE;
 		break;
-	default:
-		page_free(m->m_vm, pp, rnd(2) == 0);
-		m->m_state[v][i] = M_CACHED;
+	default: page_free(m->m_vm, pp, rnd(2) == 0); m->m_state[v][i] = M_CACHED;
 	}
 }
 
@@ -275,7 +270,8 @@ static void test_pages_model(void **state)
 			if (step % 61 == 0)
 				model_check(m);
 		}
-		assert_true(m->m_found > 100 && m->m_lost > 10 && m->m_exist > 10 && m->m_nomem > 0);
+		assert_true(
+		    m->m_found > 100 && m->m_lost > 10 && m->m_exist > 10 && m->m_nomem > 0);
 		assert_true(vm_statistics(b.b_vm)->reclaim > 10);
 		assert_true(((struct fifo *)b.b_vm->vm_polstate)->f_touched > 100);
 		assert_true(((struct fifo *)b.b_vm->vm_polstate)->f_evicted > 100);
@@ -369,7 +365,10 @@ static void test_buddy(void **state)
 {
 	enum { FRAMES = 1500, BLOCKS = 200 };
 	struct box b = box_open(FRAMES, FRAMES, 42);
-	struct { struct page *pp; unsigned order; } blk[BLOCKS] = { 0 };
+	struct {
+		struct page *pp;
+		unsigned order;
+	} blk[BLOCKS] = { 0 };
 	bool used[FRAMES] = { 0 };
 	uint32_t before[VM_MAXORDER + 1];
 
@@ -493,7 +492,8 @@ static bool inject_scenario(struct vm *vm)
 	vnode_init(&vn, vm, &no_vnode_ops, NULL);
 	for (unsigned i = 0; i < 100; i++) {
 		void *o = c != NULL ? kmem_cache_alloc(c, KM_NOSLEEP) : NULL;
-		void *large = kmem_alloc(vm, 30000, KM_NOSLEEP), *small = kmem_zalloc(vm, 60 * i + 1, KM_NOSLEEP);
+		void *large = kmem_alloc(vm, 30000, KM_NOSLEEP),
+		     *small = kmem_zalloc(vm, 60 * i + 1, KM_NOSLEEP);
 		bool got = v != NULL && vmem_xalloc(v, 5000, 8192, 4096, 0, 0, 0, KM_NOSLEEP, &a);
 		struct page *pp;
 
@@ -565,9 +565,12 @@ static int l_writers[L_NAMES], l_readers[L_NAMES];
 
 static void lock_note(unsigned i, enum page_se se, int n)
 {
-	if (__atomic_add_fetch(se == SE_EXCL ? &l_writers[i] : &l_readers[i], n, __ATOMIC_SEQ_CST) > 1 && se == SE_EXCL)
+	if (__atomic_add_fetch(se == SE_EXCL ? &l_writers[i] : &l_readers[i], n, __ATOMIC_SEQ_CST) >
+		1 &&
+	    se == SE_EXCL)
 		mach_panic("two exclusive holders of a page");
-	if (n > 0 && __atomic_load_n(se == SE_EXCL ? &l_readers[i] : &l_writers[i], __ATOMIC_SEQ_CST) != 0)
+	if (n > 0 &&
+	    __atomic_load_n(se == SE_EXCL ? &l_readers[i] : &l_writers[i], __ATOMIC_SEQ_CST) != 0)
 		mach_panic("a shared and an exclusive holder of a page");
 }
 
@@ -657,7 +660,8 @@ static void test_page_locks(void **state)
 	memset(l_writers, 0, sizeof(l_writers));
 	vnode_init(&vn, b.b_vm, &no_vnode_ops, NULL);
 	for (unsigned i = 0; i < THREADS; i++) {
-		job[i] = (struct ljob){ .l_vm = b.b_vm, .l_vn = &vn, .l_seed = 5 + i, .l_cpu = i % 2 };
+		job[i] =
+		    (struct ljob){ .l_vm = b.b_vm, .l_vn = &vn, .l_seed = 5 + i, .l_cpu = i % 2 };
 		assert_int_equal(pthread_create(&th[i], NULL, lock_worker, &job[i]), 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++) {

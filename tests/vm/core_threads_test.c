@@ -27,8 +27,9 @@ static struct as *space;
 
 static _Noreturn void fail(const char *what, uint64_t got, uint64_t want)
 {
-	fprintf(stderr, "core_threads_test: seed %" PRIu64 ": %s: %" PRIx64 ", expected %" PRIx64 "\n", seed, what, got,
-	    want);
+	fprintf(stderr,
+	    "core_threads_test: seed %" PRIu64 ": %s: %" PRIx64 ", expected %" PRIx64 "\n", seed,
+	    what, got, want);
 	exit(1);
 }
 
@@ -46,7 +47,8 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 	for (uint32_t i = 0; i < io->io_npages; i++) {
 		unsigned char *at = swap_mem + io->io_off + (size_t)i * PG;
 
-		memcpy(io->io_op == VM_IO_READ ? io->io_buf[i] : at, io->io_op == VM_IO_READ ? at : io->io_buf[i], PG);
+		memcpy(io->io_op == VM_IO_READ ? io->io_buf[i] : at,
+		    io->io_op == VM_IO_READ ? at : io->io_buf[i], PG);
 	}
 	io->io_err = VM_OK;
 	io->io_ok = io->io_npages;
@@ -58,8 +60,13 @@ static enum vm_err swap_sync(struct vnode *vp, voff_t off, uint64_t len) { retur
 static uint64_t swap_size(struct vnode *vp) { return vm_ptob(SLOTS); }
 static void swap_inactive(struct vnode *vp) {}
 static const struct vnode_ops swap_ops = {
-	.vo_name = "memory", .vo_start = swap_start, .vo_poll = swap_poll, .vo_discard = swap_discard,
-	.vo_sync = swap_sync, .vo_size = swap_size, .vo_inactive = swap_inactive,
+	.vo_name = "memory",
+	.vo_start = swap_start,
+	.vo_poll = swap_poll,
+	.vo_discard = swap_discard,
+	.vo_sync = swap_sync,
+	.vo_size = swap_size,
+	.vo_inactive = swap_inactive,
 };
 
 /* ---- threads ---- */
@@ -111,7 +118,8 @@ static void fork_once(struct worker *w)
 
 static void step(struct worker *w)
 {
-	uint64_t i = below(w, PAGES), n = 1 + below(w, PAGES - i < 40 ? PAGES - i : 40), what = below(w, 1000);
+	uint64_t i = below(w, PAGES), n = 1 + below(w, PAGES - i < 40 ? PAGES - i : 40),
+		 what = below(w, 1000);
 
 	if (what < 3) {
 		fork_once(w);
@@ -123,7 +131,8 @@ static void step(struct worker *w)
 		must(as_advise(space, w->at + i * PG, n * PG, ADV_DONTNEED), "as_advise");
 		memset(&w->word[i], 0, n * sizeof w->word[0]);
 	} else if (what < 100) {
-		must(as_advise(space, w->at + i * PG, n * PG, what < 60 ? ADV_PAGEOUT : ADV_COLD), "as_advise");
+		must(as_advise(space, w->at + i * PG, n * PG, what < 60 ? ADV_PAGEOUT : ADV_COLD),
+		    "as_advise");
 	} else if (what < 110) {
 		enum vm_err e = as_lock(space, w->at + i * PG, PG);
 
@@ -159,7 +168,10 @@ static void report(void *arg, const char *text)
 /* frames: 1536 is too few for what is written, 32768 so many that CPUs lay frames by. */
 static void race(pfn_t frames, const struct policy_ops *policy)
 {
-	struct vm_config vc = { .vc_frames = frames, .vc_mach = mt_create(frames), .vc_pagelocks = 64, .vc_overcommit = true,
+	struct vm_config vc = { .vc_frames = frames,
+		.vc_mach = mt_create(frames),
+		.vc_pagelocks = 64,
+		.vc_overcommit = true,
 		.vc_policy = policy };
 	static struct worker w[NTHREADS];
 	struct vnode swap;
@@ -170,7 +182,8 @@ static void race(pfn_t frames, const struct policy_ops *policy)
 	must(swap_add(vm, &swap, SLOTS, 0), "swap_add");
 	must(as_alloc(vm, MT_BASE, MT_BASE + MT_SPAN, &space), "as_alloc");
 	for (unsigned i = 0; i < NTHREADS; i++) {
-		w[i] = (struct worker){ .rnd = seed * 2654435761u + i + 1, .at = MT_BASE + i * ((uint64_t)64 << 20) };
+		w[i] = (struct worker){ .rnd = seed * 2654435761u + i + 1,
+			.at = MT_BASE + i * ((uint64_t)64 << 20) };
 		map(&w[i]);
 		if (pthread_create(&w[i].thread, NULL, work, &w[i]) != 0)
 			fail("pthread_create", 1, 0);

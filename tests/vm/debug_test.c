@@ -33,7 +33,8 @@ static void a_breakpoint_is_private(void **state)
 		assert_int_equal(get(&s, as, BASE + PG), 0x10cc);
 		assert_int_equal(get(&s, other, BASE + PG), 0x1001);
 		assert_int_equal(((uint8_t *)sim_disk_data(text))[PG], 1);
-		assert_int_equal(try_put(&s, as, BASE + PG, 1), VM_PROT); /* the program may not write it as before */
+		assert_int_equal(try_put(&s, as, BASE + PG, 1),
+		    VM_PROT); /* the program may not write it as before */
 		assert_int_equal(sim_exec(s.m, as, 0, BASE + PG), VM_OK);
 		/* it survives being paged out, and a fork has it, too, until one is changed */
 		assert_true(as_swapout(as) > 0);
@@ -43,7 +44,8 @@ static void a_breakpoint_is_private(void **state)
 		assert_int_equal(get(&s, as, BASE + PG), 0x1001);
 		assert_int_equal(as_peek(child, BASE + PG, &now, 1), VM_OK);
 		assert_int_equal(now, trap);
-		assert_int_equal(as_poke(as, BASE + 4 * PG - 1, "ab", 2), VM_NOMAP); /* its first byte was written */
+		assert_int_equal(as_poke(as, BASE + 4 * PG - 1, "ab", 2),
+		    VM_NOMAP); /* its first byte was written */
 		assert_int_equal(as_peek(as, BASE + 4 * PG - 1, &now, 1), VM_OK);
 		assert_int_equal(now, 'a');
 		assert_int_equal(as_seal(as, BASE, PG), VM_OK);
@@ -94,7 +96,10 @@ static void shared_memory_is_written_by_right_only(void **state)
 	sys_fini(&s);
 }
 
-struct file { uint8_t *b; uint64_t size, room, fail_at, written; };
+struct file {
+	uint8_t *b;
+	uint64_t size, room, fail_at, written;
+};
 
 static bool store(void *arg, uint64_t off, const void *buf, uint64_t len)
 {
@@ -119,7 +124,9 @@ static const uint8_t *in_core(const struct file *f, vaddr_t va, uint32_t *flags)
 		if (p[i].p_type != PT_LOAD || va - p[i].p_vaddr >= p[i].p_memsz)
 			continue;
 		*flags = p[i].p_flags;
-		return va - p[i].p_vaddr < p[i].p_filesz ? f->b + p[i].p_offset + (va - p[i].p_vaddr) : NULL;
+		return va - p[i].p_vaddr < p[i].p_filesz
+		    ? f->b + p[i].p_offset + (va - p[i].p_vaddr)
+		    : NULL;
 	}
 	fail_msg("not in the core file: %llx", (unsigned long long)va);
 	return NULL;
@@ -129,8 +136,11 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 {
 	static const char notes[] = "the caller's notes";
 	struct file f = { .room = 64 * MB };
-	struct as_core to = { .ac_write = store, .ac_arg = &f, .ac_notes = notes, .ac_noteslen = sizeof(notes),
-			      .ac_machine = EM_X86_64 };
+	struct as_core to = { .ac_write = store,
+		.ac_arg = &f,
+		.ac_notes = notes,
+		.ac_noteslen = sizeof(notes),
+		.ac_machine = EM_X86_64 };
 	const Elf64_Ehdr *h;
 	const Elf64_Phdr *p;
 	struct as *as, *child;
@@ -144,8 +154,8 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 	sys_init(&s, 128, 256);
 	as = new_as(&s);
 	file = new_file(&s, 8 * PG, 0x500);
-	assert_int_equal(
-	    map_anon(as, BASE, 100, 0), VM_OK); /* some of it in memory, some swapped out, some untouched */
+	assert_int_equal(map_anon(as, BASE, 100, 0),
+	    VM_OK); /* some of it in memory, some swapped out, some untouched */
 	fill(&s, as, BASE, 60, 1000);
 	assert_int_equal(as_advise(as, BASE, 30 * PG, ADV_PAGEOUT), VM_OK);
 	assert_int_equal(map_file(as, BASE + MB, 8, file, 0, RW, 0), VM_OK);
@@ -176,7 +186,8 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 	assert_memory_equal(in_core(&f, BASE + 3 * MB, &flags), &(uint64_t){ 0xdef }, 8);
 	assert_int_equal(flags, 0);
 	assert_null(in_core(&f, BASE + 4 * MB, &flags));
-	assert_in_range(f.written, 62 * PG, 63 * PG); /* pages of their own and the headers, no zeroes, no file pages */
+	assert_in_range(f.written, 62 * PG,
+	    63 * PG); /* pages of their own and the headers, no zeroes, no file pages */
 	/* a full disk at any moment */
 	for (n = 1;; n++) {
 		f.fail_at = n;

@@ -43,7 +43,8 @@ struct exec {
 	int (*x_fwrite)(int file, uint64_t off, const uint8_t *buf, uint64_t len);
 	/* NULL where the system has no such call: */
 	int (*x_truncate)(int file, uint64_t size);
-	int (*x_remap)(unsigned page, unsigned oldn, unsigned newn, unsigned to); /* MAYMOVE | FIXED */
+	int (*x_remap)(
+	    unsigned page, unsigned oldn, unsigned newn, unsigned to); /* MAYMOVE | FIXED */
 	/* Runs child(exec, arg) as a forked program; its answer. */
 	uint64_t (*x_fork)(uint64_t (*child)(const struct exec *, void *), void *arg);
 };
@@ -51,5 +52,6 @@ extern const struct exec exec_native, exec_tested;
 
 /* Accesses of this very process at base + at, with signals caught. For executors over real memory. */
 void access_init(void);
-enum sig access_real(uint8_t *base, uint64_t at, bool write, uint8_t *buf, uint64_t len, uint64_t *done);
+enum sig access_real(
+    uint8_t *base, uint64_t at, bool write, uint8_t *buf, uint64_t len, uint64_t *done);
 #endif

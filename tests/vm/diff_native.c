@@ -37,7 +37,8 @@ void access_init(void)
 	(void)sigaction(SIGBUS, &sa, NULL);
 }
 
-enum sig access_real(uint8_t *base, uint64_t at, bool write, uint8_t *buf, uint64_t len, uint64_t *done)
+enum sig access_real(
+    uint8_t *base, uint64_t at, bool write, uint8_t *buf, uint64_t len, uint64_t *done)
 {
 	volatile uint8_t *p = base + at;
 
@@ -62,20 +63,11 @@ enum sig access_real(uint8_t *base, uint64_t at, bool write, uint8_t *buf, uint6
 static uint8_t *window;
 static int fds[NFILES];
 
-static uint8_t *va(unsigned page)
-{
-	return window + (uint64_t)page * PAGE;
-}
+static uint8_t *va(unsigned page) { return window + (uint64_t)page * PAGE; }
 
-static uint64_t bytes(unsigned n)
-{
-	return (uint64_t)n * PAGE;
-}
+static uint64_t bytes(unsigned n) { return (uint64_t)n * PAGE; }
 
-static int answer(int rc)
-{
-	return rc == 0 ? 0 : errno;
-}
+static int answer(int rc) { return rc == 0 ? 0 : errno; }
 
 /* Far from where the process' own mappings go: its unmapped pages must stay unmapped. */
 static uint8_t *find_window(void)
@@ -120,25 +112,19 @@ static void native_close(void)
 		(void)close(fds[i]);
 }
 
-static unsigned native_check(void)
-{
-	return 0;
-}
+static unsigned native_check(void) { return 0; }
 
 static int native_map(unsigned page, unsigned n, int prot, int flags, int file, unsigned off)
 {
 	if ((flags & MAP_FIXED_NOREPLACE) == 0)
 		flags |= MAP_FIXED;
-	return mmap(va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) ==
-		MAP_FAILED
+	return mmap(va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file],
+		   (off_t)bytes(off)) == MAP_FAILED
 	    ? errno
 	    : 0;
 }
 
-static int native_unmap(unsigned page, unsigned n)
-{
-	return answer(munmap(va(page), bytes(n)));
-}
+static int native_unmap(unsigned page, unsigned n) { return answer(munmap(va(page), bytes(n))); }
 static int native_protect(unsigned page, unsigned n, int prot)
 {
 	return answer(mprotect(va(page), bytes(n), prot));
@@ -201,8 +187,8 @@ static uint64_t native_fork(uint64_t (*child)(const struct exec *, void *), void
 		_exit(write(fd[1], &got, sizeof(got)) == sizeof(got) ? 0 : 1);
 	}
 	(void)close(fd[1]);
-	if (pid < 0 || read(fd[0], &got, sizeof(got)) != sizeof(got) || waitpid(pid, &status, 0) != pid ||
-	    status != 0)
+	if (pid < 0 || read(fd[0], &got, sizeof(got)) != sizeof(got) ||
+	    waitpid(pid, &status, 0) != pid || status != 0)
 		fprintf(stderr, "diff: the native child failed\n");
 	(void)close(fd[0]);
 	return got;

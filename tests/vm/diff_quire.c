@@ -13,20 +13,11 @@ static struct quire *q;
 static uint8_t *window;
 static int fds[NFILES];
 
-static uint8_t *va(unsigned page)
-{
-	return window + (uint64_t)page * PAGE;
-}
+static uint8_t *va(unsigned page) { return window + (uint64_t)page * PAGE; }
 
-static uint64_t bytes(unsigned n)
-{
-	return (uint64_t)n * PAGE;
-}
+static uint64_t bytes(unsigned n) { return (uint64_t)n * PAGE; }
 
-static int answer(int rc)
-{
-	return rc == 0 ? 0 : errno;
-}
+static int answer(int rc) { return rc == 0 ? 0 : errno; }
 
 static bool q_open(uint64_t seed, uint8_t *const *data, const uint64_t *size)
 {
@@ -39,8 +30,8 @@ static bool q_open(uint64_t seed, uint8_t *const *data, const uint64_t *size)
 		printf("skipped: quire_open: %s\n", strerror(errno));
 		return false;
 	}
-	window = quire_map(
-	    q, NULL, bytes(3 * WINDOW), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	window = quire_map(q, NULL, bytes(3 * WINDOW), PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (window == MAP_FAILED)
 		return false;
 	window += bytes(WINDOW);
@@ -66,25 +57,19 @@ static void report(void *arg, const char *text)
 	fprintf(stderr, "check: %s\n", text);
 }
 
-static unsigned q_check(void)
-{
-	return quire_check(q, report, NULL);
-}
+static unsigned q_check(void) { return quire_check(q, report, NULL); }
 
 static int q_map(unsigned page, unsigned n, int prot, int flags, int file, unsigned off)
 {
 	if ((flags & MAP_FIXED_NOREPLACE) == 0)
 		flags |= MAP_FIXED;
-	return quire_map(q, va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file], (off_t)bytes(off)) ==
-		MAP_FAILED
+	return quire_map(q, va(page), bytes(n), prot, flags, file < 0 ? -1 : fds[file],
+		   (off_t)bytes(off)) == MAP_FAILED
 	    ? errno
 	    : 0;
 }
 
-static int q_unmap(unsigned page, unsigned n)
-{
-	return answer(quire_unmap(q, va(page), bytes(n)));
-}
+static int q_unmap(unsigned page, unsigned n) { return answer(quire_unmap(q, va(page), bytes(n))); }
 static int q_protect(unsigned page, unsigned n, int prot)
 {
 	return answer(quire_protect(q, va(page), bytes(n), prot));
@@ -101,10 +86,7 @@ static int q_incore(unsigned page, unsigned n, unsigned char *vec)
 {
 	return answer(quire_incore(q, va(page), bytes(n), vec));
 }
-static int q_lock(unsigned page, unsigned n)
-{
-	return answer(quire_lock(q, va(page), bytes(n)));
-}
+static int q_lock(unsigned page, unsigned n) { return answer(quire_lock(q, va(page), bytes(n))); }
 static int q_unlock(unsigned page, unsigned n)
 {
 	return answer(quire_unlock(q, va(page), bytes(n)));

@@ -34,7 +34,7 @@ struct known {
 	int prot;
 	int file;
 	unsigned index; /* page of the file */
-	uint64_t area;	/* pages with the same number, in a row, are one area for Linux */
+	uint64_t area;  /* pages with the same number, in a row, are one area for Linux */
 };
 static struct known window[WINDOW];
 static uint64_t file_size[NFILES], areas, rnd;
@@ -52,18 +52,9 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static uint64_t draw(void)
-{
-	return rnd = mix(rnd);
-}
-static unsigned below(unsigned n)
-{
-	return (unsigned)((draw() >> 20) % n);
-}
-static bool chance(unsigned one_in)
-{
-	return below(one_in) == 0;
-}
+static uint64_t draw(void) { return rnd = mix(rnd); }
+static unsigned below(unsigned n) { return (unsigned)((draw() >> 20) % n); }
+static bool chance(unsigned one_in) { return below(one_in) == 0; }
 
 static _Noreturn void __attribute__((format(printf, 1, 2))) differ(const char *fmt, ...)
 {
@@ -82,8 +73,8 @@ static int agree(const char *what, unsigned page, unsigned n, int native, int te
 	if (verbose)
 		fprintf(stderr, "%" PRIu64 " %s %u+%u: %d\n", *progress, what, page, n, native);
 	if (native != tested)
-		differ("%s of pages %u..%u: native %s, %s %s", what, page, page + n - 1, strerror(native),
-		    exec_tested.x_name, strerror(tested));
+		differ("%s of pages %u..%u: native %s, %s %s", what, page, page + n - 1,
+		    strerror(native), exec_tested.x_name, strerror(tested));
 	return native;
 }
 #define BOTH(what, page, n, call) agree(what, page, n, exec_native.call, exec_tested.call)
@@ -102,10 +93,7 @@ static bool all(unsigned lo, unsigned n, bool (*is)(const struct known *))
 	return true;
 }
 
-static bool is_anon_rw(const struct known *k)
-{
-	return k->kind == K_ANON && k->prot == RW;
-}
+static bool is_anon_rw(const struct known *k) { return k->kind == K_ANON && k->prot == RW; }
 
 /* Linux may split its areas at the borders; what was apart stays apart. */
 static void new_area(unsigned lo, unsigned n)
@@ -127,7 +115,8 @@ static uint64_t hash_of(const uint8_t *b, uint64_t len)
 
 static void access_both(uint64_t at, bool write, uint8_t *buf, uint64_t len)
 {
-	static const char *const names[] = { "nothing", "SIGSEGV/MAPERR", "SIGSEGV/ACCERR", "SIGBUS" };
+	static const char *const names[] = { "nothing", "SIGSEGV/MAPERR", "SIGSEGV/ACCERR",
+		"SIGBUS" };
 	static uint8_t other[3 * PAGE];
 	uint64_t done[2];
 	enum sig s[2];
@@ -138,18 +127,15 @@ static void access_both(uint64_t at, bool write, uint8_t *buf, uint64_t len)
 	if (s[0] != s[1] || done[0] != done[1])
 		differ("%s at page %" PRIu64 "+%" PRIu64 ": native %s after %" PRIu64
 		       " bytes, %s %s after %" PRIu64,
-		    write ? "write" : "read", at / PAGE, at % PAGE, names[s[0]], done[0], exec_tested.x_name,
-		    names[s[1]], done[1]);
+		    write ? "write" : "read", at / PAGE, at % PAGE, names[s[0]], done[0],
+		    exec_tested.x_name, names[s[1]], done[1]);
 	for (uint64_t i = 0; !write && i < done[0]; i++)
 		if (buf[i] != other[i])
-			differ("page %" PRIu64 "+%" PRIu64 ": native %02x, %s %02x", (at + i) / PAGE,
-			    (at + i) % PAGE, buf[i], exec_tested.x_name, other[i]);
+			differ("page %" PRIu64 "+%" PRIu64 ": native %02x, %s %02x",
+			    (at + i) / PAGE, (at + i) % PAGE, buf[i], exec_tested.x_name, other[i]);
 }
 
-static uint64_t pick_len(void)
-{
-	return chance(16) ? 1 + below(2 * PAGE) : 1 + below(48);
-}
+static uint64_t pick_len(void) { return chance(16) ? 1 + below(2 * PAGE) : 1 + below(48); }
 
 static void op_read(void)
 {
@@ -213,7 +199,8 @@ static void op_map(void)
 	if (BOTH("map", lo, n, x_map(lo, n, prot, flags, file, off)) != 0)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		window[lo + i] = (struct known){ .kind = kind, .prot = prot, .file = file, .index = off + i };
+		window[lo + i] =
+		    (struct known){ .kind = kind, .prot = prot, .file = file, .index = off + i };
 	new_area(lo, n);
 }
 
@@ -270,8 +257,8 @@ static void op_free(void)
 
 static void op_sync(void)
 {
-	static const int flags[] = { MS_SYNC, MS_SYNC, MS_ASYNC, MS_INVALIDATE, MS_SYNC | MS_INVALIDATE,
-		MS_SYNC | MS_ASYNC };
+	static const int flags[] = { MS_SYNC, MS_SYNC, MS_ASYNC, MS_INVALIDATE,
+		MS_SYNC | MS_INVALIDATE, MS_SYNC | MS_ASYNC };
 	int f = flags[below(6)];
 	unsigned lo, n;
 
@@ -285,8 +272,8 @@ static void op_incore(void)
 	unsigned lo, n;
 
 	pick(48, &lo, &n);
-	(void)agree(
-	    "incore", lo, n, exec_native.x_incore(lo, n, vec[0]), exec_tested.x_incore(lo, n, vec[1]));
+	(void)agree("incore", lo, n, exec_native.x_incore(lo, n, vec[0]),
+	    exec_tested.x_incore(lo, n, vec[1]));
 }
 
 static void op_lock(void)
@@ -354,12 +341,13 @@ static void op_fread(void)
 	if (file_size[file] < len)
 		return;
 	off = draw() % (file_size[file] - len + 1);
-	(void)agree("read(2)", (unsigned)(off / PAGE), 1, exec_native.x_fread(file, off, buf[0], len),
+	(void)agree("read(2)", (unsigned)(off / PAGE), 1,
+	    exec_native.x_fread(file, off, buf[0], len),
 	    exec_tested.x_fread(file, off, buf[1], len));
 	for (uint64_t i = 0; i < len; i++)
 		if (buf[0][i] != buf[1][i])
-			differ("file %d byte %" PRIu64 ": native %02x, %s %02x", file, off + i, buf[0][i],
-			    exec_tested.x_name, buf[1][i]);
+			differ("file %d byte %" PRIu64 ": native %02x, %s %02x", file, off + i,
+			    buf[0][i], exec_tested.x_name, buf[1][i]);
 }
 
 static void op_fwrite(void)
@@ -378,7 +366,8 @@ static void op_fwrite(void)
 static void op_truncate(void)
 {
 	int file = (int)below(2);
-	uint64_t size = chance(2) ? (uint64_t)(1 + below(FILE_MAX)) * PAGE : 1 + below(FILE_MAX * PAGE);
+	uint64_t size =
+	    chance(2) ? (uint64_t)(1 + below(FILE_MAX)) * PAGE : 1 + below(FILE_MAX * PAGE);
 
 	if (exec_tested.x_truncate == NULL)
 		return;
@@ -460,10 +449,7 @@ static const struct {
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
-static size_t op_of(uint64_t word)
-{
-	return script_draw(word, ops, NOPS, sizeof(ops[0]));
-}
+static size_t op_of(uint64_t word) { return script_draw(word, ops, NOPS, sizeof(ops[0])); }
 
 struct words {
 	const uint64_t *word; /* NULL: drawn by the seed */
@@ -520,7 +506,8 @@ static void shrink(const uint64_t *from, uint64_t n)
 	for (uint64_t i = 0; i < n; i++)
 		words[i] = from == NULL ? mix(seed * 0x100000001b3ull + i) : from[i];
 	n = script_shrink(words, n, fails, NULL, 1500, SHRINK_SECONDS);
-	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --script FILE):\n", n, seed);
+	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --script FILE):\n", n,
+	    seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], ops[op_of(words[i])].op.so_name);
 	verbose = true;
@@ -548,8 +535,8 @@ int main(int argc, char **argv)
 		return 2;
 	if ((rc = run_child(words, n, false)) == SKIP)
 		return SKIP;
-	printf("diff: native and %s, %" PRIu64 " operations, seed %" PRIu64 ": %s\n", exec_tested.x_name, n,
-	    seed, rc == 0 ? "the same" : "DIFFERENT");
+	printf("diff: native and %s, %" PRIu64 " operations, seed %" PRIu64 ": %s\n",
+	    exec_tested.x_name, n, seed, rc == 0 ? "the same" : "DIFFERENT");
 	if (rc != 0 && !verbose)
 		shrink(words, *progress + 1 < n ? *progress + 1 : n);
 	return rc == 0 ? 0 : 1;

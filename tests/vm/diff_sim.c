@@ -26,10 +26,7 @@ static struct as *as;
 static struct vnode *files[NFILES];
 static unsigned turn; /* accesses from one CPU after the other */
 
-static vaddr_t va(unsigned page)
-{
-	return BASE + vm_ptob(page);
-}
+static vaddr_t va(unsigned page) { return BASE + vm_ptob(page); }
 
 static int error_of(enum vm_err e)
 {
@@ -65,7 +62,8 @@ static bool s_open(uint64_t seed, uint8_t *const *data, const uint64_t *size)
 			return false;
 		memcpy(sim_disk_data(files[i]), data[i], size[i]);
 	}
-	return as_alloc(vm, mach_caps(mach)->mc_user_min, mach_caps(mach)->mc_user_max, &as) == VM_OK;
+	return as_alloc(vm, mach_caps(mach)->mc_user_min, mach_caps(mach)->mc_user_max, &as) ==
+	    VM_OK;
 }
 
 static void s_close(void)
@@ -90,7 +88,8 @@ static unsigned s_check(void)
 
 static unsigned core_prot(int prot)
 {
-	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) | ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
+	return ((prot & PROT_READ) != 0 ? PROT_R : 0u) |
+	    ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
 static int s_map(unsigned page, unsigned n, int prot, int flags, int file, unsigned off)
@@ -146,7 +145,8 @@ static int s_sync(unsigned page, unsigned n, int flags)
 	if ((flags & (MS_SYNC | MS_ASYNC)) == (MS_SYNC | MS_ASYNC))
 		return EINVAL;
 	return error_of(as_sync(as, va(page), vm_ptob(n),
-	    ((flags & MS_ASYNC) != 0 ? SYNC_ASYNC : 0u) | ((flags & MS_INVALIDATE) != 0 ? SYNC_INVAL : 0u)));
+	    ((flags & MS_ASYNC) != 0 ? SYNC_ASYNC : 0u) |
+		((flags & MS_INVALIDATE) != 0 ? SYNC_INVAL : 0u)));
 }
 
 static int s_incore(unsigned page, unsigned n, unsigned char *vec)
@@ -154,10 +154,7 @@ static int s_incore(unsigned page, unsigned n, unsigned char *vec)
 	return error_of(as_incore(as, va(page), vm_ptob(n), vec));
 }
 
-static int lock_error(enum vm_err e)
-{
-	return e == VM_PROT || e == VM_EOF ? ENOMEM : error_of(e);
-}
+static int lock_error(enum vm_err e) { return e == VM_PROT || e == VM_EOF ? ENOMEM : error_of(e); }
 
 static int s_lock(unsigned page, unsigned n)
 {

@@ -6,7 +6,7 @@
 #include "tests/vm/segs.h"
 
 static struct seg_ops renamed; /* segvn's operations, but for what a test puts in their place */
-static bool right;	       /* what the driver says of its translations */
+static bool right;             /* what the driver says of its translations */
 
 static enum vm_err renamed_create(struct seg *seg, const void *args)
 {

@@ -18,7 +18,8 @@ static void a_hole_refuses_everything(void **state)
 	sys_init(&s, 128, 16);
 	as = new_as(&s);
 	assert_int_equal(as_map(as, BASE, 8 * PG, seghole_create, NULL), VM_OK);
-	assert_int_equal(as_map(as, BASE + 8 * PG, 8 * PG, seghole_create, NULL), VM_OK); /* merges */
+	assert_int_equal(
+	    as_map(as, BASE + 8 * PG, 8 * PG, seghole_create, NULL), VM_OK); /* merges */
 	assert_int_equal(nsegs(as), 1);
 	assert_int_equal(try_put(&s, as, BASE, 1), VM_NOMAP);
 	assert_int_equal(as_setprot(as, BASE, 2 * PG, PROT_R), VM_NOTSUP);
@@ -56,8 +57,9 @@ static void ranges_that_wrap_or_leave_the_space_are_refused(void **state)
 	static const struct {
 		vaddr_t va;
 		uint64_t len;
-	} bad[] = { { BASE, 0 }, { BASE, ~(uint64_t)0 - BASE + 2 }, { 0, PG }, { (vaddr_t)1 << 40, PG },
-		{ ~(uint64_t)0 - PG, PG }, { ((vaddr_t)1 << 40) - PG, 2 * PG } };
+	} bad[] = { { BASE, 0 }, { BASE, ~(uint64_t)0 - BASE + 2 }, { 0, PG },
+		{ (vaddr_t)1 << 40, PG }, { ~(uint64_t)0 - PG, PG },
+		{ ((vaddr_t)1 << 40) - PG, 2 * PG } };
 	uint64_t present = 1, v;
 	struct as *as;
 	struct sys s;
@@ -94,7 +96,8 @@ static void ranges_that_wrap_or_leave_the_space_are_refused(void **state)
 	assert_int_equal(as_move(as, BASE, PG, as, 0), VM_NOMEM);
 	assert_int_equal(as_move(as, BASE, PG, as, BASE + MB), VM_NOMAP);
 	assert_int_equal(as_gap(as, 0, PG, 0, MB, false, &(vaddr_t){ 0 }), VM_NOMEM);
-	assert_int_equal(as_gap(as, (uint64_t)1 << 50, PG, 0, MB, false, &(vaddr_t){ 0 }), VM_NOMEM);
+	assert_int_equal(
+	    as_gap(as, (uint64_t)1 << 50, PG, 0, MB, false, &(vaddr_t){ 0 }), VM_NOMEM);
 	assert_int_equal(as_query(as, BASE, &(struct as_info){ 0 }), VM_NOMAP);
 	as_free(as);
 	sys_fini(&s);
@@ -125,7 +128,8 @@ static void offsets_of_a_file_do_not_wrap(void **state)
 		assert_int_equal(try_get(&s, as, BASE + 2 * PG, &v), VM_NOMAP);
 		assert_int_equal(as_unmap(as, BASE, PG), VM_OK);
 	}
-	assert_int_equal(as_stack_init(as, BASE, PG, 4 * PG, ~(uint64_t)0, RW), VM_INVAL); /* was no guard at all */
+	assert_int_equal(as_stack_init(as, BASE, PG, 4 * PG, ~(uint64_t)0, RW),
+	    VM_INVAL); /* was no guard at all */
 	assert_sound(&s);
 	as_free(as);
 	vnode_rele(vp);
@@ -161,12 +165,14 @@ static void limits_of_a_space_hold(void **state)
 	assert_int_equal(map_anon(as, BASE, 17, 0), VM_LIMIT);
 	assert_int_equal(map_anon(as, BASE, 16, 0), VM_OK);
 	assert_int_equal(map_anon(as, BASE + MB, 1, 0), VM_LIMIT);
-	assert_int_equal(as_map(as, BASE + MB, MB, seghole_create, NULL), VM_OK); /* addresses cost nothing */
+	assert_int_equal(
+	    as_map(as, BASE + MB, MB, seghole_create, NULL), VM_OK); /* addresses cost nothing */
 	fill(&s, as, BASE, 16, 1);
 	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK);
 	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK); /* they are already */
 	assert_int_equal(as_lock(as, BASE + 4 * PG, PG), VM_LIMIT);
-	assert_int_equal(as_lock(as, BASE + 2 * PG, 8 * PG), VM_LIMIT); /* and nothing more stays locked */
+	assert_int_equal(
+	    as_lock(as, BASE + 2 * PG, 8 * PG), VM_LIMIT); /* and nothing more stays locked */
 	assert_int_equal(as_unlock(as, BASE, 4 * PG), VM_OK);
 	assert_int_equal(as_lockall(as, true, true), VM_LIMIT);
 	assert_int_equal(as_unlockall(as), VM_OK);
@@ -322,7 +328,8 @@ static void a_lost_write_is_reported_by_the_next_sync_once(void **state)
 	sys_init(&s, 128, 0);
 	vp = new_file(&s, 8 * PG + 100, 7);
 	memset(buf, 0x5a, sizeof(buf));
-	assert_int_equal(vnode_write(vp, 5 * PG, buf, PG, NULL), VM_OK); /* a whole page is not read first */
+	assert_int_equal(
+	    vnode_write(vp, 5 * PG, buf, PG, NULL), VM_OK); /* a whole page is not read first */
 	assert_int_equal(vm_statistics(s.vm)->filein, 0);
 	assert_int_equal(vnode_write(vp, PG + 50, buf, 2 * PG, &done), VM_OK);
 	assert_int_equal(done, 2 * PG);
@@ -376,16 +383,15 @@ static void so_many_frames_stay_pageable_whatever_is_wired(void **state)
 }
 
 /* ---- kernel memory ---- */
-static void io_done(struct vm_io *io)
-{
-	*(bool *)io->io_arg = true;
-}
+static void io_done(struct vm_io *io) { *(bool *)io->io_arg = true; }
 
 /* A vnode that only names pages answers every call, and has no contents anywhere. */
 static void names_only(struct vnode *vp, uint64_t size)
 {
 	bool done = false;
-	struct vm_io io = { .io_op = VM_IO_READ, .io_npages = 1, .io_done = io_done, .io_arg = &done };
+	struct vm_io io = {
+		.io_op = VM_IO_READ, .io_npages = 1, .io_done = io_done, .io_arg = &done
+	};
 
 	vp->v_ops->vo_start(vp, &io);
 	assert_true(done && io.io_err == VM_NOTSUP && io.io_ok == 0);
@@ -464,7 +470,8 @@ static void areas_of_a_thousand_slots_fill_and_empty(void **state)
 	fill(&s, as, BASE, 2800, 1);
 	vm_usage(s.vm, &u);
 	assert_true(u.vu_swap_used > 2000);
-	assert_int_equal(swap_remove(s.vm, second), VM_NOSWAP); /* the promises would not be covered */
+	assert_int_equal(
+	    swap_remove(s.vm, second), VM_NOSWAP); /* the promises would not be covered */
 	assert_int_equal(as_unmap(as, BASE + 1300 * PG, 1500 * PG), VM_OK);
 	sim_disk_fail(second, VM_IO_READ, 3, 1, 0);
 	assert_int_equal(swap_remove(s.vm, second), VM_IO); /* the area stays, fully usable */

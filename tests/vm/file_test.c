@@ -26,16 +26,18 @@ static void one_set_of_frames_for_an_image(void **state)
 	for (unsigned i = 0; i < NAS; i++) {
 		as[i] = new_as(&s);
 		assert_int_equal(map_file(as[i], BASE, 64, vp, 0, PROT_R | PROT_X, 0), VM_OK);
-		assert_int_equal(map_file(as[i], BASE + 64 * PG, 16, vp, 64 * PG, PROT_R, 0), VM_OK);
+		assert_int_equal(
+		    map_file(as[i], BASE + 64 * PG, 16, vp, 64 * PG, PROT_R, 0), VM_OK);
 		assert_int_equal(map_file(as[i], BASE + 80 * PG, 16, vp, 80 * PG, RW, 0), VM_OK);
 		expect(&s, as[i], BASE, 96, 1);
 		assert_int_equal(sim_exec(s.m, as[i], i % 2, BASE + 5 * PG), VM_OK);
 	}
 	for (unsigned i = 0; i < NAS; i++) {
 		assert_int_equal(rss(as[i]), 96);
-		assert_int_equal(pss(as[i]), 96 * PG / NAS); /* nothing is lost by rounding a page's part */
 		assert_int_equal(
-		    hat_probe(as_hat(as[i]), BASE + 7 * PG, NULL), hat_probe(as_hat(as[0]), BASE + 7 * PG, NULL));
+		    pss(as[i]), 96 * PG / NAS); /* nothing is lost by rounding a page's part */
+		assert_int_equal(hat_probe(as_hat(as[i]), BASE + 7 * PG, NULL),
+		    hat_probe(as_hat(as[0]), BASE + 7 * PG, NULL));
 	}
 	vm_usage(s.vm, &after);
 	/* the frames that went: the file's 96, and what the spaces themselves are made of */
@@ -65,26 +67,21 @@ static void shared_mapping_and_read_write_agree(void **state)
 	uint64_t model[200], rnd = 11, v;
 
 	assert_int_equal(map_file(a, BASE, 200, vp, 0, RW, SEGVN_SHARED), VM_OK);
-	assert_int_equal(map_file(b, BASE, 200, vp, 0, PROT_R, 0), VM_OK); /* private, unwritten: sees the file */
+	assert_int_equal(map_file(b, BASE, 200, vp, 0, PROT_R, 0),
+	    VM_OK); /* private, unwritten: sees the file */
 	for (unsigned i = 0; i < 200; i++)
 		model[i] = 1 + i;
 	for (unsigned op = 0; op < 5000; op++) {
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 		unsigned i = (unsigned)(rnd >> 33) % 200;
 		switch ((rnd >> 20) % 5) {
-		case 0:
-			put(&s, a, BASE + i * PG, model[i] = op);
-			break;
+		case 0: put(&s, a, BASE + i * PG, model[i] = op); break;
 		case 1:
 			model[i] = op;
 			assert_int_equal(vnode_write(vp, i * PG, &model[i], 8, NULL), VM_OK);
 			break;
-		case 2:
-			assert_int_equal(get(&s, a, BASE + i * PG), model[i]);
-			break;
-		case 3:
-			assert_int_equal(get(&s, b, BASE + i * PG), model[i]);
-			break;
+		case 2: assert_int_equal(get(&s, a, BASE + i * PG), model[i]); break;
+		case 3: assert_int_equal(get(&s, b, BASE + i * PG), model[i]); break;
 		default:
 			assert_int_equal(vnode_read(vp, i * PG, &v, 8, NULL), VM_OK);
 			assert_int_equal(v, model[i]);
@@ -117,10 +114,12 @@ static void read_write_at_any_offset(void **state)
 			 fits = len < size - off ? len : size - off;
 		if ((rnd >> 62) % 2 == 0) {
 			memset(buf, (int)op, len);
-			assert_int_equal(vnode_write(vp, off, buf, len, &done), fits == len ? VM_OK : VM_EOF);
+			assert_int_equal(
+			    vnode_write(vp, off, buf, len, &done), fits == len ? VM_OK : VM_EOF);
 			memset(model + off, (int)op, fits);
 		} else {
-			assert_int_equal(vnode_read(vp, off, buf, len, &done), fits == len ? VM_OK : VM_EOF);
+			assert_int_equal(
+			    vnode_read(vp, off, buf, len, &done), fits == len ? VM_OK : VM_EOF);
 			assert_memory_equal(buf, model + off, fits);
 		}
 		assert_int_equal(done, fits);

@@ -26,10 +26,7 @@ static unsigned size_of_shift(struct sys *s, unsigned shift)
 	return 0;
 }
 
-static uint64_t word(uint64_t i)
-{
-	return i * 0x9e3779b97f4a7c15ull + 1;
-}
+static uint64_t word(uint64_t i) { return i * 0x9e3779b97f4a7c15ull + 1; }
 
 static void put_word(struct sys *s, struct as *as, uint64_t i, uint64_t w)
 {
@@ -40,7 +37,8 @@ static uint64_t get_word(struct sys *s, struct as *as, uint64_t i)
 {
 	uint64_t w = 0;
 
-	assert_int_equal(sim_read(s->m, as, (unsigned)(i % 2), VA + i * PG + i % 500 * 8, &w, 8, NULL), VM_OK);
+	assert_int_equal(
+	    sim_read(s->m, as, (unsigned)(i % 2), VA + i * PG + i % 500 * 8, &w, 8, NULL), VM_OK);
 	return w;
 }
 
@@ -112,7 +110,8 @@ static void one_translation_for_a_gigabyte(enum sim_format f)
 	/* a part protected */
 	assert_int_equal(as_setprot(as, VA + 700 * MB, 3 * PG, PROT_R), VM_OK);
 	assert_int_equal(sim_write(s.m, as, 1, VA + 700 * MB, &(uint64_t){ 1 }, 8, NULL), VM_PROT);
-	assert_int_equal(sim_write(s.m, as, 1, VA + 700 * MB - 8, &(uint64_t){ 0 }, 8, NULL), VM_OK);
+	assert_int_equal(
+	    sim_write(s.m, as, 1, VA + 700 * MB - 8, &(uint64_t){ 0 }, 8, NULL), VM_OK);
 	assert_int_equal(hat_mapsize(as_hat(as), VA + 700 * MB), 12);
 	assert_int_equal(hat_mapsize(as_hat(as), VA), 21);
 	assert_int_equal(as_promote(as, VA, GB, size_of_shift(&s, 30), &done), VM_OK);

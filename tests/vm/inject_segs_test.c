@@ -58,7 +58,8 @@ static void kernel_stacks(void)
 			if (may_fail(try_put(&s, kas, va + PG, 77))) {
 				uint64_t v;
 
-				if ((flags & KPD_LOCKED) == 0 || may_fail(segkp_swapout(k, va, 4 * PG)))
+				if ((flags & KPD_LOCKED) == 0 ||
+				    may_fail(segkp_swapout(k, va, 4 * PG)))
 					(void)may_fail(segkp_swapin(k, va, 4 * PG, flags));
 				if (may_fail(try_get(&s, kas, va + PG, &v)))
 					assert_int_equal(v, 77);
@@ -97,7 +98,8 @@ static void windows(void)
 		}
 		as_free(kas);
 	}
-	vm_inject(s.vm, VM_INJECT_IO_WRITE, 0); /* the last write-back must not be the one that fails */
+	vm_inject(
+	    s.vm, VM_INJECT_IO_WRITE, 0); /* the last write-back must not be the one that fails */
 	vnode_rele(vp);
 }
 
@@ -126,10 +128,7 @@ static enum vm_err p_dirty(void *priv, voff_t off)
 	return off == 15 * PG ? VM_PROT : VM_OK; /* the last page may not be written */
 }
 
-static void p_detach(void *priv)
-{
-	(void)priv;
-}
+static void p_detach(void *priv) { (void)priv; }
 
 static const struct pager_ops p_ops = { .po_name = "memory",
 	.po_read = p_read,
@@ -177,7 +176,8 @@ static void pagers(void)
 				assert_sound(&s);
 				as_free(child);
 			}
-			if (may_fail(as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at)) &&
+			if (may_fail(as_remap(
+				as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at)) &&
 			    wrote && may_fail(try_get(&s, as, at + 3 * PG, &v)))
 				assert_int_equal(v, 33);
 			(void)as_swapout(as);
@@ -188,8 +188,8 @@ static void pagers(void)
 			pager_log_stop(p);
 		pager_detach(p);
 		if (may_fail(as_map(as, BASE + 8 * MB, PG, segpager_create, &a)))
-			assert_true(
-			    try_put(&s, as, BASE + 8 * MB, 1) != VM_OK); /* nobody allows it any more */
+			assert_true(try_put(&s, as, BASE + 8 * MB, 1) !=
+			    VM_OK); /* nobody allows it any more */
 		as_free(as);
 		as = NULL;
 		pager_rele(p);
@@ -206,9 +206,11 @@ static void inheritance(void)
 	if (!may_fail(as_alloc(s.vm, 0x10000, (vaddr_t)1 << 40, &as)))
 		return;
 	if (may_fail(map_anon(as, BASE, 12, 0)) && may_fail(try_put(&s, as, BASE, 1)) &&
-	    may_fail(try_put(&s, as, BASE + 4 * PG, 2)) && may_fail(try_put(&s, as, BASE + 8 * PG, 3)) &&
+	    may_fail(try_put(&s, as, BASE + 4 * PG, 2)) &&
+	    may_fail(try_put(&s, as, BASE + 8 * PG, 3)) &&
 	    may_fail(as_inherit(as, BASE, 4 * PG, INHERIT_SHARE)) &&
-	    may_fail(as_inherit(as, BASE + 4 * PG, 4 * PG, INHERIT_ZERO)) && may_fail(as_dup(as, &child))) {
+	    may_fail(as_inherit(as, BASE + 4 * PG, 4 * PG, INHERIT_ZERO)) &&
+	    may_fail(as_dup(as, &child))) {
 		if (may_fail(try_put(&s, child, BASE, 10)) && may_fail(try_get(&s, as, BASE, &v)))
 			assert_int_equal(v, 10);
 		if (may_fail(try_get(&s, child, BASE + 4 * PG, &v)))
@@ -225,14 +227,17 @@ static void inheritance(void)
 static void maps_of_others(void)
 {
 	struct anon_map *am = anonmap_alloc(s.vm, 8);
-	struct segvn_args a = { .sa_prot = RW, .sa_maxprot = RW, .sa_flags = SEGVN_SHARED, .sa_amp = am };
+	struct segvn_args a = {
+		.sa_prot = RW, .sa_maxprot = RW, .sa_flags = SEGVN_SHARED, .sa_amp = am
+	};
 	struct as *as;
 	uint64_t v;
 
 	if (am == NULL)
 		return;
 	if (may_fail(as_alloc(s.vm, 0x10000, (vaddr_t)1 << 40, &as))) {
-		enum vm_err e = as_map(as, BASE + MB, 9 * PG, segvn_create, &a); /* more than there is */
+		enum vm_err e =
+		    as_map(as, BASE + MB, 9 * PG, segvn_create, &a); /* more than there is */
 
 		assert_true(e == VM_INVAL || e == VM_NOMEM);
 		if (may_fail(as_map(as, BASE, 8 * PG, segvn_create, &a))) {
@@ -262,15 +267,16 @@ static void heaps_and_stacks(void)
 		(void)may_fail(as_brk(as, BASE + 100 * PG, &now));
 	}
 	if (may_fail(as_stack_init(as, BASE + 8 * MB, 2 * PG, 32 * PG, 4 * PG, RW))) {
-		enum vm_err e =
-		    try_put(&s, as, BASE + 8 * MB - 9 * PG, 1); /* grows, or there is nothing, as before */
+		enum vm_err e = try_put(
+		    &s, as, BASE + 8 * MB - 9 * PG, 1); /* grows, or there is nothing, as before */
 
 		assert_true(e == VM_NOMAP || may_fail(e) || e == VM_NOMEM);
 	}
 	for (unsigned i = 0; i < 3; i++) {
 		at = i == 0 ? 0 : BASE + 2 * MB;
 		(void)may_fail(as_map_at(as, &at, 6 * PG, 0,
-		    (i == 2 ? AS_FIXED : 0u) | (i == 1 ? AS_POPULATE | AS_HIGH : 0u), segvn_create, &a));
+		    (i == 2 ? AS_FIXED : 0u) | (i == 1 ? AS_POPULATE | AS_HIGH : 0u), segvn_create,
+		    &a));
 	}
 	at = 0;
 	(void)may_fail(as_map_at(as, &at, 6 * PG, 2 * MB, AS_32BIT, segvn_create, &a));
@@ -308,11 +314,11 @@ static void every_failure_of(void (*scenario)(void))
 	assert_true(injected > 5);
 }
 
-#define SCENARIO(name)                              \
-	static void name##_survives_failures(void **state) \
-	{                                           \
-		(void)state;                        \
-		every_failure_of(name);             \
+#define SCENARIO(name)                                                                             \
+	static void name##_survives_failures(void **state)                                         \
+	{                                                                                          \
+		(void)state;                                                                       \
+		every_failure_of(name);                                                            \
 	}
 SCENARIO(kernel_heap)
 SCENARIO(kernel_stacks)

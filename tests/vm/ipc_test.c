@@ -27,10 +27,7 @@ static void two_fini(struct two *t)
 	sys_fini(&t->s);
 }
 
-static uint64_t copied(struct two *t)
-{
-	return vm_statistics(t->s.vm)->copy_bytes;
-}
+static uint64_t copied(struct two *t) { return vm_statistics(t->s.vm)->copy_bytes; }
 
 static void message_moves_pages_not_bytes(void **state)
 {
@@ -104,7 +101,8 @@ static void snapshot_of_shared_memory(void **state)
 	fill(&t.s, t.a, sh, 8, 1);
 	assert_int_equal(as_dup(t.a, &c), VM_OK);
 	fill(&t.s, c, sh, 4, 50);
-	assert_int_equal(as_fault(c, sh + 5 * PG, PG, F_SOFTLOCK, S_WRITE), VM_OK); /* a device writes there */
+	assert_int_equal(
+	    as_fault(c, sh + 5 * PG, PG, F_SOFTLOCK, S_WRITE), VM_OK); /* a device writes there */
 	assert_int_equal(as_transfer(t.a, sh, 16 * PG, t.b, &to, TRANSFER_COW, RW), VM_OK);
 	assert_sound(&t.s);
 	put(&t.s, c, sh, 99);
@@ -194,18 +192,23 @@ static void rights_are_the_senders(void **state)
 	assert_int_equal(as_setprot(t.a, FROM + 4 * PG, PG, 0), VM_OK);
 	for (enum transfer how = TRANSFER_COPY; how <= TRANSFER_LOAN; how++) {
 		assert_int_equal(as_transfer(t.a, FROM, 8 * PG, t.b, &to, how, PROT_R), VM_PROT);
-		assert_int_equal(as_transfer(t.a, FROM, 2 * PG, t.b, &to, how, PROT_R | PROT_X), VM_PROT);
-		assert_int_equal(as_transfer(t.a, FROM + (MSG + 15) * PG, 2 * PG, t.b, &to, how, PROT_R), VM_NOMAP);
+		assert_int_equal(
+		    as_transfer(t.a, FROM, 2 * PG, t.b, &to, how, PROT_R | PROT_X), VM_PROT);
+		assert_int_equal(
+		    as_transfer(t.a, FROM + (MSG + 15) * PG, 2 * PG, t.b, &to, how, PROT_R),
+		    VM_NOMAP);
 		assert_int_equal(as_transfer(t.a, FROM + 1, PG, t.b, &to, how, PROT_R), VM_INVAL);
 	}
 	assert_int_equal(nsegs(t.b), 0);
 	assert_int_equal(as_lock(t.a, FROM, PG), VM_OK);
 	assert_int_equal(as_transfer(t.a, FROM, 2 * PG, t.b, &to, TRANSFER_MOVE, 0), VM_LOCKED);
 	assert_int_equal(as_seal(t.a, FROM + 8 * PG, PG), VM_OK);
-	assert_int_equal(as_transfer(t.a, FROM + 8 * PG, PG, t.b, &to, TRANSFER_MOVE, 0), VM_ACCESS);
+	assert_int_equal(
+	    as_transfer(t.a, FROM + 8 * PG, PG, t.b, &to, TRANSFER_MOVE, 0), VM_ACCESS);
 	as_set_limits(t.b, 4 * PG, 0);
 	for (enum transfer how = TRANSFER_COPY; how <= TRANSFER_LOAN; how++)
-		assert_int_equal(as_transfer(t.a, FROM + 16 * PG, 5 * PG, t.b, &to, how, PROT_R), VM_LIMIT);
+		assert_int_equal(
+		    as_transfer(t.a, FROM + 16 * PG, 5 * PG, t.b, &to, how, PROT_R), VM_LIMIT);
 	two_fini(&t);
 }
 
@@ -231,7 +234,9 @@ static void copy_between(struct two *t)
 	assert_int_equal(done, PG);
 	assert_int_equal(as_copyout(t->b, buf, BASE + 5 * PG, 4), VM_PROT);
 	assert_int_equal(as_copyin(t->b, BASE + 9 * PG, buf, 4), VM_NOMAP);
-	assert_int_equal(as_transfer(t->a, FROM, 4 * PG, t->b, &(vaddr_t){ BASE + MB }, TRANSFER_COPY, PROT_R), VM_OK);
+	assert_int_equal(
+	    as_transfer(t->a, FROM, 4 * PG, t->b, &(vaddr_t){ BASE + MB }, TRANSFER_COPY, PROT_R),
+	    VM_OK);
 	expect(&t->s, t->b, BASE + MB + 2 * PG, 2, 1002);
 }
 
@@ -258,11 +263,13 @@ static void copying_without_a_direct_map(void **state)
 	assert_int_equal(map_anon(t.a, FROM, MSG, 0), VM_OK);
 	fill(&t.s, t.a, FROM, MSG, 1000);
 	copy_between(&t);
-	assert_int_equal(as_transfer(t.a, FROM + 16 * PG, 64 * PG, t.b, &to, TRANSFER_COW, RW), VM_OK);
+	assert_int_equal(
+	    as_transfer(t.a, FROM + 16 * PG, 64 * PG, t.b, &to, TRANSFER_COW, RW), VM_OK);
 	put(&t.s, t.a, FROM + 16 * PG, 1);
 	expect(&t.s, t.b, to, 64, 1016);
 	to = 0;
-	assert_int_equal(as_transfer(t.a, FROM + 128 * PG, 64 * PG, t.b, &to, TRANSFER_MOVE, 0), VM_OK);
+	assert_int_equal(
+	    as_transfer(t.a, FROM + 128 * PG, 64 * PG, t.b, &to, TRANSFER_MOVE, 0), VM_OK);
 	expect(&t.s, t.b, to, 64, 1128);
 	two_fini(&t);
 }
@@ -278,7 +285,8 @@ static void transfers_survive_failures(void **state)
 
 				two_init(&t);
 				vm_inject(t.s.vm, what, nth);
-				enum vm_err e = as_transfer(t.a, FROM + 3 * PG, 40 * PG, t.b, &to, how, PROT_R);
+				enum vm_err e =
+				    as_transfer(t.a, FROM + 3 * PG, 40 * PG, t.b, &to, how, PROT_R);
 				bool done = vm_inject_seen(t.s.vm, what) < nth;
 				vm_inject(t.s.vm, what, 0);
 				assert_sound(&t.s);
@@ -324,7 +332,8 @@ static void a_locked_page_of_shared_memory_is_not_replaced(void **state)
 		pfn = hat_probe(as_hat(a), BASE, NULL);
 		put(&s, b, BASE, 77);
 		assert_int_equal(get(&s, a, BASE), 77);
-		assert_int_equal(hat_probe(as_hat(a), BASE, NULL), pfn); /* the frame that was locked */
+		assert_int_equal(
+		    hat_probe(as_hat(a), BASE, NULL), pfn); /* the frame that was locked */
 		expect(&s, c, at, 4, 1);
 		vm_usage(s.vm, &u);
 		assert_int_equal(u.vu_wired, 4);

@@ -130,7 +130,8 @@ static void kernel_stacks_page_and_have_redzones(void **state)
 	}
 	vm_usage(s.vm, &u);
 	assert_int_equal(u.vu_wired, 80);
-	hat_swapout(as_hat(kas)); /* as page-out does where tables take the memory: a stack in use cannot fault */
+	hat_swapout(as_hat(
+	    kas)); /* as page-out does where tables take the memory: a stack in use cannot fault */
 	for (unsigned i = 0; i < 80; i++)
 		assert_true(hat_probe(as_hat(kas), st[i / 4] + i % 4 * PG, NULL) != PFN_INVALID);
 	for (unsigned i = 0; i < 10; i++)
@@ -217,8 +218,8 @@ static void window_is_coherent_with_mappings(void **state)
 	assert_int_equal(((uint64_t *)sim_disk_data(vp))[18 * 512], 4321);
 	/* more pieces than slots; a piece that is still there keeps its slot */
 	for (unsigned i = 0; i < 7; i++) {
-		assert_int_equal(
-		    segmap_rw(sm, vp, i * SEGMAP_SLOT + 5, buf, 9000, false, &done), i < 6 ? VM_OK : VM_EOF);
+		assert_int_equal(segmap_rw(sm, vp, i * SEGMAP_SLOT + 5, buf, 9000, false, &done),
+		    i < 6 ? VM_OK : VM_EOF);
 		assert_int_equal(done, i < 6 ? 9000 : 98 * PG + 100 - 6 * SEGMAP_SLOT - 5);
 		assert_sound(&s);
 	}
@@ -247,7 +248,9 @@ static void window_is_coherent_with_mappings(void **state)
 /* ---- segdev ---- */
 static void device_frames_of(enum sim_format format)
 {
-	struct sim_config cfg = { .frames = 256, .ncpus = 2, .format = format, .device_frames = 16 };
+	struct sim_config cfg = {
+		.frames = 256, .ncpus = 2, .format = format, .device_frames = 16
+	};
 	struct segdev_args a = { .da_prot = RW, .da_maxprot = RW };
 	struct sys s;
 	struct as *as, *child;
@@ -295,7 +298,8 @@ static void device_frames_of(enum sim_format format)
 	a.da_frame -= 4;
 	assert_int_equal(as_map(as, BASE + 2 * MB, 4 * PG, segdev_create, &a), VM_OK);
 	assert_int_equal(try_get(&s, as, BASE + 2 * MB + 3 * PG, &v), VM_INVAL);
-	assert_int_equal(hat_devload(as_hat(as), BASE + 3 * MB, PG, ~(uint64_t)0, PROT_R, 0), VM_INVAL);
+	assert_int_equal(
+	    hat_devload(as_hat(as), BASE + 3 * MB, PG, ~(uint64_t)0, PROT_R, 0), VM_INVAL);
 	assert_sound(&s);
 	as_free(child);
 	as_free(as);
@@ -332,15 +336,18 @@ static void devices_answer_every_call(void **state)
 	assert_int_equal(rss(as), 4);
 	assert_int_equal(as_incore(as, BASE, 4 * PG, vec), VM_OK);
 	assert_int_equal(vec[3], INCORE_PRESENT | INCORE_MAPPED);
-	assert_int_equal(as_fault(as, BASE, PG, F_SOFTLOCK, S_READ), VM_NOTSUP); /* there is no page to hold */
-	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK); /* it never goes away */
+	assert_int_equal(
+	    as_fault(as, BASE, PG, F_SOFTLOCK, S_READ), VM_NOTSUP); /* there is no page to hold */
+	assert_int_equal(as_lock(as, BASE, 4 * PG), VM_OK);         /* it never goes away */
 	assert_int_equal(as_unlock(as, BASE, 4 * PG), VM_OK);
 	assert_int_equal(as_sync(as, BASE, 4 * PG, 0), VM_OK);
 	assert_int_equal(as_inherit(as, BASE, 4 * PG, INHERIT_ZERO), VM_NOTSUP);
 	put(&s, as, BASE + PG, 17);
-	assert_int_equal(as_remap(as, BASE, 4 * PG, 8 * PG, REMAP_MAYMOVE, &to), VM_NOTSUP); /* no more of it */
+	assert_int_equal(
+	    as_remap(as, BASE, 4 * PG, 8 * PG, REMAP_MAYMOVE, &to), VM_NOTSUP); /* no more of it */
 	to = BASE + 2 * MB;
-	assert_int_equal(as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
+	assert_int_equal(
+	    as_remap(as, BASE, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
 	assert_int_equal(get(&s, as, to + PG), 17);
 	assert_int_equal(try_get(&s, as, BASE + PG, &(uint64_t){ 0 }), VM_NOMAP);
 	assert_sound(&s);
@@ -356,7 +363,9 @@ static void how_devices_are_cached(void **state)
 
 	(void)state;
 	for (enum sim_format f = 0; f < SIM_NFORMATS; f++) {
-		struct sim_config cfg = { .frames = 256, .ncpus = 2, .format = f, .device_frames = 24 };
+		struct sim_config cfg = {
+			.frames = 256, .ncpus = 2, .format = f, .device_frames = 24
+		};
 		struct segdev_args a = { .da_frame = 256, .da_prot = RW, .da_maxprot = RW };
 		struct as *as, *child;
 		struct sys s;
@@ -385,8 +394,8 @@ static void how_devices_are_cached(void **state)
 			for (unsigned k = 0; k < 3; k++) {
 				a.da_caching = caching[k];
 				a.da_frame = 256 + 8 * i + 7;
-				assert_int_equal(
-				    as_map(as, va + 16 * PG, PG, segdev_create, &a), k == i ? VM_OK : VM_INVAL);
+				assert_int_equal(as_map(as, va + 16 * PG, PG, segdev_create, &a),
+				    k == i ? VM_OK : VM_INVAL);
 				if (k == i)
 					assert_int_equal(as_unmap(as, va + 16 * PG, PG), VM_OK);
 			}
@@ -395,12 +404,16 @@ static void how_devices_are_cached(void **state)
 		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL);
 		assert_int_equal(as_dup(as, &child), VM_OK);
 		assert_int_equal(get(&s, child, BASE + 2 * MB + PG), 2);
-		assert_int_equal(sim_caching_of(s.m, as_hat(child), BASE + 2 * MB + PG), SIM_UNCACHED);
+		assert_int_equal(
+		    sim_caching_of(s.m, as_hat(child), BASE + 2 * MB + PG), SIM_UNCACHED);
 		assert_sound(&s);
 		/* when the last mapping is gone the frames may be mapped otherwise */
 		assert_int_equal(as_unmap(as, BASE + 2 * MB + 4 * PG, 8 * PG), VM_OK);
-		a = (struct segdev_args){ .da_frame = 256 + 8 + 4, .da_prot = RW, .da_maxprot = RW };
-		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL); /* the child's */
+		a = (struct segdev_args){
+			.da_frame = 256 + 8 + 4, .da_prot = RW, .da_maxprot = RW
+		};
+		assert_int_equal(
+		    as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL); /* the child's */
 		as_free(child);
 		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_OK);
 		as_free(as);
@@ -450,10 +463,7 @@ static enum vm_err store_dirty(void *priv, voff_t off)
 	return st->refuse ? VM_NOSWAP : VM_OK;
 }
 
-static void store_detach(void *priv)
-{
-	((struct store *)priv)->detached = true;
-}
+static void store_detach(void *priv) { ((struct store *)priv)->detached = true; }
 
 static const struct pager_ops store_ops = {
 	.po_name = "store",
@@ -511,7 +521,8 @@ static void pagers_answer_every_call(void **state)
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_POPULATE_WRITE), VM_OK);
 	assert_int_equal(g.st.asked, 4);
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_WILLNEED), VM_OK);
-	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_REMOVE), VM_NOTSUP); /* the contents are its owner's */
+	assert_int_equal(
+	    as_advise(g.a, BASE, 4 * PG, ADV_REMOVE), VM_NOTSUP); /* the contents are its owner's */
 	put(&g.s, g.a, BASE + PG, 50);
 	assert_int_equal(as_advise(g.a, BASE, 4 * PG, ADV_DONTNEED), VM_OK);
 	assert_int_equal(get(&g.s, g.a, BASE + PG), 50);
@@ -536,7 +547,8 @@ static void pagers_answer_every_call(void **state)
 	assert_int_equal(as_remap(g.a, BASE, 32 * PG, 40 * PG, 0, &to), VM_OK);
 	assert_int_equal(get(&g.s, g.a, BASE + 39 * PG), 1039);
 	to = BASE + 32 * MB;
-	assert_int_equal(as_remap(g.a, BASE, 40 * PG, 40 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
+	assert_int_equal(
+	    as_remap(g.a, BASE, 40 * PG, 40 * PG, REMAP_MAYMOVE | REMAP_FIXED, &to), VM_OK);
 	assert_int_equal(get(&g.s, g.a, to + PG), 50);
 	assert_sound(&g.s);
 	paged_fini(&g);

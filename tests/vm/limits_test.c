@@ -23,7 +23,8 @@ static void reservation_of_a_space_and_a_group(void **state)
 	assert_int_equal(map_anon(a, BASE, 101, 0), VM_LIMIT);
 	assert_int_equal(map_anon(a, BASE, 90, 0), VM_OK);
 	assert_int_equal(map_anon(a, BASE + MB, 11, 0), VM_LIMIT);
-	assert_int_equal(map_anon(a, BASE + MB, 500, SEGVN_SHARED), VM_OK); /* nobody's in particular */
+	assert_int_equal(
+	    map_anon(a, BASE + MB, 500, SEGVN_SHARED), VM_OK); /* nobody's in particular */
 	l.l_resv = 150;
 	assert_int_equal(vm_group_create(s.vm, &l, &g), VM_OK);
 	assert_int_equal(as_set_group(a, g), VM_OK);
@@ -41,7 +42,8 @@ static void reservation_of_a_space_and_a_group(void **state)
 	assert_int_equal(u.gu_spaces, 3);
 	/* what moves out of the group is the group's no more */
 	assert_int_equal(as_set_group(b, NULL), VM_OK);
-	assert_int_equal(as_transfer(child, BASE + 50 * PG, 40 * PG, b, &to, TRANSFER_MOVE, 0), VM_OK);
+	assert_int_equal(
+	    as_transfer(child, BASE + 50 * PG, 40 * PG, b, &to, TRANSFER_MOVE, 0), VM_OK);
 	vm_group_usage(g, &u);
 	assert_int_equal(u.gu_resv, 40);
 	l.l_resv = 60;
@@ -272,7 +274,8 @@ static void kernel_memory_survives_extreme_pressure(void **state)
 				assert_int_equal(block[i][k], i * 1000 + k);
 		for (pfn_t pfn = 0; pfn < 256; pfn++)
 			if ((s.vm->vm_pages[pfn].p_flags & P_KERNEL) != 0)
-				assert_false((s.vm->vm_pages[pfn].p_flags & (P_QUEUED | P_FREE)) != 0);
+				assert_false(
+				    (s.vm->vm_pages[pfn].p_flags & (P_QUEUED | P_FREE)) != 0);
 		assert_true(kernel > 80);
 		expect(&s, as, BASE, 3000, round);
 		assert_sound(&s);
@@ -302,7 +305,8 @@ static void dirty_a_lot(void *arg)
 			uint64_t v = w->seed + i + round;
 			enum vm_err e;
 
-			while ((e = sim_write(w->s->m, w->as, w->cpu, BASE + i * PG, &v, 8, NULL)) == VM_NOMEM)
+			while ((e = sim_write(w->s->m, w->as, w->cpu, BASE + i * PG, &v, 8,
+				    NULL)) == VM_NOMEM)
 				mach_yield();
 			assert_int_equal(e, VM_OK);
 		}
@@ -453,7 +457,9 @@ static void writeback_goes_round(void **state)
 static void what_only_the_translation_tells_is_written(void **state)
 {
 	for (unsigned how = 0; how < 6; how++) {
-		struct sim_config cfg = { .frames = 256, .ncpus = 2, .seed = 3, .ad_by_trap = how % 2 == 1 };
+		struct sim_config cfg = {
+			.frames = 256, .ncpus = 2, .seed = 3, .ad_by_trap = how % 2 == 1
+		};
 		struct sys s;
 		sys_init_cfg(&s, &cfg, 100);
 		struct as *as = new_as(&s);
@@ -575,12 +581,14 @@ static void churn_memory(void *arg)
 			enum vm_err e;
 
 			if (round > 0) {
-				while ((e = sim_read(c->s->m, c->as, 0, BASE + i * PG, &got, 8, NULL)) == VM_NOMEM)
+				while ((e = sim_read(c->s->m, c->as, 0, BASE + i * PG, &got, 8,
+					    NULL)) == VM_NOMEM)
 					mach_yield();
 				assert_int_equal(e, VM_OK);
 				assert_int_equal(got, want);
 			}
-			while ((e = sim_write(c->s->m, c->as, 0, BASE + i * PG, &v, 8, NULL)) == VM_NOMEM)
+			while ((e = sim_write(c->s->m, c->as, 0, BASE + i * PG, &v, 8, NULL)) ==
+			    VM_NOMEM)
 				mach_yield();
 			assert_int_equal(e, VM_OK);
 		}
@@ -610,7 +618,9 @@ static void churn_areas(void *arg)
 static void areas_come_and_go_under_load(void **state)
 {
 	for (uint64_t seed = 1; seed <= 10; seed++) {
-		struct sim_config cfg = { .frames = 96, .ncpus = 2, .seed = seed, .disk_latency = 20000 };
+		struct sim_config cfg = {
+			.frames = 96, .ncpus = 2, .seed = seed, .disk_latency = 20000
+		};
 		struct churn c = { .running = 1 };
 		struct sys s;
 
@@ -687,8 +697,10 @@ static uint64_t tables_stolen(enum sim_format format, pfn_t frames)
 	for (n = 0; n < SPACES; n++) {
 		if (as_alloc(s.vm, 0x10000, s.vm->vm_caps->mc_user_max, &as[n]) != VM_OK)
 			break; /* its root and its description are not a cache */
-		if (map_anon(as[n], BASE, 1, 0) != VM_OK || map_anon(as[n], BASE * 128, 1, 0) != VM_OK ||
-		    try_put(&s, as[n], BASE, n) != VM_OK || try_put(&s, as[n], BASE * 128, n + 1000) != VM_OK ||
+		if (map_anon(as[n], BASE, 1, 0) != VM_OK ||
+		    map_anon(as[n], BASE * 128, 1, 0) != VM_OK ||
+		    try_put(&s, as[n], BASE, n) != VM_OK ||
+		    try_put(&s, as[n], BASE * 128, n + 1000) != VM_OK ||
 		    as_lock(as[n], BASE, PG) != VM_OK || as_lock(as[n], BASE * 128, PG) != VM_OK) {
 			as_free(as[n]);
 			break;

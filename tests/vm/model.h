@@ -17,7 +17,7 @@
 #include <inttypes.h>
 
 #define NSPACES 5u
-#define NPAGES 192u                              /* window of each space */
+#define NPAGES 192u /* window of each space */
 #define BASE window_base
 #define NFILES 3u
 #define FILE_PAGES 40u
@@ -101,13 +101,15 @@ void pick_range(struct test *, unsigned max, unsigned *lo, unsigned *n);
 bool range_all(const struct space *, unsigned lo, unsigned n, bool mapped);
 bool range_pinned(const struct space *, unsigned lo, unsigned n);
 void slot_clear(struct slot *);
-struct mpage *mpage_own(struct test *, struct slot *); /* not shared with another slot; of anonymous memory */
+struct mpage *mpage_own(
+    struct test *, struct slot *); /* not shared with another slot; of anonymous memory */
 
 /* model_more.c */
 struct mpage *slot_page(const struct slot *); /* NULL: zeroes, or the file's */
 void freed_seen(struct mpage *, uint64_t off, const uint8_t *got, uint64_t n);
 /* After a write to a freed page: page is what is there now. False: it is neither of what it may be. */
-bool freed_written(struct test *, struct slot *, uint64_t off, const uint8_t *from, uint64_t n, const uint8_t *page);
+bool freed_written(struct test *, struct slot *, uint64_t off, const uint8_t *from, uint64_t n,
+    const uint8_t *page);
 void op_advfree(struct test *);
 void op_transfer(struct test *);
 void op_remap(struct test *);

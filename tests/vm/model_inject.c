@@ -30,7 +30,7 @@ struct table {
 static struct shared {
 	struct table site, path;
 	uint64_t injected;
-} *shared; /* with the children */
+} * shared; /* with the children */
 /* Kinds beside enum vm_inject: the machine's. */
 enum { INJECT_IPI = VM_INJECT_N, INJECT_TORN, INJECT_KINDS };
 
@@ -91,9 +91,11 @@ static bool inject_once(const struct options *opt, unsigned what, uint64_t nth)
 	run_setup(&t, opt);
 	t.injecting = true;
 	if (what == INJECT_IPI)
-		sim_ipi_fail(t.mach, nth % 2 != 0 ? SIM_IPI_LOST : SIM_IPI_LATE, nth, burst < 4 ? burst : 4, 100000);
+		sim_ipi_fail(t.mach, nth % 2 != 0 ? SIM_IPI_LOST : SIM_IPI_LATE, nth,
+		    burst < 4 ? burst : 4, 100000);
 	else if (what == INJECT_TORN)
-		sim_disk_tear(t.disk, nth, (uint32_t)(mix(nth) % 4), (uint32_t)(mix(nth) / 4 % 8), true);
+		sim_disk_tear(
+		    t.disk, nth, (uint32_t)(mix(nth) % 4), (uint32_t)(mix(nth) / 4 % 8), true);
 	else
 		vm_inject(t.vm, (enum vm_inject)what, nth);
 	for (uint64_t i = 0; i < opt->ops; i++)
@@ -130,7 +132,8 @@ static bool inject_child(const struct options *opt, unsigned what, uint64_t nth,
 
 static bool inject_kind(const struct options *opt, unsigned what, uint64_t *runs)
 {
-	static const char *const names[] = { "page", "kmem", "read", "write", "hat", "swap", "pin", "ipi", "torn" };
+	static const char *const names[] = { "page", "kmem", "read", "write", "hat", "swap", "pin",
+		"ipi", "torn" };
 	bool passed = true;
 
 	burst = opt->seed % 2 != 0 ? 1 : BURST;
@@ -151,19 +154,21 @@ bool inject_all(const struct options *from)
 	struct options opt = *from;
 	uint64_t runs[INJECT_KINDS] = { 0 };
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared =
+	    mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return false;
 	for (; opt.seed < from->seed + from->seeds; opt.seed++)
 		for (unsigned what = 0; what < INJECT_KINDS; what++)
 			if (!inject_kind(&opt, what, runs))
 				return false;
-	printf("  runs with a failure: %" PRIu64 " page, %" PRIu64 " kmem, %" PRIu64 " read, %" PRIu64
-	       " write, %" PRIu64 " hat, %" PRIu64 " swap, %" PRIu64 " pin, %" PRIu64 " interrupt, %" PRIu64 " torn\n",
-	    runs[VM_INJECT_PAGE], runs[VM_INJECT_KMEM], runs[VM_INJECT_IO_READ], runs[VM_INJECT_IO_WRITE],
-	    runs[VM_INJECT_HAT], runs[VM_INJECT_SWAP], runs[VM_INJECT_PIN],
-	    runs[INJECT_IPI], runs[INJECT_TORN]);
-	printf("  %" PRIu64 " failures injected at %u call sites, on %u call paths\n", shared->injected,
-	    shared->site.n, shared->path.n);
+	printf("  runs with a failure: %" PRIu64 " page, %" PRIu64 " kmem, %" PRIu64
+	       " read, %" PRIu64 " write, %" PRIu64 " hat, %" PRIu64 " swap, %" PRIu64
+	       " pin, %" PRIu64 " interrupt, %" PRIu64 " torn\n",
+	    runs[VM_INJECT_PAGE], runs[VM_INJECT_KMEM], runs[VM_INJECT_IO_READ],
+	    runs[VM_INJECT_IO_WRITE], runs[VM_INJECT_HAT], runs[VM_INJECT_SWAP],
+	    runs[VM_INJECT_PIN], runs[INJECT_IPI], runs[INJECT_TORN]);
+	printf("  %" PRIu64 " failures injected at %u call sites, on %u call paths\n",
+	    shared->injected, shared->site.n, shared->path.n);
 	return true;
 }

@@ -34,7 +34,8 @@ void freed_seen(struct mpage *p, uint64_t off, const uint8_t *got, uint64_t n)
 	p->freed = false;
 }
 
-bool freed_written(struct test *t, struct slot *s, uint64_t off, const uint8_t *from, uint64_t n, const uint8_t *page)
+bool freed_written(struct test *t, struct slot *s, uint64_t off, const uint8_t *from, uint64_t n,
+    const uint8_t *page)
 {
 	uint8_t want[VM_PAGESIZE] = { 0 };
 	struct mpage *p;
@@ -63,12 +64,14 @@ void op_advfree(struct test *t)
 		struct slot *s = &sp->slot[i];
 
 		if (s->kind == K_PRIVATE && s->priv != NULL)
-			mpage_own(t, s)->freed = true; /* of a page shared with a fork only this one's part goes */
+			mpage_own(t, s)->freed =
+			    true; /* of a page shared with a fork only this one's part goes */
 	}
 }
 
 /* ---- messages ---- */
-static void send_slot(struct test *t, struct slot *to, struct slot *from, enum transfer how, unsigned prot)
+static void send_slot(
+    struct test *t, struct slot *to, struct slot *from, enum transfer how, unsigned prot)
 {
 	struct mpage *p = slot_page(from);
 
@@ -82,7 +85,8 @@ static void send_slot(struct test *t, struct slot *to, struct slot *from, enum t
 	if (p != NULL)
 		p->ref++;
 	if (p != NULL && how == TRANSFER_COPY) {
-		p = mpage_own(t, to); /* what it was when it was copied, whatever becomes of the other */
+		p = mpage_own(
+		    t, to); /* what it was when it was copied, whatever becomes of the other */
 		p->freed = slot_page(from)->freed;
 	}
 }
@@ -97,7 +101,8 @@ static bool sendable(const struct space *sp, unsigned lo, unsigned n)
 
 void op_transfer(struct test *t)
 {
-	static const enum transfer hows[] = { TRANSFER_COPY, TRANSFER_COW, TRANSFER_COW, TRANSFER_LOAN };
+	static const enum transfer hows[] = { TRANSFER_COPY, TRANSFER_COW, TRANSFER_COW,
+		TRANSFER_LOAN };
 	struct space *sp = pick(t), *to = pick(t);
 	enum transfer how = hows[below(t, 4)];
 	unsigned lo, n, dst, prot = chance(t, 3) ? PROT_R : PROT_R | PROT_W;
@@ -117,7 +122,8 @@ void op_transfer(struct test *t)
 		want = VM_EXIST;
 	if (err != want) {
 		if (err == VM_OK || !refused(t, err))
-			fail("as_transfer %d: %s, expected %s", (int)how, vm_err_name(err), vm_err_name(want));
+			fail("as_transfer %d: %s, expected %s", (int)how, vm_err_name(err),
+			    vm_err_name(want));
 		return;
 	}
 	for (unsigned i = 0; i < n && err == VM_OK; i++)
@@ -144,8 +150,8 @@ void op_remap(struct test *t)
 
 	pick_range(t, 12, &lo, &n);
 	dst = below(t, NPAGES - n + 1);
-	if (sp == NULL || (dst < lo + n && lo < dst + n) || range_pinned(sp, lo, n) || range_pinned(sp, dst, n) ||
-	    !range_all(sp, lo, n, true))
+	if (sp == NULL || (dst < lo + n && lo < dst + n) || range_pinned(sp, lo, n) ||
+	    range_pinned(sp, dst, n) || !range_all(sp, lo, n, true))
 		return;
 	at = va_of(dst);
 	err = as_remap(sp->as, va_of(lo), vm_ptob(n), vm_ptob(n), REMAP_MAYMOVE | REMAP_FIXED, &at);
@@ -173,7 +179,8 @@ static bool may_resize(const struct test *t, unsigned file)
 
 			if ((s->kind != K_PRIVFILE && s->kind != K_SHFILE) || s->file != file)
 				continue;
-			if (s->wired || s->soft || (s->kind == K_PRIVFILE && (s->maybe || t->opt->linux_like)))
+			if (s->wired || s->soft ||
+			    (s->kind == K_PRIVFILE && (s->maybe || t->opt->linux_like)))
 				return false;
 		}
 	return true;

@@ -34,22 +34,10 @@ uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static uint64_t draw(struct test *t)
-{
-	return t->rnd = mix(t->rnd);
-}
-unsigned below(struct test *t, unsigned n)
-{
-	return (unsigned)((draw(t) >> 20) % n);
-}
-bool chance(struct test *t, unsigned one_in)
-{
-	return below(t, one_in) == 0;
-}
-vaddr_t va_of(unsigned page)
-{
-	return BASE + vm_ptob(page);
-}
+static uint64_t draw(struct test *t) { return t->rnd = mix(t->rnd); }
+unsigned below(struct test *t, unsigned n) { return (unsigned)((draw(t) >> 20) % n); }
+bool chance(struct test *t, unsigned one_in) { return below(t, one_in) == 0; }
+vaddr_t va_of(unsigned page) { return BASE + vm_ptob(page); }
 
 /* Failures that say only "not now": the operation must have changed nothing. */
 bool refused(struct test *t, enum vm_err err)
@@ -59,7 +47,8 @@ bool refused(struct test *t, enum vm_err err)
 		t->refused++;
 		return true;
 	}
-	if (err == VM_NOMEM || err == VM_NOSWAP || err == VM_LIMIT || (t->injecting && err == VM_IO)) {
+	if (err == VM_NOMEM || err == VM_NOSWAP || err == VM_LIMIT ||
+	    (t->injecting && err == VM_IO)) {
 		t->refused++;
 		return true;
 	}
@@ -134,8 +123,8 @@ static enum vm_err slot_expect(struct test *t, const struct slot *s, unsigned pr
 		return VM_NOMAP;
 	if ((s->prot & prot) != prot)
 		return VM_PROT;
-	if ((s->kind == K_SHFILE || s->kind == K_PRIVFILE) && vm_ptob(s->idx) >= t->file[s->file].size &&
-	    s->priv == NULL)
+	if ((s->kind == K_SHFILE || s->kind == K_PRIVFILE) &&
+	    vm_ptob(s->idx) >= t->file[s->file].size && s->priv == NULL)
 		return VM_EOF;
 	return VM_OK;
 }
@@ -180,8 +169,8 @@ static bool range_soft(const struct space *sp, unsigned lo, unsigned n)
 /* ---- operations ---- */
 static void op_map(struct test *t)
 {
-	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R | PROT_W, PROT_R | PROT_W, PROT_R, 0,
-		PROT_R | PROT_X };
+	static const unsigned prots[] = { PROT_R | PROT_W, PROT_R | PROT_W, PROT_R | PROT_W, PROT_R,
+		0, PROT_R | PROT_X };
 	struct space *sp = &t->sp[below(t, NSPACES)];
 	enum kind kind = (enum kind)(K_PRIVATE + (below(t, 8) < 4 ? 0 : below(t, 4)));
 	struct segvn_args a = { 0 };
@@ -326,7 +315,8 @@ static void check_err(
     struct test *t, const char *what, struct space *sp, vaddr_t at, enum vm_err err, unsigned prot)
 {
 	uint64_t page = (at - BASE) >> VM_PAGESHIFT;
-	enum vm_err want = at < BASE || page >= NPAGES ? VM_NOMAP : slot_expect(t, &sp->slot[page], prot);
+	enum vm_err want =
+	    at < BASE || page >= NPAGES ? VM_NOMAP : slot_expect(t, &sp->slot[page], prot);
 
 	if (err == want && err != VM_OK)
 		return;
@@ -337,7 +327,8 @@ static void check_err(
 		sp->slot[page].maybe = true;
 }
 
-static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uint64_t len, unsigned prot)
+static uint64_t readable(
+    struct test *t, const struct space *sp, vaddr_t va, uint64_t len, unsigned prot)
 {
 	uint64_t n = 0;
 
@@ -351,7 +342,8 @@ static uint64_t readable(struct test *t, const struct space *sp, vaddr_t va, uin
 	return n < len ? n : len;
 }
 
-static void compare(struct test *t, const struct space *sp, vaddr_t va, const uint8_t *got, uint64_t len)
+static void compare(
+    struct test *t, const struct space *sp, vaddr_t va, const uint8_t *got, uint64_t len)
 {
 	for (uint64_t n = 0; n < len;) {
 		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
@@ -368,7 +360,8 @@ static void compare(struct test *t, const struct space *sp, vaddr_t va, const ui
 				i++;
 			fail("space %td page %" PRIu64 " (kind %d) offset %" PRIu64
 			     ": read %02x, expected %02x",
-			    sp - t->sp, page, (int)s->kind, off + i, got[n + i], slot_bytes(t, s)[off + i]);
+			    sp - t->sp, page, (int)s->kind, off + i, got[n + i],
+			    slot_bytes(t, s)[off + i]);
 		}
 		n += k;
 	}
@@ -442,7 +435,8 @@ static void learn(struct test *t, struct space *sp, unsigned page, bool was_loos
 	memcpy(slot_writable(t, &sp->slot[page]), buf, VM_PAGESIZE);
 }
 
-static void apply_write(struct test *t, struct space *sp, vaddr_t va, const uint8_t *from, uint64_t len)
+static void apply_write(
+    struct test *t, struct space *sp, vaddr_t va, const uint8_t *from, uint64_t len)
 {
 	for (uint64_t n = 0; n < len;) {
 		uint64_t page = (va + n - BASE) >> VM_PAGESHIFT, off = (va + n) & VM_PAGEMASK,
@@ -487,8 +481,10 @@ static void op_write(struct test *t)
 	if (err != VM_OK)
 		check_err(t, "write", sp, va + done, err, PROT_W);
 	if (done > want)
-		fail("write put %" PRIu64 " bytes, expected a fault after %" PRIu64 "; page %" PRIu64 ", kind %d", done,
-		    want, (va + want - BASE) >> VM_PAGESHIFT, (int)sp->slot[(va + want - BASE) >> VM_PAGESHIFT].kind);
+		fail("write put %" PRIu64 " bytes, expected a fault after %" PRIu64
+		     "; page %" PRIu64 ", kind %d",
+		    done, want, (va + want - BASE) >> VM_PAGESHIFT,
+		    (int)sp->slot[(va + want - BASE) >> VM_PAGESHIFT].kind);
 	apply_write(t, sp, va, buf, done);
 }
 
@@ -505,7 +501,8 @@ static void op_copyin(struct test *t)
 	va = pick_place(t, sp);
 	len = 1 + below(t, VM_PAGESIZE);
 	want = readable(t, sp, va, len, PROT_R);
-	for (unsigned i = (unsigned)((va - BASE) >> VM_PAGESHIFT); i < NPAGES && va_of(i) < va + len; i++)
+	for (unsigned i = (unsigned)((va - BASE) >> VM_PAGESHIFT);
+	     i < NPAGES && va_of(i) < va + len; i++)
 		sp->slot[i].maybe = true;
 	err = as_copyin(sp->as, va, buf, len);
 	if (err == VM_NOTSUP && t->opt->linux_like)
@@ -634,8 +631,8 @@ static void op_dontneed(struct test *t)
 
 static void op_advise(struct test *t)
 {
-	static const enum advice advices[] = { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED, ADV_COLD,
-		ADV_PAGEOUT, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
+	static const enum advice advices[] = { ADV_NORMAL, ADV_RANDOM, ADV_SEQUENTIAL, ADV_WILLNEED,
+		ADV_COLD, ADV_PAGEOUT, ADV_PAGEOUT, ADV_POPULATE_READ, ADV_POPULATE_WRITE };
 	struct space *sp = pick(t);
 	enum advice adv = advices[below(t, sizeof(advices) / sizeof(advices[0]))];
 	unsigned lo, n;
@@ -649,8 +646,9 @@ static void op_advise(struct test *t)
 			if (loose(t, &sp->slot[i]))
 				return; /* it would fix a version that the model does not know */
 	err = as_advise(sp->as, va_of(lo), vm_ptob(n), adv);
-	if (err != VM_OK && err != VM_NOTSUP && adv != ADV_POPULATE_READ && adv != ADV_POPULATE_WRITE &&
-	    (err != VM_NOMAP || range_all(sp, lo, n, true)) && !refused(t, err))
+	if (err != VM_OK && err != VM_NOTSUP && adv != ADV_POPULATE_READ &&
+	    adv != ADV_POPULATE_WRITE && (err != VM_NOMAP || range_all(sp, lo, n, true)) &&
+	    !refused(t, err))
 		fail("as_advise %d: %s", (int)adv, vm_err_name(err));
 	if (err == VM_OK && !range_all(sp, lo, n, true))
 		fail("as_advise %d over a gap: ok", (int)adv);
@@ -663,7 +661,8 @@ static void op_advise(struct test *t)
 		struct slot *s = &sp->slot[i];
 		uint8_t b;
 
-		if (s->kind != K_PRIVFILE || s->priv != NULL || slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
+		if (s->kind != K_PRIVFILE || s->priv != NULL ||
+		    slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
 			continue;
 		b = slot_bytes(t, s)[0];
 		while ((err = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
@@ -695,10 +694,11 @@ static void op_lock(struct test *t)
 			sp->slot[i].maybe = true;
 			if (sp->slot[i].kind == K_PRIVFILE && (sp->slot[i].prot & PROT_W) &&
 			    sp->slot[i].priv == NULL) {
-				uint8_t b =
-				    slot_bytes(t, &sp->slot[i])[0]; /* wiring may have copied it: settle it */
+				uint8_t b = slot_bytes(
+				    t, &sp->slot[i])[0]; /* wiring may have copied it: settle it */
 
-				while ((err = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
+				while ((err = sim_write(
+					    t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK)
 					insist(t, sp, "write to a wired page", err);
 				(void)slot_writable(t, &sp->slot[i]);
 			}
@@ -752,15 +752,18 @@ static void op_soft(struct test *t)
 	}
 	for (unsigned i = lo; i < lo + n && prot == PROT_R; i++)
 		sp->slot[i].maybe = true;
-	err = as_fault(sp->as, va_of(lo), vm_ptob(n), F_SOFTLOCK, prot == PROT_W ? S_WRITE : S_READ);
+	err =
+	    as_fault(sp->as, va_of(lo), vm_ptob(n), F_SOFTLOCK, prot == PROT_W ? S_WRITE : S_READ);
 	for (unsigned i = lo; i < lo + n && prot == PROT_W; i++) {
 		struct slot *s = &sp->slot[i];
 		uint8_t b;
 
-		if (s->kind != K_PRIVFILE || s->priv != NULL || slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
+		if (s->kind != K_PRIVFILE || s->priv != NULL ||
+		    slot_expect(t, s, PROT_R | PROT_W) != VM_OK)
 			continue;
 		b = slot_bytes(t, s)[0]; /* copied or not, settle it */
-		for (enum vm_err e; (e = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK;)
+		for (enum vm_err e;
+		     (e = sim_write(t->mach, sp->as, 0, va_of(i), &b, 1, NULL)) != VM_OK;)
 			if (!refused(t, e))
 				fail("write after softlock: %s", vm_err_name(e));
 		(void)slot_writable(t, s);
@@ -843,7 +846,8 @@ static void op_move(struct test *t)
 
 	pick_range(t, 12, &lo, &n);
 	dst = below(t, NPAGES - n + 1);
-	if (sp == NULL || to == NULL || range_pinned(sp, lo, n) || (sp == to && dst < lo + n && lo < dst + n))
+	if (sp == NULL || to == NULL || range_pinned(sp, lo, n) ||
+	    (sp == to && dst < lo + n && lo < dst + n))
 		return;
 	err = as_move(sp->as, va_of(lo), vm_ptob(n), to->as, va_of(dst));
 	if (!range_all(to, dst, n, false) || !range_all(sp, lo, n, true)) {
@@ -864,7 +868,8 @@ static void op_move(struct test *t)
 
 static void op_inherit(struct test *t)
 {
-	static const enum inherit kinds[] = { INHERIT_COPY, INHERIT_COPY, INHERIT_NONE, INHERIT_ZERO };
+	static const enum inherit kinds[] = { INHERIT_COPY, INHERIT_COPY, INHERIT_NONE,
+		INHERIT_ZERO };
 	struct space *sp = pick(t);
 	enum inherit inh = kinds[below(t, 4)];
 	unsigned lo, n;
@@ -874,7 +879,8 @@ static void op_inherit(struct test *t)
 	if (sp == NULL)
 		return;
 	for (unsigned i = lo; i < lo + n; i++)
-		if (sp->slot[i].kind == K_NONE || (inh == INHERIT_ZERO && sp->slot[i].kind != K_PRIVATE))
+		if (sp->slot[i].kind == K_NONE ||
+		    (inh == INHERIT_ZERO && sp->slot[i].kind != K_PRIVATE))
 			return;
 	err = as_inherit(sp->as, va_of(lo), vm_ptob(n), inh);
 	if (err != VM_OK) {
@@ -920,7 +926,8 @@ static void op_promote(struct test *t)
 	if (sp == NULL)
 		return;
 	(void)as_promote(sp->as, va_of(0), vm_ptob(NPAGES), 1 + below(t, 2), &done);
-	if (chance(t, 3)) { /* from now on large pages, where the window has room for them, or no more */
+	if (chance(t,
+		3)) { /* from now on large pages, where the window has room for them, or no more */
 		pick_range(t, NPAGES, &lo, &n);
 		(void)as_setpagesize(sp->as, va_of(lo), vm_ptob(n), below(t, 2));
 	}
@@ -951,7 +958,8 @@ static void op_query(struct test *t)
 static void op_shrink(struct test *t)
 {
 	if (chance(t, 16)) {
-		(void)vm_shrink(t->vm, 1 + below(t, t->opt->frames / 8)); /* they come back on demand */
+		(void)vm_shrink(
+		    t->vm, 1 + below(t, t->opt->frames / 8)); /* they come back on demand */
 		return;
 	}
 	(void)pageout_reclaim(t->vm, 1 + below(t, 8));
@@ -1020,10 +1028,7 @@ static const struct {
 };
 #define NOPS (sizeof(ops) / sizeof(ops[0]))
 
-static size_t op_of(uint64_t word)
-{
-	return script_draw(word, ops, NOPS, sizeof(ops[0]));
-}
+static size_t op_of(uint64_t word) { return script_draw(word, ops, NOPS, sizeof(ops[0])); }
 
 void op_apply(struct test *t, uint64_t word)
 {
@@ -1031,7 +1036,4 @@ void op_apply(struct test *t, uint64_t word)
 	ops[op_of(word)].fn(t);
 }
 
-const char *op_name(uint64_t word)
-{
-	return ops[op_of(word)].op.so_name;
-}
+const char *op_name(uint64_t word) { return ops[op_of(word)].op.so_name; }

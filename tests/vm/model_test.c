@@ -37,10 +37,14 @@ void run_setup(struct test *t, const struct options *opt)
 		.seed = opt->seed,
 		.tlb_entries = 32,
 		.format = opt->format,
-		.frame0 = opt->format >= SIM_SV39 ? 0x80000 : opt->format == SIM_PAE ? 0x100000 - opt->frames / 2 : 0,
+		.frame0 = opt->format >= SIM_SV39 ? 0x80000
+		    : opt->format == SIM_PAE      ? 0x100000 - opt->frames / 2
+						  : 0,
 		.kernel = opt->split ? SIM_KERNEL_SPLIT : SIM_KERNEL_OUTSIDE,
 		.disk_latency = opt->latency };
-	struct vm_config vc = { .vc_frames = opt->frames, .vc_policy = opt->policy, .vc_prefetch = opt->prefetch };
+	struct vm_config vc = {
+		.vc_frames = opt->frames, .vc_policy = opt->policy, .vc_prefetch = opt->prefetch
+	};
 	struct vnode *swap;
 	enum vm_err err;
 
@@ -69,8 +73,8 @@ void run_setup(struct test *t, const struct options *opt)
 	for (unsigned i = 0; i < NFILES; i++) {
 		struct file *f = &t->file[i];
 
-		f->size = vm_ptob(
-		    FILE_PAGES - 8 * i); /* whole pages: what lies past the end in the last one is nobody's */
+		f->size = vm_ptob(FILE_PAGES -
+		    8 * i); /* whole pages: what lies past the end in the last one is nobody's */
 		f->vp = sim_disk_create(t->mach, t->vm, "file", f->size, 0);
 		for (uint64_t k = 0; k < f->size; k++)
 			f->b[k] = (uint8_t)mix(opt->seed + i * 1000003 + k);
@@ -119,7 +123,8 @@ void run_teardown(struct test *t)
 	(void)kmem_reap(t->vm);
 	vm_usage(t->vm, &u);
 	if (u.vu_free + u.vu_cache + u.vu_kernel != u.vu_frames)
-		fail("of %" PRIu64 " frames %" PRIu64 " are free, %" PRIu64 " cached, %" PRIu64 " the system's own",
+		fail("of %" PRIu64 " frames %" PRIu64 " are free, %" PRIu64 " cached, %" PRIu64
+		     " the system's own",
 		    u.vu_frames, u.vu_free, u.vu_cache, u.vu_kernel);
 	vm_destroy(t->vm); /* panics if kernel memory is left */
 	sim_destroy(t->mach);
@@ -131,11 +136,12 @@ static void print_stats(struct test *t)
 	struct sim_stats m;
 
 	sim_statistics(t->mach, &m);
-	printf("  %" PRIu64 " refused, %" PRIu64 " faults, %" PRIu64 " cow, %" PRIu64 " zfod, %" PRIu64
-	       " pgin, %" PRIu64 " pgout, %" PRIu64 " rescue, %" PRIu64 " reclaim; TLB %" PRIu64 "/%" PRIu64
-	       " hits\n",
+	printf("  %" PRIu64 " refused, %" PRIu64 " faults, %" PRIu64 " cow, %" PRIu64
+	       " zfod, %" PRIu64 " pgin, %" PRIu64 " pgout, %" PRIu64 " rescue, %" PRIu64
+	       " reclaim; TLB %" PRIu64 "/%" PRIu64 " hits\n",
 	    t->refused, (uint64_t)s->fault, (uint64_t)s->cow, (uint64_t)s->zfod, (uint64_t)s->pgin,
-	    (uint64_t)s->pgout, (uint64_t)s->rescue, (uint64_t)s->reclaim, m.ss_tlb_hit, m.ss_access);
+	    (uint64_t)s->pgout, (uint64_t)s->rescue, (uint64_t)s->reclaim, m.ss_tlb_hit,
+	    m.ss_access);
 }
 
 uint64_t run_word(const struct options *opt, uint64_t i)
@@ -209,11 +215,13 @@ static void shrink(struct options opt, const uint64_t *from, uint64_t n)
 		opt.check = 64;
 	n = script_shrink(words, n, fails, &opt, 3000, SHRINK_SECONDS);
 	fprintf(stderr,
-	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64 "%s%s%s%s%s%s --seed %" PRIu64
-	    " --script FILE):\n",
-	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "", opt.split ? " --split" : "",
-	    opt.policy != NULL ? " --policy " : "", opt.policy != NULL ? opt.policy->pol_name : "",
-	    opt.prefetch != NULL ? " --prefetch " : "", opt.prefetch != NULL ? opt.prefetch->pf_name : "", opt.seed);
+	    "shrunk to %" PRIu64 " operations (--format %s --frames %u --check %" PRIu64
+	    "%s%s%s%s%s%s --seed %" PRIu64 " --script FILE):\n",
+	    n, opt.format_name, opt.frames, opt.check, opt.linux_like ? " --linux" : "",
+	    opt.split ? " --split" : "", opt.policy != NULL ? " --policy " : "",
+	    opt.policy != NULL ? opt.policy->pol_name : "",
+	    opt.prefetch != NULL ? " --prefetch " : "",
+	    opt.prefetch != NULL ? opt.prefetch->pf_name : "", opt.seed);
 	for (uint64_t i = 0; i < n; i++)
 		fprintf(stderr, "%016" PRIx64 " %s\n", words[i], op_name(words[i]));
 	(void)run_child(&opt, words, n, false);
@@ -285,13 +293,15 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	progress = mmap(NULL, VM_PAGESIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	progress =
+	    mmap(NULL, VM_PAGESIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (progress == MAP_FAILED || opt.check == 0 || opt.frames < 64)
 		return 2;
 	if (script != NULL)
 		words = script_read(script, &opt.ops);
-	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames, %s%s%s\n", opt.ops, opt.seed,
-	    opt.frames, opt.format_name, opt.linux_like ? ", as on Linux" : "", opt.inject ? ", with failures" : "");
+	printf("model_test: %" PRIu64 " operations, seed %" PRIu64 ", %u frames, %s%s%s\n", opt.ops,
+	    opt.seed, opt.frames, opt.format_name, opt.linux_like ? ", as on Linux" : "",
+	    opt.inject ? ", with failures" : "");
 	if (opt.inject)
 		return inject_all(&opt) ? 0 : 1;
 	if (run_child(&opt, words, opt.ops, false))

@@ -24,7 +24,8 @@ static struct as *start(struct sys *s, enum sim_format f)
 static void touch(struct sys *s, struct as *as, unsigned cpu, unsigned first, unsigned n)
 {
 	for (unsigned i = first; i < first + n; i++)
-		assert_int_equal(sim_write(s->m, as, cpu, BASE + i * PG, &(uint64_t){ i + 7 }, 8, NULL), VM_OK);
+		assert_int_equal(
+		    sim_write(s->m, as, cpu, BASE + i * PG, &(uint64_t){ i + 7 }, 8, NULL), VM_OK);
 }
 
 static unsigned on_node(struct sys *s, struct as *as, unsigned first, unsigned n, unsigned node)
@@ -53,10 +54,12 @@ static void first_touch_decides(void **state)
 		assert_int_equal(vm_node_of(s.vm, FRAMES / NODES), 1);
 		assert_int_equal(vm_node_of(s.vm, FRAMES - 1), NODES - 1);
 		for (unsigned cpu = 0; cpu < CPUS; cpu += 2)
-			touch(&s, as, cpu, cpu * 40, 30); /* apart: the next 16 are zeroed ahead by the same CPU */
+			touch(&s, as, cpu, cpu * 40,
+			    30); /* apart: the next 16 are zeroed ahead by the same CPU */
 		for (unsigned node = 1; node < NODES; node++)
 			assert_int_equal(on_node(&s, as, node * 80, 30, node), 30);
-		assert_true(on_node(&s, as, 0, 30, 0) >= 20); /* the system's own structures are there, too */
+		assert_true(on_node(&s, as, 0, 30, 0) >=
+		    20); /* the system's own structures are there, too */
 		/* a full node: the rest lies elsewhere, nothing is paged out for it */
 		remote = vm_statistics(s.vm)->node_remote;
 		touch(&s, as, 7, 290, 110);
@@ -119,7 +122,7 @@ static void pages_are_spread(void **state)
 	(void)state;
 	assert_int_equal(as_place(as, BASE, 200 * PG, PLACE_SPREAD), VM_OK);
 	assert_int_equal(nsegs(as), 2);
-	touch(&s, as, 0, 0, 100);   /* in order: most are made ahead */
+	touch(&s, as, 0, 0, 100); /* in order: most are made ahead */
 	touch(&s, as, 7, 140, 1);
 	touch(&s, as, 7, 160, 1);
 	for (unsigned i = 0; i < 100; i++)
@@ -139,7 +142,8 @@ static void pages_are_spread(void **state)
 	assert_int_equal(as_place(as, BASE, 200 * PG, PLACE_NEAR), VM_OK);
 	assert_int_equal(nsegs(as), 1);
 	touch(&s, as, 2, 100, 30);
-	assert_true(on_node(&s, as, 116, 14, 1) == 14); /* some of the first were made ahead before */
+	assert_true(
+	    on_node(&s, as, 116, 14, 1) == 14); /* some of the first were made ahead before */
 	assert_int_equal(as_place(as, BASE, 401 * PG, PLACE_SPREAD), VM_NOMAP);
 	assert_int_equal(as_place(as, 0, PG, PLACE_SPREAD), VM_NOMEM);
 	assert_sound(&s);
@@ -194,8 +198,8 @@ static void pages_read_back_are_spread(void **state)
 	expect(&s, child, BASE, 20, 7);
 	expect_spread(&s, child, 0, 20);
 	for (unsigned i = 0; i < 20; i++)
-		assert_int_not_equal(
-		    hat_probe(as_hat(as), BASE + i * PG, NULL), hat_probe(as_hat(child), BASE + i * PG, NULL));
+		assert_int_not_equal(hat_probe(as_hat(as), BASE + i * PG, NULL),
+		    hat_probe(as_hat(child), BASE + i * PG, NULL));
 	as_free(child);
 	assert_sound(&s);
 	as_free(as);
@@ -234,7 +238,9 @@ static void pages_follow_who_touches_them(void **state)
 		assert_int_equal(as_dup(as, &child), VM_OK);
 		expect(&s, as, BASE, 40, 7);
 		for (unsigned i = 0; i < 40; i++)
-			assert_int_equal(sim_read(s.m, child, 7, BASE + i * PG, &(uint64_t){ 0 }, 8, NULL), VM_OK);
+			assert_int_equal(
+			    sim_read(s.m, child, 7, BASE + i * PG, &(uint64_t){ 0 }, 8, NULL),
+			    VM_OK);
 		assert_int_equal(on_node(&s, child, 2, 38, 2), 38);
 		as_free(child);
 		/* a full node takes no more */

@@ -44,9 +44,9 @@ struct env {
 
 static void setup(struct env *e, const struct sim_config *cfg, struct vm_config *vc, unsigned n)
 {
-	struct segvn_args a = {
-		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = SEGVN_NORESERVE
-	};
+	struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W,
+		.sa_flags = SEGVN_NORESERVE };
 
 	memset(e, 0, sizeof(*e));
 	vc->vc_mach = e->mach = sim_create(cfg);
@@ -82,10 +82,7 @@ static void teardown(struct env *e)
 	sim_destroy(e->mach);
 }
 
-static vaddr_t va(unsigned i)
-{
-	return VA + vm_ptob(i);
-}
+static vaddr_t va(unsigned i) { return VA + vm_ptob(i); }
 
 static void put(struct env *e, struct as *as, unsigned i, uint64_t v)
 {
@@ -96,7 +93,8 @@ static uint64_t get(struct env *e, struct as *as, unsigned i)
 {
 	uint64_t v = ~0ull;
 
-	CHECK(sim_read(e->mach, as, (i + 1) % 2, va(i) + i % 500 * 8, &v, sizeof(v), NULL) == VM_OK);
+	CHECK(
+	    sim_read(e->mach, as, (i + 1) % 2, va(i) + i % 500 * 8, &v, sizeof(v), NULL) == VM_OK);
 	return v;
 }
 
@@ -143,7 +141,8 @@ static void test_relocate(const struct sim_config *cfg)
 			vm_inject(e.vm, VM_INJECT_PAGE, 0);
 		} else {
 			CHECK(page_relocate(e.vm, &pp) == VM_OK && pp != old);
-			CHECK(hat_page_getshare(pp) == 0 && pp->p_vnode == vp && pp->p_offset == off);
+			CHECK(
+			    hat_page_getshare(pp) == 0 && pp->p_vnode == vp && pp->p_offset == off);
 			CHECK(page_nrm(pp) & P_MOD);
 		}
 		page_unlock(e.vm, pp);
@@ -189,7 +188,8 @@ static void test_contig(const struct sim_config *cfg)
 
 	setup(&e, cfg, &vc, cfg->frames * 3 / 4);
 	put_all(&e, 2);
-	for (unsigned i = 0; i < e.n; i += 2) /* free frames everywhere, none of them beside another */
+	for (unsigned i = 0; i < e.n;
+	     i += 2) /* free frames everywhere, none of them beside another */
 		CHECK(as_advise(e.as, va(i), VM_PAGESIZE, ADV_DONTNEED) == VM_OK);
 	vm_usage(e.vm, &u);
 	for (unsigned k = 0; k < 6; k++) {
@@ -198,7 +198,8 @@ static void test_contig(const struct sim_config *cfg)
 		CHECK(got[k] == NULL || fits(&e, got[k], &limits[k]));
 		CHECK(sound(&e));
 	}
-	CHECK(failed <= 1); /* a kernel frame may be in the way of the one frame that was asked for */
+	CHECK(
+	    failed <= 1); /* a kernel frame may be in the way of the one frame that was asked for */
 	CHECK(vm_statistics(e.vm)->relocate > 0);
 	for (unsigned i = 1; i < e.n; i += 2)
 		CHECK(get(&e, e.as, i) == i * 7 + 2);
@@ -208,9 +209,12 @@ static void test_contig(const struct sim_config *cfg)
 	vm_usage(e.vm, &now);
 	CHECK(sound(&e) && now.vu_kernel <= u.vu_kernel + 8);
 	/* what cannot be */
-	CHECK(page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = 65, .pl_boundary = 64 }, PG_WAIT) == NULL);
-	CHECK(page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = 65, .pl_max = 64 }, PG_WAIT) == NULL);
-	CHECK(page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = cfg->frames }, PG_WAIT) == NULL);
+	CHECK(page_alloc_contig(
+		  e.vm, &(struct page_limits){ .pl_n = 65, .pl_boundary = 64 }, PG_WAIT) == NULL);
+	CHECK(page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = 65, .pl_max = 64 }, PG_WAIT) ==
+	    NULL);
+	CHECK(
+	    page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = cfg->frames }, PG_WAIT) == NULL);
 	/* each page that has to be moved fails in turn */
 	for (uint64_t nth = 1;; nth++) {
 		struct page *pp;
@@ -247,7 +251,8 @@ static void test_create_large(const struct sim_config *cfg)
 	CHECK(page_lookup(e.vm, file, vm_ptob(70), SE_EXCL) == &pp[6]);
 	page_unlock(e.vm, &pp[6]);
 	CHECK(page_create(e.vm, file, vm_ptob(130), PG_WAIT, &one) == VM_OK);
-	CHECK(page_create_large(e.vm, file, vm_ptob(128), 6, PG_WAIT, &pp) == VM_EXIST && pp == NULL);
+	CHECK(
+	    page_create_large(e.vm, file, vm_ptob(128), 6, PG_WAIT, &pp) == VM_EXIST && pp == NULL);
 	page_destroy(e.vm, one);
 	CHECK(sound(&e));
 	page_vnode_purge(e.vm, file, 0, 0);
@@ -300,7 +305,8 @@ static pfn_t movable_range(struct env *e, pfn_t n, pfn_t frames)
 	for (pfn_t at = 0; at + n <= frames; at += n) {
 		pfn_t i = 0;
 
-		while (i < n && !(page_of(e->vm, at + i)->p_flags & P_KERNEL) && page_of(e->vm, at + i)->p_lckcnt == 0)
+		while (i < n && !(page_of(e->vm, at + i)->p_flags & P_KERNEL) &&
+		    page_of(e->vm, at + i)->p_lckcnt == 0)
 			i++;
 		if (i == n)
 			return at;
@@ -390,7 +396,7 @@ static void test_zeroed(const struct sim_config *cfg)
 	for (unsigned i = 0; i < 60; i++) {
 		uint8_t page[VM_PAGESIZE], or = 0;
 
-		CHECK(sim_write(e.mach, e.as, 0, va(i), &or, 1, NULL) == VM_OK);
+		CHECK(sim_write(e.mach, e.as, 0, va(i), & or, 1, NULL) == VM_OK);
 		CHECK(sim_read(e.mach, e.as, 0, va(i), page, sizeof(page), NULL) == VM_OK);
 		for (unsigned k = 0; k < sizeof(page); k++)
 			or |= page[k];
@@ -407,10 +413,7 @@ static void test_zeroed(const struct sim_config *cfg)
 }
 
 /* ---- idle CPUs ---- */
-static bool idle(void *vm)
-{
-	return vm_idle(vm);
-}
+static bool idle(void *vm) { return vm_idle(vm); }
 
 static void reader(void *arg)
 {
@@ -478,7 +481,9 @@ static void promote_once(struct env *e, unsigned size, uint64_t salt)
 	for (unsigned i = 0; i < e->n; i++)
 		CHECK(get(e, child, i) == (i == mid + 1 ? 2 : i * 7 + salt));
 	for (unsigned i = 3; i < n; i += 7)
-		put(e, child, i, i * 7 + salt); /* frames of its own in between: rights differ, no block is joined */
+		put(e, child, i,
+		    i * 7 +
+			salt); /* frames of its own in between: rights differ, no block is joined */
 	CHECK(as_promote(child, VA, vm_ptob(e->n), size, &done) == VM_OK);
 	CHECK(sound(e));
 	CHECK(as_setprot(child, VA, vm_ptob(e->n), PROT_R) == VM_OK);
@@ -509,7 +514,9 @@ static void test_promote(const struct sim_config *cfg)
 	big.frames = 8192;
 	setup(&e, &big, &vc, 3072);
 	CHECK(as_promote(e.as, VA, vm_ptob(e.n), 9, &done) == VM_NOTSUP && done == 0);
-	for (unsigned s = 1; s < mach_caps(e.mach)->mc_npagesizes && mach_caps(e.mach)->mc_pageshift[s] <= 22; s++) {
+	for (unsigned s = 1;
+	     s < mach_caps(e.mach)->mc_npagesizes && mach_caps(e.mach)->mc_pageshift[s] <= 22;
+	     s++) {
 		promote_once(&e, s, s * 1000);
 		/* out of their order, so that the next round has to move them */
 		for (unsigned i = 0; i < e.n; i += 5)
@@ -565,9 +572,11 @@ static void program(void *arg)
 
 		if (draw(&p->rnd) % 2) {
 			v = p->word[i] = draw(&p->rnd);
-			CHECK(sim_write(e->mach, e->as, p->number, va(first + i), &v, sizeof(v), NULL) == VM_OK);
+			CHECK(sim_write(e->mach, e->as, p->number, va(first + i), &v, sizeof(v),
+				  NULL) == VM_OK);
 		} else {
-			CHECK(sim_read(e->mach, e->as, p->number, va(first + i), &v, sizeof(v), NULL) == VM_OK);
+			CHECK(sim_read(e->mach, e->as, p->number, va(first + i), &v, sizeof(v),
+				  NULL) == VM_OK);
 			CHECK(v == p->word[i]);
 		}
 		if (draw(&p->rnd) % 64 == 0) {
@@ -597,7 +606,9 @@ static void mover(void *arg)
 			(void)page_relocate(e->vm, &pp);
 			page_unlock(e->vm, pp);
 			break;
-		case 2: (void)as_promote(e->as, va(i & ~63u), vm_ptob(256), race.size, &done); break;
+		case 2:
+			(void)as_promote(e->as, va(i & ~63u), vm_ptob(256), race.size, &done);
+			break;
 		case 3:
 			if (draw(rnd) % 8 == 0)
 				(void)page_retire(e->vm, (pfn_t)(draw(rnd) % frames));
@@ -613,7 +624,8 @@ static void mover(void *arg)
 			}
 			break;
 		case 5:
-			pp = page_alloc_contig(e->vm, &(struct page_limits){ .pl_n = 16, .pl_align = 16 }, PG_WAIT);
+			pp = page_alloc_contig(
+			    e->vm, &(struct page_limits){ .pl_n = 16, .pl_align = 16 }, PG_WAIT);
 			if (pp != NULL)
 				page_free_contig(e->vm, pp, 16);
 			break;
@@ -662,7 +674,8 @@ static void test_race(const struct sim_config *cfg, uint64_t seed)
 int main(int argc, char **argv)
 {
 	uint64_t seeds = argc > 2 ? strtoull(argv[2], NULL, 0) : 4;
-	static const char *const all[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48", "sfmmu" };
+	static const char *const all[] = { "x86_64", "la57", "i386", "pae", "sv39", "sv48",
+		"sfmmu" };
 
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		struct sim_config cfg = { .frames = 1024, .ncpus = 2, .ipi_latency = 300 };

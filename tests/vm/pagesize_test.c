@@ -2,13 +2,14 @@
 /* Page sizes that are wanted: for a range, for the heap and the stack; heeded when memory is plenty, and only then. */
 #include "tests/vm/segs.h"
 
-static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39, SIM_SV48, SIM_SFMMU };
+static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39,
+	SIM_SV48, SIM_SFMMU };
 #define NFORMATS (sizeof(formats) / sizeof(formats[0]))
 
 struct machine {
 	struct sys s;
 	struct as *as;
-	unsigned size;	       /* index of the page size: 2 or 4 MiB */
+	unsigned size;         /* index of the page size: 2 or 4 MiB */
 	uint64_t bytes, pages; /* of a block */
 };
 
@@ -46,7 +47,8 @@ static void first_write_fills_a_block(void **state)
 		start(&t, formats[f], 12288);
 		/* whole blocks, and half a one at each end */
 		assert_int_equal(map_anon(t.as, BASE - t.bytes / 2, 13 * t.pages, 0), VM_OK);
-		assert_int_equal(as_setpagesize(t.as, BASE - t.bytes / 2, 13 * t.bytes, t.size), VM_OK);
+		assert_int_equal(
+		    as_setpagesize(t.as, BASE - t.bytes / 2, 13 * t.bytes, t.size), VM_OK);
 		assert_int_equal(as_pagesize(t.as, BASE), t.size);
 		assert_int_equal(get(&t.s, t.as, BASE + PG), 0); /* reading takes no memory */
 		assert_int_equal(mapsize(t.as, BASE + PG), PG);
@@ -135,7 +137,8 @@ static void heap_and_stack_have_defaults(void **state)
 		assert_int_equal(mapsize(t.as, BASE + 2 * t.bytes), t.bytes);
 		expect(&t.s, t.as, BASE, 3 * t.pages, 7);
 		/* the stack grows by blocks, until the last one would not fit: then by pages */
-		assert_int_equal(as_stack_init(t.as, top, 4 * PG, 2 * t.bytes + t.bytes / 2, PG, RW), VM_OK);
+		assert_int_equal(
+		    as_stack_init(t.as, top, 4 * PG, 2 * t.bytes + t.bytes / 2, PG, RW), VM_OK);
 		put(&t.s, t.as, top - 8, 1);
 		assert_int_equal(mapsize(t.as, top - 8), PG);
 		put(&t.s, t.as, top - t.bytes - 8, 2);
@@ -171,7 +174,8 @@ static void nobody_pays_for_a_large_page(void **state)
 	assert_int_equal(map_anon(t.as, BASE, n, 0), VM_OK);
 	assert_int_equal(as_setpagesize(t.as, BASE, n * PG, t.size), VM_OK);
 	for (uint64_t i = 0; i < 8; i++)
-		put(&t.s, t.as, BASE + i * t.bytes, i + 1); /* one word a block: the first blocks, then pages */
+		put(&t.s, t.as, BASE + i * t.bytes,
+		    i + 1); /* one word a block: the first blocks, then pages */
 	assert_true(vm_statistics(t.s.vm)->promote >= 1);
 	assert_true(vm_statistics(t.s.vm)->promote < 4);
 	assert_int_equal(vm_statistics(t.s.vm)->pgout, 0);
@@ -224,7 +228,8 @@ static void promote_with_swapped_frames(void **state)
 		assert_true(as_page_move(t.as, BASE + 10 * PG, spare, RW));
 		for (unsigned i = 1; i < n; i++) {
 			assert_true(page_take_frame(t.s.vm, base + 10 * i));
-			assert_true(as_page_move(t.as, BASE + 10 * (i + 1) * PG, base + 10 * i, RW));
+			assert_true(
+			    as_page_move(t.as, BASE + 10 * (i + 1) * PG, base + 10 * i, RW));
 		}
 		assert_true(page_take_frame(t.s.vm, base + 10 * n));
 		assert_true(as_page_move(t.as, BASE + 10 * PG, base + 10 * n, RW));

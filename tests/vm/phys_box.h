@@ -58,10 +58,7 @@ static inline void fifo_init(void *st, const struct pol_env *env)
 	page_queue_init(&f->f_queue);
 }
 
-static inline void fifo_resize(void *st, pfn_t room)
-{
-	(void)st, (void)room;
-}
+static inline void fifo_resize(void *st, pfn_t room) { (void)st, (void)room; }
 
 static inline bool fifo_miss(void *st, uint64_t id, bool fresh)
 {
@@ -108,10 +105,7 @@ static inline void fifo_seen(void *st, struct page *pp, bool referenced, bool sk
 	(void)st, (void)pp, (void)referenced, (void)skipped;
 }
 
-static inline void fifo_cool(void *st, struct page *pp)
-{
-	(void)st, (void)pp;
-}
+static inline void fifo_cool(void *st, struct page *pp) { (void)st, (void)pp; }
 
 static inline uint32_t fifo_pages(const void *st)
 {
@@ -141,7 +135,9 @@ struct box {
 static inline struct box box_open(pfn_t nframes, pfn_t online, uint64_t seed)
 {
 	struct box b = { .b_mach = stub_create(nframes, nframes - online, 2) };
-	struct vm_config vc = { .vc_mach = b.b_mach, .vc_frames = online, .vc_policy = &fifo_policy };
+	struct vm_config vc = {
+		.vc_mach = b.b_mach, .vc_frames = online, .vc_policy = &fifo_policy
+	};
 
 	rnd_state = seed;
 	stub_cpu_set(0);

@@ -33,9 +33,10 @@
 #include <sys/mman.h>
 
 #define NSPACES 2u
-#define NPROGS 3u  /* a space */
+#define NPROGS 3u /* a space */
 #define MAXCPUS 8u
-#define PROGRAM_STEP 8u /* words of a script are multiples of it, plus the number of the program that does it */
+#define PROGRAM_STEP                                                                               \
+	8u /* words of a script are multiples of it, plus the number of the program that does it */
 #define OWN 24u    /* pages of a program's private range */
 #define SHARED 12u /* pages of the shared range */
 #define BASE ((vaddr_t)0x40000000 - 8 * 4096)
@@ -68,18 +69,12 @@ static uint64_t draw(struct program *p)
 	return p->rnd >> 11;
 }
 
-static unsigned below(struct program *p, unsigned n)
-{
-	return (unsigned)(draw(p) % n);
-}
+static unsigned below(struct program *p, unsigned n) { return (unsigned)(draw(p) % n); }
 static vaddr_t own_va(const struct program *p, unsigned i)
 {
 	return BASE + vm_ptob(p->number * (OWN + 2) + i);
 }
-static vaddr_t shared_va(unsigned i)
-{
-	return BASE + vm_ptob(NPROGS * (OWN + 2) + i);
-}
+static vaddr_t shared_va(unsigned i) { return BASE + vm_ptob(NPROGS * (OWN + 2) + i); }
 
 static _Noreturn void fail(const struct race *r, const char *what, enum vm_err err)
 {
@@ -119,7 +114,8 @@ static void expect(struct program *p, const char *what, uint64_t got, uint64_t w
 	if (got == want)
 		return;
 	fprintf(stderr,
-	    "race_test: seed %" PRIu64 ": program %u of space %u: %s: %" PRIx64 ", expected %" PRIx64 "\n",
+	    "race_test: seed %" PRIu64 ": program %u of space %u: %s: %" PRIx64
+	    ", expected %" PRIx64 "\n",
 	    p->race->seed, p->number, p->space, what, got, want);
 	exit(1);
 }
@@ -241,7 +237,8 @@ static void do_pageout(struct program *p)
 
 static void do_sync(struct program *p)
 {
-	enum vm_err err = as_sync(p->as, shared_va(0), vm_ptob(SHARED), below(p, 2) == 0 ? SYNC_INVAL : 0);
+	enum vm_err err =
+	    as_sync(p->as, shared_va(0), vm_ptob(SHARED), below(p, 2) == 0 ? SYNC_INVAL : 0);
 
 	if (err != VM_OK && err != VM_NOMEM && err != VM_LOCKED)
 		fail(p->race, "as_sync", err);
@@ -336,8 +333,10 @@ static void setup(struct race *r, const struct how *how)
 		fail(r, "swap_add", err);
 	shared.sa_vnode = r->file;
 	for (unsigned s = 0; s < NSPACES; s++) {
-		if ((err = as_alloc(r->vm, 0x10000, mach_caps(r->mach)->mc_user_max, &r->as[s])) != VM_OK ||
-		    (err = as_map(r->as[s], shared_va(0), vm_ptob(SHARED), segvn_create, &shared)) != VM_OK)
+		if ((err = as_alloc(r->vm, 0x10000, mach_caps(r->mach)->mc_user_max, &r->as[s])) !=
+			VM_OK ||
+		    (err = as_map(
+			 r->as[s], shared_va(0), vm_ptob(SHARED), segvn_create, &shared)) != VM_OK)
 			fail(r, "space", err);
 		for (unsigned i = 0; i < NPROGS; i++) {
 			struct program *p = &r->prog[s][i];
@@ -373,7 +372,8 @@ static void finish(struct race *r)
 		}
 	bad += vm_check(r->vm, report, r);
 	vm_usage(r->vm, &u);
-	if (bad != 0 || u.vu_anon_slots != 0 || u.vu_swap_used != 0 || u.vu_reserved != 0 || u.vu_wired != 0)
+	if (bad != 0 || u.vu_anon_slots != 0 || u.vu_swap_used != 0 || u.vu_reserved != 0 ||
+	    u.vu_wired != 0)
 		fail(r, "not consistent, or something is left", VM_EXIST);
 	vnode_rele(r->file);
 	vnode_rele(r->swap);
@@ -390,14 +390,16 @@ static uint64_t *draw_words(const struct how *how, uint64_t *n)
 	*n = 0;
 	for (uint64_t i = 0; i < how->rounds; i++)
 		for (unsigned k = 0; k < NSPACES * NPROGS; k++)
-			words[(*n)++] = ((draw(&p) << 11 ^ draw(&p)) | 1ull << 62) / PROGRAM_STEP * PROGRAM_STEP + k;
+			words[(*n)++] = ((draw(&p) << 11 ^ draw(&p)) | 1ull << 62) / PROGRAM_STEP *
+				PROGRAM_STEP +
+			    k;
 	return words;
 }
 
 /* Sums over the runs, made in children. */
 static struct totals {
 	uint64_t at, switches, refusals, ipis;
-} *totals;
+} * totals;
 
 static void run(const void *arg)
 {
@@ -430,17 +432,21 @@ static bool fails(const uint64_t *words, uint64_t n, const void *arg)
 static void shrink(struct how *how, uint64_t *words)
 {
 	how->nwords = script_shrink(words, how->nwords, fails, how, 600, 60);
-	fprintf(stderr, "shrunk to %" PRIu64 " operations (--seed %" PRIu64 " --format %s%s%s%s --script FILE):\n",
-	    how->nwords, how->seed, how->format_name, how->split ? " --split" : "", how->linux_like ? " --linux" : "",
-	    how->no_wait ? " --no-wait" : "");
+	fprintf(stderr,
+	    "shrunk to %" PRIu64 " operations (--seed %" PRIu64
+	    " --format %s%s%s%s --script FILE):\n",
+	    how->nwords, how->seed, how->format_name, how->split ? " --split" : "",
+	    how->linux_like ? " --linux" : "", how->no_wait ? " --no-wait" : "");
 	for (uint64_t i = 0; i < how->nwords; i++)
-		fprintf(stderr, "%016" PRIx64 " program %u\n", words[i], (unsigned)(words[i] % PROGRAM_STEP));
+		fprintf(stderr, "%016" PRIx64 " program %u\n", words[i],
+		    (unsigned)(words[i] % PROGRAM_STEP));
 	(void)script_child(run, how, false, &totals->at);
 }
 
 static bool run_seed(struct how *how, const char *script)
 {
-	uint64_t *words = script != NULL ? script_read(script, &how->nwords) : draw_words(how, &how->nwords);
+	uint64_t *words =
+	    script != NULL ? script_read(script, &how->nwords) : draw_words(how, &how->nwords);
 	bool ok;
 
 	how->words = words;
@@ -481,15 +487,17 @@ int main(int argc, char **argv)
 	}
 	if (script != NULL)
 		seeds = 1;
-	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	totals =
+	    mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (totals == MAP_FAILED)
 		return 2;
-	printf(
-	    "race_test: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " rounds\n", first, first + seeds - 1, how.rounds);
+	printf("race_test: seeds %" PRIu64 " to %" PRIu64 ", %" PRIu64 " rounds\n", first,
+	    first + seeds - 1, how.rounds);
 	for (how.seed = first; how.seed < first + seeds; how.seed++)
 		if (!run_seed(&how, script))
 			return 1;
-	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64 " interrupts, %" PRIu64 " refused: ok\n",
+	printf("race_test: %" PRIu64 " seeds, %" PRIu64 " switches, %" PRIu64
+	       " interrupts, %" PRIu64 " refused: ok\n",
 	    seeds, totals->switches, totals->ipis, totals->refusals);
 	return 0;
 }

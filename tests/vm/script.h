@@ -61,7 +61,8 @@ static inline size_t script_draw(uint64_t word, const void *ops, size_t n, size_
 	unsigned total = 0, x;
 	size_t i;
 
-#define WEIGHT(k) (((const struct script_op *)(const void *)((const char *)ops + (k) * size))->so_weight)
+#define WEIGHT(k)                                                                                  \
+	(((const struct script_op *)(const void *)((const char *)ops + (k)*size))->so_weight)
 	for (i = 0; i < n; i++)
 		total += WEIGHT(i);
 	x = (unsigned)((word >> 40) % total);
@@ -73,7 +74,8 @@ static inline size_t script_draw(uint64_t word, const void *ops, size_t n, size_
 
 /* What is left of a failing script when nothing more can be left out, piece after smaller piece, within so many runs and seconds. */
 static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
-    bool (*fails)(const uint64_t *words, uint64_t n, const void *arg), const void *arg, unsigned runs, unsigned seconds)
+    bool (*fails)(const uint64_t *words, uint64_t n, const void *arg), const void *arg,
+    unsigned runs, unsigned seconds)
 {
 	uint64_t *try = malloc((n + 1) * sizeof(*try));
 	time_t end = time(NULL) + seconds;
@@ -104,14 +106,17 @@ static inline void script_limit(unsigned seconds)
 }
 
 /* run(arg) in a child, silent if quiet. Its exit status; 1 if a signal killed it, which is told with *at, the operation. */
-static inline int script_child(void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
+static inline int script_child(
+    void (*run)(const void *arg), const void *arg, bool quiet, const volatile uint64_t *at)
 {
 	int status;
 	pid_t pid;
 
 	fflush(stdout);
 	if ((pid = fork()) == 0) {
-		if (quiet && (freopen("/dev/null", "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL))
+		if (quiet &&
+		    (freopen("/dev/null", "w", stderr) == NULL ||
+			freopen("/dev/null", "w", stdout) == NULL))
 			_exit(2);
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* who repeats it may be killed */
 		run(arg);
@@ -123,7 +128,8 @@ static inline int script_child(void (*run)(const void *arg), const void *arg, bo
 		exit(2);
 	}
 	if (WIFSIGNALED(status) && !quiet)
-		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status), *at);
+		fprintf(stderr, "killed by signal %d at operation %" PRIu64 "\n", WTERMSIG(status),
+		    *at);
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
 		return SCRIPT_ENDLESS;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;

@@ -10,13 +10,16 @@
 
 static void boot_bytes_are_what_vm_create_takes(void **state)
 {
-	const struct policy_ops *const policies[] = { NULL, policy_find("clockpro"), policy_find("arc") };
+	const struct policy_ops *const policies[] = { NULL, policy_find("clockpro"),
+		policy_find("arc") };
 	static const pfn_t frames[] = { 64, 1000, 70000 };
 
 	(void)state;
 	for (unsigned i = 0; i < 9; i++) {
 		struct sim_config cfg = { .frames = frames[i / 3], .ncpus = 1 + i % 4 };
-		struct vm_config vc = { .vc_frames = cfg.frames, .vc_policy = policies[i % 3], .vc_anon_max = i * 1000 };
+		struct vm_config vc = { .vc_frames = cfg.frames,
+			.vc_policy = policies[i % 3],
+			.vc_anon_max = i * 1000 };
 		struct mach *m = vc.vc_mach = sim_create(&cfg);
 		struct sim_stats st;
 		struct vm *vm;
@@ -76,7 +79,8 @@ static uint64_t made_executable(struct sys *s)
 /* The machine hears of it when a frame is loaded executable, and when a loaded one becomes so; not otherwise. */
 static void the_machine_hears_of_frames_made_executable(void **state)
 {
-	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X };
 	struct sim_config cfg = { .frames = 256 };
 	struct as *as;
 	struct sys s;
@@ -102,7 +106,8 @@ static void the_machine_hears_of_frames_made_executable(void **state)
 /* Where software sets the reference bit: a fetch from a page that may be executed only sets it, and is no fault. */
 static void an_instruction_fetch_sets_the_reference_bit(void **state)
 {
-	struct segvn_args a = { .sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X };
 	struct sim_config cfg = { .frames = 256, .format = SIM_SV48, .ad_by_trap = true };
 	struct as *as;
 	struct sys s;

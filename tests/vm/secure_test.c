@@ -20,19 +20,20 @@ static void what_was_writable_is_never_executable(void **state)
 	plain = new_as(&s);
 	as = new_as(&s);
 	assert_int_equal(map_prot(as, BASE, RW), VM_OK);
-	assert_int_equal(map_prot(as, BASE + 7 * MB, RW | PROT_X), VM_OK); /* before: stays, but cannot be made anew */
+	assert_int_equal(map_prot(as, BASE + 7 * MB, RW | PROT_X),
+	    VM_OK); /* before: stays, but cannot be made anew */
 	as_secure(as, AS_WXORX, 0);
 	assert_int_equal(map_prot(as, BASE + MB, RW | PROT_X), VM_ACCESS);
 	assert_int_equal(map_prot(as, BASE + MB, RW), VM_OK);
 	assert_int_equal(map_prot(as, BASE + 2 * MB, PROT_R | PROT_X), VM_OK);
 	assert_int_equal(map_prot(as, BASE + 3 * MB, PROT_R), VM_OK);
 	/* data */
-	assert_int_equal(
-	    as_setprot(as, BASE, PG, PROT_R | PROT_X), VM_ACCESS); /* writable before the space was secured */
+	assert_int_equal(as_setprot(as, BASE, PG, PROT_R | PROT_X),
+	    VM_ACCESS); /* writable before the space was secured */
 	assert_int_equal(as_setprot(as, BASE + MB, PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(as_setprot(as, BASE + MB, 2 * PG, PROT_R), VM_OK);
-	assert_int_equal(
-	    as_setprot(as, BASE + MB + PG, PG, PROT_R | PROT_X), VM_ACCESS); /* remembered by the parts, too */
+	assert_int_equal(as_setprot(as, BASE + MB + PG, PG, PROT_R | PROT_X),
+	    VM_ACCESS); /* remembered by the parts, too */
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R), VM_OK);
 	assert_int_equal(as_setprot(as, BASE + 7 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	/* text: can be loaded read-only and then made executable, and never writable while it is */
@@ -45,12 +46,15 @@ static void what_was_writable_is_never_executable(void **state)
 	assert_int_equal(as_dup(as, &child), VM_OK);
 	assert_int_equal(as_setprot(child, BASE + 3 * MB, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(map_prot(child, BASE + 5 * MB, RW | PROT_X), VM_ACCESS);
-	assert_int_equal(as_remap(child, BASE + 3 * MB, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at), VM_OK);
+	assert_int_equal(
+	    as_remap(child, BASE + 3 * MB, 4 * PG, 4 * PG, REMAP_MAYMOVE | REMAP_FIXED, &at),
+	    VM_OK);
 	assert_int_equal(as_setprot(child, at, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_int_equal(map_prot(plain, BASE, RW | PROT_X), VM_OK);
 	put(&s, plain, BASE, 1);
 	at = BASE + 9 * MB;
-	assert_int_equal(as_transfer(plain, BASE, 4 * PG, as, &at, TRANSFER_COW, RW | PROT_X), VM_ACCESS);
+	assert_int_equal(
+	    as_transfer(plain, BASE, 4 * PG, as, &at, TRANSFER_COW, RW | PROT_X), VM_ACCESS);
 	assert_int_equal(as_transfer(plain, BASE, 4 * PG, as, &at, TRANSFER_COW, RW), VM_OK);
 	assert_int_equal(as_setprot(as, at, 4 * PG, PROT_R | PROT_X), VM_ACCESS);
 	assert_sound(&s);
@@ -68,7 +72,9 @@ static void draw_places(struct as *as, vaddr_t *at)
 
 	for (unsigned i = 0; i < DRAWS; i++) {
 		at[i] = 0;
-		assert_int_equal(as_map_at(as, &at[i], 3 * PG, i % 8 == 7 ? 2 * MB : 0, 0, segvn_create, &a), VM_OK);
+		assert_int_equal(
+		    as_map_at(as, &at[i], 3 * PG, i % 8 == 7 ? 2 * MB : 0, 0, segvn_create, &a),
+		    VM_OK);
 		assert_int_equal(at[i] & (i % 8 == 7 ? 2 * MB - 1 : PG - 1), 0);
 	}
 }

@@ -95,12 +95,14 @@ static inline enum vm_err map_anon(struct as *as, vaddr_t va, uint64_t pages, un
 	return as_map(as, va, pages * PG, segvn_create, &a);
 }
 
-static inline enum vm_err map_file(
-    struct as *as, vaddr_t va, uint64_t pages, struct vnode *vp, voff_t off, unsigned prot, unsigned flags)
+static inline enum vm_err map_file(struct as *as, vaddr_t va, uint64_t pages, struct vnode *vp,
+    voff_t off, unsigned prot, unsigned flags)
 {
-	struct segvn_args a = {
-		.sa_vnode = vp, .sa_off = off, .sa_prot = prot, .sa_maxprot = RW | PROT_X, .sa_flags = flags
-	};
+	struct segvn_args a = { .sa_vnode = vp,
+		.sa_off = off,
+		.sa_prot = prot,
+		.sa_maxprot = RW | PROT_X,
+		.sa_flags = flags };
 
 	return as_map(as, va, pages * PG, segvn_create, &a);
 }

@@ -7,8 +7,8 @@
 #define GB ((uint64_t)1 << 30)
 #define NAS 100u
 
-static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39, SIM_SV48,
-	SIM_SFMMU };
+static const enum sim_format formats[] = { SIM_X86_64, SIM_LA57, SIM_I386, SIM_PAE, SIM_SV39,
+	SIM_SV48, SIM_SFMMU };
 
 static void start(struct sys *s, enum sim_format f, pfn_t frames)
 {
@@ -33,7 +33,8 @@ static void hundred_spaces_use_one_set_of_tables(void **state)
 	struct vm_usage u0, u1, u2;
 
 	start(&s, SIM_X86_64, 8192);
-	assert_int_equal(spt_create(s.vm, GB, RW, false, &a.pa_spt), VM_NOSWAP); /* it is promised like other memory */
+	assert_int_equal(spt_create(s.vm, GB, RW, false, &a.pa_spt),
+	    VM_NOSWAP); /* it is promised like other memory */
 	s.vm->vm_config.vc_overcommit = true;
 	assert_int_equal(spt_create(s.vm, GB, RW, false, &a.pa_spt), VM_OK);
 	for (unsigned i = 0; i < NAS; i++)
@@ -82,13 +83,15 @@ static void changes_reach_every_sharer(void **state)
 		for (unsigned i = 0; i < 4; i++) {
 			as[i] = user(&s);
 			at[i] = (8 + 5 * i) * step;
-			assert_int_equal(as_map(as[i], at[i] + PG, 4 * step, segspt_create, &a), VM_INVAL);
+			assert_int_equal(
+			    as_map(as[i], at[i] + PG, 4 * step, segspt_create, &a), VM_INVAL);
 			assert_int_equal(as_map(as[i], at[i], 4 * step, segspt_create, &a), VM_OK);
 		}
 		for (uint64_t i = 0; i < 64; i++)
 			put(&s, as[i % 4], at[i % 4] + i * (step / 16), 100 + i);
 		for (uint64_t i = 0; i < 64; i++)
-			assert_int_equal(get(&s, as[(i + 1) % 4], at[(i + 1) % 4] + i * (step / 16)), 100 + i);
+			assert_int_equal(
+			    get(&s, as[(i + 1) % 4], at[(i + 1) % 4] + i * (step / 16)), 100 + i);
 		assert_int_equal(as_advise(as[0], at[0], 4 * step, ADV_PAGEOUT), VM_OK);
 		assert_sound(&s); /* no TLB has anything of it left */
 		assert_int_equal(hat_probe(as_hat(as[3]), at[3], NULL), PFN_INVALID);
@@ -103,7 +106,8 @@ static void changes_reach_every_sharer(void **state)
 		assert_int_equal(as_dup(as[1], &child), VM_OK);
 		put(&s, child, at[1] + 16, 9);
 		assert_int_equal(get(&s, as[2], at[2] + 16), 9);
-		assert_int_equal(as_unmap(as[2], at[2], step), VM_NOTSUP); /* as a whole or not at all */
+		assert_int_equal(
+		    as_unmap(as[2], at[2], step), VM_NOTSUP); /* as a whole or not at all */
 		assert_int_equal(as_unmap(as[2], at[2], 4 * step), VM_OK);
 		assert_int_equal(try_get(&s, as[2], at[2], &v), VM_NOMAP);
 		assert_int_equal(as_setprot(as[1], at[1], 4 * step, PROT_R), VM_NOTSUP);
@@ -130,7 +134,8 @@ static void shared_tables_answer_every_call(void **state)
 	assert_int_equal(spt_create(s.vm, 2 * MB, RW, false, &args.pa_spt), VM_OK);
 	a = user(&s);
 	b = user(&s);
-	assert_int_equal(as_map(a, 8 * MB, 4 * MB, segspt_create, &args), VM_INVAL); /* whole or not at all */
+	assert_int_equal(
+	    as_map(a, 8 * MB, 4 * MB, segspt_create, &args), VM_INVAL); /* whole or not at all */
 	assert_int_equal(as_map(a, 8 * MB, 2 * MB, segspt_create, &args), VM_OK);
 	assert_int_equal(as_map(b, 8 * MB, 2 * MB, segspt_create, &args), VM_OK);
 	assert_int_equal(as_checkprot(a, 8 * MB, PG, RW), VM_OK);
@@ -203,7 +208,8 @@ static void attaching_survives_failures(void **state)
 			vm_inject(s.vm, what, nth);
 			if (spt_create(s.vm, 8 * MB, RW, false, &args.pa_spt) == VM_OK) {
 				if (as_alloc(s.vm, 0x10000, (vaddr_t)1 << 40, &a) == VM_OK) {
-					if (as_map(a, 16 * MB, 8 * MB, segspt_create, &args) == VM_OK)
+					if (as_map(a, 16 * MB, 8 * MB, segspt_create, &args) ==
+					    VM_OK)
 						(void)try_put(&s, a, 16 * MB, 1);
 					assert_sound(&s);
 					as_free(a);

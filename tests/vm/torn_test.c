@@ -16,7 +16,8 @@ static void put_all(struct sys *s, struct as *as, unsigned pages, uint64_t gener
 	for (unsigned i = 0; i < pages; i++) {
 		for (unsigned k = 0; k < VM_PAGESIZE / 8; k++)
 			words[k] = generation * 1000003 + i * 512 + k + 1;
-		assert_int_equal(sim_write(s->m, as, 0, BASE + i * PG, words, VM_PAGESIZE, NULL), VM_OK);
+		assert_int_equal(
+		    sim_write(s->m, as, 0, BASE + i * PG, words, VM_PAGESIZE, NULL), VM_OK);
 	}
 }
 
@@ -47,9 +48,10 @@ static uint64_t swap_out(struct sys *s, struct as *as)
 
 static void map(struct sys *s, struct as *as, struct vnode *file, unsigned pages)
 {
-	struct segvn_args a = {
-		.sa_vnode = file, .sa_prot = RW, .sa_maxprot = RW, .sa_flags = file != NULL ? SEGVN_SHARED : 0
-	};
+	struct segvn_args a = { .sa_vnode = file,
+		.sa_prot = RW,
+		.sa_maxprot = RW,
+		.sa_flags = file != NULL ? SEGVN_SHARED : 0 };
 
 	(void)s;
 	assert_int_equal(as_map(as, BASE, pages * PG, segvn_create, &a), VM_OK);
@@ -111,8 +113,10 @@ static void a_file_is_whole_after_the_next_sync(void **state)
 		/* on disk there is a page of both, and nobody gets to see it */
 		disk = sim_disk_data(file);
 		if (at % SECTORS != 0) {
-			assert_int_equal(disk[at / SECTORS * 512], 2 * 1000003 + at / SECTORS * 512 + 1);
-			assert_int_equal(disk[at / SECTORS * 512 + 511], 1 * 1000003 + at / SECTORS * 512 + 512);
+			assert_int_equal(
+			    disk[at / SECTORS * 512], 2 * 1000003 + at / SECTORS * 512 + 1);
+			assert_int_equal(
+			    disk[at / SECTORS * 512 + 511], 1 * 1000003 + at / SECTORS * 512 + 512);
 		}
 		for (unsigned i = 0; i < 4; i++)
 			assert_int_equal(look(&s, as, i, 2), VM_OK);
@@ -211,7 +215,9 @@ static void power_fails_at_any_moment(void **state)
 
 	(void)state;
 	for (uint64_t when = 1000; when < 260000; when += 1700) {
-		struct sim_config cfg = { .frames = 128, .ncpus = 2, .seed = when, .disk_latency = 20000 };
+		struct sim_config cfg = {
+			.frames = 128, .ncpus = 2, .seed = when, .disk_latency = 20000
+		};
 		enum vm_err sync = VM_OK;
 		struct sys s;
 		struct as *as;
@@ -239,7 +245,8 @@ static void power_fails_at_any_moment(void **state)
 
 			for (unsigned i = 0; i < SIM_SECTOR / 8; i++)
 				assert_int_equal(disk[k + i], g * 1000003 + k + i + 1);
-			mixed += k % 512 != 0 && g != (disk[k - SIM_SECTOR / 8] - (k - SIM_SECTOR / 8) - 1) / 1000003;
+			mixed += k % 512 != 0 &&
+			    g != (disk[k - SIM_SECTOR / 8] - (k - SIM_SECTOR / 8) - 1) / 1000003;
 		}
 		sim_disk_power_is_back(file);
 		assert_int_equal(as_sync(as, BASE, 8 * PG, 0), VM_OK);

@@ -26,23 +26,27 @@
  */
 #include "vm/impl.h"
 
-#define ANON_BATCH   64u
+#define ANON_BATCH 64u
 #define ANON_CPU_MAX 128u
 
-static voff_t anon_off(anon_id id)
-{
-	return (voff_t)id << VM_PAGESHIFT;
-}
+static voff_t anon_off(anon_id id) { return (voff_t)id << VM_PAGESHIFT; }
 
 static struct anon *anon_of(struct vm *vm, anon_id id)
 {
-	VM_ASSERT(
-	    id != 0 && id / VM_ANONCHUNK < __atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
+	VM_ASSERT(id != 0 &&
+	    id / VM_ANONCHUNK <
+		__atomic_load_n((uint32_t *)(void *)&vm->vm_anonchunks, __ATOMIC_ACQUIRE));
 	return &vm->vm_anonchunk[id / VM_ANONCHUNK][id % VM_ANONCHUNK];
 }
 
-static uint32_t anon_refs(const struct anon *an) { return __atomic_load_n(&an->an_refcnt, __ATOMIC_ACQUIRE); }
-static uint32_t anon_swap(const struct anon *an) { return __atomic_load_n(&an->an_swap, __ATOMIC_ACQUIRE); }
+static uint32_t anon_refs(const struct anon *an)
+{
+	return __atomic_load_n(&an->an_refcnt, __ATOMIC_ACQUIRE);
+}
+static uint32_t anon_swap(const struct anon *an)
+{
+	return __atomic_load_n(&an->an_swap, __ATOMIC_ACQUIRE);
+}
 static uint32_t anon_swap_set(struct anon *an, uint32_t to)
 {
 	return __atomic_exchange_n(&an->an_swap, to, __ATOMIC_ACQ_REL);
@@ -61,8 +65,13 @@ static enum vm_err swapfs_sync(struct vnode *vp, voff_t off, uint64_t len) { ret
 static uint64_t swapfs_size(struct vnode *vp) { return ~(uint64_t)0; }
 static void swapfs_inactive(struct vnode *vp) {}
 static const struct vnode_ops swapfs_ops = {
-	.vo_name = "swapfs", .vo_start = swapfs_start, .vo_poll = swapfs_poll, .vo_discard = swapfs_discard,
-	.vo_sync = swapfs_sync, .vo_size = swapfs_size, .vo_inactive = swapfs_inactive,
+	.vo_name = "swapfs",
+	.vo_start = swapfs_start,
+	.vo_poll = swapfs_poll,
+	.vo_discard = swapfs_discard,
+	.vo_sync = swapfs_sync,
+	.vo_size = swapfs_size,
+	.vo_inactive = swapfs_inactive,
 };
 
 static uint32_t anon_maxchunks(const struct vm_config *vc)
@@ -88,10 +97,13 @@ enum vm_err anon_init(struct vm *vm)
 	vnode_init(&vm->vm_swapfs, vm, &swapfs_ops, NULL);
 	vm->vm_swapfs.v_flags = V_SWAPFS;
 	vm->vm_anonchunks_max = anon_maxchunks(&vm->vm_config);
-	vm->vm_anonchunk = mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
+	vm->vm_anonchunk =
+	    mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
 	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", node, 64, NULL, NULL, NULL);
 	vm->vm_anonmaps = kmem_cache_create(vm, "anon_map", map, 64, NULL, NULL, NULL);
-	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL ? VM_NOMEM : VM_OK;
+	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL
+	    ? VM_NOMEM
+	    : VM_OK;
 }
 
 /* A chunk is one frame: it never needs several in a row. */
@@ -254,10 +266,7 @@ void anon_hold(struct vm *vm, anon_id id)
 	(void)old;
 }
 
-uint32_t anon_refcnt(struct vm *vm, anon_id id)
-{
-	return anon_refs(anon_of(vm, id));
-}
+uint32_t anon_refcnt(struct vm *vm, anon_id id) { return anon_refs(anon_of(vm, id)); }
 
 /* The id is nobody's any more. */
 static void anon_put(struct vm *vm, anon_id id)
@@ -305,15 +314,9 @@ uint32_t anon_count(struct vm *vm)
 	return n;
 }
 
-static uint32_t anon_slot(struct vm *vm, anon_id id)
-{
-	return anon_swap(anon_of(vm, id));
-}
+static uint32_t anon_slot(struct vm *vm, anon_id id) { return anon_swap(anon_of(vm, id)); }
 
-bool anon_swapped(struct vm *vm, anon_id id)
-{
-	return anon_slot(vm, id) != VM_NO_SLOT;
-}
+bool anon_swapped(struct vm *vm, anon_id id) { return anon_slot(vm, id) != VM_NO_SLOT; }
 
 void anon_dropped(struct vm *vm, anon_id id)
 {
@@ -337,10 +340,7 @@ bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
 }
 
 /* A reference, unless the last one is gone already. */
-bool anon_tryhold(struct vm *vm, anon_id id)
-{
-	return vm_tryhold(&anon_of(vm, id)->an_refcnt);
-}
+bool anon_tryhold(struct vm *vm, anon_id id) { return vm_tryhold(&anon_of(vm, id)->an_refcnt); }
 
 /* PG_NODE of the nth after a page with these flags, where pages are spread; else 0. */
 static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
@@ -349,7 +349,8 @@ static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
 }
 
 /* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
-static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, unsigned flags, struct page **pps)
+static uint32_t gather_neighbours(
+    struct vm *vm, uint32_t slot, uint32_t most, unsigned flags, struct page **pps)
 {
 	uint32_t n = 1;
 
@@ -357,7 +358,9 @@ static uint32_t gather_neighbours(struct vm *vm, uint32_t slot, uint32_t most, u
 		anon_id id = swap_owner(vm, slot, n);
 		struct page *pp;
 
-		if (id == 0 || page_create(vm, &vm->vm_swapfs, anon_off(id), spread_on(vm, flags, n), &pp) != VM_OK)
+		if (id == 0 ||
+		    page_create(vm, &vm->vm_swapfs, anon_off(id), spread_on(vm, flags, n), &pp) !=
+			VM_OK)
 			break;
 		if (!anon_lives_in(vm, id, slot + n)) {
 			page_destroy(vm, pp);
@@ -453,7 +456,8 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, u
 }
 
 /* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
-static enum vm_err anon_fill(struct vm *vm, anon_id id, unsigned hint, unsigned flags, bool quick, struct page *pp)
+static enum vm_err anon_fill(
+    struct vm *vm, anon_id id, unsigned hint, unsigned flags, bool quick, struct page *pp)
 {
 	uint32_t slot = anon_slot(vm, id);
 	enum vm_err e;
@@ -511,7 +515,8 @@ static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struc
 	if (id == 0)
 		return VM_NOMEM;
 	/* Exists: a late prefetch of the id's former life is about to give up. */
-	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | PG_NEW | flags, ppp)) == VM_EXIST)
+	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | PG_NEW | flags, ppp)) ==
+	    VM_EXIST)
 		mach_yield();
 	if (e != VM_OK) {
 		anon_decref(vm, id);
@@ -533,7 +538,8 @@ enum vm_err anon_zero(struct vm *vm, unsigned flags, anon_id *idp, struct page *
 	return e;
 }
 
-enum vm_err anon_private(struct vm *vm, struct page *src, unsigned flags, anon_id *idp, struct page **ppp)
+enum vm_err anon_private(
+    struct vm *vm, struct page *src, unsigned flags, anon_id *idp, struct page **ppp)
 {
 	enum vm_err e = anon_fresh(vm, flags, idp, ppp);
 
@@ -582,7 +588,8 @@ static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), 
 	}
 	for (anon_id id = 1; id < vm->vm_anonchunks * VM_ANONCHUNK; id++)
 		if (anon_of(vm, id)->an_refcnt != 0) {
-			report(arg, "an anon's reference count is not that of the map entries that hold it");
+			report(arg,
+			    "an anon's reference count is not that of the map entries that hold it");
 			bad++;
 		}
 	(void)anonmap_count_refs(vm, true);

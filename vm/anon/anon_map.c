@@ -16,26 +16,26 @@
  */
 #include "vm/impl.h"
 
-#define LEAF_SHIFT  9u
-#define LEAF_N	    (1u << LEAF_SHIFT)
+#define LEAF_SHIFT 9u
+#define LEAF_N (1u << LEAF_SHIFT)
 #define INNER_SHIFT 8u
-#define INNER_N	    (1u << INNER_SHIFT)
-#define NODE_BYTES  2048u
-#define BUSY	    0x80000000u
+#define INNER_N (1u << INNER_SHIFT)
+#define NODE_BYTES 2048u
+#define BUSY 0x80000000u
 
 struct anon_map {
 	/* What a fault works on: one cache line. */
 	struct mach_mutex am_lock;
-	void	*am_root;	    /* am_lock */
-	uint64_t am_npages;	    /* am_lock to change */
-	uint64_t am_count;	    /* am_lock to change: entries that have an anon */
-	unsigned am_levels;	    /* am_lock: 0: the root is a leaf */
-	uint32_t am_waiters;	    /* am_lock */
-	struct vm *am_vm;	    /* const */
+	void *am_root;                      /* am_lock */
+	uint64_t am_npages;                 /* am_lock to change */
+	uint64_t am_count;                  /* am_lock to change: entries that have an anon */
+	unsigned am_levels;                 /* am_lock: 0: the root is a leaf */
+	uint32_t am_waiters;                /* am_lock */
+	struct vm *am_vm;                   /* const */
 	struct anon_map *am_next, *am_prev; /* vm_anonlock: all maps, for vm_check */
-	uint64_t am_resv;	    /* (a) pages reserved for all who share the map */
+	uint64_t am_resv;                   /* (a) pages reserved for all who share the map */
 	_Atomic uint32_t am_refcnt;
-	struct mach_cv am_cv;	    /* with am_lock: a busy bit was cleared */
+	struct mach_cv am_cv; /* with am_lock: a busy bit was cleared */
 };
 
 struct anon_map *anonmap_alloc(struct vm *vm, uint64_t npages)
@@ -191,10 +191,7 @@ uint64_t anonmap_count(struct anon_map *am)
 	return __atomic_load_n(&am->am_count, __ATOMIC_RELAXED);
 }
 
-bool anonmap_alone(struct anon_map *am)
-{
-	return am->am_refcnt == 1;
-}
+bool anonmap_alone(struct anon_map *am) { return am->am_refcnt == 1; }
 
 enum vm_err anonmap_reserve(struct anon_map *am, uint64_t npages)
 {
@@ -311,15 +308,18 @@ anon_id anonmap_peek(struct anon_map *am, uint64_t idx)
 /* First index in [idx, end) of this table with an entry (a busy one counts); end if none. */
 static uint64_t next_in(void *node, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
 {
-	uint64_t step = level == 0 ? 1 : indexes_below(level - 1), n = level == 0 ? LEAF_N : INNER_N;
+	uint64_t step = level == 0 ? 1 : indexes_below(level - 1),
+		 n = level == 0 ? LEAF_N : INNER_N;
 
-	for (uint64_t i = idx > base ? (idx - base) / step : 0; i < n && base + i * step < end; i++) {
+	for (uint64_t i = idx > base ? (idx - base) / step : 0; i < n && base + i * step < end;
+	     i++) {
 		if (level == 0) {
 			if (((uint32_t *)node)[i] != 0)
 				return base + i;
 		} else if (((void **)node)[i] != NULL) {
 			uint64_t lo = base + i * step,
-				 at = next_in(((void **)node)[i], level - 1, lo, idx > lo ? idx : lo, end);
+				 at = next_in(
+				     ((void **)node)[i], level - 1, lo, idx > lo ? idx : lo, end);
 
 			if (at < end && at < lo + step)
 				return at;
@@ -332,7 +332,9 @@ uint64_t anonmap_next(struct anon_map *am, uint64_t idx)
 {
 	mach_mutex_enter(&am->am_lock);
 	uint64_t end = am->am_npages;
-	uint64_t at = am->am_root == NULL || idx >= end ? end : next_in(am->am_root, am->am_levels, 0, idx, end);
+	uint64_t at = am->am_root == NULL || idx >= end
+	    ? end
+	    : next_in(am->am_root, am->am_levels, 0, idx, end);
 	mach_mutex_exit(&am->am_lock);
 	return at;
 }
@@ -346,7 +348,8 @@ static uint64_t next_entry(struct anon_map *am, uint64_t idx)
 }
 
 /* Frees the tables that lie wholly in [idx, end) and hold nothing. True: node itself was freed. am_lock held. */
-static bool free_tables(struct anon_map *am, void **at, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
+static bool free_tables(
+    struct anon_map *am, void **at, unsigned level, uint64_t base, uint64_t idx, uint64_t end)
 {
 	bool empty = true;
 
@@ -359,7 +362,8 @@ static bool free_tables(struct anon_map *am, void **at, unsigned level, uint64_t
 			empty = ((uint32_t *)*at)[i] == 0;
 	} else {
 		for (unsigned i = 0; i < INNER_N; i++)
-			empty &= free_tables(am, &((void **)*at)[i], level - 1, base + i * indexes_below(level - 1), idx, end);
+			empty &= free_tables(am, &((void **)*at)[i], level - 1,
+			    base + i * indexes_below(level - 1), idx, end);
 	}
 	if (empty && base >= idx && base + indexes_below(level) <= end) {
 		kmem_cache_free(am->am_vm->vm_anonnodes, *at);
@@ -384,13 +388,15 @@ void anonmap_drop(struct anon_map *am, uint64_t idx, uint64_t n)
 	}
 	if (n >= LEAF_N) {
 		mach_mutex_enter(&am->am_lock);
-		(void)free_tables(am, &am->am_root, am->am_levels, 0, idx, end >= am->am_npages ? indexes_below(am->am_levels) : end);
+		(void)free_tables(am, &am->am_root, am->am_levels, 0, idx,
+		    end >= am->am_npages ? indexes_below(am->am_levels) : end);
 		mach_mutex_exit(&am->am_lock);
 	}
 }
 
 /* Every table for the entries of [idx, idx+n) of from exists in to at toidx. */
-static bool make_tables(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+static bool make_tables(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
 	for (uint64_t i = next_entry(from, idx); i < idx + n; i = next_entry(from, i + 1)) {
 		anon_id id;
@@ -403,7 +409,8 @@ static bool make_tables(struct anon_map *from, uint64_t idx, struct anon_map *to
 }
 
 /* Entries of [idx, idx+n) of from to `to` at toidx: shared, or (move) taken along. */
-static enum vm_err transfer_entries(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
+static enum vm_err transfer_entries(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
 {
 	anon_id id, other;
 
@@ -426,12 +433,14 @@ static enum vm_err transfer_entries(struct anon_map *from, uint64_t idx, struct 
 	return VM_OK;
 }
 
-enum vm_err anonmap_dup(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+enum vm_err anonmap_dup(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
 	return transfer_entries(from, idx, to, toidx, n, false);
 }
 
-enum vm_err anonmap_move(struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
+enum vm_err anonmap_move(
+    struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n)
 {
 	return transfer_entries(from, idx, to, toidx, n, true);
 }

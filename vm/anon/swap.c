@@ -25,10 +25,11 @@
  */
 #include "vm/impl.h"
 
-#define CHUNK_SLOTS 1023u /* and a count: one page */
-#define CLAIMED	    0xffffffffu /* taken, its owner not known yet */
-#define SPARSE 4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
-#define LEAST_SPAN  (4 * CHUNK_SLOTS)
+#define CHUNK_SLOTS 1023u   /* and a count: one page */
+#define CLAIMED 0xffffffffu /* taken, its owner not known yet */
+#define SPARSE                                                                                     \
+	4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
+#define LEAST_SPAN (4 * CHUNK_SLOTS)
 
 static uint64_t count_chunks(const struct swap_area *sw)
 {
@@ -122,7 +123,8 @@ static void area_free(struct vm *vm, struct swap_area *sw)
 {
 	for (uint64_t c = 0; sw->sw_chunk != NULL && c < count_chunks(sw); c++)
 		if (sw->sw_chunk[c] != NULL)
-			page_kfree(vm, page_of(vm, mach_kva_frame(vm->vm_mach, sw->sw_chunk[c])), 0);
+			page_kfree(
+			    vm, page_of(vm, mach_kva_frame(vm->vm_mach, sw->sw_chunk[c])), 0);
 	if (sw->sw_chunk != NULL)
 		kmem_free(vm, sw->sw_chunk, count_chunks(sw) * sizeof(uint32_t *));
 	kmem_free(vm, sw, sizeof *sw);
@@ -205,7 +207,8 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 		const uint32_t *c = sw->sw_chunk[i / CHUNK_SLOTS];
 
 		step = 1;
-		if (c == NULL ? tables : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
+		if (c == NULL ? tables
+			      : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
 			step = CHUNK_SLOTS - i % CHUNK_SLOTS;
 		else if (slot_owner(sw, i) == 0)
 			return i;
@@ -216,7 +219,8 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 }
 
 /* Up to want slots in a row are claimed, of those that find_slot finds. Returns how many, and the first. */
-static uint64_t claim_slots(struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
+static uint64_t claim_slots(
+    struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
 {
 	uint64_t end = search_span(sw), i = find_slot(sw, end, tables), n = 0;
 
@@ -252,7 +256,8 @@ enum vm_err swap_alloc_cluster(struct vm *vm, uint32_t want, uint32_t *first, ui
 		sw->sw_hint = i + n;
 		*first = sw->sw_first + (uint32_t)i + 1;
 		*got = (uint32_t)n;
-		if (sw->sw_next != NULL && sw->sw_next->sw_prio == sw->sw_prio) { /* equals take turns */
+		if (sw->sw_next != NULL &&
+		    sw->sw_next->sw_prio == sw->sw_prio) { /* equals take turns */
 			area_unlink_locked(vm, sw);
 			area_insert_locked(vm, sw);
 		}
@@ -312,7 +317,8 @@ static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
  * Writes n E-locked pages to the cluster of slots from first. The first *ok of them were written: each is clean and its anon is bound
  * to its slot. The other slots are free again. VM_OK if all n were written, else the error.
  */
-static enum vm_err write_cluster(struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
+static enum vm_err write_cluster(
+    struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
 {
 	voff_t off;
 	struct swap_area *sw = swap_area_of(vm, first, &off);
@@ -392,7 +398,8 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 	enum vm_err e = VM_OK;
 
 	mach_mutex_enter(&vm->vm_swaplock);
-	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing); sw = sw->sw_next)
+	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing);
+	     sw = sw->sw_next)
 		;
 	if (sw == NULL) {
 		mach_mutex_exit(&vm->vm_swaplock);
@@ -446,8 +453,9 @@ enum vm_err anon_reserve(struct vm *vm, uint64_t npages, bool touched)
 
 	mach_mutex_enter(&vm->vm_swaplock);
 	vm->vm_resvmax = swap_resv_max_locked(vm);
-	if (c->vc_promise != NULL ? !c->vc_promise(c->vc_promisearg, npages, touched) :
-		!c->vc_overcommit && (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
+	if (c->vc_promise != NULL ? !c->vc_promise(c->vc_promisearg, npages, touched)
+				  : !c->vc_overcommit &&
+		    (npages > vm->vm_resvmax || vm->vm_resv > vm->vm_resvmax - npages))
 		e = VM_NOSWAP;
 	else
 		vm->vm_resv += npages;
@@ -480,7 +488,9 @@ unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *a
 			uint32_t id = slot_owner(sw, i);
 
 			n += id != 0;
-			if (id != 0 && (id == CLAIMED || !anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {
+			if (id != 0 &&
+			    (id == CLAIMED ||
+				!anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {
 				report(arg, "a swap slot's owner does not know it");
 				bad++;
 			}

@@ -14,14 +14,12 @@
  */
 #include "vm/impl.h"
 
-static struct seg *seg_of(struct range_node *n)
-{
-	return (struct seg *)(void *)n;
-}
+static struct seg *seg_of(struct range_node *n) { return (struct seg *)(void *)n; }
 
 struct seg *as_seg_ge(struct as *as, vaddr_t va)
 {
-	struct seg **hint = (struct seg **)(void *)&as->a_last[mach_cpu_id() % AS_HINTS * AS_HINTSTEP];
+	struct seg **hint =
+	    (struct seg **)(void *)&as->a_last[mach_cpu_id() % AS_HINTS * AS_HINTSTEP];
 	struct seg *s = __atomic_load_n(hint, __ATOMIC_RELAXED);
 
 	VM_ASSERT(mach_rw_held(&as->a_lock, false));
@@ -37,7 +35,8 @@ void as_hints_drop(struct as *as)
 {
 	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	for (unsigned i = 0; i < AS_HINTS; i++)
-		__atomic_store_n((struct seg **)(void *)&as->a_last[i * AS_HINTSTEP], NULL, __ATOMIC_RELAXED);
+		__atomic_store_n(
+		    (struct seg **)(void *)&as->a_last[i * AS_HINTSTEP], NULL, __ATOMIC_RELAXED);
 }
 
 struct seg *as_segat(struct as *as, vaddr_t va)
@@ -54,15 +53,9 @@ struct seg *seg_next(struct seg *s)
 	return seg_of(range_next(&s->s_as->a_index, &s->s_node));
 }
 
-struct hat *as_hat(struct as *as)
-{
-	return as->a_hat;
-}
+struct hat *as_hat(struct as *as) { return as->a_hat; }
 
-struct vm *as_vm(struct as *as)
-{
-	return as->a_vm;
-}
+struct vm *as_vm(struct as *as) { return as->a_vm; }
 
 bool as_range(struct as *as, vaddr_t *addr, uint64_t *len)
 {
@@ -132,7 +125,9 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 	as->a_min = min;
 	as->a_max = max;
 	as->a_maxsize = as->a_maxlocked = as->a_maxresv = as->a_maxrss = ~(uint64_t)0;
-	if ((e = hat_alloc(vm, as, vm->vm_caps->mc_kernel_max != 0 && min >= vm->vm_caps->mc_kernel_min, &as->a_hat)) != VM_OK) {
+	if ((e = hat_alloc(vm, as,
+		 vm->vm_caps->mc_kernel_max != 0 && min >= vm->vm_caps->mc_kernel_min,
+		 &as->a_hat)) != VM_OK) {
 		kmem_free(vm, as, sizeof(*as));
 		return e;
 	}
@@ -150,8 +145,8 @@ enum vm_err as_alloc(struct vm *vm, vaddr_t min, vaddr_t max, struct as **asp)
 /* Rights and flags: neighbours that differ in them never merge, and the index tells so without reading them. */
 static uint8_t seg_kind(const struct seg *s)
 {
-	return (
-	    uint8_t)(s->s_ops->so_getprot((struct seg *)(uintptr_t)s, seg_base(s)) ^ s->s_flags << 3 ^ s->s_flags >> 5);
+	return (uint8_t)(s->s_ops->so_getprot((struct seg *)(uintptr_t)s, seg_base(s)) ^
+	    s->s_flags << 3 ^ s->s_flags >> 5);
 }
 
 void seg_rekind(struct seg *s)
@@ -215,7 +210,8 @@ void seg_free(struct seg *s)
 	kmem_cache_free(s->s_as->a_vm->vm_segs, s);
 }
 
-enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *create, const void *args, struct seg **sp)
+enum vm_err seg_make(struct as *as, vaddr_t base, vaddr_t end, seg_create_fn *create,
+    const void *args, struct seg **sp)
 {
 	enum vm_err e;
 
@@ -271,7 +267,8 @@ void as_free_later(struct as *as)
 
 	do
 		as->a_deadnext = head;
-	while (!__atomic_compare_exchange_n(&vm->vm_dead, &head, as, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	while (!__atomic_compare_exchange_n(
+	    &vm->vm_dead, &head, as, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
 static void free_dead(struct vm *vm)
@@ -280,7 +277,8 @@ static void free_dead(struct vm *vm)
 
 	if (__atomic_load_n(&vm->vm_dead, __ATOMIC_RELAXED) == NULL)
 		return;
-	for (as = __atomic_exchange_n(&vm->vm_dead, NULL, __ATOMIC_ACQUIRE); as != NULL; as = next) {
+	for (as = __atomic_exchange_n(&vm->vm_dead, NULL, __ATOMIC_ACQUIRE); as != NULL;
+	     as = next) {
 		next = as->a_deadnext;
 		as_free(as);
 	}
@@ -343,7 +341,8 @@ static bool merge_two(struct as *as, struct seg *s, struct seg *n)
 {
 	vaddr_t top = seg_end(n);
 
-	if (seg_end(s) != seg_base(n) || s->s_ops != n->s_ops || s->s_flags != n->s_flags || !s->s_ops->so_concat(s, n))
+	if (seg_end(s) != seg_base(n) || s->s_ops != n->s_ops || s->s_flags != n->s_flags ||
+	    !s->s_ops->so_concat(s, n))
 		return false;
 	range_remove(&as->a_index, &n->s_node);
 	range_resize(&as->a_index, &s->s_node, seg_base(s), top);
@@ -380,7 +379,8 @@ bool as_range_free(struct as *as, vaddr_t addr, uint64_t len)
 bool as_sealed(struct as *as, vaddr_t addr, uint64_t len)
 {
 	VM_ASSERT(mach_rw_held(&as->a_lock, false));
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s)) {
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len;
+	     s = seg_next(s)) {
 		if ((s->s_flags & S_SEALED) != 0)
 			return true;
 		if (seg_end(s) >= addr + len)
@@ -396,7 +396,8 @@ static void will_merge(const struct range_node *n)
 		__builtin_prefetch(n);
 }
 
-enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+enum vm_err as_map_locked(
+    struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	struct range_node *below, *above;
 	struct range_path at;
@@ -425,7 +426,8 @@ enum vm_err as_map_locked(struct as *as, vaddr_t addr, uint64_t len, seg_create_
 	return VM_OK;
 }
 
-enum vm_err as_map(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+enum vm_err as_map(
+    struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	enum vm_err e;
 
@@ -490,7 +492,8 @@ static void fault_done(struct seg *s, vaddr_t va, uint64_t len, enum seg_rw rw)
 		as_follow(s, va, len);
 }
 
-enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+enum vm_err as_fault_locked(
+    struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	vaddr_t va = addr, end = addr + len;
 	enum vm_err e = VM_OK;
@@ -508,7 +511,8 @@ enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum faul
 		e = s->s_ops->so_fault(s, va, n, type, rw);
 		if (e != VM_OK)
 			break;
-		if ((s->s_flags & (S_SIZE_MASK | S_FOLLOW)) != 0 && (type == F_INVAL || type == F_PROT))
+		if ((s->s_flags & (S_SIZE_MASK | S_FOLLOW)) != 0 &&
+		    (type == F_INVAL || type == F_PROT))
 			fault_done(s, va, n, rw);
 		va += n;
 	}
@@ -517,7 +521,8 @@ enum vm_err as_fault_locked(struct as *as, vaddr_t addr, uint64_t len, enum faul
 	return e;
 }
 
-enum vm_err as_fault(struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+enum vm_err as_fault(
+    struct as *as, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	struct vm *vm = as->a_vm;
 	enum vm_err e = VM_NOMAP;
@@ -571,7 +576,8 @@ static enum vm_err setprot_seg(struct as *as, struct seg *s, vaddr_t va, vaddr_t
 
 /* Each segment's part of the range in turn, until one fails or there is a gap. a_lock held. */
 static enum vm_err each_seg(struct as *as, vaddr_t addr, uint64_t len,
-    enum vm_err (*fn)(struct as *, struct seg *, vaddr_t va, vaddr_t end, unsigned prot), unsigned prot)
+    enum vm_err (*fn)(struct as *, struct seg *, vaddr_t va, vaddr_t end, unsigned prot),
+    unsigned prot)
 {
 	enum vm_err e = VM_OK;
 	vaddr_t to;
@@ -587,7 +593,8 @@ static enum vm_err each_seg(struct as *as, vaddr_t addr, uint64_t len,
 	return e;
 }
 
-static enum vm_err checkprot_seg(struct as *as, struct seg *s, vaddr_t va, vaddr_t end, unsigned prot)
+static enum vm_err checkprot_seg(
+    struct as *as, struct seg *s, vaddr_t va, vaddr_t end, unsigned prot)
 {
 	return s->s_ops->so_checkprot(s, va, end - va, prot);
 }
@@ -638,13 +645,16 @@ enum vm_err as_gap_locked(
 	len = vm_page_round(len);
 	if (as->a_stacktop == 0 || max <= lo || min >= hi)
 		return range_gap(ix, len, align, min, max, high, addr) ? VM_OK : VM_NOMEM;
-	if (high ? range_gap(ix, len, align, hi, max, high, addr) || range_gap(ix, len, align, min, lo, high, addr)
-		 : range_gap(ix, len, align, min, lo, high, addr) || range_gap(ix, len, align, hi, max, high, addr))
+	if (high ? range_gap(ix, len, align, hi, max, high, addr) ||
+		    range_gap(ix, len, align, min, lo, high, addr)
+		 : range_gap(ix, len, align, min, lo, high, addr) ||
+		    range_gap(ix, len, align, hi, max, high, addr))
 		return VM_OK;
 	return VM_NOMEM;
 }
 
-enum vm_err as_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
+enum vm_err as_gap(
+    struct as *as, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr)
 {
 	enum vm_err e;
 
@@ -797,7 +807,8 @@ static void check_translation(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, b
 	if ((attr & ~HAT_CACHING & ~s->s_ops->so_getprot(s, va)) != 0)
 		report_violation(c, "as: a translation grants more than its segment");
 	if (!s->s_ops->so_translation_ok(s, va, pfn, attr))
-		report_violation(c, "as: a translation leads to the wrong page or lets a shared anon be written");
+		report_violation(c,
+		    "as: a translation leads to the wrong page or lets a shared anon be written");
 	if (locked && (s->s_flags & S_OWNLOCK) == 0 && (aslock_get(c->c_as, va) & LOCK_SOFT) == 0)
 		report_violation(c, "as: a locked translation that nobody locked");
 }
@@ -818,9 +829,11 @@ unsigned as_check(struct as *as, void (*report)(void *, const char *), void *arg
 		n++;
 		resv += s->s_ops->so_reserved(s);
 		if (s->s_node.r_kind != seg_kind(s))
-			report_violation(&c, "as: the index says other rights or flags than the segment has");
+			report_violation(
+			    &c, "as: the index says other rights or flags than the segment has");
 		c.c_bad += s->s_ops->so_check(s, report, arg);
-		if ((next = seg_of(range_next(&as->a_index, &s->s_node))) != NULL && seg_base(next) <= seg_base(s)) {
+		if ((next = seg_of(range_next(&as->a_index, &s->s_node))) != NULL &&
+		    seg_base(next) <= seg_base(s)) {
 			report_violation(&c, "as: segments out of order");
 			break;
 		}

@@ -54,11 +54,12 @@ void as_callback_remove(struct as *as, struct as_callback *cb)
 }
 
 /* The next one to ask in this round. a_cbmtx. */
-static struct as_callback *next_callback(struct as *as, vaddr_t addr, uint64_t len, unsigned event, uint64_t round)
+static struct as_callback *next_callback(
+    struct as *as, vaddr_t addr, uint64_t len, unsigned event, uint64_t round)
 {
 	for (struct as_callback *cb = as->a_callbacks; cb != NULL; cb = cb->cb_next)
-		if (cb->cb_round != round && (cb->cb_events & event) != 0 && cb->cb_addr < addr + len &&
-		    addr < cb->cb_addr + cb->cb_len)
+		if (cb->cb_round != round && (cb->cb_events & event) != 0 &&
+		    cb->cb_addr < addr + len && addr < cb->cb_addr + cb->cb_len)
 			return cb;
 	return NULL;
 }

@@ -47,7 +47,8 @@ enum vm_err as_wire_range(struct as *as, vaddr_t addr, uint64_t len, bool tolera
 	for (uint64_t k = 0; e != VM_OK && k < n; k++) {
 		struct seg *s;
 
-		if ((newly[k / 64] >> (k % 64) & 1) != 0 && (s = as_segat(as, addr + vm_ptob(k))) != NULL)
+		if ((newly[k / 64] >> (k % 64) & 1) != 0 &&
+		    (s = as_segat(as, addr + vm_ptob(k))) != NULL)
 			(void)s->s_ops->so_lockop(s, addr + vm_ptob(k), VM_PAGESIZE, SEG_UNLOCK);
 	}
 	kmem_free(as->a_vm, newly, bytes);
@@ -96,7 +97,8 @@ enum vm_err as_lockall(struct as *as, bool current, bool future)
 
 	mach_rw_enter(&as->a_lock, true);
 	as->a_lockfuture = future;
-	for (struct seg *s = as_seg_ge(as, as->a_min); current && e == VM_OK && s != NULL; s = seg_next(s))
+	for (struct seg *s = as_seg_ge(as, as->a_min); current && e == VM_OK && s != NULL;
+	     s = seg_next(s))
 		if ((s->s_flags & S_HOLE) == 0)
 			e = as_wire_range(as, seg_base(s), seg_size(s), true);
 	mach_rw_exit(&as->a_lock);
@@ -136,8 +138,8 @@ enum vm_err as_sync(struct as *as, vaddr_t addr, uint64_t len, unsigned flags)
 
 static bool advice_writes(enum advice a)
 {
-	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL || a == ADV_RANDOM ||
-	    a == ADV_SEQUENTIAL;
+	return a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE || a == ADV_NORMAL ||
+	    a == ADV_RANDOM || a == ADV_SEQUENTIAL;
 }
 
 /* Goes over gaps, remembering them; stops at the first error of a segment. Populating stops at a gap, too. */
@@ -166,7 +168,8 @@ static enum vm_err advise_locked(struct as *as, vaddr_t addr, vaddr_t end, enum 
 	enum vm_err e;
 
 	VM_ASSERT(mach_rw_held(&as->a_lock, false));
-	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) && as_sealed(as, addr, end - addr))
+	if ((a == ADV_DONTNEED || a == ADV_FREE || a == ADV_REMOVE) &&
+	    as_sealed(as, addr, end - addr))
 		return VM_ACCESS;
 	if (splits && ((e = as_split(as, addr)) != VM_OK || (e = as_split(as, end)) != VM_OK))
 		return e;
@@ -217,10 +220,11 @@ enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i
 		return VM_NOMEM;
 	end = addr + len;
 	mach_rw_enter(&as->a_lock, true);
-	if ((e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK && !as_mapped(as, addr, len))
+	if ((e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK &&
+	    !as_mapped(as, addr, len))
 		e = VM_NOMAP;
-	for (struct seg *s = as_seg_ge(as, addr); (e == VM_OK || e == VM_NOMAP) && s != NULL && seg_base(s) < end;
-	     s = seg_next(s))
+	for (struct seg *s = as_seg_ge(as, addr);
+	     (e == VM_OK || e == VM_NOMAP) && s != NULL && seg_base(s) < end; s = seg_next(s))
 		if ((r = s->s_ops->so_inherit(s, i)) != VM_OK)
 			e = r;
 	as_merge(as, addr, end);
@@ -230,10 +234,12 @@ enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i
 
 /* Bits of a segment's part are shifted into words of its own, ADOPT_PAGES at a time. */
 #define ADOPT_PAGES 512u
-static enum vm_err adopt_part(struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
+static enum vm_err adopt_part(
+    struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
 {
 	for (uint64_t at = 0; at < n; at += ADOPT_PAGES) {
-		uint64_t bits[ADOPT_PAGES / 64] = { 0 }, some = 0, k = n - at < ADOPT_PAGES ? n - at : ADOPT_PAGES;
+		uint64_t bits[ADOPT_PAGES / 64] = { 0 }, some = 0,
+					    k = n - at < ADOPT_PAGES ? n - at : ADOPT_PAGES;
 		enum vm_err e;
 
 		for (uint64_t i = 0; i < k; i++) {
@@ -314,7 +320,8 @@ static bool still_there(const struct copying *c, pfn_t pfn)
 {
 	unsigned attr;
 
-	return hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), &attr) == pfn && (!c->c_out || (attr & PROT_W) != 0);
+	return hat_probe(c->c_as->a_hat, vm_page_trunc(c->c_va), &attr) == pfn &&
+	    (!c->c_out || (attr & PROT_W) != 0);
 }
 
 /*
@@ -335,7 +342,8 @@ static enum vm_err copy_with_page_lock(const struct copying *c)
 		return VM_RETRY;
 	if (pfn >= vm->vm_nframes)
 		return VM_NOTSUP; /* a device's */
-	if (vm_is_zeropage(vm, pfn)) { /* always zero, so it does not matter whether it is still there */
+	if (vm_is_zeropage(
+		vm, pfn)) { /* always zero, so it does not matter whether it is still there */
 		copy_bytes(c, mach_frame_kva(vm->vm_mach, pfn));
 		return VM_OK;
 	}
@@ -372,7 +380,9 @@ static enum vm_err copy_range(struct as *as, vaddr_t va, char *buf, uint64_t len
 {
 	while (len > 0) {
 		uint64_t n = VM_PAGESIZE - (va & VM_PAGEMASK);
-		struct copying c = { .c_as = as, .c_va = va, .c_buf = buf, .c_n = n < len ? n : len, .c_out = out };
+		struct copying c = {
+			.c_as = as, .c_va = va, .c_buf = buf, .c_n = n < len ? n : len, .c_out = out
+		};
 		enum vm_err e;
 
 		if ((e = copy_part(&c)) != VM_OK)

@@ -92,7 +92,8 @@ struct elf_program {
 	uint32_t p_type, p_flags;
 	uint64_t p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align;
 };
-_Static_assert(sizeof(struct elf_header) == 64 && sizeof(struct elf_program) == 56, "as ELF has them");
+_Static_assert(
+    sizeof(struct elf_header) == 64 && sizeof(struct elf_program) == 56, "as ELF has them");
 #define ET_CORE 4u
 #define PT_LOAD 1u
 #define PT_NOTE 4u
@@ -137,8 +138,8 @@ static enum vm_err put_segment(struct core *c, const struct as_info *ai)
 {
 	bool own = ai->ai_ops->so_core;
 	struct elf_program p = { .p_type = PT_LOAD,
-		.p_flags = ((ai->ai_prot & PROT_R) != 0 ? 4u : 0) | ((ai->ai_prot & PROT_W) != 0 ? 2u : 0) |
-		    ((ai->ai_prot & PROT_X) != 0 ? 1u : 0),
+		.p_flags = ((ai->ai_prot & PROT_R) != 0 ? 4u : 0) |
+		    ((ai->ai_prot & PROT_W) != 0 ? 2u : 0) | ((ai->ai_prot & PROT_X) != 0 ? 1u : 0),
 		.p_offset = c->c_offset,
 		.p_vaddr = ai->ai_base,
 		.p_filesz = own ? ai->ai_len : 0,
@@ -147,7 +148,9 @@ static enum vm_err put_segment(struct core *c, const struct as_info *ai)
 	enum vm_err e = put_program(c, &p);
 
 	for (uint64_t at = 0, n; own && at < ai->ai_len && e == VM_OK; at += n) {
-		n = ai->ai_len - at < sizeof(c->c_vec) * VM_PAGESIZE ? ai->ai_len - at : sizeof(c->c_vec) * VM_PAGESIZE;
+		n = ai->ai_len - at < sizeof(c->c_vec) * VM_PAGESIZE
+		    ? ai->ai_len - at
+		    : sizeof(c->c_vec) * VM_PAGESIZE;
 		e = put_pages(c, ai->ai_base + at, vm_btop(n), c->c_offset + at);
 	}
 	c->c_offset += p.p_filesz;
@@ -159,33 +162,39 @@ static uint64_t count_segments(struct as *as)
 	struct as_info ai;
 	uint64_t n = 0;
 
-	for (vaddr_t va = 0; n < CORE_SEGMENTS && as_query(as, va, &ai) == VM_OK; va = ai.ai_base + ai.ai_len)
+	for (vaddr_t va = 0; n < CORE_SEGMENTS && as_query(as, va, &ai) == VM_OK;
+	     va = ai.ai_base + ai.ai_len)
 		n++;
 	return n;
 }
 
 enum vm_err as_core(struct as *as, const struct as_core *to)
 {
-	uint64_t nsegs = count_segments(as), notes = vm_page_round(64 + (nsegs + 1) * sizeof(struct elf_program));
+	uint64_t nsegs = count_segments(as),
+		 notes = vm_page_round(64 + (nsegs + 1) * sizeof(struct elf_program));
 	struct elf_header h = { .e_ident = { 0x7f, 'E', 'L', 'F', 2, 1, 1 },
-				.e_type = ET_CORE,
-				.e_machine = to->ac_machine,
-				.e_version = 1,
-				.e_phoff = sizeof(h),
-				.e_ehsize = sizeof(h),
-				.e_phentsize = sizeof(struct elf_program),
-				.e_phnum = (uint16_t)(nsegs + 1) };
-	struct elf_program note = { .p_type = PT_NOTE, .p_offset = notes, .p_filesz = to->ac_noteslen, .p_align = 4 };
+		.e_type = ET_CORE,
+		.e_machine = to->ac_machine,
+		.e_version = 1,
+		.e_phoff = sizeof(h),
+		.e_ehsize = sizeof(h),
+		.e_phentsize = sizeof(struct elf_program),
+		.e_phnum = (uint16_t)(nsegs + 1) };
+	struct elf_program note = {
+		.p_type = PT_NOTE, .p_offset = notes, .p_filesz = to->ac_noteslen, .p_align = 4
+	};
 	struct core *c = kmem_zalloc(as->a_vm, sizeof(*c), KM_SLEEP);
 	struct as_info ai;
 	enum vm_err e;
 
 	if (c == NULL)
 		return VM_NOMEM;
-	*c = (struct core){
-		.c_as = as, .c_to = to, .c_phoff = sizeof(h), .c_offset = vm_page_round(notes + to->ac_noteslen)
-	};
-	if ((e = put_bytes(c, 0, &h, sizeof(h))) == VM_OK && (e = put_program(c, &note)) == VM_OK && to->ac_noteslen > 0)
+	*c = (struct core){ .c_as = as,
+		.c_to = to,
+		.c_phoff = sizeof(h),
+		.c_offset = vm_page_round(notes + to->ac_noteslen) };
+	if ((e = put_bytes(c, 0, &h, sizeof(h))) == VM_OK && (e = put_program(c, &note)) == VM_OK &&
+	    to->ac_noteslen > 0)
 		e = put_bytes(c, notes, to->ac_notes, to->ac_noteslen);
 	for (vaddr_t va = 0; e == VM_OK && nsegs > 0 && as_query(as, va, &ai) == VM_OK;
 	     va = ai.ai_base + ai.ai_len, nsegs--)

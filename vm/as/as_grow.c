@@ -27,11 +27,12 @@ enum vm_err as_brk_init(struct as *as, vaddr_t base, uint64_t max)
 
 static enum vm_err brk_grow(struct as *as, vaddr_t from, vaddr_t to)
 {
-	const struct segvn_args a = {
-		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W | PROT_X, .sa_pagesize = as->a_heapsize
-	};
+	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X,
+		.sa_pagesize = as->a_heapsize };
 
-	if (as->a_stacktop != 0 && to > as->a_stackbase - as->a_stackguard && from < as->a_stackbase)
+	if (as->a_stacktop != 0 && to > as->a_stackbase - as->a_stackguard &&
+	    from < as->a_stackbase)
 		return VM_EXIST;
 	return as_map_locked(as, from, to - from, segvn_create, &a);
 }
@@ -66,7 +67,8 @@ enum vm_err as_brk(struct as *as, vaddr_t want, vaddr_t *now)
 }
 
 /* ---- the stack ---- */
-enum vm_err as_stack_init(struct as *as, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot)
+enum vm_err as_stack_init(
+    struct as *as, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot)
 {
 	struct segvn_args a = { .sa_prot = prot, .sa_maxprot = PROT_R | PROT_W | PROT_X };
 	enum vm_err e;
@@ -76,8 +78,8 @@ enum vm_err as_stack_init(struct as *as, vaddr_t top, uint64_t size, uint64_t ma
 	size = vm_page_round(size);
 	guard = vm_page_round(guard);
 	max = vm_page_round(max);
-	if ((top & VM_PAGEMASK) != 0 || size == 0 || max < size || top < as->a_min || top - as->a_min < max ||
-	    top - max < guard)
+	if ((top & VM_PAGEMASK) != 0 || size == 0 || max < size || top < as->a_min ||
+	    top - as->a_min < max || top - max < guard)
 		return VM_INVAL;
 	mach_rw_enter(&as->a_lock, true);
 	a.sa_pagesize = as->a_stacksize;
@@ -111,7 +113,8 @@ static enum vm_err stack_reach(struct as *as, struct seg *s, vaddr_t addr)
 
 	if (addr < as->a_stackmin || !as_range_free(as, addr, base - addr) ||
 	    !redzone_free(as, addr - as->a_stackguard, addr) ||
-	    as_extend_locked(as, s, addr, base - addr, (aslock_get(as, base) & LOCK_WIRED) != 0) != VM_OK)
+	    as_extend_locked(as, s, addr, base - addr, (aslock_get(as, base) & LOCK_WIRED) != 0) !=
+		VM_OK)
 		return VM_NOMAP;
 	as->a_stackbase = addr;
 	VM_STAT(as->a_vm, stack_grow);
@@ -130,7 +133,8 @@ static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 		return VM_OK; /* somebody was faster */
 	if (addr >= base || (s = as_segat(as, base)) == NULL || seg_base(s) != base)
 		return VM_NOMAP;
-	if (as->a_stacksize != 0 && stack_reach(as, s, as_block(as, addr, as->a_stacksize)) == VM_OK)
+	if (as->a_stacksize != 0 &&
+	    stack_reach(as, s, as_block(as, addr, as->a_stacksize)) == VM_OK)
 		return VM_OK;
 	return stack_reach(as, s, addr);
 }

@@ -45,8 +45,10 @@ static enum vm_err copy_with_page_locks(const struct pair *p, pfn_t sp, pfn_t dp
 	if (!page_trylock(vm, d, SE_EXCL))
 		return e;
 	if (zero || s == d || page_trylock(vm, s, SE_SHARED)) {
-		if (still_loaded(p->p_src, p->p_from, sp, 0) && still_loaded(p->p_dst, p->p_to, dp, PROT_W)) {
-			char *from = mach_frame_kva(vm->vm_mach, sp), *to = mach_frame_kva(vm->vm_mach, dp);
+		if (still_loaded(p->p_src, p->p_from, sp, 0) &&
+		    still_loaded(p->p_dst, p->p_to, dp, PROT_W)) {
+			char *from = mach_frame_kva(vm->vm_mach, sp),
+			     *to = mach_frame_kva(vm->vm_mach, dp);
 
 			from += p->p_from & VM_PAGEMASK;
 			to += p->p_to & VM_PAGEMASK;
@@ -101,7 +103,8 @@ static enum vm_err copy_bounced(const struct pair *p, char *buf)
 	return e != VM_OK ? e : as_copyout(p->p_dst, buf, p->p_to, p->p_n);
 }
 
-enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done)
+enum vm_err as_copy(
+    struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done)
 {
 	struct vm *vm = src->a_vm;
 	char *buf = NULL;
@@ -110,7 +113,8 @@ enum vm_err as_copy(struct as *src, vaddr_t from, struct as *dst, vaddr_t to, ui
 
 	while (at < len && e == VM_OK) {
 		struct pair p = { src, dst, from + at, to + at, len - at };
-		uint64_t sroom = VM_PAGESIZE - (p.p_from & VM_PAGEMASK), droom = VM_PAGESIZE - (p.p_to & VM_PAGEMASK);
+		uint64_t sroom = VM_PAGESIZE - (p.p_from & VM_PAGEMASK),
+			 droom = VM_PAGESIZE - (p.p_to & VM_PAGEMASK);
 
 		if (p.p_n > sroom)
 			p.p_n = sroom;
@@ -151,8 +155,8 @@ static enum vm_err check_rights(const struct message *m)
 		return VM_ACCESS;
 	if (!as_mapped(m->m_src, m->m_addr, m->m_len))
 		return VM_NOMAP;
-	for (struct seg *s = as_segat(m->m_src, m->m_addr); s != NULL && seg_base(s) < m->m_addr + m->m_len;
-	     s = seg_next(s)) {
+	for (struct seg *s = as_segat(m->m_src, m->m_addr);
+	     s != NULL && seg_base(s) < m->m_addr + m->m_len; s = seg_next(s)) {
 		vaddr_t va = seg_base(s) > m->m_addr ? seg_base(s) : m->m_addr;
 		vaddr_t end = seg_end(s) < m->m_addr + m->m_len ? seg_end(s) : m->m_addr + m->m_len;
 		enum vm_err e = s->s_ops->so_checkprot(s, va, end - va, need);
@@ -171,7 +175,8 @@ static enum vm_err place_message(struct message *m)
 	if (m->m_src->a_vm != m->m_dst->a_vm)
 		return VM_NOTSUP;
 	if (m->m_to == 0)
-		return as_gap_locked(m->m_dst, len, VM_PAGESIZE, m->m_dst->a_min, m->m_dst->a_max, true, &m->m_to);
+		return as_gap_locked(
+		    m->m_dst, len, VM_PAGESIZE, m->m_dst->a_min, m->m_dst->a_max, true, &m->m_to);
 	if (!as_range(m->m_dst, &m->m_to, &len))
 		return VM_NOMEM;
 	return as_range_free(m->m_dst, m->m_to, len) ? VM_OK : VM_EXIST;
@@ -185,7 +190,8 @@ static enum vm_err snapshot_seg(struct message *m, struct seg *s)
 
 	if (n == NULL)
 		return VM_NOMEM;
-	e = s->s_ops->so_snapshot(s, n, m->m_prot, m->m_how == TRANSFER_COW ? m->m_prot | PROT_R | PROT_W : m->m_prot);
+	e = s->s_ops->so_snapshot(
+	    s, n, m->m_prot, m->m_how == TRANSFER_COW ? m->m_prot | PROT_R | PROT_W : m->m_prot);
 	if (e == VM_OK) {
 		as_secure_note(m->m_dst, n, m->m_prot);
 		seg_attach(m->m_dst, n);
@@ -205,10 +211,12 @@ static enum vm_err snapshot_locked(struct message *m)
 		return VM_LIMIT;
 	if ((e = as_split(m->m_src, m->m_addr)) == VM_OK)
 		e = as_split(m->m_src, end);
-	for (s = as_segat(m->m_src, m->m_addr); e == VM_OK && s != NULL && seg_base(s) < end; s = seg_next(s))
+	for (s = as_segat(m->m_src, m->m_addr); e == VM_OK && s != NULL && seg_base(s) < end;
+	     s = seg_next(s))
 		e = snapshot_seg(m, s);
 	if (e != VM_OK)
-		while ((s = as_seg_ge(m->m_dst, m->m_to)) != NULL && seg_base(s) < m->m_to + m->m_len)
+		while (
+		    (s = as_seg_ge(m->m_dst, m->m_to)) != NULL && seg_base(s) < m->m_to + m->m_len)
 			seg_unmap(s);
 	as_merge(m->m_src, m->m_addr, end);
 	if (e == VM_OK) {
@@ -263,10 +271,11 @@ static enum vm_err send_copy(struct message *m)
 	return e;
 }
 
-enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr, enum transfer how,
-			unsigned prot)
+enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr,
+    enum transfer how, unsigned prot)
 {
-	struct message m = { src, dst, addr, *daddr, len, how, how == TRANSFER_LOAN ? prot & ~PROT_W : prot };
+	struct message m = { src, dst, addr, *daddr, len, how,
+		how == TRANSFER_LOAN ? prot & ~PROT_W : prot };
 	enum vm_err e;
 
 	if (((addr | len | *daddr) & VM_PAGEMASK) != 0 || len == 0)
@@ -274,12 +283,8 @@ enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *d
 	if (!as_range(src, &m.m_addr, &m.m_len))
 		return VM_NOMAP;
 	switch (how) {
-	case TRANSFER_COPY:
-		e = send_copy(&m);
-		break;
-	case TRANSFER_MOVE:
-		e = send_move(&m);
-		break;
+	case TRANSFER_COPY: e = send_copy(&m); break;
+	case TRANSFER_MOVE: e = send_move(&m); break;
 	default:
 		e = send_snapshot(&m);
 		if (e == VM_NOTSUP && src->a_vm == dst->a_vm)

@@ -26,13 +26,15 @@ static bool block_rights(struct as *as, vaddr_t va, pfn_t n, unsigned *attr, boo
 	pfn_t first = hat_probe(as->a_hat, va, attr);
 
 	*contiguous = first != PFN_INVALID && (first & (n - 1)) == 0;
-	if (first == PFN_INVALID || first >= as->a_vm->vm_nframes || vm_is_zeropage(as->a_vm, first))
+	if (first == PFN_INVALID || first >= as->a_vm->vm_nframes ||
+	    vm_is_zeropage(as->a_vm, first))
 		return false;
 	for (pfn_t i = 1; i < n; i++) {
 		unsigned a = 0;
 		pfn_t pfn = hat_probe(as->a_hat, va + vm_ptob(i), &a);
 
-		if (pfn == PFN_INVALID || pfn >= as->a_vm->vm_nframes || vm_is_zeropage(as->a_vm, pfn) || a != *attr)
+		if (pfn == PFN_INVALID || pfn >= as->a_vm->vm_nframes ||
+		    vm_is_zeropage(as->a_vm, pfn) || a != *attr)
 			return false;
 		*contiguous &= pfn == first + i;
 	}
@@ -188,7 +190,8 @@ enum vm_err as_promote(struct as *as, vaddr_t addr, uint64_t len, unsigned size,
 	if (addr + len < addr)
 		return VM_INVAL;
 	mach_rw_enter(&as->a_lock, false);
-	for (vaddr_t va = (addr + bytes - 1) & ~(bytes - 1); va >= addr && va + bytes <= addr + len; va += bytes)
+	for (vaddr_t va = (addr + bytes - 1) & ~(bytes - 1); va >= addr && va + bytes <= addr + len;
+	     va += bytes)
 		if (promote_block(as, va, size, caps))
 			*done += bytes;
 	mach_rw_exit(&as->a_lock);
@@ -217,7 +220,8 @@ void as_enlarge(struct seg *s, vaddr_t va)
 	    as->a_vm->vm_nfree < as->a_vm->vm_lotsfree + 2 * vm_btop(bytes) ||
 	    (there = s->s_ops->so_populated(s, base, bytes)) > NEW_PAGES)
 		return;
-	if (there == vm_btop(bytes) || s->s_ops->so_fault(s, base, bytes, F_INVAL, S_WRITE) == VM_OK)
+	if (there == vm_btop(bytes) ||
+	    s->s_ops->so_fault(s, base, bytes, F_INVAL, S_WRITE) == VM_OK)
 		(void)promote_block(as, base, size, caps);
 }
 
@@ -245,7 +249,8 @@ static enum vm_err want_size(struct as *as, vaddr_t addr, vaddr_t end, unsigned 
 	enum vm_err e = as_split(as, addr);
 
 	if (e == VM_OK && (e = as_split(as, end)) == VM_OK)
-		for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s))
+		for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < end;
+		     s = seg_next(s))
 			s->s_flags = (s->s_flags & ~S_SIZE_MASK) | S_SIZE(size);
 	as_merge(as, addr, end);
 	return e;

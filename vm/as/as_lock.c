@@ -16,20 +16,14 @@
 #define LOCK_CHUNK 256u
 
 struct lock_chunk {
-	struct range_node lc_node;	/* a_lockmtx */
-	uint16_t lc_count[LOCK_CHUNK];	/* a_lockmtx */
+	struct range_node lc_node;     /* a_lockmtx */
+	uint16_t lc_count[LOCK_CHUNK]; /* a_lockmtx */
 };
 
-static struct lock_chunk *chunk_of(struct range_node *n)
-{
-	return (struct lock_chunk *)(void *)n;
-}
+static struct lock_chunk *chunk_of(struct range_node *n) { return (struct lock_chunk *)(void *)n; }
 
 /* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
-static bool any_locked(struct as *as)
-{
-	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
-}
+static bool any_locked(struct as *as) { return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE); }
 
 static uint16_t *entry_locked(struct as *as, vaddr_t va)
 {

@@ -16,7 +16,8 @@
 
 /* ---- growth ---- */
 /* A segment like `from` at [base, end), not in the index yet. */
-static enum vm_err make_alike(struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, struct seg **sp)
+static enum vm_err make_alike(
+    struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, struct seg **sp)
 {
 	enum vm_err e;
 
@@ -30,7 +31,8 @@ static enum vm_err make_alike(struct as *as, struct seg *from, int64_t off, vadd
 }
 
 /* The same, in the index. wire: its pages, too. */
-static enum vm_err attach_alike(struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, bool wire)
+static enum vm_err attach_alike(
+    struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, bool wire)
 {
 	struct seg *s;
 	enum vm_err e;
@@ -47,7 +49,8 @@ static enum vm_err attach_alike(struct as *as, struct seg *from, int64_t off, va
 
 enum vm_err as_extend_locked(struct as *as, struct seg *from, vaddr_t addr, uint64_t len, bool wire)
 {
-	enum vm_err e = attach_alike(as, from, (int64_t)(addr - seg_base(from)), addr, addr + len, wire);
+	enum vm_err e =
+	    attach_alike(as, from, (int64_t)(addr - seg_base(from)), addr, addr + len, wire);
 
 	VM_ASSERT(mach_rw_held(&as->a_lock, true));
 	if (e == VM_OK)
@@ -60,19 +63,22 @@ static uint64_t mapped_bytes(struct as *as, vaddr_t addr, uint64_t len)
 {
 	uint64_t n = 0;
 
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len;
+	     s = seg_next(s))
 		if ((s->s_flags & S_HOLE) == 0)
 			n += seg_size(s);
 	return n;
 }
 
 /* Splits at the borders were made. The new segment is complete before the old ones go. */
-static enum vm_err replace_range(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+static enum vm_err replace_range(
+    struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	struct seg *s;
 	enum vm_err e;
 
-	if (as->a_maxsize - as->a_size + mapped_bytes(as, addr, len) < len && create != seghole_create)
+	if (as->a_maxsize - as->a_size + mapped_bytes(as, addr, len) < len &&
+	    create != seghole_create)
 		return VM_LIMIT;
 	if ((e = seg_make(as, addr, addr + len, create, args, &s)) != VM_OK)
 		return e;
@@ -84,7 +90,8 @@ static enum vm_err replace_range(struct as *as, vaddr_t addr, uint64_t len, seg_
 	return e;
 }
 
-static enum vm_err map_fixed(struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
+static enum vm_err map_fixed(
+    struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
 	vaddr_t va = addr;
 	enum vm_err e;
@@ -102,12 +109,15 @@ static enum vm_err map_fixed(struct as *as, vaddr_t addr, uint64_t len, seg_crea
 }
 
 /* The hint if it is free, otherwise a hole. */
-static enum vm_err choose_range(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags)
+static enum vm_err choose_range(
+    struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags)
 {
-	vaddr_t hint = vm_page_trunc(*addr), max = (flags & AS_32BIT) != 0 ? (vaddr_t)1 << 32 : as->a_max;
+	vaddr_t hint = vm_page_trunc(*addr),
+		max = (flags & AS_32BIT) != 0 ? (vaddr_t)1 << 32 : as->a_max;
 	uint64_t n = len;
 
-	if (hint != 0 && as_range(as, &hint, &n) && hint + n <= max && (align == 0 || (hint & (align - 1)) == 0) &&
+	if (hint != 0 && as_range(as, &hint, &n) && hint + n <= max &&
+	    (align == 0 || (hint & (align - 1)) == 0) &&
 	    as_gap_locked(as, n, VM_PAGESIZE, hint, hint + n, false, addr) == VM_OK)
 		return VM_OK;
 	if (as->a_random != 0)
@@ -115,8 +125,8 @@ static enum vm_err choose_range(struct as *as, vaddr_t *addr, uint64_t len, uint
 	return as_gap_locked(as, len, align, as->a_min, max, (flags & AS_HIGH) != 0, addr);
 }
 
-enum vm_err as_map_at(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags, seg_create_fn *create,
-		      const void *args)
+enum vm_err as_map_at(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align, unsigned flags,
+    seg_create_fn *create, const void *args)
 {
 	bool exact = (flags & (AS_FIXED | AS_NOREPLACE)) != 0;
 	uint64_t n = len;
@@ -132,17 +142,20 @@ enum vm_err as_map_at(struct as *as, vaddr_t *addr, uint64_t len, uint64_t align
 		if (!exact && (e = choose_range(as, addr, len, align, flags)) == VM_OK)
 			n = vm_page_round(len);
 		if (e == VM_OK)
-			e = (flags & AS_NOREPLACE) == 0 && exact ? map_fixed(as, *addr, n, create, args)
-								 : as_map_locked(as, *addr, n, create, args);
+			e = (flags & AS_NOREPLACE) == 0 && exact
+			    ? map_fixed(as, *addr, n, create, args)
+			    : as_map_locked(as, *addr, n, create, args);
 		mach_rw_exit(&as->a_lock);
 	} while (e == VM_LOCKED && exact && as_callbacks_free(as, *addr, n, AS_CB_UNMAP));
-	if (e == VM_OK && (flags & AS_POPULATE) != 0 && as_fault(as, *addr, n, F_INVAL, S_WRITE) == VM_PROT)
+	if (e == VM_OK && (flags & AS_POPULATE) != 0 &&
+	    as_fault(as, *addr, n, F_INVAL, S_WRITE) == VM_PROT)
 		(void)as_fault(as, *addr, n, F_INVAL, S_READ);
 	return e;
 }
 
 /* ---- moving ---- */
-static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+static enum vm_err move_check(
+    struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
 {
 	vaddr_t va = addr;
 
@@ -158,10 +171,12 @@ static enum vm_err move_check(struct as *src, vaddr_t addr, uint64_t len, struct
 		return VM_LIMIT;
 	if (aslock_next(src, &va, addr + len, src == dst ? LOCK_SOFT : LOCK_SOFT | LOCK_WIRED))
 		return VM_LOCKED;
-	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len;
+	     s = seg_next(s))
 		if (s->s_ops->so_move(s, seg_base(s), 0, s, daddr) != VM_OK)
 			return VM_NOTSUP;
-		else if (src != dst && !as_secure_prot(dst, NULL, s->s_ops->so_getprot(s, seg_base(s))))
+		else if (src != dst &&
+		    !as_secure_prot(dst, NULL, s->s_ops->so_getprot(s, seg_base(s))))
 			return VM_ACCESS;
 	for (va = addr; aslock_next(src, &va, addr + len, LOCK_WIRED); va += VM_PAGESIZE)
 		if (!aslock_prepare(src, daddr + (va - addr)))
@@ -192,7 +207,8 @@ static enum vm_err promise_all(struct as *src, vaddr_t addr, uint64_t len, struc
 {
 	uint64_t n = 0;
 
-	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s), n++)
+	for (struct seg *s = as_segat(src, addr); s != NULL && seg_base(s) < addr + len;
+	     s = seg_next(s), n++)
 		if (!range_reserve(&dst->a_index, dst->a_vm)) {
 			for (; n > 0; n--)
 				range_unreserve(&dst->a_index, dst->a_vm);
@@ -202,13 +218,15 @@ static enum vm_err promise_all(struct as *src, vaddr_t addr, uint64_t len, struc
 }
 
 /* Checked, split at the borders: from here on nothing fails. */
-static enum vm_err move_prepare(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+static enum vm_err move_prepare(
+    struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
 {
 	enum vm_err e = move_check(src, addr, len, dst, daddr);
 
 	if (e != VM_OK)
 		return e;
-	if ((e = as_split(src, addr)) == VM_OK && (e = as_split(src, addr + len)) == VM_OK && src != dst)
+	if ((e = as_split(src, addr)) == VM_OK && (e = as_split(src, addr + len)) == VM_OK &&
+	    src != dst)
 		e = promise_all(src, addr, len, dst);
 	if (e != VM_OK)
 		as_merge(src, addr, addr + len);
@@ -221,7 +239,8 @@ static void move_commit(struct as *src, vaddr_t addr, uint64_t len, struct as *d
 
 	while ((s = as_seg_ge(src, addr)) != NULL && seg_base(s) < addr + len)
 		move_seg(s, dst, daddr + (seg_base(s) - addr));
-	for (vaddr_t va = addr; src == dst && aslock_next(src, &va, addr + len, LOCK_WIRED); va += VM_PAGESIZE)
+	for (vaddr_t va = addr; src == dst && aslock_next(src, &va, addr + len, LOCK_WIRED);
+	     va += VM_PAGESIZE)
 		aslock_move(src, va, daddr + (va - addr));
 }
 
@@ -243,7 +262,8 @@ void as_unlock_two(struct as *a, struct as *b)
 	mach_rw_exit(&a->a_lock);
 }
 
-enum vm_err as_move_locked(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
+enum vm_err as_move_locked(
+    struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr)
 {
 	enum vm_err e = move_prepare(src, addr, len, dst, daddr);
 
@@ -326,9 +346,12 @@ static enum vm_err remap_target(struct remap *m)
 	uint64_t n = m->m_new;
 
 	if ((m->m_flags & REMAP_FIXED) == 0)
-		return as->a_random != 0 ? as_random_gap(as, m->m_new, VM_PAGESIZE, as->a_max, &m->m_to) :
-			as_gap_locked(as, m->m_new, VM_PAGESIZE, as->a_min, as->a_max, true, &m->m_to);
-	if (!as_range(as, &m->m_to, &n) || (m->m_to < m->m_addr + m->m_old && m->m_addr < m->m_to + n))
+		return as->a_random != 0
+		    ? as_random_gap(as, m->m_new, VM_PAGESIZE, as->a_max, &m->m_to)
+		    : as_gap_locked(
+			  as, m->m_new, VM_PAGESIZE, as->a_min, as->a_max, true, &m->m_to);
+	if (!as_range(as, &m->m_to, &n) ||
+	    (m->m_to < m->m_addr + m->m_old && m->m_addr < m->m_to + n))
 		return VM_INVAL;
 	return as_unmap_locked(as, m->m_to, m->m_new);
 }
@@ -340,7 +363,8 @@ static enum vm_err make_husk(struct remap *m, struct seg **husk)
 
 	if (m->m_as->a_maxsize - m->m_as->a_size < m->m_old)
 		return VM_LIMIT;
-	return make_alike(m->m_as, s, (int64_t)(m->m_addr - seg_base(s)), m->m_addr, m->m_addr + m->m_old, husk);
+	return make_alike(
+	    m->m_as, s, (int64_t)(m->m_addr - seg_base(s)), m->m_addr, m->m_addr + m->m_old, husk);
 }
 
 static enum vm_err remap_move(struct remap *m)
@@ -351,7 +375,8 @@ static enum vm_err remap_move(struct remap *m)
 	int64_t off = (int64_t)(m->m_addr + m->m_old - seg_base(s));
 	enum vm_err e = VM_OK;
 
-	if (m->m_new > m->m_old && (e = attach_alike(as, s, off, tail, m->m_to + m->m_new, ends_wired(m))) != VM_OK)
+	if (m->m_new > m->m_old &&
+	    (e = attach_alike(as, s, off, tail, m->m_to + m->m_new, ends_wired(m))) != VM_OK)
 		return e;
 	e = move_prepare(as, m->m_addr, m->m_old, as, m->m_to);
 	if (e == VM_OK && (m->m_flags & REMAP_DONTUNMAP) != 0 && (e = make_husk(m, &husk)) != VM_OK)
@@ -379,7 +404,8 @@ static enum vm_err remap_locked(struct remap *m)
 	if ((m->m_flags & REMAP_FIXED) != 0 && (e = remap_target(m)) != VM_OK)
 		return e;
 	if (m->m_new < m->m_old) {
-		if ((e = as_unmap_locked(m->m_as, m->m_addr + m->m_new, m->m_old - m->m_new)) != VM_OK)
+		if ((e = as_unmap_locked(m->m_as, m->m_addr + m->m_new, m->m_old - m->m_new)) !=
+		    VM_OK)
 			return e;
 		m->m_old = m->m_new;
 	}
@@ -395,9 +421,12 @@ static enum vm_err remap_locked(struct remap *m)
 	return remap_move(m);
 }
 
-enum vm_err as_remap(struct as *as, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr)
+enum vm_err as_remap(
+    struct as *as, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr)
 {
-	struct remap m = { .m_as = as, .m_addr = addr, .m_to = *naddr, .m_old = oldlen, .m_flags = flags };
+	struct remap m = {
+		.m_as = as, .m_addr = addr, .m_to = *naddr, .m_old = oldlen, .m_flags = flags
+	};
 	enum vm_err e;
 
 	if ((addr & VM_PAGEMASK) != 0 || newlen == 0 || newlen > as->a_max - as->a_min ||
@@ -424,8 +453,10 @@ enum vm_err as_seal(struct as *as, vaddr_t addr, uint64_t len)
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, true);
-	if (as_mapped(as, addr, len) && (e = as_split(as, addr)) == VM_OK && (e = as_split(as, addr + len)) == VM_OK)
-		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < addr + len; s = seg_next(s))
+	if (as_mapped(as, addr, len) && (e = as_split(as, addr)) == VM_OK &&
+	    (e = as_split(as, addr + len)) == VM_OK)
+		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < addr + len;
+		     s = seg_next(s))
 			s->s_flags |= S_SEALED;
 	as_merge(as, addr, addr + len);
 	mach_rw_exit(&as->a_lock);

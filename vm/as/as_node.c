@@ -22,7 +22,8 @@ static bool migrate_page(struct as *as, vaddr_t va, unsigned node, bool *full)
 	unsigned attr = 0;
 	pfn_t pfn = hat_probe(as->a_hat, va, &attr), to;
 
-	if (pfn == PFN_INVALID || pfn >= vm->vm_nframes || vm_is_zeropage(vm, pfn) || vm_node_of(vm, pfn) == node)
+	if (pfn == PFN_INVALID || pfn >= vm->vm_nframes || vm_is_zeropage(vm, pfn) ||
+	    vm_node_of(vm, pfn) == node)
 		return false;
 	if ((to = numa_alloc(vm, node, vm->vm_reserve)) == PFN_INVALID) {
 		*full = true;
@@ -44,7 +45,8 @@ enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node,
 	if (!as_range(as, &addr, &len))
 		return VM_NOMEM;
 	mach_rw_enter(&as->a_lock, false);
-	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len && !full; s = seg_next(s)) {
+	for (struct seg *s = as_seg_ge(as, addr); s != NULL && seg_base(s) < addr + len && !full;
+	     s = seg_next(s)) {
 		vaddr_t va = seg_base(s) > addr ? seg_base(s) : addr,
 			end = seg_end(s) < addr + len ? seg_end(s) : addr + len;
 
@@ -71,8 +73,10 @@ static enum vm_err place_locked(struct as *as, vaddr_t addr, vaddr_t end, uint32
 	enum vm_err e = VM_NOMAP;
 
 	VM_ASSERT(mach_rw_held(&as->a_lock, true));
-	if (as_mapped(as, addr, end - addr) && (e = as_split(as, addr)) == VM_OK && (e = as_split(as, end)) == VM_OK)
-		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < end; s = seg_next(s)) {
+	if (as_mapped(as, addr, end - addr) && (e = as_split(as, addr)) == VM_OK &&
+	    (e = as_split(as, end)) == VM_OK)
+		for (struct seg *s = as_segat(as, addr); s != NULL && seg_base(s) < end;
+		     s = seg_next(s)) {
 			s->s_flags = (s->s_flags & ~(S_SPREAD | S_FOLLOW)) | flag;
 			if (flag == S_FOLLOW)
 				drop_translations(s, seg_base(s), seg_end(s));

@@ -50,7 +50,8 @@ static void collect_resident(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bo
 
 	if (locked)
 		return;
-	if (ss->ss_n > 0 && ss->ss_run[ss->ss_n - 1].r_va + vm_ptob(ss->ss_run[ss->ss_n - 1].r_pages) == va) {
+	if (ss->ss_n > 0 &&
+	    ss->ss_run[ss->ss_n - 1].r_va + vm_ptob(ss->ss_run[ss->ss_n - 1].r_pages) == va) {
 		ss->ss_run[ss->ss_n - 1].r_pages++;
 		return;
 	}
@@ -117,9 +118,10 @@ uint64_t as_swapin(struct as *as)
 	mach_rw_exit(&as->a_lock);
 	for (struct swapset *ss = set; ss != NULL; ss = ss->ss_next)
 		for (uint64_t i = 0; i < ss->ss_n; i++)
-			for (uint64_t k = 0; k < ss->ss_run[i].r_pages && vm->vm_nfree > vm->vm_lotsfree; k++)
-				n += as_fault(as, ss->ss_run[i].r_va + vm_ptob(k), VM_PAGESIZE, F_INVAL, S_READ) ==
-				    VM_OK;
+			for (uint64_t k = 0;
+			     k < ss->ss_run[i].r_pages && vm->vm_nfree > vm->vm_lotsfree; k++)
+				n += as_fault(as, ss->ss_run[i].r_va + vm_ptob(k), VM_PAGESIZE,
+					 F_INVAL, S_READ) == VM_OK;
 	while (set != NULL) {
 		struct swapset *ss = set;
 

@@ -18,8 +18,8 @@
 #include <quire/limits.h>
 
 struct vm_group {
-	struct vm *g_vm;		  /* const */
-	struct vm_limits g_limit;	  /* (V) to change */
+	struct vm *g_vm;          /* const */
+	struct vm_limits g_limit; /* (V) to change */
 	_Atomic uint64_t g_resv, g_locked, g_spaces;
 	_Atomic uint32_t
 	    g_refs; /* the creator's, and of whoever looks at the group of a space that may leave it meanwhile */
@@ -61,8 +61,8 @@ static bool add_within(_Atomic uint64_t *count, uint64_t n, uint64_t limit)
 	do {
 		if (n > limit || was > limit - n)
 			return false;
-	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)count, &was, was + n, true, __ATOMIC_RELAXED,
-		 __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(
+	    (uint64_t *)(void *)count, &was, was + n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return true;
 }
 
@@ -109,7 +109,8 @@ bool as_charge_wired(struct as *as)
 {
 	if (!add_within(&as->a_locked, 1, as->a_maxlocked))
 		return false;
-	if (as->a_group == NULL || add_within(&as->a_group->g_locked, 1, as->a_group->g_limit.l_locked))
+	if (as->a_group == NULL ||
+	    add_within(&as->a_group->g_locked, 1, as->a_group->g_limit.l_locked))
 		return true;
 	take_back(&as->a_locked, 1);
 	return false;
@@ -214,7 +215,10 @@ void as_limit(struct as *as, const struct vm_limits *l)
 }
 
 /* ---- resident pages ---- */
-struct residents { struct vm *r_vm; uint64_t r_n; };
+struct residents {
+	struct vm *r_vm;
+	uint64_t r_n;
+};
 
 static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
@@ -250,8 +254,8 @@ static void pick_run(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locke
 {
 	struct trim *t = arg;
 
-	if (locked || vm_is_zeropage(t->t_as->a_vm, pfn) || va < t->t_from || t->t_have >= t->t_want ||
-	    aslock_get(t->t_as, va) != 0)
+	if (locked || vm_is_zeropage(t->t_as->a_vm, pfn) || va < t->t_from ||
+	    t->t_have >= t->t_want || aslock_get(t->t_as, va) != 0)
 		return;
 	if (t->t_n > 0 && t->t_run[t->t_n - 1].r_va + vm_ptob(t->t_run[t->t_n - 1].r_pages) == va) {
 		t->t_run[t->t_n - 1].r_pages++;
@@ -270,7 +274,8 @@ static void trim_run(struct as *as, vaddr_t va, uint64_t len)
 
 	hat_unload(as->a_hat, va, len, HAT_UNLOAD);
 	for (struct seg *s = as_seg_ge(as, va); s != NULL && seg_base(s) < end; s = seg_next(s)) {
-		vaddr_t from = seg_base(s) > va ? seg_base(s) : va, to = seg_end(s) < end ? seg_end(s) : end;
+		vaddr_t from = seg_base(s) > va ? seg_base(s) : va,
+			to = seg_end(s) < end ? seg_end(s) : end;
 
 		(void)s->s_ops->so_advise(s, from, to - from, ADV_PAGEOUT);
 	}
@@ -283,7 +288,8 @@ static uint64_t trim_pass(struct as *as, vaddr_t from, uint64_t want)
 	hat_foreach(as->a_hat, pick_run, &t);
 	for (unsigned i = 0; i < t.t_n; i++)
 		trim_run(as, t.t_run[i].r_va, vm_ptob(t.t_run[i].r_pages));
-	as->a_trimhand = t.t_n > 0 ? t.t_run[t.t_n - 1].r_va + vm_ptob(t.t_run[t.t_n - 1].r_pages) : 0;
+	as->a_trimhand =
+	    t.t_n > 0 ? t.t_run[t.t_n - 1].r_va + vm_ptob(t.t_run[t.t_n - 1].r_pages) : 0;
 	return t.t_have;
 }
 
@@ -320,7 +326,9 @@ static struct as *next_space(struct vm *vm, struct as *prev)
 
 void vm_group_usage(struct vm_group *g, struct vm_group_usage *u)
 {
-	*u = (struct vm_group_usage){ .gu_spaces = g->g_spaces, .gu_locked = g->g_locked, .gu_resv = g->g_resv };
+	*u = (struct vm_group_usage){
+		.gu_spaces = g->g_spaces, .gu_locked = g->g_locked, .gu_resv = g->g_resv
+	};
 	for (struct as *as = next_space(g->g_vm, NULL); as != NULL; as = next_space(g->g_vm, as))
 		if (group_of(as) == g)
 			u->gu_rss += count_resident(as);
@@ -339,7 +347,8 @@ static uint64_t pages_over_limit(struct as *as, uint64_t rss)
 	if ((limit = g->g_limit.l_rss) != LIMIT_NONE)
 		vm_group_usage(g, &u);
 	if (u.gu_rss > limit) {
-		uint64_t excess = u.gu_rss - limit, share = (rss * excess + u.gu_rss - 1) / u.gu_rss;
+		uint64_t excess = u.gu_rss - limit,
+			 share = (rss * excess + u.gu_rss - 1) / u.gu_rss;
 
 		n = share > n ? share : n;
 	}

@@ -33,37 +33,36 @@
 #include <stddef.h>
 
 #define R_MAX 15u
-#define R_MIN 6u   /* less than half: a node that was just split or merged has entries to gain and to lose */
-#define R_SLACK 4u /* spare nodes beyond the promised ones that are kept, so that a pair of map and unmap costs none */
+#define R_MIN                                                                                      \
+	6u /* less than half: a node that was just split or merged has entries to gain and to lose */
+#define R_SLACK                                                                                    \
+	4u /* spare nodes beyond the promised ones that are kept, so that a pair of map and unmap costs none */
 #define RANGE_NONE ~(vaddr_t)0
 
 struct rnode {
-	vaddr_t rn_end[R_MAX]; /* first: searches read these and one pointer */
-	uint32_t rn_n, rn_level; /* 0: a leaf */
-	void *rn_ptr[R_MAX]; /* range or child; [0] links spare nodes */
+	vaddr_t rn_end[R_MAX];      /* first: searches read these and one pointer */
+	uint32_t rn_n, rn_level;    /* 0: a leaf */
+	void *rn_ptr[R_MAX];        /* range or child; [0] links spare nodes */
 	uint8_t rn_kind[R_MAX + 1]; /* of leaves */
 	vaddr_t rn_base[R_MAX];
 	uint64_t rn_gap[R_MAX]; /* of inner nodes */
 };
-_Static_assert(offsetof(struct rnode, rn_gap) == 6 * VM_LINE, "a search in a leaf reads six lines at most");
+_Static_assert(
+    offsetof(struct rnode, rn_gap) == 6 * VM_LINE, "a search in a leaf reads six lines at most");
 
-struct entry { vaddr_t e_base, e_end; void *e_ptr; uint64_t e_gap; uint8_t e_kind; };
+struct entry {
+	vaddr_t e_base, e_end;
+	void *e_ptr;
+	uint64_t e_gap;
+	uint8_t e_kind;
+};
 
-static uint64_t max64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
+static uint64_t max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* ---- nodes ---- */
-size_t range_node_bytes(void)
-{
-	return sizeof(struct rnode);
-}
+size_t range_node_bytes(void) { return sizeof(struct rnode); }
 
-static uint64_t nodes_for(uint64_t n)
-{
-	return n == 0 ? 0 : 1 + n / (R_MIN - 1);
-}
+static uint64_t nodes_for(uint64_t n) { return n == 0 ? 0 : 1 + n / (R_MIN - 1); }
 
 static void give_node(struct range_index *ix, struct rnode *n)
 {
@@ -88,10 +87,7 @@ static struct rnode *take_node(struct range_index *ix, uint32_t level)
 	return n;
 }
 
-void *range_spare(struct vm *vm)
-{
-	return kmem_cache_alloc(vm->vm_rangenodes, KM_SLEEP);
-}
+void *range_spare(struct vm *vm) { return kmem_cache_alloc(vm->vm_rangenodes, KM_SLEEP); }
 
 void range_spare_free(struct vm *vm, void *spare)
 {
@@ -116,7 +112,8 @@ bool range_reserve(struct range_index *ix, struct vm *vm)
 {
 	void *spare = NULL;
 
-	return range_promise(ix, &spare) || ((spare = range_spare(vm)) != NULL && range_promise(ix, &spare));
+	return range_promise(ix, &spare) ||
+	    ((spare = range_spare(vm)) != NULL && range_promise(ix, &spare));
 }
 
 void range_unreserve(struct range_index *ix, struct vm *vm)
@@ -159,8 +156,8 @@ static void put_entry(struct rnode *n, unsigned i, const struct entry *e)
 
 static struct entry get_entry(const struct rnode *n, unsigned i)
 {
-	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i], n->rn_level > 0 ? n->rn_gap[i] : 0,
-		n->rn_level > 0 ? 0 : n->rn_kind[i] };
+	return (struct entry){ n->rn_base[i], n->rn_end[i], n->rn_ptr[i],
+		n->rn_level > 0 ? n->rn_gap[i] : 0, n->rn_level > 0 ? 0 : n->rn_kind[i] };
 }
 
 /* The entry of a range. */
@@ -239,7 +236,8 @@ static void refresh_path(struct range_path *p, unsigned d)
 		unsigned i = p->p_at[d - 1];
 		struct entry e = sum_node(p->p_node[d]);
 
-		if (up->rn_base[i] == e.e_base && up->rn_end[i] == e.e_end && up->rn_gap[i] == e.e_gap)
+		if (up->rn_base[i] == e.e_base && up->rn_end[i] == e.e_end &&
+		    up->rn_gap[i] == e.e_gap)
 			return;
 		put_entry(up, i, &e);
 	}
@@ -275,7 +273,8 @@ static void descend_to(const struct range_index *ix, vaddr_t va, struct range_pa
 
 /* ---- changes ---- */
 /* A full node at depth d is split; e goes to entry `at` of it, or to where that is now. Returns what the upper half is. */
-static struct entry split_node(struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
+static struct entry split_node(
+    struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
 {
 	struct rnode *upper = take_node(ix, n->rn_level);
 	/* Ranges that come in order leave full nodes behind. */
@@ -458,8 +457,8 @@ bool range_place(const struct range_index *ix, vaddr_t base, vaddr_t end, struct
 	return p->p_at[p->p_leaf] == leaf->rn_n || leaf->rn_base[p->p_at[p->p_leaf]] >= end;
 }
 
-void range_touching(const struct range_index *ix, const struct range_path *p, const struct range_node *r,
-    struct range_node **below, struct range_node **above)
+void range_touching(const struct range_index *ix, const struct range_path *p,
+    const struct range_node *r, struct range_node **below, struct range_node **above)
 {
 	const struct rnode *leaf;
 	unsigned i;
@@ -523,8 +522,8 @@ static bool search_holes(struct want *w, const struct rnode *n);
 /* In the child i, if it may have such a hole. */
 static bool search_in(struct want *w, const struct rnode *n, unsigned i)
 {
-	return n->rn_level > 0 && n->rn_gap[i] >= w->w_len && n->rn_end[i] > w->w_min && n->rn_base[i] < w->w_max &&
-	    search_holes(w, n->rn_ptr[i]);
+	return n->rn_level > 0 && n->rn_gap[i] >= w->w_len && n->rn_end[i] > w->w_min &&
+	    n->rn_base[i] < w->w_max && search_holes(w, n->rn_ptr[i]);
 }
 
 /* The holes within the node's subtree. */
@@ -543,17 +542,22 @@ static bool search_holes(struct want *w, const struct rnode *n)
 	return false;
 }
 
-bool range_gap(const struct range_index *ix, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high,
-    vaddr_t *out)
+bool range_gap(const struct range_index *ix, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max,
+    bool high, vaddr_t *out)
 {
-	struct want w = { .w_len = len, .w_align = align, .w_min = min, .w_max = max, .w_high = high };
+	struct want w = {
+		.w_len = len, .w_align = align, .w_min = min, .w_max = max, .w_high = high
+	};
 	const struct rnode *n = ix->ri_root;
-	vaddr_t lo = n != NULL ? n->rn_base[0] : RANGE_NONE, hi = n != NULL ? n->rn_end[n->rn_n - 1] : RANGE_NONE;
+	vaddr_t lo = n != NULL ? n->rn_base[0] : RANGE_NONE,
+		hi = n != NULL ? n->rn_end[n->rn_n - 1] : RANGE_NONE;
 
 	if (len == 0 || align == 0 || (align & (align - 1)) != 0 || min >= max)
 		return false;
-	if (!(high ? hole_fits(&w, hi, RANGE_NONE) || (n != NULL && search_holes(&w, n)) || hole_fits(&w, 0, lo)
-		   : hole_fits(&w, 0, lo) || (n != NULL && search_holes(&w, n)) || hole_fits(&w, hi, RANGE_NONE)))
+	if (!(high ? hole_fits(&w, hi, RANGE_NONE) || (n != NULL && search_holes(&w, n)) ||
+			hole_fits(&w, 0, lo)
+		   : hole_fits(&w, 0, lo) || (n != NULL && search_holes(&w, n)) ||
+			hole_fits(&w, hi, RANGE_NONE)))
 		return false;
 	*out = w.w_out;
 	return true;
@@ -623,8 +627,8 @@ unsigned range_check(const struct range_index *ix, void (*report)(void *, const 
 
 	if (ix->ri_root != NULL)
 		check_node(&c, ix->ri_root, true);
-	if (c.c_nodes + ix->ri_nspare != ix->ri_nodes || ix->ri_nodes < nodes_for(ix->ri_promised) ||
-	    c.c_ranges > ix->ri_promised)
+	if (c.c_nodes + ix->ri_nspare != ix->ri_nodes ||
+	    ix->ri_nodes < nodes_for(ix->ri_promised) || c.c_ranges > ix->ri_promised)
 		report_wrong(&c, "range: nodes are lost, or fewer than promised");
 	return c.c_bad;
 }

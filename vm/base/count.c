@@ -13,7 +13,8 @@ const struct vm_stats *vm_statistics(struct vm *vm)
 		uint64_t n = 0;
 
 		for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
-			n += __atomic_load_n((uint64_t *)(void *)&vm->vm_cpu[c].vc_stats + i, __ATOMIC_RELAXED);
+			n += __atomic_load_n(
+			    (uint64_t *)(void *)&vm->vm_cpu[c].vc_stats + i, __ATOMIC_RELAXED);
 		__atomic_store_n(&sum[i], n, __ATOMIC_RELAXED);
 	}
 	return &vm->vm_stats;
@@ -43,8 +44,8 @@ bool vm_inject_fail(struct vm *vm, enum vm_inject what)
 
 	(void)__atomic_add_fetch(&vm_cpu_of(vm)->vc_inject[what], 1, __ATOMIC_RELAXED);
 	while (left > 0) {
-		if (__atomic_compare_exchange_n(&vm->vm_inject_left[what], &left, left - 1, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&vm->vm_inject_left[what], &left, left - 1, true,
+			__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return left == 1;
 	}
 	return false;

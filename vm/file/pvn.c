@@ -13,10 +13,12 @@ struct waiter {
 
 static void io_done(struct vm_io *io)
 {
-	__atomic_store_n((bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
+	__atomic_store_n(
+	    (bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
 }
 
-#define SPARE  32u /* frames above the reserve that a thread sees to while it waits for a read anyway */
+#define SPARE                                                                                      \
+	32u /* frames above the reserve that a thread sees to while it waits for a read anyway */
 #define AT_ONCE 4u /* so many pages take about as long to put out as a disk to answer */
 
 /* A read is on its way: this thread puts pages out meanwhile, which the next fault would have to do before its own read. */
@@ -26,11 +28,16 @@ static void while_reading(struct vm *vm)
 		(void)pageout_reclaim(vm, AT_ONCE);
 }
 
-static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n,
-    uint32_t *ok, uint64_t *drop, bool may_reclaim, bool quick)
+static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off,
+    struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop, bool may_reclaim, bool quick)
 {
 	struct waiter w = { .w_done = false };
-	struct vm_io io = { .io_op = op, .io_npages = n, .io_off = off, .io_quick = quick, .io_done = io_done, .io_arg = &w };
+	struct vm_io io = { .io_op = op,
+		.io_npages = n,
+		.io_off = off,
+		.io_quick = quick,
+		.io_done = io_done,
+		.io_arg = &w };
 
 	VM_ASSERT(n > 0 && n <= VM_IO_PAGES);
 	*ok = 0;
@@ -60,22 +67,22 @@ static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_
 	return io.io_err;
 }
 
-enum vm_err pvn_io(
-    struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps, uint32_t n, uint32_t *ok)
+enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, struct page **pps,
+    uint32_t n, uint32_t *ok)
 {
 	uint64_t drop;
 
 	return one_io(vm, vp, op, off, pps, n, ok, &drop, false, false);
 }
 
-enum vm_err pvn_swapin(
-    struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n, bool quick, uint32_t *ok, uint64_t *drop)
+enum vm_err pvn_swapin(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n,
+    bool quick, uint32_t *ok, uint64_t *drop)
 {
 	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, true, quick);
 }
 
-enum vm_err pvn_readahead(
-    struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop)
+enum vm_err pvn_readahead(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps,
+    uint32_t n, uint32_t *ok, uint64_t *drop)
 {
 	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, false, false);
 }
@@ -99,12 +106,14 @@ static uint32_t gather_ahead(
 {
 	uint32_t n = 1;
 
-	while (n < most && off + vm_ptob(n) < size && page_create(vm, vp, off + vm_ptob(n), 0, &pps[n]) == VM_OK)
+	while (n < most && off + vm_ptob(n) < size &&
+	    page_create(vm, vp, off + vm_ptob(n), 0, &pps[n]) == VM_OK)
 		n++;
 	return n;
 }
 
-static enum vm_err fill_page(struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
+static enum vm_err fill_page(
+    struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
 {
 	struct page *pps[VM_IO_PAGES];
 	uint64_t size = vp->v_ops->vo_size(vp);
@@ -160,7 +169,8 @@ void pvn_read_ahead(struct vm *vm, struct vnode *vp, const voff_t *offs, uint32_
 	read_run(vm, vp, first, pps, n);
 }
 
-enum vm_err pvn_getpage(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, unsigned hint, struct page **ppp)
+enum vm_err pvn_getpage(
+    struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, unsigned hint, struct page **ppp)
 {
 	struct page *pp;
 	enum vm_err e;
@@ -215,7 +225,8 @@ static void settle_page(struct vm *vm, struct page *pp, unsigned flags)
 	}
 	if ((flags & PVN_INVAL) != 0)
 		hat_pageunload(pp);
-	if (!hat_page_tryunload(pp) || (page_nrm(pp) & P_MOD) != 0) /* in use, or written again between: keep it */
+	if (!hat_page_tryunload(pp) ||
+	    (page_nrm(pp) & P_MOD) != 0) /* in use, or written again between: keep it */
 		page_unlock(vm, pp);
 	else if ((flags & PVN_INVAL) != 0)
 		page_destroy(vm, pp);
@@ -223,7 +234,8 @@ static void settle_page(struct vm *vm, struct page *pp, unsigned flags)
 		page_free(vm, pp, true);
 }
 
-static enum vm_err write_run(struct vm *vm, struct vnode *vp, struct page **pps, uint32_t n, unsigned flags)
+static enum vm_err write_run(
+    struct vm *vm, struct vnode *vp, struct page **pps, uint32_t n, unsigned flags)
 {
 	uint32_t ok = 0;
 	enum vm_err e;
@@ -268,7 +280,8 @@ static voff_t next_page(struct vm *vm, struct vnode *vp, voff_t at, voff_t end)
 enum vm_err pvn_putpages(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, unsigned flags)
 {
 	struct page *run[VM_IO_PAGES];
-	uint64_t size = vm_page_round(vp->v_ops->vo_size(vp)), end = len == 0 || off + len > size ? size : off + len;
+	uint64_t size = vm_page_round(vp->v_ops->vo_size(vp)),
+		 end = len == 0 || off + len > size ? size : off + len;
 	enum vm_err e = VM_OK, r;
 	uint32_t n = 0;
 
@@ -344,7 +357,8 @@ void pvn_truncate(struct vm *vm, struct vnode *vp, uint64_t size)
 	if (pp == NULL)
 		return;
 	hat_pageunload(pp);
-	memset((char *)page_mapin(vm, pp) + (size & VM_PAGEMASK), 0, VM_PAGESIZE - (size & VM_PAGEMASK));
+	memset((char *)page_mapin(vm, pp) + (size & VM_PAGEMASK), 0,
+	    VM_PAGESIZE - (size & VM_PAGEMASK));
 	page_nrm_set(pp, P_MOD);
 	page_unlock(vm, pp);
 }

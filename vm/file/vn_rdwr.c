@@ -66,13 +66,15 @@ static enum vm_err move_part(const struct rw *r, uint64_t left)
 	return VM_OK;
 }
 
-static enum vm_err copy_file_bytes(struct vnode *vp, voff_t off, char *buf, uint64_t len, bool write, uint64_t *done)
+static enum vm_err copy_file_bytes(
+    struct vnode *vp, voff_t off, char *buf, uint64_t len, bool write, uint64_t *done)
 {
 	uint64_t size = vp->v_ops->vo_size(vp), at = 0, end = vm_within(size, off, len);
 	enum vm_err e = VM_OK;
 
 	while (at < end && e == VM_OK) {
-		struct rw r = { vp->v_vm, vp, off + at, buf + at, VM_PAGESIZE - ((off + at) & VM_PAGEMASK), write };
+		struct rw r = { vp->v_vm, vp, off + at, buf + at,
+			VM_PAGESIZE - ((off + at) & VM_PAGEMASK), write };
 
 		if (r.r_n > end - at)
 			r.r_n = end - at;
@@ -101,7 +103,8 @@ enum vm_err vnode_sync(struct vnode *vp)
 	s = vp->v_ops->vo_sync(vp, 0, vp->v_ops->vo_size(vp));
 	if (e == VM_OK)
 		e = s;
-	if (__atomic_exchange_n((uint32_t *)(void *)&vp->v_lost, 0, __ATOMIC_RELAXED) != 0 && e == VM_OK)
+	if (__atomic_exchange_n((uint32_t *)(void *)&vp->v_lost, 0, __ATOMIC_RELAXED) != 0 &&
+	    e == VM_OK)
 		e = VM_IO;
 	return e;
 }

@@ -22,8 +22,8 @@
 struct summed {
 	struct vnode sv_vnode;
 	struct vnode *sv_lower; /* const; a reference */
-	uint64_t sv_npages;	/* const */
-	uint64_t **sv_sum;	/* const: [npages / SUMS_PAGE], each of SUMS_PAGE words; 0: no sum */
+	uint64_t sv_npages;     /* const */
+	uint64_t **sv_sum; /* const: [npages / SUMS_PAGE], each of SUMS_PAGE words; 0: no sum */
 	_Atomic uint64_t sv_wrong;
 };
 
@@ -46,10 +46,7 @@ static uint64_t *sum_at(struct summed *sv, voff_t off)
 	return i < sv->sv_npages ? &sv->sv_sum[i / SUMS_PAGE][i % SUMS_PAGE] : NULL;
 }
 
-static struct summed *summed_of(struct vnode *vp)
-{
-	return vp->v_data;
-}
+static struct summed *summed_of(struct vnode *vp) { return vp->v_data; }
 
 /* The lower vnode is done. Its own words of io_priv are 0 and 1; ours are 2 and 3. */
 static void lower_io_done(struct vm_io *io)
@@ -162,7 +159,8 @@ enum vm_err vnode_summed(struct vm *vm, struct vnode *lower, uint64_t npages, st
 	sv->sv_npages = npages;
 	sv->sv_sum = kmem_zalloc(vm, n * sizeof(uint64_t *), KM_SLEEP);
 	for (uint64_t i = 0; i < n; i++)
-		if (sv->sv_sum == NULL || (sv->sv_sum[i] = kmem_zalloc(vm, VM_PAGESIZE, KM_SLEEP)) == NULL) {
+		if (sv->sv_sum == NULL ||
+		    (sv->sv_sum[i] = kmem_zalloc(vm, VM_PAGESIZE, KM_SLEEP)) == NULL) {
 			summed_free(vm, sv);
 			return VM_NOMEM;
 		}
@@ -174,7 +172,4 @@ enum vm_err vnode_summed(struct vm *vm, struct vnode *lower, uint64_t npages, st
 	return VM_OK;
 }
 
-uint64_t vnode_summed_wrong(struct vnode *vp)
-{
-	return summed_of(vp)->sv_wrong;
-}
+uint64_t vnode_summed_wrong(struct vnode *vp) { return summed_of(vp)->sv_wrong; }

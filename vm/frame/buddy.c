@@ -137,7 +137,8 @@ static pfn_t buddy_remove_color_locked(struct vm *vm, uint32_t color)
 	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
 		uint32_t i = vm->vm_buddy[k].q_head;
 
-		for (unsigned n = 0; i != PAGE_NIL && n < BUDDY_COLORSCAN; n++, i = vm->vm_pages[i].p_next) {
+		for (unsigned n = 0; i != PAGE_NIL && n < BUDDY_COLORSCAN;
+		     n++, i = vm->vm_pages[i].p_next) {
 			if (((i ^ color) & mask) >> k != 0)
 				continue;
 			i += (color - i) & mask & ((1u << k) - 1);
@@ -346,7 +347,8 @@ static pfn_t buddy_alloc_blocks(struct vm *vm, unsigned order, uint32_t floor)
 	mach_mutex_enter(&vm->vm_freelock);
 	if (vm->vm_nfree >= n && vm->vm_nfree - n >= floor)
 		pfn = buddy_remove_locked(vm, order);
-	if (pfn == PFN_INVALID && vm->vm_zeropool.q_len > 0 && vm->vm_nfree >= n && vm->vm_nfree - n >= floor) {
+	if (pfn == PFN_INVALID && vm->vm_zeropool.q_len > 0 && vm->vm_nfree >= n &&
+	    vm->vm_nfree - n >= floor) {
 		buddy_unpool_locked(vm);
 		pfn = buddy_remove_locked(vm, order);
 	}
@@ -376,7 +378,8 @@ pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 
 	if (vm->vm_caps->mc_nnodes > 1 && (pfn = numa_alloc_here(vm, floor)) != PFN_INVALID)
 		return pfn;
-	if (!(zero && __atomic_load_n(&vm->vm_zeropool.q_len, __ATOMIC_RELAXED) > 0) && vm->vm_colormask == 0) {
+	if (!(zero && __atomic_load_n(&vm->vm_zeropool.q_len, __ATOMIC_RELAXED) > 0) &&
+	    vm->vm_colormask == 0) {
 		pfn = buddy_alloc_cpu(vm);
 		return pfn != PFN_INVALID ? pfn : buddy_alloc_floor(vm, 0, floor);
 	}
@@ -576,11 +579,13 @@ pfn_t buddy_offline_free(struct vm *vm, pfn_t n)
 	return done;
 }
 
-static unsigned buddy_check_block(struct vm *vm, pfn_t pfn, unsigned k, void (*report)(void *, const char *), void *arg)
+static unsigned buddy_check_block(
+    struct vm *vm, pfn_t pfn, unsigned k, void (*report)(void *, const char *), void *arg)
 {
 	unsigned bad = 0;
 
-	if (vm->vm_pages[pfn].p_order != k || (pfn & ((1u << k) - 1)) != 0 || pfn + (1u << k) > vm->vm_nframes) {
+	if (vm->vm_pages[pfn].p_order != k || (pfn & ((1u << k) - 1)) != 0 ||
+	    pfn + (1u << k) > vm->vm_nframes) {
 		report(arg, "buddy: a block's order or alignment is wrong");
 		return 1;
 	}
@@ -591,7 +596,8 @@ static unsigned buddy_check_block(struct vm *vm, pfn_t pfn, unsigned k, void (*r
 	for (pfn_t i = 0; i < 1u << k; i++) {
 		struct page *pp = &vm->vm_pages[pfn + i];
 
-		if (pp->p_flags != P_FREE || pp->p_vnode != NULL || (i > 0 && pp->p_order != BUDDY_NONE)) {
+		if (pp->p_flags != P_FREE || pp->p_vnode != NULL ||
+		    (i > 0 && pp->p_order != BUDDY_NONE)) {
 			report(arg, "buddy: a frame inside a free block is not a plain free frame");
 			bad++;
 		}
@@ -599,7 +605,8 @@ static unsigned buddy_check_block(struct vm *vm, pfn_t pfn, unsigned k, void (*r
 	return bad;
 }
 
-static unsigned buddy_check_pooled(struct vm *vm, struct page *pp, void (*report)(void *, const char *), void *arg)
+static unsigned buddy_check_pooled(
+    struct vm *vm, struct page *pp, void (*report)(void *, const char *), void *arg)
 {
 	const uint64_t *word = mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
 	bool zero = true;
@@ -632,17 +639,20 @@ unsigned buddy_check(struct vm *vm, void (*report)(void *, const char *), void *
 		}
 		sum += (uint64_t)n << k;
 	}
-	for (pfn_t i = vm->vm_zeropool.q_head; i != PAGE_NIL && pooled <= vm->vm_nframes; pooled++) {
+	for (pfn_t i = vm->vm_zeropool.q_head; i != PAGE_NIL && pooled <= vm->vm_nframes;
+	     pooled++) {
 		bad += buddy_check_pooled(vm, &vm->vm_pages[i], report, arg);
 		i = vm->vm_pages[i].p_next;
 	}
 	sum += pooled;
 	for (pfn_t i = 0; i < vm->vm_nframes; i++) {
 		offline += (vm->vm_pages[i].p_flags & P_OFFLINE) != 0;
-		barred += (vm->vm_pages[i].p_flags & P_OFFLINE) && vm->vm_pages[i].p_order != BUDDY_NONE;
+		barred +=
+		    (vm->vm_pages[i].p_flags & P_OFFLINE) && vm->vm_pages[i].p_order != BUDDY_NONE;
 	}
 	if (pooled != vm->vm_zeropool.q_len || barred != vm->vm_nbarred) {
-		report(arg, "buddy: the zero pool's length or the number of barred frames is wrong");
+		report(
+		    arg, "buddy: the zero pool's length or the number of barred frames is wrong");
 		bad++;
 	}
 	if (sum != vm->vm_nfree) {

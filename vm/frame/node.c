@@ -28,7 +28,8 @@ static pfn_t find_locked(const struct vm *vm, pfn_t lo, pfn_t hi)
 	for (unsigned k = 0; k <= VM_MAXORDER; k++) {
 		uint32_t i = vm->vm_buddy[k].q_head;
 
-		for (unsigned n = 0; i != PAGE_NIL && n < NODE_SCAN; n++, i = vm->vm_pages[i].p_next)
+		for (unsigned n = 0; i != PAGE_NIL && n < NODE_SCAN;
+		     n++, i = vm->vm_pages[i].p_next)
 			if (i < hi && i + (1u << k) > lo)
 				return i > lo ? i : lo;
 	}
@@ -37,8 +38,8 @@ static pfn_t find_locked(const struct vm *vm, pfn_t lo, pfn_t hi)
 
 pfn_t numa_alloc(struct vm *vm, unsigned node, uint32_t floor)
 {
-	pfn_t lo = node == 0 ? 0 : vm->vm_caps->mc_nodeend[node - 1], hi = vm->vm_caps->mc_nodeend[node],
-	      pfn = PFN_INVALID;
+	pfn_t lo = node == 0 ? 0 : vm->vm_caps->mc_nodeend[node - 1],
+	      hi = vm->vm_caps->mc_nodeend[node], pfn = PFN_INVALID;
 
 	mach_mutex_enter(&vm->vm_freelock);
 	if (vm->vm_nfree > floor && (pfn = find_locked(vm, lo, hi)) != PFN_INVALID) {

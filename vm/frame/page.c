@@ -46,10 +46,7 @@ struct page *page_of(struct vm *vm, pfn_t pfn)
 	return &vm->vm_pages[pfn];
 }
 
-pfn_t page_pfn(struct vm *vm, const struct page *pp)
-{
-	return (pfn_t)(pp - vm->vm_pages);
-}
+pfn_t page_pfn(struct vm *vm, const struct page *pp) { return (pfn_t)(pp - vm->vm_pages); }
 
 /* Named pages only: locked by the caller, so that the name stays. */
 struct vm *page_vm(const struct page *pp)
@@ -67,7 +64,8 @@ void page_queue_init(struct page_queue *q)
 }
 
 /* Between two neighbours, or at an end (PAGE_NIL). */
-static void queue_insert(struct vm *vm, struct page_queue *q, struct page *pp, uint32_t prev, uint32_t next)
+static void queue_insert(
+    struct vm *vm, struct page_queue *q, struct page *pp, uint32_t prev, uint32_t next)
 {
 	uint32_t i = page_pfn(vm, pp);
 
@@ -75,7 +73,8 @@ static void queue_insert(struct vm *vm, struct page_queue *q, struct page *pp, u
 	pp->p_next = next;
 	*(prev == PAGE_NIL ? &q->q_head : &vm->vm_pages[prev].p_next) = i;
 	*(next == PAGE_NIL ? &q->q_tail : &vm->vm_pages[next].p_prev) = i;
-	__atomic_store_n(&q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
+	__atomic_store_n(
+	    &q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
 }
 
 void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
@@ -138,7 +137,8 @@ static uint32_t page_lockno(struct vm *vm, const struct vnode *vp, voff_t off)
 uint32_t page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
 {
 	uint64_t run = page_run(vp, off);
-	uint32_t no = (uint32_t)run & vm->vm_lockmask, in = (uint32_t)(run / (vm->vm_lockmask + 1)) << VM_LOCKRUN;
+	uint32_t no = (uint32_t)run & vm->vm_lockmask,
+		 in = (uint32_t)(run / (vm->vm_lockmask + 1)) << VM_LOCKRUN;
 
 	in |= (uint32_t)vm_btop(off) & ((1u << VM_LOCKRUN) - 1);
 	return no << vm->vm_hashshift | (in & ((1u << vm->vm_hashshift) - 1));
@@ -276,8 +276,8 @@ static void page_touch_locked(struct vm *vm, struct page *pp)
 	}
 }
 
-static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, bool wait,
-    bool touch, enum page_peek *was)
+static struct page *page_lookup_common(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se,
+    bool wait, bool touch, enum page_peek *was)
 {
 	struct page_lock *pl = page_name_enter(vm, vp, off);
 	struct page *pp;
@@ -315,7 +315,8 @@ struct page *page_lookup(struct vm *vm, struct vnode *vp, voff_t off, enum page_
 	return page_lookup_common(vm, vp, off, se, true, true, &was);
 }
 
-struct page *page_lookup_was(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, enum page_peek *was)
+struct page *page_lookup_was(
+    struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, enum page_peek *was)
 {
 	return page_lookup_common(vm, vp, off, se, true, true, was);
 }
@@ -384,7 +385,8 @@ static pfn_t page_cache_take(struct vm *vm, bool wait)
 		page_exit(pl);
 		if (pp == NULL)
 			continue;
-		__atomic_store_n((uint32_t *)(void *)&vm->vm_cachehand, hand + k + 1, __ATOMIC_RELAXED);
+		__atomic_store_n(
+		    (uint32_t *)(void *)&vm->vm_cachehand, hand + k + 1, __ATOMIC_RELAXED);
 		return page_pfn(vm, pp);
 	}
 	return PFN_INVALID;
@@ -448,7 +450,8 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 		if (flags >= PG_NODE(0) &&
 		    (pfn = numa_alloc(vm, flags / PG_NODE(0) - 1, vm->vm_reserve)) != PFN_INVALID)
 			return pfn;
-		pfn = buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
+		pfn =
+		    buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
 		if (pfn == PFN_INVALID)
 			pfn = page_cache_take(vm, true);
 		if (pfn != PFN_INVALID)
@@ -466,7 +469,8 @@ static void page_miss(struct vm *vm, const struct vnode *vp, voff_t off, unsigne
 	if (!(flags & PG_WAIT) || !vm->vm_policy->pol_history)
 		return;
 	mach_mutex_enter(&vm->vm_pollock);
-	refault = vm->vm_policy->pol_miss(vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0);
+	refault = vm->vm_policy->pol_miss(
+	    vm->vm_polstate, page_name_hash(vp, off), (flags & PG_NEW) != 0);
 	mach_mutex_exit(&vm->vm_pollock);
 	if (refault)
 		VM_STAT(vm, refault);
@@ -482,7 +486,8 @@ void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t 
 	page_name_locked(vm, pp, vp, off);
 }
 
-enum vm_err page_create(struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
+enum vm_err page_create(
+    struct vm *vm, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp)
 {
 	struct page_lock *pl;
 	struct page *pp;
@@ -593,7 +598,8 @@ void page_destroy(struct vm *vm, struct page *pp)
 
 void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 {
-	struct page_lock *to = &vm->vm_pagelocks[page_lockno(vm, vp, off)], *from = page_enter(vm, pp);
+	struct page_lock *to = &vm->vm_pagelocks[page_lockno(vm, vp, off)],
+			 *from = page_enter(vm, pp);
 	struct page *old;
 	bool queued;
 
@@ -674,8 +680,9 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 		pfn_t pfn;
 
 		page_grow(vm);
-		pfn = order == 0 && (flags & PG_ZERO) && (flags & PG_WAIT) ? buddy_alloc_page(vm, 0, true, false)
-									    : PFN_INVALID;
+		pfn = order == 0 && (flags & PG_ZERO) && (flags & PG_WAIT)
+		    ? buddy_alloc_page(vm, 0, true, false)
+		    : PFN_INVALID;
 		if (pfn == PFN_INVALID)
 			pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));
 		if (pfn == PFN_INVALID)
@@ -744,7 +751,8 @@ static void page_purge_one(struct vm *vm, struct page *pp)
  * Deals with the page if it can be had at once: gone from the cache list, or E- and I/O-locked and left to the caller in
  * *mine. False: it is busy; if wait (the caller holds no other page) it was waited for, and the world has changed.
  */
-static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
+static bool page_purge_grab_locked(
+    struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
 {
 	VM_ASSERT(page_held(vm, pp));
 	*mine = NULL;
@@ -768,7 +776,8 @@ static bool page_purge_grab_locked(struct vm *vm, struct page *pp, bool wait, bo
 	return false;
 }
 
-#define PAGE_PURGE_RUN 64u /* pages taken at a time: the walk of a vnode's list starts from its front each time */
+#define PAGE_PURGE_RUN                                                                             \
+	64u /* pages taken at a time: the walk of a vnode's list starts from its front each time */
 
 struct page_purge {
 	struct vnode *pu_vp;
@@ -800,7 +809,8 @@ static unsigned page_purge_list(struct vm *vm, struct page_purge *pu, voff_t *of
 	uint32_t i;
 
 	mach_mutex_enter(&vm->vm_listlock);
-	for (i = pu->pu_vp->v_pages; i != PAGE_NIL && n < PAGE_PURGE_RUN; i = vm->vm_pages[i].p_vpnext) {
+	for (i = pu->pu_vp->v_pages; i != PAGE_NIL && n < PAGE_PURGE_RUN;
+	     i = vm->vm_pages[i].p_vpnext) {
 		const struct page *pp = &vm->vm_pages[i];
 
 		if (pp->p_offset >= pu->pu_off && pp->p_offset <= pu->pu_last &&
@@ -821,7 +831,8 @@ static void page_purge_run(struct vm *vm, struct page_purge *pu)
 	pu->pu_n = 0;
 	pu->pu_more = false;
 	if ((pu->pu_vp->v_flags & V_SWAPFS) == 0 &&
-	    (pu->pu_last - pu->pu_off) >> VM_PAGESHIFT >= __atomic_load_n(&pu->pu_vp->v_npages, __ATOMIC_RELAXED)) {
+	    (pu->pu_last - pu->pu_off) >> VM_PAGESHIFT >=
+		__atomic_load_n(&pu->pu_vp->v_npages, __ATOMIC_RELAXED)) {
 		n = page_purge_list(vm, pu, offs);
 		for (unsigned i = 0; i < n && page_purge_name(vm, pu, offs[i]); i++)
 			;
@@ -836,7 +847,9 @@ static void page_purge_run(struct vm *vm, struct page_purge *pu)
 
 void page_purge_range(struct vm *vm, struct vnode *vp, voff_t off, uint64_t len, bool spare)
 {
-	struct page_purge pu = { .pu_vp = vp, .pu_off = vm_page_trunc(off), .pu_spare = spare,
+	struct page_purge pu = { .pu_vp = vp,
+		.pu_off = vm_page_trunc(off),
+		.pu_spare = spare,
 		.pu_last = len == 0 || off + len < off ? UINT64_MAX : off + len - 1 };
 
 	do {
@@ -896,7 +909,8 @@ size_t page_boot_bytes(const struct vm_config *vc, const struct mach_caps *caps)
 	size_t polsize = pol->pol_size(max);
 
 	return VM_BOOT_ROUND(page_nlocks(vc, max) * sizeof(struct page_lock) + VM_LINE) +
-	    VM_BOOT_ROUND(sizeof(struct page) * max) + VM_BOOT_ROUND(sizeof(uint32_t) * page_nhash(max)) +
+	    VM_BOOT_ROUND(sizeof(struct page) * max) +
+	    VM_BOOT_ROUND(sizeof(uint32_t) * page_nhash(max)) +
 	    VM_BOOT_ROUND(polsize == 0 ? 1 : polsize);
 }
 
@@ -908,7 +922,8 @@ static bool page_locks_init(struct vm *vm)
 	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct page_lock) + VM_LINE);
 	if (p == NULL)
 		return false;
-	vm->vm_pagelocks = (struct page_lock *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
+	vm->vm_pagelocks =
+	    (struct page_lock *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
 	vm->vm_lockmask = n - 1;
 	vm->vm_hashshift = (uint32_t)__builtin_ctz((vm->vm_hashmask + 1) / n);
 	for (uint32_t i = 0; i < n; i++) {

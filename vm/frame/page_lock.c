@@ -181,8 +181,8 @@ static void pend_flush(struct vm *vm, struct vm_cpu *vc)
 	for (uint32_t i = 0; i < n; i++) {
 		struct page *pp = &vm->vm_pages[vc->vc_pend[i] >> 1];
 
-		vm->vm_policy->pol_insert(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset),
-		    (vc->vc_pend[i] & 1) != 0);
+		vm->vm_policy->pol_insert(vm->vm_polstate, pp,
+		    page_name_hash(pp->p_vnode, pp->p_offset), (vc->vc_pend[i] & 1) != 0);
 		__atomic_store_n(&pp->p_pend, 0, __ATOMIC_RELEASE);
 	}
 	mach_mutex_exit(&vm->vm_pollock);
@@ -252,7 +252,8 @@ void page_pol_remove_locked(struct vm *vm, struct page *pp, bool evicted)
 		return;
 	pp->p_flags &= (uint8_t)~P_QUEUED;
 	pol_enter(vm, pp);
-	vm->vm_policy->pol_remove(vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
+	vm->vm_policy->pol_remove(
+	    vm->vm_polstate, pp, page_name_hash(pp->p_vnode, pp->p_offset), evicted);
 	mach_mutex_exit(&vm->vm_pollock);
 }
 

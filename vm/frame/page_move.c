@@ -168,10 +168,7 @@ static pfn_t run_obstacle(struct vm *vm, pfn_t pfn, pfn_t n, bool move)
 	return PFN_INVALID;
 }
 
-static uint64_t round_to(uint64_t x, uint64_t align)
-{
-	return (x + align - 1) / align * align;
-}
+static uint64_t round_to(uint64_t x, uint64_t align) { return (x + align - 1) / align * align; }
 
 /* One sweep; the run's frames are plain and the caller's. */
 static pfn_t run_search(struct vm *vm, const struct page_limits *l, bool move, unsigned *tries)
@@ -282,8 +279,8 @@ static bool name_frame(struct vm *vm, pfn_t pfn, struct vnode *vp, voff_t off)
 	return ok;
 }
 
-enum vm_err page_create_large(struct vm *vm, struct vnode *vp, voff_t off, unsigned order, unsigned flags,
-    struct page **ppp)
+enum vm_err page_create_large(
+    struct vm *vm, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp)
 {
 	pfn_t pfn, n = (pfn_t)1 << order, done = 0;
 
@@ -331,7 +328,8 @@ static enum vm_err take_hard(struct vm *vm, pfn_t pfn)
 			return VM_OK;
 		if (t == TAKE_NEVER)
 			return VM_LOCKED;
-		if (t == TAKE_NOMEM && page_cache_drain(vm, 16) == 0 && pageout_reclaim(vm, 16) == 0)
+		if (t == TAKE_NOMEM && page_cache_drain(vm, 16) == 0 &&
+		    pageout_reclaim(vm, 16) == 0)
 			return VM_NOMEM;
 		if (t == TAKE_BUSY)
 			mach_yield();
@@ -371,7 +369,8 @@ bool page_is_retired(struct vm *vm, pfn_t pfn)
 static bool memory_spares(struct vm *vm, pfn_t first, pfn_t n)
 {
 	uint64_t online = 0,
-		 keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve + 2 * (uint64_t)vm->vm_lotsfree;
+		 keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve +
+	    2 * (uint64_t)vm->vm_lotsfree;
 
 	for (pfn_t i = first; i < first + n; i++)
 		online += !(vm->vm_pages[i].p_flags & P_OFFLINE);
@@ -419,7 +418,8 @@ enum vm_err vm_memory_add(struct vm *vm, pfn_t first, pfn_t n)
 		return VM_INVAL;
 	buddy_know(vm, first + n);
 	for (pfn_t i = first; i < first + n; i++)
-		want += (vm->vm_pages[i].p_flags & P_OFFLINE) && vm->vm_pages[i].p_order == BUDDY_REMOVED;
+		want += (vm->vm_pages[i].p_flags & P_OFFLINE) &&
+		    vm->vm_pages[i].p_order == BUDDY_REMOVED;
 	if (want == 0)
 		return VM_OK;
 	got = mach_frames_grant(vm->vm_mach, want);

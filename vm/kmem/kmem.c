@@ -25,17 +25,19 @@
  */
 #include "vm/impl.h"
 
-#define MAG_ROUNDS	14u /* a magazine is 128 bytes: two cache lines */
-#define KMEM_NAMELEN	32u
-#define KMEM_MAXCPUS	64u
-#define KMEM_MAXSLAB	5u  /* largest slab order: 128 KiB */
-#define KMEM_KEEP_EMPTY 1u  /* empty slabs a cache keeps: one, so that a pair of alloc and free does not thrash */
-#define KMEM_PATTERN	256u /* bytes of a freed object that are patterned: enough to catch, cheap enough to leave on */
+#define MAG_ROUNDS 14u /* a magazine is 128 bytes: two cache lines */
+#define KMEM_NAMELEN 32u
+#define KMEM_MAXCPUS 64u
+#define KMEM_MAXSLAB 5u /* largest slab order: 128 KiB */
+#define KMEM_KEEP_EMPTY                                                                            \
+	1u /* empty slabs a cache keeps: one, so that a pair of alloc and free does not thrash */
+#define KMEM_PATTERN                                                                               \
+	256u /* bytes of a freed object that are patterned: enough to catch, cheap enough to leave on */
 #define KMEM_GENERAL_MAX 8192u
 
 #define RED_ALLOC 0xfeedfacefeedfaceu
-#define RED_FREE  0xbaddcafebaddcafeu
-#define DEADBEEF  0xdeadbeefdeadbeefu
+#define RED_FREE 0xbaddcafebaddcafeu
+#define DEADBEEF 0xdeadbeefdeadbeefu
 
 #ifndef NDEBUG
 #define KMEM_DEBUG true
@@ -52,61 +54,62 @@ struct kmem_mag {
 struct kmem_cpu {
 	struct mach_mutex kcpu_lock;
 	struct kmem_mag *kcpu_loaded, *kcpu_prev; /* kcpu_lock; NULL: none */
-	uint64_t kcpu_pad[2];			  /* to a cache line */
+	uint64_t kcpu_pad[2];                     /* to a cache line */
 };
 _Static_assert(sizeof(struct kmem_cpu) == 64, "a CPU's magazines are one cache line");
 
 enum slab_state { SLAB_EMPTY, SLAB_PARTIAL, SLAB_FULL, SLAB_NSTATES };
 
 struct slab {
-	struct kmem_cache *sl_cache;	/* const */
+	struct kmem_cache *sl_cache;    /* const */
 	struct slab *sl_next, *sl_prev; /* kc_lock */
-	unsigned char *sl_base;		/* const: first object */
-	uint32_t sl_nobj, sl_order;	/* const */
-	uint32_t sl_inuse;		/* kc_lock: allocated, in magazines too */
-	uint32_t sl_state;		/* kc_lock: which list */
-	uint64_t sl_map[];		/* kc_lock: bit set = allocated */
+	unsigned char *sl_base;         /* const: first object */
+	uint32_t sl_nobj, sl_order;     /* const */
+	uint32_t sl_inuse;              /* kc_lock: allocated, in magazines too */
+	uint32_t sl_state;              /* kc_lock: which list */
+	uint64_t sl_map[];              /* kc_lock: bit set = allocated */
 };
 
 struct kmem_cache {
 	struct kmem_cache *kc_next; /* ks_lock */
-	struct vm *kc_vm;	    /* const, like all down to the lock */
+	struct vm *kc_vm;           /* const, like all down to the lock */
 	char kc_name[KMEM_NAMELEN];
 	size_t kc_size, kc_stride, kc_align;
-	uint32_t kc_order;    /* of a slab */
-	uint32_t kc_minorder; /* the least that holds an object: when memory is too fragmented for kc_order */
+	uint32_t kc_order; /* of a slab */
+	uint32_t
+	    kc_minorder; /* the least that holds an object: when memory is too fragmented for kc_order */
 	uint32_t kc_ncpus; /* 0: no magazines */
 	bool kc_redzone;
 	bool (*kc_ctor)(void *, void *);
 	void (*kc_dtor)(void *, void *);
 	void *kc_arg;
 	struct mach_mutex kc_lock;
-	struct slab *kc_slabs[SLAB_NSTATES];   /* kc_lock */
-	uint32_t kc_nslabs[SLAB_NSTATES];      /* kc_lock */
-	uint64_t kc_inuse;		       /* kc_lock: sum of sl_inuse */
-	struct kmem_mag *kc_full, *kc_empty;   /* kc_lock: depot */
-	uint64_t kc_nfull, kc_nempty;	       /* kc_lock */
+	struct slab *kc_slabs[SLAB_NSTATES]; /* kc_lock */
+	uint32_t kc_nslabs[SLAB_NSTATES];    /* kc_lock */
+	uint64_t kc_inuse;                   /* kc_lock: sum of sl_inuse */
+	struct kmem_mag *kc_full, *kc_empty; /* kc_lock: depot */
+	uint64_t kc_nfull, kc_nempty;        /* kc_lock */
 	struct kmem_cpu kc_cpu[];
 };
 
 /* Sizes of kmem_alloc. At most a third of an object is wasted. */
-static const uint16_t kmem_sizes[] = { 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096,
-	6144, 8192 };
+static const uint16_t kmem_sizes[] = { 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536,
+	2048, 3072, 4096, 6144, 8192 };
 #define KMEM_NSIZES (sizeof(kmem_sizes) / sizeof(kmem_sizes[0]))
 
 struct kmem_state {
 	struct mach_mutex ks_lock;
-	struct kmem_cache *ks_caches;		       /* ks_lock */
+	struct kmem_cache *ks_caches;                   /* ks_lock */
 	struct kmem_cache *ks_cachecache, *ks_magcache; /* const */
-	struct kmem_cache *ks_vmemtags;		       /* const */
-	struct kmem_cache *ks_general[KMEM_NSIZES];    /* const */
-	uint8_t ks_index[KMEM_GENERAL_MAX / 16 + 1];   /* const: (size + 15) / 16 -> general cache */
-	uint32_t ks_ncpus;			       /* const */
-	_Atomic uint64_t ks_large;		       /* frames of allocations beyond the general caches */
+	struct kmem_cache *ks_vmemtags;                 /* const */
+	struct kmem_cache *ks_general[KMEM_NSIZES];     /* const */
+	uint8_t ks_index[KMEM_GENERAL_MAX / 16 + 1]; /* const: (size + 15) / 16 -> general cache */
+	uint32_t ks_ncpus;                           /* const */
+	_Atomic uint64_t ks_large; /* frames of allocations beyond the general caches */
 };
 
-static void kmem_cache_setup(struct vm *vm, struct kmem_cache *c, const char *name, size_t size, size_t align,
-    uint32_t ncpus);
+static void kmem_cache_setup(struct vm *vm, struct kmem_cache *c, const char *name, size_t size,
+    size_t align, uint32_t ncpus);
 
 /* ---- debugging ---- */
 
@@ -244,18 +247,17 @@ static unsigned kmem_pg_flags(unsigned flags)
 	return ((flags & KM_NOSLEEP) ? 0 : PG_WAIT) | ((flags & KM_RESERVE) ? PG_RESERVE : 0);
 }
 
-static size_t kmem_round(size_t x, size_t to)
-{
-	return (x + to - 1) / to * to;
-}
+static size_t kmem_round(size_t x, size_t to) { return (x + to - 1) / to * to; }
 
 /* How many objects fit a slab of that order; *first gets the first one's offset. */
 static uint32_t kmem_fit(const struct kmem_cache *c, unsigned order, uint32_t *first)
 {
-	size_t bytes = (size_t)VM_PAGESIZE << order, n = (bytes - sizeof(struct slab)) / c->kc_stride;
+	size_t bytes = (size_t)VM_PAGESIZE << order,
+	       n = (bytes - sizeof(struct slab)) / c->kc_stride;
 
 	for (; n > 0; n--) {
-		size_t head = kmem_round(sizeof(struct slab) + (n + 63) / 64 * sizeof(uint64_t), c->kc_align);
+		size_t head =
+		    kmem_round(sizeof(struct slab) + (n + 63) / 64 * sizeof(uint64_t), c->kc_align);
 
 		if (head + n * c->kc_stride <= bytes) {
 			*first = (uint32_t)head;
@@ -463,10 +465,7 @@ static void *kmem_cpu_get(struct kmem_cache *c)
 	return obj;
 }
 
-static bool mag_has_room(const struct kmem_mag *m)
-{
-	return m != NULL && m->km_n < MAG_ROUNDS;
-}
+static bool mag_has_room(const struct kmem_mag *m) { return m != NULL && m->km_n < MAG_ROUNDS; }
 
 /* false: no room in any magazine. */
 static bool kmem_cpu_try_put(struct kmem_cache *c, void *obj)
@@ -488,10 +487,7 @@ static bool kmem_cpu_try_put(struct kmem_cache *c, void *obj)
 	return ok;
 }
 
-static void mag_free(struct vm *vm, struct kmem_mag *m)
-{
-	slab_free(vm->vm_kmem->ks_magcache, m);
-}
+static void mag_free(struct vm *vm, struct kmem_mag *m) { slab_free(vm->vm_kmem->ks_magcache, m); }
 
 static bool kmem_cpu_put(struct kmem_cache *c, void *obj)
 {
@@ -596,7 +592,8 @@ static struct kmem_mag *kmem_take_magazines(struct kmem_cache *c)
 		mach_mutex_exit(&cpu->kcpu_lock);
 	}
 	mach_mutex_enter(&c->kc_lock);
-	while ((m = depot_get_locked(c, true)) != NULL || (m = depot_get_locked(c, false)) != NULL) {
+	while (
+	    (m = depot_get_locked(c, true)) != NULL || (m = depot_get_locked(c, false)) != NULL) {
 		m->km_next = list;
 		list = m;
 	}
@@ -659,8 +656,8 @@ static void kmem_choose_order(struct kmem_cache *c)
 	}
 }
 
-static void kmem_cache_setup(struct vm *vm, struct kmem_cache *c, const char *name, size_t size, size_t align,
-    uint32_t ncpus)
+static void kmem_cache_setup(struct vm *vm, struct kmem_cache *c, const char *name, size_t size,
+    size_t align, uint32_t ncpus)
 {
 	unsigned i;
 
@@ -690,7 +687,8 @@ struct kmem_cache *kmem_cache_create(struct vm *vm, const char *name, size_t siz
 	struct kmem_state *ks = vm->vm_kmem;
 	struct kmem_cache *c;
 
-	if (size == 0 || size > (size_t)VM_PAGESIZE << KMEM_MAXSLAB || align > VM_PAGESIZE || (align & (align - 1)))
+	if (size == 0 || size > (size_t)VM_PAGESIZE << KMEM_MAXSLAB || align > VM_PAGESIZE ||
+	    (align & (align - 1)))
 		return NULL;
 	c = kmem_cache_alloc(ks->ks_cachecache, KM_SLEEP);
 	if (c == NULL)
@@ -791,10 +789,7 @@ void kmem_free(struct vm *vm, void *p, size_t size)
 	page_kfree(vm, pp, kmem_order(size));
 }
 
-struct kmem_cache *kmem_vmem_tags(struct vm *vm)
-{
-	return vm->vm_kmem->ks_vmemtags;
-}
+struct kmem_cache *kmem_vmem_tags(struct vm *vm) { return vm->vm_kmem->ks_vmemtags; }
 
 /* ---- life ---- */
 
@@ -823,7 +818,8 @@ static enum vm_err kmem_init_general(struct vm *vm, struct kmem_state *ks)
 		char name[KMEM_NAMELEN];
 
 		kmem_size_name(name, kmem_sizes[i]);
-		ks->ks_general[i] = kmem_cache_create(vm, name, kmem_sizes[i], 16, NULL, NULL, NULL);
+		ks->ks_general[i] =
+		    kmem_cache_create(vm, name, kmem_sizes[i], 16, NULL, NULL, NULL);
 		if (ks->ks_general[i] == NULL)
 			return VM_NOMEM;
 		for (; size <= kmem_sizes[i]; size += 16)
@@ -848,7 +844,8 @@ static size_t kmem_cache_bytes(uint32_t ncpus)
 
 size_t kmem_boot_bytes(const struct mach_caps *caps)
 {
-	return VM_BOOT_ROUND(sizeof(struct kmem_state)) + 2 * VM_BOOT_ROUND(kmem_cache_bytes(kmem_ncpus(caps)));
+	return VM_BOOT_ROUND(sizeof(struct kmem_state)) +
+	    2 * VM_BOOT_ROUND(kmem_cache_bytes(kmem_ncpus(caps)));
 }
 
 enum vm_err kmem_init(struct vm *vm)
@@ -890,7 +887,8 @@ void kmem_fini(struct vm *vm)
 
 /* ---- checking ---- */
 
-static unsigned kmem_check_slab(struct kmem_cache *c, struct slab *sl, void (*report)(void *, const char *), void *arg)
+static unsigned kmem_check_slab(
+    struct kmem_cache *c, struct slab *sl, void (*report)(void *, const char *), void *arg)
 {
 	struct vm *vm = c->kc_vm;
 	pfn_t pfn = mach_kva_frame(vm->vm_mach, sl);
@@ -929,7 +927,8 @@ static unsigned kmem_check_cache(
 			bad += kmem_check_slab(c, sl, report, arg);
 			inuse += sl->sl_inuse;
 			*frames += 1u << sl->sl_order;
-			if (sl->sl_state != st || empty != (st == SLAB_EMPTY) || full != (st == SLAB_FULL)) {
+			if (sl->sl_state != st || empty != (st == SLAB_EMPTY) ||
+			    full != (st == SLAB_FULL)) {
 				report(arg, "kmem: a slab is on the wrong list");
 				bad++;
 			}

@@ -25,50 +25,47 @@
 #include "vm/impl.h"
 
 #define VMEM_NLISTS 64u
-#define VMEM_HASH   64u /* chains at first; doubled when they get longer than four on average */
+#define VMEM_HASH 64u /* chains at first; doubled when they get longer than four on average */
 
 enum vmem_type { VMEM_SPAN, VMEM_FREE, VMEM_ALLOC };
 
 struct vmem_tag {
-	uint64_t vt_base, vt_last;	   /* inclusive */
-	struct vmem_tag *vt_next, *vt_prev; /* address order within a span */
+	uint64_t vt_base, vt_last;            /* inclusive */
+	struct vmem_tag *vt_next, *vt_prev;   /* address order within a span */
 	struct vmem_tag *vt_lnext, *vt_lprev; /* free list, or hash chain (lnext only) */
 	enum vmem_type vt_type;
 };
 _Static_assert(sizeof(struct vmem_tag) <= 64, "the tag cache has objects of 64 bytes");
 
 #define VMEM_QDEPTH 16u /* ranges a CPU keeps of one size */
-#define VMEM_QMAX   8u	/* largest cached size, in quanta */
+#define VMEM_QMAX 8u    /* largest cached size, in quanta */
 
 struct vmem_cpu {
 	struct mach_mutex vq_lock;
-	uint32_t vq_n[VMEM_QMAX];		   /* vq_lock */
+	uint32_t vq_n[VMEM_QMAX];                 /* vq_lock */
 	uint64_t vq_addr[VMEM_QMAX][VMEM_QDEPTH]; /* vq_lock */
 };
 
 struct vmem {
 	struct mach_mutex v_lock;
-	struct vm *v_vm;		  /* const */
-	const char *v_name;		  /* const */
-	uint64_t v_quantum;		  /* const, a power of two */
-	struct vmem_tag *v_tags;	  /* v_lock, and all below */
+	struct vm *v_vm;         /* const */
+	const char *v_name;      /* const */
+	uint64_t v_quantum;      /* const, a power of two */
+	struct vmem_tag *v_tags; /* v_lock, and all below */
 	struct vmem_tag *v_free[VMEM_NLISTS];
-	uint64_t v_freemap;		  /* bit k: list k is not empty */
+	uint64_t v_freemap; /* bit k: list k is not empty */
 	struct vmem_tag **v_hash;
 	uint64_t v_nhash, v_nalloc, v_inuse;
-	struct vmem_cpu *v_cpu;		  /* const after vmem_qcache; NULL: no quantum caches */
-	uint32_t v_ncpu, v_qmax;	  /* const after vmem_qcache; qmax in quanta */
-	_Atomic uint64_t v_cached;	  /* bytes in quantum caches */
+	struct vmem_cpu *v_cpu;    /* const after vmem_qcache; NULL: no quantum caches */
+	uint32_t v_ncpu, v_qmax;   /* const after vmem_qcache; qmax in quanta */
+	_Atomic uint64_t v_cached; /* bytes in quantum caches */
 };
 
 struct vmem_want {
 	uint64_t vw_size, vw_align, vw_phase, vw_nocross, vw_min, vw_max; /* max inclusive */
 };
 
-static unsigned vmem_log2(uint64_t x)
-{
-	return 63u - (unsigned)__builtin_clzll(x);
-}
+static unsigned vmem_log2(uint64_t x) { return 63u - (unsigned)__builtin_clzll(x); }
 
 /* The list of a segment; one of all 2^64 integers counts as the largest. */
 static unsigned vmem_list_of(const struct vmem_tag *t)
@@ -169,10 +166,12 @@ static struct vmem_tag *vmem_best(struct vmem *v, const struct vmem_want *w, uin
 	for (; lists != 0; lists &= lists - 1) {
 		struct vmem_tag *best = NULL;
 
-		for (struct vmem_tag *t = v->v_free[__builtin_ctzll(lists)]; t != NULL; t = t->vt_lnext) {
+		for (struct vmem_tag *t = v->v_free[__builtin_ctzll(lists)]; t != NULL;
+		     t = t->vt_lnext) {
 			uint64_t at;
 
-			if (best != NULL && t->vt_last - t->vt_base >= best->vt_last - best->vt_base)
+			if (best != NULL &&
+			    t->vt_last - t->vt_base >= best->vt_last - best->vt_base)
 				continue;
 			if (vmem_fits(t, w, &at)) {
 				best = t;
@@ -232,7 +231,8 @@ static void vmem_rehash(struct vmem *v)
 }
 
 /* Cuts [start, start+size) out of the free segment t; the tags used up are set to NULL. */
-static void vmem_carve(struct vmem *v, struct vmem_tag *t, uint64_t start, uint64_t size, struct vmem_tag *spare[2])
+static void vmem_carve(
+    struct vmem *v, struct vmem_tag *t, uint64_t start, uint64_t size, struct vmem_tag *spare[2])
 {
 	uint64_t last = start + size - 1;
 	struct vmem_tag **b;
@@ -358,7 +358,8 @@ uint64_t vmem_reap(struct vmem *v)
 		mach_mutex_enter(&q->vq_lock);
 		for (uint32_t i = 0; i < v->v_qmax; i++)
 			while (q->vq_n[i] > 0) {
-				uint64_t addr = q->vq_addr[i][--q->vq_n[i]], size = (i + 1) * v->v_quantum;
+				uint64_t addr = q->vq_addr[i][--q->vq_n[i]],
+					 size = (i + 1) * v->v_quantum;
 
 				mach_mutex_exit(&q->vq_lock);
 				vmem_release(v, addr, size);
@@ -391,18 +392,21 @@ bool vmem_qcache(struct vmem *v, uint64_t max)
 bool vmem_alloc(struct vmem *v, uint64_t size, unsigned flags, uint64_t *addr)
 {
 	return vmem_q_get(v, size, addr) || vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr) ||
-	       (vmem_reap(v) > 0 && vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr));
+	    (vmem_reap(v) > 0 && vmem_xalloc(v, size, 0, 0, 0, 0, 0, flags, addr));
 }
 
 /*
  * align (a power of two, 0: the quantum), phase < align: the address is phase modulo align. nocross (a power of two, 0: none):
  * the range does not cross a multiple of it. [min, max): where it must lie; max 0: no bound.
  */
-bool vmem_xalloc(struct vmem *v, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross, uint64_t min,
-    uint64_t max, unsigned flags, uint64_t *addr)
+bool vmem_xalloc(struct vmem *v, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross,
+    uint64_t min, uint64_t max, unsigned flags, uint64_t *addr)
 {
-	struct vmem_want w = { .vw_align = align < v->v_quantum ? v->v_quantum : align, .vw_phase = phase,
-		.vw_nocross = nocross, .vw_min = min, .vw_max = max - 1 };
+	struct vmem_want w = { .vw_align = align < v->v_quantum ? v->v_quantum : align,
+		.vw_phase = phase,
+		.vw_nocross = nocross,
+		.vw_min = min,
+		.vw_max = max - 1 };
 
 	if (!vmem_round(v, &size) || (align & (align - 1)) != 0 || (nocross & (nocross - 1)) != 0)
 		return false;
@@ -527,7 +531,8 @@ static void vmem_dispose(struct vmem *v)
 }
 
 /* size 0: no span yet. quantum: a power of two. NULL: no memory or a bad argument. The name is not copied. */
-struct vmem *vmem_create(struct vm *vm, const char *name, uint64_t base, uint64_t size, uint64_t quantum)
+struct vmem *vmem_create(
+    struct vm *vm, const char *name, uint64_t base, uint64_t size, uint64_t quantum)
 {
 	struct vmem *v;
 

@@ -18,13 +18,14 @@
  */
 #include "vm/impl.h"
 
-#define BATCH 32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
+#define BATCH                                                                                      \
+	32u /* pages of one reclaim: enough for one clustered write, few enough to keep residents */
 
-#define BUSY_NS	   5000000u /* a page is in hand for the time of an I/O, at most */
+#define BUSY_NS 5000000u /* a page is in hand for the time of an I/O, at most */
 #define BUSY_TRIES 100u
-#define SHARE_MIN  8u /* as Solaris: fewer translations are no reason to spare a page */
+#define SHARE_MIN 8u /* as Solaris: fewer translations are no reason to spare a page */
 #define SHARE_STEP 8u
-#define FAILED_MAX                                                                                                     \
+#define FAILED_MAX                                                                                 \
 	4u /* after so many failed writes a reclaim only looks for clean pages: the store is full or broken */
 
 void pageout_setup(struct vm *vm)
@@ -59,18 +60,15 @@ void pageout_stop(struct vm *vm)
 /* ---- one reclaim ---- */
 struct reclaim {
 	struct vm *r_vm;
-	pfn_t	   r_freed;
-	uint32_t   r_n; /* in vm_batch: dirty, E-locked, unmapped */
-	unsigned   r_failed; /* writes that failed */
-	unsigned   r_share; /* pages with more translations are spared, as long as there are others */
-	bool	   r_spared; /* one was */
+	pfn_t r_freed;
+	uint32_t r_n;      /* in vm_batch: dirty, E-locked, unmapped */
+	unsigned r_failed; /* writes that failed */
+	unsigned r_share; /* pages with more translations are spared, as long as there are others */
+	bool r_spared;    /* one was */
 	struct page *r_busy; /* one that somebody else had, or NULL */
 };
 
-static bool is_anon(const struct page *pp)
-{
-	return (pp->p_vnode->v_flags & V_SWAPFS) != 0;
-}
+static bool is_anon(const struct page *pp) { return (pp->p_vnode->v_flags & V_SWAPFS) != 0; }
 
 /* By name: neighbours in memory become neighbours on disk. */
 static void sort_batch(struct page **b, uint32_t n)
@@ -79,8 +77,10 @@ static void sort_batch(struct page **b, uint32_t n)
 		struct page *pp = b[i];
 		uint32_t j = i;
 
-		for (; j > 0 && (b[j - 1]->p_vnode > pp->p_vnode ||
-				 (b[j - 1]->p_vnode == pp->p_vnode && b[j - 1]->p_offset > pp->p_offset)); j--)
+		for (; j > 0 &&
+		     (b[j - 1]->p_vnode > pp->p_vnode ||
+			 (b[j - 1]->p_vnode == pp->p_vnode && b[j - 1]->p_offset > pp->p_offset));
+		     j--)
 			b[j] = b[j - 1];
 		b[j] = pp;
 	}
@@ -92,15 +92,12 @@ static uint32_t run_length(struct page **b, uint32_t n)
 	uint32_t k = 1;
 
 	while (k < n && b[k]->p_vnode == b[0]->p_vnode &&
-	       (is_anon(b[0]) || b[k]->p_offset == b[k - 1]->p_offset + VM_PAGESIZE))
+	    (is_anon(b[0]) || b[k]->p_offset == b[k - 1]->p_offset + VM_PAGESIZE))
 		k++;
 	return k;
 }
 
-static void put_back(struct vm *vm, struct page *pp)
-{
-	page_seen_unlock(vm, pp, false, true);
-}
+static void put_back(struct vm *vm, struct page *pp) { page_seen_unlock(vm, pp, false, true); }
 
 /* The frame is free, its name forgotten: its contents are in the store. */
 static void release_frame(struct reclaim *r, struct page *pp)
@@ -242,7 +239,8 @@ static struct page *next_page(struct reclaim *r, enum pol_ask *ask)
 		/* By now it may have left the queue; then the policy knows. */
 		pl = page_enter(vm, pp);
 		queued = page_named_locked(vm, pp, pl) && (pp->p_flags & P_QUEUED) != 0;
-		mine = queued && (pp->p_flags & P_IOLOCK) == 0 && page_trylock_locked(vm, pp, SE_EXCL);
+		mine =
+		    queued && (pp->p_flags & P_IOLOCK) == 0 && page_trylock_locked(vm, pp, SE_EXCL);
 		if (!mine)
 			VM_STAT(vm, scan_skip);
 		if (queued && !mine) {

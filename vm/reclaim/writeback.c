@@ -15,9 +15,9 @@
 struct writer {
 	struct mach_mutex w_lock; /* RANK_LEAF */
 	struct mach_cv w_cv;
-	bool w_stop;		  /* w_lock */
-	uint64_t w_period;	  /* const */
-	unsigned w_laps;	  /* const */
+	bool w_stop;       /* w_lock */
+	uint64_t w_period; /* const */
+	unsigned w_laps;   /* const */
 	struct mach_thread *w_thread;
 };
 
@@ -26,10 +26,12 @@ static struct vnode *dirty_file(struct vm *vm, struct page *pp, voff_t *off)
 {
 	struct vnode *vp = NULL;
 
-	if (__atomic_load_n(&pp->p_vnode, __ATOMIC_RELAXED) == NULL || !page_trylock(vm, pp, SE_SHARED))
+	if (__atomic_load_n(&pp->p_vnode, __ATOMIC_RELAXED) == NULL ||
+	    !page_trylock(vm, pp, SE_SHARED))
 		return NULL;
 	if ((pp->p_vnode->v_flags & (V_SWAP | V_SWAPFS)) == 0 && pp->p_lckcnt == 0 &&
-	    ((page_nrm(pp) | hat_pagesync(pp, false, false)) & P_MOD) != 0 && vm_tryhold((uint32_t *)(void *)&pp->p_vnode->v_refcnt)) {
+	    ((page_nrm(pp) | hat_pagesync(pp, false, false)) & P_MOD) != 0 &&
+	    vm_tryhold((uint32_t *)(void *)&pp->p_vnode->v_refcnt)) {
 		vp = pp->p_vnode;
 		*off = pp->p_offset;
 	}
@@ -43,13 +45,15 @@ uint64_t vm_writeback(struct vm *vm, unsigned laps)
 	uint64_t before = vm_statistics(vm)->fileout;
 
 	for (pfn_t i = 0; i < n; i++) {
-		pfn_t at = __atomic_fetch_add(&vm->vm_writehand, 1, __ATOMIC_RELAXED) % vm->vm_nframes;
+		pfn_t at =
+		    __atomic_fetch_add(&vm->vm_writehand, 1, __ATOMIC_RELAXED) % vm->vm_nframes;
 		voff_t off = 0;
 		struct vnode *vp = dirty_file(vm, &vm->vm_pages[at], &off);
 
 		if (vp == NULL)
 			continue;
-		(void)pvn_putpages(vm, vp, off & ~(vm_ptob(VM_IO_PAGES) - 1), vm_ptob(VM_IO_PAGES), PVN_ASYNC);
+		(void)pvn_putpages(
+		    vm, vp, off & ~(vm_ptob(VM_IO_PAGES) - 1), vm_ptob(VM_IO_PAGES), PVN_ASYNC);
 		vnode_rele(vp);
 	}
 	VM_STAT(vm, writeback);

@@ -17,16 +17,13 @@
 #include <quire/kseg.h>
 
 struct devseg {
-	uint64_t d_frame, d_n;	    /* a_lock W and vm_devlock: of the segment's base; frames */
+	uint64_t d_frame, d_n;      /* a_lock W and vm_devlock: of the segment's base; frames */
 	unsigned d_prot, d_maxprot; /* a_lock W */
-	unsigned d_caching;	    /* const */
-	struct devseg *d_next;	    /* vm_devlock */
+	unsigned d_caching;         /* const */
+	struct devseg *d_next;      /* vm_devlock */
 };
 
-static struct devseg *dev_of(const struct seg *s)
-{
-	return s->s_data;
-}
+static struct devseg *dev_of(const struct seg *s) { return s->s_data; }
 
 /* ---- all mappings of devices ---- */
 /* VM_INVAL: some of its frames are mapped with another caching. */
@@ -76,7 +73,10 @@ static enum vm_err make_alike(struct seg *seg, struct seg *nseg, uint64_t off)
 	return enlist_device(seg->s_as->a_vm, d); /* of the same caching: it cannot fail */
 }
 
-static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg) { return make_alike(seg, nseg, 0); }
+static enum vm_err segdev_dup(struct seg *seg, struct seg *nseg)
+{
+	return make_alike(seg, nseg, 0);
+}
 
 static enum vm_err segdev_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
@@ -113,7 +113,8 @@ static enum vm_err segdev_unmap(struct seg *seg)
 	return VM_OK;
 }
 
-static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+static enum vm_err segdev_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	const struct devseg *d = dev_of(seg);
 	unsigned need = vm_prot_for(rw);
@@ -124,9 +125,8 @@ static enum vm_err segdev_fault(struct seg *seg, vaddr_t addr, uint64_t len, enu
 		return VM_NOTSUP;
 	if (rw == S_OTHER ? d->d_prot == 0 : (d->d_prot & need) == 0)
 		return VM_PROT;
-	return hat_devload(
-	    seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)), d->d_prot | d->d_caching,
-	    HAT_LOAD_REF);
+	return hat_devload(seg->s_as->a_hat, addr, len, d->d_frame + vm_btop(addr - seg_base(seg)),
+	    d->d_prot | d->d_caching, HAT_LOAD_REF);
 }
 
 static enum vm_err segdev_setprot(struct seg *seg, vaddr_t addr, uint64_t len, unsigned prot)
@@ -150,19 +150,25 @@ static unsigned segdev_getprot(struct seg *seg, vaddr_t a) { return dev_of(seg)-
 static void segdev_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
 {
 	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE)
-		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ? INCORE_PRESENT | INCORE_MAPPED
-									      : INCORE_PRESENT;
+		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID
+		    ? INCORE_PRESENT | INCORE_MAPPED
+		    : INCORE_PRESENT;
 }
 
-static enum vm_err segdev_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_OK; }
+static enum vm_err segdev_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op)
+{
+	return VM_OK;
+}
 
 static enum vm_err segdev_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
 {
 	return a == ADV_POPULATE_READ || a == ADV_POPULATE_WRITE
-		   ? segdev_fault(seg, addr, len, F_INVAL, a == ADV_POPULATE_READ ? S_READ : S_WRITE) : VM_OK;
+	    ? segdev_fault(seg, addr, len, F_INVAL, a == ADV_POPULATE_READ ? S_READ : S_WRITE)
+	    : VM_OK;
 }
 
-static enum vm_err segdev_move(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
+static enum vm_err segdev_move(
+    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
 {
 	if (len != 0)
 		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
@@ -204,13 +210,16 @@ enum vm_err segdev_create(struct seg *seg, const void *args)
 	struct devseg *d;
 	enum vm_err e;
 
-	if ((a->da_prot & ~a->da_maxprot) != 0 || (a->da_caching & ~HAT_CACHING) != 0 || a->da_caching == HAT_CACHING ||
-	    a->da_frame > ~(uint64_t)0 - vm_btop(seg_size(seg)))
+	if ((a->da_prot & ~a->da_maxprot) != 0 || (a->da_caching & ~HAT_CACHING) != 0 ||
+	    a->da_caching == HAT_CACHING || a->da_frame > ~(uint64_t)0 - vm_btop(seg_size(seg)))
 		return VM_INVAL;
 	if ((d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP)) == NULL)
 		return VM_NOMEM;
-	*d = (struct devseg){ .d_frame = a->da_frame, .d_n = vm_btop(seg_size(seg)), .d_prot = a->da_prot,
-			      .d_maxprot = a->da_maxprot, .d_caching = a->da_caching };
+	*d = (struct devseg){ .d_frame = a->da_frame,
+		.d_n = vm_btop(seg_size(seg)),
+		.d_prot = a->da_prot,
+		.d_maxprot = a->da_maxprot,
+		.d_caching = a->da_caching };
 	if ((e = enlist_device(seg->s_as->a_vm, d)) != VM_OK) {
 		kmem_free(seg->s_as->a_vm, d, sizeof(*d));
 		return e;

@@ -9,7 +9,10 @@ static enum vm_err hole_dup(struct seg *seg, struct seg *nseg)
 	return VM_OK;
 }
 static enum vm_err hole_unmap(struct seg *seg) { return VM_OK; }
-static enum vm_err hole_split(struct seg *seg, struct seg *nseg, vaddr_t addr) { return hole_dup(seg, nseg); }
+static enum vm_err hole_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	return hole_dup(seg, nseg);
+}
 static bool hole_concat(struct seg *seg, struct seg *nseg) { return true; }
 static enum vm_err hole_checkprot(struct seg *seg, vaddr_t a, uint64_t l, unsigned p)
 {
@@ -18,8 +21,14 @@ static enum vm_err hole_checkprot(struct seg *seg, vaddr_t a, uint64_t l, unsign
 static unsigned hole_getprot(struct seg *seg, vaddr_t a) { return 0; }
 static enum vm_err hole_inherit(struct seg *seg, enum inherit i) { return VM_OK; }
 
-static enum vm_err hole_alike(struct seg *seg, struct seg *nseg, int64_t off) { return hole_dup(seg, nseg); }
-static enum vm_err hole_move(struct seg *s, vaddr_t a, uint64_t l, struct seg *n, vaddr_t to) { return VM_OK; }
+static enum vm_err hole_alike(struct seg *seg, struct seg *nseg, int64_t off)
+{
+	return hole_dup(seg, nseg);
+}
+static enum vm_err hole_move(struct seg *s, vaddr_t a, uint64_t l, struct seg *n, vaddr_t to)
+{
+	return VM_OK;
+}
 
 const struct seg_ops seghole_ops = {
 	.so_name = "hole",

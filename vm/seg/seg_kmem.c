@@ -18,11 +18,11 @@
 #include <quire/kseg.h>
 
 struct segkmem {
-	struct as *k_as;	/* const */
-	vaddr_t k_base;		/* const */
-	uint64_t k_len;		/* const */
-	struct vmem *k_arena;	/* const */
-	struct vnode k_vnode;	/* names of the pages */
+	struct as *k_as;      /* const */
+	vaddr_t k_base;       /* const */
+	uint64_t k_len;       /* const */
+	struct vmem *k_arena; /* const */
+	struct vnode k_vnode; /* names of the pages */
 };
 
 /* ---- the naming vnode ---- */
@@ -38,15 +38,17 @@ static enum vm_err kvp_sync(struct vnode *vp, voff_t off, uint64_t len) { return
 static uint64_t kvp_size(struct vnode *vp) { return ((struct segkmem *)vp->v_data)->k_len; }
 static void kvp_inactive(struct vnode *vp) {}
 static const struct vnode_ops kvp_ops = {
-	.vo_name = "kernel", .vo_start = kvp_start, .vo_poll = kvp_poll, .vo_discard = kvp_discard, .vo_sync = kvp_sync,
-	.vo_size = kvp_size, .vo_inactive = kvp_inactive,
+	.vo_name = "kernel",
+	.vo_start = kvp_start,
+	.vo_poll = kvp_poll,
+	.vo_discard = kvp_discard,
+	.vo_sync = kvp_sync,
+	.vo_size = kvp_size,
+	.vo_inactive = kvp_inactive,
 };
 
 /* ---- the segment ---- */
-static struct segkmem *kmem_of(const struct seg *s)
-{
-	return s->s_data;
-}
+static struct segkmem *kmem_of(const struct seg *s) { return s->s_data; }
 
 static enum vm_err segkmem_dup(struct seg *seg, struct seg *nseg) { return VM_NOMAP; }
 
@@ -56,11 +58,15 @@ static enum vm_err segkmem_unmap(struct seg *seg)
 	return VM_OK;
 }
 
-static enum vm_err segkmem_split(struct seg *seg, struct seg *nseg, vaddr_t addr) { return VM_NOTSUP; }
+static enum vm_err segkmem_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	return VM_NOTSUP;
+}
 static bool segkmem_concat(struct seg *seg, struct seg *nseg) { return false; }
 
 /* What is allocated is mapped; a fault on it can only be one that came too late. */
-static enum vm_err segkmem_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+static enum vm_err segkmem_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	if (rw == S_EXEC)
 		return VM_PROT;
@@ -81,10 +87,14 @@ static void segkmem_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t 
 {
 	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE)
 		*vec++ = hat_probe(seg->s_as->a_hat, va, NULL) == PFN_INVALID
-			     ? 0 : INCORE_PRESENT | INCORE_MAPPED | INCORE_LOCKED;
+		    ? 0
+		    : INCORE_PRESENT | INCORE_MAPPED | INCORE_LOCKED;
 }
 
-static enum vm_err segkmem_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op) { return VM_OK; }
+static enum vm_err segkmem_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock_op op)
+{
+	return VM_OK;
+}
 
 static unsigned segkmem_check(struct seg *seg, void (*report)(void *, const char *), void *arg)
 {
@@ -149,7 +159,8 @@ enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len, struct se
 	k->k_len = len;
 	vnode_init(&k->k_vnode, vm, &kvp_ops, k);
 	if ((k->k_arena = vmem_create(vm, "segkmem", base, len, VM_PAGESIZE)) != NULL &&
-	    vmem_qcache(k->k_arena, 4 * VM_PAGESIZE) && (e = as_map(kas, base, len, segkmem_attach, &k)) == VM_OK) {
+	    vmem_qcache(k->k_arena, 4 * VM_PAGESIZE) &&
+	    (e = as_map(kas, base, len, segkmem_attach, &k)) == VM_OK) {
 		*kp = k;
 		return VM_OK;
 	}
@@ -169,10 +180,7 @@ void segkmem_destroy(struct segkmem *k)
 	kmem_free(k->k_as->a_vm, k, sizeof(*k));
 }
 
-uint64_t segkmem_inuse(struct segkmem *k)
-{
-	return vmem_inuse(k->k_arena);
-}
+uint64_t segkmem_inuse(struct segkmem *k) { return vmem_inuse(k->k_arena); }
 
 /* ---- memory ---- */
 static void drop_pages(struct segkmem *k, vaddr_t va, uint64_t npages)
@@ -181,7 +189,8 @@ static void drop_pages(struct segkmem *k, vaddr_t va, uint64_t npages)
 
 	hat_unload(k->k_as->a_hat, va, vm_ptob(npages), HAT_UNLOAD_UNLOCK | HAT_UNLOAD_DISCARD);
 	for (uint64_t i = 0; i < npages; i++) {
-		struct page *pp = page_lookup_notouch(vm, &k->k_vnode, va - k->k_base + vm_ptob(i), SE_EXCL);
+		struct page *pp =
+		    page_lookup_notouch(vm, &k->k_vnode, va - k->k_base + vm_ptob(i), SE_EXCL);
 
 		VM_ASSERT(pp != NULL);
 		page_unwire(vm, pp);

@@ -22,13 +22,13 @@
 #define KP_CACHE 8u
 
 struct segkp {
-	struct as *kp_as;	  /* const */
-	struct vmem *kp_arena;	  /* const */
+	struct as *kp_as;      /* const */
+	struct vmem *kp_arena; /* const */
 	struct mach_mutex kp_lock;
 	vaddr_t kp_cache[KP_CACHE]; /* kp_lock: pieces of kp_size, kp_flags */
-	unsigned kp_ncache;	  /* kp_lock */
-	uint64_t kp_size;	  /* kp_lock */
-	unsigned kp_flags;	  /* kp_lock */
+	unsigned kp_ncache;         /* kp_lock */
+	uint64_t kp_size;           /* kp_lock */
+	unsigned kp_flags;          /* kp_lock */
 };
 
 enum vm_err segkp_create(struct as *kas, vaddr_t base, uint64_t len, struct segkp **kpp)

@@ -18,30 +18,27 @@
 #include <quire/kseg.h>
 
 #define SLOT_NIL 0xffffffffu
-#define HASH_N	 64u
+#define HASH_N 64u
 
 struct slot {
-	struct vnode *sl_vp; /* sm_lock: a reference; NULL: none */
-	voff_t sl_off;	     /* sm_lock */
-	uint32_t sl_ref;     /* sm_lock */
-	uint32_t sl_hash;    /* sm_lock: next in its chain */
+	struct vnode *sl_vp;       /* sm_lock: a reference; NULL: none */
+	voff_t sl_off;             /* sm_lock */
+	uint32_t sl_ref;           /* sm_lock */
+	uint32_t sl_hash;          /* sm_lock: next in its chain */
 	uint32_t sl_next, sl_prev; /* sm_lock: free list */
 };
 
 struct segmap {
-	struct as *sm_as;	 /* const */
-	vaddr_t sm_base;	 /* const */
-	uint32_t sm_n;		 /* const: slots */
+	struct as *sm_as; /* const */
+	vaddr_t sm_base;  /* const */
+	uint32_t sm_n;    /* const: slots */
 	struct mach_mutex sm_lock;
 	uint32_t sm_head, sm_tail; /* sm_lock: free slots, the least recently used first */
-	uint32_t sm_hash[HASH_N]; /* sm_lock */
+	uint32_t sm_hash[HASH_N];  /* sm_lock */
 	struct slot sm_slot[];
 };
 
-static struct segmap *map_of(const struct seg *s)
-{
-	return s->s_data;
-}
+static struct segmap *map_of(const struct seg *s) { return s->s_data; }
 
 static uint32_t index_of(const struct segmap *sm, vaddr_t va)
 {
@@ -99,7 +96,10 @@ static enum vm_err segmap_unmap(struct seg *seg)
 	return VM_OK;
 }
 
-static enum vm_err segmap_split(struct seg *seg, struct seg *nseg, vaddr_t addr) { return VM_NOTSUP; }
+static enum vm_err segmap_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	return VM_NOTSUP;
+}
 static bool segmap_concat(struct seg *seg, struct seg *nseg) { return false; }
 
 static enum vm_err fault_page(struct seg *seg, vaddr_t va, bool write)
@@ -117,7 +117,8 @@ static enum vm_err fault_page(struct seg *seg, vaddr_t va, bool write)
 	mach_mutex_exit(&sm->sm_lock);
 	if (vp == NULL)
 		return VM_NOMAP;
-	if ((e = pvn_getpage(vm, vp, off, SE_SHARED, (unsigned)(SEGMAP_SLOT / VM_PAGESIZE), &pp)) != VM_OK)
+	if ((e = pvn_getpage(vm, vp, off, SE_SHARED, (unsigned)(SEGMAP_SLOT / VM_PAGESIZE), &pp)) !=
+	    VM_OK)
 		return e;
 	if (write)
 		page_nrm_set(pp, P_MOD);
@@ -128,7 +129,8 @@ static enum vm_err fault_page(struct seg *seg, vaddr_t va, bool write)
 	return e;
 }
 
-static enum vm_err segmap_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+static enum vm_err segmap_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	enum vm_err e = VM_OK;
 
@@ -153,11 +155,13 @@ static unsigned segmap_check(struct seg *seg, void (*report)(void *, const char 
 	struct segmap *sm = map_of(seg);
 	uint32_t nfree = 0, held = 0, lost = 0;
 
-	for (uint32_t i = sm->sm_head; i != SLOT_NIL && nfree <= sm->sm_n; i = sm->sm_slot[i].sl_next)
+	for (uint32_t i = sm->sm_head; i != SLOT_NIL && nfree <= sm->sm_n;
+	     i = sm->sm_slot[i].sl_next)
 		nfree++;
 	for (uint32_t i = 0; i < sm->sm_n; i++) {
 		held += sm->sm_slot[i].sl_ref > 0;
-		lost += sm->sm_slot[i].sl_vp != NULL && find_slot(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off) != i;
+		lost += sm->sm_slot[i].sl_vp != NULL &&
+		    find_slot(sm, sm->sm_slot[i].sl_vp, sm->sm_slot[i].sl_off) != i;
 	}
 	if (nfree + held != sm->sm_n)
 		report(arg, "segmap: slots are neither held nor free");
@@ -326,8 +330,8 @@ enum vm_err segmap_release(struct segmap *sm, vaddr_t va, unsigned flags)
 
 	VM_ASSERT(s->sl_ref > 0);
 	if ((flags & (SM_WRITE | SM_FREE)) != 0)
-		e = pvn_putpages(
-		    sm->sm_as->a_vm, s->sl_vp, s->sl_off, SEGMAP_SLOT, (flags & SM_FREE) != 0 ? PVN_FREE : 0);
+		e = pvn_putpages(sm->sm_as->a_vm, s->sl_vp, s->sl_off, SEGMAP_SLOT,
+		    (flags & SM_FREE) != 0 ? PVN_FREE : 0);
 	mach_mutex_enter(&sm->sm_lock);
 	if (--s->sl_ref == 0)
 		free_append(sm, index_of(sm, va));
@@ -335,20 +339,22 @@ enum vm_err segmap_release(struct segmap *sm, vaddr_t va, unsigned flags)
 	return e;
 }
 
-enum vm_err segmap_rw(
-    struct segmap *sm, struct vnode *vp, voff_t off, void *buf, uint64_t len, bool write, uint64_t *done)
+enum vm_err segmap_rw(struct segmap *sm, struct vnode *vp, voff_t off, void *buf, uint64_t len,
+    bool write, uint64_t *done)
 {
 	uint64_t size = vp->v_ops->vo_size(vp), end = vm_within(size, off, len), at = 0;
 	enum vm_err e = VM_OK;
 
 	while (at < end && e == VM_OK) {
-		uint64_t in = (off + at) % SEGMAP_SLOT, n = SEGMAP_SLOT - in < end - at ? SEGMAP_SLOT - in : end - at;
+		uint64_t in = (off + at) % SEGMAP_SLOT,
+			 n = SEGMAP_SLOT - in < end - at ? SEGMAP_SLOT - in : end - at;
 		char *b = (char *)buf + at;
 		vaddr_t va;
 
 		if ((e = segmap_getmap(sm, vp, off + at - in, &va)) != VM_OK)
 			break;
-		e = write ? as_copyout(sm->sm_as, b, va + in, n) : as_copyin(sm->sm_as, va + in, b, n);
+		e = write ? as_copyout(sm->sm_as, b, va + in, n)
+			  : as_copyin(sm->sm_as, va + in, b, n);
 		(void)segmap_release(sm, va, 0);
 		if (e == VM_OK)
 			at += n;

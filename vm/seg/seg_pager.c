@@ -23,31 +23,25 @@
 struct pager {
 	struct vnode pg_vnode;
 	const struct pager_ops *pg_ops; /* const */
-	void *pg_priv;			/* const */
-	uint64_t pg_size;		/* const: bytes */
+	void *pg_priv;                  /* const */
+	uint64_t pg_size;               /* const: bytes */
 	struct mach_mutex pg_lock;
-	struct mach_cv pg_cv;		/* with pg_lock: a request was answered */
-	struct vm_io *pg_out;		/* pg_lock: outstanding, by io_priv[0], io_priv[1] */
-	bool pg_detached;		/* pg_lock */
-	uint64_t *pg_log;		/* pg_lock: a bit for each page; NULL: no log */
+	struct mach_cv pg_cv; /* with pg_lock: a request was answered */
+	struct vm_io *pg_out; /* pg_lock: outstanding, by io_priv[0], io_priv[1] */
+	bool pg_detached;     /* pg_lock */
+	uint64_t *pg_log;     /* pg_lock: a bit for each page; NULL: no log */
 };
 
 struct pgseg {
-	struct pager *ps_pager;	    /* const: a reference */
-	voff_t ps_off;		    /* a_lock W: of the segment's base */
+	struct pager *ps_pager;       /* const: a reference */
+	voff_t ps_off;                /* a_lock W: of the segment's base */
 	unsigned ps_prot, ps_maxprot; /* a_lock W */
 };
 
 /* ---- requests ---- */
-static struct pager *pager_of(struct vnode *vp)
-{
-	return vp->v_data;
-}
+static struct pager *pager_of(struct vnode *vp) { return vp->v_data; }
 
-static struct vm_io *io_at(uint64_t word)
-{
-	return (struct vm_io *)(uintptr_t)word;
-}
+static struct vm_io *io_at(uint64_t word) { return (struct vm_io *)(uintptr_t)word; }
 
 static void out_add(struct pager *p, struct vm_io *io)
 {
@@ -173,11 +167,17 @@ static void pager_inactive(struct vnode *vp)
 }
 
 static const struct vnode_ops pager_vnode_ops = {
-	.vo_name = "pager", .vo_start = pager_start, .vo_poll = pager_poll, .vo_discard = pager_discard,
-	.vo_sync = pager_sync, .vo_size = pager_size, .vo_inactive = pager_inactive,
+	.vo_name = "pager",
+	.vo_start = pager_start,
+	.vo_poll = pager_poll,
+	.vo_discard = pager_discard,
+	.vo_sync = pager_sync,
+	.vo_size = pager_size,
+	.vo_inactive = pager_inactive,
 };
 
-enum vm_err pager_create(struct vm *vm, const struct pager_ops *ops, void *priv, uint64_t size, struct pager **pp)
+enum vm_err pager_create(
+    struct vm *vm, const struct pager_ops *ops, void *priv, uint64_t size, struct pager **pp)
 {
 	struct pager *p = kmem_zalloc(vm, sizeof(*p), KM_SLEEP);
 
@@ -193,15 +193,9 @@ enum vm_err pager_create(struct vm *vm, const struct pager_ops *ops, void *priv,
 	return VM_OK;
 }
 
-void pager_rele(struct pager *p)
-{
-	vnode_rele(&p->pg_vnode);
-}
+void pager_rele(struct pager *p) { vnode_rele(&p->pg_vnode); }
 
-struct vnode *pager_vnode(struct pager *p)
-{
-	return &p->pg_vnode;
-}
+struct vnode *pager_vnode(struct pager *p) { return &p->pg_vnode; }
 
 /* ---- the dirty log ---- */
 static uint64_t log_words(const struct pager *p)
@@ -316,10 +310,7 @@ enum vm_err pager_log_read(struct pager *p, voff_t off, uint64_t npages, uint64_
 }
 
 /* ---- the segment ---- */
-static struct pgseg *ps_of(const struct seg *s)
-{
-	return s->s_data;
-}
+static struct pgseg *ps_of(const struct seg *s) { return s->s_data; }
 
 static voff_t ps_voff(const struct seg *s, vaddr_t va)
 {
@@ -346,7 +337,10 @@ static enum vm_err make_alike(struct seg *seg, struct seg *nseg, uint64_t off)
 	return nseg->s_data != NULL ? VM_OK : VM_NOMEM;
 }
 
-static enum vm_err segpager_dup(struct seg *seg, struct seg *nseg) { return make_alike(seg, nseg, 0); }
+static enum vm_err segpager_dup(struct seg *seg, struct seg *nseg)
+{
+	return make_alike(seg, nseg, 0);
+}
 
 static enum vm_err segpager_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
 {
@@ -365,7 +359,8 @@ static enum vm_err segpager_alike(struct seg *seg, struct seg *nseg, int64_t off
 {
 	voff_t at = ps_of(seg)->ps_off + (uint64_t)off;
 
-	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) || !pager_has(ps_of(seg)->ps_pager, at, seg_size(nseg)))
+	if ((off < 0 && ps_of(seg)->ps_off < (uint64_t)-off) ||
+	    !pager_has(ps_of(seg)->ps_pager, at, seg_size(nseg)))
 		return VM_EOF;
 	return make_alike(seg, nseg, (uint64_t)off);
 }
@@ -380,8 +375,8 @@ static bool segpager_concat(struct seg *a, struct seg *b)
 {
 	const struct pgseg *x = ps_of(a), *y = ps_of(b);
 
-	if (x->ps_pager != y->ps_pager || x->ps_off + seg_size(a) != y->ps_off || x->ps_prot != y->ps_prot ||
-	    x->ps_maxprot != y->ps_maxprot)
+	if (x->ps_pager != y->ps_pager || x->ps_off + seg_size(a) != y->ps_off ||
+	    x->ps_prot != y->ps_prot || x->ps_maxprot != y->ps_maxprot)
 		return false;
 	ps_free(a->s_as->a_vm, b->s_data);
 	return true;
@@ -395,7 +390,8 @@ static void unlock_page(struct seg *seg, vaddr_t va, bool wired)
 
 	if ((aslock_get(as, va) & (wired ? LOCK_WIRED : LOCK_SOFT)) == 0)
 		return;
-	pp = page_lookup_notouch(as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, va), SE_SHARED);
+	pp = page_lookup_notouch(
+	    as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, va), SE_SHARED);
 	VM_ASSERT(pp != NULL);
 	if ((aslock_del(as, va, pp, wired) & LOCK_SOFT) == 0 && !wired)
 		hat_unlock(as->a_hat, va, VM_PAGESIZE);
@@ -404,7 +400,8 @@ static void unlock_page(struct seg *seg, vaddr_t va, bool wired)
 
 static void unlock_all(struct seg *seg, vaddr_t addr, uint64_t len)
 {
-	for (vaddr_t va = addr; aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED); va += VM_PAGESIZE)
+	for (vaddr_t va = addr; aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED);
+	     va += VM_PAGESIZE)
 		unlock_page(seg, va, true);
 }
 
@@ -468,7 +465,9 @@ static enum vm_err fault_page(const struct pgfault *f, vaddr_t va)
 		bool clean = (page_nrm(pp) & P_MOD) == 0;
 
 		page_unlock(vm, pp);
-		if (clean && (p->pg_detached ? (e = VM_IO) : (e = p->pg_ops->po_dirty(p->pg_priv, off))) != VM_OK)
+		if (clean &&
+		    (p->pg_detached ? (e = VM_IO) : (e = p->pg_ops->po_dirty(p->pg_priv, off))) !=
+			VM_OK)
 			return e;
 		if ((e = pvn_getpage(vm, &p->pg_vnode, off, SE_SHARED, 1, &pp)) != VM_OK)
 			return e;
@@ -495,7 +494,8 @@ static enum vm_err fault_range(const struct pgfault *f, vaddr_t addr, uint64_t l
 	return VM_OK;
 }
 
-static enum vm_err segpager_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+static enum vm_err segpager_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	unsigned prot = ps_of(seg)->ps_prot, need = vm_prot_for(rw);
 	struct pgfault f = { .f_seg = seg, .f_write = rw == S_WRITE, .f_soft = type == F_SOFTLOCK };
@@ -550,7 +550,8 @@ static uint64_t segpager_swapout(struct seg *seg)
 {
 	struct pgseg *ps = ps_of(seg);
 
-	(void)pvn_putpages(seg->s_as->a_vm, &ps->ps_pager->pg_vnode, ps->ps_off, seg_size(seg), PVN_FREE);
+	(void)pvn_putpages(
+	    seg->s_as->a_vm, &ps->ps_pager->pg_vnode, ps->ps_off, seg_size(seg), PVN_FREE);
 	return 0;
 }
 
@@ -558,10 +559,13 @@ static enum vm_err segpager_sync(struct seg *seg, vaddr_t addr, uint64_t len, un
 {
 	vaddr_t va = addr;
 
-	if ((flags & SYNC_INVAL) != 0 && aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+	if ((flags & SYNC_INVAL) != 0 &&
+	    aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
-	return pvn_putpages(seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, addr), len,
-			    ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) | ((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
+	return pvn_putpages(seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, addr),
+	    len,
+	    ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) |
+		((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
 }
 
 static void segpager_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t *vec)
@@ -569,7 +573,9 @@ static void segpager_incore(struct seg *seg, vaddr_t addr, uint64_t len, uint8_t
 	struct vm *vm = seg->s_as->a_vm;
 
 	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
-		unsigned v = page_exists(vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, va)) ? INCORE_PRESENT : 0;
+		unsigned v = page_exists(vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, va))
+		    ? INCORE_PRESENT
+		    : 0;
 
 		v |= hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ? INCORE_MAPPED : 0;
 		v |= aslock_get(seg->s_as, va) != 0 ? INCORE_LOCKED : 0;
@@ -588,20 +594,17 @@ static enum vm_err segpager_advise(struct seg *seg, vaddr_t addr, uint64_t len, 
 		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
 		return VM_OK;
 	case ADV_PAGEOUT:
-		return pvn_putpages(
-		    seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode, ps_voff(seg, addr), len, PVN_FREE);
-	case ADV_POPULATE_READ:
-		return segpager_fault(seg, addr, len, F_INVAL, S_READ);
-	case ADV_POPULATE_WRITE:
-		return segpager_fault(seg, addr, len, F_INVAL, S_WRITE);
-	case ADV_REMOVE:
-		return VM_NOTSUP;
-	default:
-		return VM_OK;
+		return pvn_putpages(seg->s_as->a_vm, &ps_of(seg)->ps_pager->pg_vnode,
+		    ps_voff(seg, addr), len, PVN_FREE);
+	case ADV_POPULATE_READ: return segpager_fault(seg, addr, len, F_INVAL, S_READ);
+	case ADV_POPULATE_WRITE: return segpager_fault(seg, addr, len, F_INVAL, S_WRITE);
+	case ADV_REMOVE: return VM_NOTSUP;
+	default: return VM_OK;
 	}
 }
 
-static enum vm_err segpager_move(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
+static enum vm_err segpager_move(
+    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
 {
 	if (len != 0)
 		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);

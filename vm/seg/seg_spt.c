@@ -19,19 +19,17 @@
 #include <quire/kseg.h>
 
 struct spt {
-	struct vm *sp_vm;	  /* const */
-	struct as *sp_as;	  /* const */
-	struct seg *sp_seg;	  /* const: the one segment of sp_as, which never changes: no a_lock of sp_as is needed */
-	vaddr_t sp_base;	  /* const: in sp_as */
-	uint64_t sp_len;	  /* const */
-	unsigned sp_prot;	  /* const */
+	struct vm *sp_vm; /* const */
+	struct as *sp_as; /* const */
+	struct seg *
+	    sp_seg; /* const: the one segment of sp_as, which never changes: no a_lock of sp_as is needed */
+	vaddr_t sp_base;  /* const: in sp_as */
+	uint64_t sp_len;  /* const */
+	unsigned sp_prot; /* const */
 	_Atomic uint32_t sp_refcnt;
 };
 
-static struct spt *spt_of(const struct seg *s)
-{
-	return s->s_data;
-}
+static struct spt *spt_of(const struct seg *s) { return s->s_data; }
 
 static vaddr_t shared_address(const struct seg *s, vaddr_t va)
 {
@@ -49,7 +47,8 @@ static uint64_t biggest_unit(uint64_t len, uint64_t align)
 static enum vm_err make_space(struct vm *vm, struct spt *sp)
 {
 	const struct mach_caps *caps = vm->vm_caps;
-	enum vm_err e = as_alloc(vm, vm_page_round(caps->mc_user_min), vm_page_trunc(caps->mc_user_max), &sp->sp_as);
+	enum vm_err e = as_alloc(
+	    vm, vm_page_round(caps->mc_user_min), vm_page_trunc(caps->mc_user_max), &sp->sp_as);
 	uint64_t align;
 
 	if (e != VM_OK)
@@ -57,12 +56,15 @@ static enum vm_err make_space(struct vm *vm, struct spt *sp)
 	align = hat_share_unit(sp->sp_as->a_hat);
 	if (align == 0 || (sp->sp_len & (align - 1)) != 0)
 		return align == 0 ? VM_NOTSUP : VM_INVAL;
-	return as_gap(sp->sp_as, sp->sp_len, biggest_unit(sp->sp_len, align), 0, ~(vaddr_t)0, false, &sp->sp_base);
+	return as_gap(sp->sp_as, sp->sp_len, biggest_unit(sp->sp_len, align), 0, ~(vaddr_t)0, false,
+	    &sp->sp_base);
 }
 
 enum vm_err spt_create(struct vm *vm, uint64_t len, unsigned prot, bool locked, struct spt **spp)
 {
-	const struct segvn_args a = { .sa_prot = prot, .sa_maxprot = prot, .sa_flags = SEGVN_SHARED };
+	const struct segvn_args a = {
+		.sa_prot = prot, .sa_maxprot = prot, .sa_flags = SEGVN_SHARED
+	};
 	struct spt *sp = len == 0 ? NULL : kmem_zalloc(vm, sizeof(*sp), KM_SLEEP);
 	enum vm_err e;
 
@@ -72,13 +74,15 @@ enum vm_err spt_create(struct vm *vm, uint64_t len, unsigned prot, bool locked, 
 	sp->sp_len = len;
 	sp->sp_prot = prot;
 	sp->sp_refcnt = 1;
-	if ((e = make_space(vm, sp)) == VM_OK && (e = as_map(sp->sp_as, sp->sp_base, len, segvn_create, &a)) == VM_OK) {
+	if ((e = make_space(vm, sp)) == VM_OK &&
+	    (e = as_map(sp->sp_as, sp->sp_base, len, segvn_create, &a)) == VM_OK) {
 		mach_rw_enter(&sp->sp_as->a_lock, false);
 		sp->sp_seg = as_segat(sp->sp_as, sp->sp_base);
 		mach_rw_exit(&sp->sp_as->a_lock);
 	}
 	if (e == VM_OK && locked)
-		e = as_fault(sp->sp_as, sp->sp_base, len, F_SOFTLOCK, (prot & PROT_W) != 0 ? S_WRITE : S_READ);
+		e = as_fault(sp->sp_as, sp->sp_base, len, F_SOFTLOCK,
+		    (prot & PROT_W) != 0 ? S_WRITE : S_READ);
 	if (e != VM_OK) {
 		spt_rele(sp);
 		return e;
@@ -108,8 +112,8 @@ uint64_t spt_align(struct vm *vm)
 	struct as *as;
 	uint64_t n;
 
-	if (as_alloc(vm, vm_page_round(vm->vm_caps->mc_user_min), vm_page_trunc(vm->vm_caps->mc_user_max), &as) !=
-	    VM_OK)
+	if (as_alloc(vm, vm_page_round(vm->vm_caps->mc_user_min),
+		vm_page_trunc(vm->vm_caps->mc_user_max), &as) != VM_OK)
 		return 0;
 	n = hat_share_unit(as->a_hat);
 	as_free(as);
@@ -119,7 +123,8 @@ uint64_t spt_align(struct vm *vm)
 /* ---- the segment ---- */
 static enum vm_err attach_shared(struct seg *seg, struct spt *sp)
 {
-	enum vm_err e = hat_share(seg->s_as->a_hat, seg_base(seg), sp->sp_as->a_hat, sp->sp_base, sp->sp_len);
+	enum vm_err e =
+	    hat_share(seg->s_as->a_hat, seg_base(seg), sp->sp_as->a_hat, sp->sp_base, sp->sp_len);
 
 	if (e != VM_OK)
 		return e;
@@ -149,10 +154,14 @@ static enum vm_err segspt_unmap(struct seg *seg)
 	return VM_OK;
 }
 
-static enum vm_err segspt_split(struct seg *seg, struct seg *nseg, vaddr_t addr) { return VM_NOTSUP; }
+static enum vm_err segspt_split(struct seg *seg, struct seg *nseg, vaddr_t addr)
+{
+	return VM_NOTSUP;
+}
 static bool segspt_concat(struct seg *seg, struct seg *nseg) { return false; }
 
-static enum vm_err segspt_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+static enum vm_err segspt_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	struct seg *s = spt_of(seg)->sp_seg;
 
@@ -187,12 +196,9 @@ static enum vm_err segspt_advise(struct seg *seg, vaddr_t addr, uint64_t len, en
 	case ADV_COLD:
 	case ADV_PAGEOUT:
 	case ADV_POPULATE_READ:
-	case ADV_POPULATE_WRITE:
-		return s->s_ops->so_advise(s, shared_address(seg, addr), len, a);
-	case ADV_REMOVE:
-		return VM_NOTSUP;
-	default:
-		return VM_OK; /* one user's advice about all users' memory */
+	case ADV_POPULATE_WRITE: return s->s_ops->so_advise(s, shared_address(seg, addr), len, a);
+	case ADV_REMOVE: return VM_NOTSUP;
+	default: return VM_OK; /* one user's advice about all users' memory */
 	}
 }
 

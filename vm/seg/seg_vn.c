@@ -35,8 +35,9 @@
  */
 #include "vm/seg/seg_vn.h"
 
-#define AROUND_MAX 16u	 /* pages in memory that are mapped at once: one call loads them all */
-#define ZERO_AHEAD 16u	 /* pages made at once for a program that touches memory in order: one call moves them all */
+#define AROUND_MAX 16u /* pages in memory that are mapped at once: one call loads them all */
+#define ZERO_AHEAD                                                                                 \
+	16u /* pages made at once for a program that touches memory in order: one call moves them all */
 
 struct fault {
 	struct seg *f_seg;
@@ -46,11 +47,11 @@ struct fault {
 	struct anon_map *f_amp;
 	vaddr_t f_va;
 	uint64_t f_idx;
-	bool f_write;  /* the page will be written */
+	bool f_write;        /* the page will be written */
 	bool f_soft, f_wire; /* lock it, too */
-	bool f_noload;	     /* only get the page: no translation */
-	bool f_fresh;	     /* it got a new page of zeroes */
-	bool f_found;	     /* the anon's page was in memory */
+	bool f_noload;       /* only get the page: no translation */
+	bool f_fresh;        /* it got a new page of zeroes */
+	bool f_found;        /* the anon's page was in memory */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_ahead; /* pages after this one to get from the store and map, too */
@@ -87,7 +88,10 @@ static enum vm_err charge_pages(struct seg *seg, uint64_t npages, bool touched)
 	return e;
 }
 
-enum vm_err segvn_charge(struct seg *seg, uint64_t npages) { return charge_pages(seg, npages, false); }
+enum vm_err segvn_charge(struct seg *seg, uint64_t npages)
+{
+	return charge_pages(seg, npages, false);
+}
 
 void segvn_uncharge(struct seg *seg, uint64_t npages)
 {
@@ -98,15 +102,13 @@ void segvn_uncharge(struct seg *seg, uint64_t npages)
 	anon_unreserve(seg->s_as->a_vm, npages);
 }
 
-uint64_t segvn_reserved(const struct seg *seg)
-{
-	return svd_of(seg)->svd_swresv;
-}
+uint64_t segvn_reserved(const struct seg *seg) { return svd_of(seg)->svd_swresv; }
 
 /* One more anon in the segment. VM_NOSWAP: nothing can be promised; VM_NOMEM: a limit of the space or the group. */
 static enum vm_err charge_one(struct fault *f)
 {
-	enum vm_err e = f->f_svd->svd_full || f->f_svd->svd_foreign ? VM_OK : charge_pages(f->f_seg, 1, true);
+	enum vm_err e =
+	    f->f_svd->svd_full || f->f_svd->svd_foreign ? VM_OK : charge_pages(f->f_seg, 1, true);
 
 	return e == VM_LIMIT ? VM_NOMEM : e;
 }
@@ -146,7 +148,8 @@ static enum vm_err load_page(struct fault *f, struct page *pp, bool may_write)
 		mark_dirty(f->f_vm, pp);
 	if (f->f_noload)
 		return VM_OK;
-	if (!f->f_write && (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
+	if (!f->f_write &&
+	    (!may_write || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pp) & P_MOD) == 0)))
 		prot &= ~PROT_W;
 	if ((f->f_soft || f->f_wire) && (e = aslock_add(f->f_as, f->f_va, pp, f->f_wire)) != VM_OK)
 		return e;
@@ -162,14 +165,9 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 	unsigned hint = 1;
 
 	switch (page_peek(f->f_vm, f->f_svd->svd_vp, off)) {
-	case PAGE_ABSENT:
-		hint += segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
-		break;
-	case PAGE_UNUSED:
-		(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
-		break;
-	case PAGE_USED:
-		break;
+	case PAGE_ABSENT: hint += segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan); break;
+	case PAGE_UNUSED: (void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan); break;
+	case PAGE_USED: break;
 	}
 	return pvn_getpage(f->f_vm, f->f_svd->svd_vp, off, se, hint, ppp);
 }
@@ -208,7 +206,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 			n = f->f_plan.pl_quick ? 0 : f->f_ahead;
 		}
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
-		while (hint <= n && anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
+		while (hint <= n &&
+		    anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
 	}
 	return anon_getpage(vm, id, se, hint, segvn_place(f->f_seg, f->f_idx), ppp);
@@ -223,14 +222,16 @@ static struct page *zero_page(const struct fault *f)
 	struct vm *vm = f->f_vm;
 	struct page *zero, *mine, *none = NULL;
 
-	if (f->f_write || f->f_soft || f->f_wire || f->f_noload || vm->vm_caps->mc_max_mappings != 0 ||
-	    svd_shares_amp(f->f_svd) || (f->f_svd->svd_prot & PROT_R) == 0)
+	if (f->f_write || f->f_soft || f->f_wire || f->f_noload ||
+	    vm->vm_caps->mc_max_mappings != 0 || svd_shares_amp(f->f_svd) ||
+	    (f->f_svd->svd_prot & PROT_R) == 0)
 		return NULL;
 	if ((zero = __atomic_load_n(&vm->vm_zeropage, __ATOMIC_ACQUIRE)) != NULL)
 		return zero;
 	if ((mine = page_kalloc(vm, 0, PG_ZERO)) == NULL)
 		return NULL;
-	if (__atomic_compare_exchange_n(&vm->vm_zeropage, &none, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+	if (__atomic_compare_exchange_n(
+		&vm->vm_zeropage, &none, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return mine;
 	page_kfree(vm, mine, 0);
 	return none;
@@ -246,7 +247,8 @@ static enum vm_err fault_zero(struct fault *f)
 
 	if (pp != NULL) {
 		VM_STAT(f->f_vm, zero_shared);
-		return seg_load(f->f_as, f->f_va, pp, f->f_svd->svd_prot & ~PROT_W, f->f_flags | HAT_LOAD_NOCONSIST);
+		return seg_load(f->f_as, f->f_va, pp, f->f_svd->svd_prot & ~PROT_W,
+		    f->f_flags | HAT_LOAD_NOCONSIST);
 	}
 	if ((e = charge_one(f)) != VM_OK)
 		return e;
@@ -258,7 +260,8 @@ static enum vm_err fault_zero(struct fault *f)
 	f->f_fresh = true;
 	e = load_page(f, pp, true);
 	if (f->f_noload || e != VM_OK)
-		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, HAT_UNLOAD); /* the page of zeroes must not stay */
+		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE,
+		    HAT_UNLOAD); /* the page of zeroes must not stay */
 	page_unlock(f->f_vm, pp);
 	return e;
 }
@@ -292,7 +295,8 @@ static enum vm_err fault_copy(struct fault *f, struct page *src, anon_id old)
 	if (svd_shares_amp(f->f_svd))
 		hat_pageunload(src);
 	else
-		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE, (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
+		hat_unload(f->f_as->a_hat, f->f_va, VM_PAGESIZE,
+		    (locked & LOCK_SOFT) != 0 ? HAT_UNLOAD_UNLOCK : 0);
 	page_unlock(f->f_vm, src);
 	e = load_page(f, pp, true);
 	page_unlock(f->f_vm, pp);
@@ -319,7 +323,8 @@ static enum vm_err fault_file(struct fault *f)
 /* Cases 3 and 4. */
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
-	bool alone = anon_refcnt(f->f_vm, id) == 1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	bool alone = anon_refcnt(f->f_vm, id) ==
+	    1; /* stays so: nobody duplicates while we hold a_lock and the slot */
 	/* Locked pages of shared memory are never replaced: their locks are counted there. So not those of a snapshot either. */
 	bool own = f->f_write || ((f->f_soft || f->f_wire) && svd_shares_amp(f->f_svd));
 	struct page *pp;
@@ -388,8 +393,9 @@ static uint64_t zero_ahead_room(struct fault *f)
 	uint64_t left = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
 	struct vm *vm = f->f_vm;
 
-	if (f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) || f->f_svd->svd_advice == ADV_RANDOM ||
-	    (f->f_svd->svd_prot & PROT_W) == 0 || f->f_as->a_lockfuture)
+	if (f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) ||
+	    f->f_svd->svd_advice == ADV_RANDOM || (f->f_svd->svd_prot & PROT_W) == 0 ||
+	    f->f_as->a_lockfuture)
 		return 0;
 	if (vm->vm_nfree < vm->vm_lotsfree + 4 * ZERO_AHEAD)
 		return 0;
@@ -402,8 +408,8 @@ static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned 
 	size_t done = 0;
 
 	if (k > 0)
-		(void)hat_memload_array(
-		    f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
+		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot,
+		    HAT_LOAD_ADV, &done);
 	for (uint64_t i = 0; i < k; i++) {
 		page_unlock(f->f_vm, pps[i]);
 		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
@@ -428,7 +434,8 @@ static void zero_ahead(struct fault *f, uint64_t n)
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
 		}
-		if (anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx + 1 + k), &id, &pps[k]) != VM_OK) {
+		if (anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx + 1 + k), &id, &pps[k]) !=
+		    VM_OK) {
 			uncharge_one(f);
 			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
 			break;
@@ -442,7 +449,8 @@ static void zero_ahead(struct fault *f, uint64_t n)
 /* Has slot idx a translation? Its slot is busy, so the answer stays "no" until the caller loads one. */
 static bool slot_mapped(const struct fault *f, uint64_t idx)
 {
-	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) != PFN_INVALID;
+	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) !=
+	    PFN_INVALID;
 }
 
 /* ---- pages from the store ahead of a program that goes through memory in order ---- */
@@ -462,7 +470,8 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	if (id != 0 && anon_refcnt(vm, id) == 1 && !slot_mapped(f, idx)) {
 		pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL);
 		if (pp == NULL) {
-			pp = anon_getpage_ahead(vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
+			pp = anon_getpage_ahead(
+			    vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
 			VM_STATN(vm, prefetch, pp != NULL);
 		}
 	}
@@ -514,7 +523,8 @@ static void map_ahead(struct fault *f, uint64_t n)
  */
 static unsigned around_window(const struct fault *f)
 {
-	uint64_t before = vm_btop(f->f_va - seg_base(f->f_seg)), after = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
+	uint64_t before = vm_btop(f->f_va - seg_base(f->f_seg)),
+		 after = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
 	uint64_t most = before < after ? before : after;
 	unsigned n = 0;
 
@@ -603,7 +613,9 @@ static struct page *locked_page(struct seg *seg, vaddr_t va, anon_id *idp)
 	if (*idp != 0)
 		pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(*idp), SE_SHARED);
 	else
-		pp = svd->svd_vp != NULL ? page_lookup_notouch(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED) : NULL;
+		pp = svd->svd_vp != NULL
+		    ? page_lookup_notouch(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED)
+		    : NULL;
 	return pp;
 }
 
@@ -645,8 +657,12 @@ static bool breaks_cow(const struct segvn_data *svd)
 enum vm_err segvn_lockop(struct seg *seg, vaddr_t addr, uint64_t len, enum lock_op op)
 {
 	struct segvn_data *svd = svd_of(seg);
-	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as, .f_wire = true,
-			   .f_write = breaks_cow(svd) };
+	struct fault f = { .f_seg = seg,
+		.f_svd = svd,
+		.f_vm = seg->s_as->a_vm,
+		.f_as = seg->s_as,
+		.f_wire = true,
+		.f_write = breaks_cow(svd) };
 
 	for (vaddr_t va = addr; va < addr + len; va += VM_PAGESIZE) {
 		enum vm_err e;
@@ -669,22 +685,23 @@ enum vm_err segvn_lockop(struct seg *seg, vaddr_t addr, uint64_t len, enum lock_
 static bool access_allowed(unsigned prot, enum seg_rw rw)
 {
 	switch (rw) {
-	case S_READ:
-		return (prot & (PROT_R | PROT_X)) != 0;
-	case S_WRITE:
-		return (prot & PROT_W) != 0;
-	case S_EXEC:
-		return (prot & PROT_X) != 0;
-	default:
-		return prot != 0;
+	case S_READ: return (prot & (PROT_R | PROT_X)) != 0;
+	case S_WRITE: return (prot & PROT_W) != 0;
+	case S_EXEC: return (prot & PROT_X) != 0;
+	default: return prot != 0;
 	}
 }
 
-enum vm_err segvn_fault(struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+enum vm_err segvn_fault(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	struct segvn_data *svd = svd_of(seg);
-	struct fault f = { .f_seg = seg, .f_svd = svd, .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
-			   .f_write = rw == S_WRITE, .f_flags = HAT_LOAD_REF };
+	struct fault f = { .f_seg = seg,
+		.f_svd = svd,
+		.f_vm = seg->s_as->a_vm,
+		.f_as = seg->s_as,
+		.f_write = rw == S_WRITE,
+		.f_flags = HAT_LOAD_REF };
 	vaddr_t va;
 
 	if (type == F_SOFTUNLOCK) {
@@ -725,7 +742,8 @@ static enum vm_err get_any(struct fault *f, struct page **ppp)
 	if (id != 0)
 		return anon_getpage(f->f_vm, id, SE_EXCL, 1, segvn_place(f->f_seg, f->f_idx), ppp);
 	if (f->f_svd->svd_vp != NULL)
-		return pvn_getpage(f->f_vm, f->f_svd->svd_vp, svd_voff(f->f_seg, f->f_va), SE_EXCL, 1, ppp);
+		return pvn_getpage(
+		    f->f_vm, f->f_svd->svd_vp, svd_voff(f->f_seg, f->f_va), SE_EXCL, 1, ppp);
 	return VM_OK;
 }
 
@@ -738,7 +756,9 @@ static void set_place(struct fault *f, vaddr_t va)
 
 enum vm_err segvn_peek(struct seg *seg, vaddr_t va, void *buf, uint64_t n)
 {
-	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as };
+	struct fault f = {
+		.f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as
+	};
 	struct page *pp;
 	enum vm_err e;
 
@@ -761,13 +781,19 @@ enum vm_err segvn_peek(struct seg *seg, vaddr_t va, void *buf, uint64_t n)
 
 enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
 {
-	struct fault f = { .f_seg = seg, .f_svd = svd_of(seg), .f_vm = seg->s_as->a_vm, .f_as = seg->s_as,
-			   .f_write = true, .f_noload = true };
+	struct fault f = { .f_seg = seg,
+		.f_svd = svd_of(seg),
+		.f_vm = seg->s_as->a_vm,
+		.f_as = seg->s_as,
+		.f_write = true,
+		.f_noload = true };
 
-	if (svd_shared(f.f_svd) || (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0))
+	if (svd_shared(f.f_svd) ||
+	    (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0))
 		return VM_RETRY;
 	for (unsigned tries = 0; tries < POKE_TRIES; tries++) {
-		enum vm_err e = fault_page(&f, vm_page_trunc(va)); /* now the page is the space's own */
+		enum vm_err e =
+		    fault_page(&f, vm_page_trunc(va)); /* now the page is the space's own */
 		anon_id id;
 		struct page *pp;
 
@@ -777,7 +803,8 @@ enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
 			return VM_NOMEM;
 		e = VM_RETRY;
 		if (id != 0 && anon_refcnt(f.f_vm, id) == 1 &&
-		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, segvn_place(seg, f.f_idx), &pp)) == VM_OK) {
+		    (e = anon_getpage(f.f_vm, id, SE_EXCL, 1, segvn_place(seg, f.f_idx), &pp)) ==
+			VM_OK) {
 			mark_dirty(f.f_vm, pp);
 			memcpy((char *)page_mapin(f.f_vm, pp) + (va & VM_PAGEMASK), buf, n);
 			page_nrm_set(pp, P_MOD);
@@ -799,7 +826,8 @@ static enum vm_err adopt_page(struct fault *f)
 
 	if (id == 0)
 		return VM_NOMEM;
-	while ((e = page_create(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id), PG_WAIT | PG_NEW, &pp)) == VM_EXIST)
+	while ((e = page_create(f->f_vm, &f->f_vm->vm_swapfs, svd_anon_off(id), PG_WAIT | PG_NEW,
+		    &pp)) == VM_EXIST)
 		mach_yield();
 	if (e != VM_OK) {
 		anon_decref(f->f_vm, id);

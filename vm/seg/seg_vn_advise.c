@@ -83,7 +83,8 @@ uint64_t segvn_swapout(struct seg *seg)
 	struct segvn_data *svd = svd_of(seg);
 
 	if (svd->svd_vp != NULL)
-		(void)pvn_putpages(segvn_vm(seg), svd->svd_vp, svd->svd_off, seg_size(seg), PVN_FREE);
+		(void)pvn_putpages(
+		    segvn_vm(seg), svd->svd_vp, svd->svd_off, seg_size(seg), PVN_FREE);
 	return push_range(seg, seg_base(seg), seg_size(seg));
 }
 
@@ -148,7 +149,8 @@ static enum vm_err free_lazily(struct seg *seg, vaddr_t addr, uint64_t len)
 		anon_id id = anonmap_peek(svd->svd_amp, i);
 
 		if (id != 0 && !let_go(segvn_vm(seg), id))
-			e = drop_contents(seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
+			e = drop_contents(
+			    seg, seg_base(seg) + vm_ptob(i - svd->svd_anon_index), VM_PAGESIZE);
 	}
 	return e;
 }
@@ -160,7 +162,8 @@ static void drop_unwired(struct vm *vm, struct anon_map *amp, uint64_t i)
 	anon_id id;
 
 	(void)anonmap_enter(amp, i, false, &id);
-	if (id != 0 && (pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED)) != NULL) {
+	if (id != 0 &&
+	    (pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_SHARED)) != NULL) {
 		wired = pp->p_lckcnt > 0;
 		page_unlock(vm, pp);
 	}
@@ -202,7 +205,8 @@ static void read_contents(struct seg *seg, vaddr_t addr, uint64_t len)
 	struct vm *vm = segvn_vm(seg);
 	struct anon_map *amp = svd_has_anon(svd) ? svd_amp(svd) : NULL;
 
-	for (vaddr_t va = addr; va < addr + len && vm->vm_nfree > vm->vm_lotsfree + VM_IO_PAGES; va += VM_PAGESIZE) {
+	for (vaddr_t va = addr; va < addr + len && vm->vm_nfree > vm->vm_lotsfree + VM_IO_PAGES;
+	     va += VM_PAGESIZE) {
 		uint64_t left = vm_btop(addr + len - va);
 		unsigned hint = left < VM_IO_PAGES ? (unsigned)left : VM_IO_PAGES;
 		enum vm_err e = VM_OK;
@@ -212,8 +216,10 @@ static void read_contents(struct seg *seg, vaddr_t addr, uint64_t len)
 		if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), false, &id))
 			return;
 		if (id != 0 && !page_exists(vm, &vm->vm_swapfs, svd_anon_off(id)))
-			e = anon_getpage(vm, id, SE_SHARED, hint, segvn_place(seg, svd_index(seg, va)), &pp);
-		else if (id == 0 && svd->svd_vp != NULL && !page_exists(vm, svd->svd_vp, svd_voff(seg, va)))
+			e = anon_getpage(
+			    vm, id, SE_SHARED, hint, segvn_place(seg, svd_index(seg, va)), &pp);
+		else if (id == 0 && svd->svd_vp != NULL &&
+		    !page_exists(vm, svd->svd_vp, svd_voff(seg, va)))
 			e = pvn_getpage(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED, hint, &pp);
 		if (e == VM_OK && pp != NULL)
 			page_unlock(vm, pp);
@@ -231,30 +237,20 @@ enum vm_err segvn_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advic
 	switch (a) {
 	case ADV_NORMAL:
 	case ADV_RANDOM:
-	case ADV_SEQUENTIAL:
-		svd->svd_advice = a;
-		return VM_OK;
-	case ADV_WILLNEED:
-		read_contents(seg, addr, len);
-		return VM_OK;
-	case ADV_DONTNEED:
-		return drop_contents(seg, addr, len);
-	case ADV_FREE:
-		return free_lazily(seg, addr, len);
-	case ADV_COLD:
-		segvn_cool(seg, addr, len);
-		return VM_OK;
+	case ADV_SEQUENTIAL: svd->svd_advice = a; return VM_OK;
+	case ADV_WILLNEED: read_contents(seg, addr, len); return VM_OK;
+	case ADV_DONTNEED: return drop_contents(seg, addr, len);
+	case ADV_FREE: return free_lazily(seg, addr, len);
+	case ADV_COLD: segvn_cool(seg, addr, len); return VM_OK;
 	case ADV_PAGEOUT:
 		if (svd_shared(svd) && svd->svd_vp != NULL)
-			return pvn_putpages(segvn_vm(seg), svd->svd_vp, svd_voff(seg, addr), len, PVN_FREE);
+			return pvn_putpages(
+			    segvn_vm(seg), svd->svd_vp, svd_voff(seg, addr), len, PVN_FREE);
 		(void)push_range(seg, addr, len);
 		return VM_OK;
-	case ADV_REMOVE:
-		return remove_range(seg, addr, len);
-	case ADV_POPULATE_READ:
-		return segvn_fault(seg, addr, len, F_INVAL, S_READ);
-	case ADV_POPULATE_WRITE:
-		return segvn_fault(seg, addr, len, F_INVAL, S_WRITE);
+	case ADV_REMOVE: return remove_range(seg, addr, len);
+	case ADV_POPULATE_READ: return segvn_fault(seg, addr, len, F_INVAL, S_READ);
+	case ADV_POPULATE_WRITE: return segvn_fault(seg, addr, len, F_INVAL, S_WRITE);
 	}
 	return VM_INVAL;
 }

@@ -13,7 +13,6 @@
  */
 #include "vm/seg/seg_vn.h"
 
-
 /* Anonymous pages that a stream has just passed have translations, and to look at those next to the fault's costs nearly nothing. */
 static bool in_memory(struct seg *seg, vaddr_t va)
 {
@@ -28,7 +27,8 @@ static void find_neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 {
 	unsigned n = 0;
 
-	while (n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n) && in_memory(seg, va - vm_ptob(n + 1)))
+	while (
+	    n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n) && in_memory(seg, va - vm_ptob(n + 1)))
 		n++;
 	pl->pl_before = n;
 	pl->pl_after = seg_end(seg) - va > VM_PAGESIZE && in_memory(seg, va + VM_PAGESIZE);
@@ -58,9 +58,11 @@ unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct 
 }
 
 /* The address of the plan's page i; false: outside of the segment. */
-static bool plan_va(const struct seg *seg, vaddr_t va, const struct pf_plan *pl, unsigned i, vaddr_t *out)
+static bool plan_va(
+    const struct seg *seg, vaddr_t va, const struct pf_plan *pl, unsigned i, vaddr_t *out)
 {
-	int64_t page = (int64_t)vm_btop(va - seg_base(seg)) + pl->pl_first + (int64_t)i * pl->pl_step;
+	int64_t page =
+	    (int64_t)vm_btop(va - seg_base(seg)) + pl->pl_first + (int64_t)i * pl->pl_step;
 
 	if (page < 0 || (uint64_t)page >= vm_btop(seg_size(seg)))
 		return false;
@@ -99,7 +101,8 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 	if (pl->pl_behind > 0 && vm->vm_nfree < vm->vm_lotsfree + PREFETCH_MAX) {
 		uint64_t behind = vm_ptob(pl->pl_behind), before = va - seg_base(seg);
 
-		segvn_cool(seg, va - (behind < before ? behind : before), behind < before ? behind : before);
+		segvn_cool(seg, va - (behind < before ? behind : before),
+		    behind < before ? behind : before);
 	}
 }
 

@@ -96,10 +96,7 @@ static enum vm_err create_amp(struct seg *seg, struct segvn_data *svd, const str
 }
 
 /* Offsets of a file do not begin again at 0. */
-static bool offset_wraps(voff_t off, uint64_t len)
-{
-	return off > ~(voff_t)0 - len;
-}
+static bool offset_wraps(voff_t off, uint64_t len) { return off > ~(voff_t)0 - len; }
 
 enum vm_err segvn_create(struct seg *seg, const void *args)
 {
@@ -203,10 +200,12 @@ static bool segs_alike(struct seg *a, struct seg *b)
 {
 	const struct segvn_data *x = svd_of(a), *y = svd_of(b);
 
-	return x->svd_vp == y->svd_vp && (x->svd_vp == NULL || x->svd_off + seg_size(a) == y->svd_off) &&
-	       x->svd_prot == y->svd_prot && x->svd_maxprot == y->svd_maxprot && x->svd_flags == y->svd_flags &&
-	       x->svd_advice == y->svd_advice && x->svd_inherit == y->svd_inherit && x->svd_full == y->svd_full &&
-	       x->svd_foreign == y->svd_foreign;
+	return x->svd_vp == y->svd_vp &&
+	    (x->svd_vp == NULL || x->svd_off + seg_size(a) == y->svd_off) &&
+	    x->svd_prot == y->svd_prot && x->svd_maxprot == y->svd_maxprot &&
+	    x->svd_flags == y->svd_flags && x->svd_advice == y->svd_advice &&
+	    x->svd_inherit == y->svd_inherit && x->svd_full == y->svd_full &&
+	    x->svd_foreign == y->svd_foreign;
 }
 
 /* May entries be added right behind a's? Behind the end of a map, or where nobody else uses it, there are none. */
@@ -237,16 +236,20 @@ static bool merge_upper(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
 
-	return grow_above(a, nb) && (y->svd_amp == NULL ||
-		anonmap_move(y->svd_amp, y->svd_anon_index, x->svd_amp, x->svd_anon_index + na, nb) == VM_OK);
+	return grow_above(a, nb) &&
+	    (y->svd_amp == NULL ||
+		anonmap_move(y->svd_amp, y->svd_anon_index, x->svd_amp, x->svd_anon_index + na,
+		    nb) == VM_OK);
 }
 
 static bool merge_lower(struct seg *a, struct seg *b, uint64_t na)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
 
-	if (!grow_below(b, na) || (x->svd_amp != NULL && anonmap_move(x->svd_amp, x->svd_anon_index, y->svd_amp,
-								  y->svd_anon_index - na, na) != VM_OK))
+	if (!grow_below(b, na) ||
+	    (x->svd_amp != NULL &&
+		anonmap_move(x->svd_amp, x->svd_anon_index, y->svd_amp, y->svd_anon_index - na,
+		    na) != VM_OK))
 		return false;
 	if (x->svd_amp != NULL)
 		anonmap_rele(x->svd_amp);
@@ -287,7 +290,8 @@ static uint64_t to_move(struct seg *s, uint64_t n)
 static bool merge_amps(struct seg *a, struct seg *b)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
-	uint64_t na = vm_btop(seg_size(a)), nb = vm_btop(seg_size(b)), ma = to_move(a, na), mb = to_move(b, nb);
+	uint64_t na = vm_btop(seg_size(a)), nb = vm_btop(seg_size(b)), ma = to_move(a, na),
+		 mb = to_move(b, nb);
 
 	if (x->svd_amp == y->svd_amp)
 		return x->svd_amp == NULL || x->svd_anon_index + na == y->svd_anon_index;
@@ -299,7 +303,8 @@ static bool merge_amps(struct seg *a, struct seg *b)
 		return merge_lower(a, b, na) || (mb <= MERGE_PAGES && merge_new(a, b, na, nb));
 	if (anonmap_alone(x->svd_amp) && anonmap_alone(y->svd_amp))
 		return ma < mb ? merge_lower(a, b, na) : merge_upper(a, b, na, nb);
-	return (mb <= MERGE_PAGES && merge_upper(a, b, na, nb)) || (ma <= MERGE_PAGES && merge_lower(a, b, na));
+	return (mb <= MERGE_PAGES && merge_upper(a, b, na, nb)) ||
+	    (ma <= MERGE_PAGES && merge_lower(a, b, na));
 }
 
 static bool segvn_concat(struct seg *a, struct seg *b)
@@ -342,8 +347,10 @@ static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_
 			}
 		}
 		/* The copy may have taken the translation away, and the write right is gone: both are due while locked. */
-		(void)segvn_load(
-		    seg, va, pp, anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot : svd_of(seg)->svd_prot & ~PROT_W, 0);
+		(void)segvn_load(seg, va, pp,
+		    anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot
+					     : svd_of(seg)->svd_prot & ~PROT_W,
+		    0);
 		page_unlock(vm, pp);
 	}
 	anonmap_exit(n->svd_amp, idx);
@@ -417,7 +424,8 @@ static enum vm_err make_shared(struct seg *seg)
 
 	if (segvn_amp(seg) == NULL)
 		return VM_NOMEM;
-	if ((svd->svd_flags & SEGVN_NORESERVE) == 0 && (svd->svd_maxprot & PROT_W) != 0 && have < n) {
+	if ((svd->svd_flags & SEGVN_NORESERVE) == 0 && (svd->svd_maxprot & PROT_W) != 0 &&
+	    have < n) {
 		if ((e = segvn_charge(seg, n - have)) != VM_OK)
 			return e;
 		have = n;
@@ -476,7 +484,8 @@ static enum vm_err segvn_dup(struct seg *seg, struct seg *nseg)
 /* ---- growth: the same memory further on, empty ---- */
 static enum vm_err alike_shared(struct segvn_data *n, int64_t pages, uint64_t size)
 {
-	uint64_t idx = n->svd_anon_index + (uint64_t)pages, end = idx + size, have = anonmap_npages(n->svd_amp);
+	uint64_t idx = n->svd_anon_index + (uint64_t)pages, end = idx + size,
+		 have = anonmap_npages(n->svd_amp);
 
 	if (pages < 0 && n->svd_anon_index < (uint64_t)-pages)
 		return VM_NOTSUP;
@@ -500,7 +509,8 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 	nseg->s_ops = seg->s_ops;
 	nseg->s_data = n;
 	nseg->s_flags = seg->s_flags;
-	if (n->svd_vp != NULL && (off < 0 ? n->svd_off < (uint64_t)-off : offset_wraps(n->svd_off, (uint64_t)off)))
+	if (n->svd_vp != NULL &&
+	    (off < 0 ? n->svd_off < (uint64_t)-off : offset_wraps(n->svd_off, (uint64_t)off)))
 		e = VM_INVAL;
 	else if (n->svd_vp != NULL && offset_wraps(n->svd_off + (uint64_t)off, seg_size(nseg)))
 		e = VM_INVAL;
@@ -560,7 +570,8 @@ static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
 	if ((n->svd_amp = anonmap_alloc(segvn_vm(seg), end - first)) == NULL)
 		return VM_NOMEM;
 	n->svd_dupped = true;
-	for (uint64_t i = anonmap_next(amp, first); i < end && e == VM_OK; i = anonmap_next(amp, i + 1)) {
+	for (uint64_t i = anonmap_next(amp, first); i < end && e == VM_OK;
+	     i = anonmap_next(amp, i + 1)) {
 		anon_id id, nid = 0, none;
 
 		if (!anonmap_enter(n->svd_amp, i - first, true, &none))
@@ -574,7 +585,8 @@ static enum vm_err snapshot_shared(struct seg *seg, struct segvn_data *n)
 	return e;
 }
 
-static enum vm_err segvn_snapshot(struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot)
+static enum vm_err segvn_snapshot(
+    struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot)
 {
 	struct segvn_data *svd = svd_of(seg), *n;
 	enum vm_err e = VM_OK;
@@ -638,15 +650,9 @@ static enum vm_err segvn_checkprot(struct seg *seg, vaddr_t addr, uint64_t len, 
 	return (prot & ~svd_of(seg)->svd_prot) == 0 ? VM_OK : VM_PROT;
 }
 
-static bool segvn_shared(struct seg *seg)
-{
-	return svd_shared(svd_of(seg));
-}
+static bool segvn_shared(struct seg *seg) { return svd_shared(svd_of(seg)); }
 
-static unsigned segvn_getprot(struct seg *seg, vaddr_t addr)
-{
-	return svd_of(seg)->svd_prot;
-}
+static unsigned segvn_getprot(struct seg *seg, vaddr_t addr) { return svd_of(seg)->svd_prot; }
 
 /* ---- write-back, residence ---- */
 enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned flags)
@@ -658,10 +664,12 @@ enum vm_err segvn_sync(struct seg *seg, vaddr_t addr, uint64_t len, unsigned fla
 
 	if (!svd_shared(svd) || svd->svd_vp == NULL)
 		return VM_OK;
-	if ((flags & SYNC_INVAL) != 0 && aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
+	if ((flags & SYNC_INVAL) != 0 &&
+	    aslock_next(seg->s_as, &va, addr + len, LOCK_WIRED | LOCK_SOFT))
 		return VM_LOCKED;
 	e = pvn_putpages(segvn_vm(seg), svd->svd_vp, off, len,
-			 ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) | ((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
+	    ((flags & SYNC_ASYNC) != 0 ? PVN_ASYNC : 0) |
+		((flags & SYNC_INVAL) != 0 ? PVN_INVAL : 0));
 	if (e == VM_OK && (flags & SYNC_ASYNC) == 0)
 		e = svd->svd_vp->v_ops->vo_sync(svd->svd_vp, off, len);
 	return e;
@@ -688,7 +696,8 @@ static uint8_t incore_page(struct seg *seg, vaddr_t va)
 	} else if (pfn != PFN_INVALID) {
 		unsigned nrm = page_nrm(page_of(vm, pfn));
 
-		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) | ((nrm & P_MOD) != 0 ? INCORE_MOD : 0);
+		v |= INCORE_MAPPED | ((nrm & P_REF) != 0 ? INCORE_REF : 0) |
+		    ((nrm & P_MOD) != 0 ? INCORE_MOD : 0);
 	}
 	if (aslock_get(seg->s_as, va) != 0)
 		v |= INCORE_LOCKED;
@@ -708,7 +717,8 @@ static enum vm_err segvn_inherit(struct seg *seg, enum inherit i)
 	return VM_OK;
 }
 
-static enum vm_err segvn_move(struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
+static enum vm_err segvn_move(
+    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr)
 {
 	if (len != 0)
 		hat_unload(seg->s_as->a_hat, addr, len, HAT_UNLOAD);
@@ -721,15 +731,17 @@ bool segvn_translation_ok(struct seg *seg, vaddr_t va, pfn_t pfn, unsigned attr)
 	struct segvn_data *svd = svd_of(seg);
 	struct vm *vm = segvn_vm(seg);
 	const struct page *pp = page_of(vm, pfn);
-	anon_id id = svd_has_anon(svd) && svd->svd_amp != NULL ? anonmap_peek(svd->svd_amp, svd_index(seg, va)) : 0;
+	anon_id id = svd_has_anon(svd) && svd->svd_amp != NULL
+	    ? anonmap_peek(svd->svd_amp, svd_index(seg, va))
+	    : 0;
 
 	if (vm_is_zeropage(vm, pfn))
 		return id == 0 && svd->svd_vp == NULL && !svd_shared(svd) && (attr & PROT_W) == 0;
 	if (id == 0)
-		return svd->svd_vp != NULL && pp->p_vnode == svd->svd_vp && pp->p_offset == svd_voff(seg, va) &&
-		       (svd_shared(svd) || (attr & PROT_W) == 0);
+		return svd->svd_vp != NULL && pp->p_vnode == svd->svd_vp &&
+		    pp->p_offset == svd_voff(seg, va) && (svd_shared(svd) || (attr & PROT_W) == 0);
 	return pp->p_vnode == &vm->vm_swapfs && pp->p_offset == svd_anon_off(id) &&
-	       ((attr & PROT_W) == 0 || anon_refcnt(vm, id) == 1);
+	    ((attr & PROT_W) == 0 || anon_refcnt(vm, id) == 1);
 }
 
 unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void *arg)
@@ -746,10 +758,10 @@ unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void
 		report(arg, "segvn: the anon map is too small");
 		bad++;
 	}
-	if (svd->svd_full ? svd->svd_swresv != n
-		: svd->svd_foreign
-		? svd->svd_swresv != 0
-		: !svd_shares_amp(svd) && svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
+	if (svd->svd_full          ? svd->svd_swresv != n
+		: svd->svd_foreign ? svd->svd_swresv != 0
+				   : !svd_shares_amp(svd) &&
+		    svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
 		report(arg, "segvn: the reservation is not what it should be");
 		bad++;
 	}

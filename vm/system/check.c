@@ -47,7 +47,7 @@ static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 
 	(void)locked;
 	if (pfn >= x->vx_vm->vm_nframes || mach_is_hole(x->vx_vm->vm_caps, pfn))
-		return; /* a device's frame: on no page's list */
+		return;                      /* a device's frame: on no page's list */
 	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and nobody may write it */
 		if ((attr & PROT_W) != 0)
 			vm_violation(x, "vm: the page of zeroes can be written");
@@ -97,7 +97,8 @@ static unsigned vm_check_cross(struct vm *vm, void (*report)(void *, const char 
 			vm_check_page_maps(&x, pfn);
 	}
 	if (x.vx_sum != 0)
-		vm_violation(&x, "vm: the pages' mapping lists are not what the address spaces translate");
+		vm_violation(
+		    &x, "vm: the pages' mapping lists are not what the address spaces translate");
 	return x.vx_bad;
 }
 

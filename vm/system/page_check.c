@@ -11,7 +11,8 @@
 #include "vm/impl.h"
 
 struct page_census {
-	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_listed, pc_wired, pc_queued;
+	uint64_t pc_offline, pc_free, pc_cached, pc_kernel, pc_named, pc_listed, pc_wired,
+	    pc_queued;
 	unsigned pc_bad;
 	void (*pc_report)(void *, const char *);
 	void *pc_arg;
@@ -85,15 +86,18 @@ static void page_check_hash(struct vm *vm, struct page_census *pc)
 	uint64_t n = 0;
 
 	for (uint32_t b = 0; b <= vm->vm_hashmask; b++) {
-		for (uint32_t i = page_hashlink(vm->vm_pagehash[b]); i != PAGE_NIL && n <= vm->vm_nframes; n++) {
+		for (uint32_t i = page_hashlink(vm->vm_pagehash[b]);
+		     i != PAGE_NIL && n <= vm->vm_nframes; n++) {
 			const struct page *pp = &vm->vm_pages[i];
 
 			if (pp->p_vnode == NULL ||
-			    page_bucket(vm, pp->p_vnode, pp->p_offset) != b || pp->p_lockno != b >> vm->vm_hashshift)
+			    page_bucket(vm, pp->p_vnode, pp->p_offset) != b ||
+			    pp->p_lockno != b >> vm->vm_hashshift)
 				page_violation(pc, "page: in the wrong hash chain");
 			uint32_t j = page_hashlink(pp->p_hashnext);
 			for (; j != PAGE_NIL; j = page_hashlink(vm->vm_pages[j].p_hashnext)) {
-				if (vm->vm_pages[j].p_vnode == pp->p_vnode && vm->vm_pages[j].p_offset == pp->p_offset)
+				if (vm->vm_pages[j].p_vnode == pp->p_vnode &&
+				    vm->vm_pages[j].p_offset == pp->p_offset)
 					page_violation(pc, "page: two pages have one name");
 			}
 			i = page_hashlink(pp->p_hashnext);
@@ -125,7 +129,8 @@ static void page_check_vnode_lists(struct vm *vm, struct page_census *pc)
 		n += len;
 	}
 	if (n != pc->pc_listed)
-		page_violation(pc, "page: the vnodes' lists do not hold exactly the named pages, but those of swapfs");
+		page_violation(pc,
+		    "page: the vnodes' lists do not hold exactly the named pages, but those of swapfs");
 }
 
 static void page_check_cachelist(struct vm *vm, struct page_census *pc)
@@ -140,7 +145,8 @@ static void page_check_cachelist(struct vm *vm, struct page_census *pc)
 			const struct page *pp = &vm->vm_pages[i];
 
 			if (!(pp->p_flags & P_FREE) || pp->p_vnode == NULL || pp->p_lockno != k)
-				page_violation(pc, "page: on the cache list without being free and named");
+				page_violation(
+				    pc, "page: on the cache list without being free and named");
 			i = pp->p_next;
 		}
 		if (n != q->q_len)
@@ -148,7 +154,8 @@ static void page_check_cachelist(struct vm *vm, struct page_census *pc)
 		all += n;
 	}
 	if (all != pc->pc_cached)
-		page_violation(pc, "page: the cache list does not hold exactly the named free pages");
+		page_violation(
+		    pc, "page: the cache list does not hold exactly the named free pages");
 }
 
 /* Every change that began before, under whichever lock, is complete. */
@@ -179,7 +186,8 @@ unsigned page_check(struct vm *vm, void (*report)(void *, const char *), void *a
 	if (pc.pc_kernel != vm->vm_nkernel)
 		page_violation(&pc, "page: vm_nkernel is wrong");
 	if (pc.pc_queued != vm->vm_policy->pol_pages(vm->vm_polstate))
-		page_violation(&pc, "page: the replacement policy has other pages than it was given");
+		page_violation(
+		    &pc, "page: the replacement policy has other pages than it was given");
 	if (pc.pc_wired != vm->vm_nwired)
 		page_violation(&pc, "page: vm_nwired is wrong");
 	if (pc.pc_offline + vm->vm_nonline != vm->vm_nframes)

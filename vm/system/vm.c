@@ -35,7 +35,8 @@ const char *vm_err_name(enum vm_err e)
 /* Frames at a distance of one way of the cache compete: so many colours, a power of two. */
 static uint32_t vm_colors(const struct vm_config *vc)
 {
-	uint64_t way = vc->vc_cache_bytes / (vc->vc_cache_ways != 0 ? vc->vc_cache_ways : 1) / VM_PAGESIZE;
+	uint64_t way =
+	    vc->vc_cache_bytes / (vc->vc_cache_ways != 0 ? vc->vc_cache_ways : 1) / VM_PAGESIZE;
 	uint32_t n = 1;
 
 	while (n * 2ull <= way && n < 1024)
@@ -43,14 +44,12 @@ static uint32_t vm_colors(const struct vm_config *vc)
 	return n;
 }
 
-bool vm_idle(struct vm *vm)
-{
-	return buddy_pool_zeroed(vm, vm->vm_config.vc_zeropool);
-}
+bool vm_idle(struct vm *vm) { return buddy_pool_zeroed(vm, vm->vm_config.vc_zeropool); }
 
 static bool vm_config_ok(const struct vm_config *vc, const struct mach_caps *caps)
 {
-	return vc->vc_frames > 0 && vc->vc_frames <= caps->mc_nframes && vc->vc_reserve < vc->vc_frames;
+	return vc->vc_frames > 0 && vc->vc_frames <= caps->mc_nframes &&
+	    vc->vc_reserve < vc->vc_frames;
 }
 
 static uint32_t vm_ncpus(const struct mach_caps *caps)
@@ -64,7 +63,8 @@ static uint32_t vm_ncpus(const struct mach_caps *caps)
 
 size_t vm_boot_bytes(const struct vm_config *vc, const struct mach_caps *caps)
 {
-	return VM_BOOT_ROUND(sizeof(struct vm)) + VM_BOOT_ROUND(vm_ncpus(caps) * sizeof(struct vm_cpu) + VM_LINE) +
+	return VM_BOOT_ROUND(sizeof(struct vm)) +
+	    VM_BOOT_ROUND(vm_ncpus(caps) * sizeof(struct vm_cpu) + VM_LINE) +
 	    page_boot_bytes(vc, caps) + kmem_boot_bytes(caps) + anon_boot_bytes(vc);
 }
 
@@ -74,7 +74,8 @@ static bool vm_cpus_init(struct vm *vm)
 	char *p;
 
 	p = mach_boot_alloc(vm->vm_mach, n * sizeof(struct vm_cpu) + VM_LINE);
-	vm->vm_cpu = (struct vm_cpu *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
+	vm->vm_cpu =
+	    (struct vm_cpu *)(void *)(((uintptr_t)p + VM_LINE - 1) & ~(uintptr_t)(VM_LINE - 1));
 	vm->vm_cpumask = n - 1;
 	return p != NULL;
 }
@@ -110,9 +111,11 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	pageout_setup(vm);
 	if ((e = kmem_init(vm)) != VM_OK || (e = anon_init(vm)) != VM_OK)
 		return e;
-	vm->vm_rangenodes = kmem_cache_create(vm, "range_node", range_node_bytes(), VM_LINE, NULL, NULL, NULL);
+	vm->vm_rangenodes =
+	    kmem_cache_create(vm, "range_node", range_node_bytes(), VM_LINE, NULL, NULL, NULL);
 	vm->vm_segs = kmem_cache_create(vm, "seg", sizeof(struct seg), VM_LINE, NULL, NULL, NULL);
-	vm->vm_segvns = kmem_cache_create(vm, "segvn", sizeof(struct segvn_data), VM_LINE, NULL, NULL, NULL);
+	vm->vm_segvns =
+	    kmem_cache_create(vm, "segvn", sizeof(struct segvn_data), VM_LINE, NULL, NULL, NULL);
 	if (vm->vm_rangenodes == NULL || vm->vm_segs == NULL || vm->vm_segvns == NULL)
 		return VM_NOMEM;
 	pageout_start(vm);
@@ -128,16 +131,14 @@ void vm_destroy(struct vm *vm)
 		page_kfree(vm, vm->vm_zeropage, 0);
 	anon_fini(vm);
 	kmem_fini(vm);
-	VM_ASSERT(vm->vm_nkernel == 0); /* else somebody lost a frame: a page table, a table of swap slots */
+	VM_ASSERT(vm->vm_nkernel ==
+	    0); /* else somebody lost a frame: a page table, a table of swap slots */
 	page_fini(vm);
 	mach_mutex_fini(&vm->vm_devlock);
 	mach_mutex_fini(&vm->vm_mutex);
 }
 
-struct mach *vm_machine(struct vm *vm)
-{
-	return vm->vm_mach;
-}
+struct mach *vm_machine(struct vm *vm) { return vm->vm_mach; }
 
 void vm_usage(struct vm *vm, struct vm_usage *u)
 {
@@ -161,7 +162,8 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 /* So many frames may go off line without page-out losing its footing. */
 static pfn_t vm_shrink_most(struct vm *vm)
 {
-	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve + 2 * (uint64_t)vm->vm_lotsfree;
+	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve +
+	    2 * (uint64_t)vm->vm_lotsfree;
 	uint64_t online = vm->vm_nonline;
 
 	return online > keep ? (pfn_t)(online - keep) : 0;
@@ -180,8 +182,8 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n)
 		if (done == n)
 			break;
 		/* Caches first: nobody has to fault for what they give. No progress by any means ends it. */
-		if (page_cache_drain(vm, n - done) == 0 && kmem_reap(vm) == 0 && pageout_reclaim(vm, n - done) == 0 &&
-		    got == 0)
+		if (page_cache_drain(vm, n - done) == 0 && kmem_reap(vm) == 0 &&
+		    pageout_reclaim(vm, n - done) == 0 && got == 0)
 			break;
 	}
 	return done;

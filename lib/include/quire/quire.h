@@ -57,11 +57,12 @@ struct quire_store {
 };
 
 struct quire_config {
-	size_t size;	   /* sizeof(struct quire_config) */
+	size_t size; /* sizeof(struct quire_config) */
 	uint64_t
 	    memory; /* bytes of page frames: all that mapped memory and the system's own tables occupy; at least 1 MiB */
-	uint64_t pool;	   /* bytes for compressed pages, besides memory; 0: none */
-	uint64_t swap;	   /* bytes of a swap file behind the pool (which must not be 0 then); 0: none */
+	uint64_t pool; /* bytes for compressed pages, besides memory; 0: none */
+	uint64_t
+	    swap; /* bytes of a swap file behind the pool (which must not be 0 then); 0: none */
 	const char *
 	    swap_path; /* a directory, or a new file; NULL: $TMPDIR or /var/tmp. The file has no name once it is open */
 	const struct quire_store *store; /* instead of pool and swap; copied. NULL: none */
@@ -116,12 +117,13 @@ int quire_unpin(struct quire *, const void *addr, size_t len, int for_write);
 /* A byte a page: QUIRE_IN_* bits. ENOMEM: a gap. */
 #define QUIRE_IN_MEMORY 0x01
 #define QUIRE_IN_LOCKED 0x08
-#define QUIRE_IN_STORE	0x40 /* the store has a copy */
+#define QUIRE_IN_STORE 0x40 /* the store has a copy */
 int quire_incore(struct quire *, void *addr, size_t len, unsigned char *vec);
 
 struct quire_stats {
 	/* counts since quire_open */
-	uint64_t faults, faults_failed, zero_filled, copied, rescued, pages_in, pages_out, clean_dropped, io_errors;
+	uint64_t faults, faults_failed, zero_filled, copied, rescued, pages_in, pages_out,
+	    clean_dropped, io_errors;
 	/* now, in bytes */
 	uint64_t memory, memory_free, mapped, resident, locked, promised, promise_max;
 	uint64_t pool_used, pool_pages,
