@@ -277,8 +277,8 @@ int64_t sys_fcntl(const uint64_t *a)
 	case 0:
 	case 1030: /* DUPFD, DUPFD_CLOEXEC */
 		return fd_install(fs, f, (unsigned)a[2], a[1] == 1030);
-	case 1: r = fs->fs_cloexec[a[0]]; break;
-	case 2: fs->fs_cloexec[a[0]] = a[2] & 1; break;
+	case 1: r = fs->fs_cloexec[(unsigned)a[0]]; break;
+	case 2: fs->fs_cloexec[(unsigned)a[0]] = a[2] & 1; break;
 	case 3: r = f->f_flags; break;
 	case 4:
 		f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) |
@@ -328,7 +328,7 @@ int64_t sys_ioctl(const uint64_t *a)
 		r = copy_in(&on, a[2], sizeof(on));
 		f->f_flags = on ? f->f_flags | O_NONBLOCK : f->f_flags & ~O_NONBLOCK;
 	} else if (a[1] == 0x5451 || a[1] == 0x5450) { /* FIOCLEX, FIONCLEX */
-		this_proc()->p_files->fs_cloexec[a[0]] = a[1] == 0x5451;
+		this_proc()->p_files->fs_cloexec[(unsigned)a[0]] = a[1] == 0x5451;
 		r = 0;
 	} else {
 		r = f->f_ops->fo_ioctl != NULL ? f->f_ops->fo_ioctl(f, (unsigned)a[1], a[2])

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -449,6 +450,14 @@ static void directories_and_names(void)
 	CHECK(rmdir("/tmp/dir") == 0 && stat("/tmp/dir", &a) == -1 && errno == ENOENT);
 }
 
+/* Once each of these led the kernel to an address that the program had named. */
+static void odd_arguments_are_refused(void)
+{
+	CHECK(mknod("/tmp/odd", S_IFLNK | 0777, 0x1234) == -1 && errno == EINVAL);
+	CHECK(mknod("/tmp/odd", S_IFDIR | 0777, 0) == -1 && errno == EPERM);
+	CHECK(syscall(SYS_fcntl, 0xfffff00000000001ul, F_SETFD, 0) == 0); /* a descriptor has 32 bits */
+}
+
 /* ---- more than there is ---- */
 static void what_cannot_be_kept_is_refused(void)
 {
@@ -578,6 +587,7 @@ static const struct test {
 	T(system_v_memory_is_shared, 1),
 	T(events_are_waited_for, 1),
 	T(directories_and_names, 1),
+	T(odd_arguments_are_refused, 1),
 	T(a_hot_thread_reads_right, 1),
 	T(what_cannot_be_kept_is_refused, 0),
 	T(random_writes_and_forks, 1),
