@@ -421,7 +421,9 @@ static int64_t mknod_at(uint64_t dirfd, uint64_t path, uint64_t mode, uint64_t d
 
 	if ((m & S_IFMT) == 0)
 		m |= S_IFREG;
-	if ((m & S_IFMT) == S_IFLNK || (m & S_IFMT) == S_IFDIR) /* what io_create makes of those is not for a number of the program's */
+	if ((m & S_IFMT) == S_IFLNK ||
+	    (m & S_IFMT) ==
+		S_IFDIR) /* what io_create makes of those is not for a number of the program's */
 		return (m & S_IFMT) == S_IFLNK ? -EINVAL : -EPERM;
 	return make_at(dirfd, path, m & ~this_proc()->p_umask, dev);
 }
