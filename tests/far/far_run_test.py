@@ -157,7 +157,7 @@ def a_killed_run_leaves_no_key_and_no_process():
     with Redis() as r:
         url = "redis://127.0.0.1:%d?size=64M" % r.port
         for moment in range(6):
-            p = start("--swap", url)
+            p = start("--swap", url, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
             time.sleep(0.15 * moment)  # wherever it is by then
             p.kill()
             p.communicate()
@@ -165,12 +165,12 @@ def a_killed_run_leaves_no_key_and_no_process():
 
 
 def far_of(port):
-    """quire-far processes with a connection to that port."""
+    """quire-far processes of the runs that were started for that server: other tests have theirs."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open("/proc/%s/comm" % pid) as f:
-                if f.read() == "quire-far\n":
+            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
+                if f.read() == "quire-far\n" and b"QUIRE_FAR_TEST=%d" % port in g.read().split(b"\0"):
                     found.append(pid)
         except OSError:
             pass

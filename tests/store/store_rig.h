@@ -361,7 +361,7 @@ static inline int store_run(const struct CMUnitTest *tests, size_t n, const char
 {
 	const char *s = getenv("STORE_SEED");
 
-	seed = s != NULL ? strtoull(s, NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
+	seed = s != NULL ? strtoull(s, NULL, 10) : 1; /* the night has others */
 	rng = seed | 1;
 	print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
 	if (pattern != NULL) /* only tests of this pattern */
