@@ -123,7 +123,7 @@ void far_done(struct far_io *io, int err)
 static void link_lost(struct far_device *d, uint64_t now)
 {
 	if (d->d_link != NULL)
-		d->d_ops->fo_close(d->d_link, false, 0);
+		d->d_ops->fo_close(d->d_link, false);
 	d->d_link = NULL;
 	d->d_away = now;
 	d->d_try = now;
@@ -141,7 +141,7 @@ static void link_open(struct far_device *d, uint64_t now)
 		return;
 	if (d->d_ops->fo_size(d->d_link) < d->d_size) {
 		(void)snprintf(d->d_why, FAR_WHY, "it came back smaller than it was");
-		d->d_ops->fo_close(d->d_link, false, 0);
+		d->d_ops->fo_close(d->d_link, false);
 		d->d_link = NULL;
 		return;
 	}
@@ -381,7 +381,7 @@ void far_device_close(struct far_device *d, bool erase)
 	if (erase)
 		erase_all(d);
 	if (d->d_link != NULL)
-		d->d_ops->fo_close(d->d_link, erase, 0);
+		d->d_ops->fo_close(d->d_link, erase);
 	d->d_link = NULL;
 	ask_again(d);
 	fail_waiting(d);

@@ -129,12 +129,11 @@ static int file_work(struct far_link *l, const struct pollfd *fds, unsigned n, c
 	return 0;
 }
 
-static void file_end(struct far_link *l, bool erase, uint32_t wait_ms)
+static void file_end(struct far_link *l, bool erase)
 {
 	struct io_uring_cqe *c;
 
 	(void)erase;
-	(void)wait_ms;
 	while (l->async && l->inflight > 0 && io_uring_wait_cqe(&l->ring, &c) == 0) {
 		io_uring_cqe_seen(
 		    &l->ring, c); /* the kernel must not write to buffers that are gone */

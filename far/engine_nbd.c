@@ -234,9 +234,8 @@ static int nbd_work(struct far_link *l, const struct pollfd *fds, unsigned n, ch
 	return 0;
 }
 
-static void nbd_end(struct far_link *l, bool erase, uint32_t wait_ms)
+static void nbd_end(struct far_link *l, bool erase)
 {
-	(void)wait_ms;
 	for (unsigned i = 0; i < l->n; i++) {
 		if (erase)
 			(void)nbd_shutdown(l->h[i], 0);

@@ -647,7 +647,7 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 		(void)snprintf(why, FAR_WHY, "the cluster has no slots: it is not made yet");
 	}
 	*retry = !refused;
-	far_redis.fo_close(l, false, 0);
+	far_redis.fo_close(l, false);
 	return NULL;
 }
 
@@ -730,10 +730,9 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 	return 0;
 }
 
-static void redis_end(struct far_link *l, bool erase, uint32_t wait_ms)
+static void redis_end(struct far_link *l, bool erase)
 {
 	(void)erase; /* the device trims what it knows */
-	(void)wait_ms;
 	for (unsigned i = 0; i < l->n; i++) {
 		far_conn_close(l->node[i].conn);
 		if (l->node[i].reader != NULL)

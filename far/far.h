@@ -83,8 +83,8 @@ struct far_ops {
 	unsigned (*fo_fds)(struct far_link *, struct pollfd fds[FAR_FDS], int *wake_ms);
 	/* Does what can be done without waiting. 0; else the link is dead (one line in why) and has answered nothing more. */
 	int (*fo_work)(struct far_link *, const struct pollfd *fds, unsigned n, char why[FAR_WHY]);
-	/* Ends the link. erase: removes what this run stored, waiting up to wait_ms for it. */
-	void (*fo_close)(struct far_link *, bool erase, uint32_t wait_ms);
+	/* Ends the link. erase: the run is over, and the server may be told so. */
+	void (*fo_close)(struct far_link *, bool erase);
 };
 extern const struct far_ops far_file, far_nbd, far_redis;
 

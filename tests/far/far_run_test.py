@@ -10,10 +10,9 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Nbdkit, Redis, have, wait_until  # noqa: E402
+from far_servers import Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE = sys.argv[1]
-TESTS = []
 PAGES = 5000
 # Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way.
 PROGRAM = r"""
@@ -28,13 +27,6 @@ for k in range(2):
     print("round", file=sys.stderr, flush=True)
 print(s)
 """ % PAGES
-
-
-def needs(*programs):
-    def mark(f):
-        TESTS.append((f, programs))
-        return f
-    return mark
 
 
 def native():
@@ -185,25 +177,4 @@ def mistakes_are_named():
         assert rc == 125 and word in err, "%s: %s" % (url, err)
 
 
-def main():
-    passed = failed = skipped = 0
-    for test, programs in TESTS:
-        if sys.argv[2:] and test.__name__ not in sys.argv[2:]:
-            continue
-        missing = have(*programs)
-        if missing:
-            print("skip %s: %s is not installed" % (test.__name__, ", ".join(missing)))
-            skipped += 1
-            continue
-        try:
-            test()
-            passed += 1
-            print("ok   %s" % test.__name__, flush=True)
-        except (AssertionError, RuntimeError, subprocess.TimeoutExpired) as e:
-            failed += 1
-            print("FAIL %s: %s" % (test.__name__, e), flush=True)
-    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(run_tests(sys.argv[2:]))

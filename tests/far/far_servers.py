@@ -11,6 +11,39 @@ import tempfile
 import time
 
 
+TESTS = []
+
+
+def needs(*programs):
+    """Marks a test, and names the programs without which it is skipped."""
+    def mark(f):
+        TESTS.append((f, programs))
+        return f
+    return mark
+
+
+def run_tests(names):
+    """Runs the marked tests, or those named; prints a line for each, and the counts. Answers the exit status."""
+    passed = failed = skipped = 0
+    for test, programs in TESTS:
+        if names and test.__name__ not in names:
+            continue
+        missing = have(*programs)
+        if missing:
+            print("skip %s: %s is not installed" % (test.__name__, ", ".join(missing)))
+            skipped += 1
+            continue
+        try:
+            test()
+            passed += 1
+            print("ok   %s" % test.__name__, flush=True)
+        except (AssertionError, RuntimeError, subprocess.TimeoutExpired) as e:
+            failed += 1
+            print("FAIL %s: %s" % (test.__name__, e), flush=True)
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    return 1 if failed else 0
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -10,18 +10,10 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Cluster, Nbdkit, Redis, have, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
-TESTS = []
 SIZE = ["--size", str(64 << 20)]
-
-
-def needs(*programs):
-    def mark(f):
-        TESTS.append((f, programs))
-        return f
-    return mark
 
 
 def drive(url, *options, ops=600, clients=2, far=(), during=None):
@@ -282,25 +274,4 @@ def check_measures_and_leaves_nothing():
         assert r.keys() == 0
 
 
-def main():
-    passed = failed = skipped = 0
-    for test, programs in TESTS:
-        if sys.argv[3:] and test.__name__ not in sys.argv[3:]:
-            continue
-        missing = have(*programs)
-        if missing:
-            print("skip %s: %s is not installed" % (test.__name__, ", ".join(missing)))
-            skipped += 1
-            continue
-        try:
-            test()
-            passed += 1
-            print("ok   %s" % test.__name__, flush=True)
-        except (AssertionError, RuntimeError) as e:
-            failed += 1
-            print("FAIL %s: %s" % (test.__name__, e), flush=True)
-    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(run_tests(sys.argv[3:]))
