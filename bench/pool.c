@@ -38,10 +38,9 @@ static void fill(void)
 			x ^= x << 13;
 			x ^= x >> 7;
 			x ^= x << 17;
-			w = i % 4 == 0   ? n * 128 + i / 4
-			    : i % 4 == 1 ? x % 100
-			    : i % 4 == 2 ? x & 0xffffu
-					 : 0;
+			const uint64_t kinds[4] = { n * 128 + i / 4, x % 100, x & 0xffffu, 0 };
+
+			w = kinds[i % 4];
 			memcpy(&pages[n][i * 8], &w, 8);
 		}
 }

@@ -62,7 +62,9 @@ static int make_store(struct run *r, struct run_store *st)
 		pool_detach(&pool);
 	}
 	(void)munmap(mem, st->size); /* from now on it is written by others */
-	return rc != 0 ? -rc : run_start_far(r, st) ? 0 : ENOTCONN;
+	if (rc != 0)
+		return -rc;
+	return run_start_far(r, st) ? 0 : ENOTCONN;
 }
 
 /* ---- stores ---- */

@@ -39,7 +39,8 @@ static bool read_file(pid_t pid, const char *name, char *buf, size_t size)
 }
 
 /* The numbers of a line of /proc/PID/status; how many. */
-static unsigned numbers(const char *status, const char *line, int base, uint64_t *v, unsigned most)
+static unsigned parse_numbers(
+    const char *status, const char *line, int base, uint64_t *v, unsigned most)
 {
 	const char *p = strstr(status, line);
 	unsigned n = 0;
@@ -59,12 +60,12 @@ static unsigned numbers(const char *status, const char *line, int base, uint64_t
 }
 
 /* Filters of system calls that are set. */
-static uint64_t filters(const char *status)
+static uint64_t count_filters(const char *status)
 {
 	uint64_t v;
 
-	return numbers(status, "\nSeccomp_filters:", 10, &v, 1) == 1 ||
-		numbers(status, "\nSeccomp:", 10, &v, 1) == 1
+	return parse_numbers(status, "\nSeccomp_filters:", 10, &v, 1) == 1 ||
+		parse_numbers(status, "\nSeccomp:", 10, &v, 1) == 1
 	    ? v
 	    : 0;
 }
@@ -79,7 +80,7 @@ static bool proc_is_ours(void)
 	return atoi(self) == (int)getpid();
 }
 
-static uint64_t inode(pid_t pid, const char *name, uid_t *owner)
+static uint64_t inode_of(pid_t pid, const char *name, uid_t *owner)
 {
 	char path[64];
 	struct stat st;
@@ -122,26 +123,27 @@ bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 	if (!known) {
 		known = true;
 		ours = proc_is_ours() && read_file(getpid(), "status", status, sizeof status);
-		own = ours ? filters(status) : 0;
+		own = ours ? count_filters(status) : 0;
 	}
 	if (pid <= 0 || !ours || !read_file(pid, "status", status, sizeof status) ||
-	    numbers(status, "\nUid:", 10, v, 4) != 4)
+	    parse_numbers(status, "\nUid:", 10, v, 4) != 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		c->uid[i] = (uint32_t)v[i];
-	if (numbers(status, "\nGid:", 10, v, 4) != 4)
+	if (parse_numbers(status, "\nGid:", 10, v, 4) != 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
 		c->gid[i] = (uint32_t)v[i];
-	if (numbers(status, "\nCapPrm:", 16, &c->permitted, 1) != 1 ||
-	    numbers(status, "\nCapEff:", 16, &c->effective, 1) != 1)
+	if (parse_numbers(status, "\nCapPrm:", 16, &c->permitted, 1) != 1 ||
+	    parse_numbers(status, "\nCapEff:", 16, &c->effective, 1) != 1)
 		return false;
-	c->userns = inode(pid, "ns/user", &owner);
+	c->userns = inode_of(pid, "ns/user", &owner);
 	c->label = label_of(pid);
-	if (c->userns == 0 || inode(pid, "fd", &owner) == 0 ||
+	if (c->userns == 0 || inode_of(pid, "fd", &owner) == 0 ||
 	    owner != c->uid[1]) /* it cannot be dumped */
 		return false;
-	return c->uid[0] == uid && c->gid[0] == gid && filters(status) <= own && is_alive(pidfd);
+	return c->uid[0] == uid && c->gid[0] == gid && count_filters(status) <= own &&
+	    is_alive(pidfd);
 }
 
 bool creds_own(struct creds *c)

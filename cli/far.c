@@ -96,13 +96,13 @@ struct arguments {
 	unsigned n, ntext;
 };
 
-static void add(struct arguments *a, const char *word) { a->argv[a->n++] = word; }
+static void add_word(struct arguments *a, const char *word) { a->argv[a->n++] = word; }
 
 static void add_number(struct arguments *a, const char *option, unsigned long long value)
 {
-	add(a, option);
+	add_word(a, option);
 	(void)snprintf(a->text[a->ntext], sizeof a->text[0], "%llu", value);
-	add(a, a->text[a->ntext++]);
+	add_word(a, a->text[a->ntext++]);
 }
 
 static void add_options(struct arguments *a, const struct run_options *o, bool encrypt)
@@ -110,22 +110,22 @@ static void add_options(struct arguments *a, const struct run_options *o, bool e
 	add_number(a, "--timeout", o->far_timeout_ms);
 	add_number(a, "--replicas", o->far_replicas);
 	if (o->far_ca != NULL) {
-		add(a, "--ca");
-		add(a, o->far_ca);
+		add_word(a, "--ca");
+		add_word(a, o->far_ca);
 	}
 	if (o->far_psk != NULL) {
-		add(a, "--psk");
-		add(a, o->far_psk);
+		add_word(a, "--psk");
+		add_word(a, o->far_psk);
 	}
 	if (encrypt)
-		add(a, "--encrypt");
+		add_word(a, "--encrypt");
 }
 
 /*
  * Executes quire-far in a child, or with detach in a process that is not our child; the descriptors in keep (ended by -1) stay open
  * there. The child's number, or -1.
  */
-static pid_t execute(struct arguments *a, const int *keep, bool detach)
+static pid_t execute_far(struct arguments *a, const int *keep, bool detach)
 {
 	char path[PATH_MAX];
 	pid_t pid;
@@ -224,7 +224,7 @@ int far_probe(const struct run_options *o, struct far_plan *plan)
 	add_number(&a, "--url-fd", (unsigned)url_fd);
 	add_number(&a, "--size", plan->bytes);
 	add_options(&a, o, false);
-	pid = execute(&a, (const int[]){ url_fd, out[1], plan->file, -1 }, false);
+	pid = execute_far(&a, (const int[]){ url_fd, out[1], plan->file, -1 }, false);
 	(void)close(url_fd);
 	(void)close(out[1]);
 	(void)!read(out[0], text, sizeof text - 1);
@@ -262,7 +262,7 @@ int far_start(struct run_far *f, const struct run_options *o, const struct far_p
 	add_number(&a, "--size", plan->bytes);
 	add_options(&a, o, plan->encrypt);
 	far_ring_format(ring);
-	pid = execute(&a, (const int[]){ url_fd, memfd, life[1], plan->file, -1 }, true);
+	pid = execute_far(&a, (const int[]){ url_fd, memfd, life[1], plan->file, -1 }, true);
 	(void)close(url_fd);
 	(void)close(life[1]);
 	f->life = life[0];
@@ -311,10 +311,10 @@ int far_check(const struct run_options *o, const char *url, int file)
 
 	if (url_fd < 0)
 		return CLI_CANNOT;
-	add(&a, "--check");
+	add_word(&a, "--check");
 	add_number(&a, "--url-fd", (unsigned)url_fd);
 	add_options(&a, o, o->encrypt != ENCRYPT_NONE);
-	pid = execute(&a, (const int[]){ url_fd, file, -1 }, false);
+	pid = execute_far(&a, (const int[]){ url_fd, file, -1 }, false);
 	(void)close(url_fd);
 	if (pid < 0 || waitpid(pid, &st, 0) != pid)
 		return CLI_CANNOT;

@@ -48,9 +48,9 @@ struct keeper {
 	bool stop; /* atomic: the packer shall end */
 };
 
-static int charge(void *arg, long pages) { return family_pool_charge(arg, pages); }
+static int charge_family(void *arg, long pages) { return family_pool_charge(arg, pages); }
 
-static void *pack(void *arg)
+static void *pack_pages(void *arg)
 {
 	struct keeper *k = arg;
 
@@ -71,7 +71,7 @@ static void *pack(void *arg)
 }
 
 /* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
-static void publish(struct keeper *k)
+static void publish_counters(struct keeper *k)
 {
 	struct pool_stats ps;
 
@@ -113,7 +113,7 @@ static void die_with(int life)
 }
 
 /* Until it is told to stop; does somebody have the store then? */
-static bool serve(struct keeper *k, int sock)
+static bool serve_supervisor(struct keeper *k, int sock)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
 	struct note n;
@@ -121,7 +121,7 @@ static bool serve(struct keeper *k, int sock)
 	for (;;) {
 		int got = poll(&p, 1, PUBLISH_MS);
 
-		publish(k);
+		publish_counters(k);
 		if (got <= 0)
 			continue;
 		if (recv(sock, &n, sizeof n, 0) != (ssize_t)sizeof n)
@@ -133,7 +133,7 @@ static bool serve(struct keeper *k, int sock)
 	}
 }
 
-static _Noreturn void keep(struct run *r, struct run_store *st, int end, int life)
+static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, int life)
 {
 	static struct keeper k;
 	int fds[4] = { st->memfd, st->swapfd, end, life };
@@ -150,19 +150,19 @@ static _Noreturn void keep(struct run *r, struct run_store *st, int end, int lif
 	mem = mmap(NULL, st->size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 	if (mem == MAP_FAILED || pool_attach(&k.pool, mem, st->size, fds[1]) != 0)
 		_exit(1);
-	k.pool.p_charge = charge;
+	k.pool.p_charge = charge_family;
 	k.pool.p_charge_arg = r->fam;
 	(void)pool_join(&k.pool, FAMILY_PROCS);
-	k.packs = pthread_create(&k.packer, NULL, pack, &k) ==
+	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
 	    0; /* else whoever stores packs by itself */
-	bool used = serve(&k, fds[2]);
+	bool used = serve_supervisor(&k, fds[2]);
 	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 	pool_wake_packer(&k.pool);
 	if (k.packs)
 		(void)pthread_join(k.packer, NULL);
-	publish(&k);
+	publish_counters(&k);
 	if (!used) /* what is left belongs to nobody, and ends with the store */
-		(void)charge(r->fam, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
+		(void)charge_family(r->fam, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
 	_exit(0);
 }
 
@@ -190,7 +190,7 @@ bool run_keeper_start(struct run *r, struct run_store *st)
 	}
 	st->keeper = fork();
 	if (st->keeper == 0)
-		keep(r, st, s[1], life[0]);
+		run_keeper(r, st, s[1], life[0]);
 	(void)close(s[1]);
 	(void)close(life[0]);
 	if (st->keeper < 0) {

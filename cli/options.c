@@ -20,7 +20,7 @@
 #define MIN_SWAP (1ull << 20)
 
 /* False: it was not written, as on a full disk. */
-static bool say(FILE *f, const char *line)
+static bool say_line(FILE *f, const char *line)
 {
 	return f != NULL && fprintf(f, "quire: %s\n", line) > 0 && fflush(f) == 0;
 }
@@ -34,10 +34,10 @@ int fail(const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
-	if (!say(stderr, line)) {
+	if (!say_line(stderr, line)) {
 		terminal = fopen("/dev/tty", "we");
-		if (!say(terminal, line))
-			(void)say(stdout, line);
+		if (!say_line(terminal, line))
+			(void)say_line(stdout, line);
 		if (terminal != NULL)
 			(void)fclose(terminal);
 	}
@@ -186,7 +186,8 @@ static int take_timeout(struct run_options *o, const char *text)
 	char *end;
 	double v = strtod(text, &end);
 
-	v *= strcmp(end, "ms") == 0 ? 1 : strcmp(end, "m") == 0 ? 60000 : 1000;
+	if (strcmp(end, "ms") != 0)
+		v *= strcmp(end, "m") == 0 ? 60000 : 1000;
 	if (end == text ||
 	    (strcmp(end, "ms") != 0 && strcmp(end, "m") != 0 && strcmp(end, "s") != 0 &&
 		*end != '\0') ||

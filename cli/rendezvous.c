@@ -167,7 +167,7 @@ static void take_ancillary(struct msghdr *m, struct received *got)
 }
 
 /* As recvmsg, without waiting. */
-static ssize_t receive(int sock, void *buf, size_t size, int *flags, struct received *got)
+static ssize_t receive_message(int sock, void *buf, size_t size, int *flags, struct received *got)
 {
 	union {
 		struct cmsghdr h;
@@ -257,7 +257,7 @@ void run_drop_conn(struct run *r, unsigned i)
 	release_slot(r, c.store, c.slot);
 }
 
-static bool obey(struct run *r, struct conn *c, char byte)
+static bool obey_byte(struct run *r, struct conn *c, char byte)
 {
 	switch (byte) {
 	case FAMILY_WATCH: run_start_threads(r, c->store); return true;
@@ -277,7 +277,7 @@ void run_hear(struct run *r, unsigned i)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n != 1 || !obey(r, &r->conn[i], byte[0]))
+	if (n != 1 || !obey_byte(r, &r->conn[i], byte[0]))
 		run_drop_conn(r, i);
 }
 
@@ -419,7 +419,7 @@ static bool take_greeting(struct run *r)
 	struct family_hello h = { 0 };
 	struct received from;
 	int flags;
-	ssize_t n = receive(r->door, &h, sizeof h, &flags, &from);
+	ssize_t n = receive_message(r->door, &h, sizeof h, &flags, &from);
 	bool right = is_greeting(r, &h, n) && (flags & MSG_TRUNC) == 0;
 
 	if (n < 0)

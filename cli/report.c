@@ -6,10 +6,10 @@
 
 #include "store/pool.h"
 
-static double mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
+static double pages_mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
 
 /* Pages that are mapped as they are read ahead are used without a fault, so nobody can count that. */
-static void foresight(FILE *f, const struct family_counters *c)
+static void print_foresight(FILE *f, const struct family_counters *c)
 {
 	unsigned long long used = c->prefetch_used, wasted = c->prefetch_wasted;
 
@@ -41,9 +41,9 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
 		    (unsigned long long)t->c.faults_cow);
 		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n",
-		    mb(t->c.pages_in), mb(t->c.pages_out), mb(t->c.clean_drop));
+		    pages_mb(t->c.pages_in), pages_mb(t->c.pages_out), pages_mb(t->c.clean_drop));
 		if (t->c.prefetched != 0 || t->c.refaults != 0)
-			foresight(f, &t->c);
+			print_foresight(f, &t->c);
 		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n",
 		    (double)t->c.wait_ns / 1e9, wall);
 		fprintf(f,

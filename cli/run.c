@@ -38,7 +38,7 @@ static int set_env(struct run *r)
 	(void)snprintf(value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "",
 	    old != NULL ? old : "");
 	(void)snprintf(
-	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become() knows the rest */
+	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become_program() knows the rest */
 	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->variable) != 0)
 		return fail("cannot make the environment: %s", strerror(errno));
 	return 0;
@@ -55,7 +55,7 @@ static int place_gate(const struct run *r)
 }
 
 /* The child of a vfork: the environment is its parent's, which waits. Answers only if the program cannot be executed. */
-static void become(struct run *r, char **argv, const sigset_t *mask)
+static void become_program(struct run *r, char **argv, const sigset_t *mask)
 {
 	int gate = place_gate(r);
 
@@ -69,7 +69,7 @@ static void become(struct run *r, char **argv, const sigset_t *mask)
 	r->unexecuted = errno;
 }
 
-static int start(struct run *r, char **argv)
+static int start_program(struct run *r, char **argv)
 {
 	static const int forwarded[] = { SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1,
 		SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP };
@@ -90,7 +90,7 @@ static int start(struct run *r, char **argv)
 	    PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
 	r->child = vfork();             /* a copy of this process would be thrown away at once */
 	if (r->child == 0) {
-		become(r, argv, &old);
+		become_program(r, argv, &old);
 		_exit(CLI_NOEXEC);
 	}
 	(void)close(r->gate);
@@ -108,7 +108,7 @@ static int start(struct run *r, char **argv)
 	return rc;
 }
 
-static void report(struct run *r, int status)
+static void write_report(struct run *r, int status)
 {
 	struct run_totals t = { .wall_ns = run_now_ns() - r->start_ns,
 		.status = status,
@@ -141,7 +141,7 @@ static void report(struct run *r, int status)
 		(void)fail("--report: cannot write it: %s", strerror(errno));
 }
 
-static void watch(struct run *r, int *status)
+static void watch_family(struct run *r, int *status)
 {
 	__atomic_store_n(&r->stop, false, __ATOMIC_RELEASE);
 	if (atomic_load(&r->fam->fam_watched) != 0)
@@ -180,7 +180,7 @@ static void stay_behind(struct run *r)
 		(void)dup2(null, fd);
 	(void)setsid();
 	r->o.live = false;
-	watch(r, NULL);
+	watch_family(r, NULL);
 	stop_helpers(r);
 	_exit(0);
 }
@@ -230,13 +230,13 @@ int cli_run(int argc, char **argv)
 		NULL) /* not when all is done and lost */
 		return fail("--report: cannot write '%s': %s", r.o.report_path, strerror(errno));
 	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 ||
-	    (rc = run_make_gate(&r)) != 0 || (rc = start(&r, argv + optind)) != 0)
+	    (rc = run_make_gate(&r)) != 0 || (rc = start_program(&r, argv + optind)) != 0)
 		return rc;
-	watch(&r, &status);
+	watch_family(&r, &status);
 	stay_behind(&r);
 	if (r.left == 0)
 		stop_helpers(&r);
-	report(&r, status);
+	write_report(&r, status);
 	if (WIFSIGNALED(status)) {
 		struct rlimit none = { 0, 0 };
 

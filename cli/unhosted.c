@@ -100,7 +100,7 @@ static bool is_keeper(const struct run *r, pid_t pid)
 	return false;
 }
 
-static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+static uint64_t less_or_zero(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 void run_measure(struct run *r)
 {
@@ -121,10 +121,10 @@ void run_measure(struct run *r)
 		n = add_children(name, pids, n);
 		if ((p == NULL && has_runtime(pids[i])) || !read_sizes(pids[i], &s))
 			continue;
-		uint64_t shared = p == NULL ? s.shmem : less(s.shmem, store);
+		uint64_t shared = p == NULL ? s.shmem : less_or_zero(s.shmem, store);
 		anon += p == NULL
 		    ? s.anon
-		    : less(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
+		    : less_or_zero(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
 		shmem = shared > shmem ? shared : shmem;
 	}
 	r->unhosted = anon + shmem;

@@ -23,11 +23,11 @@ static uint64_t ctx_make(const struct asids *a, unsigned number)
 	return a->as_generation << 16 | number;
 }
 
-static bool taken(const struct asids *a, unsigned i)
+static bool is_taken(const struct asids *a, unsigned i)
 {
 	return (a->as_map[i / 64] >> (i % 64) & 1) != 0;
 }
-static void take(struct asids *a, unsigned i) { a->as_map[i / 64] |= 1ull << (i % 64); }
+static void mark_taken(struct asids *a, unsigned i) { a->as_map[i / 64] |= 1ull << (i % 64); }
 
 void asids_init(struct asids *a, unsigned n, unsigned ncpus, bool steal)
 {
@@ -51,7 +51,7 @@ static void new_generation(struct asids *a)
 			a->as_reserved[cpu] = a->as_active[cpu];
 		a->as_active[cpu] = 0;
 		if (a->as_reserved[cpu] != 0)
-			take(a, asid_number(a->as_reserved[cpu]));
+			mark_taken(a, asid_number(a->as_reserved[cpu]));
 		a->as_flush[cpu] = true;
 	}
 }
@@ -74,7 +74,7 @@ static bool keep_reserved(struct asids *a, uint64_t *ctx)
 static unsigned find_free(struct asids *a)
 {
 	for (unsigned i = a->as_hint; i < a->as_n; i++) {
-		if (!taken(a, i)) {
+		if (!is_taken(a, i)) {
 			a->as_hint = i + 1;
 			return i;
 		}
@@ -82,13 +82,13 @@ static unsigned find_free(struct asids *a)
 	return 0;
 }
 
-static void renew(struct asids *a, uint64_t *ctx)
+static void renew_number(struct asids *a, uint64_t *ctx)
 {
 	unsigned i = asid_number(*ctx);
 
 	if (keep_reserved(a, ctx))
 		return;
-	if (i == 0 || taken(a, i)) {
+	if (i == 0 || is_taken(a, i)) {
 		i = find_free(a);
 		if (i == 0) {
 			new_generation(a);
@@ -97,7 +97,7 @@ static void renew(struct asids *a, uint64_t *ctx)
 			i = find_free(a);
 		}
 	}
-	take(a, i);
+	mark_taken(a, i);
 	*ctx = ctx_make(a, i);
 }
 
@@ -111,7 +111,7 @@ static bool is_active(const struct asids *a, unsigned number)
 }
 
 /* A free number, or the next in turn that nobody runs with: there are more numbers than CPUs. */
-static unsigned steal(struct asids *a)
+static unsigned steal_number(struct asids *a)
 {
 	for (unsigned i = 1; i < a->as_n; i++)
 		if (a->as_owner[i] == NULL)
@@ -130,7 +130,7 @@ static unsigned enter_by_stealing(
 	unsigned i = asid_number(*ctx);
 
 	if (i == 0) {
-		i = steal(a);
+		i = steal_number(a);
 		a->as_owner[i] = ctx;
 		*ctx = i;
 		*flush = ASID_FLUSH_NUMBER;
@@ -155,7 +155,7 @@ unsigned asid_enter(struct asids *a, uint64_t *ctx, unsigned cpu, enum asid_flus
 	if (a->as_steal)
 		return enter_by_stealing(a, ctx, cpu, flush);
 	if (*ctx >> 16 != a->as_generation)
-		renew(a, ctx);
+		renew_number(a, ctx);
 	a->as_active[cpu] = *ctx;
 	a->as_reserved[cpu] = 0;
 	if (a->as_flush[cpu]) {

@@ -32,22 +32,33 @@
 #define X86_NX (1ull << 63)
 #define X86_FRAME 0x000ffffffffff000ull
 
+static uint64_t x86_caching(unsigned attr)
+{
+	if (attr & HAT_UNCACHED)
+		return X86_PCD | X86_PWT;
+	return attr & HAT_COMBINE ? X86_PWT : 0;
+}
+
 static uint64_t x86_make(uint64_t frame, unsigned attr, unsigned size)
 {
 	uint64_t e = frame << VM_PAGESHIFT | X86_U | X86_SW_VALID | (size > 0 ? X86_PS : 0);
 
 	e |= attr & (PROT_R | PROT_W | PROT_X) ? X86_P : 0;
 	e |= attr & PROT_W ? X86_W : 0;
-	e |= attr & HAT_UNCACHED ? X86_PCD | X86_PWT : attr & HAT_COMBINE ? X86_PWT : 0;
-	return e | (attr & PROT_X ? 0 : X86_NX);
+	return e | x86_caching(attr) | (attr & PROT_X ? 0 : X86_NX);
 }
 
 static unsigned x86_attr(uint64_t e)
 {
-	unsigned caching = e & X86_PCD ? HAT_UNCACHED : e & X86_PWT ? HAT_COMBINE : 0;
+	unsigned attr = PROT_R;
 
-	return e & X86_P ? PROT_R | (e & X86_W ? PROT_W : 0) | (e & X86_NX ? 0 : PROT_X) | caching
-			 : 0;
+	if (!(e & X86_P))
+		return 0;
+	attr |= e & X86_W ? PROT_W : 0;
+	attr |= e & X86_NX ? 0 : PROT_X;
+	if (e & X86_PCD)
+		return attr | HAT_UNCACHED;
+	return attr | (e & X86_PWT ? HAT_COMBINE : 0);
 }
 
 static uint64_t x86_frame(uint64_t e) { return (e & X86_FRAME) >> VM_PAGESHIFT; }
@@ -171,7 +182,10 @@ static uint64_t rv_make(uint64_t frame, unsigned attr, unsigned size)
 	e |= attr & (PROT_R | PROT_W) ? RV_R : 0; /* W without R is reserved */
 	e |= attr & PROT_W ? RV_W : 0;
 	e |= attr & PROT_X ? RV_X : 0;
-	e |= attr & HAT_UNCACHED ? RV_IO : attr & HAT_COMBINE ? RV_NC : 0;
+	if (attr & HAT_UNCACHED)
+		e |= RV_IO;
+	else if (attr & HAT_COMBINE)
+		e |= RV_NC;
 	return e | (e & (RV_R | RV_X) ? RV_V : 0);
 }
 
@@ -237,17 +251,24 @@ static uint64_t tte_make(uint64_t frame, unsigned attr, unsigned size)
 
 	e |= attr & (PROT_R | PROT_W | PROT_X) ? TTE_V : 0;
 	e |= attr & PROT_W ? TTE_SW_WRITE : 0;
-	e |= attr & HAT_UNCACHED ? TTE_EFFECT : attr & HAT_COMBINE ? 0 : TTE_CACHED;
+	if (attr & HAT_UNCACHED)
+		e |= TTE_EFFECT;
+	else if (!(attr & HAT_COMBINE))
+		e |= TTE_CACHED;
 	return e | (attr & PROT_X ? TTE_SW_EXEC : 0);
 }
 
 static unsigned tte_attr(uint64_t e)
 {
-	unsigned caching = e & TTE_CACHED ? 0 : e & TTE_EFFECT ? HAT_UNCACHED : HAT_COMBINE;
+	unsigned attr = PROT_R;
 
-	return e & TTE_V
-	    ? PROT_R | (e & TTE_SW_WRITE ? PROT_W : 0) | (e & TTE_SW_EXEC ? PROT_X : 0) | caching
-	    : 0;
+	if (!(e & TTE_V))
+		return 0;
+	attr |= e & TTE_SW_WRITE ? PROT_W : 0;
+	attr |= e & TTE_SW_EXEC ? PROT_X : 0;
+	if (e & TTE_CACHED)
+		return attr;
+	return attr | (e & TTE_EFFECT ? HAT_UNCACHED : HAT_COMBINE);
 }
 
 static uint64_t tte_frame(uint64_t e) { return (e & TTE_PA) >> VM_PAGESHIFT; }

@@ -137,7 +137,7 @@ void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool
 }
 
 /* An entry allows more than before: no TLB must forget it, but a TSB has to match it. */
-static void stale(struct hat *hat, vaddr_t va, uint64_t len)
+static void stale_tsbs(struct hat *hat, vaddr_t va, uint64_t len)
 {
 	const struct share *s = hat->h_sharers;
 	struct hat *to;
@@ -232,11 +232,11 @@ static bool op_supply(struct op *op, enum need need)
 }
 
 /* ---- entries ---- */
-static bool lookup(const struct hat *hat, vaddr_t va, struct map *m)
+static bool lookup_map(const struct hat *hat, vaddr_t va, struct map *m)
 {
 	return hat->h_fmt->f_store->st_lookup(hat, va, m);
 }
-static bool next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
+static bool next_map(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
 {
 	return hat->h_fmt->f_store->st_next(hat, va, end, m);
 }
@@ -304,11 +304,11 @@ static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned att
 	if (f->f_attr(old) & ~attr)
 		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
 	else if (old != new)
-		stale(hat, m->m_va, map_bytes(hat, m));
+		stale_tsbs(hat, m->m_va, map_bytes(hat, m));
 }
 
 /* Splits one large entry; its parts come in its place. */
-static void demote(struct op *op, struct hat *hat, const struct map *m)
+static void split_large(struct op *op, struct hat *hat, const struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
 	uint64_t old = f->f_store->st_demote(op, hat, m);
@@ -317,7 +317,7 @@ static void demote(struct op *op, struct hat *hat, const struct map *m)
 
 	(void)hat_gather(hat, old, m->m_size);
 	op_flush_add(op, hat, va, map_bytes(hat, m), false);
-	if (!lookup(hat, va, &part) || part.m_size >= m->m_size)
+	if (!lookup_map(hat, va, &part) || part.m_size >= m->m_size)
 		mach_panic("hat: a large translation was not split");
 	hat->h_count[m->m_size]--;
 	hat->h_count[part.m_size] += 1ull << (f->f_shift[m->m_size] - f->f_shift[part.m_size]);
@@ -329,22 +329,22 @@ static bool lookup_split(struct op *op, struct hat *hat, vaddr_t va, unsigned si
 {
 	bool found;
 
-	while ((found = lookup(hat, va, m)) && m->m_size > size)
-		demote(op, hat, m);
+	while ((found = lookup_map(hat, va, m)) && m->m_size > size)
+		split_large(op, hat, m);
 	return found;
 }
 
 /* No translation shall lie across va. */
-static void cut(struct op *op, struct hat *hat, vaddr_t va)
+static void cut_at(struct op *op, struct hat *hat, vaddr_t va)
 {
 	struct map m;
 
-	while (lookup(hat, va, &m) && m.m_va != va)
-		demote(op, hat, &m);
+	while (lookup_map(hat, va, &m) && m.m_va != va)
+		split_large(op, hat, &m);
 }
 
 /* Takes a translation out. Its tables stay, perhaps empty. */
-static void drop(struct op *op, struct hat *hat, const struct map *m)
+static void drop_map(struct op *op, struct hat *hat, const struct map *m)
 {
 	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
 	pfn_t pfn = word_pfn(hat, old),
@@ -361,7 +361,7 @@ static void drop(struct op *op, struct hat *hat, const struct map *m)
 
 static void drop_one(struct op *op, struct hat *hat, const struct map *m)
 {
-	drop(op, hat, m);
+	drop_map(op, hat, m);
 	hat->h_fmt->f_store->st_prune(op, hat, m->m_va);
 }
 
@@ -376,14 +376,14 @@ static void unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end
 	bool any = false;
 	struct map m;
 
-	for (; next(hat, &va, end, &m); va = map_end(hat, &m)) {
+	for (; next_map(hat, &va, end, &m); va = map_end(hat, &m)) {
 		if (any && last >> f->f_shift[1] != m.m_va >> f->f_shift[1])
 			f->f_store->st_prune(op, hat, last);
 		if (spare && is_locked(hat, &m))
 			continue;
 		last = m.m_va;
 		any = true;
-		drop(op, hat, &m);
+		drop_map(op, hat, &m);
 	}
 	if (any)
 		f->f_store->st_prune(op, hat, last);
@@ -395,13 +395,13 @@ static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t byte
 	vaddr_t at = va, end = va + bytes;
 	struct map m;
 
-	if (!next(hat, &at, end, &m))
+	if (!next_map(hat, &at, end, &m))
 		return true;
 	if (flags & HAT_LOAD_ADV)
 		return false;
-	cut(op, hat, va);
-	cut(op, hat, end);
-	for (at = va; next(hat, &at, end, &m); at = map_end(hat, &m))
+	cut_at(op, hat, va);
+	cut_at(op, hat, end);
+	for (at = va; next_map(hat, &at, end, &m); at = map_end(hat, &m))
 		if (is_locked(hat, &m))
 			mach_panic("hat_memload: a locked translation to another page is there");
 	unload_range(op, hat, va, end, false);
@@ -434,7 +434,7 @@ static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva,
 }
 
 /* Undoes the first done bytes of a sharing; what is done with it is put on *gone. */
-static void unshare(struct op *op, struct share *s, uint64_t done, struct share **gone)
+static void undo_sharing(struct op *op, struct share *s, uint64_t done, struct share **gone)
 {
 	const struct hat_format *f = s->s_to->h_fmt;
 	struct share **p;
@@ -513,7 +513,7 @@ enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva,
 		s->s_borrowed = to->h_borrowed;
 		to->h_borrowed = s;
 	} else {
-		unshare(&op, s, done, &gone);
+		undo_sharing(&op, s, done, &gone);
 	}
 	op_exit(&op);
 	free_shares(to->h_vm, gone);
@@ -531,7 +531,7 @@ void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
 		if (s->s_va == va && s->s_len == len)
 			break;
 	if (s != NULL)
-		unshare(&op, s, len, &gone);
+		undo_sharing(&op, s, len, &gone);
 	op_exit(&op);
 	free_shares(to->h_vm, gone);
 	to->h_fmt->f_store->st_tune(to);
@@ -616,7 +616,7 @@ void hat_free_end(struct hat *hat)
 	if (hat->h_sharers != NULL)
 		mach_panic("hat_free_end: other spaces use the tables");
 	while (hat->h_borrowed != NULL)
-		unshare(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
+		undo_sharing(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
 	unload_range(&op, hat, hat->h_min, hat->h_end, false);
 	op_flush(&op);
 	mmu_space_gone(hat);
@@ -645,7 +645,7 @@ static bool make_room(struct op *op, struct page *pp)
 		struct pv pv;
 
 		(void)pv_next(pp, &c, &pv);
-		(void)lookup(pv.pv_hat, pv.pv_va, &m);
+		(void)lookup_map(pv.pv_hat, pv.pv_va, &m);
 		if (is_locked(pv.pv_hat, &m))
 			return false;
 		drop_one(op, pv.pv_hat, &m);
@@ -687,7 +687,8 @@ static bool has_nodes(const struct op *op, const struct page *pp, pfn_t n)
 	return want <= op->o_hs->hs_npvfree || op->o_hs->hs_caps->mc_max_mappings == 1;
 }
 
-static enum need slot(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
+static enum need reserve_slot(
+    struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
 {
 	enum need need = hat->h_fmt->f_store->st_slot(op, hat, va, size, m);
 
@@ -707,7 +708,7 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 	enum need need;
 	struct map m;
 
-	if (lookup(hat, va, &m) && m.m_size >= size &&
+	if (lookup_map(hat, va, &m) && m.m_size >= size &&
 	    word_pfn(hat, m.m_word) + vm_btop(va - m.m_va) == pfn) {
 		replace_rights(op, hat, va, &m, size, attr, flags);
 		return NEED_NOTHING;
@@ -719,7 +720,7 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 		return NEED_NODE;
 	if (!make_room(op, pp) || !make_place(op, hat, va, size_bytes(f, size), flags))
 		return NEED_STOP;
-	if ((need = slot(op, hat, va, size, &m)) != NEED_NOTHING)
+	if ((need = reserve_slot(op, hat, va, size, &m)) != NEED_NOTHING)
 		return need;
 	for (pfn_t i = 0; i < n; i++) {
 		pv_add(hs, &pp[i], hat, va + vm_ptob(i));
@@ -792,13 +793,13 @@ static enum need load_device(
 	enum need need;
 	struct map m;
 
-	if (lookup(hat, va, &m) && m.m_size == 0 && f->f_frame(m.m_word) == frame) {
+	if (lookup_map(hat, va, &m) && m.m_size == 0 && f->f_frame(m.m_word) == frame) {
 		replace_rights(op, hat, va, &m, 0, attr, flags);
 		return NEED_NOTHING;
 	}
 	if (!make_place(op, hat, va, VM_PAGESIZE, flags))
 		return NEED_STOP;
-	if ((need = slot(op, hat, va, 0, &m)) != NEED_NOTHING)
+	if ((need = reserve_slot(op, hat, va, 0, &m)) != NEED_NOTHING)
 		return need;
 	f->f_store->st_set(
 	    hat, &m, make_word(hat, frame, attr, 0) | (flags & HAT_LOAD_LOCK ? f->f_locked : 0));
@@ -881,18 +882,19 @@ enum vm_err hat_devload(
 
 /* ---- large pages ---- */
 /* Are the translations of the range one, in small parts? *first is the first of them. */
-static bool joinable(const struct hat *hat, vaddr_t va, unsigned size, struct map *first)
+static bool can_join(const struct hat *hat, vaddr_t va, unsigned size, struct map *first)
 {
 	const struct hat_format *f = hat->h_fmt;
 	vaddr_t end = va + size_bytes(f, size);
 	struct map m;
 	uint64_t frame;
 
-	if (!lookup(hat, va, first) || first->m_size + 1 != size || is_device(hat, first->m_word))
+	if (!lookup_map(hat, va, first) || first->m_size + 1 != size ||
+	    is_device(hat, first->m_word))
 		return false;
 	frame = f->f_frame(first->m_word);
 	for (vaddr_t at = va; at < end; at += map_bytes(hat, &m)) {
-		if (!lookup(hat, at, &m) || m.m_size != first->m_size ||
+		if (!lookup_map(hat, at, &m) || m.m_size != first->m_size ||
 		    f->f_frame(m.m_word) != frame + vm_btop(at - va) ||
 		    f->f_attr(m.m_word) != f->f_attr(first->m_word) ||
 		    is_locked(hat, &m) != is_locked(hat, first))
@@ -917,7 +919,7 @@ enum vm_err hat_promote(struct hat *hat, vaddr_t va, unsigned size)
 		unsigned parts;
 
 		err = VM_NOMAP;
-		if (!joinable(hat, va, size, &first) ||
+		if (!can_join(hat, va, size, &first) ||
 		    !size_ok(hat, va, map_page(hat, &first), size))
 			break;
 		parts = 1u << (f->f_shift[size] - f->f_shift[size - 1]);
@@ -947,7 +949,7 @@ unsigned hat_mapsize(struct hat *hat, vaddr_t va)
 	struct map m;
 
 	op_enter(&op, hat->h_vm);
-	if (lookup(hat, va, &m))
+	if (lookup_map(hat, va, &m))
 		shift = hat->h_fmt->f_shift[m.m_size];
 	op_exit(&op);
 	return shift;
@@ -960,10 +962,10 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	cut(&op, hat, va);
-	cut(&op, hat, va + len);
+	cut_at(&op, hat, va);
+	cut_at(&op, hat, va + len);
 	if (!(flags & HAT_UNLOAD_UNLOCK)) {
-		for (vaddr_t at = va; next(hat, &at, va + len, &m); at = map_end(hat, &m))
+		for (vaddr_t at = va; next_map(hat, &at, va + len, &m); at = map_end(hat, &m))
 			if (is_locked(hat, &m))
 				mach_panic("hat_unload: a translation is locked");
 	}
@@ -988,9 +990,9 @@ static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct chang
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	cut(&op, hat, va);
-	cut(&op, hat, end);
-	for (; next(hat, &va, end, &m); va = map_end(hat, &m)) {
+	cut_at(&op, hat, va);
+	cut_at(&op, hat, end);
+	for (; next_map(hat, &va, end, &m); va = map_end(hat, &m)) {
 		unsigned attr = f->f_attr(m.m_word);
 
 		if (c.c_unlock)
@@ -1036,7 +1038,7 @@ void hat_sync(struct hat *hat, vaddr_t va, uint64_t len, bool clear)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	for (; next(hat, &va, end, &m); va = map_end(hat, &m))
+	for (; next_map(hat, &va, end, &m); va = map_end(hat, &m))
 		(void)gather_clear(&op, hat, &m, bits);
 	op_exit(&op);
 }
@@ -1048,7 +1050,7 @@ pfn_t hat_probe(struct hat *hat, vaddr_t va, unsigned *attr)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	if (lookup(hat, va, &m)) {
+	if (lookup_map(hat, va, &m)) {
 		pfn = word_pfn(hat, m.m_word) + (pfn_t)vm_btop(va - m.m_va);
 		if (attr != NULL)
 			*attr = hat->h_fmt->f_attr(m.m_word);
@@ -1106,7 +1108,7 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 	while (pv_next(pp, &c, &pv)) {
 		struct map m;
 
-		(void)lookup(pv.pv_hat, pv.pv_va, &m);
+		(void)lookup_map(pv.pv_hat, pv.pv_va, &m);
 		nrm |= gather_clear(&op, pv.pv_hat, &m,
 		    (clear_ref ? op.o_fmt->f_ref : 0) | (clear_mod ? op.o_fmt->f_mod : 0));
 	}
@@ -1144,11 +1146,20 @@ unsigned hat_page_getshare(struct page *pp)
 	return n;
 }
 
+static unsigned right_for(enum seg_rw rw)
+{
+	switch (rw) {
+	case S_WRITE: return PROT_W;
+	case S_EXEC: return PROT_X;
+	default: return PROT_R;
+	}
+}
+
 bool hat_trap(struct hat *hat, vaddr_t va, enum seg_rw rw)
 {
 	const struct hat_format *f = hat->h_fmt;
 	uint64_t set = f->f_ref | (rw == S_WRITE ? f->f_mod : 0);
-	unsigned need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+	unsigned need = right_for(rw);
 	const struct share *s;
 	bool ours = false;
 	struct map m;
@@ -1156,15 +1167,15 @@ bool hat_trap(struct hat *hat, vaddr_t va, enum seg_rw rw)
 
 	op_enter(&op, hat->h_vm);
 	s = hat->h_borrowed;
-	if (lookup(hat, va, &m) && (f->f_attr(m.m_word) & need)) {
+	if (lookup_map(hat, va, &m) && (f->f_attr(m.m_word) & need)) {
 		ours = (m.m_word & set) != set;
 		(void)entry_change(f, m.m_entry, 0, set);
 		while (s != NULL && m.m_va - s->s_va >= s->s_len)
 			s = s->s_borrowed;
 		if (s != NULL)
-			stale(s->s_from, s->s_fva + (m.m_va - s->s_va), map_bytes(hat, &m));
+			stale_tsbs(s->s_from, s->s_fva + (m.m_va - s->s_va), map_bytes(hat, &m));
 		else
-			stale(hat, m.m_va, map_bytes(hat, &m));
+			stale_tsbs(hat, m.m_va, map_bytes(hat, &m));
 	}
 	op_exit(&op);
 	return ours;
@@ -1176,7 +1187,7 @@ void hat_foreach(struct hat *hat, void (*cb)(void *, vaddr_t, pfn_t, unsigned, b
 	vaddr_t va = hat->h_min;
 	struct map m;
 
-	for (; next(hat, &va, hat->h_end, &m); va = map_end(hat, &m))
+	for (; next_map(hat, &va, hat->h_end, &m); va = map_end(hat, &m))
 		for (pfn_t i = 0; i < size_pages(hat->h_fmt, m.m_size); i++)
 			cb(arg, m.m_va + vm_ptob(i), word_pfn(hat, m.m_word) + i,
 			    hat->h_fmt->f_attr(m.m_word), is_locked(hat, &m));

@@ -30,7 +30,7 @@
  */
 #include "hat/hat_impl.h"
 
-static unsigned fan(const struct hat_format *f, unsigned level)
+static unsigned table_fan(const struct hat_format *f, unsigned level)
 {
 	return 1u << (f->f_shift[level + 1] - f->f_shift[level]);
 }
@@ -43,19 +43,19 @@ static bool is_foreign(const struct hat_format *f, uint64_t e)
 }
 
 /* Tables needed to split an entry of that level into base pages. */
-static unsigned deposit(const struct hat_format *f, unsigned level)
+static unsigned deposit_tables(const struct hat_format *f, unsigned level)
 {
 	unsigned n = 0;
 
 	for (unsigned l = 0; l < level; l++)
-		n = l == 0 ? 1 : 1 + fan(f, l) * n;
+		n = l == 0 ? 1 : 1 + table_fan(f, l) * n;
 	return n;
 }
 
 static void *entry_at(const struct hat *hat, pfn_t table, unsigned level, vaddr_t va)
 {
 	const struct hat_format *f = hat->h_fmt;
-	size_t i = (size_t)(va >> f->f_shift[level]) & (fan(f, level) - 1);
+	size_t i = (size_t)(va >> f->f_shift[level]) & (table_fan(f, level) - 1);
 
 	return (char *)mach_frame_kva(hat->h_shared->hs_mach, table) + i * f->f_entry;
 }
@@ -74,7 +74,7 @@ static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsi
 }
 
 /* Leads an entry of a table to a table below, or nowhere (0). In both roots, if it is in the root. */
-static void lead(const struct hat *hat, void *entry, unsigned level, uint64_t word)
+static void set_pointer(const struct hat *hat, void *entry, unsigned level, uint64_t word)
 {
 	const struct hat_format *f = hat->h_fmt;
 
@@ -113,7 +113,7 @@ static void **table_link(void *object)
 
 /* ---- walking ---- */
 /* Where the walk to va ends, not below level stop: at a translation, or at an entry that is not a pointer. */
-static void walk(const struct hat *hat, vaddr_t va, unsigned stop, struct map *m)
+static void walk_tables(const struct hat *hat, vaddr_t va, unsigned stop, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
 	pfn_t table = hat->h_root;
@@ -136,7 +136,7 @@ static void walk_own(const struct hat *hat, vaddr_t va, struct map *m)
 	unsigned level = hat->h_fmt->f_levels - 1u;
 
 	do
-		walk(hat, va, level, m);
+		walk_tables(hat, va, level, m);
 	while (m->m_size == level && !is_foreign(hat->h_fmt, m->m_word) &&
 	    hat->h_fmt->f_is_pointer(m->m_word) && level-- > 0);
 }
@@ -145,7 +145,7 @@ static bool radix_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 {
 	if (va < hat->h_min || va >= hat->h_end)
 		return false;
-	walk(hat, va, 0, m);
+	walk_tables(hat, va, 0, m);
 	return (m->m_word & hat->h_fmt->f_valid) != 0;
 }
 
@@ -160,8 +160,8 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 
 		walk_own(hat, *va, m);
 		bytes = size_bytes(f, m->m_size);
-		left = fan(f, m->m_size) -
-		    (m->m_va >> f->f_shift[m->m_size] & (fan(f, m->m_size) - 1));
+		left = table_fan(f, m->m_size) -
+		    (m->m_va >> f->f_shift[m->m_size] & (table_fan(f, m->m_size) - 1));
 		while (!(m->m_word & f->f_valid) && !f->f_is_pointer(m->m_word) && --left > 0 &&
 		    m->m_va + bytes < end) {
 			m->m_va += bytes;
@@ -187,7 +187,7 @@ static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level
 
 		fresh->p_hat[0] = fresh->p_hat[1] = 0;
 		table_of(hat, m->m_entry)->p_hat[0]++;
-		lead(hat, m->m_entry, m->m_size, pointer_to(hat, fresh, m->m_size));
+		set_pointer(hat, m->m_entry, m->m_size, pointer_to(hat, fresh, m->m_size));
 		m->m_size--;
 		m->m_entry = entry_at(hat, page_pfn(hat->h_vm, fresh), m->m_size, va);
 		m->m_word = 0;
@@ -200,14 +200,14 @@ static enum need radix_slot(
 	const struct hat_format *f = hat->h_fmt;
 	struct page *table;
 
-	walk(hat, va, size, m);
+	walk_tables(hat, va, size, m);
 	if (m->m_size == size && m->m_word != 0)
 		mach_panic("hat_memload: into a range that shares another space's tables");
-	if (op->o_nspare < m->m_size - size + deposit(f, size))
+	if (op->o_nspare < m->m_size - size + deposit_tables(f, size))
 		return NEED_OBJECT;
 	grow_down(op, hat, va, size, m);
 	table = table_of(hat, m->m_entry);
-	for (unsigned n = deposit(f, size); n > 0; n--)
+	for (unsigned n = deposit_tables(f, size); n > 0; n--)
 		put_deposit(table, op_spare(op));
 	m->m_va = va;
 	return NEED_NOTHING;
@@ -225,7 +225,7 @@ static uint64_t radix_clear(struct op *op, struct hat *hat, const struct map *m)
 	uint64_t old = entry_swap(hat->h_fmt, m->m_entry, 0);
 
 	table->p_hat[0]--;
-	for (unsigned n = deposit(hat->h_fmt, m->m_size); n > 0; n--)
+	for (unsigned n = deposit_tables(hat->h_fmt, m->m_size); n > 0; n--)
 		op_junk(op, take_deposit(table));
 	return old;
 }
@@ -243,14 +243,14 @@ static void prune_from(struct op *op, struct hat *hat, vaddr_t va, unsigned leve
 {
 	struct map m;
 
-	walk(hat, va, level, &m);
+	walk_tables(hat, va, level, &m);
 	while (!is_fixed(hat, m.m_size)) {
 		struct page *empty = table_of(hat, m.m_entry);
 
 		if (empty->p_hat[0] != 0)
 			return;
-		walk(hat, va, m.m_size + 1, &m);
-		lead(hat, m.m_entry, m.m_size, 0);
+		walk_tables(hat, va, m.m_size + 1, &m);
+		set_pointer(hat, m.m_entry, m.m_size, 0);
 		table_of(hat, m.m_entry)->p_hat[0]--;
 		op_flush_add(op, hat, va, VM_PAGESIZE, true);
 		op_junk(op, empty);
@@ -264,7 +264,7 @@ static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m
 {
 	const struct hat_format *f = hat->h_fmt;
 	struct page *table = table_of(hat, m->m_entry), *low = take_deposit(table);
-	unsigned level = m->m_size - 1, n = fan(f, level);
+	unsigned level = m->m_size - 1, n = table_fan(f, level);
 	uint64_t frame = f->f_frame(m->m_word), step = size_pages(f, level);
 	uint64_t locked = m->m_word & f->f_locked;
 	char *e = mach_frame_kva(hat->h_shared->hs_mach, page_pfn(hat->h_vm, low));
@@ -274,7 +274,7 @@ static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m
 	for (unsigned i = 0; i < n; i++, e += f->f_entry)
 		(void)entry_swap(f, e, make_word(hat, frame + i * step, attr, level) | locked);
 	low->p_hat[0] = n;
-	for (unsigned i = deposit(f, m->m_size) - 1; i > 0; i--)
+	for (unsigned i = deposit_tables(f, m->m_size) - 1; i > 0; i--)
 		put_deposit(low, take_deposit(table));
 	return entry_swap(f, m->m_entry, pointer_to(hat, low, m->m_size));
 }
@@ -288,14 +288,14 @@ static enum need radix_join(
 	struct map m;
 	char *e;
 
-	walk(hat, va, size, &m);
+	walk_tables(hat, va, size, &m);
 	table = table_of(hat, m.m_entry);
 	low = page_of(hat->h_vm, word_pfn(hat, m.m_word));
 	e = mach_frame_kva(hat->h_shared->hs_mach, page_pfn(hat->h_vm, low));
 	(void)entry_swap(f, m.m_entry, word);
 	op_flush_add(op, hat, va, size_bytes(f, size), true);
 	op_flush(op);
-	for (unsigned i = 0; i < fan(f, size - 1); i++)
+	for (unsigned i = 0; i < table_fan(f, size - 1); i++)
 		(void)hat_gather(hat, entry_swap(f, e + i * f->f_entry, 0), size - 1);
 	while (low->p_hat[1] != 0)
 		put_deposit(table, take_deposit(low));
@@ -311,8 +311,8 @@ static enum need radix_attach(
 	struct page *shared;
 	struct map t, m;
 
-	walk(to, va, level, &t);
-	walk(from, fva, level, &m);
+	walk_tables(to, va, level, &t);
+	walk_tables(from, fva, level, &m);
 	if ((m.m_word & f->f_valid) || is_foreign(f, m.m_word) ||
 	    (t.m_size == level && t.m_word != 0))
 		return NEED_STOP;
@@ -338,7 +338,7 @@ static void radix_detach(
 	struct map t;
 	uint64_t old;
 
-	walk(to, va, level, &t);
+	walk_tables(to, va, level, &t);
 	old = entry_swap(to->h_fmt, t.m_entry, 0);
 	table_of(to, t.m_entry)->p_hat[0]--;
 	page_of(from->h_vm, word_pfn(to, old))->p_hat[0] -= PIN;
@@ -481,7 +481,7 @@ struct checking {
 	uint64_t c_count[HAT_LEVELS];
 };
 
-static void violation(struct checking *c, const char *text)
+static void report_violation(struct checking *c, const char *text)
 {
 	c->c_report(c->c_arg, text);
 	c->c_bad++;
@@ -505,13 +505,13 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 	unsigned used = 0, owed = 0, have = 0;
 
 	if (table->p_flags != P_KERNEL) {
-		violation(c, "hat: a table is not in a kernel frame");
+		report_violation(c, "hat: a table is not in a kernel frame");
 		return;
 	}
 	bool top = level + 1u == f->f_levels;
 	uint64_t pins = table->p_hat[0] / PIN;
 
-	for (unsigned i = 0; i < fan(f, level); i++) {
+	for (unsigned i = 0; i < table_fan(f, level); i++) {
 		if (top && !is_own_entry(hat, i))
 			continue;
 		uint64_t e =
@@ -520,29 +520,30 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 		used += e != 0;
 		if (is_foreign(f, e)) {
 			if (page_of(hat->h_vm, word_pfn(hat, e))->p_hat[0] < PIN)
-				violation(c, "hat: a shared table is not pinned");
+				report_violation(c, "hat: a shared table is not pinned");
 		} else if (f->f_is_pointer(e) && level > 0) {
 			check_table(hat, word_pfn(hat, e), level - 1, c);
 		} else if (e & f->f_valid) {
 			c->c_count[level]++;
-			owed += deposit(f, level);
+			owed += deposit_tables(f, level);
 			if (level >= f->f_nsizes)
-				violation(c, "hat: a translation at a level that has none");
+				report_violation(c, "hat: a translation at a level that has none");
 			else if (word_pfn(hat, e) & (size_pages(f, level) - 1))
-				violation(c, "hat: a large translation to an unaligned frame");
+				report_violation(
+				    c, "hat: a large translation to an unaligned frame");
 		} else if (e != 0) {
-			violation(c, "hat: an entry is neither pointer nor translation");
+			report_violation(c, "hat: an entry is neither pointer nor translation");
 		}
 	}
 	for (const struct page *d = (const struct page *)(uintptr_t)table->p_hat[1];
 	     d != NULL && have <= owed; d = (const struct page *)(uintptr_t)d->p_hat[1])
 		have++;
 	if (used != table->p_hat[0] % PIN)
-		violation(c, "hat: a table's count of entries is wrong");
+		report_violation(c, "hat: a table's count of entries is wrong");
 	if (have != owed)
-		violation(c, "hat: a table's deposits are not what its large entries need");
+		report_violation(c, "hat: a table's deposits are not what its large entries need");
 	if (used == 0 && pins == 0 && !is_fixed(hat, level))
-		violation(c, "hat: an empty table was not taken out");
+		report_violation(c, "hat: an empty table was not taken out");
 }
 
 /* Its kernel half is the machine's to check. */
@@ -556,7 +557,7 @@ static void check_user_root(const struct hat *hat, struct checking *c)
 			 user = entry_get(f, entry_at(hat, hat->h_uroot, top, va));
 
 		if (e != (user == 0 ? 0 : user | f->f_noexec))
-			violation(c, "hat: the two roots lead to different tables");
+			report_violation(c, "hat: the two roots lead to different tables");
 	}
 }
 
@@ -569,7 +570,7 @@ static unsigned radix_check(struct hat *hat, void (*report)(void *, const char *
 		check_user_root(hat, &c);
 	for (unsigned s = 0; s < HAT_LEVELS; s++)
 		if (c.c_count[s] != hat->h_count[s])
-			violation(&c, "hat: the count of translations is wrong");
+			report_violation(&c, "hat: the count of translations is wrong");
 	return c.c_bad;
 }
 

@@ -71,13 +71,13 @@ static uint64_t block_bytes(const struct hat_format *f, unsigned size)
 	return size == 0 ? BLOCK_TTES * size_bytes(f, 0) : size_bytes(f, size);
 }
 
-static unsigned deposit(const struct hat_format *f, unsigned size)
+static unsigned deposit_blocks(const struct hat_format *f, unsigned size)
 {
 	return size == 0 ? 0 : (unsigned)(size_bytes(f, size) / block_bytes(f, 0));
 }
 
 /* ---- the hash of all blocks ---- */
-static struct hmeblk **bucket(const struct hat *hat, vaddr_t va, unsigned size)
+static struct hmeblk **hash_bucket(const struct hat *hat, vaddr_t va, unsigned size)
 {
 	uint64_t x = va / block_bytes(hat->h_fmt, size) + size * 0x51ull +
 	    hat->h_serial * 0x9e3779b97f4a7c15ull;
@@ -89,7 +89,7 @@ static struct hmeblk **bucket(const struct hat *hat, vaddr_t va, unsigned size)
 static struct hmeblk *find_block(const struct hat *hat, vaddr_t va, unsigned size)
 {
 	vaddr_t base = va & ~(block_bytes(hat->h_fmt, size) - 1);
-	struct hmeblk *b = *bucket(hat, base, size);
+	struct hmeblk *b = *hash_bucket(hat, base, size);
 
 	while (b != NULL && (b->hb_hat != hat || b->hb_va != base || b->hb_size != size))
 		b = b->hb_next;
@@ -102,7 +102,7 @@ static uint64_t *tte_of(const struct hat *hat, struct hmeblk *b, vaddr_t va)
 }
 
 /* ---- the tree of a space's blocks ---- */
-static bool before(const struct hmeblk *a, vaddr_t va, unsigned size)
+static bool comes_before(const struct hmeblk *a, vaddr_t va, unsigned size)
 {
 	return a->hb_va < va || (a->hb_va == va && a->hb_size < size);
 }
@@ -112,11 +112,11 @@ static void tree_insert(struct hmeblk **at, struct hmeblk *b)
 	struct hmeblk *t, **lo = &b->hb_left, **hi = &b->hb_right;
 
 	while (*at != NULL && (*at)->hb_prio >= b->hb_prio)
-		at = before(*at, b->hb_va, b->hb_size) ? &(*at)->hb_right : &(*at)->hb_left;
+		at = comes_before(*at, b->hb_va, b->hb_size) ? &(*at)->hb_right : &(*at)->hb_left;
 	t = *at;
 	*at = b;
 	while (t != NULL) { /* what was below is split by b */
-		if (before(t, b->hb_va, b->hb_size)) {
+		if (comes_before(t, b->hb_va, b->hb_size)) {
 			*lo = t;
 			lo = &t->hb_right;
 			t = t->hb_right;
@@ -134,7 +134,7 @@ static void tree_remove(struct hmeblk **at, struct hmeblk *b)
 	struct hmeblk *l, *r;
 
 	while (*at != b)
-		at = before(*at, b->hb_va, b->hb_size) ? &(*at)->hb_right : &(*at)->hb_left;
+		at = comes_before(*at, b->hb_va, b->hb_size) ? &(*at)->hb_right : &(*at)->hb_left;
 	for (l = b->hb_left, r = b->hb_right; l != NULL && r != NULL;) {
 		if (l->hb_prio >= r->hb_prio) {
 			*at = l;
@@ -155,7 +155,7 @@ static struct hmeblk *tree_ge(const struct hat *hat, vaddr_t va, unsigned size)
 	struct hmeblk *best = NULL;
 
 	for (struct hmeblk *t = hat->h_sfmmu->sf_tree; t != NULL;) {
-		if (before(t, va, size)) {
+		if (comes_before(t, va, size)) {
 			t = t->hb_right;
 		} else {
 			best = t;
@@ -168,7 +168,7 @@ static struct hmeblk *tree_ge(const struct hat *hat, vaddr_t va, unsigned size)
 static void enter_block(struct hat *hat, struct hmeblk *b, vaddr_t va, unsigned size)
 {
 	struct sfmmu *sf = hat->h_sfmmu;
-	struct hmeblk **head = bucket(hat, va, size);
+	struct hmeblk **head = hash_bucket(hat, va, size);
 
 	sf->sf_rnd = sf->sf_rnd * 6364136223846793005ull + 1442695040888963407ull;
 	*b = (struct hmeblk){ .hb_next = *head,
@@ -183,7 +183,7 @@ static void enter_block(struct hat *hat, struct hmeblk *b, vaddr_t va, unsigned 
 
 static void remove_block(struct hat *hat, struct hmeblk *b)
 {
-	struct hmeblk **p = bucket(hat, b->hb_va, b->hb_size);
+	struct hmeblk **p = hash_bucket(hat, b->hb_va, b->hb_size);
 
 	while (*p != b)
 		p = &(*p)->hb_next;
@@ -281,7 +281,7 @@ static enum need sfmmu_slot(
     struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
 {
 	struct hmeblk *b = find_block(hat, va, size);
-	unsigned want = deposit(hat->h_fmt, size);
+	unsigned want = deposit_blocks(hat->h_fmt, size);
 
 	if (op->o_nspare < (b == NULL) + want)
 		return NEED_OBJECT;
@@ -598,7 +598,7 @@ static bool sfmmu_share(struct hat_shared *hs)
 }
 
 /* ---- vm_check ---- */
-static unsigned violation(void (*report)(void *, const char *), void *arg, const char *text)
+static unsigned report_violation(void (*report)(void *, const char *), void *arg, const char *text)
 {
 	report(arg, text);
 	return 1;
@@ -615,11 +615,13 @@ static unsigned check_block(const struct hat *hat, struct hmeblk *b, uint64_t co
 		used += (b->hb_tte[i] & hat->h_fmt->f_valid) != 0;
 	count[b->hb_size] += used;
 	if (used != b->hb_used || used == 0)
-		bad += violation(report, arg, "hat: a block's count is wrong, or it is empty");
-	if (have != deposit(hat->h_fmt, b->hb_size))
-		bad += violation(report, arg, "hat: a block's deposit is wrong");
+		bad +=
+		    report_violation(report, arg, "hat: a block's count is wrong, or it is empty");
+	if (have != deposit_blocks(hat->h_fmt, b->hb_size))
+		bad += report_violation(report, arg, "hat: a block's deposit is wrong");
 	if (find_block(hat, b->hb_va, b->hb_size) != b)
-		bad += violation(report, arg, "hat: a block is in the tree but not in the hash");
+		bad += report_violation(
+		    report, arg, "hat: a block is in the tree but not in the hash");
 	return bad;
 }
 
@@ -637,7 +639,8 @@ static unsigned check_tsb(
 			continue;
 		if (!sfmmu_peek(hat, e->ts_tag << tsb_shift(hat, k), &word) || word != e->ts_data ||
 		    (e->ts_tag & (n - 1)) != i)
-			bad += violation(report, arg, "hat: the TSB holds what the blocks do not");
+			bad += report_violation(
+			    report, arg, "hat: the TSB holds what the blocks do not");
 	}
 	return bad;
 }
@@ -652,7 +655,8 @@ static unsigned sfmmu_check(struct hat *hat, void (*report)(void *, const char *
 		bad += check_block(hat, b, count, report, arg);
 	for (unsigned s = 0; s < HAT_LEVELS; s++)
 		if (count[s] != hat->h_count[s])
-			bad += violation(report, arg, "hat: the count of translations is wrong");
+			bad += report_violation(
+			    report, arg, "hat: the count of translations is wrong");
 	return bad + check_tsb(hat, 0, report, arg) + check_tsb(hat, 1, report, arg);
 }
 

@@ -25,7 +25,7 @@ struct pvnode {
 };
 _Static_assert(sizeof(struct pvnode) == 64, "a node is one cache line");
 
-static bool single(const struct page *pp) { return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1); }
+static bool has_single(const struct page *pp) { return pp->p_hat[0] != 0 && !(pp->p_hat[0] & 1); }
 static struct pvnode *first_node(const struct page *pp)
 {
 	return pp->p_hat[0] & 1 ? (struct pvnode *)(uintptr_t)(pp->p_hat[0] & ~1ull) : NULL;
@@ -43,12 +43,14 @@ static struct pv single_pv(const struct page *pp)
 
 unsigned pv_count(const struct page *pp)
 {
-	return pp->p_hat[0] == 0 ? 0 : single(pp) ? 1 : (unsigned)pp->p_hat[1];
+	if (pp->p_hat[0] == 0)
+		return 0;
+	return has_single(pp) ? 1 : (unsigned)pp->p_hat[1];
 }
 
 bool pv_full(const struct page *pp)
 {
-	return single(pp) || (first_node(pp) != NULL && first_node(pp)->pn_n == PV_PER_NODE);
+	return has_single(pp) || (first_node(pp) != NULL && first_node(pp)->pn_n == PV_PER_NODE);
 }
 
 static struct pvnode *take_node(struct hat_shared *hs)
@@ -75,7 +77,7 @@ void pv_add(struct hat_shared *hs, struct page *pp, struct hat *hat, vaddr_t va)
 	}
 	if (pv_full(pp)) {
 		n = take_node(hs);
-		if (single(pp)) {
+		if (has_single(pp)) {
 			n->pn_pv[n->pn_n++] = single_pv(pp);
 			pp->p_hat[1] = 1;
 		} else {
@@ -88,7 +90,7 @@ void pv_add(struct hat_shared *hs, struct page *pp, struct hat *hat, vaddr_t va)
 	pp->p_hat[1]++;
 }
 
-static struct pv *find(const struct page *pp, const struct hat *hat, vaddr_t va)
+static struct pv *find_translation(const struct page *pp, const struct hat *hat, vaddr_t va)
 {
 	for (struct pvnode *n = first_node(pp); n != NULL; n = n->pn_next)
 		for (unsigned i = 0; i < n->pn_n; i++)
@@ -107,7 +109,7 @@ void pv_remove(struct hat_shared *hs, struct page *pp, struct hat *hat, vaddr_t 
 		pp->p_hat[0] = pp->p_hat[1] = 0;
 		return;
 	}
-	*find(pp, hat, va) = n->pn_pv[n->pn_n - 1];
+	*find_translation(pp, hat, va) = n->pn_pv[n->pn_n - 1];
 	n->pn_n--;
 	pp->p_hat[1]--;
 	if (n->pn_n == 0) {
@@ -128,7 +130,7 @@ bool pv_next(const struct page *pp, struct pv_cursor *c, struct pv *pv)
 {
 	if (pp->p_hat[0] == 0)
 		return false;
-	if (single(pp)) {
+	if (has_single(pp)) {
 		*pv = single_pv(pp);
 		return c->pc_i++ == 0;
 	}

@@ -13,7 +13,7 @@ struct gen {
 	bool g_ok;
 };
 
-static uint64_t rnd(struct gen *g)
+static uint64_t next_random(struct gen *g)
 {
 	uint64_t z = g->g_rnd += 0x9e3779b97f4a7c15u; /* splitmix64 */
 
@@ -22,24 +22,24 @@ static uint64_t rnd(struct gen *g)
 	return z ^ z >> 31;
 }
 
-static uint32_t below(struct gen *g, uint32_t n) { return (uint32_t)(rnd(g) % n); }
+static uint32_t random_below(struct gen *g, uint32_t n) { return (uint32_t)(next_random(g) % n); }
 
-static bool use(struct gen *g, uint64_t page)
+static bool add_reference(struct gen *g, uint64_t page)
 {
 	if (g->g_ok && g->g_t->t_len < g->g_len)
-		g->g_ok = trace_add(g->g_t, page, (rnd(g) & 3) == 0);
+		g->g_ok = trace_add(g->g_t, page, (next_random(g) & 3) == 0);
 	return g->g_ok && g->g_t->t_len < g->g_len;
 }
 
 static void gen_random(struct gen *g)
 {
-	while (use(g, below(g, g->g_pages)))
+	while (add_reference(g, random_below(g, g->g_pages)))
 		;
 }
 
 static void gen_sequential(struct gen *g)
 {
-	for (uint64_t i = 0; use(g, i % g->g_pages); i++)
+	for (uint64_t i = 0; add_reference(g, i % g->g_pages); i++)
 		;
 }
 
@@ -53,7 +53,7 @@ static void gen_zipf(struct gen *g)
 	for (uint32_t i = 0; more && i < g->g_pages; i++)
 		sum[i] = all += pow((double)i + 1, -0.9);
 	while (more) {
-		double x = (double)(rnd(g) >> 11) * 0x1p-53 * all;
+		double x = (double)(next_random(g) >> 11) * 0x1p-53 * all;
 		uint32_t lo = 0, hi = g->g_pages - 1;
 
 		while (lo < hi) {
@@ -64,7 +64,7 @@ static void gen_zipf(struct gen *g)
 			else
 				hi = mid;
 		}
-		more = use(g, (uint64_t)lo * 2654435761u % g->g_pages);
+		more = add_reference(g, (uint64_t)lo * 2654435761u % g->g_pages);
 	}
 	free(sum);
 }
@@ -75,7 +75,8 @@ static void gen_loop(struct gen *g)
 	uint32_t loop = g->g_pages - g->g_pages / 10;
 
 	for (uint64_t i = 0;; i++)
-		if (!use(g, below(g, 16) == 0 ? below(g, g->g_pages) : i % loop))
+		if (!add_reference(
+			g, random_below(g, 16) == 0 ? random_below(g, g->g_pages) : i % loop))
 			return;
 }
 
@@ -87,11 +88,11 @@ static void gen_scan(struct gen *g)
 
 	while (more) {
 		for (uint32_t i = 0; more && i < 8 * hot; i++)
-			more = use(g, below(g, hot));
+			more = add_reference(g, random_below(g, hot));
 		for (uint32_t i = 0; more && i < g->g_pages; i++) {
-			more = use(g, i);
-			if (more && below(g, 4) == 0)
-				more = use(g, below(g, hot));
+			more = add_reference(g, i);
+			if (more && random_below(g, 4) == 0)
+				more = add_reference(g, random_below(g, hot));
 		}
 	}
 }
@@ -103,10 +104,10 @@ static void gen_phases(struct gen *g)
 	bool more = true;
 
 	while (more) {
-		uint32_t base = below(g, g->g_pages);
+		uint32_t base = random_below(g, g->g_pages);
 
 		for (uint32_t i = 0; more && i < 6 * set; i++)
-			more = use(g, (base + below(g, set)) % g->g_pages);
+			more = add_reference(g, (base + random_below(g, set)) % g->g_pages);
 	}
 }
 
@@ -118,11 +119,11 @@ static void gen_lirs(struct gen *g)
 	bool more = true;
 
 	while (more) {
-		more = use(g, a++ % (part / 4 + 1));
-		if (more && below(g, 2) == 0)
-			more = use(g, part + b++ % part);
-		if (more && below(g, 4) == 0)
-			more = use(g, 2 * (uint64_t)part + c++ % (2 * (uint64_t)part));
+		more = add_reference(g, a++ % (part / 4 + 1));
+		if (more && random_below(g, 2) == 0)
+			more = add_reference(g, part + b++ % part);
+		if (more && random_below(g, 4) == 0)
+			more = add_reference(g, 2 * (uint64_t)part + c++ % (2 * (uint64_t)part));
 	}
 }
 
@@ -133,7 +134,7 @@ static void gen_stride(struct gen *g)
 
 	for (uint32_t column = 0;; column = (column + 1) % stride)
 		for (uint32_t i = column; i < g->g_pages; i += stride)
-			if (!use(g, i))
+			if (!add_reference(g, i))
 				return;
 }
 
@@ -145,7 +146,7 @@ static void gen_streams(struct gen *g)
 	for (uint64_t i = 0;; i++) {
 		uint64_t page = (i & 1) * half + (i >> 1) % half;
 
-		if (!use(g, below(g, 8) == 0 ? below(g, g->g_pages) : page))
+		if (!add_reference(g, random_below(g, 8) == 0 ? random_below(g, g->g_pages) : page))
 			return;
 	}
 }

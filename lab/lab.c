@@ -42,7 +42,7 @@ static const char usage[] =
     "  --spaces N     of stat: default 4, at most 64; --text, --data, --heap, --shared N: pages of each of a space's parts,\n"
     "                 default 256, 64, 128 and 32\n";
 
-static _Noreturn void die(const char *format, ...)
+static _Noreturn void die_with(const char *format, ...)
 {
 	va_list ap;
 
@@ -54,7 +54,7 @@ static _Noreturn void die(const char *format, ...)
 	exit(2);
 }
 
-static uint64_t number(const char *what, const char *s, uint64_t most)
+static uint64_t parse_number(const char *what, const char *s, uint64_t most)
 {
 	char *end;
 	uint64_t n;
@@ -62,7 +62,7 @@ static uint64_t number(const char *what, const char *s, uint64_t most)
 	errno = 0;
 	n = strtoull(s, &end, 0);
 	if (*s < '0' || *s > '9' || *end != '\0' || errno != 0 || n == 0 || n > most)
-		die("%s: '%s' is not a number from 1 to %" PRIu64, what, s, most);
+		die_with("%s: '%s' is not a number from 1 to %" PRIu64, what, s, most);
 	return n;
 }
 
@@ -79,7 +79,7 @@ static bool is_pattern(const char *name, size_t n)
 	return false;
 }
 
-static void generate(struct trace *t, char *spec)
+static void generate_pattern(struct trace *t, char *spec)
 {
 	uint64_t v[3] = { 4096, 1000000, 1 };
 	const uint64_t most[3] = { PAGES_MAX, LENGTH_MAX, UINT64_MAX };
@@ -87,27 +87,27 @@ static void generate(struct trace *t, char *spec)
 
 	for (unsigned i = 0; (p = strtok_r(NULL, ":", &save)) != NULL; i++) {
 		if (i == 3)
-			die("'%s': a pattern takes pages, length and seed at most", p);
-		v[i] = number(name, p, most[i]);
+			die_with("'%s': a pattern takes pages, length and seed at most", p);
+		v[i] = parse_number(name, p, most[i]);
 	}
 	if (!trace_generate(t, name, (uint32_t)v[0], v[1], v[2]))
-		die("not enough memory for the trace");
+		die_with("not enough memory for the trace");
 }
 
-static void load(struct trace *t, char *name, bool raw)
+static void load_trace(struct trace *t, char *name, bool raw)
 {
 	char why[160];
 	FILE *f = stdin;
 
 	trace_init(t);
 	if (is_pattern(name, strcspn(name, ":")) && access(name, F_OK) != 0) {
-		generate(t, name);
+		generate_pattern(t, name);
 		return;
 	}
 	if (strcmp(name, "-") != 0 && (f = fopen(name, "rb")) == NULL)
-		die("%s: %s; quire-lab list names the patterns", name, strerror(errno));
+		die_with("%s: %s; quire-lab list names the patterns", name, strerror(errno));
 	if (!trace_read(t, f, raw ? TRACE_RAW : TRACE_GUESS, why, sizeof why))
-		die("%s: %s", name, why);
+		die_with("%s: %s", name, why);
 	if (f != stdin)
 		(void)fclose(f);
 }
@@ -131,22 +131,22 @@ static void frames_list(struct options *o, const char *list, uint32_t pages)
 		uint64_t f;
 
 		if (o->ncolumns == COLUMNS_MAX)
-			die("--frames: more than %u sizes", COLUMNS_MAX);
+			die_with("--frames: more than %u sizes", COLUMNS_MAX);
 		if (n > 1 && p[n - 1] == '%') {
 			p[n - 1] = '\0';
-			f = number("--frames", p, 100) * pages / 100;
+			f = parse_number("--frames", p, 100) * pages / 100;
 			f = f == 0 ? 1 : f;
 		} else {
-			f = number("--frames", p, PAGES_MAX);
+			f = parse_number("--frames", p, PAGES_MAX);
 		}
 		o->frames[o->ncolumns++] = (uint32_t)f;
 	}
 	free(copy);
 	if (o->ncolumns == 0)
-		die("--frames: no size given");
+		die_with("--frames: no size given");
 }
 
-static bool listed(const char *list, const char *name)
+static bool is_listed(const char *list, const char *name)
 {
 	size_t n = strlen(name);
 
@@ -164,12 +164,12 @@ static void check_list(const char *list, bool prefetch)
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
 		if (prefetch ? prefetch_find(p) == NULL
 			     : policy_find(p) == NULL && strcmp(p, "min") != 0)
-			die("no %s '%s'; quire-lab list names them",
+			die_with("no %s '%s'; quire-lab list names them",
 			    prefetch ? "prefetcher" : "policy", p);
 	free(copy);
 }
 
-static void row(const struct options *o, const char *name, const struct replay_result *r)
+static void print_row(const struct options *o, const char *name, const struct replay_result *r)
 {
 	printf(o->csv ? "%s" : "%-12s", name);
 	for (unsigned i = 0; i < o->ncolumns; i++)
@@ -178,7 +178,7 @@ static void row(const struct options *o, const char *name, const struct replay_r
 	(void)fflush(stdout);
 }
 
-static void table(const struct options *o, const struct trace *t)
+static void print_table(const struct options *o, const struct trace *t)
 {
 	struct replay_result r[COLUMNS_MAX];
 
@@ -190,20 +190,20 @@ static void table(const struct options *o, const struct trace *t)
 		printf(o->csv ? ",%u" : "%13u", o->frames[i]);
 	printf("\n");
 	for (unsigned p = 0; policy_table[p] != NULL; p++) {
-		if (!listed(o->policies, policy_table[p]->pol_name))
+		if (!is_listed(o->policies, policy_table[p]->pol_name))
 			continue;
 		for (unsigned i = 0; i < o->ncolumns; i++)
 			if (!replay(policy_table[p], t, o->frames[i], NULL, NULL, &r[i]))
-				die("%s: not enough memory for %u frames",
+				die_with("%s: not enough memory for %u frames",
 				    policy_table[p]->pol_name, o->frames[i]);
-		row(o, policy_table[p]->pol_name, r);
+		print_row(o, policy_table[p]->pol_name, r);
 	}
-	if (!listed(o->policies, "min"))
+	if (!is_listed(o->policies, "min"))
 		return;
 	for (unsigned i = 0; i < o->ncolumns; i++)
 		if (!replay_min(t, o->frames[i], &r[i]))
-			die("min: not enough memory");
-	row(o, "min", r);
+			die_with("min: not enough memory");
+	print_row(o, "min", r);
 }
 
 /* What waited; of what was read ahead the share that was used (accuracy); of all reads the share read ahead and used. */
@@ -219,12 +219,12 @@ static void prefetch_table_print(const struct options *o, const struct trace *t)
 	for (unsigned p = 0; prefetch_table[p] != NULL; p++) {
 		const char *name = prefetch_table[p]->pf_name;
 
-		for (unsigned i = 0; i < o->ncolumns && listed(o->policies, name); i++) {
+		for (unsigned i = 0; i < o->ncolumns && is_listed(o->policies, name); i++) {
 			struct prefetch_result r;
 
 			if (!replay_prefetch(prefetch_table[p], policy_find("lru"), t, o->frames[i],
 				NULL, NULL, &r))
-				die("%s: not enough memory for %u frames", name, o->frames[i]);
+				die_with("%s: not enough memory for %u frames", name, o->frames[i]);
 			if (o->csv) {
 				printf("%s,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", name,
 				    o->frames[i], r.misses, r.issued, r.used);
@@ -239,10 +239,10 @@ static void prefetch_table_print(const struct options *o, const struct trace *t)
 	}
 }
 
-static const char *value(int argc, char **argv, int *i)
+static const char *option_value(int argc, char **argv, int *i)
 {
 	if (*i + 1 >= argc)
-		die("%s needs a value; see quire-lab --help", argv[*i]);
+		die_with("%s needs a value; see quire-lab --help", argv[*i]);
 	return argv[++*i];
 }
 
@@ -261,24 +261,24 @@ static int replay_command(int argc, char **argv, bool prefetch)
 		else if (strcmp(argv[i], "--csv") == 0)
 			o.csv = true;
 		else if (strcmp(argv[i], "--frames") == 0)
-			frames = value(argc, argv, &i);
+			frames = option_value(argc, argv, &i);
 		else if (strcmp(argv[i], only) == 0)
-			check_list(o.policies = value(argc, argv, &i), prefetch);
+			check_list(o.policies = option_value(argc, argv, &i), prefetch);
 		else if (argv[i][0] == '-' && argv[i][1] != '\0')
-			die("%s has no option %s; see quire-lab --help", argv[0], argv[i]);
+			die_with("%s has no option %s; see quire-lab --help", argv[0], argv[i]);
 		else if (name != NULL)
-			die("one trace at a time: '%s' or '%s'", name, argv[i]);
+			die_with("one trace at a time: '%s' or '%s'", name, argv[i]);
 		else
 			name = argv[i];
 	}
 	if (name == NULL)
-		die("%s needs a trace; see quire-lab --help", argv[0]);
-	load(&t, name, o.raw);
+		die_with("%s needs a trace; see quire-lab --help", argv[0]);
+	load_trace(&t, name, o.raw);
 	frames_list(&o, frames, t.t_npages);
 	if (prefetch)
 		prefetch_table_print(&o, &t);
 	else
-		table(&o, &t);
+		print_table(&o, &t);
 	trace_free(&t);
 	return 0;
 }
@@ -296,29 +296,29 @@ static int generate_command(int argc, char **argv)
 		if (strcmp(argv[i], "--text") == 0)
 			text = true;
 		else if (strcmp(argv[i], "--pages") == 0)
-			pages = number("--pages", value(argc, argv, &i), PAGES_MAX);
+			pages = parse_number("--pages", option_value(argc, argv, &i), PAGES_MAX);
 		else if (strcmp(argv[i], "--length") == 0)
-			length = number("--length", value(argc, argv, &i), LENGTH_MAX);
+			length = parse_number("--length", option_value(argc, argv, &i), LENGTH_MAX);
 		else if (strcmp(argv[i], "--seed") == 0)
-			seed = number("--seed", value(argc, argv, &i), UINT64_MAX);
+			seed = parse_number("--seed", option_value(argc, argv, &i), UINT64_MAX);
 		else if (strcmp(argv[i], "--output") == 0)
-			output = value(argc, argv, &i);
+			output = option_value(argc, argv, &i);
 		else if (argv[i][0] == '-' || pattern != NULL)
-			die("generate does not know '%s'; see quire-lab --help", argv[i]);
+			die_with("generate does not know '%s'; see quire-lab --help", argv[i]);
 		else
 			pattern = argv[i];
 	}
 	if (pattern == NULL || !is_pattern(pattern, strlen(pattern)))
-		die("generate needs a pattern; quire-lab list names them");
+		die_with("generate needs a pattern; quire-lab list names them");
 	if (output == NULL && !text && isatty(STDOUT_FILENO))
-		die("a binary trace on a terminal: redirect it, or use --text or --output");
+		die_with("a binary trace on a terminal: redirect it, or use --text or --output");
 	trace_init(&t);
 	if (!trace_generate(&t, pattern, (uint32_t)pages, length, seed))
-		die("not enough memory for the trace");
+		die_with("not enough memory for the trace");
 	if (output != NULL && (f = fopen(output, "wb")) == NULL)
-		die("%s: %s", output, strerror(errno));
+		die_with("%s: %s", output, strerror(errno));
 	if (!trace_write(&t, f, text) || (f != stdout && fclose(f) != 0))
-		die("%s: %s", output != NULL ? output : "standard output", strerror(errno));
+		die_with("%s: %s", output != NULL ? output : "standard output", strerror(errno));
 	trace_free(&t);
 	return 0;
 }
@@ -332,7 +332,7 @@ static void find_plugin(char *path, size_t len)
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 
 	if (n < 0)
-		die("/proc/self/exe: %s", strerror(errno));
+		die_with("/proc/self/exe: %s", strerror(errno));
 	self[n] = '\0';
 	*strrchr(self, '/') = '\0';
 	for (unsigned i = 0; i < 2; i++) {
@@ -340,7 +340,7 @@ static void find_plugin(char *path, size_t len)
 		if (access(path, R_OK) == 0)
 			return;
 	}
-	die("no quire-trace.so beside %s: build it first", self);
+	die_with("no quire-trace.so beside %s: build it first", self);
 }
 
 static int trace_command(int argc, char **argv)
@@ -356,16 +356,16 @@ static int trace_command(int argc, char **argv)
 			break;
 		}
 		if (strcmp(argv[i], "--output") == 0)
-			output = value(argc, argv, &i);
+			output = option_value(argc, argv, &i);
 		else if (strcmp(argv[i], "--recent") == 0)
-			recent = number("--recent", value(argc, argv, &i), 64);
+			recent = parse_number("--recent", option_value(argc, argv, &i), 64);
 		else
-			die("trace has no option %s; see quire-lab --help", argv[i]);
+			die_with("trace has no option %s; see quire-lab --help", argv[i]);
 	}
 	if (output == NULL || i >= argc || args == NULL)
-		die("trace needs --output FILE and a program; see quire-lab --help");
+		die_with("trace needs --output FILE and a program; see quire-lab --help");
 	if (strchr(output, ',') != NULL || strlen(output) > 4000)
-		die("--output: '%.40s': no commas and no more than 4000 characters", output);
+		die_with("--output: '%.40s': no commas and no more than 4000 characters", output);
 	find_plugin(plugin, sizeof plugin);
 	(void)snprintf(with, sizeof with, "%s,out=%s,recent=%u", plugin, output, (unsigned)recent);
 	(void)personality(ADDR_NO_RANDOMIZE); /* the same run gives the same trace */
@@ -385,13 +385,14 @@ static int trace_command(int argc, char **argv)
 			found[0] = '\0';
 		}
 		if (found[0] == '\0')
-			die("'%s' was not found: give a path, or a name that is in PATH", argv[i]);
+			die_with(
+			    "'%s' was not found: give a path, or a name that is in PATH", argv[i]);
 		argv[i] = found;
 	}
 	for (; i < argc; i++)
 		args[n++] = argv[i];
 	(void)execvp(args[0], args);
-	die("qemu-x86_64 cannot be run (%s): apt install qemu-user", strerror(errno));
+	die_with("qemu-x86_64 cannot be run (%s): apt install qemu-user", strerror(errno));
 }
 
 /* ---- stat ---- */
@@ -412,14 +413,15 @@ static void stat_options(int argc, char **argv, struct stat_options *o, bool *cs
 		while (k < 5 && strcmp(argv[i], opts[k].name) != 0)
 			k++;
 		if (k < 5)
-			*opts[k].at = number(opts[k].name, value(argc, argv, &i), opts[k].most);
+			*opts[k].at =
+			    parse_number(opts[k].name, option_value(argc, argv, &i), opts[k].most);
 		else if (strcmp(argv[i], "--csv") == 0)
 			*csv = true;
 		else
-			die("stat does not know '%s'; see quire-lab --help", argv[i]);
+			die_with("stat does not know '%s'; see quire-lab --help", argv[i]);
 	}
 	if (o->text + o->shared + o->spaces * (o->data + o->heap) > STAT_PAGES)
-		die("more than %u pages altogether", STAT_PAGES);
+		die_with("more than %u pages altogether", STAT_PAGES);
 }
 
 static void stat_row(const char *name, const struct stat_space *s)
@@ -437,7 +439,7 @@ static int stat_command(int argc, char **argv)
 
 	stat_options(argc, argv, &o, &csv);
 	if (!stat_run(&o, &r))
-		die("not enough memory");
+		die_with("not enough memory");
 	if (csv)
 		printf("space,mapped,rss,pss\n");
 	else
@@ -466,7 +468,7 @@ static int stat_command(int argc, char **argv)
 	return 0;
 }
 
-static int list(void)
+static int print_lists(void)
 {
 	printf("policies:\n");
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
@@ -499,10 +501,10 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "stat") == 0)
 		return stat_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "list") == 0)
-		return list();
+		return print_lists();
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		fputs(usage, stdout);
 		return 0;
 	}
-	die("no command '%s'; see quire-lab --help", argv[1]);
+	die_with("no command '%s'; see quire-lab --help", argv[1]);
 }

@@ -44,7 +44,7 @@ static struct {
 static unsigned nrecent, keep = 1;
 
 /* Is it among the recent ones? Moves or puts it to the front. */
-static bool lately(uint64_t page, bool store)
+static bool note_recent(uint64_t page, bool store)
 {
 	bool known = false, written = store;
 	unsigned i = 0;
@@ -65,29 +65,29 @@ static bool lately(uint64_t page, bool store)
 	return known;
 }
 
-static void reference(unsigned cpu, uint32_t info, uint64_t va, void *arg)
+static void on_reference(unsigned cpu, uint32_t info, uint64_t va, void *arg)
 {
 	bool store = qemu_plugin_mem_is_store(info);
 	uint64_t page = va >> VM_PAGESHIFT, word = page << 1 | store;
 
 	pthread_mutex_lock(&lock);
-	if (out != NULL && !lately(page, store) && fwrite(&word, sizeof word, 1, out) != 1) {
+	if (out != NULL && !note_recent(page, store) && fwrite(&word, sizeof word, 1, out) != 1) {
 		fprintf(stderr, "quire-trace: the trace cannot be written: it ends here\n");
 		out = NULL;
 	}
 	pthread_mutex_unlock(&lock);
 }
 
-static void translated(uint64_t id, struct qemu_plugin_tb *tb)
+static void on_translation(uint64_t id, struct qemu_plugin_tb *tb)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
 
 	for (size_t i = 0; i < n; i++)
 		qemu_plugin_register_vcpu_mem_cb(
-		    qemu_plugin_tb_get_insn(tb, i), reference, 0, READS_AND_WRITES, NULL);
+		    qemu_plugin_tb_get_insn(tb, i), on_reference, 0, READS_AND_WRITES, NULL);
 }
 
-static void finished(uint64_t id, void *arg)
+static void on_program_exit(uint64_t id, void *arg)
 {
 	pthread_mutex_lock(&lock);
 	if (out != NULL && fclose(out) != 0)
@@ -116,7 +116,7 @@ EXPORT int qemu_plugin_install(uint64_t id, const struct qemu_info *info, int ar
 		    stderr, "quire-trace: cannot write %s\n", name != NULL ? name : "without out=");
 		return -1;
 	}
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
-	qemu_plugin_register_atexit_cb(id, finished, NULL);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+	qemu_plugin_register_atexit_cb(id, on_program_exit, NULL);
 	return 0;
 }

@@ -57,7 +57,7 @@ static void memory_close(struct memory *m)
 }
 
 /* The frame that was freed; PAGE_NIL: the policy found none. */
-static uint32_t evict(struct memory *m)
+static uint32_t evict_page(struct memory *m)
 {
 	for (unsigned rounds = 0; rounds < 2;) {
 		enum pol_ask ask;
@@ -100,7 +100,7 @@ bool replay(const struct policy_ops *ops, const struct trace *t, uint32_t frames
 		m.m_known[page] = 1;
 		if (m.m_used < frames) {
 			f = m.m_used++;
-		} else if ((f = evict(&m)) == PAGE_NIL) {
+		} else if ((f = evict_page(&m)) == PAGE_NIL) {
 			ok = false;
 			break;
 		} else {
@@ -119,9 +119,9 @@ bool replay(const struct policy_ops *ops, const struct trace *t, uint32_t frames
 
 /* ---- prefetch ---- */
 /* Brings the page in; false: no victim. */
-static bool bring(struct memory *m, uint32_t page, bool prefetched, struct prefetch_result *r)
+static bool bring_in(struct memory *m, uint32_t page, bool prefetched, struct prefetch_result *r)
 {
-	uint32_t f = m->m_used < m->m_frames ? m->m_used++ : evict(m);
+	uint32_t f = m->m_used < m->m_frames ? m->m_used++ : evict_page(m);
 
 	if (f == PAGE_NIL)
 		return false;
@@ -143,7 +143,7 @@ static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx,
 		if (page == PAGE_NIL || m->m_frame[page] != PAGE_NIL)
 			continue;
 		r->issued++;
-		if (!bring(m, page, true, r))
+		if (!bring_in(m, page, true, r))
 			return false;
 	}
 	return true;
@@ -157,7 +157,7 @@ static bool in_memory(const struct memory *m, const struct trace *t, uint64_t id
 }
 
 /* What is in memory around it, as the core tells the prefetcher. */
-static struct pf_plan neighbours(const struct memory *m, const struct trace *t, uint64_t idx)
+static struct pf_plan count_neighbours(const struct memory *m, const struct trace *t, uint64_t idx)
 {
 	unsigned n = 0;
 
@@ -180,7 +180,8 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 	for (uint64_t i = 0; ok && i < t->t_len; i++) {
 		uint32_t page = t->t_page[i], f = m.m_frame[page];
 		uint64_t idx = t->t_addr[page];
-		struct pf_plan pl = f == PAGE_NIL ? neighbours(&m, t, idx) : (struct pf_plan){ 0 };
+		struct pf_plan pl =
+		    f == PAGE_NIL ? count_neighbours(&m, t, idx) : (struct pf_plan){ 0 };
 		bool miss = f == PAGE_NIL,
 		     first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
 
@@ -188,7 +189,7 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 			r->misses++;
 			(void)ops->pol_miss(m.m_state, page, m.m_known[page] == 0);
 			m.m_known[page] = 1;
-			ok = bring(&m, page, false, r);
+			ok = bring_in(&m, page, false, r);
 		} else {
 			ops->pol_touch(m.m_state, &m.m_page[f]);
 			m.m_page[f].p_flags = 0;
@@ -214,7 +215,7 @@ struct min {
 	uint32_t n_len;
 };
 
-static void put(struct min *m, uint32_t place, uint32_t page)
+static void heap_put(struct min *m, uint32_t place, uint32_t page)
 {
 	m->n_heap[place] = page;
 	m->n_place[page] = place;
@@ -225,8 +226,8 @@ static void sift_up(struct min *m, uint32_t i)
 	uint32_t page = m->n_heap[i];
 
 	for (; i > 0 && m->n_when[m->n_heap[(i - 1) / 2]] < m->n_when[page]; i = (i - 1) / 2)
-		put(m, i, m->n_heap[(i - 1) / 2]);
-	put(m, i, page);
+		heap_put(m, i, m->n_heap[(i - 1) / 2]);
+	heap_put(m, i, page);
 }
 
 static void sift_down(struct min *m, uint32_t i)
@@ -243,10 +244,10 @@ static void sift_down(struct min *m, uint32_t i)
 			child++;
 		if (m->n_when[m->n_heap[child]] <= m->n_when[page])
 			break;
-		put(m, i, m->n_heap[child]);
+		heap_put(m, i, m->n_heap[child]);
 		i = child;
 	}
-	put(m, i, page);
+	heap_put(m, i, page);
 }
 
 static bool min_open(struct min *m, const struct trace *t, uint32_t frames)
@@ -291,7 +292,7 @@ bool replay_min(const struct trace *t, uint32_t frames, struct replay_result *r)
 		} else {
 			r->misses++;
 			if (m.n_len < frames) {
-				put(&m, m.n_len, page);
+				heap_put(&m, m.n_len, page);
 				sift_up(&m, m.n_len++);
 			} else {
 				uint32_t victim = m.n_heap[0];
@@ -299,7 +300,7 @@ bool replay_min(const struct trace *t, uint32_t frames, struct replay_result *r)
 				r->writes += dirty[victim];
 				dirty[victim] = false;
 				m.n_place[victim] = PAGE_NIL;
-				put(&m, 0, page);
+				heap_put(&m, 0, page);
 				sift_down(&m, 0);
 			}
 		}

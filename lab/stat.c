@@ -35,14 +35,14 @@ struct scene {
 	struct as *as[STAT_SPACES];
 };
 
-static bool map(struct as *as, vaddr_t va, uint64_t pages, struct segvn_args a)
+static bool map_range(struct as *as, vaddr_t va, uint64_t pages, struct segvn_args a)
 {
 	a.sa_maxprot = RW | PROT_X;
 	return pages == 0 || as_map(as, va, vm_ptob(pages), segvn_create, &a) == VM_OK;
 }
 
 /* A byte of each page. */
-static bool touch(struct scene *s, struct as *as, vaddr_t va, uint64_t pages, bool write)
+static bool touch_pages(struct scene *s, struct as *as, vaddr_t va, uint64_t pages, bool write)
 {
 	uint8_t byte = 1;
 	enum vm_err e = VM_OK;
@@ -53,7 +53,7 @@ static bool touch(struct scene *s, struct as *as, vaddr_t va, uint64_t pages, bo
 	return e == VM_OK;
 }
 
-static bool program(struct scene *s, struct as **asp)
+static bool start_program(struct scene *s, struct as **asp)
 {
 	const struct stat_options *o = s->o;
 	voff_t data = vm_ptob(o->text);
@@ -62,28 +62,31 @@ static bool program(struct scene *s, struct as **asp)
 	if (as_alloc(s->vm, 0x10000, (vaddr_t)1 << 40, asp) != VM_OK)
 		return false;
 	as = *asp;
-	return map(as, TEXT_AT, o->text,
+	return map_range(as, TEXT_AT, o->text,
 		   (struct segvn_args){ .sa_vnode = s->image, .sa_prot = PROT_R | PROT_X }) &&
-	    map(as, DATA_AT, o->data,
+	    map_range(as, DATA_AT, o->data,
 		(struct segvn_args){ .sa_vnode = s->image, .sa_off = data, .sa_prot = RW }) &&
-	    map(as, HEAP_AT, o->heap, (struct segvn_args){ .sa_prot = RW }) &&
-	    map(as, SHARED_AT, o->shared,
+	    map_range(as, HEAP_AT, o->heap, (struct segvn_args){ .sa_prot = RW }) &&
+	    map_range(as, SHARED_AT, o->shared,
 		(struct segvn_args){
 		    .sa_amp = s->shared, .sa_prot = RW, .sa_flags = SEGVN_SHARED }) &&
-	    touch(s, as, TEXT_AT, o->text, false) && touch(s, as, DATA_AT, o->data, false) &&
-	    touch(s, as, DATA_AT, o->data / 4, true) && touch(s, as, HEAP_AT, o->heap, true) &&
-	    touch(s, as, SHARED_AT, o->shared, true);
+	    touch_pages(s, as, TEXT_AT, o->text, false) &&
+	    touch_pages(s, as, DATA_AT, o->data, false) &&
+	    touch_pages(s, as, DATA_AT, o->data / 4, true) &&
+	    touch_pages(s, as, HEAP_AT, o->heap, true) &&
+	    touch_pages(s, as, SHARED_AT, o->shared, true);
 }
 
 /* The child reads what it has, so that its translations are there, and writes a quarter of its heap. */
-static bool forked(struct scene *s, struct as *parent, struct as **asp)
+static bool fork_program(struct scene *s, struct as *parent, struct as **asp)
 {
 	const struct stat_options *o = s->o;
 
-	return as_dup(parent, asp) == VM_OK && touch(s, *asp, TEXT_AT, o->text, false) &&
-	    touch(s, *asp, DATA_AT, o->data, false) && touch(s, *asp, HEAP_AT, o->heap, false) &&
-	    touch(s, *asp, HEAP_AT, o->heap / 4, true) &&
-	    touch(s, *asp, SHARED_AT, o->shared, false);
+	return as_dup(parent, asp) == VM_OK && touch_pages(s, *asp, TEXT_AT, o->text, false) &&
+	    touch_pages(s, *asp, DATA_AT, o->data, false) &&
+	    touch_pages(s, *asp, HEAP_AT, o->heap, false) &&
+	    touch_pages(s, *asp, HEAP_AT, o->heap / 4, true) &&
+	    touch_pages(s, *asp, SHARED_AT, o->shared, false);
 }
 
 struct frames {
@@ -102,15 +105,15 @@ static void count_frame(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 	f->seen[pfn] = 1;
 }
 
-static bool run(struct scene *s, struct stat_result *r)
+static bool run_scene(struct scene *s, struct stat_result *r)
 {
 	const struct stat_options *o = s->o;
 	struct frames f = { calloc(mach_caps(s->m)->mc_nframes, 1), 0 };
 	bool ok = f.seen != NULL;
 
 	for (unsigned i = 0; i < o->spaces && ok; i++)
-		ok = i > 0 && i == o->spaces - 1 ? forked(s, s->as[0], &s->as[i])
-						 : program(s, &s->as[i]);
+		ok = i > 0 && i == o->spaces - 1 ? fork_program(s, s->as[0], &s->as[i])
+						 : start_program(s, &s->as[i]);
 	for (unsigned i = 0; i < o->spaces && ok; i++) {
 		struct as_usage u;
 
@@ -143,7 +146,7 @@ static bool set_up(struct scene *s)
 bool stat_run(const struct stat_options *o, struct stat_result *r)
 {
 	struct scene s = { .o = o };
-	bool ok = set_up(&s) && run(&s, r);
+	bool ok = set_up(&s) && run_scene(&s, r);
 
 	for (unsigned i = 0; i < o->spaces; i++)
 		if (s.as[i] != NULL)

@@ -19,7 +19,7 @@ void trace_free(struct trace *t)
 	trace_init(t);
 }
 
-static bool grow(void **p, size_t n, size_t size)
+static bool grow_array(void **p, size_t n, size_t size)
 {
 	void *q = reallocarray(*p, n, size);
 
@@ -28,7 +28,7 @@ static bool grow(void **p, size_t n, size_t size)
 	return q != NULL;
 }
 
-static uint32_t *bucket(const struct trace *t, uint64_t page)
+static uint32_t *hash_bucket(const struct trace *t, uint64_t page)
 {
 	uint64_t h = (page ^ page >> 29) * 0xbf58476d1ce4e5b9u;
 	uint32_t i = (uint32_t)(h >> 32) & (t->t_hashcap - 1);
@@ -40,19 +40,19 @@ static uint32_t *bucket(const struct trace *t, uint64_t page)
 
 uint32_t trace_find(const struct trace *t, uint64_t page)
 {
-	return t->t_hashcap == 0 ? NONE : *bucket(t, page);
+	return t->t_hashcap == 0 ? NONE : *hash_bucket(t, page);
 }
 
-static bool rehash(struct trace *t)
+static bool grow_hash(struct trace *t)
 {
 	uint32_t cap = t->t_hashcap == 0 ? 1024 : t->t_hashcap * 2;
 
-	if (cap == 0 || !grow((void **)&t->t_hash, cap, sizeof *t->t_hash))
+	if (cap == 0 || !grow_array((void **)&t->t_hash, cap, sizeof *t->t_hash))
 		return false;
 	t->t_hashcap = cap;
 	memset(t->t_hash, 0xff, sizeof *t->t_hash * cap);
 	for (uint32_t i = 0; i < t->t_npages; i++)
-		*bucket(t, t->t_addr[i]) = i;
+		*hash_bucket(t, t->t_addr[i]) = i;
 	return true;
 }
 
@@ -63,19 +63,19 @@ bool trace_add(struct trace *t, uint64_t page, bool write)
 	if (t->t_len == t->t_cap) {
 		uint64_t cap = t->t_cap == 0 ? 4096 : t->t_cap * 2;
 
-		if (!grow((void **)&t->t_page, cap, sizeof *t->t_page) ||
-		    !grow((void **)&t->t_write, cap, 1))
+		if (!grow_array((void **)&t->t_page, cap, sizeof *t->t_page) ||
+		    !grow_array((void **)&t->t_write, cap, 1))
 			return false;
 		t->t_cap = cap;
 	}
-	if (t->t_npages >= t->t_hashcap / 2 && !rehash(t))
+	if (t->t_npages >= t->t_hashcap / 2 && !grow_hash(t))
 		return false;
-	b = bucket(t, page);
+	b = hash_bucket(t, page);
 	if (*b == NONE) {
 		if (t->t_npages == t->t_addrcap) {
 			uint32_t cap = t->t_addrcap == 0 ? 1024 : t->t_addrcap * 2;
 
-			if (!grow((void **)&t->t_addr, cap, sizeof *t->t_addr))
+			if (!grow_array((void **)&t->t_addr, cap, sizeof *t->t_addr))
 				return false;
 			t->t_addrcap = cap;
 		}
@@ -212,6 +212,13 @@ bool trace_read(struct trace *t, FILE *f, enum trace_format format, char *why, s
 	return ok;
 }
 
+static bool write_reference(FILE *f, uint64_t w, bool text)
+{
+	if (text)
+		return fprintf(f, "%" PRIu64 "%s\n", w >> 1, (w & 1) != 0 ? " w" : "") >= 0;
+	return fwrite(&w, 8, 1, f) == 1;
+}
+
 bool trace_write(const struct trace *t, FILE *f, bool text)
 {
 	if (!text && fwrite(TRACE_MAGIC, 1, 8, f) != 8)
@@ -219,8 +226,7 @@ bool trace_write(const struct trace *t, FILE *f, bool text)
 	for (uint64_t i = 0; i < t->t_len; i++) {
 		uint64_t w = t->t_addr[t->t_page[i]] << 1 | t->t_write[i];
 
-		if (text ? fprintf(f, "%" PRIu64 "%s\n", w >> 1, (w & 1) != 0 ? " w" : "") < 0
-			 : fwrite(&w, 8, 1, f) != 1)
+		if (!write_reference(f, w, text))
 			return false;
 	}
 	return fflush(f) == 0;

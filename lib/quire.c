@@ -79,7 +79,7 @@ static int error_of(enum vm_err e)
 	}
 }
 
-static int answer(int error)
+static int set_errno(int error)
 {
 	if (error == 0)
 		return 0;
@@ -88,7 +88,7 @@ static int answer(int error)
 }
 
 /* ---- entry ---- */
-static void block(sigset_t *old)
+static void block_signals(sigset_t *old)
 {
 	sigset_t all;
 
@@ -96,18 +96,18 @@ static void block(sigset_t *old)
 	(void)pthread_sigmask(SIG_SETMASK, &all, old);
 }
 
-static void unblock(const sigset_t *old) { (void)pthread_sigmask(SIG_SETMASK, old, NULL); }
+static void restore_signals(const sigset_t *old) { (void)pthread_sigmask(SIG_SETMASK, old, NULL); }
 
-static void enter(struct quire *q, sigset_t *old)
+static void enter_quire(struct quire *q, sigset_t *old)
 {
-	block(old);
+	block_signals(old);
 	(void)pthread_mutex_lock(&q->q_lock);
 }
 
-static void leave(struct quire *q, const sigset_t *old)
+static void leave_quire(struct quire *q, const sigset_t *old)
 {
 	(void)pthread_mutex_unlock(&q->q_lock);
-	unblock(old);
+	restore_signals(old);
 }
 
 /* Aligned and not wrapping: *len is rounded up. */
@@ -142,7 +142,10 @@ static void store_start(struct vnode *vp, struct vm_io *io)
 		if (rc != 0)
 			break;
 	}
-	io->io_err = rc == 0 ? VM_OK : rc == ENOSPC && io->io_op == VM_IO_WRITE ? VM_NOSWAP : VM_IO;
+	if (rc == 0)
+		io->io_err = VM_OK;
+	else
+		io->io_err = rc == ENOSPC && io->io_op == VM_IO_WRITE ? VM_NOSWAP : VM_IO;
 	io->io_done(io);
 }
 
@@ -185,7 +188,7 @@ static const struct vnode_ops store_ops = {
 };
 
 /* ---- open and close ---- */
-static bool known(const struct quire_config *c)
+static bool names_known(const struct quire_config *c)
 {
 	return (c->policy == NULL || policy_find(c->policy) != NULL) &&
 	    (c->prefetch == NULL || prefetch_find(c->prefetch) != NULL);
@@ -197,9 +200,9 @@ static bool config_ok(const struct quire_config *c)
 	    c->window >= 1ull << 46)
 		return false;
 	if (c->store == NULL)
-		return known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX &&
+		return names_known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX &&
 		    c->promise <= MEMORY_MAX;
-	return known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL &&
+	return names_known(c) && c->pool == 0 && c->promise == 0 && c->store->read != NULL &&
 	    c->store->write != NULL && c->store->slots > 0;
 }
 
@@ -285,7 +288,7 @@ static int open_store(struct quire *q, const struct quire_config *c)
 	return rc;
 }
 
-static int build(struct quire *q, const struct quire_config *c)
+static int build_system(struct quire *q, const struct quire_config *c)
 {
 	struct linux_config lc = { .frames = (pfn_t)vm_btop(c->memory),
 		.inline_faults = true,
@@ -306,7 +309,7 @@ static int build(struct quire *q, const struct quire_config *c)
 	return rc != 0 ? rc : open_window(q, c->window);
 }
 
-static void destroy(struct quire *q)
+static void destroy_system(struct quire *q)
 {
 	if (q->q_spaced)
 		linux_space_remove(q->q_mach, q->q_as, (uint64_t)q->q_window, q->q_windowlen);
@@ -340,32 +343,32 @@ int quire_open(const struct quire_config *config, struct quire **qp)
 	int rc;
 
 	if (config == NULL || qp == NULL || config->size == 0 || config->size > sizeof c)
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	memcpy(&c, config, config->size);
 	if (!config_ok(&c))
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	q = calloc(1, sizeof *q);
 	if (q == NULL)
-		return answer(ENOMEM);
+		return set_errno(ENOMEM);
 	q->q_swapfd = -1;
 	(void)pthread_mutex_init(&q->q_lock, NULL);
-	block(&old);
-	rc = build(q, &c);
+	block_signals(&old);
+	rc = build_system(q, &c);
 	if (rc != 0)
-		destroy(q);
-	unblock(&old);
+		destroy_system(q);
+	restore_signals(&old);
 	if (rc == 0)
 		*qp = q;
-	return answer(rc);
+	return set_errno(rc);
 }
 
 int quire_close(struct quire *q)
 {
 	sigset_t old;
 
-	block(&old);
-	destroy(q);
-	unblock(&old);
+	block_signals(&old);
+	destroy_system(q);
+	restore_signals(&old);
 	return 0;
 }
 
@@ -461,7 +464,7 @@ static int map_args_ok(const void *addr, size_t *len, int prot, int flags, off_t
 }
 
 /* Where it goes. q_lock. */
-static int place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at)
+static int choose_place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at)
 {
 	uint64_t base = (uint64_t)q->q_window;
 	enum vm_err e;
@@ -505,7 +508,7 @@ static int map_locked(
 	else if ((rc = file_get(
 		      q, fd, prot, (flags & MAP_SHARED) != 0, &sa.sa_vnode, &sa.sa_maxprot)) != 0)
 		return rc;
-	rc = place(q, addr, len, flags, at);
+	rc = choose_place(q, addr, len, flags, at);
 	if (rc == 0)
 		rc = error_of(as_map(q->q_as, *at, len, segvn_create, &sa));
 	if (sa.sa_vnode != NULL)
@@ -520,9 +523,9 @@ void *quire_map(struct quire *q, void *addr, size_t len, int prot, int flags, in
 	sigset_t old;
 
 	if (rc == 0) {
-		enter(q, &old);
+		enter_quire(q, &old);
 		rc = map_locked(q, addr, len, prot, flags, fd, off, &at);
-		leave(q, &old);
+		leave_quire(q, &old);
 	}
 	if (rc == 0 && (flags & MAP_POPULATE) != 0 && prot != PROT_NONE)
 		(void)quire_advise(q, (void *)at, len,
@@ -540,11 +543,11 @@ int quire_unmap(struct quire *q, void *addr, size_t len)
 	enum vm_err e;
 
 	if (!range_ok(addr, &len) || !in_window(q, addr, len))
-		return answer(EINVAL);
-	enter(q, &old);
+		return set_errno(EINVAL);
+	enter_quire(q, &old);
 	e = as_unmap(q->q_as, (vaddr_t)addr, len);
-	leave(q, &old);
-	return answer(error_of(e));
+	leave_quire(q, &old);
+	return set_errno(error_of(e));
 }
 
 int quire_protect(struct quire *q, void *addr, size_t len, int prot)
@@ -553,14 +556,14 @@ int quire_protect(struct quire *q, void *addr, size_t len, int prot)
 	enum vm_err e;
 
 	if (!range_ok(addr, &len) || (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0)
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if ((prot & PROT_EXEC) != 0)
-		return answer(EACCES);
-	enter(q, &old);
+		return set_errno(EACCES);
+	enter_quire(q, &old);
 	e = in_window(q, addr, len) ? as_setprot(q->q_as, (vaddr_t)addr, len, core_prot(prot))
 				    : VM_NOMAP;
-	leave(q, &old);
-	return answer(error_of(e));
+	leave_quire(q, &old);
+	return set_errno(error_of(e));
 }
 
 static bool advice_of(int advice, enum advice *a)
@@ -587,15 +590,17 @@ int quire_advise(struct quire *q, void *addr, size_t len, int advice)
 	enum vm_err e;
 
 	if (!range_ok(addr, &len) || !advice_of(advice, &a))
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if (!in_window(q, addr, len))
-		return answer(ENOMEM);
-	block(&old);
+		return set_errno(ENOMEM);
+	block_signals(&old);
 	e = as_advise(q->q_as, (vaddr_t)addr, len, a);
-	unblock(&old);
-	return answer(e == VM_PROT ? EINVAL
-		: e == VM_EOF      ? EFAULT
-				   : error_of(e)); /* populating: as Linux has it */
+	restore_signals(&old);
+	switch (e) { /* populating: as Linux has it */
+	case VM_PROT: return set_errno(EINVAL);
+	case VM_EOF: return set_errno(EFAULT);
+	default: return set_errno(error_of(e));
+	}
 }
 
 int quire_sync(struct quire *q, void *addr, size_t len, int flags)
@@ -607,13 +612,13 @@ int quire_sync(struct quire *q, void *addr, size_t len, int flags)
 
 	if (!range_ok(addr, &len) || (flags & ~(MS_SYNC | MS_ASYNC | MS_INVALIDATE)) != 0 ||
 	    (flags & (MS_SYNC | MS_ASYNC)) == (MS_SYNC | MS_ASYNC))
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if (!in_window(q, addr, len))
-		return answer(ENOMEM);
-	block(&old);
+		return set_errno(ENOMEM);
+	block_signals(&old);
 	e = as_sync(q->q_as, (vaddr_t)addr, len, f);
-	unblock(&old);
-	return answer(error_of(e));
+	restore_signals(&old);
+	return set_errno(error_of(e));
 }
 
 /* ---- keeping pages ---- */
@@ -624,13 +629,13 @@ static int lock_op(
 	enum vm_err e;
 
 	if (!range_ok(addr, &len))
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if (!in_window(q, addr, len))
-		return answer(ENOMEM);
-	block(&old);
+		return set_errno(ENOMEM);
+	block_signals(&old);
 	e = op(q->q_as, (vaddr_t)addr, len);
-	unblock(&old);
-	return answer(e == VM_PROT || e == VM_EOF ? ENOMEM : error_of(e));
+	restore_signals(&old);
+	return set_errno(e == VM_PROT || e == VM_EOF ? ENOMEM : error_of(e));
 }
 
 int quire_lock(struct quire *q, void *addr, size_t len) { return lock_op(q, addr, len, as_lock); }
@@ -647,13 +652,13 @@ static int pin_op(
 	enum vm_err e;
 
 	if (len == 0)
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if (len > q->q_windowlen || !in_window(q, (const void *)from, vm_page_round(in + len)))
-		return answer(EFAULT);
-	block(&old);
+		return set_errno(EFAULT);
+	block_signals(&old);
 	e = as_fault(q->q_as, from, vm_page_round(in + len), type, for_write ? S_WRITE : S_READ);
-	unblock(&old);
-	return answer(e == VM_NOMAP || e == VM_PROT ? EFAULT : error_of(e));
+	restore_signals(&old);
+	return set_errno(e == VM_NOMAP || e == VM_PROT ? EFAULT : error_of(e));
 }
 
 int quire_pin(struct quire *q, const void *addr, size_t len, int for_write)
@@ -672,19 +677,19 @@ int quire_incore(struct quire *q, void *addr, size_t len, unsigned char *vec)
 	uint8_t part[VEC_PAGES];
 
 	if (!range_ok(addr, &len))
-		return answer(EINVAL);
+		return set_errno(EINVAL);
 	if (!in_window(q, addr, len))
-		return answer(ENOMEM);
+		return set_errno(ENOMEM);
 	for (uint64_t done = 0, n; done < vm_btop(len); done += n) {
 		sigset_t old;
 		enum vm_err e;
 
 		n = vm_btop(len) - done < VEC_PAGES ? vm_btop(len) - done : VEC_PAGES;
-		block(&old);
+		block_signals(&old);
 		e = as_incore(q->q_as, (vaddr_t)addr + vm_ptob(done), vm_ptob(n), part);
-		unblock(&old);
+		restore_signals(&old);
 		if (e != VM_OK)
-			return answer(error_of(e));
+			return set_errno(error_of(e));
 		for (uint64_t i = 0; i < n; i++)
 			vec[done + i] =
 			    part[i] & (QUIRE_IN_MEMORY | QUIRE_IN_LOCKED | QUIRE_IN_STORE);
@@ -706,13 +711,13 @@ int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 	sigset_t old;
 
 	if (size == 0 || out == NULL)
-		return answer(EINVAL);
-	block(&old);
+		return set_errno(EINVAL);
+	block_signals(&old);
 	vm_usage(q->q_vm, &vu);
 	as_usage(q->q_as, &au);
 	if (q->q_haspool)
 		pool_stats(&q->q_pool, &ps);
-	unblock(&old);
+	restore_signals(&old);
 	st = (struct quire_stats){
 		.faults = s->fault,
 		.faults_failed = s->fault_err + s->fault_nomap,
@@ -746,8 +751,8 @@ unsigned quire_check(struct quire *q, void (*report)(void *, const char *), void
 	sigset_t old;
 	unsigned n;
 
-	block(&old);
+	block_signals(&old);
 	n = vm_check(q->q_vm, report, arg);
-	unblock(&old);
+	restore_signals(&old);
 	return n;
 }

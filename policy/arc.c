@@ -46,13 +46,13 @@ static void arc_resize(void *state, pfn_t room)
 		a->a_p = room;
 }
 
-static uint32_t ratio(uint32_t other, uint32_t own)
+static uint32_t step_ratio(uint32_t other, uint32_t own)
 {
 	return own == 0 || own >= other ? 1 : other / own;
 }
 
 /* Room on the lists for a page of no history (case IV), before the replacement. */
-static void trim(struct arc *a)
+static void trim_lists(struct arc *a)
 {
 	struct pol_base *b = &a->a_base;
 	struct ghosts *g = &a->a_ghosts;
@@ -81,15 +81,15 @@ static bool arc_miss(void *state, uint64_t id, bool fresh)
 		i = 0;
 	}
 	if (i == 0) {
-		trim(a);
+		trim_lists(a);
 		return false;
 	}
 	a->a_no_ghost = false;
 	if (g->gs_ghost[i].g_list == B1) {
-		d = ratio(ghosts_len(g, B2), ghosts_len(g, B1));
+		d = step_ratio(ghosts_len(g, B2), ghosts_len(g, B1));
 		a->a_p = a->a_p + d > a->a_base.b_room ? a->a_base.b_room : a->a_p + d;
 	} else {
-		d = ratio(ghosts_len(g, B1), ghosts_len(g, B2));
+		d = step_ratio(ghosts_len(g, B1), ghosts_len(g, B2));
 		a->a_p = a->a_p < d ? 0 : a->a_p - d;
 		a->a_in_b2 = true;
 	}
@@ -104,7 +104,7 @@ static void arc_insert(void *state, struct page *pp, uint64_t id, bool prefetche
 	if (i != 0)
 		ghosts_drop(&a->a_ghosts, i);
 	if (prefetched)
-		trim(a);
+		trim_lists(a);
 	a->a_in_b2 = a->a_no_ghost = false;
 	base_insert(&a->a_base, pp, i != 0 && !prefetched ? T2 : T1);
 	base_set_own(pp, i != 0 && !prefetched ? OWN_T2 : 0);
@@ -124,7 +124,7 @@ static void arc_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 }
 
 /* REPLACE of the paper. */
-static struct page *pick(void *state, bool *aging)
+static struct page *arc_pick(void *state, bool *aging)
 {
 	struct arc *a = state;
 	struct pol_base *b = &a->a_base;
@@ -136,20 +136,20 @@ static struct page *pick(void *state, bool *aging)
 	return base_head(b, T2);
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
+static void arc_decide(void *state, struct page *pp, bool referenced)
 {
 	base_move(&((struct arc *)state)->a_base, pp, T2);
 	base_set_own(pp, OWN_T2);
 }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = arc_pick, .in_decide = arc_decide };
 
 static void arc_touch(void *state, struct page *pp)
 {
 	struct arc *a = state;
 
 	if (!base_touch(&a->a_base, a, &inner, pp))
-		decide(a, pp, true);
+		arc_decide(a, pp, true);
 }
 
 static struct page *arc_next(void *state, enum pol_ask *ask)

@@ -67,7 +67,7 @@ uint32_t base_pages(const struct pol_base *b)
 	return n;
 }
 
-static void progress(struct pol_base *b)
+static void note_progress(struct pol_base *b)
 {
 	b->b_steps = 0;
 	b->b_probe = 0;
@@ -79,14 +79,14 @@ void base_insert(struct pol_base *b, struct page *pp, unsigned queue)
 	base_push(b, pp, queue);
 	if (b->b_spread < b->b_room >> SPREAD_SHIFT)
 		b->b_spread++;
-	progress(b);
+	note_progress(b);
 }
 
 void base_remove(struct pol_base *b, struct page *pp)
 {
 	base_take(b, pp);
 	pp->p_polstate = 0;
-	progress(b);
+	note_progress(b);
 }
 
 struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
@@ -97,7 +97,7 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 	*ask = POL_ASK_EVICT;
 	while (b->b_left == 0 || base_head(b, b->b_probe) == NULL) {
 		if (++b->b_probe >= PQ_LEAVING) {
-			progress(b);
+			note_progress(b);
 			return NULL;
 		}
 		b->b_left = 2 *
@@ -114,7 +114,7 @@ static bool by_faults(const struct pol_base *b)
 }
 
 /* How many pages wait on standby before the first of them is looked at. */
-static uint32_t spread(const struct pol_base *b, uint32_t all)
+static uint32_t standby_spread(const struct pol_base *b, uint32_t all)
 {
 	uint32_t most = all >> SPREAD_SHIFT;
 
@@ -132,7 +132,8 @@ static enum pol_ask choose_ask(const struct pol_base *b, const struct page *pp, 
 {
 	if (b->b_aging || b->b_refs == POL_REFS_FAULTS || is_new(b, pp))
 		return POL_ASK_AGE;
-	return b->b_refs == POL_REFS_WRITES && spread(b, all) > 0 ? POL_ASK_TEST : POL_ASK_EVICT;
+	return b->b_refs == POL_REFS_WRITES && standby_spread(b, all) > 0 ? POL_ASK_TEST
+									  : POL_ASK_EVICT;
 }
 
 /* Does a candidate of which that was found wait on standby? */
@@ -144,7 +145,7 @@ static bool stands_by(const struct pol_base *b, const struct page *pp, bool refe
 }
 
 /* Found in use when it was last asked. Doubt comes by chance, so that pages that came together do not all fault together. */
-static bool trusted(struct pol_base *b, struct page *pp)
+static bool is_trusted(struct pol_base *b, struct page *pp)
 {
 	if (!by_faults(b) || (pp->p_polstate & PS_TRUST) == 0)
 		return false;
@@ -168,10 +169,10 @@ struct page *base_next(
 	b->b_aging = b->b_testing = false;
 	if (base_len(b, PQ_COLD) > 0)
 		return base_head(b, PQ_COLD);
-	if (standby > spread(b, all))
+	if (standby > standby_spread(b, all))
 		return base_head(b, PQ_STANDBY);
 	for (struct page *pp; looks-- > 0 && (pp = in->in_pick(state, &b->b_aging)) != NULL;) {
-		if ((pp->p_polstate & PS_REF) != 0 || trusted(b, pp)) {
+		if ((pp->p_polstate & PS_REF) != 0 || is_trusted(b, pp)) {
 			pp->p_polstate &= (uint8_t)~PS_REF;
 			in->in_decide(state, pp, true);
 		} else if (b->b_aging &&

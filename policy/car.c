@@ -50,7 +50,7 @@ static bool car_miss(void *state, uint64_t id, bool fresh)
 	return ghosts_find(&c->c_ghosts, id) != 0;
 }
 
-static void adapt(struct car *c, bool b1)
+static void adapt_target(struct car *c, bool b1)
 {
 	uint32_t own = ghosts_len(&c->c_ghosts, b1 ? B1 : B2),
 		 other = ghosts_len(&c->c_ghosts, b1 ? B2 : B1);
@@ -63,7 +63,7 @@ static void adapt(struct car *c, bool b1)
 }
 
 /* Room on the lists for a page of no history. */
-static void trim(struct car *c)
+static void trim_lists(struct car *c)
 {
 	struct pol_base *b = &c->c_base;
 	struct ghosts *g = &c->c_ghosts;
@@ -82,11 +82,11 @@ static void car_insert(void *state, struct page *pp, uint64_t id, bool prefetche
 	bool t2 = i != 0 && !prefetched;
 
 	if (t2)
-		adapt(c, c->c_ghosts.gs_ghost[i].g_list == B1);
+		adapt_target(c, c->c_ghosts.gs_ghost[i].g_list == B1);
 	if (i != 0)
 		ghosts_drop(&c->c_ghosts, i);
 	else
-		trim(c);
+		trim_lists(c);
 	base_insert(&c->c_base, pp, t2 ? T2 : T1);
 	base_set_own(pp, t2 ? OWN_T2 : 0);
 }
@@ -103,7 +103,7 @@ static void car_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 	(void)ghosts_add(&c->c_ghosts, t2 ? B2 : B1, id, 0);
 }
 
-static struct page *pick(void *state, bool *aging)
+static struct page *car_pick(void *state, bool *aging)
 {
 	struct car *c = state;
 	struct pol_base *b = &c->c_base;
@@ -114,13 +114,13 @@ static struct page *pick(void *state, bool *aging)
 	return base_head(b, T2);
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
+static void car_decide(void *state, struct page *pp, bool referenced)
 {
 	base_move(&((struct car *)state)->c_base, pp, T2);
 	base_set_own(pp, OWN_T2);
 }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = car_pick, .in_decide = car_decide };
 
 static void car_touch(void *state, struct page *pp)
 {

@@ -112,7 +112,7 @@ static void unlink_node(struct clockpro *p, uint32_t n)
 		p->p_hand_test = next;
 }
 
-static void forget(struct clockpro *p, uint32_t ghost)
+static void forget_ghost(struct clockpro *p, uint32_t ghost)
 {
 	unlink_node(p, p->p_nframes + ghost);
 	ghosts_drop(&p->p_ghosts, ghost);
@@ -137,7 +137,7 @@ static bool end_test(struct clockpro *p, uint32_t n)
 
 	if (pp == NULL) {
 		fewer_cold(p);
-		forget(p, n - p->p_nframes);
+		forget_ghost(p, n - p->p_nframes);
 		return false;
 	}
 	if ((base_own(pp) & OWN_TEST) != 0) {
@@ -206,7 +206,7 @@ static void run_hot(struct clockpro *p)
 	}
 }
 
-static struct page *pick(void *state, bool *aging)
+static struct page *clockpro_pick(void *state, bool *aging)
 {
 	struct clockpro *p = state;
 
@@ -223,7 +223,7 @@ static struct page *pick(void *state, bool *aging)
 	}
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
+static void clockpro_decide(void *state, struct page *pp, bool referenced)
 {
 	struct clockpro *p = state;
 	uint32_t n = node_of(p, pp);
@@ -249,7 +249,7 @@ static void decide(void *state, struct page *pp, bool referenced)
 	run_hot(p);
 }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = clockpro_pick, .in_decide = clockpro_decide };
 
 /* ---- the interface ---- */
 static void cp_resize(void *state, pfn_t room)
@@ -274,7 +274,7 @@ static bool cp_miss(void *state, uint64_t id, bool fresh)
 	uint32_t i = ghosts_find(&p->p_ghosts, id);
 
 	if (i != 0 && fresh) {
-		forget(p, i);
+		forget_ghost(p, i);
 		i = 0;
 	}
 	return i != 0;
@@ -289,9 +289,12 @@ static void cp_insert(void *state, struct page *pp, uint64_t id, bool prefetched
 	if (hot)
 		more_cold(p);
 	if (i != 0)
-		forget(p, i);
+		forget_ghost(p, i);
 	base_insert(&p->p_base, pp, hot ? HOT : COLD);
-	base_set_own(pp, hot ? OWN_HOT : prefetched ? 0 : OWN_TEST);
+	if (hot)
+		base_set_own(pp, OWN_HOT);
+	else
+		base_set_own(pp, prefetched ? 0 : OWN_TEST);
 	link_head(p, node_of(p, pp));
 	p->p_nhot += hot;
 	if (hot)

@@ -88,7 +88,7 @@ static void gens_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 		ghosts_drop(&g->g_ghosts, ghosts_oldest(&g->g_ghosts, 0));
 }
 
-static void age(struct gens *g)
+static void begin_generation(struct gens *g)
 {
 	struct pol_base *b = &g->g_base;
 	uint32_t last = g->g_max++;
@@ -106,7 +106,7 @@ static void age(struct gens *g)
 	}
 }
 
-static struct page *pick(void *state, bool *aging)
+static struct page *gens_pick(void *state, bool *aging)
 {
 	struct gens *g = state;
 	struct page *pp;
@@ -116,20 +116,20 @@ static struct page *pick(void *state, bool *aging)
 		if ((pp = base_head(&g->g_base, queue_of(g->g_min))) != NULL)
 			return pp;
 		if (g->g_max - g->g_min == 1)
-			age(g);
+			begin_generation(g);
 		g->g_min++;
 	}
 	return base_head(&g->g_base, queue_of(g->g_min));
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
+static void gens_decide(void *state, struct page *pp, bool referenced)
 {
 	struct gens *g = state;
 
 	base_move(&g->g_base, pp, queue_of(g->g_max));
 }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = gens_pick, .in_decide = gens_decide };
 
 static void gens_touch(void *state, struct page *pp)
 {

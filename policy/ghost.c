@@ -39,7 +39,7 @@ uint32_t ghosts_find(const struct ghosts *g, uint64_t id)
 	return i;
 }
 
-static uint32_t slot(struct ghosts *g)
+static uint32_t take_slot(struct ghosts *g)
 {
 	uint32_t i = g->gs_free;
 
@@ -50,12 +50,12 @@ static uint32_t slot(struct ghosts *g)
 	if (g->gs_used < g->gs_cap)
 		return ++g->gs_used;
 	ghosts_drop(g, ghosts_oldest(g, ghosts_len(g, 1) > ghosts_len(g, 0)));
-	return slot(g);
+	return take_slot(g);
 }
 
 uint32_t ghosts_add(struct ghosts *g, unsigned list, uint64_t id, uint32_t stamp)
 {
-	uint32_t i = slot(g), *chain = chain_of(g, id), last = g->gs_list[list].tail;
+	uint32_t i = take_slot(g), *chain = chain_of(g, id), last = g->gs_list[list].tail;
 	struct ghost *e = &g->gs_ghost[i];
 
 	*e = (struct ghost){

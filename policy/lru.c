@@ -35,17 +35,17 @@ static void lru_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 	base_remove(&((struct lru *)state)->l_base, pp);
 }
 
-static struct page *pick(void *state, bool *aging)
+static struct page *lru_pick(void *state, bool *aging)
 {
 	return base_head(&((struct lru *)state)->l_base, PQ_1);
 }
 
-static void decide(void *state, struct page *pp, bool referenced)
+static void lru_decide(void *state, struct page *pp, bool referenced)
 {
 	base_move(&((struct lru *)state)->l_base, pp, PQ_1);
 }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = lru_pick, .in_decide = lru_decide };
 
 static void lru_touch(void *state, struct page *pp)
 {

@@ -10,7 +10,7 @@
 
 #define BLOCK 16u
 
-static void around(
+static void plan_around(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	unsigned limit = pf_limit(st, max < BLOCK - 1 ? max : BLOCK - 1) + 1, block = 1;
@@ -29,7 +29,7 @@ static void around(
 	pl->pl_n = block; /* the page itself is there by then */
 }
 
-static void none(
+static void plan_nothing(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 }
@@ -37,10 +37,10 @@ static void none(
 const struct prefetch_ops prefetch_around = {
 	.pf_name = "around",
 	.pf_about = "the aligned block of 16 pages around a fault",
-	.pf_plan = around,
+	.pf_plan = plan_around,
 };
 const struct prefetch_ops prefetch_none = {
 	.pf_name = "none",
 	.pf_about = "only what was asked for",
-	.pf_plan = none,
+	.pf_plan = plan_nothing,
 };

@@ -27,12 +27,12 @@ struct leap {
 	int16_t trend;
 };
 
-static int16_t past(const uint64_t st[PF_WORDS], unsigned slot)
+static int16_t past_distance(const uint64_t st[PF_WORDS], unsigned slot)
 {
 	return (int16_t)(uint16_t)(st[4 + slot / 4] >> slot % 4 * 16);
 }
 
-static void record(uint64_t st[PF_WORDS], struct leap *l, int64_t d)
+static void record_distance(uint64_t st[PF_WORDS], struct leap *l, int64_t d)
 {
 	uint64_t bits = d < INT16_MIN || d > INT16_MAX ? 0 : (uint16_t)(int16_t)d;
 	uint64_t *word = &st[4 + l->at / 4];
@@ -51,14 +51,14 @@ static int16_t find_trend(const uint64_t st[PF_WORDS], const struct leap *l)
 		int16_t candidate = 0;
 
 		for (unsigned i = 1; i <= n; i++) {
-			int16_t d = past(st, (l->at + HISTORY - i) % HISTORY);
+			int16_t d = past_distance(st, (l->at + HISTORY - i) % HISTORY);
 
 			if (votes == 0)
 				candidate = d;
 			votes = d == candidate ? votes + 1 : votes - 1;
 		}
 		for (unsigned i = 1; i <= n; i++)
-			count += past(st, (l->at + HISTORY - i) % HISTORY) == candidate;
+			count += past_distance(st, (l->at + HISTORY - i) % HISTORY) == candidate;
 		if (candidate != 0 && count > n / 2)
 			return candidate;
 	}
@@ -85,7 +85,7 @@ static unsigned window_size(struct leap *l, bool follows, unsigned limit)
 	return w;
 }
 
-static void plan(
+static void plan_majority(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	struct leap l = { .window = st[3] & 0xff,
@@ -99,7 +99,7 @@ static void plan(
 	if (l.len > HISTORY)
 		l.len = HISTORY;
 	if (d != 0)
-		record(st, &l, d);
+		record_distance(st, &l, d);
 	st[2] = idx + 1;
 	if ((flags & PF_HIT) != 0) {
 		pf_hit(st);
@@ -125,5 +125,5 @@ static void plan(
 const struct prefetch_ops prefetch_majority = {
 	.pf_name = "majority",
 	.pf_about = "along the majority of late strides (Leap: Al Maruf and Chowdhury 2020)",
-	.pf_plan = plan,
+	.pf_plan = plan_majority,
 };

@@ -24,7 +24,7 @@
 #define HARDLY (ONE / 256) /* and where a device must be waited for */
 
 /* The shortest run of pages in memory that chance makes that seldom, where one is there with that share. */
-static unsigned run(uint64_t share, uint64_t seldom)
+static unsigned shortest_run(uint64_t share, uint64_t seldom)
 {
 	uint64_t p = share;
 	unsigned n = 1;
@@ -34,11 +34,12 @@ static unsigned run(uint64_t share, uint64_t seldom)
 	return n < 2 ? 2 : n;
 }
 
-static void plan(
+static void plan_near(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	uint64_t share = st[0] == 0 ? START : st[0] - 1;
-	unsigned n = pl->pl_after || pl->pl_before < run(share, CHANCE) ? 0 : pl->pl_before;
+	unsigned n =
+	    pl->pl_after || pl->pl_before < shortest_run(share, CHANCE) ? 0 : pl->pl_before;
 
 	if ((flags & PF_HIT) != 0)
 		return;
@@ -50,11 +51,11 @@ static void plan(
 	pl->pl_first = pl->pl_step = 1;
 	pl->pl_n = n < max ? n : max;
 	pl->pl_map = true;
-	pl->pl_quick = n < run(share, HARDLY);
+	pl->pl_quick = n < shortest_run(share, HARDLY);
 }
 
 const struct prefetch_ops prefetch_near = {
 	.pf_name = "near",
 	.pf_about = "as many pages as are in memory just before the fault; the default",
-	.pf_plan = plan,
+	.pf_plan = plan_near,
 };

@@ -13,7 +13,7 @@
 
 enum { LAST = 2, STRIDE = 3, CONF = 4, WINDOW = 5 };
 
-static void learn(uint64_t st[PF_WORDS], uint64_t idx)
+static void learn_stride(uint64_t st[PF_WORDS], uint64_t idx)
 {
 	uint64_t d = idx + 1 - st[LAST];
 	bool known = st[LAST] != 0;
@@ -34,12 +34,12 @@ static void learn(uint64_t st[PF_WORDS], uint64_t idx)
 	}
 }
 
-static void plan(
+static void plan_stride(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	unsigned limit;
 
-	learn(st, idx);
+	learn_stride(st, idx);
 	if ((flags & PF_HIT) != 0) {
 		pf_hit(st);
 		return;
@@ -62,5 +62,5 @@ static void plan(
 const struct prefetch_ops prefetch_stride = {
 	.pf_name = "stride",
 	.pf_about = "along a constant stride (Chen and Baer 1995)",
-	.pf_plan = plan,
+	.pf_plan = plan_stride,
 };

@@ -14,7 +14,7 @@
 
 enum { NEXT = 2, WINDOW = 3 };
 
-static void plan(
+static void plan_window(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
 	bool follows = idx != 0 && idx == st[NEXT];
@@ -44,5 +44,5 @@ static void plan(
 const struct prefetch_ops prefetch_window = {
 	.pf_name = "window",
 	.pf_about = "a growing window after sequential faults",
-	.pf_plan = plan,
+	.pf_plan = plan_window,
 };

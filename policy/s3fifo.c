@@ -54,7 +54,7 @@ static bool s3_miss(void *state, uint64_t id, bool fresh)
 	return ghosts_find(&s->s_ghosts, id) != 0;
 }
 
-static void to(struct s3 *s, struct page *pp, unsigned queue)
+static void move_to(struct s3 *s, struct page *pp, unsigned queue)
 {
 	base_move(&s->s_base, pp, queue);
 	base_set_own(pp, queue == M ? OWN_M : 0);
@@ -85,7 +85,7 @@ static void s3_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 		ghosts_drop(&s->s_ghosts, ghosts_oldest(&s->s_ghosts, 0));
 }
 
-static struct page *pick(void *state, bool *aging)
+static struct page *s3_pick(void *state, bool *aging)
 {
 	struct s3 *s = state;
 	struct pol_base *b = &s->s_base;
@@ -101,14 +101,14 @@ static struct page *pick(void *state, bool *aging)
 			pp = base_head(b, S);
 			if (base_own(pp) <= 1)
 				return pp;
-			to(s, pp, M);
+			move_to(s, pp, M);
 		}
 	}
 }
 
-static void decide(void *state, struct page *pp, bool referenced) { to(state, pp, M); }
+static void s3_decide(void *state, struct page *pp, bool referenced) { move_to(state, pp, M); }
 
-static const struct pol_inner inner = { .in_pick = pick, .in_decide = decide };
+static const struct pol_inner inner = { .in_pick = s3_pick, .in_decide = s3_decide };
 
 static void s3_touch(void *state, struct page *pp)
 {

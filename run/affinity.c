@@ -48,7 +48,7 @@ void affinity_release(void)
 }
 
 /* In the service thread. Both go to its present CPU. */
-static void bind(int tid)
+static void bind_threads(int tid)
 {
 	unsigned cpu = 0;
 
@@ -85,7 +85,7 @@ void affinity_follow(int tid)
 	streak = tid == candidate ? streak + 1 : 1;
 	candidate = tid;
 	if (streak >= STREAK)
-		bind(tid);
+		bind_threads(tid);
 }
 
 /* In a new thread: what it inherited may be its maker's bond. */

@@ -45,17 +45,20 @@ void ZSTD_trace_compress_end(unsigned long long ctx, const void *trace);
 unsigned long long ZSTD_trace_decompress_begin(const void *ctx);
 void ZSTD_trace_decompress_end(unsigned long long ctx, const void *trace);
 
-static __m128i load(const char *p) { return _mm_loadu_si128((const __m128i_u *)(const void *)p); }
-static void store(char *p, __m128i v) { _mm_storeu_si128((__m128i_u *)(void *)p, v); }
+static __m128i load_vector(const char *p)
+{
+	return _mm_loadu_si128((const __m128i_u *)(const void *)p);
+}
+static void store_vector(char *p, __m128i v) { _mm_storeu_si128((__m128i_u *)(void *)p, v); }
 
 /* Up to 32 bytes, which are all read before any is written: the two may overlap. */
 static void move_few(char *d, const char *s, size_t n)
 {
 	if (n >= 16) {
-		__m128i a = load(s), b = load(s + n - 16);
+		__m128i a = load_vector(s), b = load_vector(s + n - 16);
 
-		store(d, a);
-		store(d + n - 16, b);
+		store_vector(d, a);
+		store_vector(d + n - 16, b);
 	} else if (n >= 8) {
 		uint64_t a = *(const u64 *)(const void *)s,
 			 b = *(const u64 *)(const void *)(s + n - 8);
@@ -89,7 +92,7 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 		return to;
 	}
 	for (; n > 32; n -= 16, d += 16, s += 16)
-		store(d, load(s));
+		store_vector(d, load_vector(s));
 	move_few(d, s, n);
 	return to;
 }
@@ -102,10 +105,10 @@ void *memmove(void *to, const void *from, size_t n)
 	if ((uintptr_t)d - (uintptr_t)s >=
 	    n) { /* forwards, nothing is written that is still to be read */
 		for (; n > 32; n -= 16, d += 16, s += 16)
-			store(d, load(s));
+			store_vector(d, load_vector(s));
 	} else {
 		for (; n > 32; n -= 16)
-			store(d + n - 16, load(s + n - 16));
+			store_vector(d + n - 16, load_vector(s + n - 16));
 	}
 	move_few(d, s, n);
 	return to;
@@ -145,7 +148,7 @@ void *memchr(const void *p, int c, size_t n)
 	const __m128i all = _mm_set1_epi8((char)c);
 
 	for (; n >= 16; n -= 16, s += 16) {
-		int hit = _mm_movemask_epi8(_mm_cmpeq_epi8(load(s), all));
+		int hit = _mm_movemask_epi8(_mm_cmpeq_epi8(load_vector(s), all));
 
 		if (hit != 0)
 			return (void *)(uintptr_t)(s + __builtin_ctz((unsigned)hit));

@@ -70,7 +70,7 @@ bool host_ask_others(struct host *h)
 #define ASK_EVERY                                                                                  \
 	64u /* a full family refuses at every fault: looking through all of it each time would cost more than it finds */
 
-static void refused(struct host *h)
+static void ask_after_refusals(struct host *h)
 {
 	static _Atomic uint32_t times;
 
@@ -117,7 +117,7 @@ pfn_t host_grant(void *arg, pfn_t n)
 	got = family_charge_frames(h->h_fam, n - take);
 	atomic_fetch_add(&h->h_me->fp_granted, got);
 	if (got + take < n) {
-		refused(h);
+		ask_after_refusals(h);
 		got += grant_least(h, n - take - got);
 	}
 	return (pfn_t)(take + got);

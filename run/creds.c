@@ -89,7 +89,7 @@ enum {
 };
 static long (*library[AT_END])(long, long, long); /* const after the constructor */
 
-static int find(const struct elf_object *o, void *arg)
+static int find_functions(const struct elf_object *o, void *arg)
 {
 	static const char *const names[] = {
 #define X(n) #n,
@@ -106,7 +106,7 @@ static int find(const struct elf_object *o, void *arg)
 
 bool creds_find(void)
 {
-	if (elf_each(find, NULL) == 0)
+	if (elf_each(find_functions, NULL) == 0)
 		return false;
 	for (unsigned i = 0; i < AT_END; i++)
 		if (library[i] == NULL)
@@ -114,7 +114,7 @@ bool creds_find(void)
 	return true;
 }
 
-static int call(unsigned which, long a, long b, long c)
+static int call_library(unsigned which, long a, long b, long c)
 {
 	int r = (int)library[which](a, b, c);
 
@@ -122,26 +122,26 @@ static int call(unsigned which, long a, long b, long c)
 	return r;
 }
 
-EXPORT int setuid(uid_t u) { return call(AT_setuid, (long)u, 0, 0); }
-EXPORT int setgid(gid_t g) { return call(AT_setgid, (long)g, 0, 0); }
-EXPORT int seteuid(uid_t u) { return call(AT_seteuid, (long)u, 0, 0); }
-EXPORT int setegid(gid_t g) { return call(AT_setegid, (long)g, 0, 0); }
-EXPORT int setreuid(uid_t r, uid_t e) { return call(AT_setreuid, (long)r, (long)e, 0); }
-EXPORT int setregid(gid_t r, gid_t e) { return call(AT_setregid, (long)r, (long)e, 0); }
+EXPORT int setuid(uid_t u) { return call_library(AT_setuid, (long)u, 0, 0); }
+EXPORT int setgid(gid_t g) { return call_library(AT_setgid, (long)g, 0, 0); }
+EXPORT int seteuid(uid_t u) { return call_library(AT_seteuid, (long)u, 0, 0); }
+EXPORT int setegid(gid_t g) { return call_library(AT_setegid, (long)g, 0, 0); }
+EXPORT int setreuid(uid_t r, uid_t e) { return call_library(AT_setreuid, (long)r, (long)e, 0); }
+EXPORT int setregid(gid_t r, gid_t e) { return call_library(AT_setregid, (long)r, (long)e, 0); }
 EXPORT int setresuid(uid_t r, uid_t e, uid_t s)
 {
-	return call(AT_setresuid, (long)r, (long)e, (long)s);
+	return call_library(AT_setresuid, (long)r, (long)e, (long)s);
 }
 EXPORT int setresgid(gid_t r, gid_t e, gid_t s)
 {
-	return call(AT_setresgid, (long)r, (long)e, (long)s);
+	return call_library(AT_setresgid, (long)r, (long)e, (long)s);
 }
-EXPORT int setfsuid(uid_t u) { return call(AT_setfsuid, (long)u, 0, 0); }
-EXPORT int setfsgid(gid_t g) { return call(AT_setfsgid, (long)g, 0, 0); }
+EXPORT int setfsuid(uid_t u) { return call_library(AT_setfsuid, (long)u, 0, 0); }
+EXPORT int setfsgid(gid_t g) { return call_library(AT_setfsgid, (long)g, 0, 0); }
 int capset(void *head, const void *data);
 EXPORT int capset(void *head, const void *data)
 {
-	return call(AT_capset, (long)head, (long)data, 0);
+	return call_library(AT_capset, (long)head, (long)data, 0);
 }
 
 long creds_call(long nr, const long *a)

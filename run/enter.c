@@ -41,7 +41,7 @@ static _Atomic uint64_t blocks_used;
 static _Atomic uint32_t blocks_waiters,
     blocks_given; /* threads that wait for a block; futex: changed when one may be free */
 
-static long run(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
+static long run_call(struct block *b) { return host_dispatch(b->b_op, b->b_arg); }
 
 /* long host_on_stack(struct block *, long (*)(struct block *), void *top): call fn(block) on the stack that ends at top. */
 __asm__(
@@ -131,7 +131,7 @@ static void set_pointer(uint64_t v)
 		(void)sys_call2(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, (long)v);
 }
 
-static long rseq(uint64_t tp, int flags)
+static long call_rseq(uint64_t tp, int flags)
 {
 	if (rseq_size == NULL || *rseq_size == 0)
 		return -ENOSYS;
@@ -145,10 +145,10 @@ void host_thread_apart(void)
 	    blocks + ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)blocks) / sizeof *b;
 
 	if (b < blocks + NSTACKS && !b->b_registered) /* else it is the service thread's stack */
-		b->b_registered = rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+		b->b_registered = call_rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
 }
 
-static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
+static long enter_engine(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
 {
 	uint64_t all = ~0ull, old, tp = get_pointer();
 	struct block *b;
@@ -158,7 +158,7 @@ static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long 
 	b = take_block();
 	b->b_tcb[0] = b->b_tcb[2] = b->b_tcb; /* the thread pointer points to itself */
 	b->b_tp = tp;
-	b->b_registered = host.h_managed && rseq(tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
+	b->b_registered = host.h_managed && call_rseq(tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
 	set_pointer((uint64_t)b->b_tcb);
 	b->b_op = op;
 	b->b_arg[0] = a0;
@@ -171,10 +171,10 @@ static long enter(enum op op, long a0, long a1, long a2, long a3, long a4, long 
 		__builtin_memcpy(b->b_bytes, (void *)a2, (size_t)a1);
 		b->b_arg[2] = (long)b->b_bytes;
 	}
-	r = host_on_stack(b, run, b->b_stack + sizeof b->b_stack - 64);
+	r = host_on_stack(b, run_call, b->b_stack + sizeof b->b_stack - 64);
 	set_pointer(tp);
 	if (b->b_registered)
-		(void)rseq(tp, 0);
+		(void)call_rseq(tp, 0);
 	if (op == OP_MINCORE)
 		__builtin_memcpy((void *)a2, b->b_bytes, (size_t)a1);
 	give_block(b);
@@ -186,73 +186,74 @@ long host_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	if (host.h_off)
 		return sys_call6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
-	return enter(OP_MMAP, (long)addr, (long)len, prot, flags, fd, off);
+	return enter_engine(OP_MMAP, (long)addr, (long)len, prot, flags, fd, off);
 }
 
 long host_munmap(void *addr, size_t len)
 {
 	return host.h_off ? sys_call2(SYS_munmap, (long)addr, (long)len)
-			  : enter(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
+			  : enter_engine(OP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
 long host_mprotect(void *addr, size_t len, int prot)
 {
 	return host.h_off ? sys_call3(SYS_mprotect, (long)addr, (long)len, prot)
-			  : enter(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
+			  : enter_engine(OP_MPROTECT, (long)addr, (long)len, prot, 0, 0, 0);
 }
 
 long host_madvise(void *addr, size_t len, int advice)
 {
 	return host.h_off ? sys_call3(SYS_madvise, (long)addr, (long)len, advice)
-			  : enter(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
+			  : enter_engine(OP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0);
 }
 
 long host_mremap(void *old, size_t oldlen, size_t newlen, int flags, void *newaddr)
 {
 	return host.h_off
 	    ? sys_call5(SYS_mremap, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr)
-	    : enter(OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
+	    : enter_engine(
+		  OP_MREMAP, (long)old, (long)oldlen, (long)newlen, flags, (long)newaddr, 0);
 }
 
 long host_brk(void *addr)
 {
 	return host.h_off ? sys_call1(SYS_brk, (long)addr)
-			  : enter(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
+			  : enter_engine(OP_BRK, (long)addr, 0, 0, 0, 0, 0);
 }
 
 long host_release(void *addr, size_t len)
 {
-	return host.h_off ? 0 : enter(OP_RELEASE, (long)addr, (long)len, 0, 0, 0, 0);
+	return host.h_off ? 0 : enter_engine(OP_RELEASE, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
 long host_seal(void *addr, size_t len, unsigned long flags)
 {
 	return host.h_off ? sys_call3(NR_mseal, (long)addr, (long)len, (long)flags)
-			  : enter(OP_SEAL, (long)addr, (long)len, (long)flags, 0, 0, 0);
+			  : enter_engine(OP_SEAL, (long)addr, (long)len, (long)flags, 0, 0, 0);
 }
 
 long host_shmat(long id, void *addr, long flags, size_t size)
 {
 	return host.h_off ? sys_call3(SYS_shmat, id, (long)addr, flags)
-			  : enter(OP_SHMAT, id, (long)addr, flags, (long)size, 0, 0);
+			  : enter_engine(OP_SHMAT, id, (long)addr, flags, (long)size, 0, 0);
 }
 
 void host_brk_moved(void)
 {
 	if (!host.h_off)
-		(void)enter(OP_BRK_MOVED, 0, 0, 0, 0, 0, 0);
+		(void)enter_engine(OP_BRK_MOVED, 0, 0, 0, 0, 0, 0);
 }
 
 long host_alone(long nr, long a0, long a1)
 {
-	return host_served() ? enter(OP_ALONE, nr, a0, a1, 0, 0, 0) : sys_call2(nr, a0, a1);
+	return host_served() ? enter_engine(OP_ALONE, nr, a0, a1, 0, 0, 0) : sys_call2(nr, a0, a1);
 }
 
 bool host_single(void) { return host_served() && service_single(); }
 
 long host_leave(void)
 {
-	long r = host.h_off ? 0 : enter(OP_LEAVE, 0, 0, 0, 0, 0, 0);
+	long r = host.h_off ? 0 : enter_engine(OP_LEAVE, 0, 0, 0, 0, 0, 0);
 
 	if (r == 0)
 		args_trust();
@@ -262,7 +263,7 @@ long host_leave(void)
 void host_move(bool hidden)
 {
 	if (!host.h_off)
-		(void)enter(OP_MOVE, hidden, 0, 0, 0, 0, 0);
+		(void)enter_engine(OP_MOVE, hidden, 0, 0, 0, 0, 0);
 }
 
 bool host_own_process(void) { return !host.h_off && host.h_pid == (int)sys_call0(SYS_getpid); }
@@ -270,7 +271,7 @@ bool host_own_process(void) { return !host.h_off && host.h_pid == (int)sys_call0
 void host_count(void)
 {
 	if (!host.h_off)
-		(void)enter(OP_COUNT, 0, 0, 0, 0, 0, 0);
+		(void)enter_engine(OP_COUNT, 0, 0, 0, 0, 0, 0);
 }
 
 bool host_served(void) { return !host.h_off && service_there(); }
@@ -278,12 +279,13 @@ bool host_served(void) { return !host.h_off && service_there(); }
 long host_mlock(long nr, void *addr, size_t len, int flags)
 {
 	return host.h_off ? sys_call3(nr, (long)addr, (long)len, flags)
-			  : enter(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
+			  : enter_engine(OP_MLOCK, nr, (long)addr, (long)len, flags, 0, 0);
 }
 
 void host_take(void *addr, size_t len)
 {
-	(void)enter(OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* not refused to the program */
+	(void)enter_engine(
+	    OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* not refused to the program */
 }
 
 /* What the kernel would lock is the arena, full or not, besides what the program has. */
@@ -306,7 +308,8 @@ long host_mincore(void *addr, size_t len, unsigned char *vec)
 		k = n - at < sizeof some ? n - at : sizeof some;
 		if (!args_read(some, vec + at, k))
 			return -EFAULT;
-		(void)enter(OP_MINCORE, (long)addr + (long)at * 4096, (long)k, (long)some, 0, 0, 0);
+		(void)enter_engine(
+		    OP_MINCORE, (long)addr + (long)at * 4096, (long)k, (long)some, 0, 0, 0);
 		if (!args_write(vec + at, some, k))
 			return -EFAULT;
 	}
@@ -319,7 +322,7 @@ long host_fork_prepare(void)
 {
 	if (host.h_off)
 		return 0;
-	long r = enter(
+	long r = enter_engine(
 	    OP_FORK_PREPARE, (long)__builtin_frame_address(0), (long)get_pointer(), 0, 0, 0, 0);
 	fork_entered = r == 0;
 	return r;
@@ -328,7 +331,7 @@ long host_fork_prepare(void)
 void host_fork_parent(long pid)
 {
 	if (!host.h_off && fork_entered)
-		(void)enter(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
+		(void)enter_engine(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
 }
 
 void host_fork_child(void)
@@ -337,5 +340,5 @@ void host_fork_child(void)
 		return;
 	atomic_store(&blocks_used, 0);
 	atomic_store(&blocks_waiters, 0);
-	(void)enter(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
+	(void)enter_engine(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
 }

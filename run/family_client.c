@@ -23,7 +23,7 @@
 
 /* ---- the variable of the environment ---- */
 /* A number up to the next colon or the end; *s is after it. */
-static uint64_t number(const char **s, unsigned base)
+static uint64_t parse_number(const char **s, unsigned base)
 {
 	uint64_t v = 0;
 
@@ -34,7 +34,7 @@ static uint64_t number(const char **s, unsigned base)
 }
 
 /* 16 hexadecimal digits. */
-static uint64_t word(const char **s)
+static uint64_t parse_word(const char **s)
 {
 	uint64_t v = 0;
 
@@ -67,13 +67,13 @@ static uint64_t cookie_of(int fd)
 
 bool family_find(struct host *h, const char *value, bool *ours)
 {
-	int gate = (int)number(&value, 10);
+	int gate = (int)parse_number(&value, 10);
 
-	h->h_cookie = number(&value, 16);
+	h->h_cookie = parse_number(&value, 16);
 	for (unsigned i = 0; i < FAMILY_TOKEN; i++)
-		h->h_token[i] = word(&value);
+		h->h_token[i] = parse_word(&value);
 	value += *value == ':';
-	*ours = number(&value, 10) == (uint64_t)sys_call0(SYS_getpid);
+	*ours = parse_number(&value, 10) == (uint64_t)sys_call0(SYS_getpid);
 	if (h->h_cookie == 0 || cookie_of(gate) != h->h_cookie)
 		return false;
 	h->h_gate = hostfd_guard_kept(gate);
@@ -95,7 +95,7 @@ char *family_value(const struct host *h, char out[FAMILY_VALUE])
 }
 
 /* ---- the connection ---- */
-static void tell(struct host *h, char byte)
+static void tell_supervisor(struct host *h, char byte)
 {
 	(void)sys_call6(SYS_sendto, h->h_sock, (long)&byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 }
@@ -105,10 +105,10 @@ void family_watch(struct host *h)
 	if (atomic_load(&h->h_fam->fam_watched) != 0 && atomic_load(&h->h_watched))
 		return;
 	atomic_store(&h->h_watched, true);
-	tell(h, FAMILY_WATCH);
+	tell_supervisor(h, FAMILY_WATCH);
 }
 
-void family_hears(struct host *h) { tell(h, FAMILY_HEARS); }
+void family_hears(struct host *h) { tell_supervisor(h, FAMILY_HEARS); }
 
 void family_mortal(struct host *h, bool mortal)
 {
@@ -139,7 +139,7 @@ static long make_pair(int s[2])
 }
 
 /* Over the gate, with the supervisor's end of the connection. */
-static long greet(struct host *h, struct family_hello *hello, int end)
+static long greet_supervisor(struct host *h, struct family_hello *hello, int end)
 {
 	union {
 		struct cmsghdr h;
@@ -164,7 +164,7 @@ static long greet(struct host *h, struct family_hello *hello, int end)
 }
 
 /* The descriptors that came with the welcome; how many. */
-static int received(struct msghdr *m, int fds[FDS])
+static int take_descriptors(struct msghdr *m, int fds[FDS])
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(m);
 	int n;
@@ -177,7 +177,7 @@ static int received(struct msghdr *m, int fds[FDS])
 	return n;
 }
 
-static long receive(int sock, struct family_welcome *w, int fds[FDS])
+static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 {
 	union {
 		struct cmsghdr h;
@@ -199,7 +199,7 @@ static long receive(int sock, struct family_welcome *w, int fds[FDS])
 	if (w->fw_slot < 0)
 		return w->fw_slot == -1 ? -EAGAIN : -ENOSPC;
 	if (w->fw_slot >= (int)FAMILY_PROCS || w->fw_nfds < FDS - 1 ||
-	    received(&m, fds) != w->fw_nfds)
+	    take_descriptors(&m, fds) != w->fw_nfds)
 		return -EMFILE; /* there was no number for one of them */
 	return 0;
 }
@@ -229,7 +229,7 @@ static long take_store(struct host *h, const int fds[FDS], struct family_store *
 static long take_welcome(struct host *h, int sock, struct family_store *st)
 {
 	int fds[FDS] = { -1, -1, -1, -1 };
-	long r = receive(sock, &h->h_told, fds);
+	long r = receive_welcome(sock, &h->h_told, fds);
 
 	if (r != 0)
 		return r;
@@ -255,7 +255,7 @@ static long open_connection(struct host *h, int slot, unsigned flags)
 
 	if (r != 0)
 		return r;
-	r = greet(h, &hello, s[1]);
+	r = greet_supervisor(h, &hello, s[1]);
 	(void)sys_call1(SYS_close, s[1]);
 	if (r != 0)
 		(void)sys_call1(SYS_close, s[0]);
@@ -270,7 +270,7 @@ int family_change(struct host *h, bool hidden, struct family_store *st)
 
 	if (sock < 0)
 		return (int)sock;
-	if ((r = receive((int)sock, &told, fds)) != 0) {
+	if ((r = receive_welcome((int)sock, &told, fds)) != 0) {
 		(void)sys_call1(SYS_close, sock);
 		return (int)r;
 	}
@@ -283,15 +283,12 @@ int family_change(struct host *h, bool hidden, struct family_store *st)
 	return (int)take_store(h, fds, st);
 }
 
-void family_moved(struct host *h) { tell(h, FAMILY_MOVED); }
+void family_moved(struct host *h) { tell_supervisor(h, FAMILY_MOVED); }
 
 int family_connect(struct host *h, int slot, struct family_store *st)
 {
-	long sock = open_connection(h, slot,
-		 slot >= 0            ? FAMILY_SILENT
-		     : creds_hidden() ? FAMILY_ALONE
-				      : 0),
-	     r;
+	uint32_t alone = creds_hidden() ? FAMILY_ALONE : 0;
+	long sock = open_connection(h, slot, slot >= 0 ? FAMILY_SILENT : alone), r;
 
 	if (sock < 0)
 		return (int)sock;

@@ -48,7 +48,7 @@ static struct {
 } forking; /* h_lock W */
 
 /* h_lock R. What cannot be locked is not there or not ours. */
-static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
+static void pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 {
 	struct piece p;
 
@@ -64,7 +64,7 @@ static void pin(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 	}
 }
 
-static void unpin(struct host *h, struct pins *pins)
+static void unpin_ranges(struct host *h, struct pins *pins)
 {
 	for (; pins->n > 0; pins->n--)
 		(void)as_fault(h->h_as, pins->range[pins->n - 1].a, pins->range[pins->n - 1].len,
@@ -133,8 +133,8 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		long r = 0;
 
 		mach_rw_enter(&h->h_lock, false);
-		pin(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
-		pin(h, &pins, tp, tp + TLS_ABOVE);
+		pin_range(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
+		pin_range(h, &pins, tp, tp + TLS_ABOVE);
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		forking.ok = false;
@@ -143,7 +143,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 			forking.pins = pins;
 			return 0;
 		}
-		unpin(h, &pins);
+		unpin_ranges(h, &pins);
 		mach_rw_exit(&h->h_lock);
 		if (r == -EAGAIN &&
 		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
@@ -169,7 +169,7 @@ long host_fork_made(struct host *h, long pid)
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 	}
 	forking.ok = false;
-	unpin(h, &forking.pins);
+	unpin_ranges(h, &forking.pins);
 	mach_rw_exit(&h->h_lock);
 	return 0;
 }
@@ -217,7 +217,7 @@ long host_fork_born(struct host *h)
 		mach_panic("quire: a forked child cannot start its service thread");
 	hostfd_prune();
 	host_publish(h);
-	unpin(h, &forking.pins);
+	unpin_ranges(h, &forking.pins);
 	host_born_marks(h);
 	mach_rw_exit(&h->h_lock);
 	return 0;

@@ -24,7 +24,7 @@
 #include "run/limits.h"
 #include "store/pool_vnode.h"
 
-static void say(const char *what, long rc)
+static void say_error(const char *what, long rc)
 {
 	char line[160];
 	size_t n = 0;
@@ -46,18 +46,18 @@ static void say(const char *what, long rc)
 	(void)sys_call3(SYS_write, 2, (long)line, (long)n);
 }
 
-static _Noreturn void stop(const char *what, long rc)
+static _Noreturn void stop_process(const char *what, long rc)
 {
-	say(what, rc);
+	say_error(what, rc);
 	(void)sys_call1(SYS_exit_group, 125);
 	for (;;)
 		;
 }
 
-/* As stop(); -ENOMEM has one cause in a process that has hardly begun. */
+/* As stop_process(); -ENOMEM has one cause in a process that has hardly begun. */
 static _Noreturn void stop_start(const char *what, long rc)
 {
-	stop(rc == -12 || rc == VM_NOMEM
+	stop_process(rc == -12 || rc == VM_NOMEM
 		? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
 		: what,
 	    rc);
@@ -124,7 +124,7 @@ static void create_engine(struct host *h, const struct family_store *st)
 }
 
 /* A full family: a process that executes another program has an entry more for a moment. */
-static int join(struct host *h, struct family_store *st)
+static int join_family(struct host *h, struct family_store *st)
 {
 	struct timespec pause = { 0, 1000000 };
 	int rc;
@@ -146,11 +146,11 @@ int host_init(const char *family)
 	if (!family_find(h, family, &ours)) {
 		if (!ours) /* left over */
 			return 0;
-		stop("quire run has ended, so this program ends", -111);
+		stop_process("quire run has ended, so this program ends", -111);
 	}
-	rc = join(h, &st);
+	rc = join_family(h, &st);
 	if (rc == -32 /* EPIPE */)
-		stop("quire run has ended, so this program ends", rc);
+		stop_process("quire run has ended, so this program ends", rc);
 	if (rc != 0)
 		stop_start("cannot join the family's memory", rc);
 	host_thread_pointer();

@@ -253,7 +253,7 @@ void intercept_common(void);
 #define STUBS 8192
 _Static_assert(UFFDIO_REGISTER == 0xc020aa00, "as make_stub has it");
 
-static uint8_t *put(uint8_t *at, const void *bytes, size_t n)
+static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t n)
 {
 	memcpy(at, bytes, n);
 	return at + n;
@@ -273,28 +273,28 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 	void (*common)(void) = intercept_common;
 
 	if (nr == SYS_clone) { /* test $CLONE_VM,%edi; jz +12; mov $56,%eax; syscall; jmp back */
-		at = put(at, "\xf7\xc7\x00\x01\x00\x00\x74\x0c\xb8", 9);
-		at = put(at, &nr, 4);
-		at = put(at, "\x0f\x05", 2);
+		at = put_bytes(at, "\xf7\xc7\x00\x01\x00\x00\x74\x0c\xb8", 9);
+		at = put_bytes(at, &nr, 4);
+		at = put_bytes(at, "\x0f\x05", 2);
 		at = put_jmp(at, site + 7);
 	}
 	if (nr ==
 	    SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +12; and so on: most calls are others, and frequent in some programs */
-		at = put(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x0c\xb8", 9);
-		at = put(at, &nr, 4);
-		at = put(at, "\x0f\x05", 2);
+		at = put_bytes(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x0c\xb8", 9);
+		at = put_bytes(at, &nr, 4);
+		at = put_bytes(at, "\x0f\x05", 2);
 		at = put_jmp(at, site + 7);
 	}
-	at = put(at, "\x48\x8d\x64\x24\x80", 5); /* lea -128(%rsp),%rsp */
-	*at++ = 0x68;                            /* push nr */
-	at = put(at, &nr, 4);
-	at = put(at, "\x49\xbb", 2); /* mov $common,%r11 */
-	at = put(at, &common, 8);
-	at = put(at, "\x41\xff\xd3", 3);                     /* call *%r11 */
-	at = put(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8); /* lea 136(%rsp),%rsp */
+	at = put_bytes(at, "\x48\x8d\x64\x24\x80", 5); /* lea -128(%rsp),%rsp */
+	*at++ = 0x68;                                  /* push nr */
+	at = put_bytes(at, &nr, 4);
+	at = put_bytes(at, "\x49\xbb", 2); /* mov $common,%r11 */
+	at = put_bytes(at, &common, 8);
+	at = put_bytes(at, "\x41\xff\xd3", 3);                     /* call *%r11 */
+	at = put_bytes(at, "\x48\x8d\xa4\x24\x88\x00\x00\x00", 8); /* lea 136(%rsp),%rsp */
 	if (nr ==
 	    SYS_clone) /* test %rax,%rax; jnz +8; test %rsi,%rsi; jz +3; mov %rsi,%rsp: the child's own stack */
-		at = put(at, "\x48\x85\xc0\x75\x08\x48\x85\xf6\x74\x03\x48\x89\xf4", 13);
+		at = put_bytes(at, "\x48\x85\xc0\x75\x08\x48\x85\xf6\x74\x03\x48\x89\xf4", 13);
 	return put_jmp(at, site + 7);
 }
 
@@ -316,8 +316,20 @@ static uint8_t *stub_page(const struct library *lib)
 	return NULL;
 }
 
+static unsigned essential_bit(uint32_t nr)
+{
+	switch (nr) {
+	case SYS_mmap: return 1u;
+	case SYS_munmap: return 2u;
+	case SYS_brk: return 4u;
+	case SYS_clone: return 8u;
+	case SYS_execve: return 16u;
+	default: return 0;
+	}
+}
+
 /* Answers the bit set of what was patched: enough to host if mmap, munmap, brk, clone and execve are in it. */
-static int patch(struct library lib, uint8_t *stubs)
+static int patch_library(struct library lib, uint8_t *stubs)
 {
 	uint8_t *site[MAXSITES], *at = stubs;
 	unsigned n, essential = 0;
@@ -339,12 +351,7 @@ static int patch(struct library lib, uint8_t *stubs)
 		at = make_stub(at, site[i], nr);
 		(void)put_jmp(site[i], stub);
 		site[i][5] = site[i][6] = 0xcc;
-		essential |= nr == SYS_mmap ? 1u
-		    : nr == SYS_munmap      ? 2u
-		    : nr == SYS_brk         ? 4u
-		    : nr == SYS_clone       ? 8u
-		    : nr == SYS_execve      ? 16u
-					    : 0;
+		essential |= essential_bit(nr);
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
 	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);
@@ -401,7 +408,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 			(void)sys_call2(SYS_munmap, (long)stubs, STUBS);
 		return;
 	}
-	if (!creds_find() || !patch(lib, stubs)) {
+	if (!creds_find() || !patch_library(lib, stubs)) {
 		static const char no[] =
 		    "quire: this C library's system calls cannot be intercepted: run with glibc 2.36 or alike\n";
 
@@ -440,7 +447,7 @@ static void set_errno(int to)
 		*at() = to;
 }
 
-static long ret(long r)
+static long return_errno(long r)
 {
 	if (r < 0) {
 		set_errno((int)-r);
@@ -537,7 +544,7 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 }
 
 long intercept_errno(long r);
-__attribute__((used)) long intercept_errno(long r) { return ret(r); }
+__attribute__((used)) long intercept_errno(long r) { return return_errno(r); }
 
 /*
  * syscall(): as the C library's, but for numbers whose bit is set in syscall_ours, and of clone and clone3 only those that copy
@@ -574,7 +581,10 @@ __asm__(
     "6:	ret\n"
     ".size syscall,.-syscall\n");
 
-EXPORT int close(int fd) { return (int)ret(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd)); }
+EXPORT int close(int fd)
+{
+	return (int)return_errno(hostfd_ours(fd) ? -EBADF : sys_call1(SYS_close, fd));
+}
 
 EXPORT int prctl(int option, ...)
 {
@@ -586,7 +596,7 @@ EXPORT int prctl(int option, ...)
 	for (unsigned i = 4; i > 0; i--)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	return (int)ret(do_prctl(a));
+	return (int)return_errno(do_prctl(a));
 }
 
 /* These and unshare: where the C library's own place cannot be patched (sites.c). */
@@ -594,7 +604,7 @@ int own_prlimit(pid_t pid, int what, const struct rlimit *set, struct rlimit *ge
 __attribute__((used)) int own_prlimit(
     pid_t pid, int what, const struct rlimit *set, struct rlimit *get)
 {
-	return (int)ret(limits_call(pid, what, set, get));
+	return (int)return_errno(limits_call(pid, what, set, get));
 }
 
 int own_setrlimit(int what, const struct rlimit *set);
@@ -619,24 +629,24 @@ EXPORT int unshare(int flags)
 {
 	const long a[6] = { [5] = flags };
 
-	return (int)ret(compound_one_thread(SYS_unshare, a));
+	return (int)return_errno(compound_one_thread(SYS_unshare, a));
 }
 
 EXPORT int dup2(int from, int to)
 {
-	return (int)ret(
+	return (int)return_errno(
 	    hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call2(SYS_dup2, from, to));
 }
 
 EXPORT int dup3(int from, int to, int flags)
 {
-	return (int)ret(
+	return (int)return_errno(
 	    hostfd_ours(from) || hostfd_ours(to) ? -EBADF : sys_call3(SYS_dup3, from, to, flags));
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-	return (int)ret(hide_close_range(first, last, flags));
+	return (int)return_errno(hide_close_range(first, last, flags));
 }
 
 EXPORT void closefrom(int lowest)

@@ -35,13 +35,16 @@ static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
 static _Atomic bool limits_lock;
 
-static void lock(void)
+static void lock_limits(void)
 {
 	while (atomic_exchange_explicit(&limits_lock, true, memory_order_acquire))
 		(void)sys_call0(SYS_sched_yield);
 }
 
-static void unlock(void) { atomic_store_explicit(&limits_lock, false, memory_order_release); }
+static void unlock_limits(void)
+{
+	atomic_store_explicit(&limits_lock, false, memory_order_release);
+}
 
 /* Pages of address space and of data. */
 static void count_pages(uint64_t n[KINDS])
@@ -133,10 +136,10 @@ long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit 
 		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
 	if (set != NULL && !args_read(&want, set, sizeof want))
 		return -EFAULT;
-	lock();
+	lock_limits();
 	r = set_and_get(
 	    resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
-	unlock();
+	unlock_limits();
 	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
 		return -EFAULT;
 	return r;

@@ -29,7 +29,7 @@ static unsigned choose_reservation(const struct host *h, uint64_t npages, int pr
 	    : 0;
 }
 
-static bool trackable(int prot, int flags)
+static bool is_trackable(int prot, int flags)
 {
 	return (flags & MAP_TYPE) == MAP_PRIVATE && (flags & MAP_ANONYMOUS) != 0 &&
 	    (prot & PROT_EXEC) == 0 && (flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED)) == 0;
@@ -63,7 +63,7 @@ static bool in_space(long addr, uint64_t size)
  * MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before anybody
  * counted them. What cannot be is left out.
  */
-static void populate(struct host *h, long addr, uint64_t size, int prot)
+static void populate_range(struct host *h, long addr, uint64_t size, int prot)
 {
 	bool writable = (prot & PROT_WRITE) != 0;
 
@@ -80,7 +80,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 {
 	bool fixed =
 	    (flags & MAP_FIXED) != 0 && (flags & MAP_FIXED_NOREPLACE) != MAP_FIXED_NOREPLACE;
-	bool ours = trackable(prot, flags), replaces = false;
+	bool ours = is_trackable(prot, flags), replaces = false;
 	int flags_real = flags;
 	uint64_t size = vm_page_round((uint64_t)len);
 	struct piece old;
@@ -122,7 +122,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		return -ENOMEM;
 	}
 	if ((flags & MAP_POPULATE) != 0)
-		populate(h, p, size, prot);
+		populate_range(h, p, size, prot);
 	return p;
 }
 

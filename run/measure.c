@@ -67,13 +67,13 @@ static uint64_t count_tracked(struct host *h)
 	return n;
 }
 
-static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+static uint64_t less_or_zero(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 void host_measure_start(struct host *h) { h->h_before = read_resident().anon; }
 
 void host_measure_own(struct host *h)
 {
-	atomic_store(&h->h_me->fp_own, less(read_resident().anon, h->h_before));
+	atomic_store(&h->h_me->fp_own, less_or_zero(read_resident().anon, h->h_before));
 }
 
 void host_measure(struct host *h)
@@ -84,8 +84,8 @@ void host_measure(struct host *h)
 
 	vm_usage(h->h_vm, &u);
 	hosted = h->h_managed ? u.vu_frames - u.vu_free : count_tracked(h);
-	all = less(r.anon, hosted + atomic_load(&h->h_me->fp_own)) +
-	    less(r.shmem,
+	all = less_or_zero(r.anon, hosted + atomic_load(&h->h_me->fp_own)) +
+	    less_or_zero(r.shmem,
 		linux_range_resident(h->h_mach, (uint64_t)h->h_stored.f_mem, ours) +
 		    vm_btop(vm_page_round(sizeof(struct family))));
 	peak = atomic_load(&h->h_fam->fam_unhosted_peak);

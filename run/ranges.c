@@ -30,7 +30,7 @@ bool ranges_overlap(const struct ranges *s, uint64_t base, uint64_t end)
 }
 
 /* The entries [i, j) become k entries: at most one more than they were. */
-static bool resize(struct ranges *s, size_t i, size_t j, size_t k)
+static bool resize_entries(struct ranges *s, size_t i, size_t j, size_t k)
 {
 	size_t below = i, above = s->n - j, n = s->n - (j - i) + k,
 	       back = s->room - s->front - s->n;
@@ -62,7 +62,7 @@ bool ranges_add(struct ranges *s, uint64_t base, uint64_t end)
 		base = s->r[j].base < base ? s->r[j].base : base;
 		end = s->r[j].end > end ? s->r[j].end : end;
 	}
-	if (!resize(s, i, j, 1))
+	if (!resize_entries(s, i, j, 1))
 		return false;
 	s->r[i] = (struct range){ base, end };
 	return true;
@@ -79,7 +79,7 @@ bool ranges_remove(struct ranges *s, uint64_t base, uint64_t end)
 		if (s->r[j].end > end)
 			left[k++] = (struct range){ end, s->r[j].end };
 	}
-	if (!resize(s, i, j, k))
+	if (!resize_entries(s, i, j, k))
 		return false;
 	memcpy(s->r + i, left, k * sizeof *left);
 	return true;

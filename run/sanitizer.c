@@ -27,7 +27,7 @@
 #define ORDER "verify_asan_link_order=0"
 #define OPTIONS ORDER ":detect_leaks=0"
 
-static bool has(const char *s, const char *what)
+static bool has_text(const char *s, const char *what)
 {
 	for (size_t n = strlen(what); *s != '\0'; s++)
 		if (strncmp(s, what, n) == 0)
@@ -38,10 +38,13 @@ static bool has(const char *s, const char *what)
 static int is_asan(const struct elf_object *o, void *arg)
 {
 	(void)arg;
-	return has(o->name, "libasan.so") || has(o->name, "libclang_rt.asan");
+	return has_text(o->name, "libasan.so") || has_text(o->name, "libclang_rt.asan");
 }
 
-static void say(const char *line) { (void)sys_call3(SYS_write, 2, (long)line, (long)strlen(line)); }
+static void say_line(const char *line)
+{
+	(void)sys_call3(SYS_write, 2, (long)line, (long)strlen(line));
+}
 
 /* A copy of the environment whose ASAN_OPTIONS begin with ours. NULL: no memory. */
 static char **with_option(char **envp, const char *own)
@@ -93,13 +96,14 @@ void sanitizer_start(char **argv, char **envp)
 	for (char **e = envp; *e != NULL; e++)
 		if (strncmp(*e, VARIABLE, sizeof VARIABLE - 1) == 0)
 			own = *e + sizeof VARIABLE - 1;
-	if (has(own, ORDER))
+	if (has_text(own, ORDER))
 		return;
 	/* The loader, executed with the program as its argument, has changed argv. */
 	if (elf_auxv(AT_BASE) != 0 && (list = with_option(envp, own)) != NULL) {
-		if (!has(own, "detect_leaks="))
-			say("quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n");
+		if (!has_text(own, "detect_leaks="))
+			say_line(
+			    "quire: AddressSanitizer's leak check is off: it stops the thread that serves faults\n");
 		(void)sys_call3(SYS_execve, (long)program_path(), (long)argv, (long)list);
 	}
-	say("quire: this program's AddressSanitizer wants ASAN_OPTIONS=" OPTIONS "\n");
+	say_line("quire: this program's AddressSanitizer wants ASAN_OPTIONS=" OPTIONS "\n");
 }

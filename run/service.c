@@ -35,7 +35,7 @@
 #define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
 #define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
 
-static void shrink(struct host *h)
+static void answer_supervisor(struct host *h)
 {
 	char byte[64];
 	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
@@ -63,7 +63,7 @@ static void shrink(struct host *h)
 }
 
 /* Faults as long as they keep coming. h_lock is let go between them, for those who want the world still. */
-static bool serve(struct host *h)
+static bool serve_faults(struct host *h)
 {
 	unsigned total = 0;
 
@@ -170,12 +170,12 @@ static int service_main(void *arg)
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
 			mach_rw_enter(&h->h_lock, false);
 			if (!h->h_off) {
-				shrink(h);
+				answer_supervisor(h);
 				host_publish(h);
 			}
 			mach_rw_exit(&h->h_lock);
 		}
-		if (p[0].revents != 0 && serve(h))
+		if (p[0].revents != 0 && serve_faults(h))
 			idle = false;
 	}
 	return 0;

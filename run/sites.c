@@ -63,7 +63,7 @@ bool sites_is_libc(const char *path)
 	return base != NULL && strncmp(base, "/libc.so", 8) == 0;
 }
 
-static int visit(const struct elf_object *o, void *arg)
+static int visit_object(const struct elf_object *o, void *arg)
 {
 	if (!sites_is_libc(o->name))
 		return 0;
@@ -71,7 +71,10 @@ static int visit(const struct elf_object *o, void *arg)
 	return 1;
 }
 
-int sites_library(struct library *lib) { return elf_each(visit, lib) != 0 && lib->text != NULL; }
+int sites_library(struct library *lib)
+{
+	return elf_each(visit_object, lib) != 0 && lib->text != NULL;
+}
 
 static int is_site(const uint8_t *p)
 {
@@ -95,7 +98,7 @@ struct found {
 };
 
 /* A branch at p to `to`: if that is the inside of the seven bytes of a site not far away, that is none. */
-static void branch(struct found *f, const uint8_t *p, const uint8_t *to)
+static void note_branch(struct found *f, const uint8_t *p, const uint8_t *to)
 {
 	unsigned lo = 0, hi = f->n;
 
@@ -127,7 +130,7 @@ static void look_closely(struct found *f, const uint8_t *site)
 	for (const uint8_t *p = site - text > CLOSELY ? site - CLOSELY : text;
 	     p < end && p < site + CLOSELY; p++)
 		if (*p == 0xeb || ((*p & 0xf0) == 0x70 && !is_operand(p, f->lib->text)))
-			branch(f, p, p + 2 + (int8_t)p[1]);
+			note_branch(f, p, p + 2 + (int8_t)p[1]);
 }
 
 /* The long branch whose opcode ends at p, if it goes to where sites from lo to hi lie. */
@@ -138,11 +141,11 @@ static void look_at(struct found *f, const uint8_t *p, unsigned lo, unsigned hi)
 	memcpy(&rel, p + 1, 4);
 	const uint8_t *to = p + 5 + rel;
 	if (to > f->at[lo] && to < f->at[hi] + 7)
-		branch(f, (*p & 0xfe) == 0xe8 ? p : p - 1, to);
+		note_branch(f, (*p & 0xfe) == 0xe8 ? p : p - 1, to);
 }
 
 /* Where among the 16 bytes from p on the last of a long branch's opcode may be: one bit each. */
-static unsigned opcodes(const uint8_t *p)
+static unsigned branch_opcodes(const uint8_t *p)
 {
 	__m128i b = _mm_loadu_si128((const __m128i_u *)p),
 		before = _mm_loadu_si128((const __m128i_u *)(p - 1));
@@ -170,12 +173,12 @@ static void look_around(struct found *f)
 			p = f->at[lo] - NEAR - 16;
 		for (hi = hi < lo ? lo : hi; hi + 1 < f->n && p + 16 >= f->at[hi + 1] - NEAR;)
 			hi++;
-		for (unsigned set = opcodes(p); set != 0; set &= set - 1)
+		for (unsigned set = branch_opcodes(p); set != 0; set &= set - 1)
 			look_at(f, p + __builtin_ctz(set), lo, hi);
 	}
 }
 
-static unsigned look(const struct library *lib, uint8_t **site)
+static unsigned search_sites(const struct library *lib, uint8_t **site)
 {
 	uint8_t *end = lib->text + lib->len - 7;
 	struct found f = { .lib = lib };
@@ -198,7 +201,7 @@ static unsigned look(const struct library *lib, uint8_t **site)
 }
 
 /* 0: nothing is noted of this library. */
-static unsigned noted(const struct library *lib, const struct sites_note *note, uint8_t **site)
+static unsigned take_noted(const struct library *lib, const struct sites_note *note, uint8_t **site)
 {
 	if (atomic_load(&note->sn_state) != SITES_NOTED ||
 	    memcmp(note->sn_id, lib->id, SITES_ID) != 0 || note->sn_len != lib->len ||
@@ -216,11 +219,11 @@ unsigned sites_find(const struct library *lib, struct sites_note *note, uint8_t 
 {
 	static const uint8_t none[SITES_ID];
 	uint32_t empty = SITES_EMPTY;
-	unsigned n = noted(lib, note, site);
+	unsigned n = take_noted(lib, note, site);
 
 	if (n > 0)
 		return n;
-	n = look(lib, site);
+	n = search_sites(lib, site);
 	if (memcmp(lib->id, none, SITES_ID) == 0 ||
 	    !atomic_compare_exchange_strong(&note->sn_state, &empty, SITES_WRITING))
 		return n;

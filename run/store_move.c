@@ -84,7 +84,7 @@ void store_leave(struct host *h)
 }
 
 /* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there. */
-static int change(struct host *h, bool hidden)
+static int change_store(struct host *h, bool hidden)
 {
 	struct family_store now;
 	struct family_welcome before = h->h_told;
@@ -122,7 +122,7 @@ long store_move(struct host *h, bool hidden)
 	if (!h->h_off && can) {
 		if (!served)
 			family_mortal(h, false);
-		rc = change(h, hidden);
+		rc = change_store(h, hidden);
 		if (!served && rc == 0)
 			family_mortal(h, true);
 	}

@@ -36,7 +36,7 @@ static void sleep_while(const struct far_slot *s, enum far_slot_state was)
 	(void)sys_call6(SYS_futex, (long)&s->fs_word, FUTEX_WAIT, was, (long)&ts, 0, 0);
 }
 
-static void copy(void *to, const void *from, uint32_t len)
+static void copy_words(void *to, const void *from, uint32_t len)
 {
 	/* len is a multiple of a sector. */
 	uint64_t *t = to;
@@ -47,7 +47,7 @@ static void copy(void *to, const void *from, uint32_t len)
 }
 
 /* The lowest free slot: few buffers are ever touched. */
-static struct far_slot *claim(struct far_ring *r, uint32_t owner, uint32_t *ticket)
+static struct far_slot *claim_slot(struct far_ring *r, uint32_t owner, uint32_t *ticket)
 {
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
 		if (far_slot_word(&r->fr_slot[i]) == far_word(FAR_FREE, 0) &&
@@ -66,7 +66,7 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
 
 	if (server_ended(r))
 		return -EIO;
-	if ((s = claim(r, owner, ticket)) == NULL)
+	if ((s = claim_slot(r, owner, ticket)) == NULL)
 		return -EAGAIN;
 	s->fs_op = op;
 	s->fs_at = at;
@@ -74,7 +74,7 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
 	__atomic_store_n(
 	    &s->fs_seq, __atomic_add_fetch(&r->fr_seq, 1, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	if (op == FAR_SLOT_WRITE)
-		copy(far_ring_buffer(r, *ticket), data, len);
+		copy_words(far_ring_buffer(r, *ticket), data, len);
 	__atomic_store_n(&s->fs_word, far_word(FAR_ASKED, owner), __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST) != 0) {
 		(void)__atomic_fetch_add(&r->fr_bell, 1, __ATOMIC_SEQ_CST);
@@ -101,7 +101,7 @@ int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
 	}
 	rc = s->fs_result;
 	if (rc == 0 && s->fs_op == FAR_SLOT_READ)
-		copy(data, far_ring_buffer(r, ticket), len);
+		copy_words(data, far_ring_buffer(r, ticket), len);
 	__atomic_store_n(&s->fs_word, far_word(FAR_FREE, 0), __ATOMIC_SEQ_CST);
 	return rc;
 }

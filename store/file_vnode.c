@@ -17,7 +17,7 @@
 
 static struct file_vnode *fv_of(struct vnode *vp) { return vp->v_data; }
 
-static uint64_t size(struct vnode *vp)
+static uint64_t file_size(struct vnode *vp)
 {
 	struct stat st;
 
@@ -25,7 +25,7 @@ static uint64_t size(struct vnode *vp)
 }
 
 /* Transfers len bytes; how many were, or -errno if none. */
-static long transfer(int fd, struct vm_io *io, uint64_t len)
+static long transfer_bytes(int fd, struct vm_io *io, uint64_t len)
 {
 	struct iovec iov[VM_IO_PAGES];
 	uint64_t at = 0;
@@ -52,16 +52,16 @@ static long transfer(int fd, struct vm_io *io, uint64_t len)
 	return (long)at;
 }
 
-static void start(struct vnode *vp, struct vm_io *io)
+static void file_start(struct vnode *vp, struct vm_io *io)
 {
-	uint64_t end = size(vp), want = vm_ptob(io->io_npages), len;
+	uint64_t end = file_size(vp), want = vm_ptob(io->io_npages), len;
 	long r;
 
 	io->io_ok = 0;
 	io->io_err = VM_EOF;
 	if (io->io_off < end) {
 		len = end - io->io_off < want ? end - io->io_off : want;
-		r = transfer(fv_of(vp)->fv_fd, io, len);
+		r = transfer_bytes(fv_of(vp)->fv_fd, io, len);
 		io->io_err = VM_IO;
 		if (r > 0) {
 			bool all = (uint64_t)r == len;
@@ -89,7 +89,7 @@ static void poll_none(struct vnode *vp, struct vm_io *io)
 	(void)io;
 }
 
-static void discard(struct vnode *vp, voff_t off, uint64_t len)
+static void file_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	(void)vp; /* a file keeps its contents */
 	(void)off;
@@ -103,7 +103,7 @@ static enum vm_err sync_file(struct vnode *vp, voff_t off, uint64_t len)
 	return sys_call1(SYS_fdatasync, fv_of(vp)->fv_fd) == 0 ? VM_OK : VM_IO;
 }
 
-static void inactive(struct vnode *vp)
+static void file_inactive(struct vnode *vp)
 {
 	struct file_vnode *fv = fv_of(vp);
 
@@ -112,12 +112,12 @@ static void inactive(struct vnode *vp)
 
 static const struct vnode_ops ops = {
 	.vo_name = "file",
-	.vo_start = start,
+	.vo_start = file_start,
 	.vo_poll = poll_none,
-	.vo_discard = discard,
+	.vo_discard = file_discard,
 	.vo_sync = sync_file,
-	.vo_size = size,
-	.vo_inactive = inactive,
+	.vo_size = file_size,
+	.vo_inactive = file_inactive,
 };
 
 void file_vnode_init(struct file_vnode *fv, struct vm *vm)

@@ -36,7 +36,7 @@ static size_t ctx_bytes(void) { return up(codec_bytes(), PAGE) + BUF_BYTES; }
 
 /* ---- layout ---- */
 /* So many bytes more of shared memory, from a page's start on: their offset. */
-static uint64_t take(uint64_t *at, uint64_t bytes)
+static uint64_t take_memory(uint64_t *at, uint64_t bytes)
 {
 	uint64_t here = *at;
 
@@ -47,8 +47,8 @@ static uint64_t take(uint64_t *at, uint64_t bytes)
 static void take_index(uint64_t *at, struct index *x, uint32_t max)
 {
 	x->x_max = max;
-	x->x_map = take(at, pool_index_map_bytes(max));
-	x->x_sum = take(at, pool_index_sum_bytes(max));
+	x->x_map = take_memory(at, pool_index_map_bytes(max));
+	x->x_sum = take_memory(at, pool_index_sum_bytes(max));
 }
 
 static void set_limits(struct pool_shared *s, const struct pool_config *c)
@@ -83,26 +83,26 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 	s->ps_nleaves = s->ps_nmembers == 0 ? 0 : 8 * s->ps_nmembers + 16 * s->ps_mapleaves;
 }
 
-static size_t layout(struct pool_shared *s, const struct pool_config *c)
+static size_t lay_out(struct pool_shared *s, const struct pool_config *c)
 {
 	uint64_t at = up(sizeof *s, PAGE);
 
 	set_limits(s, c);
-	s->ps_objects = take(&at, (uint64_t)s->ps_nobjects * sizeof(struct object));
-	s->ps_granuleused = take(&at, (uint64_t)s->ps_nobjects / GRANULE * 2);
+	s->ps_objects = take_memory(&at, (uint64_t)s->ps_nobjects * sizeof(struct object));
+	s->ps_granuleused = take_memory(&at, (uint64_t)s->ps_nobjects / GRANULE * 2);
 	take_index(&at, &s->ps_objx, s->ps_nobjects);
-	s->ps_segs = take(&at, (uint64_t)s->ps_nsegs * sizeof(struct segment));
+	s->ps_segs = take_memory(&at, (uint64_t)s->ps_nsegs * sizeof(struct segment));
 	take_index(&at, &s->ps_segx, s->ps_nsegs);
 	take_index(&at, &s->ps_slotx, s->ps_nslots);
 	take_index(&at, &s->ps_blockx, s->ps_fileblocks);
 	take_index(&at, &s->ps_farx, s->ps_nblocks - s->ps_fileblocks);
-	s->ps_members = take(&at, (uint64_t)s->ps_nmembers * sizeof(struct member));
-	s->ps_maps = take(&at, (uint64_t)s->ps_nmembers * s->ps_mapleaves * 4);
+	s->ps_members = take_memory(&at, (uint64_t)s->ps_nmembers * sizeof(struct member));
+	s->ps_maps = take_memory(&at, (uint64_t)s->ps_nmembers * s->ps_mapleaves * 4);
 	take_index(&at, &s->ps_leafx, s->ps_nleaves);
-	s->ps_leaves = take(&at, (uint64_t)s->ps_nleaves * PAGE);
-	s->ps_slots = take(&at, (uint64_t)s->ps_nslots * SEG_BYTES);
+	s->ps_leaves = take_memory(&at, (uint64_t)s->ps_nleaves * PAGE);
+	s->ps_slots = take_memory(&at, (uint64_t)s->ps_nslots * SEG_BYTES);
 	for (uint32_t i = 0; i < s->ps_nfar; i++)
-		s->ps_far[i].fp_ring = take(&at, far_ring_bytes());
+		s->ps_far[i].fp_ring = take_memory(&at, far_ring_bytes());
 	return (size_t)at;
 }
 
@@ -110,7 +110,7 @@ size_t pool_shared_size(const struct pool_config *c)
 {
 	struct pool_shared s = { 0 };
 
-	return layout(&s, c);
+	return lay_out(&s, c);
 }
 
 /* Of raw pages. With fewer there is always a block that is reclaimed, being empty enough, or a free one; a few are on their way. */
@@ -125,7 +125,7 @@ int pool_format(void *mem, const struct pool_config *c)
 {
 	struct pool_shared *s = mem;
 
-	(void)layout(s, c);
+	(void)lay_out(s, c);
 	s->ps_objx.x_next = 1; /* handle 0 means none */
 	for (unsigned k = 0; k < OPENS; k++)
 		s->ps_open[k] = NONE;

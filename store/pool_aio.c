@@ -84,7 +84,7 @@ uint32_t pool_aio_ready(uint64_t aio)
 	return tail >= head ? tail - head : tail + r->nr - head;
 }
 
-static void prepare(
+static void prepare_iocb(
     struct iocb *cb, int write, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data)
 {
 	*cb = (struct iocb){ .aio_data = data,
@@ -96,7 +96,7 @@ static void prepare(
 }
 
 /* How many were taken. */
-static uint32_t send(uint64_t aio, struct iocb *cb, uint32_t n)
+static uint32_t send_iocbs(uint64_t aio, struct iocb *cb, uint32_t n)
 {
 	struct iocb *each[FETCHES];
 	uint32_t sent = 0;
@@ -118,8 +118,8 @@ int pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uin
 {
 	struct iocb cb;
 
-	prepare(&cb, 1, fd, mem, at, n, data);
-	return send(aio, &cb, 1) == 1 ? 0 : -EAGAIN;
+	prepare_iocb(&cb, 1, fd, mem, at, n, data);
+	return send_iocbs(aio, &cb, 1) == 1 ? 0 : -EAGAIN;
 }
 
 uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *res, uint32_t max)
@@ -174,8 +174,8 @@ int pool_aio_open(struct pool *p)
 	return rc;
 }
 
-static uint32_t get(const uint32_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
-static void set(uint32_t *n, uint32_t to) { __atomic_store_n(n, to, __ATOMIC_RELAXED); }
+static uint32_t get_word(const uint32_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
+static void set_word(uint32_t *n, uint32_t to) { __atomic_store_n(n, to, __ATOMIC_RELAXED); }
 
 static struct load *load_take(struct pool *p)
 {
@@ -222,11 +222,12 @@ static void submit_load(struct pool *p, struct load *l)
 		const struct segment *g = &segs(s)[f->f_seg];
 
 		f->f_rc = -EIO; /* till it is known better */
-		prepare(&l->l_iocb[i], 0, p->p_fd, slot_mem(s, g->s_slot) + f->f_from * PAGE,
+		prepare_iocb(&l->l_iocb[i], 0, p->p_fd, slot_mem(s, g->s_slot) + f->f_from * PAGE,
 		    (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE,
 		    (f->f_to - f->f_from) * PAGE, i);
 	}
-	l->l_sent = pool_injected(p, POOL_INJECT_READ) ? 0 : send(l->l_aio, l->l_iocb, l->l_n);
+	l->l_sent =
+	    pool_injected(p, POOL_INJECT_READ) ? 0 : send_iocbs(l->l_aio, l->l_iocb, l->l_n);
 }
 
 uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
@@ -270,14 +271,14 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 }
 
 /* Looks whether the load has ended; not for ever. */
-static void await(struct pool_aio *a, const struct load *l)
+static void await_load(struct pool_aio *a, const struct load *l)
 {
-	uint32_t was = get(&a->a_looks), asleep = get(&a->a_asleep), next = get(&a->a_next),
-		 looks = 0;
+	uint32_t was = get_word(&a->a_looks), asleep = get_word(&a->a_asleep),
+		 next = get_word(&a->a_next), looks = 0;
 	uint64_t at, then = __builtin_ia32_rdtsc();
 
 	if (asleep > 0) {
-		set(&a->a_asleep, asleep - 1);
+		set_word(&a->a_asleep, asleep - 1);
 		return;
 	}
 	if (was > LONG / 2 && __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY != 0)
@@ -285,20 +286,20 @@ static void await(struct pool_aio *a, const struct load *l)
 	for (; looks < LONG && pool_aio_ready(l->l_aio) < l->l_sent; looks++, then = at) {
 		__builtin_ia32_pause();
 		if ((at = __builtin_ia32_rdtsc()) - then > LATE) {
-			set(&a->a_asleep, next);
-			set(&a->a_next, next < ASLEEP_MAX ? next * 2 : ASLEEP_MAX);
+			set_word(&a->a_asleep, next);
+			set_word(&a->a_next, next < ASLEEP_MAX ? next * 2 : ASLEEP_MAX);
 			return;
 		}
 	}
-	set(&a->a_looks, was - was / 8 + looks / 8);
-	set(&a->a_next, next - next / ASLEEP > ASLEEP ? next - next / ASLEEP : ASLEEP);
+	set_word(&a->a_looks, was - was / 8 + looks / 8);
+	set_word(&a->a_next, next - next / ASLEEP > ASLEEP ? next - next / ASLEEP : ASLEEP);
 }
 
-static void collect(struct pool *p, struct load *l)
+static void collect_load(struct pool *p, struct load *l)
 {
 	struct pool_aio_result res[FETCHES];
 
-	await(p->p_aio, l);
+	await_load(p->p_aio, l);
 	for (uint32_t left = l->l_sent; left > 0;) {
 		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
 
@@ -326,7 +327,7 @@ void pool_load_end(struct pool *p, uint32_t ticket)
 {
 	struct load *l = &p->p_aio->a_load[ticket - 1];
 
-	collect(p, l);
+	collect_load(p, l);
 	pool_lock(p);
 	for (uint32_t i = 0; i < l->l_n; i++) {
 		const struct fetch *f = &l->l_fetch[i];

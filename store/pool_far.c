@@ -47,7 +47,10 @@ struct far_ring *pool_far(struct pool *p, uint32_t i, uint64_t *offset)
 }
 
 /* By which name the ring knows this process; never 0. */
-static uint32_t owner(const struct pool *p) { return p->p_member == NONE ? NONE : p->p_member + 1; }
+static uint32_t ring_owner(const struct pool *p)
+{
+	return p->p_member == NONE ? NONE : p->p_member + 1;
+}
 
 static uint64_t offset_in(const struct far_place *f, uint64_t at)
 {
@@ -57,7 +60,7 @@ static uint64_t offset_in(const struct far_place *f, uint64_t at)
 int pool_far_io(
     struct pool *p, const struct far_place *f, int write, void *mem, uint64_t at, uint32_t n)
 {
-	int rc = far_ring_io(ring_of(p->p_shared, f), owner(p),
+	int rc = far_ring_io(ring_of(p->p_shared, f), ring_owner(p),
 	    write ? FAR_SLOT_WRITE : FAR_SLOT_READ, offset_in(f, at), n, mem);
 
 	if (rc == 0)
@@ -69,7 +72,7 @@ int pool_far_begin(
     struct pool *p, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket)
 {
 	const struct far_place *f = pool_far_of(p->p_shared, block);
-	int rc = far_ring_begin(ring_of(p->p_shared, f), owner(p), FAR_SLOT_WRITE,
+	int rc = far_ring_begin(ring_of(p->p_shared, f), ring_owner(p), FAR_SLOT_WRITE,
 	    offset_in(f, (uint64_t)block * SEG_BYTES), bytes, mem, ticket);
 
 	if (rc == 0)

@@ -50,7 +50,9 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	(void)sys_call2(SYS_munmap, to, (long)n);
 	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n,
 	    POSIX_FADV_DONTNEED); /* who reads reads the disk */
-	return r == 0 ? 0 : r == -ENOSPC ? -ENOSPC : -EIO;
+	if (r == 0 || r == -ENOSPC)
+		return (int)r;
+	return -EIO;
 }
 
 /* A thread of the program has lowered the limit in the middle. Of the signal for that, which is ours, it shall hear nothing. */
@@ -190,7 +192,7 @@ static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
 }
 
 /* What was read from the file is what was written: each live object of segment i is found in mem, with its own bytes. */
-static int intact(struct pool_shared *s, uint32_t i, const char *mem)
+static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 {
 	const struct segment *g = &segs(s)[i];
 	uint32_t live = 0;
@@ -260,7 +262,7 @@ int pool_fetch_back_locked(struct pool *p, uint32_t i)
 		pool_lock(p);
 		io_ended(s);
 	}
-	if (rc == 0 && !intact(s, i, slot_mem(s, g->s_next))) {
+	if (rc == 0 && !segment_intact(s, i, slot_mem(s, g->s_next))) {
 		g->s_bad = 1;
 		rc = -EIO;
 	}

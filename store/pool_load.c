@@ -11,7 +11,8 @@
 #define BATCH POOL_BATCH
 
 /* What was read from the file is not trusted. */
-static int unpack(void *area, const char *data, const struct object *o, void *page, int filed)
+static int unpack_checked(
+    void *area, const char *data, const struct object *o, void *page, int filed)
 {
 	if (filed && pool_checksum(data, o->o_len) != o->o_word)
 		return -EIO;
@@ -29,11 +30,11 @@ static int load_alone(
 	uint64_t at = (uint64_t)block * SEG_BYTES + o->o_off, from = at / PAGE * PAGE;
 	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(up(at + o->o_len, PAGE) - from));
 
-	return rc == 0 ? unpack(area, buf + (at - from), o, page, 1) : rc;
+	return rc == 0 ? unpack_checked(area, buf + (at - from), o, page, 1) : rc;
 }
 
 /* The segment's copy in memory has other bytes than were written: the next load shall ask the disk again. */
-static void distrust(struct pool *p, const struct object *o)
+static void distrust_copy(struct pool *p, const struct object *o)
 {
 	struct pool_shared *s = p->p_shared;
 
@@ -119,7 +120,7 @@ static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles,
 	return i;
 }
 
-static int finish(struct pool *p, void *area, const struct taken *t, void *page)
+static int finish_load(struct pool *p, void *area, const struct taken *t, void *page)
 {
 	int rc;
 
@@ -128,8 +129,8 @@ static int finish(struct pool *p, void *area, const struct taken *t, void *page)
 			((uint64_t *)page)[i] = t->o.o_word;
 		return 0;
 	}
-	if ((rc = unpack(area, t->at, &t->o, page, t->filed)) != 0 && t->filed)
-		distrust(p, &t->o);
+	if ((rc = unpack_checked(area, t->at, &t->o, page, t->filed)) != 0 && t->filed)
+		distrust_copy(p, &t->o);
 	return rc;
 }
 
@@ -162,7 +163,8 @@ int pool_load_vec(
 		uint32_t m = take_locked(p, n - *done < BATCH ? n - *done : BATCH, handles + *done,
 		    pages + *done, buf, t, &why);
 		pool_unlock(p->p_shared);
-		for (uint32_t i = 0; i < m && (rc = finish(p, ctx, &t[i], pages[*done])) == 0; i++)
+		for (uint32_t i = 0; i < m && (rc = finish_load(p, ctx, &t[i], pages[*done])) == 0;
+		     i++)
 			++*done;
 		if (rc != 0 || why == 0)
 			continue;

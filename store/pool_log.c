@@ -290,7 +290,7 @@ bool pool_compact_locked(struct pool *p, uint32_t i)
  * The sealed segment in memory that is cheapest to compact, or NONE when all are dense. Objects are dropped when they are
  * loaded, so segments empty in no order: writing the oldest would send live pages to the file while memory is full of dead ones.
  */
-static uint32_t sparsest(const struct pool_shared *s)
+static uint32_t sparsest_segment(const struct pool_shared *s)
 {
 	for (uint32_t b = 0; b <= bucket_of(DENSE - 1); b++)
 		if (s->ps_sparse[b] != NONE)
@@ -325,7 +325,7 @@ void pool_settle_locked(struct pool *p)
 
 		if (s->ps_nwarm > WARM_FEW) {
 			(void)pool_cool_locked(p);
-		} else if ((i = sparsest(s)) != NONE) {
+		} else if ((i = sparsest_segment(s)) != NONE) {
 			if (!pool_compact_locked(p, i))
 				return;
 		} else if ((kind = sparsest_open(s)) != OPENS) {
@@ -337,10 +337,10 @@ void pool_settle_locked(struct pool *p)
 }
 
 /* ---- room ---- */
-/* As sparsest(). Tells whether there is none with a quarter of it dead. */
-static uint32_t cleanable(struct pool_shared *s)
+/* As sparsest_segment(). Tells whether there is none with a quarter of it dead. */
+static uint32_t find_cleanable(struct pool_shared *s)
 {
-	uint32_t i = sparsest(s);
+	uint32_t i = sparsest_segment(s);
 
 	pool_tell(&s->ps_full, i == NONE || segs(s)[i].s_live > SEG_BYTES / 4 * 3);
 	return i;
@@ -374,7 +374,7 @@ static uint32_t log_limit(const struct pool_shared *s)
 }
 
 /* How many slots should be free, or be so when what is being written is written. */
-static uint32_t headroom(const struct pool_shared *s)
+static uint32_t slot_headroom(const struct pool_shared *s)
 {
 	return pool_target(s) / 16 < POOL_WRITES ? pool_target(s) / 16 : POOL_WRITES;
 }
@@ -391,9 +391,9 @@ static void write_behind(struct pool *p)
 		uint32_t n = pool_inflight(p), i = pool_oldest(s);
 
 		if (i == NONE || n >= POOL_WRITES ||
-		    log_pages(s) + headroom(s) * SEG_PAGES <= log_limit(s) + n * SEG_PAGES)
+		    log_pages(s) + slot_headroom(s) * SEG_PAGES <= log_limit(s) + n * SEG_PAGES)
 			return;
-		uint32_t c = cleanable(s);
+		uint32_t c = find_cleanable(s);
 
 		if ((c == NONE || !pool_compact_locked(p, c)) && pool_write_start_locked(p, i) != 0)
 			return;
@@ -404,7 +404,7 @@ static void write_behind(struct pool *p)
 static int make_room(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = cleanable(s);
+	uint32_t i = find_cleanable(s);
 	int rc = -ENOSPC;
 
 	if (i != NONE && pool_compact_locked(p, i))

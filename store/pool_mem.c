@@ -22,7 +22,7 @@ static void give_back(struct pool *p, uint32_t pages)
 		(void)p->p_charge(p->p_charge_arg, -(long)pages);
 }
 
-static bool take(struct pool *p, uint32_t pages)
+static bool take_pages(struct pool *p, uint32_t pages)
 {
 	return p->p_charge == NULL || p->p_charge(p->p_charge_arg, (long)pages) == 0;
 }
@@ -99,7 +99,7 @@ bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 
 	if (more == 0)
 		return true;
-	while (!take(p, mask_count(more)))
+	while (!take_pages(p, mask_count(more)))
 		if (!pool_cool_locked(p))
 			return false;
 	g->s_pages |= more;
@@ -165,7 +165,7 @@ void pool_tables_locked(struct pool *p)
 	if (now < s->ps_tables)
 		give_back(p, s->ps_tables - now);
 	if (now <= s->ps_tables ||
-	    take(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
+	    take_pages(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
 		s->ps_tables = now;
 	note_most(s);
 }

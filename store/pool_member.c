@@ -23,7 +23,7 @@ static uint32_t *map_of(struct pool_shared *s, uint32_t m)
 	return (uint32_t *)(void *)((char *)s + s->ps_maps) + (uint64_t)m * s->ps_mapleaves;
 }
 
-static uint64_t *leaf(struct pool_shared *s, uint32_t i)
+static uint64_t *leaf_of(struct pool_shared *s, uint32_t i)
 {
 	return (uint64_t *)(void *)((char *)s + s->ps_leaves + (uint64_t)(i - 1) * PAGE);
 }
@@ -43,7 +43,7 @@ static uint64_t *leaf_get(struct pool *p, uint32_t m, uint32_t n)
 		*at = i + 1;
 		pool_tables_locked(p);
 	}
-	return leaf(s, *at);
+	return leaf_of(s, *at);
 }
 
 /* It has no bit set. */
@@ -54,7 +54,7 @@ static void leaf_put(struct pool *p, uint32_t m, uint32_t n)
 
 	*at = 0;
 	BARRIER();
-	pool_forget(leaf(s, i), PAGE);
+	pool_forget(leaf_of(s, i), PAGE);
 	pool_index_give(s, &s->ps_leafx, i - 1);
 	s->ps_leaves_used--;
 	pool_tables_locked(p);
@@ -73,7 +73,7 @@ void pool_leaves_repair(struct pool_shared *s)
 	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
 		if (pool_index_free(
 			s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
-			pool_forget(leaf(s, i + 1), PAGE);
+			pool_forget(leaf_of(s, i + 1), PAGE);
 	pool_index_trim(s, &s->ps_leafx);
 }
 
@@ -90,7 +90,7 @@ void pool_disown_locked(struct pool *p, uint32_t handle)
 	uint32_t i = p->p_member == NONE ? 0 : map_of(p->p_shared, p->p_member)[handle / LEAF_BITS];
 
 	if (i != 0)
-		leaf(p->p_shared, i)[handle % LEAF_BITS / 64] &= ~(1ull << handle % 64);
+		leaf_of(p->p_shared, i)[handle % LEAF_BITS / 64] &= ~(1ull << handle % 64);
 	BARRIER();
 }
 
@@ -141,7 +141,7 @@ static void member_free(struct pool *p, uint32_t m)
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		if (map_of(s, m)[n] == 0)
 			continue;
-		leaf_unref(p, leaf(s, map_of(s, m)[n]), n * LEAF_BITS);
+		leaf_unref(p, leaf_of(s, map_of(s, m)[n]), n * LEAF_BITS);
 		leaf_put(p, m, n);
 		pool_unlock(s);
 		pool_lock(p);
@@ -172,7 +172,7 @@ int pool_fork_begin(struct pool *p)
 	pool_lock(p);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		uint32_t i = map_of(s, p->p_member)[n];
-		uint64_t *from = i != 0 ? leaf(s, i) : NULL,
+		uint64_t *from = i != 0 ? leaf_of(s, i) : NULL,
 			 *to = i != 0 ? leaf_get(p, p->p_child, n) : NULL;
 
 		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {

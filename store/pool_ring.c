@@ -102,9 +102,12 @@ int pool_async(struct pool *p)
 	struct pool_ring *r = (struct pool_ring *)m;
 	fd = p->p_fd < 0 ? -ENOSYS : sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
 	r->fd = (int)fd;
-	rc = fd < 0                                       ? (int)fd
-	    : (q.features & IORING_FEAT_SINGLE_MMAP) == 0 ? -ENOSYS
-							  : ring_map(r, &q);
+	if (fd < 0)
+		rc = (int)fd;
+	else if ((q.features & IORING_FEAT_SINGLE_MMAP) == 0)
+		rc = -ENOSYS;
+	else
+		rc = ring_map(r, &q);
 	if (rc != 0)
 		ring_unmap(r);
 	if (rc != 0 &&
@@ -143,7 +146,7 @@ void pool_alone(struct pool *p)
 }
 
 /* The ring, if the calling thread may use it. */
-static struct pool_ring *mine(struct pool *p)
+static struct pool_ring *ring_of_thread(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
 
@@ -152,7 +155,7 @@ static struct pool_ring *mine(struct pool *p)
 
 uint32_t pool_inflight(struct pool *p)
 {
-	const struct pool_ring *r = mine(p);
+	const struct pool_ring *r = ring_of_thread(p);
 
 	return r != NULL ? r->inflight : 0;
 }
@@ -162,7 +165,8 @@ static struct member_io *ops_of(struct pool *p)
 	return p->p_alone ? p->p_ring->ops : pool_members(p->p_shared)[p->p_member].m_io;
 }
 
-static int submit(struct pool_ring *r, int fd, void *mem, uint64_t at, uint32_t bytes, uint64_t op)
+static int submit_write(
+    struct pool_ring *r, int fd, void *mem, uint64_t at, uint32_t bytes, uint64_t op)
 {
 	if (r->aio != 0)
 		return pool_aio_write(r->aio, fd, mem, at, bytes, op);
@@ -200,7 +204,7 @@ static void op_clear(struct member_io *io)
 int pool_write_start_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct pool_ring *r = mine(p);
+	struct pool_ring *r = ring_of_thread(p);
 	uint32_t op = 0;
 	int rc;
 
@@ -229,7 +233,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 		rc = -EAGAIN;
 	else
 		rc = far ? pool_far_begin(p, block, mem, bytes, &ticket)
-			 : submit(r, p->p_fd, mem, off, bytes, op);
+			 : submit_write(r, p->p_fd, mem, off, bytes, op);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	pool_lock(p);
@@ -250,15 +254,22 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	return -EAGAIN;
 }
 
-static void collect(struct pool *p, struct member_io *io, int res)
+/* The result of a write of that many bytes. A short write means that the disk is full. */
+static int write_result(int res, uint32_t bytes)
+{
+	if (res == (int)bytes)
+		return 0;
+	if (res >= 0 || res == -ENOSPC)
+		return -ENOSPC;
+	return res == -EFBIG ? -EAGAIN : -EIO;
+}
+
+static void collect_write(struct pool *p, struct member_io *io, int res)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = io->io_seg, block = io->io_block - 1,
 		 bytes = i != 0 ? pool_seg_bytes(&segs(s)[i - 1]) : 0;
-	int rc = res == (int)bytes       ? 0
-	    : res >= 0 || res == -ENOSPC ? -ENOSPC
-	    : res == -EFBIG              ? -EAGAIN
-					 : -EIO;
+	int rc = write_result(res, bytes);
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;
@@ -295,7 +306,7 @@ static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 		r->inflight--;
 		r->far_inflight--;
 		i = io[op].io_seg;
-		collect(p, &io[op],
+		collect_write(p, &io[op],
 		    rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs(p->p_shared)[i - 1]) : rc);
 		wait = false;
 		n++;
@@ -334,14 +345,14 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		r->inflight--;
-		collect(p, &r->ops[res[i].data], res[i].res);
+		collect_write(p, &r->ops[res[i].data], res[i].res);
 	}
 	return n;
 }
 
 uint32_t pool_reap_locked(struct pool *p, int wait)
 {
-	struct pool_ring *r = mine(p);
+	struct pool_ring *r = ring_of_thread(p);
 	uint32_t n = 0, head, far;
 
 	if (r == NULL || r->inflight == 0)
@@ -363,7 +374,7 @@ uint32_t pool_reap_locked(struct pool *p, int wait)
 
 		__atomic_store_n(r->cq_head, ++head, __ATOMIC_RELEASE);
 		r->inflight--;
-		collect(p, &ops_of(p)[op], res);
+		collect_write(p, &ops_of(p)[op], res);
 	}
 	return n;
 }

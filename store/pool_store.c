@@ -45,7 +45,8 @@ static int same_filled(const void *page, uint64_t *word)
 }
 
 /* Into buf, which has room for PAGE bytes, or (raw) left where it is. filed: it may get to the file. */
-static void pack(void *area, bool dense, bool filed, char *buf, const void *page, struct packed *k)
+static void pack_page(
+    void *area, bool dense, bool filed, char *buf, const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = buf, .dense = dense };
 	if (same_filled(page, &k->word))
@@ -72,7 +73,7 @@ static void pack(void *area, bool dense, bool filed, char *buf, const void *page
 #define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
 #define FEW 8u         /* reads are few when they take that part of it */
 
-static bool tighter(struct pool_shared *s, bool behind)
+static bool pack_tighter(struct pool_shared *s, bool behind)
 {
 	uint64_t file = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED),
 		 memory = __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED);
@@ -99,11 +100,12 @@ void pool_pack(
 {
 	struct pool_shared *s = p->p_shared;
 
-	pack(ctx, tighter(s, behind), s->ps_nblocks != 0, pool_ctx_buf(ctx) + i * PAGE, page, k);
+	pack_page(ctx, pack_tighter(s, behind), s->ps_nblocks != 0, pool_ctx_buf(ctx) + i * PAGE,
+	    page, k);
 }
 
 /* To be packed later. */
-static void keep(const void *page, struct packed *k)
+static void keep_young(const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = page };
 	if (same_filled(page, &k->word))
@@ -112,14 +114,23 @@ static void keep(const void *page, struct packed *k)
 	k->young = true;
 }
 
+/* Opens the segment that takes the page's bytes. A page whose words are all equal needs none. May drop the lock. */
+static int open_segment_locked(struct pool *p, const struct packed *k, unsigned kind)
+{
+	if (k->len == 0)
+		return 0;
+	if (k->young)
+		return pool_young_open_locked(p);
+	return pool_open_locked(p, kind, footprint(k->len));
+}
+
 /* Drops the lock if a segment must be opened. -EAGAIN: a page that was to be packed later is to be packed now. */
 static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle)
 {
 	struct pool_shared *s = p->p_shared;
-	unsigned kind = k->young ? OPEN_YOUNG : k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
-	int rc = k->len == 0 ? 0
-	    : k->young       ? pool_young_open_locked(p)
-			     : pool_open_locked(p, kind, footprint(k->len));
+	unsigned packed = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
+	unsigned kind = k->young ? OPEN_YOUNG : packed;
+	int rc = open_segment_locked(p, k, kind);
 
 	if (rc != 0)
 		return rc;
@@ -144,7 +155,7 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 }
 
 /* While one page is packed the next comes to the CPU. */
-static void come(const void *page)
+static void prefetch_page(const void *page)
 {
 	for (unsigned i = 0; i < PAGE; i += 64)
 		__builtin_prefetch((const char *)page + i);
@@ -160,9 +171,9 @@ static int store_some(struct pool *p, bool young, uint32_t m, const void *const 
 
 	for (uint32_t i = 0; i < m; i++) {
 		if (i + 1 < m)
-			come(pages[i + 1]);
+			prefetch_page(pages[i + 1]);
 		if (young)
-			keep(pages[i], &k[i]);
+			keep_young(pages[i], &k[i]);
 		else
 			pool_pack(p, ctx, i, false, pages[i], &k[i]);
 	}

@@ -37,7 +37,7 @@ struct pool_vnode {
 #define LATE 1024u
 #define SAMPLE 16u
 
-static void learn(struct pool_vnode *pv, uint32_t *what)
+static void learn_loads(struct pool_vnode *pv, uint32_t *what)
 {
 	uint32_t gone, again;
 
@@ -85,7 +85,7 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 			continue;
 		}
 		if ((at[i] & LOADED) != 0)
-			learn(pv, &pv->again);
+			learn_loads(pv, &pv->again);
 		at[i] = h[i];
 		if (keep_copy(pv))
 			at[i] |= LOADED;
@@ -116,7 +116,7 @@ static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 		uint32_t was = h[i];
 
 		if ((was & LOADED) != 0)
-			learn(pv, &pv->gone);
+			learn_loads(pv, &pv->gone);
 		h[i] = now[i];
 		now[i] = was & ~LOADED;
 		old |= now[i];
@@ -126,30 +126,34 @@ static int write_pages(struct pool_vnode *pv, struct vm_io *io)
 	return rc;
 }
 
-static void ended(struct vm_io *io, int rc)
+static void end_io(struct vm_io *io, int rc)
 {
-	io->io_err = rc == 0 ? VM_OK : rc == -ENOSPC ? VM_NOSWAP : VM_IO;
+	switch (rc) {
+	case 0: io->io_err = VM_OK; break;
+	case -ENOSPC: io->io_err = VM_NOSWAP; break;
+	default: io->io_err = VM_IO; break;
+	}
 	io->io_done(io);
 }
 
 static uint32_t my_tid(void) { return (uint32_t)sys_call0(SYS_gettid); }
 
-static void start(struct vnode *vp, struct vm_io *io)
+static void swap_start(struct vnode *vp, struct vm_io *io)
 {
 	struct pool_vnode *pv = vp->v_data;
 	uint32_t h[VM_IO_PAGES], ticket;
 	uint32_t n = io->io_op == VM_IO_READ ? handles_of(pv, io, h) : 0;
 
 	if (io->io_op == VM_IO_WRITE) {
-		ended(io, write_pages(pv, io));
+		end_io(io, write_pages(pv, io));
 		return;
 	}
 	if (io->io_quick && !pool_at_hand(pv->pool, n, h)) {
-		ended(io, -EIO);
+		end_io(io, -EIO);
 		return;
 	}
 	if (pv->pool->p_aio == NULL || (ticket = pool_load_begin(pv->pool, n, h)) == 0) {
-		ended(io, read_pages(pv, io));
+		end_io(io, read_pages(pv, io));
 		return;
 	}
 	pv->begun[ticket - 1].io = io;
@@ -176,11 +180,11 @@ static bool end_one(struct pool_vnode *pv, bool wait)
 	io = pv->begun[ticket - 1].io;
 	__atomic_store_n(&pv->begun[ticket - 1].tid, 0, __ATOMIC_RELAXED);
 	pool_load_end(pv->pool, ticket);
-	ended(io, read_pages(pv, io));
+	end_io(io, read_pages(pv, io));
 	return true;
 }
 
-static void discard(struct vnode *vp, voff_t off, uint64_t len)
+static void swap_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	struct pool_vnode *pv = vp->v_data;
 	uint32_t *h = &pv->handle[off >> VM_PAGESHIFT];
@@ -191,7 +195,7 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 		m = n < VM_IO_PAGES ? n : VM_IO_PAGES;
 		for (uint64_t i = 0; i < m; i++) {
 			if ((h[i] & LOADED) != 0)
-				learn(pv, &pv->gone);
+				learn_loads(pv, &pv->gone);
 			any |= h[i] &= ~LOADED;
 		}
 		if (any == 0) /* the table has memory only where it was written */
@@ -201,7 +205,7 @@ static void discard(struct vnode *vp, voff_t off, uint64_t len)
 	}
 }
 
-static void dropped(struct vnode *vp, voff_t off)
+static void swap_dropped(struct vnode *vp, voff_t off)
 {
 	struct pool_vnode *pv = vp->v_data;
 	uint32_t h = pv->handle[off >> VM_PAGESHIFT] & ~LOADED;
@@ -219,7 +223,7 @@ static void poll_writes(struct vnode *vp, struct vm_io *io)
 		pool_poll(pv->pool, wait);
 }
 
-static enum vm_err synced(struct vnode *vp, voff_t off, uint64_t len)
+static enum vm_err swap_synced(struct vnode *vp, voff_t off, uint64_t len)
 {
 	(void)vp;
 	(void)off;
@@ -227,16 +231,16 @@ static enum vm_err synced(struct vnode *vp, voff_t off, uint64_t len)
 	return VM_OK; /* swap is not meant to outlive its users */
 }
 
-static uint64_t size(struct vnode *vp)
+static uint64_t swap_size(struct vnode *vp)
 {
 	return ((struct pool_vnode *)vp->v_data)->nslots << VM_PAGESHIFT;
 }
 
-static void inactive(struct vnode *vp)
+static void swap_inactive(struct vnode *vp)
 {
 	struct pool_vnode *pv = vp->v_data;
 
-	discard(vp, 0,
+	swap_discard(vp, 0,
 	    pv->top
 		<< VM_PAGESHIFT); /* to look at all of the table would give memory to all of it */
 	(void)sys_call2(SYS_munmap, (long)pv, (long)pv->bytes);
@@ -244,13 +248,13 @@ static void inactive(struct vnode *vp)
 
 static const struct vnode_ops ops = {
 	.vo_name = "pool",
-	.vo_start = start,
+	.vo_start = swap_start,
 	.vo_poll = poll_writes,
-	.vo_discard = discard,
-	.vo_dropped = dropped,
-	.vo_sync = synced,
-	.vo_size = size,
-	.vo_inactive = inactive,
+	.vo_discard = swap_discard,
+	.vo_dropped = swap_dropped,
+	.vo_sync = swap_synced,
+	.vo_size = swap_size,
+	.vo_inactive = swap_inactive,
 };
 
 struct vnode *pool_vnode_create(struct vm *vm, struct pool *pool, uint64_t nslots)
@@ -270,7 +274,7 @@ struct vnode *pool_vnode_create(struct vm *vm, struct pool *pool, uint64_t nslot
 	return &pv->v;
 }
 
-static void each(struct vnode *vp, void (*f)(struct pool *, uint32_t))
+static void each_handle(struct vnode *vp, void (*f)(struct pool *, uint32_t))
 {
 	struct pool_vnode *pv = vp->v_data;
 
@@ -282,7 +286,7 @@ static void each(struct vnode *vp, void (*f)(struct pool *, uint32_t))
 void pool_vnode_fork_prepare(struct vnode *vp)
 {
 	if (pool_fork_begin(((struct pool_vnode *)vp->v_data)->pool) != 0)
-		each(vp, pool_ref);
+		each_handle(vp, pool_ref);
 }
 
 void pool_vnode_fork_cancel(struct vnode *vp)
@@ -292,5 +296,5 @@ void pool_vnode_fork_cancel(struct vnode *vp)
 	if (pool->p_child != ~0u)
 		pool_fork_cancel(pool);
 	else
-		each(vp, pool_unref);
+		each_handle(vp, pool_unref);
 }

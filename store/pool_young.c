@@ -47,9 +47,9 @@ int pool_young_room(const struct pool_shared *s)
 }
 
 /* So many are left alone for a while: some of their pages will be wanted back. From twice as many on the packer is woken. */
-static uint32_t leave(const struct pool_shared *s) { return pool_young_most(s) / 4; }
+static uint32_t young_left(const struct pool_shared *s) { return pool_young_most(s) / 4; }
 
-static void count(struct pool_shared *s, int by)
+static void count_young(struct pool_shared *s, int by)
 {
 	__atomic_store_n(&s->ps_nyoung, s->ps_nyoung + (uint32_t)by, __ATOMIC_RELAXED);
 }
@@ -62,13 +62,13 @@ void pool_young_seal_locked(struct pool_shared *s)
 	if (i == NONE)
 		return;
 	pool_enqueue_locked(s, &s->ps_young, i);
-	count(s, 1);
+	count_young(s, 1);
 }
 
 void pool_young_remove_locked(struct pool_shared *s, uint32_t i)
 {
 	pool_dequeue_locked(s, &s->ps_young, i);
-	count(s, -1);
+	count_young(s, -1);
 }
 
 int pool_young_open_locked(struct pool *p)
@@ -119,7 +119,7 @@ void pool_wait_work(struct pool *p, uint32_t seen, int rc)
 		return;
 	}
 	__atomic_store_n(&s->ps_idle, 1, __ATOMIC_SEQ_CST);
-	if (rc < 0 || __atomic_load_n(&s->ps_nyoung, __ATOMIC_SEQ_CST) <= leave(s))
+	if (rc < 0 || __atomic_load_n(&s->ps_nyoung, __ATOMIC_SEQ_CST) <= young_left(s))
 		(void)sys_call6(SYS_futex, (long)&s->ps_work, 0 /* FUTEX_WAIT */, (long)(int)seen,
 		    rc < 0 ? (long)&soon : 0, 0, 0);
 	__atomic_store_n(&s->ps_idle, 0, __ATOMIC_RELAXED);
@@ -137,7 +137,7 @@ void pool_young_added(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 
-	if (__atomic_load_n(&s->ps_idle, __ATOMIC_SEQ_CST) != 0 && s->ps_nyoung > 2 * leave(s))
+	if (__atomic_load_n(&s->ps_idle, __ATOMIC_SEQ_CST) != 0 && s->ps_nyoung > 2 * young_left(s))
 		pool_wake_packer(p);
 }
 
@@ -162,7 +162,7 @@ static uint32_t pin_locked(struct pool *p)
 	return i;
 }
 
-static int pinned(const struct segment *g, uint32_t pin)
+static int is_pinned(const struct segment *g, uint32_t pin)
 {
 	return g->s_state == SEG_YOUNG && g->s_fetch == pin;
 }
@@ -171,7 +171,7 @@ struct work {
 	uint32_t object, off; /* of the data in the segment */
 };
 
-static int there(struct pool_shared *s, uint32_t i, const struct work *w)
+static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)
 {
 	const struct object *o = &objects(s)[w->object];
 
@@ -189,7 +189,7 @@ static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 
 		__builtin_memcpy(&h, slot_mem(s, g->s_slot) + at, sizeof h);
 		w[n] = (struct work){ h.h_object, at + (uint32_t)sizeof h };
-		n += (uint32_t)there(s, i, &w[n]);
+		n += (uint32_t)is_there(s, i, &w[n]);
 	}
 	return n;
 }
@@ -202,15 +202,15 @@ static int move_locked(
 	unsigned kind = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
 	int rc;
 
-	if (!pinned(&segs(s)[i], pin))
+	if (!is_pinned(&segs(s)[i], pin))
 		return -ESTALE;
-	if (!there(s, i, w))
+	if (!is_there(s, i, w))
 		return 0;
 	if ((rc = pool_open_locked(p, kind, footprint(k->len))) != 0)
 		return rc;
-	if (!pinned(&segs(s)[i], pin))
+	if (!is_pinned(&segs(s)[i], pin))
 		return -ESTALE;
-	if (!there(s, i, w))
+	if (!is_there(s, i, w))
 		return 0;
 	objects(s)[w->object].o_word = k->word;
 	BARRIER();
@@ -245,7 +245,7 @@ static int pack_segment(struct pool *p, char *ctx, uint32_t i)
 			rc = move_locked(p, i, pin, &w[at + j], &k[j]);
 		at += m;
 	}
-	if (!pinned(g, pin))
+	if (!is_pinned(g, pin))
 		return -ESTALE;
 	g->s_fetch = 0;
 	if (g->s_live == 0)
@@ -276,7 +276,7 @@ int pool_work(struct pool *p, bool all)
 	pool_lock(p);
 	if (all)
 		pool_young_seal_locked(s);
-	if (s->ps_nyoung > (all ? 0 : leave(s)))
+	if (s->ps_nyoung > (all ? 0 : young_left(s)))
 		i = pin_locked(p);
 	if (i != NONE)
 		rc = pack_segment(p, ctx, i);

@@ -14,7 +14,7 @@
 
 static char reason[512];
 
-static int no(const char **why, const char *path, const char *what)
+static int refuse_file(const char **why, const char *path, const char *what)
 {
 	(void)snprintf(
 	    reason, sizeof reason, "'%s': %s; name another place with --swap PATH", path, what);
@@ -66,18 +66,18 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 		path = default_place();
 	isdir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 	if (!isdir && path[strlen(path) - 1] == '/')
-		return no(why, path, "there is no such directory");
+		return refuse_file(why, path, "there is no such directory");
 	if (!isdir && stat(path, &st) == 0)
-		return no(why, path, "exists already and will not be overwritten");
+		return refuse_file(why, path, "exists already and will not be overwritten");
 	fd = open_unnamed(path, isdir, O_DIRECT);
 	if (fd < 0 && errno == EINVAL)
 		fd = open_unnamed(path, isdir, 0);
 	if (fd < 0)
-		return no(
+		return refuse_file(
 		    why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
 	if (is_memory(fstatfs(fd, &fs), &fs)) {
 		(void)close(fd);
-		return no(why, path, "this is a tmpfs, whose files are memory themselves");
+		return refuse_file(why, path, "this is a tmpfs, whose files are memory themselves");
 	}
 	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < size) {
 		char what[64];
@@ -85,13 +85,13 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 		(void)close(fd);
 		(void)snprintf(what, sizeof what, "less than %llu MiB are free there",
 		    (unsigned long long)(size >> 20));
-		return no(why, path, what);
+		return refuse_file(why, path, what);
 	}
 	if (ftruncate(fd, (off_t)size) != 0) {
 		int e = errno;
 
 		(void)close(fd);
-		return no(why, path, strerror(e));
+		return refuse_file(why, path, strerror(e));
 	}
 	return fd;
 }

@@ -61,8 +61,11 @@ static uint64_t thread_self(void)
 }
 
 /* ---- mutex: opaque[0] is its state, opaque[1] its owner ---- */
-static uint64_t *mowner(const struct mach_mutex *m) { return (uint64_t *)(uintptr_t)&m->opaque[1]; }
-static uint32_t *mword(const struct mach_mutex *m) { return (uint32_t *)(uintptr_t)m->opaque; }
+static uint64_t *mutex_owner(const struct mach_mutex *m)
+{
+	return (uint64_t *)(uintptr_t)&m->opaque[1];
+}
+static uint32_t *mutex_word(const struct mach_mutex *m) { return (uint32_t *)(uintptr_t)m->opaque; }
 
 void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
 {
@@ -73,7 +76,7 @@ void mach_mutex_init(struct mach_mutex *m, unsigned rank, const char *name)
 
 void mach_mutex_fini(struct mach_mutex *m)
 {
-	if (__atomic_load_n(mword(m), __ATOMIC_RELAXED) != 0)
+	if (__atomic_load_n(mutex_word(m), __ATOMIC_RELAXED) != 0)
 		mach_panic("a mutex is destroyed while it is held");
 }
 
@@ -82,9 +85,9 @@ bool mach_mutex_tryenter(struct mach_mutex *m)
 	uint32_t zero = 0;
 
 	if (!__atomic_compare_exchange_n(
-		mword(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		mutex_word(m), &zero, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return false;
-	__atomic_store_n(mowner(m), thread_self(), __ATOMIC_RELAXED);
+	__atomic_store_n(mutex_owner(m), thread_self(), __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -95,30 +98,30 @@ void mach_mutex_enter(struct mach_mutex *m)
 			return;
 		__builtin_ia32_pause();
 	}
-	while (__atomic_exchange_n(mword(m), 2, __ATOMIC_ACQUIRE) != 0)
-		(void)futex_wait(mword(m), 2, NULL);
-	__atomic_store_n(mowner(m), thread_self(), __ATOMIC_RELAXED);
+	while (__atomic_exchange_n(mutex_word(m), 2, __ATOMIC_ACQUIRE) != 0)
+		(void)futex_wait(mutex_word(m), 2, NULL);
+	__atomic_store_n(mutex_owner(m), thread_self(), __ATOMIC_RELAXED);
 }
 
 void mach_mutex_exit(struct mach_mutex *m)
 {
 	uint32_t was;
 
-	__atomic_store_n(mowner(m), 0, __ATOMIC_RELAXED);
-	was = __atomic_exchange_n(mword(m), 0, __ATOMIC_RELEASE);
+	__atomic_store_n(mutex_owner(m), 0, __ATOMIC_RELAXED);
+	was = __atomic_exchange_n(mutex_word(m), 0, __ATOMIC_RELEASE);
 	if (was == 0)
 		mach_panic("a mutex is left that nobody holds");
 	if (was == 2)
-		futex_wake(mword(m), 1);
+		futex_wake(mutex_word(m), 1);
 }
 
 bool mach_mutex_held(const struct mach_mutex *m)
 {
-	return __atomic_load_n(mowner(m), __ATOMIC_RELAXED) == thread_self();
+	return __atomic_load_n(mutex_owner(m), __ATOMIC_RELAXED) == thread_self();
 }
 
 /* ---- reader-writer ---- */
-static struct frw *rw(const struct mach_rwlock *l)
+static struct frw *rw_of(const struct mach_rwlock *l)
 {
 	return (struct frw *)(((uintptr_t)l->opaque + 63) & ~(uintptr_t)63);
 }
@@ -141,7 +144,7 @@ void mach_rw_init(struct mach_rwlock *l, unsigned rank, const char *name)
 
 void mach_rw_fini(struct mach_rwlock *l)
 {
-	if (__atomic_load_n(&rw(l)->state, __ATOMIC_RELAXED) != RW_FREE || rw_readers(rw(l)))
+	if (__atomic_load_n(&rw_of(l)->state, __ATOMIC_RELAXED) != RW_FREE || rw_readers(rw_of(l)))
 		mach_panic("a reader-writer lock is destroyed while it is held");
 }
 
@@ -195,13 +198,13 @@ static bool writer_try(struct frw *f)
 
 bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 {
-	return writer ? writer_try(rw(l)) : reader_try(rw(l));
+	return writer ? writer_try(rw_of(l)) : reader_try(rw_of(l));
 }
 
 /* A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. */
 void mach_rw_enter(struct mach_rwlock *l, bool writer)
 {
-	struct frw *f = rw(l);
+	struct frw *f = rw_of(l);
 
 	for (int i = 0; i < SPINS; i++) {
 		if (mach_rw_tryenter(l, writer))
@@ -221,7 +224,7 @@ void mach_rw_enter(struct mach_rwlock *l, bool writer)
 
 void mach_rw_exit(struct mach_rwlock *l)
 {
-	struct frw *f = rw(l);
+	struct frw *f = rw_of(l);
 
 	if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != 0) {
 		__atomic_store_n(&f->owner, 0, __ATOMIC_RELAXED);
@@ -232,19 +235,19 @@ void mach_rw_exit(struct mach_rwlock *l)
 
 bool mach_rw_held(const struct mach_rwlock *l, bool writer)
 {
-	return __atomic_load_n(&rw(l)->owner, __ATOMIC_RELAXED) == thread_self() ||
-	    (!writer && rw_readers(rw(l)));
+	return __atomic_load_n(&rw_of(l)->owner, __ATOMIC_RELAXED) == thread_self() ||
+	    (!writer && rw_readers(rw_of(l)));
 }
 
 /* ---- condition ---- */
-static struct fcv *cv(const struct mach_cv *c) { return (struct fcv *)(uintptr_t)c->opaque; }
+static struct fcv *cv_of(const struct mach_cv *c) { return (struct fcv *)(uintptr_t)c->opaque; }
 
 void mach_cv_init(struct mach_cv *c) { __builtin_memset(c, 0, sizeof *c); }
 void mach_cv_fini(struct mach_cv *c) { (void)c; }
 
 static long cv_sleep(struct mach_cv *c, struct mach_mutex *m, const struct timespec *ts)
 {
-	struct fcv *f = cv(c);
+	struct fcv *f = cv_of(c);
 	uint32_t seq;
 	long r;
 
@@ -269,7 +272,7 @@ bool mach_cv_timedwait(struct mach_cv *c, struct mach_mutex *m, uint64_t ns)
 
 static void cv_wake(struct mach_cv *c, int n)
 {
-	struct fcv *f = cv(c);
+	struct fcv *f = cv_of(c);
 
 	if (__atomic_load_n(&f->waiters, __ATOMIC_SEQ_CST) == 0)
 		return;

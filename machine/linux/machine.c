@@ -135,7 +135,7 @@ void *mach_boot_alloc(struct mach *m, size_t bytes)
 	return b + 1;
 }
 
-static void mark(struct mach *m, pfn_t pfn)
+static void mark_filled(struct mach *m, pfn_t pfn)
 {
 	if (pfn >= m->m_cfg.frames)
 		mach_panic("a frame number beyond the arena");
@@ -145,7 +145,7 @@ static void mark(struct mach *m, pfn_t pfn)
 
 void *mach_frame_kva(struct mach *m, pfn_t pfn)
 {
-	mark(m, pfn);
+	mark_filled(m, pfn);
 	return (void *)arena_slot(m, pfn);
 }
 

@@ -93,7 +93,7 @@ static void pass_on(int sig, siginfo_t *si, ucontext_t *uc)
 		before.h.plain(sig);
 }
 
-static void segv(const siginfo_t *si, ucontext_t *uc, int code)
+static void raise_segv(const siginfo_t *si, ucontext_t *uc, int code)
 {
 	struct kernel_sigaction now = { .h.plain = SIG_DFL };
 	siginfo_t out;
@@ -112,7 +112,7 @@ static void segv(const siginfo_t *si, ucontext_t *uc, int code)
 	    SIGSEGV, (long)&out);
 }
 
-static void trap(int sig, siginfo_t *si, void *ctx)
+static void on_trap(int sig, siginfo_t *si, void *ctx)
 {
 	ucontext_t *uc = ctx;
 	uint64_t addr = (uint64_t)si->si_addr;
@@ -127,14 +127,14 @@ static void trap(int sig, siginfo_t *si, void *ctx)
 	e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE,
 	    (why & PF_PRESENT) != 0 ? F_PROT : F_INVAL, (why & PF_WRITE) != 0 ? S_WRITE : S_READ);
 	if (e == VM_NOMAP || e == VM_PROT)
-		segv(si, uc, e == VM_NOMAP ? SEGV_MAPERR : SEGV_ACCERR);
+		raise_segv(si, uc, e == VM_NOMAP ? SEGV_MAPERR : SEGV_ACCERR);
 	else if (e != VM_OK && e != VM_RETRY)
 		pass_on(sig, si, uc);
 }
 
 int linux_trap_install(struct mach *m)
 {
-	struct kernel_sigaction sa = { .h.info = trap,
+	struct kernel_sigaction sa = { .h.info = on_trap,
 		.restorer = linux_trap_return,
 		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_BIT,
 		.mask = ~0ull };

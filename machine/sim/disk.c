@@ -95,7 +95,7 @@ static void tear_page(struct sim_disk *d, struct vm_io *io, uint32_t i, uint32_t
 }
 
 /* Stores or loads the first n pages; how many there are. */
-static uint32_t transfer(struct sim_disk *d, struct vm_io *io, uint32_t n, enum vm_err *err)
+static uint32_t transfer_pages(struct sim_disk *d, struct vm_io *io, uint32_t n, enum vm_err *err)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		if (io->io_off + vm_ptob(i) >= d->d_size) {
@@ -110,7 +110,7 @@ static uint32_t transfer(struct sim_disk *d, struct vm_io *io, uint32_t n, enum 
 static uint32_t torn_write(struct sim_disk *d, struct vm_io *io, enum vm_err *err)
 {
 	struct tear *t = &d->d_tear;
-	uint32_t n = transfer(d, io, t->t_ok < io->io_npages ? t->t_ok : io->io_npages, err);
+	uint32_t n = transfer_pages(d, io, t->t_ok < io->io_npages ? t->t_ok : io->io_npages, err);
 
 	tear_page(d, io, n, t->t_sectors);
 	d->d_mach->m_stats.ss_torn++;
@@ -129,12 +129,13 @@ static uint32_t cut_off(struct sim_disk *d, struct vm_io *io, bool torn, enum vm
 	uint32_t pages = (uint32_t)(at / (VM_PAGESIZE / SIM_SECTOR));
 
 	*err = VM_IO;
-	tear_page(d, io, transfer(d, io, pages, err), (uint32_t)(at % (VM_PAGESIZE / SIM_SECTOR)));
+	tear_page(
+	    d, io, transfer_pages(d, io, pages, err), (uint32_t)(at % (VM_PAGESIZE / SIM_SECTOR)));
 	return 0;
 }
 
 /* At m_now; it began at start. */
-static void complete(struct sim_disk *d, struct vm_io *io, uint64_t start)
+static void complete_io(struct sim_disk *d, struct vm_io *io, uint64_t start)
 {
 	enum vm_err err = VM_OK;
 	uint32_t i;
@@ -144,7 +145,7 @@ static void complete(struct sim_disk *d, struct vm_io *io, uint64_t start)
 	else if (io->io_op == VM_IO_WRITE && d->d_tear.t_nth != 0 && --d->d_tear.t_nth == 0)
 		i = torn_write(d, io, &err);
 	else
-		i = transfer(d, io, fail_after(d, io, &err), &err);
+		i = transfer_pages(d, io, fail_after(d, io, &err), &err);
 	if (io->io_op == VM_IO_READ)
 		d->d_mach->m_stats.ss_reads++;
 	else
@@ -168,7 +169,7 @@ static bool complete_first(struct sim_disk *d)
 	io = r->r_io;
 	start = r->r_start;
 	free(r);
-	complete(d, io, start);
+	complete_io(d, io, start);
 	return true;
 }
 
@@ -181,7 +182,7 @@ static void disk_start(struct vnode *vp, struct vm_io *io)
 		       **p = &d->d_queue;
 
 	if (r == NULL) {
-		complete(d, io, m->m_now);
+		complete_io(d, io, m->m_now);
 		return;
 	}
 	r->r_io = io;

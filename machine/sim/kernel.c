@@ -34,18 +34,18 @@
 #define NX (1ull << 63)
 #define FRAME 0x000ffffffffff000ull
 
-static unsigned levels(const struct mach *m) { return m->m_cfg.format == SIM_LA57 ? 5 : 4; }
+static unsigned table_levels(const struct mach *m) { return m->m_cfg.format == SIM_LA57 ? 5 : 4; }
 
 static unsigned shift_of(unsigned level) /* 0: the lowest */ { return 12 + 9 * level; }
 
 static vaddr_t slot_va(const struct mach *m, unsigned slot)
 {
-	return ~0ull << shift_of(levels(m)) | (vaddr_t)slot << shift_of(levels(m) - 1);
+	return ~0ull << shift_of(table_levels(m)) | (vaddr_t)slot << shift_of(table_levels(m) - 1);
 }
 
 static pfn_t first_frame(const struct mach *m) { return m->m_cfg.frames + m->m_cfg.device_frames; }
 
-static uint64_t *table(struct mach *m, pfn_t pfn)
+static uint64_t *table_of(struct mach *m, pfn_t pfn)
 {
 	return (uint64_t *)(void *)(m->m_mem + ((size_t)pfn << VM_PAGESHIFT));
 }
@@ -57,26 +57,28 @@ pfn_t sim_kernel_frames(const struct mach *m)
 {
 	if (m->m_cfg.kernel == SIM_KERNEL_OUTSIDE)
 		return 0;
-	return TEXT_PAGES + entry_pages(m) + 2 + 3 * (levels(m) - 1) + 4 + (m->m_cfg.frames >> 18);
+	return TEXT_PAGES + entry_pages(m) + 2 + 3 * (table_levels(m) - 1) + 4 +
+	    (m->m_cfg.frames >> 18);
 }
 
-static pfn_t take(struct mach *m)
+static pfn_t take_frame(struct mach *m)
 {
 	if (m->m_kused == m->m_kframes)
 		sim_panicf(m, "the kernel's tables need more than %u frames", m->m_kframes);
 	return first_frame(m) + m->m_kused++;
 }
 
-static void map(struct mach *m, pfn_t root, vaddr_t va, pfn_t pfn, unsigned shift, uint64_t flags)
+static void map_at(
+    struct mach *m, pfn_t root, vaddr_t va, pfn_t pfn, unsigned shift, uint64_t flags)
 {
 	uint64_t *e = NULL;
 
-	for (unsigned level = levels(m) - 1;; level--) {
-		e = &table(m, root)[va >> shift_of(level) & 0x1ff];
+	for (unsigned level = table_levels(m) - 1;; level--) {
+		e = &table_of(m, root)[va >> shift_of(level) & 0x1ff];
 		if (shift_of(level) == shift)
 			break;
 		if (*e == 0)
-			*e = (take(m) + m->m_cfg.frame0) << VM_PAGESHIFT | P | W;
+			*e = (take_frame(m) + m->m_cfg.frame0) << VM_PAGESHIFT | P | W;
 		root = (pfn_t)(((*e & FRAME) >> VM_PAGESHIFT) - m->m_cfg.frame0);
 	}
 	*e = (pfn + m->m_cfg.frame0) << VM_PAGESHIFT | P | A | flags | (shift == LARGE ? PS : 0);
@@ -90,7 +92,7 @@ static void map_direct(struct mach *m, pfn_t root)
 	for (uint64_t i = 0; i < m->m_cfg.frames;) {
 		bool fits = (frame0 + i) % large == 0 && i + large <= m->m_cfg.frames;
 
-		map(m, root, slot_va(m, SLOT_DIRECT) + vm_ptob(frame0 + i), (pfn_t)i,
+		map_at(m, root, slot_va(m, SLOT_DIRECT) + vm_ptob(frame0 + i), (pfn_t)i,
 		    fits ? LARGE : VM_PAGESHIFT, W | D | NX);
 		i += fits ? large : 1;
 	}
@@ -99,8 +101,8 @@ static void map_direct(struct mach *m, pfn_t root)
 static void map_entry(struct mach *m, pfn_t root)
 {
 	for (unsigned i = 0; i < entry_pages(m); i++)
-		map(m, root, slot_va(m, SLOT_ENTRY) + vm_ptob(i), first_frame(m) + TEXT_PAGES + i,
-		    VM_PAGESHIFT, i == 0 ? 0 : W | D | NX);
+		map_at(m, root, slot_va(m, SLOT_ENTRY) + vm_ptob(i),
+		    first_frame(m) + TEXT_PAGES + i, VM_PAGESHIFT, i == 0 ? 0 : W | D | NX);
 }
 
 bool sim_kernel_init(struct mach *m)
@@ -110,21 +112,22 @@ bool sim_kernel_init(struct mach *m)
 	if (m->m_cfg.format != SIM_X86_64 && m->m_cfg.format != SIM_LA57)
 		return false;
 	m->m_kused = TEXT_PAGES + entry_pages(m);
-	m->m_kroot[0] = take(m);
-	m->m_kroot[1] = take(m);
+	m->m_kroot[0] = take_frame(m);
+	m->m_kroot[1] = take_frame(m);
 	for (unsigned i = 0; i < TEXT_PAGES; i++)
-		map(m, m->m_kroot[0], slot_va(m, SLOT_TEXT) + vm_ptob(i), first_frame(m) + i,
+		map_at(m, m->m_kroot[0], slot_va(m, SLOT_TEXT) + vm_ptob(i), first_frame(m) + i,
 		    VM_PAGESHIFT, 0);
 	map_direct(m, m->m_kroot[0]);
 	map_entry(m, m->m_kroot[1]);
-	table(m, m->m_kroot[0])[SLOT_ENTRY] = table(m, m->m_kroot[1])[SLOT_ENTRY];
+	table_of(m, m->m_kroot[0])[SLOT_ENTRY] = table_of(m, m->m_kroot[1])[SLOT_ENTRY];
 	return true;
 }
 
 void mmu_root_init(struct mach *m, void *root, bool user)
 {
 	if (m->m_cfg.kernel != SIM_KERNEL_OUTSIDE)
-		memcpy((uint64_t *)root + 256, table(m, m->m_kroot[user]) + 256, VM_PAGESIZE / 2);
+		memcpy(
+		    (uint64_t *)root + 256, table_of(m, m->m_kroot[user]) + 256, VM_PAGESIZE / 2);
 }
 
 void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)
@@ -134,7 +137,7 @@ void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)
 		.kl_direct = { slot_va(m, SLOT_DIRECT) + vm_ptob(m->m_cfg.frame0),
 		    vm_ptob(m->m_cfg.frames) },
 		.kl_entry = { slot_va(m, SLOT_ENTRY), vm_ptob(entry_pages(m)) },
-		.kl_data = table(m, first_frame(m)),
+		.kl_data = table_of(m, first_frame(m)),
 	};
 }
 
@@ -209,7 +212,7 @@ bool sim_translated(struct mach *m, struct hat *hat, bool user, vaddr_t va, bool
 
 /* ---- vm_check ---- */
 /* A page of the entry area, mapped to itself. */
-static bool belongs(const struct mach *m, vaddr_t va, uint64_t e)
+static bool is_entry_page(const struct mach *m, vaddr_t va, uint64_t e)
 {
 	uint64_t i = (va - slot_va(m, SLOT_ENTRY)) >> VM_PAGESHIFT;
 
@@ -217,19 +220,19 @@ static bool belongs(const struct mach *m, vaddr_t va, uint64_t e)
 	    (e & FRAME) >> VM_PAGESHIFT == first_frame(m) + TEXT_PAGES + i + m->m_cfg.frame0;
 }
 
-static vaddr_t exposed(struct mach *m, pfn_t pfn, unsigned level, vaddr_t va, unsigned from)
+static vaddr_t find_exposed(struct mach *m, pfn_t pfn, unsigned level, vaddr_t va, unsigned from)
 {
 	for (unsigned i = from; i < 512; i++) {
-		uint64_t e = table(m, pfn)[i];
+		uint64_t e = table_of(m, pfn)[i];
 		vaddr_t at = va | (vaddr_t)i << shift_of(level), found;
 		pfn_t below = (pfn_t)(((e & FRAME) >> VM_PAGESHIFT) - m->m_cfg.frame0);
 
 		if (!(e & P))
 			continue;
 		if (level == 0 || (e & PS) || below >= first_frame(m) + m->m_kframes) {
-			if (level > 0 || !belongs(m, at, e))
+			if (level > 0 || !is_entry_page(m, at, e))
 				return at;
-		} else if ((found = exposed(m, below, level - 1, at, 0)) != 0) {
+		} else if ((found = find_exposed(m, below, level - 1, at, 0)) != 0) {
 			return found;
 		}
 	}
@@ -240,5 +243,6 @@ vaddr_t sim_kernel_exposed(struct mach *m, struct hat *hat)
 {
 	if (!sim_is_split(m))
 		return 0;
-	return exposed(m, hat_user_root(hat), levels(m) - 1, ~0ull << shift_of(levels(m)), 256);
+	return find_exposed(
+	    m, hat_user_root(hat), table_levels(m) - 1, ~0ull << shift_of(table_levels(m)), 256);
 }

@@ -196,7 +196,7 @@ void *mach_boot_alloc(struct mach *m, size_t bytes)
 	return (char *)b + head;
 }
 
-static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
+static uint8_t *frame_bytes(struct mach *m, pfn_t pfn, const char *what)
 {
 	if (pfn >= m->m_cfg.frames)
 		sim_panicf(m, "%s: frame %u of %u", what, pfn, m->m_cfg.frames);
@@ -208,7 +208,7 @@ static uint8_t *frame(struct mach *m, pfn_t pfn, const char *what)
 	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
 }
 
-void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame(m, pfn, "mach_frame_kva"); }
+void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame_bytes(m, pfn, "mach_frame_kva"); }
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
 {
@@ -221,12 +221,13 @@ pfn_t mach_kva_frame(struct mach *m, const void *kva)
 
 void mach_frame_zero(struct mach *m, pfn_t pfn)
 {
-	memset(frame(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE);
+	memset(frame_bytes(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE);
 }
 
 void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 {
-	memcpy(frame(m, dst, "mach_frame_copy"), frame(m, src, "mach_frame_copy"), VM_PAGESIZE);
+	memcpy(frame_bytes(m, dst, "mach_frame_copy"), frame_bytes(m, src, "mach_frame_copy"),
+	    VM_PAGESIZE);
 }
 
 void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
@@ -236,7 +237,7 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 			sim_panicf(m, "mach_frame_discard: frame %u has a translation", pfn + i);
 		m->m_retired[pfn + i] = false;
 		if (!m->m_cfg.no_poison)
-			memset(frame(m, pfn + i, "mach_frame_discard"), 0xdb, VM_PAGESIZE);
+			memset(frame_bytes(m, pfn + i, "mach_frame_discard"), 0xdb, VM_PAGESIZE);
 	}
 }
 
@@ -273,13 +274,17 @@ void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
 }
 
 /* ---- the program's accesses ---- */
-static bool allows(const struct sim_leaf *l, enum seg_rw rw)
+static bool leaf_allows(const struct sim_leaf *l, enum seg_rw rw)
 {
-	return l->l_user && (rw == S_WRITE ? l->l_w : rw == S_EXEC ? l->l_x : l->l_r);
+	switch (rw) {
+	case S_WRITE: return l->l_user && l->l_w;
+	case S_EXEC: return l->l_user && l->l_x;
+	default: return l->l_user && l->l_r;
+	}
 }
 
 /* Sets the bits that the access wants in the leaf entry, as far as this machine has them. False: it traps for them. */
-static bool marked(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
+static bool mark_leaf(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 {
 	bool a = !m->m_cfg.no_ref_bits && !l->l_a,
 	     d = rw == S_WRITE && !m->m_cfg.no_mod_bits && !l->l_d;
@@ -292,8 +297,8 @@ static bool marked(struct mach *m, enum seg_rw rw, struct sim_leaf *l)
 }
 
 /* The hardware's part of one access: NULL and *type if it traps, else the byte's host address. */
-static uint8_t *translate(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, enum seg_rw rw,
-    enum fault_type *type)
+static uint8_t *translate_access(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va,
+    enum seg_rw rw, enum fault_type *type)
 {
 	struct tlb_entry *t;
 	struct sim_leaf l;
@@ -302,7 +307,7 @@ again:
 	sim_cpu_enter(m, cpu, hat);
 	t = sim_tlb_find(m, cpu, va);
 
-	if (t != NULL && allows(&t->t_leaf, rw) && (t->t_leaf.l_a || m->m_cfg.no_ref_bits) &&
+	if (t != NULL && leaf_allows(&t->t_leaf, rw) && (t->t_leaf.l_a || m->m_cfg.no_ref_bits) &&
 	    (rw != S_WRITE || t->t_leaf.l_d || m->m_cfg.no_mod_bits)) {
 		m->m_stats.ss_tlb_hit++;
 		l = t->t_leaf;
@@ -312,9 +317,9 @@ again:
 		if (!sim_walk_cpu(m, cpu, va, &l))
 			return NULL;
 		*type = F_PROT;
-		if (!allows(&l, rw))
+		if (!leaf_allows(&l, rw))
 			return NULL;
-		if (!marked(m, rw, &l)) {
+		if (!mark_leaf(m, rw, &l)) {
 			m->m_stats.ss_trap++;
 			sim_kernel_enter(m, cpu);
 			if (hat_trap(hat, va, rw))
@@ -337,7 +342,7 @@ static enum vm_err access_page(
 	m->m_now += SIM_ACCESS_NS;
 	for (unsigned try = 0; try < SIM_MAXFAULTS; try++) {
 		sim_sched_point(m);
-		if ((*at = translate(m, hat, cpu, va, rw, &type)) != NULL)
+		if ((*at = translate_access(m, hat, cpu, va, rw, &type)) != NULL)
 			return VM_OK;
 		m->m_stats.ss_fault++;
 		sim_kernel_enter(m, cpu);
@@ -400,7 +405,7 @@ enum vm_err sim_touch(
     struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, bool write, uint8_t *byte)
 {
 	enum fault_type type;
-	uint8_t *at = translate(m, hat, cpu, va, write ? S_WRITE : S_READ, &type);
+	uint8_t *at = translate_access(m, hat, cpu, va, write ? S_WRITE : S_READ, &type);
 
 	if (at == NULL)
 		return type == F_PROT ? VM_PROT : VM_NOMAP;

@@ -61,7 +61,7 @@ uint64_t sim_random(struct mach *m)
 }
 
 /* ---- the scheduler ---- */
-static bool runnable(struct mach *m, struct mach_thread *f)
+static bool is_runnable(struct mach *m, struct mach_thread *f)
 {
 	const struct rwlock *rw;
 
@@ -82,13 +82,13 @@ static bool runnable(struct mach *m, struct mach_thread *f)
 	case F_ALLDONE: return m->m_nprograms == 0;
 	case F_INTR: return sim_disk_due(m, &(uint64_t){ 0 });
 	case F_DISK: return f->f_deadline <= m->m_now;
-	case F_IDLE: break; /* schedule() */
+	case F_IDLE: break; /* switch_fiber() */
 	case F_DONE: break;
 	}
 	return false;
 }
 
-static void deadlock(struct mach *m)
+static void report_deadlock(struct mach *m)
 {
 	static const char *const what[] = { "runs", "mutex", "rwlock as reader", "rwlock as writer",
 		"condition", "end of thread", "interrupts", "end of all programs", "disk", "idle",
@@ -117,13 +117,13 @@ static void deadlock(struct mach *m)
 	sim_panicf(m, "deadlock");
 }
 
-static struct mach_thread *pick(struct mach *m)
+static struct mach_thread *pick_fiber(struct mach *m)
 {
 	struct mach_thread *chosen = NULL;
 	uint64_t n = 0;
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next)
-		if (runnable(m, f) && (++n == 1 || sim_random(m) % n == 0))
+		if (is_runnable(m, f) && (++n == 1 || sim_random(m) % n == 0))
 			chosen = f;
 	return chosen;
 }
@@ -139,13 +139,13 @@ static void next_event(struct mach *m)
 		if (f->f_state == F_CV && f->f_deadline != 0 && f->f_deadline < when)
 			when = f->f_deadline;
 	if (when == UINT64_MAX)
-		deadlock(m);
+		report_deadlock(m);
 	if (when > m->m_now)
 		m->m_now = when;
 }
 
 /* The idle fiber, if it waits for this moment and has something to do. */
-static struct mach_thread *idler(struct mach *m)
+static struct mach_thread *idle_fiber(struct mach *m)
 {
 	bool ready = m->m_idle != NULL && !m->m_idledone && m->m_idler->f_state == F_IDLE;
 
@@ -153,11 +153,11 @@ static struct mach_thread *idler(struct mach *m)
 }
 
 /* Gives the CPU to somebody; returns when the caller can run and was chosen. */
-static void schedule(struct mach *m)
+static void switch_fiber(struct mach *m)
 {
 	struct mach_thread *me = m->m_cur, *f;
 
-	while ((f = pick(m)) == NULL && (f = idler(m)) == NULL)
+	while ((f = pick_fiber(m)) == NULL && (f = idle_fiber(m)) == NULL)
 		next_event(m);
 	m->m_idledone &= f == m->m_idler;
 	f->f_state = F_RUN;
@@ -178,7 +178,7 @@ static void wait_for(struct mach *m, enum fiber_state state, const void *what)
 {
 	m->m_cur->f_state = state;
 	m->m_cur->f_wait = what;
-	schedule(m);
+	switch_fiber(m);
 }
 
 void sim_wait_ipi(struct mach *m, const struct sim_ipi *ipi) { wait_for(m, F_IPI, ipi); }
@@ -194,7 +194,7 @@ void sim_sched_point_slow(struct mach *m)
 {
 	m->m_now += POINT_NS;
 	if (sim_random(m) % m->m_cfg.switch_every == 0)
-		schedule(m);
+		switch_fiber(m);
 }
 
 /* ---- idle CPUs ---- */
@@ -220,7 +220,7 @@ bool sim_idle(struct mach *m, bool (*fn)(void *), void *arg)
 			m->m_idler->f_state = F_IDLE;
 	} else {
 		while (m->m_idler->f_state != F_IDLE)
-			schedule(m); /* a piece of work goes on */
+			switch_fiber(m); /* a piece of work goes on */
 	}
 	m->m_idledone = false;
 	m->m_idlearg = arg;
@@ -245,7 +245,7 @@ static void fiber_main(unsigned lo, unsigned hi)
 	m->m_nlive--;
 	if (f->f_program)
 		m->m_nprograms--;
-	schedule(m);
+	switch_fiber(m);
 	sim_panicf(m, "%s runs after its end", f->f_name);
 }
 
@@ -371,7 +371,7 @@ void mach_yield(void)
 	struct mach *m = sim_current;
 
 	m->m_now += POINT_NS;
-	schedule(m);
+	switch_fiber(m);
 }
 
 /* ---- held locks ---- */
@@ -390,7 +390,7 @@ static void held_push(
 	    (struct held){ .h_lock = lock, .h_rank = (unsigned)rank, .h_name = name };
 }
 
-static bool holds(const struct mach *m, const void *lock)
+static bool holds_lock(const struct mach *m, const void *lock)
 {
 	const struct mach_thread *f = m->m_cur;
 
@@ -449,7 +449,7 @@ void mach_mutex_enter(struct mach_mutex *mx)
 		sim_panicf(m, "%s enters %s twice", m->m_cur->f_name, l->mx_name);
 	held_push(m, l, l->mx_rank, l->mx_name, true);
 	if (l->mx_owner != NULL) {
-		/* the lock is listed as held while we wait; nobody looks at our list meanwhile but deadlock() */
+		/* the lock is listed as held while we wait; nobody looks at our list meanwhile but report_deadlock() */
 		wait_for(m, F_MUTEX, l);
 	}
 	l->mx_owner = m->m_cur;
@@ -522,7 +522,7 @@ void mach_rw_enter(struct mach_rwlock *rw, bool writer)
 	struct mach *m = l->rw_mach;
 
 	sim_sched_point(m);
-	if (holds(m, l))
+	if (holds_lock(m, l))
 		sim_panicf(m, "%s enters %s twice", m->m_cur->f_name, l->rw_name);
 	held_push(m, l, l->rw_rank, l->rw_name, true);
 	if (!rw_free(l, writer))
@@ -536,7 +536,7 @@ bool mach_rw_tryenter(struct mach_rwlock *rw, bool writer)
 	struct mach *m = l->rw_mach;
 
 	sim_sched_point(m);
-	if (holds(m, l) || !rw_free(l, writer))
+	if (holds_lock(m, l) || !rw_free(l, writer))
 		return false;
 	held_push(m, l, l->rw_rank, l->rw_name, false);
 	rw_take(l, writer);
@@ -560,7 +560,7 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 {
 	const struct rwlock *l = rwlock_of(rw);
 
-	return writer ? l->rw_writer == l->rw_mach->m_cur : holds(l->rw_mach, l);
+	return writer ? l->rw_writer == l->rw_mach->m_cur : holds_lock(l->rw_mach, l);
 }
 
 /* ---- condition variables: a waiter is a fiber in F_CV whose f_wait is the variable ---- */
@@ -603,7 +603,7 @@ bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t ns)
 	return cv_wait(cv, mx, mutex_of(mx)->mx_mach->m_now + (ns == 0 ? 1 : ns));
 }
 
-static void wake(struct mach_thread *f)
+static void wake_fiber(struct mach_thread *f)
 {
 	f->f_state = F_MUTEX;
 	f->f_wait = f->f_mutex;
@@ -619,7 +619,7 @@ void mach_cv_signal(struct mach_cv *cv)
 		if (f->f_state == F_CV && f->f_wait == cv && (++n == 1 || sim_random(m) % n == 0))
 			chosen = f;
 	if (chosen != NULL)
-		wake(chosen);
+		wake_fiber(chosen);
 	sim_sched_point(m);
 }
 
@@ -629,6 +629,6 @@ void mach_cv_broadcast(struct mach_cv *cv)
 
 	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next)
 		if (f->f_state == F_CV && f->f_wait == cv)
-			wake(f);
+			wake_fiber(f);
 	sim_sched_point(m);
 }

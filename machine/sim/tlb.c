@@ -129,7 +129,7 @@ static void tlb_drop(struct mach *m, unsigned cpu, unsigned asid, vaddr_t va, ui
 }
 
 /* ---- what a CPU runs ---- */
-static bool stale(const struct sim_cpu *c, unsigned asid)
+static bool is_stale(const struct sim_cpu *c, unsigned asid)
 {
 	return (c->c_stale[asid / 64] >> (asid % 64) & 1) != 0;
 }
@@ -159,7 +159,7 @@ static void drop_range(struct mach *m, unsigned cpu, unsigned number, const stru
 		tlb_drop(m, cpu, user_number(m, number), r->mr_va, r->mr_len);
 }
 
-static void empty(struct mach *m, unsigned cpu)
+static void empty_tlb(struct mach *m, unsigned cpu)
 {
 	tlb_drop(m, cpu, UINT32_MAX, 0, UINT64_MAX);
 	memset(m->m_cpu[cpu].c_stale, 0, sizeof(m->m_cpu[cpu].c_stale));
@@ -170,7 +170,7 @@ static void drop_stale(struct mach *m, unsigned cpu)
 {
 	struct sim_cpu *c = &m->m_cpu[cpu];
 
-	if (!stale(c, c->c_asid))
+	if (!is_stale(c, c->c_asid))
 		return;
 	tlb_drop(m, cpu, c->c_asid, 0, UINT64_MAX);
 	c->c_stale[c->c_asid / 64] &= ~(1ull << (c->c_asid % 64));
@@ -194,7 +194,7 @@ void sim_load_space(struct mach *m, unsigned cpu, struct hat *hat)
 		set_stale(&m->m_cpu[i], c->c_asid);
 	if (flush == ASID_FLUSH_ALL) {
 		m->m_stats.ss_load_flush++;
-		empty(m, cpu);
+		empty_tlb(m, cpu);
 	} else {
 		drop_stale(m, cpu);
 	}
@@ -212,7 +212,7 @@ static void set_mode(struct mach *m, unsigned cpu, bool user)
 	m->m_stats.ss_root++;
 	if (m->m_cfg.asids == 0) {
 		m->m_stats.ss_root_flush++;
-		empty(m, cpu);
+		empty_tlb(m, cpu);
 	} else {
 		drop_stale(m, cpu);
 	}
@@ -464,8 +464,8 @@ static bool goes_first(struct mach *m, unsigned cpu, const struct tlb_entry *t)
 
 	if (c->c_hat == t->t_hat &&
 	    (c->c_number == t->t_asid || user_number(m, c->c_number) == t->t_asid))
-		return (c->c_idle || c->c_asid != t->t_asid) && stale(c, t->t_asid);
-	return stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
+		return (c->c_idle || c->c_asid != t->t_asid) && is_stale(c, t->t_asid);
+	return is_stale(c, t->t_asid) || m->m_hat.hs_asids.as_flush[cpu] || m->m_cfg.asids == 0;
 }
 
 static unsigned check_entries(

@@ -11,7 +11,8 @@
 
 #include <string.h>
 
-static _Noreturn void bad(struct mach *m, vaddr_t va, unsigned level, uint64_t e, const char *why)
+static _Noreturn void bad_entry(
+    struct mach *m, vaddr_t va, unsigned level, uint64_t e, const char *why)
 {
 	sim_panicf(m, "walk of %llx: level %u entry %llx: %s", (unsigned long long)va, level,
 	    (unsigned long long)e, why);
@@ -24,11 +25,11 @@ static uint8_t *table_at(struct mach *m, uint64_t frame, vaddr_t va, unsigned le
 
 	if (pfn >= m->m_cfg.frames &&
 	    pfn - m->m_cfg.frames - m->m_cfg.device_frames >= m->m_kframes)
-		bad(m, va, level, frame, "no such frame");
+		bad_entry(m, va, level, frame, "no such frame");
 	return m->m_mem + ((frame - m->m_cfg.frame0) << VM_PAGESHIFT);
 }
 
-static bool leaf(
+static bool check_leaf(
     struct mach *m, struct sim_leaf *l, void *entry, uint64_t frame, unsigned shift, vaddr_t va)
 {
 	uint64_t n = 1ull << (shift - VM_PAGESHIFT),
@@ -36,9 +37,9 @@ static bool leaf(
 	    (l->l_user ? 0 : m->m_kframes);
 
 	if (frame - m->m_cfg.frame0 >= all || frame - m->m_cfg.frame0 + n > all)
-		bad(m, va, 0, frame, "no such frame");
+		bad_entry(m, va, 0, frame, "no such frame");
 	if (frame & (n - 1))
-		bad(m, va, 0, frame, "the frame of a large page is not aligned");
+		bad_entry(m, va, 0, frame, "the frame of a large page is not aligned");
 	l->l_entry = entry;
 	l->l_shift = shift;
 	l->l_frame = (pfn_t)(frame - m->m_cfg.frame0);
@@ -54,9 +55,11 @@ static void x86_rights(struct sim_leaf *l, uint64_t e, uint64_t above, bool nx)
 	l->l_x = !nx;
 	l->l_a = (e & 1 << 5) != 0;
 	l->l_d = (e & 1 << 6) != 0;
-	l->l_caching = (e >> 3 & 3) == 3 ? SIM_UNCACHED
-	    : (e >> 3 & 3) == 1          ? SIM_COMBINING
-					 : SIM_CACHED;
+	l->l_caching = SIM_CACHED;
+	if ((e >> 3 & 3) == 3)
+		l->l_caching = SIM_UNCACHED;
+	else if ((e >> 3 & 3) == 1)
+		l->l_caching = SIM_COMBINING;
 }
 
 static bool walk_long(
@@ -76,19 +79,19 @@ static bool walk_long(
 		if (!(*e & 1))
 			return false;
 		if (*e & 0x000fff0000000000ull) /* this machine has 40 bits of physical address */
-			bad(m, va, level, *e, "a reserved address bit is set");
+			bad_entry(m, va, level, *e, "a reserved address bit is set");
 		if (((*e & 4) == 0) != kernel)
-			bad(m, va, level, *e,
+			bad_entry(m, va, level, *e,
 			    kernel ? "a user entry in the kernel's half"
 				   : "a supervisor entry in the user half");
 		nx |= *e >> 63 != 0;
 		frame = (*e & 0x000ffffffffff000ull) >> 12;
 		if (level == 1 || (*e & 0x80)) {
 			if (level > 3 || (level > 1 && (*e & ((1ull << shift) - 1) & ~0x1fffull)))
-				bad(m, va, level, *e,
+				bad_entry(m, va, level, *e,
 				    "PS where there is no large page, or low address bits set");
 			x86_rights(l, *e, above, nx);
-			return leaf(m, l, e, frame, shift, va);
+			return check_leaf(m, l, e, frame, shift, va);
 		}
 		above &= *e;
 	}
@@ -102,20 +105,21 @@ static bool walk_i386(struct mach *m, uint64_t root, vaddr_t va, struct sim_leaf
 	if (va >> 32 != 0 || !(*pde & 1))
 		return false;
 	if (!(*pde & 4))
-		bad(m, va, 2, *pde, "a supervisor entry in the user half");
+		bad_entry(m, va, 2, *pde, "a supervisor entry in the user half");
 	if (*pde & 0x80) {
 		if (*pde & 0x3ff000)
-			bad(m, va, 2, *pde, "reserved or PSE-36 bits of a 4 MiB page are set");
+			bad_entry(
+			    m, va, 2, *pde, "reserved or PSE-36 bits of a 4 MiB page are set");
 		x86_rights(l, *pde, ~0ull, false);
-		return leaf(m, l, pde, *pde >> 12, 22, va);
+		return check_leaf(m, l, pde, *pde >> 12, 22, va);
 	}
 	pte = (uint32_t *)(void *)table_at(m, *pde >> 12, va, 1) + (va >> 12 & 0x3ff);
 	if (!(*pte & 1))
 		return false;
 	if (*pte & 0x80)
-		bad(m, va, 1, *pte, "PAT is set");
+		bad_entry(m, va, 1, *pte, "PAT is set");
 	x86_rights(l, *pte, *pde, false);
-	return leaf(m, l, pte, *pte >> 12, 12, va);
+	return check_leaf(m, l, pte, *pte >> 12, 12, va);
 }
 
 #define PAE_RESERVED 0x7ffffff000000000ull /* 36 bits of physical address, XD allowed */
@@ -128,7 +132,7 @@ void sim_pae_load(struct mach *m, uint64_t root, uint64_t pdpte[4])
 	memcpy(pdpte, table_at(m, root, 0, 3), 4 * sizeof(pdpte[0]));
 	for (unsigned i = 0; i < 4; i++)
 		if ((pdpte[i] & 1) && (pdpte[i] & (PAE_RESERVED | 1ull << 63 | 0x1e6)))
-			bad(m, (vaddr_t)i << 30, 3, pdpte[i],
+			bad_entry(m, (vaddr_t)i << 30, 3, pdpte[i],
 			    "reserved bits of a directory pointer are set");
 }
 
@@ -143,19 +147,19 @@ static bool walk_pae(struct mach *m, const uint64_t pdpte[4], vaddr_t va, struct
 	if (!(*pde & 1))
 		return false;
 	if ((*pde & PAE_RESERVED) || !(*pde & 4) || ((*pde & 0x80) && (*pde & 0x1ff000)))
-		bad(m, va, 2, *pde, "reserved bits, or a supervisor entry in the user half");
+		bad_entry(m, va, 2, *pde, "reserved bits, or a supervisor entry in the user half");
 	if (*pde & 0x80) {
 		x86_rights(l, *pde, ~0ull, *pde >> 63 != 0);
-		return leaf(m, l, pde, (*pde & 0xfffe00000ull) >> 12, 21, va);
+		return check_leaf(m, l, pde, (*pde & 0xfffe00000ull) >> 12, 21, va);
 	}
 	pte = (uint64_t *)(void *)table_at(m, (*pde & 0xffffff000ull) >> 12, va, 1) +
 	    (va >> 12 & 0x1ff);
 	if (!(*pte & 1))
 		return false;
 	if ((*pte & PAE_RESERVED) || !(*pte & 4) || (*pte & 0x80))
-		bad(m, va, 1, *pte, "reserved bits, or a supervisor entry in the user half");
+		bad_entry(m, va, 1, *pte, "reserved bits, or a supervisor entry in the user half");
 	x86_rights(l, *pte, *pde, (*pte | *pde) >> 63 != 0);
-	return leaf(m, l, pte, (*pte & 0xffffff000ull) >> 12, 12, va);
+	return check_leaf(m, l, pte, (*pte & 0xffffff000ull) >> 12, 12, va);
 }
 
 /* ---- RISC-V: bits 0 V, 1 R, 2 W, 3 X, 4 U, 5 G, 6 A, 7 D, 8-9 software, 10-53 PPN ---- */
@@ -176,18 +180,18 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 			return false;
 		if ((*e >> 54 & ~0x180ull) != 0 || *e >> 61 == 3 ||
 		    (*e & 6) == 4) /* 62-61: Svpbmt */
-			bad(m, va, (unsigned)i, *e, "reserved bits are set, or W without R");
+			bad_entry(m, va, (unsigned)i, *e, "reserved bits are set, or W without R");
 		a = *e >> 10 & 0xfffffffffffull;
 		if ((*e & 0xe) == 0) { /* a pointer: D, A and U are reserved */
 			if (*e & 0xd0 || *e >> 61 != 0)
-				bad(m, va, (unsigned)i, *e, "A, D or U in a pointer");
+				bad_entry(m, va, (unsigned)i, *e, "A, D or U in a pointer");
 			continue;
 		}
 		if (!(*e & 0x10) == (high == 0))
-			bad(m, va, (unsigned)i, *e,
+			bad_entry(m, va, (unsigned)i, *e,
 			    "a supervisor entry in the user half, or the other way round");
 		if (!(*e & 0x20) != (high == 0))
-			bad(m, va, (unsigned)i, *e,
+			bad_entry(m, va, (unsigned)i, *e,
 			    "a global entry in the user half, or the other way round");
 		l->l_user = high == 0;
 		l->l_r = (*e & 2) != 0;
@@ -195,10 +199,12 @@ static bool walk_sv(struct mach *m, uint64_t root, vaddr_t va, int levels, struc
 		l->l_x = (*e & 8) != 0;
 		l->l_a = (*e & 0x40) != 0;
 		l->l_d = (*e & 0x80) != 0;
-		l->l_caching = *e >> 61 == 2 ? SIM_UNCACHED
-		    : *e >> 61 == 1          ? SIM_COMBINING
-					     : SIM_CACHED;
-		return leaf(m, l, e, a, (unsigned)(12 + 9 * i), va);
+		l->l_caching = SIM_CACHED;
+		if (*e >> 61 == 2)
+			l->l_caching = SIM_UNCACHED;
+		else if (*e >> 61 == 1)
+			l->l_caching = SIM_COMBINING;
+		return check_leaf(m, l, e, a, (unsigned)(12 + 9 * i), va);
 	}
 	return false;
 }
@@ -215,12 +221,12 @@ static bool tte_leaf(struct mach *m, uint64_t tte, vaddr_t va, struct sim_leaf *
 	l->l_x = (tte & 0x80) != 0;
 	l->l_a = (tte & 0x200) != 0;
 	l->l_d = (tte & 0x2) != 0;
-	l->l_caching = (tte & 0x30) != 0 ? SIM_CACHED
-	    : (tte & 8) != 0             ? SIM_UNCACHED
-					 : SIM_COMBINING; /* CP CV, E */
+	l->l_caching = (tte & 8) != 0 ? SIM_UNCACHED : SIM_COMBINING; /* E */
+	if ((tte & 0x30) != 0)                                        /* CP CV */
+		l->l_caching = SIM_CACHED;
 	if (l->l_d && !l->l_w)
-		bad(m, va, 0, tte, "writable without the right");
-	return leaf(m, l, NULL, (tte & 0x7fffffff000ull) >> 12, shift[tte >> 61 & 3], va);
+		bad_entry(m, va, 0, tte, "writable without the right");
+	return check_leaf(m, l, NULL, (tte & 0x7fffffff000ull) >> 12, shift[tte >> 61 & 3], va);
 }
 
 /* The trap handler of a TLB miss: one read in each TSB, then the HAT. */
@@ -281,7 +287,8 @@ bool sim_walk_cpu(struct mach *m, unsigned cpu, vaddr_t va, struct sim_leaf *l)
 void sim_mark(struct mach *m, struct sim_leaf *l, bool a, bool d)
 {
 	bool riscv = m->m_cfg.format == SIM_SV39 || m->m_cfg.format == SIM_SV48;
-	uint32_t bits = (a ? riscv ? 0x40u : 0x20u : 0) | (d ? riscv ? 0x80u : 0x40u : 0);
+	uint32_t accessed = riscv ? 0x40u : 0x20u, dirty = riscv ? 0x80u : 0x40u;
+	uint32_t bits = (a ? accessed : 0) | (d ? dirty : 0);
 
 	*(uint32_t *)l->l_entry |= bits; /* they are in the low half of every format's entry */
 	l->l_a |= a;

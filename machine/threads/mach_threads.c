@@ -55,7 +55,7 @@ struct hat {
 };
 
 /* With all its pages: what the kernel does at first touches is not to be measured. */
-static void *map(size_t bytes)
+static void *map_memory(size_t bytes)
 {
 	void *p = mmap(
 	    NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -78,7 +78,7 @@ struct mach *mt_create(pfn_t nframes)
 		.mc_mod_bits = true,
 		.mc_user_min = MT_BASE,
 		.mc_user_max = MT_BASE + MT_SPAN };
-	m->m_mem = map((size_t)nframes * VM_PAGESIZE);
+	m->m_mem = map_memory((size_t)nframes * VM_PAGESIZE);
 	(void)madvise(m->m_mem, (size_t)nframes * VM_PAGESIZE, MADV_HUGEPAGE);
 	memset(m->m_mem, 0xa5, (size_t)nframes * VM_PAGESIZE);
 	for (unsigned i = 0; i < LOCKS; i++)
@@ -126,7 +126,7 @@ _Noreturn void mach_panic(const char *msg)
 /* ---- memory ---- */
 void *mach_boot_alloc(struct mach *m, size_t bytes)
 {
-	void *p = m->m_nboot < BOOT ? map(bytes) : NULL;
+	void *p = m->m_nboot < BOOT ? map_memory(bytes) : NULL;
 
 	if (p != NULL) {
 		m->m_boot[m->m_nboot] = p;
@@ -197,7 +197,7 @@ static void set_hat(struct page *pp, struct hat *h, vaddr_t va)
 }
 
 /* Takes the translation of a page out; its lock is held. */
-static void drop(struct page *pp)
+static void drop_translation(struct page *pp)
 {
 	struct hat *h = (struct hat *)(uintptr_t)pp->p_hat[0];
 
@@ -212,7 +212,7 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp
 	*h = (struct hat){ .h_mach = vm_machine(vm),
 		.h_vm = vm,
 		.h_as = as,
-		.h_word = map(MT_SPAN / VM_PAGESIZE * sizeof(uint64_t)) };
+		.h_word = map_memory(MT_SPAN / VM_PAGESIZE * sizeof(uint64_t)) };
 	*hp = h;
 	return VM_OK;
 }
@@ -225,7 +225,7 @@ void hat_free_end(struct hat *h)
 }
 enum vm_err hat_dup(struct hat *parent, struct hat *child) { return VM_OK; }
 
-static void unload(struct hat *h, vaddr_t va, uint64_t len, bool spare)
+static void unload_range(struct hat *h, vaddr_t va, uint64_t len, bool spare)
 {
 	for (vaddr_t at = va; at < va + len; at += VM_PAGESIZE) {
 		struct mach_mutex *held;
@@ -234,16 +234,16 @@ static void unload(struct hat *h, vaddr_t va, uint64_t len, bool spare)
 		if (w == 0)
 			continue;
 		if (!spare || (w & LOCKED) == 0)
-			drop(word_page(h, w));
+			drop_translation(word_page(h, w));
 		mach_mutex_exit(held);
 	}
 }
 
 void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
 {
-	unload(h, va, len, false);
+	unload_range(h, va, len, false);
 }
-void hat_swapout(struct hat *h) { unload(h, MT_BASE, MT_SPAN, true); }
+void hat_swapout(struct hat *h) { unload_range(h, MT_BASE, MT_SPAN, true); }
 
 enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
 {
@@ -253,7 +253,7 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 
 	if (w != 0) {
 		if (!here && (flags & HAT_LOAD_ADV) == 0)
-			drop(word_page(h, w));
+			drop_translation(word_page(h, w));
 		mach_mutex_exit(old);
 		if (!here && (flags & HAT_LOAD_ADV) != 0)
 			return VM_OK;
@@ -265,7 +265,7 @@ enum vm_err hat_memload(struct hat *h, vaddr_t va, struct page *pp, unsigned att
 			mach_mutex_exit(held);
 			return VM_RETRY;
 		}
-		drop(pp);
+		drop_translation(pp);
 	}
 	w = word_get(word_of(h, va)) & LOCKED;
 	set_hat(pp, h, va);
@@ -288,7 +288,7 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 	return e;
 }
 
-static void change(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep, uint64_t set)
+static void change_words(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep, uint64_t set)
 {
 	for (vaddr_t at = va; at < va + len; at += VM_PAGESIZE) {
 		struct mach_mutex *held;
@@ -303,15 +303,15 @@ static void change(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep, uint6
 
 void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
 {
-	change(h, va, len, ~(uint64_t)LOCKED, 0);
+	change_words(h, va, len, ~(uint64_t)LOCKED, 0);
 }
 void hat_chgattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change(h, va, len, ~(uint64_t)ATTRS, attr & ATTRS);
+	change_words(h, va, len, ~(uint64_t)ATTRS, attr & ATTRS);
 }
 void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change(h, va, len, ~(uint64_t)attr, 0);
+	change_words(h, va, len, ~(uint64_t)attr, 0);
 }
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear) {}
 
@@ -345,7 +345,7 @@ void hat_pageunload(struct page *pp)
 	if (held == NULL)
 		return;
 	if (pp->p_hat[0] != 0)
-		drop(pp);
+		drop_translation(pp);
 	mach_mutex_exit(held);
 }
 

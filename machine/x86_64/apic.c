@@ -31,7 +31,7 @@
 
 uint64_t tsc_start, tsc_mult;
 
-static volatile uint32_t *lapic(unsigned reg)
+static volatile uint32_t *lapic_register(unsigned reg)
 {
 	return (volatile uint32_t *)(uintptr_t)(MMIO_BASE + LAPIC - MMIO_PHYS + reg);
 }
@@ -50,21 +50,21 @@ void ioapic_route(unsigned pin, unsigned vec, bool level)
 	ioapic_write(0x10 + 2 * pin, vec | (level ? 0x8000u : 0));
 }
 
-void apic_eoi(void) { *lapic(EOI) = 0; }
+void apic_eoi(void) { *lapic_register(EOI) = 0; }
 
 /* Interrupts are off while the two halves are written. */
-static void icr(unsigned apic, uint32_t low)
+static void send_interrupt(unsigned apic, uint32_t low)
 {
 	bool irq = arch_irq_off();
 
-	while (*lapic(ICR_LOW) & 0x1000)
+	while (*lapic_register(ICR_LOW) & 0x1000)
 		arch_relax();
-	*lapic(ICR_HIGH) = apic << 24;
-	*lapic(ICR_LOW) = low;
+	*lapic_register(ICR_HIGH) = apic << 24;
+	*lapic_register(ICR_LOW) = low;
 	arch_irq_restore(irq);
 }
 
-void apic_ipi(unsigned apic, unsigned vec) { icr(apic, 0x4000u | vec); }
+void apic_ipi(unsigned apic, unsigned vec) { send_interrupt(apic, 0x4000u | vec); }
 
 static void delay_ns(uint64_t ns)
 {
@@ -76,37 +76,37 @@ static void delay_ns(uint64_t ns)
 
 void apic_start_cpu(unsigned apic, uint64_t at)
 {
-	icr(apic, 0x4500); /* INIT */
+	send_interrupt(apic, 0x4500); /* INIT */
 	delay_ns(1000000);
-	icr(apic, 0x4600u | (uint32_t)(at >> 12)); /* start up */
+	send_interrupt(apic, 0x4600u | (uint32_t)(at >> 12)); /* start up */
 	delay_ns(200000);
-	icr(apic, 0x4600u | (uint32_t)(at >> 12));
+	send_interrupt(apic, 0x4600u | (uint32_t)(at >> 12));
 }
 
 void apic_init_cpu(void)
 {
 	wrmsr(MSR_APICBASE, rdmsr(MSR_APICBASE) | 0x800);
-	*lapic(SPURIOUS) = 0x100u | VEC_SPURIOUS;
-	*lapic(LVT_TIMER) = MASKED;
-	*lapic(LVT_LINT0) = MASKED;
-	*lapic(LVT_LINT1) = MASKED;
-	*lapic(LVT_ERROR) = MASKED;
-	*lapic(TIMER_DIV) = 0xb; /* by 1 */
+	*lapic_register(SPURIOUS) = 0x100u | VEC_SPURIOUS;
+	*lapic_register(LVT_TIMER) = MASKED;
+	*lapic_register(LVT_LINT0) = MASKED;
+	*lapic_register(LVT_LINT1) = MASKED;
+	*lapic_register(LVT_ERROR) = MASKED;
+	*lapic_register(TIMER_DIV) = 0xb; /* by 1 */
 }
 
-static void calibrate(void)
+static void calibrate_timer(void)
 {
 	uint64_t t0, t1;
 	uint32_t n0, n1;
 
-	*lapic(TIMER_INIT) = 0xffffffff;
-	n0 = *lapic(TIMER_NOW);
+	*lapic_register(TIMER_INIT) = 0xffffffff;
+	n0 = *lapic_register(TIMER_NOW);
 	t0 = rdtsc();
 	do
-		n1 = *lapic(TIMER_NOW);
+		n1 = *lapic_register(TIMER_NOW);
 	while (n0 - n1 < CALIBRATE_NS);
 	t1 = rdtsc();
-	*lapic(TIMER_INIT) = 0;
+	*lapic_register(TIMER_INIT) = 0;
 	tsc_mult = ((uint64_t)(n0 - n1) << 32) / (t1 - t0);
 	tsc_start = t1;
 }
@@ -118,11 +118,11 @@ void apic_init(void)
 	apic_init_cpu();
 	for (unsigned pin = 0; pin < 24; pin++)
 		ioapic_write(0x10 + 2 * pin, MASKED);
-	calibrate();
+	calibrate_timer();
 }
 
 void arch_tick_start(void)
 {
-	*lapic(LVT_TIMER) = PERIODIC | VEC_TIMER;
-	*lapic(TIMER_INIT) = 1000000000u / KERNEL_HZ;
+	*lapic_register(LVT_TIMER) = PERIODIC | VEC_TIMER;
+	*lapic_register(TIMER_INIT) = 1000000000u / KERNEL_HZ;
 }

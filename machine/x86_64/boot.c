@@ -51,7 +51,7 @@ static uint64_t image_pa(const char *p) { return (uint64_t)(uintptr_t)p - KERNEL
 /* ---- memory ---- */
 static void read_map(const struct start_info *si)
 {
-	const struct memmap_entry *e = direct(si->memmap);
+	const struct memmap_entry *e = direct_map(si->memmap);
 	uint64_t top = 0;
 
 	for (uint32_t i = 0; i < si->memmap_entries && nram < 16; i++) {
@@ -123,7 +123,7 @@ void *mach_boot_alloc(struct mach *m, size_t bytes)
 	if (bytes > m->m_bootend - pa)
 		return NULL;
 	m->m_bootnext += bytes;
-	return memset(direct(pa), 0, bytes);
+	return memset(direct_map(pa), 0, bytes);
 }
 
 /* ---- tables ---- */
@@ -132,18 +132,18 @@ static uint64_t take_table(void)
 	uint64_t pa = tables_next;
 
 	tables_next += VM_PAGESIZE;
-	memset(direct(pa), 0, VM_PAGESIZE);
+	memset(direct_map(pa), 0, VM_PAGESIZE);
 	return pa;
 }
 
-static void map(vaddr_t va, uint64_t pa, uint64_t flags, bool large)
+static void map_boot_page(vaddr_t va, uint64_t pa, uint64_t flags, bool large)
 {
-	uint64_t *e = (uint64_t *)direct(the_machine.m_root) + (va >> 39 & 511);
+	uint64_t *e = (uint64_t *)direct_map(the_machine.m_root) + (va >> 39 & 511);
 
 	for (unsigned shift = 30; shift >= (large ? 21u : 12u); shift -= 9) {
 		if (*e == 0)
 			*e = take_table() | P | W;
-		e = (uint64_t *)direct(*e & FRAME) + (va >> shift & 511);
+		e = (uint64_t *)direct_map(*e & FRAME) + (va >> shift & 511);
 	}
 	*e = pa | flags | P | A_D | G | (large ? PS : 0);
 }
@@ -151,7 +151,7 @@ static void map(vaddr_t va, uint64_t pa, uint64_t flags, bool large)
 static void map_pages(const char *from, const char *to, uint64_t flags)
 {
 	for (vaddr_t va = (vaddr_t)(uintptr_t)from; va < (vaddr_t)(uintptr_t)to; va += VM_PAGESIZE)
-		map(va, va - KERNEL_BASE, flags, false);
+		map_boot_page(va, va - KERNEL_BASE, flags, false);
 }
 
 static void make_tables(void)
@@ -164,16 +164,17 @@ static void make_tables(void)
 	map_pages(image_text_end, image_ro_end, NX);
 	map_pages(image_ro_end, image_end, W | NX);
 	for (uint64_t pa = 0; pa < top; pa += LARGE)
-		map(DIRECT_BASE + pa, pa, W | NX, true);
+		map_boot_page(DIRECT_BASE + pa, pa, W | NX, true);
 	for (uint64_t pa = MMIO_PHYS; pa < 1ull << 32; pa += LARGE)
-		map(MMIO_BASE + (pa - MMIO_PHYS), pa, W | NX | PCD | PWT, true);
+		map_boot_page(MMIO_BASE + (pa - MMIO_PHYS), pa, W | NX | PCD | PWT, true);
 	write_cr3(the_machine.m_root);
 }
 
 /* The first 2 MiB are mapped where they are while other processors start there, in the kernel's own root. */
 static void map_low(bool on)
 {
-	uint64_t root_pa = vm_ptob(hat_root(the_machine.m_hat.hs_kernel)), *root = direct(root_pa);
+	uint64_t root_pa = vm_ptob(hat_root(the_machine.m_hat.hs_kernel)),
+		 *root = direct_map(root_pa);
 	static uint64_t pdpt[512] __attribute__((aligned(4096))),
 	    pd[512] __attribute__((aligned(4096)));
 
@@ -210,7 +211,7 @@ static void idt_make(void)
 	}
 }
 
-static void protections(void)
+static void enable_protections(void)
 {
 	uint32_t r[4];
 	uint64_t cr4 = read_cr4();
@@ -258,7 +259,7 @@ void cpu_init(struct cpu *c, uint64_t stack_top)
 	wrmsr(MSR_STAR, (uint64_t)KERNEL_CS << 32);
 	wrmsr(MSR_LSTAR, (uint64_t)(uintptr_t)syscall_entry);
 	wrmsr(MSR_SFMASK, 0x40700); /* IF, TF, DF, AC off */
-	protections();
+	enable_protections();
 }
 
 static unsigned count_cpus(void)
@@ -273,10 +274,11 @@ static unsigned count_cpus(void)
 
 void boot_main(uint32_t info)
 {
-	const struct start_info *si = direct(info);
+	const struct start_info *si = direct_map(info);
 	struct cpu *c = &cpus[0];
 
-	strlcpy(boot_cmdline, si->cmdline != 0 ? direct(si->cmdline) : "", sizeof(boot_cmdline));
+	strlcpy(
+	    boot_cmdline, si->cmdline != 0 ? direct_map(si->cmdline) : "", sizeof(boot_cmdline));
 	read_map(si);
 	make_tables();
 	idt_make();
@@ -311,10 +313,10 @@ static void start_cpu(unsigned i)
 	c->cpu_k.k_id = i;
 	c->cpu_apic = i;
 	c->cpu_kstack = stack + STACK_BYTES;
-	memcpy(direct(0x8000), ap_start, (size_t)(ap_end - ap_start));
-	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
-	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
-	*(uint64_t *)direct(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) =
+	memcpy(direct_map(0x8000), ap_start, (size_t)(ap_end - ap_start));
+	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_root - ap_start)) = read_cr3();
+	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_stack - ap_start)) = c->cpu_kstack;
+	*(uint64_t *)direct_map(0x8000 + (uint64_t)((char *)&ap_cpu - ap_start)) =
 	    (uint64_t)(uintptr_t)c;
 	apic_start_cpu(i, 0x8000);
 	until = arch_time_ns() + 1000000000;

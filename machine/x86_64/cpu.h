@@ -146,7 +146,7 @@ static inline void invlpg(vaddr_t va) { __asm__ volatile("invlpg (%0)" : : "r"(v
 #define MSR_GSBASE 0xc0000101u
 #define MSR_KGSBASE 0xc0000102u
 
-static inline void *direct(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
+static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 
 /* boot.c */
 struct mach {

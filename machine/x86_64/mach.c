@@ -18,7 +18,7 @@ const char *arch_cmdline(void) { return boot_cmdline; }
 void *mach_frame_kva(struct mach *m, pfn_t pfn)
 {
 	(void)m;
-	return direct(vm_ptob(pfn));
+	return direct_map(vm_ptob(pfn));
 }
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
@@ -139,31 +139,32 @@ uint64_t arch_time_ns(void)
 	return (uint64_t)((unsigned __int128)(rdtsc() - tsc_start) * tsc_mult >> 32);
 }
 
-static uint8_t cmos(uint8_t reg)
+static uint8_t read_cmos(uint8_t reg)
 {
 	outb(0x70, reg);
 	return inb(0x71);
 }
 
-static unsigned bcd(uint8_t v) { return (v >> 4) * 10u + (v & 15); }
+static unsigned from_bcd(uint8_t v) { return (v >> 4) * 10u + (v & 15); }
 
 uint64_t arch_wall_time(void)
 {
 	static const uint16_t before[] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 };
 	uint64_t year, month, day, days;
 
-	if (cmos(0x0a) == 0xff) /* there is no clock */
+	if (read_cmos(0x0a) == 0xff) /* there is no clock */
 		return 0;
-	for (unsigned i = 0; (cmos(0x0a) & 0x80) && i < 100000; i++)
+	for (unsigned i = 0; (read_cmos(0x0a) & 0x80) && i < 100000; i++)
 		arch_relax();
-	year = 2000 + bcd(cmos(9));
-	month = bcd(cmos(8));
-	day = bcd(cmos(7));
+	year = 2000 + from_bcd(read_cmos(9));
+	month = from_bcd(read_cmos(8));
+	day = from_bcd(read_cmos(7));
 	if (month < 1 || month > 12)
 		return 0;
 	days = (year - 1970) * 365 + (year - 1969) / 4 + before[month - 1] +
 	    (year % 4 == 0 && month > 2) + day - 1;
-	return days * 86400 + bcd(cmos(4)) * 3600 + bcd(cmos(2)) * 60 + bcd(cmos(0));
+	return days * 86400 + from_bcd(read_cmos(4)) * 3600 + from_bcd(read_cmos(2)) * 60 +
+	    from_bcd(read_cmos(0));
 }
 
 uint64_t arch_entropy(void)

@@ -68,7 +68,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 
 void mmu_root_init(struct mach *m, void *table, bool user)
 {
-	const uint64_t *root = direct(m->m_root);
+	const uint64_t *root = direct_map(m->m_root);
 
 	(void)user;
 	memcpy((uint64_t *)table + 256, root + 256, VM_PAGESIZE / 2);
@@ -153,7 +153,7 @@ void mmu_shoot(void)
 }
 
 /* Must that CPU be interrupted? If it is lazy, a mark does. */
-static bool concerns(struct cpu *c, const struct mmu_range *r, unsigned n)
+static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
 {
 	struct hat *loaded = __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST);
 	bool has = false;
@@ -192,7 +192,7 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 	the_shoot.s_n = n;
 	the_shoot.s_from = self;
 	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++) {
-		if (i == self || !concerns(&cpus[i], r, n))
+		if (i == self || !must_interrupt(&cpus[i], r, n))
 			continue;
 		__atomic_add_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
 		__atomic_store_n((bool *)(void *)&shoot_asked[i], true, __ATOMIC_SEQ_CST);

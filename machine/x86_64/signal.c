@@ -64,7 +64,9 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 	f->restorer = a->sa_restorer;
 	f->uc.stack.sp = u->u_altstack;
 	f->uc.stack.size = u->u_altsize;
-	f->uc.stack.flags = u->u_altsize == 0 ? 2 : on_altstack(u, tf->tf_rsp) ? 1 : 0;
+	f->uc.stack.flags = on_altstack(u, tf->tf_rsp) ? 1 : 0;
+	if (u->u_altsize == 0)
+		f->uc.stack.flags = 2;
 	context_save(&f->uc.mc, tf);
 	f->uc.mc.fpstate = fpstate;
 	f->uc.mc.cr2 = info->addr;

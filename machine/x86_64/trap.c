@@ -31,7 +31,7 @@ void arch_irq_attach(unsigned irq, void (*fn)(void *), void *arg)
 		outb(0x3f8 + 1, 1); /* it interrupts when something was typed */
 }
 
-static void interrupt(struct trapframe *tf)
+static void handle_interrupt(struct trapframe *tf)
 {
 	unsigned vec = (unsigned)tf->tf_trap;
 
@@ -52,7 +52,7 @@ static void interrupt(struct trapframe *tf)
 		kernel_preempt();
 }
 
-static _Noreturn void die(const struct trapframe *tf, const char *what)
+static _Noreturn void die_of_trap(const struct trapframe *tf, const char *what)
 {
 	kprintf("%s at %lx: trap %lu error %lx cr2 %lx\n", what, tf->tf_rip, tf->tf_trap,
 	    tf->tf_err, read_cr2());
@@ -68,14 +68,16 @@ static void page_fault(struct trapframe *tf)
 {
 	vaddr_t addr = read_cr2();
 	bool user = tf_is_user(tf);
-	enum seg_rw rw = tf->tf_err & PF_EXEC ? S_EXEC : tf->tf_err & PF_WRITE ? S_WRITE : S_READ;
+	enum seg_rw rw = tf->tf_err & PF_WRITE ? S_WRITE : S_READ;
 
+	if (tf->tf_err & PF_EXEC)
+		rw = S_EXEC;
 	if (!user && (addr < KAS_MIN || addr >= KAS_MAX))
-		die(tf, "a fault in the kernel");
+		die_of_trap(tf, "a fault in the kernel");
 	if (tf->tf_rflags & 0x200)
 		__asm__ volatile("sti");
 	if (!kernel_fault(tf, addr, user, (tf->tf_err & PF_PRESENT) != 0, rw))
-		die(tf, "a fault in the kernel");
+		die_of_trap(tf, "a fault in the kernel");
 }
 
 void trap(struct trapframe *tf)
@@ -102,7 +104,7 @@ void trap(struct trapframe *tf)
 	if (tf->tf_trap < 32 && arch_trap_hook != NULL)
 		arch_trap_hook(tf); /* does not return */
 	if (tf->tf_trap >= 32) {
-		interrupt(tf);
+		handle_interrupt(tf);
 		return;
 	}
 	if (tf->tf_trap == 14) {
@@ -110,9 +112,9 @@ void trap(struct trapframe *tf)
 		return;
 	}
 	if (tf->tf_trap == 8)
-		die(tf, "a double fault: the kernel's stack is at its end");
+		die_of_trap(tf, "a double fault: the kernel's stack is at its end");
 	if (!tf_is_user(tf) || how[tf->tf_trap].sig == 0)
-		die(tf, "an exception in the kernel");
+		die_of_trap(tf, "an exception in the kernel");
 	__asm__ volatile("sti");
 	kernel_exception(tf, how[tf->tf_trap].sig, how[tf->tf_trap].code);
 }

@@ -75,7 +75,7 @@ bool elf_at(uint64_t header, struct elf_object *o)
 	return true;
 }
 
-static bool same(const char *a, const char *b)
+static bool same_text(const char *a, const char *b)
 {
 	while (*a != '\0' && *a == *b)
 		a++, b++;
@@ -120,7 +120,7 @@ void *elf_symbol(const struct elf_object *o, const char *name)
 	for (; i >= t.gnu[1] && (h & 1) == 0; i++) {
 		h = chain[i - t.gnu[1]];
 		if ((h | 1) == (hash | 1) && t.sym[i].st_shndx != SHN_UNDEF &&
-		    same(t.str + t.sym[i].st_name, name))
+		    same_text(t.str + t.sym[i].st_name, name))
 			return (void *)(o->base + t.sym[i].st_value);
 	}
 	return NULL;

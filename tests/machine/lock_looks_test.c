@@ -107,10 +107,10 @@ static void reader_looks_after_it_counted_itself(void **state)
 {
 	(void)state;
 	for (unsigned held = RW_TRYING; held <= RW_WRITER; held++) {
-		rw(&lock)->state = held;
+		rw_of(&lock)->state = held;
 		try_to_read();
 		assert_false(entered);
-		assert_false(rw_readers(rw(&lock)));
+		assert_false(rw_readers(rw_of(&lock)));
 	}
 }
 

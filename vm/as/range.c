@@ -57,7 +57,7 @@ struct entry {
 	uint8_t e_kind;
 };
 
-static uint64_t max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t larger_of(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* ---- nodes ---- */
 size_t range_node_bytes(void) { return sizeof(struct rnode); }
@@ -222,9 +222,9 @@ static struct entry sum_node(struct rnode *n)
 	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0, 0 };
 
 	for (unsigned i = 1; i < n->rn_n; i++)
-		e.e_gap = max64(e.e_gap, n->rn_base[i] - n->rn_end[i - 1]);
+		e.e_gap = larger_of(e.e_gap, n->rn_base[i] - n->rn_end[i - 1]);
 	for (unsigned i = 0; n->rn_level > 0 && i < n->rn_n; i++)
-		e.e_gap = max64(e.e_gap, n->rn_gap[i]);
+		e.e_gap = larger_of(e.e_gap, n->rn_gap[i]);
 	return e;
 }
 

@@ -162,9 +162,9 @@ static enum vm_err segdev_lockop(struct seg *s, vaddr_t a, uint64_t l, enum lock
 
 static enum vm_err segdev_advise(struct seg *seg, vaddr_t addr, uint64_t len, enum advice a)
 {
-	return a == ADV_POPULATE_READ || a == ADV_POPULATE_WRITE
-	    ? segdev_fault(seg, addr, len, F_INVAL, a == ADV_POPULATE_READ ? S_READ : S_WRITE)
-	    : VM_OK;
+	if (a != ADV_POPULATE_READ && a != ADV_POPULATE_WRITE)
+		return VM_OK;
+	return segdev_fault(seg, addr, len, F_INVAL, a == ADV_POPULATE_READ ? S_READ : S_WRITE);
 }
 
 static enum vm_err segdev_move(

@@ -744,6 +744,17 @@ bool segvn_translation_ok(struct seg *seg, vaddr_t va, pfn_t pfn, unsigned attr)
 	    ((attr & PROT_W) == 0 || anon_refcnt(vm, id) == 1);
 }
 
+/* Is as much swap reserved as the segment's kind asks for? A shared anon map has its own reservation. */
+static bool reservation_holds(struct seg *seg, const struct segvn_data *svd)
+{
+	if (svd->svd_full)
+		return svd->svd_swresv == vm_btop(seg_size(seg));
+	if (svd->svd_foreign)
+		return svd->svd_swresv == 0;
+	return svd_shares_amp(svd) ||
+	    svd->svd_swresv == segvn_populated(seg, seg_base(seg), seg_size(seg));
+}
+
 unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void *arg)
 {
 	struct segvn_data *svd = svd_of(seg);
@@ -758,10 +769,7 @@ unsigned segvn_check(struct seg *seg, void (*report)(void *, const char *), void
 		report(arg, "segvn: the anon map is too small");
 		bad++;
 	}
-	if (svd->svd_full          ? svd->svd_swresv != n
-		: svd->svd_foreign ? svd->svd_swresv != 0
-				   : !svd_shares_amp(svd) &&
-		    svd->svd_swresv != segvn_populated(seg, seg_base(seg), seg_size(seg))) {
+	if (!reservation_holds(seg, svd)) {
 		report(arg, "segvn: the reservation is not what it should be");
 		bad++;
 	}
