@@ -83,6 +83,35 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 	return false;
 }
 
+/* Says why a file that is to be executed cannot be. fd: -1 if opening it failed, with error. */
+static void explain_file(
+    int fd, int error, const struct stat *st, const char *path, char *why, size_t whylen)
+{
+	if (fd < 0 && error != EACCES)
+		(void)snprintf(why, whylen, "'%s' cannot be read: %s", path, strerror(error));
+	else if (fd >= 0 && S_ISDIR(st->st_mode))
+		(void)snprintf(why, whylen, "'%s' is a directory: name a program", path);
+	else
+		(void)snprintf(
+		    why, whylen, "'%s' cannot be executed: check its permissions (chmod +x)", path);
+}
+
+/* False: the program would have other rights than its starter, and the loader ignores LD_PRELOAD then. */
+static bool keeps_rights(int fd, const struct stat *st, const char *path, char *why, size_t whylen)
+{
+	const char *what = NULL;
+
+	if (geteuid() == 0)
+		return true;
+	if ((st->st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0)
+		what = "is set-uid or set-gid and cannot be hosted: run it as its owner";
+	else if (fgetxattr(fd, "security.capability", NULL, 0) > 0)
+		what = "has file capabilities and cannot be hosted: run it as root";
+	if (what != NULL)
+		(void)snprintf(why, whylen, "'%s' %s", path, what);
+	return what == NULL;
+}
+
 bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, size_t whylen)
 {
 	char cur[4096], line[512];
@@ -102,31 +131,13 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 		errno = EACCES;
 		if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
 		    access(cur, X_OK) != 0) {
-			if (fd < 0 && errno_was != EACCES)
-				(void)snprintf(why, whylen, "'%s' cannot be read: %s", cur,
-				    strerror(errno_was));
-			else if (fd >= 0 && S_ISDIR(st.st_mode))
-				(void)snprintf(
-				    why, whylen, "'%s' is a directory: name a program", cur);
-			else
-				(void)snprintf(why, whylen,
-				    "'%s' cannot be executed: check its permissions (chmod +x)",
-				    cur);
+			explain_file(fd, errno_was, &st, cur, why, whylen);
 			errno = EACCES;
 			if (fd >= 0)
 				(void)close(fd);
 			return false;
 		}
-		if ((st.st_mode & (mode_t)(S_ISUID | S_ISGID)) != 0 && geteuid() != 0) {
-			(void)snprintf(why, whylen,
-			    "'%s' is set-uid or set-gid and cannot be hosted: run it as its owner",
-			    cur);
-			(void)close(fd);
-			return false;
-		}
-		if (geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0) {
-			(void)snprintf(why, whylen,
-			    "'%s' has file capabilities and cannot be hosted: run it as root", cur);
+		if (!keeps_rights(fd, &st, cur, why, whylen)) {
 			(void)close(fd);
 			return false;
 		}

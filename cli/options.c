@@ -286,75 +286,82 @@ static int list_names(struct run_options *o, bool prefetchers)
 							  : 0;
 }
 
+enum {
+	O_POOL = 256,
+	O_SWAP,
+	O_REPORT,
+	O_LIVE,
+	O_POLICY,
+	O_PREFETCH,
+	O_ENCRYPT,
+	O_TIMEOUT,
+	O_REPLICAS,
+	O_CA,
+	O_PSK
+};
+
+static const struct option opts[] = {
+	{ "memory", required_argument, NULL, 'm' },
+	{ "swap", required_argument, NULL, O_SWAP },
+	{ "pool", required_argument, NULL, O_POOL },
+	{ "report", required_argument, NULL, O_REPORT },
+	{ "live", no_argument, NULL, O_LIVE },
+	{ "help", no_argument, NULL, 'h' },
+	{ "policy", required_argument, NULL, O_POLICY },
+	{ "prefetch", required_argument, NULL, O_PREFETCH },
+	{ "encrypt", optional_argument, NULL, O_ENCRYPT },
+	{ "far-timeout", required_argument, NULL, O_TIMEOUT },
+	{ "far-replicas", required_argument, NULL, O_REPLICAS },
+	{ "far-ca", required_argument, NULL, O_CA },
+	{ "far-psk", required_argument, NULL, O_PSK },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* Takes one option as getopt_long() returned it. 0, or an exit status. */
+static int take_option(
+    struct run_options *o, int c, char **argv, const char **memory, const char **pool)
+{
+	switch (c) {
+	case 'm': *memory = join_unit(optarg, argv); return 0;
+	case O_POOL: *pool = join_unit(optarg, argv); return 0;
+	case O_SWAP: return take_one_swap(o, join_unit(optarg, argv));
+	case O_ENCRYPT: return take_encrypt(o, optarg);
+	case O_TIMEOUT: return take_timeout(o, optarg);
+	case O_REPLICAS: return take_replicas(o, optarg);
+	case O_CA: o->far_ca = optarg; return 0;
+	case O_PSK: o->far_psk = optarg; return 0;
+	case O_REPORT: return take_report(o, optarg);
+	case O_LIVE: o->live = true; return 0;
+	case O_POLICY:
+		if (strcmp(optarg, "help") == 0)
+			return list_names(o, false);
+		if ((o->policy = policy_find(optarg)) == NULL)
+			return fail("--policy: no '%s'; '--policy help' lists them", optarg);
+		return 0;
+	case O_PREFETCH:
+		if (strcmp(optarg, "help") == 0)
+			return list_names(o, true);
+		if ((o->prefetch = prefetch_find(optarg)) == NULL)
+			return fail("--prefetch: no '%s'; '--prefetch help' lists them", optarg);
+		return 0;
+	case 'h': o->help = true; return 0;
+	case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
+	default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
+	}
+}
+
 int cli_options(struct run_options *o, int argc, char **argv)
 {
-	enum {
-		O_POOL = 256,
-		O_SWAP,
-		O_REPORT,
-		O_LIVE,
-		O_POLICY,
-		O_PREFETCH,
-		O_ENCRYPT,
-		O_TIMEOUT,
-		O_REPLICAS,
-		O_CA,
-		O_PSK
-	};
-	static const struct option opts[] = {
-		{ "memory", required_argument, NULL, 'm' },
-		{ "swap", required_argument, NULL, O_SWAP },
-		{ "pool", required_argument, NULL, O_POOL },
-		{ "report", required_argument, NULL, O_REPORT },
-		{ "live", no_argument, NULL, O_LIVE },
-		{ "help", no_argument, NULL, 'h' },
-		{ "policy", required_argument, NULL, O_POLICY },
-		{ "prefetch", required_argument, NULL, O_PREFETCH },
-		{ "encrypt", optional_argument, NULL, O_ENCRYPT },
-		{ "far-timeout", required_argument, NULL, O_TIMEOUT },
-		{ "far-replicas", required_argument, NULL, O_REPLICAS },
-		{ "far-ca", required_argument, NULL, O_CA },
-		{ "far-psk", required_argument, NULL, O_PSK },
-		{ NULL, 0, NULL, 0 },
-	};
 	const char *memory = "50%", *pool = "75%";
 	int c, rc = 0;
 
 	*o = (struct run_options){ .policy = &policy_generations, .far_timeout_ms = 30000 };
 	opterr = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
-		switch (c) {
-		case 'm': memory = join_unit(optarg, argv); break;
-		case O_POOL: pool = join_unit(optarg, argv); break;
-		case O_SWAP: rc = take_one_swap(o, join_unit(optarg, argv)); break;
-		case O_ENCRYPT: rc = take_encrypt(o, optarg); break;
-		case O_TIMEOUT: rc = take_timeout(o, optarg); break;
-		case O_REPLICAS: rc = take_replicas(o, optarg); break;
-		case O_CA: o->far_ca = optarg; break;
-		case O_PSK: o->far_psk = optarg; break;
-		case O_REPORT: rc = take_report(o, optarg); break;
-		case O_LIVE: o->live = true; break;
-		case O_POLICY:
-			if (strcmp(optarg, "help") == 0)
-				return list_names(o, false);
-			if ((o->policy = policy_find(optarg)) == NULL)
-				return fail(
-				    "--policy: no '%s'; '--policy help' lists them", optarg);
-			break;
-		case O_PREFETCH:
-			if (strcmp(optarg, "help") == 0)
-				return list_names(o, true);
-			if ((o->prefetch = prefetch_find(optarg)) == NULL)
-				return fail(
-				    "--prefetch: no '%s'; '--prefetch help' lists them", optarg);
-			break;
-		case 'h': o->help = true; return 0;
-		case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
-		default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
-		}
+	while ((c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
+		rc = take_option(o, c, argv, &memory, &pool);
+		if (rc != 0 || o->help || o->listed)
+			return rc;
 	}
-	if (rc != 0)
-		return rc;
 	if (optind >= argc)
 		return fail("no program given: quire run --memory 64M -- program arguments");
 	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)

@@ -19,13 +19,36 @@ static void print_foresight(FILE *f, const struct family_counters *c)
 	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
 }
 
+/* What the kernel would not have done: faults, pages moved, what they waited for and where they went. */
+static void print_paging(FILE *f, const struct run_totals *t, const struct pool_stats *ps)
+{
+	char s1[24], s2[24], s3[24];
+
+	fprintf(f,
+	    "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
+	    (unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero,
+	    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
+	    (unsigned long long)t->c.faults_cow);
+	fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n",
+	    pages_mb(t->c.pages_in), pages_mb(t->c.pages_out), pages_mb(t->c.clean_drop));
+	if (t->c.prefetched != 0 || t->c.refaults != 0)
+		print_foresight(f, &t->c);
+	fprintf(f, "  waited      %.2f s for pages, of %.2f s\n", (double)t->c.wait_ns / 1e9,
+	    (double)t->wall_ns / 1e9);
+	fprintf(f,
+	    "  stored      %s of pages at most, in %s of memory and %s of the file; packed %.2fx over the run\n",
+	    cli_human(ps->pages * 4096, s1), cli_human(ps->mem_held, s2),
+	    cli_human(ps->file_bytes, s3), ps->ratio);
+	fprintf(f, "  file        %.1f MB written, %.1f MB read\n", (double)ps->bytes_written / 1e6,
+	    (double)ps->bytes_read / 1e6);
+}
+
 void cli_report_text(FILE *f, const struct family *fam, const void *pool,
     const struct run_totals *t, uint64_t pool_limit, bool color)
 {
 	const struct pool_stats *ps = pool;
 	const char *b = color ? "\033[1m" : "", *e = color ? "\033[0m" : "";
-	char s1[24], s2[24], s3[24];
-	double wall = (double)t->wall_ns / 1e9;
+	char s1[24], s2[24];
 
 	fprintf(f, "%squire: %s needed, %s given%s\n", b, cli_human(t->need_peak * 4096, s1),
 	    cli_human(t->budget * 4096, s2), e);
@@ -35,23 +58,7 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		fprintf(f, "  faults      none: %s fit and ran on the kernel's own memory\n",
 		    cli_noted(t->unhosted_peak) ? "all that is hosted" : "the program");
 	} else {
-		fprintf(f,
-		    "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
-		    (unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero,
-		    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
-		    (unsigned long long)t->c.faults_cow);
-		fprintf(f, "  paged       %.1f MB in, %.1f MB out, %.1f MB dropped clean\n",
-		    pages_mb(t->c.pages_in), pages_mb(t->c.pages_out), pages_mb(t->c.clean_drop));
-		if (t->c.prefetched != 0 || t->c.refaults != 0)
-			print_foresight(f, &t->c);
-		fprintf(f, "  waited      %.2f s for pages, of %.2f s\n",
-		    (double)t->c.wait_ns / 1e9, wall);
-		fprintf(f,
-		    "  stored      %s of pages at most, in %s of memory and %s of the file; packed %.2fx over the run\n",
-		    cli_human(ps->pages * 4096, s1), cli_human(ps->mem_held, s2),
-		    cli_human(ps->file_bytes, s3), ps->ratio);
-		fprintf(f, "  file        %.1f MB written, %.1f MB read\n",
-		    (double)ps->bytes_written / 1e6, (double)ps->bytes_read / 1e6);
+		print_paging(f, t, ps);
 	}
 	if (cli_noted(t->unhosted_peak))
 		fprintf(f,

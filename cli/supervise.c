@@ -202,6 +202,37 @@ static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **fa
 	return n;
 }
 
+/* Hands a signal to the program, unless the terminal sent it: to the whole foreground group, the program included. */
+static void forward_signal(struct run *r, bool running)
+{
+	struct signalfd_siginfo si;
+
+	if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si && si.ssi_signo != SIGCHLD &&
+	    si.ssi_code != SI_KERNEL && running)
+		(void)kill(r->child, (int)si.ssi_signo);
+}
+
+/* Reaps children. True: the program has ended, and *status says how. When it stops, quire stops, and goes on with it. */
+static bool reap_children(struct run *r, int *status)
+{
+	bool gone = false;
+	int st;
+	pid_t w;
+
+	while ((w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+		if (w != r->child)
+			continue;
+		if (WIFSTOPPED(st)) {
+			(void)raise(SIGSTOP);
+			(void)kill(r->child, SIGCONT);
+		} else if (!WIFCONTINUED(st)) {
+			*status = st;
+			gone = true;
+		}
+	}
+	return gone;
+}
+
 /* Until the program ends; after that (status NULL), until the last process of its family has. */
 void run_supervise(struct run *r, int *status)
 {
@@ -239,31 +270,10 @@ void run_supervise(struct run *r, int *status)
 		for (unsigned i = 0; i < RUN_STORES; i++)
 			if (keepers[i].revents != 0)
 				run_hear_keeper(r, r->store[i]);
-		if ((pfd[1].revents & POLLIN) != 0) {
-			struct signalfd_siginfo si;
-
-			if (read(r->sigfd, &si, sizeof si) == (ssize_t)sizeof si &&
-			    si.ssi_signo != SIGCHLD) {
-				/* the terminal sends these to the whole foreground group, the program included */
-				if (si.ssi_code != SI_KERNEL && status != NULL)
-					(void)kill(r->child, (int)si.ssi_signo);
-			}
-		}
-		int st;
-		pid_t w;
-		while (status != NULL &&
-		    (w = waitpid(-1, &st, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
-			if (w != r->child)
-				continue;
-			if (WIFSTOPPED(st)) {
-				(void)raise(
-				    SIGSTOP); /* job control: stop with the program, go on with it */
-				(void)kill(r->child, SIGCONT);
-			} else if (!WIFCONTINUED(st)) {
-				*status = st;
-				gone = true;
-			}
-		}
+		if ((pfd[1].revents & POLLIN) != 0)
+			forward_signal(r, status != NULL);
+		if (status != NULL && reap_children(r, status))
+			gone = true;
 		run_sweep_stores(r);
 		uint64_t resident, need;
 		struct family_counters c;

@@ -133,11 +133,58 @@ static long move_closed(
 	return r != 0 ? r : p;
 }
 
+/* While nothing is managed the pages are the kernel's: it moves them. */
+static long move_unmanaged(
+    struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
+{
+	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
+	enum vm_err e;
+	long r;
+
+	if ((flags & MREMAP_FIXED) != 0 && (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
+		return host_errno(e);
+	r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
+	if (sys_failed(r))
+		return r;
+	(void)host_forget(h, (uint64_t)old, o);
+	/* The new range holds pages already: a charge that is refused adopts them with everything else. */
+	return host_track(h, (uint64_t)r, n, RW, 0) == VM_OK ? r : -ENOMEM;
+}
+
+/* Maps memory of the process's own for [at, at + n) and moves the first keep bytes of old there; the rest begins as zeroes. */
+static long move_managed(
+    struct host *h, long old, uint64_t keep, uint64_t n, int flags, long newaddr)
+{
+	struct segvn_args sa = {
+		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = 0
+	};
+	bool fixed = (flags & MREMAP_FIXED) != 0;
+	long at = sys_call6(SYS_mmap, fixed ? newaddr : 0, (long)n, RW,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+
+	if (sys_failed(at))
+		return at;
+	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
+	    as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at) != VM_OK)
+		goto undo;
+	if (n > keep &&
+	    as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
+		/* back where it was */
+		(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
+		goto undo;
+	}
+	return at;
+undo:
+	(void)host_forget(h, (uint64_t)at, n);
+	(void)sys_call2(SYS_munmap, at, (long)n);
+	return -ENOMEM;
+}
+
 static long remap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)
 {
 	uint64_t o = vm_page_round((uint64_t)oldlen), n = vm_page_round((uint64_t)newlen);
 	struct piece p;
-	enum vm_err e;
+	long at;
 
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
@@ -170,55 +217,17 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 		if ((flags & MREMAP_MAYMOVE) == 0)
 			return -ENOMEM;
 	}
-	if (!h->h_managed) { /* the pages are the kernel's: it moves them */
-		if ((flags & MREMAP_FIXED) != 0 &&
-		    (e = host_forget(h, (uint64_t)newaddr, n)) != VM_OK)
-			return host_errno(e);
-		long r = sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
-		if (sys_failed(r))
-			return r;
-		(void)host_forget(h, (uint64_t)old, o);
-		/*
-		 * the new range holds pages already: a charge that is refused adopts them with
-		 * everything else
-		 */
-		if (host_track(h, (uint64_t)r, n, RW, 0) != VM_OK)
-			return -ENOMEM;
-		return r;
-	}
+	if (!h->h_managed)
+		return move_unmanaged(h, old, oldlen, newlen, flags, newaddr);
 	if ((flags & MREMAP_FIXED) != 0) {
 		long r = call_munmap(h, newaddr, (long)n);
 
 		if (r != 0)
 			return r;
 	}
-	uint64_t keep = n < o ? n : o;
-	long at = sys_call6(SYS_mmap, (flags & MREMAP_FIXED) != 0 ? newaddr : 0, (long)n, RW,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-		((flags & MREMAP_FIXED) != 0 ? MAP_FIXED_NOREPLACE : 0),
-	    -1, 0);
-	if (sys_failed(at))
-		return at;
-	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
-	    (e = as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at)) != VM_OK) {
-		(void)host_forget(h, (uint64_t)at, n);
-		(void)sys_call2(SYS_munmap, at, (long)n);
-		return -ENOMEM;
-	}
-	if (n > keep) {
-		struct segvn_args sa = {
-			.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = 0
-		};
-
-		if (as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
-			/* back where it was */
-			(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
-			(void)host_forget(h, (uint64_t)at, n);
-			(void)sys_call2(SYS_munmap, at, (long)n);
-			return -ENOMEM;
-		}
-	}
-	(void)call_munmap(h, old, (long)o);
+	at = move_managed(h, old, n < o ? n : o, n, flags, newaddr);
+	if (!sys_failed(at))
+		(void)call_munmap(h, old, (long)o);
 	return at;
 }
 

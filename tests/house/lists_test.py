@@ -2,7 +2,7 @@
 """Short lists of files stay short: lists_test.py SOURCE QUIRE
 
 A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and docs/policies.md, and
-nowhere else; `quire run --policy help` has them all. The files that HACKING.md and the documents of how the code works name exist, and so
+nowhere else; `quire run --policy help` has them all. The C sources are as style.py says. The files that HACKING.md and the documents of how the code works name exist, and so
 do the functions.
 """
 
@@ -11,8 +11,10 @@ import re
 import subprocess
 import sys
 
+import style
+
 source, quire = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-bad = []
+bad = style.check(source)
 # Code that chooses a default has to name it; the lab's reports compare with lru.
 DEFAULTS = {
     "policy_clock2": {"include/quire/policy.h", "vm/frame/page.c", "vm/system/vm.c"},

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What STYLE asks of C sources that a machine can tell: check(source) returns one line for each violation.
+
+A static function's name says what it does to what, so it has two words at least. A conditional expression has no other inside it. A
+function has at most 60 lines, a file at most 1,000.
+"""
+
+import os
+import re
+import subprocess
+
+FUNCTION_LINES, FILE_LINES = 60, 1000
+# One instruction of the CPU each, and named after it.
+INSTRUCTIONS = {"outb", "outl", "outw", "inb", "rdmsr", "wrmsr", "rdtsc", "cpuid", "invlpg"}
+# What a test, an example and a benchmark do is read from the top to the bottom: only lengths count there.
+TESTS = ("tests/", "examples/", "bench/", "kernel/test/")
+# Not yet so: names and conditionals, then lengths.
+LATER = ("far/", "kernel/", "machine/linux/hat.c", "machine/linux/uffd.c", "store/pool_impl.h", "store/pool_share.c")
+LATER_SHORTER = ("bench/fault_kernel.c", "hat/hat.c", "kernel/", "tests/lib/lib_test.c", "tests/machine/hat_conform.c",
+                 "tests/policy/policy_brute.c", "tests/store/store_kill_test.c", "tests/store/store_test.c", "tests/vm/as_test.c",
+                 "tests/vm/core_kmem_test.c", "tests/vm/debug_test.c", "tests/vm/gigabyte_test.c", "tests/vm/kseg_test.c",
+                 "tests/vm/model_ops.c", "tests/vm/model_test.c", "tests/vm/page_move_test.c")
+NOT_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
+STATIC = re.compile(r"^static\b[^;{}=()#]*?\b(?:__attribute__\(\(.*?\)\)\s*)?(\w+)\([^;{}]*\)\s*\{", re.M)
+
+
+def blank(text):
+    """The text with comments and literals as blanks, line by line as it was."""
+    return NOT_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
+
+
+def line_of(text, at):
+    return text.count("\n", 0, at) + 1
+
+
+def short_names(path, code):
+    for m in STATIC.finditer(code):
+        name = m.group(1)
+        if "_" not in name and name not in INSTRUCTIONS:
+            yield "%s:%d: %s() does not say what it does to what" % (path, line_of(code, m.start(1)), name)
+
+
+def nested_conditionals(path, code):
+    inside, line = [False], 1       # for each open bracket: is there a ? before this place?
+    for c in code:
+        if c == "\n":
+            line += 1
+        elif c in "([{":
+            inside.append(False)
+        elif c in ")]}" and len(inside) > 1:
+            inside.pop()
+            inside[-1] &= c != "}"
+        elif c in ",;":
+            inside[-1] = False
+        elif c == "?":
+            if any(inside):
+                yield "%s:%d: a conditional expression inside another" % (path, line)
+            inside[-1] = True
+
+
+def long_parts(path, code):
+    lines = code.split("\n")
+    if len(lines) - 1 > FILE_LINES:
+        yield "%s: %d lines; a file has at most %d" % (path, len(lines) - 1, FILE_LINES)
+    began = None
+    for i, line in enumerate(lines):
+        if line == "{":
+            began = i
+        elif line == "}" and began is not None:
+            if i - began + 1 > FUNCTION_LINES:
+                yield "%s:%d: a function of %d lines; at most %d" % (path, began + 1, i - began + 1, FUNCTION_LINES)
+            began = None
+
+
+def check(source):
+    bad, seen = [], 0
+    listed = subprocess.run(["git", "-C", source, "ls-files", "*.c", "*.h"], capture_output=True, text=True)
+    for path in listed.stdout.split():
+        full = os.path.join(source, path)
+        if not os.path.exists(full):
+            continue
+        with open(full, errors="replace") as f:
+            code = blank(f.read())
+        seen += 1
+        if not path.startswith(TESTS + LATER):
+            bad += short_names(path, code)
+            bad += nested_conditionals(path, code)
+        if not path.startswith(LATER_SHORTER):
+            bad += long_parts(path, code)
+    if seen < 300:
+        bad.append("only %d C files were read" % seen)
+    return bad
+
+
+if __name__ == "__main__":
+    import sys
+    print("\n".join(check(sys.argv[1])))
