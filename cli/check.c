@@ -161,6 +161,7 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 }
 
 static const char *uffd_way = ""; /* how the descriptor was had */
+static bool uffd_moves;           /* and what it can */
 
 bool cli_check_uffd(char *why, size_t whylen)
 {
@@ -192,7 +193,7 @@ bool cli_check_uffd(char *why, size_t whylen)
 			    "(docker run --device /dev/userfaultfd; see man quire, CONTAINERS)");
 		else if (first == ENOSYS)
 			(void)snprintf(why, whylen,
-			    "this kernel has no userfaultfd: Linux 6.8 or later with CONFIG_USERFAULTFD is needed");
+			    "this kernel has no userfaultfd: Linux 5.7 or later with CONFIG_USERFAULTFD is needed");
 		else
 			(void)snprintf(why, whylen,
 			    "no permission for userfaultfd: run as root, or 'sysctl vm.unprivileged_userfaultfd=1', "
@@ -200,11 +201,12 @@ bool cli_check_uffd(char *why, size_t whylen)
 		return false;
 	}
 	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 &&
-	    (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
+	    (api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0;
+	uffd_moves = (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
 	(void)close(fd);
 	if (!ok)
 		(void)snprintf(why, whylen,
-		    "this kernel's userfaultfd cannot move pages: Linux 6.8 or later is needed");
+		    "this kernel's userfaultfd cannot write-protect pages: Linux 5.7 or later is needed");
 	return ok;
 }
 
@@ -282,7 +284,8 @@ int cli_check(int argc, char **argv)
 		fprintf(stderr, "quire: %s\n", why);
 		return CLI_CANNOT;
 	}
-	printf("userfaultfd  %s, with pages that move\n", uffd_way);
+	printf("userfaultfd  %s, with pages that %s\n", uffd_way,
+	    uffd_moves ? "move" : "are copied: this kernel cannot move them");
 	print_optional();
 	printf(
 	    "memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));

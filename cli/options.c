@@ -16,6 +16,8 @@
 
 #include <quire/policy.h>
 
+#include "sys/linux/offer.h"
+
 #define MIN_MEMORY (8ull << 20)
 #define MIN_SWAP (1ull << 20)
 
@@ -297,7 +299,8 @@ enum {
 	O_TIMEOUT,
 	O_REPLICAS,
 	O_CA,
-	O_PSK
+	O_PSK,
+	O_WITHOUT
 };
 
 static const struct option opts[] = {
@@ -312,10 +315,21 @@ static const struct option opts[] = {
 	{ "encrypt", optional_argument, NULL, O_ENCRYPT },
 	{ "far-timeout", required_argument, NULL, O_TIMEOUT },
 	{ "far-replicas", required_argument, NULL, O_REPLICAS },
+	{ "without", required_argument, NULL, O_WITHOUT },
 	{ "far-ca", required_argument, NULL, O_CA },
 	{ "far-psk", required_argument, NULL, O_PSK },
 	{ NULL, 0, NULL, 0 },
 };
+
+/* Names of what of the kernel's is not to be used. */
+static int take_without(struct run_options *o, const char *names)
+{
+	if (sys_offers_named(names, &o->without))
+		return 0;
+	return fail(
+	    "--without: '%s' is not a list of move, scan, poison, io_uring, process_madvise",
+	    names);
+}
 
 /* Takes one option as getopt_long() returned it. 0, or an exit status. */
 static int take_option(
@@ -328,6 +342,7 @@ static int take_option(
 	case O_ENCRYPT: return take_encrypt(o, optarg);
 	case O_TIMEOUT: return take_timeout(o, optarg);
 	case O_REPLICAS: return take_replicas(o, optarg);
+	case O_WITHOUT: return take_without(o, optarg);
 	case O_CA: o->far_ca = optarg; return 0;
 	case O_PSK: o->far_psk = optarg; return 0;
 	case O_REPORT: return take_report(o, optarg);
@@ -352,11 +367,13 @@ static int take_option(
 
 int cli_options(struct run_options *o, int argc, char **argv)
 {
-	const char *memory = "50%", *pool = "75%";
+	const char *memory = "50%", *pool = "75%", *without = getenv("QUIRE_WITHOUT");
 	int c, rc = 0;
 
 	*o = (struct run_options){ .policy = &policy_generations, .far_timeout_ms = 30000 };
 	opterr = 0;
+	if (without != NULL && (rc = take_without(o, without)) != 0)
+		return rc;
 	while ((c = getopt_long(argc, argv, "+:hm:", opts, NULL)) != -1) {
 		rc = take_option(o, c, argv, &memory, &pool);
 		if (rc != 0 || o->help || o->listed)

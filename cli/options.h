@@ -31,6 +31,7 @@ struct run_options {
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;     /* never NULL */
 	const struct prefetch_ops *prefetch; /* NULL: the default */
+	uint32_t without; /* enum sys_offer: of the kernel's, what is not to be used */
 	bool live;
 	bool help;   /* --help was asked for */
 	bool listed; /* --policy help or --prefetch help was asked for, and answered */

@@ -214,6 +214,7 @@ static bool send_welcome(const struct run *r, int fd, int slot, struct run_store
 	w.fw_budget = r->o.memory / 4096;
 	w.fw_swap_pages = r->promise_most; /* one process may have been promised all */
 	w.fw_sites = r->sites;
+	w.fw_without = r->o.without;
 	(void)snprintf(w.fw_policy, sizeof w.fw_policy, "%s", r->o.policy->pol_name);
 	if (r->o.prefetch != NULL)
 		(void)snprintf(w.fw_prefetch, sizeof w.fw_prefetch, "%s", r->o.prefetch->pf_name);

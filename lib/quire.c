@@ -297,8 +297,13 @@ static int build_system(struct quire *q, const struct quire_config *c)
 	struct vm_config vc = { .vc_frames = lc.frames,
 		.vc_policy = c->policy != NULL ? policy_find(c->policy) : NULL,
 		.vc_prefetch = c->prefetch != NULL ? prefetch_find(c->prefetch) : NULL };
-	int rc = linux_create(&lc, &q->q_mach);
+	const char *without = getenv("QUIRE_WITHOUT"); /* for tests */
 	enum vm_err e;
+	int rc;
+
+	if (without != NULL && !sys_offers_named(without, &lc.without))
+		return EINVAL;
+	rc = linux_create(&lc, &q->q_mach);
 
 	if (rc != 0)
 		return -rc;

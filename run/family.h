@@ -121,6 +121,7 @@ struct family_welcome {
 	uint64_t fw_swap_pages; /* slots that the process may use at most */
 	char fw_policy[16],
 	    fw_prefetch[16]; /* names for policy_find and prefetch_find; empty: the default */
+	uint64_t fw_without; /* enum sys_offer: what is not to be used */
 	struct sites_note fw_sites; /* of the C library of the first program */
 };
 /* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */

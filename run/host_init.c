@@ -98,6 +98,7 @@ static void create_engine(struct host *h, const struct family_store *st)
 		.arg = h,
 		.guard_fd = hostfd_guard,
 		.device_fd = h->h_device,
+		.without = (uint32_t)h->h_told.fw_without,
 		.write_bits = true };
 	struct vm_config vc = { .vc_frames = first_frames(h), .vc_anon_max = 1u << 28 };
 	enum vm_err e;

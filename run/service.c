@@ -164,7 +164,9 @@ static int service_main(void *arg)
 			(void)sys_call1(SYS_exit, 0);
 		}
 		if (h->h_managed && !async) {
-			(void)pool_async(h->h_pool); /* without it the store writes synchronously */
+			if ((h->h_told.fw_without & SYS_IO_URING) == 0)
+				(void)pool_async(
+				    h->h_pool); /* without it the store writes synchronously */
 			async = true;
 		}
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {

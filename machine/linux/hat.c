@@ -257,85 +257,7 @@ static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
 	}
 }
 
-/* ---- moving contents ---- */
-/* Reads len bytes at va through a pin of the kernel's, which never faults to us. */
-static bool read_pinned(vaddr_t va, uint64_t to, uint64_t len)
-{
-	struct {
-		uint64_t base, len;
-	} into = { to, len }, from = { va, len };
-
-	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&into, 1, (long)&from,
-		   1, 0) == (long)len;
-}
-
-/*
- * A page that does not move: nobody writes it once it is protected; read it, then drop it. Where some sandbox forbids the call it is read
- * as anybody reads: it is there, and only who holds it takes it away. (Not through a file: its number would be one of the program's.)
- */
-static void carry_out(struct mach *m, vaddr_t va, pfn_t pfn)
-{
-	(void)uffd_protect(m, va, VM_PAGESIZE, true);
-	if (!read_pinned(va, arena_slot(m, pfn), VM_PAGESIZE))
-		__builtin_memcpy((void *)arena_slot(m, pfn), (const void *)va, VM_PAGESIZE);
-	linux_drop(va, VM_PAGESIZE);
-}
-
-/*
- * Contents of n adjacent pages back to their slots; what is not there reads as zero. How many from the start: all, unless
- * may_stay and the next one is pinned.
- */
-static uint64_t move_out(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool may_stay)
-{
-	uint64_t done, at = 0, len = vm_ptob(n), step = len;
-	bool unshared = false;
-
-	for (unsigned tries = 0; at < len;) {
-		uint64_t want = len - at < step ? len - at : step;
-		int rc = uffd_move(m, arena_slot(m, pfn) + at, va + at, want, &done);
-		uint8_t byte;
-
-		if (done > 0) {
-			tries = 0;
-			unshared = false;
-		}
-		at += done;
-		if (done == want) {
-			step = 2 * want;
-			continue;
-		}
-		if (rc == -EINVAL &&
-		    want >
-			VM_PAGESIZE) { /* two mappings, perhaps: neither may be taken for one that does not move */
-			step = vm_page_trunc(want / 2);
-			continue;
-		}
-		if (rc == -EBUSY && !unshared && read_pinned(va + at, (uint64_t)&byte, 1)) {
-			unshared = true;
-			continue;
-		}
-		if (rc == -EBUSY && unshared && may_stay) {
-			m->m_pinned++;
-			break;
-		}
-		if (rc == -EEXIST &&
-		    ++tries <
-			ATTEMPTS) { /* left from before: the slot of a loaded frame is empty by right */
-			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
-			continue;
-		}
-		if (linux_occupied(m, va + at))
-			carry_out(m, va + at, pfn + (pfn_t)vm_btop(at));
-		else
-			linux_drop(arena_slot(m, pfn) + at, VM_PAGESIZE);
-		at += VM_PAGESIZE;
-		tries = 0;
-		unshared = false;
-	}
-	frame_set(m, pfn, vm_btop(at), FRAME_USED);
-	return vm_btop(at);
-}
-
+/* ---- moving contents in; out: out.c ---- */
 /* What keeps a page from going in, removed. False: give up. */
 static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 {
@@ -354,7 +276,7 @@ static uint64_t move_in(
     struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
 {
 	uint64_t done, at = 0, len = vm_ptob(n), step = len;
-	bool copy = !writable;
+	bool copy = !writable || !m->m_move;
 	int rc;
 
 	for (unsigned tries = 0; at < len;) {
@@ -416,7 +338,7 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
 		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
 	} else {
-		n = move_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
+		n = linux_take_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
 		for (uint64_t i = 0; i < n; i++)
 			gather(h, page_of(h->h_vm, pfn + (pfn_t)i),
 			    arena_slot(h->h_mach, pfn + (pfn_t)i), false);

@@ -14,6 +14,8 @@
 #include <quire/machine.h>
 #include <quire/types.h>
 
+#include "sys/linux/offer.h"
+
 struct linux_config {
 	pfn_t frames; /* frame numbers there can ever be */
 	bool inline_faults;
@@ -30,6 +32,8 @@ struct linux_config {
 	/* A served fault found no frame, most of memory being pinned: grant some beyond what is allowed. NULL: it fails. */
 	void (*pinned)(void *);
 	void *arg;
+	uint32_t
+	    without; /* enum sys_offer: what is not to be used, though the kernel may have it */
 	int device_fd; /* /dev/userfaultfd opened by somebody who may, for use where the call is not permitted; 0: none */
 	int (*guard_fd)(
 	    int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */

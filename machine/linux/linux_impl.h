@@ -70,7 +70,10 @@ struct mach {
 	    m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
 	struct q_region *m_region; /* m_hatlock: what a scan answers; NULL unless m_write_bits */
 	int m_uffd, m_pagemap;     /* const, but for linux_after_fork */
-	int m_tid;                 /* linux_serve only: the thread of the last fault */
+	bool m_move, m_poison, m_scan; /* const after uffd_open: what the kernel can; see uffd.c */
+	int m_pipe[2];                 /* const, but for linux_after_fork; -1: none. See out.c */
+	uint32_t m_nobody;             /* no thread ever waits for it */
+	int m_tid;                     /* linux_serve only: the thread of the last fault */
 	_Atomic uint64_t
 	    m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
 	struct boot_chunk *m_boot;   /* vm_create only */
@@ -106,6 +109,22 @@ static inline void frame_set(struct mach *m, pfn_t pfn, uint64_t n, enum frame_s
 /* renew.c */
 void linux_unretire(
     struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
+/* present.c */
+#define PM_THERE (3ull << 62) /* an entry of the page map: present, or swapped out by the kernel */
+#define PM_PRESENT (1ull << 63)
+#define PM_FILE (1ull << 61)
+#define PM_EXCLUSIVE (1ull << 56) /* a page mapped once; never the page of zeroes */
+bool linux_read_map(const struct mach *, uint64_t va, uint64_t n,
+    uint64_t *entries);                            /* false: it may not be read */
+bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
+/* out.c */
+/*
+ * Contents of n adjacent pages back to their slots; what is not there reads as zero. How many from the start: all, unless
+ * may_stay and the next one is held. m_hatlock.
+ */
+uint64_t linux_take_out(struct mach *, uint64_t va, pfn_t pfn, uint64_t n, bool may_stay);
+void linux_out_open(struct mach *, int (*keep_fd)(struct mach *, long fd)); /* m_move is known */
+void linux_out_close(struct mach *);
 /* spare.c */
 #define LINUX_SPARE_TRIES 2u /* for one call: it may fail for another reason */
 bool linux_spare_mapping(
@@ -123,8 +142,7 @@ int uffd_copy(
 int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
-bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
-void linux_drop(uint64_t addr, uint64_t len);      /* MADV_DONTNEED, of locked memory too */
+void linux_drop(uint64_t addr, uint64_t len); /* MADV_DONTNEED, of locked memory too */
 /* Calls written(arg, hat, from, end) for what was written since the last call; it counts as not written from here on. */
 void linux_scan_written(struct mach *, void (*written)(struct hat *, uint64_t from, uint64_t end));
 struct hat *linux_range_hat(struct mach *, uint64_t addr);

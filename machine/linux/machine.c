@@ -60,7 +60,8 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	linux_rdpid = sys_has_rdpid();
 	linux_clock = find_clock();
 	m->m_cfg = *cfg;
-	m->m_uffd = m->m_pagemap = -1;
+	m->m_novector = (cfg->without & SYS_DROP_MANY) != 0;
+	m->m_uffd = m->m_pagemap = m->m_pipe[0] = m->m_pipe[1] = -1;
 	m->m_caps = (struct mach_caps){ .mc_name = "linux",
 		.mc_nframes = cfg->frames,
 		.mc_ncpus = linux_ncpus,

@@ -71,6 +71,10 @@ static long new_descriptor(struct mach *m)
 	long flags = O_CLOEXEC | O_NONBLOCK | (m->m_cfg.inline_faults ? Q_USER_MODE_ONLY : 0);
 	long fd = sys_call1(SYS_userfaultfd, flags), dev = m->m_cfg.device_fd;
 
+	if (fd == -EINVAL) { /* before Linux 5.11 no descriptor was for faults in user mode only */
+		flags &= ~Q_USER_MODE_ONLY;
+		fd = sys_call1(SYS_userfaultfd, flags);
+	}
 	if (fd >= 0 || (fd != -EPERM && !(fd == -ENOSYS && filtered())))
 		return fd;
 	if (dev <= 0)
@@ -84,12 +88,56 @@ static long new_descriptor(struct mach *m)
 	return fd;
 }
 
+/* Is PAGEMAP_SCAN there? Asked of a range of no pages. */
+static bool can_scan(const struct mach *m)
+{
+	struct q_scan s = { .size = sizeof s,
+		.start = (uint64_t)m->m_arena,
+		.end = (uint64_t)m->m_arena,
+		.category_mask = Q_PAGE_PRESENT,
+		.return_mask = Q_PAGE_PRESENT };
+
+	return m->m_pagemap >= 0 &&
+	    sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s) == 0;
+}
+
+/*
+ * Agrees with the kernel on what the descriptor does, from much to little: an older kernel refuses features that it does not know, and
+ * the descriptor stays as it was. Write bits need pages that move: without, page-out needs protection that waits.
+ */
+static int agree(struct mach *m)
+{
+	static const uint64_t much[] = { Q_FEATURE_MOVE | Q_FEATURE_POISON | Q_FEATURE_WP_ASYNC,
+		Q_FEATURE_MOVE | Q_FEATURE_POISON, Q_FEATURE_POISON, 0 };
+	uint32_t without = m->m_cfg.without;
+	uint64_t mask = ((without & SYS_MOVE) == 0 ? Q_FEATURE_MOVE : 0) |
+	    ((without & SYS_POISON) == 0 ? Q_FEATURE_POISON : 0) |
+	    (m->m_scan && m->m_cfg.write_bits ? Q_FEATURE_WP_ASYNC : 0);
+	uint64_t got = 0;
+	long r = -EINVAL;
+
+	for (unsigned i = 0; r == -EINVAL && i < sizeof much / sizeof *much; i++) {
+		struct uffdio_api api = { .api = UFFD_API,
+			.features = (much[i] & mask) | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+			    (m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS
+						    : UFFD_FEATURE_THREAD_ID) };
+
+		if ((api.features & Q_FEATURE_MOVE) == 0)
+			api.features &= ~Q_FEATURE_WP_ASYNC;
+		got = api.features;
+		r = request(m, UFFDIO_API, &api);
+		got &= api.features;
+	}
+	m->m_move = (got & Q_FEATURE_MOVE) != 0;
+	m->m_poison = (got & Q_FEATURE_POISON) != 0;
+	m->m_write_bits = (got & Q_FEATURE_WP_ASYNC) != 0;
+	return r != 0 ? (int)r : (got & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0 ? 0 : -EINVAL;
+}
+
 int uffd_open(struct mach *m)
 {
-	struct uffdio_api api = { .api = UFFD_API,
-		.features = Q_FEATURE_MOVE | Q_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-		    (m->m_cfg.inline_faults ? UFFD_FEATURE_SIGBUS : UFFD_FEATURE_THREAD_ID) };
-	long fd = new_descriptor(m), r;
+	long fd = new_descriptor(m);
+	int rc;
 
 	if (fd < 0)
 		return (int)fd;
@@ -97,18 +145,10 @@ int uffd_open(struct mach *m)
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	m->m_pagemap =
 	    fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
-	r = -EINVAL;
-	if (m->m_cfg.write_bits && m->m_pagemap >= 0) {
-		struct uffdio_api more = api;
-
-		more.features |= Q_FEATURE_WP_ASYNC;
-		r = request(m, UFFDIO_API, &more);
-	}
-	m->m_write_bits = r == 0;
-	if (r != 0)
-		r = request(m, UFFDIO_API, &api);
-	if (r != 0)
-		return (int)r;
+	m->m_scan = (m->m_cfg.without & SYS_SCAN) == 0 && can_scan(m);
+	if ((rc = agree(m)) != 0)
+		return rc;
+	linux_out_open(m, guard);
 	return uffd_register(m, (uint64_t)m->m_arena, vm_ptob(m->m_cfg.frames), false);
 }
 
@@ -119,6 +159,7 @@ void uffd_close(struct mach *m)
 	if (m->m_pagemap >= 0)
 		(void)sys_call1(SYS_close, m->m_pagemap);
 	m->m_uffd = m->m_pagemap = -1;
+	linux_out_close(m);
 }
 
 int uffd_register(struct mach *m, uint64_t addr, uint64_t len, bool missing)
@@ -145,23 +186,20 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 		;
 }
 
-bool linux_occupied(struct mach *m, uint64_t addr)
+/* Before Linux 5.18, locked memory drops its pages only while it is not locked. */
+static void drop_locked(uint64_t addr, uint64_t len)
 {
-	uint64_t e = 0;
-	uint8_t in;
-
-	if (m->m_pagemap < 0)
-		return sys_call3(SYS_mincore, (long)addr, VM_PAGESIZE, (long)&in) == 0 &&
-		    (in & 1) != 0;
-	if (sys_call4(SYS_pread64, m->m_pagemap, (long)&e, 8, (long)(vm_btop(addr) * 8)) != 8)
-		return false;
-	return (e >> 62) != 0; /* present or swapped */
+	if (sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED) != -EINVAL)
+		return;
+	(void)sys_call2(SYS_munlock, (long)addr, (long)len);
+	(void)sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED);
+	(void)sys_call3(SYS_mlock2, (long)addr, (long)len, MLOCK_ONFAULT);
 }
 
 void linux_drop(uint64_t addr, uint64_t len)
 {
-	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) != 0)
-		(void)sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED);
+	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) == -EINVAL)
+		drop_locked(addr, len);
 }
 
 /* One step of a MOVE or COPY is over: 1 go on, 0 all done, -errno. Bounds EAGAIN. */
@@ -243,12 +281,30 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 	return (int)r;
 }
 
+/*
+ * Before Linux 6.6 no page can be poisoned. What is behind the end of a file gives SIGBUS, too: the page becomes that. The machine still
+ * has it in its range, which does no harm: the next load finds nothing there that it could fill.
+ */
+static int map_nothing(uint64_t addr)
+{
+	long fd = sys_call2(SYS_memfd_create, (long)"nothing", MFD_CLOEXEC), r;
+
+	if (fd < 0)
+		return (int)fd;
+	r = sys_call6(SYS_mmap, (long)addr, VM_PAGESIZE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_FIXED, fd, 0);
+	(void)sys_call1(SYS_close, fd);
+	return sys_failed(r) ? (int)r : 0;
+}
+
 int uffd_poison(struct mach *m, uint64_t addr)
 {
 	struct q_poison po = { .start = addr, .len = VM_PAGESIZE };
 	unsigned tries = 0;
 	long r;
 
+	if (!m->m_poison)
+		return map_nothing(addr);
 	while ((r = request(m, Q_POISON, &po)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
@@ -413,80 +469,6 @@ struct hat *linux_range_hat(struct mach *m, uint64_t addr)
 		h = m->m_range[i].r_hat;
 	mach_mutex_exit(&m->m_rangelock);
 	return h;
-}
-
-/* Without the page map. Pages that the kernel has swapped out itself look absent: they come back by themselves. */
-static uint64_t present_by_mincore(uint64_t addr, uint64_t npages, uint64_t *bitmap)
-{
-	uint64_t count = 0, n;
-	uint8_t in[256];
-
-	for (uint64_t at = 0; at < npages; at += n) {
-		n = npages - at < sizeof in ? npages - at : sizeof in;
-		if (sys_call3(
-			SYS_mincore, (long)(addr + vm_ptob(at)), (long)vm_ptob(n), (long)in) != 0)
-			mach_panic("nobody tells which pages are present");
-		for (uint64_t i = 0; i < n; i++)
-			if ((in[i] & 1) != 0) {
-				bitmap[(at + i) / 64] |= 1ull << ((at + i) % 64);
-				count++;
-			}
-	}
-	return count;
-}
-
-uint64_t linux_range_resident(struct mach *m, uint64_t addr, uint64_t npages)
-{
-	struct q_region v[64];
-	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
-
-	while (m->m_pagemap >= 0 && at < end) {
-		struct q_scan s = { .size = sizeof s,
-			.start = at,
-			.end = end,
-			.vec = (uint64_t)v,
-			.vec_len = 64,
-			.category_inverted = Q_PAGE_PFNZERO,
-			.category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
-			.return_mask = Q_PAGE_PRESENT };
-		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
-
-		if (n < 0)
-			break;
-		for (long i = 0; i < n; i++)
-			count += vm_btop(v[i].end - v[i].start);
-		at = s.walk_end > at ? s.walk_end : end;
-	}
-	return count;
-}
-
-uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uint64_t *bitmap)
-{
-	struct q_region v[64];
-	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
-
-	__builtin_memset(bitmap, 0, (npages + 63) / 64 * 8);
-	if (m->m_pagemap < 0)
-		return present_by_mincore(addr, npages, bitmap);
-	while (at < end) {
-		struct q_scan s = { .size = sizeof s,
-			.start = at,
-			.end = end,
-			.vec = (uint64_t)v,
-			.vec_len = 64,
-			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED,
-			.return_mask = Q_PAGE_PRESENT };
-		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
-
-		if (n < 0)
-			mach_panic("pagemap cannot be scanned");
-		for (long i = 0; i < n; i++)
-			for (uint64_t p = vm_btop(v[i].start - addr); p < vm_btop(v[i].end - addr);
-			     p++, count++)
-				bitmap[p / 64] |= 1ull << (p % 64);
-		at = s.walk_end > at ? s.walk_end : end;
-	}
-	return count;
 }
 
 int linux_after_fork(struct mach *m, struct hat *hat)

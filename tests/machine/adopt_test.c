@@ -52,7 +52,9 @@ static int setup(void **state)
 	struct linux_config lc = { .frames = FRAMES, .inline_faults = true };
 	struct vm_config vc = { .vc_frames = FRAMES };
 	struct env *e = calloc(1, sizeof(*e));
+	const char *without = getenv("QUIRE_WITHOUT");
 
+	assert_true(sys_offers_named(without != NULL ? without : "", &lc.without));
 	if (linux_create(&lc, &e->mach) != 0) {
 		free(e);
 		skip();

@@ -72,7 +72,9 @@ static int setup(void **state)
 	struct linux_config lc = { .frames = FRAMES };
 	struct vm_config vc = { .vc_frames = FRAMES };
 	struct env *e = calloc(1, sizeof *e);
+	const char *without = getenv("QUIRE_WITHOUT");
 
+	assert_true(sys_offers_named(without != NULL ? without : "", &lc.without));
 	assert_int_equal(linux_create(&lc, &e->mach), 0);
 	vc.vc_mach = e->mach;
 	assert_int_equal(vm_create(&vc, &e->vm), VM_OK);

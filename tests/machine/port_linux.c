@@ -45,9 +45,13 @@ static struct mach *port_create(pfn_t frames)
 {
 	struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
 	struct linux_config cfg = { .frames = frames, .inline_faults = true };
+	const char *without = getenv("QUIRE_WITHOUT");
 	struct mach *m;
-	int rc = linux_create(&cfg, &m);
+	int rc;
 
+	if (!sys_offers_named(without != NULL ? without : "", &cfg.without))
+		abort();
+	rc = linux_create(&cfg, &m);
 	if (rc != 0) {
 		printf("skipped: the Linux machine cannot be made here: %s\n", strerror(-rc));
 		exit(SKIP);

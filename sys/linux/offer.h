@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What newer kernels offer, or a container's filter lets through, and there is a way around: each can be left out on purpose, so
+ * that tests go the other way on any kernel (quire run --without, QUIRE_WITHOUT for libquire).
+ */
+#ifndef QUIRE_LINUX_OFFER_H
+#define QUIRE_LINUX_OFFER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum sys_offer {
+	SYS_MOVE = 1u,   /* UFFDIO_MOVE, Linux 6.8: pages move */
+	SYS_SCAN = 2u,   /* PAGEMAP_SCAN and UFFD_FEATURE_WP_ASYNC, 6.7: which pages were written */
+	SYS_POISON = 4u, /* UFFDIO_POISON, 6.6: a lost page ends with SIGBUS whoever touches it */
+	SYS_IO_URING = 8u, /* with deferred work, 6.1: the swap file is written behind */
+	SYS_DROP_MANY =
+	    16u, /* process_madvise with MADV_DONTNEED of the own process, 6.14: pages are dropped together */
+};
+
+/* By names as in "move,scan"; names: move scan poison io_uring process_madvise. False: the text has another one. */
+static inline bool sys_offers_named(const char *text, uint32_t *offers)
+{
+	static const char names[][16] = { "move", "scan", "poison", "io_uring", "process_madvise" };
+
+	for (*offers = 0; *text != '\0'; text += *text == ',') {
+		unsigned i = 0, n = 0;
+
+		while (text[n] != '\0' && text[n] != ',')
+			n++;
+		while (i < 5 &&
+		    (__builtin_strlen(names[i]) != n || __builtin_memcmp(names[i], text, n) != 0))
+			i++;
+		if (i == 5)
+			return false;
+		*offers |= 1u << i;
+		text += n;
+	}
+	return true;
+}
+#endif
