@@ -19,7 +19,7 @@
  *
  * A holder that ends its work before MADV_FREE has written before the page is read. A holder that ends later marks the page
  * modified. A page that is still there therefore is, or just was, in somebody's hands, or a thread was reading it: the
- * translation stays, the page is unprotected and marked modified again (redirty), and page-out takes another page. This covers
+ * translation stays, the page is unprotected and marked modified again (mark_modified), and page-out takes another page. This covers
  * plain references (renew.c), too, which a move does not see. Kernels from 5.7 to 5.17 compare the references so in their stable
  * releases only ("fix race between MADV_FREE reclaim and blkdev direct IO read").
  *
@@ -144,7 +144,7 @@ static uint64_t move_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n, boo
 
 /* ---- copy ---- */
 /* Marks the page modified, by a write that changes nothing and never waits for the server. False: it is not there, or not writable. */
-static bool redirty(struct mach *m, uint64_t va)
+static bool mark_modified(struct mach *m, uint64_t va)
 {
 	int or_nothing = FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0x7ff);
 
@@ -153,10 +153,10 @@ static bool redirty(struct mach *m, uint64_t va)
 }
 
 /* The page did not go when it could. True: it went after all. */
-static bool keep(struct mach *m, uint64_t va, pfn_t pfn)
+static bool keep_page(struct mach *m, uint64_t va, pfn_t pfn)
 {
 	(void)uffd_protect(m, va, VM_PAGESIZE, false);
-	if (redirty(m, va)) {
+	if (mark_modified(m, va)) {
 		linux_drop(arena_slot(m, pfn), VM_PAGESIZE);
 		m->m_pinned++;
 		return false;
@@ -195,7 +195,7 @@ static bool copy_out_unless_held(struct mach *m, uint64_t va, pfn_t pfn)
 		return true;
 	}
 	(void)sys_call3(SYS_madvise, (long)va, VM_PAGESIZE, MADV_PAGEOUT);
-	return !linux_occupied(m, va) || keep(m, va, pfn);
+	return !linux_occupied(m, va) || keep_page(m, va, pfn);
 }
 
 static uint64_t copy_out_all(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n, bool may_stay)
