@@ -54,14 +54,15 @@ _Static_assert(
 #define ATTRS 7ull
 #define WRITABLE 16ull /* it is, or was since it was loaded: it may have been modified */
 #define SUMMED 32ull   /* m_sum has the sum of what the core knows */
-#define ARRIVED                                                                                    \
-	64ull /* loaded since the last scan, or asked about since: that it was written says nothing */
-#define PINNED 128ull /* it was when page-out wanted it last */
+#define ARRIVED 64ull  /* loaded since the last scan, and not asked about since */
+#define PINNED 128ull  /* it was when page-out wanted it last */
+#define STALE 256ull   /* not protected since it was loaded or counted as written: see scan.c */
 #define PIN_LOOKS                                                                                  \
 	16u /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
 #define ATTEMPTS 16u
 #define SURE 64u      /* sums before what they say is acted upon */
 #define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
+#define PROTECTING 4u /* of so many scans one protects */
 #define SAMPLE 8u     /* one load in so many is summed all the same */
 #define UNLOAD_MAY_STAY 0x1000u /* beside HAT_UNLOAD_*: what the kernel has pinned stays loaded */
 #define RUN_MAX 64u             /* pages of one load: as many as one I/O brings */
@@ -161,7 +162,7 @@ static void link_entry(struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, 
 {
 	*e = page_pfn(h->h_vm, pp) + 1;
 	h->h_mach->m_nloaded++;
-	pp->p_hat[1] = va | LOADED | ARRIVED | (attr & ATTRS) | state;
+	pp->p_hat[1] = va | LOADED | ARRIVED | STALE | (attr & ATTRS) | state;
 	__atomic_store_n(&pp->p_hat[0], (uint64_t)h | ((flags & HAT_LOAD_LOCK) != 0 ? LOCKED : 0),
 	    __ATOMIC_RELEASE);
 }
@@ -177,7 +178,7 @@ static void unlink_entry(struct hat *h, uint32_t *e)
 }
 
 /* ---- reference: written pages. See scan.c ---- */
-static void note_written(struct hat *h, uint64_t from, uint64_t end)
+static void note_written(struct hat *h, uint64_t from, uint64_t end, bool protected)
 {
 	for (vaddr_t va = from; va < end; va += VM_PAGESIZE) {
 		uint32_t *e = entry(h, va, false);
@@ -186,9 +187,9 @@ static void note_written(struct hat *h, uint64_t from, uint64_t end)
 		if (e == NULL || *e == 0)
 			continue;
 		pp = page_at(h, e);
-		if ((pp->p_hat[1] & ARRIVED) == 0)
+		if ((pp->p_hat[1] & STALE) == 0)
 			page_nrm_set(pp, P_REF);
-		pp->p_hat[1] &= ~ARRIVED;
+		pp->p_hat[1] = (pp->p_hat[1] & ~(ARRIVED | STALE)) | (protected ? 0 : STALE);
 	}
 }
 
@@ -202,7 +203,7 @@ static void tell_referenced(struct mach *m, struct page *pp)
 		return;
 	if (++m->m_asked > m->m_nloaded / ASKED_PART) {
 		m->m_asked = 0;
-		linux_scan_written(m, note_written);
+		linux_scan_written(m, ++m->m_scans % PROTECTING == 0, note_written);
 	}
 	if ((pp->p_hat[1] & ARRIVED) != 0)
 		page_nrm_set(pp, P_REF);

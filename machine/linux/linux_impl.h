@@ -67,7 +67,8 @@ struct mach {
 	uint32_t m_pinlooks; /* m_hatlock, as the next: see unload_unpinned */
 	bool m_unpinning;
 	uint32_t m_nloaded,
-	    m_asked; /* m_hatlock: translations; calls of hat_pagesync since the last scan */
+	    m_asked;      /* m_hatlock: translations; calls of hat_pagesync since the last scan */
+	uint32_t m_scans; /* m_hatlock: of written pages, so far */
 	struct q_region *m_region; /* m_hatlock: what a scan answers; NULL unless m_write_bits */
 	int m_uffd, m_pagemap;     /* const, but for linux_after_fork */
 	bool m_move, m_poison, m_scan; /* const after uffd_open: what the kernel can; see uffd.c */
@@ -143,8 +144,9 @@ int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
 void linux_drop(uint64_t addr, uint64_t len); /* MADV_DONTNEED, of locked memory too */
-/* Calls written(arg, hat, from, end) for what was written since the last call; it counts as not written from here on. */
-void linux_scan_written(struct mach *, void (*written)(struct hat *, uint64_t from, uint64_t end));
+/* Calls written() for what was written since its protection, and protects it if asked to. m_hatlock. */
+void linux_scan_written(struct mach *, bool protect,
+    void (*written)(struct hat *, uint64_t from, uint64_t end, bool protected));
 struct hat *linux_range_hat(struct mach *, uint64_t addr);
 /* sum.c */
 int sum_init(struct mach *); /* 0 or -errno */
