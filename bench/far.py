@@ -2,7 +2,8 @@
 """far.py [--mib N] [--rounds N]: far swap beside the engines' own clients, and a program that pages to each place.
 
 Starts redis-server and nbdkit on the loopback, for itself. First table: units of 64 KiB, 16 under way, through quire-far and through the
-raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio. Second: seconds of a python program in half of
+raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio: written where nothing is yet, written
+over what is there, read. Second: seconds of a python program in half of
 the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis."""
 import argparse
 import json
@@ -16,6 +17,8 @@ import tempfile
 import time
 
 BUILD = os.environ.get("BUILD", "build")
+DEPTH = 16
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 PROGRAM = """
 import random
 n = 12000
@@ -46,46 +49,65 @@ def listens(number):
 
 
 def ours(url, mib):
-    """MiB/s written and read, and microseconds of one page alone, through quire-far."""
+    """MiB/s written to new places, written over, and read, and microseconds of one page alone, through quire-far."""
     r, w = os.pipe()
     os.write(w, url.encode() + b"\n")
     os.close(w)
-    p = subprocess.run([os.path.join(BUILD, "quire-far"), "--check", "--json", "--url-fd", str(r), "--mib", str(mib), "--depth", "16"],
+    p = subprocess.run([os.path.join(BUILD, "quire-far"), "--check", "--json", "--url-fd", str(r), "--mib", str(mib), "--depth", str(DEPTH)],
                        pass_fds=[r], capture_output=True, text=True, check=True)
     os.close(r)
     j = json.loads(p.stdout)
-    return j["write_mib_s"], j["read_mib_s"], j["page_us"]
+    return j["write_mib_s"], j["rewrite_mib_s"], j["read_mib_s"], j["page_us"]
 
 
 def raw_redis(number, mib):
-    p = subprocess.run(["redis-benchmark", "-p", str(number), "-d", "65536", "-n", str(mib * 16), "-c", "1", "-P", "16", "-r", "512",
-                        "-t", "set,get", "--csv"], capture_output=True, text=True, check=True)
-    rate = {line.split(",")[0].strip('"'): float(line.split(",")[1].strip('"')) for line in p.stdout.splitlines()[1:]}
-    return rate["SET"] / 16, rate["GET"] / 16
+    """redis-benchmark: keys that are new (random of 10^9, after FLUSHALL), then as many keys as we use, which all exist."""
+    def benchmark(test, keys):
+        p = subprocess.run(["redis-benchmark", "-p", str(number), "-d", "65536", "-n", str(mib * 16), "-c", "1", "-P", str(DEPTH),
+                            "-r", str(keys), "-t", test, "--csv"], capture_output=True, text=True, check=True)
+        return float(p.stdout.splitlines()[1].split(",")[1].strip('"')) / 16
+    flush = ["redis-cli", "-p", str(number), "flushall"]
+    subprocess.run(flush, check=True, stdout=subprocess.DEVNULL)
+    new = benchmark("set", 10 ** 9)
+    subprocess.run(flush, check=True, stdout=subprocess.DEVNULL)
+    with socket.create_connection(("127.0.0.1", number)) as s, s.makefile("rb") as replies:
+        for i in range(mib * 16):
+            s.sendall(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$65536\r\n" % i + bytes(65536) + b"\r\n")
+            assert replies.readline() == b"+OK\r\n"
+    speed = new, benchmark("set", mib * 16), benchmark("get", mib * 16)
+    subprocess.run(flush, check=True, stdout=subprocess.DEVNULL)
+    return speed
 
 
-def raw_nbd(number, mib):
-    url, speed = "nbd://127.0.0.1:%d" % number, []
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
-        f.write(os.urandom(1 << 20) * mib)
-        f.flush()
-        for argv in (["nbdcopy", "--requests=16", "--request-size=65536", f.name, url],
-                     ["nbdcopy", "--requests=16", "--request-size=65536", url, "null:"]):
-            t = time.monotonic()
-            subprocess.run(argv, check=True)
-            speed.append(mib / (time.monotonic() - t))
+def raw_nbd(mib):
+    """nbdcopy, as many requests under way in all, to a server of its own: as new as ours, which trims what it wrote."""
+    number, speed = port(), []
+    server = subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(number), "memory", "%dM" % mib], **QUIET)
+    try:
+        assert listens(number), "nbdkit does not start"
+        url = "nbd://127.0.0.1:%d" % number
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
+            f.write(os.urandom(1 << 20) * mib)
+            f.flush()
+            for places in ([f.name, url], [f.name, url], [url, "null:"]):
+                t = time.monotonic()
+                subprocess.run(["nbdcopy", "--connections=4", "--requests=%d" % (DEPTH // 4), "--request-size=65536", *places], check=True)
+                speed.append(mib / (time.monotonic() - t))
+    finally:
+        server.kill()
+        server.wait()
     return speed
 
 
 def table(name, mine, theirs, rounds):
     mine(), theirs()  # the servers' memory is touched for the first time, which neither client shall pay for
     rows = [(mine(), theirs()) for _ in range(rounds)]
-    for i, what in enumerate(("written", "read")):
+    for i, what in enumerate(("written", "written over", "read")):
         a, b = [r[0][i] for r in rows], [r[1][i] for r in rows]
         ratio = [x / y for x, y in zip(a, b)]
-        print("%-8s %-8s %8.0f %8.0f   %.2f (%.2f-%.2f)" % (name, what, statistics.median(a), statistics.median(b),
-                                                        statistics.median(ratio), min(ratio), max(ratio)))
-    print("%-8s a page alone comes back in %.0f us" % (name, statistics.median(r[0][2] for r in rows)))
+        print("%-8s %-13s %8.0f %8.0f   %.2f (%.2f-%.2f)" % (name, what, statistics.median(a), statistics.median(b),
+                                                         statistics.median(ratio), min(ratio), max(ratio)))
+    print("%-8s a page alone comes back in %.0f us" % (name, statistics.median(r[0][3] for r in rows)))
 
 
 def program(options, rounds):
@@ -107,16 +129,14 @@ def main():
     missing = [p for p in ("redis-server", "redis-benchmark", "nbdkit", "nbdcopy") if shutil.which(p) is None]
     if missing:
         sys.exit("far.py: not installed: %s (apt-get install redis-server redis-tools nbdkit libnbd-bin)" % ", ".join(missing))
-    redis, nbd, nbd_raw = port(), port(), port()
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    servers = [subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(redis), "--save", ""], **quiet),
-               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd), "memory", "256M"], **quiet),
-               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd_raw), "memory", "%dM" % o.mib], **quiet)]
+    redis, nbd = port(), port()
+    servers = [subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(redis), "--save", ""], **QUIET),
+               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd), "memory", "256M"], **QUIET)]
     try:
-        assert all(listens(p) for p in (redis, nbd, nbd_raw)), "a server does not start"
-        print("MiB/s, 64 KiB, 16 under way    ours      raw   ours/raw (spread)")
+        assert all(listens(p) for p in (redis, nbd)), "a server does not start"
+        print("MiB/s, 64 KiB, %d under way   ours      raw   ours/raw (spread)" % DEPTH)
         table("redis", lambda: ours("redis://127.0.0.1:%d" % redis, o.mib), lambda: raw_redis(redis, o.mib), o.rounds)
-        table("nbd", lambda: ours("nbd://127.0.0.1:%d" % nbd, o.mib), lambda: raw_nbd(nbd_raw, o.mib), o.rounds)
+        table("nbd", lambda: ours("nbd://127.0.0.1:%d" % nbd, o.mib), lambda: raw_nbd(o.mib), o.rounds)
         print("\npython in half of its memory, s   median  min  max")
         for name, options in (("file", ["--swap", "/var/tmp:200M"]), ("file, encrypted", ["--swap", "/var/tmp:200M", "--encrypt"]),
                               ("nbd", ["--swap", "nbd://127.0.0.1:%d" % nbd]),

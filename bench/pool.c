@@ -92,7 +92,7 @@ static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsig
 	size_t size = pool_shared_size(&c);
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *why = "";
-	int fd = file_limit != 0 ? swapfile_open(NULL, file_limit, &why) : -1, rc;
+	int fd = file_limit != 0 ? swapfile_open(NULL, file_limit, false, &why) : -1, rc;
 	double in = 1e18, out = 1e18, row = 1e18, t;
 	struct pool_stats st = { 0 };
 	struct pool p;

@@ -41,6 +41,8 @@ static int make_store(struct run *r, struct run_store *st)
 	struct pool_config pc = { .mem_limit = r->o.pool,
 		.mem_floor = 512u << 10,
 		.file_limit = st->file_bytes,
+		.keep_free = st->keep_free,
+		.rate = r->o.rate,
 		.max_members = FAMILY_PROCS + 1 }; /* and we */
 	struct pool pool;
 	void *mem;
@@ -86,6 +88,8 @@ static struct run_store *new_store(void)
 
 	if (st != NULL)
 		st->memfd = st->swapfd = st->sock = st->life = -1;
+	for (unsigned i = 0; st != NULL && i < POOL_FARS; i++)
+		st->far[i].started.life = -1;
 	return st;
 }
 

@@ -2,7 +2,10 @@
 /* What can be hosted: found, executable, a dynamically linked x86-64 program (or a script of one), not set-uid; and whether
  * this user and kernel can serve its faults. Each refusal is one line: the cause and the way out. */
 #include "cli.h"
+#include <getopt.h>
+
 #include "far.h"
+#include "options.h"
 #include "store/swapfile.h"
 
 #include <elf.h>
@@ -240,24 +243,33 @@ static void print_optional(void)
 		: "process_madvise is not to be had here: frames are dropped one by one, by a call each");
 }
 
-/* quire check URL: what to expect of that engine, and of the disk where the swap file would be. */
+/* quire check [options] URL: what to expect of that engine, and of the disk where the swap file would be. */
 static int check_far(int argc, char **argv)
 {
-	struct run_options o = { .far_timeout_ms = 3000 };
+	struct run_options o;
+	struct far_options fo;
 	const char *why;
-	char disk[64];
+	char disk[64], *url;
 	int fd, rc;
 
-	if (argc != 2)
+	if ((rc = cli_options(&o, argc, argv)) != 0 || o.help || o.listed)
+		return o.help ? cli_help() : rc;
+	if (optind + 1 != argc)
 		return fail("check takes one URL: quire check redis://host:port");
-	far_take_password();
-	if ((rc = far_check(&o, argv[1], -1)) != 0)
+	if ((url = cli_hide_password(argv[optind])) == NULL)
+		return fail("no memory");
+	if ((rc = far_take_password(&o)) != 0)
 		return rc;
-	if ((fd = swapfile_open(NULL, 64u << 20, &why)) < 0 || ftruncate(fd, 64 << 20) != 0)
+	if (o.far_timeout_ms == 30000) /* the default: nobody runs that would have to wait */
+		o.far_timeout_ms = 3000;
+	fo = run_far_options(&o);
+	if (far_check(&fo, url, o.encrypt != ENCRYPT_NONE, -1) != 0)
+		return CLI_CANNOT;
+	if ((fd = swapfile_open(NULL, 64u << 20, o.force, &why)) < 0 ||
+	    ftruncate(fd, 64 << 20) != 0)
 		return 0; /* there is nothing to compare with */
 	(void)snprintf(disk, sizeof disk, "file:/proc/self/fd/%d", fd);
-	o.encrypt = ENCRYPT_NONE;
-	return far_check(&o, disk, fd);
+	return far_check(&fo, disk, o.encrypt == ENCRYPT_ALL, fd) == 0 ? 0 : CLI_CANNOT;
 }
 
 /* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
@@ -270,7 +282,7 @@ int cli_check(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--") == 0) {
 		argv++;
 		argc--;
-	} else if (argc > 1 && argv[1][0] == '-') {
+	} else if (argc > 1 && argv[1][0] == '-' && strstr(argv[argc - 1], "://") == NULL) {
 		fprintf(stderr, "quire: unknown option '%s'; see quire --help\n", argv[1]);
 		return CLI_CANNOT;
 	}

@@ -129,23 +129,29 @@ static bool is_url(const char *text)
 	return n > 0 && strncmp(text + n, "://", 3) == 0;
 }
 
-/* What the list of processes shows of the password is overwritten: of redis://user:password@host only the length is left. */
-static void hide_password(char *text)
+char *cli_hide_password(char *url)
 {
-	char *at = strchr(text, '@'), *from = strstr(text, "://");
+	char *copy = strdup(url), *at = strchr(url, '@'), *from = strstr(url, "://");
 
-	for (char *p = from + 3; at != NULL && p < at; p++)
+	if (copy == NULL || at == NULL || from == NULL || from > at)
+		return copy;
+	if (memchr(from + 3, ':', (size_t)(at - from - 3)) != NULL)
+		fputs(
+		    "quire: the password on the command line could be seen in the list of processes until now; "
+		    "--swap-password FILE or QUIRE_SWAP_PASSWORD keeps it out\n",
+		    stderr);
+	for (char *p = from + 3; p < at; p++)
 		*p = 'x';
+	return copy;
 }
 
 /* A URL, with "size=4G" among what follows '?'. */
 static int take_far(struct swap_option *sw, char *text)
 {
-	char *url = strdup(text), *size, *end;
+	char *url = cli_hide_password(text), *size, *end;
 
 	if (url == NULL)
 		return fail("no memory");
-	hide_password(text);
 	if ((size = strstr(url, "?size=")) == NULL && (size = strstr(url, "&size=")) == NULL) {
 		sw->url = url;
 		return 0;
@@ -208,6 +214,29 @@ static int take_replicas(struct run_options *o, const char *text)
 	if (end == text || *end != '\0' || n > 16)
 		return fail("--far-replicas: '%s' is no number from 0 to 16", text);
 	o->far_replicas = (uint32_t)n;
+	return 0;
+}
+
+/* "5G", "0" */
+static int take_keep(struct run_options *o, const char *text)
+{
+	if (strcmp(text, "0") != 0 && lacks_unit(text))
+		return fail("--swap-keep-free: '%s' has no unit: write 5G, or 0", text);
+	if (!cli_size(text, 0, &o->keep_free) || o->keep_free == KEEP_DEFAULT)
+		return fail("--swap-keep-free: '%s' is not a size: write 5G, or 0", text);
+	return 0;
+}
+
+/* "50M", "50M/s" */
+static int take_rate(struct run_options *o, char *text)
+{
+	char *per = strstr(text, "/s");
+
+	if (per != NULL && per[2] == '\0')
+		*per = '\0';
+	if (lacks_unit(text) || !cli_size(text, 0, &o->rate) || o->rate < MIN_SWAP)
+		return fail(
+		    "--swap-rate: '%s' is not a rate of at least 1M a second: write 50M", text);
 	return 0;
 }
 
@@ -300,7 +329,11 @@ enum {
 	O_REPLICAS,
 	O_CA,
 	O_PSK,
-	O_WITHOUT
+	O_WITHOUT,
+	O_PASSWORD,
+	O_KEEP,
+	O_RATE,
+	O_FORCE
 };
 
 static const struct option opts[] = {
@@ -318,6 +351,10 @@ static const struct option opts[] = {
 	{ "without", required_argument, NULL, O_WITHOUT },
 	{ "far-ca", required_argument, NULL, O_CA },
 	{ "far-psk", required_argument, NULL, O_PSK },
+	{ "swap-password", required_argument, NULL, O_PASSWORD },
+	{ "swap-keep-free", required_argument, NULL, O_KEEP },
+	{ "swap-rate", required_argument, NULL, O_RATE },
+	{ "force", no_argument, NULL, O_FORCE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -345,6 +382,10 @@ static int take_option(
 	case O_WITHOUT: return take_without(o, optarg);
 	case O_CA: o->far_ca = optarg; return 0;
 	case O_PSK: o->far_psk = optarg; return 0;
+	case O_PASSWORD: o->password_file = optarg; return 0;
+	case O_KEEP: return take_keep(o, join_unit(optarg, argv));
+	case O_RATE: return take_rate(o, join_unit(optarg, argv));
+	case O_FORCE: o->force = true; return 0;
 	case O_REPORT: return take_report(o, optarg);
 	case O_LIVE: o->live = true; return 0;
 	case O_POLICY:
@@ -370,7 +411,9 @@ int cli_options(struct run_options *o, int argc, char **argv)
 	const char *memory = "50%", *pool = "75%", *without = getenv("QUIRE_WITHOUT");
 	int c, rc = 0;
 
-	*o = (struct run_options){ .policy = &policy_generations, .far_timeout_ms = 30000 };
+	*o = (struct run_options){
+		.policy = &policy_generations, .far_timeout_ms = 30000, .keep_free = KEEP_DEFAULT
+	};
 	opterr = 0;
 	if (without != NULL && (rc = take_without(o, without)) != 0)
 		return rc;

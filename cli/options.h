@@ -9,6 +9,7 @@ struct policy_ops;
 struct prefetch_ops;
 
 #define SWAPS_MAX 4u
+#define KEEP_DEFAULT UINT64_MAX
 /* One --swap. Either a place of this machine, or a URL of far swap. */
 struct swap_option {
 	const char *path; /* NULL: the default place, or far */
@@ -27,6 +28,10 @@ struct run_options {
 	} encrypt; /* what leaves this machine; what leaves memory; nothing */
 	uint32_t far_timeout_ms, far_replicas;
 	const char *far_ca, *far_psk; /* NULL: none */
+	const char *password_file;    /* NULL: none */
+	uint64_t keep_free;           /* bytes; KEEP_DEFAULT: it was not given */
+	uint64_t rate;                /* bytes a second of swap; 0: no limit */
+	bool force;                   /* swap files may lie on a tmpfs */
 	const char *report_path;      /* NULL: standard error */
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;     /* never NULL */
@@ -43,4 +48,9 @@ struct run_options {
  * set nothing else is valid.
  */
 int cli_options(struct run_options *o, int argc, char **argv);
+/*
+ * A copy of the URL, never freed. What the list of processes shows of it is overwritten up to the host, and a line on standard error
+ * says how to give a password better. NULL: no memory.
+ */
+char *cli_hide_password(char *url);
 #endif

@@ -10,7 +10,7 @@
 
 static const char usage[] =
     "usage: quire run [options] [--] program [argument ...]\n"
-    "       quire check [program | URL]\n"
+    "       quire check [program | [options] URL]\n"
     "       quire --help | --version\n"
     "\n"
     "Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
@@ -31,8 +31,12 @@ static const char usage[] =
     "  --encrypt[=WHAT]      all: the swap file too; far (default): what leaves this machine; none\n"
     "  --far-timeout TIME    how long a lost server is waited for, 30s, before its pages count as lost\n"
     "  --far-replicas N      Redis: a write counts once N replicas have it. Default 0\n"
-    "  --far-ca FILE, --far-psk FILE  TLS: the certificate to trust; NBD's pre-shared keys. QUIRE_SWAP_PASSWORD in the\n"
-    "                        environment is the password of a URL without one\n"
+    "  --far-ca FILE, --far-psk FILE  TLS: the certificate to trust; NBD's pre-shared keys\n"
+    "  --swap-password FILE  its first line is the password of a URL without one; else QUIRE_SWAP_PASSWORD in the\n"
+    "                        environment is\n"
+    "  --swap-keep-free SIZE what a swap file leaves free for others. Default an eighth of the file system\n"
+    "  --swap-rate SIZE      most bytes a second that are written and read, all places together. Default no limit\n"
+    "  --force               a swap file may lie on a tmpfs, whose files are memory themselves\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
     "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"

@@ -23,6 +23,8 @@
 struct run_store {
 	uint64_t name, size; /* const: fw_store; bytes of the shared memory */
 	uint64_t file_bytes; /* const: of the swap file; 0: there is none */
+	uint64_t
+	    keep_free; /* const: bytes of its file system that the file leaves to others; 0 where its blocks are set aside */
 	int memfd,
 	    swapfd; /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
 	struct far_plan plan[POOL_FARS]; /* const: the far places; nfar of them */

@@ -152,7 +152,7 @@ static const char *far_words(const struct run *r, const struct pool_stats *ps, c
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		for (unsigned k = 0; r->store[i] != NULL && k < r->store[i]->nfar; k++) {
 			const struct run_far *f = &r->store[i]->far[k];
-			uint64_t away = __atomic_load_n(&f->ring->fr_away_ns, __ATOMIC_RELAXED);
+			uint64_t away = f->started.told.away_ns;
 
 			if (away != 0)
 				(void)snprintf(buf, 96, " | %.40s away for %.0f s", f->url,
@@ -188,7 +188,7 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 
 #define MEASURE_MS 250u /* between two looks at what is resident */
 
-/* What serves far places, to be heard of when it ends. How many. */
+/* What serves far places: it tells what becomes of its engine. How many. */
 static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **far)
 {
 	unsigned n = 0;
@@ -196,7 +196,7 @@ static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **fa
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		for (unsigned k = 0; r->store[i] != NULL && k < r->store[i]->nfar; k++) {
 			far[n] = &r->store[i]->far[k];
-			pfd[n] = (struct pollfd){ .fd = far[n]->life, .events = POLLIN };
+			pfd[n] = (struct pollfd){ .fd = far[n]->started.life, .events = POLLIN };
 			n++;
 		}
 	return n;
@@ -260,7 +260,7 @@ void run_supervise(struct run *r, int *status)
 			break;
 		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
 			if (ends[i].revents != 0)
-				far_ended(far[i]);
+				run_far_hear(far[i]);
 		if (pfd[0].revents !=
 		    0) /* first: a child's greeting comes before the end of its parent */
 			run_open_door(r);

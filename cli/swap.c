@@ -43,34 +43,71 @@ bool run_raise_fsize(uint64_t least)
 }
 
 /*
- * The swap file of this machine, of *want bytes; 0: as much as is in order. Never larger than what is free there: what is promised to
- * the program must be had when it comes to it.
+ * Bytes of that file system that a swap file leaves to others: as the options say, else an eighth of it. But at least half of what is
+ * free may be used: else a disk that is nearly full could not be used at all where nothing is said.
  */
-static int make_file(struct run *r, struct run_store *st, const char *path, uint64_t *want)
+static uint64_t kept_free(const struct run *r, const struct statvfs *vfs)
+{
+	uint64_t eighth = (uint64_t)vfs->f_blocks * vfs->f_frsize / 8;
+	uint64_t half = (uint64_t)vfs->f_bavail * vfs->f_frsize / 2;
+
+	if (r->o.keep_free != KEEP_DEFAULT)
+		return r->o.keep_free;
+	return eighth < half ? eighth : half;
+}
+
+/* A size that was given is set aside at once: it is bounded by what is free, and by --swap-keep-free if that was given, too. */
+static int check_given(const struct run *r, uint64_t want, uint64_t room)
+{
+	char a[24], b[24];
+
+	if (want > room)
+		return fail(
+		    "--swap: %s is more than the %s free there; give a smaller size or name another place",
+		    cli_human(want, a), cli_human(room, b));
+	if (r->o.keep_free != KEEP_DEFAULT && r->o.keep_free > room - want)
+		return fail(
+		    "--swap: %s would leave less than --swap-keep-free %s of the file system; "
+		    "give a smaller size or name another place",
+		    cli_human(want, a), cli_human(r->o.keep_free, b));
+	return 0;
+}
+
+/*
+ * The swap file of this machine, of *want bytes; 0: as much as is in order. Never larger than what is free there: what is promised to
+ * the program must be had when it comes to it. *keep: what it must leave free as it grows.
+ */
+static int make_file(
+    struct run *r, struct run_store *st, const char *path, uint64_t *want, uint64_t *keep)
 {
 	bool given = *want != 0;
 	uint64_t room;
 	struct statvfs vfs;
 	const char *why = "";
 	char a[24], b[24];
+	int rc;
 
 	if (!run_raise_fsize(*want > MIN_SWAP ? *want : MIN_SWAP))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
 		    cli_human(*want > MIN_SWAP ? *want : MIN_SWAP, a));
-	st->swapfd = swapfile_open(path, given ? MIN_SWAP : MIN_ROOM, &why);
+	st->swapfd = swapfile_open(path, given ? MIN_SWAP : MIN_ROOM, r->o.force, &why);
 	if (st->swapfd < 0)
 		return fail("--swap: %s", why);
 	if (fstatvfs(st->swapfd, &vfs) != 0)
 		return fail("--swap: %s", strerror(errno));
 	room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	if (*want > room)
-		return fail(
-		    "--swap: %s is more than the %s free there; give a smaller size or name another place",
-		    cli_human(*want, a), cli_human(room, b));
+	*keep = 0;
+	if (given && (rc = check_given(r, *want, room)) != 0)
+		return rc;
 	if (!given) {
-		*want = default_swap(r);
-		if (*want > room - room / 8)
-			*want = room - room / 8;
+		*keep = kept_free(r, &vfs);
+		room = room > *keep ? room - *keep : 0;
+		if (room < MIN_ROOM)
+			return fail(
+			    "--swap: less than %s are free there beside the %s of --swap-keep-free; "
+			    "name another place or give less",
+			    cli_human(MIN_ROOM, a), cli_human(*keep, b));
+		*want = default_swap(r) < room ? default_swap(r) : room;
 	}
 	if (!run_raise_fsize(*want))
 		return fail("--swap: the limit of file sizes (ulimit -f) is less than %s",
@@ -86,6 +123,8 @@ static int make_file(struct run *r, struct run_store *st, const char *path, uint
 static int make_far(struct run *r, struct run_store *st, const struct swap_option *sw)
 {
 	struct far_plan *plan = &st->plan[st->nfar];
+	struct far_options o = run_far_options(&r->o);
+	char why[FAR_WHY_START];
 	int rc;
 
 	if (st->nfar == POOL_FARS)
@@ -95,15 +134,15 @@ static int make_far(struct run *r, struct run_store *st, const struct swap_optio
 		.file = -1,
 		.bytes = sw->bytes };
 	if (sw->url == NULL) {
-		if ((rc = make_file(r, st, sw->path, &plan->bytes)) != 0)
+		if ((rc = make_file(r, st, sw->path, &plan->bytes, &plan->keep_free)) != 0)
 			return rc;
 		plan->file = st->swapfd;
 		st->swapfd = -1;
 	} else {
 		if (plan->bytes == 0)
 			plan->bytes = default_swap(r);
-		if ((rc = far_probe(&r->o, plan)) != 0)
-			return rc;
+		if (far_probe(&o, plan, why) != 0)
+			return fail("--swap %s", why);
 	}
 	st->nfar++;
 	return 0;
@@ -111,10 +150,10 @@ static int make_far(struct run *r, struct run_store *st, const struct swap_optio
 
 int run_make_swap(struct run *r, struct run_store *st)
 {
-	int rc = 0;
+	int rc;
 
 	(void)getrlimit(RLIMIT_FSIZE, &r->fsize);
-	far_take_password();
+	rc = far_take_password(&r->o);
 	for (unsigned i = 0; i < r->o.nswaps && rc == 0; i++) {
 		const struct swap_option *sw = &r->o.swap[i];
 
@@ -123,7 +162,7 @@ int run_make_swap(struct run *r, struct run_store *st)
 		    sw->url == NULL && r->o.encrypt != ENCRYPT_ALL ? sw->bytes : st->file_bytes;
 		rc = sw->url != NULL || r->o.encrypt == ENCRYPT_ALL
 		    ? make_far(r, st, sw)
-		    : make_file(r, st, sw->path, &st->file_bytes);
+		    : make_file(r, st, sw->path, &st->file_bytes, &st->keep_free);
 	}
 	/* Every process is given the descriptor of the file: where there is none, of something that holds nothing. */
 	if (rc == 0 && st->swapfd < 0 && (st->swapfd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
@@ -132,19 +171,22 @@ int run_make_swap(struct run *r, struct run_store *st)
 }
 
 /* A file as large as *want, or as large as there is room for, for another store. Its descriptor, or -1. */
-static int more_file(struct run *r, uint64_t *want)
+static int more_file(struct run *r, uint64_t *want, uint64_t *keep)
 {
-	uint64_t room;
+	uint64_t room, kept;
 	struct statvfs vfs;
 	const char *why;
-	int fd = swapfile_open(local_path(r), MIN_SWAP, &why);
+	int fd = swapfile_open(local_path(r), MIN_SWAP, r->o.force, &why);
 
 	if (fd < 0)
 		return -1;
 	if (fstatvfs(fd, &vfs) == 0) {
 		room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-		if (*want > room - room / 8)
-			*want = room - room / 8;
+		kept = kept_free(r, &vfs);
+		room = room > kept ? room - kept : 0;
+		*keep = r->reserve ? 0 : kept;
+		if (*want > room)
+			*want = room;
 		*want &= ~65535ull;
 		if (*want >= MIN_SWAP && ftruncate(fd, (off_t)*want) == 0 &&
 		    (!r->reserve || swapfile_reserve(fd, *want, &why) == 0))
@@ -163,10 +205,11 @@ int run_make_more_swap(struct run *r, struct run_store *st)
 	for (unsigned i = 0; i < st->nfar; i++) {
 		st->plan[i] = first->plan[i];
 		if (st->plan[i].url == NULL &&
-		    (st->plan[i].file = more_file(r, &st->plan[i].bytes)) < 0)
+		    (st->plan[i].file = more_file(r, &st->plan[i].bytes, &st->plan[i].keep_free)) <
+			0)
 			return -1;
 	}
-	st->swapfd = st->file_bytes != 0 ? more_file(r, &st->file_bytes)
+	st->swapfd = st->file_bytes != 0 ? more_file(r, &st->file_bytes, &st->keep_free)
 					 : open("/dev/null", O_RDWR | O_CLOEXEC);
 	return st->swapfd < 0 ? -1 : 0;
 }
@@ -182,14 +225,23 @@ uint64_t run_swap_bytes(const struct run_store *st)
 
 bool run_start_far(struct run *r, struct run_store *st)
 {
-	for (unsigned i = 0; i < st->nfar; i++)
-		if (far_start(&st->far[i], &r->o, &st->plan[i], st->memfd, st->ring_at[i]) != 0)
+	struct far_options o = run_far_options(&r->o);
+	char why[FAR_WHY_START];
+
+	for (unsigned i = 0; i < st->nfar; i++) {
+		struct run_far *f = &st->far[i];
+
+		f->url = st->plan[i].url != NULL ? far_shown_url(st->plan[i].url) : "the swap file";
+		if (far_start(&f->started, &o, &st->plan[i], st->memfd, st->ring_at[i], why) != 0) {
+			(void)fail("--swap %s: %s", f->url, why);
 			return false;
+		}
+	}
 	return true;
 }
 
 void run_stop_far(struct run_store *st)
 {
 	for (unsigned i = 0; i < st->nfar; i++)
-		far_stop(&st->far[i]);
+		far_stop(&st->far[i].started);
 }

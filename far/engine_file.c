@@ -14,16 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define DEPTH 64u
+#define GROW (1u << 20) /* bytes by which the file grows between two looks at the file system */
 
 struct far_link {
 	struct io_uring ring;
 	bool async;
 	int fd;
-	uint64_t size;
+	uint64_t size, keep_free;
 	unsigned inflight;
+	uint64_t *grown; /* with keep_free: bit per unit that has blocks on the disk */
+	uint64_t
+	    may_grow; /* bytes by which the file may grow before the file system is asked again */
 };
 
 static struct far_link *file_open(const struct far_url *u, const struct far_settings *set,
@@ -32,7 +37,6 @@ static struct far_link *file_open(const struct far_url *u, const struct far_sett
 	struct far_link *l = calloc(1, sizeof *l);
 	struct stat st;
 
-	(void)set;
 	(void)wait_ms;
 	*retry = false;
 	if (l == NULL)
@@ -46,6 +50,14 @@ static struct far_link *file_open(const struct far_url *u, const struct far_sett
 		return NULL;
 	}
 	l->size = (uint64_t)st.st_size;
+	l->keep_free = set->keep_free;
+	l->grown = calloc(l->size / FAR_UNIT / 64 + 1, sizeof *l->grown);
+	if (l->grown == NULL) {
+		(void)snprintf(why, FAR_WHY, "no memory");
+		(void)close(l->fd);
+		free(l);
+		return NULL;
+	}
 	l->async = io_uring_queue_init(DEPTH, &l->ring, 0) == 0;
 	return l;
 }
@@ -60,6 +72,34 @@ static void answer(struct far_io *io, long got)
 	}
 	far_note(io, got < 0 ? strerror((int)-got) : "the file ended");
 	far_done(io, got == -ENOSPC ? -ENOSPC : -EIO);
+}
+
+/*
+ * A write to a unit that has no blocks on the disk yet: would the file system have less than keep_free left? Asked again after
+ * each GROW bytes.
+ */
+static bool has_room(struct far_link *l, const struct far_io *io)
+{
+	uint64_t unit = io->at / FAR_UNIT, bit = 1ull << unit % 64;
+	struct statvfs fs;
+
+	if (l->keep_free == 0 || io->op != FAR_WRITE || (l->grown[unit / 64] & bit) != 0)
+		return true;
+	if (l->may_grow < FAR_UNIT) {
+		if (fstatvfs(l->fd, &fs) != 0 ||
+		    (uint64_t)fs.f_bavail * fs.f_frsize < l->keep_free + GROW)
+			return false;
+		l->may_grow = GROW;
+	}
+	l->may_grow -= FAR_UNIT;
+	l->grown[unit / 64] |= bit;
+	return true;
+}
+
+static void note_trim(struct far_link *l, const struct far_io *io)
+{
+	if (io->op == FAR_TRIM && io->len == FAR_UNIT)
+		l->grown[io->at / FAR_UNIT / 64] &= ~(1ull << io->at / FAR_UNIT % 64);
 }
 
 static bool file_submit_sync(struct far_link *l, struct far_io *io)
@@ -85,8 +125,15 @@ static bool file_submit(struct far_link *l, struct far_io *io)
 		far_done(io, 0);
 		return true;
 	}
-	if (!l->async)
+	if (!has_room(l, io)) {
+		far_note(io, "--swap-keep-free leaves what is free there to others");
+		far_done(io, -ENOSPC);
+		return true;
+	}
+	if (!l->async) {
+		note_trim(l, io);
 		return file_submit_sync(l, io);
+	}
 	if (l->inflight >= DEPTH || (e = io_uring_get_sqe(&l->ring)) == NULL)
 		return false;
 	if (io->op == FAR_READ)
@@ -96,6 +143,7 @@ static bool file_submit(struct far_link *l, struct far_io *io)
 	else
 		io_uring_prep_fallocate(e, l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		    (off_t)io->at, (off_t)io->len);
+	note_trim(l, io);
 	io_uring_sqe_set_data(e, io);
 	l->inflight++;
 	(void)io_uring_submit(&l->ring);
@@ -142,6 +190,7 @@ static void file_end(struct far_link *l, bool erase)
 	if (l->async)
 		io_uring_queue_exit(&l->ring);
 	(void)close(l->fd);
+	free(l->grown);
 	free(l);
 }
 

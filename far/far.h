@@ -61,6 +61,7 @@ struct far_url {
 struct far_settings {
 	char run[40];        /* names this run: keys begin with it */
 	uint64_t size;       /* bytes wanted; 0: what the engine has */
+	uint64_t keep_free;  /* a file: bytes of its file system that it leaves to others */
 	uint32_t timeout_ms; /* how long a lost engine is waited for */
 	uint32_t replicas;   /* Redis: replicas that must have a write before it counts */
 	uint32_t expire_s;   /* Redis: keys go so long after the run was last alive */

@@ -145,11 +145,17 @@ static bool make(struct run *r, const struct far_measure_plan *p)
 	return r->req != NULL;
 }
 
-static int report(
-    const struct run *r, const struct far_url *u, const char *why, bool json, const uint64_t ns[3])
+/* What far_measure() times, in that order: passes over all units, and reads of one page. */
+enum { NEW, OVER, READ, SINGLE, TIMES };
+
+static int report(const struct run *r, const struct far_url *u, const char *why, bool json,
+    const uint64_t ns[TIMES])
 {
-	double mib = (double)r->units * FAR_UNIT / 1048576.0;
-	double wr = mib * 1e9 / (double)(ns[0] + 1), rd = mib * 1e9 / (double)(ns[1] + 1);
+	double mib = (double)r->units * FAR_UNIT / 1048576.0, speed[SINGLE];
+	double page_us = (double)ns[SINGLE] / 1000;
+
+	for (unsigned i = 0; i < SINGLE; i++)
+		speed[i] = mib * 1e9 / (double)(ns[i] + 1);
 
 	if (r->err != 0 || r->wrong != 0) {
 		fprintf(stderr, "quire: %s: %s\n", u->text,
@@ -159,13 +165,14 @@ static int report(
 		return 1;
 	}
 	if (json)
-		printf(
-		    "{\"url\": \"%s\", \"page_us\": %.1f, \"write_mib_s\": %.1f, \"read_mib_s\": %.1f, \"depth\": %u}\n",
-		    u->text, (double)ns[2] / 1000, wr, rd, r->depth);
+		printf("{\"url\": \"%s\", \"page_us\": %.1f, \"write_mib_s\": %.1f, "
+		       "\"rewrite_mib_s\": %.1f, \"read_mib_s\": %.1f, \"depth\": %u}\n",
+		    u->text, page_us, speed[NEW], speed[OVER], speed[READ], r->depth);
 	else
 		printf(
-		    "%s: a page comes back in %.0f us; %u requests of 64 KiB at a time: %.0f MiB/s written, %.0f MiB/s read\n",
-		    u->text, (double)ns[2] / 1000, r->depth, wr, rd);
+		    "%s: a page comes back in %.0f us; %u requests of 64 KiB at a time: %.0f MiB/s "
+		    "written, %.0f MiB/s written over, %.0f MiB/s read\n",
+		    u->text, page_us, r->depth, speed[NEW], speed[OVER], speed[READ]);
 	return 0;
 }
 
@@ -177,7 +184,7 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 	struct far_crypt *crypt = NULL;
 	char why[FAR_WHY] = "";
 	const char *last = why;
-	uint64_t ns[3] = { 0 };
+	uint64_t ns[TIMES] = { 0 };
 	int rc = 1;
 
 	if (s.size == 0)
@@ -191,9 +198,10 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 		uint64_t size = far_device_size(r.d);
 
 		r.units = (uint32_t)((size < s.size ? size : s.size) / FAR_UNIT);
-		ns[0] = pass(&r, FAR_WRITE);
-		ns[1] = pass(&r, FAR_READ);
-		ns[2] = single_reads(&r);
+		ns[NEW] = pass(&r, FAR_WRITE);
+		ns[OVER] = pass(&r, FAR_WRITE);
+		ns[READ] = pass(&r, FAR_READ);
+		ns[SINGLE] = single_reads(&r);
 		(void)far_device_away(r.d, &last);
 		rc = report(&r, u, last, json, ns);
 	}

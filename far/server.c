@@ -9,6 +9,7 @@
  * futex, and passes it on as the event: so a hosted process needs no descriptor to reach us.
  */
 #include "far/far.h"
+#include "far/start.h"
 #include "store/far_ring.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,6 +53,7 @@ struct serving {
 	struct far_device *device;
 	struct far_io io[FAR_RING_DEPTH];
 	const char *name;
+	int life_fd;
 	uint32_t said; /* far_server_state that was last published */
 };
 
@@ -130,7 +133,18 @@ static bool take_asked(struct serving *sv)
 	return any;
 }
 
-/* Says once, on standard error, when the engine goes away, is given up, or is back. */
+/* Tells our parent. If it is gone, listen_for_end() notices. */
+static void tell_parent(int life_fd, uint32_t state, uint64_t away, const char *why)
+{
+	struct far_told told = { .state = state, .away_ns = away };
+
+	(void)snprintf(told.why, sizeof told.why, "%s", why);
+	(void)send(life_fd, &told, sizeof told, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/*
+ * Says once when the engine goes away, is given up, or is back: to the parent, and on standard error.
+ */
 static void publish(struct serving *sv, uint32_t timeout_ms)
 {
 	const char *why;
@@ -152,9 +166,8 @@ static void publish(struct serving *sv, uint32_t timeout_ms)
 	else if (sv->said != FAR_STARTING)
 		fprintf(stderr, "quire: swap at %s is back\n", sv->name);
 	sv->said = state;
-	__atomic_store_n(&sv->ring->fr_away_ns, away, __ATOMIC_RELAXED);
 	__atomic_store_n(&sv->ring->fr_server, state, __ATOMIC_RELEASE);
-	futex_wake(&sv->ring->fr_server);
+	tell_parent(sv->life_fd, state, away, why);
 }
 
 /* Hears the bell for the thread that sleeps in poll(). Ends with the process. */
@@ -179,9 +192,11 @@ static void *listen_for_bell(void *arg)
 static void *listen_for_end(void *arg)
 {
 	char c;
+	ssize_t n;
 
-	while (read(*(int *)arg, &c, 1) > 0 || errno == EINTR)
-		;
+	do
+		n = recv(*(int *)arg, &c, 1, 0);
+	while (n > 0 || (n < 0 && errno == EINTR));
 	on_stop(SIGTERM);
 	return NULL;
 }
@@ -216,11 +231,25 @@ static int fail(const char *text, const char *why)
 	return 1;
 }
 
-static int no_ring(struct far_ring *r, const char *why)
+/*
+ * When this thread ends, however it does, the kernel marks fr_alive: clients that wait see that nobody will answer. The C library's
+ * own list of this thread is replaced: nothing here uses robust mutexes.
+ */
+static void mark_when_dead(struct far_ring *r)
 {
-	(void)snprintf(r->fr_why, sizeof r->fr_why, "%s", why);
-	__atomic_store_n(&r->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
-	futex_wake(&r->fr_server);
+	static struct robust_list entry;
+	static struct robust_list_head head;
+
+	entry.next = &head.list;
+	head.list.next = &entry;
+	head.futex_offset = (long)((char *)&r->fr_alive - (char *)&entry);
+	__atomic_store_n(&r->fr_alive, (uint32_t)gettid(), __ATOMIC_RELEASE);
+	(void)syscall(SYS_set_robust_list, &head, sizeof head);
+}
+
+static int cannot_start(int life_fd, const char *why)
+{
+	tell_parent(life_fd, FAR_ENDED, 0, why);
 	return 1;
 }
 
@@ -254,38 +283,39 @@ static int run_server(struct options *o)
 
 	if (ring == MAP_FAILED || ring->fr_magic != FAR_RING_MAGIC)
 		return fail("far swap", "no ring");
+	mark_when_dead(ring);
 	if (o->encrypt && (crypt = far_crypt_new(why)) == NULL)
-		return no_ring(ring, why);
+		return cannot_start(o->life_fd, why);
 	sv.device = far_device_open(&o->url, &o->set, crypt, why);
 	if (sv.device == NULL) {
 		far_crypt_free(crypt);
-		return no_ring(ring, why);
+		return cannot_start(o->life_fd, why);
 	}
 	sv.ring = ring;
 	sv.name = o->url.text;
+	sv.life_fd = o->life_fd;
 	ring->fr_size = far_device_size(sv.device);
 	if (pthread_create(&thread, NULL, listen_for_bell, ring) != 0 ||
 	    pthread_create(&thread, NULL, listen_for_end, &o->life_fd) != 0) {
 		far_device_close(sv.device, true);
 		far_crypt_free(crypt);
-		return no_ring(ring, "no thread can be made");
+		return cannot_start(o->life_fd, "no thread can be made");
 	}
 	serve(&sv, o->set.timeout_ms);
 	far_device_close(sv.device, true);
 	far_crypt_free(crypt);
 	__atomic_store_n(&ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
-	futex_wake(&ring->fr_server);
 	return 0;
 }
 
-/* Says how many bytes the engine has. */
+/* Says how many bytes the engine has, or why it cannot be used. */
 static int probe(const struct options *o)
 {
 	char why[FAR_WHY] = "";
 	struct far_device *d = far_device_open(&o->url, &o->set, NULL, why);
 
 	if (d == NULL) {
-		fprintf(stderr, "quire: --swap %s: %s\n", o->url.text, why);
+		(void)dprintf(o->probe_fd, "%s: %s\n", o->url.text, why);
 		return 1;
 	}
 	(void)dprintf(o->probe_fd, "%" PRIu64 "\n", far_device_size(d));
@@ -327,7 +357,7 @@ static void usage(void)
 	    "usage: quire-far --url-fd N --ring-fd N --life-fd N [option…]   (started by 'quire run')\n"
 	    "       quire-far --probe-fd N --url-fd N [option…]              (the same: how large is it?)\n"
 	    "       quire-far --check --url-fd N [option…]                   (started by 'quire check')\n"
-	    "options: --ring-at OFFSET --size BYTES --timeout MS --replicas N --expire S --ca FILE --psk FILE --encrypt\n"
+	    "options: --ring-at OFFSET --size BYTES --timeout MS --replicas N --expire S --keep-free BYTES --ca FILE --psk FILE --encrypt\n"
 	    "         --json --mib N --depth N\n");
 }
 
@@ -341,6 +371,7 @@ static const struct option long_options[] = {
 	{ "timeout", required_argument, NULL, 't' },
 	{ "replicas", required_argument, NULL, 'n' },
 	{ "expire", required_argument, NULL, 'x' },
+	{ "keep-free", required_argument, NULL, 'f' },
 	{ "ca", required_argument, NULL, 'a' },
 	{ "psk", required_argument, NULL, 'k' },
 	{ "encrypt", no_argument, NULL, 'c' },
@@ -368,6 +399,7 @@ static int parse(struct options *o, int argc, char **argv)
 		case 's': o->set.size = number(optarg); break;
 		case 't': o->set.timeout_ms = (uint32_t)number(optarg); break;
 		case 'n': o->set.replicas = (uint32_t)number(optarg); break;
+		case 'f': o->set.keep_free = number(optarg); break;
 		case 'x': o->set.expire_s = (uint32_t)number(optarg); break;
 		case 'a': o->set.ca_file = optarg; break;
 		case 'k': o->set.tls_psk = optarg; break;
@@ -383,8 +415,15 @@ static int parse(struct options *o, int argc, char **argv)
 		usage();
 		return 2;
 	}
-	if (!read_url(url_fd, &o->url, why))
-		return fail("far swap", why), 2;
+	if (!read_url(url_fd, &o->url, why)) {
+		if (o->probe_fd >= 0)
+			(void)dprintf(o->probe_fd, "%s\n", why);
+		else if (o->life_fd >= 0)
+			tell_parent(o->life_fd, FAR_ENDED, 0, why);
+		else
+			(void)fail("far swap", why);
+		return 2;
+	}
 	(void)close(url_fd);
 	return -1;
 }

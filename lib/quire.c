@@ -6,6 +6,9 @@
  * are the core's alone, without a system call, and the kernel never sees more than one range. What is not mapped there
  * faults to us like the rest, and gets its SIGSEGV from the trap.
  *
+ * The swap file is this process's; servers and an encrypted file are reached through quire-far, by a ring of shared memory that
+ * lies in the store (lib/swap.c, store/pool_far.c).
+ *
  * The budget: frames of the arena (which the core's own tables come from, too) and, apart from it, the pool's memory.
  *
  * Every call blocks all signals while it runs: a handler that touched mapped memory while this thread holds a lock of the core
@@ -23,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <quire/as.h>
@@ -30,11 +34,11 @@
 #include <quire/vm.h>
 #include <quire/vnode.h>
 
+#include "lib/swap.h"
 #include "machine/linux/linux.h"
 #include "store/file_vnode.h"
 #include "store/pool.h"
 #include "store/pool_vnode.h"
-#include "store/swapfile.h"
 
 #define MEMORY_MIN (1ull << 20)
 #define MEMORY_MAX (1ull << 42)
@@ -56,6 +60,8 @@ struct quire {
 	size_t q_poolsize;
 	bool q_haspool;
 	int q_swapfd;
+	struct far_started q_far[POOL_FARS]; /* q_lock once it is open */
+	unsigned q_nfar;
 	char *q_window;
 	uint64_t q_windowlen;
 	bool q_spaced;
@@ -196,8 +202,8 @@ static bool names_known(const struct quire_config *c)
 
 static bool config_ok(const struct quire_config *c)
 {
-	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX || (c->swap != 0 && c->pool == 0) ||
-	    c->window >= 1ull << 46)
+	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX ||
+	    ((c->swap != 0 || c->nplaces != 0) && c->pool == 0) || c->window >= 1ull << 46)
 		return false;
 	if (c->store == NULL)
 		return names_known(c) && c->pool <= MEMORY_MAX && c->swap <= MEMORY_MAX &&
@@ -238,13 +244,11 @@ static int open_window(struct quire *q, uint64_t want)
 	return -rc;
 }
 
-static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *slots)
+static int open_store_memory(struct quire *q, const struct pool_config *pc)
 {
-	struct pool_config pc = { .mem_limit = c->pool, .file_limit = c->swap };
-	const char *why;
 	int rc;
 
-	q->q_poolsize = vm_page_round(pool_shared_size(&pc));
+	q->q_poolsize = vm_page_round(pool_shared_size(pc));
 	q->q_poolmem = mmap(NULL, q->q_poolsize, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (q->q_poolmem == MAP_FAILED) {
@@ -252,15 +256,61 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 		return ENOMEM;
 	}
 	(void)madvise(q->q_poolmem, q->q_poolsize, MADV_DONTFORK);
-	if (c->swap != 0 && (q->q_swapfd = swapfile_open(c->swap_path, c->swap, &why)) < 0)
-		return errno != 0 ? errno : EINVAL;
-	if ((rc = pool_format(q->q_poolmem, &pc)) != 0 ||
+	if ((rc = pool_format(q->q_poolmem, pc)) != 0 ||
 	    (rc = pool_attach(&q->q_pool, q->q_poolmem, q->q_poolsize, q->q_swapfd)) != 0)
 		return -rc;
 	q->q_haspool = true;
+	return 0;
+}
+
+/* Maps the ring of each far place where the store has it: shared with quire-far, as nothing else of the store is. 0 or errno. */
+static int open_rings(struct quire *q, const struct quire_swap *sw)
+{
+	uint64_t ring_at;
+	int rc = 0;
+
+	for (unsigned i = 0; i < sw->qs_nfar && rc == 0; i++) {
+		struct far_ring *ring = pool_far(&q->q_pool, i, &ring_at);
+		int fd = memfd_create("quire-ring", MFD_CLOEXEC);
+
+		if (fd < 0 || ftruncate(fd, (off_t)far_ring_bytes()) != 0 ||
+		    mmap(ring, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			0) == MAP_FAILED ||
+		    madvise(ring, far_ring_bytes(), MADV_DONTFORK) != 0) {
+			rc = errno;
+		} else {
+			far_ring_format(ring);
+			rc = quire_swap_start(sw, i, &q->q_far[i], fd);
+		}
+		q->q_nfar = i + 1;
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	return rc;
+}
+
+static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *slots)
+{
+	struct quire_swap sw;
+	struct pool_config pc = { .mem_limit = c->pool, .rate = c->swap_rate };
+	uint64_t swap;
+	int rc = quire_swap_open(&sw, c);
+
+	q->q_swapfd = sw.qs_fd;
+	pc.file_limit = swap = sw.qs_bytes;
+	pc.keep_free = sw.qs_bytes != 0 ? c->swap_keep_free : 0;
+	for (unsigned i = 0; i < sw.qs_nfar; i++)
+		swap += pc.far_bytes[i] = sw.qs_plan[i].bytes;
+	if (rc == 0)
+		rc = open_store_memory(q, &pc);
+	if (rc == 0)
+		rc = open_rings(q, &sw);
+	quire_swap_close(&sw);
+	if (rc != 0)
+		return rc;
 	pool_alone(&q->q_pool);
 	/* Pages that do not compress: what is certain. Segments that are open, on their way or kept aside hold fewer. */
-	*slots = (c->pool + c->swap) / SEGMENT;
+	*slots = (c->pool + swap) / SEGMENT;
 	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES
 					     : *slots * SEGMENT_PAGES / 2;
 	if (c->promise != 0)
@@ -326,6 +376,8 @@ static void destroy_system(struct quire *q)
 	}
 	if (q->q_haspool)
 		pool_detach(&q->q_pool);
+	for (unsigned i = 0; i < q->q_nfar; i++)
+		far_stop(&q->q_far[i]);
 	if (q->q_vm != NULL)
 		vm_destroy(q->q_vm);
 	if (q->q_mach != NULL)
@@ -706,6 +758,22 @@ _Static_assert(QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LO
 	QUIRE_IN_STORE == INCORE_SWAPPED,
     "the core's bits are passed on");
 
+/* ns since when a server is waited for; 0: none is. q_lock. */
+static uint64_t far_away(struct quire *q)
+{
+	struct timespec ts;
+	uint64_t now, most = 0;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	for (unsigned i = 0; i < q->q_nfar; i++) {
+		(void)far_hear(&q->q_far[i]);
+		if (q->q_far[i].told.away_ns != 0 && now - q->q_far[i].told.away_ns > most)
+			most = now - q->q_far[i].told.away_ns;
+	}
+	return most;
+}
+
 int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 {
 	const struct vm_stats *s = vm_statistics(q->q_vm);
@@ -713,16 +781,18 @@ int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 	struct quire_stats st;
 	struct vm_usage vu;
 	struct as_usage au;
+	uint64_t away;
 	sigset_t old;
 
 	if (size == 0 || out == NULL)
 		return set_errno(EINVAL);
-	block_signals(&old);
+	enter_quire(q, &old);
 	vm_usage(q->q_vm, &vu);
 	as_usage(q->q_as, &au);
 	if (q->q_haspool)
 		pool_stats(&q->q_pool, &ps);
-	restore_signals(&old);
+	away = far_away(q);
+	leave_quire(q, &old);
 	st = (struct quire_stats){
 		.faults = s->fault,
 		.faults_failed = s->fault_err + s->fault_nomap,
@@ -746,6 +816,10 @@ int quire_stat(struct quire *q, struct quire_stats *out, size_t size)
 		.swap_read = ps.bytes_read,
 		.swap_written = ps.bytes_written,
 		.proportional = au.au_pss,
+		.far_used = ps.far_bytes,
+		.far_moved = ps.bytes_far,
+		.far_sunk = ps.sunk * SEGMENT,
+		.far_away_ms = away / 1000000u,
 	};
 	memcpy(out, &st, size < sizeof st ? size : sizeof st);
 	return 0;

@@ -25,7 +25,8 @@ void far_ring_format(void *mem)
 
 static bool server_ended(const struct far_ring *r)
 {
-	return __atomic_load_n(&r->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED;
+	return __atomic_load_n(&r->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED ||
+	    (__atomic_load_n(&r->fr_alive, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;
 }
 
 /* Sleeps while the slot is in that state, for CHECK_NS at most. */

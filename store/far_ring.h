@@ -43,14 +43,17 @@ struct far_slot {
 
 struct far_ring {
 	uint64_t fr_magic;
-	uint64_t fr_size;    /* bytes of the device; const once fr_server is UP */
-	uint32_t fr_server;  /* atomic: far_server_state; futex */
-	uint32_t fr_asleep;  /* atomic: the server sleeps: ring its bell */
-	uint32_t fr_bell;    /* atomic; futex: rises when there is work for a server that sleeps */
-	uint32_t fr_seq;     /* atomic: of the last request */
-	uint64_t fr_away_ns; /* atomic, AWAY and LOST: since when, monotonic */
+	uint64_t fr_size;   /* bytes of the device; const once fr_server is UP */
+	uint32_t fr_server; /* atomic: far_server_state */
+	uint32_t fr_asleep; /* atomic: the server sleeps: ring its bell */
+	uint32_t fr_bell;   /* atomic; futex: rises when there is work for a server that sleeps */
+	uint32_t fr_seq;    /* atomic: of the last request */
+	/*
+	 * The server's thread number; a robust futex: when the server ends, however it does, the kernel sets
+	 * FUTEX_OWNER_DIED. 0: no server has come yet.
+	 */
+	uint32_t fr_alive, fr_pad;
 	uint64_t fr_reads, fr_writes, fr_trims, fr_errors; /* atomic: answered so far */
-	char fr_why[256];                                  /* FAR_ENDED before it was UP: why */
 	struct far_slot fr_slot[FAR_RING_DEPTH];
 };
 

@@ -95,7 +95,8 @@ static size_t lay_out(struct pool_shared *s, const struct pool_config *c)
 	take_index(&at, &s->ps_segx, s->ps_nsegs);
 	take_index(&at, &s->ps_slotx, s->ps_nslots);
 	take_index(&at, &s->ps_blockx, s->ps_fileblocks);
-	take_index(&at, &s->ps_farx, s->ps_nblocks - s->ps_fileblocks);
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		take_index(&at, &s->ps_farx[i], s->ps_far[i].fp_blocks);
 	s->ps_members = take_memory(&at, (uint64_t)s->ps_nmembers * sizeof(struct member));
 	s->ps_maps = take_memory(&at, (uint64_t)s->ps_nmembers * s->ps_mapleaves * 4);
 	take_index(&at, &s->ps_leafx, s->ps_nleaves);
@@ -133,6 +134,11 @@ int pool_format(void *mem, const struct pool_config *c)
 	    (struct list){ NONE, NONE };
 	for (unsigned b = 0; b < BUCKETS; b++)
 		s->ps_sparse[b] = NONE;
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		far_ring_format((char *)mem + s->ps_far[i].fp_ring);
+	s->ps_keepfree = c->keep_free;
+	s->ps_fileroom = c->keep_free == 0 ? s->ps_fileblocks : 0;
+	s->ps_rate = c->rate;
 	s->ps_ahead = AHEAD_START;
 	s->ps_read_ns = POOL_READ_NS;
 	s->ps_magic = MAGIC;

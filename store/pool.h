@@ -21,6 +21,9 @@ struct pool_config {
 	uint64_t file_limit; /* bytes of the file; 0: no file */
 	uint64_t far_bytes
 	    [POOL_FARS]; /* of far places, used after the file, in order; 0 ends the list. Their rings: pool_far() */
+	uint64_t keep_free; /* bytes of the file's file system that the file leaves to others */
+	uint64_t
+	    rate; /* bytes a second read and written, file and far places together; 0: no limit */
 	uint64_t max_objects; /* 0: derived from the limits */
 	uint32_t max_members; /* processes at a time whose references are recorded; 0: none are */
 };

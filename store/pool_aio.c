@@ -36,6 +36,7 @@
 
 struct fetch {
 	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
+	uint32_t f_ticket; /* of a read from a far place, counted from 1; 0: of the file */
 	int f_rc;
 };
 
@@ -217,17 +218,25 @@ static void submit_load(struct pool *p, struct load *l)
 {
 	struct pool_shared *s = p->p_shared;
 
+	bool fails = pool_injected(p, POOL_INJECT_READ);
+	uint32_t n = 0, ticket;
+
 	for (uint32_t i = 0; i < l->l_n; i++) {
 		struct fetch *f = &l->l_fetch[i];
 		const struct segment *g = &segs(s)[f->f_seg];
+		uint64_t at = (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE;
+		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
 
+		pool_pace(p, bytes);
 		f->f_rc = -EIO; /* till it is known better */
-		prepare_iocb(&l->l_iocb[i], 0, p->p_fd, slot_mem(s, g->s_slot) + f->f_from * PAGE,
-		    (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE,
-		    (f->f_to - f->f_from) * PAGE, i);
+		f->f_ticket = 0;
+		if (g->s_block < s->ps_fileblocks)
+			prepare_iocb(&l->l_iocb[n++], 0, p->p_fd,
+			    slot_mem(s, g->s_slot) + f->f_from * PAGE, at, bytes, i);
+		else if (!fails && pool_far_read_begin(p, at, bytes, &ticket) == 0)
+			f->f_ticket = ticket + 1;
 	}
-	l->l_sent =
-	    pool_injected(p, POOL_INJECT_READ) ? 0 : send_iocbs(l->l_aio, l->l_iocb, l->l_n);
+	l->l_sent = fails ? 0 : send_iocbs(l->l_aio, l->l_iocb, n);
 }
 
 uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
@@ -242,8 +251,6 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 		const struct object *o = &objects(s)[handles[i]];
 
 		if (o->o_seg == NONE || segs(s)[o->o_seg].s_state != SEG_FILED ||
-		    segs(s)[o->o_seg].s_block >=
-			s->ps_fileblocks || /* far: it will be read alone */
 		    pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
 			continue;
 		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
@@ -299,7 +306,8 @@ static void collect_load(struct pool *p, struct load *l)
 {
 	struct pool_aio_result res[FETCHES];
 
-	await_load(p->p_aio, l);
+	if (l->l_sent > 0)
+		await_load(p->p_aio, l);
 	for (uint32_t left = l->l_sent; left > 0;) {
 		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
 
@@ -314,12 +322,30 @@ static void collect_load(struct pool *p, struct load *l)
 		}
 		left -= n;
 	}
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		struct fetch *f = &l->l_fetch[i];
+		const struct segment *g = &segs(p->p_shared)[f->f_seg];
+		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
+
+		if (f->f_ticket == 0)
+			continue;
+		f->f_rc = pool_far_read_end(p, g->s_block, f->f_ticket - 1,
+		    slot_mem(p->p_shared, g->s_slot) + f->f_from * PAGE, bytes);
+		if (f->f_rc == 0)
+			(void)__atomic_add_fetch(
+			    &p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
+	}
 }
 
 int pool_load_ready(struct pool *p, uint32_t ticket)
 {
 	const struct load *l = &p->p_aio->a_load[ticket - 1];
 
+	for (uint32_t i = 0; i < l->l_n; i++)
+		if (l->l_fetch[i].f_ticket != 0 &&
+		    !pool_far_ready(p, segs(p->p_shared)[l->l_fetch[i].f_seg].s_block,
+			l->l_fetch[i].f_ticket - 1))
+			return 0;
 	return pool_aio_ready(l->l_aio) >= l->l_sent;
 }
 

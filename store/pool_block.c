@@ -1,34 +1,129 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Numbers of blocks: those of the file first, then those of far places (pool_far.c). Each kind has an index of its own, so that
- * the file is filled before anything goes far, and a segment can be sunk to a far place while the file has room.
+ * Numbers of blocks: those of the file first, then those of each far place (pool_far.c). The file and each far place have an index of
+ * their own, so that the file is filled before anything goes far, a segment can be sunk to a far place while the file has room,
+ * and a far place that is full is passed over.
+ *
+ * A file that must leave room to others on its file system (ps_keepfree) grows in steps: before blocks from ps_fileroom on are used for
+ * the first time, the file system is asked what is free. If that is too little, the file counts as full (ps_filestop) until
+ * others give room back. Blocks that were used once stay the file's.
  *
  * Lock: ps_lock.
  */
 #include "store/pool_impl.h"
+
+#include <sys/vfs.h>
+
+#define FULL_NS 1000000000ull /* so long a far place that said it is full is not asked for room */
+#define STEP_LEAST 16u        /* blocks by which the file grows */
+#define STEP_MOST 1024u
+#define STEP_PART 64u /* of what may be used: several stores share it */
 
 static bool is_far(const struct pool_shared *s, uint32_t block)
 {
 	return block >= s->ps_fileblocks;
 }
 
+/* The index that has the block, which becomes a number of that index. */
 static struct index *index_of(struct pool_shared *s, uint32_t *block)
 {
+	uint32_t i = 0;
+
 	if (!is_far(s, *block))
 		return &s->ps_blockx;
-	*block -= s->ps_fileblocks;
-	return &s->ps_farx;
+	while (i + 1 < s->ps_nfar && *block >= s->ps_far[i + 1].fp_first)
+		i++;
+	*block -= s->ps_far[i].fp_first;
+	return &s->ps_farx[i];
 }
 
+/* ---- the file ---- */
+/* May the file have more blocks? */
+static bool grow_file(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	struct statfs fs;
+	uint64_t have, blocks = 0;
+
+	if (s->ps_fileroom < s->ps_fileblocks && sys_call2(SYS_fstatfs, p->p_fd, (long)&fs) == 0) {
+		have = (uint64_t)fs.f_bavail * (uint64_t)fs.f_frsize;
+		blocks = have > s->ps_keepfree ? (have - s->ps_keepfree) / SEG_BYTES : 0;
+	}
+	s->ps_filestop = blocks < STEP_LEAST;
+	if (s->ps_filestop)
+		return false;
+	blocks = blocks / STEP_PART > STEP_LEAST ? blocks / STEP_PART : STEP_LEAST;
+	blocks = blocks < STEP_MOST ? blocks : STEP_MOST;
+	blocks =
+	    blocks < s->ps_fileblocks - s->ps_fileroom ? blocks : s->ps_fileblocks - s->ps_fileroom;
+	s->ps_fileroom += (uint32_t)blocks;
+	return true;
+}
+
+static uint32_t take_file_block(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t block = pool_index_take(s, &s->ps_blockx);
+
+	if (block != NONE && block >= s->ps_fileroom && !grow_file(p)) {
+		pool_index_give(s, &s->ps_blockx, block);
+		block = NONE;
+	}
+	return block != NONE ? block : pool_quarantine_end_locked(s);
+}
+
+uint32_t pool_file_room_locked(const struct pool_shared *s)
+{
+	uint32_t most = s->ps_filestop ? s->ps_fileroom : s->ps_fileblocks;
+
+	return most > s->ps_fileblocks_used ? most - s->ps_fileblocks_used : 0;
+}
+
+/* ---- far places ---- */
+static bool may_ask(struct far_place *f)
+{
+	if (f->fp_full != 0 && pool_now() >= f->fp_full)
+		f->fp_full = 0;
+	return f->fp_full == 0;
+}
+
+static uint32_t take_far_block(struct pool_shared *s)
+{
+	uint32_t block;
+
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		if (may_ask(&s->ps_far[i]) && (block = pool_index_take(s, &s->ps_farx[i])) != NONE)
+			return s->ps_far[i].fp_first + block;
+	return NONE;
+}
+
+bool pool_far_room_locked(struct pool_shared *s)
+{
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		if (may_ask(&s->ps_far[i]) &&
+		    (s->ps_farx[i].x_next < s->ps_farx[i].x_max ||
+			pool_index_any(s, &s->ps_farx[i])))
+			return true;
+	return false;
+}
+
+void pool_block_full_locked(struct pool_shared *s, uint32_t block)
+{
+	for (uint32_t i = 0; is_far(s, block) && i < s->ps_nfar; i++)
+		if (block - s->ps_far[i].fp_first < s->ps_far[i].fp_blocks)
+			s->ps_far[i].fp_full = pool_now() + FULL_NS;
+}
+
+/* ---- all ---- */
 uint32_t pool_block_take_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t block = NONE;
 
-	if (p->p_fd >= 0 && !p->p_sink && (block = pool_index_take(s, &s->ps_blockx)) == NONE)
-		block = pool_quarantine_end_locked(s);
-	if (block == NONE && s->ps_nfar > 0 && (block = pool_index_take(s, &s->ps_farx)) != NONE)
-		block += s->ps_fileblocks;
+	if (p->p_fd >= 0 && !p->p_sink)
+		block = take_file_block(p);
+	if (block == NONE)
+		block = take_far_block(s);
 	if (block == NONE && s->ps_nfar > 0 && !p->p_sink)
 		block = pool_quarantine_end_locked(s);
 	if (block == NONE)
@@ -61,7 +156,8 @@ bool pool_block_free(struct pool_shared *s, uint32_t block)
 void pool_blocks_reset(struct pool_shared *s)
 {
 	pool_index_reset(s, &s->ps_blockx);
-	pool_index_reset(s, &s->ps_farx);
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		pool_index_reset(s, &s->ps_farx[i]);
 	s->ps_fileblocks_used = s->ps_farblocks_used = 0;
 }
 
@@ -76,5 +172,6 @@ void pool_block_mark(struct pool_shared *s, uint32_t block, bool used)
 void pool_blocks_trim(struct pool_shared *s)
 {
 	pool_index_trim(s, &s->ps_blockx);
-	pool_index_trim(s, &s->ps_farx);
+	for (uint32_t i = 0; i < s->ps_nfar; i++)
+		pool_index_trim(s, &s->ps_farx[i]);
 }

@@ -8,7 +8,7 @@
  *   ps_far[1].first ...                    the second
  *
  * Far blocks are written like those of the file: begun by the thread that writes behind, several at a time, and collected when
- * that thread next needs memory; a read waits. A block that is given back is trimmed, and nobody waits for that: the server does
+ * that thread next needs memory; a read waits, or is begun and ended apart (pool_aio.c). A block that is given back is trimmed, and nobody waits for that: the server does
  * requests for one unit in the order in which they were asked (far/server.c), so whoever writes the block next comes later.
  *
  * Sinking: when few blocks of the file are free, the packer moves the segments written longest ago to a far place, so that
@@ -80,6 +80,24 @@ int pool_far_begin(
 	return rc;
 }
 
+int pool_far_read_begin(struct pool *p, uint64_t at, uint32_t bytes, uint32_t *ticket)
+{
+	const struct far_place *f = pool_far_of(p->p_shared, (uint32_t)(at / SEG_BYTES));
+
+	return far_ring_begin(ring_of(p->p_shared, f), ring_owner(p), FAR_SLOT_READ,
+	    offset_in(f, at), bytes, NULL, ticket);
+}
+
+int pool_far_read_end(struct pool *p, uint32_t block, uint32_t ticket, void *mem, uint32_t bytes)
+{
+	int rc =
+	    far_ring_end(ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket, mem, bytes);
+
+	if (rc == 0)
+		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, bytes, __ATOMIC_RELAXED);
+	return rc;
+}
+
 bool pool_far_ready(struct pool *p, uint32_t block, uint32_t ticket)
 {
 	return far_ring_ready(ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket);
@@ -135,8 +153,7 @@ int pool_sink(struct pool *p)
 	if (s->ps_nfar == 0 || p->p_fd < 0)
 		return 0;
 	pool_lock(p);
-	if (s->ps_fileblocks - s->ps_fileblocks_used < SINK_FREE &&
-	    s->ps_farblocks_used < s->ps_nblocks - s->ps_fileblocks &&
+	if (pool_file_room_locked(s) < SINK_FREE && pool_far_room_locked(s) &&
 	    (i = oldest_in_file(s)) != NONE && (rc = pool_fetch_back_locked(p, i)) == 0 &&
 	    segs(s)[i].s_state == SEG_SEALED) {
 		p->p_sink = true;

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#define PACE_BURST 50000000u /* ns of a rate limit that may be used at once after a pause */
+
 int pool_injected(struct pool *p, enum pool_inject kind)
 {
 	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
@@ -65,6 +67,31 @@ static int write_after_all(struct pool *p, const void *mem, uint64_t at, uint32_
 	return write_mapped(p, mem, at, n);
 }
 
+void pool_pace(struct pool *p, uint32_t bytes)
+{
+	struct pool_shared *s = p->p_shared;
+	uint64_t now, was, from, to;
+	struct {
+		long s, ns;
+	} until;
+
+	if (s->ps_rate == 0)
+		return;
+	now = pool_now();
+	was = __atomic_load_n(&s->ps_paced, __ATOMIC_RELAXED);
+	do {
+		from = was + PACE_BURST > now ? was : now - PACE_BURST;
+		to = from + bytes * 1000000000ull / s->ps_rate;
+	} while (!__atomic_compare_exchange_n(
+	    &s->ps_paced, &was, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	until.s = (long)(to / 1000000000u);
+	until.ns = (long)(to % 1000000000u);
+	while (to > now &&
+	    sys_call4(SYS_clock_nanosleep, 1 /* CLOCK_MONOTONIC */, 1 /* TIMER_ABSTIME */,
+		(long)&until, 0) == -EINTR)
+		now = pool_now();
+}
+
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 {
 	const struct far_place *far = pool_far_of(p->p_shared, (uint32_t)(at / SEG_BYTES));
@@ -73,6 +100,7 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 	bool timed = !write && pool_shares(p->p_shared);
 	uint64_t begun = timed ? pool_now() : 0;
 
+	pool_pace(p, n);
 	if (pool_injected(p, POOL_INJECT_KILL))
 		(void)sys_call2(SYS_kill, sys_call0(SYS_getpid), 9);
 	if (pool_injected(p, write ? POOL_INJECT_WRITE : POOL_INJECT_READ))
@@ -128,6 +156,8 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 
 	io_ended(s);
 	if (rc != 0) {
+		if (rc == -ENOSPC)
+			pool_block_full_locked(s, g->s_block);
 		if (rc == -EIO) /* the next try is elsewhere */
 			pool_block_set_aside_locked(s, g->s_block);
 		else

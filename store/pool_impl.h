@@ -121,6 +121,7 @@ enum {
 	TABLE_SLOTMAP,
 	TABLE_BLOCKMAP,
 	TABLE_FARMAP,
+	TABLE_FARMAP_LAST = TABLE_FARMAP + POOL_FARS - 1,
 	TABLE_MEMBERS,
 	TABLE_MAPS,
 	TABLES
@@ -132,10 +133,11 @@ struct quarantine {
 	uint32_t q_block;
 }; /* ns; block counted from 1, 0: none. See pool_ring.c */
 
-/* A far place: its ring, at an offset from the start, and its blocks. Const after format. See pool_far.c. */
+/* A far place: its ring, at an offset from the start, and its blocks, const after format. See pool_far.c. */
 struct far_place {
 	uint64_t fp_ring;
 	uint32_t fp_first, fp_blocks;
+	uint64_t fp_full; /* ns: it said that it is full, and is not asked for room until then; 0 */
 };
 
 struct pool_shared {
@@ -159,8 +161,8 @@ struct pool_shared {
 	uint32_t ps_nmembers, ps_membertop; /* const; members that ever were */
 	uint32_t ps_mapleaves, ps_nleaves;  /* leaves of one member's map; of all */
 	uint32_t ps_leaves_used;
-	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx,
-	    ps_leafx;                /* farx: from ps_fileblocks on */
+	struct index ps_objx, ps_segx, ps_slotx, ps_blockx, ps_farx[POOL_FARS],
+	    ps_leafx;                /* farx: of each far place, from its fp_first on */
 	uint32_t ps_granules;        /* of the object table, with a live entry */
 	uint32_t ps_table[TABLES];   /* pages of each, as far as they are charged */
 	uint32_t ps_held, ps_tables; /* pages charged: of slots, warm ones included; of tables */
@@ -170,6 +172,12 @@ struct pool_shared {
 	uint32_t ps_fileblocks,
 	    ps_nfar; /* const: blocks of the file, which come first; far places */
 	struct far_place ps_far[POOL_FARS];
+	uint64_t ps_keepfree; /* const: bytes of its file system that the file leaves to others */
+	uint32_t ps_fileroom; /* blocks of the file that may be used now; see pool_block.c */
+	bool ps_filestop;     /* the file may not grow now */
+	uint64_t ps_rate;     /* const: bytes a second; 0: no limit */
+	uint64_t
+	    ps_paced; /* atomic: ns: when all that was let through is paid for; see pool_pace() */
 	struct warm ps_warm[WARM_MAX];
 	uint32_t ps_nwarm;
 	uint32_t ps_open[OPENS];
@@ -256,6 +264,7 @@ void pool_leaves_repair(struct pool_shared *); /* the index, from the members' m
 uint32_t pool_index_take(struct pool_shared *, struct index *); /* NONE: all are taken */
 void pool_index_give(struct pool_shared *, struct index *, uint32_t);
 bool pool_index_free(struct pool_shared *, const struct index *, uint32_t);
+bool pool_index_any(struct pool_shared *, struct index *); /* is one below x_next free? */
 /* For repair: all below x_next are free; that one is taken; none free is at the end. */
 void pool_index_reset(struct pool_shared *, struct index *);
 void pool_index_mark(struct pool_shared *, struct index *, uint32_t);
@@ -363,8 +372,12 @@ void pool_fetched_locked(struct pool_shared *, uint32_t n);
 uint32_t pool_block_take_locked(
     struct pool *); /* NONE: the file is full, and so are the far places; p_sink: the latter */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
+void pool_block_full_locked(
+    struct pool_shared *, uint32_t block); /* a write there failed for lack of room */
 void pool_block_count_locked(
-    struct pool_shared *, uint32_t block, int by); /* one more is in use, or one less */
+    struct pool_shared *, uint32_t block, int by);          /* one more is in use, or one less */
+uint32_t pool_file_room_locked(const struct pool_shared *); /* blocks that the file has free now */
+bool pool_far_room_locked(struct pool_shared *);            /* has a far place a free block? */
 /* For repair: no block is in use; that one is not free (used: and is counted); none free is at the end. */
 void pool_blocks_reset(struct pool_shared *);
 void pool_block_mark(struct pool_shared *, uint32_t block, bool used);
@@ -382,6 +395,8 @@ static inline uint32_t pool_seg_bytes(const struct segment *g)
 	return (uint32_t)up(g->s_used, PAGE);
 }
 int pool_injected(struct pool *, enum pool_inject);
+/* So many bytes are about to be read or written: sleeps as long as ps_rate demands. Without the lock. */
+void pool_pace(struct pool *, uint32_t bytes);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
 bool pool_file_limited(
@@ -405,6 +420,9 @@ int pool_far_io(
 /* Begins to write a far block. 0 and *ticket; -EAGAIN: not now; -EIO. */
 int pool_far_begin(
     struct pool *, uint32_t block, const void *mem, uint32_t bytes, uint32_t *ticket);
+/* Begins to read bytes at offset at of the blocks; ends it. As above. */
+int pool_far_read_begin(struct pool *, uint64_t at, uint32_t bytes, uint32_t *ticket);
+int pool_far_read_end(struct pool *, uint32_t block, uint32_t ticket, void *mem, uint32_t bytes);
 bool pool_far_ready(
     struct pool *, uint32_t block, uint32_t ticket);              /* would pool_far_end not wait? */
 int pool_far_end(struct pool *, uint32_t block, uint32_t ticket); /* 0, -EIO, -ENOSPC */

@@ -44,20 +44,23 @@ bool pool_index_free(struct pool_shared *s, const struct index *x, uint32_t i)
 	return i >= x->x_next || (map_of(s, x)[i / 64] >> i % 64 & 1) != 0;
 }
 
+bool pool_index_any(struct pool_shared *s, struct index *x)
+{
+	while (x->x_low * 4096ull < x->x_next && sum_of(s, x)[x->x_low] == 0)
+		x->x_low++;
+	return x->x_low * 4096ull < x->x_next;
+}
+
 uint32_t pool_index_take(struct pool_shared *s, struct index *x)
 {
-	for (; x->x_low * 4096ull < x->x_next; x->x_low++) {
-		uint64_t words = sum_of(s, x)[x->x_low];
+	if (!pool_index_any(s, x))
+		return x->x_next < x->x_max ? x->x_next++ : NONE;
 
-		if (words == 0)
-			continue;
-		uint32_t w = x->x_low * 64 + (uint32_t)__builtin_ctzll(words);
-		uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(map_of(s, x)[w]);
+	uint32_t w = x->x_low * 64 + (uint32_t)__builtin_ctzll(sum_of(s, x)[x->x_low]);
+	uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(map_of(s, x)[w]);
 
-		bit_clear(s, x, i);
-		return i;
-	}
-	return x->x_next < x->x_max ? x->x_next++ : NONE;
+	bit_clear(s, x, i);
+	return i;
 }
 
 void pool_index_trim(struct pool_shared *s, struct index *x)

@@ -115,6 +115,11 @@ struct table {
 
 static struct table table_of(const struct pool_shared *s, unsigned t)
 {
+	if (t >= TABLE_FARMAP && t <= TABLE_FARMAP_LAST) {
+		const struct index *x = &s->ps_farx[t - TABLE_FARMAP];
+
+		return (struct table){ x->x_map, pool_index_map_bytes(x->x_next) };
+	}
 	switch (t) {
 	case TABLE_OBJMAP:
 		return (struct table){ s->ps_objx.x_map, pool_index_map_bytes(s->ps_objx.x_next) };
@@ -134,8 +139,6 @@ static struct table table_of(const struct pool_shared *s, unsigned t)
 	case TABLE_BLOCKMAP:
 		return (
 		    struct table){ s->ps_blockx.x_map, pool_index_map_bytes(s->ps_blockx.x_next) };
-	case TABLE_FARMAP:
-		return (struct table){ s->ps_farx.x_map, pool_index_map_bytes(s->ps_farx.x_next) };
 	case TABLE_MEMBERS:
 		return (struct table){ s->ps_members,
 			(uint64_t)s->ps_membertop * sizeof(struct member) };

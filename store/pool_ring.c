@@ -141,7 +141,7 @@ void pool_alone(struct pool *p)
 		return;
 	}
 	p->p_ring = r;
-	if (r->aio != 0)
+	if (r->aio != 0 || p->p_shared->ps_nfar > 0)
 		(void)pool_aio_open(p); /* without it loads wait where they are */
 }
 
@@ -229,6 +229,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	bool far = pool_far_of(s, block) != NULL;
 	r->inflight++; /* others may collect it as soon as it is on its way */
 	pool_unlock(s);
+	pool_pace(p, bytes);
 	if (pool_injected(p, POOL_INJECT_SUBMIT))
 		rc = -EAGAIN;
 	else

@@ -55,7 +55,7 @@ static int open_unnamed(const char *path, int isdir, int flags)
 	return fd;
 }
 
-int swapfile_open(const char *path, uint64_t size, const char **why)
+int swapfile_open(const char *path, uint64_t size, bool force, const char **why)
 {
 	struct statvfs vfs;
 	struct statfs fs;
@@ -75,9 +75,10 @@ int swapfile_open(const char *path, uint64_t size, const char **why)
 	if (fd < 0)
 		return refuse_file(
 		    why, path, errno == ENOENT ? "there is no such directory" : strerror(errno));
-	if (is_memory(fstatfs(fd, &fs), &fs)) {
+	if (!force && is_memory(fstatfs(fd, &fs), &fs)) {
 		(void)close(fd);
-		return refuse_file(why, path, "this is a tmpfs, whose files are memory themselves");
+		return refuse_file(why, path,
+		    "this is a tmpfs, whose files are memory themselves (--force takes it all the same)");
 	}
 	if (fstatvfs(fd, &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < size) {
 		char what[64];

@@ -7,6 +7,7 @@
  * Ends with 0 and "ok: N requests, N errors"; or 1 and what was wrong. An error that the engine answers is counted, and the
  * unit's contents are unknown from then on; wrong bytes are never in order.
  */
+#include "far/start.h"
 #include "store/far_ring.h"
 
 #include <errno.h>
@@ -103,7 +104,7 @@ static pid_t start_server(const char *program, const char *url, int ring_fd, cha
 	int url_pipe[2], n = 7;
 	pid_t pid;
 
-	if (pipe(url_pipe) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, life) != 0 ||
+	if (pipe(url_pipe) != 0 || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, life) != 0 ||
 	    write(url_pipe[1], url, strlen(url)) != (ssize_t)strlen(url))
 		return -1;
 	(void)close(url_pipe[1]);
@@ -160,6 +161,7 @@ int main(int argc, char **argv)
 	unsigned clients = 2;
 	int pause = 0, i, fd, st, rc;
 	struct totals *all, sum = { 0 };
+	struct far_told told = { 0 };
 	pid_t server;
 
 	for (i = 3; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -182,12 +184,8 @@ int main(int argc, char **argv)
 		return 2;
 	far_ring_format(ring);
 	server = start_server(argv[1], argv[2], fd, argv + i + 1, argc - i - 1);
-	while (__atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING &&
-	    waitpid(server, &st, WNOHANG) == 0)
-		(void)usleep(2000);
-	if (__atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_ENDED ||
-	    __atomic_load_n(&ring->fr_server, __ATOMIC_ACQUIRE) == FAR_STARTING) {
-		printf("no server: %s\n", ring->fr_why);
+	if (recv(life[0], &told, sizeof told, 0) != (ssize_t)sizeof told || told.state != FAR_UP) {
+		printf("no server: %s\n", told.why);
 		return 3;
 	}
 	rc = run_clients(clients, ops, seed, pause, all);

@@ -21,7 +21,7 @@ while IFS='|' read -r _ row tier what where shown _; do
 		file=${t%%:*} name=${t#*:}
 		grep -Eq "^((static )?(void|bool|int|enum [a-z_]+)|def) $name\(" "$file" 2>/dev/null ||
 			{ echo "$row: $file has no $name"; bad=1; }
-		[ "$(grep -c "\b$name\b" "$file")" -ge 2 ] || { echo "$row: $file never runs $name"; bad=1; }
+		[ "$(grep -c "\b$name\b" "$file")" -ge 2 ] || grep -B1 "^def $name(" "$file" | grep -q '^@needs(' || { echo "$row: $file never runs $name"; bad=1; }
 	done
 done < docs/features.md
 [ $rows -ge 90 ] || { echo "only $rows rows were read"; bad=1; }

@@ -111,7 +111,7 @@ static void start(uint64_t mem, uint64_t file)
 	r = (struct rig){ .size = pool_shared_size(&c), .fd = -1 };
 	r.mem = shared(r.size);
 	if (file != 0)
-		r.fd = swapfile_open(NULL, file, &why);
+		r.fd = swapfile_open(NULL, file, false, &why);
 	orders = shared(sizeof *orders);
 	units = shared(FAR_BYTES);
 	assert_int_equal(pool_format(r.mem, &c), 0);

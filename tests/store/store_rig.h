@@ -137,7 +137,7 @@ static inline void setup_sharing(struct rig *r, uint64_t mem, uint64_t mem_floor
 	r->size = pool_shared_size(&c);
 	r->mem = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(r->mem, MAP_FAILED);
-	r->fd = file != 0 ? swapfile_open(NULL, file, &why) : -1;
+	r->fd = file != 0 ? swapfile_open(NULL, file, false, &why) : -1;
 	if (file != 0 && r->fd < 0)
 		fail_msg("%s", why);
 	assert_int_equal(pool_format(r->mem, &c), 0);

@@ -316,7 +316,7 @@ static void test_reserve(void **state)
 	struct stat st;
 
 	(void)state;
-	int fd = swapfile_open(NULL, 8 * MiB, &why);
+	int fd = swapfile_open(NULL, 8 * MiB, false, &why);
 	assert_true(fd >= 0);
 	assert_int_equal(swapfile_reserve(fd, 8 * MiB, &why), 0);
 	assert_int_equal(fstat(fd, &st), 0);

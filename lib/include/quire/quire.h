@@ -56,6 +56,21 @@ struct quire_store {
 	uint64_t slots;
 };
 
+/*
+ * A place for pages that fit neither into memory nor into the pool. where: a directory or a new file of this machine, NULL: $TMPDIR or
+ * /var/tmp; or the URL of a server: redis://[user[:password]@]host:port[/db], rediss://, redis+cluster://host:port,...,
+ * nbd://host:port/export, nbds://, nbd+unix:///export?socket=PATH. bytes: its size; of a server 0: as much as it has (Redis: it must
+ * be given).
+ */
+struct quire_place {
+	const char *where;
+	uint64_t bytes;
+};
+#define QUIRE_PLACES 4u
+#define QUIRE_ENCRYPT_FAR 0u /* what leaves this machine is encrypted */
+#define QUIRE_ENCRYPT_ALL 1u /* the file of this machine, too */
+#define QUIRE_ENCRYPT_NONE 2u
+
 struct quire_config {
 	size_t size; /* sizeof(struct quire_config) */
 	uint64_t
@@ -76,9 +91,34 @@ struct quire_config {
 	    window; /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
 	/* Which page goes when memory is full, and what is read ahead, by name (quire-lab list); NULL: the defaults. EINVAL: no such. */
 	const char *policy, *prefetch;
+	/*
+	 * Instead of swap and swap_path: several places, at most QUIRE_PLACES, of them one of this machine. They are tiers: pages go
+	 * to the file first, and to the servers in that order when it is full. All strings are copied or used in quire_open alone.
+	 * A place that is a server, or is encrypted, is served by a process, quire-far (a child of none of yours), which
+	 * quire_close ends.
+	 */
+	const struct quire_place *places;
+	uint32_t nplaces;
+	uint32_t encrypt; /* QUIRE_ENCRYPT_* */
+	uint32_t
+	    far_timeout_ms; /* a lost server is waited for so long, then its pages are lost (SIGBUS); 0: 30 s */
+	uint32_t far_replicas; /* Redis: a write counts when so many replicas have it */
+	const char *
+	    far_ca; /* TLS: the certificates to trust; NULL: the system's. NBD: a folder with ca-cert.pem */
+	const char *far_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
+	/* The password of URLs that have none. NULL: the first line of the file; that NULL, too: QUIRE_SWAP_PASSWORD's value. */
+	const char *swap_password, *swap_password_file;
+	uint64_t
+	    swap_keep_free; /* bytes of its file system that the file of this machine leaves to others */
+	uint64_t swap_rate;  /* bytes a second read and written, all places together; 0: no limit */
+	uint32_t swap_force; /* not 0: the file may lie on a tmpfs */
+	const char *
+	    far_program; /* quire-far; NULL: beside the program, in ../libexec/quire, or where it was installed */
+	char *why; /* if quire_open fails for a place, one line goes here. NULL: none */
+	size_t why_size;
 };
 
-/* EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
+/* ENOTCONN: a place that is a server cannot be used. EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
 int quire_open(const struct quire_config *, struct quire **);
 /* Unmaps everything (shared file pages are written first) and frees the system. Nobody may be using it or its memory. */
 int quire_close(struct quire *);
@@ -131,6 +171,10 @@ struct quire_stats {
 	uint64_t swap_read, swap_written; /* bytes of the file, since quire_open */
 	/* now, in bytes: resident (RSS), but a page that several mappings have resident counts once, not once for each (PSS) */
 	uint64_t proportional;
+	uint64_t far_used;    /* bytes of places served by quire-far, now */
+	uint64_t far_moved;   /* bytes written to and read from them, since quire_open */
+	uint64_t far_sunk;    /* bytes that went from the file to them for lack of room there */
+	uint64_t far_away_ms; /* now: a server is waited for since so long; 0: none is */
 };
 /* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
 int quire_stat(struct quire *, struct quire_stats *, size_t size);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * far_lib QUIRE-FAR [--encrypt WHAT] [--password-file FILE] [--timeout MS] [--rate BYTES] [--pause] PLACE[,BYTES]...: memory of
+ * libquire over places, beside what it must hold. Threads write and read pages that do not compress, in no order.
+ *
+ * --pause: half-way prints "half", and goes on when it reads a line. Ends with 0 and "ok: …"; 1 and what was wrong; 3 and "no:
+ * REASON" if the system cannot be opened.
+ */
+#include <quire/quire.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGES 6000u
+#define THREADS 2u
+#define ROUNDS 12000u
+#define WORDS (4096u / 8u)
+
+static uint64_t *memory;
+static uint32_t version[PAGES]; /* each page belongs to one thread */
+static unsigned wrong;          /* atomic */
+
+static uint64_t word_of(uint32_t page, uint32_t v, uint32_t i)
+{
+	uint64_t x = ((uint64_t)page << 40 ^ (uint64_t)v << 16 ^ i) * 0x9e3779b97f4a7c15u;
+
+	return (x ^ x >> 29) * 0xbf58476d1ce4e5b9u;
+}
+
+static void write_page(uint32_t page)
+{
+	uint32_t v = ++version[page];
+
+	for (uint32_t i = 0; i < WORDS; i++)
+		memory[(size_t)page * WORDS + i] = word_of(page, v, i);
+}
+
+static void read_page(uint32_t page)
+{
+	for (uint32_t i = 0; i < WORDS; i++)
+		if (memory[(size_t)page * WORDS + i] !=
+		    (version[page] == 0 ? 0 : word_of(page, version[page], i))) {
+			(void)__atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
+			return;
+		}
+}
+
+static void *work(void *arg)
+{
+	uint32_t me = (uint32_t)(uintptr_t)arg;
+	uint64_t rnd = me + 1;
+
+	for (uint32_t k = 0; k < ROUNDS; k++) {
+		uint32_t page;
+
+		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+		page = (uint32_t)(rnd >> 33) % (PAGES / THREADS) * THREADS + me;
+		if ((rnd >> 32) % 3 == 0)
+			write_page(page);
+		else
+			read_page(page);
+	}
+	return NULL;
+}
+
+static void run_threads(void)
+{
+	pthread_t t[THREADS];
+
+	for (uintptr_t i = 0; i < THREADS; i++)
+		if (pthread_create(&t[i], NULL, work, (void *)i) != 0)
+			abort();
+	for (unsigned i = 0; i < THREADS; i++)
+		(void)pthread_join(t[i], NULL);
+}
+
+static void tell_broken(void *arg, const char *text)
+{
+	(void)arg;
+	printf("broken: %s\n", text);
+}
+
+static int use(struct quire *q, int pause)
+{
+	struct quire_stats st;
+	unsigned broken;
+	char c;
+
+	memory = quire_map(q, NULL, (size_t)PAGES * 4096, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED) {
+		printf("no memory: %s\n", strerror(errno));
+		return 1;
+	}
+	for (uint32_t i = 0; i < PAGES; i++)
+		write_page(i);
+	run_threads();
+	if (pause) {
+		printf("half\n");
+		(void)fflush(stdout);
+		(void)!read(0, &c, 1);
+	}
+	run_threads();
+	for (uint32_t i = 0; i < PAGES; i++)
+		read_page(i);
+	broken = quire_check(q, tell_broken, NULL);
+	if (quire_stat(q, &st, sizeof st) != 0 || wrong != 0 || broken != 0) {
+		printf("%u pages wrong, %u invariants broken\n", wrong, broken);
+		return 1;
+	}
+	printf("ok: far_used %llu far_moved %llu far_sunk %llu swap_used %llu io_errors %llu\n",
+	    (unsigned long long)st.far_used, (unsigned long long)st.far_moved,
+	    (unsigned long long)st.far_sunk, (unsigned long long)st.swap_used,
+	    (unsigned long long)st.io_errors);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct quire_place places[QUIRE_PLACES];
+	char why[256] = "";
+	struct quire_config c = { .size = sizeof c,
+		.memory = 6u << 20,
+		.pool = 1u << 20,
+		.places = places,
+		.why = why,
+		.why_size = sizeof why };
+	struct quire *q;
+	int pause = 0, rc;
+
+	if (argc < 3)
+		return 2;
+	c.far_program = argv[1];
+	for (int i = 2; i < argc; i++) {
+		if (strcmp(argv[i], "--pause") == 0) {
+			pause = 1;
+		} else if (strcmp(argv[i], "--encrypt") == 0) {
+			c.encrypt = (uint32_t)atoi(argv[++i]);
+		} else if (strcmp(argv[i], "--password-file") == 0) {
+			c.swap_password_file = argv[++i];
+		} else if (strcmp(argv[i], "--timeout") == 0) {
+			c.far_timeout_ms = (uint32_t)atoi(argv[++i]);
+		} else if (strcmp(argv[i], "--rate") == 0) {
+			c.swap_rate = strtoull(argv[++i], NULL, 10);
+		} else if (c.nplaces < QUIRE_PLACES) {
+			char *comma = strrchr(argv[i], ',');
+
+			places[c.nplaces++] = (struct quire_place){ argv[i],
+				comma != NULL ? strtoull(comma + 1, NULL, 10) : 0 };
+			if (comma != NULL)
+				*comma = '\0';
+		}
+	}
+	if (quire_open(&c, &q) != 0) {
+		printf("no: %s (%s)\n", why, strerror(errno));
+		return 3;
+	}
+	rc = use(q, pause);
+	(void)quire_close(q);
+	return rc;
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""far_lib_test.py QUIRE-FAR FAR-LIB [name…]: memory of libquire over real servers, byte by byte.
+
+Ends with "N passed, N failed, N skipped"."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_servers import Cluster, Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
+
+FAR, LIB = sys.argv[1:3]
+SIZE = ",%d" % (64 << 20)
+
+
+def start(*words, env=None):
+    return subprocess.Popen([LIB, FAR, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def right(*words, env=None):
+    """Runs it, and answers what it counted."""
+    p = start(*words, env=env)
+    out, err = p.communicate(timeout=250)
+    assert p.returncode == 0, "status %d: %s%s" % (p.returncode, out, err)
+    count = {k: int(v) for k, v in re.findall(r"(\w+) (\d+)", out)}
+    assert count["io_errors"] == 0, out
+    return count
+
+
+def refused(*words):
+    p = start(*words)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 3, "status %d: %s%s" % (p.returncode, out, err)
+    return out
+
+
+@needs("redis-server", "redis-cli")
+def redis_is_swap():
+    with Redis() as r:
+        assert right("redis://127.0.0.1:%d" % r.port + SIZE)["far_moved"] > 10 << 20
+        assert r.keys() == 0, "keys are left"
+
+
+@needs("redis-server", "redis-cli")
+def the_password_comes_from_a_file_or_the_environment():
+    with Redis(password="se/cret") as r, tempfile.NamedTemporaryFile("w") as f:
+        url = "redis://127.0.0.1:%d" % r.port + SIZE
+        f.write("se/cret\n")
+        f.flush()
+        right("--password-file", f.name, url)
+        right(url, env=dict(os.environ, QUIRE_SWAP_PASSWORD="se/cret"))
+        assert "NOAUTH" in refused(url)
+        assert "WRONGPASS" in refused("--password-file", "/etc/hostname", url)
+
+
+@needs("nbdkit")
+def nbd_is_swap():
+    with Nbdkit("memory", "64M") as n:
+        assert right(n.url())["far_moved"] > 10 << 20
+
+
+@needs("redis-server", "redis-cli")
+def a_cluster_is_swap_and_a_killed_master_loses_nothing():
+    with Cluster() as c:
+        p = start("--pause", "--timeout", "20000", c.url() + SIZE)
+        while p.stdout.readline() != "half\n":
+            assert p.poll() is None
+        # Without writes that are on their way to a replica: those of the last moment would be lost.
+        assert wait_until(lambda: all(in_step(n) for n in c.roles("master")))
+        c.roles("master")[0].kill()
+        out, err = p.communicate("\n", timeout=250)
+        assert p.returncode == 0, out + err
+        assert wait_until(lambda: c.keys() == 0), "keys are left"
+
+
+def in_step(master):
+    info = master.cli("info", "replication")
+    sent = re.search(r"master_repl_offset:(\d+)", info).group(1)
+    return all(offset == sent for offset in re.findall(r"slave\d+:.*offset=(\d+)", info))
+
+
+@needs("redis-server", "redis-cli", "nbdkit")
+def places_are_tiers():
+    with Redis() as r, Nbdkit("memory", "64M") as n:
+        count = right("/var/tmp,%d" % (4 << 20), "redis://127.0.0.1:%d,%d" % (r.port, 8 << 20), n.url())
+        assert count["swap_used"] > 0 and count["far_used"] > 8 << 20, count
+        assert r.keys() == 0
+
+
+@needs()
+def an_encrypted_file_is_swap():
+    assert right("--encrypt", "1", "/var/tmp" + SIZE)["far_moved"] > 10 << 20
+
+
+@needs("nbdkit")
+def a_server_that_comes_back_in_time_is_waited_for():
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            p = start("--pause", n.url())
+            while p.stdout.readline() != "half\n":
+                assert p.poll() is None
+            n.kill()
+            p.stdin.write("\n")
+            p.stdin.flush()
+            assert "is away" in p.stderr.readline()
+            n.start()
+            out, err = p.communicate(timeout=250)
+            assert p.returncode == 0 and "is back" in err, out + err
+
+
+@needs("redis-server", "redis-cli")
+def a_lost_page_is_sigbus():
+    with Redis() as r:
+        p = start("--pause", "redis://127.0.0.1:%d" % r.port + SIZE)
+        while p.stdout.readline() != "half\n":
+            assert p.poll() is None
+        r.cli("flushall")
+        p.communicate("\n", timeout=250)
+        assert p.returncode == -signal.SIGBUS, p.returncode
+
+
+@needs("redis-server", "redis-cli")
+def a_killed_quire_far_is_sigbus_and_no_hang():
+    with Redis() as r:
+        p = start("--pause", "redis://127.0.0.1:%d" % r.port + SIZE, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
+        while p.stdout.readline() != "half\n":
+            assert p.poll() is None
+        for pid in far_of(r.port):
+            os.kill(pid, signal.SIGKILL)
+        p.communicate("\n", timeout=60)
+        assert p.returncode == -signal.SIGBUS, p.returncode
+
+
+@needs("redis-server", "redis-cli")
+def a_killed_program_leaves_no_key_and_no_process():
+    with Redis() as r:
+        for moment in range(4):
+            p = start("redis://127.0.0.1:%d" % r.port + SIZE, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
+            time.sleep(0.1 * moment)  # wherever it is by then
+            p.kill()
+            p.communicate()
+            assert wait_until(lambda: r.keys() == 0 and not far_of(r.port), 20), "something is left after moment %d" % moment
+
+
+def far_of(port):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
+                if f.read() == "quire-far\n" and b"QUIRE_FAR_TEST=%d" % port in g.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+@needs()
+def mistakes_are_named():
+    for word, places in (("Connection refused", ["--timeout", "300", "redis://127.0.0.1:1" + SIZE]), ("known are", ["gopher://x" + SIZE]),
+                         ("two places", ["/var/tmp" + SIZE] * 2),
+                         ("needs a size", ["/var/tmp"])):
+        out = refused(*places)
+        assert word in out, "%s: %s" % (places, out)
+
+
+sys.exit(run_tests(sys.argv[3:]))
