@@ -60,7 +60,6 @@ pfn_t hat_user_root(struct hat *hat)
 }
 struct mach *hat_mach(struct hat *hat) { return hat->h_shared->hs_mach; }
 unsigned hat_serial(struct hat *hat) { return hat->h_serial; }
-struct as *hat_as(struct hat *hat) { return hat->h_as; }
 
 /* ---- operations: lock, flushes, what falls out ---- */
 static void op_enter(struct op *op, struct vm *vm)
@@ -977,9 +976,7 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 /* What becomes of the translations of a range; large ones across its ends are split first. */
 struct change {
 	bool c_unlock;    /* locks go, rights stay */
-	bool c_keep;      /* start from the rights that are there */
-	unsigned c_attr;  /* ... or from these */
-	unsigned c_clear; /* without these */
+	unsigned c_clear; /* rights that go */
 };
 
 static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct change c)
@@ -998,8 +995,7 @@ static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct chang
 		if (c.c_unlock)
 			(void)entry_change(f, m.m_entry, f->f_locked, 0);
 		else
-			set_attr(&op, hat, &m,
-			    ((c.c_keep ? attr : c.c_attr) & ~c.c_clear) | (attr & HAT_CACHING));
+			set_attr(&op, hat, &m, attr & ~c.c_clear);
 	}
 	op_exit(&op);
 }
@@ -1008,13 +1004,9 @@ void hat_unlock(struct hat *hat, vaddr_t va, uint64_t len)
 {
 	change_range(hat, va, len, (struct change){ .c_unlock = true });
 }
-void hat_chgattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
-{
-	change_range(hat, va, len, (struct change){ .c_attr = attr });
-}
 void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change_range(hat, va, len, (struct change){ .c_keep = true, .c_clear = attr });
+	change_range(hat, va, len, (struct change){ .c_clear = attr & ~HAT_CACHING });
 }
 
 /* Gathers an entry's bits and clears some; what was cleared is flushed, so that it shows when it is set again. */

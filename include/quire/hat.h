@@ -42,7 +42,7 @@
 
 /*
  * Attributes beside PROT_*, of device frames: how the CPU caches accesses. Neither: as memory. UNCACHED: each access goes to
- * the device, in order; COMBINE: writes may be gathered (frame buffers). hat_chgattr and hat_clrattr leave them alone. All
+ * the device, in order; COMBINE: writes may be gathered (frame buffers). hat_clrattr leaves them alone. All
  * translations of a frame have to agree: their owner (segdev) sees to it.
  */
 #define HAT_UNCACHED 0x10u
@@ -98,9 +98,8 @@ enum vm_err hat_devload(
 /* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
 void hat_unload(struct hat *, vaddr_t va, uint64_t len, unsigned flags);
 void hat_unlock(struct hat *, vaddr_t va, uint64_t len);
-/* Replace attributes of what is loaded; never loads. Raising rights is allowed; lowering is flushed on return. */
-void hat_chgattr(struct hat *, vaddr_t va, uint64_t len, unsigned attr);
-/* Remove attributes (e.g. PROT_W before a fork shares the pages). */
+/* Remove attributes (e.g. PROT_W before a fork shares the pages); flushed on return. hat_memload raises rights. A
+ * machine that cannot forbid reading alone (machine/linux) leaves what is loaded readable: hat_unload takes all rights. */
 void hat_clrattr(struct hat *, vaddr_t va, uint64_t len, unsigned attr);
 /* Gather P_REF/P_MOD of a range into the pages; clear them in hardware if clear. */
 void hat_sync(struct hat *, vaddr_t va, uint64_t len, bool clear);
@@ -138,7 +137,6 @@ unsigned hat_page_getshare(struct page *); /* number of translations */
 void hat_foreach(struct hat *,
     void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
 void hat_page_foreach(struct page *, void (*cb)(void *arg, struct hat *hat, vaddr_t va), void *arg);
-struct as *hat_as(struct hat *);
 /* The HAT's own invariants and those of what the hardware caches of the space; returns violations. Quiescent only. */
 unsigned hat_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 #endif

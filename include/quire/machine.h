@@ -102,12 +102,12 @@ void mach_cv_wait(
     struct mach_cv *, struct mach_mutex *); /* drops and retakes the mutex; may wake spuriously */
 bool mach_cv_timedwait(
     struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: time is over */
-void mach_cv_signal(struct mach_cv *);
 void mach_cv_broadcast(struct mach_cv *);
 
 /* ---- CPUs, threads, time ---- */
-unsigned mach_cpu_id(void);  /* a hint for per-CPU caches: the caller may move at any moment */
-uint64_t mach_time_ns(void); /* monotonic */
+unsigned mach_cpu_id(void); /* a hint for per-CPU caches: the caller may move at any moment */
+uint64_t mach_time_ns(
+    void); /* monotonic. The core asks no clock: programs on the machine and the conformance suite do */
 struct mach_thread;
 struct mach_thread *mach_thread_create(
     struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */

@@ -272,12 +272,4 @@ bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mx, uint64_t ns)
 	return cv_wait(cv, mx, ns > ~0ull - now ? ~0ull : now + ns);
 }
 
-void mach_cv_signal(struct mach_cv *cv)
-{
-	bool irq = spin_lock(&sched_lock);
-
-	wake_one(&cv_of(cv)->cv_wait);
-	spin_unlock(&sched_lock, irq);
-}
-
 void mach_cv_broadcast(struct mach_cv *cv) { wake(&cv_of(cv)->cv_wait); }

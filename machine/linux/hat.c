@@ -91,7 +91,7 @@ struct hat {
 
 static void enter(struct hat *h) { mach_mutex_enter(&h->h_mach->m_hatlock); }
 static void leave(struct hat *h) { mach_mutex_exit(&h->h_mach->m_hatlock); }
-struct as *hat_as(struct hat *h) { return h->h_as; }
+struct as *linux_hat_space(struct hat *h) { return h->h_as; }
 
 /* ---- the table ---- */
 static void *table_alloc(struct hat *h, uint64_t bytes)
@@ -585,47 +585,30 @@ void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
 }
 
 /* ---- attributes ---- */
-/* New rights = (old & keep) | set. One call of the kernel for each run of pages whose writability changes alike. */
-static void change_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned keep, unsigned set)
+/* One call of the kernel for each run of pages that could be written. */
+void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 {
-	vaddr_t from = 0, to = 0;
-	bool protect = false;
+	vaddr_t end = clamp_end(va, len), from = 0, to = 0;
 	uint32_t *e;
 
 	enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
 		struct page *pp = page_at(h, e);
-		unsigned old = (unsigned)(pp->p_hat[1] & ATTRS), now = (old & keep) | set;
+		bool writable = (pp->p_hat[1] & attr & PROT_W) != 0;
 
-		if ((pp->p_hat[1] & WRITABLE) == 0 && (now & PROT_W) != 0)
-			pp->p_hat[1] |= watch(h, pp, va);
-		pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | now;
-		if ((old & PROT_W) == (now & PROT_W))
+		pp->p_hat[1] &= ~(uint64_t)(attr & ATTRS);
+		if (!writable)
 			continue;
-		if (to != va || protect != ((now & PROT_W) == 0)) {
+		if (to != va) {
 			if (to > from)
-				(void)uffd_protect(h->h_mach, from, to - from, protect);
+				(void)uffd_protect(h->h_mach, from, to - from, true);
 			from = va;
-			protect = (now & PROT_W) == 0;
 		}
 		to = va + VM_PAGESIZE;
 	}
 	if (to > from)
-		(void)uffd_protect(h->h_mach, from, to - from, protect);
+		(void)uffd_protect(h->h_mach, from, to - from, true);
 	leave(h);
-}
-
-void hat_chgattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
-{
-	if ((attr & ATTRS) == 0) /* no right at all: the next access faults */
-		hat_unload(h, va, len, HAT_UNLOAD);
-	else
-		change_range(h, va, clamp_end(va, len), 0, attr & ATTRS);
-}
-
-void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
-{
-	change_range(h, va, clamp_end(va, len), ~attr & ATTRS, 0);
 }
 
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear)

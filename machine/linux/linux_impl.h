@@ -157,5 +157,6 @@ struct sum sum_page(const struct mach *, const void *page);
  * ever wrote to: what was read there, the page of zeroes, is missing in the child, and the empty frame reads as zeroes, too.
  */
 void linux_hat_missing(struct hat *, uint64_t base, uint64_t end);
+struct as *linux_hat_space(struct hat *);
 int linux_hat_reprotect(struct hat *); /* after fork: write protection is not inherited */
 #endif

@@ -510,11 +510,11 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	addr = vm_page_trunc(addr);
 	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
 	if (hat != NULL)
-		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, type, rw);
+		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
 	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
 	if (e == VM_NOMEM && m->m_cfg.pinned != NULL && m->m_pinned - pinned >= m->m_nloaded / 2) {
 		m->m_cfg.pinned(m->m_cfg.arg);
-		e = as_fault(hat_as(hat), addr, VM_PAGESIZE, type, rw);
+		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
 	}
 	switch (e) {
 	case VM_OK:

@@ -609,20 +609,6 @@ static void wake_fiber(struct mach_thread *f)
 	f->f_wait = f->f_mutex;
 }
 
-void mach_cv_signal(struct mach_cv *cv)
-{
-	struct mach *m = cv_of(cv)->cv_mach;
-	struct mach_thread *chosen = NULL;
-	uint64_t n = 0;
-
-	for (struct mach_thread *f = m->m_fibers; f != NULL; f = f->f_next)
-		if (f->f_state == F_CV && f->f_wait == cv && (++n == 1 || sim_random(m) % n == 0))
-			chosen = f;
-	if (chosen != NULL)
-		wake_fiber(chosen);
-	sim_sched_point(m);
-}
-
 void mach_cv_broadcast(struct mach_cv *cv)
 {
 	struct mach *m = cv_of(cv)->cv_mach;

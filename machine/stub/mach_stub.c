@@ -282,8 +282,6 @@ bool mach_cv_timedwait(struct mach_cv *cv, struct mach_mutex *mu, uint64_t ns)
 	return e == 0;
 }
 
-void mach_cv_signal(struct mach_cv *cv) { pthread_cond_signal(stub_cond(cv)); }
-
 void mach_cv_broadcast(struct mach_cv *cv) { pthread_cond_broadcast(stub_cond(cv)); }
 
 /* ---- CPUs, time ---- */

@@ -288,7 +288,7 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 	return e;
 }
 
-static void change_words(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep, uint64_t set)
+static void clear_bits(struct hat *h, vaddr_t va, uint64_t len, uint64_t bits)
 {
 	for (vaddr_t at = va; at < va + len; at += VM_PAGESIZE) {
 		struct mach_mutex *held;
@@ -296,22 +296,15 @@ static void change_words(struct hat *h, vaddr_t va, uint64_t len, uint64_t keep,
 
 		if (w == 0)
 			continue;
-		word_set(word_of(h, at), (w & keep) | set);
+		word_set(word_of(h, at), w & ~bits);
 		mach_mutex_exit(held);
 	}
 }
 
-void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
-{
-	change_words(h, va, len, ~(uint64_t)LOCKED, 0);
-}
-void hat_chgattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
-{
-	change_words(h, va, len, ~(uint64_t)ATTRS, attr & ATTRS);
-}
+void hat_unlock(struct hat *h, vaddr_t va, uint64_t len) { clear_bits(h, va, len, LOCKED); }
 void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 {
-	change_words(h, va, len, ~(uint64_t)attr, 0);
+	clear_bits(h, va, len, attr);
 }
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear) {}
 
@@ -381,7 +374,6 @@ unsigned hat_page_getshare(struct page *pp)
 {
 	return __atomic_load_n(&pp->p_hat[0], __ATOMIC_ACQUIRE) != 0;
 }
-struct as *hat_as(struct hat *h) { return h->h_as; }
 
 void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, bool), void *arg)
 {

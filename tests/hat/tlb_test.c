@@ -142,7 +142,10 @@ static void test_shootdown(enum sim_format f)
 	CHECK(SINCE(&e, ss_tlb_hit) == 0);
 	/* rights that are only raised need no flush */
 	mark(&e);
-	hat_chgattr(hat, VA + vm_ptob(10), vm_ptob(10), PROT_R | PROT_W);
+	for (unsigned i = 10; i < 20; i++)
+		CHECK(hat_memload(hat, VA + vm_ptob(i),
+			  page_of(e.vm, hat_probe(hat, VA + vm_ptob(i), NULL)), PROT_R | PROT_W,
+			  HAT_LOAD) == VM_OK);
 	CHECK(SINCE(&e, ss_flush) == 0);
 	teardown(&e);
 }

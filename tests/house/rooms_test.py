@@ -3,6 +3,7 @@
 
 Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
 that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
+Each function of machine.h and hat.h is one that the core calls.
 """
 
 import os
@@ -12,6 +13,8 @@ import sys
 
 source, library = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 bad = []
+# The core asks no clock; the conformance suite and programs on the machine do.
+FOR_OTHERS = {"mach_time_ns"}
 
 
 def table(text, heading):
@@ -130,6 +133,19 @@ def check_calls(rows):
     return len(between)
 
 
+def check_seam():
+    """Each function that a port must have is one that the core calls. Returns how many there are."""
+    wanted = set(re.findall(r"\bU (\w+)$", subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout, re.M))
+    declared = set()
+    for header in ("machine.h", "hat.h"):
+        with open(os.path.join(source, "include/quire", header)) as f:
+            text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+        declared |= set(re.findall(r"^(?!static)[a-z][^;{}#]*?\b((?:mach|hat)_\w+)\([^;{}]*\);", text, re.M))
+    for name in sorted(declared - wanted - FOR_OTHERS):
+        bad.append("%s is asked of each port, but the core does not call it" % name)
+    return len(declared)
+
+
 def main():
     with open(os.path.join(source, "docs", "architecture.md")) as f:
         text = f.read()
@@ -137,14 +153,16 @@ def main():
     includes, calls = check_includes(folders, files), check_calls(rooms)
     check_rooms(rooms, files)
     check_drivers(files)
+    seam = check_seam()
     check_failures(files)
     for number, least, what in ((len(folders), 15, "folders"), (len(rooms), 8, "rooms"), (includes, 400, "includes"),
-                                (calls, 150, "calls between rooms")):
+                                (calls, 150, "calls between rooms"), (seam, 50, "functions of the seam")):
         if number < least:
             bad.append("only %d %s were read" % (number, what))
     for line in bad:
         print(line)
-    print("%d folders, %d include lines; %d rooms, %d calls between them" % (len(folders), includes, len(rooms), calls))
+    print("%d folders, %d include lines; %d rooms, %d calls between them; %d functions of a port" %
+          (len(folders), includes, len(rooms), calls, seam))
     return 1 if bad else 0
 
 

@@ -32,7 +32,7 @@ static enum as_cb on_event(void *arg, struct as *as, unsigned event, vaddr_t add
 	if (h->answer == AS_CB_SOON) {
 		mach_mutex_enter(&h->mx);
 		h->go = true;
-		mach_cv_signal(&h->cv);
+		mach_cv_broadcast(&h->cv);
 		mach_mutex_exit(&h->mx);
 	}
 	return h->answer;

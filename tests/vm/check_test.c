@@ -203,6 +203,7 @@ static void translations(void **state)
 {
 	struct scene *c = *state;
 	struct hat *hat = as_hat(c->as);
+	struct page *shared;
 
 	page_lock(c->s.vm, c->mapped, SE_EXCL);
 	assert_int_equal(hat_memload(hat, BASE + PG, c->mapped, RW, HAT_LOAD_LOCK), VM_OK);
@@ -213,7 +214,10 @@ static void translations(void **state)
 	assert_int_equal(as_dup(c->as, &c->child), VM_OK);
 	(void)page_at(c, c->as, BASE + PG);
 	assert_sound(&c->s);
-	hat_chgattr(hat, BASE + PG, PG, RW);
+	shared = page_at(c, c->as, BASE + PG);
+	page_lock(c->s.vm, shared, SE_SHARED);
+	assert_int_equal(hat_memload(hat, BASE + PG, shared, RW, HAT_LOAD), VM_OK);
+	page_unlock(c->s.vm, shared);
 	must_see(c, "lets a shared anon be written");
 	hat_unload(hat, BASE + PG, PG, HAT_UNLOAD);
 	/* a page of somebody else's at the address */
