@@ -110,7 +110,7 @@ static bool is_active(const struct asids *a, unsigned number)
 	return false;
 }
 
-/* A free number, or the next in turn that nobody runs with: there are more numbers than CPUs. */
+/* A free number, or the next in turn with which no CPU runs: there are more numbers than CPUs. */
 static unsigned steal_number(struct asids *a)
 {
 	for (unsigned i = 1; i < a->as_n; i++)

@@ -15,7 +15,8 @@ enum asid_flush {
 };
 
 struct asids {
-	bool as_steal; /* const: numbers are stolen one by one, not given out by generations */
+	bool
+	    as_steal; /* const: a number is taken from another space when none is free; otherwise all are given anew (a generation) */
 	unsigned as_n; /* numbers 1 .. n-1 are given out; 0: the TLBs have none */
 	unsigned as_ncpus, as_hint;
 	uint64_t as_generation;

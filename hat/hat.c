@@ -99,7 +99,7 @@ static void flush_one(
 	};
 }
 
-/* The next sharer from *s on who has some of [va, +len): the range under his address. NULL: none. */
+/* The next space from *s on that shares some of [va, +len): the range under that space's address. NULL: none. */
 static struct hat *next_sharer(
     const struct share **s, vaddr_t va, uint64_t len, vaddr_t *at, uint64_t *n)
 {
@@ -281,7 +281,7 @@ unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
 	return nrm;
 }
 
-/* An entry lets its frames be executed: with that right among the new ones. */
+/* An entry lets its frames be executed that did not before: instruction caches are told. */
 static void note_exec(const struct hat *hat, const struct map *m, unsigned fresh)
 {
 	if ((fresh & PROT_X) && !is_device(hat, m->m_word))
@@ -806,7 +806,7 @@ static enum need load_device(
 	return NEED_NOTHING;
 }
 
-/* As a device's frame: its list would be long, and nobody asks for it. */
+/* As a device's frame: its mapping list would be long, and no caller asks for it. */
 static enum vm_err load_unlisted(
     struct hat *hat, vaddr_t va, struct page *pp, unsigned attr, unsigned flags)
 {
@@ -1108,7 +1108,7 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 	return nrm;
 }
 
-/* The modification seen so far is in the page on return, so that who cleans it may clear P_MOD from then on. */
+/* On return the page has the modification seen so far, so a caller that cleans the page may clear P_MOD from then on. */
 void hat_page_clrwrt(struct page *pp)
 {
 	struct pv_cursor c = { 0 };

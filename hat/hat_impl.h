@@ -74,7 +74,7 @@ struct hat {
 	pfn_t h_uroot;                  /* const: the root of user mode; PFN_INVALID: h_root is */
 	struct sfmmu *h_sfmmu;          /* const: hashed blocks */
 	uint64_t h_count[HAT_LEVELS];   /* hs_lock: translations by size */
-	struct share *h_sharers;        /* hs_lock: who uses tables of this space */
+	struct share *h_sharers;        /* hs_lock: the spaces that use tables of this space */
 	struct share *h_borrowed;       /* hs_lock: what this space uses of others */
 };
 

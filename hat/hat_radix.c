@@ -14,13 +14,13 @@
  *
  * Sharing: an entry with f_locked, which pointers have no other use for, points to a table of another space. It is
  * followed by the hardware and by lookups, passed over by sweeps. A table that is shared so is pinned: the upper half
- * of p_hat[0] counts who points to it besides its own space. What is below it comes and goes as ever.
+ * of p_hat[0] counts the pointers to the table from other spaces than its own. What is below the table comes and goes as ever.
  *
  * Two roots (hs_split; known as KPTI, after Gruss and others, "KASLR is Dead: Long Live KASLR", 2017): while a program runs, the CPU
  * has a root loaded that leads to the program's pages and to the little that enters the kernel, so that what the CPU does
  * ahead of the check of rights finds no translation of the kernel's. Both roots point to the same tables below them:
  * only entries of the root are written twice (root_write), everything else is coherent by itself. In the kernel's root
- * the user half cannot be executed: who forgot to change roots does not get far.
+ * the user half cannot be executed: a return to the program that forgot to change roots faults at once.
  *
  * The kernel's own space: the entries of its root exist from its creation on, with a table each that is never taken out, so
  * that the roots of all spaces, which copy them, lead to what is loaded in it.

@@ -13,7 +13,7 @@
  * PQ_STANDBY, an eighth of all pages long: that is the spread between the two hands of a two-handed clock, and the second
  * segment of a segmented FIFO (Turner and Levy, SIGMETRICS 1981). Used there, it was referenced.
  *
- * Where only faults tell (POL_REFS_FAULTS), to ask a page that is in use costs a fault. Who was found in use is trusted: the
+ * Where only faults tell (POL_REFS_FAULTS), to ask a page that is in use costs a fault. A page that was found in use is trusted: the
  * hand takes it for referenced without asking, until chance has it doubt, one time in four. A page that the program uses
  * all the time then faults in every fifth round only; one that it has done with stays as much longer.
  *

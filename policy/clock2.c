@@ -41,7 +41,7 @@ static bool clock2_miss(void *state, uint64_t id, bool fresh) { return false; }
 
 static void clock2_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {
-	/* What nobody asked for yet waits where it is looked at first. */
+	/* A page that no access asked for yet (read ahead) waits where the hand looks first. */
 	base_insert(&((struct clock2 *)state)->c_base, pp, prefetched ? INACTIVE : ACTIVE);
 }
 

@@ -221,7 +221,7 @@ static inline unsigned vm_prot_for(enum seg_rw rw)
 	return rw == S_EXEC ? PROT_X : PROT_R;
 }
 
-/* A reference to what somebody else may be letting go just now: false if the last one is gone already. */
+/* Takes a reference to an object whose last reference may be dropped at the same time: false if it is gone already. */
 static inline bool vm_tryhold(uint32_t *refcnt)
 {
 	uint32_t n = __atomic_load_n(refcnt, __ATOMIC_ACQUIRE);
@@ -499,8 +499,8 @@ void seg_attach(struct as *, struct seg *); /* a_lock W */
 void seg_rekind(struct seg *);              /* a_lock W: it has other rights or flags now */
 void seg_detach(struct seg *);              /* a_lock W */
 void seg_unmap(struct seg *);               /* a_lock W: all of it, with the structure */
-void as_free_later(
-    struct as *); /* as as_free, with an a_lock held: by the next as_free or as_unmap of anybody */
+void as_free_later(struct as
+	*); /* as as_free, with an a_lock held: by the next as_free or as_unmap of any thread */
 bool as_range_free(struct as *, vaddr_t, uint64_t len); /* a_lock */
 bool as_sealed(struct as *, vaddr_t, uint64_t len);     /* a_lock: is any of it */
 enum vm_err as_map_locked(
@@ -518,7 +518,7 @@ enum vm_err as_move_locked(
 /* Counts and reserves; touched: as anon_reserve. VM_LIMIT, VM_NOSWAP */
 enum vm_err as_charge_resv(struct as *, uint64_t npages, bool touched);
 void as_forget_resv(struct as *,
-    uint64_t npages); /* counted no more; the reservation itself is somebody else's now */
+    uint64_t npages); /* counted no more; the reservation itself is another segment's now */
 void as_adopt_resv(struct as *, uint64_t npages); /* the other side of it */
 bool as_charge_wired(struct as *);                /* one page more; false: the limit */
 void as_uncharge_wired(struct as *);
@@ -527,7 +527,7 @@ void as_inherit_limits(struct as *child, const struct as *parent);
 void as_callbacks_init(struct as *);
 void as_callbacks_fini(struct as *);
 bool as_callbacks_run(
-    struct as *, vaddr_t, uint64_t len, unsigned event); /* somebody will let go soon */
+    struct as *, vaddr_t, uint64_t len, unsigned event); /* its holder releases it soon */
 bool as_callbacks_free(
     struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
 void as_callbacks_unlocked(struct as *);

@@ -50,7 +50,7 @@ bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no
  * Only for a map with one reference. */
 uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
 uint64_t anonmap_count(
-    struct anon_map *);                /* entries that have an anon; exact when nobody changes it */
+    struct anon_map *); /* entries that have an anon; exact while the map does not change */
 bool anonmap_alone(struct anon_map *); /* has it one reference */
 /* The map reserves npages more, for all its sharers, until its last reference goes. VM_NOSWAP. */
 enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);

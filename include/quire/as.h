@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Address spaces. Every addr is rounded down and every addr+len up to pages; a range that wraps or leaves the space's
- * bounds gives VM_NOMEM (VM_NOMAP for a fault). All functions may sleep. None may be called with a core lock held.
+ * Address spaces. addr is rounded down and addr+len up to pages, unless a function says otherwise. A range that is empty, wraps
+ * or leaves the space's bounds gives VM_NOMEM (VM_NOMAP for a fault). All functions may sleep. None may be called with a core
+ * lock held. Where a result is said to leave a part done, the part before the failure has changed and the rest has not.
  */
 #ifndef QUIRE_AS_H
 #define QUIRE_AS_H
@@ -11,7 +12,7 @@
 
 /* Bounds within mc_kernel_min and mc_kernel_max: the kernel's own space (hat_alloc has the rules). */
 enum vm_err as_alloc(struct vm *, vaddr_t min, vaddr_t max, struct as **);
-void as_free(struct as *); /* gives one reference up; the last one destroys the space */
+void as_free(struct as *); /* drops a reference; the last reference's end destroys the space */
 /* Another reference: threads, and vfork, where the child runs in its parent's space. */
 void as_hold(struct as *);
 /* vfork: the borrower's reference. as_borrow_wait sleeps until every borrower has called as_return. */
@@ -31,17 +32,21 @@ enum vm_err as_unmap(struct as *, vaddr_t addr, uint64_t len);
  * resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the same range; on failure nothing stays locked.
  */
 enum vm_err as_fault(struct as *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
-enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len,
-    unsigned prot); /* VM_NOMAP at a gap (prefix changed), VM_ACCESS */
+/*
+ * Changes the protection. VM_NOMAP: a gap. VM_ACCESS: above a segment's maximum, sealed, or against AS_WXORX. VM_NOSWAP: memory that
+ * becomes writable cannot be reserved. VM_NOMEM. All of them leave the part before done.
+ */
+enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot);
 enum vm_err as_checkprot(
     struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
 /* A hole of len bytes, aligned (power of two >= page), in [min, max): the lowest, or the highest if high. VM_NOMEM. */
 enum vm_err as_gap(
     struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);
 /*
- * Placing as mmap does. *addr is a hint (or the address, with FIXED or NOREPLACE) and gets where it went. FIXED replaces
- * what was mapped there: a failure to create leaves the old mappings. VM_EXIST (NOREPLACE), VM_NOMEM (no hole), VM_LOCKED,
- * VM_ACCESS (something sealed is in the way), and the creator's own results.
+ * Placing as mmap does. *addr is a hint, or with FIXED or NOREPLACE the address, which must be page aligned. On VM_OK it is where
+ * the mapping begins. FIXED replaces what was mapped there: if creating fails, the old mappings stay. VM_INVAL: len is 0, align is
+ * no power of two, or the address is not aligned; VM_EXIST (NOREPLACE); VM_NOMEM (no hole); VM_LOCKED; VM_LIMIT; VM_ACCESS
+ * (something sealed is in the way, or AS_WXORX); and the creator's own results.
  */
 #define AS_FIXED 0x1u
 #define AS_NOREPLACE 0x2u
@@ -81,7 +86,7 @@ void as_secure(struct as *, unsigned how, uint64_t seed);
  * caller sleeps until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
  */
 #define AS_CB_UNMAP 0x1u
-#define AS_CB_SETPROT 0x2u /* told only: the answer does not matter */
+#define AS_CB_SETPROT 0x2u /* the change happens whatever cb_fn answers */
 #define AS_CB_FREE 0x4u
 enum as_cb { AS_CB_KEEP, AS_CB_DONE, AS_CB_SOON };
 struct as_callback {
@@ -100,41 +105,69 @@ void as_callback_remove(struct as *, struct as_callback *);
 /* ---- heap and stack ---- */
 /* Where brk starts and ends at most; the segment's description. Nothing is mapped yet. */
 enum vm_err as_brk_init(struct as *, vaddr_t base, uint64_t max);
-/* Moves the break; *now is the break afterwards. want 0: only asks. VM_LIMIT, VM_EXIST (in the way), VM_NOSWAP. */
+/*
+ * Moves the break to want; *now is the break afterwards, also on failure. want 0 changes nothing. VM_LIMIT: below the start, above
+ * the maximum, or the space's limit; VM_EXIST: something is in the way; VM_LOCKED: a page that would go is soft-locked; VM_NOSWAP,
+ * VM_NOMEM.
+ */
 enum vm_err as_brk(struct as *, vaddr_t want, vaddr_t *now);
 /*
  * A stack [top - size, top) that grows down on faults to at most max bytes, as long as guard bytes (the redzone) stay free
- * of other mappings below it; as_gap and as_map_at keep out of the redzone. One a space.
+ * of other mappings below it; as_gap and as_map_at keep out of the redzone. One a space. VM_EXIST: there is one already, or the
+ * place is taken; VM_INVAL: top is not page aligned, size is 0 or above max, or the space has no room for max + guard.
  */
 enum vm_err as_stack_init(
     struct as *, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot);
 
-/* fork: a new space with the parent's segments, copy-on-write or as their inheritance says. */
+/*
+ * fork: a new space with the parent's segments, copy-on-write or as their inheritance says, and its limits, break, stack and
+ * hardening. VM_NOMEM, VM_NOSWAP, VM_LIMIT: *child is NULL.
+ */
 enum vm_err as_dup(struct as *parent, struct as **child);
-enum vm_err as_lock(
-    struct as *, vaddr_t addr, uint64_t len); /* wire; failure unlocks what it locked */
+/*
+ * mlock: faults every page of the range in and wires it (memory lock; not counted). VM_NOMAP: a gap; VM_PROT, VM_EOF, VM_IO,
+ * VM_NOMEM, VM_NOSWAP, VM_LIMIT (the space's, or too much is wired). On failure pages that were not locked before are unlocked.
+ */
+enum vm_err as_lock(struct as *, vaddr_t addr, uint64_t len);
+/* Ends the memory locks in the range. VM_NOMAP: there is a gap; what is mapped is unlocked all the same. */
 enum vm_err as_unlock(struct as *, vaddr_t addr, uint64_t len);
+/*
+ * mlockall. current: locks what is mapped, without the pages that cannot be accessed. future: whether later mappings are locked as they
+ * are made; takes effect also on failure. As as_lock; on failure segments that were done before stay locked.
+ */
 enum vm_err as_lockall(struct as *, bool current, bool future);
-enum vm_err as_unlockall(struct as *);
+enum vm_err as_unlockall(struct as *); /* VM_OK */
+/*
+ * msync: writes dirty pages of shared file mappings back. flags: SYNC_ASYNC starts the writes only; without it the data is durable on
+ * return. SYNC_INVAL drops the cached pages afterwards. VM_NOMAP: a gap; VM_LOCKED: SYNC_INVAL of locked pages; VM_IO. Each segment of
+ * the range is tried in any case; the last failure is the result.
+ */
 enum vm_err as_sync(struct as *, vaddr_t addr, uint64_t len, unsigned flags);
-enum vm_err as_advise(
-    struct as *, vaddr_t addr, uint64_t len, enum advice); /* VM_NOMAP at a gap, the rest is done */
-enum vm_err as_incore(
-    struct as *, vaddr_t addr, uint64_t len, uint8_t *vec); /* INCORE_*; VM_NOMAP at a gap */
+/*
+ * madvise. VM_NOMAP: a gap; the rest is done, but ADV_POPULATE_* stops there. VM_ACCESS: contents of something sealed would go, nothing is
+ * done. VM_NOMEM (a segment could not be split), and for ADV_POPULATE_* the results of a fault: they leave the part before done.
+ */
+enum vm_err as_advise(struct as *, vaddr_t addr, uint64_t len, enum advice);
+/* mincore: a byte of INCORE_* for each page of the range. VM_NOMAP: a gap, whose bytes are 0; the others are right. */
+enum vm_err as_incore(struct as *, vaddr_t addr, uint64_t len, uint8_t *vec);
+/* minherit. VM_NOMAP: a gap; the rest is done. VM_NOTSUP: a driver cannot, VM_NOMEM. */
 enum vm_err as_inherit(struct as *, vaddr_t addr, uint64_t len, enum inherit);
 /* Hard swap-out: gives up every unlocked frame of the space and remembers which they were; returns pages. */
 uint64_t as_swapout(struct as *);
-/* Soft swap-out: drops translations and their tables; the pages stay until somebody wants the frames. */
+/* Soft swap-out: drops translations and their tables; the pages stay until their frames are wanted. */
 void as_swapout_soft(struct as *);
 /* Brings back what the last hard swap-out gave up, as long as memory is plenty; returns pages. */
 uint64_t as_swapin(struct as *);
-/* Moves [addr, +len) of src, page identity kept, to daddr in dst (free there, or the same space: mremap). VM_EXIST,
- * VM_NOMAP, VM_NOTSUP, VM_LOCKED, VM_NOMEM: nothing moved. The source range is unmapped afterwards. */
+/*
+ * Moves [addr, +len) of src to daddr of dst, where nothing may be mapped; src and dst may be one space. The pages keep their identity;
+ * the source range is unmapped afterwards. VM_EXIST: daddr is taken; VM_NOMAP: a gap; VM_ACCESS: sealed, or against AS_WXORX of dst;
+ * VM_LOCKED: soft-locked, or wired and dst another space; VM_NOTSUP: a driver cannot, or two systems; VM_LIMIT, VM_NOMEM: nothing moved.
+ */
 enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr);
-/* Adopt what the machine filled by itself in the range (see so_adopt). */
+/* Adopts pages that the machine filled by itself (so_adopt). VM_INVAL: addr is not aligned, or out of bounds; VM_NOMAP, VM_NOTSUP, VM_NOMEM. */
 enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t *present);
 
-/* Copies through the space as its program would, kernel-side: faults pages in, checks protection. */
+/* Copies through the space with the rights of its program: faults pages in, checks protection. As as_fault; a part may have been copied. */
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);
 
@@ -200,8 +233,8 @@ void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pag
 enum vm_err as_migrate(struct as *, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved);
 /*
  * Where pages of the range shall lie. NEAR: on the node of the CPU that touches them first. SPREAD: on all nodes in turn, those
- * that are made, or read back from swap, from now on. FOLLOW: on the node of the CPU that touches them next: translations are dropped to see which
- * that is; then they stay until the next call. VM_NOTSUP: all memory is alike; VM_NOMAP: a gap; VM_NOMEM: nothing changed.
+ * that are made, or read back from swap, from now on. FOLLOW: on the node of the CPU that touches them next: translations are dropped, so that
+ * the next touch faults and names the CPU; then the pages stay there until the next call. VM_NOTSUP: all memory is alike; VM_NOMAP: a gap; VM_NOMEM: nothing changed.
  */
 enum place { PLACE_NEAR, PLACE_SPREAD, PLACE_FOLLOW };
 enum vm_err as_place(struct as *, vaddr_t addr, uint64_t len, enum place);

@@ -28,8 +28,8 @@
 	0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
 #define HAT_LOAD_REF 0x8u /* a real access causes this load (not prefetch) */
 /*
- * A page that is on no mapping list, as nobody will ever want its translations back: the one page of zeroes. One such page
- * a machine, kernel memory; no reference or modification bits are kept of it.
+ * The page gets no mapping list, as no caller ever takes its translations back: the page of zeroes. One such page a
+ * machine, kernel memory; no reference or modification bits are kept of it.
  */
 #define HAT_LOAD_NOCONSIST 0x10u
 /*
@@ -95,8 +95,9 @@ unsigned hat_mapsize(
  */
 enum vm_err hat_devload(
     struct hat *, vaddr_t va, uint64_t len, uint64_t devframe, unsigned attr, unsigned flags);
-/* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked ones need UNLOCK. */
+/* Remove all translations in the range; holes are fine. Flushed from all CPUs on return. Locked translations need UNLOCK. */
 void hat_unload(struct hat *, vaddr_t va, uint64_t len, unsigned flags);
+/* Ends HAT_LOAD_LOCK of every translation in the range; the translations stay. Holes are fine. */
 void hat_unlock(struct hat *, vaddr_t va, uint64_t len);
 /* Remove attributes (e.g. PROT_W before a fork shares the pages); flushed on return. hat_memload raises rights. A
  * machine that cannot forbid reading alone (machine/linux) leaves what is loaded readable: hat_unload takes all rights. */

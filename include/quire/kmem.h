@@ -9,15 +9,19 @@ struct kmem_cache;
 #define KM_SLEEP 0x0u   /* may reclaim and wait; still NULL when there is no hope */
 #define KM_NOSLEEP 0x1u /* never reclaims: for use under a lock of rank > RANK_SLOT */
 #define KM_RESERVE 0x2u /* page-out itself: may use the reserve */
-/* Objects keep their constructed state between free and alloc. align 0: 8. NULL: no memory. */
+/*
+ * A cache of objects of one size. ctor (may be NULL) runs when an object gets its memory, dtor (may be NULL) before it loses it: in between,
+ * objects keep their constructed state across free and alloc. ctor answers false for lack of memory. align: a power of two, 0: 8.
+ * NULL: no memory.
+ */
 struct kmem_cache *kmem_cache_create(struct vm *, const char *name, size_t size, size_t align,
     bool (*ctor)(void *obj, void *arg), void (*dtor)(void *obj, void *arg), void *arg);
 void kmem_cache_destroy(
     struct kmem_cache *); /* every object must be free: panics in debug builds otherwise */
 void *kmem_cache_alloc(struct kmem_cache *, unsigned flags);
 void kmem_cache_free(struct kmem_cache *, void *);
-uint64_t kmem_cache_inuse(struct kmem_cache *);
-/* General sizes; free needs the same size. Not zeroed / zeroed. */
+uint64_t kmem_cache_inuse(struct kmem_cache *); /* objects allocated and not freed */
+/* Memory of any size; kmem_free needs the same size. kmem_alloc leaves it as it is, kmem_zalloc zeroes it. NULL: none. */
 void *kmem_alloc(struct vm *, size_t size, unsigned flags);
 void *kmem_zalloc(struct vm *, size_t size, unsigned flags);
 void kmem_free(struct vm *, void *, size_t size);
@@ -29,14 +33,20 @@ struct vmem;
 struct vmem *vmem_create(
     struct vm *, const char *name, uint64_t base, uint64_t size, uint64_t quantum);
 void vmem_destroy(struct vmem *);
-/* 0 is a legal address: success is returned as bool. */
+/* True: *addr is the start of size free integers. 0 is a legal address. False: none are free, or no memory for a tag. */
 bool vmem_alloc(struct vmem *, uint64_t size, unsigned flags, uint64_t *addr);
+/*
+ * align: a power of two, 0: the quantum. phase < align: the address is phase modulo align. nocross: a power of two that the range does
+ * not cross a multiple of, 0: none. [min, max): where the range must lie; max 0: no bound.
+ */
 bool vmem_xalloc(struct vmem *, uint64_t size, uint64_t align, uint64_t phase, uint64_t nocross,
     uint64_t min, uint64_t max, unsigned flags, uint64_t *addr);
 void vmem_free(struct vmem *, uint64_t addr, uint64_t size);
+/* [base, +size) joins the arena. False: no memory. */
 bool vmem_add(struct vmem *, uint64_t base, uint64_t size);
 uint64_t vmem_inuse(struct vmem *);
 /* Quantum caches for sizes up to max: small stacks per CPU. Once, before the first allocation. False: no memory. */
 bool vmem_qcache(struct vmem *, uint64_t max);
-uint64_t vmem_reap(struct vmem *); /* gives what they keep back to the arena; returns bytes */
+uint64_t vmem_reap(
+    struct vmem *); /* returns what the quantum caches keep to the arena; answers bytes */
 #endif

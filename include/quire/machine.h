@@ -58,10 +58,10 @@ static inline bool mach_is_hole(const struct mach_caps *mc, uint64_t pfn)
 }
 
 /*
- * Of two kinds, by rank. A mutex of rank MACH_RANK_SPIN or more is held for a short time and never while its holder waits
- * for I/O, for memory or for a mutex of lower rank: a machine may have it spin, with preemption off. One of lower rank may
- * be held across all of these and has to put those that wait for it to sleep; reader-writer locks are all of that kind. A
- * condition variable goes with a mutex of either kind. No lock is taken in an interrupt.
+ * Mutexes are of two kinds, by rank. A mutex of rank MACH_RANK_SPIN or more is held for a short time, and never while its holder
+ * waits for I/O, for memory or for a mutex of lower rank: a machine may spin on it, with preemption off. A mutex of lower rank may
+ * be held across all of these: a machine has to put its waiters to sleep. All reader-writer locks are of the second kind. A
+ * condition variable goes with a mutex of either kind. The core takes no lock in an interrupt.
  */
 #define MACH_RANK_SPIN 60u
 
@@ -91,8 +91,8 @@ void mach_rw_enter(struct mach_rwlock *, bool writer);
 bool mach_rw_tryenter(struct mach_rwlock *, bool writer);
 void mach_rw_exit(struct mach_rwlock *);
 /*
- * For assertions: does the calling thread hold it, as the writer (writer), or in either way (not writer)? A port that counts readers
- * without recording them answers for any reader.
+ * For assertions: does the calling thread hold the lock as its writer (writer), or as reader or writer (not writer)? A port that
+ * counts readers without recording them answers true while any thread is a reader.
  */
 bool mach_rw_held(const struct mach_rwlock *, bool writer);
 
@@ -117,8 +117,8 @@ _Noreturn void mach_panic(const char *msg); /* an invariant is broken */
 
 /* ---- memory ---- */
 /*
- * Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. Only called by vm_create, for
- * vm_boot_bytes() in all if each piece is rounded up to 64 bytes.
+ * Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. vm_create calls it, for vm_boot_bytes() in
+ * all if each piece is rounded up to 64 bytes; and so does hat/, when a machine with hashed translations (sfmmu) sets up its HAT.
  */
 void *mach_boot_alloc(struct mach *, size_t bytes);
 /*

@@ -72,9 +72,9 @@ static inline unsigned page_nrm(const struct page *pp)
 struct page *page_lookup(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
 /* The same without waiting: NULL also if the lock is busy. */
 struct page *page_lookup_nowait(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
-/* Does it exist? A hint. */
+/* Is there a page of that name in memory? A hint: the answer may be old. */
 bool page_exists(struct vm *, struct vnode *vp, voff_t off);
-/* What is there of a name: nothing, a page that nobody used since it was prefetched, or another. A hint. */
+/* What a name has: no page, a page that was prefetched and not used since, or another page. A hint. */
 enum page_peek { PAGE_ABSENT, PAGE_UNUSED, PAGE_USED };
 enum page_peek page_peek(struct vm *, struct vnode *vp, voff_t off);
 /* As page_lookup, and what page_peek would have said just before. */
@@ -89,14 +89,20 @@ void page_cool(struct vm *, struct page *);
 #define PG_NEW 0x8u /* the name is new: what the policy remembers of it was another page's */
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
- * VM_EXIST: somebody named it meanwhile (look it up); VM_NOMEM.
+ * VM_EXIST: another thread gave a page the name meanwhile (look it up); VM_NOMEM.
  * May sleep with PG_WAIT; then the caller must hold no page lock.
  */
 enum vm_err page_create(
     struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
-/* Filled: drop the I/O lock, queue it for replacement (ref: by a real access, not by prefetch). The S/E lock stays. */
+/*
+ * The page has its contents: drops the I/O lock and gives the page to the policy. prefetched: no access asked for it yet. The S/E
+ * lock stays.
+ */
 void page_filled(struct vm *, struct page *, bool prefetched);
-/* Page E-locked, unmapped, unwired. Clean contents stay reclaimable (cache list; at its head if dontneed). Unlocks. */
+/*
+ * Frees a page that is E-locked, unmapped and unwired; unlocks it. If its contents are clean, it goes to the tail of the cache list
+ * (dontneed: to the head) and can be taken back by name; a dirty page, or one that was never filled, is destroyed.
+ */
 void page_free(struct vm *, struct page *, bool dontneed);
 /* Page E-locked, unmapped: forget identity and contents. Unlocks. */
 void page_destroy(struct vm *, struct page *);

@@ -12,10 +12,10 @@
 
 /* What is seen of the use of a page that is in memory. */
 enum pol_refs {
-	POL_REFS_ALL,  /* every reference is told by pol_touch (traces) */
+	POL_REFS_ALL,  /* the machine reports every reference by pol_touch (traces) */
 	POL_REFS_BITS, /* hardware reference bits, asked for through pol_next and pol_seen */
 	POL_REFS_WRITES, /* as bits, but of writes only; what is only read shows as with POL_REFS_FAULTS, if it is tested */
-	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is told by pol_touch */
+	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is a fault and calls pol_touch */
 };
 
 struct pol_env {

@@ -70,8 +70,8 @@ struct seg_ops {
 	const char *so_name;
 	/* W. Make nseg (range set, not yet in the child's index) a duplicate of seg. VM_NOMAP: the child does not get it. */
 	enum vm_err (*so_dup)(struct seg *seg, struct seg *nseg);
-	/* W. Unmap part: whole = driver frees its data (core frees the seg afterwards); head/tail = driver calls seg_trim via as;
-	 * VM_LOCKED if soft-locked. For a hole in the middle the core has split the segment before: the range is always whole. */
+	/* W. Unmaps the whole segment and frees the driver's data; the core frees the segment afterwards. To unmap a part, the core has
+	 * split the segment before. VM_LOCKED: a page is soft-locked, nothing changed. */
 	enum vm_err (*so_unmap)(struct seg *seg);
 	/* W. Split at addr: seg keeps [base, addr), nseg (allocated, range [addr, end)) gets its data. VM_NOMEM: nothing changed. */
 	enum vm_err (*so_split)(struct seg *seg, struct seg *nseg, vaddr_t addr);
@@ -85,7 +85,8 @@ struct seg_ops {
 	/* R. VM_OK if every page allows prot. */
 	enum vm_err (*so_checkprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
 	unsigned (*so_getprot)(struct seg *, vaddr_t addr); /* R */
-	bool (*so_shared)(struct seg *); /* R. What is written here others see, too (MAP_SHARED) */
+	bool (*so_shared)(
+	    struct seg *); /* R. Other mappings see what is written here (MAP_SHARED) */
 	/* R. Pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
@@ -138,8 +139,9 @@ struct segvn_args {
 	voff_t sa_off;          /* page aligned */
 	unsigned sa_prot, sa_maxprot, sa_flags;
 	enum advice sa_advice;
-	struct anon_map *sa_amp; /* shared anonymous memory of somebody else at sa_off, or NULL */
-	unsigned sa_pagesize;    /* wanted: as as_setpagesize */
+	struct anon_map
+	    *sa_amp; /* an anon map that exists already, to share from sa_off on; or NULL */
+	unsigned sa_pagesize; /* wanted: as as_setpagesize */
 };
 seg_create_fn segvn_create;
 /* seg_hole: reserved addresses, always VM_NOMAP; args unused. */

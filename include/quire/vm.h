@@ -29,7 +29,7 @@ enum vm_rank {
 	 * (vnodes' lists of pages) */
 	RANK_PAGE = 90,
 	RANK_KMEM = 100, /* kmem caches and arenas */
-	RANK_FREE = 110, /* buddy allocator of frames; - 1: the frames that a CPU laid by */
+	RANK_FREE = 110, /* buddy allocator of frames; - 1: a CPU's own batch of free frames */
 	RANK_HAT = 120,  /* a port's own */
 	RANK_LEAF = 130, /* statistics, traces: nothing is taken under it */
 };
@@ -44,7 +44,7 @@ struct vm_config {
 	pfn_t vc_reserve;     /* frames only page-out may use; 0: default */
 	uint64_t vc_anon_max; /* most anon slots ever; 0: default (8 M). Tables grow on demand */
 	bool vc_overcommit;   /* reservation never fails */
-	/* Told when the last reference to a vnode goes and pages of it could not be written back: they are lost. NULL: nobody. */
+	/* Called when the last reference to a vnode goes and pages of it could not be written back: they are lost. May be NULL. */
 	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
 	void *vc_lostarg;
 	/*

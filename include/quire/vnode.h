@@ -30,7 +30,7 @@ struct vm_io {
 	void (*io_done)(struct vm_io *);
 	void *io_arg; /* the submitter's */
 	uint64_t io_priv
-	    [4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that hands its requests to another one */
+	    [4]; /* 0 and 1: the vnode's; 2 and 3: of a vnode that forwards its requests to another vnode */
 };
 
 struct vnode_ops {
@@ -64,7 +64,7 @@ struct vnode {
 	uint32_t v_pages;  /* vm_listlock: first page of the list, PAGE_NIL; swapfs has none */
 	uint32_t v_npages; /* vm_listlock */
 	_Atomic uint32_t
-	    v_lost; /* write-backs by page-out or asynchronous that failed and nobody was told of */
+	    v_lost; /* write-backs by page-out or asynchronous that failed and were not reported yet */
 	void *v_data; /* the implementor's */
 	uint64_t
 	    v_id; /* const after init: stable number, the same in every run of the same program */
@@ -73,7 +73,7 @@ void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *dat
 void vnode_hold(struct vnode *);
 /*
  * At 0: purges its pages (dirty ones are written first), then vo_inactive. May sleep. What cannot be written after some
- * tries is lost: the system's vc_lost is told, and lost_page counts it.
+ * tries is lost: vc_lost of the system is called, and lost_page counts it.
  */
 void vnode_rele(struct vnode *);
 
@@ -106,13 +106,16 @@ void pvn_truncate(struct vm *, struct vnode *, uint64_t size);
  */
 enum vm_err vnode_read(struct vnode *, voff_t off, void *buf, uint64_t len, uint64_t *done);
 enum vm_err vnode_write(struct vnode *, voff_t off, const void *buf, uint64_t len, uint64_t *done);
-/* Writes what is dirty and makes it durable. Also tells of an earlier write-back that failed behind everybody's back, once. */
+/* Writes what is dirty and makes it durable. VM_IO also for an earlier write-back that failed with no caller to tell; reported once. */
 enum vm_err vnode_sync(struct vnode *);
-/* One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. */
+/*
+ * One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. *ok: pages from the start that are
+ * right, also on failure.
+ */
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps,
     uint32_t n, uint32_t *ok);
 /*
- * The same for a read by a fault, which may reclaim: while the read is on its way pages are put out, if frames are getting few.
+ * Page-in from swap for a fault: as pvn_io, but while the read is under way the thread pages out, if frames are getting few.
  * quick: io_quick of the request. *drop: its io_drop.
  */
 enum vm_err pvn_swapin(struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n,

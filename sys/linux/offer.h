@@ -12,13 +12,13 @@
 enum sys_offer {
 	SYS_MOVE = 1u,   /* UFFDIO_MOVE, Linux 6.8: pages move */
 	SYS_SCAN = 2u,   /* PAGEMAP_SCAN and UFFD_FEATURE_WP_ASYNC, 6.7: which pages were written */
-	SYS_POISON = 4u, /* UFFDIO_POISON, 6.6: a lost page ends with SIGBUS whoever touches it */
+	SYS_POISON = 4u, /* UFFDIO_POISON, 6.6: a touch of a lost page ends with SIGBUS */
 	SYS_IO_URING = 8u, /* with deferred work, 6.1: the swap file is written behind */
 	SYS_DROP_MANY =
 	    16u, /* process_madvise with MADV_DONTNEED of the own process, 6.14: pages are dropped together */
 };
 
-/* By names as in "move,scan"; names: move scan poison io_uring process_madvise. False: the text has another one. */
+/* By names as in "move,scan"; names: move scan poison io_uring process_madvise. False: the text has another name. */
 static inline bool sys_offers_named(const char *text, uint32_t *offers)
 {
 	static const char names[][16] = { "move", "scan", "poison", "io_uring", "process_madvise" };

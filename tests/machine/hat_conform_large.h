@@ -205,68 +205,76 @@ static void exact_check(struct exact *x)
 	CHECK(sound(x->e) && consistent(x->e));
 }
 
+/* Joins the parts of the large page around entry at, if they can be joined. */
+static void exact_promote(struct exact *x, struct large *l, unsigned at)
+{
+	unsigned first = at / l->n * l->n;
+	vaddr_t where = x->va + vm_ptob(at);
+	enum vm_err err = hat_promote(x->e->hat[0], where, 1), want = VM_OK;
+
+	for (unsigned i = first; i < first + l->n; i++)
+		if (x->pp[i] != &l->lp_pages[i - first] || x->attr[i] != x->attr[first])
+			want = VM_NOMAP;
+	CHECK(err == want || (err == VM_NOMAP && hat_mapsize(x->e->hat[0], where) > VM_PAGESHIFT));
+}
+
+/* One call of the HAT, drawn by r, and the same done to the table. */
+static void exact_step(struct exact *x, struct large *l, uint64_t r)
+{
+	struct hat *hat = x->e->hat[0];
+	unsigned at = (unsigned)(r >> 20) % x->n, what = (unsigned)(r >> 48) % 16,
+		 len = 1 + (unsigned)(r >> 34) % ((r & 2) ? 8 : x->n),
+		 attr = (r >> 60) & 1 ? PROT_R | PROT_W : PROT_R;
+
+	len = at + len > x->n ? x->n - at : len;
+	if (what < 2) {
+		at = at / l->n * l->n;
+		CHECK(hat_memload(hat, x->va + vm_ptob(at), l->lp_pages, attr, HAT_LOAD_SZC(1)) ==
+		    VM_OK);
+		for (unsigned i = 0; i < l->n; i++)
+			x->pp[at + i] = &l->lp_pages[i], x->attr[at + i] = attr;
+	} else if (what <
+	    6) { /* mostly the page that fits there, so that parts can be joined again */
+		x->pp[at] = what == 2 ? x->e->pp[at % N] : &l->lp_pages[at % l->n];
+		x->attr[at] = attr;
+		CHECK(hat_memload(hat, x->va + vm_ptob(at), x->pp[at], attr, HAT_LOAD) == VM_OK);
+	} else if (what < 8) {
+		hat_unload(hat, x->va + vm_ptob(at), vm_ptob(len), HAT_UNLOAD);
+		memset(&x->pp[at], 0, len * sizeof(x->pp[0]));
+	} else if (what < 10) {
+		hat_clrattr(hat, x->va + vm_ptob(at), vm_ptob(len), PROT_W);
+		for (unsigned i = at; i < at + len; i++)
+			x->attr[i] &= ~PROT_W;
+	} else if (what < 11) {
+		raise_rights(hat, x->va + vm_ptob(at), &x->pp[at], len);
+		for (unsigned i = at; i < at + len; i++)
+			x->attr[i] = PROT_R | PROT_W;
+	} else if (what < 12) {
+		struct page *pp = &l->lp_pages[at % l->n];
+
+		hat_pageunload(pp);
+		for (unsigned i = at % l->n; i < x->n; i += l->n)
+			x->pp[i] = x->pp[i] == pp ? NULL : x->pp[i];
+	} else if (what < 13)
+		(void)hat_pagesync(&l->lp_pages[at % l->n], true, true);
+	else
+		exact_promote(x, l, at);
+}
+
 /* Large and small at random over two large pages' worth of addresses, against a table of single translations. */
 static void test_large_random(struct env *e, struct large *l)
 {
 	static struct exact x;
 	uint64_t r = 88172645463325252ull;
-	struct hat *hat = e->hat[0];
 
 	x = (struct exact){ .e = e, .n = 2 * l->n, .va = l->va };
 	for (unsigned round = 0; round < 6000; round++) {
-		unsigned at, len, what, attr;
+		unsigned at;
 
 		r ^= r << 13;
 		r ^= r >> 7;
 		r ^= r << 17;
-		at = (unsigned)(r >> 20) % x.n;
-		len = 1 + (unsigned)(r >> 34) % ((r & 2) ? 8 : x.n);
-		len = at + len > x.n ? x.n - at : len;
-		what = (unsigned)(r >> 48) % 16;
-		attr = (r >> 60) & 1 ? PROT_R | PROT_W : PROT_R;
-		if (what < 2) {
-			at = at / l->n * l->n;
-			CHECK(hat_memload(hat, x.va + vm_ptob(at), l->lp_pages, attr,
-				  HAT_LOAD_SZC(1)) == VM_OK);
-			for (unsigned i = 0; i < l->n; i++)
-				x.pp[at + i] = &l->lp_pages[i], x.attr[at + i] = attr;
-		} else if (what <
-		    6) { /* mostly the page that fits there, so that parts can be joined again */
-			x.pp[at] = what == 2 ? e->pp[at % N] : &l->lp_pages[at % l->n];
-			x.attr[at] = attr;
-			CHECK(hat_memload(hat, x.va + vm_ptob(at), x.pp[at], attr, HAT_LOAD) ==
-			    VM_OK);
-		} else if (what < 8) {
-			hat_unload(hat, x.va + vm_ptob(at), vm_ptob(len), HAT_UNLOAD);
-			memset(&x.pp[at], 0, len * sizeof(x.pp[0]));
-		} else if (what < 10) {
-			hat_clrattr(hat, x.va + vm_ptob(at), vm_ptob(len), PROT_W);
-			for (unsigned i = at; i < at + len; i++)
-				x.attr[i] &= ~PROT_W;
-		} else if (what < 11) {
-			raise_rights(hat, x.va + vm_ptob(at), &x.pp[at], len);
-			for (unsigned i = at; i < at + len; i++)
-				x.attr[i] = PROT_R | PROT_W;
-		} else if (what < 12) {
-			hat_pageunload(&l->lp_pages[at % l->n]);
-			x.pp[at % l->n] =
-			    x.pp[at % l->n] == &l->lp_pages[at % l->n] ? NULL : x.pp[at % l->n];
-			at = at % l->n + l->n;
-			x.pp[at] = x.pp[at] == &l->lp_pages[at - l->n] ? NULL : x.pp[at];
-		} else if (what < 13) {
-			(void)hat_pagesync(&l->lp_pages[at % l->n], true, true);
-		} else {
-			unsigned first = at / l->n * l->n;
-			enum vm_err err = hat_promote(hat, x.va + vm_ptob(at), 1), want = VM_OK;
-
-			for (unsigned i = first; i < first + l->n; i++)
-				if (x.pp[i] != &l->lp_pages[i - first] ||
-				    x.attr[i] != x.attr[first])
-					want = VM_NOMAP;
-			CHECK(err == want ||
-			    (err == VM_NOMAP &&
-				hat_mapsize(hat, x.va + vm_ptob(at)) > VM_PAGESHIFT));
-		}
+		exact_step(&x, l, r);
 		at = (unsigned)(r >> 8) % x.n;
 		CHECK(touch(e, 0, x.va + vm_ptob(at), (r & 1) && (x.attr[at] & PROT_W),
 		    x.pp[at] == NULL ? VM_NOMAP : VM_OK,
@@ -275,7 +283,7 @@ static void test_large_random(struct env *e, struct large *l)
 			exact_check(&x);
 	}
 	exact_check(&x);
-	hat_unload(hat, x.va, vm_ptob(x.n), HAT_UNLOAD);
+	hat_unload(e->hat[0], x.va, vm_ptob(x.n), HAT_UNLOAD);
 	CHECK(sound(e));
 }
 

@@ -268,7 +268,7 @@ void anon_hold(struct vm *vm, anon_id id)
 
 uint32_t anon_refcnt(struct vm *vm, anon_id id) { return anon_refs(anon_of(vm, id)); }
 
-/* The id is nobody's any more. */
+/* No slot refers to the id any more. */
 static void anon_put(struct vm *vm, anon_id id)
 {
 	struct vm_cpu *vc = vm_cpu_of(vm);

@@ -33,7 +33,7 @@ struct anon_map {
 	uint32_t am_waiters;                /* am_lock */
 	struct vm *am_vm;                   /* const */
 	struct anon_map *am_next, *am_prev; /* vm_anonlock: all maps, for vm_check */
-	uint64_t am_resv;                   /* (a) pages reserved for all who share the map */
+	uint64_t am_resv; /* (a) pages reserved for all segments that share the map */
 	_Atomic uint32_t am_refcnt;
 	struct mach_cv am_cv; /* with am_lock: a busy bit was cleared */
 };

@@ -284,7 +284,7 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	owner_set(sw, i, 0);
 	sw->sw_used--;
 	vm->vm_swapused--;
-	/* A table that nobody needs would stay behind the hint at every step. */
+	/* An unneeded table would stay behind the hint at every step. */
 	uint32_t **at = &sw->sw_chunk[i / CHUNK_SLOTS], *empty = NULL;
 	if (*at != NULL && (*at)[0] == 0 && i / CHUNK_SLOTS != sw->sw_hint / CHUNK_SLOTS) {
 		empty = *at;

@@ -695,7 +695,7 @@ enum vm_err as_dup(struct as *parent, struct as **childp)
 		return e;
 	mach_rw_enter(&parent->a_lock, true);
 	while (!mach_rw_tryenter(&child->a_lock, true))
-		mach_yield(); /* somebody looks through the list of spaces */
+		mach_yield(); /* a thread looks through the list of spaces */
 	as_inherit_limits(child, parent);
 	as_secure_dup(parent, child);
 	child->a_brkbase = parent->a_brkbase;
@@ -751,7 +751,7 @@ static void count_one(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lock
 	unsigned share = 1;
 
 	if (vm_is_zeropage(w->w_vm, pfn))
-		return; /* nobody's */
+		return; /* the page of zeroes belongs to no space */
 	w->w_u->au_rss++;
 	if (pfn < w->w_vm->vm_nframes)
 		share = hat_page_getshare(page_of(w->w_vm, pfn));

@@ -325,7 +325,7 @@ static bool still_there(const struct copying *c, pfn_t pfn)
 }
 
 /*
- * Fault the page in, lock it, copy: no private page is copied because somebody reads it, as a soft lock would do. Frames
+ * Fault the page in, lock it, copy: a read copies no private page, as a soft lock would do. Frames
  * that are seen at one place only are taken away from there. VM_RETRY: it went.
  */
 static enum vm_err copy_with_page_lock(const struct copying *c)

@@ -3,7 +3,7 @@
  * What a debugger wants of an address space: to look at and change memory whatever its protection, and to write all of it
  * to a core file.
  *
- * as_peek reads what the program would find, without changing anything: memory nobody touched reads as zeroes and stays
+ * as_peek reads what the program would find, without changing anything: memory that was never touched reads as zeroes and stays
  * untouched. as_poke writes to private memory, also where the program may not (a breakpoint in its text): the page becomes
  * the space's own copy first, as by a write of the program, and its protection stays. Memory that others share is only
  * written where the program itself may, because others would see the breakpoint, too.

@@ -130,7 +130,7 @@ static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 	if (addr < as->a_stackmin || addr >= as->a_stacktop)
 		return VM_NOMAP;
 	if (as_segat(as, addr) != NULL)
-		return VM_OK; /* somebody was faster */
+		return VM_OK; /* another thread was faster */
 	if (addr >= base || (s = as_segat(as, base)) == NULL || seg_base(s) != base)
 		return VM_NOMAP;
 	if (as->a_stacksize != 0 &&

@@ -7,9 +7,9 @@
  *   TRANSFER_MOVE  the segments themselves change spaces; the sender's range is unmapped
  *   TRANSFER_LOAN  a snapshot the receiver can never write (as UVM's loans): unmapping it gives it back
  *
- * A snapshot is so_snapshot of each segment; a driver that cannot (a shared file's pages change under anybody's hands, a
+ * A snapshot is so_snapshot of each segment; a driver that cannot (a shared file's pages change under other writers' hands, a
  * device has none) has its bytes copied. Rights are those of the sender's program: a range it may not read cannot be sent,
- * and nobody gets the right to execute what the sender could not execute. Pages locked for a device are copied at once,
+ * and the receiver may not execute what the sender could not execute. Pages locked for a device are copied at once,
  * because the device goes on writing to the sender's frame.
  *
  * Copying looks at both pages through their direct addresses with both locked, where the machine has such addresses, or

@@ -10,7 +10,7 @@
  *
  * Page sizes wanted. A segment remembers one (S_SIZE), as do a space's heap and stack for what they will map. The first write to a block
  * of that size fills all of it and promotes it, unless memory is short: a large page saves misses of the TLB and never
- * costs anybody else a page. One attempt a block: one that has pages already is left to as_promote. After Solaris' MPSS.
+ * costs another program a page. One attempt a block: a block that has pages already is left to as_promote. After Solaris' MPSS.
  *
  * Locks: a_lock as reader, like a fault: the segments stay. A moved page is loaded again at its address while it is still
  * locked exclusively, with HAT_LOAD_ADV: a fault that meanwhile put another page there (copy-on-write) has precedence.

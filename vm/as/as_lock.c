@@ -33,7 +33,8 @@ static uint16_t *entry_locked(struct as *as, vaddr_t va)
 	return n != NULL ? &chunk_of(n)->lc_count[vm_btop(va - n->r_base)] : NULL;
 }
 
-/* An entry for va, from *lc (and *spare, a node of the index, if it wants one) unless there is one. False: it wants one. */
+/* An entry for va: the one that is there, or a new one from *lc (and *spare, a node of the index, if the index needs one). False: it needs a
+ * node and *spare is NULL. */
 static bool make_entry(struct as *as, vaddr_t va, struct lock_chunk **lc, void **spare)
 {
 	bool room;

@@ -4,8 +4,8 @@
  *
  * Three ways for a range (as_place): NEAR, beside the CPU that touches a page first; SPREAD, page after page on the nodes in
  * turn, for memory that all CPUs use alike; FOLLOW, beside the CPU that faults on the page next: translations are dropped, and
- * a page that a CPU of another node faults on is moved to that CPU's node. Once it has its translation nobody faults on it
- * any more, so it stays, until somebody asks for FOLLOW again. A page that other spaces map, too, does not follow: it would
+ * a page that a CPU of another node faults on is moved to that CPU's node. Once it has its translation no thread faults on it
+ * any more, so it stays until FOLLOW is asked for again. A page that other spaces map, too, does not follow: it would
  * go to and fro. as_migrate moves at once, wherever the CPUs are.
  *
  * Locks: a_lock as writer for as_place, as reader for the rest; a page is moved as in vm/as/as_large.c. After Solaris'

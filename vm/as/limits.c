@@ -22,7 +22,7 @@ struct vm_group {
 	struct vm_limits g_limit; /* (V) to change */
 	_Atomic uint64_t g_resv, g_locked, g_spaces;
 	_Atomic uint32_t
-	    g_refs; /* the creator's, and of whoever looks at the group of a space that may leave it meanwhile */
+	    g_refs; /* the creator's, and one of each thread that looks at the group of a space that may leave it meanwhile */
 };
 
 static struct vm_group *group_of(const struct as *as)

@@ -201,7 +201,7 @@ enum vm_err pvn_getpage(
 
 /*
  * E-locked: is it modified? Afterwards writes through translations are seen again. Where that takes the page from its
- * address and it is in use there by a device, it is not touched unless somebody waits for the write.
+ * address and it is in use there by a device, it is not touched unless a caller waits for the write.
  */
 static bool freeze_page(struct vm *vm, struct page *pp, unsigned flags)
 {

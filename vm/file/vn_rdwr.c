@@ -6,7 +6,7 @@
  * direct map a reader shares the page with its mappings; elsewhere the page is taken from them for the moment of the copy
  * (page_mapin) and comes back by a fault. A write that covers a whole page which is not in memory does not read it first.
  *
- * Errors of write-back that nobody waited for (page-out, asynchronous msync) are kept in v_lost; the next sync reports
+ * Errors of write-back for which no caller waited (page-out, asynchronous msync) are kept in v_lost; the next sync reports
  * them once. The pages themselves stay dirty and are tried again.
  *
  * Locks: the page's. Left out: making a file longer (its owner's), locks of ranges against other writers.

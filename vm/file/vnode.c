@@ -40,7 +40,7 @@ static uint64_t count_dirty(struct vnode *vp)
 	return n;
 }
 
-/* Nobody is left to read the pages again; if they cannot be written, somebody is told. */
+/* No reader is left for the pages; if they cannot be written, the embedder is told (vc_lost). */
 static void write_last(struct vnode *vp)
 {
 	struct vm *vm = vp->v_vm;

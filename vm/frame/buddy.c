@@ -24,7 +24,7 @@
  *
  * Barred frames are off line for good: retired, or taken out by the operator. buddy_online passes them over.
  *
- * Frames laid by: while memory is plenty each CPU has up to VM_CPUFRAMES single frames for itself, under its vc_framelock
+ * Batches: while memory is plenty each CPU has up to VM_CPUFRAMES single frames for itself, under its vc_framelock
  * (RANK_FREE - 1), taken 2^BUDDY_LAY_BY at a time. They are free, in no block, and not counted in vm_nfree; they go back
  * when an allocation fails or a certain frame is wanted. Machines with several nodes do without: frames would stray.
  *
@@ -246,7 +246,7 @@ enum vm_err buddy_init(struct vm *vm)
 	return VM_OK;
 }
 
-/* ---- frames that CPUs have laid by ---- */
+/* ---- batches of free frames by CPU ---- */
 
 /* Are there so many free frames that a few may lie idle? */
 static bool buddy_plenty(struct vm *vm)

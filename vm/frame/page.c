@@ -461,7 +461,7 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 	return PFN_INVALID;
 }
 
-/* A page that somebody waits for is missing. What is read ahead without waiting is no miss. */
+/* A page for which a thread waits is missing: a miss. What is read ahead without waiting is none. */
 static void page_miss(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
 {
 	bool refault;
@@ -618,7 +618,7 @@ void page_rename(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 		page_uncache_locked(vm, old);
 		buddy_free(vm, page_pfn(vm, old), 0);
 	}
-	/* Those who waited for the old name look again; a waiter that still wants this page says so again. */
+	/* Threads that waited for the old name look again; a thread that still wants this page counts itself again. */
 	pp->p_flags &= (uint8_t)~P_EWANTED;
 	page_wake_locked(vm, pp);
 	queued = (pp->p_flags & P_QUEUED) != 0;

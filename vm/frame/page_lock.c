@@ -211,7 +211,7 @@ bool page_pol_settle(struct vm *vm)
 	return any;
 }
 
-/* The policy knows the page, and is the caller's. The page's lock held: nobody makes it pending meanwhile. */
+/* Makes the policy know the page, and takes vm_pollock. The page's lock is held, so no thread makes it pending meanwhile. */
 static void pol_enter(struct vm *vm, const struct page *pp)
 {
 	unsigned c = __atomic_load_n(&pp->p_pend, __ATOMIC_ACQUIRE);
@@ -306,7 +306,7 @@ void page_seen_unlock(struct vm *vm, struct page *pp, bool referenced, bool skip
 
 /* ---- wiring ---- */
 
-/* So many frames stay pageable whatever is wired: below that, page-out could free nothing for anybody. */
+/* So many frames stay pageable whatever is wired: below that, page-out could free nothing. */
 static bool page_wire_room(struct vm *vm)
 {
 	uint64_t taken = (uint64_t)vm->vm_nwired + vm->vm_nkernel + 1;

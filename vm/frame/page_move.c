@@ -120,7 +120,7 @@ static enum take take_frame(struct vm *vm, pfn_t pfn)
 		if (pp->p_flags & (P_KERNEL | P_OFFLINE))
 			t = TAKE_NEVER;
 		else if (!buddy_take(vm, pfn))
-			t = TAKE_BUSY; /* on its way from or to somebody */
+			t = TAKE_BUSY; /* another thread has it now */
 	}
 	if (t == TAKE_OK)
 		pp->p_order = BUDDY_TAKEN;

@@ -249,7 +249,7 @@ static unsigned kmem_pg_flags(unsigned flags)
 
 static size_t kmem_round(size_t x, size_t to) { return (x + to - 1) / to * to; }
 
-/* How many objects fit a slab of that order; *first gets the first one's offset. */
+/* How many objects fit a slab of that order; *first gets the offset of the first object. */
 static uint32_t kmem_fit(const struct kmem_cache *c, unsigned order, uint32_t *first)
 {
 	size_t bytes = (size_t)VM_PAGESIZE << order,

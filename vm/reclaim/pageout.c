@@ -65,7 +65,7 @@ struct reclaim {
 	unsigned r_failed; /* writes that failed */
 	unsigned r_share; /* pages with more translations are spared, as long as there are others */
 	bool r_spared;    /* one was */
-	struct page *r_busy; /* one that somebody else had, or NULL */
+	struct page *r_busy; /* a page that another thread has locked, or NULL */
 };
 
 static bool is_anon(const struct page *pp) { return (pp->p_vnode->v_flags & V_SWAPFS) != 0; }
@@ -170,7 +170,7 @@ static void age_page(struct vm *vm, struct page *pp, enum pol_ask ask)
 }
 
 /*
- * A page that many translations lead to costs as many faults to get back, and somebody uses it soon: text of a shared
+ * A page that many translations lead to costs as many faults to get back, and some program uses it soon: text of a shared
  * library. It is passed over at first; a round that does not find enough without raises the limit (Solaris' po_share).
  */
 static bool spare_shared(struct reclaim *r, struct page *pp)
@@ -322,7 +322,7 @@ static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 	}
 }
 
-/* As pageout_reclaim. *busy: a page that could not be had because somebody has it now, if there was one. */
+/* As pageout_reclaim. *busy: a page that could not be taken because another thread has it locked, if there was one. */
 static pfn_t reclaim_frames(struct vm *vm, pfn_t n, struct page **busy)
 {
 	struct reclaim r = { .r_vm = vm, .r_share = SHARE_MIN };
@@ -379,7 +379,7 @@ static bool steal_tables(struct vm *vm)
 }
 
 /*
- * What cannot be freed is wired, has nowhere to go, or is in somebody's hands. Only the last can change by waiting; if there is
+ * What cannot be freed is wired, has nowhere to go, or is locked by another thread. Only the last can change by waiting; if there is
  * none, nothing can ever come and the caller hears so at once.
  */
 bool pageout_wait(struct vm *vm, pfn_t want)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Write-back: dirty pages of files go to disk after a while although nobody wants their frames.
+ * Write-back: dirty pages of files go to disk after a while although their frames are not needed.
  *
  * As fsflush of SVR4: a hand goes round all frames in `laps` ticks; a dirty page of a file that it meets is written, with
  * the dirty ones of the aligned 64 pages around it in the file. So a page is dirty for at most one round, what was modified

@@ -3,7 +3,7 @@
  * segmap: a window of the kernel's space through which files are read and written.
  *
  * The window is cut into slots of SEGMAP_SLOT bytes. A slot shows one aligned piece of one file; its pages are loaded by
- * faults and are the page cache's own, so every mapping of the file sees the same bytes. A slot that nobody holds keeps
+ * faults and are the page cache's own, so every mapping of the file sees the same bytes. A slot without a holder keeps
  * its identity and translations until another piece needs it: the least recently released goes first.
  *
  * Where the machine has a direct map vnode_read and vnode_write (vm/file/vn_rdwr.c) do the same without translations; segmap is
@@ -255,7 +255,7 @@ void segmap_destroy(struct segmap *sm)
 }
 
 /* ---- slots ---- */
-/* A held slot without identity: nobody finds it, so its old translations may go without the lock. SLOT_NIL: none. */
+/* A held slot without identity: no lookup finds it, so its old translations may go without the lock. SLOT_NIL: none. */
 static uint32_t take_free_locked(struct segmap *sm, struct vnode **old)
 {
 	uint32_t i = sm->sm_head;
@@ -302,7 +302,8 @@ enum vm_err segmap_getmap(struct segmap *sm, struct vnode *vp, voff_t off, vaddr
 	hat_unload(sm->sm_as->a_hat, sm->sm_base + mine * SEGMAP_SLOT, SEGMAP_SLOT, HAT_UNLOAD);
 	vnode_hold(vp);
 	mach_mutex_enter(&sm->sm_lock);
-	if (hold_existing_locked(sm, vp, off, &i)) { /* somebody was faster: ours stays empty */
+	if (hold_existing_locked(
+		sm, vp, off, &i)) { /* another thread was faster: ours stays empty */
 		sm->sm_slot[mine].sl_ref = 0;
 		free_append(sm, mine);
 	} else {

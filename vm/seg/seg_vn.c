@@ -323,8 +323,8 @@ static enum vm_err fault_file(struct fault *f)
 /* Cases 3 and 4. */
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
-	bool alone = anon_refcnt(f->f_vm, id) ==
-	    1; /* stays so: nobody duplicates while we hold a_lock and the slot */
+	bool alone =
+	    anon_refcnt(f->f_vm, id) == 1; /* stays so: no fork while we hold a_lock and the slot */
 	/* Locked pages of shared memory are never replaced: their locks are counted there. So not those of a snapshot either. */
 	bool own = f->f_write || ((f->f_soft || f->f_wire) && svd_shares_amp(f->f_svd));
 	struct page *pp;
@@ -402,7 +402,7 @@ static uint64_t zero_ahead_room(struct fault *f)
 	return left < ZERO_AHEAD ? left : ZERO_AHEAD;
 }
 
-/* Maps the k pages after f_va, E-locked with their slots busy, in one call, and lets go of them. */
+/* Maps the k pages after f_va, E-locked with their slots busy, in one call, and unlocks them. */
 static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
 {
 	size_t done = 0;

@@ -45,7 +45,7 @@ static void push_page(struct pushing *p, anon_id id)
 		page_unlock(vm, pp);
 		return;
 	}
-	/* Without a slot the contents are nowhere else, even if nobody wrote them. */
+	/* Without a swap slot the contents are nowhere else, even if they were not modified. */
 	if ((page_nrm(pp) & P_MOD) != 0 || !anon_swapped(vm, id)) {
 		page_nrm_set(pp, P_MOD);
 		p->p_batch[p->p_n++] = pp;

@@ -4,7 +4,7 @@
  *
  * The pages of a plan that follow the faulting one, in the object and on disk, come with its own read (seg_vn.c). The
  * others are read here after the fault is served, by as many reads as they lie apart on disk. Nothing waits for memory or
- * locks for their sake, and nobody hears of their errors: the real access will.
+ * locks for their sake, and their errors are dropped: the real access reports them.
  *
  * Prefetched pages are in memory without a translation. Their first use faults without I/O; that is how the policy learns
  * that they were worth it (P_PREFETCHED, statistics prefetch_hit and prefetch_waste).
@@ -97,7 +97,7 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 		anon_read_ahead(vm, ids, places, nids);
 	if (noffs > 0)
 		pvn_read_ahead(vm, svd->svd_vp, offs, noffs);
-	/* As long as memory is plenty passed pages are nobody's trouble. */
+	/* As long as memory is plenty passed pages cost nothing. */
 	if (pl->pl_behind > 0 && vm->vm_nfree < vm->vm_lotsfree + PREFETCH_MAX) {
 		uint64_t behind = vm_ptob(pl->pl_behind), before = va - seg_base(seg);
 

@@ -208,7 +208,7 @@ static bool segs_alike(struct seg *a, struct seg *b)
 	    x->svd_foreign == y->svd_foreign;
 }
 
-/* May entries be added right behind a's? Behind the end of a map, or where nobody else uses it, there are none. */
+/* May entries be added right behind a's? Behind the end of a map, or where no other segment uses it, there are none. */
 static bool grow_above(struct seg *a, uint64_t more)
 {
 	struct segvn_data *x = svd_of(a);

@@ -48,7 +48,7 @@ static void vm_check_f1(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool lo
 	(void)locked;
 	if (pfn >= x->vx_vm->vm_nframes || mach_is_hole(x->vx_vm->vm_caps, pfn))
 		return;                      /* a device's frame: on no page's list */
-	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and nobody may write it */
+	if (vm_is_zeropage(x->vx_vm, pfn)) { /* on no list either, and never writable */
 		if ((attr & PROT_W) != 0)
 			vm_violation(x, "vm: the page of zeroes can be written");
 		return;

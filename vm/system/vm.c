@@ -131,8 +131,8 @@ void vm_destroy(struct vm *vm)
 		page_kfree(vm, vm->vm_zeropage, 0);
 	anon_fini(vm);
 	kmem_fini(vm);
-	VM_ASSERT(vm->vm_nkernel ==
-	    0); /* else somebody lost a frame: a page table, a table of swap slots */
+	VM_ASSERT(
+	    vm->vm_nkernel == 0); /* else a frame was lost: a page table, a table of swap slots */
 	page_fini(vm);
 	mach_mutex_fini(&vm->vm_devlock);
 	mach_mutex_fini(&vm->vm_mutex);
@@ -181,7 +181,7 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n)
 		done += got;
 		if (done == n)
 			break;
-		/* Caches first: nobody has to fault for what they give. No progress by any means ends it. */
+		/* Caches first: what they give costs no fault later. The loop ends when nothing makes progress. */
 		if (page_cache_drain(vm, n - done) == 0 && kmem_reap(vm) == 0 &&
 		    pageout_reclaim(vm, n - done) == 0 && got == 0)
 			break;

@@ -120,7 +120,7 @@ struct quire_config {
 
 /* ENOTCONN: a place that is a server cannot be used. EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
 int quire_open(const struct quire_config *, struct quire **);
-/* Unmaps everything (shared file pages are written first) and frees the system. Nobody may be using it or its memory. */
+/* Unmaps everything (shared file pages are written first) and frees the system. No other thread may use the system or its memory. */
 int quire_close(struct quire *);
 
 /*
