@@ -18,6 +18,11 @@ struct mach_caps {
 	pfn_t mc_nframes;         /* frames 0..n-1 can ever exist */
 	unsigned mc_ncpus;        /* mach_cpu_id() < this */
 	unsigned mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
+	/*
+	 * The address at which the caller is about to write all of a frame that is renewed, for a page with a name; what is there is
+	 * undefined. mach_frame_kva() gives the same address until the frame is loaded or retired. NULL: it is mach_frame_kva().
+	 */
+	void *(*mc_frame_fill)(struct mach *, uint32_t pfn);
 	bool mc_direct_map; /* mach_frame_kva() is valid even while the frame is loaded in a hat */
 	bool
 	    mc_ref_bits; /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
@@ -130,7 +135,10 @@ void *mach_frame_kva(struct mach *, pfn_t);
 pfn_t mach_kva_frame(struct mach *, const void *kva);
 void mach_frame_zero(struct mach *, pfn_t);
 void mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
-/* The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. */
+/*
+ * The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. Before a frame is
+ * used again its address is asked for again.
+ */
 void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
 /*
  * Reuse of a frame. A port whose host may still read what the frame held (a page in a pipe, in a socket) gives the frame other

@@ -134,6 +134,8 @@ void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 
 /* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
 void *page_mapin(struct vm *, struct page *);
+/* The same, for a caller that is about to write all of it: what was there may be lost. */
+void *page_fillin(struct vm *, struct page *);
 void page_copy(struct vm *, struct page *dst,
     struct page *src); /* both E (src S is enough with a direct map) */
 

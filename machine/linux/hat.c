@@ -272,29 +272,49 @@ static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 	}
 }
 
+/*
+ * One step of a load: frames from pfn, at most `most` bytes, to va. Sets the bytes that were wanted and done. What is in slots moves,
+ * or is copied and dropped; all else is copied.
+ */
+static int step_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t most, bool protect, bool *copy,
+    uint64_t *want, uint64_t *done)
+{
+	uint64_t from;
+	bool slots;
+	int rc;
+
+	*want = vm_ptob(frame_run(m, pfn, vm_btop(most), &from));
+	slots = from == arena_slot(m, pfn);
+	if (slots && !*copy)
+		return uffd_move(m, va, from, *want, done);
+	*copy = true;
+	rc = uffd_copy(m, va, from, *want, protect, done);
+	if (slots)
+		linux_drop(from, *done);
+	else
+		stage_leave(m, pfn, vm_btop(*done));
+	return rc;
+}
+
 /* Contents of n adjacent frames to va. How many pages from the start are there now; *err if not all. */
 static uint64_t move_in(
     struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
 {
-	uint64_t done, at = 0, len = vm_ptob(n), step = len;
-	bool copy = !writable || !m->m_move;
+	uint64_t want, done, at = 0, len = vm_ptob(n), step = len;
+	bool must_copy = !writable || !m->m_move;
 	int rc;
 
 	for (unsigned tries = 0; at < len;) {
-		uint64_t slot = arena_slot(m, pfn) + at, want = len - at < step ? len - at : step;
+		bool copy = must_copy;
 
-		if (copy) {
-			rc =
-			    uffd_copy(m, va + at, slot, want, !writable && !m->m_write_bits, &done);
-			linux_drop(slot, done);
-		} else {
-			rc = uffd_move(m, va + at, slot, want, &done);
-		}
+		rc =
+		    step_in(m, va + at, pfn + (pfn_t)vm_btop(at), len - at < step ? len - at : step,
+			!writable && !m->m_write_bits, &copy, &want, &done);
 		if (done > 0)
 			tries = 0;
 		at += done;
 		if (done == want) {
-			step = 2 * want;
+			step = step > len / 2 ? len : 2 * step;
 			continue;
 		}
 		if (rc == (copy ? -ENOENT : -EINVAL) &&
@@ -304,7 +324,7 @@ static uint64_t move_in(
 		}
 		if (++tries < ATTEMPTS) {
 			if (rc == -EINVAL && !copy)
-				copy = true;
+				must_copy = true;
 			else if (!clear_way(va + at, arena_slot(m, pfn) + at,
 				     copy && rc == -ENOENT ? -ESRCH : rc))
 				tries = ATTEMPTS;
@@ -483,7 +503,7 @@ static void states(
 		/* With bits of writes, nothing tells when such a translation becomes writable. */
 		state[i] = (attr & PROT_W) == 0 && !h->h_mach->m_write_bits
 		    ? 0
-		    : (uint8_t)watch(h, pps[i], arena_slot(h->h_mach, page_pfn(h->h_vm, pps[i])));
+		    : (uint8_t)watch(h, pps[i], frame_at(h->h_mach, page_pfn(h->h_vm, pps[i])));
 	}
 }
 

@@ -23,6 +23,7 @@ _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line
 /* What the arena slot of a frame holds. See renew.c */
 enum frame_state {
 	FRAME_EMPTY,   /* nothing: it reads as zero */
+	FRAME_STAGED,  /* nothing: its contents are on the stage. See stage.c */
 	FRAME_FILLED,  /* perhaps memory, which never was at a program's address */
 	FRAME_USED,    /* memory that was at a program's address: somebody may hold it still */
 	FRAME_RETIRED, /* the same, and the frame is free */
@@ -57,6 +58,10 @@ struct mach {
 	uint8_t *m_arena;          /* const: frame f at m_arena + f pages while it is not loaded */
 	uint8_t *
 	    m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
+	uint8_t *m_stage;  /* const: STAGE pages; NULL: there is no stage. See stage.c */
+	uint8_t *m_staged; /* const pointer; which of them a FRAME_STAGED has; guarded as m_frame */
+	uint64_t m_stagefree; /* atomic: a bit for each that no frame has */
+	uint8_t *m_zeroes;    /* const: ZEROES pages that nobody writes */
 	struct sum *
 	    m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
@@ -96,6 +101,9 @@ static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)
 	return (uint64_t)m->m_arena + ((uint64_t)pfn << VM_PAGESHIFT);
 }
 
+#define STAGE 32u  /* pages; twice what one read brings mostly */
+#define ZEROES 64u /* pages that are copied at once */
+
 static inline enum frame_state frame_state(const struct mach *m, pfn_t pfn)
 {
 	return (enum frame_state)__atomic_load_n(&m->m_frame[pfn], __ATOMIC_ACQUIRE);
@@ -107,6 +115,25 @@ static inline void frame_set(struct mach *m, pfn_t pfn, uint64_t n, enum frame_s
 		__atomic_store_n(&m->m_frame[pfn + i], (uint8_t)s, __ATOMIC_RELEASE);
 }
 
+/* Where the contents of a frame are that is not loaded. */
+static inline uint64_t frame_at(const struct mach *m, pfn_t pfn)
+{
+	switch (frame_state(m, pfn)) {
+	case FRAME_STAGED:
+		return (uint64_t)m->m_stage + ((uint64_t)m->m_staged[pfn] << VM_PAGESHIFT);
+	case FRAME_EMPTY: return (uint64_t)m->m_zeroes;
+	default: return arena_slot(m, pfn);
+	}
+}
+
+/* stage.c */
+int stage_init(struct mach *); /* 0 or -errno */
+void stage_fini(struct mach *);
+void *linux_frame_fill(struct mach *, pfn_t); /* mach_caps.mc_frame_fill */
+void stage_leave(
+    struct mach *, pfn_t, uint64_t n); /* those of the n frames that are staged are empty now */
+/* How many of the n frames from pfn, at least one, have their contents side by side from *from on, in memory of one kind. */
+uint64_t frame_run(const struct mach *, pfn_t, uint64_t n, uint64_t *from);
 /* renew.c */
 void linux_unretire(
     struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */

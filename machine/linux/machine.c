@@ -66,6 +66,7 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 		.mc_nframes = cfg->frames,
 		.mc_ncpus = linux_ncpus,
 		.mc_max_mappings = 1,
+		.mc_frame_fill = linux_frame_fill,
 		.mc_mod_bits = true,
 		.mc_mod_sums = true,
 		.mc_user_min = 0x10000,
@@ -86,7 +87,9 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 		    SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
 	/* what the program keeps out of its core files is in them neither from here */
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTDUMP);
-	rc = sum_init(m);
+	rc = stage_init(m);
+	if (rc == 0)
+		rc = sum_init(m);
 	if (rc == 0)
 		rc = uffd_open(m);
 	if (rc == 0 && m->m_write_bits &&
@@ -112,6 +115,7 @@ void linux_destroy(struct mach *m)
 	}
 	linux_munmap(m->m_arena, vm_ptob(m->m_cfg.frames));
 	linux_munmap(m->m_frame, vm_page_round(m->m_cfg.frames));
+	stage_fini(m);
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_region, REGIONS * sizeof *m->m_region);
 	if (m->m_range != NULL)
@@ -147,7 +151,7 @@ static void mark_filled(struct mach *m, pfn_t pfn)
 void *mach_frame_kva(struct mach *m, pfn_t pfn)
 {
 	mark_filled(m, pfn);
-	return (void *)arena_slot(m, pfn);
+	return (void *)frame_at(m, pfn);
 }
 
 pfn_t mach_kva_frame(struct mach *m, const void *kva)
@@ -161,7 +165,8 @@ pfn_t mach_kva_frame(struct mach *m, const void *kva)
 
 void mach_frame_zero(struct mach *m, pfn_t pfn)
 {
-	__builtin_memset(mach_frame_kva(m, pfn), 0, VM_PAGESIZE);
+	if (frame_state(m, pfn) != FRAME_EMPTY) /* which is zero */
+		__builtin_memset(mach_frame_kva(m, pfn), 0, VM_PAGESIZE);
 }
 
 void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
@@ -175,6 +180,7 @@ void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
 		return;
 	if (pfn >= m->m_cfg.frames || n > m->m_cfg.frames - pfn)
 		mach_panic("a frame number beyond the arena");
+	stage_leave(m, pfn, n);
 	linux_unretire(m, pfn, n);
 	linux_drop(arena_slot(m, pfn), vm_ptob(n));
 }

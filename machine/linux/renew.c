@@ -79,6 +79,7 @@ static void drop_retired(struct mach *m)
 
 void mach_frame_retire(struct mach *m, pfn_t pfn)
 {
+	stage_leave(m, pfn, 1);
 	if (m->m_cfg.reuse_held || frame_state(m, pfn) != FRAME_USED)
 		return;
 	mach_mutex_enter(&m->m_retirelock);
@@ -92,6 +93,7 @@ void mach_frame_retire(struct mach *m, pfn_t pfn)
 /* A frame that was not noted joins the list: one call drops all. */
 void mach_frame_renew(struct mach *m, pfn_t pfn)
 {
+	stage_leave(m, pfn, 1);
 	if (m->m_cfg.reuse_held || frame_state(m, pfn) < FRAME_USED)
 		return;
 	mach_frame_retire(m, pfn);

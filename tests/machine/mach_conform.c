@@ -146,7 +146,7 @@ static void test_frames(struct mach *m)
 	CHECK(*last == ((FRAMES - 1) & 0xff));
 	mach_frame_discard(m, first + 20, 3);
 	CHECK(base[vm_ptob(20) - 1] == 19 && base[vm_ptob(23)] == 23);
-	base[vm_ptob(21)] = 1; /* still there to be used again */
+	*(uint8_t *)mach_frame_kva(m, first + 21) = 1; /* still there to be used again */
 	mach_frame_zero(m, first + 21);
 	CHECK(base[vm_ptob(21)] == 0);
 	mach_frame_retire(m, first + 30); /* whatever it held, it can be filled anew after this */
@@ -160,6 +160,44 @@ static void test_frames(struct mach *m)
 	CHECK(boot != NULL && ((uintptr_t)boot & 7) == 0);
 	for (unsigned i = 0; boot != NULL && i < 10000; i++)
 		CHECK(boot[i] == 0);
+}
+
+/* Frames that are about to get all their contents: these may lie anywhere until the frames are reused. */
+static void test_fill(struct mach *m)
+{
+	const struct mach_caps *caps = mach_caps(m);
+	pfn_t first = first_run(caps);
+	uint8_t *at[FRAMES];
+
+	if (caps->mc_frame_fill == NULL)
+		return;
+	for (unsigned round = 0; round < 3; round++) {
+		for (pfn_t i = 0; i < FRAMES; i++) {
+			mach_frame_renew(m, first + i);
+			at[i] = caps->mc_frame_fill(m, first + i);
+			memset(at[i], (int)(i + round) & 0xff, VM_PAGESIZE);
+		}
+		mach_frame_copy(m, first + 9, first + 8);
+		mach_frame_zero(m, first + 10);
+		for (pfn_t i = 0; i < FRAMES; i++) {
+			uint8_t want = i == 9 ? (uint8_t)(8 + round) : (uint8_t)(i + round);
+
+			CHECK(mach_frame_kva(m, first + i) == at[i]);
+			CHECK(at[i][0] == (i == 10 ? 0 : want));
+			CHECK(at[i][VM_PAGESIZE - 1] == at[i][0]);
+		}
+		for (pfn_t i = 0; i < FRAMES; i++) {
+			if (round == 0)
+				mach_frame_retire(m, first + i);
+			else if (round == 1)
+				mach_frame_discard(m, first + i, 1);
+			mach_frame_renew(m, first + i);
+		}
+		for (pfn_t i = 1; i < FRAMES; i++)
+			CHECK(mach_frame_kva(m, first + i) ==
+			    (uint8_t *)mach_frame_kva(m, first) + vm_ptob(i));
+		mach_frame_discard(m, first, FRAMES);
+	}
 }
 
 static void test_grant(struct mach *m)
@@ -345,6 +383,7 @@ int main(void)
 	test_rwlock();
 	test_time();
 	test_frames(m);
+	test_fill(m);
 	test_grant(m);
 	if (mach_caps(m)->mc_threads)
 		port_harness.ph_run(m, test_threads, m);

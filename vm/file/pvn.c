@@ -47,7 +47,7 @@ static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_
 		return VM_IO;
 	}
 	for (uint32_t i = 0; i < n; i++)
-		io.io_buf[i] = page_mapin(vm, pps[i]);
+		io.io_buf[i] = op == VM_IO_READ ? page_fillin(vm, pps[i]) : page_mapin(vm, pps[i]);
 	vp->v_ops->vo_start(vp, &io);
 	if (may_reclaim && !__atomic_load_n((bool *)(void *)&w.w_done, __ATOMIC_ACQUIRE))
 		while_reading(vm);

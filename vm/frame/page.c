@@ -873,6 +873,14 @@ void *page_mapin(struct vm *vm, struct page *pp)
 	return mach_frame_kva(vm->vm_mach, page_pfn(vm, pp));
 }
 
+void *page_fillin(struct vm *vm, struct page *pp)
+{
+	if (vm->vm_caps->mc_frame_fill == NULL)
+		return page_mapin(vm, pp);
+	hat_pageunload(pp);
+	return vm->vm_caps->mc_frame_fill(vm->vm_mach, page_pfn(vm, pp));
+}
+
 void page_copy(struct vm *vm, struct page *dst, struct page *src)
 {
 	(void)page_mapin(vm, dst);
