@@ -7,7 +7,7 @@
  * A cached segment is FILED and has a slot besides its block; s_valid says which of its pages are there. The slot belongs to the
  * segment, so whatever frees the segment or its block drops the copy as well: it cannot go stale. The pages that were read count as
  * memory of the store like any other; at most ps_cachemax slots have some, least recently read out first, and copies
- * are the first to go when the store has taken more than it may for what it holds (pool_settle_locked, when next a page is stored).
+ * are the first to go when the store has taken more than it may for what it holds: before more is read, and when next a page is stored.
  *
  * While a thread reads into such a slot (s_fetch) without the lock, the segment keeps slot and block even if its last object
  * goes; the reader frees it then. A second thread that misses meanwhile reads privately instead of waiting.
@@ -109,6 +109,17 @@ static bool cache_insert(struct pool *p, uint32_t i)
 	return true;
 }
 
+/* So many pages more are no more than the store may take for what it holds. False: not even when all other copies have gone. */
+static bool make_room(struct pool *p, uint32_t pages)
+{
+	const struct pool_shared *s = p->p_shared;
+
+	while (pool_taken(s) + POOL_MARGIN + (uint64_t)pages * PAGE > pool_bound(s))
+		if (!pool_cool_locked(p) && !pool_cache_evict_locked(p))
+			return false;
+	return true;
+}
+
 bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to)
 {
 	struct pool_shared *s = p->p_shared;
@@ -126,6 +137,8 @@ bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to
 		++*from;
 	while ((g->s_valid & 1u << (*to - 1)) != 0)
 		--*to;
+	if (!make_room(p, *to - *from))
+		return false;
 	return pool_touch_locked(p, i, *from, *to);
 }
 

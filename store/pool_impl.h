@@ -304,6 +304,13 @@ static inline uint64_t pool_bound(const struct pool_shared *s)
 {
 	return pool_packed(s) / 4 * 5 + POOL_SLACK;
 }
+/* What stays free below these: for the copy of a segment that is not dense, a page that is being stored, and its entry. */
+#define POOL_MARGIN (20u * PAGE)
+/* The most it takes as long as there are segments worth compacting. */
+static inline uint64_t pool_goal(const struct pool_shared *s)
+{
+	return pool_packed(s) / 8 * 9 + POOL_SLACK;
+}
 
 /* pool_store.c */
 #define POOL_BATCH 8u /* pages that are packed or unpacked between two takings of the lock */

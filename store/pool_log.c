@@ -3,9 +3,10 @@
  * The log: segments in memory, appending, compaction, and when which is done.
  *
  * The log is dense at any time. When objects go they leave holes; pool_settle_locked() compacts the sparsest sealed segment as
- * soon as what the store has taken nears what it may take for the packed bytes it holds (pool_bound). With holes of an eighth that
- * costs some three bytes copied for each byte stored, a tenth of what packing costs. Compaction takes whole segments, so the copy may
- * need a segment's pages before the old ones are free: MARGIN is kept for that.
+ * soon as what the store has taken nears an eighth more than the packed bytes it holds (pool_goal). Where no segment is sparse enough,
+ * because young pages or copies of the file take the rest, these give way near what the store may take at most (pool_bound).
+ * To compact so early costs less than a microsecond a page stored. Compaction takes whole segments, so the copy may
+ * need a segment's pages before the old ones are free: POOL_MARGIN is kept for that.
  *
  * Sealed segments are in two orders: by age, in ps_sealed[] (which goes to the file first), and by live bytes, in ps_sparse[] (which is
  * compacted first: a list for each sixteenth of a segment). What compaction finds alive is kept apart from what is stored now
@@ -23,9 +24,6 @@
 	(SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
 #define WARM_FEW                                                                                   \
 	2u /* warm slots that are worth a denser log: each compaction takes a slot and gives one back */
-#define MARGIN                                                                                     \
-	(20u *                                                                                     \
-	    PAGE) /* the copy of a segment that is not dense, a page that is being stored, and its entry */
 
 void pool_begin_locked(struct pool *p, uint32_t i)
 {
@@ -319,7 +317,8 @@ void pool_settle_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 
-	while (pool_taken(s) + MARGIN > pool_bound(s)) {
+	while (pool_taken(s) + POOL_MARGIN > pool_goal(s)) {
+		bool must = pool_taken(s) + POOL_MARGIN > pool_bound(s);
 		uint32_t i;
 		unsigned kind;
 
@@ -328,6 +327,8 @@ void pool_settle_locked(struct pool *p)
 		} else if ((i = sparsest_segment(s)) != NONE) {
 			if (!pool_compact_locked(p, i))
 				return;
+		} else if (!must) {
+			return;
 		} else if ((kind = sparsest_open(s)) != OPENS) {
 			seal_open(p, kind);
 		} else if (!pool_cool_locked(p) && !pool_cache_evict_locked(p)) {

@@ -69,6 +69,9 @@ static void pack_page(
  *
  * The packer's time is nobody's. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
  * loads that read the file take more time than all would to unpack, until they have become few.
+ *
+ * Where pool and frames share a budget (`quire run`) all is packed tighter: each byte saved is a frame. On pages of real programs
+ * that makes 1.4 to 1.9 times as many pages of a byte of pool, for 6 microseconds a page in and 2.5 out; a fault takes 20 and more.
  */
 #define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
 #define FEW 8u         /* reads are few when they take that part of it */
@@ -78,6 +81,8 @@ static bool pack_tighter(struct pool_shared *s, bool behind)
 	uint64_t file = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED),
 		 memory = __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED);
 
+	if (pool_shares(s))
+		return true;
 	if (__atomic_load_n(&s->ps_held, __ATOMIC_RELAXED) <
 	    (pool_target(s) - pool_target(s) / 8) * SEG_PAGES)
 		return false;
