@@ -18,6 +18,7 @@
 #include <quire/policy.h>
 
 #include "machine/linux/linux.h"
+#include "sys/linux/own.h"
 #include "sys/linux/sys.h"
 #include "run/creds.h"
 #include "run/host.h"
@@ -137,6 +138,9 @@ static int join_family(struct host *h, struct family_store *st)
 	return rc;
 }
 
+/* Address space for what the runtime maps while the program runs: tables for a good deal of memory, rings of many generations. */
+#define OWN_ROOM (32ull << 20)
+
 int host_init(const char *family)
 {
 	struct host *h = &host;
@@ -162,6 +166,7 @@ int host_init(const char *family)
 	host_measure_start(h);
 	creds_joined();
 	create_engine(h, &st);
+	sys_own_room(OWN_ROOM);
 	host_measure_own(h);
 	limits_end();
 	h->h_brk_start = vm_page_round((uint64_t)sys_call1(SYS_brk, 0));

@@ -143,7 +143,7 @@ enum vm_err host_adopt(struct host *h)
 		if ((p.prot & RW) == RW)
 			e = host_adopt_range(h, p.base, p.end);
 	h->h_adopting = false;
-	if (e != VM_OK || (e = host_lock_marked(h)) != VM_OK)
+	if (e != VM_OK || (e = host_lock_marked(h, 0, HOST_MAX)) != VM_OK)
 		return e;
 	uint64_t left = atomic_exchange(&h->h_credit, 0);
 	if (left > 0)

@@ -18,6 +18,8 @@
 /* The addresses that the core's space has. */
 #define HOST_MIN 4096u
 #define HOST_MAX (1ull << 47)
+#define HOST_LAST                                                                                  \
+	(HOST_MAX - 4096u) /* what the kernel maps ends here, where addresses have 47 bits */
 
 /* See marks.c */
 enum mark {

@@ -98,8 +98,11 @@ static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *h
 
 	if (want->rlim_max <= known->rlim_max && k.rlim_max > have->rlim_max)
 		k.rlim_max = have->rlim_max; /* no right is needed to keep it */
+	/* a soft limit of no data stands for the hard one: the kernel has it so for the sake of valgrind */
 	if (k.rlim_cur > k.rlim_max)
 		k.rlim_cur = k.rlim_max;
+	if (kind == DATA && want->rlim_cur == 0)
+		k.rlim_cur = 0;
 	return k;
 }
 

@@ -39,15 +39,22 @@ static bool is_trackable(int prot, int flags)
  * Would the kernel map this? It checks before it unmaps what is there; after host_forget() it is
  * too late to ask.
  */
-static long probe_mmap(long len, int prot, int flags, int fd, long off)
+static long probe_mmap(long addr, long len, int prot, int flags, int fd, long off)
 {
+	uint64_t end = (uint64_t)addr + vm_page_round((uint64_t)len);
 	long p = sys_call6(
 	    SYS_mmap, 0, len, prot, flags & ~(MAP_FIXED | MAP_POPULATE | MAP_LOCKED), fd, off);
 
 	if (sys_failed(p))
 		return p;
 	(void)sys_call2(SYS_munmap, p, len);
-	return 0;
+	if (end <= HOST_LAST)
+		return 0;
+	p = sys_call6(SYS_mmap, (long)HOST_LAST, (long)(end - HOST_LAST), PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (!sys_failed(p))
+		(void)sys_call2(SYS_munmap, p, (long)(end - HOST_LAST));
+	return p == -EEXIST || !sys_failed(p) ? 0 : p;
 }
 
 /*
@@ -91,7 +98,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		return -EPERM;
 	if (fixed && len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
 	    host_next_piece(h, (uint64_t)addr, (uint64_t)addr + size, &old)) {
-		if ((p = probe_mmap(len, prot, flags, fd, off)) != 0)
+		if ((p = probe_mmap(addr, len, prot, flags, fd, off)) != 0)
 			return p;
 		if ((e = host_forget(h, (uint64_t)addr, size)) != VM_OK)
 			return host_errno(e);
@@ -126,17 +133,34 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 	return p;
 }
 
+/*
+ * Nothing of ours is beyond the space, and the kernel refuses a range that goes on there, unless it has addresses of 57 bits: asked
+ * about that part alone, it says so before anything is forgotten.
+ */
+static long unmap_beyond(long addr, long len)
+{
+	uint64_t end = (uint64_t)addr + (uint64_t)len;
+
+	if ((uint64_t)addr >= HOST_LAST || end <= HOST_LAST || end < (uint64_t)addr)
+		return 0;
+	return sys_call2(SYS_munmap, (long)HOST_LAST, (long)(end - HOST_LAST));
+}
+
 long call_munmap(struct host *h, long addr, long len)
 {
-	enum vm_err e;
-
 	uint64_t size = vm_page_round((uint64_t)len);
+	enum vm_err e;
+	long r;
 
-	if (len > 0 && host_marked(h, MARK_SEALED, (uint64_t)addr, (uint64_t)addr + size))
+	if (len <= 0 || ((uint64_t)addr & VM_PAGEMASK) != 0 || (uint64_t)addr >= HOST_LAST)
+		return sys_call2(SYS_munmap, addr, len);
+	if ((r = unmap_beyond(addr, len)) != 0)
+		return r;
+	if (host_marked(h, MARK_SEALED, (uint64_t)addr, (uint64_t)addr + size))
 		return -EPERM;
-	if (len > 0 && ((uint64_t)addr & VM_PAGEMASK) == 0 &&
-	    (uint64_t)addr + (uint64_t)len > (uint64_t)addr &&
-	    (e = host_forget(h, (uint64_t)addr, vm_page_round((uint64_t)len))) != VM_OK)
+	uint64_t from = (uint64_t)addr < HOST_MIN ? HOST_MIN : (uint64_t)addr;
+	if ((uint64_t)addr + size > from &&
+	    (e = host_forget(h, from, (uint64_t)addr + size - from)) != VM_OK)
 		return host_errno(e);
 	return sys_call2(SYS_munmap, addr, len);
 }

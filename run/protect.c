@@ -178,6 +178,8 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown)
 						: 0; /* as it is now */
 	mach_mutex_exit(&h->h_protlock);
+	if (r == 0 && h->h_managed && prot != PROT_NONE)
+		(void)host_lock_marked(h, p->base, p->end); /* as far as it can be, as natively */
 	return r != 0 || grown == 0 ? r : host_errno(host_charge(h, grown));
 }
 

@@ -186,6 +186,8 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	struct piece p;
 	long at;
 
+	if (n > HOST_LAST) /* refused in one way or another */
+		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;
 	if ((flags & MREMAP_FIXED) != 0 &&

@@ -261,8 +261,7 @@ int service_start(struct host *h)
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
 	alive = 1; /* until its number is known */
-	tid = service_clone(
-	    CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
+	tid = service_clone(CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS,
 	    mem + SVC_STACK - 64, tcb, service_main, h);
 	while (tid > 0 && ready == 0)
 		(void)sys_call6(SYS_futex, (long)&ready, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);

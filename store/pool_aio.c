@@ -16,6 +16,7 @@
  * keeps slot and block.
  */
 #include "store/pool_impl.h"
+#include "sys/linux/own.h"
 
 #include <linux/aio_abi.h>
 
@@ -159,8 +160,8 @@ void pool_aio_close(struct pool *p)
 
 int pool_aio_open(struct pool *p)
 {
-	long m = sys_call6(SYS_mmap, 0, (long)up(sizeof(struct pool_aio), PAGE),
-	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long m = sys_map_own(up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int rc = 0;
 
 	if (sys_failed(m))

@@ -13,6 +13,7 @@
  * ten seconds before they are used again. (Reads are never left in flight: they would change memory.)
  */
 #include "store/pool_impl.h"
+#include "sys/linux/own.h"
 
 #include <linux/io_uring.h>
 
@@ -63,13 +64,13 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 	long m, e;
 
 	r->mapbytes = sq > cq ? sq : cq;
-	m = sys_call6(SYS_mmap, 0, (long)r->mapbytes, PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQ_RING);
+	m = sys_map_own(r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
+	    (long)IORING_OFF_SQ_RING);
 	if (sys_failed(m))
 		return (int)m;
 	r->map = (char *)m;
-	e = sys_call6(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
-	    (long)IORING_OFF_SQES);
+	e = sys_map_own(
+	    PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
 	if (sys_failed(e))
 		return (int)e;
 	r->sqe = (char *)e;
@@ -95,8 +96,7 @@ int pool_async(struct pool *p)
 
 	if (!pool_has_blocks(p) || p->p_member == NONE || p->p_ring != NULL)
 		return -EINVAL;
-	m = sys_call6(
-	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m = sys_map_own(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return (int)m;
 	struct pool_ring *r = (struct pool_ring *)m;
@@ -129,8 +129,7 @@ void pool_alone(struct pool *p)
 	p->p_alone = true;
 	if (!pool_has_blocks(p))
 		return;
-	m = sys_call6(
-	    SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m = sys_map_own(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(m))
 		return;
 	r = (struct pool_ring *)m;

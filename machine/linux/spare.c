@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 
 #include "machine/linux/linux_impl.h"
+#include "sys/linux/own.h"
 
 #define SPARE 16u
 /* Tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges. */
@@ -34,8 +35,8 @@ static _Atomic uint64_t reserve_used; /* bytes */
 
 static long map_own(uint64_t bytes)
 {
-	return sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return sys_map_own(
+	    bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 static void *take_reserve(uint64_t bytes)

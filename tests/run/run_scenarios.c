@@ -91,7 +91,7 @@ int read_byte(void *p) { return *(volatile char *)p; }
 int main(int argc, char **argv)
 {
 	static const struct scenario *const groups[] = { memory_scenarios, call_scenarios,
-		protect_scenarios, random_scenarios, kind_scenarios, held_scenarios,
+		protect_scenarios, random_scenarios, kind_scenarios, held_scenarios, ask_scenarios,
 		process_scenarios, signal_scenarios };
 
 	self = argv[0];
