@@ -272,10 +272,56 @@ static long unlock_piece(struct host *h, const struct piece *p)
 
 static long unlock_all(struct host *h)
 {
+	h->h_lockfuture = false;
 	if (h->h_managed)
 		(void)as_unlockall(h->h_as);
 	(void)host_unmark(h, MARK_LOCKED, 0, HOST_MAX);
 	return sys_call0(SYS_munlockall);
+}
+
+/* -EPERM: this process may lock nothing. */
+static long may_lock(void)
+{
+	static char page[VM_PAGESIZE] __attribute__((aligned(4096)));
+	long r = sys_call3(SYS_mlock2, (long)page, VM_PAGESIZE, MLOCK_ONFAULT);
+
+	if (r == 0)
+		(void)sys_call2(SYS_munlock, (long)page, VM_PAGESIZE);
+	return r == -EPERM ? r : 0;
+}
+
+/*
+ * mlockall, of what is hosted. The kernel's own would lock the arena, full or not; what the kernel keeps for the program stays as
+ * it is. If not everything can be locked, nothing is.
+ */
+static long lock_everything(struct host *h, long flags)
+{
+	struct piece p;
+	long r = may_lock();
+
+	if (r != 0)
+		return r;
+	for (uint64_t a = 0;
+	     (flags & MCL_CURRENT) != 0 && r == 0 && host_next_piece(h, a, HOST_MAX, &p);
+	     a = p.end) {
+		r = lock_piece(h, &p, SYS_mlock2, (flags & MCL_ONFAULT) != 0 ? MLOCK_ONFAULT : 0);
+		if (r == -ENOMEM && p.prot == 0)
+			r = 0;
+	}
+	if (r != 0)
+		(void)unlock_all(h);
+	h->h_lockfuture = r == 0 && (flags & MCL_FUTURE) != 0;
+	return r;
+}
+
+long host_lock_new(struct host *h, uint64_t base, uint64_t len)
+{
+	long r = h->h_lockfuture ? call_mlock(h, SYS_mlock, (long)base, (long)len, 0) : 0;
+	struct piece p;
+
+	if (r == -ENOMEM && host_next_piece(h, base, base + len, &p) && p.prot == 0)
+		r = 0;
+	return r == 0 ? 0 : -EAGAIN;
 }
 
 long call_mlock(struct host *h, long nr, long addr, long len, long flags)
@@ -287,6 +333,8 @@ long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 
 	if (nr == SYS_munlockall)
 		return unlock_all(h);
+	if (nr == SYS_mlockall)
+		return lock_everything(h, addr);
 	if (end <= a || (nr == SYS_mlock2 && (flags & ~MLOCK_ONFAULT) != 0) ||
 	    !host_next_piece(h, a, end, &p))
 		return sys_call3(nr, addr, len, flags);

@@ -79,7 +79,7 @@ const struct call calls[] = {
 	{ SYS_mlock2, CALL_SITE, "mlock2", "as mlock" },
 	{ SYS_munlock, CALL_SITE, "munlock", "as mlock" },
 	{ SYS_mlockall, CALL_SITE, "mlockall",
-	    "refused with ENOMEM: it would lock the frames of the engine, too" },
+	    "what is hosted is locked as by mlock; the kernel's own would lock the frames of the engine, too" },
 	{ SYS_munlockall, CALL_SITE, "munlockall", "as mlock" },
 	/* ---- where memory lies ---- */
 	{ SYS_mbind, CALL_KERNEL, "mbind",

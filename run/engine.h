@@ -65,6 +65,8 @@ long call_mremap(struct host *, long old, long oldlen, long newlen, int flags, l
 long call_brk(struct host *, long addr);
 long call_mlock(struct host *, long nr, long addr, long len, long flags);
 long call_mincore(struct host *, long addr, long npages, uint8_t *vec);
+/* Locks a new mapping, if mlockall asked for that. -EAGAIN: it cannot be, and shall not stay. */
+long host_lock_new(struct host *, uint64_t base, uint64_t len);
 /* What mlock locked before it was the core's: before the process was managed (h_lock W), or the memory open. */
 enum vm_err host_lock_marked(struct host *, uint64_t base, uint64_t end);
 long call_release(struct host *, uint64_t base, uint64_t len);

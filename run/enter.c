@@ -288,13 +288,13 @@ void host_take(void *addr, size_t len)
 	    OP_TAKE, (long)addr, (long)len, 0, 0, 0, 0); /* not refused to the program */
 }
 
-/* What the kernel would lock is the arena, full or not, besides what the program has. */
 long host_mlockall(int flags)
 {
 	bool bad = flags == 0 || flags == MCL_ONFAULT ||
 	    (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0;
 
-	return host.h_off || bad ? sys_call1(SYS_mlockall, flags) : -ENOMEM;
+	return host.h_off || bad ? sys_call1(SYS_mlockall, flags)
+				 : enter(OP_MLOCK, SYS_mlockall, flags, 0, 0, 0, 0);
 }
 
 /* The kernel's answer is corrected in a piece of memory of our own; the program's vector may be bad, or paged out. */

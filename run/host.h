@@ -30,7 +30,7 @@ long host_mlock(
     long nr, void *addr, size_t len, int flags); /* mlock, mlock2, munlock, munlockall by number */
 /* Constructor time: zeroed static data of an object, mapped by the kernel or the loader, becomes ours; if it cannot, it stays theirs. */
 void host_take(void *addr, size_t len);
-long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked */
+long host_mlockall(int flags); /* -ENOMEM: not all of it can be locked, and nothing is */
 long host_mincore(void *addr, size_t len, unsigned char *vec);
 
 /* mseal: the range becomes the kernel's, and sealed. */

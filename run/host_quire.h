@@ -74,6 +74,7 @@ struct host {
 	struct ranges h_mark[MARKS]; /* h_marklock: see marks.c */
 	struct mach_mutex h_marklock;
 	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
+	_Atomic bool h_lockfuture;    /* new mappings are locked (mlockall). Calls only, h_lock */
 	uint64_t h_before;            /* constructor: pages resident before the engine was made */
 	bool h_adopting;              /* h_lock W: what is charged is in use already */
 	_Atomic bool

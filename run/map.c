@@ -109,7 +109,8 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		flags_real = (flags & ~MAP_POPULATE) | MAP_NORESERVE;
 		if ((prot & PROT_WRITE) != 0) /* see protect.c */
 			prot |= PROT_READ;
-	}
+	} else if (h->h_lockfuture)
+		flags_real |= MAP_LOCKED;
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (sys_failed(p)) {
 		/* nobody serves the old mapping any more: let an access fail rather than wait */
@@ -123,10 +124,11 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		return p;
 	e = host_track(
 	    h, (uint64_t)p, size, prot, choose_reservation(h, size >> VM_PAGESHIFT, prot, flags));
-	if (e != VM_OK) {
+	long locked = e == VM_OK ? host_lock_new(h, (uint64_t)p, size) : 0;
+	if (e != VM_OK || locked != 0) {
 		(void)host_forget(h, (uint64_t)p, size);
 		(void)sys_call2(SYS_munmap, p, len);
-		return -ENOMEM;
+		return e != VM_OK ? -ENOMEM : locked;
 	}
 	if ((flags & MAP_POPULATE) != 0)
 		populate_range(h, p, size, prot);
@@ -198,7 +200,8 @@ long call_brk(struct host *h, long addr)
 	}
 	h->h_brk_cur = want;
 	mach_mutex_exit(&h->h_brklock);
-	if (host_track(h, oldend, newend - oldend, RW, 0) != VM_OK) {
+	if (host_track(h, oldend, newend - oldend, RW, 0) != VM_OK ||
+	    host_lock_new(h, oldend, newend - oldend) != 0) {
 		(void)host_forget(h, oldend, newend - oldend);
 		mach_mutex_enter(&h->h_brklock);
 		h->h_brk_cur = (uint64_t)sys_call1(SYS_brk, (long)cur);

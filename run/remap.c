@@ -243,7 +243,10 @@ long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, 
 
 	if (nofork && !sys_failed(r) && r != 0)
 		(void)host_mark(h, MARK_NOFORK, (uint64_t)r, (uint64_t)r + n);
-	if (locked && !sys_failed(r) && r != 0)
+	if (locked && !sys_failed(r) && r != 0) {
+		(void)call_mlock(
+		    h, SYS_mlock, r, (long)n, 0); /* as far as it can be, as natively */
 		(void)host_mark(h, MARK_LOCKED, (uint64_t)r, (uint64_t)r + n);
+	}
 	return r;
 }

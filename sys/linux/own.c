@@ -51,6 +51,6 @@ long sys_map_own(uint64_t bytes, int prot, int flags, int fd, long off)
 {
 	uint64_t at = take_room(bytes);
 
-	return sys_call6(SYS_mmap, (long)at, (long)bytes, prot,
-	    at == 0 ? flags : flags | MAP_FIXED, fd, off);
+	return sys_call6(
+	    SYS_mmap, (long)at, (long)bytes, prot, at == 0 ? flags : flags | MAP_FIXED, fd, off);
 }

@@ -56,6 +56,12 @@ void push_out(void)
 		(*(volatile uint64_t *)(void *)(ballast + i))++;
 }
 
+void drop_ballast(void)
+{
+	EXPECT(ballast_len == 0 || munmap(ballast, ballast_len) == 0);
+	ballast_len = 0;
+}
+
 static void ballast_check(void)
 {
 	size_t bad = 0;

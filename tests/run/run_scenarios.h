@@ -39,6 +39,8 @@ size_t wrong(const void *p, size_t len, uint64_t seed);
 void *map(size_t len);
 /* Touches the ballast (-b MIB), so that everything else leaves memory. Nothing without ballast. */
 void push_out(void);
+/* The ballast is given back: a process that does not fit any more has its memory served, but fits from now on. */
+void drop_ballast(void);
 /* Prints the result of a call, with what errno says if it is negative. */
 void report(const char *what, long r);
 /* Prints how a child that runs fn(arg) ends: its status, or the signal. */

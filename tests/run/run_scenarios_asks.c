@@ -114,18 +114,32 @@ static int errors(void)
 	EXPECT(munmap(hole + PAGE, PAGE) == 0);
 	fill(p, 8 * PAGE, 1);
 	push_out();
-	report("mmap length 0", mapped(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report(
+	    "mmap length 0", mapped(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	report("mmap no kind", mapped(mmap(NULL, PAGE, PROT_READ, MAP_ANONYMOUS, -1, 0)));
-	report("mmap odd place", mapped(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)));
-	report("mmap odd offset", mapped(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 5)));
-	report("mmap offset", mapped(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, PAGE)));
-	report("mmap too long", mapped(mmap(NULL, TOO_LONG, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report("mmap odd place",
+	    mapped(mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)));
+	report("mmap odd offset",
+	    mapped(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 5)));
+	report("mmap offset",
+	    mapped(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, PAGE)));
+	report("mmap too long",
+	    mapped(mmap(NULL, TOO_LONG, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	report("mmap no file", mapped(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, -1, 0)));
-	report("mmap over it", mapped(mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)));
-	report("mmap over a part", mapped(mmap(p - PAGE, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)));
-	report("mmap beyond", mapped(mmap(top, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)));
-	report("mmap sync", mapped(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | MAP_ANONYMOUS | 0x80000, -1, 0)));
-	report("mmap huge", mapped(mmap(NULL, 2 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0)));
+	report("mmap over it",
+	    mapped(mmap(
+		p, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)));
+	report("mmap over a part",
+	    mapped(mmap(p - PAGE, 2 * PAGE, PROT_READ,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)));
+	report("mmap beyond",
+	    mapped(mmap(top, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)));
+	report("mmap sync",
+	    mapped(
+		mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | MAP_ANONYMOUS | 0x80000, -1, 0)));
+	report("mmap huge",
+	    mapped(
+		mmap(NULL, 2 * MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0)));
 	report("munmap 0", munmap(p, 0));
 	report("munmap odd", munmap(p + 1, PAGE));
 	report("munmap beyond", munmap(top, 2 * PAGE));
@@ -196,7 +210,8 @@ static int remap_errors(void)
 	report("in place", mapped(mremap(p, PAGE, 2 * PAGE, 0)));
 	report("old 0 of private", mapped(mremap(p, 0, 2 * PAGE, MREMAP_MAYMOVE)));
 	report("longer than there is", mapped(mremap(p, PAGE, (size_t)1 << 47, MREMAP_MAYMOVE)));
-	report("dontunmap of other length", mapped(mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL)));
+	report("dontunmap of other length",
+	    mapped(mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL)));
 	report("dontunmap alone", mapped(mremap(p, PAGE, PAGE, MREMAP_DONTUNMAP, NULL)));
 	EXPECT(wrong(p, 8 * PAGE, 1) == 0 && wrong(q, 8 * PAGE, 2) == 0);
 	push_out();
@@ -229,7 +244,8 @@ static int told_of_locks(void)
 		}
 		report("lock", r);
 		printf("%d: VmLck %ld Locked %ld Rss %ld present %u\n", way, status_field("VmLck:"),
-		    smaps_field(p, "Locked:"), way == 2 ? 0 : smaps_field(p, "Rss:"), way == 2 ? 0 : resident_pages(p, 64));
+		    way == 2 ? 0 : smaps_field(p, "Locked:"), way == 2 ? 0 : smaps_field(p, "Rss:"),
+		    way == 2 ? 0 : resident_pages(p, 64));
 		push_out();
 		if (way != 2)
 			EXPECT(resident_pages(p, 64) == 64);
@@ -251,8 +267,88 @@ static int told_of_locks(void)
 	printf("VmLck %ld, %u\n", status_field("VmLck:"), resident_pages(p, 32));
 	EXPECT(munmap(p, 16 * PAGE) == 0);
 	printf("VmLck %ld\n", status_field("VmLck:"));
-	EXPECT(mmap(p + 16 * PAGE, 16 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+	EXPECT(mmap(p + 16 * PAGE, 16 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) != MAP_FAILED);
 	printf("VmLck %ld\n", status_field("VmLck:"));
+	return 0;
+}
+
+/* ---- everything is locked ---- */
+static void *on_a_stack(void *arg)
+{
+	volatile char here[64 * 1024];
+
+	memset((void *)(uintptr_t)here, 5, sizeof here);
+	push_out();
+	*(unsigned *)arg =
+	    resident_pages((char *)((uintptr_t)here + PAGE - 1 - ((uintptr_t)here - 1) % PAGE), 15);
+	return NULL;
+}
+
+static int none_locked(void *p)
+{
+	char *q = map(4 * PAGE);
+
+	printf("VmLck %ld, Locked %ld\n", status_field("VmLck:"), smaps_field(q, "Locked:"));
+	return wrong(p, 64 * PAGE, 1) == 0 ? 0 : 1;
+}
+
+static int locked_without_right(void *p)
+{
+	struct rlimit none = { 0, 0 }, little = { 4 * PAGE, 4 * PAGE };
+
+	(void)p;
+	if (setrlimit(RLIMIT_MEMLOCK, &little) != 0 || seteuid(65534) != 0)
+		return 2;
+	report("little allowed", mlockall(MCL_CURRENT));
+	report("future", mlockall(MCL_FUTURE));
+	report("too much then",
+	    mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report("of a file", mapped(mmap(NULL, MIB, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0)));
+	EXPECT(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+	report("none allowed", mlockall(MCL_CURRENT));
+	report("none in future", mlockall(MCL_FUTURE));
+	report("unlock", munlockall());
+	return 3;
+}
+
+static int all_locked(void)
+{
+	char *p = map(64 * PAGE), *q;
+	unsigned on_stack = 0;
+	pthread_attr_t attr;
+	pthread_t t;
+
+	fill(p, 64 * PAGE, 1);
+	report_child("without right", locked_without_right, p);
+	push_out();
+	drop_ballast();
+	report("current", mlockall(MCL_CURRENT));
+	push_out();
+	printf("%u, some %d\n", resident_pages(p, 64), status_field("VmLck:") > 256);
+	q = map(64 * PAGE);
+	printf("new: %u\n", resident_pages(q, 64));
+	report("future", mlockall(MCL_FUTURE));
+	q = map(64 * PAGE);
+	push_out();
+	printf("new: %u, Locked %ld\n", resident_pages(q, 64), smaps_field(q, "Locked:"));
+	q = mremap(q, 64 * PAGE, 96 * PAGE, MREMAP_MAYMOVE);
+	printf("longer: %u\n", resident_pages(q, 96));
+	EXPECT(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 256 * 1024) == 0 &&
+	    pthread_create(&t, &attr, on_a_stack, &on_stack) == 0 && pthread_join(t, NULL) == 0);
+	printf("on a stack: %u\n", on_stack);
+	char *top = sbrk(16 * PAGE);
+	top += PAGE - 1 - ((uintptr_t)top - 1) % PAGE;
+	push_out();
+	printf("heap: %u\n", resident_pages(top, 15));
+	report("drop", madvise(p, PAGE, MADV_DONTNEED));
+	report_child("child", none_locked, p);
+	report("unlock", munlockall());
+	printf("VmLck %ld\n", status_field("VmLck:"));
+	q = map(PAGE);
+	printf("new: %u\n", resident_pages(q, 1));
+	push_out();
+	EXPECT(wrong(p, 64 * PAGE, 1) == 0);
 	return 0;
 }
 
@@ -270,7 +366,8 @@ static int told_of_pages(void)
 	EXPECT(madvise(p, 32 * PAGE, MADV_POPULATE_WRITE) == 0);
 	printf("%u\n", resident_pages(p, 64));
 	EXPECT(munmap(p, 64 * PAGE) == 0);
-	p = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	p = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	printf("%u\n", resident_pages(p, 64));
 	return 0;
 }
@@ -278,7 +375,8 @@ static int told_of_pages(void)
 /* The lines of /proc/self/maps: what is alike is one, what was made different and alike again is one again. */
 static int told_of_mappings(void)
 {
-	char *p = mmap((void *)0x300000000000, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	char *p = mmap((void *)0x300000000000, 64 * PAGE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	fill(p, 64 * PAGE, 1);
 	printf("%d\n", mappings_in(p, 64 * PAGE));
@@ -296,7 +394,8 @@ static int told_of_mappings(void)
 	printf("%d\n", mappings_in(p, 64 * PAGE));
 	EXPECT(munlock(p + 32 * PAGE, PAGE) == 0);
 	printf("%d\n", mappings_in(p, 64 * PAGE));
-	EXPECT(mmap(p + 16 * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p + 16 * PAGE);
+	EXPECT(mmap(p + 16 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p + 16 * PAGE);
 	printf("size of the first %ld\n", smaps_field(p, "Size:"));
 	return 0;
 }
@@ -312,8 +411,10 @@ static int nodes(void)
 	fill(p, 32 * PAGE, 1);
 	push_out();
 	report("mbind", syscall(SYS_mbind, p, 16 * PAGE, MPOL_BIND, &mask, 64, 0));
-	report("mbind strict", syscall(SYS_mbind, p, 16 * PAGE, MPOL_BIND, &mask, 64, MPOL_MF_STRICT));
-	report("mbind move", syscall(SYS_mbind, p, 16 * PAGE, MPOL_BIND, &mask, 64, MPOL_MF_MOVE | MPOL_MF_STRICT));
+	report(
+	    "mbind strict", syscall(SYS_mbind, p, 16 * PAGE, MPOL_BIND, &mask, 64, MPOL_MF_STRICT));
+	report("mbind move",
+	    syscall(SYS_mbind, p, 16 * PAGE, MPOL_BIND, &mask, 64, MPOL_MF_MOVE | MPOL_MF_STRICT));
 	report("mbind odd", syscall(SYS_mbind, p + 1, PAGE, MPOL_BIND, &mask, 64, 0));
 	report("mbind bad flags", syscall(SYS_mbind, p, PAGE, MPOL_BIND, &mask, 64, 0x1000));
 	report("mbind bad mask", syscall(SYS_mbind, p, PAGE, MPOL_BIND, (void *)16, 64, 0));
@@ -322,7 +423,8 @@ static int nodes(void)
 	report("get_mempolicy", syscall(SYS_get_mempolicy, &mode, &got, 64, p, MPOL_F_ADDR));
 	printf("%d %lu\n", mode, got);
 	push_out();
-	report("get_mempolicy node", syscall(SYS_get_mempolicy, &node, NULL, 0, p + 8 * PAGE, MPOL_F_NODE | MPOL_F_ADDR));
+	report("get_mempolicy node",
+	    syscall(SYS_get_mempolicy, &node, NULL, 0, p + 8 * PAGE, MPOL_F_NODE | MPOL_F_ADDR));
 	printf("%d\n", node);
 	report("set_mempolicy", syscall(SYS_set_mempolicy, MPOL_PREFERRED, &mask, 64));
 	fill(p, 32 * PAGE, 2);
@@ -351,10 +453,14 @@ static int limited_data(void *p)
 	(void)data;
 	l.rlim_cur = 0;
 	report("no data", setrlimit(RLIMIT_DATA, &l));
-	report("mmap", mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
-	report("mmap to read", mapped(mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report("mmap",
+	    mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report(
+	    "mmap to read", mapped(mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	report("sbrk", sbrk(MIB) == (void *)-1 ? -1 : 0);
-	report("mprotect", mprotect(mmap(NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), MIB, PROT_READ | PROT_WRITE));
+	report("mprotect",
+	    mprotect(mmap(NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), MIB,
+		PROT_READ | PROT_WRITE));
 	return 5;
 }
 
@@ -363,7 +469,8 @@ static int limited_space(void *p)
 	struct rlimit l = { 0, RLIM_INFINITY };
 
 	report("no space", setrlimit(RLIMIT_AS, &l));
-	report("mmap", mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+	report("mmap",
+	    mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	report("mmap none", mapped(mmap(NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	report("sbrk", sbrk(MIB) == (void *)-1 ? -1 : 0);
 	report("mremap", mapped(mremap(p, 16 * PAGE, MIB, MREMAP_MAYMOVE)));
@@ -406,7 +513,8 @@ static int limited(void)
 static int partial_copies(void)
 {
 	char *p = map(8 * PAGE), *q = map(8 * PAGE);
-	struct iovec l[2] = { { q, 4 * PAGE }, { q + 4 * PAGE, 4 * PAGE } }, r[2] = { { p, 4 * PAGE }, { p + 4 * PAGE, 4 * PAGE } };
+	struct iovec l[2] = { { q, 4 * PAGE }, { q + 4 * PAGE, 4 * PAGE } },
+		     r[2] = { { p, 4 * PAGE }, { p + 4 * PAGE, 4 * PAGE } };
 	pid_t me = getpid();
 
 	fill(p, 8 * PAGE, 1);
@@ -416,7 +524,8 @@ static int partial_copies(void)
 	EXPECT(wrong(q, 4 * PAGE, 1) == 0);
 	r[0].iov_base = p + 6 * PAGE;
 	report("from a hole", process_vm_readv(me, l, 2, r, 1, 0));
-	EXPECT(mprotect(p, 2 * PAGE, PROT_READ) == 0 && mprotect(p + 2 * PAGE, PAGE, PROT_NONE) == 0);
+	EXPECT(
+	    mprotect(p, 2 * PAGE, PROT_READ) == 0 && mprotect(p + 2 * PAGE, PAGE, PROT_NONE) == 0);
 	r[0] = (struct iovec){ p, 4 * PAGE };
 	push_out();
 	report("up to closed", process_vm_readv(me, l, 1, r, 1, 0));
@@ -436,7 +545,8 @@ static int partial_copies(void)
 	push_out();
 	report("read to read-only", read(pp[0], p, 4 * PAGE));
 	report("read to a hole", read(pp[0], p + 4 * PAGE, 4 * PAGE));
-	report("getcwd to closed", mprotect(p, 4 * PAGE, PROT_NONE) == 0 ? syscall(SYS_getcwd, p, 4 * PAGE) : 0);
+	report("getcwd to closed",
+	    mprotect(p, 4 * PAGE, PROT_NONE) == 0 ? syscall(SYS_getcwd, p, 4 * PAGE) : 0);
 	return 0;
 }
 
@@ -447,7 +557,8 @@ static int sent_files(void)
 	off_t *off = (off_t *)(void *)map(PAGE);
 	loff_t *loff = (loff_t *)(void *)map(PAGE);
 
-	EXPECT(fd >= 0 && unlink(name) == 0 && pipe(pp) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
+	EXPECT(fd >= 0 && unlink(name) == 0 && pipe(pp) == 0 &&
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0);
 	fill(p, MIB, 1);
 	push_out();
 	EXPECT(write(fd, p, MIB) == MIB);
@@ -456,7 +567,8 @@ static int sent_files(void)
 	push_out();
 	report("sendfile", sendfile(sv[0], fd, off, 16 * PAGE));
 	printf("%ld\n", (long)*off);
-	EXPECT(recv(sv[1], q, 16 * PAGE, MSG_WAITALL) == 16 * PAGE && memcmp(q, p + PAGE, 16 * PAGE) == 0);
+	EXPECT(recv(sv[1], q, 16 * PAGE, MSG_WAITALL) == 16 * PAGE &&
+	    memcmp(q, p + PAGE, 16 * PAGE) == 0);
 	push_out();
 	report("splice", splice(fd, loff, pp[1], NULL, 8 * PAGE, 0));
 	printf("%ld\n", (long)*loff);
@@ -487,7 +599,8 @@ static int segments(void)
 		fill(p, 4 * PAGE, 2);
 		_exit(shmdt(p) == 0 ? 3 : 4);
 	}
-	EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 3 && wrong(p, 4 * PAGE, 2) == 0);
+	EXPECT(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 3 &&
+	    wrong(p, 4 * PAGE, 2) == 0);
 	report("at an odd place", mapped(shmat(id, q + 5, 0)));
 	report("rounded, taken", mapped(shmat(id, q + 5, SHM_RND)));
 	report("remap nowhere", mapped(shmat(id, NULL, SHM_REMAP)));
@@ -515,7 +628,8 @@ static int unmap_and_page(void *arg)
 
 	(void)arg;
 	for (int i = 0; i < PAGES; i++)
-		p[i] = mmap(NULL, PAGE, i % 2 != 0 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		p[i] = mmap(NULL, PAGE, i % 2 != 0 ? PROT_READ : PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i < PAGES; i += 2)
 		EXPECT(munmap(p[i], PAGE) == 0);
 	push_out();
@@ -550,6 +664,7 @@ const struct scenario ask_scenarios[] = {
 	{ "errors", errors },
 	{ "mremap-errors", remap_errors },
 	{ "told-of-locks", told_of_locks },
+	{ "all-locked", all_locked },
 	{ "told-of-pages", told_of_pages },
 	{ "told-of-mappings", told_of_mappings },
 	{ "nodes", nodes },
