@@ -294,7 +294,7 @@ long host_mlockall(int flags)
 	    (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) != 0;
 
 	return host.h_off || bad ? sys_call1(SYS_mlockall, flags)
-				 : enter(OP_MLOCK, SYS_mlockall, flags, 0, 0, 0, 0);
+				 : enter_engine(OP_MLOCK, SYS_mlockall, flags, 0, 0, 0, 0);
 }
 
 /* The kernel's answer is corrected in a piece of memory of our own; the program's vector may be bad, or paged out. */

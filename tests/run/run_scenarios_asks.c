@@ -107,7 +107,7 @@ static unsigned resident_pages(const void *p, size_t n)
 }
 
 /* ---- errors ---- */
-static int errors(void)
+static int mapping_errors(void)
 {
 	char *p = map(8 * PAGE), *hole = map(4 * PAGE), *const top = (char *)0x7ffffffff000;
 
@@ -155,6 +155,17 @@ static int errors(void)
 	report("mprotect grows both", mprotect(p, PAGE, PROT_READ | PROT_GROWSDOWN | PROT_GROWSUP));
 	report("mprotect grows down", mprotect(p, PAGE, PROT_READ | PROT_GROWSDOWN));
 	report("mprotect wraps", mprotect(p, TOO_LONG, PROT_READ));
+	EXPECT(zero(hole, PAGE) && wrong(p, 8 * PAGE, 1) == 0);
+	return 0;
+}
+
+static int advice_errors(void)
+{
+	char *p = map(8 * PAGE), *hole = map(4 * PAGE);
+
+	EXPECT(munmap(hole + PAGE, PAGE) == 0);
+	fill(p, 8 * PAGE, 1);
+	push_out();
 	report("msync odd", msync(p + 1, PAGE, MS_SYNC));
 	report("msync both", msync(p, PAGE, MS_SYNC | MS_ASYNC));
 	report("msync unknown", msync(p, PAGE, 64));
@@ -661,7 +672,8 @@ static int undo_lists(void)
 const struct scenario ask_scenarios[] = {
 	{ "empty-places", empty_places },
 	{ "undo-lists", undo_lists },
-	{ "errors", errors },
+	{ "mapping-errors", mapping_errors },
+	{ "advice-errors", advice_errors },
 	{ "mremap-errors", remap_errors },
 	{ "told-of-locks", told_of_locks },
 	{ "all-locked", all_locked },
