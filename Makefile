@@ -9,7 +9,7 @@
 #   make test          unit tests, then a small set of real programs
 #   make test-programs the full set of real programs (minutes)
 #   make test-models   SPIN over the models of the locking protocols
-#   make coverage      lines and branches of vm/ that the unit tests reach
+#   make coverage      lines and branches that the tests reach, by folder
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make fuzz          nonsense to the supervisor of quire run, over its sockets and in what it shares; FUZZ_SECONDS, FUZZ_SEED
 #   make test-nightly  random tests for much longer (an hour or so)

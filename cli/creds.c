@@ -6,7 +6,7 @@
  *
  * A process could send its greeting and then execute a program with more rights than it has, so that those are what is found: hence
  * the real user and group are compared with those that the kernel attached to the message, and a process that cannot be dumped,
- * as one that has just gained rights, shares with nobody. Root's processes do not show whether they can be dumped: they say so
+ * as one that has just gained rights, shares its store with no other. Root's processes do not show whether they can be dumped: they say so
  * themselves (FAMILY_ALONE), when they still can be believed.
  *
  * Left out: supplementary groups, which the kernel does not compare; Landlock's domains, which it does not show.

@@ -2,11 +2,11 @@
 /*
  * The keeper of a store: a process that packs what the family's processes store, and gives back what a dead one held. The supervisor
  * itself never looks into a store: every process of the family may write there, and whatever they write, the worst is that
- * the keeper ends. Then the supervisor says so, and ends the processes that had the store: nobody can rely on it any more.
+ * the keeper ends. Then the supervisor says so, and ends the processes that had the store: no process can rely on it any more.
  *
  * A keeper is made when a process first has use for it (FAMILY_WATCH); most programs fit and store nothing. It has the store, the
  * family's state, one socket and one pipe, and nothing else: no descriptor of a connection, no terminal, no signals, a session of
- * its own. The pipe is its life line: nobody writes there, and when the last supervisor that has the other end is gone the kernel kills
+ * its own. The pipe is its life line: nothing is ever written there, and when the last supervisor that has the other end is gone the kernel kills
  * the keeper, whatever it is at.
  *
  * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process, and is answered by the same note when all
@@ -63,7 +63,7 @@ static void *pack_pages(void *arg)
 			break;
 		if ((rc = pool_work(&k->pool, false)) == 0 && pool_sink(&k->pool) == 1)
 			continue;
-		if (rc != 1) /* below 0: whoever stores next is told, too */
+		if (rc != 1) /* below 0: the process that stores next gets the error, too */
 			pool_wait_work(&k->pool, seen, rc);
 	}
 	pool_async_end(&k->pool);
@@ -112,7 +112,7 @@ static void die_with(int life)
 		_exit(0);
 }
 
-/* Until it is told to stop; does somebody have the store then? */
+/* Serves until the supervisor says stop. True: a process still has the store then. */
 static bool serve_supervisor(struct keeper *k, int sock)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
@@ -154,14 +154,14 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	k.pool.p_charge_arg = r->fam;
 	(void)pool_join(&k.pool, FAMILY_PROCS);
 	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
-	    0; /* else whoever stores packs by itself */
+	    0; /* else each process packs what it stores */
 	bool used = serve_supervisor(&k, fds[2]);
 	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 	pool_wake_packer(&k.pool);
 	if (k.packs)
 		(void)pthread_join(k.packer, NULL);
 	publish_counters(&k);
-	if (!used) /* what is left belongs to nobody, and ends with the store */
+	if (!used) /* what is left has no owner, and ends with the store */
 		(void)charge_family(r->fam, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
 	_exit(0);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How a process joins the family (run/family.h has the protocol). The door takes greetings from whoever has the gate, which no
+ * How a process joins the family (run/family.h has the protocol). The door takes greetings from any process that has the gate, which no
  * process but those of the family ever had. A greeting brings the supervisor's end of a connection; on it the answer goes out,
  * with the descriptors, and on it the end of the process is seen: then what it was granted is given back.
  *
@@ -329,7 +329,7 @@ void run_hear_keeper(struct run *r, struct run_store *st)
 }
 
 /* ---- the door ---- */
-/* Never the gate: as long as the supervisor had it, it could not see that nobody else has. */
+/* Never the gate: while the supervisor has it, its hang-up would not show that no process of the family has it. */
 static bool is_connection(const struct run *r, int fd)
 {
 	int domain = 0, type = 0;
@@ -376,8 +376,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 		return false;
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
-		st =
-		    NULL; /* it hides nothing from anybody that it had not before: let it be alone */
+		st = NULL; /* what it hides was not hidden before: it gets a store of its own */
 	if (st == NULL && (st = run_store_for(r, NULL)) == NULL) {
 		(void)send_welcome(r, from->fd, -2, NULL);
 		(void)close(from->fd);

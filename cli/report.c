@@ -8,7 +8,7 @@
 
 static double pages_mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
 
-/* Pages that are mapped as they are read ahead are used without a fault, so nobody can count that. */
+/* Pages that are mapped as they are read ahead are used without a fault, so their use cannot be counted. */
 static void print_foresight(FILE *f, const struct family_counters *c)
 {
 	unsigned long long used = c->prefetch_used, wasted = c->prefetch_wasted;

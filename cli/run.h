@@ -17,7 +17,7 @@
 #include "store/pool.h"
 
 /*
- * One store: what its pages take of memory and disk. Processes of other credentials have another one (docs/security.md). The
+ * One store: what its pages take of memory and disk. Processes of other credentials have another store (docs/security.md). The
  * supervisor has no mapping of it: see keeper.c.
  */
 struct run_store {
@@ -34,7 +34,7 @@ struct run_store {
 	struct creds creds; /* const, of its processes */
 	bool alone;         /* const: of one process, and those that it forked */
 	bool given;         /* some process has had it */
-	bool broken;        /* its keeper ended: nobody gets it any more */
+	bool broken;        /* its keeper ended: no process gets it any more */
 	unsigned users;     /* connections */
 	struct pool_stats
 	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
@@ -60,7 +60,7 @@ struct run {
 	    *fam; /* every process of the family may write there: what matters is kept here */
 	int memfd, device, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int door,
-	    gate; /* see run/family.h; door -1: nobody has the gate any more; gate -1: given away */
+	    gate; /* see run/family.h; door -1: no process has the gate any more; gate -1: given away */
 	uint64_t cookie, token[FAMILY_TOKEN]; /* const: of the gate; part of each greeting */
 	unsigned most;                        /* const: processes at once */
 	struct sites_note sites;
@@ -72,7 +72,7 @@ struct run {
 	pthread_mutex_t connlock; /* conn[], nconn: the pressure thread reads them */
 	uint64_t turned_away;     /* greetings that were not of the family */
 	struct creds creds;       /* const: ours, and the program's at first */
-	bool alone;               /* const: they are not known, so nobody shares */
+	bool alone;               /* const: the credentials are not known, so no process shares */
 	pid_t child;
 	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
@@ -145,7 +145,7 @@ enum { KEEPER_NOTHING = -1, KEEPER_GONE = -2 };
 int run_keeper_hear(
     struct run_store *); /* a slot of which it has released all, or one of the above */
 void run_keeper_stop(
-    struct run_store *); /* its statistics are the last ones then. Waits for it, but not for ever */
+    struct run_store *); /* its last statistics are there then. Waits for it, for a limited time */
 
 /* supervise.c: the loop and its two threads */
 void run_supervise(struct run *,

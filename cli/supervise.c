@@ -54,7 +54,7 @@ void run_store_stats(struct run *r, struct pool_stats *sum, unsigned which)
 		sum->ratio = 1;
 }
 
-/* Somebody asked others for memory: wake those whose fp_shrink is up, by a byte on their socket. */
+/* A process asked others for memory: a byte on its socket wakes each process whose fp_shrink has risen. */
 static void *pressure_main(void *arg)
 {
 	struct run *r = arg;
@@ -77,8 +77,8 @@ static void *pressure_main(void *arg)
 }
 
 /*
- * The thread and the store's keeper, as soon as somebody has use for them: most programs fit. Where they cannot be had, whoever stores
- * packs by itself, nobody is asked for memory, and the next who has use for them has us try again.
+ * The thread and the store's keeper, as soon as a process has use for them: most programs fit. Where they cannot be started, a process
+ * packs what it stores, no process is asked for memory, and the next process that has use for them has us try again.
  */
 void run_start_threads(struct run *r, struct run_store *st)
 {

@@ -4,14 +4,14 @@
  *
  * A fault is two wake-ups. To another CPU each costs an interrupt, 20 to 30 microseconds on virtual machines; on the same
  * CPU the two together cost about 3. The scheduler wakes on an idle CPU whenever there is one, so both threads are bound:
- * after STREAK faults in a row by one thread, until others have a fifth of the faults or nobody faults any more. Where
+ * after STREAK faults in a row by one thread, until others have a fifth of the faults or no thread faults any more. Where
  * several threads fault in turn nothing is bound: each keeps its CPU busy, and they would lose their parallelism.
  *
  * The program's own view of its affinity stays what it set: the calls that ask and set it, exec and fork, which pass it on,
  * and the start of a thread, which inherits it, come by here. A program that sets it is left alone for good.
  *
- * No lock: only the service thread binds and unbinds (or who has stopped it). The program's threads only set the flag and free themselves; the
- * mask does not change while somebody is bound.
+ * No lock: only the service thread binds and unbinds (or the thread that has stopped it). The program's threads only set the flag and free themselves; the
+ * mask does not change while a thread is bound.
  */
 #include "run/affinity.h"
 
@@ -32,7 +32,7 @@ static _Atomic bool ever;      /* some thread was bound once: the masks below me
 static _Atomic int
     bound; /* thread that is bound, 0: none. Service thread only, or the child of a fork */
 static int
-    candidate; /* service thread only, as the next two: who faulted last, how often in a row */
+    candidate; /* service thread only, as the next two: the thread that faulted last, how often in a row */
 static unsigned streak, others;
 static unsigned long mask[MASK_BYTES / 8]; /* the program's own, while bound */
 static unsigned long service[MASK_BYTES / 8];
@@ -109,7 +109,7 @@ void affinity_forked(void)
 	candidate = 0;
 }
 
-/* Nobody is served any more, and nothing asked of the kernel. Instead of the service thread, which does nothing meanwhile. */
+/* No thread is served any more, and nothing is asked of the kernel. Instead of the service thread, which does nothing meanwhile. */
 void affinity_leave(void)
 {
 	hands_off = true;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 /*
- * From here on addresses are taken to be good: a filter of system calls may kill who asks the
+ * From here on addresses are taken to be good: a filter of system calls may kill a process that asks the
  * kernel.
  */
 void args_trust(void);

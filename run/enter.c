@@ -25,7 +25,7 @@
 #define NSTACKS 64u
 #define STACKSIZE (64u * 1024u)
 #define ENTER_BYTES 256u
-#define TLSROOM 1024u /* below a thread pointer: what nobody here uses */
+#define TLSROOM 1024u /* below a thread pointer: nothing here uses it */
 struct block {
 	long b_arg[6];
 	enum op b_op;

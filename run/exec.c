@@ -6,7 +6,7 @@
  * The environment is the program's, and any pointer in it may be bad: everything is read by args.c,
  * and what cannot be read answers EFAULT as the kernel does. This works in a vfork child, on the
  * little stack that posix_spawn() gives it. A child of vfork leaves a large list in its parent:
- * nobody is left in the child who could unmap it.
+ * no code is left in the child that could unmap it.
  *
  * Locks: none. What is written in the constructor is constant afterwards.
  */

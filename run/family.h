@@ -4,7 +4,7 @@
  * one swap store. The state is one shared memory object (a memfd), mapped by the supervisor (the `quire run` process) and
  * by the runtime in each process. All fields are atomics; there are no locks, so a process killed at any point leaves
  * nothing locked. The supervisor returns what a dead process had been granted when its connection hangs up. Every process may write
- * all of it: nobody's memory safety depends on it (docs/security.md).
+ * all of it: no process's memory safety depends on it (docs/security.md).
  *
  * Units: pages of 4 KiB unless a name says otherwise.
  */
@@ -24,7 +24,7 @@
 /*
  * How a process joins. No socket of the family has a name. The supervisor makes a pair of connected sockets: the door, which it
  * keeps, and the gate, which every process of the family inherits: the descriptor is not closed by execve(), and the program
- * cannot close it. Who has the gate was given it by a process of the family; the kernel vouches for that. Over the gate a process
+ * cannot close it. A process that has the gate was given it by a process of the family; the kernel vouches for that. Over the gate a process
  * sends its greeting, with one end of a pair of its own: the connection, on which the supervisor answers.
  *
  * The environment tells a program where the gate is: GATE:COOKIE:TOKEN:PID. GATE is its number; COOKIE (SO_COOKIE, hexadecimal) is
@@ -152,7 +152,7 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 /*
  * What frames of managed processes may take: all but what the pool has and will have soon. So the pool's share follows its
  * need, up to fam_pool_max; the headroom lets it grow by what a few batches of pages take before processes give frames up
- * (family_frames_over). The pool may overdraw, so more headroom would be memory that nobody uses.
+ * (family_frames_over). The pool may overdraw, so more headroom would be unused memory.
  */
 #define FAMILY_HEADROOM 32u
 static inline uint64_t family_frames_cap(struct family *f)

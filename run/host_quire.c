@@ -16,7 +16,7 @@
  * Managed ranges are registered, and read-write or read-only; those without access have no page at its address. Executable memory is made
  * resident and left to the kernel (host_release_range), no longer tracked. See protect.c.
  *
- * Every call runs on a stack of our own (enter.c), but for the service thread, which has one.
+ * Every call runs on a stack of our own (enter.c). The service thread has its own already.
  *
  * Locks: h_lock (outermost) > h_protlock > h_brklock > h_marklock > the core's. Fork and adoption take h_lock as writer: no fault is being served, no
  * call is under way, so the child inherits no lock held by a thread it does not have.
@@ -163,7 +163,7 @@ enum vm_err host_charge(struct host *h, uint64_t n)
 	atomic_fetch_add(&h->h_committed, got);
 	if (got == n) {
 		if (atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-			(void)service_need(h); /* without it nobody asks */
+			(void)service_need(h); /* without the service thread no process asks */
 		host_publish(h);
 		return VM_OK;
 	}
@@ -358,7 +358,7 @@ static long leave_piece(struct host *h, struct piece *p)
 
 /*
  * The program is about to let the kernel filter its system calls (seccomp). Ours, and those of the service thread, would be
- * filtered, too, and are in nobody's list. So the process gets all its memory now and is on its own from here on, as are its
+ * filtered, too, and are in no list. So the process gets all its memory now and is on its own from here on, as are its
  * children until they execute another program; what it was granted stays charged.
  */
 long host_do_leave(struct host *h)
@@ -396,7 +396,7 @@ long host_do_leave(struct host *h)
 	return r;
 }
 
-/* What the kernel will refuse (misaligned, too long) has no piece, or is found out by it. */
+/* An invalid range (misaligned, too long) matches no tracked piece, or the kernel refuses it. */
 long call_release(struct host *h, uint64_t base, uint64_t len)
 {
 	struct piece p;

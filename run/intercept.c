@@ -133,7 +133,7 @@ int hostfd_ours(int fd)
 /* const after the constructor: the calls that are ours when made through syscall(). All zero: the process is not hosted. */
 __attribute__((used)) static uint64_t syscall_ours[CALLS_WORDS];
 
-/* No handler may run while everything stands still for the copy: it could fault, and nobody would serve it. */
+/* No handler may run while everything stands still for the copy: it could fault, and no thread would serve it. */
 static long do_fork(const long *a, long nr)
 {
 	uint64_t all = ~0ull, old;
@@ -158,7 +158,7 @@ static long do_fork(const long *a, long nr)
 
 /*
  * A thread ends. The process ends with its last one, but the service thread never does: the last but one ends both. (The C
- * library's own threads count themselves; this is for the child of clone() and for those who make the call themselves.)
+ * library's own threads count themselves; this is for the child of clone() and for programs that make the call themselves.)
  */
 static long do_exit(long status)
 {
@@ -358,7 +358,7 @@ static int patch_library(struct library lib, uint8_t *stubs)
 	return essential == 31;
 }
 
-#define STATICS (1u << 20) /* smaller ones are not worth a range of their own */
+#define STATICS (1u << 20) /* smaller maps are not worth a range of their own */
 
 /* Zeroed static data of one object: whole pages of a writable segment beyond what the file fills. */
 static int take_statics(const struct elf_object *o, void *arg)
@@ -419,7 +419,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	exec_hosted();
 }
 
-/* Last of all destructors. Who ends by _exit() or a signal may leave out the faults since the last publication, some hundred. */
+/* Last of all destructors. A process that ends by _exit() or a signal may leave out the faults since the last publication, some hundred. */
 __attribute__((destructor)) static void end(void) { host_count(); }
 
 /* ---- interposed by symbol: our descriptors look closed ---- */

@@ -67,8 +67,8 @@ static bool in_space(long addr, uint64_t size)
 }
 
 /*
- * MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before anybody
- * counted them. What cannot be is left out.
+ * MAP_POPULATE, after the memory is charged for: the kernel's pages would be there before they are
+ * counted. What cannot be populated is left out.
  */
 static void populate_range(struct host *h, long addr, uint64_t size, int prot)
 {
@@ -113,7 +113,7 @@ long call_mmap(struct host *h, long addr, long len, int prot, int flags, int fd,
 		flags_real |= MAP_LOCKED;
 	p = sys_call6(SYS_mmap, addr, len, prot, flags_real, fd, off);
 	if (sys_failed(p)) {
-		/* nobody serves the old mapping any more: let an access fail rather than wait */
+		/* no thread serves the old mapping any more: let an access fail rather than wait */
 		if (replaces)
 			(void)sys_call2(SYS_munmap, addr, len);
 		return p;
@@ -235,7 +235,7 @@ long call_shmat(struct host *h, long id, long addr, long flags, long size)
 	if (replaces && (e = host_forget(h, a, len)) != VM_OK)
 		return host_errno(e);
 	r = sys_call3(SYS_shmat, id, addr, flags);
-	/* nobody serves the old mapping any more: let an access fail rather than wait */
+	/* no thread serves the old mapping any more: let an access fail rather than wait */
 	if (replaces && sys_failed(r))
 		(void)sys_call2(SYS_munmap, addr, (long)len);
 	return r;

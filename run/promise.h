@@ -3,7 +3,7 @@
  * What a family's processes are promised: pages that memory and swap file have room for even if nothing compresses.
  *
  * Memory that a process maps writable is promised in full when it is mapped or becomes writable; what cannot be promised is
- * refused there (ENOMEM), so that no access fails later. Two kinds are mapped by everybody and used by nobody: stacks of threads
+ * refused there (ENOMEM), so that no access fails later. Two kinds are mapped by every program and hardly used: stacks of threads
  * (MAP_STACK), and what the program itself declares so (MAP_NORESERVE). Their pages are promised one by one as they are touched.
  * If nothing is left then, the touch is answered with SIGBUS, as what was promised in full must be kept. A part of
  * the room (p_keep) is for such touches alone, so that a program which asks for all there is does not lose its stacks.

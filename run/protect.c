@@ -90,7 +90,7 @@ static long close_piece(struct host *h, const struct piece *p)
 	enum vm_err e;
 	long r;
 
-	/* locked pages do not move: they are copied out, and nobody may write to them meanwhile */
+	/* locked pages do not move: they are copied out, and no thread may write to them meanwhile */
 	if (locked && (r = protect_mapping(h, p, PROT_READ)) != 0)
 		return r;
 	if ((e = as_setprot(h->h_as, p->base, p->end - p->base, 0)) !=

@@ -68,8 +68,8 @@ static bool all_like(struct host *h, uint64_t a, uint64_t end, unsigned prot, bo
 }
 
 /*
- * In place. As long as the pages are the kernel's, its mapping stays one: of two it would move
- * neither another time.
+ * Grows in place. While the pages are the kernel's, the range stays one VMA: mremap cannot move a range that
+ * spans two.
  */
 static long grow_in_place(struct host *h, long old, long oldlen, long newlen)
 {

@@ -30,7 +30,7 @@
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS 4096u
-#define SHRINK 64u   /* frames given up at once when the pool has grown: nobody waits long for it */
+#define SHRINK 64u /* frames given up at once when the pool has grown: no fault waits long for it */
 #define PUBLISH 256u /* faults after which the counters are published while more are coming */
 #define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
 #define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
@@ -42,7 +42,7 @@ static void answer_supervisor(struct host *h)
 
 	if (n == 0 ||
 	    n ==
-		-104 /* ECONNRESET */) { /* the supervisor was killed: nobody keeps the family's limit any more */
+		-104 /* ECONNRESET */) { /* the supervisor was killed: nothing keeps the family's limit any more */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 		(void)sys_call1(SYS_exit_group,
 		    128 +
@@ -62,7 +62,7 @@ static void answer_supervisor(struct host *h)
 	(void)vm_shrink(h->h_vm, host_spare(h, want));
 }
 
-/* Faults as long as they keep coming. h_lock is let go between them, for those who want the world still. */
+/* Faults as long as they keep coming. h_lock is released between them, for threads that want the world still. */
 static bool serve_faults(struct host *h)
 {
 	unsigned total = 0;
@@ -72,7 +72,7 @@ static bool serve_faults(struct host *h)
 		int n;
 
 		mach_rw_enter(&h->h_lock, false);
-		if (h->h_off) { /* who waited has been woken */
+		if (h->h_off) { /* the threads that waited have been woken */
 			mach_rw_exit(&h->h_lock);
 			return false;
 		}

@@ -7,7 +7,7 @@
  *
  * Reading a megabyte of code takes longer than all else at the start of a program, and a family's programs have the same
  * library as a rule. So the first notes what it found, by the library's build id, in the family's memory; the others look there
- * whether it is so. Nobody waits: while it is being written, and where the note is of another library, a program looks
+ * whether it is so. No program waits: while the note is being written, and where the note is of another library, a program looks
  * for itself. What is noted is not believed: the bytes there are compared.
  */
 #include "run/sites.h"

@@ -7,10 +7,10 @@
  *
  * A slot belongs to its client in FILLING and DONE, to the server in TAKEN. State and owner are one word, and each step is one
  * atomic operation on it. The owner names the client, so that a dead client's slots can be given back (far_ring_release): an
- * owner of 0 means that nobody will collect the answer, and the server frees the slot instead of saying DONE.
+ * owner of 0 means that no client will collect the answer, and the server frees the slot instead of saying DONE.
  *
  * Requests for one unit are done in the order of fs_seq, one after another: also a dead client's write that is still under way
- * comes before that of whoever has the unit now.
+ * comes before that of the client that has the unit now.
  *
  * The server believes nothing that is written here: it copies a request once and checks its bounds.
  *

@@ -11,9 +11,25 @@
  * one, its live objects are appended again. Pages that do not compress have an open segment of their own whose
  * segments are written as soon as they are full: they would only displace pages that do.
  *
- * Segment states: FREE -> OPEN -> SEALED -> (WRITING -> FILED) -> FREE, FREE -> YOUNG -> FREE (pages not packed yet, pool_young.c),
- * and FILED -> READING -> SEALED when the file is full and its emptiest segment is fetched back to be compacted. A sealed or filed segment without live objects is freed at once.
- * A FILED segment that was read from may have a slot again, as a cache (pool_cache.c).
+ * States of a segment. A sealed or filed segment without live objects is freed at once.
+ *
+ *   state	slot of memory	block of the file	becomes
+ *   FREE	no		no		OPEN: a page is to be appended; YOUNG: a page is to be kept unpacked
+ *   YOUNG	yes		no		FREE: the packer has packed its pages, or they have gone (pool_young.c)
+ *   OPEN	yes		no		SEALED: it is full
+ *   SEALED	yes		no		WRITING: memory is short; FREE: compacted, its live objects appended elsewhere
+ *   WRITING	yes		yes		FILED: the write ended; SEALED: it failed
+ *   FILED	as a cache	yes		READING: the file is full and the segment sparse (pool_cache.c has the cache)
+ *   READING	yes		yes		SEALED: it is in memory again, to be compacted; FILED: the read failed
+ *
+ * A page's way through the store:
+ *
+ *   all words equal			its word in the object table, and nothing else
+ *   a packer runs			YOUNG as it is -> packed -> OPEN -> SEALED -> FILED
+ *   no packer, or too many young	packed -> OPEN -> SEALED -> FILED
+ *   it does not compress		an open segment of such pages -> SEALED -> FILED at once
+ *   the file is full, far places	FILED -> a far block (pool_far.c)
+ *   loaded				from the slot, the cache or the file; the object stays until its handle is dropped
  *
  * Lock: ps_lock, a futex word with the owner's thread id, guards everything shared but the bytes of appended objects.
  * A waiter that finds the owner dead takes the lock over and repairs: the object table and the segments' states are the truth,
@@ -21,7 +37,7 @@
  * of managed memory is touched under it: callers' pages are frames. File I/O is done without it: a WRITING segment
  * keeps its memory. A load from the file that finds other bytes than were stored looks whether the object has moved since.
  *
- * What a killed process held is given back by whoever notices its death (pool_member.c).
+ * What a killed process held is given back by the process that notices its death (pool_member.c).
  *
  * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */

@@ -53,7 +53,7 @@ struct pool {
 	struct pool_aio *p_aio; /* loads that are begun and ended apart, or NULL */
 	bool p_alone;           /* pool_alone() */
 	bool p_sink;            /* the block taken next is to be a far one; the packer's */
-	int p_sync; /* a write behind failed: the next one is synchronous, and its error is told. That thread's */
+	int p_sync; /* a write behind failed: the next write is synchronous and reports its error. Of the thread that writes behind */
 	uint32_t p_member,
 	    p_child;          /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
@@ -125,27 +125,30 @@ int pool_join(struct pool *, uint32_t tag);
  * then. In a forked child it must be called anew. The thread should call pool_poll now and then while it stores nothing.
  */
 int pool_async(struct pool *);
-/* The thread has nothing in flight any more, and writes synchronously. To be called by it before it ends, if it does before the store is detached. */
+/*
+ * Waits for the thread's writes; from now on it writes synchronously. The thread that called pool_async calls this before it ends, if it ends
+ * before the store is detached.
+ */
 void pool_async_end(struct pool *);
 /*
  * The store is in private memory of this process, has no members, and everything is of this process alone: call it directly
- * after pool_attach. Nobody can die with the lock then, and where there is a file and the kernel allows asynchronous I/O
+ * after pool_attach. No other process can die with the lock then, and where there is a file and the kernel allows asynchronous I/O
  * (io_submit), all threads write behind, and loads may be begun (pool_load_begin). Errors of writes come as with pool_async.
  */
 void pool_alone(struct pool *);
-/*
- * Begins to read what of those n pages is in the file, all of it at once, without waiting. 0: there is nothing to wait for. Else
- * a ticket: the same thread calls pool_load_end, which waits, and then pool_load_vec, which is quick then.
- */
-/* Would loading those not wait for the file? A hint. */
+/* 1: loading these n pages would not wait for the file; 0: it would. A hint. */
 int pool_at_hand(struct pool *, uint32_t n, const uint32_t *handles);
+/*
+ * Begins to read those of n pages that are in the file, all at once, without waiting. 0: no read was begun. Else a ticket: the same
+ * thread calls pool_load_end, which waits, and then pool_load_vec, which finds the pages in memory.
+ */
 uint32_t pool_load_begin(struct pool *, uint32_t n, const uint32_t *handles);
 void pool_load_end(struct pool *, uint32_t ticket);
 int pool_load_ready(struct pool *, uint32_t ticket); /* would pool_load_end not wait? */
-/* Takes the results of writes behind, if the calling thread has any; wait: of all. */
+/* Takes the results of writes behind that the calling thread began and that have ended; wait: waits for all of them. */
 void pool_poll(struct pool *, int wait);
-int pool_dead(uint32_t
-	tid); /* that thread is no more: gone, or a corpse that its parent has not looked at yet */
+int pool_dead(
+    uint32_t tid); /* 1: that thread is gone, or a zombie that its parent has not reaped yet */
 /* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
 void pool_release(struct pool *, uint32_t tag);
 /*
@@ -171,15 +174,15 @@ void pool_dropped(struct pool *, uint32_t handle);
 /* Does keeping the object take memory now (not the file alone, not a same-filled page)? A hint. */
 int pool_takes_memory(const struct pool *, uint32_t handle);
 /*
- * The page was just loaded: had the caller better drop the object, and store the page anew when it leaves memory? Because it lies in the
- * file, costs a read of its own each time, and belongs in memory rather than what was stored longer ago. A hint.
+ * The page was just loaded. 1: the caller does better to drop the object and to store the page anew when it leaves memory, because the object
+ * lies in the file, costs a read of its own each time, and was used more recently than what is in memory. A hint.
  */
 int pool_better_anew(const struct pool *, uint32_t handle);
 int pool_load_vec(
     struct pool *, uint32_t n, const uint32_t *handles, void *const *pages, uint32_t *done);
 /*
- * Pages are packed by somebody else from now on: up to so many bytes of the store's memory hold pages as they are until pool_work()
- * packs them (pool_young.c); at most an eighth of the limit. 0: by whoever stores them, as at first.
+ * Another thread packs from now on (pool_work): up to that many bytes of the store's memory hold pages as they are until then
+ * (pool_young.c); at most an eighth of the limit. 0: each thread packs the pages that it stores, as at first.
  */
 void pool_pack_behind(struct pool *, uint64_t bytes);
 /*

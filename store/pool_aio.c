@@ -4,12 +4,12 @@
  *
  * Why not io_uring here: its completions are delivered by the thread that submitted, which may be anywhere in the program or gone,
  * or by threads of its own, and one more thread in the address space makes every page that is moved cost a shootdown. These
- * completions are put down where they happen, whoever runs; any thread may collect them; nobody's system call is interrupted.
+ * completions are put down where they happen, whichever thread runs; any thread may collect them; no thread's system call is interrupted.
  *
  * Writes behind: one context; what is in flight is in the ring (pool_ring.c), under the store's lock.
  * Loads: begun by pool_load_begin(), which sends all reads that a vector of pages needs at once, into the slots of the cache
  * (pool_cache.c); the thread does something else and comes back to pool_load_end(). Each load has a context of its own, so
- * a thread that waits is never waiting for what somebody else collected. What could not be read is left to pool_load_vec(), which
+ * a thread that waits is never waiting for what another thread collected. What could not be read is left to pool_load_vec(), which
  * tries it once more and tells.
  *
  * Lock: a load belongs to the thread that began it (l_busy, taken atomically). The segments it reads have s_fetch set, which
@@ -26,7 +26,7 @@
 /*
  * Before it sleeps a thread looks at the ring: to be put to sleep and woken costs 10 to 20 us beside the 40 of a read of a fast
  * disk (bench/disk.c: read_us, awake_us). Not where reads of late have taken longer than that is worth, nor where there are
- * others who want the CPU: then who stays awake is made to wait for them, while who sleeps is not. A look that comes
+ * other threads that want the CPU: then a thread that stays awake is made to wait for them, while a thread that sleeps is not. A look that comes
  * late shows it; so many loads sleep at once then, twice as many the next time.
  */
 #define LONG 4000u /* looks, some 100 us */
@@ -204,7 +204,7 @@ static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 		return false;
 	if (i == l->l_n) {
 		if (!pool_fetch_begin_locked(p, o->o_seg))
-			return true; /* somebody else is at it, or no slot is free: it will be read alone */
+			return true; /* another thread reads it, or no slot is free: it will be read alone */
 		l->l_fetch[l->l_n++] =
 		    (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
 	}

@@ -49,7 +49,7 @@ struct warm pool_uncache_locked(struct pool_shared *s, uint32_t i)
 	return w;
 }
 
-/* The cached segment least recently read that nobody reads into, or NONE. */
+/* The cached segment least recently read into which no thread reads, or NONE. */
 static uint32_t least_recent(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -78,7 +78,7 @@ bool pool_cache_evict_locked(struct pool *p)
 	return true;
 }
 
-/* Where only the pages wanted are read, a copy is of use to nobody else: some are kept to see whether that changes. */
+/* Where only the pages wanted are read, a copy serves no later read: some are kept to see whether that changes. */
 static uint32_t cache_most(const struct pool_shared *s)
 {
 	uint32_t most = pool_part(s, s->ps_cachemax);

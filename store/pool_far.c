@@ -8,8 +8,8 @@
  *   ps_far[1].first ...                    the second
  *
  * Far blocks are written like those of the file: begun by the thread that writes behind, several at a time, and collected when
- * that thread next needs memory; a read waits, or is begun and ended apart (pool_aio.c). A block that is given back is trimmed, and nobody waits for that: the server does
- * requests for one unit in the order in which they were asked (far/server.c), so whoever writes the block next comes later.
+ * that thread next needs memory; a read waits, or is begun and ended apart (pool_aio.c). A block that is given back is trimmed, and no thread waits for that: the server does
+ * requests for one unit in the order in which they were asked (far/server.c), so the next write to the block comes later.
  *
  * Sinking: when few blocks of the file are free, the packer moves the segments written longest ago to a far place, so that
  * the file keeps what was written lately. What is loaded from far leaves the store like all that is loaded, and goes to memory
@@ -126,7 +126,7 @@ void pool_far_release(struct pool_shared *s, uint32_t member)
 }
 
 /* ---- sinking ---- */
-/* The segment of the file that was written longest ago, and that nobody uses now. NONE: there is none. */
+/* The segment of the file that was written longest ago and that no thread uses now. NONE: there is none. */
 static uint32_t oldest_in_file(const struct pool_shared *s)
 {
 	uint32_t best = NONE, age = 0;

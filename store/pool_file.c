@@ -51,7 +51,7 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	r = sys_call3(SYS_msync, to, (long)n, MS_SYNC);
 	(void)sys_call2(SYS_munmap, to, (long)n);
 	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n,
-	    POSIX_FADV_DONTNEED); /* who reads reads the disk */
+	    POSIX_FADV_DONTNEED); /* the next read is of the disk, not of the kernel's cache */
 	if (r == 0 || r == -ENOSPC)
 		return (int)r;
 	return -EIO;

@@ -85,7 +85,7 @@ static inline void set_state(struct segment *g, uint32_t state)
 #define POOL_WRITES 4u /* in flight of one process */
 struct member_io {
 	uint32_t io_seg, io_block;
-}; /* counted from 1. No block: free; no segment: somebody else writes that now */
+}; /* counted from 1. No block: free; no segment: another thread writes the segment now */
 struct member {
 	uint32_t m_state, m_tag; /* see pool_member.c */
 	struct member_io m_io[POOL_WRITES];
@@ -142,7 +142,7 @@ struct far_place {
 
 struct pool_shared {
 	uint64_t ps_magic;
-	uint32_t ps_lock; /* futex: thread id of the owner, and whether somebody may wait */
+	uint32_t ps_lock; /* futex: thread id of the owner, and a bit: a thread may wait */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs,
 	    ps_nobjects; /* const after format, as are the offsets */
 	uint32_t
@@ -183,7 +183,7 @@ struct pool_shared {
 	uint32_t ps_open[OPENS];
 	struct list ps_young; /* oldest first; see pool_young.c, as for the next five */
 	uint32_t ps_nyoung, ps_youngmax,
-	    ps_pins;                 /* of them; at most (0: nobody packs); readings begun */
+	    ps_pins;                 /* of them; at most (0: there is no packer); readings begun */
 	uint32_t ps_idle, ps_work;   /* atomics: the packer sleeps; futex, changed to wake it */
 	struct list ps_sealed[2];    /* by s_old; in the order they were filled */
 	uint32_t ps_sparse[BUCKETS]; /* the same by live bytes; first of each list, by s_below */
@@ -239,9 +239,9 @@ static inline uint32_t footprint(uint32_t len)
 {
 	return (uint32_t)up(sizeof(struct header) + len, 8);
 }
-/* What a lock's owner or a segment's user is known by where nobody outlives another's death: the process is alone. */
+/* Stands for the thread id of a lock's owner or a segment's user when the process is alone: no thread survives another's death then. */
 #define ALONE 1u
-/* The calling thread's number. The one that writes behind does not ask the kernel each time: it knows itself by its thread pointer. */
+/* The calling thread's id. The thread that writes behind does not ask the kernel each time: its thread pointer tells. */
 static inline uint32_t pool_tid(const struct pool *p)
 {
 	if (p->p_alone)
@@ -324,7 +324,7 @@ struct packed {
 /* A working area; pool_pack() leaves its results there. One thread must not take two. */
 char *pool_ctx_take(struct pool *);
 void pool_ctx_give(struct pool *, const char *ctx);
-/* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. behind: nobody waits for it. Without the lock. */
+/* Packs a page; data is in place i (below POOL_BATCH) of the working area or (raw) the page itself. behind: no thread waits for it. Without the lock. */
 void pool_pack(
     struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
@@ -332,9 +332,9 @@ char *pool_ctx_buf(char *ctx); /* POOL_BATCH pages of it */
 
 /* pool_repair.c: the lock's owner died; everything derived is made anew */
 void pool_repair_locked(struct pool *);
-/* Segment i was being written or read by somebody who died: as if it had not begun. pool_repair_locked() follows. */
+/* The thread that was writing or reading the segment has died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct pool_shared *, struct segment *);
-/* Whether the one who is at segment i (s_tid) is no more. */
+/* Is the thread that writes, reads or packs the segment (s_tid) dead? */
 int pool_orphan(const struct segment *);
 /* That member is dead: what it was writing or reading is as if not begun. */
 void pool_abandon_member_locked(struct pool *, uint32_t member);
@@ -347,7 +347,7 @@ uint32_t pool_inflight(struct pool *);
 int pool_write_start_locked(struct pool *, uint32_t seg);
 /* Takes results; wait: at least one, dropping the lock. How many. */
 uint32_t pool_reap_locked(struct pool *, int wait);
-/* Writes a segment that another's ring has been writing for too long. -EAGAIN: it is not such a one. Drops the lock. */
+/* Writes a segment that another thread's ring has been writing for too long. -EAGAIN: the segment is not in that state. Drops the lock. */
 int pool_steal_locked(struct pool *, uint32_t seg);
 /* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
 void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
@@ -412,7 +412,7 @@ bool pool_file_limited(
 int pool_spill_locked(struct pool *, uint32_t seg);
 /* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
 int pool_reclaim_block_locked(struct pool *);
-/* Waits for a segment that somebody else writes or reads. -ENOSPC: nobody does. Drops the lock meanwhile. */
+/* Waits for a segment that another thread writes or reads. -ENOSPC: there is none. Drops the lock meanwhile. */
 int pool_wait_io_locked(struct pool *);
 
 /* Filed segment seg is read back whole and sealed, its block given back. 0; -EIO, -ENOSPC: it stays filed. Drops the lock. */
@@ -455,7 +455,7 @@ void pool_seal_locked(struct pool_shared *, uint32_t seg);
 uint32_t pool_oldest(const struct pool_shared *);
 void pool_unseal_locked(
     struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
-/* The live objects of sealed segment seg go to open ones, and it is freed. False: no memory for them. */
+/* Compacts: the live objects of sealed segment seg go to open segments, and seg is freed. False: no memory for them. */
 bool pool_compact_locked(struct pool *, uint32_t seg);
 /* After objects have gone: what the store holds is made dense again, and what it need not hold is given back. */
 void pool_settle_locked(struct pool *);
@@ -488,7 +488,7 @@ static inline uint32_t pool_young_pages(const struct pool_shared *s)
 {
 	return (s->ps_nyoung + (s->ps_open[OPEN_YOUNG] != NONE)) * YOUNG_PAGES;
 }
-/* There are more young pages than the packed ones allow, because those have gone: pack them. Without the lock. */
+/* Packed pages have gone, so there are more young pages than may be: packs some. Without the lock. */
 void pool_young_relieve(struct pool *);
 int pool_young_room(
     const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
@@ -523,11 +523,11 @@ void pool_read_took(struct pool_shared *, uint64_t ns); /* without the lock */
 /* pool_cache.c: what was read from the file */
 /*
  * Brings the pages of filed segment seg that cover [off, off+len) into its slot, with neighbours. Drops the lock during the
- * read. 0: they are there (if the object still is in this segment). -EAGAIN: no slot for it, or somebody else
+ * read. 0: they are there (if the object still is in this segment). -EAGAIN: no slot for it, or another thread
  * reads this segment: read it privately. -EIO.
  */
 int pool_fetch_locked(struct pool *, uint32_t seg, uint32_t off, uint32_t len);
-/* Its parts. False: no slot for it, or somebody else reads this segment. Else the segment keeps slot and block till the end. */
+/* The two parts of such a read. False: no slot for it, or another thread reads this segment. Else the segment keeps slot and block till the end. */
 bool pool_fetch_begin_locked(struct pool *, uint32_t seg);
 /* How much to read, [*from, *to), when those pages are wanted: one run, as little as misses. False: no memory for it. */
 bool pool_extent_locked(struct pool *, uint32_t seg, uint32_t *from, uint32_t *to);

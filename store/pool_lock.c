@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store's lock: a futex word in the shared memory that holds the owner's thread id; bit 31 says that somebody may wait. A
+ * The store's lock: a futex word in the shared memory that holds the owner's thread id; bit 31 says that a thread may wait. A
  * waiter looks every 50 ms whether the owner still lives, and takes the lock over from a dead one. It is held for a few microseconds at
  * most, so a waiter looks for about as long whether it comes free before it sleeps.
  */
@@ -18,7 +18,7 @@ int pool_dead(uint32_t tid)
 	} to = { &byte, 1 }, from = { NULL, 1 };
 
 	/*
-	 * Reading a byte of it fails in any case, but with ESRCH once it has no memory any more: a corpse is told from the
+	 * Reading a byte of it fails in any case, but with ESRCH once it has no memory any more: a zombie is told from the
 	 * living without a descriptor, whose number might be the very one that the program is about to use.
 	 */
 	return sys_call2(SYS_kill, (long)tid, 0) == -ESRCH ||

@@ -483,7 +483,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 		} else {
 			write_behind(p);
 			if (s->ps_open[kind] !=
-			    NONE) /* somebody else opened one while the lock was dropped */
+			    NONE) /* another thread opened a segment while the lock was dropped */
 				continue;
 			if (log_pages(s) + SEG_PAGES <= log_limit(s) &&
 			    (s->ps_open[kind] = pool_seg_new_locked(p, SEG_OPEN)) != NONE)

@@ -112,7 +112,7 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 
 int pool_join(struct pool *p, uint32_t tag)
 {
-	pool_release(p, tag); /* of a process that had it before, if nobody has done so */
+	pool_release(p, tag); /* of a process that had the entry before, if that was not done yet */
 	p->p_member = member_new(p, MEMBER_LIVE, tag);
 	return p->p_member != NONE ? 0 : -EAGAIN;
 }
@@ -129,7 +129,7 @@ static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
 		}
 }
 
-/* Its references, and what it was writing or reading, are given back; it is nobody's any more. The lock is let go now and then. */
+/* Its references, and what it was writing or reading, are given back; the entry has no owner then. The lock is released now and then. */
 static void member_free(struct pool *p, uint32_t m)
 {
 	struct pool_shared *s = p->p_shared;

@@ -73,7 +73,7 @@ static void repair_objects(struct pool_shared *s)
 	}
 }
 
-/* The state of a segment that nobody is at any more; what it has by that state. */
+/* The state of a segment whose thread has died, and what the segment has in that state. */
 static void repair_segment(struct pool_shared *s, uint32_t i)
 {
 	struct segment *g = &segs(s)[i];

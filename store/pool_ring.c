@@ -7,7 +7,7 @@
  * where the kernel refuses the ring, writes synchronously. Raw system calls: the library may not allocate here.
  *
  * A write in flight is an entry of its member (struct member, m_io): segment and block. The segment is WRITING and s_async, its
- * memory stays readable. Its thread collects the result when it next needs memory. Should it not come by, whoever waits
+ * memory stays readable. Its thread collects the result when it next needs memory. Should it not come by, the thread that waits
  * takes the segment over (pool_steal_locked): writes it to another block and leaves the first to the entry until the result is
  * collected. A killed process's writes may still be on their way to the disk when it is gone: their blocks lie in quarantine for
  * ten seconds before they are used again. (Reads are never left in flight: they would change memory.)
@@ -244,7 +244,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	if (rc == 0)
 		return 0;
 	r->inflight--;
-	if (io[op].io_seg == 0) { /* taken over by somebody else already */
+	if (io[op].io_seg == 0) { /* taken over by another thread already */
 		pool_block_give_locked(s, io[op].io_block - 1);
 		op_clear(&io[op]);
 	} else {
@@ -274,7 +274,7 @@ static void collect_write(struct pool *p, struct member_io *io, int res)
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;
 	op_clear(io);
-	if (i == 0) { /* taken over by somebody else meanwhile */
+	if (i == 0) { /* taken over by another thread meanwhile */
 		pool_block_give_locked(s, block);
 		return;
 	}
@@ -299,7 +299,7 @@ static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 
 		if (ticket == 0 || (!wait && !pool_far_ready(p, block, ticket - 1)))
 			continue;
-		r->far_ticket[op] = 0; /* ours to collect, whoever looks meanwhile */
+		r->far_ticket[op] = 0; /* ours to collect, whichever thread looks meanwhile */
 		pool_unlock(p->p_shared);
 		rc = pool_far_end(p, block, ticket - 1);
 		pool_lock(p);

@@ -64,10 +64,10 @@ static void pack_page(
  * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
  * so what counts is whether there is little to clean.
  *
- * Who stores a page and packs it himself: pages that pass through on their way to the file gain nothing; where few loads are
+ * For a thread that packs the page that it stores: pages that pass through on their way to the file gain nothing; where few loads are
  * answered from memory, half as many more of them do not pay for the packing of all.
  *
- * The packer's time is nobody's. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
+ * No thread waits for the packer. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
  * loads that read the file take more time than all would to unpack, until they have become few.
  *
  * Where pool and frames share a budget (`quire run`) all is packed tighter: each byte saved is a frame. On pages of real programs

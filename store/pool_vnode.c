@@ -2,7 +2,7 @@
 /*
  * The vnode through which the core swaps to a pool. I/O is done before vo_start returns, but for reads of the file where loads can
  * be begun (pool_alone): those end in the vo_poll of the thread that started them. Slots are written, read and discarded
- * only by whoever owns them in the core, so the table needs no lock.
+ * only by the holder of the page or slot in the core, so the table needs no lock.
  */
 #include "store/pool_vnode.h"
 
@@ -30,7 +30,7 @@ struct pool_vnode {
 /*
  * A page that was read has a copy in the pool that is of use only if the page leaves unmodified. How often does it? Of copies
  * that were read, `gone` went unused and `again` served a second read, of late. Where hardly any serves, copies are given up at
- * the read: the pool has the room, and nobody need look whether the page was modified. A few are kept to see whether that
+ * the read: the pool has the room, and whether the page was modified need not be known. A few are kept to see whether that
  * changes. Only where the pool is this process's alone; p_exclusive says it for the others. Guesses: no lock.
  */
 #define KNOWN 64u

@@ -3,12 +3,12 @@
  * The young generation: pages that were stored a moment ago and are not packed yet (as generations in a garbage collector:
  * Ungar, 1984; what is young is the likeliest to go soon).
  *
- * To pack a page takes several times as long as the rest of storing it. If somebody calls pool_work() (the packer: in `quire run`
+ * To pack a page takes several times as long as the rest of storing it. If a thread calls pool_work() (the packer: in `quire run`
  * a thread of the supervisor) a storing thread only copies its page into a young segment; the packer moves it to the log behind its back, on
  * another CPU. The packer is not a thread of the storing process: while that one runs on two CPUs each of its pages moved
  * costs an interrupt of the other, which is more than to pack the page. A page that is wanted back while it is young was never packed.
  *
- * Nobody ever waits for the packer. What is young takes memory unpacked: YOUNG_FEW segments, and one more for sixteen times as much
+ * No thread ever waits for the packer. What is young takes memory unpacked: YOUNG_FEW segments, and one more for sixteen times as much
  * as it takes that is packed; ps_youngmax at most. Their memory is set aside from the log's; when they are full, a storing
  * thread packs its pages itself. So a stopped or killed packer changes only speed.
  *
@@ -18,8 +18,8 @@
  *
  * States of a segment: SEG_YOUNG and ps_open[OPEN_YOUNG]: appended to. SEG_YOUNG in the list ps_young: full; its bytes do not change any more.
  * With s_fetch, too: the packer s_tid reads them without the lock, and the segment keeps its slot even if its last object goes. s_fetch is a
- * number that no other reading has; who has read looks whether it is still there, as a packer may have been taken for dead by
- * a process that sees other process numbers. A packer that died is noticed by whoever next finds nothing else to pack.
+ * number that no other reading has; the thread that has read looks whether the number is still there, as a packer may have been taken for dead by
+ * a process that sees other process numbers. A packer that died is noticed by the next packer that finds nothing else to pack.
  *
  * Lock: ps_lock for everything but ps_idle and ps_work, which are atomics; the packer sleeps on ps_work. A storing thread
  * that fills enough segments changes it and wakes the packer if ps_idle says that it sleeps.
@@ -88,7 +88,7 @@ int pool_young_open_locked(struct pool *p)
 	return pool_touch_locked(p, i, 0, YOUNG_PAGES) ? 0 : -EAGAIN;
 }
 
-/* The store is empty: young segments hold nothing, but somebody may be reading one, or have died over it. */
+/* The store is empty: young segments hold nothing, but a thread may be reading one, or have died over it. */
 void pool_young_close_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -112,7 +112,7 @@ void pool_wait_work(struct pool *p, uint32_t seen, int rc)
 	struct pool_shared *s = p->p_shared;
 	struct {
 		long s, ns;
-	} soon = { 0, 100000000 }; /* nobody tells when there is room again */
+	} soon = { 0, 100000000 }; /* nothing tells when there is room again */
 
 	if (pool_inflight(p) > 0) { /* others may wait for the memory */
 		pool_poll(p, 1);
@@ -141,7 +141,7 @@ void pool_young_added(struct pool *p)
 		pool_wake_packer(p);
 }
 
-/* The oldest young segment that nobody packs, pinned. NONE: there is none. */
+/* The oldest young segment that no thread packs, pinned. NONE: there is none. */
 static uint32_t pin_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;

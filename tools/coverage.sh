@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# coverage.sh: unit tests in a build that counts, then lines and branches of vm/.  A file a line, the total last.
+# coverage.sh [option of gcovr...]: unit tests in a build that counts, then lines and branches by folder.  --txt out.txt: by file.
 # Assertions do not count: their other branch is what must never happen.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,6 +13,10 @@ sh tools/build.sh "$b" -Db_coverage=true --buildtype=debug -Dc_args=-fprofile-up
 find "$b" -name '*.gcda' -exec rm {} +
 PATH=/usr/bin:$PATH meson test -C "$b" --no-rebuild --print-errorlogs >"$b/coverage.log" 2>&1 ||
 	{ tail -40 "$b/coverage.log"; echo "coverage: a test failed"; exit 1; }
-exec gcovr --root . --filter 'vm/' --exclude-unreachable-branches --exclude-throw-branches \
-	--exclude-lines-by-pattern '.*VM_ASSERT.*' --exclude-branches-by-pattern '.*VM_ASSERT.*' \
-	--print-summary "$@" "$b"
+for folder in cli far hat lab lib machine policy run store sys vm; do
+	set -- "$@" --filter "$folder/"
+done
+gcovr --root . --exclude-unreachable-branches --exclude-throw-branches --exclude-lines-by-pattern '.*VM_ASSERT.*' \
+	--exclude-branches-by-pattern '.*VM_ASSERT.*' --json-summary "$b/coverage.json" "$@" "$b"
+python3=$(sh tools/python.sh)
+exec "$python3" tools/coverage.py "$b/coverage.json"

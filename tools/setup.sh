@@ -13,6 +13,7 @@ gcc g++ libc6-dev
 meson ninja-build pkg-config
 liblz4-dev libzstd-dev liburing-dev libnbd-dev libhiredis-dev libssl-dev
 libcmocka-dev
+clang-format-14 cppcheck
 python3
 sqlite3 redis-server redis-tools nbdkit openssl xz-utils e2fsprogs
 libjemalloc2 libtcmalloc-minimal4 libfaketime

@@ -28,13 +28,13 @@ struct linux_config {
 	void (*ungrant)(void *, pfn_t);
 	void (*lost)(void *,
 	    enum vm_err
-		why); /* a served fault could not be resolved: its page is poisoned. NULL: nobody is told */
+		why); /* a served fault could not be resolved: its page is poisoned. May be NULL */
 	/* A served fault found no frame, most of memory being pinned: grant some beyond what is allowed. NULL: it fails. */
 	void (*pinned)(void *);
 	void *arg;
 	uint32_t
-	    without; /* enum sys_offer: what is not to be used, though the kernel may have it */
-	int device_fd; /* /dev/userfaultfd opened by somebody who may, for use where the call is not permitted; 0: none */
+	    without;   /* enum sys_offer: what is not to be used, though the kernel may have it */
+	int device_fd; /* /dev/userfaultfd, opened by a process that may, for use where the system call is not permitted; 0: none */
 	int (*guard_fd)(
 	    int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */
 };

@@ -5,11 +5,11 @@
  * that). The owner of a mutex and the writer are recorded for assertions: a thread is told by its thread pointer, whose first word
  * is the pointer itself, also in the runtime's own blocks. Readers are counted and not recorded.
  *
- * mutex: 0 free, 1 held, 2 held and somebody may wait.
+ * mutex: 0 free, 1 held, 2 held and a thread may wait.
  *
  * rwlock: readers count themselves in and out in a word of their CPU, so that readers on several CPUs do not write the same
  * cache line; a reader may leave on another CPU than it came on, so only the sum says how many there are. A writer sets the
- * state (RW_TRYING), which keeps new readers out, sums, and is inside (RW_WRITER) if there are none; else it lets go at once,
+ * state (RW_TRYING), which keeps new readers out, sums, and is inside (RW_WRITER) if there are none; else it gives the lock up at once,
  * so that readers enter however many writers wait, and tries again when the last one left. A reader counts, then looks at
  * the state; the writer sets the state, then sums: one of them sees the other. A reader that must not enter takes
  * its count back in the same word, so a sum is never too small.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pages that somebody outside still holds: why a frame gets new memory before it gets new contents.
+ * Pages to which the kernel still holds references: why a frame gets new memory before it gets new contents.
  *
  * The kernel can hold a page of a program without a translation: a system call or a device reads or writes it later. Two
  * kinds of holds exist. A *pin* (FOLL_PIN) is seen by UFFDIO_MOVE, which answers EBUSY: page-out leaves the page where it is
@@ -29,12 +29,12 @@
  * What is pinned beyond the budget is granted beyond it (linux_config.pinned): the thread that pins waits in the kernel for the
  * next page, and a page refused to it would be lost to the program.
  *
- * Left out: a plain reference through which somebody *writes* after the page has left (a file system whose direct reads still
+ * Left out: a plain reference through which the kernel *writes* after the page has left (a file system whose direct reads still
  * take plain references, as NFS did before Linux 6.5 and 9p does): what is written then goes to the old page and is lost.
  * Nothing tells of such a reference. It is short: the program waits for the read.
  *
  * Lock: m_retirelock guards the list, and every change of a frame's state away from FRAME_RETIRED: a frame on the list
- * is dropped before anybody can fill it.
+ * is dropped before another thread can fill it.
  */
 #include <errno.h>
 #include <sys/mman.h>

@@ -7,7 +7,7 @@
  * protects those in the same call: 0.2 to 1 ms for 25,000 pages. So "written since the last scan" is a reference bit for what
  * is written. It says nothing of reads.
  *
- * The feature belongs to the descriptor: on such a machine write protection stops nobody, so no translation can keep writers
+ * The feature belongs to the descriptor: on such a machine write protection stops no writer, so no translation can keep writers
  * out. linux_config.write_bits asks for it where no space has copy-on-write or read-only pages of the core's making.
  *
  * A page that arrives by a move counts as written, so nothing is heard of it until it is protected. A move drops the

@@ -7,7 +7,7 @@
  * would have to be copied in, and its first write would fault in the kernel. That is several times what two sums cost.
  *
  * The sum is NH (Black, Halevi, Krawczyk, Krovetz and Rogaway: UMAC, CRYPTO 1999) on words of 64 bits with a secret key for
- * each machine: any two different pages have the same sum with probability 2^-64, whoever chose them, as long as the key
+ * each machine: any two different pages have the same sum with probability 2^-64, even if an attacker chose them, as long as the key
  * is not known. So a change is overlooked once in 2^64 times; a disk gives a wrong sector more often.
  */
 #include <errno.h>

@@ -5,7 +5,7 @@
  *
  * The table of spaces is read without a lock, from the handler: an entry is valid while its end is not 0, which is stored
  * last when it is made and first when it is taken away. An entry is taken away only after the space's mappings are gone,
- * so nobody faults there any more.
+ * so no thread faults there any more.
  *
  * The handler runs on the alternate stack if the thread has one; the stack in use must not be managed memory itself. All
  * signals wait while it runs: another handler that touched managed memory would wait for locks that this thread holds.

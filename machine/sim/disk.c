@@ -3,7 +3,7 @@
  * A disk or file of the simulated machine: a vnode whose contents are host memory.
  *
  * With a latency a request is queued and transfers its data when it is done, at a virtual time; requests overlap and
- * finish in the order of their due times. Who polls with wait completes the earliest; when everybody waits or the time
+ * finish in the order of their due times. A thread that polls with wait completes the earliest; when every thread waits or the time
  * has come, the interrupt fiber does. Without latency a request is done within vo_start.
  *
  * Errors: the nth request of a kind fails after ok pages, which are transferred. A torn write ends within a page: some of

@@ -73,7 +73,7 @@ static inline void fiber_san_init_thread(struct fiber_san *fs)
 
 /*
  * Call it before the stack is unmapped. The fiber never returned from its functions, so their red zones are still marked,
- * and the marks would outlive the mapping: the next mapping at that address would have holes that nobody may write.
+ * and the marks would outlive the mapping: the next mapping at that address would have holes that may not be written.
  */
 static inline void fiber_san_fini(struct fiber_san *fs)
 {

@@ -142,7 +142,7 @@ void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)
 }
 
 /* ---- running it ---- */
-/* A read in the mode the CPU is in, or one that nobody has checked; NULL: no translation. */
+/* A read in the mode that the CPU is in, or speculatively, without a check of rights; NULL: no translation. */
 static uint8_t *read_at(struct mach *m, unsigned cpu, vaddr_t va, bool fill)
 {
 	struct tlb_entry *t = sim_tlb_find(m, cpu, va);

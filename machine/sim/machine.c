@@ -4,7 +4,7 @@
  *
  * Frames are one host array, so the direct address of a frame is an index into it. On a machine without a direct map
  * asking for the address of a frame that has a translation panics: on the machine that is imitated (one mapping a
- * frame) the contents are elsewhere then. Frames that are given up are overwritten with a pattern, so that whoever
+ * frame) the contents are elsewhere then. Frames that are given up are overwritten with a pattern, so that code that
  * still reads them notices.
  *
  * Left out: caches, memory ordering (fibers switch at scheduling points only).

@@ -8,10 +8,10 @@
  * fiber too (m_main); disk interrupts run on one of their own (m_intr), which can run when a request is due.
  *
  * Nothing is woken: a waiting fiber says what it waits for, and the scheduler looks whether that is so now. When
- * nobody can run, time jumps to the next event (disk, timeout); without any it is a deadlock.
+ * no fiber can run, time jumps to the next event (disk, timeout); without any it is a deadlock.
  *
  * Checked always: ranks rise (a lock taken by tryenter may be out of order but counts as held), no lock is entered
- * twice, nobody drops what he does not hold, nothing is held at the end of a thread.
+ * twice, no fiber drops what it does not hold, nothing is held at the end of a thread.
  */
 #include "machine/sim/sim_impl.h"
 
@@ -152,7 +152,7 @@ static struct mach_thread *idle_fiber(struct mach *m)
 	return ready ? m->m_idler : NULL;
 }
 
-/* Gives the CPU to somebody; returns when the caller can run and was chosen. */
+/* Gives the CPU to a fiber that can run; returns when the caller can run and was chosen. */
 static void switch_fiber(struct mach *m)
 {
 	struct mach_thread *me = m->m_cur, *f;
@@ -449,7 +449,7 @@ void mach_mutex_enter(struct mach_mutex *mx)
 		sim_panicf(m, "%s enters %s twice", m->m_cur->f_name, l->mx_name);
 	held_push(m, l, l->mx_rank, l->mx_name, true);
 	if (l->mx_owner != NULL) {
-		/* the lock is listed as held while we wait; nobody looks at our list meanwhile but report_deadlock() */
+		/* the lock is listed as held while we wait; only report_deadlock() looks at our list meanwhile */
 		wait_for(m, F_MUTEX, l);
 	}
 	l->mx_owner = m->m_cur;

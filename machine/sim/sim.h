@@ -52,7 +52,7 @@ struct sim_config {           /* all zero: a machine that can everything */
 	uint64_t
 	    ipi_latency; /* ns until another CPU notices an interrupt, up to twice that; 0: at once */
 	uint64_t
-	    ipi_timeout; /* ns until an interrupt that nobody answered is sent again; 0: 10 us and 8 latencies */
+	    ipi_timeout; /* ns until an unanswered interrupt is sent again; 0: 10 us and 8 latencies */
 	unsigned ipi_loss; /* one interrupt in so many is lost, by the seed; 0: none */
 	bool no_flush;     /* broken on purpose: no CPU ever drops a translation from its TLB */
 	bool
@@ -166,7 +166,7 @@ struct sim_stats {
 void sim_statistics(struct mach *, struct sim_stats *);
 
 /* ---- programs: fibers that sim_run drives until all have returned. The caller of sim_run takes part as the idle loop.
- * When every fiber waits and no event is to come, the machine panics and says who waits for what. */
+ * When every fiber waits and no event is to come, the machine panics and says which fiber waits for what. */
 void sim_spawn(struct mach *, void (*fn)(void *), void *arg, const char *name);
 void sim_run(struct mach *);
 /*

@@ -22,7 +22,7 @@ enum fiber_state {
 	F_IPI,     /* waits until all have seen the interrupt f_wait */
 	F_ALLDONE, /* sim_run: waits for the end of every program */
 	F_DISK,    /* waits until its request is due, at f_deadline */
-	F_IDLE,    /* the idle fiber: waits until nobody else can run */
+	F_IDLE,    /* the idle fiber: waits until no other fiber can run */
 	F_INTR,    /* the disk's interrupt fiber: waits for a request that is due */
 	F_DONE
 };
@@ -126,7 +126,7 @@ struct mach {
 	struct mach_thread m_main, *m_cur, *m_fibers, *m_intr, *m_idler;
 	bool (*m_idle)(void *);
 	void *m_idlearg;
-	bool m_idledone;  /* there was nothing to do, and nobody has run since */
+	bool m_idledone;  /* there was nothing to do, and no fiber has run since */
 	unsigned m_nlive; /* fibers that exist besides main and intr */
 	unsigned m_nprograms;
 	struct sim_disk *m_disks;

@@ -7,7 +7,7 @@
  * visible: sim_tlb_check compares every entry with the tables. The rule: an entry may be weaker than the table (rights
  * were raised, bits were set since), never stronger, and never another frame.
  *
- * Shootdown. Whoever takes a translation away flushes his own TLB and interrupts the CPUs that run the space now; they
+ * Shootdown. The CPU that takes a translation away flushes its own TLB and interrupts the CPUs that run the space now; they
  * notice after a delay and meanwhile use what they have; he waits for all of them. A CPU that does not run the space,
  * or idles in it, is not interrupted: its number is marked stale there and its entries go before the CPU next uses
  * them. One interrupt carries all ranges of the batch.

@@ -2,7 +2,7 @@
 /*
  * The page-table walkers of the simulated MMU, one per architecture, written from the architectures' manuals and not
  * from hat/: what the HAT writes is read here by other code. Bits that are reserved must be zero; a walker that finds
- * them set panics, where hardware would raise a fault that nobody expects.
+ * them set panics, where hardware would raise a fault that no handler expects.
  *
  * A walk says what the leaf entry allows and where it is. Whether the access may go on, and setting A and D in the entry,
  * is the caller's (machine.c).

@@ -10,9 +10,9 @@
  *
  * Shootdown: the CPU that flushes marks what goes in the_shoot, interrupts the others that have one of the spaces loaded
  * (all of them for the kernel's), flushes for itself and waits for their answers. hs_lock is held by the caller, so there is
- * one at a time. Who waits has interrupts on, unless it is starting up; who spins for hs_lock has them on, too, so it answers.
+ * one at a time. A CPU that waits has interrupts on, unless it is starting up; a CPU that spins for hs_lock has them on, too, so it answers.
  *
- * A range of which only reference bits were cleared (mr_soon) interrupts nobody: the CPUs that run the space are marked stale and empty
+ * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: the CPUs that run the space are marked stale and empty
  * their TLBs with their next tick.
  *
  * A CPU that loads a space while it is flushed: it stores cpu_hat before it loads the root, and the flusher changes the
