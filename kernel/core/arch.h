@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The seam between the kernel (kernel/) and a bare machine (machine/x86_64, later machine/riscv64). Down: what the machine gives
+ * The seam between the kernel (kernel/) and a bare machine (machine/x86_64, machine/riscv64). Down: what the machine gives
  * beside machine.h's frames and mmu.h. Up: what the machine calls. machine.h's locks, threads and clock are kernel/core's,
  * on top of this.
  */
@@ -45,7 +45,8 @@ uint64_t arch_time_ns(void);
 uint64_t arch_wall_time(void); /* seconds since 1970 */
 uint64_t arch_entropy(void); /* some bits that an attacker does not know, if the machine has any */
 void arch_putc(char);
-int arch_getc(void); /* -1: nothing was typed */
+int arch_getc(void);             /* -1: nothing was typed */
+unsigned arch_console_irq(void); /* its interrupt, for arch_irq_attach */
 _Noreturn void arch_poweroff(int status);
 _Noreturn void arch_stop(void); /* a panic: other CPUs stop, too */
 const char *arch_cmdline(void);
@@ -63,11 +64,11 @@ uint64_t arch_user_stack(uint64_t top, struct trapframe **tf);
 void arch_switch_out(struct thread *);
 void arch_switch_in(struct thread *);
 struct hat;
-void arch_load_space(struct hat *);   /* on this CPU; NULL: the kernel's own */
+void arch_load_space(struct hat *); /* on this CPU; NULL: the kernel's own */
+void arch_flush_icache(
+    void); /* of every CPU that runs a program: it has written instructions itself */
 void arch_user_init(struct thread *); /* empty floating point registers, no thread pointer */
 void arch_user_copy(struct thread *to, const struct thread *from);
-void arch_set_thread_pointer(uint64_t); /* of the running thread */
-uint64_t arch_thread_pointer(void);
 
 /* ---- devices that the machine found: MMIO registers at physical address ad_pa ---- */
 struct arch_device {
@@ -79,6 +80,11 @@ unsigned arch_virtio_devices(struct arch_device *, unsigned max);
 void arch_irq_attach(
     unsigned irq, void (*fn)(void *), void *arg); /* fn runs in the interrupt: interrupts are off */
 uint64_t arch_phys(const void *kva);              /* of a frame's direct address: for DMA */
+
+/* Of TLBs, about: spaces loaded, flushes, CPUs interrupted for them, CPUs left a mark instead. */
+extern struct mmu_counters {
+	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
+} mmu_counters;
 
 /* For tests: sees every exception first, and does not return. NULL: nobody. */
 extern void (*arch_trap_hook)(struct trapframe *);

@@ -76,7 +76,7 @@ void tty_set_foreground(int pgid) { foreground = pgid; }
 void tty_init(void)
 {
 	mach_mutex_init(&tty_lock, 6, "terminal");
-	arch_irq_attach(4, uart_interrupt, NULL);
+	arch_irq_attach(arch_console_irq(), uart_interrupt, NULL);
 }
 
 static void echo(char c)

@@ -248,10 +248,6 @@ static void text_vmstat(struct text *x, bool all)
 #undef X
 }
 
-extern struct mmu_counters {
-	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
-} mmu_counters;
-
 static void text_quire(struct text *x)
 {
 	struct blk_counters c;

@@ -247,7 +247,7 @@ struct inode *tmpfs_init(void)
 	tmp_vnode_ops = none_vnode_ops;
 	tmp_vnode_ops.vo_name = "tmpfs";
 	tmp_vnode_ops.vo_inactive = tmp_inactive;
-	if (as_alloc(the_vm, FIRST, 1ull << 46, &tmp_as) != VM_OK)
+	if (as_alloc(the_vm, FIRST, mach_caps(arch_machine())->mc_user_max, &tmp_as) != VM_OK)
 		return NULL;
 	inode_init(&tmp_root, &kept_vnode_ops, &dir_ops, TMP_FS, 1, S_IFDIR | 01777);
 	return &tmp_root;

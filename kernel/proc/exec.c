@@ -6,7 +6,7 @@
  * for all processes. The new space is made beside the old one and takes its place only when everything is mapped; until then an
  * error leaves the process as it was.
  *
- * Places: position-independent programs at 0x555555554000 plus a random number of pages, the stack at a random place near the
+ * Places: position-independent programs at two thirds of the addresses plus a random number of pages, the stack at a random place near the
  * top, mmap's area below the room that the stack may grow into. The seed of these is random_next's.
  */
 #include "kernel/proc/proc.h"
@@ -18,8 +18,6 @@
 #define PT_INTERP 3u
 #define PT_GNU_STACK 0x6474e551u
 #define MAXPHDRS 32u
-#define TOP 0x7ffffffff000ull
-#define PIE_BASE 0x555555554000ull
 #define STACK_FIRST (128ull << 10)
 #define STACK_GUARD (1ull << 20)
 #define ARGS_MAX (512u << 10)
@@ -36,6 +34,8 @@ struct phdr {
 	uint32_t p_type, p_flags;
 	uint64_t p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align;
 };
+
+static vaddr_t pie_base(void) { return vm_page_trunc(user_top() / 3 * 2); }
 
 /* One ELF file being mapped. */
 struct image {
@@ -107,7 +107,7 @@ static enum vm_err map_part(struct as *as, struct image *im, const struct phdr *
 	enum vm_err e = VM_OK;
 
 	if (((p->p_vaddr ^ p->p_offset) & VM_PAGEMASK) != 0 || p->p_filesz > p->p_memsz ||
-	    end < va || end > TOP)
+	    end < va || end > user_top())
 		return VM_INVAL;
 	if (p->p_filesz > 0)
 		e = as_map(as, base, vm_page_round(fend) - base, segvn_create, &a);
@@ -207,7 +207,7 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 	n += envc + 1;
 	const uint64_t aux[][2] = { { 3, im->i_phdr }, { 4, sizeof(struct phdr) },
 		{ 5, im->i_eh.e_phnum }, { 6, VM_PAGESIZE }, { 7, base }, { 8, 0 }, { 9, entry },
-		{ 11, 0 }, { 12, 0 }, { 13, 0 }, { 14, 0 }, { 15, platform }, { 16, 0 },
+		{ 11, 0 }, { 12, 0 }, { 13, 0 }, { 14, 0 }, { 15, platform }, { 16, ARCH_HWCAP },
 		{ 17, 100 }, { 23, 0 }, { 25, rnd }, { 31, execfn }, { 0, 0 } };
 	for (unsigned i = 0; i < sizeof(aux) / sizeof(aux[0]); i++) {
 		words[n++] = aux[i][0];
@@ -304,14 +304,14 @@ static int exec_image(
 {
 	struct proc *p = this_proc();
 	struct uthread *u = this_uthread();
-	uint64_t top = TOP - (random_next() & 0x3fffff) * VM_PAGESIZE, sp = 0, entry;
+	uint64_t top = user_top() - (random_next() & 0x3fffff) * VM_PAGESIZE, sp = 0, entry;
 	struct as *as;
 	int err;
 
-	if (as_alloc(the_vm, 0x10000, TOP, &as) != VM_OK)
+	if (as_alloc(the_vm, USER_MIN, user_top(), &as) != VM_OK)
 		return -ENOMEM;
 	im->i_bias =
-	    im->i_eh.e_type == ET_DYN ? PIE_BASE + (random_next() & 0xffff) * VM_PAGESIZE : 0;
+	    im->i_eh.e_type == ET_DYN ? pie_base() + (random_next() & 0xffff) * VM_PAGESIZE : 0;
 	if ((err = image_map(as, im)) != 0)
 		goto fail;
 	entry = im->i_eh.e_entry + im->i_bias;
@@ -324,7 +324,7 @@ static int exec_image(
 	if (loader != NULL) {
 		vaddr_t at;
 
-		if (as_gap(as, image_span(loader), VM_PAGESIZE, 0x10000, mmap_top(p), true, &at) !=
+		if (as_gap(as, image_span(loader), VM_PAGESIZE, USER_MIN, mmap_top(p), true, &at) !=
 		    VM_OK) {
 			err = -ENOMEM;
 			goto fail;
@@ -333,9 +333,9 @@ static int exec_image(
 		if ((err = image_map(as, loader)) != 0)
 			goto fail;
 	}
-	if ((err = err_of(as_brk_init(as,
-		 vm_page_round(im->i_end) + (random_next() & 0xfff) * VM_PAGESIZE, 1ull << 40))) !=
-	    0)
+	if ((err = err_of(
+		 as_brk_init(as, vm_page_round(im->i_end) + (random_next() & 0xfff) * VM_PAGESIZE,
+		     user_top() / 8))) != 0)
 		goto fail;
 	err = make_stack(
 	    p, as, top, im, loader != NULL ? loader->i_bias : 0, entry, path, argv, envp, &sp);

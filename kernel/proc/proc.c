@@ -359,7 +359,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 		tf_set_sp(tf, stack);
 	arch_user_copy(u->u_thread, cur);
 	if (flags & CLONE_SETTLS)
-		u->u_thread->t_arch.at_fsbase = tls;
+		tf_set_tls(tf, &u->u_thread->t_arch, tls);
 	u->u_thread->t_hat = as_hat(p->p_as);
 	u->u_sigmask = self->u_sigmask;
 	if ((flags & CLONE_THREAD) == 0 && !(flags & CLONE_VM)) {
@@ -663,7 +663,7 @@ void proc_init(void)
 	shm_init();
 	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL ||
 	    (p->p_sighand = sighand_of(NULL, false)) == NULL || (u = uthread_new(p, &tf)) == NULL ||
-	    as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_as) != VM_OK)
+	    as_alloc(the_vm, USER_MIN, user_top(), &p->p_as) != VM_OK)
 		kpanic("no memory for the first program");
 	init_proc = p;
 	p->p_cwd = inode_hold(vfs_root);

@@ -171,6 +171,12 @@ int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const
 int64_t arch_sigreturn(struct trapframe *);
 
 /* ---- user memory ---- */
+#define USER_MIN 0x10000ull
+/* Where the addresses of a program end: the last page is none. */
+static inline vaddr_t user_top(void)
+{
+	return mach_caps(arch_machine())->mc_user_max - VM_PAGESIZE;
+}
 int copy_in(void *to, uint64_t from, uint64_t len); /* 0 or -EFAULT */
 int copy_out(uint64_t to, const void *from, uint64_t len);
 int64_t copy_in_string(

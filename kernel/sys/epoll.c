@@ -12,7 +12,7 @@
 struct epoll_event {
 	uint32_t events;
 	uint64_t data;
-} __attribute__((packed));
+} ARCH_EPOLL_PACKED;
 
 struct watch {
 	struct watch *w_next;

@@ -321,3 +321,11 @@ int64_t sys_mseal(const uint64_t *a)
 		return -EINVAL;
 	return as_seal(this_proc()->p_as, a[0], vm_page_round(a[1])) == VM_OK ? 0 : -ENOMEM;
 }
+
+/* The instructions of any program, on every CPU: more than was asked for. */
+int64_t sys_riscv_flush_icache(const uint64_t *a)
+{
+	(void)a;
+	arch_flush_icache();
+	return 0;
+}

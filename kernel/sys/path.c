@@ -9,15 +9,6 @@
 #define AT_SYMLINK_FOLLOW 0x400u
 #define AT_EMPTY_PATH 0x1000u
 
-struct stat { /* Linux's, x86-64 */
-	uint64_t st_dev, st_ino, st_nlink;
-	uint32_t st_mode, st_uid, st_gid, pad0;
-	uint64_t st_rdev;
-	int64_t st_size, st_blksize, st_blocks;
-	uint64_t st_atime, st_atimensec, st_mtime, st_mtimensec, st_ctime, st_ctimensec;
-	int64_t unused[3];
-};
-
 /* A name from the program, with where it starts. */
 struct name {
 	char *n_path;

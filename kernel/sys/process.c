@@ -238,19 +238,32 @@ int64_t sys_arch_prctl(const uint64_t *a)
 /* ---- signals ---- */
 int64_t sys_rt_sigaction(const uint64_t *a)
 {
-	struct sigaction act, old;
+	/* the program's structure: without sa_restorer where the architecture has none */
+	const size_t bytes = ARCH_SA_RESTORER ? 32 : 24, mask_at = bytes / 8 - 1;
+	struct sigaction act = { 0 }, old;
 	int sig = (int)a[0];
+	uint64_t w[4];
 
 	if (sig < 1 || sig > NSIG || a[3] != 8 || ((sig == SIGKILL || sig == SIGSTOP) && a[1] != 0))
 		return -EINVAL;
-	if (a[1] != 0 && copy_in(&act, a[1], sizeof(act)) != 0)
-		return -EFAULT;
+	if (a[1] != 0) {
+		if (copy_in(w, a[1], bytes) != 0)
+			return -EFAULT;
+		act = (struct sigaction){ .sa_handler = w[0],
+			.sa_flags = w[1],
+			.sa_restorer = ARCH_SA_RESTORER ? w[2] : 0,
+			.sa_mask = w[mask_at] };
+	}
 	mach_mutex_enter(&proc_lock);
 	old = this_proc()->p_sighand->sh_action[sig];
 	if (a[1] != 0)
 		this_proc()->p_sighand->sh_action[sig] = act;
 	mach_mutex_exit(&proc_lock);
-	return a[2] != 0 ? copy_out(a[2], &old, sizeof(old)) : 0;
+	w[0] = old.sa_handler;
+	w[1] = old.sa_flags;
+	w[2] = old.sa_restorer;
+	w[mask_at] = old.sa_mask;
+	return a[2] != 0 ? copy_out(a[2], w, bytes) : 0;
 }
 
 int64_t sys_rt_sigprocmask(const uint64_t *a)

@@ -145,7 +145,7 @@ int64_t sys_shmat(const uint64_t *a)
 		    : as_map(p->p_as, at, len, segvn_create, &args);
 	} else {
 		do
-			if ((e = as_gap(p->p_as, len, VM_PAGESIZE, 0x10000, mmap_top(p), true,
+			if ((e = as_gap(p->p_as, len, VM_PAGESIZE, USER_MIN, mmap_top(p), true,
 				 &at)) == VM_OK)
 				e = as_map(p->p_as, at, len, segvn_create, &args);
 		while (e == VM_EXIST);

@@ -11,12 +11,12 @@ struct call {
 };
 /* The architecture's column; a call that it lacks lands in a slot that no number reaches. */
 #if defined(__x86_64__)
-#define NUMBER(x86, riscv) ((x86) >= 0 ? (x86) : NCALLS)
+#define NUMBER(x86, riscv) ((x86) >= 0 ? (x86) : (int)NCALLS + (riscv))
 #else
-#define NUMBER(x86, riscv) ((riscv) >= 0 ? (riscv) : NCALLS)
+#define NUMBER(x86, riscv) ((riscv) >= 0 ? (riscv) : (int)NCALLS + (x86))
 #endif
 #define ENTRY(n, x86, riscv) [NUMBER(x86, riscv)] = { #n, sys_##n },
-static const struct call calls[NCALLS + 1] = { CALLS(ENTRY) };
+static const struct call calls[2 * NCALLS] = { CALLS(ENTRY) };
 static uint64_t counts[NCALLS], unknown[NCALLS]; /* atomic */
 static bool trace;
 

@@ -3,6 +3,8 @@
 #ifndef QUIRE_ARCH_TRAP_H
 #define QUIRE_ARCH_TRAP_H
 
+#include "arch_abi.h"
+
 #include <quire/types.h>
 
 struct trapframe {
@@ -18,8 +20,8 @@ struct arch_thread {
 	uint64_t at_fsbase, at_gsbase;
 };
 
-#define ARCH_ELF_MACHINE 62u
-#define ARCH_UNAME "x86_64"
+void arch_set_thread_pointer(uint64_t); /* of the running thread */
+uint64_t arch_thread_pointer(void);
 
 static inline uint64_t tf_sysno(const struct trapframe *tf) { return tf->tf_rax; }
 static inline void tf_args(const struct trapframe *tf, uint64_t a[6])
@@ -42,6 +44,12 @@ static inline uint64_t tf_ip(const struct trapframe *tf) { return tf->tf_rip; }
 static inline uint64_t tf_sp(const struct trapframe *tf) { return tf->tf_rsp; }
 static inline void tf_set_sp(struct trapframe *tf, uint64_t sp) { tf->tf_rsp = sp; }
 static inline bool tf_is_user(const struct trapframe *tf) { return (tf->tf_cs & 3) != 0; }
+/* The thread pointer of a thread that is being made. */
+static inline void tf_set_tls(struct trapframe *tf, struct arch_thread *a, uint64_t tls)
+{
+	(void)tf;
+	a->at_fsbase = tls;
+}
 /* A program begins. */
 static inline void tf_user_init(struct trapframe *tf, uint64_t ip, uint64_t sp)
 {

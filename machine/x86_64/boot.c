@@ -170,11 +170,10 @@ static void make_tables(void)
 	write_cr3(the_machine.m_root);
 }
 
-/* The first 2 MiB are mapped where they are while other processors start there, in the kernel's own root. */
+/* The first 2 MiB are mapped where they are while other processors start there, in the root that is loaded. */
 static void map_low(bool on)
 {
-	uint64_t root_pa = vm_ptob(hat_root(the_machine.m_hat.hs_kernel)),
-		 *root = direct_map(root_pa);
+	uint64_t root_pa = read_cr3() & FRAME, *root = direct_map(root_pa);
 	static uint64_t pdpt[512] __attribute__((aligned(4096))),
 	    pd[512] __attribute__((aligned(4096)));
 

@@ -18,6 +18,7 @@
 #define KAS_MIN 0xffff960000000000ull /* the kernel's own space: one entry of the root */
 #define KAS_MAX 0xffff968000000000ull
 
+#define UART_IRQ 4u
 #define VEC_TIMER 32u
 #define VEC_IRQ 48u /* + the pin of the I/O APIC */
 #define VEC_SHOOT 0xf0u
@@ -182,7 +183,4 @@ void mmu_tick(void);
 void mmu_leave_dead(void);
 void mmu_be_lazy(
     void); /* the CPU keeps the root it has, and uses no address of that space until arch_load_space */
-extern struct mmu_counters {
-	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
-} mmu_counters; /* about */
 #endif

@@ -188,6 +188,8 @@ void arch_putc(char c)
 	outb(UART, (uint8_t)c);
 }
 
+unsigned arch_console_irq(void) { return UART_IRQ; }
+
 int arch_getc(void) { return inb(UART + 5) & 1 ? inb(UART) : -1; }
 
 /* ---- the end: the debug exit device at 0xf4 makes QEMU exit with status * 2 + 1 ---- */

@@ -66,6 +66,8 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 	(void)m, (void)pfn, (void)n; /* instruction caches are coherent */
 }
 
+void arch_flush_icache(void) {}
+
 void mmu_root_init(struct mach *m, void *table, bool user)
 {
 	const uint64_t *root = direct_map(m->m_root);

@@ -12,7 +12,6 @@
 #define PF_USER 4u
 #define PF_EXEC 16u
 #define NIRQS 24u
-#define UART_IRQ 4u
 
 void (*arch_trap_hook)(struct trapframe *);
 static struct {

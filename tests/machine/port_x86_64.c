@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The conformance programs on the bare x86-64 machine: this file stands in the place of the kernel's main. The command line
- * says which one runs: conform=mach or conform=hat.
+ * The conformance programs on the bare x86-64 machine.
  *
  * A program's access (ph_touch) is made in user mode, by four instructions on a page that user mode may execute at TOUCH, in the
  * machine's half of every root: the page tables of hat/ alone decide what becomes of it. It comes back by a breakpoint or by
@@ -9,98 +8,10 @@
  */
 #include "machine/x86_64/cpu.h"
 
-#include "kernel/core/thread.h"
-#include "tests/machine/port_harness.h"
-
-#include <quire/as.h>
-#include <quire/hat.h>
-#include <quire/vm.h>
-
-#include "shim.h"
+#include "tests/machine/port_metal.h"
 
 #define TOUCH 0xfffffe8000000000ull
-#define DEVICE_FRAMES 16u
 #define P_U_A 0x25ull /* present, user, accessed: read and execute */
-
-int mach_conform_main(void);
-int hat_conform_main(int argc, char **argv);
-bool cmdline_get(const char *name, char *value, size_t room);
-
-static struct thread boot_thread[ARCH_MAXCPUS];
-
-/* ---- a little C library ---- */
-int kvsnprintf(char *, size_t, const char *, __builtin_va_list);
-
-static int vsay(const char *f, __builtin_va_list ap)
-{
-	char line[256];
-	int n = kvsnprintf(line, sizeof(line), f, ap);
-
-	kprintf("%s", line);
-	return n;
-}
-
-int fprintf(FILE *to, const char *f, ...)
-{
-	__builtin_va_list ap;
-	int n;
-
-	(void)to;
-	__builtin_va_start(ap, f);
-	n = vsay(f, ap);
-	__builtin_va_end(ap);
-	return n;
-}
-
-int printf(const char *f, ...)
-{
-	__builtin_va_list ap;
-	int n;
-
-	__builtin_va_start(ap, f);
-	n = vsay(f, ap);
-	__builtin_va_end(ap);
-	return n;
-}
-
-void exit(int status) { arch_poweroff(status); }
-void abort(void) { arch_poweroff(3); }
-
-/* ---- what this kernel has not ---- */
-bool stacks_ready(void) { return false; }
-bool stack_alloc(vaddr_t *va)
-{
-	(void)va;
-	return false;
-}
-void stack_free(vaddr_t va) { (void)va; }
-void *kzalloc(size_t n)
-{
-	(void)n;
-	return NULL;
-}
-void kfree(void *p, size_t n) { (void)p, (void)n; }
-bool thread_has_signal(struct thread *t)
-{
-	(void)t;
-	return false;
-}
-void syscall(struct trapframe *tf)
-{
-	(void)tf;
-	kpanic("a system call");
-}
-bool kernel_fault(struct trapframe *tf, vaddr_t addr, bool user, bool present, enum seg_rw rw)
-{
-	(void)tf, (void)addr, (void)user, (void)present, (void)rw;
-	return false;
-}
-void kernel_exception(struct trapframe *tf, int sig, int code)
-{
-	kpanic("signal %d code %d at %lx", sig, code, tf_ip(tf));
-}
-void trap_leave(struct trapframe *tf) { (void)tf; }
-void kernel_cpu_main(void) { kpanic("another processor"); }
 
 /* ---- accesses ---- */
 __asm__(".section .rodata\n"
@@ -176,7 +87,7 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 }
 
 /* ---- the machine ---- */
-static void map_touch(void)
+void metal_prepare(void)
 {
 	static uint64_t pdpt[512] __attribute__((aligned(4096))),
 	    pd[512] __attribute__((aligned(4096))), pt[512] __attribute__((aligned(4096)));
@@ -188,56 +99,11 @@ static void map_touch(void)
 	pt[TOUCH >> 12 & 511] = arch_phys(touch_code) | P_U_A;
 }
 
-static struct mach *port_create(pfn_t frames)
-{
-	struct vm_config vc = { .vc_frames = frames };
-
-	map_touch();
-	the_machine.m_caps.mc_nframes -= DEVICE_FRAMES; /* they are a device's from now on */
-	arch_boot_reserve(vm_boot_bytes(&vc, mach_caps(&the_machine)) + 65536);
-	return arch_memory_pages() >= frames ? &the_machine : NULL;
-}
-
-static void port_destroy(struct mach *m) { (void)m; }
-
-static void port_run(struct mach *m, void (*fn)(void *), void *arg)
-{
-	(void)m;
-	fn(arg);
-}
-
 const struct port_harness port_harness = {
 	.ph_name = "x86_64",
-	.ph_create = port_create,
-	.ph_destroy = port_destroy,
-	.ph_run = port_run,
+	.ph_create = metal_create,
+	.ph_destroy = metal_destroy,
+	.ph_run = metal_run,
 	.ph_touch = port_touch,
 	.ph_kernel_read = port_kernel_read,
 };
-
-static void run(void *arg)
-{
-	char *args[] = { arg, NULL };
-
-	arch_poweroff(strcmp(arg, "hat") == 0 ? hat_conform_main(1, args) : mach_conform_main());
-}
-
-void kernel_main(void)
-{
-	static char what[16];
-	struct kcpu *k = arch_kcpu();
-
-	thread_boot(&boot_thread[0], 0, 0);
-	k->k_idle = k->k_cur;
-	arch_tick_start();
-	if (!cmdline_get("conform", what, sizeof(what)))
-		kpanic("conform=mach or conform=hat");
-	thread_go(thread_new(run, what, "conform"));
-	for (;;) {
-		(void)arch_irq_off();
-		if (k->k_resched)
-			thread_yield();
-		else
-			arch_idle();
-	}
-}

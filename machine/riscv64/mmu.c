@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine's side of the HAT (hat/mmu.h): roots, address space numbers, TLB flushes, shootdown, instruction caches.
+ *
+ * Every space has an ASID (hat/asid.c, by generations), so a CPU keeps what it cached of a space after it has loaded another one.
+ * Each CPU has a bit for each number, cpu_stale: what it caches under that number is flushed before the CPU uses it again.
+ *
+ * Shootdown: the CPU that flushes sets the bit of the space's number on every other CPU, then looks which of them run the space now
+ * (cpu_hat is the space, and the CPU is not lazy: a CPU that runs a thread without a space keeps the root that it has). Only these are
+ * interrupted (software interrupt by SBI), all of them for the kernel's space, and waited for. A CPU that begins to run a space
+ * stores cpu_hat, leaves laziness, then looks at its bit. Both are in one total order, so one of the two sees the other. hs_lock
+ * is held by the CPU that flushes, so there is one shootdown at a time. The waiting CPU has interrupts on, unless it is starting
+ * up, and so have CPUs that spin for hs_lock: each of them answers.
+ *
+ * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: those that run the space find the bit with their
+ * next tick.
+ *
+ * Freed tables: the fence names no address, as walkers cache upper levels. A translation that a CPU cached as invalid, or with
+ * fewer rights, before it was raised: mmu_settle_fault fences the address on the CPU that faulted.
+ *
+ * Reference and modification bits are set by the hardware, or by mmu_settle_fault where the hardware faults instead; the
+ * software cannot ask which of the two it is, and need not know.
+ *
+ * Instruction caches: after frames became executable, every CPU executes FENCE.I before it runs a program: those that
+ * run one now at an interrupt, the others (cpu_fencei) when they load a space.
+ *
+ * mmu.noflush and mmu.noshoot on the command line break the machine on purpose: no flush is done, or none on other CPUs. The
+ * conformance program, or the hot thread, must then fail. asids=N leaves fewer numbers, so that they run out; asids=0: none.
+ */
+#include "machine/riscv64/cpu.h"
+
+#include "hat/hat_impl.h"
+#include "kernel/core/kernel.h"
+
+#define FLUSH_ALL 16u /* more pages than that: everything of the space goes */
+
+static bool no_flush, no_shoot;
+static struct spin asid_lock; /* interrupts off: hs_asids, the number of every space */
+static struct {
+	const struct mmu_range *s_range; /* s_n 0: FENCE.I */
+	unsigned s_n, s_from;
+	_Atomic unsigned s_left; /* CPUs that have not answered */
+} the_shoot;
+static _Atomic bool shoot_asked[ARCH_MAXCPUS];
+struct mmu_counters mmu_counters;
+
+static bool flag_get(const _Atomic bool *p)
+{
+	return __atomic_load_n((const bool *)(const void *)p, __ATOMIC_SEQ_CST);
+}
+static void flag_set(_Atomic bool *p, bool v)
+{
+	__atomic_store_n((bool *)(void *)p, v, __ATOMIC_SEQ_CST);
+}
+static bool flag_take(_Atomic bool *p)
+{
+	return flag_get(p) && __atomic_exchange_n((bool *)(void *)p, false, __ATOMIC_SEQ_CST);
+}
+
+/* How many address space numbers the CPU has: the bits of satp that keep what is written. */
+static unsigned count_asids(void)
+{
+	uint64_t satp = csr_read("satp"), all = 0xffffull << SATP_ASID_SHIFT, got;
+
+	csr_write("satp", satp | all);
+	got = (csr_read("satp") & all) >> SATP_ASID_SHIFT;
+	csr_write("satp", satp);
+	return got + 1 < NASIDS ? (unsigned)got + 1 : NASIDS;
+}
+
+void mmu_init(struct mach *m, bool sv48)
+{
+	struct mach_caps *c = &m->m_caps;
+	unsigned asids = count_asids();
+	char value[8];
+
+	c->mc_name = sv48 ? "riscv64 Sv48" : "riscv64 Sv39";
+	c->mc_direct_map = c->mc_ref_bits = c->mc_mod_bits = c->mc_threads = true;
+	c->mc_user_min = 0x10000;
+	c->mc_user_max = sv48 ? 1ull << 47 : 1ull << 38;
+	c->mc_kernel_min = sv48 ? 0xffff960000000000ull : 0xffffffe000000000ull;
+	c->mc_kernel_max = sv48 ? 0xffff968000000000ull : 0xffffffe080000000ull;
+	c->mc_npagesizes = 2;
+	c->mc_pageshift[0] = 12;
+	c->mc_pageshift[1] = 21;
+	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
+	no_shoot = cmdline_get("mmu.noshoot", value, sizeof(value));
+	if (cmdline_number("asids", asids) < asids)
+		asids = (unsigned)cmdline_number("asids", asids);
+	if (asids <= c->mc_ncpus + 1)
+		asids = 0;
+	if (!hat_shared_init(
+		&m->m_hat, m, sv48 ? &hat_sv48 : &hat_sv39, c->mc_frame0, asids, false))
+		kpanic("no memory for the HAT");
+}
+
+struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
+
+void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded) { (void)m, (void)pfn, (void)loaded; }
+
+void mmu_root_init(struct mach *m, void *table, bool user)
+{
+	const uint64_t *root = direct_map(m->m_root);
+
+	(void)user;
+	memcpy((uint64_t *)table + 256, root + 256, VM_PAGESIZE / 2);
+}
+
+/* ---- fences ---- */
+static void flush_everything(void) { __asm__ volatile("sfence.vma" : : : "memory"); }
+static void flush_number(uint64_t asid)
+{
+	__asm__ volatile("sfence.vma zero, %0" : : "r"(asid) : "memory");
+}
+static void flush_one(vaddr_t va, uint64_t asid)
+{
+	__asm__ volatile("sfence.vma %0, %1" : : "r"(va), "r"(asid) : "memory");
+}
+static void flush_instructions(void) { __asm__ volatile("fence.i" : : : "memory"); }
+
+static void set_stale(struct cpu *c, unsigned number)
+{
+	__atomic_fetch_or(
+	    (uint64_t *)(void *)&c->cpu_stale[number / 64], 1ull << number % 64, __ATOMIC_SEQ_CST);
+}
+
+/* This CPU is about to use the number. */
+static void flush_stale(struct cpu *c, unsigned number)
+{
+	uint64_t *word = (uint64_t *)(void *)&c->cpu_stale[number / 64], bit = 1ull << number % 64;
+
+	if ((__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit) == 0)
+		return;
+	__atomic_fetch_and(word, ~bit, __ATOMIC_SEQ_CST);
+	flush_number(number);
+}
+
+/* ---- loading a space ---- */
+static uint64_t satp_of(struct hat *hat, unsigned number)
+{
+	struct mach *m = &the_machine;
+	struct hat *kernel = m->m_hat.hs_kernel;
+	uint64_t ppn = m->m_root >> VM_PAGESHIFT;
+
+	if (hat != NULL || kernel != NULL)
+		ppn = m->m_caps.mc_frame0 + hat_root(hat != NULL ? hat : kernel);
+	return m->m_mode << SATP_MODE_SHIFT | (uint64_t)number << SATP_ASID_SHIFT | ppn;
+}
+
+static void load_other(struct cpu *c, struct hat *hat)
+{
+	enum asid_flush flush;
+	bool irq;
+
+	__atomic_store_n(&c->cpu_hat, hat, __ATOMIC_SEQ_CST);
+	irq = spin_lock(&asid_lock);
+	c->cpu_asid = hat_enter(&the_machine.m_hat, hat, c->cpu_k.k_id, &flush);
+	spin_unlock(&asid_lock, irq);
+	csr_write("satp", satp_of(hat, c->cpu_asid));
+	mmu_counters.mc_loads++;
+	if (flush == ASID_FLUSH_ALL) {
+		for (unsigned i = 0; i < NASIDS / 64; i++)
+			__atomic_store_n((uint64_t *)(void *)&c->cpu_stale[i], 0, __ATOMIC_SEQ_CST);
+		flush_everything();
+	}
+}
+
+void arch_load_space(struct hat *hat)
+{
+	bool irq = arch_irq_off();
+	struct cpu *c = this_cpu();
+
+	flag_set(&c->cpu_lazy, false);
+	if (c->cpu_hat != hat || hat == NULL)
+		load_other(c, hat);
+	flush_stale(c, c->cpu_asid);
+	if (flag_take(&c->cpu_fencei))
+		flush_instructions();
+	arch_irq_restore(irq);
+}
+
+void mmu_be_lazy(void) { flag_set(&this_cpu()->cpu_lazy, true); }
+
+/* ---- flushing ---- */
+static unsigned number_of(struct hat *hat)
+{
+	bool irq = spin_lock(&asid_lock);
+	unsigned n = hat_number(hat);
+
+	spin_unlock(&asid_lock, irq);
+	return n;
+}
+
+static void flush_kernel(const struct mmu_range *r)
+{
+	if ((vaddr_t)(uintptr_t)__builtin_frame_address(0) - r->mr_va < r->mr_len)
+		kpanic("the kernel unmaps the stack that it runs on");
+	if (r->mr_tables || vm_btop(r->mr_len) > FLUSH_ALL) {
+		flush_everything();
+		return;
+	}
+	for (uint64_t at = 0; at < r->mr_len; at += VM_PAGESIZE)
+		flush_address(r->mr_va + at);
+}
+
+/* Whether or not this CPU runs the space: it may have cached something of it before. */
+static void flush_here(const struct mmu_range *r, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		unsigned number;
+
+		if (r[i].mr_hat == the_machine.m_hat.hs_kernel) {
+			flush_kernel(&r[i]);
+			continue;
+		}
+		number = number_of(r[i].mr_hat);
+		if (the_machine.m_hat.hs_asids.as_n > 0 && number == 0)
+			continue; /* no CPU has loaded the space yet */
+		if (r[i].mr_tables || vm_btop(r[i].mr_len) > FLUSH_ALL) {
+			flush_number(number);
+			continue;
+		}
+		for (uint64_t at = 0; at < r[i].mr_len; at += VM_PAGESIZE)
+			flush_one(r[i].mr_va + at, number);
+	}
+}
+
+static void answer_shootdown(void)
+{
+	unsigned from;
+
+	if (!flag_take(&shoot_asked[this_cpu()->cpu_k.k_id]))
+		return;
+	if (the_shoot.s_n == 0)
+		flush_instructions();
+	flush_here(the_shoot.s_range, the_shoot.s_n);
+	from = the_shoot.s_from; /* another round may begin once this one is answered */
+	if (__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST) == 0)
+		send_ipi(&cpus[from]); /* it may have gone to sleep over it */
+}
+
+/* Does the CPU run a program, in this space if one is named? */
+static bool runs_program(struct cpu *c, const struct hat *hat)
+{
+	const struct hat *loaded = __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST);
+
+	return loaded != NULL && (hat == NULL || loaded == hat) && !flag_get(&c->cpu_lazy);
+}
+
+/* Marks what another CPU may cache of the ranges. True: that CPU must be interrupted. */
+static bool mark_stale(struct cpu *c, const struct mmu_range *r, unsigned n)
+{
+	bool now = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (r[i].mr_hat == the_machine.m_hat.hs_kernel) {
+			now |= !r[i].mr_soon;
+			continue;
+		}
+		set_stale(c, number_of(r[i].mr_hat));
+		mmu_counters.mc_marked++;
+		now |= !r[i].mr_soon && runs_program(c, r[i].mr_hat);
+	}
+	return now;
+}
+
+static void ask_cpu(unsigned id)
+{
+	__atomic_add_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
+	mmu_counters.mc_shot++;
+	flag_set(&shoot_asked[id], true);
+	send_ipi(&cpus[id]);
+}
+
+static void wait_for_answers(void)
+{
+	unsigned rounds = 0;
+
+	while (__atomic_load_n((unsigned *)(void *)&the_shoot.s_left, __ATOMIC_SEQ_CST) != 0)
+		arch_relax_long(&rounds);
+}
+
+void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
+{
+	unsigned self;
+
+	(void)m;
+	mmu_counters.mc_flushes++;
+	if (no_flush)
+		return;
+	preempt_off();
+	self = this_cpu()->cpu_k.k_id;
+	the_shoot.s_range = r;
+	the_shoot.s_n = n;
+	the_shoot.s_from = self;
+	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++)
+		if (i != self && mark_stale(&cpus[i], r, n))
+			ask_cpu(i);
+	flush_here(r, n);
+	wait_for_answers();
+	preempt_on();
+}
+
+void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
+{
+	unsigned self;
+
+	(void)m, (void)pfn, (void)n;
+	preempt_off();
+	self = this_cpu()->cpu_k.k_id;
+	the_shoot.s_n = 0;
+	the_shoot.s_from = self;
+	for (unsigned i = 0; i < arch_ncpus(); i++) {
+		if (i == self)
+			continue;
+		flag_set(&cpus[i].cpu_fencei, true);
+		if (runs_program(&cpus[i], NULL))
+			ask_cpu(i);
+	}
+	flush_instructions();
+	wait_for_answers();
+	preempt_on();
+}
+
+/* On behalf of a program: hs_lock keeps shootdowns apart. */
+void arch_flush_icache(void)
+{
+	struct mach_mutex *lock = &the_machine.m_hat.hs_lock;
+
+	mach_mutex_enter(lock);
+	mmu_exec_loaded(&the_machine, 0, 0);
+	mach_mutex_exit(lock);
+}
+
+/* ---- the end of a space ---- */
+static void load_bare_root(void)
+{
+	csr_write(
+	    "satp", the_machine.m_mode << SATP_MODE_SHIFT | the_machine.m_root >> VM_PAGESHIFT);
+	flush_everything();
+}
+
+/* Every CPU that has the space loaded loads another root. The kernel's own: hs_kernel is NULL by now. */
+void mmu_space_gone(struct hat *hat)
+{
+	bool irq;
+
+	if (hat->h_kernel)
+		load_bare_root();
+	else if (this_cpu()->cpu_hat == hat)
+		arch_load_space(NULL);
+	for (unsigned i = 0; i < arch_ncpus(); i++) {
+		struct cpu *c = &cpus[i];
+
+		if (c == this_cpu() ||
+		    (!hat->h_kernel && __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST) != hat))
+			continue;
+		flag_set(&c->cpu_leave, true);
+		send_ipi(c);
+		while (flag_get(&c->cpu_leave))
+			arch_relax();
+	}
+	irq = spin_lock(&asid_lock);
+	hat_forget(hat);
+	spin_unlock(&asid_lock, irq);
+}
+
+void mmu_soft_interrupt(void)
+{
+	struct cpu *c = this_cpu();
+
+	answer_shootdown();
+	if (!flag_get(&c->cpu_leave))
+		return;
+	arch_load_space(NULL);
+	flag_set(&c->cpu_leave, false);
+}
+
+/* With each tick: what was put off is done. */
+void mmu_tick(void)
+{
+	struct cpu *c = this_cpu();
+
+	if (!flag_get(&c->cpu_lazy))
+		flush_stale(c, c->cpu_asid);
+}
+
+/* ---- faults ---- */
+/*
+ * A page fault says only that an access failed. *present: there is a translation. *settled: it allows the access, so what
+ * failed was a bit that this CPU wants software to set, or an older translation that it had cached: run the access again.
+ */
+void mmu_settle_fault(struct hat *hat, vaddr_t va, enum seg_rw rw, bool *present, bool *settled)
+{
+	unsigned attr = 0, need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+
+	va = vm_page_trunc(va);
+	*present = hat_probe(hat, va, &attr) != PFN_INVALID && attr != 0;
+	*settled = *present && (attr & need) != 0;
+	if (!*settled)
+		return;
+	(void)hat_trap(hat, va, rw);
+	flush_address(va);
+}
+
+unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
+{
+	(void)hat, (void)report, (void)arg; /* a TLB cannot be read */
+	return 0;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What Linux gives to programs on x86-64 where it differs from other architectures. */
+#ifndef QUIRE_ARCH_ABI_H
+#define QUIRE_ARCH_ABI_H
+
+#include <quire/types.h>
+
+#define ARCH_ELF_MACHINE 62u
+#define ARCH_UNAME "x86_64"
+#define ARCH_HWCAP 0
+#define ARCH_SA_RESTORER 1 /* struct sigaction has that field */
+#define ARCH_EPOLL_PACKED __attribute__((packed))
+
+struct stat {
+	uint64_t st_dev, st_ino, st_nlink;
+	uint32_t st_mode, st_uid, st_gid, pad0;
+	uint64_t st_rdev;
+	int64_t st_size, st_blksize, st_blocks;
+	uint64_t st_atime, st_atimensec, st_mtime, st_mtimensec, st_ctime, st_ctimensec;
+	int64_t unused[3];
+};
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The conformance programs on the bare riscv64 machine: this file stands in the place of the kernel's main. The command line
+ * says which program runs: conform=mach or conform=hat; mmu=sv48 chooses Sv48. All CPUs run: the threads of mach_conform go
+ * to whichever is idle.
+ *
+ * A program's access (ph_touch) is made in user mode, by instructions of the page that user mode may execute (USER_CODE), which is in
+ * every root: the page tables of hat/ alone decide what becomes of it. It comes back by a breakpoint or by the fault itself. A read of
+ * the kernel's own space is made in the kernel; its fault comes back the same way.
+ */
+#include "machine/riscv64/cpu.h"
+
+#include "kernel/core/thread.h"
+#include "tests/machine/port_metal.h"
+
+extern const char user_code[], touch_code[];
+__asm__(".section .user_code, \"a\"\n"
+	"	.align 2\n"
+	"touch_code:\n"
+	"	bnez a1, 1f\n"
+	"	lb a2, (a0)\n"
+	"	ebreak\n"
+	"1:	sb a2, (a0)\n"
+	"	ebreak\n"
+	".text\n");
+
+#define CAUSE_BREAKPOINT 3u
+
+static void *come_back[5];
+static struct trapframe touched;
+
+static void on_trap(struct trapframe *tf)
+{
+	touched = *tf;
+	__builtin_longjmp(come_back, 1);
+}
+
+/* The first user mode of this machine: the trap comes back on the part of this stack that nothing else uses. */
+static __attribute__((noinline)) void go_user(vaddr_t va, bool write, uint8_t byte)
+{
+	struct cpu *c = this_cpu();
+	register uint64_t a0 __asm__("a0") = va;
+	register uint64_t a1 __asm__("a1") = write;
+	register uint64_t a2 __asm__("a2") = byte;
+
+	__asm__ volatile(
+	    "addi t0, sp, -1024\n\t"
+	    "andi t0, t0, -16\n\t"
+	    "sd t0, 0(%0)\n\t" /* CPU_KSTACK */
+	    "csrw sscratch, tp\n\t"
+	    "csrw sepc, %1\n\t"
+	    "li t0, 0x120\n\t" /* to user mode */
+	    "csrc sstatus, t0\n\t"
+	    "sret"
+	    :
+	    : "r"(c), "r"(USER_CODE + (uint64_t)(touch_code - user_code)), "r"(a0), "r"(a1), "r"(a2)
+	    : "memory", "t0");
+	__builtin_unreachable();
+}
+
+/* VM_RETRY: the access failed, and is allowed. */
+static enum vm_err outcome(struct hat *hat, vaddr_t va, bool write)
+{
+	bool present, settled;
+
+	if (touched.tf_cause == CAUSE_BREAKPOINT)
+		return VM_OK;
+	mmu_settle_fault(hat, va, write ? S_WRITE : S_READ, &present, &settled);
+	if (settled)
+		return VM_RETRY;
+	return present ? VM_PROT : VM_NOMAP;
+}
+
+static enum vm_err port_touch(
+    struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
+{
+	bool irq = arch_irq_off();
+	struct cpu *c = this_cpu();
+	uint64_t stack = c->cpu_kstack, sie = csr_read("sie");
+	enum vm_err e;
+
+	(void)m;
+	csr_write("sie", 0); /* user mode is interrupted whatever the kernel's flag says */
+	arch_load_space(hat);
+	do {
+		arch_trap_hook = on_trap;
+		if (__builtin_setjmp(come_back) == 0)
+			go_user(va, write, *byte);
+		arch_trap_hook = NULL;
+		c->cpu_kstack = stack;
+		e = outcome(hat, va, write);
+	} while (e == VM_RETRY);
+	csr_write("sie", sie);
+	arch_irq_restore(irq);
+	if (e == VM_OK && !write)
+		*byte = (uint8_t)touched.tf_x[X_A2];
+	return e;
+}
+
+static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va, uint8_t *byte)
+{
+	bool irq = arch_irq_off(), present, settled;
+	enum vm_err e = VM_OK;
+
+	(void)m;
+	arch_load_space(hat);
+	do {
+		arch_trap_hook = on_trap;
+		touched.tf_cause = CAUSE_BREAKPOINT;
+		if (__builtin_setjmp(come_back) == 0)
+			*byte = *(volatile uint8_t *)(uintptr_t)va;
+		arch_trap_hook = NULL;
+		e = VM_OK;
+		if (touched.tf_cause != CAUSE_BREAKPOINT) {
+			mmu_settle_fault(
+			    the_machine.m_hat.hs_kernel, va, S_READ, &present, &settled);
+			e = settled ? VM_RETRY : present ? VM_PROT : VM_NOMAP;
+		}
+	} while (e == VM_RETRY);
+	arch_irq_restore(irq);
+	return e;
+}
+
+void metal_prepare(void) {}
+
+const struct port_harness port_harness = {
+	.ph_name = "riscv64",
+	.ph_create = metal_create,
+	.ph_destroy = metal_destroy,
+	.ph_run = metal_run,
+	.ph_touch = port_touch,
+	.ph_kernel_read = port_kernel_read,
+};
