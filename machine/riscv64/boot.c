@@ -410,7 +410,7 @@ static void start_cpu(unsigned i)
 		return;
 	c->cpu_kstack = stack + STACK_BYTES;
 	ap_satp = csr_read("satp");
-	if (sbi(SBI_HSM, 0, c->cpu_hart, image_pa((const void *)(uintptr_t)ap_entry),
+	if (call_firmware(SBI_HSM, 0, c->cpu_hart, image_pa((const void *)(uintptr_t)ap_entry),
 		(uint64_t)(uintptr_t)c) != 0) {
 		kprintf("cpu %u: the firmware does not start it\n", i);
 		return;

@@ -78,7 +78,7 @@ static inline struct cpu *this_cpu(void)
 #define SATP_ASID_SHIFT 44u
 #define CAUSE_INTERRUPT (1ull << 63)
 
-static inline uint64_t rdtime(void) { return csr_read("time"); }
+static inline uint64_t read_time(void) { return csr_read("time"); }
 static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 static inline uint32_t mmio_get(uint64_t pa) { return *(volatile uint32_t *)direct_map(pa); }
 static inline void mmio_set(uint64_t pa, uint32_t v) { *(volatile uint32_t *)direct_map(pa) = v; }
@@ -89,7 +89,8 @@ static inline void mmio_set(uint64_t pa, uint32_t v) { *(volatile uint32_t *)dir
 #define SBI_HSM 0x48534du
 #define SBI_SRST 0x53525354u
 
-static inline int64_t sbi(uint64_t extension, uint64_t function, uint64_t a, uint64_t b, uint64_t c)
+static inline int64_t call_firmware(
+    uint64_t extension, uint64_t function, uint64_t a, uint64_t b, uint64_t c)
 {
 	register uint64_t a0 __asm__("a0") = a;
 	register uint64_t a1 __asm__("a1") = b;
@@ -100,7 +101,10 @@ static inline int64_t sbi(uint64_t extension, uint64_t function, uint64_t a, uin
 	__asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a2), "r"(a6), "r"(a7) : "memory");
 	return (int64_t)a0;
 }
-static inline void send_ipi(const struct cpu *c) { (void)sbi(SBI_IPI, 0, 1, c->cpu_hart, 0); }
+static inline void send_ipi(const struct cpu *c)
+{
+	(void)call_firmware(SBI_IPI, 0, 1, c->cpu_hart, 0);
+}
 
 /* ---- boot.c ---- */
 struct mach {

@@ -50,7 +50,7 @@ bool dtb_reservation(const void *dtb, unsigned i, uint64_t *from, uint64_t *len)
 	return *len != 0;
 }
 
-static size_t round4(size_t n) { return (n + 3) & ~(size_t)3; }
+static size_t round_to_word(size_t n) { return (n + 3) & ~(size_t)3; }
 
 /* Behind the token at p, or NULL if the block ends. */
 static const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
@@ -59,9 +59,9 @@ static const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
 	size_t n = 4;
 
 	if (token == BEGIN_NODE)
-		n += round4(strlen((const char *)p + 4) + 1);
+		n += round_to_word(strlen((const char *)p + 4) + 1);
 	else if (token == PROP)
-		n += 8 + round4(dtb_cell(p, 1));
+		n += 8 + round_to_word(dtb_cell(p, 1));
 	else if (token != END_NODE && token != NOP)
 		return NULL;
 	return n < (size_t)(end - p) ? p + n : NULL;

@@ -123,7 +123,7 @@ void arch_wake_cpu(unsigned id)
 /* ---- time ---- */
 void clock_init(void)
 {
-	time_start = rdtime();
+	time_start = read_time();
 	time_mult = (1000000000ull << 32) / devices.dv_timebase;
 	tick_interval = devices.dv_timebase / KERNEL_HZ;
 	has_stimecmp = devices.dv_sstc && probe_stimecmp();
@@ -131,7 +131,7 @@ void clock_init(void)
 
 uint64_t arch_time_ns(void)
 {
-	return (uint64_t)((unsigned __int128)(rdtime() - time_start) * time_mult >> 32);
+	return (uint64_t)((unsigned __int128)(read_time() - time_start) * time_mult >> 32);
 }
 
 static void timer_at(uint64_t when)
@@ -139,14 +139,14 @@ static void timer_at(uint64_t when)
 	if (has_stimecmp)
 		csr_write(CSR_STIMECMP, when);
 	else
-		(void)sbi(SBI_TIME, 0, when, 0, 0);
+		(void)call_firmware(SBI_TIME, 0, when, 0, 0);
 }
 
 /* The tick after this one; those that were missed are not made up for. */
 void timer_next(void)
 {
 	struct cpu *c = this_cpu();
-	uint64_t now = rdtime();
+	uint64_t now = read_time();
 
 	c->cpu_next += tick_interval;
 	if (c->cpu_next <= now)
@@ -156,7 +156,7 @@ void timer_next(void)
 
 void arch_tick_start(void)
 {
-	this_cpu()->cpu_next = rdtime();
+	this_cpu()->cpu_next = read_time();
 	timer_next();
 }
 
@@ -170,7 +170,7 @@ uint64_t arch_wall_time(void)
 	return (low | (uint64_t)mmio_get(devices.dv_rtc + 4) << 32) / 1000000000;
 }
 
-uint64_t arch_entropy(void) { return devices.dv_entropy ^ rdtime() << 20; }
+uint64_t arch_entropy(void) { return devices.dv_entropy ^ read_time() << 20; }
 
 /* ---- devices' interrupts: the PLIC hands them to the boot CPU ---- */
 #define NIRQS 128u
@@ -246,7 +246,7 @@ void arch_poweroff(int status)
 	(void)arch_irq_off();
 	if (devices.dv_test != 0)
 		mmio_set(devices.dv_test, status == 0 ? 0x5555 : (uint32_t)status << 16 | 0x3333);
-	(void)sbi(SBI_SRST, 0, 0, status == 0 ? 0 : 1, 0);
+	(void)call_firmware(SBI_SRST, 0, 0, status == 0 ? 0 : 1, 0);
 	for (;;)
 		__asm__ volatile("wfi");
 }

@@ -392,11 +392,12 @@ void mmu_tick(void)
  */
 void mmu_settle_fault(struct hat *hat, vaddr_t va, enum seg_rw rw, bool *present, bool *settled)
 {
-	unsigned attr = 0, need = rw == S_WRITE ? PROT_W : rw == S_EXEC ? PROT_X : PROT_R;
+	static const unsigned need[] = { [S_READ] = PROT_R, [S_WRITE] = PROT_W, [S_EXEC] = PROT_X };
+	unsigned attr = 0;
 
 	va = vm_page_trunc(va);
 	*present = hat_probe(hat, va, &attr) != PFN_INVALID && attr != 0;
-	*settled = *present && (attr & need) != 0;
+	*settled = *present && (attr & need[rw]) != 0;
 	if (!*settled)
 		return;
 	(void)hat_trap(hat, va, rw);

@@ -54,7 +54,9 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 	f->info = *info;
 	f->uc.stack.sp = u->u_altstack;
 	f->uc.stack.size = u->u_altsize;
-	f->uc.stack.flags = u->u_altsize == 0 ? 2 : on_altstack(u, tf_sp(tf)) ? 1 : 0;
+	f->uc.stack.flags = on_altstack(u, tf_sp(tf)) ? 1 : 0;
+	if (u->u_altsize == 0)
+		f->uc.stack.flags = 2; /* SS_DISABLE */
 	f->uc.mask = oldmask;
 	f->uc.mc.pc = tf->tf_pc;
 	memcpy(f->uc.mc.x, tf->tf_x + 1, sizeof(f->uc.mc.x));
