@@ -13,6 +13,8 @@
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make fuzz          nonsense to the supervisor of quire run, over its sockets and in what it shares; FUZZ_SECONDS, FUZZ_SEED
 #   make test-nightly  random tests for much longer (an hour or so)
+#   make test-without  the hosting tests as on older kernels and in stricter containers
+#   make test-kernels  small hosting tests on Debian 12's kernel and the newest in its backports, in QEMU
 #   make asan, tsan    unit tests under the sanitizers
 #   make kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
@@ -92,6 +94,13 @@ kernel-demo: kernel
 test-kernel: kernel
 	@python3=`sh tools/python.sh` && $$python3 kernel/test/run.py $(KERNEL)
 
+test-without: build
+	@sh tools/without.sh
+
+test-kernels: build
+	@sh tools/setup.sh qemu-system-x86 busybox-static cpio e2fsprogs dash
+	@python3=`sh tools/python.sh` && $$python3 tests/kernels/run.py $(BUILD) $(BUILD)/kernels $(KERNELS)
+
 bench: build
 	@sh bench/peers.sh
 	@sh bench/hits.sh
@@ -105,4 +114,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-nightly test-mutants test-models coverage asan tsan bench format wrap clean
+.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-nightly test-mutants test-without test-kernels test-models coverage asan tsan bench format wrap clean

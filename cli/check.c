@@ -5,6 +5,7 @@
 #include <getopt.h>
 
 #include "far.h"
+#include "offer.h"
 #include "options.h"
 #include "store/swapfile.h"
 
@@ -15,11 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -163,28 +162,42 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 	return false;
 }
 
-static const char *uffd_way = ""; /* how the descriptor was had */
-static bool uffd_moves;           /* and what it can */
+static const char *uffd_way = ""; /* how the last descriptor was had */
+static uint64_t uffd_features;    /* and what such can */
+
+/* *call: the error of the system call; *device: of opening the device, 0 if that was not tried or not refused. -1: none is to be had. */
+static int open_uffd(int *call, int *device)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), dev;
+
+	*call = errno;
+	*device = 0;
+	uffd_way = "by the system call";
+	if (fd >= 0)
+		return fd;
+	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (dev < 0) {
+		*device = errno;
+		return -1;
+	}
+	fd = ioctl(dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
+	(void)close(dev);
+	uffd_way = "by /dev/userfaultfd";
+	return fd;
+}
+
+static int new_uffd(void)
+{
+	int call, device;
+
+	return open_uffd(&call, &device);
+}
 
 bool cli_check_uffd(char *why, size_t whylen)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = 0 };
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	int first = errno, device = 0;
+	int first, device, fd = open_uffd(&first, &device);
 
-	uffd_way = "by the system call";
-
-	if (fd < 0) {
-		int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-
-		device = dev < 0 ? errno : 0;
-		if (dev >= 0) {
-			fd = ioctl(
-			    dev, _IO(0xAA, 0x00), O_CLOEXEC | O_NONBLOCK); /* USERFAULTFD_IOC_NEW */
-			(void)close(dev);
-			uffd_way = "by /dev/userfaultfd";
-		}
-	}
 	if (fd < 0) {
 		if (device == EACCES)
 			(void)snprintf(why, whylen,
@@ -205,42 +218,12 @@ bool cli_check_uffd(char *why, size_t whylen)
 	}
 	bool ok = ioctl(fd, UFFDIO_API, &api) == 0 &&
 	    (api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0;
-	uffd_moves = (api.features & (1ull << 16)) != 0; /* UFFD_FEATURE_MOVE */
+	uffd_features = api.features;
 	(void)close(fd);
 	if (!ok)
 		(void)snprintf(why, whylen,
 		    "this kernel's userfaultfd cannot write-protect pages: Linux 5.7 or later is needed");
 	return ok;
-}
-
-/* May calls of that number be made? Asked with arguments for which the kernel does nothing. */
-static bool may_call(long nr)
-{
-	return syscall(nr, -1, NULL, 0, 0, -1, 0) >= 0 || (errno != EPERM && errno != ENOSYS);
-}
-
-/* Is a page dropped by the call that drops many at once, as the runtime makes it? (machine/linux/renew.c) */
-static bool may_drop_many(void)
-{
-	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct iovec v = { page, 4096 };
-
-	return page == MAP_FAILED ||
-	    syscall(SYS_process_madvise, -10000 /* PIDFD_SELF_THREAD */, &v, 1, MADV_DONTNEED, 0) ==
-	    4096;
-}
-
-/* What is used if it is there: without it the results are the same. */
-static void print_optional(void)
-{
-	printf("io_uring     %s\n",
-	    may_call(SYS_io_uring_setup)
-		? "the swap file is written behind"
-		: "not allowed here: each write of the swap file is waited for, which costs when its disk is slow");
-	printf("madvise      %s\n",
-	    may_drop_many()
-		? "process_madvise drops the memory of many frames at once"
-		: "process_madvise is not to be had here: frames are dropped one by one, by a call each");
 }
 
 /* quire check [options] URL: what to expect of that engine, and of the disk where the swap file would be. */
@@ -296,9 +279,8 @@ int cli_check(int argc, char **argv)
 		fprintf(stderr, "quire: %s\n", why);
 		return CLI_CANNOT;
 	}
-	printf("userfaultfd  %s, with pages that %s\n", uffd_way,
-	    uffd_moves ? "move" : "are copied: this kernel cannot move them");
-	print_optional();
+	printf("userfaultfd  %s\n", uffd_way);
+	cli_print_offers(uffd_features, new_uffd);
 	printf(
 	    "memory       %s in this machine or container\n", cli_human(cli_total_memory(), size));
 	if (argc == 2) {

@@ -364,7 +364,7 @@ static int take_without(struct run_options *o, const char *names)
 	if (sys_offers_named(names, &o->without))
 		return 0;
 	return fail(
-	    "--without: '%s' is not a list of move, scan, poison, io_uring, process_madvise",
+	    "--without: '%s' is not a list of move, scan, poison, io_uring, process_madvise, close_range, pidfd",
 	    names);
 }
 

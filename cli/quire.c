@@ -40,7 +40,7 @@ static const char usage[] =
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
     "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"
-    "  --without LIST        for tests: of the kernel's, leave out move,scan,poison,io_uring,process_madvise\n"
+    "  --without LIST        for tests: of the kernel's, leave out move,scan,poison,io_uring,...; see man quire\n"
     "  --live                a line on the terminal with the present figures\n"
     "\n"
     "exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";

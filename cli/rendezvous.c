@@ -16,9 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <quire/policy.h>
+
+#include "sys/linux/offer.h"
 
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
@@ -49,9 +52,10 @@ int run_make_gate(struct run *r)
 	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) !=
 		0 ||
 	    setsockopt(r->door, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) != 0 ||
-	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0 ||
 	    getentropy(r->token, sizeof r->token) != 0)
 		return fail("cannot make the family's sockets: %s", strerror(errno));
+	r->unproven = (r->o.without & SYS_PIDFD) != 0 ||
+	    setsockopt(r->door, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) != 0;
 	r->cookie = cookie;
 	(void)snprintf(r->family, sizeof r->family,
 	    "%llx:%016llx%016llx:", (unsigned long long)cookie, (unsigned long long)r->token[0],
@@ -424,6 +428,8 @@ static bool take_greeting(struct run *r)
 
 	if (n < 0)
 		return errno == EINTR;
+	if (r->unproven && from.who.pid > 0)
+		from.pidfd = (int)syscall(SYS_pidfd_open, from.who.pid, 0);
 	if (n == 0 && from.who.pid == 0) { /* the last process that had the gate has ended */
 		(void)close(r->door);
 		r->door = -1;

@@ -61,6 +61,8 @@ struct run {
 	int memfd, device, sigfd; /* device: /dev/userfaultfd, -1: none */
 	int door,
 	    gate; /* see run/family.h; door -1: no process has the gate any more; gate -1: given away */
+	bool
+	    unproven; /* const: with a greeting comes no descriptor of its sender, only its number; before Linux 6.5 */
 	uint64_t cookie, token[FAMILY_TOKEN]; /* const: of the gate; part of each greeting */
 	unsigned most;                        /* const: processes at once */
 	struct sites_note sites;

@@ -65,7 +65,7 @@ int hostfd_guard_kept(int fd);
 /* Is it one of ours? */
 int hostfd_ours(int fd);
 /* In a thread with a table of its own: closes all but ours. */
-void hostfd_only_ours(void);
+void hostfd_only_ours(bool one_by_one);
 /* In a forked child: forgets those that were closed. */
 void hostfd_prune(void);
 #endif

@@ -482,7 +482,43 @@ static long hide_close_range(unsigned first, unsigned last, int flags)
 	}
 }
 
-void hostfd_only_ours(void) { (void)hide_close_range(0, ~0u, 0); }
+static bool is_guarded(long fd)
+{
+	for (unsigned i = 0; i < nguarded; i++)
+		if (guarded[i] == fd)
+			return true;
+	return false;
+}
+
+/* Before Linux 5.9: closes one by one what the kernel lists, by numbers that ascend. */
+static void close_listed(void)
+{
+	_Alignas(8) char buf[1024];
+	long got,
+	    dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/thread-self/fd",
+		O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	while (dir >= 0 && (got = sys_call3(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
+		for (long at = 0; at < got;) {
+			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
+			long fd = 0;
+
+			memcpy(&len, buf + at + 16, sizeof len);
+			for (const char *s = buf + at + 19; *s >= '0' && *s <= '9'; s++)
+				fd = fd * 10 + (*s - '0');
+			if (buf[at + 19] != '.' && fd != dir && !is_guarded(fd))
+				(void)sys_call1(SYS_close, fd);
+			at += len;
+		}
+	if (dir >= 0 && !is_guarded(dir))
+		(void)sys_call1(SYS_close, dir);
+}
+
+void hostfd_only_ours(bool one_by_one)
+{
+	if (one_by_one || hide_close_range(0, ~0u, 0) != 0)
+		close_listed();
+}
 
 /* a as intercept() has them. Without a filter the two only ask what the kernel can. */
 static long do_prctl(const long *a)

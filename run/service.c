@@ -140,7 +140,7 @@ static int service_main(void *arg)
 	bool idle = true, async = false;
 
 	alive = (uint32_t)sys_call1(SYS_set_tid_address, (long)&alive);
-	hostfd_only_ours();
+	hostfd_only_ours((h->h_told.fw_without & SYS_CLOSE_RANGE) != 0);
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {

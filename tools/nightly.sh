@@ -45,6 +45,8 @@ run "$b/tests/lib/lib_race_test" --seed "$seed" --rounds 100000
 run "$b/tests/vm/diff_sim" --seed "$seed" --ops 3000000
 run "$b/tests/vm/diff_quire" --seed "$seed" --ops 1000000
 run "$b/tests/vm/gigabyte_test" sv39
+# As on older kernels and in stricter containers.
+run sh tools/without.sh
 # Do the tests notice faults? A dozen of them, others each night; those that nobody noticed are named.
 run "$(sh tools/python.sh)" tools/mutants.py --sample 12 --seed "$seed"
 # Nonsense to the supervisor, for a minute.

@@ -14,24 +14,28 @@ enum sys_offer {
 	SYS_SCAN = 2u,   /* PAGEMAP_SCAN and UFFD_FEATURE_WP_ASYNC, 6.7: which pages were written */
 	SYS_POISON = 4u, /* UFFDIO_POISON, 6.6: a touch of a lost page ends with SIGBUS */
 	SYS_IO_URING = 8u, /* with deferred work, 6.1: the swap file is written behind */
+	SYS_CLOSE_RANGE =
+	    32u,         /* close_range, 5.9: the service thread leaves the program's descriptors */
+	SYS_PIDFD = 64u, /* SO_PASSPIDFD, 6.5: proof of which process sent a greeting */
 	SYS_DROP_MANY =
 	    16u, /* process_madvise with MADV_DONTNEED of the own process, 6.14: pages are dropped together */
 };
 
-/* By names as in "move,scan"; names: move scan poison io_uring process_madvise. False: the text has another name. */
+/* By names as in "move,scan"; names: those of the table. False: the text has another name. */
 static inline bool sys_offers_named(const char *text, uint32_t *offers)
 {
-	static const char names[][16] = { "move", "scan", "poison", "io_uring", "process_madvise" };
+	static const char names[][16] = { "move", "scan", "poison", "io_uring", "process_madvise",
+		"close_range", "pidfd" };
 
 	for (*offers = 0; *text != '\0'; text += *text == ',') {
 		unsigned i = 0, n = 0;
 
 		while (text[n] != '\0' && text[n] != ',')
 			n++;
-		while (i < 5 &&
+		while (i < 7 &&
 		    (__builtin_strlen(names[i]) != n || __builtin_memcmp(names[i], text, n) != 0))
 			i++;
-		if (i == 5)
+		if (i == 7)
 			return false;
 		*offers |= 1u << i;
 		text += n;
