@@ -21,8 +21,8 @@
  * tested: their translations are dropped and they wait on PQ_STANDBY, as above; one that is used there is trusted, as above.
  * Each such use is a fault that a full set of bits would have saved. So standby is as long as that costs little: a page that
  * comes in makes it longer by one, a use on standby shorter by TEST_COST, between nothing and an eighth of all pages. Such
- * uses are then at most one to TEST_COST pages that come in, first touches among them: a start with less than they give was
- * tried (bench/refaults.py), and cost more store faults than it saved tests.
+ * uses are then one to TEST_COST pages that come in, or two where standby is often nothing, first touches among them. A start with
+ * less than they give was tried (bench/refaults.py), and cost more store faults than it saved tests.
  *
  * Pages that advice calls cold wait on PQ_COLD, which is looked at before all else.
  *
