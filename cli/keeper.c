@@ -77,13 +77,15 @@ static void publish_counters(struct keeper *k)
 
 	pool_stats(&k->pool, &ps);
 	k->out[KEEPER_NOW] = ps;
-	if (ps.mem_held + ps.file_bytes >= k->most.mem_held + k->most.file_bytes)
+	if (ps.mem_held + ps.file_bytes + ps.far_bytes >=
+	    k->most.mem_held + k->most.file_bytes + k->most.far_bytes)
 		k->most = ps;
 	ps.mem_held = k->most.mem_held;
 	ps.mem_bytes = k->most.mem_bytes;
 	ps.mem_pages = k->most.mem_pages;
 	ps.pages = k->most.pages;
 	ps.file_bytes = k->most.file_bytes;
+	ps.far_bytes = k->most.far_bytes;
 	k->out[KEEPER_FULLEST] = ps;
 }
 

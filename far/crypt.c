@@ -7,51 +7,145 @@
  */
 #include "far/far.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
-#define KEY_BYTES 64 /* two AES-256 keys: one for the data, one for the tweak */
+#define KEY_BYTES 64       /* two AES-256 keys: one for the data, one for the tweak */
+#define VAULT_BYTES 32768u /* locked: the key, and what OpenSSL makes of it */
 
 struct far_crypt {
 	unsigned char key[KEY_BYTES];
 	EVP_CIPHER_CTX *seal,
-	    *unseal; /* OpenSSL's copies of the key schedule; cleared when they are freed */
+	    *unseal; /* in the vault, with the schedules of the key that they have */
 };
 
-static void *no(char why[FAR_WHY], const char *what)
+/*
+ * The vault: locked memory that is in no core file and in no child. While it is open OpenSSL is given memory there, so that the
+ * schedules of the key, which begin with the key itself, lie nowhere else. One thread; one key a process.
+ */
+static struct {
+	char *mem; /* NULL: there is none */
+	size_t used;
+	bool open;
+} vault;
+
+/* ---- OpenSSL's memory ---- */
+static bool is_in_vault(const void *p)
+{
+	return vault.mem != NULL && (const char *)p >= vault.mem &&
+	    (const char *)p < vault.mem + VAULT_BYTES;
+}
+
+/* The size stands before what is given out. */
+static void *take_from_vault(size_t n)
+{
+	size_t room = (n + 15) / 16 * 16 + 16;
+	char *p = vault.mem + vault.used;
+
+	if (n > VAULT_BYTES || room > VAULT_BYTES - vault.used)
+		return NULL;
+	vault.used += room;
+	memcpy(p, &n, sizeof n);
+	return p + 16;
+}
+
+static void *crypto_malloc(size_t n, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return vault.open ? take_from_vault(n) : malloc(n);
+}
+
+static void crypto_free(void *p, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (!is_in_vault(p)) /* the vault is wiped as a whole */
+		free(p);
+}
+
+static void *crypto_realloc(void *p, size_t n, const char *file, int line)
+{
+	size_t had;
+	void *to;
+
+	if (!is_in_vault(p) && !(p == NULL && vault.open))
+		return realloc(p, n);
+	to = crypto_malloc(n, file, line);
+	if (to == NULL || p == NULL)
+		return to;
+	memcpy(&had, (char *)p - 16, sizeof had);
+	memcpy(to, p, had < n ? had : n);
+	return to;
+}
+
+/* ---- the key ---- */
+static void *refuse_key(char why[FAR_WHY], const char *what)
 {
 	(void)snprintf(why, FAR_WHY, "encryption: %s", what);
 	return NULL;
 }
 
-struct far_crypt *far_crypt_new(char why[FAR_WHY])
+static bool make_vault(char why[FAR_WHY])
 {
-	struct far_crypt *c =
-	    mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p =
+	    mmap(NULL, VAULT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (c == MAP_FAILED)
-		return no(why, "no memory");
-	(void)madvise(c, sizeof *c, MADV_DONTDUMP);
-	(void)madvise(c, sizeof *c, MADV_WIPEONFORK);
-	if (mlock(c, sizeof *c) != 0) {
-		(void)munmap(c, sizeof *c);
-		return no(why, "the key's memory cannot be locked (ulimit -l)");
+	if (p == MAP_FAILED)
+		return refuse_key(why, "no memory") != NULL;
+	if (madvise(p, VAULT_BYTES, MADV_DONTDUMP) != 0 ||
+	    madvise(p, VAULT_BYTES, MADV_WIPEONFORK) != 0 || mlock(p, VAULT_BYTES) != 0) {
+		(void)munmap(p, VAULT_BYTES);
+		return refuse_key(why, "the key's memory cannot be locked (ulimit -l)") != NULL;
 	}
-	if (getrandom(c->key, sizeof c->key, 0) != (ssize_t)sizeof c->key) {
-		far_crypt_free(c);
-		return no(why, "the kernel gives no random numbers");
-	}
+	vault.mem = p;
+	vault.used = 0;
+	return true;
+}
+
+/* The cipher is fetched before the vault is open: a fetch takes much memory and has no key. */
+static bool make_schedules(struct far_crypt *c)
+{
+	EVP_CIPHER *xts = EVP_CIPHER_fetch(NULL, "AES-256-XTS", NULL);
+	bool ok;
+
+	if (xts == NULL)
+		return false;
+	vault.open = true;
 	c->seal = EVP_CIPHER_CTX_new();
 	c->unseal = EVP_CIPHER_CTX_new();
-	if (c->seal == NULL || c->unseal == NULL ||
-	    EVP_EncryptInit_ex(c->seal, EVP_aes_256_xts(), NULL, c->key, NULL) != 1 ||
-	    EVP_DecryptInit_ex(c->unseal, EVP_aes_256_xts(), NULL, c->key, NULL) != 1) {
+	ok = c->seal != NULL && c->unseal != NULL &&
+	    EVP_EncryptInit_ex2(c->seal, xts, c->key, NULL, NULL) == 1 &&
+	    EVP_DecryptInit_ex2(c->unseal, xts, c->key, NULL, NULL) == 1;
+	vault.open = false;
+	EVP_CIPHER_free(xts); /* the contexts hold it */
+	return ok;
+}
+
+struct far_crypt *far_crypt_new(char why[FAR_WHY])
+{
+	struct far_crypt *c;
+
+	if (vault.mem != NULL ||
+	    CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1)
+		return refuse_key(why, "OpenSSL takes no memory of ours");
+	if (!make_vault(why))
+		return NULL;
+	if ((c = take_from_vault(sizeof *c)) == NULL)
+		return refuse_key(why, "no memory");
+	if (getrandom(c->key, sizeof c->key, 0) != (ssize_t)sizeof c->key) {
 		far_crypt_free(c);
-		return no(why, "OpenSSL has no AES-256-XTS");
+		return refuse_key(why, "the kernel gives no random numbers");
+	}
+	if (!make_schedules(c)) {
+		far_crypt_free(c);
+		return refuse_key(why, "OpenSSL has no AES-256-XTS");
 	}
 	return c;
 }
@@ -62,8 +156,9 @@ void far_crypt_free(struct far_crypt *c)
 		return;
 	EVP_CIPHER_CTX_free(c->seal);
 	EVP_CIPHER_CTX_free(c->unseal);
-	explicit_bzero(c->key, sizeof c->key);
-	(void)munmap(c, sizeof *c);
+	explicit_bzero(vault.mem, VAULT_BYTES);
+	(void)munmap(vault.mem, VAULT_BYTES);
+	vault.mem = NULL;
 }
 
 static void tweak_of(uint64_t sector, unsigned char iv[16])

@@ -106,7 +106,10 @@ void far_url_wipe(struct far_url *);
 
 /* ---- crypt.c: AES-256 in XTS mode, a sector of FAR_SECTOR bytes at a time, its number the tweak ---- */
 struct far_crypt;
-/* A key from the kernel's random numbers, in memory that is neither swapped nor dumped. NULL: one line in why. */
+/*
+ * A key from the kernel's random numbers, in memory that is neither swapped nor dumped. One at a time, and before anything else of
+ * OpenSSL is used. NULL: one line in why.
+ */
 struct far_crypt *far_crypt_new(char why[FAR_WHY]);
 void far_crypt_free(struct far_crypt *); /* the key is gone afterwards; NULL is allowed */
 bool far_seal(struct far_crypt *, void *buf, uint32_t len, uint64_t at); /* in place */

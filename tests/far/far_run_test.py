@@ -2,6 +2,7 @@
 """far_run_test.py QUIRE [name…]: hosted programs over far swap: output equal to a native run, nothing left behind.
 
 Ends with "N passed, N failed, N skipped"."""
+import json
 import os
 import signal
 import subprocess
@@ -10,44 +11,12 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
+from far_hosted import PROGRAM, Host, marked, native, processes_of  # noqa: E402
+from far_servers import Nbdkit, Redis, needs, run_tests, small_disk, wait_until  # noqa: E402
 
 QUIRE = sys.argv[1]
-PAGES = 5000
-# Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way.
-PROGRAM = r"""
-import random, sys
-n = %d
-r = random.Random(1)
-a = [r.randbytes(4000) for _ in range(n)]
-s = 0
-for k in range(2):
-    for i in range(n):
-        s = (s * 31 + sum(a[i * 7919 %% n][:16])) %% 1000003
-    print("round", file=sys.stderr, flush=True)
-print(s)
-""" % PAGES
-
-
-def native():
-    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
-
-
-def start(*options, env=None):
-    return subprocess.Popen([QUIRE, "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c", PROGRAM],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-
-
-def hosted(*options, env=None):
-    p = start(*options, env=env)
-    out, err = p.communicate(timeout=250)
-    return p.returncode, out, err
-
-
-def equal(*options, env=None):
-    rc, out, err = hosted(*options, env=env)
-    assert rc == 0 and out == native(), "status %d, %r: %s" % (rc, out, err)
-    return err
+HOST = Host(QUIRE)
+start, hosted, equal, half = HOST.start, HOST.hosted, HOST.equal, HOST.half
 
 
 @needs("redis-server", "redis-cli")
@@ -122,9 +91,7 @@ def a_server_that_comes_back_in_time_is_waited_for():
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
         f.truncate(64 << 20)
         with Nbdkit("file", f.name) as n:
-            p = start("--swap", n.url())
-            while p.stderr.readline() != "round\n":
-                assert p.poll() is None
+            p = half("--swap", n.url())
             n.kill()
             time.sleep(1)
             n.start()
@@ -136,9 +103,7 @@ def a_server_that_comes_back_in_time_is_waited_for():
 @needs("redis-server", "redis-cli")
 def a_server_that_loses_pages_ends_the_access_and_says_so():
     with Redis() as r:
-        p = start("--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
-        while p.stderr.readline() != "round\n":
-            assert p.poll() is None
+        p = half("--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
         r.cli("flushall")
         err = p.communicate(timeout=250)[1]
         assert p.returncode == -signal.SIGBUS and "SIGBUS" in err, "%d %s" % (p.returncode, err)
@@ -149,24 +114,97 @@ def a_killed_run_leaves_no_key_and_no_process():
     with Redis() as r:
         url = "redis://127.0.0.1:%d?size=64M" % r.port
         for moment in range(6):
-            p = start("--swap", url, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
+            p = start("--swap", url, env=marked(r.port))
             time.sleep(0.15 * moment)  # wherever it is by then
             p.kill()
             p.communicate()
-            assert wait_until(lambda: r.keys() == 0 and not far_of(r.port), 20), "something is left after moment %d" % moment
+            assert wait_until(lambda: r.keys() == 0 and not processes_of(r.port), 20), "something is left after moment %d" % moment
 
 
-def far_of(port):
-    """quire-far processes of the runs that were started for that server: other tests have theirs."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
-                if f.read() == "quire-far\n" and b"QUIRE_FAR_TEST=%d" % port in g.read().split(b"\0"):
-                    found.append(pid)
-        except OSError:
-            pass
-    return found
+@needs("redis-server", "redis-cli")
+def a_password_comes_from_a_file():
+    with Redis(password="se/cret") as r, tempfile.NamedTemporaryFile("w") as f:
+        f.write("se/cret\nwhat follows is not read\n")
+        f.flush()
+        equal("--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--swap-password", f.name)
+        p = subprocess.run([QUIRE, "check", "--swap-password", f.name, "redis://127.0.0.1:%d" % r.port], capture_output=True, text=True)
+        assert p.returncode == 0 and "a page comes back in" in p.stdout, p.stderr
+    rc, _, err = hosted("--swap", "redis://127.0.0.1:1?size=64M", "--swap-password", "/nowhere")
+    assert rc == 125 and "/nowhere" in err, err
+
+
+@needs("redis-server", "redis-cli")
+def a_password_on_the_command_line_is_hidden_and_warned_of():
+    with Redis(password="sesame") as r:
+        p = half("--swap", "redis://:sesame@127.0.0.1:%d?size=64M" % r.port)
+        with open("/proc/%d/cmdline" % p.pid) as f:
+            assert "sesame" not in f.read()
+        assert p.communicate(timeout=250)[0] == native()
+        err = hosted("--swap", "redis://:wrong@127.0.0.1:%d?size=64M" % r.port)[2]
+        assert "--swap-password FILE" in err and "wrong@" not in err, err
+
+
+@needs()
+def a_swap_file_leaves_room_to_others():
+    for size in ("", ":64M"):
+        rc, _, err = hosted("--swap", "/var/tmp" + size, "--swap-keep-free", "1000T")
+        assert rc == 125 and "--swap-keep-free" in err, err
+    equal("--swap", "/var/tmp", "--swap-keep-free", "64M")
+
+
+def told_to_go(*options):
+    """The program is started, and has the line that it waits for when the caller has done something."""
+    p = subprocess.Popen([QUIRE, "run", "-m", "16M", *options, "--report", "json", "--", sys.executable, "-c", "print('ready', flush=True)\ninput()\n" +
+                          PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "ready\n"
+    yield p
+    out, err = p.communicate("\n", timeout=250)
+    assert p.returncode == 0 and out == native(), err
+    yield json.loads(err.splitlines()[-1])
+
+
+def free_on(disk):
+    return os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+
+
+@needs("nbdkit", "mkfs.ext4")
+def a_file_that_may_not_grow_sends_pages_on():
+    for encrypt in ("far", "all"):
+        with small_disk(256) as d, Nbdkit("memory", "64M") as n:
+            run = told_to_go("--swap", d, "--swap-keep-free", "100M", "--swap", n.url(), "--encrypt=" + encrypt)
+            next(run)
+            with open(os.path.join(d, "others"), "wb") as f:  # takes what the file might have had
+                os.posix_fallocate(f.fileno(), 0, free_on(d) - (103 << 20))
+            report = next(run)
+            assert report["far_bytes"] > 4 << 20, report
+            assert report["write_errors"] < 100, report
+
+
+@needs()
+def swap_is_slowed_down_to_the_rate():
+    t = time.monotonic()
+    run = told_to_go("--swap", "/var/tmp:64M", "--swap-rate", "10M")
+    next(run)
+    report = next(run)
+    least = (report["file_written_bytes"] + report["file_read_bytes"]) / (10 << 20) - 0.1
+    assert least > 1 and time.monotonic() - t >= least, report
+
+
+@needs("redis-server", "redis-cli", "nbdkit")
+def a_full_far_place_is_passed_over():
+    with Redis("--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as r, Nbdkit("memory", "64M") as n:
+        run = told_to_go("--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--swap", n.url())
+        next(run)
+        report = next(run)
+        assert report["far_bytes"] > 6 << 20, report
+        assert r.keys() == 0
+
+
+@needs()
+def a_tmpfs_is_taken_by_force_only():
+    rc, _, err = hosted("--swap", "/dev/shm:64M")
+    assert rc == 125 and "--force" in err, err
+    equal("--swap", "/dev/shm:64M", "--force")
 
 
 @needs()

@@ -2,6 +2,7 @@
 """Real servers for the tests of far swap: Redis (plain, password, TLS, cluster) and nbdkit, on the loopback only.
 
 Each server is a context: it is up when entered, and gone, with its files, when left."""
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,10 @@ import time
 
 
 TESTS = []
+
+
+class Skipped(Exception):
+    """The test cannot be made here; why."""
 
 
 def needs(*programs):
@@ -37,11 +42,32 @@ def run_tests(names):
             test()
             passed += 1
             print("ok   %s" % test.__name__, flush=True)
+        except Skipped as e:
+            print("skip %s: %s" % (test.__name__, e), flush=True)
+            skipped += 1
         except (AssertionError, RuntimeError, subprocess.TimeoutExpired) as e:
             failed += 1
             print("FAIL %s: %s" % (test.__name__, e), flush=True)
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def small_disk(mib):
+    """A file system of so many MiB, mounted; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="quire-far-") as d:
+        image, where = os.path.join(d, "image"), os.path.join(d, "disk")
+        os.mkdir(where)
+        with open(image, "wb") as f:
+            f.truncate(mib << 20)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", "-N", "64", image], **quiet).returncode != 0 or \
+                subprocess.run(["mount", "-o", "loop", image, where], **quiet).returncode != 0:
+            raise Skipped("no file system can be made and mounted here")
+        try:
+            yield where
+        finally:
+            subprocess.run(["umount", where], check=True)
 
 
 def free_port():

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Hosted programs for the tests of far swap: one whose memory does not fit, and what is left of a run."""
+import functools
+import os
+import subprocess
+import sys
+
+PAGES = 5000
+# Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way.
+PROGRAM = r"""
+import random, sys
+n = %d
+r = random.Random(1)
+a = [r.randbytes(4000) for _ in range(n)]
+s = 0
+for k in range(2):
+    for i in range(n):
+        s = (s * 31 + sum(a[i * 7919 %% n][:16])) %% 1000003
+    print("round", file=sys.stderr, flush=True)
+print(s)
+""" % PAGES
+
+
+@functools.lru_cache
+def native():
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+
+
+class Host:
+    """Runs the program under `quire run` of that path."""
+
+    def __init__(self, quire):
+        self.quire = quire
+
+    def start(self, *options, env=None, **more):
+        return subprocess.Popen([self.quire, "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c", PROGRAM],
+                                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env, **more})
+
+    def hosted(self, *options, env=None):
+        p = self.start(*options, env=env)
+        out, err = p.communicate(timeout=250)
+        return p.returncode, out, err
+
+    def equal(self, *options, env=None):
+        """The output is that of a native run; answers what was said on standard error."""
+        rc, out, err = self.hosted(*options, env=env)
+        assert rc == 0 and out == native(), "status %d, %r: %s" % (rc, out, err)
+        return err
+
+    def half(self, *options, env=None):
+        """Started, and half-way."""
+        p = self.start(*options, env=env)
+        line = p.stderr.readline()
+        while line != "round\n":
+            assert line != "", "it ended before it was half-way"
+            line = p.stderr.readline()
+        return p
+
+
+def marked(mark):
+    """An environment by which the processes of a run are found."""
+    return dict(os.environ, QUIRE_FAR_TEST=str(mark))
+
+
+def processes_of(mark, name=None):
+    """Processes with that mark, or those of that name; no corpses."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
+                if name in (None, f.read().strip()) and b"QUIRE_FAR_TEST=%s" % str(mark).encode() in g.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
