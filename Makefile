@@ -79,20 +79,27 @@ tsan: setup
 	@sh tools/build.sh $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
 	@BUILD=$(BUILD)-tsan sh tools/test.sh --no-programs
 
-KERNEL = $(CURDIR)/$(BUILD)/kernel-x86_64
+# ARCH=riscv64: kernel-shell, test-kernel and kernel-demo for that architecture; test-kernel without it does both.
+KARCH = $(or $(ARCH),x86_64)
+KERNEL = $(CURDIR)/$(BUILD)/kernel-$(KARCH)
+KERNEL_NEEDS.x86_64 = qemu-system-x86 busybox-static musl-tools
+KERNEL_NEEDS.riscv64 = qemu-system-misc gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
 
 kernel:
-	@sh tools/setup.sh qemu-system-x86 busybox-static e2fsprogs musl-tools
-	@$(MAKE) -s -C kernel BUILD=$(KERNEL)
+	@sh tools/setup.sh e2fsprogs $(KERNEL_NEEDS.$(KARCH))
+	@$(MAKE) -s -C kernel ARCH=$(KARCH) BUILD=$(KERNEL)
 
 kernel-shell: kernel
-	@sh kernel/shell.sh $(KERNEL)/quire.elf $(KERNEL)/shell
+	@sh kernel/shell.sh $(KARCH) $(KERNEL)/quire.elf $(KERNEL)/shell
 
 kernel-demo: kernel
-	@python3=`sh tools/python.sh` && $$python3 kernel/demo.py $(KERNEL)/quire.elf $(KERNEL)/demo
+	@python3=`sh tools/python.sh` && $$python3 kernel/demo.py $(KARCH) $(KERNEL)/quire.elf $(KERNEL)/demo
 
 test-kernel: kernel
-	@python3=`sh tools/python.sh` && $$python3 kernel/test/run.py $(KERNEL)
+	@python3=`sh tools/python.sh` && $$python3 kernel/test/run.py $(KARCH) $(KERNEL)
+ifeq ($(ARCH),)
+	@$(MAKE) test-kernel ARCH=riscv64
+endif
 
 test-without: build
 	@sh tools/without.sh

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# image.sh DIR [what...]: makes DIR/root.img, an ext2 file system with Debian's own programs as this machine has them
-# installed, and DIR/swap.img. what: programs beside busybox: sort, sqlite3, python3, gcc. Files in DIR/extra come on top.
-# SIZE and SWAP: of the images in MiB (1024, 512).
+# image.sh DIR [what...]: makes DIR/root.img, an ext2 file system with Debian's own programs, and DIR/swap.img. what: programs
+# beside busybox: sort, sqlite3, python3, gcc. Files in DIR/extra come on top. SIZE and SWAP: of the images in MiB (1024, 512).
+# ARCH: x86_64 (the programs are those that this machine has installed) or riscv64 (whole packages: debian.sh).
 set -eu
 dir=$1
 shift
@@ -42,7 +42,33 @@ tree()
 	done
 }
 
-cp -L "$(command -v busybox)" "$root/bin/busybox"
+# Everything of the packages but documents and translations.
+packages()
+{
+	names=busybox-static
+	for what in "$@"; do
+		case $what in
+		sort) names="$names coreutils" ;;
+		python3) names="$names python3-minimal libpython3-stdlib" ;;
+		*) names="$names $what" ;;
+		esac
+	done
+	from=${DEBIAN:-$dir/debian}
+	sh "$(dirname "$0")/debian.sh" "$ARCH" "$from" $names
+	if [ -n "$*" ]; then
+		(cd "$from/root" && tar cf - --exclude=usr/share/doc --exclude=usr/share/man --exclude=usr/share/locale \
+			--exclude=usr/share/i18n .) | tar xf - -C "$root"
+		ln -s usr/lib "$root/lib"
+	fi
+	cp "$from/root/usr/bin/busybox" "$root/bin/busybox"
+}
+
+if [ "${ARCH:=x86_64}" != x86_64 ]; then
+	packages "$@"
+	set --
+else
+	cp -L "$(command -v busybox)" "$root/bin/busybox"
+fi
 for a in sh ls cat echo cp mv rm mkdir ps date sleep cmp md5sum wc head tail grep seq mount env true false uname df kill vi less; do
 	ln -s busybox "$root/bin/$a"
 done

@@ -329,3 +329,16 @@ int64_t sys_riscv_flush_icache(const uint64_t *a)
 	arch_flush_icache();
 	return 0;
 }
+
+/* What this CPU can do beyond what AT_HWCAP says: nothing is known of any key. */
+int64_t sys_riscv_hwprobe(const uint64_t *a)
+{
+	const int64_t pair[2] = { -1, 0 };
+
+	if (a[4] != 0)
+		return -EINVAL;
+	for (uint64_t i = 0; i < a[1]; i++)
+		if (copy_out(a[0] + i * sizeof(pair), pair, sizeof(pair)) != 0)
+			return -EFAULT;
+	return 0;
+}

@@ -240,12 +240,15 @@ void arch_putc(char c)
 
 int arch_getc(void) { return *uart_register(5) & 1 ? *uart_register(0) : -1; }
 
-/* ---- the end: the test device makes QEMU exit with the status; without one the firmware switches off ---- */
+/*
+ * ---- the end: the test device makes QEMU exit with status * 2 + 1, as on x86-64: an exit with 0 is not the kernel's. Without
+ * the device the firmware switches off. ----
+ */
 void arch_poweroff(int status)
 {
 	(void)arch_irq_off();
 	if (devices.dv_test != 0)
-		mmio_set(devices.dv_test, status == 0 ? 0x5555 : (uint32_t)status << 16 | 0x3333);
+		mmio_set(devices.dv_test, ((uint32_t)status * 2 + 1) << 16 | 0x3333);
 	(void)call_firmware(SBI_SRST, 0, 0, status == 0 ? 0 : 1, 0);
 	for (;;)
 		__asm__ volatile("wfi");

@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# debian.sh ARCH DIR package...: programs of another architecture than this machine's. Downloads the packages and what they
+# depend on from Debian 13, the first release with riscv64, and unpacks them in DIR/root. apt uses lists and a state of its own
+# in DIR; nothing is installed. Packages that are there already are not fetched again.
+set -eu
+arch=$1 dir=$2
+shift 2
+mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/root"
+dir=$(cd "$dir" && pwd)
+keys=/usr/share/keyrings/debian-archive-keyring.gpg
+touch "$dir/state/status"
+echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$dir/sources.list"
+cat >"$dir/apt.conf" <<END
+APT::Architecture "$arch";
+APT::Architectures { "$arch"; };
+APT::Sandbox::User "root";
+Dir::State "$dir/state";
+Dir::State::status "$dir/state/status";
+Dir::Cache "$dir/cache";
+Dir::Etc::sourcelist "$dir/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+END
+export APT_CONFIG="$dir/apt.conf"
+missing=
+for p in "$@"; do
+	[ -e "$dir/state/$p.unpacked" ] || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+echo "quire: downloading packages for $arch:$missing"
+ls "$dir"/state/lists/*Packages* >/dev/null 2>&1 || apt-get -qq update || {
+	echo "quire: Debian's package list for $arch cannot be had" >&2
+	exit 1
+}
+apt-get -qq -y --no-install-recommends --download-only install $missing >/dev/null
+for deb in "$dir"/cache/archives/*.deb; do
+	dpkg-deb -x "$deb" "$dir/root"
+	rm -f "$deb"
+done
+for p in $missing; do
+	: >"$dir/state/$p.unpacked"
+done

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""QEMU for the kernel, on each architecture.
+
+machine.py ARCH KERNEL.elf MEMORY CPUS APPEND [IMAGE ...] runs a machine in this terminal; images are its disks, in order. Exit
+status: the kernel's own, 99 if it did not switch the machine off.
+"""
+import subprocess
+import sys
+
+MACHINES = {
+    'x86_64': ['qemu-system-x86_64', '-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-cpu', 'max',
+               '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
+    'riscv64': ['qemu-system-riscv64', '-M', 'virt'],
+}
+
+
+def command(arch, kernel, memory, cpus, append, drives=()):
+    """The command line. drives: QEMU's descriptions of what holds the disks, 'file=...,format=raw'."""
+    c = MACHINES[arch] + ['-m', str(memory), '-smp', str(cpus), '-nographic', '-no-reboot',
+                          '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(kernel), '-append', append]
+    for i, drive in enumerate(drives):
+        c += ['-drive', '%s,if=none,id=d%d' % (drive, i), '-device', 'virtio-blk-device,drive=d%d' % i]
+    return c
+
+
+def status(returncode):
+    """The kernel's own status (QEMU ends with twice it plus one), or None: it did not switch the machine off."""
+    return returncode >> 1 if returncode & 1 else None
+
+
+def said(text):
+    """What programs printed: without what the firmware says first, and without the kernel's own lines."""
+    lines = text.splitlines(keepends=True)
+    first = next((i for i, line in enumerate(lines) if line.startswith('quire: ')), 0)
+    return ''.join(line for line in lines[first:] if not line.startswith('quire: '))
+
+
+if __name__ == '__main__':
+    a = sys.argv
+    try:
+        s = status(subprocess.call(command(a[1], a[2], a[3], a[4], a[5], ['file=%s,format=raw' % i for i in a[6:]])))
+    except KeyboardInterrupt:
+        s = None
+    sys.exit(99 if s is None else s)
