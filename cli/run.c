@@ -233,6 +233,9 @@ int cli_run(int argc, char **argv)
 	    (rc = run_make_gate(&r)) != 0 || (rc = start_program(&r, argv + optind)) != 0)
 		return rc;
 	watch_family(&r, &status);
+	if (atomic_load(&r.fam->fam_started) == 0 && WIFEXITED(status) &&
+	    WEXITSTATUS(status) < CLI_CANNOT)
+		(void)fail("'%s' was not hosted: the loader could not load the runtime", r.program);
 	stay_behind(&r);
 	if (r.left == 0)
 		stop_helpers(&r);

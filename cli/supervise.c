@@ -233,6 +233,18 @@ static bool reap_children(struct run *r, int *status)
 	return gone;
 }
 
+/* Where the kernel cannot wait (no memory for it), nothing has happened; the program goes on, and is looked after in a moment. */
+static void wait_for_events(struct pollfd *pfd, unsigned n)
+{
+	static const struct timespec moment = { .tv_nsec = 10 * 1000 * 1000 };
+	int r = poll(pfd, n, MEASURE_MS);
+
+	for (unsigned i = 0; r < 0 && i < n; i++)
+		pfd[i].revents = 0;
+	if (r < 0 && errno != EINTR)
+		(void)nanosleep(&moment, NULL);
+}
+
 /* Until the program ends; after that (status NULL), until the last process of its family has. */
 void run_supervise(struct run *r, int *status)
 {
@@ -256,8 +268,7 @@ void run_supervise(struct run *r, int *status)
 				    .events = POLLIN };
 		ends = keepers + RUN_STORES;
 		nfar = watch_far(r, ends, far);
-		if (poll(pfd, n + RUN_STORES + nfar + 2, MEASURE_MS) < 0 && errno != EINTR)
-			break;
+		wait_for_events(pfd, n + RUN_STORES + nfar + 2);
 		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
 			if (ends[i].revents != 0)
 				run_far_hear(far[i]);

@@ -354,7 +354,8 @@ static int patch_library(struct library lib, uint8_t *stubs)
 		essential |= essential_bit(nr);
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
-	(void)sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC);
+	if (sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC) != 0)
+		return 0; /* the sites lead nowhere: the process has to end */
 	return essential == 31;
 }
 

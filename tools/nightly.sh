@@ -49,6 +49,8 @@ run "$b/tests/vm/gigabyte_test" sv39
 run sh tools/without.sh
 # Do the tests notice faults? A dozen of them, others each night; those that nobody noticed are named.
 run "$(sh tools/python.sh)" tools/mutants.py --sample 12 --seed "$seed"
+# Every system call of a start fails.
+run "$(sh tools/python.sh)" tests/run/run_start_test.py "$b/quire" "$b/tests/run/fail_nth" 1
 # Nonsense to the supervisor, for a minute.
 run "$(sh tools/python.sh)" tests/run/fuzz_test.py "$b/quire" "$b/tests/run/fuzz_family" --seconds 60 --seed "$seed"
 echo "nightly: $bad failed"
