@@ -16,9 +16,12 @@ bool cli_size(const char *text, uint64_t total, uint64_t *bytes);
 const char *cli_human(uint64_t bytes, char buf[24]);
 /* Memory this process may use: the least of RAM and the limits of its cgroups, in bytes. */
 uint64_t cli_total_memory(void);
-/* Resolves argv[0] as the shell would, follows #! lines. Empty string: can be hosted; else the reason and the way out. */
+/*
+ * Finds the program as the shell would and follows #! lines. True: it can be hosted, path is its file. False: why is the reason and the
+ * way out, and errno is ENOENT (not found), EACCES (may not be executed) or ENOEXEC (is no program that can be hosted).
+ */
 bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, size_t whylen);
-/* May this user serve kernel-mode faults, and does the kernel have what is needed? Same convention. */
+/* True: this user may serve kernel-mode faults and the kernel has what is needed. False: why is the reason and the way out. */
 bool cli_check_uffd(char *why, size_t whylen);
 
 struct run_totals {
@@ -37,7 +40,7 @@ void cli_report_json(FILE *, const struct family *, const void *pool, const stru
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
-int cli_help(void);    /* on standard output; 0 */
+int cli_help(void);    /* on standard output; 0, or CLI_CANNOT if it cannot be written */
 #define CLI_CANNOT 125 /* quire itself failed */
 #define CLI_NOEXEC 126
 #define CLI_NOTFOUND 127

@@ -149,16 +149,19 @@ int run_keeper_hear(
 void run_keeper_stop(
     struct run_store *); /* its last statistics are there then. Waits for it, for a limited time */
 
-/* supervise.c: the loop and its two threads */
-void run_supervise(struct run *,
-    int *
-	status); /* until the program ends; status NULL: until the last process of its family has */
-void run_start_threads(
-    struct run *, struct run_store *); /* that, and the store's keeper; NULL: none */
+/* supervise.c */
+/* Runs the loop until the program ends, and sets *status; status NULL: until the last process of its family has ended. */
+void run_supervise(struct run *, int *status);
+
+/* threads.c: the pressure thread, and the keeper of that store (NULL: of none) */
+void run_start_threads(struct run *, struct run_store *);
 void run_end_threads(struct run *);
+
+/* count.c */
+/* The counters of all processes that are and were; pages that are resident and needed now. */
 void run_add_up(const struct run *, struct family_counters *, uint64_t *resident, uint64_t *need);
 void run_add_stats(struct pool_stats *sum, const struct pool_stats *);
-void run_store_stats(struct run *, struct pool_stats *,
-    unsigned which); /* of all stores that there are and were; KEEPER_NOW or _FULLEST */
+/* Of all stores that are and were. which: KEEPER_NOW or KEEPER_FULLEST. */
+void run_store_stats(struct run *, struct pool_stats *, unsigned which);
 uint64_t run_now_ns(void);
 #endif

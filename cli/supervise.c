@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The supervisor at work. One thread runs the loop over sockets and signals. Another waits on the family's pressure word; it is
- * made when a process says that it has use for it. keeper.c has what packs. Locks: connlock (run.h).
+ * The supervisor's loop over sockets and signals, and the live line. threads.c has what runs beside it, count.c what it adds up.
  */
 #include "run.h"
 
@@ -17,110 +16,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-uint64_t run_now_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void run_add_stats(struct pool_stats *sum, const struct pool_stats *ps)
-{
-	double pages = (double)(sum->bytes_written + sum->mem_bytes + 1),
-	       more = (double)(ps->bytes_written + ps->mem_bytes);
-
-	sum->ratio =
-	    sum->ratio == 0 ? ps->ratio : (sum->ratio * pages + ps->ratio * more) / (pages + more);
-#define X(n) sum->n += ps->n;
-	/* clang-format off */
-	X(pages) X(same_filled) X(mem_pages) X(mem_bytes) X(mem_held) X(mem_packed) X(mem_most) X(file_bytes) X(bytes_written) X(bytes_read) X(spills)
-	X(compactions) X(write_errors) X(dense) X(young_pages) X(packed_behind) X(young_hits) X(cache_hits) X(behind) X(steals)
-	X(set_aside) X(mem_target) X(repairs) X(far_bytes) X(bytes_far) X(sunk)
-	/* clang-format on */
-#undef X
-}
-
-void run_store_stats(struct run *r, struct pool_stats *sum, unsigned which)
-{
-	*sum = r->past;
-	for (unsigned i = 0; i < RUN_STORES; i++)
-		if (r->store[i] != NULL && r->store[i]->stats != NULL)
-			run_add_stats(sum, &r->store[i]->stats[which]);
-	if (sum->mem_target == 0) /* no process had use for the store */
-		sum->mem_target = r->o.pool;
-	if (sum->ratio == 0)
-		sum->ratio = 1;
-}
-
-/* A process asked others for memory: a byte on its socket wakes each process whose fp_shrink has risen. */
-static void *pressure_main(void *arg)
-{
-	struct run *r = arg;
-
-	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
-		uint32_t seen = atomic_load(&r->fam->fam_pressure);
-
-		(void)pthread_mutex_lock(&r->connlock);
-		for (unsigned i = 0; i < r->nconn; i++) {
-			const struct conn *c = &r->conn[i];
-
-			if (c->hears && atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
-				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1,
-				    MSG_DONTWAIT | MSG_NOSIGNAL);
-		}
-		(void)pthread_mutex_unlock(&r->connlock);
-		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
-	}
-	return NULL;
-}
-
-/*
- * The thread and the store's keeper, as soon as a process has use for them: most programs fit. Where they cannot be started, a process
- * packs what it stores, no process is asked for memory, and the next process that has use for them has us try again.
- */
-void run_start_threads(struct run *r, struct run_store *st)
-{
-	bool kept = st != NULL && run_keeper_start(r, st);
-
-	if (!r->pressed)
-		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
-	if (r->pressed && kept)
-		atomic_store(&r->fam->fam_watched, 1);
-}
-
-void run_end_threads(struct run *r)
-{
-	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
-	if (r->pressed) {
-		atomic_fetch_add(&r->fam->fam_pressure, 1);
-		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-		(void)pthread_join(r->pressure, NULL);
-	}
-	r->pressed = false;
-}
-
-void run_add_up(
-    const struct run *r, struct family_counters *out, uint64_t *resident, uint64_t *need)
-{
-	memset(out, 0, sizeof *out);
-	*resident = *need = 0;
-#define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
-	FAMILY_COUNTERS(X)
-#undef X
-	for (unsigned i = 0; i < FAMILY_PROCS && i < atomic_load(&r->fam->fam_procs); i++) {
-		const struct family_proc *p = &r->fam->fam_proc[i];
-
-		if (atomic_load(&p->fp_pid) == 0)
-			continue;
-#define X(n) atomic_fetch_add(&out->n, atomic_load(&p->fp_count.n));
-		FAMILY_COUNTERS(X)
-#undef X
-		*resident += atomic_load(&p->fp_resident);
-		*need += atomic_load(&p->fp_need);
-	}
-}
 
 /* As much of the line as the terminal has room for, so that it stays one: whole parts, or what fits of the first. */
 static void print_cut(char *line)

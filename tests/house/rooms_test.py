@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The tables of docs/architecture.md hold: rooms_test.py SOURCE LIBVMCORE
+"""The tables of docs/architecture.md hold: rooms_test.py SOURCE LIBVMCORE BUILD
 
 Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
 that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
-Each function of machine.h and hat.h is one that the core calls.
+Each function of machine.h and hat.h is one that the core calls. In the folders of CIRCLES no files
+call each other in a circle, beside those that do so already.
 """
 
 import os
@@ -11,10 +12,21 @@ import re
 import subprocess
 import sys
 
-source, library = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+source, library, build = (os.path.abspath(a) for a in sys.argv[1:4])
 bad = []
 # The core asks no clock; the conformance suite and programs on the machine do.
 FOR_OTHERS = {"mach_time_ns"}
+# Sets of files that call each other in a circle, by folder: there may be no other.
+CIRCLES = {
+    "cli": [],
+    "store": [],
+    "run": [],
+    "far": [],
+    "machine/linux": [],
+    "machine/sim": [],
+    "hat": [],
+    "policy": [],
+}
 
 
 def table(text, heading):
@@ -133,6 +145,49 @@ def check_calls(rows):
     return len(between)
 
 
+def calls_between(folder):
+    """For each compiled file of a folder, the files of the folder that define what it calls."""
+    prefix, defined, wanted = folder.replace("/", "_") + "_", {}, {}
+    for place, folders, files in os.walk(build):
+        folders[:] = [d for d in folders if d not in ("meson-private", "tests")]
+        for name in files:
+            if name.startswith(prefix) and name.endswith(".c.o"):
+                file = name[len(prefix):-2]
+                text = subprocess.run(["nm", os.path.join(place, name)], capture_output=True, text=True, check=True).stdout
+                for kind, symbol in re.findall(r"([A-Za-z]) (\w+)$", text, re.M):
+                    if kind == "U":
+                        wanted.setdefault(file, set()).add(symbol)
+                    elif kind.isupper():
+                        defined[symbol] = file
+    return {file: {defined[s] for s in symbols if s in defined} - {file} for file, symbols in wanted.items()}
+
+
+def reached(calls, file):
+    found, ask = set(), [file]
+    while ask:
+        for to in calls.get(ask.pop(), ()):
+            if to not in found:
+                found.add(to)
+                ask.append(to)
+    return found
+
+
+def check_circles():
+    """Files of a folder that call each other in a circle are one of the circles that are known. Returns how many files were read."""
+    read = 0
+    for folder, known in CIRCLES.items():
+        calls = calls_between(folder)
+        read += len(calls)
+        reach = {file: reached(calls, file) for file in calls}
+        for file in sorted(calls):
+            circle = {other for other in reach[file] if file in reach.get(other, ())}
+            if circle and not any(circle <= c for c in known):
+                new = circle - set().union(*known)
+                bad.append("%s/: a circle of calls goes through %s" % (folder, " ".join(sorted(new or circle))))
+                break
+    return read
+
+
 def check_seam():
     """Each function that a port must have is one that the core calls. Returns how many there are."""
     wanted = set(re.findall(r"\bU (\w+)$", subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout, re.M))
@@ -153,10 +208,11 @@ def main():
     includes, calls = check_includes(folders, files), check_calls(rooms)
     check_rooms(rooms, files)
     check_drivers(files)
-    seam = check_seam()
+    seam, circling = check_seam(), check_circles()
     check_failures(files)
     for number, least, what in ((len(folders), 15, "folders"), (len(rooms), 8, "rooms"), (includes, 400, "includes"),
-                                (calls, 150, "calls between rooms"), (seam, 50, "functions of the seam")):
+                                (calls, 150, "calls between rooms"), (seam, 50, "functions of the seam"),
+                                (circling, 50, "compiled files for circles")):
         if number < least:
             bad.append("only %d %s were read" % (number, what))
     for line in bad:

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What runs beside the supervisor's loop, from the moment a process of the family has use for it: a thread that waits on the family's
+ * pressure word, and the keeper of each store (keeper.c). Locks: connlock (run.h).
+ */
+#include "run.h"
+
+#include <linux/futex.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* A process asked others for memory: a byte on its socket wakes each process whose fp_shrink has risen. */
+static void *pressure_main(void *arg)
+{
+	struct run *r = arg;
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
+		uint32_t seen = atomic_load(&r->fam->fam_pressure);
+
+		(void)pthread_mutex_lock(&r->connlock);
+		for (unsigned i = 0; i < r->nconn; i++) {
+			const struct conn *c = &r->conn[i];
+
+			if (c->hears && atomic_load(&r->fam->fam_proc[c->slot].fp_shrink) != 0)
+				(void)send(c->fd, &(char){ FAMILY_SHRINK }, 1,
+				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		}
+		(void)pthread_mutex_unlock(&r->connlock);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAIT, seen, NULL, NULL, 0);
+	}
+	return NULL;
+}
+
+/*
+ * The thread and the store's keeper, as soon as a process has use for them: most programs fit. Where they cannot be started, a process
+ * packs what it stores, no process is asked for memory, and the next process that has use for them has us try again.
+ */
+void run_start_threads(struct run *r, struct run_store *st)
+{
+	bool kept = st != NULL && run_keeper_start(r, st);
+
+	if (!r->pressed)
+		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
+	if (r->pressed && kept)
+		atomic_store(&r->fam->fam_watched, 1);
+}
+
+void run_end_threads(struct run *r)
+{
+	__atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
+	if (r->pressed) {
+		atomic_fetch_add(&r->fam->fam_pressure, 1);
+		(void)syscall(SYS_futex, &r->fam->fam_pressure, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		(void)pthread_join(r->pressure, NULL);
+	}
+	r->pressed = false;
+}
