@@ -61,175 +61,6 @@ pfn_t hat_user_root(struct hat *hat)
 struct mach *hat_mach(struct hat *hat) { return hat->h_shared->hs_mach; }
 unsigned hat_serial(struct hat *hat) { return hat->h_serial; }
 
-/* ---- operations: lock, flushes, what falls out ---- */
-static void op_enter(struct op *op, struct vm *vm)
-{
-	struct hat_shared *hs = mmu_hat_shared(vm_machine(vm));
-
-	*op = (struct op){ .o_hs = hs, .o_vm = vm, .o_fmt = hs->hs_fmt };
-	mach_mutex_enter(&hs->hs_lock);
-}
-
-void op_flush(struct op *op)
-{
-	if (op->o_nranges > 0)
-		mmu_tlb_flush(op->o_hs->hs_mach, op->o_range, op->o_nranges);
-	op->o_nranges = 0;
-}
-
-static void flush_one(
-    struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
-{
-	hat->h_fmt->f_store->st_stale(hat, va, len);
-	for (unsigned i = op->o_nranges; i-- > 0;) {
-		struct mmu_range *r = &op->o_range[i];
-
-		if (r->mr_hat != hat || va < r->mr_va || va > r->mr_va + r->mr_len)
-			continue;
-		if (va + len > r->mr_va + r->mr_len)
-			r->mr_len = va + len - r->mr_va;
-		r->mr_tables |= tables;
-		r->mr_soon &= soon;
-		return;
-	}
-	if (op->o_nranges == MMU_BATCH)
-		op_flush(op);
-	op->o_range[op->o_nranges++] = (struct mmu_range){
-		.mr_hat = hat, .mr_va = va, .mr_len = len, .mr_tables = tables, .mr_soon = soon
-	};
-}
-
-/* The next space from *s on that shares some of [va, +len): the range under that space's address. NULL: none. */
-static struct hat *next_sharer(
-    const struct share **s, vaddr_t va, uint64_t len, vaddr_t *at, uint64_t *n)
-{
-	for (; *s != NULL; *s = (*s)->s_next) {
-		vaddr_t lo = va > (*s)->s_fva ? va : (*s)->s_fva;
-		vaddr_t hi =
-		    va + len < (*s)->s_fva + (*s)->s_len ? va + len : (*s)->s_fva + (*s)->s_len;
-
-		if (lo >= hi)
-			continue;
-		*at = (*s)->s_va + (lo - (*s)->s_fva);
-		*n = hi - lo;
-		return (*s)->s_to;
-	}
-	return NULL;
-}
-
-static void flush_all_sharers(
-    struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables, bool soon)
-{
-	const struct share *s = hat->h_sharers;
-	struct hat *to;
-	vaddr_t at;
-	uint64_t n;
-
-	flush_one(op, hat, va, len, tables, soon);
-	for (; (to = next_sharer(&s, va, len, &at, &n)) != NULL; s = s->s_next)
-		flush_one(op, to, at, n, tables, soon);
-}
-
-void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool tables)
-{
-	flush_all_sharers(op, hat, va, len, tables, false);
-}
-
-/* An entry allows more than before: no TLB must forget it, but a TSB has to match it. */
-static void stale_tsbs(struct hat *hat, vaddr_t va, uint64_t len)
-{
-	const struct share *s = hat->h_sharers;
-	struct hat *to;
-	vaddr_t at;
-	uint64_t n;
-
-	hat->h_fmt->f_store->st_stale(hat, va, len);
-	for (; (to = next_sharer(&s, va, len, &at, &n)) != NULL; s = s->s_next)
-		to->h_fmt->f_store->st_stale(to, at, n);
-}
-
-void op_junk(struct op *op, void *object)
-{
-	*op->o_fmt->f_store->st_link(object) = op->o_junk;
-	op->o_junk = object;
-}
-
-void *op_spare(struct op *op)
-{
-	void *object = op->o_spare, **link;
-
-	if (object == NULL)
-		mach_panic("hat: an operation has no spare object");
-	link = op->o_fmt->f_store->st_link(object);
-	op->o_spare = *link;
-	*link = NULL;
-	op->o_nspare--;
-	return object;
-}
-
-/* Empty objects that fell out are as good as new, once nothing can reach them. */
-static void op_recycle(struct op *op)
-{
-	void *object;
-
-	op_flush(op);
-	while ((object = op->o_junk) != NULL) {
-		void **link = op->o_fmt->f_store->st_link(object);
-
-		op->o_junk = *link;
-		*link = op->o_spare;
-		op->o_spare = object;
-		op->o_nspare++;
-	}
-}
-
-static void free_objects(struct op *op, void *list)
-{
-	void *object;
-
-	while ((object = list) != NULL) {
-		list = *op->o_fmt->f_store->st_link(object);
-		op->o_fmt->f_store->st_free(op->o_vm, object);
-	}
-}
-
-static void op_exit(struct op *op)
-{
-	struct hat_shared *hs = op->o_hs;
-	struct pvnode *nodes;
-
-	op_flush(op);
-	nodes = pv_trim(hs, hs->hs_nhats == 0 ? 0 : PV_RESERVE);
-	mach_mutex_exit(&hs->hs_lock);
-	pv_nodes_free(op->o_vm, nodes);
-	free_objects(op, op->o_junk);
-	free_objects(op, op->o_spare);
-}
-
-/* Gets what a load needs, without the lock. False: there is none. Returns with the lock held. */
-static bool op_supply(struct op *op, enum need need)
-{
-	bool fail = vm_inject_fail(op->o_vm, VM_INJECT_HAT);
-	struct pvnode *node = NULL;
-	void *object = NULL;
-
-	op_flush(op);
-	mach_mutex_exit(&op->o_hs->hs_lock);
-	if (!fail && need == NEED_OBJECT)
-		object = op->o_fmt->f_store->st_alloc(op->o_vm);
-	else if (!fail && need == NEED_NODE)
-		node = pv_node_alloc(op->o_vm);
-	mach_mutex_enter(&op->o_hs->hs_lock);
-	if (node != NULL)
-		pv_node_give(op->o_hs, node);
-	if (object != NULL) {
-		*op->o_fmt->f_store->st_link(object) = op->o_spare;
-		op->o_spare = object;
-		op->o_nspare++;
-	}
-	return node != NULL || object != NULL;
-}
-
 /* ---- entries ---- */
 static bool lookup_map(const struct hat *hat, vaddr_t va, struct map *m)
 {
@@ -303,7 +134,7 @@ static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned att
 	if (f->f_attr(old) & ~attr)
 		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
 	else if (old != new)
-		stale_tsbs(hat, m->m_va, map_bytes(hat, m));
+		hat_stale(hat, m->m_va, map_bytes(hat, m));
 }
 
 /* Splits one large entry; its parts come in its place. */
@@ -389,7 +220,7 @@ static void unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end
 }
 
 /* Whatever lies in the range makes place. False: something is locked, or this is only advice. */
-static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
+bool hat_make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
 {
 	vaddr_t at = va, end = va + bytes;
 	struct map m;
@@ -405,135 +236,6 @@ static bool make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t byte
 			mach_panic("hat_memload: a locked translation to another page is there");
 	unload_range(op, hat, va, end, false);
 	return true;
-}
-
-/* ---- shared tables ---- */
-uint64_t hat_share_unit(struct hat *hat)
-{
-	const struct hat_format *f = hat->h_fmt;
-
-	if (hat->h_shared->hs_caps->mc_max_mappings != 0)
-		return 0;
-	return size_bytes(f, f->f_levels < 2 ? f->f_nsizes - 1u : 1);
-}
-
-/* The highest level whose entries can take over a part of that length, so that as few as possible do. */
-static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva, uint64_t len)
-{
-	if (f->f_levels < 2) /* no tables */
-		return f->f_nsizes - 1u;
-	unsigned level = f->f_levels > 2
-	    ? f->f_levels - 2u
-	    : 1; /* entries of the root stay its own, if there are others */
-
-	while (level > 1 &&
-	    (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
-		level--;
-	return level;
-}
-
-/* Undoes the first done bytes of a sharing; what is done with it is put on *gone. */
-static void undo_sharing(struct op *op, struct share *s, uint64_t done, struct share **gone)
-{
-	const struct hat_format *f = s->s_to->h_fmt;
-	struct share **p;
-
-	for (uint64_t at = 0; at < done;) {
-		unsigned level = share_level(f, s->s_va + at, s->s_fva + at, s->s_len - at);
-
-		f->f_store->st_detach(op, s->s_to, s->s_va + at, s->s_from, s->s_fva + at, level);
-		at += size_bytes(f, level);
-	}
-	for (p = &s->s_from->h_sharers; *p != NULL && *p != s; p = &(*p)->s_next)
-		;
-	if (*p != NULL)
-		*p = s->s_next;
-	for (p = &s->s_to->h_borrowed; *p != NULL && *p != s; p = &(*p)->s_borrowed)
-		;
-	if (*p != NULL)
-		*p = s->s_borrowed;
-	s->s_next = *gone;
-	*gone = s;
-}
-
-static void free_shares(struct vm *vm, struct share *s)
-{
-	struct share *next_one;
-
-	for (; s != NULL; s = next_one) {
-		next_one = s->s_next;
-		kmem_free(vm, s, sizeof(*s));
-	}
-}
-
-/* Attaches part after part; *done: bytes. */
-static enum vm_err share_all(struct op *op, struct share *s, uint64_t *done)
-{
-	const struct hat_format *f = s->s_to->h_fmt;
-
-	for (*done = 0; *done < s->s_len;) {
-		unsigned level =
-		    share_level(f, s->s_va + *done, s->s_fva + *done, s->s_len - *done);
-		enum need need = f->f_store->st_attach(
-		    op, s->s_to, s->s_va + *done, s->s_from, s->s_fva + *done, level);
-
-		if (need == NEED_STOP)
-			return VM_INVAL;
-		if (need == NEED_NOTHING)
-			*done += size_bytes(f, level);
-		else if (!op_supply(op, need))
-			return VM_NOMEM;
-	}
-	return VM_OK;
-}
-
-enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len)
-{
-	uint64_t unit = hat_share_unit(to), done = 0;
-	struct share *s, *gone = NULL;
-	enum vm_err err;
-	struct op op;
-
-	if (unit == 0)
-		return VM_NOTSUP;
-	if (len == 0 || ((va | fva | len) & (unit - 1)) != 0 || to == from || to->h_kernel ||
-	    from->h_kernel || va + len > to->h_fmt->f_va_end || fva + len > to->h_fmt->f_va_end ||
-	    va + len < va || fva + len < fva)
-		return VM_INVAL;
-	if (vm_inject_fail(to->h_vm, VM_INJECT_HAT) ||
-	    (s = kmem_zalloc(to->h_vm, sizeof(*s), KM_NOSLEEP)) == NULL)
-		return VM_NOMEM;
-	*s = (struct share){ .s_from = from, .s_to = to, .s_fva = fva, .s_va = va, .s_len = len };
-	op_enter(&op, to->h_vm);
-	(void)make_place(&op, to, va, len, 0);
-	if ((err = share_all(&op, s, &done)) == VM_OK) {
-		s->s_next = from->h_sharers;
-		from->h_sharers = s;
-		s->s_borrowed = to->h_borrowed;
-		to->h_borrowed = s;
-	} else {
-		undo_sharing(&op, s, done, &gone);
-	}
-	op_exit(&op);
-	free_shares(to->h_vm, gone);
-	to->h_fmt->f_store->st_tune(to);
-	return err;
-}
-
-void hat_unshare(struct hat *to, vaddr_t va, uint64_t len)
-{
-	struct share *s, *gone = NULL;
-	struct op op;
-
-	op_enter(&op, to->h_vm);
-	for (s = to->h_borrowed; s != NULL; s = s->s_borrowed)
-		if (s->s_va == va && s->s_len == len)
-			break;
-	if (s != NULL)
-		undo_sharing(&op, s, len, &gone);
-	op_exit(&op);
-	free_shares(to->h_vm, gone);
-	to->h_fmt->f_store->st_tune(to);
 }
 
 /* ---- life ---- */
@@ -615,7 +317,7 @@ void hat_free_end(struct hat *hat)
 	if (hat->h_sharers != NULL)
 		mach_panic("hat_free_end: other spaces use the tables");
 	while (hat->h_borrowed != NULL)
-		undo_sharing(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
+		hat_undo_sharing(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
 	unload_range(&op, hat, hat->h_min, hat->h_end, false);
 	op_flush(&op);
 	mmu_space_gone(hat);
@@ -627,7 +329,7 @@ void hat_free_end(struct hat *hat)
 		op.o_hs->hs_kernel = NULL;
 	}
 	op_exit(&op);
-	free_shares(op.o_vm, gone);
+	hat_free_shares(op.o_vm, gone);
 	hat->h_fmt->f_store->st_destroy(hat);
 	kmem_free(op.o_vm, hat, sizeof(*hat));
 }
@@ -717,7 +419,7 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 		return NEED_STOP;
 	if (!has_nodes(op, pp, n))
 		return NEED_NODE;
-	if (!make_room(op, pp) || !make_place(op, hat, va, size_bytes(f, size), flags))
+	if (!make_room(op, pp) || !hat_make_place(op, hat, va, size_bytes(f, size), flags))
 		return NEED_STOP;
 	if ((need = reserve_slot(op, hat, va, size, &m)) != NEED_NOTHING)
 		return need;
@@ -796,7 +498,7 @@ static enum need load_device(
 		replace_rights(op, hat, va, &m, 0, attr, flags);
 		return NEED_NOTHING;
 	}
-	if (!make_place(op, hat, va, VM_PAGESIZE, flags))
+	if (!hat_make_place(op, hat, va, VM_PAGESIZE, flags))
 		return NEED_STOP;
 	if ((need = reserve_slot(op, hat, va, 0, &m)) != NEED_NOTHING)
 		return need;
@@ -1017,7 +719,7 @@ static unsigned gather_clear(struct op *op, struct hat *hat, const struct map *m
 	if (clear != 0)
 		old = entry_change(hat->h_fmt, m->m_entry, clear, 0);
 	if (old & clear)
-		flush_all_sharers(op, hat, m->m_va, map_bytes(hat, m), false,
+		op_flush_sharers(op, hat, m->m_va, map_bytes(hat, m), false,
 		    (old & clear & ~hat->h_fmt->f_ref) == 0);
 	return hat_gather(hat, old, m->m_size);
 }
@@ -1165,9 +867,9 @@ bool hat_trap(struct hat *hat, vaddr_t va, enum seg_rw rw)
 		while (s != NULL && m.m_va - s->s_va >= s->s_len)
 			s = s->s_borrowed;
 		if (s != NULL)
-			stale_tsbs(s->s_from, s->s_fva + (m.m_va - s->s_va), map_bytes(hat, &m));
+			hat_stale(s->s_from, s->s_fva + (m.m_va - s->s_va), map_bytes(hat, &m));
 		else
-			stale_tsbs(hat, m.m_va, map_bytes(hat, &m));
+			hat_stale(hat, m.m_va, map_bytes(hat, &m));
 	}
 	op_exit(&op);
 	return ours;

@@ -200,12 +200,30 @@ static inline uint64_t make_word(
 
 #define SFMMU_TTE_W 0x2ull /* in TLB and TSB: may be written through now */
 
-/* hat.c */
-void op_junk(struct op *, void *object);
-void *op_spare(struct op *); /* must be there */
+/* hat_op.c */
+void op_enter(struct op *, struct vm *); /* takes hs_lock */
+void op_exit(struct op *); /* flushes, drops hs_lock, frees what fell out or was not used */
+/* Gets an object or a node, as need says, without the lock; returns with the lock held. False: there is none. */
+bool op_supply(struct op *, enum need need);
+void op_junk(struct op *, void *object); /* the object fell out of the store */
+void *op_spare(struct op *);             /* takes an object that op_supply got; there must be one */
+void op_recycle(struct op *);            /* what fell out becomes spare, after a flush */
+/* A range must be flushed before the lock is dropped, also for the spaces that share its tables; if the batch is full, it is now. */
+void op_flush_add(struct op *, struct hat *, vaddr_t, uint64_t len, bool tables);
+/* The same; soon: only reference bits were cleared, so a CPU may flush later. */
+void op_flush_sharers(struct op *, struct hat *, vaddr_t, uint64_t len, bool tables, bool soon);
+void op_flush(struct op *);
+/* Entries of the range allow more than before: no TLB must forget them, but copies in a TSB have to match. hs_lock. */
+void hat_stale(struct hat *, vaddr_t, uint64_t len);
+
+/* hat.c, all with hs_lock */
 /* P_REF and P_MOD of an entry go to its pages. */
 unsigned hat_gather(const struct hat *, uint64_t word, unsigned size);
-/* A range must be flushed before the lock is dropped; if the batch is full, it is now. */
-void op_flush_add(struct op *, struct hat *, vaddr_t, uint64_t len, bool tables);
-void op_flush(struct op *);
+/* Takes what is loaded in the range out. False: something locked is in the way, and flags has HAT_LOAD_ADV. */
+bool hat_make_place(struct op *, struct hat *, vaddr_t, uint64_t bytes, unsigned flags);
+
+/* hat_share.c */
+/* Undoes the first done bytes of a sharing and puts the share on *gone. hs_lock. */
+void hat_undo_sharing(struct op *, struct share *, uint64_t done, struct share **gone);
+void hat_free_shares(struct vm *, struct share *gone); /* without the lock */
 #endif
