@@ -16,7 +16,7 @@ INSTRUCTIONS = {"outb", "outl", "outw", "inb", "rdmsr", "wrmsr", "rdtsc", "cpuid
 TESTS = ("tests/", "examples/", "bench/", "kernel/test/")
 # Not yet so: names and conditionals, then lengths.
 LATER = ("far/", "kernel/", "machine/linux/hat.c", "machine/linux/uffd.c", "store/pool_impl.h", "store/pool_share.c")
-LATER_SHORTER = ("bench/fault_kernel.c", "hat/hat.c", "kernel/", "tests/lib/lib_test.c",
+LATER_SHORTER = ("bench/fault_kernel.c", "kernel/", "tests/lib/lib_test.c",
                  "tests/policy/policy_brute.c", "tests/store/store_kill_test.c", "tests/store/store_test.c", "tests/vm/as_test.c",
                  "tests/vm/core_kmem_test.c", "tests/vm/debug_test.c", "tests/vm/gigabyte_test.c", "tests/vm/kseg_test.c",
                  "tests/vm/model_ops.c", "tests/vm/model_test.c", "tests/vm/page_move_test.c")
