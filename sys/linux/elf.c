@@ -4,7 +4,8 @@
  *
  * A preloaded library may not call dl_iterate_phdr(), getauxval() or clock_gettime(): each of them is an exported symbol, so the
  * program's function of that name would be called, perhaps before the program is ready for it. The kernel tells the
- * auxiliary vector (PR_GET_AUXV). It says where the loader lies; the loader's own symbol table has _r_debug, which is kept for
+ * auxiliary vector: by a call since Linux 6.4 (PR_GET_AUXV), by a file before, of which the descriptor takes a number for a moment; so the
+ * vector is read once, as the library starts. It says where the loader lies; the loader's own symbol table has _r_debug, which is kept for
  * debuggers and lists all objects.
  *
  * Addresses in a dynamic section are relocated in place by the loader, but not those of the kernel's object (vDSO) and of the image
@@ -15,6 +16,7 @@
 #include "sys/linux/elf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <sys/syscall.h>
 
@@ -23,14 +25,29 @@
 #define GET_AUXV 0x41555856 /* PR_GET_AUXV */
 #define PAGE 4096u
 
+#define VECTOR 64u
+static Elf64_auxv_t vector[VECTOR]; /* every thread that reads it reads the same */
+static long vector_bytes;           /* 0: not read yet, or not to be had */
+
+long elf_read_auxv_file(void *to, uint64_t size)
+{
+	long fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/auxv", O_RDONLY | O_CLOEXEC, 0);
+	long n = fd < 0 ? fd : sys_call3(SYS_read, fd, (long)to, (long)size);
+
+	if (fd >= 0)
+		(void)sys_call1(SYS_close, fd);
+	return n;
+}
+
 uint64_t elf_auxv(uint64_t type)
 {
-	Elf64_auxv_t v[64];
-	long n = sys_call5(SYS_prctl, GET_AUXV, (long)v, sizeof v, 0, 0);
-
-	for (long i = 0; n > 0 && i < (long)(sizeof v / sizeof *v) && v[i].a_type != AT_NULL; i++)
-		if (v[i].a_type == type)
-			return v[i].a_un.a_val;
+	if (vector_bytes <= 0)
+		vector_bytes = sys_call5(SYS_prctl, GET_AUXV, (long)vector, sizeof vector, 0, 0);
+	if (vector_bytes <= 0)
+		vector_bytes = elf_read_auxv_file(vector, sizeof vector);
+	for (unsigned i = 0; vector_bytes > 0 && i < VECTOR && vector[i].a_type != AT_NULL; i++)
+		if (vector[i].a_type == type)
+			return vector[i].a_un.a_val;
 	return 0;
 }
 

@@ -19,8 +19,10 @@ struct elf_object {
 	const Elf64_Dyn *dyn; /* its dynamic section; NULL: it has none */
 };
 
-/* The entry of that type (AT_...) of the auxiliary vector; 0: there is none, or the kernel does not tell (before 6.4). */
+/* The entry of that type (AT_...) of the auxiliary vector; 0: there is none. */
 uint64_t elf_auxv(uint64_t type);
+/* The vector as before Linux 6.4. Bytes, or -errno. */
+long elf_read_auxv_file(void *to, uint64_t size);
 /* The object whose ELF header lies at that address. False: none does. */
 bool elf_at(uint64_t header, struct elf_object *);
 /* The address of a defined symbol of the object; NULL: it has none of that name. */
