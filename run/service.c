@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/sched/types.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -30,6 +31,7 @@
 
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS 4096u
+#define SLICE_NS 20000000u /* of the service thread: several times the usual one */
 #define SHRINK 64u /* frames given up at once when the pool has grown: no fault waits long for it */
 #define PUBLISH 256u /* faults after which the counters are published while more are coming */
 #define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
@@ -134,6 +136,24 @@ int service_need(struct host *h)
 	return 0;
 }
 
+/*
+ * The thread that a page wakes shall run at once, on the CPU that this thread is on (affinity.c): the service thread has work left, but
+ * while the program runs to its next fault that work waits, and the next fault is there when it is done. Else this thread asks
+ * in vain for a fault and goes to sleep, each time. The scheduler lets the woken thread run if its time slice is the shorter one
+ * (Linux 6.12; older kernels do not mind).
+ */
+static void lengthen_slice(void)
+{
+	struct sched_attr at = { .size = SCHED_ATTR_SIZE_VER0 };
+
+	if (sys_call4(SYS_sched_getattr, 0, (long)&at, sizeof at, 0) != 0 ||
+	    (at.sched_policy != SCHED_NORMAL && at.sched_policy != SCHED_BATCH))
+		return;
+	at.size = SCHED_ATTR_SIZE_VER0;
+	at.sched_runtime = SLICE_NS;
+	(void)sys_call3(SYS_sched_setattr, 0, (long)&at, 0);
+}
+
 static int service_main(void *arg)
 {
 	struct host *h = arg;
@@ -141,6 +161,7 @@ static int service_main(void *arg)
 
 	alive = (uint32_t)sys_call1(SYS_set_tid_address, (long)&alive);
 	hostfd_only_ours((h->h_told.fw_without & SYS_CLOSE_RANGE) != 0);
+	lengthen_slice();
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	for (;;) {

@@ -20,6 +20,8 @@
  * m_stagefree is an atomic.
  */
 #include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "machine/linux/linux_impl.h"
 
@@ -33,7 +35,11 @@ int stage_init(struct mach *m)
 	m->m_stage = linux_mmap(vm_ptob(STAGE));
 	m->m_staged = linux_mmap(vm_page_round(m->m_cfg.frames));
 	m->m_stagefree = ~0ull >> (64 - STAGE);
-	return m->m_stage == NULL || m->m_staged == NULL ? -ENOMEM : 0;
+	if (m->m_stage == NULL || m->m_staged == NULL)
+		return -ENOMEM;
+	/* as the arena: what the program keeps out of its core files is in them neither from here */
+	(void)sys_call3(SYS_madvise, (long)m->m_stage, (long)vm_ptob(STAGE), MADV_DONTDUMP);
+	return 0;
 }
 
 void stage_fini(struct mach *m)

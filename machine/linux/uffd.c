@@ -35,6 +35,7 @@ struct q_poison {
 	int64_t updated;
 };
 #define Q_MOVE _IOWR(0xAA, 0x05, struct q_move)
+#define Q_MOVE_DONTWAKE 1u /* nobody waits for a page of the arena */
 #define Q_POISON _IOWR(0xAA, 0x08, struct q_poison)
 #define Q_FEATURE_POISON (1ull << 14)
 #define Q_FEATURE_WP_ASYNC (1ull << 15)
@@ -234,7 +235,9 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 	int s = 1;
 
 	for (*done = 0; s > 0;) {
-		struct q_move mv = { dst + *done, src + *done, len - *done, 0, 0 };
+		struct q_move mv = { dst + *done, src + *done, len - *done,
+			dst - (uint64_t)m->m_arena < vm_ptob(m->m_cfg.frames) ? Q_MOVE_DONTWAKE : 0,
+			0 };
 		long r = request(m, Q_MOVE, &mv);
 
 		woken(m, dst + *done, mv.move);
