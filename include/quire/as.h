@@ -214,6 +214,8 @@ struct as_info {
 };
 /* The segment at or above addr. VM_NOMAP: none. */
 enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
+/* The file that is mapped at addr, with a reference, and which offset addr has in it. VM_NOMAP: nothing; VM_NOTSUP: no file. */
+enum vm_err as_file(struct as *, vaddr_t addr, struct vnode **, voff_t *);
 struct as_usage {
 	uint64_t au_size; /* bytes mapped, without holes */
 	uint64_t au_rss;  /* pages that have a translation here */

@@ -87,6 +87,8 @@ struct seg_ops {
 	unsigned (*so_getprot)(struct seg *, vaddr_t addr); /* R */
 	bool (*so_shared)(
 	    struct seg *); /* R. Other mappings see what is written here (MAP_SHARED) */
+	struct vnode *(*so_file)(
+	    struct seg *, vaddr_t addr, voff_t *off); /* R. No reference; NULL: it maps no file */
 	/* R. Pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
@@ -155,6 +157,7 @@ enum vm_err seg_nosup_prot(struct seg *, vaddr_t, uint64_t, unsigned);
 uint64_t seg_noop_swapout(struct seg *);
 bool seg_is_private(struct seg *);
 bool seg_is_shared(struct seg *);
+struct vnode *seg_no_file(struct seg *, vaddr_t, voff_t *);
 enum vm_err seg_noop_sync(struct seg *, vaddr_t, uint64_t, unsigned);
 void seg_noop_incore(struct seg *, vaddr_t, uint64_t, uint8_t *);
 enum vm_err seg_nosup_lockop(struct seg *, vaddr_t, uint64_t, enum lock_op);

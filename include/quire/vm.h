@@ -114,7 +114,8 @@ struct vm_stats {
 
 struct vm_usage { /* gauges, in pages */
 	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total,
-	    vu_swap_used, vu_reserved, vu_resv_max;
+	    vu_swap_used, vu_reserved, vu_resv_max,
+	    vu_policy; /* policy: pages that it may give up */
 };
 void vm_usage(struct vm *, struct vm_usage *);
 /* Of now: the numbers stay as they are until it is called again. */
@@ -142,6 +143,13 @@ enum vm_err swap_add(struct vm *, struct vnode *vp, uint64_t nslots, int prio);
 /* Pages in everything the area holds, then removes it. VM_NOSWAP: reservations would not be covered; VM_NOMEM, VM_IO: some
  * pages could not be brought in; the area stays, fully usable. */
 enum vm_err swap_remove(struct vm *, struct vnode *vp);
+struct swap_info {
+	const struct vnode *si_vnode; /* to be compared only */
+	uint64_t si_slots, si_used;
+	int si_prio;
+};
+/* The area number n (0, 1, ...), highest priority first; false: there are not so many. The order changes as areas are used. */
+bool swap_query(struct vm *, unsigned n, struct swap_info *);
 
 /* ---- page-out ---- */
 /* Frees at least n frames if it can, in the caller's thread; returns how many became free. Safe with any lock of rank

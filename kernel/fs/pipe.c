@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pipes: a ring of bytes. Both ends share one inode, whose i_data is the pipe; it goes with the second end.
+ * Pipes: a ring of bytes, and pages. Both ends share one inode, whose i_data is the pipe; it goes with the second end.
+ *
+ * Pages come by vmsplice: a page-aligned range of a program's memory becomes a range of the pipe's own address space (as_transfer),
+ * by copy-on-write, or for good if it is a gift. A piece is such a range; it stands in the stream where the ring's counter of
+ * bytes written, pc_at, stood when it came. vmsplice at the other end moves the range on into the reader's memory; read copies.
  *
  * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and grows to 16 when a writer fills it.
  * Locks: p_lock (sleeps). Waiting: p_wait, under sched_lock, for anything to change.
@@ -12,16 +16,30 @@
 #define PIPE_SMALL 4096u
 #define PIPE_LARGE 65536u
 
+#define PIECES 16u
+
+struct piece {
+	struct piece *pc_next;
+	vaddr_t pc_va; /* what is left of it, in the pipe's space */
+	uint64_t pc_len;
+	uint64_t pc_at; /* bytes of the ring that come before it, counted as p_in */
+};
+
 struct pipe {
 	struct mach_mutex p_lock;
 	char *p_buf;                  /* p_lock */
 	uint64_t p_room;              /* p_lock: a power of two */
 	_Atomic uint64_t p_in, p_out; /* p_lock to change: bytes ever */
+	struct as *p_space;           /* p_lock: of the pieces; NULL: there were none yet */
+	struct piece *p_first;        /* p_lock: in order */
+	_Atomic uint64_t p_paged;     /* p_lock to change: bytes in pieces */
+	_Atomic unsigned p_npieces;   /* p_lock to change */
 	_Atomic unsigned p_readers, p_writers;
 	struct waitq p_wait;
 };
 
-static uint64_t filled(const struct pipe *p) { return p->p_in - p->p_out; }
+static uint64_t in_ring(const struct pipe *p) { return p->p_in - p->p_out; }
+static uint64_t filled(const struct pipe *p) { return in_ring(p) + p->p_paged; }
 
 static bool can_read(void *arg)
 {
@@ -39,7 +57,7 @@ static bool can_write(void *arg)
 {
 	const struct wanted *w = arg;
 
-	return PIPE_LARGE - filled(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
+	return PIPE_LARGE - in_ring(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
 }
 
 static void changed(struct pipe *p)
@@ -66,23 +84,67 @@ static void copy(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool in)
 	}
 }
 
+/* The first piece, if its turn has come; p_lock held. */
+static struct piece *piece_at_head(const struct pipe *p)
+{
+	return p->p_first != NULL && p->p_first->pc_at == p->p_out ? p->p_first : NULL;
+}
+
+/* The first n bytes of the first piece are gone from the pipe; p_lock held. */
+static void piece_consume(struct pipe *p, uint64_t n, bool unmap)
+{
+	struct piece *pc = p->p_first;
+	vaddr_t from = vm_page_trunc(pc->pc_va), to;
+
+	pc->pc_va += n;
+	pc->pc_len -= n;
+	p->p_paged -= n;
+	to = pc->pc_len == 0 ? vm_page_round(pc->pc_va) : vm_page_trunc(pc->pc_va);
+	if (unmap && to > from)
+		(void)as_unmap(p->p_space, from, to - from);
+	if (pc->pc_len > 0)
+		return;
+	p->p_first = pc->pc_next;
+	p->p_npieces--;
+	kfree(pc, sizeof(*pc));
+}
+
+/* Up to len bytes of what comes next, all of the ring or all of one piece; p_lock held. -EIO: a page cannot be read. */
+static int64_t take_bytes(struct pipe *p, void *buf, uint64_t len)
+{
+	struct piece *pc = piece_at_head(p);
+	uint64_t n = pc != NULL  ? pc->pc_len
+	    : p->p_first != NULL ? p->p_first->pc_at - p->p_out
+				 : in_ring(p);
+
+	if (n > len)
+		n = len;
+	if (pc == NULL) {
+		copy(p, buf, p->p_out, n, false);
+		p->p_out += n;
+		return (int64_t)n;
+	}
+	if (as_copyin(p->p_space, pc->pc_va, buf, n) != VM_OK)
+		return -EIO;
+	piece_consume(p, n, true);
+	return (int64_t)n;
+}
+
 static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 {
 	struct pipe *p = f->f_data;
-	uint64_t n;
+	int64_t n;
 	int err;
 
 	(void)off;
 	for (;;) {
 		mach_mutex_enter(&p->p_lock);
-		n = filled(p) < len ? filled(p) : len;
-		if (n > 0 || p->p_writers == 0 || len == 0) {
-			copy(p, buf, p->p_out, n, false);
-			p->p_out += n;
+		if (filled(p) > 0 || p->p_writers == 0 || len == 0) {
+			n = take_bytes(p, buf, len);
 			mach_mutex_exit(&p->p_lock);
 			if (n > 0)
 				changed(p);
-			return (int64_t)n;
+			return n;
 		}
 		mach_mutex_exit(&p->p_lock);
 		if (f->f_flags & O_NONBLOCK)
@@ -98,9 +160,11 @@ static void grow(struct pipe *p)
 
 	if (more == NULL)
 		return;
-	copy(p, more, p->p_out, filled(p), false);
+	copy(p, more, p->p_out, in_ring(p), false);
 	kfree(p->p_buf, p->p_room);
 	p->p_buf = more;
+	for (struct piece *pc = p->p_first; pc != NULL; pc = pc->pc_next)
+		pc->pc_at -= p->p_out;
 	p->p_in -= p->p_out;
 	p->p_out = 0;
 	p->p_room = PIPE_LARGE;
@@ -123,9 +187,9 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 			signal_send_thread(arch_cur(), 13, 0, 0);
 			return done > 0 ? (int64_t)done : -EPIPE;
 		}
-		if (p->p_room < PIPE_LARGE && p->p_room - filled(p) < len - done)
+		if (p->p_room < PIPE_LARGE && p->p_room - in_ring(p) < len - done)
 			grow(p);
-		n = p->p_room - filled(p);
+		n = p->p_room - in_ring(p);
 		if (n > len - done)
 			n = len - done;
 		if (len <= PIPE_BUF && n < len)
@@ -153,9 +217,9 @@ static int pipe_poll(struct file *f)
 	struct pipe *p = f->f_data;
 
 	if ((f->f_flags & O_ACCMODE) == O_WRONLY)
-		return p->p_readers == 0                 ? POLLERR
-		    : PIPE_LARGE - filled(p) >= PIPE_BUF ? POLLOUT
-							 : 0;
+		return p->p_readers == 0                  ? POLLERR
+		    : PIPE_LARGE - in_ring(p) >= PIPE_BUF ? POLLOUT
+							  : 0;
 	return (filled(p) > 0 ? POLLIN : 0) | (p->p_writers == 0 ? POLLHUP : 0);
 }
 
@@ -184,6 +248,10 @@ static void pipe_close(struct file *f)
 		changed(p);
 		return;
 	}
+	while (p->p_first != NULL)
+		piece_consume(p, p->p_first->pc_len, false);
+	if (p->p_space != NULL)
+		as_free(p->p_space);
 	mach_mutex_fini(&p->p_lock);
 	kfree(p->p_buf, p->p_room);
 	kfree(p, sizeof(*p));
@@ -196,6 +264,130 @@ static const struct file_ops pipe_ops = {
 	.fo_ioctl = pipe_ioctl,
 	.fo_close = pipe_close,
 };
+
+/* ---- pages ---- */
+static enum vm_err map_fresh(struct as *as, vaddr_t at, uint64_t len)
+{
+	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
+		.sa_maxprot = PROT_R | PROT_W | PROT_X };
+
+	return as_map(as, at, len, segvn_create, &a);
+}
+
+/* The range of this program becomes the pipe's last piece. A gift leaves fresh zeroes behind. p_lock held. */
+static int add_piece(struct pipe *p, vaddr_t from, uint64_t len, bool gift)
+{
+	struct as *as = this_proc()->p_as;
+	struct piece *pc = kzalloc(sizeof(*pc)), **last = &p->p_first;
+	enum vm_err e = VM_OK;
+
+	if (pc == NULL)
+		return -ENOMEM;
+	if (p->p_space == NULL)
+		e = as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_space);
+	if (e == VM_OK)
+		e = as_transfer(as, from, len, p->p_space, &pc->pc_va,
+		    gift ? TRANSFER_MOVE : TRANSFER_COW, PROT_R | PROT_W);
+	if (e == VM_OK && gift && (e = map_fresh(as, from, len)) != VM_OK)
+		(void)as_transfer(
+		    p->p_space, pc->pc_va, len, as, &from, TRANSFER_MOVE, PROT_R | PROT_W);
+	if (e != VM_OK) {
+		kfree(pc, sizeof(*pc));
+		return err_of(e);
+	}
+	pc->pc_len = len;
+	pc->pc_at = p->p_in;
+	while (*last != NULL)
+		last = &(*last)->pc_next;
+	*last = pc;
+	p->p_npieces++;
+	p->p_paged += len;
+	return 0;
+}
+
+static bool can_add_piece(void *arg)
+{
+	const struct pipe *p = arg;
+
+	return p->p_npieces < PIECES || p->p_readers == 0;
+}
+
+int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift)
+{
+	struct pipe *p = f->f_data;
+	int err = 0;
+
+	for (;;) {
+		bool broken;
+
+		mach_mutex_enter(&p->p_lock);
+		broken = p->p_readers == 0;
+		if (!broken && p->p_npieces < PIECES) {
+			err = add_piece(p, from, len, gift);
+			mach_mutex_exit(&p->p_lock);
+			changed(p);
+			return err != 0 ? err : (int64_t)len;
+		}
+		mach_mutex_exit(&p->p_lock);
+		if (broken) {
+			signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
+			return -EPIPE;
+		}
+		if (f->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		if ((err = wait_until(&p->p_wait, can_add_piece, p, 0, true)) != 0)
+			return err == -EINTR ? -ERESTART : err;
+	}
+}
+
+/* May all of the range be replaced by other pages of anonymous memory? */
+static bool is_plain_memory(struct as *as, vaddr_t at, uint64_t len)
+{
+	struct as_info info;
+	struct vnode *vp;
+	voff_t off;
+	enum vm_err e;
+
+	if (as_query(as, at, &info) != VM_OK || info.ai_base > at ||
+	    info.ai_base + info.ai_len < at + len || info.ai_shared || !(info.ai_prot & PROT_W))
+		return false;
+	if ((e = as_file(as, at, &vp, &off)) == VM_OK)
+		inode_put(inode_of(vp));
+	return e == VM_NOTSUP;
+}
+
+int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len)
+{
+	struct pipe *p = f->f_data;
+	struct as *as = this_proc()->p_as;
+	struct piece *pc;
+	int64_t r = 0;
+	int err;
+
+	if (!(f->f_flags & O_NONBLOCK) && (err = wait_until(&p->p_wait, can_read, p, 0, true)) != 0)
+		return err == -EINTR ? -ERESTART : err;
+	mach_mutex_enter(&p->p_lock);
+	if ((pc = piece_at_head(p)) != NULL && ((pc->pc_va | pc->pc_len | to) & VM_PAGEMASK) == 0) {
+		uint64_t n = pc->pc_len < vm_page_trunc(len) ? pc->pc_len : vm_page_trunc(len);
+
+		if (n > 0 && is_plain_memory(as, to, n) && as_unmap(as, to, n) == VM_OK) {
+			enum vm_err e = as_transfer(
+			    p->p_space, pc->pc_va, n, as, &to, TRANSFER_MOVE, PROT_R | PROT_W);
+
+			if (e == VM_OK)
+				piece_consume(p, n, false);
+			else
+				(void)map_fresh(as, to, n);
+			r = e == VM_OK ? (int64_t)n : err_of(e);
+		}
+	}
+	mach_mutex_exit(&p->p_lock);
+	if (r > 0)
+		changed(p);
+	return r;
+}
+
+bool file_is_pipe(const struct file *f) { return f->f_ops == &pipe_ops; }
 
 static const struct inode_ops pipe_inode_ops = { .io_lookup = NULL };
 

@@ -202,8 +202,9 @@ static int link_read(struct inode *i, char *buf, size_t room)
 		n = f->f_inode->i_fs == 2 ? ksnprintf(buf, room, "/dev/console")
 		    : inode_type(f->f_inode) == S_IFIFO
 		    ? ksnprintf(buf, room, "pipe:[%lu]", f->f_inode->i_ino)
-		    : inode_type(f->f_inode) == S_IFDIR
-		    ? vfs_path(f->f_inode, buf, room) - 1
+		    : inode_type(f->f_inode) == S_IFDIR ? vfs_path(f->f_inode, buf, room) - 1
+		    : (n = vfs_path_file(f->f_inode, buf, room)) > 0
+		    ? n - 1
 		    : ksnprintf(buf, room, "file:[%lu]", f->f_inode->i_ino);
 		file_put(f);
 		return n;
@@ -248,12 +249,51 @@ static void text_vmstat(struct text *x, bool all)
 #undef X
 }
 
+static void text_swap_areas(struct text *x)
+{
+	struct swap_info si;
+
+	for (unsigned n = 0; swap_query(the_vm, n, &si); n++) {
+		unsigned disk = 0;
+
+		while (blk_disk(disk) != NULL && blk_swap_vnode(blk_disk(disk)) != si.si_vnode)
+			disk++;
+		text_printf(x, "swap%u_slots %lu\nswap%u_used %lu\nswap%u_priority %d\n", disk,
+		    si.si_slots, disk, si.si_used, disk, si.si_prio);
+	}
+}
+
+/* Segments of all programs and of the kernel's own space. */
+static void text_segments(struct text *x)
+{
+	uint64_t spaces = 1, segments;
+	struct as_usage u;
+
+	as_usage(the_kas, &u);
+	segments = u.au_nsegs;
+	text_printf(x, "kernel_segments %lu\n", segments);
+	mach_mutex_enter(&proc_lock);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
+		if (p->p_as == NULL || p->p_borrowed)
+			continue;
+		as_usage(p->p_as, &u);
+		segments += u.au_nsegs;
+		spaces++;
+	}
+	mach_mutex_exit(&proc_lock);
+	text_printf(x, "spaces %lu\nsegments %lu\n", spaces, segments);
+}
+
 static void text_quire(struct text *x)
 {
 	struct blk_counters c;
 	struct vm_usage u;
 
 	vm_usage(the_vm, &u);
+	text_segments(x);
+	text_swap_areas(x);
+	text_printf(x, "queue_free %lu\nqueue_cache %lu\nqueue_policy %lu\n", u.vu_free, u.vu_cache,
+	    u.vu_policy);
 	text_printf(x,
 	    "frames %lu\nfree %lu\ncache %lu\nkernel %lu\nwired %lu\nanon_slots %lu\nswap_total %lu\nswap_used %lu\n",
 	    u.vu_frames, u.vu_free, u.vu_cache, u.vu_kernel, u.vu_wired, u.vu_anon_slots,
@@ -275,32 +315,81 @@ static void text_quire(struct text *x)
 	syscall_text(x);
 }
 
+static void put_name(
+    struct text *x, struct as *as, const struct proc *p, const struct as_info *info)
+{
+	char *path = kalloc(PATH_MAX);
+	unsigned dev = 0;
+	uint64_t ino = 0;
+	voff_t off = 0;
+	struct vnode *vp;
+	vaddr_t brk = 0;
+
+	if (path == NULL)
+		return;
+	path[0] = '\0';
+	(void)as_brk(as, 0, &brk);
+	if (as_file(as, info->ai_base, &vp, &off) == VM_OK) {
+		struct inode *i = inode_of(vp);
+
+		dev = i->i_fs;
+		ino = i->i_ino;
+		if (vfs_path_file(i, path, PATH_MAX) < 0)
+			strlcpy(path, "(deleted)", PATH_MAX);
+		inode_put(i);
+	} else if (info->ai_base + info->ai_len == p->p_stack_top) {
+		strlcpy(path, "[stack]", PATH_MAX);
+	} else if (brk > info->ai_base && brk <= info->ai_base + info->ai_len) {
+		strlcpy(path, "[heap]", PATH_MAX);
+	}
+	text_printf(x, " %08lx 00:%02x %lu", off, dev, ino);
+	if (path[0] != '\0')
+		text_printf(x, "                  %s", path);
+	text_printf(x, "\n");
+	kfree(path, PATH_MAX);
+}
+
+/* What as_incore tells of a segment, counted. */
+static void put_residence(struct text *x, struct as *as, const struct as_info *info)
+{
+	uint64_t rss = 0, dirty = 0, used = 0, anon = 0, swapped = 0, locked = 0;
+	uint8_t vec[64];
+
+	for (uint64_t i = 0, n = vm_btop(info->ai_len); i < n; i += 64) {
+		uint64_t k = n - i < 64 ? n - i : 64;
+
+		if (as_incore(as, info->ai_base + vm_ptob(i), vm_ptob(k), vec) != VM_OK)
+			break;
+		for (uint64_t j = 0; j < k; j++) {
+			bool mapped = (vec[j] & INCORE_MAPPED) != 0;
+
+			rss += mapped;
+			dirty += mapped && (vec[j] & INCORE_MOD) != 0;
+			used += mapped && (vec[j] & INCORE_REF) != 0;
+			anon += mapped && (vec[j] & INCORE_ANON) != 0;
+			swapped += (vec[j] & (INCORE_SWAPPED | INCORE_PRESENT)) == INCORE_SWAPPED;
+			locked += (vec[j] & INCORE_LOCKED) != 0;
+		}
+	}
+	text_printf(x,
+	    "Size:           %8lu kB\nRss:            %8lu kB\nReferenced:     %8lu kB\n",
+	    info->ai_len >> 10, rss * 4, used * 4);
+	text_printf(x, "%s_Dirty:  %8lu kB\nAnonymous:      %8lu kB\nSwap:           %8lu kB\n",
+	    info->ai_shared ? "Shared" : "Private", dirty * 4, anon * 4, swapped * 4);
+	text_printf(x, "Locked:         %8lu kB\n", locked * 4);
+}
+
 static void text_maps(struct text *x, struct as *as, const struct proc *p, bool small)
 {
 	struct as_info info;
 
 	for (vaddr_t at = 0; as_query(as, at, &info) == VM_OK; at = info.ai_base + info.ai_len) {
-		text_printf(x, "%08lx-%08lx %c%c%c%c %08x 00:00 0 %s\n", info.ai_base,
-		    info.ai_base + info.ai_len, info.ai_prot & PROT_R ? 'r' : '-',
-		    info.ai_prot & PROT_W ? 'w' : '-', info.ai_prot & PROT_X ? 'x' : '-',
-		    info.ai_shared ? 's' : 'p', 0,
-		    info.ai_base + info.ai_len == p->p_stack_top
-			? "                         [stack]"
-			: "");
-		if (small)
-			continue;
-		uint64_t rss = 0, n = vm_btop(info.ai_len);
-		uint8_t vec[64];
-
-		for (uint64_t i = 0; i < n; i += 64) {
-			uint64_t k = n - i < 64 ? n - i : 64;
-
-			if (as_incore(as, info.ai_base + vm_ptob(i), vm_ptob(k), vec) != VM_OK)
-				break;
-			for (uint64_t j = 0; j < k; j++)
-				rss += (vec[j] & INCORE_MAPPED) != 0;
-		}
-		text_printf(x, "Size: %19lu kB\nRss:  %19lu kB\n", info.ai_len >> 10, rss * 4);
+		text_printf(x, "%08lx-%08lx %c%c%c%c", info.ai_base, info.ai_base + info.ai_len,
+		    info.ai_prot & PROT_R ? 'r' : '-', info.ai_prot & PROT_W ? 'w' : '-',
+		    info.ai_prot & PROT_X ? 'x' : '-', info.ai_shared ? 's' : 'p');
+		put_name(x, as, p, &info);
+		if (!small)
+			put_residence(x, as, &info);
 	}
 }
 
@@ -380,7 +469,9 @@ static int make_text(struct inode *i, struct text *x)
 		text_printf(x, "cpu  0 0 0 0 0 0 0 0 0 0\nbtime %u\nprocesses %u\n",
 		    vfs_now() - (uint32_t)s, thread_count());
 		break;
-	case W_UPTIME: text_printf(x, "%lu.00 0.00\n", s); break;
+	case W_UPTIME:
+		text_printf(x, "%lu.%02lu 0.00\n", s, arch_time_ns() / 10000000 % 100);
+		break;
 	case W_MOUNTS:
 		text_printf(x,
 		    "/dev/root / ext2 rw 0 0\ndev /dev devfs rw 0 0\nproc /proc proc rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n");

@@ -264,6 +264,8 @@ static int lookup(struct inode *dir, const char *name, size_t len, struct inode 
 	}
 	mach_mutex_enter(&vfs_lock);
 	err = dir->i_ops->io_lookup(dir, name, len, found);
+	if (err == 0)
+		(*found)->i_parent = dir->i_ino;
 	mach_mutex_exit(&vfs_lock);
 	if (err == 0)
 		*found = down(*found);
@@ -430,6 +432,8 @@ static int create(
 			    : dir->i_ops->io_create(
 				  dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
 		}
+		if (err == 0)
+			(*ip)->i_parent = dir->i_ino;
 		mach_mutex_exit(&vfs_lock);
 		inode_put(dir);
 	}
@@ -527,6 +531,37 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 		buf[--at] = '/';
 	memmove(buf, buf + at, room - at);
 	return (int)(room - at);
+}
+
+int vfs_path_file(struct inode *i, char *buf, size_t room)
+{
+	char name[NAME_MAX + 1] = "";
+	struct finding f = { i->i_ino, name };
+	struct inode *dir = NULL;
+	uint64_t pos = 0;
+	int n;
+
+	if (inode_type(i) == S_IFDIR)
+		return vfs_path(i, buf, room);
+	if (i->i_parent == 0)
+		return -ENOENT;
+	dir = icache_find(i->i_fs, i->i_parent);
+	if (dir == NULL && (i->i_fs != vfs_root->i_fs || ext2_iget(i->i_parent, &dir) != 0))
+		return -ENOENT;
+	if ((n = vfs_path(dir, buf, room)) > 0) {
+		mach_mutex_enter(&vfs_lock);
+		(void)dir->i_ops->io_readdir(dir, &pos, find_name, &f);
+		mach_mutex_exit(&vfs_lock);
+		if (name[0] == '\0')
+			n = -ENOENT;
+		else if ((size_t)n + strlen(name) + 1 > room)
+			n = -ERANGE;
+		else
+			n += ksnprintf(
+			    buf + n - 1, room - (size_t)n + 1, n == 2 ? "%s" : "/%s", name);
+	}
+	inode_put(dir);
+	return n;
 }
 
 /* ---- the beginning ---- */

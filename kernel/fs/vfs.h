@@ -73,7 +73,8 @@ struct inode {
 	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
 	unsigned i_fs;                                  /* const: st_dev */
 	uint64_t i_ino;                                 /* const */
-	struct mach_mutex i_lock;                       /* sleeps: size, contents as a whole */
+	uint64_t i_parent; /* vfs_lock: the directory in which it was found last; 0: none yet */
+	struct mach_mutex i_lock; /* sleeps: size, contents as a whole */
 	unsigned i_mode, i_uid, i_gid, i_nlink;
 	uint64_t i_size;   /* i_lock to change */
 	uint64_t i_blocks; /* of 512 bytes */
@@ -109,6 +110,8 @@ int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode
 int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name);
 int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **);
 int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with the 0 */
+/* The same for any inode. -ENOENT: it has no name any more, or was never looked up by one. */
+int vfs_path_file(struct inode *, char *buf, size_t room);
 void vfs_mount(const char *path, struct inode *root);
 extern struct inode *vfs_root;
 void vfs_init(void);
@@ -154,11 +157,17 @@ void text_printf(struct text *, const char *, ...) __attribute__((format(printf,
 /* ---- the file systems ---- */
 struct disk;
 int ext2_mount(struct disk *, struct inode **root);
+int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
 void ext2_sync_all(void);
 void ext2_statfs(uint64_t out[4]); /* blocks, free, inodes, free */
 struct inode *devfs_init(void);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);
+bool file_is_pipe(const struct file *);
+/* Pages of this program, page aligned, go into the pipe: by copy-on-write, or (gift) for good. Bytes or a negative error. */
+int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift);
+/* What comes next moves into this program's memory, which it replaces. 0: it cannot be moved, read it. */
+int64_t pipe_take_pages(struct file *, vaddr_t, uint64_t len);
 int memfile_new(struct inode **); /* tmpfs.c: anonymous memory with a name; *: a reference */
 struct inode *tmpfs_init(void);
 /* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: it is no such file. */

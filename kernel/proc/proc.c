@@ -631,19 +631,6 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
 }
 
 /* ---- the first ---- */
-static void alarm_loop(void *arg)
-{
-	(void)arg;
-	for (;;) {
-		static struct waitq tick;
-		bool irq = spin_lock(&sched_lock);
-
-		(void)wait_on(&tick, arch_time_ns() + 20000000, false);
-		spin_unlock(&sched_lock, irq);
-		signal_poll_alarms();
-	}
-}
-
 void proc_init(void)
 {
 	static char path[256], word[16][128];
@@ -705,6 +692,6 @@ void proc_init(void)
 	t->t_hat = NULL;
 	arch_load_space(NULL);
 	thread_go(u->u_thread);
-	if ((t = thread_new(alarm_loop, NULL, "alarms")) != NULL)
+	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);
 }

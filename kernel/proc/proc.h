@@ -163,9 +163,9 @@ void files_close_on_exec(struct files *);
 void signal_send_thread(struct thread *, int sig, int code, uint64_t value);
 void signal_send_uthread(struct uthread *, int sig, int code, uint64_t value);
 void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
-void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: no lock but sched_lock */
+void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
-void signal_poll_alarms(void);
+void signal_loop(void *); /* a thread's: alarms and signals from interrupts */
 int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *,
     uint64_t oldmask);
 int64_t arch_sigreturn(struct trapframe *);

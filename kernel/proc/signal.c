@@ -7,7 +7,7 @@
  * handler runs next. A wait that a signal interrupted answers ERESTART, which becomes EINTR, or the call made again if no handler
  * ran or SA_RESTART says so.
  *
- * Locks: what is pending and blocked under sched_lock, so that the terminal's interrupt can send; actions are words that are copied
+ * Locks: what is pending and blocked under sched_lock, so that a wait sees them; actions are words that are copied
  * whole. Left out: queues of real-time signals, core files (a core dump is only the status).
  */
 #include "kernel/proc/proc.h"
@@ -105,17 +105,43 @@ void signal_send_proc(struct proc *p, int sig, int code, uint64_t value)
 }
 
 /*
- * From the terminal's interrupt: the list of processes is read without proc_lock. On one CPU nothing changes it meanwhile but a
- * thread that this interrupt interrupted, between two of its stores; links are set before what they lead to is reachable.
+ * A signal to a group of processes, asked for in an interrupt. The list of processes is guarded by proc_lock, which sleeps: so
+ * the interrupt notes the signal, and the thread that sends alarms sends it.
  */
+static _Atomic uint64_t group_wanted; /* SIGBIT */
+static _Atomic int group_pgid;        /* of the signals last noted */
+static struct waitq send_queue;       /* sched_lock */
+
 void signal_interrupt_group(int pgid, int sig)
 {
 	bool irq = spin_lock(&sched_lock);
 
-	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
-		if (p->p_pgid == pgid && p->p_sighand != NULL)
-			send_proc_locked(p, sig, 128, 0);
+	group_pgid = pgid;
+	group_wanted |= SIGBIT(sig);
+	wake_all(&send_queue);
 	spin_unlock(&sched_lock, irq);
+}
+
+static bool is_group_wanted(void *arg)
+{
+	(void)arg;
+	return group_wanted != 0;
+}
+
+static void send_to_group(void)
+{
+	uint64_t wanted_now =
+	    __atomic_exchange_n((uint64_t *)(void *)&group_wanted, 0, __ATOMIC_ACQ_REL);
+	int pgid = group_pgid;
+
+	if (wanted_now == 0)
+		return;
+	mach_mutex_enter(&proc_lock);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
+		for (uint64_t left = wanted_now; left != 0; left &= left - 1)
+			if (p->p_pgid == pgid && p->p_sighand != NULL)
+				signal_send_proc(p, __builtin_ctzll(left) + 1, 128, 0);
+	mach_mutex_exit(&proc_lock);
 }
 
 /* A fault of the thread's own: it cannot be blocked or ignored. */
@@ -284,8 +310,10 @@ void trap_leave(struct trapframe *tf)
 	}
 }
 
-/* ---- alarms ---- */
-void signal_poll_alarms(void)
+/* ---- signals that no thread sends ---- */
+#define ALARM_NS 20000000u
+
+static void poll_alarms(void)
 {
 	uint64_t now = arch_time_ns();
 
@@ -297,4 +325,15 @@ void signal_poll_alarms(void)
 		signal_send_proc(p, SIGALRM, 128, 0);
 	}
 	mach_mutex_exit(&proc_lock);
+}
+
+void signal_loop(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		(void)wait_until(
+		    &send_queue, is_group_wanted, NULL, arch_time_ns() + ALARM_NS, false);
+		send_to_group();
+		poll_alarms();
+	}
 }

@@ -131,6 +131,48 @@ static int64_t rwv(const uint64_t *a, bool write)
 	kfree(v, a[2] * sizeof(*v));
 	return r;
 }
+#define SPLICE_F_GIFT 8u
+
+/* Pages go where both sides are aligned; else the bytes are copied. */
+static int64_t splice_one(int fd, struct file *f, const struct iovec *v, unsigned flags)
+{
+	bool write = (f->f_flags & O_ACCMODE) == O_WRONLY,
+	     whole = ((v->base | v->len) & VM_PAGEMASK) == 0;
+	int64_t r = 0;
+
+	if (v->len == 0)
+		return 0;
+	if (write && whole)
+		return pipe_give_pages(f, v->base, v->len, (flags & SPLICE_F_GIFT) != 0);
+	if (!write)
+		r = pipe_take_pages(f, v->base, v->len);
+	return r != 0 ? r : rw(fd, v, 1, write, NULL);
+}
+
+int64_t sys_vmsplice(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t r = 0, total = 0;
+
+	if (f == NULL)
+		return -EBADF;
+	if (!file_is_pipe(f) || a[2] > IOV_MAX || (a[3] & ~15ull) != 0)
+		r = file_is_pipe(f) ? -EINVAL : -EBADF;
+	for (uint64_t i = 0; i < a[2] && r >= 0; i++) {
+		struct iovec v;
+
+		if (copy_in(&v, a[1] + i * sizeof(v), sizeof(v)) != 0) {
+			r = -EFAULT;
+		} else if ((r = splice_one((int)a[0], f, &v, (unsigned)a[3])) > 0) {
+			total += r;
+			if ((uint64_t)r < v.len)
+				break;
+		}
+	}
+	file_put(f);
+	return total > 0 ? total : r;
+}
+
 int64_t sys_readv(const uint64_t *a) { return rwv(a, false); }
 int64_t sys_writev(const uint64_t *a) { return rwv(a, true); }
 

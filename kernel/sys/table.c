@@ -75,11 +75,24 @@ static void fault_signal(enum vm_err e, vaddr_t addr)
 }
 
 #define NOMEM_TRIES 200u
+#define REFUSED_TRIES 8u
 
-/* Memory was reserved, so frames come: page-out has to write some first, and other threads have to let go of theirs. */
+/* Since the two counts were taken: every write of page-out failed, and there were some. */
+static bool disk_refuses(uint64_t errors, uint64_t written)
+{
+	const struct vm_stats *st = vm_statistics(the_vm);
+
+	return st->io_error > errors && st->pgout == written;
+}
+
+/*
+ * Memory was reserved, so frames come: page-out has to write some first, and other threads have to let go of theirs. A disk
+ * that takes no writes ends the wait soon: then no frame will come.
+ */
 enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg_rw rw)
 {
 	static struct waitq pause;
+	uint64_t errors = 0, written = 0;
 	enum vm_err e;
 
 	for (unsigned i = 0;; i++) {
@@ -88,7 +101,12 @@ enum vm_err fault_in(struct as *as, vaddr_t addr, enum fault_type type, enum seg
 		e = as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, type, rw);
 		if (e != VM_NOMEM && e != VM_RETRY)
 			return e;
-		if (e == VM_NOMEM && i == NOMEM_TRIES)
+		if (e == VM_NOMEM && i == 0) {
+			errors = vm_statistics(the_vm)->io_error;
+			written = vm_statistics(the_vm)->pgout;
+		}
+		if (e == VM_NOMEM &&
+		    (i == NOMEM_TRIES || (i >= REFUSED_TRIES && disk_refuses(errors, written))))
 			return e;
 		irq = spin_lock(&sched_lock);
 		if (e == VM_NOMEM)

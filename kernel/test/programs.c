@@ -26,15 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PG 4096ul
-#define MIB (1ul << 20)
+#include "programs.h"
 
-static int failed_line;
-#define CHECK(e)                                                                                   \
-	do {                                                                                       \
-		if (!(e) && failed_line == 0)                                                      \
-			failed_line = __LINE__;                                                    \
-	} while (0)
+int failed_line;
 
 static uint64_t rng = 88172645463325252ull;
 static uint64_t next(void)
@@ -592,6 +586,11 @@ static const struct test {
 	T(a_hot_thread_reads_right, 1),
 	T(what_cannot_be_kept_is_refused, 0),
 	T(random_writes_and_forks, 1),
+	T(vmsplice_moves_pages, 1),
+	T(maps_names_the_files, 1),
+	T(smaps_counts_what_is_there, 1),
+	T(proc_tells_of_memory, 1),
+	T(proc_quire_counts, 0),
 };
 
 int main(int argc, char **argv)

@@ -67,7 +67,8 @@ class Machine:
         shutil.rmtree(extra, ignore_errors=True)
         (extra / 'bin').mkdir(parents=True)
         (extra / 'test').mkdir()
-        subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c'], check=True)
+        subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
+                        HERE / 'programs_proc.c'], check=True)
         subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin/hello', HERE / 'hello.c'], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
@@ -142,6 +143,13 @@ def test_no_shootdown_is_found_out(m):
 def test_a_disk_that_cannot_be_read_is_sigbus(m):
     conf = m.img / 'blkdebug.conf'
     conf.write_text('[inject-error]\nevent = "read_aio"\niotype = "read"\nerrno = "5"\nonce = "off"\n')
+    status, text = m.boot(24, 'init=/bin/programs arg0=random_writes_and_forks', swap='blkdebug:%s:' % conf)
+    return status == 7 and 'signal 7 code 3' in text, text
+
+
+def test_a_disk_that_cannot_be_written_is_sigbus(m):
+    conf = m.img / 'blkdebug.conf'
+    conf.write_text('[inject-error]\nevent = "write_aio"\niotype = "write"\nerrno = "28"\nonce = "off"\n')
     status, text = m.boot(24, 'init=/bin/programs arg0=random_writes_and_forks', swap='blkdebug:%s:' % conf)
     return status == 7 and 'signal 7 code 3' in text, text
 

@@ -464,6 +464,13 @@ static void full_swap(void **state)
 	mem_init(&more, s.vm, 1024 * VM_PAGESIZE, V_SWAP);
 	more.ms_full = true; /* an area whose store is full is no better */
 	assert_int_equal(swap_add(s.vm, &more.ms_vnode, 1024, 5), VM_OK);
+	struct swap_info si;
+
+	assert_true(
+	    swap_query(s.vm, 0, &si) && si.si_vnode == &more.ms_vnode && si.si_slots == 1024);
+	assert_true(si.si_prio == 5 && si.si_used == 0);
+	assert_true(swap_query(s.vm, 1, &si) && si.si_slots == 16 && si.si_used <= 16);
+	assert_false(swap_query(s.vm, 2, &si));
 	assert_int_not_equal(slot_write(s.vm, am, n, 5), VM_OK);
 	assert_true(vm_statistics(s.vm)->io_error > 0);
 	assert_sound(s.vm);

@@ -67,6 +67,13 @@ static void shared_mapping_and_read_write_agree(void **state)
 	uint64_t model[200], rnd = 11, v;
 
 	assert_int_equal(map_file(a, BASE, 200, vp, 0, RW, SEGVN_SHARED), VM_OK);
+	struct vnode *mapped;
+	voff_t where;
+
+	assert_int_equal(as_file(a, BASE + 7 * PG, &mapped, &where), VM_OK);
+	assert_true(mapped == vp && where == 7 * PG);
+	vnode_rele(mapped);
+	assert_int_equal(as_file(a, BASE + 200 * PG, &mapped, &where), VM_NOMAP);
 	assert_int_equal(map_file(b, BASE, 200, vp, 0, PROT_R, 0),
 	    VM_OK); /* private, unwritten: sees the file */
 	for (unsigned i = 0; i < 200; i++)

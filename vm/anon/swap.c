@@ -98,6 +98,19 @@ bool swap_owned(struct vm *vm, uint32_t slot, anon_id id)
 	return owned;
 }
 
+bool swap_query(struct vm *vm, unsigned n, struct swap_info *si)
+{
+	const struct swap_area *sw;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (sw = vm->vm_swapareas; sw != NULL && n > 0; sw = sw->sw_next)
+		n--;
+	if (sw != NULL)
+		*si = (struct swap_info){ sw->sw_vnode, sw->sw_nslots, sw->sw_used, sw->sw_prio };
+	mach_mutex_exit(&vm->vm_swaplock);
+	return sw != NULL;
+}
+
 static void area_insert_locked(struct vm *vm, struct swap_area *sw)
 {
 	struct swap_area **at = &vm->vm_swapareas;

@@ -737,6 +737,23 @@ enum vm_err as_query(struct as *as, vaddr_t addr, struct as_info *ai)
 	return s != NULL ? VM_OK : VM_NOMAP;
 }
 
+enum vm_err as_file(struct as *as, vaddr_t addr, struct vnode **vp, voff_t *off)
+{
+	enum vm_err e = VM_NOMAP;
+	struct seg *s;
+
+	mach_rw_enter(&as->a_lock, false);
+	if ((s = as_seg_ge(as, addr)) != NULL && seg_base(s) <= addr) {
+		e = VM_NOTSUP;
+		if ((*vp = s->s_ops->so_file(s, addr, off)) != NULL) {
+			vnode_hold(*vp);
+			e = VM_OK;
+		}
+	}
+	mach_rw_exit(&as->a_lock);
+	return e;
+}
+
 #define SHARE_BITS 16u /* of a byte: what a page's parts are rounded to */
 
 struct usage_walk {

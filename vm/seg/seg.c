@@ -26,6 +26,7 @@ enum vm_err seg_nosup_prot(struct seg *s, vaddr_t a, uint64_t l, unsigned p) { r
 uint64_t seg_noop_swapout(struct seg *s) { return 0; }
 bool seg_is_private(struct seg *s) { return false; }
 bool seg_is_shared(struct seg *s) { return true; }
+struct vnode *seg_no_file(struct seg *s, vaddr_t a, voff_t *off) { return NULL; }
 enum vm_err seg_noop_sync(struct seg *s, vaddr_t a, uint64_t l, unsigned f) { return VM_OK; }
 void seg_noop_incore(struct seg *s, vaddr_t a, uint64_t l, uint8_t *vec)
 {

@@ -186,6 +186,7 @@ const struct seg_ops segdev_ops = {
 	.so_checkprot = segdev_checkprot,
 	.so_getprot = segdev_getprot,
 	.so_shared = seg_is_shared,
+	.so_file = seg_no_file,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = segdev_incore,

@@ -41,6 +41,7 @@ const struct seg_ops seghole_ops = {
 	.so_checkprot = hole_checkprot,
 	.so_getprot = hole_getprot,
 	.so_shared = seg_is_private,
+	.so_file = seg_no_file,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = seg_noop_incore,

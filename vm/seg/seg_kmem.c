@@ -117,6 +117,7 @@ const struct seg_ops segkmem_ops = {
 	.so_checkprot = segkmem_checkprot,
 	.so_getprot = segkmem_getprot,
 	.so_shared = seg_is_private,
+	.so_file = seg_no_file,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = segkmem_incore,

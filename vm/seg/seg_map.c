@@ -181,6 +181,7 @@ const struct seg_ops segmap_ops = {
 	.so_checkprot = segmap_checkprot,
 	.so_getprot = segmap_getprot,
 	.so_shared = seg_is_shared,
+	.so_file = seg_no_file,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = seg_noop_incore,

@@ -622,6 +622,7 @@ const struct seg_ops segpager_ops = {
 	.so_checkprot = segpager_checkprot,
 	.so_getprot = segpager_getprot,
 	.so_shared = seg_is_shared,
+	.so_file = seg_no_file,
 	.so_swapout = segpager_swapout,
 	.so_sync = segpager_sync,
 	.so_incore = segpager_incore,

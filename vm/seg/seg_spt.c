@@ -218,6 +218,7 @@ const struct seg_ops segspt_ops = {
 	.so_checkprot = segspt_checkprot,
 	.so_getprot = segspt_getprot,
 	.so_shared = seg_is_shared,
+	.so_file = seg_no_file,
 	.so_swapout = seg_noop_swapout,
 	.so_sync = seg_noop_sync,
 	.so_incore = segspt_incore,

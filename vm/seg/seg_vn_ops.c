@@ -652,6 +652,12 @@ static enum vm_err segvn_checkprot(struct seg *seg, vaddr_t addr, uint64_t len, 
 
 static bool segvn_shared(struct seg *seg) { return svd_shared(svd_of(seg)); }
 
+static struct vnode *segvn_file(struct seg *seg, vaddr_t addr, voff_t *off)
+{
+	*off = svd_voff(seg, addr);
+	return svd_of(seg)->svd_vp;
+}
+
 static unsigned segvn_getprot(struct seg *seg, vaddr_t addr) { return svd_of(seg)->svd_prot; }
 
 /* ---- write-back, residence ---- */
@@ -787,6 +793,7 @@ const struct seg_ops segvn_ops = {
 	.so_checkprot = segvn_checkprot,
 	.so_getprot = segvn_getprot,
 	.so_shared = segvn_shared,
+	.so_file = segvn_file,
 	.so_swapout = segvn_swapout,
 	.so_sync = segvn_sync,
 	.so_incore = segvn_incore,

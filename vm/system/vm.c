@@ -150,6 +150,9 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 	u->vu_reserved = vm->vm_resv;
 	u->vu_resv_max = vm->vm_resvmax;
 	mach_mutex_exit(&vm->vm_swaplock);
+	mach_mutex_enter(&vm->vm_pollock);
+	u->vu_policy = vm->vm_policy->pol_pages(vm->vm_polstate);
+	mach_mutex_exit(&vm->vm_pollock);
 	u->vu_cache = page_cached(vm);
 	u->vu_frames = vm->vm_nonline;
 	u->vu_free = vm->vm_nfree + buddy_laid_by(vm);

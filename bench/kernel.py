@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Quire's kernel beside Debian's kernel in the same QEMU.
+
+kernel.py KERNEL.elf DIR [--memory MIB ...] [--only NAME ...] [--rounds N] [--icount] [--small] [--least]
+
+Both machines have one CPU, the same memory, the same file system image, the same empty swap disk and the same program of the
+distribution (kernel/demo.py has the four). Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
+installed, with a small first program (kernel_init.c). Quire runs on the machine "microvm", Debian's kernel on "pc": it finds
+no clock on microvm. Between the lines BEGIN and END of the program's script are counted: what QEMU read from and wrote to the
+swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time, and
+the CPU time of the QEMU process. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
+the time, so the computer's load does not matter. --least prints the least memory in which Debian's kernel ends each program.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import selectors
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent
+sys.path.insert(0, str(TOP / 'kernel'))
+import demo  # noqa: E402
+
+MODULES = ('drivers/virtio/virtio_ring', 'drivers/virtio/virtio', 'drivers/virtio/virtio_pci_modern_dev',
+           'drivers/virtio/virtio_pci_legacy_dev', 'drivers/virtio/virtio_pci', 'drivers/block/virtio_blk')
+SCRIPT = '''grep -E '^(pgfault|pgmajfault) ' /proc/vmstat; cat /proc/uptime; echo BEGIN; read x
+%s
+echo "END $?"; read x
+cat /proc/uptime; grep -E '^(pgfault|pgmajfault) ' /proc/vmstat
+'''
+
+
+def cpio(entries):
+    """An initial file system: (name, mode, device, contents) each."""
+    out = bytearray()
+    for i, (name, mode, rdev, data) in enumerate(entries + [('TRAILER!!!', 0, 0, b'')]):
+        fields = (i + 1, mode, 0, 0, 1, 0, len(data), 0, 0, rdev >> 8, rdev & 255, len(name) + 1, 0)
+        out += b'070701' + b''.join(b'%08X' % f for f in fields) + name.encode() + b'\0'
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return bytes(out)
+
+
+def linux(directory):
+    """(kernel, initial file system), made once."""
+    at = directory / 'linux'
+    if not at.exists():
+        depends = subprocess.run(['apt-cache', 'depends', 'linux-image-cloud-amd64'], stdout=subprocess.PIPE, check=True)
+        package = re.search(r'Depends: (linux-image-\S+)', depends.stdout.decode()).group(1)
+        print('fetching %s' % package, flush=True)
+        subprocess.run(['apt-get', '-qq', 'download', package], cwd=directory, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(['dpkg', '-x', next(directory.glob(package + '_*.deb')), at], check=True)
+    modules = next((at / 'lib/modules').iterdir()) / 'kernel'
+    init = directory / 'init'
+    subprocess.run(['musl-gcc', '-O2', '-static', '-o', init, HERE / 'kernel_init.c'], check=True)
+    entries = [('init', 0o100755, 0, init.read_bytes()), ('dev', 0o40755, 0, b''), ('dev/console', 0o20600, 5 << 8 | 1, b'')]
+    entries += [('%d.ko' % (i + 1), 0o100644, 0, (modules / (m + '.ko')).read_bytes()) for i, m in enumerate(MODULES)]
+    (directory / 'init.cpio').write_bytes(cpio(entries))
+    return next((at / 'boot').glob('vmlinuz-*')), directory / 'init.cpio'
+
+
+class Machine:
+    """One boot of one of the two kernels, its console and QEMU's own statistics."""
+
+    def __init__(self, which, kernel, directory, memory, name, icount):
+        self.directory = directory
+        swap = directory / 'swap.img'
+        swap.unlink(missing_ok=True)
+        with open(swap, 'wb') as f:
+            f.truncate(512 << 20)
+        if which == 'quire':
+            command = ['-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-global', 'virtio-mmio.force-legacy=false',
+                       '-kernel', str(kernel), '-append', 'root=0 swap=1 seed=1 init=/bin/sh arg0=/in/%s.sh' % name]
+            disk = 'virtio-blk-device'
+        else:
+            subprocess.run(['mkswap', '-q', swap], check=True, stderr=subprocess.DEVNULL)
+            command = ['-M', 'pc', '-vga', 'none', '-kernel', str(kernel[0]), '-initrd', str(kernel[1]),
+                       '-append', 'console=ttyS0 quiet panic=-1 rdinit=/init -- /in/%s.sh' % name]
+            disk = 'virtio-blk-pci'
+        for i, image in enumerate(('root.img', 'swap.img')):
+            command += ['-drive', 'file=%s,format=raw,if=none,id=d%d' % (directory / image, i), '-device', '%s,drive=d%d' % (disk, i)]
+        if icount:
+            command += ['-icount', 'shift=0,sleep=off']
+        monitor = directory / 'monitor'
+        monitor.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            ['qemu-system-x86_64', '-cpu', 'max', '-m', str(memory), '-nodefaults', '-display', 'none', '-serial', 'stdio',
+             '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
+             '-qmp', 'unix:%s,server=on,wait=off' % monitor] + command,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.text = b''
+        self.wait_for = selectors.DefaultSelector()
+        self.wait_for.register(self.process.stdout, selectors.EVENT_READ)
+        self.qmp = None
+
+    def read_until(self, line, deadline):
+        """Reads the console until the regular expression matches a line; None: the machine ended or was too slow."""
+        while not (m := re.search(line, self.text, re.M)):
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.wait_for.select(left):
+                return None
+            more = os.read(self.process.stdout.fileno(), 65536)
+            if not more:
+                return None
+            self.text = (self.text + more).replace(b'\r\n', b'\n')
+        return m
+
+    def ask(self, command):
+        if self.qmp is None:
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(str(self.directory / 'monitor'))
+            self.qmp = s.makefile('rw')
+            self.qmp.readline()
+            self.ask('qmp_capabilities')
+        self.qmp.write(json.dumps({'execute': command}) + '\n')
+        self.qmp.flush()
+        while 'return' not in (answer := json.loads(self.qmp.readline())):
+            pass
+        return answer['return']
+
+    def figures(self):
+        swap = next(b for b in self.ask('query-blockstats') if b.get('device') == 'd1')['stats']
+        fields = pathlib.Path('/proc/%d/stat' % self.process.pid).read_text().rsplit(')', 1)[1].split()
+        return {'in': swap['rd_bytes'] // 4096, 'out': swap['wr_bytes'] // 4096, 'reads': swap['rd_operations'],
+                'writes': swap['wr_operations'], 'cpu': (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'),
+                'host': time.monotonic()}
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def run(which, kernel, directory, memory, name, icount, timeout):
+    """The figures of one program on one kernel, with 'output'; None: it did not end."""
+    m = Machine(which, kernel, directory, memory, name, icount)
+    deadline = time.monotonic() + timeout
+    try:
+        if m.read_until(rb'^BEGIN\n', deadline) is None:
+            return None
+        before = m.figures()
+        m.process.stdin.write(b'\n')
+        m.process.stdin.flush()
+        if m.read_until(rb'^END 0\n', deadline) is None:
+            return None
+        after = m.figures()
+        m.process.stdin.write(b'\n')
+        m.process.stdin.flush()
+        m.read_until(rb'^$^', deadline)  # to its end
+        got = {k: after[k] - before[k] for k in after}
+        text = m.text.decode(errors='replace')
+        for k in ('pgfault', 'pgmajfault'):
+            values = [int(v) for v in re.findall('^%s (\\d+)$' % k, text, re.M)]
+            got[k] = values[-1] - values[0]
+        up = [float(v) for v in re.findall(r'^(\d+\.\d+) \d+\.\d+$', text, re.M)]
+        got['guest'] = up[-1] - up[0]
+        got['output'] = re.search(r'^BEGIN\n+(.*)^END 0$', text, re.M | re.S).group(1)
+        if which == 'quire' and 'vm_check: 0 violations' not in text:
+            return None
+        return got
+    except (OSError, IndexError, ValueError):
+        return None
+    finally:
+        if '--verbose' in sys.argv:
+            sys.stdout.write(m.text.decode(errors='replace'))
+        m.end()
+
+
+def prepare(a):
+    """The image with the programs and their inputs; the names."""
+    todo = {n: p for n, p in demo.programs(a.small).items() if not a.only or n in a.only}
+    inputs = a.directory / 'extra' / 'in'
+    inputs.mkdir(parents=True, exist_ok=True)
+    for name, (command, make) in todo.items():
+        make(inputs)
+        (inputs / (name + '.sh')).write_text(SCRIPT % command)
+    subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(a.directory), 'sort', *todo], check=True)
+    return todo
+
+
+def least(a, todo, kernels):
+    """Prints the least memory, in steps of 8 MiB, in which Debian's kernel ends each program."""
+    for name in todo:
+        memory = 128
+        while run('linux', kernels['linux'], a.directory, memory - 8, name, a.icount, a.timeout) is not None:
+            memory -= 8
+        print('%-8s ends on Debian\'s kernel in %d MiB, not in %d' % (name, memory, memory - 8), flush=True)
+
+
+def compare(a, name, memory, kernels):
+    """Prints both kernels' rows and the ratios; true: outputs are equal and both ended."""
+    rounds = {k: [] for k in kernels}
+    for _ in range(a.rounds):
+        for which, kernel in kernels.items():
+            got = run(which, kernel, a.directory, memory, name, a.icount, a.timeout)
+            if got is None:
+                print('%-8s %4d %-6s DID NOT END in %d s' % (name, memory, which, a.timeout), flush=True)
+                return False
+            rounds[which].append(got)
+    if len({r['output'] for rs in rounds.values() for r in rs}) != 1:
+        print('%-8s %4d OUTPUTS DIFFER' % (name, memory), flush=True)
+        return False
+    row = {k: {f: statistics.median(r[f] for r in rs) for f in rs[0] if f != 'output'} for k, rs in rounds.items()}
+    clock = 'guest' if a.icount else 'host'
+    for which, r in row.items():
+        print('%-8s %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f' % (
+            name, memory, which, r['in'], r['out'], r['reads'], r['writes'], r['pgfault'], r['pgmajfault'], r['host'], r['cpu'],
+            r['guest']), flush=True)
+    if len(row) == 2:
+        swapped = [row[k]['in'] + row[k]['out'] for k in ('quire', 'linux')]
+        ratio = '%.2fx' % (swapped[0] / swapped[1]) if swapped[1] else '-' if not swapped[0] else 'more than none'
+        print('%-8s %4d pages swapped %s, time (%s) %.2fx' % (name, memory, ratio, clock, row['quire'][clock] / row['linux'][clock]),
+              flush=True)
+    return True
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument('kernel', type=pathlib.Path)
+    ap.add_argument('directory', type=pathlib.Path)
+    ap.add_argument('--memory', type=int, nargs='+', default=[96, 192], help='of the machines, MiB')
+    ap.add_argument('--only', nargs='+', metavar='NAME')
+    ap.add_argument('--kernels', nargs='+', default=['linux', 'quire'], choices=['linux', 'quire'])
+    ap.add_argument('--rounds', type=int, default=1, help='the median of so many')
+    ap.add_argument('--icount', action='store_true', help='time is the number of instructions')
+    ap.add_argument('--small', action='store_true', help='inputs of a sixth')
+    ap.add_argument('--least', action='store_true')
+    ap.add_argument('--verbose', action='store_true', help='the consoles')
+    ap.add_argument('--timeout', type=int, default=1800, help='seconds for one program')
+    a = ap.parse_args()
+    a.directory.mkdir(parents=True, exist_ok=True)
+    todo = prepare(a)
+    kernels = {'linux': lambda: linux(a.directory), 'quire': lambda: a.kernel}
+    kernels = {k: kernels[k]() for k in a.kernels}
+    if a.least:
+        return least(a, todo, kernels)
+    print('%-8s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s' % (
+        '', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s'))
+    return 0 if all([compare(a, name, memory, kernels) for memory in a.memory for name in todo]) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

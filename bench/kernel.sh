@@ -1,0 +1,8 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# kernel.sh [--memory MIB ...] [--only NAME ...] [--rounds N] [--icount] [--small] [--least]: Quire's kernel beside Debian's in
+# the same QEMU.
+set -eu
+cd "$(dirname "$0")/.."
+make -s kernel
+exec "$(sh tools/python.sh)" bench/kernel.py build/kernel-x86_64/quire.elf build/kernel-x86_64/bench "$@"
