@@ -646,17 +646,20 @@ int ext2_mount(struct disk *d, struct inode **root)
 	return ext2_iget(ROOT_INO, root);
 }
 
-void ext2_sync_all(void)
+int ext2_sync_all(void)
 {
+	int err = 0;
+
 	mach_mutex_enter(&ext2.fs_lock);
 	if (ext2.fs_dirty) {
-		ext2.fs_dirty = false;
-		(void)meta_write(0, 1024, &ext2.fs_super, sizeof(ext2.fs_super));
-		(void)meta_write(
-		    1, 0, ext2.fs_group, ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group));
+		err = meta_write(0, 1024, &ext2.fs_super, sizeof(ext2.fs_super));
+		if (err == 0)
+			err = meta_write(1, 0, ext2.fs_group,
+			    ext2.fs_ngroups * (uint32_t)sizeof(struct ext2_group));
+		ext2.fs_dirty = err != 0;
 	}
 	mach_mutex_exit(&ext2.fs_lock);
-	(void)vnode_sync(ext2.fs_vnode);
+	return err != 0 ? err : err_of(vnode_sync(ext2.fs_vnode));
 }
 
 void ext2_statfs(uint64_t out[4])

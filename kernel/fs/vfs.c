@@ -200,7 +200,7 @@ void vfs_sync(void)
 	while ((dead = take_unused(true)) != NULL)
 		let_go(dead);
 	icache_each(sync_one);
-	ext2_sync_all();
+	(void)ext2_sync_all();
 }
 
 /* ---- mounts ---- */

@@ -158,8 +158,8 @@ void text_printf(struct text *, const char *, ...) __attribute__((format(printf,
 struct disk;
 int ext2_mount(struct disk *, struct inode **root);
 int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
-void ext2_sync_all(void);
-void ext2_statfs(uint64_t out[4]); /* blocks, free, inodes, free */
+int ext2_sync_all(void);                      /* metadata; 0 or a negative error */
+void ext2_statfs(uint64_t out[4]);            /* blocks, free, inodes, free */
 struct inode *devfs_init(void);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);

@@ -678,12 +678,12 @@ int64_t sys_fsync(const uint64_t *a)
 
 	if (f == NULL)
 		return -EBADF;
-	if (inode_type(f->f_inode) == S_IFREG && f->f_inode->i_ops->io_sync != NULL) {
+	if (f->f_inode->i_ops->io_sync != NULL) {
 		r = err_of(vnode_sync(&f->f_inode->i_vnode));
 		if (r == 0)
 			r = f->f_inode->i_ops->io_sync(f->f_inode);
 		if (r == 0)
-			ext2_sync_all();
+			r = ext2_sync_all();
 	}
 	file_put(f);
 	return r;

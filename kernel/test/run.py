@@ -5,12 +5,15 @@
 Each boots a machine with a fresh image; the kernel runs vm_check before it switches off, e2fsck looks at the image after.
 The last line is "N passed, N failed".
 """
+import os
 import pathlib
+import random
 import re
 import shutil
 import subprocess
 import sys
 
+SOAK_SECONDS = int(os.environ.get('SOAK_SECONDS', 10))  # of the test under memory pressure
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
@@ -69,19 +72,24 @@ class Machine:
         (extra / 'test').mkdir()
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
                         HERE / 'programs_proc.c'], check=True)
-        subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin/hello', HERE / 'hello.c'], check=True)
+        subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/soak', HERE / 'soak.c'], check=True)
+        for name in ('hello', 'synced'):
+            subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
             'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'ARCH': self.arch, 'DEBIAN': str(self.dir / 'debian'),
             'SIZE': '128', 'SWAP': '512'})
 
-    def boot(self, memory, append, cpus=1, timeout=300, swap='', typed=None):
-        """Status (the kernel's own, None: it did not switch off) and what it said. swap: put before the swap disk's file."""
+    def command(self, memory, append, cpus=1, swap=''):
+        """QEMU's. swap: put before the swap disk's file."""
         drives = ['file=%s%s,format=raw,rerror=report,werror=report' % (swap if name == 'swap.img' else '', self.img / name)
                   for name in ('root.img', 'swap.img')]
-        command = machine.command(self.arch, self.kernel, memory, cpus, 'root=0 swap=1 seed=1 ' + append, drives)
+        return machine.command(self.arch, self.kernel, memory, cpus, 'root=0 swap=1 seed=1 ' + append, drives)
+
+    def boot(self, memory, append, cpus=1, timeout=300, swap='', typed=None):
+        """Status (the kernel's own, None: it did not switch off) and what it said."""
         try:
-            r = subprocess.run(command, input=typed or b'', stdout=subprocess.PIPE, timeout=timeout)
+            r = subprocess.run(self.command(memory, append, cpus, swap), input=typed or b'', stdout=subprocess.PIPE, timeout=timeout)
         except subprocess.TimeoutExpired as e:
             return None, (e.stdout or b'').decode(errors='replace') + '\n(it did not end in %d s)' % timeout
         text = r.stdout.decode(errors='replace').replace('\r\n', '\n')
@@ -152,6 +160,35 @@ def test_a_disk_that_cannot_be_written_is_sigbus(m):
     conf.write_text('[inject-error]\nevent = "write_aio"\niotype = "write"\nerrno = "28"\nonce = "off"\n')
     status, text = m.boot(24, 'init=/bin/programs arg0=random_writes_and_forks', swap='blkdebug:%s:' % conf)
     return status == 7 and 'signal 7 code 3' in text, text
+
+
+def test_what_was_synced_outlives_power_cuts(m):
+    rng = random.Random(3)
+    for cut in range(3):
+        p = subprocess.Popen(m.command(16, 'init=/bin/synced arg0=write'), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        last, want = 0, rng.randrange(4, 24)
+        for line in p.stdout:
+            if line.startswith(b'synced '):
+                last = int(line.split()[1])
+                if last == want:
+                    break
+        p.kill()
+        p.wait()
+        if last != want:
+            return False, 'the program ended after %d of %d files' % (last, want)
+        fsck = subprocess.run(['e2fsck', '-fy', str(m.img / 'root.img')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if fsck.returncode > 1:
+            return False, fsck.stdout.decode(errors='replace')
+        status, text = m.boot(16, 'init=/bin/synced arg0=check arg1=%d' % want)
+        if status != 0:
+            return False, 'power cut %d after file %d\n%s' % (cut, want, text)
+    return True, ''
+
+
+def test_four_cpus_under_pressure(m):
+    status, text = m.boot(24, 'init=/bin/soak arg0=4 arg1=%d' % SOAK_SECONDS, cpus=4, timeout=SOAK_SECONDS + 900)
+    print(''.join(line + '\n' for line in text.splitlines() if line.startswith(('soak', 'quire: faults'))), end='')
+    return status == 0 and ' 0 wrong' in text, text
 
 
 def test_unknown_calls_are_counted(m):
