@@ -12,6 +12,7 @@
 #   make coverage      lines and branches that the tests reach, by folder
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make fuzz          nonsense to the supervisor of quire run, over its sockets and in what it shares; FUZZ_SECONDS, FUZZ_SEED
+#   make test-far      swap far away: SIGKILL of either end at FAR_MOMENTS (200) random moments; FAR_SEED
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make test-without  the hosting tests as on older kernels and in stricter containers
 #   make test-kernels  small hosting tests on Debian 12's kernel and the newest in its backports, in QEMU
@@ -65,6 +66,10 @@ coverage:
 fuzz: build
 	@python3=`sh tools/python.sh` && $$python3 tests/run/fuzz_test.py $(BUILD)/quire $(BUILD)/tests/run/fuzz_family \
 	  --seconds $${FUZZ_SECONDS:-60} --seed $${FUZZ_SEED:-`date +%Y%m%d`}
+
+test-far: build
+	@python3=`sh tools/python.sh` && $$python3 tests/far/far_kill_test.py $(BUILD)/quire \
+	  --moments $${FAR_MOMENTS:-200} --seed $${FAR_SEED:-`date +%Y%m%d`}
 
 test-nightly: build
 	@sh tools/nightly.sh
@@ -121,4 +126,4 @@ wrap:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-trap $(BUILD)-tsan $(BUILD)-cov
 
-.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-nightly test-mutants test-without test-kernels test-models coverage asan tsan bench format wrap clean
+.PHONY: kernel kernel-shell kernel-demo test-kernel all help setup build demo test test-programs fuzz test-far test-nightly test-mutants test-without test-kernels test-models coverage asan tsan bench format wrap clean

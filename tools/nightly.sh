@@ -51,6 +51,8 @@ run sh tools/without.sh
 run "$(sh tools/python.sh)" tools/mutants.py --sample 12 --seed "$seed"
 # Every system call of a start fails.
 run "$(sh tools/python.sh)" tests/run/run_start_test.py "$b/quire" "$b/tests/run/fail_nth" 1
+# Either end of far swap is killed at 200 random moments.
+run "$(sh tools/python.sh)" tests/far/far_kill_test.py "$b/quire" --moments 200 --seed "$seed"
 # Nonsense to the supervisor, for a minute.
 run "$(sh tools/python.sh)" tests/run/fuzz_test.py "$b/quire" "$b/tests/run/fuzz_family" --seconds 60 --seed "$seed"
 echo "nightly: $bad failed"

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
-PAGES = 5000
-# Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way.
-PROGRAM = r"""
+
+
+def program(pages):
+    """Touches pages that do not compress, in no order, twice; prints a sum. It says on standard error when it is half-way."""
+    return r"""
 import random, sys
 n = %d
 r = random.Random(1)
@@ -18,22 +20,26 @@ for k in range(2):
         s = (s * 31 + sum(a[i * 7919 %% n][:16])) %% 1000003
     print("round", file=sys.stderr, flush=True)
 print(s)
-""" % PAGES
+""" % pages
 
 
 @functools.lru_cache
-def native():
-    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+def output_of(pages):
+    return subprocess.run([sys.executable, "-c", program(pages)], capture_output=True, text=True, check=True).stdout
 
 
 class Host:
     """Runs the program under `quire run` of that path."""
 
-    def __init__(self, quire):
-        self.quire = quire
+    def __init__(self, quire, memory="16M", pages=5000):
+        self.quire, self.memory, self.pages = quire, memory, pages
+
+    def native(self):
+        return output_of(self.pages)
 
     def start(self, *options, env=None, **more):
-        return subprocess.Popen([self.quire, "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c", PROGRAM],
+        return subprocess.Popen([self.quire, "run", "-m", self.memory, *options, "--report", "none", "--", sys.executable, "-c",
+                                 program(self.pages)],
                                 **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env, **more})
 
     def hosted(self, *options, env=None):
@@ -44,7 +50,7 @@ class Host:
     def equal(self, *options, env=None):
         """The output is that of a native run; answers what was said on standard error."""
         rc, out, err = self.hosted(*options, env=env)
-        assert rc == 0 and out == native(), "status %d, %r: %s" % (rc, out, err)
+        assert rc == 0 and out == self.native(), "status %d, %r: %s" % (rc, out, err)
         return err
 
     def half(self, *options, env=None):

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""far_engines_test.py QUIRE MAN-PAGE [name…]: a hosted program over every engine and filter: its output is that of a native run; a page
+that is lost or wrong is SIGBUS, said in one line; the recipe of the man page as it stands; delay and loss on the net.
+
+Ends with "N passed, N failed, N skipped"."""
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_hosted import Host, marked, processes_of  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, Skipped, needs, run_tests, wait_until  # noqa: E402
+
+QUIRE, MAN = os.path.abspath(sys.argv[1]), sys.argv[2]
+HOST = Host(QUIRE, memory="8M", pages=3000)
+native, start, equal, half = HOST.native, HOST.start, HOST.equal, HOST.half
+
+
+@needs("redis-server", "redis-cli", "openssl")
+def redis_with_tls():
+    with Redis(tls=True) as r:
+        equal("--swap", "rediss://localhost:%d?size=64M" % r.port, "--far-ca", os.path.join(r.dir, "ca.crt"))
+        assert r.keys() == 0, "keys are left"
+
+
+@needs("redis-server", "redis-cli")
+def a_cluster_one_of_whose_masters_is_killed():
+    with Cluster() as c:
+        p = half("--swap", c.url() + "?size=64M", "--far-replicas", "1")
+        victim = c.roles("master")[0]
+        victim.kill()
+        assert wait_until(lambda: len(c.roles("master")) == 3), "no replica took over"
+        victim.start()  # as a replica: without one a write could not be on enough of them
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == native(), "status %d: %s" % (p.returncode, err)
+        assert wait_until(lambda: c.keys() == 0), "keys are left"
+
+
+def over_nbd(*words, **more):
+    with Nbdkit(*words, **more) as n:
+        equal("--swap", n.url())
+
+
+@needs("nbdkit")
+def nbd_file_and_what_is_stored_is_trimmed():
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            p = half("--swap", n.url())
+            most = os.stat(f.name).st_blocks * 512
+            out, err = p.communicate(timeout=250)
+            assert p.returncode == 0 and out == native(), err
+        assert most > 2 << 20 and os.stat(f.name).st_blocks * 512 < most / 4, "%d, then %d" % (most, os.stat(f.name).st_blocks * 512)
+
+
+@needs("nbdkit")
+def nbd_memory_over_four_connections():
+    with Nbdkit("memory", "64M") as n:
+        p = half("--swap", n.url())
+        with open("/proc/net/tcp") as f:
+            ours = [line for line in f if re.search(r" 0100007F:%04X 01 " % n.port, line)]
+        assert len(ours) == 4, ours
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == native(), err
+
+
+@needs("nbdkit")
+def nbd_with_delay():
+    over_nbd("--filter=delay", "memory", "64M", "rdelay=1ms", "wdelay=1ms")
+
+
+@needs("nbdkit")
+def nbd_copy_on_write():
+    over_nbd("--filter=cow", "memory", "64M")
+
+
+@needs("nbdkit")
+def nbd_at_a_rate():
+    over_nbd("--filter=rate", "memory", "64M", "rate=400M")
+
+
+@needs("nbdkit")
+def nbd_whose_writes_fail_now_and_then():
+    over_nbd("--filter=error", "memory", "64M", "error-pwrite-rate=2%", "error-pwrite=EIO")
+
+
+@needs("nbdkit")
+def nbd_with_tls():
+    with Nbdkit("memory", "64M", psk=True) as n:
+        equal("--swap", n.url("nbds"), "--far-psk", os.path.join(n.dir, "psk"))
+
+
+# ---- lost and wrong pages ----
+def ends_in_sigbus(p):
+    out, err = p.communicate(timeout=250)
+    said = [line for line in err.splitlines() if "SIGBUS" in line]
+    assert p.returncode == -signal.SIGBUS and out == "" and len(said) == 1, "status %d: %s" % (p.returncode, err)
+
+
+@needs("nbdkit")
+def a_page_that_nbd_cannot_read_is_sigbus():
+    with tempfile.TemporaryDirectory() as d:
+        switch = os.path.join(d, "fail")
+        with Nbdkit("--filter=error", "memory", "64M", "error-pread-rate=100%", "error-pread=EIO", "error-pread-file=" + switch) as n:
+            p = half("--swap", n.url())
+            with open(switch, "w"):
+                pass
+            ends_in_sigbus(p)
+
+
+@needs("nbdkit")
+def a_page_that_somebody_changed_on_the_disk_is_sigbus():
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            p = half("--swap", n.url())
+            with open(f.name, "r+b") as disk:
+                disk.write(os.urandom(1 << 20) * 64)
+            ends_in_sigbus(p)
+
+
+@needs("redis-server", "redis-cli")
+def a_page_that_a_cluster_lost_is_sigbus():
+    with Cluster() as c:
+        p = half("--swap", c.url() + "?size=64M")
+        for n in c.roles("master"):
+            n.cli("flushall")
+        ends_in_sigbus(p)
+
+
+@needs("redis-server", "redis-cli")
+def quire_far_that_is_killed_is_sigbus():
+    with Redis() as r:
+        p = half("--swap", "redis://127.0.0.1:%d?size=64M" % r.port, env=marked(r.port))
+        for pid in processes_of(r.port, "quire-far"):
+            os.kill(pid, signal.SIGKILL)
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == -signal.SIGBUS and "quire-far has ended" in err, "status %d: %s" % (p.returncode, err)
+        # What it had stored goes by itself.
+        ttl = [int(r.cli("ttl", key)) for key in r.cli("keys", "quire:*").splitlines()]
+        assert ttl and all(0 < t <= 300 for t in ttl), ttl
+
+
+# ---- waiting ----
+@needs("nbdkit")
+def the_live_line_says_that_the_program_waits():
+    ours, theirs = pty.openpty()
+    said = b""
+
+    def hear():
+        nonlocal said
+        while select.select([ours], [], [], 0)[0]:
+            said += os.read(ours, 4096)
+        return said
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            p = start("--swap", n.url(), "--live", stderr=theirs)
+            assert wait_until(lambda: b"round" in hear(), 120), "it is not half-way: %r" % said
+            n.kill()
+            assert wait_until(lambda: b" away for " in hear(), 20), "nothing is said: %r" % said
+            n.start()
+            rest = []
+            assert wait_until(lambda: hear() and p.poll() is not None, 120), "it does not end"
+            rest.append(p.stdout.read())
+            assert p.returncode == 0 and rest[0] == native(), said
+    os.close(ours)
+    os.close(theirs)
+
+
+# ---- secrets ----
+def mappings(pid):
+    """(from, to, writable, flags) of each mapping."""
+    found = []
+    with open("/proc/%d/smaps" % pid) as f:
+        for line in f:
+            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ", line)
+            if m:
+                found.append([int(m.group(1), 16), int(m.group(2), 16), "w" in m.group(3), set()])
+            elif line.startswith("VmFlags:"):
+                found[-1][3] = set(line.split()[1:])
+    return found
+
+
+@needs()
+def the_key_lies_in_locked_memory_that_is_in_no_core_file():
+    mark = "key-%d" % os.getpid()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+        p = half("--swap", d + ":64M", "--encrypt", env=marked(mark))
+        (pid,) = processes_of(mark, "quire-far")
+        maps = mappings(pid)
+        locked = [m for m in maps if {"lo", "dd", "wf"} <= m[3]]
+        assert len(locked) == 1, locked
+        with open("/proc/%d/mem" % pid, "rb") as mem:
+            mem.seek(locked[0][0] + 16)  # behind the length of the piece
+            key = mem.read(64)
+            assert len(set(key)) > 16
+            for at, to, writable, flags in maps:
+                if not writable or "io" in flags:
+                    continue
+                mem.seek(at)
+                text = mem.read(to - at)
+                for part in (key[:16], key[16:32], key[32:48], key[48:]):
+                    assert (text.find(part) >= 0) == (at == locked[0][0]) or at == locked[0][0], "the key lies at %x, too" % at
+        with open("/proc/%d/limits" % pid) as f:
+            assert re.search(r"Max core file size\s+0\s+0", f.read())
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == native(), err
+        assert not processes_of(mark) and os.listdir(d) == []
+
+
+# ---- the recipe, and a bad net ----
+def recipe():
+    """The block of the man page behind the comment that names this test."""
+    with open(MAN) as f:
+        text = f.read()
+    block = re.search(r"cluster_recipe runs the block.*?\n\.Bd[^\n]*\n(.*?)\.Ed\n", text, re.S).group(1)
+    return block.replace("\\e", "\\").replace("\\(dq", '"')
+
+
+def on_a_net_of_its_own(*argv, **more):
+    """Runs a command in a network name space that has only a loopback."""
+    return subprocess.run(["unshare", "-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", *argv], capture_output=True, text=True,
+                          timeout=280, **more)
+
+
+@needs("redis-server", "redis-cli", "unshare", "ip")
+def cluster_recipe():
+    if on_a_net_of_its_own("true").returncode != 0:
+        raise Skipped("no network name space can be made here")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+        env = dict(os.environ, PATH=os.path.dirname(QUIRE) + ":" + os.environ["PATH"])
+        p = on_a_net_of_its_own("sh", "-e", "-c", recipe(), cwd=d, env=env)
+        assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
+        with open(os.path.join(d, "sorted")) as f:
+            assert f.read() == "".join("%d\n" % i for i in range(400000, 0, -1))
+
+
+@needs("redis-server", "redis-cli", "nbdkit", "unshare", "ip", "tc")
+def delay_and_loss_on_the_net():
+    if on_a_net_of_its_own("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms").returncode != 0:
+        raise Skipped("this kernel has no netem, or no network name space")
+    p = on_a_net_of_its_own("sh", "-c", 'tc qdisc add dev lo root netem delay 500us 200us loss 1% && exec "$@"', "sh", sys.executable,
+                            os.path.abspath(__file__), QUIRE, MAN, "nbd_with_tls", "nbd_with_delay", "redis_with_tls")
+    assert p.returncode == 0 and "3 passed" in p.stdout, p.stdout + p.stderr
+
+
+sys.exit(run_tests(sys.argv[3:]))
