@@ -20,6 +20,7 @@ run "$b/tests/vm/model_test" --ops 100000000 --seed "$seed" --linux
 run "$b/tests/vm/model_test" --ops 50000000 --seed "$seed" --frames 96
 run "$b/tests/vm/model_test" --ops 20000000 --seed "$seed" --frames 80 --linux
 run env STORE_SEED="$seed" "$b/tests/store/store_test"
+run env STORE_SEED="$seed" "$b/tests/store/store_share_test"
 # Every way a machine translates, every policy.
 for f in la57 i386 pae sv39 sv48 sfmmu; do
 	run "$b/tests/vm/model_test" --ops 10000000 --seed "$seed" --format $f

@@ -114,6 +114,12 @@ void op_advfree(struct test *);
 void op_transfer(struct test *);
 void op_remap(struct test *);
 void op_truncate(struct test *);
+void op_relocate(struct test *);
+void op_memory(struct test *);
+void op_promote(struct test *);
+void op_query(struct test *);
+void op_shrink(struct test *);
+void op_swapdev(struct test *);
 
 /* model_test.c */
 void run_setup(struct test *, const struct options *);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * More operations of the model test: contents that may go (ADV_FREE), messages of pages, ranges that move within a space,
- * files that shrink and grow.
+ * files that shrink and grow; and what a program does not notice: frames, memory and swap areas that come and go.
  *
  * A page whose contents may go is marked m_freed: until it is written it reads as what it was or as zeroes, and once as
  * zeroes then for ever. The mark is the page's, so that forks, which share it, see the same.
@@ -201,4 +201,102 @@ void op_truncate(struct test *t)
 		memset(f->b + size, 0, was - size);
 	}
 	f->size = size;
+}
+
+/* ---- frames, large pages, memory and swap areas that come and go ---- */
+/* Nothing that a program could notice: pages change frames. */
+void op_relocate(struct test *t)
+{
+	struct space *sp = pick(t);
+	unsigned page = below(t, NPAGES);
+	pfn_t pfn = sp == NULL ? PFN_INVALID : hat_probe(as_hat(sp->as), va_of(page), NULL);
+	struct page *pp = pfn == PFN_INVALID ? NULL : page_of(t->vm, pfn);
+
+	if (pp == NULL || !page_trylock(t->vm, pp, SE_EXCL))
+		return;
+	(void)page_relocate(t->vm, &pp);
+	page_unlock(t->vm, pp);
+}
+
+void op_memory(struct test *t)
+{
+	pfn_t first = below(t, t->opt->frames / 8) * 8;
+
+	if (vm_memory_remove(t->vm, first, 8) == VM_OK && vm_memory_add(t->vm, first, 8) != VM_OK)
+		fail("vm_memory_add of what was removed");
+}
+
+void op_promote(struct test *t)
+{
+	struct space *sp = pick(t);
+	unsigned lo, n;
+	uint64_t done;
+
+	if (sp == NULL)
+		return;
+	(void)as_promote(sp->as, va_of(0), vm_ptob(NPAGES), 1 + below(t, 2), &done);
+	if (chance(t,
+		3)) { /* from now on large pages, where the window has room for them, or no more */
+		pick_range(t, NPAGES, &lo, &n);
+		(void)as_setpagesize(sp->as, va_of(lo), vm_ptob(n), below(t, 2));
+	}
+}
+
+void op_query(struct test *t)
+{
+	struct space *sp = pick(t);
+	unsigned len = 1 + below(t, 24), mapped = 0, run = 0, i;
+	struct as_usage u;
+	enum vm_err err;
+	vaddr_t at = 0;
+
+	if (sp == NULL)
+		return;
+	err = as_gap(sp->as, vm_ptob(len), VM_PAGESIZE, va_of(0), va_of(NPAGES), false, &at);
+	for (i = 0; i < NPAGES && run < len; i++)
+		run = sp->slot[i].kind == K_NONE ? run + 1 : 0;
+	if (run == len ? err != VM_OK || at != va_of(i - len) : err != VM_NOMEM)
+		fail("as_gap of %u pages: %s at %" PRIx64, len, vm_err_name(err), at);
+	for (i = 0; i < NPAGES; i++)
+		mapped += sp->slot[i].kind != K_NONE;
+	as_usage(sp->as, &u);
+	if (u.au_size != vm_ptob(mapped))
+		fail("as_usage: %" PRIu64 " bytes, expected %u pages", u.au_size, mapped);
+}
+
+void op_shrink(struct test *t)
+{
+	if (chance(t, 16)) {
+		(void)vm_shrink(
+		    t->vm, 1 + below(t, t->opt->frames / 8)); /* they come back on demand */
+		return;
+	}
+	(void)pageout_reclaim(t->vm, 1 + below(t, 8));
+}
+
+void op_swapdev(struct test *t)
+{
+	enum vm_err err;
+
+	if (!chance(t, t->injecting ? 3 : 32))
+		return;
+	if (t->swap != NULL) {
+		err = swap_remove(t->vm, t->swap);
+		if (err != VM_OK && !refused(t, err))
+			fail("swap_remove: %s", vm_err_name(err));
+		if (err != VM_OK)
+			return;
+		vnode_rele(t->swap);
+		t->swap = NULL;
+		return;
+	}
+	if ((t->swap = sim_disk_create(t->mach, t->vm, "swap2", vm_ptob(128), V_SWAP)) == NULL)
+		fail("host memory");
+	err = swap_add(t->vm, t->swap, 128, 1);
+	if (err != VM_OK) {
+		if (!refused(t, err))
+			fail("swap_add: %s", vm_err_name(err));
+		vnode_rele(t->swap);
+		t->swap = NULL;
+	}
 }
