@@ -185,7 +185,9 @@ static ssize_t send_some(struct far_conn *c)
 
 	if (c->ssl == NULL) {
 		n = send(c->fd, c->out + c->out_from, len, MSG_NOSIGNAL);
-		return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+		if (n >= 0)
+			return n;
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
 	}
 	n = SSL_write(c->ssl, c->out + c->out_from, len > 1u << 20 ? 1 << 20 : (int)len);
 	if (n > 0)

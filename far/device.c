@@ -88,7 +88,7 @@ static void ask_again(struct far_device *d)
 	d->d_asked = (struct list){ 0 };
 }
 
-static void remember(struct far_device *d, const struct far_io *io)
+static void remember_unit(struct far_device *d, const struct far_io *io)
 {
 	uint64_t unit = io->at / FAR_UNIT;
 
@@ -112,7 +112,7 @@ void far_done(struct far_io *io, int err)
 	list_remove(&d->d_asked, io);
 	d->d_progress = far_now();
 	if (err == 0)
-		remember(d, io);
+		remember_unit(d, io);
 	if (err == 0 && io->op == FAR_READ && d->d_crypt != NULL &&
 	    !far_unseal(d->d_crypt, io->buf, io->len, io->at))
 		err = -EIO;
@@ -191,7 +191,7 @@ static void housework_done(struct far_io *io, int err)
 }
 
 /* False: no memory. */
-static bool housework(struct far_device *d, enum far_op op, uint64_t unit)
+static bool start_housework(struct far_device *d, enum far_op op, uint64_t unit)
 {
 	struct far_io *io = calloc(1, sizeof *io);
 
@@ -233,7 +233,7 @@ static void touch_some(struct far_device *d, uint64_t now)
 			d->d_touch_at = now + (uint64_t)d->d_set.expire_s * 1000000000u / 3;
 			return;
 		}
-		(void)housework(d, FAR_TOUCH, d->d_touch++);
+		(void)start_housework(d, FAR_TOUCH, d->d_touch++);
 	}
 }
 
@@ -243,7 +243,7 @@ static void erase_all(struct far_device *d)
 
 	for (;;) {
 		while (d->d_housework < ERASE_MANY && next_present(d, &unit))
-			if (!housework(d, FAR_TRIM, unit++))
+			if (!start_housework(d, FAR_TRIM, unit++))
 				return;
 		if (d->d_housework == 0 || far_now() > until)
 			return;
@@ -254,7 +254,11 @@ static void erase_all(struct far_device *d)
 /* ---- calls ---- */
 static const struct far_ops *ops_of(enum far_scheme scheme)
 {
-	return scheme == FAR_FILE ? &far_file : scheme == FAR_NBD ? &far_nbd : &far_redis;
+	switch (scheme) {
+	case FAR_FILE: return &far_file;
+	case FAR_NBD: return &far_nbd;
+	default: return &far_redis;
+	}
 }
 
 struct far_device *far_device_open(const struct far_url *url, const struct far_settings *set,
@@ -337,15 +341,17 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 /* How long to sleep at most, for the sake of links and housework. */
 static int sleep_ms(const struct far_device *d, int wait_ms, int wake_ms)
 {
-	int most = d->d_link == NULL   ? (int)(RETRY_NS / NS_PER_MS)
-	    : d->d_asked.first != NULL ? 500
-				       : 5000;
+	int most = d->d_asked.first != NULL ? 500 : 5000;
 	uint64_t now = far_now();
 
-	if (d->d_set.expire_s != 0 && d->d_touch_at < now + (uint64_t)most * NS_PER_MS)
-		most = d->d_touch_at > now ? (int)((d->d_touch_at - now) / NS_PER_MS) + 1
-		    : d->d_link == NULL    ? most
-					   : 1;
+	if (d->d_link == NULL)
+		most = (int)(RETRY_NS / NS_PER_MS);
+	if (d->d_set.expire_s != 0 && d->d_touch_at < now + (uint64_t)most * NS_PER_MS) {
+		if (d->d_touch_at > now)
+			most = (int)((d->d_touch_at - now) / NS_PER_MS) + 1;
+		else if (d->d_link != NULL)
+			most = 1;
+	}
 	if (wake_ms >= 0 && wake_ms < most)
 		most = wake_ms;
 	return wait_ms >= 0 && wait_ms < most ? wait_ms : most;

@@ -64,7 +64,7 @@ static struct far_link *file_open(const struct far_url *u, const struct far_sett
 
 static uint64_t file_size(const struct far_link *l) { return l->size; }
 
-static void answer(struct far_io *io, long got)
+static void answer_io(struct far_io *io, long got)
 {
 	if (got == (long)io->len || (io->op == FAR_TRIM && got == 0)) {
 		far_done(io, 0);
@@ -113,7 +113,7 @@ static bool file_submit_sync(struct far_link *l, struct far_io *io)
 	else
 		r = fallocate(l->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->at,
 		    (off_t)io->len);
-	answer(io, r < 0 ? -errno : r);
+	answer_io(io, r < 0 ? -errno : r);
 	return true;
 }
 
@@ -172,7 +172,7 @@ static int file_work(struct far_link *l, const struct pollfd *fds, unsigned n, c
 
 		io_uring_cqe_seen(&l->ring, c);
 		l->inflight--;
-		answer(io, res);
+		answer_io(io, res);
 	}
 	return 0;
 }

@@ -80,7 +80,7 @@ static struct nbd_handle *handle_new(const struct far_url *u, const struct far_s
 }
 
 /* Until the handshake is over or the time is. */
-static bool handshake(struct nbd_handle *h, uint64_t until)
+static bool await_handshake(struct nbd_handle *h, uint64_t until)
 {
 	while (!nbd_aio_is_ready(h)) {
 		uint64_t now = far_now();
@@ -106,7 +106,7 @@ static struct nbd_handle *connect_one(
 	}
 	rc = u->socket[0] != '\0' ? nbd_aio_connect_unix(h, u->socket)
 				  : nbd_aio_connect_tcp(h, u->host[0].host, u->host[0].port);
-	if (rc == 0 && handshake(h, until))
+	if (rc == 0 && await_handshake(h, until))
 		return h;
 	if (nbd_get_error() != NULL)
 		why_nbd(why);
@@ -150,7 +150,7 @@ static struct far_link *nbd_open(const struct far_url *u, const struct far_setti
 
 static uint64_t nbd_size(const struct far_link *l) { return l->size; }
 
-static int answered(void *arg, int *error)
+static int on_answer(void *arg, int *error)
 {
 	struct ask *a = arg;
 	struct far_io *io = a->io;
@@ -187,7 +187,7 @@ static bool nbd_submit(struct far_link *l, struct far_io *io)
 		return false;
 	*a = (struct ask){ .l = l, .io = io, .conn = c };
 	l->inflight[c]++;
-	nbd_completion_callback cb = { .callback = answered, .user_data = a };
+	nbd_completion_callback cb = { .callback = on_answer, .user_data = a };
 	if (io->op == FAR_READ)
 		cookie = nbd_aio_pread(l->h[c], io->buf, io->len, io->at, cb, 0);
 	else if (io->op == FAR_WRITE)

@@ -95,7 +95,7 @@ static struct far_io *ios_take(struct ios *l)
 }
 
 /* CRC-16/XMODEM of the hash tag, as the cluster specification has it. */
-static unsigned crc16(const char *p)
+static unsigned crc_slot(const char *p)
 {
 	unsigned crc = 0;
 
@@ -113,16 +113,16 @@ static unsigned slot_of(uint64_t unit)
 	char tag[24];
 
 	(void)snprintf(tag, sizeof tag, "%" PRIu64, unit);
-	return crc16(tag) % SLOTS;
+	return crc_slot(tag) % SLOTS;
 }
 
 /* ---- one node ---- */
-static uint32_t owes(const struct node *nd) { return nd->tail - nd->head; }
+static uint32_t replies_owed(const struct node *nd) { return nd->tail - nd->head; }
 
 /* One more reply is owed. */
-static void owe(struct node *nd, enum owed_kind kind, struct far_io *io)
+static void owe_reply(struct node *nd, enum owed_kind kind, struct far_io *io)
 {
-	if (owes(nd) == 0)
+	if (replies_owed(nd) == 0)
 		nd->heard = far_now();
 	nd->owed[nd->tail++ % QUEUE] = (struct owed){ kind, io };
 }
@@ -134,13 +134,13 @@ static bool put_words(
 	int len;
 	bool ok;
 
-	if (nd->conn == NULL || owes(nd) == QUEUE ||
+	if (nd->conn == NULL || replies_owed(nd) == QUEUE ||
 	    (len = redisFormatCommandArgv(&text, argc, argv, NULL)) < 0)
 		return false;
 	ok = far_conn_put(nd->conn, text, (size_t)len);
 	free(text); /* hiredis 0.14: a plain malloc */
 	if (ok)
-		owe(nd, kind, io);
+		owe_reply(nd, kind, io);
 	return ok;
 }
 
@@ -161,7 +161,7 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	case FAR_WRITE: break;
 	}
 	/* By hand: hiredis would copy the unit twice. */
-	if (nd->conn == NULL || owes(nd) == QUEUE)
+	if (nd->conn == NULL || replies_owed(nd) == QUEUE)
 		return false;
 	(void)snprintf(head, sizeof head, "*5\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%u\r\n", strlen(key),
 	    key, io->len);
@@ -170,7 +170,7 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	    !far_conn_put(nd->conn, io->buf, io->len) ||
 	    !far_conn_put(nd->conn, tail, strlen(tail)))
 		return false;
-	owe(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io);
+	owe_reply(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io);
 	return true;
 }
 
@@ -214,7 +214,7 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 	(void)snprintf(l->why, FAR_WHY, "%.199s port %.7s: %.40s", nd->host, nd->port, why);
 	if (!l->cluster)
 		l->dead = true;
-	for (; owes(nd) > 0; nd->head++) {
+	for (; replies_owed(nd) > 0; nd->head++) {
 		struct owed o = nd->owed[nd->head % QUEUE];
 
 		if (l->cluster && (o.kind == OWED_IO || o.kind == OWED_SET))
@@ -229,7 +229,7 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 }
 
 /* ---- the conversation at the start: one command, its reply awaited ---- */
-static redisReply *converse(struct node *nd, int argc, const char **argv, uint64_t until)
+static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64_t until)
 {
 	void *reply = NULL;
 	char buf[4096];
@@ -259,9 +259,10 @@ static redisReply *converse(struct node *nd, int argc, const char **argv, uint64
 }
 
 /* Sends a command whose reply must be no error. */
-static bool command(struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
+static bool command_node(
+    struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
 {
-	redisReply *r = converse(nd, argc, argv, until);
+	redisReply *r = ask_node(nd, argc, argv, until);
 	bool ok = r != NULL && r->type != REDIS_REPLY_ERROR;
 
 	if (r == NULL)
@@ -276,18 +277,19 @@ static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, cha
 {
 	if (u->password[0] != '\0') {
 		bool ok = u->user[0] != '\0'
-		    ? command(nd, 3, (const char *[]){ "AUTH", u->user, u->password }, until, why)
-		    : command(nd, 2, (const char *[]){ "AUTH", u->password }, until, why);
+		    ? command_node(
+			  nd, 3, (const char *[]){ "AUTH", u->user, u->password }, until, why)
+		    : command_node(nd, 2, (const char *[]){ "AUTH", u->password }, until, why);
 
 		if (!ok)
 			return false;
 	}
 	return u->path[0] == '\0' ||
-	    command(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
+	    command_node(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
 }
 
 /* The value of a field of INFO: "" if there is none. */
-static void field(const char *info, const char *name, char *out, size_t room)
+static void info_field(const char *info, const char *name, char *out, size_t room)
 {
 	const char *p = strstr(info, name);
 	size_t n = 0;
@@ -301,9 +303,9 @@ static void field(const char *info, const char *name, char *out, size_t room)
 }
 
 /* Would the server throw away what it was given? And is it what the URL says? */
-static bool acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
+static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
 {
-	redisReply *r = converse(nd, 1, (const char *[]){ "INFO" }, until);
+	redisReply *r = ask_node(nd, 1, (const char *[]){ "INFO" }, until);
 	char max[24], policy[40], mode[16];
 	bool ok = false;
 
@@ -313,9 +315,9 @@ static bool acceptable(bool cluster, struct node *nd, uint64_t until, char why[F
 		freeReplyObject(r);
 		return false;
 	}
-	field(r->str, "\nmaxmemory:", max, sizeof max);
-	field(r->str, "\nmaxmemory_policy:", policy, sizeof policy);
-	field(r->str, "\nredis_mode:", mode, sizeof mode);
+	info_field(r->str, "\nmaxmemory:", max, sizeof max);
+	info_field(r->str, "\nmaxmemory_policy:", policy, sizeof policy);
+	info_field(r->str, "\nredis_mode:", mode, sizeof mode);
 	freeReplyObject(r);
 	if (strcmp(max, "0") != 0 && max[0] != '\0' && strcmp(policy, "noeviction") != 0)
 		(void)snprintf(why, FAR_WHY,
@@ -346,7 +348,7 @@ static bool node_connect(
 	if (nd->reader != NULL) {
 		nd->reader->maxbuf =
 		    0; /* keep the buffer of a unit: hiredis would free it after each */
-		if (log_in(l->url, nd, until, why) && acceptable(l->cluster, nd, until, why)) {
+		if (log_in(l->url, nd, until, why) && is_acceptable(l->cluster, nd, until, why)) {
 			nd->heard = far_now();
 			return true;
 		}
@@ -447,7 +449,7 @@ static bool submit_to_owner(struct far_link *l, struct far_io *io, uint64_t now)
 {
 	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
 
-	return node_ready(l, nd, now) && owes(nd) < DEPTH && put_io(l, nd, io);
+	return node_ready(l, nd, now) && replies_owed(nd) < DEPTH && put_io(l, nd, io);
 }
 
 /* ---- replies ---- */
@@ -486,7 +488,7 @@ static struct node *named_node(
 	return node_of(l, host[0] != '\0' ? host : from->host, port);
 }
 
-static void redirect(struct far_link *l, const struct node *from, struct far_io *io,
+static void follow_redirect(struct far_link *l, const struct node *from, struct far_io *io,
     const redisReply *r, uint64_t now)
 {
 	unsigned slot = 0;
@@ -513,7 +515,7 @@ static void take_reply(
     struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
 {
 	if (l->cluster && (is_error(r, "MOVED") || is_error(r, "ASK"))) {
-		redirect(l, nd, io, r, now);
+		follow_redirect(l, nd, io, r, now);
 	} else if (is_passing(r)) {
 		(void)snprintf(l->why, FAR_WHY, "%.200s", r->str);
 		ask_later(l, io, now);
@@ -594,7 +596,7 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 			if (reply == NULL)
 				break;
 			nd->heard = now;
-			if (owes(nd) == 0) {
+			if (replies_owed(nd) == 0) {
 				freeReplyObject(reply);
 				node_lost(l, nd, "an answer that nobody asked for");
 				return;
@@ -638,7 +640,7 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 		}
 		if (!l->cluster)
 			return l;
-		r = converse(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
+		r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
 		if (r != NULL && take_slots(l, nd, r)) {
 			freeReplyObject(r);
 			return l;
@@ -661,7 +663,7 @@ static bool redis_submit(struct far_link *l, struct far_io *io)
 	uint64_t now = far_now();
 	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
 
-	if (l->dead || (nd->conn != NULL && owes(nd) >= DEPTH))
+	if (l->dead || (nd->conn != NULL && replies_owed(nd) >= DEPTH))
 		return false;
 	if (!submit_to_owner(l, io, now)) {
 		if (!l->cluster)
@@ -715,7 +717,8 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 			node_lost(l, nd, "the connection was closed");
 		if (nd->conn != NULL)
 			node_work(l, nd, now);
-		if (nd->conn != NULL && l->cluster && owes(nd) > 0 && now > nd->heard + SILENT_NS)
+		if (nd->conn != NULL && l->cluster && replies_owed(nd) > 0 &&
+		    now > nd->heard + SILENT_NS)
 			node_lost(l, nd, "it does not answer");
 	}
 	if (l->dead) {

@@ -38,7 +38,7 @@ static void make_pattern(void)
 }
 
 /* The first word of a sector says where it lies: cheap to make and to check, beside what is measured. */
-static void stamp(char *buf, uint32_t len, uint64_t at)
+static void stamp_sectors(char *buf, uint32_t len, uint64_t at)
 {
 	for (uint32_t i = 0; i < len; i += FAR_SECTOR) {
 		uint64_t here = at + i;
@@ -47,7 +47,7 @@ static void stamp(char *buf, uint32_t len, uint64_t at)
 	}
 }
 
-static bool stamped(const char *buf, uint32_t len, uint64_t at)
+static bool is_stamped(const char *buf, uint32_t len, uint64_t at)
 {
 	bool right = true;
 
@@ -60,7 +60,7 @@ static bool stamped(const char *buf, uint32_t len, uint64_t at)
 	return right;
 }
 
-static void done(struct far_io *io, int err)
+static void on_done(struct far_io *io, int err)
 {
 	struct req *q = (struct req *)io;
 	struct run *r = io->arg;
@@ -70,20 +70,21 @@ static void done(struct far_io *io, int err)
 	if (err != 0)
 		r->err = err;
 	if (err == 0 && io->op == FAR_READ)
-		r->wrong += !stamped(io->buf, io->len, io->at);
+		r->wrong += !is_stamped(io->buf, io->len, io->at);
 }
 
-static void ask(struct run *r, struct req *q, enum far_op op, uint64_t at, uint32_t len)
+static void ask_unit(struct run *r, struct req *q, enum far_op op, uint64_t at, uint32_t len)
 {
 	void *buf = q->io.buf;
 
-	q->io =
-	    (struct far_io){ .op = op, .at = at, .len = len, .buf = buf, .done = done, .arg = r };
+	q->io = (struct far_io){
+		.op = op, .at = at, .len = len, .buf = buf, .done = on_done, .arg = r
+	};
 	if (op == FAR_WRITE) {
 		if (r->encrypt) /* it was changed when it was last written */
 			for (uint32_t i = 0; i < len; i += FAR_SECTOR)
 				memcpy((char *)buf + i, pattern, FAR_SECTOR);
-		stamp(buf, len, at);
+		stamp_sectors(buf, len, at);
 	}
 	q->busy = true;
 	r->under_way++;
@@ -91,7 +92,7 @@ static void ask(struct run *r, struct req *q, enum far_op op, uint64_t at, uint3
 }
 
 /* All units by that operation, with as many under way as the depth says. ns it took. */
-static uint64_t pass(struct run *r, enum far_op op)
+static uint64_t run_pass(struct run *r, enum far_op op)
 {
 	uint64_t began = far_now();
 	uint32_t next = 0;
@@ -99,7 +100,7 @@ static uint64_t pass(struct run *r, enum far_op op)
 	while ((next < r->units || r->under_way > 0) && r->err == 0) {
 		for (uint32_t i = 0; i < r->depth && next < r->units; i++)
 			if (!r->req[i].busy)
-				ask(r, &r->req[i], op, (uint64_t)next++ * FAR_UNIT, FAR_UNIT);
+				ask_unit(r, &r->req[i], op, (uint64_t)next++ * FAR_UNIT, FAR_UNIT);
 		far_device_wait(r->d, -1, -1);
 	}
 	return far_now() - began;
@@ -121,7 +122,7 @@ static uint64_t single_reads(struct run *r)
 		uint64_t began = far_now();
 
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
-		ask(r, &r->req[0], FAR_READ,
+		ask_unit(r, &r->req[0], FAR_READ,
 		    (rnd >> 33) % (r->units * (FAR_UNIT / FAR_SECTOR)) * FAR_SECTOR, FAR_SECTOR);
 		while (r->under_way > 0)
 			far_device_wait(r->d, -1, -1);
@@ -131,7 +132,7 @@ static uint64_t single_reads(struct run *r)
 	return r->single_ns[SINGLES / 2];
 }
 
-static bool make(struct run *r, const struct far_measure_plan *p)
+static bool make_run(struct run *r, const struct far_measure_plan *p)
 {
 	make_pattern();
 	r->depth = p->depth > 0 ? p->depth : 1;
@@ -148,7 +149,7 @@ static bool make(struct run *r, const struct far_measure_plan *p)
 /* What far_measure() times, in that order: passes over all units, and reads of one page. */
 enum { NEW, OVER, READ, SINGLE, TIMES };
 
-static int report(const struct run *r, const struct far_url *u, const char *why, bool json,
+static int print_result(const struct run *r, const struct far_url *u, const char *why, bool json,
     const uint64_t ns[TIMES])
 {
 	double mib = (double)r->units * FAR_UNIT / 1048576.0, speed[SINGLE];
@@ -158,10 +159,11 @@ static int report(const struct run *r, const struct far_url *u, const char *why,
 		speed[i] = mib * 1e9 / (double)(ns[i] + 1);
 
 	if (r->err != 0 || r->wrong != 0) {
-		fprintf(stderr, "quire: %s: %s\n", u->text,
-		    r->wrong != 0           ? "it gave back other bytes than were written"
-			: r->err == -ENOSPC ? "it is full"
-					    : why);
+		if (r->wrong != 0)
+			why = "it gave back other bytes than were written";
+		else if (r->err == -ENOSPC)
+			why = "it is full";
+		fprintf(stderr, "quire: %s: %s\n", u->text, why);
 		return 1;
 	}
 	if (json)
@@ -192,18 +194,18 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 	if ((encrypt && (crypt = far_crypt_new(why)) == NULL) ||
 	    (r.d = far_device_open(u, &s, crypt, why)) == NULL) {
 		fprintf(stderr, "quire: %s: %s\n", u->text, why);
-	} else if (!make(&r, p)) {
+	} else if (!make_run(&r, p)) {
 		fprintf(stderr, "quire: no memory\n");
 	} else {
 		uint64_t size = far_device_size(r.d);
 
 		r.units = (uint32_t)((size < s.size ? size : s.size) / FAR_UNIT);
-		ns[NEW] = pass(&r, FAR_WRITE);
-		ns[OVER] = pass(&r, FAR_WRITE);
-		ns[READ] = pass(&r, FAR_READ);
+		ns[NEW] = run_pass(&r, FAR_WRITE);
+		ns[OVER] = run_pass(&r, FAR_WRITE);
+		ns[READ] = run_pass(&r, FAR_READ);
 		ns[SINGLE] = single_reads(&r);
 		(void)far_device_away(r.d, &last);
-		rc = report(&r, u, last, json, ns);
+		rc = print_result(&r, u, last, json, ns);
 	}
 	if (r.d != NULL)
 		far_device_close(r.d, true);

@@ -62,18 +62,20 @@ static void futex_wake(uint32_t *word)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
 }
 
-static void count(uint64_t *what) { (void)__atomic_fetch_add(what, 1, __ATOMIC_RELAXED); }
+static void count_one(uint64_t *what) { (void)__atomic_fetch_add(what, 1, __ATOMIC_RELAXED); }
 
-static void answer(struct far_io *io, int err)
+static void answer_slot(struct far_io *io, int err)
 {
 	struct serving *sv = io->arg;
 	struct far_ring *r = sv->ring;
 	struct far_slot *s = &r->fr_slot[io - sv->io];
 
-	count(err != 0                ? &r->fr_errors
-		: io->op == FAR_READ  ? &r->fr_reads
-		: io->op == FAR_WRITE ? &r->fr_writes
-				      : &r->fr_trims);
+	if (err != 0)
+		count_one(&r->fr_errors);
+	else if (io->op == FAR_READ)
+		count_one(&r->fr_reads);
+	else
+		count_one(io->op == FAR_WRITE ? &r->fr_writes : &r->fr_trims);
 	s->fs_result = err;
 	far_slot_done(s);
 	futex_wake((uint32_t *)(void *)&s->fs_word);
@@ -125,7 +127,7 @@ static bool take_asked(struct serving *sv)
 			.len = __atomic_load_n(&s->fs_len, __ATOMIC_RELAXED),
 			.at = __atomic_load_n(&s->fs_at, __ATOMIC_RELAXED),
 			.buf = far_ring_buffer(sv->ring, i),
-			.done = answer,
+			.done = answer_slot,
 			.arg = sv,
 		};
 		far_device_submit(sv->device, &sv->io[i]);
@@ -145,14 +147,14 @@ static void tell_parent(int life_fd, uint32_t state, uint64_t away, const char *
 /*
  * Says once when the engine goes away, is given up, or is back: to the parent, and on standard error.
  */
-static void publish(struct serving *sv, uint32_t timeout_ms)
+static void publish_state(struct serving *sv, uint32_t timeout_ms)
 {
 	const char *why;
 	uint64_t away = far_device_away(sv->device, &why), now = far_now();
-	uint32_t state = away == 0                         ? FAR_UP
-	    : now - away < (uint64_t)timeout_ms * 1000000u ? FAR_AWAY
-							   : FAR_LOST;
+	uint32_t state = FAR_UP;
 
+	if (away != 0)
+		state = now - away < (uint64_t)timeout_ms * 1000000u ? FAR_AWAY : FAR_LOST;
 	if (state == sv->said)
 		return;
 	if (state == FAR_AWAY)
@@ -201,12 +203,12 @@ static void *listen_for_end(void *arg)
 	return NULL;
 }
 
-static void serve(struct serving *sv, uint32_t timeout_ms)
+static void serve_ring(struct serving *sv, uint32_t timeout_ms)
 {
 	uint64_t drained;
 
 	while (!stopping) {
-		publish(sv, timeout_ms);
+		publish_state(sv, timeout_ms);
 		(void)take_asked(sv);
 		__atomic_store_n(&sv->ring->fr_asleep, 1, __ATOMIC_SEQ_CST);
 		far_device_wait(sv->device, stop_event, take_asked(sv) ? 0 : -1);
@@ -225,7 +227,7 @@ struct options {
 	struct far_measure_plan plan;
 };
 
-static int fail(const char *text, const char *why)
+static int fail_url(const char *text, const char *why)
 {
 	fprintf(stderr, "quire: %s: %s\n", text, why);
 	return 1;
@@ -282,7 +284,7 @@ static int run_server(struct options *o)
 	char why[FAR_WHY] = "";
 
 	if (ring == MAP_FAILED || ring->fr_magic != FAR_RING_MAGIC)
-		return fail("far swap", "no ring");
+		return fail_url("far swap", "no ring");
 	mark_when_dead(ring);
 	if (o->encrypt && (crypt = far_crypt_new(why)) == NULL)
 		return cannot_start(o->life_fd, why);
@@ -301,7 +303,7 @@ static int run_server(struct options *o)
 		far_crypt_free(crypt);
 		return cannot_start(o->life_fd, "no thread can be made");
 	}
-	serve(&sv, o->set.timeout_ms);
+	serve_ring(&sv, o->set.timeout_ms);
 	far_device_close(sv.device, true);
 	far_crypt_free(crypt);
 	__atomic_store_n(&ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
@@ -309,7 +311,7 @@ static int run_server(struct options *o)
 }
 
 /* Says how many bytes the engine has, or why it cannot be used. */
-static int probe(const struct options *o)
+static int probe_size(const struct options *o)
 {
 	char why[FAR_WHY] = "";
 	struct far_device *d = far_device_open(&o->url, &o->set, NULL, why);
@@ -339,7 +341,7 @@ static bool read_url(int fd, struct far_url *url, char why[FAR_WHY])
 	return ok;
 }
 
-static uint64_t number(const char *text)
+static uint64_t parse_number(const char *text)
 {
 	char *end;
 	unsigned long long n = strtoull(text, &end, 10);
@@ -351,7 +353,7 @@ static uint64_t number(const char *text)
 	return n;
 }
 
-static void usage(void)
+static void print_usage(void)
 {
 	printf(
 	    "usage: quire-far --url-fd N --ring-fd N --life-fd N [option…]   (started by 'quire run')\n"
@@ -384,35 +386,35 @@ static const struct option long_options[] = {
 };
 
 /* -1: go on; else the exit status. */
-static int parse(struct options *o, int argc, char **argv)
+static int parse_options(struct options *o, int argc, char **argv)
 {
 	int c, url_fd = -1;
 	char why[FAR_WHY];
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		switch (c) {
-		case 'u': url_fd = (int)number(optarg); break;
-		case 'r': o->ring_fd = (int)number(optarg); break;
-		case 'p': o->probe_fd = (int)number(optarg); break;
-		case 'l': o->life_fd = (int)number(optarg); break;
-		case 'o': o->ring_at = number(optarg); break;
-		case 's': o->set.size = number(optarg); break;
-		case 't': o->set.timeout_ms = (uint32_t)number(optarg); break;
-		case 'n': o->set.replicas = (uint32_t)number(optarg); break;
-		case 'f': o->set.keep_free = number(optarg); break;
-		case 'x': o->set.expire_s = (uint32_t)number(optarg); break;
+		case 'u': url_fd = (int)parse_number(optarg); break;
+		case 'r': o->ring_fd = (int)parse_number(optarg); break;
+		case 'p': o->probe_fd = (int)parse_number(optarg); break;
+		case 'l': o->life_fd = (int)parse_number(optarg); break;
+		case 'o': o->ring_at = parse_number(optarg); break;
+		case 's': o->set.size = parse_number(optarg); break;
+		case 't': o->set.timeout_ms = (uint32_t)parse_number(optarg); break;
+		case 'n': o->set.replicas = (uint32_t)parse_number(optarg); break;
+		case 'f': o->set.keep_free = parse_number(optarg); break;
+		case 'x': o->set.expire_s = (uint32_t)parse_number(optarg); break;
 		case 'a': o->set.ca_file = optarg; break;
 		case 'k': o->set.tls_psk = optarg; break;
 		case 'c': o->encrypt = true; break;
 		case 'C': o->check = true; break;
 		case 'j': o->json = true; break;
-		case 'm': o->plan.mib = (uint32_t)number(optarg); break;
-		case 'd': o->plan.depth = (uint32_t)number(optarg); break;
-		case 'h': usage(); return 0;
+		case 'm': o->plan.mib = (uint32_t)parse_number(optarg); break;
+		case 'd': o->plan.depth = (uint32_t)parse_number(optarg); break;
+		case 'h': print_usage(); return 0;
 		default: return 2;
 		}
 	if (url_fd < 0 || (!o->check && o->probe_fd < 0 && (o->ring_fd < 0 || o->life_fd < 0))) {
-		usage();
+		print_usage();
 		return 2;
 	}
 	if (!read_url(url_fd, &o->url, why)) {
@@ -421,7 +423,7 @@ static int parse(struct options *o, int argc, char **argv)
 		else if (o->life_fd >= 0)
 			tell_parent(o->life_fd, FAR_ENDED, 0, why);
 		else
-			(void)fail("far swap", why);
+			(void)fail_url("far swap", why);
 		return 2;
 	}
 	(void)close(url_fd);
@@ -436,7 +438,7 @@ int main(int argc, char **argv)
 		.set = { .timeout_ms = 30000, .expire_s = 300 },
 		.plan = { .mib = 32, .depth = 16 } };
 	struct sigaction sa = { .sa_handler = on_stop };
-	int rc = parse(&o, argc, argv);
+	int rc = parse_options(&o, argc, argv);
 
 	if (rc >= 0)
 		return rc;
@@ -448,9 +450,12 @@ int main(int argc, char **argv)
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
-	rc = o.probe_fd >= 0 ? probe(&o)
-	    : o.check        ? far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json)
-			     : run_server(&o);
+	if (o.probe_fd >= 0)
+		rc = probe_size(&o);
+	else if (o.check)
+		rc = far_measure(&o.url, &o.set, o.encrypt, &o.plan, o.json);
+	else
+		rc = run_server(&o);
 	far_url_wipe(&o.url);
 	return rc;
 }

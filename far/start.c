@@ -194,8 +194,8 @@ static int execute_there(void *arg)
  * Executes quire-far; with detach in a process that is not our child. No SIGCHLD tells of the child in between. The
  * child's number, for await_child(), or -1.
  */
-static pid_t execute(const struct far_options *o, struct arguments *a, const int *keep, bool detach,
-    char why[FAR_WHY_START])
+static pid_t execute_far(const struct far_options *o, struct arguments *a, const int *keep,
+    bool detach, char why[FAR_WHY_START])
 {
 	static const size_t stack_bytes = 64u << 10;
 	char path[PATH_MAX], *stack;
@@ -253,7 +253,7 @@ int far_probe(const struct far_options *o, struct far_plan *plan, char why[FAR_W
 	add_number(&a, "--url-fd", (unsigned)url_fd);
 	add_number(&a, "--size", plan->bytes);
 	add_options(&a, o, false);
-	pid = execute(o, &a, (const int[]){ url_fd, out[1], plan->file, -1 }, false, why);
+	pid = execute_far(o, &a, (const int[]){ url_fd, out[1], plan->file, -1 }, false, why);
 	(void)close(url_fd);
 	(void)close(out[1]);
 	while (n + 1 < sizeof text &&
@@ -321,7 +321,8 @@ int far_start(struct far_started *f, const struct far_options *o, const struct f
 	add_number(&a, "--size", plan->bytes);
 	add_number(&a, "--keep-free", plan->keep_free);
 	add_options(&a, o, plan->encrypt);
-	pid = execute(o, &a, (const int[]){ url_fd, memfd, life[1], plan->file, -1 }, true, why);
+	pid =
+	    execute_far(o, &a, (const int[]){ url_fd, memfd, life[1], plan->file, -1 }, true, why);
 	(void)close(url_fd);
 	(void)close(life[1]);
 	f->life = life[0];
@@ -359,7 +360,7 @@ int far_check(const struct far_options *o, const char *url, bool encrypt, int fi
 		add_word(&a, "--check");
 		add_number(&a, "--url-fd", (unsigned)url_fd);
 		add_options(&a, o, encrypt);
-		pid = execute(o, &a, (const int[]){ url_fd, file, -1 }, false, why);
+		pid = execute_far(o, &a, (const int[]){ url_fd, file, -1 }, false, why);
 		(void)close(url_fd);
 	}
 	if (pid < 0) {

@@ -24,7 +24,7 @@ static const struct scheme {
 	{ "rediss+cluster://", FAR_CLUSTER, true, false, "6379" },
 };
 
-static bool bad(char why[FAR_WHY], const char *what)
+static bool refuse_url(char why[FAR_WHY], const char *what)
 {
 	(void)snprintf(why, FAR_WHY, "%s", what);
 	return false;
@@ -48,7 +48,7 @@ bool far_is_url(const char *text)
 }
 
 /* Copies [from, to) with %XX decoded. False: it does not fit, or is not well formed. */
-static bool copy(char *out, size_t room, const char *from, const char *to)
+static bool copy_decoded(char *out, size_t room, const char *from, const char *to)
 {
 	size_t n = 0;
 
@@ -78,9 +78,9 @@ static bool parse_user(struct far_url *u, const char *from, const char *to, char
 {
 	const char *colon = memchr(from, ':', (size_t)(to - from));
 
-	if (!copy(u->user, sizeof u->user, from, colon != NULL ? colon : to) ||
-	    (colon != NULL && !copy(u->password, sizeof u->password, colon + 1, to)))
-		return bad(why, "the user name or password is too long, or has a bad %XX");
+	if (!copy_decoded(u->user, sizeof u->user, from, colon != NULL ? colon : to) ||
+	    (colon != NULL && !copy_decoded(u->password, sizeof u->password, colon + 1, to)))
+		return refuse_url(why, "the user name or password is too long, or has a bad %XX");
 	return true;
 }
 
@@ -91,12 +91,12 @@ static bool parse_host(
 	const char *end = to, *colon;
 
 	if (u->nhosts == FAR_HOSTS)
-		return bad(why, "too many hosts");
+		return refuse_url(why, "too many hosts");
 	if (*from == '[') {
 		const char *close = memchr(from, ']', (size_t)(to - from));
 
 		if (close == NULL)
-			return bad(why, "a '[' without ']'");
+			return refuse_url(why, "a '[' without ']'");
 		colon = close + 1 < to && close[1] == ':' ? close + 1 : NULL;
 		from++;
 		end = close;
@@ -104,18 +104,19 @@ static bool parse_host(
 		colon = memchr(from, ':', (size_t)(to - from));
 		end = colon != NULL ? colon : to;
 	}
-	if (from == end || !copy(u->host[u->nhosts].host, sizeof u->host[0].host, from, end))
-		return bad(why, "no host, or its name is too long");
+	if (from == end ||
+	    !copy_decoded(u->host[u->nhosts].host, sizeof u->host[0].host, from, end))
+		return refuse_url(why, "no host, or its name is too long");
 	(void)snprintf(u->host[u->nhosts].port, sizeof u->host[0].port, "%s", port);
 	if (colon != NULL) {
 		char *tail, text[8];
 		long n;
 
-		if (!copy(text, sizeof text, colon + 1, to))
-			return bad(why, "that is no port number");
+		if (!copy_decoded(text, sizeof text, colon + 1, to))
+			return refuse_url(why, "that is no port number");
 		n = strtol(text, &tail, 10);
 		if (*tail != '\0' || n < 1 || n > 65535)
-			return bad(why, "the port must be a number from 1 to 65535");
+			return refuse_url(why, "the port must be a number from 1 to 65535");
 		(void)snprintf(u->host[u->nhosts].port, sizeof u->host[0].port, "%ld", n);
 	}
 	u->nhosts++;
@@ -125,9 +126,9 @@ static bool parse_host(
 static bool parse_query(struct far_url *u, const char *query, char why[FAR_WHY])
 {
 	if (strncmp(query, "socket=", 7) != 0 || strchr(query, '&') != NULL)
-		return bad(why, "the only parameter is socket=PATH, of nbd+unix://");
-	return copy(u->socket, sizeof u->socket, query + 7, query + strlen(query)) ||
-	    bad(why, "the path of the socket is too long");
+		return refuse_url(why, "the only parameter is socket=PATH, of nbd+unix://");
+	return copy_decoded(u->socket, sizeof u->socket, query + 7, query + strlen(query)) ||
+	    refuse_url(why, "the path of the socket is too long");
 }
 
 static bool parse_hosts(
@@ -143,18 +144,19 @@ static bool parse_hosts(
 		from = comma + 1;
 	}
 	if (u->nhosts > 1 && u->scheme != FAR_CLUSTER)
-		return bad(why, "several hosts: that is for redis+cluster://");
+		return refuse_url(why, "several hosts: that is for redis+cluster://");
 	return true;
 }
 
 static bool parse_path(struct far_url *u, const char *from, const char *to, char why[FAR_WHY])
 {
-	if (!copy(u->path, sizeof u->path, from, to))
-		return bad(why, "what follows the host is too long");
+	if (!copy_decoded(u->path, sizeof u->path, from, to))
+		return refuse_url(why, "what follows the host is too long");
 	if (u->scheme == FAR_CLUSTER && u->path[0] != '\0')
-		return bad(why, "a cluster has only database 0: nothing may follow the hosts");
+		return refuse_url(
+		    why, "a cluster has only database 0: nothing may follow the hosts");
 	if (u->scheme == FAR_REDIS && strspn(u->path, "0123456789") != strlen(u->path))
-		return bad(why, "the database must be a number");
+		return refuse_url(why, "the database must be a number");
 	return true;
 }
 
@@ -169,14 +171,15 @@ static bool parse_rest(
 		if (*p == '@')
 			at = p;
 	if (at != NULL && u->scheme == FAR_NBD && !u->tls)
-		return bad(
+		return refuse_url(
 		    why, "nbd:// has no user name (nbds:// has): leave out what stands before '@'");
 	if (at != NULL && !parse_user(u, rest, at, why))
 		return false;
 	if (query != NULL && !parse_query(u, query + 1, why))
 		return false;
 	if (s->unix_socket != (u->socket[0] != '\0'))
-		return bad(why, "nbd+unix:///EXPORT?socket=PATH is the form for a Unix socket");
+		return refuse_url(
+		    why, "nbd+unix:///EXPORT?socket=PATH is the form for a Unix socket");
 	if (!s->unix_socket && !parse_hosts(u, at != NULL ? at + 1 : rest, stop, s->port, why))
 		return false;
 	return parse_path(u, slash != NULL ? slash + 1 : end, end, why);
@@ -189,7 +192,7 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 
 	memset(u, 0, sizeof *u);
 	if (s == NULL)
-		return bad(why,
+		return refuse_url(why,
 		    "known are file:, nbd://, nbds://, nbd+unix://, redis://, rediss:// and redis+cluster://");
 	u->scheme = s->scheme;
 	u->tls = s->tls;
@@ -197,8 +200,8 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 	if (s->scheme == FAR_FILE) {
 		(void)snprintf(u->text, sizeof u->text, "%s",
 		    strncmp(rest, "/proc/self/fd/", 14) == 0 ? "the disk of this machine" : text);
-		return copy(u->path, sizeof u->path, rest, rest + strlen(rest)) ||
-		    bad(why, "the path is too long");
+		return copy_decoded(u->path, sizeof u->path, rest, rest + strlen(rest)) ||
+		    refuse_url(why, "the path is too long");
 	}
 	/* For messages: the user's name stays, the password does not. */
 	slash = strpbrk(rest, "/?");

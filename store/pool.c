@@ -48,7 +48,7 @@
 #define BUF_BYTES (POOL_BATCH * PAGE)
 
 /* A working area: what the codecs need, then a page-aligned buffer for packed pages and I/O. */
-static size_t ctx_bytes(void) { return up(codec_bytes(), PAGE) + BUF_BYTES; }
+static size_t ctx_bytes(void) { return round_up(codec_bytes(), PAGE) + BUF_BYTES; }
 
 /* ---- layout ---- */
 /* So many bytes more of shared memory, from a page's start on: their offset. */
@@ -56,7 +56,7 @@ static uint64_t take_memory(uint64_t *at, uint64_t bytes)
 {
 	uint64_t here = *at;
 
-	*at += up(bytes, PAGE);
+	*at += round_up(bytes, PAGE);
 	return here;
 }
 
@@ -93,7 +93,7 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 		s->ps_floor =
 		    c->mem_floor / SEG_BYTES > 8 ? (uint32_t)(c->mem_floor / SEG_BYTES) : 8;
 	s->ps_nsegs = s->ps_nslots + s->ps_nblocks + 2;
-	s->ps_nobjects = (uint32_t)up((objs < 0x3fffffffu ? objs : 0x3fffffffu) + 1, GRANULE);
+	s->ps_nobjects = (uint32_t)round_up((objs < 0x3fffffffu ? objs : 0x3fffffffu) + 1, GRANULE);
 	s->ps_nmembers = c->max_members;
 	s->ps_mapleaves = s->ps_nobjects / LEAF_BITS + 1;
 	s->ps_nleaves = s->ps_nmembers == 0 ? 0 : 8 * s->ps_nmembers + 16 * s->ps_mapleaves;
@@ -101,7 +101,7 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 
 static size_t lay_out(struct pool_shared *s, const struct pool_config *c)
 {
-	uint64_t at = up(sizeof *s, PAGE);
+	uint64_t at = round_up(sizeof *s, PAGE);
 
 	set_limits(s, c);
 	s->ps_objects = take_memory(&at, (uint64_t)s->ps_nobjects * sizeof(struct object));
@@ -135,7 +135,7 @@ uint64_t pool_file_pages(uint64_t bytes)
 {
 	uint64_t segments = bytes / SEG_BYTES, spare = segments / 64 + 2;
 
-	return segments > spare ? (segments - spare) * (RECLAIM_LIVE / footprint(PAGE) + 1) : 0;
+	return segments > spare ? (segments - spare) * (RECLAIM_LIVE / object_bytes(PAGE) + 1) : 0;
 }
 
 int pool_format(void *mem, const struct pool_config *c)
@@ -235,7 +235,7 @@ char *pool_ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }
 void pool_ref(struct pool *p, uint32_t handle)
 {
 	pool_lock(p);
-	objects(p->p_shared)[handle].o_ref++;
+	objects_of(p->p_shared)[handle].o_ref++;
 	pool_unlock(p->p_shared);
 }
 
@@ -265,10 +265,10 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 
 	pool_lock(p);
 	*out = s->ps_stats;
-	for (uint32_t i = s->ps_young.first; i != NONE; i = segs(s)[i].s_next)
-		young += segs(s)[i].s_packed;
+	for (uint32_t i = s->ps_young.first; i != NONE; i = segs_of(s)[i].s_next)
+		young += segs_of(s)[i].s_packed;
 	if (s->ps_open[OPEN_YOUNG] != NONE)
-		young += segs(s)[s->ps_open[OPEN_YOUNG]].s_packed;
+		young += segs_of(s)[s->ps_open[OPEN_YOUNG]].s_packed;
 	out->young_pages = young / PAGE;
 	out->mem_held = pool_taken(s);
 	out->mem_packed = pool_packed(s);

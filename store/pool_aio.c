@@ -155,12 +155,12 @@ void pool_aio_close(struct pool *p)
 		return;
 	for (uint32_t i = 0; i < POOL_LOADS; i++)
 		pool_aio_destroy(a->a_load[i].l_aio);
-	(void)sys_call2(SYS_munmap, (long)a, (long)up(sizeof *a, PAGE));
+	(void)sys_call2(SYS_munmap, (long)a, (long)round_up(sizeof *a, PAGE));
 }
 
 int pool_aio_open(struct pool *p)
 {
-	long m = sys_map_own(up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
+	long m = sys_map_own(round_up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int rc = 0;
 
@@ -224,7 +224,7 @@ static void submit_load(struct pool *p, struct load *l)
 
 	for (uint32_t i = 0; i < l->l_n; i++) {
 		struct fetch *f = &l->l_fetch[i];
-		const struct segment *g = &segs(s)[f->f_seg];
+		const struct segment *g = &segs_of(s)[f->f_seg];
 		uint64_t at = (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE;
 		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
 
@@ -249,10 +249,10 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 		return 0;
 	pool_lock(p);
 	for (uint32_t i = 0; i < n; i++) {
-		const struct object *o = &objects(s)[handles[i]];
+		const struct object *o = &objects_of(s)[handles[i]];
 
-		if (o->o_seg == NONE || segs(s)[o->o_seg].s_state != SEG_FILED ||
-		    pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
+		if (o->o_seg == NONE || segs_of(s)[o->o_seg].s_state != SEG_FILED ||
+		    pool_resident(&segs_of(s)[o->o_seg], o->o_off, o->o_len))
 			continue;
 		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
 			break;
@@ -325,7 +325,7 @@ static void collect_load(struct pool *p, struct load *l)
 	}
 	for (uint32_t i = 0; i < l->l_n; i++) {
 		struct fetch *f = &l->l_fetch[i];
-		const struct segment *g = &segs(p->p_shared)[f->f_seg];
+		const struct segment *g = &segs_of(p->p_shared)[f->f_seg];
 		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
 
 		if (f->f_ticket == 0)
@@ -344,7 +344,7 @@ int pool_load_ready(struct pool *p, uint32_t ticket)
 
 	for (uint32_t i = 0; i < l->l_n; i++)
 		if (l->l_fetch[i].f_ticket != 0 &&
-		    !pool_far_ready(p, segs(p->p_shared)[l->l_fetch[i].f_seg].s_block,
+		    !pool_far_ready(p, segs_of(p->p_shared)[l->l_fetch[i].f_seg].s_block,
 			l->l_fetch[i].f_ticket - 1))
 			return 0;
 	return pool_aio_ready(l->l_aio) >= l->l_sent;

@@ -24,7 +24,7 @@
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
 {
-	segs(s)[i].s_hits++;
+	segs_of(s)[i].s_hits++;
 	if (s->ps_cached.last != i) {
 		pool_dequeue_locked(s, &s->ps_cached, i);
 		pool_enqueue_locked(s, &s->ps_cached, i);
@@ -33,7 +33,7 @@ void pool_hit_locked(struct pool_shared *s, uint32_t i)
 
 struct warm pool_uncache_locked(struct pool_shared *s, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	struct warm w = { g->s_slot, g->s_pages };
 
 	pool_dequeue_locked(s, &s->ps_cached, i);
@@ -55,11 +55,12 @@ static uint32_t least_recent(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i;
 
-	for (i = s->ps_cached.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
+	for (i = s->ps_cached.first; i != NONE && segs_of(s)[i].s_fetch != 0;
+	     i = segs_of(s)[i].s_next)
 		;
 	if (i == NONE) /* a reader that was killed? */
-		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs(s)[i]);
-		     i = segs(s)[i].s_next)
+		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs_of(s)[i]);
+		     i = segs_of(s)[i].s_next)
 			;
 	return i;
 }
@@ -71,9 +72,9 @@ bool pool_cache_evict_locked(struct pool *p)
 
 	if (i == NONE)
 		return false;
-	segs(s)[i].s_fetch = 0;
+	segs_of(s)[i].s_fetch = 0;
 	pool_slot_give_locked(p, pool_uncache_locked(s, i));
-	if (segs(s)[i].s_live == 0)
+	if (segs_of(s)[i].s_live == 0)
 		pool_seg_empty_locked(p, i);
 	return true;
 }
@@ -90,7 +91,7 @@ static uint32_t cache_most(const struct pool_shared *s)
 static bool cache_insert(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	uint32_t most = cache_most(s);
 	struct warm w;
 
@@ -123,7 +124,7 @@ static bool make_room(struct pool *p, uint32_t pages)
 bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to)
 {
 	struct pool_shared *s = p->p_shared;
-	const struct segment *g = &segs(s)[i];
+	const struct segment *g = &segs_of(s)[i];
 	uint32_t end = (g->s_used + PAGE - 1) / PAGE;
 
 	if (s->ps_ahead >= AHEAD_WHOLE || s->ps_reads++ % PROBE == 0) {
@@ -144,7 +145,7 @@ bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to
 
 bool pool_fetch_begin_locked(struct pool *p, uint32_t i)
 {
-	struct segment *g = &segs(p->p_shared)[i];
+	struct segment *g = &segs_of(p->p_shared)[i];
 
 	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
 		return false;
@@ -156,7 +157,7 @@ bool pool_fetch_begin_locked(struct pool *p, uint32_t i)
 void pool_fetch_end_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to, int rc)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	if (rc == 0 && to > from)
 		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);
@@ -171,7 +172,7 @@ void pool_fetch_end_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t t
 int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	uint32_t from = off / PAGE, to = (off + len - 1) / PAGE + 1;
 	int rc;
 

@@ -132,7 +132,7 @@ static uint32_t oldest_in_file(const struct pool_shared *s)
 	uint32_t best = NONE, age = 0;
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		const struct segment *g = &segs((struct pool_shared *)(uintptr_t)s)[i];
+		const struct segment *g = &segs_of((struct pool_shared *)(uintptr_t)s)[i];
 		uint32_t since = (uint32_t)s->ps_stats.spills - g->s_spilled;
 
 		if (g->s_state == SEG_FILED && g->s_block < s->ps_fileblocks && g->s_fetch == 0 &&
@@ -155,7 +155,7 @@ int pool_sink(struct pool *p)
 	pool_lock(p);
 	if (pool_file_room_locked(s) < SINK_FREE && pool_far_room_locked(s) &&
 	    (i = oldest_in_file(s)) != NONE && (rc = pool_fetch_back_locked(p, i)) == 0 &&
-	    segs(s)[i].s_state == SEG_SEALED) {
+	    segs_of(s)[i].s_state == SEG_SEALED) {
 		p->p_sink = true;
 		rc = pool_write_begin_locked(p, i);
 		p->p_sink = false;

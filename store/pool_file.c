@@ -143,8 +143,8 @@ int pool_write_begin_locked(struct pool *p, uint32_t i)
 	if (block == NONE)
 		return -ENOSPC;
 	pool_unseal_locked(s, i);
-	segs(s)[i].s_block = block;
-	segs(s)[i].s_async = 0;
+	segs_of(s)[i].s_block = block;
+	segs_of(s)[i].s_async = 0;
 	pool_begin_locked(p, i);
 	return 0;
 }
@@ -152,7 +152,7 @@ int pool_write_begin_locked(struct pool *p, uint32_t i)
 void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	io_ended(s);
 	if (rc != 0) {
@@ -184,7 +184,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 
 int pool_write_sync_locked(struct pool *p, uint32_t i)
 {
-	struct segment *g = &segs(p->p_shared)[i];
+	struct segment *g = &segs_of(p->p_shared)[i];
 	int rc;
 
 	pool_begin_locked(p, i);
@@ -213,10 +213,10 @@ static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
 	uint32_t best = NONE;
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
-		if (segs(s)[i].s_state == SEG_FILED && segs(s)[i].s_live <= max &&
-		    segs(s)[i].s_fetch == 0 && segs(s)[i].s_bad == 0) {
+		if (segs_of(s)[i].s_state == SEG_FILED && segs_of(s)[i].s_live <= max &&
+		    segs_of(s)[i].s_fetch == 0 && segs_of(s)[i].s_bad == 0) {
 			best = i;
-			max = segs(s)[i].s_live;
+			max = segs_of(s)[i].s_live;
 		}
 	return best;
 }
@@ -224,7 +224,7 @@ static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
 /* What was read from the file is what was written: each live object of segment i is found in mem, with its own bytes. */
 static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 {
-	const struct segment *g = &segs(s)[i];
+	const struct segment *g = &segs_of(s)[i];
 	uint32_t live = 0;
 
 	for (uint32_t at = 0; at + sizeof(struct header) <= g->s_used;) {
@@ -232,16 +232,16 @@ static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 
 		__builtin_memcpy(&h, mem + at, sizeof h);
 		if (h.h_object >= s->ps_objx.x_next || h.h_len == 0 || h.h_len > PAGE ||
-		    at + footprint(h.h_len) > g->s_used)
+		    at + object_bytes(h.h_len) > g->s_used)
 			return 0;
-		const struct object *o = &objects(s)[h.h_object];
+		const struct object *o = &objects_of(s)[h.h_object];
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
 			if (o->o_len != h.h_len ||
 			    pool_checksum(mem + at + sizeof h, h.h_len) != o->o_word)
 				return 0;
-			live += footprint(h.h_len);
+			live += object_bytes(h.h_len);
 		}
-		at += footprint(h.h_len);
+		at += object_bytes(h.h_len);
 	}
 	return live == g->s_live;
 }
@@ -250,7 +250,7 @@ static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 static bool reclaim_begin(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	struct warm w;
 
 	if (g->s_slot != NONE)
@@ -268,7 +268,7 @@ static bool reclaim_begin(struct pool *p, uint32_t i)
 /* It was not read, or is not what was written. */
 static void reclaim_undo(struct pool *p, uint32_t i)
 {
-	struct segment *g = &segs(p->p_shared)[i];
+	struct segment *g = &segs_of(p->p_shared)[i];
 	struct warm w = { g->s_next, g->s_pages };
 
 	set_state(g, SEG_FILED);
@@ -282,7 +282,7 @@ static void reclaim_undo(struct pool *p, uint32_t i)
 int pool_fetch_back_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	int rc = reclaim_begin(p, i) ? 0 : -ENOSPC;
 
 	if (rc == 0) {
@@ -319,7 +319,7 @@ int pool_reclaim_block_locked(struct pool *p)
 
 	if (i == NONE || pool_fetch_back_locked(p, i) != 0)
 		return -ENOSPC;
-	if (segs(s)[i].s_state == SEG_SEALED)
+	if (segs_of(s)[i].s_state == SEG_SEALED)
 		(void)pool_compact_locked(p, i);
 	return 0;
 }
@@ -332,7 +332,7 @@ int pool_wait_io_locked(struct pool *p)
 	} soon = { 0, 50000000 };
 
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		struct segment *g = &segs(s)[i];
+		struct segment *g = &segs_of(s)[i];
 
 		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
 			continue;

@@ -205,11 +205,11 @@ struct pool_shared {
 	uint64_t ps_in, ps_out; /* bytes before and after compression */
 };
 
-static inline struct object *objects(struct pool_shared *s)
+static inline struct object *objects_of(struct pool_shared *s)
 {
 	return (struct object *)(void *)((char *)s + s->ps_objects);
 }
-static inline struct segment *segs(struct pool_shared *s)
+static inline struct segment *segs_of(struct pool_shared *s)
 {
 	return (struct segment *)(void *)((char *)s + s->ps_segs);
 }
@@ -226,7 +226,7 @@ static inline void pool_tell(uint32_t *which, uint32_t n)
 {
 	__atomic_store_n(which, n, __ATOMIC_RELAXED);
 }
-static inline uint64_t up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
+static inline uint64_t round_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 /* How many pages of a slot such a mask has. By hand: __builtin_popcount calls a function where the CPU need not have the instruction. */
 static inline uint32_t mask_count(uint32_t m)
 {
@@ -235,9 +235,9 @@ static inline uint32_t mask_count(uint32_t m)
 	return ((m + (m >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 /* Bytes an object of that length takes in a segment. */
-static inline uint32_t footprint(uint32_t len)
+static inline uint32_t object_bytes(uint32_t len)
 {
-	return (uint32_t)up(sizeof(struct header) + len, 8);
+	return (uint32_t)round_up(sizeof(struct header) + len, 8);
 }
 /* Stands for the thread id of a lock's owner or a segment's user when the process is alone: no thread survives another's death then. */
 #define ALONE 1u
@@ -269,8 +269,11 @@ bool pool_index_any(struct pool_shared *, struct index *); /* is one below x_nex
 void pool_index_reset(struct pool_shared *, struct index *);
 void pool_index_mark(struct pool_shared *, struct index *, uint32_t);
 void pool_index_trim(struct pool_shared *, struct index *);
-static inline uint64_t pool_index_map_bytes(uint32_t max) { return up(max, 64) / 8; }
-static inline uint64_t pool_index_sum_bytes(uint32_t max) { return up(up(max, 64) / 64, 64) / 8; }
+static inline uint64_t pool_index_map_bytes(uint32_t max) { return round_up(max, 64) / 8; }
+static inline uint64_t pool_index_sum_bytes(uint32_t max)
+{
+	return round_up(round_up(max, 64) / 64, 64) / 8;
+}
 
 /* pool_object.c; locked */
 uint32_t pool_object_new(struct pool *); /* with one reference and no place. 0: the table is full */
@@ -399,7 +402,7 @@ void pool_write_end_locked(struct pool *, uint32_t seg, int rc);
 /* Bytes of a segment that are written and read back: whole pages. */
 static inline uint32_t pool_seg_bytes(const struct segment *g)
 {
-	return (uint32_t)up(g->s_used, PAGE);
+	return (uint32_t)round_up(g->s_used, PAGE);
 }
 int pool_injected(struct pool *, enum pool_inject);
 /* So many bytes are about to be read or written: sleeps as long as ps_rate demands. Without the lock. */

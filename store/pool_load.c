@@ -28,7 +28,7 @@ static int load_alone(
     struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
 {
 	uint64_t at = (uint64_t)block * SEG_BYTES + o->o_off, from = at / PAGE * PAGE;
-	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(up(at + o->o_len, PAGE) - from));
+	int rc = pool_file_io(p, 0, buf, from, (uint32_t)(round_up(at + o->o_len, PAGE) - from));
 
 	return rc == 0 ? unpack_checked(area, buf + (at - from), o, page, 1) : rc;
 }
@@ -39,7 +39,7 @@ static void distrust_copy(struct pool *p, const struct object *o)
 	struct pool_shared *s = p->p_shared;
 
 	pool_lock(p);
-	struct segment *g = &segs(s)[o->o_seg];
+	struct segment *g = &segs_of(s)[o->o_seg];
 	if (g->s_state == SEG_FILED && g->s_slot != NONE && g->s_fetch == 0)
 		g->s_valid &= ~pool_pages_mask(o->o_off, o->o_len);
 	pool_unlock(s);
@@ -82,14 +82,14 @@ static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles,
 	int read = 0;
 
 	for (*rc = 0; i < n;) {
-		struct object o = objects(s)[handles[i]];
+		struct object o = objects_of(s)[handles[i]];
 
 		t[i] = (struct taken){ .o = o };
 		if (o.o_seg == NONE) {
 			i++;
 			continue;
 		}
-		struct segment *g = &segs(s)[o.o_seg];
+		struct segment *g = &segs_of(s)[o.o_seg];
 		if (!pool_resident(g, o.o_off, o.o_len)) {
 			*rc = g->s_state == SEG_FILED
 			    ? pool_fetch_locked(p, o.o_seg, o.o_off, o.o_len)
@@ -143,9 +143,9 @@ static int finish_alone(
 	if (rc == 0)
 		return 0;
 	pool_lock(p); /* fetched back meanwhile, and the block used again? */
-	const struct object *o = &objects(p->p_shared)[handle];
+	const struct object *o = &objects_of(p->p_shared)[handle];
 	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off ||
-	    segs(p->p_shared)[o->o_seg].s_block != t->block)
+	    segs_of(p->p_shared)[o->o_seg].s_block != t->block)
 		rc = -EAGAIN;
 	pool_unlock(p->p_shared);
 	return rc;
@@ -181,10 +181,10 @@ int pool_load_vec(
 
 int pool_takes_memory(const struct pool *p, uint32_t handle)
 {
-	uint32_t i = __atomic_load_n(&objects(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
+	uint32_t i = __atomic_load_n(&objects_of(p->p_shared)[handle].o_seg, __ATOMIC_RELAXED);
 
 	return i != NONE &&
-	    __atomic_load_n(&segs(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
+	    __atomic_load_n(&segs_of(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
 }
 
 int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
@@ -194,9 +194,9 @@ int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
 
 	pool_lock(p);
 	for (; i < n; i++) {
-		const struct object *o = &objects(s)[handles[i]];
+		const struct object *o = &objects_of(s)[handles[i]];
 
-		if (o->o_seg != NONE && !pool_resident(&segs(s)[o->o_seg], o->o_off, o->o_len))
+		if (o->o_seg != NONE && !pool_resident(&segs_of(s)[o->o_seg], o->o_off, o->o_len))
 			break;
 	}
 	pool_unlock(s);
@@ -210,9 +210,10 @@ int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
 int pool_better_anew(const struct pool *p, uint32_t handle)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t i = __atomic_load_n(&objects(s)[handle].o_seg, __ATOMIC_RELAXED);
+	uint32_t i = __atomic_load_n(&objects_of(s)[handle].o_seg, __ATOMIC_RELAXED);
 
-	return i != NONE && __atomic_load_n(&segs(s)[i].s_state, __ATOMIC_RELAXED) == SEG_FILED &&
+	return i != NONE &&
+	    __atomic_load_n(&segs_of(s)[i].s_state, __ATOMIC_RELAXED) == SEG_FILED &&
 	    __atomic_load_n(&s->ps_youngmax, __ATOMIC_RELAXED) != 0 &&
 	    __atomic_load_n(&s->ps_ahead, __ATOMIC_RELAXED) < AHEAD_WHOLE;
 }

@@ -27,7 +27,7 @@
 
 void pool_begin_locked(struct pool *p, uint32_t i)
 {
-	struct segment *g = &segs(p->p_shared)[i];
+	struct segment *g = &segs_of(p->p_shared)[i];
 
 	g->s_tid = pool_tid(p);
 	g->s_member = p->p_member;
@@ -37,26 +37,26 @@ void pool_begin_locked(struct pool *p, uint32_t i)
 /* ---- lists ---- */
 void pool_dequeue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	if (g->s_prev != NONE)
-		segs(s)[g->s_prev].s_next = g->s_next;
+		segs_of(s)[g->s_prev].s_next = g->s_next;
 	else
 		l->first = g->s_next;
 	if (g->s_next != NONE)
-		segs(s)[g->s_next].s_prev = g->s_prev;
+		segs_of(s)[g->s_next].s_prev = g->s_prev;
 	else
 		l->last = g->s_prev;
 }
 
 void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	g->s_next = NONE;
 	g->s_prev = l->last;
 	if (l->last != NONE)
-		segs(s)[l->last].s_next = i;
+		segs_of(s)[l->last].s_next = i;
 	else
 		l->first = i;
 	l->last = i;
@@ -69,38 +69,38 @@ static uint32_t bucket_of(uint32_t live)
 
 static void bucket_add(struct pool_shared *s, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	uint32_t *first = &s->ps_sparse[g->s_bucket = bucket_of(g->s_live)];
 
 	g->s_above = NONE;
 	g->s_below = *first;
 	if (*first != NONE)
-		segs(s)[*first].s_above = i;
+		segs_of(s)[*first].s_above = i;
 	*first = i;
 }
 
 static void bucket_remove(struct pool_shared *s, uint32_t i)
 {
-	const struct segment *g = &segs(s)[i];
+	const struct segment *g = &segs_of(s)[i];
 
 	if (g->s_above != NONE)
-		segs(s)[g->s_above].s_below = g->s_below;
+		segs_of(s)[g->s_above].s_below = g->s_below;
 	else
 		s->ps_sparse[g->s_bucket] = g->s_below;
 	if (g->s_below != NONE)
-		segs(s)[g->s_below].s_above = g->s_above;
+		segs_of(s)[g->s_below].s_above = g->s_above;
 }
 
 void pool_seal_locked(struct pool_shared *s, uint32_t i)
 {
-	set_state(&segs(s)[i], SEG_SEALED);
-	pool_enqueue_locked(s, &s->ps_sealed[segs(s)[i].s_old], i);
+	set_state(&segs_of(s)[i], SEG_SEALED);
+	pool_enqueue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
 	bucket_add(s, i);
 }
 
 void pool_unseal_locked(struct pool_shared *s, uint32_t i)
 {
-	pool_dequeue_locked(s, &s->ps_sealed[segs(s)[i].s_old], i);
+	pool_dequeue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
 	bucket_remove(s, i);
 }
 
@@ -117,7 +117,7 @@ uint32_t pool_seg_new_locked(struct pool *p, uint32_t state)
 		pool_slot_give_locked(p, w);
 		return NONE;
 	}
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	_Static_assert(offsetof(struct segment, s_state) == 0, "all but the state is cleared");
 	__builtin_memset((char *)g + sizeof g->s_state, 0, sizeof *g - sizeof g->s_state);
@@ -133,7 +133,7 @@ uint32_t pool_seg_new_locked(struct pool *p, uint32_t state)
 void pool_seg_free_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	struct warm w = { g->s_slot, g->s_pages };
 	uint32_t block = g->s_block;
 
@@ -156,10 +156,10 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 void pool_seg_empty_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	const struct segment *g = &segs(s)[i];
+	const struct segment *g = &segs_of(s)[i];
 
 	if (i == s->ps_open[OPEN_YOUNG]) {
-		segs(s)[i].s_used = 0;
+		segs_of(s)[i].s_used = 0;
 		return;
 	}
 	for (unsigned k = 0; k < OPENS; k++)
@@ -172,9 +172,9 @@ void pool_seg_empty_locked(struct pool *p, uint32_t i)
 
 void pool_gone_locked(struct pool_shared *s, uint32_t i, uint32_t len)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
-	g->s_live -= footprint(len);
+	g->s_live -= object_bytes(len);
 	g->s_packed -= len;
 	if (g->s_state != SEG_YOUNG && g->s_state != SEG_FILED && g->s_state != SEG_READING)
 		s->ps_packed -= len;
@@ -187,8 +187,8 @@ void pool_gone_locked(struct pool_shared *s, uint32_t i, uint32_t len)
 void pool_append_locked(
     struct pool_shared *s, uint32_t i, uint32_t object, const char *data, uint32_t len)
 {
-	struct segment *g = &segs(s)[i];
-	struct object *o = &objects(s)[object];
+	struct segment *g = &segs_of(s)[i];
+	struct object *o = &objects_of(s)[object];
 	struct header h = { object, len };
 	char *at = slot_mem(s, g->s_slot) + g->s_used;
 
@@ -206,8 +206,8 @@ void pool_append_locked(
 	g->s_left = g->s_used == 0
 	    ? o->o_left
 	    : g->s_left + (uint32_t)((int32_t)(o->o_left - g->s_left) / LEFT_MEAN);
-	g->s_used += footprint(len);
-	g->s_live += footprint(len);
+	g->s_used += object_bytes(len);
+	g->s_live += object_bytes(len);
 	g->s_packed += len;
 	s->ps_packed += g->s_state == SEG_YOUNG ? 0 : len;
 	BARRIER();
@@ -217,15 +217,15 @@ void pool_append_locked(
 /* Is there room for bytes at the end of segment i? */
 static bool has_room(struct pool_shared *s, uint32_t i, uint32_t bytes)
 {
-	return i != NONE && segs(s)[i].s_used + bytes <= SEG_BYTES;
+	return i != NONE && segs_of(s)[i].s_used + bytes <= SEG_BYTES;
 }
 
 /* The pages that the next bytes of segment i lie in are charged. */
 static bool touch_next(struct pool *p, uint32_t i, uint32_t bytes)
 {
-	uint32_t used = segs(p->p_shared)[i].s_used;
+	uint32_t used = segs_of(p->p_shared)[i].s_used;
 
-	return pool_touch_locked(p, i, used / PAGE, (uint32_t)up(used + bytes, PAGE) / PAGE);
+	return pool_touch_locked(p, i, used / PAGE, (uint32_t)round_up(used + bytes, PAGE) / PAGE);
 }
 
 /* The open segment of that kind is sealed, or freed if there is nothing in it. */
@@ -235,7 +235,7 @@ static void seal_open(struct pool *p, unsigned kind)
 	uint32_t i = s->ps_open[kind];
 
 	s->ps_open[kind] = NONE;
-	if (segs(s)[i].s_live == 0)
+	if (segs_of(s)[i].s_live == 0)
 		pool_seg_free_locked(p, i);
 	else
 		pool_seal_locked(s, i);
@@ -253,7 +253,7 @@ static bool open_old(struct pool *p, uint32_t bytes)
 			seal_open(p, OPEN_OLD);
 		if ((i = pool_seg_new_locked(p, SEG_OPEN)) == NONE)
 			return false;
-		segs(s)[i].s_old = 1;
+		segs_of(s)[i].s_old = 1;
 		s->ps_open[OPEN_OLD] = i;
 	}
 	return touch_next(p, i, bytes);
@@ -262,22 +262,22 @@ static bool open_old(struct pool *p, uint32_t bytes)
 bool pool_compact_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	char *mem = slot_mem(s, g->s_slot);
 
 	for (uint32_t at = 0; at < g->s_used && g->s_live != 0;) {
 		struct header h;
 
 		__builtin_memcpy(&h, mem + at, sizeof h);
-		const struct object *o = &objects(s)[h.h_object];
+		const struct object *o = &objects_of(s)[h.h_object];
 		if (o->o_ref > 0 && o->o_seg == i && o->o_off == at + sizeof h) {
-			if (!open_old(p, footprint(h.h_len)))
+			if (!open_old(p, object_bytes(h.h_len)))
 				return false;
 			pool_append_locked(
 			    s, s->ps_open[OPEN_OLD], h.h_object, mem + at + sizeof h, h.h_len);
 			pool_gone_locked(s, i, h.h_len);
 		}
-		at += footprint(h.h_len);
+		at += object_bytes(h.h_len);
 	}
 	pool_seg_free_locked(p, i);
 	s->ps_stats.compactions++;
@@ -303,7 +303,7 @@ static unsigned sparsest_open(struct pool_shared *s)
 	unsigned best = OPENS;
 
 	for (unsigned k = 0; k < OPEN_YOUNG; k++) {
-		const struct segment *g = s->ps_open[k] != NONE ? &segs(s)[s->ps_open[k]] : NULL;
+		const struct segment *g = s->ps_open[k] != NONE ? &segs_of(s)[s->ps_open[k]] : NULL;
 
 		if (g != NULL && g->s_used - g->s_live >= most) {
 			best = k;
@@ -343,13 +343,13 @@ static uint32_t find_cleanable(struct pool_shared *s)
 {
 	uint32_t i = sparsest_segment(s);
 
-	pool_tell(&s->ps_full, i == NONE || segs(s)[i].s_live > SEG_BYTES / 4 * 3);
+	pool_tell(&s->ps_full, i == NONE || segs_of(s)[i].s_live > SEG_BYTES / 4 * 3);
 	return i;
 }
 
 uint32_t pool_oldest(const struct pool_shared *s)
 {
-	const struct segment *g = segs((struct pool_shared *)(uintptr_t)s);
+	const struct segment *g = segs_of((struct pool_shared *)(uintptr_t)s);
 	uint32_t a = s->ps_sealed[0].first, b = s->ps_sealed[1].first;
 
 	return a == NONE || (b != NONE && (int32_t)(g[b].s_left - g[a].s_left) < 0) ? b : a;
@@ -432,7 +432,7 @@ static int make_room(struct pool *p)
 int pool_shrink(struct pool *p, uint64_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t n = (uint32_t)(up(bytes, PAGE) / PAGE), to;
+	uint32_t n = (uint32_t)(round_up(bytes, PAGE) / PAGE), to;
 	int rc = 0;
 
 	pool_lock(p);
@@ -452,7 +452,7 @@ int pool_shrink(struct pool *p, uint64_t bytes)
 static void write_raw(struct pool *p, uint32_t i)
 {
 	if (pool_write_start_locked(p, i) == -EAGAIN && pool_inflight(p) == 0 &&
-	    segs(p->p_shared)[i].s_state == SEG_SEALED)
+	    segs_of(p->p_shared)[i].s_state == SEG_SEALED)
 		(void)pool_spill_locked(p, i);
 }
 
@@ -460,7 +460,7 @@ static void write_raw(struct pool *p, uint32_t i)
 static void open_ends(struct pool *p, unsigned kind)
 {
 	uint32_t full = p->p_shared->ps_open[kind];
-	bool live = segs(p->p_shared)[full].s_live != 0;
+	bool live = segs_of(p->p_shared)[full].s_live != 0;
 
 	seal_open(p, kind);
 	if (live && kind == OPEN_RAW)

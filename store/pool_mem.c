@@ -93,7 +93,7 @@ bool pool_cool_locked(struct pool *p)
 
 bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 {
-	struct segment *g = &segs(p->p_shared)[i];
+	struct segment *g = &segs_of(p->p_shared)[i];
 	uint32_t more =
 	    from == to ? 0 : pool_pages_mask(from * PAGE, (to - from) * PAGE) & ~g->s_pages;
 
@@ -127,7 +127,7 @@ static struct table table_of(const struct pool_shared *s, unsigned t)
 		return (struct table){ s->ps_objx.x_sum, pool_index_sum_bytes(s->ps_objx.x_next) };
 	case TABLE_GRANULES:
 		return (struct table){ s->ps_granuleused,
-			up(s->ps_objx.x_next, GRANULE) / GRANULE * 2 };
+			round_up(s->ps_objx.x_next, GRANULE) / GRANULE * 2 };
 	case TABLE_SEGS:
 		return (struct table){ s->ps_segs,
 			(uint64_t)s->ps_segx.x_next * sizeof(struct segment) };
@@ -157,7 +157,7 @@ void pool_tables_locked(struct pool *p)
 
 	for (unsigned t = 0; t < TABLES; t++) {
 		struct table b = table_of(s, t);
-		uint32_t pages = (uint32_t)(up(b.bytes, PAGE) / PAGE);
+		uint32_t pages = (uint32_t)(round_up(b.bytes, PAGE) / PAGE);
 
 		if (pages < s->ps_table[t])
 			pool_forget((char *)s + b.at + (uint64_t)pages * PAGE,

@@ -177,7 +177,8 @@ int pool_fork_begin(struct pool *p)
 
 		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {
 			for (uint64_t bits = from[w]; bits != 0; bits &= bits - 1)
-				objects(s)[n * LEAF_BITS + w * 64 + (uint32_t)__builtin_ctzll(bits)]
+				objects_of(
+				    s)[n * LEAF_BITS + w * 64 + (uint32_t)__builtin_ctzll(bits)]
 				    .o_ref++;
 			BARRIER();
 			if (to != NULL)

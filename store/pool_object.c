@@ -11,7 +11,7 @@
 
 static char *granule_mem(struct pool_shared *s, uint32_t g)
 {
-	return (char *)&objects(s)[(uint64_t)g * GRANULE];
+	return (char *)&objects_of(s)[(uint64_t)g * GRANULE];
 }
 
 /* How many entries of granule g are in use. */
@@ -27,7 +27,7 @@ uint32_t pool_object_new(struct pool *p)
 
 	if (i == NONE)
 		return 0;
-	objects(s)[i] = (struct object){ .o_ref = 1, .o_seg = NONE };
+	objects_of(s)[i] = (struct object){ .o_ref = 1, .o_seg = NONE };
 	bool first = (*granule_used(s, i / GRANULE))++ == 0;
 	s->ps_granules += first;
 	s->ps_stats.pages++;
@@ -55,13 +55,13 @@ static void object_free(struct pool *p, uint32_t i)
 void pool_unref_locked(struct pool *p, uint32_t handle)
 {
 	struct pool_shared *s = p->p_shared;
-	struct object *o = &objects(s)[handle];
+	struct object *o = &objects_of(s)[handle];
 
 	if (--o->o_ref > 0)
 		return;
 	if (o->o_seg != NONE) {
 		pool_gone_locked(s, o->o_seg, o->o_len);
-		if (segs(s)[o->o_seg].s_live == 0)
+		if (segs_of(s)[o->o_seg].s_live == 0)
 			pool_seg_empty_locked(p, o->o_seg);
 	} else {
 		s->ps_stats.same_filled--;
@@ -83,7 +83,7 @@ void pool_objects_repair(struct pool *p)
 	for (uint32_t g = 0; g * GRANULE < next; g++)
 		*granule_used(s, g) = 0;
 	for (uint32_t i = 1; i < next; i++)
-		if (objects(s)[i].o_ref != 0) {
+		if (objects_of(s)[i].o_ref != 0) {
 			pool_index_mark(s, &s->ps_objx, i);
 			++*granule_used(s, i / GRANULE);
 		}

@@ -24,7 +24,7 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 		any |= pool_members(s)[member].m_io[op].io_block != 0;
 	pool_orphan_writes_locked(s, member);
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		struct segment *g = &segs(s)[i];
+		struct segment *g = &segs_of(s)[i];
 
 		if (g->s_member != member)
 			continue;
@@ -44,7 +44,7 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 
 static void repair_objects(struct pool_shared *s)
 {
-	struct object *o = objects(s);
+	struct object *o = objects_of(s);
 
 	if (s->ps_move.object != 0) {
 		struct object *m = &o[s->ps_move.object];
@@ -58,7 +58,7 @@ static void repair_objects(struct pool_shared *s)
 		s->ps_move.object = 0;
 	}
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
-		segs(s)[i].s_live = segs(s)[i].s_packed = 0;
+		segs_of(s)[i].s_live = segs_of(s)[i].s_packed = 0;
 	s->ps_stats.pages = s->ps_stats.same_filled = 0;
 	for (uint32_t i = 1; i < s->ps_objx.x_next; i++) {
 		if (o[i].o_ref == 0)
@@ -67,8 +67,8 @@ static void repair_objects(struct pool_shared *s)
 		if (o[i].o_seg == NONE) {
 			s->ps_stats.same_filled++;
 		} else {
-			segs(s)[o[i].o_seg].s_live += footprint(o[i].o_len);
-			segs(s)[o[i].o_seg].s_packed += o[i].o_len;
+			segs_of(s)[o[i].o_seg].s_live += object_bytes(o[i].o_len);
+			segs_of(s)[o[i].o_seg].s_packed += o[i].o_len;
 		}
 	}
 }
@@ -76,7 +76,7 @@ static void repair_objects(struct pool_shared *s)
 /* The state of a segment whose thread has died, and what the segment has in that state. */
 static void repair_segment(struct pool_shared *s, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	if (g->s_fetch != 0 && pool_orphan(g))
 		g->s_fetch = 0;
@@ -101,7 +101,7 @@ static void repair_segment(struct pool_shared *s, uint32_t i)
 /* Into the lists that it belongs to. */
 static void relist_segment(struct pool_shared *s, uint32_t i)
 {
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 
 	if (g->s_state == SEG_SEALED)
 		pool_seal_locked(s, i);
@@ -127,12 +127,13 @@ static void repair_segments(struct pool_shared *s)
 	s->ps_packed = 0;
 	for (unsigned k = 0; k < OPENS; k++)
 		if (s->ps_open[k] != NONE &&
-		    segs(s)[s->ps_open[k]].s_state != (k == OPEN_YOUNG ? SEG_YOUNG : SEG_OPEN))
+		    segs_of(s)[s->ps_open[k]].s_state != (k == OPEN_YOUNG ? SEG_YOUNG : SEG_OPEN))
 			s->ps_open[k] = NONE;
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
-		if ((segs(s)[i].s_state == SEG_WRITING || segs(s)[i].s_state == SEG_READING) &&
-		    pool_orphan(&segs(s)[i]))
-			pool_abandon_locked(s, &segs(s)[i]);
+		if ((segs_of(s)[i].s_state == SEG_WRITING ||
+			segs_of(s)[i].s_state == SEG_READING) &&
+		    pool_orphan(&segs_of(s)[i]))
+			pool_abandon_locked(s, &segs_of(s)[i]);
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		repair_segment(s, i);
 		relist_segment(s, i);
@@ -149,7 +150,7 @@ static void repair_indexes(struct pool_shared *s)
 	pool_blocks_reset(s);
 	s->ps_held = 0;
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		const struct segment *g = &segs(s)[i];
+		const struct segment *g = &segs_of(s)[i];
 		uint32_t slot = g->s_state == SEG_READING ? g->s_next : g->s_slot;
 
 		if (g->s_state == SEG_FREE)

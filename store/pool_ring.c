@@ -215,7 +215,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 		op++;
 	if ((rc = pool_write_begin_locked(p, i)) != 0)
 		return rc;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	io[op].io_seg = i + 1;
 	BARRIER();
 	io[op].io_block = g->s_block + 1;
@@ -268,7 +268,7 @@ static void collect_write(struct pool *p, struct member_io *io, int res)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = io->io_seg, block = io->io_block - 1,
-		 bytes = i != 0 ? pool_seg_bytes(&segs(s)[i - 1]) : 0;
+		 bytes = i != 0 ? pool_seg_bytes(&segs_of(s)[i - 1]) : 0;
 	int rc = write_result(res, bytes);
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
@@ -307,7 +307,7 @@ static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 		r->far_inflight--;
 		i = io[op].io_seg;
 		collect_write(p, &io[op],
-		    rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs(p->p_shared)[i - 1]) : rc);
+		    rc == 0 && i != 0 ? (int)pool_seg_bytes(&segs_of(p->p_shared)[i - 1]) : rc);
 		wait = false;
 		n++;
 	}
@@ -382,7 +382,7 @@ uint32_t pool_reap_locked(struct pool *p, int wait)
 int pool_steal_locked(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	uint32_t block = pool_block_take_locked(p);
 
 	if (g->s_async == 0 || g->s_member == NONE || block == NONE) {
@@ -449,7 +449,7 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 		if (io[op].io_block == 0)
 			continue;
 		uint32_t i = io[op].io_seg;
-		struct segment *g = i != 0 ? &segs(s)[i - 1] : NULL;
+		struct segment *g = i != 0 ? &segs_of(s)[i - 1] : NULL;
 
 		if (g == NULL ||
 		    (g->s_state == SEG_WRITING && g->s_async != 0 &&

@@ -40,7 +40,7 @@ void pool_left(struct pool_shared *s, uint32_t handle)
 {
 	uint32_t now = __atomic_add_fetch(&s->ps_left, 1, __ATOMIC_RELAXED);
 
-	__atomic_store_n(&objects(s)[handle].o_left, now, __ATOMIC_RELAXED);
+	__atomic_store_n(&objects_of(s)[handle].o_left, now, __ATOMIC_RELAXED);
 }
 
 void pool_dropped(struct pool *p, uint32_t handle) { pool_left(p->p_shared, handle); }
@@ -54,7 +54,7 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 	    &s->ps_read_ns, ns > was ? was + was / 32 + 1 : was - was / 32, __ATOMIC_RELAXED);
 }
 
-static uint32_t step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
+static uint32_t share_step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
 
 static void lower_locked(struct pool_shared *s, uint32_t by)
 {
@@ -70,20 +70,21 @@ bool pool_raise_locked(struct pool_shared *s)
 
 	if (now == s->ps_limit)
 		return false;
-	__atomic_store_n(&s->ps_target, s->ps_limit - now > step(s) ? now + step(s) : s->ps_limit,
+	__atomic_store_n(&s->ps_target,
+	    s->ps_limit - now > share_step(s) ? now + share_step(s) : s->ps_limit,
 	    __ATOMIC_RELAXED);
 	return true;
 }
 
 /* The target starts high and may have far to fall: so it falls faster where there is no doubt. What it allows but is not used is no loss. */
-static void decide(struct pool_shared *s)
+static void decide_share(struct pool_shared *s)
 {
 	uint64_t frames = s->ps_more_frames;
 
 	if (frames > CLEARLY * s->ps_less_pool)
-		lower_locked(s, CLEARLY * step(s));
+		lower_locked(s, CLEARLY * share_step(s));
 	else if (frames > s->ps_less_pool + s->ps_less_pool / 4)
-		lower_locked(s, step(s));
+		lower_locked(s, share_step(s));
 	else if (s->ps_more_pool > frames + frames / 4)
 		(void)pool_raise_locked(s);
 	s->ps_more_frames /= 2;
@@ -98,9 +99,9 @@ static bool among_oldest(
 {
 	uint32_t i = pool_oldest(s), held = s->ps_held / SEG_PAGES, age = now - o->o_left, most;
 
-	if (i == NONE || segs((struct pool_shared *)(uintptr_t)s)[o->o_seg].s_state == SEG_YOUNG)
+	if (i == NONE || segs_of((struct pool_shared *)(uintptr_t)s)[o->o_seg].s_state == SEG_YOUNG)
 		return false;
-	most = now - segs((struct pool_shared *)(uintptr_t)s)[i].s_left;
+	most = now - segs_of((struct pool_shared *)(uintptr_t)s)[i].s_left;
 	return held <= near || age >= most - (uint32_t)((uint64_t)most * near / held);
 }
 
@@ -114,10 +115,10 @@ void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
 		return;
 	if (now - o->o_left < near * SEG_PAGES)
 		s->ps_more_frames += FAULT_NS + (io ? read : 0);
-	else if (io && (uint32_t)s->ps_stats.spills - segs(s)[o->o_seg].s_spilled < near)
+	else if (io && (uint32_t)s->ps_stats.spills - segs_of(s)[o->o_seg].s_spilled < near)
 		s->ps_more_pool += read;
 	if (!io && among_oldest(s, o, now, near))
 		s->ps_less_pool += read;
-	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * step(s) * SEG_PAGES)
-		decide(s);
+	if (++s->ps_asked >= ASK && s->ps_asked >= ASK_STEP * share_step(s) * SEG_PAGES)
+		decide_share(s);
 }

@@ -126,7 +126,7 @@ static int open_segment_locked(struct pool *p, const struct packed *k, unsigned 
 		return 0;
 	if (k->young)
 		return pool_young_open_locked(p);
-	return pool_open_locked(p, kind, footprint(k->len));
+	return pool_open_locked(p, kind, object_bytes(k->len));
 }
 
 /* Drops the lock if a segment must be opened. -EAGAIN: a page that was to be packed later is to be packed now. */
@@ -142,7 +142,7 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	uint32_t i = pool_object_new(p);
 	if (i == 0)
 		return -ENOSPC;
-	objects(s)[i].o_word = k->word;
+	objects_of(s)[i].o_word = k->word;
 	pool_left(s, i);
 	if (k->len != 0) {
 		pool_append_locked(s, s->ps_open[kind], i, k->data, k->len);

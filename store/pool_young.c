@@ -76,7 +76,7 @@ int pool_young_open_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = s->ps_open[OPEN_YOUNG];
 
-	if (i != NONE && segs(s)[i].s_used == YOUNG_OBJECTS * footprint(PAGE)) {
+	if (i != NONE && segs_of(s)[i].s_used == YOUNG_OBJECTS * object_bytes(PAGE)) {
 		pool_young_seal_locked(s);
 		i = NONE;
 	}
@@ -95,8 +95,8 @@ void pool_young_close_locked(struct pool *p)
 
 	pool_young_seal_locked(s);
 	for (uint32_t i = s->ps_young.first, next; i != NONE; i = next) {
-		next = segs(s)[i].s_next;
-		if (segs(s)[i].s_fetch == 0 || pool_orphan(&segs(s)[i]))
+		next = segs_of(s)[i].s_next;
+		if (segs_of(s)[i].s_fetch == 0 || pool_orphan(&segs_of(s)[i]))
 			pool_seg_free_locked(p, i);
 	}
 }
@@ -147,18 +147,19 @@ static uint32_t pin_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i;
 
-	for (i = s->ps_young.first; i != NONE && segs(s)[i].s_fetch != 0; i = segs(s)[i].s_next)
+	for (i = s->ps_young.first; i != NONE && segs_of(s)[i].s_fetch != 0;
+	     i = segs_of(s)[i].s_next)
 		;
 	if (i == NONE)
-		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs(s)[i]);
-		     i = segs(s)[i].s_next)
+		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs_of(s)[i]);
+		     i = segs_of(s)[i].s_next)
 			;
 	if (i == NONE)
 		return NONE;
 	pool_begin_locked(p, i);
 	if (++s->ps_pins == 0)
 		s->ps_pins = 1;
-	segs(s)[i].s_fetch = s->ps_pins;
+	segs_of(s)[i].s_fetch = s->ps_pins;
 	return i;
 }
 
@@ -173,7 +174,7 @@ struct work {
 
 static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)
 {
-	const struct object *o = &objects(s)[w->object];
+	const struct object *o = &objects_of(s)[w->object];
 
 	return o->o_ref > 0 && o->o_seg == i && o->o_off == w->off;
 }
@@ -181,10 +182,10 @@ static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)
 /* The live objects of segment i. At most YOUNG_OBJECTS. */
 static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 {
-	const struct segment *g = &segs(s)[i];
+	const struct segment *g = &segs_of(s)[i];
 	uint32_t n = 0;
 
-	for (uint32_t at = 0; at < g->s_used; at += footprint(PAGE)) {
+	for (uint32_t at = 0; at < g->s_used; at += object_bytes(PAGE)) {
 		struct header h;
 
 		__builtin_memcpy(&h, slot_mem(s, g->s_slot) + at, sizeof h);
@@ -202,17 +203,17 @@ static int move_locked(
 	unsigned kind = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
 	int rc;
 
-	if (!is_pinned(&segs(s)[i], pin))
+	if (!is_pinned(&segs_of(s)[i], pin))
 		return -ESTALE;
 	if (!is_there(s, i, w))
 		return 0;
-	if ((rc = pool_open_locked(p, kind, footprint(k->len))) != 0)
+	if ((rc = pool_open_locked(p, kind, object_bytes(k->len))) != 0)
 		return rc;
-	if (!is_pinned(&segs(s)[i], pin))
+	if (!is_pinned(&segs_of(s)[i], pin))
 		return -ESTALE;
 	if (!is_there(s, i, w))
 		return 0;
-	objects(s)[w->object].o_word = k->word;
+	objects_of(s)[w->object].o_word = k->word;
 	BARRIER();
 	pool_append_locked(s, s->ps_open[kind], w->object, k->data, k->len);
 	pool_gone_locked(s, i, PAGE);
@@ -226,7 +227,7 @@ static int move_locked(
 static int pack_segment(struct pool *p, char *ctx, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs(s)[i];
+	struct segment *g = &segs_of(s)[i];
 	const char *mem = slot_mem(s, g->s_slot);
 	uint32_t pin = g->s_fetch, n;
 	struct work w[YOUNG_OBJECTS];

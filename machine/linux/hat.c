@@ -89,8 +89,8 @@ struct hat {
 	struct mid *h_top[1u << TOP_BITS];
 };
 
-static void enter(struct hat *h) { mach_mutex_enter(&h->h_mach->m_hatlock); }
-static void leave(struct hat *h) { mach_mutex_exit(&h->h_mach->m_hatlock); }
+static void hat_enter(struct hat *h) { mach_mutex_enter(&h->h_mach->m_hatlock); }
+static void hat_leave(struct hat *h) { mach_mutex_exit(&h->h_mach->m_hatlock); }
 struct as *linux_hat_space(struct hat *h) { return h->h_as; }
 
 /* ---- the table ---- */
@@ -113,7 +113,7 @@ static void *table_alloc(struct hat *h, uint64_t bytes)
 	return (char *)s + s->s_used - bytes;
 }
 
-static uint32_t *entry(struct hat *h, vaddr_t va, bool create)
+static uint32_t *entry_of(struct hat *h, vaddr_t va, bool create)
 {
 	struct mid **mp = &h->h_top[(va >> (VA_BITS - TOP_BITS)) & ((1u << TOP_BITS) - 1)];
 	struct leaf **lp;
@@ -136,7 +136,7 @@ static uint32_t *next_entry(struct hat *h, vaddr_t *va, vaddr_t end)
 			*va = (*va & ~(MID_SPAN - 1)) + MID_SPAN;
 			continue;
 		}
-		e = entry(h, *va, false);
+		e = entry_of(h, *va, false);
 		if (e == NULL) {
 			*va = (*va & ~(LEAF_SPAN - 1)) + LEAF_SPAN;
 			continue;
@@ -149,8 +149,8 @@ static uint32_t *next_entry(struct hat *h, vaddr_t *va, vaddr_t end)
 }
 
 static struct page *page_at(struct hat *h, const uint32_t *e) { return page_of(h->h_vm, *e - 1); }
-static bool loaded(const struct page *pp) { return (pp->p_hat[1] & LOADED) != 0; }
-static bool locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0; }
+static bool is_loaded(const struct page *pp) { return (pp->p_hat[1] & LOADED) != 0; }
+static bool is_locked(const struct page *pp) { return (pp->p_hat[0] & LOCKED) != 0; }
 static struct hat *page_hat(const struct page *pp)
 {
 	return (struct hat *)(pp->p_hat[0] & ~LOCKED);
@@ -181,7 +181,7 @@ static void unlink_entry(struct hat *h, uint32_t *e)
 static void note_written(struct hat *h, uint64_t from, uint64_t end, bool protected)
 {
 	for (vaddr_t va = from; va < end; va += VM_PAGESIZE) {
-		uint32_t *e = entry(h, va, false);
+		uint32_t *e = entry_of(h, va, false);
 		struct page *pp;
 
 		if (e == NULL || *e == 0)
@@ -212,7 +212,7 @@ static void tell_referenced(struct mach *m, struct page *pp)
 
 /* ---- modification ---- */
 /* A page is about to be writable; its contents are at `at`, and nobody can write them yet. Its new state. */
-static uint64_t watch(struct hat *h, struct page *pp, uint64_t at)
+static uint64_t watch_writes(struct hat *h, struct page *pp, uint64_t at)
 {
 	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE &&
 	    h->h_summed - h->h_changed < h->h_summed / 10 && ++h->h_loads % SAMPLE != 0)
@@ -224,7 +224,7 @@ static uint64_t watch(struct hat *h, struct page *pp, uint64_t at)
 }
 
 /* What a page with a sum turned out to be. */
-static void learn(struct hat *h, bool changed)
+static void count_sum(struct hat *h, bool changed)
 {
 	h->h_changed += changed;
 	if (++h->h_summed >= 4 * SURE) {
@@ -237,7 +237,7 @@ static void learn(struct hat *h, bool changed)
  * Was the loaded page, whose contents are at `at` now, modified? Then it says so. clear: from here on anew. A page once
  * known to be modified has no sum any more: if its old contents come back they are not what was written meanwhile.
  */
-static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
+static void gather_mod(struct hat *h, struct page *pp, uint64_t at, bool clear)
 {
 	struct sum *s = &h->h_mach->m_sum[page_pfn(h->h_vm, pp)], now = { 0, 0 };
 	bool summed = (pp->p_hat[1] & SUMMED) != 0, known = !summed || (page_nrm(pp) & P_MOD) != 0;
@@ -247,7 +247,7 @@ static void gather(struct hat *h, struct page *pp, uint64_t at, bool clear)
 	if (!known || clear)
 		now = sum_page(h->h_mach, (const void *)at);
 	if (!known)
-		learn(h, now.lo != s->lo || now.hi != s->hi);
+		count_sum(h, now.lo != s->lo || now.hi != s->hi);
 	if (known || now.lo != s->lo || now.hi != s->hi) {
 		page_nrm_set(pp, P_MOD);
 		pp->p_hat[1] &= ~SUMMED;
@@ -350,22 +350,22 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, u
 	uint64_t n = 0;
 
 	while (e != NULL && *e == pfn + n + 1 &&
-	    ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))) {
+	    ((flags & HAT_UNLOAD_UNLOCK) != 0 || !is_locked(page_at(h, e)))) {
 		n++;
 		if (va + vm_ptob(n) >= end)
 			break;
-		e = entry(h, va + vm_ptob(n), false);
+		e = entry_of(h, va + vm_ptob(n), false);
 	}
 	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
 		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
 	} else {
 		n = linux_take_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
 		for (uint64_t i = 0; i < n; i++)
-			gather(h, page_of(h->h_vm, pfn + (pfn_t)i),
+			gather_mod(h, page_of(h->h_vm, pfn + (pfn_t)i),
 			    arena_slot(h->h_mach, pfn + (pfn_t)i), false);
 	}
 	for (uint64_t i = 0; i < n; i++)
-		unlink_entry(h, entry(h, va + vm_ptob(i), false));
+		unlink_entry(h, entry_of(h, va + vm_ptob(i), false));
 	return va + vm_ptob(n);
 }
 
@@ -376,7 +376,7 @@ static void unload_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned flags)
 	while ((e = next_entry(h, &va, end)) != NULL) {
 		vaddr_t next = va;
 
-		if ((flags & HAT_UNLOAD_UNLOCK) != 0 || !locked(page_at(h, e)))
+		if ((flags & HAT_UNLOAD_UNLOCK) != 0 || !is_locked(page_at(h, e)))
 			next = unload_run(h, va, e, end, flags);
 		va = next > va ? next : va + VM_PAGESIZE;
 	}
@@ -391,9 +391,9 @@ static vaddr_t clamp_end(vaddr_t va, uint64_t len)
 
 void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
 {
-	enter(h);
+	hat_enter(h);
 	unload_range(h, va, clamp_end(va, len), flags);
-	leave(h);
+	hat_leave(h);
 }
 
 /* Wherever the page is. False: UNLOAD_MAY_STAY, and it stays. m_hatlock. */
@@ -402,8 +402,8 @@ static bool unload_page(struct page *pp, unsigned flags)
 	struct hat *h = page_hat(pp);
 	vaddr_t va = page_va(pp);
 
-	return unload_run(h, va, entry(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK | flags) >
-	    va;
+	return unload_run(
+		   h, va, entry_of(h, va, false), va + VM_PAGESIZE, HAT_UNLOAD_UNLOCK | flags) > va;
 }
 
 /* ---- life ---- */
@@ -452,7 +452,7 @@ static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
 	uint64_t old = pp->p_hat[1] & ATTRS;
 
 	if ((pp->p_hat[1] & WRITABLE) == 0 && (attr & PROT_W) != 0)
-		pp->p_hat[1] |= watch(h, pp, va);
+		pp->p_hat[1] |= watch_writes(h, pp, va);
 	if ((old & PROT_W) != (attr & PROT_W))
 		(void)uffd_protect(h->h_mach, va, VM_PAGESIZE, (attr & PROT_W) == 0);
 	pp->p_hat[1] = (pp->p_hat[1] & ~ATTRS) | (attr & ATTRS);
@@ -464,18 +464,18 @@ enum ready { READY_DONE, READY_MOVE, READY_STOP };
 static enum ready make_ready(
     struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
 {
-	if (loaded(pp) && page_hat(pp) == h && page_va(pp) == va) {
+	if (is_loaded(pp) && page_hat(pp) == h && page_va(pp) == va) {
 		if ((flags & HAT_LOAD_LOCK) != 0)
 			pp->p_hat[0] |= LOCKED;
 		if ((flags & HAT_LOAD_ADV) == 0)
 			set_attr(h, va, pp, attr);
 		return READY_DONE;
 	}
-	if ((flags & HAT_LOAD_ADV) != 0 && (*e != 0 || loaded(pp)))
+	if ((flags & HAT_LOAD_ADV) != 0 && (*e != 0 || is_loaded(pp)))
 		return READY_STOP;
-	if ((loaded(pp) && locked(pp)) || (*e != 0 && locked(page_at(h, e))))
+	if ((is_loaded(pp) && is_locked(pp)) || (*e != 0 && is_locked(page_at(h, e))))
 		return READY_STOP;
-	if (loaded(pp))
+	if (is_loaded(pp))
 		(void)unload_page(pp, 0);
 	if (*e != 0)
 		(void)unload_run(h, va, e, va + VM_PAGESIZE, HAT_UNLOAD);
@@ -494,7 +494,7 @@ static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned att
 }
 
 /* What the n pages of a load will be: summed before they can be written. Adopted ones have nowhere else what they hold. */
-static void states(
+static void states_of_load(
     struct hat *h, struct page **pps, size_t n, unsigned attr, unsigned flags, uint8_t *state)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -503,7 +503,8 @@ static void states(
 		/* With bits of writes, nothing tells when such a translation becomes writable. */
 		state[i] = (attr & PROT_W) == 0 && !h->h_mach->m_write_bits
 		    ? 0
-		    : (uint8_t)watch(h, pps[i], frame_at(h->h_mach, page_pfn(h->h_vm, pps[i])));
+		    : (uint8_t)watch_writes(
+			  h, pps[i], frame_at(h->h_mach, page_pfn(h->h_vm, pps[i])));
 	}
 }
 
@@ -522,7 +523,7 @@ static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, u
 		vaddr_t at = va + vm_ptob(run);
 		enum ready r;
 
-		e = entry(h, at, true);
+		e = entry_of(h, at, true);
 		if (e == NULL) {
 			*err = VM_NOMEM;
 			break;
@@ -537,7 +538,7 @@ static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, u
 	}
 	if (run == 0)
 		return 0;
-	states(h, pps, run, attr, flags, state);
+	states_of_load(h, pps, run, attr, flags, state);
 	if ((flags & HAT_LOAD_PRESENT) != 0) {
 		for (got = 0; got < run; got++)
 			if ((*err = adopt_here(h, va + vm_ptob(got), pfn + (pfn_t)got, attr)) !=
@@ -547,7 +548,7 @@ static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, u
 		got = move_in(h->h_mach, va, pfn, run, (attr & PROT_W) != 0, err);
 	}
 	for (size_t i = 0; i < got; i++)
-		link_entry(h, va + vm_ptob(i), entry(h, va + vm_ptob(i), false), pps[i], attr,
+		link_entry(h, va + vm_ptob(i), entry_of(h, va + vm_ptob(i), false), pps[i], attr,
 		    flags, state[i]);
 	return got;
 }
@@ -560,7 +561,7 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 	*done = 0;
 	if (HAT_LOAD_SIZE(flags) != 0)
 		return VM_NOTSUP;
-	enter(h);
+	hat_enter(h);
 	for (*done = 0; *done < n && err == VM_OK;) {
 		size_t got;
 
@@ -570,7 +571,7 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 		if (got > 0)
 			err = VM_OK;
 	}
-	leave(h);
+	hat_leave(h);
 	return (flags & HAT_LOAD_ADV) != 0 ? VM_OK : err;
 }
 
@@ -598,10 +599,10 @@ void hat_unlock(struct hat *h, vaddr_t va, uint64_t len)
 	vaddr_t end = clamp_end(va, len);
 	uint32_t *e;
 
-	enter(h);
+	hat_enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE)
 		page_at(h, e)->p_hat[0] &= ~LOCKED;
-	leave(h);
+	hat_leave(h);
 }
 
 /* ---- attributes ---- */
@@ -611,7 +612,7 @@ void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 	vaddr_t end = clamp_end(va, len), from = 0, to = 0;
 	uint32_t *e;
 
-	enter(h);
+	hat_enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
 		struct page *pp = page_at(h, e);
 		bool writable = (pp->p_hat[1] & attr & PROT_W) != 0;
@@ -628,7 +629,7 @@ void hat_clrattr(struct hat *h, vaddr_t va, uint64_t len, unsigned attr)
 	}
 	if (to > from)
 		(void)uffd_protect(h->h_mach, from, to - from, true);
-	leave(h);
+	hat_leave(h);
 }
 
 void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear)
@@ -636,10 +637,10 @@ void hat_sync(struct hat *h, vaddr_t va, uint64_t len, bool clear)
 	vaddr_t end = clamp_end(va, len);
 	uint32_t *e;
 
-	enter(h);
+	hat_enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE)
-		gather(h, page_at(h, e), va, clear);
-	leave(h);
+		gather_mod(h, page_at(h, e), va, clear);
+	hat_leave(h);
 }
 
 pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
@@ -647,13 +648,13 @@ pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
 	pfn_t pfn = PFN_INVALID;
 	uint32_t *e;
 
-	enter(h);
-	if (va < 1ull << VA_BITS && (e = entry(h, va, false)) != NULL && *e != 0) {
+	hat_enter(h);
+	if (va < 1ull << VA_BITS && (e = entry_of(h, va, false)) != NULL && *e != 0) {
 		pfn = *e - 1;
 		if (attr != NULL)
 			*attr = (unsigned)(page_at(h, e)->p_hat[1] & ATTRS);
 	}
-	leave(h);
+	hat_leave(h);
 	return pfn;
 }
 
@@ -676,7 +677,7 @@ void hat_pageunload(struct page *pp)
 
 	if (m == NULL)
 		return;
-	if (loaded(pp))
+	if (is_loaded(pp))
 		(void)unload_page(pp, 0);
 	mach_mutex_exit(&m->m_hatlock);
 }
@@ -706,7 +707,7 @@ bool hat_page_tryunload(struct page *pp)
 
 	if (m == NULL)
 		return true;
-	if (loaded(pp))
+	if (is_loaded(pp))
 		out = unload_unpinned(m, pp);
 	mach_mutex_exit(&m->m_hatlock);
 	return out;
@@ -717,11 +718,11 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 	struct mach *m = page_enter(pp);
 
 	if (m != NULL) {
-		if (clear_ref && loaded(pp))
+		if (clear_ref && is_loaded(pp))
 			tell_referenced(m, pp);
 		/* Summing the page whenever the policy asks would cost more than the answer: unloading tells. */
-		if (loaded(pp) && (clear_mod || !clear_ref || !m->m_write_bits))
-			gather(page_hat(pp), pp, page_va(pp), clear_mod);
+		if (is_loaded(pp) && (clear_mod || !clear_ref || !m->m_write_bits))
+			gather_mod(page_hat(pp), pp, page_va(pp), clear_mod);
 		mach_mutex_exit(&m->m_hatlock);
 	}
 	return page_nrm(pp) & (P_REF | P_MOD);
@@ -733,7 +734,7 @@ void hat_page_clrwrt(struct page *pp)
 
 	if (m == NULL)
 		return;
-	if (loaded(pp))
+	if (is_loaded(pp))
 		set_attr(page_hat(pp), page_va(pp), pp, (unsigned)(pp->p_hat[1] & ATTRS) & ~PROT_W);
 	mach_mutex_exit(&m->m_hatlock);
 }
@@ -750,13 +751,13 @@ void hat_foreach(struct hat *h, void (*cb)(void *, vaddr_t, pfn_t, unsigned, boo
 	for (vaddr_t va = 0; (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL; va += VM_PAGESIZE) {
 		struct page *pp = page_at(h, e);
 
-		cb(arg, va, *e - 1, (unsigned)(pp->p_hat[1] & ATTRS), locked(pp));
+		cb(arg, va, *e - 1, (unsigned)(pp->p_hat[1] & ATTRS), is_locked(pp));
 	}
 }
 
 void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t), void *arg)
 {
-	if (loaded(pp))
+	if (is_loaded(pp))
 		cb(arg, page_hat(pp), page_va(pp));
 }
 
@@ -813,12 +814,12 @@ void linux_range_leave(struct mach *m, struct hat *h, uint64_t addr, uint64_t le
 	uint32_t *e;
 
 	(void)m;
-	enter(h);
+	hat_enter(h);
 	for (; (e = next_entry(h, &va, end)) != NULL; va += VM_PAGESIZE) {
 		set_attr(h, va, page_at(h, e), PROT_R | PROT_W);
 		unlink_entry(h, e);
 	}
-	leave(h);
+	hat_leave(h);
 }
 
 int linux_range_protect(struct mach *m, struct hat *h, uint64_t addr, uint64_t len, int prot)
@@ -826,9 +827,9 @@ int linux_range_protect(struct mach *m, struct hat *h, uint64_t addr, uint64_t l
 	int rc;
 
 	(void)m;
-	enter(h);
+	hat_enter(h);
 	rc = (int)sys_call3(SYS_mprotect, (long)addr, (long)len, prot);
-	leave(h);
+	hat_leave(h);
 	return rc;
 }
 
@@ -839,7 +840,7 @@ void linux_hat_missing(struct hat *h, uint64_t base, uint64_t end)
 	uint64_t there[WINDOW / 64];
 	uint32_t *e;
 
-	enter(h);
+	hat_enter(h);
 	for (vaddr_t at = base; at < end; at += vm_ptob(WINDOW)) {
 		vaddr_t to = end - at < vm_ptob(WINDOW) ? end : at + vm_ptob(WINDOW), va = at;
 
@@ -849,11 +850,11 @@ void linux_hat_missing(struct hat *h, uint64_t base, uint64_t end)
 		for (va = at; (e = next_entry(h, &va, to)) != NULL; va += VM_PAGESIZE) {
 			uint64_t i = vm_btop(va - at);
 
-			if ((there[i / 64] >> (i % 64) & 1) == 0 && !locked(page_at(h, e)))
+			if ((there[i / 64] >> (i % 64) & 1) == 0 && !is_locked(page_at(h, e)))
 				unlink_entry(h, e);
 		}
 	}
-	leave(h);
+	hat_leave(h);
 }
 
 int linux_hat_reprotect(struct hat *h)
@@ -861,11 +862,11 @@ int linux_hat_reprotect(struct hat *h)
 	uint32_t *e;
 	int rc = 0;
 
-	enter(h);
+	hat_enter(h);
 	for (vaddr_t va = 0; rc == 0 && (e = next_entry(h, &va, 1ull << VA_BITS)) != NULL;
 	     va += VM_PAGESIZE)
 		if ((page_at(h, e)->p_hat[1] & PROT_W) == 0)
 			rc = uffd_protect(h->h_mach, va, VM_PAGESIZE, true);
-	leave(h);
+	hat_leave(h);
 	return rc;
 }

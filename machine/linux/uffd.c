@@ -49,18 +49,18 @@ struct q_poison {
 
 #define RETRIES 100000u
 
-static int guard(struct mach *m, long fd)
+static int guard_descriptor(struct mach *m, long fd)
 {
 	return m->m_cfg.guard_fd != NULL ? m->m_cfg.guard_fd((int)fd) : (int)fd;
 }
 
-static long request(struct mach *m, unsigned long req, void *arg)
+static long uffd_request(struct mach *m, unsigned long req, void *arg)
 {
 	return sys_call3(SYS_ioctl, m->m_uffd, (long)req, (long)arg);
 }
 
 /* ENOSYS may come from a tool that imitates the kernel (valgrind), in which no process can be served, or from a container's filter. */
-static bool filtered(void) { return sys_call5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 2; }
+static bool is_filtered(void) { return sys_call5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 2; }
 
 /*
  * The system call is for the privileged unless the sysctl allows it to all, and forbidden in most containers; the device is for
@@ -76,7 +76,7 @@ static long new_descriptor(struct mach *m)
 		flags &= ~Q_USER_MODE_ONLY;
 		fd = sys_call1(SYS_userfaultfd, flags);
 	}
-	if (fd >= 0 || (fd != -EPERM && !(fd == -ENOSYS && filtered())))
+	if (fd >= 0 || (fd != -EPERM && !(fd == -ENOSYS && is_filtered())))
 		return fd;
 	if (dev <= 0)
 		dev = sys_call4(
@@ -106,7 +106,7 @@ static bool can_scan(const struct mach *m)
  * Agrees with the kernel on what the descriptor does, from much to little: an older kernel refuses features that it does not know, and
  * the descriptor stays as it was. Write bits need pages that move: without, page-out needs protection that waits.
  */
-static int agree(struct mach *m)
+static int agree_features(struct mach *m)
 {
 	static const uint64_t much[] = { Q_FEATURE_MOVE | Q_FEATURE_POISON | Q_FEATURE_WP_ASYNC,
 		Q_FEATURE_MOVE | Q_FEATURE_POISON, Q_FEATURE_POISON, 0 };
@@ -126,13 +126,15 @@ static int agree(struct mach *m)
 		if ((api.features & Q_FEATURE_MOVE) == 0)
 			api.features &= ~Q_FEATURE_WP_ASYNC;
 		got = api.features;
-		r = request(m, UFFDIO_API, &api);
+		r = uffd_request(m, UFFDIO_API, &api);
 		got &= api.features;
 	}
 	m->m_move = (got & Q_FEATURE_MOVE) != 0;
 	m->m_poison = (got & Q_FEATURE_POISON) != 0;
 	m->m_write_bits = (got & Q_FEATURE_WP_ASYNC) != 0;
-	return r != 0 ? (int)r : (got & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0 ? 0 : -EINVAL;
+	if (r != 0)
+		return (int)r;
+	return (got & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0 ? 0 : -EINVAL;
 }
 
 int uffd_open(struct mach *m)
@@ -142,14 +144,14 @@ int uffd_open(struct mach *m)
 
 	if (fd < 0)
 		return (int)fd;
-	m->m_uffd = guard(m, fd);
+	m->m_uffd = guard_descriptor(m, fd);
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	m->m_pagemap =
-	    fd >= 0 ? guard(m, fd) : -1; /* a process that changed its user may not read it */
+	m->m_pagemap = fd >= 0 ? guard_descriptor(m, fd)
+			       : -1; /* a process that changed its user may not read it */
 	m->m_scan = (m->m_cfg.without & SYS_SCAN) == 0 && can_scan(m);
-	if ((rc = agree(m)) != 0)
+	if ((rc = agree_features(m)) != 0)
 		return rc;
-	linux_out_open(m, guard);
+	linux_out_open(m, guard_descriptor);
 	return uffd_register(m, (uint64_t)m->m_arena, vm_ptob(m->m_cfg.frames), false);
 }
 
@@ -172,7 +174,7 @@ int uffd_register(struct mach *m, uint64_t addr, uint64_t len, bool missing)
 	long r;
 
 	do
-		r = request(m, UFFDIO_REGISTER, &reg);
+		r = uffd_request(m, UFFDIO_REGISTER, &reg);
 	while (r == -ENOMEM && tries++ < LINUX_SPARE_TRIES && linux_spare_mapping());
 	return (int)r;
 }
@@ -181,7 +183,7 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
 
-	for (unsigned i = 0; request(m, UFFDIO_UNREGISTER, &r) == -ENOMEM &&
+	for (unsigned i = 0; uffd_request(m, UFFDIO_UNREGISTER, &r) == -ENOMEM &&
 	     i < LINUX_SPARE_TRIES && linux_spare_mapping();
 	     i++)
 		;
@@ -204,7 +206,7 @@ void linux_drop(uint64_t addr, uint64_t len)
 }
 
 /* One step of a MOVE or COPY is over: 1 go on, 0 all done, -errno. Bounds EAGAIN. */
-static int step(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
+static int step_result(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
 {
 	if (got > 0) {
 		*done += (uint64_t)got;
@@ -222,7 +224,7 @@ static int step(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tri
 }
 
 /* The kernel has filled that range, and woken who waited for it. */
-static void woken(struct mach *m, uint64_t dst, int64_t len)
+static void note_woken(struct mach *m, uint64_t dst, int64_t len)
 {
 	if (len > 0 &&
 	    atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < (uint64_t)len)
@@ -238,15 +240,15 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 		struct q_move mv = { dst + *done, src + *done, len - *done,
 			dst - (uint64_t)m->m_arena < vm_ptob(m->m_cfg.frames) ? Q_MOVE_DONTWAKE : 0,
 			0 };
-		long r = request(m, Q_MOVE, &mv);
+		long r = uffd_request(m, Q_MOVE, &mv);
 
-		woken(m, dst + *done, mv.move);
+		note_woken(m, dst + *done, mv.move);
 		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) &&
 		    linux_occupied(m, dst + *done)) {
 			r = 0;
 			mv.move = VM_PAGESIZE; /* it did move */
 		}
-		s = step(r, mv.move, len, done, &tries);
+		s = step_result(r, mv.move, len, done, &tries);
 	}
 	return s;
 }
@@ -262,10 +264,10 @@ int uffd_copy(
 			.src = src + *done,
 			.len = len - *done,
 			.mode = protect ? Q_COPY_MODE_WP : 0 };
-		long r = request(m, UFFDIO_COPY, &cp);
+		long r = uffd_request(m, UFFDIO_COPY, &cp);
 
-		woken(m, dst + *done, cp.copy);
-		s = step(r, cp.copy, len, done, &tries);
+		note_woken(m, dst + *done, cp.copy);
+		s = step_result(r, cp.copy, len, done, &tries);
 	}
 	return s;
 }
@@ -279,7 +281,7 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 
 	if (m->m_write_bits)
 		return 0; /* it would stop nobody */
-	while ((r = request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
+	while ((r = uffd_request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
 }
@@ -308,7 +310,7 @@ int uffd_poison(struct mach *m, uint64_t addr)
 
 	if (!m->m_poison)
 		return map_nothing(addr);
-	while ((r = request(m, Q_POISON, &po)) == -EAGAIN && ++tries < RETRIES)
+	while ((r = uffd_request(m, Q_POISON, &po)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
 }
@@ -317,7 +319,7 @@ void uffd_wake(struct mach *m, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
 
-	(void)request(m, UFFDIO_WAKE, &r);
+	(void)uffd_request(m, UFFDIO_WAKE, &r);
 }
 
 /* ---- ranges ---- */

@@ -117,7 +117,6 @@ void op_truncate(struct test *);
 void op_relocate(struct test *);
 void op_memory(struct test *);
 void op_promote(struct test *);
-void op_query(struct test *);
 void op_shrink(struct test *);
 void op_swapdev(struct test *);
 

@@ -242,28 +242,6 @@ void op_promote(struct test *t)
 	}
 }
 
-void op_query(struct test *t)
-{
-	struct space *sp = pick(t);
-	unsigned len = 1 + below(t, 24), mapped = 0, run = 0, i;
-	struct as_usage u;
-	enum vm_err err;
-	vaddr_t at = 0;
-
-	if (sp == NULL)
-		return;
-	err = as_gap(sp->as, vm_ptob(len), VM_PAGESIZE, va_of(0), va_of(NPAGES), false, &at);
-	for (i = 0; i < NPAGES && run < len; i++)
-		run = sp->slot[i].kind == K_NONE ? run + 1 : 0;
-	if (run == len ? err != VM_OK || at != va_of(i - len) : err != VM_NOMEM)
-		fail("as_gap of %u pages: %s at %" PRIx64, len, vm_err_name(err), at);
-	for (i = 0; i < NPAGES; i++)
-		mapped += sp->slot[i].kind != K_NONE;
-	as_usage(sp->as, &u);
-	if (u.au_size != vm_ptob(mapped))
-		fail("as_usage: %" PRIu64 " bytes, expected %u pages", u.au_size, mapped);
-}
-
 void op_shrink(struct test *t)
 {
 	if (chance(t, 16)) {
