@@ -67,9 +67,9 @@ static const struct vnode_ops vn_ops = { .vo_name = "names",
 	.vo_size = vn_size,
 	.vo_inactive = vn_inactive };
 
-static int setup(void **state)
+static int setup_with(void **state, bool write_bits)
 {
-	struct linux_config lc = { .frames = FRAMES };
+	struct linux_config lc = { .frames = FRAMES, .write_bits = write_bits };
 	struct vm_config vc = { .vc_frames = FRAMES };
 	struct env *e = calloc(1, sizeof *e);
 	const char *without = getenv("QUIRE_WITHOUT");
@@ -91,6 +91,9 @@ static int setup(void **state)
 	*state = e;
 	return 0;
 }
+
+static int setup(void **state) { return setup_with(state, false); }
+static int setup_write_bits(void **state) { return setup_with(state, true); }
 
 static int teardown(void **state)
 {
@@ -196,6 +199,69 @@ static void empty(void **state)
 	hat_unload(e->hat, va(e, 4), VM_PAGESIZE, HAT_UNLOAD_DISCARD);
 	assert_false(there(e, 4));
 	assert_int_equal(frame(e, 4), 0);
+}
+
+/* Contents that replace all of a frame reach the address with the frame, in a run as one by one, beside what lies in slots. */
+static void filled(void **state)
+{
+	struct env *e = *state;
+	size_t done = 0;
+
+	for (unsigned round = 0; round < 8; round++) {
+		for (unsigned i = 0; i < N; i++) {
+			if ((i + round) % 4 == 3)
+				continue; /* what came out last stays in the slot */
+			mach_frame_discard(e->mach, page_pfn(e->vm, e->pp[i]), 1);
+			if ((i + round) % 4 == 2)
+				continue; /* a page of zeroes */
+			memset(page_fillin(e->vm, e->pp[i]), (int)(0x10 * round + i), VM_PAGESIZE);
+			assert_int_equal(frame(e, i), 0x10 * round + i);
+		}
+		assert_int_equal(
+		    hat_memload_array(e->hat, va(e, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done),
+		    VM_OK);
+		assert_int_equal(done, N);
+		for (unsigned i = 0; i < N; i++) {
+			if ((i + round) % 4 < 2)
+				assert_int_equal(host(e, i)[4095], 0x10 * round + i);
+			else if ((i + round) % 4 == 2)
+				assert_int_equal(host(e, i)[4095], 0);
+			else
+				assert_int_equal(host(e, i)[4095], round == 0 ? 0x40 + i : 0x99);
+		}
+		memset(e->at, 0x99, vm_ptob(N));
+		hat_unload(e->hat, va(e, 0), vm_ptob(N), HAT_UNLOAD);
+		for (unsigned i = 0; i < N; i++)
+			assert_int_equal(frame(e, i), 0x99);
+	}
+}
+
+/* Where the kernel tells of writes, a page that was written since it was asked about is referenced, others are not. */
+static void written(void **state)
+{
+	struct env *e = *state;
+	size_t done = 0;
+
+	if (!mach_caps(e->mach)->mc_ref_writes)
+		skip();
+	assert_int_equal(
+	    hat_memload_array(e->hat, va(e, 0), e->pp, N, PROT_R | PROT_W, HAT_LOAD, &done), VM_OK);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < N; i++)
+			if (i % 3 == round / 10)
+				host(e, i)[round] = 1;
+		for (unsigned i = 0; i < N; i++) {
+			bool used = (hat_pagesync(e->pp[i], true, false) & P_REF) != 0;
+
+			page_nrm_clear(e->pp[i], P_REF);
+			if (round % 10 < 3)
+				continue; /* a page that just came counts as used */
+			if (i % 3 != round / 10)
+				assert_false(used);
+			else if (i > N / 8) /* the first are asked about before the next scan */
+				assert_true(used);
+		}
+	}
 }
 
 /* Pages shared by a fork do not move; their contents come out and go in all the same, in both processes apart. */
@@ -304,6 +370,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(filled, setup, teardown),
+		cmocka_unit_test_setup_teardown(written, setup_write_bits, teardown),
 		cmocka_unit_test_setup_teardown(forked, setup, teardown),
 		cmocka_unit_test_setup_teardown(pinned_page_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(adopted, setup, teardown),
