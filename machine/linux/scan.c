@@ -17,10 +17,11 @@
  * follows replacement, not the clock: eight scans a round of the hand, none while nothing is replaced, and a program that fits
  * is never scanned.
  *
- * To look is cheap; to protect costs a microsecond of the program's for each page that it uses, which was the largest part of
- * all that replacement cost. So one scan in four protects, twice a round of the hand. The others only look: what is found
- * written first after its protection was used since the last look, and is *stale* from there on until it is protected again.
- * Protection at every scan made two and a half times as many of these faults and saved no page-in.
+ * To look is cheap. To protect costs a fault in the kernel for each page that the program goes on writing to, which was the largest
+ * part of all that replacement cost (bench/parts.c: look_us, write_us). So one scan in four protects, twice a round of the hand.
+ * The others only look: a page that is found written for the first time since it was protected was used since the last look,
+ * and is *stale* from then on until it is protected again. Protection at every scan made about twice as many of these faults and saved no
+ * page-in. Protection once a round made half as many and cost a tenth more page-ins.
  *
  * Locks: m_hatlock is held by the caller, m_rangelock taken here.
  */

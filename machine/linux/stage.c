@@ -5,8 +5,8 @@
  * A frame whose memory was at a program's address gets new memory before it is filled again (renew.c). To fill its arena slot, then,
  * is a fault of ours, in which the kernel finds and zeroes a page; and a move carries that page to the program. A copy finds the
  * page, too, and fills it in the same step. So contents that replace all of a frame are made in a page of the stage, which is
- * never at a program's address and stays in the processor's cache, and UFFDIO_COPY carries them: 1.2 us for fault, zeroing and
- * move of 2.3. A page of zeroes is copied from memory that nobody ever writes, which is the kernel's one page of zeroes.
+ * never at a program's address and stays in the processor's cache, and UFFDIO_COPY carries them: half of the time (bench/parts.c:
+ * stage_us, slot_us). A page of zeroes is copied from memory that nobody ever writes, which is the kernel's one page of zeroes.
  *
  *      empty --linux_frame_fill--> staged --the page is loaded--> empty
  *                                         --the frame is retired, renewed or discarded--> empty
