@@ -3,7 +3,7 @@
 # The front door.  The build itself is Meson's (meson.build); this file only
 # names the things one wants to do, and installs what is missing first.
 #
-#   make               build everything into build/
+#   make, make build   install what is missing (make setup) and build everything into build/
 #   make help          this list
 #   make demo          gcc in a quarter of the memory it needs: killed by the kernel, finished by Quire
 #   make test          unit tests, then a small set of real programs
@@ -17,7 +17,7 @@
 #   make test-without  the hosting tests as on older kernels and in stricter containers
 #   make test-kernels  small hosting tests on Debian 12's kernel and the newest in its backports, in QEMU
 #   make asan, tsan    unit tests under the sanitizers
-#   make kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
+#   make kernel, kernel-shell, kernel-demo, test-kernel   the kernel on a bare machine in QEMU: docs/kernel.md
 #   make bench         Quire, the kernel's swap and the floor, side by side; then what a program that fits pays
 #   make format        clang-format over the C sources
 #   make wrap          clang-format over lines that are too long, and nothing else

@@ -105,7 +105,18 @@ def check_changes():
             bad.append("HACKING.md has no list for %s" % kind)
 
 
+def check_help():
+    """make help names every target."""
+    text = read("Makefile")
+    said = " ".join(re.findall(r"^#   (make.*)", text, re.M))
+    for target in re.findall(r"^([a-z][a-z-]*(?: [a-z-]+)*):(?!=)", text, re.M):
+        for name in target.split():
+            if name != "all" and not re.search(r"(?<![\w-])%s(?![\w-])" % name, said):
+                bad.append("make help does not name %s" % name)
+
+
 check_policies()
+check_help()
 check_documents()
 check_changes()
 for line in bad:
