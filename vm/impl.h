@@ -384,6 +384,11 @@ struct page *page_lookup_notouch(
 struct page *page_lookup_hint(struct vm *, struct vnode *, voff_t, enum page_se);
 void page_purge_range(
     struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
+/*
+ * Are n frames free beyond what page-out begins at? Asks the machine for more first. For what is done ahead of its use:
+ * a machine that gives frames as they are needed has few free otherwise. Takes vm_freelock.
+ */
+bool page_room(struct vm *, pfn_t n);
 pfn_t page_cache_drain(struct vm *,
     pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the

@@ -34,11 +34,13 @@ static void on_violation(void *arg, const char *text)
 	fail_msg("%s", text);
 }
 
+static pfn_t frames_at_first = FRAMES; /* the others are granted when they are needed */
+
 static struct box box_open(
     bool linux_like, const char *policy, const char *prefetch, bool file, enum advice advice)
 {
 	struct sim_config sc = { .frames = FRAMES, .seed = 1 };
-	struct vm_config vc = { .vc_frames = FRAMES,
+	struct vm_config vc = { .vc_frames = frames_at_first,
 		.vc_policy = policy_find(policy),
 		.vc_prefetch = prefetch_find(prefetch) };
 	struct segvn_args sa = {
@@ -258,6 +260,34 @@ static void test_memory_touched_in_order_is_read_by_few_requests(void **state)
 	}
 }
 
+/*
+ * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is more. Where the machine grants
+ * frames as they are needed, few were free at any time, and each page was a fault.
+ */
+static void test_first_touches_in_order_are_few_faults(void **state)
+{
+	for (unsigned granted = 0; granted < 2; granted++) {
+		const uint64_t n = FRAMES / 4;
+		struct box b;
+		uint64_t faults;
+
+		frames_at_first = granted ? 32 : FRAMES;
+		b = box_open(true, "clock2", "near", false, ADV_NORMAL);
+		frames_at_first = FRAMES;
+		for (uint64_t i = 0; i < n; i++)
+			put(&b, i);
+		faults = vm_statistics(b.vm)->fault;
+		assert_in_range(faults, 1, n / 8);
+		for (uint64_t i = 2 * n; i-- > n;)
+			put(&b, i);
+		assert_in_range(vm_statistics(b.vm)->fault - faults, 1, n / 8);
+		for (uint64_t i = 0; i < 2 * n; i++)
+			get(&b, i);
+		assert_in_range(vm_statistics(b.vm)->zfod, 2 * n, 2 * n + 32);
+		box_close(&b);
+	}
+}
+
 /* A forked child that reads through its memory does not fault at every page, and what it writes stays its own. */
 static void test_a_child_reads_its_memory_by_few_faults(void **state)
 {
@@ -289,6 +319,7 @@ static void test_a_child_reads_its_memory_by_few_faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_first_touches_in_order_are_few_faults),
 		cmocka_unit_test(test_strides_of_anonymous_memory),
 		cmocka_unit_test(test_strides_of_anonymous_memory_linux),
 		cmocka_unit_test(test_strides_of_a_file),

@@ -419,6 +419,13 @@ static void page_grow(struct vm *vm)
 		(void)buddy_online(vm, PAGE_GROW);
 }
 
+bool page_room(struct vm *vm, pfn_t n)
+{
+	if (vm->vm_nfree < vm->vm_lotsfree + n && vm->vm_nonline < vm->vm_maxframes)
+		(void)buddy_online(vm, PAGE_GROW + n);
+	return vm->vm_nfree >= vm->vm_lotsfree + n;
+}
+
 /* Names that follow each other get frames that do not compete for the sets of a cache. */
 static uint32_t page_color(struct vm *vm, const struct vnode *vp, voff_t off)
 {

@@ -387,37 +387,51 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 	return svd_has_anon(f->f_svd) ? fault_slot(f) : fault_shared_file(f);
 }
 
-/* ---- zero pages ahead of a program that touches memory in order ---- */
-static uint64_t zero_ahead_room(struct fault *f)
+/* ---- zero pages beside a program that touches memory in order, upwards or downwards ---- */
+/* How many of `left` pages may be made. */
+static uint64_t zero_room(struct fault *f, uint64_t left)
 {
-	uint64_t left = vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
-	struct vm *vm = f->f_vm;
-
-	if (f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) ||
+	if (left == 0 || f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) ||
 	    f->f_svd->svd_advice == ADV_RANDOM || (f->f_svd->svd_prot & PROT_W) == 0 ||
 	    f->f_as->a_lockfuture)
 		return 0;
-	if (vm->vm_nfree < vm->vm_lotsfree + 4 * ZERO_AHEAD)
+	if (!page_room(f->f_vm, 4 * ZERO_AHEAD))
 		return 0;
 	return left < ZERO_AHEAD ? left : ZERO_AHEAD;
 }
 
-/* Maps the k pages after f_va, E-locked with their slots busy, in one call, and unlocks them. */
-static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
+/* Maps k pages from slot idx on, E-locked with their slots busy, in one call, and unlocks them. */
+static void load_pages(struct fault *f, uint64_t idx, struct page **pps, uint64_t k, unsigned prot)
 {
+	vaddr_t va = f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx);
 	size_t done = 0;
 
 	if (k > 0)
-		(void)hat_memload_array(f->f_as->a_hat, f->f_va + VM_PAGESIZE, pps, (size_t)k, prot,
-		    HAT_LOAD_ADV, &done);
+		(void)hat_memload_array(
+		    f->f_as->a_hat, va, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
 	for (uint64_t i = 0; i < k; i++) {
 		page_unlock(f->f_vm, pps[i]);
-		anonmap_exit(f->f_amp, f->f_idx + 1 + i);
+		anonmap_exit(f->f_amp, idx + i);
 	}
 }
 
-/* After a first touch at f_va: the following pages, all their slots busy at once (in rising order), loaded in one call. */
-static void zero_ahead(struct fault *f, uint64_t n)
+/* Maps the k pages after f_va. */
+static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
+{
+	load_pages(f, f->f_idx + 1, pps, k, prot);
+}
+
+/* Is nothing in slot idx, and nothing known to be mapped there? A hint. */
+static bool peek_empty(const struct fault *f, uint64_t idx)
+{
+	vaddr_t va = f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx);
+
+	return hat_probe(f->f_as->a_hat, va, NULL) == PFN_INVALID &&
+	    anonmap_peek(f->f_amp, idx) == 0;
+}
+
+/* Makes up to n pages from slot idx on, all their slots busy at once (in rising order), and loads them in one call. How many. */
+static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 {
 	struct page *pps[ZERO_AHEAD];
 	uint64_t k = 0;
@@ -426,24 +440,46 @@ static void zero_ahead(struct fault *f, uint64_t n)
 		anon_id id;
 
 		/* A busy slot is never empty for long; one that has an anon ends the run, or one that was read. */
-		if (hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(k + 1), NULL) != PFN_INVALID ||
-		    anonmap_peek(f->f_amp, f->f_idx + 1 + k) != 0 ||
-		    !anonmap_enter(f->f_amp, f->f_idx + 1 + k, true, &id))
+		if (!peek_empty(f, idx + k) || !anonmap_enter(f->f_amp, idx + k, true, &id))
 			break;
 		if (id != 0 || charge_one(f) != VM_OK) {
-			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
+			anonmap_exit(f->f_amp, idx + k);
 			break;
 		}
-		if (anon_zero(f->f_vm, segvn_place(f->f_seg, f->f_idx + 1 + k), &id, &pps[k]) !=
-		    VM_OK) {
+		if (anon_zero(f->f_vm, segvn_place(f->f_seg, idx + k), &id, &pps[k]) != VM_OK) {
 			uncharge_one(f);
-			anonmap_exit(f->f_amp, f->f_idx + 1 + k);
+			anonmap_exit(f->f_amp, idx + k);
 			break;
 		}
-		anonmap_set(f->f_amp, f->f_idx + 1 + k, id);
+		anonmap_set(f->f_amp, idx + k, id);
 	}
-	load_ahead(f, pps, k, f->f_svd->svd_prot);
-	svd_hint_set(&f->f_svd->svd_zero_next, f->f_idx + 1 + k);
+	load_pages(f, idx, pps, k, f->f_svd->svd_prot);
+	return k;
+}
+
+/* After a first touch at f_va: pages beside it, if the last first touch was there on the other side. */
+static void zero_beside(struct fault *f)
+{
+	struct segvn_data *svd = f->f_svd;
+	uint64_t idx = f->f_idx, n = 0;
+
+	if (idx == svd_hint(&svd->svd_zero_next) && idx != svd->svd_anon_index) {
+		n = zero_room(f, vm_btop(seg_end(f->f_seg) - f->f_va) - 1);
+		n = n > 0 ? zero_pages(f, idx + 1, n) : 0;
+		svd_hint_set(&svd->svd_zero_next, idx + 1 + n);
+		return;
+	}
+	if (idx != svd_hint(&svd->svd_zero_prev)) {
+		svd_hint_set(&svd->svd_zero_next, idx + 1);
+	} else {
+		uint64_t most = zero_room(f, vm_btop(f->f_va - seg_base(f->f_seg)));
+
+		while (n < most && peek_empty(f, idx - n - 1))
+			n++;
+		if (n > 0)
+			(void)zero_pages(f, idx - n, n);
+	}
+	svd_hint_set(&svd->svd_zero_prev, idx - n - 1);
 }
 
 /* Has slot idx a translation? Its slot is busy, so the answer stays "no" until the caller loads one. */
@@ -577,7 +613,7 @@ static void map_around(struct fault *f, unsigned n)
 
 static enum vm_err fault_one(struct fault *f, vaddr_t va)
 {
-	uint64_t idx, n;
+	uint64_t n;
 	enum vm_err e;
 
 	e = fault_page(f, va);
@@ -589,12 +625,7 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
 	if (!f->f_fresh || e != VM_OK || f->f_soft || f->f_wire)
 		return e;
-	idx = f->f_idx;
-	if (idx == svd_hint(&f->f_svd->svd_zero_next) && idx != f->f_svd->svd_anon_index &&
-	    (n = zero_ahead_room(f)) > 0)
-		zero_ahead(f, n);
-	else
-		svd_hint_set(&f->f_svd->svd_zero_next, idx + 1);
+	zero_beside(f);
 	return VM_OK;
 }
 

@@ -24,6 +24,7 @@ struct segvn_data {
 	struct mach_mutex svd_lock;  /* RANK_SEG: making svd_amp */
 	uint64_t
 	    svd_zero_next; /* page after the last one filled with zeroes; hint, no lock, see svd_hint */
+	uint64_t svd_zero_prev; /* page before them, where memory is touched downwards; the same */
 	uint64_t svd_pf[PF_WORDS]; /* the same */
 };
 _Static_assert(offsetof(struct segvn_data, svd_lock) == VM_LINE, "a fault reads one line");
