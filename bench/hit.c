@@ -197,7 +197,7 @@ int main(int argc, char **argv)
 			}
 			errors += got[NATIVE] != got[QUIRE] || got[HUGE] != got[QUIRE];
 			if (works[w].run ==
-			    work_update) /* the same chain again for who comes next */
+			    work_update) /* the same chain again for the next region */
 				for (int k = 0; k < NREGIONS; k++)
 					lay_chain(p[k]);
 			if (r > 0) {

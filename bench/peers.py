@@ -26,7 +26,7 @@ else meanwhile. Times from a machine that is not idle otherwise mean little: som
 --others a round that was disturbed more is run again.
 
 What cannot run here (no root, no zram, no cgroup, Quire not built) is said and
-left out. What is charged to whom: zram's compressed pages are in no cgroup, so the
+left out. What is charged to which cgroup: zram's compressed pages are in no cgroup, so the
 kernel has that memory on top of the limit; libquire's pool is besides its budget, too.
 Under `quire run` the pool is within the budget.
 """

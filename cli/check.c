@@ -243,7 +243,7 @@ static int check_far(int argc, char **argv)
 		return fail("no memory");
 	if ((rc = far_take_password(&o)) != 0)
 		return rc;
-	if (o.far_timeout_ms == 30000) /* the default: nobody runs that would have to wait */
+	if (o.far_timeout_ms == 30000) /* the default: no program runs that would have to wait */
 		o.far_timeout_ms = 3000;
 	fo = run_far_options(&o);
 	if (far_check(&fo, url, o.encrypt != ENCRYPT_NONE, -1) != 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Credentials of a process, as far as they decide who may read whose memory: what ptrace_may_access() of the kernel compares. Two
+ * Credentials of a process, as far as they decide which process may read another's memory: what ptrace_may_access() of the kernel compares. Two
  * processes of equal credentials, neither hidden nor in a sandbox, may read each other's memory natively, so they may share a
  * store. All others have stores of their own.
  *

@@ -160,8 +160,8 @@ static void stop_helpers(struct run *r)
 }
 
 /*
- * The program has ended, but children of it work on (a daemon, a job of a shell): their limit holds, so somebody has to stay
- * who hands out their memory. A process of our own does; this one ends as the program did.
+ * The program has ended, but children of it work on (a daemon, a job of a shell): their limit holds, so a process has to stay
+ * that hands out their memory. A child of this process does; this process ends as the program did.
  */
 static void stay_behind(struct run *r)
 {

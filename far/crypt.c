@@ -2,7 +2,7 @@
 /*
  * Encryption of what leaves the machine: AES-256-XTS of OpenSSL, one sector of FAR_SECTOR bytes at a time, the sector's
  * number as the tweak (IEEE 1619). The key is made at start, kept in locked memory that no core file has, and wiped at the
- * end: whoever has the disk or the server afterwards has noise. XTS does not prove that nothing was changed; the store's own
+ * end: the disk or the server has only noise afterwards. XTS does not prove that nothing was changed; the store's own
  * sums, which stay in this machine's memory, do: what an outsider alters decrypts to noise, and the sum is wrong.
  */
 #include "far/far.h"

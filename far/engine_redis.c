@@ -432,7 +432,7 @@ static bool node_ready(struct far_link *l, struct node *nd, uint64_t now)
 	return false;
 }
 
-/* Asks somebody that can be reached for the map. */
+/* Asks a node that can be reached for the map. */
 static void ask_slots(struct far_link *l, uint64_t now)
 {
 	l->refresh_at = now + REFRESH_NS;

@@ -234,7 +234,7 @@ static int fail_url(const char *text, const char *why)
 }
 
 /*
- * When this thread ends, however it does, the kernel marks fr_alive: clients that wait see that nobody will answer. The C library's
+ * When this thread ends, however it does, the kernel marks fr_alive: clients that wait see that no answer will come. The C library's
  * own list of this thread is replaced: nothing here uses robust mutexes.
  */
 static void mark_when_dead(struct far_ring *r)

@@ -170,7 +170,7 @@ static int execute_there(void *arg)
 	sigset_t none;
 
 	/*
-	 * A grandchild: whoever counts or awaits the program's children must not find it among them. Signals stay blocked
+	 * A grandchild: code that counts or awaits the program's children must not find it among them. Signals stay blocked
 	 * until no handler of the program's can run here.
 	 */
 	if (x->detach) {

@@ -172,8 +172,8 @@ static long do_exit(long status)
 }
 
 /*
- * The program serves the faults of a range by itself (userfaultfd). There is one who does so for a range: from now on it is the
- * kernel's. Its argument may be anywhere, or nowhere.
+ * The program serves the faults of a range by itself (userfaultfd). A range has one server of its faults: from now on the range
+ * is the kernel's. Its argument may be anywhere, or nowhere.
  */
 static long do_register(const long *a)
 {

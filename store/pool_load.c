@@ -204,8 +204,8 @@ int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
 }
 
 /*
- * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more, and for whoever
- * packs them himself that is so for the others, too.
+ * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more; where there
+ * is no packer, that is so for the other pages, too.
  */
 int pool_better_anew(const struct pool *p, uint32_t handle)
 {

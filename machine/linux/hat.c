@@ -15,7 +15,7 @@
  * call (O_DIRECT, process_vm_writev, a buffer registered with io_uring) has it in hand; memory locked by the program. The first
  * two answer alike, but reading a byte of a shared page through a pin of our own makes the kernel give us a copy of our own, so
  * what still does not move is pinned. What page-out wants then stays where it is (hat_page_tryunload, hat_swapout): what is
- * written through the pin later would go to a page that is nobody's any more. Where it must go all the same, and with locked
+ * written through the pin later would go to a page that belongs to no program any more. Where it must go all the same, and with locked
  * memory, it is frozen by write protection, read, and dropped. In: it is copied.
  *
  * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards everything here.
@@ -211,7 +211,7 @@ static void tell_referenced(struct mach *m, struct page *pp)
 }
 
 /* ---- modification ---- */
-/* A page is about to be writable; its contents are at `at`, and nobody can write them yet. Its new state. */
+/* A page is about to be writable; its contents are at `at`, and no thread can write them yet. Its new state. */
 static uint64_t watch_writes(struct hat *h, struct page *pp, uint64_t at)
 {
 	if ((page_nrm(pp) & P_MOD) == 0 && h->h_summed >= SURE &&
@@ -267,7 +267,9 @@ static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 	switch (rc) {
 	case -ENOENT: /* an empty slot: a zero page */
 	case -EBUSY: /* shared since a fork: writing makes it ours alone */ *p = *p; return true;
-	case -EEXIST: /* something of nobody's is there */ linux_drop(va, VM_PAGESIZE); return true;
+	case -EEXIST: /* what is there belongs to no frame */
+		linux_drop(va, VM_PAGESIZE);
+		return true;
 	default: return false;
 	}
 }

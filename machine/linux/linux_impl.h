@@ -22,10 +22,10 @@ _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line
 
 /* What the arena slot of a frame holds. See renew.c */
 enum frame_state {
-	FRAME_EMPTY,   /* nothing: it reads as zero */
-	FRAME_STAGED,  /* nothing: its contents are on the stage. See stage.c */
-	FRAME_FILLED,  /* perhaps memory, which never was at a program's address */
-	FRAME_USED,    /* memory that was at a program's address: somebody may hold it still */
+	FRAME_EMPTY,  /* nothing: it reads as zero */
+	FRAME_STAGED, /* nothing: its contents are on the stage. See stage.c */
+	FRAME_FILLED, /* perhaps memory, which never was at a program's address */
+	FRAME_USED, /* memory that was at a program's address: the kernel may hold a reference to it still */
 	FRAME_RETIRED, /* the same, and the frame is free */
 };
 #define RETIRED_MAX 64u /* twice what one page-out frees */
@@ -61,7 +61,7 @@ struct mach {
 	uint8_t *m_stage;  /* const: STAGE pages; NULL: there is no stage. See stage.c */
 	uint8_t *m_staged; /* const pointer; which of them a FRAME_STAGED has; guarded as m_frame */
 	uint64_t m_stagefree; /* atomic: a bit for each that no frame has */
-	uint8_t *m_zeroes;    /* const: ZEROES pages that nobody writes */
+	uint8_t *m_zeroes;    /* const: ZEROES pages that are never written */
 	struct sum *
 	    m_sum; /* const pointer; m_hatlock: contents of a frame when it was loaded, if it is SUMMED */
 	uint64_t m_key[VM_PAGESIZE / 8]; /* const: of the sums */
@@ -180,8 +180,8 @@ int sum_init(struct mach *); /* 0 or -errno */
 struct sum sum_page(const struct mach *, const void *page);
 /* hat.c */
 /*
- * After fork: forgets the translations in the range whose pages are not there. The kernel copies no page tables of a mapping that nobody
- * ever wrote to: what was read there, the page of zeroes, is missing in the child, and the empty frame reads as zeroes, too.
+ * After fork: forgets the translations in the range whose pages are not there. The kernel copies no page tables of a mapping that was
+ * never written to: what was read there, the page of zeroes, is missing in the child, and the empty frame reads as zeroes, too.
  */
 void linux_hat_missing(struct hat *, uint64_t base, uint64_t end);
 struct as *linux_hat_space(struct hat *);

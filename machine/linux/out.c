@@ -15,10 +15,10 @@
  *      vmsplice      a reference of our own, in a pipe, keeps the kernel from discarding the page before it is read
  *      MADV_FREE     the page is clean, and the kernel may discard it
  *      read          the pipe: the contents are in the slot, and our reference is gone
- *      MADV_PAGEOUT  now. The kernel discards the page only if nobody else has a reference to it and it is still clean
+ *      MADV_PAGEOUT  now. The kernel discards the page only if there is no other reference to it and it is still clean
  *
  * A holder that ends its work before MADV_FREE has written before the page is read. A holder that ends later marks the page
- * modified. A page that is still there therefore is, or just was, in somebody's hands, or a thread was reading it: the
+ * modified. A page that is still there therefore is, or just was, held by a device or a system call, or a thread was reading it: the
  * translation stays, the page is unprotected and marked modified again (mark_modified), and page-out takes another page. This covers
  * plain references (renew.c), too, which a move does not see. Kernels from 5.7 to 5.17 compare the references so in their stable
  * releases only ("fix race between MADV_FREE reclaim and blkdev direct IO read").
@@ -71,8 +71,8 @@ static uint64_t find_there(struct mach *m, uint64_t va, uint64_t n)
 }
 
 /*
- * Pages that must go, whoever holds them; at most WINDOW. Nobody writes them once they are protected. Where some sandbox forbids
- * the call they are read as anybody reads: they are there, and nobody else takes them away. (Not through a file: its number would be one
+ * Pages that must go, also if they are held; at most WINDOW. No thread writes them once they are protected. Where a sandbox forbids
+ * the call they are read by loads: they are there, and no other thread takes them away. (Not through a file: its number would be one
  * of the program's.)
  */
 static void copy_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n)
@@ -161,13 +161,13 @@ static bool keep_page(struct mach *m, uint64_t va, pfn_t pfn)
 		m->m_pinned++;
 		return false;
 	}
-	/* Discarded since, which nobody can have written to; or in a read-only mapping. */
+	/* Discarded since, so it was not written; or in a read-only mapping. */
 	if (linux_occupied(m, va))
 		copy_out(m, va, pfn, 1);
 	return true;
 }
 
-/* Can somebody hold the page for writing? Not the page of zeroes, nor one that is shared with a forked process. */
+/* Can a device or a system call hold the page for writing? Not the page of zeroes, nor a page that is shared with a forked process. */
 static bool may_be_held(const struct mach *m, uint64_t va)
 {
 	uint64_t e;
@@ -175,7 +175,7 @@ static bool may_be_held(const struct mach *m, uint64_t va)
 	return linux_read_map(m, va, 1, &e) && (e & PM_PRESENT) != 0 && (e & PM_EXCLUSIVE) != 0;
 }
 
-/* The page is at its address, unprotected. False: somebody holds it, and it stays. */
+/* The page is at its address, unprotected. False: it is held, and it stays. */
 static bool copy_out_unless_held(struct mach *m, uint64_t va, pfn_t pfn)
 {
 	struct iovec page = { (void *)va, VM_PAGESIZE };

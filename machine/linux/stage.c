@@ -6,7 +6,7 @@
  * is a fault of ours, in which the kernel finds and zeroes a page; and a move carries that page to the program. A copy finds the
  * page, too, and fills it in the same step. So contents that replace all of a frame are made in a page of the stage, which is
  * never at a program's address and stays in the processor's cache, and UFFDIO_COPY carries them: half of the time (bench/parts.c:
- * stage_us, slot_us). A page of zeroes is copied from memory that nobody ever writes, which is the kernel's one page of zeroes.
+ * stage_us, slot_us). A page of zeroes is copied from memory that is never written, which is the kernel's one page of zeroes.
  *
  *      empty --linux_frame_fill--> staged --the page is loaded--> empty
  *                                         --the frame is retired, renewed or discarded--> empty

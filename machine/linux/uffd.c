@@ -5,7 +5,7 @@
  * The arena is registered for write protection only: pages may be moved into it (the kernel wants both ends under the same
  * descriptor), but its holes are filled by the kernel, so touching a frame never faults to us.
  *
- * Traps the code minds: MOVE may answer EEXIST although it moved the page (look who holds it); EBUSY for pinned pages and such shared
+ * Traps the code minds: MOVE may answer EEXIST although it moved the page (look where the page is); EBUSY for pinned pages and such shared
  * with another process after fork; registration and write protection are lost in a forked child, whose inherited
  * descriptor acts on the parent. Every retry is bounded.
  *
@@ -35,7 +35,7 @@ struct q_poison {
 	int64_t updated;
 };
 #define Q_MOVE _IOWR(0xAA, 0x05, struct q_move)
-#define Q_MOVE_DONTWAKE 1u /* nobody waits for a page of the arena */
+#define Q_MOVE_DONTWAKE 1u /* no thread waits for a page of the arena */
 #define Q_POISON _IOWR(0xAA, 0x08, struct q_poison)
 #define Q_FEATURE_POISON (1ull << 14)
 #define Q_FEATURE_WP_ASYNC (1ull << 15)
@@ -63,9 +63,8 @@ static long uffd_request(struct mach *m, unsigned long req, void *arg)
 static bool is_filtered(void) { return sys_call5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 2; }
 
 /*
- * The system call is for the privileged unless the sysctl allows it to all, and forbidden in most containers; the device is for
- * whom its file mode says, and a descriptor of it works in whichever process it was handed to: also after the program gave up
- * its rights.
+ * The system call needs privilege unless the sysctl allows it to all, and most containers forbid it. The device asks for the rights
+ * that its file mode says; a descriptor of it works in any process to which it was handed, also after the program gave up its rights.
  */
 static long new_descriptor(struct mach *m)
 {
@@ -223,7 +222,7 @@ static int step_result(long r, int64_t got, uint64_t len, uint64_t *done, unsign
 	return 1;
 }
 
-/* The kernel has filled that range, and woken who waited for it. */
+/* The kernel has filled that range, and woken the threads that waited for it. */
 static void note_woken(struct mach *m, uint64_t dst, int64_t len)
 {
 	if (len > 0 &&
@@ -280,7 +279,7 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 	long r;
 
 	if (m->m_write_bits)
-		return 0; /* it would stop nobody */
+		return 0; /* it would stop no writer */
 	while ((r = uffd_request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
