@@ -79,6 +79,9 @@ void kfree(void *, size_t);
 bool stacks_ready(void);
 bool stack_alloc(vaddr_t *);
 void stack_free(vaddr_t);
+/* The stack of a thread that sleeps goes to swap; and comes back, locked. VM_NOMEM, VM_IO: not yet. */
+void stack_swapout(vaddr_t);
+enum vm_err stack_swapin(vaddr_t);
 
 bool thread_has_signal(struct thread *); /* one that the program would take now */
 

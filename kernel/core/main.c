@@ -39,6 +39,11 @@ bool stack_alloc(vaddr_t *va)
 	return segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) == VM_OK;
 }
 void stack_free(vaddr_t va) { segkp_release(the_segkp, va, STACK_BYTES, STACK_FLAGS); }
+void stack_swapout(vaddr_t va) { (void)segkp_swapout(the_segkp, va, STACK_BYTES); }
+enum vm_err stack_swapin(vaddr_t va)
+{
+	return segkp_swapin(the_segkp, va, STACK_BYTES, STACK_FLAGS);
+}
 
 int err_of(enum vm_err e)
 {

@@ -11,7 +11,7 @@
  * Preemption: the tick sets k_resched; the switch happens when the interrupt returns, to the program or to kernel code
  * that has not turned preemption off (t_preempt), or when preemption is turned on again. Spin locks turn it off.
  *
- * Stacks: 16 KiB of segkp, wired, with a redzone below. The first threads, which start before segkp is there, have stacks
+ * Stacks: 16 KiB of segkp with a redzone below, locked in memory but for those of processes that are swapped out (proc/swapper.c). The first threads, which start before segkp is there, have stacks
  * from the image. A thread cannot free its own stack: who creates the next thread frees it, or the idle thread.
  *
  * Locks: sched_lock is innermost of all; nothing is taken under it.
@@ -26,7 +26,8 @@ struct spin sched_lock;
 static struct waitq runq;       /* sched_lock */
 static struct thread *sleepers; /* sched_lock: by t_timenext, deadlines rising */
 static struct thread *dead;     /* sched_lock: by t_next */
-static unsigned nthreads;       /* sched_lock */
+struct waitq swapin_queue, swapper_queue;
+static unsigned nthreads; /* sched_lock */
 static uint8_t boot_stacks[BOOT_STACKS][STACK_BYTES] __attribute__((aligned(16)));
 static bool boot_used[BOOT_STACKS]; /* sched_lock */
 static struct thread boot_threads[BOOT_STACKS];
@@ -146,8 +147,32 @@ static void make_runnable(struct thread *t)
 		queue_remove(t->t_waitq, t);
 	deadline_remove(t);
 	t->t_state = T_RUNNABLE;
+	if (t->t_swap == SWAP_OUT) {
+		t->t_swap = SWAP_COMING;
+		queue_push(&swapin_queue, t);
+		wake_all(&swapper_queue);
+		return;
+	}
 	queue_push(&runq, t);
 	poke_idle();
+}
+
+struct thread *swapin_pop(void)
+{
+	struct thread *t = swapin_queue.wq_head;
+
+	if (t != NULL)
+		queue_remove(&swapin_queue, t);
+	return t;
+}
+
+void swapin_done(struct thread *t)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	t->t_swap = SWAP_IN;
+	make_runnable(t);
+	spin_unlock(&sched_lock, irq);
 }
 
 void wake_thread(struct thread *t, bool interrupt)
@@ -247,6 +272,7 @@ int wait_on(struct waitq *q, uint64_t deadline, bool intr)
 	t->t_state = T_BLOCKED;
 	t->t_interruptible = intr;
 	t->t_interrupted = t->t_timedout = false;
+	t->t_slept = arch_time_ns();
 	queue_push(q, t);
 	if (deadline != 0)
 		deadline_add(t, deadline);

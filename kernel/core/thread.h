@@ -9,6 +9,8 @@
 
 #include <quire/machine.h>
 
+/* Where a thread's kernel stack is: proc/swapper.c. */
+enum thread_swap { SWAP_IN, SWAP_OUT, SWAP_COMING };
 enum thread_state { T_RUNNABLE, T_RUNNING, T_BLOCKED, T_DEAD };
 
 /* Threads that wait for one thing, first come first served. Empty when zero. sched_lock */
@@ -32,6 +34,8 @@ struct thread {
 	bool t_timedout;                /* sched_lock: ... and was woken by it */
 	bool t_interruptible;           /* sched_lock: a signal wakes it */
 	bool t_interrupted;             /* sched_lock: ... and did */
+	enum thread_swap t_swap;        /* sched_lock */
+	uint64_t t_slept;               /* sched_lock: ns: it waits since then */
 	bool t_detached;                /* const: nobody joins it */
 	_Atomic bool t_done;
 	struct waitq t_joiners;    /* sched_lock */
@@ -82,4 +86,10 @@ int wait_until(struct waitq *, bool (*cond)(void *), void *arg, uint64_t deadlin
 void wake(struct waitq *); /* all of them */
 /* As mach_mutex_exit, with sched_lock held: before wait_on, so that nothing is missed between the two. */
 void mutex_exit_locked(struct mach_mutex *);
+
+/* ---- threads whose stack is not in memory, for the swapper ---- */
+extern struct waitq swapin_queue;  /* sched_lock: threads that were woken */
+extern struct waitq swapper_queue; /* sched_lock: the swapper */
+struct thread *swapin_pop(void);   /* sched_lock held: the first, off the queue; NULL */
+void swapin_done(struct thread *); /* its stack is back: it becomes runnable */
 #endif

@@ -286,11 +286,15 @@ static void text_segments(struct text *x)
 
 static void text_quire(struct text *x)
 {
+	struct swapper_counters sc;
 	struct blk_counters c;
 	struct vm_usage u;
 
 	vm_usage(the_vm, &u);
 	text_segments(x);
+	swapper_counters(&sc);
+	text_printf(x, "swapped_processes %lu\nswapped_pages %lu\nstacks_out %lu\nstacks_in %lu\n",
+	    sc.sc_processes, sc.sc_pages, sc.sc_stacks_out, sc.sc_stacks_in);
 	text_swap_areas(x);
 	text_printf(x, "queue_free %lu\nqueue_cache %lu\nqueue_policy %lu\n", u.vu_free, u.vu_cache,
 	    u.vu_policy);

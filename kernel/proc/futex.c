@@ -20,26 +20,19 @@
 #define FUTEX_PRIVATE 128u
 #define REALTIME 256u
 
-struct key {
-	uint64_t k_a, k_b;
-};
-struct waiter {
-	struct key w_key;
-	uint32_t w_bits;
-	struct waiter *w_next;
-	struct waitq w_wait;
-	bool w_woken;
-};
-static struct waiter *buckets[NBUCKETS]; /* sched_lock */
+static struct futex_waiter *buckets[NBUCKETS]; /* sched_lock */
 
-static unsigned bucket(struct key k)
+static unsigned bucket(struct futex_key k)
 {
 	return (unsigned)((k.k_a ^ k.k_b >> 2 ^ k.k_b >> 12) % NBUCKETS);
 }
-static bool same(struct key a, struct key b) { return a.k_a == b.k_a && a.k_b == b.k_b; }
+static bool same(struct futex_key a, struct futex_key b)
+{
+	return a.k_a == b.k_a && a.k_b == b.k_b;
+}
 
 /* The word must be there: it is touched. */
-static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
+static int key_of(uint64_t addr, bool private, struct futex_key *k, uint32_t *now)
 {
 	struct as *as = this_proc()->p_as;
 	struct as_info info;
@@ -48,7 +41,7 @@ static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
 		return -EINVAL;
 	if (copy_in(now, addr, 4) != 0)
 		return -EFAULT;
-	*k = (struct key){ (uint64_t)(uintptr_t)as, addr };
+	*k = (struct futex_key){ (uint64_t)(uintptr_t)as, addr };
 	if (private || as_query(as, addr, &info) != VM_OK || !info.ai_shared)
 		return 0;
 	for (unsigned i = 0; i < 8; i++) {
@@ -57,7 +50,7 @@ static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
 
 		if (pfn != PFN_INVALID) {
 			pp = page_of(the_vm, pfn);
-			*k = (struct key){ (uint64_t)(uintptr_t)pp->p_vnode,
+			*k = (struct futex_key){ (uint64_t)(uintptr_t)pp->p_vnode,
 				pp->p_offset + (addr & VM_PAGEMASK) };
 			return 0;
 		}
@@ -67,9 +60,9 @@ static int key_of(uint64_t addr, bool private, struct key *k, uint32_t *now)
 	return 0;
 }
 
-static void unlist(struct waiter *w)
+static void unlist(struct futex_waiter *w)
 {
-	struct waiter **p = &buckets[bucket(w->w_key)];
+	struct futex_waiter **p = &buckets[bucket(w->w_key)];
 
 	while (*p != NULL && *p != w)
 		p = &(*p)->w_next;
@@ -79,9 +72,10 @@ static void unlist(struct waiter *w)
 
 static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline, uint32_t bits)
 {
-	struct waiter w = { .w_bits = bits };
+	struct futex_waiter *w = &this_uthread()->u_futex;
+	struct futex_key key;
 	uint32_t now;
-	int err = key_of(addr, private, &w.w_key, &now);
+	int err = key_of(addr, private, &key, &now);
 	bool irq;
 
 	if (err != 0)
@@ -89,35 +83,36 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 	if (now != val)
 		return -EAGAIN;
 	irq = spin_lock(&sched_lock);
-	w.w_next = buckets[bucket(w.w_key)];
-	buckets[bucket(w.w_key)] = &w;
+	*w = (struct futex_waiter){ .w_key = key, .w_bits = bits };
+	w->w_next = buckets[bucket(w->w_key)];
+	buckets[bucket(w->w_key)] = w;
 	spin_unlock(&sched_lock, irq);
 	/* announced: whoever changes the word from now on finds this waiter */
 	if (copy_in(&now, addr, 4) != 0 || now != val)
 		err = -EAGAIN;
 	irq = spin_lock(&sched_lock);
-	while (err == 0 && !w.w_woken)
-		err = wait_on(&w.w_wait, deadline, true);
-	if (w.w_woken)
+	while (err == 0 && !w->w_woken)
+		err = wait_on(&w->w_wait, deadline, true);
+	if (w->w_woken)
 		err = 0;
 	else
-		unlist(&w);
+		unlist(w);
 	spin_unlock(&sched_lock, irq);
 	return err;
 }
 
 /* sched_lock held. */
-static void wake_waiter(struct waiter *w)
+static void wake_waiter(struct futex_waiter *w)
 {
 	unlist(w);
 	w->w_woken = true;
 	wake_all(&w->w_wait);
 }
 
-static int wake_key(struct key k, int n, uint32_t bits, const struct key *to, int nmove)
+static int wake_key(struct futex_key k, int n, uint32_t bits, const struct futex_key *to, int nmove)
 {
 	bool irq = spin_lock(&sched_lock);
-	struct waiter *w, *next;
+	struct futex_waiter *w, *next;
 	int done = 0, moved = 0;
 
 	for (w = buckets[bucket(k)]; w != NULL; w = next) {
@@ -141,7 +136,7 @@ static int wake_key(struct key k, int n, uint32_t bits, const struct key *to, in
 
 int futex_wake_addr(uint64_t addr, int n)
 {
-	struct key k;
+	struct futex_key k;
 	uint32_t now;
 	int done, err = key_of(addr, true, &k, &now);
 
@@ -157,7 +152,7 @@ static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, u
 {
 	uint32_t kind = op >> 28 & 7, cmp = op >> 24 & 15, arg = op >> 12 & 0xfff,
 		 cmparg = op & 0xfff, old, new;
-	struct key k, k2;
+	struct futex_key k, k2;
 	int err, done;
 	bool yes;
 
@@ -188,7 +183,7 @@ int64_t futex_call(
 {
 	bool private = (op & FUTEX_PRIVATE) != 0;
 	uint64_t ts[2], deadline = 0;
-	struct key k, k2;
+	struct futex_key k, k2;
 	uint32_t now;
 	int err;
 

@@ -435,11 +435,12 @@ static void proc_end(struct proc *p)
 	struct proc *parent;
 	bool irq;
 
-	if (p == init_proc)
-		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
 	files_put(p->p_files);
 	p->p_files = NULL;
 	leave_space(p);
+	/* not before: files without names that it had open or mapped are freed with it */
+	if (p == init_proc)
+		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
 	release_vfork(p);
 	inode_put(p->p_cwd);
 	p->p_cwd = NULL;
@@ -694,4 +695,5 @@ void proc_init(void)
 	thread_go(u->u_thread);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);
+	swapper_start();
 }

@@ -115,6 +115,18 @@ struct proc {
 	uint64_t p_started;
 };
 
+/* A thread that waits for a word of memory: futex.c. It is not on the thread's stack, which may be swapped out. */
+struct futex_key {
+	uint64_t k_a, k_b;
+};
+struct futex_waiter {
+	struct futex_key w_key;
+	uint32_t w_bits;
+	bool w_woken;
+	struct futex_waiter *w_next;
+	struct waitq w_wait;
+};
+
 struct uthread {
 	int u_tid;
 	struct proc *u_proc;
@@ -131,6 +143,7 @@ struct uthread {
 	uint64_t u_robust;
 	int64_t u_syscall; /* own: its number, while it runs; -1 */
 	uint64_t u_copy_fail;
+	struct futex_waiter u_futex; /* sched_lock */
 };
 
 extern struct mach_mutex proc_lock; /* sleeps: the tree of processes */
@@ -181,6 +194,13 @@ int copy_in(void *to, uint64_t from, uint64_t len); /* 0 or -EFAULT */
 int copy_out(uint64_t to, const void *from, uint64_t len);
 int64_t copy_in_string(
     char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
+
+/* ---- whole processes: swapper.c ---- */
+struct swapper_counters {
+	uint64_t sc_processes, sc_pages, sc_stacks_out, sc_stacks_in;
+};
+void swapper_counters(struct swapper_counters *);
+void swapper_start(void);
 
 /* ---- futexes: futex.c ---- */
 int64_t futex_call(

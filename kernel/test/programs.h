@@ -13,9 +13,13 @@ extern int failed_line; /* of the first check of the running test that failed; 0
 			failed_line = __LINE__;                                                    \
 	} while (0)
 
-void vmsplice_moves_pages(void);
-void maps_names_the_files(void);
-void smaps_counts_what_is_there(void);
-void proc_tells_of_memory(void);
-void proc_quire_counts(void);
+struct test {
+	const char *name;
+	void (*fn)(void);
+	int native; /* its answer is Linux's, too, whatever the machine */
+};
+/* clang-format off */
+#define T(f, n) { #f, f, n }
+/* clang-format on */
+extern const struct test proc_tests[]; /* programs_proc.c; ended by one without a name */
 #endif

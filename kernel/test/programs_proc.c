@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ static int is_filled(const uint8_t *p, size_t n, unsigned seed)
 #define SPLICED (8 * PG)
 
 /* Between bytes that are written, pages keep their place in the stream; a receiver that splices gets them, one that reads, too. */
-void vmsplice_moves_pages(void)
+static void vmsplice_moves_pages(void)
 {
 	uint8_t *from =
 	    mmap(NULL, SPLICED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -119,7 +120,7 @@ static int find_mapping(const char *path, const void *at, char *line, size_t roo
 	return found;
 }
 
-void maps_names_the_files(void)
+static void maps_names_the_files(void)
 {
 	char path[] = "/tmp/mapped-file", line[512], rights[8];
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -175,7 +176,7 @@ static unsigned long smaps_of(const void *at, const char *word)
 	return n;
 }
 
-void smaps_counts_what_is_there(void)
+static void smaps_counts_what_is_there(void)
 {
 	/* the middle: its neighbours have other rights, so that no segment merges with it */
 	uint8_t *all = mmap(NULL, 10 * PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
@@ -193,7 +194,7 @@ void smaps_counts_what_is_there(void)
 	munmap(all, 10 * PG);
 }
 
-void proc_tells_of_memory(void)
+static void proc_tells_of_memory(void)
 {
 	unsigned long total = number_in("/proc/meminfo", "MemTotal"),
 		      size = number_in("/proc/self/status", "VmSize");
@@ -215,7 +216,7 @@ void proc_tells_of_memory(void)
 	munmap(p, MIB);
 }
 
-void proc_quire_counts(void)
+static void proc_quire_counts(void)
 {
 	static const char *const words[] = { "frames", "queue_free", "queue_cache", "queue_policy",
 		"segments", "spaces", "kernel_segments", "swap1_slots", "swap1_used",
@@ -245,3 +246,113 @@ void proc_quire_counts(void)
 	CHECK(number_in("/proc/quire", "xfer_move") == moved + 2 * SPLICED / PG);
 	CHECK(number_in("/proc/quire", "xfer_share") >= SPLICED / PG);
 }
+
+/* ---- shared images ---- */
+#define IMAGE (64 * PG)
+
+static int read_image(int fd)
+{
+	const uint8_t *p = mmap(NULL, IMAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+
+	return p == MAP_FAILED || !is_filled(p, IMAGE, 4);
+}
+
+/* What one process has read of a file, others map without reading, and without frames of their own. */
+static void an_image_is_in_memory_once(void)
+{
+	int fd = open("/tmp/image", O_RDWR | O_CREAT | O_TRUNC, 0700), status;
+	uint8_t *p = malloc(IMAGE);
+	unsigned long reads, fresh;
+
+	CHECK(fd >= 0 && p != NULL);
+	fill(p, IMAGE, 4);
+	CHECK(write(fd, p, IMAGE) == (ssize_t)IMAGE && fsync(fd) == 0 && read_image(fd) == 0);
+	reads = number_in("/proc/quire", "disk0_pages_read");
+	fresh = number_in("/proc/quire", "zfod");
+	for (unsigned i = 0; i < 8; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(read_image(fd));
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	CHECK(number_in("/proc/quire", "disk0_pages_read") < reads + IMAGE / PG);
+	CHECK(number_in("/proc/quire", "zfod") < fresh + 8 * IMAGE / PG);
+	unlink("/tmp/image");
+	close(fd);
+	free(p);
+}
+
+/* ---- whole processes ---- */
+#define SLEEPER (512 * PG)
+static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t sleep_cond = PTHREAD_COND_INITIALIZER;
+static int may_wake;
+
+static void *sleep_on_a_futex(void *arg)
+{
+	pthread_mutex_lock(&sleep_lock);
+	while (!may_wake)
+		pthread_cond_wait(&sleep_cond, &sleep_lock);
+	pthread_mutex_unlock(&sleep_lock);
+	return arg;
+}
+
+/* Sleeps with one thread in a pipe and one at a futex; then everything must be as it was. */
+static int sleep_and_look(int fd)
+{
+	uint8_t *p =
+	    mmap(NULL, SLEEPER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t t;
+	void *back = NULL;
+	char c;
+
+	fill(p, SLEEPER, 5);
+	if (pthread_create(&t, NULL, sleep_on_a_futex, p) != 0 || read(fd, &c, 1) != 1)
+		return 1;
+	pthread_mutex_lock(&sleep_lock);
+	may_wake = 1;
+	pthread_cond_signal(&sleep_cond);
+	pthread_mutex_unlock(&sleep_lock);
+	pthread_join(t, &back);
+	return back != p || !is_filled(p, SLEEPER, 5);
+}
+
+static void sleepers_are_swapped_out_and_come_back(void)
+{
+	unsigned long out = number_in("/proc/quire", "stacks_out"),
+		      in = number_in("/proc/quire", "stacks_in");
+	unsigned long seen = out;
+	size_t room = 40 * MIB; /* more than the machine has: page-out runs */
+	uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd[2], status;
+	pid_t pid;
+
+	CHECK(p != MAP_FAILED && pipe(fd) == 0 && out != ~0ul);
+	if ((pid = fork()) == 0)
+		_exit(sleep_and_look(fd[0]));
+	for (unsigned pass = 1; pass < 5000 && seen < out + 2; pass++) {
+		for (size_t i = 0; i < room; i += PG)
+			p[i] = (uint8_t)pass;
+		seen = number_in("/proc/quire", "stacks_out");
+	}
+	CHECK(seen >= out + 2);
+	CHECK(write(fd[1], "x", 1) == 1);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(number_in("/proc/quire", "stacks_in") >= in + 2);
+	CHECK(number_in("/proc/quire", "swapped_processes") > 0);
+	close(fd[0]);
+	close(fd[1]);
+	munmap(p, room);
+}
+
+const struct test proc_tests[] = {
+	T(vmsplice_moves_pages, 1),
+	T(maps_names_the_files, 1),
+	T(smaps_counts_what_is_there, 1),
+	T(proc_tells_of_memory, 1),
+	T(proc_quire_counts, 0),
+	T(an_image_is_in_memory_once, 0),
+	T(sleepers_are_swapped_out_and_come_back, 0),
+	{ NULL, NULL, 0 },
+};
