@@ -223,6 +223,15 @@ static void add_hole(uint64_t from, uint64_t to)
 	to = vm_page_round(to) - ram[0].r_from;
 	if (from >= to)
 		return;
+	if (c->mc_nholes >
+	    0) { /* behind the last one: what the firmware reserves may be two neighbours */
+		struct mach_hole *last = &the_machine.m_holes[c->mc_nholes - 1];
+
+		if (vm_ptob(last->mh_first + last->mh_n) == from) {
+			last->mh_n += (pfn_t)((to - from) >> VM_PAGESHIFT);
+			return;
+		}
+	}
 	if (c->mc_nholes == 32)
 		kpanic("too many holes in memory");
 	the_machine.m_holes[c->mc_nholes++] = (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT),
