@@ -95,6 +95,13 @@ uint64_t parse_number(const char *, const char **end);
 /* Numbers for placing at random: seeded from the machine, or by seed= for runs that can be repeated. */
 uint64_t random_next(void);
 
+/*
+ * What threads of the kernel's own do by themselves they do between these two, holding nothing else at the first. Once the system ends
+ * work_begin does not return: vm_check wants that nothing moves.
+ */
+void work_begin(void);
+void work_end(void);
+
 /* The system ends: everything is written, vm_check runs, the machine is switched off. */
 _Noreturn void kernel_shutdown(int status);
 #endif

@@ -148,10 +148,16 @@ static void print_statistics(void)
 	    u.vu_swap_total, (arch_time_ns() - boot_ns) / 1000000);
 }
 
+static struct mach_rwlock work_lock; /* R: a thread of the kernel's works; W: the system ends */
+
+void work_begin(void) { mach_rw_enter(&work_lock, false); }
+void work_end(void) { mach_rw_exit(&work_lock); }
+
 void kernel_shutdown(int status)
 {
 	unsigned bad;
 
+	mach_rw_enter(&work_lock, true); /* for good */
 	vfs_sync();
 	print_statistics();
 	syscall_report();
@@ -164,6 +170,7 @@ void kernel_shutdown(int status)
 static void init_main(void *arg)
 {
 	(void)arg;
+	mach_rw_init(&work_lock, 0, "work");
 	arch_cpus_start();
 	blk_init();
 	vfs_init();

@@ -575,8 +575,10 @@ static void write_behind(void *arg)
 
 		(void)wait_on(&never, arch_time_ns() + 5000000000u, false);
 		spin_unlock(&sched_lock, irq);
+		work_begin();
 		thread_free_dead();
 		vfs_sync();
+		work_end();
 	}
 }
 

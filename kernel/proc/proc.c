@@ -430,11 +430,42 @@ static void orphan_children(struct proc *p)
 			c->p_parent = init_proc;
 }
 
+/* proc_lock held. */
+static bool others_are_gone(void)
+{
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
+		if (p != init_proc && !p->p_zombie)
+			return false;
+	return true;
+}
+
+/* The first process ends, and the system with it: all others end before. */
+static void end_other_processes(void)
+{
+	for (bool gone = false; !gone;) {
+		bool irq;
+
+		mach_mutex_enter(&proc_lock);
+		for (struct proc *p = all_procs; p != NULL; p = p->p_next)
+			if (p != init_proc && !p->p_zombie)
+				signal_send_proc(p, SIGKILL, 0, 0);
+		gone = others_are_gone();
+		mach_mutex_exit(&proc_lock);
+		if (gone)
+			return;
+		irq = spin_lock(&sched_lock);
+		(void)wait_on(&init_proc->p_wait, arch_time_ns() + 10000000, false);
+		spin_unlock(&sched_lock, irq);
+	}
+}
+
 static void proc_end(struct proc *p)
 {
 	struct proc *parent;
 	bool irq;
 
+	if (p == init_proc)
+		end_other_processes();
 	files_put(p->p_files);
 	p->p_files = NULL;
 	leave_space(p);

@@ -333,7 +333,9 @@ void signal_loop(void *arg)
 	for (;;) {
 		(void)wait_until(
 		    &send_queue, is_group_wanted, NULL, arch_time_ns() + ALARM_NS, false);
+		work_begin();
 		send_to_group();
 		poll_alarms();
+		work_end();
 	}
 }

@@ -122,12 +122,14 @@ static void run_swapper(void *arg)
 
 		(void)wait_until(
 		    &swapper_queue, someone_comes, NULL, arch_time_ns() + PERIOD_NS, false);
+		work_begin();
 		while ((t = take_coming()) != NULL)
 			swap_in(t);
 		now_written = vm_statistics(the_vm)->swapout;
 		if (now_written != written)
 			swap_out_sleepers(maxslp);
 		written = vm_statistics(the_vm)->swapout;
+		work_end();
 	}
 }
 
