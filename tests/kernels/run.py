@@ -26,7 +26,7 @@ PROGRAMS = ['dash', 'sort', 'sqlite3', 'cat', 'head', 'true', 'false', 'sed', 'e
 TESTS = ['run/run_scenarios', 'machine/linux_test', 'machine/adopt_test', 'machine/hat_conform_linux', 'machine/mach_conform_linux']
 SECONDS = 1500          # for one kernel: without acceleration, on a busy machine
 # Of each kind a few, as instructions are interpreted.
-SCENARIOS = """heap mremap madvise munmap brk mprotect read-only map-fixed io direct-io process-vm shared-while-writing populated locked
+SCENARIOS = """heap mremap madvise munmap brk mprotect read-only map-fixed io process-vm shared-while-writing populated locked
 held-pipe held-splice held-socket held-fixed held-read held-direct held-others held-futex
 fork not-forked madvise-fork key-over-fork futex-over-fork only-read-then-forked close-all own-signals""".split()
 SCRIPTS = {
