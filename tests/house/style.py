@@ -68,10 +68,18 @@ def long_parts(path, code):
             began = None
 
 
+def sources(source):
+    """The tracked C files; all of them where git does not say."""
+    listed = subprocess.run(["git", "-C", source, "ls-files", "*.c", "*.h"], capture_output=True, text=True).stdout.split()
+    for folder, folders, names in os.walk(source) if not listed else ():
+        folders[:] = [d for d in folders if not d.startswith((".", "build"))]
+        listed += [os.path.relpath(os.path.join(folder, name), source) for name in names if name.endswith((".c", ".h"))]
+    return sorted(listed)
+
+
 def check(source):
     bad, seen = [], 0
-    listed = subprocess.run(["git", "-C", source, "ls-files", "*.c", "*.h"], capture_output=True, text=True)
-    for path in listed.stdout.split():
+    for path in sources(source):
         full = os.path.join(source, path)
         if not os.path.exists(full):
             continue
