@@ -34,15 +34,33 @@ void kfree(void *p, size_t n)
 }
 
 bool stacks_ready(void) { return the_segkp != NULL; }
+
+/* Where software sets modification bits, a page's first store traps: that must not happen on the stack that is in use. */
+static void write_stack(vaddr_t va)
+{
+	for (uint64_t at = 0; at < STACK_BYTES; at += VM_PAGESIZE) {
+		volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)(va + at);
+
+		*p = *p;
+	}
+}
+
 bool stack_alloc(vaddr_t *va)
 {
-	return segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) == VM_OK;
+	if (segkp_get(the_segkp, STACK_BYTES, STACK_FLAGS, va) != VM_OK)
+		return false;
+	write_stack(*va);
+	return true;
 }
 void stack_free(vaddr_t va) { segkp_release(the_segkp, va, STACK_BYTES, STACK_FLAGS); }
 void stack_swapout(vaddr_t va) { (void)segkp_swapout(the_segkp, va, STACK_BYTES); }
 enum vm_err stack_swapin(vaddr_t va)
 {
-	return segkp_swapin(the_segkp, va, STACK_BYTES, STACK_FLAGS);
+	enum vm_err e = segkp_swapin(the_segkp, va, STACK_BYTES, STACK_FLAGS);
+
+	if (e == VM_OK)
+		write_stack(va);
+	return e;
 }
 
 int err_of(enum vm_err e)

@@ -69,8 +69,8 @@ static void handle_page_fault(struct trapframe *tf, enum seg_rw rw)
 		die_of_trap(tf, "a fault in the kernel");
 	if (tf->tf_status & STATUS_SPIE)
 		csr_set("sstatus", STATUS_SIE);
-	if (user)
-		mmu_settle_fault(arch_cur()->t_hat, addr, rw, &present, &settled);
+	mmu_settle_fault(
+	    user ? arch_cur()->t_hat : the_machine.m_hat.hs_kernel, addr, rw, &present, &settled);
 	if (!settled && !kernel_fault(tf, addr, user, present, rw))
 		die_of_trap(tf, "a fault in the kernel");
 }
