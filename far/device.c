@@ -28,6 +28,7 @@
 #define OPEN_MS 1000u       /* of one attempt */
 #define ERASE_MS 5000u      /* for removing what was stored, at the end */
 #define ERASE_MANY 256u     /* trims under way at a time */
+#define NAP_MS 500 /* until a server that closed the connection is noticed while nothing is asked */
 #define NS_PER_MS 1000000u
 
 struct list {
@@ -126,7 +127,7 @@ static void link_lost(struct far_device *d, uint64_t now)
 		d->d_ops->fo_close(d->d_link, false);
 	d->d_link = NULL;
 	d->d_away = now;
-	d->d_try = now;
+	d->d_try = now + 1; /* not before those who ask have seen that it was away */
 	ask_again(d);
 }
 
@@ -342,10 +343,10 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 static int sleep_ms(const struct far_device *d, int wait_ms, int wake_ms)
 {
 	int most = d->d_asked.first != NULL ? 500 : 5000;
-	uint64_t now = far_now();
+	uint64_t now = far_now(), retry = d->d_try > now ? d->d_try - now : 0;
 
 	if (d->d_link == NULL)
-		most = (int)(RETRY_NS / NS_PER_MS);
+		most = (int)(retry / NS_PER_MS) + 1;
 	if (d->d_set.expire_s != 0 && d->d_touch_at < now + (uint64_t)most * NS_PER_MS) {
 		if (d->d_touch_at > now)
 			most = (int)((d->d_touch_at - now) / NS_PER_MS) + 1;
@@ -355,6 +356,14 @@ static int sleep_ms(const struct far_device *d, int wait_ms, int wake_ms)
 	if (wake_ms >= 0 && wake_ms < most)
 		most = wake_ms;
 	return wait_ms >= 0 && wait_ms < most ? wait_ms : most;
+}
+
+int far_device_nap_ms(const struct far_device *d)
+{
+	int most = sleep_ms(d, NAP_MS, -1);
+
+	return d->d_link != NULL && d->d_asked.first == NULL && d->d_waiting.first == NULL ? most
+											   : 0;
 }
 
 void far_device_wait(struct far_device *d, int fd, int wait_ms)

@@ -4,9 +4,9 @@
  * descriptor; it serves requests until its parent ends it or is gone, then removes what it stored. quire check starts it to
  * measure an engine. What connects where comes by a descriptor, so that no password is in the list of processes.
  *
- * One thread does the work. It sleeps in poll() for its event, for the engine, and for housework; before it sleeps it says so
- * (fr_asleep) and looks at the ring once more, so that no request is missed. A second thread waits for the ring's bell, a
- * futex, and passes it on as the event: so a hosted process needs no descriptor to reach us.
+ * One thread does the work. Before it sleeps it says so (fr_asleep) and looks at the ring once more, so that no request is missed.
+ * While the engine owes answers it sleeps in poll(): then a second thread waits for the ring's bell, a futex, and passes it on as
+ * an event, so a hosted process needs no descriptor to reach us. While nothing is under way it waits for the bell itself.
  */
 #include "far/far.h"
 #include "far/start.h"
@@ -35,6 +35,7 @@
 
 static int stop_event = -1;
 static volatile sig_atomic_t stopping;
+static uint32_t *nap_bell; /* const once there is a ring */
 
 static void on_stop(int sig)
 {
@@ -44,6 +45,10 @@ static void on_stop(int sig)
 	(void)sig;
 	stopping = 1;
 	(void)!write(stop_event, &one, sizeof one);
+	if (nap_bell != NULL) {
+		(void)__atomic_fetch_add(nap_bell, 1, __ATOMIC_SEQ_CST);
+		(void)syscall(SYS_futex, nap_bell, FUTEX_WAKE_BITSET, 1, NULL, NULL, FAR_NAPS);
+	}
 	errno = e;
 }
 
@@ -182,7 +187,8 @@ static void *listen_for_bell(void *arg)
 	for (;;) {
 		uint32_t now;
 
-		(void)syscall(SYS_futex, &r->fr_bell, FUTEX_WAIT, seen, NULL, NULL, 0);
+		(void)syscall(
+		    SYS_futex, &r->fr_bell, FUTEX_WAIT_BITSET, seen, NULL, NULL, FAR_POLLS);
 		if ((now = __atomic_load_n(&r->fr_bell, __ATOMIC_SEQ_CST)) != seen)
 			(void)!write(stop_event, &one, sizeof one);
 		seen = now;
@@ -203,17 +209,37 @@ static void *listen_for_end(void *arg)
 	return NULL;
 }
 
+/* Until the bell rings, or so long. False: so long. */
+static bool sleep_on_bell(struct far_ring *r, uint32_t bell, int ms)
+{
+	uint64_t until = far_now() + (uint64_t)ms * 1000000u;
+	struct timespec ts = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+
+	return syscall(SYS_futex, &r->fr_bell, FUTEX_WAIT_BITSET, bell, &ts, NULL, FAR_NAPS) == 0 ||
+	    errno != ETIMEDOUT;
+}
+
 static void serve_ring(struct serving *sv, uint32_t timeout_ms)
 {
+	struct far_ring *r = sv->ring;
 	uint64_t drained;
 
 	while (!stopping) {
 		publish_state(sv, timeout_ms);
 		(void)take_asked(sv);
-		__atomic_store_n(&sv->ring->fr_asleep, 1, __ATOMIC_SEQ_CST);
-		far_device_wait(sv->device, stop_event, take_asked(sv) ? 0 : -1);
-		__atomic_store_n(&sv->ring->fr_asleep, 0, __ATOMIC_SEQ_CST);
-		(void)!read(stop_event, &drained, sizeof drained);
+
+		int nap_ms = far_device_nap_ms(sv->device);
+		uint32_t bell = __atomic_load_n(&r->fr_bell, __ATOMIC_SEQ_CST);
+		__atomic_store_n(
+		    &r->fr_asleep, nap_ms > 0 ? FAR_NAPS : FAR_POLLS, __ATOMIC_SEQ_CST);
+		bool any = take_asked(sv), rang = false;
+		if (!any && nap_ms > 0 && !stopping)
+			rang = sleep_on_bell(r, bell, nap_ms);
+		if (!rang)
+			far_device_wait(sv->device, stop_event, any || nap_ms > 0 ? 0 : -1);
+		__atomic_store_n(&r->fr_asleep, FAR_AWAKE, __ATOMIC_SEQ_CST);
+		if (!rang)
+			(void)!read(stop_event, &drained, sizeof drained);
 	}
 }
 
@@ -286,6 +312,7 @@ static int run_server(struct options *o)
 	if (ring == MAP_FAILED || ring->fr_magic != FAR_RING_MAGIC)
 		return fail_url("far swap", "no ring");
 	mark_when_dead(ring);
+	nap_bell = &ring->fr_bell;
 	if (o->encrypt && (crypt = far_crypt_new(why)) == NULL)
 		return cannot_start(o->life_fd, why);
 	sv.device = far_device_open(&o->url, &o->set, crypt, why);

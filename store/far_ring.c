@@ -64,6 +64,7 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
     uint32_t len, const void *data, uint32_t *ticket)
 {
 	struct far_slot *s;
+	uint32_t asleep;
 
 	if (server_ended(r))
 		return -EIO;
@@ -77,9 +78,10 @@ int far_ring_begin(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint
 	if (op == FAR_SLOT_WRITE)
 		copy_words(far_ring_buffer(r, *ticket), data, len);
 	__atomic_store_n(&s->fs_word, far_word(FAR_ASKED, owner), __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST) != 0) {
+	if ((asleep = __atomic_load_n(&r->fr_asleep, __ATOMIC_SEQ_CST)) != FAR_AWAKE) {
 		(void)__atomic_fetch_add(&r->fr_bell, 1, __ATOMIC_SEQ_CST);
-		(void)sys_call6(SYS_futex, (long)&r->fr_bell, FUTEX_WAKE, 1, 0, 0, 0);
+		(void)sys_call6(
+		    SYS_futex, (long)&r->fr_bell, FUTEX_WAKE_BITSET, 1, 0, 0, (long)asleep);
 	}
 	return 0;
 }

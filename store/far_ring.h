@@ -31,6 +31,12 @@ enum far_slot_state { FAR_FREE, FAR_FILLING, FAR_ASKED, FAR_TAKEN, FAR_DONE };
 enum far_slot_op { FAR_SLOT_READ, FAR_SLOT_WRITE, FAR_SLOT_TRIM };
 enum far_server_state { FAR_STARTING, FAR_UP, FAR_AWAY, FAR_LOST, FAR_ENDED };
 
+/*
+ * How the server sleeps, and by which bit of the futex it is woken: in poll() while its engine owes answers, when a second thread hears
+ * the bell for it; on the futex itself when nothing is under way, so that one fault after another wakes one thread and not two.
+ */
+enum far_sleep { FAR_AWAKE, FAR_POLLS = 1, FAR_NAPS = 2 };
+
 struct far_slot {
 	uint64_t
 	    fs_word; /* atomic: far_word(); its low half is a futex: the client waits for DONE */
@@ -45,9 +51,10 @@ struct far_ring {
 	uint64_t fr_magic;
 	uint64_t fr_size;   /* bytes of the device; const once fr_server is UP */
 	uint32_t fr_server; /* atomic: far_server_state */
-	uint32_t fr_asleep; /* atomic: the server sleeps: ring its bell */
-	uint32_t fr_bell;   /* atomic; futex: rises when there is work for a server that sleeps */
-	uint32_t fr_seq;    /* atomic: of the last request */
+	uint32_t fr_asleep; /* atomic: far_sleep; if it is not 0, ring the bell */
+	uint32_t
+	    fr_bell; /* atomic; futex with bits: rises when there is work for a server that sleeps */
+	uint32_t fr_seq; /* atomic: of the last request */
 	/*
 	 * The server's thread number; a robust futex: when the server ends, however it does, the kernel sets
 	 * FUTEX_OWNER_DIED. 0: no server has come yet.

@@ -60,14 +60,18 @@ def strike(victim, p, server, mark):
                 pass
 
 
+def ours_in_shm():
+    return {name for name in os.listdir("/dev/shm") if "quire" in name}
+
+
 def what_is_left(server, victim, mark, where, shm):
     left = []
     if processes_of(mark):
         left.append("processes %s" % processes_of(mark))
     if os.listdir(where):
         left.append("files %s" % os.listdir(where))
-    if set(os.listdir("/dev/shm")) - shm:
-        left.append("/dev/shm: %s" % (set(os.listdir("/dev/shm")) - shm))
+    if ours_in_shm() - shm:
+        left.append("/dev/shm: %s" % (ours_in_shm() - shm))
     if isinstance(server, Redis) and victim != "server":
         ttl = [int(server.cli("ttl", key)) for key in server.cli("keys", "*").splitlines()]
         if victim != "quire-far" and ttl:
@@ -84,13 +88,14 @@ def one_moment(host, rnd, number, most):
         server, options = make(where)
         if victim == "server" and isinstance(server, NoServer):
             victim = "quire"
-        shm = set(os.listdir("/dev/shm"))
+        shm = ours_in_shm()
         with server:
             p = host.start(*options, "--far-timeout", "1s", env=marked(mark), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(delay)
             strike(victim, p, server, mark)
             try:
-                p.communicate(timeout=120)
+                # Without its swap the program may still fit, barely: then it is slow.
+                p.communicate(timeout=max(300, 20 * most))
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.communicate()
