@@ -8,8 +8,8 @@ Both machines have one CPU, the same memory, the same file system image, the sam
 distribution (kernel/demo.py has the four). Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
 installed, with a small first program (kernel_init.c). Quire runs on the machine "microvm", Debian's kernel on "pc": it finds
 no clock on microvm. Between the lines BEGIN and END of the program's script are counted: what QEMU read from and wrote to the
-swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time, and
-the CPU time of the QEMU process. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
+swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time,
+the CPU time of the QEMU process, and the time from QEMU's start to the shell. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
 the time, so the computer's load does not matter. --least prints the least memory in which Debian's kernel ends each program.
 """
 import argparse
@@ -97,6 +97,7 @@ class Machine:
              '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
              '-qmp', 'unix:%s,server=on,wait=off' % monitor] + command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.started = time.monotonic()
         self.text = b''
         self.wait_for = selectors.DefaultSelector()
         self.wait_for.register(self.process.stdout, selectors.EVENT_READ)
@@ -148,6 +149,7 @@ def run(which, kernel, directory, memory, name, icount, timeout):
         if m.read_until(rb'^BEGIN\n', deadline) is None:
             return None
         before = m.figures()
+        boot = before['host'] - m.started
         m.process.stdin.write(b'\n')
         m.process.stdin.flush()
         if m.read_until(rb'^END 0\n', deadline) is None:
@@ -155,7 +157,7 @@ def run(which, kernel, directory, memory, name, icount, timeout):
         after = m.figures()
         m.process.stdin.write(b'\n')
         m.process.stdin.flush()
-        m.read_until(rb'^$^', deadline)  # to its end
+        m.read_until(rb'(?!)', deadline)  # to its end
         got = {k: after[k] - before[k] for k in after}
         text = m.text.decode(errors='replace')
         for k in ('pgfault', 'pgmajfault'):
@@ -163,11 +165,13 @@ def run(which, kernel, directory, memory, name, icount, timeout):
             got[k] = values[-1] - values[0]
         up = [float(v) for v in re.findall(r'^(\d+\.\d+) \d+\.\d+$', text, re.M)]
         got['guest'] = up[-1] - up[0]
+        got['boot'] = boot
         got['output'] = re.search(r'^BEGIN\n+(.*)^END 0$', text, re.M | re.S).group(1)
         if which == 'quire' and 'vm_check: 0 violations' not in text:
             return None
         return got
-    except (OSError, IndexError, ValueError):
+    except OSError as e:  # the machine ended too early
+        print('%s: %s' % (which, e), flush=True)
         return None
     finally:
         if '--verbose' in sys.argv:
@@ -212,9 +216,9 @@ def compare(a, name, memory, kernels):
     row = {k: {f: statistics.median(r[f] for r in rs) for f in rs[0] if f != 'output'} for k, rs in rounds.items()}
     clock = 'guest' if a.icount else 'host'
     for which, r in row.items():
-        print('%-8s %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f' % (
+        print('%-8s %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f %8.2f' % (
             name, memory, which, r['in'], r['out'], r['reads'], r['writes'], r['pgfault'], r['pgmajfault'], r['host'], r['cpu'],
-            r['guest']), flush=True)
+            r['guest'], r['boot']), flush=True)
     if len(row) == 2:
         swapped = [row[k]['in'] + row[k]['out'] for k in ('quire', 'linux')]
         ratio = '%.2fx' % (swapped[0] / swapped[1]) if swapped[1] else '-' if not swapped[0] else 'more than none'
@@ -243,8 +247,8 @@ def main():
     kernels = {k: kernels[k]() for k in a.kernels}
     if a.least:
         return least(a, todo, kernels)
-    print('%-8s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s' % (
-        '', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s'))
+    print('%-8s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s %8s' % (
+        '', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s', 'boot s'))
     return 0 if all([compare(a, name, memory, kernels) for memory in a.memory for name in todo]) else 1
 
 
