@@ -100,7 +100,9 @@ const struct call calls[] = {
 	{ SYS_execve, CALL_SITE, "execve",
 	    "the new program is hosted: the environment gets the family's variables" },
 	{ SYS_execveat, CALL_SITE, "execveat", "as execve" },
-	{ SYS_exit, CALL_SITE, "exit", "the last thread of the program ends the process" },
+	{ SYS_exit, CALL_SITE, "exit",
+	    "the last thread of the program ends the process; robust locks and the word that a join "
+	    "waits for are looked after before, as the kernel serves no fault then (thread_end.c)" },
 	{ SYS_unshare, CALL_SITE, "unshare",
 	    "what a process with several threads may not: the service thread steps aside" },
 	{ SYS_setns, CALL_SITE, "setns", "as unshare" },

@@ -148,6 +148,8 @@ void host_thread_apart(void)
 		b->b_registered = call_rseq(b->b_tp, 1 /* RSEQ_FLAG_UNREGISTER */) == 0;
 }
 
+bool host_forget_rseq(void) { return call_rseq(get_pointer(), 1 /* RSEQ_FLAG_UNREGISTER */) == 0; }
+
 static long enter_engine(enum op op, long a0, long a1, long a2, long a3, long a4, long a5)
 {
 	uint64_t all = ~0ull, old, tp = get_pointer();

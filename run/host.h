@@ -51,7 +51,9 @@ long host_leave(void);
 void host_move(bool hidden);
 bool host_own_process(void); /* false: the child of a vfork, or not hosted */
 void host_count(void);       /* the program ends: what it did so far shall be in the report */
-bool host_served(void);      /* there is a thread of ours */
+/* The kernel writes to the thread's block no more (rseq). False: it may. */
+bool host_forget_rseq(void);
+bool host_served(void); /* there is a thread of ours */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
 long host_fork_prepare(void); /* 0 or -errno: then do not fork */

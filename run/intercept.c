@@ -56,6 +56,7 @@
 #include "run/sanitizer.h"
 #include "run/sites.h"
 #include "run/tasks.h"
+#include "run/thread_end.h"
 
 /* ---- descriptors ---- */
 /*
@@ -167,6 +168,7 @@ static long do_exit(long status)
 		(void)sys_call1(SYS_unshare, CLONE_FILES);
 		if (tasks_count(false) == 2)
 			(void)sys_call1(SYS_exit_group, status);
+		thread_end(status);
 	}
 	return sys_call1(SYS_exit, status);
 }
@@ -184,6 +186,9 @@ static long do_register(const long *a)
 		    (size_t)reg.range.len); /* if it cannot, neither can the kernel */
 	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
 }
+
+#define THREAD_EXIT                                                                                \
+	0x10000 /* no number of a call: a thread of the C library, which counts them, ends */
 
 /* a: r9, r8, r10, rdx, rsi, rdi. */
 long intercept(long nr, const long *a);
@@ -213,6 +218,10 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_execve:
 	case SYS_execveat: return exec_call(nr, a);
 	case SYS_exit: return do_exit(a[5]);
+	case THREAD_EXIT:
+		if (host_served())
+			thread_end(0);
+		return sys_call1(SYS_exit, 0);
 	case SYS_ioctl: return do_register(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);
 	case SYS_munlockall: return host_mlock(nr, NULL, 0, 0);
@@ -328,6 +337,24 @@ static unsigned essential_bit(uint32_t nr)
 	}
 }
 
+/* A place that is not found, or cannot be changed, is left as it is. */
+static uint8_t *patch_thread_exits(const struct library *lib, uint8_t *at)
+{
+	for (unsigned i = 0; i < THREAD_EXITS; i++) {
+		uint8_t *site = lib->exits[i], *stub = at;
+		long page = (long)((uintptr_t)site & ~0xfffull);
+
+		if (site == NULL ||
+		    sys_call3(SYS_mprotect, page, 2 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC) !=
+			0)
+			continue;
+		at = make_stub(at, site, THREAD_EXIT);
+		(void)put_jmp(site, stub);
+		(void)sys_call3(SYS_mprotect, page, 2 * 4096, PROT_READ | PROT_EXEC);
+	}
+	return at;
+}
+
 /* Answers the bit set of what was patched: enough to host if mmap, munmap, brk, clone and execve are in it. */
 static int patch_library(struct library lib, uint8_t *stubs)
 {
@@ -354,6 +381,7 @@ static int patch_library(struct library lib, uint8_t *stubs)
 		essential |= essential_bit(nr);
 	}
 	(void)sys_call3(SYS_mprotect, (long)lo, (long)len, PROT_READ | PROT_EXEC);
+	(void)patch_thread_exits(&lib, at);
 	if (sys_call3(SYS_mprotect, (long)stubs, STUBS, PROT_READ | PROT_EXEC) != 0)
 		return 0; /* the sites lead nowhere: the process has to end */
 	return essential == 31;

@@ -56,6 +56,29 @@ void sites_take_object(struct library *lib, const struct elf_object *o, const ui
 	lib->entry = elf_symbol(o, "execve");
 }
 
+#define WINDOW 8192 /* how far from the function that is exported a thread's end is looked for */
+
+/*
+ * A thread's end is `mov $60,%edx`, and soon, where a loop begins, `xor %edi,%edi; mov %edx,%eax; syscall; jmp` back to the xor: the
+ * one branch leads to the beginning of the place.
+ */
+static uint8_t *find_thread_exit(const struct library *lib, uint8_t *near_to)
+{
+	static const uint8_t number[] = { 0xba, SYS_exit, 0, 0, 0 },
+			     loop[] = { 0x31, 0xff, 0x89, 0xd0, 0x0f, 0x05, 0xeb, 0xf8 };
+	uint8_t *end = lib->text + lib->len - sizeof loop;
+
+	if (near_to < lib->text || near_to >= end)
+		return NULL;
+	for (uint8_t *p = near_to - lib->text > WINDOW ? near_to - WINDOW : lib->text + 16;
+	     p < end && p < near_to + WINDOW; p++)
+		for (unsigned back = sizeof number; back < 16 && memcmp(p, loop, sizeof loop) == 0;
+		     back++)
+			if (memcmp(p - back, number, sizeof number) == 0)
+				return p;
+	return NULL;
+}
+
 bool sites_is_libc(const char *path)
 {
 	const char *base = strrchr(path, '/');
@@ -67,7 +90,11 @@ static int visit_object(const struct elf_object *o, void *arg)
 {
 	if (!sites_is_libc(o->name))
 		return 0;
-	sites_take_object(arg, o, NULL);
+	struct library *lib = arg;
+
+	sites_take_object(lib, o, NULL);
+	lib->exits[0] = find_thread_exit(lib, elf_symbol(o, "__libc_start_main"));
+	lib->exits[1] = find_thread_exit(lib, elf_symbol(o, "pthread_create"));
 	return 1;
 }
 

@@ -23,12 +23,16 @@ struct sites_note {
 	uint32_t sn_at[MAXSITES]; /* from the beginning of the text */
 };
 
-/* entry: where its function execve() begins, NULL: not known. */
+#define THREAD_EXITS 2
+/*
+ * entry: where its function execve() begins, NULL: not known. exits: where a thread of its own ends, the first one and others;
+ * NULL: not found. Five bytes there may be replaced by a jump that does not come back.
+ */
 struct library {
 	uint8_t *text;
 	size_t len;
 	uint8_t id[SITES_ID];
-	uint8_t *entry;
+	uint8_t *entry, *exits[THREAD_EXITS];
 };
 
 /* Fills in a zeroed one for the C library of this process. 0: there is none. */

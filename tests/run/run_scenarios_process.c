@@ -217,6 +217,40 @@ static int futexes(void)
 	return 0;
 }
 
+/*
+ * The kernel serves no fault in a thread that ends: it found neither the lock that the thread held nor the word that the join waits
+ * for, if they were out, and whoever waited for them waited for ever.
+ */
+static void *die_with_lock(void *arg)
+{
+	EXPECT(pthread_mutex_lock(arg) == 0);
+	push_out();
+	return NULL;
+}
+
+static int owner_ends(void)
+{
+	pthread_mutexattr_t robust;
+
+	EXPECT(pthread_mutexattr_init(&robust) == 0 &&
+	    pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0);
+	for (int way = 0; way < 4; way++) {
+		pthread_mutex_t *m = map(PAGE);
+		pthread_t t;
+
+		EXPECT(pthread_mutexattr_setprotocol(
+			   &robust, way % 2 == 0 ? PTHREAD_PRIO_NONE : PTHREAD_PRIO_INHERIT) == 0 &&
+		    pthread_mutex_init(m, &robust) == 0);
+		EXPECT(pthread_create(&t, NULL, die_with_lock, m) == 0);
+		EXPECT(pthread_join(t, NULL) == 0);
+		push_out();
+		printf("%d: %s\n", way, strerror(pthread_mutex_lock(m)));
+		EXPECT(pthread_mutex_consistent(m) == 0);
+		EXPECT(pthread_mutex_unlock(m) == 0);
+	}
+	return 0;
+}
+
 /* ---- processes ---- */
 static int fork_budget(void)
 {
@@ -694,6 +728,7 @@ const struct scenario process_scenarios[] = {
 	{ "recursion", recursion },
 	{ "cancel", cancel },
 	{ "futexes", futexes },
+	{ "owner-ends", owner_ends },
 	{ "fork", fork_budget },
 	{ "fork-threads", fork_threads },
 	{ "clone", clones },
