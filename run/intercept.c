@@ -168,7 +168,7 @@ static long do_exit(long status)
 		(void)sys_call1(SYS_unshare, CLONE_FILES);
 		if (tasks_count(false) == 2)
 			(void)sys_call1(SYS_exit_group, status);
-		thread_end(status);
+		thread_end(status, host_forget_rseq());
 	}
 	return sys_call1(SYS_exit, status);
 }
@@ -220,7 +220,7 @@ __attribute__((used)) long intercept(long nr, const long *a)
 	case SYS_exit: return do_exit(a[5]);
 	case THREAD_EXIT:
 		if (host_served())
-			thread_end(0);
+			thread_end(0, host_forget_rseq());
 		return sys_call1(SYS_exit, 0);
 	case SYS_ioctl: return do_register(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);

@@ -23,14 +23,13 @@
 #include <sys/syscall.h>
 
 #include "run/args.h"
-#include "run/host.h"
 #include "sys/linux/sys.h"
 
 #define LIMIT 2048u
 
 struct lock_list {
-	uint64_t next;   /* of the last: the address of this. Bit 0: priorities are inherited */
-	int64_t offset;  /* from an entry to its word */
+	uint64_t next;    /* of the last: the address of this. Bit 0: priorities are inherited */
+	int64_t offset;   /* from an entry to its word */
 	uint64_t pending; /* is just being taken or given */
 };
 
@@ -74,7 +73,8 @@ static void leave_locks(void)
 		bool there = args_read(&next, (const void *)(entry & ~1ull), sizeof next);
 
 		if ((entry & ~1ull) != (list.pending & ~1ull) &&
-		    !leave_lock((entry & ~1ull) + (uint64_t)list.offset, tid, (entry & 1) != 0, false))
+		    !leave_lock(
+			(entry & ~1ull) + (uint64_t)list.offset, tid, (entry & 1) != 0, false))
 			break;
 		if (!there)
 			break;
@@ -87,26 +87,26 @@ static void leave_locks(void)
 /* Zeroes the word, wakes who waits for it, and ends the thread, without a stack. */
 static void __attribute__((noreturn)) clear_and_exit(uint32_t *word, long status)
 {
-	__asm__ volatile("	movl $0,(%%rdi)\n"
-			 "	mov $202,%%eax\n	mov $1,%%esi\n	mov $1,%%edx\n" /* futex, FUTEX_WAKE */
-			 "	xor %%r10d,%%r10d\n	xor %%r8d,%%r8d\n	xor %%r9d,%%r9d\n"
-			 "	syscall\n"
-			 "	mov %%rbx,%%rdi\n	mov $60,%%eax\n	syscall\n	ud2\n"
-			 :
-			 : "D"(word), "b"(status)
-			 : "memory");
+	__asm__ volatile(
+	    "	movl $0,(%%rdi)\n"
+	    "	mov $202,%%eax\n	mov $1,%%esi\n	mov $1,%%edx\n" /* futex, FUTEX_WAKE */
+	    "	xor %%r10d,%%r10d\n	xor %%r8d,%%r8d\n	xor %%r9d,%%r9d\n"
+	    "	syscall\n"
+	    "	mov %%rbx,%%rdi\n	mov $60,%%eax\n	syscall\n	ud2\n"
+	    :
+	    : "D"(word), "b"(status)
+	    : "memory");
 	__builtin_unreachable();
 }
 
-void thread_end(long status)
+void thread_end(long status, bool alone)
 {
 	uint64_t all = ~0ull;
 	uint32_t *word = NULL;
 
 	(void)sys_call4(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&all, 0, 8);
 	leave_locks();
-	if (sys_call2(SYS_prctl, PR_GET_TID_ADDRESS, (long)&word) == 0 && word != NULL &&
-	    host_forget_rseq()) {
+	if (alone && sys_call2(SYS_prctl, PR_GET_TID_ADDRESS, (long)&word) == 0 && word != NULL) {
 		(void)sys_call1(SYS_set_tid_address, 0);
 		clear_and_exit(word, status);
 	}

@@ -3,6 +3,11 @@
 #ifndef QUIRE_RUN_THREAD_END_H
 #define QUIRE_RUN_THREAD_END_H
 
-/* Ends the calling thread, on its own stack. No lock is held. Does not return. */
-void thread_end(long status) __attribute__((noreturn));
+#include <stdbool.h>
+
+/*
+ * Ends the calling thread, on its own stack. alone: the kernel writes to its block no more (rseq); else the word that a join waits
+ * for is left to the kernel. No lock is held. Does not return.
+ */
+void thread_end(long status, bool alone) __attribute__((noreturn));
 #endif
