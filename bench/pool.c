@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a page costs on its way into the store and out of it: in memory, then through the file, whose pages are loaded in no
+ * What a page costs on its way into the store and out of it: in memory; the same where frames share the budget, so that all is
+ * packed tighter; then through the file, whose pages are loaded in no
  * order and in the order they were stored. Without arguments the pages are records that compress about 2.2 times; with FILE, the
  * first pages of that file (a memory image, say). Prints ns a page, the best of five passes (file: of two), and the ratio. Last, how
  * dense the store is: the largest that (memory taken - 256 KiB) / packed bytes held gets, looked at after each operation, while pages
- * come, change in no order, and go in no order; for so many pages. 1.25 is what is promised.
+ * come, change in no order, and go in no order; for so many pages. 1.25 is what is promised. --large: only that, for 1 GiB.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -21,9 +22,10 @@
 
 #define PAGE 4096u
 #define N 8192u
+#define LARGE 262144u /* 1 GiB */
 
 static uint8_t pages[N][PAGE];
-static uint32_t handles[N];
+static uint32_t handles[LARGE];
 static unsigned npages = N;
 
 /* Records as programs have them: a counter, a small number, a random word, a constant. */
@@ -83,9 +85,11 @@ static double load_all(struct pool *p, int ordered)
 	return bench_ns() - t0;
 }
 
-static void run(const char *name, uint64_t mem_limit, uint64_t file_limit, unsigned passes)
+static void run(
+    const char *name, uint64_t mem_limit, uint64_t mem_floor, uint64_t file_limit, unsigned passes)
 {
 	struct pool_config c = { .mem_limit = mem_limit,
+		.mem_floor = mem_floor,
 		.file_limit = file_limit,
 		.max_objects = 2 * N,
 		.max_members = 1 };
@@ -145,7 +149,10 @@ static void look(struct pool *p, double *worst)
 
 static void dense(unsigned n, bool behind)
 {
-	struct pool_config c = { .mem_limit = 64ull << 20, .max_objects = 2 * N, .max_members = 1 };
+	struct pool_config c = { .mem_limit = n > N ? 1ull << 30 : 64ull << 20,
+		.max_objects = n > N ? 2 * LARGE : 2 * N,
+		.max_members = 1 };
+	unsigned changes = n > N ? n : 4 * n;
 	size_t size = pool_shared_size(&c);
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	double worst[3] = { 0 };
@@ -161,7 +168,7 @@ static void dense(unsigned n, bool behind)
 	for (unsigned i = 0; i < n; i++, look(&p, &worst[0]))
 		if ((rc = pool_store(&p, pages[i % npages], &handles[i])) != 0)
 			die("store", rc);
-	for (unsigned k = 0; k < 4 * n; k++, look(&p, &worst[1])) {
+	for (unsigned k = 0; k < changes; k++, look(&p, &worst[1])) {
 		x = x * 6364136223846793005ull + 1442695040888963407ull;
 		unsigned i = (unsigned)(x >> 33) % n;
 
@@ -179,7 +186,7 @@ static void dense(unsigned n, bool behind)
 		handles[i] = handles[left - 1];
 	}
 	printf(
-	    "dense   %5u pages%s: %.3f while they come, %.3f while they change, %.3f while they go\n",
+	    "dense  %6u pages%s: %.3f while they come, %.3f while they change, %.3f while they go\n",
 	    n, behind ? ", packed behind" : "", worst[0], worst[1], worst[2]);
 	pool_detach(&p);
 	(void)munmap(mem, size);
@@ -187,12 +194,19 @@ static void dense(unsigned n, bool behind)
 
 int main(int argc, char **argv)
 {
-	if (argc > 1)
+	bool large = argc > 1 && strcmp(argv[1], "--large") == 0;
+
+	if (argc > 1 && !large)
 		fill_from(argv[1]);
 	else
 		fill();
-	run("memory", 64ull << 20, 0, 5);
-	run("file", 1ull << 20, 64ull << 20, 2);
+	for (int behind = 0; large && behind < 2; behind++)
+		dense(LARGE, behind != 0);
+	if (large)
+		return 0;
+	run("memory", 64ull << 20, 0, 0, 5);
+	run("shared", 64ull << 20, 1ull << 20, 64ull << 20, 5);
+	run("file", 1ull << 20, 0, 64ull << 20, 2);
 	for (unsigned n = 128; n <= N; n *= 8)
 		for (int behind = 0; behind < 2; behind++)
 			dense(n, behind != 0);

@@ -71,7 +71,7 @@ static void pack_page(
  * loads that read the file take more time than all would to unpack, until they have become few.
  *
  * Where pool and frames share a budget (`quire run`) all is packed tighter: each byte saved is a frame. On pages of real programs
- * that makes 1.4 to 1.9 times as many pages of a byte of pool, for 6 microseconds a page in and 2.5 out; a fault takes 20 and more.
+ * that makes 1.3 to 1.9 times as many pages of a byte of pool, for 4 to 12 microseconds a page in and 2 to 4 out (docs/measurements.md).
  */
 #define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
 #define FEW 8u         /* reads are few when they take that part of it */
