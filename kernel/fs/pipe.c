@@ -284,7 +284,7 @@ static int add_piece(struct pipe *p, vaddr_t from, uint64_t len, bool gift)
 	if (pc == NULL)
 		return -ENOMEM;
 	if (p->p_space == NULL)
-		e = as_alloc(the_vm, 0x10000, 1ull << 46, &p->p_space);
+		e = as_alloc(the_vm, USER_MIN, user_top(), &p->p_space);
 	if (e == VM_OK)
 		e = as_transfer(as, from, len, p->p_space, &pc->pc_va,
 		    gift ? TRANSFER_MOVE : TRANSFER_COW, PROT_R | PROT_W);
