@@ -371,8 +371,7 @@ static uint32_t cp_pages(const void *state)
 
 const struct policy_ops policy_clockpro = {
 	.pol_name = "clockpro",
-	.pol_about =
-	    "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005); the default of quire run",
+	.pol_about = "CLOCK-Pro: reuse distances (Jiang, Chen and Zhang 2005)",
 	.pol_history = true,
 	.pol_size = cp_size,
 	.pol_init = cp_init,

@@ -163,7 +163,8 @@ static uint32_t gens_pages(const void *state)
 
 const struct policy_ops policy_generations = {
 	.pol_name = "generations",
-	.pol_about = "generations with refault distances, after MGLRU (Zhao 2022, Weiner 2014)",
+	.pol_about =
+	    "generations with refault distances, after MGLRU (Zhao 2022, Weiner 2014); the default of quire run",
 	.pol_history = true,
 	.pol_size = gens_size,
 	.pol_init = gens_init,

@@ -68,9 +68,23 @@ def check_policies():
                 if name in WORDS and not own and not path.startswith(MENTIONS) and symbol not in DEFAULTS and \
                         re.search(r"\b%s\b" % name, text):
                     bad.append("%s names %s: take it from the table" % (path, name))
+        row = r"^\| `?%s`?[ |]" if kind == "policy" else r"\b%s\b"
         for name in names:
-            if not re.search(r"\b%s\b" % name, read("docs/policies.md")):
-                bad.append("docs/policies.md does not name %s" % name)
+            if not re.search(row % name, read("docs/policies.md"), re.M):
+                bad.append("docs/policies.md has no row of %s" % name)
+
+
+def check_report():
+    """The man page explains each member of the JSON report."""
+    code = read("cli/report.c")
+    members = re.findall(r'[{,]\\"(\w+)\\":', code)
+    members += re.findall(r"X\((\w+)\)", re.search(r"#define FAMILY_COUNTERS\(X\)(?:.*\\\n)*.*", read("run/family.h")).group(0))
+    told_of = set(re.findall(r"\w+", " ".join(re.findall(r"^\.It Sy (.*)", read("man/quire.1"), re.M))))
+    if len(members) < 40:
+        bad.append("only %d members of the report were read of cli/report.c" % len(members))
+    for name in members:
+        if name not in told_of:
+            bad.append("man/quire.1, REPORT, does not explain %s" % name)
 
 
 def check_documents():
@@ -116,6 +130,7 @@ def check_help():
 
 
 check_policies()
+check_report()
 check_help()
 check_documents()
 check_changes()
