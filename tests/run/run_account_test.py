@@ -40,11 +40,15 @@ def peaks(memory, *argv):
 
 
 def unmapped_memory_is_given_back():
-    """However it goes, while the program fits and while it is paged: forty times as often, not a page more."""
+    """However it goes, while the program fits and while it is paged: four times as often, not a page more.
+
+    What is needed is looked at now and then, so a short run can end between two looks: of three the largest counts.
+    """
     for kind in ("munmap", "fixed", "mremap", "part", "brk"):
         for memory in ("20M", "64M"):
-            few, many = peaks(memory, "churn", kind, "2"), peaks(memory, "churn", kind, "80")
-            check(many == few, kind, "in", memory, many, "at most after 80 rounds,", few, "after 2")
+            few = [max(each) for each in zip(*(peaks(memory, "churn", kind, "20") for _ in range(3)))]
+            many = peaks(memory, "churn", kind, "80")
+            check(all(m <= f for m, f in zip(many, few)), kind, "in", memory, many, "at most after 80 rounds,", few, "after 20")
 
 
 def dead_processes_frames_are_given_back():
@@ -73,7 +77,7 @@ def counters():
     """Written and never read, then read twice: no two of the counters could be exchanged."""
     n = 30000
     r, _ = run(["-m", "36M", "--pool", "2M"], [HELPER, "once", str(n)])
-    check(n <= r["faults_zero"] <= n + 500 and n * 0.9 < r["faults"] <= n + 500, "first touches:", r)
+    check(n <= r["faults_zero"] <= n + 500 and n / 20 < r["faults"] < n, "first touches, several a fault:", r)
     for key in ("faults_swap", "faults_cow", "faults_rescue", "pages_in", "clean_drop", "refaults", "prefetched", "prefetch_used",
                 "prefetch_wasted", "io_errors", "lost_pages", "forks", "file_read_bytes", "write_errors"):
         check(r[key] == 0, key, "of a program that only writes:", r[key])
