@@ -240,8 +240,13 @@ static void touch_some(struct far_device *d, uint64_t now)
 
 static void erase_all(struct far_device *d)
 {
-	uint64_t until = far_now() + (uint64_t)ERASE_MS * NS_PER_MS, unit = 0;
+	uint64_t now = far_now(), until = now + (uint64_t)ERASE_MS * NS_PER_MS, unit = 0;
+	uint64_t answered = now + (uint64_t)ERASE_MS * NS_PER_MS / 2;
 
+	/* A write that is under way arrives whatever we do: only its answer says that there is something to remove. */
+	while (d->d_link != NULL && (d->d_asked.first != NULL || d->d_waiting.first != NULL) &&
+	    far_now() < answered)
+		far_device_wait(d, -1, 100);
 	for (;;) {
 		while (d->d_housework < ERASE_MANY && next_present(d, &unit))
 			if (!start_housework(d, FAR_TRIM, unit++))

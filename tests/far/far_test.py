@@ -158,6 +158,23 @@ def keys_go_when_the_parent_is_killed():
 
 
 @needs("redis-server", "redis-cli")
+def keys_of_writes_under_way_go_when_the_parent_is_killed():
+    """The server stands still while the parent dies, so the last writes are answered after the end has begun."""
+    for seed in range(3):
+        with Redis() as r:
+            p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
+                                  "--", *SIZE], stdout=subprocess.DEVNULL)
+            assert wait_until(lambda: r.keys() > 0, 10), "nothing is written"
+            os.kill(r.proc.pid, signal.SIGSTOP)
+            try:
+                p.kill()
+                p.wait()
+            finally:
+                os.kill(r.proc.pid, signal.SIGCONT)
+            assert wait_until(lambda: r.keys() == 0, 10), "keys are left"
+
+
+@needs("redis-server", "redis-cli")
 def redis_cluster():
     with Cluster() as c:
         all_right(c.url())
