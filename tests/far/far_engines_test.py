@@ -14,7 +14,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_hosted import Host, marked, processes_of  # noqa: E402
-from far_servers import Cluster, Nbdkit, Redis, Skipped, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE, MAN = os.path.abspath(sys.argv[1]), sys.argv[2]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -48,14 +48,12 @@ def over_nbd(*words, **more):
 
 @needs("nbdkit")
 def nbd_file_and_what_is_stored_is_trimmed():
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            p = half("--swap", n.url())
-            most = os.stat(f.name).st_blocks * 512
-            out, err = p.communicate(timeout=250)
-            assert p.returncode == 0 and out == native(), err
-        assert most > 2 << 20 and os.stat(f.name).st_blocks * 512 < most / 4, "%d, then %d" % (most, os.stat(f.name).st_blocks * 512)
+    with nbd_file() as (n, path):
+        p = half("--swap", n.url())
+        most = os.stat(path).st_blocks * 512
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == native(), err
+        assert most > 2 << 20 and os.stat(path).st_blocks * 512 < most / 4, "%d, then %d" % (most, os.stat(path).st_blocks * 512)
 
 
 @needs("nbdkit")
@@ -115,13 +113,11 @@ def a_page_that_nbd_cannot_read_is_sigbus():
 
 @needs("nbdkit")
 def a_page_that_somebody_changed_on_the_disk_is_sigbus():
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            p = half("--swap", n.url())
-            with open(f.name, "r+b") as disk:
-                disk.write(os.urandom(1 << 20) * 64)
-            ends_in_sigbus(p)
+    with nbd_file() as (n, path):
+        p = half("--swap", n.url())
+        with open(path, "r+b") as disk:
+            disk.write(os.urandom(1 << 20) * 64)
+        ends_in_sigbus(p)
 
 
 @needs("redis-server", "redis-cli")
@@ -157,18 +153,16 @@ def the_live_line_says_that_the_program_waits():
         while select.select([ours], [], [], 0)[0]:
             said += os.read(ours, 4096)
         return said
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            p = start("--swap", n.url(), "--live", stderr=theirs)
-            assert wait_until(lambda: b"round" in hear(), 120), "it is not half-way: %r" % said
-            n.kill()
-            assert wait_until(lambda: b" away for " in hear(), 20), "nothing is said: %r" % said
-            n.start()
-            rest = []
-            assert wait_until(lambda: hear() and p.poll() is not None, 120), "it does not end"
-            rest.append(p.stdout.read())
-            assert p.returncode == 0 and rest[0] == native(), said
+    with nbd_file() as (n, _):
+        p = start("--swap", n.url(), "--live", stderr=theirs)
+        assert wait_until(lambda: b"round" in hear(), 120), "it is not half-way: %r" % said
+        n.kill()
+        assert wait_until(lambda: b" away for " in hear(), 20), "nothing is said: %r" % said
+        n.start()
+        rest = []
+        assert wait_until(lambda: hear() and p.poll() is not None, 120), "it does not end"
+        rest.append(p.stdout.read())
+        assert p.returncode == 0 and rest[0] == native(), said
     os.close(ours)
     os.close(theirs)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Cluster, Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, LIB = sys.argv[1:3]
 SIZE = ",%d" % (64 << 20)
@@ -98,19 +98,17 @@ def an_encrypted_file_is_swap():
 
 @needs("nbdkit")
 def a_server_that_comes_back_in_time_is_waited_for():
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            p = start("--pause", n.url())
-            while p.stdout.readline() != "half\n":
-                assert p.poll() is None
-            n.kill()
-            p.stdin.write("\n")
-            p.stdin.flush()
-            assert "is away" in p.stderr.readline()
-            n.start()
-            out, err = p.communicate(timeout=250)
-            assert p.returncode == 0 and "is back" in err, out + err
+    with nbd_file() as (n, _):
+        p = start("--pause", n.url())
+        while p.stdout.readline() != "half\n":
+            assert p.poll() is None
+        n.kill()
+        p.stdin.write("\n")
+        p.stdin.flush()
+        assert "is away" in p.stderr.readline()
+        n.start()
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and "is back" in err, out + err
 
 
 @needs("redis-server", "redis-cli")

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_hosted import Host, marked, processes_of, program  # noqa: E402
-from far_servers import Nbdkit, Redis, needs, run_tests, small_disk, wait_until  # noqa: E402
+from far_servers import Nbdkit, Redis, nbd_file, needs, run_tests, small_disk, wait_until  # noqa: E402
 
 QUIRE = sys.argv[1]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -73,31 +73,27 @@ def what_leaves_the_machine_cannot_be_read():
     program = "import os\nw = b'quire-' + b'plain-text'\na = [os.urandom(2000) + w + os.urandom(2000) for _ in range(6000)]\n" \
               "print('full', flush=True)\ninput()\n"
     for encrypt, seen in (("far", False), ("none", True)):
-        with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-            f.truncate(64 << 20)
-            with Nbdkit("file", f.name) as n:
-                p = subprocess.Popen([QUIRE, "run", "-m", "8M", "--encrypt=" + encrypt, "--swap", n.url(), "--report", "none",
-                                      "--", sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                assert p.stdout.readline() == "full\n"
-                with open(f.name, "rb") as disk:
-                    found = b"quire-plain-text" in disk.read()
-                p.communicate("\n", timeout=100)
-                assert p.returncode == 0
+        with nbd_file() as (n, path):
+            p = subprocess.Popen([QUIRE, "run", "-m", "8M", "--encrypt=" + encrypt, "--swap", n.url(), "--report", "none",
+                                  "--", sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert p.stdout.readline() == "full\n"
+            with open(path, "rb") as disk:
+                found = b"quire-plain-text" in disk.read()
+            p.communicate("\n", timeout=100)
+            assert p.returncode == 0
             assert found == seen, "encrypt=%s" % encrypt
 
 
 @needs("nbdkit")
 def a_server_that_comes_back_in_time_is_waited_for():
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            p = half("--swap", n.url())
-            n.kill()
-            time.sleep(1)
-            n.start()
-            out, err = p.communicate(timeout=250)
-            assert p.returncode == 0 and out == native(), err
-            assert "is away" in err and "is back" in err, err
+    with nbd_file() as (n, _):
+        p = half("--swap", n.url())
+        n.kill()
+        time.sleep(1)
+        n.start()
+        out, err = p.communicate(timeout=250)
+        assert p.returncode == 0 and out == native(), err
+        assert "is away" in err and "is back" in err, err
 
 
 @needs("redis-server", "redis-cli")

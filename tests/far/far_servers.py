@@ -140,6 +140,15 @@ def certificates(where):
         "-out", "server.crt", "-extfile", "ext")
 
 
+@contextlib.contextmanager
+def nbd_file():
+    """An nbdkit that serves a file of 64 MiB, and the file's path."""
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        with Nbdkit("file", f.name) as n:
+            yield n, f.name
+
+
 class Redis(Server):
     def __init__(self, *options, tls=False, password=None):
         super().__init__()

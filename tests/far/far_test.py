@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Cluster, Nbdkit, Redis, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
 SIZE = ["--size", str(64 << 20)]
@@ -255,13 +254,11 @@ def nbd_too_small_or_read_only_is_refused():
 
 @needs("nbdkit")
 def nbd_server_killed_and_back_answers_what_was_under_way():
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
-        f.truncate(64 << 20)
-        with Nbdkit("file", f.name) as n:
-            def restart():
-                n.kill()
-                n.start()
-            all_right(n.url(), during=restart)
+    with nbd_file() as (n, _):
+        def restart():
+            n.kill()
+            n.start()
+        all_right(n.url(), during=restart)
 
 
 # ---- words ----
