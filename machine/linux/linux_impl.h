@@ -171,6 +171,8 @@ int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
 void linux_drop(uint64_t addr, uint64_t len); /* MADV_DONTNEED, of locked memory too */
+/* One call of PAGEMAP_SCAN; s->start moves to what is still to be scanned. How many regions were found; below 0: -errno. */
+long scan_step(struct mach *, struct q_scan *);
 /* Calls written() for what was written since its protection, and protects it if asked to. m_hatlock. */
 void linux_scan_written(struct mach *, bool protect,
     void (*written)(struct hat *, uint64_t from, uint64_t end, bool protected));

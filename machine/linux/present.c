@@ -91,26 +91,25 @@ static uint64_t resident_by_map(struct mach *m, uint64_t addr, uint64_t npages)
 uint64_t linux_range_resident(struct mach *m, uint64_t addr, uint64_t npages)
 {
 	struct q_region v[64];
-	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
+	struct q_scan s = { .size = sizeof s,
+		.start = addr,
+		.end = addr + vm_ptob(npages),
+		.vec = (uint64_t)v,
+		.vec_len = 64,
+		.category_inverted = Q_PAGE_PFNZERO,
+		.category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
+		.return_mask = Q_PAGE_PRESENT };
+	uint64_t count = 0;
 
 	if (!m->m_scan)
 		return resident_by_map(m, addr, npages);
-	while (at < end) {
-		struct q_scan s = { .size = sizeof s,
-			.start = at,
-			.end = end,
-			.vec = (uint64_t)v,
-			.vec_len = 64,
-			.category_inverted = Q_PAGE_PFNZERO,
-			.category_mask = Q_PAGE_PRESENT | Q_PAGE_PFNZERO,
-			.return_mask = Q_PAGE_PRESENT };
-		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
+	while (s.start < s.end) {
+		long n = scan_step(m, &s);
 
 		if (n < 0)
 			break;
 		for (long i = 0; i < n; i++)
 			count += vm_btop(v[i].end - v[i].start);
-		at = s.walk_end > at ? s.walk_end : end;
 	}
 	return count;
 }
@@ -118,22 +117,22 @@ uint64_t linux_range_resident(struct mach *m, uint64_t addr, uint64_t npages)
 uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uint64_t *bitmap)
 {
 	struct q_region v[64];
-	uint64_t at = addr, end = addr + vm_ptob(npages), count = 0;
+	struct q_scan s = { .size = sizeof s,
+		.start = addr,
+		.end = addr + vm_ptob(npages),
+		.vec = (uint64_t)v,
+		.vec_len = 64,
+		.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED,
+		.return_mask = Q_PAGE_PRESENT };
+	uint64_t count = 0;
 
 	__builtin_memset(bitmap, 0, (npages + 63) / 64 * 8);
 	if (m->m_pagemap < 0)
 		return present_by_mincore(addr, npages, bitmap);
 	if (!m->m_scan)
 		return present_by_map(m, addr, npages, bitmap);
-	while (at < end) {
-		struct q_scan s = { .size = sizeof s,
-			.start = at,
-			.end = end,
-			.vec = (uint64_t)v,
-			.vec_len = 64,
-			.category_anyof_mask = Q_PAGE_PRESENT | Q_PAGE_SWAPPED,
-			.return_mask = Q_PAGE_PRESENT };
-		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
+	while (s.start < s.end) {
+		long n = scan_step(m, &s);
 
 		if (n < 0)
 			mach_panic("pagemap cannot be scanned");
@@ -141,7 +140,6 @@ uint64_t linux_range_present(struct mach *m, uint64_t addr, uint64_t npages, uin
 			for (uint64_t p = vm_btop(v[i].start - addr); p < vm_btop(v[i].end - addr);
 			     p++, count++)
 				bitmap[p / 64] |= 1ull << (p % 64);
-		at = s.walk_end > at ? s.walk_end : end;
 	}
 	return count;
 }

@@ -32,25 +32,34 @@
 #define SCAN_PROTECT 1u /* what matches is protected */
 #define SCAN_ASYNC 2u   /* refuse ranges where that would stop a writer */
 
+long scan_step(struct mach *m, struct q_scan *s)
+{
+	long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)s);
+
+	if (n >= 0)
+		s->start = s->walk_end > s->start ? s->walk_end : s->end;
+	return n;
+}
+
 static bool scan_range(struct mach *m, const struct linux_range *r, bool protect,
     void (*written)(struct hat *, uint64_t, uint64_t, bool))
 {
-	for (uint64_t at = r->r_base; at < r->r_end;) {
-		struct q_scan s = { .size = sizeof s,
-			.flags = (protect ? SCAN_PROTECT : 0) | SCAN_ASYNC,
-			.start = at,
-			.end = r->r_end,
-			.vec = (uint64_t)m->m_region,
-			.vec_len = REGIONS,
-			.category_mask = Q_PAGE_WRITTEN | Q_PAGE_PRESENT,
-			.return_mask = Q_PAGE_WRITTEN };
-		long n = sys_call3(SYS_ioctl, m->m_pagemap, (long)Q_PAGEMAP_SCAN, (long)&s);
+	struct q_scan s = { .size = sizeof s,
+		.flags = (protect ? SCAN_PROTECT : 0) | SCAN_ASYNC,
+		.start = r->r_base,
+		.end = r->r_end,
+		.vec = (uint64_t)m->m_region,
+		.vec_len = REGIONS,
+		.category_mask = Q_PAGE_WRITTEN | Q_PAGE_PRESENT,
+		.return_mask = Q_PAGE_WRITTEN };
+
+	while (s.start < s.end) {
+		long n = scan_step(m, &s);
 
 		if (n < 0)
 			return false;
 		for (long i = 0; i < n; i++)
 			written(r->r_hat, m->m_region[i].start, m->m_region[i].end, protect);
-		at = s.walk_end > at ? s.walk_end : r->r_end;
 	}
 	return true;
 }
