@@ -31,6 +31,8 @@
 
 #define SA_SIGINFO 4u
 #define SA_ONSTACK 0x08000000u
+#define SS_ONSTACK 1
+#define SS_DISABLE 2
 #define SA_RESTART 0x10000000u
 #define SA_NODEFER 0x40000000u
 #define SA_RESETHAND 0x80000000u
@@ -179,6 +181,18 @@ void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
 void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
 void signal_loop(void *); /* a thread's: alarms and signals from interrupts */
+struct sigstack {         /* stack_t */
+	uint64_t sp;
+	int32_t flags, pad;
+	uint64_t size;
+};
+/* Where a handler's frame goes, below which address: of the alternate stack, if the action asks for it and sp is not on it; else
+ * sp less the red zone. And what the frame tells of the alternate stack: *told. */
+uint64_t signal_stack(
+    const struct sigaction *, uint64_t sp, uint64_t red_zone, struct sigstack *told);
+void signal_set_altstack(struct uthread *, const struct sigstack *);
+/* The thread goes back to what its signal's frame says. */
+void signal_restore(uint64_t mask, const struct sigstack *);
 int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *,
     uint64_t oldmask);
 int64_t arch_sigreturn(struct trapframe *);

@@ -310,6 +310,47 @@ void trap_leave(struct trapframe *tf)
 	}
 }
 
+/* ---- frames, for the machine ---- */
+static bool on_altstack(const struct uthread *u, uint64_t sp)
+{
+	return u->u_altsize > 0 && sp > u->u_altstack && sp - u->u_altstack <= u->u_altsize;
+}
+
+uint64_t signal_stack(
+    const struct sigaction *a, uint64_t sp, uint64_t red_zone, struct sigstack *told)
+{
+	const struct uthread *u = this_uthread();
+	bool on = on_altstack(u, sp);
+
+	*told = (struct sigstack){
+		.sp = u->u_altstack, .size = u->u_altsize, .flags = on ? SS_ONSTACK : 0
+	};
+	if (u->u_altsize == 0)
+		told->flags = SS_DISABLE;
+	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & SS_DISABLE) && !on)
+		return u->u_altstack + u->u_altsize;
+	return sp - red_zone;
+}
+
+void signal_set_altstack(struct uthread *u, const struct sigstack *st)
+{
+	u->u_altflags = (uint32_t)st->flags;
+	u->u_altstack = st->flags & SS_DISABLE ? 0 : st->sp;
+	u->u_altsize = st->flags & SS_DISABLE ? 0 : st->size;
+}
+
+void signal_restore(uint64_t mask, const struct sigstack *st)
+{
+	struct uthread *u = this_uthread();
+	bool irq = spin_lock(&sched_lock);
+
+	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
+	spin_unlock(&sched_lock, irq);
+	if (st->flags != SS_ONSTACK)
+		signal_set_altstack(u, st);
+	u->u_syscall = -1;
+}
+
 /* ---- signals that no thread sends ---- */
 #define ALARM_NS 20000000u
 

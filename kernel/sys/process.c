@@ -329,16 +329,12 @@ int64_t sys_pause(const uint64_t *a)
 
 int64_t sys_sigaltstack(const uint64_t *a)
 {
-	struct {
-		uint64_t sp;
-		int32_t flags, pad;
-		uint64_t size;
-	} st;
+	struct sigstack st;
 	struct uthread *u = this_uthread();
 
 	if (a[1] != 0) {
 		st.sp = u->u_altstack;
-		st.flags = (int32_t)(u->u_altsize == 0 ? 2 : 0);
+		st.flags = u->u_altsize == 0 ? SS_DISABLE : 0;
 		st.pad = 0;
 		st.size = u->u_altsize;
 		if (copy_out(a[1], &st, sizeof(st)) != 0)
@@ -347,9 +343,7 @@ int64_t sys_sigaltstack(const uint64_t *a)
 	if (a[0] != 0) {
 		if (copy_in(&st, a[0], sizeof(st)) != 0)
 			return -EFAULT;
-		u->u_altflags = (uint32_t)st.flags;
-		u->u_altstack = st.flags & 2 ? 0 : st.sp;
-		u->u_altsize = st.flags & 2 ? 0 : st.size;
+		signal_set_altstack(u, &st);
 	}
 	return 0;
 }

@@ -4,7 +4,7 @@
  *
  * Memory map: frame 0 is the first page of memory (mc_frame0). The device tree gives the ranges of memory and what the firmware
  * reserves of them; these, the image and what mach_boot_alloc will give are holes (machine.h). The area for mach_boot_alloc
- * follows the image; arch_boot_reserve makes it, once the kernel knows how much vm_create takes. Nothing of the device tree
+ * follows the image; arch_boot_reserve (machine/metal) makes it, once the kernel knows how much vm_create takes. Nothing of the device tree
  * is used after boot_main, so its own memory is free.
  *
  * Tables: the root the_machine.m_root maps the image (each part with its own rights), all of memory and the first 2 GiB,
@@ -35,21 +35,16 @@ extern char image_start[], image_text_end[], user_code[], image_ro_end[], image_
 void trap_entry(void);
 void ap_entry(void);
 
-struct mach the_machine;
 struct cpu cpus[ARCH_MAXCPUS] __attribute__((aligned(64)));
 struct devices devices;
-char boot_cmdline[512];
-uint64_t ap_satp;
+uint64_t ap_satp, satp_mode;
 static unsigned ncpus_found = 1, ncpus_up = 1;
-static uint64_t tables_next; /* physical: frames for the final tables, from behind the image */
 
 struct range {
 	uint64_t r_from, r_to;
 };
 static struct range ram[MAXRANGES], reserved[MAXRANGES + 1]; /* physical */
 static unsigned nram, nreserved;
-
-static uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }
 
 /* ---- the device tree ---- */
 static void add_range(struct range *r, unsigned *n, uint64_t from, uint64_t len)
@@ -215,32 +210,8 @@ static void set_frames(void)
 		kpanic("memory beyond 64 GiB");
 }
 
-static void add_hole(uint64_t from, uint64_t to)
-{
-	struct mach_caps *c = &the_machine.m_caps;
-
-	from = vm_page_trunc(from) - ram[0].r_from;
-	to = vm_page_round(to) - ram[0].r_from;
-	if (from >= to)
-		return;
-	if (c->mc_nholes >
-	    0) { /* behind the last one: what the firmware reserves may be two neighbours */
-		struct mach_hole *last = &the_machine.m_holes[c->mc_nholes - 1];
-
-		if (vm_ptob(last->mh_first + last->mh_n) == from) {
-			last->mh_n += (pfn_t)((to - from) >> VM_PAGESHIFT);
-			return;
-		}
-	}
-	if (c->mc_nholes == 32)
-		kpanic("too many holes in memory");
-	the_machine.m_holes[c->mc_nholes++] = (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT),
-		(pfn_t)((to - from) >> VM_PAGESHIFT) };
-	c->mc_holes = the_machine.m_holes;
-}
-
 /* What is reserved, the image up to `used`, and what lies between ranges of memory. */
-static void make_holes(uint64_t used)
+void make_holes(uint64_t used)
 {
 	struct range all[2 * MAXRANGES + 1];
 	uint64_t at = ram[0].r_from, end = ram[nram - 1].r_to;
@@ -262,52 +233,14 @@ static void make_holes(uint64_t used)
 	}
 }
 
-void arch_boot_reserve(uint64_t bytes)
-{
-	the_machine.m_bootnext = tables_next;
-	the_machine.m_bootend = vm_page_round(tables_next + bytes);
-	if (the_machine.m_bootend > ram[nram - 1].r_to)
-		kpanic("too little memory");
-	make_holes(the_machine.m_bootend);
-}
-
-uint64_t arch_memory_pages(void)
-{
-	uint64_t n = the_machine.m_caps.mc_nframes;
-
-	for (unsigned i = 0; i < the_machine.m_caps.mc_nholes; i++)
-		n -= the_machine.m_holes[i].mh_n;
-	return n;
-}
-
-void *mach_boot_alloc(struct mach *m, size_t bytes)
-{
-	uint64_t pa = m->m_bootnext;
-
-	bytes = (bytes + 63) & ~(size_t)63;
-	if (bytes > m->m_bootend - pa)
-		return NULL;
-	m->m_bootnext += bytes;
-	return memset(direct_map(pa), 0, bytes);
-}
-
 /* ---- tables ---- */
-static uint64_t take_table(void)
-{
-	uint64_t pa = tables_next;
-
-	tables_next += VM_PAGESIZE;
-	memset(direct_map(pa), 0, VM_PAGESIZE);
-	return pa;
-}
-
 static uint64_t make_entry(uint64_t pa, uint64_t flags) { return pa >> 2 | flags | V; }
 static uint64_t *table_of(uint64_t e) { return direct_map(e >> 10 << VM_PAGESHIFT); }
 
 /* shift: 12, 21 or 30, of the page. */
 static void map_page(vaddr_t va, uint64_t pa, uint64_t flags, unsigned shift)
 {
-	unsigned top = the_machine.m_mode == SATP_SV48 ? 39 : 30;
+	unsigned top = satp_mode == SATP_SV48 ? 39 : 30;
 	uint64_t *e = (uint64_t *)direct_map(the_machine.m_root) + (va >> top & 511);
 
 	for (unsigned s = top; s > shift; s -= 9) {
@@ -337,7 +270,7 @@ static void choose_mode(void)
 	char want[8];
 	bool sv48 = cmdline_get("mmu", want, sizeof(want)) && strcmp(want, "sv48") == 0;
 
-	the_machine.m_mode = sv48 ? SATP_SV48 : SATP_SV39;
+	satp_mode = sv48 ? SATP_SV48 : SATP_SV39;
 	if (!sv48)
 		return;
 	/* a mode that the CPU lacks leaves the register as it is; the table for the try is a fresh root */
@@ -365,7 +298,7 @@ static void make_tables(void)
 		map_page(DIRECT_BASE + pa, pa, R | W, 30);
 	for (uint64_t pa = from; pa < ram[nram - 1].r_to; pa += LARGE)
 		map_page(DIRECT_BASE + pa, pa, R | W, 21);
-	load_root(the_machine.m_mode);
+	load_root(satp_mode);
 }
 
 /* ---- a processor ---- */
@@ -393,7 +326,7 @@ void boot_main(uint64_t hart, uint64_t dtb)
 	make_tables();
 	cpu_init(&cpus[0]);
 	the_machine.m_caps.mc_ncpus = ncpus_found;
-	mmu_init(&the_machine, the_machine.m_mode == SATP_SV48);
+	mmu_init(&the_machine, satp_mode == SATP_SV48);
 	arch_boot_reserve(0);
 	clock_init();
 	irq_init();

@@ -20,6 +20,8 @@
 	0xffffffffc0000000ull /* user_code of the image, which user mode may read and execute */
 #define NASIDS 256u
 
+#include "machine/metal/metal.h"
+
 /* Everything of a CPU that its code reaches by tp. */
 struct cpu {
 	uint64_t
@@ -79,7 +81,6 @@ static inline struct cpu *this_cpu(void)
 #define CAUSE_INTERRUPT (1ull << 63)
 
 static inline uint64_t read_time(void) { return csr_read("time"); }
-static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 static inline uint32_t mmio_get(uint64_t pa) { return *(volatile uint32_t *)direct_map(pa); }
 static inline void mmio_set(uint64_t pa, uint32_t v) { *(volatile uint32_t *)direct_map(pa) = v; }
 
@@ -107,17 +108,7 @@ static inline void send_ipi(const struct cpu *c)
 }
 
 /* ---- boot.c ---- */
-struct mach {
-	struct mach_caps m_caps;
-	struct hat_shared m_hat;
-	struct mach_hole m_holes[32];
-	uint64_t m_bootnext,
-	    m_bootend;   /* physical: what mach_boot_alloc gives next, and where it ends */
-	uint64_t m_root; /* physical: the root that maps image, memory and devices */
-	uint64_t m_mode; /* SATP_SV39, SATP_SV48 */
-};
-extern struct mach the_machine;
-extern char boot_cmdline[512];
+extern uint64_t satp_mode; /* const: SATP_SV39, SATP_SV48 */
 void boot_main(uint64_t hart, uint64_t dtb);
 void ap_main(struct cpu *);
 

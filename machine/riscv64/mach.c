@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * machine.h's memory, and the small parts of kernel/core/arch.h: interrupts, clock, console, switching off, threads.
+ * Copying and zeroing of frames, and the small parts of kernel/core/arch.h: interrupts, clock, console, switching off, threads.
  *
  * Floating point registers are loaded when a thread of a program is switched to, and saved when it is switched from if it has
  * changed them (sstatus.FS is dirty).
@@ -13,56 +13,13 @@ static uint64_t time_start, time_mult; /* const after clock_init: ns = ticks * m
 static uint64_t tick_interval;         /* const after clock_init: in ticks of the clock */
 static bool has_stimecmp;              /* const after clock_init */
 
-const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
-struct mach *arch_machine(void) { return &the_machine; }
-const char *arch_cmdline(void) { return boot_cmdline; }
-
 /* ---- frames ---- */
-void *mach_frame_kva(struct mach *m, pfn_t pfn)
-{
-	return direct_map(vm_ptob(m->m_caps.mc_frame0 + pfn));
-}
-
-pfn_t mach_kva_frame(struct mach *m, const void *kva)
-{
-	uint64_t pfn =
-	    (((uint64_t)(uintptr_t)kva - DIRECT_BASE) >> VM_PAGESHIFT) - m->m_caps.mc_frame0;
-
-	if (pfn >= m->m_caps.mc_nframes)
-		kpanic("mach_kva_frame: no frame is at %p", kva);
-	return (pfn_t)pfn;
-}
-
-uint64_t arch_phys(const void *kva)
-{
-	uint64_t va = (uint64_t)(uintptr_t)kva;
-
-	return va >= KERNEL_BASE ? va - KERNEL_BASE : va - DIRECT_BASE;
-}
-
 void mach_frame_zero(struct mach *m, pfn_t pfn) { memset(mach_frame_kva(m, pfn), 0, VM_PAGESIZE); }
 
 void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 {
 	memcpy(mach_frame_kva(m, dst), mach_frame_kva(m, src), VM_PAGESIZE);
 }
-
-void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
-{
-	(void)m, (void)pfn, (void)n; /* there is no host that wants it */
-}
-
-pfn_t mach_frames_grant(struct mach *m, pfn_t n)
-{
-	(void)m;
-	return n;
-}
-
-void mach_frames_release(struct mach *m, pfn_t n) { (void)m, (void)n; }
-
-/* No host reads frames behind the core's back. */
-void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }
-void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }
 
 /* ---- the CPU ---- */
 struct thread *arch_cur(void)

@@ -144,7 +144,7 @@ static uint64_t satp_of(struct hat *hat, unsigned number)
 
 	if (hat != NULL || kernel != NULL)
 		ppn = m->m_caps.mc_frame0 + hat_root(hat != NULL ? hat : kernel);
-	return m->m_mode << SATP_MODE_SHIFT | (uint64_t)number << SATP_ASID_SHIFT | ppn;
+	return satp_mode << SATP_MODE_SHIFT | (uint64_t)number << SATP_ASID_SHIFT | ppn;
 }
 
 static void load_other(struct cpu *c, struct hat *hat)
@@ -335,8 +335,7 @@ void arch_flush_icache(void)
 /* ---- the end of a space ---- */
 static void load_bare_root(void)
 {
-	csr_write(
-	    "satp", the_machine.m_mode << SATP_MODE_SHIFT | the_machine.m_root >> VM_PAGESHIFT);
+	csr_write("satp", satp_mode << SATP_MODE_SHIFT | the_machine.m_root >> VM_PAGESHIFT);
 	flush_everything();
 }
 

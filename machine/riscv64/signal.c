@@ -10,11 +10,7 @@
 
 struct ucontext {
 	uint64_t flags, link;
-	struct {
-		uint64_t sp;
-		int32_t flags, pad;
-		uint64_t size;
-	} stack;
+	struct sigstack stack;
 	uint64_t mask;
 	uint8_t unused[120]; /* for longer masks */
 	struct {
@@ -32,31 +28,17 @@ struct frame {
 };
 extern const char user_code[], sigreturn_code[];
 
-static bool on_altstack(const struct uthread *u, uint64_t sp)
-{
-	return u->u_altsize > 0 && sp > u->u_altstack && sp - u->u_altstack <= u->u_altsize;
-}
-
 int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
     const struct sigaction *a, uint64_t oldmask)
 {
-	struct uthread *u = this_uthread();
 	struct frame *f = kzalloc(sizeof(*f));
-	uint64_t sp = tf_sp(tf);
+	uint64_t sp;
 	int err;
 
 	if (f == NULL)
 		return -ENOMEM;
-	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & 2) &&
-	    !on_altstack(u, sp))
-		sp = u->u_altstack + u->u_altsize;
-	sp = (sp - sizeof(*f)) & ~15ull;
+	sp = (signal_stack(a, tf_sp(tf), 0, &f->uc.stack) - sizeof(*f)) & ~15ull;
 	f->info = *info;
-	f->uc.stack.sp = u->u_altstack;
-	f->uc.stack.size = u->u_altsize;
-	f->uc.stack.flags = on_altstack(u, tf_sp(tf)) ? 1 : 0;
-	if (u->u_altsize == 0)
-		f->uc.stack.flags = 2; /* SS_DISABLE */
 	f->uc.mask = oldmask;
 	f->uc.mc.pc = tf->tf_pc;
 	memcpy(f->uc.mc.x, tf->tf_x + 1, sizeof(f->uc.mc.x));
@@ -76,9 +58,7 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 
 int64_t arch_sigreturn(struct trapframe *tf)
 {
-	struct uthread *u = this_uthread();
 	struct frame *f = kzalloc(sizeof(*f));
-	bool irq;
 
 	if (f == NULL || copy_in(f, tf_sp(tf), sizeof(*f)) != 0) {
 		kfree(f, sizeof(*f));
@@ -89,15 +69,7 @@ int64_t arch_sigreturn(struct trapframe *tf)
 	tf->tf_pc = f->uc.mc.pc;
 	fp_load(&f->uc.mc.fp);
 	tf->tf_status |= STATUS_FS; /* the thread's saved registers are not these */
-	irq = spin_lock(&sched_lock);
-	u->u_sigmask = f->uc.mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
-	spin_unlock(&sched_lock, irq);
-	if (f->uc.stack.flags != 1) {
-		u->u_altstack = f->uc.stack.sp;
-		u->u_altsize = f->uc.stack.flags & 2 ? 0 : f->uc.stack.size;
-		u->u_altflags = (uint32_t)f->uc.stack.flags;
-	}
-	u->u_syscall = -1;
+	signal_restore(f->uc.mask, &f->uc.stack);
 	kfree(f, sizeof(*f));
 	return (int64_t)tf->tf_x[X_A0];
 }

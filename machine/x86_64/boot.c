@@ -4,7 +4,7 @@
  *
  * Memory map: PVH gives the ranges of memory. Frame 0 is physical address 0; everything that is not memory, the first MiB,
  * the image and what mach_boot_alloc will give are holes (machine.h). The area for mach_boot_alloc follows the image;
- * arch_boot_reserve makes it, once the kernel knows how much vm_create takes.
+ * arch_boot_reserve (machine/metal) makes it, once the kernel knows how much vm_create takes.
  *
  * Tables: the root the_machine.m_root maps the image (each part with its own rights), all of memory (writable, never
  * executable) and the registers of devices. Every space's root gets its upper half (mmu_root_init).
@@ -38,15 +38,10 @@ struct memmap_entry {
 
 extern char image_start[], image_text_end[], image_ro_end[], image_end[], boot_stack_end[];
 
-struct mach the_machine;
 struct cpu cpus[ARCH_MAXCPUS];
-char boot_cmdline[512];
 static unsigned ncpus_found = 1, ncpus_up = 1;
 static struct memmap_entry ram[16];
 static unsigned nram;
-static uint64_t tables_next; /* physical: frames for the final tables, from behind the image */
-
-static uint64_t image_pa(const char *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }
 
 /* ---- memory ---- */
 static void read_map(const struct start_info *si)
@@ -68,21 +63,8 @@ static void read_map(const struct start_info *si)
 	the_machine.m_caps.mc_nframes = (pfn_t)(top >> VM_PAGESHIFT);
 }
 
-static void add_hole(uint64_t from, uint64_t to)
-{
-	struct mach_caps *c = &the_machine.m_caps;
-
-	if (from >= to)
-		return;
-	if (c->mc_nholes == 32)
-		kpanic("too many holes in memory");
-	the_machine.m_holes[c->mc_nholes++] = (struct mach_hole){ (pfn_t)(from >> VM_PAGESHIFT),
-		(pfn_t)((to - from) >> VM_PAGESHIFT) };
-	c->mc_holes = the_machine.m_holes;
-}
-
 /* Everything below `used` and between the ranges of memory. The ranges rise. */
-static void make_holes(uint64_t used)
+void make_holes(uint64_t used)
 {
 	uint64_t at = used;
 
@@ -99,43 +81,7 @@ static void make_holes(uint64_t used)
 	}
 }
 
-void arch_boot_reserve(uint64_t bytes)
-{
-	the_machine.m_bootnext = tables_next;
-	the_machine.m_bootend = vm_page_round(tables_next + bytes);
-	make_holes(the_machine.m_bootend);
-}
-
-uint64_t arch_memory_pages(void)
-{
-	uint64_t n = the_machine.m_caps.mc_nframes;
-
-	for (unsigned i = 0; i < the_machine.m_caps.mc_nholes; i++)
-		n -= the_machine.m_holes[i].mh_n;
-	return n;
-}
-
-void *mach_boot_alloc(struct mach *m, size_t bytes)
-{
-	uint64_t pa = m->m_bootnext;
-
-	bytes = (bytes + 63) & ~(size_t)63;
-	if (bytes > m->m_bootend - pa)
-		return NULL;
-	m->m_bootnext += bytes;
-	return memset(direct_map(pa), 0, bytes);
-}
-
 /* ---- tables ---- */
-static uint64_t take_table(void)
-{
-	uint64_t pa = tables_next;
-
-	tables_next += VM_PAGESIZE;
-	memset(direct_map(pa), 0, VM_PAGESIZE);
-	return pa;
-}
-
 static void map_boot_page(vaddr_t va, uint64_t pa, uint64_t flags, bool large)
 {
 	uint64_t *e = (uint64_t *)direct_map(the_machine.m_root) + (va >> 39 & 511);

@@ -25,6 +25,8 @@
 #define VEC_WAKE 0xf1u
 #define VEC_SPURIOUS 0xffu
 
+#include "machine/metal/metal.h"
+
 /* Everything of a CPU that its code reaches by GS. */
 struct cpu {
 	struct cpu *cpu_self;
@@ -147,19 +149,7 @@ static inline void invlpg(vaddr_t va) { __asm__ volatile("invlpg (%0)" : : "r"(v
 #define MSR_GSBASE 0xc0000101u
 #define MSR_KGSBASE 0xc0000102u
 
-static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
-
 /* boot.c */
-struct mach {
-	struct mach_caps m_caps;
-	struct hat_shared m_hat;
-	struct mach_hole m_holes[32];
-	uint64_t m_bootnext,
-	    m_bootend;   /* physical: what mach_boot_alloc gives next, and where it ends */
-	uint64_t m_root; /* physical: the root that maps image, memory and devices */
-};
-extern struct mach the_machine;
-extern char boot_cmdline[512];
 extern const uint64_t trap_stubs[256];
 extern const char ap_start[], ap_end[];
 extern uint64_t ap_root, ap_stack, ap_cpu;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * machine.h's memory, and the small parts of kernel/core/arch.h: interrupts, clock, console, switching off.
+ * Copying and zeroing of frames, and the small parts of kernel/core/arch.h: interrupts, clock, console, switching off.
  *
  * The clock is the time stamp counter, whose rate apic.c measures by the APIC's timer.
  */
@@ -10,33 +10,7 @@
 
 extern uint64_t tsc_start, tsc_mult; /* apic.c: ns = ticks * mult >> 32 */
 
-const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
-struct mach *arch_machine(void) { return &the_machine; }
-const char *arch_cmdline(void) { return boot_cmdline; }
-
 /* ---- frames ---- */
-void *mach_frame_kva(struct mach *m, pfn_t pfn)
-{
-	(void)m;
-	return direct_map(vm_ptob(pfn));
-}
-
-pfn_t mach_kva_frame(struct mach *m, const void *kva)
-{
-	uint64_t pa = (uint64_t)(uintptr_t)kva - DIRECT_BASE;
-
-	if (pa >= vm_ptob(m->m_caps.mc_nframes))
-		kpanic("mach_kva_frame: no frame is at %p", kva);
-	return (pfn_t)(pa >> VM_PAGESHIFT);
-}
-
-uint64_t arch_phys(const void *kva)
-{
-	uint64_t va = (uint64_t)(uintptr_t)kva;
-
-	return va >= KERNEL_BASE ? va - KERNEL_BASE : va - DIRECT_BASE;
-}
-
 void *memset(void *to, int c, size_t n)
 {
 	void *at = to;
@@ -71,19 +45,6 @@ void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
 
 	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
-
-void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
-{
-	(void)m, (void)pfn, (void)n; /* there is no host that wants it */
-}
-
-pfn_t mach_frames_grant(struct mach *m, pfn_t n)
-{
-	(void)m;
-	return n;
-}
-
-void mach_frames_release(struct mach *m, pfn_t n) { (void)m, (void)n; }
 
 /* ---- the CPU ---- */
 struct thread *arch_cur(void)
@@ -313,7 +274,3 @@ unsigned arch_virtio_devices(struct arch_device *d, unsigned max)
 void arch_set_thread_pointer(uint64_t v) { wrmsr(MSR_FSBASE, v); }
 
 uint64_t arch_thread_pointer(void) { return rdmsr(MSR_FSBASE); }
-
-/* No host reads frames behind the core's back. */
-void mach_frame_retire(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }
-void mach_frame_renew(struct mach *m, pfn_t pfn) { (void)m, (void)pfn; }

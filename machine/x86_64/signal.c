@@ -15,11 +15,7 @@ struct sigcontext {
 };
 struct ucontext {
 	uint64_t flags, link;
-	struct {
-		uint64_t sp;
-		int32_t flags, pad;
-		uint64_t size;
-	} stack;
+	struct sigstack stack;
 	struct sigcontext mc;
 	uint64_t mask;
 };
@@ -40,33 +36,20 @@ static void context_save(struct sigcontext *c, const struct trapframe *tf)
 		.trapno = tf->tf_trap == TRAP_SYSCALL ? 0 : tf->tf_trap };
 }
 
-static bool on_altstack(const struct uthread *u, uint64_t sp)
-{
-	return u->u_altsize > 0 && sp > u->u_altstack && sp - u->u_altstack <= u->u_altsize;
-}
-
 int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
     const struct sigaction *a, uint64_t oldmask)
 {
-	struct uthread *u = this_uthread();
 	_Alignas(16) uint8_t fpu[512];
 	struct frame *f = kzalloc(sizeof(*f));
-	uint64_t sp = tf->tf_rsp - RED_ZONE, fpstate;
+	uint64_t sp, fpstate;
 	int err;
 
 	if (f == NULL)
 		return -ENOMEM;
-	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & 2) &&
-	    !on_altstack(u, tf->tf_rsp))
-		sp = u->u_altstack + u->u_altsize;
+	sp = signal_stack(a, tf->tf_rsp, RED_ZONE, &f->uc.stack);
 	fpstate = (sp - sizeof(fpu)) & ~63ull;
 	sp = ((fpstate - sizeof(*f)) & ~15ull) - 8;
 	f->restorer = a->sa_restorer;
-	f->uc.stack.sp = u->u_altstack;
-	f->uc.stack.size = u->u_altsize;
-	f->uc.stack.flags = on_altstack(u, tf->tf_rsp) ? 1 : 0;
-	if (u->u_altsize == 0)
-		f->uc.stack.flags = 2;
 	context_save(&f->uc.mc, tf);
 	f->uc.mc.fpstate = fpstate;
 	f->uc.mc.cr2 = info->addr;
@@ -91,11 +74,9 @@ int arch_signal_frame(struct trapframe *tf, int sig, const struct siginfo *info,
 
 int64_t arch_sigreturn(struct trapframe *tf)
 {
-	struct uthread *u = this_uthread();
 	_Alignas(16) uint8_t fpu[512];
 	struct ucontext uc;
 	const struct sigcontext *c = &uc.mc;
-	bool irq;
 
 	if (copy_in(&uc, tf->tf_rsp, sizeof(uc)) != 0 ||
 	    (c->fpstate != 0 && copy_in(fpu, c->fpstate, sizeof(fpu)) != 0)) {
@@ -113,14 +94,6 @@ int64_t arch_sigreturn(struct trapframe *tf)
 	tf->tf_rdx = c->rdx, tf->tf_rcx = c->rcx, tf->tf_rsp = c->rsp;
 	tf->tf_rip = c->rip & 0x7fffffffffffull;
 	tf->tf_rflags = (tf->tf_rflags & ~RFLAGS_USER) | (c->eflags & RFLAGS_USER) | 0x202;
-	irq = spin_lock(&sched_lock);
-	u->u_sigmask = uc.mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
-	spin_unlock(&sched_lock, irq);
-	if (uc.stack.flags != 1) {
-		u->u_altstack = uc.stack.sp;
-		u->u_altsize = uc.stack.flags & 2 ? 0 : uc.stack.size;
-		u->u_altflags = (uint32_t)uc.stack.flags;
-	}
-	u->u_syscall = -1;
+	signal_restore(uc.mask, &uc.stack);
 	return (int64_t)c->rax;
 }

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What machine/x86_64 and machine/riscv64 share. Included by the machine's cpu.h, which has KERNEL_BASE and DIRECT_BASE. */
+#ifndef QUIRE_METAL_H
+#define QUIRE_METAL_H
+
+#include "hat/mmu.h"
+
+#include <quire/machine.h>
+
+struct mach {
+	struct mach_caps m_caps;
+	struct hat_shared m_hat;
+	struct mach_hole m_holes[32];
+	uint64_t m_bootnext,
+	    m_bootend;   /* physical: what mach_boot_alloc gives next, and where it ends */
+	uint64_t m_root; /* physical: the root that maps image, memory and devices */
+};
+extern struct mach the_machine;
+extern char boot_cmdline[512];
+
+static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
+static inline uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }
+
+/* Physical: frames for the final tables, from behind the image; set by make_tables(). */
+extern uint64_t tables_next;
+uint64_t take_table(void); /* a table of zeroes; physical */
+/* Physical addresses, which rise from call to call; pages that they touch. from >= to: none. */
+void add_hole(uint64_t from, uint64_t to);
+/* The machine's: makes all holes anew; the image and what follows it are in use up to `used`. */
+void make_holes(uint64_t used);
+#endif
