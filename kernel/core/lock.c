@@ -38,8 +38,8 @@ static struct rwlock *rwlock_of(const struct mach_rwlock *l)
 	return (struct rwlock *)(uintptr_t)l;
 }
 static struct cv *cv_of(struct mach_cv *c) { return (struct cv *)(void *)c; }
-static uint64_t me(void) { return (uint64_t)(uintptr_t)arch_cur(); }
-static bool spins(const struct mutex *m) { return m->mx_rank >= MACH_RANK_SPIN; }
+static uint64_t current_owner(void) { return (uint64_t)(uintptr_t)arch_cur(); }
+static bool is_spin_mutex(const struct mutex *m) { return m->mx_rank >= MACH_RANK_SPIN; }
 
 /* ---- mutexes ---- */
 void mach_mutex_init(struct mach_mutex *mx, unsigned rank, const char *name)
@@ -59,9 +59,9 @@ static void enter_sleeping(struct mutex *m)
 	bool irq = spin_lock(&sched_lock);
 	uint64_t old = 0;
 
-	while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
-	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-		if ((old & ~1ull) == me())
+	while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, current_owner(),
+	    false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+		if ((old & ~1ull) == current_owner())
 			kpanic("a mutex of rank %u is entered twice", m->mx_rank);
 		if (!(old & 1) &&
 		    !__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, old | 1,
@@ -81,23 +81,23 @@ void mach_mutex_enter(struct mach_mutex *mx)
 	unsigned rounds = 0;
 	uint64_t old = 0;
 
-	if (spins(m))
+	if (is_spin_mutex(m))
 		preempt_off();
-	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
-		__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	if (__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, current_owner(),
+		false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
-	if (!spins(m)) {
+	if (!is_spin_mutex(m)) {
 		enter_sleeping(m);
 		return;
 	}
 	do {
-		if (old == me())
+		if (old == current_owner())
 			kpanic("a mutex of rank %u is entered twice", m->mx_rank);
 		while (__atomic_load_n((uint64_t *)(void *)&m->mx_owner, __ATOMIC_RELAXED) != 0)
 			arch_relax_long(&rounds);
 		old = 0;
-	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
-	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old,
+	    current_owner(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
 }
 
 bool mach_mutex_tryenter(struct mach_mutex *mx)
@@ -106,11 +106,11 @@ bool mach_mutex_tryenter(struct mach_mutex *mx)
 	uint64_t old = 0;
 	bool ok;
 
-	if (spins(m))
+	if (is_spin_mutex(m))
 		preempt_off();
-	ok = __atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, me(), false,
-	    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-	if (!ok && spins(m))
+	ok = __atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, current_owner(),
+	    false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	if (!ok && is_spin_mutex(m))
 		preempt_on();
 	return ok;
 }
@@ -128,14 +128,14 @@ static void hand_over(struct mutex *m)
 /* sched_lock held. */
 static void release_locked(struct mutex *m)
 {
-	uint64_t old = me();
+	uint64_t old = current_owner();
 
-	if (spins(m)) {
+	if (is_spin_mutex(m)) {
 		__atomic_store_n((uint64_t *)(void *)&m->mx_owner, 0, __ATOMIC_RELEASE);
 		arch_cur()->t_preempt--;
 	} else if (!__atomic_compare_exchange_n((uint64_t *)(void *)&m->mx_owner, &old, 0, false,
 		       __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
-		if (old != (me() | 1))
+		if (old != (current_owner() | 1))
 			kpanic("a mutex of rank %u is dropped by another thread", m->mx_rank);
 		hand_over(m);
 	}
@@ -146,11 +146,12 @@ void mutex_exit_locked(struct mach_mutex *mx) { release_locked(mutex_of(mx)); }
 void mach_mutex_exit(struct mach_mutex *mx)
 {
 	struct mutex *m = mutex_of(mx);
-	uint64_t old = me();
+	uint64_t old = current_owner();
 	bool irq;
 
-	if (spins(m)) {
-		if (__atomic_load_n((uint64_t *)(void *)&m->mx_owner, __ATOMIC_RELAXED) != me())
+	if (is_spin_mutex(m)) {
+		if (__atomic_load_n((uint64_t *)(void *)&m->mx_owner, __ATOMIC_RELAXED) !=
+		    current_owner())
 			kpanic("a mutex of rank %u is dropped by another thread", m->mx_rank);
 		__atomic_store_n((uint64_t *)(void *)&m->mx_owner, 0, __ATOMIC_RELEASE);
 		preempt_on();
@@ -166,7 +167,7 @@ void mach_mutex_exit(struct mach_mutex *mx)
 
 bool mach_mutex_held(const struct mach_mutex *mx)
 {
-	return (mutex_of(mx)->mx_owner & ~1ull) == me();
+	return (mutex_of(mx)->mx_owner & ~1ull) == current_owner();
 }
 
 /* ---- reader-writer locks ---- */

@@ -77,7 +77,7 @@ struct out {
 	size_t o_room, o_n;
 };
 
-static void put(struct out *o, char c)
+static void put_char(struct out *o, char c)
 {
 	if (o->o_n + 1 < o->o_room)
 		o->o_at[o->o_n] = c;
@@ -87,11 +87,11 @@ static void put(struct out *o, char c)
 static void put_padded(struct out *o, const char *s, size_t n, unsigned width, bool left, char pad)
 {
 	for (size_t i = n; !left && i < width; i++)
-		put(o, pad);
+		put_char(o, pad);
 	for (size_t i = 0; i < n; i++)
-		put(o, s[i]);
+		put_char(o, s[i]);
 	for (size_t i = n; left && i < width; i++)
-		put(o, ' ');
+		put_char(o, ' ');
 }
 
 static void put_number(
@@ -108,69 +108,97 @@ static void put_number(
 	put_padded(o, digits + n, sizeof(digits) - n, width, left, pad);
 }
 
+/* A conversion, from behind its % to its letter. */
+struct conversion {
+	unsigned c_width;
+	size_t c_most; /* bytes of a string */
+	bool c_left, c_wide;
+	char c_pad, c_letter;
+};
+
+static const char *parse_conversion(const char *f, struct conversion *c, va_list *ap)
+{
+	*c = (struct conversion){ .c_most = SIZE_MAX, .c_pad = ' ' };
+	for (; *f == '-' || *f == '0'; f++) {
+		c->c_left |= *f == '-';
+		c->c_pad = *f == '0' ? '0' : c->c_pad;
+	}
+	for (; *f >= '0' && *f <= '9'; f++)
+		c->c_width = c->c_width * 10 + (unsigned)(*f - '0');
+	if (f[0] == '.' && f[1] == '*') {
+		c->c_most = (size_t)va_arg(*ap, int);
+		f += 2;
+	} else if (f[0] == '.') {
+		for (c->c_most = 0, f++; *f >= '0' && *f <= '9'; f++)
+			c->c_most = c->c_most * 10 + (size_t)(*f - '0');
+	}
+	for (; *f == 'l' || *f == 'z'; f++)
+		c->c_wide = true;
+	c->c_letter = *f;
+	return f;
+}
+
+static void put_unsigned(struct out *o, const struct conversion *c, uint64_t v)
+{
+	unsigned base = 10;
+
+	if (c->c_letter == 'x' || c->c_letter == 'p')
+		base = 16;
+	else if (c->c_letter == 'o')
+		base = 8;
+	put_number(o, v, false, base, c->c_width, c->c_left, c->c_pad);
+}
+
+static void put_signed(struct out *o, const struct conversion *c, int64_t v)
+{
+	put_number(
+	    o, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, v < 0, 10, c->c_width, c->c_left, c->c_pad);
+}
+
+static void put_argument(struct out *o, const struct conversion *c, va_list *ap)
+{
+	const char *s;
+	size_t n = 0;
+	char one;
+
+	switch (c->c_letter) {
+	case 'd':
+	case 'i': put_signed(o, c, c->c_wide ? va_arg(*ap, int64_t) : va_arg(*ap, int)); break;
+	case 'u':
+	case 'x':
+	case 'o':
+		put_unsigned(o, c, c->c_wide ? va_arg(*ap, uint64_t) : va_arg(*ap, unsigned));
+		break;
+	case 'p': put_unsigned(o, c, (uintptr_t)va_arg(*ap, void *)); break;
+	case 's':
+		for (s = va_arg(*ap, const char *); n < c->c_most && s[n] != '\0'; n++)
+			;
+		put_padded(o, s, n, c->c_width, c->c_left, ' ');
+		break;
+	case 'c':
+		one = (char)va_arg(*ap, int);
+		put_padded(o, &one, 1, c->c_width, c->c_left, ' ');
+		break;
+	default: put_char(o, c->c_letter);
+	}
+}
+
 int kvsnprintf(char *to, size_t room, const char *f, va_list ap)
 {
 	struct out o = { .o_at = to, .o_room = room };
+	struct conversion c;
+	va_list args; /* a va_list parameter may be an array: its address is no va_list's */
 
+	va_copy(args, ap);
 	for (; *f != '\0'; f++) {
-		bool left = false, wide = false;
-		unsigned width = 0;
-		size_t most = SIZE_MAX;
-		char pad = ' ';
-
 		if (*f != '%') {
-			put(&o, *f);
+			put_char(&o, *f);
 			continue;
 		}
-		f++;
-		for (; *f == '-' || *f == '0'; f++) {
-			left |= *f == '-';
-			pad = *f == '0' ? '0' : pad;
-		}
-		for (; *f >= '0' && *f <= '9'; f++)
-			width = width * 10 + (unsigned)(*f - '0');
-		if (*f == '.') {
-			f++;
-			if (*f == '*') {
-				most = (size_t)va_arg(ap, int);
-				f++;
-			} else {
-				for (most = 0; *f >= '0' && *f <= '9'; f++)
-					most = most * 10 + (size_t)(*f - '0');
-			}
-		}
-		for (; *f == 'l' || *f == 'z'; f++)
-			wide = true;
-		if (*f == 'd' || *f == 'i') {
-			int64_t v = wide ? va_arg(ap, int64_t) : va_arg(ap, int);
-
-			put_number(
-			    &o, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, v < 0, 10, width, left, pad);
-		} else if (*f == 'u' || *f == 'x' || *f == 'o') {
-			uint64_t v = wide ? va_arg(ap, uint64_t) : va_arg(ap, unsigned);
-
-			put_number(&o, v, false,
-			    *f == 'x'       ? 16
-				: *f == 'o' ? 8
-					    : 10,
-			    width, left, pad);
-		} else if (*f == 'p') {
-			put_number(&o, (uintptr_t)va_arg(ap, void *), false, 16, width, left, pad);
-		} else if (*f == 's') {
-			const char *s = va_arg(ap, const char *);
-			size_t n = 0;
-
-			while (n < most && s[n] != '\0')
-				n++;
-			put_padded(&o, s, n, width, left, ' ');
-		} else if (*f == 'c') {
-			char c = (char)va_arg(ap, int);
-
-			put_padded(&o, &c, 1, width, left, ' ');
-		} else {
-			put(&o, *f);
-		}
+		f = parse_conversion(f + 1, &c, &args);
+		put_argument(&o, &c, &args);
 	}
+	va_end(args);
 	if (room > 0)
 		to[o.o_n < room ? o.o_n : room - 1] = '\0';
 	return (int)o.o_n;
@@ -187,7 +215,7 @@ int ksnprintf(char *to, size_t room, const char *f, ...)
 	return n;
 }
 
-static void print(const char *s)
+static void print_console(const char *s)
 {
 	for (; *s != '\0'; s++) {
 		if (*s == '\n')
@@ -204,7 +232,7 @@ void kprintf(const char *f, ...)
 	va_start(ap, f);
 	(void)kvsnprintf(line, sizeof(line), f, ap);
 	va_end(ap);
-	print(line);
+	print_console(line);
 }
 
 void kpanic(const char *f, ...)
@@ -216,9 +244,9 @@ void kpanic(const char *f, ...)
 	va_start(ap, f);
 	(void)kvsnprintf(line, sizeof(line), f, ap);
 	va_end(ap);
-	print("panic: ");
-	print(line);
-	print("\n");
+	print_console("panic: ");
+	print_console(line);
+	print_console("\n");
 	for (void **fp = __builtin_frame_address(0);
 	     (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
 		kprintf("  %p\n", fp[1]);
@@ -250,6 +278,16 @@ bool cmdline_get(const char *name, char *value, size_t room)
 	return false;
 }
 
+/* The value of a hexadecimal digit; 99: it is none. */
+static unsigned digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	if (c >= 'a' && c <= 'f')
+		return (unsigned)(c - 'a' + 10);
+	return 99;
+}
+
 /* Decimal, or hexadecimal with 0x. */
 uint64_t parse_number(const char *s, const char **end)
 {
@@ -261,9 +299,7 @@ uint64_t parse_number(const char *s, const char **end)
 		s += 2;
 	}
 	for (;; s++) {
-		unsigned d = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0')
-		    : *s >= 'a' && *s <= 'f'        ? (unsigned)(*s - 'a' + 10)
-						    : 99;
+		unsigned d = digit_value(*s);
 
 		if (d >= base)
 			break;

@@ -197,7 +197,7 @@ void wake_all(struct waitq *q)
 
 /* ---- switching ---- */
 /* Another thread runs; the caller's state says what becomes of it. sched_lock held, interrupts off; so on return. */
-static void reschedule(void)
+static void switch_thread(void)
 {
 	struct kcpu *k = arch_kcpu();
 	struct thread *old = k->k_cur, *next = runq.wq_head;
@@ -237,7 +237,7 @@ void thread_yield(void)
 {
 	bool irq = spin_lock(&sched_lock);
 
-	reschedule();
+	switch_thread();
 	spin_unlock(&sched_lock, irq);
 }
 
@@ -276,9 +276,11 @@ int wait_on(struct waitq *q, uint64_t deadline, bool intr)
 	queue_push(q, t);
 	if (deadline != 0)
 		deadline_add(t, deadline);
-	reschedule();
+	switch_thread();
 	t->t_interruptible = false;
-	return t->t_interrupted ? -EINTR : t->t_timedout ? -ETIMEDOUT : 0;
+	if (t->t_interrupted)
+		return -EINTR;
+	return t->t_timedout ? -ETIMEDOUT : 0;
 }
 
 int wait_until(struct waitq *q, bool (*cond)(void *), void *arg, uint64_t deadline, bool intr)
@@ -419,7 +421,7 @@ _Noreturn void thread_exit(void)
 		t->t_next = dead;
 		dead = t;
 	}
-	reschedule();
+	switch_thread();
 	kpanic("a dead thread runs");
 }
 

@@ -79,7 +79,7 @@ void tty_init(void)
 	arch_irq_attach(arch_console_irq(), uart_interrupt, NULL);
 }
 
-static void echo(char c)
+static void echo_char(char c)
 {
 	if (!(tio.c_lflag & ECHO))
 		return;
@@ -101,30 +101,30 @@ static bool raw_take(char *c)
 }
 
 /* Edits what came; tty_lock held. */
-static void edit(void)
+static void edit_line(void)
 {
 	char c;
 
 	while (!line_ready && raw_take(&c)) {
 		if (!(tio.c_lflag & ICANON)) {
-			echo(c);
+			echo_char(c);
 			line[line_n++] = c;
 			if (line_n == LINE)
 				line_ready = true;
 		} else if (c == (char)tio.c_cc[VERASE] || c == '\b') {
 			if (line_n > 0) {
 				line_n--;
-				echo('\b');
-				echo(' ');
-				echo('\b');
+				echo_char('\b');
+				echo_char(' ');
+				echo_char('\b');
 			}
 		} else if (c == (char)tio.c_cc[VKILL]) {
 			line_n = 0;
-			echo('\n');
+			echo_char('\n');
 		} else if (c == (char)tio.c_cc[VEOF]) {
 			line_ready = line_eof = true;
 		} else if (line_n < LINE - 1 || c == '\n') {
-			echo(c);
+			echo_char(c);
 			line[line_n++] = c;
 			line_ready = c == '\n';
 		}
@@ -147,7 +147,7 @@ static int64_t tty_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	(void)off;
 	for (;;) {
 		mach_mutex_enter(&tty_lock);
-		edit();
+		edit_line();
 		if (line_ready) {
 			n = line_n - line_at < len ? line_n - line_at : len;
 			memcpy(buf, line + line_at, n);
@@ -186,7 +186,7 @@ static int tty_poll(struct file *f)
 
 	(void)f;
 	mach_mutex_enter(&tty_lock);
-	edit();
+	edit_line();
 	in = line_ready;
 	mach_mutex_exit(&tty_lock);
 	return (in ? POLLIN : 0) | POLLOUT;

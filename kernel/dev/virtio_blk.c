@@ -96,8 +96,8 @@ struct disk {
 static struct disk disks[MAXDISKS];
 static unsigned ndisks;
 
-static uint32_t get(const struct disk *d, unsigned reg) { return d->d_regs[reg / 4]; }
-static void set(struct disk *d, unsigned reg, uint32_t v) { d->d_regs[reg / 4] = v; }
+static uint32_t reg_read(const struct disk *d, unsigned reg) { return d->d_regs[reg / 4]; }
+static void reg_write(struct disk *d, unsigned reg, uint32_t v) { d->d_regs[reg / 4] = v; }
 
 /* ---- the ring: d_lock ---- */
 static unsigned desc_take(struct disk *d)
@@ -120,13 +120,13 @@ static unsigned add_desc(
 	return i;
 }
 
-static void send(struct disk *d, unsigned first)
+static void offer_chain(struct disk *d, unsigned first)
 {
 	d->d_avail->ring[d->d_avail->idx % QSIZE] = (uint16_t)first;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	d->d_avail->idx++;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	set(d, NOTIFY, 0);
+	reg_write(d, NOTIFY, 0);
 }
 
 /* Puts one request in the ring; there are descriptors enough. type: 0 read, 1 write, 4 flush. */
@@ -147,7 +147,7 @@ static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t p
 		last = add_desc(d, last, arch_phys(io->io_buf[at + i]), VM_PAGESIZE, type == 0);
 	(void)add_desc(d, last, arch_phys(&r->rq_status), 1, true);
 	d->d_slot[slot].sl_left++;
-	send(d, head);
+	offer_chain(d, head);
 }
 
 static void take_used(struct disk *d)
@@ -185,7 +185,7 @@ static void disk_interrupt(void *arg)
 	struct disk *d = arg;
 	bool irq = spin_lock(&d->d_lock);
 
-	set(d, INT_ACK, get(d, INT_STATUS));
+	reg_write(d, INT_ACK, reg_read(d, INT_STATUS));
 	d->d_count.bc_interrupts++;
 	take_used(d);
 	spin_unlock(&d->d_lock, irq);
@@ -390,8 +390,8 @@ static void set_pa(struct disk *d, unsigned reg, const volatile void *p)
 {
 	uint64_t pa = arch_phys((const void *)p);
 
-	set(d, reg, (uint32_t)pa);
-	set(d, reg + 4, (uint32_t)(pa >> 32));
+	reg_write(d, reg, (uint32_t)pa);
+	reg_write(d, reg + 4, (uint32_t)(pa >> 32));
 }
 
 static bool rings_alloc(struct disk *d)
@@ -419,29 +419,30 @@ static bool disk_setup(struct disk *d)
 {
 	uint64_t features;
 
-	set(d, STATUS, 0);
-	set(d, STATUS, 1 | 2);
-	set(d, FEATURES_SEL, 0);
-	features = get(d, FEATURES);
-	set(d, FEATURES_SEL, 1);
-	features |= (uint64_t)get(d, FEATURES) << 32;
+	reg_write(d, STATUS, 0);
+	reg_write(d, STATUS, 1 | 2);
+	reg_write(d, FEATURES_SEL, 0);
+	features = reg_read(d, FEATURES);
+	reg_write(d, FEATURES_SEL, 1);
+	features |= (uint64_t)reg_read(d, FEATURES) << 32;
 	features &= 1ull << F_FLUSH | 1ull << F_VERSION_1;
 	d->d_can_flush = (features & 1ull << F_FLUSH) != 0;
-	set(d, DRIVER_SEL, 0);
-	set(d, DRIVER, (uint32_t)features);
-	set(d, DRIVER_SEL, 1);
-	set(d, DRIVER, (uint32_t)(features >> 32));
-	set(d, STATUS, 1 | 2 | 8);
-	set(d, QUEUE_SEL, 0);
-	if (!(get(d, STATUS) & 8) || get(d, QUEUE_MAX) < QSIZE || !rings_alloc(d))
+	reg_write(d, DRIVER_SEL, 0);
+	reg_write(d, DRIVER, (uint32_t)features);
+	reg_write(d, DRIVER_SEL, 1);
+	reg_write(d, DRIVER, (uint32_t)(features >> 32));
+	reg_write(d, STATUS, 1 | 2 | 8);
+	reg_write(d, QUEUE_SEL, 0);
+	if (!(reg_read(d, STATUS) & 8) || reg_read(d, QUEUE_MAX) < QSIZE || !rings_alloc(d))
 		return false;
-	set(d, QUEUE_NUM, QSIZE);
+	reg_write(d, QUEUE_NUM, QSIZE);
 	set_pa(d, QUEUE_DESC, d->d_desc);
 	set_pa(d, QUEUE_AVAIL, d->d_avail);
 	set_pa(d, QUEUE_USED, d->d_used);
-	set(d, QUEUE_READY, 1);
-	set(d, STATUS, 1 | 2 | 8 | 4);
-	d->d_pages = (get(d, CONFIG) | (uint64_t)get(d, CONFIG + 4) << 32) / SECTORS_A_PAGE;
+	reg_write(d, QUEUE_READY, 1);
+	reg_write(d, STATUS, 1 | 2 | 8 | 4);
+	d->d_pages =
+	    (reg_read(d, CONFIG) | (uint64_t)reg_read(d, CONFIG + 4) << 32) / SECTORS_A_PAGE;
 	return true;
 }
 
@@ -456,7 +457,8 @@ void blk_init(void)
 		struct disk *d = &disks[ndisks];
 
 		d->d_regs = dev[i].ad_regs;
-		if (get(d, MAGIC) != 0x74726976 || get(d, VERSION) != 2 || get(d, DEVICE_ID) != 2)
+		if (reg_read(d, MAGIC) != 0x74726976 || reg_read(d, VERSION) != 2 ||
+		    reg_read(d, DEVICE_ID) != 2)
 			continue;
 		if (!disk_setup(d)) {
 			kprintf("disk at %lx: not usable\n", dev[i].ad_pa);

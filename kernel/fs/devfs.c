@@ -99,23 +99,23 @@ static int64_t random_read(struct file *f, void *buf, uint64_t len, uint64_t off
 	}
 	return (int64_t)len;
 }
-static int always(struct file *f)
+static int always_ready(struct file *f)
 {
 	(void)f;
 	return POLLIN | POLLOUT;
 }
 
 static const struct file_ops null_ops = {
-	.fo_read = null_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+	.fo_read = null_read, .fo_write = null_write, .fo_poll = always_ready, .fo_seekable = true
 };
 static const struct file_ops zero_ops = {
-	.fo_read = zero_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+	.fo_read = zero_read, .fo_write = null_write, .fo_poll = always_ready, .fo_seekable = true
 };
 static const struct file_ops full_ops = {
-	.fo_read = zero_read, .fo_write = full_write, .fo_poll = always, .fo_seekable = true
+	.fo_read = zero_read, .fo_write = full_write, .fo_poll = always_ready, .fo_seekable = true
 };
 static const struct file_ops random_ops = {
-	.fo_read = random_read, .fo_write = null_write, .fo_poll = always, .fo_seekable = true
+	.fo_read = random_read, .fo_write = null_write, .fo_poll = always_ready, .fo_seekable = true
 };
 
 static struct dev {
@@ -184,18 +184,23 @@ static const struct inode_ops dev_dir_ops = { .io_lookup = dev_lookup, .io_readd
 static const struct inode_ops dev_ops = { .io_open = dev_open };
 static const struct inode_ops dev_link_ops = { .io_readlink = dev_readlink };
 
+static const struct inode_ops *ops_of(unsigned type)
+{
+	switch (type) {
+	case S_IFLNK: return &dev_link_ops;
+	case S_IFDIR: return &dev_dir_ops;
+	default: return &dev_ops;
+	}
+}
+
 struct inode *devfs_init(void)
 {
 	inode_init(&dev_root, &kept_vnode_ops, &dev_dir_ops, DEV_FS, 1, S_IFDIR | 0755);
 	for (unsigned i = 0; i < NDEVS; i++) {
 		struct inode *in = &devs[i].d_inode;
-		unsigned type = devs[i].d_mode & S_IFMT;
 
-		inode_init(in, &kept_vnode_ops,
-		    type == S_IFLNK       ? &dev_link_ops
-			: type == S_IFDIR ? &dev_dir_ops
-					  : &dev_ops,
-		    DEV_FS, i + 2, devs[i].d_mode);
+		inode_init(in, &kept_vnode_ops, ops_of(devs[i].d_mode & S_IFMT), DEV_FS, i + 2,
+		    devs[i].d_mode);
 		in->i_rdev = devs[i].d_rdev;
 		in->i_data = &devs[i];
 	}

@@ -84,7 +84,7 @@ static uint32_t group_blocks(uint32_t g)
 }
 
 /* A block; 0: the disk is full. */
-static uint32_t balloc(void)
+static uint32_t block_alloc(void)
 {
 	const struct ext2_super *s = &ext2.fs_super;
 	uint32_t goal, g0, block = 0;
@@ -112,7 +112,7 @@ static uint32_t balloc(void)
 	return block;
 }
 
-static void bfree(uint32_t block)
+static void block_free(uint32_t block)
 {
 	uint32_t i;
 
@@ -222,7 +222,7 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 	for (uint32_t k = 0; k < ind; k++) {
 		if (e->e_ind[k] != 0)
 			continue;
-		if ((e->e_ind[k] = balloc()) == 0)
+		if ((e->e_ind[k] = block_alloc()) == 0)
 			return -ENOSPC;
 		in->i_blocks += 8;
 		in->i_dirty = true;
@@ -232,7 +232,7 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 
 		if (map_word(e, i) != 0)
 			continue;
-		if ((b = balloc()) == 0)
+		if ((b = block_alloc()) == 0)
 			return -ENOSPC;
 		map_set(e, i, b | FRESH);
 		in->i_blocks += 8;
@@ -266,13 +266,13 @@ int ext2_truncate(struct inode *in, uint64_t size)
 		if (b == 0)
 			continue;
 		map_set(e, i, 0);
-		bfree(b);
+		block_free(b);
 		in->i_blocks -= 8;
 	}
 	for (uint32_t k = ind; k < e->e_nind; k++) {
 		if (e->e_ind[k] == 0)
 			continue;
-		bfree(e->e_ind[k]);
+		block_free(e->e_ind[k]);
 		e->e_ind[k] = 0;
 		in->i_blocks -= 8;
 	}
@@ -479,7 +479,7 @@ int ext2_ialloc(unsigned mode, struct inode **ip)
 	return 0;
 }
 
-static void ifree(struct inode *i)
+static void inode_free(struct inode *i)
 {
 	uint32_t n = (uint32_t)i->i_ino - 1, per = ext2.fs_super.s_inodes_per_group;
 
@@ -562,7 +562,7 @@ int ext2_flush(struct inode *i)
 	if (i->i_nlink == 0 && i->i_vnode.v_refcnt == 1) { /* nobody can come back to it */
 		(void)ext2_truncate(i, 0);
 		err = flush_inode(e);
-		ifree(i);
+		inode_free(i);
 		i->i_dirty = false;
 		return err;
 	}

@@ -7,7 +7,7 @@
 
 #define HEAD 8u /* bytes of an entry before its name */
 
-static unsigned need(size_t namelen) { return (unsigned)((HEAD + namelen + 3) & ~(size_t)3); }
+static unsigned entry_size(size_t namelen) { return (unsigned)((HEAD + namelen + 3) & ~(size_t)3); }
 
 static unsigned type_of(unsigned mode)
 {
@@ -46,18 +46,18 @@ static int block_write(struct inode *dir, uint64_t off, const char *buf)
 	return err_of(vnode_write(&dir->i_vnode, off, buf, BLOCK, NULL));
 }
 
-static struct ext2_dirent *entry(char *buf, unsigned at)
+static struct ext2_dirent *entry_at(char *buf, unsigned at)
 {
 	return (struct ext2_dirent *)(void *)(buf + at);
 }
 
-static bool sound(const struct ext2_dirent *e, unsigned at)
+static bool entry_is_sound(const struct ext2_dirent *e, unsigned at)
 {
 	return e->e_len >= HEAD && (e->e_len & 3) == 0 && at + e->e_len <= BLOCK &&
 	    HEAD + e->e_namelen <= e->e_len;
 }
 
-static int find(struct inode *dir, const char *name, size_t len, struct where *w)
+static int find_entry(struct inode *dir, const char *name, size_t len, struct where *w)
 {
 	for (w->w_block = 0; w->w_block < dir->i_size; w->w_block += BLOCK) {
 		int err = block_read(dir, w->w_block, w->w_buf);
@@ -65,10 +65,11 @@ static int find(struct inode *dir, const char *name, size_t len, struct where *w
 
 		if (err != 0)
 			return err;
-		for (unsigned at = 0; at < BLOCK; before = at, at += entry(w->w_buf, at)->e_len) {
-			const struct ext2_dirent *e = entry(w->w_buf, at);
+		for (unsigned at = 0; at < BLOCK;
+		     before = at, at += entry_at(w->w_buf, at)->e_len) {
+			const struct ext2_dirent *e = entry_at(w->w_buf, at);
 
-			if (!sound(e, at))
+			if (!entry_is_sound(e, at))
 				return -EIO;
 			if (e->e_ino == 0 || e->e_namelen != len ||
 			    memcmp(e->e_name, name, len) != 0)
@@ -85,13 +86,14 @@ static int find(struct inode *dir, const char *name, size_t len, struct where *w
 int ext2_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
 {
 	struct where w = { .w_buf = kalloc(BLOCK) };
-	int err = w.w_buf == NULL ? -ENOMEM : find(dir, name, len, &w);
+	int err = w.w_buf == NULL ? -ENOMEM : find_entry(dir, name, len, &w);
 
 	kfree(w.w_buf, BLOCK);
 	return err != 0 ? err : ext2_iget(w.w_ino, ip);
 }
 
-static void fill(struct ext2_dirent *e, uint64_t ino, unsigned mode, const char *name, size_t len)
+static void fill_entry(
+    struct ext2_dirent *e, uint64_t ino, unsigned mode, const char *name, size_t len)
 {
 	e->e_ino = (uint32_t)ino;
 	e->e_namelen = (uint8_t)len;
@@ -108,24 +110,24 @@ static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t i
 	for (uint64_t off = 0; off < dir->i_size && err == 0; off += BLOCK) {
 		if ((err = block_read(dir, off, buf)) != 0)
 			break;
-		for (unsigned at = 0; at < BLOCK; at += entry(buf, at)->e_len) {
-			struct ext2_dirent *e = entry(buf, at);
-			unsigned used = e->e_ino == 0 ? 0 : need(e->e_namelen);
+		for (unsigned at = 0; at < BLOCK; at += entry_at(buf, at)->e_len) {
+			struct ext2_dirent *e = entry_at(buf, at);
+			unsigned used = e->e_ino == 0 ? 0 : entry_size(e->e_namelen);
 
-			if (!sound(e, at)) {
+			if (!entry_is_sound(e, at)) {
 				err = -EIO;
 				break;
 			}
-			if (e->e_len - used < need(len))
+			if (e->e_len - used < entry_size(len))
 				continue;
 			if (used > 0) {
 				unsigned room = e->e_len - used;
 
 				e->e_len = (uint16_t)used;
-				e = entry(buf, at + used);
+				e = entry_at(buf, at + used);
 				e->e_len = (uint16_t)room;
 			}
-			fill(e, ino, mode, name, len);
+			fill_entry(e, ino, mode, name, len);
 			err = block_write(dir, off, buf);
 			kfree(buf, BLOCK);
 			return err;
@@ -135,8 +137,8 @@ static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t i
 		err = ext2_extend(dir, dir->i_size, BLOCK);
 	if (err == 0) {
 		memset(buf, 0, BLOCK);
-		entry(buf, 0)->e_len = BLOCK;
-		fill(entry(buf, 0), ino, mode, name, len);
+		entry_at(buf, 0)->e_len = BLOCK;
+		fill_entry(entry_at(buf, 0), ino, mode, name, len);
 		dir->i_size += BLOCK;
 		err = block_write(dir, dir->i_size - BLOCK, buf);
 	}
@@ -146,11 +148,11 @@ static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t i
 
 static int remove_entry(struct inode *dir, struct where *w)
 {
-	struct ext2_dirent *e = entry(w->w_buf, w->w_at);
+	struct ext2_dirent *e = entry_at(w->w_buf, w->w_at);
 
 	if (w->w_at != w->w_before || w->w_at != 0)
-		entry(w->w_buf, w->w_before)->e_len =
-		    (uint16_t)(entry(w->w_buf, w->w_before)->e_len + e->e_len);
+		entry_at(w->w_buf, w->w_before)->e_len =
+		    (uint16_t)(entry_at(w->w_buf, w->w_before)->e_len + e->e_len);
 	else
 		e->e_ino = 0;
 	return block_write(dir, w->w_block, w->w_buf);
@@ -162,10 +164,10 @@ static int dir_begin(struct inode *dir, struct inode *parent)
 	int err = buf == NULL ? -ENOMEM : ext2_extend(dir, 0, BLOCK);
 
 	if (err == 0) {
-		entry(buf, 0)->e_len = 12;
-		fill(entry(buf, 0), dir->i_ino, S_IFDIR, ".", 1);
-		entry(buf, 12)->e_len = BLOCK - 12;
-		fill(entry(buf, 12), parent->i_ino, S_IFDIR, "..", 2);
+		entry_at(buf, 0)->e_len = 12;
+		fill_entry(entry_at(buf, 0), dir->i_ino, S_IFDIR, ".", 1);
+		entry_at(buf, 12)->e_len = BLOCK - 12;
+		fill_entry(entry_at(buf, 12), parent->i_ino, S_IFDIR, "..", 2);
 		dir->i_size = BLOCK;
 		err = block_write(dir, 0, buf);
 	}
@@ -269,7 +271,7 @@ int ext2_unlink(struct inode *dir, const char *name, size_t len, struct inode *i
 		return -ENOTEMPTY;
 	if ((w.w_buf = kalloc(BLOCK)) == NULL)
 		return -ENOMEM;
-	if ((err = find(dir, name, len, &w)) == 0 && (err = remove_entry(dir, &w)) == 0)
+	if ((err = find_entry(dir, name, len, &w)) == 0 && (err = remove_entry(dir, &w)) == 0)
 		lose_name(dir, i);
 	kfree(w.w_buf, BLOCK);
 	return err;
@@ -278,11 +280,11 @@ int ext2_unlink(struct inode *dir, const char *name, size_t len, struct inode *i
 static int set_entry(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
 	struct where w = { .w_buf = kalloc(BLOCK) };
-	int err = w.w_buf == NULL ? -ENOMEM : find(dir, name, len, &w);
+	int err = w.w_buf == NULL ? -ENOMEM : find_entry(dir, name, len, &w);
 
 	if (err == 0) {
-		entry(w.w_buf, w.w_at)->e_ino = (uint32_t)i->i_ino;
-		entry(w.w_buf, w.w_at)->e_type = (uint8_t)type_of(i->i_mode);
+		entry_at(w.w_buf, w.w_at)->e_ino = (uint32_t)i->i_ino;
+		entry_at(w.w_buf, w.w_at)->e_type = (uint8_t)type_of(i->i_mode);
 		err = block_write(dir, w.w_block, w.w_buf);
 	}
 	kfree(w.w_buf, BLOCK);
@@ -318,7 +320,7 @@ int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *
 	}
 	if ((w.w_buf = kalloc(BLOCK)) == NULL)
 		return -ENOMEM;
-	if ((err = find(from, name, len, &w)) == 0)
+	if ((err = find_entry(from, name, len, &w)) == 0)
 		err = remove_entry(from, &w);
 	kfree(w.w_buf, BLOCK);
 	if (inode_type(i) == S_IFDIR) {
@@ -344,9 +346,9 @@ int ext2_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
 		if ((err = block_read(dir, off, buf)) != 0)
 			break;
 		for (unsigned at = 0; at < BLOCK;) {
-			const struct ext2_dirent *e = entry(buf, at);
+			const struct ext2_dirent *e = entry_at(buf, at);
 
-			if (!sound(e, at)) {
+			if (!entry_is_sound(e, at)) {
 				err = -EIO;
 				break;
 			}

@@ -39,13 +39,13 @@ struct pipe {
 };
 
 static uint64_t in_ring(const struct pipe *p) { return p->p_in - p->p_out; }
-static uint64_t filled(const struct pipe *p) { return in_ring(p) + p->p_paged; }
+static uint64_t bytes_to_read(const struct pipe *p) { return in_ring(p) + p->p_paged; }
 
 static bool can_read(void *arg)
 {
 	struct pipe *p = arg;
 
-	return filled(p) > 0 || p->p_writers == 0;
+	return bytes_to_read(p) > 0 || p->p_writers == 0;
 }
 
 struct wanted {
@@ -60,7 +60,7 @@ static bool can_write(void *arg)
 	return PIPE_LARGE - in_ring(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
 }
 
-static void changed(struct pipe *p)
+static void wake_pipe(struct pipe *p)
 {
 	bool irq = spin_lock(&sched_lock);
 
@@ -69,7 +69,7 @@ static void changed(struct pipe *p)
 	spin_unlock(&sched_lock, irq);
 }
 
-static void copy(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool in)
+static void copy_ring(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool in)
 {
 	while (n > 0) {
 		uint64_t i = at & (p->p_room - 1), k = p->p_room - i < n ? p->p_room - i : n;
@@ -113,14 +113,16 @@ static void piece_consume(struct pipe *p, uint64_t n, bool unmap)
 static int64_t take_bytes(struct pipe *p, void *buf, uint64_t len)
 {
 	struct piece *pc = piece_at_head(p);
-	uint64_t n = pc != NULL  ? pc->pc_len
-	    : p->p_first != NULL ? p->p_first->pc_at - p->p_out
-				 : in_ring(p);
+	uint64_t n = in_ring(p);
 
+	if (pc != NULL)
+		n = pc->pc_len;
+	else if (p->p_first != NULL)
+		n = p->p_first->pc_at - p->p_out;
 	if (n > len)
 		n = len;
 	if (pc == NULL) {
-		copy(p, buf, p->p_out, n, false);
+		copy_ring(p, buf, p->p_out, n, false);
 		p->p_out += n;
 		return (int64_t)n;
 	}
@@ -139,11 +141,11 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	(void)off;
 	for (;;) {
 		mach_mutex_enter(&p->p_lock);
-		if (filled(p) > 0 || p->p_writers == 0 || len == 0) {
+		if (bytes_to_read(p) > 0 || p->p_writers == 0 || len == 0) {
 			n = take_bytes(p, buf, len);
 			mach_mutex_exit(&p->p_lock);
 			if (n > 0)
-				changed(p);
+				wake_pipe(p);
 			return n;
 		}
 		mach_mutex_exit(&p->p_lock);
@@ -154,13 +156,13 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	}
 }
 
-static void grow(struct pipe *p)
+static void grow_ring(struct pipe *p)
 {
 	char *more = kalloc(PIPE_LARGE);
 
 	if (more == NULL)
 		return;
-	copy(p, more, p->p_out, in_ring(p), false);
+	copy_ring(p, more, p->p_out, in_ring(p), false);
 	kfree(p->p_buf, p->p_room);
 	p->p_buf = more;
 	for (struct piece *pc = p->p_first; pc != NULL; pc = pc->pc_next)
@@ -174,7 +176,7 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 {
 	struct pipe *p = f->f_data;
 	uint64_t done = 0;
-	int err;
+	int err = 0;
 
 	(void)off;
 	while (done < len || len == 0) {
@@ -188,18 +190,18 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 			return done > 0 ? (int64_t)done : -EPIPE;
 		}
 		if (p->p_room < PIPE_LARGE && p->p_room - in_ring(p) < len - done)
-			grow(p);
+			grow_ring(p);
 		n = p->p_room - in_ring(p);
 		if (n > len - done)
 			n = len - done;
 		if (len <= PIPE_BUF && n < len)
 			n = 0;
-		copy(p, (char *)(uintptr_t)buf + done, p->p_in, n, true);
+		copy_ring(p, (char *)(uintptr_t)buf + done, p->p_in, n, true);
 		p->p_in += n;
 		done += n;
 		mach_mutex_exit(&p->p_lock);
 		if (n > 0)
-			changed(p);
+			wake_pipe(p);
 		if (done == len)
 			break;
 		if (f->f_flags & O_NONBLOCK)
@@ -207,26 +209,29 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 		if (n == 0 && p->p_room < PIPE_LARGE) /* it could not grow: what there is must do */
 			w.w_n = PIPE_LARGE - p->p_room + 1;
 		if ((err = wait_until(&p->p_wait, can_write, &w, 0, true)) != 0)
-			return done > 0 ? (int64_t)done : err == -EINTR ? -ERESTART : err;
+			break;
 	}
-	return (int64_t)done;
+	if (done > 0 || err == 0)
+		return (int64_t)done;
+	return err == -EINTR ? -ERESTART : err;
 }
 
 static int pipe_poll(struct file *f)
 {
 	struct pipe *p = f->f_data;
 
-	if ((f->f_flags & O_ACCMODE) == O_WRONLY)
-		return p->p_readers == 0                  ? POLLERR
-		    : PIPE_LARGE - in_ring(p) >= PIPE_BUF ? POLLOUT
-							  : 0;
-	return (filled(p) > 0 ? POLLIN : 0) | (p->p_writers == 0 ? POLLHUP : 0);
+	if ((f->f_flags & O_ACCMODE) == O_WRONLY) {
+		if (p->p_readers == 0)
+			return POLLERR;
+		return PIPE_LARGE - in_ring(p) >= PIPE_BUF ? POLLOUT : 0;
+	}
+	return (bytes_to_read(p) > 0 ? POLLIN : 0) | (p->p_writers == 0 ? POLLHUP : 0);
 }
 
 static int64_t pipe_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 {
 	struct pipe *p = f->f_data;
-	int n = (int)filled(p);
+	int n = (int)bytes_to_read(p);
 
 	return cmd == 0x541b ? copy_out(arg, &n, sizeof(n)) : -ENOTTY; /* FIONREAD */
 }
@@ -245,7 +250,7 @@ static void pipe_close(struct file *f)
 	left = p->p_readers + p->p_writers;
 	mach_mutex_exit(&p->p_lock);
 	if (left > 0) {
-		changed(p);
+		wake_pipe(p);
 		return;
 	}
 	while (p->p_first != NULL)
@@ -325,7 +330,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift)
 		if (!broken && p->p_npieces < PIECES) {
 			err = add_piece(p, from, len, gift);
 			mach_mutex_exit(&p->p_lock);
-			changed(p);
+			wake_pipe(p);
 			return err != 0 ? err : (int64_t)len;
 		}
 		mach_mutex_exit(&p->p_lock);
@@ -383,7 +388,7 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len)
 	}
 	mach_mutex_exit(&p->p_lock);
 	if (r > 0)
-		changed(p);
+		wake_pipe(p);
 	return r;
 }
 

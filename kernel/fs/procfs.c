@@ -65,22 +65,24 @@ static const struct inode_ops dir_ops, text_ops, link_ops;
 static enum what what_of(const struct inode *i) { return (enum what)(i->i_ino >> 32 & 0xff); }
 static int pid_of(const struct inode *i) { return (int)(uint32_t)i->i_ino; }
 
-static int make(enum what w, int pid, unsigned mode, uint64_t extra, struct inode **ip)
+static int make_inode(enum what w, int pid, unsigned mode, uint64_t extra, struct inode **ip)
 {
-	const struct inode_ops *ops = (mode & S_IFMT) == S_IFDIR ? &dir_ops
-	    : (mode & S_IFMT) == S_IFLNK                         ? &link_ops
-								 : &text_ops;
+	const struct inode_ops *ops = &text_ops;
 	struct inode *i = kzalloc(sizeof(*i));
 
 	if (i == NULL)
 		return -ENOMEM;
+	if ((mode & S_IFMT) == S_IFDIR)
+		ops = &dir_ops;
+	else if ((mode & S_IFMT) == S_IFLNK)
+		ops = &link_ops;
 	inode_init(i, &none_vnode_ops, ops, PROC_FS,
 	    extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
 	*ip = i;
 	return 0;
 }
 
-static const struct entry *entries(enum what w, size_t *n)
+static const struct entry *entries_of(enum what w, size_t *n)
 {
 	switch (w) {
 	case W_ROOT: *n = COUNT(root_entries); return root_entries;
@@ -117,14 +119,14 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 		if (what_of(dir) == W_PID || what_of(dir) == W_SYS)
 			*ip = inode_hold(&proc_root);
 		else
-			return make(what_of(dir) == W_SYSVM ? W_SYS : W_PID, pid_of(dir),
+			return make_inode(what_of(dir) == W_SYSVM ? W_SYS : W_PID, pid_of(dir),
 			    S_IFDIR | 0555, 0, ip);
 		return 0;
 	}
-	e = entries(what_of(dir), &n);
+	e = entries_of(what_of(dir), &n);
 	for (size_t i = 0; i < n; i++)
 		if (strlen(e[i].e_name) == len && memcmp(e[i].e_name, name, len) == 0)
-			return make(e[i].e_what, pid_of(dir), e[i].e_mode, 0, ip);
+			return make_inode(e[i].e_what, pid_of(dir), e[i].e_mode, 0, ip);
 	if ((size_t)(end - name) != len)
 		return -ENOENT;
 	if (what_of(dir) == W_FD) {
@@ -133,14 +135,14 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 		if (f == NULL)
 			return -ENOENT;
 		file_put(f);
-		return make(W_FDLINK, pid_of(dir), S_IFLNK | 0777, number + 1, ip);
+		return make_inode(W_FDLINK, pid_of(dir), S_IFLNK | 0777, number + 1, ip);
 	}
 	if (what_of(dir) != W_ROOT)
 		return -ENOENT;
 	mach_mutex_enter(&proc_lock);
 	found = proc_find((int)number) != NULL;
 	mach_mutex_exit(&proc_lock);
-	return found ? make(W_PID, (int)number, S_IFDIR | 0555, 0, ip) : -ENOENT;
+	return found ? make_inode(W_PID, (int)number, S_IFDIR | 0555, 0, ip) : -ENOENT;
 }
 
 static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
@@ -149,7 +151,7 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	char name[16];
 	size_t n;
 
-	e = entries(what_of(dir), &n);
+	e = entries_of(what_of(dir), &n);
 	for (; *pos < n; ++*pos)
 		if (!fn(arg, e[*pos].e_name, strlen(e[*pos].e_name), *pos + 2, e[*pos].e_mode >> 12,
 			*pos + 1))
@@ -181,6 +183,21 @@ static int dir_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	return 0;
 }
 
+/* The name that /proc/PID/fd/N leads to, as readlink gives it; its length. */
+static int name_file(struct inode *i, char *buf, size_t room)
+{
+	int n;
+
+	if (i->i_fs == 2)
+		return ksnprintf(buf, room, "/dev/console");
+	switch (inode_type(i)) {
+	case S_IFIFO: return ksnprintf(buf, room, "pipe:[%lu]", i->i_ino);
+	case S_IFDIR: return vfs_path(i, buf, room) - 1;
+	default: n = vfs_path_file(i, buf, room);
+	}
+	return n > 0 ? n - 1 : ksnprintf(buf, room, "file:[%lu]", i->i_ino);
+}
+
 static int link_read(struct inode *i, char *buf, size_t room)
 {
 	struct proc *p;
@@ -199,13 +216,7 @@ static int link_read(struct inode *i, char *buf, size_t room)
 	case W_FDLINK:
 		if ((f = file_of(pid_of(i), (unsigned)(i->i_ino >> 40) - 1)) == NULL)
 			return -ENOENT;
-		n = f->f_inode->i_fs == 2 ? ksnprintf(buf, room, "/dev/console")
-		    : inode_type(f->f_inode) == S_IFIFO
-		    ? ksnprintf(buf, room, "pipe:[%lu]", f->f_inode->i_ino)
-		    : inode_type(f->f_inode) == S_IFDIR ? vfs_path(f->f_inode, buf, room) - 1
-		    : (n = vfs_path_file(f->f_inode, buf, room)) > 0
-		    ? n - 1
-		    : ksnprintf(buf, room, "file:[%lu]", f->f_inode->i_ino);
+		n = name_file(f->f_inode, buf, room);
 		file_put(f);
 		return n;
 	default: return -EINVAL;
@@ -397,6 +408,13 @@ static void text_maps(struct text *x, struct as *as, const struct proc *p, bool 
 	}
 }
 
+static const char *state_of(const struct proc *p)
+{
+	if (p->p_zombie)
+		return "Z (zombie)";
+	return p->p_stopped ? "T (stopped)" : "R (running)";
+}
+
 static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as)
 {
 	struct as_usage u = { 0 };
@@ -412,11 +430,8 @@ static void text_proc(struct text *x, enum what w, struct proc *p, struct as *as
 	case W_STATUS:
 		text_printf(x,
 		    "Name:\t%s\nState:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n",
-		    p->p_comm,
-		    p->p_zombie        ? "Z (zombie)"
-			: p->p_stopped ? "T (stopped)"
-				       : "R (running)",
-		    p->p_pid, p->p_pid, p->p_parent != NULL ? p->p_parent->p_pid : 0);
+		    p->p_comm, state_of(p), p->p_pid, p->p_pid,
+		    p->p_parent != NULL ? p->p_parent->p_pid : 0);
 		text_printf(x, "VmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%u\n",
 		    u.au_size >> 10, u.au_locked * 4, u.au_rss * 4, p->p_nthreads);
 		break;

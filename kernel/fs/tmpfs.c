@@ -129,7 +129,9 @@ static int64_t tmp_write(struct file *f, const void *buf, uint64_t len, uint64_t
 		i->i_size = off + len;
 	i->i_mtime = vfs_now();
 	mach_mutex_exit(&i->i_lock);
-	return err != 0 ? err : e == VM_OK ? (int64_t)len : err_of(e);
+	if (err == 0)
+		err = err_of(e);
+	return err != 0 ? err : (int64_t)len;
 }
 
 static int tmp_poll(struct file *f)
@@ -169,7 +171,7 @@ int memfile_new(struct inode **ip)
 }
 
 /* ---- names ---- */
-static struct tmpfile **find(const char *name, size_t len)
+static struct tmpfile **find_link(const char *name, size_t len)
 {
 	struct tmpfile **p = &tmp_files;
 
@@ -180,7 +182,7 @@ static struct tmpfile **find(const char *name, size_t len)
 
 static int dir_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
 {
-	struct tmpfile *t = *find(name, len);
+	struct tmpfile *t = *find_link(name, len);
 
 	if (len == 2 && memcmp(name, "..", 2) == 0) {
 		*ip = inode_hold(dir);
@@ -211,7 +213,7 @@ static int dir_create(struct inode *dir, const char *name, size_t len, unsigned 
 
 static int dir_unlink(struct inode *dir, const char *name, size_t len, struct inode *i, bool rmdir)
 {
-	struct tmpfile **p = find(name, len);
+	struct tmpfile **p = find_link(name, len);
 
 	(void)dir;
 	if (rmdir)

@@ -90,7 +90,7 @@ struct inode *icache_find(unsigned fs, uint64_t ino)
 	return i;
 }
 
-static bool unused(const struct inode *i) { return i->i_vnode.v_refcnt == 1; }
+static bool is_unused(const struct inode *i) { return i->i_vnode.v_refcnt == 1; }
 
 static void remove_locked(struct inode *i)
 {
@@ -110,7 +110,7 @@ static struct inode *take_unused(bool want_dead)
 	struct inode *i;
 
 	mach_mutex_enter(&icache_lock);
-	for (i = lru_head; i != NULL && !(unused(i) && (!want_dead || i->i_nlink == 0));
+	for (i = lru_head; i != NULL && !(is_unused(i) && (!want_dead || i->i_nlink == 0));
 	     i = i->i_lru_next)
 		;
 	if (i != NULL)
@@ -219,7 +219,7 @@ void vfs_mount(const char *path, struct inode *root)
 	mounts[nmounts++] = (struct mount){ covered, root, parent };
 }
 
-static struct inode *down(struct inode *i)
+static struct inode *enter_mount(struct inode *i)
 {
 	for (unsigned m = 0; m < nmounts; m++) {
 		if (mounts[m].m_covered == i) {
@@ -239,7 +239,7 @@ static struct inode *above_mount(const struct inode *i)
 }
 
 /* ---- walking ---- */
-static int lookup(struct inode *dir, const char *name, size_t len, struct inode **found)
+static int lookup_component(struct inode *dir, const char *name, size_t len, struct inode **found)
 {
 	struct inode *up;
 	int err;
@@ -268,85 +268,86 @@ static int lookup(struct inode *dir, const char *name, size_t len, struct inode 
 		(*found)->i_parent = dir->i_ino;
 	mach_mutex_exit(&vfs_lock);
 	if (err == 0)
-		*found = down(*found);
+		*found = enter_mount(*found);
 	return err;
+}
+
+static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
+    unsigned *links, struct inode **found);
+
+/* Where the link *ip, found in dir, leads: *ip becomes that. The reference of *ip is used up, also on an error. */
+static int follow_link(struct inode *dir, struct inode **ip, unsigned *links)
+{
+	char *link = kalloc(PATH_MAX);
+	struct inode *to = NULL;
+	int n, err = 0;
+
+	if (link == NULL)
+		err = -ENOMEM;
+	else if (++*links > MAXLINKS)
+		err = -ELOOP;
+	else if ((n = (*ip)->i_ops->io_readlink(*ip, link, PATH_MAX - 1)) < 0)
+		err = n;
+	else
+		link[n] = '\0';
+	if (err == 0)
+		err = walk_path(dir, link, 0, NULL, links, &to);
+	kfree(link, PATH_MAX);
+	inode_put(*ip);
+	*ip = to;
+	return err;
+}
+
+/* Past the component at path; *next: at the next component or the end. */
+static const char *skip_component(const char *path, const char **next)
+{
+	const char *end = path;
+
+	while (*end != '/' && *end != '\0')
+		end++;
+	for (*next = end; **next == '/';)
+		++*next;
+	return end;
 }
 
 /*
  * Walks path from start. last: NULL to walk all of it, else where the last component goes, which is not walked. The caller's
  * links counts the links followed.
  */
-static int walk(struct inode *start, const char *path, unsigned flags, char *last, unsigned *links,
-    struct inode **found)
+static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
+    unsigned *links, struct inode **found)
 {
 	struct inode *at = inode_hold(path[0] == '/' || start == NULL ? vfs_root : start);
-	int err = 0;
+	const char *end, *after;
+	int err = path[0] == '\0' ? -ENOENT : 0;
 
-	if (path[0] == '\0') {
-		inode_put(at);
-		return -ENOENT;
-	}
-	for (;;) {
-		const char *end;
+	while (*path == '/')
+		path++;
+	for (; err == 0 && *path != '\0'; path = after) {
 		struct inode *next;
-		bool final;
+		size_t n;
 
-		while (*path == '/')
-			path++;
-		if (*path == '\0') {
-			if (last != NULL)
-				strlcpy(last, ".", 2);
-			break;
-		}
-		for (end = path; *end != '/' && *end != '\0'; end++)
-			;
-		for (final = true; final && end[0] == '/';) {
-			const char *p = end;
-
-			while (*p == '/')
-				p++;
-			final = *p == '\0';
-			break;
-		}
-		if (final && last != NULL) {
-			if ((size_t)(end - path) > NAME_MAX)
+		end = skip_component(path, &after);
+		n = (size_t)(end - path);
+		if (*after == '\0' && last != NULL) {
+			if (n > NAME_MAX)
 				err = -ENAMETOOLONG;
 			else
-				strlcpy(last, path, (size_t)(end - path) + 1);
+				strlcpy(last, path, n + 1);
 			break;
 		}
-		if ((err = lookup(at, path, (size_t)(end - path), &next)) != 0)
+		if ((err = lookup_component(at, path, n, &next)) != 0)
 			break;
-		if (inode_type(next) == S_IFLNK &&
-		    !(final && *end == '\0' && (flags & WALK_NOFOLLOW))) {
-			char *link = kalloc(PATH_MAX);
-			struct inode *to = NULL;
-			int n;
-
-			if (link == NULL)
-				err = -ENOMEM;
-			else if (++*links > MAXLINKS)
-				err = -ELOOP;
-			else if ((n = next->i_ops->io_readlink(next, link, PATH_MAX - 1)) < 0)
-				err = n;
-			else
-				link[n] = '\0';
-			if (err == 0)
-				err = walk(at, link, 0, NULL, links, &to);
-			kfree(link, PATH_MAX);
-			inode_put(next);
-			if (err != 0)
-				break;
-			next = to;
-		}
+		if (inode_type(next) == S_IFLNK && !(*end == '\0' && (flags & WALK_NOFOLLOW)) &&
+		    (err = follow_link(at, &next, links)) != 0)
+			break;
 		inode_put(at);
 		at = next;
-		path = end;
-		if (*end == '/' && inode_type(at) != S_IFDIR) {
+		if (*end == '/' && inode_type(at) != S_IFDIR)
 			err = -ENOTDIR;
-			break;
-		}
 	}
+	if (err == 0 && *path == '\0' && last != NULL)
+		strlcpy(last, ".", 2);
 	if (err != 0)
 		inode_put(at);
 	else
@@ -358,14 +359,14 @@ int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode
 {
 	unsigned links = 0;
 
-	return walk(start, path, flags, NULL, &links, found);
+	return walk_path(start, path, flags, NULL, &links, found);
 }
 
 int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name)
 {
 	unsigned links = 0;
 
-	return walk(start, path, 0, name, &links, dir);
+	return walk_path(start, path, 0, name, &links, dir);
 }
 
 /* ---- opening ---- */
@@ -406,7 +407,7 @@ static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 }
 
 /* The file is made unless it is there. */
-static int create(
+static int create_file(
     struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
 {
 	char *name = kalloc(NAME_MAX + 1);
@@ -457,7 +458,7 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 		return -EEXIST;
 	}
 	if (err == -ENOENT && (flags & O_CREAT))
-		err = create(start, path, flags, mode, &i);
+		err = create_file(start, path, flags, mode, &i);
 	return err != 0 ? err : open_inode(i, flags, fp);
 }
 
@@ -506,7 +507,7 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 		if (covered != NULL)
 			f.f_ino = covered->i_ino;
 		name[0] = '\0';
-		if ((err = lookup(i, "..", 2, &up)) != 0)
+		if ((err = lookup_component(i, "..", 2, &up)) != 0)
 			break;
 		mach_mutex_enter(&vfs_lock);
 		if (up->i_ops->io_readdir != NULL)

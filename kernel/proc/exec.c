@@ -52,7 +52,9 @@ static int read_at(struct inode *i, uint64_t off, void *buf, uint64_t len)
 	uint64_t done = 0;
 	enum vm_err e = vnode_read(&i->i_vnode, off, buf, len, &done);
 
-	return done == len ? 0 : e == VM_EOF ? -ENOEXEC : err_of(e);
+	if (done == len)
+		return 0;
+	return e == VM_EOF ? -ENOEXEC : err_of(e);
 }
 
 static int image_read(struct image *im)
@@ -164,7 +166,7 @@ struct stack {
 	int s_err;
 };
 
-static uint64_t push(struct stack *s, const void *p, uint64_t len)
+static uint64_t push_bytes(struct stack *s, const void *p, uint64_t len)
 {
 	enum vm_err e;
 
@@ -174,7 +176,7 @@ static uint64_t push(struct stack *s, const void *p, uint64_t len)
 	return s->s_sp;
 }
 
-static unsigned count(char **v)
+static unsigned count_strings(char **v)
 {
 	unsigned n = 0;
 
@@ -186,7 +188,8 @@ static unsigned count(char **v)
 static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct image *im,
     uint64_t base, uint64_t entry, const char *path, char **argv, char **envp, uint64_t *sp)
 {
-	unsigned argc = count(argv), envc = count(envp), n = 0, total = argc + envc + 3 + 2 * 20;
+	unsigned argc = count_strings(argv), envc = count_strings(envp), n = 0,
+		 total = argc + envc + 3 + 2 * 20;
 	uint64_t *words = kzalloc(total * sizeof(*words)),
 		 random[2] = { random_next(), random_next() };
 	struct stack s = { as, top - 8, 0 };
@@ -194,16 +197,16 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 
 	if (words == NULL)
 		return -ENOMEM;
-	execfn = push(&s, path, strlen(path) + 1);
-	platform = push(&s, ARCH_UNAME, sizeof(ARCH_UNAME));
-	rnd = push(&s, random, sizeof(random));
+	execfn = push_bytes(&s, path, strlen(path) + 1);
+	platform = push_bytes(&s, ARCH_UNAME, sizeof(ARCH_UNAME));
+	rnd = push_bytes(&s, random, sizeof(random));
 	words[n++] = argc;
 	for (unsigned i = argc; i-- > 0;)
-		words[1 + i] = push(&s, argv[i], strlen(argv[i]) + 1);
+		words[1 + i] = push_bytes(&s, argv[i], strlen(argv[i]) + 1);
 	p->p_arg_start = argc > 0 ? words[1] : 0;
 	n += argc + 1;
 	for (unsigned i = envc; i-- > 0;)
-		words[n + i] = push(&s, envp[i], strlen(envp[i]) + 1);
+		words[n + i] = push_bytes(&s, envp[i], strlen(envp[i]) + 1);
 	n += envc + 1;
 	const uint64_t aux[][2] = { { 3, im->i_phdr }, { 4, sizeof(struct phdr) },
 		{ 5, im->i_eh.e_phnum }, { 6, VM_PAGESIZE }, { 7, base }, { 8, 0 }, { 9, entry },
@@ -215,14 +218,14 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 	}
 	s.s_sp = (s.s_sp - n * 8) & ~15ull;
 	s.s_sp += n * 8;
-	*sp = push(&s, words, n * 8);
+	*sp = push_bytes(&s, words, n * 8);
 	kfree(words, total * sizeof(*words));
 	return s.s_err;
 }
 
 /* ---- the rest of the process ---- */
 /* Every other thread of the process ends. */
-static bool alone(void *arg) { return ((struct proc *)arg)->p_nthreads == 1; }
+static bool is_last_thread(void *arg) { return ((struct proc *)arg)->p_nthreads == 1; }
 
 static void end_others(struct proc *p)
 {
@@ -238,7 +241,7 @@ static void end_others(struct proc *p)
 			wake_thread(u->u_thread, true);
 	spin_unlock(&sched_lock, irq);
 	mach_mutex_exit(&proc_lock);
-	(void)wait_until(&p->p_wait, alone, p, 0, false);
+	(void)wait_until(&p->p_wait, is_last_thread, p, 0, false);
 	p->p_exiting = false;
 }
 
@@ -423,7 +426,7 @@ static int exec_path(const char *path, char **argv, char **envp, unsigned depth)
 static int exec_script(char *head, const char *path, char **argv, char **envp, unsigned depth)
 {
 	char *end = strchr(head, '\n'), *arg, **all;
-	unsigned argc = count(argv), n = 0;
+	unsigned argc = count_strings(argv), n = 0;
 	int err;
 
 	if (end == NULL)

@@ -22,11 +22,11 @@
 
 static struct futex_waiter *buckets[NBUCKETS]; /* sched_lock */
 
-static unsigned bucket(struct futex_key k)
+static unsigned bucket_of(struct futex_key k)
 {
 	return (unsigned)((k.k_a ^ k.k_b >> 2 ^ k.k_b >> 12) % NBUCKETS);
 }
-static bool same(struct futex_key a, struct futex_key b)
+static bool same_key(struct futex_key a, struct futex_key b)
 {
 	return a.k_a == b.k_a && a.k_b == b.k_b;
 }
@@ -60,9 +60,9 @@ static int key_of(uint64_t addr, bool private, struct futex_key *k, uint32_t *no
 	return 0;
 }
 
-static void unlist(struct futex_waiter *w)
+static void unlist_waiter(struct futex_waiter *w)
 {
-	struct futex_waiter **p = &buckets[bucket(w->w_key)];
+	struct futex_waiter **p = &buckets[bucket_of(w->w_key)];
 
 	while (*p != NULL && *p != w)
 		p = &(*p)->w_next;
@@ -84,8 +84,8 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 		return -EAGAIN;
 	irq = spin_lock(&sched_lock);
 	*w = (struct futex_waiter){ .w_key = key, .w_bits = bits };
-	w->w_next = buckets[bucket(w->w_key)];
-	buckets[bucket(w->w_key)] = w;
+	w->w_next = buckets[bucket_of(w->w_key)];
+	buckets[bucket_of(w->w_key)] = w;
 	spin_unlock(&sched_lock, irq);
 	/* announced: whoever changes the word from now on finds this waiter */
 	if (copy_in(&now, addr, 4) != 0 || now != val)
@@ -96,7 +96,7 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 	if (w->w_woken)
 		err = 0;
 	else
-		unlist(w);
+		unlist_waiter(w);
 	spin_unlock(&sched_lock, irq);
 	return err;
 }
@@ -104,7 +104,7 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 /* sched_lock held. */
 static void wake_waiter(struct futex_waiter *w)
 {
-	unlist(w);
+	unlist_waiter(w);
 	w->w_woken = true;
 	wake_all(&w->w_wait);
 }
@@ -115,18 +115,18 @@ static int wake_key(struct futex_key k, int n, uint32_t bits, const struct futex
 	struct futex_waiter *w, *next;
 	int done = 0, moved = 0;
 
-	for (w = buckets[bucket(k)]; w != NULL; w = next) {
+	for (w = buckets[bucket_of(k)]; w != NULL; w = next) {
 		next = w->w_next;
-		if (!same(w->w_key, k) || !(w->w_bits & bits))
+		if (!same_key(w->w_key, k) || !(w->w_bits & bits))
 			continue;
 		if (done < n) {
 			wake_waiter(w);
 			done++;
 		} else if (to != NULL && moved < nmove) {
-			unlist(w);
+			unlist_waiter(w);
 			w->w_key = *to;
-			w->w_next = buckets[bucket(*to)];
-			buckets[bucket(*to)] = w;
+			w->w_next = buckets[bucket_of(*to)];
+			buckets[bucket_of(*to)] = w;
 			moved++;
 		}
 	}
@@ -148,34 +148,49 @@ int futex_wake_addr(uint64_t addr, int n)
 	return done;
 }
 
+/* What FUTEX_WAKE_OP makes of the second word. */
+static uint32_t changed_word(uint32_t kind, uint32_t old, uint32_t arg)
+{
+	switch (kind) {
+	case 0: return arg;
+	case 1: return old + arg;
+	case 2: return old | arg;
+	case 3: return old & ~arg;
+	default: return old ^ arg;
+	}
+}
+
+/* What FUTEX_WAKE_OP asks of the second word as it was. */
+static bool word_compares(uint32_t how, int old, int arg)
+{
+	switch (how) {
+	case 0: return old == arg;
+	case 1: return old != arg;
+	case 2: return old < arg;
+	case 3: return old <= arg;
+	case 4: return old > arg;
+	default: return old >= arg;
+	}
+}
+
 static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, uint32_t op)
 {
-	uint32_t kind = op >> 28 & 7, cmp = op >> 24 & 15, arg = op >> 12 & 0xfff,
-		 cmparg = op & 0xfff, old, new;
+	uint32_t arg = op >> 12 & 0xfff, cmparg = op & 0xfff, old, new;
 	struct futex_key k, k2;
 	int err, done;
-	bool yes;
 
 	if (op >> 31)
 		arg = 1u << (arg & 31);
 	if ((err = key_of(addr, private, &k, &old)) != 0 ||
 	    (err = key_of(addr2, private, &k2, &old)) != 0)
 		return err;
-	new = kind == 0 ? arg
-	    : kind == 1 ? old + arg
-	    : kind == 2 ? old | arg
-	    : kind == 3 ? old & ~arg
-			: old ^ arg;
+	new = changed_word(op >> 28 & 7, old, arg);
 	if (copy_out(addr2, &new, 4) != 0)
 		return -EFAULT;
-	yes = cmp == 0 ? old == cmparg
-	    : cmp == 1 ? old != cmparg
-	    : cmp == 2 ? (int)old < (int)cmparg
-	    : cmp == 3 ? (int)old <= (int)cmparg
-	    : cmp == 4 ? (int)old > (int)cmparg
-		       : (int)old >= (int)cmparg;
 	done = wake_key(k, n, ~0u, NULL, 0);
-	return yes ? done + wake_key(k2, n2, ~0u, NULL, 0) : done;
+	return word_compares(op >> 24 & 15, (int)old, (int)cmparg)
+	    ? done + wake_key(k2, n2, ~0u, NULL, 0)
+	    : done;
 }
 
 int64_t futex_call(

@@ -558,7 +558,7 @@ void proc_free(struct proc *p)
 #define WUNTRACED 2u
 #define WCONTINUED 8u
 
-static bool matches(const struct proc *c, const struct proc *me, int pid)
+static bool child_matches(const struct proc *c, const struct proc *me, int pid)
 {
 	if (c->p_parent != me)
 		return false;
@@ -580,7 +580,7 @@ static bool is_ready(void *arg)
 
 	w->any = w->ready = false;
 	for (struct proc *c = all_procs; c != NULL; c = c->p_next) {
-		if (!matches(c, w->me, w->pid))
+		if (!child_matches(c, w->me, w->pid))
 			continue;
 		w->any = true;
 		w->ready |=
@@ -589,12 +589,12 @@ static bool is_ready(void *arg)
 	return w->ready || !w->any;
 }
 
-static int64_t reap(struct waited *w, int *status)
+static int64_t reap_child(struct waited *w, int *status)
 {
 	for (struct proc *c = all_procs; c != NULL; c = c->p_next) {
 		int pid = c->p_pid;
 
-		if (!matches(c, w->me, w->pid))
+		if (!child_matches(c, w->me, w->pid))
 			continue;
 		if (c->p_zombie) {
 			*status = c->p_status;
@@ -619,7 +619,7 @@ int64_t proc_wait_kernel(int pid, int *st, unsigned options)
 	for (;;) {
 		mach_mutex_enter(&proc_lock);
 		(void)is_ready(&w);
-		found = reap(&w, st);
+		found = reap_child(&w, st);
 		mach_mutex_exit(&proc_lock);
 		if (found > 0)
 			break;
@@ -663,23 +663,14 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
 }
 
 /* ---- the first ---- */
-void proc_init(void)
+/* The first process, made and filled by the calling thread, which acts for it until first_process_begins. */
+static struct uthread *first_process_new(void)
 {
-	static char path[256], word[16][128];
-	char *argv[17],
-	    *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root",
-		    "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
-	struct proc *p;
-	struct uthread *u;
 	struct trapframe *tf;
-	struct thread *t;
-	struct file *f;
-	unsigned n = 0;
-	int err;
+	struct thread *t = arch_cur();
+	struct uthread *u;
+	struct proc *p;
 
-	mach_mutex_init(&proc_lock, 7, "processes");
-	syscall_init();
-	shm_init();
 	if ((p = proc_new(NULL)) == NULL || (p->p_files = files_new()) == NULL ||
 	    (p->p_sighand = sighand_of(NULL, false)) == NULL || (u = uthread_new(p, &tf)) == NULL ||
 	    as_alloc(the_vm, USER_MIN, user_top(), &p->p_as) != VM_OK)
@@ -690,20 +681,47 @@ void proc_init(void)
 	all_procs = p;
 	tty_set_foreground(p->p_pgid);
 	uthread_enter(p, u);
-	/* the calls below act for the new process, in this thread */
-	t = arch_cur();
 	t->t_proc = p;
 	t->t_user = u;
-	if ((err = vfs_open(NULL, "/dev/console", O_RDWR, 0, &f)) != 0)
+	return u;
+}
+
+static void first_process_begins(struct uthread *u)
+{
+	struct thread *t = arch_cur();
+
+	u->u_thread->t_hat = as_hat(u->u_proc->p_as);
+	arch_user_init(u->u_thread);
+	t->t_proc = NULL;
+	t->t_user = NULL;
+	t->t_hat = NULL;
+	arch_load_space(NULL);
+	thread_go(u->u_thread);
+}
+
+static void open_console(struct proc *p)
+{
+	struct file *f;
+	int err = vfs_open(NULL, "/dev/console", O_RDWR, 0, &f);
+
+	if (err != 0)
 		kpanic("/dev/console: error %d", -err);
 	file_hold(f);
 	file_hold(f);
 	for (unsigned i = 0; i < 3; i++)
 		(void)fd_install(p->p_files, f, 0, false);
+}
+
+/* The command line's init=, arg0=, arg1=, ...: ^ stands for a space. argv: room for 17. */
+static void init_arguments(char **argv)
+{
+	static char path[256], word[15][128];
+	unsigned n = 0;
+
 	if (!cmdline_get("init", path, sizeof(path)))
 		strlcpy(path, "/sbin/init", sizeof(path));
 	argv[n++] = path;
-	for (unsigned i = 0; i < 15; i++) { /* arg0=, arg1=, ...: ^ for a space */
+	for (unsigned i = 0; i < 15; i++) {
 		char key[8];
 
 		ksnprintf(key, sizeof(key), "arg%u", i);
@@ -715,15 +733,26 @@ void proc_init(void)
 		argv[n++] = word[i];
 	}
 	argv[n] = NULL;
-	if ((err = proc_exec(path, argv, envp)) != 0)
-		kpanic("%s: error %d", path, -err);
-	u->u_thread->t_hat = as_hat(p->p_as);
-	arch_user_init(u->u_thread);
-	t->t_proc = NULL;
-	t->t_user = NULL;
-	t->t_hat = NULL;
-	arch_load_space(NULL);
-	thread_go(u->u_thread);
+}
+
+void proc_init(void)
+{
+	char *argv[17],
+	    *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root",
+		    "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
+	struct uthread *u;
+	struct thread *t;
+	int err;
+
+	mach_mutex_init(&proc_lock, 7, "processes");
+	syscall_init();
+	shm_init();
+	u = first_process_new();
+	open_console(u->u_proc);
+	init_arguments(argv);
+	if ((err = proc_exec(argv[0], argv, envp)) != 0)
+		kpanic("%s: error %d", argv[0], -err);
+	first_process_begins(u);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);
 	swapper_start();

@@ -19,7 +19,7 @@
 	(SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) |    \
 	    SIGBIT(3) | SIGBIT(5))
 
-static uint64_t wanted(const struct uthread *u)
+static uint64_t deliverable_signals(const struct uthread *u)
 {
 	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;
 }
@@ -33,11 +33,11 @@ static bool is_ignored(const struct proc *p, int sig)
 
 bool thread_has_signal(struct thread *t)
 {
-	return t->t_user != NULL && (wanted(t->t_user) != 0 || t->t_proc->p_exiting);
+	return t->t_user != NULL && (deliverable_signals(t->t_user) != 0 || t->t_proc->p_exiting);
 }
 
 /* sched_lock held. */
-static void send(struct sigset_info *s, int sig, int code, uint64_t value)
+static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value)
 {
 	if (!(s->s_pending & SIGBIT(sig))) {
 		s->s_info[sig - 1].code = code;
@@ -62,7 +62,7 @@ void signal_send_uthread(struct uthread *u, int sig, int code, uint64_t value)
 
 	note_continue(u->u_proc, sig);
 	if (!is_ignored(u->u_proc, sig)) {
-		send(&u->u_signals, sig, code, value);
+		post_signal(&u->u_signals, sig, code, value);
 		if (!(u->u_sigmask & SIGBIT(sig)))
 			wake_thread(u->u_thread, true);
 		u->u_thread->t_interrupted |= false;
@@ -83,7 +83,7 @@ static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value)
 		return;
 	if (is_ignored(p, sig))
 		return;
-	send(&p->p_signals, sig, code, value);
+	post_signal(&p->p_signals, sig, code, value);
 	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
 		if (u->u_sigmask & SIGBIT(sig))
 			continue;
@@ -156,15 +156,15 @@ void signal_force(int sig, int code, uint64_t addr)
 		u->u_sigmask &= ~SIGBIT(sig);
 	}
 	u->u_signals.s_pending &= ~SIGBIT(sig);
-	send(&u->u_signals, sig, code, addr);
+	post_signal(&u->u_signals, sig, code, addr);
 	spin_unlock(&sched_lock, irq);
 }
 
 /* ---- leaving the kernel ---- */
-static int take(struct uthread *u, struct siginfo *info)
+static int take_signal(struct uthread *u, struct siginfo *info)
 {
 	bool irq = spin_lock(&sched_lock);
-	uint64_t now = wanted(u);
+	uint64_t now = deliverable_signals(u);
 	struct sigset_info *from;
 	int sig = 0;
 
@@ -187,14 +187,14 @@ static int take(struct uthread *u, struct siginfo *info)
 	return sig;
 }
 
-static bool continued(void *arg)
+static bool has_continued(void *arg)
 {
 	struct proc *p = arg;
 
 	return !p->p_stopped || p->p_exiting;
 }
 
-static void stop(struct proc *p)
+static void stop_process(struct proc *p)
 {
 	bool irq;
 
@@ -209,7 +209,7 @@ static void stop(struct proc *p)
 	signal_send_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid);
 	wake(&p->p_parent->p_wait);
 	mach_mutex_exit(&proc_lock);
-	(void)wait_until(&p->p_cont, continued, p, 0, false);
+	(void)wait_until(&p->p_cont, has_continued, p, 0, false);
 }
 
 static void report_death(
@@ -224,7 +224,8 @@ static void report_death(
 }
 
 /* One signal. True: the thread goes on with a handler. */
-static bool deliver(struct trapframe *tf, struct uthread *u, int sig, const struct siginfo *info)
+static bool deliver_signal(
+    struct trapframe *tf, struct uthread *u, int sig, const struct siginfo *info)
 {
 	struct proc *p = u->u_proc;
 	struct sigaction a = p->p_sighand->sh_action[sig];
@@ -235,7 +236,7 @@ static bool deliver(struct trapframe *tf, struct uthread *u, int sig, const stru
 		return false;
 	if (a.sa_handler == 0) {
 		if (DEFAULT_STOP & SIGBIT(sig)) {
-			stop(p);
+			stop_process(p);
 			return false;
 		}
 		report_death(p, sig, info, tf);
@@ -280,21 +281,21 @@ void trap_leave(struct trapframe *tf)
 		arch_irq_restore(true);
 		if (u->u_proc->p_exiting)
 			uthread_exit(0);
-		while (wanted(u) != 0 && (sig = take(u, &info)) != 0) {
+		while (deliverable_signals(u) != 0 && (sig = take_signal(u, &info)) != 0) {
 			bool handled = u->u_proc->p_sighand->sh_action[sig].sa_handler > 1;
 
 			if (u->u_syscall >= 0 && handled) {
 				settle_restart(tf, u, u->u_syscall, sig);
 				u->u_syscall = -1;
 			}
-			if (deliver(tf, u, sig, &info))
+			if (deliver_signal(tf, u, sig, &info))
 				break;
 		}
 		if (u->u_syscall >= 0) {
 			settle_restart(tf, u, u->u_syscall, 0);
 			u->u_syscall = -1;
 		}
-		if (u->u_restore_mask && wanted(u) == 0) {
+		if (u->u_restore_mask && deliverable_signals(u) == 0) {
 			u->u_restore_mask = false;
 			u->u_sigmask = u->u_saved_mask;
 		}
@@ -305,7 +306,7 @@ void trap_leave(struct trapframe *tf)
 			thread_yield();
 			continue;
 		}
-		if (wanted(u) == 0)
+		if (deliverable_signals(u) == 0)
 			return;
 	}
 }

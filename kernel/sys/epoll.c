@@ -41,7 +41,7 @@ static void epoll_close(struct file *f)
 static const struct file_ops epoll_ops = { .fo_close = epoll_close };
 static const struct inode_ops epoll_inode_ops = { .io_lookup = NULL };
 
-static int64_t create(bool cloexec)
+static int64_t create_epoll(bool cloexec)
 {
 	struct epoll *e = kzalloc(sizeof(*e));
 	struct inode *i = e == NULL ? NULL : anon_inode(&epoll_inode_ops, S_IFREG | 0600);
@@ -56,10 +56,13 @@ static int64_t create(bool cloexec)
 	f->f_data = e;
 	return fd_install(this_proc()->p_files, f, 0, cloexec);
 }
-int64_t sys_epoll_create(const uint64_t *a) { return (int)a[0] <= 0 ? -EINVAL : create(false); }
-int64_t sys_epoll_create1(const uint64_t *a) { return create((a[0] & O_CLOEXEC) != 0); }
+int64_t sys_epoll_create(const uint64_t *a)
+{
+	return (int)a[0] <= 0 ? -EINVAL : create_epoll(false);
+}
+int64_t sys_epoll_create1(const uint64_t *a) { return create_epoll((a[0] & O_CLOEXEC) != 0); }
 
-static struct watch **find(struct epoll *e, int fd)
+static struct watch **find_watch(struct epoll *e, int fd)
 {
 	struct watch **p = &e->e_list;
 
@@ -69,10 +72,10 @@ static struct watch **find(struct epoll *e, int fd)
 }
 
 /* op: 1 add, 2 delete, 3 modify */
-static int64_t control(
+static int64_t change_watch(
     struct epoll *e, uint64_t op, int fd, struct file *f, const struct epoll_event *ev)
 {
-	struct watch **p = find(e, fd), *w = *p;
+	struct watch **p = find_watch(e, fd), *w = *p;
 
 	if (op == 1) {
 		if (w != NULL && w->w_file == f)
@@ -115,7 +118,7 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 			r = -EPERM;
 		else {
 			mach_mutex_enter(&((struct epoll *)ef->f_data)->e_lock);
-			r = control(ef->f_data, a[1], (int)a[2], f, &ev);
+			r = change_watch(ef->f_data, a[1], (int)a[2], f, &ev);
 			mach_mutex_exit(&((struct epoll *)ef->f_data)->e_lock);
 		}
 	}
@@ -126,7 +129,7 @@ int64_t sys_epoll_ctl(const uint64_t *a)
 	return r;
 }
 
-static int look(struct epoll *e, struct epoll_event *out, int max)
+static int collect_events(struct epoll *e, struct epoll_event *out, int max)
 {
 	int n = 0;
 
@@ -170,7 +173,7 @@ static int64_t wait_events(int fd, uint64_t to, int max, int ms)
 		file_put(f);
 		return -EINVAL;
 	}
-	while ((n = look(f->f_data, ev, max < 32 ? max : 32)) == 0) {
+	while ((n = collect_events(f->f_data, ev, max < 32 ? max : 32)) == 0) {
 		uint64_t now = arch_time_ns(), until = now + AGAIN_NS;
 		bool irq;
 		int err;

@@ -18,15 +18,17 @@ struct iovec {
 
 /* ---- reading and writing ---- */
 /* off: NULL: the file's own offset. */
-static int64_t transfer(
+static int64_t transfer_vector(
     struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
 {
 	bool own = off == NULL && f->f_ops->fo_seekable;
-	uint64_t zero = 0, *at = off != NULL ? off : own ? &f->f_off : &zero, largest = 0;
+	uint64_t zero = 0, *at = own ? &f->f_off : &zero, largest = 0;
 	int64_t total = 0, r = 0;
 	size_t room;
 	char *buf;
 
+	if (off != NULL)
+		at = off;
 	for (unsigned i = 0; i < n; i++)
 		largest = v[i].len > largest ? v[i].len : largest;
 	room = largest > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
@@ -71,7 +73,7 @@ static int64_t transfer(
 	return total > 0 ? total : r;
 }
 
-static int64_t rw(int fd, const struct iovec *v, unsigned n, bool write, uint64_t *off)
+static int64_t rw_file(int fd, const struct iovec *v, unsigned n, bool write, uint64_t *off)
 {
 	struct file *f = fd_get(fd);
 	int64_t r;
@@ -86,35 +88,35 @@ static int64_t rw(int fd, const struct iovec *v, unsigned n, bool write, uint64_
 	else if (write ? f->f_ops->fo_write == NULL : f->f_ops->fo_read == NULL)
 		r = -EINVAL;
 	else
-		r = transfer(f, v, n, write, off);
+		r = transfer_vector(f, v, n, write, off);
 	file_put(f);
 	return r;
 }
 
 int64_t sys_read(const uint64_t *a)
 {
-	return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, NULL);
+	return rw_file((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, NULL);
 }
 int64_t sys_write(const uint64_t *a)
 {
-	return rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, NULL);
+	return rw_file((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, NULL);
 }
 int64_t sys_pread64(const uint64_t *a)
 {
 	uint64_t off = a[3];
 
 	return (int64_t)off < 0 ? -EINVAL
-				: rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, &off);
+				: rw_file((int)a[0], &(struct iovec){ a[1], a[2] }, 1, false, &off);
 }
 int64_t sys_pwrite64(const uint64_t *a)
 {
 	uint64_t off = a[3];
 
 	return (int64_t)off < 0 ? -EINVAL
-				: rw((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, &off);
+				: rw_file((int)a[0], &(struct iovec){ a[1], a[2] }, 1, true, &off);
 }
 
-static int64_t rwv(const uint64_t *a, bool write)
+static int64_t rw_vector(const uint64_t *a, bool write)
 {
 	struct iovec *v;
 	int64_t r;
@@ -127,7 +129,7 @@ static int64_t rwv(const uint64_t *a, bool write)
 		return -ENOMEM;
 	r = copy_in(v, a[1], a[2] * sizeof(*v)) != 0
 	    ? -EFAULT
-	    : rw((int)a[0], v, (unsigned)a[2], write, NULL);
+	    : rw_file((int)a[0], v, (unsigned)a[2], write, NULL);
 	kfree(v, a[2] * sizeof(*v));
 	return r;
 }
@@ -146,7 +148,7 @@ static int64_t splice_one(int fd, struct file *f, const struct iovec *v, unsigne
 		return pipe_give_pages(f, v->base, v->len, (flags & SPLICE_F_GIFT) != 0);
 	if (!write)
 		r = pipe_take_pages(f, v->base, v->len);
-	return r != 0 ? r : rw(fd, v, 1, write, NULL);
+	return r != 0 ? r : rw_file(fd, v, 1, write, NULL);
 }
 
 int64_t sys_vmsplice(const uint64_t *a)
@@ -173,11 +175,11 @@ int64_t sys_vmsplice(const uint64_t *a)
 	return total > 0 ? total : r;
 }
 
-int64_t sys_readv(const uint64_t *a) { return rwv(a, false); }
-int64_t sys_writev(const uint64_t *a) { return rwv(a, true); }
+int64_t sys_readv(const uint64_t *a) { return rw_vector(a, false); }
+int64_t sys_writev(const uint64_t *a) { return rw_vector(a, true); }
 
 /* From one file to another, in the kernel. */
-static int64_t splice(
+static int64_t copy_files(
     struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
 {
 	char *buf = kalloc(BOUNCE_SMALL);
@@ -201,7 +203,7 @@ static int64_t splice(
 	return total > 0 ? total : r;
 }
 
-static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len)
+static int64_t copy_between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_t len)
 {
 	struct file *in = fd_get(infd), *out = fd_get(outfd);
 	uint64_t inoff, outoff;
@@ -216,7 +218,7 @@ static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_
 		else if (in->f_ops->fo_read == NULL || out->f_ops->fo_write == NULL)
 			r = -EINVAL;
 		else
-			r = splice(in, &inoff, out, &outoff, len);
+			r = copy_files(in, &inoff, out, &outoff, len);
 		if (inp == 0)
 			in->f_off = inoff;
 		else if (r > 0)
@@ -232,10 +234,13 @@ static int64_t between(int infd, uint64_t inp, int outfd, uint64_t outp, uint64_
 		file_put(out);
 	return r;
 }
-int64_t sys_sendfile(const uint64_t *a) { return between((int)a[1], a[2], (int)a[0], 0, a[3]); }
+int64_t sys_sendfile(const uint64_t *a)
+{
+	return copy_between((int)a[1], a[2], (int)a[0], 0, a[3]);
+}
 int64_t sys_copy_file_range(const uint64_t *a)
 {
-	return between((int)a[0], a[1], (int)a[2], a[3], a[4]);
+	return copy_between((int)a[0], a[1], (int)a[2], a[3], a[4]);
 }
 
 int64_t sys_lseek(const uint64_t *a)
@@ -250,7 +255,9 @@ int64_t sys_lseek(const uint64_t *a)
 		return -ESPIPE;
 	}
 	mach_mutex_enter(&f->f_lock);
-	base = a[2] == 0 ? 0 : a[2] == 1 ? (int64_t)f->f_off : (int64_t)f->f_inode->i_size;
+	base = (int64_t)f->f_inode->i_size;
+	if (a[2] <= 1) /* SEEK_SET, SEEK_CUR */
+		base = a[2] == 0 ? 0 : (int64_t)f->f_off;
 	r = base + (int64_t)a[1];
 	if (a[2] == 3) /* SEEK_DATA: all is data */
 		r = (int64_t)a[1] < base ? (int64_t)a[1] : -ENXIO;

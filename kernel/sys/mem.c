@@ -33,7 +33,7 @@ static int mem_err(enum vm_err e)
 	}
 }
 
-static enum vm_err place(
+static enum vm_err place_mapping(
     struct proc *p, vaddr_t *at, uint64_t len, unsigned flags, const struct segvn_args *a)
 {
 	vaddr_t hint = vm_page_trunc(*at), max = flags & MAP_32BIT ? 1ull << 31 : mmap_top(p);
@@ -128,8 +128,8 @@ int64_t sys_mmap(const uint64_t *a)
 		err = file_args(f, flags, args.sa_prot, a[5], len, &args);
 	}
 	if (err == 0) {
-		e = place(this_proc(), &at, len, flags, &args);
-		err = e == VM_EXIST ? -EEXIST : e == VM_OK ? 0 : mem_err(e);
+		e = place_mapping(this_proc(), &at, len, flags, &args);
+		err = e == VM_EXIST ? -EEXIST : mem_err(e);
 	}
 	if (f != NULL)
 		file_put(f);
@@ -177,7 +177,9 @@ int64_t sys_mremap(const uint64_t *a)
 		return -EINVAL;
 	e = as_remap(
 	    this_proc()->p_as, a[0], vm_page_round(a[1]), vm_page_round(a[2]), (unsigned)a[3], &to);
-	return e == VM_OK ? (int64_t)to : e == VM_NOMAP ? -EFAULT : mem_err(e);
+	if (e == VM_OK)
+		return (int64_t)to;
+	return e == VM_NOMAP ? -EFAULT : mem_err(e);
 }
 
 int64_t sys_msync(const uint64_t *a)

@@ -119,30 +119,38 @@ int64_t sys_clone3(const uint64_t *a)
 	    c.parent_tid, c.child_tid, c.tls);
 }
 
+/* What waitid says of a child: exited (1), killed (2) with a core (3), stopped (5). */
+static void fill_child_info(struct siginfo *info, int pid, int status)
+{
+	info->si_signo = SIGCHLD;
+	info->kill.pid = pid;
+	info->kill.status = status >> 8;
+	if ((status & 0x7f) == 0) {
+		info->si_code = 1;
+	} else if ((status & 0xff) == 0x7f) {
+		info->si_code = 5;
+	} else {
+		info->si_code = status & 0x80 ? 3 : 2;
+		info->kill.status = status & 0x7f;
+	}
+}
+
 int64_t sys_waitid(const uint64_t *a)
 {
 	struct siginfo info = { 0 };
-	int pid = a[0] == 0 ? -1 : a[0] == 1 ? (int)a[1] : a[0] == 2 ? -(int)a[1] : 0, status = 0;
+	const int which[] = { -1, (int)a[1], (int)-a[1] }; /* P_ALL, P_PID, P_PGID */
+	int status = 0;
 	int64_t r;
 
 	if (a[0] > 2 || !(a[3] & 14))
 		return -EINVAL;
 	if (a[3] & 0x1000000) /* WNOWAIT: the child would have to stay */
 		return -EINVAL;
-	r = proc_wait_kernel(pid, &status, (unsigned)(a[3] & 1) | (a[3] & 2 ? 2u : 0));
+	r = proc_wait_kernel(which[a[0]], &status, (unsigned)(a[3] & 1) | (a[3] & 2 ? 2u : 0));
 	if (r < 0)
 		return r;
-	if (r > 0) {
-		info.si_signo = SIGCHLD;
-		info.si_code = (status & 0x7f) == 0 ? 1
-		    : (status & 0xff) == 0x7f       ? 5
-		    : status & 0x80                 ? 3
-						    : 2;
-		info.kill.pid = (int32_t)r;
-		info.kill.status = (status & 0x7f) == 0 ? status >> 8
-		    : (status & 0xff) == 0x7f           ? status >> 8
-							: status & 0x7f;
-	}
+	if (r > 0)
+		fill_child_info(&info, (int)r, status);
 	return a[2] != 0 ? copy_out(a[2], &info, sizeof(info)) : 0;
 }
 

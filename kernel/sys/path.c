@@ -52,7 +52,7 @@ static int name_begin(struct name *n, uint64_t dirfd, uint64_t path)
 }
 
 /* The inode that a name means; flags: AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH. */
-static int find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip)
+static int find_inode(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip)
 {
 	struct name n;
 	int err;
@@ -113,13 +113,13 @@ static int64_t give_stat(struct inode *i, uint64_t to)
 
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags, struct inode **ip)
 {
-	return find(dirfd, path, flags, ip);
+	return find_inode(dirfd, path, flags, ip);
 }
 
 static int64_t stat_at(uint64_t dirfd, uint64_t path, uint64_t to, unsigned flags)
 {
 	struct inode *i;
-	int64_t err = find(dirfd, path, flags, &i);
+	int64_t err = find_inode(dirfd, path, flags, &i);
 
 	if (err != 0)
 		return err;
@@ -145,7 +145,7 @@ int64_t sys_fstat(const uint64_t *a)
 static int64_t access_at(uint64_t dirfd, uint64_t path, uint64_t mode, unsigned flags)
 {
 	struct inode *i;
-	int64_t err = find(dirfd, path, flags, &i);
+	int64_t err = find_inode(dirfd, path, flags, &i);
 
 	if (err != 0)
 		return err;
@@ -180,7 +180,7 @@ static int64_t give_statfs(const struct inode *i, uint64_t to)
 int64_t sys_statfs(const uint64_t *a)
 {
 	struct inode *i;
-	int64_t err = find(AT_FDCWD, a[0], 0, &i);
+	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
 
 	if (err != 0)
 		return err;
@@ -201,7 +201,7 @@ int64_t sys_fstatfs(const uint64_t *a)
 }
 
 /* ---- changing an inode ---- */
-static void changed(struct inode *i)
+static void inode_changed(struct inode *i)
 {
 	i->i_ctime = vfs_now();
 	if (i->i_ops->io_changed != NULL)
@@ -225,7 +225,7 @@ static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
     int64_t (*fn)(struct inode *, const uint64_t *), const uint64_t *args)
 {
 	struct inode *i;
-	int64_t err = find(dirfd, path, flags, &i);
+	int64_t err = find_inode(dirfd, path, flags, &i);
 
 	if (err != 0)
 		return err;
@@ -237,7 +237,7 @@ static int64_t of_name(uint64_t dirfd, uint64_t path, unsigned flags,
 static int64_t set_mode(struct inode *i, const uint64_t *args)
 {
 	i->i_mode = (i->i_mode & S_IFMT) | (unsigned)(args[0] & 07777);
-	changed(i);
+	inode_changed(i);
 	return 0;
 }
 static int64_t set_owner(struct inode *i, const uint64_t *args)
@@ -246,7 +246,7 @@ static int64_t set_owner(struct inode *i, const uint64_t *args)
 		i->i_uid = (unsigned)args[0];
 	if ((uint32_t)args[1] != ~0u)
 		i->i_gid = (unsigned)args[1];
-	changed(i);
+	inode_changed(i);
 	return 0;
 }
 static int64_t set_size(struct inode *i, const uint64_t *args)
@@ -268,7 +268,7 @@ static int64_t set_times(struct inode *i, const uint64_t *t)
 		i->i_atime = t[1] == UTIME_NOW ? vfs_now() : (uint32_t)t[0];
 	if (t[3] != UTIME_OMIT)
 		i->i_mtime = t[3] == UTIME_NOW ? vfs_now() : (uint32_t)t[2];
-	changed(i);
+	inode_changed(i);
 	return 0;
 }
 
@@ -288,7 +288,7 @@ int64_t sys_fchownat(const uint64_t *a)
 int64_t sys_truncate(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_size, a + 1); }
 int64_t sys_ftruncate(const uint64_t *a) { return of_file(a[0], set_size, a + 1); }
 
-static int64_t allocate(struct inode *i, const uint64_t *args)
+static int64_t allocate_range(struct inode *i, const uint64_t *args)
 {
 	int err = 0;
 
@@ -302,7 +302,7 @@ static int64_t allocate(struct inode *i, const uint64_t *args)
 	mach_mutex_exit(&i->i_lock);
 	return err;
 }
-int64_t sys_fallocate(const uint64_t *a) { return of_file(a[0], allocate, a + 1); }
+int64_t sys_fallocate(const uint64_t *a) { return of_file(a[0], allocate_range, a + 1); }
 
 int64_t sys_utimensat(const uint64_t *a)
 {
@@ -371,7 +371,7 @@ static int spot_begin(struct spot *s, uint64_t dirfd, uint64_t path, bool lock)
 
 static bool is_dots(const char *s) { return strcmp(s, ".") == 0 || strcmp(s, "..") == 0; }
 
-static int look(const struct spot *s, struct inode **ip)
+static int look_up(const struct spot *s, struct inode **ip)
 {
 	return s->s_dir->i_ops->io_lookup == NULL
 	    ? -ENOTDIR
@@ -386,7 +386,7 @@ static int64_t make_at(uint64_t dirfd, uint64_t path, unsigned mode, uint64_t ex
 
 	if (err != 0)
 		return err;
-	err = is_dots(s.s_last) ? 0 : look(&s, &i);
+	err = is_dots(s.s_last) ? 0 : look_up(&s, &i);
 	if (err == 0)
 		err = -EEXIST;
 	else if (err == -ENOENT)
@@ -448,7 +448,7 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 		return err;
 	if (is_dots(s.s_last))
 		err = rmdir ? -EINVAL : -EISDIR;
-	else if ((err = look(&s, &i)) == 0)
+	else if ((err = look_up(&s, &i)) == 0)
 		err = s.s_dir->i_ops->io_unlink == NULL
 		    ? -EPERM
 		    : s.s_dir->i_ops->io_unlink(s.s_dir, s.s_last, strlen(s.s_last), i, rmdir);
@@ -467,13 +467,13 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 {
 	struct inode *i, *old = NULL;
 	struct spot s;
-	int err = find(fromfd, from,
+	int err = find_inode(fromfd, from,
 	    flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW, &i);
 
 	if (err != 0)
 		return err;
 	if ((err = spot_begin(&s, tofd, to, true)) == 0) {
-		err = is_dots(s.s_last) ? 0 : look(&s, &old);
+		err = is_dots(s.s_last) ? 0 : look_up(&s, &old);
 		if (err == 0)
 			err = -EEXIST;
 		else if (err == -ENOENT)
@@ -506,8 +506,8 @@ static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t
 	}
 	if (is_dots(f.s_last) || is_dots(t.s_last))
 		err = -EBUSY;
-	else if ((err = look(&f, &i)) == 0) {
-		err = look(&t, &old);
+	else if ((err = look_up(&f, &i)) == 0) {
+		err = look_up(&t, &old);
 		if (err == -ENOENT)
 			err = 0;
 		else if (err == 0 && (flags & 1))
@@ -536,7 +536,7 @@ int64_t sys_renameat2(const uint64_t *a)
 static int64_t readlink_at(uint64_t dirfd, uint64_t path, uint64_t to, uint64_t room)
 {
 	struct inode *i;
-	int64_t r = find(dirfd, path, AT_SYMLINK_NOFOLLOW, &i);
+	int64_t r = find_inode(dirfd, path, AT_SYMLINK_NOFOLLOW, &i);
 	char *text;
 
 	if (r != 0)
@@ -568,7 +568,7 @@ struct listing {
 	bool l_old; /* getdents: the type is the last byte */
 };
 
-static bool list(
+static bool list_entry(
     void *arg, const char *name, size_t len, uint64_t ino, unsigned type, uint64_t next)
 {
 	struct listing *l = arg;
@@ -609,7 +609,7 @@ static int64_t get_entries(const uint64_t *a, bool old)
 	}
 	mach_mutex_enter(&f->f_lock);
 	mach_mutex_enter(&vfs_lock);
-	r = f->f_inode->i_ops->io_readdir(f->f_inode, &f->f_off, list, &l);
+	r = f->f_inode->i_ops->io_readdir(f->f_inode, &f->f_off, list_entry, &l);
 	mach_mutex_exit(&vfs_lock);
 	mach_mutex_exit(&f->f_lock);
 	if (r == 0)
@@ -629,10 +629,10 @@ int64_t sys_getcwd(const uint64_t *a)
 	if (buf == NULL)
 		return -ENOMEM;
 	n = vfs_path(this_proc()->p_cwd, buf, PATH_MAX);
-	if (n > 0)
-		n = (uint64_t)n > a[1]                      ? -ERANGE
-		    : copy_out(a[0], buf, (uint64_t)n) != 0 ? -EFAULT
-							    : n;
+	if (n > 0 && (uint64_t)n > a[1])
+		n = -ERANGE;
+	else if (n > 0 && copy_out(a[0], buf, (uint64_t)n) != 0)
+		n = -EFAULT;
 	kfree(buf, PATH_MAX);
 	return n;
 }
@@ -655,7 +655,7 @@ static int64_t go_to(struct inode *i)
 int64_t sys_chdir(const uint64_t *a)
 {
 	struct inode *i;
-	int64_t err = find(AT_FDCWD, a[0], 0, &i);
+	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
 
 	return err != 0 ? err : go_to(i);
 }

@@ -152,7 +152,9 @@ static int64_t of_pid(uint64_t pid, bool session)
 
 	mach_mutex_enter(&proc_lock);
 	p = pid == 0 ? this_proc() : proc_find((int)pid);
-	r = p == NULL ? -ESRCH : session ? p->p_sid : p->p_pgid;
+	r = -ESRCH;
+	if (p != NULL)
+		r = session ? p->p_sid : p->p_pgid;
 	mach_mutex_exit(&proc_lock);
 	return r;
 }
@@ -278,7 +280,10 @@ int64_t sys_rt_sigprocmask(const uint64_t *a)
 		if (copy_in(&set, a[1], 8) != 0)
 			return -EFAULT;
 		irq = spin_lock(&sched_lock);
-		u->u_sigmask = a[0] == 0 ? old | set : a[0] == 1 ? old & ~set : set;
+		if (a[0] == 0) /* SIG_BLOCK; 1: SIG_UNBLOCK, 2: SIG_SETMASK */
+			u->u_sigmask = old | set;
+		else
+			u->u_sigmask = a[0] == 1 ? old & ~set : set;
 		u->u_sigmask &= ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
 		spin_unlock(&sched_lock, irq);
 	}
@@ -297,7 +302,7 @@ int64_t sys_rt_sigpending(const uint64_t *a)
 	return copy_out(a[0], &v, sizeof(v));
 }
 
-static bool never(void *arg)
+static bool never_true(void *arg)
 {
 	(void)arg;
 	return false;
@@ -317,13 +322,13 @@ int64_t sys_rt_sigsuspend(const uint64_t *a)
 	u->u_restore_mask = true;
 	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
 	spin_unlock(&sched_lock, irq);
-	(void)wait_until(&nothing, never, NULL, 0, true);
+	(void)wait_until(&nothing, never_true, NULL, 0, true);
 	return -EINTR;
 }
 int64_t sys_pause(const uint64_t *a)
 {
 	(void)a;
-	(void)wait_until(&nothing, never, NULL, 0, true);
+	(void)wait_until(&nothing, never_true, NULL, 0, true);
 	return -EINTR;
 }
 
@@ -348,6 +353,16 @@ int64_t sys_sigaltstack(const uint64_t *a)
 	return 0;
 }
 
+/* Is the signal that kill() sends to pid meant for p? proc_lock held. */
+static bool kill_means(int pid, const struct proc *p)
+{
+	if (pid > 0)
+		return p->p_pid == pid;
+	if (pid == -1)
+		return p->p_pid != 1 && p != this_proc();
+	return p->p_pgid == (pid == 0 ? this_proc()->p_pgid : -pid);
+}
+
 int64_t sys_kill(const uint64_t *a)
 {
 	int pid = (int)a[0], sig = (int)a[1], me = this_proc()->p_pid;
@@ -357,12 +372,7 @@ int64_t sys_kill(const uint64_t *a)
 		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
 	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
-		bool hit = pid > 0 ? p->p_pid == pid
-		    : pid == 0     ? p->p_pgid == this_proc()->p_pgid
-		    : pid == -1    ? p->p_pid != 1 && p->p_pid != me
-				   : p->p_pgid == -pid;
-
-		if (!hit)
+		if (!kill_means(pid, p))
 			continue;
 		found = true;
 		if (sig != 0)
@@ -426,9 +436,9 @@ static int64_t give_time(uint64_t to, uint64_t ns, uint64_t unit)
 static uint64_t cpu_ns(void) { return arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since); }
 static uint64_t clock_ns(uint64_t id)
 {
-	return id == 0 || id == 5 || id == 11 ? wall_ns()
-	    : id == 2 || id == 3              ? cpu_ns()
-					      : arch_time_ns();
+	if (id == 0 || id == 5 || id == 11)
+		return wall_ns();
+	return id == 2 || id == 3 ? cpu_ns() : arch_time_ns();
 }
 int64_t sys_clock_gettime(const uint64_t *a) { return give_time(a[1], clock_ns(a[0]), 1); }
 int64_t sys_clock_getres(const uint64_t *a) { return give_time(a[1], 1, 1); }
@@ -442,7 +452,7 @@ int64_t sys_time(const uint64_t *a)
 
 static int64_t sleep_until(uint64_t deadline, uint64_t rem)
 {
-	if (wait_until(&nothing, never, NULL, deadline, true) != -EINTR)
+	if (wait_until(&nothing, never_true, NULL, deadline, true) != -EINTR)
 		return 0;
 	if (rem != 0)
 		(void)give_time(rem, deadline > arch_time_ns() ? deadline - arch_time_ns() : 0, 1);

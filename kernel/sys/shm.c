@@ -67,7 +67,7 @@ static void drop_if_gone(struct shmseg *s)
 	inode_put(i);
 }
 
-static int64_t make(int key, uint64_t size, unsigned flags)
+static int64_t make_segment(int key, uint64_t size, unsigned flags)
 {
 	struct inode *in;
 	unsigned i = 0;
@@ -108,12 +108,13 @@ int64_t sys_shmget(const uint64_t *a)
 		if (segs[i].s_inode == NULL || segs[i].s_key != key || segs[i].s_removed)
 			continue;
 		found = true;
-		r = (a[2] & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL) ? -EEXIST
-		    : a[1] > segs[i].s_inode->i_size                          ? -EINVAL
-									      : id_of(i);
+		if ((a[2] & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL))
+			r = -EEXIST;
+		else
+			r = a[1] > segs[i].s_inode->i_size ? -EINVAL : id_of(i);
 	}
 	if (!found && (key == IPC_PRIVATE || (a[2] & IPC_CREAT)))
-		r = make(key, a[1], (unsigned)a[2]);
+		r = make_segment(key, a[1], (unsigned)a[2]);
 	mach_mutex_exit(&shm_lock);
 	return r;
 }
@@ -155,10 +156,11 @@ int64_t sys_shmat(const uint64_t *a)
 		s->s_lpid = p->p_pid;
 	}
 	mach_mutex_exit(&shm_lock);
-	return e == VM_OK          ? (int64_t)at
-	    : e == VM_EXIST        ? -EINVAL
-	    : err_of(e) == -EFAULT ? -ENOMEM
-				   : err_of(e);
+	if (e == VM_OK)
+		return (int64_t)at;
+	if (e == VM_EXIST)
+		return -EINVAL;
+	return err_of(e) == -EFAULT ? -ENOMEM : err_of(e);
 }
 
 int64_t sys_shmdt(const uint64_t *a)

@@ -15,7 +15,7 @@ INSTRUCTIONS = {"outb", "outl", "outw", "inb", "rdmsr", "wrmsr", "rdtsc", "cpuid
 # What a test, an example and a benchmark do is read from the top to the bottom: only lengths count there, and they may be longer.
 TESTS = ("tests/", "examples/", "bench/", "kernel/test/")
 # Not yet so.
-LATER = ("kernel/",)
+LATER = ()
 NOT_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
 STATIC = re.compile(r"^static\b[^;{}=()#]*?\b(?:__attribute__\(\(.*?\)\)\s*)?(\w+)\([^;{}]*\)\s*\{", re.M)
 
