@@ -2,12 +2,16 @@
 /*
  * machine.h's locks and condition variables.
  *
- * A mutex of rank MACH_RANK_SPIN or more spins with preemption off; its holder never sleeps. The others sleep: an owner word taken
- * by one instruction while nobody waits; else everything happens under sched_lock, and the lock is handed to the thread
- * that waited longest. A reader-writer lock counts readers in one word; who waits looks at the word again under
- * sched_lock after it said so in rw_waiting, and who leaves looks at rw_waiting after it changed the word, both in one total order.
+ * Spin mutex: a mutex of rank MACH_RANK_SPIN or more. Its holder has preemption off and never sleeps.
+ * Sleeping mutex: every other. While no thread waits, one instruction on the owner word takes and drops it. Otherwise both
+ * happen under sched_lock, and the lock is handed to the thread that has waited longest.
+ * Reader-writer lock: one word counts the readers. A thread that must wait sets rw_waiting and reads the word again, under
+ * sched_lock; a thread that leaves changes the word and then reads rw_waiting. All four are sequentially consistent, so at
+ * least one of the two threads sees the other, and no wake-up is lost.
  *
- * Checked always: who drops a mutex holds it. Left out: checking of ranks (the simulated machine does).
+ * Locks: sched_lock guards every queue of waiting threads; the words are atomic.
+ * Invariant, always checked: the thread that drops a mutex holds it.
+ * Left out: the check of ranks. The simulated machine makes it.
  */
 #include "kernel/core/kernel.h"
 #include "kernel/core/thread.h"

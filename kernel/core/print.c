@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Formatting, the kernel's own output, panics, strings. */
+/*
+ * What a C library would give the kernel: strings, formatting, output on the console, panics, the command line.
+ *
+ * Output goes byte by byte to the machine's console (arch_putc) and takes no lock, so that a panic prints wherever it happens;
+ * lines of two CPUs may mix.
+ * Left out: floating point; conversions other than d i u x o p s c.
+ */
 #include "kernel/core/kernel.h"
 
 #include <stdarg.h>

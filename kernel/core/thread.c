@@ -12,7 +12,7 @@
  * that has not turned preemption off (t_preempt), or when preemption is turned on again. Spin locks turn it off.
  *
  * Stacks: 16 KiB of segkp with a redzone below, locked in memory but for those of processes that are swapped out (proc/swapper.c). The first threads, which start before segkp is there, have stacks
- * from the image. A thread cannot free its own stack: who creates the next thread frees it, or the idle thread.
+ * from the image. A thread cannot free its own stack: the thread that creates the next one does, or the idle thread.
  *
  * Locks: sched_lock is innermost of all; nothing is taken under it.
  * Left out: priorities, CPU affinity, a run queue for each CPU.

@@ -6,7 +6,7 @@
  * follow each other on the disk become several requests; the vm_io is done when the last of them is.
  *
  * Life of a vm_io: blk_start puts its requests in the ring (it waits for free descriptors first). The interrupt takes finished
- * requests off the ring, counts the vm_io's left ones down in the slot and wakes everybody who waits on the disk. The thread
+ * requests off the ring, counts down the requests that the slot's vm_io still has under way, and wakes all threads that wait on the disk. The thread
  * that waits (blk_wait, under vo_poll) finds the count 0, ends the slot and calls io_done itself: never in the interrupt, and it asks
  * for its own vm_io by the slot's number, so no completion is lost.
  *

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * /dev: a directory with a fixed list of devices, and the inodes of files that have no name. The inodes live as long as the
- * kernel: the directory has a reference to each.
+ * /dev: a directory with a fixed list of devices, and the inodes of files that have no name (anon_inode).
+ *
+ * The inodes of the list live as long as the kernel: the directory has a reference to each. A device's vnode has no pages, so
+ * a device cannot be mapped through the page cache.
+ * Locks: none; the list is constant after devfs_init. Left out: mknod, devices that come and go.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"

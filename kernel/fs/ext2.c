@@ -428,7 +428,7 @@ static int inode_load(uint64_t ino, struct ext2_inode **ep)
 	return err;
 }
 
-/* vfs_lock is held by everybody who looks a name up, so an inode is loaded once. */
+/* Every caller looks a name up and so holds vfs_lock: an inode is loaded once. */
 int ext2_iget(uint64_t ino, struct inode **ip)
 {
 	struct ext2_inode *e;

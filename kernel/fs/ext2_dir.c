@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ext2's directories: entries in blocks, none across a block's end; an entry's length reaches to the next one. A removed entry's
- * room goes to the one before it. Everything here runs with vfs_lock held.
+ * ext2's directories: a file of blocks, each a chain of entries.
+ *
+ * No entry crosses the end of a block. An entry's length reaches to the next entry or to the block's end; a removed entry's
+ * room goes to the entry before it, and an entry at a block's head is marked as free (inode 0) instead.
+ * Every entry that is read is checked before it is followed (entry_is_sound); a damaged one answers EIO.
+ * Locks: the caller holds vfs_lock. Left out: hashed directories, shrinking.
  */
 #include "kernel/fs/ext2.h"
 

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Open files: life, and reading and writing files that are pages of a vnode, or a text made at open. */
+/*
+ * Open files: their life, and the operations of the two commonest kinds.
+ *
+ * file_pages_ops: the file's bytes are pages of its inode's vnode; read and write copy them through the page cache.
+ * file_text_ops: the file is a text that was made when it was opened (/proc); it does not change while the file is open.
+ * Locks: f_lock guards f_off, i_lock the inode's size. f_refcnt is atomic; the last file_put closes.
+ */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
 

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * /proc: texts made when a file is opened. An inode's number says what it is: file << 32 | pid; inodes are made for each lookup.
+ * /proc: texts that are made when a file is opened.
+ *
+ * Nothing is kept: each lookup makes an inode, whose number says what it is (extra << 40 | what << 32 | pid), and the last
+ * reference frees it. A process that has ended in between answers ENOENT.
+ * Locks: proc_lock while a process is looked up and read; for its address space a reference is taken under it.
+ * Left out: settings (a write is accepted and has no effect), /proc/PID/task.
  */
 #include "kernel/dev/virtio_blk.h"
 #include "kernel/fs/vfs.h"

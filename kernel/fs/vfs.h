@@ -144,7 +144,7 @@ int file_new(struct inode *, const struct file_ops *, unsigned flags,
 void file_hold(struct file *);
 void file_put(struct file *);
 extern const struct file_ops file_pages_ops, file_text_ops;
-/* Every thread that polls waits here; whoever makes a file ready wakes it. */
+/* Every thread that polls waits here; the thread that makes a file ready wakes the queue. */
 extern struct waitq poll_queue;
 
 /* ---- text for /proc ---- */

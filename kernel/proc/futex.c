@@ -2,13 +2,13 @@
 /*
  * Futexes: threads that wait for a word of memory to change.
  *
- * A word's key is its address space and address; where the word is in a shared mapping of two spaces, its page and offset: the
- * page is found by touching it, and the key is the frame, which is held by no lock: a page that moves in between would be missed,
- * so the key of shared mappings is taken from the mapping's object instead (as_query says that it is shared; the object is the
- * frame's name: vnode and offset).
+ * Key of a word: its address space and address if the mapping is private; otherwise the name of its page (vnode and offset) and
+ * the offset in the page, which is the same in every space that maps it. The page is touched first, so that it has a name.
  *
- * Waiters are in a hash of lists under sched_lock; the word is read before the thread is queued, after it announced itself, so a
- * wake-up that comes between the read and the sleep finds it. Left out: priority inheritance, requeue of PI.
+ * Waiters are in a hash of lists. A thread queues itself, then reads the word, then sleeps: a thread that changes the word and
+ * wakes afterwards finds the waiter, so no wake-up is lost.
+ *
+ * Locks: sched_lock guards the lists and each waiter. Left out: priority inheritance (all FUTEX_*_PI).
  */
 #include "kernel/proc/proc.h"
 
@@ -87,7 +87,7 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 	w->w_next = buckets[bucket_of(w->w_key)];
 	buckets[bucket_of(w->w_key)] = w;
 	spin_unlock(&sched_lock, irq);
-	/* announced: whoever changes the word from now on finds this waiter */
+	/* queued: a thread that changes the word and wakes from now on finds this waiter */
 	if (copy_in(&now, addr, 4) != 0 || now != val)
 		err = -EAGAIN;
 	irq = spin_lock(&sched_lock);

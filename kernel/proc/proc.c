@@ -412,7 +412,7 @@ static void leave_space(struct proc *p)
 	arch_cur()->t_hat = NULL;
 	arch_load_space(NULL);
 	mach_mutex_enter(
-	    &proc_lock); /* whoever looks at another process's space takes a reference under it */
+	    &proc_lock); /* other threads take a reference to this process's space under this lock */
 	p->p_as = NULL;
 	mach_mutex_exit(&proc_lock);
 	if (p->p_borrowed)

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* System calls that few programs need: scheduling that is accepted and has no effect, identities of root, newer forms of old calls. */
+/*
+ * System calls that few programs need.
+ *
+ * Three sorts: calls that are accepted and have no effect (scheduling, affinity), identities, which are all root's, and newer
+ * forms of calls that other files have.
+ */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
@@ -64,7 +69,7 @@ int64_t sys_sethostname(const uint64_t *a)
 	return 0;
 }
 
-/* ---- who: root ---- */
+/* ---- identities: root ---- */
 static int64_t three_zeroes(const uint64_t *a)
 {
 	uint32_t zero = 0;

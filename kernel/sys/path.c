@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* System calls of names: opening, status, directories, links. The *at forms are the real ones; the older call them. */
+/*
+ * System calls of names: opening, status, directories, links.
+ *
+ * Every call is written for its *at form; the older form passes AT_FDCWD. A name is copied into the kernel once, at the beginning
+ * (name_begin), so a program cannot change it between two looks.
+ * Locks: vfs_lock while a directory is read or changed, then i_lock (fs/vfs.c has the order).
+ */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* System calls of processes, threads, signals, limits, time and the system itself. */
+/*
+ * System calls of processes, threads, signals, limits and time, and of the system itself (uname, sysinfo).
+ *
+ * Thin over proc/: each call checks its arguments, copies, and calls the function that has the theory.
+ * Locks: proc_lock for other processes, sched_lock for signal masks and alarms.
+ */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
@@ -86,7 +91,7 @@ int64_t sys_execveat(const uint64_t *a)
 	return (int)a[0] == -100 && a[4] == 0 ? exec_at(a[1], a[2], a[3]) : -ENOSYS;
 }
 
-/* ---- who ---- */
+/* ---- ids, groups, sessions ---- */
 int64_t sys_getpid(const uint64_t *a)
 {
 	(void)a;

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* From a number to a call; counting; faults; copying from and to programs. */
+/*
+ * The way into the kernel: from a system call's number to its function, from a fault to as_fault; and copies from and to
+ * programs' memory.
+ *
+ * The table is made of calls.h. A call returns its result or a negative error; -ERESTART is settled by trap_leave. A number
+ * without a call answers ENOSYS and is counted. Locks: none; the counters are atomic.
+ */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
