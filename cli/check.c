@@ -226,27 +226,27 @@ bool cli_check_uffd(char *why, size_t whylen)
 	return ok;
 }
 
-/* quire check [options] URL: what to expect of that engine, and of the disk where the swap file would be. */
+/* quire check [options] URL|@FILE: what to expect of that engine, and of the disk where the swap file would be. */
 static int check_far(int argc, char **argv)
 {
 	struct run_options o;
 	struct far_options fo;
 	const char *why;
-	char disk[64], *url;
+	char disk[64];
 	int fd, rc;
 
 	if ((rc = cli_options(&o, argc, argv)) != 0 || o.help || o.listed)
 		return o.help ? cli_help() : rc;
 	if (optind + 1 != argc)
 		return fail("check takes one URL: quire check redis://host:port");
-	if ((url = cli_hide_password(argv[optind])) == NULL)
-		return fail("no memory");
+	if ((rc = cli_take_url(&o, argv[optind])) != 0)
+		return rc;
 	if ((rc = far_take_password(&o)) != 0)
 		return rc;
 	if (o.far_timeout_ms == 30000) /* the default: no program runs that would have to wait */
 		o.far_timeout_ms = 3000;
 	fo = run_far_options(&o);
-	if (far_check(&fo, url, o.encrypt != ENCRYPT_NONE, -1) != 0)
+	if (far_check(&fo, o.swap[0].url, o.encrypt != ENCRYPT_NONE, -1) != 0)
 		return CLI_CANNOT;
 	if ((fd = swapfile_open(NULL, 64u << 20, o.force, &why)) < 0 ||
 	    ftruncate(fd, 64 << 20) != 0)
@@ -254,6 +254,8 @@ static int check_far(int argc, char **argv)
 	(void)snprintf(disk, sizeof disk, "file:/proc/self/fd/%d", fd);
 	return far_check(&fo, disk, o.encrypt == ENCRYPT_ALL, fd) == 0 ? 0 : CLI_CANNOT;
 }
+
+static bool names_engine(const char *word) { return word[0] == '@' || strstr(word, "://") != NULL; }
 
 /* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
 int cli_check(int argc, char **argv)
@@ -265,12 +267,12 @@ int cli_check(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--") == 0) {
 		argv++;
 		argc--;
-	} else if (argc > 1 && argv[1][0] == '-' && strstr(argv[argc - 1], "://") == NULL) {
+	} else if (argc > 1 && names_engine(argv[argc - 1])) {
+		return check_far(argc, argv);
+	} else if (argc > 1 && argv[1][0] == '-') {
 		fprintf(stderr, "quire: unknown option '%s'; see quire --help\n", argv[1]);
 		return CLI_CANNOT;
 	}
-	if (argc >= 2 && strstr(argv[argc - 1], "://") != NULL)
-		return check_far(argc, argv);
 	if (argc > 2) {
 		fputs("quire: check takes one program; see quire --help\n", stderr);
 		return CLI_CANNOT;

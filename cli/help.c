@@ -4,7 +4,7 @@
 
 static const char usage[] =
     "usage: quire run [options] [--] program [argument ...]\n"
-    "       quire check [program | [options] URL]\n"
+    "       quire check [program | [options] URL | [options] @FILE]\n"
     "       quire --help | --version\n"
     "\n"
     "Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
@@ -21,6 +21,7 @@ static const char usage[] =
     "                        afterwards\n"
     "  --swap URL            swap far away: redis://[user:password@]host:port[/db], rediss://, redis+cluster://host,...,\n"
     "                        nbd://host:port/export, nbds://, nbd+unix:///export?socket=PATH; ?size=4G bounds it.\n"
+    "                        A password is taken from the lines of --swap @FILE, not from the command line.\n"
     "                        Several --swap: pages go to the file first and sink from it to the far places in order\n"
     "  --encrypt[=WHAT]      all: the swap file too; far (default): what leaves this machine; none\n"
     "  --far-timeout TIME    how long a lost server is waited for, 30s, before its pages count as lost\n"
@@ -30,7 +31,8 @@ static const char usage[] =
     "                        environment is\n"
     "  --swap-keep-free SIZE what a swap file leaves free for others. Default an eighth of the file system\n"
     "  --swap-rate SIZE      most bytes a second that are written and read, all places together. Default no limit\n"
-    "  --force               a swap file may lie on a tmpfs, whose files are memory themselves\n"
+    "  --force               a swap file may lie on a tmpfs, whose files are memory themselves; a password may\n"
+    "                        stand on the command line\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
     "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"

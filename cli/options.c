@@ -7,6 +7,7 @@
 #include "options.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -16,10 +17,12 @@
 
 #include <quire/policy.h>
 
+#include "far/start.h"
 #include "sys/linux/offer.h"
 
 #define MIN_MEMORY (8ull << 20)
 #define MIN_SWAP (1ull << 20)
+#define SWAP_LINE 2048u /* bytes of a line of --swap @FILE */
 
 /* False: it was not written, as on a full disk. */
 static bool say_line(FILE *f, const char *line)
@@ -129,26 +132,28 @@ static bool is_url(const char *text)
 	return n > 0 && strncmp(text + n, "://", 3) == 0;
 }
 
-char *cli_hide_password(char *url)
+/*
+ * A copy of a URL of the command line, never freed. What the list of processes shows is overwritten up to the host, and o->exposed
+ * is set if there was a password. NULL: no memory.
+ */
+static char *hide_password(struct run_options *o, char *url)
 {
-	char *copy = strdup(url), *at = strchr(url, '@'), *from = strstr(url, "://");
+	char *copy = strdup(url), *from = strstr(url, "://");
+	const char *at = far_user_end(url);
 
-	if (copy == NULL || at == NULL || from == NULL || from > at)
+	if (copy == NULL || at == NULL)
 		return copy;
-	if (memchr(from + 3, ':', (size_t)(at - from - 3)) != NULL)
-		fputs(
-		    "quire: the password on the command line could be seen in the list of processes until now; "
-		    "--swap-password FILE or QUIRE_SWAP_PASSWORD keeps it out\n",
-		    stderr);
+	if (far_has_password(url))
+		o->exposed = far_shown_url(copy);
 	for (char *p = from + 3; p < at; p++)
 		*p = 'x';
 	return copy;
 }
 
-/* A URL, with "size=4G" among what follows '?'. */
-static int take_far(struct swap_option *sw, char *text)
+/* A URL, with "size=4G" among what follows '?'. The option keeps the text. */
+static int take_far(struct swap_option *sw, char *url)
 {
-	char *url = cli_hide_password(text), *size, *end;
+	char *size, *end;
 
 	if (url == NULL)
 		return fail("no memory");
@@ -172,20 +177,78 @@ static int take_far(struct swap_option *sw, char *text)
 	return 0;
 }
 
-static int take_one_swap(struct run_options *o, char *text)
+/* The place becomes the last of the options. */
+static int add_place(struct run_options *o, char *text, bool url)
 {
 	struct swap_option *sw = &o->swap[o->nswaps];
 	int rc;
 
 	if (o->nswaps == SWAPS_MAX)
 		return fail("--swap: at most %u places", SWAPS_MAX);
-	rc = is_url(text) ? take_far(sw, text) : take_swap(sw, text);
+	rc = url ? take_far(sw, text) : take_swap(sw, text);
 	for (unsigned i = 0; rc == 0 && sw->url == NULL && i < o->nswaps; i++)
 		if (o->swap[i].url == NULL)
 			return fail(
 			    "--swap: two places of this machine; name one, and far ones by URL");
 	o->nswaps += rc == 0;
 	return rc;
+}
+
+/* Each line of the file is a place, as --swap takes it. */
+static int take_swap_file(struct run_options *o, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[SWAP_LINE], *copy;
+	unsigned had = o->nswaps;
+	int rc = 0;
+
+	if (f == NULL)
+		return fail("--swap @%s: %s", path, strerror(errno));
+	(void)setvbuf(f, NULL, _IONBF, 0); /* no copy is left in a buffer */
+	while (rc == 0 && fgets(line, sizeof line, f) != NULL) {
+		line[strcspn(line, "\r\n")] = '\0';
+		if (line[0] == '\0')
+			continue;
+		rc = (copy = strdup(line)) == NULL ? fail("no memory")
+						   : add_place(o, copy, is_url(copy));
+	}
+	explicit_bzero(line, sizeof line);
+	(void)fclose(f);
+	if (rc == 0 && o->nswaps == had)
+		return fail(
+		    "--swap @%s: the file has no line: each is a place, such as a URL", path);
+	return rc;
+}
+
+static int take_one_swap(struct run_options *o, char *text)
+{
+	if (text[0] == '@')
+		return take_swap_file(o, text + 1);
+	return is_url(text) ? add_place(o, hide_password(o, text), true)
+			    : add_place(o, text, false);
+}
+
+/* All options are known. */
+static int refuse_exposed(const struct run_options *o)
+{
+	if (o->exposed == NULL || o->force)
+		return 0;
+	return fail(
+	    "%s: a password on the command line can be seen in the list of processes: give it by "
+	    "--swap-password FILE or QUIRE_SWAP_PASSWORD, or the URL as a line of FILE by @FILE; --force takes it "
+	    "all the same",
+	    o->exposed);
+}
+
+int cli_take_url(struct run_options *o, char *text)
+{
+	int rc;
+
+	o->nswaps = 0;
+	o->swap[0] = (struct swap_option){ 0 };
+	if ((rc = take_one_swap(o, text)) != 0 || (rc = refuse_exposed(o)) != 0)
+		return rc;
+	return o->swap[0].url != NULL ? 0 : fail("check @FILE: the first line must be a URL");
 }
 
 /* "30s", "500ms", "2m", or seconds. */
@@ -422,6 +485,8 @@ int cli_options(struct run_options *o, int argc, char **argv)
 		if (rc != 0 || o->help || o->listed)
 			return rc;
 	}
+	if ((rc = refuse_exposed(o)) != 0)
+		return rc;
 	if (optind >= argc)
 		return fail("no program given: quire run --memory 64M -- program arguments");
 	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)

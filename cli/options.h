@@ -31,8 +31,10 @@ struct run_options {
 	const char *password_file;    /* NULL: none */
 	uint64_t keep_free;           /* bytes; KEEP_DEFAULT: it was not given */
 	uint64_t rate;                /* bytes a second of swap; 0: no limit */
-	bool force;                   /* swap files may lie on a tmpfs */
-	const char *report_path;      /* NULL: standard error */
+	bool force; /* swap files may lie on a tmpfs; a password may stand on the command line */
+	const char *
+	    exposed; /* a URL of the command line that holds a password, as it may be shown; NULL: none */
+	const char *report_path; /* NULL: standard error */
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;     /* never NULL */
 	const struct prefetch_ops *prefetch; /* NULL: the default */
@@ -49,8 +51,7 @@ struct run_options {
  */
 int cli_options(struct run_options *o, int argc, char **argv);
 /*
- * A copy of the URL, never freed. What the list of processes shows of it is overwritten up to the host, and a line on standard error
- * says how to give a password better. NULL: no memory.
+ * The URL or @FILE of `quire check`, like one of --swap. 0, or CLI_CANNOT after one line on standard error.
  */
-char *cli_hide_password(char *url);
+int cli_take_url(struct run_options *o, char *text);
 #endif

@@ -32,15 +32,35 @@ static int refuse_far(char why[FAR_WHY_START], const char *fmt, ...)
 }
 
 /* ---- URLs ---- */
+const char *far_user_end(const char *url)
+{
+	const char *host = strstr(url, "://"), *stop, *at = NULL;
+
+	if (host == NULL)
+		return NULL;
+	host += 3;
+	stop = host + (strncmp(url, "redis", 5) == 0 ? strlen(host) : strcspn(host, "/?"));
+	for (const char *p = host; p < stop; p++)
+		if (*p == '@')
+			at = p;
+	return at;
+}
+
+bool far_has_password(const char *url)
+{
+	const char *at = far_user_end(url), *host = strstr(url, "://");
+
+	return at != NULL && memchr(host + 3, ':', (size_t)(at - host - 3)) != NULL;
+}
+
 /* The URL with the password, %-encoded, if it has none of its own. False: it does not fit. */
 static bool whole_url(const char *url, const char *password, char *out, size_t room)
 {
-	const char *host = strstr(url, "://"), *at = strchr(url, '@');
+	const char *host = strstr(url, "://"), *at = far_user_end(url);
 	char code[3 * 255 + 1], *p = code;
 	int n;
 
-	if (host == NULL || password == NULL || password[0] == '\0' ||
-	    (at != NULL && memchr(host + 3, ':', (size_t)(at - host - 3)) != NULL)) {
+	if (host == NULL || password == NULL || password[0] == '\0' || far_has_password(url)) {
 		n = snprintf(out, room, "%s\n", url);
 		return n > 0 && (size_t)n < room;
 	}
@@ -59,7 +79,7 @@ static bool whole_url(const char *url, const char *password, char *out, size_t r
 
 const char *far_shown_url(const char *url)
 {
-	const char *at = strchr(url, '@'), *host = strstr(url, "://");
+	const char *at = far_user_end(url), *host = strstr(url, "://");
 	char *out = NULL;
 
 	if (at == NULL || host == NULL ||

@@ -61,6 +61,13 @@ bool far_hear(struct far_started *);
 void far_stop(struct far_started *);
 /* Measures an engine, and prints to standard output; file: a descriptor that the URL names, or -1. 0 or -1, said on standard error. */
 int far_check(const struct far_options *, const char *url, bool encrypt, int file);
+/*
+ * The '@' that ends the user name and the password of a URL, or NULL. Of Redis any '@' does: a password in which '/' was not written
+ * as %2f is hidden, too.
+ */
+const char *far_user_end(const char *url);
+/* Does the URL hold a password? */
+bool far_has_password(const char *url);
 /* For messages: the URL without what stands before '@'. Never freed. */
 const char *far_shown_url(const char *url);
 #endif

@@ -170,6 +170,8 @@ static bool parse_rest(
 	for (const char *p = rest; p < stop; p++)
 		if (*p == '@')
 			at = p;
+	if (at == NULL && u->scheme != FAR_NBD && strchr(rest, '@') != NULL)
+		return refuse_url(why, "write '/' as %2f and '?' as %3f in the password");
 	if (at != NULL && u->scheme == FAR_NBD && !u->tls)
 		return refuse_url(
 		    why, "nbd:// has no user name (nbds:// has): leave out what stands before '@'");

@@ -35,19 +35,6 @@ def a_password_comes_from_the_environment():
         assert rc == 125 and "NOAUTH" in err, err
 
 
-@needs("redis-server", "redis-cli")
-def the_list_of_processes_shows_no_password():
-    with Redis(password="sesame") as r:
-        p = start("--swap", "redis://:sesame@127.0.0.1:%d?size=64M" % r.port)
-        p.stderr.readline()
-        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-        for pid in (p.pid,):
-            with open("/proc/%d/environ" % pid) as f:
-                assert "sesame" not in f.read()
-        assert not [line for line in shown.splitlines() if "sesame" in line and "redis-server" not in line], shown
-        assert p.communicate(timeout=250)[0] == native()
-
-
 @needs("nbdkit")
 def nbd_is_swap():
     with Nbdkit("memory", "64M") as n:
@@ -129,15 +116,52 @@ def a_password_comes_from_a_file():
     assert rc == 125 and "/nowhere" in err, err
 
 
+def shown_of(word):
+    """What the list of processes shows with that word, but for the server's own."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if word in line and "redis-server" not in line]
+
+
 @needs("redis-server", "redis-cli")
-def a_password_on_the_command_line_is_hidden_and_warned_of():
-    with Redis(password="sesame") as r:
-        p = half("--swap", "redis://:sesame@127.0.0.1:%d?size=64M" % r.port)
+def a_password_on_the_command_line_is_refused_unless_forced():
+    with Redis(password="ses@me") as r:
+        url = "redis://%%s@127.0.0.1:%d?size=64M" % r.port
+        for user in (":ses@me", ":ses/me", "default:ses%40me"):
+            rc, out, err = hosted("--swap", url % user)
+            assert rc == 125 and out == "" and err.count("\n") == 1, err
+            assert "--swap-password FILE" in err and "QUIRE_SWAP_PASSWORD" in err and "@FILE" in err, err
+            assert "ses" not in err.replace("processes", "") and "me@" not in err, err
+        p = subprocess.run([QUIRE, "check", url % ":ses@me"], capture_output=True, text=True)
+        assert p.returncode == 125 and "@FILE" in p.stderr and p.stdout == "", p.stderr
+        p = half("--force", "--swap", url % ":ses@me")
         with open("/proc/%d/cmdline" % p.pid) as f:
-            assert "sesame" not in f.read()
+            assert "ses" not in f.read() and not shown_of("ses@me")
         assert p.communicate(timeout=250)[0] == native()
-        err = hosted("--swap", "redis://:wrong@127.0.0.1:%d?size=64M" % r.port)[2]
-        assert "--swap-password FILE" in err and "wrong@" not in err, err
+        rc, _, err = hosted("--swap", url % "default", env=dict(os.environ, QUIRE_SWAP_PASSWORD="ses@me"))
+        assert rc == 0, "a user's name alone is no secret: %s" % err
+
+
+@needs("redis-server", "redis-cli", "nbdkit")
+def a_file_names_the_places_and_no_process_shows_the_password():
+    with Redis(password="se:s@me") as r, Nbdkit("memory", "64M") as n, tempfile.NamedTemporaryFile("w") as f:
+        f.write("redis://default:se:s%%40me@127.0.0.1:%d?size=64M\n\n%s\n" % (r.port, n.url()))
+        f.flush()
+        p = half("--swap", "@" + f.name)
+        assert not shown_of("s@me") and not shown_of("s%40me")
+        with open("/proc/%d/environ" % p.pid) as environ:
+            assert "s%40me" not in environ.read()
+        assert r.keys() > 0, "the place is not used"
+        assert p.communicate(timeout=250)[0] == native()
+        p = subprocess.run([QUIRE, "check", "@" + f.name], capture_output=True, text=True)
+        assert p.returncode == 0 and p.stdout.startswith("redis://127.0.0.1:%d: a page comes back in" % r.port), p.stdout + p.stderr
+    for text, word in (("", "no line"), ("gopher://x\n", "known are"), ("/var/tmp\n/tmp\n", "two places")):
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write(text)
+            f.flush()
+            rc, _, err = hosted("--swap", "@" + f.name)
+            assert rc == 125 and word in err, err
+    rc, _, err = hosted("--swap", "@/nowhere")
+    assert rc == 125 and "/nowhere" in err, err
 
 
 @needs()
