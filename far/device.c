@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define RETRY_NS 200000000u /* between attempts to reach an engine */
 #define OPEN_MS 1000u       /* of one attempt */
@@ -52,14 +51,6 @@ struct far_device {
 	uint64_t d_touch_at;
 	unsigned d_housework; /* trims and touches of our own that are under way */
 };
-
-uint64_t far_now(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void list_add(struct list *l, struct far_io *io)
 {
@@ -258,17 +249,8 @@ static void erase_all(struct far_device *d)
 }
 
 /* ---- calls ---- */
-static const struct far_ops *ops_of(enum far_scheme scheme)
-{
-	switch (scheme) {
-	case FAR_FILE: return &far_file;
-	case FAR_NBD: return &far_nbd;
-	default: return &far_redis;
-	}
-}
-
-struct far_device *far_device_open(const struct far_url *url, const struct far_settings *set,
-    struct far_crypt *crypt, char why[FAR_WHY])
+struct far_device *far_device_open(const struct far_ops *engine, const struct far_url *url,
+    const struct far_settings *set, struct far_crypt *crypt, char why[FAR_WHY])
 {
 	struct far_device *d = calloc(1, sizeof *d);
 	uint64_t now = far_now();
@@ -278,7 +260,7 @@ struct far_device *far_device_open(const struct far_url *url, const struct far_s
 		(void)snprintf(why, FAR_WHY, "no memory");
 		return NULL;
 	}
-	d->d_ops = ops_of(url->scheme);
+	d->d_ops = engine;
 	d->d_url = *url;
 	d->d_set = *set;
 	d->d_crypt = crypt;

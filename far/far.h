@@ -88,6 +88,7 @@ struct far_ops {
 	void (*fo_close)(struct far_link *, bool erase);
 };
 extern const struct far_ops far_file, far_nbd, far_redis;
+const struct far_ops *far_engine(enum far_scheme); /* engines.c */
 
 /* Engines answer a request: it leaves the device's list, and the device decrypts what was read. */
 void far_done(struct far_io *, int err);
@@ -117,9 +118,11 @@ bool far_unseal(struct far_crypt *, void *buf, uint32_t len, uint64_t at);
 
 /* ---- device.c ---- */
 struct far_device;
-/* Opens the engine of the URL. NULL: one line in why. crypt may be NULL; it is the caller's. */
-struct far_device *far_device_open(
-    const struct far_url *, const struct far_settings *, struct far_crypt *, char why[FAR_WHY]);
+/*
+ * Opens a device on that engine (far_engine(url->scheme)). NULL: one line in why. crypt may be NULL; it is the caller's.
+ */
+struct far_device *far_device_open(const struct far_ops *engine, const struct far_url *,
+    const struct far_settings *, struct far_crypt *, char why[FAR_WHY]);
 uint64_t far_device_size(const struct far_device *);
 void far_device_submit(struct far_device *, struct far_io *);
 /* Waits up to wait_ms (-1: for ever) until something happens at the engine or at fd (-1: none), and does what is due. */
@@ -130,5 +133,6 @@ int far_device_nap_ms(const struct far_device *);
 uint64_t far_device_away(const struct far_device *, const char **why);
 /* Ends it, and with erase what this run stored. Requests that are under way end with -EIO. */
 void far_device_close(struct far_device *, bool erase);
-uint64_t far_now(void); /* ns, monotonic */
+
+uint64_t far_now(void); /* ns, monotonic; clock.c */
 #endif

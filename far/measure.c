@@ -192,7 +192,7 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 	if (s.size == 0)
 		s.size = (uint64_t)p->mib << 20;
 	if ((encrypt && (crypt = far_crypt_new(why)) == NULL) ||
-	    (r.d = far_device_open(u, &s, crypt, why)) == NULL) {
+	    (r.d = far_device_open(far_engine(u->scheme), u, &s, crypt, why)) == NULL) {
 		fprintf(stderr, "quire: %s: %s\n", u->text, why);
 	} else if (!make_run(&r, p)) {
 		fprintf(stderr, "quire: no memory\n");

@@ -315,7 +315,7 @@ static int run_server(struct options *o)
 	nap_bell = &ring->fr_bell;
 	if (o->encrypt && (crypt = far_crypt_new(why)) == NULL)
 		return cannot_start(o->life_fd, why);
-	sv.device = far_device_open(&o->url, &o->set, crypt, why);
+	sv.device = far_device_open(far_engine(o->url.scheme), &o->url, &o->set, crypt, why);
 	if (sv.device == NULL) {
 		far_crypt_free(crypt);
 		return cannot_start(o->life_fd, why);
@@ -341,7 +341,8 @@ static int run_server(struct options *o)
 static int probe_size(const struct options *o)
 {
 	char why[FAR_WHY] = "";
-	struct far_device *d = far_device_open(&o->url, &o->set, NULL, why);
+	struct far_device *d =
+	    far_device_open(far_engine(o->url.scheme), &o->url, &o->set, NULL, why);
 
 	if (d == NULL) {
 		(void)dprintf(o->probe_fd, "%s: %s\n", o->url.text, why);

@@ -23,7 +23,7 @@
  *
  * Left out: a lock per space; large translations of device frames.
  */
-#include "hat/hat_impl.h"
+#include "hat/hat_map.h"
 
 bool hat_shared_init(struct hat_shared *hs, struct mach *m, const struct hat_format *fmt,
     uint64_t frame0, unsigned asids, bool split)
@@ -60,183 +60,6 @@ pfn_t hat_user_root(struct hat *hat)
 }
 struct mach *hat_mach(struct hat *hat) { return hat->h_shared->hs_mach; }
 unsigned hat_serial(struct hat *hat) { return hat->h_serial; }
-
-/* ---- entries ---- */
-static bool lookup_map(const struct hat *hat, vaddr_t va, struct map *m)
-{
-	return hat->h_fmt->f_store->st_lookup(hat, va, m);
-}
-static bool next_map(const struct hat *hat, vaddr_t *va, vaddr_t end, struct map *m)
-{
-	return hat->h_fmt->f_store->st_next(hat, va, end, m);
-}
-static uint64_t map_bytes(const struct hat *hat, const struct map *m)
-{
-	return size_bytes(hat->h_fmt, m->m_size);
-}
-static vaddr_t map_end(const struct hat *hat, const struct map *m)
-{
-	return m->m_va + map_bytes(hat, m);
-}
-static bool is_locked(const struct hat *hat, const struct map *m)
-{
-	return (m->m_word & hat->h_fmt->f_locked) != 0;
-}
-static struct page *map_page(const struct hat *hat, const struct map *m)
-{
-	return page_of(hat->h_vm, word_pfn(hat, m->m_word));
-}
-
-/* Of a frame that has no mapping list: a device's, or the page of zeroes. */
-static bool is_device(const struct hat *hat, uint64_t word)
-{
-	const struct mach_caps *caps = hat->h_shared->hs_caps;
-	uint64_t pfn = hat->h_fmt->f_frame(word) - hat->h_shared->hs_frame0;
-
-	return pfn >= caps->mc_nframes || mach_is_hole(caps, pfn) ||
-	    pfn + 1 == hat->h_shared->hs_unlisted;
-}
-
-unsigned hat_gather(const struct hat *hat, uint64_t word, unsigned size)
-{
-	const struct mach_caps *caps = hat->h_shared->hs_caps;
-	unsigned nrm = (word & hat->h_fmt->f_ref && caps->mc_ref_bits ? P_REF : 0) |
-	    (word & hat->h_fmt->f_mod && caps->mc_mod_bits ? P_MOD : 0);
-	struct page *pp;
-
-	if (nrm == 0 || is_device(hat, word))
-		return 0;
-	pp = page_of(hat->h_vm, word_pfn(hat, word));
-	for (pfn_t i = 0; i < size_pages(hat->h_fmt, size); i++)
-		page_nrm_set(&pp[i], nrm);
-	return nrm;
-}
-
-/* An entry lets its frames be executed that did not before: instruction caches are told. */
-static void note_exec(const struct hat *hat, const struct map *m, unsigned fresh)
-{
-	if ((fresh & PROT_X) && !is_device(hat, m->m_word))
-		mmu_exec_loaded(hat->h_shared->hs_mach, word_pfn(hat, m->m_word),
-		    size_pages(hat->h_fmt, m->m_size));
-}
-
-/* Changes the rights of an entry; what was taken is flushed. */
-static void set_attr(struct op *op, struct hat *hat, struct map *m, unsigned attr)
-{
-	const struct hat_format *f = hat->h_fmt;
-	uint64_t keep = f->f_locked | f->f_ref | f->f_mod, old = m->m_word, new;
-
-	do
-		new = make_word(hat, f->f_frame(old), attr, m->m_size) | (old & keep);
-	while (!entry_cas(f, m->m_entry, &old, new));
-	m->m_word = new;
-	note_exec(hat, m, attr & ~f->f_attr(old));
-	if (f->f_attr(old) & ~attr)
-		op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
-	else if (old != new)
-		hat_stale(hat, m->m_va, map_bytes(hat, m));
-}
-
-/* Splits one large entry; its parts come in its place. */
-static void split_large(struct op *op, struct hat *hat, const struct map *m)
-{
-	const struct hat_format *f = hat->h_fmt;
-	uint64_t old = f->f_store->st_demote(op, hat, m);
-	vaddr_t va = m->m_va;
-	struct map part;
-
-	(void)hat_gather(hat, old, m->m_size);
-	op_flush_add(op, hat, va, map_bytes(hat, m), false);
-	if (!lookup_map(hat, va, &part) || part.m_size >= m->m_size)
-		mach_panic("hat: a large translation was not split");
-	hat->h_count[m->m_size]--;
-	hat->h_count[part.m_size] += 1ull << (f->f_shift[m->m_size] - f->f_shift[part.m_size]);
-	op->o_hs->hs_demoted++;
-}
-
-/* The translation of va, if any, shall be of size at most. */
-static bool lookup_split(struct op *op, struct hat *hat, vaddr_t va, unsigned size, struct map *m)
-{
-	bool found;
-
-	while ((found = lookup_map(hat, va, m)) && m->m_size > size)
-		split_large(op, hat, m);
-	return found;
-}
-
-/* No translation shall lie across va. */
-static void cut_at(struct op *op, struct hat *hat, vaddr_t va)
-{
-	struct map m;
-
-	while (lookup_map(hat, va, &m) && m.m_va != va)
-		split_large(op, hat, &m);
-}
-
-/* Takes a translation out. Its tables stay, perhaps empty. */
-static void drop_map(struct op *op, struct hat *hat, const struct map *m)
-{
-	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
-	pfn_t pfn = word_pfn(hat, old),
-	      n = is_device(hat, old) ? 0 : size_pages(hat->h_fmt, m->m_size);
-
-	(void)hat_gather(hat, old, m->m_size);
-	for (pfn_t i = 0; i < n; i++) {
-		pv_remove(hat->h_shared, page_of(hat->h_vm, pfn + i), hat, m->m_va + vm_ptob(i));
-		mmu_frame_loaded(hat->h_shared->hs_mach, pfn + i, false);
-	}
-	hat->h_count[m->m_size]--;
-	op_flush_add(op, hat, m->m_va, map_bytes(hat, m), false);
-}
-
-static void drop_one(struct op *op, struct hat *hat, const struct map *m)
-{
-	drop_map(op, hat, m);
-	hat->h_fmt->f_store->st_prune(op, hat, m->m_va);
-}
-
-/*
- * Drops every translation of the range, the locked ones excepted if spare. Tables are pruned whenever the sweep leaves
- * the reach of a lowest one; until then nothing is pruned under it.
- */
-static void unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end, bool spare)
-{
-	const struct hat_format *f = hat->h_fmt;
-	vaddr_t last = 0;
-	bool any = false;
-	struct map m;
-
-	for (; next_map(hat, &va, end, &m); va = map_end(hat, &m)) {
-		if (any && last >> f->f_shift[1] != m.m_va >> f->f_shift[1])
-			f->f_store->st_prune(op, hat, last);
-		if (spare && is_locked(hat, &m))
-			continue;
-		last = m.m_va;
-		any = true;
-		drop_map(op, hat, &m);
-	}
-	if (any)
-		f->f_store->st_prune(op, hat, last);
-}
-
-/* Whatever lies in the range makes place. False: something is locked, or this is only advice. */
-bool hat_make_place(struct op *op, struct hat *hat, vaddr_t va, uint64_t bytes, unsigned flags)
-{
-	vaddr_t at = va, end = va + bytes;
-	struct map m;
-
-	if (!next_map(hat, &at, end, &m))
-		return true;
-	if (flags & HAT_LOAD_ADV)
-		return false;
-	cut_at(op, hat, va);
-	cut_at(op, hat, end);
-	for (at = va; next_map(hat, &at, end, &m); at = map_end(hat, &m))
-		if (is_locked(hat, &m))
-			mach_panic("hat_memload: a locked translation to another page is there");
-	unload_range(op, hat, va, end, false);
-	return true;
-}
 
 /* ---- life ---- */
 /* Only the first space of a machine can be the kernel's. */
@@ -303,7 +126,7 @@ void hat_swapout(struct hat *hat)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	unload_range(&op, hat, hat->h_min, hat->h_end, true);
+	map_unload_range(&op, hat, hat->h_min, hat->h_end, true);
 	op_exit(&op);
 	hat->h_fmt->f_store->st_tune(hat);
 }
@@ -318,7 +141,7 @@ void hat_free_end(struct hat *hat)
 		mach_panic("hat_free_end: other spaces use the tables");
 	while (hat->h_borrowed != NULL)
 		hat_undo_sharing(&op, hat->h_borrowed, hat->h_borrowed->s_len, &gone);
-	unload_range(&op, hat, hat->h_min, hat->h_end, false);
+	map_unload_range(&op, hat, hat->h_min, hat->h_end, false);
 	op_flush(&op);
 	mmu_space_gone(hat);
 	hat->h_fmt->f_store->st_fini(&op, hat);
@@ -349,7 +172,7 @@ static bool make_room(struct op *op, struct page *pp)
 		(void)lookup_map(pv.pv_hat, pv.pv_va, &m);
 		if (is_locked(pv.pv_hat, &m))
 			return false;
-		drop_one(op, pv.pv_hat, &m);
+		map_drop_one(op, pv.pv_hat, &m);
 	}
 	return true;
 }
@@ -371,11 +194,11 @@ static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct ma
 		attr = hat->h_fmt->f_attr(m->m_word);
 	if (attr == hat->h_fmt->f_attr(m->m_word) && !lock)
 		return;
-	(void)lookup_split(op, hat, va, size, m);
+	(void)map_lookup_split(op, hat, va, size, m);
 	if (lock)
 		m->m_word = entry_change(hat->h_fmt, m->m_entry, 0, hat->h_fmt->f_locked) |
 		    hat->h_fmt->f_locked;
-	set_attr(op, hat, m, attr);
+	map_set_attr(op, hat, m, attr);
 }
 
 /* Mapping list nodes that entering n pages takes, at most. */
@@ -429,7 +252,7 @@ static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct pag
 	}
 	m.m_word = make_word(hat, pfn + hs->hs_frame0, attr, size) |
 	    (flags & HAT_LOAD_LOCK ? f->f_locked : 0);
-	note_exec(hat, &m, attr);
+	map_note_exec(hat, &m, attr);
 	f->f_store->st_set(hat, &m, m.m_word);
 	hat->h_count[size]++;
 	return NEED_NOTHING;
@@ -663,14 +486,14 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	cut_at(&op, hat, va);
-	cut_at(&op, hat, va + len);
+	map_cut_at(&op, hat, va);
+	map_cut_at(&op, hat, va + len);
 	if (!(flags & HAT_UNLOAD_UNLOCK)) {
 		for (vaddr_t at = va; next_map(hat, &at, va + len, &m); at = map_end(hat, &m))
 			if (is_locked(hat, &m))
 				mach_panic("hat_unload: a translation is locked");
 	}
-	unload_range(&op, hat, va, va + len, false);
+	map_unload_range(&op, hat, va, va + len, false);
 	op_exit(&op);
 	hat->h_fmt->f_store->st_tune(hat);
 }
@@ -689,15 +512,15 @@ static void change_range(struct hat *hat, vaddr_t va, uint64_t len, struct chang
 	struct op op;
 
 	op_enter(&op, hat->h_vm);
-	cut_at(&op, hat, va);
-	cut_at(&op, hat, end);
+	map_cut_at(&op, hat, va);
+	map_cut_at(&op, hat, end);
 	for (; next_map(hat, &va, end, &m); va = map_end(hat, &m)) {
 		unsigned attr = f->f_attr(m.m_word);
 
 		if (c.c_unlock)
 			(void)entry_change(f, m.m_entry, f->f_locked, 0);
 		else
-			set_attr(&op, hat, &m, attr & ~c.c_clear);
+			map_set_attr(&op, hat, &m, attr & ~c.c_clear);
 	}
 	op_exit(&op);
 }
@@ -776,8 +599,8 @@ void hat_pageunload(struct page *pp)
 
 		if (!pv_next(pp, &c, &pv))
 			break;
-		(void)lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
-		drop_one(&op, pv.pv_hat, &m);
+		(void)map_lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
+		map_drop_one(&op, pv.pv_hat, &m);
 	}
 	op_exit(&op);
 }
@@ -822,7 +645,7 @@ void hat_page_clrwrt(struct page *pp)
 	while (pv_next(pp, &c, &pv)) {
 		struct map m;
 
-		(void)lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
+		(void)map_lookup_split(&op, pv.pv_hat, pv.pv_va, 0, &m);
 		(void)gather_clear(&op, pv.pv_hat, &m, op.o_fmt->f_write | op.o_fmt->f_mod);
 	}
 	op_exit(&op);

@@ -216,12 +216,6 @@ void op_flush(struct op *);
 /* Entries of the range allow more than before: no TLB must forget them, but copies in a TSB have to match. hs_lock. */
 void hat_stale(struct hat *, vaddr_t, uint64_t len);
 
-/* hat.c, all with hs_lock */
-/* P_REF and P_MOD of an entry go to its pages. */
-unsigned hat_gather(const struct hat *, uint64_t word, unsigned size);
-/* Takes what is loaded in the range out. False: something locked is in the way, and flags has HAT_LOAD_ADV. */
-bool hat_make_place(struct op *, struct hat *, vaddr_t, uint64_t bytes, unsigned flags);
-
 /* hat_share.c */
 /* Undoes the first done bytes of a sharing and puts the share on *gone. hs_lock. */
 void hat_undo_sharing(struct op *, struct share *, uint64_t done, struct share **gone);

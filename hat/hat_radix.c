@@ -28,7 +28,7 @@
  * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need; the
  * user halves of the two roots are equal but for execution.
  */
-#include "hat/hat_impl.h"
+#include "hat/hat_map.h"
 
 static unsigned table_fan(const struct hat_format *f, unsigned level)
 {

@@ -31,7 +31,7 @@
  *
  * Left out: hmeblk reserve and shadow blocks, mid-sized TSB page mappings; a TSB for all sharers together.
  */
-#include "hat/hat_impl.h"
+#include "hat/hat_map.h"
 
 #define BLOCK_TTES 8u
 #define TSB_MAXORDER 6u

@@ -6,7 +6,7 @@
  *
  * Locks: hs_lock guards both lists.
  */
-#include "hat/hat_impl.h"
+#include "hat/hat_map.h"
 
 #include <quire/hat.h>
 #include <quire/kmem.h>

@@ -3,8 +3,9 @@
 
 Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
 that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
-Each function of machine.h and hat.h is one that the core calls. In the folders of CIRCLES no files
-call each other in a circle, beside those that do so already.
+Each function of machine.h and hat.h is one that the core calls. In the folders of the table of floors
+a file calls files of lower floors only; in those of CIRCLES no files call each other in a circle,
+beside those that do so already.
 """
 
 import json
@@ -21,12 +22,10 @@ FOR_OTHERS = {"mach_time_ns"}
 CIRCLES = {
     "cli": "",
     "policy": "",
-    "hat": "hat hat_sfmmu hat_share",
     "store": "pool pool_aio pool_block pool_cache pool_far pool_file pool_load pool_lock pool_log pool_mem pool_member pool_object "
              "pool_repair pool_ring pool_share pool_store pool_young",
     "run": "advise budget compound creds enter exec family_client fork host_init host_quire intercept map marks measure protect remap "
            "service store_move tasks",
-    "far": "conn device engine_file engine_nbd engine_redis",
     "machine/linux": "hat locks machine out present renew scan spare stage uffd",
     "machine/sim": "disk kernel machine sched tlb walk",
 }
@@ -148,6 +147,11 @@ def check_calls(rows):
     return len(between)
 
 
+def floors_of(cell):
+    """`a` → `b` `c`: a list of floors from the top, each a list of files."""
+    return [[name + ".c" for name in names(floor)] for floor in cell.split("→")]
+
+
 def calls_between(folder, commands):
     """For each compiled file of a folder, the files of the folder that define what it calls."""
     defined, wanted = {}, {}
@@ -174,11 +178,29 @@ def reached(calls, file):
     return found
 
 
-def check_circles():
+def check_floors(rows, commands):
+    """A file calls files of the floors below its own. Returns how many calls between files were looked at."""
+    looked = 0
+    for row in rows:
+        folder, floors = names(row[0])[0], floors_of(row[1])
+        floor = {file: i for i, files in enumerate(floors) for file in files}
+        calls = calls_between(folder, commands)
+        for file in sorted(set(os.listdir(os.path.join(source, folder))) - set(floor)):
+            if file.endswith(".c"):
+                bad.append("%s/%s is not in the table of floors" % (folder, file))
+        for file in sorted(floor):
+            if not os.path.exists(os.path.join(source, folder, file)):
+                bad.append("%s/%s of the table of floors is nowhere" % (folder, file))
+            for to in sorted(calls.get(file, ())):
+                looked += 1
+                if floor.get(to, len(floors)) <= floor[file]:
+                    bad.append("%s/%s calls %s, which is on no floor below it" % (folder, file, to))
+    return looked
+
+
+def check_circles(commands):
     """Files of a folder that call each other in a circle are those of CIRCLES. Returns how many files were read."""
     read = 0
-    with open(os.path.join(build, "compile_commands.json")) as f:
-        commands = json.load(f)
     for folder, known in CIRCLES.items():
         known, calls = {name + ".c" for name in known.split()}, calls_between(folder, commands)
         read += len(calls)
@@ -210,17 +232,21 @@ def main():
     includes, calls = check_includes(folders, files), check_calls(rooms)
     check_rooms(rooms, files)
     check_drivers(files)
-    seam, circling = check_seam(), check_circles()
+    with open(os.path.join(build, "compile_commands.json")) as f:
+        commands = json.load(f)
+    floors = table(text, "## Files, floor by floor")
+    seam, circling, floored = check_seam(), check_circles(commands), check_floors(floors, commands)
     check_failures(files)
     for number, least, what in ((len(folders), 15, "folders"), (len(rooms), 8, "rooms"), (includes, 400, "includes"),
                                 (calls, 150, "calls between rooms"), (seam, 50, "functions of the seam"),
-                                (circling, 50, "compiled files for circles")):
+                                (circling, 40, "compiled files for circles"), (floored, 30, "calls between files")):
         if number < least:
             bad.append("only %d %s were read" % (number, what))
     for line in bad:
         print(line)
-    print("%d folders, %d include lines; %d rooms, %d calls between them; %d functions of a port" %
-          (len(folders), includes, len(rooms), calls, seam))
+    print("%d folders, %d include lines; %d rooms, %d calls between them; %d functions of a port; "
+          "%d folders with floors, %d calls between their files" %
+          (len(folders), includes, len(rooms), calls, seam, len(floors), floored))
     return 1 if bad else 0
 
 
