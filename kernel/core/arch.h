@@ -106,5 +106,6 @@ void trap_leave(struct trapframe *);
 void thread_begin(void); /* first thing a new thread does: the switch to it is over */
 _Noreturn void thread_exit(void);
 void kprintf(const char *, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void kstop(const char *, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void kpanic(const char *, ...) __attribute__((format(printf, 1, 2)));
 #endif

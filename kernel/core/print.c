@@ -241,6 +241,22 @@ void kprintf(const char *f, ...)
 	print_console(line);
 }
 
+/* The machine stops for a reason that is not a fault of the kernel's: one line says it. */
+void kstop(const char *f, ...)
+{
+	char line[512];
+	va_list ap;
+
+	(void)arch_irq_off();
+	va_start(ap, f);
+	(void)kvsnprintf(line, sizeof(line), f, ap);
+	va_end(ap);
+	print("panic: ");
+	print(line);
+	print("\n");
+	arch_stop();
+}
+
 void kpanic(const char *f, ...)
 {
 	char line[512];

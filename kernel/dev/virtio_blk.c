@@ -15,6 +15,7 @@
  */
 #include "kernel/core/kernel.h"
 #include "kernel/dev/virtio_blk.h"
+#include "kernel/proc/proc.h"
 
 #define QSIZE 256u
 #define NSLOTS 32u
@@ -304,6 +305,7 @@ void blk_wait(struct disk *d, struct vm_io *io)
 		return; /* it is done */
 	(void)wait_until(&d->d_wait, slot_done, &w, 0, false);
 	irq = spin_lock(&d->d_lock);
+	d->d_count.bc_proc_waits += mach_mutex_held(&proc_lock);
 	io->io_err = s->sl_bad ? VM_IO : VM_OK;
 	io->io_ok = s->sl_ok;
 	s->sl_io = NULL;

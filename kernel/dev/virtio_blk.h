@@ -18,7 +18,7 @@ void blk_wait(struct disk *, struct vm_io *); /* until io_done(io) was called */
 enum vm_err blk_flush(struct disk *);
 struct blk_counters {
 	uint64_t bc_reads, bc_writes, bc_pages_read, bc_pages_written, bc_errors, bc_interrupts,
-	    bc_deepest;
+	    bc_deepest, bc_proc_waits; /* the last: waits of threads that hold proc_lock */
 };
 void blk_counters(const struct disk *, struct blk_counters *);
 #endif

@@ -330,6 +330,7 @@ static void text_quire(struct text *x)
 		    i, c.bc_reads, i, c.bc_writes, i, c.bc_pages_read, i, c.bc_pages_written);
 		text_printf(x, "disk%u_errors %lu\ndisk%u_interrupts %lu\ndisk%u_deepest %lu\n", i,
 		    c.bc_errors, i, c.bc_interrupts, i, c.bc_deepest);
+		text_printf(x, "disk%u_waits_under_proc_lock %lu\n", i, c.bc_proc_waits);
 	}
 	text_vmstat(x, true);
 	syscall_text(x);

@@ -12,14 +12,18 @@
  *
  * Only the swapper moves a stack, so out and in cannot overlap. Nothing that another thread or an interrupt touches may lie on the stack of
  * a thread that sleeps interruptibly: thread and wait queue links are in struct thread, a futex's in struct uthread.
- * A stack that cannot be read is tried again for ever: its thread stays where it is.
+ * A stack that the disk does not give back is read again STACK_TRIES times. Then the machine stops: the thread's frames on that
+ * stack hold references that no other thread can give back, so its process cannot end. Files are written before.
  *
- * Locks: sched_lock guards t_swap and the queue; proc_lock the list of processes; a process's space is held meanwhile.
+ * Locks: sched_lock guards t_swap and the queue; proc_lock the list of processes. A process that is marked cannot run, so it stays on
+ * the list, with its threads and its space, until the swapper brings it back. So proc_lock is dropped while the swapper waits for
+ * a disk.
  */
 #include "kernel/proc/proc.h"
 
 #define PERIOD_NS 1000000000u
 #define RETRY_NS 10000000u
+#define STACK_TRIES 100u
 #define MAXSLP 5u /* seconds */
 
 static struct swapper_counters counters; /* written by the swapper only */
@@ -47,7 +51,7 @@ static bool mark_threads(struct proc *p, uint64_t since)
 	return all;
 }
 
-/* proc_lock held: none of the threads can run, so none can end before its stack is back. */
+/* The process is marked: none of its threads can run, so none can end before its stack is back. */
 static void swap_out(struct proc *p)
 {
 	counters.sc_pages += as_swapout(p->p_as);
@@ -63,9 +67,13 @@ static void swap_out_sleepers(uint64_t maxslp)
 	uint64_t now = arch_time_ns(), since = now > maxslp ? now - maxslp : 0;
 
 	mach_mutex_enter(&proc_lock);
-	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
-		if (p->p_as != NULL && !p->p_borrowed && mark_threads(p, since))
-			swap_out(p);
+	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
+		if (p->p_as == NULL || p->p_borrowed || !mark_threads(p, since))
+			continue;
+		mach_mutex_exit(&proc_lock);
+		swap_out(p);
+		mach_mutex_enter(&proc_lock);
+	}
 	mach_mutex_exit(&proc_lock);
 }
 
@@ -79,22 +87,35 @@ static struct thread *take_coming(void)
 	return t;
 }
 
-static void swap_in(struct thread *t)
+static void wait_a_moment(void)
 {
-	struct as *as = t->t_proc->p_as;
-	bool told = false;
+	bool irq = spin_lock(&sched_lock);
+
+	(void)wait_on(&swapper_queue, arch_time_ns() + RETRY_NS, false);
+	spin_unlock(&sched_lock, irq);
+}
+
+/* Memory comes at some time. A disk that has not answered by then does not. */
+static void read_stack(struct thread *t)
+{
+	unsigned failed = 0;
 	enum vm_err e;
 
 	while ((e = stack_swapin(t->t_stack)) != VM_OK) {
-		bool irq;
-
-		if (!told && e != VM_NOMEM)
-			kprintf("quire: a kernel stack cannot be read: %s\n", vm_err_name(e));
-		told = true;
-		irq = spin_lock(&sched_lock);
-		(void)wait_on(&swapper_queue, arch_time_ns() + RETRY_NS, false);
-		spin_unlock(&sched_lock, irq);
+		if (e != VM_NOMEM && ++failed == STACK_TRIES) {
+			vfs_sync();
+			kstop("a kernel stack of process %d cannot be read back from swap: %s",
+			    t->t_proc->p_pid, vm_err_name(e));
+		}
+		wait_a_moment();
 	}
+}
+
+static void swap_in(struct thread *t)
+{
+	struct as *as = t->t_proc->p_as;
+
+	read_stack(t);
 	counters.sc_stacks_in++;
 	if (as != NULL)
 		as_hold(as);

@@ -341,6 +341,8 @@ static void sleepers_are_swapped_out_and_come_back(void)
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 	CHECK(number_in("/proc/quire", "stacks_in") >= in + 2);
 	CHECK(number_in("/proc/quire", "swapped_processes") > 0);
+	/* the swapper once held the lock of the processes while it wrote, and whoever forked waited for the disk */
+	CHECK(number_in("/proc/quire", "disk1_waits_under_proc_lock") == 0);
 	close(fd[0]);
 	close(fd[1]);
 	munmap(p, room);

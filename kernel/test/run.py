@@ -73,7 +73,7 @@ class Machine:
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
                         HERE / 'programs_proc.c'], check=True)
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/soak', HERE / 'soak.c'], check=True)
-        for name in ('hello', 'synced'):
+        for name in ('hello', 'synced', 'errors'):
             subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
@@ -160,6 +160,40 @@ def test_a_disk_that_cannot_be_written_is_sigbus(m):
     conf.write_text('[inject-error]\nevent = "write_aio"\niotype = "write"\nerrno = "28"\nonce = "off"\n')
     status, text = m.boot(24, 'init=/bin/programs arg0=random_writes_and_forks', swap='blkdebug:%s:' % conf)
     return status == 7 and 'signal 7 code 3' in text, text
+
+
+def boot_with_one_error(m, kind, errno):
+    """(signals that the program took, errors that the kernel saw, what it said), for a swap disk that fails once, at its page 100."""
+    conf = m.img / 'blkdebug.conf'
+    conf.write_text('[inject-error]\nevent = "%s_aio"\niotype = "%s"\nerrno = "%d"\nonce = "on"\nsector = "800"\n'
+                    % (kind, kind, errno))
+    status, text = m.boot(24, 'init=/bin/errors arg0=once', swap='blkdebug:%s:' % conf)
+    said_so = re.search(r'^errors: (\d+) signals, 0 wrong, disk errors (\d+)$', text, re.M)
+    return (int(said_so.group(1)), int(said_so.group(2)), text) if status == 0 and said_so else (None, None, text)
+
+
+def test_a_write_that_fails_once_costs_nothing(m):
+    for errno in (5, 28):
+        signals, errors, text = boot_with_one_error(m, 'write', errno)
+        if (signals, errors) != (0, 1):
+            return False, text
+    return True, ''
+
+
+def test_a_read_that_fails_once_costs_a_signal_at_most(m):
+    signals, errors, text = boot_with_one_error(m, 'read', 5)
+    return errors == 1 and signals <= 1, text
+
+
+def test_a_kernel_stack_that_cannot_be_read_stops_the_machine(m):
+    # the swapper once tried again for ever
+    conf = m.img / 'blkdebug.conf'
+    conf.write_text('[inject-error]\nevent = "read_aio"\niotype = "read"\nerrno = "5"\nonce = "off"\n')
+    r = subprocess.run(m.command(24, 'maxslp=1 init=/bin/errors arg0=stack', swap='blkdebug:%s:' % conf),
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=300)
+    text = r.stdout.decode(errors='replace').replace('\r\n', '\n')
+    return machine.status(r.returncode) == 0x7f and re.search(
+        r'\npanic: a kernel stack of process \d+ cannot be read back from swap: I/O error\n$', text) is not None, text
 
 
 def test_what_was_synced_outlives_power_cuts(m):
