@@ -106,6 +106,7 @@ void trap_leave(struct trapframe *);
 void thread_begin(void); /* first thing a new thread does: the switch to it is over */
 _Noreturn void thread_exit(void);
 void kprintf(const char *, ...) __attribute__((format(printf, 1, 2)));
+/* The machine stops for a reason that is no fault of the kernel's: one line says it. kpanic: a fault; the frames are printed, too. */
 _Noreturn void kstop(const char *, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void kpanic(const char *, ...) __attribute__((format(printf, 1, 2)));
 #endif

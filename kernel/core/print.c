@@ -241,34 +241,32 @@ void kprintf(const char *f, ...)
 	print_console(line);
 }
 
-/* The machine stops for a reason that is not a fault of the kernel's: one line says it. */
-void kstop(const char *f, ...)
+static void print_panic(const char *f, va_list ap)
 {
 	char line[512];
-	va_list ap;
 
 	(void)arch_irq_off();
-	va_start(ap, f);
 	(void)kvsnprintf(line, sizeof(line), f, ap);
+	kprintf("panic: %s\n", line);
+}
+
+void kstop(const char *f, ...)
+{
+	va_list ap;
+
+	va_start(ap, f);
+	print_panic(f, ap);
 	va_end(ap);
-	print("panic: ");
-	print(line);
-	print("\n");
 	arch_stop();
 }
 
 void kpanic(const char *f, ...)
 {
-	char line[512];
 	va_list ap;
 
-	(void)arch_irq_off();
 	va_start(ap, f);
-	(void)kvsnprintf(line, sizeof(line), f, ap);
+	print_panic(f, ap);
 	va_end(ap);
-	print_console("panic: ");
-	print_console(line);
-	print_console("\n");
 	for (void **fp = __builtin_frame_address(0);
 	     (uintptr_t)fp > 0xffff800000000000u && fp[1] != NULL; fp = fp[0])
 		kprintf("  %p\n", fp[1]);
