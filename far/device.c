@@ -322,6 +322,8 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 		}
 		io->sealed = true;
 	}
+	if (io->op == FAR_WRITE && d->d_set.high != NULL && io->at / FAR_UNIT >= *d->d_set.high)
+		__atomic_store_n(d->d_set.high, io->at / FAR_UNIT + 1, __ATOMIC_RELAXED);
 	list_add(&d->d_waiting, io);
 	submit_waiting(d);
 }

@@ -524,6 +524,7 @@ static void take_reply(
 		far_note(io, r->str);
 		far_done(io, is_error(r, "OOM") ? -ENOSPC : -EIO);
 	} else if (io->op != FAR_READ) {
+		io->found = r->type == REDIS_REPLY_INTEGER && r->integer > 0;
 		far_done(io, 0);
 	} else if (r->type == REDIS_REPLY_STRING && r->len > 0 && r->len <= io->len) {
 		memcpy(io->buf, r->str,

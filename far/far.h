@@ -39,6 +39,7 @@ struct far_io {
 	    int err); /* err: 0, or -EIO (lost or wrong), -ENOSPC (full). Called once */
 	void *arg;    /* the caller's */
 	bool sealed;  /* a write: buf is encrypted already */
+	bool found;   /* a trim that is done: there was something, as far as the engine says */
 };
 
 /* Where the engine is: a parsed URL. Strings are never NULL; password is wiped by far_url_wipe. */
@@ -68,6 +69,8 @@ struct far_settings {
 	const char *
 	    ca_file; /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
 	const char *tls_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
+	uint64_t *
+	    high; /* the device keeps there one more than the highest unit ever written; NULL: nowhere */
 };
 
 struct far_link;

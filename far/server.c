@@ -2,13 +2,14 @@
 /*
  * quire-far: the process that holds the connections of far swap. `quire run` starts it with the ring's memory and event
  * descriptor; it serves requests until its parent ends it or is gone, then removes what it stored. quire check starts it to
- * measure an engine. What connects where comes by a descriptor, so that no password is in the list of processes.
+ * measure an engine. A guard (guard.c) removes what it stored should it be killed. What connects where comes by a descriptor, so that no password is in the list of processes.
  *
  * One thread does the work. Before it sleeps it says so (fr_asleep) and looks at the ring once more, so that no request is missed.
  * While the engine owes answers it sleeps in poll(): then a second thread waits for the ring's bell, a futex, and passes it on as
  * an event, so a hosted process needs no descriptor to reach us. While nothing is under way it waits for the bell itself.
  */
 #include "far/far.h"
+#include "far/guard.h"
 #include "far/start.h"
 #include "store/far_ring.h"
 
@@ -302,6 +303,7 @@ static void random_name(char name[40])
 
 static int run_server(struct options *o)
 {
+	struct far_guard guard = far_guard_start(&o->url, &o->set); /* before there is anything */
 	struct far_ring *ring = mmap(NULL, far_ring_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED,
 	    o->ring_fd, (off_t)o->ring_at);
 	static struct serving sv;
@@ -311,6 +313,7 @@ static int run_server(struct options *o)
 
 	if (ring == MAP_FAILED || ring->fr_magic != FAR_RING_MAGIC)
 		return fail_url("far swap", "no ring");
+	o->set.high = guard.high;
 	mark_when_dead(ring);
 	nap_bell = &ring->fr_bell;
 	if (o->encrypt && (crypt = far_crypt_new(why)) == NULL)
@@ -332,6 +335,7 @@ static int run_server(struct options *o)
 	}
 	serve_ring(&sv, o->set.timeout_ms);
 	far_device_close(sv.device, true);
+	far_guard_dismiss(&guard);
 	far_crypt_free(crypt);
 	__atomic_store_n(&ring->fr_server, FAR_ENDED, __ATOMIC_RELEASE);
 	return 0;

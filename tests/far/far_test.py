@@ -125,23 +125,86 @@ def redis_gone_for_good_is_given_up():
         assert "did not come back" in out, out
 
 
+def drive_half(server, *far, clients=1):
+    """The driver, waiting when it is half-way; its quire-far, and the guard of that."""
+    p = subprocess.Popen([DRIVE, FAR, server, "--ops", "400", "--clients", str(clients), "--pause", "--", *SIZE, *far],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "half\n"
+    (far,) = children(p.pid, "quire-far")
+    (guard,) = children(far, "quire-far-guard")
+    return p, far, guard
+
+
+def children(pid, name):
+    return [int(c) for c in subprocess.run(["pgrep", "-P", str(pid), "-x", name], capture_output=True, text=True).stdout.split()]
+
+
+def is_gone(pid):
+    """Ended, though perhaps not reaped."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 @needs("redis-server", "redis-cli")
 def keys_of_a_killed_run_expire():
     with Redis() as r:
-        url = "redis://127.0.0.1:%d" % r.port
-        p = subprocess.Popen([DRIVE, FAR, url, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE, "--expire", "2"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert p.stdout.readline() == "half\n"
-        far = subprocess.run(["pgrep", "-P", str(p.pid), "quire-far"], capture_output=True, text=True).stdout.split()
-        assert len(far) == 1
+        p, far, guard = drive_half("redis://127.0.0.1:%d" % r.port, "--expire", "2")
         # Alive: what is not touched by the program is kept longer than its expiry.
         before = r.keys()
         time.sleep(3)
         assert r.keys() == before > 0, "keys of a living run expired"
-        os.kill(int(far[0]), signal.SIGKILL)
-        p.kill()
+        for pid in (guard, far, p.pid):
+            os.kill(pid, signal.SIGKILL)
         p.wait()
         assert wait_until(lambda: r.keys() == 0, 6), "keys of a killed run are left"
+
+
+@needs("redis-server", "redis-cli")
+def keys_of_a_killed_quire_far_are_removed_by_its_guard():
+    with Redis() as r, Cluster() as c:
+        for server, url in ((r, "redis://127.0.0.1:%d" % r.port), (c, c.url())):
+            for parent_too in (False, True):
+                p, far, guard = drive_half(url)
+                assert server.keys() > 0
+                for pid in (p.pid, far) if parent_too else (far,):
+                    os.kill(pid, signal.SIGKILL)
+                assert wait_until(lambda: server.keys() == 0 and is_gone(guard)), "keys or the guard are left"
+                p.kill()
+                p.wait()
+
+
+@needs("redis-server", "redis-cli")
+def keys_of_writes_under_way_go_when_quire_far_is_killed():
+    """The server stands still while quire-far dies: it stores what lies in its sockets when the guard removes keys already."""
+    with Redis() as r:
+        for seed in range(3):
+            p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
+                                  "--", *SIZE], stdout=subprocess.DEVNULL)
+            assert wait_until(lambda: r.keys() > 0, 10), "nothing is written"
+            (far,) = children(p.pid, "quire-far")
+            (guard,) = children(far, "quire-far-guard")
+            os.kill(r.proc.pid, signal.SIGSTOP)
+            try:
+                os.kill(far, signal.SIGKILL)
+            finally:
+                os.kill(r.proc.pid, signal.SIGCONT)
+            assert wait_until(lambda: r.keys() == 0 and is_gone(guard), 10), "keys or the guard are left"
+            p.kill()
+            p.wait()
+
+
+@needs("redis-server", "redis-cli")
+def a_guard_ends_with_its_quire_far_and_holds_nothing_open():
+    with Redis() as r:
+        p, far, guard = drive_half("redis://127.0.0.1:%d" % r.port)
+        held = {os.readlink("/proc/%d/fd/%s" % (guard, fd)) for fd in os.listdir("/proc/%d/fd" % guard)}
+        assert {h.split(":")[0] for h in held} == {"/dev/null", "pipe"} and len(held) == 2, held
+        out = p.communicate("\n", timeout=100)[0]
+        assert p.returncode == 0 and wait_until(lambda: is_gone(guard)), out
+        assert r.keys() == 0
 
 
 @needs("redis-server", "redis-cli")
