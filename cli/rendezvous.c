@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * How a process joins the family (run/family.h has the protocol). The door takes greetings from any process that has the gate, which no
- * process but those of the family ever had. A greeting brings the supervisor's end of a connection; on it the answer goes out,
- * with the descriptors, and on it the end of the process is seen: then what it was granted is given back.
+ * process but those of the family ever had. A greeting brings a socket; on it the answer goes out, with the descriptors, one of
+ * which is the process's end of its connection. On a connection the end of the process is seen: then what it was granted is given
+ * back. A forked child gets no answer: what its greeting brings is the connection.
  *
  * Nothing here waits, and nothing that a process says or writes is believed: a greeting must have the token and a slot that no
  * other connection has; which slot is whose is known here (conn[]), whatever the shared memory says.
@@ -200,13 +201,14 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 	return run_store_for(r, alone ? NULL : &c);
 }
 
-/* The answer: with the descriptors if there is a slot. */
-static bool send_welcome(const struct run *r, int fd, int slot, struct run_store *st)
+/* The answer: with the descriptors if there is a slot. connection: the process's end. */
+static bool send_welcome(
+    const struct run *r, int fd, int slot, struct run_store *st, int connection)
 {
 	struct family_welcome w = {
-		.fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 4 : 3
+		.fw_magic = FAMILY_MAGIC, .fw_slot = slot, .fw_nfds = r->device >= 0 ? 5 : 4
 	};
-	int fds[4] = { r->memfd, -1, -1, r->device };
+	int fds[5] = { r->memfd, -1, -1, connection, r->device };
 	union {
 		struct cmsghdr h;
 		char b[CMSG_SPACE(sizeof fds)];
@@ -240,14 +242,18 @@ static bool send_welcome(const struct run *r, int fd, int slot, struct run_store
 }
 
 /* ---- connections ---- */
-static void add_conn(struct run *r, const struct received *from, int slot, struct run_store *st)
+static void add_conn(struct run *r, int fd, pid_t pid, int slot, struct run_store *st)
 {
 	(void)pthread_mutex_lock(&r->connlock);
-	r->conn[r->nconn++] =
-	    (struct conn){ .fd = from->fd, .slot = slot, .pid = from->who.pid, .store = st };
+	r->conn[r->nconn++] = (struct conn){ .fd = fd, .slot = slot, .pid = pid, .store = st };
 	(void)pthread_mutex_unlock(&r->connlock);
 	if (st != NULL)
 		st->users++;
+}
+
+static bool make_connection(int ends[2])
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0;
 }
 
 void run_drop_conn(struct run *r, unsigned i)
@@ -360,7 +366,7 @@ static bool let_child_in(struct run *r, const struct family_hello *h, const stru
 {
 	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || slot_is_taken(r, h->fh_slot))
 		return false;
-	add_conn(r, from, h->fh_slot, run_store_named(r, h->fh_store));
+	add_conn(r, from->fd, from->who.pid, h->fh_slot, run_store_named(r, h->fh_store));
 	return true;
 }
 
@@ -372,6 +378,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 {
 	struct run_store *st;
 	struct conn *c = NULL;
+	int ends[2];
 
 	for (unsigned i = 0; i < r->nconn; i++)
 		if (r->conn[i].slot == h->fh_slot && r->conn[i].pid == from->who.pid)
@@ -381,21 +388,23 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
 		st = NULL; /* what it hides was not hidden before: it gets a store of its own */
-	if (st == NULL && (st = run_store_for(r, NULL)) == NULL) {
-		(void)send_welcome(r, from->fd, -2, NULL);
+	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) || !make_connection(ends)) {
+		(void)send_welcome(r, from->fd, -2, NULL, -1);
 		(void)close(from->fd);
 		return true;
 	}
 	(void)pthread_mutex_lock(&r->connlock);
 	(void)close(c->fd);
-	c->fd = from->fd;
+	c->fd = ends[0];
 	c->hears = false;
 	(void)pthread_mutex_unlock(&r->connlock);
 	c->before = c->store;
 	c->store = st;
 	st->users++;
-	(void)send_welcome(r, c->fd, c->slot,
-	    st); /* if it cannot be sent the process is gone, and its connection with it */
+	/* If it cannot be sent the process is gone, and its connection with it. */
+	(void)send_welcome(r, from->fd, c->slot, st, ends[1]);
+	(void)close(ends[1]);
+	(void)close(from->fd);
 	return true;
 }
 
@@ -404,14 +413,17 @@ static void let_in(struct run *r, const struct received *from, bool alone)
 {
 	int slot = r->nconn < r->most ? take_slot(r) : -1;
 	struct run_store *st = slot >= 0 ? store_of(r, from, alone) : NULL;
+	int ends[2];
 
-	if (slot >= 0 && st != NULL) {
-		add_conn(r, from, slot, st);
-		if (!send_welcome(r, from->fd, slot, st))
-			run_drop_conn(r, r->nconn - 1);
+	if (slot >= 0 && st != NULL && make_connection(ends)) {
+		add_conn(r, ends[0], from->who.pid, slot, st);
+		/* If it cannot be sent, the connection ends with this end of it. */
+		(void)send_welcome(r, from->fd, slot, st, ends[1]);
+		(void)close(ends[1]);
+		(void)close(from->fd);
 		return;
 	}
-	(void)send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL);
+	(void)send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, -1);
 	if (slot >= 0)
 		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
 	(void)close(from->fd);
@@ -463,7 +475,10 @@ void run_open_door(struct run *r)
 		;
 }
 
-/* One for each process of the family; besides, one for the packer's ring, and two for a process that is about to be another program. */
+/*
+ * One for each process of the family. Besides, one for the packer's ring, and four while a process joins: the socket that its
+ * greeting brought, its pidfd, and both ends of its connection.
+ */
 int run_count_descriptors(struct run *r)
 {
 	struct rlimit rl;
@@ -471,10 +486,10 @@ int run_count_descriptors(struct run *r)
 
 	(void)close(next);
 	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 ||
-	    (rlim_t)next + 4 > rl.rlim_cur)
+	    (rlim_t)next + 6 > rl.rlim_cur)
 		return fail(
-		    "too few open files are allowed (ulimit -Hn): one is needed for each process, and ten more");
-	rl.rlim_cur -= (rlim_t)next + 3;
+		    "too few open files are allowed (ulimit -Hn): one is needed for each process, and twelve more");
+	rl.rlim_cur -= (rlim_t)next + 5;
 	r->most = r->fam->fam_most =
 	    rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
 	return 0;

@@ -92,8 +92,10 @@ struct family {
 };
 
 /*
- * The greeting, with one descriptor (SCM_RIGHTS): the supervisor's end of the connection. A forked child has the descriptors and a
- * slot: it wants no answer. ALONE: the process hides its memory from others of its
+ * The greeting, with one descriptor (SCM_RIGHTS): the other end of a pair of sockets. A forked child has the descriptors and a
+ * slot: it wants no answer, and the pair is its connection. Otherwise the pair carries the answer and no more: the answer brings
+ * the process's end of its connection. The end of a connection kills the process by a signal that the kernel sends for whatever
+ * happens on a socket (family_mortal), and the kernel may send it for a message that was received long before. ALONE: the process hides its memory from others of its
  * user, and wants a store of its own. CHANGED: it has joined before, has other credentials now and wants another store; the
  * connection takes the place of the one it has. SILENT excludes the others.
  */
@@ -107,14 +109,14 @@ struct family_hello {
 	uint64_t fh_store; /* FAMILY_SILENT: the store that it has, as fw_store */
 };
 /*
- * The answer on the connection, with the descriptors. What a process relies on for its own safety is in here: the shared memory can
+ * The answer, with the descriptors. What a process relies on for its own safety is in here: the shared memory can
  * be written by all processes of the family.
  */
 struct family_welcome {
 	uint64_t fw_magic;
 	int32_t fw_slot; /* -1: no entry free; -2: no store for its credentials */
 	int32_t
-	    fw_nfds; /* 3: the family's memory, the store, the swap file; 4: and the opened /dev/userfaultfd */
+	    fw_nfds; /* 4: the family's memory, the store, the swap file, the connection; 5: and the opened /dev/userfaultfd */
 	uint64_t fw_store;      /* its name: no other store of the family ever has the same */
 	uint64_t fw_store_size; /* bytes */
 	uint64_t fw_budget;     /* pages */

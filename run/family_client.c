@@ -19,7 +19,8 @@
 #include "run/host.h"
 #include "run/host_quire.h"
 
-#define FDS 4 /* of a welcome */
+/* The descriptors of a welcome. */
+enum { FD_FAMILY, FD_STORE, FD_SWAP, FD_CONNECTION, FD_DEVICE, FDS };
 
 /* ---- the variable of the environment ---- */
 /* A number up to the next colon or the end; *s is after it. */
@@ -123,18 +124,35 @@ void family_mortal(struct host *h, bool mortal)
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 }
 
-/* A pair of connected sockets, also where the program has used up its numbers. */
+/* Descriptors are made also where the program has used up its numbers. limit_restore() takes what the limit was. */
+static struct rlimit limit_raise(void)
+{
+	struct rlimit was = { 0 }, most;
+
+	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&was) != 0)
+		return (struct rlimit){ 0 };
+	most = (struct rlimit){ was.rlim_max, was.rlim_max };
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&most, 0);
+	return was;
+}
+
+static void limit_restore(struct rlimit was)
+{
+	if (was.rlim_max != 0)
+		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&was, 0);
+}
+
+/* A pair of connected sockets. */
 static long make_pair(int s[2])
 {
-	struct rlimit rl, more;
 	long r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
 
-	if (r != -EMFILE || sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) != 0)
-		return r;
-	more = (struct rlimit){ rl.rlim_max, rl.rlim_max };
-	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0);
-	r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
-	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
+	if (r == -EMFILE) {
+		struct rlimit was = limit_raise();
+
+		r = sys_call4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)s);
+		limit_restore(was);
+	}
 	return r;
 }
 
@@ -187,11 +205,13 @@ static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
 	};
+	struct rlimit was = limit_raise();
 	long n;
 
 	do
 		n = sys_call3(SYS_recvmsg, sock, (long)&m, MSG_CMSG_CLOEXEC);
 	while (n == -EINTR);
+	limit_restore(was);
 	if (n <= 0)
 		return n == 0 ? -ECONNRESET : n;
 	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC)
@@ -219,31 +239,33 @@ static long take_store(struct host *h, const int fds[FDS], struct family_store *
 {
 	long r;
 
-	if ((st->f_mem = map_shared(fds[1], h->h_told.fw_store_size, &r)) == NULL)
+	if ((st->f_mem = map_shared(fds[FD_STORE], h->h_told.fw_store_size, &r)) == NULL)
 		return r;
-	st->f_memfd = hostfd_guard(fds[1]);
-	st->f_swapfd = hostfd_guard(fds[2]);
+	st->f_memfd = hostfd_guard(fds[FD_STORE]);
+	st->f_swapfd = hostfd_guard(fds[FD_SWAP]);
 	return 0;
 }
 
+/* The answer on sock, which is closed. The connection or -errno. */
 static long take_welcome(struct host *h, int sock, struct family_store *st)
 {
-	int fds[FDS] = { -1, -1, -1, -1 };
+	int fds[FDS] = { -1, -1, -1, -1, -1 };
 	long r = receive_welcome(sock, &h->h_told, fds);
 
+	(void)sys_call1(SYS_close, sock);
 	if (r != 0)
 		return r;
-	if ((h->h_fam = map_shared(fds[0], FAMILY_BYTES, &r)) == NULL ||
+	if ((h->h_fam = map_shared(fds[FD_FAMILY], FAMILY_BYTES, &r)) == NULL ||
 	    (r = take_store(h, fds, st)) != 0)
 		return r;
-	h->h_memfd = hostfd_guard(fds[0]);
-	h->h_device = fds[3] >= 0 ? hostfd_guard(fds[3]) : 0;
+	h->h_memfd = hostfd_guard(fds[FD_FAMILY]);
+	h->h_device = fds[FD_DEVICE] >= 0 ? hostfd_guard(fds[FD_DEVICE]) : 0;
 	h->h_slot = h->h_told.fw_slot;
-	return 0;
+	return fds[FD_CONNECTION];
 }
 
-/* A connection of which the supervisor has the other end; the number of ours or -errno. */
-static long open_connection(struct host *h, int slot, unsigned flags)
+/* A pair of sockets of which the supervisor has the other end; the number of ours or -errno. */
+static long open_pair(struct host *h, int slot, unsigned flags)
 {
 	struct family_hello hello = { .fh_magic = FAMILY_MAGIC,
 		.fh_token = { h->h_token[0], h->h_token[1] },
@@ -264,21 +286,21 @@ static long open_connection(struct host *h, int slot, unsigned flags)
 
 int family_change(struct host *h, bool hidden, struct family_store *st)
 {
-	long sock = open_connection(h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0)), r;
-	int fds[FDS] = { -1, -1, -1, -1 };
+	long sock = open_pair(h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0)), r;
+	int fds[FDS] = { -1, -1, -1, -1, -1 };
 	struct family_welcome told;
 
 	if (sock < 0)
 		return (int)sock;
-	if ((r = receive_welcome((int)sock, &told, fds)) != 0) {
-		(void)sys_call1(SYS_close, sock);
+	r = receive_welcome((int)sock, &told, fds);
+	(void)sys_call1(SYS_close, sock);
+	if (r != 0)
 		return (int)r;
-	}
-	(void)sys_call1(SYS_close, fds[0]);
-	if (fds[3] >= 0)
-		(void)sys_call1(SYS_close, fds[3]);
+	(void)sys_call1(SYS_close, fds[FD_FAMILY]);
+	if (fds[FD_DEVICE] >= 0)
+		(void)sys_call1(SYS_close, fds[FD_DEVICE]);
 	(void)sys_call1(SYS_close, h->h_sock);
-	h->h_sock = hostfd_guard((int)sock);
+	h->h_sock = hostfd_guard(fds[FD_CONNECTION]);
 	h->h_told = told;
 	return (int)take_store(h, fds, st);
 }
@@ -288,14 +310,12 @@ void family_moved(struct host *h) { tell_supervisor(h, FAMILY_MOVED); }
 int family_connect(struct host *h, int slot, struct family_store *st)
 {
 	uint32_t alone = creds_hidden() ? FAMILY_ALONE : 0;
-	long sock = open_connection(h, slot, slot >= 0 ? FAMILY_SILENT : alone), r;
+	long sock = open_pair(h, slot, slot >= 0 ? FAMILY_SILENT : alone);
 
+	if (sock >= 0 && slot < 0)
+		sock = take_welcome(h, (int)sock, st);
 	if (sock < 0)
 		return (int)sock;
-	if (slot < 0 && (r = take_welcome(h, (int)sock, st)) != 0) {
-		(void)sys_call1(SYS_close, sock);
-		return (int)r;
-	}
 	if (slot >= 0)
 		h->h_slot = slot;
 	h->h_sock = hostfd_guard((int)sock);
