@@ -18,6 +18,8 @@
 #include <linux/io_uring.h>
 
 #define ENTRIES 8u
+#define RING_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+#define Q_NO_MMAP (1u << 14)      /* IORING_SETUP_NO_MMAP, which older headers lack */
 #define QUARANTINE 10000000000ull /* ns */
 
 struct pool_ring {
@@ -57,26 +59,14 @@ static void ring_free(struct pool_ring *r)
 	(void)sys_call2(SYS_munmap, (long)r, PAGE);
 }
 
-static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
-{
-	size_t sq = q->sq_off.array + q->sq_entries * sizeof(uint32_t);
-	size_t cq = q->cq_off.cqes + q->cq_entries * sizeof(struct io_uring_cqe);
-	long m, e;
+/* The kernel's ring and its table of requests are a page each. */
+_Static_assert(SQE_BYTES <= PAGE, "the requests are one page");
 
-	r->mapbytes = sq > cq ? sq : cq;
-	m = sys_map_own(r->mapbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
-	    (long)IORING_OFF_SQ_RING);
-	if (sys_failed(m))
-		return (int)m;
-	r->map = (char *)m;
-	e = sys_map_own(
-	    PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, (long)IORING_OFF_SQES);
-	if (sys_failed(e))
-		return (int)e;
-	r->sqe = (char *)e;
-	(void)sys_call3(
-	    SYS_madvise, m, (long)r->mapbytes, MADV_DONTFORK); /* a child makes its own */
-	(void)sys_call3(SYS_madvise, e, PAGE, MADV_DONTFORK);
+static void find_ring(struct pool_ring *r, const struct io_uring_params *q)
+{
+	(void)sys_call3(SYS_madvise, (long)r->map, (long)r->mapbytes,
+	    MADV_DONTFORK); /* a child makes its own */
+	(void)sys_call3(SYS_madvise, (long)r->sqe, PAGE, MADV_DONTFORK);
 	r->sq_tail = (uint32_t *)(void *)(r->map + q->sq_off.tail);
 	r->sq_array = (uint32_t *)(void *)(r->map + q->sq_off.array);
 	r->sq_mask = q->sq_entries - 1;
@@ -84,14 +74,79 @@ static int ring_map(struct pool_ring *r, const struct io_uring_params *q)
 	r->cq_tail = (uint32_t *)(void *)(r->map + q->cq_off.tail);
 	r->cq_mask = q->cq_entries - 1;
 	r->cqe = (struct io_uring_cqe *)(void *)(r->map + q->cq_off.cqes);
-	return 0;
+}
+
+static int map_part(int fd, uint64_t bytes, unsigned flags, uint64_t what, char **at)
+{
+	long m = sys_map_own(bytes, PROT_READ | PROT_WRITE, (int)flags, fd, (long)what);
+
+	*at = sys_failed(m) ? NULL : (char *)m;
+	return *at == NULL ? (int)m : 0;
+}
+
+/* The ring is memory of the kernel's, mapped. A kernel from 6.5 on refuses a place that the caller chooses. */
+static int map_ring(struct pool_ring *r, struct io_uring_params *q)
+{
+	unsigned flags = MAP_SHARED | MAP_POPULATE;
+	long fd;
+	int rc;
+
+	*q = (struct io_uring_params){ .flags = RING_FLAGS };
+	fd = sys_call2(SYS_io_uring_setup, ENTRIES, (long)q);
+	r->fd = (int)fd;
+	if (fd < 0)
+		return (int)fd;
+	if ((q->features & IORING_FEAT_SINGLE_MMAP) == 0)
+		return -ENOSYS;
+	size_t sq = q->sq_off.array + q->sq_entries * sizeof(uint32_t);
+	size_t cq = q->cq_off.cqes + q->cq_entries * sizeof(struct io_uring_cqe);
+	r->mapbytes = sq > cq ? sq : cq;
+	rc = map_part(r->fd, r->mapbytes, flags, IORING_OFF_SQ_RING, &r->map);
+	return rc != 0 ? rc : map_part(r->fd, PAGE, flags, IORING_OFF_SQES, &r->sqe);
+}
+
+/* The ring is memory of ours, which the kernel uses (Linux 6.5). */
+static int lend_ring(struct pool_ring *r, struct io_uring_params *q)
+{
+	unsigned flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	uint64_t at;
+	long fd;
+	int rc;
+
+	r->mapbytes = PAGE;
+	if ((rc = map_part(-1, PAGE, flags, 0, &r->map)) != 0 ||
+	    (rc = map_part(-1, PAGE, flags, 0, &r->sqe)) != 0)
+		return rc;
+	*q = (struct io_uring_params){ .flags = RING_FLAGS | Q_NO_MMAP };
+	/* the last word of either: user_addr, which older headers do not name */
+	at = (uint64_t)r->sqe;
+	__builtin_memcpy((char *)(&q->sq_off + 1) - sizeof at, &at, sizeof at);
+	at = (uint64_t)r->map;
+	__builtin_memcpy((char *)(&q->cq_off + 1) - sizeof at, &at, sizeof at);
+	fd = sys_call2(SYS_io_uring_setup, ENTRIES, (long)q);
+	r->fd = (int)fd;
+	return fd < 0 ? (int)fd : 0;
+}
+
+static int open_ring(struct pool_ring *r)
+{
+	struct io_uring_params q;
+	int rc = lend_ring(r, &q);
+
+	if (rc == -EINVAL) {
+		ring_unmap(r);
+		rc = map_ring(r, &q);
+	}
+	if (rc == 0)
+		find_ring(r, &q);
+	else
+		ring_unmap(r);
+	return rc;
 }
 
 int pool_async(struct pool *p)
 {
-	struct io_uring_params q = { .flags =
-					 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN };
-	long m, fd;
+	long m;
 	int rc;
 
 	if (!pool_has_blocks(p) || p->p_member == NONE || p->p_ring != NULL)
@@ -100,16 +155,8 @@ int pool_async(struct pool *p)
 	if (sys_failed(m))
 		return (int)m;
 	struct pool_ring *r = (struct pool_ring *)m;
-	fd = p->p_fd < 0 ? -ENOSYS : sys_call2(SYS_io_uring_setup, ENTRIES, (long)&q);
-	r->fd = (int)fd;
-	if (fd < 0)
-		rc = (int)fd;
-	else if ((q.features & IORING_FEAT_SINGLE_MMAP) == 0)
-		rc = -ENOSYS;
-	else
-		rc = ring_map(r, &q);
-	if (rc != 0)
-		ring_unmap(r);
+	r->fd = -1;
+	rc = p->p_fd < 0 ? -ENOSYS : open_ring(r);
 	if (rc != 0 &&
 	    p->p_shared->ps_nfar == 0) { /* writes to far places need no ring of the kernel's */
 		ring_free(r);

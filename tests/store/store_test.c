@@ -4,6 +4,7 @@
  * and after that; with a process that packs. Killed processes: store_kill_test.c. STORE_SEED repeats a run; an argument selects tests by pattern.
  */
 #include "tests/store/store_rig.h"
+#include "sys/linux/own.h"
 
 static void test_model_mostly_in_file(void **state)
 {
@@ -520,6 +521,20 @@ static void test_model_writes_behind(void **state)
 		model_writes_behind(&r);
 }
 
+/* In a hosted program the ring lies in the runtime's own room, and the kernel maps its rings nowhere that a caller chooses. */
+static void test_ring_in_a_room_of_its_own(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	if (!async_setup(&r, 32 * SEG, 64 * MiB))
+		return;
+	pool_async_end(&r.p);
+	sys_own_room(1 * MiB);
+	assert_int_equal(pool_async(&r.p), 0);
+	model_writes_behind(&r);
+}
+
 static void test_writes_behind_fail(void **state)
 {
 	struct rig r;
@@ -792,6 +807,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_charge),
 		cmocka_unit_test(test_model_writes_behind),
+		cmocka_unit_test(test_ring_in_a_room_of_its_own),
 		cmocka_unit_test(test_writes_behind_fail),
 		cmocka_unit_test(test_young_pages_are_packed_later),
 		cmocka_unit_test(test_young_pages_without_a_packer),
