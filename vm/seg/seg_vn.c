@@ -36,8 +36,8 @@
 #include "vm/seg/seg_vn.h"
 
 #define AROUND_MAX 16u /* pages in memory that are mapped at once: one call loads them all */
-#define ZERO_AHEAD                                                                                 \
-	16u /* pages made at once for a program that touches memory in order: one call moves them all */
+#define ZERO_AHEAD 16u /* pages made at once where a program begins to touch memory in order */
+#define ZERO_MOST 64u  /* and where it goes on: one call moves them all */
 
 struct fault {
 	struct seg *f_seg;
@@ -388,16 +388,17 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 }
 
 /* ---- zero pages beside a program that touches memory in order, upwards or downwards ---- */
-/* How many of `left` pages may be made. */
-static uint64_t zero_room(struct fault *f, uint64_t left)
+/* How many of `left` pages may be made where `want` are wanted. */
+static uint64_t zero_room(struct fault *f, uint64_t left, uint64_t want)
 {
 	if (left == 0 || f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) ||
 	    f->f_svd->svd_advice == ADV_RANDOM || (f->f_svd->svd_prot & PROT_W) == 0 ||
 	    f->f_as->a_lockfuture)
 		return 0;
-	if (!page_room(f->f_vm, 4 * ZERO_AHEAD))
-		return 0;
-	return left < ZERO_AHEAD ? left : ZERO_AHEAD;
+	while (!page_room(f->f_vm, (pfn_t)(4 * want)))
+		if ((want /= 2) < ZERO_AHEAD)
+			return 0;
+	return left < want ? left : want;
 }
 
 /* Maps k pages from slot idx on, E-locked with their slots busy, in one call, and unlocks them. */
@@ -433,7 +434,7 @@ static bool peek_empty(const struct fault *f, uint64_t idx)
 /* Makes up to n pages from slot idx on, all their slots busy at once (in rising order), and loads them in one call. How many. */
 static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 {
-	struct page *pps[ZERO_AHEAD];
+	struct page *pps[ZERO_MOST];
 	uint64_t k = 0;
 
 	for (; k < n; k++) {
@@ -457,6 +458,25 @@ static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 	return k;
 }
 
+/* Has slot idx a translation? If the slot is busy the answer stays "no" until the caller loads one. */
+static bool slot_mapped(const struct fault *f, uint64_t idx)
+{
+	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) !=
+	    PFN_INVALID;
+}
+
+/* How many pages to make beside the touched one: the window doubles along the way that the touches have come. */
+static uint64_t zero_window(const struct fault *f, bool upwards)
+{
+	uint64_t idx = f->f_idx, n = ZERO_AHEAD,
+		 behind = upwards ? vm_btop(f->f_va - seg_base(f->f_seg))
+				  : vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
+
+	while (n < ZERO_MOST && n <= behind && slot_mapped(f, upwards ? idx - n : idx + n))
+		n *= 2;
+	return n;
+}
+
 /* After a first touch at f_va: pages beside it, if the last first touch was there on the other side. */
 static void zero_beside(struct fault *f)
 {
@@ -464,7 +484,7 @@ static void zero_beside(struct fault *f)
 	uint64_t idx = f->f_idx, n = 0;
 
 	if (idx == svd_hint(&svd->svd_zero_next) && idx != svd->svd_anon_index) {
-		n = zero_room(f, vm_btop(seg_end(f->f_seg) - f->f_va) - 1);
+		n = zero_room(f, vm_btop(seg_end(f->f_seg) - f->f_va) - 1, zero_window(f, true));
 		n = n > 0 ? zero_pages(f, idx + 1, n) : 0;
 		svd_hint_set(&svd->svd_zero_next, idx + 1 + n);
 		return;
@@ -472,7 +492,8 @@ static void zero_beside(struct fault *f)
 	if (idx != svd_hint(&svd->svd_zero_prev)) {
 		svd_hint_set(&svd->svd_zero_next, idx + 1);
 	} else {
-		uint64_t most = zero_room(f, vm_btop(f->f_va - seg_base(f->f_seg)));
+		uint64_t most =
+		    zero_room(f, vm_btop(f->f_va - seg_base(f->f_seg)), zero_window(f, false));
 
 		while (n < most && peek_empty(f, idx - n - 1))
 			n++;
@@ -480,13 +501,6 @@ static void zero_beside(struct fault *f)
 			(void)zero_pages(f, idx - n, n);
 	}
 	svd_hint_set(&svd->svd_zero_prev, idx - n - 1);
-}
-
-/* Has slot idx a translation? Its slot is busy, so the answer stays "no" until the caller loads one. */
-static bool slot_mapped(const struct fault *f, uint64_t idx)
-{
-	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) !=
-	    PFN_INVALID;
 }
 
 /* ---- pages from the store ahead of a program that goes through memory in order ---- */
