@@ -15,8 +15,6 @@
  */
 #include "machine/sim/sim_impl.h"
 
-#include "quire/as.h"
-
 #include <string.h>
 
 #define TEXT_PAGES 16u
@@ -139,75 +137,6 @@ void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)
 		.kl_entry = { slot_va(m, SLOT_ENTRY), vm_ptob(entry_pages(m)) },
 		.kl_data = table_of(m, first_frame(m)),
 	};
-}
-
-/* ---- running it ---- */
-/* A read in the mode that the CPU is in, or speculatively, without a check of rights; NULL: no translation. */
-static uint8_t *read_at(struct mach *m, unsigned cpu, vaddr_t va, bool fill)
-{
-	struct tlb_entry *t = sim_tlb_find(m, cpu, va);
-	struct sim_leaf l;
-
-	if (t != NULL) {
-		l = t->t_leaf;
-		m->m_stats.ss_tlb_hit++;
-	} else {
-		m->m_stats.ss_tlb_miss++;
-		if (!sim_walk_cpu(m, cpu, va, &l))
-			return NULL;
-		if (fill) {
-			sim_mark(m, &l, true, false);
-			sim_tlb_fill(m, cpu, va, &l);
-		}
-	}
-	return m->m_mem + ((size_t)l.l_frame << VM_PAGESHIFT) + (va & ((1ull << l.l_shift) - 1));
-}
-
-void sim_kernel_run(struct mach *m, unsigned cpu, bool entry)
-{
-	vaddr_t code = slot_va(m, entry ? SLOT_ENTRY : SLOT_TEXT),
-		stack = slot_va(m, SLOT_ENTRY) + vm_ptob(1 + cpu);
-
-	if (read_at(m, cpu, code, true) == NULL || read_at(m, cpu, stack, true) == NULL)
-		sim_panicf(m, "cpu %u: the kernel is not mapped when it is entered", cpu);
-}
-
-void sim_syscall(struct mach *m, struct as *as, unsigned cpu)
-{
-	sim_cpu_enter(m, cpu, as_hat(as));
-	sim_kernel_enter(m, cpu);
-	sim_cpu_enter(m, cpu, as_hat(as));
-}
-
-bool sim_kernel_read(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, uint8_t *byte)
-{
-	const uint8_t *at;
-
-	sim_kernel_enter(m, cpu);
-	sim_load_space(m, cpu, hat);
-	if ((at = read_at(m, cpu, va, true)) != NULL)
-		*byte = *at;
-	return at != NULL;
-}
-
-bool sim_transient_read(struct mach *m, struct hat *hat, unsigned cpu, vaddr_t va, uint8_t *byte)
-{
-	const uint8_t *at;
-
-	sim_cpu_enter(m, cpu, hat);
-	if ((at = read_at(m, cpu, va, false)) != NULL)
-		*byte = *at;
-	return at != NULL;
-}
-
-bool sim_translated(struct mach *m, struct hat *hat, bool user, vaddr_t va, bool *exec)
-{
-	struct sim_leaf l = { 0 };
-	bool found = sim_walk(m, hat, user, va, &l);
-
-	if (exec != NULL)
-		*exec = found && l.l_x;
-	return found;
 }
 
 /* ---- vm_check ---- */

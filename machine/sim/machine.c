@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The simulated machine: creation, frames, the program's accesses.
- *
- * Frames are one host array, so the direct address of a frame is an index into it. On a machine without a direct map
- * asking for the address of a frame that has a translation panics: on the machine that is imitated (one mapping a
- * frame) the contents are elsewhere then. Frames that are given up are overwritten with a pattern, so that code that
- * still reads them notices.
+ * The simulated machine: creation and the program's accesses.
  *
  * Left out: caches, memory ordering (fibers switch at scheduling points only).
  */
@@ -13,16 +8,12 @@
 
 #include "quire/as.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define SIM_MAXFAULTS 1000u /* faults at one page without getting through */
 #define SIM_ACCESS_NS 100u
-
-_Thread_local struct mach *sim_current;
 
 void sim_config_linux(struct sim_config *c)
 {
@@ -157,121 +148,6 @@ void sim_destroy(struct mach *m)
 void sim_select(struct mach *m) { sim_current = m; }
 const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
 void sim_statistics(struct mach *m, struct sim_stats *st) { *st = m->m_stats; }
-
-/* ---- panic ---- */
-void mach_panic(const char *msg)
-{
-	fprintf(stderr, "panic: %s\n", msg);
-	if (sim_current != NULL)
-		fprintf(stderr, "  in %s on cpu %u at %llu ns\n", sim_current->m_cur->f_name,
-		    sim_current->m_cur->f_cpu, (unsigned long long)sim_current->m_now);
-	abort();
-}
-
-void sim_panicf(struct mach *m, const char *fmt, ...)
-{
-	char buf[256];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	va_end(ap);
-	sim_current = m;
-	mach_panic(buf);
-}
-
-/* ---- memory ---- */
-void *mach_boot_alloc(struct mach *m, size_t bytes)
-{
-	m->m_stats.ss_boot += (bytes + 63) & ~(size_t)63;
-	size_t head = 64; /* keeps the alignment of what the host gives, a cache line */
-	struct boot_chunk *b = aligned_alloc(64, (bytes + head + 63) & ~(size_t)63);
-
-	if (b == NULL)
-		return NULL;
-	memset(b, 0, bytes + head);
-	b->b_bytes = bytes;
-	b->b_next = m->m_boot;
-	m->m_boot = b;
-	return (char *)b + head;
-}
-
-static uint8_t *frame_bytes(struct mach *m, pfn_t pfn, const char *what)
-{
-	if (pfn >= m->m_cfg.frames)
-		sim_panicf(m, "%s: frame %u of %u", what, pfn, m->m_cfg.frames);
-	if (m->m_retired[pfn])
-		sim_panicf(m, "%s: frame %u is free", what, pfn);
-	if (m->m_loaded[pfn] != 0 && m->m_cfg.no_direct_map)
-		sim_panicf(
-		    m, "%s: frame %u has a translation and there is no direct map", what, pfn);
-	return m->m_mem + ((size_t)pfn << VM_PAGESHIFT);
-}
-
-void *mach_frame_kva(struct mach *m, pfn_t pfn) { return frame_bytes(m, pfn, "mach_frame_kva"); }
-
-pfn_t mach_kva_frame(struct mach *m, const void *kva)
-{
-	uint64_t off = (uint64_t)((const uint8_t *)kva - m->m_mem);
-
-	if (off >= (uint64_t)m->m_cfg.frames << VM_PAGESHIFT)
-		sim_panicf(m, "mach_kva_frame: no frame is at that address");
-	return (pfn_t)(off >> VM_PAGESHIFT);
-}
-
-void mach_frame_zero(struct mach *m, pfn_t pfn)
-{
-	memset(frame_bytes(m, pfn, "mach_frame_zero"), 0, VM_PAGESIZE);
-}
-
-void mach_frame_copy(struct mach *m, pfn_t dst, pfn_t src)
-{
-	memcpy(frame_bytes(m, dst, "mach_frame_copy"), frame_bytes(m, src, "mach_frame_copy"),
-	    VM_PAGESIZE);
-}
-
-void mach_frame_discard(struct mach *m, pfn_t pfn, pfn_t n)
-{
-	for (pfn_t i = 0; i < n; i++) {
-		if (m->m_loaded[pfn + i] != 0)
-			sim_panicf(m, "mach_frame_discard: frame %u has a translation", pfn + i);
-		m->m_retired[pfn + i] = false;
-		if (!m->m_cfg.no_poison)
-			memset(frame_bytes(m, pfn + i, "mach_frame_discard"), 0xdb, VM_PAGESIZE);
-	}
-}
-
-void mach_frame_retire(struct mach *m, pfn_t pfn) { m->m_retired[pfn] = true; }
-
-void mach_frame_renew(struct mach *m, pfn_t pfn) { m->m_retired[pfn] = false; }
-
-pfn_t mach_frames_grant(struct mach *m, pfn_t n)
-{
-	if (n > m->m_grant)
-		n = m->m_grant;
-	m->m_grant -= n;
-	return n;
-}
-
-void mach_frames_release(struct mach *m, pfn_t n) { m->m_grant += n; }
-
-/* ---- what the HAT is given ---- */
-void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
-{
-	(void)pfn;
-	m->m_stats.ss_exec_loaded += n; /* its instruction caches are coherent */
-}
-
-struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
-
-void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded)
-{
-	if (pfn >= m->m_cfg.frames || (!loaded && m->m_loaded[pfn] == 0))
-		sim_panicf(m, "mmu_frame_loaded: frame %u", pfn);
-	m->m_loaded[pfn] = (uint16_t)(m->m_loaded[pfn] + (loaded ? 1 : -1));
-	if (m->m_cfg.max_mappings != 0 && m->m_loaded[pfn] > m->m_cfg.max_mappings)
-		sim_panicf(m, "frame %u has %u translations", pfn, m->m_loaded[pfn]);
-}
 
 /* ---- the program's accesses ---- */
 static bool leaf_allows(const struct sim_leaf *l, enum seg_rw rw)

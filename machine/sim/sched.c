@@ -52,14 +52,6 @@ static struct rwlock *rwlock_of(const struct mach_rwlock *rw)
 	return (struct rwlock *)(uintptr_t)rw->opaque;
 }
 
-uint64_t sim_random(struct mach *m)
-{
-	m->m_rng ^= m->m_rng << 13;
-	m->m_rng ^= m->m_rng >> 7;
-	m->m_rng ^= m->m_rng << 17;
-	return m->m_rng * 0x2545f4914f6cdd1dull >> 16;
-}
-
 /* ---- the scheduler ---- */
 static bool is_runnable(struct mach *m, struct mach_thread *f)
 {

@@ -134,7 +134,15 @@ struct mach {
 
 extern _Thread_local struct mach *sim_current;
 
-uint64_t sim_random(struct mach *);
+/* The machine's own draw of lots. */
+static inline uint64_t sim_random(struct mach *m)
+{
+	m->m_rng ^= m->m_rng << 13;
+	m->m_rng ^= m->m_rng >> 7;
+	m->m_rng ^= m->m_rng << 17;
+	return m->m_rng * 0x2545f4914f6cdd1dull >> 16;
+}
+
 void sim_fibers_init(struct mach *);
 void sim_fibers_fini(struct mach *);
 void sim_sched_point_slow(struct mach *);
@@ -150,17 +158,37 @@ _Noreturn void sim_panicf(struct mach *, const char *fmt, ...)
 /* tlb.c */
 bool sim_tlb_init(struct mach *);
 void sim_tlb_fini(struct mach *);
-void sim_cpu_enter(
-    struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
-void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is in the kernel */
-void sim_load_space(struct mach *, unsigned cpu, struct hat *); /* in the kernel */
 /* Of the space loaded on the CPU. */
 struct tlb_entry *sim_tlb_find(struct mach *, unsigned cpu, vaddr_t);
 void sim_tlb_fill(struct mach *, unsigned cpu, vaddr_t, const struct sim_leaf *);
+void sim_tlb_empty(struct mach *, unsigned cpu);
+/* The number under which the root of user mode is cached. */
+unsigned sim_user_number(const struct mach *, unsigned number);
+/* The number that a range is cached under; any (UINT32_MAX), if the kernel's own space has it, which all others share. */
+unsigned sim_range_number(const struct mach *, const struct mmu_range *);
+/* The range of a space goes on that CPU: what is cached under both of its numbers. */
+void sim_drop_range(struct mach *, unsigned cpu, unsigned number, const struct mmu_range *);
+/* Stale: what the CPU has cached under the number goes before the number is used there. */
+void sim_set_stale(struct sim_cpu *, unsigned number);
+void sim_drop_stale(struct mach *, unsigned cpu); /* the number loaded is about to be used */
+/* As sim_tlb_check, of one space. */
+unsigned sim_tlb_check_space(
+    struct mach *, const struct hat *, void (*report)(void *, const char *), void *arg);
+
+/* ipi.c */
+struct sim_ipi *sim_ipi_make(struct mach *, const struct mmu_range *, unsigned n);
+void sim_ipi_send(struct mach *, struct sim_ipi *, unsigned cpu);
 void sim_ipi_deliver(struct mach *);        /* those that are due */
 uint64_t sim_ipi_next(const struct mach *); /* when the next one is; UINT64_MAX: none */
-void sim_wait_ipi(struct mach *, const struct sim_ipi *); /* sched.c */
+
+/* sched.c */
+void sim_wait_ipi(struct mach *, const struct sim_ipi *);
 void sim_wait_disk(struct mach *, uint64_t due);
+
+/* cpu.c */
+void sim_cpu_enter(
+    struct mach *, unsigned cpu, struct hat *); /* the CPU goes on in that space, in user mode */
+void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is in the kernel */
 
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
 bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t,
@@ -173,8 +201,6 @@ void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
 const struct hat_format *sim_format_setup(struct sim_config *, struct mach_caps *);
 
 /* kernel.c */
-void sim_kernel_run(struct mach *, unsigned cpu,
-    bool entry); /* the CPU runs a little of the kernel: what enters it, or itself */
 pfn_t sim_kernel_frames(const struct mach *); /* how many it needs */
 bool sim_kernel_init(struct mach *);
 /* Of the pages of kernel in the root of user mode: 0, or the address of one that does not belong there. */
@@ -187,5 +213,4 @@ static inline bool sim_is_split(const struct mach *m)
 /* disk.c */
 bool sim_disk_due(
     struct mach *, uint64_t *when); /* is any request due; when = the earliest, UINT64_MAX: none */
-void sim_disk_intr(void *mach);
 #endif

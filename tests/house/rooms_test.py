@@ -27,7 +27,6 @@ CIRCLES = {
     "run": "advise budget compound creds enter exec family_client fork host_init host_quire intercept map marks measure protect remap "
            "service store_move tasks",
     "machine/linux": "hat locks machine out present renew scan spare stage uffd",
-    "machine/sim": "disk kernel machine sched tlb walk",
 }
 
 
