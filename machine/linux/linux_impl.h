@@ -126,10 +126,20 @@ static inline uint64_t frame_at(const struct mach *m, pfn_t pfn)
 	}
 }
 
+/* host.c */
+unsigned linux_host_init(void); /* how many CPUs there are */
+/* A descriptor of ours is out of the program's reach from here on; its number may be another one. */
+static inline int linux_guard_fd(struct mach *m, long fd)
+{
+	return m->m_cfg.guard_fd != NULL ? m->m_cfg.guard_fd((int)fd) : (int)fd;
+}
+/* frames.c */
+void *linux_frame_fill(struct mach *, pfn_t); /* mach_caps.mc_frame_fill */
 /* stage.c */
 int stage_init(struct mach *); /* 0 or -errno */
 void stage_fini(struct mach *);
-void *linux_frame_fill(struct mach *, pfn_t); /* mach_caps.mc_frame_fill */
+/* A page of the stage for an empty frame, which is staged from then on. NULL: the frame is not empty, or no page is free. */
+void *stage_take(struct mach *, pfn_t);
 void stage_leave(
     struct mach *, pfn_t, uint64_t n); /* those of the n frames that are staged are empty now */
 /* How many of the n frames from pfn, at least one, have their contents side by side from *from on, in memory of one kind. */
@@ -151,13 +161,14 @@ bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by
  * may_stay and the next one is held. m_hatlock.
  */
 uint64_t linux_take_out(struct mach *, uint64_t va, pfn_t pfn, uint64_t n, bool may_stay);
-void linux_out_open(struct mach *, int (*keep_fd)(struct mach *, long fd)); /* m_move is known */
+void linux_out_open(struct mach *); /* after uffd_open */
 void linux_out_close(struct mach *);
 /* spare.c */
 #define LINUX_SPARE_TRIES 2u /* for one call: it may fail for another reason */
 bool linux_spare_mapping(
     void); /* the kernel has no mapping left: one of ours is given up. False: there is none */
 void linux_munmap(void *, uint64_t bytes);
+void linux_drop(uint64_t addr, uint64_t len); /* MADV_DONTNEED, of locked memory too */
 /* uffd.c: answers 0 or -errno */
 int uffd_open(struct mach *);
 void uffd_close(struct mach *);
@@ -170,12 +181,12 @@ int uffd_copy(
 int uffd_protect(struct mach *, uint64_t addr, uint64_t len, bool on);
 int uffd_poison(struct mach *, uint64_t addr);
 void uffd_wake(struct mach *, uint64_t addr, uint64_t len);
-void linux_drop(uint64_t addr, uint64_t len); /* MADV_DONTNEED, of locked memory too */
 /* One call of PAGEMAP_SCAN; s->start moves to what is still to be scanned. How many regions were found; below 0: -errno. */
 long scan_step(struct mach *, struct q_scan *);
 /* Calls written() for what was written since its protection, and protects it if asked to. m_hatlock. */
 void linux_scan_written(struct mach *, bool protect,
     void (*written)(struct hat *, uint64_t from, uint64_t end, bool protected));
+/* ranges.c */
 struct hat *linux_range_hat(struct mach *, uint64_t addr);
 /* sum.c */
 int sum_init(struct mach *); /* 0 or -errno */

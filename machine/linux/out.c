@@ -223,15 +223,15 @@ uint64_t linux_take_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n, bool
 	return n;
 }
 
-void linux_out_open(struct mach *m, int (*keep_fd)(struct mach *, long fd))
+void linux_out_open(struct mach *m)
 {
 	int fd[2];
 
 	if (m->m_move || m->m_cfg.reuse_held || m->m_pagemap < 0 ||
 	    sys_call2(SYS_pipe2, (long)fd, O_CLOEXEC | O_NONBLOCK) != 0)
 		return;
-	m->m_pipe[0] = keep_fd(m, fd[0]);
-	m->m_pipe[1] = keep_fd(m, fd[1]);
+	m->m_pipe[0] = linux_guard_fd(m, fd[0]);
+	m->m_pipe[1] = linux_guard_fd(m, fd[1]);
 }
 
 void linux_out_close(struct mach *m)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory of the machine's own, and what is put by for it.
+ * Memory of the machine's own, what is put by for it, and how memory is given back to the kernel.
  *
  * Tables grow when a page is touched, and it is too late then to refuse anything. A program may
  * have all the mappings that a process may have (vm.max_map_count), all its address space
@@ -24,6 +24,7 @@
 #include "sys/linux/own.h"
 
 #define SPARE 16u
+#define Q_DONTNEED_LOCKED 24
 /* Tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges. */
 #define RESERVE (16ull << 20)
 
@@ -89,6 +90,22 @@ bool linux_spare_mapping(void)
 	(void)sys_call2(
 	    SYS_munmap, (long)(atomic_load(&spare_base) + vm_ptob(left - 1)), VM_PAGESIZE);
 	return true;
+}
+
+/* Before Linux 5.18, locked memory drops its pages only while it is not locked. */
+static void drop_locked(uint64_t addr, uint64_t len)
+{
+	if (sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED) != -EINVAL)
+		return;
+	(void)sys_call2(SYS_munlock, (long)addr, (long)len);
+	(void)sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED);
+	(void)sys_call3(SYS_mlock2, (long)addr, (long)len, MLOCK_ONFAULT);
+}
+
+void linux_drop(uint64_t addr, uint64_t len)
+{
+	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) == -EINVAL)
+		drop_locked(addr, len);
 }
 
 void *linux_mmap(uint64_t bytes)

@@ -50,7 +50,7 @@ void stage_fini(struct mach *m)
 }
 
 /* The lowest free page: frames that are filled one after the other lie side by side. STAGE: none is free. */
-static unsigned stage_take(struct mach *m)
+static unsigned take_staged(struct mach *m)
 {
 	uint64_t was = __atomic_load_n(&m->m_stagefree, __ATOMIC_RELAXED);
 
@@ -61,14 +61,14 @@ static unsigned stage_take(struct mach *m)
 	return was == 0 ? STAGE : (unsigned)__builtin_ctzll(was);
 }
 
-void *linux_frame_fill(struct mach *m, pfn_t pfn)
+void *stage_take(struct mach *m, pfn_t pfn)
 {
 	unsigned i = STAGE;
 
 	if (m->m_stage != NULL && frame_state(m, pfn) == FRAME_EMPTY)
-		i = stage_take(m);
+		i = take_staged(m);
 	if (i == STAGE)
-		return mach_frame_kva(m, pfn);
+		return NULL;
 	m->m_staged[pfn] = (uint8_t)i;
 	frame_set(m, pfn, 1, FRAME_STAGED);
 	return m->m_stage + vm_ptob(i);

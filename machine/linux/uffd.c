@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The fault descriptor (userfaultfd) of the Linux machine, the ranges registered with it, and served faults.
+ * The fault descriptor (userfaultfd) of the Linux machine and its requests. What is registered with it is in ranges.c, the faults that it
+ * tells of are served in serve.c.
  *
  * The arena is registered for write protection only: pages may be moved into it (the kernel wants both ends under the same
  * descriptor), but its holes are filled by the kernel, so touching a frame never faults to us.
@@ -9,7 +10,7 @@
  * with another process after fork; registration and write protection are lost in a forked child, whose inherited
  * descriptor acts on the parent. Every retry is bounded.
  *
- * Lock: m_rangelock for the table of ranges.
+ * Locks: none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-
-#include <quire/as.h>
-#include <quire/hat.h>
 
 #include "machine/linux/linux_impl.h"
 
@@ -42,17 +40,11 @@ struct q_poison {
 #define Q_FEATURE_MOVE (1ull << 16)
 #define Q_USER_MODE_ONLY 1
 #define Q_COPY_MODE_WP (1ull << 1)
-#define Q_DONTNEED_LOCKED 24
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 
 #define RETRIES 100000u
-
-static int guard_descriptor(struct mach *m, long fd)
-{
-	return m->m_cfg.guard_fd != NULL ? m->m_cfg.guard_fd((int)fd) : (int)fd;
-}
 
 static long uffd_request(struct mach *m, unsigned long req, void *arg)
 {
@@ -143,14 +135,13 @@ int uffd_open(struct mach *m)
 
 	if (fd < 0)
 		return (int)fd;
-	m->m_uffd = guard_descriptor(m, fd);
+	m->m_uffd = linux_guard_fd(m, fd);
 	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	m->m_pagemap = fd >= 0 ? guard_descriptor(m, fd)
+	m->m_pagemap = fd >= 0 ? linux_guard_fd(m, fd)
 			       : -1; /* a process that changed its user may not read it */
 	m->m_scan = (m->m_cfg.without & SYS_SCAN) == 0 && can_scan(m);
 	if ((rc = agree_features(m)) != 0)
 		return rc;
-	linux_out_open(m, guard_descriptor);
 	return uffd_register(m, (uint64_t)m->m_arena, vm_ptob(m->m_cfg.frames), false);
 }
 
@@ -161,7 +152,6 @@ void uffd_close(struct mach *m)
 	if (m->m_pagemap >= 0)
 		(void)sys_call1(SYS_close, m->m_pagemap);
 	m->m_uffd = m->m_pagemap = -1;
-	linux_out_close(m);
 }
 
 int uffd_register(struct mach *m, uint64_t addr, uint64_t len, bool missing)
@@ -186,22 +176,6 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 	     i < LINUX_SPARE_TRIES && linux_spare_mapping();
 	     i++)
 		;
-}
-
-/* Before Linux 5.18, locked memory drops its pages only while it is not locked. */
-static void drop_locked(uint64_t addr, uint64_t len)
-{
-	if (sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED) != -EINVAL)
-		return;
-	(void)sys_call2(SYS_munlock, (long)addr, (long)len);
-	(void)sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED);
-	(void)sys_call3(SYS_mlock2, (long)addr, (long)len, MLOCK_ONFAULT);
-}
-
-void linux_drop(uint64_t addr, uint64_t len)
-{
-	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) == -EINVAL)
-		drop_locked(addr, len);
 }
 
 /* One step of a MOVE or COPY is over: 1 go on, 0 all done, -errno. Bounds EAGAIN. */
@@ -319,240 +293,4 @@ void uffd_wake(struct mach *m, uint64_t addr, uint64_t len)
 	struct uffdio_range r = { addr, len };
 
 	(void)uffd_request(m, UFFDIO_WAKE, &r);
-}
-
-/* ---- ranges ---- */
-/* Makes room for two more, unless there is. */
-static bool ranges_grow(struct mach *m)
-{
-	size_t max = m->m_maxrange == 0 ? 170 : m->m_maxrange * 2;
-
-	if (m->m_nrange + 2 <= m->m_maxrange)
-		return true;
-	struct linux_range *r = linux_mmap(max * sizeof *r);
-
-	if (r == NULL)
-		return false;
-	if (m->m_range != NULL) {
-		__builtin_memcpy(r, m->m_range, m->m_nrange * sizeof *r);
-		linux_munmap(m->m_range - m->m_range_front, m->m_maxrange * sizeof *r);
-	}
-	m->m_range = r;
-	m->m_range_front = 0;
-	m->m_maxrange = max;
-	return true;
-}
-
-/* The first range that ends above addr. */
-static size_t range_at(const struct mach *m, uint64_t addr)
-{
-	size_t lo = 0, hi = m->m_nrange;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (m->m_range[mid].r_end > addr)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return lo;
-}
-
-/* Opens a place at i, or closes the one there, by moving what is below or above, whichever is less. */
-static void ranges_shift(struct mach *m, size_t i, bool open)
-{
-	size_t above = m->m_nrange - i - (open ? 0 : 1);
-	bool below = i < above;
-
-	if (open)
-		below = m->m_maxrange == m->m_range_front + m->m_nrange ||
-		    (below && m->m_range_front > 0);
-	if (below && open) {
-		__builtin_memmove(m->m_range - 1, m->m_range, i * sizeof *m->m_range);
-		m->m_range--;
-		m->m_range_front--;
-	} else if (below) {
-		__builtin_memmove(m->m_range + 1, m->m_range, i * sizeof *m->m_range);
-		m->m_range++;
-		m->m_range_front++;
-	} else if (open) {
-		__builtin_memmove(m->m_range + i + 1, m->m_range + i, above * sizeof *m->m_range);
-	} else {
-		__builtin_memmove(m->m_range + i, m->m_range + i + 1, above * sizeof *m->m_range);
-	}
-	m->m_nrange += open ? 1u : -(size_t)1;
-}
-
-/* Takes [a, e) out of the table. There is room for one more: a hole in the middle splits. */
-static void ranges_cut(struct mach *m, uint64_t a, uint64_t e)
-{
-	size_t i = range_at(m, a);
-
-	while (i < m->m_nrange && m->m_range[i].r_base < e) {
-		struct linux_range *r = &m->m_range[i];
-
-		if (r->r_base < a && r->r_end > e) {
-			struct linux_range whole = *r;
-
-			ranges_shift(m, i, true);
-			m->m_range[i] = (struct linux_range){ whole.r_base, a, whole.r_hat };
-			m->m_range[i + 1] = (struct linux_range){ e, whole.r_end, whole.r_hat };
-			return;
-		}
-		if (r->r_base < a)
-			(r->r_end = a), i++;
-		else if (r->r_end > e)
-			(r->r_base = e), i++;
-		else
-			ranges_shift(m, i, false);
-	}
-}
-
-static bool ranges_add(struct mach *m, uint64_t a, uint64_t e, struct hat *hat)
-{
-	size_t i;
-
-	if (!ranges_grow(m))
-		return false;
-	ranges_cut(m, a, e);
-	i = range_at(m, a);
-	if (i > 0 && m->m_range[i - 1].r_end == a && m->m_range[i - 1].r_hat == hat) {
-		m->m_range[i - 1].r_end = e;
-		if (i < m->m_nrange && m->m_range[i].r_base == e && m->m_range[i].r_hat == hat) {
-			m->m_range[i - 1].r_end = m->m_range[i].r_end;
-			ranges_shift(m, i, false);
-		}
-		return true;
-	}
-	if (i < m->m_nrange && m->m_range[i].r_base == e && m->m_range[i].r_hat == hat) {
-		m->m_range[i].r_base = a;
-		return true;
-	}
-	ranges_shift(m, i, true);
-	m->m_range[i] = (struct linux_range){ a, e, hat };
-	return true;
-}
-
-int linux_range_register(struct mach *m, struct hat *hat, uint64_t addr, uint64_t len)
-{
-	int rc;
-
-	len = vm_page_round(len);
-	(void)sys_call3(SYS_madvise, (long)addr, (long)len, MADV_NOHUGEPAGE);
-	mach_mutex_enter(&m->m_rangelock);
-	rc = ranges_add(m, addr, addr + len, hat) ? uffd_register(m, addr, len, true) : -ENOMEM;
-	if (rc != 0)
-		ranges_cut(m, addr, addr + len);
-	mach_mutex_exit(&m->m_rangelock);
-	return rc;
-}
-
-void linux_range_unregister(
-    struct mach *m, struct hat *hat, uint64_t addr, uint64_t len, bool mapping_goes)
-{
-	(void)hat;
-	len = vm_page_round(len);
-	mach_mutex_enter(&m->m_rangelock);
-	if (!ranges_grow(m))
-		mach_panic("no memory for the table of ranges");
-	ranges_cut(m, addr, addr + len);
-	if (!mapping_goes)
-		uffd_unregister(m, addr, len);
-	mach_mutex_exit(&m->m_rangelock);
-}
-
-struct hat *linux_range_hat(struct mach *m, uint64_t addr)
-{
-	struct hat *h = NULL;
-	size_t i;
-
-	mach_mutex_enter(&m->m_rangelock);
-	i = range_at(m, addr);
-	if (i < m->m_nrange && m->m_range[i].r_base <= addr)
-		h = m->m_range[i].r_hat;
-	mach_mutex_exit(&m->m_rangelock);
-	return h;
-}
-
-int linux_after_fork(struct mach *m, struct hat *hat)
-{
-	int rc;
-
-	uffd_close(m);
-	rc = uffd_open(m);
-	mach_mutex_enter(&m->m_rangelock);
-	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
-		rc = uffd_register(
-		    m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
-	mach_mutex_exit(&m->m_rangelock);
-	for (size_t i = 0; i < m->m_nrange && rc == 0; i++) /* there is one thread */
-		linux_hat_missing(hat, m->m_range[i].r_base, m->m_range[i].r_end);
-	return rc != 0 ? rc : linux_hat_reprotect(hat);
-}
-
-/* ---- served faults ---- */
-int linux_fault_fd(struct mach *m) { return m->m_uffd; }
-
-/*
- * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
- * A fault where the space has nothing is a range that is just being taken down, and one where it allows nothing is a range whose
- * protection is just being changed: the thread tries again until the kernel's own mapping is gone or changed too, which has
- * the last word: it gives the program the signal that is its own.
- *
- * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way.
- */
-static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
-{
-	struct hat *hat = linux_range_hat(m, addr);
-	enum fault_type type = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL;
-	enum seg_rw rw =
-	    (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
-	uint32_t pinned = m->m_pinned;
-	enum vm_err e = VM_NOMAP;
-
-	addr = vm_page_trunc(addr);
-	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
-	if (hat != NULL)
-		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
-	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
-	if (e == VM_NOMEM && m->m_cfg.pinned != NULL && m->m_pinned - pinned >= m->m_nloaded / 2) {
-		m->m_cfg.pinned(m->m_cfg.arg);
-		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
-	}
-	switch (e) {
-	case VM_OK:
-	case VM_NOMAP:
-	case VM_RETRY:
-	case VM_PROT:
-	case VM_ACCESS:
-	case VM_INVAL: break;
-	default:
-		if (m->m_cfg.lost != NULL) /* before the program can end by it */
-			m->m_cfg.lost(m->m_cfg.arg, e);
-		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);
-		(void)uffd_poison(m, addr);
-		break;
-	}
-	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr)
-		uffd_wake(m, addr, VM_PAGESIZE);
-}
-
-int linux_fault_tid(struct mach *m) { return m->m_tid; }
-
-int linux_serve(struct mach *m)
-{
-	struct uffd_msg msg[16];
-	int served = 0;
-	long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
-
-	if (n < 0)
-		return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
-	for (long i = 0; i < n / (long)sizeof *msg; i++)
-		if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
-			m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
-			serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
-			served++;
-		}
-	return served;
 }

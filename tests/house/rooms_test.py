@@ -26,7 +26,6 @@ CIRCLES = {
              "pool_repair pool_ring pool_share pool_store pool_young",
     "run": "advise budget compound creds enter exec family_client fork host_init host_quire intercept map marks measure protect remap "
            "service store_move tasks",
-    "machine/linux": "hat locks machine out present renew scan spare stage uffd",
 }
 
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Faults that the descriptor tells of: each is answered by the core. A forked child begins anew: its inherited descriptor acts on the
+ * parent.
+ */
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include <quire/as.h>
+#include <quire/hat.h>
+
+#include "machine/linux/linux_impl.h"
+
+int linux_after_fork(struct mach *m, struct hat *hat)
+{
+	int rc;
+
+	uffd_close(m);
+	linux_out_close(m);
+	rc = uffd_open(m);
+	if (rc == 0)
+		linux_out_open(m);
+	mach_mutex_enter(&m->m_rangelock);
+	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
+		rc = uffd_register(
+		    m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
+	mach_mutex_exit(&m->m_rangelock);
+	for (size_t i = 0; i < m->m_nrange && rc == 0; i++) /* there is one thread */
+		linux_hat_missing(hat, m->m_range[i].r_base, m->m_range[i].r_end);
+	return rc != 0 ? rc : linux_hat_reprotect(hat);
+}
+
+/* ---- served faults ---- */
+int linux_fault_fd(struct mach *m) { return m->m_uffd; }
+
+/*
+ * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
+ * A fault where the space has nothing is a range that is just being taken down, and one where it allows nothing is a range whose
+ * protection is just being changed: the thread tries again until the kernel's own mapping is gone or changed too, which has
+ * the last word: it gives the program the signal that is its own.
+ *
+ * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way.
+ */
+static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
+{
+	struct hat *hat = linux_range_hat(m, addr);
+	enum fault_type type = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL;
+	enum seg_rw rw =
+	    (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
+	uint32_t pinned = m->m_pinned;
+	enum vm_err e = VM_NOMAP;
+
+	addr = vm_page_trunc(addr);
+	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
+	if (hat != NULL)
+		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
+	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
+	if (e == VM_NOMEM && m->m_cfg.pinned != NULL && m->m_pinned - pinned >= m->m_nloaded / 2) {
+		m->m_cfg.pinned(m->m_cfg.arg);
+		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
+	}
+	switch (e) {
+	case VM_OK:
+	case VM_NOMAP:
+	case VM_RETRY:
+	case VM_PROT:
+	case VM_ACCESS:
+	case VM_INVAL: break;
+	default:
+		if (m->m_cfg.lost != NULL) /* before the program can end by it */
+			m->m_cfg.lost(m->m_cfg.arg, e);
+		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);
+		(void)uffd_poison(m, addr);
+		break;
+	}
+	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr)
+		uffd_wake(m, addr, VM_PAGESIZE);
+}
+
+int linux_fault_tid(struct mach *m) { return m->m_tid; }
+
+int linux_serve(struct mach *m)
+{
+	struct uffd_msg msg[16];
+	int served = 0;
+	long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
+
+	if (n < 0)
+		return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
+	for (long i = 0; i < n / (long)sizeof *msg; i++)
+		if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
+			m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
+			serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
+			served++;
+		}
+	return served;
+}
