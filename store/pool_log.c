@@ -22,8 +22,12 @@
 #define LEFT_MEAN 16 /* s_left is about the last so many */
 #define DENSE                                                                                      \
 	(SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
-#define WARM_FEW                                                                                   \
-	2u /* warm slots that are worth a denser log: each compaction takes a slot and gives one back */
+/*
+ * Warm slots that are worth a denser log. Each compaction takes a slot and gives one back. A packer empties several young segments one
+ * after the other, and as many are filled again.
+ */
+#define WARM_FEW 2u
+#define WARM_YOUNG 6u
 
 void pool_begin_locked(struct pool *p, uint32_t i)
 {
@@ -322,7 +326,7 @@ void pool_settle_locked(struct pool *p)
 		uint32_t i;
 		unsigned kind;
 
-		if (s->ps_nwarm > WARM_FEW) {
+		if (s->ps_nwarm > (s->ps_youngmax != 0 ? WARM_YOUNG : WARM_FEW)) {
 			(void)pool_cool_locked(p);
 		} else if ((i = sparsest_segment(s)) != NONE) {
 			if (!pool_compact_locked(p, i))
