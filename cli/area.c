@@ -93,6 +93,16 @@ static struct run_store *new_store(void)
 	return st;
 }
 
+/* What its processes may be promised of its own places. No process has the store yet. */
+static void make_shelf(struct run *r, const struct run_store *st)
+{
+	struct promise_shelf *s = &r->fam->fam_shelf[st->place];
+
+	promise_return(&r->fam->fam_promise, s,
+	    atomic_load(&s->s_given)); /* of processes that were killed in between */
+	s->s_most = pool_file_pages(run_swap_bytes(st));
+}
+
 struct run_store *run_store_for(struct run *r, const struct creds *c)
 {
 	struct run_store *st;
@@ -117,6 +127,8 @@ struct run_store *run_store_for(struct run *r, const struct creds *c)
 		return NULL;
 	}
 	r->store[place] = st;
+	st->place = place;
+	make_shelf(r, st);
 	return st;
 }
 
@@ -182,7 +194,7 @@ int run_make_family(struct run *r)
 	errno = rc;
 	if (rc != 0)
 		return cannot_share(st->size);
-	promise_init(&r->fam->fam_promise, pool_file_pages(run_swap_bytes(st)), r->fam->fam_budget);
-	r->promise_most = r->fam->fam_promise.p_most;
+	promise_init(&r->fam->fam_promise, r->fam->fam_budget);
+	make_shelf(r, st);
 	return 0;
 }

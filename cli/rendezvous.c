@@ -89,13 +89,21 @@ static void leave_store(struct run *r, struct run_store *st, int slot)
 		r->leaving[slot]++;
 }
 
+static void return_promise(struct run *r, const struct run_store *st, struct family_proc *p)
+{
+	uint64_t n = atomic_exchange(&p->fp_promised, 0);
+
+	if (st != NULL)
+		promise_return(&r->fam->fam_promise, &r->fam->fam_shelf[st->place], n);
+}
+
 static void release_slot(struct run *r, struct run_store *st, int slot)
 {
 	struct family_proc *p = &r->fam->fam_proc[slot];
 
 	leave_store(r, st, slot);
 	family_uncharge(r->fam, atomic_exchange(&p->fp_granted, 0));
-	promise_return(&r->fam->fam_promise, atomic_exchange(&p->fp_promised, 0));
+	return_promise(r, st, p);
 #define X(n) atomic_fetch_add(&r->fam->fam_dead.n, atomic_exchange(&p->fp_count.n, 0));
 	FAMILY_COUNTERS(X)
 #undef X
@@ -218,7 +226,6 @@ static bool send_welcome(
 	size_t bytes = (size_t)w.fw_nfds * sizeof(int);
 
 	w.fw_budget = r->o.memory / 4096;
-	w.fw_swap_pages = r->promise_most; /* one process may have been promised all */
 	w.fw_sites = r->sites;
 	w.fw_without = r->o.without;
 	(void)snprintf(w.fw_policy, sizeof w.fw_policy, "%s", r->o.policy->pol_name);
@@ -226,6 +233,9 @@ static bool send_welcome(
 		(void)snprintf(w.fw_prefetch, sizeof w.fw_prefetch, "%s", r->o.prefetch->pf_name);
 	if (slot >= 0) {
 		w.fw_store = st->name;
+		w.fw_shelf = st->place;
+		w.fw_swap_pages = /* one process may have been promised all */
+		    promise_most(&r->fam->fam_promise, &r->fam->fam_shelf[st->place]);
 		w.fw_store_size = st->size;
 		st->given = true;
 		fds[1] = st->memfd;
@@ -370,6 +380,16 @@ static bool let_child_in(struct run *r, const struct family_hello *h, const stru
 	return true;
 }
 
+/* What the process was promised is promised of the other store's places from now on. It waits for our answer meanwhile. */
+static void move_promise(struct run *r, const struct conn *c, const struct run_store *to)
+{
+	uint64_t n = atomic_load(&r->fam->fam_proc[c->slot].fp_promised);
+
+	promise_force(&r->fam->fam_promise, &r->fam->fam_shelf[to->place], n);
+	if (c->store != NULL)
+		promise_return(&r->fam->fam_promise, &r->fam->fam_shelf[c->store->place], n);
+}
+
 /*
  * A process has other credentials. It gets a store for them, and has until FAMILY_MOVED pages in the one before, too. False: it is
  * not the process of that slot, or changes again before it has moved, which no runtime does.
@@ -398,6 +418,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	c->fd = ends[0];
 	c->hears = false;
 	(void)pthread_mutex_unlock(&r->connlock);
+	move_promise(r, c, st);
 	c->before = c->store;
 	c->store = st;
 	st->users++;

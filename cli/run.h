@@ -31,6 +31,7 @@ struct run_store {
 	uint64_t ring_at[POOL_FARS];     /* const: where their rings lie in the shared memory */
 	struct run_far far[POOL_FARS];   /* what serves them */
 	unsigned nfar;
+	unsigned place;     /* const: in run.store, and of its shelf in the family's state */
 	struct creds creds; /* const, of its processes */
 	bool alone;         /* const: of one process, and those that it forked */
 	bool given;         /* some process has had it */
@@ -41,7 +42,7 @@ struct run_store {
 	pid_t keeper;   /* 0: none */
 	int sock, life; /* to it; what keeps it alive; -1 */
 };
-#define RUN_STORES 128u
+#define RUN_STORES FAMILY_STORES
 
 struct conn {
 	int fd, slot;             /* slot: const */
@@ -84,8 +85,7 @@ struct run {
 	uint64_t unhosted,
 	    unhosted_peak; /* pages resident that are not hosted: when last measured, and at most */
 	unsigned told;     /* a bit for each line that run_tell has written */
-	uint64_t promise_most; /* const: pages that may be promised, as in the family's memory */
-	unsigned left;         /* processes of the family that go on after the program */
+	unsigned left;     /* processes of the family that go on after the program */
 	uint8_t leaving
 	    [FAMILY_PROCS]; /* by slot: answers of keepers to wait for before another gets it */
 	struct run_store

@@ -137,13 +137,13 @@ bool host_promise(void *arg, uint64_t n, bool touched)
 	struct host *h = arg;
 	struct family *f = h->h_fam;
 
-	if (!promise_take(&f->fam_promise, n, touched)) {
+	if (!promise_take(&f->fam_promise, host_shelf(h), n, touched)) {
 		if (!h->h_adopting) {
 			if (!touched) /* a touch may do with less: host_lost */
 				atomic_fetch_add(&f->fam_refused, 1);
 			return false;
 		}
-		promise_force(&f->fam_promise, n);
+		promise_force(&f->fam_promise, host_shelf(h), n);
 	}
 	atomic_fetch_add(&h->h_me->fp_promised, n);
 	return true;
@@ -153,7 +153,7 @@ void host_unpromise(void *arg, uint64_t n)
 {
 	struct host *h = arg;
 
-	promise_return(&h->h_fam->fam_promise, n);
+	promise_return(&h->h_fam->fam_promise, host_shelf(h), n);
 	atomic_fetch_sub(&h->h_me->fp_promised, n);
 }
 

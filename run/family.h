@@ -20,6 +20,7 @@
 
 #define FAMILY_MAGIC 0x717569726566616dull
 #define FAMILY_PROCS 512u
+#define FAMILY_STORES 128u
 #define FAMILY_POOL_EXTRA 64u /* pages the pool may hold beyond its limit while it compacts */
 /*
  * How a process joins. No socket of the family has a name. The supervisor makes a pair of connected sockets: the door, which it
@@ -52,7 +53,7 @@ struct family_proc {
 	_Atomic int32_t fp_pid;       /* 0: free entry; -1: being set up */
 	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
 	_Atomic uint64_t fp_granted;  /* frames charged to it */
-	_Atomic uint64_t fp_promised; /* pages promised to it, of fam_promise */
+	_Atomic uint64_t fp_promised; /* pages promised to it, of its store's shelf */
 	_Atomic uint64_t fp_own;      /* pages that the runtime takes, beside the frames */
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
 	_Atomic uint64_t
@@ -82,7 +83,8 @@ struct family {
 	_Atomic uint64_t
 	    fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
 	struct promise fam_promise;
-	_Atomic uint64_t fam_refused; /* calls refused because all is promised */
+	struct promise_shelf fam_shelf[FAMILY_STORES]; /* by fw_shelf */
+	_Atomic uint64_t fam_refused;                  /* calls refused because all is promised */
 	_Atomic uint64_t
 	    fam_tables; /* calls refused for want of memory for tables, or of mappings */
 	_Atomic uint64_t
@@ -119,6 +121,7 @@ struct family_welcome {
 	    fw_nfds; /* 4: the family's memory, the store, the swap file, the connection; 5: and the opened /dev/userfaultfd */
 	uint64_t fw_store;      /* its name: no other store of the family ever has the same */
 	uint64_t fw_store_size; /* bytes */
+	uint64_t fw_shelf;      /* of fam_shelf: what its processes are promised */
 	uint64_t fw_budget;     /* pages */
 	uint64_t fw_swap_pages; /* slots that the process may use at most */
 	char fw_policy[16],

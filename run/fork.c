@@ -81,7 +81,8 @@ static long try_still(struct host *h)
 	if (forking.slot < 0)
 		return -EAGAIN;
 	forking.promised = atomic_load(&h->h_me->fp_promised);
-	forking.refused = !promise_take(&h->h_fam->fam_promise, forking.promised, true);
+	forking.refused =
+	    !promise_take(&h->h_fam->fam_promise, host_shelf(h), forking.promised, true);
 	if (forking.refused) {
 		atomic_fetch_add(&h->h_fam->fam_refused, 1);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
@@ -97,7 +98,7 @@ static long try_still(struct host *h)
 			break;
 		if (!h->h_managed) {
 			family_uncharge(h->h_fam, got);
-			promise_return(&h->h_fam->fam_promise, forking.promised);
+			promise_return(&h->h_fam->fam_promise, host_shelf(h), forking.promised);
 			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
 		}
@@ -164,7 +165,7 @@ long host_fork_made(struct host *h, long pid)
 			pool_vnode_fork_cancel(h->h_swapvn);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);
 		family_uncharge(h->h_fam, forking.frames);
-		promise_return(&h->h_fam->fam_promise,
+		promise_return(&h->h_fam->fam_promise, host_shelf(h),
 		    atomic_exchange(&h->h_fam->fam_proc[forking.slot].fp_promised, 0));
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
 	}

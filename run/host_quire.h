@@ -199,6 +199,11 @@ void service_end(
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
 int host_pool_charge(void *host, long pages);
+/* What the processes of its store are promised. fw_shelf is the supervisor's word: no other process can change it. */
+static inline struct promise_shelf *host_shelf(const struct host *h)
+{
+	return &h->h_fam->fam_shelf[h->h_told.fw_shelf];
+}
 bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
 void host_unpromise(void *host, uint64_t npages);
 /* All is promised: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No lock held. */

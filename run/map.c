@@ -24,7 +24,7 @@ static unsigned choose_reservation(const struct host *h, uint64_t npages, int pr
 	if ((flags & MAP_STACK) != 0)
 		return SEGVN_NORESERVE;
 	return (flags & MAP_NORESERVE) != 0 && (prot & PROT_WRITE) != 0 &&
-		npages > h->h_fam->fam_promise.p_most / 4
+		npages > promise_most(&h->h_fam->fam_promise, host_shelf(h)) / 4
 	    ? SEGVN_NORESERVE
 	    : 0;
 }

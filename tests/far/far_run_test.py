@@ -200,6 +200,57 @@ def a_file_that_may_not_grow_sends_pages_on():
             assert report["write_errors"] < 100, report
 
 
+# Maps so many MiB, keeps them while a process of another user does the same, then touches them; prints what both got.
+TWO_USERS = r"""
+import mmap, os, subprocess, sys
+mine, theirs = int(sys.argv[1]), int(sys.argv[2])
+def take(mib):
+    try:
+        m = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        return None
+    for at in range(0, mib << 20, 4096):
+        m[at:at + 8] = os.urandom(8) if at % 65536 else b"12345678"
+    return m
+m = take(mine) if mine else b""
+got = "had" if m is not None else "refused"
+if theirs:
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", sys.argv[3], str(theirs), "0", ""]
+    got += " " + subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+print(got)
+"""
+
+
+def two_users(mine, theirs, *options):
+    p = subprocess.run([QUIRE, "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c", TWO_USERS, str(mine),
+                        str(theirs), TWO_USERS], capture_output=True, text=True, timeout=250)
+    assert p.returncode == 0, p.stderr
+    return p.stdout.strip()
+
+
+def expect(what, *words):
+    got = two_users(*words)
+    assert got == what, "%s: %s" % (words, got)
+
+
+@needs("setpriv", "mkfs.ext4")
+def what_is_promised_counts_the_places_of_each_store():
+    # Two users, two stores, each with 64M of its own: both have what one store alone could not hold.
+    expect("had had", 45, 45, "--swap", "/var/tmp:64M")
+    # There is room for a small second file only. What the first store has room for is no promise to the second's processes.
+    with small_disk(100) as d:
+        expect("had refused", 45, 45, "--swap", d + ":64M")
+        expect("had had", 0, 8, "--swap", d + ":64M")
+        expect("refused", 90, 0, "--swap", d + ":64M")
+
+
+@needs("nbdkit")
+def what_is_promised_counts_every_place_of_a_store():
+    with Nbdkit("memory", "64M") as n:
+        expect("had", 80, 0, "--swap", "/var/tmp:64M", "--swap", n.url())
+        expect("refused", 80, 0, "--swap", "/var/tmp:64M")
+
+
 @needs()
 def swap_is_slowed_down_to_the_rate():
     t = time.monotonic()

@@ -127,7 +127,8 @@ static void test_fork_while_a_reader_counts_itself(void **state)
 	assert_int_equal(line, (uint64_t)closed + PAGE - 64);
 	fam->fam_budget = 4096;
 	fam->fam_most = 2;
-	promise_init(&fam->fam_promise, 4096, 4096);
+	promise_init(&fam->fam_promise, 4096);
+	fam->fam_shelf[0].s_most = 4096;
 	h->h_fam = fam;
 	h->h_me = &fam->fam_proc[0];
 	atomic_store(&h->h_me->fp_pid, (int)getpid());
