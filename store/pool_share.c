@@ -23,13 +23,14 @@
  * pool would cost; it rises a step if a larger pool saves a quarter more than frames do. Else it stays. When the file takes no more
  * it rises whatever the sums say, as long as it can.
  *
- * What a fault costs without the read is a constant here: it matters only in proportion to a read, and that is timed.
+ * What a fault costs without the read is a constant here (docs/measurements.md): it matters only in proportion to a read, and
+ * that is timed.
  *
  * Lock: ps_lock for sums and decisions; o_left, ps_left, ps_target and ps_read_ns are atomics, as hints.
  */
 #include "store/pool_impl.h"
 
-#define FAULT_NS 16000u
+#define FAULT_NS 25000u
 #define SHARES 24u /* so large a part of the most it may take is near */
 #define STEPS 64u  /* so many steps are from nothing to the most it may take */
 #define CLEARLY 4u
@@ -56,10 +57,13 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 
 static uint32_t share_step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
 
+/* From what is held, where that is less than the target: a target that the pool does not reach frees nothing when it falls. */
 static void lower_locked(struct pool_shared *s, uint32_t by)
 {
-	uint32_t now = pool_target(s);
+	uint32_t now = pool_target(s), held = s->ps_held / SEG_PAGES + 1;
 
+	if (held < now)
+		now = held < s->ps_floor ? s->ps_floor : held;
 	__atomic_store_n(
 	    &s->ps_target, now - s->ps_floor > by ? now - by : s->ps_floor, __ATOMIC_RELAXED);
 }
@@ -76,7 +80,7 @@ bool pool_raise_locked(struct pool_shared *s)
 	return true;
 }
 
-/* The target starts high and may have far to fall: so it falls faster where there is no doubt. What it allows but is not used is no loss. */
+/* Lowering falls faster where there is no doubt. */
 static void decide_share(struct pool_shared *s)
 {
 	uint64_t frames = s->ps_more_frames;
