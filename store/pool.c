@@ -41,14 +41,8 @@
  *
  * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
  */
-#include "store/codec.h"
 #include "store/far_ring.h"
 #include "store/pool_impl.h"
-
-#define BUF_BYTES (POOL_BATCH * PAGE)
-
-/* A working area: what the codecs need, then a page-aligned buffer for packed pages and I/O. */
-static size_t ctx_bytes(void) { return round_up(codec_bytes(), PAGE) + BUF_BYTES; }
 
 /* ---- layout ---- */
 /* So many bytes more of shared memory, from a page's start on: their offset. */
@@ -165,71 +159,34 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 {
 	struct pool_shared *s = mem;
 
-	*p = (struct pool){
-		.p_shared = s, .p_size = size, .p_fd = fd, .p_member = NONE, .p_child = NONE
-	};
+	*p = (struct pool){ .p_shared = s,
+		.p_size = size,
+		.p_fd = fd,
+		.p_member = NONE,
+		.p_child = NONE,
+		.p_repair = pool_repair_locked };
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;
-	long r = sys_call6(SYS_mmap, 0, (long)(POOL_CONTEXTS * ctx_bytes()), PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (sys_failed(r))
-		return (int)r;
-	p->p_ctx = (char *)r;
-	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()),
-	    MADV_DONTDUMP); /* pages are in it */
-	return 0;
+	return pool_ctx_map(p);
 }
 
 void pool_async_end(struct pool *p)
 {
 	pool_poll(p, 1);
 	pool_ring_close(p, 0);
-	pool_aio_close(p);
+	pool_fetch_close(p);
 }
 
 void pool_detach(struct pool *p)
 {
 	pool_async_end(p);
-	if (p->p_ctx != NULL)
-		(void)sys_call2(SYS_munmap, (long)p->p_ctx, (long)(POOL_CONTEXTS * ctx_bytes()));
-	p->p_ctx = NULL;
-}
-
-void pool_poll(struct pool *p, int wait)
-{
-	if (p->p_ring == NULL)
-		return;
-	pool_lock(p);
-	do
-		(void)pool_reap_locked(p, wait);
-	while (wait && pool_inflight(p) > 0);
-	pool_unlock(p->p_shared);
+	pool_ctx_unmap(p);
 }
 
 void pool_inject(struct pool *p, enum pool_inject kind, uint32_t nth)
 {
 	__atomic_store_n(&p->p_inject[kind], nth, __ATOMIC_RELAXED);
 }
-
-/* ---- working areas ---- */
-char *pool_ctx_take(struct pool *p)
-{
-	for (;;) {
-		for (uint32_t i = 0; i < POOL_CONTEXTS; i++)
-			if ((__atomic_fetch_or(&p->p_ctx_busy, 1u << i, __ATOMIC_ACQUIRE) &
-				1u << i) == 0)
-				return p->p_ctx + i * ctx_bytes();
-		(void)sys_call0(SYS_sched_yield);
-	}
-}
-
-void pool_ctx_give(struct pool *p, const char *ctx)
-{
-	(void)__atomic_fetch_and(
-	    &p->p_ctx_busy, ~(1u << ((size_t)(ctx - p->p_ctx) / ctx_bytes())), __ATOMIC_RELEASE);
-}
-
-char *pool_ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }
 
 /* ---- references ---- */
 void pool_ref(struct pool *p, uint32_t handle)

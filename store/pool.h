@@ -57,6 +57,8 @@ struct pool {
 	uint32_t p_member,
 	    p_child;          /* this process's entry, and that of the child being forked, or ~0 */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
+	/* const: makes anew what follows from the objects and segments; called with the lock, whose owner has died. Set by pool_attach */
+	void (*p_repair)(struct pool *);
 };
 
 enum pool_inject {

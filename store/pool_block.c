@@ -8,6 +8,9 @@
  * the first time, the file system is asked what is free. If that is too little, the file counts as full (ps_filestop) until
  * others give room back. Blocks that were used once stay the file's.
  *
+ * A block that could not be written, or that a killed process may still be writing, lies in quarantine for ten seconds before it is
+ * used again.
+ *
  * Lock: ps_lock.
  */
 #include "store/pool_impl.h"
@@ -15,7 +18,8 @@
 #include <sys/vfs.h>
 
 #define FULL_NS 1000000000ull /* so long a far place that said it is full is not asked for room */
-#define STEP_LEAST 16u        /* blocks by which the file grows */
+#define QUARANTINE 10000000000ull /* ns */
+#define STEP_LEAST 16u            /* blocks by which the file grows */
 #define STEP_MOST 1024u
 #define STEP_PART 64u /* of what may be used: several stores share it */
 
@@ -35,6 +39,36 @@ static struct index *index_of(struct pool_shared *s, uint32_t *block)
 		i++;
 	*block -= s->ps_far[i].fp_first;
 	return &s->ps_farx[i];
+}
+
+/* ---- quarantine ---- */
+static uint32_t quarantine_end(struct pool_shared *s)
+{
+	struct quarantine *q = &s->ps_quarantine[s->ps_qfirst];
+	uint32_t block = q->q_block;
+
+	if (block == 0 || pool_now() < q->q_until)
+		return NONE;
+	s->ps_qfirst = (s->ps_qfirst + 1) % QUARANTINE_MAX;
+	q->q_block = 0;
+	s->ps_stats.set_aside--;
+	return block - 1;
+}
+
+void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
+{
+	s->ps_stats.set_aside++;
+	pool_block_count_locked(s, block, -1);
+	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
+		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
+
+		if (q->q_block == 0) {
+			q->q_until = pool_now() + QUARANTINE;
+			BARRIER();
+			q->q_block = block + 1;
+			return;
+		}
+	}
 }
 
 /* ---- the file ---- */
@@ -69,7 +103,7 @@ static uint32_t take_file_block(struct pool *p)
 		pool_index_give(s, &s->ps_blockx, block);
 		block = NONE;
 	}
-	return block != NONE ? block : pool_quarantine_end_locked(s);
+	return block != NONE ? block : quarantine_end(s);
 }
 
 uint32_t pool_file_room_locked(const struct pool_shared *s)
@@ -125,7 +159,7 @@ uint32_t pool_block_take_locked(struct pool *p)
 	if (block == NONE)
 		block = take_far_block(s);
 	if (block == NONE && s->ps_nfar > 0 && !p->p_sink)
-		block = pool_quarantine_end_locked(s);
+		block = quarantine_end(s);
 	if (block == NONE)
 		return NONE;
 	pool_block_count_locked(s, block, 1);

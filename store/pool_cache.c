@@ -17,7 +17,6 @@
  */
 #include "store/pool_impl.h"
 
-#define AHEAD_MAX 16u
 #define AHEAD_SOME 3u /* from here on four pages */
 #define CACHE_FEW 4u
 #define PROBE 64u /* one read in so many is whole anyway */
@@ -29,24 +28,6 @@ void pool_hit_locked(struct pool_shared *s, uint32_t i)
 		pool_dequeue_locked(s, &s->ps_cached, i);
 		pool_enqueue_locked(s, &s->ps_cached, i);
 	}
-}
-
-struct warm pool_uncache_locked(struct pool_shared *s, uint32_t i)
-{
-	struct segment *g = &segs_of(s)[i];
-	struct warm w = { g->s_slot, g->s_pages };
-
-	pool_dequeue_locked(s, &s->ps_cached, i);
-	s->ps_ncached--;
-	if (g->s_hits > 1)
-		s->ps_ahead = s->ps_ahead < AHEAD_MAX ? s->ps_ahead + 1 : AHEAD_MAX;
-	else if (s->ps_ahead > 0)
-		s->ps_ahead--;
-	g->s_valid = 0;
-	BARRIER();
-	g->s_slot = NONE;
-	g->s_pages = 0;
-	return w;
 }
 
 /* The cached segment least recently read into which no thread reads, or NONE. */

@@ -11,16 +11,10 @@
  * that thread next needs memory; a read waits, or is begun and ended apart (pool_aio.c). A block that is given back is trimmed, and no thread waits for that: the server does
  * requests for one unit in the order in which they were asked (far/server.c), so the next write to the block comes later.
  *
- * Sinking: when few blocks of the file are free, the packer moves the segments written longest ago to a far place, so that
- * the file keeps what was written lately. What is loaded from far leaves the store like all that is loaded, and goes to memory
- * and to the file again when it leaves the frames: that is how pages come up.
- *
- * Locks: pool_far_of and the requests need none; functions named _locked are called with ps_lock.
+ * Locks: none is needed.
  */
 #include "store/far_ring.h"
 #include "store/pool_impl.h"
-
-#define SINK_FREE 8u /* blocks of the file that are kept free, if a far place has room */
 
 static struct far_ring *ring_of(struct pool_shared *s, const struct far_place *f)
 {
@@ -123,46 +117,4 @@ void pool_far_release(struct pool_shared *s, uint32_t member)
 {
 	for (uint32_t i = 0; i < s->ps_nfar; i++)
 		far_ring_release(ring_of(s, &s->ps_far[i]), member + 1);
-}
-
-/* ---- sinking ---- */
-/* The segment of the file that was written longest ago and that no thread uses now. NONE: there is none. */
-static uint32_t oldest_in_file(const struct pool_shared *s)
-{
-	uint32_t best = NONE, age = 0;
-
-	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		const struct segment *g = &segs_of((struct pool_shared *)(uintptr_t)s)[i];
-		uint32_t since = (uint32_t)s->ps_stats.spills - g->s_spilled;
-
-		if (g->s_state == SEG_FILED && g->s_block < s->ps_fileblocks && g->s_fetch == 0 &&
-		    g->s_bad == 0 && g->s_live > 0 && (best == NONE || since > age)) {
-			best = i;
-			age = since;
-		}
-	}
-	return best;
-}
-
-int pool_sink(struct pool *p)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t i = NONE;
-	int rc = -ENOSPC;
-
-	if (s->ps_nfar == 0 || p->p_fd < 0)
-		return 0;
-	pool_lock(p);
-	if (pool_file_room_locked(s) < SINK_FREE && pool_far_room_locked(s) &&
-	    (i = oldest_in_file(s)) != NONE && (rc = pool_fetch_back_locked(p, i)) == 0 &&
-	    segs_of(s)[i].s_state == SEG_SEALED) {
-		p->p_sink = true;
-		rc = pool_write_begin_locked(p, i);
-		p->p_sink = false;
-		if (rc == 0)
-			rc = pool_write_sync_locked(p, i);
-		s->ps_stats.sunk += rc == 0;
-	}
-	pool_unlock(s);
-	return rc == 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The swap file: blocks, whole segments written to it, read back and compacted when it is full.
+ * The swap file: bytes read and written, whole segments written to it and read back.
  *
  * A sealed segment is written as it is, as far as it is filled: one sequential write of many pages that left memory one after the other. While
  * it is being written (WRITING) its memory stays and is read from. A block that could not be written is set aside
@@ -13,14 +13,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
-
-#define PACE_BURST 50000000u /* ns of a rate limit that may be used at once after a pause */
-
-int pool_injected(struct pool *p, enum pool_inject kind)
-{
-	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
-	    __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
-}
 
 bool pool_file_limited(const struct pool *p)
 {
@@ -65,31 +57,6 @@ static int write_after_all(struct pool *p, const void *mem, uint64_t at, uint32_
 
 	(void)sys_call4(SYS_rt_sigtimedwait, (long)&set, 0, (long)none, sizeof set);
 	return write_mapped(p, mem, at, n);
-}
-
-void pool_pace(struct pool *p, uint32_t bytes)
-{
-	struct pool_shared *s = p->p_shared;
-	uint64_t now, was, from, to;
-	struct {
-		long s, ns;
-	} until;
-
-	if (s->ps_rate == 0)
-		return;
-	now = pool_now();
-	was = __atomic_load_n(&s->ps_paced, __ATOMIC_RELAXED);
-	do {
-		from = was + PACE_BURST > now ? was : now - PACE_BURST;
-		to = from + bytes * 1000000000ull / s->ps_rate;
-	} while (!__atomic_compare_exchange_n(
-	    &s->ps_paced, &was, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	until.s = (long)(to / 1000000000u);
-	until.ns = (long)(to % 1000000000u);
-	while (to > now &&
-	    sys_call4(SYS_clock_nanosleep, 1 /* CLOCK_MONOTONIC */, 1 /* TIMER_ABSTIME */,
-		(long)&until, 0) == -EINTR)
-		now = pool_now();
 }
 
 int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
@@ -206,20 +173,7 @@ int pool_spill_locked(struct pool *p, uint32_t i)
 	return rc != 0 ? rc : pool_write_sync_locked(p, i);
 }
 
-/* ---- a full file ---- */
-/* The segment of the file with the fewest live bytes, at most max, or NONE. */
-static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
-{
-	uint32_t best = NONE;
-
-	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
-		if (segs_of(s)[i].s_state == SEG_FILED && segs_of(s)[i].s_live <= max &&
-		    segs_of(s)[i].s_fetch == 0 && segs_of(s)[i].s_bad == 0) {
-			best = i;
-			max = segs_of(s)[i].s_live;
-		}
-	return best;
-}
+/* ---- reading back ---- */
 
 /* What was read from the file is what was written: each live object of segment i is found in mem, with its own bytes. */
 static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
@@ -310,46 +264,4 @@ int pool_fetch_back_locked(struct pool *p, uint32_t i)
 	if (g->s_live == 0)
 		pool_seg_free_locked(p, i);
 	return 0;
-}
-
-int pool_reclaim_block_locked(struct pool *p)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t i = !pool_has_blocks(p) ? NONE : emptiest_filed(s, RECLAIM_LIVE);
-
-	if (i == NONE || pool_fetch_back_locked(p, i) != 0)
-		return -ENOSPC;
-	if (segs_of(s)[i].s_state == SEG_SEALED)
-		(void)pool_compact_locked(p, i);
-	return 0;
-}
-
-int pool_wait_io_locked(struct pool *p)
-{
-	struct pool_shared *s = p->p_shared;
-	struct {
-		long s, ns;
-	} soon = { 0, 50000000 };
-
-	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		struct segment *g = &segs_of(s)[i];
-
-		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
-			continue;
-		if (pool_orphan(g)) {
-			pool_abandon_locked(s, g);
-			pool_repair_locked(p);
-			return 0;
-		}
-		uint32_t io = s->ps_io;
-		pool_unlock(s);
-		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
-		    (long)&soon, 0, 0);
-		pool_lock(p);
-		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
-			(void)pool_steal_locked(
-			    p, i); /* its writer does not come to collect the result */
-		return 0;
-	}
-	return -ENOSPC;
 }

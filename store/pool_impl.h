@@ -34,7 +34,8 @@
 #define LEAF_BITS (PAGE * 8u)
 #define POOL_READ_NS 60000u /* a read of the file, until some were timed */
 #define AHEAD_START 8u      /* ps_ahead at first */
-#define AHEAD_WHOLE 6u      /* from here on the whole segment is read */
+#define AHEAD_MAX 16u
+#define AHEAD_WHOLE 6u /* from here on the whole segment is read */
 
 enum { SEG_FREE, SEG_OPEN, SEG_SEALED, SEG_WRITING, SEG_FILED, SEG_READING, SEG_YOUNG };
 enum {
@@ -86,6 +87,13 @@ static inline void set_state(struct segment *g, uint32_t state)
 struct member_io {
 	uint32_t io_seg, io_block;
 }; /* counted from 1. No block: free; no segment: another thread writes the segment now */
+/* The write is over, or was never begun: what it was of goes first. */
+static inline void pool_op_clear(struct member_io *io)
+{
+	io->io_seg = 0;
+	BARRIER();
+	io->io_block = 0;
+}
 struct member {
 	uint32_t m_state, m_tag; /* see pool_member.c */
 	struct member_io m_io[POOL_WRITES];
@@ -251,14 +259,31 @@ static inline uint32_t pool_tid(const struct pool *p)
 	    : (uint32_t)sys_call0(SYS_gettid);
 }
 
+/* Is a failure that was asked for (pool_inject) due? */
+static inline int pool_injected(struct pool *p, enum pool_inject kind)
+{
+	return __atomic_load_n(&p->p_inject[kind], __ATOMIC_RELAXED) != 0 &&
+	    __atomic_sub_fetch(&p->p_inject[kind], 1, __ATOMIC_RELAXED) == 0;
+}
+
 /* pool_lock.c */
-void pool_lock(struct pool *);
+void pool_lock(struct pool *); /* where the owner has died: p_repair has made everything anew */
 void pool_unlock(struct pool_shared *);
 
-/* pool_member.c: this process holds a reference of that object; does not any more. Called after counting, before uncounting it */
+/* pool_clock.c */
+uint64_t pool_now(void); /* ns, of the clock that all processes share */
+/* So many bytes are about to be read or written: sleeps as long as ps_rate demands. Without the lock. */
+void pool_pace(struct pool *, uint32_t bytes);
+
+/* pool_holds.c: this process holds a reference of that object; does not any more. Called after counting, before uncounting it */
 void pool_own_locked(struct pool *, uint32_t handle);
 void pool_disown_locked(struct pool *, uint32_t handle);
 void pool_leaves_repair(struct pool_shared *); /* the index, from the members' maps */
+uint32_t *pool_map_of(struct pool_shared *, uint32_t member); /* leaf numbers, 0: none */
+uint64_t *pool_leaf_of(struct pool_shared *, uint32_t leaf);
+/* Leaf n of a member's map, taken if need be. NULL: none is free. */
+uint64_t *pool_leaf_get(struct pool *, uint32_t member, uint32_t n);
+void pool_leaf_put(struct pool *, uint32_t member, uint32_t n); /* it has no bit set */
 
 /* pool_index.c; locked */
 uint32_t pool_index_take(struct pool_shared *, struct index *); /* NONE: all are taken */
@@ -277,7 +302,7 @@ static inline uint64_t pool_index_sum_bytes(uint32_t max)
 
 /* pool_object.c; locked */
 uint32_t pool_object_new(struct pool *); /* with one reference and no place. 0: the table is full */
-void pool_unref_locked(struct pool *, uint32_t handle);
+void pool_object_free(struct pool *, uint32_t handle);
 void pool_objects_repair(struct pool *); /* the index and the granules, from the entries */
 
 /* pool_mem.c; locked: memory of slots and tables, and its charge */
@@ -316,6 +341,9 @@ static inline uint64_t pool_goal(const struct pool_shared *s)
 }
 
 /* pool_store.c */
+void pool_unref_locked(struct pool *, uint32_t handle);
+
+/* pool_pack.c */
 #define POOL_BATCH 8u /* pages that are packed or unpacked between two takings of the lock */
 struct packed {
 	uint64_t word; /* as o_word */
@@ -324,6 +352,8 @@ struct packed {
 	bool dense;
 	bool young; /* data is the caller's page, word means nothing */
 };
+int pool_ctx_map(struct pool *); /* 0 or -errno */
+void pool_ctx_unmap(struct pool *);
 /* A working area; pool_pack() leaves its results there. One thread must not take two. */
 char *pool_ctx_take(struct pool *);
 void pool_ctx_give(struct pool *, const char *ctx);
@@ -331,18 +361,21 @@ void pool_ctx_give(struct pool *, const char *ctx);
 void pool_pack(
     struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
-char *pool_ctx_buf(char *ctx); /* POOL_BATCH pages of it */
+int pool_same_filled(const void *page, uint64_t *word); /* are all words of the page equal? */
+char *pool_ctx_buf(char *ctx);                          /* POOL_BATCH pages of it */
 
-/* pool_repair.c: the lock's owner died; everything derived is made anew */
-void pool_repair_locked(struct pool *);
+/* pool_dead.c */
 /* The thread that was writing or reading the segment has died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct pool_shared *, struct segment *);
 /* Is the thread that writes, reads or packs the segment (s_tid) dead? */
 int pool_orphan(const struct segment *);
+/* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
+void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
+
+/* pool_repair.c: the lock's owner died; everything derived is made anew */
+void pool_repair_locked(struct pool *);
 /* That member is dead: what it was writing or reading is as if not begun. */
 void pool_abandon_member_locked(struct pool *, uint32_t member);
-
-uint64_t pool_now(void); /* pool_ring.c: ns, of the clock that all processes share */
 
 /* pool_ring.c: writes in flight. They belong to one thread of the process; for others there are none */
 uint32_t pool_inflight(struct pool *);
@@ -352,12 +385,6 @@ int pool_write_start_locked(struct pool *, uint32_t seg);
 uint32_t pool_reap_locked(struct pool *, int wait);
 /* Writes a segment that another thread's ring has been writing for too long. -EAGAIN: the segment is not in that state. Drops the lock. */
 int pool_steal_locked(struct pool *, uint32_t seg);
-/* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
-void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
-/* A block that is not to be used for a while; when too many are, ever. It was used till now. */
-void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
-uint32_t pool_quarantine_end_locked(
-    struct pool_shared *); /* a block that may be used again, or NONE */
 void pool_ring_close(struct pool *, int forked);
 
 /* pool_aio.c */
@@ -373,8 +400,9 @@ uint32_t pool_aio_ready(
 int pool_aio_write(uint64_t aio, int fd, void *mem, uint64_t at, uint32_t n, uint64_t data);
 /* Up to max results; wait: at least one. */
 uint32_t pool_aio_collect(uint64_t aio, int wait, struct pool_aio_result *, uint32_t max);
-int pool_aio_open(struct pool *); /* for loads */
-void pool_aio_close(struct pool *);
+/* pool_fetch.c: loads that are begun and ended apart */
+int pool_fetch_open(struct pool *);
+void pool_fetch_close(struct pool *);
 /* pool_load.c: so many pages were read, which will be loaded next */
 void pool_fetched_locked(struct pool_shared *, uint32_t n);
 
@@ -382,6 +410,8 @@ void pool_fetched_locked(struct pool_shared *, uint32_t n);
 uint32_t pool_block_take_locked(
     struct pool *); /* NONE: the file is full, and so are the far places; p_sink: the latter */
 void pool_block_give_locked(struct pool_shared *, uint32_t block);
+/* A block that is not to be used for a while; when too many are, ever. It was used till now. */
+void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
 void pool_block_full_locked(
     struct pool_shared *, uint32_t block); /* a write there failed for lack of room */
 void pool_block_count_locked(
@@ -404,20 +434,12 @@ static inline uint32_t pool_seg_bytes(const struct segment *g)
 {
 	return (uint32_t)round_up(g->s_used, PAGE);
 }
-int pool_injected(struct pool *, enum pool_inject);
-/* So many bytes are about to be read or written: sleeps as long as ps_rate demands. Without the lock. */
-void pool_pace(struct pool *, uint32_t bytes);
 /* Reads or writes n bytes of the file. 0, -ENOSPC, -EIO. Without the lock. */
 int pool_file_io(struct pool *, int write, void *mem, uint64_t at, uint32_t n);
 bool pool_file_limited(
     const struct pool *); /* may this process not write all of the file (RLIMIT_FSIZE)? */
 /* Writes sealed segment seg to the file. Drops the lock during the write. 0, -ENOSPC, -EIO. */
 int pool_spill_locked(struct pool *, uint32_t seg);
-/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
-int pool_reclaim_block_locked(struct pool *);
-/* Waits for a segment that another thread writes or reads. -ENOSPC: there is none. Drops the lock meanwhile. */
-int pool_wait_io_locked(struct pool *);
-
 /* Filed segment seg is read back whole and sealed, its block given back. 0; -EIO, -ENOSPC: it stays filed. Drops the lock. */
 int pool_fetch_back_locked(struct pool *, uint32_t seg);
 
@@ -448,6 +470,10 @@ static inline bool pool_has_blocks(const struct pool *p)
 /* pool_log.c */
 /* Room for bytes in the open segment of that kind, not OPEN_YOUNG. Drops the lock meanwhile. 0 or -errno. */
 int pool_open_locked(struct pool *, unsigned kind, uint32_t bytes);
+/* After objects have gone: what the store holds is made dense again, and what it need not hold is given back. */
+void pool_settle_locked(struct pool *);
+
+/* pool_seg.c */
 /* Segment seg has room, and the memory for it is charged. */
 void pool_append_locked(
     struct pool_shared *, uint32_t seg, uint32_t object, const char *data, uint32_t len);
@@ -458,10 +484,10 @@ void pool_seal_locked(struct pool_shared *, uint32_t seg);
 uint32_t pool_oldest(const struct pool_shared *);
 void pool_unseal_locked(
     struct pool_shared *, uint32_t seg); /* out of the lists of sealed segments */
-/* Compacts: the live objects of sealed segment seg go to open segments, and seg is freed. False: no memory for them. */
-bool pool_compact_locked(struct pool *, uint32_t seg);
-/* After objects have gone: what the store holds is made dense again, and what it need not hold is given back. */
-void pool_settle_locked(struct pool *);
+void pool_young_seal_locked(
+    struct pool_shared *); /* the open young one is full, whatever is in it */
+/* Takes the slot off a filed segment that has one. */
+struct warm pool_uncache_locked(struct pool_shared *, uint32_t seg);
 void pool_seg_free_locked(struct pool *, uint32_t seg);
 /* Segment without live objects: free it unless it is in use, then its user will. */
 void pool_seg_empty_locked(struct pool *, uint32_t seg);
@@ -473,6 +499,11 @@ void pool_enqueue_locked(struct pool_shared *, struct list *, uint32_t seg);
 void pool_dequeue_locked(struct pool_shared *, struct list *, uint32_t seg);
 /* This thread is at segment seg now. */
 void pool_begin_locked(struct pool *, uint32_t seg);
+/* Which list of ps_sparse[] has a sealed segment with so many live bytes. */
+static inline uint32_t pool_bucket_of(uint32_t live)
+{
+	return live / BUCKET_BYTES < BUCKETS ? live / BUCKET_BYTES : BUCKETS - 1;
+}
 
 /* pool_young.c */
 #define YOUNG_OBJECTS 7u                       /* pages of a young segment; */
@@ -497,9 +528,6 @@ int pool_young_room(
     const struct pool_shared *); /* is a page to be stored unpacked? A hint; without the lock */
 /* Room for a page in the open young segment. -EAGAIN: there is none, pack it. Does not drop the lock. */
 int pool_young_open_locked(struct pool *);
-void pool_young_seal_locked(struct pool_shared *); /* the open one is full, whatever is in it */
-void pool_young_remove_locked(struct pool_shared *, uint32_t seg);
-void pool_young_close_locked(struct pool *);
 void pool_young_added(
     struct pool *); /* pages were stored: is the packer to be woken? Without the lock */
 
@@ -550,6 +578,4 @@ static inline int pool_resident(const struct segment *g, uint32_t off, uint32_t 
 void pool_hit_locked(struct pool_shared *, uint32_t seg);
 /* Takes the slot off the cached segment least recently read, and gives it back. False: there is none. */
 bool pool_cache_evict_locked(struct pool *);
-/* Takes the slot off this one. */
-struct warm pool_uncache_locked(struct pool_shared *, uint32_t seg);
 #endif

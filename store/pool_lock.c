@@ -9,22 +9,6 @@
 #define WAITERS 0x80000000u
 #define SPIN 64u /* looks, each some 40 ns */
 
-int pool_dead(uint32_t tid)
-{
-	char byte;
-	struct {
-		void *base;
-		size_t len;
-	} to = { &byte, 1 }, from = { NULL, 1 };
-
-	/*
-	 * Reading a byte of it fails in any case, but with ESRCH once it has no memory any more: a zombie is told from the
-	 * living without a descriptor, whose number might be the very one that the program is about to use.
-	 */
-	return sys_call2(SYS_kill, (long)tid, 0) == -ESRCH ||
-	    sys_call6(SYS_process_vm_readv, (long)tid, (long)&to, 1, (long)&from, 1, 0) == -ESRCH;
-}
-
 void pool_lock(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -63,7 +47,7 @@ void pool_lock(struct pool *p)
 		    !p->p_alone && pool_dead(was & ~WAITERS) &&
 		    __atomic_compare_exchange_n(
 			&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			pool_repair_locked(p);
+			p->p_repair(p);
 			return;
 		}
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The log: segments in memory, appending, compaction, and when which is done.
+ * The log: segments that are opened, compacted and written, and when which is done.
  *
  * The log is dense at any time. When objects go they leave holes; pool_settle_locked() compacts the sparsest sealed segment as
  * soon as what the store has taken nears an eighth more than the packed bytes it holds (pool_goal). Where no segment is sparse enough,
@@ -8,9 +8,8 @@
  * To compact so early costs less than a microsecond a page stored. Compaction takes whole segments, so the copy may
  * need a segment's pages before the old ones are free: POOL_MARGIN is kept for that.
  *
- * Sealed segments are in two orders: by age, in ps_sealed[] (which goes to the file first), and by live bytes, in ps_sparse[] (which is
- * compacted first: a list for each sixteenth of a segment). What compaction finds alive is kept apart from what is stored now
- * (OPEN_OLD): it is less likely to go soon, so old pages gather in few segments, which are written, and the others empty by themselves.
+ * What compaction finds alive is kept apart from what is stored now (OPEN_OLD): it is less likely to go soon, so old pages gather in few
+ * segments, which are written, and the others empty by themselves.
  *
  * When the log has as many pages as it may (ps_target, pool_share.c), one more segment is opened only when another has been
  * compacted or written.
@@ -19,7 +18,6 @@
  */
 #include "store/pool_impl.h"
 
-#define LEFT_MEAN 16 /* s_left is about the last so many */
 #define DENSE                                                                                      \
 	(SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
 /*
@@ -28,195 +26,6 @@
  */
 #define WARM_FEW 2u
 #define WARM_YOUNG 6u
-
-void pool_begin_locked(struct pool *p, uint32_t i)
-{
-	struct segment *g = &segs_of(p->p_shared)[i];
-
-	g->s_tid = pool_tid(p);
-	g->s_member = p->p_member;
-	BARRIER();
-}
-
-/* ---- lists ---- */
-void pool_dequeue_locked(struct pool_shared *s, struct list *l, uint32_t i)
-{
-	struct segment *g = &segs_of(s)[i];
-
-	if (g->s_prev != NONE)
-		segs_of(s)[g->s_prev].s_next = g->s_next;
-	else
-		l->first = g->s_next;
-	if (g->s_next != NONE)
-		segs_of(s)[g->s_next].s_prev = g->s_prev;
-	else
-		l->last = g->s_prev;
-}
-
-void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
-{
-	struct segment *g = &segs_of(s)[i];
-
-	g->s_next = NONE;
-	g->s_prev = l->last;
-	if (l->last != NONE)
-		segs_of(s)[l->last].s_next = i;
-	else
-		l->first = i;
-	l->last = i;
-}
-
-static uint32_t bucket_of(uint32_t live)
-{
-	return live / BUCKET_BYTES < BUCKETS ? live / BUCKET_BYTES : BUCKETS - 1;
-}
-
-static void bucket_add(struct pool_shared *s, uint32_t i)
-{
-	struct segment *g = &segs_of(s)[i];
-	uint32_t *first = &s->ps_sparse[g->s_bucket = bucket_of(g->s_live)];
-
-	g->s_above = NONE;
-	g->s_below = *first;
-	if (*first != NONE)
-		segs_of(s)[*first].s_above = i;
-	*first = i;
-}
-
-static void bucket_remove(struct pool_shared *s, uint32_t i)
-{
-	const struct segment *g = &segs_of(s)[i];
-
-	if (g->s_above != NONE)
-		segs_of(s)[g->s_above].s_below = g->s_below;
-	else
-		s->ps_sparse[g->s_bucket] = g->s_below;
-	if (g->s_below != NONE)
-		segs_of(s)[g->s_below].s_above = g->s_above;
-}
-
-void pool_seal_locked(struct pool_shared *s, uint32_t i)
-{
-	set_state(&segs_of(s)[i], SEG_SEALED);
-	pool_enqueue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
-	bucket_add(s, i);
-}
-
-void pool_unseal_locked(struct pool_shared *s, uint32_t i)
-{
-	pool_dequeue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
-	bucket_remove(s, i);
-}
-
-/* ---- segments ---- */
-uint32_t pool_seg_new_locked(struct pool *p, uint32_t state)
-{
-	struct pool_shared *s = p->p_shared;
-	struct warm w;
-
-	if (!pool_slot_take_locked(p, &w))
-		return NONE;
-	uint32_t i = pool_index_take(s, &s->ps_segx);
-	if (i == NONE) {
-		pool_slot_give_locked(p, w);
-		return NONE;
-	}
-	struct segment *g = &segs_of(s)[i];
-
-	_Static_assert(offsetof(struct segment, s_state) == 0, "all but the state is cleared");
-	__builtin_memset((char *)g + sizeof g->s_state, 0, sizeof *g - sizeof g->s_state);
-	g->s_slot = w.w_slot;
-	g->s_pages = w.w_pages;
-	g->s_block = g->s_next = g->s_prev = NONE;
-	BARRIER();
-	set_state(g, state);
-	pool_tables_locked(p);
-	return i;
-}
-
-void pool_seg_free_locked(struct pool *p, uint32_t i)
-{
-	struct pool_shared *s = p->p_shared;
-	struct segment *g = &segs_of(s)[i];
-	struct warm w = { g->s_slot, g->s_pages };
-	uint32_t block = g->s_block;
-
-	if (g->s_state == SEG_SEALED)
-		pool_unseal_locked(s, i);
-	if (g->s_state == SEG_YOUNG)
-		pool_young_remove_locked(s, i);
-	if (g->s_state == SEG_FILED && g->s_slot != NONE)
-		w = pool_uncache_locked(s, i);
-	set_state(g, SEG_FREE);
-	BARRIER();
-	if (w.w_slot != NONE)
-		pool_slot_give_locked(p, w);
-	if (block != NONE)
-		pool_block_give_locked(s, block);
-	pool_index_give(s, &s->ps_segx, i);
-	pool_tables_locked(p);
-}
-
-void pool_seg_empty_locked(struct pool *p, uint32_t i)
-{
-	struct pool_shared *s = p->p_shared;
-	const struct segment *g = &segs_of(s)[i];
-
-	if (i == s->ps_open[OPEN_YOUNG]) {
-		segs_of(s)[i].s_used = 0;
-		return;
-	}
-	for (unsigned k = 0; k < OPENS; k++)
-		if (s->ps_open[k] == i)
-			s->ps_open[k] = NONE;
-	if (g->s_state == SEG_OPEN || g->s_state == SEG_SEALED ||
-	    ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) && g->s_fetch == 0))
-		pool_seg_free_locked(p, i);
-}
-
-void pool_gone_locked(struct pool_shared *s, uint32_t i, uint32_t len)
-{
-	struct segment *g = &segs_of(s)[i];
-
-	g->s_live -= object_bytes(len);
-	g->s_packed -= len;
-	if (g->s_state != SEG_YOUNG && g->s_state != SEG_FILED && g->s_state != SEG_READING)
-		s->ps_packed -= len;
-	if (g->s_state == SEG_SEALED && g->s_bucket != bucket_of(g->s_live)) {
-		bucket_remove(s, i);
-		bucket_add(s, i);
-	}
-}
-
-void pool_append_locked(
-    struct pool_shared *s, uint32_t i, uint32_t object, const char *data, uint32_t len)
-{
-	struct segment *g = &segs_of(s)[i];
-	struct object *o = &objects_of(s)[object];
-	struct header h = { object, len };
-	char *at = slot_mem(s, g->s_slot) + g->s_used;
-
-	__builtin_memcpy(at, &h, sizeof h);
-	__builtin_memcpy(at + sizeof h, data, len);
-	s->ps_move.seg = o->o_seg == NONE ? NEW : o->o_seg;
-	s->ps_move.off = o->o_off;
-	s->ps_move.len = o->o_len;
-	BARRIER();
-	s->ps_move.object = object;
-	BARRIER();
-	__atomic_store_n(&o->o_seg, i, __ATOMIC_RELAXED); /* pool_takes_memory looks */
-	o->o_off = (uint16_t)(g->s_used + sizeof h);
-	o->o_len = (uint16_t)len;
-	g->s_left = g->s_used == 0
-	    ? o->o_left
-	    : g->s_left + (uint32_t)((int32_t)(o->o_left - g->s_left) / LEFT_MEAN);
-	g->s_used += object_bytes(len);
-	g->s_live += object_bytes(len);
-	g->s_packed += len;
-	s->ps_packed += g->s_state == SEG_YOUNG ? 0 : len;
-	BARRIER();
-	s->ps_move.object = 0;
-}
 
 /* Is there room for bytes at the end of segment i? */
 static bool has_room(struct pool_shared *s, uint32_t i, uint32_t bytes)
@@ -294,7 +103,7 @@ bool pool_compact_locked(struct pool *p, uint32_t i)
  */
 static uint32_t sparsest_segment(const struct pool_shared *s)
 {
-	for (uint32_t b = 0; b <= bucket_of(DENSE - 1); b++)
+	for (uint32_t b = 0; b <= pool_bucket_of(DENSE - 1); b++)
 		if (s->ps_sparse[b] != NONE)
 			return s->ps_sparse[b];
 	return NONE;
@@ -351,14 +160,6 @@ static uint32_t find_cleanable(struct pool_shared *s)
 	return i;
 }
 
-uint32_t pool_oldest(const struct pool_shared *s)
-{
-	const struct segment *g = segs_of((struct pool_shared *)(uintptr_t)s);
-	uint32_t a = s->ps_sealed[0].first, b = s->ps_sealed[1].first;
-
-	return a == NONE || (b != NONE && (int32_t)(g[b].s_left - g[a].s_left) < 0) ? b : a;
-}
-
 /* Pages in use, and how many may be before something is written: without those of young pages, which have their own. */
 static uint32_t log_pages(const struct pool_shared *s)
 {
@@ -405,6 +206,64 @@ static void write_behind(struct pool *p)
 	}
 }
 
+/* The segment of the file with the fewest live bytes, at most max, or NONE. */
+static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
+{
+	uint32_t best = NONE;
+
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
+		if (segs_of(s)[i].s_state == SEG_FILED && segs_of(s)[i].s_live <= max &&
+		    segs_of(s)[i].s_fetch == 0 && segs_of(s)[i].s_bad == 0) {
+			best = i;
+			max = segs_of(s)[i].s_live;
+		}
+	return best;
+}
+
+/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
+static int reclaim_block(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	uint32_t i = !pool_has_blocks(p) ? NONE : emptiest_filed(s, RECLAIM_LIVE);
+
+	if (i == NONE || pool_fetch_back_locked(p, i) != 0)
+		return -ENOSPC;
+	if (segs_of(s)[i].s_state == SEG_SEALED)
+		(void)pool_compact_locked(p, i);
+	return 0;
+}
+
+/* Waits for a segment that another thread writes or reads. -ENOSPC: there is none. Drops the lock meanwhile. */
+static int wait_for_io(struct pool *p)
+{
+	struct pool_shared *s = p->p_shared;
+	struct {
+		long s, ns;
+	} soon = { 0, 50000000 };
+
+	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
+		struct segment *g = &segs_of(s)[i];
+
+		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
+			continue;
+		if (pool_orphan(g)) {
+			pool_abandon_locked(s, g);
+			pool_repair_locked(p);
+			return 0;
+		}
+		uint32_t io = s->ps_io;
+		pool_unlock(s);
+		long r = sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
+		    (long)&soon, 0, 0);
+		pool_lock(p);
+		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
+			(void)pool_steal_locked(
+			    p, i); /* its writer does not come to collect the result */
+		return 0;
+	}
+	return -ENOSPC;
+}
+
 /* Makes room for one more segment in memory. One with dead space is compacted; if there is none the oldest is written. Full: compacts what it can. */
 static int make_room(struct pool *p)
 {
@@ -425,12 +284,11 @@ static int make_room(struct pool *p)
 	if (i != NONE && (rc = pool_spill_locked(p, i)) != -ENOSPC)
 		return rc;
 	if (pool_oldest(s) != NONE &&
-	    pool_reclaim_block_locked(p) ==
-		0) /* there is something to write, but no block for it */
+	    reclaim_block(p) == 0) /* there is something to write, but no block for it */
 		return 0;
 	if (pool_cache_evict_locked(p))
 		return 0;
-	return pool_wait_io_locked(p);
+	return wait_for_io(p);
 }
 
 int pool_shrink(struct pool *p, uint64_t bytes)
@@ -497,23 +355,4 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 		if ((rc != 0 && !pool_raise_locked(s)) || ++tries > 1000)
 			return rc != 0 ? rc : -ENOSPC;
 	}
-}
-
-static void close_open(struct pool *p, unsigned kind)
-{
-	uint32_t i = p->p_shared->ps_open[kind];
-
-	p->p_shared->ps_open[kind] = NONE;
-	if (i != NONE)
-		pool_seg_free_locked(p, i);
-}
-
-void pool_close_locked(struct pool *p)
-{
-	close_open(p, OPEN_PACKED);
-	close_open(p, OPEN_OLD);
-	close_open(p, OPEN_RAW);
-	pool_young_close_locked(p);
-	while (pool_cool_locked(p))
-		;
 }

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Members: the processes that share the store, and what each holds, so that a killed one's pages can be given back.
- *
- * A member holds at most one reference of an object; a bit in its map says so. A map has a table of leaves, pages of bits taken
- * when the first bit in them is set. Order of writes: a reference is counted before its bit is set and the bit cleared
- * before the reference is dropped, so a kill in between loses one object until the family ends and never frees one twice.
+ * Members: the processes that share the store. What each holds is in pool_holds.c, so that a killed one's pages can be given back.
  *
  * A member has a tag, a number by which the family's supervisor knows the process: when the process is gone it calls
  * pool_release(). Before a fork the parent makes the child's member (all references of the parent, once more); the child takes it
@@ -16,83 +12,6 @@
 #include "store/pool_impl.h"
 
 enum { MEMBER_FREE, MEMBER_BORN, MEMBER_LIVE, MEMBER_DYING };
-
-/* Leaf numbers, 0: none. */
-static uint32_t *map_of(struct pool_shared *s, uint32_t m)
-{
-	return (uint32_t *)(void *)((char *)s + s->ps_maps) + (uint64_t)m * s->ps_mapleaves;
-}
-
-static uint64_t *leaf_of(struct pool_shared *s, uint32_t i)
-{
-	return (uint64_t *)(void *)((char *)s + s->ps_leaves + (uint64_t)(i - 1) * PAGE);
-}
-
-/* Leaf n of a member's map, taken if need be. NULL: none is free. */
-static uint64_t *leaf_get(struct pool *p, uint32_t m, uint32_t n)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t *at = &map_of(s, m)[n];
-
-	if (*at == 0) {
-		uint32_t i = pool_index_take(s, &s->ps_leafx);
-
-		if (i == NONE)
-			return NULL;
-		s->ps_leaves_used++;
-		*at = i + 1;
-		pool_tables_locked(p);
-	}
-	return leaf_of(s, *at);
-}
-
-/* It has no bit set. */
-static void leaf_put(struct pool *p, uint32_t m, uint32_t n)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t *at = &map_of(s, m)[n], i = *at;
-
-	*at = 0;
-	BARRIER();
-	pool_forget(leaf_of(s, i), PAGE);
-	pool_index_give(s, &s->ps_leafx, i - 1);
-	s->ps_leaves_used--;
-	pool_tables_locked(p);
-}
-
-void pool_leaves_repair(struct pool_shared *s)
-{
-	s->ps_leaves_used = 0;
-	pool_index_reset(s, &s->ps_leafx);
-	for (uint32_t m = 0; m < s->ps_membertop; m++)
-		for (uint32_t n = 0; n < s->ps_mapleaves; n++)
-			if (map_of(s, m)[n] != 0) {
-				pool_index_mark(s, &s->ps_leafx, map_of(s, m)[n] - 1);
-				s->ps_leaves_used++;
-			}
-	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
-		if (pool_index_free(
-			s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
-			pool_forget(leaf_of(s, i + 1), PAGE);
-	pool_index_trim(s, &s->ps_leafx);
-}
-
-void pool_own_locked(struct pool *p, uint32_t handle)
-{
-	uint64_t *l;
-
-	if (p->p_member != NONE && (l = leaf_get(p, p->p_member, handle / LEAF_BITS)) != NULL)
-		l[handle % LEAF_BITS / 64] |= 1ull << handle % 64;
-}
-
-void pool_disown_locked(struct pool *p, uint32_t handle)
-{
-	uint32_t i = p->p_member == NONE ? 0 : map_of(p->p_shared, p->p_member)[handle / LEAF_BITS];
-
-	if (i != 0)
-		leaf_of(p->p_shared, i)[handle % LEAF_BITS / 64] &= ~(1ull << handle % 64);
-	BARRIER();
-}
 
 static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 {
@@ -139,10 +58,10 @@ static void member_free(struct pool *p, uint32_t m)
 	pool_far_release(s, m);
 	pool_abandon_member_locked(p, m);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
-		if (map_of(s, m)[n] == 0)
+		if (pool_map_of(s, m)[n] == 0)
 			continue;
-		leaf_unref(p, leaf_of(s, map_of(s, m)[n]), n * LEAF_BITS);
-		leaf_put(p, m, n);
+		leaf_unref(p, pool_leaf_of(s, pool_map_of(s, m)[n]), n * LEAF_BITS);
+		pool_leaf_put(p, m, n);
 		pool_unlock(s);
 		pool_lock(p);
 	}
@@ -171,9 +90,9 @@ int pool_fork_begin(struct pool *p)
 		return -EAGAIN;
 	pool_lock(p);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
-		uint32_t i = map_of(s, p->p_member)[n];
-		uint64_t *from = i != 0 ? leaf_of(s, i) : NULL,
-			 *to = i != 0 ? leaf_get(p, p->p_child, n) : NULL;
+		uint32_t i = pool_map_of(s, p->p_member)[n];
+		uint64_t *from = i != 0 ? pool_leaf_of(s, i) : NULL,
+			 *to = i != 0 ? pool_leaf_get(p, p->p_child, n) : NULL;
 
 		for (uint32_t w = 0; from != NULL && w < LEAF_BITS / 64; w++) {
 			for (uint64_t bits = from[w]; bits != 0; bits &= bits - 1)

@@ -36,7 +36,7 @@ uint32_t pool_object_new(struct pool *p)
 	return i;
 }
 
-static void object_free(struct pool *p, uint32_t i)
+void pool_object_free(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t next = s->ps_objx.x_next, g = i / GRANULE;
@@ -50,27 +50,6 @@ static void object_free(struct pool *p, uint32_t i)
 	}
 	if (last || next != s->ps_objx.x_next)
 		pool_tables_locked(p);
-}
-
-void pool_unref_locked(struct pool *p, uint32_t handle)
-{
-	struct pool_shared *s = p->p_shared;
-	struct object *o = &objects_of(s)[handle];
-
-	if (--o->o_ref > 0)
-		return;
-	if (o->o_seg != NONE) {
-		pool_gone_locked(s, o->o_seg, o->o_len);
-		if (segs_of(s)[o->o_seg].s_live == 0)
-			pool_seg_empty_locked(p, o->o_seg);
-	} else {
-		s->ps_stats.same_filled--;
-	}
-	object_free(p, handle);
-	if (s->ps_stats.pages == s->ps_stats.same_filled)
-		pool_close_locked(p);
-	else
-		pool_settle_locked(p);
 }
 
 void pool_objects_repair(struct pool *p)

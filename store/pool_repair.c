@@ -5,16 +5,6 @@
  */
 #include "store/pool_impl.h"
 
-void pool_abandon_locked(struct pool_shared *s, struct segment *g)
-{
-	if (g->s_state == SEG_WRITING && g->s_async != 0)
-		pool_orphan_writes_locked(s, g->s_member);
-	else
-		set_state(g, g->s_state == SEG_WRITING ? SEG_SEALED : SEG_FILED);
-}
-
-int pool_orphan(const struct segment *g) { return g->s_tid != ALONE && pool_dead(g->s_tid); }
-
 void pool_abandon_member_locked(struct pool *p, uint32_t member)
 {
 	struct pool_shared *s = p->p_shared;

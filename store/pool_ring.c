@@ -19,8 +19,7 @@
 
 #define ENTRIES 8u
 #define RING_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
-#define Q_NO_MMAP (1u << 14)      /* IORING_SETUP_NO_MMAP, which older headers lack */
-#define QUARANTINE 10000000000ull /* ns */
+#define Q_NO_MMAP (1u << 14) /* IORING_SETUP_NO_MMAP, which older headers lack */
 
 struct pool_ring {
 	int fd; /* -1: asynchronous I/O of any thread, for a store alone: aio, ops, waiting and inflight are under the store's lock */
@@ -188,7 +187,7 @@ void pool_alone(struct pool *p)
 	}
 	p->p_ring = r;
 	if (r->aio != 0 || p->p_shared->ps_nfar > 0)
-		(void)pool_aio_open(p); /* without it loads wait where they are */
+		(void)pool_fetch_open(p); /* without it loads wait where they are */
 }
 
 /* The ring, if the calling thread may use it. */
@@ -240,12 +239,6 @@ static int submit_write(
 }
 
 /* ---- lock held ---- */
-static void op_clear(struct member_io *io)
-{
-	io->io_seg = 0;
-	BARRIER();
-	io->io_block = 0;
-}
 
 int pool_write_start_locked(struct pool *p, uint32_t i)
 {
@@ -293,9 +286,9 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	r->inflight--;
 	if (io[op].io_seg == 0) { /* taken over by another thread already */
 		pool_block_give_locked(s, io[op].io_block - 1);
-		op_clear(&io[op]);
+		pool_op_clear(&io[op]);
 	} else {
-		op_clear(&io[op]);
+		pool_op_clear(&io[op]);
 		pool_write_end_locked(p, i, -EAGAIN);
 	}
 	return -EAGAIN;
@@ -320,7 +313,7 @@ static void collect_write(struct pool *p, struct member_io *io, int res)
 
 	if (pool_injected(p, POOL_INJECT_WRITE))
 		rc = -EIO;
-	op_clear(io);
+	pool_op_clear(io);
 	if (i == 0) { /* taken over by another thread meanwhile */
 		pool_block_give_locked(s, block);
 		return;
@@ -448,70 +441,6 @@ int pool_steal_locked(struct pool *p, uint32_t i)
 	return pool_write_sync_locked(p, i);
 }
 
-/* ---- processes that are gone ---- */
-uint64_t pool_now(void)
-{
-	struct {
-		long s, ns;
-	} t = { 0, 0 };
-
-	(void)sys_call2(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)&t);
-	return (uint64_t)t.s * 1000000000u + (uint64_t)t.ns;
-}
-
-uint32_t pool_quarantine_end_locked(struct pool_shared *s)
-{
-	struct quarantine *q = &s->ps_quarantine[s->ps_qfirst];
-	uint32_t block = q->q_block;
-
-	if (block == 0 || pool_now() < q->q_until)
-		return NONE;
-	s->ps_qfirst = (s->ps_qfirst + 1) % QUARANTINE_MAX;
-	q->q_block = 0;
-	s->ps_stats.set_aside--;
-	return block - 1;
-}
-
-void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
-{
-	s->ps_stats.set_aside++;
-	pool_block_count_locked(s, block, -1);
-	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
-		struct quarantine *q = &s->ps_quarantine[(s->ps_qfirst + i) % QUARANTINE_MAX];
-
-		if (q->q_block == 0) {
-			q->q_until = pool_now() + QUARANTINE;
-			BARRIER();
-			q->q_block = block + 1;
-			return;
-		}
-	}
-}
-
-void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
-{
-	struct member_io *io = pool_members(s)[m].m_io;
-
-	for (uint32_t op = 0; op < POOL_WRITES; op++) {
-		if (io[op].io_block == 0)
-			continue;
-		uint32_t i = io[op].io_seg;
-		struct segment *g = i != 0 ? &segs_of(s)[i - 1] : NULL;
-
-		if (g == NULL ||
-		    (g->s_state == SEG_WRITING && g->s_async != 0 &&
-			g->s_block + 1 == io[op].io_block)) {
-			pool_block_set_aside_locked(s, io[op].io_block - 1);
-			if (g != NULL) {
-				g->s_block = NONE;
-				BARRIER();
-				set_state(g, SEG_SEALED);
-			}
-		}
-		op_clear(&io[op]);
-	}
-}
-
 void pool_ring_close(struct pool *p, int forked)
 {
 	struct pool_ring *r = p->p_ring;
@@ -526,4 +455,15 @@ void pool_ring_close(struct pool *p, int forked)
 	if (forked && p->p_ownfds)
 		r->fd = -1;
 	ring_free(r);
+}
+
+void pool_poll(struct pool *p, int wait)
+{
+	if (p->p_ring == NULL)
+		return;
+	pool_lock(p);
+	do
+		(void)pool_reap_locked(p, wait);
+	while (wait && pool_inflight(p) > 0);
+	pool_unlock(p->p_shared);
 }

@@ -1,119 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Storing pages: packed by the storing thread, or kept as they are for the packer (pool_young.c), then placed in the log.
+ * Storing pages and giving them up. A page is packed by the storing thread, or kept as it is for the packer (pool_young.c), then placed
+ * in the log.
  *
- * Packing is done without the lock, POOL_BATCH pages between two takings of it.
+ * Packing is done without the lock (pool_pack.c), POOL_BATCH pages between two takings of it.
  */
-#include "store/codec.h"
 #include "store/pool_impl.h"
 
-#define RAW_MIN 3584u /* compressed size from which a page counts as incompressible */
 #define BATCH POOL_BATCH
-
-/* Four lanes, because one would wait for its multiplication all the time. Not against malice: the file is ours alone. */
-uint64_t pool_checksum(const char *data, uint32_t len)
-{
-	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull,
-		len },
-		 w[4];
-
-	for (; len >= 32; len -= 32, data += 32) {
-		__builtin_memcpy(w, data, 32);
-		for (unsigned i = 0; i < 4; i++) {
-			h[i] = (h[i] ^ w[i]) * 0xd6e8feb86659fd93ull;
-			h[i] = h[i] << 29 | h[i] >> 35;
-		}
-	}
-	__builtin_memset(w, 0, 32);
-	__builtin_memcpy(w, data, len);
-	for (unsigned i = 0; i < 4; i++)
-		h[(i + 1) % 4] = (h[(i + 1) % 4] ^ h[i] ^ w[i]) * 0xff51afd7ed558ccdull;
-	return h[0] ^ h[0] >> 32;
-}
-
-static int same_filled(const void *page, uint64_t *word)
-{
-	const uint64_t *w = page;
-
-	if (w[0] != w[PAGE / 8 - 1] || w[0] != w[PAGE / 16])
-		return 0;
-	for (unsigned i = 1; i < PAGE / 8; i++)
-		if (w[i] != w[0])
-			return 0;
-	*word = w[0];
-	return 1;
-}
-
-/* Into buf, which has room for PAGE bytes, or (raw) left where it is. filed: it may get to the file. */
-static void pack_page(
-    void *area, bool dense, bool filed, char *buf, const void *page, struct packed *k)
-{
-	*k = (struct packed){ .data = buf, .dense = dense };
-	if (same_filled(page, &k->word))
-		return;
-	k->len = codec_pack(area, dense, page, buf, RAW_MIN);
-	if (k->len == 0) {
-		k->len = PAGE;
-		k->data = page;
-	}
-	if (filed) /* memory is trusted */
-		k->word = pool_checksum(k->data, k->len);
-}
-
-/*
- * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
- * so what counts is whether there is little to clean.
- *
- * For a thread that packs the page that it stores: pages that pass through on their way to the file gain nothing; where few loads are
- * answered from memory, half as many more of them do not pay for the packing of all.
- *
- * No thread waits for the packer. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
- * loads that read the file take more time than all would to unpack, until they have become few.
- *
- * Where pool and frames share a budget (`quire run`) all is packed tighter: each byte saved is a frame. On pages of real programs
- * that makes 1.3 to 1.9 times as many pages of a byte of pool, for 4 to 12 microseconds a page in and 2 to 4 out (docs/measurements.md).
- */
-#define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
-#define FEW 8u         /* reads are few when they take that part of it */
-
-static bool pack_tighter(struct pool_shared *s, bool behind)
-{
-	uint64_t file = __atomic_load_n(&s->ps_file_loads, __ATOMIC_RELAXED),
-		 memory = __atomic_load_n(&s->ps_mem_loads, __ATOMIC_RELAXED);
-
-	if (pool_shares(s))
-		return true;
-	if (__atomic_load_n(&s->ps_held, __ATOMIC_RELAXED) <
-	    (pool_target(s) - pool_target(s) / 8) * SEG_PAGES)
-		return false;
-	if (__atomic_load_n(&s->ps_full, __ATOMIC_RELAXED) != 0)
-		return behind || s->ps_nblocks == 0 || memory > file / 2;
-	if (!behind)
-		return false;
-	uint64_t read = file * __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED),
-		 unpack = (file + memory) * TIGHT_NS;
-	bool was = __atomic_load_n(&s->ps_tight, __ATOMIC_RELAXED) != 0,
-	     now = was ? read * FEW > unpack : read > unpack;
-
-	if (now != was)
-		__atomic_store_n(&s->ps_tight, (uint32_t)now, __ATOMIC_RELAXED);
-	return now;
-}
-
-void pool_pack(
-    struct pool *p, char *ctx, uint32_t i, bool behind, const void *page, struct packed *k)
-{
-	struct pool_shared *s = p->p_shared;
-
-	pack_page(ctx, pack_tighter(s, behind), s->ps_nblocks != 0, pool_ctx_buf(ctx) + i * PAGE,
-	    page, k);
-}
 
 /* To be packed later. */
 static void keep_young(const void *page, struct packed *k)
 {
 	*k = (struct packed){ .data = page };
-	if (same_filled(page, &k->word))
+	if (pool_same_filled(page, &k->word))
 		return;
 	k->len = PAGE;
 	k->young = true;
@@ -157,6 +57,27 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	pool_settle_locked(p);
 	*handle = i;
 	return 0;
+}
+
+void pool_unref_locked(struct pool *p, uint32_t handle)
+{
+	struct pool_shared *s = p->p_shared;
+	struct object *o = &objects_of(s)[handle];
+
+	if (--o->o_ref > 0)
+		return;
+	if (o->o_seg != NONE) {
+		pool_gone_locked(s, o->o_seg, o->o_len);
+		if (segs_of(s)[o->o_seg].s_live == 0)
+			pool_seg_empty_locked(p, o->o_seg);
+	} else {
+		s->ps_stats.same_filled--;
+	}
+	pool_object_free(p, handle);
+	if (s->ps_stats.pages == s->ps_stats.same_filled)
+		pool_close_locked(p);
+	else
+		pool_settle_locked(p);
 }
 
 /* While one page is packed the next comes to the CPU. */

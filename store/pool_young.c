@@ -49,28 +49,6 @@ int pool_young_room(const struct pool_shared *s)
 /* So many are left alone for a while: some of their pages will be wanted back. From twice as many on the packer is woken. */
 static uint32_t young_left(const struct pool_shared *s) { return pool_young_most(s) / 4; }
 
-static void count_young(struct pool_shared *s, int by)
-{
-	__atomic_store_n(&s->ps_nyoung, s->ps_nyoung + (uint32_t)by, __ATOMIC_RELAXED);
-}
-
-void pool_young_seal_locked(struct pool_shared *s)
-{
-	uint32_t i = s->ps_open[OPEN_YOUNG];
-
-	s->ps_open[OPEN_YOUNG] = NONE;
-	if (i == NONE)
-		return;
-	pool_enqueue_locked(s, &s->ps_young, i);
-	count_young(s, 1);
-}
-
-void pool_young_remove_locked(struct pool_shared *s, uint32_t i)
-{
-	pool_dequeue_locked(s, &s->ps_young, i);
-	count_young(s, -1);
-}
-
 int pool_young_open_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -86,19 +64,6 @@ int pool_young_open_locked(struct pool *p)
 		s->ps_open[OPEN_YOUNG] = i;
 	}
 	return pool_touch_locked(p, i, 0, YOUNG_PAGES) ? 0 : -EAGAIN;
-}
-
-/* The store is empty: young segments hold nothing, but a thread may be reading one, or have died over it. */
-void pool_young_close_locked(struct pool *p)
-{
-	struct pool_shared *s = p->p_shared;
-
-	pool_young_seal_locked(s);
-	for (uint32_t i = s->ps_young.first, next; i != NONE; i = next) {
-		next = segs_of(s)[i].s_next;
-		if (segs_of(s)[i].s_fetch == 0 || pool_orphan(&segs_of(s)[i]))
-			pool_seg_free_locked(p, i);
-	}
 }
 
 /* ---- the packer ---- */

@@ -22,8 +22,6 @@ FOR_OTHERS = {"mach_time_ns"}
 CIRCLES = {
     "cli": "",
     "policy": "",
-    "store": "pool pool_aio pool_block pool_cache pool_far pool_file pool_load pool_lock pool_log pool_mem pool_member pool_object "
-             "pool_repair pool_ring pool_share pool_store pool_young",
     "run": "advise budget compound creds enter exec family_client fork host_init host_quire intercept map marks measure protect remap "
            "service store_move tasks",
 }

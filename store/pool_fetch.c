@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Loads that are begun and ended apart, in a store that one process has to itself.
+ *
+ * pool_load_begin() sends all reads that a vector of pages needs at once, into the slots of the cache
+ * (pool_cache.c); the thread does something else and comes back to pool_load_end(). Each load has a context of its own, so
+ * a thread that waits is never waiting for what another thread collected. What could not be read is left to pool_load_vec(), which
+ * tries it once more and tells.
+ *
+ * Lock: a load belongs to the thread that began it (l_busy, taken atomically). The segments it reads have s_fetch set, which
+ * keeps slot and block.
+ */
+#include "store/pool_aio.h"
+#include "store/pool_impl.h"
+#include "sys/linux/own.h"
+
+#define FETCHES POOL_AIO_MOST /* segments of one load */
+
+/*
+ * Before it sleeps a thread looks at the ring: to be put to sleep and woken costs 10 to 20 us beside the 40 of a read of a fast
+ * disk (bench/disk.c: read_us, awake_us). Not where reads of late have taken longer than that is worth, nor where there are
+ * other threads that want the CPU: then a thread that stays awake is made to wait for them, while a thread that sleeps is not. A look that comes
+ * late shows it; so many loads sleep at once then, twice as many the next time.
+ */
+#define LONG 4000u /* looks, some 100 us */
+#define ANYWAY 32u /* one read in so many is awaited awake, to see whether they have become quick */
+#define LATE (1u << 17) /* cycles between two looks: longer than an interrupt takes */
+#define ASLEEP 64u      /* loads, at first */
+#define ASLEEP_MAX 8192u
+
+struct fetch {
+	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
+	uint32_t f_ticket; /* of a read from a far place, counted from 1; 0: of the file */
+	int f_rc;
+};
+
+struct load {
+	uint32_t l_busy;
+	uint32_t l_n, l_sent, l_missing; /* fetches; of them, in flight; pages they are for */
+	uint64_t l_aio;
+	struct fetch l_fetch[FETCHES];
+	struct iocb l_iocb[FETCHES];
+};
+
+struct pool_aio {
+	struct load a_load[POOL_LOADS];
+	/* atomics, guesses: */
+	uint32_t a_looks;          /* how many a read took of late, an average */
+	uint32_t a_loads;          /* that took long on average, ever */
+	uint32_t a_asleep, a_next; /* so many loads sleep at once; so many will */
+};
+
+void pool_fetch_close(struct pool *p)
+{
+	struct pool_aio *a = p->p_aio;
+
+	p->p_aio = NULL;
+	if (a == NULL)
+		return;
+	for (uint32_t i = 0; i < POOL_LOADS; i++)
+		pool_aio_destroy(a->a_load[i].l_aio);
+	(void)sys_call2(SYS_munmap, (long)a, (long)round_up(sizeof *a, PAGE));
+}
+
+int pool_fetch_open(struct pool *p)
+{
+	long m = sys_map_own(round_up(sizeof(struct pool_aio), PAGE), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int rc = 0;
+
+	if (sys_failed(m))
+		return (int)m;
+	struct pool_aio *a = (struct pool_aio *)m;
+	p->p_aio = a;
+	a->a_next = ASLEEP;
+	for (uint32_t i = 0; i < POOL_LOADS && rc == 0; i++)
+		rc = pool_aio_setup(FETCHES, &a->a_load[i].l_aio);
+	if (rc != 0)
+		pool_fetch_close(p);
+	return rc;
+}
+
+static uint32_t get_word(const uint32_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
+static void set_word(uint32_t *n, uint32_t to) { __atomic_store_n(n, to, __ATOMIC_RELAXED); }
+
+static struct load *load_take(struct pool *p)
+{
+	for (uint32_t i = 0; i < POOL_LOADS; i++) {
+		struct load *l = &p->p_aio->a_load[i];
+
+		if (__atomic_load_n(&l->l_busy, __ATOMIC_RELAXED) == 0 &&
+		    __atomic_exchange_n(&l->l_busy, 1, __ATOMIC_ACQUIRE) == 0) {
+			l->l_n = l->l_sent = l->l_missing = 0;
+			return l;
+		}
+	}
+	return NULL;
+}
+
+/* That object shall be fetched, too. False: no more. */
+static bool want_locked(struct pool *p, struct load *l, const struct object *o)
+{
+	uint32_t from = o->o_off / PAGE, to = ((uint32_t)o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
+
+	while (i < l->l_n && l->l_fetch[i].f_seg != o->o_seg)
+		i++;
+	if (i == FETCHES)
+		return false;
+	if (i == l->l_n) {
+		if (!pool_fetch_begin_locked(p, o->o_seg))
+			return true; /* another thread reads it, or no slot is free: it will be read alone */
+		l->l_fetch[l->l_n++] =
+		    (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
+	}
+	struct fetch *f = &l->l_fetch[i];
+	f->f_from = from < f->f_from ? from : f->f_from;
+	f->f_to = to > f->f_to ? to : f->f_to;
+	l->l_missing++;
+	return true;
+}
+
+static void submit_load(struct pool *p, struct load *l)
+{
+	struct pool_shared *s = p->p_shared;
+
+	bool fails = pool_injected(p, POOL_INJECT_READ);
+	uint32_t n = 0, ticket;
+
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		struct fetch *f = &l->l_fetch[i];
+		const struct segment *g = &segs_of(s)[f->f_seg];
+		uint64_t at = (uint64_t)g->s_block * SEG_BYTES + f->f_from * PAGE;
+		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
+
+		pool_pace(p, bytes);
+		f->f_rc = -EIO; /* till it is known better */
+		f->f_ticket = 0;
+		if (g->s_block < s->ps_fileblocks)
+			pool_aio_prepare(&l->l_iocb[n++], 0, p->p_fd,
+			    slot_mem(s, g->s_slot) + f->f_from * PAGE, at, bytes, i);
+		else if (!fails && pool_far_read_begin(p, at, bytes, &ticket) == 0)
+			f->f_ticket = ticket + 1;
+	}
+	l->l_sent = fails ? 0 : pool_aio_send(l->l_aio, l->l_iocb, n);
+}
+
+uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
+{
+	struct pool_shared *s = p->p_shared;
+	struct load *l = NULL;
+
+	if (p->p_aio == NULL)
+		return 0;
+	pool_lock(p);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct object *o = &objects_of(s)[handles[i]];
+
+		if (o->o_seg == NONE || segs_of(s)[o->o_seg].s_state != SEG_FILED ||
+		    pool_resident(&segs_of(s)[o->o_seg], o->o_off, o->o_len))
+			continue;
+		if ((l == NULL && (l = load_take(p)) == NULL) || !want_locked(p, l, o))
+			break;
+	}
+	for (uint32_t i = 0; l != NULL && i < l->l_n;) {
+		struct fetch *f = &l->l_fetch[i];
+
+		if (pool_extent_locked(p, f->f_seg, &f->f_from, &f->f_to)) {
+			i++;
+			continue;
+		}
+		pool_fetch_end_locked(p, f->f_seg, 0, 0, 0); /* no memory: it will be read alone */
+		*f = l->l_fetch[--l->l_n];
+	}
+	pool_unlock(s);
+	if (l == NULL)
+		return 0;
+	if (l->l_n == 0) {
+		__atomic_store_n(&l->l_busy, 0, __ATOMIC_RELEASE);
+		return 0;
+	}
+	submit_load(p, l);
+	return (uint32_t)(l - p->p_aio->a_load) + 1;
+}
+
+/* Looks whether the load has ended; not for ever. */
+static void await_load(struct pool_aio *a, const struct load *l)
+{
+	uint32_t was = get_word(&a->a_looks), asleep = get_word(&a->a_asleep),
+		 next = get_word(&a->a_next), looks = 0;
+	uint64_t at, then = __builtin_ia32_rdtsc();
+
+	if (asleep > 0) {
+		set_word(&a->a_asleep, asleep - 1);
+		return;
+	}
+	if (was > LONG / 2 && __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY != 0)
+		return;
+	for (; looks < LONG && pool_aio_ready(l->l_aio) < l->l_sent; looks++, then = at) {
+		__builtin_ia32_pause();
+		if ((at = __builtin_ia32_rdtsc()) - then > LATE) {
+			set_word(&a->a_asleep, next);
+			set_word(&a->a_next, next < ASLEEP_MAX ? next * 2 : ASLEEP_MAX);
+			return;
+		}
+	}
+	set_word(&a->a_looks, was - was / 8 + looks / 8);
+	set_word(&a->a_next, next - next / ASLEEP > ASLEEP ? next - next / ASLEEP : ASLEEP);
+}
+
+static void collect_load(struct pool *p, struct load *l)
+{
+	struct pool_aio_result res[FETCHES];
+
+	if (l->l_sent > 0)
+		await_load(p->p_aio, l);
+	for (uint32_t left = l->l_sent; left > 0;) {
+		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
+
+		for (uint32_t i = 0; i < n; i++) {
+			struct fetch *f = &l->l_fetch[res[i].data];
+			uint32_t bytes = (f->f_to - f->f_from) * PAGE;
+
+			f->f_rc = res[i].res == (int)bytes ? 0 : -EIO;
+			if (f->f_rc == 0)
+				(void)__atomic_add_fetch(
+				    &p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
+		}
+		left -= n;
+	}
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		struct fetch *f = &l->l_fetch[i];
+		const struct segment *g = &segs_of(p->p_shared)[f->f_seg];
+		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
+
+		if (f->f_ticket == 0)
+			continue;
+		f->f_rc = pool_far_read_end(p, g->s_block, f->f_ticket - 1,
+		    slot_mem(p->p_shared, g->s_slot) + f->f_from * PAGE, bytes);
+		if (f->f_rc == 0)
+			(void)__atomic_add_fetch(
+			    &p->p_shared->ps_stats.bytes_read, bytes, __ATOMIC_RELAXED);
+	}
+}
+
+int pool_load_ready(struct pool *p, uint32_t ticket)
+{
+	const struct load *l = &p->p_aio->a_load[ticket - 1];
+
+	for (uint32_t i = 0; i < l->l_n; i++)
+		if (l->l_fetch[i].f_ticket != 0 &&
+		    !pool_far_ready(p, segs_of(p->p_shared)[l->l_fetch[i].f_seg].s_block,
+			l->l_fetch[i].f_ticket - 1))
+			return 0;
+	return pool_aio_ready(l->l_aio) >= l->l_sent;
+}
+
+void pool_load_end(struct pool *p, uint32_t ticket)
+{
+	struct load *l = &p->p_aio->a_load[ticket - 1];
+
+	collect_load(p, l);
+	pool_lock(p);
+	for (uint32_t i = 0; i < l->l_n; i++) {
+		const struct fetch *f = &l->l_fetch[i];
+
+		pool_fetch_end_locked(p, f->f_seg, f->f_from, f->f_to, f->f_rc);
+	}
+	pool_fetched_locked(p->p_shared, l->l_missing);
+	pool_unlock(p->p_shared);
+	__atomic_store_n(&l->l_busy, 0, __ATOMIC_RELEASE);
+}
