@@ -85,10 +85,10 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
 		    (unsigned long long)(t->c.io_errors + ps->write_errors),
 		    (unsigned long long)t->c.lost_pages);
-	if (atomic_load(&fam->fam_forced) != 0)
+	if (atomic_load(&fam->fam_beyond) != 0)
 		fprintf(f,
 		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, or a filter of system calls, took\n",
-		    cli_human(atomic_load(&fam->fam_forced) * 4096, s1));
+		    cli_human(atomic_load(&fam->fam_beyond) * 4096, s1));
 	if (t->turned_away != 0)
 		fprintf(f,
 		    "  intruders   %llu greetings were turned away: they had not the token, or another's slot\n",
@@ -131,6 +131,6 @@ void cli_report_json(FILE *f, const struct family *fam, const void *pool,
 	    (unsigned long long)ps->dense, (unsigned long long)ps->mem_target,
 	    (unsigned long long)ps->mem_most, (unsigned long long)ps->far_bytes,
 	    (unsigned long long)ps->bytes_far, (unsigned long long)ps->sunk,
-	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_forced * 4096,
+	    (unsigned long long)ps->write_errors, (unsigned long long)fam->fam_beyond * 4096,
 	    t->left, (unsigned long long)t->turned_away);
 }

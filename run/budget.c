@@ -35,10 +35,8 @@ void host_publish(struct host *h)
 	atomic_store(&h->h_me->fp_resident, u.vu_frames - u.vu_free);
 	uint64_t need = h->h_managed ? u.vu_anon_slots : atomic_load(&h->h_committed);
 	uint64_t all = need - atomic_exchange(&h->h_me->fp_need, need);
-	uint64_t peak = atomic_load(&h->h_fam->fam_need_peak);
 	all += atomic_fetch_add(&h->h_fam->fam_need, all);
-	while (peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_need_peak, &peak, all))
-		;
+	family_raise(&h->h_fam->fam_need_peak, all);
 	atomic_store(&h->h_me->fp_managed, h->h_managed);
 }
 
@@ -78,15 +76,9 @@ static void ask_after_refusals(struct host *h)
 		(void)host_ask_others(h);
 }
 
-/* Beyond the budget if need be; the report says so. */
 static void force_charge(struct host *h, uint64_t n)
 {
-	uint64_t got = family_charge(h->h_fam, n);
-
-	if (got < n) {
-		atomic_fetch_add(&h->h_fam->fam_charged, n - got);
-		atomic_fetch_add(&h->h_fam->fam_forced, n - got);
-	}
+	family_force(h->h_fam, n);
 	atomic_fetch_add(&h->h_me->fp_granted, n);
 }
 

@@ -79,7 +79,7 @@ struct family {
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t
-	    fam_forced; /* pages granted beyond the budget, so that every process has its least */
+	    fam_beyond; /* most pages by which fam_charged was beyond the budget when a process had to have some (family_force) */
 	_Atomic uint64_t
 	    fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
 	struct promise fam_promise;
@@ -135,6 +135,14 @@ struct family_welcome {
 #define FAMILY_MOVED 'm'  /* nothing of it is in the store before that any more */
 #define FAMILY_SHRINK 's' /* fp_shrink is up */
 
+static inline void family_raise(_Atomic uint64_t *peak, uint64_t to)
+{
+	uint64_t was = atomic_load(peak);
+
+	while (was < to && !atomic_compare_exchange_weak(peak, &was, to))
+		;
+}
+
 /* Charges up to n pages; returns how many were had. */
 static inline uint64_t family_charge(struct family *f, uint64_t n)
 {
@@ -147,11 +155,21 @@ static inline uint64_t family_charge(struct family *f, uint64_t n)
 		if (take == 0)
 			return 0;
 	} while (!atomic_compare_exchange_weak(&f->fam_charged, &have, have + take));
-	uint64_t peak = atomic_load(&f->fam_charged_peak);
-	while (peak < have + take &&
-	    !atomic_compare_exchange_weak(&f->fam_charged_peak, &peak, have + take))
-		;
+	family_raise(&f->fam_charged_peak, have + take);
 	return take;
+}
+
+/* Charges n pages, beyond the budget if need be: the report says by how much the budget was exceeded at most. */
+static inline void family_force(struct family *f, uint64_t n)
+{
+	uint64_t had = family_charge(f, n), now;
+
+	if (had == n)
+		return;
+	now = atomic_fetch_add(&f->fam_charged, n - had) + (n - had);
+	family_raise(&f->fam_charged_peak, now);
+	if (now > f->fam_budget)
+		family_raise(&f->fam_beyond, now - f->fam_budget);
 }
 
 /*

@@ -80,8 +80,7 @@ static pfn_t first_frames(struct host *h)
 		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
 	}
 	if (got < HOST_LEAST) {
-		atomic_fetch_add(&h->h_fam->fam_charged, HOST_LEAST - got);
-		atomic_fetch_add(&h->h_fam->fam_forced, HOST_LEAST - got);
+		family_force(h->h_fam, HOST_LEAST - got);
 		got = HOST_LEAST;
 	}
 	atomic_fetch_add(&h->h_me->fp_granted, got);

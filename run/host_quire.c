@@ -378,8 +378,7 @@ long host_do_leave(struct host *h)
 			 more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
 
 		atomic_fetch_add(&h->h_me->fp_granted, more);
-		atomic_fetch_add(&h->h_fam->fam_charged, more);
-		atomic_fetch_add(&h->h_fam->fam_forced, more);
+		family_force(h->h_fam, more);
 		affinity_leave();
 		if (!atomic_load(&h->h_served))
 			family_mortal(h, false);

@@ -86,7 +86,7 @@ extern struct host host;
 
 /*
  * Frames a process keeps whatever others ask: its tables, and pages enough that an instruction finds all of its operands.
- * Below that it gets frames even where none are left; what was had so is counted in fam_forced.
+ * Below that it gets frames even where none are left; what was had so is counted in fam_beyond.
  */
 #define HOST_LEAST 192u
 #define HOST_PINNED                                                                                \

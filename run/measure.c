@@ -79,7 +79,7 @@ void host_measure_own(struct host *h)
 void host_measure(struct host *h)
 {
 	struct resident r = read_resident();
-	uint64_t ours = vm_btop(vm_page_round(h->h_told.fw_store_size)), hosted, all, peak;
+	uint64_t ours = vm_btop(vm_page_round(h->h_told.fw_store_size)), hosted, all;
 	struct vm_usage u;
 
 	vm_usage(h->h_vm, &u);
@@ -88,8 +88,5 @@ void host_measure(struct host *h)
 	    less_or_zero(r.shmem,
 		linux_range_resident(h->h_mach, (uint64_t)h->h_stored.f_mem, ours) +
 		    vm_btop(vm_page_round(sizeof(struct family))));
-	peak = atomic_load(&h->h_fam->fam_unhosted_peak);
-	while (
-	    peak < all && !atomic_compare_exchange_weak(&h->h_fam->fam_unhosted_peak, &peak, all))
-		;
+	family_raise(&h->h_fam->fam_unhosted_peak, all);
 }

@@ -130,6 +130,15 @@ class Cgroup:
         except OSError:
             return 0
 
+    def held(self):
+        """Memory that the group has now, but for the page cache of files; None if unknown."""
+        v1 = self.version == 1
+        try:
+            with open(os.path.join(self.path, "memory.usage_in_bytes" if v1 else "memory.current")) as f:
+                return int(f.read()) - self._fields("memory.stat").get("cache" if v1 else "file", 0)
+        except OSError:
+            return None
+
     def members(self):
         try:
             with open(os.path.join(self.path, "cgroup.procs")) as f:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Put a fault into the code, run the tests that must notice it, say which faults nobody noticed.
 
-    mutants.py [--sample N] [--seed S] [--check | --list] [NAME ...]
+    mutants.py [--sample N] [--seed S] [--all] [--check | --list] [NAME ...]
 
 A fault (a mutant) is an edit from tests/mutants/*.txt:
 
@@ -16,7 +16,8 @@ Lines are searched for without regard to white space, so neither a moved line no
 text must be there exactly once. A `>` line begins another place in the same file. --check only looks whether all entries
 apply. The others are applied, one at a time, in a copy of the tracked files under BUILD/mutants, which has a build
 directory of its own; a test that fails, crashes or hangs has noticed the fault, if it
-passes without it. Ends with "N noticed, N unnoticed, N stale".
+passes without it. The first that notices it is enough; with --all each of the entry's tests must. Ends with "N noticed,
+N unnoticed, N stale".
 """
 
 import argparse
@@ -164,8 +165,8 @@ class Copy:
         if not self.sound[test]:
             raise Stale("%s fails without a fault" % test)
 
-    def noticed_by(self, mutant, path):
-        """The first of the mutant's tests that does not pass; None: all do."""
+    def noticed_by(self, mutant, path, ask_all):
+        """Those of the mutant's tests that do not pass: the first, or all."""
         for test in mutant.tests:
             self.expect_sound(test)
         whole = os.path.join(self.source, path)
@@ -173,12 +174,15 @@ class Copy:
             text = f.read()
         try:
             write_if_changed(whole, mutant.apply(text).encode())
+            by = []
             for test in mutant.tests:
                 if not self.make(test):
                     raise Stale("%s: does not compile" % mutant.name)
                 if not self.passes(test):
-                    return test
-            return None
+                    by.append(test)
+                    if not ask_all:
+                        break
+            return by
         finally:
             write_if_changed(whole, text.encode())
 
@@ -203,6 +207,7 @@ def main():
     p.add_argument("names", nargs="*", metavar="NAME")
     p.add_argument("--sample", type=int, default=0, help="so many, chosen at random")
     p.add_argument("--seed", type=int, default=int(time.time()))
+    p.add_argument("--all", action="store_true", help="each of an entry's tests must notice it, not only one")
     p.add_argument("--check", action="store_true", help="only look whether all of them still apply")
     p.add_argument("--list", action="store_true", help="only say what each breaks")
     args = p.parse_args()
@@ -222,16 +227,17 @@ def main():
     for m in mutants:
         began = time.monotonic()
         try:
-            by = copy.noticed_by(m, m.source(files))
+            by = copy.noticed_by(m, m.source(files), args.all)
         except Stale as e:
             stale.append(m)
             print("stale      %-32s %s" % (m.name, e), flush=True)
             continue
-        noticed += by is not None
-        if by is None:
+        passed = [t for t in m.tests if t not in by] if args.all or not by else []
+        if passed:
             unnoticed.append(m)
-        print("%s %-32s %5.0f s  %s" % ("noticed   " if by else "UNNOTICED ", m.name, time.monotonic() - began,
-                                       "by " + by if by else m.breaks), flush=True)
+        noticed += not passed
+        print("%s %-32s %5.0f s  %s" % ("UNNOTICED " if passed else "noticed   ", m.name, time.monotonic() - began,
+                                       "%s: %s" % (" ".join(passed), m.breaks) if passed else "by " + " ".join(by)), flush=True)
     print("%d noticed, %d unnoticed, %d stale" % (noticed, len(unnoticed), len(stale)))
     return 1 if unnoticed or stale or not noticed else 0
 

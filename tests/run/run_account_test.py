@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The family's account: what comes is charged, what goes is given back, and each counter counts what its name says.
 
-    run_account_test.py QUIRE HELPER
+    run_account_test.py QUIRE HELPER [NAME ...]
 """
 
 import json
@@ -73,6 +73,50 @@ def forked_child_is_charged():
     return None
 
 
+def held(kind, rounds):
+    """(the report, [held by the group at each word]) of a program whose memory the kernel holds and lets go; None: not here."""
+    group = limited.Cgroup.create(256 * MIB)
+    if group is None:
+        return None
+    try:
+        with tempfile.NamedTemporaryFile() as f:
+            p = subprocess.Popen([QUIRE, "run", "-m", "8M", "--report", "json:" + f.name, HELPER, "hold", kind, str(rounds)],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=group.join)
+            sizes = []
+            for word in ["held", "free"] * rounds:
+                said = p.stdout.readline().strip()
+                if said != word:
+                    check(p.wait() == 5, "said", repr(said), "for", word)
+                    return None
+                sizes.append(group.held() / MIB)
+                p.stdin.write("\n")
+                p.stdin.flush()
+            check(p.wait() == 0, kind, "ends with", p.returncode)
+            return json.load(f), sizes
+    finally:
+        group.remove()
+
+
+def what_the_kernel_held_comes_back():
+    """Pages that left while a pipe held them are the kernel's until it lets go; pinned ones are had beyond the budget so long."""
+    skipped = []
+    for kind, least in (("pipe", 3), ("ring", 0.5)):
+        few, many = held(kind, 1), held(kind, 3)
+        if few is None or many is None:
+            skipped.append(kind)
+            continue
+        for report, sizes in (few, many):
+            for used, free in zip(sizes[::2], sizes[1::2]):
+                check(used > 8 + least, kind, "holds nothing:", sizes)
+                check(free < 8 + 2, kind, "has not come back:", sizes)
+            beyond = report["beyond_bytes"]
+            check(beyond == 0 if kind == "pipe" else beyond > 0, kind, "beyond the budget:", beyond)
+            check(report["charged_peak_bytes"] == 8 * MIB + beyond, kind, report["charged_peak_bytes"], beyond)
+        check(many[0]["beyond_bytes"] < few[0]["beyond_bytes"] + MIB, kind, "is summed:", few[0]["beyond_bytes"],
+              many[0]["beyond_bytes"])
+    return "no " + ", no ".join(skipped) if skipped else None
+
+
 def counters():
     """Written and never read, then read twice: no two of the counters could be exchanged."""
     n = 30000
@@ -92,13 +136,15 @@ def counters():
         check(words in text, repr(words), "is not in", text)
 
 
-CASES = [unmapped_memory_is_given_back, dead_processes_frames_are_given_back, forked_child_is_charged, counters]
+CASES = [unmapped_memory_is_given_back, dead_processes_frames_are_given_back, forked_child_is_charged,
+         what_the_kernel_held_comes_back, counters]
 
 
 def main():
+    cases = [c for c in CASES if c.__name__ in sys.argv[3:]] or CASES
     limited.die_on_signals()
     failed = 0
-    for case in CASES:
+    for case in cases:
         try:
             why = case()
             print("%-5s %s%s" % ("skip" if why else "ok", case.__name__, ": " + why if why else ""), flush=True)

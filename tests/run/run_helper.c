@@ -12,16 +12,22 @@
  *   churn KIND ROUNDS    4 MiB that come and go ROUNDS times: by munmap, fixed (mapped over), mremap, part (in two), brk
  *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
  *   cow PAGES            writes so many pages; a child writes all of them anew; both check
+ *   hold KIND ROUNDS     the kernel holds 8 MiB, which then leave, and lets go of them, ROUNDS times over: in pipes, or in a ring
+ *                        that has them registered; says "held" and "free" and waits for a line after each
  *   execute PROGRAM ...  runs it in a child; ends as it does
  *   signal               says "ready", waits; ends with 40 + the number of the first SIGINT, SIGTERM, SIGUSR1 that comes
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -271,6 +277,85 @@ static int wait_signal(void)
 	return 40 + got;
 }
 
+/* Other memory gets what frames there are. */
+static void use_frames(void)
+{
+	static uint64_t *p;
+
+	if (p == NULL && (p = map(4 * MIB)) == NULL)
+		exit(3);
+	for (size_t i = 0; i < 4 * MIB / PAGE; i++)
+		write_page(p + i * PAGE / 8, i);
+}
+
+static void say_and_wait(const char *word)
+{
+	char line[16];
+
+	printf("%s\n", word);
+	fflush(stdout);
+	(void)!fgets(line, sizeof line, stdin);
+}
+
+#define HOLDS 8u
+
+/* 0, or no such thing here. */
+static int hold_in_pipes(char *p, int fds[HOLDS][2])
+{
+	for (size_t i = 0; i < HOLDS; i++) {
+		struct iovec v = { p + i * MIB, MIB };
+
+		if (pipe(fds[i]) != 0 || fcntl(fds[i][1], F_SETPIPE_SZ, MIB) != MIB ||
+		    vmsplice(fds[i][1], &v, 1, 0) != MIB)
+			return -1;
+	}
+	return 0;
+}
+
+static int hold_in_ring(char *p, int fds[HOLDS][2])
+{
+	struct io_uring_params par = { 0 };
+	struct iovec v = { p, HOLDS * MIB };
+
+	fds[0][0] = (int)syscall(SYS_io_uring_setup, 1, &par);
+	return fds[0][0] < 0
+	    ? -1
+	    : (int)syscall(SYS_io_uring_register, fds[0][0], IORING_REGISTER_BUFFERS, &v, 1);
+}
+
+/* Contents do not pack; what was held is right afterwards. */
+static int hold(const char *kind, size_t rounds)
+{
+	uint64_t *p = map(HOLDS * MIB);
+	size_t bad = 0;
+
+	if (p == NULL)
+		return 3;
+	for (size_t r = 0; r < rounds; r++) {
+		int fds[HOLDS][2];
+
+		memset(fds, -1, sizeof fds);
+		for (size_t i = 0; i < HOLDS * MIB / PAGE; i++)
+			write_page(p + i * PAGE / 8, r + i);
+		if (strcmp(kind, "pipe") == 0 ? hold_in_pipes((char *)p, fds)
+					      : hold_in_ring((char *)p, fds))
+			return 5;
+		(void)madvise(p, HOLDS * MIB, MADV_PAGEOUT);
+		use_frames();
+		say_and_wait("held");
+		if (strcmp(kind, "ring") == 0)
+			(void)syscall(
+			    SYS_io_uring_register, fds[0][0], IORING_UNREGISTER_BUFFERS, NULL, 0);
+		for (size_t i = 0; i < HOLDS; i++)
+			for (size_t e = 0; e < 2; e++)
+				(void)close(fds[i][e]);
+		use_frames();
+		bad += count_wrong(p, HOLDS * MIB / PAGE, r);
+		say_and_wait("free");
+	}
+	return bad != 0;
+}
+
 static int execute(char **argv)
 {
 	pid_t pid = fork();
@@ -309,6 +394,8 @@ int main(int argc, char **argv)
 		return forks(a, b);
 	if (strcmp(what, "cow") == 0)
 		return cow(a);
+	if (strcmp(what, "hold") == 0)
+		return hold(argc > 2 ? argv[2] : "", b);
 	if (strcmp(what, "execute") == 0 && argc > 2)
 		return execute(argv + 2);
 	if (strcmp(what, "signal") == 0)
