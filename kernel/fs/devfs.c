@@ -196,6 +196,14 @@ static const struct inode_ops *ops_of(unsigned type)
 	}
 }
 
+const struct file_ops *devfs_find(uint64_t rdev)
+{
+	for (unsigned i = 0; i < NDEVS; i++)
+		if (devs[i].d_ops != NULL && devs[i].d_rdev == rdev)
+			return devs[i].d_ops;
+	return NULL;
+}
+
 struct inode *devfs_init(void)
 {
 	inode_init(&dev_root, &kept_vnode_ops, &dev_dir_ops, DEV_FS, 1, S_IFDIR | 0755);

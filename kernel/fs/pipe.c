@@ -7,7 +7,8 @@
  * bytes written, pc_at, stood when it came. vmsplice at the other end moves the range on into the reader's memory; read copies.
  *
  * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and grows to 16 when a writer fills it.
- * Locks: p_lock (sleeps). Waiting: p_wait, under sched_lock, for anything to change.
+ * A FIFO is a pipe that is found by its inode while it is open (fifos); what is in it goes with the last end.
+ * Locks: fifo_lock, then p_lock; both sleep. Waiting: p_wait, under sched_lock, for anything to change.
  */
 #include "kernel/fs/vfs.h"
 #include "kernel/proc/proc.h"
@@ -34,9 +35,14 @@ struct pipe {
 	struct piece *p_first;        /* p_lock: in order */
 	_Atomic uint64_t p_paged;     /* p_lock to change: bytes in pieces */
 	_Atomic unsigned p_npieces;   /* p_lock to change */
-	_Atomic unsigned p_readers, p_writers;
+	_Atomic unsigned p_readers, p_writers; /* p_lock to change */
+	_Atomic unsigned p_reads, p_writes;    /* p_lock to change: ends ever opened */
 	struct waitq p_wait;
+	struct inode *p_fifo;     /* const: the open files have its references; NULL: not a FIFO */
+	struct pipe *p_next_fifo; /* fifo_lock */
 };
+static struct mach_mutex fifo_lock;
+static struct pipe *fifos; /* fifo_lock */
 
 static uint64_t in_ring(const struct pipe *p) { return p->p_in - p->p_out; }
 static uint64_t bytes_to_read(const struct pipe *p) { return in_ring(p) + p->p_paged; }
@@ -216,16 +222,24 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 	return err == -EINTR ? -ERESTART : err;
 }
 
+static bool is_reader(const struct file *f) { return (f->f_flags & O_ACCMODE) != O_WRONLY; }
+static bool is_writer(const struct file *f) { return (f->f_flags & O_ACCMODE) != 0; }
+
 static int pipe_poll(struct file *f)
 {
 	struct pipe *p = f->f_data;
 
-	if ((f->f_flags & O_ACCMODE) == O_WRONLY) {
-		if (p->p_readers == 0)
-			return POLLERR;
-		return PIPE_LARGE - in_ring(p) >= PIPE_BUF ? POLLOUT : 0;
+	int now = 0;
+
+	if (is_reader(f)) {
+		now |= bytes_to_read(p) > 0 ? POLLIN : 0;
+		now |= p->p_writers == 0 && p->p_writes > 0 ? POLLHUP : 0;
 	}
-	return (bytes_to_read(p) > 0 ? POLLIN : 0) | (p->p_writers == 0 ? POLLHUP : 0);
+	if (is_writer(f)) {
+		now |= PIPE_LARGE - in_ring(p) >= PIPE_BUF && p->p_readers > 0 ? POLLOUT : 0;
+		now |= p->p_readers == 0 ? POLLERR : 0;
+	}
+	return now;
 }
 
 static int64_t pipe_ioctl(struct file *f, unsigned cmd, uint64_t arg)
@@ -236,23 +250,8 @@ static int64_t pipe_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 	return cmd == 0x541b ? copy_out(arg, &n, sizeof(n)) : -ENOTTY; /* FIONREAD */
 }
 
-static void pipe_close(struct file *f)
+static void pipe_free(struct pipe *p)
 {
-	struct pipe *p = f->f_data;
-	bool writer = (f->f_flags & O_ACCMODE) == O_WRONLY;
-	unsigned left;
-
-	mach_mutex_enter(&p->p_lock);
-	if (writer)
-		p->p_writers--;
-	else
-		p->p_readers--;
-	left = p->p_readers + p->p_writers;
-	mach_mutex_exit(&p->p_lock);
-	if (left > 0) {
-		wake_pipe(p);
-		return;
-	}
 	while (p->p_first != NULL)
 		piece_consume(p, p->p_first->pc_len, false);
 	if (p->p_space != NULL)
@@ -260,6 +259,39 @@ static void pipe_close(struct file *f)
 	mach_mutex_fini(&p->p_lock);
 	kfree(p->p_buf, p->p_room);
 	kfree(p, sizeof(*p));
+}
+
+/* fifo_lock held. */
+static void forget_fifo(struct pipe *p)
+{
+	struct pipe **q = &fifos;
+
+	while (*q != p)
+		q = &(*q)->p_next_fifo;
+	*q = p->p_next_fifo;
+}
+
+static void pipe_close(struct file *f)
+{
+	struct pipe *p = f->f_data;
+	bool fifo = p->p_fifo != NULL, last;
+
+	if (fifo)
+		mach_mutex_enter(&fifo_lock);
+	mach_mutex_enter(&p->p_lock);
+	p->p_writers -= is_writer(f);
+	p->p_readers -= is_reader(f);
+	last = p->p_readers + p->p_writers == 0;
+	/* not after the lock is dropped: then the closer of the other end may free the pipe */
+	wake_pipe(p);
+	mach_mutex_exit(&p->p_lock);
+	if (fifo) {
+		if (last)
+			forget_fifo(p);
+		mach_mutex_exit(&fifo_lock);
+	}
+	if (last)
+		pipe_free(p);
 }
 
 static const struct file_ops pipe_ops = {
@@ -396,19 +428,30 @@ bool file_is_pipe(const struct file *f) { return f->f_ops == &pipe_ops; }
 
 static const struct inode_ops pipe_inode_ops = { .io_lookup = NULL };
 
-int pipe_new(struct file **r, struct file **w, unsigned flags)
+static struct pipe *pipe_alloc(void)
 {
 	struct pipe *p = kzalloc(sizeof(*p));
-	struct inode *i = p == NULL ? NULL : anon_inode(&pipe_inode_ops, S_IFIFO | 0600);
-	int err;
 
-	if (i == NULL || (p->p_buf = kalloc(PIPE_SMALL)) == NULL) {
-		inode_put(i);
+	if (p == NULL || (p->p_buf = kalloc(PIPE_SMALL)) == NULL) {
 		kfree(p, sizeof(*p));
-		return -ENOMEM;
+		return NULL;
 	}
 	p->p_room = PIPE_SMALL;
 	mach_mutex_init(&p->p_lock, 4, "pipe");
+	return p;
+}
+
+int pipe_new(struct file **r, struct file **w, unsigned flags)
+{
+	struct pipe *p = pipe_alloc();
+	struct inode *i = p == NULL ? NULL : anon_inode(&pipe_inode_ops, S_IFIFO | 0600);
+	int err;
+
+	if (i == NULL) {
+		if (p != NULL)
+			pipe_free(p);
+		return -ENOMEM;
+	}
 	if ((err = file_new(inode_hold(i), &pipe_ops, flags & O_NONBLOCK, r)) == 0 &&
 	    (err = file_new(inode_hold(i), &pipe_ops, (flags & O_NONBLOCK) | O_WRONLY, w)) != 0) {
 		(*r)->f_ops = &file_pages_ops;
@@ -416,11 +459,79 @@ int pipe_new(struct file **r, struct file **w, unsigned flags)
 	}
 	inode_put(i);
 	if (err != 0) {
-		kfree(p->p_buf, p->p_room);
-		kfree(p, sizeof(*p));
+		pipe_free(p);
 		return err;
 	}
 	(*r)->f_data = (*w)->f_data = p;
-	p->p_readers = p->p_writers = 1;
+	p->p_readers = p->p_writers = p->p_reads = p->p_writes = 1;
 	return 0;
 }
+
+/* ---- FIFOs ---- */
+/* The pipe of a FIFO, with the file's ends counted; NULL: no memory. */
+static struct pipe *join_fifo(struct inode *i, struct file *f)
+{
+	struct pipe *p;
+
+	mach_mutex_enter(&fifo_lock);
+	for (p = fifos; p != NULL && p->p_fifo != i; p = p->p_next_fifo)
+		;
+	if (p == NULL && (p = pipe_alloc()) != NULL) {
+		p->p_fifo = i;
+		p->p_next_fifo = fifos;
+		fifos = p;
+	}
+	if (p != NULL) {
+		mach_mutex_enter(&p->p_lock);
+		p->p_readers += is_reader(f);
+		p->p_writers += is_writer(f);
+		p->p_reads += is_reader(f);
+		p->p_writes += is_writer(f);
+		wake_pipe(p);
+		mach_mutex_exit(&p->p_lock);
+	}
+	mach_mutex_exit(&fifo_lock);
+	return p;
+}
+
+struct meeting {
+	struct pipe *m_pipe;
+	unsigned m_others; /* ends of the other kind ever opened, as this one was */
+	bool m_reader;
+};
+
+static bool has_met(void *arg)
+{
+	const struct meeting *m = arg;
+	const struct pipe *p = m->m_pipe;
+
+	return m->m_reader ? p->p_writers > 0 || p->p_writes != m->m_others
+			   : p->p_readers > 0 || p->p_reads != m->m_others;
+}
+
+/* Waits for the other end, unless the file is opened for both or not to wait. */
+int fifo_open(struct inode *i, struct file *f)
+{
+	struct pipe *p = join_fifo(i, f);
+	struct meeting m = { .m_pipe = p, .m_reader = !is_writer(f) };
+	int err = 0;
+
+	if (p == NULL)
+		return -ENOMEM;
+	f->f_ops = &pipe_ops;
+	f->f_data = p;
+	if (is_reader(f) && is_writer(f))
+		return 0;
+	m.m_others = m.m_reader ? p->p_writes : p->p_reads;
+	if (f->f_flags & O_NONBLOCK)
+		err = m.m_reader || p->p_readers > 0 ? 0 : -ENXIO;
+	else
+		err = wait_until(&p->p_wait, has_met, &m, 0, true);
+	if (err != 0) {
+		pipe_close(f);
+		f->f_ops = &file_pages_ops;
+	}
+	return err == -EINTR ? -ERESTART : err;
+}
+
+void fifo_init(void) { mach_mutex_init(&fifo_lock, 3, "fifos"); }

@@ -370,6 +370,27 @@ int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, c
 }
 
 /* ---- opening ---- */
+/* The file becomes what its inode's kind asks for. */
+static int open_kind(struct inode *i, struct file *f)
+{
+	const struct file_ops *ops;
+
+	switch (inode_type(i)) {
+	case S_IFIFO: return fifo_open(i, f);
+	case S_IFSOCK: return -ENXIO;
+	case S_IFCHR:
+	case S_IFBLK:
+		if (i->i_ops->io_open != NULL)
+			break;
+		if (inode_type(i) == S_IFBLK || (ops = devfs_find(i->i_rdev)) == NULL)
+			return -ENXIO;
+		f->f_ops = ops;
+		return 0;
+	default: break;
+	}
+	return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
+}
+
 static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 {
 	int err;
@@ -399,7 +420,7 @@ static int open_inode(struct inode *i, unsigned flags, struct file **fp)
 	}
 	if ((err = file_new(i, &file_pages_ops, flags, fp)) != 0)
 		return err;
-	if (i->i_ops->io_open != NULL && (err = i->i_ops->io_open(i, *fp)) != 0) {
+	if ((err = open_kind(i, *fp)) != 0) {
 		(*fp)->f_ops = &file_pages_ops;
 		file_put(*fp);
 	}
@@ -598,6 +619,7 @@ void vfs_init(void)
 	if ((err = ext2_mount(d, &vfs_root)) != 0)
 		kpanic("the root file system: error %d", -err);
 	tty_init();
+	fifo_init();
 	vfs_mount("/dev", devfs_init());
 	vfs_mount("/proc", procfs_init());
 	vfs_mount("/dev/shm", tmpfs_init());

@@ -161,8 +161,13 @@ int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
 int ext2_sync_all(void);                      /* metadata; 0 or a negative error */
 void ext2_statfs(uint64_t out[4]);            /* blocks, free, inodes, free */
 struct inode *devfs_init(void);
+/* What a node of that number does wherever it lies; NULL: there is no such device. */
+const struct file_ops *devfs_find(uint64_t rdev);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);
+int fifo_open(
+    struct inode *, struct file *); /* the file becomes an end of the FIFO; 0 or an error */
+void fifo_init(void);
 bool file_is_pipe(const struct file *);
 /* Pages of this program, page aligned, go into the pipe: by copy-on-write, or (gift) for good. Bytes or a negative error. */
 int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift);

@@ -302,6 +302,18 @@ static void take_over(struct proc *p, struct as *as)
 	release_vfork(p);
 }
 
+/* /proc/pid/exe: the path without links, whatever name exec was called by. */
+static void name_program(struct proc *p, struct inode *i, const char *path)
+{
+	char *full = kalloc(PATH_MAX);
+
+	if (full == NULL || vfs_path_file(i, full, PATH_MAX) < 0)
+		strlcpy(p->p_exe, path, sizeof(p->p_exe));
+	else
+		strlcpy(p->p_exe, full, sizeof(p->p_exe));
+	kfree(full, PATH_MAX);
+}
+
 static int exec_image(
     struct image *im, struct image *loader, const char *path, char **argv, char **envp)
 {
@@ -349,7 +361,7 @@ static int exec_image(
 	files_close_on_exec(p->p_files);
 	reset_signals(p, u);
 	keep_args(p, argv);
-	strlcpy(p->p_exe, path, sizeof(p->p_exe));
+	name_program(p, im->i_inode, path);
 	for (const char *s = path; *s != '\0'; s++)
 		if (s == path || s[-1] == '/')
 			strlcpy(p->p_comm, s, sizeof(p->p_comm));

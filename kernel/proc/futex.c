@@ -8,7 +8,10 @@
  * Waiters are in a hash of lists. A thread queues itself, then reads the word, then sleeps: a thread that changes the word and
  * wakes afterwards finds the waiter, so no wake-up is lost.
  *
- * Locks: sched_lock guards the lists and each waiter. Left out: priority inheritance (all FUTEX_*_PI).
+ * The words of LOCK_PI locks and of robust lists name the owner; the kernel changes them in one step (exchange_word).
+ *
+ * Locks: sched_lock guards the lists and each waiter. Left out: priority inheritance (the waiters of such a lock run no sooner for
+ * it), requeue of PI.
  */
 #include "kernel/proc/proc.h"
 
@@ -19,6 +22,10 @@
 #define OP_MASK 0x7fu
 #define FUTEX_PRIVATE 128u
 #define REALTIME 256u
+#define OWNER_MASK 0x3fffffffu
+#define OWNER_DIED 0x40000000u
+#define WAITERS 0x80000000u
+#define TIME_MAX 4000000000ull /* seconds: more is as good as never */
 
 static struct futex_waiter *buckets[NBUCKETS]; /* sched_lock */
 
@@ -134,18 +141,42 @@ static int wake_key(struct futex_key k, int n, uint32_t bits, const struct futex
 	return done + moved;
 }
 
+/* Waiters for the word, whether they took it for private or shared. */
 int futex_wake_addr(uint64_t addr, int n)
 {
-	struct futex_key k;
+	struct futex_key k, shared;
 	uint32_t now;
-	int done, err = key_of(addr, true, &k, &now);
+	int done, err;
 
-	if (err != 0)
+	if ((err = key_of(addr, true, &k, &now)) != 0 ||
+	    (err = key_of(addr, false, &shared, &now)) != 0)
 		return err;
 	done = wake_key(k, n, ~0u, NULL, 0);
-	if (done < n && key_of(addr, false, &k, &now) == 0)
-		done += wake_key(k, n - done, ~0u, NULL, 0);
-	return done;
+	return same_key(k, shared) ? done : done + wake_key(shared, n, ~0u, NULL, 0);
+}
+
+/* ---- words ---- */
+/*
+ * The word at the address becomes `to` if it is *expected, in one step that programs on other CPUs see as such; *expected tells
+ * what it was. The page is soft-locked meanwhile. 0 or -EFAULT.
+ */
+static int exchange_word(uint64_t addr, uint32_t *expected, uint32_t to)
+{
+	struct as *as = this_proc()->p_as;
+	vaddr_t page = vm_page_trunc(addr);
+	uint32_t *word;
+	pfn_t pfn;
+
+	if (fault_in(as, page, F_SOFTLOCK, S_WRITE) != VM_OK)
+		return -EFAULT;
+	pfn = hat_probe(as_hat(as), page, NULL);
+	word = (uint32_t *)(void *)((char *)mach_frame_kva(arch_machine(), pfn) +
+	    (addr & VM_PAGEMASK));
+	page_nrm_set(page_of(the_vm, pfn), P_MOD);
+	(void)__atomic_compare_exchange_n(
+	    word, expected, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	(void)as_fault(as, page, VM_PAGESIZE, F_SOFTUNLOCK, S_WRITE);
+	return 0;
 }
 
 /* What FUTEX_WAKE_OP makes of the second word. */
@@ -175,7 +206,7 @@ static bool word_compares(uint32_t how, int old, int arg)
 
 static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, uint32_t op)
 {
-	uint32_t arg = op >> 12 & 0xfff, cmparg = op & 0xfff, old, new;
+	uint32_t kind = op >> 28 & 7, arg = op >> 12 & 0xfff, old, seen;
 	struct futex_key k, k2;
 	int err, done;
 
@@ -184,63 +215,205 @@ static int wake_op(uint64_t addr, bool private, int n, uint64_t addr2, int n2, u
 	if ((err = key_of(addr, private, &k, &old)) != 0 ||
 	    (err = key_of(addr2, private, &k2, &old)) != 0)
 		return err;
-	new = changed_word(op >> 28 & 7, old, arg);
-	if (copy_out(addr2, &new, 4) != 0)
-		return -EFAULT;
+	do {
+		seen = old;
+		if ((err = exchange_word(addr2, &old, changed_word(kind, seen, arg))) != 0)
+			return err;
+	} while (old != seen);
 	done = wake_key(k, n, ~0u, NULL, 0);
-	return word_compares(op >> 24 & 15, (int)old, (int)cmparg)
+	return word_compares(op >> 24 & 15, (int)old, (int)(op & 0xfff))
 	    ? done + wake_key(k2, n2, ~0u, NULL, 0)
 	    : done;
+}
+
+/* ---- locks whose word names the owner: LOCK_PI and its kin, without inheritance ---- */
+static bool thread_lives(uint32_t tid)
+{
+	bool found;
+
+	mach_mutex_enter(&proc_lock);
+	found = uthread_find((int)tid) != NULL;
+	mach_mutex_exit(&proc_lock);
+	return found;
+}
+
+/*
+ * One try. 0: the lock is this thread's. -EAGAIN: another thread has it, and the word, *now, says that there are waiters.
+ * -EBUSY: the word changed meanwhile.
+ */
+static int try_owned(uint64_t addr, bool private, uint32_t *now)
+{
+	uint32_t self = (uint32_t)this_uthread()->u_tid, owner, seen;
+	struct futex_key k;
+	int err = key_of(addr, private, &k, now);
+
+	if (err != 0)
+		return err;
+	seen = *now;
+	owner = seen & OWNER_MASK;
+	if (owner == self)
+		return -EDEADLK;
+	if (owner == 0) {
+		err = exchange_word(addr, now, (seen & ~OWNER_MASK) | self);
+		if (err == 0 && *now != seen)
+			err = -EBUSY;
+		return err;
+	}
+	if (!thread_lives(owner))
+		return -ESRCH;
+	if (seen & WAITERS)
+		return -EAGAIN;
+	if ((err = exchange_word(addr, now, seen | WAITERS)) != 0)
+		return err;
+	if (*now != seen)
+		return -EBUSY;
+	*now |= WAITERS;
+	return -EAGAIN;
+}
+
+static int lock_owned(uint64_t addr, bool private, uint64_t deadline, bool wait)
+{
+	uint32_t now;
+	int err;
+
+	for (;;) {
+		err = try_owned(addr, private, &now);
+		if (err == -EBUSY)
+			continue;
+		if (err != -EAGAIN || !wait)
+			return err;
+		err = wait_for(addr, private, now, deadline, ~0u);
+		if (err != 0 && err != -EAGAIN)
+			return err;
+	}
+}
+
+static bool has_waiter(struct futex_key k)
+{
+	bool irq = spin_lock(&sched_lock);
+	struct futex_waiter *w = buckets[bucket_of(k)];
+
+	while (w != NULL && !same_key(w->w_key, k))
+		w = w->w_next;
+	spin_unlock(&sched_lock, irq);
+	return w != NULL;
+}
+
+/* The word becomes free before a waiter is woken: a waiter that queues itself in between sees that the word has changed. */
+static int unlock_owned(uint64_t addr, bool private)
+{
+	uint32_t now, seen;
+	struct futex_key k;
+	int err = key_of(addr, private, &k, &now);
+
+	if (err != 0)
+		return err;
+	do {
+		seen = now;
+		if ((seen & OWNER_MASK) != (uint32_t)this_uthread()->u_tid)
+			return -EPERM;
+		if ((err = exchange_word(addr, &now, has_waiter(k) ? WAITERS : 0)) != 0)
+			return err;
+	} while (now != seen);
+	(void)wake_key(k, 1, ~0u, NULL, 0);
+	return 0;
+}
+
+/* *deadline: in arch_time_ns; 0: none. -EFAULT, -EINVAL */
+static int deadline_of(uint64_t timeout, bool absolute, bool realtime, uint64_t *deadline)
+{
+	uint64_t ts[2], ns;
+
+	*deadline = 0;
+	if (timeout == 0)
+		return 0;
+	if (copy_in(ts, timeout, sizeof(ts)) != 0)
+		return -EFAULT;
+	if ((int64_t)ts[0] < 0 || ts[1] >= 1000000000)
+		return -EINVAL;
+	ns = ts[0] > TIME_MAX ? TIME_MAX * 1000000000 : ts[0] * 1000000000 + ts[1];
+	if (!absolute)
+		ns += arch_time_ns();
+	else if (realtime)
+		ns = ns > wall_ns() ? ns - wall_ns() + arch_time_ns() : 1;
+	*deadline = ns != 0 ? ns : 1;
+	return 0;
 }
 
 int64_t futex_call(
     uint64_t addr, unsigned op, uint32_t val, uint64_t timeout, uint64_t addr2, uint32_t val3)
 {
-	bool private = (op & FUTEX_PRIVATE) != 0;
-	uint64_t ts[2], deadline = 0;
+	bool private = (op & FUTEX_PRIVATE) != 0, realtime = (op & REALTIME) != 0;
+	unsigned what = op & OP_MASK;
 	struct futex_key k, k2;
+	uint64_t deadline;
 	uint32_t now;
 	int err;
 
-	switch (op & OP_MASK) {
+	switch (what) {
 	case 0: /* WAIT */
 	case 9: /* WAIT_BITSET: the time is absolute */
-		if (timeout != 0) {
-			if (copy_in(ts, timeout, sizeof(ts)) != 0)
-				return -EFAULT;
-			deadline = ts[0] * 1000000000 + ts[1];
-			if ((op & OP_MASK) == 0)
-				deadline += arch_time_ns();
-			else if (op & REALTIME)
-				deadline = deadline > wall_ns()
-				    ? deadline - wall_ns() + arch_time_ns()
-				    : 1;
-			if (deadline == 0)
-				deadline = 1;
-		}
-		err = wait_for(addr, private, val, deadline, (op & OP_MASK) == 9 ? val3 : ~0u);
-		return err == -EINTR ? -ERESTART : err;
+		if (what == 9 && val3 == 0)
+			return -EINVAL;
+		if ((err = deadline_of(timeout, what == 9, realtime, &deadline)) != 0)
+			return err;
+		err = wait_for(addr, private, val, deadline, what == 9 ? val3 : ~0u);
+		if (err == -EINTR)
+			return deadline == 0 || what == 9 ? -ERESTART : -EINTR;
+		return err;
 	case 1: /* WAKE */
 	case 10:
+		if (what == 10 && val3 == 0)
+			return -EINVAL;
 		if ((err = key_of(addr, private, &k, &now)) != 0)
 			return err;
-		return wake_key(k, (int)val, (op & OP_MASK) == 10 ? val3 : ~0u, NULL, 0);
+		return wake_key(k, (int)val, what == 10 ? val3 : ~0u, NULL, 0);
 	case 3: /* REQUEUE */
 	case 4: /* CMP_REQUEUE */
-		if ((err = key_of(addr, private, &k, &now)) != 0 ||
-		    (err = key_of(addr2, private, &k2, &now)) != 0)
+		if ((int)val < 0 || (int)timeout < 0)
+			return -EINVAL;
+		if ((err = key_of(addr2, private, &k2, &now)) != 0 ||
+		    (err = key_of(addr, private, &k, &now)) != 0)
 			return err;
-		if (copy_in(&now, addr, 4) != 0)
-			return -EFAULT;
-		if ((op & OP_MASK) == 4 && now != val3)
+		if (what == 4 && now != val3)
 			return -EAGAIN;
 		return wake_key(k, (int)val, ~0u, &k2, (int)timeout);
 	case 5: return wake_op(addr, private, (int)val, addr2, (int)timeout, val3);
+	case 6:  /* LOCK_PI: the clock is the real one */
+	case 13: /* LOCK_PI2 */
+		if ((err = deadline_of(timeout, true, what == 6 || realtime, &deadline)) != 0)
+			return err;
+		err = lock_owned(addr, private, deadline, true);
+		return err == -EINTR ? -ERESTART : err;
+	case 7: return unlock_owned(addr, private);
+	case 8: return lock_owned(addr, private, 0, false);
 	default: return -ENOSYS;
 	}
 }
 
-/* Locks that the thread holds as it ends are marked (FUTEX_OWNER_DIED), and one waiter each is woken. */
+/* A lock of a thread that ends: marked FUTEX_OWNER_DIED, and a waiter is woken. False: the word is not there. */
+static bool abandon_lock(const struct uthread *u, uint64_t word, bool pending)
+{
+	uint32_t v, seen;
+
+	if (copy_in(&v, word, sizeof(v)) != 0)
+		return false;
+	if (pending && v == 0) { /* it was let go, and the waiter not woken yet */
+		(void)futex_wake_addr(word, 1);
+		return true;
+	}
+	do {
+		seen = v;
+		if ((seen & OWNER_MASK) != (uint32_t)u->u_tid)
+			return true;
+		if (exchange_word(word, &v, (seen & WAITERS) | OWNER_DIED) != 0)
+			return false;
+	} while (v != seen);
+	if (v & WAITERS)
+		(void)futex_wake_addr(word, 1);
+	return true;
+}
+
 void futex_exit_robust(struct uthread *u)
 {
 	struct {
@@ -252,18 +425,14 @@ void futex_exit_robust(struct uthread *u)
 		return;
 	at = head.next;
 	for (unsigned i = 0; i < 2048 && at != u->u_robust && at != 0; i++) {
-		uint64_t word = (at & ~1ull) + head.offset, next;
-		uint32_t v;
+		uint64_t next;
 
-		if (copy_in(&next, at & ~1ull, sizeof(next)) != 0 ||
-		    copy_in(&v, word, sizeof(v)) != 0)
+		if (copy_in(&next, at & ~1ull, sizeof(next)) != 0)
 			return;
-		if ((v & 0x3fffffff) == (uint32_t)u->u_tid) {
-			v = (v & 0x80000000u) | 0x40000000u;
-			if (copy_out(word, &v, sizeof(v)) != 0)
-				return;
-			(void)futex_wake_addr(word, 1);
-		}
+		if (at != head.pending && !abandon_lock(u, (at & ~1ull) + head.offset, false))
+			return;
 		at = next;
 	}
+	if (head.pending != 0)
+		(void)abandon_lock(u, (head.pending & ~1ull) + head.offset, true);
 }

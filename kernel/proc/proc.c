@@ -224,6 +224,7 @@ static struct proc *proc_new(struct proc *parent)
 		for (unsigned i = 0; i < RLIM_NLIMITS; i++)
 			p->p_rlim[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
 		p->p_rlim[3] = (struct rlimit){ 8u << 20, RLIM_INFINITY };
+		p->p_rlim[4] = (struct rlimit){ 0, RLIM_INFINITY }; /* no core files */
 		p->p_rlim[7] = (struct rlimit){ 1024, 4096 };
 		p->p_umask = 022;
 		return p;

@@ -206,6 +206,8 @@ static inline vaddr_t user_top(void)
 }
 int copy_in(void *to, uint64_t from, uint64_t len); /* 0 or -EFAULT */
 int copy_out(uint64_t to, const void *from, uint64_t len);
+/* as_fault, that waits for memory: what was reserved comes. sys/table.c */
+enum vm_err fault_in(struct as *, vaddr_t, enum fault_type, enum seg_rw);
 int64_t copy_in_string(
     char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
 

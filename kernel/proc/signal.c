@@ -8,7 +8,7 @@
  * ran or SA_RESTART says so.
  *
  * Locks: what is pending and blocked under sched_lock, so that a wait sees them; actions are words that are copied
- * whole. Left out: queues of real-time signals, core files (a core dump is only the status).
+ * whole. Left out: queues of real-time signals, core files.
  */
 #include "kernel/proc/proc.h"
 
@@ -240,13 +240,13 @@ static bool deliver_signal(
 			return false;
 		}
 		report_death(p, sig, info, tf);
-		proc_exit(sig | (DEFAULT_CORE & SIGBIT(sig) ? 0x80 : 0));
+		proc_exit(sig); /* without 0x80: no core file is written */
 	}
 	old = u->u_restore_mask ? u->u_saved_mask : u->u_sigmask;
 	u->u_restore_mask = false;
 	if (arch_signal_frame(tf, sig, info, &a, old) != 0) {
 		kprintf("%s (%d): no stack for signal %d\n", p->p_comm, p->p_pid, sig);
-		proc_exit(SIGSEGV | 0x80);
+		proc_exit(SIGSEGV);
 	}
 	irq = spin_lock(&sched_lock);
 	u->u_sigmask |= a.sa_mask | (a.sa_flags & SA_NODEFER ? 0 : SIGBIT(sig));

@@ -21,5 +21,8 @@ struct test {
 /* clang-format off */
 #define T(f, n) { #f, f, n }
 /* clang-format on */
-extern const struct test proc_tests[]; /* programs_proc.c; ended by one without a name */
+/* Each ended by an entry without a name. */
+extern const struct test proc_tests[];  /* programs_proc.c */
+extern const struct test call_tests[];  /* programs_call.c */
+extern const struct test inner_tests[]; /* programs_call.c: run by other tests, by name only */
 #endif

@@ -71,7 +71,7 @@ class Machine:
         (extra / 'bin').mkdir(parents=True)
         (extra / 'test').mkdir()
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
-                        HERE / 'programs_proc.c'], check=True)
+                        *HERE.glob('programs_*.c')], check=True)
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/soak', HERE / 'soak.c'], check=True)
         for name in ('hello', 'synced', 'errors'):
             subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)

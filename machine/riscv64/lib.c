@@ -24,18 +24,44 @@ void *memset(void *to, int c, size_t n)
 	return to;
 }
 
+/*
+ * Words from an address that is not aligned: each is put together from two aligned ones, of which the second is the next word's
+ * first. No byte outside of the aligned words that have bytes of the source is read. Each word is read before the word below it
+ * in `to` is written, so `to` may lie below `from` and overlap it (memmove). Returns the bytes copied.
+ */
+static size_t copy_shifted(uint8_t *to, const uint8_t *from, size_t n)
+{
+	unsigned right = (unsigned)((uintptr_t)from & 7) * 8, left = 64 - right;
+	const uint64_t *q = (const uint64_t *)(const void *)(from - right / 8);
+	uint64_t *p = (uint64_t *)(void *)to, low = *q;
+	size_t words = n / 8;
+
+	for (size_t i = 0; i < words; i++) {
+		uint64_t high = *++q;
+
+		*p++ = low >> right | high << left;
+		low = high;
+	}
+	return words * 8;
+}
+
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
 	uint8_t *p = to;
 	const uint8_t *q = from;
 
-	if ((((uintptr_t)p ^ (uintptr_t)q) & 7) == 0) {
-		for (; n > 0 && ((uintptr_t)p & 7) != 0; n--)
+	if (n >= 16) {
+		for (; ((uintptr_t)p & 7) != 0; n--)
 			*p++ = *q++;
-		for (; n >= 32; n -= 32, p += 32, q += 32)
+		if (((uintptr_t)q & 7) != 0) {
+			size_t done = copy_shifted(p, q, n);
+
+			p += done, q += done, n -= done;
+		}
+		for (; n >= 32 && ((uintptr_t)q & 7) == 0; n -= 32, p += 32, q += 32)
 			for (unsigned i = 0; i < 4; i++)
 				((uint64_t *)(void *)p)[i] = ((const uint64_t *)(const void *)q)[i];
-		for (; n >= 8; n -= 8, p += 8, q += 8)
+		for (; n >= 8 && ((uintptr_t)q & 7) == 0; n -= 8, p += 8, q += 8)
 			*(uint64_t *)(void *)p = *(const uint64_t *)(const void *)q;
 	}
 	for (; n > 0; n--)
