@@ -19,6 +19,7 @@
  */
 #include <quire/quire.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -66,6 +67,8 @@ struct quire {
 	uint64_t q_windowlen;
 	bool q_spaced;
 	pthread_mutex_t q_lock;
+	void *
+	    q_holder; /* atomic: the thread pointer of q_lock's holder, for quire_held(); NULL: none */
 	struct file_vnode *q_files; /* q_lock */
 };
 
@@ -108,12 +111,20 @@ static void enter_quire(struct quire *q, sigset_t *old)
 {
 	block_signals(old);
 	(void)pthread_mutex_lock(&q->q_lock);
+	__atomic_store_n(&q->q_holder, __builtin_thread_pointer(), __ATOMIC_RELAXED);
 }
 
 static void leave_quire(struct quire *q, const sigset_t *old)
 {
+	__atomic_store_n(&q->q_holder, NULL, __ATOMIC_RELAXED);
 	(void)pthread_mutex_unlock(&q->q_lock);
 	restore_signals(old);
+}
+
+/* Does the calling thread hold q_lock? For assertions. */
+static bool quire_held(const struct quire *q)
+{
+	return __atomic_load_n(&q->q_holder, __ATOMIC_RELAXED) == __builtin_thread_pointer();
 }
 
 /* Aligned and not wrapping: *len is rounded up. */
@@ -550,6 +561,7 @@ static unsigned core_prot(int prot)
 	    ((prot & PROT_WRITE) != 0 ? PROT_R | PROT_W : 0u);
 }
 
+/* q_lock held. */
 static int map_locked(
     struct quire *q, void *addr, size_t len, int prot, int flags, int fd, off_t off, vaddr_t *at)
 {
@@ -560,6 +572,7 @@ static int map_locked(
 		    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0u) };
 	int rc;
 
+	assert(quire_held(q));
 	if ((flags & MAP_ANONYMOUS) != 0)
 		sa.sa_off = 0;
 	else if ((rc = file_get(

@@ -208,6 +208,7 @@ void host_balance(struct host *h, uint64_t most)
 {
 	uint64_t over = family_frames_over(h->h_fam);
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	if (over == 0)
 		return;
 	if (h->h_balance_rest > 0 && most != UINT64_MAX) {

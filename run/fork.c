@@ -20,6 +20,7 @@
 #include "sys/linux/sys.h"
 #include "run/affinity.h"
 #include "run/host.h"
+#include "run/limits.h"
 #include "store/pool_vnode.h"
 
 /*
@@ -52,6 +53,7 @@ static void pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t en
 {
 	struct piece p;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p);
 	     a = p.end) {
 		uint64_t len = vm_page_round(p.end) - p.base;
@@ -76,6 +78,7 @@ static long try_still(struct host *h)
 {
 	uint64_t got = 0;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	forking.refused = false;
 	forking.slot = family_slot(h->h_fam);
 	if (forking.slot < 0)
@@ -142,6 +145,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		if (!h->h_off && (r = try_still(h)) == 0) {
 			forking.ok = true;
 			forking.pins = pins;
+			limits_fork_begin();
 			return 0;
 		}
 		unpin_ranges(h, &pins);
@@ -160,6 +164,7 @@ long host_fork_made(struct host *h, long pid)
 {
 	if (!forking.ok)
 		return 0;
+	limits_fork_end();
 	if (pid < 0) { /* it failed: take everything back */
 		if (h->h_swapvn != NULL)
 			pool_vnode_fork_cancel(h->h_swapvn);
@@ -182,6 +187,7 @@ static void make_locks_anew(struct host *h, bool stands)
 	mach_mutex_init(&h->h_brklock, 2, "brk");
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
+	limits_forked();
 	if (stands)
 		mach_rw_enter(&h->h_lock, true);
 	service_forked();

@@ -69,6 +69,7 @@ bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *
 	struct range closed;
 	bool has_closed = addr < end && host_next_marked(h, MARK_CLOSED, addr, end, &closed);
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	if (addr >= end)
 		return false;
 	if (as_query(h->h_as, addr, &ai) != VM_OK || ai.ai_base >= end ||
@@ -105,11 +106,12 @@ static uint64_t count_alike(struct host *h, uint64_t a, uint64_t n, bool *someth
 #define ADOPT_PAGES 4096u
 static uint64_t present_map[ADOPT_PAGES / 64]; /* h_lock W, or h_brklock */
 
-/* Registers [base, end) and takes over the pages that are there. h_lock W. */
+/* Registers [base, end) and takes over the pages that are there. h_lock W, or h_brklock. */
 enum vm_err host_adopt_range(struct host *h, uint64_t base, uint64_t end)
 {
 	int rc = linux_range_register(h->h_mach, as_hat(h->h_as), base, end - base);
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true) || mach_mutex_held(&h->h_brklock));
 	if (rc != 0)
 		return VM_NOMEM;
 	for (uint64_t a = base; a < end;) {
@@ -132,6 +134,7 @@ enum vm_err host_adopt(struct host *h)
 	uint64_t a = 0;
 	enum vm_err e;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	if (service_need(h) != 0)
 		return VM_NOMEM;
 	family_watch(h);
@@ -158,6 +161,7 @@ enum vm_err host_charge(struct host *h, uint64_t n)
 {
 	enum vm_err e = VM_OK;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	uint64_t got = family_charge(h->h_fam, n);
 	atomic_fetch_add(&h->h_me->fp_granted, got);
 	atomic_fetch_add(&h->h_committed, got);
@@ -225,6 +229,7 @@ enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, un
 	};
 	enum vm_err e;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	if (prot == PROT_NONE &&
 	    mark_closed(h, base, base + len, (sa_flags & SEGVN_NORESERVE) != 0))
 		return VM_OK;

@@ -9,6 +9,7 @@
 #include <quire/machine.h>
 #include <quire/vm.h>
 
+#include "run/assert.h"
 #include "run/family.h"
 #include "run/ranges.h"
 #include "store/pool.h"

@@ -8,14 +8,13 @@
  * The runtime's part is what its start added to the process, by the kernel's own count, and the
  * library itself.
  *
- * Lock: limits_lock guards what was told. A limit that a thread sets while another forks may be
- * told to the child as the one before.
+ * Lock: limits_lock guards what was told; innermost. Its holder has all signals blocked, as a handler may ask for limits, too. A fork
+ * holds the lock, so that the child finds it free and what was told whole.
  */
 #include "run/limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +22,7 @@
 #include <sys/syscall.h>
 
 #include "run/args.h"
+#include "run/assert.h"
 #include "sys/linux/sys.h"
 
 enum { AS, DATA, KINDS };
@@ -33,18 +33,11 @@ static uint64_t part[KINDS]; /* bytes; const after limits_end */
  */
 static struct rlimit told[KINDS], given[KINDS];
 static bool was_told[KINDS];
-static _Atomic bool limits_lock;
+static struct mach_mutex limits_lock;
 
-static void lock_limits(void)
-{
-	while (atomic_exchange_explicit(&limits_lock, true, memory_order_acquire))
-		(void)sys_call0(SYS_sched_yield);
-}
-
-static void unlock_limits(void)
-{
-	atomic_store_explicit(&limits_lock, false, memory_order_release);
-}
+void limits_fork_begin(void) { mach_mutex_enter(&limits_lock); }
+void limits_fork_end(void) { mach_mutex_exit(&limits_lock); }
+void limits_forked(void) { mach_mutex_init(&limits_lock, 4, "limits"); }
 
 /* Pages of address space and of data. */
 static void count_pages(uint64_t n[KINDS])
@@ -90,12 +83,13 @@ static rlim_t add_part(rlim_t v, unsigned kind)
 	return v > RLIM_INFINITY - part[kind] ? RLIM_INFINITY : v + part[kind];
 }
 
-/* limits_lock held. What the kernel is to have for what the program wants. */
+/* What the kernel is to have for what the program wants. limits_lock held. */
 static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *have, unsigned kind)
 {
 	const struct rlimit *known = was_told[kind] ? &told[kind] : have;
 	struct rlimit k = { add_part(want->rlim_cur, kind), add_part(want->rlim_max, kind) };
 
+	HOST_ASSERT(mach_mutex_held(&limits_lock));
 	if (want->rlim_max <= known->rlim_max && k.rlim_max > have->rlim_max)
 		k.rlim_max = have->rlim_max; /* no right is needed to keep it */
 	/* a soft limit of no data stands for the hard one: the kernel has it so for the sake of valgrind */
@@ -106,11 +100,13 @@ static struct rlimit to_kernel(const struct rlimit *want, const struct rlimit *h
 	return k;
 }
 
+/* limits_lock held. */
 static long set_and_get(unsigned kind, int resource, const struct rlimit *set, struct rlimit *get)
 {
 	struct rlimit have, k;
 	long r = sys_call4(SYS_prlimit64, 0, resource, 0, (long)&have);
 
+	HOST_ASSERT(mach_mutex_held(&limits_lock));
 	if (r != 0)
 		return r;
 	was_told[kind] &=
@@ -132,6 +128,7 @@ static long set_and_get(unsigned kind, int resource, const struct rlimit *set, s
 long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit *get)
 {
 	struct rlimit want, old;
+	uint64_t all = ~0ull, mask;
 	long r;
 
 	if ((resource != RLIMIT_AS && resource != RLIMIT_DATA) ||
@@ -139,10 +136,12 @@ long limits_call(int pid, int resource, const struct rlimit *set, struct rlimit 
 		return sys_call4(SYS_prlimit64, pid, resource, (long)set, (long)get);
 	if (set != NULL && !args_read(&want, set, sizeof want))
 		return -EFAULT;
-	lock_limits();
+	(void)sys_call4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&mask, 8);
+	mach_mutex_enter(&limits_lock);
 	r = set_and_get(
 	    resource == RLIMIT_AS ? AS : DATA, resource, set != NULL ? &want : NULL, &old);
-	unlock_limits();
+	mach_mutex_exit(&limits_lock);
+	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&mask, 0, 8);
 	if (r == 0 && get != NULL && !args_write(get, &old, sizeof old))
 		return -EFAULT;
 	return r;

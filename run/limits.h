@@ -7,6 +7,10 @@ struct rlimit;
 
 void limits_begin(void); /* before the runtime maps anything */
 void limits_end(void);   /* when it has mapped what it will */
+/* Around a fork, in the forking thread: before it; in the parent after it; in the child. */
+void limits_fork_begin(void);
+void limits_fork_end(void);
+void limits_forked(void);
 /*
  * setrlimit and getrlimit are prlimit64 of the process itself with one of the two. pid 0: itself.
  */

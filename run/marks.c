@@ -130,6 +130,7 @@ void host_nofork_to_kernel(struct host *h, uint64_t base, uint64_t end)
 /* A child has not what is marked NOFORK, and inherits no lock on memory. */
 void host_born_marks(struct host *h)
 {
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	h->h_lockfuture = false;
 	if (!none_marked(h, MARK_LOCKED)) {
 		(void)as_unlockall(h->h_as);

@@ -148,6 +148,7 @@ static long change_piece(struct host *h, const struct piece *p, int prot, uint64
 {
 	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW;
 
+	HOST_ASSERT(mach_mutex_held(&h->h_protlock));
 	if (prot == PROT_NONE)
 		return p->prot == 0 ? 0 : close_piece(h, p);
 	if (p->closed && host_track_closed(h, p->base, p->end) != VM_OK)

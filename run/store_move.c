@@ -93,6 +93,7 @@ static int change_store(struct host *h, bool hidden)
 	struct vnode *vn = h->h_swapvn;
 	int rc;
 
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
 	if ((rc = family_change(h, hidden, &now)) != 0)
 		return rc;
 	atomic_store(&h->h_watched, false);

@@ -402,6 +402,7 @@ struct page_lock *page_enter(struct vm *, const struct page *);
 static inline bool page_named_locked(
     struct vm *vm, const struct page *pp, const struct page_lock *pl)
 {
+	VM_ASSERT(mach_mutex_held(&pl->pl_mutex));
 	return __atomic_load_n(&pp->p_vnode, __ATOMIC_ACQUIRE) != NULL &&
 	    &vm->vm_pagelocks[__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED)] == pl;
 }

@@ -109,4 +109,5 @@ void kprintf(const char *, ...) __attribute__((format(printf, 1, 2)));
 /* The machine stops for a reason that is no fault of the kernel's: one line says it. kpanic: a fault; the frames are printed, too. */
 _Noreturn void kstop(const char *, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void kpanic(const char *, ...) __attribute__((format(printf, 1, 2)));
+#define KASSERT(e) ((e) ? (void)0 : kpanic("%s:%d: %s", __FILE__, __LINE__, #e))
 #endif

@@ -124,6 +124,7 @@ static void hand_over(struct mutex *m)
 {
 	struct thread *t = m->mx_wait.wq_head;
 
+	KASSERT(spin_held(&sched_lock));
 	wake_one(&m->mx_wait);
 	__atomic_store_n((uint64_t *)(void *)&m->mx_owner,
 	    (uint64_t)(uintptr_t)t | (m->mx_wait.wq_head != NULL), __ATOMIC_RELEASE);
@@ -134,6 +135,7 @@ static void release_locked(struct mutex *m)
 {
 	uint64_t old = current_owner();
 
+	KASSERT(spin_held(&sched_lock));
 	if (is_spin_mutex(m)) {
 		__atomic_store_n((uint64_t *)(void *)&m->mx_owner, 0, __ATOMIC_RELEASE);
 		arch_cur()->t_preempt--;
@@ -145,7 +147,11 @@ static void release_locked(struct mutex *m)
 	}
 }
 
-void mutex_exit_locked(struct mach_mutex *mx) { release_locked(mutex_of(mx)); }
+void mutex_exit_locked(struct mach_mutex *mx)
+{
+	KASSERT(spin_held(&sched_lock));
+	release_locked(mutex_of(mx));
+}
 
 void mach_mutex_exit(struct mach_mutex *mx)
 {

@@ -40,13 +40,20 @@ bool spin_lock(struct spin *s)
 	while (__atomic_exchange_n((bool *)(void *)&s->s_held, true, __ATOMIC_ACQUIRE))
 		while (__atomic_load_n((bool *)(void *)&s->s_held, __ATOMIC_RELAXED))
 			arch_relax();
+	__atomic_store_n(&s->s_cpu, arch_kcpu(), __ATOMIC_RELAXED);
 	return irq;
 }
 
 void spin_unlock(struct spin *s, bool irq)
 {
+	__atomic_store_n(&s->s_cpu, NULL, __ATOMIC_RELAXED);
 	__atomic_store_n((bool *)(void *)&s->s_held, false, __ATOMIC_RELEASE);
 	arch_irq_restore(irq);
+}
+
+bool spin_held(const struct spin *s)
+{
+	return __atomic_load_n(&s->s_cpu, __ATOMIC_RELAXED) == arch_kcpu();
 }
 
 void preempt_off(void)
@@ -143,6 +150,7 @@ static void poke_idle(void)
 
 static void make_runnable(struct thread *t)
 {
+	KASSERT(spin_held(&sched_lock));
 	if (t->t_waitq != NULL)
 		queue_remove(t->t_waitq, t);
 	deadline_remove(t);
@@ -161,6 +169,7 @@ struct thread *swapin_pop(void)
 {
 	struct thread *t = swapin_queue.wq_head;
 
+	KASSERT(spin_held(&sched_lock));
 	if (t != NULL)
 		queue_remove(&swapin_queue, t);
 	return t;
@@ -177,6 +186,7 @@ void swapin_done(struct thread *t)
 
 void wake_thread(struct thread *t, bool interrupt)
 {
+	KASSERT(spin_held(&sched_lock));
 	if (t->t_state != T_BLOCKED || (interrupt && !t->t_interruptible))
 		return;
 	t->t_interrupted = interrupt;
@@ -203,6 +213,7 @@ static void switch_thread(void)
 	struct thread *old = k->k_cur, *next = runq.wq_head;
 	uint64_t now = arch_time_ns();
 
+	KASSERT(spin_held(&sched_lock));
 	k->k_resched = false;
 	if (old->t_state == T_RUNNING && old != k->k_idle) {
 		if (next == NULL)
@@ -267,6 +278,7 @@ int wait_on(struct waitq *q, uint64_t deadline, bool intr)
 {
 	struct thread *t = arch_cur();
 
+	KASSERT(spin_held(&sched_lock));
 	if (intr && thread_has_signal(t))
 		return -EINTR;
 	t->t_state = T_BLOCKED;

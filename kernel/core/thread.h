@@ -50,11 +50,14 @@ struct thread {
 #define STACK_BYTES 16384u
 
 /* ---- spinning, with interrupts off: for the scheduler and interrupt handlers. Innermost of all ---- */
+struct kcpu;
 struct spin {
 	_Atomic bool s_held;
+	struct kcpu *s_cpu; /* atomic: the holder's; NULL: none */
 };
 bool spin_lock(struct spin *); /* returns the state for spin_unlock */
 void spin_unlock(struct spin *, bool irq);
+bool spin_held(const struct spin *); /* by this CPU; for assertions, with interrupts off */
 
 void preempt_off(void);
 void preempt_on(void);

@@ -105,6 +105,7 @@ static void edit_line(void)
 {
 	char c;
 
+	KASSERT(mach_mutex_held(&tty_lock));
 	while (!line_ready && raw_take(&c)) {
 		if (!(tio.c_lflag & ICANON)) {
 			echo_char(c);

@@ -93,6 +93,7 @@ static void copy_ring(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool i
 /* The first piece, if its turn has come; p_lock held. */
 static struct piece *piece_at_head(const struct pipe *p)
 {
+	KASSERT(mach_mutex_held(&p->p_lock));
 	return p->p_first != NULL && p->p_first->pc_at == p->p_out ? p->p_first : NULL;
 }
 
@@ -102,6 +103,7 @@ static void piece_consume(struct pipe *p, uint64_t n, bool unmap)
 	struct piece *pc = p->p_first;
 	vaddr_t from = vm_page_trunc(pc->pc_va), to;
 
+	KASSERT(mach_mutex_held(&p->p_lock));
 	pc->pc_va += n;
 	pc->pc_len -= n;
 	p->p_paged -= n;
@@ -121,6 +123,7 @@ static int64_t take_bytes(struct pipe *p, void *buf, uint64_t len)
 	struct piece *pc = piece_at_head(p);
 	uint64_t n = in_ring(p);
 
+	KASSERT(mach_mutex_held(&p->p_lock));
 	if (pc != NULL)
 		n = pc->pc_len;
 	else if (p->p_first != NULL)
@@ -318,6 +321,7 @@ static int add_piece(struct pipe *p, vaddr_t from, uint64_t len, bool gift)
 	struct piece *pc = kzalloc(sizeof(*pc)), **last = &p->p_first;
 	enum vm_err e = VM_OK;
 
+	KASSERT(mach_mutex_held(&p->p_lock));
 	if (pc == NULL)
 		return -ENOMEM;
 	if (p->p_space == NULL)

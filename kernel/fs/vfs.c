@@ -96,6 +96,7 @@ static void remove_locked(struct inode *i)
 {
 	struct inode **p = &icache[hash_of(i->i_fs, i->i_ino)];
 
+	KASSERT(mach_mutex_held(&icache_lock));
 	while (*p != i)
 		p = &(*p)->i_hash;
 	*p = i->i_hash;

@@ -71,6 +71,7 @@ static void unlist_waiter(struct futex_waiter *w)
 {
 	struct futex_waiter **p = &buckets[bucket_of(w->w_key)];
 
+	KASSERT(spin_held(&sched_lock));
 	while (*p != NULL && *p != w)
 		p = &(*p)->w_next;
 	if (*p == w)
@@ -111,6 +112,7 @@ static int wait_for(uint64_t addr, bool private, uint32_t val, uint64_t deadline
 /* sched_lock held. */
 static void wake_waiter(struct futex_waiter *w)
 {
+	KASSERT(spin_held(&sched_lock));
 	unlist_waiter(w);
 	w->w_woken = true;
 	wake_all(&w->w_wait);

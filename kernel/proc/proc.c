@@ -27,6 +27,7 @@ struct proc *proc_find(int pid)
 {
 	struct proc *p = all_procs;
 
+	KASSERT(mach_mutex_held(&proc_lock));
 	while (p != NULL && p->p_pid != pid)
 		p = p->p_next;
 	return p;
@@ -34,6 +35,7 @@ struct proc *proc_find(int pid)
 
 struct uthread *uthread_find(int tid)
 {
+	KASSERT(mach_mutex_held(&proc_lock));
 	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
 		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
 			if (u->u_tid == tid)
@@ -426,6 +428,7 @@ static void leave_space(struct proc *p)
 /* Its children become init's. proc_lock held. */
 static void orphan_children(struct proc *p)
 {
+	KASSERT(mach_mutex_held(&proc_lock));
 	for (struct proc *c = all_procs; c != NULL; c = c->p_next)
 		if (c->p_parent == p)
 			c->p_parent = init_proc;
@@ -434,6 +437,7 @@ static void orphan_children(struct proc *p)
 /* proc_lock held. */
 static bool others_are_gone(void)
 {
+	KASSERT(mach_mutex_held(&proc_lock));
 	for (struct proc *p = all_procs; p != NULL; p = p->p_next)
 		if (p != init_proc && !p->p_zombie)
 			return false;
@@ -546,6 +550,7 @@ void proc_free(struct proc *p)
 {
 	struct proc **q = &all_procs;
 
+	KASSERT(mach_mutex_held(&proc_lock));
 	while (*q != p)
 		q = &(*q)->p_next;
 	*q = p->p_next;

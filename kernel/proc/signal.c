@@ -39,6 +39,7 @@ bool thread_has_signal(struct thread *t)
 /* sched_lock held. */
 static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value)
 {
+	KASSERT(spin_held(&sched_lock));
 	if (!(s->s_pending & SIGBIT(sig))) {
 		s->s_info[sig - 1].code = code;
 		s->s_info[sig - 1].value = value;
@@ -49,6 +50,7 @@ static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value
 /* sched_lock held. A process that continues: the stop is over. */
 static void note_continue(struct proc *p, int sig)
 {
+	KASSERT(spin_held(&sched_lock));
 	if (sig == SIGCONT || sig == SIGKILL) {
 		p->p_stopped = false;
 		p->p_signals.s_pending &= ~DEFAULT_STOP;
@@ -78,6 +80,7 @@ void signal_send_thread(struct thread *t, int sig, int code, uint64_t value)
 
 static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value)
 {
+	KASSERT(spin_held(&sched_lock));
 	note_continue(p, sig);
 	if (p->p_zombie || (is_ignored(p, sig) && sig != SIGCHLD))
 		return;

@@ -33,6 +33,7 @@ void swapper_counters(struct swapper_counters *c) { *c = counters; }
 /* sched_lock held. */
 static bool thread_sleeps_long(const struct thread *t, uint64_t since)
 {
+	KASSERT(spin_held(&sched_lock));
 	return t->t_state == T_BLOCKED && t->t_interruptible && t->t_cpu < 0 &&
 	    t->t_swap == SWAP_IN && t->t_slept < since;
 }
@@ -43,6 +44,7 @@ static bool mark_threads(struct proc *p, uint64_t since)
 	bool irq = spin_lock(&sched_lock),
 	     all = p->p_threads != NULL && !p->p_exiting && !p->p_zombie;
 
+	KASSERT(mach_mutex_held(&proc_lock));
 	for (struct uthread *u = p->p_threads; u != NULL && all; u = u->u_next)
 		all = thread_sleeps_long(u->u_thread, since);
 	for (struct uthread *u = p->p_threads; u != NULL && all; u = u->u_next)
@@ -54,6 +56,7 @@ static bool mark_threads(struct proc *p, uint64_t since)
 /* The process is marked: none of its threads can run, so none can end before its stack is back. */
 static void swap_out(struct proc *p)
 {
+	KASSERT(mach_mutex_held(&proc_lock));
 	counters.sc_pages += as_swapout(p->p_as);
 	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
 		stack_swapout(u->u_thread->t_stack);

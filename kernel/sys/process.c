@@ -361,6 +361,7 @@ int64_t sys_sigaltstack(const uint64_t *a)
 /* Is the signal that kill() sends to pid meant for p? proc_lock held. */
 static bool kill_means(int pid, const struct proc *p)
 {
+	KASSERT(mach_mutex_held(&proc_lock));
 	if (pid > 0)
 		return p->p_pid == pid;
 	if (pid == -1)

@@ -93,7 +93,7 @@ bool linux_spare_mapping(void)
 }
 
 /* Before Linux 5.18, locked memory drops its pages only while it is not locked. */
-static void drop_locked(uint64_t addr, uint64_t len)
+static void drop_mlocked(uint64_t addr, uint64_t len)
 {
 	if (sys_call3(SYS_madvise, (long)addr, (long)len, Q_DONTNEED_LOCKED) != -EINVAL)
 		return;
@@ -105,7 +105,7 @@ static void drop_locked(uint64_t addr, uint64_t len)
 void linux_drop(uint64_t addr, uint64_t len)
 {
 	if (sys_call3(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED) == -EINVAL)
-		drop_locked(addr, len);
+		drop_mlocked(addr, len);
 }
 
 void *linux_mmap(uint64_t bytes)

@@ -2,7 +2,7 @@
 """What STYLE asks of C sources that a machine can tell: check(source) returns one line for each violation.
 
 A static function's name says what it does to what, so it has two words at least. A conditional expression has no other inside it. A
-function has at most 60 lines (of a test 90), a file at most 1,000.
+function has at most 60 lines (of a test 90), a file at most 1,000. A function named _locked asserts that its caller holds the lock.
 """
 
 import os
@@ -16,6 +16,9 @@ INSTRUCTIONS = {"outb", "outl", "outw", "inb", "rdmsr", "wrmsr", "rdtsc", "cpuid
 TESTS = ("tests/", "examples/", "bench/", "kernel/test/")
 NOT_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
 STATIC = re.compile(r"^static\b[^;{}=()#]*?\b(?:__attribute__\(\(.*?\)\)\s*)?(\w+)\([^;{}]*\)\s*\{", re.M)
+
+LOCKED = re.compile(r"^(?:static )?(?:inline )?[\w *]*?\b(\w+_locked)\([^;{}]*?\)\s*\{", re.M)
+HELD = re.compile(r"\b(?:\w*ASSERT|assert)\([^;]*_held\(")
 
 
 def blank(text):
@@ -66,6 +69,15 @@ def long_parts(path, code):
             began = None
 
 
+def unasserted_locks(path, code):
+    for m in LOCKED.finditer(code):
+        if m.group(1).startswith("is_"):
+            continue                # asks whether something is locked
+        end = code.find("\n}", m.end()) if code[m.end()] == "\n" else code.find("\n", m.end())
+        if not HELD.search(code, m.end(), end):
+            yield "%s:%d: %s() does not assert that the lock is held" % (path, line_of(code, m.start(1)), m.group(1))
+
+
 def sources(source):
     """The tracked C files; all of them where git does not say."""
     listed = subprocess.run(["git", "-C", source, "ls-files", "*.c", "*.h"], capture_output=True, text=True).stdout.split()
@@ -76,7 +88,7 @@ def sources(source):
 
 
 def check(source):
-    bad, seen = [], 0
+    bad, seen, asserted = [], 0, 0
     for path in sources(source):
         full = os.path.join(source, path)
         if not os.path.exists(full):
@@ -87,9 +99,13 @@ def check(source):
         if not path.startswith(TESTS):
             bad += short_names(path, code)
             bad += nested_conditionals(path, code)
+            asserted += len(LOCKED.findall(code))
+            bad += unasserted_locks(path, code)
         bad += long_parts(path, code)
     if seen < 300:
         bad.append("only %d C files were read" % seen)
+    if asserted < 100:
+        bad.append("only %d functions named _locked were found" % asserted)
     return bad
 
 

@@ -25,6 +25,7 @@
 #include "run/affinity.h"
 #include "run/host.h"
 #include "run/host_quire.h"
+#include "run/limits.h"
 #include "store/pool_vnode.h"
 
 #define PAGE 4096u
@@ -39,6 +40,9 @@ void mach_panic(const char *msg)
 	_exit(70);
 }
 void affinity_forked(void) {}
+void limits_fork_begin(void) {}
+void limits_fork_end(void) {}
+void limits_forked(void) {}
 enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
 	return VM_NOMAP;

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -520,6 +521,51 @@ static int limited(void)
 	return 0;
 }
 
+static _Atomic bool asked_enough;
+
+static void ask_limits(int n)
+{
+	struct rlimit l;
+
+	(void)n;
+	EXPECT(getrlimit(RLIMIT_AS, &l) == 0 && getrlimit(RLIMIT_DATA, &l) == 0);
+}
+
+static void *asks_limits(void *p)
+{
+	while (!asked_enough)
+		ask_limits(0);
+	return p;
+}
+
+/* Children of a process another thread of which asks for limits at that moment, and handlers that interrupt such a call, ask, too. */
+static int limits_in_children_and_handlers(void)
+{
+	struct sigaction sa = { .sa_handler = ask_limits, .sa_flags = SA_RESTART };
+	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
+	pthread_t t;
+
+	EXPECT(pthread_create(&t, NULL, asks_limits, NULL) == 0);
+	for (unsigned i = 0; i < 64; i++) {
+		int status;
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			ask_limits(0);
+			_exit(0);
+		}
+		EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	asked_enough = true;
+	EXPECT(pthread_join(t, NULL) == 0);
+	EXPECT(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+	for (unsigned i = 0; i < 5000; i++)
+		ask_limits(0);
+	EXPECT(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	printf("asked\n");
+	return 0;
+}
+
 /* ---- moving bytes ---- */
 static int partial_copies(void)
 {
@@ -681,6 +727,7 @@ const struct scenario ask_scenarios[] = {
 	{ "told-of-mappings", told_of_mappings },
 	{ "nodes", nodes },
 	{ "limited", limited },
+	{ "limits-in-children-and-handlers", limits_in_children_and_handlers },
 	{ "partial-copies", partial_copies },
 	{ "sent-files", sent_files },
 	{ "segments", segments },

@@ -23,7 +23,10 @@ struct lock_chunk {
 static struct lock_chunk *chunk_of(struct range_node *n) { return (struct lock_chunk *)(void *)n; }
 
 /* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
-static bool any_locked(struct as *as) { return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE); }
+static bool has_locked_pages(struct as *as)
+{
+	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
+}
 
 static uint16_t *entry_locked(struct as *as, vaddr_t va)
 {
@@ -74,7 +77,7 @@ unsigned aslock_get(struct as *as, vaddr_t va)
 {
 	unsigned v = 0;
 
-	if (!any_locked(as))
+	if (!has_locked_pages(as))
 		return 0;
 	mach_mutex_enter(&as->a_lockmtx);
 	const uint16_t *e = entry_locked(as, va);
@@ -166,7 +169,7 @@ static bool next_locked(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 
 bool aslock_next(struct as *as, vaddr_t *va, vaddr_t end, unsigned mask)
 {
-	if (!any_locked(as))
+	if (!has_locked_pages(as))
 		return false;
 	mach_mutex_enter(&as->a_lockmtx);
 	bool yes = next_locked(as, va, end, mask);

@@ -485,6 +485,7 @@ static void page_miss(struct vm *vm, const struct vnode *vp, voff_t off, unsigne
 
 void page_begin_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
 {
+	VM_ASSERT(mach_mutex_held(&vm->vm_pagelocks[page_lockno(vm, vp, off)].pl_mutex));
 	pp->p_flags = P_IOLOCK;
 	pp->p_selock = -1;
 	page_lckcnt_set(pp, 0);

@@ -405,6 +405,7 @@ static void kmem_cpu_swap(struct kmem_cpu *cpu)
 
 static void depot_put_locked(struct kmem_cache *c, struct kmem_mag *m)
 {
+	VM_ASSERT(mach_mutex_held(&c->kc_lock));
 	if (m == NULL)
 		return;
 	if (m->km_n > 0) {
@@ -422,6 +423,7 @@ static struct kmem_mag *depot_get_locked(struct kmem_cache *c, bool full)
 {
 	struct kmem_mag **list = full ? &c->kc_full : &c->kc_empty, *m = *list;
 
+	VM_ASSERT(mach_mutex_held(&c->kc_lock));
 	if (m != NULL) {
 		*list = m->km_next;
 		*(full ? &c->kc_nfull : &c->kc_nempty) -= 1;
