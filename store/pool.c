@@ -198,6 +198,7 @@ void pool_ref(struct pool *p, uint32_t handle)
 
 static void drop_locked(struct pool *p, uint32_t handle)
 {
+	POOL_ASSERT(pool_held(p->p_shared));
 	pool_disown_locked(p, handle);
 	pool_unref_locked(p, handle);
 }

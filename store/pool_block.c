@@ -57,6 +57,7 @@ static uint32_t quarantine_end(struct pool_shared *s)
 
 void pool_block_set_aside_locked(struct pool_shared *s, uint32_t block)
 {
+	POOL_ASSERT(pool_held(s));
 	s->ps_stats.set_aside++;
 	pool_block_count_locked(s, block, -1);
 	for (uint32_t i = 0; i < QUARANTINE_MAX; i++) {
@@ -110,6 +111,7 @@ uint32_t pool_file_room_locked(const struct pool_shared *s)
 {
 	uint32_t most = s->ps_filestop ? s->ps_fileroom : s->ps_fileblocks;
 
+	POOL_ASSERT(pool_held(s));
 	return most > s->ps_fileblocks_used ? most - s->ps_fileblocks_used : 0;
 }
 
@@ -133,6 +135,7 @@ static uint32_t take_far_block(struct pool_shared *s)
 
 bool pool_far_room_locked(struct pool_shared *s)
 {
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t i = 0; i < s->ps_nfar; i++)
 		if (may_ask(&s->ps_far[i]) &&
 		    (s->ps_farx[i].x_next < s->ps_farx[i].x_max ||
@@ -143,6 +146,7 @@ bool pool_far_room_locked(struct pool_shared *s)
 
 void pool_block_full_locked(struct pool_shared *s, uint32_t block)
 {
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t i = 0; is_far(s, block) && i < s->ps_nfar; i++)
 		if (block - s->ps_far[i].fp_first < s->ps_far[i].fp_blocks)
 			s->ps_far[i].fp_full = pool_now() + FULL_NS;
@@ -154,6 +158,7 @@ uint32_t pool_block_take_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t block = NONE;
 
+	POOL_ASSERT(pool_held(s));
 	if (p->p_fd >= 0 && !p->p_sink)
 		block = take_file_block(p);
 	if (block == NONE)
@@ -169,6 +174,7 @@ uint32_t pool_block_take_locked(struct pool *p)
 
 void pool_block_give_locked(struct pool_shared *s, uint32_t block)
 {
+	POOL_ASSERT(pool_held(s));
 	pool_block_count_locked(s, block, -1);
 	pool_far_trim(s, block);
 	struct index *x = index_of(s, &block);
@@ -177,6 +183,7 @@ void pool_block_give_locked(struct pool_shared *s, uint32_t block)
 
 void pool_block_count_locked(struct pool_shared *s, uint32_t block, int by)
 {
+	POOL_ASSERT(pool_held(s));
 	*(is_far(s, block) ? &s->ps_farblocks_used : &s->ps_fileblocks_used) += (uint32_t)by;
 }
 

@@ -23,6 +23,7 @@
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
 {
+	POOL_ASSERT(pool_held(s));
 	segs_of(s)[i].s_hits++;
 	if (s->ps_cached.last != i) {
 		pool_dequeue_locked(s, &s->ps_cached, i);
@@ -51,6 +52,7 @@ bool pool_cache_evict_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = least_recent(p);
 
+	POOL_ASSERT(pool_held(s));
 	if (i == NONE)
 		return false;
 	segs_of(s)[i].s_fetch = 0;
@@ -108,6 +110,7 @@ bool pool_extent_locked(struct pool *p, uint32_t i, uint32_t *from, uint32_t *to
 	const struct segment *g = &segs_of(s)[i];
 	uint32_t end = (g->s_used + PAGE - 1) / PAGE;
 
+	POOL_ASSERT(pool_held(s));
 	if (s->ps_ahead >= AHEAD_WHOLE || s->ps_reads++ % PROBE == 0) {
 		*from = 0;
 		*to = end;
@@ -128,6 +131,7 @@ bool pool_fetch_begin_locked(struct pool *p, uint32_t i)
 {
 	struct segment *g = &segs_of(p->p_shared)[i];
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (g->s_fetch != 0 || (g->s_slot == NONE && !cache_insert(p, i)))
 		return false;
 	pool_begin_locked(p, i);
@@ -140,6 +144,7 @@ void pool_fetch_end_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t t
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	if (rc == 0 && to > from)
 		g->s_valid |= pool_pages_mask(from * PAGE, (to - from) * PAGE);
 	BARRIER();
@@ -157,6 +162,7 @@ int pool_fetch_locked(struct pool *p, uint32_t i, uint32_t off, uint32_t len)
 	uint32_t from = off / PAGE, to = (off + len - 1) / PAGE + 1;
 	int rc;
 
+	POOL_ASSERT(pool_held(s));
 	if (!pool_fetch_begin_locked(p, i))
 		return -EAGAIN;
 	if (!pool_extent_locked(p, i, &from, &to)) {

@@ -29,6 +29,7 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 {
 	struct member_io *io = pool_members(s)[m].m_io;
 
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t op = 0; op < POOL_WRITES; op++) {
 		if (io[op].io_block == 0)
 			continue;
@@ -51,6 +52,7 @@ void pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)
 
 void pool_abandon_locked(struct pool_shared *s, struct segment *g)
 {
+	POOL_ASSERT(pool_held(s));
 	if (g->s_state == SEG_WRITING && g->s_async != 0)
 		pool_orphan_writes_locked(s, g->s_member);
 	else

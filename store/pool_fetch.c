@@ -102,6 +102,7 @@ static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 {
 	uint32_t from = o->o_off / PAGE, to = ((uint32_t)o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	while (i < l->l_n && l->l_fetch[i].f_seg != o->o_seg)
 		i++;
 	if (i == FETCHES)

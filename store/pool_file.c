@@ -107,6 +107,7 @@ int pool_write_begin_locked(struct pool *p, uint32_t i)
 	struct pool_shared *s = p->p_shared;
 	uint32_t block = pool_block_take_locked(p);
 
+	POOL_ASSERT(pool_held(s));
 	if (block == NONE)
 		return -ENOSPC;
 	pool_unseal_locked(s, i);
@@ -121,6 +122,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	io_ended(s);
 	if (rc != 0) {
 		if (rc == -ENOSPC)
@@ -154,6 +156,7 @@ int pool_write_sync_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs_of(p->p_shared)[i];
 	int rc;
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	pool_begin_locked(p, i);
 	set_state(g, SEG_WRITING);
 	pool_unlock(p->p_shared);
@@ -170,6 +173,7 @@ int pool_spill_locked(struct pool *p, uint32_t i)
 {
 	int rc = pool_write_begin_locked(p, i);
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	return rc != 0 ? rc : pool_write_sync_locked(p, i);
 }
 
@@ -239,6 +243,7 @@ int pool_fetch_back_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs_of(s)[i];
 	int rc = reclaim_begin(p, i) ? 0 : -ENOSPC;
 
+	POOL_ASSERT(pool_held(s));
 	if (rc == 0) {
 		pool_unlock(s);
 		rc = pool_file_io(p, 0, slot_mem(s, g->s_next), (uint64_t)g->s_block * SEG_BYTES,

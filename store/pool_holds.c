@@ -74,6 +74,7 @@ void pool_own_locked(struct pool *p, uint32_t handle)
 {
 	uint64_t *l;
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (p->p_member != NONE && (l = pool_leaf_get(p, p->p_member, handle / LEAF_BITS)) != NULL)
 		l[handle % LEAF_BITS / 64] |= 1ull << handle % 64;
 }
@@ -83,6 +84,7 @@ void pool_disown_locked(struct pool *p, uint32_t handle)
 	uint32_t i =
 	    p->p_member == NONE ? 0 : pool_map_of(p->p_shared, p->p_member)[handle / LEAF_BITS];
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (i != 0)
 		pool_leaf_of(p->p_shared, i)[handle % LEAF_BITS / 64] &= ~(1ull << handle % 64);
 	BARRIER();

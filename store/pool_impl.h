@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Shared between the store's own files; the theory is in pool.c. Everything in pool_shared is guarded by ps_lock unless it says
- * otherwise; functions named _locked are called with it held, and say if they drop it.
+ * otherwise; functions named _locked are called with it held, assert that, and say if they drop it.
  */
 #ifndef QUIRE_STORE_POOL_IMPL_H
 #define QUIRE_STORE_POOL_IMPL_H
@@ -150,7 +150,8 @@ struct far_place {
 
 struct pool_shared {
 	uint64_t ps_magic;
-	uint32_t ps_lock; /* futex: thread id of the owner, and a bit: a thread may wait */
+	uint32_t ps_lock;   /* futex: thread id of the owner, and a bit: a thread may wait */
+	uint64_t ps_holder; /* atomic: which thread holds the lock, for pool_held(); 0: none */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs,
 	    ps_nobjects; /* const after format, as are the offsets */
 	uint32_t
@@ -269,6 +270,19 @@ static inline int pool_injected(struct pool *p, enum pool_inject kind)
 /* pool_lock.c */
 void pool_lock(struct pool *); /* where the owner has died: p_repair has made everything anew */
 void pool_unlock(struct pool_shared *);
+
+/* pool_assert.c */
+void pool_held_begin(struct pool_shared *); /* the calling thread has taken the lock */
+void pool_held_forked(void);                /* in a forked child: the process is another */
+bool pool_held(const struct pool_shared *); /* does the calling thread hold the lock? */
+_Noreturn void pool_panic(const char *what);
+#ifndef NDEBUG
+#define POOL_STR2(x) #x
+#define POOL_STR(x) POOL_STR2(x)
+#define POOL_ASSERT(e) ((e) ? (void)0 : pool_panic(__FILE__ ":" POOL_STR(__LINE__) ": " #e "\n"))
+#else
+#define POOL_ASSERT(e) ((void)sizeof(e))
+#endif
 
 /* pool_clock.c */
 uint64_t pool_now(void); /* ns, of the clock that all processes share */

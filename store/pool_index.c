@@ -53,6 +53,7 @@ bool pool_index_any(struct pool_shared *s, struct index *x)
 
 uint32_t pool_index_take(struct pool_shared *s, struct index *x)
 {
+	POOL_ASSERT(pool_held(s));
 	if (!pool_index_any(s, x))
 		return x->x_next < x->x_max ? x->x_next++ : NONE;
 
@@ -73,6 +74,7 @@ void pool_index_trim(struct pool_shared *s, struct index *x)
 
 void pool_index_give(struct pool_shared *s, struct index *x, uint32_t i)
 {
+	POOL_ASSERT(pool_held(s));
 	bit_set(s, x, i);
 	pool_index_trim(s, x);
 }

@@ -56,6 +56,7 @@ struct taken {
 
 static void count_load_locked(struct pool_shared *s, uint32_t *which)
 {
+	POOL_ASSERT(pool_held(s));
 	pool_tell(which, *which + 1);
 	if (s->ps_mem_loads + s->ps_file_loads >= LOADS_LATE) {
 		pool_tell(&s->ps_mem_loads, s->ps_mem_loads / 2);
@@ -65,6 +66,7 @@ static void count_load_locked(struct pool_shared *s, uint32_t *which)
 
 void pool_fetched_locked(struct pool_shared *s, uint32_t n)
 {
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t i = 0; i < n; i++)
 		count_load_locked(s, &s->ps_file_loads);
 	s->ps_stats.cache_hits -= n; /* the loads that follow will be counted as such */
@@ -81,6 +83,7 @@ static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles,
 	uint32_t i = 0;
 	int read = 0;
 
+	POOL_ASSERT(pool_held(s));
 	for (*rc = 0; i < n;) {
 		struct object o = objects_of(s)[handles[i]];
 

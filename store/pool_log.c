@@ -78,6 +78,7 @@ bool pool_compact_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs_of(s)[i];
 	char *mem = slot_mem(s, g->s_slot);
 
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t at = 0; at < g->s_used && g->s_live != 0;) {
 		struct header h;
 
@@ -130,6 +131,7 @@ void pool_settle_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 
+	POOL_ASSERT(pool_held(s));
 	while (pool_taken(s) + POOL_MARGIN > pool_goal(s)) {
 		bool must = pool_taken(s) + POOL_MARGIN > pool_bound(s);
 		uint32_t i;
@@ -333,6 +335,7 @@ int pool_open_locked(struct pool *p, unsigned kind, uint32_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
 
+	POOL_ASSERT(pool_held(s));
 	for (int tries = 0;;) {
 		uint32_t i = s->ps_open[kind];
 

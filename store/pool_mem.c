@@ -57,6 +57,7 @@ bool pool_slot_take_locked(struct pool *p, struct warm *w)
 {
 	struct pool_shared *s = p->p_shared;
 
+	POOL_ASSERT(pool_held(s));
 	if (pool_injected(p, POOL_INJECT_MEMORY))
 		return false;
 	if (s->ps_nwarm > 0) {
@@ -75,6 +76,7 @@ void pool_slot_give_locked(struct pool *p, struct warm w)
 {
 	struct pool_shared *s = p->p_shared;
 
+	POOL_ASSERT(pool_held(s));
 	if (s->ps_nwarm < WARM_MAX && w.w_pages != 0)
 		s->ps_warm[s->ps_nwarm++] = w;
 	else
@@ -85,6 +87,7 @@ bool pool_cool_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
 
+	POOL_ASSERT(pool_held(s));
 	if (s->ps_nwarm == 0)
 		return false;
 	slot_cool(p, s->ps_warm[--s->ps_nwarm]);
@@ -97,6 +100,7 @@ bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 	uint32_t more =
 	    from == to ? 0 : pool_pages_mask(from * PAGE, (to - from) * PAGE) & ~g->s_pages;
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (more == 0)
 		return true;
 	while (!take_pages(p, mask_count(more)))
@@ -155,6 +159,7 @@ void pool_tables_locked(struct pool *p)
 	uint32_t now =
 	    empty ? 0 : BASE_PAGES + s->ps_granules * (uint32_t)GRANULE_PAGES + s->ps_leaves_used;
 
+	POOL_ASSERT(pool_held(s));
 	for (unsigned t = 0; t < TABLES; t++) {
 		struct table b = table_of(s, t);
 		uint32_t pages = (uint32_t)(round_up(b.bytes, PAGE) / PAGE);

@@ -119,6 +119,7 @@ void pool_fork_cancel(struct pool *p)
 
 int pool_after_fork(struct pool *p)
 {
+	pool_held_forked();
 	p->p_ctx_busy = 0;
 	pool_ring_close(p, 1);
 	p->p_member = p->p_child;

@@ -25,6 +25,7 @@ uint32_t pool_object_new(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t next = s->ps_objx.x_next, i = pool_index_take(s, &s->ps_objx);
 
+	POOL_ASSERT(pool_held(s));
 	if (i == NONE)
 		return 0;
 	objects_of(s)[i] = (struct object){ .o_ref = 1, .o_seg = NONE };

@@ -10,6 +10,7 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 	struct pool_shared *s = p->p_shared;
 	int any = 0;
 
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t op = 0; op < POOL_WRITES; op++)
 		any |= pool_members(s)[member].m_io[op].io_block != 0;
 	pool_orphan_writes_locked(s, member);
@@ -173,6 +174,7 @@ void pool_repair_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t before = s->ps_held;
 
+	POOL_ASSERT(pool_held(s));
 	repair_objects(s);
 	repair_segments(s);
 	repair_indexes(s);

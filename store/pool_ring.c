@@ -247,6 +247,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	uint32_t op = 0;
 	int rc;
 
+	POOL_ASSERT(pool_held(s));
 	if (r == NULL || r->inflight >= POOL_WRITES || p->p_sync ||
 	    (p->p_fd >= 0 && pool_file_limited(p)))
 		return -EAGAIN;
@@ -395,6 +396,7 @@ uint32_t pool_reap_locked(struct pool *p, int wait)
 	struct pool_ring *r = ring_of_thread(p);
 	uint32_t n = 0, head, far;
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (r == NULL || r->inflight == 0)
 		return 0;
 	far = r->far_inflight > 0 ? reap_far(p, r, wait && r->far_inflight == r->inflight) : 0;
@@ -425,6 +427,7 @@ int pool_steal_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs_of(s)[i];
 	uint32_t block = pool_block_take_locked(p);
 
+	POOL_ASSERT(pool_held(s));
 	if (g->s_async == 0 || g->s_member == NONE || block == NONE) {
 		if (block != NONE)
 			pool_block_give_locked(s, block);

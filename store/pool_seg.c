@@ -16,6 +16,7 @@ void pool_begin_locked(struct pool *p, uint32_t i)
 {
 	struct segment *g = &segs_of(p->p_shared)[i];
 
+	POOL_ASSERT(pool_held(p->p_shared));
 	g->s_tid = pool_tid(p);
 	g->s_member = p->p_member;
 	BARRIER();
@@ -26,6 +27,7 @@ void pool_dequeue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 {
 	struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	if (g->s_prev != NONE)
 		segs_of(s)[g->s_prev].s_next = g->s_next;
 	else
@@ -40,6 +42,7 @@ void pool_enqueue_locked(struct pool_shared *s, struct list *l, uint32_t i)
 {
 	struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	g->s_next = NONE;
 	g->s_prev = l->last;
 	if (l->last != NONE)
@@ -75,6 +78,7 @@ static void bucket_remove(struct pool_shared *s, uint32_t i)
 
 void pool_seal_locked(struct pool_shared *s, uint32_t i)
 {
+	POOL_ASSERT(pool_held(s));
 	set_state(&segs_of(s)[i], SEG_SEALED);
 	pool_enqueue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
 	bucket_add(s, i);
@@ -82,6 +86,7 @@ void pool_seal_locked(struct pool_shared *s, uint32_t i)
 
 void pool_unseal_locked(struct pool_shared *s, uint32_t i)
 {
+	POOL_ASSERT(pool_held(s));
 	pool_dequeue_locked(s, &s->ps_sealed[segs_of(s)[i].s_old], i);
 	bucket_remove(s, i);
 }
@@ -103,6 +108,7 @@ void pool_young_seal_locked(struct pool_shared *s)
 {
 	uint32_t i = s->ps_open[OPEN_YOUNG];
 
+	POOL_ASSERT(pool_held(s));
 	s->ps_open[OPEN_YOUNG] = NONE;
 	if (i == NONE)
 		return;
@@ -121,6 +127,7 @@ struct warm pool_uncache_locked(struct pool_shared *s, uint32_t i)
 	struct segment *g = &segs_of(s)[i];
 	struct warm w = { g->s_slot, g->s_pages };
 
+	POOL_ASSERT(pool_held(s));
 	pool_dequeue_locked(s, &s->ps_cached, i);
 	s->ps_ncached--;
 	if (g->s_hits > 1)
@@ -140,6 +147,7 @@ uint32_t pool_seg_new_locked(struct pool *p, uint32_t state)
 	struct pool_shared *s = p->p_shared;
 	struct warm w;
 
+	POOL_ASSERT(pool_held(s));
 	if (!pool_slot_take_locked(p, &w))
 		return NONE;
 	uint32_t i = pool_index_take(s, &s->ps_segx);
@@ -167,6 +175,7 @@ void pool_seg_free_locked(struct pool *p, uint32_t i)
 	struct warm w = { g->s_slot, g->s_pages };
 	uint32_t block = g->s_block;
 
+	POOL_ASSERT(pool_held(s));
 	if (g->s_state == SEG_SEALED)
 		pool_unseal_locked(s, i);
 	if (g->s_state == SEG_YOUNG)
@@ -188,6 +197,7 @@ void pool_seg_empty_locked(struct pool *p, uint32_t i)
 	struct pool_shared *s = p->p_shared;
 	const struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	if (i == s->ps_open[OPEN_YOUNG]) {
 		segs_of(s)[i].s_used = 0;
 		return;
@@ -205,6 +215,7 @@ void pool_gone_locked(struct pool_shared *s, uint32_t i, uint32_t len)
 {
 	struct segment *g = &segs_of(s)[i];
 
+	POOL_ASSERT(pool_held(s));
 	g->s_live -= object_bytes(len);
 	g->s_packed -= len;
 	if (g->s_state != SEG_YOUNG && g->s_state != SEG_FILED && g->s_state != SEG_READING)
@@ -223,6 +234,7 @@ void pool_append_locked(
 	struct header h = { object, len };
 	char *at = slot_mem(s, g->s_slot) + g->s_used;
 
+	POOL_ASSERT(pool_held(s));
 	__builtin_memcpy(at, &h, sizeof h);
 	__builtin_memcpy(at + sizeof h, data, len);
 	s->ps_move.seg = o->o_seg == NONE ? NEW : o->o_seg;
@@ -270,6 +282,7 @@ static void close_open(struct pool *p, unsigned kind)
 
 void pool_close_locked(struct pool *p)
 {
+	POOL_ASSERT(pool_held(p->p_shared));
 	close_open(p, OPEN_PACKED);
 	close_open(p, OPEN_OLD);
 	close_open(p, OPEN_RAW);

@@ -62,6 +62,7 @@ static void lower_locked(struct pool_shared *s, uint32_t by)
 {
 	uint32_t now = pool_target(s), held = s->ps_held / SEG_PAGES + 1;
 
+	POOL_ASSERT(pool_held(s));
 	if (held < now)
 		now = held < s->ps_floor ? s->ps_floor : held;
 	__atomic_store_n(
@@ -72,6 +73,7 @@ bool pool_raise_locked(struct pool_shared *s)
 {
 	uint32_t now = pool_target(s);
 
+	POOL_ASSERT(pool_held(s));
 	if (now == s->ps_limit)
 		return false;
 	__atomic_store_n(&s->ps_target,
@@ -115,6 +117,7 @@ void pool_wanted_locked(struct pool_shared *s, const struct object *o, bool io)
 		 now = __atomic_load_n(&s->ps_left, __ATOMIC_RELAXED);
 	uint64_t read = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
 
+	POOL_ASSERT(pool_held(s));
 	if (!pool_shares(s))
 		return;
 	if (now - o->o_left < near * SEG_PAGES)

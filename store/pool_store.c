@@ -22,6 +22,7 @@ static void keep_young(const void *page, struct packed *k)
 /* Opens the segment that takes the page's bytes. A page whose words are all equal needs none. May drop the lock. */
 static int open_segment_locked(struct pool *p, const struct packed *k, unsigned kind)
 {
+	POOL_ASSERT(pool_held(p->p_shared));
 	if (k->len == 0)
 		return 0;
 	if (k->young)
@@ -37,6 +38,7 @@ static int place_locked(struct pool *p, const struct packed *k, uint32_t *handle
 	unsigned kind = k->young ? OPEN_YOUNG : packed;
 	int rc = open_segment_locked(p, k, kind);
 
+	POOL_ASSERT(pool_held(s));
 	if (rc != 0)
 		return rc;
 	uint32_t i = pool_object_new(p);
@@ -64,6 +66,7 @@ void pool_unref_locked(struct pool *p, uint32_t handle)
 	struct pool_shared *s = p->p_shared;
 	struct object *o = &objects_of(s)[handle];
 
+	POOL_ASSERT(pool_held(s));
 	if (--o->o_ref > 0)
 		return;
 	if (o->o_seg != NONE) {

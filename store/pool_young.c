@@ -54,6 +54,7 @@ int pool_young_open_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i = s->ps_open[OPEN_YOUNG];
 
+	POOL_ASSERT(pool_held(s));
 	if (i != NONE && segs_of(s)[i].s_used == YOUNG_OBJECTS * object_bytes(PAGE)) {
 		pool_young_seal_locked(s);
 		i = NONE;
@@ -112,6 +113,7 @@ static uint32_t pin_locked(struct pool *p)
 	struct pool_shared *s = p->p_shared;
 	uint32_t i;
 
+	POOL_ASSERT(pool_held(s));
 	for (i = s->ps_young.first; i != NONE && segs_of(s)[i].s_fetch != 0;
 	     i = segs_of(s)[i].s_next)
 		;
@@ -150,6 +152,7 @@ static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 	const struct segment *g = &segs_of(s)[i];
 	uint32_t n = 0;
 
+	POOL_ASSERT(pool_held(s));
 	for (uint32_t at = 0; at < g->s_used; at += object_bytes(PAGE)) {
 		struct header h;
 
@@ -168,6 +171,7 @@ static int move_locked(
 	unsigned kind = k->len == PAGE ? OPEN_RAW : OPEN_PACKED;
 	int rc;
 
+	POOL_ASSERT(pool_held(s));
 	if (!is_pinned(&segs_of(s)[i], pin))
 		return -ESTALE;
 	if (!is_there(s, i, w))

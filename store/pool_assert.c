@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Assertions of the store: which thread holds its lock.
+ *
+ * The holder is recorded beside the lock's word, in a form that a thread knows of itself without asking the kernel: its thread
+ * pointer, and its process, as the processes of a family may have threads at the same addresses.
+ *
+ * Locks: ps_holder is written by the holder of ps_lock only; every thread may read it.
+ */
+#include "store/pool_impl.h"
+
+static uint32_t process; /* atomic: this process's id; 0: not asked yet */
+
+void pool_held_forked(void) { __atomic_store_n(&process, 0, __ATOMIC_RELAXED); }
+
+/* The calling thread, never 0: a thread pointer has 48 bits. */
+static uint64_t calling_thread(void)
+{
+	uint32_t pid = __atomic_load_n(&process, __ATOMIC_RELAXED);
+
+	if (pid == 0) {
+		pid = (uint32_t)sys_call0(SYS_getpid);
+		__atomic_store_n(&process, pid, __ATOMIC_RELAXED);
+	}
+	return (uint64_t)pid << 48 | (uint64_t)(uintptr_t)__builtin_thread_pointer();
+}
+
+void pool_held_begin(struct pool_shared *s)
+{
+	__atomic_store_n(&s->ps_holder, calling_thread(), __ATOMIC_RELAXED);
+}
+
+bool pool_held(const struct pool_shared *s)
+{
+	return __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) != 0 &&
+	    __atomic_load_n(&s->ps_holder, __ATOMIC_RELAXED) == calling_thread();
+}
+
+void pool_panic(const char *what)
+{
+	(void)sys_call3(SYS_write, 2, (long)"quire: panic: ", 14);
+	(void)sys_call3(SYS_write, 2, (long)what, (long)__builtin_strlen(what));
+	__builtin_trap();
+}
