@@ -176,19 +176,32 @@ bool host_await_promises(struct host *h)
 /*
  * The program pins more than there is (buffers of a ring, with the privilege or the limit to do so). The kernel cannot be made
  * to refuse it: a page that it waits for would be lost to the program for good. So memory is had beyond the budget, as long
- * as it is pinned; the report says how much.
+ * as it is pinned; the report says how much. If the arena has no frame any more, what is in memory, most of it pinned, is left
+ * to the kernel bit by bit, and is counted as what is not hosted.
  */
-void host_pinned(void *arg)
+bool host_pinned(void *arg, unsigned tries)
 {
 	struct host *h = arg;
 	uint64_t n = atomic_load(&h->h_me->fp_granted) /
 	    16; /* each time was preceded by a look at all pages */
+	struct vm_usage u;
+	bool left;
 
+	vm_usage(h->h_vm, &u);
+	if (tries > 0 || u.vu_frames + HOST_PINNED > h->h_told.fw_budget * 2) {
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		left = h->h_off || host_leave_some(h);
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, false);
+		return left;
+	}
 	if (n < HOST_PINNED)
 		n = HOST_PINNED;
 	force_charge(h, n);
 	atomic_fetch_add(&h->h_credit, n);
 	h->h_balance_rest = n; /* they would be given back at once */
+	return true;
 }
 
 void host_lost(void *arg, enum vm_err why)

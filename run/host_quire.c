@@ -337,6 +337,64 @@ enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 	return VM_OK;
 }
 
+/* The first pages from *a on, before end, that are in memory: how many, at most LEFT_PAGES, and *a is the first. */
+#define LEFT_PAGES 256u
+static uint64_t find_loaded(struct host *h, uint64_t *a, uint64_t end)
+{
+	static uint8_t vec[LEFT_PAGES]; /* h_lock W */
+	uint64_t n = 0;
+
+	for (; n == 0 && *a < end; *a += vm_ptob(LEFT_PAGES)) {
+		uint64_t here = vm_btop(end - *a), i = 0;
+
+		here = here < LEFT_PAGES ? here : LEFT_PAGES;
+		if (as_incore(h->h_as, *a, vm_ptob(here), vec) != VM_OK)
+			continue;
+		for (; i < here && (vec[i] & INCORE_MAPPED) == 0; i++)
+			;
+		for (; i + n < here && (vec[i + n] & INCORE_MAPPED) != 0; n++)
+			;
+		if (n > 0) {
+			*a += vm_ptob(i);
+			return n;
+		}
+	}
+	return 0;
+}
+
+/*
+ * No frame is left: no table can grow, so nothing is locked, and the frames, which are empty, go before the segment is split. No
+ * page can leave meanwhile (h_lock W).
+ */
+static bool leave_loaded(struct host *h, uint64_t base, uint64_t len)
+{
+	linux_range_leave(h->h_mach, as_hat(h->h_as), base, len);
+	if (as_advise(h->h_as, base, len, ADV_DONTNEED) != VM_OK ||
+	    as_unmap(h->h_as, base, len) != VM_OK)
+		return false;
+	linux_range_unregister(h->h_mach, as_hat(h->h_as), base, len, false);
+	host_nofork_to_kernel(h, base, base + len);
+	return true;
+}
+
+bool host_leave_some(struct host *h)
+{
+	struct piece p;
+	uint64_t n, left = 0;
+
+	for (uint64_t a = 0;
+	     h->h_managed && left < h->h_told.fw_budget && host_next_piece(h, a, ~0ull >> 17, &p);
+	     a = p.end) {
+		if ((p.prot & RW) != RW || p.readonly || p.closed ||
+		    (n = find_loaded(h, &p.base, p.end)) == 0)
+			continue;
+		p.end = p.base + vm_ptob(n);
+		if (leave_loaded(h, p.base, vm_ptob(n)))
+			left += n;
+	}
+	return left > 0;
+}
+
 /* Leaves a piece to the kernel as it is. */
 static long leave_piece(struct host *h, struct piece *p)
 {

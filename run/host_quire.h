@@ -209,7 +209,8 @@ bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise
 void host_unpromise(void *host, uint64_t npages);
 /* All is promised: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No lock held. */
 bool host_await_promises(struct host *);
-void host_pinned(void *host);
+bool host_pinned(void *host, unsigned tries); /* h_lock R, which it may release meanwhile */
+bool host_leave_some(struct host *); /* some pages that are in memory, to the kernel. h_lock W */
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */
 bool host_ask_others(struct host *);         /* false: none has much more than this process */
 enum vm_err host_adopt(struct host *);       /* native to managed. h_lock W */

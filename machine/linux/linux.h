@@ -29,8 +29,11 @@ struct linux_config {
 	void (*lost)(void *,
 	    enum vm_err
 		why); /* a served fault could not be resolved: its page is poisoned. May be NULL */
-	/* A served fault found no frame, most of memory being pinned: grant some beyond what is allowed. NULL: it fails. */
-	void (*pinned)(void *);
+	/*
+	 * A served fault found no frame, most of memory being pinned: have some beyond what is allowed. tries: how often for this
+	 * fault already. False: there is none, and the fault fails. NULL: it fails at once.
+	 */
+	bool (*pinned)(void *, unsigned tries);
 	void *arg;
 	uint32_t
 	    without;   /* enum sys_offer: what is not to be used, though the kernel may have it */

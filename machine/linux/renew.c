@@ -27,7 +27,7 @@
  *                           memory shared by a fork (MOVE answers EBUSY: the page is copied)
  *
  * What is pinned beyond the budget is granted beyond it (linux_config.pinned): the thread that pins waits in the kernel for the
- * next page, and a page refused to it would be lost to the program.
+ * next page, and a page refused to it would be lost to the program. Where no frame is left, pages in memory are left to the kernel.
  *
  * Left out: a plain reference through which the kernel *writes* after the page has left (a file system whose direct reads still
  * take plain references, as NFS did before Linux 6.5 and 9p does): what is written then goes to the old page and is lost.

@@ -57,10 +57,10 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	if (hat != NULL)
 		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
 	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
-	if (e == VM_NOMEM && m->m_cfg.pinned != NULL && m->m_pinned - pinned >= m->m_nloaded / 2) {
-		m->m_cfg.pinned(m->m_cfg.arg);
+	for (unsigned tries = 0; e == VM_NOMEM && m->m_cfg.pinned != NULL &&
+	     m->m_pinned - pinned >= m->m_nloaded / 2 && m->m_cfg.pinned(m->m_cfg.arg, tries);
+	     tries++)
 		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
-	}
 	switch (e) {
 	case VM_OK:
 	case VM_NOMAP:

@@ -241,10 +241,13 @@ static int held_fixed(void)
 	return 0;
 }
 
-/* More is registered than there is: the call may fail, as under RLIMIT_MEMLOCK, but the memory is there afterwards. */
+/*
+ * More than twice as much is registered as there is: the call may fail, as under RLIMIT_MEMLOCK, but the memory is there
+ * afterwards.
+ */
 static int held_too_much(void)
 {
-	size_t len = 12 * MIB;
+	size_t len = 24 * MIB;
 	char *p = map(len);
 	struct iovec v = { p, len };
 	struct ring r;
