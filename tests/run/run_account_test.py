@@ -40,15 +40,17 @@ def peaks(memory, *argv):
 
 
 def unmapped_memory_is_given_back():
-    """However it goes, while the program fits and while it is paged: four times as often, not a page more.
+    """However it goes, while the program fits and while it is paged: far more often, not a page more.
+
+    In 64 MiB, of which 36 are in use, the first rounds leave room: were nothing given back, later ones would take more.
 
     What is needed is looked at now and then, so a short run can end between two looks: of three the largest counts.
     """
     for kind in ("munmap", "fixed", "mremap", "part", "brk"):
-        for memory in ("20M", "64M"):
-            few = [max(each) for each in zip(*(peaks(memory, "churn", kind, "20") for _ in range(3)))]
+        for memory, rounds in (("20M", "20"), ("64M", "3")):
+            few = [max(each) for each in zip(*(peaks(memory, "churn", kind, rounds) for _ in range(3)))]
             many = peaks(memory, "churn", kind, "80")
-            check(all(m <= f for m, f in zip(many, few)), kind, "in", memory, many, "at most after 80 rounds,", few, "after 20")
+            check(all(m <= f for m, f in zip(many, few)), kind, "in", memory, many, "at most after 80 rounds,", few, "after", rounds)
 
 
 def dead_processes_frames_are_given_back():

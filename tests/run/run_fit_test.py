@@ -132,6 +132,22 @@ def read_only_was_not_hosted():
     check((p.returncode, out, err) == (0, b"", b""), p.returncode, out, err)
 
 
+def faults(memory, *argv):
+    with tempfile.NamedTemporaryFile() as f:
+        got = run([QUIRE, "run", "--memory", memory, "--report", "json:" + f.name, "--"] + list(argv))
+        check(got == (0, "", ""), memory, argv, got)
+        return json.load(f)["faults"]
+
+
+def what_comes_and_goes_fits():
+    """The helper has 32 MiB of static data. What was unmapped, and what a child had that ended, is room for what comes then."""
+    for kind in ("munmap", "fixed", "mremap", "part", "brk"):
+        served = faults("64M", HELPER, "churn", kind, "20")
+        check(served == 0, kind, "of 4 MiB, 20 times in 64 MiB:", served, "faults")
+    served = faults("128M", HELPER, "forks", "20", "256")
+    check(served == 0, "20 children, one after another, in 128 MiB:", served, "faults")
+
+
 def many_in_little():
     """Twelve programs that stay, in a budget for eight: each gets the least there is; the last ones were once sent away."""
     script = 'i=0; while [ $i -lt 12 ]; do "$0" loop 700 & i=$((i+1)); done; wait'
@@ -169,7 +185,7 @@ def closed_standard_error():
             until(lambda: not any(os.path.exists("/proc/%d" % c) for c in left))
 
 
-CASES = [not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
+CASES = [what_comes_and_goes_fits, not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
 def main():
