@@ -76,7 +76,10 @@ def forked_child_is_charged():
 
 
 def held(kind, rounds):
-    """(the report, [held by the group at each word]) of a program whose memory the kernel holds and lets go; None: not here."""
+    """(the report, [MiB of the group at each word]) of a program whose memory the kernel holds and lets go; None: not here.
+
+    The pool is memory of a file, so it is not in these sizes.
+    """
     group = limited.Cgroup.create(256 * MIB)
     if group is None:
         return None
@@ -102,15 +105,15 @@ def held(kind, rounds):
 def what_the_kernel_held_comes_back():
     """Pages that left while a pipe held them are the kernel's until it lets go; pinned ones are had beyond the budget so long."""
     skipped = []
-    for kind, least in (("pipe", 3), ("ring", 0.5)):
+    for kind in ("pipe", "ring"):
         few, many = held(kind, 1), held(kind, 3)
         if few is None or many is None:
             skipped.append(kind)
             continue
         for report, sizes in (few, many):
             for used, free in zip(sizes[::2], sizes[1::2]):
-                check(used > 8 + least, kind, "holds nothing:", sizes)
-                check(free < 8 + 2, kind, "has not come back:", sizes)
+                check(used > free + 4, kind, "holds nothing:", sizes)
+                check(free < 8, kind, "has not come back:", sizes)
             beyond = report["beyond_bytes"]
             check(beyond == 0 if kind == "pipe" else beyond > 0, kind, "beyond the budget:", beyond)
             check(report["charged_peak_bytes"] == 8 * MIB + beyond, kind, report["charged_peak_bytes"], beyond)
