@@ -15,8 +15,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SEND_NOW 4096u /* bytes from which a call of its own is cheaper than a copy */
-
 struct far_conn {
 	int fd;
 	SSL_CTX *ctx;
@@ -148,15 +146,6 @@ void far_conn_close(struct far_conn *c)
 
 bool far_conn_put(struct far_conn *c, const void *data, size_t len)
 {
-	if (c->ssl == NULL && c->out_from == c->out_to &&
-	    len >= SEND_NOW) { /* without a copy, as far as it goes */
-		ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
-
-		if (n > 0) {
-			data = (const char *)data + n;
-			len -= (size_t)n;
-		}
-	}
 	if (c->out_to + len > c->out_room && c->out_from > 0) {
 		memmove(c->out, c->out + c->out_from, c->out_to - c->out_from);
 		c->out_to -= c->out_from;
@@ -173,6 +162,26 @@ bool far_conn_put(struct far_conn *c, const void *data, size_t len)
 	}
 	memcpy(c->out + c->out_to, data, len);
 	c->out_to += len;
+	return true;
+}
+
+bool far_conn_put_parts(struct far_conn *c, const struct iovec *part, int n)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)part, .msg_iovlen = (size_t)n };
+	ssize_t sent = 0;
+
+	/* Of TLS, and behind what waits already, everything is copied. */
+	if (c->ssl == NULL && c->out_from == c->out_to &&
+	    (sent = sendmsg(c->fd, &m, MSG_NOSIGNAL)) < 0)
+		sent = 0; /* what is wrong with the connection is noticed by whoever flushes it */
+	for (int i = 0; i < n; i++) {
+		size_t gone = (size_t)sent < part[i].iov_len ? (size_t)sent : part[i].iov_len;
+
+		sent -= (ssize_t)gone;
+		if (gone < part[i].iov_len &&
+		    !far_conn_put(c, (const char *)part[i].iov_base + gone, part[i].iov_len - gone))
+			return false;
+	}
 	return true;
 }
 

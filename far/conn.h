@@ -6,6 +6,7 @@
 #include "far/far.h"
 
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct far_conn;
 /* Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why. */
@@ -14,6 +15,8 @@ struct far_conn *far_conn_open(const char *host, const char *port, bool tls, con
 void far_conn_close(struct far_conn *); /* NULL is allowed */
 /* Appends to what is to be sent. False: no memory. */
 bool far_conn_put(struct far_conn *, const void *data, size_t len);
+/* Appends parts that are large together: one system call sends what can be sent, without a copy. False: no memory. */
+bool far_conn_put_parts(struct far_conn *, const struct iovec *part, int n);
 /* Sends what can be sent. False: the connection is lost. */
 bool far_conn_flush(struct far_conn *);
 /* Up to len bytes that have arrived: > 0, 0: none now, -1: the connection is lost. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Redis and Redis Cluster (Valkey alike): a unit is one string value, pipelined over one connection a node. hiredis formats
- * the commands and parses the replies; the transport is ours, for TLS.
+ * the commands and parses the replies; the transport is ours, for TLS. What is read goes past hiredis to where it belongs.
  *
- *   write   SET key value EX expire          read   GETRANGE key from to
+ *   write   SET key value EX expire          read   GETRANGE key from to; of a whole unit GET key
  *   trim    DEL key                          touch  EXPIRE key expire
  *   writes that must be on replicas: when their SETs are answered, one WAIT n ms on the same connection for all of them
  *
@@ -56,6 +56,10 @@ struct node {
 	char host[200], port[8];
 	struct far_conn *conn; /* NULL: lost */
 	redisReader *reader;
+	struct far_io
+	    *into; /* the read, next of what is owed, that bytes go to directly; NULL: none does */
+	uint32_t into_have; /* bytes that it has */
+	uint32_t skip;      /* bytes that end a reply and come next */
 	struct owed owed[QUEUE];
 	uint32_t head, tail; /* of the replies owed */
 	uint64_t heard; /* ns: when it last answered, or was last asked while it owed nothing */
@@ -152,6 +156,8 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	(void)snprintf(expire, sizeof expire, "%u", l->set->expire_s);
 	switch (io->op) {
 	case FAR_READ:
+		if (io->len == FAR_UNIT) /* the server need not copy it first */
+			return put_words(nd, OWED_IO, io, 2, (const char *[]){ "GET", key });
 		(void)snprintf(a, sizeof a, "%" PRIu64, io->at % FAR_UNIT);
 		(void)snprintf(b, sizeof b, "%" PRIu64, io->at % FAR_UNIT + io->len - 1);
 		return put_words(nd, OWED_IO, io, 4, (const char *[]){ "GETRANGE", key, a, b });
@@ -166,9 +172,9 @@ static bool put_io(struct far_link *l, struct node *nd, struct far_io *io)
 	(void)snprintf(head, sizeof head, "*5\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%u\r\n", strlen(key),
 	    key, io->len);
 	(void)snprintf(tail, sizeof tail, "\r\n$2\r\nEX\r\n$%zu\r\n%s\r\n", strlen(expire), expire);
-	if (!far_conn_put(nd->conn, head, strlen(head)) || !far_conn_flush(nd->conn) ||
-	    !far_conn_put(nd->conn, io->buf, io->len) ||
-	    !far_conn_put(nd->conn, tail, strlen(tail)))
+	const struct iovec part[] = { { head, strlen(head) }, { io->buf, io->len },
+		{ tail, strlen(tail) } };
+	if (!far_conn_flush(nd->conn) || !far_conn_put_parts(nd->conn, part, 3))
 		return false;
 	owe_reply(nd, l->set->replicas == 0 ? OWED_IO : OWED_SET, io);
 	return true;
@@ -210,6 +216,8 @@ static void node_lost(struct far_link *l, struct node *nd, const char *why)
 	if (nd->reader != NULL)
 		redisReaderFree(nd->reader);
 	nd->reader = NULL;
+	nd->into = NULL;
+	nd->skip = 0;
 	nd->retry_at = now + REFRESH_NS;
 	(void)snprintf(l->why, FAR_WHY, "%.199s port %.7s: %.40s", nd->host, nd->port, why);
 	if (!l->cluster)
@@ -575,40 +583,119 @@ static void take_owed(
 	put_wait(l, nd);
 }
 
+/* Replies that hiredis has whole. False: the node is lost. */
+static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
+{
+	for (;;) {
+		void *reply = NULL;
+		struct owed o;
+
+		if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK) {
+			node_lost(l, nd, "it does not speak Redis");
+			return false;
+		}
+		if (reply == NULL)
+			return true;
+		nd->heard = now;
+		if (replies_owed(nd) == 0) {
+			freeReplyObject(reply);
+			node_lost(l, nd, "an answer that nobody asked for");
+			return false;
+		}
+		o = nd->owed[nd->head++ % QUEUE];
+		take_owed(l, nd, o, reply, now);
+		freeReplyObject(reply);
+		if (nd->conn == NULL)
+			return false;
+	}
+}
+
+/* ---- what is read, past hiredis: it would be copied three times ---- */
+/* Bytes of the head of a string reply of that length, "$4096\r\n", if p begins with it; else 0. */
+static size_t head_of_string(const char *p, size_t n, uint32_t len)
+{
+	char head[16];
+	size_t bytes = (size_t)snprintf(head, sizeof head, "$%u\r\n", len);
+
+	return n >= bytes && memcmp(p, head, bytes) == 0 ? bytes : 0;
+}
+
+/* The read that is answered next, if hiredis has no part of the answer yet. */
+static struct far_io *next_read(const struct node *nd)
+{
+	const struct owed *o = &nd->owed[nd->head % QUEUE];
+
+	return replies_owed(nd) > 0 && o->kind == OWED_IO && o->io->op == FAR_READ &&
+		nd->reader->ridx == -1 && nd->reader->pos == nd->reader->len
+	    ? o->io
+	    : NULL;
+}
+
+/* So many bytes more of nd->into have come. */
+static void fill_read(struct far_link *l, struct node *nd, size_t n, uint64_t now)
+{
+	struct far_io *io = nd->into;
+
+	nd->heard = now;
+	nd->into_have += (uint32_t)n;
+	if (nd->into_have < io->len)
+		return;
+	nd->into = NULL;
+	nd->skip = 2;
+	nd->head++;
+	far_done(io, 0);
+	put_wait(l, nd);
+}
+
+/* Bytes that have come from the node. False: it is lost. */
+static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_t n, uint64_t now)
+{
+	while (n > 0) {
+		size_t part = n < nd->skip ? n : nd->skip;
+		struct far_io *io;
+
+		nd->skip -= (uint32_t)part;
+		p += part;
+		n -= part;
+		io = next_read(nd);
+		part = io != NULL ? head_of_string(p, n, io->len) : 0;
+		if (part == 0)
+			break;
+		p += part;
+		n -= part;
+		part = n < io->len ? n : io->len;
+		memcpy(io->buf, p, part);
+		nd->into = io;
+		nd->into_have = 0;
+		fill_read(l, nd, part, now);
+		p += part;
+		n -= part;
+	}
+	if (n == 0)
+		return true;
+	if (redisReaderFeed(nd->reader, p, n) != REDIS_OK) {
+		node_lost(l, nd, "no memory");
+		return false;
+	}
+	return take_replies(l, nd, now);
+}
+
 static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 {
 	static char buf[1u << 18]; /* one thread */
-	void *reply;
 	ssize_t n;
 
-	while ((n = far_conn_get(nd->conn, buf, sizeof buf)) > 0) {
-		if (redisReaderFeed(nd->reader, buf, (size_t)n) != REDIS_OK) {
-			n = -1;
-			break;
-		}
-		for (;;) {
-			struct owed o;
+	do {
+		struct far_io *io = nd->into;
 
-			reply = NULL;
-			if (redisReaderGetReply(nd->reader, &reply) != REDIS_OK) {
-				node_lost(l, nd, "it does not speak Redis");
-				return;
-			}
-			if (reply == NULL)
-				break;
-			nd->heard = now;
-			if (replies_owed(nd) == 0) {
-				freeReplyObject(reply);
-				node_lost(l, nd, "an answer that nobody asked for");
-				return;
-			}
-			o = nd->owed[nd->head++ % QUEUE];
-			take_owed(l, nd, o, reply, now);
-			freeReplyObject(reply);
-			if (nd->conn == NULL)
-				return;
-		}
-	}
+		n = io != NULL ? far_conn_get(nd->conn, (char *)io->buf + nd->into_have,
+				     io->len - nd->into_have)
+			       : far_conn_get(nd->conn, buf, sizeof buf);
+		if (n > 0 && io != NULL)
+			fill_read(l, nd, (size_t)n, now);
+		else if (n > 0 && !take_bytes(l, nd, buf, (size_t)n, now))
+			return;
+	} while (n > 0);
 	if (n < 0)
 		node_lost(l, nd, "the connection was closed");
 }
