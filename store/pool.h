@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "store/patience.h"
+
 #define POOL_FARS 3u /* far places, at most */
 struct pool_config {
 	uint64_t mem_limit; /* bytes of memory compressed pages may take */
@@ -51,6 +53,7 @@ struct pool {
 	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */
 	uint32_t p_selftid;
 	struct pool_aio *p_aio; /* loads that are begun and ended apart, or NULL */
+	struct patience p_far;  /* with reads of far places */
 	bool p_alone;           /* pool_alone() */
 	bool p_sink;            /* the block taken next is to be a far one; the packer's */
 	int p_sync; /* a write behind failed: the next write is synchronous and reports its error. Of the thread that writes behind */

@@ -51,11 +51,42 @@ static uint64_t offset_in(const struct far_place *f, uint64_t at)
 	return at - (uint64_t)f->fp_first * SEG_BYTES;
 }
 
+struct asked {
+	struct far_ring *ring;
+	uint32_t ticket;
+};
+
+static bool is_answered(const void *asked)
+{
+	const struct asked *a = asked;
+
+	return far_ring_ready(a->ring, a->ticket);
+}
+
+/* A program waits for a read: its thread looks for the answer before it sleeps. */
+static int end_read(struct pool *p, struct far_ring *ring, uint32_t ticket, void *mem, uint32_t n)
+{
+	struct asked a = { ring, ticket };
+
+	patience_look(&p->p_far, is_answered, &a);
+	return far_ring_end(ring, ticket, mem, n);
+}
+
 int pool_far_io(
     struct pool *p, const struct far_place *f, int write, void *mem, uint64_t at, uint32_t n)
 {
-	int rc = far_ring_io(ring_of(p->p_shared, f), ring_owner(p),
-	    write ? FAR_SLOT_WRITE : FAR_SLOT_READ, offset_in(f, at), n, mem);
+	struct far_ring *ring = ring_of(p->p_shared, f);
+	uint32_t ticket;
+	int rc = -EAGAIN;
+
+	if (!write)
+		rc = far_ring_begin(
+		    ring, ring_owner(p), FAR_SLOT_READ, offset_in(f, at), n, NULL, &ticket);
+	if (rc == 0)
+		rc = end_read(p, ring, ticket, mem, n);
+	else if (rc == -EAGAIN)
+		rc = far_ring_io(ring, ring_owner(p), write ? FAR_SLOT_WRITE : FAR_SLOT_READ,
+		    offset_in(f, at), n, mem);
 
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, n, __ATOMIC_RELAXED);
@@ -85,7 +116,7 @@ int pool_far_read_begin(struct pool *p, uint64_t at, uint32_t bytes, uint32_t *t
 int pool_far_read_end(struct pool *p, uint32_t block, uint32_t ticket, void *mem, uint32_t bytes)
 {
 	int rc =
-	    far_ring_end(ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket, mem, bytes);
+	    end_read(p, ring_of(p->p_shared, pool_far_of(p->p_shared, block)), ticket, mem, bytes);
 
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, bytes, __ATOMIC_RELAXED);

@@ -16,18 +16,6 @@
 
 #define FETCHES POOL_AIO_MOST /* segments of one load */
 
-/*
- * Before it sleeps a thread looks at the ring: to be put to sleep and woken costs 10 to 20 us beside the 40 of a read of a fast
- * disk (bench/disk.c: read_us, awake_us). Not where reads of late have taken longer than that is worth, nor where there are
- * other threads that want the CPU: then a thread that stays awake is made to wait for them, while a thread that sleeps is not. A look that comes
- * late shows it; so many loads sleep at once then, twice as many the next time.
- */
-#define LONG 4000u /* looks, some 100 us */
-#define ANYWAY 32u /* one read in so many is awaited awake, to see whether they have become quick */
-#define LATE (1u << 17) /* cycles between two looks: longer than an interrupt takes */
-#define ASLEEP 64u      /* loads, at first */
-#define ASLEEP_MAX 8192u
-
 struct fetch {
 	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
 	uint32_t f_ticket; /* of a read from a far place, counted from 1; 0: of the file */
@@ -44,10 +32,7 @@ struct load {
 
 struct pool_aio {
 	struct load a_load[POOL_LOADS];
-	/* atomics, guesses: */
-	uint32_t a_looks;          /* how many a read took of late, an average */
-	uint32_t a_loads;          /* that took long on average, ever */
-	uint32_t a_asleep, a_next; /* so many loads sleep at once; so many will */
+	struct patience a_patience;
 };
 
 void pool_fetch_close(struct pool *p)
@@ -72,16 +57,12 @@ int pool_fetch_open(struct pool *p)
 		return (int)m;
 	struct pool_aio *a = (struct pool_aio *)m;
 	p->p_aio = a;
-	a->a_next = ASLEEP;
 	for (uint32_t i = 0; i < POOL_LOADS && rc == 0; i++)
 		rc = pool_aio_setup(FETCHES, &a->a_load[i].l_aio);
 	if (rc != 0)
 		pool_fetch_close(p);
 	return rc;
 }
-
-static uint32_t get_word(const uint32_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
-static void set_word(uint32_t *n, uint32_t to) { __atomic_store_n(n, to, __ATOMIC_RELAXED); }
 
 static struct load *load_take(struct pool *p)
 {
@@ -183,29 +164,11 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 	return (uint32_t)(l - p->p_aio->a_load) + 1;
 }
 
-/* Looks whether the load has ended; not for ever. */
-static void await_load(struct pool_aio *a, const struct load *l)
+static bool is_load_read(const void *load)
 {
-	uint32_t was = get_word(&a->a_looks), asleep = get_word(&a->a_asleep),
-		 next = get_word(&a->a_next), looks = 0;
-	uint64_t at, then = __builtin_ia32_rdtsc();
+	const struct load *l = load;
 
-	if (asleep > 0) {
-		set_word(&a->a_asleep, asleep - 1);
-		return;
-	}
-	if (was > LONG / 2 && __atomic_add_fetch(&a->a_loads, 1, __ATOMIC_RELAXED) % ANYWAY != 0)
-		return;
-	for (; looks < LONG && pool_aio_ready(l->l_aio) < l->l_sent; looks++, then = at) {
-		__builtin_ia32_pause();
-		if ((at = __builtin_ia32_rdtsc()) - then > LATE) {
-			set_word(&a->a_asleep, next);
-			set_word(&a->a_next, next < ASLEEP_MAX ? next * 2 : ASLEEP_MAX);
-			return;
-		}
-	}
-	set_word(&a->a_looks, was - was / 8 + looks / 8);
-	set_word(&a->a_next, next - next / ASLEEP > ASLEEP ? next - next / ASLEEP : ASLEEP);
+	return pool_aio_ready(l->l_aio) >= l->l_sent;
 }
 
 static void collect_load(struct pool *p, struct load *l)
@@ -213,7 +176,7 @@ static void collect_load(struct pool *p, struct load *l)
 	struct pool_aio_result res[FETCHES];
 
 	if (l->l_sent > 0)
-		await_load(p->p_aio, l);
+		patience_look(&p->p_aio->a_patience, is_load_read, l);
 	for (uint32_t left = l->l_sent; left > 0;) {
 		uint32_t n = pool_aio_collect(l->l_aio, 1, res, FETCHES);
 
