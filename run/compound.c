@@ -31,7 +31,7 @@
 #include "run/args.h"
 #include "run/calls.h"
 #include "run/creds.h"
-#include "run/exec.h"
+#include "run/text.h"
 #include "run/host.h"
 #include "sys/linux/sys.h"
 

@@ -43,6 +43,7 @@ enum vm_err host_release_range(struct host *, uint64_t base, uint64_t end);
 bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end); /* false: no room */
 bool host_unmark(struct host *, enum mark, uint64_t base,
     uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
+bool host_has_marks(const struct host *, enum mark); /* anything is. A hint without h_marklock */
 bool host_marked(struct host *, enum mark, uint64_t base, uint64_t end); /* some of it is */
 /* Is addr? *end becomes where that changes, if that is before *end. */
 bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);

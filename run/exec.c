@@ -26,6 +26,7 @@
 #include "run/affinity.h"
 #include "run/args.h"
 #include "run/host.h"
+#include "run/text.h"
 #include "sys/linux/sys.h"
 
 #define MAXENV 65536u
@@ -40,22 +41,6 @@
 static char *env_preload, env_family[MAXFAMILY];
 static char runtime_path[PATH_MAX]; /* the runtime's own, as LD_PRELOAD names it */
 static bool hosted;
-
-bool text_starts(const char *s, const char *with)
-{
-	while (*with != '\0')
-		if (*s++ != *with++)
-			return false;
-	return true;
-}
-
-bool text_contains(const char *s, const char *what)
-{
-	for (; *s != '\0'; s++)
-		if (text_starts(s, what))
-			return true;
-	return false;
-}
 
 /* Memory of our own. NULL: none. */
 static void *map_own(size_t n)

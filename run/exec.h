@@ -16,7 +16,4 @@ void exec_hosted(void); /* after host_init: from here on programs get the family
  * at all.
  */
 long exec_call(long nr, const long *a);
-
-bool text_starts(const char *s, const char *with);
-bool text_contains(const char *s, const char *what);
 #endif

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "sys/linux/sys.h"
-#include "run/creds.h"
 #include "run/host.h"
 #include "run/host_quire.h"
+#include "run/rights.h"
 
 /* The descriptors of a welcome. */
 enum { FD_FAMILY, FD_STORE, FD_SWAP, FD_CONNECTION, FD_DEVICE, FDS };
@@ -309,7 +309,7 @@ void family_moved(struct host *h) { tell_supervisor(h, FAMILY_MOVED); }
 
 int family_connect(struct host *h, int slot, struct family_store *st)
 {
-	uint32_t alone = creds_hidden() ? FAMILY_ALONE : 0;
+	uint32_t alone = rights_hidden() ? FAMILY_ALONE : 0;
 	long sock = open_pair(h, slot, slot >= 0 ? FAMILY_SILENT : alone);
 
 	if (sock >= 0 && slot < 0)

@@ -60,12 +60,15 @@ long host_fork_prepare(void); /* 0 or -errno: then do not fork */
 void host_fork_parent(long pid);
 void host_fork_child(void);
 
+/* hostfd.c */
 /* Moves a descriptor of ours out of the program's way (high number, close-on-exec). Answers the new number. */
 int hostfd_guard(int fd);
 /* The same, but programs that are executed keep it. */
 int hostfd_guard_kept(int fd);
 /* Is it one of ours? */
 int hostfd_ours(int fd);
+/* close_range of the pieces between ours, which are close-on-exec anyway. */
+long hostfd_close_range(unsigned first, unsigned last, int flags);
 /* In a thread with a table of its own: closes all but ours. */
 void hostfd_only_ours(bool one_by_one);
 /* In a forked child: forgets those that were closed. */

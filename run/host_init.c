@@ -20,9 +20,9 @@
 #include "machine/linux/linux.h"
 #include "sys/linux/own.h"
 #include "sys/linux/sys.h"
-#include "run/creds.h"
 #include "run/host.h"
 #include "run/limits.h"
+#include "run/rights.h"
 #include "store/pool_vnode.h"
 
 static void say_error(const char *what, long rc)
@@ -163,7 +163,7 @@ int host_init(const char *family)
 	mach_mutex_init(&h->h_protlock, 2, "protection");
 	mach_mutex_init(&h->h_marklock, 3, "marks");
 	host_measure_start(h);
-	creds_joined();
+	rights_joined();
 	create_engine(h, &st);
 	sys_own_room(OWN_ROOM);
 	host_measure_own(h);

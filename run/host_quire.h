@@ -121,7 +121,7 @@ void family_watch(struct host *); /* the supervisor is needed: for others' memor
 void family_hears(struct host *); /* the service thread reads what comes on the connection */
 void family_mortal(struct host *,
     bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
-/* run/enter.c */
+/* run/stack.c */
 void host_thread_pointer(void); /* constructor time: how the thread pointer is read and written */
 /* The process is about to be managed, and nothing has left memory yet: now the kernel shall not write to the caller's storage, either. */
 void host_thread_apart(void);

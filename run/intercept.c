@@ -38,7 +38,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -56,79 +55,8 @@
 #include "run/sanitizer.h"
 #include "run/sites.h"
 #include "run/tasks.h"
+#include "run/text.h"
 #include "run/thread_end.h"
-
-/* ---- descriptors ---- */
-/*
- * Ours lie just above the program's soft limit: a number that it can neither be given nor ask for with dup2. Where the hard
- * limit leaves no room, at the top of what there is. Limits beyond MAXBASE are not followed: the kernel's table of a
- * process, copied at each fork, is as long as the highest number.
- */
-#define MAXFDS 64
-#define FDROOM 32
-#define MAXBASE 4096
-static int guarded[MAXFDS];
-static unsigned nguarded;
-
-/* One thread: constructor and forked child. */
-int hostfd_guard(int fd)
-{
-	struct rlimit rl, more;
-	long base = 1024, n;
-	bool raised = false;
-
-	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0) {
-		base = rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE;
-		more = rl;
-		more.rlim_cur =
-		    rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
-		if (base == (long)rl.rlim_cur) {
-			raised = sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0) == 0;
-			if ((long)more.rlim_cur < base + FDROOM)
-				base = (long)more.rlim_cur - FDROOM;
-		}
-	}
-	if (base < 3)
-		base = 3;
-	n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
-	if (raised)
-		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
-	if (n < 0)
-		n = fd;
-	else if (n != fd)
-		(void)sys_call1(SYS_close, fd);
-	if (hostfd_ours((int)n))
-		return (int)n;
-	if (nguarded == MAXFDS)
-		hostfd_prune();
-	if (nguarded == MAXFDS)
-		mach_panic("quire: too many descriptors of its own");
-	guarded[nguarded++] = (int)n;
-	return (int)n;
-}
-
-int hostfd_guard_kept(int fd)
-{
-	int n = hostfd_guard(fd);
-
-	(void)sys_call3(SYS_fcntl, n, F_SETFD, 0);
-	return n;
-}
-
-void hostfd_prune(void)
-{
-	for (unsigned i = nguarded; i-- > 0;)
-		if (sys_call2(SYS_fcntl, guarded[i], F_GETFD) < 0)
-			guarded[i] = guarded[--nguarded];
-}
-
-int hostfd_ours(int fd)
-{
-	for (unsigned i = 0; i < nguarded; i++)
-		if (guarded[i] == fd)
-			return 1;
-	return 0;
-}
 
 /* ---- what a patched site does ---- */
 /* const after the constructor: the calls that are ours when made through syscall(). All zero: the process is not hosted. */
@@ -485,70 +413,6 @@ static long return_errno(long r)
 	return r;
 }
 
-/* The pieces between ours; ours are close-on-exec anyway. */
-static long hide_close_range(unsigned first, unsigned last, int flags)
-{
-	if (first > last)
-		return -EINVAL;
-	for (unsigned at = first;;) {
-		unsigned stop = last;
-		int hit = 0;
-
-		for (unsigned i = 0; i < nguarded; i++)
-			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
-				stop = (unsigned)guarded[i];
-				hit = 1;
-			}
-		if (!hit || stop > at) {
-			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
-
-			if (r != 0)
-				return r;
-		}
-		if (!hit || stop == last)
-			return 0;
-		at = stop + 1;
-	}
-}
-
-static bool is_guarded(long fd)
-{
-	for (unsigned i = 0; i < nguarded; i++)
-		if (guarded[i] == fd)
-			return true;
-	return false;
-}
-
-/* Before Linux 5.9: closes one by one what the kernel lists, by numbers that ascend. */
-static void close_listed(void)
-{
-	_Alignas(8) char buf[1024];
-	long got,
-	    dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/thread-self/fd",
-		O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-
-	while (dir >= 0 && (got = sys_call3(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
-		for (long at = 0; at < got;) {
-			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
-			long fd = 0;
-
-			memcpy(&len, buf + at + 16, sizeof len);
-			for (const char *s = buf + at + 19; *s >= '0' && *s <= '9'; s++)
-				fd = fd * 10 + (*s - '0');
-			if (buf[at + 19] != '.' && fd != dir && !is_guarded(fd))
-				(void)sys_call1(SYS_close, fd);
-			at += len;
-		}
-	if (dir >= 0 && !is_guarded(dir))
-		(void)sys_call1(SYS_close, dir);
-}
-
-void hostfd_only_ours(bool one_by_one)
-{
-	if (one_by_one || hide_close_range(0, ~0u, 0) != 0)
-		close_listed();
-}
-
 /* a as intercept() has them. Without a filter the two only ask what the kernel can. */
 static long do_prctl(const long *a)
 {
@@ -585,7 +449,7 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 		return hostfd_ours((int)a[5]) || hostfd_ours((int)a[4])
 		    ? -EBADF
 		    : sys_call3(nr, a[5], a[4], a[3]);
-	case SYS_close_range: return hide_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
+	case SYS_close_range: return hostfd_close_range((unsigned)a[5], (unsigned)a[4], (int)a[3]);
 	case SYS_prctl: return do_prctl(a);
 	case SYS_setuid:
 	case SYS_setgid:
@@ -711,7 +575,7 @@ EXPORT int dup3(int from, int to, int flags)
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-	return (int)return_errno(hide_close_range(first, last, flags));
+	return (int)return_errno(hostfd_close_range(first, last, flags));
 }
 
 EXPORT void closefrom(int lowest)

@@ -240,3 +240,21 @@ long call_shmat(struct host *h, long id, long addr, long flags, long size)
 		(void)sys_call2(SYS_munmap, addr, (long)len);
 	return r;
 }
+
+/* ---- in a forked child ---- */
+/* A child has not what is marked NOFORK, and inherits no lock on memory. */
+void host_born_marks(struct host *h)
+{
+	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
+	h->h_lockfuture = false;
+	if (host_has_marks(h, MARK_LOCKED)) {
+		(void)as_unlockall(h->h_as);
+		(void)host_unmark(h, MARK_LOCKED, 0, HOST_MAX);
+	}
+	while (host_has_marks(h, MARK_NOFORK)) {
+		struct range gone = h->h_mark[MARK_NOFORK].r[0];
+
+		(void)call_munmap(h, (long)gone.base, (long)(gone.end - gone.base));
+		(void)host_unmark(h, MARK_NOFORK, gone.base, gone.end);
+	}
+}

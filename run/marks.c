@@ -49,16 +49,16 @@ bool host_mark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 	return ok;
 }
 
-static bool none_marked(const struct host *h, enum mark m)
+bool host_has_marks(const struct host *h, enum mark m)
 {
-	return __atomic_load_n(&h->h_mark[m].n, __ATOMIC_RELAXED) == 0;
+	return __atomic_load_n(&h->h_mark[m].n, __ATOMIC_RELAXED) != 0;
 }
 
 bool host_unmark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 {
 	bool ok;
 
-	if (none_marked(h, m))
+	if (!host_has_marks(h, m))
 		return true;
 	mach_mutex_enter(&h->h_marklock);
 	ok = ranges_remove(&h->h_mark[m], base, end);
@@ -70,7 +70,7 @@ bool host_unmark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 
 bool host_marked(struct host *h, enum mark m, uint64_t base, uint64_t end)
 {
-	if (none_marked(h, m))
+	if (!host_has_marks(h, m))
 		return false;
 	mach_mutex_enter(&h->h_marklock);
 	bool yes = ranges_overlap(&h->h_mark[m], base, end);
@@ -83,7 +83,7 @@ bool host_marked_at(struct host *h, enum mark m, uint64_t addr, uint64_t *end)
 	const struct ranges *s = &h->h_mark[m];
 	bool yes = false;
 
-	if (none_marked(h, m))
+	if (!host_has_marks(h, m))
 		return false;
 	mach_mutex_enter(&h->h_marklock);
 	size_t i = ranges_find(s, addr);
@@ -102,7 +102,7 @@ bool host_next_marked(struct host *h, enum mark m, uint64_t addr, uint64_t end, 
 	const struct ranges *s = &h->h_mark[m];
 	bool yes = false;
 
-	if (none_marked(h, m))
+	if (!host_has_marks(h, m))
 		return false;
 	mach_mutex_enter(&h->h_marklock);
 	size_t i = ranges_find(s, addr);
@@ -119,27 +119,10 @@ void host_nofork_to_kernel(struct host *h, uint64_t base, uint64_t end)
 {
 	uint64_t to;
 
-	for (uint64_t a = base; a < end && !none_marked(h, MARK_NOFORK); a = to) {
+	for (uint64_t a = base; a < end && host_has_marks(h, MARK_NOFORK); a = to) {
 		to = end;
 		if (host_marked_at(h, MARK_NOFORK, a, &to))
 			(void)sys_call3(SYS_madvise, (long)a, (long)(to - a), MADV_DONTFORK);
 	}
 	(void)host_unmark(h, MARK_NOFORK, base, end);
-}
-
-/* A child has not what is marked NOFORK, and inherits no lock on memory. */
-void host_born_marks(struct host *h)
-{
-	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
-	h->h_lockfuture = false;
-	if (!none_marked(h, MARK_LOCKED)) {
-		(void)as_unlockall(h->h_as);
-		(void)host_unmark(h, MARK_LOCKED, 0, HOST_MAX);
-	}
-	while (!none_marked(h, MARK_NOFORK)) {
-		struct range gone = h->h_mark[MARK_NOFORK].r[0];
-
-		(void)call_munmap(h, (long)gone.base, (long)(gone.end - gone.base));
-		(void)host_unmark(h, MARK_NOFORK, gone.base, gone.end);
-	}
 }

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "run/exec.h"
+#include "run/text.h"
 #include "sys/linux/sys.h"
 
 /* Is that task one that the kernel made for io_uring? */

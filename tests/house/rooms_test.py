@@ -22,8 +22,7 @@ FOR_OTHERS = {"mach_time_ns"}
 CIRCLES = {
     "cli": "",
     "policy": "",
-    "run": "advise budget compound creds enter exec family_client fork host_init host_quire intercept map marks measure protect remap "
-           "service store_move tasks",
+    "run": "advise budget fork host_quire map measure protect remap service store_move",
 }
 
 

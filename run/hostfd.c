@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Descriptors of the runtime in the program's table.
+ *
+ * Ours lie just above the program's soft limit: a number that it can neither be given nor ask for with dup2. Where the hard
+ * limit leaves no room, at the top of what there is. Limits beyond MAXBASE are not followed: the kernel's table of a
+ * process, copied at each fork, is as long as the highest number.
+ *
+ * Locks: none. The list changes in the constructor, in a forked child, and where a process changes its store, by one thread.
+ */
+#include "run/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include <quire/machine.h>
+
+#include "sys/linux/sys.h"
+
+#define MAXFDS 64
+#define FDROOM 32
+#define MAXBASE 4096
+static int guarded[MAXFDS];
+static unsigned nguarded;
+
+/* One thread: constructor and forked child. */
+int hostfd_guard(int fd)
+{
+	struct rlimit rl, more;
+	long base = 1024, n;
+	bool raised = false;
+
+	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&rl) == 0) {
+		base = rl.rlim_cur < MAXBASE ? (long)rl.rlim_cur : MAXBASE;
+		more = rl;
+		more.rlim_cur =
+		    rl.rlim_cur + FDROOM < rl.rlim_max ? rl.rlim_cur + FDROOM : rl.rlim_max;
+		if (base == (long)rl.rlim_cur) {
+			raised = sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0) == 0;
+			if ((long)more.rlim_cur < base + FDROOM)
+				base = (long)more.rlim_cur - FDROOM;
+		}
+	}
+	if (base < 3)
+		base = 3;
+	n = fd >= base ? fd : sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, base);
+	if (raised)
+		(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&rl, 0);
+	if (n < 0)
+		n = fd;
+	else if (n != fd)
+		(void)sys_call1(SYS_close, fd);
+	if (hostfd_ours((int)n))
+		return (int)n;
+	if (nguarded == MAXFDS)
+		hostfd_prune();
+	if (nguarded == MAXFDS)
+		mach_panic("quire: too many descriptors of its own");
+	guarded[nguarded++] = (int)n;
+	return (int)n;
+}
+
+int hostfd_guard_kept(int fd)
+{
+	int n = hostfd_guard(fd);
+
+	(void)sys_call3(SYS_fcntl, n, F_SETFD, 0);
+	return n;
+}
+
+void hostfd_prune(void)
+{
+	for (unsigned i = nguarded; i-- > 0;)
+		if (sys_call2(SYS_fcntl, guarded[i], F_GETFD) < 0)
+			guarded[i] = guarded[--nguarded];
+}
+
+int hostfd_ours(int fd)
+{
+	for (unsigned i = 0; i < nguarded; i++)
+		if (guarded[i] == fd)
+			return 1;
+	return 0;
+}
+
+long hostfd_close_range(unsigned first, unsigned last, int flags)
+{
+	if (first > last)
+		return -EINVAL;
+	for (unsigned at = first;;) {
+		unsigned stop = last;
+		int hit = 0;
+
+		for (unsigned i = 0; i < nguarded; i++)
+			if ((unsigned)guarded[i] >= at && (unsigned)guarded[i] <= stop) {
+				stop = (unsigned)guarded[i];
+				hit = 1;
+			}
+		if (!hit || stop > at) {
+			long r = sys_call3(SYS_close_range, at, hit ? stop - 1 : stop, flags);
+
+			if (r != 0)
+				return r;
+		}
+		if (!hit || stop == last)
+			return 0;
+		at = stop + 1;
+	}
+}
+
+/* Before Linux 5.9: closes one by one what the kernel lists, by numbers that ascend. */
+static void close_listed(void)
+{
+	_Alignas(8) char buf[1024];
+	long got,
+	    dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/thread-self/fd",
+		O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	while (dir >= 0 && (got = sys_call3(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
+		for (long at = 0; at < got;) {
+			uint16_t len; /* struct linux_dirent64: d_reclen at 16, d_name at 19 */
+			long fd = 0;
+
+			memcpy(&len, buf + at + 16, sizeof len);
+			for (const char *s = buf + at + 19; *s >= '0' && *s <= '9'; s++)
+				fd = fd * 10 + (*s - '0');
+			if (buf[at + 19] != '.' && fd != dir && !hostfd_ours((int)fd))
+				(void)sys_call1(SYS_close, fd);
+			at += len;
+		}
+	if (dir >= 0 && !hostfd_ours((int)dir))
+		(void)sys_call1(SYS_close, dir);
+}
+
+void hostfd_only_ours(bool one_by_one)
+{
+	if (one_by_one || hostfd_close_range(0, ~0u, 0) != 0)
+		close_listed();
+}

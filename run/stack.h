@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a thread is given while it is in the engine: see stack.c. */
+#ifndef QUIRE_RUN_STACK_H
+#define QUIRE_RUN_STACK_H
+
+#include "run/host_quire.h"
+
+#define NSTACKS 64u
+#define STACKSIZE (64u * 1024u)
+#define ENTER_BYTES 256u
+#define TLSROOM 1024u /* below a thread pointer: nothing here uses it */
+struct block {
+	long b_arg[6];
+	enum op b_op;
+	bool b_registered;                  /* the thread was, with the kernel, and is not now */
+	uint64_t b_tp;                      /* its thread pointer */
+	unsigned char b_bytes[ENTER_BYTES]; /* OP_MINCORE: what is being corrected */
+	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - ENTER_BYTES - TLSROOM - 64];
+	_Alignas(64) unsigned char b_below[TLSROOM];
+	void *b_tcb[8];
+};
+
+struct block *stack_take(void); /* waits for one */
+void stack_give(const struct block *);
+void stack_forked(void); /* in a forked child: no other thread has one */
+
+uint64_t thread_pointer(void);
+void thread_set_pointer(uint64_t);
+/* Registers the area that the C library has for the kernel (rseq) of the thread with that pointer, or takes it back. 0 or -errno. */
+long thread_rseq(uint64_t tp, int flags);
+#endif

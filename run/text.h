@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Strings, for code that binds to no function of a library. */
+#ifndef QUIRE_RUN_TEXT_H
+#define QUIRE_RUN_TEXT_H
+
+#include <stdbool.h>
+
+static inline bool text_starts(const char *s, const char *with)
+{
+	while (*with != '\0')
+		if (*s++ != *with++)
+			return false;
+	return true;
+}
+
+static inline bool text_contains(const char *s, const char *what)
+{
+	for (; *s != '\0'; s++)
+		if (text_starts(s, what))
+			return true;
+	return false;
+}
+#endif
