@@ -37,6 +37,7 @@ static void plan_nothing(
 const struct prefetch_ops prefetch_around = {
 	.pf_name = "around",
 	.pf_about = "the aligned block of 16 pages around a fault",
+	.pf_counts_hits = true,
 	.pf_plan = plan_around,
 };
 const struct prefetch_ops prefetch_none = {

@@ -125,5 +125,6 @@ static void plan_majority(
 const struct prefetch_ops prefetch_majority = {
 	.pf_name = "majority",
 	.pf_about = "along the majority of late strides (Leap: Al Maruf and Chowdhury 2020)",
+	.pf_counts_hits = true,
 	.pf_plan = plan_majority,
 };

@@ -13,6 +13,10 @@
  *
  * The pages are mapped at once: a use that does not fault costs nothing, but is not seen either, so there is no count of hits.
  *
+ * Pages of a file (PF_OF_FILE) lie on the device in the order that they have in the file, and programs use them in patches: text, tables. So
+ * where no stream has been, the aligned block around the fault is read, all by one request, as clustered paging does
+ * (prefetch_around.c); it is 16 pages, or 4 where frames are scarce.
+ *
  * Advice "sequential" opens the window fully at once, and lets what the stream has passed go first, as prefetch_window does.
  */
 #include "prefetch.h"
@@ -22,6 +26,8 @@
 #define LATE 64u           /* faults that the share is about */
 #define CHANCE (ONE / 16)  /* a run that chance makes this seldom is a stream's */
 #define HARDLY (ONE / 256) /* and where a device must be waited for */
+#define BLOCK 16u          /* pages of a file that are read around a fault */
+#define BLOCK_SCARCE 4u
 
 /* The shortest run of pages in memory that chance makes that seldom, where one is there with that share. */
 static unsigned shortest_run(uint64_t share, uint64_t seldom)
@@ -32,6 +38,19 @@ static unsigned shortest_run(uint64_t share, uint64_t seldom)
 	for (; p > seldom && n < PF_BEFORE + 1; n++)
 		p = p * share / ONE;
 	return n < 2 ? 2 : n;
+}
+
+/* The largest aligned block of at most max + 1 pages that idx lies in. */
+static void plan_block(uint64_t idx, unsigned max, bool scarce, struct pf_plan *pl)
+{
+	unsigned block = scarce ? BLOCK_SCARCE : BLOCK;
+
+	while (block > max + 1)
+		block /= 2;
+	if (block == 1)
+		return;
+	pl->pl_first = -(int64_t)(idx & (block - 1));
+	pl->pl_n = block;
 }
 
 static void plan_near(
@@ -52,6 +71,8 @@ static void plan_near(
 	pl->pl_n = n < max ? n : max;
 	pl->pl_map = true;
 	pl->pl_quick = n < shortest_run(share, HARDLY);
+	if ((flags & PF_OF_FILE) != 0 && n < BLOCK)
+		plan_block(idx, max, (flags & PF_SCARCE) != 0, pl);
 }
 
 const struct prefetch_ops prefetch_near = {

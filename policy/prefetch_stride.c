@@ -62,5 +62,6 @@ static void plan_stride(
 const struct prefetch_ops prefetch_stride = {
 	.pf_name = "stride",
 	.pf_about = "along a constant stride (Chen and Baer 1995)",
+	.pf_counts_hits = true,
 	.pf_plan = plan_stride,
 };

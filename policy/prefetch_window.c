@@ -44,5 +44,6 @@ static void plan_window(
 const struct prefetch_ops prefetch_window = {
 	.pf_name = "window",
 	.pf_about = "a growing window after sequential faults",
+	.pf_counts_hits = true,
 	.pf_plan = plan_window,
 };

@@ -479,6 +479,9 @@ bool anon_follows(
 /* What of them is on disk only, to where the flags say (PG_NODE or 0). No page is held */
 void anon_read_ahead(struct vm *, const anon_id *, const unsigned *flags, uint32_t n);
 /* vm/file/pvn.c */
+/* As pvn_getpage; as many as `before` pages that end just before off may come by the same read, too. */
+enum vm_err pvn_getpage_around(struct vm *, struct vnode *, voff_t off, enum page_se,
+    unsigned before, unsigned hint_pages, struct page **);
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
 void pvn_filled_ahead(struct vm *, struct page **, uint32_t n,
     uint32_t ok); /* the first ok were read; unlocks, destroys */

@@ -104,10 +104,15 @@ struct pf_plan {
 #define PF_WORDS 12u     /* of state per segment, zero at first; the first two belong to pf_limit */
 #define PF_SEQUENTIAL 1u /* advice says so */
 #define PF_HIT 2u        /* no I/O: the first use of a page that prefetch brought in */
+#define PF_OF_FILE                                                                                 \
+	4u /* pages of a file: those beside idx lie beside it on the device, and one read brings them */
+#define PF_SCARCE 8u /* frames are scarce: what is read without need drives out what is in use */
 
 struct prefetch_ops {
 	const char *pf_name;
 	const char *pf_about;
+	bool
+	    pf_counts_hits; /* it learns from first uses: pages that it had read are not mapped before them */
 	/*
 	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
 	 * zero but for what is given; never more than max pages. Called without locks; races lose hints, nothing else.

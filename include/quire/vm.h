@@ -82,6 +82,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 /* clang-format off */
 #define VM_STATS(X)                                                                                                    \
 	X(fault)                                                                                                       \
+	X(fault_io)      /* faults that read: page-in of files, or of swap */                                          \
 	X(fault_inval)                                                                                                 \
 	X(fault_prot) X(fault_nomap) X(fault_err) X(zfod) X(cow) X(cow_reuse)                                          \
 	    X(rescue)        /* page found mapped nowhere but still in memory, loaded again without I/O */             \

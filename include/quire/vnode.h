@@ -65,6 +65,9 @@ struct vnode {
 	uint32_t v_npages; /* vm_listlock */
 	_Atomic uint32_t
 	    v_lost; /* write-backs by page-out or asynchronous that failed and were not reported yet */
+	/* Hints without a lock: where the last read that needed I/O ended, and how many pages it brought. */
+	_Atomic voff_t v_readnext;
+	_Atomic uint32_t v_readwindow;
 	void *v_data; /* the implementor's */
 	uint64_t
 	    v_id; /* const after init: stable number, the same in every run of the same program */

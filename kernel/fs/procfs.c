@@ -257,7 +257,7 @@ static void text_vmstat(struct text *x, bool all)
 		text_printf(x,
 		    "pgpgin %lu\npgpgout %lu\npswpin %lu\npswpout %lu\npgfault %lu\npgmajfault %lu\n",
 		    (uint64_t)st->pgin * 4, (uint64_t)st->pgout * 4, (uint64_t)st->swapin,
-		    (uint64_t)st->swapout, (uint64_t)st->fault, (uint64_t)st->pgin_io);
+		    (uint64_t)st->swapout, (uint64_t)st->fault, (uint64_t)st->fault_io);
 		return;
 	}
 #define X(n) text_printf(x, #n " %lu\n", (uint64_t)st->n);

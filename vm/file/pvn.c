@@ -112,22 +112,48 @@ static uint32_t gather_ahead(
 	return n;
 }
 
+/* Empty pages for what lies before off, as far as none is in memory: pps[-1], pps[-2] ... Returns how many. */
+static uint32_t gather_before(
+    struct vm *vm, struct vnode *vp, voff_t off, uint32_t most, struct page **pps)
+{
+	uint32_t n = 0;
+
+	while (n < most && off >= vm_ptob(n + 1) &&
+	    page_create(vm, vp, off - vm_ptob(n + 1), 0, pps - n - 1) == VM_OK)
+		n++;
+	return n;
+}
+
+/* pps[before] is the page at off; the others, n in all, are filled with it. One request; what was not asked for need not be right. */
+static enum vm_err read_kluster(
+    struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t before, uint32_t n)
+{
+	uint32_t ok = 0;
+	enum vm_err e = pvn_io(vm, vp, VM_IO_READ, off - vm_ptob(before), pps, n, &ok);
+
+	VM_STATN(vm, filein, ok);
+	pvn_filled_ahead(vm, pps, before, ok < before ? ok : before);
+	pvn_filled_ahead(vm, pps + before + 1, n - before - 1, ok > before ? ok - before - 1 : 0);
+	if (ok > before || before == 0)
+		return vm_io_result(e, ok > 0, 1);
+	e = pvn_io(vm, vp, VM_IO_READ, off, pps + before, 1, &ok);
+	VM_STATN(vm, filein, ok);
+	return vm_io_result(e, ok, 1);
+}
+
 static enum vm_err fill_page(
-    struct vm *vm, struct vnode *vp, voff_t off, unsigned hint, struct page *pp)
+    struct vm *vm, struct vnode *vp, voff_t off, unsigned before, unsigned hint, struct page *pp)
 {
 	struct page *pps[VM_IO_PAGES];
 	uint64_t size = vp->v_ops->vo_size(vp);
-	uint32_t n, ok = 0;
-	enum vm_err e;
+	uint32_t at = before < VM_IO_PAGES ? before : VM_IO_PAGES - 1, most = VM_IO_PAGES - at, n;
 
 	if (off >= size)
 		return VM_EOF;
-	pps[0] = pp;
-	n = gather_ahead(vm, vp, off, size, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, pps);
-	e = pvn_io(vm, vp, VM_IO_READ, off, pps, n, &ok);
-	VM_STATN(vm, filein, ok);
-	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
-	return vm_io_result(e, ok > 0, 1); /* what was read ahead need not be right */
+	pps[at] = pp;
+	n = gather_ahead(vm, vp, off, size, hint < most ? hint : most, pps + at);
+	before = gather_before(vm, vp, off, at, pps + at);
+	return read_kluster(vm, vp, off, pps + at - before, before, before + n);
 }
 
 /* Reads into the pages, which follow each other from off and are being filled; unlocks them. */
@@ -172,6 +198,12 @@ void pvn_read_ahead(struct vm *vm, struct vnode *vp, const voff_t *offs, uint32_
 enum vm_err pvn_getpage(
     struct vm *vm, struct vnode *vp, voff_t off, enum page_se se, unsigned hint, struct page **ppp)
 {
+	return pvn_getpage_around(vm, vp, off, se, 0, hint, ppp);
+}
+
+enum vm_err pvn_getpage_around(struct vm *vm, struct vnode *vp, voff_t off, enum page_se se,
+    unsigned before, unsigned hint, struct page **ppp)
+{
 	struct page *pp;
 	enum vm_err e;
 
@@ -186,7 +218,7 @@ enum vm_err pvn_getpage(
 			continue;
 		if (e != VM_OK)
 			return e;
-		if ((e = fill_page(vm, vp, off, hint, pp)) != VM_OK) {
+		if ((e = fill_page(vm, vp, off, before, hint, pp)) != VM_OK) {
 			page_destroy(vm, pp);
 			return e;
 		}

@@ -6,6 +6,10 @@
  * direct map a reader shares the page with its mappings; elsewhere the page is taken from them for the moment of the copy
  * (page_mapin) and comes back by a fault. A write that covers a whole page which is not in memory does not read it first.
  *
+ * Read-ahead: a read that needs I/O just where the last such read ended is a stream's, and brings twice as many pages as that
+ * one, up to 32 (McKusick and others, "A Fast File System for UNIX", 1984; SVR4's i_nextr). A read of the file's beginning
+ * brings four, as most files are read from there on.
+ *
  * Errors of write-back for which no caller waited (page-out, asynchronous msync) are kept in v_lost; the next sync reports
  * them once. The pages themselves stay dirty and are tried again.
  *
@@ -22,7 +26,26 @@ struct rw {
 	bool r_write;
 };
 
-#define READ_AHEAD 16u
+#define READ_AHEAD 32u
+#define READ_FIRST 4u
+
+/* How many pages from off one request shall bring, if the page at off is not in memory; `wanted` are asked for. */
+static unsigned read_window(struct vm *vm, struct vnode *vp, voff_t off, uint64_t wanted)
+{
+	unsigned most = page_room(vm, READ_AHEAD) ? READ_AHEAD : READ_FIRST;
+	uint64_t n = wanted;
+
+	if (page_exists(vm, vp, off))
+		return 1;
+	if (off == 0 && n < READ_FIRST)
+		n = READ_FIRST;
+	if (off != 0 && off == vp->v_readnext && n < 2ull * vp->v_readwindow)
+		n = 2ull * vp->v_readwindow;
+	n = n < most ? n : most;
+	vp->v_readnext = off + vm_ptob(n);
+	vp->v_readwindow = (uint32_t)n;
+	return (unsigned)n;
+}
 
 /* The page, filled, or new for a write that covers all of it. Locked. */
 static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struct page **ppp)
@@ -30,6 +53,7 @@ static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struc
 	enum page_se se = r->r_write || !r->r_vm->vm_caps->mc_direct_map ? SE_EXCL : SE_SHARED;
 	uint64_t pages = vm_btop(vm_page_round(left));
 	voff_t off = vm_page_trunc(r->r_off);
+	unsigned hint = 1;
 
 	if (whole) {
 		enum vm_err e = page_create(r->r_vm, r->r_vp, off, PG_WAIT, ppp);
@@ -39,11 +63,9 @@ static enum vm_err get_page(const struct rw *r, bool whole, uint64_t left, struc
 		if (e != VM_EXIST)
 			return e;
 	}
-	if (pages < 1)
-		pages = 1;
-	if (pages > READ_AHEAD)
-		pages = READ_AHEAD;
-	return pvn_getpage(r->r_vm, r->r_vp, off, se, (unsigned)pages, ppp);
+	if (!r->r_write)
+		hint = read_window(r->r_vm, r->r_vp, off, pages);
+	return pvn_getpage(r->r_vm, r->r_vp, off, se, hint, ppp);
 }
 
 static enum vm_err move_part(const struct rw *r, uint64_t left)

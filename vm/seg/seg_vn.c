@@ -52,6 +52,7 @@ struct fault {
 	bool f_noload;       /* only get the page: no translation */
 	bool f_fresh;        /* it got a new page of zeroes */
 	bool f_found;        /* the anon's page was in memory */
+	bool f_file;         /* it got a page of the file */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_ahead; /* pages after this one to get from the store and map, too */
@@ -162,14 +163,18 @@ static enum vm_err load_page(struct fault *f, struct page *pp, bool may_write)
 static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 {
 	voff_t off = svd_voff(f->f_seg, f->f_va);
-	unsigned hint = 1;
+	unsigned before = 0, after = 0;
 
 	switch (page_peek(f->f_vm, f->f_svd->svd_vp, off)) {
-	case PAGE_ABSENT: hint += segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan); break;
+	case PAGE_ABSENT:
+		VM_STAT(f->f_vm, fault_io);
+		segvn_plan_file(f->f_seg, f->f_va, f->f_idx, &f->f_plan, &before, &after);
+		break;
 	case PAGE_UNUSED: (void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan); break;
 	case PAGE_USED: break;
 	}
-	return pvn_getpage(f->f_vm, f->f_svd->svd_vp, off, se, hint, ppp);
+	f->f_file = true;
+	return pvn_getpage_around(f->f_vm, f->f_svd->svd_vp, off, se, before, after + 1, ppp);
 }
 
 /*
@@ -200,6 +205,7 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 	if (anon_swapped(vm, id)) {
 		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
 
+		VM_STAT(vm, fault_io);
 		if (f->f_plan.pl_map) {
 			f->f_ahead = ahead_room(vm, n);
 			f->f_plan.pl_n = 0;
@@ -379,7 +385,7 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
 	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
-	f->f_fresh = f->f_found = false;
+	f->f_fresh = f->f_found = f->f_file = false;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
 	if (f->f_wire && !aslock_prepare(f->f_as, va))
@@ -635,6 +641,8 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 		map_ahead(f, f->f_ahead);
 	if (e == VM_OK && (n = around_window(f)) > 0)
 		map_around(f, (unsigned)n);
+	if (e == VM_OK && f->f_file && !f->f_write && !f->f_soft && !f->f_wire && !f->f_noload)
+		segvn_map_file_around(f->f_seg, f->f_amp, f->f_va);
 	if (e == VM_OK && (f->f_plan.pl_n > 0 || f->f_plan.pl_behind > 0))
 		segvn_read_ahead(f->f_seg, va, &f->f_plan);
 	if (!f->f_fresh || e != VM_OK || f->f_soft || f->f_wire)

@@ -97,6 +97,11 @@ enum vm_err segvn_load(
 #define PREFETCH_MAX 33u /* pages of one plan, the faulting one among them */
 unsigned segvn_plan(struct seg *, vaddr_t, uint64_t idx, bool hit,
     struct pf_plan *); /* leading pages of it that follow va */
+/* For a page of the segment's file that is not in memory: pages before it, and after it, that its own read shall bring. */
+void segvn_plan_file(
+    struct seg *, vaddr_t, uint64_t idx, struct pf_plan *, unsigned *before, unsigned *after);
+/* Maps, read-only, what is in memory of the file around va, where its page was just mapped. amp: the map of slots, or NULL. No page or slot is held. */
+void segvn_map_file_around(struct seg *, struct anon_map *amp, vaddr_t va);
 void segvn_read_ahead(struct seg *, vaddr_t, struct pf_plan *); /* no page or slot is held */
 void segvn_cool(struct seg *, vaddr_t, uint64_t len);
 enum vm_err segvn_fault(struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw);

@@ -6,12 +6,19 @@
  * others are read here after the fault is served, by as many reads as they lie apart on disk. Nothing waits for memory or
  * locks for their sake, and their errors are dropped: the real access reports them.
  *
- * Prefetched pages are in memory without a translation. Their first use faults without I/O; that is how the policy learns
+ * Prefetched pages are in memory without a translation. Their first use faults without I/O; that is how a policy that counts hits learns
  * that they were worth it (P_PREFETCHED, statistics prefetch_hit and prefetch_waste).
  *
- * Locks: a_lock R. No page and no slot is held on entry; an anon may go away meanwhile, which anon_read_ahead sees.
+ * Fault-around: where a frame may have many translations, a read fault on a page of a file also maps what is in memory of the
+ * aligned block of 16 pages around it. To map a page that is at hand costs a small part of the fault that it may save, and says
+ * nothing of its use: the translation's reference bit is clear.
+ *
+ * Locks: a_lock R. No page and no slot is held on entry; an anon may go away meanwhile, which anon_read_ahead sees. Slots, and with
+ * them pages, are taken in rising order.
  */
 #include "vm/seg/seg_vn.h"
+
+#define FILE_AROUND 16u /* pages of a file that are mapped at once */
 
 /* Anonymous pages that a stream has just passed have translations, and to look at those next to the fault's costs nearly nothing. */
 static bool in_memory(struct seg *seg, vaddr_t va)
@@ -34,16 +41,16 @@ static void find_neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 	pl->pl_after = seg_end(seg) - va > VM_PAGESIZE && in_memory(seg, va + VM_PAGESIZE);
 }
 
-unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct pf_plan *pl)
+/* What the policy plans for a fault at va. */
+static void make_plan(struct seg *seg, vaddr_t va, uint64_t idx, unsigned flags, struct pf_plan *pl)
 {
 	struct segvn_data *svd = svd_of(seg);
-	uint64_t st[PF_WORDS], left = vm_btop(seg_end(seg) - va) - 1;
-	unsigned flags = hit ? PF_HIT : 0;
+	uint64_t st[PF_WORDS];
 
 	*pl = (struct pf_plan){ 0 };
 	if (svd->svd_advice == ADV_RANDOM)
-		return 0;
-	if (!hit)
+		return;
+	if ((flags & PF_HIT) == 0)
 		find_neighbours(seg, va, pl);
 	if (svd->svd_advice == ADV_SEQUENTIAL)
 		flags |= PF_SEQUENTIAL;
@@ -52,9 +59,36 @@ unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct 
 	seg->s_as->a_vm->vm_prefetch->pf_plan(st, idx, PREFETCH_MAX - 1, flags, pl);
 	for (unsigned i = 0; i < PF_WORDS; i++)
 		svd_hint_set(&svd->svd_pf[i], st[i]);
+}
+
+unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct pf_plan *pl)
+{
+	uint64_t left = vm_btop(seg_end(seg) - va) - 1;
+
+	make_plan(seg, va, idx, hit ? PF_HIT : 0, pl);
 	if (pl->pl_first != 1 || pl->pl_step != 1)
 		return 0;
 	return pl->pl_n < left ? pl->pl_n : (unsigned)left;
+}
+
+void segvn_plan_file(struct seg *seg, vaddr_t va, uint64_t idx, struct pf_plan *pl,
+    unsigned *before, unsigned *after)
+{
+	uint64_t below = vm_btop(va - seg_base(seg)), above = vm_btop(seg_end(seg) - va) - 1;
+	bool scarce = !page_room(seg->s_as->a_vm, FILE_AROUND);
+	int64_t first, end;
+
+	make_plan(seg, va, idx, PF_OF_FILE | (scarce ? PF_SCARCE : 0), pl);
+	first = pl->pl_first;
+	end = first + (int64_t)pl->pl_n;
+	*before = *after = 0;
+	if (pl->pl_n == 0 || pl->pl_step != 1 || first > 1 || end < 0)
+		return;
+	if (first < 0)
+		*before = (unsigned)((uint64_t)-first < below ? (uint64_t)-first : below);
+	if (end > 1)
+		*after = (unsigned)((uint64_t)end - 1 < above ? (uint64_t)end - 1 : above);
+	pl->pl_n = 0; /* all of it comes with the fault's own read */
 }
 
 /* The address of the plan's page i; false: outside of the segment. */
@@ -104,6 +138,79 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 		segvn_cool(seg, va - (behind < before ? behind : before),
 		    behind < before ? behind : before);
 	}
+}
+
+/* The file's page for va, locked S, its slot busy, if it is in memory and nothing else is or may come to be at va. */
+static struct page *get_cached(struct seg *seg, struct anon_map *amp, vaddr_t va)
+{
+	struct segvn_data *svd = svd_of(seg);
+	struct vm *vm = seg->s_as->a_vm;
+	struct page *pp = NULL;
+	anon_id id = 0;
+
+	if (hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ||
+	    (amp != NULL && anonmap_peek(amp, svd_index(seg, va)) != 0))
+		return NULL;
+	switch (page_peek(vm, svd->svd_vp, svd_voff(seg, va))) {
+	case PAGE_ABSENT: return NULL;
+	case PAGE_UNUSED:
+		if (vm->vm_prefetch->pf_counts_hits)
+			return NULL;
+		break;
+	case PAGE_USED: break;
+	}
+	if (amp != NULL && !anonmap_enter(amp, svd_index(seg, va), true, &id))
+		return NULL;
+	if (id == 0 && hat_probe(seg->s_as->a_hat, va, NULL) == PFN_INVALID)
+		pp = page_lookup_nowait(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED);
+	/* A locked page past the end stays in memory. Who makes a file shorter unloads its pages after this look, or it sees the new size. */
+	if (pp != NULL && svd_voff(seg, va) >= svd->svd_vp->v_ops->vo_size(svd->svd_vp)) {
+		page_unlock(vm, pp);
+		pp = NULL;
+	}
+	if (pp == NULL && amp != NULL)
+		anonmap_exit(amp, svd_index(seg, va));
+	return pp;
+}
+
+/* Maps n pages that end before va, and unlocks them and their slots. */
+static void map_cached(
+    struct seg *seg, struct anon_map *amp, vaddr_t va, struct page **pps, unsigned n)
+{
+	struct vm *vm = seg->s_as->a_vm;
+	vaddr_t base = va - vm_ptob(n);
+	size_t done = 0;
+
+	if (n > 0)
+		(void)hat_memload_array(seg->s_as->a_hat, base, pps, n,
+		    svd_of(seg)->svd_prot & ~PROT_W, HAT_LOAD_ADV, &done);
+	for (unsigned i = 0; i < n; i++) {
+		page_unlock(vm, pps[i]);
+		if (amp != NULL)
+			anonmap_exit(amp, svd_index(seg, base + vm_ptob(i)));
+	}
+	VM_STATN(vm, map_around, n);
+}
+
+void segvn_map_file_around(struct seg *seg, struct anon_map *amp, vaddr_t va)
+{
+	vaddr_t at = va & ~(vm_ptob(FILE_AROUND) - 1), end = at + vm_ptob(FILE_AROUND);
+	struct page *pps[FILE_AROUND];
+	unsigned n = 0;
+
+	if (seg->s_as->a_vm->vm_caps->mc_max_mappings != 0 ||
+	    svd_of(seg)->svd_advice == ADV_RANDOM || seg->s_as->a_lockfuture)
+		return;
+	at = at < seg_base(seg) ? seg_base(seg) : at;
+	for (end = end < seg_end(seg) ? end : seg_end(seg); at < end; at += VM_PAGESIZE) {
+		if ((pps[n] = get_cached(seg, amp, at)) != NULL) {
+			n++;
+			continue;
+		}
+		map_cached(seg, amp, at, pps, n);
+		n = 0;
+	}
+	map_cached(seg, amp, end, pps, n);
 }
 
 /* Forgets that the pages were used: they are the first that page-out takes. */
