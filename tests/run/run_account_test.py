@@ -122,6 +122,14 @@ def what_the_kernel_held_comes_back():
     return "no " + ", no ".join(skipped) if skipped else None
 
 
+def what_is_only_read_is_kept():
+    """A page that comes back may take its copy out of the pool with it. It leaves again, never written in between."""
+    for options, pages in (["-m", "8M"], "4000"), (["-m", "16M", "--pool", "1M"], "6000"):
+        r, out = run(options, [HELPER, "reread", pages, "3"])
+        check(out == "0 wrong pages\n", options, out)
+        check(r["pages_in"] > int(pages) and r["lost_pages"] == 0, options, "came back:", r["pages_in"], r["lost_pages"])
+
+
 def counters():
     """Written and never read, then read twice: no two of the counters could be exchanged."""
     n = 30000
@@ -142,7 +150,7 @@ def counters():
 
 
 CASES = [unmapped_memory_is_given_back, dead_processes_frames_are_given_back, forked_child_is_charged,
-         what_the_kernel_held_comes_back, counters]
+         what_the_kernel_held_comes_back, what_is_only_read_is_kept, counters]
 
 
 def main():

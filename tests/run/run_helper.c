@@ -9,6 +9,7 @@
  *   statics              touches 32 MiB of zeroed static data; says the most that was resident, in KiB
  *   children N PAGES     so many children, each as touch PAGES 2
  *   once PAGES           writes so many pages, half of each as random, and reads none of them
+ *   reread PAGES ROUNDS  writes so many pages once and reads all of them so many times; how many were wrong
  *   churn KIND ROUNDS    4 MiB that come and go ROUNDS times: by munmap, fixed (mapped over), mremap, part (in two), brk
  *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
  *   cow PAGES            writes so many pages; a child writes all of them anew; both check
@@ -231,6 +232,19 @@ static size_t count_wrong(const uint64_t *p, size_t pages, size_t seed)
 	return bad;
 }
 
+static int reread(size_t pages, size_t rounds)
+{
+	uint64_t *p = map(pages * PAGE);
+	size_t bad = 0;
+
+	for (size_t i = 0; p != NULL && i < pages; i++)
+		write_page(p + i * PAGE / 8, i);
+	for (size_t r = 0; p != NULL && r < rounds; r++)
+		bad += count_wrong(p, pages, 0);
+	printf("%zu wrong pages\n", bad);
+	return p == NULL ? 3 : bad != 0;
+}
+
 static int cow(size_t pages)
 {
 	uint64_t *p = map(pages * PAGE);
@@ -388,6 +402,8 @@ int main(int argc, char **argv)
 		return children(a, b);
 	if (strcmp(what, "once") == 0)
 		return once(a);
+	if (strcmp(what, "reread") == 0)
+		return reread(a, b);
 	if (strcmp(what, "churn") == 0)
 		return churn(argc > 2 ? argv[2] : "", b);
 	if (strcmp(what, "forks") == 0)
