@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far_engines_test.py QUIRE MAN-PAGE [name…]: a hosted program over every engine and filter: its output is that of a native run; a page
-that is lost or wrong is SIGBUS, said in one line; the recipe of the man page as it stands; delay and loss on the net.
+"""far_engines_test.py QUIRE MAN-PAGE README [name…]: a hosted program over every engine and filter: its output is that of a native run; a page
+that is lost or wrong is SIGBUS, said in one line; the recipe of the man page and the README as it stands; delay and loss on the net.
 
 Ends with "N passed, N failed, N skipped"."""
 import os
@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_hosted import Host, marked, processes_of  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
-QUIRE, MAN = os.path.abspath(sys.argv[1]), sys.argv[2]
+QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
 native, start, equal, half = HOST.native, HOST.start, HOST.equal, HOST.half
 
@@ -212,7 +212,10 @@ def recipe():
     with open(MAN) as f:
         text = f.read()
     block = re.search(r"cluster_recipe runs the block.*?\n\.Bd[^\n]*\n(.*?)\.Ed\n", text, re.S).group(1)
-    return block.replace("\\e", "\\").replace("\\(dq", '"')
+    block = block.replace("\\e", "\\").replace("\\(dq", '"')
+    with open(README) as f:
+        assert "```\n" + block + "```\n" in f.read(), "README.md has another recipe"
+    return block
 
 
 def on_a_net_of_its_own(*argv, **more):
@@ -238,8 +241,8 @@ def delay_and_loss_on_the_net():
     if on_a_net_of_its_own("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms").returncode != 0:
         raise Skipped("this kernel has no netem, or no network name space")
     p = on_a_net_of_its_own("sh", "-c", 'tc qdisc add dev lo root netem delay 500us 200us loss 1% && exec "$@"', "sh", sys.executable,
-                            os.path.abspath(__file__), QUIRE, MAN, "nbd_with_tls", "nbd_with_delay", "redis_with_tls")
+                            os.path.abspath(__file__), QUIRE, MAN, README, "nbd_with_tls", "nbd_with_delay", "redis_with_tls")
     assert p.returncode == 0 and "3 passed" in p.stdout, p.stdout + p.stderr
 
 
-sys.exit(run_tests(sys.argv[3:]))
+sys.exit(run_tests(sys.argv[4:]))

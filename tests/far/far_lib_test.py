@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far_lib_test.py QUIRE-FAR FAR-LIB [name…]: memory of libquire over real servers, byte by byte.
+"""far_lib_test.py QUIRE-FAR FAR-LIB EXAMPLE [name…]: memory of libquire over real servers, byte by byte.
 
 Ends with "N passed, N failed, N skipped"."""
 import os
@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
-FAR, LIB = sys.argv[1:3]
+FAR, LIB, EXAMPLE = sys.argv[1:4]
 SIZE = ",%d" % (64 << 20)
 
 
@@ -166,4 +166,20 @@ def mistakes_are_named():
         assert word in out, "%s: %s" % (places, out)
 
 
-sys.exit(run_tests(sys.argv[3:]))
+def example(url, **env):
+    p = subprocess.run([EXAMPLE, url], capture_output=True, text=True, timeout=250, env=dict(os.environ, **env))
+    return p.returncode, p.stdout, p.stderr
+
+
+@needs("redis-server", "redis-cli", "nbdkit")
+def the_example_keeps_its_table_on_a_server():
+    with Redis(password="sesame") as r, Nbdkit("memory", "128M") as n:
+        url = "redis://127.0.0.1:%d" % r.port
+        for status, out, err in (example(url, QUIRE_SWAP_PASSWORD="sesame"), example(n.url())):
+            far = re.search(r"^64 MiB in 8 MiB: 0 wrong; (\d+) MiB are far, ", out)
+            assert status == 0 and err == "" and far and int(far.group(1)) > 32, out + err
+        assert r.keys() == 0, "keys are left"
+        assert example(url)[0] == 1 and "NOAUTH" in example(url)[2]
+
+
+sys.exit(run_tests(sys.argv[4:]))

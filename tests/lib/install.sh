@@ -17,10 +17,12 @@ flags=$(pkg-config --cflags --libs --static quire)
 [ "$(pkg-config --modversion quire)" ] || exit 1
 
 cd "$work"
-cp "$source/examples/hello.c" .
+cp "$source/examples/hello.c" "$source/examples/far_table.c" .
 # shellcheck disable=SC2086
 ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -o hello hello.c $flags
 ./hello
+# shellcheck disable=SC2086
+${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -o far_table far_table.c $flags
 if command -v "${CXX:-c++}" >/dev/null; then
 	cat >plus.cc <<'END'
 #include <quire/quire.h>
