@@ -290,9 +290,39 @@ static long may_lock(void)
 	return r == -EPERM ? r : 0;
 }
 
+/* Locks a piece part by part: MARK_LOCKING says which were not locked before. */
+static long lock_parts(struct host *h, const struct piece *p, long flags)
+{
+	struct piece part = *p;
+	long r = 0;
+
+	for (; r == 0 && part.base < p->end; part.base = part.end) {
+		part.end = p->end;
+		if (!host_marked_at(h, MARK_LOCKED, part.base, &part.end) &&
+		    !host_mark(h, MARK_LOCKING, part.base, part.end))
+			return -ENOMEM;
+		r = lock_piece(h, &part, SYS_mlock2, flags);
+		if (r == -ENOMEM && p->prot == 0)
+			r = 0;
+	}
+	return r;
+}
+
+static void undo_locks(struct host *h)
+{
+	struct piece p, part;
+
+	for (uint64_t a = 0; host_next_piece(h, a, HOST_MAX, &p); a = p.end)
+		for (part = p; part.base < p.end; part.base = part.end) {
+			part.end = p.end;
+			if (host_marked_at(h, MARK_LOCKING, part.base, &part.end))
+				(void)unlock_piece(h, &part);
+		}
+}
+
 /*
  * mlockall, of what is hosted. The kernel's own would lock the arena, full or not; what the kernel keeps for the program stays as
- * it is. If not everything can be locked, nothing is.
+ * it is. If not everything can be locked, nothing is that was not before.
  */
 static long lock_everything(struct host *h, long flags)
 {
@@ -302,15 +332,13 @@ static long lock_everything(struct host *h, long flags)
 	if (r != 0)
 		return r;
 	for (uint64_t a = 0;
-	     (flags & MCL_CURRENT) != 0 && r == 0 && host_next_piece(h, a, HOST_MAX, &p);
-	     a = p.end) {
-		r = lock_piece(h, &p, SYS_mlock2, (flags & MCL_ONFAULT) != 0 ? MLOCK_ONFAULT : 0);
-		if (r == -ENOMEM && p.prot == 0)
-			r = 0;
-	}
+	     (flags & MCL_CURRENT) != 0 && r == 0 && host_next_piece(h, a, HOST_MAX, &p); a = p.end)
+		r = lock_parts(h, &p, (flags & MCL_ONFAULT) != 0 ? MLOCK_ONFAULT : 0);
 	if (r != 0)
-		(void)unlock_all(h);
-	h->h_lockfuture = r == 0 && (flags & MCL_FUTURE) != 0;
+		undo_locks(h);
+	else
+		h->h_lockfuture = (flags & MCL_FUTURE) != 0;
+	(void)host_unmark(h, MARK_LOCKING, 0, HOST_MAX);
 	return r;
 }
 

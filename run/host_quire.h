@@ -28,6 +28,7 @@ enum mark {
 	MARK_SEALED,
 	MARK_READONLY,
 	MARK_LOCKED,
+	MARK_LOCKING, /* by a call of mlockall that is under way, not before */
 	MARK_CLOSED,
 	MARK_NORESERVE,
 	MARKS

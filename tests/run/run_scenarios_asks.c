@@ -309,10 +309,14 @@ static int locked_without_right(void *p)
 {
 	struct rlimit none = { 0, 0 }, little = { 4 * PAGE, 4 * PAGE };
 
-	(void)p;
 	if (setrlimit(RLIMIT_MEMLOCK, &little) != 0 || seteuid(65534) != 0)
 		return 2;
+	EXPECT(mlock((char *)p + 8 * PAGE, 2 * PAGE) == 0);
 	report("little allowed", mlockall(MCL_CURRENT));
+	push_out();
+	printf("locked before: VmLck %ld, there %u\n", status_field("VmLck:"),
+	    resident_pages((char *)p + 8 * PAGE, 2));
+	EXPECT(munlock((char *)p + 8 * PAGE, 2 * PAGE) == 0);
 	report("future", mlockall(MCL_FUTURE));
 	report("too much then",
 	    mapped(mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
