@@ -3,7 +3,7 @@
 #include "base.h"
 
 #define SPREAD_SHIFT 3u
-#define TEST_COST 8u
+#define TEST_COST 16u
 #define TRUST_SHIFT 2u /* one look in so many doubts */
 
 void base_init(struct pol_base *b, const struct pol_env *env)
