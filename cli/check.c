@@ -236,7 +236,7 @@ static int check_far(int argc, char **argv)
 	int fd, rc;
 
 	if ((rc = cli_options(&o, argc, argv)) != 0 || o.help || o.listed)
-		return o.help ? cli_help() : rc;
+		return o.help ? cli_help_check() : rc;
 	if (optind + 1 != argc)
 		return fail("check takes one URL: quire check redis://host:port");
 	if ((rc = cli_take_url(&o, argv[optind])) != 0)
@@ -263,15 +263,14 @@ int cli_check(int argc, char **argv)
 	char why[4096 + 256], path[4096], size[24];
 
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-		return cli_help();
+		return cli_help_check();
 	if (argc > 1 && strcmp(argv[1], "--") == 0) {
 		argv++;
 		argc--;
 	} else if (argc > 1 && names_engine(argv[argc - 1])) {
 		return check_far(argc, argv);
 	} else if (argc > 1 && argv[1][0] == '-') {
-		fprintf(stderr, "quire: unknown option '%s'; see quire --help\n", argv[1]);
-		return CLI_CANNOT;
+		return cli_unknown_option(argv[1]);
 	}
 	if (argc > 2) {
 		fputs("quire: check takes one program; see quire --help\n", stderr);

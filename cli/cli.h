@@ -40,7 +40,14 @@ void cli_report_json(FILE *, const struct family *, const void *pool, const stru
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
-int cli_help(void);    /* on standard output; 0, or CLI_CANNOT if it cannot be written */
+/* On standard output; 0, or CLI_CANNOT if it cannot be written. Of the command, of run, of check. */
+int cli_help(void);
+int cli_help_run(void);
+int cli_help_check(void);
+/* One line on standard error: there is no such command or option. With the name that is most like the word, if one is. CLI_CANNOT. */
+int cli_unknown(const char *what, const char *word, const char *prefix, const char *const *names);
+/* unknown.c: of the names, until NULL, the one that is meant by the word (until its end or a =); NULL: none is like it. */
+const char *cli_name_like(const char *word, const char *const *names);
 #define CLI_CANNOT 125 /* quire itself failed */
 #define CLI_NOEXEC 126
 #define CLI_NOTFOUND 127

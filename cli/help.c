@@ -1,17 +1,47 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* quire --help. man/quire.1 has the same options at length. */
+/* The help of quire, of quire run and of quire check. man/quire.1 has the same at length. */
 #include "cli.h"
 
-static const char usage[] =
+/* Fits one screen: 80 columns, 24 lines. */
+static const char short_usage[] =
     "usage: quire run [options] [--] program [argument ...]\n"
     "       quire check [program | [options] URL | [options] @FILE]\n"
     "       quire --help | --version\n"
     "\n"
-    "Runs an unmodified, dynamically linked program in a fixed amount of memory. What does not fit is compressed into a\n"
-    "pool and then swapped to a file of quire's own: no kernel swap, no out-of-memory kill. check says whether this\n"
-    "machine, this user and the program are fit for it.\n"
+    "Runs an unmodified, dynamically linked program in a fixed amount of memory.\n"
+    "What does not fit is compressed into a pool and then swapped to a file of\n"
+    "quire's own: no kernel swap, no out-of-memory kill.\n"
     "\n"
-    "options of run:\n"
+    "  quire run --memory 64M -- sort big.txt  the program and its children get 64M\n"
+    "  quire check sort                        are machine, user, program fit for it?\n"
+    "\n"
+    "options of run that are used most; 'quire run --help' has all of them:\n"
+    "  -m, --memory SIZE       64M, 1.5G, 25% of this machine's; default 50%\n"
+    "  --swap PATH[:SIZE]      where the swap file lies, and its largest size\n"
+    "  --swap URL              swap far away: Redis or NBD\n"
+    "  --report FORMAT[:PATH]  figures at the end: text (default), json or none\n"
+    "  --live                  a line on the terminal with the present figures\n"
+    "\n"
+    "'quire check --help' says what check looks at; 'man quire' has everything.\n"
+    "exit status: the program's own; 125 quire failed, 126 the program cannot be\n"
+    "hosted, 127 it was not found.\n";
+
+static const char check_usage[] =
+    "usage: quire check [program]\n"
+    "       quire check [options] URL | @FILE\n"
+    "\n"
+    "Without an argument: can this user and this kernel serve a program's faults, by which way, what newer kernels would add,\n"
+    "and how much memory there is. With a program: can it be hosted, too. With a URL, or @FILE whose lines are URLs: how fast\n"
+    "that place of far swap answers, beside the disk where the swap file would be; the options are those of run.\n"
+    "The first thing that is in the way is said on standard error, with the way out.\n"
+    "\n"
+    "exit status: 0 nothing is in the way; 125 machine, user, place or command line; 126 the program cannot be hosted, 127 it\n"
+    "was not found.\n";
+
+static const char run_usage[] =
+    "usage: quire run [options] [--] program [argument ...]\n"
+    "\n"
+    "options:\n"
     "  -m, --memory SIZE     memory of the program and its children together: 64M, 1.5G, 25% (of what this\n"
     "                        machine or container has). Default 50%, least 8M\n"
     "  --pool SIZE           most that compressed pages may take of --memory; 25% is of it. Default 75%\n"
@@ -41,4 +71,11 @@ static const char usage[] =
     "\n"
     "exit status: the program's own; 125 quire failed, 126 the program cannot be hosted, 127 it was not found.\n";
 
-int cli_help(void) { return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0; }
+static int print_usage(const char *text)
+{
+	return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0;
+}
+
+int cli_help(void) { return print_usage(short_usage); }
+int cli_help_run(void) { return print_usage(run_usage); }
+int cli_help_check(void) { return print_usage(check_usage); }

@@ -432,6 +432,25 @@ static int take_without(struct run_options *o, const char *names)
 }
 
 /* Takes one option as getopt_long() returned it. 0, or an exit status. */
+int cli_unknown(const char *what, const char *word, const char *prefix, const char *const *names)
+{
+	size_t n = strlen(prefix);
+	const char *like = strncmp(word, prefix, n) == 0 ? cli_name_like(word + n, names) : NULL;
+
+	if (like != NULL)
+		return fail("unknown %s '%s'; did you mean %s%s?", what, word, prefix, like);
+	return fail("unknown %s '%s'; see quire --help", what, word);
+}
+
+int cli_unknown_option(const char *word)
+{
+	const char *names[sizeof opts / sizeof opts[0]];
+
+	for (unsigned i = 0; i < sizeof opts / sizeof opts[0]; i++)
+		names[i] = opts[i].name;
+	return cli_unknown("option", word, "--", names);
+}
+
 static int take_option(
     struct run_options *o, int c, char **argv, const char **memory, const char **pool)
 {
@@ -465,7 +484,7 @@ static int take_option(
 		return 0;
 	case 'h': o->help = true; return 0;
 	case ':': return fail("%s needs a value; see quire --help", argv[optind - 1]);
-	default: return fail("unknown option '%s'; see quire --help", argv[optind - 1]);
+	default: return cli_unknown_option(argv[optind - 1]);
 	}
 }
 

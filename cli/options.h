@@ -51,6 +51,10 @@ struct run_options {
  */
 int cli_options(struct run_options *o, int argc, char **argv);
 /*
+ * The word is no option. CLI_CANNOT after one line on standard error that names the option most like it, if one is.
+ */
+int cli_unknown_option(const char *word);
+/*
  * The URL or @FILE of `quire check`, like one of --swap. 0, or CLI_CANNOT after one line on standard error.
  */
 int cli_take_url(struct run_options *o, char *text);

@@ -8,6 +8,8 @@
 #define QUIRE_VERSION "unknown"
 #endif
 
+static const char *const commands[] = { "run", "check", "help", "--help", "--version", NULL };
+
 int main(int argc, char **argv)
 {
 	if (argc < 2)
@@ -24,6 +26,5 @@ int main(int argc, char **argv)
 		printf("quire %s\n", QUIRE_VERSION);
 		return 0;
 	}
-	fprintf(stderr, "quire: no command '%s'; see quire --help\n", argv[1]);
-	return CLI_CANNOT;
+	return cli_unknown("command", argv[1], "", commands);
 }

@@ -210,7 +210,7 @@ int cli_run(int argc, char **argv)
 	if (r.o.listed)
 		return 0;
 	if (r.o.help)
-		return cli_help();
+		return cli_help_run();
 	keep_standard();
 	r.alone = !creds_own(&r.creds);
 	(void)prctl(PR_SET_DUMPABLE,

@@ -490,6 +490,11 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    (argc > 2 && strcmp(argv[2], "--help") == 0)) {
+		fputs(usage, stdout);
+		return 0;
+	}
 	if (strcmp(argv[1], "policies") == 0)
 		return replay_command(argc - 1, argv + 1, false);
 	if (strcmp(argv[1], "prefetch") == 0)
@@ -502,9 +507,5 @@ int main(int argc, char **argv)
 		return stat_command(argc - 1, argv + 1);
 	if (strcmp(argv[1], "list") == 0)
 		return print_lists();
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-		fputs(usage, stdout);
-		return 0;
-	}
 	die_with("no command '%s'; see quire-lab --help", argv[1]);
 }

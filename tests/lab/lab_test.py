@@ -84,6 +84,9 @@ def shared_memory():
 
 def manual():
     usage = sh(lab + " --help", ".").stdout
+    for command in ("policies", "prefetch", "generate", "trace", "stat", "list"):
+        said = sh(lab + " " + command + " --help", ".")
+        check((said.returncode, said.stdout, said.stderr) == (0, usage, ""), command + " --help is the usage")
     page = open(os.path.join(source, "man", "quire-lab.1")).read()
     used = set(re.findall(r"--([a-z]+)", usage)) - {"help"}
     told = set(re.findall(r"Fl -([a-z]+)", page))

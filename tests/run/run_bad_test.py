@@ -218,10 +218,25 @@ def sizes():
     refused(125, ["-x"], "-x", "true")
     refused(125, ["program"])
     refused(125, ["program"], "--memory", "64M", "--")
-    check(run([QUIRE, "frob"])[0] == 125)
-    for args in ([], ["--help"], ["run", "--help"], ["help"], ["-h"], ["run", "-h"]):
+    for args, like in ((["frob"], None), (["rnu"], "run"), (["--vesion"], "--version"), (["run", "--memroy", "8M", "true"], "--memory"),
+                       (["run", "--memroy=8M", "true"], "--memory"), (["run", "--swp", "x", "true"], "--swap"),
+                       (["run", "--zzz", "true"], None), (["check", "--froce", "redis://host"], "--force"), (["check", "-x"], None),
+                       (["run", "--" + "memory" * 20, "true"], None)):
+        status, out, err = run([QUIRE] + args)
+        check((status, out, err.count("\n")) == (125, "", 1), args, status, out, err)
+        check(("did you mean %s?" % like if like else "see quire --help") in err, args, err)
+    for args in ([], ["--help"], ["help"], ["-h"]):
         status, out, err = run([QUIRE] + args)
         check(status == 0 and "--memory" in out and err == "", args, status, err)
+        check(out.count("\n") <= 24 and max(map(len, out.splitlines())) <= 80, "does not fit a screen", out)
+    for args in (["run", "--help"], ["run", "-h"]):
+        status, out, err = run([QUIRE] + args)
+        check(status == 0 and "--swap-keep-free" in out and err == "", args, status, err)
+    page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man", "quire.1")
+    options = re.search(r"^.Sh OPTIONS$(.*?)^.Sh ", open(page).read(), re.M | re.S).group(1)
+    told = set(re.findall(r"Fl -([a-z-]+)", options))
+    used = set(re.findall(r"(?<![\w-])--([a-z]+[a-z-]*)", out))
+    check(used == told, "options of help and manual", used ^ told)
     check(run([QUIRE, "--version"])[1].startswith("quire "))
 
 
