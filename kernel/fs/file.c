@@ -39,6 +39,7 @@ void file_put(struct file *f)
 {
 	if (__atomic_sub_fetch((unsigned *)(void *)&f->f_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
+	filelock_drop(f, NULL);
 	if (f->f_ops->fo_close != NULL)
 		f->f_ops->fo_close(f);
 	inode_put(f->f_inode);

@@ -240,6 +240,14 @@ static struct inode *above_mount(const struct inode *i)
 }
 
 /* ---- walking ---- */
+/* Where absolute names of the running program begin. */
+static struct inode *root_of_caller(void)
+{
+	const struct proc *p = this_proc();
+
+	return p != NULL && p->p_root != NULL ? p->p_root : vfs_root;
+}
+
 static int lookup_component(struct inode *dir, const char *name, size_t len, struct inode **found)
 {
 	struct inode *up;
@@ -254,7 +262,7 @@ static int lookup_component(struct inode *dir, const char *name, size_t len, str
 		return 0;
 	}
 	if (len == 2 && name[0] == '.' && name[1] == '.') {
-		if (dir == vfs_root) {
+		if (dir == vfs_root || dir == root_of_caller()) {
 			*found = inode_hold(dir);
 			return 0;
 		}
@@ -318,7 +326,7 @@ static const char *skip_component(const char *path, const char **next)
 static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
     unsigned *links, struct inode **found)
 {
-	struct inode *at = inode_hold(path[0] == '/' || start == NULL ? vfs_root : start);
+	struct inode *at = inode_hold(path[0] == '/' || start == NULL ? root_of_caller() : start);
 	const char *end, *after;
 	int err = path[0] == '\0' ? -ENOENT : 0;
 
@@ -520,7 +528,7 @@ int vfs_path(struct inode *dir, char *buf, size_t room)
 	int err = 0;
 
 	buf[at] = '\0';
-	while (i != vfs_root && err == 0) {
+	while (i != vfs_root && i != root_of_caller() && err == 0) {
 		struct finding f = { i->i_ino, name };
 		struct inode *covered = NULL;
 		uint64_t pos = 0;
@@ -566,9 +574,11 @@ int vfs_path_file(struct inode *i, char *buf, size_t room)
 
 	if (inode_type(i) == S_IFDIR)
 		return vfs_path(i, buf, room);
+	dir = tmpfs_directory_of(i);
 	if (i->i_parent == 0)
 		return -ENOENT;
-	dir = icache_find(i->i_fs, i->i_parent);
+	if (dir == NULL)
+		dir = icache_find(i->i_fs, i->i_parent);
 	if (dir == NULL && (i->i_fs != vfs_root->i_fs || ext2_iget(i->i_parent, &dir) != 0))
 		return -ENOENT;
 	if ((n = vfs_path(dir, buf, room)) > 0) {
@@ -621,6 +631,7 @@ void vfs_init(void)
 		kpanic("the root file system: error %d", -err);
 	tty_init();
 	fifo_init();
+	filelock_init();
 	vfs_mount("/dev", devfs_init());
 	vfs_mount("/proc", procfs_init());
 	vfs_mount("/dev/shm", tmpfs_init());

@@ -144,6 +144,13 @@ int file_new(struct inode *, const struct file_ops *, unsigned flags,
 void file_hold(struct file *);
 void file_put(struct file *);
 extern const struct file_ops file_pages_ops, file_text_ops;
+
+/* ---- locks of programs on files: filelock.c ---- */
+void filelock_init(void);
+int64_t filelock_fcntl(struct file *, unsigned cmd, uint64_t arg); /* F_GETLK and its kin */
+int64_t filelock_flock(struct file *, unsigned op);
+/* The locks of a process or of an open file go; i: on that file, NULL: all. */
+void filelock_drop(const void *owner, const struct inode *i);
 /* Every thread that polls waits here; the thread that makes a file ready wakes the queue. */
 extern struct waitq poll_queue;
 
@@ -177,6 +184,11 @@ int memfile_new(struct inode **); /* tmpfs.c: anonymous memory with a name; *: a
 struct inode *tmpfs_init(void);
 /* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: it is no such file. */
 struct anon_map *tmpfs_memory(struct inode *);
+/* Bytes of such a file go to *at of the space (free there; 0: anywhere, told in *at), by copy-on-write. 0 or an error */
+int tmpfs_snapshot(
+    struct inode *, uint64_t off, uint64_t len, struct as *to, vaddr_t *at, unsigned prot);
+/* A directory that names the file, referenced; NULL: none, or no file of tmpfs. */
+struct inode *tmpfs_directory_of(struct inode *);
 extern struct file_ops const tty_ops;
 void tty_init(void);
 void tty_set_foreground(int pgid); /* whom ^C reaches */

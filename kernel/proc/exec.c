@@ -362,9 +362,6 @@ static int exec_image(
 	reset_signals(p, u);
 	keep_args(p, argv);
 	name_program(p, im->i_inode, path);
-	for (const char *s = path; *s != '\0'; s++)
-		if (s == path || s[-1] == '/')
-			strlcpy(p->p_comm, s, sizeof(p->p_comm));
 	arch_user_init(arch_cur());
 	tf_user_init(u->u_tf, loader != NULL ? loader->i_eh.e_entry + loader->i_bias : entry, sp);
 	return 0;
@@ -470,6 +467,7 @@ static int exec_script(char *head, const char *path, char **argv, char **envp, u
 int proc_exec(const char *path, char **argv, char **envp)
 {
 	size_t bytes = 0;
+	int err;
 
 	for (unsigned i = 0; argv[i] != NULL; i++)
 		bytes += strlen(argv[i]) + 9;
@@ -477,5 +475,11 @@ int proc_exec(const char *path, char **argv, char **envp)
 		bytes += strlen(envp[i]) + 9;
 	if (bytes > ARGS_MAX)
 		return -E2BIG;
-	return exec_path(path, argv, envp, 0);
+	if ((err = exec_path(path, argv, envp, 0)) != 0)
+		return err;
+	/* of a script it is the script's name, not the interpreter's */
+	for (const char *s = path; *s != '\0'; s++)
+		if (s == path || s[-1] == '/')
+			strlcpy(this_proc()->p_comm, s, sizeof(this_proc()->p_comm));
+	return 0;
 }

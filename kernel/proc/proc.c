@@ -168,6 +168,7 @@ int fd_close(struct files *fs, int fd)
 	mach_mutex_exit(&fs->fs_lock);
 	if (f == NULL)
 		return -EBADF;
+	filelock_drop(this_proc(), f->f_inode);
 	file_put(f);
 	return 0;
 }
@@ -293,6 +294,7 @@ static void proc_discard(struct proc *p)
 		files_put(p->p_files);
 	sighand_put(p->p_sighand);
 	inode_put(p->p_cwd);
+	inode_put(p->p_root);
 	kfree(p->p_args, p->p_argslen);
 	kfree(p, sizeof(*p));
 }
@@ -307,6 +309,7 @@ static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
 		return -ENOMEM;
 	p->p_exit_signal = (int)(flags & 0xff);
 	p->p_cwd = inode_hold(me->p_cwd);
+	p->p_root = inode_hold(me->p_root);
 	p->p_sighand = sighand_of(me, (flags & CLONE_SIGHAND) != 0);
 	if (flags & CLONE_FILES) {
 		me->p_files->fs_refcnt++;
@@ -471,6 +474,7 @@ static void proc_end(struct proc *p)
 
 	if (p == init_proc)
 		end_other_processes();
+	filelock_drop(p, NULL);
 	files_put(p->p_files);
 	p->p_files = NULL;
 	leave_space(p);
@@ -479,7 +483,8 @@ static void proc_end(struct proc *p)
 		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
 	release_vfork(p);
 	inode_put(p->p_cwd);
-	p->p_cwd = NULL;
+	inode_put(p->p_root);
+	p->p_cwd = p->p_root = NULL;
 	mach_mutex_enter(&proc_lock);
 	orphan_children(p);
 	p->p_zombie = true;
@@ -683,6 +688,7 @@ static struct uthread *first_process_new(void)
 		kpanic("no memory for the first program");
 	init_proc = p;
 	p->p_cwd = inode_hold(vfs_root);
+	p->p_root = inode_hold(vfs_root);
 	p->p_pid = p->p_pgid = p->p_sid = u->u_tid;
 	all_procs = p;
 	tty_set_foreground(p->p_pgid);

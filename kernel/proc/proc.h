@@ -95,6 +95,7 @@ struct proc {
 	struct files *p_files;
 	struct sighand *p_sighand;
 	struct inode *p_cwd;         /* proc_lock */
+	struct inode *p_root;        /* proc_lock: chroot's */
 	char p_exe[256], p_comm[16]; /* own */
 	char *p_args;                /* own: as /proc/pid/cmdline shows them */
 	size_t p_argslen;

@@ -333,23 +333,12 @@ int64_t sys_fcntl(const uint64_t *a)
 		f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) |
 		    (unsigned)(a[2] & (O_APPEND | O_NONBLOCK));
 		break;
-	case 5: { /* GETLK: nobody else has a lock */ struct { int16_t type, whence;
-		} l = { 2, 0 };
-
-		r = copy_out(a[2], &l, 2);
-		break;
-	}
+	case 5:
 	case 6:
 	case 7:
+	case 36:
 	case 37:
-	case 38: break; /* locks: one user of a file at a time is assumed */
-	case 36: {
-		struct {
-			int16_t type;
-		} l = { 2 };
-		r = copy_out(a[2], &l, 2);
-		break;
-	}
+	case 38: r = filelock_fcntl(f, (unsigned)a[1], a[2]); break;
 	case 1032: r = 65536; break; /* GETPIPE_SZ */
 	case 1031: r = 65536; break;
 	default: r = -EINVAL;
@@ -360,8 +349,14 @@ int64_t sys_fcntl(const uint64_t *a)
 
 int64_t sys_flock(const uint64_t *a)
 {
-	(void)a;
-	return 0;
+	struct file *f = fd_get((int)a[0]);
+	int64_t r;
+
+	if (f == NULL)
+		return -EBADF;
+	r = filelock_flock(f, (unsigned)a[1]);
+	file_put(f);
+	return r;
 }
 
 int64_t sys_ioctl(const uint64_t *a)

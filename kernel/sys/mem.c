@@ -74,7 +74,7 @@ static int file_args(
 		int err;
 
 		if (!(flags & MAP_SHARED))
-			return -ENODEV;
+			return 0; /* map_snapshot */
 		mach_mutex_enter(&i->i_lock);
 		err = i->i_ops->io_extend(i, off, len);
 		mach_mutex_exit(&i->i_lock);
@@ -100,6 +100,15 @@ static int file_args(
 		return err;
 	}
 	return 0;
+}
+
+/* A private mapping of a tmpfs file: what it holds now. The range was mapped as fresh memory, which the snapshot replaces. */
+static int map_snapshot(struct file *f, uint64_t off, uint64_t len, vaddr_t *at, unsigned prot)
+{
+	struct as *as = this_proc()->p_as;
+	enum vm_err e = as_unmap(as, *at, len);
+
+	return e != VM_OK ? mem_err(e) : tmpfs_snapshot(f->f_inode, off, len, as, at, prot);
 }
 
 int64_t sys_mmap(const uint64_t *a)
@@ -131,6 +140,8 @@ int64_t sys_mmap(const uint64_t *a)
 		e = place_mapping(this_proc(), &at, len, flags, &args);
 		err = e == VM_EXIST ? -EEXIST : mem_err(e);
 	}
+	if (err == 0 && f != NULL && !(flags & MAP_SHARED) && tmpfs_memory(f->f_inode) != NULL)
+		err = map_snapshot(f, a[5], len, &at, args.sa_prot);
 	if (f != NULL)
 		file_put(f);
 	if (err != 0)

@@ -495,6 +495,35 @@ static int64_t link_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t t
 int64_t sys_link(const uint64_t *a) { return link_at(AT_FDCWD, a[0], AT_FDCWD, a[1], 0); }
 int64_t sys_linkat(const uint64_t *a) { return link_at(a[0], a[1], a[2], a[3], (unsigned)a[4]); }
 
+/* Is dir the directory top, or below it? vfs_lock held. */
+static bool is_below(struct inode *dir, const struct inode *top)
+{
+	struct inode *at = inode_hold(dir), *up = NULL;
+	bool below = at == top;
+
+	while (!below && at->i_ops->io_lookup(at, "..", 2, &up) == 0 && up != at) {
+		inode_put(at);
+		at = up;
+		below = at == top;
+		up = NULL;
+	}
+	inode_put(at);
+	inode_put(up);
+	return below;
+}
+
+/* vfs_lock held. old: what has the new name now; NULL: nothing. */
+static int move_name(const struct spot *f, struct inode *i, const struct spot *t, struct inode *old)
+{
+	if (f->s_dir->i_ops->io_rename == NULL ||
+	    t->s_dir->i_ops->io_rename != f->s_dir->i_ops->io_rename)
+		return -EXDEV;
+	if (inode_type(i) == S_IFDIR && is_below(t->s_dir, i))
+		return -EINVAL;
+	return f->s_dir->i_ops->io_rename(
+	    f->s_dir, f->s_last, strlen(f->s_last), i, t->s_dir, t->s_last, strlen(t->s_last), old);
+}
+
 static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t to, unsigned flags)
 {
 	struct inode *i = NULL, *old = NULL;
@@ -519,11 +548,7 @@ static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t
 		else if (err == 0 && (flags & 1))
 			err = -EEXIST;
 		if (err == 0)
-			err = f.s_dir->i_ops->io_rename == NULL ||
-				t.s_dir->i_ops->io_rename != f.s_dir->i_ops->io_rename
-			    ? -EXDEV
-			    : f.s_dir->i_ops->io_rename(f.s_dir, f.s_last, strlen(f.s_last), i,
-				  t.s_dir, t.s_last, strlen(t.s_last), old);
+			err = move_name(&f, i, &t, old);
 	}
 	spot_end(&t);
 	mach_mutex_enter(&vfs_lock);
@@ -676,6 +701,25 @@ int64_t sys_fchdir(const uint64_t *a)
 	file_put(f);
 	return go_to(i);
 }
+int64_t sys_chroot(const uint64_t *a)
+{
+	struct inode *i, *old;
+	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
+
+	if (err != 0)
+		return err;
+	if (inode_type(i) != S_IFDIR) {
+		inode_put(i);
+		return -ENOTDIR;
+	}
+	mach_mutex_enter(&proc_lock);
+	old = this_proc()->p_root;
+	this_proc()->p_root = i;
+	mach_mutex_exit(&proc_lock);
+	inode_put(old);
+	return 0;
+}
+
 int64_t sys_umask(const uint64_t *a)
 {
 	unsigned old = this_proc()->p_umask;

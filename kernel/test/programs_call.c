@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "programs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -200,6 +202,140 @@ static void both_ends_close_at_once(void)
 	pthread_join(t, NULL);
 }
 
+/* ---- names ---- */
+static void a_directory_does_not_move_below_itself(void)
+{
+	CHECK(mkdir("/tmp/up", 0700) == 0 && mkdir("/tmp/up/down", 0700) == 0);
+	CHECK(rename("/tmp/up", "/tmp/up/down/x") == -1 && errno == EINVAL);
+	CHECK(rename("/tmp/up", "/tmp/up/x") == -1 && errno == EINVAL);
+	CHECK(rename("/tmp/up/down", "/tmp/up/other") == 0);
+	CHECK(rmdir("/tmp/up/other") == 0 && rmdir("/tmp/up") == 0);
+}
+
+static int go_to_root_below(void *arg)
+{
+	struct stat st;
+	char cwd[64];
+
+	return chroot(arg) == 0 && chdir("/") == 0 && stat("/inside", &st) == 0 &&
+		stat("/../inside", &st) == 0 && getcwd(cwd, sizeof(cwd)) != NULL &&
+		strcmp(cwd, "/") == 0
+	    ? 0
+	    : 1;
+}
+
+static void chroot_changes_the_root(void)
+{
+	CHECK(mkdir("/tmp/jail", 0755) == 0 && mkdir("/tmp/jail/inside", 0755) == 0);
+	CHECK(in_child(go_to_root_below, "/tmp/jail") == 0);
+	CHECK(rmdir("/tmp/jail/inside") == 0 && rmdir("/tmp/jail") == 0);
+}
+
+static void a_script_has_its_own_name(void)
+{
+	const char text[] = "#!/bin/sh\nread c < /proc/$$/comm; [ \"$c\" = a-script ]\n";
+	int fd = open("/tmp/a-script", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+
+	CHECK(fd >= 0 && write(fd, text, sizeof(text) - 1) == (ssize_t)sizeof(text) - 1);
+	close(fd);
+	CHECK(system("/tmp/a-script") == 0);
+	unlink("/tmp/a-script");
+}
+
+/* /dev/shm has directories, links and renames: sem_open of the C libraries makes its files by link. */
+static void shared_memory_has_names(void)
+{
+	int fd = open("/dev/shm/one", O_RDWR | O_CREAT | O_EXCL, 0600), names = 0;
+	struct dirent *d;
+	struct stat st;
+	uint8_t *p;
+	DIR *dir;
+
+	CHECK(fd >= 0 && write(fd, "first", 5) == 5);
+	CHECK(link("/dev/shm/one", "/dev/shm/two") == 0 && stat("/dev/shm/two", &st) == 0);
+	CHECK(st.st_nlink == 2 && st.st_size == 5 && unlink("/dev/shm/one") == 0);
+	CHECK(mkdir("/dev/shm/dir", 0700) == 0);
+	CHECK(rename("/dev/shm/two", "/dev/shm/dir/three") == 0);
+	CHECK(rmdir("/dev/shm/dir") == -1 && errno == ENOTEMPTY);
+	CHECK(symlink("dir/three", "/dev/shm/link") == 0 && stat("/dev/shm/link", &st) == 0);
+	CHECK(st.st_size == 5 && st.st_nlink == 1);
+	CHECK((dir = opendir("/dev/shm/dir")) != NULL);
+	while (dir != NULL && (d = readdir(dir)) != NULL)
+		names++;
+	CHECK(names == 3); /* . and .. too */
+	closedir(dir);
+	/* a private mapping keeps what it writes to itself */
+	CHECK(ftruncate(fd, 2 * PG) == 0);
+	p = mmap(NULL, 2 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(p != MAP_FAILED && memcmp(p, "first", 5) == 0 && p[PG] == 0);
+	p[0] = 'X', p[PG] = 7;
+	CHECK(pread(fd, &st, 1, 0) == 1 && *(char *)&st == 'f');
+	munmap(p, 2 * PG);
+	close(fd);
+	CHECK(rename("/dev/shm/dir", "/dev/shm/dir/below") == -1 && errno == EINVAL);
+	CHECK(unlink("/dev/shm/dir/three") == 0 && rmdir("/dev/shm/dir") == 0);
+	CHECK(unlink("/dev/shm/link") == 0 && stat("/dev/shm/dir", &st) == -1 && errno == ENOENT);
+}
+
+/* A file had a place of its own for its bytes, by its number: on Sv39 there were 63 of them. */
+static void many_files_of_memory_fit(void)
+{
+	int fd[200];
+	char c = 0;
+
+	for (int i = 0; i < 200; i++)
+		CHECK((fd[i] = memfd_create("many", 0)) >= 0 && write(fd[i], &i, 1) == 1);
+	for (int i = 0; i < 200; i++) {
+		CHECK(pread(fd[i], &c, 1, 0) == 1 && (uint8_t)c == i);
+		close(fd[i]);
+	}
+}
+
+/* ---- locks of files ---- */
+static int locked_by_another(void *arg)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0 };
+	int fd = *(int *)arg;
+
+	if (fcntl(fd, F_GETLK, &l) != 0 || l.l_type != F_WRLCK || l.l_pid != getppid() ||
+	    l.l_start != 10 || l.l_len != 20)
+		return 1;
+	l = (struct flock){ .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 15, .l_len = 1 };
+	if (fcntl(fd, F_SETLK, &l) != -1 || (errno != EAGAIN && errno != EACCES))
+		return 2;
+	l = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 30, .l_len = 9 };
+	return fcntl(fd, F_SETLK, &l) == 0 ? 0 : 3;
+}
+
+static int wait_for_lock(void *arg)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0 };
+
+	return fcntl(*(int *)arg, F_SETLKW, &l) == 0 ? 0 : 1;
+}
+
+static void locks_of_files_exclude(void)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 20 };
+	int fd = open("/tmp/locked", O_RDWR | O_CREAT, 0600), other, status;
+	pid_t pid;
+
+	CHECK(fcntl(fd, F_SETLK, &l) == 0 && in_child(locked_by_another, &fd) == 0);
+	if ((pid = fork()) == 0)
+		_exit(wait_for_lock(&fd));
+	CHECK(waitpid(pid, &status, WNOHANG) == 0);
+	CHECK((other = open("/tmp/locked", O_RDWR)) >= 0);
+	close(other); /* any descriptor of the file: the locks are gone */
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	other = open("/tmp/locked", O_RDWR);
+	CHECK(flock(fd, LOCK_EX) == 0 && flock(other, LOCK_EX | LOCK_NB) == -1);
+	CHECK(errno == EWOULDBLOCK && flock(fd, LOCK_UN) == 0);
+	CHECK(flock(other, LOCK_SH | LOCK_NB) == 0 && flock(fd, LOCK_SH | LOCK_NB) == 0);
+	close(other);
+	close(fd);
+	unlink("/tmp/locked");
+}
+
 const struct test call_tests[] = {
 	T(exe_is_an_absolute_path, 1),
 	T(no_core_is_told_of, 0),
@@ -207,6 +343,12 @@ const struct test call_tests[] = {
 	T(locks_with_inheritance_exclude, 1),
 	T(fifos_join_processes, 1),
 	T(both_ends_close_at_once, 1),
+	T(a_directory_does_not_move_below_itself, 1),
+	T(chroot_changes_the_root, 1),
+	T(a_script_has_its_own_name, 1),
+	T(shared_memory_has_names, 1),
+	T(many_files_of_memory_fit, 1),
+	T(locks_of_files_exclude, 1),
 	{ NULL, NULL, 0 },
 };
 const struct test inner_tests[] = { T(exe_of_this_process, 1), { NULL, NULL, 0 } };
