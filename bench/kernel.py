@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Quire's kernel beside Debian's kernel in the same QEMU.
 
-kernel.py KERNEL.elf DIR [--memory MIB ...] [--only NAME ...] [--rounds N] [--icount] [--small] [--least]
+kernel.py KERNEL.elf DIR [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--least]
 
 Both machines have one CPU, the same memory, the same file system image, the same empty swap disk and the same program of the
-distribution (kernel/demo.py has the four). Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
+distribution. The programs touch much memory with little arithmetic, as QEMU translates every instruction: long lines are sorted,
+long rows selected, long strings hashed, tables of constants compiled. --need says how much memory each of them needs (a column of the
+output: its peak on this computer). Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
 installed, with a small first program (kernel_init.c). Quire runs on the machine "microvm", Debian's kernel on "pc": it finds
 no clock on microvm. Between the lines BEGIN and END of the program's script are counted: what QEMU read from and wrote to the
 swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time,
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import re
 import selectors
 import signal
@@ -37,6 +40,52 @@ SCRIPT = '''grep -E '^(pgfault|pgmajfault) ' /proc/vmstat; cat /proc/uptime; ech
 echo "END $?"; read x
 cat /proc/uptime; grep -E '^(pgfault|pgmajfault) ' /proc/vmstat
 '''
+
+
+PYTHON = '''import hashlib
+table = {}
+for i in range(%d):
+    table["key%%d" %% i] = [i, str(i) * 400, float(i)]
+h = hashlib.md5()
+for k in sorted(table):
+    h.update(repr(table[k]).encode())
+print(len(table), h.hexdigest())
+'''
+SQL = '''pragma cache_size = -800000;
+create table t(a integer primary key, b text, c text);
+with recursive n(x) as (select 1 union all select x + 1 from n where x < %d)
+  insert into t select x, printf('%%08x', (x * 2654435761) & 4294967295), hex(zeroblob(400)) || x from n;
+create index i on t(b);
+select count(*), min(b), max(b), sum(length(c)) from t;
+select count(*) from t x join t y on x.b = y.b where x.a %% 7 = 0 and length(y.c) > 5;
+'''
+
+
+def sort_input(path, lines):
+    rng = random.Random(3)
+    with open(path, 'w') as f:
+        for i in range(lines):
+            f.write('%016x %d %s\n' % (rng.getrandbits(64), i, 'some text that makes the line longer ' * 5))
+
+
+def gcc_input(path, constants):
+    rng = random.Random(3)
+    with open(path, 'w') as f:
+        for table in range(20):
+            f.write('struct { int a; const char *s; double d; } t%d[] = {\n' % table)
+            for i in range(constants // 20):
+                f.write('\t{ %d, "text %d", %d.5 },\n' % (rng.getrandbits(30), rng.getrandbits(30), i))
+            f.write('};\n')
+
+
+def programs(need):
+    """name: (command, how to make its inputs in a directory). What a line, a row, an object, a constant takes was measured."""
+    return {
+        'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % ((need - 5) * 926))),
+        'sort': ('LC_ALL=C sort -S %dM /in/sort.txt | md5sum' % (2 * need), lambda d: sort_input(d / 'sort.txt', (need - 3) * 4000)),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % ((need - 8) * 454))),
+        'gcc': ('gcc -O0 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', (need - 30) * 1064)),
+    }
 
 
 def cpio(entries):
@@ -180,15 +229,15 @@ def run(which, kernel, directory, memory, name, icount, timeout):
 
 
 def prepare(a):
-    """The image with the programs and their inputs; the names."""
-    todo = {n: p for n, p in demo.programs(a.small).items() if not a.only or n in a.only}
+    """The image with the programs and their inputs; their names, and what each needs here in MiB."""
+    todo = {n: p for n, p in programs(a.need).items() if not a.only or n in a.only}
     inputs = a.directory / 'extra' / 'in'
     inputs.mkdir(parents=True, exist_ok=True)
     for name, (command, make) in todo.items():
         make(inputs)
         (inputs / (name + '.sh')).write_text(SCRIPT % command)
     subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(a.directory), 'sort', *todo], check=True)
-    return todo
+    return {n: demo.native(command, inputs)[1] / 1024 for n, (command, _) in todo.items()}
 
 
 def least(a, todo, kernels):
@@ -200,7 +249,7 @@ def least(a, todo, kernels):
         print('%-8s ends on Debian\'s kernel in %d MiB, not in %d' % (name, memory, memory - 8), flush=True)
 
 
-def compare(a, name, memory, kernels):
+def compare(a, name, needs, memory, kernels):
     """Prints both kernels' rows and the ratios; true: outputs are equal and both ended."""
     rounds = {k: [] for k in kernels}
     for _ in range(a.rounds):
@@ -216,8 +265,8 @@ def compare(a, name, memory, kernels):
     row = {k: {f: statistics.median(r[f] for r in rs) for f in rs[0] if f != 'output'} for k, rs in rounds.items()}
     clock = 'guest' if a.icount else 'host'
     for which, r in row.items():
-        print('%-8s %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f %8.2f' % (
-            name, memory, which, r['in'], r['out'], r['reads'], r['writes'], r['pgfault'], r['pgmajfault'], r['host'], r['cpu'],
+        print('%-8s %5d %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f %8.2f' % (
+            name, needs, memory, which, r['in'], r['out'], r['reads'], r['writes'], r['pgfault'], r['pgmajfault'], r['host'], r['cpu'],
             r['guest'], r['boot']), flush=True)
     if len(row) == 2:
         swapped = [row[k]['in'] + row[k]['out'] for k in ('quire', 'linux')]
@@ -236,7 +285,7 @@ def main():
     ap.add_argument('--kernels', nargs='+', default=['linux', 'quire'], choices=['linux', 'quire'])
     ap.add_argument('--rounds', type=int, default=1, help='the median of so many')
     ap.add_argument('--icount', action='store_true', help='time is the number of instructions')
-    ap.add_argument('--small', action='store_true', help='inputs of a sixth')
+    ap.add_argument('--need', type=int, default=192, help='of each program, MiB')
     ap.add_argument('--least', action='store_true')
     ap.add_argument('--verbose', action='store_true', help='the consoles')
     ap.add_argument('--timeout', type=int, default=1800, help='seconds for one program')
@@ -247,9 +296,9 @@ def main():
     kernels = {k: kernels[k]() for k in a.kernels}
     if a.least:
         return least(a, todo, kernels)
-    print('%-8s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s %8s' % (
-        '', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s', 'boot s'))
-    return 0 if all([compare(a, name, memory, kernels) for memory in a.memory for name in todo]) else 1
+    print('%-8s %5s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s %8s' % (
+        '', 'needs', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s', 'boot s'))
+    return 0 if all([compare(a, name, todo[name], memory, kernels) for memory in a.memory for name in todo]) else 1
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# kernel.sh [--memory MIB ...] [--only NAME ...] [--rounds N] [--icount] [--small] [--least]: Quire's kernel beside Debian's in
+# kernel.sh [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--least]: Quire's kernel beside Debian's in
 # the same QEMU.
 set -eu
 cd "$(dirname "$0")/.."

@@ -56,7 +56,7 @@ static bool mark_threads(struct proc *p, uint64_t since)
 /* The process is marked: none of its threads can run, so none can end before its stack is back. */
 static void swap_out(struct proc *p)
 {
-	KASSERT(mach_mutex_held(&proc_lock));
+	KASSERT(!mach_mutex_held(&proc_lock));
 	counters.sc_pages += as_swapout(p->p_as);
 	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
 		stack_swapout(u->u_thread->t_stack);
