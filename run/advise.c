@@ -384,21 +384,6 @@ long call_mlock(struct host *h, long nr, long addr, long len, long flags)
 	return r != 0 ? r : closed;
 }
 
-enum vm_err host_lock_marked(struct host *h, uint64_t base, uint64_t end)
-{
-	struct piece p;
-	uint64_t to;
-
-	for (uint64_t a = base; host_next_piece(h, a, end, &p); a = p.end)
-		for (uint64_t at = p.base; at < p.end && (p.prot & RW) == RW; at = to) {
-			to = p.end;
-			if (host_marked_at(h, MARK_LOCKED, at, &to) &&
-			    as_lock(h->h_as, at, to - at) != VM_OK)
-				return VM_NOMEM;
-		}
-	return VM_OK;
-}
-
 /* ---- what is in memory ---- */
 /*
  * Corrects what the kernel said of n pages from addr: managed pages look absent to it while they

@@ -76,7 +76,7 @@ static void ask_after_refusals(struct host *h)
 		(void)host_ask_others(h);
 }
 
-static void force_charge(struct host *h, uint64_t n)
+void host_force_charge(struct host *h, uint64_t n)
 {
 	family_force(h->h_fam, n);
 	atomic_fetch_add(&h->h_me->fp_granted, n);
@@ -91,7 +91,7 @@ static uint64_t grant_least(struct host *h, uint64_t n)
 		return 0;
 	if (n > HOST_LEAST - have)
 		n = HOST_LEAST - have;
-	force_charge(h, n);
+	host_force_charge(h, n);
 	return n;
 }
 
@@ -170,37 +170,6 @@ bool host_await_promises(struct host *h)
 	if (!someone_has_ended(h))
 		return false;
 	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
-	return true;
-}
-
-/*
- * The program pins more than there is (buffers of a ring, with the privilege or the limit to do so). The kernel cannot be made
- * to refuse it: a page that it waits for would be lost to the program for good. So memory is had beyond the budget, as long
- * as it is pinned; the report says how much. If the arena has no frame any more, what is in memory, most of it pinned, is left
- * to the kernel bit by bit, and is counted as what is not hosted.
- */
-bool host_pinned(void *arg, unsigned tries)
-{
-	struct host *h = arg;
-	uint64_t n = atomic_load(&h->h_me->fp_granted) /
-	    16; /* each time was preceded by a look at all pages */
-	struct vm_usage u;
-	bool left;
-
-	vm_usage(h->h_vm, &u);
-	if (tries > 0 || u.vu_frames + HOST_PINNED > h->h_told.fw_budget * 2) {
-		mach_rw_exit(&h->h_lock);
-		mach_rw_enter(&h->h_lock, true);
-		left = h->h_off || host_leave_some(h);
-		mach_rw_exit(&h->h_lock);
-		mach_rw_enter(&h->h_lock, false);
-		return left;
-	}
-	if (n < HOST_PINNED)
-		n = HOST_PINNED;
-	force_charge(h, n);
-	atomic_fetch_add(&h->h_credit, n);
-	h->h_balance_rest = n; /* they would be given back at once */
 	return true;
 }
 

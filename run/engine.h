@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the memory engine share: host_quire.c (tracked ranges, adoption), map.c,
- * protect.c, advise.c, remap.c (the calls), marks.c (what is remembered of ranges besides). Unless
+ * What the files of the memory engine share: pieces.c, track.c, adopt.c, release.c (tracked ranges), protect.c, map.c,
+ * mprotect.c, advise.c, remap.c (the calls), marks.c (what is remembered of ranges besides). Unless
  * said otherwise each function runs on a stack of ours with h_lock held as reader, and answers as
  * the system call would: the value, or a negative errno.
  */
@@ -13,7 +13,7 @@
 long host_errno(enum vm_err);      /* 0 or -errno */
 unsigned host_core_prot(int prot); /* PROT_* of the kernel's headers as the core's */
 
-/* ---- tracked ranges: host_quire.c ---- */
+/* ---- tracked ranges: track.c, adopt.c, release.c ---- */
 /* Registers [base, end) and takes over the pages that are there. h_lock W, or h_brklock. */
 enum vm_err host_adopt_range(struct host *, uint64_t base, uint64_t end);
 /*
@@ -53,8 +53,8 @@ void host_nofork_to_kernel(struct host *, uint64_t base,
     uint64_t end); /* the range is the kernel's from now on, and so is this */
 
 /* ---- the calls ---- */
-long host_protect_piece(
-    struct host *, struct piece *, int prot); /* one piece; h_protlock not held */
+/* One piece; nothing executable. h_protlock not held. */
+long host_protect_piece(struct host *, struct piece *, int prot);
 long call_seal(struct host *, uint64_t addr, uint64_t len, long flags);
 long call_shmat(struct host *, long id, long addr, long flags, long size);
 void call_brk_moved(struct host *);
@@ -71,4 +71,6 @@ long host_lock_new(struct host *, uint64_t base, uint64_t len);
 /* What mlock locked before it was the core's: before the process was managed (h_lock W), or the memory open. */
 enum vm_err host_lock_marked(struct host *, uint64_t base, uint64_t end);
 long call_release(struct host *, uint64_t base, uint64_t len);
+/* Leaves a piece to the kernel as it is. 0 or -errno. */
+long host_leave_piece(struct host *, struct piece *);
 #endif

@@ -104,6 +104,7 @@ static void create_engine(struct host *h, const struct family_store *st)
 	enum vm_err e;
 	int rc;
 
+	h->h_serve = host_serve;
 	if ((rc = linux_create(&lc, &h->h_mach)) != 0)
 		stop_start(rc == -38 /* ENOSYS */
 			? "no userfaultfd here: a tool that imitates the kernel (valgrind, qemu)? Run the program in it without quire"

@@ -81,6 +81,8 @@ struct host {
 	bool h_adopting;              /* h_lock W: what is charged is in use already */
 	_Atomic bool
 	    h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
+	int (*h_serve)(struct host
+		*); /* const after host_init: what the service thread does; it does not return */
 	int h_wake; /* an eventfd: the service thread is to look what is wanted. 0: none. service_start only */
 	void *h_svc_stack; /* the service thread's stack and thread block */
 };
@@ -164,19 +166,25 @@ bool host_next_piece(struct host *, uint64_t addr, uint64_t end, struct piece *)
 void host_born_marks(
     struct host *); /* h_lock W, in a forked child: what it does not inherit goes */
 
-long host_do_leave(struct host *); /* as host_leave(), on our stack. No lock held */
+/* run/leave.c */
+long store_move(struct host *, bool hidden); /* the credentials have changed. No lock held */
+long host_do_leave(struct host *);           /* as host_leave(), on our stack. No lock held */
 
 /* run/store_move.c */
 int store_open(struct host *,
     const struct family_store
 	*); /* 0 or -errno; sets h_pool, h_swapvn, h_stored. h_lock W or one thread */
-void store_leave(struct host *);             /* h_off is set, and no thread of ours is there */
-long store_move(struct host *, bool hidden); /* the credentials have changed. No lock held */
+int store_change(struct host *,
+    bool
+	hidden); /* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there */
+void store_leave(struct host *); /* h_off is set, and no thread of ours is there */
 
 /* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
 long host_fork_still(struct host *, uint64_t sp, uint64_t tp);
 long host_fork_made(struct host *, long pid);
 long host_fork_born(struct host *);
+/* run/serve.c: host.h_serve */
+int host_serve(struct host *);
 /* run/service.c */
 int service_start(struct host *);
 bool service_renewable(void);          /* could the thread be made again? */
@@ -188,8 +196,9 @@ bool service_set_aside(struct host *); /* ends the thread; false: there was none
 int service_need(struct host *);
 bool service_single(
     void); /* but for the service thread, which is there, the process has one thread */
-bool service_there(void);  /* one more thread than the program's own */
-void service_forked(void); /* in a forked child: the parent's service thread is not here */
+bool service_is_set_aside(void); /* the service thread is to end */
+bool service_there(void);        /* one more thread than the program's own */
+void service_forked(void);       /* in a forked child: the parent's service thread is not here */
 /*
  * Makes a call for which the process may have no other thread: stops the service thread, if there is but one of the program's,
  * and starts it again. In the only thread of the program, on a stack of ours; faults of the program wait meanwhile. No lock held.
@@ -200,6 +209,8 @@ void service_end(
 /* run/budget.c: callbacks of the machine and the store */
 pfn_t host_grant(void *host, pfn_t n);
 void host_ungrant(void *host, pfn_t n);
+void host_force_charge(
+    struct host *, uint64_t n); /* beyond the budget if need be; the report says so */
 int host_pool_charge(void *host, long pages);
 /* What the processes of its store are promised. fw_shelf is the supervisor's word: no other process can change it. */
 static inline struct promise_shelf *host_shelf(const struct host *h)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mprotect of tracked ranges, and mseal.
+ * Changes of protection of tracked ranges, piece by piece (mprotect.c has the calls).
  *
  * What the kernel's mapping allows and what the core's segment allows:
  *
@@ -36,12 +36,7 @@
 #include <quire/hat.h>
 
 #include "machine/linux/linux.h"
-#include "run/calls.h"
 #include "sys/linux/sys.h"
-
-#ifndef PROT_SEM
-#define PROT_SEM 8
-#endif
 
 /* The kernel's own protection of a tracked range. */
 static long protect_mapping(struct host *h, const struct piece *p, int prot)
@@ -169,12 +164,6 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 
 	if ((prot & PROT_WRITE) != 0)
 		prot |= PROT_READ;
-	if ((prot & PROT_EXEC) != 0) {
-		r = call_release(h, p->base, p->end - p->base);
-		return r != 0
-		    ? r
-		    : sys_call3(SYS_mprotect, (long)p->base, (long)(p->end - p->base), prot);
-	}
 	mach_mutex_enter(&h->h_protlock);
 	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown)
 						: 0; /* as it is now */
@@ -182,44 +171,4 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 	if (r == 0 && h->h_managed && prot != PROT_NONE)
 		(void)host_lock_marked(h, p->base, p->end); /* as far as it can be, as natively */
 	return r != 0 || grown == 0 ? r : host_errno(host_charge(h, grown));
-}
-
-long call_mprotect(struct host *h, long addr, long len, int prot)
-{
-	uint64_t a = (uint64_t)addr, end = a + vm_page_round((uint64_t)len);
-	struct piece p;
-	long r = 0;
-
-	prot &= ~PROT_SEM; /* says nothing on this processor */
-	if ((a & VM_PAGEMASK) != 0 || end <= a || (prot & ~(RW | PROT_EXEC)) != 0)
-		return sys_call3(SYS_mprotect, addr, len, prot);
-	while (r == 0 && a < end) {
-		if (!host_next_piece(h, a, end, &p))
-			return sys_call3(SYS_mprotect, (long)a, (long)(end - a), prot);
-		if (p.base > a &&
-		    (r = sys_call3(SYS_mprotect, (long)a, (long)(p.base - a), prot)) != 0)
-			return r;
-		r = host_protect_piece(h, &p, prot);
-		a = p.end;
-	}
-	return r;
-}
-
-/*
- * Sealed memory may not be dropped, moved or protected by us either: it becomes the kernel's. A
- * kernel without seals changes nothing.
- */
-long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
-{
-	uint64_t size = vm_page_round(len);
-	long r = sys_call3(NR_mseal, (long)addr, 0, flags);
-
-	if (r != 0 || (addr & VM_PAGEMASK) != 0 || addr + size < addr || size < len)
-		return r != 0 ? r : sys_call3(NR_mseal, (long)addr, (long)len, flags);
-	if ((r = call_release(h, addr, size)) != 0 || size == 0)
-		return r;
-	if (!host_mark(h, MARK_SEALED, addr, addr + size))
-		return -ENOMEM;
-	return sys_call3(NR_mseal, (long)addr, (long)len,
-	    flags); /* a mark too much only has the kernel asked first */
 }

@@ -1,30 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The service thread: reads the process's userfaultfd and serves each fault through the core. It is made by a raw clone, not
+ * The service thread: how it is made, ended and made anew; what it does is in serve.c (h_serve). It is made by a raw clone, not
  * known to the C library (which would have to be told at fork), so it has no thread-local storage but a zeroed block whose
  * first words point to itself: no errno, no malloc, no stdio here or in anything it calls. It is made when it is first needed
  * (service_need): most programs are small, and what it costs is a good part of their start.
  *
  * Its table of descriptors is its own, with ours and nothing of the program's: the number of a descriptor is the program's own to
  * choose, and what the thread opens for a moment would take it, or be closed by a dup2(); nor does a pipe stay open because of it.
- *
- * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "machine/linux/linux.h"
 #include "sys/linux/sys.h"
-#include "run/affinity.h"
 #include "run/host.h"
 #include "run/host_quire.h"
 #include "run/tasks.h"
@@ -32,71 +27,6 @@
 #define SVC_STACK (256u * 1024u)
 #define SVC_TLS 4096u
 #define SLICE_NS 20000000u /* of the service thread: several times the usual one */
-#define SHRINK 64u /* frames given up at once when the pool has grown: no fault waits long for it */
-#define PUBLISH 256u /* faults after which the counters are published while more are coming */
-#define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
-#define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
-
-static void answer_supervisor(struct host *h)
-{
-	char byte[64];
-	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
-
-	if (n == 0 ||
-	    n ==
-		-104 /* ECONNRESET */) { /* the supervisor was killed: nothing keeps the family's limit any more */
-		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
-		(void)sys_call1(SYS_exit_group,
-		    128 +
-			SIGKILL); /* the first process of a space of numbers is not killed from within */
-	}
-	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
-	if (want == 0)
-		return;
-	if (!h->h_managed) { /* what it has mapped and not touched comes free */
-		mach_rw_exit(&h->h_lock);
-		mach_rw_enter(&h->h_lock, true);
-		if (!h->h_managed && host_adopt(h) != VM_OK)
-			mach_panic("quire: a process cannot take over its memory");
-		mach_rw_exit(&h->h_lock);
-		mach_rw_enter(&h->h_lock, false);
-	}
-	(void)vm_shrink(h->h_vm, host_spare(h, want));
-}
-
-/* Faults as long as they keep coming. h_lock is released between them, for threads that want the world still. */
-static bool serve_faults(struct host *h)
-{
-	unsigned total = 0;
-
-	for (;;) {
-		uint64_t t0;
-		int n;
-
-		mach_rw_enter(&h->h_lock, false);
-		if (h->h_off) { /* the threads that waited have been woken */
-			mach_rw_exit(&h->h_lock);
-			return false;
-		}
-		t0 = mach_time_ns();
-		n = linux_serve(h->h_mach);
-		if (n > 0)
-			host_balance(h, SHRINK);
-		if (n > 0)
-			atomic_fetch_add_explicit(
-			    &h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
-		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
-			host_publish(h);
-		mach_rw_exit(&h->h_lock);
-		if (n <= 0)
-			return total > 0;
-		total += (unsigned)n;
-		affinity_follow(linux_fault_tid(h->h_mach));
-		if (total / ASKED != (total - (unsigned)n) / ASKED &&
-		    atomic_load(&h->h_me->fp_shrink) > 0)
-			return true;
-	}
-}
 
 /* The thread has left the program's descriptors. Nothing of the program runs before. */
 static _Atomic uint32_t ready;
@@ -157,52 +87,16 @@ static void lengthen_slice(void)
 static int service_main(void *arg)
 {
 	struct host *h = arg;
-	bool idle = true, async = false;
 
 	alive = (uint32_t)sys_call1(SYS_set_tid_address, (long)&alive);
 	hostfd_only_ours((h->h_told.fw_without & SYS_CLOSE_RANGE) != 0);
 	lengthen_slice();
 	ready = 1;
 	(void)sys_call6(SYS_futex, (long)&ready, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
-	for (;;) {
-		struct pollfd p[3] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
-			{ .fd = h->h_sock, .events = POLLIN },
-			{ .fd = h->h_wake, .events = POLLIN } };
-		long r = sys_call3(SYS_poll, (long)p, 3, idle ? -1 : QUIET_MS);
-
-		if (r == 0) { /* no fault for a while */
-			affinity_release();
-			pool_poll(h->h_pool, 0);
-			idle = true;
-		}
-		if (r <= 0)
-			continue;
-		if (h->h_off)
-			(void)sys_call1(SYS_exit, 0);
-		if (aside) {
-			affinity_release();
-			pool_async_end(h->h_pool);
-			(void)sys_call1(SYS_exit, 0);
-		}
-		if (h->h_managed && !async) {
-			if ((h->h_told.fw_without & SYS_IO_URING) == 0)
-				(void)pool_async(
-				    h->h_pool); /* without it the store writes synchronously */
-			async = true;
-		}
-		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
-			mach_rw_enter(&h->h_lock, false);
-			if (!h->h_off) {
-				answer_supervisor(h);
-				host_publish(h);
-			}
-			mach_rw_exit(&h->h_lock);
-		}
-		if (p[0].revents != 0 && serve_faults(h))
-			idle = false;
-	}
-	return 0;
+	return h->h_serve(h);
 }
+
+bool service_is_set_aside(void) { return aside; }
 
 /* May a thread be made? Not where children are to be in another namespace of process numbers than this process. */
 bool service_renewable(void)

@@ -3,11 +3,10 @@
  * The store that a process has: opened when it joins, given up when it leaves, changed when its credentials have (creds.c).
  *
  * A process that has given up rights asks the supervisor for the store of its credentials, adds it as a swap area, removes the one
- * before, by which every page that lay there comes to the other or to memory, and unmaps and closes what belonged to that. If it
- * cannot, it takes all its memory and is not hosted any more (host_leave): in no case does it go on with the old store.
+ * before, by which every page that lay there comes to the other or to memory, and unmaps and closes what belonged to that. When, and
+ * what becomes of a process that cannot, is in leave.c.
  *
- * Locks: h_lock as writer while the stores change: no fault is served, nothing is paged. The service thread, which has the rights
- * of the thread that made it, has ended before, and another is made at the end.
+ * Locks: h_lock as writer while the stores change: no fault is served, nothing is paged.
  */
 #include "run/host_quire.h"
 
@@ -17,7 +16,6 @@
 
 #include <quire/vnode.h>
 
-#include "run/creds.h"
 #include "run/host.h"
 #include "store/pool_vnode.h"
 #include "sys/linux/sys.h"
@@ -84,7 +82,7 @@ void store_leave(struct host *h)
 }
 
 /* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there. */
-static int change_store(struct host *h, bool hidden)
+int store_change(struct host *h, bool hidden)
 {
 	struct family_store now;
 	struct family_welcome before = h->h_told;
@@ -111,29 +109,4 @@ static int change_store(struct host *h, bool hidden)
 	close_store(&old, before.fw_store_size);
 	family_moved(h);
 	return 0;
-}
-
-long store_move(struct host *h, bool hidden)
-{
-	bool there = service_there(), can = !there || service_renewable(),
-	     served = there && can && service_set_aside(h);
-	int rc = can ? 0 : -EAGAIN;
-
-	mach_rw_enter(&h->h_lock, true);
-	if (!h->h_off && can) {
-		if (!served)
-			family_mortal(h, false);
-		rc = change_store(h, hidden);
-		if (!served && rc == 0)
-			family_mortal(h, true);
-	}
-	mach_rw_exit(&h->h_lock);
-	if (rc != 0 && host_do_leave(h) != 0)
-		mach_panic(
-		    "quire: a process gave up rights and cannot leave the store of those that have them");
-	if (rc == 0 && served && service_start(h) != 0)
-		mach_panic("quire: the service thread cannot be started again");
-	if (rc == 0 && served)
-		family_hears(h);
-	return rc;
 }

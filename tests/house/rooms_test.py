@@ -4,8 +4,7 @@
 Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
 that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
 Each function of machine.h and hat.h is one that the core calls. In the folders of the table of floors
-a file calls files of lower floors only; in those of CIRCLES no files call each other in a circle,
-beside those that do so already.
+a file calls files of lower floors only, so no files call each other in a circle.
 """
 
 import json
@@ -18,12 +17,6 @@ source, library, build = (os.path.abspath(a) for a in sys.argv[1:4])
 bad = []
 # The core asks no clock; the conformance suite and programs on the machine do.
 FOR_OTHERS = {"mach_time_ns"}
-# Files that call each other in a circle, by folder: there may be no other circle, and no further file in one of these.
-CIRCLES = {
-    "cli": "",
-    "policy": "",
-    "run": "advise budget fork host_quire map measure protect remap service store_move",
-}
 
 
 def table(text, heading):
@@ -163,19 +156,11 @@ def calls_between(folder, commands):
     return {file: {defined[s] for s in symbols if s in defined} - {file} for file, symbols in wanted.items()}
 
 
-def reached(calls, file):
-    found, ask = set(), [file]
-    while ask:
-        for to in calls.get(ask.pop(), ()):
-            if to not in found:
-                found.add(to)
-                ask.append(to)
-    return found
-
-
-def check_floors(rows, commands):
+def check_floors(rows):
     """A file calls files of the floors below its own. Returns how many calls between files were looked at."""
     looked = 0
+    with open(os.path.join(build, "compile_commands.json")) as f:
+        commands = json.load(f)
     for row in rows:
         folder, floors = names(row[0])[0], floors_of(row[1])
         floor = {file: i for i, files in enumerate(floors) for file in files}
@@ -191,20 +176,6 @@ def check_floors(rows, commands):
                 if floor.get(to, len(floors)) <= floor[file]:
                     bad.append("%s/%s calls %s, which is on no floor below it" % (folder, file, to))
     return looked
-
-
-def check_circles(commands):
-    """Files of a folder that call each other in a circle are those of CIRCLES. Returns how many files were read."""
-    read = 0
-    for folder, known in CIRCLES.items():
-        known, calls = {name + ".c" for name in known.split()}, calls_between(folder, commands)
-        read += len(calls)
-        reach = {file: reached(calls, file) for file in calls}
-        circles = {frozenset(o for o in reach[file] if file in reach.get(o, ())) for file in calls} - {frozenset()}
-        for circle in sorted(circles, key=sorted):
-            if not circle <= known:
-                bad.append("%s/: a new circle of calls goes through %s" % (folder, " ".join(sorted(circle - known))))
-    return read
 
 
 def check_seam():
@@ -227,14 +198,12 @@ def main():
     includes, calls = check_includes(folders, files), check_calls(rooms)
     check_rooms(rooms, files)
     check_drivers(files)
-    with open(os.path.join(build, "compile_commands.json")) as f:
-        commands = json.load(f)
     floors = table(text, "## Files, floor by floor")
-    seam, circling, floored = check_seam(), check_circles(commands), check_floors(floors, commands)
+    seam, floored = check_seam(), check_floors(floors)
     check_failures(files)
     for number, least, what in ((len(folders), 15, "folders"), (len(rooms), 8, "rooms"), (includes, 400, "includes"),
                                 (calls, 150, "calls between rooms"), (seam, 50, "functions of the seam"),
-                                (circling, 40, "compiled files for circles"), (floored, 30, "calls between files")):
+                                (len(floors), 8, "folders with floors"), (floored, 300, "calls between files")):
         if number < least:
             bad.append("only %d %s were read" % (number, what))
     for line in bad:

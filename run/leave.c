@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A process that is hosted no longer, or by another store: before its system calls are filtered, and after it has given up rights.
+ *
+ * If a process that gave up rights cannot move to another store, it takes all its memory and is not hosted any more: in no case does it
+ * go on with the old store.
+ *
+ * Locks: h_lock as writer while stores change or memory goes to the kernel. The service thread, which has the rights of the thread that
+ * made it, has ended before, and another is made at the end.
+ */
+#include "run/engine.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "run/affinity.h"
+#include "sys/linux/sys.h"
+
+/*
+ * The program is about to let the kernel filter its system calls (seccomp). Ours, and those of the service thread, would be
+ * filtered, too, and are in no list. So the process gets all its memory now and is on its own from here on, as are its
+ * children until they execute another program; what it was granted stays charged.
+ */
+long host_do_leave(struct host *h)
+{
+	struct vm_usage u;
+	struct piece p;
+	bool left = false;
+	long r = 0;
+
+	mach_rw_enter(&h->h_lock, true);
+	vm_usage(h->h_vm, &u);
+	for (uint64_t a = 0; r == 0 && !h->h_off && host_next_piece(h, a, ~0ull >> 17, &p);
+	     a = p.end)
+		r = host_leave_piece(h, &p);
+	if (r == 0 && !h->h_off) {
+		uint64_t have = atomic_load(&h->h_me->fp_granted),
+			 more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
+
+		atomic_fetch_add(&h->h_me->fp_granted, more);
+		family_force(h->h_fam, more);
+		affinity_leave();
+		if (!atomic_load(&h->h_served))
+			family_mortal(h, false);
+		h->h_off = left = true;
+		(void)sys_call2(SYS_shutdown, h->h_sock,
+		    0 /* SHUT_RD */); /* the service thread wakes, and ends */
+	}
+	mach_rw_exit(&h->h_lock);
+	if (r == 0) {
+		service_end();
+		if (left)
+			store_leave(h);
+	}
+	return r;
+}
+
+long store_move(struct host *h, bool hidden)
+{
+	bool there = service_there(), can = !there || service_renewable(),
+	     served = there && can && service_set_aside(h);
+	int rc = can ? 0 : -EAGAIN;
+
+	mach_rw_enter(&h->h_lock, true);
+	if (!h->h_off && can) {
+		if (!served)
+			family_mortal(h, false);
+		rc = store_change(h, hidden);
+		if (!served && rc == 0)
+			family_mortal(h, true);
+	}
+	mach_rw_exit(&h->h_lock);
+	if (rc != 0 && host_do_leave(h) != 0)
+		mach_panic(
+		    "quire: a process gave up rights and cannot leave the store of those that have them");
+	if (rc == 0 && served && service_start(h) != 0)
+		mach_panic("quire: the service thread cannot be started again");
+	if (rc == 0 && served)
+		family_hears(h);
+	return rc;
+}

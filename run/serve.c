@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the service thread does (service.c makes and ends it): it reads the process's userfaultfd and serves each fault through the core.
+ * It also takes requests for memory from others of the family: a byte on the supervisor's socket.
+ *
+ * Locks: h_lock as reader while faults are served; it is released between them.
+ */
+#include "run/host_quire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "machine/linux/linux.h"
+#include "run/affinity.h"
+#include "run/engine.h"
+#include "sys/linux/sys.h"
+
+#define SHRINK 64u /* frames given up at once when the pool has grown: no fault waits long for it */
+#define PUBLISH 256u /* faults after which the counters are published while more are coming */
+#define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
+#define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
+
+static void answer_supervisor(struct host *h)
+{
+	char byte[64];
+	long n = sys_call6(SYS_recvfrom, h->h_sock, (long)byte, sizeof byte, MSG_DONTWAIT, 0, 0);
+
+	if (n == 0 ||
+	    n ==
+		-104 /* ECONNRESET */) { /* the supervisor was killed: nothing keeps the family's limit any more */
+		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
+		(void)sys_call1(SYS_exit_group,
+		    128 +
+			SIGKILL); /* the first process of a space of numbers is not killed from within */
+	}
+	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
+	if (want == 0)
+		return;
+	if (!h->h_managed) { /* what it has mapped and not touched comes free */
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		if (!h->h_managed && host_adopt(h) != VM_OK)
+			mach_panic("quire: a process cannot take over its memory");
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, false);
+	}
+	(void)vm_shrink(h->h_vm, host_spare(h, want));
+}
+
+/*
+ * The program pins more than there is (buffers of a ring, with the privilege or the limit to do so). The kernel cannot be made
+ * to refuse it: a page that it waits for would be lost to the program for good. So memory is had beyond the budget, as long
+ * as it is pinned; the report says how much. If the arena has no frame any more, what is in memory, most of it pinned, is left
+ * to the kernel bit by bit, and is counted as what is not hosted.
+ */
+bool host_pinned(void *arg, unsigned tries)
+{
+	struct host *h = arg;
+	uint64_t n = atomic_load(&h->h_me->fp_granted) /
+	    16; /* each time was preceded by a look at all pages */
+	struct vm_usage u;
+	bool left;
+
+	vm_usage(h->h_vm, &u);
+	if (tries > 0 || u.vu_frames + HOST_PINNED > h->h_told.fw_budget * 2) {
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, true);
+		left = h->h_off || host_leave_some(h);
+		mach_rw_exit(&h->h_lock);
+		mach_rw_enter(&h->h_lock, false);
+		return left;
+	}
+	if (n < HOST_PINNED)
+		n = HOST_PINNED;
+	host_force_charge(h, n);
+	atomic_fetch_add(&h->h_credit, n);
+	h->h_balance_rest = n; /* they would be given back at once */
+	return true;
+}
+
+/* Faults as long as they keep coming. h_lock is released between them, for threads that want the world still. */
+static bool serve_faults(struct host *h)
+{
+	unsigned total = 0;
+
+	for (;;) {
+		uint64_t t0;
+		int n;
+
+		mach_rw_enter(&h->h_lock, false);
+		if (h->h_off) { /* the threads that waited have been woken */
+			mach_rw_exit(&h->h_lock);
+			return false;
+		}
+		t0 = mach_time_ns();
+		n = linux_serve(h->h_mach);
+		if (n > 0)
+			host_balance(h, SHRINK);
+		if (n > 0)
+			atomic_fetch_add_explicit(
+			    &h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
+		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
+			host_publish(h);
+		mach_rw_exit(&h->h_lock);
+		if (n <= 0)
+			return total > 0;
+		total += (unsigned)n;
+		affinity_follow(linux_fault_tid(h->h_mach));
+		if (total / ASKED != (total - (unsigned)n) / ASKED &&
+		    atomic_load(&h->h_me->fp_shrink) > 0)
+			return true;
+	}
+}
+
+int host_serve(struct host *h)
+{
+	bool idle = true, async = false;
+
+	for (;;) {
+		struct pollfd p[3] = { { .fd = linux_fault_fd(h->h_mach), .events = POLLIN },
+			{ .fd = h->h_sock, .events = POLLIN },
+			{ .fd = h->h_wake, .events = POLLIN } };
+		long r = sys_call3(SYS_poll, (long)p, 3, idle ? -1 : QUIET_MS);
+
+		if (r == 0) { /* no fault for a while */
+			affinity_release();
+			pool_poll(h->h_pool, 0);
+			idle = true;
+		}
+		if (r <= 0)
+			continue;
+		if (h->h_off)
+			(void)sys_call1(SYS_exit, 0);
+		if (service_is_set_aside()) {
+			affinity_release();
+			pool_async_end(h->h_pool);
+			(void)sys_call1(SYS_exit, 0);
+		}
+		if (h->h_managed && !async) {
+			if ((h->h_told.fw_without & SYS_IO_URING) == 0)
+				(void)pool_async(
+				    h->h_pool); /* without it the store writes synchronously */
+			async = true;
+		}
+		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {
+			mach_rw_enter(&h->h_lock, false);
+			if (!h->h_off) {
+				answer_supervisor(h);
+				host_publish(h);
+			}
+			mach_rw_exit(&h->h_lock);
+		}
+		if (p[0].revents != 0 && serve_faults(h))
+			idle = false;
+	}
+	return 0;
+}
