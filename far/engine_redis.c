@@ -39,6 +39,8 @@
 	3000000000ull /* of a cluster: a node that owes an answer so long counts as lost */
 #define WAIT_MS                                                                                    \
 	"500" /* for replicas to have a write: the connection answers nothing else meanwhile */
+#define UNIT_COST                                                                                  \
+	83968u /* bytes of the server's memory that a unit takes, key and expiry included: of jemalloc's sizes 80 KiB is the next */
 #define NODE_MS 500u /* for connecting to one node of a cluster */
 
 /* What a reply is about. */
@@ -64,6 +66,8 @@ struct node {
 	uint32_t head, tail; /* of the replies owed */
 	uint64_t heard; /* ns: when it last answered, or was last asked while it owed nothing */
 	uint64_t retry_at;
+	uint64_t
+	    room; /* bytes that its maxmemory had left when it was connected to; UINT64_MAX: there is none */
 	struct ios set;    /* writes that the node has, and no WAIT was sent for */
 	struct ios waited; /* writes that the WAIT under way is for */
 };
@@ -266,6 +270,15 @@ static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64
 	return reply;
 }
 
+/* What the server said, and the way out if there is one. */
+static void say_refusal(const char *said, char why[FAR_WHY])
+{
+	bool password = strncmp(said, "NOAUTH", 6) == 0 || strncmp(said, "WRONGPASS", 9) == 0;
+
+	(void)snprintf(why, FAR_WHY, "%.150s%s", said,
+	    password ? " Give the password by --swap-password FILE or QUIRE_SWAP_PASSWORD" : "");
+}
+
 /* Sends a command whose reply must be no error. */
 static bool command_node(
     struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
@@ -276,7 +289,7 @@ static bool command_node(
 	if (r == NULL)
 		(void)snprintf(why, FAR_WHY, "it does not answer %s", argv[0]);
 	else if (!ok)
-		(void)snprintf(why, FAR_WHY, "%.200s", r->str);
+		say_refusal(r->str, why);
 	freeReplyObject(r);
 	return ok;
 }
@@ -310,24 +323,37 @@ static void info_field(const char *info, const char *name, char *out, size_t roo
 	out[n] = '\0';
 }
 
+/* maxmemory and used_memory */
+static uint64_t room_left(uint64_t most, uint64_t used)
+{
+	if (most == 0)
+		return UINT64_MAX;
+	return used < most ? most - used : 0;
+}
+
 /* Would the server throw away what it was given? And is it what the URL says? */
 static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
 {
 	redisReply *r = ask_node(nd, 1, (const char *[]){ "INFO" }, until);
-	char max[24], policy[40], mode[16];
+	char max[24], used[24], policy[40], mode[16];
+	uint64_t most;
 	bool ok = false;
 
 	if (r == NULL || r->type != REDIS_REPLY_STRING) {
-		(void)snprintf(why, FAR_WHY, "%.200s",
-		    r != NULL && r->str != NULL ? r->str : "it does not answer INFO");
+		say_refusal(
+		    r != NULL && r->str != NULL ? r->str : "it does not answer INFO: is it Redis?",
+		    why);
 		freeReplyObject(r);
 		return false;
 	}
+	info_field(r->str, "\nused_memory:", used, sizeof used);
 	info_field(r->str, "\nmaxmemory:", max, sizeof max);
 	info_field(r->str, "\nmaxmemory_policy:", policy, sizeof policy);
 	info_field(r->str, "\nredis_mode:", mode, sizeof mode);
 	freeReplyObject(r);
-	if (strcmp(max, "0") != 0 && max[0] != '\0' && strcmp(policy, "noeviction") != 0)
+	most = strtoull(max, NULL, 10);
+	nd->room = room_left(most, strtoull(used, NULL, 10));
+	if (most != 0 && strcmp(policy, "noeviction") != 0)
 		(void)snprintf(why, FAR_WHY,
 		    "it evicts keys when it is full (maxmemory-policy %s): pages would be lost; "
 		    "set noeviction",
@@ -701,6 +727,52 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 }
 
 /* ---- the engine ---- */
+/* Connects to every master, so that one that cannot be used is refused at the start. */
+static bool reach_masters(struct far_link *l, bool *refused, char why[FAR_WHY])
+{
+	for (unsigned s = 0; s < SLOTS; s++) {
+		struct node *nd = &l->node[l->owner[s]];
+
+		if (nd->conn == NULL && !node_connect(l, nd, NODE_MS, refused, why)) {
+			char cause[FAR_WHY];
+
+			(void)snprintf(cause, sizeof cause, "%s", why);
+			(void)snprintf(
+			    why, FAR_WHY, "%.60s port %s: %.160s", nd->host, nd->port, cause);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Bytes of units that the masters have room for. Units spread evenly: the one that has least decides. */
+static uint64_t room_of_masters(const struct far_link *l)
+{
+	uint64_t least = UINT64_MAX, masters = 0;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		bool owner = !l->cluster || memchr(l->owner, (int)i, SLOTS) != NULL;
+
+		masters += owner;
+		if (owner && l->node[i].room < least)
+			least = l->node[i].room;
+	}
+	return least == UINT64_MAX ? least : least / UNIT_COST * masters * FAR_UNIT;
+}
+
+/* False: it cannot be used as it is now. */
+static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
+{
+	if (!l->set->fit)
+		return true;
+	if (l->cluster && !reach_masters(l, refused, why))
+		return false;
+	*refused = room_of_masters(l) == 0;
+	if (*refused)
+		(void)snprintf(why, FAR_WHY, "it is full: its maxmemory leaves no room");
+	return !*refused;
+}
+
 static struct far_link *redis_open(const struct far_url *u, const struct far_settings *set,
     uint32_t wait_ms, bool *retry, char why[FAR_WHY])
 {
@@ -726,12 +798,16 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 				break;
 			continue;
 		}
-		if (!l->cluster)
+		if (!l->cluster && fits_now(l, &refused, why))
 			return l;
+		if (!l->cluster)
+			break;
 		r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
 		if (r != NULL && take_slots(l, nd, r)) {
 			freeReplyObject(r);
-			return l;
+			if (fits_now(l, &refused, why))
+				return l;
+			break;
 		}
 		freeReplyObject(r);
 		(void)snprintf(why, FAR_WHY, "the cluster has no slots: it is not made yet");
@@ -743,7 +819,10 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 
 static uint64_t redis_size(const struct far_link *l)
 {
-	return l->set->size != 0 ? l->set->size : UINT64_MAX;
+	uint64_t want = l->set->size != 0 ? l->set->size : UINT64_MAX,
+		 room = l->set->fit ? room_of_masters(l) : UINT64_MAX;
+
+	return want < room ? want : room;
 }
 
 static bool redis_submit(struct far_link *l, struct far_io *io)

@@ -69,6 +69,8 @@ struct far_settings {
 	const char *
 	    ca_file; /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
 	const char *tls_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
+	bool
+	    fit; /* the size is no more than what the engine has room for now; one that has none is refused */
 	uint64_t *
 	    high; /* the device keeps there one more than the highest unit ever written; NULL: nowhere */
 };

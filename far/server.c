@@ -455,7 +455,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		else if (o->life_fd >= 0)
 			tell_parent(o->life_fd, FAR_ENDED, 0, why);
 		else
-			(void)fail_url("far swap", why);
+			(void)fail_url("no address of swap", why);
 		return 2;
 	}
 	(void)close(url_fd);
@@ -482,6 +482,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
+	o.set.fit = o.probe_fd >= 0 || o.check;
 	if (o.probe_fd >= 0)
 		rc = probe_size(&o);
 	else if (o.check)

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_hosted import Host, marked, processes_of, program  # noqa: E402
-from far_servers import Nbdkit, Redis, nbd_file, needs, run_tests, small_disk, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, small_disk, wait_until  # noqa: E402
 
 QUIRE = sys.argv[1]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -263,9 +263,10 @@ def swap_is_slowed_down_to_the_rate():
 
 @needs("redis-server", "redis-cli", "nbdkit")
 def a_full_far_place_is_passed_over():
-    with Redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as r, Nbdkit("memory", "64M") as n:
+    with Redis("--maxmemory", "64mb", "--maxmemory-policy", "noeviction") as r, Nbdkit("memory", "64M") as n:
         run = told_to_go("--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--swap", n.url())
         next(run)
+        r.cli("config", "set", "maxmemory", "3mb")  # others take what there was
         report = next(run)
         assert report["far_bytes"] > 3 << 20, report
         assert r.keys() == 0
@@ -276,6 +277,43 @@ def a_tmpfs_is_taken_by_force_only():
     rc, _, err = hosted("--swap", "/dev/shm:64M")
     assert rc == 125 and "--force" in err, err
     equal("--swap", "/dev/shm:64M", "--force")
+
+
+@needs("redis-server", "redis-cli")
+def what_is_promised_is_what_the_server_has_room_for():
+    with Redis("--maxmemory", "48mb", "--maxmemory-policy", "noeviction") as r:
+        url = "redis://127.0.0.1:%d?size=1G" % r.port
+        expect("refused", 60, 0, "--swap", url)
+        expect("had", 20, 0, "--swap", url)
+        r.cli("config", "set", "maxmemory", "100")
+        rc, _, err = hosted("--swap", url)
+        assert rc == 125 and "it is full" in err and err.count("\n") == 1, err
+
+
+@needs("redis-server", "redis-cli")
+def a_cluster_one_of_whose_masters_evicts_is_refused():
+    with Cluster() as c:
+        c.roles("master")[-1].cli("config", "set", "maxmemory", "64mb")
+        c.roles("master")[-1].cli("config", "set", "maxmemory-policy", "allkeys-lru")
+        rc, _, err = hosted("--swap", c.url() + "?size=64M")
+        assert rc == 125 and "evicts keys" in err and "port %d" % c.roles("master")[-1].port in err, err
+
+
+@needs("redis-server", "redis-cli", "nbdkit")
+def check_says_in_one_line_what_is_wrong():
+    with Redis("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as evicts, Redis(password="sesame") as r, \
+            Nbdkit("memory", "2048") as small, Nbdkit("memory", "64M", options=["-r"]) as fixed:
+        redis = "redis://127.0.0.1:%d"
+        for url, word in ((redis % evicts.port, "set noeviction"), (redis % r.port, "NOAUTH"), (redis % r.port, "--swap-password FILE"),
+                          (redis % 1, "Connection refused"), (redis % fixed.port, "is it Redis?"), ("redis://nowhere.invalid", "not known"),
+                          ("rediss://127.0.0.1:%d" % r.port, "is it a TLS port?"), (small.url(), "too small"), (fixed.url(), "read-only"),
+                          ("nbd://127.0.0.1:1", "refused"), ("nbd://127.0.0.1:%d" % r.port, "does not answer"),
+                          ("nbd+unix:///?socket=/nowhere", "No such file"), ("gopher://x", "known are")):
+            p = subprocess.run([QUIRE, "check", "--far-timeout", "1s", url], capture_output=True, text=True, timeout=60)
+            assert p.returncode == 125 and p.stdout == "" and p.stderr.count("\n") == 1 and word in p.stderr, "%s: %s" % (url, p.stderr)
+        env = dict(os.environ, QUIRE_SWAP_PASSWORD="wrong")
+        p = subprocess.run([QUIRE, "check", redis % r.port], capture_output=True, text=True, timeout=60, env=env)
+        assert p.returncode == 125 and "WRONGPASS" in p.stderr and p.stderr.count("\n") == 1, p.stderr
 
 
 @needs()
