@@ -54,6 +54,9 @@ run "$(sh tools/python.sh)" tools/mutants.py --sample 12 --seed "$seed"
 run "$(sh tools/python.sh)" tests/run/run_start_test.py "$b/quire" "$b/tests/run/fail_nth" 1
 # Either end of far swap is killed at 200 random moments.
 run "$(sh tools/python.sh)" tests/far/far_kill_test.py "$b/quire" --moments 200 --seed "$seed"
+# All scenarios beside two other busy processes.
+run "$(sh tools/python.sh)" tests/run/loaded.py tests/run/run_intercept_test.py "$b/quire" "$b/tests/run/run_scenarios"
+run "$(sh tools/python.sh)" tests/run/loaded.py tests/run/run_full_test.py "$b/quire" "$b/tests/run/full"
 # Nonsense to the supervisor, for a minute.
 run "$(sh tools/python.sh)" tests/run/fuzz_test.py "$b/quire" "$b/tests/run/fuzz_family" --seconds 60 --seed "$seed"
 echo "nightly: $bad failed"

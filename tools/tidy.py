@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a killed test or benchmark would leave behind is taken away by a process of its own that outlives it."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -38,6 +39,48 @@ def after_kill(clean):
         os.close(hold)
         os.waitpid(pid, 0)
     return call_off
+
+
+def leave_nothing():
+    """
+    What this program starts from now on ends with it, and what that starts: also in sessions of their own, and if this program is
+    interrupted or killed.
+    """
+    name, value = "QUIRE_STARTED_BY_%d" % os.getpid(), os.urandom(8).hex()
+    os.environ[name] = value
+    mark = ("%s=%s" % (name, value)).encode()
+    call_off = after_kill(lambda: end_marked(mark))
+
+    def at_end():
+        end_marked(mark)
+        call_off()
+    atexit.register(at_end)
+
+
+def end_marked(mark):
+    """Ends all processes that have it in their environment, and those that come from them."""
+    while True:
+        parents, doomed = {}, set()
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as f:
+                    state, parents[pid] = f.read().rsplit(")", 1)[1].split()[:2]
+                with open("/proc/%d/environ" % pid, "rb") as f:
+                    if mark in f.read().split(b"\0") and state not in "ZX":
+                        doomed.add(pid)
+            except OSError:
+                pass
+        before = 0
+        while len(doomed) > before:
+            before = len(doomed)
+            doomed |= {pid for pid, parent in parents.items() if int(parent) in doomed}
+        if not doomed:
+            return
+        for pid in doomed:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
 
 
 def remove_folder(folder):

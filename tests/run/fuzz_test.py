@@ -17,6 +17,10 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
 MARK = "QUIRE_FUZZ_MARK"
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP)
 AREA_S = 6.0        # a program whose memory was damaged need not end
@@ -125,4 +129,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

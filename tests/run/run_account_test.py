@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import limited
 import stacks
+import tidy
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20
@@ -168,4 +169,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

@@ -21,6 +21,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import stacks
+import tidy
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 
@@ -203,4 +204,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

@@ -14,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
 QUIRE, FULL = (os.path.abspath(p) for p in sys.argv[1:3])
 REFUSED = "quire: a request for memory was refused: all that --memory and --swap have room for is promised; give more with --swap PATH:SIZE\n"
 SIGBUS = "quire: SIGBUS for a touch of memory that is not reserved in full"
@@ -117,4 +121,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

@@ -5,7 +5,7 @@
     run_intercept_test.py QUIRE SCENARIOS [--without LIST] [NAME ...]
 
 Each runs natively, hosted while it fits (64M), and hosted in less than it
-needs (8M with 10 MiB of ballast).  Names: scenarios, or a group: programs.
+needs (8M with 12 MiB of ballast).  Names: scenarios, or a group: programs.
 --without: paged only, as on a kernel that lacks what the list names.
 """
 
@@ -21,9 +21,10 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import stacks
+import tidy
 
 TIMEOUT = float(os.environ.get("QUIRE_TEST_TIMEOUT", 150))
-WAYS = [("fits", "64M", "0"), ("paged", "8M", "10")]
+WAYS = [("fits", "64M", "0"), ("paged", "8M", "12")]
 # What quire itself says: so many mappings are more than 8M have tables for.
 SAID = {("many-maps", "paged"): b"quire: a request for memory was refused: no memory for tables, or too many mappings; "
                                 b"give more with --memory\n"}
@@ -186,4 +187,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

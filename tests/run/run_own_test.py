@@ -11,6 +11,12 @@ import os
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
+tidy.leave_nothing()
+
 QUIRE, OWN = (os.path.abspath(p) for p in sys.argv[1:3])
 PRELOADED = ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "faketime/libfaketime.so.1", "faketime/libfaketimeMT.so.1"]
 # Memory that does not fit, in threads and in a forked child.

@@ -15,6 +15,9 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import stacks
+import tidy
+
+tidy.leave_nothing()
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 PAGE, MIB = 4096, 1 << 20

@@ -15,6 +15,10 @@ import signal
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
 QUIRE, FAIL_NTH = (os.path.abspath(p) for p in sys.argv[1:3])
 STRIDE, FIRST = int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1
 ERRORS = (errno.ENOSPC, errno.ENOMEM, errno.EPERM)
@@ -72,4 +76,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

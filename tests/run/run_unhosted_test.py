@@ -16,6 +16,10 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
 QUIRE, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 STATIC = os.path.abspath(sys.argv[3]) if sys.argv[3] != "-" else None
 PAGE, MIB = 4096, 1 << 20
@@ -123,4 +127,5 @@ def main():
 
 
 if __name__ == "__main__":
+    tidy.leave_nothing()
     sys.exit(main())

@@ -11,6 +11,12 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy
+
+tidy.leave_nothing()
+
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 TEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_intercept_test.py")
 # The helper waits for a signal that never comes, once it has paged: it has a service thread then.

@@ -1,0 +1,61 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a test has started ends with it (tools/tidy.py): when it is done, interrupted, or killed with its process group."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools")
+TIMEOUT = 60
+# One process in a session of its own, one that has an empty environment besides. Both stay when their test has gone.
+TEST = """
+import subprocess, sys
+sys.path.insert(0, %r)
+import tidy
+tidy.leave_nothing()
+p = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+q = subprocess.Popen(["sh", "-c", "env -i sleep 1000 & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE)
+print(p.pid, q.pid, int(q.stdout.readline()), flush=True)
+sys.stdin.readline()
+""" % TOOLS
+
+
+def lives(pid):
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def main():
+    failed = 0
+    for how in ("done", signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        p = subprocess.Popen([sys.executable, "-c", TEST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             start_new_session=True)
+        started = list(map(int, p.stdout.readline().split()))
+        if len(started) != 3 or not all(map(lives, started)):
+            print("FAIL %s: it has not started: %s" % (how, started))
+            failed += 1
+        if how == "done":
+            p.stdin.write(b"\n")
+        else:
+            os.killpg(p.pid, how)
+        p.communicate()
+        limit = time.monotonic() + TIMEOUT
+        while any(map(lives, started)) and time.monotonic() < limit:
+            time.sleep(0.02)
+        for pid in filter(lives, started):
+            print("FAIL %s: %d is left" % (how, pid))
+            failed += 1
+            os.kill(pid, signal.SIGKILL)
+    print("%d failed" % failed)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
