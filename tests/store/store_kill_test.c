@@ -436,7 +436,32 @@ static unsigned put_until_a_write_is_held(struct rig *r, uint32_t *h)
 	return n;
 }
 
-/* A process starts writes and then sleeps on what they hold: others who need the memory take them over. */
+/* In a child: three times it stores until a write is under way, says so and sleeps until it is told to go on. Does not return. */
+static void sleep_on_writes(struct rig *r, uint32_t *h, int told, int says)
+{
+	char c;
+
+	(void)pool_after_fork(&r->p);
+	if (pool_async(&r->p) != 0)
+		_exit(1);
+	for (unsigned round = 0; round < 3; round++) {
+		unsigned n = put_until_a_write_is_held(r, h);
+
+		if (n == 0)
+			_exit(2);
+		(void)!write(says, pool_inflight(&r->p) > 0 ? "held" : "none", 4);
+		if (read(told, &c, 1) != 1)
+			_exit(3);
+		for (unsigned i = 0; i < n; i++) {
+			expect(r, h[i], i * 8 + 2);
+			pool_unref(&r->p, h[i]);
+		}
+	}
+	pool_poll(&r->p, 1);
+	_exit(0);
+}
+
+/* A process starts writes and then sleeps on what they hold: other processes that need the memory take the writes over. */
 static void test_sleeper_holds_writes(void **state)
 {
 	static uint32_t h[SLEEPER_MOST];
@@ -444,7 +469,6 @@ static void test_sleeper_holds_writes(void **state)
 	uint32_t tag = 3;
 	int up[2], down[2];
 	struct rig r;
-	char c;
 
 	(void)state;
 	if (!async_setup(&r, 32 * SEG, 64 * MiB))
@@ -455,26 +479,8 @@ static void test_sleeper_holds_writes(void **state)
 	assert_int_equal(pipe(down), 0);
 	assert_int_equal(pool_fork_begin(&r.p), 0);
 	pid_t pid = fork();
-	if (pid == 0) {
-		(void)pool_after_fork(&r.p);
-		if (pool_async(&r.p) != 0)
-			_exit(1);
-		for (unsigned round = 0; round < 3; round++) {
-			unsigned n = put_until_a_write_is_held(&r, h);
-
-			if (n == 0)
-				_exit(2);
-			(void)!write(up[1], pool_inflight(&r.p) > 0 ? "held" : "none", 4);
-			if (read(down[0], &c, 1) != 1)
-				_exit(3);
-			for (unsigned i = 0; i < n; i++) {
-				expect(&r, h[i], i * 8 + 2);
-				pool_unref(&r.p, h[i]);
-			}
-		}
-		pool_poll(&r.p, 1);
-		_exit(0);
-	}
+	if (pid == 0)
+		sleep_on_writes(&r, h, down[0], up[1]);
 	assert_true(pid > 0);
 	for (unsigned round = 0; round < 3; round++) {
 		char held[5] = "";

@@ -561,14 +561,8 @@ static void merging_knows_no_size(void **state)
 }
 
 /* ---- advice, residence ---- */
-static void advice_each_form(void **state)
+static void advice_splits_and_populates(struct sys *s, struct as *as)
 {
-	struct sys s;
-	sys_init(&s, 512, 1000);
-	struct as *as = new_as(&s), *child;
-	vaddr_t sh = BASE + MB;
-	uint8_t vec[32];
-
 	assert_int_equal(map_anon(as, BASE, 32, 0), VM_OK);
 	assert_int_equal(as_advise(as, BASE, 8 * PG, ADV_RANDOM), VM_OK);
 	assert_int_equal(as_advise(as, BASE + 8 * PG, 8 * PG, ADV_SEQUENTIAL), VM_OK);
@@ -579,13 +573,19 @@ static void advice_each_form(void **state)
 	assert_true(rss(as) >= 16); /* with what is zeroed ahead */
 	assert_int_equal(as_advise(as, BASE + 16 * PG, 8 * PG, ADV_POPULATE_READ), VM_OK);
 	assert_in_range(rss(as), 16, 20); /* only read: the page of zeroes */
-	fill(&s, as, BASE, 16, 1);
+	fill(s, as, BASE, 16, 1);
+}
+
+static void advice_pages_out_and_in(struct sys *s, struct as *as)
+{
+	uint8_t vec[32];
+
 	assert_int_equal(as_advise(as, BASE, 8 * PG, ADV_PAGEOUT), VM_OK);
 	assert_int_equal(as_incore(as, BASE, 32 * PG, vec), VM_OK);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(vec[i] & (INCORE_MAPPED | INCORE_SWAPPED | INCORE_ANON),
 		    INCORE_SWAPPED | INCORE_ANON);
-	assert_int_equal(page_cache_drain(s.vm, 1000), 8);
+	assert_int_equal(page_cache_drain(s->vm, 1000), 8);
 	for (unsigned i = 8; i < 16; i++)
 		assert_int_equal(vec[i] & (INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD),
 		    INCORE_PRESENT | INCORE_MAPPED | INCORE_MOD);
@@ -593,35 +593,61 @@ static void advice_each_form(void **state)
 	assert_int_equal(as_incore(as, BASE, 8 * PG, vec), VM_OK);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(vec[i] & (INCORE_PRESENT | INCORE_MAPPED), INCORE_PRESENT);
-	expect(&s, as, BASE, 16, 1);
+	expect(s, as, BASE, 16, 1);
 	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_COLD), VM_OK);
 	assert_int_equal(as_incore(as, BASE, 8 * PG, vec), VM_OK);
 	assert_int_equal(vec[0] & INCORE_REF, 0);
 	assert_int_equal(vec[7] & INCORE_REF, INCORE_REF);
-	expect(&s, as, BASE, 16, 1);
+	expect(s, as, BASE, 16, 1);
+}
+
+static void advice_drops_what_is_not_locked(struct sys *s, struct as *as)
+{
+	uint8_t vec[32];
+
 	assert_int_equal(as_advise(as, BASE, 4 * PG, ADV_DONTNEED), VM_OK);
-	expect_zero(&s, as, BASE, 4);
-	expect(&s, as, BASE + 8 * PG, 8, 9);
+	expect_zero(s, as, BASE, 4);
+	expect(s, as, BASE + 8 * PG, 8, 9);
 	assert_int_equal(as_lock(as, BASE + 8 * PG, PG), VM_OK);
 	assert_int_equal(as_advise(as, BASE + 8 * PG, 4 * PG, ADV_DONTNEED), VM_LOCKED);
-	expect(&s, as, BASE + 8 * PG, 8, 9);
+	expect(s, as, BASE + 8 * PG, 8, 9);
 	assert_int_equal(as_incore(as, BASE + 8 * PG, PG, vec), VM_OK);
 	assert_int_equal(vec[0] & INCORE_LOCKED, INCORE_LOCKED);
 	assert_int_equal(as_incore(as, BASE, 33 * PG, (uint8_t[33]){ 0 }), VM_NOMAP);
 	assert_int_equal(as_advise(as, BASE, 33 * PG, ADV_WILLNEED), VM_NOMAP);
-	/* REMOVE takes shared contents from all who share */
+}
+
+/* REMOVE takes shared contents from all spaces that share them. */
+static void advice_removes_shared_contents(struct sys *s, struct as *as)
+{
+	vaddr_t sh = BASE + MB;
+	struct as *child;
+
 	assert_int_equal(as_advise(as, BASE, PG, ADV_REMOVE), VM_INVAL);
 	assert_int_equal(map_anon(as, sh, 8, SEGVN_SHARED), VM_OK);
-	fill(&s, as, sh, 8, 80);
+	fill(s, as, sh, 8, 80);
 	assert_int_equal(as_dup(as, &child), VM_OK);
-	expect(&s, child, sh, 8, 80);
+	expect(s, child, sh, 8, 80);
 	assert_int_equal(as_advise(as, sh, 4 * PG, ADV_DONTNEED), VM_OK);
-	expect(&s, as, sh, 8, 80);
+	expect(s, as, sh, 8, 80);
 	assert_int_equal(as_advise(as, sh, 4 * PG, ADV_REMOVE), VM_OK);
-	expect_zero(&s, child, sh, 4);
-	expect(&s, child, sh + 4 * PG, 4, 84);
-	assert_sound(&s);
+	expect_zero(s, child, sh, 4);
+	expect(s, child, sh + 4 * PG, 4, 84);
+	assert_sound(s);
 	as_free(child);
+}
+
+static void advice_each_form(void **state)
+{
+	struct sys s;
+	struct as *as;
+
+	sys_init(&s, 512, 1000);
+	as = new_as(&s);
+	advice_splits_and_populates(&s, as);
+	advice_pages_out_and_in(&s, as);
+	advice_drops_what_is_not_locked(&s, as);
+	advice_removes_shared_contents(&s, as);
 	as_free(as);
 	sys_fini(&s);
 }
