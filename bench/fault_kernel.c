@@ -99,6 +99,30 @@ static long number(const char *text, long low, long high)
 	return n;
 }
 
+/* n accesses: microseconds, and the major faults among them. */
+static double timed_round(struct workload *w, uint64_t *base, size_t n, long *major)
+{
+	long before = major_faults();
+	double us = wl_accesses(w, base, n);
+
+	*major = major_faults() - before;
+	return us;
+}
+
+/* The content after all: 0, or 1 if a word is wrong. */
+static int check_region(struct workload *w, uint64_t *base, size_t pages)
+{
+	int c;
+
+	for (size_t i = 0; i < pages; i++)
+		wl_check_page(w, i, base + i * WL_WORDS);
+	printf("content_errors %llu\n", (unsigned long long)w->errors);
+	munmap(base, pages * WL_PAGE);
+	c = w->errors != 0;
+	wl_fini(w);
+	return c;
+}
+
 int main(int argc, char **argv)
 {
 	size_t pages = 256 * 256, n = 100000, repeats = 5, with_faults = 0;
@@ -139,9 +163,8 @@ int main(int argc, char **argv)
 	in = counter("/proc/vmstat", "pswpin");
 	out = counter("/proc/vmstat", "pswpout");
 	for (size_t r = 0; r < repeats; r++) {
-		long before = major_faults();
-		double us = wl_accesses(&w, base, n);
-		long major = major_faults() - before;
+		long major;
+		double us = timed_round(&w, base, n, &major);
 
 		per_access[r] = us / (double)n;
 		if (major > 0)
@@ -152,17 +175,11 @@ int main(int argc, char **argv)
 	in = counter("/proc/vmstat", "pswpin") - in;
 	out = counter("/proc/vmstat", "pswpout") - out;
 	resident = counter("/proc/self/statm", NULL);
-	for (size_t i = 0; i < pages; i++)
-		wl_check_page(&w, i, base + i * WL_WORDS);
 	printf("region_mib %zu\naccesses %zu\nrepeats %zu\nmajor_faults %ld\nus_per_hit %.3f\n",
 	    pages / 256, n, repeats, faults, hit);
 	wl_print("us_per_access", per_access, repeats);
 	if (with_faults)
 		wl_print("us_per_fault", per_fault, with_faults);
 	wl_print_traffic((double)(n * repeats), (double)faults, in, out, resident);
-	printf("content_errors %llu\n", (unsigned long long)w.errors);
-	munmap(base, pages * WL_PAGE);
-	c = w.errors != 0;
-	wl_fini(&w);
-	return c;
+	return check_region(&w, base, pages);
 }

@@ -149,7 +149,7 @@ long compound_shmat(const long *a)
 	if ((at & 4095) != 0 && (flags & SHM_RND) != 0)
 		at &= ~4095ull;
 	/* would it be attached? Only then what is there may go */
-	if ((at & 4095) != 0 || (r = sys_call3(SYS_shmctl, a[5], IPC_STAT, (long)&ds)) != 0)
+	if ((at & 4095) != 0 || sys_call3(SYS_shmctl, a[5], IPC_STAT, (long)&ds) != 0)
 		return sys_call3(SYS_shmat, a[5], a[4], flags);
 	r = sys_call3(SYS_shmat, a[5], 0, flags & ~(SHM_REMAP | SHM_RND));
 	if (sys_failed(r))

@@ -82,7 +82,7 @@ int pool_file_io(struct pool *p, int write, void *mem, uint64_t at, uint32_t n)
 
 		if (r > 0)
 			done += (uint32_t)r;
-		else if (r == -EFBIG && write && (rc = write_after_all(p, mem, at, n)) == 0)
+		else if (r == -EFBIG && write && write_after_all(p, mem, at, n) == 0)
 			done = n;
 		else if (r != -EINTR)
 			return write && (r == 0 || r == -ENOSPC) ? -ENOSPC : -EIO;

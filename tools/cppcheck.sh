@@ -10,4 +10,4 @@ if ! command -v cppcheck >/dev/null 2>&1; then
 fi
 mkdir -p "$1"
 exec cppcheck -j2 --quiet --std=c11 --enable=warning,portability --suppressions-list=tools/cppcheck.txt --cppcheck-build-dir="$1" \
-	--error-exitcode=1 -I include -I . -I lib/include sys vm policy hat store run lib cli lab machine/sim machine/linux
+	--error-exitcode=1 -I include -I . -I lib/include sys vm policy hat store run far lib cli lab machine/sim machine/linux

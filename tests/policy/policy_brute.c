@@ -493,6 +493,35 @@ struct gone {
 	uint64_t evictions; /* before its own */
 };
 
+static uint32_t oldest_of(const struct resident *m, uint32_t nm, uint32_t gen)
+{
+	uint32_t old = NOT_A_PAGE;
+
+	for (uint32_t k = 0; k < nm; k++)
+		if (m[k].gen == gen && (old == NOT_A_PAGE || m[k].order < m[old].order))
+			old = k;
+	return old;
+}
+
+/* Every used page, the oldest first, joins the youngest generation. The next order. */
+static uint64_t join_youngest(struct resident *m, uint32_t nm, uint32_t max, uint64_t order)
+{
+	for (;;) {
+		uint32_t next = NOT_A_PAGE;
+
+		for (uint32_t k = 0; k < nm; k++)
+			if (m[k].used &&
+			    (next == NOT_A_PAGE || m[k].gen < m[next].gen ||
+				(m[k].gen == m[next].gen && m[k].order < m[next].order)))
+				next = k;
+		if (next == NOT_A_PAGE)
+			return order;
+		m[next].used = false;
+		m[next].gen = max;
+		m[next].order = order++;
+	}
+}
+
 static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 {
 	struct resident *m = calloc(r->c, sizeof *m);
@@ -511,32 +540,12 @@ static uint64_t generations(struct run *r, const uint32_t *refs, uint64_t n)
 		}
 		misses++;
 		while (nm == r->c) {
-			uint32_t old = NOT_A_PAGE;
+			uint32_t old = oldest_of(m, nm, min);
 
-			for (k = 0; k < nm; k++)
-				if (m[k].gen == min &&
-				    (old == NOT_A_PAGE || m[k].order < m[old].order))
-					old = k;
 			if (old == NOT_A_PAGE) {
 				if (max == min + 1) {
-					uint32_t next;
-
 					max++;
-					do { /* every used page, the oldest first */
-						next = NOT_A_PAGE;
-						for (k = 0; k < nm; k++)
-							if (m[k].used &&
-							    (next == NOT_A_PAGE ||
-								m[k].gen < m[next].gen ||
-								(m[k].gen == m[next].gen &&
-								    m[k].order < m[next].order)))
-								next = k;
-						if (next != NOT_A_PAGE) {
-							m[next].used = false;
-							m[next].gen = max;
-							m[next].order = order++;
-						}
-					} while (next != NOT_A_PAGE);
+					order = join_youngest(m, nm, max, order);
 				}
 				min++;
 			} else if (m[old].used) {

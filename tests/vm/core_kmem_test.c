@@ -276,6 +276,32 @@ static bool vmem_possible(const bool *map, uint64_t units, uint64_t align, uint6
 	return false;
 }
 
+/* One allocation, every other with conditions: it is made if the map of bits says that it can be. */
+static bool vmem_take(struct vmem *v, bool *map, struct vrange *r, uint64_t units, uint64_t size)
+{
+	uint64_t align = V_QUANTUM, phase = 0, nocross = 0, min = 0, max = 0, first;
+	bool ok;
+
+	if (rnd(2)) {
+		align = (uint64_t)V_QUANTUM << rnd(6);
+		phase = rnd(3) ? 0 : rnd((uint32_t)(align / V_QUANTUM)) * V_QUANTUM;
+		nocross = rnd(3) ? 0 : 2048;
+		min = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
+		max = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
+		ok = vmem_xalloc(v, size, align, phase, nocross, min, max, KM_NOSLEEP, &r->addr);
+	} else {
+		ok = vmem_alloc(v, size, KM_NOSLEEP, &r->addr);
+	}
+	assert_int_equal(ok, vmem_possible(map, units, align, phase, nocross, min, max));
+	if (!ok)
+		return false;
+	first = (r->addr - V_BASE) / V_QUANTUM;
+	assert_true(bits_free(map, first, units));
+	assert_true(vmem_ok(r->addr, units * V_QUANTUM, align, phase, nocross, min, max));
+	memset(&map[first], 1, units);
+	return true;
+}
+
 static void test_vmem_model(void **state)
 {
 	enum { SLOTS = 300 };
@@ -294,37 +320,21 @@ static void test_vmem_model(void **state)
 		struct vrange *r = &slot[rnd(SLOTS)];
 		uint64_t units = rnd(8) ? 1 + rnd(12) : 1 + rnd(100),
 			 size = units * V_QUANTUM - rnd(V_QUANTUM);
-		uint64_t align = V_QUANTUM, phase = 0, nocross = 0, min = 0, max = 0, first;
-		bool ok;
 
 		if (r->size != 0) {
+			uint64_t first = (r->addr - V_BASE) / V_QUANTUM;
+
 			vmem_free(v, r->addr, r->size);
-			first = (r->addr - V_BASE) / V_QUANTUM;
 			units = (r->size + V_QUANTUM - 1) / V_QUANTUM;
 			memset(&map[first], 0, units);
 			inuse -= units * V_QUANTUM;
 			r->size = 0;
 			continue;
 		}
-		if (rnd(2)) {
-			align = (uint64_t)V_QUANTUM << rnd(6);
-			phase = rnd(3) ? 0 : rnd((uint32_t)(align / V_QUANTUM)) * V_QUANTUM;
-			nocross = rnd(3) ? 0 : 2048;
-			min = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
-			max = rnd(3) ? 0 : V_BASE + rnd(V_UNITS) * V_QUANTUM;
-			ok = vmem_xalloc(
-			    v, size, align, phase, nocross, min, max, KM_NOSLEEP, &r->addr);
-		} else {
-			ok = vmem_alloc(v, size, KM_NOSLEEP, &r->addr);
-		}
-		assert_int_equal(ok, vmem_possible(map, units, align, phase, nocross, min, max));
-		failed += !ok;
-		if (!ok)
+		if (!vmem_take(v, map, r, units, size)) {
+			failed++;
 			continue;
-		first = (r->addr - V_BASE) / V_QUANTUM;
-		assert_true(bits_free(map, first, units));
-		assert_true(vmem_ok(r->addr, units * V_QUANTUM, align, phase, nocross, min, max));
-		memset(&map[first], 1, units);
+		}
 		inuse += units * V_QUANTUM;
 		r->size = size;
 		assert_int_equal(vmem_inuse(v), inuse);

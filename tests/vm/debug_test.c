@@ -132,6 +132,33 @@ static const uint8_t *in_core(const struct file *f, vaddr_t va, uint32_t *flags)
 	return NULL;
 }
 
+/* The core file that the next test writes: headers, notes, the space's own pages with their rights, and no others. */
+static void expect_core(const struct file *f, const char *notes, size_t noteslen)
+{
+	const Elf64_Ehdr *h = (const void *)f->b;
+	const Elf64_Phdr *p;
+	uint32_t flags;
+
+	assert_memory_equal(h->e_ident, ELFMAG, SELFMAG);
+	assert_int_equal(h->e_type, ET_CORE);
+	assert_int_equal(h->e_machine, EM_X86_64);
+	p = (const void *)(f->b + h->e_phoff);
+	assert_int_equal(p[0].p_type, PT_NOTE);
+	assert_memory_equal(f->b + p[0].p_offset, notes, noteslen);
+	for (unsigned i = 0; i < 100; i++) {
+		uint64_t want = i < 60 ? 1000 + i : 0;
+
+		assert_memory_equal(in_core(f, BASE + i * PG, &flags), &want, 8);
+	}
+	assert_int_equal(flags, PF_R | PF_W);
+	assert_memory_equal(in_core(f, BASE + MB + 3 * PG, &flags), &(uint64_t){ 0xabc }, 8);
+	assert_memory_equal(in_core(f, BASE + 3 * MB, &flags), &(uint64_t){ 0xdef }, 8);
+	assert_int_equal(flags, 0);
+	assert_null(in_core(f, BASE + 4 * MB, &flags));
+	/* pages of their own and the headers, no zeroes, no file pages */
+	assert_in_range(f->written, 62 * PG, 63 * PG);
+}
+
 static void a_core_file_has_all_that_is_nowhere_else(void **state)
 {
 	static const char notes[] = "the caller's notes";
@@ -141,12 +168,9 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 		.ac_notes = notes,
 		.ac_noteslen = sizeof(notes),
 		.ac_machine = EM_X86_64 };
-	const Elf64_Ehdr *h;
-	const Elf64_Phdr *p;
 	struct as *as, *child;
 	struct vnode *file;
 	uint64_t zfod, n;
-	uint32_t flags;
 	struct sys s;
 
 	(void)state;
@@ -169,25 +193,7 @@ static void a_core_file_has_all_that_is_nowhere_else(void **state)
 	zfod = vm_statistics(s.vm)->zfod;
 	assert_int_equal(as_core(child, &to), VM_OK);
 	assert_int_equal(vm_statistics(s.vm)->zfod, zfod); /* nothing was touched */
-	h = (const void *)f.b;
-	assert_memory_equal(h->e_ident, ELFMAG, SELFMAG);
-	assert_int_equal(h->e_type, ET_CORE);
-	assert_int_equal(h->e_machine, EM_X86_64);
-	p = (const void *)(f.b + h->e_phoff);
-	assert_int_equal(p[0].p_type, PT_NOTE);
-	assert_memory_equal(f.b + p[0].p_offset, notes, sizeof(notes));
-	for (unsigned i = 0; i < 100; i++) {
-		uint64_t want = i < 60 ? 1000 + i : 0;
-
-		assert_memory_equal(in_core(&f, BASE + i * PG, &flags), &want, 8);
-	}
-	assert_int_equal(flags, PF_R | PF_W);
-	assert_memory_equal(in_core(&f, BASE + MB + 3 * PG, &flags), &(uint64_t){ 0xabc }, 8);
-	assert_memory_equal(in_core(&f, BASE + 3 * MB, &flags), &(uint64_t){ 0xdef }, 8);
-	assert_int_equal(flags, 0);
-	assert_null(in_core(&f, BASE + 4 * MB, &flags));
-	assert_in_range(f.written, 62 * PG,
-	    63 * PG); /* pages of their own and the headers, no zeroes, no file pages */
+	expect_core(&f, notes, sizeof(notes));
 	/* a full disk at any moment */
 	for (n = 1;; n++) {
 		f.fail_at = n;

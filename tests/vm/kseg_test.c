@@ -355,12 +355,48 @@ static void devices_answer_every_call(void **state)
 	sys_fini(&s);
 }
 
+static const unsigned caching[] = { 0, HAT_UNCACHED, HAT_COMBINE };
+
+/* Maps the i-th eight frames of the device, cached in the i-th way. */
+static void caching_outlives_a_change_of_rights(struct sys *s, struct as *as, unsigned i)
+{
+	static const enum sim_caching want[] = { SIM_CACHED, SIM_UNCACHED, SIM_COMBINING };
+	struct segdev_args a = {
+		.da_frame = 256 + 8 * i, .da_caching = caching[i], .da_prot = RW, .da_maxprot = RW
+	};
+	vaddr_t va = BASE + (i + 1) * MB;
+
+	assert_int_equal(as_map(as, va, 8 * PG, segdev_create, &a), VM_OK);
+	put(s, as, va + PG, i);
+	assert_int_equal(sim_caching_of(s->m, as_hat(as), va + PG), want[i]);
+	assert_int_equal(as_setprot(as, va, 4 * PG, PROT_R), VM_OK);
+	assert_int_equal(try_put(s, as, va + PG, 1), VM_PROT);
+	assert_int_equal(sim_caching_of(s->m, as_hat(as), va + PG), want[i]);
+	assert_int_equal(as_setprot(as, va, 4 * PG, RW), VM_OK);
+	put(s, as, va + PG, i + 1);
+	assert_int_equal(sim_caching_of(s->m, as_hat(as), va + PG), want[i]);
+}
+
+/* One of these frames again: as it is mapped there already, or refused. */
+static void frames_have_one_caching(struct as *as, unsigned i)
+{
+	vaddr_t va = BASE + (i + 1) * MB + 16 * PG;
+
+	for (unsigned k = 0; k < 3; k++) {
+		struct segdev_args a = { .da_frame = 256 + 8 * i + 7,
+			.da_caching = caching[k],
+			.da_prot = RW,
+			.da_maxprot = RW };
+
+		assert_int_equal(as_map(as, va, PG, segdev_create, &a), k == i ? VM_OK : VM_INVAL);
+		if (k == i)
+			assert_int_equal(as_unmap(as, va, PG), VM_OK);
+	}
+}
+
 /* Each format says in its own bits how a device is cached; the machine's walkers read them; mappings must agree. */
 static void how_devices_are_cached(void **state)
 {
-	static const unsigned caching[] = { 0, HAT_UNCACHED, HAT_COMBINE };
-	static const enum sim_caching want[] = { SIM_CACHED, SIM_UNCACHED, SIM_COMBINING };
-
 	(void)state;
 	for (enum sim_format f = 0; f < SIM_NFORMATS; f++) {
 		struct sim_config cfg = {
@@ -376,29 +412,8 @@ static void how_devices_are_cached(void **state)
 		put(&s, as, BASE, 1);
 		assert_int_equal(sim_caching_of(s.m, as_hat(as), BASE), SIM_CACHED);
 		for (unsigned i = 0; i < 3; i++) {
-			vaddr_t va = BASE + (i + 1) * MB;
-
-			a.da_frame = 256 + 8 * i;
-			a.da_caching = caching[i];
-			assert_int_equal(as_map(as, va, 8 * PG, segdev_create, &a), VM_OK);
-			put(&s, as, va + PG, i);
-			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
-			/* rights change, that does not */
-			assert_int_equal(as_setprot(as, va, 4 * PG, PROT_R), VM_OK);
-			assert_int_equal(try_put(&s, as, va + PG, 1), VM_PROT);
-			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
-			assert_int_equal(as_setprot(as, va, 4 * PG, RW), VM_OK);
-			put(&s, as, va + PG, i + 1);
-			assert_int_equal(sim_caching_of(s.m, as_hat(as), va + PG), want[i]);
-			/* the same frames with another caching, some of them or all */
-			for (unsigned k = 0; k < 3; k++) {
-				a.da_caching = caching[k];
-				a.da_frame = 256 + 8 * i + 7;
-				assert_int_equal(as_map(as, va + 16 * PG, PG, segdev_create, &a),
-				    k == i ? VM_OK : VM_INVAL);
-				if (k == i)
-					assert_int_equal(as_unmap(as, va + 16 * PG, PG), VM_OK);
-			}
+			caching_outlives_a_change_of_rights(&s, as, i);
+			frames_have_one_caching(as, i);
 		}
 		a.da_caching = HAT_UNCACHED | HAT_COMBINE;
 		assert_int_equal(as_map(as, BASE + 8 * MB, PG, segdev_create, &a), VM_INVAL);

@@ -238,6 +238,54 @@ static uint64_t number(int argc, char **argv, int *i)
 	return strtoull(argv[++*i], NULL, 0);
 }
 
+static bool parse_options(int argc, char **argv, struct options *opt, const char **script)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--ops") == 0)
+			opt->ops = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			opt->seed = seed_of(argv[++i]);
+		else if (strcmp(argv[i], "--frames") == 0)
+			opt->frames = (pfn_t)number(argc, argv, &i);
+		else if (strcmp(argv[i], "--check") == 0)
+			opt->check = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--latency") == 0)
+			opt->latency = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc &&
+		    sim_format_by_name(argv[i + 1], &opt->format))
+			opt->format_name = argv[++i];
+		else if (strcmp(argv[i], "--split") == 0)
+			opt->split = true;
+		else if (strcmp(argv[i], "--linux") == 0)
+			opt->linux_like = true;
+		else if (strcmp(argv[i], "--inject") == 0)
+			opt->inject = true;
+		else if (strcmp(argv[i], "--seeds") == 0)
+			opt->seeds = number(argc, argv, &i);
+		else if (strcmp(argv[i], "--no-shrink") == 0)
+			opt->shrink = false;
+		else if (strcmp(argv[i], "--verbose") == 0)
+			opt->verbose = true;
+		else if (strcmp(argv[i], "--prefetch") == 0 && i + 1 < argc) {
+			if ((opt->prefetch = prefetch_find(argv[++i])) == NULL) {
+				fprintf(stderr, "model_test: no prefetch %s\n", argv[i]);
+				return false;
+			}
+		} else if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
+			if ((opt->policy = policy_find(argv[++i])) == NULL) {
+				fprintf(stderr, "model_test: no policy %s\n", argv[i]);
+				return false;
+			}
+		} else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
+			*script = argv[++i];
+		else {
+			fprintf(stderr, "model_test: what is %s?\n", argv[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct options opt = { .ops = 100000,
@@ -250,49 +298,8 @@ int main(int argc, char **argv)
 	const char *script = NULL;
 	uint64_t *words = NULL;
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--ops") == 0)
-			opt.ops = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-			opt.seed = seed_of(argv[++i]);
-		else if (strcmp(argv[i], "--frames") == 0)
-			opt.frames = (pfn_t)number(argc, argv, &i);
-		else if (strcmp(argv[i], "--check") == 0)
-			opt.check = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--latency") == 0)
-			opt.latency = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--format") == 0 && i + 1 < argc &&
-		    sim_format_by_name(argv[i + 1], &opt.format))
-			opt.format_name = argv[++i];
-		else if (strcmp(argv[i], "--split") == 0)
-			opt.split = true;
-		else if (strcmp(argv[i], "--linux") == 0)
-			opt.linux_like = true;
-		else if (strcmp(argv[i], "--inject") == 0)
-			opt.inject = true;
-		else if (strcmp(argv[i], "--seeds") == 0)
-			opt.seeds = number(argc, argv, &i);
-		else if (strcmp(argv[i], "--no-shrink") == 0)
-			opt.shrink = false;
-		else if (strcmp(argv[i], "--verbose") == 0)
-			opt.verbose = true;
-		else if (strcmp(argv[i], "--prefetch") == 0 && i + 1 < argc) {
-			if ((opt.prefetch = prefetch_find(argv[++i])) == NULL) {
-				fprintf(stderr, "model_test: no prefetch %s\n", argv[i]);
-				return 2;
-			}
-		} else if (strcmp(argv[i], "--policy") == 0 && i + 1 < argc) {
-			if ((opt.policy = policy_find(argv[++i])) == NULL) {
-				fprintf(stderr, "model_test: no policy %s\n", argv[i]);
-				return 2;
-			}
-		} else if (strcmp(argv[i], "--script") == 0 && i + 1 < argc)
-			script = argv[++i];
-		else {
-			fprintf(stderr, "model_test: what is %s?\n", argv[i]);
-			return 2;
-		}
-	}
+	if (!parse_options(argc, argv, &opt, &script))
+		return 2;
 	progress =
 	    mmap(NULL, VM_PAGESIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (progress == MAP_FAILED || opt.check == 0 || opt.frames < 64)

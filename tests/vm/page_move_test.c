@@ -170,6 +170,25 @@ static bool fits(struct env *e, const struct page *pp, const struct page_limits 
 	return true;
 }
 
+/* In turn, while a row of frames is asked for. */
+static void each_page_to_be_moved_fails(struct env *e, const struct page_limits *limits)
+{
+	for (uint64_t nth = 1;; nth++) {
+		struct page *pp;
+		uint64_t seen;
+
+		vm_inject(e->vm, VM_INJECT_PAGE, nth);
+		pp = page_alloc_contig(e->vm, limits, 0);
+		seen = vm_inject_seen(e->vm, VM_INJECT_PAGE);
+		vm_inject(e->vm, VM_INJECT_PAGE, 0);
+		CHECK(sound(e));
+		if (pp != NULL)
+			page_free_contig(e->vm, pp, limits->pl_n);
+		if (seen < nth)
+			return;
+	}
+}
+
 static void test_contig(const struct sim_config *cfg)
 {
 	static const struct page_limits limits[] = {
@@ -215,21 +234,7 @@ static void test_contig(const struct sim_config *cfg)
 	    NULL);
 	CHECK(
 	    page_alloc_contig(e.vm, &(struct page_limits){ .pl_n = cfg->frames }, PG_WAIT) == NULL);
-	/* each page that has to be moved fails in turn */
-	for (uint64_t nth = 1;; nth++) {
-		struct page *pp;
-		uint64_t seen;
-
-		vm_inject(e.vm, VM_INJECT_PAGE, nth);
-		pp = page_alloc_contig(e.vm, &limits[0], 0);
-		seen = vm_inject_seen(e.vm, VM_INJECT_PAGE);
-		vm_inject(e.vm, VM_INJECT_PAGE, 0);
-		CHECK(sound(&e));
-		if (pp != NULL)
-			page_free_contig(e.vm, pp, limits[0].pl_n);
-		if (seen < nth)
-			break;
-	}
+	each_page_to_be_moved_fails(&e, &limits[0]);
 	teardown(&e);
 }
 
