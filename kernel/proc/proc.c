@@ -381,7 +381,7 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 		(void)as_copyout(p->p_as, &tid, ctid, sizeof(tid));
 	if (p != me) {
 		p->p_pid = tid;
-		p->p_vforked = (flags & CLONE_VFORK) != 0;
+		p->p_vforked = p->p_by_vfork = (flags & CLONE_VFORK) != 0;
 		mach_mutex_enter(&proc_lock);
 		p->p_next = all_procs;
 		all_procs = p;
@@ -394,6 +394,11 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 
 		/* the child's structure stays until this process waits for it */
 		(void)wait_until(&me->p_wait, child_is_free, &v, 0, false);
+		mach_mutex_enter(&proc_lock);
+		p->p_by_vfork = false;
+		if (p->p_zombie && p->p_exit_signal == SIGCHLD && proc_ignores_children(me))
+			proc_free(p);
+		mach_mutex_exit(&proc_lock);
 	}
 	return tid;
 }
@@ -467,6 +472,18 @@ static void end_other_processes(void)
 	}
 }
 
+/* Its end becomes known; if the parent does not want to know, nothing of the process is left. proc_lock held. */
+static void tell_parent(struct proc *p, struct proc *parent)
+{
+	int killed = p->p_status & 0x7f;
+
+	if (p->p_exit_signal != 0)
+		signal_queue_proc(parent, p->p_exit_signal, killed != 0 ? 2 : 1, (uint64_t)p->p_pid,
+		    (uint64_t)(killed != 0 ? killed : p->p_status >> 8));
+	if (p->p_exit_signal == SIGCHLD && proc_ignores_children(parent) && !p->p_by_vfork)
+		proc_free(p);
+}
+
 static void proc_end(struct proc *p)
 {
 	struct proc *parent;
@@ -489,8 +506,7 @@ static void proc_end(struct proc *p)
 	orphan_children(p);
 	p->p_zombie = true;
 	parent = p->p_parent;
-	signal_send_proc(
-	    parent, p->p_exit_signal != 0 ? p->p_exit_signal : SIGCHLD, 1, (uint64_t)p->p_pid);
+	tell_parent(p, parent);
 	mach_mutex_exit(&proc_lock);
 	irq = spin_lock(&sched_lock);
 	wake_all(&parent->p_wait);
@@ -518,6 +534,7 @@ void uthread_exit(int code)
 		;
 	*q = u->u_next;
 	last = --p->p_nthreads == 0;
+	p->p_cpu_ns += arch_cur()->t_run + (arch_time_ns() - arch_cur()->t_since);
 	if (last && !p->p_exiting)
 		p->p_status = (code & 0xff) << 8;
 	mach_mutex_exit(&proc_lock);
@@ -528,6 +545,7 @@ void uthread_exit(int code)
 	arch_load_space(NULL);
 	arch_cur()->t_user = NULL;
 	arch_cur()->t_proc = NULL;
+	signal_discard(&u->u_signals);
 	kfree(u, sizeof(*u));
 	thread_exit();
 }
@@ -559,16 +577,13 @@ void proc_free(struct proc *p)
 	while (*q != p)
 		q = &(*q)->p_next;
 	*q = p->p_next;
+	signal_discard(&p->p_signals);
 	sighand_put(p->p_sighand);
 	kfree(p->p_args, p->p_argslen);
 	kfree(p, sizeof(*p));
 }
 
 /* ---- waiting ---- */
-#define WNOHANG 1u
-#define WUNTRACED 2u
-#define WCONTINUED 8u
-
 static bool child_matches(const struct proc *c, const struct proc *me, int pid)
 {
 	if (c->p_parent != me)
@@ -584,6 +599,18 @@ struct waited {
 	bool any, ready;
 };
 
+enum telling { TELLS_NOTHING, TELLS_END, TELLS_STOP, TELLS_CONTINUED };
+
+/* What a wait with these options is told of the child. */
+static enum telling tells_of(const struct proc *c, unsigned options)
+{
+	if (c->p_zombie)
+		return options & WEXITED ? TELLS_END : TELLS_NOTHING;
+	if (c->p_stopped && !c->p_told_stop && (options & WUNTRACED))
+		return TELLS_STOP;
+	return c->p_continued && (options & WCONTINUED) ? TELLS_CONTINUED : TELLS_NOTHING;
+}
+
 /* Asked under sched_lock: only looks. The list itself changes under proc_lock; a child does not go while its parent lives. */
 static bool is_ready(void *arg)
 {
@@ -594,29 +621,40 @@ static bool is_ready(void *arg)
 		if (!child_matches(c, w->me, w->pid))
 			continue;
 		w->any = true;
-		w->ready |=
-		    c->p_zombie || (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED));
+		w->ready |= tells_of(c, w->options) != TELLS_NOTHING;
 	}
 	return w->ready || !w->any;
+}
+
+/* The status of a child that tells of something; unless the wait shall leave it (WNOWAIT), it is told for the last time. */
+static int tell_status(struct proc *c, enum telling what, unsigned options)
+{
+	bool leave = (options & WNOWAIT) != 0;
+	int status = c->p_status;
+
+	switch (what) {
+	case TELLS_STOP: c->p_told_stop = !leave; return 0x7f | c->p_stop_sig << 8;
+	case TELLS_CONTINUED: c->p_continued = leave; return 0xffff;
+	default: break;
+	}
+	if (!leave) {
+		c->p_parent->p_child_ns += c->p_cpu_ns + c->p_child_ns;
+		proc_free(c);
+	}
+	return status;
 }
 
 static int64_t reap_child(struct waited *w, int *status)
 {
 	for (struct proc *c = all_procs; c != NULL; c = c->p_next) {
+		enum telling what;
 		int pid = c->p_pid;
 
-		if (!child_matches(c, w->me, w->pid))
+		if (!child_matches(c, w->me, w->pid) ||
+		    (what = tells_of(c, w->options)) == TELLS_NOTHING)
 			continue;
-		if (c->p_zombie) {
-			*status = c->p_status;
-			proc_free(c);
-			return pid;
-		}
-		if (c->p_stopped && !c->p_told_stop && (w->options & WUNTRACED)) {
-			c->p_told_stop = true;
-			*status = 0x7f | SIGSTOP << 8;
-			return pid;
-		}
+		*status = tell_status(c, what, w->options);
+		return pid;
 	}
 	return 0;
 }
@@ -657,20 +695,41 @@ int64_t proc_wait_kernel(int pid, int *st, unsigned options)
 
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage)
 {
+	struct proc *me = this_proc();
+	uint64_t before = me->p_child_ns;
 	int st = 0;
-	int64_t found = proc_wait_kernel(pid, &st, options);
+	int64_t found;
 
+	if (options & ~(WNOHANG | WUNTRACED | WCONTINUED | 0xe0000000u))
+		return -EINVAL;
+	found = proc_wait_kernel(pid, &st, options | WEXITED);
 	if (found <= 0)
 		return found;
 	if (status != 0 && copy_out(status, &st, sizeof(st)) != 0)
 		return -EFAULT;
 	if (rusage != 0) {
-		uint64_t zero[18] = { 0 };
+		uint64_t ns = me->p_child_ns - before,
+			 r[18] = { ns / 1000000000, ns % 1000000000 / 1000 };
 
-		if (copy_out(rusage, zero, sizeof(zero)) != 0)
+		if (copy_out(rusage, r, sizeof(r)) != 0)
 			return -EFAULT;
 	}
 	return found;
+}
+
+uint64_t proc_cpu_ns(struct proc *p)
+{
+	const struct thread *cur = arch_cur();
+	uint64_t ns;
+
+	mach_mutex_enter(&proc_lock);
+	ns = p->p_cpu_ns;
+	for (const struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+		ns += u->u_thread->t_run;
+	if (cur->t_proc == p)
+		ns += arch_time_ns() - cur->t_since;
+	mach_mutex_exit(&proc_lock);
+	return ns;
 }
 
 /* ---- the first ---- */

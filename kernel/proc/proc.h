@@ -29,6 +29,8 @@
 #define SIGWINCH 28
 #define SIGBIT(n) (1ull << ((n)-1))
 
+#define SA_NOCLDSTOP 1u
+#define SA_NOCLDWAIT 2u
 #define SA_SIGINFO 4u
 #define SA_ONSTACK 0x08000000u
 #define SS_ONSTACK 1
@@ -45,8 +47,11 @@ struct siginfo { /* Linux's, 128 bytes */
 	int32_t si_signo, si_errno, si_code, si_pad;
 	union {
 		struct {
-			int32_t pid, uid;
-			int32_t status;
+			int32_t pid, uid; /* of SI_TIMER: the timer and what it missed */
+			union {
+				int32_t status; /* SIGCHLD */
+				uint64_t value; /* sigqueue's, a timer's */
+			};
 		} kill;
 		uint64_t addr;
 		uint8_t rest[112];
@@ -54,13 +59,20 @@ struct siginfo { /* Linux's, 128 bytes */
 };
 _Static_assert(sizeof(struct siginfo) == 128, "Linux's");
 
-/* A signal on its way, with what came with it. One of each number is kept. */
+/*
+ * Signals on their way, with what came with each. One of each number is kept in s_info, more of a real-time signal
+ * in s_queue, in order.
+ */
+#define SIGRTMIN 32
+struct queued_signal;
 struct sigset_info {
 	_Atomic uint64_t s_pending; /* sched_lock to change */
 	struct {
 		int32_t code;
-		uint64_t value;
+		uint64_t value; /* an address; else the sender, or a timer and its overrun */
+		uint64_t more;  /* status or sigval */
 	} s_info[NSIG];
+	struct queued_signal *s_queue; /* sched_lock */
 };
 
 /* Open files of a process, shared by CLONE_FILES. */
@@ -102,18 +114,22 @@ struct proc {
 	struct sigset_info p_signals; /* sent to the process */
 	struct waitq
 	    p_wait; /* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
-	bool p_exiting;         /* sched_lock: every thread ends */
-	bool p_zombie;          /* proc_lock: only its status is left */
-	bool p_vforked;         /* sched_lock: its parent waits for it */
-	_Atomic bool p_stopped; /* sched_lock */
-	bool p_told_stop;       /* proc_lock: wait() has told of the stop */
+	bool p_exiting;           /* sched_lock: every thread ends */
+	bool p_zombie;            /* proc_lock: only its status is left */
+	bool p_vforked;           /* sched_lock: its parent waits for it */
+	_Atomic bool p_stopped;   /* sched_lock */
+	bool p_told_stop;         /* proc_lock: wait() has told of the stop */
+	int p_stop_sig;           /* proc_lock: what stopped it */
+	_Atomic bool p_continued; /* it went on, and wait() has not told of it */
+	bool p_by_vfork;          /* const: its parent looks at it after its end */
 	struct waitq p_cont;
 	int p_status; /* as wait gives it */
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
 	uint64_t p_alarm, p_alarm_every; /* sched_lock: ns; 0: none */
-	uint64_t p_utime_children;
+	uint64_t p_cpu_ns,
+	    p_child_ns; /* proc_lock: of threads that ended; of children waited for */
 	vaddr_t p_stack_top, p_arg_start;
 	uint64_t p_started;
 };
@@ -137,7 +153,9 @@ struct uthread {
 	struct uthread *u_next; /* proc_lock: of the process */
 	struct trapframe *u_tf; /* own: where its registers are while it is in the kernel */
 	uint64_t u_sigmask;     /* sched_lock to change */
-	uint64_t u_saved_mask;  /* own: to be restored after a handler (sigsuspend, ppoll) */
+	uint64_t
+	    u_awaited; /* sched_lock: sigtimedwait asks for these: they are kept even if ignored */
+	uint64_t u_saved_mask; /* own: to be restored after a handler (sigsuspend, ppoll) */
 	bool u_restore_mask;
 	struct sigset_info u_signals;
 	uint64_t u_altstack, u_altsize;
@@ -164,8 +182,14 @@ int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
+#define WNOHANG 1u
+#define WUNTRACED 2u
+#define WEXITED 4u
+#define WCONTINUED 8u
+#define WNOWAIT 0x01000000u
 int64_t proc_wait_kernel(
     int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
+uint64_t proc_cpu_ns(struct proc *);         /* that its threads have run; takes proc_lock */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
@@ -179,6 +203,14 @@ void files_close_on_exec(struct files *);
 void signal_send_thread(struct thread *, int sig, int code, uint64_t value);
 void signal_send_uthread(struct uthread *, int sig, int code, uint64_t value);
 void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
+/* The same with a value: sigqueue's, or SIGCHLD's status. */
+void signal_queue_proc(struct proc *, int sig, int code, uint64_t value, uint64_t more);
+void signal_queue_uthread(struct uthread *, int sig, int code, uint64_t value, uint64_t more);
+/* The first pending signal of the set is taken: its number, or 0. sched_lock held. */
+int signal_take(struct uthread *, uint64_t set, struct siginfo *);
+void signal_discard(struct sigset_info *);           /* all that is pending; their owner ends */
+void signal_forget(struct proc *, int sig);          /* what is pending of it: it is ignored now */
+bool proc_ignores_children(const struct proc *);     /* their status is not kept; proc_lock held */
 void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
 void signal_loop(void *); /* a thread's: alarms and signals from interrupts */

@@ -2,13 +2,13 @@
 /*
  * Signals, and what happens when a thread leaves the kernel.
  *
- * A signal is pending for a thread or for its process, one of each number. trap_leave, on the way to user mode, takes those that
+ * A signal is pending for a thread or for its process, one of each number; more of a real-time signal wait in a queue. trap_leave, on the way to user mode, takes those that
  * are not blocked: it ends or stops the process, or builds a frame on the user's stack (the machine's format) so that the
  * handler runs next. A wait that a signal interrupted answers ERESTART, which becomes EINTR, or the call made again if no handler
  * ran or SA_RESTART says so.
  *
  * Locks: what is pending and blocked under sched_lock, so that a wait sees them; actions are words that are copied
- * whole. Left out: queues of real-time signals, core files.
+ * whole. Left out: core files.
  */
 #include "kernel/proc/proc.h"
 
@@ -36,40 +36,168 @@ bool thread_has_signal(struct thread *t)
 	return t->t_user != NULL && (deliverable_signals(t->t_user) != 0 || t->t_proc->p_exiting);
 }
 
-/* sched_lock held. */
-static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value)
+/* ---- what is pending ---- */
+#define NQUEUED 128u
+static struct queued_signal {
+	struct queued_signal *q_next;
+	int q_sig, q_code;
+	uint64_t q_value, q_more;
+} queued[NQUEUED], *free_queued; /* sched_lock */
+static unsigned queued_used;     /* sched_lock: entries never used are behind it */
+
+static struct queued_signal *queued_alloc(void)
 {
+	struct queued_signal *q = free_queued;
+
+	if (q != NULL)
+		free_queued = q->q_next;
+	else if (queued_used < NQUEUED)
+		q = &queued[queued_used++];
+	return q;
+}
+
+static void queued_free(struct queued_signal *q)
+{
+	q->q_next = free_queued;
+	free_queued = q;
+}
+
+/* A real-time signal that is pending already waits in the queue. If that is full, the signal is not counted. */
+static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value, uint64_t more)
+{
+	struct queued_signal *q, **last = &s->s_queue;
+
 	KASSERT(spin_held(&sched_lock));
 	if (!(s->s_pending & SIGBIT(sig))) {
 		s->s_info[sig - 1].code = code;
 		s->s_info[sig - 1].value = value;
+		s->s_info[sig - 1].more = more;
+	} else if (sig >= SIGRTMIN && (q = queued_alloc()) != NULL) {
+		*q = (struct queued_signal){ NULL, sig, code, value, more };
+		while (*last != NULL)
+			last = &(*last)->q_next;
+		*last = q;
 	}
 	s->s_pending |= SIGBIT(sig);
 }
 
-/* sched_lock held. A process that continues: the stop is over. */
+/* The signal is not pending any more, unless the queue has another one of it. */
+static void unpost_signal(struct sigset_info *s, int sig)
+{
+	struct queued_signal *q, **p = &s->s_queue;
+
+	while ((q = *p) != NULL && q->q_sig != sig)
+		p = &q->q_next;
+	if (q == NULL) {
+		s->s_pending &= ~SIGBIT(sig);
+		return;
+	}
+	*p = q->q_next;
+	s->s_info[sig - 1].code = q->q_code;
+	s->s_info[sig - 1].value = q->q_value;
+	s->s_info[sig - 1].more = q->q_more;
+	queued_free(q);
+}
+
+int signal_take(struct uthread *u, uint64_t set, struct siginfo *info)
+{
+	uint64_t now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set,
+		 first = now & u->u_signals.s_pending & DEFAULT_CORE;
+	struct sigset_info *from;
+	int sig;
+
+	memset(info, 0, sizeof(*info));
+	if (now == 0)
+		return 0;
+	/* faults first: they belong to the instruction at hand */
+	sig = __builtin_ctzll(first != 0 ? first : now) + 1;
+	from = u->u_signals.s_pending & SIGBIT(sig) ? &u->u_signals : &u->u_proc->p_signals;
+	info->si_signo = sig;
+	info->si_code = from->s_info[sig - 1].code;
+	info->addr = from->s_info[sig - 1].value;
+	if (sig == SIGCHLD || info->si_code <= 0)
+		info->kill.value = from->s_info[sig - 1].more;
+	unpost_signal(from, sig);
+	return sig;
+}
+
+void signal_discard(struct sigset_info *s)
+{
+	bool irq = spin_lock(&sched_lock);
+	struct queued_signal *q;
+
+	while ((q = s->s_queue) != NULL) {
+		s->s_queue = q->q_next;
+		queued_free(q);
+	}
+	s->s_pending = 0;
+	spin_unlock(&sched_lock, irq);
+}
+
+static void drop_pending(struct sigset_info *s, uint64_t set)
+{
+	for (uint64_t left = s->s_pending & set; (left = s->s_pending & set) != 0;)
+		unpost_signal(s, __builtin_ctzll(left) + 1);
+}
+
+/* sched_lock held. */
+static void drop_pending_everywhere(struct proc *p, uint64_t set)
+{
+	drop_pending(&p->p_signals, set);
+	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+		drop_pending(&u->u_signals, set);
+}
+
+void signal_forget(struct proc *p, int sig)
+{
+	bool irq = spin_lock(&sched_lock);
+
+	drop_pending_everywhere(p, SIGBIT(sig));
+	spin_unlock(&sched_lock, irq);
+}
+
+/* ---- sending ---- */
+static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value, uint64_t more);
+
+/* A process that continues: the stop is over, and the parent may wait for that. A stop takes back a continuation. */
 static void note_continue(struct proc *p, int sig)
 {
 	KASSERT(spin_held(&sched_lock));
-	if (sig == SIGCONT || sig == SIGKILL) {
-		p->p_stopped = false;
-		p->p_signals.s_pending &= ~DEFAULT_STOP;
-		wake_all(&p->p_cont);
+	if (DEFAULT_STOP & SIGBIT(sig))
+		drop_pending_everywhere(p, SIGBIT(SIGCONT));
+	if (sig != SIGCONT && sig != SIGKILL)
+		return;
+	drop_pending_everywhere(p, DEFAULT_STOP);
+	if (!p->p_stopped)
+		return;
+	p->p_stopped = false;
+	wake_all(&p->p_cont);
+	if (sig == SIGCONT && p->p_parent != NULL) {
+		p->p_continued = true;
+		wake_all(&p->p_parent->p_wait);
+		if (!(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
+			send_proc_locked(
+			    p->p_parent, SIGCHLD, 6, (uint64_t)p->p_pid, (uint64_t)SIGCONT);
 	}
+}
+
+/* A blocked signal is kept even if it would be ignored: sigwait may ask for it. */
+void signal_queue_uthread(struct uthread *u, int sig, int code, uint64_t value, uint64_t more)
+{
+	bool irq = spin_lock(&sched_lock), blocked = (u->u_sigmask & SIGBIT(sig)) != 0;
+
+	note_continue(u->u_proc, sig);
+	if (blocked || (u->u_awaited & SIGBIT(sig)) || !is_ignored(u->u_proc, sig)) {
+		post_signal(&u->u_signals, sig, code, value, more);
+		if (!blocked)
+			wake_thread(u->u_thread, true);
+	}
+	spin_unlock(&sched_lock, irq);
 }
 
 void signal_send_uthread(struct uthread *u, int sig, int code, uint64_t value)
 {
-	bool irq = spin_lock(&sched_lock);
-
-	note_continue(u->u_proc, sig);
-	if (!is_ignored(u->u_proc, sig)) {
-		post_signal(&u->u_signals, sig, code, value);
-		if (!(u->u_sigmask & SIGBIT(sig)))
-			wake_thread(u->u_thread, true);
-		u->u_thread->t_interrupted |= false;
-	}
-	spin_unlock(&sched_lock, irq);
+	signal_queue_uthread(u, sig, code, value, 0);
 }
 
 void signal_send_thread(struct thread *t, int sig, int code, uint64_t value)
@@ -78,15 +206,19 @@ void signal_send_thread(struct thread *t, int sig, int code, uint64_t value)
 		signal_send_uthread(t->t_user, sig, code, value);
 }
 
-static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value)
+static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value, uint64_t more)
 {
+	bool kept = true; /* every thread blocks it, or waits for it */
+
 	KASSERT(spin_held(&sched_lock));
 	note_continue(p, sig);
-	if (p->p_zombie || (is_ignored(p, sig) && sig != SIGCHLD))
+	if (p->p_zombie)
 		return;
-	if (is_ignored(p, sig))
+	for (const struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+		kept &= ((u->u_sigmask | u->u_awaited) & SIGBIT(sig)) != 0;
+	if (!kept && is_ignored(p, sig))
 		return;
-	post_signal(&p->p_signals, sig, code, value);
+	post_signal(&p->p_signals, sig, code, value, more);
 	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next) {
 		if (u->u_sigmask & SIGBIT(sig))
 			continue;
@@ -96,15 +228,27 @@ static void send_proc_locked(struct proc *p, int sig, int code, uint64_t value)
 }
 
 /* proc_lock held, or the process is the caller's own. */
-void signal_send_proc(struct proc *p, int sig, int code, uint64_t value)
+void signal_queue_proc(struct proc *p, int sig, int code, uint64_t value, uint64_t more)
 {
 	bool irq;
 
 	if (p == NULL)
 		return;
 	irq = spin_lock(&sched_lock);
-	send_proc_locked(p, sig, code, value);
+	send_proc_locked(p, sig, code, value, more);
 	spin_unlock(&sched_lock, irq);
+}
+
+void signal_send_proc(struct proc *p, int sig, int code, uint64_t value)
+{
+	signal_queue_proc(p, sig, code, value, 0);
+}
+
+bool proc_ignores_children(const struct proc *p)
+{
+	const struct sigaction *a = &p->p_sighand->sh_action[SIGCHLD];
+
+	return a->sa_handler == 1 || (a->sa_flags & SA_NOCLDWAIT);
 }
 
 /*
@@ -159,7 +303,7 @@ void signal_force(int sig, int code, uint64_t addr)
 		u->u_sigmask &= ~SIGBIT(sig);
 	}
 	u->u_signals.s_pending &= ~SIGBIT(sig);
-	post_signal(&u->u_signals, sig, code, addr);
+	post_signal(&u->u_signals, sig, code, addr, 0);
 	spin_unlock(&sched_lock, irq);
 }
 
@@ -167,25 +311,8 @@ void signal_force(int sig, int code, uint64_t addr)
 static int take_signal(struct uthread *u, struct siginfo *info)
 {
 	bool irq = spin_lock(&sched_lock);
-	uint64_t now = deliverable_signals(u);
-	struct sigset_info *from;
-	int sig = 0;
+	int sig = signal_take(u, deliverable_signals(u), info);
 
-	memset(info, 0, sizeof(*info));
-	if (now != 0) {
-		/* faults first: they belong to the instruction at hand */
-		uint64_t first = now & u->u_signals.s_pending & DEFAULT_CORE;
-
-		sig = __builtin_ctzll(first != 0 ? first : now) + 1;
-		from = u->u_signals.s_pending & SIGBIT(sig) ? &u->u_signals : &u->u_proc->p_signals;
-		from->s_pending &= ~SIGBIT(sig);
-		info->si_signo = sig;
-		info->si_code = from->s_info[sig - 1].code;
-		if (sig == SIGCHLD || info->si_code <= 0)
-			info->kill.pid = (int32_t)from->s_info[sig - 1].value;
-		else
-			info->addr = from->s_info[sig - 1].value;
-	}
 	spin_unlock(&sched_lock, irq);
 	return sig;
 }
@@ -197,20 +324,21 @@ static bool has_continued(void *arg)
 	return !p->p_stopped || p->p_exiting;
 }
 
-static void stop_process(struct proc *p)
+static void stop_process(struct proc *p, int sig)
 {
 	bool irq;
 
 	if (p->p_parent == NULL)
 		return; /* nobody could make the first process go on */
-	irq = spin_lock(&sched_lock);
-
-	p->p_stopped = true;
-	p->p_told_stop = false;
-	spin_unlock(&sched_lock, irq);
 	mach_mutex_enter(&proc_lock);
-	signal_send_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid);
-	wake(&p->p_parent->p_wait);
+	irq = spin_lock(&sched_lock);
+	p->p_stopped = true;
+	p->p_told_stop = p->p_continued = false;
+	p->p_stop_sig = sig;
+	wake_all(&p->p_parent->p_wait);
+	spin_unlock(&sched_lock, irq);
+	if (!(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
+		signal_queue_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid, (uint64_t)sig);
 	mach_mutex_exit(&proc_lock);
 	(void)wait_until(&p->p_cont, has_continued, p, 0, false);
 }
@@ -239,7 +367,7 @@ static bool deliver_signal(
 		return false;
 	if (a.sa_handler == 0) {
 		if (DEFAULT_STOP & SIGBIT(sig)) {
-			stop_process(p);
+			stop_process(p, sig);
 			return false;
 		}
 		report_death(p, sig, info, tf);

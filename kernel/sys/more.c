@@ -130,7 +130,10 @@ static void fill_child_info(struct siginfo *info, int pid, int status)
 	info->si_signo = SIGCHLD;
 	info->kill.pid = pid;
 	info->kill.status = status >> 8;
-	if ((status & 0x7f) == 0) {
+	if (status == 0xffff) {
+		info->si_code = 6;
+		info->kill.status = SIGCONT;
+	} else if ((status & 0x7f) == 0) {
 		info->si_code = 1;
 	} else if ((status & 0xff) == 0x7f) {
 		info->si_code = 5;
@@ -147,11 +150,9 @@ int64_t sys_waitid(const uint64_t *a)
 	int status = 0;
 	int64_t r;
 
-	if (a[0] > 2 || !(a[3] & 14))
+	if (a[0] > 2 || !(a[3] & (WEXITED | WUNTRACED | WCONTINUED)))
 		return -EINVAL;
-	if (a[3] & 0x1000000) /* WNOWAIT: the child would have to stay */
-		return -EINVAL;
-	r = proc_wait_kernel(which[a[0]], &status, (unsigned)(a[3] & 1) | (a[3] & 2 ? 2u : 0));
+	r = proc_wait_kernel(which[a[0]], &status, (unsigned)a[3]);
 	if (r < 0)
 		return r;
 	if (r > 0)
@@ -192,21 +193,15 @@ int64_t sys_rt_sigtimedwait(const uint64_t *a)
 		int err = 0;
 
 		if (now != 0) {
-			sig = __builtin_ctzll(now) + 1;
-			struct sigset_info *from = u->u_signals.s_pending & SIGBIT(sig)
-			    ? &u->u_signals
-			    : &u->u_proc->p_signals;
-
-			from->s_pending &= ~SIGBIT(sig);
-			info.si_signo = sig;
-			info.si_code = from->s_info[sig - 1].code;
-			info.kill.pid = (int32_t)from->s_info[sig - 1].value;
+			sig = signal_take(u, set, &info);
 		} else if (deadline != 0 && arch_time_ns() >= deadline) {
 			err = -EAGAIN;
 		} else {
 			u->u_sigmask &= ~set;
+			u->u_awaited = set;
 			err = wait_on(&quiet, deadline, true);
 			u->u_sigmask = old;
+			u->u_awaited = 0;
 			now = (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & set;
 			err = now != 0 || err == -ETIMEDOUT ? 0 : err;
 		}
@@ -228,9 +223,12 @@ int64_t sys_rt_sigqueueinfo(const uint64_t *a)
 		return -EFAULT;
 	if ((int)a[1] < 0 || a[1] > NSIG)
 		return -EINVAL;
+	if (info.si_code >= 0 && (int)a[0] != this_proc()->p_pid)
+		return -EPERM; /* only the kernel tells of such */
 	mach_mutex_enter(&proc_lock);
 	if ((p = proc_find((int)a[0])) != NULL && a[1] != 0)
-		signal_send_proc(p, (int)a[1], info.si_code, (uint64_t)this_proc()->p_pid);
+		signal_queue_proc(
+		    p, (int)a[1], info.si_code, (uint32_t)info.kill.pid, info.kill.value);
 	mach_mutex_exit(&proc_lock);
 	return p == NULL ? -ESRCH : 0;
 }

@@ -265,6 +265,8 @@ int64_t sys_rt_sigaction(const uint64_t *a)
 	old = this_proc()->p_sighand->sh_action[sig];
 	if (a[1] != 0)
 		this_proc()->p_sighand->sh_action[sig] = act;
+	if (a[1] != 0 && (act.sa_handler == 1 || (act.sa_handler == 0 && sig == SIGCHLD)))
+		signal_forget(this_proc(), sig);
 	mach_mutex_exit(&proc_lock);
 	w[0] = old.sa_handler;
 	w[1] = old.sa_flags;
@@ -444,10 +446,20 @@ static uint64_t clock_ns(uint64_t id)
 {
 	if (id == 0 || id == 5 || id == 11)
 		return wall_ns();
-	return id == 2 || id == 3 ? cpu_ns() : arch_time_ns();
+	if (id == 2)
+		return proc_cpu_ns(this_proc());
+	return id == 3 || (int)id < 0 ? cpu_ns() : arch_time_ns();
 }
-int64_t sys_clock_gettime(const uint64_t *a) { return give_time(a[1], clock_ns(a[0]), 1); }
-int64_t sys_clock_getres(const uint64_t *a) { return give_time(a[1], 1, 1); }
+/* Clocks of the CPU time of a process or thread have negative numbers: those of others answer as this one's. */
+static bool is_clock(uint64_t id) { return (int)id < 0 || ((int)id <= 11 && id != 10); }
+int64_t sys_clock_gettime(const uint64_t *a)
+{
+	return is_clock(a[0]) ? give_time(a[1], clock_ns(a[0]), 1) : -EINVAL;
+}
+int64_t sys_clock_getres(const uint64_t *a)
+{
+	return is_clock(a[0]) ? give_time(a[1], 1, 1) : -EINVAL;
+}
 int64_t sys_gettimeofday(const uint64_t *a) { return give_time(a[0], wall_ns(), 1000); }
 int64_t sys_time(const uint64_t *a)
 {
@@ -492,7 +504,8 @@ int64_t sys_clock_nanosleep(const uint64_t *a)
 }
 int64_t sys_times(const uint64_t *a)
 {
-	uint64_t t[4] = { cpu_ns() / 10000000, 0, 0, 0 };
+	uint64_t t[4] = { proc_cpu_ns(this_proc()) / 10000000, 0,
+		this_proc()->p_child_ns / 10000000, 0 };
 
 	if (a[0] != 0 && copy_out(a[0], t, sizeof(t)) != 0)
 		return -EFAULT;
@@ -500,8 +513,20 @@ int64_t sys_times(const uint64_t *a)
 }
 int64_t sys_getrusage(const uint64_t *a)
 {
-	uint64_t ns = cpu_ns(), r[18] = { ns / 1000000000, ns % 1000000000 / 1000 };
+	struct proc *p = this_proc();
+	uint64_t r[18] = { 0 }, ns;
+	struct as_usage u;
 
+	switch ((int)a[0]) {
+	case 0: ns = proc_cpu_ns(p); break;
+	case 1: ns = cpu_ns(); break;
+	case -1: ns = p->p_child_ns; break;
+	default: return -EINVAL;
+	}
+	as_usage(p->p_as, &u);
+	r[0] = ns / 1000000000;
+	r[1] = ns % 1000000000 / 1000;
+	r[4] = u.au_rss * (VM_PAGESIZE >> 10); /* ru_maxrss: what it has now */
 	return copy_out(a[1], r, sizeof(r));
 }
 int64_t sys_sched_yield(const uint64_t *a)

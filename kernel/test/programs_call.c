@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -336,6 +337,103 @@ static void locks_of_files_exclude(void)
 	unlink("/tmp/locked");
 }
 
+/* ---- children and signals with values ---- */
+static int exit_with_3(void *arg)
+{
+	(void)arg;
+	return 3;
+}
+
+static void waits_tell_of_everything(void)
+{
+	siginfo_t si;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	CHECK(kill(pid, SIGTSTP) == 0 && waitpid(pid, &status, WUNTRACED) == pid);
+	CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP);
+	CHECK(waitpid(pid, &status, WUNTRACED | WNOHANG) == 0);
+	CHECK(kill(pid, SIGCONT) == 0 && waitpid(pid, &status, WCONTINUED) == pid);
+	CHECK(WIFCONTINUED(status));
+	CHECK(kill(pid, SIGTERM) == 0);
+	memset(&si, 0, sizeof(si));
+	CHECK(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0);
+	CHECK(si.si_pid == pid && si.si_code == CLD_KILLED && si.si_status == SIGTERM);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+	CHECK(waitpid(pid, &status, 0) == -1 && errno == ECHILD);
+	CHECK(waitpid(-1, &status, 0x40) == -1 && errno == EINVAL);
+}
+
+static void ignored_children_leave_nothing(void)
+{
+	int status;
+
+	signal(SIGCHLD, SIG_IGN);
+	CHECK(in_child(exit_with_3, NULL) == -1 && errno == ECHILD);
+	CHECK(system("exit 4") == -1 || errno == ECHILD); /* by vfork */
+	signal(SIGCHLD, SIG_DFL);
+	CHECK(in_child(exit_with_3, NULL) == 3 << 8);
+	CHECK(waitpid(-1, &status, WNOHANG) == -1 && errno == ECHILD);
+}
+
+static void blocked_signals_are_kept_with_values(void)
+{
+	int real = SIGRTMIN + 1, status;
+	union sigval v = { 0 };
+	siginfo_t si;
+	sigset_t set;
+	pid_t pid;
+
+	sigemptyset(&set);
+	sigaddset(&set, real);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGCHLD);
+	CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+	for (v.sival_int = 1; v.sival_int <= 3; v.sival_int++)
+		CHECK(sigqueue(getpid(), real, v) == 0 && sigqueue(getpid(), SIGUSR1, v) == 0);
+	CHECK(sigwaitinfo(&set, &si) == SIGUSR1 && si.si_value.sival_int == 1);
+	for (int i = 1; i <= 3; i++)
+		CHECK(sigwaitinfo(&set, &si) == real && si.si_value.sival_int == i &&
+		    si.si_code == SI_QUEUE && si.si_pid == getpid());
+	/* its default is to be ignored; blocked, it is waited for */
+	if ((pid = fork()) == 0)
+		_exit(exit_with_3(NULL));
+	CHECK(sigwaitinfo(&set, &si) == SIGCHLD && si.si_pid == pid);
+	CHECK(si.si_code == CLD_EXITED && si.si_status == 3);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(sigtimedwait(&set, &si, &(struct timespec){ 0, 1000 }) == -1 && errno == EAGAIN);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static int use_the_cpu(void *arg)
+{
+	struct timespec now;
+
+	(void)arg;
+	do
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	while (now.tv_sec == 0 && now.tv_nsec < 30000000);
+	return 0;
+}
+
+static void cpu_time_of_children_is_counted(void)
+{
+	struct rusage before, after, self;
+
+	CHECK(getrusage(RUSAGE_CHILDREN, &before) == 0);
+	CHECK(in_child(use_the_cpu, NULL) == 0);
+	CHECK(getrusage(RUSAGE_CHILDREN, &after) == 0 && getrusage(RUSAGE_SELF, &self) == 0);
+	CHECK((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 + after.ru_utime.tv_usec -
+		before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec +
+		(after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 >=
+	    20000);
+	CHECK(self.ru_maxrss > 0 && getrusage(7, &self) == -1 && errno == EINVAL);
+	CHECK(clock_gettime((clockid_t)77, &(struct timespec){ 0, 0 }) == -1 && errno == EINVAL);
+}
+
 const struct test call_tests[] = {
 	T(exe_is_an_absolute_path, 1),
 	T(no_core_is_told_of, 0),
@@ -349,6 +447,10 @@ const struct test call_tests[] = {
 	T(shared_memory_has_names, 1),
 	T(many_files_of_memory_fit, 1),
 	T(locks_of_files_exclude, 1),
+	T(waits_tell_of_everything, 1),
+	T(ignored_children_leave_nothing, 1),
+	T(blocked_signals_are_kept_with_values, 1),
+	T(cpu_time_of_children_is_counted, 1),
 	{ NULL, NULL, 0 },
 };
 const struct test inner_tests[] = { T(exe_of_this_process, 1), { NULL, NULL, 0 } };
