@@ -8,8 +8,8 @@
  * for the process (which is at least what is resident of it) and what the runtime itself takes. That is a lower bound. A process that
  * ends by exit() measures itself exactly at that moment (run/measure.c). The largest sum ever seen goes to the report.
  *
- * A descendant without a slot is not hosted if the runtime is not among its mappings; else it is about to join, or a child of
- * vfork() whose memory is its parent's. Shared memory is counted once, where most of it is mapped, and never the store's.
+ * A descendant without a slot that has the family's state mapped was just forked, or is a child of vfork() whose memory is its
+ * parent's. One that has not is not hosted; if the runtime is among its mappings, it may be about to join. Shared memory is counted once, where most of it is mapped, and never the store's.
  */
 #include "run.h"
 
@@ -20,7 +20,9 @@
 
 #define DESCENDANTS (4 * FAMILY_PROCS)
 #define RUNTIME "libquire-run.so"
-#define SLACK 512u /* pages of the store's tables that a process may have mapped, at least */
+#define STATE "memfd:quire-family"
+#define BEGINNING 256u /* pages that a process has before it joins, at most */
+#define SLACK 512u     /* pages of the store's tables that a process may have mapped, at least */
 
 struct sizes {
 	uint64_t anon, shmem;
@@ -45,19 +47,23 @@ static bool read_sizes(pid_t pid, struct sizes *s)
 	return true;
 }
 
-static bool has_runtime(pid_t pid)
+/* Of a process without a slot: how many of its pages belong to a start, all if it is hosted. */
+static uint64_t pages_of_start(pid_t pid)
 {
 	char path[64], line[4096];
-	bool has = false;
+	uint64_t pages = 0;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
 	FILE *f = fopen(path, "re");
 	if (f == NULL)
-		return true; /* gone, or not to be looked at */
-	while (!has && fgets(line, sizeof line, f) != NULL)
-		has = strstr(line, RUNTIME) != NULL;
+		return UINT64_MAX; /* gone, or not to be looked at */
+	while (pages < UINT64_MAX && fgets(line, sizeof line, f) != NULL)
+		if (strstr(line, STATE) != NULL)
+			pages = UINT64_MAX;
+		else if (strstr(line, RUNTIME) != NULL)
+			pages = BEGINNING;
 	(void)fclose(f);
-	return has;
+	return pages;
 }
 
 /* Children of all threads of that process, appended to pids; how many there are then. */
@@ -112,6 +118,7 @@ void run_measure(struct run *r)
 
 	for (unsigned i = 0; i < n; i++) {
 		const struct family_proc *p = find_slot(r, pids[i]);
+		uint64_t start;
 		char name[16];
 		struct sizes s;
 
@@ -119,11 +126,12 @@ void run_measure(struct run *r)
 		if (is_keeper(r, pids[i]))
 			continue;
 		n = add_children(name, pids, n);
-		if ((p == NULL && has_runtime(pids[i])) || !read_sizes(pids[i], &s))
+		start = p == NULL ? pages_of_start(pids[i]) : 0;
+		if (start == UINT64_MAX || !read_sizes(pids[i], &s))
 			continue;
 		uint64_t shared = p == NULL ? s.shmem : less_or_zero(s.shmem, store);
 		anon += p == NULL
-		    ? s.anon
+		    ? less_or_zero(s.anon, start)
 		    : less_or_zero(s.anon, atomic_load(&p->fp_granted) + atomic_load(&p->fp_own));
 		shmem = shared > shmem ? shared : shmem;
 	}

@@ -400,6 +400,22 @@ def stay_in_through_unhosted():
     stays(["setsid", "-w", STATIC, "execute", STATIC, "execute"])
 
 
+def static_program_closes_all():
+    """
+    It closes the gate, too: what it starts is not hosted, and counted as that; what it becomes is ended. A hosted program cannot
+    close the gate.
+    """
+    if STATIC == "-":
+        raise Skip("no static programs")
+    stays([HELPER, "closing"])
+    stays([HELPER, "become"])
+    status, out, err, report = report_of("env", STATIC, "closing", HELPER, "touch", "6000", "2000")
+    check(status == 0 and err == "" and "touched" in out, status, out, err)
+    check(report["pages_out"] == 0 and report["unhosted_peak_bytes"] > 5000 * 4096, report)
+    status, out, err, report = report_of("env", STATIC, "become", HELPER, "touch", "6000", "2")
+    check(status == 125 and out == "" and "quire: quire run has ended, so this program ends" in err, status, out, err)
+
+
 def stay_in_as_another():
     """Another user, fewer rights, another root directory."""
     if not ROOT:
@@ -730,7 +746,7 @@ def core_files():
         end(p)
 
 
-CASES = [no_name, another_user, same_user, greetings, flood, late_wake_up, silent, stay_in, stay_in_through_unhosted, stay_in_as_another, stay_in_as_daemon,
+CASES = [no_name, another_user, same_user, greetings, flood, late_wake_up, silent, stay_in, stay_in_through_unhosted, static_program_closes_all, stay_in_as_another, stay_in_as_daemon,
          gives_up_rights, executed_as_another, sandboxed, stores_end, keeper_is_lost, supervisor_sees_no_store, both_ends,
          memory_cannot_shrink, core_files]
 

@@ -16,6 +16,8 @@
  *   hold KIND ROUNDS     the kernel holds 8 MiB, which then leave, and lets go of them, ROUNDS times over: in pipes, or in a ring
  *                        that has them registered; says "held" and "free" and waits for a line after each
  *   execute PROGRAM ...  runs it in a child; ends as it does
+ *   closing PROGRAM ...  the same, after it has closed all descriptors but the first three
+ *   become PROGRAM ...   closes them and becomes that program
  *   signal               says "ready", waits; ends with 40 + the number of the first SIGINT, SIGTERM, SIGUSR1 that comes
  */
 #include <errno.h>
@@ -412,8 +414,13 @@ int main(int argc, char **argv)
 		return cow(a);
 	if (strcmp(what, "hold") == 0)
 		return hold(argc > 2 ? argv[2] : "", b);
-	if (strcmp(what, "execute") == 0 && argc > 2)
+	if ((strcmp(what, "closing") == 0 || strcmp(what, "become") == 0) &&
+	    close_range(3, ~0u, 0) != 0)
+		return 3;
+	if ((strcmp(what, "execute") == 0 || strcmp(what, "closing") == 0) && argc > 2)
 		return execute(argv + 2);
+	if (strcmp(what, "become") == 0 && argc > 2)
+		return execvp(argv[2], argv + 2);
 	if (strcmp(what, "signal") == 0)
 		return wait_signal();
 	return 64;
