@@ -60,7 +60,7 @@ bool host_pinned(void *arg, unsigned tries)
 {
 	struct host *h = arg;
 	uint64_t n = atomic_load(&h->h_me->fp_granted) /
-	    16; /* each time was preceded by a look at all pages */
+	    4; /* each time was preceded by a look at all pages */
 	struct vm_usage u;
 	bool left;
 
