@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* bench/core_threads.c on host threads; its swap is host memory that is never read. */
 #include "bench/core_threads.h"
+#include "machine/stub/vnode_stub.h"
 #include "machine/threads/mach_threads.h"
 
 #include <stdio.h>
@@ -14,17 +15,14 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = io->io_npages;
 	io->io_done(io);
 }
-static void swap_poll(struct vnode *vp, struct vm_io *io) {}
-static void swap_discard(struct vnode *vp, voff_t off, uint64_t len) {}
-static enum vm_err swap_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t swap_size(struct vnode *vp) { return vm_ptob(4 * BT_PAGES); }
 static void swap_inactive(struct vnode *vp) { free(vp); }
 static const struct vnode_ops swap_ops = {
 	.vo_name = "nowhere",
 	.vo_start = swap_start,
-	.vo_poll = swap_poll,
-	.vo_discard = swap_discard,
-	.vo_sync = swap_sync,
+	.vo_poll = stub_poll,
+	.vo_discard = stub_discard,
+	.vo_sync = stub_sync,
 	.vo_size = swap_size,
 	.vo_inactive = swap_inactive,
 };

@@ -142,17 +142,19 @@ def floors_of(cell):
 
 def calls_between(folder, commands):
     """For each compiled file of a folder, the files of the folder that define what it calls."""
-    defined, wanted = {}, {}
+    objects = {}
     for command in commands:
         file = os.path.relpath(os.path.join(build, command["file"]), source)
         object_ = os.path.join(build, command["output"])
         if os.path.dirname(file) == folder and os.path.exists(object_):
-            text = subprocess.run(["nm", object_], capture_output=True, text=True, check=True).stdout
-            for kind, symbol in re.findall(r"([A-Za-z]) (\w+)$", text, re.M):
-                if kind == "U":
-                    wanted.setdefault(os.path.basename(file), set()).add(symbol)
-                elif kind.isupper():
-                    defined[symbol] = os.path.basename(file)
+            objects[object_] = os.path.basename(file)
+    defined, wanted = {}, {file: set() for file in objects.values()}
+    text = subprocess.run(["nm", "-A"] + sorted(objects), capture_output=True, text=True, check=True).stdout
+    for object_, kind, symbol in re.findall(r"^(.*?):.*([A-Za-z]) (\w+)$", text, re.M):
+        if kind == "U":
+            wanted[objects[object_]].add(symbol)
+        elif kind.isupper():
+            defined[symbol] = objects[object_]
     return {file: {defined[s] for s in symbols if s in defined} - {file} for file, symbols in wanted.items()}
 
 

@@ -23,6 +23,7 @@
 #include <quire/vnode.h>
 
 #include "machine/linux/linux.h"
+#include "machine/stub/vnode_stub.h"
 
 #define FRAMES 1024u
 #define N 16u
@@ -36,36 +37,18 @@ struct env {
 	uint8_t *at;        /* 4 * N pages of the process, registered */
 };
 
-static void vn_start(struct vnode *vp, struct vm_io *io)
-{
-	(void)vp;
-	io->io_err = VM_IO;
-	io->io_ok = 0;
-	io->io_done(io);
-}
-static void vn_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
-static void vn_discard(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-}
-static enum vm_err vn_sync(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-	return VM_OK;
-}
 static uint64_t vn_size(struct vnode *vp)
 {
 	(void)vp;
 	return vm_ptob(N);
 }
-static void vn_inactive(struct vnode *vp) { (void)vp; }
 static const struct vnode_ops vn_ops = { .vo_name = "names",
-	.vo_start = vn_start,
-	.vo_poll = vn_poll,
-	.vo_discard = vn_discard,
-	.vo_sync = vn_sync,
+	.vo_start = stub_refuse,
+	.vo_poll = stub_poll,
+	.vo_discard = stub_discard,
+	.vo_sync = stub_sync,
 	.vo_size = vn_size,
-	.vo_inactive = vn_inactive };
+	.vo_inactive = stub_inactive };
 
 static int setup_with(void **state, bool write_bits)
 {

@@ -3,29 +3,10 @@
  * The physical layer against models: pages and their names, the buddy allocator; every allocation made to fail in
  * turn; two threads at the page locks. Runs on the stand-in machine of mach_stub.c.
  */
+#include "machine/stub/vnode_stub.h"
 #include "tests/vm/phys_box.h"
 
 #include <pthread.h>
-
-static void no_start(struct vnode *vp, struct vm_io *io)
-{
-	(void)vp;
-	io->io_err = VM_IO;
-	io->io_done(io);
-}
-
-static void no_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
-
-static void no_discard(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-}
-
-static enum vm_err no_sync(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-	return VM_OK;
-}
 
 static uint64_t no_size(struct vnode *vp)
 {
@@ -41,10 +22,10 @@ static void count_inactive(struct vnode *vp)
 
 static const struct vnode_ops no_vnode_ops = {
 	.vo_name = "none",
-	.vo_start = no_start,
-	.vo_poll = no_poll,
-	.vo_discard = no_discard,
-	.vo_sync = no_sync,
+	.vo_start = stub_refuse,
+	.vo_poll = stub_poll,
+	.vo_discard = stub_discard,
+	.vo_sync = stub_sync,
 	.vo_size = no_size,
 	.vo_inactive = count_inactive,
 };

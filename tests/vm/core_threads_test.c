@@ -7,6 +7,7 @@
  *
  *   core_threads_test [--rounds N] [--seed S]
  */
+#include "machine/stub/vnode_stub.h"
 #include "machine/threads/mach_threads.h"
 #include "vm/impl.h"
 
@@ -54,19 +55,15 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 	io->io_ok = io->io_npages;
 	io->io_done(io);
 }
-static void swap_poll(struct vnode *vp, struct vm_io *io) {}
-static void swap_discard(struct vnode *vp, voff_t off, uint64_t len) {}
-static enum vm_err swap_sync(struct vnode *vp, voff_t off, uint64_t len) { return VM_OK; }
 static uint64_t swap_size(struct vnode *vp) { return vm_ptob(SLOTS); }
-static void swap_inactive(struct vnode *vp) {}
 static const struct vnode_ops swap_ops = {
 	.vo_name = "memory",
 	.vo_start = swap_start,
-	.vo_poll = swap_poll,
-	.vo_discard = swap_discard,
-	.vo_sync = swap_sync,
+	.vo_poll = stub_poll,
+	.vo_discard = stub_discard,
+	.vo_sync = stub_sync,
 	.vo_size = swap_size,
-	.vo_inactive = swap_inactive,
+	.vo_inactive = stub_inactive,
 };
 
 /* ---- threads ---- */
