@@ -244,6 +244,8 @@ long call_mremap(struct host *h, long old, long oldlen, long newlen, int flags, 
 	if (nofork && !sys_failed(r) && r != 0)
 		(void)host_mark(h, MARK_NOFORK, (uint64_t)r, (uint64_t)r + n);
 	if (locked && !sys_failed(r) && r != 0) {
+		if (h->h_managed) /* what moved is locked already, and would not come to its new addresses */
+			(void)as_unlock(h->h_as, (uint64_t)r, n);
 		(void)call_mlock(
 		    h, SYS_mlock, r, (long)n, 0); /* as far as it can be, as natively */
 		(void)host_mark(h, MARK_LOCKED, (uint64_t)r, (uint64_t)r + n);

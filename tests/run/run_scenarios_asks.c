@@ -349,7 +349,8 @@ static int all_locked(void)
 	push_out();
 	printf("new: %u, Locked %ld\n", resident_pages(q, 64), smaps_field(q, "Locked:"));
 	q = mremap(q, 64 * PAGE, 96 * PAGE, MREMAP_MAYMOVE);
-	printf("longer: %u\n", resident_pages(q, 96));
+	printf("longer: %u, Rss %ld, Locked %ld\n", resident_pages(q, 96), smaps_field(q, "Rss:"),
+	    smaps_field(q, "Locked:"));
 	EXPECT(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 256 * 1024) == 0 &&
 	    pthread_create(&t, &attr, on_a_stack, &on_stack) == 0 && pthread_join(t, NULL) == 0);
 	printf("on a stack: %u\n", on_stack);
