@@ -353,7 +353,7 @@ static bool can_add_piece(void *arg)
 	return p->p_npieces < PIECES || p->p_readers == 0;
 }
 
-int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift)
+int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, bool nonblock)
 {
 	struct pipe *p = f->f_data;
 	int err = 0;
@@ -374,7 +374,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift)
 			signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
 			return -EPIPE;
 		}
-		if (f->f_flags & O_NONBLOCK)
+		if (nonblock || (f->f_flags & O_NONBLOCK))
 			return -EAGAIN;
 		if ((err = wait_until(&p->p_wait, can_add_piece, p, 0, true)) != 0)
 			return err == -EINTR ? -ERESTART : err;
@@ -397,7 +397,7 @@ static bool is_plain_memory(struct as *as, vaddr_t at, uint64_t len)
 	return e == VM_NOTSUP;
 }
 
-int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len)
+int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 {
 	struct pipe *p = f->f_data;
 	struct as *as = this_proc()->p_as;
@@ -405,7 +405,10 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len)
 	int64_t r = 0;
 	int err;
 
-	if (!(f->f_flags & O_NONBLOCK) && (err = wait_until(&p->p_wait, can_read, p, 0, true)) != 0)
+	nonblock |= (f->f_flags & O_NONBLOCK) != 0;
+	if (nonblock && !can_read(p))
+		return -EAGAIN;
+	if ((err = wait_until(&p->p_wait, can_read, p, 0, true)) != 0)
 		return err == -EINTR ? -ERESTART : err;
 	mach_mutex_enter(&p->p_lock);
 	if ((pc = piece_at_head(p)) != NULL && ((pc->pc_va | pc->pc_len | to) & VM_PAGEMASK) == 0) {
@@ -428,6 +431,132 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len)
 	return r;
 }
 
+/* ---- splice and tee: bytes that are looked at, and taken once they are where they belong ---- */
+uint64_t pipe_room(const struct file *f)
+{
+	const struct pipe *p = f->f_data;
+
+	return PIPE_LARGE - in_ring(p);
+}
+
+/* Bytes of the ring that come before the piece, or before the pipe's end, from `out` on. */
+static uint64_t ring_before(const struct pipe *p, const struct piece *pc, uint64_t out)
+{
+	return (pc != NULL ? pc->pc_at : p->p_in) - out;
+}
+
+/* The first bytes of the pipe, ring and pieces in their order, stay there. p_lock held. -EIO: a page cannot be read. */
+static int64_t peek_bytes(struct pipe *p, char *buf, uint64_t len)
+{
+	const struct piece *pc = p->p_first;
+	uint64_t out = p->p_out, got = 0;
+
+	KASSERT(mach_mutex_held(&p->p_lock));
+	while (got < len) {
+		bool paged = pc != NULL && pc->pc_at == out;
+		uint64_t n = paged ? pc->pc_len : ring_before(p, pc, out);
+
+		n = n < len - got ? n : len - got;
+		if (n == 0)
+			break;
+		if (!paged) {
+			copy_ring(p, buf + got, out, n, false);
+			out += n;
+		} else if (as_copyin(p->p_space, pc->pc_va, buf + got, n) != VM_OK) {
+			return got > 0 ? (int64_t)got : -EIO;
+		} else {
+			pc = pc->pc_next;
+		}
+		got += n;
+	}
+	return (int64_t)got;
+}
+
+/* The first n bytes are gone; there are so many. p_lock held. */
+static void consume_bytes(struct pipe *p, uint64_t n)
+{
+	while (n > 0) {
+		bool paged = piece_at_head(p) != NULL;
+		uint64_t k = paged ? p->p_first->pc_len : ring_before(p, p->p_first, p->p_out);
+
+		k = k < n ? k : n;
+		if (paged)
+			piece_consume(p, k, true);
+		else
+			p->p_out += k;
+		n -= k;
+	}
+}
+
+int pipe_await(struct file *f, bool write, bool nonblock)
+{
+	struct pipe *p = f->f_data;
+	struct wanted w = { p, 1 };
+	bool ready = write ? can_write(&w) : can_read(p);
+	int err = 0;
+
+	if (!ready && nonblock)
+		return -EAGAIN;
+	if (!ready)
+		err = write ? wait_until(&p->p_wait, can_write, &w, 0, true)
+			    : wait_until(&p->p_wait, can_read, p, 0, true);
+	if (err != 0)
+		return err == -EINTR ? -ERESTART : err;
+	if (!write || p->p_readers > 0)
+		return 0;
+	signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
+	return -EPIPE;
+}
+
+int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off)
+{
+	struct pipe *p = in->f_data;
+	int64_t n;
+
+	mach_mutex_enter(&p->p_lock);
+	if ((n = peek_bytes(p, buf, len)) > 0 &&
+	    (n = out->f_ops->fo_write(out, buf, (uint64_t)n, off)) > 0)
+		consume_bytes(p, (uint64_t)n);
+	mach_mutex_exit(&p->p_lock);
+	if (n > 0)
+		wake_pipe(p);
+	return n;
+}
+
+static void lock_two(struct pipe *a, struct pipe *b)
+{
+	mach_mutex_enter(a < b ? &a->p_lock : &b->p_lock);
+	mach_mutex_enter(a < b ? &b->p_lock : &a->p_lock);
+}
+
+int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len, bool take)
+{
+	struct pipe *from = in->f_data, *to = out->f_data;
+	uint64_t room;
+	int64_t n;
+
+	lock_two(from, to);
+	if (to->p_room < PIPE_LARGE && to->p_room - in_ring(to) < len)
+		grow_ring(to);
+	room = to->p_room - in_ring(to);
+	n = peek_bytes(from, buf, len < room ? len : room);
+	if (n > 0) {
+		copy_ring(to, buf, to->p_in, (uint64_t)n, true);
+		to->p_in += (uint64_t)n;
+	}
+	if (n > 0 && take)
+		consume_bytes(from, (uint64_t)n);
+	mach_mutex_exit(&to->p_lock);
+	mach_mutex_exit(&from->p_lock);
+	if (n > 0) {
+		wake_pipe(to);
+		wake_pipe(from);
+	}
+	return n;
+}
+
+bool pipe_same(const struct file *a, const struct file *b) { return a->f_data == b->f_data; }
+bool pipe_has_bytes(const struct file *f) { return bytes_to_read(f->f_data) > 0; }
 bool file_is_pipe(const struct file *f) { return f->f_ops == &pipe_ops; }
 
 static const struct inode_ops pipe_inode_ops = { .io_lookup = NULL };

@@ -177,9 +177,18 @@ int fifo_open(
 void fifo_init(void);
 bool file_is_pipe(const struct file *);
 /* Pages of this program, page aligned, go into the pipe: by copy-on-write, or (gift) for good. Bytes or a negative error. */
-int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift);
+int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift, bool nonblock);
 /* What comes next moves into this program's memory, which it replaces. 0: it cannot be moved, read it. */
-int64_t pipe_take_pages(struct file *, vaddr_t, uint64_t len);
+int64_t pipe_take_pages(struct file *, vaddr_t, uint64_t len, bool nonblock);
+/* For splice and tee. Files that are pipes; none of these but pipe_await waits for a pipe. */
+bool pipe_same(const struct file *, const struct file *);
+bool pipe_has_bytes(const struct file *);
+uint64_t pipe_room(const struct file *); /* bytes that may be written */
+/* Until something can be read, or written. -EAGAIN: nonblock; -EPIPE: nobody reads, the signal is sent; -ERESTART. */
+int pipe_await(struct file *, bool write, bool nonblock);
+/* Up to len bytes from the pipe to a file at off, to another pipe (take: they leave the first). buf has room for len. Bytes; 0: nothing there. */
+int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off);
+int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len, bool take);
 int memfile_new(struct inode **); /* tmpfs.c: anonymous memory with a name; *: a reference */
 struct inode *tmpfs_init(void);
 /* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: it is no such file. */

@@ -35,6 +35,8 @@
 #define SA_ONSTACK 0x08000000u
 #define SS_ONSTACK 1
 #define SS_DISABLE 2
+#define SS_AUTODISARM 0x80000000u
+#define MINSIGSTKSZ 2048u
 #define SA_RESTART 0x10000000u
 #define SA_NODEFER 0x40000000u
 #define SA_RESETHAND 0x80000000u
@@ -223,7 +225,9 @@ struct sigstack {         /* stack_t */
  * sp less the red zone. And what the frame tells of the alternate stack: *told. */
 uint64_t signal_stack(
     const struct sigaction *, uint64_t sp, uint64_t red_zone, struct sigstack *told);
-void signal_set_altstack(struct uthread *, const struct sigstack *);
+/* What sigaltstack answers, and does, for a thread whose stack pointer is sp. Set: -EPERM (on that stack), -EINVAL, -ENOMEM (too small). */
+void signal_get_altstack(const struct uthread *, uint64_t sp, struct sigstack *);
+int signal_set_altstack(struct uthread *, uint64_t sp, const struct sigstack *);
 /* The thread goes back to what its signal's frame says. */
 void signal_restore(uint64_t mask, const struct sigstack *);
 int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const struct sigaction *,

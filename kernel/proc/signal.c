@@ -443,32 +443,60 @@ void trap_leave(struct trapframe *tf)
 }
 
 /* ---- frames, for the machine ---- */
+/* A stack with SS_AUTODISARM is never in use: it is taken off while a handler runs on it. */
 static bool on_altstack(const struct uthread *u, uint64_t sp)
 {
-	return u->u_altsize > 0 && sp > u->u_altstack && sp - u->u_altstack <= u->u_altsize;
+	return !(u->u_altflags & SS_AUTODISARM) && u->u_altsize > 0 && sp > u->u_altstack &&
+	    sp - u->u_altstack <= u->u_altsize;
+}
+
+static void forget_altstack(struct uthread *u)
+{
+	u->u_altstack = u->u_altsize = 0;
+	u->u_altflags = SS_DISABLE;
 }
 
 uint64_t signal_stack(
     const struct sigaction *a, uint64_t sp, uint64_t red_zone, struct sigstack *told)
 {
-	const struct uthread *u = this_uthread();
-	bool on = on_altstack(u, sp);
+	struct uthread *u = this_uthread();
+	uint64_t top = sp - red_zone;
 
 	*told = (struct sigstack){
-		.sp = u->u_altstack, .size = u->u_altsize, .flags = on ? SS_ONSTACK : 0
+		.sp = u->u_altstack, .size = u->u_altsize, .flags = (int32_t)u->u_altflags
 	};
-	if (u->u_altsize == 0)
-		told->flags = SS_DISABLE;
-	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !(u->u_altflags & SS_DISABLE) && !on)
-		return u->u_altstack + u->u_altsize;
-	return sp - red_zone;
+	if ((a->sa_flags & SA_ONSTACK) && u->u_altsize > 0 && !on_altstack(u, sp))
+		top = u->u_altstack + u->u_altsize;
+	if (u->u_altflags & SS_AUTODISARM)
+		forget_altstack(u);
+	return top;
 }
 
-void signal_set_altstack(struct uthread *u, const struct sigstack *st)
+void signal_get_altstack(const struct uthread *u, uint64_t sp, struct sigstack *st)
 {
+	int32_t flags = u->u_altsize == 0 ? SS_DISABLE : 0;
+
+	if (on_altstack(u, sp))
+		flags = SS_ONSTACK;
+	*st = (struct sigstack){ .sp = u->u_altstack,
+		.size = u->u_altsize,
+		.flags = flags | (int32_t)(u->u_altflags & SS_AUTODISARM) };
+}
+
+int signal_set_altstack(struct uthread *u, uint64_t sp, const struct sigstack *st)
+{
+	uint32_t mode = (uint32_t)st->flags & ~SS_AUTODISARM;
+
+	if (on_altstack(u, sp))
+		return -EPERM;
+	if (mode != 0 && mode != SS_ONSTACK && mode != SS_DISABLE)
+		return -EINVAL;
+	if (mode != SS_DISABLE && st->size < MINSIGSTKSZ)
+		return -ENOMEM;
 	u->u_altflags = (uint32_t)st->flags;
-	u->u_altstack = st->flags & SS_DISABLE ? 0 : st->sp;
-	u->u_altsize = st->flags & SS_DISABLE ? 0 : st->size;
+	u->u_altstack = mode == SS_DISABLE ? 0 : st->sp;
+	u->u_altsize = mode == SS_DISABLE ? 0 : st->size;
+	return 0;
 }
 
 void signal_restore(uint64_t mask, const struct sigstack *st)
@@ -478,8 +506,8 @@ void signal_restore(uint64_t mask, const struct sigstack *st)
 
 	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
 	spin_unlock(&sched_lock, irq);
-	if (st->flags != SS_ONSTACK)
-		signal_set_altstack(u, st);
+	(void)signal_set_altstack(u, tf_sp(u->u_tf),
+	    st); /* a handler that interrupted another on that stack cannot change it */
 	u->u_syscall = -1;
 }
 

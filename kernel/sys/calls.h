@@ -39,7 +39,7 @@
 	X(pselect6, 270, 72) X(ppoll, 271, 73) X(set_robust_list, 273, 99) X(utimensat, 280, 88) X(fallocate, 285, 47)      \
 	X(eventfd2, 290, 19) X(dup3, 292, 24) X(pipe2, 293, 59) X(prlimit64, 302, 261) X(process_vm_readv, 310, 270)        \
 	X(process_vm_writev, 311, 271) X(renameat2, 316, 276) X(getrandom, 318, 278) X(memfd_create, 319, 279)              \
-	X(execveat, 322, 281) X(mlock2, 325, 284) X(copy_file_range, 326, 285) X(vmsplice, 278, 75) X(rseq, 334, 293) X(faccessat2, 439, 439)          \
+	X(execveat, 322, 281) X(mlock2, 325, 284) X(copy_file_range, 326, 285) X(splice, 275, 76) X(tee, 276, 77) X(vmsplice, 278, 75) X(rseq, 334, 293) X(faccessat2, 439, 439)          \
 	X(waitid, 247, 95) X(getpriority, 140, 141) X(setpriority, 141, 140) X(sched_setparam, 142, 118)                    \
 	X(sched_getparam, 143, 121) X(sched_setscheduler, 144, 119) X(sched_getscheduler, 145, 120)                         \
 	X(sched_get_priority_max, 146, 125) X(sched_get_priority_min, 147, 126) X(sched_rr_get_interval, 148, 127)          \

@@ -133,22 +133,30 @@ static int64_t rw_vector(const uint64_t *a, bool write)
 	kfree(v, a[2] * sizeof(*v));
 	return r;
 }
+#define SPLICE_F_NONBLOCK 2u
 #define SPLICE_F_GIFT 8u
 
 /* Pages go where both sides are aligned; else the bytes are copied. */
-static int64_t splice_one(int fd, struct file *f, const struct iovec *v, unsigned flags)
+static int64_t splice_one(struct file *f, const struct iovec *v, unsigned flags)
 {
 	bool write = (f->f_flags & O_ACCMODE) == O_WRONLY,
-	     whole = ((v->base | v->len) & VM_PAGEMASK) == 0;
+	     whole = ((v->base | v->len) & VM_PAGEMASK) == 0,
+	     nonblock = (flags & SPLICE_F_NONBLOCK) != 0;
+	struct file pipe;
 	int64_t r = 0;
 
 	if (v->len == 0)
 		return 0;
 	if (write && whole)
-		return pipe_give_pages(f, v->base, v->len, (flags & SPLICE_F_GIFT) != 0);
+		return pipe_give_pages(f, v->base, v->len, (flags & SPLICE_F_GIFT) != 0, nonblock);
 	if (!write)
-		r = pipe_take_pages(f, v->base, v->len);
-	return r != 0 ? r : rw_file(fd, v, 1, write, NULL);
+		r = pipe_take_pages(f, v->base, v->len, nonblock);
+	if (r != 0)
+		return r;
+	pipe = *f; /* the pipe as it is for a caller that does not wait */
+	if (nonblock)
+		pipe.f_flags |= O_NONBLOCK;
+	return transfer_vector(&pipe, v, 1, write, NULL);
 }
 
 int64_t sys_vmsplice(const uint64_t *a)
@@ -165,7 +173,7 @@ int64_t sys_vmsplice(const uint64_t *a)
 
 		if (copy_in(&v, a[1] + i * sizeof(v), sizeof(v)) != 0) {
 			r = -EFAULT;
-		} else if ((r = splice_one((int)a[0], f, &v, (unsigned)a[3])) > 0) {
+		} else if ((r = splice_one(f, &v, (unsigned)a[3])) > 0) {
 			total += r;
 			if ((uint64_t)r < v.len)
 				break;

@@ -341,23 +341,18 @@ int64_t sys_pause(const uint64_t *a)
 
 int64_t sys_sigaltstack(const uint64_t *a)
 {
-	struct sigstack st;
 	struct uthread *u = this_uthread();
+	uint64_t sp = tf_sp(u->u_tf);
+	struct sigstack st, old;
+	int err = 0;
 
-	if (a[1] != 0) {
-		st.sp = u->u_altstack;
-		st.flags = u->u_altsize == 0 ? SS_DISABLE : 0;
-		st.pad = 0;
-		st.size = u->u_altsize;
-		if (copy_out(a[1], &st, sizeof(st)) != 0)
-			return -EFAULT;
-	}
-	if (a[0] != 0) {
-		if (copy_in(&st, a[0], sizeof(st)) != 0)
-			return -EFAULT;
-		signal_set_altstack(u, &st);
-	}
-	return 0;
+	signal_get_altstack(u, sp, &old);
+	if (a[0] != 0)
+		err =
+		    copy_in(&st, a[0], sizeof(st)) != 0 ? -EFAULT : signal_set_altstack(u, sp, &st);
+	if (err == 0 && a[1] != 0)
+		err = copy_out(a[1], &old, sizeof(old));
+	return err;
 }
 
 /* Is the signal that kill() sends to pid meant for p? proc_lock held. */
