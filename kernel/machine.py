@@ -3,8 +3,9 @@
 """QEMU for the kernel, on each architecture.
 
 machine.py ARCH KERNEL.elf MEMORY CPUS APPEND [IMAGE ...] runs a machine in this terminal; images are its disks, in order. Exit
-status: the kernel's own, 99 if it did not switch the machine off.
+status: the kernel's own, 99 if it did not switch the machine off. QUIRE_QEMU_ARGS in the environment: more arguments for QEMU.
 """
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ MACHINES = {
 
 def command(arch, kernel, memory, cpus, append, drives=()):
     """The command line. drives: QEMU's descriptions of what holds the disks, 'file=...,format=raw'."""
-    c = MACHINES[arch] + ['-m', str(memory), '-smp', str(cpus), '-nographic', '-no-reboot',
+    c = MACHINES[arch] + os.environ.get('QUIRE_QEMU_ARGS', '').split() + ['-m', str(memory), '-smp', str(cpus), '-nographic', '-no-reboot',
                           '-global', 'virtio-mmio.force-legacy=false', '-kernel', str(kernel), '-append', append]
     for i, drive in enumerate(drives):
         c += ['-drive', '%s,if=none,id=d%d' % (drive, i), '-device', 'virtio-blk-device,drive=d%d' % i]

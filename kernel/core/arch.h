@@ -84,6 +84,7 @@ uint64_t arch_phys(const void *kva);              /* of a frame's direct address
 /* Of TLBs, about: spaces loaded, flushes, CPUs interrupted for them, CPUs left a mark instead. */
 extern struct mmu_counters {
 	uint64_t mc_loads, mc_flushes, mc_shot, mc_marked;
+	uint64_t mc_traps; /* faults in which the kernel set a reference or modification bit */
 } mmu_counters;
 
 /* For tests: sees every exception first, and does not return. NULL: nobody. */

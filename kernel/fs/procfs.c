@@ -323,6 +323,7 @@ static void text_quire(struct text *x)
 	text_printf(x, "tlb_loads %lu\ntlb_flushes %lu\ntlb_interrupts %lu\ntlb_marked %lu\n",
 	    mmu_counters.mc_loads, mmu_counters.mc_flushes, mmu_counters.mc_shot,
 	    mmu_counters.mc_marked);
+	text_printf(x, "tlb_bits_by_trap %lu\n", mmu_counters.mc_traps);
 	for (unsigned i = 0; blk_disk(i) != NULL; i++) {
 		blk_counters(blk_disk(i), &c);
 		text_printf(x,

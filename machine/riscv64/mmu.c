@@ -399,7 +399,8 @@ void mmu_settle_fault(struct hat *hat, vaddr_t va, enum seg_rw rw, bool *present
 	*settled = *present && (attr & need[rw]) != 0;
 	if (!*settled)
 		return;
-	(void)hat_trap(hat, va, rw);
+	if (hat_trap(hat, va, rw))
+		__atomic_add_fetch(&mmu_counters.mc_traps, 1, __ATOMIC_RELAXED);
 	flush_address(va);
 }
 

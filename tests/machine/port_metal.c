@@ -153,6 +153,8 @@ static void run_program(void *arg)
 	printf("%s: conform=%s on %u CPUs\n", mach_caps(arch_machine())->mc_name, (char *)arg,
 	    arch_ncpus());
 	status = strcmp(arg, "hat") == 0 ? hat_conform_main(1, args) : mach_conform_main();
+	printf("reference and modification bits set by trap: %s\n",
+	    mmu_counters.mc_traps > 0 ? "yes" : "no");
 	arch_poweroff(status);
 }
 
