@@ -386,6 +386,45 @@ static void test_vnode_tells_errors(void **state)
 	teardown(&r);
 }
 
+/*
+ * One bit of each 512 bytes of the file is another. Pages that do not pack (kind 1) look as good as any, and a packed page can
+ * unpack to something else: only the checksum tells. Each page is as it was, because it is in memory, or refused.
+ */
+static void test_a_wrong_bit_is_noticed(void **state)
+{
+	static uint32_t h[600];
+
+	(void)state;
+	for (unsigned kind = 1; kind <= 2; kind++) {
+		uint8_t got[PAGE], want[PAGE], byte;
+		unsigned refused = 0;
+		struct stat st;
+		struct rig r;
+
+		setup(&r, 8 * SEG, 8 * MiB);
+		for (unsigned i = 0; i < 600; i++)
+			assert_int_equal(put(&r, i * 8 + kind, &h[i]), 0);
+		pack_all(&r);
+		assert_int_equal(fstat(r.fd, &st), 0);
+		for (off_t at = 100; at < st.st_size; at += 512) {
+			assert_int_equal(pread(r.fd, &byte, 1, at), 1);
+			byte ^= 4;
+			assert_int_equal(pwrite(r.fd, &byte, 1, at), 1);
+		}
+		for (unsigned i = 0; i < 600; i++) {
+			fill(want, i * 8 + kind);
+			if (pool_load(&r.p, h[i], got) != 0)
+				refused++;
+			else
+				assert_memory_equal(want, got, PAGE);
+			pool_unref(&r.p, h[i]);
+		}
+		assert_true(refused > 200);
+		expect_empty(&r);
+		teardown(&r);
+	}
+}
+
 /* Bytes of the file changed behind the store's back: it may fetch them back to compact, but never hand them out. */
 static void test_damaged_file_is_not_compacted_into_memory(void **state)
 {
@@ -803,6 +842,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_bad_block_is_left),
 		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_vnode_tells_errors),
+		cmocka_unit_test(test_a_wrong_bit_is_noticed),
 		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_charge),
