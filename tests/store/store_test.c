@@ -396,7 +396,8 @@ static void test_a_wrong_bit_is_noticed(void **state)
 
 	(void)state;
 	for (unsigned kind = 1; kind <= 2; kind++) {
-		uint8_t got[PAGE], want[PAGE], byte;
+		static uint8_t block[PAGE] __attribute__((aligned(4096)));
+		uint8_t got[PAGE], want[PAGE];
 		unsigned refused = 0;
 		struct stat st;
 		struct rig r;
@@ -406,10 +407,11 @@ static void test_a_wrong_bit_is_noticed(void **state)
 			assert_int_equal(put(&r, i * 8 + kind, &h[i]), 0);
 		pack_all(&r);
 		assert_int_equal(fstat(r.fd, &st), 0);
-		for (off_t at = 100; at < st.st_size; at += 512) {
-			assert_int_equal(pread(r.fd, &byte, 1, at), 1);
-			byte ^= 4;
-			assert_int_equal(pwrite(r.fd, &byte, 1, at), 1);
+		for (off_t at = 0; at < st.st_size; at += PAGE) {
+			assert_int_equal(pread(r.fd, block, PAGE, at), PAGE);
+			for (unsigned i = 100; i < PAGE; i += 512)
+				block[i] ^= 4;
+			assert_int_equal(pwrite(r.fd, block, PAGE, at), PAGE);
 		}
 		for (unsigned i = 0; i < 600; i++) {
 			fill(want, i * 8 + kind);
