@@ -141,12 +141,10 @@ def faults(memory, *argv):
 
 
 def what_comes_and_goes_fits():
-    """The helper has 32 MiB of static data. What was unmapped, and what a child had that ended, is room for what comes then."""
+    """The helper has 32 MiB of static data. What was unmapped is room for what comes then."""
     for kind in ("munmap", "fixed", "mremap", "part", "brk"):
         served = faults("64M", HELPER, "churn", kind, "20")
         check(served == 0, kind, "of 4 MiB, 20 times in 64 MiB:", served, "faults")
-    served = faults("128M", HELPER, "forks", "20", "256")
-    check(served == 0, "20 children, one after another, in 128 MiB:", served, "faults")
 
 
 def many_in_little():
