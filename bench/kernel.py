@@ -120,7 +120,7 @@ def linux(directory):
 class Machine:
     """One boot of one of the two kernels, its console and QEMU's own statistics."""
 
-    def __init__(self, which, kernel, directory, memory, name, icount):
+    def __init__(self, which, kernel, directory, memory, name, icount, append):
         self.directory = directory
         swap = directory / 'swap.img'
         swap.unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class Machine:
             f.truncate(512 << 20)
         if which == 'quire':
             command = ['-M', 'microvm,acpi=off,pic=off,pit=off,rtc=on', '-global', 'virtio-mmio.force-legacy=false',
-                       '-kernel', str(kernel), '-append', 'root=0 swap=1 seed=1 init=/bin/sh arg0=/in/%s.sh' % name]
+                       '-kernel', str(kernel), '-append', 'root=0 swap=1 seed=1 init=/bin/sh arg0=/in/%s.sh %s' % (name, append)]
             disk = 'virtio-blk-device'
         else:
             subprocess.run(['mkswap', '-q', swap], check=True, stderr=subprocess.DEVNULL)
@@ -190,9 +190,9 @@ class Machine:
         self.process.wait()
 
 
-def run(which, kernel, directory, memory, name, icount, timeout):
+def run(which, kernel, directory, memory, name, icount, timeout, append=''):
     """The figures of one program on one kernel, with 'output'; None: it did not end."""
-    m = Machine(which, kernel, directory, memory, name, icount)
+    m = Machine(which, kernel, directory, memory, name, icount, append)
     deadline = time.monotonic() + timeout
     try:
         if m.read_until(rb'^BEGIN\n', deadline) is None:
@@ -254,7 +254,7 @@ def compare(a, name, needs, memory, kernels):
     rounds = {k: [] for k in kernels}
     for _ in range(a.rounds):
         for which, kernel in kernels.items():
-            got = run(which, kernel, a.directory, memory, name, a.icount, a.timeout)
+            got = run(which, kernel, a.directory, memory, name, a.icount, a.timeout, a.append)
             if got is None:
                 print('%-8s %4d %-6s DID NOT END in %d s' % (name, memory, which, a.timeout), flush=True)
                 return False
@@ -286,6 +286,7 @@ def main():
     ap.add_argument('--rounds', type=int, default=1, help='the median of so many')
     ap.add_argument('--icount', action='store_true', help='time is the number of instructions')
     ap.add_argument('--need', type=int, default=192, help='of each program, MiB')
+    ap.add_argument('--append', default='', help='words for the command line of Quire\'s kernel: policy=clockpro')
     ap.add_argument('--least', action='store_true')
     ap.add_argument('--verbose', action='store_true', help='the consoles')
     ap.add_argument('--timeout', type=int, default=1800, help='seconds for one program')

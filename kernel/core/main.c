@@ -88,11 +88,15 @@ int err_of(enum vm_err e)
 static void memory_init(void)
 {
 	struct vm_config vc = { .vc_mach = arch_machine() };
+	char policy[32];
 	enum vm_err e;
 	uint64_t bytes;
 
 	vc.vc_anon_max =
 	    cmdline_number("anon_max", 256u << 10); /* 1 GiB of anonymous pages; 4 KiB of table */
+	if (cmdline_get("policy", policy, sizeof(policy)) &&
+	    (vc.vc_policy = policy_find(policy)) == NULL)
+		kpanic("policy=%s: there is no such policy", policy);
 	bytes = vm_boot_bytes(&vc, mach_caps(vc.vc_mach));
 	arch_boot_reserve(bytes);
 	vc.vc_frames = (pfn_t)arch_memory_pages();
