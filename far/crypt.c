@@ -3,7 +3,8 @@
  * Encryption of what leaves the machine: AES-256-XTS of OpenSSL, one sector of FAR_SECTOR bytes at a time, the sector's
  * number as the tweak (IEEE 1619). The key is made at start, kept in locked memory that no core file has, and wiped at the
  * end: the disk or the server has only noise afterwards. XTS does not prove that nothing was changed; the store's own
- * sums, which stay in this machine's memory, do: what an outsider alters decrypts to noise, and the sum is wrong.
+ * sums, which stay in this machine's memory, do: what an outsider alters decrypts to noise, and what was stored earlier at the same
+ * place has another sum. XTS and not GCM: a place is written many times, and GCM under one key needs a nonce that never comes again.
  */
 #include "far/far.h"
 

@@ -52,7 +52,8 @@ void pool_ctx_give(struct pool *p, const char *ctx)
 char *pool_ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }
 
 /* ---- packing ---- */
-/* Four lanes, because one would wait for its multiplication all the time. Not against malice: the file is ours alone. */
+/* Four lanes, because one would wait for its multiplication all the time. Against malice only where the bytes are encrypted besides:
+ * see docs/security.md. */
 uint64_t pool_checksum(const char *data, uint32_t len)
 {
 	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_bad_net import BadNet  # noqa: E402
 from far_hosted import Host, marked, processes_of  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
@@ -234,6 +235,40 @@ def cluster_recipe():
         assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
         with open(os.path.join(d, "sorted")) as f:
             assert f.read() == "".join("%d\n" % i for i in range(400000, 0, -1))
+
+
+BAD = ({"delay": 0.0002, "pieces": 16000}, {"cut": 1 << 19, "cuts": 3, "how": "reset", "pieces": 3000},
+       {"cut": 1 << 19, "cuts": 2, "how": "close"}, {"cut": 1 << 19, "cuts": 1, "how": "half"})
+SMALL = Host(QUIRE, memory="8M", pages=2200)  # all that it reads goes through threads of ours
+
+
+def over_bad_nets(port, url):
+    """url: of a port. The run's output is the same over each, and every cut has been made."""
+    for bad in BAD:
+        with BadNet(port, **bad) as net:
+            said = SMALL.equal("--swap", url(net.port), "--far-timeout", "3s")
+            assert net.has_cut == bad.get("cuts", 0), "%s: %d cuts" % (bad, net.has_cut)
+            assert ("is away" in said and "is back" in said) == ("cut" in bad), "%s: %s" % (bad, said)
+
+
+@needs("redis-server", "redis-cli")
+def redis_over_nets_that_delay_and_cut():
+    with Redis() as r:
+        over_bad_nets(r.port, lambda port: "redis://127.0.0.1:%d?size=64M" % port)
+        assert wait_until(lambda: r.keys() == 0), "keys are left"
+
+
+@needs("redis-server", "redis-cli", "openssl")
+def redis_with_tls_over_a_net_that_cuts():
+    with Redis(tls=True) as r, BadNet(r.port, cut=1 << 19, cuts=3) as net:
+        SMALL.equal("--swap", "rediss://localhost:%d?size=64M" % net.port, "--far-ca", os.path.join(r.dir, "ca.crt"))
+        assert net.has_cut == 3 and r.keys() == 0
+
+
+@needs("nbdkit")
+def nbd_over_nets_that_delay_and_cut():
+    with Nbdkit("memory", "64M") as n:
+        over_bad_nets(n.port, lambda port: "nbd://127.0.0.1:%d" % port)
 
 
 @needs("redis-server", "redis-cli", "nbdkit", "unshare", "ip", "tc")
