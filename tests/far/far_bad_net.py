@@ -11,7 +11,7 @@ class BadNet:
     """
     Relays connections to a port of the loopback, in both directions, each by a thread. What is bad about it:
 
-    delay     seconds that every piece waits before it goes on, in order: it is sent no earlier
+    delay     seconds that every piece from the server waits before it goes on, in order
     pieces    bytes of one piece, at most: replies arrive in parts
     cut       a connection ends after about so many bytes from the server, in the middle of what it says; once it has cut `cuts` times it
               relays for good
@@ -51,8 +51,8 @@ class BadNet:
             server = socket.create_connection(("127.0.0.1", self.to))
             for s in (client, server):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.spawn(self.relay, client, server, None)
-            self.spawn(self.relay, server, client, self.next_cut())
+            self.spawn(self.relay, client, server, None, 0.0)
+            self.spawn(self.relay, server, client, self.next_cut(), self.delay)
 
     def next_cut(self):
         """After how many bytes this connection is cut; None: never."""
@@ -61,12 +61,12 @@ class BadNet:
                 return None
             return self.random.randrange(self.cut // 2, self.cut * 3 // 2)
 
-    def relay(self, a, b, left):
+    def relay(self, a, b, left, delay):
         try:
             while self.ready(a):
                 piece = a.recv(self.pieces)
-                if self.delay > 0:
-                    time.sleep(self.delay)
+                if delay > 0:
+                    time.sleep(delay)
                 if left is not None and len(piece) >= left:
                     b.sendall(piece[:left])
                     self.end(a, b)
