@@ -83,15 +83,32 @@ enum vm_err host_adopt(struct host *h)
 	return VM_OK;
 }
 
+/* Of n pages that became read-write: how many are charged. Not managed; h_lock R. */
+static uint64_t charge_native(struct host *h, uint64_t n)
+{
+	uint64_t got = family_charge(h->h_fam, n);
+
+	atomic_fetch_add(&h->h_me->fp_granted, got);
+	atomic_fetch_add(&h->h_committed, got);
+	return got;
+}
+
 /* While native: charge n pages that became read-write; on refusal become managed. Lock: R held, comes back held. */
 enum vm_err host_charge(struct host *h, uint64_t n)
 {
 	enum vm_err e = VM_OK;
 
 	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
-	uint64_t got = family_charge(h->h_fam, n);
-	atomic_fetch_add(&h->h_me->fp_granted, got);
-	atomic_fetch_add(&h->h_committed, got);
+	uint64_t got = charge_native(h, n);
+	for (unsigned waits = 0; got < n && !h->h_managed && waits < HOST_WAITS; waits++) {
+		mach_rw_exit(&h->h_lock);
+		bool waited = host_await_ended(h);
+		mach_rw_enter(&h->h_lock, false);
+		if (!waited)
+			break;
+		if (!h->h_managed)
+			got += charge_native(h, n - got);
+	}
 	if (got == n) {
 		if (atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
 			(void)service_need(h); /* without the service thread no process asks */

@@ -156,14 +156,15 @@ static bool someone_has_ended(struct host *h)
 		int32_t pid = atomic_load(&p->fp_pid);
 
 		/* or has executed another program: this one */
-		if (p != h->h_me && pid > 0 && atomic_load(&p->fp_promised) != 0 &&
+		if (p != h->h_me && pid > 0 &&
+		    (atomic_load(&p->fp_promised) | atomic_load(&p->fp_granted)) != 0 &&
 		    (pid == h->h_pid || pool_dead((uint32_t)pid)))
 			return true;
 	}
 	return false;
 }
 
-bool host_await_promises(struct host *h)
+bool host_await_ended(struct host *h)
 {
 	long pause[2] = { 0, 1000000 };
 

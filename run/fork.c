@@ -73,8 +73,11 @@ static void unpin_ranges(struct host *h, struct pins *pins)
 		    F_SOFTUNLOCK, S_WRITE);
 }
 
-/* With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. */
-static long try_still(struct host *h)
+/*
+ * With h_lock W. 0: so it stays; below 0: it failed; 1: once more, the process is managed now. -EBUSY, if it may wait: not everything
+ * is had while the kernel serves the process, and what processes had that have ended may come back.
+ */
+static long try_still(struct host *h, bool may_wait)
 {
 	uint64_t got = 0;
 
@@ -103,6 +106,8 @@ static long try_still(struct host *h)
 			family_uncharge(h->h_fam, got);
 			promise_return(&h->h_fam->fam_promise, host_shelf(h), forking.promised);
 			atomic_store(&h->h_fam->fam_proc[forking.slot].fp_pid, 0);
+			if (may_wait)
+				return -EBUSY;
 			return host_adopt(h) == VM_OK ? 1 : -ENOMEM;
 		}
 		if (vm_shrink(h->h_vm, (pfn_t)((need - got) / 2 + 1)) == 0)
@@ -132,7 +137,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 {
 	long pause[2] = { 0, 1000000 };
 
-	for (unsigned tries = 0;;) {
+	for (unsigned tries = 0, waits = 0;;) {
 		struct pins pins = { 0 };
 		long r = 0;
 
@@ -142,7 +147,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		forking.ok = false;
-		if (!h->h_off && (r = try_still(h)) == 0) {
+		if (!h->h_off && (r = try_still(h, waits < HOST_WAITS)) == 0) {
 			forking.ok = true;
 			forking.pins = pins;
 			limits_fork_begin();
@@ -153,8 +158,10 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		if (r == -EAGAIN &&
 		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
 			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
-		else if (r == -ENOMEM && forking.refused && tries++ < 200 && host_await_promises(h))
+		else if (r == -ENOMEM && forking.refused && tries++ < 200 && host_await_ended(h))
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
+		else if (r == -EBUSY)
+			waits = host_await_ended(h) ? waits + 1 : HOST_WAITS;
 		else if (r <= 0)
 			return r;
 	}

@@ -98,8 +98,6 @@ static long dispatch_call(struct host *h, enum op op, const long *a)
 	return r;
 }
 
-#define WAITS 200u /* a process that has ended gives back within a moment; ms */
-
 long host_dispatch(enum op op, const long *a)
 {
 	struct host *h = &host;
@@ -119,7 +117,7 @@ long host_dispatch(enum op op, const long *a)
 		long r = dispatch_call(h, op, a);
 
 		if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
-		    tries == WAITS || !host_await_promises(h))
+		    tries == HOST_WAITS || !host_await_ended(h))
 			return r;
 		atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
 	}

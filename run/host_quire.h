@@ -219,8 +219,12 @@ static inline struct promise_shelf *host_shelf(const struct host *h)
 }
 bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
 void host_unpromise(void *host, uint64_t npages);
-/* All is promised: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No lock held. */
-bool host_await_promises(struct host *);
+/*
+ * All is promised, or charged: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No
+ * lock held.
+ */
+#define HOST_WAITS 200u /* at most so often, a millisecond each */
+bool host_await_ended(struct host *);
 bool host_pinned(void *host, unsigned tries); /* h_lock R, which it may release meanwhile */
 bool host_leave_some(struct host *); /* some pages that are in memory, to the kernel. h_lock W */
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */

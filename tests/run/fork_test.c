@@ -53,7 +53,7 @@ enum vm_err host_adopt(struct host *h) { return VM_OK; }
 bool host_ask_others(struct host *h) { return false; }
 void host_publish(struct host *h) {}
 void host_born_marks(struct host *h) {}
-bool host_await_promises(struct host *h) { return false; }
+bool host_await_ended(struct host *h) { return false; }
 void hostfd_prune(void) {}
 pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
 void pool_vnode_fork_prepare(struct vnode *vp) {}
