@@ -63,8 +63,8 @@ long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
 		return r != 0 ? r : sys_call3(NR_mseal, (long)addr, (long)len, flags);
 	if ((r = call_release(h, addr, size)) != 0 || size == 0)
 		return r;
-	if (!host_mark(h, MARK_SEALED, addr, addr + size))
-		return -ENOMEM;
-	return sys_call3(NR_mseal, (long)addr, (long)len,
-	    flags); /* a mark too much only has the kernel asked first */
+	/* The mark comes last: a range with a hole is sealed nowhere. ENOMEM may leave a part sealed, as natively. */
+	if ((r = sys_call3(NR_mseal, (long)addr, (long)len, flags)) != 0)
+		return r;
+	return host_mark(h, MARK_SEALED, addr, addr + size) ? 0 : -ENOMEM;
 }

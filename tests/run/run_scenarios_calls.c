@@ -172,6 +172,19 @@ static int sealed(void)
 	EXPECT(wrong(p, 3 * MIB, 2) == 0);
 	report_child("child", unmap_sealed, p + MIB);
 	report("munmap beside it", munmap(p, MIB));
+	/* a range with a hole is sealed nowhere */
+	q = map(4 * PAGE);
+	fill(q, 4 * PAGE, 3);
+	EXPECT(munmap(q + PAGE, 2 * PAGE) == 0);
+	report("mseal over a hole", syscall(NR_mseal, q, 4 * PAGE, 0));
+	report("mprotect after it", mprotect(q + 3 * PAGE, PAGE, PROT_READ));
+	report("munmap after it", munmap(q, PAGE));
+	report("mmap after it",
+	    mmap(q + PAGE, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		    MAP_FAILED
+		? -1
+		: 0);
+	report("munmap of all of it", munmap(q, 4 * PAGE));
 	return 0;
 }
 
