@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far.py [--mib N] [--rounds N]: far swap beside the engines' own clients, and a program that pages to each place.
+"""far.py [--mib N] [--rounds N] [--seconds N]: far swap beside the engines' own clients, and a program that pages to each place.
 
 Starts redis-server and nbdkit on the loopback, for itself. First table: units of 64 KiB, 16 under way, through quire-far and through the
 raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio: written where nothing is yet, written
 over what is there, read. Second: seconds of a python program in half of
-the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis."""
+the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis, in turn, and the ratio to the file's of the same
+round; beside it how long a page alone takes to come back from each, as the engine is slower than the disk or not. --seconds bounds
+the whole: rounds that would not fit are left out, and the number of those that were made is printed."""
 import argparse
 import json
 import os
@@ -99,33 +101,59 @@ def raw_nbd(mib):
     return speed
 
 
-def table(name, mine, theirs, rounds):
+def rounds_of(what, rounds, until):
+    """So many results, or as many as there is time for, but one at least."""
+    rows = []
+    while not rows or (len(rows) < rounds and time.monotonic() + took < until):
+        t = time.monotonic()
+        rows.append(what())
+        took = time.monotonic() - t
+    return rows
+
+
+def table(name, mine, theirs, rounds, until):
     mine(), theirs()  # the servers' memory is touched for the first time, which neither client shall pay for
-    rows = [(mine(), theirs()) for _ in range(rounds)]
+    rows = rounds_of(lambda: (mine(), theirs()), rounds, until)
     for i, what in enumerate(("written", "written over", "read")):
         a, b = [r[0][i] for r in rows], [r[1][i] for r in rows]
         ratio = [x / y for x, y in zip(a, b)]
-        print("%-8s %-13s %8.0f %8.0f   %.2f (%.2f-%.2f)" % (name, what, statistics.median(a), statistics.median(b),
-                                                         statistics.median(ratio), min(ratio), max(ratio)))
-    print("%-8s a page alone comes back in %.0f us" % (name, statistics.median(r[0][3] for r in rows)))
+        print("%-8s %-13s %8.0f %8.0f   %.2f (%.2f-%.2f), %d rounds" % (name, what, statistics.median(a), statistics.median(b),
+                                                                    statistics.median(ratio), min(ratio), max(ratio), len(rows)), flush=True)
+    return statistics.median(r[0][3] for r in rows)
 
 
-def program(options, rounds):
-    seconds = []
-    for _ in range(rounds):
-        t = time.monotonic()
-        p = subprocess.run([os.path.join(BUILD, "quire"), "run", "-m", "28M", "--report", "none", *options, "--", "/usr/bin/python3", "-c",
-                            PROGRAM], capture_output=True, text=True)
-        assert p.returncode == 0, p.stderr
-        seconds.append(time.monotonic() - t)
-    return statistics.median(seconds), min(seconds), max(seconds)
+def program(options):
+    t = time.monotonic()
+    p = subprocess.run([os.path.join(BUILD, "quire"), "run", "-m", "28M", "--report", "none", *options, "--", "/usr/bin/python3", "-c", PROGRAM],
+                       capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+    return time.monotonic() - t
+
+
+def disk_page():
+    """Microseconds of one page alone from a file of /var/tmp, through quire-far."""
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+        f.truncate(64 << 20)
+        return ours("file:" + f.name, 64)[3]
+
+
+def table_of_programs(places, pages, rounds, until):
+    """places: name and options, the file first; pages: microseconds of a page of each."""
+    rows = rounds_of(lambda: [program(options) for _, options in places], rounds, until)
+    print("\npython in half of its memory      seconds   to the file's (spread)   a page alone, us")
+    for i, (name, _) in enumerate(places):
+        ratio = [r[i] / r[0] for r in rows]
+        print("%-32s %8.2f   %.2f (%.2f-%.2f), %d rounds   %.0f" % (name, statistics.median(r[i] for r in rows), statistics.median(ratio),
+                                                              min(ratio), max(ratio), len(rows), pages[i]))
 
 
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--mib", type=int, default=64)
-    a.add_argument("--rounds", type=int, default=5)
+    a.add_argument("--rounds", type=int, default=9)
+    a.add_argument("--seconds", type=float, default=400)
     o = a.parse_args()
+    began = time.monotonic()
     missing = [p for p in ("redis-server", "redis-benchmark", "nbdkit", "nbdcopy") if shutil.which(p) is None]
     if missing:
         sys.exit("far.py: not installed: %s (apt-get install redis-server redis-tools nbdkit libnbd-bin)" % ", ".join(missing))
@@ -135,13 +163,14 @@ def main():
     try:
         assert all(listens(p) for p in (redis, nbd)), "a server does not start"
         print("MiB/s, 64 KiB, %d under way   ours      raw   ours/raw (spread)" % DEPTH)
-        table("redis", lambda: ours("redis://127.0.0.1:%d" % redis, o.mib), lambda: raw_redis(redis, o.mib), o.rounds)
-        table("nbd", lambda: ours("nbd://127.0.0.1:%d" % nbd, o.mib), lambda: raw_nbd(o.mib), o.rounds)
-        print("\npython in half of its memory, s   median  min  max")
-        for name, options in (("file", ["--swap", "/var/tmp:200M"]), ("file, encrypted", ["--swap", "/var/tmp:200M", "--encrypt"]),
-                              ("nbd", ["--swap", "nbd://127.0.0.1:%d" % nbd]),
-                              ("redis", ["--swap", "redis://127.0.0.1:%d?size=200M" % redis])):
-            print("%-32s %5.2f %5.2f %5.2f" % ((name,) + program(options, o.rounds)))
+        redis_page = table("redis", lambda: ours("redis://127.0.0.1:%d" % redis, o.mib), lambda: raw_redis(redis, o.mib), o.rounds,
+                           began + o.seconds / 4)
+        nbd_page = table("nbd", lambda: ours("nbd://127.0.0.1:%d" % nbd, o.mib), lambda: raw_nbd(o.mib), o.rounds, began + o.seconds / 2)
+        disk = statistics.median(disk_page() for _ in range(3))
+        table_of_programs((("file", ["--swap", "/var/tmp:200M"]), ("nbd", ["--swap", "nbd://127.0.0.1:%d" % nbd]),
+                           ("redis", ["--swap", "redis://127.0.0.1:%d?size=200M" % redis]),
+                           ("file, encrypted", ["--swap", "/var/tmp:200M", "--encrypt"])), (disk, nbd_page, redis_page, disk), o.rounds,
+                          began + o.seconds)
     finally:
         for s in servers:
             s.kill()
