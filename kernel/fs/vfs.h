@@ -25,6 +25,7 @@
 #define O_TRUNC 01000u
 #define O_APPEND 02000u
 #define O_NONBLOCK 04000u
+#define O_DIRECT 040000u
 #define O_DIRECTORY 0200000u
 #define O_NOFOLLOW 0400000u
 #define O_CLOEXEC 02000000u
@@ -34,6 +35,8 @@
 #define POLLERR 8
 #define POLLHUP 16
 #define POLLNVAL 32
+#define POLLRDNORM 64
+#define POLLWRNORM 256
 #define PATH_MAX 4096u
 #define NAME_MAX 255u
 

@@ -319,7 +319,9 @@ int64_t sys_dup2(const uint64_t *a)
 }
 int64_t sys_dup3(const uint64_t *a)
 {
-	return a[0] == a[1] ? -EINVAL : dup_to((int)a[0], (int)a[1], (a[2] & O_CLOEXEC) != 0);
+	return a[0] == a[1] || (a[2] & ~(uint64_t)O_CLOEXEC) != 0
+	    ? -EINVAL
+	    : dup_to((int)a[0], (int)a[1], (a[2] & O_CLOEXEC) != 0);
 }
 
 int64_t sys_fcntl(const uint64_t *a)
@@ -413,7 +415,12 @@ static int64_t pipe_make(uint64_t to, unsigned flags)
 	return -EFAULT;
 }
 int64_t sys_pipe(const uint64_t *a) { return pipe_make(a[0], 0); }
-int64_t sys_pipe2(const uint64_t *a) { return pipe_make(a[0], (unsigned)a[1]); }
+int64_t sys_pipe2(const uint64_t *a)
+{
+	if ((a[1] & ~(uint64_t)(O_CLOEXEC | O_NONBLOCK | O_DIRECT)) != 0)
+		return -EINVAL;
+	return pipe_make(a[0], (unsigned)a[1]);
+}
 
 /* ---- eventfd ---- */
 struct event_count {
@@ -522,6 +529,7 @@ static int poll_once(struct pollfd *p, uint64_t n)
 			int now =
 			    f->f_ops->fo_poll != NULL ? f->f_ops->fo_poll(f) : POLLIN | POLLOUT;
 
+			now |= (now & POLLIN ? POLLRDNORM : 0) | (now & POLLOUT ? POLLWRNORM : 0);
 			p[i].revents = (int16_t)(now & (p[i].events | POLLERR | POLLHUP));
 			file_put(f);
 		}

@@ -155,14 +155,14 @@ int64_t sys_mmap(const uint64_t *a)
 
 int64_t sys_munmap(const uint64_t *a)
 {
-	if ((a[0] & VM_PAGEMASK) != 0 || a[1] == 0)
+	if ((a[0] & VM_PAGEMASK) != 0 || a[1] == 0 || a[0] > user_top() || a[1] > user_top() - a[0])
 		return -EINVAL;
 	return mem_err(as_unmap(this_proc()->p_as, a[0], vm_page_round(a[1])));
 }
 
 int64_t sys_mprotect(const uint64_t *a)
 {
-	if ((a[0] & VM_PAGEMASK) != 0)
+	if ((a[0] & VM_PAGEMASK) != 0 || (a[2] & ~7ull) != 0)
 		return -EINVAL;
 	if (a[1] == 0)
 		return 0;
@@ -239,7 +239,7 @@ int64_t sys_madvise(const uint64_t *a)
 	struct as *as = this_proc()->p_as;
 	uint64_t len = vm_page_round(a[1]);
 
-	if ((a[0] & VM_PAGEMASK) != 0)
+	if ((a[0] & VM_PAGEMASK) != 0 || len < a[1] || a[0] + len < a[0])
 		return -EINVAL;
 	switch (a[2]) {
 	case 10: return mem_err(as_inherit(as, a[0], len, INHERIT_NONE)); /* DONTFORK */
@@ -282,12 +282,20 @@ int64_t sys_munlockall(const uint64_t *a)
 	return mem_err(as_unlockall(this_proc()->p_as));
 }
 
+#define MEMFD_NAME_MAX 249u
+
 int64_t sys_memfd_create(const uint64_t *a)
 {
 	struct inode *i;
 	struct file *f;
+	char name[MEMFD_NAME_MAX + 1];
+	int64_t len = copy_in_string(name, a[0], sizeof(name));
 	int err;
 
+	if (len < 0)
+		return len == -ENAMETOOLONG ? -EINVAL : len;
+	if ((a[1] & ~3ull) != 0) /* close on exec, and seals, of which there are none */
+		return -EINVAL;
 	if ((err = memfile_new(&i)) != 0)
 		return err;
 	if ((err = file_new(i, &file_pages_ops, O_RDWR, &f)) != 0)

@@ -63,11 +63,6 @@ int64_t sys_personality(const uint64_t *a)
 	(void)a;
 	return 0;
 }
-int64_t sys_sethostname(const uint64_t *a)
-{
-	(void)a;
-	return 0;
-}
 
 /* ---- identities: root ---- */
 static int64_t three_zeroes(const uint64_t *a)

@@ -292,7 +292,17 @@ int64_t sys_fchownat(const uint64_t *a)
 	return of_name(a[0], a[1], (unsigned)a[4], set_owner, a + 2);
 }
 int64_t sys_truncate(const uint64_t *a) { return of_name(AT_FDCWD, a[0], 0, set_size, a + 1); }
-int64_t sys_ftruncate(const uint64_t *a) { return of_file(a[0], set_size, a + 1); }
+int64_t sys_ftruncate(const uint64_t *a)
+{
+	struct file *f = fd_get((int)a[0]);
+	int64_t err;
+
+	if (f == NULL)
+		return -EBADF;
+	err = (f->f_flags & O_ACCMODE) == 0 ? -EINVAL : set_size(f->f_inode, a + 1);
+	file_put(f);
+	return err;
+}
 
 static int64_t allocate_range(struct inode *i, const uint64_t *args)
 {

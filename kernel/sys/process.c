@@ -169,6 +169,8 @@ int64_t sys_setpgid(const uint64_t *a)
 {
 	struct proc *p;
 
+	if ((int)a[1] < 0)
+		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
 	p = a[0] == 0 ? this_proc() : proc_find((int)a[0]);
 	if (p != NULL)
@@ -181,6 +183,8 @@ int64_t sys_setsid(const uint64_t *a)
 	struct proc *p = this_proc();
 
 	(void)a;
+	if (p->p_pgid == p->p_pid)
+		return -EPERM; /* it leads a group */
 	p->p_sid = p->p_pgid = p->p_pid;
 	return p->p_pid;
 }
@@ -477,9 +481,9 @@ int64_t sys_nanosleep(const uint64_t *a)
 
 	if (copy_in(t, a[0], sizeof(t)) != 0)
 		return -EFAULT;
-	return t[1] >= 1000000000
-	    ? -EINVAL
-	    : sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
+	if ((int64_t)t[0] < 0 || t[1] >= 1000000000)
+		return -EINVAL;
+	return sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
 }
 int64_t sys_clock_nanosleep(const uint64_t *a)
 {
@@ -487,7 +491,7 @@ int64_t sys_clock_nanosleep(const uint64_t *a)
 
 	if (copy_in(t, a[2], sizeof(t)) != 0)
 		return -EFAULT;
-	if (t[1] >= 1000000000)
+	if ((int64_t)t[0] < 0 || t[1] >= 1000000000 || !is_clock(a[0]))
 		return -EINVAL;
 	ns = t[0] * 1000000000 + t[1];
 	if (a[1] & 1) {
@@ -577,15 +581,35 @@ int64_t sys_setrlimit(const uint64_t *a)
 	return sys_prlimit64((const uint64_t[]){ 0, a[0], a[1], 0 });
 }
 
+#define HOSTNAME_MAX 64u
+static char hostname[HOSTNAME_MAX + 1] = "quire"; /* proc_lock */
+
+int64_t sys_sethostname(const uint64_t *a)
+{
+	char name[HOSTNAME_MAX + 1] = "";
+
+	if (a[1] > HOSTNAME_MAX)
+		return -EINVAL;
+	if (copy_in(name, a[0], a[1]) != 0)
+		return -EFAULT;
+	mach_mutex_enter(&proc_lock);
+	memcpy(hostname, name, sizeof(hostname));
+	mach_mutex_exit(&proc_lock);
+	return 0;
+}
+
 int64_t sys_uname(const uint64_t *a)
 {
-	static const char *const text[6] = { "Linux", "quire", "6.1.0-quire", "#1 Quire",
-		ARCH_UNAME, "(none)" };
+	static const char *const text[6] = { "Linux", "", "6.1.0-quire", "#1 Quire", ARCH_UNAME,
+		"(none)" };
 	char u[6][65];
 
 	memset(u, 0, sizeof(u));
 	for (unsigned i = 0; i < 6; i++)
 		strlcpy(u[i], text[i], 65);
+	mach_mutex_enter(&proc_lock);
+	strlcpy(u[1], hostname, 65);
+	mach_mutex_exit(&proc_lock);
 	return copy_out(a[0], u, sizeof(u));
 }
 

@@ -434,6 +434,51 @@ static void cpu_time_of_children_is_counted(void)
 	CHECK(clock_gettime((clockid_t)77, &(struct timespec){ 0, 0 }) == -1 && errno == EINVAL);
 }
 
+/* ---- arguments that are refused ---- */
+static int set_the_hostname(void *arg)
+{
+	char name[65] = "";
+
+	(void)arg;
+	return sethostname("other", 5) == 0 && gethostname(name, sizeof(name)) == 0 &&
+		strcmp(name, "other") == 0
+	    ? 0
+	    : 1;
+}
+
+static void wrong_arguments_are_refused(void)
+{
+	struct timespec past = { -1, 0 };
+	char name[300];
+	int fd[2], file;
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	CHECK(nanosleep(&past, NULL) == -1 && errno == EINVAL);
+	CHECK(pipe2(fd, 1) == -1 && errno == EINVAL);
+	CHECK(dup3(0, 9, O_NONBLOCK) == -1 && errno == EINVAL);
+	CHECK(memfd_create(name, 0) == -1 && errno == EINVAL);
+	CHECK(memfd_create("m", 0x40000000) == -1 && errno == EINVAL);
+	CHECK(memfd_create((char *)8, 0) == -1 && errno == EFAULT);
+	CHECK((file = open("/tmp/read-only", O_RDONLY | O_CREAT, 0600)) >= 0);
+	CHECK(ftruncate(file, 1) == -1 && errno == EINVAL);
+	CHECK(close(file) == 0 && unlink("/tmp/read-only") == 0);
+	CHECK(munmap((void *)(~0ul - PG + 1), PG) == -1 && errno == EINVAL);
+	CHECK(mprotect(NULL, PG, 0x40) == -1 && errno == EINVAL);
+	CHECK(madvise(fd, ~0ul, MADV_NORMAL) == -1 && errno == EINVAL);
+	CHECK(setpgid(0, -5) == -1 && errno == EINVAL);
+}
+
+static int lead_a_session(void *arg)
+{
+	(void)arg;
+	return setsid() == getpid() && setsid() == -1 && errno == EPERM ? 0 : 1;
+}
+
+static void sessions_are_led_once(void) { CHECK(in_child(lead_a_session, NULL) == 0); }
+
+static void the_hostname_is_kept(void) { CHECK(in_child(set_the_hostname, NULL) == 0); }
+
 const struct test call_tests[] = {
 	T(exe_is_an_absolute_path, 1),
 	T(no_core_is_told_of, 0),
@@ -451,6 +496,9 @@ const struct test call_tests[] = {
 	T(ignored_children_leave_nothing, 1),
 	T(blocked_signals_are_kept_with_values, 1),
 	T(cpu_time_of_children_is_counted, 1),
+	T(wrong_arguments_are_refused, 1),
+	T(sessions_are_led_once, 1),
+	T(the_hostname_is_kept, 0),
 	{ NULL, NULL, 0 },
 };
 const struct test inner_tests[] = { T(exe_of_this_process, 1), { NULL, NULL, 0 } };
