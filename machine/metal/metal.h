@@ -28,4 +28,32 @@ uint64_t take_table(void); /* a table of zeroes; physical */
 void add_hole(uint64_t from, uint64_t to);
 /* The machine's: makes all holes anew; the image and what follows it are in use up to `used`. */
 void make_holes(uint64_t used);
+
+/* ---- flags that CPUs set for each other, in one total order ---- */
+static inline bool flag_get(const _Atomic bool *p)
+{
+	return __atomic_load_n((const bool *)(const void *)p, __ATOMIC_SEQ_CST);
+}
+
+static inline void flag_set(_Atomic bool *p, bool v)
+{
+	__atomic_store_n((bool *)(void *)p, v, __ATOMIC_SEQ_CST);
+}
+
+static inline bool flag_take(_Atomic bool *p)
+{
+	return flag_get(p) && __atomic_exchange_n((bool *)(void *)p, false, __ATOMIC_SEQ_CST);
+}
+
+/* ---- shoot.c ---- */
+extern bool shoot_no_flush, shoot_no_others; /* const after shoot_init */
+void shoot_init(void);                       /* the command line */
+/* A round begins on the calling CPU, which stays the same until shoot_wait. n 0: instruction caches. hs_lock. Its number. */
+unsigned shoot_begin(const struct mmu_range *, unsigned n);
+void shoot_ask(unsigned id); /* that CPU is to answer: the caller interrupts it */
+void shoot_wait(void);       /* for all answers */
+/* On a CPU that was interrupted: is it to answer, and what shall it flush? */
+bool shoot_taken(const struct mmu_range **, unsigned *n);
+/* It has flushed. True: it was the last one, and *from, which waits, may have gone to sleep over it. */
+bool shoot_answered(unsigned *from);
 #endif

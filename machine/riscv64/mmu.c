@@ -7,10 +7,9 @@
  *
  * Shootdown: the CPU that flushes sets the bit of the space's number on every other CPU, then looks which of them run the space now
  * (cpu_hat is the space, and the CPU is not lazy: a CPU that runs a thread without a space keeps the root that it has). Only these are
- * interrupted (software interrupt by SBI), all of them for the kernel's space, and waited for. A CPU that begins to run a space
- * stores cpu_hat, leaves laziness, then looks at its bit. Both are in one total order, so one of the two sees the other. hs_lock
- * is held by the CPU that flushes, so there is one shootdown at a time. The waiting CPU has interrupts on, unless it is starting
- * up, and so have CPUs that spin for hs_lock: each of them answers.
+ * interrupted (software interrupt by SBI), all of them for the kernel's space, and waited for (machine/metal/shoot.c). A CPU that
+ * begins to run a space stores cpu_hat, leaves laziness, then looks at its bit. Both are in one total order, so one of the two sees
+ * the other.
  *
  * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: those that run the space find the bit with their
  * next tick.
@@ -34,28 +33,7 @@
 
 #define FLUSH_ALL 16u /* more pages than that: everything of the space goes */
 
-static bool no_flush, no_shoot;
 static struct spin asid_lock; /* interrupts off: hs_asids, the number of every space */
-static struct {
-	const struct mmu_range *s_range; /* s_n 0: FENCE.I */
-	unsigned s_n, s_from;
-	_Atomic unsigned s_left; /* CPUs that have not answered */
-} the_shoot;
-static _Atomic bool shoot_asked[ARCH_MAXCPUS];
-struct mmu_counters mmu_counters;
-
-static bool flag_get(const _Atomic bool *p)
-{
-	return __atomic_load_n((const bool *)(const void *)p, __ATOMIC_SEQ_CST);
-}
-static void flag_set(_Atomic bool *p, bool v)
-{
-	__atomic_store_n((bool *)(void *)p, v, __ATOMIC_SEQ_CST);
-}
-static bool flag_take(_Atomic bool *p)
-{
-	return flag_get(p) && __atomic_exchange_n((bool *)(void *)p, false, __ATOMIC_SEQ_CST);
-}
 
 /* How many address space numbers the CPU has: the bits of satp that keep what is written. */
 static unsigned count_asids(void)
@@ -72,7 +50,6 @@ void mmu_init(struct mach *m, bool sv48)
 {
 	struct mach_caps *c = &m->m_caps;
 	unsigned asids = count_asids();
-	char value[8];
 
 	c->mc_name = sv48 ? "riscv64 Sv48" : "riscv64 Sv39";
 	c->mc_direct_map = c->mc_ref_bits = c->mc_mod_bits = c->mc_threads = true;
@@ -83,8 +60,7 @@ void mmu_init(struct mach *m, bool sv48)
 	c->mc_npagesizes = 2;
 	c->mc_pageshift[0] = 12;
 	c->mc_pageshift[1] = 21;
-	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
-	no_shoot = cmdline_get("mmu.noshoot", value, sizeof(value));
+	shoot_init();
 	if (cmdline_number("asids", asids) < asids)
 		asids = (unsigned)cmdline_number("asids", asids);
 	if (asids <= c->mc_ncpus + 1)
@@ -227,16 +203,16 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 
 static void answer_shootdown(void)
 {
-	unsigned from;
+	const struct mmu_range *range;
+	unsigned n, from;
 
-	if (!flag_take(&shoot_asked[this_cpu()->cpu_k.k_id]))
+	if (!shoot_taken(&range, &n))
 		return;
-	if (the_shoot.s_n == 0)
+	if (n == 0)
 		flush_instructions();
-	flush_here(the_shoot.s_range, the_shoot.s_n);
-	from = the_shoot.s_from; /* another round may begin once this one is answered */
-	if (__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST) == 0)
-		send_ipi(&cpus[from]); /* it may have gone to sleep over it */
+	flush_here(range, n);
+	if (shoot_answered(&from))
+		send_ipi(&cpus[from]);
 }
 
 /* Does the CPU run a program, in this space if one is named? */
@@ -266,18 +242,8 @@ static bool mark_stale(struct cpu *c, const struct mmu_range *r, unsigned n)
 
 static void ask_cpu(unsigned id)
 {
-	__atomic_add_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
-	mmu_counters.mc_shot++;
-	flag_set(&shoot_asked[id], true);
+	shoot_ask(id);
 	send_ipi(&cpus[id]);
-}
-
-static void wait_for_answers(void)
-{
-	unsigned rounds = 0;
-
-	while (__atomic_load_n((unsigned *)(void *)&the_shoot.s_left, __ATOMIC_SEQ_CST) != 0)
-		arch_relax_long(&rounds);
 }
 
 void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
@@ -286,19 +252,14 @@ void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 
 	(void)m;
 	mmu_counters.mc_flushes++;
-	if (no_flush)
+	if (shoot_no_flush)
 		return;
-	preempt_off();
-	self = this_cpu()->cpu_k.k_id;
-	the_shoot.s_range = r;
-	the_shoot.s_n = n;
-	the_shoot.s_from = self;
-	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++)
+	self = shoot_begin(r, n);
+	for (unsigned i = 0; i < arch_ncpus() && !shoot_no_others; i++)
 		if (i != self && mark_stale(&cpus[i], r, n))
 			ask_cpu(i);
 	flush_here(r, n);
-	wait_for_answers();
-	preempt_on();
+	shoot_wait();
 }
 
 void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
@@ -306,10 +267,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 	unsigned self;
 
 	(void)m, (void)pfn, (void)n;
-	preempt_off();
-	self = this_cpu()->cpu_k.k_id;
-	the_shoot.s_n = 0;
-	the_shoot.s_from = self;
+	self = shoot_begin(NULL, 0);
 	for (unsigned i = 0; i < arch_ncpus(); i++) {
 		if (i == self)
 			continue;
@@ -318,8 +276,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 			ask_cpu(i);
 	}
 	flush_instructions();
-	wait_for_answers();
-	preempt_on();
+	shoot_wait();
 }
 
 /* On behalf of a program: hs_lock keeps shootdowns apart. */

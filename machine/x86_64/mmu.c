@@ -8,9 +8,8 @@
  * that space. The flusher sets the mark, then looks whether the CPU is still lazy; the CPU stops being lazy, then looks at
  * the mark; both in one total order, so one of them sees the other.
  *
- * Shootdown: the CPU that flushes marks what goes in the_shoot, interrupts the others that have one of the spaces loaded
- * (all of them for the kernel's), flushes for itself and waits for their answers. hs_lock is held by the caller, so there is
- * one at a time. A CPU that waits has interrupts on, unless it is starting up; a CPU that spins for hs_lock has them on, too, so it answers.
+ * Shootdown (machine/metal/shoot.c): the CPU that flushes interrupts the others that have one of the spaces loaded (all of them for the
+ * kernel's), flushes for itself and waits for their answers.
  *
  * A range of which only reference bits were cleared (mr_soon) interrupts no CPU: the CPUs that run the space are marked stale and empty
  * their TLBs with their next tick.
@@ -27,19 +26,8 @@
 
 #define FLUSH_ALL 64u /* more pages than that: everything goes */
 
-static bool no_flush, no_shoot;
-static struct {
-	const struct mmu_range *s_range;
-	unsigned s_n, s_from;
-	_Atomic unsigned s_left; /* CPUs that have not answered */
-} the_shoot;
-static _Atomic bool shoot_asked[ARCH_MAXCPUS];
-struct mmu_counters mmu_counters;
-
 void mmu_init(struct mach *m)
 {
-	char value[8];
-
 	m->m_caps.mc_name = "x86_64";
 	m->m_caps.mc_ncpus = 1;
 	m->m_caps.mc_direct_map = m->m_caps.mc_ref_bits = m->m_caps.mc_mod_bits =
@@ -51,8 +39,7 @@ void mmu_init(struct mach *m)
 	m->m_caps.mc_npagesizes = 2;
 	m->m_caps.mc_pageshift[0] = 12;
 	m->m_caps.mc_pageshift[1] = 21;
-	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
-	no_shoot = cmdline_get("mmu.noshoot", value, sizeof(value));
+	shoot_init();
 	if (!hat_shared_init(&m->m_hat, m, &hat_x86_64, 0, 0, false))
 		kpanic("no memory for the HAT");
 }
@@ -144,14 +131,14 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 
 void mmu_shoot(void)
 {
-	unsigned id = this_cpu()->cpu_k.k_id, from;
+	const struct mmu_range *r;
+	unsigned n, from;
 
-	if (!__atomic_exchange_n((bool *)(void *)&shoot_asked[id], false, __ATOMIC_SEQ_CST))
+	if (!shoot_taken(&r, &n))
 		return;
-	flush_here(the_shoot.s_range, the_shoot.s_n);
-	from = the_shoot.s_from; /* another round may begin once this one is answered */
-	if (__atomic_sub_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST) == 0)
-		apic_ipi(cpus[from].cpu_apic, VEC_WAKE); /* it may have gone to sleep over it */
+	flush_here(r, n);
+	if (shoot_answered(&from))
+		apic_ipi(cpus[from].cpu_apic, VEC_WAKE);
 }
 
 /* Must that CPU be interrupted? If it is lazy, a mark does. */
@@ -163,8 +150,7 @@ static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (r[i].mr_soon) {
 			if (r[i].mr_hat == loaded)
-				__atomic_store_n(
-				    (bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
+				flag_set(&c->cpu_stale, true);
 			continue; /* its next tick will do */
 		}
 		if (r[i].mr_hat == the_machine.m_hat.hs_kernel)
@@ -173,39 +159,30 @@ static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
 	}
 	if (!has)
 		return false;
-	if (!__atomic_load_n((bool *)(void *)&c->cpu_lazy, __ATOMIC_SEQ_CST))
+	if (!flag_get(&c->cpu_lazy))
 		return true;
-	__atomic_store_n((bool *)(void *)&c->cpu_stale, true, __ATOMIC_SEQ_CST);
+	flag_set(&c->cpu_stale, true);
 	mmu_counters.mc_marked++;
-	return !__atomic_load_n((bool *)(void *)&c->cpu_lazy, __ATOMIC_SEQ_CST);
+	return !flag_get(&c->cpu_lazy);
 }
 
 void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
 {
-	unsigned self, asked = 0, rounds = 0;
+	unsigned self;
 
 	(void)m;
 	mmu_counters.mc_flushes++;
-	if (no_flush)
+	if (shoot_no_flush)
 		return;
-	preempt_off();
-	self = this_cpu()->cpu_k.k_id;
-	the_shoot.s_range = r;
-	the_shoot.s_n = n;
-	the_shoot.s_from = self;
-	for (unsigned i = 0; i < arch_ncpus() && !no_shoot; i++) {
+	self = shoot_begin(r, n);
+	for (unsigned i = 0; i < arch_ncpus() && !shoot_no_others; i++) {
 		if (i == self || !must_interrupt(&cpus[i], r, n))
 			continue;
-		__atomic_add_fetch((unsigned *)(void *)&the_shoot.s_left, 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n((bool *)(void *)&shoot_asked[i], true, __ATOMIC_SEQ_CST);
+		shoot_ask(i);
 		apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
-		asked++;
 	}
 	flush_here(r, n);
-	mmu_counters.mc_shot += asked;
-	while (__atomic_load_n((unsigned *)(void *)&the_shoot.s_left, __ATOMIC_SEQ_CST) != 0)
-		arch_relax_long(&rounds);
-	preempt_on();
+	shoot_wait();
 }
 
 /* The CPU goes to the kernel's own root. */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Rounds of TLB shootdown: what all bare machines share of them. Which CPUs must be interrupted, how that is done, and what a CPU then
+ * drops is the machine's (mmu.c).
+ *
+ *   the CPU that flushes: shoot_begin, for each CPU that must: shoot_ask and an interrupt, its own flush, shoot_wait
+ *   each CPU interrupted: shoot_taken, its flush, shoot_answered, a wake-up for the first if it was the last
+ *
+ * hs_lock is held by the CPU that flushes, so there is one round at a time. A CPU that waits has interrupts on, unless it is starting
+ * up, and so has a CPU that spins for hs_lock: each of them answers.
+ *
+ * mmu.noflush and mmu.noshoot on the command line break the machine on purpose: no flush is done, or none on other CPUs.
+ */
+#include "cpu.h"
+
+#include "kernel/core/kernel.h"
+
+struct mmu_counters mmu_counters;
+bool shoot_no_flush, shoot_no_others;
+
+static struct {
+	const struct mmu_range *s_range;
+	unsigned s_n, s_from;
+	_Atomic unsigned s_left; /* CPUs that have not answered */
+} round;
+static _Atomic bool asked[ARCH_MAXCPUS];
+
+void shoot_init(void)
+{
+	char value[8];
+
+	shoot_no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
+	shoot_no_others = cmdline_get("mmu.noshoot", value, sizeof(value));
+}
+
+unsigned shoot_begin(const struct mmu_range *r, unsigned n)
+{
+	preempt_off();
+	round.s_range = r;
+	round.s_n = n;
+	return round.s_from = this_cpu()->cpu_k.k_id;
+}
+
+void shoot_ask(unsigned id)
+{
+	__atomic_add_fetch((unsigned *)(void *)&round.s_left, 1, __ATOMIC_SEQ_CST);
+	mmu_counters.mc_shot++;
+	flag_set(&asked[id], true);
+}
+
+void shoot_wait(void)
+{
+	unsigned rounds = 0;
+
+	while (__atomic_load_n((unsigned *)(void *)&round.s_left, __ATOMIC_SEQ_CST) != 0)
+		arch_relax_long(&rounds);
+	preempt_on();
+}
+
+bool shoot_taken(const struct mmu_range **r, unsigned *n)
+{
+	if (!flag_take(&asked[this_cpu()->cpu_k.k_id]))
+		return false;
+	*r = round.s_range;
+	*n = round.s_n;
+	return true;
+}
+
+bool shoot_answered(unsigned *from)
+{
+	*from = round.s_from; /* another round may begin once this one is answered */
+	return __atomic_sub_fetch((unsigned *)(void *)&round.s_left, 1, __ATOMIC_SEQ_CST) == 0;
+}
