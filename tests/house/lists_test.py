@@ -123,6 +123,27 @@ def check_documents():
         bad.append("only %d paths, %d words, %d targets were read in the documents" % (paths, words, len(targets)))
 
 
+def check_porting():
+    """docs/porting.md has every function of machine.h and hat.h; the size that documents give the smallest port is its size."""
+    page = read("docs/porting.md")
+    for header, prefix in (("machine", "mach"), ("hat", "hat")):
+        text = re.sub(r"/\*.*?\*/", "", read("include/quire/%s.h" % header), flags=re.S)
+        functions = set(re.findall(r"\b(%s_\w+)\s*\(" % prefix, text))
+        if len(functions) < 20:
+            bad.append("only %d functions were read of %s.h" % (len(functions), header))
+        for name in sorted(functions):
+            if not re.search(r"\b%s\b" % name, page):
+                bad.append("docs/porting.md does not say what %s is wanted for" % name)
+    lines = read("examples/embed/port.c").count("\n")
+    said = [(name, int(n)) for name in ("README.md", "HACKING.md", "docs/porting.md")
+            for n in re.findall(r"examples/embed[^;]*?(\d+) lines", read(name), re.S)]
+    if len(said) < 3:
+        bad.append("only %d documents say how long the smallest port is" % len(said))
+    for name, n in said:
+        if abs(n - lines) > lines // 10:
+            bad.append("%s says that the smallest port has %d lines; it has %d" % (name, n, lines))
+
+
 def check_changes():
     """Each row of HACKING.md's list of changes names files, one of them for tests or documents."""
     text = read("HACKING.md")
@@ -148,6 +169,7 @@ check_policies()
 check_report()
 check_help()
 check_documents()
+check_porting()
 check_changes()
 for line in bad:
     print(line)
