@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Two roots a space (hs_split, KPTI): in user mode nothing of the kernel is translated, whatever is done to the space; who
- * breaks that is found by vm_check; and what it costs, with numbers of spaces in the TLB and without.
+ * Two roots a space (hs_split, KPTI). In user mode nothing of the kernel is translated, whatever is done to the space; a
+ * translation that is put there on purpose is found by vm_check. What the second root costs is printed, with numbers of spaces in
+ * the TLB and without.
  */
 #include "tests/vm/segs.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The TLB model of the simulated machine and what the HATs owe it: who is interrupted and who is not, how many ranges one
+ * The TLB model of the simulated machine and what the HATs owe it: which CPUs are interrupted and which are not, how many ranges one
  * interrupt carries, when a TLB is emptied, that numbers of spaces are never mixed up, and that a frame is not used again
  * while a CPU can still reach it. The last one is also broken on purpose, and must be noticed.
  */

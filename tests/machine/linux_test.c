@@ -111,7 +111,7 @@ static bool there(const struct env *e, unsigned i)
 	return linux_range_present(e->mach, va(e, i), 1, &bit) == 1 && bit == 1;
 }
 
-static void moves(void **state)
+static void contents_move_with_the_frame(void **state)
 {
 	struct env *e = *state;
 	unsigned attr = 0;
@@ -140,7 +140,7 @@ static void moves(void **state)
 	    ((uint8_t *)mach_frame_kva(e->mach, page_pfn(e->vm, e->pp[0])))[4095], 0x99);
 }
 
-static void runs(void **state)
+static void a_run_is_loaded_and_unloaded_at_once(void **state)
 {
 	struct env *e = *state;
 	struct page *two[2] = { e->pp[3], e->pp[2] };
@@ -172,7 +172,7 @@ static void runs(void **state)
 }
 
 /* A frame that was never touched is a page of zeros, as is one that was given back to the host. */
-static void empty(void **state)
+static void an_untouched_frame_is_a_page_of_zeros(void **state)
 {
 	struct env *e = *state;
 
@@ -185,7 +185,7 @@ static void empty(void **state)
 }
 
 /* Contents that replace all of a frame reach the address with the frame, in a run as one by one, beside what lies in slots. */
-static void filled(void **state)
+static void contents_that_fill_a_frame_reach_the_address(void **state)
 {
 	struct env *e = *state;
 	size_t done = 0;
@@ -220,7 +220,7 @@ static void filled(void **state)
 }
 
 /* Where the kernel tells of writes, a page that was written since it was asked about is referenced, others are not. */
-static void written(void **state)
+static void a_page_written_since_is_referenced(void **state)
 {
 	struct env *e = *state;
 	size_t done = 0;
@@ -248,7 +248,7 @@ static void written(void **state)
 }
 
 /* Pages shared by a fork do not move; their contents come out and go in all the same, in both processes apart. */
-static void forked(void **state)
+static void pages_shared_by_a_fork_do_not_move(void **state)
 {
 	struct env *e = *state;
 	size_t done;
@@ -331,7 +331,7 @@ static void pinned_page_stays(void **state)
 }
 
 /* What the program left at its addresses is taken over in place and moves like the rest. */
-static void adopted(void **state)
+static void memory_taken_over_moves_like_the_rest(void **state)
 {
 	struct env *e = *state;
 
@@ -350,14 +350,20 @@ static void adopted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(moves, setup, teardown),
-		cmocka_unit_test_setup_teardown(runs, setup, teardown),
-		cmocka_unit_test_setup_teardown(empty, setup, teardown),
-		cmocka_unit_test_setup_teardown(filled, setup, teardown),
-		cmocka_unit_test_setup_teardown(written, setup_write_bits, teardown),
-		cmocka_unit_test_setup_teardown(forked, setup, teardown),
+		cmocka_unit_test_setup_teardown(contents_move_with_the_frame, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    a_run_is_loaded_and_unloaded_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    an_untouched_frame_is_a_page_of_zeros, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    contents_that_fill_a_frame_reach_the_address, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    a_page_written_since_is_referenced, setup_write_bits, teardown),
+		cmocka_unit_test_setup_teardown(
+		    pages_shared_by_a_fork_do_not_move, setup, teardown),
 		cmocka_unit_test_setup_teardown(pinned_page_stays, setup, teardown),
-		cmocka_unit_test_setup_teardown(adopted, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    memory_taken_over_moves_like_the_rest, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("linux", tests, NULL, NULL);

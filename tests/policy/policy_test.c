@@ -92,7 +92,7 @@ static void test_clockpro(void **state) { compare_all(policy_find("clockpro")); 
 static void test_generations(void **state) { compare_all(policy_find("generations")); }
 
 /* Short random traces of few pages: many more corners per reference. */
-static void test_tiny(void **state)
+static void short_traces_of_few_pages_evict_as_the_naive_one(void **state)
 {
 	unsigned bad = 0;
 
@@ -149,7 +149,7 @@ static void test_min_patterns(void **state)
 }
 
 /* ---- between policies ---- */
-static void test_properties(void **state)
+static void properties_between_policies_hold(void **state)
 {
 	for (unsigned p = 0; trace_patterns[p].name != NULL; p++) {
 		uint64_t lru_before = UINT64_MAX, min_before = UINT64_MAX;
@@ -388,7 +388,7 @@ static void drive_random(const struct policy_ops *ops, enum pol_refs refs)
 	drive_close(&d);
 }
 
-static void test_driven(void **state)
+static void page_out_finds_the_one_page_that_can_be_had(void **state)
 {
 	rnd_state = 13;
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
@@ -663,7 +663,7 @@ static void test_trace_files(void **state)
 	}
 }
 
-static void test_find(void **state)
+static void policies_are_found_by_name_only(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++)
 		assert_ptr_equal(policy_find(policy_table[i]->pol_name), policy_table[i]);
@@ -682,12 +682,12 @@ int main(void)
 		cmocka_unit_test(test_s3fifo),
 		cmocka_unit_test(test_clockpro),
 		cmocka_unit_test(test_generations),
-		cmocka_unit_test(test_tiny),
+		cmocka_unit_test(short_traces_of_few_pages_evict_as_the_naive_one),
 		cmocka_unit_test(test_min_exhaustive),
 		cmocka_unit_test(test_min_patterns),
-		cmocka_unit_test(test_properties),
+		cmocka_unit_test(properties_between_policies_hold),
 		cmocka_unit_test(test_lru_inclusion),
-		cmocka_unit_test(test_driven),
+		cmocka_unit_test(page_out_finds_the_one_page_that_can_be_had),
 		cmocka_unit_test(test_one_unlocked_page_is_found),
 		cmocka_unit_test(test_round_ends),
 		cmocka_unit_test(test_reads_are_sampled),
@@ -695,7 +695,7 @@ int main(void)
 		cmocka_unit_test(test_used_pages_are_seldom_asked),
 		cmocka_unit_test(test_refault),
 		cmocka_unit_test(test_trace_files),
-		cmocka_unit_test(test_find),
+		cmocka_unit_test(policies_are_found_by_name_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -294,7 +294,7 @@ static void test_plans_are_the_naive_ones(void **state)
 }
 
 /* Strides of every size and sign, with strays, and jumps too long to count. */
-static void test_strides(void **state)
+static void strides_of_every_size_are_found(void **state)
 {
 	uint64_t bad = 0, rnd = 5;
 
@@ -447,7 +447,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plans_are_the_naive_ones),
-		cmocka_unit_test(test_strides),
+		cmocka_unit_test(strides_of_every_size_are_found),
 		cmocka_unit_test(test_sequential_is_covered),
 		cmocka_unit_test(test_near_sees_every_stream),
 		cmocka_unit_test(test_near_is_not_misled_by_much_memory),

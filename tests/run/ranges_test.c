@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* run/ranges.c against a bit for each address. */
+/* run/ranges.c, a set of addresses as disjoint ranges, against a bit for each address: random insertions, removals, questions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +29,7 @@ static void compare(const struct ranges *s, const bool *bit)
 		    s->r[i].base < s->r[i].end && (i == 0 || s->r[i - 1].end < s->r[i].base));
 }
 
-static void random_changes(void **state)
+static void random_changes_are_as_a_bit_for_each_address(void **state)
 {
 	struct range room[12];
 	struct ranges s = { .r = room, .room = 12 };
@@ -58,7 +58,8 @@ static void random_changes(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(random_changes) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(
+	    random_changes_are_as_a_bit_for_each_address) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

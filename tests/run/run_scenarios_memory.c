@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of memory calls: each must answer, and leave contents, as the kernel's own. */
+/*
+ * Scenarios of memory calls (mmap, munmap, mremap, brk, fork): each must answer, and leave contents, as the kernel's own.
+ * run_scenarios.h says how they are run.
+ */
 #include "tests/run/run_scenarios.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Scenarios of threads, processes and descriptors. */
+/* Scenarios of threads, processes and descriptors: what they see of each other is as without Quire. See run_scenarios.h. */
 #include "tests/run/run_scenarios.h"
 
 #include <dirent.h>

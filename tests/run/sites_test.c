@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* run/sites.c against the plain definition of a site, on code made of random bytes; and what it does with notes. */
+/*
+ * run/sites.c, which finds system call instructions in code, against the plain definition of a site, on random bytes; and what it
+ * does with the notes that a program carries.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -151,7 +154,7 @@ static void operand_was_a_branch(void **state)
 	assert_int_equal(sites_find(&lib, &note, site), 0);
 }
 
-static void notes(void **state)
+static void notes_are_used_instead_of_a_search(void **state)
 {
 	uint8_t *first[MAXSITES], *site[MAXSITES];
 	struct sites_note note = { 0 }, was;
@@ -197,7 +200,7 @@ static void cut(const char *from, const char *to, size_t n)
 }
 
 /* What is noted of the library's file is what is found in the library. */
-static void of_a_file(void **state)
+static void the_note_of_the_library_is_what_is_found(void **state)
 {
 	static const char path[] = "/lib/x86_64-linux-gnu/libc.so.6";
 	struct sites_note note = { 0 }, want = { 0 };
@@ -243,7 +246,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
 		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch),
-		cmocka_unit_test(notes), cmocka_unit_test(of_a_file),
+		cmocka_unit_test(notes_are_used_instead_of_a_search),
+		cmocka_unit_test(the_note_of_the_library_is_what_is_found),
 		cmocka_unit_test(vector_before_6_4) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store of one process with the kernel's asynchronous I/O (pool_aio.c): writes behind by any thread, and failing; loads that are
- * begun and ended apart; several threads. STORE_SEED repeats a run.
+ * The store of one process with the kernel's asynchronous I/O (store/pool_aio.c): writes behind by any thread, and writes that fail;
+ * loads that are begun and ended apart; several threads. STORE_SEED repeats a run: each prints its seed first.
  */
 #include "tests/store/store_rig.h"
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store shared by processes that are killed: owners of the lock, writers, readers, members and packers, anywhere and at chosen places.
- * --packer: each store has a process that packs,
- * too. STORE_SEED repeats a run; an argument selects tests by pattern.
+ * The store shared by processes that are killed: owners of the lock, writers, readers, members and packers, at random moments and
+ * at chosen places. What the other processes stored stays as it was, and nothing stays taken for a dead process.
+ *
+ *   store_kill_test [--packer] [PATTERN]     --packer: each store has a process that packs, too; PATTERN selects tests by name
+ * STORE_SEED repeats a run: each prints its seed first.
  */
 #include "tests/store/store_rig.h"
 
@@ -42,7 +44,7 @@ static void expect_killed(pid_t pid)
 	assert_true(WIFSIGNALED(status));
 }
 
-static void test_family(void **state)
+static void a_family_outlives_its_killed_members(void **state)
 {
 	static uint32_t h[500];
 	pid_t pid[4];
@@ -462,7 +464,7 @@ static void sleep_on_writes(struct rig *r, uint32_t *h, int told, int says)
 }
 
 /* A process starts writes and then sleeps on what they hold: other processes that need the memory take the writes over. */
-static void test_sleeper_holds_writes(void **state)
+static void writes_of_a_sleeper_are_taken_over(void **state)
 {
 	static uint32_t h[SLEEPER_MOST];
 	struct pool_stats st;
@@ -618,7 +620,7 @@ static void test_member_killed_with_young_pages(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_family),
+		cmocka_unit_test(a_family_outlives_its_killed_members),
 		cmocka_unit_test(test_killed_owner),
 		cmocka_unit_test(test_killed_with_lock_held),
 		cmocka_unit_test(test_killed_writers_held_all_memory),
@@ -626,7 +628,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_child_outlives_parent),
 		cmocka_unit_test(test_killed_member_anywhere),
 		cmocka_unit_test(test_killed_with_writes_in_flight),
-		cmocka_unit_test(test_sleeper_holds_writes),
+		cmocka_unit_test(writes_of_a_sleeper_are_taken_over),
 		cmocka_unit_test(test_killed_packer),
 		cmocka_unit_test(test_packer_killed_with_lock_held),
 		cmocka_unit_test(test_member_killed_with_young_pages),

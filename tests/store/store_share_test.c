@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The pool's share of the budget (pool_share.c): which pages stay in memory, when the packer packs tighter, and that the share goes where it
- * saves the most waiting. STORE_SEED repeats a run; an argument selects tests by pattern.
+ * The pool's share of the budget (store/pool_share.c): which pages stay in memory, when the packer packs tighter, and that the share
+ * goes where it saves the most waiting.
+ *
+ *   store_share_test [PATTERN]     PATTERN selects tests by name
+ * STORE_SEED repeats a run: each prints its seed first.
  */
 #include "tests/store/store_rig.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A process is killed at each instruction of pool_append_locked(), with the store's lock in hand: whoever takes the lock over
- * finds every page as it was stored, and none too many. The parent stops the child there by a breakpoint, goes on one
+ * A process is killed at each instruction of pool_append_locked(), while it holds the store's lock. The process that takes the
+ * lock over finds every page as it was stored, and none too many. The parent stops the child there by a breakpoint, goes on one
  * instruction at a time (ptrace), and kills it; so each run is the same, and no instant is left out.
  *
  * Two kinds of appends: a page that the child stores itself, and a page of the parent's that the child packs (young pages). The

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store against a byte-exact model, with little memory so that most pages live in the file; with every injected fault; full,
- * and after that; with a process that packs. Killed processes: store_kill_test.c. STORE_SEED repeats a run; an argument selects tests by pattern.
+ * The store against a byte-exact model, with so little memory that most pages live in the file: with every failure injected, full
+ * and after that, and with a process that packs. Killed processes are in store_kill_test.c.
+ *
+ *   store_test [PATTERN]     PATTERN selects tests by name
+ * STORE_SEED repeats a run: each prints its seed first.
  */
 #include "tests/store/store_rig.h"
 #include "sys/linux/own.h"
@@ -158,7 +161,7 @@ static void test_full_then_freed(void **state)
 	teardown(&r);
 }
 
-static void test_faults(void **state)
+static void injected_faults_are_told_and_lose_nothing(void **state)
 {
 	static uint32_t h[600];
 	uint8_t page[PAGE];
@@ -244,7 +247,7 @@ static void test_neighbours_come_with_one_read(void **state)
 }
 
 /* The disk is full, truly: what is in memory stays, what does not fit is refused, and nothing is lost. */
-static void test_disk_full(void **state)
+static void a_full_disk_refuses_and_loses_nothing(void **state)
 {
 	static uint32_t h[2000];
 	struct pool_stats st;
@@ -311,7 +314,7 @@ static void test_bad_block_is_left(void **state)
 	teardown(&r);
 }
 
-static void test_reserve(void **state)
+static void a_reserved_file_has_its_room(void **state)
 {
 	const char *why = "";
 	struct stat st;
@@ -529,7 +532,7 @@ static int charge(void *arg, long pages)
 	return 0;
 }
 
-static void test_charge(void **state)
+static void what_is_held_is_charged(void **state)
 {
 	static uint32_t h[400];
 	struct pool_stats st;
@@ -838,16 +841,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_model_memory_only),
 		cmocka_unit_test(test_only_short_memory_is_packed_tightly),
 		cmocka_unit_test(test_full_then_freed),
-		cmocka_unit_test(test_faults),
+		cmocka_unit_test(injected_faults_are_told_and_lose_nothing),
 		cmocka_unit_test(test_neighbours_come_with_one_read),
-		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(a_full_disk_refuses_and_loses_nothing),
 		cmocka_unit_test(test_bad_block_is_left),
-		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(a_reserved_file_has_its_room),
 		cmocka_unit_test(test_vnode_tells_errors),
 		cmocka_unit_test(test_a_wrong_bit_is_noticed),
 		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
 		cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_charge),
+		cmocka_unit_test(what_is_held_is_charged),
 		cmocka_unit_test(test_model_writes_behind),
 		cmocka_unit_test(test_ring_in_a_room_of_its_own),
 		cmocka_unit_test(test_writes_behind_fail),

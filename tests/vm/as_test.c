@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Address spaces on the simulated machine: placing, mremap, heap, stack, locks, swapping, borrowing, fork, advice. */
+/*
+ * Address spaces on the simulated machine, call by call: placing, mremap, heap, stack, locks, swapping, borrowing, fork, advice.
+ * All inputs are constants; every run is the same.
+ */
 #include "tests/vm/segs.h"
 
 /* ---- mremap ---- */
@@ -68,7 +71,7 @@ static void remap_moves_pages_not_bytes(void **state)
 	sys_fini(&s);
 }
 
-static void remap_dontunmap(void **state)
+static void remap_leaves_the_old_range_if_asked(void **state)
 {
 	struct sys s;
 	sys_init(&s, 256, 1000);
@@ -181,7 +184,7 @@ static void map_fixed_replaces_and_noreplace_refuses(void **state)
 	sys_fini(&s);
 }
 
-static void gaps(void **state)
+static void the_lowest_or_highest_gap_is_found(void **state)
 {
 	const struct segvn_args a = { .sa_prot = RW, .sa_maxprot = RW };
 	struct sys s;
@@ -212,7 +215,7 @@ static void gaps(void **state)
 }
 
 /* ---- heap and stack ---- */
-static void brk_moves(void **state)
+static void brk_grows_and_shrinks_the_heap(void **state)
 {
 	struct sys s;
 	sys_init(&s, 256, 100);
@@ -431,7 +434,7 @@ static void vfork_borrows(void **state)
 }
 
 /* ---- fork ---- */
-static void inherit_each_way(void **state)
+static void a_child_inherits_as_each_range_says(void **state)
 {
 	struct sys s;
 	sys_init(&s, 512, 1000);
@@ -637,7 +640,7 @@ static void advice_removes_shared_contents(struct sys *s, struct as *as)
 	as_free(child);
 }
 
-static void advice_each_form(void **state)
+static void each_advice_does_what_it_says(void **state)
 {
 	struct sys s;
 	struct as *as;
@@ -846,22 +849,22 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(remap_grows_in_place),
 		cmocka_unit_test(remap_moves_pages_not_bytes),
-		cmocka_unit_test(remap_dontunmap),
+		cmocka_unit_test(remap_leaves_the_old_range_if_asked),
 		cmocka_unit_test(remap_keeps_memory_locks),
 		cmocka_unit_test(remap_of_files_and_shared_memory),
 		cmocka_unit_test(map_fixed_replaces_and_noreplace_refuses),
-		cmocka_unit_test(gaps),
-		cmocka_unit_test(brk_moves),
+		cmocka_unit_test(the_lowest_or_highest_gap_is_found),
+		cmocka_unit_test(brk_grows_and_shrinks_the_heap),
 		cmocka_unit_test(stack_grows_to_its_redzone),
 		cmocka_unit_test(lock_of_a_range_a_space_and_the_future),
 		cmocka_unit_test(swap_out_and_in),
 		cmocka_unit_test(clean_pages_keep_their_slots),
 		cmocka_unit_test(vfork_borrows),
-		cmocka_unit_test(inherit_each_way),
+		cmocka_unit_test(a_child_inherits_as_each_range_says),
 		cmocka_unit_test(fork_unshares_softlocked_pages),
 		cmocka_unit_test(shared_memory_is_reserved_once),
 		cmocka_unit_test(merging_knows_no_size),
-		cmocka_unit_test(advice_each_form),
+		cmocka_unit_test(each_advice_does_what_it_says),
 		cmocka_unit_test(advice_free_is_lazy),
 		cmocka_unit_test(one_page_of_zeroes),
 		cmocka_unit_test(sealed_ranges_stay),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Callbacks to those who hold soft locks for long: asked before the range goes, at once or soon, and not without reason. */
+/*
+ * Callbacks to the holders of long-term soft locks: a holder is called before its range goes away, at once or soon as it asked,
+ * and never without reason. On the simulated machine; every run is the same.
+ */
 #include "tests/vm/segs.h"
 
 struct holder {

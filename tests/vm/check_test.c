@@ -96,7 +96,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void pages(void **state)
+static void faults_of_pages_are_named(void **state)
 {
 	struct scene *c = *state;
 	struct vm *vm = c->s.vm;
@@ -170,7 +170,7 @@ static void drop_hints(struct as *as)
 	mach_rw_exit(&as->a_lock);
 }
 
-static void spaces_and_segments(void **state)
+static void faults_of_spaces_and_segments_are_named(void **state)
 {
 	struct scene *c = *state;
 	struct as *as = c->as;
@@ -199,7 +199,7 @@ static void spaces_and_segments(void **state)
 	WRONG(c, svd_of(c->shared)->svd_off, PG, "leads to the wrong page");
 }
 
-static void translations(void **state)
+static void faults_of_translations_are_named(void **state)
 {
 	struct scene *c = *state;
 	struct hat *hat = as_hat(c->as);
@@ -228,7 +228,7 @@ static void translations(void **state)
 	hat_unload(hat, BASE + PG, PG, HAT_UNLOAD);
 }
 
-static void anons_and_swap(void **state)
+static void faults_of_anons_and_swap_are_named(void **state)
 {
 	struct scene *c = *state;
 	struct vm *vm = c->s.vm;
@@ -254,11 +254,13 @@ static void anons_and_swap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(faults_of_pages_are_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(frames_without_a_name, setup, teardown),
-		cmocka_unit_test_setup_teardown(spaces_and_segments, setup, teardown),
-		cmocka_unit_test_setup_teardown(translations, setup, teardown),
-		cmocka_unit_test_setup_teardown(anons_and_swap, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    faults_of_spaces_and_segments_are_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(faults_of_translations_are_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    faults_of_anons_and_swap_are_named, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

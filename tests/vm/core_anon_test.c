@@ -382,7 +382,7 @@ static void run_model(pfn_t frames, unsigned fail, unsigned steps)
 	free(mo);
 }
 
-static void maps_against_model(void **state)
+static void maps_are_as_the_model_says(void **state)
 {
 	(void)state;
 	run_model(256, 0, 30000);
@@ -426,7 +426,7 @@ static void checker_sees_wrong_references(void **state)
 }
 
 /* ---- 64 frames ---- */
-static void small_machine(void **state)
+static void sixty_four_frames_are_enough(void **state)
 {
 	struct sys s;
 	struct anon_map *am;
@@ -446,7 +446,7 @@ static void small_machine(void **state)
 }
 
 /* ---- a full store ends in an error and not in a loop; what is in memory stays; more swap heals ---- */
-static void full_swap(void **state)
+static void a_full_swap_ends_in_an_error_and_heals(void **state)
 {
 	struct mem_store more;
 	struct sys s;
@@ -576,7 +576,7 @@ static void slots_without_memory_for_a_table(void **state)
 }
 
 /* ---- reservation is exact ---- */
-static void reservation(void **state)
+static void reservation_is_exact(void **state)
 {
 	struct mem_store more;
 	struct vm_usage u;
@@ -636,7 +636,7 @@ static void *use_memory(void *arg)
 	return NULL;
 }
 
-static void areas_under_load(void **state)
+static void areas_come_and_go_under_load(void **state)
 {
 	struct mem_store more[2];
 	struct user u[2];
@@ -729,7 +729,7 @@ static void each_failure(enum vm_inject kind)
 	assert_true(nth > 2);
 }
 
-static void every_failure(void **state)
+static void every_failure_is_clean(void **state)
 {
 	(void)state;
 	each_failure(VM_INJECT_PAGE);
@@ -740,7 +740,7 @@ static void every_failure(void **state)
 }
 
 /* ---- the page cache of a file ---- */
-static void file_pages(void **state)
+static void file_pages_are_as_the_model_says(void **state)
 {
 	struct mem_store f;
 	struct page *pp;
@@ -797,7 +797,7 @@ static void file_pages(void **state)
 }
 
 /* A file of a terabyte of which few pages are in memory is written in the time that these need. */
-static void sparse_file(void **state)
+static void a_sparse_file_is_written_by_its_pages(void **state)
 {
 	struct vnode_ops ops = mem_ops;
 	struct mem_store f;
@@ -852,7 +852,7 @@ static unsigned window_at(uint64_t st[PF_WORDS], uint64_t idx, unsigned max, uns
 	return pl.pl_n;
 }
 
-static void window(void **state)
+static void read_around_grows_with_its_use(void **state)
 {
 	uint64_t st[PF_WORDS] = { 0 };
 
@@ -927,23 +927,23 @@ static void a_slot_is_discarded_before_it_is_free(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(maps_against_model),
+		cmocka_unit_test(maps_are_as_the_model_says),
 		cmocka_unit_test(io_errors_lose_nothing),
 		cmocka_unit_test(checker_sees_wrong_references),
-		cmocka_unit_test(small_machine),
-		cmocka_unit_test(full_swap),
+		cmocka_unit_test(sixty_four_frames_are_enough),
+		cmocka_unit_test(a_full_swap_ends_in_an_error_and_heals),
 		cmocka_unit_test(a_page_whose_copy_was_dropped_is_modified),
 		cmocka_unit_test(a_slot_is_discarded_before_it_is_free),
-		cmocka_unit_test(reservation),
-		cmocka_unit_test(areas_under_load),
+		cmocka_unit_test(reservation_is_exact),
+		cmocka_unit_test(areas_come_and_go_under_load),
 		cmocka_unit_test(tables_of_slots_come_back),
 		cmocka_unit_test(tables_of_slots_that_stay),
 		cmocka_unit_test(slots_without_memory_for_a_table),
-		cmocka_unit_test(every_failure),
-		cmocka_unit_test(file_pages),
-		cmocka_unit_test(sparse_file),
+		cmocka_unit_test(every_failure_is_clean),
+		cmocka_unit_test(file_pages_are_as_the_model_says),
+		cmocka_unit_test(a_sparse_file_is_written_by_its_pages),
 		cmocka_unit_test(clock_keeps_hot_pages),
-		cmocka_unit_test(window),
+		cmocka_unit_test(read_around_grows_with_its_use),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

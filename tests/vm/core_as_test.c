@@ -149,7 +149,7 @@ static void change(struct range_index *ix)
 	}
 }
 
-static void range_random(void **state)
+static void random_ranges_are_as_the_bitmap_says(void **state)
 {
 	struct range_index ix = { 0 };
 
@@ -174,7 +174,7 @@ static void range_random(void **state)
 }
 
 /* 100,000 ranges with a page between each two: one wider hole is found from both sides. */
-static void range_many(void **state)
+static void one_wider_hole_among_many_ranges_is_found(void **state)
 {
 	struct range_node *r = calloc(MANY, sizeof(*r));
 	struct range_index ix = { 0 };
@@ -207,8 +207,8 @@ static void range_many(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(range_random),
-		cmocka_unit_test(range_many) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(random_ranges_are_as_the_bitmap_says),
+		cmocka_unit_test(one_wider_hole_among_many_ranges_is_found) };
 
 	return cmocka_run_group_tests(tests, system_new, system_free);
 }

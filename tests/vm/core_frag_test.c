@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Kernel memory when frames are free but nowhere several in a row. */
+/* Kernel memory while frames are free but no two of them are neighbours: allocations of several frames succeed or say no. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

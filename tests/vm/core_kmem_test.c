@@ -226,7 +226,7 @@ static void kmem_misuse(unsigned kind)
 	stub_abandon(b.b_mach);
 }
 
-static void test_kmem_misuse(void **state)
+static void misuse_of_caches_is_found(void **state)
 {
 	(void)state;
 	for (unsigned kind = 0; kind < 6; kind++)
@@ -302,7 +302,7 @@ static bool vmem_take(struct vmem *v, bool *map, struct vrange *r, uint64_t unit
 	return true;
 }
 
-static void test_vmem_model(void **state)
+static void arenas_are_as_the_bitmap_says(void **state)
 {
 	enum { SLOTS = 300 };
 	struct box b = box_open(256, 256, 77);
@@ -352,7 +352,7 @@ static void test_vmem_model(void **state)
 	box_close(&b);
 }
 
-static void test_vmem_edges(void **state)
+static void full_arenas_and_odd_sizes_are_refused(void **state)
 {
 	struct box b = box_open(256, 256, 7);
 	struct vmem *v = vmem_create(b.b_vm, "top", UINT64_MAX - 0xffff, 0x10000, 0x1000);
@@ -389,10 +389,10 @@ int main(void)
 		cmocka_unit_test(test_kmem_align_and_reap),
 		cmocka_unit_test(test_kmem_ctor_fails),
 #ifndef NDEBUG
-		cmocka_unit_test(test_kmem_misuse),
+		cmocka_unit_test(misuse_of_caches_is_found),
 #endif
-		cmocka_unit_test(test_vmem_model),
-		cmocka_unit_test(test_vmem_edges),
+		cmocka_unit_test(arenas_are_as_the_bitmap_says),
+		cmocka_unit_test(full_arenas_and_odd_sizes_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

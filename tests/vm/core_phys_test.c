@@ -235,7 +235,7 @@ static void model_step(struct model *m)
 		model_purge(m, v, i, rnd(2) ? 0 : rnd(8) + 1);
 }
 
-static void test_pages_model(void **state)
+static void pages_are_as_the_model_says(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -268,7 +268,7 @@ static void test_pages_model(void **state)
 }
 
 /* Purges that are long, that are bounded by name and by list, with some pages cached and some wired. */
-static void test_purge_large(void **state)
+static void long_purges_take_what_they_may(void **state)
 {
 	struct box b = box_open(2048, 2048, 9);
 	struct vnode vn;
@@ -342,7 +342,7 @@ static void test_cache_order(void **state)
 
 /* ---- buddy ---- */
 
-static void test_buddy(void **state)
+static void the_buddy_allocator_is_as_the_model_says(void **state)
 {
 	enum { FRAMES = 1500, BLOCKS = 200 };
 	struct box b = box_open(FRAMES, FRAMES, 42);
@@ -628,7 +628,7 @@ static void *lock_worker(void *arg)
 	return NULL;
 }
 
-static void test_page_locks(void **state)
+static void page_locks_exclude(void **state)
 {
 	enum { THREADS = 4 };
 	struct box b = box_open(64, 64, 1);
@@ -701,14 +701,14 @@ static void test_checker_sees(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pages_model),
-		cmocka_unit_test(test_purge_large),
+		cmocka_unit_test(pages_are_as_the_model_says),
+		cmocka_unit_test(long_purges_take_what_they_may),
 		cmocka_unit_test(test_cache_order),
-		cmocka_unit_test(test_buddy),
+		cmocka_unit_test(the_buddy_allocator_is_as_the_model_says),
 		cmocka_unit_test(test_buddy_odd_number),
 		cmocka_unit_test(test_grow_shrink),
 		cmocka_unit_test(test_inject),
-		cmocka_unit_test(test_page_locks),
+		cmocka_unit_test(page_locks_exclude),
 		cmocka_unit_test(test_checker_sees),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A debugger's access to a space, and core files. */
+/* A debugger's access to a space (as_peek, as_poke): reading, writing, breakpoints that stay private; and core files (as_core). */
 #include "tests/vm/segs.h"
 
 #include <elf.h>

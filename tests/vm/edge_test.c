@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The edges of the core's calls: bad ranges, holes, limits, failing stores, full areas, contended page locks. */
+/*
+ * The edges of the core's calls: bad ranges, holes, limits, stores that fail, areas that are full, page locks that two threads want.
+ * Each refusal is the one that the header names, and leaves everything as it was.
+ */
 #include "tests/vm/segs.h"
 
 #include <quire/kseg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The kernel's segments and the user's pagers: segkmem, segkp, segmap, segpager. */
+/* The kernel's segments (segkmem, segkp, segmap, segdev) and user-supplied pagers (segpager), each by its contract in kseg.h. */
 #include "tests/vm/segs.h"
 
 #include <quire/kseg.h>
@@ -80,7 +80,7 @@ static void kernel_heap_survives_failures(void **state)
 }
 
 /* Small sizes come from stacks per CPU; an exhausted arena takes them back. */
-static void quantum_caches(void **state)
+static void an_exhausted_arena_takes_back_its_caches(void **state)
 {
 	struct sys s;
 	sys_init(&s, 128, 0);
@@ -306,7 +306,7 @@ static void device_frames_of(enum sim_format format)
 	sys_fini(&s);
 }
 
-static void device_frames(void **state)
+static void device_frames_are_mapped_in_each_format(void **state)
 {
 	for (enum sim_format f = 0; f < SIM_NFORMATS; f++)
 		device_frames_of(f);
@@ -395,7 +395,7 @@ static void frames_have_one_caching(struct as *as, unsigned i)
 }
 
 /* Each format says in its own bits how a device is cached; the machine's walkers read them; mappings must agree. */
-static void how_devices_are_cached(void **state)
+static void each_format_keeps_how_a_device_is_cached(void **state)
 {
 	(void)state;
 	for (enum sim_format f = 0; f < SIM_NFORMATS; f++) {
@@ -709,13 +709,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kernel_heap_is_wired_and_guarded),
 		cmocka_unit_test(kernel_heap_survives_failures),
-		cmocka_unit_test(quantum_caches),
+		cmocka_unit_test(an_exhausted_arena_takes_back_its_caches),
 		cmocka_unit_test(kernel_stacks_page_and_have_redzones),
 		cmocka_unit_test(window_is_coherent_with_mappings),
 		cmocka_unit_test(a_slot_used_again_shows_the_new_piece),
-		cmocka_unit_test(device_frames),
+		cmocka_unit_test(device_frames_are_mapped_in_each_format),
 		cmocka_unit_test(devices_answer_every_call),
-		cmocka_unit_test(how_devices_are_cached),
+		cmocka_unit_test(each_format_keeps_how_a_device_is_cached),
 		cmocka_unit_test(pager_reads_dirties_writes_back),
 		cmocka_unit_test(pagers_answer_every_call),
 		cmocka_unit_test(dirty_log_names_each_written_page_once),
