@@ -14,7 +14,8 @@
  *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
  *   cow PAGES            writes so many pages; a child writes all of them anew; both check
  *   hold KIND ROUNDS     the kernel holds 8 MiB, which then leave, and lets go of them, ROUNDS times over: in pipes, or in a ring
- *                        that has them registered; says "held" and "free" and waits for a line after each
+ *                        that has them registered; says "held" and "free" and waits for a line after each;
+ *                        after "more" it uses memory and says "free" again
  *   execute PROGRAM ...  runs it in a child; ends as it does
  *   closing PROGRAM ...  the same, after it has closed all descriptors but the first three
  *   become PROGRAM ...   closes them and becomes that program
@@ -293,24 +294,25 @@ static int wait_signal(void)
 	return 40 + got;
 }
 
-/* Other memory gets what frames there are. */
-static void use_frames(void)
+/* Other memory, at most 16 MiB, gets what frames there are. */
+static void use_frames(size_t mib)
 {
 	static uint64_t *p;
 
-	if (p == NULL && (p = map(4 * MIB)) == NULL)
+	if (p == NULL && (p = map(16 * MIB)) == NULL)
 		exit(3);
-	for (size_t i = 0; i < 4 * MIB / PAGE; i++)
+	for (size_t i = 0; i < mib * MIB / PAGE; i++)
 		write_page(p + i * PAGE / 8, i);
 }
 
-static void say_and_wait(const char *word)
+/* Is the answer "more"? */
+static int say_and_wait(const char *word)
 {
-	char line[16];
+	char line[16] = "";
 
 	printf("%s\n", word);
 	fflush(stdout);
-	(void)!fgets(line, sizeof line, stdin);
+	return fgets(line, sizeof line, stdin) != NULL && strcmp(line, "more\n") == 0;
 }
 
 #define HOLDS 8u
@@ -357,17 +359,18 @@ static int hold(const char *kind, size_t rounds)
 					      : hold_in_ring((char *)p, fds))
 			return 5;
 		(void)madvise(p, HOLDS * MIB, MADV_PAGEOUT);
-		use_frames();
-		say_and_wait("held");
+		use_frames(4);
+		(void)say_and_wait("held");
 		if (strcmp(kind, "ring") == 0)
 			(void)syscall(
 			    SYS_io_uring_register, fds[0][0], IORING_UNREGISTER_BUFFERS, NULL, 0);
 		for (size_t i = 0; i < HOLDS; i++)
 			for (size_t e = 0; e < 2; e++)
 				(void)close(fds[i][e]);
-		use_frames();
 		bad += count_wrong(p, HOLDS * MIB / PAGE, r);
-		say_and_wait("free");
+		do /* what was had beyond the budget is given back fault by fault */
+			use_frames(16);
+		while (say_and_wait("free"));
 	}
 	return bad != 0;
 }
