@@ -285,7 +285,7 @@ def main():
     ap.add_argument('--kernels', nargs='+', default=['linux', 'quire'], choices=['linux', 'quire'])
     ap.add_argument('--rounds', type=int, default=1, help='the median of so many')
     ap.add_argument('--icount', action='store_true', help='time is the number of instructions')
-    ap.add_argument('--need', type=int, default=192, help='of each program, MiB')
+    ap.add_argument('--need', type=int, default=112, help='of each program, MiB')
     ap.add_argument('--append', default='', help='words for the command line of Quire\'s kernel: policy=clockpro')
     ap.add_argument('--least', action='store_true')
     ap.add_argument('--verbose', action='store_true', help='the consoles')
