@@ -76,8 +76,9 @@ static int connect_any(const char *host, const char *port, uint64_t until, char 
 	return fd;
 }
 
-static bool start_tls(
-    struct far_conn *c, const char *host, const char *ca_file, uint64_t until, char why[FAR_WHY])
+/* *final: the same call will fail at any other time, too. */
+static bool start_tls(struct far_conn *c, const char *host, const char *ca_file, uint64_t until,
+    bool *final, char why[FAR_WHY])
 {
 	int rc = 0;
 
@@ -89,6 +90,7 @@ static bool start_tls(
 			    : SSL_CTX_set_default_verify_paths(c->ctx) != 1) {
 		(void)snprintf(why, FAR_WHY, "TLS: no certificates can be read from %s",
 		    ca_file != NULL ? ca_file : "the system's store");
+		*final = true;
 		return false;
 	}
 	SSL_set_verify(c->ssl, SSL_VERIFY_PEER, NULL);
@@ -100,14 +102,18 @@ static bool start_tls(
 	while ((rc = SSL_connect(c->ssl)) != 1) {
 		int e = SSL_get_error(c->ssl, rc);
 
-		if ((e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE) ||
-		    !wait_for(c->fd, e == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until))
+		if (e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE)
 			goto failed;
+		if (!wait_for(c->fd, e == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until)) {
+			(void)snprintf(why, FAR_WHY, "TLS with %s: no answer in time", host);
+			return false;
+		}
 	}
 	return true;
 failed:
 	rc = c->ssl != NULL ? (int)SSL_get_verify_result(c->ssl) : X509_V_OK;
-	if (rc != X509_V_OK)
+	*final = rc != X509_V_OK;
+	if (*final)
 		(void)snprintf(why, FAR_WHY, "TLS: the certificate of %s: %s", host,
 		    X509_verify_cert_error_string(rc));
 	else
@@ -116,15 +122,16 @@ failed:
 }
 
 struct far_conn *far_conn_open(const char *host, const char *port, bool tls, const char *ca_file,
-    uint32_t wait_ms, char why[FAR_WHY])
+    uint32_t wait_ms, bool *final, char why[FAR_WHY])
 {
 	uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
 	struct far_conn *c = calloc(1, sizeof *c);
 
+	*final = false;
 	if (c == NULL)
 		return NULL;
 	c->fd = connect_any(host, port, until, why);
-	if (c->fd < 0 || (tls && !start_tls(c, host, ca_file, until, why))) {
+	if (c->fd < 0 || (tls && !start_tls(c, host, ca_file, until, final, why))) {
 		far_conn_close(c);
 		return NULL;
 	}

@@ -9,9 +9,12 @@
 #include <sys/uio.h>
 
 struct far_conn;
-/* Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why. */
+/*
+ * Connects within wait_ms; TLS verifies the host's name against ca_file (NULL: the system's certificates). NULL: why.
+ * *final: a certificate does not verify or ca_file cannot be read, so there is no use in another try.
+ */
 struct far_conn *far_conn_open(const char *host, const char *port, bool tls, const char *ca_file,
-    uint32_t wait_ms, char why[FAR_WHY]);
+    uint32_t wait_ms, bool *final, char why[FAR_WHY]);
 void far_conn_close(struct far_conn *); /* NULL is allowed */
 /* Appends to what is to be sent. False: no memory. */
 bool far_conn_put(struct far_conn *, const void *data, size_t len);

@@ -367,7 +367,7 @@ static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char wh
 	return ok;
 }
 
-/* *refused: it answered, and will never do. */
+/* *refused: the server answered, and will never do. */
 static bool node_connect(
     struct far_link *l, struct node *nd, uint32_t wait_ms, bool *refused, char why[FAR_WHY])
 {
@@ -375,7 +375,8 @@ static bool node_connect(
 
 	*refused = false;
 	nd->head = nd->tail = 0;
-	nd->conn = far_conn_open(nd->host, nd->port, l->url->tls, l->set->ca_file, wait_ms, why);
+	nd->conn =
+	    far_conn_open(nd->host, nd->port, l->url->tls, l->set->ca_file, wait_ms, refused, why);
 	if (nd->conn == NULL)
 		return false;
 	nd->reader = redisReaderCreate();

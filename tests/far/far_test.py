@@ -71,7 +71,7 @@ def redis_with_password():
     with Redis(password="s3 cret/%") as r:
         url = "redis://:s3%%20cret%%2f%%25@127.0.0.1:%d" % r.port
         all_right(url)
-        rc, out = drive(url.replace("s3", "x"), ops=1, far=["--timeout", "300"])
+        rc, out = drive(url.replace("s3", "x"), ops=1)
         assert rc == 3 and "WRONGPASS" in out and "cret" not in out, out
         refused("redis://127.0.0.1:%d" % r.port, "NOAUTH")
 
@@ -81,7 +81,7 @@ def redis_with_tls():
     with Redis(tls=True) as r:
         ca = os.path.join(r.dir, "ca.crt")
         all_right("rediss://localhost:%d" % r.port, far=["--ca", ca])
-        refused("rediss://localhost:%d" % r.port, "certificate", far=["--timeout", "300"])
+        refused("rediss://localhost:%d" % r.port, "certificate")  # at once: the time-out is 30 s
         refused("redis://localhost:%d" % r.port, far=["--timeout", "300"])
 
 
