@@ -471,13 +471,18 @@ static bool slot_mapped(const struct fault *f, uint64_t idx)
 	    PFN_INVALID;
 }
 
-/* How many pages to make beside the touched one: the window doubles along the way that the touches have come. */
+/*
+ * How many pages to make beside the touched one: the window doubles along the way that the touches have come. Where larger pages
+ * are wanted it does not: the next block would have so many pages that it is no longer new (as_large.c) and stays small.
+ */
 static uint64_t zero_window(const struct fault *f, bool upwards)
 {
 	uint64_t idx = f->f_idx, n = ZERO_AHEAD,
 		 behind = upwards ? vm_btop(f->f_va - seg_base(f->f_seg))
 				  : vm_btop(seg_end(f->f_seg) - f->f_va) - 1;
 
+	if ((f->f_seg->s_flags & S_SIZE_MASK) != 0)
+		return n;
 	while (n < ZERO_MOST && n <= behind && slot_mapped(f, upwards ? idx - n : idx + n))
 		n *= 2;
 	return n;
