@@ -105,7 +105,8 @@ static bool start_tls(struct far_conn *c, const char *host, const char *ca_file,
 		if (e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE)
 			goto failed;
 		if (!wait_for(c->fd, e == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, until)) {
-			(void)snprintf(why, FAR_WHY, "TLS with %s: no answer in time", host);
+			(void)snprintf(why, FAR_WHY,
+			    "TLS with %s failed: no answer in time; is it a TLS port?", host);
 			return false;
 		}
 	}
