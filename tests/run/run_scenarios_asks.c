@@ -369,11 +369,15 @@ static int all_locked(void)
 	return 0;
 }
 
-/* Pages that nobody touched are not there, pages that are locked or just written are. */
+/*
+ * Pages that nobody touched are not there, pages that are locked or just written are. Natively a kernel may be set to fill
+ * memory by larger pages.
+ */
 static int told_of_pages(void)
 {
 	char *p = map(64 * PAGE);
 
+	EXPECT(madvise(p, 64 * PAGE, MADV_NOHUGEPAGE) == 0);
 	printf("%u\n", resident_pages(p, 64));
 	for (unsigned i = 0; i < 64; i += 2)
 		p[i * PAGE] = 1;
