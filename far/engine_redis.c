@@ -707,6 +707,9 @@ static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_
 	return take_replies(l, nd, now);
 }
 
+#define HEAD                                                                                       \
+	24u /* bytes: the head of a string reply and little of the string, which then goes where it belongs */
+
 static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 {
 	static char buf[1u << 18]; /* one thread */
@@ -717,7 +720,8 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 
 		n = io != NULL ? far_conn_get(nd->conn, (char *)io->buf + nd->into_have,
 				     io->len - nd->into_have)
-			       : far_conn_get(nd->conn, buf, sizeof buf);
+			       : far_conn_get(nd->conn, buf,
+				     next_read(nd) != NULL ? nd->skip + HEAD : sizeof buf);
 		if (n > 0 && io != NULL)
 			fill_read(l, nd, (size_t)n, now);
 		else if (n > 0 && !take_bytes(l, nd, buf, (size_t)n, now))
