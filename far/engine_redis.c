@@ -717,11 +717,13 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 
 	do {
 		struct far_io *io = nd->into;
+		size_t most = next_read(nd) != NULL ? nd->skip + HEAD : sizeof buf;
 
-		n = io != NULL ? far_conn_get(nd->conn, (char *)io->buf + nd->into_have,
-				     io->len - nd->into_have)
-			       : far_conn_get(nd->conn, buf,
-				     next_read(nd) != NULL ? nd->skip + HEAD : sizeof buf);
+		if (io != NULL)
+			n = far_conn_get(
+			    nd->conn, (char *)io->buf + nd->into_have, io->len - nd->into_have);
+		else
+			n = far_conn_get(nd->conn, buf, most);
 		if (n > 0 && io != NULL)
 			fill_read(l, nd, (size_t)n, now);
 		else if (n > 0 && !take_bytes(l, nd, buf, (size_t)n, now))
