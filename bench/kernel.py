@@ -42,15 +42,6 @@ cat /proc/uptime; grep -E '^(pgfault|pgmajfault) ' /proc/vmstat
 '''
 
 
-PYTHON = '''import hashlib
-table = {}
-for i in range(%d):
-    table["key%%d" %% i] = [i, str(i) * 400, float(i)]
-h = hashlib.md5()
-for k in sorted(table):
-    h.update(repr(table[k]).encode())
-print(len(table), h.hexdigest())
-'''
 SQL = '''pragma cache_size = -800000;
 create table t(a integer primary key, b text, c text);
 with recursive n(x) as (select 1 union all select x + 1 from n where x < %d)
@@ -83,7 +74,7 @@ def programs(need):
     return {
         'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % ((need - 5) * 926))),
         'sort': ('LC_ALL=C sort -S %dM /in/sort.txt | md5sum' % (2 * need), lambda d: sort_input(d / 'sort.txt', (need - 3) * 4000)),
-        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % ((need - 8) * 454))),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(demo.PYTHON % ((need - 8) * 454, 400))),
         'gcc': ('gcc -O0 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', (need - 30) * 1064)),
     }
 

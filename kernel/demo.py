@@ -42,10 +42,11 @@ def gcc_input(path, functions):
             f.write('\treturn c;\n}\n')
 
 
+# its two numbers: how many values, and how often each value's text repeats
 PYTHON = '''import hashlib
 table = {}
 for i in range(%d):
-    table["key%%d" %% i] = [i, str(i) * 3, float(i)]
+    table["key%%d" %% i] = [i, str(i) * %d, float(i)]
 h = hashlib.md5()
 for k in sorted(table):
     h.update(repr(table[k]).encode())
@@ -69,7 +70,7 @@ def programs(small):
     return {
         'sort': ('LC_ALL=C sort -S 120M /in/sort.txt | md5sum', lambda d: sort_input(d / 'sort.txt', 850000 // k)),
         'sqlite3': ('sqlite3 :memory: < /in/sql.txt', lambda d: (d / 'sql.txt').write_text(SQL % (660000 // k))),
-        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (270000 // k))),
+        'python3': ('/usr/bin/python3 -I -S /in/py.py', lambda d: (d / 'py.py').write_text(PYTHON % (270000 // k, 3))),
         'gcc': ('gcc -O1 -S -o - /in/gcc.c | md5sum', lambda d: gcc_input(d / 'gcc.c', 420 // k)),
     }
 

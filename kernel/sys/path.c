@@ -678,7 +678,8 @@ int64_t sys_getcwd(const uint64_t *a)
 	return n;
 }
 
-static int64_t go_to(struct inode *i)
+/* The process's directory at *place, p_cwd or p_root, becomes i, whose hold is taken over. */
+static int64_t set_dir(struct inode **place, struct inode *i)
 {
 	struct inode *old;
 
@@ -687,19 +688,20 @@ static int64_t go_to(struct inode *i)
 		return -ENOTDIR;
 	}
 	mach_mutex_enter(&proc_lock);
-	old = this_proc()->p_cwd;
-	this_proc()->p_cwd = i;
+	old = *place;
+	*place = i;
 	mach_mutex_exit(&proc_lock);
 	inode_put(old);
 	return 0;
 }
-int64_t sys_chdir(const uint64_t *a)
+static int64_t set_dir_by_path(struct inode **place, uint64_t path)
 {
 	struct inode *i;
-	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
+	int64_t err = find_inode(AT_FDCWD, path, 0, &i);
 
-	return err != 0 ? err : go_to(i);
+	return err != 0 ? err : set_dir(place, i);
 }
+int64_t sys_chdir(const uint64_t *a) { return set_dir_by_path(&this_proc()->p_cwd, a[0]); }
 int64_t sys_fchdir(const uint64_t *a)
 {
 	struct file *f = fd_get((int)a[0]);
@@ -709,26 +711,9 @@ int64_t sys_fchdir(const uint64_t *a)
 		return -EBADF;
 	i = inode_hold(f->f_inode);
 	file_put(f);
-	return go_to(i);
+	return set_dir(&this_proc()->p_cwd, i);
 }
-int64_t sys_chroot(const uint64_t *a)
-{
-	struct inode *i, *old;
-	int64_t err = find_inode(AT_FDCWD, a[0], 0, &i);
-
-	if (err != 0)
-		return err;
-	if (inode_type(i) != S_IFDIR) {
-		inode_put(i);
-		return -ENOTDIR;
-	}
-	mach_mutex_enter(&proc_lock);
-	old = this_proc()->p_root;
-	this_proc()->p_root = i;
-	mach_mutex_exit(&proc_lock);
-	inode_put(old);
-	return 0;
-}
+int64_t sys_chroot(const uint64_t *a) { return set_dir_by_path(&this_proc()->p_root, a[0]); }
 
 int64_t sys_umask(const uint64_t *a)
 {
