@@ -14,7 +14,7 @@
  * Every call blocks all signals while it runs: a handler that touched mapped memory while this thread holds a lock of the core
  * would wait for itself. For the same reason arguments that point to memory of the program are copied before and after.
  *
- * Locks: q_lock (a thread's mutex, outermost): finding a hole and filling it is one step; the list of files. Vnodes are released
+ * Locks: q_lock (a mutex, outermost): finding a hole and filling it is one step; the list of files. Vnodes are released
  * only by unmapping, so a file that is found in the list under q_lock stays.
  */
 #include <quire/quire.h>
@@ -22,7 +22,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +30,7 @@
 #include <unistd.h>
 
 #include <quire/as.h>
+#include <quire/machine.h>
 #include <quire/policy.h>
 #include <quire/vm.h>
 #include <quire/vnode.h>
@@ -66,9 +66,7 @@ struct quire {
 	char *q_window;
 	uint64_t q_windowlen;
 	bool q_spaced;
-	pthread_mutex_t q_lock;
-	void *
-	    q_holder; /* atomic: the thread pointer of q_lock's holder, for quire_held(); NULL: none */
+	struct mach_mutex q_lock;
 	struct file_vnode *q_files; /* q_lock */
 };
 
@@ -110,21 +108,13 @@ static void restore_signals(const sigset_t *old) { (void)pthread_sigmask(SIG_SET
 static void enter_quire(struct quire *q, sigset_t *old)
 {
 	block_signals(old);
-	(void)pthread_mutex_lock(&q->q_lock);
-	__atomic_store_n(&q->q_holder, __builtin_thread_pointer(), __ATOMIC_RELAXED);
+	mach_mutex_enter(&q->q_lock);
 }
 
 static void leave_quire(struct quire *q, const sigset_t *old)
 {
-	__atomic_store_n(&q->q_holder, NULL, __ATOMIC_RELAXED);
-	(void)pthread_mutex_unlock(&q->q_lock);
+	mach_mutex_exit(&q->q_lock);
 	restore_signals(old);
-}
-
-/* Does the calling thread hold q_lock? For assertions. */
-static bool quire_held(const struct quire *q)
-{
-	return __atomic_load_n(&q->q_holder, __ATOMIC_RELAXED) == __builtin_thread_pointer();
 }
 
 /* Aligned and not wrapping: *len is rounded up. */
@@ -399,7 +389,7 @@ static void destroy_system(struct quire *q)
 		(void)munmap(q->q_poolmem, q->q_poolsize);
 	if (q->q_swapfd >= 0)
 		(void)close(q->q_swapfd);
-	(void)pthread_mutex_destroy(&q->q_lock);
+	mach_mutex_fini(&q->q_lock);
 	free(q);
 }
 
@@ -419,7 +409,7 @@ int quire_open(const struct quire_config *config, struct quire **qp)
 	if (q == NULL)
 		return set_errno(ENOMEM);
 	q->q_swapfd = -1;
-	(void)pthread_mutex_init(&q->q_lock, NULL);
+	mach_mutex_init(&q->q_lock, 1, "quire");
 	block_signals(&old);
 	rc = build_system(q, &c);
 	if (rc != 0)
@@ -572,7 +562,7 @@ static int map_locked(
 		    ((flags & MAP_NORESERVE) != 0 ? SEGVN_NORESERVE : 0u) };
 	int rc;
 
-	assert(quire_held(q));
+	assert(mach_mutex_held(&q->q_lock));
 	if ((flags & MAP_ANONYMOUS) != 0)
 		sa.sa_off = 0;
 	else if ((rc = file_get(
