@@ -96,7 +96,7 @@ static struct run_store *new_store(void)
 /* What its processes may be promised of its own places. No process has the store yet. */
 static void make_shelf(struct run *r, const struct run_store *st)
 {
-	struct promise_shelf *s = &r->fam->fam_shelf[st->place];
+	struct promise_shelf *s = run_shelf(r, st);
 
 	promise_return(&r->fam->fam_promise, s,
 	    atomic_load(&s->s_given)); /* of processes that were killed in between */

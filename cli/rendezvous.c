@@ -94,7 +94,7 @@ static void return_promise(struct run *r, const struct run_store *st, struct fam
 	uint64_t n = atomic_exchange(&p->fp_promised, 0);
 
 	if (st != NULL)
-		promise_return(&r->fam->fam_promise, &r->fam->fam_shelf[st->place], n);
+		promise_return(&r->fam->fam_promise, run_shelf(r, st), n);
 }
 
 static void release_slot(struct run *r, struct run_store *st, int slot)
@@ -209,8 +209,11 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 	return run_store_for(r, alone ? NULL : &c);
 }
 
-/* The answer: with the descriptors if there is a slot. connection: the process's end. */
-static bool send_welcome(
+/*
+ * The answer on fd: with the descriptors if there is a slot. connection: the process's end, -1: none. Both are closed here: if the
+ * answer cannot be sent, the connection ends with that.
+ */
+static void send_welcome(
     const struct run *r, int fd, int slot, struct run_store *st, int connection)
 {
 	struct family_welcome w = {
@@ -235,7 +238,7 @@ static bool send_welcome(
 		w.fw_store = st->name;
 		w.fw_shelf = st->place;
 		w.fw_swap_pages = /* one process may have been promised all */
-		    promise_most(&r->fam->fam_promise, &r->fam->fam_shelf[st->place]);
+		    promise_most(&r->fam->fam_promise, run_shelf(r, st));
 		w.fw_store_size = st->size;
 		st->given = true;
 		fds[1] = st->memfd;
@@ -248,7 +251,10 @@ static bool send_welcome(
 		c->cmsg_len = CMSG_LEN(bytes);
 		memcpy(CMSG_DATA(c), fds, bytes);
 	}
-	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof w;
+	(void)sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)close(fd);
+	if (connection >= 0)
+		(void)close(connection);
 }
 
 /* ---- connections ---- */
@@ -385,9 +391,9 @@ static void move_promise(struct run *r, const struct conn *c, const struct run_s
 {
 	uint64_t n = atomic_load(&r->fam->fam_proc[c->slot].fp_promised);
 
-	promise_force(&r->fam->fam_promise, &r->fam->fam_shelf[to->place], n);
+	promise_force(&r->fam->fam_promise, run_shelf(r, to), n);
 	if (c->store != NULL)
-		promise_return(&r->fam->fam_promise, &r->fam->fam_shelf[c->store->place], n);
+		promise_return(&r->fam->fam_promise, run_shelf(r, c->store), n);
 }
 
 /*
@@ -409,8 +415,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	if (st == c->store)
 		st = NULL; /* what it hides was not hidden before: it gets a store of its own */
 	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) || !make_connection(ends)) {
-		(void)send_welcome(r, from->fd, -2, NULL, -1);
-		(void)close(from->fd);
+		send_welcome(r, from->fd, -2, NULL, -1);
 		return true;
 	}
 	(void)pthread_mutex_lock(&r->connlock);
@@ -422,10 +427,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	c->before = c->store;
 	c->store = st;
 	st->users++;
-	/* If it cannot be sent the process is gone, and its connection with it. */
-	(void)send_welcome(r, from->fd, c->slot, st, ends[1]);
-	(void)close(ends[1]);
-	(void)close(from->fd);
+	send_welcome(r, from->fd, c->slot, st, ends[1]);
 	return true;
 }
 
@@ -438,16 +440,12 @@ static void let_in(struct run *r, const struct received *from, bool alone)
 
 	if (slot >= 0 && st != NULL && make_connection(ends)) {
 		add_conn(r, ends[0], from->who.pid, slot, st);
-		/* If it cannot be sent, the connection ends with this end of it. */
-		(void)send_welcome(r, from->fd, slot, st, ends[1]);
-		(void)close(ends[1]);
-		(void)close(from->fd);
+		send_welcome(r, from->fd, slot, st, ends[1]);
 		return;
 	}
-	(void)send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, -1);
+	send_welcome(r, from->fd, slot < 0 ? -1 : -2, NULL, -1);
 	if (slot >= 0)
 		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
-	(void)close(from->fd);
 }
 
 /* False: there is none now. */

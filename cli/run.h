@@ -115,6 +115,12 @@ void run_stop_far(struct run_store
 bool run_raise_fsize(uint64_t
 	least); /* the limit of file sizes to the hard one: the child takes the old one back. False: that is less */
 
+/* What the store's processes may be promised of its places. */
+static inline struct promise_shelf *run_shelf(const struct run *r, const struct run_store *st)
+{
+	return &r->fam->fam_shelf[st->place];
+}
+
 /* rendezvous.c: how processes join. Those that return int: as above. */
 int run_make_descriptors(struct run *); /* first of all, before anything is opened */
 int run_make_gate(struct run *);
