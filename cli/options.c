@@ -431,7 +431,6 @@ static int take_without(struct run_options *o, const char *names)
 	    names);
 }
 
-/* Takes one option as getopt_long() returned it. 0, or an exit status. */
 int cli_unknown(const char *what, const char *word, const char *prefix, const char *const *names)
 {
 	size_t n = strlen(prefix);
@@ -451,6 +450,7 @@ int cli_unknown_option(const char *word)
 	return cli_unknown("option", word, "--", names);
 }
 
+/* Takes one option as getopt_long() returned it. 0, or an exit status. */
 static int take_option(
     struct run_options *o, int c, char **argv, const char **memory, const char **pool)
 {

@@ -31,33 +31,27 @@ static unsigned word_distance(const char *a, const char *b)
 	return d[na][nb];
 }
 
-static const char *name_like(const char *word, const char *const *names)
+const char *cli_name_like(const char *word, const char *const *names)
 {
+	size_t len = strcspn(word, "=");
+	char bare[LONGEST + 1];
 	const char *best = NULL;
 	unsigned least_yet = LONGEST;
 
+	if (len > LONGEST)
+		return NULL;
+	memcpy(bare, word, len);
+	bare[len] = '\0';
 	for (; *names != NULL; names++) {
 		unsigned n;
 
-		if (strlen(*names) > LONGEST || strlen(word) > LONGEST)
+		if (strlen(*names) > LONGEST)
 			continue;
-		n = word_distance(word, *names);
+		n = word_distance(bare, *names);
 		if (n < least_yet && n * 3 <= strlen(*names)) {
 			least_yet = n;
 			best = *names;
 		}
 	}
 	return best;
-}
-
-const char *cli_name_like(const char *word, const char *const *names)
-{
-	size_t len = strcspn(word, "=");
-	char bare[LONGEST + 1];
-
-	if (len > LONGEST)
-		return NULL;
-	memcpy(bare, word, len);
-	bare[len] = '\0';
-	return name_like(bare, names);
 }
