@@ -7,9 +7,7 @@
  */
 #include "run/engine.h"
 
-#include <errno.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include <quire/hat.h>
 

@@ -195,6 +195,7 @@ static int take_descriptors(struct msghdr *m, int fds[FDS])
 	return n;
 }
 
+/* The answer on sock, which is closed. 0 or -errno; fds: -1 for what did not come. */
 static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 {
 	union {
@@ -208,10 +209,13 @@ static long receive_welcome(int sock, struct family_welcome *w, int fds[FDS])
 	struct rlimit was = limit_raise();
 	long n;
 
+	for (unsigned i = 0; i < FDS; i++)
+		fds[i] = -1;
 	do
 		n = sys_call3(SYS_recvmsg, sock, (long)&m, MSG_CMSG_CLOEXEC);
 	while (n == -EINTR);
 	limit_restore(was);
+	(void)sys_call1(SYS_close, sock);
 	if (n <= 0)
 		return n == 0 ? -ECONNRESET : n;
 	if (n != (long)sizeof *w || w->fw_magic != FAMILY_MAGIC)
@@ -249,10 +253,9 @@ static long take_store(struct host *h, const int fds[FDS], struct family_store *
 /* The answer on sock, which is closed. The connection or -errno. */
 static long take_welcome(struct host *h, int sock, struct family_store *st)
 {
-	int fds[FDS] = { -1, -1, -1, -1, -1 };
+	int fds[FDS];
 	long r = receive_welcome(sock, &h->h_told, fds);
 
-	(void)sys_call1(SYS_close, sock);
 	if (r != 0)
 		return r;
 	if ((h->h_fam = map_shared(fds[FD_FAMILY], FAMILY_BYTES, &r)) == NULL ||
@@ -287,14 +290,12 @@ static long open_pair(struct host *h, int slot, unsigned flags)
 int family_change(struct host *h, bool hidden, struct family_store *st)
 {
 	long sock = open_pair(h, h->h_slot, FAMILY_CHANGED | (hidden ? FAMILY_ALONE : 0)), r;
-	int fds[FDS] = { -1, -1, -1, -1, -1 };
+	int fds[FDS];
 	struct family_welcome told;
 
 	if (sock < 0)
 		return (int)sock;
-	r = receive_welcome((int)sock, &told, fds);
-	(void)sys_call1(SYS_close, sock);
-	if (r != 0)
+	if ((r = receive_welcome((int)sock, &told, fds)) != 0)
 		return (int)r;
 	(void)sys_call1(SYS_close, fds[FD_FAMILY]);
 	if (fds[FD_DEVICE] >= 0)

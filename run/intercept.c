@@ -42,8 +42,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <quire/machine.h>
-
 #include "sys/linux/sys.h"
 #include "run/affinity.h"
 #include "run/args.h"

@@ -37,8 +37,7 @@ long host_do_leave(struct host *h)
 		uint64_t have = atomic_load(&h->h_me->fp_granted),
 			 more = u.vu_anon_slots > have ? u.vu_anon_slots - have : 0;
 
-		atomic_fetch_add(&h->h_me->fp_granted, more);
-		family_force(h->h_fam, more);
+		host_force_charge(h, more);
 		affinity_leave();
 		if (!atomic_load(&h->h_served))
 			family_mortal(h, false);

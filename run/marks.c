@@ -17,6 +17,7 @@
  *   NORESERVE what is CLOSED will be reserved page by page when it is opened (SEGVN_NORESERVE).
  *   LOCKED    mlock: becomes locked in the core when the process becomes managed. A child does not
  *             inherit it.
+ *   LOCKING   what a call of mlockall has locked so far that was not locked before; gone at its end.
  *
  * Lock: h_marklock guards all of them. Rank: below h_lock and h_brklock, above the core's.
  */

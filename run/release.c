@@ -66,15 +66,14 @@ enum vm_err host_release_range(struct host *h, uint64_t base, uint64_t end)
 	return VM_OK;
 }
 
-/* The first pages from *a on, before end, that are in memory: how many, at most LEFT_PAGES, and *a is the first. */
 #define LEFT_PAGES 256u
+/* The first pages from *a on, before end, that are in memory: how many, at most LEFT_PAGES, and *a is the first. */
 static uint64_t find_loaded(struct host *h, uint64_t *a, uint64_t end)
 {
 	static uint8_t vec[LEFT_PAGES]; /* h_lock W */
-	uint64_t n = 0;
 
-	for (; n == 0 && *a < end; *a += vm_ptob(LEFT_PAGES)) {
-		uint64_t here = vm_btop(end - *a), i = 0;
+	for (; *a < end; *a += vm_ptob(LEFT_PAGES)) {
+		uint64_t here = vm_btop(end - *a), i = 0, n = 0;
 
 		here = here < LEFT_PAGES ? here : LEFT_PAGES;
 		if (as_incore(h->h_as, *a, vm_ptob(here), vec) != VM_OK)
@@ -114,8 +113,7 @@ bool host_leave_some(struct host *h)
 	for (uint64_t a = 0;
 	     h->h_managed && left < h->h_told.fw_budget && host_next_piece(h, a, ~0ull >> 17, &p);
 	     a = p.end) {
-		if ((p.prot & RW) != RW || p.readonly || p.closed ||
-		    (n = find_loaded(h, &p.base, p.end)) == 0)
+		if ((p.prot & RW) != RW || p.readonly || (n = find_loaded(h, &p.base, p.end)) == 0)
 			continue;
 		p.end = p.base + vm_ptob(n);
 		if (leave_loaded(h, p.base, vm_ptob(n)))

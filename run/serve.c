@@ -30,7 +30,7 @@ static void answer_supervisor(struct host *h)
 
 	if (n == 0 ||
 	    n ==
-		-104 /* ECONNRESET */) { /* the supervisor was killed: nothing keeps the family's limit any more */
+		-ECONNRESET) { /* the supervisor was killed: nothing keeps the family's limit any more */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 		(void)sys_call1(SYS_exit_group,
 		    128 +
