@@ -34,16 +34,13 @@ static int refuse_far(char why[FAR_WHY_START], const char *fmt, ...)
 /* ---- URLs ---- */
 const char *far_user_end(const char *url)
 {
-	const char *host = strstr(url, "://"), *stop, *at = NULL;
+	const char *host = strstr(url, "://");
 
 	if (host == NULL)
 		return NULL;
 	host += 3;
-	stop = host + (strncmp(url, "redis", 5) == 0 ? strlen(host) : strcspn(host, "/?"));
-	for (const char *p = host; p < stop; p++)
-		if (*p == '@')
-			at = p;
-	return at;
+	return memrchr(
+	    host, '@', strncmp(url, "redis", 5) == 0 ? strlen(host) : strcspn(host, "/?"));
 }
 
 bool far_has_password(const char *url)
@@ -82,8 +79,7 @@ const char *far_shown_url(const char *url)
 	const char *at = far_user_end(url), *host = strstr(url, "://");
 	char *out = NULL;
 
-	if (at == NULL || host == NULL ||
-	    asprintf(&out, "%.*s%s", (int)(host + 3 - url), url, at + 1) < 0)
+	if (at == NULL || asprintf(&out, "%.*s%s", (int)(host + 3 - url), url, at + 1) < 0)
 		return url;
 	return out;
 }

@@ -165,11 +165,11 @@ static bool parse_rest(
 {
 	const char *query = strchr(rest, '?'), *end = query != NULL ? query : rest + strlen(rest);
 	const char *slash = memchr(rest, '/', (size_t)(end - rest)),
-		   *stop = slash != NULL ? slash : end, *at = NULL;
+		   *stop = slash != NULL ? slash : end,
+		   *at = memrchr(rest, '@', (size_t)(stop - rest));
 
-	for (const char *p = rest; p < stop; p++)
-		if (*p == '@')
-			at = p;
+	/* For messages: without the user's name and the password. */
+	(void)snprintf(u->text, sizeof u->text, "%s%s", s->name, at != NULL ? at + 1 : rest);
 	if (at == NULL && u->scheme != FAR_NBD && strchr(rest, '@') != NULL)
 		return refuse_url(why, "write '/' as %2f and '?' as %3f in the password");
 	if (at != NULL && u->scheme == FAR_NBD && !u->tls)
@@ -190,7 +190,7 @@ static bool parse_rest(
 bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 {
 	const struct scheme *s = scheme_of(text);
-	const char *rest, *at, *slash;
+	const char *rest;
 
 	memset(u, 0, sizeof *u);
 	if (s == NULL)
@@ -205,13 +205,6 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 		return copy_decoded(u->path, sizeof u->path, rest, rest + strlen(rest)) ||
 		    refuse_url(why, "the path is too long");
 	}
-	/* For messages: the user's name stays, the password does not. */
-	slash = strpbrk(rest, "/?");
-	at = NULL;
-	for (const char *p = rest; *p != '\0' && p != slash; p++)
-		if (*p == '@')
-			at = p;
-	(void)snprintf(u->text, sizeof u->text, "%s%s", s->name, at != NULL ? at + 1 : rest);
 	return parse_rest(u, s, rest, why);
 }
 
