@@ -195,7 +195,6 @@ static void file_end(struct far_link *l, bool erase)
 }
 
 const struct far_ops far_file = {
-	.fo_name = "file",
 	.fo_open = file_open,
 	.fo_size = file_size,
 	.fo_submit = file_submit,

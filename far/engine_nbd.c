@@ -245,7 +245,6 @@ static void nbd_end(struct far_link *l, bool erase)
 }
 
 const struct far_ops far_nbd = {
-	.fo_name = "NBD",
 	.fo_open = nbd_open,
 	.fo_size = nbd_size,
 	.fo_submit = nbd_submit,

@@ -919,7 +919,7 @@ static void redis_end(struct far_link *l, bool erase)
 }
 
 const struct far_ops far_redis = {
-	.fo_name = "Redis",
+	.fo_leaves_keys = true,
 	.fo_open = redis_open,
 	.fo_size = redis_size,
 	.fo_submit = redis_submit,

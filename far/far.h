@@ -77,7 +77,7 @@ struct far_settings {
 
 struct far_link;
 struct far_ops {
-	const char *fo_name;
+	bool fo_leaves_keys; /* what a killed run stored stays there, under the run's name */
 	/* Connects within wait_ms. NULL, with one line in why. *retry: it may do at another time (no server answers now). */
 	struct far_link *(*fo_open)(const struct far_url *, const struct far_settings *,
 	    uint32_t wait_ms, bool *retry, char why[FAR_WHY]);

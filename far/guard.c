@@ -14,8 +14,8 @@
  * What the ward sent last may still lie in the server's sockets, and be stored after the key was removed. So the guard sweeps until
  * a whole sweep finds nothing, at least twice.
  *
- * Only engines that keep keys for a dead run have a guard: Redis. The blocks of an NBD export are not trimmed after a kill,
- * because the next run may have begun to write there. A file is unnamed, and gone with its last descriptor.
+ * Only engines that keep keys for a dead run (fo_leaves_keys) have a guard: Redis. The blocks of an NBD export are not trimmed
+ * after a kill, because the next run may have begun to write there. A file is unnamed, and gone with its last descriptor.
  *
  * The guard holds the address with its password, the run's name and the alarm; no ring, no connection until it sweeps, no key of a
  * cipher. It cannot be dumped, as the ward cannot. One thread.
@@ -87,37 +87,32 @@ static void sweep_keys(const struct far_url *url, const struct far_settings *set
 	    s; /* requests outlive the loop if time is up: until the device is closed */
 	uint64_t until = far_now() + SWEEP_NS;
 	char why[FAR_WHY];
-	bool again;
 
 	if (high == 0 ||
 	    (s.device = far_device_open(far_engine(url->scheme), url, set, NULL, why)) == NULL)
 		return;
-	for (unsigned n = 1; sweep_once(&s, high, until); n++) {
-		again = n < 2 || s.found > 0;
-		if (!again)
-			break;
+	for (unsigned n = 1; sweep_once(&s, high, until) && (n < 2 || s.found > 0); n++)
 		(void)poll(NULL, 0, PAUSE_MS);
-	}
 	far_device_close(s.device, false);
 }
 
 /* True: the ward has ended without a word. */
-static bool await_alarm(int alarm)
+static bool await_alarm(void)
 {
 	char byte;
 	ssize_t n;
 
 	do
-		n = read(alarm, &byte, 1);
+		n = read(ALARM, &byte, 1);
 	while (n < 0 && errno == EINTR);
 	return n == 0;
 }
 
 /*
  * Nothing of the ward's stays open here but the alarm: the ward's parent takes the end of its socket for the ward's end, and a reader
- * of the run's output waits for the end of that. The alarm's number now.
+ * of the run's output waits for the end of that. The alarm is ALARM now.
  */
-static int close_all_but(int alarm)
+static void close_all_but(int alarm)
 {
 	int null = open("/dev/null", O_RDWR);
 
@@ -126,16 +121,15 @@ static int close_all_but(int alarm)
 	for (int fd = 0; fd < ALARM; fd++)
 		(void)dup2(null, fd);
 	closefrom(ALARM + 1);
-	return ALARM;
 }
 
 static void guard_ward(
     const struct far_url *url, const struct far_settings *set, int alarm, const uint64_t *high)
 {
-	alarm = close_all_but(alarm);
+	close_all_but(alarm);
 	(void)prctl(PR_SET_NAME, "quire-far-guard");
 	(void)signal(SIGTERM, SIG_IGN); /* it ends with its ward */
-	if (await_alarm(alarm))
+	if (await_alarm())
 		sweep_keys(url, set, __atomic_load_n(high, __ATOMIC_RELAXED));
 	_exit(0);
 }
@@ -144,20 +138,17 @@ static void guard_ward(
 struct far_guard far_guard_start(const struct far_url *url, const struct far_settings *set)
 {
 	struct far_guard g = { .alarm = -1 };
-	struct far_settings mine = *set;
 	int fd[2];
 	void *high;
 	pid_t pid;
 
-	if (url->scheme == FAR_FILE || url->scheme == FAR_NBD || pipe2(fd, O_CLOEXEC) != 0)
+	if (!far_engine(url->scheme)->fo_leaves_keys || pipe2(fd, O_CLOEXEC) != 0)
 		return g;
 	high =
 	    mmap(NULL, sizeof *g.high, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid = high != MAP_FAILED ? fork() : -1;
-	if (pid == 0) {
-		mine.high = NULL;
-		guard_ward(url, &mine, fd[0], high);
-	}
+	if (pid == 0)
+		guard_ward(url, set, fd[0], high);
 	(void)close(fd[0]);
 	if (pid < 0) { /* without a guard the keys of a killed process expire */
 		if (high != MAP_FAILED)
