@@ -78,7 +78,7 @@ struct far_link {
 	bool cluster;
 	unsigned n;
 	struct node node[NODES];
-	uint8_t owner[SLOTS]; /* number of the node */
+	uint8_t owner[SLOTS]; /* number of the node; a single server is 0 */
 	struct ios again;     /* to be asked again when the map is new */
 	uint64_t refresh_at;  /* when to ask for the map; UINT64_MAX: it is as good as known */
 	uint64_t again_at;
@@ -758,7 +758,7 @@ static uint64_t room_of_masters(const struct far_link *l)
 	uint64_t least = UINT64_MAX, masters = 0;
 
 	for (unsigned i = 0; i < l->n; i++) {
-		bool owner = !l->cluster || memchr(l->owner, (int)i, SLOTS) != NULL;
+		bool owner = memchr(l->owner, (int)i, SLOTS) != NULL;
 
 		masters += owner;
 		if (owner && l->node[i].room < least)
@@ -772,12 +772,22 @@ static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
 	if (!l->set->fit)
 		return true;
-	if (l->cluster && !reach_masters(l, refused, why))
+	if (!reach_masters(l, refused, why))
 		return false;
 	*refused = room_of_masters(l) == 0;
 	if (*refused)
 		(void)snprintf(why, FAR_WHY, "it is full: its maxmemory leaves no room");
 	return !*refused;
+}
+
+/* The first map of slots. False: the cluster has none, or the node does not answer. */
+static bool learn_slots(struct far_link *l, struct node *nd, uint64_t until)
+{
+	redisReply *r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
+	bool learnt = r != NULL && take_slots(l, nd, r);
+
+	freeReplyObject(r);
+	return learnt;
 }
 
 static struct far_link *redis_open(const struct far_url *u, const struct far_settings *set,
@@ -798,26 +808,20 @@ static struct far_link *redis_open(const struct far_url *u, const struct far_set
 	for (unsigned i = 0; i < u->nhosts; i++) {
 		struct node *nd = node_of(l, u->host[i].host, u->host[i].port);
 		uint64_t until = far_now() + (uint64_t)wait_ms * 1000000u;
-		redisReply *r;
 
 		if (nd == NULL || !node_connect(l, nd, wait_ms / u->nhosts + 1, &refused, why)) {
 			if (refused)
 				break;
 			continue;
 		}
-		if (!l->cluster && fits_now(l, &refused, why))
-			return l;
-		if (!l->cluster)
-			break;
-		r = ask_node(nd, 2, (const char *[]){ "CLUSTER", "SLOTS" }, until);
-		if (r != NULL && take_slots(l, nd, r)) {
-			freeReplyObject(r);
-			if (fits_now(l, &refused, why))
-				return l;
-			break;
+		if (l->cluster && !learn_slots(l, nd, until)) {
+			(void)snprintf(
+			    why, FAR_WHY, "the cluster has no slots: it is not made yet");
+			continue;
 		}
-		freeReplyObject(r);
-		(void)snprintf(why, FAR_WHY, "the cluster has no slots: it is not made yet");
+		if (fits_now(l, &refused, why))
+			return l;
+		break;
 	}
 	*retry = !refused;
 	far_redis.fo_close(l, false);
