@@ -2,6 +2,7 @@
 """far_test.py QUIRE-FAR FAR-DRIVE [name…]: far swap over real servers, byte by byte beside a model.
 
 Ends with "N passed, N failed, N skipped"; a test whose server is not installed is skipped, by name."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -125,14 +126,36 @@ def redis_gone_for_good_is_given_up():
         assert "did not come back" in out, out
 
 
-def drive_half(server, *far, clients=1):
+def drive_half(server, *far):
     """The driver, waiting when it is half-way; its quire-far, and the guard of that."""
-    p = subprocess.Popen([DRIVE, FAR, server, "--ops", "400", "--clients", str(clients), "--pause", "--", *SIZE, *far],
+    p = subprocess.Popen([DRIVE, FAR, server, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE, *far],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "half\n"
+    return p, *far_and_guard(p)
+
+
+def far_and_guard(p):
+    """The quire-far of the driver, and the guard of that."""
     (far,) = children(p.pid, "quire-far")
     (guard,) = children(far, "quire-far-guard")
-    return p, far, guard
+    return far, guard
+
+
+def drive_on(server, seed):
+    """The driver, which writes without an end and has stored something."""
+    p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % server.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
+                          "--", *SIZE], stdout=subprocess.DEVNULL)
+    assert wait_until(lambda: server.keys() > 0, 10), "nothing is written"
+    return p
+
+
+@contextlib.contextmanager
+def standing_still(server):
+    os.kill(server.proc.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.proc.pid, signal.SIGCONT)
 
 
 def children(pid, name):
@@ -181,16 +204,10 @@ def keys_of_writes_under_way_go_when_quire_far_is_killed():
     """The server stands still while quire-far dies: it stores what lies in its sockets when the guard removes keys already."""
     with Redis() as r:
         for seed in range(3):
-            p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
-                                  "--", *SIZE], stdout=subprocess.DEVNULL)
-            assert wait_until(lambda: r.keys() > 0, 10), "nothing is written"
-            (far,) = children(p.pid, "quire-far")
-            (guard,) = children(far, "quire-far-guard")
-            os.kill(r.proc.pid, signal.SIGSTOP)
-            try:
+            p = drive_on(r, seed)
+            far, guard = far_and_guard(p)
+            with standing_still(r):
                 os.kill(far, signal.SIGKILL)
-            finally:
-                os.kill(r.proc.pid, signal.SIGCONT)
             assert wait_until(lambda: r.keys() == 0 and is_gone(guard), 10), "keys or the guard are left"
             p.kill()
             p.wait()
@@ -210,9 +227,7 @@ def a_guard_ends_with_its_quire_far_and_holds_nothing_open():
 @needs("redis-server", "redis-cli")
 def keys_go_when_the_parent_is_killed():
     with Redis() as r:
-        p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "400", "--clients", "1", "--pause", "--", *SIZE],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert p.stdout.readline() == "half\n"
+        p, _, _ = drive_half("redis://127.0.0.1:%d" % r.port)
         assert r.keys() > 0
         p.kill()
         p.wait()
@@ -224,15 +239,10 @@ def keys_of_writes_under_way_go_when_the_parent_is_killed():
     """The server stands still while the parent dies, so the last writes are answered after the end has begun."""
     for seed in range(3):
         with Redis() as r:
-            p = subprocess.Popen([DRIVE, FAR, "redis://127.0.0.1:%d" % r.port, "--ops", "1000000", "--clients", "8", "--seed", str(seed),
-                                  "--", *SIZE], stdout=subprocess.DEVNULL)
-            assert wait_until(lambda: r.keys() > 0, 10), "nothing is written"
-            os.kill(r.proc.pid, signal.SIGSTOP)
-            try:
+            p = drive_on(r, seed)
+            with standing_still(r):
                 p.kill()
                 p.wait()
-            finally:
-                os.kill(r.proc.pid, signal.SIGCONT)
             assert wait_until(lambda: r.keys() == 0, 10), "keys are left"
 
 

@@ -59,13 +59,13 @@ def long_parts(path, code):
     lines = code.split("\n")
     if len(lines) - 1 > FILE_LINES:
         yield "%s: %d lines; a file has at most %d" % (path, len(lines) - 1, FILE_LINES)
-    began, most = None, FUNCTION_LINES
+    began = None
     for i, line in enumerate(lines):
         if line == "{":
             began = i
         elif line == "}" and began is not None:
-            if i - began + 1 > most:
-                yield "%s:%d: a function of %d lines; at most %d" % (path, began + 1, i - began + 1, most)
+            if i - began + 1 > FUNCTION_LINES:
+                yield "%s:%d: a function of %d lines; at most %d" % (path, began + 1, i - began + 1, FUNCTION_LINES)
             began = None
 
 
