@@ -407,34 +407,22 @@ static uint64_t zero_room(struct fault *f, uint64_t left, uint64_t want)
 	return left < want ? left : want;
 }
 
-/* Maps k pages from slot idx on, E-locked with their slots busy, in one call, and unlocks them. */
-static void load_pages(struct fault *f, uint64_t idx, struct page **pps, uint64_t k, unsigned prot)
+/* Where slot idx is mapped. */
+static vaddr_t slot_va(const struct fault *f, uint64_t idx)
 {
-	vaddr_t va = f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx);
-	size_t done = 0;
-
-	if (k > 0)
-		(void)hat_memload_array(
-		    f->f_as->a_hat, va, pps, (size_t)k, prot, HAT_LOAD_ADV, &done);
-	for (uint64_t i = 0; i < k; i++) {
-		page_unlock(f->f_vm, pps[i]);
-		anonmap_exit(f->f_amp, idx + i);
-	}
+	return f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx);
 }
 
-/* Maps the k pages after f_va. */
-static void load_ahead(struct fault *f, struct page **pps, uint64_t k, unsigned prot)
+/* Has slot idx a translation? If the slot is busy the answer stays "no" until the caller loads one. */
+static bool slot_mapped(const struct fault *f, uint64_t idx)
 {
-	load_pages(f, f->f_idx + 1, pps, k, prot);
+	return hat_probe(f->f_as->a_hat, slot_va(f, idx), NULL) != PFN_INVALID;
 }
 
 /* Is nothing in slot idx, and nothing known to be mapped there? A hint. */
 static bool peek_empty(const struct fault *f, uint64_t idx)
 {
-	vaddr_t va = f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx);
-
-	return hat_probe(f->f_as->a_hat, va, NULL) == PFN_INVALID &&
-	    anonmap_peek(f->f_amp, idx) == 0;
+	return !slot_mapped(f, idx) && anonmap_peek(f->f_amp, idx) == 0;
 }
 
 /* Makes up to n pages from slot idx on, all their slots busy at once (in rising order), and loads them in one call. How many. */
@@ -460,15 +448,8 @@ static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 		}
 		anonmap_set(f->f_amp, idx + k, id);
 	}
-	load_pages(f, idx, pps, k, f->f_svd->svd_prot);
+	segvn_load_run(f->f_seg, f->f_amp, slot_va(f, idx), pps, k, f->f_svd->svd_prot);
 	return k;
-}
-
-/* Has slot idx a translation? If the slot is busy the answer stays "no" until the caller loads one. */
-static bool slot_mapped(const struct fault *f, uint64_t idx)
-{
-	return hat_probe(f->f_as->a_hat, f->f_va + vm_ptob(idx) - vm_ptob(f->f_idx), NULL) !=
-	    PFN_INVALID;
 }
 
 /*
@@ -573,7 +554,7 @@ static void map_ahead(struct fault *f, uint64_t n)
 		k++;
 	if (!f->f_vm->vm_caps->mc_mod_bits)
 		prot &= ~PROT_W;
-	load_ahead(f, pps, k, prot);
+	segvn_load_run(f->f_seg, f->f_amp, f->f_va + VM_PAGESIZE, pps, k, prot);
 }
 
 /* ---- pages in memory ahead of a program that reads through them in order ---- */
@@ -632,7 +613,7 @@ static void map_around(struct fault *f, unsigned n)
 		if (!alone || (!f->f_vm->vm_caps->mc_mod_bits && (page_nrm(pps[k]) & P_MOD) == 0))
 			prot &= ~PROT_W;
 	}
-	load_ahead(f, pps, k, prot);
+	segvn_load_run(f->f_seg, f->f_amp, f->f_va + VM_PAGESIZE, pps, k, prot);
 	VM_STATN(f->f_vm, map_around, k);
 }
 

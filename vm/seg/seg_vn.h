@@ -100,6 +100,12 @@ unsigned segvn_plan(struct seg *, vaddr_t, uint64_t idx, bool hit,
 /* For a page of the segment's file that is not in memory: pages before it, and after it, that its own read shall bring. */
 void segvn_plan_file(
     struct seg *, vaddr_t, uint64_t idx, struct pf_plan *, unsigned *before, unsigned *after);
+/*
+ * Maps n pages from va on in one call, as advice, and unlocks them and their slots. The pages are locked; their slots in amp are
+ * busy (NULL: there are none).
+ */
+void segvn_load_run(
+    struct seg *, struct anon_map *amp, vaddr_t va, struct page **, uint64_t n, unsigned prot);
 /* Maps, read-only, what is in memory of the file around va, where its page was just mapped. amp: the map of slots, or NULL. No page or slot is held. */
 void segvn_map_file_around(struct seg *, struct anon_map *amp, vaddr_t va);
 void segvn_read_ahead(struct seg *, vaddr_t, struct pf_plan *); /* no page or slot is held */

@@ -173,23 +173,27 @@ static struct page *get_cached(struct seg *seg, struct anon_map *amp, vaddr_t va
 	return pp;
 }
 
-/* Maps n pages that end before va, and unlocks them and their slots. */
-static void map_cached(
-    struct seg *seg, struct anon_map *amp, vaddr_t va, struct page **pps, unsigned n)
+void segvn_load_run(
+    struct seg *seg, struct anon_map *amp, vaddr_t va, struct page **pps, uint64_t n, unsigned prot)
 {
-	struct vm *vm = seg->s_as->a_vm;
-	vaddr_t base = va - vm_ptob(n);
 	size_t done = 0;
 
 	if (n > 0)
-		(void)hat_memload_array(seg->s_as->a_hat, base, pps, n,
-		    svd_of(seg)->svd_prot & ~PROT_W, HAT_LOAD_ADV, &done);
-	for (unsigned i = 0; i < n; i++) {
-		page_unlock(vm, pps[i]);
+		(void)hat_memload_array(
+		    seg->s_as->a_hat, va, pps, (size_t)n, prot, HAT_LOAD_ADV, &done);
+	for (uint64_t i = 0; i < n; i++) {
+		page_unlock(seg->s_as->a_vm, pps[i]);
 		if (amp != NULL)
-			anonmap_exit(amp, svd_index(seg, base + vm_ptob(i)));
+			anonmap_exit(amp, svd_index(seg, va) + i);
 	}
-	VM_STATN(vm, map_around, n);
+}
+
+/* Maps n pages of the file that end before va. */
+static void map_cached(
+    struct seg *seg, struct anon_map *amp, vaddr_t va, struct page **pps, unsigned n)
+{
+	segvn_load_run(seg, amp, va - vm_ptob(n), pps, n, svd_of(seg)->svd_prot & ~PROT_W);
+	VM_STATN(seg->s_as->a_vm, map_around, n);
 }
 
 void segvn_map_file_around(struct seg *seg, struct anon_map *amp, vaddr_t va)
