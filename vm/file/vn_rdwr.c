@@ -32,11 +32,11 @@ struct rw {
 /* How many pages from off one request shall bring, if the page at off is not in memory; `wanted` are asked for. */
 static unsigned read_window(struct vm *vm, struct vnode *vp, voff_t off, uint64_t wanted)
 {
-	unsigned most = page_room(vm, READ_AHEAD) ? READ_AHEAD : READ_FIRST;
-	uint64_t n = wanted;
+	uint64_t n = wanted, most;
 
 	if (page_exists(vm, vp, off))
 		return 1;
+	most = page_room(vm, READ_AHEAD) ? READ_AHEAD : READ_FIRST;
 	if (off == 0 && n < READ_FIRST)
 		n = READ_FIRST;
 	if (off != 0 && off == vp->v_readnext && n < 2ull * vp->v_readwindow)
