@@ -109,15 +109,23 @@ int far_ring_end(struct far_ring *r, uint32_t ticket, void *data, uint32_t len)
 	return rc;
 }
 
+int far_ring_begin_wait(struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at,
+    uint32_t len, const void *data, uint32_t *ticket)
+{
+	int rc;
+
+	while ((rc = far_ring_begin(r, owner, op, at, len, data, ticket)) == -EAGAIN)
+		sleep_while(&r->fr_slot[0],
+		    far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
+	return rc;
+}
+
 int far_ring_io(
     struct far_ring *r, uint32_t owner, enum far_slot_op op, uint64_t at, uint32_t len, void *data)
 {
 	uint32_t ticket;
-	int rc;
+	int rc = far_ring_begin_wait(r, owner, op, at, len, data, &ticket);
 
-	while ((rc = far_ring_begin(r, owner, op, at, len, data, &ticket)) == -EAGAIN)
-		sleep_while(&r->fr_slot[0],
-		    far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
 	return rc != 0 ? rc : far_ring_end(r, ticket, data, len);
 }
 

@@ -111,11 +111,14 @@ static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
  */
 int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len,
     const void *data, uint32_t *ticket);
+/* The same, but if there is no slot it waits for one. Sleeps. */
+int far_ring_begin_wait(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at,
+    uint32_t len, const void *data, uint32_t *ticket);
 /* Would far_ring_end not wait? */
 bool far_ring_ready(const struct far_ring *, uint32_t ticket);
 /* Waits for the answer; of a read copies len bytes to data. 0, -EIO, -ENOSPC. May sleep as long as --far-timeout. */
 int far_ring_end(struct far_ring *, uint32_t ticket, void *data, uint32_t len);
-/* Both, and waits for a slot if there is none. */
+/* far_ring_begin_wait and far_ring_end. */
 int far_ring_io(
     struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
 /* That client is dead: its slots are free, or will be when the server is done with them. */

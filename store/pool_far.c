@@ -77,17 +77,11 @@ int pool_far_io(
 {
 	struct far_ring *ring = ring_of(p->p_shared, f);
 	uint32_t ticket;
-	int rc = -EAGAIN;
+	int rc = far_ring_begin_wait(ring, ring_owner(p), write ? FAR_SLOT_WRITE : FAR_SLOT_READ,
+	    offset_in(f, at), n, mem, &ticket);
 
-	if (!write)
-		rc = far_ring_begin(
-		    ring, ring_owner(p), FAR_SLOT_READ, offset_in(f, at), n, NULL, &ticket);
 	if (rc == 0)
-		rc = end_read(p, ring, ticket, mem, n);
-	else if (rc == -EAGAIN)
-		rc = far_ring_io(ring, ring_owner(p), write ? FAR_SLOT_WRITE : FAR_SLOT_READ,
-		    offset_in(f, at), n, mem);
-
+		rc = write ? far_ring_end(ring, ticket, mem, n) : end_read(p, ring, ticket, mem, n);
 	if (rc == 0)
 		(void)__atomic_add_fetch(&p->p_shared->ps_stats.bytes_far, n, __ATOMIC_RELAXED);
 	return rc;
