@@ -9,9 +9,9 @@
 #include <quire/machine.h>
 #include <quire/vm.h>
 
+#include "machine/linux/range_table.h"
 #include "run/assert.h"
 #include "run/family.h"
-#include "run/ranges.h"
 #include "store/pool.h"
 
 #define RW (PROT_READ | PROT_WRITE)

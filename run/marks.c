@@ -45,7 +45,7 @@ bool host_mark(struct host *h, enum mark m, uint64_t base, uint64_t end)
 		if (r != NULL)
 			*s = (struct ranges){ .r = r, .room = ROOM };
 	}
-	ok = ranges_add(s, base, end);
+	ok = ranges_add(s, base, end, NULL);
 	mach_mutex_exit(&h->h_marklock);
 	return ok;
 }

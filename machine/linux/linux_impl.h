@@ -6,12 +6,8 @@
 #include <sys/ioctl.h>
 
 #include "machine/linux/linux.h"
+#include "machine/linux/range_table.h"
 #include "sys/linux/sys.h"
-
-struct linux_range {
-	uint64_t r_base, r_end;
-	struct hat *r_hat;
-};
 
 struct boot_chunk {
 	struct boot_chunk *b_next;
@@ -89,11 +85,8 @@ struct mach {
 	pfn_t m_retired
 	    [RETIRED_MAX]; /* m_retirelock, as the next: frames that are free and whose slots are to be dropped */
 	unsigned m_nretired;
-	bool m_novector;             /* m_retirelock: the kernel drops pieces one by one only */
-	struct linux_range *m_range; /* m_rangelock: sorted, disjoint */
-	size_t m_nrange, m_maxrange; /* m_rangelock */
-	size_t
-	    m_range_front; /* m_rangelock: entries free before m_range, which moves; m_maxrange counts them */
+	bool m_novector;        /* m_retirelock: the kernel drops pieces one by one only */
+	struct ranges m_ranges; /* m_rangelock: served addresses; the owner is a hat */
 };
 
 static inline uint64_t arena_slot(const struct mach *m, pfn_t pfn)

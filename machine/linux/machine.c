@@ -86,9 +86,9 @@ void linux_destroy(struct mach *m)
 	stage_fini(m);
 	linux_munmap(m->m_sum, vm_page_round(m->m_cfg.frames * sizeof *m->m_sum));
 	linux_munmap(m->m_region, REGIONS * sizeof *m->m_region);
-	if (m->m_range != NULL)
+	if (m->m_ranges.r != NULL)
 		linux_munmap(
-		    m->m_range - m->m_range_front, m->m_maxrange * sizeof(struct linux_range));
+		    m->m_ranges.r - m->m_ranges.front, m->m_ranges.room * sizeof(struct range));
 	linux_munmap(m, sizeof *m);
 }
 

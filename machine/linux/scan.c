@@ -41,13 +41,13 @@ long scan_step(struct mach *m, struct q_scan *s)
 	return n;
 }
 
-static bool scan_range(struct mach *m, const struct linux_range *r, bool protect,
+static bool scan_range(struct mach *m, const struct range *r, bool protect,
     void (*written)(struct hat *, uint64_t, uint64_t, bool))
 {
 	struct q_scan s = { .size = sizeof s,
 		.flags = (protect ? SCAN_PROTECT : 0) | SCAN_ASYNC,
-		.start = r->r_base,
-		.end = r->r_end,
+		.start = r->base,
+		.end = r->end,
 		.vec = (uint64_t)m->m_region,
 		.vec_len = REGIONS,
 		.category_mask = Q_PAGE_WRITTEN | Q_PAGE_PRESENT,
@@ -59,7 +59,7 @@ static bool scan_range(struct mach *m, const struct linux_range *r, bool protect
 		if (n < 0)
 			return false;
 		for (long i = 0; i < n; i++)
-			written(r->r_hat, m->m_region[i].start, m->m_region[i].end, protect);
+			written(r->owner, m->m_region[i].start, m->m_region[i].end, protect);
 	}
 	return true;
 }
@@ -68,7 +68,7 @@ void linux_scan_written(struct mach *m, bool protect,
     void (*written)(struct hat *, uint64_t from, uint64_t end, bool protected))
 {
 	mach_mutex_enter(&m->m_rangelock);
-	for (size_t i = 0; i < m->m_nrange; i++)
-		(void)scan_range(m, &m->m_range[i], protect, written);
+	for (size_t i = 0; i < m->m_ranges.n; i++)
+		(void)scan_range(m, &m->m_ranges.r[i], protect, written);
 	mach_mutex_exit(&m->m_rangelock);
 }

@@ -23,12 +23,14 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 	if (rc == 0)
 		linux_out_open(m);
 	mach_mutex_enter(&m->m_rangelock);
-	for (size_t i = 0; i < m->m_nrange && rc == 0; i++)
-		rc = uffd_register(
-		    m, m->m_range[i].r_base, m->m_range[i].r_end - m->m_range[i].r_base, true);
+	for (size_t i = 0; i < m->m_ranges.n && rc == 0; i++) {
+		const struct range *r = &m->m_ranges.r[i];
+
+		rc = uffd_register(m, r->base, r->end - r->base, true);
+	}
 	mach_mutex_exit(&m->m_rangelock);
-	for (size_t i = 0; i < m->m_nrange && rc == 0; i++) /* there is one thread */
-		linux_hat_missing(hat, m->m_range[i].r_base, m->m_range[i].r_end);
+	for (size_t i = 0; i < m->m_ranges.n && rc == 0; i++) /* there is one thread */
+		linux_hat_missing(hat, m->m_ranges.r[i].base, m->m_ranges.r[i].end);
 	return rc != 0 ? rc : linux_hat_reprotect(hat);
 }
 

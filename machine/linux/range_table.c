@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See ranges.h: an array in the order of addresses, found by halving. A change moves what is below or above it, whichever is less: programs
+ * See range_table.h: an array in the order of addresses, found by halving. A change moves what is below or above it, whichever is less: programs
  * add and remove tens of thousands of ranges from one end to the other.
  */
-#include "run/ranges.h"
-
-#include <string.h>
+#include "machine/linux/range_table.h"
 
 size_t ranges_find(const struct ranges *s, uint64_t a)
 {
@@ -39,32 +37,17 @@ static bool resize_entries(struct ranges *s, size_t i, size_t j, size_t k)
 	if (n > s->room)
 		return false;
 	if (more > 0 && (back == 0 || (below < above && s->front > 0))) {
-		memmove(s->r - 1, s->r, below * sizeof *s->r);
+		__builtin_memmove(s->r - 1, s->r, below * sizeof *s->r);
 		s->r--;
 		s->front--;
 	} else if (more < 0 && below < above) {
-		memmove(s->r - more, s->r, below * sizeof *s->r);
+		__builtin_memmove(s->r - more, s->r, below * sizeof *s->r);
 		s->r -= more;
 		s->front += (size_t)-more;
 	} else if (more != 0) {
-		memmove(s->r + i + k, s->r + j, above * sizeof *s->r);
+		__builtin_memmove(s->r + i + k, s->r + j, above * sizeof *s->r);
 	}
 	s->n = n;
-	return true;
-}
-
-bool ranges_add(struct ranges *s, uint64_t base, uint64_t end)
-{
-	size_t i = base > 0 ? ranges_find(s, base - 1) : 0,
-	       j = i; /* one that ends where this begins is joined */
-
-	for (; j < s->n && s->r[j].base <= end; j++) {
-		base = s->r[j].base < base ? s->r[j].base : base;
-		end = s->r[j].end > end ? s->r[j].end : end;
-	}
-	if (!resize_entries(s, i, j, 1))
-		return false;
-	s->r[i] = (struct range){ base, end };
 	return true;
 }
 
@@ -75,12 +58,29 @@ bool ranges_remove(struct ranges *s, uint64_t base, uint64_t end)
 
 	for (; j < s->n && s->r[j].base < end; j++) {
 		if (s->r[j].base < base)
-			left[k++] = (struct range){ s->r[j].base, base };
+			left[k++] = (struct range){ s->r[j].base, base, s->r[j].owner };
 		if (s->r[j].end > end)
-			left[k++] = (struct range){ end, s->r[j].end };
+			left[k++] = (struct range){ end, s->r[j].end, s->r[j].owner };
 	}
 	if (!resize_entries(s, i, j, k))
 		return false;
-	memcpy(s->r + i, left, k * sizeof *left);
+	__builtin_memcpy(s->r + i, left, k * sizeof *left);
+	return true;
+}
+
+bool ranges_add(struct ranges *s, uint64_t base, uint64_t end, void *owner)
+{
+	size_t i, j;
+
+	if (s->n + 2 > s->room)
+		return false;
+	(void)ranges_remove(s, base, end);
+	i = j = ranges_find(s, base);
+	if (i > 0 && s->r[i - 1].end == base && s->r[i - 1].owner == owner)
+		base = s->r[--i].base;
+	if (j < s->n && s->r[j].base == end && s->r[j].owner == owner)
+		end = s->r[j++].end;
+	(void)resize_entries(s, i, j, 1);
+	s->r[i] = (struct range){ base, end, owner };
 	return true;
 }
