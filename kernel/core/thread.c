@@ -36,18 +36,20 @@ static struct thread boot_threads[BOOT_STACKS];
 bool spin_lock(struct spin *s)
 {
 	bool irq = arch_irq_off();
+	struct kcpu *k = arch_kcpu(), *none = NULL;
 
-	while (__atomic_exchange_n((bool *)(void *)&s->s_held, true, __ATOMIC_ACQUIRE))
-		while (__atomic_load_n((bool *)(void *)&s->s_held, __ATOMIC_RELAXED))
+	while (!__atomic_compare_exchange_n(
+	    &s->s_cpu, &none, k, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+		while (__atomic_load_n(&s->s_cpu, __ATOMIC_RELAXED) != NULL)
 			arch_relax();
-	__atomic_store_n(&s->s_cpu, arch_kcpu(), __ATOMIC_RELAXED);
+		none = NULL;
+	}
 	return irq;
 }
 
 void spin_unlock(struct spin *s, bool irq)
 {
-	__atomic_store_n(&s->s_cpu, NULL, __ATOMIC_RELAXED);
-	__atomic_store_n((bool *)(void *)&s->s_held, false, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->s_cpu, NULL, __ATOMIC_RELEASE);
 	arch_irq_restore(irq);
 }
 

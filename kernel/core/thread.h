@@ -52,8 +52,7 @@ struct thread {
 /* ---- spinning, with interrupts off: for the scheduler and interrupt handlers. Innermost of all ---- */
 struct kcpu;
 struct spin {
-	_Atomic bool s_held;
-	struct kcpu *s_cpu; /* atomic: the holder's; NULL: none */
+	struct kcpu *s_cpu; /* atomic: the holder's; NULL: the lock is free */
 };
 bool spin_lock(struct spin *); /* returns the state for spin_unlock */
 void spin_unlock(struct spin *, bool irq);
