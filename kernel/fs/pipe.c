@@ -225,20 +225,17 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 	return err == -EINTR ? -ERESTART : err;
 }
 
-static bool is_reader(const struct file *f) { return (f->f_flags & O_ACCMODE) != O_WRONLY; }
-static bool is_writer(const struct file *f) { return (f->f_flags & O_ACCMODE) != 0; }
-
 static int pipe_poll(struct file *f)
 {
 	struct pipe *p = f->f_data;
 
 	int now = 0;
 
-	if (is_reader(f)) {
+	if (file_may_read(f)) {
 		now |= bytes_to_read(p) > 0 ? POLLIN : 0;
 		now |= p->p_writers == 0 && p->p_writes > 0 ? POLLHUP : 0;
 	}
-	if (is_writer(f)) {
+	if (file_may_write(f)) {
 		now |= PIPE_LARGE - in_ring(p) >= PIPE_BUF && p->p_readers > 0 ? POLLOUT : 0;
 		now |= p->p_readers == 0 ? POLLERR : 0;
 	}
@@ -282,8 +279,8 @@ static void pipe_close(struct file *f)
 	if (fifo)
 		mach_mutex_enter(&fifo_lock);
 	mach_mutex_enter(&p->p_lock);
-	p->p_writers -= is_writer(f);
-	p->p_readers -= is_reader(f);
+	p->p_writers -= file_may_write(f);
+	p->p_readers -= file_may_read(f);
 	last = p->p_readers + p->p_writers == 0;
 	/* not after the lock is dropped: then the closer of the other end may free the pipe */
 	wake_pipe(p);
@@ -616,10 +613,10 @@ static struct pipe *join_fifo(struct inode *i, struct file *f)
 	}
 	if (p != NULL) {
 		mach_mutex_enter(&p->p_lock);
-		p->p_readers += is_reader(f);
-		p->p_writers += is_writer(f);
-		p->p_reads += is_reader(f);
-		p->p_writes += is_writer(f);
+		p->p_readers += file_may_read(f);
+		p->p_writers += file_may_write(f);
+		p->p_reads += file_may_read(f);
+		p->p_writes += file_may_write(f);
 		wake_pipe(p);
 		mach_mutex_exit(&p->p_lock);
 	}
@@ -646,14 +643,14 @@ static bool has_met(void *arg)
 int fifo_open(struct inode *i, struct file *f)
 {
 	struct pipe *p = join_fifo(i, f);
-	struct meeting m = { .m_pipe = p, .m_reader = !is_writer(f) };
+	struct meeting m = { .m_pipe = p, .m_reader = !file_may_write(f) };
 	int err = 0;
 
 	if (p == NULL)
 		return -ENOMEM;
 	f->f_ops = &pipe_ops;
 	f->f_data = p;
-	if (is_reader(f) && is_writer(f))
+	if (file_may_read(f) && file_may_write(f))
 		return 0;
 	m.m_others = m.m_reader ? p->p_writes : p->p_reads;
 	if (f->f_flags & O_NONBLOCK)

@@ -145,6 +145,15 @@ struct file {
 int file_new(struct inode *, const struct file_ops *, unsigned flags,
     struct file **); /* takes over the reference of inode */
 void file_hold(struct file *);
+/* As the file was opened. */
+static inline bool file_may_read(const struct file *f)
+{
+	return !(f->f_flags & O_PATH) && (f->f_flags & O_ACCMODE) != O_WRONLY;
+}
+static inline bool file_may_write(const struct file *f)
+{
+	return !(f->f_flags & O_PATH) && (f->f_flags & O_ACCMODE) != 0;
+}
 void file_put(struct file *);
 extern const struct file_ops file_pages_ops, file_text_ops;
 
@@ -179,6 +188,7 @@ int fifo_open(
     struct inode *, struct file *); /* the file becomes an end of the FIFO; 0 or an error */
 void fifo_init(void);
 bool file_is_pipe(const struct file *);
+#define SPLICE_F_NONBLOCK 2u
 /* Pages of this program, page aligned, go into the pipe: by copy-on-write, or (gift) for good. Bytes or a negative error. */
 int64_t pipe_give_pages(struct file *, vaddr_t, uint64_t len, bool gift, bool nonblock);
 /* What comes next moves into this program's memory, which it replaces. 0: it cannot be moved, read it. */

@@ -263,6 +263,8 @@ void futex_exit_robust(struct uthread *);
 
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
     struct inode **); /* as fstatat's arguments; sys/path.c */
+/* Kernel memory through which up to `most` bytes are copied, in pieces of *room (less if memory is short); kfree. NULL: none. */
+char *bounce_alloc(uint64_t most, uint64_t *room);
 void shm_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;

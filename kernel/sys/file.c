@@ -17,6 +17,16 @@ struct iovec {
 };
 
 /* ---- reading and writing ---- */
+char *bounce_alloc(uint64_t most, uint64_t *room)
+{
+	char *buf;
+
+	*room = most > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
+	if ((buf = kalloc(*room)) == NULL)
+		buf = kalloc(*room = BOUNCE_SMALL);
+	return buf;
+}
+
 /* off: NULL: the file's own offset. */
 static int64_t transfer_vector(
     struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
@@ -24,15 +34,14 @@ static int64_t transfer_vector(
 	bool own = off == NULL && f->f_ops->fo_seekable;
 	uint64_t zero = 0, *at = own ? &f->f_off : &zero, largest = 0;
 	int64_t total = 0, r = 0;
-	size_t room;
+	uint64_t room;
 	char *buf;
 
 	if (off != NULL)
 		at = off;
 	for (unsigned i = 0; i < n; i++)
 		largest = v[i].len > largest ? v[i].len : largest;
-	room = largest > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
-	if ((buf = kalloc(room)) == NULL && (buf = kalloc(room = BOUNCE_SMALL)) == NULL)
+	if ((buf = bounce_alloc(largest, &room)) == NULL)
 		return -ENOMEM;
 	if (own)
 		mach_mutex_enter(&f->f_lock);
@@ -80,8 +89,7 @@ static int64_t rw_file(int fd, const struct iovec *v, unsigned n, bool write, ui
 
 	if (f == NULL)
 		return -EBADF;
-	if ((f->f_flags & O_PATH) ||
-	    (write ? (f->f_flags & O_ACCMODE) == 0 : (f->f_flags & O_ACCMODE) == O_WRONLY))
+	if (!(write ? file_may_write(f) : file_may_read(f)))
 		r = -EBADF;
 	else if (off != NULL && !f->f_ops->fo_seekable)
 		r = -ESPIPE;
@@ -133,7 +141,6 @@ static int64_t rw_vector(const uint64_t *a, bool write)
 	kfree(v, a[2] * sizeof(*v));
 	return r;
 }
-#define SPLICE_F_NONBLOCK 2u
 #define SPLICE_F_GIFT 8u
 
 /* Pages go where both sides are aligned; else the bytes are copied. */

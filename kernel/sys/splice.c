@@ -13,10 +13,7 @@
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"
 
-#define SPLICE_F_NONBLOCK 2u
 #define SPLICE_F_ALL 15u
-#define BOUNCE 65536u
-#define BOUNCE_SMALL 4096u
 
 struct splice {
 	struct file *in, *out;
@@ -87,23 +84,6 @@ static int64_t splice_pipes(struct splice *s, bool take)
 	}
 }
 
-static bool get_buffer(struct splice *s)
-{
-	s->room = s->len > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
-	if ((s->buf = kalloc(s->room)) == NULL)
-		s->buf = kalloc(s->room = BOUNCE_SMALL);
-	return s->buf != NULL;
-}
-
-static bool may_read(const struct file *f)
-{
-	return !(f->f_flags & O_PATH) && (f->f_flags & O_ACCMODE) != O_WRONLY;
-}
-static bool may_write(const struct file *f)
-{
-	return !(f->f_flags & O_PATH) && (f->f_flags & O_ACCMODE) != 0;
-}
-
 static bool pipe_never_waits(const struct file *f)
 {
 	return file_is_pipe(f) && (f->f_flags & O_NONBLOCK) != 0;
@@ -114,7 +94,7 @@ static int check_splice(const struct splice *s, bool in_at, bool out_at)
 {
 	bool from = file_is_pipe(s->in), to = file_is_pipe(s->out);
 
-	if (!may_read(s->in) || !may_write(s->out))
+	if (!file_may_read(s->in) || !file_may_write(s->out))
 		return -EBADF;
 	if ((from && in_at) || (to && out_at))
 		return -ESPIPE;
@@ -160,7 +140,7 @@ static int64_t splice_files(struct splice *s, uint64_t inp, uint64_t outp)
 		return -EFAULT;
 	if ((int64_t)in_at < 0 || (int64_t)out_at < 0)
 		return -EINVAL;
-	if (!get_buffer(s))
+	if ((s->buf = bounce_alloc(s->len, &s->room)) == NULL)
 		return -ENOMEM;
 	s->inoff = place_of(s->in, inp, &in_at);
 	s->outoff = place_of(s->out, outp, &out_at);
@@ -219,11 +199,11 @@ int64_t sys_tee(const uint64_t *a)
 		return 0;
 	s.in = fd_get((int)a[0]);
 	s.out = fd_get((int)a[1]);
-	if (s.in != NULL && s.out != NULL && may_read(s.in) && may_write(s.out)) {
+	if (s.in != NULL && s.out != NULL && file_may_read(s.in) && file_may_write(s.out)) {
 		s.nonblock |= pipe_never_waits(s.in) || pipe_never_waits(s.out);
 		if (!file_is_pipe(s.in) || !file_is_pipe(s.out) || pipe_same(s.in, s.out))
 			r = -EINVAL;
-		else if (!get_buffer(&s))
+		else if ((s.buf = bounce_alloc(s.len, &s.room)) == NULL)
 			r = -ENOMEM;
 		else
 			r = splice_pipes(&s, false);
