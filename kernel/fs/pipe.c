@@ -75,6 +75,26 @@ static void wake_pipe(struct pipe *p)
 	spin_unlock(&sched_lock, irq);
 }
 
+/* Until cond(arg) holds. -EAGAIN: it does not, and the caller does not wait (nonblock); -ERESTART: a signal came. */
+static int wait_pipe(struct pipe *p, bool (*cond)(void *), void *arg, bool nonblock)
+{
+	int err;
+
+	if (cond(arg))
+		return 0;
+	if (nonblock)
+		return -EAGAIN;
+	err = wait_until(&p->p_wait, cond, arg, 0, true);
+	return err == -EINTR ? -ERESTART : err;
+}
+
+/* For a writer: nobody reads. */
+static int broken_pipe(void)
+{
+	signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
+	return -EPIPE;
+}
+
 static void copy_ring(struct pipe *p, char *buf, uint64_t at, uint64_t n, bool in)
 {
 	while (n > 0) {
@@ -158,10 +178,8 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 			return n;
 		}
 		mach_mutex_exit(&p->p_lock);
-		if (f->f_flags & O_NONBLOCK)
-			return -EAGAIN;
-		if ((err = wait_until(&p->p_wait, can_read, p, 0, true)) != 0)
-			return err == -EINTR ? -ERESTART : err;
+		if ((err = wait_pipe(p, can_read, p, (f->f_flags & O_NONBLOCK) != 0)) != 0)
+			return err;
 	}
 }
 
@@ -195,8 +213,8 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 		mach_mutex_enter(&p->p_lock);
 		if (p->p_readers == 0) {
 			mach_mutex_exit(&p->p_lock);
-			signal_send_thread(arch_cur(), 13, 0, 0);
-			return done > 0 ? (int64_t)done : -EPIPE;
+			err = broken_pipe();
+			break;
 		}
 		if (p->p_room < PIPE_LARGE && p->p_room - in_ring(p) < len - done)
 			grow_ring(p);
@@ -213,16 +231,16 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 			wake_pipe(p);
 		if (done == len)
 			break;
-		if (f->f_flags & O_NONBLOCK)
-			return done > 0 ? (int64_t)done : -EAGAIN;
+		if (f->f_flags & O_NONBLOCK) {
+			err = -EAGAIN;
+			break;
+		}
 		if (n == 0 && p->p_room < PIPE_LARGE) /* it could not grow: what there is must do */
 			w.w_n = PIPE_LARGE - p->p_room + 1;
-		if ((err = wait_until(&p->p_wait, can_write, &w, 0, true)) != 0)
+		if ((err = wait_pipe(p, can_write, &w, false)) != 0)
 			break;
 	}
-	if (done > 0 || err == 0)
-		return (int64_t)done;
-	return err == -EINTR ? -ERESTART : err;
+	return done > 0 || err == 0 ? (int64_t)done : err;
 }
 
 static int pipe_poll(struct file *f)
@@ -355,6 +373,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, b
 	struct pipe *p = f->f_data;
 	int err = 0;
 
+	nonblock |= (f->f_flags & O_NONBLOCK) != 0;
 	for (;;) {
 		bool broken;
 
@@ -367,14 +386,10 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, b
 			return err != 0 ? err : (int64_t)len;
 		}
 		mach_mutex_exit(&p->p_lock);
-		if (broken) {
-			signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
-			return -EPIPE;
-		}
-		if (nonblock || (f->f_flags & O_NONBLOCK))
-			return -EAGAIN;
-		if ((err = wait_until(&p->p_wait, can_add_piece, p, 0, true)) != 0)
-			return err == -EINTR ? -ERESTART : err;
+		if (broken)
+			return broken_pipe();
+		if ((err = wait_pipe(p, can_add_piece, p, nonblock)) != 0)
+			return err;
 	}
 }
 
@@ -403,10 +418,8 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 	int err;
 
 	nonblock |= (f->f_flags & O_NONBLOCK) != 0;
-	if (nonblock && !can_read(p))
-		return -EAGAIN;
-	if ((err = wait_until(&p->p_wait, can_read, p, 0, true)) != 0)
-		return err == -EINTR ? -ERESTART : err;
+	if ((err = wait_pipe(p, can_read, p, nonblock)) != 0)
+		return err;
 	mach_mutex_enter(&p->p_lock);
 	if ((pc = piece_at_head(p)) != NULL && ((pc->pc_va | pc->pc_len | to) & VM_PAGEMASK) == 0) {
 		uint64_t n = pc->pc_len < vm_page_trunc(len) ? pc->pc_len : vm_page_trunc(len);
@@ -489,20 +502,10 @@ int pipe_await(struct file *f, bool write, bool nonblock)
 {
 	struct pipe *p = f->f_data;
 	struct wanted w = { p, 1 };
-	bool ready = write ? can_write(&w) : can_read(p);
-	int err = 0;
+	int err =
+	    write ? wait_pipe(p, can_write, &w, nonblock) : wait_pipe(p, can_read, p, nonblock);
 
-	if (!ready && nonblock)
-		return -EAGAIN;
-	if (!ready)
-		err = write ? wait_until(&p->p_wait, can_write, &w, 0, true)
-			    : wait_until(&p->p_wait, can_read, p, 0, true);
-	if (err != 0)
-		return err == -EINTR ? -ERESTART : err;
-	if (!write || p->p_readers > 0)
-		return 0;
-	signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
-	return -EPIPE;
+	return err == 0 && write && p->p_readers == 0 ? broken_pipe() : err;
 }
 
 int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off)
@@ -639,7 +642,7 @@ static bool has_met(void *arg)
 			   : p->p_readers > 0 || p->p_reads != m->m_others;
 }
 
-/* Waits for the other end, unless the file is opened for both or not to wait. */
+/* Waits for the other end, unless the file is opened for both or not to wait. After an error the caller gives f other operations. */
 int fifo_open(struct inode *i, struct file *f)
 {
 	struct pipe *p = join_fifo(i, f);
@@ -656,12 +659,10 @@ int fifo_open(struct inode *i, struct file *f)
 	if (f->f_flags & O_NONBLOCK)
 		err = m.m_reader || p->p_readers > 0 ? 0 : -ENXIO;
 	else
-		err = wait_until(&p->p_wait, has_met, &m, 0, true);
-	if (err != 0) {
+		err = wait_pipe(p, has_met, &m, false);
+	if (err != 0)
 		pipe_close(f);
-		f->f_ops = &file_pages_ops;
-	}
-	return err == -EINTR ? -ERESTART : err;
+	return err;
 }
 
 void fifo_init(void) { mach_mutex_init(&fifo_lock, 3, "fifos"); }
