@@ -172,19 +172,13 @@ static int dev_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *a
 	return 0;
 }
 
-static int dev_open(struct inode *i, struct file *f)
-{
-	f->f_ops = ((struct dev *)i->i_data)->d_ops;
-	return 0;
-}
-
 static int dev_readlink(struct inode *i, char *buf, size_t room)
 {
 	return (int)strlcpy(buf, ((struct dev *)i->i_data)->d_link, room);
 }
 
 static const struct inode_ops dev_dir_ops = { .io_lookup = dev_lookup, .io_readdir = dev_readdir };
-static const struct inode_ops dev_ops = { .io_open = dev_open };
+static const struct inode_ops dev_ops = { .io_lookup = NULL };
 static const struct inode_ops dev_link_ops = { .io_readlink = dev_readlink };
 
 static const struct inode_ops *ops_of(unsigned type)

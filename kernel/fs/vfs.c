@@ -379,25 +379,16 @@ int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, c
 }
 
 /* ---- opening ---- */
-/* The file becomes what its inode's kind asks for. */
+/* The file becomes what its inode's kind asks for. After an error the caller gives f other operations. */
 static int open_kind(struct inode *i, struct file *f)
 {
-	const struct file_ops *ops;
-
 	switch (inode_type(i)) {
 	case S_IFIFO: return fifo_open(i, f);
-	case S_IFSOCK: return -ENXIO;
-	case S_IFCHR:
-	case S_IFBLK:
-		if (i->i_ops->io_open != NULL)
-			break;
-		if (inode_type(i) == S_IFBLK || (ops = devfs_find(i->i_rdev)) == NULL)
-			return -ENXIO;
-		f->f_ops = ops;
-		return 0;
-	default: break;
+	case S_IFSOCK:
+	case S_IFBLK: return -ENXIO;
+	case S_IFCHR: f->f_ops = devfs_find(i->i_rdev); return f->f_ops != NULL ? 0 : -ENXIO;
+	default: return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
 	}
-	return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
 }
 
 static int open_inode(struct inode *i, unsigned flags, struct file **fp)
