@@ -20,6 +20,7 @@ import time
 
 BUILD = os.environ.get("BUILD", "build")
 DEPTH = 16
+WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]  # a server ends with us, also when we are killed
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 PROGRAM = """
 import random
@@ -84,7 +85,7 @@ def raw_redis(number, mib):
 def raw_nbd(mib):
     """nbdcopy, as many requests under way in all, to a server of its own: as new as ours, which trims what it wrote."""
     number, speed = port(), []
-    server = subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(number), "memory", "%dM" % mib], **QUIET)
+    server = subprocess.Popen(WITH_US + ["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(number), "memory", "%dM" % mib], **QUIET)
     try:
         assert listens(number), "nbdkit does not start"
         url = "nbd://127.0.0.1:%d" % number
@@ -158,8 +159,8 @@ def main():
     if missing:
         sys.exit("far.py: not installed: %s (apt-get install redis-server redis-tools nbdkit libnbd-bin)" % ", ".join(missing))
     redis, nbd = port(), port()
-    servers = [subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(redis), "--save", ""], **QUIET),
-               subprocess.Popen(["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd), "memory", "256M"], **QUIET)]
+    servers = [subprocess.Popen(WITH_US + ["redis-server", "--bind", "127.0.0.1", "--port", str(redis), "--save", ""], **QUIET),
+               subprocess.Popen(WITH_US + ["nbdkit", "-f", "-t", "4", "-i", "127.0.0.1", "-p", str(nbd), "memory", "256M"], **QUIET)]
     try:
         assert all(listens(p) for p in (redis, nbd)), "a server does not start"
         print("MiB/s, 64 KiB, %d under way   ours      raw   ours/raw (spread)" % DEPTH)

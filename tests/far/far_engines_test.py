@@ -15,7 +15,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
 from far_hosted import Host, marked, processes_of  # noqa: E402
-from far_servers import Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -219,13 +219,17 @@ def recipe():
     return block
 
 
+def own_net(*argv):
+    return [*WITH_THE_TEST, "unshare", "-n", "-p", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
+            "ip link set lo up && \"$@\"", "sh", *argv]
+
+
 def on_a_net_of_its_own(*argv, **more):
-    """Runs a command in a network name space that has only a loopback."""
-    return subprocess.run(["unshare", "-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", *argv], capture_output=True, text=True,
-                          timeout=280, **more)
+    """Runs a command in name spaces of its own: a network that has only a loopback, and processes, which all end with the command."""
+    return subprocess.run(own_net(*argv), capture_output=True, text=True, timeout=280, **more)
 
 
-@needs("redis-server", "redis-cli", "unshare", "ip")
+@needs("redis-server", "redis-cli", "unshare", "ip", "setpriv")
 def cluster_recipe():
     if on_a_net_of_its_own("true").returncode != 0:
         raise Skipped("no network name space can be made here")
@@ -235,6 +239,37 @@ def cluster_recipe():
         assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
         with open(os.path.join(d, "sorted")) as f:
             assert f.read() == "".join("%d\n" % i for i in range(400000, 0, -1))
+
+
+def working_in(where):
+    """Processes whose directory that is."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.path.samefile("/proc/%s/cwd" % pid, where):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+@needs("redis-server", "redis-cli", "unshare", "ip", "setpriv")
+def servers_of_a_recipe_end_when_the_test_is_killed():
+    if on_a_net_of_its_own("true").returncode != 0:
+        raise Skipped("no network name space can be made here")
+    daemon = "redis-server --port 7001 --daemonize yes --save ''; until redis-cli -p 7001 ping; do sleep 0.1; done; "
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+        # It fails: nothing shuts the server down.
+        assert on_a_net_of_its_own("sh", "-c", daemon + "exit 1", cwd=d).returncode == 1 and not working_in(d), "a server is left"
+        # It is killed: the one that starts it, as a test is.
+        test = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+        p = subprocess.Popen([sys.executable, "-c", test, *own_net("sh", "-c", daemon + "echo up; exec sleep 1000")], cwd=d,
+                             stdout=subprocess.PIPE, text=True)
+        while p.stdout.readline() != "up\n":
+            assert p.poll() is None, "the server does not start"
+        p.kill()
+        p.wait()
+        assert wait_until(lambda: not working_in(d)), "processes %s are left" % working_in(d)
 
 
 BAD = ({"delay": 0.0002, "pieces": 16000}, {"cut": 1 << 19, "cuts": 3, "how": "reset", "pieces": 3000},

@@ -90,6 +90,10 @@ def wait_until(what, seconds=20):
     return False
 
 
+# Before a command: it ends with the test, also when that is killed.
+WITH_THE_TEST = ["setpriv", "--pdeathsig", "KILL", "--"]
+
+
 class Server:
     """A process that can be killed and started again at the same place."""
 
@@ -105,7 +109,7 @@ class Server:
 
     def start(self):
         log = open(os.path.join(self.dir, "log"), "ab")
-        self.proc = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
+        self.proc = subprocess.Popen(WITH_THE_TEST + self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
         log.close()
         if not wait_until(self.ready):
             with open(os.path.join(self.dir, "log")) as f:
