@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 # install.sh SOURCE BUILD: what `meson install` puts down is enough to compile and run the example from elsewhere, in C
-# and in C++, found by pkg-config; and the manual pages are there.
+# and in C++, found by pkg-config; the programs find their parts; and the manual pages are there.
 set -eu
 source=$1
 build=$2
@@ -15,6 +15,18 @@ pc=$(find "$work/root" -name quire.pc)
 export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$work/root"
 flags=$(pkg-config --cflags --libs --static quire)
 [ "$(pkg-config --modversion quire)" ] || exit 1
+
+for program in quire quire-lab; do
+	path=$(find "$work/root" -path "*/bin/$program")
+	[ -n "$path" ] || { echo "$program was not installed"; exit 1; }
+done
+bin=${path%/*}
+[ -f "$bin/../lib/quire/quire-trace.so" ] || { echo "quire-lab will not find its plugin"; exit 1; }
+"$bin/quire-lab" --help >/dev/null
+"$bin/quire" check nbd+unix:///?socket=/nowhere 2>&1 | grep -q "No such file" || { echo "quire does not find quire-far"; exit 1; }
+if "$bin/quire" check >/dev/null 2>&1; then
+	[ "$("$bin/quire" run -m 64M --report none -- echo hosted)" = hosted ] || { echo "nothing can be hosted"; exit 1; }
+fi
 
 cd "$work"
 cp "$source/examples/hello.c" "$source/examples/far_table.c" .
