@@ -235,6 +235,7 @@ static int check_far(int argc, char **argv)
 	char disk[64];
 	int fd, rc;
 
+	(void)prctl(PR_SET_DUMPABLE, 0); /* it may have a password */
 	if ((rc = cli_options(&o, argc, argv)) != 0 || o.help || o.listed)
 		return o.help ? cli_help_check() : rc;
 	if (optind + 1 != argc)

@@ -153,11 +153,12 @@ static char *hide_password(struct run_options *o, char *url)
 /* A URL, with "size=4G" among what follows '?'. The option keeps the text. */
 static int take_far(struct swap_option *sw, char *url)
 {
-	char *size, *end;
+	const char *user = url != NULL ? far_user_end(url) : NULL;
+	char *size, *end, *host = user != NULL ? url + (user - url) : url;
 
 	if (url == NULL)
 		return fail("no memory");
-	if ((size = strstr(url, "?size=")) == NULL && (size = strstr(url, "&size=")) == NULL) {
+	if ((size = strstr(host, "?size=")) == NULL && (size = strstr(host, "&size=")) == NULL) {
 		sw->url = url;
 		return 0;
 	}
@@ -228,16 +229,14 @@ static int take_one_swap(struct run_options *o, char *text)
 			    : add_place(o, text, false);
 }
 
-/* All options are known. */
-static int refuse_exposed(const struct run_options *o)
+/* All options are known. What the list of processes has shown is past help: the line says how the next run avoids it. */
+static void tell_exposed(const struct run_options *o)
 {
-	if (o->exposed == NULL || o->force)
-		return 0;
-	return fail(
-	    "%s: a password on the command line can be seen in the list of processes: give it by "
-	    "--swap-password FILE or QUIRE_SWAP_PASSWORD, or the URL as a line of FILE by @FILE; --force takes it "
-	    "all the same",
-	    o->exposed);
+	if (o->exposed != NULL)
+		(void)fail(
+		    "%s: its password stood on the command line, where the list of processes showed it for a moment; "
+		    "--swap @FILE or QUIRE_SWAP_PASSWORD avoids that",
+		    o->exposed);
 }
 
 int cli_take_url(struct run_options *o, char *text)
@@ -246,7 +245,9 @@ int cli_take_url(struct run_options *o, char *text)
 
 	o->nswaps = 0;
 	o->swap[0] = (struct swap_option){ 0 };
-	if ((rc = take_one_swap(o, text)) != 0 || (rc = refuse_exposed(o)) != 0)
+	rc = take_one_swap(o, text);
+	tell_exposed(o);
+	if (rc != 0)
 		return rc;
 	return o->swap[0].url != NULL ? 0 : fail("check @FILE: the first line must be a URL");
 }
@@ -444,10 +445,13 @@ int cli_unknown(const char *what, const char *word, const char *prefix, const ch
 int cli_unknown_option(const char *word)
 {
 	const char *names[sizeof opts / sizeof opts[0]];
+	char name[64];
 
 	for (unsigned i = 0; i < sizeof opts / sizeof opts[0]; i++)
 		names[i] = opts[i].name;
-	return cli_unknown("option", word, "--", names);
+	(void)snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="),
+	    word); /* the value may hold a password */
+	return cli_unknown("option", name, "--", names);
 }
 
 /* Takes one option as getopt_long() returned it. 0, or an exit status. */
@@ -457,7 +461,8 @@ static int take_option(
 	switch (c) {
 	case 'm': *memory = join_unit(optarg, argv); return 0;
 	case O_POOL: *pool = join_unit(optarg, argv); return 0;
-	case O_SWAP: return take_one_swap(o, join_unit(optarg, argv));
+	case O_SWAP: /* a URL is taken where it lies: it is overwritten there */
+		return take_one_swap(o, is_url(optarg) ? optarg : join_unit(optarg, argv));
 	case O_ENCRYPT: return take_encrypt(o, optarg);
 	case O_TIMEOUT: return take_timeout(o, optarg);
 	case O_REPLICAS: return take_replicas(o, optarg);
@@ -504,8 +509,7 @@ int cli_options(struct run_options *o, int argc, char **argv)
 		if (rc != 0 || o->help || o->listed)
 			return rc;
 	}
-	if ((rc = refuse_exposed(o)) != 0)
-		return rc;
+	tell_exposed(o);
 	if (optind >= argc)
 		return fail("no program given: quire run --memory 64M -- program arguments");
 	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)

@@ -31,9 +31,9 @@ struct run_options {
 	const char *password_file;    /* NULL: none */
 	uint64_t keep_free;           /* bytes; KEEP_DEFAULT: it was not given */
 	uint64_t rate;                /* bytes a second of swap; 0: no limit */
-	bool force; /* swap files may lie on a tmpfs; a password may stand on the command line */
+	bool force;                   /* swap files may lie on a tmpfs */
 	const char *
-	    exposed; /* a URL of the command line that holds a password, as it may be shown; NULL: none */
+	    exposed; /* a URL of the command line that held a password, as it may be shown; NULL: none */
 	const char *report_path; /* NULL: standard error */
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;     /* never NULL */

@@ -156,23 +156,66 @@ def shown_of(word):
     return [line for line in lines if word in line and "redis-server" not in line]
 
 
+def has(name, word):
+    """Processes, but for the server, that have the word in that file."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/%s" % (pid, name), "rb") as g:
+                if word in g.read() and f.read() != "redis-server\n":
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
 @needs("redis-server", "redis-cli")
-def a_password_on_the_command_line_is_refused_unless_forced():
+def a_password_on_the_command_line_is_taken_and_overwritten():
     with Redis(password="ses@me") as r:
         url = "redis://%%s@127.0.0.1:%d?size=64M" % r.port
-        for user in (":ses@me", ":ses/me", "default:ses%40me"):
-            rc, out, err = hosted("--swap", url % user)
-            assert rc == 125 and out == "" and err.count("\n") == 1, err
-            assert "--swap-password FILE" in err and "QUIRE_SWAP_PASSWORD" in err and "@FILE" in err, err
-            assert "ses" not in err.replace("processes", "") and "me@" not in err, err
-        p = subprocess.run([QUIRE, "check", url % ":ses@me"], capture_output=True, text=True)
-        assert p.returncode == 125 and "@FILE" in p.stderr and p.stdout == "", p.stderr
-        p = half("--force", "--swap", url % ":ses@me")
-        with open("/proc/%d/cmdline" % p.pid) as f:
-            assert "ses" not in f.read() and not shown_of("ses@me")
-        assert p.communicate(timeout=250)[0] == native()
-        rc, _, err = hosted("--swap", url % "default", env=dict(os.environ, QUIRE_SWAP_PASSWORD="ses@me"))
-        assert rc == 0, "a user's name alone is no secret: %s" % err
+        for words in (["--swap", url % ":ses@me"], ["--swap=" + url % "default:ses%40me"], ["--swap", url % ":ses@me", "--live"]):
+            p = start(*words, env=marked(r.port))
+            said = ""
+            while "round\n" not in said:  # it is half-way
+                line = p.stderr.readline()
+                assert line != "", said
+                said += line
+            for secret in ("ses@me", "ses%40me"):
+                assert not shown_of(secret), shown_of(secret)
+                for name in ("cmdline", "environ"):
+                    assert not has(name, secret.encode()), "%s of %s" % (name, has(name, secret.encode()))
+            out, err = p.communicate(timeout=250)
+            assert out == native() and "ses" not in (said + err).replace("processes", ""), err
+            assert said.count("command line") == 1 and "@FILE" in said and "QUIRE_SWAP_PASSWORD" in said, said
+        p = subprocess.run([QUIRE, "run", "-m", "8M", "--swap", url % ":ses@me", "--report", "json", "--", "true"], capture_output=True, text=True)
+        assert p.returncode == 0 and "ses@" not in p.stderr, p.stderr
+
+
+@needs("redis-server", "redis-cli")
+def check_takes_a_password_on_the_command_line_and_overwrites_it():
+    with Redis(password="ses@me") as r:
+        r.proc.send_signal(signal.SIGSTOP)
+        p = subprocess.Popen([QUIRE, "check", "redis://:ses@me@127.0.0.1:%d" % r.port], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, env=marked(r.port))
+        assert wait_until(lambda: processes_of(r.port, "quire-far")), "quire-far is not there"
+        assert not has("cmdline", b"ses@me") and not has("environ", b"ses@me")
+        r.proc.send_signal(signal.SIGCONT)
+        out, err = p.communicate(timeout=60)
+        assert p.returncode == 0 and "a page comes back" in out and "ses@" not in out + err, out + err
+        assert err.count("\n") == 1 and "command line" in err and "@FILE" in err, err
+
+
+@needs("redis-server", "redis-cli")
+def no_error_line_has_a_password():
+    for words in (["--swap", "redis://:sesame@127.0.0.1:1?size=64M"], ["--swap", "redis://:ses?size=ame@127.0.0.1:1?size=1K"],
+                  ["--swap", "redis://:ses/ame@127.0.0.1:1"], ["--swpa=redis://:sesame@127.0.0.1:1"], ["--swap", "gopher://:sesame@h"],
+                  ["--swap", "redis://:sesame@127.0.0.1:x"], ["--swap", "redis://:sesame@127.0.0.1:64", "M"],
+                  ["--swap", "nbds://u:sesame@127.0.0.1:1"], ["--swap", "redis://:sesame@" + "h" * 300]):
+        rc, _, err = hosted("--far-timeout", "300ms", *words)
+        assert rc in (125, 127) and "ame" not in err.replace("name", ""), "%s: %s" % (words, err)
+    with Redis(password="sesame") as r:  # a user's name alone is no secret
+        rc, _, err = hosted("--swap", "redis://default@127.0.0.1:%d?size=64M" % r.port, env=dict(os.environ, QUIRE_SWAP_PASSWORD="sesame"))
+        assert rc == 0 and "command line" not in err, err
 
 
 @needs("redis-server", "redis-cli", "nbdkit")
