@@ -96,8 +96,8 @@ void mach_rw_enter(struct mach_rwlock *, bool writer);
 bool mach_rw_tryenter(struct mach_rwlock *, bool writer);
 void mach_rw_exit(struct mach_rwlock *);
 /*
- * For assertions: does the calling thread hold the lock as its writer (writer), or as reader or writer (not writer)? A port that
- * counts readers without recording them answers true while any thread is a reader.
+ * For assertions: does the calling thread hold the lock as its writer (writer), or as reader or writer (not writer)? In a build
+ * without assertions (NDEBUG) a port may answer true while any thread is a reader.
  */
 bool mach_rw_held(const struct mach_rwlock *, bool writer);
 

@@ -7,7 +7,8 @@
  * happen under sched_lock, and the lock is handed to the thread that has waited longest.
  * Reader-writer lock: one word counts the readers. A thread that must wait sets rw_waiting and reads the word again, under
  * sched_lock; a thread that leaves changes the word and then reads rw_waiting. All four are sequentially consistent, so at
- * least one of the two threads sees the other, and no wake-up is lost.
+ * least one of the two threads sees the other, and no wake-up is lost. A thread notes in t_reads under which locks it reads, so
+ * that mach_rw_held answers for the caller.
  *
  * Locks: sched_lock guards every queue of waiting threads; the words are atomic.
  * Invariant, always checked: the thread that drops a mutex holds it.
@@ -194,6 +195,27 @@ void mach_rw_fini(struct mach_rwlock *rw)
 		kpanic("a reader-writer lock is held at its end");
 }
 
+/* The place in t_reads of the current thread that holds l; NULL: a free place. */
+static const void **read_place(const struct rwlock *l)
+{
+	struct thread *t = arch_cur();
+
+	for (unsigned i = 0; i < THREAD_READS; i++)
+		if (t->t_reads[i] == l)
+			return &t->t_reads[i];
+	return NULL;
+}
+
+static void replace_read(const struct rwlock *from, const struct rwlock *to)
+{
+	const void **place = read_place(from);
+
+	if (place == NULL)
+		kpanic(from == NULL ? "a thread reads under too many locks"
+				    : "a reader-writer lock is dropped by another thread");
+	*place = to;
+}
+
 bool mach_rw_tryenter(struct mach_rwlock *rw, bool writer)
 {
 	struct rwlock *l = rwlock_of(rw);
@@ -205,6 +227,8 @@ bool mach_rw_tryenter(struct mach_rwlock *rw, bool writer)
 			continue;
 		if (writer)
 			l->rw_writer = arch_cur();
+		else
+			replace_read(NULL, l);
 		return true;
 	}
 	return false;
@@ -235,8 +259,10 @@ void mach_rw_exit(struct mach_rwlock *rw)
 	if (s < 0) {
 		l->rw_writer = NULL;
 		__atomic_store_n((int64_t *)(void *)&l->rw_state, 0, __ATOMIC_SEQ_CST);
-	} else if (__atomic_sub_fetch((int64_t *)(void *)&l->rw_state, 1, __ATOMIC_SEQ_CST) != 0) {
-		return;
+	} else {
+		replace_read(l, NULL);
+		if (__atomic_sub_fetch((int64_t *)(void *)&l->rw_state, 1, __ATOMIC_SEQ_CST) != 0)
+			return;
 	}
 	if (__atomic_load_n((uint64_t *)(void *)&l->rw_waiting, __ATOMIC_SEQ_CST) != 0)
 		wake(&l->rw_wait);
@@ -248,7 +274,7 @@ bool mach_rw_held(const struct mach_rwlock *rw, bool writer)
 
 	if (l->rw_state < 0)
 		return l->rw_writer == arch_cur();
-	return !writer && l->rw_state > 0;
+	return !writer && read_place(l) != NULL;
 }
 
 /* ---- condition variables ---- */

@@ -18,15 +18,19 @@ struct waitq {
 	struct thread *wq_head, *wq_tail;
 };
 
+#define THREAD_READS 8u /* reader-writer locks that a thread reads under at a time */
+
 struct proc;
 struct thread {
-	uint64_t t_sp;                  /* sched_lock: kernel stack pointer while it does not run */
-	uint64_t t_stack;               /* const: lowest address of its stack */
-	uint64_t t_top;                 /* const: its end */
-	enum thread_state t_state;      /* sched_lock */
-	int t_cpu;                      /* sched_lock: where it runs; -1: nowhere */
-	unsigned t_preempt;             /* own: > 0: it is not preempted */
-	struct waitq *t_waitq;          /* sched_lock: what it waits on */
+	uint64_t t_sp;             /* sched_lock: kernel stack pointer while it does not run */
+	uint64_t t_stack;          /* const: lowest address of its stack */
+	uint64_t t_top;            /* const: its end */
+	enum thread_state t_state; /* sched_lock */
+	int t_cpu;                 /* sched_lock: where it runs; -1: nowhere */
+	unsigned t_preempt;        /* own: > 0: it is not preempted */
+	const void
+	    *t_reads[THREAD_READS]; /* own: the locks under which it reads; NULL: a free place */
+	struct waitq *t_waitq;      /* sched_lock: what it waits on */
 	struct thread *t_next, *t_prev; /* sched_lock: of that queue, or of the run queue */
 	uint64_t t_deadline;            /* sched_lock: it is woken then; 0: never */
 	struct thread *t_timenext;      /* sched_lock: of the list of deadlines */

@@ -2,8 +2,7 @@
 /*
  * Locks of the Linux machine, on private futexes. No thread-local variable is used, so that threads the C library does not know
  * (the runtime's service thread) and signal handlers may take them; hence ranks are not checked here (the simulated machine does
- * that). The owner of a mutex and the writer are recorded for assertions: a thread is told by its thread pointer, whose first word
- * is the pointer itself, also in the runtime's own blocks. Readers are counted and not recorded.
+ * that). The owner of a mutex and the writer are recorded for assertions, in the lock; readers in lock_readers.c.
  *
  * mutex: 0 free, 1 held, 2 held and a thread may wait.
  *
@@ -22,6 +21,7 @@
 #include <time.h>
 
 #include "machine/linux/linux_impl.h"
+#include "machine/linux/lock_readers.h"
 
 #define SPINS 100
 
@@ -49,15 +49,6 @@ static long futex_wait(uint32_t *w, uint32_t val, const struct timespec *ts)
 static void futex_wake(uint32_t *w, int n)
 {
 	(void)sys_call3(SYS_futex, (long)w, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
-}
-
-/* The calling thread, never 0. */
-static uint64_t thread_self(void)
-{
-	uint64_t v;
-
-	__asm__ volatile("mov %%fs:0,%0" : "=r"(v));
-	return v;
 }
 
 /* ---- mutex: opaque[0] is its state, opaque[1] its owner ---- */
@@ -166,8 +157,10 @@ static bool reader_try(struct frw *f)
 	int32_t *n = &f->readers[mach_cpu_id() % RW_SLOTS].n;
 
 	(void)__atomic_add_fetch(n, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&f->state, __ATOMIC_SEQ_CST) == RW_FREE)
+	if (__atomic_load_n(&f->state, __ATOMIC_SEQ_CST) == RW_FREE) {
+		readers_note(f);
 		return true;
+	}
 	reader_leave(f, n);
 	return false;
 }
@@ -229,14 +222,16 @@ void mach_rw_exit(struct mach_rwlock *l)
 	if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != 0) {
 		__atomic_store_n(&f->owner, 0, __ATOMIC_RELAXED);
 		writer_leave(f);
-	} else
+	} else {
+		readers_forget(f);
 		reader_leave(f, &f->readers[mach_cpu_id() % RW_SLOTS].n);
+	}
 }
 
 bool mach_rw_held(const struct mach_rwlock *l, bool writer)
 {
 	return __atomic_load_n(&rw_of(l)->owner, __ATOMIC_RELAXED) == thread_self() ||
-	    (!writer && rw_readers(rw_of(l)));
+	    (!writer && readers_has(rw_of(l), rw_readers(rw_of(l))));
 }
 
 /* ---- condition ---- */

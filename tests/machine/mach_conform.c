@@ -334,20 +334,43 @@ static void asks_who_holds(void *arg)
 	    mach_mutex_held(&s->mx) || mach_rw_held(&s->rw, true) || mach_rw_held(&s->rw, false);
 }
 
-static void test_held_by_another(struct shared *s)
+static void test_held_by_another(struct shared *s, bool writer)
 {
 	struct mach_thread *t;
 
 	s->number = 1;
-	mach_rw_enter(&s->rw, true);
+	mach_rw_enter(&s->rw, writer);
 	mach_mutex_enter(&s->mx);
 	t = mach_thread_create(s->mach, asks_who_holds, s, "asks");
 	mach_thread_join(t);
 	CHECK(s->number == 0);
 	CHECK(mach_mutex_held(&s->mx));
-	CHECK(mach_rw_held(&s->rw, true));
+	CHECK(mach_rw_held(&s->rw, writer));
 	mach_mutex_exit(&s->mx);
 	mach_rw_exit(&s->rw);
+}
+
+/* More readers than a port may have room to record: none of them is told that it does not hold the lock. */
+static void many_readers(void *arg)
+{
+	struct shared *s = arg;
+	struct mach_rwlock own[4];
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		for (unsigned k = 0; k < 4; k++) {
+			mach_rw_init(&own[k], 11 + k, "a reader's own");
+			mach_rw_enter(&own[k], false);
+		}
+		for (unsigned k = 0; k < 4; k++) {
+			if (!mach_rw_held(&own[k], false)) {
+				mach_mutex_enter(&s->mx);
+				s->torn++;
+				mach_mutex_exit(&s->mx);
+			}
+			mach_rw_exit(&own[k]);
+			mach_rw_fini(&own[k]);
+		}
+	}
 }
 
 static void test_threads(void *arg)
@@ -365,7 +388,12 @@ static void test_threads(void *arg)
 	together(&s, turns);
 	CHECK(s.turn == NTHREADS * ROUNDS);
 	test_reader_passes(&s);
-	test_held_by_another(&s);
+	test_held_by_another(&s, true);
+#ifndef NDEBUG
+	test_held_by_another(&s, false);
+#endif
+	together(&s, many_readers);
+	CHECK(s.torn == 0);
 	mach_cv_fini(&s.cv);
 	mach_rw_fini(&s.rw);
 	mach_mutex_fini(&s.mx);
