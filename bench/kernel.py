@@ -2,19 +2,25 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Quire's kernel beside Debian's kernel in the same QEMU.
 
-kernel.py KERNEL.elf DIR [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--least]
+kernel.py KERNEL.elf DIR [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--again] [--table] [--least]
 
 Both machines have one CPU, the same memory, the same file system image, the same empty swap disk and the same program of the
 distribution. The programs touch much memory with little arithmetic, as QEMU translates every instruction: long lines are sorted,
 long rows selected, long strings hashed, tables of constants compiled. --need says how much memory each of them needs (a column of the
-output: its peak on this computer). Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
+output: its peak on this computer); without it, 16 MiB more than the machine has. Debian's kernel is the package linux-image-cloud-amd64, unpacked and not
 installed, with a small first program (kernel_init.c). Quire runs on the machine "microvm", Debian's kernel on "pc": it finds
 no clock on microvm. Between the lines BEGIN and END of the program's script are counted: what QEMU read from and wrote to the
 swap disk (QEMU's own statistics, the same yardstick for both), page faults (/proc/vmstat of each kernel), host time,
 the CPU time of the QEMU process, and the time from QEMU's start to the shell. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
 the time, so the computer's load does not matter. --least prints the least memory in which Debian's kernel ends each program.
+
+Each run's figures are kept in DIR/results.json at once, by program, memory, kernel and options. A run whose figures are there is not
+made again, so a table can be made in pieces, by several calls, one after the other; --again makes them again, and another build of Quire's
+kernel has no figures yet. --table prints what is there and runs nothing.
 """
 import argparse
+import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -112,7 +118,6 @@ class Machine:
     """One boot of one of the two kernels, its console and QEMU's own statistics."""
 
     def __init__(self, which, kernel, directory, memory, name, icount, append):
-        self.directory = directory
         swap = directory / 'swap.img'
         swap.unlink(missing_ok=True)
         with open(swap, 'wb') as f:
@@ -126,16 +131,16 @@ class Machine:
             command = ['-M', 'pc', '-vga', 'none', '-kernel', str(kernel[0]), '-initrd', str(kernel[1]),
                        '-append', 'console=ttyS0 quiet panic=-1 rdinit=/init -- /in/%s.sh' % name]
             disk = 'virtio-blk-pci'
-        for i, image in enumerate(('root.img', 'swap.img')):
-            command += ['-drive', 'file=%s,format=raw,if=none,id=d%d' % (directory / image, i), '-device', '%s,drive=d%d' % (disk, i)]
+        for i, image in enumerate(('root.img,snapshot=on', 'swap.img')):
+            command += ['-drive', 'format=raw,if=none,id=d%d,file=%s' % (i, directory / image), '-device', '%s,drive=d%d' % (disk, i)]
         if icount:
             command += ['-icount', 'shift=0,sleep=off']
-        monitor = directory / 'monitor'
-        monitor.unlink(missing_ok=True)
+        self.monitor = directory / 'monitor'
+        self.monitor.unlink(missing_ok=True)
         self.process = subprocess.Popen(
             ['qemu-system-x86_64', '-cpu', 'max', '-m', str(memory), '-nodefaults', '-display', 'none', '-serial', 'stdio',
              '-no-reboot', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
-             '-qmp', 'unix:%s,server=on,wait=off' % monitor] + command,
+             '-qmp', 'unix:%s,server=on,wait=off' % self.monitor] + command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.started = time.monotonic()
         self.text = b''
@@ -158,7 +163,7 @@ class Machine:
     def ask(self, command):
         if self.qmp is None:
             s = socket.socket(socket.AF_UNIX)
-            s.connect(str(self.directory / 'monitor'))
+            s.connect(str(self.monitor))
             self.qmp = s.makefile('rw')
             self.qmp.readline()
             self.ask('qmp_capabilities')
@@ -219,52 +224,92 @@ def run(which, kernel, directory, memory, name, icount, timeout, append=''):
         m.end()
 
 
-def prepare(a):
-    """The image with the programs and their inputs; their names, and what each needs here in MiB."""
-    todo = {n: p for n, p in programs(a.need).items() if not a.only or n in a.only}
-    inputs = a.directory / 'extra' / 'in'
+def prepare(directory, need):
+    """Makes directory: the image with the programs and their inputs, and what each needs here in MiB. Made once; returns the latter."""
+    needs = directory / 'needs.json'
+    sources = (HERE / 'kernel.py', TOP / 'kernel/demo.py', TOP / 'kernel/image.sh')
+    if needs.exists() and needs.stat().st_mtime > max(f.stat().st_mtime for f in sources):
+        return json.loads(needs.read_text())
+    needs.unlink(missing_ok=True)
+    inputs = directory / 'extra' / 'in'
     inputs.mkdir(parents=True, exist_ok=True)
-    for name, (command, make) in todo.items():
+    for name, (command, make) in programs(need).items():
         make(inputs)
         (inputs / (name + '.sh')).write_text(SCRIPT % command)
-    subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(a.directory), 'sort', *todo], check=True)
-    return {n: demo.native(command, inputs)[1] / 1024 for n, (command, _) in todo.items()}
+    subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(directory), 'sort', *programs(need)], check=True)
+    found = {n: demo.native(command, inputs)[1] / 1024 for n, (command, _) in programs(need).items()}
+    needs.write_text(json.dumps(found))
+    return found
 
 
-def least(a, todo, kernels):
+def least(a, kernels):
     """Prints the least memory, in steps of 8 MiB, in which Debian's kernel ends each program."""
-    for name in todo:
+    need = a.need or 112
+    prepare(a.directory / str(need), need)
+    for name in a.only:
         memory = 128
-        while run('linux', kernels['linux'], a.directory, memory - 8, name, a.icount, a.timeout) is not None:
+        while run('linux', kernels['linux'], a.directory / str(need), memory - 8, name, a.icount, a.timeout) is not None:
             memory -= 8
         print('%-8s ends on Debian\'s kernel in %d MiB, not in %d' % (name, memory, memory - 8), flush=True)
 
 
-def compare(a, name, needs, memory, kernels):
-    """Prints both kernels' rows and the ratios; true: outputs are equal and both ended."""
-    rounds = {k: [] for k in kernels}
-    for _ in range(a.rounds):
-        for which, kernel in kernels.items():
-            got = run(which, kernel, a.directory, memory, name, a.icount, a.timeout, a.append)
+class Results:
+    """The figures that were measured, in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        self.rows = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, key):
+        return self.rows.get(json.dumps(key), [])
+
+    def put(self, key, rounds):
+        self.rows[json.dumps(key)] = rounds
+        new = self.path.with_suffix('.new')
+        new.write_text(json.dumps(self.rows, indent=1))
+        new.replace(self.path)
+
+
+def measure(a, name, memory, kernels, results):
+    """Both kernels' medians, for one program and one size, from results or by runs; None: one did not end, or their outputs differ."""
+    need = a.need or memory + 16
+    directory = a.directory / str(need)
+    needs = {} if a.table else prepare(directory, need)
+    rounds = {}
+    for which, (kernel, build) in kernels.items():
+        key = [name, memory, need, which, build, a.icount, a.append if which == 'quire' else '']
+        rounds[which] = [] if a.again else results.get(key)
+        while len(rounds[which]) < a.rounds and not a.table:
+            got = run(which, kernel(), directory, memory, name, a.icount, a.timeout, a.append)
             if got is None:
                 print('%-8s %4d %-6s DID NOT END in %d s' % (name, memory, which, a.timeout), flush=True)
-                return False
-            rounds[which].append(got)
+                return None
+            rounds[which].append(dict(got, needs=needs[name]))
+            results.put(key, rounds[which])
+        if not rounds[which]:
+            return None
     if len({r['output'] for rs in rounds.values() for r in rs}) != 1:
         print('%-8s %4d OUTPUTS DIFFER' % (name, memory), flush=True)
-        return False
-    row = {k: {f: statistics.median(r[f] for r in rs) for f in rs[0] if f != 'output'} for k, rs in rounds.items()}
-    clock = 'guest' if a.icount else 'host'
+        return None
+    return {k: {f: statistics.median(r[f] for r in rs) for f in rs[0] if f != 'output'} for k, rs in rounds.items()}
+
+
+COLUMNS = (('needs', 'needs', '%d'), ('pages in', 'in', '%d'), ('out', 'out', '%d'), ('reads', 'reads', '%d'), ('writes', 'writes', '%d'),
+           ('faults', 'pgfault', '%d'), ('major', 'pgmajfault', '%d'), ('host s', 'host', '%.2f'), ('CPU s', 'cpu', '%.2f'),
+           ('guest s', 'guest', '%.2f'), ('boot s', 'boot', '%.2f'))
+
+
+def show(name, memory, row):
+    """Prints a line for each kernel of the table, and the ratios of both."""
     for which, r in row.items():
-        print('%-8s %5d %4d %-6s %9d %9d %9d %9d %9d %9d %8.2f %8.2f %8.2f %8.2f' % (
-            name, needs, memory, which, r['in'], r['out'], r['reads'], r['writes'], r['pgfault'], r['pgmajfault'], r['host'], r['cpu'],
-            r['guest'], r['boot']), flush=True)
+        print('| %s | %d | %s | %s |' % (name, memory, {'linux': "Debian's", 'quire': 'Quire'}[which],
+                                         ' | '.join(f % r[k] for _, k, f in COLUMNS)), flush=True)
     if len(row) == 2:
-        swapped = [row[k]['in'] + row[k]['out'] for k in ('quire', 'linux')]
+        q, l = row['quire'], row['linux']
+        swapped = [r['in'] + r['out'] for r in (q, l)]
         ratio = '%.2fx' % (swapped[0] / swapped[1]) if swapped[1] else '-' if not swapped[0] else 'more than none'
-        print('%-8s %4d pages swapped %s, time (%s) %.2fx' % (name, memory, ratio, clock, row['quire'][clock] / row['linux'][clock]),
-              flush=True)
-    return True
+        print('| %s | %d | ratio | pages swapped %s, time %s |' % (name, memory, ratio, ', '.join(
+            '%s %.2fx' % (k, q[k] / l[k]) for k in ('host', 'cpu', 'guest'))), flush=True)
 
 
 def main():
@@ -272,25 +317,35 @@ def main():
     ap.add_argument('kernel', type=pathlib.Path)
     ap.add_argument('directory', type=pathlib.Path)
     ap.add_argument('--memory', type=int, nargs='+', default=[96, 192], help='of the machines, MiB')
-    ap.add_argument('--only', nargs='+', metavar='NAME')
+    ap.add_argument('--only', nargs='+', metavar='NAME', default=list(programs(0)), choices=list(programs(0)))
     ap.add_argument('--kernels', nargs='+', default=['linux', 'quire'], choices=['linux', 'quire'])
     ap.add_argument('--rounds', type=int, default=1, help='the median of so many')
     ap.add_argument('--icount', action='store_true', help='time is the number of instructions')
-    ap.add_argument('--need', type=int, default=112, help='of each program, MiB')
+    ap.add_argument('--need', type=int, help='of each program, MiB; without it, 16 more than the machine has')
     ap.add_argument('--append', default='', help='words for the command line of Quire\'s kernel: policy=clockpro')
+    ap.add_argument('--again', action='store_true', help='also what was measured before')
+    ap.add_argument('--table', action='store_true', help='only print what was measured before')
     ap.add_argument('--least', action='store_true')
     ap.add_argument('--verbose', action='store_true', help='the consoles')
-    ap.add_argument('--timeout', type=int, default=1800, help='seconds for one program')
+    ap.add_argument('--timeout', type=int, default=3600, help='seconds for one run')
     a = ap.parse_args()
     a.directory.mkdir(parents=True, exist_ok=True)
-    todo = prepare(a)
-    kernels = {'linux': lambda: linux(a.directory), 'quire': lambda: a.kernel}
-    kernels = {k: kernels[k]() for k in a.kernels}
+    build = hashlib.sha1(a.kernel.read_bytes()).hexdigest()[:12]
+    kernels = {'linux': (functools.cache(lambda: linux(a.directory)), ''), 'quire': (lambda: a.kernel, build)}
+    kernels = {k: kernels[k] for k in a.kernels}
     if a.least:
-        return least(a, todo, kernels)
-    print('%-8s %5s %4s %-6s %9s %9s %9s %9s %9s %9s %8s %8s %8s %8s' % (
-        '', 'needs', 'MiB', '', 'pages in', 'out', 'reads', 'writes', 'faults', 'major', 'host s', 'cpu s', 'guest s', 'boot s'))
-    return 0 if all([compare(a, name, todo[name], memory, kernels) for memory in a.memory for name in todo]) else 1
+        return least(a, {'linux': linux(a.directory)})
+    results = Results(a.directory / 'results.json')
+    print('| | MiB | kernel | %s |' % ' | '.join(c[0] for c in COLUMNS), flush=True)
+    print('|---|---:|---|%s' % ('---:|' * len(COLUMNS)), flush=True)
+    bad = 0
+    for memory in a.memory:
+        for name in a.only:
+            row = measure(a, name, memory, kernels, results)
+            bad += row is None
+            if row is not None:
+                show(name, memory, row)
+    return 1 if bad and not a.table else 0
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# kernel.sh [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--least]: Quire's kernel beside Debian's in
-# the same QEMU.
+# kernel.sh [--memory MIB ...] [--need MIB] [--only NAME ...] [--rounds N] [--icount] [--again] [--table] [--least]: Quire's kernel
+# beside Debian's in the same QEMU.
 set -eu
 cd "$(dirname "$0")/.."
 make -s kernel
