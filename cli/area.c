@@ -30,8 +30,10 @@ static void *make_shared(const char *name, uint64_t size, int *fd)
 
 static int cannot_share(uint64_t size)
 {
+	if (errno == EMFILE)
+		return cli_too_few_files();
 	return fail(
-	    "cannot map shared memory of %llu MiB: %s; see ulimit -v, or give a smaller --swap or --memory",
+	    "cannot map shared memory of %llu MiB: %s; see ulimit -v and -d, or give a smaller --swap or --memory",
 	    (unsigned long long)(size >> 20), strerror(errno));
 }
 

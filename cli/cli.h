@@ -9,6 +9,7 @@
 
 /* One line on standard error, after "quire: "; on the terminal, or standard output, if it cannot be written there. CLI_CANNOT. */
 int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+int cli_too_few_files(void); /* as fail(): a file could not be opened (EMFILE) */
 
 /* "64M", "1.5G", "64 MiB", "4096", "25%" (of total, 0: percent not allowed) to bytes. False: not a size. */
 bool cli_size(const char *text, uint64_t total, uint64_t *bytes);

@@ -49,6 +49,12 @@ int fail(const char *fmt, ...)
 	return CLI_CANNOT;
 }
 
+int cli_too_few_files(void)
+{
+	return fail(
+	    "too few open files are allowed (ulimit -Hn): one is needed for each process, and twelve more");
+}
+
 /* A number without a unit, and too small to be meant in bytes. */
 static bool lacks_unit(const char *text)
 {

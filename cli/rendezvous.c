@@ -47,7 +47,9 @@ int run_make_gate(struct run *r)
 	int s[2], one = 1;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) != 0)
-		return fail("cannot make the family's sockets: %s", strerror(errno));
+		return errno == EMFILE
+		    ? cli_too_few_files()
+		    : fail("cannot make the family's sockets: %s", strerror(errno));
 	r->door = s[0];
 	r->gate = s[1];
 	if (getsockopt(r->gate, SOL_SOCKET, SO_COOKIE, &cookie, &(socklen_t){ sizeof cookie }) !=
@@ -506,8 +508,7 @@ int run_count_descriptors(struct run *r)
 	(void)close(next);
 	if (r->sigfd < 0 || next < 0 || getrlimit(RLIMIT_NOFILE, &rl) != 0 ||
 	    (rlim_t)next + 6 > rl.rlim_cur)
-		return fail(
-		    "too few open files are allowed (ulimit -Hn): one is needed for each process, and twelve more");
+		return cli_too_few_files();
 	rl.rlim_cur -= (rlim_t)next + 5;
 	r->most = r->fam->fam_most =
 	    rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;

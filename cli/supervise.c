@@ -83,6 +83,19 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 
 #define MEASURE_MS 250u /* between two looks at what is resident */
 
+/* The keepers of the stores that there are, and no more: poll() refuses more entries than files may be open. How many. */
+static unsigned watch_keepers(struct run *r, struct pollfd *pfd, struct run_store **kept)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL && r->store[i]->sock >= 0) {
+			kept[n] = r->store[i];
+			pfd[n++] = (struct pollfd){ .fd = r->store[i]->sock, .events = POLLIN };
+		}
+	return n;
+}
+
 /* What serves far places: it tells what becomes of its engine. How many. */
 static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **far)
 {
@@ -150,20 +163,18 @@ void run_supervise(struct run *r, int *status)
 	while (status != NULL ? !gone : run_family_lives(r)) {
 		struct pollfd pfd[FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS) + 2], *keepers, *ends;
 		struct run_far *far[RUN_STORES * POOL_FARS];
-		unsigned n = r->nconn, nfar;
+		struct run_store *kept[RUN_STORES];
+		unsigned n = r->nconn, nkept, nfar;
 
 		pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
 		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
 		for (unsigned i = 0; i < n; i++)
 			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
 		keepers = pfd + n + 2;
-		for (unsigned i = 0; i < RUN_STORES; i++)
-			keepers[i] =
-			    (struct pollfd){ .fd = r->store[i] != NULL ? r->store[i]->sock : -1,
-				    .events = POLLIN };
-		ends = keepers + RUN_STORES;
+		nkept = watch_keepers(r, keepers, kept);
+		ends = keepers + nkept;
 		nfar = watch_far(r, ends, far);
-		wait_for_events(pfd, n + RUN_STORES + nfar + 2);
+		wait_for_events(pfd, n + nkept + nfar + 2);
 		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
 			if (ends[i].revents != 0)
 				run_far_hear(far[i]);
@@ -173,9 +184,9 @@ void run_supervise(struct run *r, int *status)
 		for (unsigned i = n; i-- > 0;)
 			if (pfd[i + 2].revents != 0)
 				run_hear(r, i);
-		for (unsigned i = 0; i < RUN_STORES; i++)
+		for (unsigned i = 0; i < nkept; i++)
 			if (keepers[i].revents != 0)
-				run_hear_keeper(r, r->store[i]);
+				run_hear_keeper(r, kept[i]);
 		if ((pfd[1].revents & POLLIN) != 0)
 			forward_signal(r, status != NULL);
 		if (status != NULL && reap_children(r, status))

@@ -815,11 +815,20 @@ def stopped_supervisor():
 
 def few_descriptors():
     """The supervisor was out of descriptors, and span while the program waited to be let in."""
-    for n in range(5, 10):
+    for n in range(4, 10):
         status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run --report none sh -c "echo hi"' % n, QUIRE])
         check((status, out) in ((125, ""), (0, "hi\n")) and (status == 0) == (err == ""), n, status, out, err)
+        check(status == 0 or err.count("\n") == 1 and "ulimit -Hn" in err, n, err)
     status, out, err = run(["sh", "-c", 'ulimit -Sn 8; exec "$0" run --report none sh -c "ulimit -n"', QUIRE])
     check(status == 0 and out == "8\n" and err == "", status, out, err)
+
+
+def fewer_descriptors_than_stores():
+    """poll() refuses more entries than files may be open, also those without a file: the supervisor polled in vain for ever."""
+    for n in (16, 20, 64, 128):
+        status, out, err = run(["sh", "-c", 'ulimit -n %d; exec "$0" run -m 8M --report none "$1" touch 4000 2' % n, QUIRE, HELPER])
+        check((status, out) in ((125, ""), (0, "touched 4000 pages\n")) and (status == 0) == (err == ""), n, status, out, err)
+        check(status == 0 or (n == 16 and "ulimit -Hn" in err), n, err)
 
 
 def full_family():
@@ -983,7 +992,7 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space,
          killed_over_a_space_of_numbers,
-         stopped_supervisor, few_descriptors, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 AT_ONCE = 3     # most of the time they wait
