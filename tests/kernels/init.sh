@@ -20,11 +20,13 @@ $b ifconfig lo 127.0.0.1 up
 echo 1 >/proc/sys/kernel/printk
 cd /tmp || exit
 
+read -r seconds </tests/seconds
+
 # Output, both streams, and the exit status of a command are in $1.
 observe() {
 	out=$1
 	shift
-	echo "a line" | $b timeout 150 "$@" >"$out" 2>&1
+	echo "a line" | $b timeout $seconds "$@" >"$out" 2>&1
 	echo "status $?" >>"$out"
 }
 
