@@ -159,7 +159,7 @@ struct vm {
 	struct kmem_cache *vm_segs;       /* (c) struct seg */
 	struct kmem_cache *vm_segvns;     /* (c) struct segvn_data */
 
-	/* anonymous memory: vm/anon/anon.c, vm/anon/swap.c */
+	/* anonymous memory: vm/anon/ */
 	struct vnode vm_swapfs; /* (c) names of anonymous pages */
 	struct mach_mutex vm_anonlock;
 	struct kmem_cache *vm_anonnodes; /* (c) tables of anon maps */
@@ -425,6 +425,7 @@ static inline void page_lckcnt_set(struct page *pp, unsigned n)
 {
 	__atomic_store_n(&pp->p_lckcnt, (uint16_t)n, __ATOMIC_RELAXED);
 }
+uint32_t page_lockno(struct vm *, const struct vnode *, voff_t); /* index of vm_pagelocks */
 uint32_t page_bucket(struct vm *, const struct vnode *, voff_t); /* index of vm_pagehash */
 uint32_t page_cached(struct vm *);                               /* pages on the cache list */
 /* The policy hears what was found of the use of a page that pol_next named; _unlock: then it is unlocked. */
@@ -456,10 +457,18 @@ enum vm_err kmem_init(struct vm *);
 void kmem_fini(struct vm *);
 unsigned kmem_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct kmem_cache *kmem_vmem_tags(struct vm *); /* the cache of arenas' boundary tags */
-/* vm/anon/anon.c, vm/anon/swap.c */
+/* vm/anon/anon.c */
 enum vm_err anon_init(struct vm *);
 void anon_fini(struct vm *);
-unsigned anon_check(struct vm *, void (*report)(void *, const char *), void *arg);
+/* vm_check. count_map_refs: anonmap_count_refs, a file above. */
+unsigned anon_check(struct vm *, bool (*count_map_refs)(struct vm *, bool back),
+    void (*report)(void *, const char *), void *arg);
+/* vm/anon/anon_map.c */
+enum vm_err anonmap_init(struct vm *);
+void anonmap_fini(struct vm *);
+/* Every reference of every map is taken off its anon's count, or put back. False: an id that never was. */
+bool anonmap_count_refs(struct vm *, bool back);
+/* vm/anon/swap.c */
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
 void swap_dropped(struct vm *, uint32_t slot_plus1);
 enum vm_err swap_alloc_cluster(
@@ -488,8 +497,15 @@ void pvn_filled_ahead(struct vm *, struct page **, uint32_t n,
 bool anon_holds_slot(struct vm *, anon_id, uint32_t slot_plus1);
 bool anon_tryhold(struct vm *, anon_id);
 uint32_t anon_count(struct vm *); /* slots in use */
-size_t anonmap_sizes(size_t *node);
-unsigned swap_check(struct vm *, void (*report)(void *, const char *), void *arg);
+/* vm_check. holds: anon_holds_slot, a file above. */
+unsigned swap_check(struct vm *, bool (*holds)(struct vm *, anon_id, uint32_t slot_plus1),
+    void (*report)(void *, const char *), void *arg);
+/* Removal of an area: it gives no new slots and counts for nothing (VM_INVAL, VM_NOSWAP), or does again. */
+enum vm_err swap_close_area(struct vm *, struct vnode *, struct swap_area **);
+void swap_open_area(struct vm *, struct swap_area *);
+uint64_t swap_area_used(struct vm *, const struct swap_area *);
+anon_id swap_slot_owner(struct vm *, const struct swap_area *, uint64_t slot); /* 0: none yet */
+void swap_set_owner(struct vm *, uint32_t slot_plus1, anon_id);
 /* vm/reclaim/pageout.c */
 void pageout_setup(struct vm *); /* thresholds; call when vm_nonline changed */
 void pageout_start(struct vm *); /* the scanner thread where the machine has threads and wants it */
@@ -498,27 +514,49 @@ void pageout_stop(struct vm *);
 bool pageout_wait(struct vm *, pfn_t want);
 /* vm/seg/seg.c: hat_memload, patient with conflicts; reclaims when tables want memory. Page locked. VM_NOMEM. */
 enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigned flags);
-/* vm/as/as.c */
+/* vm/as/as_seg.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
 void seg_free(struct seg *);                                   /* the structure alone */
 /* Allocated and created, not in the index yet; *sp is NULL on failure. */
 enum vm_err seg_make(
     struct as *, vaddr_t base, vaddr_t end, seg_create_fn *, const void *args, struct seg **sp);
-void seg_attach(struct as *, struct seg *); /* a_lock W */
-void seg_rekind(struct seg *);              /* a_lock W: it has other rights or flags now */
-void seg_detach(struct seg *);              /* a_lock W */
-void seg_unmap(struct seg *);               /* a_lock W: all of it, with the structure */
-void as_free_later(struct as
-	*); /* as as_free, with an a_lock held: by the next as_free or as_unmap of any thread */
+void seg_attach(struct as *, struct seg *);  /* a_lock W */
+void seg_rekind(struct seg *);               /* a_lock W: it has other rights or flags now */
+void seg_detach(struct seg *);               /* a_lock W */
+void seg_unmap(struct seg *);                /* a_lock W: all of it, with the structure */
+struct seg *as_segat(struct as *, vaddr_t);  /* a_lock */
+struct seg *as_seg_ge(struct as *, vaddr_t); /* a_lock: at or above */
+void as_hints_drop(struct as *);             /* a_lock W: a segment went */
+struct seg *seg_next(struct seg *);          /* a_lock */
+enum vm_err as_split(
+    struct as *, vaddr_t); /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
+void as_merge(
+    struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */
+bool as_range(
+    struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
+bool as_mapped(struct as *, vaddr_t, uint64_t len);     /* a_lock: without a gap */
 bool as_range_free(struct as *, vaddr_t, uint64_t len); /* a_lock */
 bool as_sealed(struct as *, vaddr_t, uint64_t len);     /* a_lock: is any of it */
+enum vm_err as_gap_locked(
+    struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
+/* vm/as/as_mapin.c */
 enum vm_err as_map_locked(
     struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
 enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);            /* a_lock W */
-enum vm_err as_gap_locked(
-    struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
-/* vm/as/as_map.c: a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
+/* a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
 enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
+/* vm/as/as_fault.c */
+enum vm_err as_fault_locked(
+    struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
+/* vm/as/as_wire.c */
+/* a_lock. tolerant: what cannot be accessed is left out. */
+enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant);
+/* vm/as/as_swap.c */
+void as_swapset_free(struct as *);
+/* vm/as/as.c */
+void as_free_later(struct as
+	*); /* as as_free, with an a_lock held: by the next as_free or as_unmap of any thread */
+/* vm/as/as_map.c */
 void as_lock_two(struct as *a, struct as *b); /* a_lock W of both, perhaps the same */
 void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(
@@ -532,6 +570,7 @@ void as_adopt_resv(struct as *, uint64_t npages); /* the other side of it */
 bool as_charge_wired(struct as *);                /* one page more; false: the limit */
 void as_uncharge_wired(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
+void as_leave_group(struct as *);
 /* vm/as/as_callback.c: no lock of the space is held */
 void as_callbacks_init(struct as *);
 void as_callbacks_fini(struct as *);
@@ -540,12 +579,11 @@ bool as_callbacks_run(
 bool as_callbacks_free(
     struct as *, vaddr_t, uint64_t len, unsigned event); /* the range is free of soft locks now */
 void as_callbacks_unlocked(struct as *);
-/* vm/as/as_secure.c */
+/* vm/as/as_wxorx.c, vm/as/as_secure.c */
 bool as_secure_prot(const struct as *, struct seg *, unsigned prot);
 void as_secure_note(const struct as *, struct seg *, unsigned prot);
 void as_secure_dup(const struct as *parent, struct as *child);
 enum vm_err as_random_gap(struct as *, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr);
-void as_leave_group(struct as *);
 /* vm/reclaim/pressure.c */
 uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */
 bool pressure_oom(struct vm *, pfn_t want);      /* the policy says: try again */
@@ -559,27 +597,12 @@ void as_follow(struct seg *, vaddr_t va,
     uint64_t len); /* vm/as/as_node.c: faulted on just now in a segment that follows (a_lock R) */
 vaddr_t as_block(const struct as *, vaddr_t va,
     unsigned size); /* where the block of that page size around va begins */
-void as_swapset_free(struct as *);
-struct seg *as_segat(struct as *, vaddr_t);  /* a_lock */
-struct seg *as_seg_ge(struct as *, vaddr_t); /* a_lock: at or above */
-void as_hints_drop(struct as *);             /* a_lock W: a segment went */
-struct seg *seg_next(struct seg *);          /* a_lock */
-enum vm_err as_split(
-    struct as *, vaddr_t); /* a_lock W: a boundary at va, if it is mapped. VM_NOMEM */
-void as_merge(
-    struct as *, vaddr_t, vaddr_t end); /* a_lock W: alike neighbours that meet in [va, end] */
-bool as_range(
-    struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
-bool as_mapped(struct as *, vaddr_t, uint64_t len); /* a_lock: without a gap */
-enum vm_err as_fault_locked(
-    struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
-enum vm_err as_wire_range(
-    struct as *, vaddr_t, uint64_t len, bool tolerant); /* a_lock; vm/as/as_ctl.c */
 /*
  * vm/as/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
  * A page is wired once for an address that has any lock. The page is locked (S or E) in add and del.
  */
-#define LOCK_WIRED 0x8000u                 /* memory lock; the rest is the number of soft locks */
+#define LOCK_WIRED 0x8000u                 /* memory lock */
+#define LOCK_SOFT 0x7fffu                  /* the number of soft locks */
 bool aslock_prepare(struct as *, vaddr_t); /* room to count; false: no memory */
 unsigned aslock_get(struct as *, vaddr_t);
 enum vm_err aslock_add(struct as *, vaddr_t, struct page *,
@@ -590,8 +613,7 @@ bool aslock_next(
 void aslock_free(struct as *);
 /* a_lock W: the locks of a page go with it to another address of the space (prepared). */
 void aslock_move(struct as *, vaddr_t from, vaddr_t to);
-#define LOCK_SOFT 0x7fffu
+/* vm/as/as.c */
 unsigned as_check(struct as *, void (*report)(void *, const char *), void *arg);
-bool anonmap_count_refs(struct vm *, bool back);
 bool anon_count_ref(struct vm *, anon_id, bool back);
 #endif

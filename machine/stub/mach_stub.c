@@ -459,15 +459,37 @@ WEAK uint32_t anon_count(struct vm *vm)
 	return 0;
 }
 
-WEAK unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+WEAK enum vm_err anonmap_init(struct vm *vm)
 {
-	(void)vm, (void)report, (void)arg;
+	(void)vm;
+	return VM_OK;
+}
+
+WEAK void anonmap_fini(struct vm *vm) { (void)vm; }
+
+WEAK bool anonmap_count_refs(struct vm *vm, bool back)
+{
+	(void)vm, (void)back;
+	return true;
+}
+
+WEAK bool anon_holds_slot(struct vm *vm, anon_id id, uint32_t slot)
+{
+	(void)vm, (void)id, (void)slot;
+	return true;
+}
+
+WEAK unsigned anon_check(struct vm *vm, bool (*count_map_refs)(struct vm *, bool back),
+    void (*report)(void *, const char *), void *arg)
+{
+	(void)vm, (void)count_map_refs, (void)report, (void)arg;
 	return 0;
 }
 
-WEAK unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+WEAK unsigned swap_check(struct vm *vm, bool (*holds)(struct vm *, anon_id, uint32_t),
+    void (*report)(void *, const char *), void *arg)
 {
-	(void)vm, (void)report, (void)arg;
+	(void)vm, (void)holds, (void)report, (void)arg;
 	return 0;
 }
 

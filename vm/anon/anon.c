@@ -88,8 +88,6 @@ size_t anon_boot_bytes(const struct vm_config *vc)
 
 enum vm_err anon_init(struct vm *vm)
 {
-	size_t node, map = anonmap_sizes(&node);
-
 	mach_mutex_init(&vm->vm_anonlock, RANK_ANON + 1, "anon");
 	for (uint32_t c = 0; c <= vm->vm_cpumask; c++)
 		mach_mutex_init(&vm->vm_cpu[c].vc_anonlock, RANK_ANON, "free anons");
@@ -99,11 +97,7 @@ enum vm_err anon_init(struct vm *vm)
 	vm->vm_anonchunks_max = anon_maxchunks(&vm->vm_config);
 	vm->vm_anonchunk =
 	    mach_boot_alloc(vm->vm_mach, vm->vm_anonchunks_max * sizeof(struct anon *));
-	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", node, 64, NULL, NULL, NULL);
-	vm->vm_anonmaps = kmem_cache_create(vm, "anon_map", map, 64, NULL, NULL, NULL);
-	return vm->vm_anonchunk == NULL || vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL
-	    ? VM_NOMEM
-	    : VM_OK;
+	return vm->vm_anonchunk == NULL ? VM_NOMEM : VM_OK;
 }
 
 /* A chunk is one frame: it never needs several in a row. */
@@ -125,10 +119,6 @@ void anon_fini(struct vm *vm)
 		vm->vm_cpu[c].vc_anonfree = 0;
 		vm->vm_cpu[c].vc_nanonfree = 0;
 	}
-	if (vm->vm_anonmaps != NULL)
-		kmem_cache_destroy(vm->vm_anonmaps);
-	if (vm->vm_anonnodes != NULL)
-		kmem_cache_destroy(vm->vm_anonnodes);
 }
 
 /* One more chunk of ids, all free. */
@@ -578,11 +568,12 @@ bool anon_count_ref(struct vm *vm, anon_id id, bool back)
 }
 
 /* The references that maps hold are all there are: without them every count is zero. Needs no memory. */
-static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), void *arg)
+static unsigned check_refs(struct vm *vm, bool (*count)(struct vm *, bool back),
+    void (*report)(void *, const char *), void *arg)
 {
 	unsigned bad = 0;
 
-	if (!anonmap_count_refs(vm, false)) {
+	if (!count(vm, false)) {
 		report(arg, "an anon map holds an anon that never was");
 		bad++;
 	}
@@ -592,7 +583,7 @@ static unsigned check_refs(struct vm *vm, void (*report)(void *, const char *), 
 			    "an anon's reference count is not that of the map entries that hold it");
 			bad++;
 		}
-	(void)anonmap_count_refs(vm, true);
+	(void)count(vm, true);
 	return bad;
 }
 
@@ -606,9 +597,10 @@ static uint32_t anon_check_free(struct vm *vm, anon_id id)
 	return n;
 }
 
-unsigned anon_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+unsigned anon_check(struct vm *vm, bool (*count_map_refs)(struct vm *, bool back),
+    void (*report)(void *, const char *), void *arg)
 {
-	unsigned bad = check_refs(vm, report, arg);
+	unsigned bad = check_refs(vm, count_map_refs, report, arg);
 	uint32_t live = 0, free;
 	bool wrong = false;
 

@@ -38,6 +38,22 @@ struct anon_map {
 	struct mach_cv am_cv; /* with am_lock: a busy bit was cleared */
 };
 
+enum vm_err anonmap_init(struct vm *vm)
+{
+	vm->vm_anonnodes = kmem_cache_create(vm, "anon_node", NODE_BYTES, 64, NULL, NULL, NULL);
+	vm->vm_anonmaps =
+	    kmem_cache_create(vm, "anon_map", sizeof(struct anon_map), 64, NULL, NULL, NULL);
+	return vm->vm_anonnodes == NULL || vm->vm_anonmaps == NULL ? VM_NOMEM : VM_OK;
+}
+
+void anonmap_fini(struct vm *vm)
+{
+	if (vm->vm_anonmaps != NULL)
+		kmem_cache_destroy(vm->vm_anonmaps);
+	if (vm->vm_anonnodes != NULL)
+		kmem_cache_destroy(vm->vm_anonnodes);
+}
+
 struct anon_map *anonmap_alloc(struct vm *vm, uint64_t npages)
 {
 	struct anon_map *am = kmem_cache_alloc(vm->vm_anonmaps, KM_SLEEP);
@@ -454,10 +470,4 @@ bool anonmap_count_refs(struct vm *vm, bool back)
 		for (uint64_t i = next_entry(am, 0); i != ~(uint64_t)0; i = next_entry(am, i + 1))
 			ok &= anon_count_ref(vm, anonmap_peek(am, i), back);
 	return ok;
-}
-
-size_t anonmap_sizes(size_t *node)
-{
-	*node = NODE_BYTES;
-	return sizeof(struct anon_map);
 }

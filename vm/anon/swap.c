@@ -318,86 +318,42 @@ void swap_dropped(struct vm *vm, uint32_t slot)
 		vp->v_ops->vo_dropped(vp, off);
 }
 
-static void slot_owner_set(struct vm *vm, uint32_t slot, anon_id id)
+/* ---- removal: swapfs.c ---- */
+/* The area of that vnode, of which nothing is promised and no new slot given from here on. VM_INVAL: it is none, VM_NOSWAP. */
+enum vm_err swap_close_area(struct vm *vm, struct vnode *vp, struct swap_area **swp)
+{
+	enum vm_err e = VM_OK;
+	struct swap_area *sw;
+
+	mach_mutex_enter(&vm->vm_swaplock);
+	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing);
+	     sw = sw->sw_next)
+		;
+	*swp = sw;
+	if (sw == NULL) {
+		e = VM_INVAL;
+	} else {
+		sw->sw_removing = true;
+		vm->vm_swaptotal -= sw->sw_nslots;
+		if (!vm->vm_config.vc_overcommit && vm->vm_resv > swap_resv_max_locked(vm)) {
+			sw->sw_removing = false;
+			vm->vm_swaptotal += sw->sw_nslots;
+			e = VM_NOSWAP;
+		}
+	}
+	mach_mutex_exit(&vm->vm_swaplock);
+	return e;
+}
+
+void swap_open_area(struct vm *vm, struct swap_area *sw)
 {
 	mach_mutex_enter(&vm->vm_swaplock);
-	struct swap_area *sw = area_locked(vm, slot);
-	owner_set(sw, slot - 1 - sw->sw_first, id);
+	sw->sw_removing = false;
+	vm->vm_swaptotal += sw->sw_nslots;
 	mach_mutex_exit(&vm->vm_swaplock);
 }
 
-/*
- * Writes n E-locked pages to the cluster of slots from first. The first *ok of them were written: each is clean and its anon is bound
- * to its slot. The other slots are free again. VM_OK if all n were written, else the error.
- */
-static enum vm_err write_cluster(
-    struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
-{
-	voff_t off;
-	struct swap_area *sw = swap_area_of(vm, first, &off);
-	enum vm_err e = pvn_io(vm, sw->sw_vnode, VM_IO_WRITE, off, pps, n, ok);
-
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t slot = first + i, old = slot;
-
-		if (i < *ok) {
-			slot_owner_set(vm, slot, (anon_id)(pps[i]->p_offset >> VM_PAGESHIFT));
-			old = anon_bind(vm, pps[i], slot);
-			page_nrm_clear(pps[i], P_MOD);
-		}
-		if (old != VM_NO_SLOT)
-			swap_free_slot(vm, old);
-	}
-	VM_STATN(vm, swapout, *ok);
-	return vm_io_result(e, *ok, n);
-}
-
-enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32_t *ok)
-{
-	enum vm_err e = VM_OK;
-
-	for (*ok = 0; *ok < n && e == VM_OK;) {
-		uint32_t first, got, done = 0;
-
-		e = swap_alloc_cluster(vm, n - *ok, &first, &got);
-		if (e == VM_OK) {
-			e = write_cluster(vm, pps + *ok, first, got, &done);
-			*ok += done;
-		}
-	}
-	return e;
-}
-
-/* ---- removal ---- */
-/* One anon off the area: its page comes into memory and its slot is given up. */
-static enum vm_err evacuate_anon(struct vm *vm, anon_id id, uint32_t slot)
-{
-	struct page *pp;
-	enum vm_err e;
-
-	if (!anon_tryhold(vm, id))
-		return VM_OK; /* on its way out: its last reference frees the slot */
-	e = anon_getpage(vm, id, SE_EXCL, 1, 0, &pp);
-	if (e == VM_OK) {
-		if (anon_holds_slot(vm, id, slot)) {
-			page_nrm_set(pp, P_MOD);
-			swapfs_dirty(vm, pp);
-		}
-		page_unlock(vm, pp);
-	}
-	anon_decref(vm, id);
-	return e;
-}
-
-/* The removal is off: the area counts again. */
-static void area_keep_locked(struct vm *vm, struct swap_area *sw)
-{
-	VM_ASSERT(mach_mutex_held(&vm->vm_swaplock));
-	sw->sw_removing = false;
-	vm->vm_swaptotal += sw->sw_nslots;
-}
-
-static uint64_t area_used(struct vm *vm, const struct swap_area *sw)
+uint64_t swap_area_used(struct vm *vm, const struct swap_area *sw)
 {
 	mach_mutex_enter(&vm->vm_swaplock);
 	uint64_t n = sw->sw_used;
@@ -405,49 +361,20 @@ static uint64_t area_used(struct vm *vm, const struct swap_area *sw)
 	return n;
 }
 
-enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
+anon_id swap_slot_owner(struct vm *vm, const struct swap_area *sw, uint64_t i)
 {
-	struct swap_area *sw;
-	enum vm_err e = VM_OK;
-
 	mach_mutex_enter(&vm->vm_swaplock);
-	for (sw = vm->vm_swapareas; sw != NULL && (sw->sw_vnode != vp || sw->sw_removing);
-	     sw = sw->sw_next)
-		;
-	if (sw == NULL) {
-		mach_mutex_exit(&vm->vm_swaplock);
-		return VM_INVAL;
-	}
-	/* From here on nothing is promised on account of it. */
-	sw->sw_removing = true;
-	vm->vm_swaptotal -= sw->sw_nslots;
-	if (!vm->vm_config.vc_overcommit && vm->vm_resv > swap_resv_max_locked(vm)) {
-		area_keep_locked(vm, sw);
-		mach_mutex_exit(&vm->vm_swaplock);
-		return VM_NOSWAP;
-	}
+	anon_id id = slot_owner(sw, i);
 	mach_mutex_exit(&vm->vm_swaplock);
-	/* Nothing new comes. A slot whose owner is still being bound or freed is seen on a later round. */
-	for (unsigned round = 0; e == VM_OK && area_used(vm, sw) > 0 && round < 10000; round++) {
-		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {
-			mach_mutex_enter(&vm->vm_swaplock);
-			anon_id id = slot_owner(sw, i);
-			mach_mutex_exit(&vm->vm_swaplock);
-			if (id != 0 && id != CLAIMED)
-				e = evacuate_anon(vm, id, sw->sw_first + (uint32_t)i + 1);
-		}
-		mach_yield();
-	}
-	if (e == VM_OK && area_used(vm, sw) > 0)
-		e = VM_NOMEM;
-	if (e != VM_OK) {
-		mach_mutex_enter(&vm->vm_swaplock);
-		area_keep_locked(vm, sw);
-		mach_mutex_exit(&vm->vm_swaplock);
-		return e;
-	}
-	swap_drop(vm, sw);
-	return VM_OK;
+	return id == CLAIMED ? 0 : id;
+}
+
+void swap_set_owner(struct vm *vm, uint32_t slot, anon_id id)
+{
+	mach_mutex_enter(&vm->vm_swaplock);
+	struct swap_area *sw = area_locked(vm, slot);
+	owner_set(sw, slot - 1 - sw->sw_first, id);
+	mach_mutex_exit(&vm->vm_swaplock);
 }
 
 /* ---- reservation ---- */
@@ -489,7 +416,8 @@ void anon_unreserve(struct vm *vm, uint64_t npages)
 }
 
 /* ---- vm_check ---- */
-unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *arg)
+unsigned swap_check(struct vm *vm, bool (*holds)(struct vm *, anon_id, uint32_t),
+    void (*report)(void *, const char *), void *arg)
 {
 	unsigned bad = 0;
 	uint64_t total = 0, used = 0;
@@ -502,8 +430,7 @@ unsigned swap_check(struct vm *vm, void (*report)(void *, const char *), void *a
 
 			n += id != 0;
 			if (id != 0 &&
-			    (id == CLAIMED ||
-				!anon_holds_slot(vm, id, sw->sw_first + (uint32_t)i + 1))) {
+			    (id == CLAIMED || !holds(vm, id, sw->sw_first + (uint32_t)i + 1))) {
 				report(arg, "a swap slot's owner does not know it");
 				bad++;
 			}

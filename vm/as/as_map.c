@@ -12,51 +12,7 @@
  *
  * Left out: moving through a hole in the source (Linux refuses it, too, when it grows).
  */
-#include "vm/impl.h"
-
-/* ---- growth ---- */
-/* A segment like `from` at [base, end), not in the index yet. */
-static enum vm_err make_alike(
-    struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, struct seg **sp)
-{
-	enum vm_err e;
-
-	if ((*sp = seg_alloc(as, base, end)) == NULL)
-		return VM_NOMEM;
-	if ((e = from->s_ops->so_alike(from, *sp, off)) != VM_OK) {
-		seg_free(*sp);
-		*sp = NULL;
-	}
-	return e;
-}
-
-/* The same, in the index. wire: its pages, too. */
-static enum vm_err attach_alike(
-    struct as *as, struct seg *from, int64_t off, vaddr_t base, vaddr_t end, bool wire)
-{
-	struct seg *s;
-	enum vm_err e;
-
-	if ((from->s_flags & S_HOLE) == 0 && as->a_maxsize - as->a_size < end - base)
-		return VM_LIMIT;
-	if ((e = make_alike(as, from, off, base, end, &s)) != VM_OK)
-		return e;
-	seg_attach(as, s);
-	if ((wire || as->a_lockfuture) && (e = as_wire_range(as, base, end - base, true)) != VM_OK)
-		seg_unmap(s);
-	return e;
-}
-
-enum vm_err as_extend_locked(struct as *as, struct seg *from, vaddr_t addr, uint64_t len, bool wire)
-{
-	enum vm_err e =
-	    attach_alike(as, from, (int64_t)(addr - seg_base(from)), addr, addr + len, wire);
-
-	VM_ASSERT(mach_rw_held(&as->a_lock, true));
-	if (e == VM_OK)
-		as_merge(as, addr, addr + len);
-	return e;
-}
+#include "vm/as/as_priv.h"
 
 /* ---- placing ---- */
 static uint64_t mapped_bytes(struct as *as, vaddr_t addr, uint64_t len)
@@ -363,7 +319,7 @@ static enum vm_err make_husk(struct remap *m, struct seg **husk)
 
 	if (m->m_as->a_maxsize - m->m_as->a_size < m->m_old)
 		return VM_LIMIT;
-	return make_alike(
+	return seg_make_alike(
 	    m->m_as, s, (int64_t)(m->m_addr - seg_base(s)), m->m_addr, m->m_addr + m->m_old, husk);
 }
 
@@ -376,7 +332,7 @@ static enum vm_err remap_move(struct remap *m)
 	enum vm_err e = VM_OK;
 
 	if (m->m_new > m->m_old &&
-	    (e = attach_alike(as, s, off, tail, m->m_to + m->m_new, ends_wired(m))) != VM_OK)
+	    (e = seg_attach_alike(as, s, off, tail, m->m_to + m->m_new, ends_wired(m))) != VM_OK)
 		return e;
 	e = move_prepare(as, m->m_addr, m->m_old, as, m->m_to);
 	if (e == VM_OK && (m->m_flags & REMAP_DONTUNMAP) != 0 && (e = make_husk(m, &husk)) != VM_OK)

@@ -2,9 +2,7 @@
 /*
  * Hardening of an address space.
  *
- * Writable or executable (W^X, as OpenBSD's and Linux' MDWE): from as_secure on nothing may be both, and what was writable
- * once may never become executable, so that data cannot be run; nor may a message of pages be both. A segment remembers
- * that it was writable (S_WASWRITE) through splits, forks and moves; segments that differ in it do not merge.
+ * Writable or executable: as_wxorx.c has the rule.
  *
  * Placing at random (ASLR): where the caller leaves the place open, it is a hole next to an address drawn from all the
  * space, page by page; the sequence is the seed's, so the same seed gives the same places (tests, replays). The seed of a
@@ -13,8 +11,6 @@
  * The null page: a space begins at a_min; if its creator sets that above 0, nothing can be mapped there.
  */
 #include "vm/impl.h"
-
-#define BOTH (PROT_W | PROT_X)
 
 void as_secure(struct as *as, unsigned how, uint64_t seed)
 {
@@ -30,25 +26,6 @@ void as_secure(struct as *as, unsigned how, uint64_t seed)
 	if ((how & AS_RANDOM) != 0)
 		as->a_random = seed != 0 ? seed : 1;
 	mach_rw_exit(&as->a_lock);
-}
-
-/* May the segment (NULL: a new one) have these rights? a_lock W. */
-bool as_secure_prot(const struct as *as, struct seg *s, unsigned prot)
-{
-	unsigned now = s != NULL ? s->s_ops->so_getprot(s, seg_base(s)) : 0;
-
-	if (!as->a_wxorx)
-		return true;
-	if ((prot & BOTH) == BOTH && (now & BOTH) != BOTH)
-		return false;
-	return s == NULL || (prot & ~now & PROT_X) == 0 || (s->s_flags & S_WASWRITE) == 0;
-}
-
-/* It has them now. a_lock W. */
-void as_secure_note(const struct as *as, struct seg *s, unsigned prot)
-{
-	if (as->a_wxorx && (prot & PROT_W) != 0)
-		s->s_flags |= S_WASWRITE;
 }
 
 void as_secure_dup(const struct as *parent, struct as *child)

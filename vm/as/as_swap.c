@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Address spaces: swapping of whole spaces, and borrowing.
+ * Address spaces: swapping of whole spaces.
  *
  * Soft swap-out takes a space's translations and page tables away and nothing else: its pages stay in memory, unreferenced,
  * and are the first that the scanner finds. Hard swap-out also cleans and frees every frame that is not locked or shared
  * with a busy mapping, and remembers as runs of addresses what was resident; swap-in faults these in again, in
  * address order, so that neighbours on disk are read together, and stops when memory gets short. The two are the soft and
- * hard swapping of SVR4's sched(); when to do it is policy (vm/as/limits.c, or the embedder).
+ * hard swapping of SVR4's sched(); when to do it is policy (vm/as/as_trim.c, or the embedder).
  *
- * Borrowing is vfork's: the child runs in its parent's space, and the parent sleeps until it is given back. A hold is a
- * reference without that wait: for threads, and for a thread that inspects another process.
- *
- * Locks: a_lock W for both kinds of swapping; vm_mutex with a_cv for borrowing.
+ * Locks: a_lock W for both kinds of swapping.
  */
 #include "vm/impl.h"
 
@@ -129,37 +126,4 @@ uint64_t as_swapin(struct as *as)
 		kmem_free(vm, ss, sizeof(*ss));
 	}
 	return n;
-}
-
-/* ---- borrowing ---- */
-void as_borrow(struct as *as)
-{
-	struct vm *vm = as->a_vm;
-
-	as_hold(as);
-	mach_mutex_enter(&vm->vm_mutex);
-	as->a_borrowed++;
-	mach_mutex_exit(&vm->vm_mutex);
-}
-
-void as_return(struct as *as)
-{
-	struct vm *vm = as->a_vm;
-
-	mach_mutex_enter(&vm->vm_mutex);
-	VM_ASSERT(as->a_borrowed > 0);
-	as->a_borrowed--;
-	mach_cv_broadcast(&as->a_cv);
-	mach_mutex_exit(&vm->vm_mutex);
-	as_free(as);
-}
-
-void as_borrow_wait(struct as *as)
-{
-	struct vm *vm = as->a_vm;
-
-	mach_mutex_enter(&vm->vm_mutex);
-	while (as->a_borrowed > 0)
-		mach_cv_wait(&as->a_cv, &vm->vm_mutex);
-	mach_mutex_exit(&vm->vm_mutex);
 }

@@ -376,8 +376,6 @@ pfn_t buddy_alloc_page(struct vm *vm, uint32_t color, bool zero, bool reserve)
 	uint32_t floor = reserve ? 0 : vm->vm_reserve;
 	pfn_t pfn = PFN_INVALID;
 
-	if (vm->vm_caps->mc_nnodes > 1 && (pfn = numa_alloc_here(vm, floor)) != PFN_INVALID)
-		return pfn;
 	if (!(zero && __atomic_load_n(&vm->vm_zeropool.q_len, __ATOMIC_RELAXED) > 0) &&
 	    vm->vm_colormask == 0) {
 		pfn = buddy_alloc_cpu(vm);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Physical pages: names, creation, the cache list, kernel frames.
+ * Physical pages: creation, the cache list, kernel frames.
  *
- * Purpose: the one table from (vnode, offset) to frame, and the life of a frame between the buddy allocator and a name.
+ * Purpose: the life of a frame between the buddy allocator and a name. The table of names is in page_name.c.
  *
  * States of a frame (page.h has the flags):
  *
@@ -27,8 +27,7 @@
  * takes no lock of rank < RANK_FREE unless memory is short, when it only tries. Nothing is called with
  * these locks held but the policy and the buddy allocator.
  *
- * Invariants: a name is in the hash exactly once; a page is on its vnode's list if and only if it is named; a page of
- * the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
+ * Invariants: a page of the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
  *
  * The cache list is one of as many parts as there are locks, each in order; frames are taken from one after the other.
  *
@@ -39,205 +38,6 @@
 
 #define PAGE_KTRIES 256u
 #define PAGE_GROW 64u /* frames asked of the machine at a time: one call pays for many faults */
-
-struct page *page_of(struct vm *vm, pfn_t pfn)
-{
-	VM_ASSERT(pfn < vm->vm_nframes);
-	return &vm->vm_pages[pfn];
-}
-
-pfn_t page_pfn(struct vm *vm, const struct page *pp) { return (pfn_t)(pp - vm->vm_pages); }
-
-/* Named pages only: locked by the caller, so that the name stays. */
-struct vm *page_vm(const struct page *pp)
-{
-	VM_ASSERT(pp->p_vnode != NULL);
-	return pp->p_vnode->v_vm;
-}
-
-/* ---- queues by frame number ---- */
-
-void page_queue_init(struct page_queue *q)
-{
-	q->q_head = q->q_tail = PAGE_NIL;
-	q->q_len = 0;
-}
-
-/* Between two neighbours, or at an end (PAGE_NIL). */
-static void queue_insert(
-    struct vm *vm, struct page_queue *q, struct page *pp, uint32_t prev, uint32_t next)
-{
-	uint32_t i = page_pfn(vm, pp);
-
-	pp->p_prev = prev;
-	pp->p_next = next;
-	*(prev == PAGE_NIL ? &q->q_head : &vm->vm_pages[prev].p_next) = i;
-	*(next == PAGE_NIL ? &q->q_tail : &vm->vm_pages[next].p_prev) = i;
-	__atomic_store_n(
-	    &q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
-}
-
-void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)
-{
-	queue_insert(vm, q, pp, q->q_tail, PAGE_NIL);
-}
-
-void page_queue_push_head(struct vm *vm, struct page_queue *q, struct page *pp)
-{
-	queue_insert(vm, q, pp, PAGE_NIL, q->q_head);
-}
-
-void page_queue_remove(struct vm *vm, struct page_queue *q, struct page *pp)
-{
-	VM_ASSERT(q->q_len > 0);
-	if (pp->p_prev == PAGE_NIL)
-		q->q_head = pp->p_next;
-	else
-		vm->vm_pages[pp->p_prev].p_next = pp->p_next;
-	if (pp->p_next == PAGE_NIL)
-		q->q_tail = pp->p_prev;
-	else
-		vm->vm_pages[pp->p_next].p_prev = pp->p_prev;
-	pp->p_next = pp->p_prev = PAGE_NIL;
-	__atomic_store_n(&q->q_len, q->q_len - 1, __ATOMIC_RELAXED);
-}
-
-struct page *page_queue_head(struct vm *vm, struct page_queue *q)
-{
-	return q->q_head == PAGE_NIL ? NULL : &vm->vm_pages[q->q_head];
-}
-
-/* ---- names ---- */
-
-/* Stable in every run (no address goes in), so that policies' ghosts and the simulated machine are deterministic. */
-uint64_t page_name_hash(const struct vnode *vp, voff_t off)
-{
-	uint64_t x = (off >> VM_PAGESHIFT) + vp->v_id * 0x9e3779b97f4a7c15u;
-
-	x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93u;
-	x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93u;
-	return x ^ (x >> 32);
-}
-
-/*
- * The hash: a run of names has heads that follow each other, one cache line of them, and successive runs of a vnode have
- * successive locks and lines. So the dense numbers of anonymous pages do not collide at all, and a fault does not read
- * the structures of pages that another CPU works on. Vnodes start anywhere. Heads of one lock lie together.
- */
-static uint64_t page_run(const struct vnode *vp, voff_t off)
-{
-	return (off >> (VM_PAGESHIFT + VM_LOCKRUN)) + (vp->v_id * 0x9e3779b97f4a7c15u >> 32);
-}
-
-static uint32_t page_lockno(struct vm *vm, const struct vnode *vp, voff_t off)
-{
-	return (uint32_t)page_run(vp, off) & vm->vm_lockmask;
-}
-
-uint32_t page_bucket(struct vm *vm, const struct vnode *vp, voff_t off)
-{
-	uint64_t run = page_run(vp, off);
-	uint32_t no = (uint32_t)run & vm->vm_lockmask,
-		 in = (uint32_t)(run / (vm->vm_lockmask + 1)) << VM_LOCKRUN;
-
-	in |= (uint32_t)vm_btop(off) & ((1u << VM_LOCKRUN) - 1);
-	return no << vm->vm_hashshift | (in & ((1u << vm->vm_hashshift) - 1));
-}
-
-struct page_lock *page_name_enter(struct vm *vm, const struct vnode *vp, voff_t off)
-{
-	struct page_lock *pl = &vm->vm_pagelocks[page_lockno(vm, vp, off)];
-
-	mach_mutex_enter(&pl->pl_mutex);
-	return pl;
-}
-
-struct page_lock *page_enter(struct vm *vm, const struct page *pp)
-{
-	for (;;) {
-		unsigned no = __atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED);
-		struct page_lock *pl = &vm->vm_pagelocks[no];
-
-		mach_mutex_enter(&pl->pl_mutex);
-		if (__atomic_load_n(&pp->p_lockno, __ATOMIC_RELAXED) == no)
-			return pl;
-		mach_mutex_exit(&pl->pl_mutex);
-	}
-}
-
-struct page *page_find_locked(struct vm *vm, const struct vnode *vp, voff_t off)
-{
-	uint32_t link = vm->vm_pagehash[page_bucket(vm, vp, off)], i;
-
-	VM_ASSERT(mach_mutex_held(&vm->vm_pagelocks[page_lockno(vm, vp, off)].pl_mutex));
-	for (; (i = page_hashlink(link)) != PAGE_NIL; link = vm->vm_pages[i].p_hashnext) {
-		struct page *pp = &vm->vm_pages[i];
-
-		if (pp->p_vnode == vp && pp->p_offset == off)
-			return pp;
-	}
-	return NULL;
-}
-
-static void page_list_add(struct vm *vm, struct page *pp, struct vnode *vp)
-{
-	uint32_t i = page_pfn(vm, pp);
-
-	mach_mutex_enter(&vm->vm_listlock);
-	pp->p_vpprev = PAGE_NIL;
-	pp->p_vpnext = vp->v_pages;
-	if (vp->v_pages != PAGE_NIL)
-		vm->vm_pages[vp->v_pages].p_vpprev = i;
-	vp->v_pages = i;
-	vp->v_npages++;
-	mach_mutex_exit(&vm->vm_listlock);
-}
-
-static void page_list_remove(struct vm *vm, struct page *pp, struct vnode *vp)
-{
-	mach_mutex_enter(&vm->vm_listlock);
-	if (pp->p_vpprev == PAGE_NIL)
-		vp->v_pages = pp->p_vpnext;
-	else
-		vm->vm_pages[pp->p_vpprev].p_vpnext = pp->p_vpnext;
-	if (pp->p_vpnext != PAGE_NIL)
-		vm->vm_pages[pp->p_vpnext].p_vpprev = pp->p_vpprev;
-	vp->v_npages--;
-	pp->p_vpnext = pp->p_vpprev = PAGE_NIL;
-	mach_mutex_exit(&vm->vm_listlock);
-}
-
-/* The frame is the caller's alone, or a page whose lock the caller holds too, just unnamed. */
-void page_name_locked(struct vm *vm, struct page *pp, struct vnode *vp, voff_t off)
-{
-	uint32_t i = page_pfn(vm, pp), *bucket = &vm->vm_pagehash[page_bucket(vm, vp, off)];
-
-	VM_ASSERT(mach_mutex_held(&vm->vm_pagelocks[page_lockno(vm, vp, off)].pl_mutex));
-	__atomic_store_n(&pp->p_lockno, (uint8_t)page_lockno(vm, vp, off), __ATOMIC_RELAXED);
-	pp->p_offset = off;
-	__atomic_store_n(&pp->p_vnode, vp, __ATOMIC_RELEASE);
-	pp->p_hashnext = *bucket;
-	*bucket = page_hashlink(i);
-	if ((vp->v_flags & V_SWAPFS) == 0)
-		page_list_add(vm, pp, vp);
-}
-
-void page_unname_locked(struct vm *vm, struct page *pp)
-{
-	struct vnode *vp = pp->p_vnode;
-	uint32_t i = page_pfn(vm, pp), *link = &vm->vm_pagehash[page_bucket(vm, vp, pp->p_offset)];
-
-	VM_ASSERT(page_held(vm, pp));
-	while (*link != page_hashlink(i)) {
-		VM_ASSERT(page_hashlink(*link) != PAGE_NIL);
-		link = &vm->vm_pages[page_hashlink(*link)].p_hashnext;
-	}
-	*link = pp->p_hashnext;
-	if ((vp->v_flags & V_SWAPFS) == 0)
-		page_list_remove(vm, pp, vp);
-	__atomic_store_n(&pp->p_vnode, NULL, __ATOMIC_RELAXED);
-	pp->p_offset = 0;
-}
 
 /* An unlocked page of the cache list loses its name; it is a plain free frame of the caller's then. */
 void page_uncache_locked(struct vm *vm, struct page *pp)
@@ -447,6 +247,16 @@ static void page_frame_zero(struct vm *vm, struct page *pp, unsigned flags)
 		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
 }
 
+/* A single frame: of the node of the CPU where there are nodes, else of that colour, zeroed, if it is easily had. */
+static pfn_t page_frame_single(struct vm *vm, uint32_t color, bool zero, bool reserve)
+{
+	pfn_t pfn = PFN_INVALID;
+
+	if (vm->vm_caps->mc_nnodes > 1)
+		pfn = numa_alloc_here(vm, reserve ? 0 : vm->vm_reserve);
+	return pfn != PFN_INVALID ? pfn : buddy_alloc_page(vm, color, zero, reserve);
+}
+
 /* One frame for a named page; its flags are the caller's until it is named. */
 static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 {
@@ -458,7 +268,7 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 		    (pfn = numa_alloc(vm, flags / PG_NODE(0) - 1, vm->vm_reserve)) != PFN_INVALID)
 			return pfn;
 		pfn =
-		    buddy_alloc_page(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
+		    page_frame_single(vm, color, (flags & PG_ZERO) != 0, (flags & PG_RESERVE) != 0);
 		if (pfn == PFN_INVALID)
 			pfn = page_cache_take(vm, true);
 		if (pfn != PFN_INVALID)
@@ -689,7 +499,7 @@ static pfn_t page_kframes_get(struct vm *vm, unsigned order, unsigned flags)
 
 		page_grow(vm);
 		pfn = order == 0 && (flags & PG_ZERO) && (flags & PG_WAIT)
-		    ? buddy_alloc_page(vm, 0, true, false)
+		    ? page_frame_single(vm, 0, true, false)
 		    : PFN_INVALID;
 		if (pfn == PFN_INVALID)
 			pfn = buddy_alloc_floor(vm, order, page_kfloor(vm, flags));

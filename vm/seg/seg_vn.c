@@ -913,3 +913,17 @@ enum vm_err segvn_adopt(struct seg *seg, vaddr_t addr, uint64_t npages, const ui
 	}
 	return e;
 }
+
+uint64_t segvn_populated(struct seg *seg, vaddr_t va, uint64_t len)
+{
+	struct segvn_data *svd = svd_of(seg);
+	uint64_t n = 0, idx = svd_index(seg, va), end = idx + vm_btop(len);
+
+	if (svd->svd_amp == NULL)
+		return 0;
+	for (idx = anonmap_next(svd->svd_amp, idx); idx < end && idx < anonmap_npages(svd->svd_amp);
+	     idx = anonmap_next(svd->svd_amp, idx + 1))
+		if (anonmap_peek(svd->svd_amp, idx) != 0)
+			n++;
+	return n;
+}

@@ -110,8 +110,8 @@ unsigned vm_check(struct vm *vm, void (*report)(void *arg, const char *text), vo
 	bad += buddy_check(vm, report, arg);
 	bad += page_check(vm, report, arg);
 	bad += kmem_check(vm, report, arg);
-	bad += anon_check(vm, report, arg);
-	bad += swap_check(vm, report, arg);
+	bad += anon_check(vm, anonmap_count_refs, report, arg);
+	bad += swap_check(vm, anon_holds_slot, report, arg);
 	for (struct as *as = vm->vm_aslist; as != NULL; as = as->a_next) {
 		bad += as_check(as, report, arg);
 		bad += hat_check(as->a_hat, report, arg);

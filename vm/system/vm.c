@@ -109,7 +109,8 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	if ((e = page_init(vm)) != VM_OK || (e = buddy_init(vm)) != VM_OK)
 		return e;
 	pageout_setup(vm);
-	if ((e = kmem_init(vm)) != VM_OK || (e = anon_init(vm)) != VM_OK)
+	if ((e = kmem_init(vm)) != VM_OK || (e = anon_init(vm)) != VM_OK ||
+	    (e = anonmap_init(vm)) != VM_OK)
 		return e;
 	vm->vm_rangenodes =
 	    kmem_cache_create(vm, "range_node", range_node_bytes(), VM_LINE, NULL, NULL, NULL);
@@ -130,6 +131,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->vm_zeropage != NULL)
 		page_kfree(vm, vm->vm_zeropage, 0);
 	anon_fini(vm);
+	anonmap_fini(vm);
 	kmem_fini(vm);
 	VM_ASSERT(
 	    vm->vm_nkernel == 0); /* else a frame was lost: a page table, a table of swap slots */
