@@ -8,10 +8,10 @@
  * next one becomes the oldest; when only one would be left, a new generation is begun first (*aging*) and every page known
  * to have been used since the last time moves to it.
  *
- * A page without history comes into the second oldest generation: it must be used once to stay long. An evicted page leaves
- * a ghost with the count of evictions so far; when it comes back, the evictions since are its *refault distance*: the
- * memory that it lacked to stay. If that is no more than the pages outside of the oldest generation, it is as worth keeping
- * as they are: it comes into the youngest.
+ * A page without history comes into the second oldest generation: it must be used once to stay long. Evictions are remembered
+ * (history.h); when a page comes back, the evictions since its own are its *refault distance*: the memory that it lacked to
+ * stay. If that is no more than the pages outside of the oldest generation, it is as worth keeping as they are: it comes into the
+ * youngest.
  *
  * Left out of the original: walking page tables for bits (where there are bits, they are looked at in eviction only), tiers
  * by number of uses, and the controller that balances files against anonymous pages.
@@ -19,24 +19,23 @@
  * Invariants: 1 <= max - min <= 3; a page of generation g is on queue PQ_1 + g % 4.
  */
 #include "base.h"
-#include "ghost.h"
+#include "history.h"
 
 struct gens {
 	struct pol_base g_base;
-	struct ghosts g_ghosts;
+	struct history g_history;
 	uint32_t g_min, g_max;
-	uint32_t g_evicted; /* pages so far, modulo 2^32 */
 };
 
-static size_t gens_size(pfn_t nframes) { return sizeof(struct gens) + ghosts_size(nframes + 1); }
+static size_t gens_size(pfn_t nframes) { return sizeof(struct gens) + history_size(nframes + 1); }
 
 static void gens_init(void *state, const struct pol_env *env)
 {
 	struct gens *g = state;
 
 	base_init(&g->g_base, env);
-	ghosts_init(&g->g_ghosts, g + 1, env->pe_nframes + 1);
-	g->g_min = g->g_evicted = 0;
+	history_init(&g->g_history, g + 1, env->pe_nframes + 1);
+	g->g_min = 0;
 	g->g_max = 1;
 }
 
@@ -49,8 +48,8 @@ static bool gens_miss(void *state, uint64_t id, bool fresh)
 	struct gens *g = state;
 
 	if (fresh)
-		ghosts_forget(&g->g_ghosts, id);
-	return ghosts_find(&g->g_ghosts, id) != 0;
+		history_forget(&g->g_history, id);
+	return history_since(&g->g_history, id) != 0;
 }
 
 static uint32_t outside_oldest(const struct gens *g)
@@ -65,12 +64,12 @@ static uint32_t outside_oldest(const struct gens *g)
 static void gens_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {
 	struct gens *g = state;
-	uint32_t i = ghosts_find(&g->g_ghosts, id), gen = g->g_min + 1;
+	uint32_t since = history_since(&g->g_history, id), gen = g->g_min + 1;
 
-	if (i != 0) {
-		if (g->g_evicted - g->g_ghosts.gs_ghost[i].g_stamp <= outside_oldest(g))
+	if (since != 0) {
+		if (since <= outside_oldest(g))
 			gen = g->g_max;
-		ghosts_drop(&g->g_ghosts, i);
+		history_forget(&g->g_history, id);
 	}
 	base_insert(&g->g_base, pp, queue_of(prefetched ? g->g_min : gen));
 }
@@ -82,10 +81,8 @@ static void gens_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 	base_remove(&g->g_base, pp);
 	if (!evicted)
 		return;
-	ghosts_forget(&g->g_ghosts, id);
-	(void)ghosts_add(&g->g_ghosts, 0, id, g->g_evicted++);
-	while (ghosts_len(&g->g_ghosts, 0) > g->g_base.b_room)
-		ghosts_drop(&g->g_ghosts, ghosts_oldest(&g->g_ghosts, 0));
+	history_forget(&g->g_history, id);
+	history_add(&g->g_history, id);
 }
 
 static void begin_generation(struct gens *g)

@@ -11,7 +11,7 @@ PATH=/usr/bin:$PATH
 export PATH
 if [ ! -f "$dir/build.ninja" ]; then
 	echo "quire: configuring $dir"
-	rm -rf "$dir"
+	rm -rf "$dir/meson-private" # of a setup that did not end; kernel-*, images and results of other targets stay
 	meson setup "$dir" "$@"
 fi
 echo "quire: building $dir"

@@ -94,8 +94,8 @@ static void memory_init(void)
 
 	vc.vc_anon_max =
 	    cmdline_number("anon_max", 256u << 10); /* 1 GiB of anonymous pages; 4 KiB of table */
-	if (cmdline_get("policy", policy, sizeof(policy)) &&
-	    (vc.vc_policy = policy_find(policy)) == NULL)
+	if ((vc.vc_policy = policy_find(
+		 cmdline_get("policy", policy, sizeof(policy)) ? policy : "generations")) == NULL)
 		kpanic("policy=%s: there is no such policy", policy);
 	bytes = vm_boot_bytes(&vc, mach_caps(vc.vc_mach));
 	arch_boot_reserve(bytes);

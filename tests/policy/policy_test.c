@@ -5,6 +5,7 @@
  * hold between them; and their rounds, driven as page-out drives them, with pages that cannot be had.
  */
 #include "lab/lab.h"
+#include "policy/history.h"
 #include "tests/policy/policy_brute.h"
 
 #include <inttypes.h>
@@ -608,6 +609,31 @@ static void test_refault(void **state)
 	}
 }
 
+/* A ring of evictions tells what a list of them tells, however full it is, and whatever was forgotten. */
+static void test_history(void **state)
+{
+	enum { CAP = 37, IDS = 60, STEPS = 20000 };
+	uint64_t mem[CAP * 2], last[IDS] = { 0 }, evictions = 0;
+	struct history h;
+
+	assert_in_range(history_size(CAP), 1, sizeof mem);
+	memset(mem, 0, sizeof mem);
+	history_init(&h, mem, CAP);
+	rnd_state = 9;
+	for (unsigned i = 0; i < STEPS; i++) {
+		uint32_t id = rnd(IDS), look = rnd(IDS);
+		bool there = last[look] != 0 && evictions - last[look] < CAP;
+
+		assert_int_equal(history_since(&h, look), there ? evictions - last[look] + 1 : 0);
+		history_forget(&h, id);
+		last[id] = 0;
+		if (rnd(4) != 0) {
+			history_add(&h, id);
+			last[id] = ++evictions;
+		}
+	}
+}
+
 /* ---- traces as files ---- */
 static void test_trace_files(void **state)
 {
@@ -694,6 +720,7 @@ int main(void)
 		cmocka_unit_test(test_cold_pages_go_first),
 		cmocka_unit_test(test_used_pages_are_seldom_asked),
 		cmocka_unit_test(test_refault),
+		cmocka_unit_test(test_history),
 		cmocka_unit_test(test_trace_files),
 		cmocka_unit_test(policies_are_found_by_name_only),
 	};

@@ -260,6 +260,27 @@ static void test_memory_touched_in_order_is_read_by_few_requests(void **state)
 	}
 }
 
+/* Pages that are there already, here and there, do not cost the pages behind them their part in what is mapped at once. */
+static void test_a_stream_passes_pages_that_are_there(void **state)
+{
+	const uint64_t n = FRAMES / 2;
+	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
+	uint64_t pages, faults;
+
+	for (uint64_t i = 0; i < PAGES; i++)
+		put(&b, i);
+	pages = vm_statistics(b.vm)->pgin;
+	for (uint64_t i = n - 1; i < n; i -= 5)
+		get(&b, i);
+	assert_in_range(vm_statistics(b.vm)->pgin - pages, n / 5, n / 5 + 1);
+	faults = vm_statistics(b.vm)->fault;
+	for (uint64_t i = 0; i < n; i++)
+		get(&b, i);
+	assert_in_range(vm_statistics(b.vm)->fault - faults, 1, n / 6);
+	assert_int_equal(vm_statistics(b.vm)->pgin - pages, n);
+	box_close(&b);
+}
+
 /*
  * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is more. Where the machine grants
  * frames as they are needed, few were free at any time, and each page was a fault.
@@ -331,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_refaults_are_counted),
 		cmocka_unit_test(test_memory_touched_in_order_is_read_by_few_requests),
 		cmocka_unit_test(test_a_child_reads_its_memory_by_few_faults),
+		cmocka_unit_test(test_a_stream_passes_pages_that_are_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -541,20 +541,29 @@ static void read_extents(struct fault *f, uint64_t n)
 		anon_read_ahead(f->f_vm, ids, places, k);
 }
 
-/* After a fault at f_va that needed the store: the following pages, all their slots busy at once, in rising order. */
+/*
+ * After a fault at f_va that needed the store: the following pages. A page that has a translation is passed over; any other that
+ * cannot be had ends it. The slots of pages that follow each other are busy all at once, in rising order.
+ */
 static void map_ahead(struct fault *f, uint64_t n)
 {
 	unsigned prot = f->f_svd->svd_prot;
 	struct page *pps[PREFETCH_MAX];
-	uint64_t k = 0;
 
 	if (!f->f_plan.pl_quick)
 		read_extents(f, n);
-	while (k < n && (pps[k] = ahead_get(f, f->f_idx + 1 + k)) != NULL)
-		k++;
 	if (!f->f_vm->vm_caps->mc_mod_bits)
 		prot &= ~PROT_W;
-	segvn_load_run(f->f_seg, f->f_amp, f->f_va + VM_PAGESIZE, pps, k, prot);
+	for (uint64_t idx = f->f_idx + 1, end = idx + n; idx < end; idx++) {
+		uint64_t k = 0;
+
+		while (idx + k < end && (pps[k] = ahead_get(f, idx + k)) != NULL)
+			k++;
+		segvn_load_run(f->f_seg, f->f_amp, slot_va(f, idx), pps, k, prot);
+		idx += k;
+		if (idx < end && !slot_mapped(f, idx))
+			return;
+	}
 }
 
 /* ---- pages in memory ahead of a program that reads through them in order ---- */
