@@ -229,17 +229,28 @@ bool far_conn_flush(struct far_conn *c)
 	return true;
 }
 
+ssize_t far_conn_get_parts(struct far_conn *c, const struct iovec *part, int n)
+{
+	ssize_t got;
+
+	if (c->ssl != NULL) {
+		while (n > 1 && part->iov_len == 0)
+			part++, n--;
+		return far_conn_get(c, part->iov_base, part->iov_len);
+	}
+	got = readv(c->fd, part, n);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	return got == 0 ? -1 : got;
+}
+
 ssize_t far_conn_get(struct far_conn *c, void *buf, size_t len)
 {
 	ssize_t n;
 	int e;
 
-	if (c->ssl == NULL) {
-		n = recv(c->fd, buf, len, 0);
-		if (n < 0)
-			return errno == EAGAIN || errno == EINTR ? 0 : -1;
-		return n == 0 ? -1 : n;
-	}
+	if (c->ssl == NULL)
+		return far_conn_get_parts(c, &(struct iovec){ buf, len }, 1);
 	n = SSL_read(c->ssl, buf, (int)len);
 	if (n > 0)
 		return n;

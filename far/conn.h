@@ -24,6 +24,8 @@ bool far_conn_put_parts(struct far_conn *, const struct iovec *part, int n);
 bool far_conn_flush(struct far_conn *);
 /* Up to len bytes that have arrived: > 0, 0: none now, -1: the connection is lost. */
 ssize_t far_conn_get(struct far_conn *, void *buf, size_t len);
+/* The same into parts, one after another; of TLS into the first one that is not empty only. */
+ssize_t far_conn_get_parts(struct far_conn *, const struct iovec *part, int n);
 /* Its descriptor, and what to poll for. */
 struct pollfd far_conn_poll(const struct far_conn *);
 #endif

@@ -237,14 +237,14 @@ static void erase_all(struct far_device *d)
 	/* A write that is under way arrives whatever we do: only its answer says that there is something to remove. */
 	while (d->d_link != NULL && (d->d_asked.first != NULL || d->d_waiting.first != NULL) &&
 	    far_now() < answered)
-		far_device_wait(d, -1, 100);
+		(void)far_device_wait(d, -1, 100);
 	for (;;) {
 		while (d->d_housework < ERASE_MANY && next_present(d, &unit))
 			if (!start_housework(d, FAR_TRIM, unit++))
 				return;
 		if (d->d_housework == 0 || far_now() > until)
 			return;
-		far_device_wait(d, -1, 100);
+		(void)far_device_wait(d, -1, 100);
 	}
 }
 
@@ -355,7 +355,7 @@ int far_device_nap_ms(const struct far_device *d)
 											   : 0;
 }
 
-void far_device_wait(struct far_device *d, int fd, int wait_ms)
+bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 {
 	struct pollfd fds[FAR_FDS + 1];
 	int wake_ms = -1;
@@ -378,6 +378,7 @@ void far_device_wait(struct far_device *d, int fd, int wait_ms)
 		fail_waiting(d);
 	submit_waiting(d);
 	touch_some(d, now);
+	return (fds[n].revents & POLLIN) != 0;
 }
 
 void far_device_close(struct far_device *d, bool erase)

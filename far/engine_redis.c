@@ -22,6 +22,7 @@
  * the write has -ENOSPC and the store keeps the page elsewhere.
  */
 #include "far/conn.h"
+#include "far/slot.h"
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
@@ -31,7 +32,6 @@
 #include <string.h>
 
 #define NODES 24u
-#define SLOTS 16384u
 #define DEPTH 256u  /* requests at one node */
 #define QUEUE 1024u /* replies that a node owes, a power of two: at most two a request, and WAIT */
 #define REFRESH_NS 250000000u /* between questions for the map of slots */
@@ -78,9 +78,9 @@ struct far_link {
 	bool cluster;
 	unsigned n;
 	struct node node[NODES];
-	uint8_t owner[SLOTS]; /* number of the node; a single server is 0 */
-	struct ios again;     /* to be asked again when the map is new */
-	uint64_t refresh_at;  /* when to ask for the map; UINT64_MAX: it is as good as known */
+	uint8_t owner[FAR_SLOTS]; /* number of the node; a single server is 0 */
+	struct ios again;         /* to be asked again when the map is new */
+	uint64_t refresh_at;      /* when to ask for the map; UINT64_MAX: it is as good as known */
 	uint64_t again_at;
 	char why[FAR_WHY];
 	bool dead;
@@ -100,28 +100,6 @@ static struct far_io *ios_take(struct ios *l)
 	if (io != NULL)
 		l->first = io->link;
 	return io;
-}
-
-/* CRC-16/XMODEM of the hash tag, as the cluster specification has it. */
-static unsigned crc_slot(const char *p)
-{
-	unsigned crc = 0;
-
-	for (; *p != '\0'; p++) {
-		crc ^= (unsigned)(unsigned char)*p << 8;
-		for (int i = 0; i < 8; i++)
-			crc = (crc & 0x8000u) != 0 ? (crc << 1 ^ 0x1021u) & 0xffffu
-						   : crc << 1 & 0xffffu;
-	}
-	return crc;
-}
-
-static unsigned slot_of(uint64_t unit)
-{
-	char tag[24];
-
-	(void)snprintf(tag, sizeof tag, "%" PRIu64, unit);
-	return crc_slot(tag) % SLOTS;
 }
 
 /* ---- one node ---- */
@@ -438,7 +416,7 @@ static void take_row(struct far_link *l, const struct node *from, const redisRep
 	}
 	for (long long s = row->element[0]->integer; nd != NULL && s <= row->element[1]->integer;
 	     s++)
-		if (s >= 0 && s < (long long)SLOTS)
+		if (s >= 0 && s < (long long)FAR_SLOTS)
 			l->owner[s] = (uint8_t)(nd - l->node);
 }
 
@@ -482,7 +460,7 @@ static void ask_slots(struct far_link *l, uint64_t now)
 
 static bool submit_to_owner(struct far_link *l, struct far_io *io, uint64_t now)
 {
-	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
+	struct node *nd = &l->node[l->cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
 
 	return node_ready(l, nd, now) && replies_owed(nd) < DEPTH && put_io(l, nd, io);
 }
@@ -513,7 +491,7 @@ static struct node *named_node(
 
 	if (at == NULL)
 		return NULL;
-	*slot = (unsigned)strtoul(at + 1, NULL, 10) % SLOTS;
+	*slot = (unsigned)strtoul(at + 1, NULL, 10) % FAR_SLOTS;
 	at = strchr(at + 1, ' ');
 	colon = at != NULL ? strrchr(at, ':') : NULL;
 	if (colon == NULL || (size_t)(colon - at) > sizeof host)
@@ -638,32 +616,79 @@ static bool take_replies(struct far_link *l, struct node *nd, uint64_t now)
 }
 
 /* ---- what is read, past hiredis: it would be copied three times ---- */
-/* Bytes of the head of a string reply of that length, "$4096\r\n", if p begins with it; else 0. */
-static size_t head_of_string(const char *p, size_t n, uint32_t len)
-{
-	char head[16];
-	size_t bytes = (size_t)snprintf(head, sizeof head, "$%u\r\n", len);
+#define AHEAD                                                                                      \
+	4u /* reads whose answers one system call takes; as many are answered before new requests are looked for */
+#define GAP                                                                                        \
+	24u /* room for what lies between two strings: the end of one reply, and the head of the next */
 
-	return n >= bytes && memcmp(p, head, bytes) == 0 ? bytes : 0;
+/*
+ * What a system call is to take: of each read its gap, then its string where it belongs; at last the end of the last reply. All that is
+ * not as it was foreseen, an error instead of a string for one, is gathered and goes through hiredis.
+ */
+struct foreseen {
+	struct iovec part[2 * AHEAD +
+	    1]; /* gap, string, gap, string, …, end; the first gap is empty in the middle of a string */
+	struct far_io *io[AHEAD]; /* of part 2i + 1 */
+	int parts;
+	char gap[AHEAD + 1][GAP], want[AHEAD][GAP];
+};
+
+/* What stands before a string of that length: what is missing of the end of the reply before it, and the head of its own. */
+static size_t make_gap(char gap[GAP], uint32_t skip, uint32_t len)
+{
+	return (size_t)snprintf(gap, GAP, "%s$%u\r\n", "\r\n" + (2 - skip), len);
 }
 
-/* The read that is answered next, if hiredis has no part of the answer yet. */
-static struct far_io *next_read(const struct node *nd)
+/* Has hiredis no part of the answer that comes next? */
+static bool is_between_replies(const struct node *nd)
 {
-	const struct owed *o = &nd->owed[nd->head % QUEUE];
+	return nd->reader->ridx == -1 && nd->reader->pos == nd->reader->len;
+}
 
-	return replies_owed(nd) > 0 && o->kind == OWED_IO && o->io->op == FAR_READ &&
-		nd->reader->ridx == -1 && nd->reader->pos == nd->reader->len
-	    ? o->io
-	    : NULL;
+/* The read that is answered as the i-th from now. NULL: another request is. */
+static struct far_io *read_owed(const struct node *nd, uint32_t i)
+{
+	const struct owed *o = &nd->owed[(nd->head + i) % QUEUE];
+
+	return i < replies_owed(nd) && o->kind == OWED_IO && o->io->op == FAR_READ ? o->io : NULL;
+}
+
+static void add_part(struct foreseen *f, void *at, size_t len)
+{
+	f->part[f->parts++] = (struct iovec){ at, len };
+}
+
+/* False: a reply of another kind comes next. */
+static bool foresee_reads(const struct node *nd, struct foreseen *f)
+{
+	uint32_t skip = nd->skip;
+	struct far_io *io;
+
+	f->parts = 0;
+	if (!is_between_replies(nd))
+		return false;
+	for (uint32_t i = 0; i < AHEAD && (io = read_owed(nd, i)) != NULL; i++) {
+		uint32_t have = 0;
+		size_t gap = 0;
+
+		if (io == nd->into)
+			have = nd->into_have;
+		else
+			gap = make_gap(f->want[i], skip, io->len);
+		add_part(f, f->gap[i], gap);
+		add_part(f, (char *)io->buf + have, io->len - have);
+		f->io[i] = io;
+		skip = 2;
+	}
+	add_part(f, f->gap[AHEAD], 2);
+	return f->parts > 1;
 }
 
 /* So many bytes more of nd->into have come. */
-static void fill_read(struct far_link *l, struct node *nd, size_t n, uint64_t now)
+static void fill_read(struct far_link *l, struct node *nd, size_t n)
 {
 	struct far_io *io = nd->into;
 
-	nd->heard = now;
 	nd->into_have += (uint32_t)n;
 	if (nd->into_have < io->len)
 		return;
@@ -674,61 +699,78 @@ static void fill_read(struct far_link *l, struct node *nd, size_t n, uint64_t no
 	put_wait(l, nd);
 }
 
-/* Bytes that have come from the node. False: it is lost. */
+/* Bytes that have come from the node and were not foreseen. False: it is lost. */
 static bool take_bytes(struct far_link *l, struct node *nd, const char *p, size_t n, uint64_t now)
 {
-	while (n > 0) {
-		size_t part = n < nd->skip ? n : nd->skip;
-		struct far_io *io;
+	size_t end = n < nd->skip ? n : nd->skip;
 
-		nd->skip -= (uint32_t)part;
-		p += part;
-		n -= part;
-		io = next_read(nd);
-		part = io != NULL ? head_of_string(p, n, io->len) : 0;
-		if (part == 0)
-			break;
-		p += part;
-		n -= part;
-		part = n < io->len ? n : io->len;
-		memcpy(io->buf, p, part);
-		nd->into = io;
-		nd->into_have = 0;
-		fill_read(l, nd, part, now);
-		p += part;
-		n -= part;
-	}
-	if (n == 0)
-		return true;
-	if (redisReaderFeed(nd->reader, p, n) != REDIS_OK) {
+	nd->skip -= (uint32_t)end;
+	if (n > end && redisReaderFeed(nd->reader, p + end, n - end) != REDIS_OK) {
 		node_lost(l, nd, "no memory");
 		return false;
 	}
-	return take_replies(l, nd, now);
+	return n == end || take_replies(l, nd, now);
 }
 
-#define HEAD                                                                                       \
-	24u /* bytes: the head of a string reply and little of the string, which then goes where it belongs */
+static char bytes[1u << 19]; /* what a node says, for hiredis. One thread */
 
+/* n bytes have come, the first of them in that part. False: the node is lost. */
+static bool take_unforeseen(
+    struct far_link *l, struct node *nd, const struct foreseen *f, int part, size_t n, uint64_t now)
+{
+	size_t at = 0;
+
+	for (; at < n; part++) {
+		size_t some = f->part[part].iov_len < n - at ? f->part[part].iov_len : n - at;
+
+		memcpy(bytes + at, f->part[part].iov_base, some);
+		at += some;
+	}
+	return take_bytes(l, nd, bytes, n, now);
+}
+
+/* n bytes have come into what was foreseen. False: the node is lost. */
+static bool take_foreseen(
+    struct far_link *l, struct node *nd, const struct foreseen *f, size_t n, uint64_t now)
+{
+	for (int i = 0; i + 1 < f->parts && n > 0; i += 2) {
+		size_t gap = f->part[i].iov_len, some;
+
+		if (gap > 0) {
+			if (n < gap || memcmp(f->gap[i / 2], f->want[i / 2], gap) != 0)
+				return take_unforeseen(l, nd, f, i, n, now);
+			nd->skip = 0;
+			nd->into = f->io[i / 2];
+			nd->into_have = 0;
+			n -= gap;
+		}
+		some = n < f->part[i + 1].iov_len ? n : f->part[i + 1].iov_len;
+		fill_read(l, nd, some);
+		n -= some;
+	}
+	nd->skip -= (uint32_t)n; /* of the last part */
+	return true;
+}
+
+/* What has come. Not more than some reads are answered at a time: the next requests are asked while the server works. */
 static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 {
-	static char buf[1u << 18]; /* one thread */
+	struct foreseen f;
 	ssize_t n;
 
 	do {
-		struct far_io *io = nd->into;
-		size_t most = next_read(nd) != NULL ? nd->skip + HEAD : sizeof buf;
+		bool reads = foresee_reads(nd, &f);
 
-		if (io != NULL)
-			n = far_conn_get(
-			    nd->conn, (char *)io->buf + nd->into_have, io->len - nd->into_have);
-		else
-			n = far_conn_get(nd->conn, buf, most);
-		if (n > 0 && io != NULL)
-			fill_read(l, nd, (size_t)n, now);
-		else if (n > 0 && !take_bytes(l, nd, buf, (size_t)n, now))
+		n = reads ? far_conn_get_parts(nd->conn, f.part, f.parts)
+			  : far_conn_get(nd->conn, bytes, sizeof bytes);
+		if (n > 0)
+			nd->heard = now;
+		if (n > 0 &&
+		    !(reads ? take_foreseen(l, nd, &f, (size_t)n, now)
+			    : take_bytes(l, nd, bytes, (size_t)n, now)))
 			return;
-	} while (n > 0);
+		/* TLS may have more than the socket has. */
+	} while (n > 0 && l->url->tls);
 	if (n < 0)
 		node_lost(l, nd, "the connection was closed");
 }
@@ -737,7 +779,7 @@ static void node_work(struct far_link *l, struct node *nd, uint64_t now)
 /* Connects to every master, so that one that cannot be used is refused at the start. */
 static bool reach_masters(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
-	for (unsigned s = 0; s < SLOTS; s++) {
+	for (unsigned s = 0; s < FAR_SLOTS; s++) {
 		struct node *nd = &l->node[l->owner[s]];
 
 		if (nd->conn == NULL && !node_connect(l, nd, NODE_MS, refused, why)) {
@@ -758,7 +800,7 @@ static uint64_t room_of_masters(const struct far_link *l)
 	uint64_t least = UINT64_MAX, masters = 0;
 
 	for (unsigned i = 0; i < l->n; i++) {
-		bool owner = memchr(l->owner, (int)i, SLOTS) != NULL;
+		bool owner = memchr(l->owner, (int)i, FAR_SLOTS) != NULL;
 
 		masters += owner;
 		if (owner && l->node[i].room < least)
@@ -839,7 +881,7 @@ static uint64_t redis_size(const struct far_link *l)
 static bool redis_submit(struct far_link *l, struct far_io *io)
 {
 	uint64_t now = far_now();
-	struct node *nd = &l->node[l->cluster ? l->owner[slot_of(io->at / FAR_UNIT)] : 0];
+	struct node *nd = &l->node[l->cluster ? l->owner[far_slot_of(io->at / FAR_UNIT)] : 0];
 
 	if (l->dead || (nd->conn != NULL && replies_owed(nd) >= DEPTH))
 		return false;
@@ -882,18 +924,27 @@ static void redis_again(struct far_link *l, uint64_t now)
 			ask_later(l, io, now);
 }
 
+/* poll() has said that nothing has come. */
+static bool is_quiet(const struct node *nd, const struct pollfd *fds, unsigned n)
+{
+	int fd = far_conn_poll(nd->conn).fd;
+
+	for (unsigned i = 0; i < n; i++)
+		if (fds[i].fd == fd)
+			return fds[i].revents == 0;
+	return false;
+}
+
 static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, char why[FAR_WHY])
 {
 	uint64_t now = far_now();
 
-	(void)fds;
-	(void)n;
 	for (unsigned i = 0; i < l->n; i++) {
 		struct node *nd = &l->node[i];
 
 		if (nd->conn != NULL && !far_conn_flush(nd->conn))
 			node_lost(l, nd, "the connection was closed");
-		if (nd->conn != NULL)
+		if (nd->conn != NULL && !is_quiet(nd, fds, n))
 			node_work(l, nd, now);
 		if (nd->conn != NULL && l->cluster && replies_owed(nd) > 0 &&
 		    now > nd->heard + SILENT_NS)

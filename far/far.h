@@ -130,8 +130,11 @@ struct far_device *far_device_open(const struct far_ops *engine, const struct fa
     const struct far_settings *, struct far_crypt *, char why[FAR_WHY]);
 uint64_t far_device_size(const struct far_device *);
 void far_device_submit(struct far_device *, struct far_io *);
-/* Waits up to wait_ms (-1: for ever) until something happens at the engine or at fd (-1: none), and does what is due. */
-void far_device_wait(struct far_device *, int fd, int wait_ms);
+/*
+ * Waits up to wait_ms (-1: for ever) until something happens at the engine or at fd (-1: none), and does what is due. True: something
+ * happened at fd.
+ */
+bool far_device_wait(struct far_device *, int fd, int wait_ms);
 /* Nothing is under way: how many ms the caller may leave the device alone; 0: something is. */
 int far_device_nap_ms(const struct far_device *);
 /* 0: the engine is there; else the ns since when it is waited for. *why: what went wrong last. */

@@ -76,7 +76,7 @@ static bool sweep_once(struct sweep *s, uint64_t high, uint64_t until)
 		}
 		if (s->failed > 0 || far_now() > until)
 			return false;
-		far_device_wait(s->device, -1, 100);
+		(void)far_device_wait(s->device, -1, 100);
 	}
 	return true;
 }

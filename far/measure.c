@@ -101,7 +101,7 @@ static uint64_t run_pass(struct run *r, enum far_op op)
 		for (uint32_t i = 0; i < r->depth && next < r->units; i++)
 			if (!r->req[i].busy)
 				ask_unit(r, &r->req[i], op, (uint64_t)next++ * FAR_UNIT, FAR_UNIT);
-		far_device_wait(r->d, -1, -1);
+		(void)far_device_wait(r->d, -1, -1);
 	}
 	return far_now() - began;
 }
@@ -125,7 +125,7 @@ static uint64_t single_reads(struct run *r)
 		ask_unit(r, &r->req[0], FAR_READ,
 		    (rnd >> 33) % (r->units * (FAR_UNIT / FAR_SECTOR)) * FAR_SECTOR, FAR_SECTOR);
 		while (r->under_way > 0)
-			far_device_wait(r->d, -1, -1);
+			(void)far_device_wait(r->d, -1, -1);
 		r->single_ns[i] = far_now() - began;
 	}
 	qsort(r->single_ns, SINGLES, sizeof *r->single_ns, by_value);

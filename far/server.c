@@ -233,13 +233,13 @@ static void serve_ring(struct serving *sv, uint32_t timeout_ms)
 		uint32_t bell = __atomic_load_n(&r->fr_bell, __ATOMIC_SEQ_CST);
 		__atomic_store_n(
 		    &r->fr_asleep, nap_ms > 0 ? FAR_NAPS : FAR_POLLS, __ATOMIC_SEQ_CST);
-		bool any = take_asked(sv), rang = false;
+		bool any = take_asked(sv), rang = false, heard = false;
 		if (!any && nap_ms > 0 && !stopping)
 			rang = sleep_on_bell(r, bell, nap_ms);
 		if (!rang)
-			far_device_wait(sv->device, stop_event, any || nap_ms > 0 ? 0 : -1);
+			heard = far_device_wait(sv->device, stop_event, any || nap_ms > 0 ? 0 : -1);
 		__atomic_store_n(&r->fr_asleep, FAR_AWAKE, __ATOMIC_SEQ_CST);
-		if (!rang)
+		if (heard)
 			(void)!read(stop_event, &drained, sizeof drained);
 	}
 }
