@@ -109,8 +109,15 @@ def held(kind, rounds):
         group.remove()
 
 
+def pages_move():
+    """Where they do not, a page that a pipe holds stays, as one that is pinned does (machine/linux/out.c)."""
+    if "move" in os.environ.get("QUIRE_WITHOUT", "").split(","):
+        return False
+    return "pages move:" in subprocess.run([QUIRE, "check"], capture_output=True, text=True, check=False).stdout
+
+
 def what_the_kernel_held_comes_back():
-    """Pages that left while a pipe held them are the kernel's until it lets go; pinned ones are had beyond the budget so long."""
+    """Pages that left while a pipe held them are the kernel's until it lets go; those that stay are had beyond the budget so long."""
     skipped = []
     for kind in ("pipe", "ring"):
         few, many = held(kind, 1), held(kind, 3)
@@ -122,7 +129,7 @@ def what_the_kernel_held_comes_back():
                 check(used > free + 4, kind, "holds nothing:", sizes)
                 check(free < 8, kind, "has not come back:", sizes)
             beyond = report["beyond_bytes"]
-            check(beyond == 0 if kind == "pipe" else beyond > 0, kind, "beyond the budget:", beyond)
+            check(beyond > 0 if kind == "ring" or not pages_move() else beyond == 0, kind, "beyond the budget:", beyond)
             check(report["charged_peak_bytes"] == 8 * MIB + beyond, kind, report["charged_peak_bytes"], beyond)
         check(many[0]["beyond_bytes"] < few[0]["beyond_bytes"] + MIB, kind, "is summed:", few[0]["beyond_bytes"],
               many[0]["beyond_bytes"])
