@@ -196,9 +196,14 @@ static int new_uffd(void)
 bool cli_check_uffd(char *why, size_t whylen)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = 0 };
-	int first, device, fd = open_uffd(&first, &device);
+	int first, device, fd;
 
-	if (fd < 0) {
+	if (access("/proc/self/fd", F_OK) != 0) {
+		(void)snprintf(why, whylen,
+		    "there is no /proc here, which quire reads: 'mount -t proc proc /proc'");
+		return false;
+	}
+	if ((fd = open_uffd(&first, &device)) < 0) {
 		if (device == EACCES)
 			(void)snprintf(why, whylen,
 			    "this user may not open /dev/userfaultfd: 'chmod 666 /dev/userfaultfd' (on the host, for a container), or "

@@ -34,8 +34,12 @@ static const char *default_place(void)
 {
 	const char *tmp = getenv("TMPDIR");
 	struct statfs fs;
+	struct stat st;
 
-	return tmp != NULL && *tmp != '\0' && !is_memory(statfs(tmp, &fs), &fs) ? tmp : "/var/tmp";
+	return tmp != NULL && stat(tmp, &st) == 0 && S_ISDIR(st.st_mode) &&
+		!is_memory(statfs(tmp, &fs), &fs)
+	    ? tmp
+	    : "/var/tmp";
 }
 
 static int open_unnamed(const char *path, int isdir, int flags)

@@ -395,6 +395,22 @@ def address_space():
     check(status == 125 and "-d" in err and err.count("\n") == 1, status, err)
 
 
+def no_proc():
+    """The line said that Quire was not installed whole, and check that all was well."""
+    if not ROOT:
+        raise Skip("unmounting /proc needs root")
+    for command in (["run", "true"], ["check"]):
+        status, out, err = run(["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", QUIRE] + command)
+        check((status, out, err.count("\n")) == (125, "", 1) and "mount -t proc" in err, command, status, out, err)
+
+
+def left_over_temporary_place():
+    """TMPDIR that is a file, or nowhere, was refused as if --swap had named it."""
+    for where in ("/etc/passwd", "/nonexistent", ""):
+        status, out, err = run(["env", "TMPDIR=" + where, QUIRE, "run", "-m", "8M", "--report", "none", HELPER, "touch", "4000", "2"])
+        check((status, out, err) == (0, "touched 4000 pages\n", ""), where, status, out, err)
+
+
 def other_root():
     """What is executed after a chroot is hosted further where the runtime is found there; else a line says that it is not."""
     if not ROOT:
@@ -986,7 +1002,7 @@ def live_line():
     check(status == 0 and err == "", err)
 
 
-CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, address_space, other_root,
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, address_space, no_proc, left_over_temporary_place, other_root,
          swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
