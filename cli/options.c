@@ -109,6 +109,10 @@ static int take_swap(struct swap_option *o, char *text)
 
 	if (*text == '\0' || strcmp(text, ":") == 0)
 		return fail("--swap: no place is named: write /var/tmp or /var/tmp:4G");
+	if (*text == '-')
+		return fail(
+		    "--swap: no place is named before '%s': write /var/tmp or /var/tmp:4G, or ./ before the name of a file",
+		    text);
 	if (colon == NULL && (!isdigit((unsigned char)*text) || strchr(text, '/') != NULL)) {
 		o->path = text;
 		return 0;

@@ -142,7 +142,7 @@ static int make_far(struct run *r, struct run_store *st, const struct swap_optio
 		if (plan->bytes == 0)
 			plan->bytes = default_swap(r);
 		if (far_probe(&o, plan, why) != 0)
-			return fail("--swap %s", why);
+			return fail("--swap: %s", why);
 	}
 	st->nfar++;
 	return 0;

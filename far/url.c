@@ -126,7 +126,8 @@ static bool parse_host(
 static bool parse_query(struct far_url *u, const char *query, char why[FAR_WHY])
 {
 	if (strncmp(query, "socket=", 7) != 0 || strchr(query, '&') != NULL)
-		return refuse_url(why, "the only parameter is socket=PATH, of nbd+unix://");
+		return refuse_url(why,
+		    "after '?' stand size=4G, and socket=PATH of nbd+unix://, and nothing else");
 	return copy_decoded(u->socket, sizeof u->socket, query + 7, query + strlen(query)) ||
 	    refuse_url(why, "the path of the socket is too long");
 }
@@ -195,7 +196,7 @@ bool far_url_parse(const char *text, struct far_url *u, char why[FAR_WHY])
 	memset(u, 0, sizeof *u);
 	if (s == NULL)
 		return refuse_url(why,
-		    "known are file:, nbd://, nbds://, nbd+unix://, redis://, rediss:// and redis+cluster://");
+		    "no engine has such a URL: known are file:, nbd://, nbds://, nbd+unix://, redis://, rediss:// and redis+cluster://");
 	u->scheme = s->scheme;
 	u->tls = s->tls;
 	rest = text + strlen(s->name);

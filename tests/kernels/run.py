@@ -26,7 +26,8 @@ MIRROR = 'http://deb.debian.org/debian'
 SUITES = {'bookworm': 'bookworm', 'backports': 'bookworm-backports', 'bullseye': 'bullseye'}
 MODULES = ['virtio_pci', 'virtio_blk', 'crc32c_generic', 'ext4']
 PROGRAMS = ['dash', 'sort', 'sqlite3', 'cat', 'head', 'true', 'false', 'sed', 'env', 'seq', 'tail']
-TESTS = ['run/run_scenarios', 'machine/linux_test', 'machine/adopt_test', 'machine/hat_conform_linux', 'machine/mach_conform_linux']
+TESTS = ['run/run_scenarios', 'machine/linux_test', 'machine/adopt_test', 'machine/hat_conform_linux', 'machine/mach_conform_linux',
+         'store/store_aio_test']
 # A busy host makes nothing fail: a test is bounded by the machine's own clock, which counts instructions, a machine by the seconds
 # of a CPU that it gets. WALL is for a machine that waits for nothing.
 TEST_SECONDS, CPU_SECONDS, WALL_SECONDS = 150, 900, 7200

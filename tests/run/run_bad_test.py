@@ -286,8 +286,8 @@ def json_endings():
 def swap_places():
     refused(125, ["--swap", "/nonexistent"], "--swap", "/nonexistent/dir/x", "true")
     refused(125, ["--swap", "no such directory"], "--swap", "/nonexistent/", "true")
-    for nowhere in ("", ":"):
-        refused(125, ["--swap"], "--swap", nowhere, "true")
+    for nowhere in ("", ":", "--", "-m"):    # a forgotten place: the next word was the name of the file
+        refused(125, ["--swap", "no place is named"], "--swap", nowhere, "true")
     # a size without a place: the default place
     for size in (["1G"], ["1", "G"], [":1G"], ["1 GiB"]):
         check(quire("--memory", "8M", "--swap", *size, "--report", "none", HELPER, "touch", "4000", "2") == (0, "touched 4000 pages\n", ""), size)
