@@ -96,7 +96,10 @@ static int start_program(struct run *r, char **argv)
 	(void)close(r->gate);
 	r->gate = -1;
 	if (r->child < 0)
-		return fail("cannot fork: %s", strerror(errno));
+		return fail("cannot fork: %s%s", strerror(errno),
+		    errno == EAGAIN
+			? "; raise the limit of processes (ulimit -u, or the container's)"
+			: "");
 	if (r->unexecuted != 0) {
 		rc = r->unexecuted == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
 		(void)fail("cannot execute '%s': %s", r->program, strerror(r->unexecuted));

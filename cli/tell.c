@@ -24,7 +24,10 @@ void run_tell(struct run *r, bool wipe)
 		{ atomic_load(&f->fam_refused),
 		    "a request for memory was refused: all that --memory and --swap have room for is promised; " MORE },
 		{ atomic_load(&f->fam_tables),
-		    "a request for memory was refused: no memory for tables, or too many mappings; give more with --memory" },
+		    atomic_load(&f->fam_threadless) != 0
+			? "a request for memory was refused: no thread can be made that serves it; raise the limit of processes (ulimit "
+			  "-u, or the container's)"
+			: "a request for memory was refused: no memory for tables, or too many mappings; give more with --memory" },
 		{ atomic_load(&f->fam_full),
 		    "SIGBUS for a touch of memory that is not reserved in full (a thread's stack, MAP_NORESERVE): all that --memory and "
 		    "--swap have room for is promised; " MORE },

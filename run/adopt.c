@@ -7,6 +7,7 @@
  */
 #include "run/engine.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include <quire/hat.h>
@@ -60,7 +61,10 @@ enum vm_err host_adopt(struct host *h)
 	enum vm_err e;
 
 	HOST_ASSERT(mach_rw_held(&h->h_lock, true));
-	if (service_need(h) != 0)
+	int rc = service_need(h);
+	if (rc == -EAGAIN)
+		atomic_fetch_add(&h->h_fam->fam_threadless, 1);
+	if (rc != 0)
 		return VM_NOMEM;
 	family_watch(h);
 	host_thread_apart();

@@ -87,6 +87,8 @@ struct family {
 	_Atomic uint64_t fam_refused;                  /* calls refused because all is promised */
 	_Atomic uint64_t
 	    fam_tables; /* calls refused for want of memory for tables, or of mappings */
+	_Atomic uint32_t
+	    fam_threadless; /* of those, because no thread could be made: the limit of processes is reached */
 	_Atomic uint64_t
 	    fam_full; /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
 	struct family_counters fam_dead; /* of processes that ended */

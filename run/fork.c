@@ -187,6 +187,24 @@ long host_fork_made(struct host *h, long pid)
 	return 0;
 }
 
+/*
+ * The child's service thread. The child itself may be the last process that the limit of processes allows: others may end. Heard:
+ * the child has a connection of its own; the kernel tells only the parent of the end of an inherited one.
+ */
+static void start_child_service(struct host *h, bool heard)
+{
+	long pause[2] = { 0, 1000000 };
+	int rc;
+
+	for (unsigned tries = 0;
+	     (rc = heard ? service_need(h) : service_start(h)) == -EAGAIN && tries < 1000; tries++)
+		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+	if (rc != 0)
+		host_stop(
+		    "a forked child ends: no thread can be made for it; raise the limit of processes (ulimit -u, or the container's)",
+		    rc);
+}
+
 /* In the child, alone: nothing that the parent's threads did to the locks is left. stands: the forking thread held h_lock. */
 static void make_locks_anew(struct host *h, bool stands)
 {
@@ -202,7 +220,7 @@ static void make_locks_anew(struct host *h, bool stands)
 
 long host_fork_born(struct host *h)
 {
-	int old = h->h_sock, rc = 0;
+	int old = h->h_sock;
 
 	make_locks_anew(h, forking.ok);
 	affinity_forked();
@@ -223,12 +241,7 @@ long host_fork_born(struct host *h)
 	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
-		rc = joined
-		    ? service_need(h)
-		    : service_start(
-			  h); /* the kernel tells only the parent of their connection's end */
-	if (rc != 0)
-		mach_panic("quire: a forked child cannot start its service thread");
+		start_child_service(h, joined);
 	hostfd_prune();
 	host_publish(h);
 	unpin_ranges(h, &forking.pins);

@@ -25,40 +25,10 @@
 #include "run/rights.h"
 #include "store/pool_vnode.h"
 
-static void say_error(const char *what, long rc)
-{
-	char line[160];
-	size_t n = 0;
-	long v = rc < 0 ? -rc : rc;
-
-	for (const char *s = "quire: "; *s != '\0';)
-		line[n++] = *s++;
-	while (*what != '\0' && n < 120)
-		line[n++] = *what++;
-	line[n++] = ' ';
-	line[n++] = '(';
-	if (v >= 100)
-		line[n++] = (char)('0' + v / 100 % 10);
-	if (v >= 10)
-		line[n++] = (char)('0' + v / 10 % 10);
-	line[n++] = (char)('0' + v % 10);
-	line[n++] = ')';
-	line[n++] = '\n';
-	(void)sys_call3(SYS_write, 2, (long)line, (long)n);
-}
-
-static _Noreturn void stop_process(const char *what, long rc)
-{
-	say_error(what, rc);
-	(void)sys_call1(SYS_exit_group, 125);
-	for (;;)
-		;
-}
-
-/* As stop_process(); -ENOMEM has one cause in a process that has hardly begun. */
+/* As host_stop(); -ENOMEM has one cause in a process that has hardly begun. */
 static _Noreturn void stop_start(const char *what, long rc)
 {
-	stop_process(rc == -12 || rc == VM_NOMEM
+	host_stop(rc == -12 || rc == VM_NOMEM
 		? "no address space for so much memory: see ulimit -v and -d, vm.overcommit_memory, or give less"
 		: what,
 	    rc);
@@ -151,11 +121,11 @@ int host_init(const char *family)
 	if (!family_find(h, family, &ours)) {
 		if (!ours) /* left over */
 			return 0;
-		stop_process("quire run has ended, so this program ends", -111);
+		host_stop("quire run has ended, so this program ends", -111);
 	}
 	rc = join_family(h, &st);
 	if (rc == -32 /* EPIPE */)
-		stop_process("quire run has ended, so this program ends", rc);
+		host_stop("quire run has ended, so this program ends", rc);
 	if (rc != 0)
 		stop_start("cannot join the family's memory", rc);
 	host_thread_pointer();

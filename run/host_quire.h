@@ -186,6 +186,8 @@ long host_fork_born(struct host *);
 /* run/serve.c: host.h_serve */
 int host_serve(struct host *);
 /* run/service.c */
+/* Ends the process with 125, after a line on standard error: quire, what, and the number rc. */
+_Noreturn void host_stop(const char *what, long rc);
 int service_start(struct host *);
 bool service_renewable(void);          /* could the thread be made again? */
 bool service_set_aside(struct host *); /* ends the thread; false: there was none. No lock held */

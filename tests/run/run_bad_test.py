@@ -847,6 +847,27 @@ def fewer_descriptors_than_stores():
         check(status == 0 or (n == 16 and "ulimit -Hn" in err), n, err)
 
 
+def few_processes():
+    """Where no thread can be made: a want of tables was named, or the child ended by a panic."""
+    pids, touched = "/sys/fs/cgroup/pids/quire-test-%d" % os.getpid(), "touched 2500 pages\n"
+    try:
+        os.mkdir(pids)
+    except OSError as e:
+        raise Skip("no group of processes can be made here: %s" % e)
+    try:
+        for most in range(1, 8):
+            with open(pids + "/pids.max", "w") as f:
+                f.write(str(most))
+            inside = ["sh", "-c", 'echo $$ > %s/cgroup.procs; exec "$@"' % pids, "sh", QUIRE, "run", "-m", "8M", "--report", "none", HELPER]
+            status, out, err = run(inside + ["touch", "2500", "2"])
+            check((status, out, err) == (0, touched, "") or (status != 0 and err.count("\n") == 1 and "ulimit -u" in err), most, status, out, err)
+            status, out, err = run(inside + ["children", "2", "2500"])      # that a fork fails is the program's to say
+            check(out in ("", touched, touched * 2) and all("ulimit -u" in line for line in err.splitlines()), most, status, out, err)
+            gone()
+    finally:
+        os.rmdir(pids)
+
+
 def full_family():
     """Where there is no room for one more it could not be executed, as the room of who executes it was given back too late."""
     script = ("i=0; while [ $i -lt 505 ]; do sleep 1000 & i=$((i+1)); done; i=0; "
@@ -1008,7 +1029,7 @@ CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space,
          killed_over_a_space_of_numbers,
-         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
+         stopped_supervisor, few_descriptors, fewer_descriptors_than_stores, few_processes, full_family, killed_test, killed_by_group, forwarded_signals, job_control, daemons, live_line, live_narrow]
 
 
 AT_ONCE = 3     # most of the time they wait
