@@ -28,7 +28,7 @@ static bool find_in_path(const char *name, char *path, size_t len)
 
 	if (strchr(name, '/') != NULL) {
 		(void)snprintf(path, len, "%s", name);
-		return access(path, F_OK) == 0;
+		return access(path, F_OK) == 0 || errno == EACCES; /* opening it fails, too */
 	}
 	for (p = p != NULL ? p : "/usr/local/bin:/usr/bin:/bin"; *p != '\0';) {
 		size_t n = strcspn(p, ":");
@@ -89,7 +89,12 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 static void explain_file(
     int fd, int error, const struct stat *st, const char *path, char *why, size_t whylen)
 {
-	if (fd < 0 && error != EACCES)
+	struct stat there;
+
+	if (fd < 0 && error == EACCES && stat(path, &there) != 0)
+		(void)snprintf(why, whylen,
+		    "'%s' cannot be reached: this user may not enter a folder of its path", path);
+	else if (fd < 0 && error != EACCES)
 		(void)snprintf(why, whylen, "'%s' cannot be read: %s", path, strerror(error));
 	else if (fd >= 0 && S_ISDIR(st->st_mode))
 		(void)snprintf(why, whylen, "'%s' is a directory: name a program", path);

@@ -11,6 +11,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(1, os.path.join(sys.path[0], "..", "..", "tools"))
+from reach import reachable  # noqa: E402
 from far_hosted import Host, marked, processes_of, program  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, small_disk, wait_until  # noqa: E402
 
@@ -299,8 +301,9 @@ print(got)
 
 
 def two_users(mine, theirs, *options):
-    p = subprocess.run([QUIRE, "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c", TWO_USERS, str(mine),
-                        str(theirs), TWO_USERS], capture_output=True, text=True, timeout=250)
+    with tempfile.TemporaryDirectory(prefix="quire-two-") as d:
+        p = subprocess.run([reachable(d, QUIRE), "run", "-m", "16M", *options, "--report", "none", "--", sys.executable, "-c",
+                            TWO_USERS, str(mine), str(theirs), TWO_USERS], capture_output=True, text=True, timeout=250)
     assert p.returncode == 0, p.stderr
     return p.stdout.strip()
 

@@ -29,16 +29,17 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import reach
 import stacks
 import tidy
 
 if __name__ == "__main__":
     tidy.own_mounts()
 
-QUIRE, HELPER, STATIC = (os.path.abspath(p) for p in sys.argv[1:4])
 TIMEOUT = 60
 MARK = "QUIRE_TEST_MARK"
 FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
+QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
 ENV = dict(os.environ, **{MARK: FOLDER})
 ROOT = os.geteuid() == 0
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -506,6 +507,12 @@ def programs():
         f.write("echo no first line\n")
     refused(126, ["#!"], plain)
     refused(126, [FOLDER, "directory"], FOLDER)
+    if ROOT:    # for root no folder is closed
+        closed = os.path.join(FOLDER, "closed")
+        os.mkdir(closed, 0o700)
+        os.chmod(FOLDER, 0o755)
+        status, _, err = run(NOBODY + [QUIRE, "run", os.path.join(closed, "true")])
+        check(status == 126 and "cannot be reached" in err and err.count("\n") == 1, status, err)
     status, _, err = run(["sh", "-c", 'ulimit -n 3; exec "$0" run "$1"', QUIRE, HELPER])    # it was to be made executable
     check(status == 126 and "open files" in err and err.count("\n") == 1, status, err)
     with open(plain, "wb") as f:

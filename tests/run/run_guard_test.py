@@ -24,11 +24,12 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import reach
 import tidy
 
-QUIRE, HELPER, STATIC = (os.path.abspath(p) if p != "-" else p for p in sys.argv[1:4])
 TIMEOUT = 60
 FOLDER = tempfile.mkdtemp(prefix="quire-guard-")
+QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
 ROOT = os.geteuid() == 0
 USER, OTHER = 65533, 65534
 MARK = ("QUIRE_GUARD_MARK", FOLDER)
