@@ -250,7 +250,10 @@ static long lock_piece(struct host *h, const struct piece *p, long nr, long flag
 		r = sys_call3(SYS_mlock2, (long)p->base, (long)n, MLOCK_ONFAULT);
 	if (r != 0 && (r != -ENOMEM || open))
 		return r;
-	if (h->h_managed && pages && as_lock(h->h_as, p->base, n) != VM_OK) {
+	enum vm_err e = h->h_managed && pages ? as_lock(h->h_as, p->base, n) : VM_OK;
+	if (e != VM_OK) {
+		if (e == VM_LIMIT)
+			atomic_fetch_add(&h->h_lock_refused, 1);
 		if (!was)
 			(void)sys_call2(SYS_munlock, (long)p->base, (long)n);
 		return -ENOMEM;

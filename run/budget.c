@@ -164,14 +164,33 @@ static bool someone_has_ended(struct host *h)
 	return false;
 }
 
-bool host_await_ended(struct host *h)
+static void pause_a_millisecond(void)
 {
 	long pause[2] = { 0, 1000000 };
 
+	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+}
+
+bool host_await_ended(struct host *h)
+{
 	if (!someone_has_ended(h))
 		return false;
-	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+	pause_a_millisecond();
 	return true;
+}
+
+bool host_await_frames(struct host *h)
+{
+	bool came;
+
+	if (host_ask_others(h) || someone_has_ended(h)) {
+		pause_a_millisecond();
+		return true;
+	}
+	mach_rw_enter(&h->h_lock, false);
+	came = h->h_managed && pool_shrink(h->h_pool, vm_ptob(HOST_PINNED)) == 0;
+	mach_rw_exit(&h->h_lock);
+	return came;
 }
 
 void host_lost(void *arg, enum vm_err why)

@@ -98,6 +98,13 @@ static long dispatch_call(struct host *h, enum op op, const long *a)
 	return r;
 }
 
+/* Whether a call had no memory, and has undone what it did. The break says where it is instead of an error. */
+static bool call_failed(enum op op, const long *a, long r)
+{
+	return r == -ENOMEM || r == -EAGAIN || (op == OP_BRK && r != a[0]);
+}
+
+/* Others and the pool can give memory back, and what has ended does: a call that was refused for its sake is made again. */
 long host_dispatch(enum op op, const long *a)
 {
 	struct host *h = &host;
@@ -113,12 +120,20 @@ long host_dispatch(enum op op, const long *a)
 	default: break;
 	}
 	for (unsigned tries = 0;; tries++) {
-		uint64_t refused = atomic_load(&h->h_fam->fam_refused);
+		uint64_t refused = atomic_load(&h->h_fam->fam_refused),
+			 unlocked = atomic_load(&h->h_lock_refused);
 		long r = dispatch_call(h, op, a);
 
-		if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
-		    tries == HOST_WAITS || !host_await_ended(h))
+		if (!call_failed(op, a, r) || tries == HOST_WAITS)
 			return r;
-		atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
+		if (atomic_load(&h->h_lock_refused) != unlocked) {
+			if (!host_await_frames(h))
+				return r;
+		} else {
+			if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
+			    !host_await_ended(h))
+				return r;
+			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
+		}
 	}
 }

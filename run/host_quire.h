@@ -77,8 +77,9 @@ struct host {
 	struct mach_mutex h_marklock;
 	struct mach_mutex h_protlock; /* makes a change of protection whole: see protect.c */
 	_Atomic bool h_lockfuture;    /* new mappings are locked (mlockall). Calls only, h_lock */
-	uint64_t h_before;            /* constructor: pages resident before the engine was made */
-	bool h_adopting;              /* h_lock W: what is charged is in use already */
+	_Atomic uint64_t h_lock_refused; /* locks on memory for which there were too few frames */
+	uint64_t h_before; /* constructor: pages resident before the engine was made */
+	bool h_adopting;   /* h_lock W: what is charged is in use already */
 	_Atomic bool
 	    h_off; /* not inside a family, or no longer (h_lock W): pass everything through */
 	int (*h_serve)(struct host
@@ -227,6 +228,11 @@ void host_unpromise(void *host, uint64_t npages);
  */
 #define HOST_WAITS 200u /* at most so often, a millisecond each */
 bool host_await_ended(struct host *);
+/*
+ * Frames for what must stay in memory: asks the process that has the most and waits a millisecond, or has the pool give some
+ * back. False: there are none to be had. Called without h_lock, more than once; the caller bounds how often.
+ */
+bool host_await_frames(struct host *);
 bool host_pinned(void *host, unsigned tries); /* h_lock R, which it may release meanwhile */
 bool host_leave_some(struct host *); /* some pages that are in memory, to the kernel. h_lock W */
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */

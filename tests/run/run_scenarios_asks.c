@@ -369,6 +369,34 @@ static int all_locked(void)
 	return 0;
 }
 
+/* Locks memory while the parent, which waits, holds the most. */
+static int lock_beside_parent(void *arg)
+{
+	char *p = map(MIB), *top;
+
+	(void)arg;
+	drop_ballast();
+	fill(p, MIB, 2);
+	report("one MiB", mlock(p, MIB));
+	report("future", mlockall(MCL_FUTURE));
+	p = mmap(NULL, MIB / 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	printf("half a MiB: %u\n", p != MAP_FAILED ? resident_pages(p, MIB / 2 / PAGE) : 0);
+	top = sbrk(16 * PAGE);
+	printf("heap: %d\n", top != (void *)-1);
+	return 0;
+}
+
+/* What another process has in memory is no reason to refuse a lock: it can be had back. */
+static int locked_beside_another(void)
+{
+	char *p = map(7 * MIB);
+
+	fill(p, 7 * MIB, 1);
+	report_child("child", lock_beside_parent, NULL);
+	EXPECT(wrong(p, 7 * MIB, 1) == 0);
+	return 0;
+}
+
 /*
  * Pages that nobody touched are not there, pages that are locked or just written are. Natively a kernel may be set to fill
  * memory by larger pages.
@@ -732,6 +760,7 @@ const struct scenario ask_scenarios[] = {
 	{ "mremap-errors", remap_errors },
 	{ "told-of-locks", told_of_locks },
 	{ "all-locked", all_locked },
+	{ "locked-beside-another", locked_beside_another },
 	{ "told-of-pages", told_of_pages },
 	{ "told-of-mappings", told_of_mappings },
 	{ "nodes", nodes },
