@@ -11,10 +11,12 @@
 #include "store/far_ring.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -133,6 +135,8 @@ static int run_clients(unsigned n, uint64_t ops, uint64_t seed, int pause, struc
 		return 1;
 	for (unsigned i = 0; i < n; i++) {
 		if (fork() == 0) {
+			/* If the test kills this program, no client works on. */
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 			(void)close(life[0]);
 			(void)close(go[1]);
 			_exit(client(i, ops, seed, pause ? go[0] : -1, told[1], &all[i]));

@@ -2,7 +2,7 @@
 """What STYLE asks of C sources that a machine can tell: check(source) returns one line for each violation.
 
 A static function's name says what it does to what, so it has two words at least. A conditional expression has no other inside it. A
-function has at most 60 lines, a file at most 1,000. A function named _locked asserts that its caller holds the lock.
+function has at most 60 lines, a file at most 1,000. A function named _locked asserts that its caller holds the lock. A test's name is a sentence.
 """
 
 import os
@@ -69,6 +69,13 @@ def long_parts(path, code):
             began = None
 
 
+def test_names(path, code):
+    """A test is named by a sentence that says what holds: three words at least, and not that it is a test."""
+    for m in re.finditer(r"\bcmocka_unit_test\w*\(\s*(\w+)", code):
+        if m.group(1).startswith("test_") or m.group(1).count("_") < 2:
+            yield "%s:%d: %s is no sentence that says what holds" % (path, line_of(code, m.start(1)), m.group(1))
+
+
 def unasserted_locks(path, code):
     for m in LOCKED.finditer(code):
         if m.group(1).startswith("is_"):
@@ -101,6 +108,7 @@ def check(source):
             bad += nested_conditionals(path, code)
             asserted += len(LOCKED.findall(code))
             bad += unasserted_locks(path, code)
+        bad += test_names(path, code)
         bad += long_parts(path, code)
     if seen < 300:
         bad.append("only %d C files were read" % seen)

@@ -84,13 +84,13 @@ static void compare_all(const struct policy_ops *ops)
 	assert_int_equal(bad, 0);
 }
 
-static void test_clock2(void **state) { compare_all(policy_find("clock2")); }
-static void test_lru(void **state) { compare_all(policy_find("lru")); }
-static void test_arc(void **state) { compare_all(policy_find("arc")); }
-static void test_car(void **state) { compare_all(policy_find("car")); }
-static void test_s3fifo(void **state) { compare_all(policy_find("s3fifo")); }
-static void test_clockpro(void **state) { compare_all(policy_find("clockpro")); }
-static void test_generations(void **state) { compare_all(policy_find("generations")); }
+static void clock2_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("clock2")); }
+static void lru_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("lru")); }
+static void arc_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("arc")); }
+static void car_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("car")); }
+static void s3fifo_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("s3fifo")); }
+static void clockpro_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("clockpro")); }
+static void generations_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("generations")); }
 
 /* Short random traces of few pages: many more corners per reference. */
 static void short_traces_of_few_pages_evict_as_the_naive_one(void **state)
@@ -114,7 +114,7 @@ static void short_traces_of_few_pages_evict_as_the_naive_one(void **state)
 }
 
 /* ---- MIN ---- */
-static void test_min_exhaustive(void **state)
+static void min_misses_least_of_every_choice(void **state)
 {
 	rnd_state = 11;
 	for (unsigned k = 0; k < 2000; k++) {
@@ -132,7 +132,7 @@ static void test_min_exhaustive(void **state)
 	}
 }
 
-static void test_min_patterns(void **state)
+static void min_misses_as_the_naive_one_on_every_pattern(void **state)
 {
 	for (unsigned p = 0; trace_patterns[p].name != NULL; p++) {
 		struct trace t;
@@ -193,7 +193,7 @@ static void note_eviction(void *arg, uint64_t at, uint32_t page)
 	((struct evictions *)arg)->last[page] = at + 1;
 }
 
-static void test_lru_inclusion(void **state)
+static void more_memory_keeps_what_less_has_with_lru(void **state)
 {
 	for (unsigned p = 0; trace_patterns[p].name != NULL; p++) {
 		for (uint64_t len = 100; len <= 800; len += 50) {
@@ -398,7 +398,7 @@ static void page_out_finds_the_one_page_that_can_be_had(void **state)
 }
 
 /* Found by this test: the two-handed clock's back hand never came to the one page that could be had. */
-static void test_one_unlocked_page_is_found(void **state)
+static void one_unlocked_page_is_found(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		for (unsigned refs = POL_REFS_ALL; refs <= POL_REFS_FAULTS; refs++) {
@@ -427,7 +427,7 @@ static void test_one_unlocked_page_is_found(void **state)
 }
 
 /* Nothing can be had: the round ends. */
-static void test_round_ends(void **state)
+static void a_round_that_finds_nothing_ends(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		for (unsigned refs = POL_REFS_ALL; refs <= POL_REFS_FAULTS; refs++) {
@@ -448,7 +448,7 @@ static void test_round_ends(void **state)
 }
 
 /* Cold pages go first; used meanwhile, they stay. */
-static void test_cold_pages_go_first(void **state)
+static void cold_pages_go_first(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		for (unsigned refs = POL_REFS_ALL; refs <= POL_REFS_FAULTS; refs++) {
@@ -486,7 +486,7 @@ static void test_cold_pages_go_first(void **state)
  * Half of the frames are for pages that the program reads all the time, where bits tell of writes only: they are found by
  * tests, which cost a fault each, at most one to four pages that come in. The stream beside them goes first.
  */
-static void test_reads_are_sampled(void **state)
+static void reads_are_sampled(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		unsigned came = 0, rescued = 0, lost = 0;
@@ -558,7 +558,7 @@ static bool look_beside_used(struct drive *d, bool use, uint32_t *evicted)
  * Pages in use fault each time they are asked, where only faults tell: each round of the hand asked them all. The two-handed
  * clock asks by definition. Not used any more they go, but where a policy takes them for hot beside a stream.
  */
-static void test_used_pages_are_seldom_asked(void **state)
+static void used_pages_are_seldom_asked(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		bool recency = policy_table[i] == policy_find("lru") ||
@@ -590,7 +590,7 @@ static void test_used_pages_are_seldom_asked(void **state)
 }
 
 /* A ghost comes back where its policy says, unless the name is another page's by then. */
-static void test_refault(void **state)
+static void a_page_that_comes_back_soon_is_a_refault(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		bool remembers = policy_table[i]->pol_history;
@@ -610,7 +610,7 @@ static void test_refault(void **state)
 }
 
 /* A ring of evictions tells what a list of them tells, however full it is, and whatever was forgotten. */
-static void test_history(void **state)
+static void a_ring_of_evictions_tells_what_a_list_does(void **state)
 {
 	enum { CAP = 37, IDS = 60, STEPS = 20000 };
 	uint64_t mem[CAP * 2], last[IDS] = { 0 }, evictions = 0;
@@ -635,7 +635,7 @@ static void test_history(void **state)
 }
 
 /* ---- traces as files ---- */
-static void test_trace_files(void **state)
+static void traces_are_read_as_they_were_written(void **state)
 {
 	static const struct {
 		const char *text;
@@ -701,27 +701,27 @@ static void policies_are_found_by_name_only(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lru),
-		cmocka_unit_test(test_clock2),
-		cmocka_unit_test(test_arc),
-		cmocka_unit_test(test_car),
-		cmocka_unit_test(test_s3fifo),
-		cmocka_unit_test(test_clockpro),
-		cmocka_unit_test(test_generations),
+		cmocka_unit_test(lru_evicts_what_the_naive_one_does),
+		cmocka_unit_test(clock2_evicts_what_the_naive_one_does),
+		cmocka_unit_test(arc_evicts_what_the_naive_one_does),
+		cmocka_unit_test(car_evicts_what_the_naive_one_does),
+		cmocka_unit_test(s3fifo_evicts_what_the_naive_one_does),
+		cmocka_unit_test(clockpro_evicts_what_the_naive_one_does),
+		cmocka_unit_test(generations_evicts_what_the_naive_one_does),
 		cmocka_unit_test(short_traces_of_few_pages_evict_as_the_naive_one),
-		cmocka_unit_test(test_min_exhaustive),
-		cmocka_unit_test(test_min_patterns),
+		cmocka_unit_test(min_misses_least_of_every_choice),
+		cmocka_unit_test(min_misses_as_the_naive_one_on_every_pattern),
 		cmocka_unit_test(properties_between_policies_hold),
-		cmocka_unit_test(test_lru_inclusion),
+		cmocka_unit_test(more_memory_keeps_what_less_has_with_lru),
 		cmocka_unit_test(page_out_finds_the_one_page_that_can_be_had),
-		cmocka_unit_test(test_one_unlocked_page_is_found),
-		cmocka_unit_test(test_round_ends),
-		cmocka_unit_test(test_reads_are_sampled),
-		cmocka_unit_test(test_cold_pages_go_first),
-		cmocka_unit_test(test_used_pages_are_seldom_asked),
-		cmocka_unit_test(test_refault),
-		cmocka_unit_test(test_history),
-		cmocka_unit_test(test_trace_files),
+		cmocka_unit_test(one_unlocked_page_is_found),
+		cmocka_unit_test(a_round_that_finds_nothing_ends),
+		cmocka_unit_test(reads_are_sampled),
+		cmocka_unit_test(cold_pages_go_first),
+		cmocka_unit_test(used_pages_are_seldom_asked),
+		cmocka_unit_test(a_page_that_comes_back_soon_is_a_refault),
+		cmocka_unit_test(a_ring_of_evictions_tells_what_a_list_does),
+		cmocka_unit_test(traces_are_read_as_they_were_written),
 		cmocka_unit_test(policies_are_found_by_name_only),
 	};
 

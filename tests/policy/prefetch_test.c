@@ -272,7 +272,7 @@ static uint64_t compare(const struct pair *p, const struct trace *t, uint32_t fr
 	return c.bad;
 }
 
-static void test_plans_are_the_naive_ones(void **state)
+static void plans_are_the_naive_ones(void **state)
 {
 	static const uint32_t frames[] = { 4, 9, 64, 150, 400 };
 	uint64_t bad = 0;
@@ -343,7 +343,7 @@ static uint64_t accuracy(const struct prefetch_result *r)
 	return r->issued == 0 ? 100 : 100 * r->used / r->issued;
 }
 
-static void test_sequential_is_covered(void **state)
+static void every_prefetcher_covers_a_sequence(void **state)
 {
 	for (unsigned k = 0; k < 4; k++) {
 		struct prefetch_result r = run(pairs[k].ops, "sequential", 500);
@@ -354,7 +354,7 @@ static void test_sequential_is_covered(void **state)
 }
 
 /* Several streams in one segment, in turns: each has its own pages before it. */
-static void test_near_sees_every_stream(void **state)
+static void near_sees_every_stream(void **state)
 {
 	struct prefetch_result near, window;
 	struct trace t;
@@ -372,7 +372,7 @@ static void test_near_sees_every_stream(void **state)
 	trace_free(&t);
 }
 
-static void test_stride_is_covered(void **state)
+static void strides_are_covered(void **state)
 {
 	struct prefetch_result window = run(&prefetch_window, "stride", 500),
 			       stride = run(&prefetch_stride, "stride", 500),
@@ -384,7 +384,7 @@ static void test_stride_is_covered(void **state)
 }
 
 /* One stray in eight makes the strict ones start over again and again; the majority holds. */
-static void test_majority_survives_strays(void **state)
+static void majority_survives_strays(void **state)
 {
 	struct prefetch_result r[2];
 	struct trace t;
@@ -406,7 +406,7 @@ static void test_majority_survives_strays(void **state)
 }
 
 /* On references without a pattern every prefetcher gives up, near enough. */
-static void test_useless_prefetching_shrinks(void **state)
+static void useless_prefetching_shrinks(void **state)
 {
 	for (unsigned k = 0; k < NPAIRS; k++) {
 		struct prefetch_result r = run(pairs[k].ops, "random", 200);
@@ -417,7 +417,7 @@ static void test_useless_prefetching_shrinks(void **state)
 }
 
 /* Where most pages are in memory, each has neighbours there: near took that for streams. */
-static void test_near_is_not_misled_by_much_memory(void **state)
+static void near_is_not_misled_by_much_memory(void **state)
 {
 	for (uint32_t frames = 250; frames < 1000; frames += 250) {
 		struct prefetch_result r = { 0 };
@@ -436,7 +436,7 @@ static void test_near_is_not_misled_by_much_memory(void **state)
 	}
 }
 
-static void test_find(void **state)
+static void prefetchers_are_found_by_name(void **state)
 {
 	for (unsigned i = 0; prefetch_table[i] != NULL; i++)
 		assert_ptr_equal(prefetch_find(prefetch_table[i]->pf_name), prefetch_table[i]);
@@ -446,15 +446,15 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plans_are_the_naive_ones),
+		cmocka_unit_test(plans_are_the_naive_ones),
 		cmocka_unit_test(strides_of_every_size_are_found),
-		cmocka_unit_test(test_sequential_is_covered),
-		cmocka_unit_test(test_near_sees_every_stream),
-		cmocka_unit_test(test_near_is_not_misled_by_much_memory),
-		cmocka_unit_test(test_stride_is_covered),
-		cmocka_unit_test(test_majority_survives_strays),
-		cmocka_unit_test(test_useless_prefetching_shrinks),
-		cmocka_unit_test(test_find),
+		cmocka_unit_test(every_prefetcher_covers_a_sequence),
+		cmocka_unit_test(near_sees_every_stream),
+		cmocka_unit_test(near_is_not_misled_by_much_memory),
+		cmocka_unit_test(strides_are_covered),
+		cmocka_unit_test(majority_survives_strays),
+		cmocka_unit_test(useless_prefetching_shrinks),
+		cmocka_unit_test(prefetchers_are_found_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

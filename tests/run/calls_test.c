@@ -22,7 +22,7 @@ static const struct call *find(unsigned nr)
 	return NULL;
 }
 
-static void test_each_call_stands_once(void **state)
+static void each_call_stands_once(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < calls_n; i++) {
@@ -33,7 +33,7 @@ static void test_each_call_stands_once(void **state)
 }
 
 /* What the kernel's documentation (man 2, "memory") names as changing memory. */
-static void test_no_call_on_memory_is_missing(void **state)
+static void no_call_on_memory_is_missing(void **state)
 {
 	static const uint16_t memory[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect,
 		SYS_madvise, SYS_brk, SYS_remap_file_pages, SYS_shmat, SYS_shmdt, SYS_msync,
@@ -50,7 +50,7 @@ static void test_no_call_on_memory_is_missing(void **state)
 		assert_non_null(find(memory[i]));
 }
 
-static void test_readers_agree(void **state)
+static void readers_of_the_table_agree(void **state)
 {
 	uint64_t bits[CALLS_WORDS] = { 0 };
 
@@ -68,9 +68,9 @@ static void test_readers_agree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each_call_stands_once),
-		cmocka_unit_test(test_no_call_on_memory_is_missing),
-		cmocka_unit_test(test_readers_agree),
+		cmocka_unit_test(each_call_stands_once),
+		cmocka_unit_test(no_call_on_memory_is_missing),
+		cmocka_unit_test(readers_of_the_table_agree),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,7 +112,7 @@ static int child_status(struct host *h)
 	return bad;
 }
 
-static void test_fork_while_a_reader_counts_itself(void **state)
+static void a_fork_while_a_reader_counts_itself_leaves_the_lock_free(void **state)
 {
 	struct sigaction sa = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
 	char *mem =
@@ -156,7 +156,7 @@ static void test_fork_while_a_reader_counts_itself(void **state)
 }
 
 /* The child's entry holds as many frames as its parent has, charged to the family; if the fork fails they are given back. */
-static void test_the_child_is_charged_what_its_parent_has(void **state)
+static void the_child_is_charged_what_its_parent_has(void **state)
 {
 	struct family *fam =
 	    mmap(NULL, sizeof *fam, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -188,9 +188,10 @@ static void test_the_child_is_charged_what_its_parent_has(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(
-						test_fork_while_a_reader_counts_itself),
-		cmocka_unit_test(test_the_child_is_charged_what_its_parent_has) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_fork_while_a_reader_counts_itself_leaves_the_lock_free),
+		cmocka_unit_test(the_child_is_charged_what_its_parent_has)
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -139,7 +139,7 @@ static void execve_was_left_out(void **state)
 }
 
 /* `mov 8(%rax),%rsi` before the sched_setaffinity() of a new thread was taken for a branch to the site's inside. */
-static void operand_was_a_branch(void **state)
+static void an_operand_is_taken_for_no_branch(void **state)
 {
 	struct library lib = { .text = text, .len = LEN };
 	struct sites_note note = { .sn_state = SITES_WRITING };
@@ -230,7 +230,7 @@ static void the_note_of_the_library_is_what_is_found(void **state)
 }
 
 /* Debian 12's kernel tells the auxiliary vector by a file only: nothing was hosted there. */
-static void vector_before_6_4(void **state)
+static void the_vector_before_linux_6_4_is_read(void **state)
 {
 	Elf64_auxv_t v[64] = { 0 };
 	long n = elf_read_auxv_file(v, sizeof v);
@@ -245,10 +245,11 @@ static void vector_before_6_4(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(finds_what_is_there),
-		cmocka_unit_test(execve_was_left_out), cmocka_unit_test(operand_was_a_branch),
+		cmocka_unit_test(execve_was_left_out),
+		cmocka_unit_test(an_operand_is_taken_for_no_branch),
 		cmocka_unit_test(notes_are_used_instead_of_a_search),
 		cmocka_unit_test(the_note_of_the_library_is_what_is_found),
-		cmocka_unit_test(vector_before_6_4) };
+		cmocka_unit_test(the_vector_before_linux_6_4_is_read) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

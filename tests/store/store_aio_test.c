@@ -18,7 +18,7 @@ static int alone_setup(struct rig *r, uint64_t mem, uint64_t file)
 	return 0;
 }
 
-static void test_model_alone(void **state)
+static void a_store_of_one_process_is_as_the_model_says(void **state)
 {
 	struct rig r;
 
@@ -27,7 +27,7 @@ static void test_model_alone(void **state)
 		model_writes_behind(&r);
 }
 
-static void test_writes_alone_fail(void **state)
+static void writes_of_one_process_that_fail_lose_no_page(void **state)
 {
 	struct rig r;
 
@@ -37,7 +37,7 @@ static void test_writes_alone_fail(void **state)
 }
 
 /* All reads that a vector needs are on their way at once, and the load after them reads nothing. One that fails is tried again. */
-static void test_loads_begun(void **state)
+static void loads_begun_together_are_read_at_once(void **state)
 {
 	static uint32_t h[4000];
 	static uint8_t got[48][PAGE];
@@ -150,7 +150,7 @@ static void *pages_of_one(void *arg)
 	return (void *)wrong;
 }
 
-static void test_threads_alone(void **state)
+static void threads_of_one_process_share_a_store(void **state)
 {
 	pthread_t t[4];
 	struct rig r;
@@ -174,7 +174,7 @@ static void test_threads_alone(void **state)
 }
 
 /* A quick read is answered from memory or not at all: random faults read nothing ahead from the disk (io_quick). */
-static void test_quick_reads_do_not_wait(void **state)
+static void quick_reads_do_not_wait(void **state)
 {
 	struct pool_stats before, after;
 	uint8_t page[PAGE], want[PAGE];
@@ -224,11 +224,11 @@ static void test_quick_reads_do_not_wait(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_model_alone),
-		cmocka_unit_test(test_writes_alone_fail),
-		cmocka_unit_test(test_loads_begun),
-		cmocka_unit_test(test_threads_alone),
-		cmocka_unit_test(test_quick_reads_do_not_wait),
+		cmocka_unit_test(a_store_of_one_process_is_as_the_model_says),
+		cmocka_unit_test(writes_of_one_process_that_fail_lose_no_page),
+		cmocka_unit_test(loads_begun_together_are_read_at_once),
+		cmocka_unit_test(threads_of_one_process_share_a_store),
+		cmocka_unit_test(quick_reads_do_not_wait),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);

@@ -189,7 +189,7 @@ static struct pool_stats stats(void)
 #define N 2400u /* pages; 6 to 7 MiB packed */
 static uint32_t handles[N];
 
-static void test_pages_go_far_without_a_file_and_come_back(void **state)
+static void pages_go_far_without_a_file_and_come_back(void **state)
 {
 	start(MiB, 0);
 	assert_int_equal(store(handles, N, 1), N);
@@ -203,7 +203,7 @@ static void test_pages_go_far_without_a_file_and_come_back(void **state)
 	end();
 }
 
-static void test_what_is_given_up_is_trimmed(void **state)
+static void what_is_given_up_is_trimmed(void **state)
 {
 	start(MiB, 0);
 	for (unsigned round = 0; round < 4;
@@ -219,7 +219,7 @@ static void test_what_is_given_up_is_trimmed(void **state)
 	end();
 }
 
-static void test_the_file_is_filled_first(void **state)
+static void the_file_is_filled_first(void **state)
 {
 	start(MiB, 4 * MiB);
 	assert_int_equal(store(handles, N / 3, 1), N / 3);
@@ -235,7 +235,7 @@ static void test_the_file_is_filled_first(void **state)
 	end();
 }
 
-static void test_what_was_written_longest_ago_sinks(void **state)
+static void what_was_written_longest_ago_sinks(void **state)
 {
 	struct pool_stats s;
 
@@ -253,7 +253,7 @@ static void test_what_was_written_longest_ago_sinks(void **state)
 	end();
 }
 
-static void test_a_page_that_the_far_end_lost_is_an_error_of_its_own(void **state)
+static void a_page_that_the_far_end_lost_is_an_error_of_its_own(void **state)
 {
 	static uint8_t page[PAGE];
 	uint32_t bad = 0;
@@ -281,7 +281,7 @@ static void test_a_page_that_the_far_end_lost_is_an_error_of_its_own(void **stat
 	end();
 }
 
-static void test_a_full_far_end_refuses_and_keeps_what_it_has(void **state)
+static void a_full_far_end_refuses_and_keeps_what_it_has(void **state)
 {
 	uint32_t n;
 
@@ -295,7 +295,7 @@ static void test_a_full_far_end_refuses_and_keeps_what_it_has(void **state)
 	end();
 }
 
-static void test_a_server_that_ends_hangs_nobody(void **state)
+static void a_server_that_ends_hangs_nobody(void **state)
 {
 	static uint8_t page[PAGE];
 	struct far_ring *ring;
@@ -315,7 +315,7 @@ static void test_a_server_that_ends_hangs_nobody(void **state)
 	end();
 }
 
-static void test_slots_of_a_killed_process_come_back(void **state)
+static void slots_of_a_killed_process_come_back(void **state)
 {
 	struct far_ring *ring;
 	uint32_t busy = FAR_RING_DEPTH;
@@ -385,22 +385,22 @@ static void churn(uint64_t file)
 	end();
 }
 
-static void test_random_work_without_a_file(void **state) { churn(0); }
-static void test_random_work_with_a_file(void **state) { churn(2 * MiB); }
+static void random_work_without_a_file_loses_nothing(void **state) { churn(0); }
+static void random_work_with_a_file_loses_nothing(void **state) { churn(2 * MiB); }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pages_go_far_without_a_file_and_come_back),
-		cmocka_unit_test(test_what_is_given_up_is_trimmed),
-		cmocka_unit_test(test_the_file_is_filled_first),
-		cmocka_unit_test(test_what_was_written_longest_ago_sinks),
-		cmocka_unit_test(test_a_page_that_the_far_end_lost_is_an_error_of_its_own),
-		cmocka_unit_test(test_a_full_far_end_refuses_and_keeps_what_it_has),
-		cmocka_unit_test(test_a_server_that_ends_hangs_nobody),
-		cmocka_unit_test(test_slots_of_a_killed_process_come_back),
-		cmocka_unit_test(test_random_work_without_a_file),
-		cmocka_unit_test(test_random_work_with_a_file),
+		cmocka_unit_test(pages_go_far_without_a_file_and_come_back),
+		cmocka_unit_test(what_is_given_up_is_trimmed),
+		cmocka_unit_test(the_file_is_filled_first),
+		cmocka_unit_test(what_was_written_longest_ago_sinks),
+		cmocka_unit_test(a_page_that_the_far_end_lost_is_an_error_of_its_own),
+		cmocka_unit_test(a_full_far_end_refuses_and_keeps_what_it_has),
+		cmocka_unit_test(a_server_that_ends_hangs_nobody),
+		cmocka_unit_test(slots_of_a_killed_process_come_back),
+		cmocka_unit_test(random_work_without_a_file_loses_nothing),
+		cmocka_unit_test(random_work_with_a_file_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,7 @@ static void a_family_outlives_its_killed_members(void **state)
  * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse must not hold the lock.
  * What the killed held is lost to the store, but what others stored is right, and the store goes on.
  */
-static void test_killed_owner(void **state)
+static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
@@ -123,7 +123,7 @@ static int die(void *arg, long pages)
 	return 0;
 }
 
-static void test_killed_with_lock_held(void **state)
+static void a_process_killed_with_the_lock_held_leaves_a_sound_store(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
@@ -160,7 +160,7 @@ static void test_killed_with_lock_held(void **state)
  * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. The file has
  * dead space: to fetch more of it back must not be taken for progress.
  */
-static void test_killed_writers_held_all_memory(void **state)
+static void memory_that_killed_writers_held_comes_back(void **state)
 {
 	static uint32_t h[3600];
 	struct pool_stats st;
@@ -249,7 +249,7 @@ static pid_t fork_hog(struct rig *r, const uint32_t *h, unsigned nh, unsigned n)
 	return pid;
 }
 
-static void test_killed_member_is_released(void **state)
+static void what_a_killed_member_held_is_given_back(void **state)
 {
 	static uint32_t h[600];
 	struct pool_stats st;
@@ -286,7 +286,7 @@ static void test_killed_member_is_released(void **state)
 }
 
 /* What a parent stored lives on in its child when the parent is killed, and no longer. */
-static void test_child_outlives_parent(void **state)
+static void a_child_that_outlives_its_parent_keeps_its_pages(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
@@ -316,7 +316,7 @@ static void test_child_outlives_parent(void **state)
 }
 
 /* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
-static void test_killed_member_anywhere(void **state)
+static void a_member_may_be_killed_anywhere(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
@@ -370,7 +370,7 @@ static void test_killed_member_anywhere(void **state)
 }
 
 /* Killed with a write on its way: its block must not be used again while that write may still arrive. */
-static void test_killed_with_writes_in_flight(void **state)
+static void a_process_killed_with_writes_in_flight_loses_only_its_own(void **state)
 {
 	static uint32_t h[400];
 	struct pool_stats st;
@@ -512,7 +512,7 @@ static void writes_of_a_sleeper_are_taken_over(void **state)
 }
 
 /* The packer is killed anywhere, again and again; who stores does not mind, and packs what it left if nothing else helps. */
-static void test_killed_packer(void **state)
+static void a_killed_packer_loses_no_page(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -543,7 +543,7 @@ static void test_killed_packer(void **state)
 }
 
 /* The packer dies with the lock held, where it asks for memory to pack into: its page is young still. */
-static void test_packer_killed_with_lock_held(void **state)
+static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 {
 	static uint32_t h[600];
 	struct pool_stats st;
@@ -584,7 +584,7 @@ static void test_packer_killed_with_lock_held(void **state)
 }
 
 /* A member is killed while its pages are young and being packed: they go with it, and nothing else. */
-static void test_member_killed_with_young_pages(void **state)
+static void young_pages_of_a_killed_member_are_given_back(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
@@ -621,17 +621,17 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_family_outlives_its_killed_members),
-		cmocka_unit_test(test_killed_owner),
-		cmocka_unit_test(test_killed_with_lock_held),
-		cmocka_unit_test(test_killed_writers_held_all_memory),
-		cmocka_unit_test(test_killed_member_is_released),
-		cmocka_unit_test(test_child_outlives_parent),
-		cmocka_unit_test(test_killed_member_anywhere),
-		cmocka_unit_test(test_killed_with_writes_in_flight),
+		cmocka_unit_test(the_lock_of_a_killed_owner_is_taken_over),
+		cmocka_unit_test(a_process_killed_with_the_lock_held_leaves_a_sound_store),
+		cmocka_unit_test(memory_that_killed_writers_held_comes_back),
+		cmocka_unit_test(what_a_killed_member_held_is_given_back),
+		cmocka_unit_test(a_child_that_outlives_its_parent_keeps_its_pages),
+		cmocka_unit_test(a_member_may_be_killed_anywhere),
+		cmocka_unit_test(a_process_killed_with_writes_in_flight_loses_only_its_own),
 		cmocka_unit_test(writes_of_a_sleeper_are_taken_over),
-		cmocka_unit_test(test_killed_packer),
-		cmocka_unit_test(test_packer_killed_with_lock_held),
-		cmocka_unit_test(test_member_killed_with_young_pages),
+		cmocka_unit_test(a_killed_packer_loses_no_page),
+		cmocka_unit_test(a_packer_killed_with_the_lock_held_loses_no_page),
+		cmocka_unit_test(young_pages_of_a_killed_member_are_given_back),
 	};
 
 	packers = argc > 1 && strcmp(argv[1], "--packer") == 0;

@@ -67,7 +67,7 @@ static uint64_t late_reads(struct rig *r, uint32_t n, unsigned rounds)
  * Pages in use and new ones that nobody asks for again share the log. Cleaning put what it found alive beside what was stored
  * last: so pages in use were written along with the others, again and again.
  */
-static void test_pages_in_use_stay_in_memory(void **state)
+static void pages_in_use_stay_in_memory(void **state)
 {
 	const uint32_t used = 400;
 	struct pool_stats before, after;
@@ -110,7 +110,7 @@ static uint64_t packed_tighter(struct rig *r, uint32_t *n, uint32_t more)
 }
 
 /* The packer packed tighter only where the log had nothing dead in it, however much was read from the file for want of memory. */
-static void test_reads_make_the_packer_pack_tighter(void **state)
+static void reads_make_the_packer_pack_tighter(void **state)
 {
 	uint32_t n = 0;
 	struct rig r;
@@ -140,7 +140,7 @@ static void test_reads_make_the_packer_pack_tighter(void **state)
 	teardown(&r);
 }
 
-static void test_share_goes_where_it_saves_most(void **state)
+static void the_share_goes_where_it_saves_most(void **state)
 {
 	const uint64_t mem = 4 * MiB, least = 1 * MiB;
 	struct pool_stats st;
@@ -168,7 +168,7 @@ static void test_share_goes_where_it_saves_most(void **state)
 }
 
 /* Each byte saved is a frame: nothing waits until memory is short. */
-static void test_shared_memory_is_packed_tightly(void **state)
+static void shared_memory_is_packed_tightly(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -184,7 +184,7 @@ static void test_shared_memory_is_packed_tightly(void **state)
 }
 
 /* A page that leaves clean is not stored; the store is told that it has left. */
-static void test_share_knows_of_clean_pages(void **state)
+static void the_share_knows_of_clean_pages(void **state)
 {
 	struct rig r;
 
@@ -205,7 +205,7 @@ static void test_share_knows_of_clean_pages(void **state)
 }
 
 /* A file that is full, or fails, sends nobody away while memory is left that the pool may take. */
-static void test_share_of_a_full_file(void **state)
+static void a_full_file_sends_no_page_away_while_memory_is_left(void **state)
 {
 	uint32_t n = 0, again = 0;
 	struct rig r;
@@ -230,7 +230,7 @@ static void test_share_of_a_full_file(void **state)
 }
 
 /* A page that could not be kept as it is for want of memory was tried again the same way, for ever. */
-static void test_young_pages_without_memory(void **state)
+static void young_pages_without_memory_are_not_tried_for_ever(void **state)
 {
 	struct rig r;
 
@@ -254,13 +254,13 @@ static void test_young_pages_without_memory(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pages_in_use_stay_in_memory),
-		cmocka_unit_test(test_reads_make_the_packer_pack_tighter),
-		cmocka_unit_test(test_share_goes_where_it_saves_most),
-		cmocka_unit_test(test_shared_memory_is_packed_tightly),
-		cmocka_unit_test(test_share_knows_of_clean_pages),
-		cmocka_unit_test(test_share_of_a_full_file),
-		cmocka_unit_test(test_young_pages_without_memory),
+		cmocka_unit_test(pages_in_use_stay_in_memory),
+		cmocka_unit_test(reads_make_the_packer_pack_tighter),
+		cmocka_unit_test(the_share_goes_where_it_saves_most),
+		cmocka_unit_test(shared_memory_is_packed_tightly),
+		cmocka_unit_test(the_share_knows_of_clean_pages),
+		cmocka_unit_test(a_full_file_sends_no_page_away_while_memory_is_left),
+		cmocka_unit_test(young_pages_without_memory_are_not_tried_for_ever),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);

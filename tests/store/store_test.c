@@ -9,7 +9,7 @@
 #include "tests/store/store_rig.h"
 #include "sys/linux/own.h"
 
-static void test_model_mostly_in_file(void **state)
+static void a_store_mostly_in_its_file_is_as_the_model_says(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -30,7 +30,7 @@ static void test_model_mostly_in_file(void **state)
 }
 
 /* The file holds little more than what is live: its dead space must be found again. */
-static void test_model_full_file(void **state)
+static void a_store_with_a_full_file_is_as_the_model_says(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -48,7 +48,7 @@ static void test_model_full_file(void **state)
 	teardown(&r);
 }
 
-static void test_model_memory_only(void **state)
+static void a_store_without_a_file_is_as_the_model_says(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -66,7 +66,7 @@ static void test_model_memory_only(void **state)
 	teardown(&r);
 }
 
-static void test_same_filled_takes_no_data(void **state)
+static void a_page_of_equal_words_takes_no_data(void **state)
 {
 	struct pool_stats st;
 	uint32_t h[64];
@@ -89,7 +89,7 @@ static void test_same_filled_takes_no_data(void **state)
 }
 
 /* A log's memory is full before it is ever cleaned; and what passes through to the file gains nothing by being smaller. */
-static void test_only_short_memory_is_packed_tightly(void **state)
+static void only_short_memory_is_packed_tightly(void **state)
 {
 	static const struct {
 		uint64_t mem, file, live;
@@ -131,7 +131,7 @@ static void test_only_short_memory_is_packed_tightly(void **state)
 	}
 }
 
-static void test_full_then_freed(void **state)
+static void a_full_store_takes_pages_again_when_some_are_freed(void **state)
 {
 	static uint32_t h[SLOTS];
 	unsigned n = 0;
@@ -222,7 +222,7 @@ static void injected_faults_are_told_and_lose_nothing(void **state)
 }
 
 /* Pages of one segment are fetched together; a segment's block that is written again must not be answered from the old copy. */
-static void test_neighbours_come_with_one_read(void **state)
+static void neighbours_come_with_one_read(void **state)
 {
 	static uint32_t h[1200];
 	struct pool_stats before, st;
@@ -283,7 +283,7 @@ static void a_full_disk_refuses_and_loses_nothing(void **state)
 }
 
 /* A block that cannot be written is left alone: the same segment goes to another one. */
-static void test_bad_block_is_left(void **state)
+static void a_bad_block_is_used_no_more(void **state)
 {
 	static uint32_t h[1500];
 	struct pool_stats st;
@@ -340,7 +340,7 @@ static void a_reserved_file_has_its_room(void **state)
 static struct vm_io *io_ended;
 static void ended(struct vm_io *io) { io_ended = io; }
 
-static void test_vnode_tells_errors(void **state)
+static void the_vnode_tells_errors(void **state)
 {
 	static uint8_t page[64][PAGE], got[PAGE * 64];
 	static struct vm_io io;
@@ -393,7 +393,7 @@ static void test_vnode_tells_errors(void **state)
  * One bit of each 512 bytes of the file is another. Pages that do not pack (kind 1) look as good as any, and a packed page can
  * unpack to something else: only the checksum tells. Each page is as it was, because it is in memory, or refused.
  */
-static void test_a_wrong_bit_is_noticed(void **state)
+static void a_wrong_bit_is_noticed(void **state)
 {
 	static uint32_t h[600];
 
@@ -431,7 +431,7 @@ static void test_a_wrong_bit_is_noticed(void **state)
 }
 
 /* Bytes of the file changed behind the store's back: it may fetch them back to compact, but never hand them out. */
-static void test_damaged_file_is_not_compacted_into_memory(void **state)
+static void a_damaged_file_is_not_compacted_into_memory(void **state)
 {
 	static uint32_t h[3000];
 	static char junk[SEG] __attribute__((aligned(4096)));
@@ -471,7 +471,7 @@ static void test_damaged_file_is_not_compacted_into_memory(void **state)
 }
 
 /* Pages stored and loaded several in a call, some in memory, some in the file, some same-filled, some raw. */
-static void test_vectors(void **state)
+static void a_call_stores_and_loads_many_pages(void **state)
 {
 	static uint8_t page[64][PAGE], got[64][PAGE];
 	static uint32_t h[1920];
@@ -556,7 +556,7 @@ static void what_is_held_is_charged(void **state)
 }
 
 /* ---- writes behind ---- */
-static void test_model_writes_behind(void **state)
+static void a_store_that_writes_behind_is_as_the_model_says(void **state)
 {
 	struct rig r;
 
@@ -566,7 +566,7 @@ static void test_model_writes_behind(void **state)
 }
 
 /* In a hosted program the ring lies in the runtime's own room, and the kernel maps its rings nowhere that a caller chooses. */
-static void test_ring_in_a_room_of_its_own(void **state)
+static void the_ring_may_lie_in_a_room_of_its_own(void **state)
 {
 	struct rig r;
 
@@ -579,7 +579,7 @@ static void test_ring_in_a_room_of_its_own(void **state)
 	model_writes_behind(&r);
 }
 
-static void test_writes_behind_fail(void **state)
+static void writes_behind_that_fail_lose_no_page(void **state)
 {
 	struct rig r;
 
@@ -589,7 +589,7 @@ static void test_writes_behind_fail(void **state)
 }
 
 /* ---- pages that are packed later ---- */
-static void test_young_pages_are_packed_later(void **state)
+static void young_pages_are_packed_later(void **state)
 {
 	static uint32_t h[100];
 	struct pool_stats st;
@@ -619,7 +619,7 @@ static void test_young_pages_are_packed_later(void **state)
 }
 
 /* Nobody packs: no more than the share set aside is lost of what the store holds, and none of it at the end. */
-static void test_young_pages_without_a_packer(void **state)
+static void young_pages_without_a_packer_are_packed_too(void **state)
 {
 	static uint32_t h[2][20000];
 	unsigned n[2];
@@ -640,7 +640,7 @@ static void test_young_pages_without_a_packer(void **state)
 }
 
 /* Pages of the file that were read one by one are to move into memory, those that came many with one read not; and only if somebody packs. */
-static void test_scattered_pages_of_the_file_move_to_memory(void **state)
+static void scattered_pages_of_the_file_move_to_memory(void **state)
 {
 	static uint32_t h[4096];
 	struct rig r;
@@ -674,7 +674,7 @@ static void test_scattered_pages_of_the_file_move_to_memory(void **state)
 	teardown(&r);
 }
 
-static void test_model_with_a_packer(void **state)
+static void a_store_with_a_packer_is_as_the_model_says(void **state)
 {
 	struct pool_stats st;
 	struct rig r;
@@ -696,7 +696,7 @@ static void test_model_with_a_packer(void **state)
 }
 
 /* All errors of the file reach whoever stores, not the packer alone; what is young stays so and right. */
-static void test_young_pages_and_a_full_file(void **state)
+static void young_pages_beside_a_full_file_are_kept(void **state)
 {
 	struct rig r;
 
@@ -764,7 +764,7 @@ static void dense_round(struct rig *r, unsigned kind, uint32_t live)
 	drop_all(r, h, n);
 }
 
-static void test_the_pool_is_dense(void **state)
+static void the_pool_is_dense(void **state)
 {
 	static const uint32_t sizes[] = { 100, 700, 3000, 20000 };
 
@@ -789,7 +789,7 @@ static void test_the_pool_is_dense(void **state)
 }
 
 /* Pages that are a word each take entries of the table alone: those go when the pages do, though the first ones stay. */
-static void test_tables_shrink(void **state)
+static void tables_shrink_with_what_is_stored(void **state)
 {
 	static uint32_t h[20000];
 	struct pool_stats st;
@@ -813,8 +813,8 @@ static void test_tables_shrink(void **state)
 	teardown(&r);
 }
 
-/* As test_the_pool_is_dense, while most of it goes to the file and is read back. */
-static void test_the_pool_is_dense_beside_a_file(void **state)
+/* As the_pool_is_dense, while most of it goes to the file and is read back. */
+static void the_pool_is_dense_beside_a_file(void **state)
 {
 	struct rig r;
 
@@ -835,33 +835,33 @@ static void test_the_pool_is_dense_beside_a_file(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same_filled_takes_no_data),
-		cmocka_unit_test(test_model_mostly_in_file),
-		cmocka_unit_test(test_model_full_file),
-		cmocka_unit_test(test_model_memory_only),
-		cmocka_unit_test(test_only_short_memory_is_packed_tightly),
-		cmocka_unit_test(test_full_then_freed),
+		cmocka_unit_test(a_page_of_equal_words_takes_no_data),
+		cmocka_unit_test(a_store_mostly_in_its_file_is_as_the_model_says),
+		cmocka_unit_test(a_store_with_a_full_file_is_as_the_model_says),
+		cmocka_unit_test(a_store_without_a_file_is_as_the_model_says),
+		cmocka_unit_test(only_short_memory_is_packed_tightly),
+		cmocka_unit_test(a_full_store_takes_pages_again_when_some_are_freed),
 		cmocka_unit_test(injected_faults_are_told_and_lose_nothing),
-		cmocka_unit_test(test_neighbours_come_with_one_read),
+		cmocka_unit_test(neighbours_come_with_one_read),
 		cmocka_unit_test(a_full_disk_refuses_and_loses_nothing),
-		cmocka_unit_test(test_bad_block_is_left),
+		cmocka_unit_test(a_bad_block_is_used_no_more),
 		cmocka_unit_test(a_reserved_file_has_its_room),
-		cmocka_unit_test(test_vnode_tells_errors),
-		cmocka_unit_test(test_a_wrong_bit_is_noticed),
-		cmocka_unit_test(test_damaged_file_is_not_compacted_into_memory),
-		cmocka_unit_test(test_vectors),
+		cmocka_unit_test(the_vnode_tells_errors),
+		cmocka_unit_test(a_wrong_bit_is_noticed),
+		cmocka_unit_test(a_damaged_file_is_not_compacted_into_memory),
+		cmocka_unit_test(a_call_stores_and_loads_many_pages),
 		cmocka_unit_test(what_is_held_is_charged),
-		cmocka_unit_test(test_model_writes_behind),
-		cmocka_unit_test(test_ring_in_a_room_of_its_own),
-		cmocka_unit_test(test_writes_behind_fail),
-		cmocka_unit_test(test_young_pages_are_packed_later),
-		cmocka_unit_test(test_young_pages_without_a_packer),
-		cmocka_unit_test(test_scattered_pages_of_the_file_move_to_memory),
-		cmocka_unit_test(test_model_with_a_packer),
-		cmocka_unit_test(test_young_pages_and_a_full_file),
-		cmocka_unit_test(test_the_pool_is_dense),
-		cmocka_unit_test(test_the_pool_is_dense_beside_a_file),
-		cmocka_unit_test(test_tables_shrink),
+		cmocka_unit_test(a_store_that_writes_behind_is_as_the_model_says),
+		cmocka_unit_test(the_ring_may_lie_in_a_room_of_its_own),
+		cmocka_unit_test(writes_behind_that_fail_lose_no_page),
+		cmocka_unit_test(young_pages_are_packed_later),
+		cmocka_unit_test(young_pages_without_a_packer_are_packed_too),
+		cmocka_unit_test(scattered_pages_of_the_file_move_to_memory),
+		cmocka_unit_test(a_store_with_a_packer_is_as_the_model_says),
+		cmocka_unit_test(young_pages_beside_a_full_file_are_kept),
+		cmocka_unit_test(the_pool_is_dense),
+		cmocka_unit_test(the_pool_is_dense_beside_a_file),
+		cmocka_unit_test(tables_shrink_with_what_is_stored),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);

@@ -150,13 +150,13 @@ static void sequential(bool linux_like, bool file)
 	}
 }
 
-static void test_strides_of_anonymous_memory(void **state) { strides(false, false); }
-static void test_strides_of_anonymous_memory_linux(void **state) { strides(true, false); }
-static void test_strides_of_a_file(void **state) { strides(false, true); }
-static void test_strides_of_a_file_linux(void **state) { strides(true, true); }
-static void test_sequences_of_anonymous_memory(void **state) { sequential(false, false); }
-static void test_sequences_of_anonymous_memory_linux(void **state) { sequential(true, false); }
-static void test_sequences_of_a_file(void **state) { sequential(false, true); }
+static void strides_of_anonymous_memory_are_read_ahead(void **state) { strides(false, false); }
+static void strides_of_anonymous_memory_are_read_ahead_on_linux(void **state) { strides(true, false); }
+static void strides_of_a_file_are_read_ahead(void **state) { strides(false, true); }
+static void strides_of_a_file_are_read_ahead_on_linux(void **state) { strides(true, true); }
+static void sequences_of_anonymous_memory_are_read_ahead(void **state) { sequential(false, false); }
+static void sequences_of_anonymous_memory_are_read_ahead_on_linux(void **state) { sequential(true, false); }
+static void sequences_of_a_file_are_read_ahead(void **state) { sequential(false, true); }
 
 /*
  * Free-behind: a stream over a file beside a hot set that fills most of the memory. Advised as sequential, the stream's
@@ -191,7 +191,7 @@ static uint64_t hot_misses(bool linux_like, enum advice advice, uint64_t nhot)
 	return misses;
 }
 
-static void test_free_behind(void **state)
+static void what_a_stream_has_passed_goes_first(void **state)
 {
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
 		uint64_t normal = 0, advised = 0;
@@ -207,7 +207,7 @@ static void test_free_behind(void **state)
 }
 
 /* Pages that come back are refaults for the policies that remember, fresh ones are not, though they bear old names. */
-static void test_refaults_are_counted(void **state)
+static void refaults_are_counted(void **state)
 {
 	for (unsigned i = 0; policy_table[i] != NULL; i++) {
 		bool remembers = policy_table[i]->pol_history;
@@ -239,7 +239,7 @@ static void test_refaults_are_counted(void **state)
 }
 
 /* Memory that was first touched in order lies in order on disk: one read brings many pages, and few of them fault. */
-static void test_memory_touched_in_order_is_read_by_few_requests(void **state)
+static void memory_touched_in_order_is_read_by_few_requests(void **state)
 {
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
 		struct box b = box_open(linux_like != 0, "clock2", "near", false, ADV_NORMAL);
@@ -261,7 +261,7 @@ static void test_memory_touched_in_order_is_read_by_few_requests(void **state)
 }
 
 /* Pages that are there already, here and there, do not cost the pages behind them their part in what is mapped at once. */
-static void test_a_stream_passes_pages_that_are_there(void **state)
+static void a_stream_passes_pages_that_are_there(void **state)
 {
 	const uint64_t n = FRAMES / 2;
 	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
@@ -285,7 +285,7 @@ static void test_a_stream_passes_pages_that_are_there(void **state)
  * Memory that is touched in order, upwards or downwards, comes by few faults as long as there is more. Where the machine grants
  * frames as they are needed, few were free at any time, and each page was a fault.
  */
-static void test_first_touches_in_order_are_few_faults(void **state)
+static void first_touches_in_order_are_few_faults(void **state)
 {
 	for (unsigned granted = 0; granted < 2; granted++) {
 		const uint64_t n = FRAMES / 4;
@@ -310,7 +310,7 @@ static void test_first_touches_in_order_are_few_faults(void **state)
 }
 
 /* A forked child that reads through its memory does not fault at every page, and what it writes stays its own. */
-static void test_a_child_reads_its_memory_by_few_faults(void **state)
+static void a_child_reads_its_memory_by_few_faults(void **state)
 {
 	const uint64_t n = FRAMES / 3;
 	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
@@ -340,19 +340,19 @@ static void test_a_child_reads_its_memory_by_few_faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_first_touches_in_order_are_few_faults),
-		cmocka_unit_test(test_strides_of_anonymous_memory),
-		cmocka_unit_test(test_strides_of_anonymous_memory_linux),
-		cmocka_unit_test(test_strides_of_a_file),
-		cmocka_unit_test(test_strides_of_a_file_linux),
-		cmocka_unit_test(test_sequences_of_anonymous_memory),
-		cmocka_unit_test(test_sequences_of_anonymous_memory_linux),
-		cmocka_unit_test(test_sequences_of_a_file),
-		cmocka_unit_test(test_free_behind),
-		cmocka_unit_test(test_refaults_are_counted),
-		cmocka_unit_test(test_memory_touched_in_order_is_read_by_few_requests),
-		cmocka_unit_test(test_a_child_reads_its_memory_by_few_faults),
-		cmocka_unit_test(test_a_stream_passes_pages_that_are_there),
+		cmocka_unit_test(first_touches_in_order_are_few_faults),
+		cmocka_unit_test(strides_of_anonymous_memory_are_read_ahead),
+		cmocka_unit_test(strides_of_anonymous_memory_are_read_ahead_on_linux),
+		cmocka_unit_test(strides_of_a_file_are_read_ahead),
+		cmocka_unit_test(strides_of_a_file_are_read_ahead_on_linux),
+		cmocka_unit_test(sequences_of_anonymous_memory_are_read_ahead),
+		cmocka_unit_test(sequences_of_anonymous_memory_are_read_ahead_on_linux),
+		cmocka_unit_test(sequences_of_a_file_are_read_ahead),
+		cmocka_unit_test(what_a_stream_has_passed_goes_first),
+		cmocka_unit_test(refaults_are_counted),
+		cmocka_unit_test(memory_touched_in_order_is_read_by_few_requests),
+		cmocka_unit_test(a_child_reads_its_memory_by_few_faults),
+		cmocka_unit_test(a_stream_passes_pages_that_are_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

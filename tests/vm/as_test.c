@@ -317,7 +317,7 @@ static void lock_of_a_range_a_space_and_the_future(void **state)
 }
 
 /* ---- swapping ---- */
-static void swap_out_and_in(void **state)
+static void a_space_is_swapped_out_and_in(void **state)
 {
 	struct sys s;
 	sys_init(&s, 512, 1000);
@@ -413,7 +413,7 @@ static void vfork_parent(void *arg)
 	b->step = 2;
 }
 
-static void vfork_borrows(void **state)
+static void vfork_borrows_the_space(void **state)
 {
 	struct sys s;
 	sys_init(&s, 128, 100);
@@ -785,7 +785,7 @@ static void advice_free_is_lazy(void **state)
 }
 
 /* Memory that is only read costs one frame for all of it; who writes gets a page of his own. */
-static void one_page_of_zeroes(void **state)
+static void unwritten_memory_shares_one_page_of_zeroes(void **state)
 {
 	enum { N = 400 };
 	struct as *as, *child;
@@ -857,16 +857,16 @@ int main(void)
 		cmocka_unit_test(brk_grows_and_shrinks_the_heap),
 		cmocka_unit_test(stack_grows_to_its_redzone),
 		cmocka_unit_test(lock_of_a_range_a_space_and_the_future),
-		cmocka_unit_test(swap_out_and_in),
+		cmocka_unit_test(a_space_is_swapped_out_and_in),
 		cmocka_unit_test(clean_pages_keep_their_slots),
-		cmocka_unit_test(vfork_borrows),
+		cmocka_unit_test(vfork_borrows_the_space),
 		cmocka_unit_test(a_child_inherits_as_each_range_says),
 		cmocka_unit_test(fork_unshares_softlocked_pages),
 		cmocka_unit_test(shared_memory_is_reserved_once),
 		cmocka_unit_test(merging_knows_no_size),
 		cmocka_unit_test(each_advice_does_what_it_says),
 		cmocka_unit_test(advice_free_is_lazy),
-		cmocka_unit_test(one_page_of_zeroes),
+		cmocka_unit_test(unwritten_memory_shares_one_page_of_zeroes),
 		cmocka_unit_test(sealed_ranges_stay),
 		cmocka_unit_test(remap_and_stack_survive_failures),
 	};

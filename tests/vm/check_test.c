@@ -145,7 +145,7 @@ static struct page *nameless(struct vm *vm, unsigned flags)
 	return NULL;
 }
 
-static void frames_without_a_name(void **state)
+static void frames_without_a_name_are_checked(void **state)
 {
 	struct scene *c = *state;
 	struct vm *vm = c->s.vm;
@@ -255,7 +255,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(faults_of_pages_are_named, setup, teardown),
-		cmocka_unit_test_setup_teardown(frames_without_a_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(frames_without_a_name_are_checked, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    faults_of_spaces_and_segments_are_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(faults_of_translations_are_named, setup, teardown),

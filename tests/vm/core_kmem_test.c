@@ -102,7 +102,7 @@ static void *kmem_worker(void *arg)
 	return NULL;
 }
 
-static void test_kmem_random(void **state)
+static void caches_and_arenas_are_as_the_model_says(void **state)
 {
 	struct box b = box_open(1024, 1024, 1);
 	struct kmem_cache *c = kmem_cache_create(
@@ -134,7 +134,7 @@ static void test_kmem_random(void **state)
 	box_close(&b);
 }
 
-static void test_kmem_align_and_reap(void **state)
+static void objects_are_aligned_and_empty_slabs_reaped(void **state)
 {
 	struct box b = box_open(512, 512, 5);
 	uint32_t free_before;
@@ -170,7 +170,7 @@ static void test_kmem_align_and_reap(void **state)
 	box_close(&b);
 }
 
-static void test_kmem_ctor_fails(void **state)
+static void a_constructor_that_fails_leaves_nothing(void **state)
 {
 	struct box b = box_open(64, 64, 5);
 	int countdown = 7;
@@ -385,9 +385,9 @@ static void full_arenas_and_odd_sizes_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kmem_random),
-		cmocka_unit_test(test_kmem_align_and_reap),
-		cmocka_unit_test(test_kmem_ctor_fails),
+		cmocka_unit_test(caches_and_arenas_are_as_the_model_says),
+		cmocka_unit_test(objects_are_aligned_and_empty_slabs_reaped),
+		cmocka_unit_test(a_constructor_that_fails_leaves_nothing),
 #ifndef NDEBUG
 		cmocka_unit_test(misuse_of_caches_is_found),
 #endif

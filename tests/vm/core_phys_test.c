@@ -301,7 +301,7 @@ static void long_purges_take_what_they_may(void **state)
 	box_close(&b);
 }
 
-static void test_cache_order(void **state)
+static void unneeded_pages_go_first_and_the_reserve_last(void **state)
 {
 	struct box b = box_open(64, 64, 1);
 	struct vnode vn;
@@ -391,7 +391,7 @@ static void the_buddy_allocator_is_as_the_model_says(void **state)
 }
 
 /* The last frame of an odd number has no mate: what lies behind the table of frames (zeroes, as of a free frame) is not one. */
-static void test_buddy_odd_number(void **state)
+static void the_last_frame_of_an_odd_number_has_no_mate(void **state)
 {
 	static struct page *taken[300];
 
@@ -417,7 +417,7 @@ static void test_buddy_odd_number(void **state)
 	}
 }
 
-static void test_grow_shrink(void **state)
+static void frames_come_and_go(void **state)
 {
 	struct box b = box_open(1000, 100, 3);
 	struct vnode vn;
@@ -500,7 +500,7 @@ static bool inject_scenario(struct vm *vm)
 	return ok;
 }
 
-static void test_inject(void **state)
+static void every_allocation_fails_cleanly(void **state)
 {
 	static const enum vm_inject kinds[] = { VM_INJECT_PAGE, VM_INJECT_KMEM };
 
@@ -662,7 +662,7 @@ static void count_violation(void *arg, const char *text)
 	(*(unsigned *)arg)++;
 }
 
-static void test_checker_sees(void **state)
+static void the_checker_sees_what_is_wrong(void **state)
 {
 	struct box b = box_open(64, 64, 1);
 	struct vnode vn;
@@ -703,13 +703,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_are_as_the_model_says),
 		cmocka_unit_test(long_purges_take_what_they_may),
-		cmocka_unit_test(test_cache_order),
+		cmocka_unit_test(unneeded_pages_go_first_and_the_reserve_last),
 		cmocka_unit_test(the_buddy_allocator_is_as_the_model_says),
-		cmocka_unit_test(test_buddy_odd_number),
-		cmocka_unit_test(test_grow_shrink),
-		cmocka_unit_test(test_inject),
+		cmocka_unit_test(the_last_frame_of_an_odd_number_has_no_mate),
+		cmocka_unit_test(frames_come_and_go),
+		cmocka_unit_test(every_allocation_fails_cleanly),
 		cmocka_unit_test(page_locks_exclude),
-		cmocka_unit_test(test_checker_sees),
+		cmocka_unit_test(the_checker_sees_what_is_wrong),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,7 +187,7 @@ static void truncate_zeroes_and_faults(void **state)
 }
 
 /* The last page of a file that ends within it: zeroes behind the end, which are never written. */
-static void tail_is_zero(void **state)
+static void the_tail_of_a_file_is_zero(void **state)
 {
 	struct sys s;
 	sys_init(&s, 128, 100);
@@ -204,7 +204,7 @@ static void tail_is_zero(void **state)
 	sys_fini(&s);
 }
 
-static void msync_each_kind(void **state)
+static void each_kind_of_msync_does_what_it_says(void **state)
 {
 	struct sys s;
 	sys_init(&s, 128, 100);
@@ -310,8 +310,8 @@ int main(void)
 		cmocka_unit_test(shared_mapping_and_read_write_agree),
 		cmocka_unit_test(read_write_at_any_offset),
 		cmocka_unit_test(truncate_zeroes_and_faults),
-		cmocka_unit_test(tail_is_zero),
-		cmocka_unit_test(msync_each_kind),
+		cmocka_unit_test(the_tail_of_a_file_is_zero),
+		cmocka_unit_test(each_kind_of_msync_does_what_it_says),
 		cmocka_unit_test(failed_writeback_is_told_once),
 		cmocka_unit_test(last_writeback_that_fails_is_told),
 	};

@@ -90,7 +90,7 @@ static void loan_is_never_written_by_the_borrower(void **state)
 }
 
 /* Three share memory; a fourth gets a snapshot; none of the three loses the others' writes. */
-static void snapshot_of_shared_memory(void **state)
+static void shared_memory_has_a_snapshot(void **state)
 {
 	struct two t;
 	struct as *c;
@@ -122,7 +122,7 @@ static void snapshot_of_shared_memory(void **state)
 }
 
 /* Memory that is locked keeps its frames when a snapshot is taken of it, and its writers do not reach the snapshot. */
-static void snapshot_of_locked_memory(void **state)
+static void locked_memory_has_a_snapshot(void **state)
 {
 	(void)state;
 	for (unsigned soft = 0; soft < 2; soft++) {
@@ -240,7 +240,7 @@ static void copy_between(struct two *t)
 	expect(&t->s, t->b, BASE + MB + 2 * PG, 2, 1002);
 }
 
-static void copying(void **state)
+static void bytes_are_copied_in_and_out(void **state)
 {
 	struct two t;
 
@@ -250,7 +250,7 @@ static void copying(void **state)
 }
 
 /* The same where a frame is seen at one place only. */
-static void copying_without_a_direct_map(void **state)
+static void bytes_are_copied_without_a_direct_map(void **state)
 {
 	struct sim_config cfg = { .frames = 1024, .ncpus = 2, .seed = 5 };
 	struct two t;
@@ -358,12 +358,12 @@ int main(void)
 		cmocka_unit_test(message_moves_pages_not_bytes),
 		cmocka_unit_test(cow_transfer_is_a_snapshot),
 		cmocka_unit_test(loan_is_never_written_by_the_borrower),
-		cmocka_unit_test(snapshot_of_shared_memory),
-		cmocka_unit_test(snapshot_of_locked_memory),
+		cmocka_unit_test(shared_memory_has_a_snapshot),
+		cmocka_unit_test(locked_memory_has_a_snapshot),
 		cmocka_unit_test(shared_file_is_copied),
 		cmocka_unit_test(rights_are_the_senders),
-		cmocka_unit_test(copying),
-		cmocka_unit_test(copying_without_a_direct_map),
+		cmocka_unit_test(bytes_are_copied_in_and_out),
+		cmocka_unit_test(bytes_are_copied_without_a_direct_map),
 		cmocka_unit_test(transfers_survive_failures),
 	};
 

@@ -502,7 +502,7 @@ static void wait_for_daemon(void *arg)
 	vm_writeback_stop(d->s->vm);
 }
 
-static void writeback_daemon(void **state)
+static void dirty_pages_are_written_back_in_time(void **state)
 {
 	struct sim_config cfg = { .frames = 256, .ncpus = 2, .seed = 4, .threads = true };
 	struct daemon_arg d;
@@ -531,7 +531,7 @@ static uint64_t used(struct vnode *vp, struct vm *vm)
 	return n;
 }
 
-static void swap_priorities_and_interleave(void **state)
+static void areas_are_filled_by_priority_and_take_turns(void **state)
 {
 	struct sys s;
 	sys_init(&s, 128, 2000); /* priority 0 */
@@ -749,8 +749,8 @@ int main(void)
 		cmocka_unit_test(progress_with_zero_free_frames),
 		cmocka_unit_test(writeback_goes_round),
 		cmocka_unit_test(what_only_the_translation_tells_is_written),
-		cmocka_unit_test(writeback_daemon),
-		cmocka_unit_test(swap_priorities_and_interleave),
+		cmocka_unit_test(dirty_pages_are_written_back_in_time),
+		cmocka_unit_test(areas_are_filled_by_priority_and_take_turns),
 		cmocka_unit_test(areas_come_and_go_under_load),
 	};
 
