@@ -10,7 +10,7 @@
 
 static const char *const commands[] = { "run", "check", "help", "--help", "--version", NULL };
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
 	if (argc < 2)
 		return cli_help();
@@ -27,4 +27,13 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	return cli_unknown("command", argv[1], "", commands);
+}
+
+int main(int argc, char **argv)
+{
+	int status = run_command(argc, argv);
+
+	if (ferror(stdout) == 0 && fflush(stdout) == 0)
+		return status;
+	return status != 0 ? status : fail("cannot write to standard output");
 }

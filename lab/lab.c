@@ -484,12 +484,8 @@ static int print_lists(void)
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-	if (argc < 2) {
-		fputs(usage, stderr);
-		return 2;
-	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 	    (argc > 2 && strcmp(argv[2], "--help") == 0)) {
 		fputs(usage, stdout);
@@ -508,4 +504,18 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "list") == 0)
 		return print_lists();
 	die_with("no command '%s'; see quire-lab --help", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	status = run_command(argc, argv);
+	if (ferror(stdout) != 0 || fflush(stdout) != 0)
+		die_with("standard output: %s", strerror(errno));
+	return status;
 }

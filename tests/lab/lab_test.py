@@ -67,6 +67,36 @@ def wrong_arguments(directory):
               "quire-lab %s: status %d, %r" % (arguments, got.returncode, got.stderr))
 
 
+def full_standard_output():
+    """A result that was not written is no success."""
+    for arguments in "list", "stat --spaces 1", "policies --frames 10 zipf:100:1000", "prefetch --frames 10 zipf:100:1000", "--help":
+        got = sh("%s %s >/dev/full" % (lab, arguments), ".")
+        check(got.returncode == 2 and got.stderr.startswith("quire-lab: standard output: ") and got.stderr.count("\n") == 1,
+              "quire-lab %s >/dev/full: status %d, %r" % (arguments, got.returncode, got.stderr))
+
+
+def manual_examples(directory):
+    """The examples of the manual, in their order; programs are traced where qemu-user is installed."""
+    page = open(os.path.join(source, "man", "quire-lab.1")).read()
+    commands = [line.replace("quire-lab", lab) for line in re.findall(r"^\.Dl (.*)", page, re.M)]
+    check(len(commands) >= 4, "the manual has examples")
+    open(os.path.join(directory, "numbers"), "w").write("3\n1\n2\n")
+    can_trace = shutil.which("qemu-x86_64") is not None
+    for command in commands:
+        if can_trace or "sort" not in command:
+            got = sh(command, directory)
+            check(got.returncode == 0 and got.stderr == "", "%s: status %d, %s" % (command, got.returncode, got.stderr))
+
+
+def defaults():
+    """The manual names the defaults that the usage names."""
+    page = re.sub(r"\n\.[A-Z][a-z] |\n", " ", open(os.path.join(source, "man", "quire-lab.1")).read())
+    for option, default in ("pages", "4096"), ("length", "1000000"), ("seed", "1"), ("recent", "16"), ("spaces", "4"), ("text", "256"), \
+            ("data", "64"), ("heap", "128"), ("shared", "32"), ("frames", "5%,10%,25%,50%,75%"):
+        check(re.search(r"(?<!\S)-%s\b(?: Ar list)? (?:\([^)]*?|Memory sizes .*?Default )%s\b" % (option, re.escape(default.rstrip("%"))), page) is not None,
+              "the manual does not say that --%s is %s by default" % (option, default))
+
+
 def shared_memory():
     """PSS is what the pages take together; RSS counts shared ones again and again. By hand, what each space has."""
     for spaces, text, data, heap, shared in (1, 7, 1, 1, 1), (2, 100, 40, 12, 5), (3, 1, 3, 50, 1), (7, 300, 64, 31, 9), (64, 50, 8, 4, 2):
@@ -100,7 +130,10 @@ with tempfile.TemporaryDirectory() as d:
     os.symlink(lab, os.path.join(d, "build", "quire-lab"))
     examples(d)
     wrong_arguments(d)
+    manual_examples(d)
 shared_memory()
+full_standard_output()
 manual()
+defaults()
 print("lab: %d failed" % bad)
 sys.exit(bad != 0)
