@@ -84,13 +84,25 @@ static void compare_all(const struct policy_ops *ops)
 	assert_int_equal(bad, 0);
 }
 
-static void clock2_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("clock2")); }
+static void clock2_evicts_what_the_naive_one_does(void **state)
+{
+	compare_all(policy_find("clock2"));
+}
 static void lru_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("lru")); }
 static void arc_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("arc")); }
 static void car_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("car")); }
-static void s3fifo_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("s3fifo")); }
-static void clockpro_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("clockpro")); }
-static void generations_evicts_what_the_naive_one_does(void **state) { compare_all(policy_find("generations")); }
+static void s3fifo_evicts_what_the_naive_one_does(void **state)
+{
+	compare_all(policy_find("s3fifo"));
+}
+static void clockpro_evicts_what_the_naive_one_does(void **state)
+{
+	compare_all(policy_find("clockpro"));
+}
+static void generations_evicts_what_the_naive_one_does(void **state)
+{
+	compare_all(policy_find("generations"));
+}
 
 /* Short random traces of few pages: many more corners per reference. */
 static void short_traces_of_few_pages_evict_as_the_naive_one(void **state)

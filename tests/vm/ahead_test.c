@@ -151,11 +151,17 @@ static void sequential(bool linux_like, bool file)
 }
 
 static void strides_of_anonymous_memory_are_read_ahead(void **state) { strides(false, false); }
-static void strides_of_anonymous_memory_are_read_ahead_on_linux(void **state) { strides(true, false); }
+static void strides_of_anonymous_memory_are_read_ahead_on_linux(void **state)
+{
+	strides(true, false);
+}
 static void strides_of_a_file_are_read_ahead(void **state) { strides(false, true); }
 static void strides_of_a_file_are_read_ahead_on_linux(void **state) { strides(true, true); }
 static void sequences_of_anonymous_memory_are_read_ahead(void **state) { sequential(false, false); }
-static void sequences_of_anonymous_memory_are_read_ahead_on_linux(void **state) { sequential(true, false); }
+static void sequences_of_anonymous_memory_are_read_ahead_on_linux(void **state)
+{
+	sequential(true, false);
+}
 static void sequences_of_a_file_are_read_ahead(void **state) { sequential(false, true); }
 
 /*
