@@ -207,6 +207,12 @@ static inline uint64_t family_charge_frames(struct family *f, uint64_t n)
 	return family_charge(f, n < cap - frames ? n : cap - frames);
 }
 
+/* Is so much of the budget taken that pages will soon have to be replaced? unused: granted pages that hold nothing yet. */
+static inline bool family_nearly_full(struct family *f, uint64_t unused)
+{
+	return atomic_load(&f->fam_charged) >= f->fam_budget - f->fam_budget / 16 + unused;
+}
+
 /* Frames granted beyond that: left from before a process was managed, or the pool has grown. */
 static inline uint64_t family_frames_over(struct family *f)
 {

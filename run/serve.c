@@ -97,8 +97,11 @@ static bool serve_faults(struct host *h)
 		}
 		t0 = mach_time_ns();
 		n = linux_serve(h->h_mach);
-		if (n > 0)
+		if (n > 0) {
 			host_balance(h, SHRINK);
+			if (family_nearly_full(h->h_fam, atomic_load(&h->h_credit)))
+				linux_expect_replacement(h->h_mach);
+		}
 		if (n > 0)
 			atomic_fetch_add_explicit(
 			    &h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);

@@ -210,6 +210,19 @@ static void tell_referenced(struct mach *m, struct page *pp)
 	pp->p_hat[1] &= ~ARRIVED;
 }
 
+void linux_expect_replacement(struct mach *m)
+{
+	if (!m->m_write_bits || m->m_pagemap < 0)
+		return;
+	mach_mutex_enter(&m->m_hatlock);
+	if (m->m_scans == 0) {
+		m->m_scans = PROTECTING;
+		m->m_asked = m->m_nloaded; /* the first question looks */
+		linux_scan_written(m, true, note_written);
+	}
+	mach_mutex_exit(&m->m_hatlock);
+}
+
 /* ---- modification ---- */
 /* A page is about to be writable; its contents are at `at`, and no thread can write them yet. Its new state. */
 static uint64_t watch_writes(struct hat *h, struct page *pp, uint64_t at)

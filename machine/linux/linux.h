@@ -64,6 +64,12 @@ void linux_range_leave(struct mach *, struct hat *, uint64_t addr, uint64_t len)
 /* In a forked child, before anything of the program runs: a fault descriptor of its own, every range registered again. */
 int linux_after_fork(struct mach *, struct hat *);
 
+/*
+ * Pages will soon have to be replaced: writes are watched from now on, so that the first that go are not in use. Where replacement has
+ * begun, or writes are not told, nothing happens. Holds no lock of the machine; does not sleep.
+ */
+void linux_expect_replacement(struct mach *);
+
 /* Served faults. */
 int linux_fault_fd(struct mach *);
 int linux_serve(struct mach *); /* serves what is pending; how many faults, or -errno */

@@ -14,8 +14,10 @@
  * protection; nothing is lost by that, as a page that leaves is asked first.
  *
  * When: hat.c scans when the policy has asked about an eighth as many pages as are loaded since the last scan. So scanning
- * follows replacement, not the clock: eight scans a round of the hand, none while nothing is replaced, and a program that fits
- * is never scanned.
+ * follows replacement, not the clock: eight scans a round of the hand, and none while nothing is replaced.
+ * Of pages that were never protected nothing is known, so without more the first to go would be the first that came, whatever is
+ * in use: `quire run` has all protected once when fifteen sixteenths of memory are taken (linux_expect_replacement). A
+ * program that fits with more to spare is never scanned.
  *
  * To look is cheap. To protect costs a fault in the kernel for each page that the program goes on writing to, which was the largest
  * part of all that replacement cost (bench/parts.c: look_us, write_us). So one scan in four protects, twice a round of the hand.

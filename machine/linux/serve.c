@@ -19,6 +19,7 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 
 	uffd_close(m);
 	linux_out_close(m);
+	m->m_scans = 0; /* nothing is protected by the new descriptor */
 	rc = uffd_open(m);
 	if (rc == 0)
 		linux_out_open(m);

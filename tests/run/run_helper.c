@@ -9,6 +9,7 @@
  *   statics              touches 32 MiB of zeroed static data; says the most that was resident, in KiB
  *   children N PAGES     so many children, each as touch PAGES 2
  *   once PAGES           writes so many pages, half of each as random, and reads none of them
+ *   busy HOT PAGES       writes to PAGES pages in order, and meanwhile again and again to the first HOT of them
  *   reread PAGES ROUNDS  writes so many pages once and reads all of them so many times; how many were wrong
  *   churn KIND ROUNDS    4 MiB that come and go ROUNDS times: by munmap, fixed (mapped over), mremap, part (in two), brk
  *   forks ROUNDS PAGES   so many children, one after another: each writes PAGES and ends, every other one by SIGKILL
@@ -235,6 +236,18 @@ static size_t count_wrong(const uint64_t *p, size_t pages, size_t seed)
 	return bad;
 }
 
+static int busy(size_t hot, size_t pages)
+{
+	uint64_t *p = map(pages * PAGE);
+
+	for (size_t i = 0; p != NULL && i < pages; i++) {
+		p[i * PAGE / 8] = i;
+		for (size_t j = 0; i % 128 == 0 && j < hot && j < i; j++)
+			p[j * PAGE / 8]++;
+	}
+	return p == NULL ? 3 : 0;
+}
+
 static int reread(size_t pages, size_t rounds)
 {
 	uint64_t *p = map(pages * PAGE);
@@ -407,6 +420,8 @@ int main(int argc, char **argv)
 		return children(a, b);
 	if (strcmp(what, "once") == 0)
 		return once(a);
+	if (strcmp(what, "busy") == 0)
+		return busy(a, b);
 	if (strcmp(what, "reread") == 0)
 		return reread(a, b);
 	if (strcmp(what, "churn") == 0)

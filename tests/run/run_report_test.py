@@ -84,6 +84,14 @@ def family():
     near("most in use", r["charged_peak_bytes"], 8 * MIB, 16 * MIB)
 
 
+def the_first_to_go_are_not_in_use():
+    """Where nothing was known of the pages when the first had to go, those that came first went, though in use."""
+    hot, pages = 2000, 9000
+    r, _ = run("32M", "busy", str(hot), str(pages))
+    near("pages out", r["pages_out"], pages - 32 * MIB // PAGE, pages)
+    near("pages in use that went, or were asked about", r["faults_swap"] + r["faults_rescue"], 0, hot // 20)
+
+
 def statics():
     """Zeroed static data counts like any other memory."""
     r, out = run("12M", "statics")
@@ -91,7 +99,7 @@ def statics():
     near("most resident, KiB", int(out), 1, 24 * 1024)
 
 
-for case in (fits, pages, counted_to_the_end, family, statics):
+for case in (fits, pages, counted_to_the_end, family, the_first_to_go_are_not_in_use, statics):
     before = len(failed)
     case()
     print("%-4s %s" % ("ok" if len(failed) == before else "FAIL", case.__name__), flush=True)
