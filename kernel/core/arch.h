@@ -49,7 +49,9 @@ int arch_getc(void);             /* -1: nothing was typed */
 unsigned arch_console_irq(void); /* its interrupt, for arch_irq_attach */
 _Noreturn void arch_poweroff(int status);
 _Noreturn void arch_stop(void); /* a panic: other CPUs stop, too */
+#define ARCH_CMDLINE_MAX 4096u  /* bytes, with the 0 */
 const char *arch_cmdline(void);
+bool arch_cmdline_is_cut(void); /* the machine was given more */
 struct mach *arch_machine(void);
 uint64_t arch_memory_pages(void); /* usable frames, before vm_create: the holes are known */
 void arch_boot_reserve(

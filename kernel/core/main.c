@@ -207,6 +207,8 @@ void kernel_main(void)
 
 	thread_boot(&boot_thread[0], 0, 0);
 	boot_ns = arch_time_ns();
+	if (arch_cmdline_is_cut())
+		kpanic("the command line is longer than %u bytes", ARCH_CMDLINE_MAX - 1);
 	idle_begin();
 	arch_tick_start();
 	memory_init();

@@ -6,7 +6,8 @@
  * by copy-on-write, or for good if it is a gift. A piece is such a range; it stands in the stream where the ring's counter of
  * bytes written, pc_at, stood when it came. vmsplice at the other end moves the range on into the reader's memory; read copies.
  *
- * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and grows to 16 when a writer fills it.
+ * Writes of at most PIPE_BUF bytes are not mixed with others. The ring is a frame at first and grows to 16 when a writer fills it;
+ * if there is no memory for that, it stays as it is (p_limit), and writers wait for the room that it has.
  * A FIFO is a pipe that is found by its inode while it is open (fifos); what is in it goes with the last end.
  * Locks: fifo_lock, then p_lock; both sleep. Waiting: p_wait, under sched_lock, for anything to change.
  */
@@ -30,6 +31,7 @@ struct pipe {
 	struct mach_mutex p_lock;
 	char *p_buf;                  /* p_lock */
 	uint64_t p_room;              /* p_lock: a power of two */
+	_Atomic uint64_t p_limit;     /* p_lock to change: bytes that the ring may have */
 	_Atomic uint64_t p_in, p_out; /* p_lock to change: bytes ever */
 	struct as *p_space;           /* p_lock: of the pieces; NULL: there were none yet */
 	struct piece *p_first;        /* p_lock: in order */
@@ -43,8 +45,11 @@ struct pipe {
 };
 static struct mach_mutex fifo_lock;
 static struct pipe *fifos; /* fifo_lock */
+static bool never_grows;   /* const after the start: pipe.nogrow, for tests */
 
 static uint64_t in_ring(const struct pipe *p) { return p->p_in - p->p_out; }
+/* Bytes that may be written now. */
+static uint64_t ring_room(const struct pipe *p) { return p->p_limit - in_ring(p); }
 static uint64_t bytes_to_read(const struct pipe *p) { return in_ring(p) + p->p_paged; }
 
 static bool can_read(void *arg)
@@ -63,7 +68,7 @@ static bool can_write(void *arg)
 {
 	const struct wanted *w = arg;
 
-	return PIPE_LARGE - in_ring(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
+	return ring_room(w->w_pipe) >= w->w_n || w->w_pipe->p_readers == 0;
 }
 
 static void wake_pipe(struct pipe *p)
@@ -183,12 +188,18 @@ static int64_t pipe_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	}
 }
 
-static void grow_ring(struct pipe *p)
+/* The ring gets as large as it may, if it is too small for n more bytes. p_lock held. */
+static void make_room(struct pipe *p, uint64_t n)
 {
-	char *more = kalloc(PIPE_LARGE);
+	char *more;
 
-	if (more == NULL)
+	KASSERT(mach_mutex_held(&p->p_lock));
+	if (p->p_room == p->p_limit || p->p_room - in_ring(p) >= n)
 		return;
+	if (never_grows || (more = kalloc(PIPE_LARGE)) == NULL) {
+		p->p_limit = p->p_room;
+		return;
+	}
 	copy_ring(p, more, p->p_out, in_ring(p), false);
 	kfree(p->p_buf, p->p_room);
 	p->p_buf = more;
@@ -216,8 +227,7 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 			err = broken_pipe();
 			break;
 		}
-		if (p->p_room < PIPE_LARGE && p->p_room - in_ring(p) < len - done)
-			grow_ring(p);
+		make_room(p, len - done);
 		n = p->p_room - in_ring(p);
 		if (n > len - done)
 			n = len - done;
@@ -235,8 +245,6 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 			err = -EAGAIN;
 			break;
 		}
-		if (n == 0 && p->p_room < PIPE_LARGE) /* it could not grow: what there is must do */
-			w.w_n = PIPE_LARGE - p->p_room + 1;
 		if ((err = wait_pipe(p, can_write, &w, false)) != 0)
 			break;
 	}
@@ -254,7 +262,7 @@ static int pipe_poll(struct file *f)
 		now |= p->p_writers == 0 && p->p_writes > 0 ? POLLHUP : 0;
 	}
 	if (file_may_write(f)) {
-		now |= PIPE_LARGE - in_ring(p) >= PIPE_BUF && p->p_readers > 0 ? POLLOUT : 0;
+		now |= ring_room(p) >= PIPE_BUF && p->p_readers > 0 ? POLLOUT : 0;
 		now |= p->p_readers == 0 ? POLLERR : 0;
 	}
 	return now;
@@ -321,32 +329,42 @@ static const struct file_ops pipe_ops = {
 };
 
 /* ---- pages ---- */
-static enum vm_err map_fresh(struct as *as, vaddr_t at, uint64_t len)
+/*
+ * A range of this program's memory goes to the pipe's space. A gift leaves empty memory behind, in one step: there is no
+ * moment at which another thread finds nothing there. VM_NOTSUP, VM_NOMAP: that memory cannot be given away.
+ */
+static enum vm_err give_range(struct pipe *p, vaddr_t from, uint64_t len, vaddr_t *to)
 {
-	const struct segvn_args a = { .sa_prot = PROT_R | PROT_W,
-		.sa_maxprot = PROT_R | PROT_W | PROT_X };
+	struct as *as = this_proc()->p_as;
+	vaddr_t taken = 0;
+	enum vm_err e = as_remap(as, from, len, len, REMAP_MAYMOVE | REMAP_DONTUNMAP, &taken);
 
-	return as_map(as, at, len, segvn_create, &a);
+	if (e != VM_OK)
+		return e;
+	e = as_transfer(as, taken, len, p->p_space, to, TRANSFER_MOVE, PROT_R | PROT_W);
+	if (e != VM_OK)
+		(void)as_remap(as, taken, len, len, REMAP_MAYMOVE | REMAP_FIXED, &from);
+	return e;
 }
 
-/* The range of this program becomes the pipe's last piece. A gift leaves fresh zeroes behind. p_lock held. */
+/* The range of this program becomes the pipe's last piece. What cannot be given is shared by copy-on-write. p_lock held. */
 static int add_piece(struct pipe *p, vaddr_t from, uint64_t len, bool gift)
 {
 	struct as *as = this_proc()->p_as;
 	struct piece *pc = kzalloc(sizeof(*pc)), **last = &p->p_first;
 	enum vm_err e = VM_OK;
+	bool given = false;
 
 	KASSERT(mach_mutex_held(&p->p_lock));
 	if (pc == NULL)
 		return -ENOMEM;
 	if (p->p_space == NULL)
 		e = as_alloc(the_vm, USER_MIN, user_top(), &p->p_space);
-	if (e == VM_OK)
-		e = as_transfer(as, from, len, p->p_space, &pc->pc_va,
-		    gift ? TRANSFER_MOVE : TRANSFER_COW, PROT_R | PROT_W);
-	if (e == VM_OK && gift && (e = map_fresh(as, from, len)) != VM_OK)
-		(void)as_transfer(
-		    p->p_space, pc->pc_va, len, as, &from, TRANSFER_MOVE, PROT_R | PROT_W);
+	if (e == VM_OK && gift && give_range(p, from, len, &pc->pc_va) == VM_OK)
+		given = true;
+	if (e == VM_OK && !given)
+		e = as_transfer(
+		    as, from, len, p->p_space, &pc->pc_va, TRANSFER_COW, PROT_R | PROT_W);
 	if (e != VM_OK) {
 		kfree(pc, sizeof(*pc));
 		return err_of(e);
@@ -409,6 +427,22 @@ static bool is_plain_memory(struct as *as, vaddr_t at, uint64_t len)
 	return e == VM_NOTSUP;
 }
 
+/* A range of the pipe's space takes the place of the program's memory at `to`, in one step. After an error it is the pipe's. */
+static enum vm_err take_range(struct pipe *p, vaddr_t from, uint64_t len, vaddr_t to)
+{
+	struct as *as = this_proc()->p_as;
+	vaddr_t here = 0;
+	enum vm_err e =
+	    as_transfer(p->p_space, from, len, as, &here, TRANSFER_MOVE, PROT_R | PROT_W);
+
+	if (e != VM_OK)
+		return e;
+	e = as_remap(as, here, len, len, REMAP_MAYMOVE | REMAP_FIXED, &to);
+	if (e != VM_OK)
+		(void)as_transfer(as, here, len, p->p_space, &from, TRANSFER_MOVE, PROT_R | PROT_W);
+	return e;
+}
+
 int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 {
 	struct pipe *p = f->f_data;
@@ -424,14 +458,11 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 	if ((pc = piece_at_head(p)) != NULL && ((pc->pc_va | pc->pc_len | to) & VM_PAGEMASK) == 0) {
 		uint64_t n = pc->pc_len < vm_page_trunc(len) ? pc->pc_len : vm_page_trunc(len);
 
-		if (n > 0 && is_plain_memory(as, to, n) && as_unmap(as, to, n) == VM_OK) {
-			enum vm_err e = as_transfer(
-			    p->p_space, pc->pc_va, n, as, &to, TRANSFER_MOVE, PROT_R | PROT_W);
+		if (n > 0 && is_plain_memory(as, to, n)) {
+			enum vm_err e = take_range(p, pc->pc_va, n, to);
 
 			if (e == VM_OK)
 				piece_consume(p, n, false);
-			else
-				(void)map_fresh(as, to, n);
 			r = e == VM_OK ? (int64_t)n : err_of(e);
 		}
 	}
@@ -444,9 +475,14 @@ int64_t pipe_take_pages(struct file *f, vaddr_t to, uint64_t len, bool nonblock)
 /* ---- splice and tee: bytes that are looked at, and taken once they are where they belong ---- */
 uint64_t pipe_room(const struct file *f)
 {
-	const struct pipe *p = f->f_data;
+	struct pipe *p = f->f_data;
+	uint64_t n;
 
-	return PIPE_LARGE - in_ring(p);
+	mach_mutex_enter(&p->p_lock);
+	make_room(p, PIPE_LARGE);
+	n = ring_room(p);
+	mach_mutex_exit(&p->p_lock);
+	return n;
 }
 
 /* Bytes of the ring that come before the piece, or before the pipe's end, from `out` on. */
@@ -536,8 +572,7 @@ int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len,
 	int64_t n;
 
 	lock_two(from, to);
-	if (to->p_room < PIPE_LARGE && to->p_room - in_ring(to) < len)
-		grow_ring(to);
+	make_room(to, len);
 	room = to->p_room - in_ring(to);
 	n = peek_bytes(from, buf, len < room ? len : room);
 	if (n > 0) {
@@ -570,6 +605,7 @@ static struct pipe *pipe_alloc(void)
 		return NULL;
 	}
 	p->p_room = PIPE_SMALL;
+	p->p_limit = PIPE_LARGE;
 	mach_mutex_init(&p->p_lock, 4, "pipe");
 	return p;
 }
@@ -665,4 +701,8 @@ int fifo_open(struct inode *i, struct file *f)
 	return err;
 }
 
-void fifo_init(void) { mach_mutex_init(&fifo_lock, 3, "fifos"); }
+void fifo_init(void)
+{
+	mach_mutex_init(&fifo_lock, 3, "fifos");
+	never_grows = cmdline_number("pipe.nogrow", 0) != 0;
+}

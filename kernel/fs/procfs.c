@@ -205,17 +205,22 @@ static int name_file(struct inode *i, char *buf, size_t room)
 
 static int link_read(struct inode *i, char *buf, size_t room)
 {
+	struct inode *exe = NULL;
 	struct proc *p;
 	struct file *f;
-	int n = -ENOENT;
+	int n;
 
 	switch (what_of(i)) {
 	case W_SELF: return ksnprintf(buf, room, "%d", this_proc()->p_pid);
 	case W_EXE:
 		mach_mutex_enter(&proc_lock);
-		if ((p = proc_find(pid_of(i))) != NULL)
-			n = (int)strlcpy(buf, p->p_exe, room);
+		if ((p = proc_find(pid_of(i))) != NULL && p->p_exe != NULL)
+			exe = inode_hold(p->p_exe);
 		mach_mutex_exit(&proc_lock);
+		if (exe == NULL)
+			return -ENOENT;
+		n = name_file(exe, buf, room);
+		inode_put(exe);
 		return n;
 	case W_CWD: n = vfs_path(this_proc()->p_cwd, buf, room); return n > 0 ? n - 1 : n;
 	case W_FDLINK:

@@ -565,8 +565,7 @@ int vfs_path_file(struct inode *i, char *buf, size_t room)
 
 	if (inode_type(i) == S_IFDIR)
 		return vfs_path(i, buf, room);
-	dir = tmpfs_directory_of(i);
-	if (i->i_parent == 0)
+	if ((dir = tmpfs_directory_of(i)) == NULL && i->i_parent == 0)
 		return -ENOENT;
 	if (dir == NULL)
 		dir = icache_find(i->i_fs, i->i_parent);

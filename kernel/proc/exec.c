@@ -224,25 +224,48 @@ static int make_stack(struct proc *p, struct as *as, uint64_t top, const struct 
 }
 
 /* ---- the rest of the process ---- */
-/* Every other thread of the process ends. */
-static bool is_last_thread(void *arg) { return ((struct proc *)arg)->p_nthreads == 1; }
-
-static void end_others(struct proc *p)
+static bool is_alone_or_ends(void *arg)
 {
-	bool irq;
+	const struct proc *p = arg;
 
-	if (p->p_nthreads == 1)
-		return;
+	return p->p_nthreads == 1 || p->p_exiting;
+}
+
+/*
+ * Every other thread of the process ends; this one takes the process's number. -EAGAIN: the process ends, or another thread
+ * execs: this thread ends when it leaves the kernel.
+ */
+static int end_others(struct proc *p)
+{
+	struct uthread *me = this_uthread();
+	bool irq, ends;
+
+	if (p->p_nthreads > 1) {
+		mach_mutex_enter(&proc_lock);
+		irq = spin_lock(&sched_lock);
+		if (!(ends = uthread_must_end(me))) {
+			p->p_execer = me;
+			wake_all(&p->p_cont);
+			for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+				if (u != me)
+					wake_thread(u->u_thread, true);
+		}
+		spin_unlock(&sched_lock, irq);
+		mach_mutex_exit(&proc_lock);
+		if (ends)
+			return -EAGAIN;
+		(void)wait_until(&p->p_wait, is_alone_or_ends, p, 0, false);
+		irq = spin_lock(&sched_lock);
+		p->p_execer = NULL;
+		ends = p->p_exiting;
+		spin_unlock(&sched_lock, irq);
+		if (ends)
+			return -EAGAIN;
+	}
 	mach_mutex_enter(&proc_lock);
-	irq = spin_lock(&sched_lock);
-	p->p_exiting = true;
-	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
-		if (u != this_uthread())
-			wake_thread(u->u_thread, true);
-	spin_unlock(&sched_lock, irq);
+	me->u_tid = p->p_pid;
 	mach_mutex_exit(&proc_lock);
-	(void)wait_until(&p->p_wait, is_last_thread, p, 0, false);
-	p->p_exiting = false;
+	return 0;
 }
 
 static void reset_signals(struct proc *p, struct uthread *u)
@@ -302,16 +325,36 @@ static void take_over(struct proc *p, struct as *as)
 	release_vfork(p);
 }
 
-/* /proc/pid/exe: the path without links, whatever name exec was called by. */
-static void name_program(struct proc *p, struct inode *i, const char *path)
+/* A program's descriptors are its own: *fs is a copy of those shared with another process (CLONE_FILES), or NULL. */
+static int own_files(const struct proc *p, struct files **fs)
 {
-	char *full = kalloc(PATH_MAX);
+	if (p->p_files->fs_refcnt == 1)
+		return 0;
+	*fs = files_dup(p->p_files);
+	return *fs != NULL ? 0 : -ENOMEM;
+}
 
-	if (full == NULL || vfs_path_file(i, full, PATH_MAX) < 0)
-		strlcpy(p->p_exe, path, sizeof(p->p_exe));
-	else
-		strlcpy(p->p_exe, full, sizeof(p->p_exe));
-	kfree(full, PATH_MAX);
+static void take_files(struct proc *p, struct files *fs)
+{
+	struct files *old = p->p_files;
+
+	if (fs == NULL)
+		return;
+	mach_mutex_enter(&proc_lock);
+	p->p_files = fs;
+	mach_mutex_exit(&proc_lock);
+	files_put(old);
+}
+
+/* What /proc/pid/exe leads to. */
+static void note_program(struct proc *p, struct inode *i)
+{
+	struct inode *old = p->p_exe;
+
+	mach_mutex_enter(&proc_lock);
+	p->p_exe = inode_hold(i);
+	mach_mutex_exit(&proc_lock);
+	inode_put(old);
 }
 
 static int exec_image(
@@ -320,6 +363,7 @@ static int exec_image(
 	struct proc *p = this_proc();
 	struct uthread *u = this_uthread();
 	uint64_t top = user_top() - (random_next() & 0x3fffff) * VM_PAGESIZE, sp = 0, entry;
+	struct files *files = NULL;
 	struct as *as;
 	int err;
 
@@ -335,12 +379,11 @@ static int exec_image(
 	    PROT_R | PROT_W));
 	if (err != 0)
 		goto fail;
-	p->p_stack_top = top;
 	if (loader != NULL) {
 		vaddr_t at;
 
-		if (as_gap(as, image_span(loader), VM_PAGESIZE, USER_MIN, mmap_top(p), true, &at) !=
-		    VM_OK) {
+		if (as_gap(as, image_span(loader), VM_PAGESIZE, USER_MIN, mmap_below(p, top), true,
+			&at) != VM_OK) {
 			err = -ENOMEM;
 			goto fail;
 		}
@@ -354,18 +397,21 @@ static int exec_image(
 		goto fail;
 	err = make_stack(
 	    p, as, top, im, loader != NULL ? loader->i_bias : 0, entry, path, argv, envp, &sp);
-	if (err != 0)
+	if (err != 0 || (err = own_files(p, &files)) != 0 || (err = end_others(p)) != 0)
 		goto fail;
-	end_others(p);
+	take_files(p, files);
+	p->p_stack_top = top;
 	take_over(p, as);
 	files_close_on_exec(p->p_files);
 	reset_signals(p, u);
 	keep_args(p, argv);
-	name_program(p, im->i_inode, path);
+	note_program(p, im->i_inode);
 	arch_user_init(arch_cur());
 	tf_user_init(u->u_tf, loader != NULL ? loader->i_eh.e_entry + loader->i_bias : entry, sp);
 	return 0;
 fail:
+	if (files != NULL)
+		files_put(files);
 	as_free(as);
 	return err;
 }

@@ -3,7 +3,7 @@
  * Futexes: threads that wait for a word of memory to change.
  *
  * Key of a word: its address space and address if the mapping is private; otherwise the name of its page (vnode and offset) and
- * the offset in the page, which is the same in every space that maps it. The page is touched first, so that it has a name.
+ * the offset in the page, which is the same in every space that maps it. The page is soft-locked while its name is read.
  *
  * Waiters are in a hash of lists. A thread queues itself, then reads the word, then sleeps: a thread that changes the word and
  * wakes afterwards finds the waiter, so no wake-up is lost.
@@ -25,7 +25,6 @@
 #define OWNER_MASK 0x3fffffffu
 #define OWNER_DIED 0x40000000u
 #define WAITERS 0x80000000u
-#define TIME_MAX 4000000000ull /* seconds: more is as good as never */
 
 static struct futex_waiter *buckets[NBUCKETS]; /* sched_lock */
 
@@ -42,6 +41,8 @@ static bool same_key(struct futex_key a, struct futex_key b)
 static int key_of(uint64_t addr, bool private, struct futex_key *k, uint32_t *now)
 {
 	struct as *as = this_proc()->p_as;
+	vaddr_t page = vm_page_trunc(addr);
+	const struct page *pp;
 	struct as_info info;
 
 	if (addr & 3)
@@ -51,19 +52,13 @@ static int key_of(uint64_t addr, bool private, struct futex_key *k, uint32_t *no
 	*k = (struct futex_key){ (uint64_t)(uintptr_t)as, addr };
 	if (private || as_query(as, addr, &info) != VM_OK || !info.ai_shared)
 		return 0;
-	for (unsigned i = 0; i < 8; i++) {
-		pfn_t pfn = hat_probe(as_hat(as), addr, NULL);
-		const struct page *pp;
-
-		if (pfn != PFN_INVALID) {
-			pp = page_of(the_vm, pfn);
-			*k = (struct futex_key){ (uint64_t)(uintptr_t)pp->p_vnode,
-				pp->p_offset + (addr & VM_PAGEMASK) };
-			return 0;
-		}
-		if (as_fault(as, vm_page_trunc(addr), VM_PAGESIZE, F_INVAL, S_READ) != VM_OK)
-			return -EFAULT;
-	}
+	/* soft-locked, the page keeps its name */
+	if (fault_in(as, page, F_SOFTLOCK, S_READ) != VM_OK)
+		return -EFAULT;
+	pp = page_of(the_vm, hat_probe(as_hat(as), page, NULL));
+	*k = (struct futex_key){ (uint64_t)(uintptr_t)pp->p_vnode,
+		pp->p_offset + (addr & VM_PAGEMASK) };
+	(void)as_fault(as, page, VM_PAGESIZE, F_SOFTUNLOCK, S_READ);
 	return 0;
 }
 
@@ -333,7 +328,7 @@ static int deadline_of(uint64_t timeout, bool absolute, bool realtime, uint64_t 
 		return -EFAULT;
 	if ((int64_t)ts[0] < 0 || ts[1] >= 1000000000)
 		return -EINVAL;
-	ns = ts[0] > TIME_MAX ? TIME_MAX * 1000000000 : ts[0] * 1000000000 + ts[1];
+	ns = span_ns(ts[0], ts[1]);
 	if (!absolute)
 		ns += arch_time_ns();
 	else if (realtime)

@@ -23,6 +23,13 @@ static struct proc *init_proc;
 struct uthread *this_uthread(void) { return arch_cur()->t_user; }
 struct proc *this_proc(void) { return arch_cur()->t_proc; }
 
+bool uthread_must_end(const struct uthread *u)
+{
+	const struct proc *p = u->u_proc;
+
+	return p->p_exiting || (p->p_execer != NULL && p->p_execer != u);
+}
+
 struct proc *proc_find(int pid)
 {
 	struct proc *p = all_procs;
@@ -236,7 +243,6 @@ static struct proc *proc_new(struct proc *parent)
 	p->p_sid = parent->p_sid;
 	p->p_umask = parent->p_umask;
 	memcpy(p->p_rlim, parent->p_rlim, sizeof(p->p_rlim));
-	memcpy(p->p_exe, parent->p_exe, sizeof(p->p_exe));
 	memcpy(p->p_comm, parent->p_comm, sizeof(p->p_comm));
 	p->p_stack_top = parent->p_stack_top;
 	p->p_arg_start = parent->p_arg_start;
@@ -295,6 +301,7 @@ static void proc_discard(struct proc *p)
 	sighand_put(p->p_sighand);
 	inode_put(p->p_cwd);
 	inode_put(p->p_root);
+	inode_put(p->p_exe);
 	kfree(p->p_args, p->p_argslen);
 	kfree(p, sizeof(*p));
 }
@@ -310,6 +317,7 @@ static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
 	p->p_exit_signal = (int)(flags & 0xff);
 	p->p_cwd = inode_hold(me->p_cwd);
 	p->p_root = inode_hold(me->p_root);
+	p->p_exe = me->p_exe != NULL ? inode_hold(me->p_exe) : NULL;
 	p->p_sighand = sighand_of(me, (flags & CLONE_SIGHAND) != 0);
 	if (flags & CLONE_FILES) {
 		me->p_files->fs_refcnt++;
@@ -392,13 +400,14 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	if (flags & CLONE_VFORK) {
 		struct vforked v = { p };
 
-		/* the child's structure stays until this process waits for it */
+		/* the child's structure stays: other threads that wait for children pass over it */
 		(void)wait_until(&me->p_wait, child_is_free, &v, 0, false);
 		mach_mutex_enter(&proc_lock);
 		p->p_by_vfork = false;
 		if (p->p_zombie && p->p_exit_signal == SIGCHLD && proc_ignores_children(me))
 			proc_free(p);
 		mach_mutex_exit(&proc_lock);
+		wake(&me->p_wait);
 	}
 	return tid;
 }
@@ -431,6 +440,16 @@ static void leave_space(struct proc *p)
 	else
 		as_free(as);
 	p->p_borrowed = false;
+}
+
+static void forget_program(struct proc *p)
+{
+	struct inode *i = p->p_exe;
+
+	mach_mutex_enter(&proc_lock);
+	p->p_exe = NULL;
+	mach_mutex_exit(&proc_lock);
+	inode_put(i);
 }
 
 /* Its children become init's. proc_lock held. */
@@ -495,6 +514,7 @@ static void proc_end(struct proc *p)
 	files_put(p->p_files);
 	p->p_files = NULL;
 	leave_space(p);
+	forget_program(p);
 	/* not before: files without names that it had open or mapped are freed with it */
 	if (p == init_proc)
 		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
@@ -560,6 +580,7 @@ void proc_exit(int status)
 	if (!p->p_exiting) {
 		p->p_exiting = true;
 		p->p_status = status;
+		wake_all(&p->p_cont);
 		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
 			if (u != this_uthread())
 				wake_thread(u->u_thread, true);
@@ -605,7 +626,7 @@ enum telling { TELLS_NOTHING, TELLS_END, TELLS_STOP, TELLS_CONTINUED };
 static enum telling tells_of(const struct proc *c, unsigned options)
 {
 	if (c->p_zombie)
-		return options & WEXITED ? TELLS_END : TELLS_NOTHING;
+		return (options & WEXITED) && !c->p_by_vfork ? TELLS_END : TELLS_NOTHING;
 	if (c->p_stopped && !c->p_told_stop && (options & WUNTRACED))
 		return TELLS_STOP;
 	return c->p_continued && (options & WCONTINUED) ? TELLS_CONTINUED : TELLS_NOTHING;
@@ -783,34 +804,33 @@ static void open_console(struct proc *p)
 		(void)fd_install(p->p_files, f, 0, false);
 }
 
-/* The command line's init=, arg0=, arg1=, ...: ^ stands for a space. argv: room for 17. */
-static void init_arguments(char **argv)
+/* The command line's init=, arg0=, arg1=, ...: ^ stands for a space. argv: room for 17; words: for the whole line. */
+static void init_arguments(char **argv, char *words)
 {
-	static char path[256], word[15][128];
 	unsigned n = 0;
 
-	if (!cmdline_get("init", path, sizeof(path)))
-		strlcpy(path, "/sbin/init", sizeof(path));
-	argv[n++] = path;
+	if (!cmdline_get("init", words, ARCH_CMDLINE_MAX))
+		strlcpy(words, "/sbin/init", ARCH_CMDLINE_MAX);
+	argv[n++] = words;
 	for (unsigned i = 0; i < 15; i++) {
-		char key[8];
+		char key[8], *word = argv[n - 1] + strlen(argv[n - 1]) + 1;
 
 		ksnprintf(key, sizeof(key), "arg%u", i);
-		if (!cmdline_get(key, word[i], sizeof(word[i])))
+		if (!cmdline_get(key, word, ARCH_CMDLINE_MAX - (size_t)(word - words)))
 			break;
-		for (char *c = word[i]; *c != '\0'; c++)
+		for (char *c = word; *c != '\0'; c++)
 			if (*c == '^')
 				*c = ' ';
-		argv[n++] = word[i];
+		argv[n++] = word;
 	}
 	argv[n] = NULL;
 }
 
 void proc_init(void)
 {
-	char *argv[17],
-	    *envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root",
-		    "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
+	char *argv[17], *words = kalloc(ARCH_CMDLINE_MAX),
+			*envp[6] = { "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+				"HOME=/root", "TERM=vt100", "LANG=C.UTF-8", "PWD=/", NULL };
 	struct uthread *u;
 	struct thread *t;
 	int err;
@@ -820,9 +840,12 @@ void proc_init(void)
 	shm_init();
 	u = first_process_new();
 	open_console(u->u_proc);
-	init_arguments(argv);
+	if (words == NULL)
+		kpanic("no memory for the first program");
+	init_arguments(argv, words);
 	if ((err = proc_exec(argv[0], argv, envp)) != 0)
 		kpanic("%s: error %d", argv[0], -err);
+	kfree(words, ARCH_CMDLINE_MAX);
 	first_process_begins(u);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);

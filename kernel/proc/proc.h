@@ -108,22 +108,24 @@ struct proc {
 	bool p_borrowed;           /* p_as is the parent's until exec or exit (vfork) */
 	struct files *p_files;
 	struct sighand *p_sighand;
-	struct inode *p_cwd;         /* proc_lock */
-	struct inode *p_root;        /* proc_lock: chroot's */
-	char p_exe[256], p_comm[16]; /* own */
-	char *p_args;                /* own: as /proc/pid/cmdline shows them */
+	struct inode *p_cwd;  /* proc_lock */
+	struct inode *p_root; /* proc_lock: chroot's */
+	char p_comm[16];      /* own */
+	struct inode *p_exe;  /* proc_lock: the program's file; NULL: none */
+	char *p_args;         /* own: as /proc/pid/cmdline shows them */
 	size_t p_argslen;
 	struct sigset_info p_signals; /* sent to the process */
 	struct waitq
 	    p_wait; /* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
 	bool p_exiting;           /* sched_lock: every thread ends */
+	struct uthread *p_execer; /* sched_lock: it execs: every other thread ends; NULL: none */
 	bool p_zombie;            /* proc_lock: only its status is left */
 	bool p_vforked;           /* sched_lock: its parent waits for it */
 	_Atomic bool p_stopped;   /* sched_lock */
 	bool p_told_stop;         /* proc_lock: wait() has told of the stop */
 	int p_stop_sig;           /* proc_lock: what stopped it */
 	_Atomic bool p_continued; /* it went on, and wait() has not told of it */
-	bool p_by_vfork;          /* const: its parent looks at it after its end */
+	bool p_by_vfork; /* proc_lock: the parent's thread that made it still looks at it */
 	struct waitq p_cont;
 	int p_status; /* as wait gives it */
 	int p_exit_signal;
@@ -174,11 +176,12 @@ extern struct proc *all_procs;      /* proc_lock */
 struct proc *this_proc(void);
 struct uthread *this_uthread(void);
 void proc_init(void);
-struct proc *proc_find(int pid);       /* proc_lock held; NULL */
-struct uthread *uthread_find(int tid); /* proc_lock held */
-_Noreturn void proc_exit(int status);  /* the whole process, as wait gives it */
-_Noreturn void uthread_exit(int code); /* this thread */
-void proc_free(struct proc *);         /* a zombie that was waited for; proc_lock held */
+struct proc *proc_find(int pid);               /* proc_lock held; NULL */
+bool uthread_must_end(const struct uthread *); /* its process ends, or another thread execs */
+struct uthread *uthread_find(int tid);         /* proc_lock held */
+_Noreturn void proc_exit(int status);          /* the whole process, as wait gives it */
+_Noreturn void uthread_exit(int code);         /* this thread */
+void proc_free(struct proc *);                 /* a zombie that was waited for; proc_lock held */
 int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls);
 int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
@@ -267,6 +270,12 @@ int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
 char *bounce_alloc(uint64_t most, uint64_t *room);
 void shm_init(void);
 uint64_t wall_ns(void); /* since 1970 */
+/* Nanoseconds of a span of time. More than a century is as good as for ever, and what it is added to does not overflow. */
+#define SPAN_MAX 4000000000ull /* seconds */
+static inline uint64_t span_ns(uint64_t seconds, uint64_t ns)
+{
+	return (seconds < SPAN_MAX ? seconds : SPAN_MAX) * 1000000000 + ns;
+}
 extern const struct vnode_ops none_vnode_ops, kept_vnode_ops;
 struct inode *anon_inode(const struct inode_ops *, unsigned mode);
 void syscall_report(void);

@@ -24,16 +24,18 @@ static uint64_t deliverable_signals(const struct uthread *u)
 	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;
 }
 
+/* The first process takes only signals for which it has a handler, and those of its own faults (signal_force). */
 static bool is_ignored(const struct proc *p, int sig)
 {
 	uint64_t h = p->p_sighand->sh_action[sig].sa_handler;
 
-	return h == 1 || (h == 0 && (DEFAULT_IGNORE & SIGBIT(sig)));
+	return h == 1 || (h == 0 && p->p_pid == 1) || (h == 0 && (DEFAULT_IGNORE & SIGBIT(sig)));
 }
 
 bool thread_has_signal(struct thread *t)
 {
-	return t->t_user != NULL && (deliverable_signals(t->t_user) != 0 || t->t_proc->p_exiting);
+	return t->t_user != NULL &&
+	    (deliverable_signals(t->t_user) != 0 || uthread_must_end(t->t_user));
 }
 
 /* ---- what is pending ---- */
@@ -321,7 +323,7 @@ static bool has_continued(void *arg)
 {
 	struct proc *p = arg;
 
-	return !p->p_stopped || p->p_exiting;
+	return !p->p_stopped || p->p_exiting || p->p_execer != NULL;
 }
 
 static void stop_process(struct proc *p, int sig)
@@ -410,7 +412,7 @@ void trap_leave(struct trapframe *tf)
 		int sig;
 
 		arch_irq_restore(true);
-		if (u->u_proc->p_exiting)
+		if (uthread_must_end(u))
 			uthread_exit(0);
 		while (deliverable_signals(u) != 0 && (sig = take_signal(u, &info)) != 0) {
 			bool handled = u->u_proc->p_sighand->sh_action[sig].sa_handler > 1;
@@ -430,8 +432,11 @@ void trap_leave(struct trapframe *tf)
 			u->u_restore_mask = false;
 			u->u_sigmask = u->u_saved_mask;
 		}
+		/* another thread took the signal that stops the process */
+		if (u->u_proc->p_stopped)
+			(void)wait_until(&u->u_proc->p_cont, has_continued, u->u_proc, 0, false);
 		(void)arch_irq_off();
-		if (u->u_proc->p_exiting)
+		if (uthread_must_end(u))
 			continue;
 		if (arch_kcpu()->k_resched && arch_cur()->t_preempt == 0) {
 			thread_yield();

@@ -616,16 +616,24 @@ static int deadline_of(uint64_t tsp, uint64_t unit, uint64_t *deadline)
 		return 0;
 	if (copy_in(ts, tsp, sizeof(ts)) != 0)
 		return -EFAULT;
-	*deadline = arch_time_ns() + ts[0] * 1000000000 + ts[1] * unit + 1;
+	if (unit == 1000 && ts[0] < SPAN_MAX &&
+	    ts[1] < SPAN_MAX) { /* select's may be more than a second */
+		ts[0] += ts[1] / 1000000;
+		ts[1] %= 1000000;
+	}
+	if ((int64_t)ts[0] < 0 || ts[1] >= 1000000000 / unit)
+		return -EINVAL;
+	*deadline = arch_time_ns() + span_ns(ts[0], ts[1] * unit) + 1;
 	return 0;
 }
 
 int64_t sys_ppoll(const uint64_t *a)
 {
 	uint64_t deadline;
+	int err = deadline_of(a[2], 1, &deadline);
 
-	if (deadline_of(a[2], 1, &deadline) != 0)
-		return -EFAULT;
+	if (err != 0)
+		return err;
 	mask_begin(a[3], a[4]);
 	return do_poll(a[0], a[1], deadline);
 }
@@ -680,16 +688,18 @@ static int64_t do_select(const uint64_t *a, uint64_t deadline)
 int64_t sys_select(const uint64_t *a)
 {
 	uint64_t deadline;
+	int err = deadline_of(a[4], 1000, &deadline);
 
-	return deadline_of(a[4], 1000, &deadline) != 0 ? -EFAULT : do_select(a, deadline);
+	return err != 0 ? err : do_select(a, deadline);
 }
 
 int64_t sys_pselect6(const uint64_t *a)
 {
 	uint64_t deadline, mask[2];
+	int err = deadline_of(a[4], 1, &deadline);
 
-	if (deadline_of(a[4], 1, &deadline) != 0)
-		return -EFAULT;
+	if (err != 0)
+		return err;
 	if (a[5] != 0 && copy_in(mask, a[5], sizeof(mask)) == 0)
 		mask_begin(mask[0], mask[1]);
 	return do_select(a, deadline);

@@ -33,10 +33,16 @@ static int mem_err(enum vm_err e)
 	}
 }
 
+/* Where mappings end that have no place of their own. */
+static vaddr_t top_for(const struct proc *p, unsigned flags)
+{
+	return flags & MAP_32BIT ? 1ull << 31 : mmap_top(p);
+}
+
 static enum vm_err place_mapping(
     struct proc *p, vaddr_t *at, uint64_t len, unsigned flags, const struct segvn_args *a)
 {
-	vaddr_t hint = vm_page_trunc(*at), max = flags & MAP_32BIT ? 1ull << 31 : mmap_top(p);
+	vaddr_t hint = vm_page_trunc(*at), max = top_for(p, flags);
 	enum vm_err e;
 
 	if (flags & (MAP_FIXED | MAP_NOREPLACE)) {
@@ -102,13 +108,65 @@ static int file_args(
 	return 0;
 }
 
-/* A private mapping of a tmpfs file: what it holds now. The range was mapped as fresh memory, which the snapshot replaces. */
-static int map_snapshot(struct file *f, uint64_t off, uint64_t len, vaddr_t *at, unsigned prot)
+/* What a private mapping of a tmpfs file shows: the bytes that the file has now. */
+struct snapshot {
+	struct inode *n_inode;
+	uint64_t n_off, n_len;
+	unsigned n_prot;
+};
+
+static int take_snapshot(const struct snapshot *n, vaddr_t *at)
+{
+	return tmpfs_snapshot(n->n_inode, n->n_off, n->n_len, this_proc()->p_as, at, n->n_prot);
+}
+
+/* In the highest hole of [min, max). */
+static int snapshot_in_hole(const struct snapshot *n, vaddr_t min, vaddr_t max, vaddr_t *at)
+{
+	enum vm_err e;
+	int err;
+
+	do {
+		e = as_gap(this_proc()->p_as, n->n_len, VM_PAGESIZE, min, max, true, at);
+		err = e == VM_OK ? take_snapshot(n, at) : mem_err(e);
+	} while (e == VM_OK && err == -EEXIST);
+	return err;
+}
+
+/* In the place of whatever is mapped at `to`, in one step: other threads see the old mapping or the new one. */
+static int snapshot_instead(const struct snapshot *n, vaddr_t to)
 {
 	struct as *as = this_proc()->p_as;
-	enum vm_err e = as_unmap(as, *at, len);
+	vaddr_t from, place = to;
+	enum vm_err e;
+	int err;
 
-	return e != VM_OK ? mem_err(e) : tmpfs_snapshot(f->f_inode, off, len, as, at, prot);
+	if (to < USER_MIN || to > user_top() || n->n_len > user_top() - to)
+		return -ENOMEM;
+	if ((err = snapshot_in_hole(n, USER_MIN, to, &from)) == -ENOMEM)
+		err = snapshot_in_hole(n, to + n->n_len, user_top(), &from);
+	if (err != 0)
+		return err;
+	e = as_remap(as, from, n->n_len, n->n_len, REMAP_MAYMOVE | REMAP_FIXED, &place);
+	if (e != VM_OK)
+		(void)as_unmap(as, from, n->n_len);
+	return mem_err(e);
+}
+
+static int map_snapshot(const struct snapshot *n, unsigned flags, vaddr_t *at)
+{
+	vaddr_t hint = vm_page_trunc(*at), max = top_for(this_proc(), flags);
+
+	if (flags & MAP_NOREPLACE)
+		return *at >= USER_MIN ? take_snapshot(n, at) : -ENOMEM;
+	if (flags & MAP_FIXED)
+		return snapshot_instead(n, *at);
+	if (hint >= USER_MIN && hint < max && n->n_len <= max - hint &&
+	    take_snapshot(n, &hint) == 0) {
+		*at = hint;
+		return 0;
+	}
+	return snapshot_in_hole(n, USER_MIN, max, at);
 }
 
 int64_t sys_mmap(const uint64_t *a)
@@ -136,12 +194,14 @@ int64_t sys_mmap(const uint64_t *a)
 			return -EBADF;
 		err = file_args(f, flags, args.sa_prot, a[5], len, &args);
 	}
-	if (err == 0) {
+	if (err == 0 && f != NULL && !(flags & MAP_SHARED) && tmpfs_memory(f->f_inode) != NULL) {
+		const struct snapshot n = { f->f_inode, a[5], len, args.sa_prot };
+
+		err = map_snapshot(&n, flags, &at);
+	} else if (err == 0) {
 		e = place_mapping(this_proc(), &at, len, flags, &args);
 		err = e == VM_EXIST ? -EEXIST : mem_err(e);
 	}
-	if (err == 0 && f != NULL && !(flags & MAP_SHARED) && tmpfs_memory(f->f_inode) != NULL)
-		err = map_snapshot(f, a[5], len, &at, args.sa_prot);
 	if (f != NULL)
 		file_put(f);
 	if (err != 0)

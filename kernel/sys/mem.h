@@ -5,11 +5,12 @@
 
 #include "kernel/proc/proc.h"
 
-/* Where mmap's area ends: below the room that the stack may grow into. */
-static inline vaddr_t mmap_top(const struct proc *p)
+/* Where mmap's area ends: below the room that a stack that ends there may grow into. */
+static inline vaddr_t mmap_below(const struct proc *p, vaddr_t stack_top)
 {
 	uint64_t room = p->p_rlim[3].cur < 64u << 20 ? p->p_rlim[3].cur : 64u << 20;
 
-	return vm_page_trunc(p->p_stack_top - room) - (2u << 20);
+	return vm_page_trunc(stack_top - room) - (2u << 20);
 }
+static inline vaddr_t mmap_top(const struct proc *p) { return mmap_below(p, p->p_stack_top); }
 #endif

@@ -178,8 +178,10 @@ int64_t sys_rt_sigtimedwait(const uint64_t *a)
 
 	if (copy_in(&set, a[0], 8) != 0 || (a[2] != 0 && copy_in(ts, a[2], sizeof(ts)) != 0))
 		return -EFAULT;
+	if (a[2] != 0 && ((int64_t)ts[0] < 0 || ts[1] >= 1000000000))
+		return -EINVAL;
 	if (a[2] != 0)
-		deadline = arch_time_ns() + ts[0] * 1000000000 + ts[1] + 1;
+		deadline = arch_time_ns() + span_ns(ts[0], ts[1]) + 1;
 	for (;;) {
 		static struct waitq quiet;
 		bool irq = spin_lock(&sched_lock);

@@ -525,13 +525,18 @@ static bool is_below(struct inode *dir, const struct inode *top)
 /* vfs_lock held. old: what has the new name now; NULL: nothing. */
 static int move_name(const struct spot *f, struct inode *i, const struct spot *t, struct inode *old)
 {
+	int err;
+
 	if (f->s_dir->i_ops->io_rename == NULL ||
 	    t->s_dir->i_ops->io_rename != f->s_dir->i_ops->io_rename)
 		return -EXDEV;
 	if (inode_type(i) == S_IFDIR && is_below(t->s_dir, i))
 		return -EINVAL;
-	return f->s_dir->i_ops->io_rename(
+	err = f->s_dir->i_ops->io_rename(
 	    f->s_dir, f->s_last, strlen(f->s_last), i, t->s_dir, t->s_last, strlen(t->s_last), old);
+	if (err == 0)
+		i->i_parent = t->s_dir->i_ino;
+	return err;
 }
 
 static int64_t rename_at(uint64_t fromfd, uint64_t from, uint64_t tofd, uint64_t to, unsigned flags)

@@ -410,9 +410,10 @@ int64_t sys_alarm(const uint64_t *a)
 	uint64_t now = arch_time_ns(), old = p->p_alarm;
 
 	p->p_alarm_every = 0;
-	p->p_alarm = a[0] != 0 ? now + a[0] * 1000000000 : 0;
+	p->p_alarm = a[0] != 0 ? now + span_ns((unsigned)a[0], 0) : 0;
 	return old > now ? (int64_t)((old - now + 999999999) / 1000000000) : 0;
 }
+static bool is_timeval(const uint64_t *t) { return (int64_t)t[0] >= 0 && t[1] < 1000000; }
 int64_t sys_setitimer(const uint64_t *a)
 {
 	struct proc *p = this_proc();
@@ -427,8 +428,10 @@ int64_t sys_setitimer(const uint64_t *a)
 	if (a[1] != 0) {
 		if (copy_in(t, a[1], sizeof(t)) != 0)
 			return -EFAULT;
-		p->p_alarm_every = t[0] * 1000000000 + t[1] * 1000;
-		p->p_alarm = t[2] == 0 && t[3] == 0 ? 0 : now + t[2] * 1000000000 + t[3] * 1000;
+		if (!is_timeval(t) || !is_timeval(t + 2))
+			return -EINVAL;
+		p->p_alarm_every = span_ns(t[0], t[1] * 1000);
+		p->p_alarm = t[2] == 0 && t[3] == 0 ? 0 : now + span_ns(t[2], t[3] * 1000);
 	}
 	return a[2] != 0 ? copy_out(a[2], old, sizeof(old)) : 0;
 }
@@ -483,7 +486,7 @@ int64_t sys_nanosleep(const uint64_t *a)
 		return -EFAULT;
 	if ((int64_t)t[0] < 0 || t[1] >= 1000000000)
 		return -EINVAL;
-	return sleep_until(arch_time_ns() + t[0] * 1000000000 + t[1] + 1, a[1]);
+	return sleep_until(arch_time_ns() + span_ns(t[0], t[1]) + 1, a[1]);
 }
 int64_t sys_clock_nanosleep(const uint64_t *a)
 {
@@ -493,7 +496,7 @@ int64_t sys_clock_nanosleep(const uint64_t *a)
 		return -EFAULT;
 	if ((int64_t)t[0] < 0 || t[1] >= 1000000000 || !is_clock(a[0]))
 		return -EINVAL;
-	ns = t[0] * 1000000000 + t[1];
+	ns = span_ns(t[0], t[1]);
 	if (a[1] & 1) {
 		if (ns <= now)
 			return 0;

@@ -22,8 +22,10 @@ struct test {
 #define T(f, n) { #f, f, n }
 /* clang-format on */
 /* Each ended by an entry without a name. */
-extern const struct test proc_tests[];  /* programs_proc.c */
-extern const struct test pipe_tests[];  /* programs_pipe.c */
-extern const struct test call_tests[];  /* programs_call.c */
-extern const struct test inner_tests[]; /* programs_call.c: run by other tests, by name only */
+extern const struct test proc_tests[];       /* programs_proc.c */
+extern const struct test pipe_tests[];       /* programs_pipe.c */
+extern const struct test call_tests[];       /* programs_call.c */
+extern const struct test race_tests[];       /* programs_race.c */
+extern const struct test race_inner_tests[]; /* programs_race.c: run by other tests, by name only */
+extern const struct test inner_tests[];      /* programs_call.c: run by other tests, by name only */
 #endif

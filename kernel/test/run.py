@@ -73,8 +73,8 @@ class Machine:
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
                         *HERE.glob('programs_*.c')], check=True)
         subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/soak', HERE / 'soak.c'], check=True)
-        for name in ('hello', 'synced', 'errors'):
-            subprocess.run([CC[self.arch][1], '-O2', '-static', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)
+        for name in ('hello', 'synced', 'errors', 'fuzz'):
+            subprocess.run([CC[self.arch][1], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
             'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'ARCH': self.arch, 'DEBIAN': str(self.dir / 'debian'),
@@ -229,6 +229,37 @@ def test_the_end_waits_for_every_process(m):
     # vm_check once ran beside programs and threads of the kernel that went on: it counts references, and they changed meanwhile
     status, text = m.boot(24, 'init=/bin/sh arg0=-c arg1=/bin/soak^4^600^&^/bin/sleep^2;exit^5', cpus=4)
     return status == 5, text
+
+
+def test_pipes_whose_ring_cannot_grow(m):
+    # a writer of a record that was larger than the room left once asked again and again
+    names = ('pipes_carry_everything', 'small_writes_stay_whole', 'splice_carries_files')
+    status, text = m.boot(24, 'pipe.nogrow=1 init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)))
+    return status == 0 and all('ok %s\n' % name in text for name in names), text
+
+
+def test_the_first_process_cannot_be_killed(m):
+    status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=kill^-9^1;kill^-TERM^1;kill^-9^0;echo^lives;exit^3')
+    return status == 3 and said(text) == 'lives\n', text
+
+
+def test_a_long_command_line(m):
+    # words behind the first 511 bytes, and bytes of a word behind its 127th, were once not seen
+    status, text = m.boot(16, 'init=/bin/sh arg0=-c arg1=test^${#0}^=^1500 arg2=' + 1500 * 'x')
+    if status != 0:
+        return False, text
+    r = subprocess.run(m.command(16, 'init=/bin/hello arg0=' + 5000 * 'x'), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       timeout=300)
+    text = r.stdout.decode(errors='replace')
+    return machine.status(r.returncode) == 0x7f and 'panic: the command line is longer than 4095 bytes' in text, text
+
+
+def test_random_calls(m):
+    for seed, cpus in ((1, 1), (1000, 4)):
+        status, text = m.boot(32, 'quiet=1 init=/bin/fuzz arg0=%d arg1=40 arg2=300' % seed, cpus=cpus)
+        if status != 0 or re.search(r'^fuzz: 40 children, \d{4,} calls', text, re.M) is None:
+            return False, text
+    return True, ''
 
 
 def test_unknown_calls_are_counted(m):

@@ -10,12 +10,19 @@
 #include "kernel/core/kernel.h"
 
 struct mach the_machine;
-char boot_cmdline[512];
+char boot_cmdline[ARCH_CMDLINE_MAX];
+static bool cmdline_cut;
 uint64_t tables_next;
 
 const struct mach_caps *mach_caps(struct mach *m) { return &m->m_caps; }
 struct mach *arch_machine(void) { return &the_machine; }
 const char *arch_cmdline(void) { return boot_cmdline; }
+bool arch_cmdline_is_cut(void) { return cmdline_cut; }
+
+void keep_cmdline(const char *line)
+{
+	cmdline_cut = strlcpy(boot_cmdline, line, sizeof(boot_cmdline)) >= sizeof(boot_cmdline);
+}
 
 /* ---- holes, and memory for the start ---- */
 void add_hole(uint64_t from, uint64_t to)

@@ -16,7 +16,9 @@ struct mach {
 	uint64_t m_root; /* physical: the root that maps image, memory and devices */
 };
 extern struct mach the_machine;
-extern char boot_cmdline[512];
+extern char boot_cmdline[ARCH_CMDLINE_MAX];
+void keep_cmdline(
+    const char *); /* of the loader's; what is too long is cut off: arch_cmdline_is_cut */
 
 static inline void *direct_map(uint64_t pa) { return (void *)(uintptr_t)(DIRECT_BASE + pa); }
 static inline uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p - KERNEL_BASE; }

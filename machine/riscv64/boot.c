@@ -127,7 +127,7 @@ static void see_chosen(const struct dtb_node *n)
 	const void *p = dtb_prop(n, "bootargs", &len);
 
 	if (p != NULL && len > 0)
-		strlcpy(boot_cmdline, p, sizeof(boot_cmdline));
+		keep_cmdline(p);
 	p = dtb_prop(n, "rng-seed", &len);
 	for (unsigned i = 0; p != NULL && i < len / 4; i++)
 		devices.dv_entropy =

@@ -222,8 +222,7 @@ void boot_main(uint32_t info)
 	const struct start_info *si = direct_map(info);
 	struct cpu *c = &cpus[0];
 
-	strlcpy(
-	    boot_cmdline, si->cmdline != 0 ? direct_map(si->cmdline) : "", sizeof(boot_cmdline));
+	keep_cmdline(si->cmdline != 0 ? direct_map(si->cmdline) : "");
 	read_map(si);
 	make_tables();
 	idt_make();

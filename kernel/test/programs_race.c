@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Threads that race each other through exec, exit, stops, faults and pipes: a part of the program `programs`. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "programs.h"
+
+static char self[256];
+
+static const char *own_path(void)
+{
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[n > 0 ? n : 0] = '\0';
+	return self;
+}
+
+/* ---- exec beside exec, exit and a kill ---- */
+static void *exec_the_end(void *arg)
+{
+	execl(own_path(), self, "ends_with_5", NULL);
+	return arg;
+}
+
+/* Each of two threads once waited for the other to end. */
+static void two_threads_exec_at_once(void)
+{
+	int status;
+
+	for (int i = 0; i < 20; i++) {
+		pthread_t t[3];
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			for (int k = 0; k < 3; k++)
+				pthread_create(&t[k], NULL, exec_the_end, NULL);
+			exec_the_end(NULL);
+			_exit(1);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+		    WEXITSTATUS(status) == 5);
+	}
+}
+
+static void *sleep_for_ever(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void execs_for_ever(void)
+{
+	pthread_t t;
+
+	(void)!write(1, "x", 1);
+	for (int k = 0; k < 3; k++)
+		pthread_create(&t, NULL, sleep_for_ever, NULL);
+	execl(own_path(), self, "execs_for_ever", NULL);
+	_exit(1);
+}
+
+/* A signal that came while exec ended the other threads once went with the thread that took it. */
+static void a_kill_reaches_what_execs(void)
+{
+	int status, fd[2];
+	char c[8];
+
+	for (int i = 0; i < 20; i++) {
+		CHECK(pipe(fd) == 0);
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			dup2(fd[1], 1);
+			close(fd[0]);
+			close(fd[1]);
+			execl(own_path(), self, "execs_for_ever", NULL);
+			_exit(1);
+		}
+		close(fd[1]);
+		for (int k = 0; k < i % 5 + 1; k++)
+			CHECK(read(fd[0], c, 1) == 1);
+		CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid &&
+		    WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		close(fd[0]);
+	}
+}
+
+static void *exec_the_names(void *arg)
+{
+	execl(own_path(), self, "is_its_main_thread", NULL);
+	return arg;
+}
+
+static void is_its_main_thread(void) { _exit(syscall(SYS_gettid) == getpid() ? 6 : 1); }
+
+static void a_thread_that_execs_is_the_process(void)
+{
+	pthread_t t;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pthread_create(&t, NULL, exec_the_names, NULL);
+		sleep_for_ever(NULL);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 6);
+}
+
+/* Descriptors shared with another process are not closed there by an exec. */
+static int share_files(void *fd)
+{
+	fcntl(*(int *)fd, F_SETFD, FD_CLOEXEC);
+	execl(own_path(), self, "ends_with_5", NULL);
+	return 1;
+}
+
+static void exec_takes_its_own_descriptors(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	int fd = open("/dev/null", O_RDONLY), status;
+	pid_t pid = clone(share_files, stack + sizeof(stack), CLONE_FILES | SIGCHLD, &fd);
+
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == 5);
+	CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+	close(fd);
+}
+
+static void *wait_for_all(void *count)
+{
+	int status;
+
+	for (;;) {
+		pid_t pid = waitpid(-1, &status, 0);
+
+		if (pid > 0)
+			++*(volatile int *)count;
+		else if (*(volatile int *)count == 200)
+			return NULL;
+	}
+}
+
+/* The child of a vfork was once freed by another thread that waited, while the first one still looked at it. */
+static void others_wait_for_a_vforked_child(void)
+{
+	pthread_t t;
+	int count = 0;
+
+	CHECK(pthread_create(&t, NULL, wait_for_all, &count) == 0);
+	for (int i = 0; i < 200; i++) {
+		pid_t pid = vfork();
+
+		if (pid == 0)
+			_exit(3);
+		CHECK(pid > 0);
+	}
+	pthread_join(t, NULL);
+	CHECK(count == 200);
+}
+
+/* ---- threads that end, beside threads that fork ---- */
+static void *end_at_once(void *arg) { return arg; }
+
+static void *fork_and_wait(void *bad)
+{
+	int status;
+
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(9);
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || WEXITSTATUS(status) != 9)
+			++*(volatile int *)bad;
+	}
+	return NULL;
+}
+
+static void threads_end_while_others_fork(void)
+{
+	pthread_t forker[2], t[8];
+	int bad[2] = { 0, 0 };
+
+	for (int k = 0; k < 2; k++)
+		CHECK(pthread_create(&forker[k], NULL, fork_and_wait, &bad[k]) == 0);
+	for (int i = 0; i < 40; i++) {
+		for (int k = 0; k < 8; k++)
+			CHECK(pthread_create(&t[k], NULL, end_at_once, NULL) == 0);
+		for (int k = 0; k < 8; k++)
+			pthread_join(t[k], NULL);
+	}
+	for (int k = 0; k < 2; k++)
+		pthread_join(forker[k], NULL);
+	CHECK(bad[0] == 0 && bad[1] == 0);
+}
+
+/* exit_group while threads are made, run, fault and sleep. */
+static void a_process_ends_in_the_middle(void)
+{
+	int status;
+
+	for (int i = 0; i < 30; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			pthread_t t;
+
+			for (int k = 0; k < 6; k++)
+				pthread_create(&t, NULL,
+				    k % 3 == 0       ? sleep_for_ever
+					: k % 3 == 1 ? fork_and_wait
+						     : end_at_once,
+				    &status);
+			_exit(4);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+		    WEXITSTATUS(status) == 4);
+	}
+}
+
+static void *clean_up_later(void *arg)
+{
+	char c;
+
+	pthread_cleanup_push((void (*)(void *))free, malloc(100));
+	(void)!read(*(int *)arg, &c, 1);
+	pthread_cleanup_pop(1);
+	return NULL;
+}
+
+static void threads_are_cancelled(void)
+{
+	int fd[2];
+	void *r;
+
+	CHECK(pipe(fd) == 0);
+	for (int i = 0; i < 30; i++) {
+		pthread_t t[4];
+
+		for (int k = 0; k < 4; k++)
+			CHECK(pthread_create(&t[k], NULL, clean_up_later, &fd[0]) == 0);
+		for (int k = 0; k < 4; k++)
+			CHECK(pthread_cancel(t[k]) == 0);
+		for (int k = 0; k < 4; k++)
+			CHECK(pthread_join(t[k], &r) == 0 && r == PTHREAD_CANCELED);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* ---- stops ---- */
+static volatile unsigned long *counter;
+
+static void *count_up(void *arg)
+{
+	for (;;)
+		++*counter;
+	return arg;
+}
+
+static int counter_rests(void)
+{
+	unsigned long before = *counter;
+
+	usleep(30000);
+	return *counter == before;
+}
+
+/* Only the thread that took the signal once stopped. */
+static void a_stop_stops_every_thread(void)
+{
+	int status, rests = 0;
+	pthread_t t;
+
+	counter = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		pthread_create(&t, NULL, count_up, NULL);
+		sleep_for_ever(NULL);
+	}
+	while (*counter == 0)
+		usleep(1000);
+	CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid &&
+	    WIFSTOPPED(status));
+	for (int i = 0; i < 50 && !(rests = counter_rests());
+	     i++) /* a thread stops when it leaves the kernel */
+		;
+	CHECK(rests);
+	CHECK(kill(pid, SIGCONT) == 0);
+	while (counter_rests())
+		;
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid);
+	munmap((void *)(uintptr_t)counter, PG);
+}
+
+/* ---- time ---- */
+static void on_alarm(int sig) { (void)sig; }
+
+/* More seconds than nanoseconds can count once were none at all. */
+static void a_long_sleep_is_long(void)
+{
+	static const time_t lengths[] = { (time_t)1 << 62, 18446744074, (time_t)(~0ull >> 1) };
+	struct sigaction sa = { .sa_handler = on_alarm };
+	struct itimerval often = { { 0, 20000 }, { 0, 20000 } }, never = { { 0, 0 }, { 0, 0 } };
+
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (unsigned i = 0; i < 3; i++) {
+		struct timespec ts = { lengths[i], 0 };
+
+		CHECK(nanosleep(&ts, NULL) == -1 && errno == EINTR);
+		CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR);
+		CHECK(ppoll(NULL, 0, &ts, NULL) == -1 && errno == EINTR);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	signal(SIGALRM, SIG_DFL);
+}
+
+/* ---- mappings that are replaced while other threads read them ---- */
+static uint8_t *looked_at;
+static volatile int look_stop;
+
+static void *look_all_the_time(void *arg)
+{
+	while (!look_stop)
+		for (unsigned i = 0; i < 8; i++)
+			(void)*(volatile uint8_t *)(looked_at + i * PG);
+	return arg;
+}
+
+/* A reader never finds a gap: it would end with SIGSEGV. */
+static void a_mapping_is_replaced_at_once(void)
+{
+	int fd = memfd_create("quire", 0), p[2], status;
+	pid_t pid = fork();
+
+	if (pid != 0) {
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		close(fd);
+		return;
+	}
+	struct iovec v;
+	pthread_t t;
+
+	if (ftruncate(fd, 8 * PG) != 0 || pwrite(fd, "snap", 4, 0) != 4 || pipe(p) != 0)
+		_exit(1);
+	looked_at = mmap(NULL, 8 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_create(&t, NULL, look_all_the_time, NULL);
+	for (int i = 0; i < 300; i++) {
+		if (mmap(looked_at, 8 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
+			0) != looked_at ||
+		    memcmp(looked_at, "snap", 4) != 0)
+			_exit(2);
+		if (mmap(looked_at, 8 * PG, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) != looked_at)
+			_exit(3);
+		v = (struct iovec){ looked_at, 8 * PG };
+		looked_at[0] = 7;
+		if (vmsplice(p[1], &v, 1, SPLICE_F_GIFT) != 8 * (ssize_t)PG ||
+		    vmsplice(p[0], &v, 1, 0) != 8 * (ssize_t)PG || looked_at[0] != 7)
+			_exit(4);
+	}
+	look_stop = 1;
+	pthread_join(t, NULL);
+	_exit(0);
+}
+
+/* ---- pipes whose ring is full ---- */
+/* Records that do not fill a ring evenly, from several processes: each arrives whole. A writer that polls is told the truth. */
+static void small_writes_stay_whole(void)
+{
+	enum { WRITERS = 4, RECORD = 3000, EACH = 60 };
+	static uint8_t rec[RECORD];
+	int fd[2], status, seen[WRITERS] = { 0 }, bad = 0;
+	uint8_t got[RECORD];
+
+	CHECK(pipe(fd) == 0);
+	for (int w = 0; w < WRITERS; w++) {
+		if (fork() != 0)
+			continue;
+		memset(rec, w + 1, sizeof(rec));
+		if (w % 2 == 0)
+			fcntl(fd[1], F_SETFL, O_NONBLOCK);
+		for (int i = 0; i < EACH;) {
+			struct pollfd pf = { .fd = fd[1], .events = POLLOUT };
+			ssize_t n = write(fd[1], rec, RECORD);
+
+			if (n == RECORD)
+				i++;
+			else if (n != -1 || errno != EAGAIN || poll(&pf, 1, -1) != 1)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < WRITERS * EACH; i++) {
+		size_t at = 0;
+
+		while (at < RECORD) {
+			ssize_t n = read(fd[0], got + at, RECORD - at);
+
+			if (n <= 0) {
+				CHECK(0);
+				break;
+			}
+			at += (size_t)n;
+		}
+		for (int k = 1; k < RECORD; k++)
+			bad += got[k] != got[0];
+		if (got[0] >= 1 && got[0] <= WRITERS)
+			seen[got[0] - 1]++;
+	}
+	for (int w = 0; w < WRITERS; w++) {
+		CHECK(wait(&status) > 0 && status == 0);
+		CHECK(seen[w] == EACH);
+	}
+	CHECK(bad == 0);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* ---- names ---- */
+static void maps_follow_a_rename(void)
+{
+	char line[512];
+	int fd, found = 0;
+	FILE *f;
+
+	mkdir("/tmp/moved", 0755);
+	fd = open("/tmp/renamed", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	CHECK(fd >= 0 && write(fd, "x", 1) == 1);
+	void *p = mmap(NULL, PG, PROT_READ, MAP_PRIVATE, fd, 0);
+	CHECK(rename("/tmp/renamed", "/tmp/moved/here") == 0);
+	f = fopen("/proc/self/maps", "r");
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		found |= strstr(line, "/tmp/moved/here\n") != NULL;
+	CHECK(found);
+	if (f != NULL)
+		fclose(f);
+	munmap(p, PG);
+	close(fd);
+	unlink("/tmp/moved/here");
+	rmdir("/tmp/moved");
+}
+
+static void ends_with_5(void) { _exit(5); }
+
+const struct test race_tests[] = {
+	T(two_threads_exec_at_once, 1),
+	T(a_kill_reaches_what_execs, 1),
+	T(a_thread_that_execs_is_the_process, 1),
+	T(exec_takes_its_own_descriptors, 1),
+	T(others_wait_for_a_vforked_child, 1),
+	T(threads_end_while_others_fork, 1),
+	T(a_process_ends_in_the_middle, 1),
+	T(threads_are_cancelled, 1),
+	T(a_stop_stops_every_thread, 1),
+	T(a_long_sleep_is_long, 1),
+	T(a_mapping_is_replaced_at_once, 1),
+	T(small_writes_stay_whole, 1),
+	T(maps_follow_a_rename, 1),
+	{ NULL, NULL, 0 },
+};
+
+const struct test race_inner_tests[] = {
+	T(ends_with_5, 1),
+	T(execs_for_ever, 1),
+	T(is_its_main_thread, 1),
+	{ NULL, NULL, 0 },
+};
