@@ -88,7 +88,7 @@ tsan: setup
 KARCH = $(or $(ARCH),x86_64)
 KERNEL = $(CURDIR)/$(BUILD)/kernel-$(KARCH)
 KERNEL_NEEDS.x86_64 = qemu-system-x86 busybox-static musl-tools
-KERNEL_NEEDS.riscv64 = qemu-system-misc gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+KERNEL_NEEDS.riscv64 = qemu-system-misc qemu-user gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
 
 kernel:
 	@sh tools/setup.sh e2fsprogs $(KERNEL_NEEDS.$(KARCH))
