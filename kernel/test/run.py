@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 SOAK_SECONDS = int(os.environ.get('SOAK_SECONDS', 10))  # of the test under memory pressure
 HERE = pathlib.Path(__file__).resolve().parent
@@ -110,6 +111,22 @@ def test_conformance(m):
 def test_static(m):
     status, text = m.boot(16, 'init=/bin/hello arg0=there')
     return status == 0 and said(text) == 'hello, there\n', text
+
+
+def test_the_tables_of_the_vm_take_two_percent(m):
+    # and what does not depend on how much memory there is; the time is printed, not judged
+    for memory in (16, 64, 256):
+        started = time.monotonic()
+        status, text = m.boot(memory, 'init=/bin/sh arg0=-c arg1=exit^0')
+        tables, start = re.search(r'KiB of memory, (\d+) for', text), re.search(r'(\d+) ms since start', text)
+        if status != 0 or tables is None or start is None:
+            return False, text
+        most = memory * 1024 // 50 + 160
+        print('%d MiB: %s KiB for the vm\'s tables, %d at most; a shell has ended %s ms after the start, QEMU %.1f s after its own' % (
+            memory, tables.group(1), most, start.group(1), time.monotonic() - started), flush=True)
+        if int(tables.group(1)) > most:
+            return False, text
+    return True, ''
 
 
 def test_status_of_init(m):
