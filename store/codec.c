@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See codec.h. The contexts of Zstandard are made in the area when they are first needed, so an area that never sees it stays small. */
+/*
+ * See codec.h. The contexts of Zstandard are made in the area when they are first needed, so an area that never sees it stays small.
+ *
+ * Literals, the bytes that no match covers, can be coded by Huffman's method besides. That costs a third of the time to pack a page and
+ * nearly half of the time to unpack it, since tables are made for a few hundred bytes. On heaps it saves a tenth of the packed bytes,
+ * on text two fifths. So it is done where it pays: some pages are packed both ways, and the sums say what coding has saved of late.
+ */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "store/codec.h"
 
@@ -11,11 +17,19 @@
 #define LEVEL 1
 #define ROUND(x) (((x) + 63) & ~(size_t)63)
 
+#define KNOWN 8u            /* pages packed both ways before the sums count */
+#define SAMPLE 16u          /* then one page in so many */
+#define LATE (256u * 1024u) /* packed bytes after which the sums are halved */
+#define PAYS 5u             /* coding must save that part of the bytes */
+
 enum { BY_LZ4 = 1, BY_ZSTD = 2 };
 
 struct area {
 	ZSTD_CCtx *a_pack; /* NULL: not made yet */
 	ZSTD_DCtx *a_unpack;
+	uint32_t a_pages; /* packed by Zstandard so far */
+	uint32_t a_plain,
+	    a_coded; /* bytes of the pages that were packed both ways, recent ones count more */
 	LZ4_stream_t a_lz4;
 };
 
@@ -38,6 +52,8 @@ static bool pack_make(struct area *a)
 	if (a->a_pack != NULL)
 		return true;
 	a->a_pack = ZSTD_initStaticCCtx((char *)a + ROUND(sizeof *a), pack_bytes());
+	if (a->a_pack != NULL)
+		(void)ZSTD_CCtx_setCParams(a->a_pack, ZSTD_getCParams(LEVEL, PAGE, 0));
 	return a->a_pack != NULL;
 }
 
@@ -50,15 +66,49 @@ static bool unpack_make(struct area *a)
 	return a->a_unpack != NULL;
 }
 
+/* 0: it does not fit. */
+static uint32_t pack_literals(struct area *a, bool coded, const void *page, char *out, uint32_t max)
+{
+	size_t r;
+
+	/* a page that did not fit has left the context in the middle of a frame, where parameters do not change */
+	(void)ZSTD_CCtx_reset(a->a_pack, ZSTD_reset_session_only);
+	(void)ZSTD_CCtx_setParameter(
+	    a->a_pack, ZSTD_c_literalCompressionMode, coded ? ZSTD_ps_auto : ZSTD_ps_disable);
+	r = ZSTD_compress2(a->a_pack, out, max, page, PAGE);
+	return ZSTD_isError(r) ? 0 : (uint32_t)r;
+}
+
+static void learn_literals(struct area *a, uint32_t plain, uint32_t coded)
+{
+	a->a_plain += plain != 0 ? plain : PAGE;
+	a->a_coded += coded != 0 ? coded : PAGE;
+	if (a->a_plain >= LATE) {
+		a->a_plain /= 2;
+		a->a_coded /= 2;
+	}
+}
+
+static uint32_t pack_dense(struct area *a, const void *page, char *out, uint32_t max)
+{
+	bool both = a->a_pages < KNOWN || a->a_pages % SAMPLE == 0;
+	bool coded = both || a->a_coded < a->a_plain - a->a_plain / PAYS;
+	uint32_t plain = both ? pack_literals(a, false, page, out, max) : 0;
+	uint32_t n = pack_literals(a, coded, page, out, max);
+
+	a->a_pages++;
+	if (both)
+		learn_literals(a, plain, n);
+	return n == 0 && !coded ? pack_literals(a, true, page, out, max) : n;
+}
+
 uint32_t codec_pack(void *area, bool dense, const void *page, char *out, uint32_t max)
 {
 	struct area *a = area;
 	uint32_t n = 0;
 
 	if (dense && pack_make(a)) {
-		size_t r = ZSTD_compressCCtx(a->a_pack, out + 1, max - 1, page, PAGE, LEVEL);
-
-		n = ZSTD_isError(r) ? 0 : (uint32_t)r;
+		n = pack_dense(a, page, out + 1, max - 1);
 	} else {
 		dense = false;
 		n = (uint32_t)LZ4_compress_fast_extState(

@@ -12,7 +12,10 @@
 #include <stdint.h>
 
 size_t codec_bytes(void);
-/* Packs a page of 4 KiB into out, which has room for a page. How many bytes; 0: more than max. dense: small rather than fast. */
+/*
+ * Packs a page of 4 KiB into out, which has room for a page. How many bytes; 0: more than max. dense: small rather than fast; how small
+ * depends on the pages that were packed in this area before.
+ */
 uint32_t codec_pack(void *area, bool dense, const void *page, char *out, uint32_t max);
 /* 0, or -EIO: these are not packed bytes of a page. */
 int codec_unpack(void *area, const char *data, uint32_t len, void *page);
