@@ -146,7 +146,8 @@ static void drop_store(struct run *r, unsigned i)
 {
 	struct run_store *st = r->store[i];
 
-	run_keeper_stop(st);
+	run_keeper_stop(r, st);
+	run_free_owed(r, st);
 	if (st->stats != NULL)
 		run_add_stats(&r->past, &st->stats[KEEPER_FULLEST]);
 	r->store[i] = NULL;

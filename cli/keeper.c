@@ -10,7 +10,9 @@
  * the keeper, whatever it is at.
  *
  * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process, and is answered by the same note when all
- * that the process held has been given back; the slot is not given to another before. STOP ends the keeper after the statistics.
+ * that the process held has been given back, the store's lock included; the slot is not given to another before. While the keeper
+ * releases one process it may come upon the lock of another whose note has not been answered: that one is dead, too
+ * (is_reported). What cannot be sent now is owed, and sent when the keeper has answered. STOP ends the keeper after the statistics.
  * Statistics lie in a page that the two share: figures for people, read while they are being written.
  *
  * Two threads: one waits for notes, one packs. Locks: the store's own.
@@ -28,6 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define KEEPER_TAG FAMILY_PROCS /* its own in the store: no process's slot */
 #define PUBLISH_MS 500
 #define LOW_FILES                                                                                  \
 	16 /* the fewest that must be allowed for a run, and then all that there are (run_count_descriptors) */
@@ -39,8 +42,15 @@ struct note {
 }; /* STOP: slot is how many connections have the store */
 
 /* ---- the keeper's own process ---- */
+#define SLOT_WORDS (FAMILY_PROCS / 64)
 struct keeper {
 	struct pool pool;
+	struct family *fam;
+	int sock;
+	pthread_t server; /* const: the thread that waits for notes */
+	uint64_t due
+	    [SLOT_WORDS]; /* atomics: slots of processes that are dead and not released. Written by the server */
+	bool stopping, used; /* the server's: STOP has come; a process still has the store */
 	struct pool_stats
 	    most; /* when the store was fullest, seen before a process's share was given back */
 	struct pool_stats *out;
@@ -49,7 +59,55 @@ struct keeper {
 	bool stop; /* atomic: the packer shall end */
 };
 
-static int charge_family(void *arg, long pages) { return family_pool_charge(arg, pages); }
+static int charge_family(void *arg, long pages)
+{
+	return family_pool_charge(((struct keeper *)arg)->fam, pages);
+}
+
+/* Notes that have come. */
+static void take_notes(struct keeper *k)
+{
+	struct note n;
+	ssize_t got;
+
+	while ((got = recv(k->sock, &n, sizeof n, MSG_DONTWAIT)) == (ssize_t)sizeof n) {
+		if (n.what == NOTE_STOP) {
+			k->stopping = true;
+			k->used = n.slot != 0;
+		} else {
+			(void)__atomic_fetch_or(
+			    &k->due[n.slot / 64], 1ull << n.slot % 64, __ATOMIC_RELEASE);
+		}
+	}
+	if (got >= 0)
+		_exit(0); /* the supervisor is gone, and the family with it */
+}
+
+/* No process of the family has such a tag, or it is dead. */
+static bool is_reported(void *arg, uint32_t tag)
+{
+	struct keeper *k = arg;
+
+	if (tag >= FAMILY_PROCS)
+		return tag != KEEPER_TAG;
+	if (pthread_equal(pthread_self(), k->server))
+		take_notes(k);
+	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) >> tag % 64 & 1) != 0;
+}
+
+static void release_due(struct keeper *k)
+{
+	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
+		struct note n = { NOTE_RELEASE, slot };
+		uint64_t bit = 1ull << slot % 64;
+
+		if ((k->due[slot / 64] & bit) == 0)
+			continue;
+		pool_release(&k->pool, slot);
+		(void)__atomic_fetch_and(&k->due[slot / 64], ~bit, __ATOMIC_RELEASE);
+		(void)send(k->sock, &n, sizeof n, MSG_NOSIGNAL);
+	}
+}
 
 static void *pack_pages(void *arg)
 {
@@ -123,24 +181,19 @@ static void die_with(int life)
 }
 
 /* Serves until the supervisor says stop. True: a process still has the store then. */
-static bool serve_supervisor(struct keeper *k, int sock)
+static bool serve_supervisor(struct keeper *k)
 {
-	struct pollfd p = { .fd = sock, .events = POLLIN };
-	struct note n;
+	struct pollfd p = { .fd = k->sock, .events = POLLIN };
 
-	for (;;) {
+	while (!k->stopping) {
 		int got = poll(&p, 1, PUBLISH_MS);
 
 		publish_counters(k);
-		if (got <= 0)
-			continue;
-		if (recv(sock, &n, sizeof n, 0) != (ssize_t)sizeof n)
-			_exit(0); /* the supervisor is gone, and the family with it */
-		if (n.what == NOTE_STOP)
-			return n.slot != 0;
-		pool_release(&k->pool, n.slot);
-		(void)send(sock, &n, sizeof n, MSG_NOSIGNAL);
+		if (got > 0)
+			take_notes(k);
+		release_due(k);
 	}
+	return k->used;
 }
 
 static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, int life)
@@ -160,19 +213,23 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	mem = mmap(NULL, st->size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 	if (mem == MAP_FAILED || pool_attach(&k.pool, mem, st->size, fds[1]) != 0)
 		_exit(1);
+	k.fam = r->fam;
+	k.sock = fds[2];
+	k.server = pthread_self();
 	k.pool.p_charge = charge_family;
-	k.pool.p_charge_arg = r->fam;
-	(void)pool_join(&k.pool, FAMILY_PROCS);
+	k.pool.p_gone = is_reported;
+	k.pool.p_charge_arg = &k;
+	(void)pool_join(&k.pool, KEEPER_TAG);
 	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
 	    0; /* else each process packs what it stores */
-	bool used = serve_supervisor(&k, fds[2]);
+	bool used = serve_supervisor(&k);
 	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 	pool_wake_packer(&k.pool);
 	if (k.packs)
 		(void)pthread_join(k.packer, NULL);
 	publish_counters(&k);
 	if (!used) /* what is left has no owner, and ends with the store */
-		(void)charge_family(r->fam, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
+		(void)charge_family(&k, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
 	_exit(0);
 }
 
@@ -191,7 +248,8 @@ bool run_keeper_start(struct run *r, struct run_store *st)
 			return false;
 		st->stats = p;
 	}
-	if (st->broken || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) != 0)
+	if (st->broken || st->stopped ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) != 0)
 		return false;
 	if (pipe2(life, O_CLOEXEC) != 0) {
 		(void)close(s[0]);
@@ -221,12 +279,37 @@ static void keeper_gone(struct run_store *st)
 	st->keeper = 0;
 }
 
-bool run_keeper_release(struct run_store *st, unsigned slot)
+/* Whether a keeper is needed for the release: the store has one or should, or the process died with the store's lock. */
+static bool needs_release(const struct run_store *st, unsigned slot)
 {
-	const struct note n = { NOTE_RELEASE, slot };
+	return !st->broken && (st->wanted || st->sock >= 0 || pool_lock_tag(st->memfd) == slot);
+}
 
-	return st->sock >= 0 &&
-	    send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof n;
+bool run_keeper_release(struct run *r, struct run_store *st, unsigned slot)
+{
+	if (!needs_release(st, slot))
+		return false;
+	st->owed[slot / 64] |= 1ull << slot % 64;
+	st->sent[slot / 64] &= ~(1ull << slot % 64);
+	st->unsent = true;
+	run_keeper_settle(r, st);
+	return true;
+}
+
+void run_keeper_settle(struct run *r, struct run_store *st)
+{
+	if (!st->unsent || !run_keeper_start(r, st))
+		return;
+	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
+		const struct note n = { NOTE_RELEASE, slot };
+
+		if (((st->owed[slot / 64] & ~st->sent[slot / 64]) >> slot % 64 & 1) == 0)
+			continue;
+		if (send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof n)
+			return;
+		st->sent[slot / 64] |= 1ull << slot % 64;
+	}
+	st->unsent = false;
 }
 
 int run_keeper_hear(struct run_store *st)
@@ -240,21 +323,25 @@ int run_keeper_hear(struct run_store *st)
 		keeper_gone(st);
 		return KEEPER_GONE;
 	}
+	st->owed[n.slot / 64] &= ~(1ull << n.slot % 64);
 	return (int)n.slot;
 }
 
-void run_keeper_stop(struct run_store *st)
+void run_keeper_stop(struct run *r, struct run_store *st)
 {
 	const struct note n = { NOTE_STOP, st->users };
 	uint64_t end = run_now_ns() + PATIENCE_MS * 1000000ull, now;
 	struct pollfd p = { .fd = st->sock, .events = POLLIN };
+	int slot;
 
 	if (st->sock < 0)
 		return;
+	st->stopped = true;
 	(void)send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (st->sock >= 0 && (now = run_now_ns()) < end)
 		if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
-			(void)run_keeper_hear(st);
+			if ((slot = run_keeper_hear(st)) >= 0)
+				run_slot_released(r, slot);
 	if (st->sock >= 0) /* what it works on may be nonsense. The life line ends with this */
 		keeper_gone(st);
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -87,7 +88,7 @@ static void leave_store(struct run *r, struct run_store *st, int slot)
 	if (st == NULL)
 		return;
 	st->users--;
-	if (run_keeper_release(st, (unsigned)slot))
+	if (run_keeper_release(r, st, (unsigned)slot))
 		r->leaving[slot]++;
 }
 
@@ -115,20 +116,11 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 	atomic_store(&p->fp_shrink, 0);
 	atomic_store(&p->fp_managed, 0);
 	atomic_store(&p->fp_hears, 0);
+	atomic_fetch_add(&r->fam->fam_ended, 1);
 	atomic_store(&p->fp_pid, r->leaving[slot] > 0 ? -2 : 0);
 }
 
-/* ---- slots ---- */
-static bool slot_is_taken(const struct run *r, int slot)
-{
-	if (r->leaving[slot] > 0)
-		return true;
-	for (unsigned i = 0; i < r->nconn; i++)
-		if (r->conn[i].slot == slot)
-			return true;
-	return false;
-}
-
+/* ---- slots (slots.c) ---- */
 /* A slot for a process that executes a program; -1: all are taken. */
 static int take_slot(struct run *r)
 {
@@ -136,7 +128,7 @@ static int take_slot(struct run *r)
 		int32_t none = 0;
 		uint32_t ever = atomic_load(&r->fam->fam_procs);
 
-		if (slot_is_taken(r, i) ||
+		if (run_slot_taken(r, i) ||
 		    !atomic_compare_exchange_strong(&r->fam->fam_proc[i].fp_pid, &none, -1))
 			continue;
 		if (ever <= (unsigned)i)
@@ -260,10 +252,17 @@ static void send_welcome(
 }
 
 /* ---- connections ---- */
-static void add_conn(struct run *r, int fd, pid_t pid, int slot, struct run_store *st)
+/* Takes the sender's pidfd over. */
+static void add_conn(struct run *r, int fd, struct received *from, int slot, struct run_store *st)
 {
+	struct conn c = { .fd = fd, .slot = slot, .pid = from->who.pid, .pidfd = -1, .store = st };
+
+	if (r->pidfds) {
+		c.pidfd = from->pidfd;
+		from->pidfd = -1;
+	}
 	(void)pthread_mutex_lock(&r->connlock);
-	r->conn[r->nconn++] = (struct conn){ .fd = fd, .slot = slot, .pid = pid, .store = st };
+	r->conn[r->nconn++] = c;
 	(void)pthread_mutex_unlock(&r->connlock);
 	if (st != NULL)
 		st->users++;
@@ -282,8 +281,38 @@ void run_drop_conn(struct run *r, unsigned i)
 	(void)close(c.fd);
 	r->conn[i] = r->conn[--r->nconn];
 	(void)pthread_mutex_unlock(&r->connlock);
+	if (c.pidfd >= 0)
+		(void)close(c.pidfd);
 	leave_store(r, c.before, c.slot);
 	release_slot(r, c.store, c.slot);
+}
+
+/*
+ * A settlement takes two rounds: one takes all greetings that came before it, so that the connections are known, and the next sees
+ * which of those have ended.
+ */
+static void begin_settling(struct run *r)
+{
+	if (r->settling > 0) {
+		r->settle_again = true;
+		return;
+	}
+	r->settling = 1;
+	r->settle_asked = atomic_load(&r->fam->fam_asked);
+}
+
+void run_settle(struct run *r, unsigned stage, bool greeted)
+{
+	if (stage == 1 && greeted)
+		r->settling = 2;
+	if (stage != 2)
+		return;
+	atomic_store(&r->fam->fam_settled, r->settle_asked);
+	(void)syscall(SYS_futex, &r->fam->fam_settled, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	r->settling = 0;
+	if (r->settle_again)
+		begin_settling(r);
+	r->settle_again = false;
 }
 
 static bool obey_byte(struct run *r, struct conn *c, char byte)
@@ -295,19 +324,24 @@ static bool obey_byte(struct run *r, struct conn *c, char byte)
 		leave_store(r, c->before, c->slot);
 		c->before = NULL;
 		return true;
+	case FAMILY_SETTLE: begin_settling(r); return true;
 	default: return false;
 	}
 }
 
 void run_hear(struct run *r, unsigned i)
 {
-	char byte[2];
-	ssize_t n = recv(r->conn[i].fd, byte, sizeof byte, MSG_DONTWAIT);
+	for (unsigned k = 0; k < ROUND; k++) { /* its end comes after all that it said */
+		char byte[2];
+		ssize_t n = recv(r->conn[i].fd, byte, sizeof byte, MSG_DONTWAIT);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n != 1 || !obey_byte(r, &r->conn[i], byte[0]))
-		run_drop_conn(r, i);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n != 1 || !obey_byte(r, &r->conn[i], byte[0])) {
+			run_drop_conn(r, i);
+			return;
+		}
+	}
 }
 
 bool run_family_lives(const struct run *r)
@@ -321,12 +355,6 @@ bool run_family_lives(const struct run *r)
 }
 
 /* ---- keepers ---- */
-static void free_slot(struct run *r, int slot)
-{
-	if (!slot_is_taken(r, slot))
-		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
-}
-
 /* The keeper has died of what the processes wrote there. Their memory is lost. */
 static void end_store(struct run *r, struct run_store *st)
 {
@@ -336,12 +364,7 @@ static void end_store(struct run *r, struct run_store *st)
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].store == st || r->conn[i].before == st)
 			run_drop_conn(r, i);
-	for (int slot = 0; slot < (int)FAMILY_PROCS; slot++)
-		if (r->leaving[slot] >
-		    0) { /* by another keeper, too: then the next process of that slot cleans up behind it (pool_join) */
-			r->leaving[slot] = 0;
-			free_slot(r, slot);
-		}
+	run_free_owed(r, st);
 }
 
 void run_hear_keeper(struct run *r, struct run_store *st)
@@ -350,10 +373,10 @@ void run_hear_keeper(struct run *r, struct run_store *st)
 
 	if (slot == KEEPER_GONE)
 		end_store(r, st);
-	if (slot < 0 || r->leaving[slot] == 0)
+	if (slot < 0)
 		return;
-	if (--r->leaving[slot] == 0)
-		free_slot(r, slot);
+	run_slot_released(r, slot);
+	run_keeper_settle(r, st);
 }
 
 /* ---- the door ---- */
@@ -380,11 +403,11 @@ static bool is_greeting(const struct run *r, const struct family_hello *h, ssize
 }
 
 /* A forked child: it has a slot and a store. False: the slot is none, or another's. */
-static bool let_child_in(struct run *r, const struct family_hello *h, const struct received *from)
+static bool let_child_in(struct run *r, const struct family_hello *h, struct received *from)
 {
-	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || slot_is_taken(r, h->fh_slot))
+	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || run_slot_taken(r, h->fh_slot))
 		return false;
-	add_conn(r, from->fd, from->who.pid, h->fh_slot, run_store_named(r, h->fh_store));
+	add_conn(r, from->fd, from, h->fh_slot, run_store_named(r, h->fh_store));
 	return true;
 }
 
@@ -434,14 +457,14 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 }
 
 /* A program that was executed. */
-static void let_in(struct run *r, const struct received *from, bool alone)
+static void let_in(struct run *r, struct received *from, bool alone)
 {
 	int slot = r->nconn < r->most ? take_slot(r) : -1;
 	struct run_store *st = slot >= 0 ? store_of(r, from, alone) : NULL;
 	int ends[2];
 
 	if (slot >= 0 && st != NULL && make_connection(ends)) {
-		add_conn(r, ends[0], from->who.pid, slot, st);
+		add_conn(r, ends[0], from, slot, st);
 		send_welcome(r, from->fd, slot, st, ends[1]);
 		return;
 	}
@@ -490,14 +513,17 @@ static bool take_greeting(struct run *r)
 	return true;
 }
 
-void run_open_door(struct run *r)
+bool run_open_door(struct run *r)
 {
-	for (unsigned n = 0; n < ROUND && r->door >= 0 && take_greeting(r); n++)
-		;
+	unsigned n = 0;
+
+	while (n < ROUND && r->door >= 0 && take_greeting(r))
+		n++;
+	return n < ROUND;
 }
 
 /*
- * One for each process of the family. Besides, one for the packer's ring, and four while a process joins: the socket that its
+ * One for each process of the family, and its pidfd if there are enough. Besides, one for the packer's ring, and four while a process joins: the socket that its
  * greeting brought, its pidfd, and both ends of its connection.
  */
 int run_count_descriptors(struct run *r)
@@ -510,6 +536,7 @@ int run_count_descriptors(struct run *r)
 	    (rlim_t)next + 6 > rl.rlim_cur)
 		return cli_too_few_files();
 	rl.rlim_cur -= (rlim_t)next + 5;
+	r->pidfds = rl.rlim_cur >= 2 * FAMILY_PROCS;
 	r->most = r->fam->fam_most =
 	    rl.rlim_cur < FAMILY_PROCS ? (uint32_t)rl.rlim_cur : FAMILY_PROCS;
 	return 0;

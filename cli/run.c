@@ -157,7 +157,7 @@ static void stop_helpers(struct run *r)
 {
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		if (r->store[i] != NULL) {
-			run_keeper_stop(r->store[i]);
+			run_keeper_stop(r, r->store[i]);
 			run_stop_far(r->store[i]);
 		}
 }
@@ -170,7 +170,7 @@ static void stay_behind(struct run *r)
 {
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	run_open_door(r);
+	(void)run_open_door(r);
 	for (unsigned i = r->nconn; i-- > 0;) /* the program's own has hung up */
 		run_hear(r, i);
 	if (!run_family_lives(r))

@@ -36,7 +36,12 @@ struct run_store {
 	bool alone;         /* const: of one process, and those that it forked */
 	bool given;         /* some process has had it */
 	bool broken;        /* its keeper ended: no process gets it any more */
-	unsigned users;     /* connections */
+	bool stopped;       /* it was told to end */
+	bool wanted;        /* a process has asked for the keeper */
+	uint64_t owed[FAMILY_PROCS / 64]; /* slots whose release the keeper has not answered */
+	uint64_t sent[FAMILY_PROCS / 64]; /* of them, those that it was told of */
+	bool unsent;                      /* it was not told of all */
+	unsigned users;                   /* connections */
 	struct pool_stats
 	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
 	pid_t keeper;   /* 0: none */
@@ -45,8 +50,9 @@ struct run_store {
 #define RUN_STORES FAMILY_STORES
 
 struct conn {
-	int fd, slot;             /* slot: const */
-	pid_t pid;                /* const: as the kernel said when it joined */
+	int fd, slot; /* slot: const */
+	pid_t pid;    /* const: as the kernel said when it joined */
+	int pidfd; /* const: tells that it has ended, whatever process has its end of fd still; or -1 */
 	struct run_store *store;  /* NULL: it is no more, or never was */
 	struct run_store *before; /* in which it may still have pages; or NULL */
 	bool hears;               /* it takes bytes */
@@ -76,6 +82,11 @@ struct run {
 	uint64_t turned_away;     /* greetings that were not of the family */
 	struct creds creds;       /* const: ours, and the program's at first */
 	bool alone;               /* const: the credentials are not known, so no process shares */
+	bool pidfds;              /* const: there are descriptors enough for conn.pidfd */
+	unsigned
+	    settling; /* FAMILY_SETTLE: 0: none; 1: it has come; 2: and all greetings before it */
+	bool settle_again;     /* another has come meanwhile */
+	uint32_t settle_asked; /* fam_asked when the answer was begun */
 	pid_t child;
 	volatile int unexecuted; /* an errno: why the child has not executed the program */
 	uint64_t need_peak, start_ns;
@@ -127,11 +138,20 @@ int run_make_gate(struct run *);
 int run_count_descriptors(struct run *); /* last, when everything is open */
 bool run_family_there(
     const char *value); /* does the variable name a family that is there? If not it is left over */
-void run_open_door(struct run *);        /* greetings that have come */
+bool run_open_door(struct run *);        /* greetings that have come. False: there are more */
 void run_hear(struct run *, unsigned i); /* connection i has said something, or hung up */
 void run_drop_conn(struct run *, unsigned i);
+/* A round of the loop has heard all connections, which began with that stage of settling; greeted: and all greetings. */
+void run_settle(struct run *, unsigned stage, bool greeted);
 bool run_family_lives(const struct run *); /* is there a process that has joined, or can? */
 void run_hear_keeper(struct run *, struct run_store *); /* it has said something, or ended */
+
+/* slots.c */
+bool run_slot_taken(const struct run *, int slot); /* is it some process's still? */
+void run_slot_released(
+    struct run *, int slot); /* one keeper has given back what its process held */
+/* The store's keeper has ended and owes nothing any more. What is left the next process of the slot gives back (pool_join). */
+void run_free_owed(struct run *, struct run_store *);
 
 /* tell.c: a line on standard error, once, for each kind of thing that was refused to the program or taken from it */
 void run_tell(struct run *, bool wipe); /* wipe: a live line is there */
@@ -142,8 +162,9 @@ void run_measure(struct run *);
 /* keeper.c */
 bool run_keeper_start(
     struct run *, struct run_store *); /* unless it is there. False: it cannot be had */
-bool run_keeper_release(
-    struct run_store *, unsigned slot); /* false: there is none, or it does not listen */
+/* The keeper shall release what the process of that slot held, and answers. False: there is nothing to release. */
+bool run_keeper_release(struct run *, struct run_store *, unsigned slot);
+void run_keeper_settle(struct run *, struct run_store *); /* tries again what could not be sent */
 enum {
 	KEEPER_NOW,
 	KEEPER_FULLEST
@@ -152,7 +173,7 @@ enum {
 enum { KEEPER_NOTHING = -1, KEEPER_GONE = -2 };
 int run_keeper_hear(
     struct run_store *); /* a slot of which it has released all, or one of the above */
-void run_keeper_stop(
+void run_keeper_stop(struct run *,
     struct run_store *); /* its last statistics are there then. Waits for it, for a limited time */
 
 /* supervise.c */

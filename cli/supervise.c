@@ -142,15 +142,69 @@ static bool reap_children(struct run *r, int *status)
 }
 
 /* Where the kernel cannot wait (no memory for it), nothing has happened; the program goes on, and is looked after in a moment. */
-static void wait_for_events(struct pollfd *pfd, unsigned n)
+static void wait_for_events(struct pollfd *pfd, unsigned n, bool wait)
 {
 	static const struct timespec moment = { .tv_nsec = 10 * 1000 * 1000 };
-	int r = poll(pfd, n, MEASURE_MS);
+	int r = poll(pfd, n, wait ? MEASURE_MS : 0);
 
 	for (unsigned i = 0; r < 0 && i < n; i++)
 		pfd[i].revents = 0;
 	if (r < 0 && errno != EINTR)
 		(void)nanosleep(&moment, NULL);
+}
+
+/* What one round of the loop waits for. */
+struct round {
+	unsigned n, nkept, nfar; /* connections; far places */
+	unsigned stage;          /* of settling, when the round began */
+	struct pollfd *conn, *death, *keeper, *end;
+	struct pollfd
+	    pfd[2 + 2 * FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS)]; /* door, signals, and those */
+	struct run_far *far[RUN_STORES * POOL_FARS];
+	struct run_store *kept[RUN_STORES]; /* whose keepers they are */
+};
+
+static void wait_round(struct run *r, struct round *w)
+{
+	w->n = r->nconn;
+	w->stage = r->settling;
+	w->pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
+	w->pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
+	w->conn = w->pfd + 2;
+	w->death = w->conn + w->n;
+	for (unsigned i = 0; i < w->n; i++)
+		w->conn[i] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
+	for (unsigned i = 0; i < w->n && r->pidfds; i++)
+		w->death[i] = (struct pollfd){ .fd = r->conn[i].pidfd, .events = POLLIN };
+	w->keeper = r->pidfds ? w->death + w->n : w->death;
+	w->nkept = watch_keepers(r, w->keeper, w->kept);
+	w->end = w->keeper + w->nkept;
+	w->nfar = watch_far(r, w->end, w->far);
+	wait_for_events(w->pfd, (unsigned)(w->end - w->pfd) + w->nfar, w->stage == 0);
+}
+
+static void hear_all(struct run *r, const struct round *w)
+{
+	bool greeted = true;
+
+	for (unsigned i = 0; i < w->nfar; i++) /* before stores are dropped */
+		if (w->end[i].revents != 0)
+			run_far_hear(w->far[i]);
+	if (w->pfd[0].revents !=
+	    0) /* first: a child's greeting comes before the end of its parent */
+		greeted = run_open_door(r);
+	for (unsigned i = w->n; i-- > 0;)
+		if (r->pidfds && w->death[i].revents != 0)
+			run_drop_conn(r, i);
+		else if (w->conn[i].revents != 0)
+			run_hear(r, i);
+	run_settle(r, w->stage, greeted);
+	for (unsigned i = 0; i < w->nkept; i++)
+		if (w->keeper[i].revents != 0)
+			run_hear_keeper(r, w->kept[i]);
+	for (unsigned i = 0; i < RUN_STORES; i++)
+		if (r->store[i] != NULL)
+			run_keeper_settle(r, r->store[i]);
 }
 
 /* Until the program ends; after that (status NULL), until the last process of its family has. */
@@ -161,33 +215,11 @@ void run_supervise(struct run *r, int *status)
 	bool tty = isatty(STDERR_FILENO) != 0 && r->o.live && status != NULL, gone = false;
 
 	while (status != NULL ? !gone : run_family_lives(r)) {
-		struct pollfd pfd[FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS) + 2], *keepers, *ends;
-		struct run_far *far[RUN_STORES * POOL_FARS];
-		struct run_store *kept[RUN_STORES];
-		unsigned n = r->nconn, nkept, nfar;
+		struct round w;
 
-		pfd[0] = (struct pollfd){ .fd = r->door, .events = POLLIN };
-		pfd[1] = (struct pollfd){ .fd = r->sigfd, .events = POLLIN };
-		for (unsigned i = 0; i < n; i++)
-			pfd[i + 2] = (struct pollfd){ .fd = r->conn[i].fd, .events = POLLIN };
-		keepers = pfd + n + 2;
-		nkept = watch_keepers(r, keepers, kept);
-		ends = keepers + nkept;
-		nfar = watch_far(r, ends, far);
-		wait_for_events(pfd, n + nkept + nfar + 2);
-		for (unsigned i = 0; i < nfar; i++) /* before stores are dropped */
-			if (ends[i].revents != 0)
-				run_far_hear(far[i]);
-		if (pfd[0].revents !=
-		    0) /* first: a child's greeting comes before the end of its parent */
-			run_open_door(r);
-		for (unsigned i = n; i-- > 0;)
-			if (pfd[i + 2].revents != 0)
-				run_hear(r, i);
-		for (unsigned i = 0; i < nkept; i++)
-			if (keepers[i].revents != 0)
-				run_hear_keeper(r, kept[i]);
-		if ((pfd[1].revents & POLLIN) != 0)
+		wait_round(r, &w);
+		hear_all(r, &w);
+		if ((w.pfd[1].revents & POLLIN) != 0)
 			forward_signal(r, status != NULL);
 		if (status != NULL && reap_children(r, status))
 			gone = true;

@@ -40,6 +40,9 @@ void run_start_threads(struct run *r, struct run_store *st)
 {
 	bool kept = st != NULL && run_keeper_start(r, st);
 
+	if (st != NULL)
+		st->wanted = true;
+
 	if (!r->pressed)
 		r->pressed = pthread_create(&r->pressure, NULL, pressure_main, r) == 0;
 	if (r->pressed && kept)

@@ -101,13 +101,15 @@ enum vm_err host_charge(struct host *h, uint64_t n)
 	enum vm_err e = VM_OK;
 
 	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
+	uint32_t ended = host_ended(h);
 	uint64_t got = charge_native(h, n);
 	for (unsigned waits = 0; got < n && !h->h_managed && waits < HOST_WAITS; waits++) {
 		mach_rw_exit(&h->h_lock);
-		bool waited = host_await_ended(h);
+		bool more = host_await_ended(h, ended);
 		mach_rw_enter(&h->h_lock, false);
-		if (!waited)
+		if (!more)
 			break;
+		ended = host_ended(h);
 		if (!h->h_managed)
 			got += charge_native(h, n - got);
 	}

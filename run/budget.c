@@ -149,19 +149,26 @@ void host_unpromise(void *arg, uint64_t n)
 	atomic_fetch_sub(&h->h_me->fp_promised, n);
 }
 
-static bool someone_has_ended(struct host *h)
+uint32_t host_ended(const struct host *h) { return atomic_load(&h->h_fam->fam_ended); }
+
+/* Has any entry but this process's a share? */
+static bool others_have_some(const struct host *h)
 {
 	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
-		struct family_proc *p = &h->h_fam->fam_proc[i];
-		int32_t pid = atomic_load(&p->fp_pid);
+		const struct family_proc *p = &h->h_fam->fam_proc[i];
 
-		/* or has executed another program: this one */
-		if (p != h->h_me && pid > 0 &&
-		    (atomic_load(&p->fp_promised) | atomic_load(&p->fp_granted)) != 0 &&
-		    (pid == h->h_pid || pool_dead((uint32_t)pid)))
+		if (p != h->h_me &&
+		    (atomic_load(&p->fp_promised) | atomic_load(&p->fp_granted)) != 0)
 			return true;
 	}
 	return false;
+}
+
+bool host_await_ended(struct host *h, uint32_t seen)
+{
+	if (host_ended(h) == seen && others_have_some(h))
+		family_settle(h);
+	return host_ended(h) != seen;
 }
 
 static void pause_a_millisecond(void)
@@ -171,22 +178,16 @@ static void pause_a_millisecond(void)
 	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
 }
 
-bool host_await_ended(struct host *h)
-{
-	if (!someone_has_ended(h))
-		return false;
-	pause_a_millisecond();
-	return true;
-}
-
-bool host_await_frames(struct host *h)
+bool host_await_frames(struct host *h, uint32_t seen)
 {
 	bool came;
 
-	if (host_ask_others(h) || someone_has_ended(h)) {
+	if (host_ask_others(h)) {
 		pause_a_millisecond();
 		return true;
 	}
+	if (host_await_ended(h, seen))
+		return true;
 	mach_rw_enter(&h->h_lock, false);
 	came = h->h_managed && pool_shrink(h->h_pool, vm_ptob(HOST_PINNED)) == 0;
 	mach_rw_exit(&h->h_lock);

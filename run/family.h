@@ -91,6 +91,9 @@ struct family {
 	    fam_threadless; /* of those, because no thread could be made: the limit of processes is reached */
 	_Atomic uint64_t
 	    fam_full; /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
+	_Atomic uint32_t fam_ended;      /* processes whose share was given back */
+	_Atomic uint32_t fam_asked;      /* FAMILY_SETTLE: so many are on their way; */
+	_Atomic uint32_t fam_settled;    /* futex: of them, so many are answered */
 	struct family_counters fam_dead; /* of processes that ended */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };
@@ -132,9 +135,14 @@ struct family_welcome {
 	struct sites_note fw_sites; /* of the C library of the first program */
 };
 /* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */
-#define FAMILY_WATCH 'w'  /* its threads are needed: for others' memory, or to pack */
-#define FAMILY_HEARS 'h'  /* this process may be sent bytes from now on */
-#define FAMILY_MOVED 'm'  /* nothing of it is in the store before that any more */
+#define FAMILY_WATCH 'w' /* its threads are needed: for others' memory, or to pack */
+#define FAMILY_HEARS 'h' /* this process may be sent bytes from now on */
+#define FAMILY_MOVED 'm' /* nothing of it is in the store before that any more */
+/*
+ * The sender has raised fam_asked: the supervisor gives back the shares of all processes that have ended by now, and raises fam_settled to
+ * that. No process judges by a number whether another has ended: numbers differ between PID namespaces (store/pool_lock.c).
+ */
+#define FAMILY_SETTLE 'e'
 #define FAMILY_SHRINK 's' /* fp_shrink is up */
 
 static inline void family_raise(_Atomic uint64_t *peak, uint64_t to)

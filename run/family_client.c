@@ -19,6 +19,8 @@
 #include "run/host_quire.h"
 #include "run/rights.h"
 
+#define SETTLE_TRIES                                                                               \
+	10u /* looks at whether the supervisor has answered, a tenth of a second each: it may have been stopped */
 /* The descriptors of a welcome. */
 enum { FD_FAMILY, FD_STORE, FD_SWAP, FD_CONNECTION, FD_DEVICE, FDS };
 
@@ -107,6 +109,21 @@ void family_watch(struct host *h)
 		return;
 	atomic_store(&h->h_watched, true);
 	tell_supervisor(h, FAMILY_WATCH);
+}
+
+void family_settle(struct host *h)
+{
+	struct family *f = h->h_fam;
+	uint32_t mine = atomic_fetch_add(&f->fam_asked, 1) + 1, now;
+	struct {
+		long s, ns;
+	} soon = { 0, 100000000 };
+
+	tell_supervisor(h, FAMILY_SETTLE);
+	for (unsigned i = 0;
+	     i < SETTLE_TRIES && (int32_t)((now = atomic_load(&f->fam_settled)) - mine) < 0; i++)
+		(void)sys_call6(SYS_futex, (long)&f->fam_settled, 0 /* FUTEX_WAIT */,
+		    (long)(int)now, (long)&soon, 0, 0);
 }
 
 void family_hears(struct host *h) { tell_supervisor(h, FAMILY_HEARS); }

@@ -120,7 +120,7 @@ static long try_still(struct host *h, bool may_wait)
 	}
 	/* Pages that cannot be given up (kernel tables) may leave it short: charge the rest all the same, so that sums stay right. */
 	if (got < need) {
-		atomic_fetch_add(&h->h_fam->fam_charged, need - got);
+		family_force(h->h_fam, need - got);
 		got = need;
 	}
 	forking.frames = got;
@@ -139,6 +139,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 
 	for (unsigned tries = 0, waits = 0;;) {
 		struct pins pins = { 0 };
+		uint32_t ended = host_ended(h);
 		long r = 0;
 
 		mach_rw_enter(&h->h_lock, false);
@@ -158,10 +159,11 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		if (r == -EAGAIN &&
 		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
 			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
-		else if (r == -ENOMEM && forking.refused && tries++ < 200 && host_await_ended(h))
+		else if (r == -ENOMEM && forking.refused && tries++ < HOST_WAITS &&
+		    host_await_ended(h, ended))
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
 		else if (r == -EBUSY)
-			waits = host_await_ended(h) ? waits + 1 : HOST_WAITS;
+			waits = host_await_ended(h, ended) ? waits + 1 : HOST_WAITS;
 		else if (r <= 0)
 			return r;
 	}
@@ -227,6 +229,8 @@ long host_fork_born(struct host *h)
 	if (!forking.ok)
 		return 0;
 	forking.ok = false;
+	linux_forked(
+	    h->h_mach); /* where all numbers of descriptors are used, joining takes theirs */
 	bool joined = family_connect(h, forking.slot, NULL) == 0;
 	atomic_store(&h->h_served, !joined);
 	if (joined) {

@@ -120,6 +120,7 @@ long host_dispatch(enum op op, const long *a)
 	default: break;
 	}
 	for (unsigned tries = 0;; tries++) {
+		uint32_t ended = host_ended(h);
 		uint64_t refused = atomic_load(&h->h_fam->fam_refused),
 			 unlocked = atomic_load(&h->h_lock_refused);
 		long r = dispatch_call(h, op, a);
@@ -127,11 +128,11 @@ long host_dispatch(enum op op, const long *a)
 		if (!call_failed(op, a, r) || tries == HOST_WAITS)
 			return r;
 		if (atomic_load(&h->h_lock_refused) != unlocked) {
-			if (!host_await_frames(h))
+			if (!host_await_frames(h, ended))
 				return r;
 		} else {
 			if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
-			    !host_await_ended(h))
+			    !host_await_ended(h, ended))
 				return r;
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
 		}

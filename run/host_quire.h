@@ -122,6 +122,8 @@ bool family_find(struct host *, const char *value, bool *ours);
 #define FAMILY_VALUE 96u
 char *family_value(const struct host *, char out[FAMILY_VALUE]);
 void family_watch(struct host *); /* the supervisor is needed: for others' memory, or to pack */
+/* The supervisor gives back what processes have that have ended by now. Waits for that, for at most a second. No lock held. */
+void family_settle(struct host *);
 void family_hears(struct host *); /* the service thread reads what comes on the connection */
 void family_mortal(struct host *,
     bool); /* true: the process is killed when the supervisor is gone, without a thread that waits for it */
@@ -223,16 +225,17 @@ static inline struct promise_shelf *host_shelf(const struct host *h)
 bool host_promise(void *host, uint64_t npages, bool touched); /* see run/promise.h */
 void host_unpromise(void *host, uint64_t npages);
 /*
- * All is promised, or charged: has a process of the family ended whose share was not taken back yet? Then it is waited for a moment. No
- * lock held.
+ * All is promised, or charged: has the share of a process that ended come back since host_ended() gave seen? It asks the
+ * supervisor, and waits for that. No lock held.
  */
-#define HOST_WAITS 200u /* at most so often, a millisecond each */
-bool host_await_ended(struct host *);
+#define HOST_WAITS 200u /* at most so often */
+uint32_t host_ended(const struct host *);
+bool host_await_ended(struct host *, uint32_t seen);
 /*
  * Frames for what must stay in memory: asks the process that has the most and waits a millisecond, or has the pool give some
- * back. False: there are none to be had. Called without h_lock, more than once; the caller bounds how often.
+ * back. seen: as above. False: there are none to be had. Called without h_lock, more than once; the caller bounds how often.
  */
-bool host_await_frames(struct host *);
+bool host_await_frames(struct host *, uint32_t seen);
 bool host_pinned(void *host, unsigned tries); /* h_lock R, which it may release meanwhile */
 bool host_leave_some(struct host *); /* some pages that are in memory, to the kernel. h_lock W */
 void host_lost(void *host, enum vm_err why); /* the program gets SIGBUS */

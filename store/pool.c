@@ -164,6 +164,7 @@ int pool_attach(struct pool *p, void *mem, size_t size, int fd)
 		.p_fd = fd,
 		.p_member = NONE,
 		.p_child = NONE,
+		.p_owner = POOL_NOBODY,
 		.p_repair = pool_repair_locked };
 	if (s->ps_magic != MAGIC)
 		return -EINVAL;

@@ -45,23 +45,26 @@ struct pool {
 	int (*p_charge)(void *arg,
 	    long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
 	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
-	void *p_charge_arg;           /* of both */
+	/*
+	 * Is the process of that tag dead, and pool_release() for it still to come? Called with the lock and without. NULL: the
+	 * process never judges whether another lives (pool_lock.c)
+	 */
+	bool (*p_gone)(void *arg, uint32_t tag);
+	void *p_charge_arg; /* of the three */
 	bool
 	    p_ownfds; /* the thread that writes behind has a table of descriptors of its own: a forked child has none of it */
 	struct pool_ring *p_ring; /* writes behind, or NULL; used by one thread unless p_alone */
-	void *
-	    p_self; /* thread pointer of the thread that writes behind, or NULL; it does not end before pool_async_end() */
-	uint32_t p_selftid;
-	struct pool_aio *p_aio; /* loads that are begun and ended apart, or NULL */
-	struct patience p_far;  /* with reads of far places */
-	bool p_alone;           /* pool_alone() */
-	bool p_sink;            /* the block taken next is to be a far one; the packer's */
+	struct pool_aio *p_aio;   /* loads that are begun and ended apart, or NULL */
+	struct patience p_far;    /* with reads of far places */
+	bool p_alone;             /* pool_alone() */
+	bool p_sink;              /* the block taken next is to be a far one; the packer's */
 	int p_sync; /* a write behind failed: the next write is synchronous and reports its error. Of the thread that writes behind */
 	uint32_t p_member,
 	    p_child;          /* this process's entry, and that of the child being forked, or ~0 */
+	uint32_t p_owner;     /* this process in the lock's word: its tag and 1, or POOL_NOBODY */
 	uint32_t p_inject[8]; /* atomic countdown per kind, 0: off */
 	/* const: makes anew what follows from the objects and segments; called with the lock, whose owner has died. Set by pool_attach */
-	void (*p_repair)(struct pool *);
+	void (*p_repair)(struct pool *, uint32_t dead);
 };
 
 enum pool_inject {
@@ -152,10 +155,13 @@ void pool_load_end(struct pool *, uint32_t ticket);
 int pool_load_ready(struct pool *, uint32_t ticket); /* would pool_load_end not wait? */
 /* Takes the results of writes behind that the calling thread began and that have ended; wait: waits for all of them. */
 void pool_poll(struct pool *, int wait);
-int pool_dead(
-    uint32_t tid); /* 1: that thread is gone, or a zombie that its parent has not reaped yet */
-/* The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held. */
+/*
+ * The process that joined or was forked with that tag is dead, or has executed another program: gives back all that it held, the lock
+ * included. Without this call a lock that a dead process held stays taken.
+ */
 void pool_release(struct pool *, uint32_t tag);
+/* The tag of the process that holds the lock of the store in that memory object, which the caller need not have mapped; ~0: no process does. */
+uint32_t pool_lock_tag(int fd);
 /*
  * Around a fork of a member: begin before it, in a moment when no other thread uses the store: the child will hold what this process
  * holds. -EAGAIN: no entry free or not a member: then count references by pool_ref. Cancel: there is no child. In the child

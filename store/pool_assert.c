@@ -3,26 +3,30 @@
  * Assertions of the store: which thread holds its lock.
  *
  * The holder is recorded beside the lock's word, in a form that a thread knows of itself without asking the kernel: its thread
- * pointer, and its process, as the processes of a family may have threads at the same addresses.
+ * pointer, and a number that its process drew, as the processes of a family may have threads at the same addresses, and, in
+ * name spaces of their own, the same process numbers. Should two draw the same number, an assertion may miss a fault of theirs.
  *
  * Locks: ps_holder is written by the holder of ps_lock only; every thread may read it.
  */
 #include "store/pool_impl.h"
 
-static uint32_t process; /* atomic: this process's id; 0: not asked yet */
+static uint32_t process; /* atomic: this process's number; 0: not drawn yet */
 
 void pool_held_forked(void) { __atomic_store_n(&process, 0, __ATOMIC_RELAXED); }
 
 /* The calling thread, never 0: a thread pointer has 48 bits. */
 static uint64_t calling_thread(void)
 {
-	uint32_t pid = __atomic_load_n(&process, __ATOMIC_RELAXED);
+	uint32_t n = __atomic_load_n(&process, __ATOMIC_RELAXED), none = 0, drawn = 1;
 
-	if (pid == 0) {
-		pid = (uint32_t)sys_call0(SYS_getpid);
-		__atomic_store_n(&process, pid, __ATOMIC_RELAXED);
+	if (n == 0) {
+		(void)sys_call3(SYS_getrandom, (long)&drawn, sizeof drawn, 1 /* GRND_NONBLOCK */);
+		n = drawn | 1u << 16;
+		if (!__atomic_compare_exchange_n(
+			&process, &none, n, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			n = none; /* another thread's */
 	}
-	return (uint64_t)pid << 48 | (uint64_t)(uintptr_t)__builtin_thread_pointer();
+	return (uint64_t)n << 48 | (uint64_t)(uintptr_t)__builtin_thread_pointer();
 }
 
 void pool_held_begin(struct pool_shared *s)

@@ -41,7 +41,7 @@ static uint32_t least_recent(struct pool *p)
 	     i = segs_of(s)[i].s_next)
 		;
 	if (i == NONE) /* a reader that was killed? */
-		for (i = s->ps_cached.first; i != NONE && !pool_orphan(&segs_of(s)[i]);
+		for (i = s->ps_cached.first; i != NONE && !pool_orphan(p, &segs_of(s)[i], 0);
 		     i = segs_of(s)[i].s_next)
 			;
 	return i;

@@ -65,8 +65,8 @@ struct segment {
 	    s_prev; /* sealed queue; cached list; free list; READING: s_next is the slot read into */
 	uint32_t s_above, s_below; /* SEALED: neighbours in ps_sparse[s_bucket] */
 	uint32_t s_bucket;
-	uint32_t s_tid,
-	    s_member; /* WRITING, READING, s_fetch: the thread that does it, and its process or NONE */
+	uint32_t s_owner,
+	    s_member; /* WRITING, READING, s_fetch: the process that does it, as in the lock's word; its member or NONE */
 	uint32_t s_valid; /* FILED with a slot: bit per page of it that holds what the file holds */
 	uint32_t
 	    s_fetch; /* FILED with a slot: 1 while a thread reads more of it, which keeps slot and block; YOUNG: not 0 while it is packed */
@@ -150,7 +150,7 @@ struct far_place {
 
 struct pool_shared {
 	uint64_t ps_magic;
-	uint32_t ps_lock;   /* futex: thread id of the owner, and a bit: a thread may wait */
+	uint32_t ps_lock;   /* futex: the process that holds it, see pool_lock.c */
 	uint64_t ps_holder; /* atomic: which thread holds the lock, for pool_held(); 0: none */
 	uint32_t ps_nslots, ps_nblocks, ps_nsegs,
 	    ps_nobjects; /* const after format, as are the offsets */
@@ -248,17 +248,8 @@ static inline uint32_t object_bytes(uint32_t len)
 {
 	return (uint32_t)round_up(sizeof(struct header) + len, 8);
 }
-/* Stands for the thread id of a lock's owner or a segment's user when the process is alone: no thread survives another's death then. */
-#define ALONE 1u
-/* The calling thread's id. The thread that writes behind does not ask the kernel each time: its thread pointer tells. */
-static inline uint32_t pool_tid(const struct pool *p)
-{
-	if (p->p_alone)
-		return ALONE;
-	return __atomic_load_n(&p->p_self, __ATOMIC_ACQUIRE) == __builtin_thread_pointer()
-	    ? p->p_selftid
-	    : (uint32_t)sys_call0(SYS_gettid);
-}
+#define POOL_NOBODY                                                                                \
+	0x7fffffffu /* p_owner of a process that never joined: no process can tell whether it lives */
 
 /* Is a failure that was asked for (pool_inject) due? */
 static inline int pool_injected(struct pool *p, enum pool_inject kind)
@@ -269,6 +260,7 @@ static inline int pool_injected(struct pool *p, enum pool_inject kind)
 
 /* pool_lock.c */
 void pool_lock(struct pool *); /* where the owner has died: p_repair has made everything anew */
+void pool_lock_after(struct pool *, uint32_t dead); /* the same; that owner has died for certain */
 void pool_unlock(struct pool_shared *);
 
 /* pool_assert.c */
@@ -381,15 +373,15 @@ char *pool_ctx_buf(char *ctx);                          /* POOL_BATCH pages of i
 /* pool_dead.c */
 /* The thread that was writing or reading the segment has died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct pool_shared *, struct segment *);
-/* Is the thread that writes, reads or packs the segment (s_tid) dead? */
-int pool_orphan(const struct segment *);
-/* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. */
-void pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
+/* Is the process that writes, reads or packs the segment (s_owner) known to be dead? dead: one that is; 0: none. */
+bool pool_orphan(const struct pool *, const struct segment *, uint32_t dead);
+/* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. False: it had no writes. */
+bool pool_orphan_writes_locked(struct pool_shared *, uint32_t member);
 
-/* pool_repair.c: the lock's owner died; everything derived is made anew */
-void pool_repair_locked(struct pool *);
-/* That member is dead: what it was writing or reading is as if not begun. */
-void pool_abandon_member_locked(struct pool *, uint32_t member);
+/* pool_repair.c: the lock's owner died; everything derived is made anew. dead: the owner; 0: another reason */
+void pool_repair_locked(struct pool *, uint32_t dead);
+/* That process is dead: what it was writing or reading is as if not begun. repair: its writes have been orphaned already. */
+void pool_abandon_owner_locked(struct pool *, uint32_t owner, bool repair);
 
 /* pool_ring.c: writes in flight. They belong to one thread of the process; for others there are none */
 uint32_t pool_inflight(struct pool *);

@@ -1,69 +1,104 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store's lock: a futex word in the shared memory that holds the owner's thread id; bit 31 says that a thread may wait. A
- * waiter looks every 50 ms whether the owner still lives, and takes the lock over from a dead one. It is held for a few microseconds at
- * most, so a waiter looks for about as long whether it comes free before it sleeps.
+ * The store's lock: a futex word in the shared memory that survives the death of the process that holds it.
+ *
+ * The word has three parts: 0 if the lock is free; else the process that holds it, by its tag and 1 (POOL_NOBODY: a process that
+ * never joined); bit 31 says that a thread may wait. It is held for a few microseconds at most, so a waiter looks for about as long
+ * whether it comes free before it sleeps.
+ *
+ * Which process is dead. A waiter never judges. It could ask the kernel about a number, but process and thread numbers mean
+ * something in one PID namespace only: in another the holder's number is free, or is that of any other process. The processes of
+ * a family live in as many namespaces as they like, so a waiter that asked would take the lock from a living holder, and both would
+ * write. A tag is the family's own number, the same in all namespaces, and is given to no other process before the dead one's
+ * pool_release(). The supervisor knows that a process is dead because the kernel closed its connection or ended its pidfd, and
+ * has pool_release() called for the tag, which takes the lock over. The process that calls pool_release() knows of
+ * deaths that it has not come to yet (p_gone): it must not wait for those. All other processes wait for as long as the holder lives,
+ * stopped or not, or is not released.
+ *
+ * A segment that a process writes, reads or packs has the same owner (s_owner), and the same rule: pool_orphan().
+ *
+ * Invariants: 1. Two threads never hold the lock. 2. After a takeover p_repair runs before anything else. 3. A holder that
+ * dies between freeing the word and waking a waiter is harmless: waiters look every 50 ms.
+ *
+ * Left out: the death of a thread alone. Threads of a process that lives end where they please, and not in here; an execve() by another
+ * thread ends the process's connection, too.
  */
 #include "store/pool_impl.h"
 
 #define WAITERS 0x80000000u
 #define SPIN 64u /* looks, each some 40 ns */
 
-/* Takes the lock. True: from a thread that died with it. */
-static bool take_lock(struct pool *p)
+static bool is_dead(const struct pool *p, uint32_t owner, uint32_t dead)
+{
+	if (owner == dead)
+		return true;
+	return p->p_gone != NULL && owner != POOL_NOBODY && p->p_gone(p->p_charge_arg, owner - 1);
+}
+
+/* Takes the lock. The owner that died with it, or 0. */
+static uint32_t take_lock(struct pool *p, uint32_t dead)
 {
 	struct pool_shared *s = p->p_shared;
-	uint32_t tid = pool_tid(p), was = 0;
+	uint32_t me = p->p_owner, was = 0;
 	struct {
 		long s, ns;
 	} soon = { 0, 50000000 };
 
 	if (__atomic_compare_exchange_n(
-		&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-		return false;
+		&s->ps_lock, &was, me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return 0;
 	for (uint32_t i = 0; i < SPIN; i++) {
 		__builtin_ia32_pause();
 		if (__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) != 0)
 			continue;
 		was = 0;
 		if (__atomic_compare_exchange_n(
-			&s->ps_lock, &was, tid, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return false;
+			&s->ps_lock, &was, me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return 0;
 	}
 	for (;;) {
 		was = __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED);
-		if (was == 0) {
-			if (__atomic_compare_exchange_n(&s->ps_lock, &was, tid | WAITERS, 0,
+		uint32_t owner = was & ~WAITERS;
+		bool free = was == 0;
+
+		if (free || is_dead(p, owner, dead)) {
+			if (__atomic_compare_exchange_n(&s->ps_lock, &was, me | WAITERS, 0,
 				__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-				return false;
+				return free ? 0 : owner;
 			continue;
 		}
 		if ((was & WAITERS) == 0 &&
 		    !__atomic_compare_exchange_n(
 			&s->ps_lock, &was, was | WAITERS, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
-		was |= WAITERS;
-		if (sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */, (long)(int)was,
-			(long)&soon, 0, 0) == -ETIMEDOUT &&
-		    !p->p_alone && pool_dead(was & ~WAITERS) &&
-		    __atomic_compare_exchange_n(
-			&s->ps_lock, &was, tid | WAITERS, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return true;
+		(void)sys_call6(SYS_futex, (long)&s->ps_lock, 0 /* FUTEX_WAIT */,
+		    (long)(int)(was | WAITERS), (long)&soon, 0, 0);
 	}
 }
 
-void pool_lock(struct pool *p)
+void pool_lock_after(struct pool *p, uint32_t dead)
 {
-	bool died = take_lock(p);
+	uint32_t died = take_lock(p, dead);
 
 	pool_held_begin(p->p_shared);
-	if (died)
-		p->p_repair(p);
+	if (died != 0)
+		p->p_repair(p, died);
 }
+
+void pool_lock(struct pool *p) { pool_lock_after(p, 0); }
 
 void pool_unlock(struct pool_shared *s)
 {
 	__atomic_store_n(&s->ps_holder, 0, __ATOMIC_RELAXED);
 	if ((__atomic_exchange_n(&s->ps_lock, 0, __ATOMIC_RELEASE) & WAITERS) != 0)
 		(void)sys_call6(SYS_futex, (long)&s->ps_lock, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
+}
+
+uint32_t pool_lock_tag(int fd)
+{
+	uint32_t word = 0;
+
+	(void)sys_call4(SYS_pread64, fd, (long)&word, sizeof word,
+	    (long)__builtin_offsetof(struct pool_shared, ps_lock));
+	return (word & ~WAITERS) - 1;
 }

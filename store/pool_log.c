@@ -248,9 +248,9 @@ static int wait_for_io(struct pool *p)
 
 		if (g->s_state != SEG_WRITING && g->s_state != SEG_READING)
 			continue;
-		if (pool_orphan(g)) {
+		if (pool_orphan(p, g, 0)) {
 			pool_abandon_locked(s, g);
-			pool_repair_locked(p);
+			pool_repair_locked(p, 0);
 			return 0;
 		}
 		uint32_t io = s->ps_io;

@@ -3,7 +3,7 @@
  * Members: the processes that share the store. What each holds is in pool_holds.c, so that a killed one's pages can be given back.
  *
  * A member has a tag, a number by which the family's supervisor knows the process: when the process is gone it calls
- * pool_release(). Before a fork the parent makes the child's member (all references of the parent, once more); the child takes it
+ * pool_release(), or has another process call it. Before a fork the parent makes the child's member (all references of the parent, once more); the child takes it
  * over in pool_after_fork(). A child killed before that leaves its member without a tag: held until the family ends.
  *
  * Left out: references beyond one (pool_ref()), those of processes that never joined, and those for which no leaf was free, are not
@@ -12,6 +12,11 @@
 #include "store/pool_impl.h"
 
 enum { MEMBER_FREE, MEMBER_BORN, MEMBER_LIVE, MEMBER_DYING };
+
+static bool is_of_tag(const struct member *m, uint32_t tag)
+{
+	return (m->m_state == MEMBER_LIVE || m->m_state == MEMBER_DYING) && m->m_tag == tag;
+}
 
 static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 {
@@ -29,9 +34,22 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 	return i < s->ps_nmembers ? i : NONE;
 }
 
+/* A process that had the tag before is dead, and may not have been released. */
+static void release_before(struct pool *p, uint32_t tag)
+{
+	const struct pool_shared *s = p->p_shared;
+	bool any = (__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) & POOL_NOBODY) == tag + 1;
+
+	for (uint32_t i = 0; i < s->ps_membertop && !any; i++)
+		any = is_of_tag(&pool_members(p->p_shared)[i], tag);
+	if (any)
+		pool_release(p, tag);
+}
+
 int pool_join(struct pool *p, uint32_t tag)
 {
-	pool_release(p, tag); /* of a process that had the entry before, if that was not done yet */
+	p->p_owner = tag + 1;
+	release_before(p, tag);
 	p->p_member = member_new(p, MEMBER_LIVE, tag);
 	return p->p_member != NONE ? 0 : -EAGAIN;
 }
@@ -48,15 +66,13 @@ static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
 		}
 }
 
-/* Its references, and what it was writing or reading, are given back; the entry has no owner then. The lock is released now and then. */
+/* Its references are given back; the entry has no owner then. The lock is released now and then. */
 static void member_free(struct pool *p, uint32_t m)
 {
 	struct pool_shared *s = p->p_shared;
 
 	pool_lock(p);
 	pool_members(s)[m].m_state = MEMBER_DYING;
-	pool_far_release(s, m);
-	pool_abandon_member_locked(p, m);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
 		if (pool_map_of(s, m)[n] == 0)
 			continue;
@@ -73,11 +89,19 @@ static void member_free(struct pool *p, uint32_t m)
 void pool_release(struct pool *p, uint32_t tag)
 {
 	struct pool_shared *s = p->p_shared;
+	bool any = false;
 
+	pool_lock_after(p, tag + 1);
 	for (uint32_t i = 0; i < s->ps_membertop; i++)
-		if ((pool_members(s)[i].m_state == MEMBER_LIVE ||
-			pool_members(s)[i].m_state == MEMBER_DYING) &&
-		    pool_members(s)[i].m_tag == tag)
+		if (is_of_tag(&pool_members(s)[i], tag)) {
+			pool_members(s)[i].m_state = MEMBER_DYING;
+			pool_far_release(s, i);
+			any |= pool_orphan_writes_locked(s, i);
+		}
+	pool_abandon_owner_locked(p, tag + 1, any);
+	pool_unlock(s);
+	for (uint32_t i = 0; i < s->ps_membertop; i++)
+		if (is_of_tag(&pool_members(s)[i], tag))
 			member_free(p, i);
 }
 
@@ -124,13 +148,14 @@ int pool_after_fork(struct pool *p)
 	pool_ring_close(p, 1);
 	p->p_member = p->p_child;
 	p->p_child = NONE;
+	uint32_t tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
+
+	p->p_owner = tag != NONE ? tag + 1 : POOL_NOBODY;
+	if (tag != NONE)
+		release_before(p, tag);
 	if (p->p_member == NONE)
 		return 0;
 	struct member *m = &pool_members(p->p_shared)[p->p_member];
-	uint32_t tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
-
-	if (tag != NONE)
-		pool_release(p, tag); /* as in pool_join */
 	m->m_tag = tag;
 	__atomic_store_n(&m->m_state, MEMBER_LIVE, __ATOMIC_RELEASE);
 	return 0;

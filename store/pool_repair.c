@@ -5,23 +5,19 @@
  */
 #include "store/pool_impl.h"
 
-void pool_abandon_member_locked(struct pool *p, uint32_t member)
+void pool_abandon_owner_locked(struct pool *p, uint32_t owner, bool repair)
 {
 	struct pool_shared *s = p->p_shared;
-	int any = 0;
 
 	POOL_ASSERT(pool_held(s));
-	for (uint32_t op = 0; op < POOL_WRITES; op++)
-		any |= pool_members(s)[member].m_io[op].io_block != 0;
-	pool_orphan_writes_locked(s, member);
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
 		struct segment *g = &segs_of(s)[i];
 
-		if (g->s_member != member)
+		if (g->s_owner != owner)
 			continue;
 		if (g->s_state == SEG_WRITING || g->s_state == SEG_READING) {
 			pool_abandon_locked(s, g);
-			any = 1;
+			repair = true;
 		} else if ((g->s_state == SEG_FILED || g->s_state == SEG_YOUNG) &&
 		    g->s_fetch != 0) {
 			g->s_fetch = 0;
@@ -29,8 +25,8 @@ void pool_abandon_member_locked(struct pool *p, uint32_t member)
 				pool_seg_empty_locked(p, i);
 		}
 	}
-	if (any)
-		pool_repair_locked(p);
+	if (repair)
+		pool_repair_locked(p, owner);
 }
 
 static void repair_objects(struct pool_shared *s)
@@ -64,12 +60,13 @@ static void repair_objects(struct pool_shared *s)
 	}
 }
 
-/* The state of a segment whose thread has died, and what the segment has in that state. */
-static void repair_segment(struct pool_shared *s, uint32_t i)
+/* The state of a segment whose process has died, and what the segment has in that state. */
+static void repair_segment(struct pool *p, uint32_t i, uint32_t dead)
 {
+	struct pool_shared *s = p->p_shared;
 	struct segment *g = &segs_of(s)[i];
 
-	if (g->s_fetch != 0 && pool_orphan(g))
+	if (g->s_fetch != 0 && pool_orphan(p, g, dead))
 		g->s_fetch = 0;
 	if (g->s_state == SEG_OPEN && i != s->ps_open[OPEN_PACKED] && i != s->ps_open[OPEN_OLD] &&
 	    i != s->ps_open[OPEN_RAW])
@@ -108,8 +105,10 @@ static void relist_segment(struct pool_shared *s, uint32_t i)
 		s->ps_packed += g->s_packed;
 }
 
-static void repair_segments(struct pool_shared *s)
+static void repair_segments(struct pool *p, uint32_t dead)
 {
+	struct pool_shared *s = p->p_shared;
+
 	s->ps_sealed[0] = s->ps_sealed[1] = s->ps_cached = s->ps_young =
 	    (struct list){ NONE, NONE };
 	for (unsigned b = 0; b < BUCKETS; b++)
@@ -123,10 +122,10 @@ static void repair_segments(struct pool_shared *s)
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++)
 		if ((segs_of(s)[i].s_state == SEG_WRITING ||
 			segs_of(s)[i].s_state == SEG_READING) &&
-		    pool_orphan(&segs_of(s)[i]))
+		    pool_orphan(p, &segs_of(s)[i], dead))
 			pool_abandon_locked(s, &segs_of(s)[i]);
 	for (uint32_t i = 0; i < s->ps_segx.x_next; i++) {
-		repair_segment(s, i);
+		repair_segment(p, i, dead);
 		relist_segment(s, i);
 	}
 }
@@ -169,14 +168,14 @@ static void repair_indexes(struct pool_shared *s)
 	s->ps_stats.set_aside = aside;
 }
 
-void pool_repair_locked(struct pool *p)
+void pool_repair_locked(struct pool *p, uint32_t dead)
 {
 	struct pool_shared *s = p->p_shared;
 	uint32_t before = s->ps_held;
 
 	POOL_ASSERT(pool_held(s));
 	repair_objects(s);
-	repair_segments(s);
+	repair_segments(p, dead);
 	repair_indexes(s);
 	for (uint32_t i = 0; i < s->ps_slotx.x_next; i++)
 		if (pool_index_free(s, &s->ps_slotx, i))

@@ -30,7 +30,9 @@ struct pool_ring {
 	uint32_t far_inflight; /* of inflight, to far places */
 	bool
 	    waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
-	uint32_t tid, inflight;
+	const void *
+	    self; /* const: thread pointer of the thread that has the ring; it does not end before pool_async_end() */
+	uint32_t inflight;
 	char *map, *sqe;
 	size_t mapbytes;
 	uint32_t *sq_tail, *sq_array, *cq_head, *cq_tail, sq_mask, cq_mask;
@@ -161,8 +163,7 @@ int pool_async(struct pool *p)
 		ring_free(r);
 		return rc;
 	}
-	p->p_selftid = r->tid = (uint32_t)sys_call0(SYS_gettid);
-	__atomic_store_n(&p->p_self, __builtin_thread_pointer(), __ATOMIC_RELEASE);
+	r->self = __builtin_thread_pointer();
 	__atomic_store_n(&p->p_ring, r, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -195,7 +196,7 @@ static struct pool_ring *ring_of_thread(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
 
-	return r != NULL && (p->p_alone || r->tid == pool_tid(p)) ? r : NULL;
+	return r != NULL && (p->p_alone || r->self == __builtin_thread_pointer()) ? r : NULL;
 }
 
 uint32_t pool_inflight(struct pool *p)
@@ -449,7 +450,6 @@ void pool_ring_close(struct pool *p, int forked)
 	struct pool_ring *r = p->p_ring;
 
 	p->p_ring = NULL;
-	p->p_self = NULL;
 	p->p_sync = 0;
 	if (r == NULL)
 		return;

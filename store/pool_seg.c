@@ -17,7 +17,7 @@ void pool_begin_locked(struct pool *p, uint32_t i)
 	struct segment *g = &segs_of(p->p_shared)[i];
 
 	POOL_ASSERT(pool_held(p->p_shared));
-	g->s_tid = pool_tid(p);
+	g->s_owner = p->p_owner;
 	g->s_member = p->p_member;
 	BARRIER();
 }
@@ -266,7 +266,7 @@ static void close_young(struct pool *p)
 	pool_young_seal_locked(s);
 	for (uint32_t i = s->ps_young.first, next; i != NONE; i = next) {
 		next = segs_of(s)[i].s_next;
-		if (segs_of(s)[i].s_fetch == 0 || pool_orphan(&segs_of(s)[i]))
+		if (segs_of(s)[i].s_fetch == 0 || pool_orphan(p, &segs_of(s)[i], 0))
 			pool_seg_free_locked(p, i);
 	}
 }

@@ -17,7 +17,7 @@
  * (o_word) belongs to packed bytes; that of a young object means nothing, so it is written before the move.
  *
  * States of a segment: SEG_YOUNG and ps_open[OPEN_YOUNG]: appended to. SEG_YOUNG in the list ps_young: full; its bytes do not change any more.
- * With s_fetch, too: the packer s_tid reads them without the lock, and the segment keeps its slot even if its last object goes. s_fetch is a
+ * With s_fetch, too: the packer s_owner reads them without the lock, and the segment keeps its slot even if its last object goes. s_fetch is a
  * number that no other reading has; the thread that has read looks whether the number is still there, as a packer may have been taken for dead by
  * a process that sees other process numbers. A packer that died is noticed by the next packer that finds nothing else to pack.
  *
@@ -118,7 +118,7 @@ static uint32_t pin_locked(struct pool *p)
 	     i = segs_of(s)[i].s_next)
 		;
 	if (i == NONE)
-		for (i = s->ps_young.first; i != NONE && !pool_orphan(&segs_of(s)[i]);
+		for (i = s->ps_young.first; i != NONE && !pool_orphan(p, &segs_of(s)[i], 0);
 		     i = segs_of(s)[i].s_next)
 			;
 	if (i == NONE)

@@ -63,6 +63,8 @@ uint64_t linux_range_resident(struct mach *, uint64_t addr, uint64_t npages);
 void linux_range_leave(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /* In a forked child, before anything of the program runs: a fault descriptor of its own, every range registered again. */
 int linux_after_fork(struct mach *, struct hat *);
+/* Closes the descriptors that the forked child has from its parent. May come before that. */
+void linux_forked(struct mach *);
 
 /*
  * Pages will soon have to be replaced: writes are watched from now on, so that the first that go are not in use. Where replacement has

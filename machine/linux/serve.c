@@ -13,12 +13,17 @@
 
 #include "machine/linux/linux_impl.h"
 
+void linux_forked(struct mach *m)
+{
+	uffd_close(m);
+	linux_out_close(m);
+}
+
 int linux_after_fork(struct mach *m, struct hat *hat)
 {
 	int rc;
 
-	uffd_close(m);
-	linux_out_close(m);
+	linux_forked(m);
 	m->m_scans = 0; /* nothing is protected by the new descriptor */
 	rc = uffd_open(m);
 	if (rc == 0)

@@ -53,12 +53,14 @@ enum vm_err host_adopt(struct host *h) { return VM_OK; }
 bool host_ask_others(struct host *h) { return false; }
 void host_publish(struct host *h) {}
 void host_born_marks(struct host *h) {}
-bool host_await_ended(struct host *h) { return false; }
+bool host_await_ended(struct host *h, uint32_t seen) { return false; }
+uint32_t host_ended(const struct host *h) { return 0; }
 void hostfd_prune(void) {}
 pfn_t vm_shrink(struct vm *vm, pfn_t n) { return 0; }
 void pool_vnode_fork_prepare(struct vnode *vp) {}
 void pool_vnode_fork_cancel(struct vnode *vp) {}
 int pool_after_fork(struct pool *p) { return 0; }
+void linux_forked(struct mach *m) {}
 int linux_after_fork(struct mach *m, struct hat *hat) { return 0; }
 int family_connect(struct host *h, int slot, struct family_store *st) { return 0; }
 int service_need(struct host *h) { return 0; }

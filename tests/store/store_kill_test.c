@@ -10,12 +10,20 @@
 
 #include "store/pool_impl.h"
 
+static uint32_t tag_of(void *arg) { return *(uint32_t *)arg; }
+
+/* Joins; processes forked from now on join by what *tag is then. */
+static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
+{
+	r->p.p_tag = tag_of;
+	r->p.p_charge_arg = tag;
+	assert_int_equal(pool_join(&r->p, mine), 0);
+}
+
 static int child_work(struct rig *r, const uint32_t *h, unsigned n, unsigned rounds)
 {
 	uint8_t got[PAGE], want[PAGE];
 
-	if (pool_after_fork(&r->p) != 0)
-		return 1;
 	for (unsigned k = 0; k < rounds; k++) {
 		unsigned i = (unsigned)(rnd() % n);
 		uint64_t what = rnd();
@@ -55,6 +63,7 @@ static void a_family_outlives_its_killed_members(void **state)
 	put_all(&r, h, 500);
 	for (unsigned c = 0; c < 4; c++) {
 		if ((pid[c] = fork()) == 0) {
+			(void)pool_after_fork(&r.p);
 			rng += (c + 1) * 77777;
 			_exit(child_work(&r, h, 500, 3000));
 		}
@@ -69,26 +78,30 @@ static void a_family_outlives_its_killed_members(void **state)
 }
 
 /*
- * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse must not hold the lock.
+ * A child is killed anywhere, and is not waited for until the survivor has used the store: a corpse that was released must not hold the lock.
  * What the killed held is lost to the store, but what others stored is right, and the store goes on.
  */
 static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 {
 	static uint32_t h[300];
 	struct pool_stats st;
+	uint32_t tag = 3;
 	struct rig r;
 
 	(void)state;
 	setup(&r, 8 * SEG, 64 * MiB);
+	join_tagged(&r, &tag, 1);
 	put_all(&r, h, 300);
 	for (unsigned round = 0; round < 60; round++) {
 		int up[2];
 		char c;
 
 		assert_int_equal(pipe(up), 0);
+		assert_int_equal(pool_fork_begin(&r.p), 0);
 		pid_t pid = fork();
 		if (pid == 0) {
 			(void)close(up[0]);
+			(void)pool_after_fork(&r.p);
 			(void)!write(up[1], "x", 1);
 			rng += round;
 			_exit(child_work(&r, h, 300, 1000000));
@@ -100,6 +113,7 @@ static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 			expect(&r, h[i], i * 8 + 2);
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		assert_int_equal(read(up[0], &c, 1), 0); /* it is dead, but not waited for */
+		pool_release(&r.p, tag);
 		for (unsigned i = 0; i < 300; i += 7) {
 			expect(&r, h[i], i * 8 + 2);
 			pool_unref(&r.p, h[i]);
@@ -127,15 +141,19 @@ static void a_process_killed_with_the_lock_held_leaves_a_sound_store(void **stat
 {
 	static uint32_t h[300];
 	struct pool_stats st;
+	uint32_t tag = 3;
 	struct rig r;
 
 	(void)state;
 	setup(&r, 8 * SEG, 64 * MiB);
+	join_tagged(&r, &tag, 1);
 	put_all(&r, h, 300);
 	for (unsigned round = 1; round <= 3; round++) {
+		assert_int_equal(pool_fork_begin(&r.p), 0);
 		pid_t pid = fork();
 
 		if (pid == 0) {
+			(void)pool_after_fork(&r.p);
 			r.p.p_charge = die;
 			(void)pool_shrink(&r.p, SEG);
 			_exit(0);
@@ -145,6 +163,7 @@ static void a_process_killed_with_the_lock_held_leaves_a_sound_store(void **stat
 		assert_int_equal(
 		    waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
 		assert_int_equal(info.si_code, CLD_KILLED);
+		pool_release(&r.p, tag);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.repairs, round);
 		assert_int_equal(st.pages, 300);
@@ -156,9 +175,18 @@ static void a_process_killed_with_the_lock_held_leaves_a_sound_store(void **stat
 	teardown(&r);
 }
 
+#define FIRST_WRITER 100u
+static uint32_t writer; /* the next one's tag: those before are dead */
+
+static bool is_dead_writer(void *arg, uint32_t tag)
+{
+	(void)arg;
+	return tag >= FIRST_WRITER && tag < writer;
+}
+
 /*
- * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. The file has
- * dead space: to fetch more of it back must not be taken for progress.
+ * Each of the killed leaves a segment that it was just writing or reading; together they had all of the memory. They are known to be
+ * dead, and not released yet. The file has dead space: to fetch more of it back must not be taken for progress.
  */
 static void memory_that_killed_writers_held_comes_back(void **state)
 {
@@ -167,7 +195,10 @@ static void memory_that_killed_writers_held_comes_back(void **state)
 	struct rig r;
 
 	(void)state;
+	writer = FIRST_WRITER;
 	setup(&r, 8 * SEG, 64 * MiB);
+	join_tagged(&r, &writer, 1);
+	r.p.p_gone = is_dead_writer;
 	for (unsigned round = 0; round < 12; round++) {
 		unsigned from = round * 300;
 
@@ -190,6 +221,7 @@ static void memory_that_killed_writers_held_comes_back(void **state)
 			}
 			assert_true(pid > 0);
 			expect_killed(pid);
+			writer++;
 		}
 	}
 	for (unsigned i = 1; i < 3600; i += 3)
@@ -200,15 +232,6 @@ static void memory_that_killed_writers_held_comes_back(void **state)
 }
 
 /* ---- what killed processes held is given back ---- */
-static uint32_t tag_of(void *arg) { return *(uint32_t *)arg; }
-
-/* Joins; processes forked from now on join by what *tag is then. */
-static void join_tagged(struct rig *r, uint32_t *tag, uint32_t mine)
-{
-	r->p.p_tag = tag_of;
-	r->p.p_charge_arg = tag;
-	assert_int_equal(pool_join(&r->p, mine), 0);
-}
 
 static uint64_t used(struct rig *r)
 {
@@ -547,11 +570,13 @@ static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 {
 	static uint32_t h[600];
 	struct pool_stats st;
+	uint32_t tag = 5;
 	struct rig r;
 
 	(void)state;
 	packers = false;
 	setup(&r, 64 * SEG, 16 * MiB);
+	join_tagged(&r, &tag, 1);
 	pool_pack_behind(&r.p, 8 * SEG);
 	for (unsigned round = 1; round <= 3; round++) {
 		put_all(&r, h, 600);
@@ -559,6 +584,7 @@ static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 		pid_t pid = fork();
 
 		if (pid == 0) {
+			(void)pool_after_fork(&r.p);
 			r.p.p_charge = die;
 			pack_all(&r);
 			_exit(0);
@@ -567,6 +593,7 @@ static void a_packer_killed_with_the_lock_held_loses_no_page(void **state)
 		assert_int_equal(
 		    waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* a corpse */
 		assert_int_equal(info.si_code, CLD_KILLED);
+		pool_release(&r.p, tag);
 		pool_stats(&r.p, &st);
 		assert_int_equal(st.repairs, round);
 		assert_int_equal(st.pages, 600);
