@@ -11,7 +11,7 @@
  * two requests for one place are ever submitted at a time (the store sees to that), so order does not matter beyond it.
  *
  * A lost engine is waited for timeout_ms; then what waits is answered -EIO, and so is what comes, at once, until the engine is
- * back. A link that answers nothing for that time while requests are asked counts as dead, too.
+ * back. A link that answers nothing for that time while requests are asked counts as dead, too; after STUCK_NS it is said to be away.
  *
  * The map of units that this run has stored (d_present) serves two ends: at the end they are trimmed, and meanwhile they are
  * touched, a few at a time, so that an engine that forgets what dead runs left (Redis, by expiry) keeps what is alive.
@@ -27,6 +27,9 @@
 #define OPEN_MS 1000u       /* of one attempt */
 #define ERASE_MS 5000u      /* for removing what was stored, at the end */
 #define ERASE_MANY 256u     /* trims under way at a time */
+#define SLACK_NS 500000000u /* beyond the time-out, for an engine that fails a request by itself */
+#define STUCK_NS                                                                                   \
+	2000000000ull /* a server that has answered nothing for so long is said to be away */
 #define NAP_MS 500 /* until a server that closed the connection is noticed while nothing is asked */
 #define NS_PER_MS 1000000u
 
@@ -112,12 +115,13 @@ void far_done(struct far_io *io, int err)
 }
 
 /* ---- links ---- */
-static void link_lost(struct far_device *d, uint64_t now)
+/* since: when it was last of use. */
+static void link_lost(struct far_device *d, uint64_t since, uint64_t now)
 {
 	if (d->d_link != NULL)
 		d->d_ops->fo_close(d->d_link, false);
 	d->d_link = NULL;
-	d->d_away = now;
+	d->d_away = since;
 	d->d_try = now + 1; /* not before those who ask have seen that it was away */
 	ask_again(d);
 }
@@ -143,7 +147,21 @@ static void link_open(struct far_device *d, uint64_t now)
 
 static bool timed_out(const struct far_device *d, uint64_t since, uint64_t now)
 {
-	return now - since >= (uint64_t)d->d_set.timeout_ms * NS_PER_MS;
+	return now >=
+	    since + (uint64_t)d->d_set.timeout_ms * NS_PER_MS; /* since may be later than now */
+}
+
+/* There is a link, and a request: since when nothing is answered. */
+static uint64_t silent_since(const struct far_device *d)
+{
+	uint64_t asked = d->d_asked.first->since;
+
+	return asked > d->d_progress ? asked : d->d_progress;
+}
+
+static bool is_stuck(const struct far_device *d, uint64_t now)
+{
+	return d->d_link != NULL && d->d_asked.first != NULL && now > silent_since(d) + STUCK_NS;
 }
 
 static void fail_waiting(struct far_device *d)
@@ -297,7 +315,9 @@ uint64_t far_device_size(const struct far_device *d) { return d->d_size; }
 uint64_t far_device_away(const struct far_device *d, const char **why)
 {
 	*why = d->d_why;
-	return d->d_link == NULL ? d->d_away : 0;
+	if (d->d_link == NULL)
+		return d->d_away;
+	return is_stuck(d, far_now()) ? silent_since(d) : 0;
 }
 
 void far_device_submit(struct far_device *d, struct far_io *io)
@@ -308,6 +328,7 @@ void far_device_submit(struct far_device *d, struct far_io *io)
 	io->since = now;
 	if (io->at % FAR_SECTOR != 0 || io->len % FAR_SECTOR != 0 || io->len == 0 ||
 	    io->at % FAR_UNIT + io->len > FAR_UNIT || io->at >= d->d_size) {
+		far_note(io, "the request is none");
 		io->done(io, -EIO);
 		return;
 	}
@@ -365,12 +386,14 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN }; /* poll passes over -1 */
 	(void)poll(fds, n + 1, sleep_ms(d, wait_ms, wake_ms));
 	now = far_now();
-	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
-		link_lost(d, now);
-	if (d->d_link != NULL && d->d_asked.first != NULL && timed_out(d, d->d_progress, now) &&
-	    timed_out(d, d->d_asked.first->since, now)) {
+	if (is_stuck(d, now)) /* unless the engine knows better */
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
-		link_lost(d, now);
+	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
+		link_lost(d, now, now);
+	if (d->d_link != NULL && d->d_asked.first != NULL &&
+	    timed_out(d, silent_since(d) + SLACK_NS, now)) {
+		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
+		link_lost(d, silent_since(d), now);
 	}
 	if (d->d_link == NULL && now >= d->d_try)
 		link_open(d, now);

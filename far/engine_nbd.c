@@ -123,6 +123,7 @@ static struct far_link *nbd_open(const struct far_url *u, const struct far_setti
 
 	*retry = true;
 	if (l == NULL || (l->h[0] = connect_one(u, set, until, why)) == NULL) {
+		*retry = strstr(why, "certificate") == NULL; /* of TLS: it will not verify later */
 		free(l);
 		return NULL;
 	}
@@ -160,7 +161,10 @@ static int on_answer(void *arg, int *error)
 	free(a);
 	switch (e) {
 	case 0: far_done(io, 0); break;
-	case ENOSPC: far_done(io, -ENOSPC); break;
+	case ENOSPC:
+		far_note(io, strerror(e));
+		far_done(io, -ENOSPC);
+		break;
 	case ENOTCONN:
 	case ESHUTDOWN:
 	case ECONNRESET:

@@ -18,6 +18,8 @@
  * dies before the write reached a replica. With replicas = n, WAIT has it on n of them before it counts as written; a write
  * that does not get there in the time given (a master that lost its replicas) has failed, and the store keeps the page.
  *
+ * A single server that is not ready, or forbids a command since the run began (NOAUTH, NOPERM), is asked again, too.
+ *
  * A server that evicts keys would lose pages: it is refused at start. One that is full (maxmemory, noeviction) answers OOM:
  * the write has -ENOSPC and the store keeps the page elsewhere.
  */
@@ -82,7 +84,7 @@ struct far_link {
 	struct ios again;         /* to be asked again when the map is new */
 	uint64_t refresh_at;      /* when to ask for the map; UINT64_MAX: it is as good as known */
 	uint64_t again_at;
-	char why[FAR_WHY];
+	char why[FAR_WHY]; /* what is wrong; "": nothing */
 	bool dead;
 };
 
@@ -474,7 +476,7 @@ static bool is_error(const redisReply *r, const char *code)
 static bool is_passing(const redisReply *r)
 {
 	static const char *const codes[] = { "CLUSTERDOWN", "LOADING", "TRYAGAIN", "READONLY",
-		"MASTERDOWN", "BUSY" };
+		"MASTERDOWN", "BUSY", "NOAUTH", "NOPERM" };
 
 	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
 		if (is_error(r, codes[i]))
@@ -523,6 +525,13 @@ static void follow_redirect(struct far_link *l, const struct node *from, struct 
 		ask_later(l, io, now);
 }
 
+/* What was wrong is over. */
+static void answer_well(struct far_link *l, struct far_io *io)
+{
+	l->why[0] = '\0';
+	far_done(io, 0);
+}
+
 /* Answers the request, or has it asked again. */
 static void take_reply(
     struct far_link *l, const struct node *nd, struct far_io *io, const redisReply *r, uint64_t now)
@@ -538,12 +547,12 @@ static void take_reply(
 		far_done(io, is_error(r, "OOM") ? -ENOSPC : -EIO);
 	} else if (io->op != FAR_READ) {
 		io->found = r->type == REDIS_REPLY_INTEGER && r->integer > 0;
-		far_done(io, 0);
+		answer_well(l, io);
 	} else if (r->type == REDIS_REPLY_STRING && r->len > 0 && r->len <= io->len) {
 		memcpy(io->buf, r->str,
 		    r->len); /* a unit may have been written in part: the rest reads as zeroes */
 		memset((char *)io->buf + r->len, 0, io->len - r->len);
-		far_done(io, 0);
+		answer_well(l, io);
 	} else {
 		far_note(io, "the server does not have a page any more");
 		far_done(io, -EIO);
@@ -561,7 +570,7 @@ static void take_wait(struct far_link *l, struct node *nd, const redisReply *r, 
 		    l->why, FAR_WHY, "fewer than %u replicas have a write", l->set->replicas);
 	while ((io = ios_take(&nd->waited)) != NULL) {
 		if (enough)
-			far_done(io, 0);
+			answer_well(l, io);
 		else
 			ask_later(l, io, now);
 	}
@@ -695,7 +704,7 @@ static void fill_read(struct far_link *l, struct node *nd, size_t n)
 	nd->into = NULL;
 	nd->skip = 2;
 	nd->head++;
-	far_done(io, 0);
+	answer_well(l, io);
 	put_wait(l, nd);
 }
 
@@ -957,7 +966,7 @@ static int redis_work(struct far_link *l, const struct pollfd *fds, unsigned n, 
 	if (l->cluster && now >= l->refresh_at)
 		ask_slots(l, now);
 	redis_again(l, now);
-	if (l->again.first != NULL && l->why[0] != '\0')
+	if (l->why[0] != '\0')
 		(void)snprintf(why, FAR_WHY, "%s", l->why);
 	return 0;
 }

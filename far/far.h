@@ -137,7 +137,7 @@ void far_device_submit(struct far_device *, struct far_io *);
 bool far_device_wait(struct far_device *, int fd, int wait_ms);
 /* Nothing is under way: how many ms the caller may leave the device alone; 0: something is. */
 int far_device_nap_ms(const struct far_device *);
-/* 0: the engine is there; else the ns since when it is waited for. *why: what went wrong last. */
+/* 0: the engine is there and answers; else the ns since when it is waited for. *why: what went wrong last. */
 uint64_t far_device_away(const struct far_device *, const char **why);
 /* Ends it, and with erase what this run stored. Requests that are under way end with -EIO. */
 void far_device_close(struct far_device *, bool erase);

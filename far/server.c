@@ -60,8 +60,11 @@ struct serving {
 	struct far_io io[FAR_RING_DEPTH];
 	const char *name;
 	int life_fd;
-	uint32_t said; /* far_server_state that was last published */
+	uint32_t said;     /* far_server_state that was last published */
+	uint32_t failures; /* bits of enum failure: said already */
 };
+
+enum failure { NO_ROOM, NO_READ, NO_WRITE };
 
 static void futex_wake(uint32_t *word)
 {
@@ -70,12 +73,38 @@ static void futex_wake(uint32_t *word)
 
 static void count_one(uint64_t *what) { (void)__atomic_fetch_add(what, 1, __ATOMIC_RELAXED); }
 
+/* Says once of each kind why a request failed. That the engine is away is said by publish_state(). */
+static void say_failure(struct serving *sv, const struct far_io *io, int err)
+{
+	static const struct {
+		const char *what, *then;
+	} text[] = {
+		[NO_ROOM] = { "takes no more", "; pages stay in memory or go to another place" },
+		[NO_READ] = { "cannot give back a page", "" },
+		[NO_WRITE] = { "cannot store a page",
+		    "; it stays in memory or goes to another place" },
+	};
+	enum failure kind = io->op == FAR_READ ? NO_READ : NO_WRITE;
+	const char *why;
+
+	if (err == -ENOSPC)
+		kind = NO_ROOM;
+	if (far_device_away(sv->device, &why) != 0 || io->op == FAR_TRIM ||
+	    (sv->failures & 1u << kind) != 0)
+		return;
+	sv->failures |= 1u << kind;
+	fprintf(stderr, "quire: swap at %s %s: %s%s\n", sv->name, text[kind].what, why,
+	    text[kind].then);
+}
+
 static void answer_slot(struct far_io *io, int err)
 {
 	struct serving *sv = io->arg;
 	struct far_ring *r = sv->ring;
 	struct far_slot *s = &r->fr_slot[io - sv->io];
 
+	if (err != 0)
+		say_failure(sv, io, err);
 	if (err != 0)
 		count_one(&r->fr_errors);
 	else if (io->op == FAR_READ)

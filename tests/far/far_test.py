@@ -4,13 +4,15 @@
 Ends with "N passed, N failed, N skipped"; a test whose server is not installed is skipped, by name."""
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, DRIVE = sys.argv[1:3]
 SIZE = ["--size", str(64 << 20)]
@@ -332,6 +334,114 @@ def nbd_server_killed_and_back_answers_what_was_under_way():
             n.kill()
             n.start()
         all_right(n.url(), during=restart)
+
+
+# ---- servers that change in the middle of a run ----
+def wrong_after(url, change, *words, timeout=3000, far=(), **more):
+    """What the server was given is lost or refused after the change, and said so; no byte is wrong."""
+    out = all_right(url, during=change, errors=None, far=["--timeout", str(timeout), *far], **more)
+    assert not out.strip().endswith(" 0 errors"), out
+    for w in words:
+        assert out.count(w) == 1, "%r: %s" % (w, out)
+
+
+@needs("redis-server", "redis-cli")
+def redis_whose_maxmemory_shrinks_is_full_and_loses_nothing():
+    with Redis() as r:
+        wrong_after("redis://127.0.0.1:%d" % r.port, lambda: r.cli("config", "set", "maxmemory", "1mb"), "takes no more: OOM")
+        assert r.keys() == 0
+
+
+@needs("redis-server", "redis-cli")
+def redis_that_begins_to_evict_loses_pages_and_says_so():
+    with Redis() as r:
+        def evict():
+            r.cli("config", "set", "maxmemory-policy", "allkeys-random")
+            r.cli("config", "set", "maxmemory", "2mb")
+        wrong_after("redis://127.0.0.1:%d" % r.port, evict, "cannot give back a page: the server does not have a page any more")
+
+
+@needs("redis-server", "redis-cli")
+def redis_that_forbids_commands_for_a_moment_is_waited_for():
+    with Redis() as r:
+        def forbid():
+            r.cli("acl", "setuser", "default", "-set", "-get", "-getrange", "-del")
+            subprocess.Popen(["sh", "-c", "sleep 4; redis-cli -p %d acl setuser default +@all" % r.port], stdout=subprocess.DEVNULL)
+        out = all_right("redis://127.0.0.1:%d" % r.port, during=forbid)
+        assert "is away: NOPERM" in out and "is back" in out, out
+
+
+@needs("redis-server", "redis-cli")
+def redis_whose_password_changes_serves_who_is_there_and_refuses_who_comes():
+    with Redis() as r:
+        url = "redis://127.0.0.1:%d" % r.port
+        all_right(url, during=lambda: r.cli("config", "set", "requirepass", "sesame"))
+        r.password = "sesame"
+        r.cli("config", "set", "requirepass", "")
+        r.password = None
+
+        def change():
+            r.cli("config", "set", "requirepass", "sesame")
+            r.password = "sesame"
+            r.cli("client", "kill", "type", "normal")
+        wrong_after(url, change, "is away: ", "did not come back: NOAUTH")
+
+
+@needs("redis-server", "redis-cli")
+def redis_that_becomes_a_replica_refuses_writes_and_no_byte_is_wrong():
+    with Redis() as r:
+        wrong_after("redis://127.0.0.1:%d" % r.port, lambda: r.cli("replicaof", "127.0.0.1", "1"), "cannot store a page: READONLY",
+                    timeout=300, ops=60)
+
+
+@needs("redis-server", "redis-cli", "openssl")
+def redis_that_comes_back_with_another_certificate_is_given_up():
+    with Redis(tls=True) as r, tempfile.TemporaryDirectory() as d:
+        ca = shutil.copy(os.path.join(r.dir, "ca.crt"), os.path.join(d, "first"))
+        certificates(d)
+
+        def change():
+            r.kill()
+            for name in ("ca.crt", "server.crt", "server.key"):
+                shutil.copy(os.path.join(d, name), r.dir)
+            r.start()
+        wrong_after("rediss://localhost:%d" % r.port, change, "is away: ", "did not come back: TLS: the certificate", far=["--ca", ca])
+
+
+@needs("nbdkit")
+def nbd_that_comes_back_as_another_export_is_given_up():
+    for words, options, why in ((["memory", "32M"], [], "smaller than it was"), (["memory", "64M"], ["-r"], "read-only")):
+        with Nbdkit("memory", "64M") as n:
+            def change():
+                n.kill()
+                n.words, n.options = words, options
+                n.start()
+            wrong_after(n.url(), change, "is away: ", why)
+
+
+@needs("nbdkit")
+def nbd_that_fails_says_so_once():
+    with tempfile.TemporaryDirectory() as d:
+        switch = os.path.join(d, "fail")
+        for what, word in (("pread", "cannot give back a page: "), ("pwrite", "cannot store a page: ")):
+            with Nbdkit("--filter=error", "memory", "64M", "error-%s-rate=50%%" % what, "error-%s=EIO" % what,
+                        "error-%s-file=%s" % (what, switch)) as n:
+                wrong_after(n.url(), lambda: open(switch, "w").close(), word)
+            os.unlink(switch)
+        with Nbdkit("--filter=error", "memory", "64M", "error-pwrite-rate=50%", "error-pwrite=ENOSPC", "error-pwrite-file=" + switch) as n:
+            wrong_after(n.url(), lambda: open(switch, "w").close(), "takes no more: No space left")
+
+
+@needs("nbdkit", "openssl")
+def nbd_with_a_wrong_certificate_is_refused_at_once():
+    with tempfile.TemporaryDirectory() as right, tempfile.TemporaryDirectory() as wrong:
+        for d in (right, wrong):
+            certificates(d)
+            for ours, theirs in (("ca.crt", "ca-cert.pem"), ("server.crt", "server-cert.pem"), ("server.key", "server-key.pem")):
+                shutil.copy(os.path.join(d, ours), os.path.join(d, theirs))
+        with Nbdkit("memory", "64M", options=["--tls=require", "--tls-certificates=" + right]) as n:
+            all_right(n.url("nbds"), far=["--ca", right], ops=100)
+            refused(n.url("nbds"), "certificate", far=["--ca", wrong])  # at once: the time-out is 30 s
 
 
 # ---- words ----
