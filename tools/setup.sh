@@ -15,7 +15,7 @@ liblz4-dev libzstd-dev liburing-dev libnbd-dev libhiredis-dev libssl-dev
 libcmocka-dev
 clang-format-14 cppcheck
 python3
-sqlite3 redis-server redis-tools nbdkit openssl xz-utils e2fsprogs iproute2
+sqlite3 redis-server redis-tools nbdkit openssl xz-utils e2fsprogs iproute2 iptables
 libjemalloc2 libtcmalloc-minimal4 libfaketime
 $*
 "

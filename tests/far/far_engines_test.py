@@ -19,7 +19,15 @@ from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, nbd_file
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
+SMALL = Host(QUIRE, memory="8M", pages=2200)  # all that it reads goes through threads of ours
 native, start, equal, half = HOST.native, HOST.start, HOST.equal, HOST.half
+
+
+@needs("redis-server", "redis-cli")
+def redis_on_this_net():
+    with Redis() as r:
+        SMALL.equal("--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
+        assert wait_until(lambda: r.keys() == 0), "keys are left"
 
 
 @needs("redis-server", "redis-cli", "openssl")
@@ -274,7 +282,6 @@ def servers_of_a_recipe_end_when_the_test_is_killed():
 
 BAD = ({"delay": 0.0002, "pieces": 16000}, {"cut": 1 << 19, "cuts": 3, "how": "reset", "pieces": 3000},
        {"cut": 1 << 19, "cuts": 2, "how": "close"}, {"cut": 1 << 19, "cuts": 1, "how": "half"})
-SMALL = Host(QUIRE, memory="8M", pages=2200)  # all that it reads goes through threads of ours
 
 
 def over_bad_nets(port, url, nets):
@@ -313,6 +320,18 @@ def delay_and_loss_on_the_net():
     p = on_a_net_of_its_own("sh", "-c", 'tc qdisc add dev lo root netem delay 500us 200us loss 1% && exec "$@"', "sh", sys.executable,
                             os.path.abspath(__file__), QUIRE, MAN, README, "nbd_with_tls", "nbd_with_delay", "redis_with_tls")
     assert p.returncode == 0 and "3 passed" in p.stdout, p.stdout + p.stderr
+
+
+@needs("redis-server", "redis-cli", "openssl", "nbdkit", "unshare", "ip", "iptables")
+def packets_are_lost_on_the_net():
+    drop = "iptables -A INPUT -i lo -p tcp -m statistic --mode nth --every 300 --packet 0 -j DROP && "
+    if on_a_net_of_its_own("sh", "-c", drop + "true").returncode != 0:
+        raise Skipped("this kernel drops no packets by rule, or has no network name space")
+    tests = ["redis_on_this_net", "nbd_with_tls"]
+    p = on_a_net_of_its_own("sh", "-c", drop + '"$@"; iptables -nvxL INPUT', "sh", sys.executable, os.path.abspath(__file__), QUIRE, MAN,
+                            README, *tests)
+    assert "%d passed, 0 failed" % len(tests) in p.stdout, p.stdout + p.stderr
+    assert int(re.search(r"^ *(\d+) +\d+ +DROP", p.stdout, re.M).group(1)) > 5, p.stdout
 
 
 sys.exit(run_tests(sys.argv[4:]))
