@@ -85,7 +85,7 @@ static int map_part(int fd, uint64_t bytes, unsigned flags, uint64_t what, char 
 	return *at == NULL ? (int)m : 0;
 }
 
-/* The ring is memory of the kernel's, mapped. A kernel from 6.5 on refuses a place that the caller chooses. */
+/* The ring is memory of the kernel's, mapped (before Linux 6.5). */
 static int map_ring(struct pool_ring *r, struct io_uring_params *q)
 {
 	unsigned flags = MAP_SHARED | MAP_POPULATE;

@@ -9,10 +9,14 @@
  *
  * What is unmapped leaves a hole in the room, which is not used again.
  *
+ * Memory of the kernel's own, such as a ring of io_uring, goes to no place that a caller chooses (Linux 6.5, and stable releases of
+ * 6.1). It goes below 2 GiB, where the kernel maps nothing for a program that does not ask for it.
+ *
  * Lock: none, room_next is advanced by exchange.
  */
 #include "sys/linux/own.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -50,7 +54,10 @@ static uint64_t take_room(uint64_t bytes)
 long sys_map_own(uint64_t bytes, int prot, int flags, int fd, long off)
 {
 	uint64_t at = take_room(bytes);
-
-	return sys_call6(
+	long r = sys_call6(
 	    SYS_mmap, (long)at, (long)bytes, prot, at == 0 ? flags : flags | MAP_FIXED, fd, off);
+
+	if (r == -EINVAL && at != 0 && fd >= 0)
+		r = sys_call6(SYS_mmap, 0, (long)bytes, prot, flags | MAP_32BIT, fd, off);
+	return r;
 }
