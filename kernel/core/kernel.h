@@ -52,7 +52,14 @@ enum {
 	ENOTEMPTY = 39,
 	ELOOP = 40,
 	EOVERFLOW = 75,
+	ENOTSOCK = 88,
+	EMSGSIZE = 90,
+	ENOPROTOOPT = 92,
+	EPROTONOSUPPORT = 93,
+	ESOCKTNOSUPPORT = 94,
 	EOPNOTSUPP = 95,
+	EAFNOSUPPORT = 97,
+	EISCONN = 106,
 	ETIMEDOUT = 110,
 	ERESTART =
 	    512, /* never seen by programs: the call is made again, or EINTR, as the signal's action says */

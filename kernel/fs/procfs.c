@@ -197,6 +197,7 @@ static int name_file(struct inode *i, char *buf, size_t room)
 		return ksnprintf(buf, room, "/dev/console");
 	switch (inode_type(i)) {
 	case S_IFIFO: return ksnprintf(buf, room, "pipe:[%lu]", i->i_ino);
+	case S_IFSOCK: return ksnprintf(buf, room, "socket:[%lu]", i->i_ino);
 	case S_IFDIR: return vfs_path(i, buf, room) - 1;
 	default: n = vfs_path_file(i, buf, room);
 	}

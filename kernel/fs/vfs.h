@@ -30,6 +30,8 @@
 #define O_NOFOLLOW 0400000u
 #define O_CLOEXEC 02000000u
 #define O_PATH 010000000u
+#define O_NOSIGPIPE                                                                                \
+	0x80000000u /* not Linux's: in a call's own copy of a file: EPIPE comes without SIGPIPE */
 #define POLLIN 1
 #define POLLOUT 4
 #define POLLERR 8

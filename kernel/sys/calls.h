@@ -50,7 +50,9 @@
 	X(shmget, 29, 194) X(shmat, 30, 196) X(shmctl, 31, 195) X(shmdt, 67, 197) X(close_range, 436, 436)                  \
 	X(membarrier, 324, 283) X(personality, 135, 92) X(syncfs, 306, 267) X(sync_file_range, 277, 84)                     \
 	X(readahead, 187, 213) X(clone3, 435, 435) X(mseal, 462, 462) X(sethostname, 170, 161) X(statx, 332, 291)                         \
-	X(chroot, 161, 51)                                                                                                  \
+	X(chroot, 161, 51) X(socket, 41, 198) X(socketpair, 53, 199) X(sendto, 44, 206) X(recvfrom, 45, 207)                \
+	X(sendmsg, 46, 211) X(recvmsg, 47, 212) X(shutdown, 48, 210) X(getsockname, 51, 204) X(getpeername, 52, 205)        \
+	X(setsockopt, 54, 208) X(getsockopt, 55, 209)                                                                       \
 	X(riscv_flush_icache, -1, 259) X(riscv_hwprobe, -1, 258)
 /* clang-format on */
 

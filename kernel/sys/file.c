@@ -5,16 +5,11 @@
  * Data goes through a bounce buffer in kernel memory: no page of a file is locked while the program's memory, which may be
  * mapped from the same file, is touched.
  */
-#include "kernel/proc/proc.h"
+#include "kernel/sys/file.h"
 #include "kernel/sys/calls.h"
 
 #define BOUNCE 65536u
 #define BOUNCE_SMALL 4096u
-#define IOV_MAX 1024u
-
-struct iovec {
-	uint64_t base, len;
-};
 
 /* ---- reading and writing ---- */
 char *bounce_alloc(uint64_t most, uint64_t *room)
@@ -27,8 +22,7 @@ char *bounce_alloc(uint64_t most, uint64_t *room)
 	return buf;
 }
 
-/* off: NULL: the file's own offset. */
-static int64_t transfer_vector(
+int64_t transfer_vector(
     struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
 {
 	bool own = off == NULL && f->f_ops->fo_seekable;

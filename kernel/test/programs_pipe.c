@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -196,6 +198,57 @@ static void splice_refuses_what_it_cannot(void)
 	unlink("/tmp/splice.from");
 }
 
+/* ---- pairs of sockets ---- */
+static void sockets_come_in_pairs(void)
+{
+	int s[2], v = -1, status;
+	socklen_t len = sizeof(v);
+	struct pollfd p;
+	char word[8];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) == 0);
+	CHECK(fcntl(s[0], F_GETFD) == FD_CLOEXEC);
+	CHECK(write(s[0], "to", 2) == 2 && send(s[1], "fro", 3, 0) == 3);
+	CHECK(recv(s[1], word, 8, MSG_DONTWAIT) == 2 && memcmp(word, "to", 2) == 0);
+	CHECK(read(s[0], word, 8) == 3 && memcmp(word, "fro", 3) == 0);
+	CHECK(recv(s[0], word, 8, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+	CHECK(getsockopt(s[0], SOL_SOCKET, SO_TYPE, &v, &len) == 0 && v == SOCK_STREAM);
+	p = (struct pollfd){ s[0], POLLIN | POLLOUT, 0 };
+	CHECK(poll(&p, 1, 0) == 1 && p.revents == POLLOUT);
+	make_bytes();
+	pid_t pid = fork();
+	if (pid == 0) { /* more than the pair can hold */
+		close(s[0]);
+		_exit(send(s[1], bytes, N, 0) == N && send(s[1], bytes, N, 0) == N ? 0 : 1);
+	}
+	CHECK(recv(s[0], got, N, MSG_WAITALL) == N && recv(s[0], got, N, MSG_WAITALL) == N);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(memcmp(got, bytes, N) == 0);
+	CHECK(shutdown(s[1], SHUT_WR) == 0 && read(s[0], word, 8) == 0 && write(s[0], "x", 1) == 1);
+	close(s[1]);
+	CHECK(poll(&p, 1, 0) == 1 && (p.revents & (POLLIN | POLLHUP)) == (POLLIN | POLLHUP));
+	CHECK(
+	    send(s[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE); /* and the program goes on */
+	close(s[0]);
+	CHECK(recv(open("/dev/null", O_RDONLY), word, 1, 0) == -1 && errno == ENOTSOCK);
+}
+
+static void messages_are_gathered(void)
+{
+	struct iovec v[2] = { { bytes, 3 }, { bytes + 10, 5 } }, in = { got, 100 };
+	struct msghdr out = { .msg_iov = v, .msg_iovlen = 2 },
+		      back = { .msg_iov = &in, .msg_iovlen = 1 };
+	int s[2];
+
+	make_bytes();
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+	CHECK(sendmsg(s[0], &out, 0) == 8 && recvmsg(s[1], &back, 0) == 8);
+	CHECK(memcmp(got, bytes, 3) == 0 && memcmp(got + 3, bytes + 10, 5) == 0);
+	CHECK(back.msg_controllen == 0 && back.msg_flags == 0);
+	close(s[0]);
+	close(s[1]);
+}
+
 /* ---- the alternate stack ---- */
 static char alternate[32768], other[32768];
 static volatile sig_atomic_t flags_there, error_there;
@@ -244,6 +297,8 @@ const struct test pipe_tests[] = {
 	T(splice_and_tee_between_pipes, 1),
 	T(splice_waits_or_says_so, 1),
 	T(splice_refuses_what_it_cannot, 1),
+	T(sockets_come_in_pairs, 1),
+	T(messages_are_gathered, 1),
 	T(a_handler_knows_its_stack, 1),
 	{ NULL, NULL, 0 },
 };
