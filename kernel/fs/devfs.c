@@ -10,7 +10,6 @@
 #include "kernel/proc/proc.h"
 
 #define DEV_FS 2u
-#define ANON_FS 3u
 
 /* ---- vnodes that have no pages ---- */
 static void none_start(struct vnode *vp, struct vm_io *io)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pipes: a ring of bytes, and pages. Both ends share one inode, whose i_data is the pipe; it goes with the second end.
+ * Pipes: a ring of bytes, and pages. Both ends share one inode, whose i_data is the pipe (fifo_lock) until the last end is
+ * closed: by /proc/PID/fd/N more ends may be opened.
  *
  * Pages come by vmsplice: a page-aligned range of a program's memory becomes a range of the pipe's own address space (as_transfer),
  * by copy-on-write, or for good if it is a gift. A piece is such a range; it stands in the stream where the ring's counter of
@@ -301,10 +302,9 @@ static void forget_fifo(struct pipe *p)
 static void pipe_close(struct file *f)
 {
 	struct pipe *p = f->f_data;
-	bool fifo = p->p_fifo != NULL, last;
+	bool last;
 
-	if (fifo)
-		mach_mutex_enter(&fifo_lock);
+	mach_mutex_enter(&fifo_lock);
 	mach_mutex_enter(&p->p_lock);
 	p->p_writers -= file_may_write(f);
 	p->p_readers -= file_may_read(f);
@@ -312,11 +312,11 @@ static void pipe_close(struct file *f)
 	/* not after the lock is dropped: then the closer of the other end may free the pipe */
 	wake_pipe(p);
 	mach_mutex_exit(&p->p_lock);
-	if (fifo) {
-		if (last)
-			forget_fifo(p);
-		mach_mutex_exit(&fifo_lock);
-	}
+	if (last && p->p_fifo != NULL)
+		forget_fifo(p);
+	else if (last)
+		f->f_inode->i_data = NULL;
+	mach_mutex_exit(&fifo_lock);
 	if (last)
 		pipe_free(p);
 }
@@ -627,26 +627,30 @@ int pipe_new(struct file **r, struct file **w, unsigned flags)
 		(*r)->f_ops = &file_pages_ops;
 		file_put(*r);
 	}
-	inode_put(i);
 	if (err != 0) {
+		inode_put(i);
 		pipe_free(p);
 		return err;
 	}
 	(*r)->f_data = (*w)->f_data = p;
+	i->i_data = p;
 	p->p_readers = p->p_writers = p->p_reads = p->p_writes = 1;
+	inode_put(i);
 	return 0;
 }
 
 /* ---- FIFOs ---- */
-/* The pipe of a FIFO, with the file's ends counted; NULL: no memory. */
+/* The pipe of an inode, with the file's ends counted; NULL: no memory, or a pipe without a name that is gone. */
 static struct pipe *join_fifo(struct inode *i, struct file *f)
 {
+	bool nameless = i->i_ops == &pipe_inode_ops;
 	struct pipe *p;
 
 	mach_mutex_enter(&fifo_lock);
-	for (p = fifos; p != NULL && p->p_fifo != i; p = p->p_next_fifo)
-		;
-	if (p == NULL && (p = pipe_alloc()) != NULL) {
+	p = nameless ? i->i_data : fifos;
+	while (!nameless && p != NULL && p->p_fifo != i)
+		p = p->p_next_fifo;
+	if (p == NULL && !nameless && (p = pipe_alloc()) != NULL) {
 		p->p_fifo = i;
 		p->p_next_fifo = fifos;
 		fifos = p;
@@ -687,7 +691,7 @@ int fifo_open(struct inode *i, struct file *f)
 	int err = 0;
 
 	if (p == NULL)
-		return -ENOMEM;
+		return i->i_ops == &pipe_inode_ops ? -ENXIO : -ENOMEM;
 	f->f_ops = &pipe_ops;
 	f->f_data = p;
 	if (file_may_read(f) && file_may_write(f))

@@ -65,7 +65,7 @@ static const struct entry {
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static struct inode proc_root;
-static const struct inode_ops dir_ops, text_ops, link_ops;
+static const struct inode_ops dir_ops, text_ops, link_ops, file_link_ops;
 
 static enum what what_of(const struct inode *i) { return (enum what)(i->i_ino >> 32 & 0xff); }
 static int pid_of(const struct inode *i) { return (int)(uint32_t)i->i_ino; }
@@ -80,7 +80,7 @@ static int make_inode(enum what w, int pid, unsigned mode, uint64_t extra, struc
 	if ((mode & S_IFMT) == S_IFDIR)
 		ops = &dir_ops;
 	else if ((mode & S_IFMT) == S_IFLNK)
-		ops = &link_ops;
+		ops = w == W_EXE || w == W_FDLINK ? &file_link_ops : &link_ops;
 	inode_init(i, &none_vnode_ops, ops, PROC_FS,
 	    extra << 40 | (uint64_t)w << 32 | (uint32_t)pid, mode);
 	*ip = i;
@@ -204,21 +204,43 @@ static int name_file(struct inode *i, char *buf, size_t room)
 	return n > 0 ? n - 1 : ksnprintf(buf, room, "file:[%lu]", i->i_ino);
 }
 
-static int link_read(struct inode *i, char *buf, size_t room)
+/* A reference; NULL: there is no such process, or it has ended. */
+static struct inode *program_of(int pid)
 {
 	struct inode *exe = NULL;
 	struct proc *p;
+
+	mach_mutex_enter(&proc_lock);
+	if ((p = proc_find(pid)) != NULL && p->p_exe != NULL)
+		exe = inode_hold(p->p_exe);
+	mach_mutex_exit(&proc_lock);
+	return exe;
+}
+
+/* The program, or the open file: even if no name leads to it. */
+static int link_follow(struct inode *i, struct inode **to)
+{
+	struct file *f;
+
+	if (what_of(i) == W_EXE)
+		return (*to = program_of(pid_of(i))) != NULL ? 0 : -ENOENT;
+	if ((f = file_of(pid_of(i), (unsigned)(i->i_ino >> 40) - 1)) == NULL)
+		return -ENOENT;
+	*to = inode_hold(f->f_inode);
+	file_put(f);
+	return 0;
+}
+
+static int link_read(struct inode *i, char *buf, size_t room)
+{
+	struct inode *exe;
 	struct file *f;
 	int n;
 
 	switch (what_of(i)) {
 	case W_SELF: return ksnprintf(buf, room, "%d", this_proc()->p_pid);
 	case W_EXE:
-		mach_mutex_enter(&proc_lock);
-		if ((p = proc_find(pid_of(i))) != NULL && p->p_exe != NULL)
-			exe = inode_hold(p->p_exe);
-		mach_mutex_exit(&proc_lock);
-		if (exe == NULL)
+		if ((exe = program_of(pid_of(i))) == NULL)
 			return -ENOENT;
 		n = name_file(exe, buf, room);
 		inode_put(exe);
@@ -541,6 +563,8 @@ static int text_open(struct inode *i, struct file *f)
 static const struct inode_ops dir_ops = { .io_lookup = dir_lookup, .io_readdir = dir_readdir };
 static const struct inode_ops text_ops = { .io_open = text_open };
 static const struct inode_ops link_ops = { .io_readlink = link_read };
+static const struct inode_ops file_link_ops = { .io_readlink = link_read,
+	.io_follow = link_follow };
 
 struct inode *procfs_init(void)
 {

@@ -287,19 +287,22 @@ static int walk_path(struct inode *start, const char *path, unsigned flags, char
 /* Where the link *ip, found in dir, leads: *ip becomes that. The reference of *ip is used up, also on an error. */
 static int follow_link(struct inode *dir, struct inode **ip, unsigned *links)
 {
-	char *link = kalloc(PATH_MAX);
+	bool named = (*ip)->i_ops->io_follow == NULL;
+	char *link = named ? kalloc(PATH_MAX) : NULL;
 	struct inode *to = NULL;
 	int n, err = 0;
 
-	if (link == NULL)
-		err = -ENOMEM;
-	else if (++*links > MAXLINKS)
+	if (++*links > MAXLINKS)
 		err = -ELOOP;
+	else if (!named)
+		err = (*ip)->i_ops->io_follow(*ip, &to);
+	else if (link == NULL)
+		err = -ENOMEM;
 	else if ((n = (*ip)->i_ops->io_readlink(*ip, link, PATH_MAX - 1)) < 0)
 		err = n;
 	else
 		link[n] = '\0';
-	if (err == 0)
+	if (err == 0 && named)
 		err = walk_path(dir, link, 0, NULL, links, &to);
 	kfree(link, PATH_MAX);
 	inode_put(*ip);
@@ -387,7 +390,10 @@ static int open_kind(struct inode *i, struct file *f)
 	case S_IFSOCK:
 	case S_IFBLK: return -ENXIO;
 	case S_IFCHR: f->f_ops = devfs_find(i->i_rdev); return f->f_ops != NULL ? 0 : -ENXIO;
-	default: return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
+	default:
+		if (i->i_fs == ANON_FS) /* an eventfd's and the like, by /proc/PID/fd/N */
+			return -ENXIO;
+		return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
 	}
 }
 

@@ -61,7 +61,9 @@ struct inode_ops {
 	    struct inode *to, const char *nname, size_t nlen, struct inode *old);
 	int (*io_readdir)(struct inode *dir, uint64_t *pos, readdir_fn *, void *arg);
 	int (*io_readlink)(struct inode *, char *buf, size_t room); /* bytes */
-	int (*io_truncate)(struct inode *, uint64_t size);          /* i_lock held */
+	/* Where a link leads that is more than its text: /proc/PID/fd/N. *: a reference. NULL: the text is a path */
+	int (*io_follow)(struct inode *, struct inode **);
+	int (*io_truncate)(struct inode *, uint64_t size); /* i_lock held */
 	/* Blocks for [off, off + len), before it is written through the page cache. i_lock held */
 	int (*io_extend)(struct inode *, uint64_t off, uint64_t len);
 	void (*io_changed)(struct inode *); /* mode, owner, times: to be written some time */
@@ -181,6 +183,7 @@ int ext2_mount(struct disk *, struct inode **root);
 int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
 int ext2_sync_all(void);                      /* metadata; 0 or a negative error */
 void ext2_statfs(uint64_t out[4]);            /* blocks, free, inodes, free */
+#define ANON_FS 3u /* i_fs of inodes that no directory has: pipes, eventfds and their like */
 struct inode *devfs_init(void);
 /* What a node of that number does wherever it lies; NULL: there is no such device. */
 const struct file_ops *devfs_find(uint64_t rdev);

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -198,6 +199,32 @@ static void splice_refuses_what_it_cannot(void)
 	unlink("/tmp/splice.from");
 }
 
+/* A shell's <(...): a pipe that is opened by its place among the descriptors; and a file that has no name any more. */
+static void descriptors_are_opened_by_name(void)
+{
+	int fd[2], other, file = open("/tmp/nameless", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	char path[32], word[8];
+
+	CHECK(pipe(fd) == 0 && write(fd[1], "abc", 3) == 3);
+	snprintf(path, sizeof(path), "/dev/fd/%d", fd[0]);
+	other = open(path, O_RDONLY);
+	CHECK(other >= 0 && read(other, word, 1) == 1 && word[0] == 'a');
+	close(fd[0]);
+	CHECK(read(other, word, 8) == 2 && memcmp(word, "bc", 2) == 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd[1]);
+	CHECK(
+	    (fd[0] = open(path, O_WRONLY)) >= 0 && close(fd[1]) == 0 && write(fd[0], "d", 1) == 1);
+	close(fd[0]);
+	CHECK(read(other, word, 8) == 1 && word[0] == 'd' && read(other, word, 8) == 0);
+	close(other);
+	CHECK(write(file, "still", 5) == 5 && unlink("/tmp/nameless") == 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	other = open(path, O_RDONLY);
+	CHECK(other >= 0 && read(other, word, 8) == 5 && memcmp(word, "still", 5) == 0);
+	close(other);
+	close(file);
+}
+
 /* ---- pairs of sockets ---- */
 static void sockets_come_in_pairs(void)
 {
@@ -297,6 +324,7 @@ const struct test pipe_tests[] = {
 	T(splice_and_tee_between_pipes, 1),
 	T(splice_waits_or_says_so, 1),
 	T(splice_refuses_what_it_cannot, 1),
+	T(descriptors_are_opened_by_name, 1),
 	T(sockets_come_in_pairs, 1),
 	T(messages_are_gathered, 1),
 	T(a_handler_knows_its_stack, 1),
