@@ -20,8 +20,8 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import cases
 import stacks
-import tidy
 
 QUIRE, HELPER = (os.path.abspath(p) for p in sys.argv[1:3])
 
@@ -187,20 +187,5 @@ def closed_standard_error():
 CASES = [what_comes_and_goes_fits, not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
-def main():
-    names, failed = sys.argv[3:], 0
-    for case in CASES:
-        if names and case.__name__ not in names:
-            continue
-        try:
-            case()
-            print("ok   %s" % case.__name__, flush=True)
-        except (AssertionError, OSError, subprocess.TimeoutExpired) as e:
-            failed += 1
-            print("FAIL %s: %s" % (case.__name__, e), flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    tidy.leave_nothing()
-    sys.exit(main())
+    cases.run(CASES, sys.argv[3:])

@@ -15,8 +15,7 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
-import tidy
+import cases
 
 QUIRE, FULL = (os.path.abspath(p) for p in sys.argv[1:3])
 REFUSED = "quire: a request for memory was refused: all that --memory and --swap have room for is promised; give more with --swap PATH:SIZE\n"
@@ -106,20 +105,5 @@ CASES = [everything_is_written_and_read, said_without_a_report, closed_memory_is
          touches_end_where_the_promises_begin, forked_children_are_promised_the_same, ended_processes_give_back]
 
 
-def main():
-    names, failed = sys.argv[3:], 0
-    for case in CASES:
-        if names and case.__name__ not in names:
-            continue
-        try:
-            case()
-            print("ok   %s" % case.__name__, flush=True)
-        except (AssertionError, OSError, subprocess.TimeoutExpired) as e:
-            failed += 1
-            print("FAIL %s: %s" % (case.__name__, e), flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    tidy.leave_nothing()
-    sys.exit(main())
+    cases.run(CASES, sys.argv[3:])

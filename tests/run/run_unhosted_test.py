@@ -18,8 +18,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
-import tidy
+import cases
 
 QUIRE, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 STATIC, STATIC_HELPER = (os.path.abspath(p) if p != "-" else None for p in sys.argv[3:5])
@@ -121,20 +120,5 @@ def what_is_stored_is_said():
 CASES = [what_is_hosted_is_not_counted, each_kind_is_counted, seen_while_it_runs, a_hosted_child_is_not_counted, what_is_stored_is_said]
 
 
-def main():
-    names, failed = sys.argv[5:], 0
-    for case in CASES:
-        if names and case.__name__ not in names:
-            continue
-        try:
-            case()
-            print("ok   %s" % case.__name__, flush=True)
-        except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
-            failed += 1
-            print("FAIL %s: %s" % (case.__name__, e), flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    tidy.leave_nothing()
-    sys.exit(main())
+    cases.run(CASES, sys.argv[5:])
