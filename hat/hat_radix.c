@@ -19,7 +19,7 @@
  * Two roots (hs_split; known as KPTI, after Gruss and others, "KASLR is Dead: Long Live KASLR", 2017): while a program runs, the CPU
  * has a root loaded that leads to the program's pages and to the little that enters the kernel, so that what the CPU does
  * ahead of the check of rights finds no translation of the kernel's. Both roots point to the same tables below them:
- * only entries of the root are written twice (root_write), everything else is coherent by itself. In the kernel's root
+ * only entries of the root are written twice (set_pointer), everything else is coherent by itself. In the kernel's root
  * the user half cannot be executed: a return to the program that forgot to change roots faults at once.
  *
  * The kernel's own space: the entries of its root exist from its creation on, with a table each that is never taken out, so

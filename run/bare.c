@@ -2,7 +2,7 @@
 /*
  * What the compiler and the codecs call by name, within the runtime.
  *
- * The runtime binds to no symbol outside itself (tests/bare.sh). A preloaded library that called memcpy() would call the
+ * The runtime binds to no symbol outside itself (tests/house/bare.sh). A preloaded library that called memcpy() would call the
  * program's, if that has one: a sanitizer's, which is not ready before its own constructor; one that counts, in memory that has left
  * the frames, called by the thread that would have to bring it back. So these functions are hidden, and the linker binds every
  * call to them, also those from the codecs' archives. A page is copied and cleared by one instruction, which the processors that

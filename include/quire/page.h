@@ -4,7 +4,7 @@
  *   free list: P_FREE, no identity.   cache list: P_FREE, identity kept, contents valid and clean, reclaimable.
  *   in use: not P_FREE, identity (or kernel: P_KERNEL, no identity).   off line: P_OFFLINE.
  * S/E lock: p_selock > 0 = that many shared holders, -1 = exclusive; a waiting E holder (P_EWANTED) stops new S holders.
- * E + p_iolock = being filled or written. Everything marked (P) is guarded by the lock of the page's name, (Q) by that of the
+ * E + P_IOLOCK = being filled or written. Everything marked (P) is guarded by the lock of the page's name, (Q) by that of the
  * policy, (L) by that of vnodes' lists: vm/frame/page.c.
  */
 #ifndef QUIRE_PAGE_H

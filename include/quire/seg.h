@@ -112,7 +112,7 @@ struct seg_ops {
 	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
 	enum vm_err (*so_snapshot)(
 	    struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
-	/* R. Pages that the segment has reserved of the swap, counted in as_stat's reservation. */
+	/* R. Pages that the segment has reserved of the swap, counted in as_usage's au_swresv. */
 	uint64_t (*so_reserved)(const struct seg *seg);
 	/* R. Pages of the range that have contents of the segment's own. SEG_UNFILLED: faults do not fill this driver's memory, so
 	 * the core makes no large pages of it. */

@@ -3,7 +3,7 @@
 
 A policy and a prefetcher are named in their own file, policy/table.c and policy/meson.build, their tests and docs/policies.md, and
 nowhere else; `quire run --policy help` has them all. The C sources are as style.py says. The files that HACKING.md and the documents of how the code works name exist, and so
-do the functions.
+do the functions; so do those that comments name.
 """
 
 import os
@@ -155,6 +155,39 @@ def check_changes():
             bad.append("HACKING.md has no list for %s" % kind)
 
 
+# Names in comments that are other programs': kernels', libraries', a server's. Names that code prints in pieces.
+OTHERS = {"as_add_callback", "get_user_pages_fast", "i_nextr", "linux_dirent64", "d_reclen", "po_share", "ptrace_may_access", "sem_open",
+          "used_memory", "user_addr", "ahead_per_fault"}
+
+
+def check_comments():
+    """Files, functions and fields that comments of C sources name exist."""
+    comment = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
+    paths, code, comments = set(), [], []
+    for folder, folders, names in os.walk(source):
+        folders[:] = [d for d in folders if not d.startswith((".", "build"))]
+        paths |= {os.path.relpath(os.path.join(folder, name), source) for name in names}
+    for path in sorted(paths):
+        if path.endswith((".c", ".h", ".S")):
+            comments += [(path, c) for c in comment.findall(read(path))]
+            code.append(comment.sub(" ", read(path)))
+        elif path.endswith((".py", ".sh", ".build", "Makefile", ".txt")):
+            code.append(read(path))
+    known, last = set(re.findall(r"\w+", "\n".join(code))), {os.path.basename(p) for p in paths}
+    seen = 0
+    for path, text in comments:
+        for name in re.findall(r"(?<![\w/.])((?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|S|md))\b", text):
+            seen += 1
+            if not (name in last or any(("/" + p).endswith("/" + name) for p in paths) or name.startswith(("linux/", "sys/"))):
+                bad.append("%s: a comment names %s, which is nowhere" % (path, name))
+        for word in re.findall(r"(?<![\w/.-])([a-z]+(?:_[a-z0-9]+)+)\b(?![\w/.*])", text):
+            seen += 1
+            if word not in known and word not in OTHERS and word.removesuffix("s") not in known:
+                bad.append("%s: a comment names %s, which no code has" % (path, word))
+    if seen < 1000:
+        bad.append("only %d names were read in comments" % seen)
+
+
 def check_help():
     """make help names every target."""
     text = read("Makefile")
@@ -168,6 +201,7 @@ def check_help():
 check_policies()
 check_report()
 check_help()
+check_comments()
 check_documents()
 check_porting()
 check_changes()

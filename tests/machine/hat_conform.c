@@ -149,7 +149,7 @@ static vaddr_t va(const struct env *e, unsigned h, unsigned i)
 	return e->near[h] + vm_ptob(i) - vm_ptob(N / 2);
 }
 
-/* What the hardware says of an access; want_byte is compared after a read. */
+/* What the hardware says of an access; byte: what a write stores, and what a read must find. */
 static bool touch(struct env *e, unsigned h, vaddr_t at, bool write, enum vm_err want, uint8_t byte)
 {
 	uint8_t b = byte;

@@ -3,7 +3,7 @@
  * More operations of the model test: contents that may go (ADV_FREE), messages of pages, ranges that move within a space,
  * files that shrink and grow; and what a program does not notice: frames, memory and swap areas that come and go.
  *
- * A page whose contents may go is marked m_freed: until it is written it reads as what it was or as zeroes, and once as
+ * A page whose contents may go is marked freed: until it is written it reads as what it was or as zeroes, and once as
  * zeroes then for ever. The mark is the page's, so that forks, which share it, see the same.
  */
 #include "tests/vm/model.h"
