@@ -18,10 +18,10 @@ struct vm_io;
 
 /* What the kernel has for each CPU. Its own: written by that CPU with interrupts off. */
 struct kcpu {
-	struct thread *k_cur;  /* running */
-	struct thread *k_idle; /* runs when nothing else does */
-	struct thread *k_prev; /* during a switch: the one that ran */
-	unsigned k_id;
+	struct thread *k_cur;   /* running */
+	struct thread *k_idle;  /* runs when nothing else does */
+	struct thread *k_prev;  /* during a switch: the one that ran */
+	unsigned k_id;          /* const */
 	_Atomic bool k_resched; /* another thread should run: at the next chance */
 };
 

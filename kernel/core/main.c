@@ -7,6 +7,9 @@
  * other CPUs; the first program.
  *
  * kas: [KAS_MIN, + 1 GiB) segkp (kernel stacks, wired, with redzones), then segkmem (for what wants addresses of its own).
+ *
+ * Locks: work_lock: a thread of the kernel's reads under it while it works, so that the end of the system, its writer, finds
+ * none at work. What is set before the other CPUs start is constant after.
  */
 #include "kernel/core/kernel.h"
 #include "kernel/dev/virtio_blk.h"

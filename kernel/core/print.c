@@ -5,6 +5,8 @@
  * Output goes byte by byte to the machine's console (arch_putc) and takes no lock, so that a panic prints wherever it happens;
  * lines of two CPUs may mix.
  * Left out: floating point; conversions other than d i u x o p s c.
+ *
+ * Locks: none.
  */
 #include "kernel/core/kernel.h"
 

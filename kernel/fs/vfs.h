@@ -75,21 +75,22 @@ struct inode_ops {
 };
 
 struct inode {
-	struct vnode i_vnode; /* its reference count is the inode's */
-	const struct inode_ops *i_ops;
+	struct vnode i_vnode;                           /* its reference count is the inode's */
+	const struct inode_ops *i_ops;                  /* const */
 	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
 	unsigned i_fs;                                  /* const: st_dev */
 	uint64_t i_ino;                                 /* const */
 	uint64_t i_parent; /* vfs_lock: the directory in which it was found last; 0: none yet */
-	struct mach_mutex i_lock; /* sleeps: size, contents as a whole */
-	unsigned i_mode, i_uid, i_gid, i_nlink;
-	uint64_t i_size;   /* i_lock to change */
-	uint64_t i_blocks; /* of 512 bytes */
-	uint32_t i_atime, i_mtime, i_ctime;
-	uint64_t i_rdev;
-	bool i_cached; /* icache_lock: the cache has a reference */
-	bool i_dirty;  /* to be written by io_sync */
-	void *i_data;
+	struct mach_mutex i_lock;           /* sleeps: size, contents as a whole */
+	unsigned i_mode, i_uid, i_gid;      /* words of their own: the last change counts */
+	unsigned i_nlink;                   /* vfs_lock */
+	uint64_t i_size;                    /* i_lock to change */
+	uint64_t i_blocks;                  /* i_lock: of 512 bytes */
+	uint32_t i_atime, i_mtime, i_ctime; /* words of their own: the last change counts */
+	uint64_t i_rdev;                    /* const */
+	bool i_cached;                      /* icache_lock: the cache has a reference */
+	bool i_dirty; /* set by any thread, cleared by io_sync, which writes after that */
+	void *i_data; /* const: the file system's */
 };
 static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
 static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }

@@ -8,6 +8,9 @@
  *
  * Places: position-independent programs at two thirds of the addresses plus a random number of pages, the stack at a random place near the
  * top, mmap's area below the room that the stack may grow into. The seed of these is random_next's.
+ *
+ * Locks: none while the new space is made, which no other thread sees. proc_lock when it takes the old one's place, as other
+ * threads look at p_as; proc_lock and sched_lock to wake the process's other threads, which then exit.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/mem.h"

@@ -83,7 +83,7 @@ struct files {
 	struct mach_mutex fs_lock;
 	struct file **fs_file; /* fs_lock: [fs_n] */
 	uint8_t *fs_cloexec;   /* fs_lock */
-	unsigned fs_n;
+	unsigned fs_n;         /* fs_lock */
 };
 
 struct sighand { /* shared by CLONE_SIGHAND */

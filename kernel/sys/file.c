@@ -4,6 +4,9 @@
  *
  * Data goes through a bounce buffer in kernel memory: no page of a file is locked while the program's memory, which may be
  * mapped from the same file, is touched.
+ *
+ * Locks: f_lock guards a file's offset: reads and writes that move it come one after another. sched_lock guards counters of event
+ * files and queues of waiting threads. f_lock is held while the program's memory is copied, sched_lock never.
  */
 #include "kernel/sys/file.h"
 #include "kernel/sys/calls.h"

@@ -4,6 +4,9 @@
  *
  * Placing: a hint that is free is taken; else the highest hole below the room that the stack may grow into. as_gap and as_map are
  * two steps: if another thread was faster, both are made again.
+ *
+ * Locks: the space's own are the vm's. i_lock while a file gets the blocks that its mapping may write to; proc_lock to find
+ * another process and to hold its space.
  */
 #include "kernel/sys/mem.h"
 #include "kernel/sys/calls.h"

@@ -4,6 +4,8 @@
  *
  * Three sorts: calls that are accepted and have no effect (scheduling, affinity), identities, which are all root's, and newer
  * forms of calls that other files have.
+ *
+ * Locks: proc_lock to find a process, sched_lock to look at pending signals and to sleep until one comes.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"

@@ -173,7 +173,8 @@ def check_comments():
             code.append(comment.sub(" ", read(path)))
         elif path.endswith((".py", ".sh", ".build", "Makefile", ".txt")):
             code.append(read(path))
-    known, last = set(re.findall(r"\w+", "\n".join(code))), {os.path.basename(p) for p in paths}
+    last = {os.path.basename(p) for p in paths}
+    known = set(re.findall(r"\w+", "\n".join(code))) | {name.split(".")[0] for name in last}     # a program is named as its file is
     seen = 0
     for path, text in comments:
         for name in re.findall(r"(?<![\w/.])((?:[\w-]+/)*[\w-]+\.(?:c|h|py|sh|S|md))\b", text):
