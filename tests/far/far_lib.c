@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * far_lib QUIRE-FAR [--encrypt WHAT] [--password-file FILE] [--timeout MS] [--rate BYTES] [--pause] PLACE[,BYTES]...: memory of
+ * far_lib QUIRE-FAR [option value]... [--pause] PLACE[,BYTES]...: options of struct quire_config, see take_option(); memory of
  * libquire over places, beside what it must hold. Threads write and read pages that do not compress, in no order.
  *
  * --pause: half-way prints "half", and goes on when it reads a line. Ends with 0 and "ok: …"; 1 and what was wrong; 3 and "no:
@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,39 @@ static int use(struct quire *q, int pause)
 	return 0;
 }
 
+/* False: there is no such option. */
+static bool take_option(struct quire_config *c, const char *name, const char *value)
+{
+	const struct {
+		const char *name, **text;
+		uint32_t *number;
+		uint64_t *bytes;
+	} options[] = {
+		{ "--ca", &c->far_ca, NULL, NULL },
+		{ "--psk", &c->far_psk, NULL, NULL },
+		{ "--password", &c->swap_password, NULL, NULL },
+		{ "--password-file", &c->swap_password_file, NULL, NULL },
+		{ "--encrypt", NULL, &c->encrypt, NULL },
+		{ "--timeout", NULL, &c->far_timeout_ms, NULL },
+		{ "--force", NULL, &c->swap_force, NULL },
+		{ "--rate", NULL, NULL, &c->swap_rate },
+		{ "--keep-free", NULL, NULL, &c->swap_keep_free },
+	};
+
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		if (strcmp(name, options[i].name) != 0)
+			continue;
+		if (options[i].text != NULL)
+			*options[i].text = value;
+		else if (options[i].number != NULL)
+			*options[i].number = (uint32_t)strtoul(value, NULL, 10);
+		else
+			*options[i].bytes = strtoull(value, NULL, 10);
+		return true;
+	}
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct quire_place places[QUIRE_PLACES];
@@ -138,14 +172,8 @@ int main(int argc, char **argv)
 	for (int i = 2; i < argc; i++) {
 		if (strcmp(argv[i], "--pause") == 0) {
 			pause = 1;
-		} else if (strcmp(argv[i], "--encrypt") == 0) {
-			c.encrypt = (uint32_t)atoi(argv[++i]);
-		} else if (strcmp(argv[i], "--password-file") == 0) {
-			c.swap_password_file = argv[++i];
-		} else if (strcmp(argv[i], "--timeout") == 0) {
-			c.far_timeout_ms = (uint32_t)atoi(argv[++i]);
-		} else if (strcmp(argv[i], "--rate") == 0) {
-			c.swap_rate = strtoull(argv[++i], NULL, 10);
+		} else if (i + 1 < argc && take_option(&c, argv[i], argv[i + 1])) {
+			i++;
 		} else if (c.nplaces < QUIRE_PLACES) {
 			char *comma = strrchr(argv[i], ',');
 

@@ -111,6 +111,59 @@ def a_server_that_comes_back_in_time_is_waited_for():
         assert p.returncode == 0 and "is back" in err, out + err
 
 
+@needs("redis-server", "redis-cli", "openssl")
+def redis_by_tls_and_a_database_are_swap():
+    with Redis(tls=True) as r:
+        url = "rediss://localhost:%d/3" % r.port + SIZE
+        assert right("--ca", os.path.join(r.dir, "ca.crt"), url)["far_moved"] > 10 << 20
+        assert "certificate" in refused(url)
+
+
+@needs("redis-server", "redis-cli")
+def the_password_comes_from_the_url_or_the_configuration():
+    with Redis(password="se/cret") as r:
+        right("redis://default:se%%2fcret@127.0.0.1:%d" % r.port + SIZE)
+        right("--password", "se/cret", "redis://127.0.0.1:%d" % r.port + SIZE)
+        assert "cret" not in refused("redis://:other-se%%2fcret@127.0.0.1:%d" % r.port + SIZE)
+
+
+class OnASocket(Nbdkit):
+    """Nbdkit on a Unix socket."""
+
+    def argv(self):
+        return ["nbdkit", "-f", "-t", "4", "-U", os.path.join(self.dir, "socket"), *self.words]
+
+    def ready(self):
+        return os.path.exists(os.path.join(self.dir, "socket"))
+
+
+@needs("nbdkit")
+def nbd_by_tls_and_by_a_socket_is_swap():
+    with Nbdkit("memory", "64M", psk=True) as n:
+        assert right("--psk", os.path.join(n.dir, "psk"), n.url("nbds"))["far_moved"] > 10 << 20
+    with OnASocket("memory", "64M") as n:
+        assert right("nbd+unix:///?socket=" + os.path.join(n.dir, "socket"))["far_moved"] > 10 << 20
+
+
+@needs()
+def swap_is_slowed_down_to_the_rate():
+    began, rate = time.monotonic(), 40 << 20
+    least = right("--encrypt", "1", "--rate", str(rate), "/var/tmp" + SIZE)["far_moved"] / rate - 0.1
+    assert least > 1 and time.monotonic() - began >= least, least
+
+
+@needs()
+def a_tmpfs_is_taken_by_force_only():
+    assert "tmpfs" in refused("/dev/shm" + SIZE)
+    right("--force", "1", "/dev/shm" + SIZE)
+
+
+@needs()
+def a_file_leaves_room_to_others():
+    assert "swap_keep_free" in refused("--keep-free", str(1 << 50), "/var/tmp" + SIZE)
+    assert right("--keep-free", str(1 << 20), "/var/tmp" + SIZE)["swap_used"] > 4 << 20
+
+
 @needs("redis-server", "redis-cli")
 def a_lost_page_is_sigbus():
     with Redis() as r:
