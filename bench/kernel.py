@@ -237,7 +237,7 @@ def prepare(directory, need):
         make(inputs)
         (inputs / (name + '.sh')).write_text(SCRIPT % command)
     subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(directory), 'sort', *programs(need)], check=True)
-    found = {n: demo.native(command, inputs)[1] / 1024 for n, (command, _) in programs(need).items()}
+    found = {n: demo.native(demo.here(command, inputs))[1] / 1024 for n, (command, _) in programs(need).items()}
     needs.write_text(json.dumps(found))
     return found
 

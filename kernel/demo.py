@@ -86,15 +86,20 @@ def compiler_under_qemu(command, root):
     return qemu + compiler + ' ' + command[command.index('|'):]
 
 
-def native(command, inputs):
-    """Output and peak of memory (KiB) of the largest process."""
+def here(command, inputs):
+    """The command with this system's names of the inputs."""
+    return command.replace('/in/', '%s/' % inputs)
+
+
+def native(command):
+    """Output and peak of memory (KiB) of the largest process, and seconds."""
     # a child of its own, so that ru_maxrss is this command's alone
     code = ('import resource, subprocess, sys\n'
             'out = subprocess.run(["sh", "-c", sys.argv[1]], stdout=subprocess.PIPE, check=True).stdout\n'
             'sys.stdout.buffer.write(out)\n'
             'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n')
     start = time.monotonic()
-    r = subprocess.run([sys.executable, '-c', code, command.replace('/in/', str(inputs) + '/')], stdout=subprocess.PIPE,
+    r = subprocess.run([sys.executable, '-c', code, command], stdout=subprocess.PIPE,
                        stderr=subprocess.PIPE, check=True)
     return r.stdout, int(r.stderr.split()[-1]), time.monotonic() - start
 
@@ -132,10 +137,10 @@ def main():
                                                         'machine s', 'native s', ''))
     bad = 0
     for name, (command, make) in todo.items():
-        here = command
+        command = here(command, inputs)
         if a.arch != 'x86_64' and name == 'gcc':
-            here = compiler_under_qemu(command.replace('/in/', '%s/' % inputs), a.directory / 'root')
-        want, peak, seconds = native(here, inputs)
+            command = compiler_under_qemu(command, a.directory / 'root')
+        want, peak, seconds = native(command)
         status, out, took = boot(a.arch, a.kernel, a.directory, a.memory, name, a.cpus, a.timeout)
         text = out.replace(b'\r\n', b'\n')
         got = re.search(rb'BEGIN\n(.*)END 0\n', text, re.S)
