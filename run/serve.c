@@ -87,7 +87,6 @@ static bool serve_faults(struct host *h)
 	unsigned total = 0;
 
 	for (;;) {
-		uint64_t t0;
 		int n;
 
 		mach_rw_enter(&h->h_lock, false);
@@ -95,7 +94,6 @@ static bool serve_faults(struct host *h)
 			mach_rw_exit(&h->h_lock);
 			return false;
 		}
-		t0 = mach_time_ns();
 		n = linux_serve(h->h_mach);
 		if (n > 0) {
 			host_balance(h, SHRINK);
@@ -103,8 +101,8 @@ static bool serve_faults(struct host *h)
 				linux_expect_replacement(h->h_mach);
 		}
 		if (n > 0)
-			atomic_fetch_add_explicit(
-			    &h->h_me->fp_count.wait_ns, mach_time_ns() - t0, memory_order_relaxed);
+			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns,
+			    linux_waited_ns(h->h_mach), memory_order_relaxed);
 		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
 			host_publish(h);
 		mach_rw_exit(&h->h_lock);

@@ -77,6 +77,8 @@ int linux_fault_fd(struct mach *);
 int linux_serve(struct mach *); /* serves what is pending; how many faults, or -errno */
 
 int linux_fault_tid(struct mach *); /* by the server: the thread whose fault was served last */
+/* By the server: how long the threads waited whose faults linux_serve() served last, from when it heard of them, all together. */
+uint64_t linux_waited_ns(struct mach *);
 
 /* Inline faults. */
 int linux_trap_install(struct mach *);

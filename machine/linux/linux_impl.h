@@ -78,6 +78,9 @@ struct mach {
 	int m_tid;                     /* linux_serve only: the thread of the last fault */
 	_Atomic uint64_t
 	    m_waited; /* a thread waits for the page at that address and was not woken; 0: none. See serve_one */
+	_Atomic uint64_t
+	    m_filled_ns;      /* when the page at m_waited was about to be filled; 0: not yet */
+	uint64_t m_waited_ns; /* linux_serve only: of the faults that it served last */
 	struct boot_chunk *m_boot;   /* vm_create only */
 	struct mach_mutex m_hatlock; /* every translation of every hat of this machine */
 	struct mach_mutex m_rangelock;

@@ -49,9 +49,10 @@ int linux_fault_fd(struct mach *m) { return m->m_uffd; }
  * protection is just being changed: the thread tries again until the kernel's own mapping is gone or changed too, which has
  * the last word: it gives the program the signal that is its own.
  *
- * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way.
+ * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way. Its wait ends when
+ * the page is filled, not when this function does: on one CPU the thread runs to its next fault first.
  */
-static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
+static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t heard_ns)
 {
 	struct hat *hat = linux_range_hat(m, addr);
 	enum fault_type type = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0 ? F_PROT : F_INVAL;
@@ -59,8 +60,10 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 	    (flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE)) != 0 ? S_WRITE : S_READ;
 	uint32_t pinned = m->m_pinned;
 	enum vm_err e = VM_NOMAP;
+	uint64_t filled;
 
 	addr = vm_page_trunc(addr);
+	atomic_store_explicit(&m->m_filled_ns, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
 	if (hat != NULL)
 		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
@@ -83,9 +86,15 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags)
 		(void)uffd_poison(m, addr);
 		break;
 	}
-	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr)
+	filled = atomic_load_explicit(&m->m_filled_ns, memory_order_relaxed);
+	if (atomic_exchange_explicit(&m->m_waited, 0, memory_order_relaxed) == addr) {
+		filled = mach_time_ns();
 		uffd_wake(m, addr, VM_PAGESIZE);
+	}
+	m->m_waited_ns += filled > heard_ns ? filled - heard_ns : 0;
 }
+
+uint64_t linux_waited_ns(struct mach *m) { return m->m_waited_ns; }
 
 int linux_fault_tid(struct mach *m) { return m->m_tid; }
 
@@ -94,13 +103,16 @@ int linux_serve(struct mach *m)
 	struct uffd_msg msg[16];
 	int served = 0;
 	long n = sys_call3(SYS_read, m->m_uffd, (long)msg, sizeof msg);
+	uint64_t heard_ns = n > 0 ? mach_time_ns() : 0;
 
+	m->m_waited_ns = 0;
 	if (n < 0)
 		return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 	for (long i = 0; i < n / (long)sizeof *msg; i++)
 		if (msg[i].event == UFFD_EVENT_PAGEFAULT) {
 			m->m_tid = (int)msg[i].arg.pagefault.feat.ptid;
-			serve_one(m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags);
+			serve_one(
+			    m, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags, heard_ns);
 			served++;
 		}
 	return served;

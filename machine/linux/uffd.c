@@ -196,6 +196,13 @@ static int step_result(long r, int64_t got, uint64_t len, uint64_t *done, unsign
 	return 1;
 }
 
+/* The kernel is about to fill that range. When it has, the thread that waited may run before the server, on the same CPU. */
+static void note_filling(struct mach *m, uint64_t dst, uint64_t len)
+{
+	if (atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < len)
+		atomic_store_explicit(&m->m_filled_ns, mach_time_ns(), memory_order_relaxed);
+}
+
 /* The kernel has filled that range, and woken the threads that waited for it. */
 static void note_woken(struct mach *m, uint64_t dst, int64_t len)
 {
@@ -213,7 +220,10 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 		struct q_move mv = { dst + *done, src + *done, len - *done,
 			dst - (uint64_t)m->m_arena < vm_ptob(m->m_cfg.frames) ? Q_MOVE_DONTWAKE : 0,
 			0 };
-		long r = uffd_request(m, Q_MOVE, &mv);
+		long r;
+
+		note_filling(m, mv.dst, mv.len);
+		r = uffd_request(m, Q_MOVE, &mv);
 
 		note_woken(m, dst + *done, mv.move);
 		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) &&
@@ -237,7 +247,10 @@ int uffd_copy(
 			.src = src + *done,
 			.len = len - *done,
 			.mode = protect ? Q_COPY_MODE_WP : 0 };
-		long r = uffd_request(m, UFFDIO_COPY, &cp);
+		long r;
+
+		note_filling(m, cp.dst, cp.len);
+		r = uffd_request(m, UFFDIO_COPY, &cp);
 
 		note_woken(m, dst + *done, cp.copy);
 		s = step_result(r, cp.copy, len, done, &tries);
