@@ -8,7 +8,7 @@ A fault (a mutant) is an edit from tests/mutants/*.txt:
     [name]
     breaks: what a user would see, in one line
     file: the base name of the source file
-    tests: names of `meson test`, in the order in which they are asked
+    tests: names of `meson test`, in the order in which they are asked; NAME/CASE: that case of the test alone
     - lines that are searched for
     + lines that take their place
 
@@ -142,12 +142,13 @@ class Copy:
 
     def make(self, test):
         """Builds what the test runs. False: it does not compile."""
-        wanted = [f for i in self.tests[test]["depends"] for f in self.targets[i]]
+        wanted = [f for i in self.tests[test.partition("/")[0]]["depends"] for f in self.targets[i]]
         argv = ["ninja", "-C", self.build] + [os.path.relpath(f, self.build) for f in wanted]
         return subprocess.run(argv, env=self.env, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
     def passes(self, test):
-        argv = ["meson", "test", "-C", self.build, "--no-rebuild", "--logbase", "mutant", test]
+        name, _, case = test.partition("/")
+        argv = ["meson", "test", "-C", self.build, "--no-rebuild", "--logbase", "mutant", name] + (["--test-args", case] if case else [])
         p = subprocess.Popen(argv, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             return p.wait(HANGS) == 0
@@ -158,7 +159,7 @@ class Copy:
 
     def expect_sound(self, test):
         """A test that fails anyway notices nothing."""
-        if test not in self.tests:
+        if test.partition("/")[0] not in self.tests:
             raise Stale("there is no test %s" % test)
         if test not in self.sound:
             self.sound[test] = self.make(test) and self.passes(test)

@@ -147,6 +147,14 @@ def what_comes_and_goes_fits():
         check(served == 0, kind, "of 4 MiB, 20 times in 64 MiB:", served, "faults")
 
 
+def who_follows_a_process_that_ended_has_its_room():
+    """Of each two the second is in a PID namespace of its own where there can be one: the numbers of the others mean nothing there."""
+    apart = "unshare -p -f" if run(["unshare", "-p", "-f", "true"])[0] == 0 else ""
+    script = 'i=0; while [ $i -lt 4 ]; do "$0" touch 5000 1 >/dev/null && %s "$0" touch 5000 1 >/dev/null || exit 9; i=$((i+1)); done' % apart
+    served = faults("80M", "sh", "-c", script, HELPER)
+    check(served == 0, "eight of 52 MiB, one after another in 80 MiB:", served, "faults")
+
+
 def many_in_little():
     """Twelve programs that stay, in a budget for eight: each gets the least there is; the last ones were once sent away."""
     script = 'i=0; while [ $i -lt 12 ]; do "$0" loop 700 & i=$((i+1)); done; wait'
@@ -184,7 +192,7 @@ def closed_standard_error():
             until(lambda: not any(os.path.exists("/proc/%d" % c) for c in left))
 
 
-CASES = [what_comes_and_goes_fits, not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
+CASES = [what_comes_and_goes_fits, who_follows_a_process_that_ended_has_its_room, not_forked_was_not_hosted, read_only_was_not_hosted, many_in_little, closed_standard_error, start_does_not_grow_with_the_budget, budgets, limits_of_the_shell]
 
 
 if __name__ == "__main__":
