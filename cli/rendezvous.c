@@ -360,7 +360,8 @@ static void end_store(struct run *r, struct run_store *st)
 {
 	st->broken = true;
 	(void)fail(
-	    "the memory that processes of this run share was damaged by one of them: those that have it end");
+	    "quire-keeper has ended: it was killed, or the memory that processes of this run share was damaged by one of them; those "
+	    "that have it end");
 	for (unsigned i = r->nconn; i-- > 0;)
 		if (r->conn[i].store == st || r->conn[i].before == st)
 			run_drop_conn(r, i);

@@ -678,7 +678,7 @@ def keeper_is_lost():
         check(len([n for n in names if n.startswith("socket:")]) == 1 and names.count("/dev/null") == 3, "the keeper has", names)
         os.kill(int(keepers[0]), signal.SIGKILL)
         status, _, err = finish(p)
-        check(status == -signal.SIGKILL and "quire: the memory that processes of this run share was damaged" in err, status, err)
+        check(status == -signal.SIGKILL and "quire-keeper has ended: it was killed, or the memory that processes of this run share was damaged" in err, status, err)
     finally:
         end(p)
 
