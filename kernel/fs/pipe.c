@@ -280,8 +280,10 @@ static int64_t pipe_ioctl(struct file *f, unsigned cmd, uint64_t arg)
 
 static void pipe_free(struct pipe *p)
 {
+	mach_mutex_enter(&p->p_lock);
 	while (p->p_first != NULL)
 		piece_consume(p, p->p_first->pc_len, false);
+	mach_mutex_exit(&p->p_lock);
 	if (p->p_space != NULL)
 		as_free(p->p_space);
 	mach_mutex_fini(&p->p_lock);
@@ -683,7 +685,7 @@ static bool has_met(void *arg)
 			   : p->p_readers > 0 || p->p_reads != m->m_others;
 }
 
-/* Waits for the other end, unless the file is opened for both or not to wait. After an error the caller gives f other operations. */
+/* Waits for the other end, unless the pipe has no name, or the file is opened for both or not to wait. After an error the caller gives f other operations. */
 int fifo_open(struct inode *i, struct file *f)
 {
 	struct pipe *p = join_fifo(i, f);
@@ -694,7 +696,7 @@ int fifo_open(struct inode *i, struct file *f)
 		return i->i_ops == &pipe_inode_ops ? -ENXIO : -ENOMEM;
 	f->f_ops = &pipe_ops;
 	f->f_data = p;
-	if (file_may_read(f) && file_may_write(f))
+	if (i->i_ops == &pipe_inode_ops || (file_may_read(f) && file_may_write(f)))
 		return 0;
 	m.m_others = m.m_reader ? p->p_writes : p->p_reads;
 	if (f->f_flags & O_NONBLOCK)

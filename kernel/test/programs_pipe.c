@@ -199,9 +199,12 @@ static void splice_refuses_what_it_cannot(void)
 	unlink("/tmp/splice.from");
 }
 
+static uint8_t spliced_page[4096] __attribute__((aligned(4096)));
+
 /* A shell's <(...): a pipe that is opened by its place among the descriptors; and a file that has no name any more. */
 static void descriptors_are_opened_by_name(void)
 {
+	struct iovec v = { spliced_page, 4096 };
 	int fd[2], other, file = open("/tmp/nameless", O_RDWR | O_CREAT | O_TRUNC, 0600);
 	char path[32], word[8];
 
@@ -217,6 +220,16 @@ static void descriptors_are_opened_by_name(void)
 	close(fd[0]);
 	CHECK(read(other, word, 8) == 1 && word[0] == 'd' && read(other, word, 8) == 0);
 	close(other);
+	/* a pipe that no process writes any more is opened for reading at once */
+	CHECK(pipe(fd) == 0 && write(fd[1], "e", 1) == 1 && close(fd[1]) == 0);
+	snprintf(path, sizeof(path), "/dev/fd/%d", fd[0]);
+	CHECK((other = open(path, O_RDONLY)) >= 0 && read(other, word, 8) == 1);
+	close(fd[0]);
+	close(other);
+	/* what was spliced in and never read goes with the pipe */
+	CHECK(pipe(fd) == 0 && vmsplice(fd[1], &v, 1, 0) == 4096);
+	close(fd[0]);
+	close(fd[1]);
 	CHECK(write(file, "still", 5) == 5 && unlink("/tmp/nameless") == 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 	other = open(path, O_RDONLY);

@@ -391,10 +391,11 @@ static void small_writes_stay_whole(void)
 	static uint8_t rec[RECORD];
 	int fd[2], status, seen[WRITERS] = { 0 }, bad = 0;
 	uint8_t got[RECORD];
+	pid_t pid[WRITERS];
 
 	CHECK(pipe(fd) == 0);
 	for (int w = 0; w < WRITERS; w++) {
-		if (fork() != 0)
+		if ((pid[w] = fork()) != 0)
 			continue;
 		memset(rec, w + 1, sizeof(rec));
 		if (w % 2 == 0)
@@ -428,7 +429,7 @@ static void small_writes_stay_whole(void)
 			seen[got[0] - 1]++;
 	}
 	for (int w = 0; w < WRITERS; w++) {
-		CHECK(wait(&status) > 0 && status == 0);
+		CHECK(waitpid(pid[w], &status, 0) == pid[w] && status == 0);
 		CHECK(seen[w] == EACH);
 	}
 	CHECK(bad == 0);
