@@ -108,7 +108,10 @@ def boot(arch, kernel, directory, memory, name, cpus, timeout):
     drives = ['file=%s,format=raw' % (directory / image) for image in ('root.img', 'swap.img')]
     command = machine.command(arch, kernel, memory, cpus, 'root=0 swap=1 init=/bin/sh arg0=/in/%s.sh' % name, drives)
     start = time.monotonic()
-    r = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout)
+    try:
+        r = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        return None, (e.stdout or b'') + b'\nit did not end in %d s; --timeout gives it more\n' % timeout, timeout
     return machine.status(r.returncode), r.stdout, time.monotonic() - start
 
 
@@ -121,7 +124,7 @@ def main():
     ap.add_argument('--cpus', type=int, default=1)
     ap.add_argument('--only', nargs='+')
     ap.add_argument('--small', action='store_true', help='inputs of a sixth')
-    ap.add_argument('--timeout', type=int, default=1500, help='seconds for one program')
+    ap.add_argument('--timeout', type=int, default=3600, help='seconds for one program')
     a = ap.parse_args()
     os.environ.update(LANG='C.UTF-8', LC_ALL='C.UTF-8')
     todo = {n: p for n, p in programs(a.small).items() if not a.only or n in a.only}
