@@ -72,7 +72,9 @@ static const char run_usage[] =
 
 static int print_usage(const char *text)
 {
-	return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? CLI_CANNOT : 0;
+	if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
+		return fail("cannot write to standard output");
+	return 0;
 }
 
 int cli_help(void) { return print_usage(short_usage); }

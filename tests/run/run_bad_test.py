@@ -380,6 +380,14 @@ def full_standard_error():
     check(p.returncode == 125 and out.startswith("quire: --memory 64") and out.count("\n") == 1, p.returncode, out)
 
 
+def full_standard_output():
+    """What was asked for and not written is a failure: a full disk gave 0, and help 125 without a word."""
+    for words in (["--help"], ["--version"], ["check"], ["run", "--help"], ["run", "--policy", "help"]):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([QUIRE] + words, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, env=ENV, check=False)
+        check((p.returncode, p.stderr) == (125, b"quire: cannot write to standard output\n"), words, p.returncode, p.stderr)
+
+
 def address_space():
     """Too little of it (ulimit -v, -d): one line that names the limit, wherever in the start it is missed."""
     ran = 0
@@ -1030,7 +1038,7 @@ def live_line():
     check(status == 0 and err == "", err)
 
 
-CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, address_space, no_proc, left_over_temporary_place, other_root,
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, full_standard_output, address_space, no_proc, left_over_temporary_place, other_root,
          swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
