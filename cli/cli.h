@@ -41,7 +41,7 @@ void cli_report_json(FILE *, const struct family *, const void *pool, const stru
 
 int cli_run(int argc, char **argv);
 int cli_check(int argc, char **argv);
-/* On standard output; 0, or CLI_CANNOT if it cannot be written. Of the command, of run, of check. */
+/* On standard output; 0: main() says so if it could not be written. Of the command, of run, of check. */
 int cli_help(void);
 int cli_help_run(void);
 int cli_help_check(void);
