@@ -89,6 +89,8 @@ def the_first_to_go_are_not_in_use():
     hot, pages = 2000, 9000
     r, _ = run("32M", "busy", str(hot), str(pages))
     near("pages out", r["pages_out"], pages - 32 * MIB // PAGE, pages)
+    if {"scan", "move"} & set(os.environ.get("QUIRE_WITHOUT", "").split(",")):
+        return      # nothing tells of writes there
     near("pages in use that went, or were asked about", r["faults_swap"] + r["faults_rescue"], 0, hot // 20)
 
 
