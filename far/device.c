@@ -11,7 +11,8 @@
  * two requests for one place are ever submitted at a time (the store sees to that), so order does not matter beyond it.
  *
  * A lost engine is waited for timeout_ms; then what waits is answered -EIO, and so is what comes, at once, until the engine is
- * back. A link that answers nothing for that time while requests are asked counts as dead, too; after STUCK_NS it is said to be away.
+ * back. A link that answers nothing for half of that time while requests are asked counts as dead, too: another may be of use
+ * within the rest. After STUCK_NS it is said to be away.
  *
  * The map of units that this run has stored (d_present) serves two ends: at the end they are trimmed, and meanwhile they are
  * touched, a few at a time, so that an engine that forgets what dead runs left (Redis, by expiry) keeps what is alive.
@@ -27,7 +28,6 @@
 #define OPEN_MS 1000u       /* of one attempt */
 #define ERASE_MS 5000u      /* for removing what was stored, at the end */
 #define ERASE_MANY 256u     /* trims under way at a time */
-#define SLACK_NS 500000000u /* beyond the time-out, for an engine that fails a request by itself */
 #define STUCK_NS                                                                                   \
 	2000000000ull /* a server that has answered nothing for so long is said to be away */
 #define NAP_MS 500 /* until a server that closed the connection is noticed while nothing is asked */
@@ -391,7 +391,7 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
 		link_lost(d, now, now);
 	if (d->d_link != NULL && d->d_asked.first != NULL &&
-	    timed_out(d, silent_since(d) + SLACK_NS, now)) {
+	    now >= silent_since(d) + d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS) {
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 		link_lost(d, silent_since(d), now);
 	}
