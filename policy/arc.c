@@ -120,7 +120,7 @@ static void arc_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 		return;
 	ghosts_forget(&a->a_ghosts, id);
 	if (t2 || !a->a_no_ghost)
-		(void)ghosts_add(&a->a_ghosts, t2 ? B2 : B1, id, 0);
+		(void)ghosts_add(&a->a_ghosts, t2 ? B2 : B1, id);
 }
 
 /* REPLACE of the paper. */

@@ -100,7 +100,7 @@ static void car_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 	if (!evicted)
 		return;
 	ghosts_forget(&c->c_ghosts, id);
-	(void)ghosts_add(&c->c_ghosts, t2 ? B2 : B1, id, 0);
+	(void)ghosts_add(&c->c_ghosts, t2 ? B2 : B1, id);
 }
 
 static struct page *car_pick(void *state, bool *aging)

@@ -304,7 +304,7 @@ static void cp_insert(void *state, struct page *pp, uint64_t id, bool prefetched
 /* A ghost takes the page's place in the list. */
 static void leave_ghost(struct clockpro *p, uint32_t n, uint64_t id)
 {
-	uint32_t g = p->p_nframes + ghosts_add(&p->p_ghosts, 0, id, 0);
+	uint32_t g = p->p_nframes + ghosts_add(&p->p_ghosts, 0, id);
 	struct node *v = p->p_node;
 
 	if (p->p_hand_cold == n)

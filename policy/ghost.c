@@ -53,14 +53,12 @@ static uint32_t take_slot(struct ghosts *g)
 	return take_slot(g);
 }
 
-uint32_t ghosts_add(struct ghosts *g, unsigned list, uint64_t id, uint32_t stamp)
+uint32_t ghosts_add(struct ghosts *g, unsigned list, uint64_t id)
 {
 	uint32_t i = take_slot(g), *chain = chain_of(g, id), last = g->gs_list[list].tail;
 	struct ghost *e = &g->gs_ghost[i];
 
-	*e = (struct ghost){
-		.g_id = id, .g_chain = *chain, .g_prev = last, .g_stamp = stamp, .g_list = list
-	};
+	*e = (struct ghost){ .g_id = id, .g_chain = *chain, .g_prev = last, .g_list = list };
 	*chain = i;
 	if (last == 0)
 		g->gs_list[list].head = i;

@@ -4,7 +4,7 @@
  * by 32 bits of its identity, so two pages are taken for one another about once in four thousand million.
  *
  * A ring has a slot for each of the last h_cap evictions; a slot whose page was forgotten stays empty until its turn. Slots of the
- * same hash hang together, the latest first. It takes 9 to 10 bytes for each page that it remembers, against 36 to 40 of ghost.h,
+ * same hash hang together, the latest first. It takes 9 to 10 bytes for each page that it remembers, against 28 to 32 of ghost.h,
  * which also tells lists apart and gives up its oldest on demand.
  *
  * Locks: vm_pollock. Invariants: an identity is there at most once; a block that is all zero has no history.

@@ -80,7 +80,7 @@ static void s3_remove(void *state, struct page *pp, uint64_t id, bool evicted)
 	if (!evicted || !small)
 		return;
 	ghosts_forget(&s->s_ghosts, id);
-	(void)ghosts_add(&s->s_ghosts, 0, id, 0);
+	(void)ghosts_add(&s->s_ghosts, 0, id);
 	while (ghosts_len(&s->s_ghosts, 0) > main_room(s))
 		ghosts_drop(&s->s_ghosts, ghosts_oldest(&s->s_ghosts, 0));
 }
