@@ -332,14 +332,12 @@ enum vm_err swap_close_area(struct vm *vm, struct vnode *vp, struct swap_area **
 	*swp = sw;
 	if (sw == NULL) {
 		e = VM_INVAL;
+	} else if (!vm->vm_config.vc_overcommit &&
+	    vm->vm_resv > swap_resv_max_locked(vm) - sw->sw_nslots) {
+		e = VM_NOSWAP;
 	} else {
 		sw->sw_removing = true;
 		vm->vm_swaptotal -= sw->sw_nslots;
-		if (!vm->vm_config.vc_overcommit && vm->vm_resv > swap_resv_max_locked(vm)) {
-			sw->sw_removing = false;
-			vm->vm_swaptotal += sw->sw_nslots;
-			e = VM_NOSWAP;
-		}
 	}
 	mach_mutex_exit(&vm->vm_swaplock);
 	return e;
