@@ -108,7 +108,7 @@ struct vm {
 	struct vm_stats vm_stats;             /* (a) the sum, as vm_statistics found it last */
 	uint64_t vm_inject_left[VM_INJECT_N]; /* (a) */
 
-	/* pages: vm/frame/page.c */
+	/* pages: vm/frame/page.c, names: vm/frame/page_name.c */
 	struct page *vm_pages;    /* (c) [vm_maxframes] */
 	_Atomic pfn_t vm_nframes; /* (F) to change, it only grows: frames that were ever on line */
 	pfn_t
@@ -281,7 +281,7 @@ struct as {
 	    a_stacktop;                  /* a_lock W: lowest now, lowest ever, end; top 0: none */
 	uint64_t a_stackguard;           /* a_lock W: bytes kept free below the stack */
 	uint8_t a_heapsize, a_stacksize; /* a_lock W: page sizes wanted, vm/as/as_large.c */
-	bool a_wxorx;                    /* a_lock W: vm/as/as_secure.c */
+	bool a_wxorx;                    /* a_lock W: vm/as/as_wxorx.c */
 	uint64_t
 	    a_random; /* a_lock W: the next random place is drawn from it; 0: places are not random */
 	struct mach_mutex a_cbmtx;       /* RANK_LEAF - 1: vm/as/as_callback.c */
@@ -366,7 +366,7 @@ pfn_t buddy_unbar(
 bool buddy_pool_zeroed(
     struct vm *, pfn_t max); /* one more frame for the zero pool; false: enough */
 
-/* vm/frame/page.c */
+/* vm/frame/page.c; names and their locks: vm/frame/page_name.c; page locks: vm/frame/page_lock.c */
 enum vm_err page_init(struct vm *);
 /* What the _init functions take of mach_boot_alloc; each piece is rounded up to lines. */
 #define VM_BOOT_ROUND(bytes) (((size_t)(bytes) + VM_LINE - 1) & ~(size_t)(VM_LINE - 1))

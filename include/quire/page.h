@@ -42,7 +42,7 @@ struct page {
 	uint8_t p_polstate;      /* (Q) for the policy */
 	uint16_t p_lckcnt;       /* (P) wire count: > 0 is never evicted */
 	uint8_t
-	    p_lockno; /* which lock (P) is, here: vm/frame/page.c. Atomic; that lock, and the new one, to change */
+	    p_lockno; /* which lock (P) is, here: vm/frame/page_name.c. Atomic; that lock, and the new one, to change */
 	uint8_t
 	    p_pend; /* CPU + 1 that has yet to tell the policy of it (vm/frame/page_lock.c). Atomic; its vc_pendlock */
 	uint64_t p_hat[2]; /* the port's mapping list (RANK_HAT) */
@@ -52,8 +52,7 @@ _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
 /* Accessors for ports and policies. */
 pfn_t page_pfn(struct vm *, const struct page *);
 struct page *page_of(struct vm *, pfn_t);
-struct vm *page_vm(
-    const struct page *); /* by vnode, or by the vm's own range check: see vm/frame/page.c */
+struct vm *page_vm(const struct page *); /* by its vnode: of a page that has a name and keeps it */
 static inline void page_nrm_set(struct page *pp, unsigned bits)
 {
 	__atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED);

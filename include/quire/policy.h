@@ -76,7 +76,7 @@ const struct policy_ops *policy_find(const char *name);
 /* The defaults of the core and of quire run. */
 extern const struct policy_ops policy_clock2, policy_generations;
 
-/* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/frame/page.c) */
+/* intrusive queues of pages: doubly linked by frame number through p_next/p_prev (vm/frame/page_queue.c) */
 struct page_queue {
 	uint32_t q_head, q_tail, q_len;
 };
