@@ -4,7 +4,7 @@
  *
  * A range that cannot be locked to its end is as it was before: what this call locked is unlocked again.
  *
- * Locks: a_lock as reader.
+ * Locks: a_lock as reader for a range, as writer for the whole space, whose a_lockfuture changes.
  */
 #include "vm/impl.h"
 
