@@ -16,7 +16,6 @@ before exec() into its peak.
 """
 
 import atexit
-import errno
 import os
 import resource
 import select
@@ -156,20 +155,7 @@ class Cgroup:
             self._call_off = None
 
     def _end(self):
-        deadline = time.monotonic() + 10
-        while os.path.isdir(self.path):
-            for pid in self.members():
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            try:
-                os.rmdir(self.path)
-            except OSError as e:
-                # A killed process leaves its cgroup a moment after it is reaped.
-                if e.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                select.select([], [], [], 0.02)
+        tidy.remove_cgroup(self.path)
 
 
 @atexit.register

@@ -2,11 +2,13 @@
 """What a killed test or benchmark would leave behind is taken away by a process of its own that outlives it."""
 
 import atexit
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 
 def after_kill(clean):
@@ -41,18 +43,22 @@ def after_kill(clean):
     return call_off
 
 
-def leave_nothing():
+def leave_nothing(then=lambda: None):
     """
     What this program starts from now on ends with it, and what that starts: also in sessions of their own, and if this program is
-    interrupted or killed.
+    interrupted or killed. When all of that has ended, then() takes away what it had.
     """
     name, value = "QUIRE_STARTED_BY_%d" % os.getpid(), os.urandom(8).hex()
     os.environ[name] = value
     mark = ("%s=%s" % (name, value)).encode()
-    call_off = after_kill(lambda: end_marked(mark))
+
+    def clean():
+        end_marked(mark)
+        then()
+    call_off = after_kill(clean)
 
     def at_end():
-        end_marked(mark)
+        clean()
         call_off()
     atexit.register(at_end)
 
@@ -81,6 +87,26 @@ def end_marked(mark):
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
+
+
+def remove_cgroup(path):
+    """With those below it and the processes in them, which it ends."""
+    limit = time.monotonic() + 10
+    for folder, _, _ in os.walk(path, topdown=False):
+        while os.path.isdir(folder):
+            try:
+                with open(os.path.join(folder, "cgroup.procs"), encoding="utf-8") as f:
+                    for pid in f.read().split():
+                        os.kill(int(pid), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+            try:
+                os.rmdir(folder)
+            except OSError as e:
+                # A killed process leaves its cgroup a moment after it is reaped.
+                if e.errno != errno.EBUSY or time.monotonic() > limit:
+                    raise
+                time.sleep(0.02)
 
 
 def remove_folder(folder):

@@ -11,15 +11,16 @@ import time
 sys.dont_write_bytecode = True
 TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools")
 TIMEOUT = 60
-# One process in a session of its own, one that has an empty environment besides. Both stay when their test has gone.
+# One process in a session of its own, one that has an empty environment besides, a folder. All stay when their test has gone.
 TEST = """
-import subprocess, sys
+import subprocess, sys, tempfile
 sys.path.insert(0, %r)
 import tidy
-tidy.leave_nothing()
+folder = tempfile.mkdtemp()
+tidy.leave_nothing(lambda: tidy.remove_folder(folder))
 p = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 q = subprocess.Popen(["sh", "-c", "env -i sleep 1000 & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE)
-print(p.pid, q.pid, int(q.stdout.readline()), flush=True)
+print(p.pid, q.pid, int(q.stdout.readline()), folder, flush=True)
 sys.stdin.readline()
 """ % TOOLS
 
@@ -37,8 +38,9 @@ def main():
     for how in ("done", signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         p = subprocess.Popen([sys.executable, "-c", TEST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                              start_new_session=True)
-        started = list(map(int, p.stdout.readline().split()))
-        if len(started) != 3 or not all(map(lives, started)):
+        *started, folder = p.stdout.readline().decode().split() or [""]
+        started = list(map(int, started))
+        if len(started) != 3 or not all(map(lives, started)) or not os.path.isdir(folder):
             print("FAIL %s: it has not started: %s" % (how, started))
             failed += 1
         if how == "done":
@@ -47,8 +49,12 @@ def main():
             os.killpg(p.pid, how)
         p.communicate()
         limit = time.monotonic() + TIMEOUT
-        while any(map(lives, started)) and time.monotonic() < limit:
+        while (any(map(lives, started)) or os.path.exists(folder)) and time.monotonic() < limit:
             time.sleep(0.02)
+        if os.path.exists(folder):
+            print("FAIL %s: %s is left" % (how, folder))
+            failed += 1
+            os.rmdir(folder)
         for pid in filter(lives, started):
             print("FAIL %s: %d is left" % (how, pid))
             failed += 1

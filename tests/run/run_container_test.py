@@ -28,6 +28,9 @@ import tidy
 
 QUIRE, HELPER, SANDBOX, LIBTEST = (os.path.abspath(p) for p in sys.argv[1:5])
 FOLDER = tempfile.mkdtemp(prefix="quire-container-")
+CGROUP = "/" + os.path.basename(FOLDER)
+LOCKS = "/dev/shm/libpod_lock"
+OTHERS = os.path.exists(LOCKS)      # it serves others' containers, too
 MODES = ("none", "eperm", "enosys")
 IO_URING = ["-425", "-426", "-427"]
 OBJECTS = """
@@ -144,35 +147,30 @@ def podman():
         os.makedirs(root + os.path.dirname(where), exist_ok=True)
         shutil.copy(path, root + where)
     limit = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096"]     # podman asks for more than there may be
-    argv = ["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "--cgroup-manager", "cgroupfs", "run", "--rm",
-            "--network", "none", "--runtime", "runc"] + limit
-    traces = ["/dev/shm/libpod_lock"] + glob.glob("/sys/fs/cgroup/*/libpod_parent")
-    traces = [path for path in traces if os.path.exists(path)]      # others' containers
-    try:
-        status, out, err = run(argv + ["--rootfs", root, "/helper", "touch", "10", "1"])
-        if status != 0:
-            return "podman cannot run a container here: " + err.strip()[-200:]
-        status, out, err = run(argv + ["--rootfs", root, quire, "check"])
-        check(status == 125 and "--device /dev/userfaultfd" in err, status, out, err)
-        for how in (["--device", "/dev/userfaultfd"], ["--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"]):
-            got = run(argv + how + ["--rootfs", root, quire, "run", "-m", "8M", "--report", "json", "/helper", "touch", "6000", "2"])
-            check(got[:2] == (0, "touched 6000 pages\n") and json.loads(got[2])["pages_out"] > 1000, how, got)
-        status, out, err = run(argv + ["--memory", "64m", "--device", "/dev/userfaultfd", "--rootfs", root, quire, "check"])
-        check(status == 0 and "64 MiB in this machine or container" in out, status, out, err)
-    finally:
-        run(["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "system", "reset", "-f"])
-        forget(traces)
+    # All of a container, and what watches over it, ends with podman: both are in a PID name space of its own.
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] + \
+        ["podman", "--root", FOLDER + "/pod", "--runroot", FOLDER + "/podrun", "--tmpdir", FOLDER + "/podtmp", "--cgroup-manager", "cgroupfs",
+         "run", "--rm", "--cgroup-parent", CGROUP, "--network", "none", "--runtime", "runc"] + limit
+    status, out, err = run(argv + ["--rootfs", root, "/helper", "touch", "10", "1"])
+    if status != 0:
+        return "podman cannot run a container here: " + err.strip()[-200:]
+    status, out, err = run(argv + ["--rootfs", root, quire, "check"])
+    check(status == 125 and "--device /dev/userfaultfd" in err, status, out, err)
+    for how in (["--device", "/dev/userfaultfd"], ["--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"]):
+        got = run(argv + how + ["--rootfs", root, quire, "run", "-m", "8M", "--report", "json", "/helper", "touch", "6000", "2"])
+        check(got[:2] == (0, "touched 6000 pages\n") and json.loads(got[2])["pages_out"] > 1000, how, got)
+    status, out, err = run(argv + ["--memory", "64m", "--device", "/dev/userfaultfd", "--rootfs", root, quire, "check"])
+    check(status == 0 and "64 MiB in this machine or container" in out, status, out, err)
     return None
 
 
-def forget(traces):
-    """What podman leaves behind, unless it was there before."""
-    for top in glob.glob("/sys/fs/cgroup/*/libpod_parent"):
-        for folder, _, _ in os.walk(top, topdown=False):
-            if top not in traces:
-                os.rmdir(folder)
-    if "/dev/shm/libpod_lock" not in traces and os.path.exists("/dev/shm/libpod_lock"):
-        os.unlink("/dev/shm/libpod_lock")
+def clean():
+    """What podman leaves behind, and the folder."""
+    for path in glob.glob("/sys/fs/cgroup" + CGROUP) + glob.glob("/sys/fs/cgroup/*" + CGROUP):      # version 2, version 1
+        tidy.remove_cgroup(path)
+    if not OTHERS and os.path.exists(LOCKS):
+        os.unlink(LOCKS)
+    tidy.remove_folder(FOLDER)
 
 
 def main():
@@ -195,10 +193,5 @@ def main():
 
 
 if __name__ == "__main__":
-    call_off = tidy.after_kill(lambda: tidy.remove_folder(FOLDER))
-    try:
-        result = main()
-    finally:
-        tidy.remove_folder(FOLDER)
-        call_off()
-    sys.exit(result)
+    tidy.leave_nothing(clean)
+    sys.exit(main())
