@@ -14,7 +14,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
-from far_hosted import Host, marked, processes_of  # noqa: E402
+from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
 from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -251,14 +251,7 @@ def cluster_recipe():
 
 def working_in(where):
     """Processes whose directory that is."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.path.samefile("/proc/%s/cwd" % pid, where):
-                found.append(int(pid))
-        except OSError:
-            pass
-    return found
+    return processes_where(lambda p: os.path.samefile(p + "/cwd", where))
 
 
 @needs("redis-server", "redis-cli", "unshare", "ip", "setpriv")

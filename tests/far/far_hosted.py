@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hosted programs for the tests of far swap: one whose memory does not fit, and what is left of a run."""
+import contextlib
 import functools
 import os
 import subprocess
@@ -68,14 +69,27 @@ def marked(mark):
     return dict(os.environ, QUIRE_FAR_TEST=str(mark))
 
 
-def processes_of(mark, name=None):
-    """Processes with that mark, or those of that name; no corpses."""
+def processes_where(holds):
+    """Processes of whose folder in /proc that holds; one that ends meanwhile is passed over."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
-                if name in (None, f.read().strip()) and b"QUIRE_FAR_TEST=%s" % str(mark).encode() in g.read().split(b"\0"):
-                    found.append(int(pid))
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            if holds("/proc/" + pid):
+                found.append(int(pid))
     return found
+
+
+def name_of(process):
+    with open(process + "/comm") as f:
+        return f.read().strip()
+
+
+def bytes_of(process, name):
+    with open(os.path.join(process, name), "rb") as f:
+        return f.read()
+
+
+def processes_of(mark, name=None):
+    """Processes with that mark, or those of that name; no corpses."""
+    word = b"QUIRE_FAR_TEST=%s" % str(mark).encode()
+    return processes_where(lambda p: name in (None, name_of(p)) and word in bytes_of(p, "environ").split(b"\0"))

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_hosted import marked, processes_of  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 FAR, LIB, EXAMPLE = sys.argv[1:4]
@@ -178,10 +179,10 @@ def a_lost_page_is_sigbus():
 @needs("redis-server", "redis-cli")
 def a_killed_quire_far_is_sigbus_and_no_hang():
     with Redis() as r:
-        p = start("--pause", "redis://127.0.0.1:%d" % r.port + SIZE, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
+        p = start("--pause", "redis://127.0.0.1:%d" % r.port + SIZE, env=marked(r.port))
         while p.stdout.readline() != "half\n":
             assert p.poll() is None
-        for pid in far_of(r.port):
+        for pid in processes_of(r.port, "quire-far"):
             os.kill(pid, signal.SIGKILL)
         p.communicate("\n", timeout=60)
         assert p.returncode == -signal.SIGBUS, p.returncode
@@ -191,23 +192,11 @@ def a_killed_quire_far_is_sigbus_and_no_hang():
 def a_killed_program_leaves_no_key_and_no_process():
     with Redis() as r:
         for moment in range(4):
-            p = start("redis://127.0.0.1:%d" % r.port + SIZE, env=dict(os.environ, QUIRE_FAR_TEST=str(r.port)))
+            p = start("redis://127.0.0.1:%d" % r.port + SIZE, env=marked(r.port))
             time.sleep(0.1 * moment)  # wherever it is by then
             p.kill()
             p.communicate()
-            assert wait_until(lambda: r.keys() == 0 and not far_of(r.port), 20), "something is left after moment %d" % moment
-
-
-def far_of(port):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/environ" % pid, "rb") as g:
-                if f.read() == "quire-far\n" and b"QUIRE_FAR_TEST=%d" % port in g.read().split(b"\0"):
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
+            assert wait_until(lambda: r.keys() == 0 and not processes_of(r.port, "quire-far"), 20), "something is left after moment %d" % moment
 
 
 @needs()

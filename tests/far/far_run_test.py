@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(1, os.path.join(sys.path[0], "..", "..", "tools"))
 from reach import reachable  # noqa: E402
-from far_hosted import Host, marked, processes_of, program  # noqa: E402
+from far_hosted import Host, bytes_of, marked, name_of, processes_of, processes_where, program  # noqa: E402
 from far_servers import Cluster, Nbdkit, Redis, nbd_file, needs, run_tests, small_disk, wait_until  # noqa: E402
 
 QUIRE = sys.argv[1]
@@ -160,15 +160,7 @@ def shown_of(word):
 
 def has(name, word):
     """Processes, but for the server, that have the word in that file."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/comm" % pid) as f, open("/proc/%s/%s" % (pid, name), "rb") as g:
-                if word in g.read() and f.read() != "redis-server\n":
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
+    return processes_where(lambda p: word in bytes_of(p, name) and name_of(p) != "redis-server")
 
 
 @needs("redis-server", "redis-cli")
