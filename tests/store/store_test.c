@@ -565,18 +565,25 @@ static void a_store_that_writes_behind_is_as_the_model_says(void **state)
 		model_writes_behind(&r);
 }
 
+/* A store that writes behind by a ring in a room of its own. False: there is no ring here. */
+static bool setup_in_room(struct rig *r, uint64_t mem, uint64_t file)
+{
+	if (!async_setup(r, mem, file))
+		return false;
+	pool_async_end(&r->p);
+	sys_own_room(1 * MiB);
+	assert_int_equal(pool_async(&r->p), 0);
+	return true;
+}
+
 /* In a hosted program the ring lies in the runtime's own room, and the kernel maps its rings nowhere that a caller chooses. */
 static void the_ring_may_lie_in_a_room_of_its_own(void **state)
 {
 	struct rig r;
 
 	(void)state;
-	if (!async_setup(&r, 32 * SEG, 64 * MiB))
-		return;
-	pool_async_end(&r.p);
-	sys_own_room(1 * MiB);
-	assert_int_equal(pool_async(&r.p), 0);
-	model_writes_behind(&r);
+	if (setup_in_room(&r, 32 * SEG, 64 * MiB))
+		model_writes_behind(&r);
 }
 
 /* On 6.1 the kernel has no place for its ring in such a room. Small: tests/kernels runs this on such a kernel, interpreted. */
@@ -587,11 +594,8 @@ static void a_ring_in_a_room_writes_behind(void **state)
 	struct rig r;
 
 	(void)state;
-	if (!async_setup(&r, 16 * SEG, 16 * MiB))
+	if (!setup_in_room(&r, 16 * SEG, 16 * MiB))
 		return;
-	pool_async_end(&r.p);
-	sys_own_room(1 * MiB);
-	assert_int_equal(pool_async(&r.p), 0);
 	put_all(&r, h, 1500);
 	pool_stats(&r.p, &st);
 	assert_true(st.behind > 0);
