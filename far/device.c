@@ -159,9 +159,10 @@ static uint64_t silent_since(const struct far_device *d)
 	return asked > d->d_progress ? asked : d->d_progress;
 }
 
-static bool is_stuck(const struct far_device *d, uint64_t now)
+/* A link that has answered nothing for so long, though something is asked. */
+static bool is_silent_for(const struct far_device *d, uint64_t ns, uint64_t now)
 {
-	return d->d_link != NULL && d->d_asked.first != NULL && now > silent_since(d) + STUCK_NS;
+	return d->d_link != NULL && d->d_asked.first != NULL && now >= silent_since(d) + ns;
 }
 
 static void fail_waiting(struct far_device *d)
@@ -317,7 +318,7 @@ uint64_t far_device_away(const struct far_device *d, const char **why)
 	*why = d->d_why;
 	if (d->d_link == NULL)
 		return d->d_away;
-	return is_stuck(d, far_now()) ? silent_since(d) : 0;
+	return is_silent_for(d, STUCK_NS, far_now()) ? silent_since(d) : 0;
 }
 
 void far_device_submit(struct far_device *d, struct far_io *io)
@@ -386,12 +387,11 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN }; /* poll passes over -1 */
 	(void)poll(fds, n + 1, sleep_ms(d, wait_ms, wake_ms));
 	now = far_now();
-	if (is_stuck(d, now)) /* unless the engine knows better */
+	if (is_silent_for(d, STUCK_NS, now)) /* unless the engine knows better */
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
 		link_lost(d, now, now);
-	if (d->d_link != NULL && d->d_asked.first != NULL &&
-	    now >= silent_since(d) + d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS) {
+	if (is_silent_for(d, d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS, now)) {
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 		link_lost(d, silent_since(d), now);
 	}
