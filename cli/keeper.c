@@ -11,8 +11,8 @@
  *
  * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process, and is answered by the same note when all
  * that the process held has been given back, the store's lock included; the slot is not given to another before. While the keeper
- * releases one process it may come upon the lock of another whose note has not been answered: that one is dead, too
- * (is_reported). What cannot be sent now is owed, and sent when the keeper has answered. STOP ends the keeper after the statistics.
+ * releases a process, the store's lock may be held by another process whose note the keeper has not answered: that process is dead,
+ * too (is_reported). What cannot be sent now is owed, and sent when the keeper has answered. STOP ends the keeper after the statistics.
  * Statistics lie in a page that the two share: figures for people, read while they are being written.
  *
  * Two threads: one waits for notes, one packs. Locks: the store's own.
@@ -279,7 +279,7 @@ static void keeper_gone(struct run_store *st)
 	st->keeper = 0;
 }
 
-/* Whether a keeper is needed for the release: the store has one or should, or the process died with the store's lock. */
+/* Whether a keeper is needed for the release: the store has or should have a keeper, or the dead process holds the store's lock. */
 static bool needs_release(const struct run_store *st, unsigned slot)
 {
 	return !st->broken && (st->wanted || st->sock >= 0 || pool_lock_tag(st->memfd) == slot);

@@ -464,7 +464,7 @@ int cli_unknown_option(const char *word)
 	return cli_unknown("option", name, "--", names);
 }
 
-/* Takes one option as getopt_long() returned it. 0, or an exit status. */
+/* Stores the option c, as getopt_long() returned it, in o. 0, or an exit status. */
 static int take_option(
     struct run_options *o, int c, char **argv, const char **memory, const char **pool)
 {

@@ -288,8 +288,8 @@ void run_drop_conn(struct run *r, unsigned i)
 }
 
 /*
- * A settlement takes two rounds: one takes all greetings that came before it, so that the connections are known, and the next sees
- * which of those have ended.
+ * A settlement takes two rounds of the supervisor's loop. The first round takes all greetings that came before the request, so
+ * that their connections are known. The second round sees which of those connections have ended.
  */
 static void begin_settling(struct run *r)
 {
@@ -524,8 +524,9 @@ bool run_open_door(struct run *r)
 }
 
 /*
- * One for each process of the family, and its pidfd if there are enough. Besides, one for the packer's ring, and four while a process joins: the socket that its
- * greeting brought, its pidfd, and both ends of its connection.
+ * Descriptors: a connection for each process of the family, and a pidfd for each if enough descriptors are allowed. The packer's
+ * ring takes another. While a process joins, four more are open: the socket that its greeting brought, its pidfd, and both ends of
+ * its connection.
  */
 int run_count_descriptors(struct run *r)
 {

@@ -148,8 +148,8 @@ void run_hear_keeper(struct run *, struct run_store *); /* it has said something
 
 /* slots.c */
 bool run_slot_taken(const struct run *, int slot); /* is it some process's still? */
-void run_slot_released(
-    struct run *, int slot); /* one keeper has given back what its process held */
+void run_slot_released(struct run *,
+    int slot); /* a keeper has given back all that the slot's process held in its store */
 /* The store's keeper has ended and owes nothing any more. What is left the next process of the slot gives back (pool_join). */
 void run_free_owed(struct run *, struct run_store *);
 
