@@ -94,8 +94,7 @@ static int wait_pipe(struct pipe *p, bool (*cond)(void *), void *arg, bool nonbl
 	return err == -EINTR ? -ERESTART : err;
 }
 
-/* For a writer: nobody reads. */
-static int broken_pipe(const struct file *f)
+int pipe_broken(const struct file *f)
 {
 	if (!(f->f_flags & O_NOSIGPIPE))
 		signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
@@ -226,7 +225,7 @@ static int64_t pipe_write(struct file *f, const void *buf, uint64_t len, uint64_
 		mach_mutex_enter(&p->p_lock);
 		if (p->p_readers == 0) {
 			mach_mutex_exit(&p->p_lock);
-			err = broken_pipe(f);
+			err = pipe_broken(f);
 			break;
 		}
 		make_room(p, len - done);
@@ -408,7 +407,7 @@ int64_t pipe_give_pages(struct file *f, vaddr_t from, uint64_t len, bool gift, b
 		}
 		mach_mutex_exit(&p->p_lock);
 		if (broken)
-			return broken_pipe(f);
+			return pipe_broken(f);
 		if ((err = wait_pipe(p, can_add_piece, p, nonblock)) != 0)
 			return err;
 	}
@@ -544,7 +543,7 @@ int pipe_await(struct file *f, bool write, bool nonblock)
 	int err =
 	    write ? wait_pipe(p, can_write, &w, nonblock) : wait_pipe(p, can_read, p, nonblock);
 
-	return err == 0 && write && p->p_readers == 0 ? broken_pipe(f) : err;
+	return err == 0 && write && p->p_readers == 0 ? pipe_broken(f) : err;
 }
 
 int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off)

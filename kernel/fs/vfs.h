@@ -190,6 +190,8 @@ struct inode *devfs_init(void);
 const struct file_ops *devfs_find(uint64_t rdev);
 struct inode *procfs_init(void);
 int pipe_new(struct file **r, struct file **w, unsigned flags);
+/* For a writer of f whose data no process will read: sends SIGPIPE, unless f asks for none. -EPIPE. */
+int pipe_broken(const struct file *f);
 int fifo_open(
     struct inode *, struct file *); /* the file becomes an end of the FIFO; 0 or an error */
 void fifo_init(void);

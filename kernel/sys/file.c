@@ -396,19 +396,16 @@ int64_t sys_ioctl(const uint64_t *a)
 	return r;
 }
 
-static int64_t pipe_make(uint64_t to, unsigned flags)
+int fd_install_pair(struct file *a, struct file *b, bool cloexec, uint64_t to)
 {
 	struct files *fs = this_proc()->p_files;
-	struct file *r, *w;
-	int fd[2], err = pipe_new(&r, &w, flags);
+	int fd[2];
 
-	if (err != 0)
-		return err;
-	if ((fd[0] = fd_install(fs, r, 0, (flags & O_CLOEXEC) != 0)) < 0) {
-		file_put(w);
+	if ((fd[0] = fd_install(fs, a, 0, cloexec)) < 0) {
+		file_put(b);
 		return fd[0];
 	}
-	if ((fd[1] = fd_install(fs, w, 0, (flags & O_CLOEXEC) != 0)) < 0) {
+	if ((fd[1] = fd_install(fs, b, 0, cloexec)) < 0) {
 		(void)fd_close(fs, fd[0]);
 		return fd[1];
 	}
@@ -417,6 +414,14 @@ static int64_t pipe_make(uint64_t to, unsigned flags)
 	(void)fd_close(fs, fd[0]);
 	(void)fd_close(fs, fd[1]);
 	return -EFAULT;
+}
+
+static int64_t pipe_make(uint64_t to, unsigned flags)
+{
+	struct file *r, *w;
+	int err = pipe_new(&r, &w, flags);
+
+	return err != 0 ? err : fd_install_pair(r, w, (flags & O_CLOEXEC) != 0, to);
 }
 int64_t sys_pipe(const uint64_t *a) { return pipe_make(a[0], 0); }
 int64_t sys_pipe2(const uint64_t *a)

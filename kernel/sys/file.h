@@ -15,4 +15,9 @@ struct iovec { /* Linux's */
  * own offset. How many were moved, or a negative error. May wait as the file's operations do.
  */
 int64_t transfer_vector(struct file *, const struct iovec *, unsigned n, bool write, uint64_t *off);
+/*
+ * The lowest free numbers for two files, whose references the call takes over, written to `to` of the program as two ints. 0 or a
+ * negative error: then neither has a number. Takes fs_lock.
+ */
+int fd_install_pair(struct file *, struct file *, bool cloexec, uint64_t to);
 #endif

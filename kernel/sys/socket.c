@@ -74,11 +74,8 @@ static int64_t socket_write(struct file *f, const void *buf, uint64_t len, uint6
 	struct file *p = hold_pipe(f, true), now;
 	int64_t r;
 
-	if (p == NULL) {
-		if (!(f->f_flags & O_NOSIGPIPE))
-			signal_send_thread(arch_cur(), SIGPIPE, 0, 0);
-		return -EPIPE;
-	}
+	if (p == NULL)
+		return pipe_broken(f);
 	now = pipe_for(p, f);
 	r = now.f_ops->fo_write(&now, buf, len, off);
 	file_put(p);
@@ -196,9 +193,8 @@ int64_t sys_socketpair(const uint64_t *a)
 {
 	unsigned flags = (unsigned)a[1] & O_NONBLOCK;
 	bool cloexec = (a[1] & O_CLOEXEC) != 0;
-	struct files *fs = this_proc()->p_files;
 	struct file *x, *y;
-	int fd[2], err;
+	int err;
 
 	if ((unsigned)a[0] != AF_UNIX)
 		return -EAFNOSUPPORT;
@@ -208,19 +204,7 @@ int64_t sys_socketpair(const uint64_t *a)
 		return -EPROTONOSUPPORT;
 	if ((err = pair_new(flags, &x, &y)) != 0)
 		return err;
-	if ((fd[0] = fd_install(fs, x, 0, cloexec)) < 0) {
-		file_put(y);
-		return fd[0];
-	}
-	if ((fd[1] = fd_install(fs, y, 0, cloexec)) < 0) {
-		(void)fd_close(fs, fd[0]);
-		return fd[1];
-	}
-	if (copy_out(a[3], fd, sizeof(fd)) == 0)
-		return 0;
-	(void)fd_close(fs, fd[0]);
-	(void)fd_close(fs, fd[1]);
-	return -EFAULT;
+	return fd_install_pair(x, y, cloexec, a[3]);
 }
 
 /* There is nothing that could be connected to. */
