@@ -7,12 +7,18 @@
  */
 #include "store/pool_impl.h"
 
+bool pool_owner_dead(const struct pool *p, uint32_t owner, uint32_t dead)
+{
+	if (owner == dead)
+		return true;
+	return p->p_gone != NULL && owner != POOL_NOBODY && p->p_gone(p->p_charge_arg, owner - 1);
+}
+
 bool pool_orphan(const struct pool *p, const struct segment *g, uint32_t dead)
 {
 	if (g->s_owner == POOL_NOBODY || g->s_owner == 0)
 		return false;
-	return g->s_owner == dead ||
-	    (p->p_gone != NULL && p->p_gone(p->p_charge_arg, g->s_owner - 1));
+	return pool_owner_dead(p, g->s_owner, dead);
 }
 
 bool pool_orphan_writes_locked(struct pool_shared *s, uint32_t m)

@@ -261,6 +261,8 @@ static inline int pool_injected(struct pool *p, enum pool_inject kind)
 /* pool_lock.c */
 void pool_lock(struct pool *); /* where the owner has died: p_repair has made everything anew */
 void pool_lock_after(struct pool *, uint32_t dead); /* the same; that owner has died for certain */
+uint32_t pool_lock_owner(
+    const struct pool_shared *); /* who has the lock at the moment; 0: no process */
 void pool_unlock(struct pool_shared *);
 
 /* pool_assert.c */
@@ -373,6 +375,8 @@ char *pool_ctx_buf(char *ctx);                          /* POOL_BATCH pages of i
 /* pool_dead.c */
 /* The thread that was writing or reading the segment has died: as if it had not begun. pool_repair_locked() follows. */
 void pool_abandon_locked(struct pool_shared *, struct segment *);
+/* Is the process known to be dead? owner: never 0; dead: one that is, or 0. */
+bool pool_owner_dead(const struct pool *, uint32_t owner, uint32_t dead);
 /* Is the process that writes, reads or packs the segment (s_owner) known to be dead? dead: one that is; 0: none. */
 bool pool_orphan(const struct pool *, const struct segment *, uint32_t dead);
 /* The member's ring is gone: its segments are SEALED, but in no list; pool_repair_locked() must follow. False: it had no writes. */

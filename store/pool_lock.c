@@ -28,11 +28,11 @@
 #define WAITERS 0x80000000u
 #define SPIN 64u /* looks, each some 40 ns */
 
-static bool is_dead(const struct pool *p, uint32_t owner, uint32_t dead)
+static uint32_t owner_in(uint32_t word) { return word & ~WAITERS; }
+
+uint32_t pool_lock_owner(const struct pool_shared *s)
 {
-	if (owner == dead)
-		return true;
-	return p->p_gone != NULL && owner != POOL_NOBODY && p->p_gone(p->p_charge_arg, owner - 1);
+	return owner_in(__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED));
 }
 
 /* Takes the lock. The owner that died with it, or 0. */
@@ -58,10 +58,10 @@ static uint32_t take_lock(struct pool *p, uint32_t dead)
 	}
 	for (;;) {
 		was = __atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED);
-		uint32_t owner = was & ~WAITERS;
+		uint32_t owner = owner_in(was);
 		bool free = was == 0;
 
-		if (free || is_dead(p, owner, dead)) {
+		if (free || pool_owner_dead(p, owner, dead)) {
 			if (__atomic_compare_exchange_n(&s->ps_lock, &was, me | WAITERS, 0,
 				__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 				return free ? 0 : owner;
@@ -100,5 +100,5 @@ uint32_t pool_lock_tag(int fd)
 
 	(void)sys_call4(SYS_pread64, fd, (long)&word, sizeof word,
 	    (long)__builtin_offsetof(struct pool_shared, ps_lock));
-	return (word & ~WAITERS) - 1;
+	return owner_in(word) - 1;
 }

@@ -38,7 +38,7 @@ static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
 static void release_before(struct pool *p, uint32_t tag)
 {
 	const struct pool_shared *s = p->p_shared;
-	bool any = (__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED) & POOL_NOBODY) == tag + 1;
+	bool any = pool_lock_owner(s) == tag + 1;
 
 	for (uint32_t i = 0; i < s->ps_membertop && !any; i++)
 		any = is_of_tag(&pool_members(p->p_shared)[i], tag);
