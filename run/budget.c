@@ -171,19 +171,12 @@ bool host_await_ended(struct host *h, uint32_t seen)
 	return host_ended(h) != seen;
 }
 
-static void pause_a_millisecond(void)
-{
-	long pause[2] = { 0, 1000000 };
-
-	(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
-}
-
 bool host_await_frames(struct host *h, uint32_t seen)
 {
 	bool came;
 
 	if (host_ask_others(h)) {
-		pause_a_millisecond();
+		sys_pause();
 		return true;
 	}
 	if (host_await_ended(h, seen))

@@ -185,7 +185,7 @@ static long greet_supervisor(struct host *h, struct family_hello *hello, int end
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl
 	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	long pause[2] = { 0, 1000000 }, r;
+	long r;
 
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
@@ -194,7 +194,7 @@ static long greet_supervisor(struct host *h, struct family_hello *hello, int end
 	while ((r = sys_call3(SYS_sendmsg, h->h_gate, (long)&m, MSG_NOSIGNAL)) == -EINTR ||
 	    r == -ETOOMANYREFS)
 		if (r == -ETOOMANYREFS) /* so many of this user are under way */
-			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+			sys_pause();
 	return r < 0 ? r : 0;
 }
 

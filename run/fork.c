@@ -135,8 +135,6 @@ static long try_still(struct host *h, bool may_wait)
 
 long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 {
-	long pause[2] = { 0, 1000000 };
-
 	for (unsigned tries = 0, waits = 0;;) {
 		struct pins pins = { 0 };
 		uint32_t ended = host_ended(h);
@@ -158,7 +156,7 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		mach_rw_exit(&h->h_lock);
 		if (r == -EAGAIN &&
 		    tries++ < 1000) /* the family is full: an entry may be about to be given back */
-			(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+			sys_pause();
 		else if (r == -ENOMEM && forking.refused && tries++ < HOST_WAITS &&
 		    host_await_ended(h, ended))
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
@@ -195,12 +193,11 @@ long host_fork_made(struct host *h, long pid)
  */
 static void start_child_service(struct host *h, bool heard)
 {
-	long pause[2] = { 0, 1000000 };
 	int rc;
 
 	for (unsigned tries = 0;
 	     (rc = heard ? service_need(h) : service_start(h)) == -EAGAIN && tries < 1000; tries++)
-		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)pause, 0);
+		sys_pause();
 	if (rc != 0)
 		host_stop(
 		    "a forked child ends: no thread can be made for it; raise the limit of processes (ulimit -u, or the container's)",

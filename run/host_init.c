@@ -40,14 +40,13 @@ static _Noreturn void stop_start(const char *what, long rc)
 /* Others may have to give up memory first; if none has more than a little, this process gets its least all the same. */
 static pfn_t first_frames(struct host *h)
 {
-	struct timespec pause = { 0, 1000000 };
 	uint64_t got = 0;
 
 	for (unsigned tries = 0; tries < 1000; tries++) {
 		got += family_charge(h->h_fam, FIRST_FRAMES - got);
 		if (got == FIRST_FRAMES || !host_ask_others(h))
 			break;
-		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
+		sys_pause();
 	}
 	if (got < HOST_LEAST) {
 		family_force(h->h_fam, HOST_LEAST - got);
@@ -98,13 +97,12 @@ static void create_engine(struct host *h, const struct family_store *st)
 /* A full family: a process that executes another program has an entry more for a moment. */
 static int join_family(struct host *h, struct family_store *st)
 {
-	struct timespec pause = { 0, 1000000 };
 	int rc;
 
 	limits_begin();
 	for (unsigned tries = 0;
 	     (rc = family_connect(h, -1, st)) == -11 /* EAGAIN */ && tries < 1000; tries++)
-		(void)sys_call4(SYS_clock_nanosleep, 1, 0, (long)&pause, 0);
+		sys_pause();
 	return rc;
 }
 

@@ -99,10 +99,9 @@ static bool serve_faults(struct host *h)
 			host_balance(h, SHRINK);
 			if (family_nearly_full(h->h_fam, atomic_load(&h->h_credit)))
 				linux_expect_replacement(h->h_mach);
-		}
-		if (n > 0)
 			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns,
 			    linux_waited_ns(h->h_mach), memory_order_relaxed);
+		}
 		if (n <= 0 || total / PUBLISH != (total + (unsigned)n) / PUBLISH)
 			host_publish(h);
 		mach_rw_exit(&h->h_lock);

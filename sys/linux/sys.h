@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 
 static inline long sys_call6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -44,6 +45,14 @@ static inline long sys_call5(long nr, long a, long b, long c, long d, long e)
  * answers an address is asked this, and never compared with zero.
  */
 static inline bool sys_failed(long r) { return r < 0 && r > -4096; }
+
+/* Sleeps for a millisecond, or until a signal comes: between attempts at what depends on other processes. */
+static inline void sys_pause(void)
+{
+	const long millisecond[2] = { 0, 1000000 };
+
+	(void)sys_call4(SYS_clock_nanosleep, 1 /* CLOCK_MONOTONIC */, 0, (long)millisecond, 0);
+}
 
 /* Has the CPU the instruction that tells which it is? Else sys_cpu takes 35 ns instead of one. */
 static inline bool sys_has_rdpid(void)
