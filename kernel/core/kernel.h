@@ -82,8 +82,10 @@ extern struct as *the_kas;
 void *kalloc(size_t); /* may sleep; NULL: no memory */
 void *kzalloc(size_t);
 void kfree(void *, size_t);
+/* The vm and the kernel's space are made: by the first thread, at the start. Panics if memory is too short for that. */
+void memory_init(void);
 
-/* Kernel stacks: main.c. */
+/* Kernel stacks: memory.c. */
 bool stacks_ready(void);
 bool stack_alloc(vaddr_t *);
 void stack_free(vaddr_t);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * /dev: a directory with a fixed list of devices, and the inodes of files that have no name (anon_inode).
+ * /dev: a directory with a fixed list of devices.
  *
  * The inodes of the list live as long as the kernel: the directory has a reference to each. A device's vnode has no pages, so
  * a device cannot be mapped through the page cache.
@@ -10,64 +10,6 @@
 #include "kernel/proc/proc.h"
 
 #define DEV_FS 2u
-
-/* ---- vnodes that have no pages ---- */
-static void none_start(struct vnode *vp, struct vm_io *io)
-{
-	(void)vp;
-	io->io_err = VM_EOF;
-	io->io_ok = 0;
-	io->io_done(io);
-}
-static void none_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
-static void none_discard(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-}
-static enum vm_err none_sync(struct vnode *vp, voff_t off, uint64_t len)
-{
-	(void)vp, (void)off, (void)len;
-	return VM_OK;
-}
-static uint64_t none_size(struct vnode *vp)
-{
-	(void)vp;
-	return 0;
-}
-static void none_inactive(struct vnode *vp)
-{
-	struct inode *i = inode_of(vp);
-
-	mach_mutex_fini(&i->i_lock);
-	kfree(i, sizeof(*i));
-}
-static void none_kept(struct vnode *vp) { (void)vp; }
-
-const struct vnode_ops none_vnode_ops = { .vo_name = "none",
-	.vo_start = none_start,
-	.vo_poll = none_poll,
-	.vo_discard = none_discard,
-	.vo_sync = none_sync,
-	.vo_size = none_size,
-	.vo_inactive = none_inactive };
-const struct vnode_ops kept_vnode_ops = { .vo_name = "none",
-	.vo_start = none_start,
-	.vo_poll = none_poll,
-	.vo_discard = none_discard,
-	.vo_sync = none_sync,
-	.vo_size = none_size,
-	.vo_inactive = none_kept };
-
-struct inode *anon_inode(const struct inode_ops *ops, unsigned mode)
-{
-	static uint64_t last;
-	struct inode *i = kzalloc(sizeof(*i));
-
-	if (i != NULL)
-		inode_init(i, &none_vnode_ops, ops, ANON_FS,
-		    __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED), mode);
-	return i;
-}
 
 /* ---- devices ---- */
 static int64_t null_read(struct file *f, void *buf, uint64_t len, uint64_t off)

@@ -369,10 +369,12 @@ static void inode_where(uint64_t ino, uint64_t *block, uint32_t *off)
 	*off = (uint32_t)(at % BLOCK);
 }
 
+static const struct inode_ops ext2_file_ops, ext2_link_ops, ext2_special_ops; /* below */
+
 static const struct inode_ops *ops_for(unsigned mode)
 {
 	switch (mode & S_IFMT) {
-	case S_IFDIR: return &ext2_dir_ops;
+	case S_IFDIR: return ext2.fs_dir_ops;
 	case S_IFLNK: return &ext2_link_ops;
 	case S_IFREG: return &ext2_file_ops;
 	default: return &ext2_special_ops;
@@ -582,7 +584,7 @@ int ext2_flush(struct inode *i)
 	return err;
 }
 
-static void ext2_changed(struct inode *i) { i->i_dirty = true; }
+void ext2_changed(struct inode *i) { i->i_dirty = true; }
 
 static int ext2_readlink(struct inode *i, char *buf, size_t room)
 {
@@ -597,27 +599,18 @@ static int ext2_readlink(struct inode *i, char *buf, size_t room)
 	return done == n ? (int)n : -EIO;
 }
 
-const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate,
+static const struct inode_ops ext2_file_ops = { .io_truncate = ext2_truncate,
 	.io_extend = ext2_extend,
 	.io_changed = ext2_changed,
 	.io_sync = ext2_flush };
-const struct inode_ops ext2_link_ops = {
+static const struct inode_ops ext2_link_ops = {
 	.io_readlink = ext2_readlink, .io_changed = ext2_changed, .io_sync = ext2_flush
 };
-const struct inode_ops ext2_special_ops = { .io_changed = ext2_changed, .io_sync = ext2_flush };
-const struct inode_ops ext2_dir_ops = {
-	.io_lookup = ext2_lookup,
-	.io_create = ext2_create,
-	.io_link = ext2_link,
-	.io_unlink = ext2_unlink,
-	.io_rename = ext2_rename,
-	.io_readdir = ext2_readdir,
-	.io_changed = ext2_changed,
-	.io_sync = ext2_flush,
-};
+static const struct inode_ops ext2_special_ops = { .io_changed = ext2_changed,
+	.io_sync = ext2_flush };
 
 /* ---- the file system ---- */
-int ext2_mount(struct disk *d, struct inode **root)
+int ext2_mount(struct disk *d, const struct inode_ops *dir_ops, struct inode **root)
 {
 	struct ext2_super *s = &ext2.fs_super;
 	uint32_t bytes;
@@ -625,6 +618,7 @@ int ext2_mount(struct disk *d, struct inode **root)
 
 	mach_mutex_init(&ext2.fs_lock, 3, "ext2");
 	ext2.fs_disk = d;
+	ext2.fs_dir_ops = dir_ops;
 	ext2.fs_vnode = blk_vnode(d);
 	if ((err = meta_read(0, 1024, s, sizeof(*s))) != 0)
 		return err;

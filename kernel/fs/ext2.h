@@ -62,8 +62,9 @@ struct ext2_inode {
 static inline struct ext2_inode *ext2_of(struct inode *i) { return (struct ext2_inode *)(void *)i; }
 
 extern struct ext2_fs {
-	struct disk *fs_disk;
-	struct vnode *fs_vnode;    /* the disk's pages: metadata */
+	struct disk *fs_disk;               /* const */
+	const struct inode_ops *fs_dir_ops; /* const: of directories, from ext2_mount */
+	struct vnode *fs_vnode;             /* the disk's pages: metadata */
 	struct mach_mutex fs_lock; /* sleeps: what follows, the bitmaps, tables of inodes */
 	struct ext2_super fs_super;
 	struct ext2_group *fs_group;
@@ -73,20 +74,11 @@ extern struct ext2_fs {
 } ext2;
 
 /* ext2.c */
-int ext2_iget(uint64_t ino, struct inode **);
 int ext2_ialloc(
     unsigned mode, struct inode **); /* a fresh inode, in the cache; i_nlink 0; *: a reference */
 int ext2_extend(struct inode *, uint64_t off, uint64_t len);
 int ext2_truncate(struct inode *, uint64_t size);
 int ext2_flush(struct inode
 	*); /* the inode and its indirection go to the disk's pages; frees one without names */
-extern const struct inode_ops ext2_file_ops, ext2_dir_ops, ext2_link_ops, ext2_special_ops;
-/* ext2_dir.c */
-int ext2_lookup(struct inode *, const char *, size_t, struct inode **);
-int ext2_create(struct inode *, const char *, size_t, unsigned, uint64_t, struct inode **);
-int ext2_link(struct inode *, const char *, size_t, struct inode *);
-int ext2_unlink(struct inode *, const char *, size_t, struct inode *, bool);
-int ext2_rename(struct inode *, const char *, size_t, struct inode *, struct inode *, const char *,
-    size_t, struct inode *);
-int ext2_readdir(struct inode *, uint64_t *, readdir_fn *, void *);
+void ext2_changed(struct inode *);
 #endif

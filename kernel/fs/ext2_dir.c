@@ -87,7 +87,7 @@ static int find_entry(struct inode *dir, const char *name, size_t len, struct wh
 	return -ENOENT;
 }
 
-int ext2_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
+static int ext2_lookup(struct inode *dir, const char *name, size_t len, struct inode **ip)
 {
 	struct where w = { .w_buf = kalloc(BLOCK) };
 	int err = w.w_buf == NULL ? -ENOMEM : find_entry(dir, name, len, &w);
@@ -180,8 +180,8 @@ static int dir_begin(struct inode *dir, struct inode *parent)
 }
 
 /* A symlink's text is written by the caller, as to a file, if it does not fit the inode: rdev is its address then. */
-int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode, uint64_t rdev,
-    struct inode **ip)
+static int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode,
+    uint64_t rdev, struct inode **ip)
 {
 	struct inode *i;
 	int err = ext2_ialloc(mode, &i);
@@ -215,7 +215,7 @@ int ext2_create(struct inode *dir, const char *name, size_t len, unsigned mode, 
 	return err;
 }
 
-int ext2_link(struct inode *dir, const char *name, size_t len, struct inode *i)
+static int ext2_link(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
 	int err;
 
@@ -228,6 +228,44 @@ int ext2_link(struct inode *dir, const char *name, size_t len, struct inode *i)
 		i->i_ctime = vfs_now();
 		i->i_dirty = true;
 	}
+	return err;
+}
+
+/* *pos: a byte offset in the directory. */
+static int ext2_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
+{
+	static const uint8_t types[] = { 0, 8, 4, 2, 6, 1, 12, 10 };
+	char *buf = kalloc(BLOCK);
+	int err = buf == NULL ? -ENOMEM : 0;
+
+	while (err == 0 && *pos < dir->i_size) {
+		uint64_t off = *pos & ~(uint64_t)(BLOCK - 1);
+
+		if ((err = block_read(dir, off, buf)) != 0)
+			break;
+		for (unsigned at = 0; at < BLOCK;) {
+			const struct ext2_dirent *e = entry_at(buf, at);
+
+			if (!entry_is_sound(e, at)) {
+				err = -EIO;
+				break;
+			}
+			if (off + at >= *pos) {
+				if (e->e_ino != 0 &&
+				    !fn(arg, e->e_name, e->e_namelen, e->e_ino,
+					types[e->e_type & 7], off + at + e->e_len)) {
+					*pos = off + at;
+					kfree(buf, BLOCK);
+					return 0;
+				}
+				*pos = off + at + e->e_len;
+			}
+			at += e->e_len;
+		}
+		if (*pos < off + BLOCK)
+			*pos = off + BLOCK;
+	}
+	kfree(buf, BLOCK);
 	return err;
 }
 
@@ -262,7 +300,7 @@ static void lose_name(struct inode *dir, struct inode *i)
 	i->i_dirty = dir->i_dirty = true;
 }
 
-int ext2_unlink(struct inode *dir, const char *name, size_t len, struct inode *i, bool rmdir)
+static int ext2_unlink(struct inode *dir, const char *name, size_t len, struct inode *i, bool rmdir)
 {
 	struct where w = { .w_buf = NULL };
 	int err;
@@ -295,8 +333,8 @@ static int set_entry(struct inode *dir, const char *name, size_t len, struct ino
 	return err;
 }
 
-int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i, struct inode *to,
-    const char *nname, size_t nlen, struct inode *old)
+static int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *i,
+    struct inode *to, const char *nname, size_t nlen, struct inode *old)
 {
 	struct where w = { .w_buf = NULL };
 	int err;
@@ -337,40 +375,13 @@ int ext2_rename(struct inode *from, const char *name, size_t len, struct inode *
 	return err;
 }
 
-/* *pos: a byte offset in the directory. */
-int ext2_readdir(struct inode *dir, uint64_t *pos, readdir_fn *fn, void *arg)
-{
-	static const uint8_t types[] = { 0, 8, 4, 2, 6, 1, 12, 10 };
-	char *buf = kalloc(BLOCK);
-	int err = buf == NULL ? -ENOMEM : 0;
-
-	while (err == 0 && *pos < dir->i_size) {
-		uint64_t off = *pos & ~(uint64_t)(BLOCK - 1);
-
-		if ((err = block_read(dir, off, buf)) != 0)
-			break;
-		for (unsigned at = 0; at < BLOCK;) {
-			const struct ext2_dirent *e = entry_at(buf, at);
-
-			if (!entry_is_sound(e, at)) {
-				err = -EIO;
-				break;
-			}
-			if (off + at >= *pos) {
-				if (e->e_ino != 0 &&
-				    !fn(arg, e->e_name, e->e_namelen, e->e_ino,
-					types[e->e_type & 7], off + at + e->e_len)) {
-					*pos = off + at;
-					kfree(buf, BLOCK);
-					return 0;
-				}
-				*pos = off + at + e->e_len;
-			}
-			at += e->e_len;
-		}
-		if (*pos < off + BLOCK)
-			*pos = off + BLOCK;
-	}
-	kfree(buf, BLOCK);
-	return err;
-}
+const struct inode_ops ext2_dir_ops = {
+	.io_lookup = ext2_lookup,
+	.io_create = ext2_create,
+	.io_link = ext2_link,
+	.io_unlink = ext2_unlink,
+	.io_rename = ext2_rename,
+	.io_readdir = ext2_readdir,
+	.io_changed = ext2_changed,
+	.io_sync = ext2_flush,
+};

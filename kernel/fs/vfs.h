@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Files: inodes, names, open files. vfs.c has the theory.
+ * Files: inodes (inode.c), names (vfs.c), open files (open.c, file.c). Each file has its theory.
  */
 #ifndef QUIRE_KERNEL_VFS_H
 #define QUIRE_KERNEL_VFS_H
@@ -109,6 +109,9 @@ void icache_add(struct inode *);
 void icache_remove(struct inode *);
 void icache_each(int (*fn)(struct inode *));
 extern struct mach_mutex vfs_lock; /* names: every directory */
+void inodes_init(void);            /* before any other of these */
+/* Every cached inode is written, with its pages; those without names and users are freed. May sleep. */
+void inodes_sync(void);
 uint32_t vfs_now(void);
 
 /* ---- names ---- */
@@ -180,7 +183,9 @@ void text_printf(struct text *, const char *, ...) __attribute__((format(printf,
 
 /* ---- the file systems ---- */
 struct disk;
-int ext2_mount(struct disk *, struct inode **root);
+/* dir_ops: what directories do. It is given, as that file is above the file that makes inodes. */
+int ext2_mount(struct disk *, const struct inode_ops *dir_ops, struct inode **root);
+extern const struct inode_ops ext2_dir_ops;
 int ext2_iget(uint64_t ino, struct inode **); /* *: a reference */
 int ext2_sync_all(void);                      /* metadata; 0 or a negative error */
 void ext2_statfs(uint64_t out[4]);            /* blocks, free, inodes, free */

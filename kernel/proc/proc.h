@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Processes and their threads, signals, system calls. proc.c has the theory.
+ * Processes and their threads, signals, system calls. proc.c, signal.c and deliver.c have the theory.
  */
 #ifndef QUIRE_KERNEL_PROC_H
 #define QUIRE_KERNEL_PROC_H
@@ -173,6 +173,7 @@ struct uthread {
 
 extern struct mach_mutex proc_lock; /* sleeps: the tree of processes */
 extern struct proc *all_procs;      /* proc_lock */
+extern struct proc *init_proc;      /* const: the first; NULL before it is made */
 struct proc *this_proc(void);
 struct uthread *this_uthread(void);
 void proc_init(void);
@@ -182,6 +183,10 @@ struct uthread *uthread_find(int tid);         /* proc_lock held */
 _Noreturn void proc_exit(int status);          /* the whole process, as wait gives it */
 _Noreturn void uthread_exit(int code);         /* this thread */
 void proc_free(struct proc *);                 /* a zombie that was waited for; proc_lock held */
+/* Structures of a new process, of which the caller fills the rest; and of a thread of a process, with its registers. NULL: no memory. */
+struct proc *proc_new(struct proc *parent);
+struct uthread *uthread_new(struct proc *, struct trapframe **);
+void uthread_enter(struct proc *, struct uthread *); /* into the process's list; takes proc_lock */
 int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid, uint64_t tls);
 int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
@@ -205,6 +210,9 @@ int fd_close(struct files *, int fd);
 void files_close_on_exec(struct files *);
 
 /* ---- signals: signal.c ---- */
+/* The signal actions of a new process: parent's own (share), or a copy of them; parent NULL: none is set. A reference; NULL: no memory. */
+struct sighand *sighand_of(struct proc *parent, bool share);
+void sighand_put(struct sighand *); /* NULL: nothing */
 void signal_send_thread(struct thread *, int sig, int code, uint64_t value);
 void signal_send_uthread(struct uthread *, int sig, int code, uint64_t value);
 void signal_send_proc(struct proc *, int sig, int code, uint64_t value);
@@ -237,7 +245,7 @@ int arch_signal_frame(struct trapframe *, int sig, const struct siginfo *, const
     uint64_t oldmask);
 int64_t arch_sigreturn(struct trapframe *);
 
-/* ---- user memory ---- */
+/* ---- user memory: sys/copy.c, but for fault_in ---- */
 #define USER_MIN 0x10000ull
 /* Where the addresses of a program end: the last page is none. */
 static inline vaddr_t user_top(void)
@@ -250,6 +258,9 @@ int copy_out(uint64_t to, const void *from, uint64_t len);
 enum vm_err fault_in(struct as *, vaddr_t, enum fault_type, enum seg_rw);
 int64_t copy_in_string(
     char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
+
+/* Kernel memory through which up to `most` bytes are copied, in pieces of *room (less if memory is short); kfree. NULL: none. */
+char *bounce_alloc(uint64_t most, uint64_t *room);
 
 /* ---- whole processes: swapper.c ---- */
 struct swapper_counters {
@@ -266,8 +277,6 @@ void futex_exit_robust(struct uthread *);
 
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
     struct inode **); /* as fstatat's arguments; sys/path.c */
-/* Kernel memory through which up to `most` bytes are copied, in pieces of *room (less if memory is short); kfree. NULL: none. */
-char *bounce_alloc(uint64_t most, uint64_t *room);
 void shm_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 /* Nanoseconds of a span of time. More than a century is as good as for ever, and what it is added to does not overflow. */

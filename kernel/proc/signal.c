@@ -1,28 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Signals, and what happens when a thread leaves the kernel.
+ * Signals: what is pending, how it is sent. deliver.c takes it.
  *
- * A signal is pending for a thread or for its process, one of each number; more of a real-time signal wait in a queue. trap_leave, on the way to user mode, takes those that
- * are not blocked: it ends or stops the process, or builds a frame on the user's stack (the machine's format) so that the
- * handler runs next. A wait that a signal interrupted answers ERESTART, which becomes EINTR, or the call made again if no handler
- * ran or SA_RESTART says so.
+ * A signal is pending for a thread or for its process, one of each number; more of a real-time signal wait in a queue.
  *
  * Locks: what is pending and blocked under sched_lock, so that a wait sees them; actions are words that are copied
- * whole. Left out: core files.
+ * whole.
  */
-#include "kernel/proc/proc.h"
-
-#define FATAL_ALWAYS (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
-#define DEFAULT_IGNORE (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT))
-#define DEFAULT_STOP (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
-#define DEFAULT_CORE                                                                               \
-	(SIGBIT(SIGABRT) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGFPE) |    \
-	    SIGBIT(3) | SIGBIT(5))
-
-static uint64_t deliverable_signals(const struct uthread *u)
-{
-	return (u->u_signals.s_pending | u->u_proc->p_signals.s_pending) & ~u->u_sigmask;
-}
+#include "kernel/proc/signal.h"
 
 /* The first process takes only signals for which it has a handler, and those of its own faults (signal_force). */
 static bool is_ignored(const struct proc *p, int sig)
@@ -30,6 +15,29 @@ static bool is_ignored(const struct proc *p, int sig)
 	uint64_t h = p->p_sighand->sh_action[sig].sa_handler;
 
 	return h == 1 || (h == 0 && p->p_pid == 1) || (h == 0 && (DEFAULT_IGNORE & SIGBIT(sig)));
+}
+
+struct sighand *sighand_of(struct proc *parent, bool share)
+{
+	struct sighand *sh;
+
+	if (share) {
+		parent->p_sighand->sh_refcnt++;
+		return parent->p_sighand;
+	}
+	if ((sh = kzalloc(sizeof(*sh))) == NULL)
+		return NULL;
+	if (parent != NULL)
+		memcpy(sh->sh_action, parent->p_sighand->sh_action, sizeof(sh->sh_action));
+	sh->sh_refcnt = 1;
+	return sh;
+}
+
+void sighand_put(struct sighand *sh)
+{
+	if (sh != NULL &&
+	    __atomic_sub_fetch((unsigned *)(void *)&sh->sh_refcnt, 1, __ATOMIC_ACQ_REL) == 0)
+		kfree(sh, sizeof(*sh));
 }
 
 bool thread_has_signal(struct thread *t)
@@ -307,144 +315,6 @@ void signal_force(int sig, int code, uint64_t addr)
 	u->u_signals.s_pending &= ~SIGBIT(sig);
 	post_signal(&u->u_signals, sig, code, addr, 0);
 	spin_unlock(&sched_lock, irq);
-}
-
-/* ---- leaving the kernel ---- */
-static int take_signal(struct uthread *u, struct siginfo *info)
-{
-	bool irq = spin_lock(&sched_lock);
-	int sig = signal_take(u, deliverable_signals(u), info);
-
-	spin_unlock(&sched_lock, irq);
-	return sig;
-}
-
-static bool has_continued(void *arg)
-{
-	struct proc *p = arg;
-
-	return !p->p_stopped || p->p_exiting || p->p_execer != NULL;
-}
-
-static void stop_process(struct proc *p, int sig)
-{
-	bool irq;
-
-	if (p->p_parent == NULL)
-		return; /* nobody could make the first process go on */
-	mach_mutex_enter(&proc_lock);
-	irq = spin_lock(&sched_lock);
-	p->p_stopped = true;
-	p->p_told_stop = p->p_continued = false;
-	p->p_stop_sig = sig;
-	wake_all(&p->p_parent->p_wait);
-	spin_unlock(&sched_lock, irq);
-	if (!(p->p_parent->p_sighand->sh_action[SIGCHLD].sa_flags & SA_NOCLDSTOP))
-		signal_queue_proc(p->p_parent, SIGCHLD, 5, (uint64_t)p->p_pid, (uint64_t)sig);
-	mach_mutex_exit(&proc_lock);
-	(void)wait_until(&p->p_cont, has_continued, p, 0, false);
-}
-
-static void report_death(
-    const struct proc *p, int sig, const struct siginfo *info, const struct trapframe *tf)
-{
-	char quiet[8];
-
-	if (!(DEFAULT_CORE & SIGBIT(sig)) || cmdline_get("quiet", quiet, sizeof(quiet)))
-		return;
-	kprintf("%s (%d): signal %d code %d address %lx at %lx\n", p->p_comm, p->p_pid, sig,
-	    info->si_code, info->addr, tf_ip(tf));
-}
-
-/* One signal. True: the thread goes on with a handler. */
-static bool deliver_signal(
-    struct trapframe *tf, struct uthread *u, int sig, const struct siginfo *info)
-{
-	struct proc *p = u->u_proc;
-	struct sigaction a = p->p_sighand->sh_action[sig];
-	uint64_t old;
-	bool irq;
-
-	if (a.sa_handler == 1 || (a.sa_handler == 0 && (DEFAULT_IGNORE & SIGBIT(sig))))
-		return false;
-	if (a.sa_handler == 0) {
-		if (DEFAULT_STOP & SIGBIT(sig)) {
-			stop_process(p, sig);
-			return false;
-		}
-		report_death(p, sig, info, tf);
-		proc_exit(sig); /* without 0x80: no core file is written */
-	}
-	old = u->u_restore_mask ? u->u_saved_mask : u->u_sigmask;
-	u->u_restore_mask = false;
-	if (arch_signal_frame(tf, sig, info, &a, old) != 0) {
-		kprintf("%s (%d): no stack for signal %d\n", p->p_comm, p->p_pid, sig);
-		proc_exit(SIGSEGV);
-	}
-	irq = spin_lock(&sched_lock);
-	u->u_sigmask |= a.sa_mask | (a.sa_flags & SA_NODEFER ? 0 : SIGBIT(sig));
-	u->u_sigmask &= ~FATAL_ALWAYS;
-	spin_unlock(&sched_lock, irq);
-	if (a.sa_flags & SA_RESETHAND)
-		p->p_sighand->sh_action[sig].sa_handler = 0;
-	return true;
-}
-
-/* The result of an interrupted system call, once it is known which handler runs (sig 0: none). */
-static void settle_restart(struct trapframe *tf, struct uthread *u, int64_t nr, int sig)
-{
-	const struct sigaction *a = &u->u_proc->p_sighand->sh_action[sig];
-
-	if (sig == 0 || (a->sa_flags & SA_RESTART))
-		tf_restart(tf, (uint64_t)nr);
-	else
-		tf_set_result(tf, -EINTR);
-}
-
-void trap_leave(struct trapframe *tf)
-{
-	struct uthread *u = this_uthread();
-
-	if (u == NULL)
-		return;
-	for (;;) {
-		struct siginfo info;
-		int sig;
-
-		arch_irq_restore(true);
-		if (uthread_must_end(u))
-			uthread_exit(0);
-		while (deliverable_signals(u) != 0 && (sig = take_signal(u, &info)) != 0) {
-			bool handled = u->u_proc->p_sighand->sh_action[sig].sa_handler > 1;
-
-			if (u->u_syscall >= 0 && handled) {
-				settle_restart(tf, u, u->u_syscall, sig);
-				u->u_syscall = -1;
-			}
-			if (deliver_signal(tf, u, sig, &info))
-				break;
-		}
-		if (u->u_syscall >= 0) {
-			settle_restart(tf, u, u->u_syscall, 0);
-			u->u_syscall = -1;
-		}
-		if (u->u_restore_mask && deliverable_signals(u) == 0) {
-			u->u_restore_mask = false;
-			u->u_sigmask = u->u_saved_mask;
-		}
-		/* another thread took the signal that stops the process */
-		if (u->u_proc->p_stopped)
-			(void)wait_until(&u->u_proc->p_cont, has_continued, u->u_proc, 0, false);
-		(void)arch_irq_off();
-		if (uthread_must_end(u))
-			continue;
-		if (arch_kcpu()->k_resched && arch_cur()->t_preempt == 0) {
-			thread_yield();
-			continue;
-		}
-		if (deliverable_signals(u) == 0)
-			return;
-	}
 }
 
 /* ---- frames, for the machine ---- */

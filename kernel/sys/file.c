@@ -11,20 +11,7 @@
 #include "kernel/sys/file.h"
 #include "kernel/sys/calls.h"
 
-#define BOUNCE 65536u
-#define BOUNCE_SMALL 4096u
-
 /* ---- reading and writing ---- */
-char *bounce_alloc(uint64_t most, uint64_t *room)
-{
-	char *buf;
-
-	*room = most > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
-	if ((buf = kalloc(*room)) == NULL)
-		buf = kalloc(*room = BOUNCE_SMALL);
-	return buf;
-}
-
 int64_t transfer_vector(
     struct file *f, const struct iovec *v, unsigned n, bool write, uint64_t *off)
 {
@@ -194,14 +181,14 @@ int64_t sys_writev(const uint64_t *a) { return rw_vector(a, true); }
 static int64_t copy_files(
     struct file *in, uint64_t *inoff, struct file *out, uint64_t *outoff, uint64_t len)
 {
-	char *buf = kalloc(BOUNCE_SMALL);
+	char *buf = kalloc(VM_PAGESIZE);
 	int64_t total = 0, r = 0;
 
 	if (buf == NULL)
 		return -ENOMEM;
 	while ((uint64_t)total < len) {
 		uint64_t part =
-		    len - (uint64_t)total < BOUNCE_SMALL ? len - (uint64_t)total : BOUNCE_SMALL;
+		    len - (uint64_t)total < VM_PAGESIZE ? len - (uint64_t)total : VM_PAGESIZE;
 
 		if ((r = in->f_ops->fo_read(in, buf, part, *inoff)) <= 0)
 			break;
@@ -211,7 +198,7 @@ static int64_t copy_files(
 		*outoff += (uint64_t)r;
 		total += r;
 	}
-	kfree(buf, BOUNCE_SMALL);
+	kfree(buf, VM_PAGESIZE);
 	return total > 0 ? total : r;
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The way into the kernel: from a system call's number to its function, from a fault to as_fault; and copies from and to
- * programs' memory.
+ * The way into the kernel: from a system call's number to its function, from a fault to as_fault.
  *
  * The table is made of calls.h. A call returns its result or a negative error; -ERESTART is settled by trap_leave. A number
  * without a call answers ENOSYS and is counted. Locks: none; the counters are atomic.
@@ -143,34 +142,4 @@ void kernel_exception(struct trapframe *tf, int sig, int code)
 	this_uthread()->u_tf = tf;
 	this_uthread()->u_syscall = -1;
 	signal_force(sig, code, tf_ip(tf));
-}
-
-/* ---- user memory ---- */
-int copy_in(void *to, uint64_t from, uint64_t len)
-{
-	return as_copyin(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
-}
-
-int copy_out(uint64_t to, const void *from, uint64_t len)
-{
-	return as_copyout(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
-}
-
-int64_t copy_in_string(char *to, uint64_t from, uint64_t room)
-{
-	uint64_t n = 0;
-
-	while (n < room) {
-		uint64_t part = VM_PAGESIZE - ((from + n) & VM_PAGEMASK);
-
-		if (part > room - n)
-			part = room - n;
-		if (copy_in(to + n, from + n, part) != 0)
-			return -EFAULT;
-		for (uint64_t i = 0; i < part; i++)
-			if (to[n + i] == '\0')
-				return (int64_t)(n + i);
-		n += part;
-	}
-	return -ENAMETOOLONG;
 }

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Opening of files by their names: the file is found, or made, and becomes what its inode's kind asks for.
+ *
+ * Locks: takes vfs_lock and i_lock, one at a time. May sleep.
+ */
+#include "kernel/fs/vfs.h"
+#include "kernel/proc/proc.h"
+
+/* The file becomes what its inode's kind asks for. After an error the caller gives f other operations. */
+static int open_kind(struct inode *i, struct file *f)
+{
+	switch (inode_type(i)) {
+	case S_IFIFO: return fifo_open(i, f);
+	case S_IFSOCK:
+	case S_IFBLK: return -ENXIO;
+	case S_IFCHR: f->f_ops = devfs_find(i->i_rdev); return f->f_ops != NULL ? 0 : -ENXIO;
+	default:
+		if (i->i_fs == ANON_FS) /* an eventfd's and the like, by /proc/PID/fd/N */
+			return -ENXIO;
+		return i->i_ops->io_open != NULL ? i->i_ops->io_open(i, f) : 0;
+	}
+}
+
+static int open_inode(struct inode *i, unsigned flags, struct file **fp)
+{
+	int err;
+
+	if (flags & O_PATH)
+		return file_new(i, &file_pages_ops, flags, fp);
+	if (inode_type(i) == S_IFDIR && ((flags & O_ACCMODE) != 0 || (flags & O_TRUNC))) {
+		inode_put(i);
+		return -EISDIR;
+	}
+	if (inode_type(i) != S_IFDIR && (flags & O_DIRECTORY)) {
+		inode_put(i);
+		return -ENOTDIR;
+	}
+	if (inode_type(i) == S_IFLNK) {
+		inode_put(i);
+		return -ELOOP;
+	}
+	if ((flags & O_TRUNC) && inode_type(i) == S_IFREG && i->i_ops->io_truncate != NULL) {
+		mach_mutex_enter(&i->i_lock);
+		err = i->i_ops->io_truncate(i, 0);
+		mach_mutex_exit(&i->i_lock);
+		if (err != 0) {
+			inode_put(i);
+			return err;
+		}
+	}
+	if ((err = file_new(i, &file_pages_ops, flags, fp)) != 0)
+		return err;
+	if ((err = open_kind(i, *fp)) != 0) {
+		(*fp)->f_ops = &file_pages_ops;
+		file_put(*fp);
+	}
+	return err;
+}
+
+/* The file is made unless it is there. */
+static int create_file(
+    struct inode *start, const char *path, unsigned flags, unsigned mode, struct inode **ip)
+{
+	char *name = kalloc(NAME_MAX + 1);
+	struct inode *dir;
+	int err;
+
+	if (name == NULL)
+		return -ENOMEM;
+	if ((err = vfs_walk_parent(start, path, &dir, name)) == 0) {
+		mach_mutex_enter(&vfs_lock);
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+			err = -EISDIR;
+		else if (dir->i_ops->io_lookup == NULL)
+			err = -ENOTDIR;
+		else
+			err = dir->i_ops->io_lookup(dir, name, strlen(name), ip);
+		if (err == 0 && (flags & O_EXCL)) {
+			inode_put(*ip);
+			err = -EEXIST;
+		} else if (err == -ENOENT) {
+			err = dir->i_ops->io_create == NULL
+			    ? -EACCES
+			    : dir->i_ops->io_create(
+				  dir, name, strlen(name), S_IFREG | (mode & 07777), 0, ip);
+		}
+		if (err == 0)
+			(*ip)->i_parent = dir->i_ino;
+		mach_mutex_exit(&vfs_lock);
+		inode_put(dir);
+	}
+	kfree(name, NAME_MAX + 1);
+	if (err == 0 && inode_type(*ip) == S_IFLNK) {
+		inode_put(*ip);
+		err = vfs_walk(start, path, 0, ip);
+	}
+	return err;
+}
+
+int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **fp)
+{
+	struct inode *i;
+	int err;
+
+	err = vfs_walk(start, path,
+	    flags & (O_NOFOLLOW | O_PATH) && (flags & O_NOFOLLOW) ? WALK_NOFOLLOW : 0, &i);
+	if (err == 0 && (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
+		inode_put(i);
+		return -EEXIST;
+	}
+	if (err == -ENOENT && (flags & O_CREAT))
+		err = create_file(start, path, flags, mode, &i);
+	return err != 0 ? err : open_inode(i, flags, fp);
+}

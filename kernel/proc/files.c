@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The table of open files of a process: from a descriptor's number to its file.
+ *
+ * Threads share the table, and so do processes with CLONE_FILES. A table grows by powers of two and never shrinks.
+ * Locks: fs_lock: the table. The last reference of a file is put after fs_lock, as that may sleep.
+ */
+#include "kernel/proc/proc.h"
+
+struct files *files_new(void)
+{
+	struct files *fs = kzalloc(sizeof(*fs));
+
+	if (fs != NULL) {
+		fs->fs_refcnt = 1;
+		mach_mutex_init(&fs->fs_lock, 4, "descriptors");
+	}
+	return fs;
+}
+
+static bool files_grow(struct files *fs, unsigned want)
+{
+	unsigned n = fs->fs_n == 0 ? 16 : fs->fs_n;
+	struct file **file;
+	uint8_t *flag;
+
+	while (n < want)
+		n *= 2;
+	if (n == fs->fs_n)
+		return true;
+	file = kzalloc(n * sizeof(*file));
+	flag = kzalloc(n);
+	if (file == NULL || flag == NULL) {
+		kfree(file, n * sizeof(*file));
+		kfree(flag, n);
+		return false;
+	}
+	if (fs->fs_n > 0) {
+		memcpy(file, fs->fs_file, fs->fs_n * sizeof(*file));
+		memcpy(flag, fs->fs_cloexec, fs->fs_n);
+		kfree(fs->fs_file, fs->fs_n * sizeof(*file));
+		kfree(fs->fs_cloexec, fs->fs_n);
+	}
+	fs->fs_file = file;
+	fs->fs_cloexec = flag;
+	fs->fs_n = n;
+	return true;
+}
+
+struct files *files_dup(struct files *old)
+{
+	struct files *fs = files_new();
+
+	if (fs == NULL)
+		return NULL;
+	mach_mutex_enter(&old->fs_lock);
+	if (!files_grow(fs, old->fs_n > 0 ? old->fs_n : 1)) {
+		mach_mutex_exit(&old->fs_lock);
+		files_put(fs);
+		return NULL;
+	}
+	for (unsigned i = 0; i < old->fs_n; i++) {
+		if ((fs->fs_file[i] = old->fs_file[i]) != NULL)
+			file_hold(fs->fs_file[i]);
+		fs->fs_cloexec[i] = old->fs_cloexec[i];
+	}
+	mach_mutex_exit(&old->fs_lock);
+	return fs;
+}
+
+void files_put(struct files *fs)
+{
+	if (__atomic_sub_fetch((unsigned *)(void *)&fs->fs_refcnt, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
+	for (unsigned i = 0; i < fs->fs_n; i++)
+		if (fs->fs_file[i] != NULL)
+			file_put(fs->fs_file[i]);
+	kfree(fs->fs_file, fs->fs_n * sizeof(*fs->fs_file));
+	kfree(fs->fs_cloexec, fs->fs_n);
+	mach_mutex_fini(&fs->fs_lock);
+	kfree(fs, sizeof(*fs));
+}
+
+int fd_install(struct files *fs, struct file *f, unsigned from, bool cloexec)
+{
+	unsigned i = from;
+	int fd = -EMFILE;
+
+	mach_mutex_enter(&fs->fs_lock);
+	while (i < fs->fs_n && fs->fs_file[i] != NULL)
+		i++;
+	if (i >= this_proc()->p_rlim[7].cur)
+		fd = -EMFILE;
+	else if (!files_grow(fs, i + 1))
+		fd = -ENOMEM;
+	else {
+		fs->fs_file[i] = f;
+		fs->fs_cloexec[i] = cloexec;
+		fd = (int)i;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	if (fd < 0)
+		file_put(f);
+	return fd;
+}
+
+struct file *fd_get(int fd)
+{
+	struct files *fs = this_proc()->p_files;
+	struct file *f = NULL;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= 0 && (unsigned)fd < fs->fs_n && (f = fs->fs_file[fd]) != NULL)
+		file_hold(f);
+	mach_mutex_exit(&fs->fs_lock);
+	return f;
+}
+
+int fd_close(struct files *fs, int fd)
+{
+	struct file *f = NULL;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= 0 && (unsigned)fd < fs->fs_n) {
+		f = fs->fs_file[fd];
+		fs->fs_file[fd] = NULL;
+		fs->fs_cloexec[fd] = 0;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	if (f == NULL)
+		return -EBADF;
+	filelock_drop(this_proc(), f->f_inode);
+	file_put(f);
+	return 0;
+}
+
+void files_close_on_exec(struct files *fs)
+{
+	for (unsigned i = 0; i < fs->fs_n; i++)
+		if (fs->fs_file[i] != NULL && fs->fs_cloexec[i])
+			(void)fd_close(fs, (int)i);
+}

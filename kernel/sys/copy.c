@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Copies from and to the memory of the running program, and the kernel memory through which calls copy.
+ *
+ * as_copyin and as_copyout fault the program's pages in, so that a copy may sleep. An address that the program may not
+ * use answers -EFAULT. Locks: none of its own.
+ */
+#include "kernel/proc/proc.h"
+
+#define BOUNCE 65536u
+#define BOUNCE_SMALL 4096u
+
+int copy_in(void *to, uint64_t from, uint64_t len)
+{
+	return as_copyin(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
+}
+
+int copy_out(uint64_t to, const void *from, uint64_t len)
+{
+	return as_copyout(this_proc()->p_as, from, to, len) == VM_OK ? 0 : -EFAULT;
+}
+
+int64_t copy_in_string(char *to, uint64_t from, uint64_t room)
+{
+	uint64_t n = 0;
+
+	while (n < room) {
+		uint64_t part = VM_PAGESIZE - ((from + n) & VM_PAGEMASK);
+
+		if (part > room - n)
+			part = room - n;
+		if (copy_in(to + n, from + n, part) != 0)
+			return -EFAULT;
+		for (uint64_t i = 0; i < part; i++)
+			if (to[n + i] == '\0')
+				return (int64_t)(n + i);
+		n += part;
+	}
+	return -ENAMETOOLONG;
+}
+
+char *bounce_alloc(uint64_t most, uint64_t *room)
+{
+	char *buf;
+
+	*room = most > BOUNCE_SMALL ? BOUNCE : BOUNCE_SMALL;
+	if ((buf = kalloc(*room)) == NULL)
+		buf = kalloc(*room = BOUNCE_SMALL);
+	return buf;
+}
