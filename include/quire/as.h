@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Address spaces. addr is rounded down and addr+len up to pages, unless a function says otherwise. A range that is empty, wraps
- * or leaves the space's bounds gives VM_NOMEM (VM_NOMAP for a fault). All functions may sleep. None may be called with a core
- * lock held. Where a result is said to leave a part done, the part before the failure has changed and the rest has not.
+ * or leaves the space's bounds gives VM_NOMEM, unless a function says otherwise. All functions may sleep. None may be called
+ * with a core lock held. Where a result is said to leave a part done, the part before the failure has changed and the rest has not.
+ *
+ * Functions that make segments (as_map, as_map_at, as_brk, as_stack_init, and as_remap for growth) share these results, the
+ * creation results: VM_NOMEM; VM_NOSWAP: the reservation cannot be promised; VM_LIMIT: the space's size, or a limit of reservation;
+ * VM_ACCESS: against AS_WXORX; the segment driver's own, for segvn VM_INVAL (segvn_args that make no sense) and VM_NOTSUP (a page
+ * size that the machine lacks); and, after as_lockall(future), those of as_lock. The new range is not mapped then.
  */
 #ifndef QUIRE_AS_H
 #define QUIRE_AS_H
@@ -10,9 +15,14 @@
 #include <quire/seg.h>
 #include <quire/types.h>
 
-/* Bounds within mc_kernel_min and mc_kernel_max: the kernel's own space (hat_alloc has the rules). */
+/*
+ * A new, empty space of the addresses [min, max), with one reference. Bounds within mc_kernel_min and mc_kernel_max: the kernel's
+ * own space (hat_alloc has the rules). VM_INVAL: a bound is not page aligned, or min is not below max; VM_NOMEM; VM_NOTSUP and
+ * VM_EXIST of hat_alloc. On failure *as is NULL.
+ */
 enum vm_err as_alloc(struct vm *, vaddr_t min, vaddr_t max, struct as **);
-void as_free(struct as *); /* drops a reference; the last reference's end destroys the space */
+/* Drops a reference. The last reference's end ends soft locks, unmaps everything and destroys the space. */
+void as_free(struct as *);
 /* Another reference: threads, and vfork, where the child runs in its parent's space. */
 void as_hold(struct as *);
 /* vfork: the borrower's reference. as_borrow_wait sleeps until every borrower has called as_return. */
@@ -22,31 +32,40 @@ void as_borrow_wait(struct as *);
 struct hat *as_hat(struct as *);
 struct vm *as_vm(struct as *);
 
-/* Maps [addr, addr+len), which must be free (VM_EXIST). Merges with alike neighbours. VM_NOMEM, VM_NOSWAP, VM_LIMIT. */
+/* Maps [addr, addr+len), which must be free (VM_EXIST), and merges it with alike neighbours. VM_EXIST; the creation results. */
 enum vm_err as_map(struct as *, vaddr_t addr, uint64_t len, seg_create_fn *, const void *args);
-/* Unmaps whatever is in the range; gaps are fine. VM_LOCKED: a page is soft-locked, VM_NOMEM (split): unchanged. */
+/* Unmaps whatever is in the range; gaps are fine. VM_LOCKED: a page is soft-locked; VM_ACCESS: something is sealed; VM_NOMEM or a
+ * driver's VM_NOTSUP: a segment could not be split. All of them leave the range as it was. */
 enum vm_err as_unmap(struct as *, vaddr_t addr, uint64_t len);
 /*
- * Resolve a fault, or soft-lock/unlock a range. VM_NOMAP, VM_PROT, VM_IO, VM_EOF, VM_NOMEM; VM_NOSWAP: a page of memory that is not
- * reserved in full, and no more can be promised. SOFTLOCK: after VM_OK every page is
- * resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the same range; on failure nothing stays locked.
+ * Resolves a fault, or soft-locks or unlocks a range. VM_NOMAP: nothing is mapped there, or the range leaves the space; VM_PROT;
+ * VM_IO; VM_EOF; VM_NOMEM, also for a limit of the space or its group, or if too much is wired; VM_NOSWAP: a page of memory that is
+ * not reserved in full, and no more can be promised; VM_NOTSUP: SOFTLOCK of a driver's memory that cannot be locked; or what a
+ * pager's po_dirty answered. F_INVAL and F_PROT are served alike; they are counted apart. Pages before a failure stay served.
+ * SOFTLOCK: after VM_OK every page is resident, mapped with a locked translation and will not be copied away until SOFTUNLOCK of the
+ * same range; on failure nothing stays locked.
  */
 enum vm_err as_fault(struct as *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
 /*
- * Changes the protection. VM_NOMAP: a gap. VM_ACCESS: above a segment's maximum, sealed, or against AS_WXORX. VM_NOSWAP: memory that
- * becomes writable cannot be reserved. VM_NOMEM. All of them leave the part before done.
+ * Changes the protection. VM_NOMAP: a gap. VM_ACCESS: above a segment's maximum, sealed, or against AS_WXORX. VM_NOSWAP, VM_LIMIT:
+ * memory that becomes writable cannot be reserved. VM_NOTSUP: a driver's rights never change. VM_NOMEM. All of them leave the part
+ * before done.
  */
 enum vm_err as_setprot(struct as *, vaddr_t addr, uint64_t len, unsigned prot);
 enum vm_err as_checkprot(
     struct as *, vaddr_t addr, uint64_t len, unsigned prot); /* VM_NOMAP, VM_PROT */
-/* A hole of len bytes, aligned (power of two >= page), in [min, max): the lowest, or the highest if high. VM_NOMEM. */
+/*
+ * A hole of len bytes (rounded up to pages) in [min, max), the lowest, or the highest if high. align: a power of two; below a page,
+ * the page. The redzone of the stack counts as taken. VM_NOMEM: none, or len is 0. Another thread may take the hole meanwhile.
+ */
 enum vm_err as_gap(
     struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *addr);
 /*
  * Placing as mmap does. *addr is a hint, or with FIXED or NOREPLACE the address, which must be page aligned. On VM_OK it is where
- * the mapping begins. FIXED replaces what was mapped there: if creating fails, the old mappings stay. VM_INVAL: len is 0, align is
- * no power of two, or the address is not aligned; VM_EXIST (NOREPLACE); VM_NOMEM (no hole); VM_LOCKED; VM_LIMIT; VM_ACCESS
- * (something sealed is in the way, or AS_WXORX); and the creator's own results.
+ * the mapping begins. align: a power of two, or 0. FIXED replaces what was mapped there: if creating fails, the old mappings stay;
+ * they are gone if only the lock of as_lockall(future) fails. VM_INVAL: len is 0, align is no power of two, or the address is not
+ * aligned; VM_EXIST (NOREPLACE); VM_NOMEM: no hole, or FIXED out of bounds; VM_LOCKED: FIXED over a soft-locked page; VM_ACCESS:
+ * FIXED over something sealed; and the creation results.
  */
 #define AS_FIXED 0x1u
 #define AS_NOREPLACE 0x2u
@@ -59,29 +78,36 @@ enum vm_err as_map_at(struct as *, vaddr_t *addr, uint64_t len, uint64_t align, 
  * mremap. [addr, +oldlen) must be mapped; DONTUNMAP wants it within one segment; growth continues the last. Shrinks and grows in place where
  * it can; otherwise MAYMOVE lets it go to *naddr (FIXED: whatever was there is replaced; must not overlap) or to the
  * highest hole. Pages keep identity, contents and memory locks. DONTUNMAP: private anonymous memory stays mapped at the old
- * place, empty. VM_INVAL, VM_NOMAP, VM_NOMEM, VM_LIMIT, VM_LOCKED (soft), VM_ACCESS (sealed), VM_NOTSUP: unchanged, but that
- * the target of FIXED may be unmapped.
+ * place, empty. VM_INVAL: bad flags, an address that is not page aligned, a length of 0, a new length beyond the space, FIXED onto
+ * itself or out of bounds, DONTUNMAP with two lengths, or a file's offsets would wrap; VM_NOMAP: a gap, or out of bounds; VM_EOF:
+ * growth beyond memory whose size is its owner's; VM_LOCKED (soft, also at the target); VM_ACCESS (sealed); VM_NOTSUP: a driver
+ * cannot; VM_NOMEM: also no room to grow without MAYMOVE; the creation results for growth. All of them leave the range unchanged,
+ * with two exceptions: the target of FIXED may be unmapped, and a range that FIXED makes smaller may have lost its end.
  */
 #define REMAP_MAYMOVE 1u
 #define REMAP_FIXED 2u
 #define REMAP_DONTUNMAP 4u
 enum vm_err as_remap(
     struct as *, vaddr_t addr, uint64_t oldlen, uint64_t newlen, unsigned flags, vaddr_t *naddr);
-/* mseal: no unmapping, moving, changing of protection or dropping of contents from now on. VM_NOMAP: nothing sealed. */
+/* mseal: no unmapping, moving, changing of protection or dropping of contents from now on. VM_NOMAP: a gap; VM_NOMEM or a driver's
+ * VM_NOTSUP: a segment could not be split. Nothing is sealed then. */
 enum vm_err as_seal(struct as *, vaddr_t addr, uint64_t len);
 
 /*
  * Hardening, for this space and its forks; it cannot be taken back. WXORX: nothing that is both writable and executable,
  * nothing executable that ever was writable: mapping, changing protection and messages give VM_ACCESS then. RANDOM: where
- * as_map_at and as_remap are free to choose, places are drawn by seed.
+ * as_map_at and as_remap are free to choose, places are drawn by seed (0 counts as 1), and AS_HIGH means nothing. What is
+ * writable and executable already stays so.
  */
 #define AS_WXORX 0x1u
 #define AS_RANDOM 0x2u
 void as_secure(struct as *, unsigned how, uint64_t seed);
 
 /*
- * A holder of long-term soft locks registers for [cb_addr, +cb_len). cb_fn is called before the range, or part of it, is unmapped
- * (also by AS_FIXED), before its protection changes, and before the space goes away: without locks, in the thread that wants that.
+ * A holder of long-term soft locks registers for [cb_addr, +cb_len). cb_fn is called without locks, in the thread that makes the
+ * call: if a soft lock in the range stands in the way of as_unmap, as_map_at (AS_FIXED) or a shrinking as_brk (UNMAP); before
+ * as_setprot changes the protection (SETPROT); and before the space goes away (FREE). Moving (as_remap, as_move, as_transfer) asks
+ * no holder: it answers VM_LOCKED.
  * KEEP: the holder keeps its locks, the caller gets VM_LOCKED. DONE: the locks are gone. SOON: another thread will drop them; the
  * caller sleeps until then. After FREE the registration has ended. remove waits while cb_fn runs; not to be called by it.
  */
@@ -103,85 +129,104 @@ void as_callback_add(struct as *, struct as_callback *);
 void as_callback_remove(struct as *, struct as_callback *);
 
 /* ---- heap and stack ---- */
-/* Where brk starts and ends at most; the segment's description. Nothing is mapped yet. */
+/* The heap is [base, base + max), empty so far; max is rounded up to pages. VM_INVAL: base is not page aligned, max is 0, or the
+ * heap would leave the space. */
 enum vm_err as_brk_init(struct as *, vaddr_t base, uint64_t max);
 /*
  * Moves the break to want; *now is the break afterwards, also on failure. want 0 changes nothing. VM_LIMIT: below the start, above
- * the maximum, or the space's limit; VM_EXIST: something is in the way; VM_LOCKED: a page that would go is soft-locked; VM_NOSWAP,
- * VM_NOMEM.
+ * the maximum, or the space's limit; VM_EXIST: a mapping or the stack's redzone is in the way; VM_LOCKED: a page that would go is
+ * soft-locked; VM_ACCESS: it is sealed; and the creation results.
  */
 enum vm_err as_brk(struct as *, vaddr_t want, vaddr_t *now);
 /*
  * A stack [top - size, top) that grows down on faults to at most max bytes, as long as guard bytes (the redzone) stay free
  * of other mappings below it; as_gap and as_map_at keep out of the redzone. One a space. VM_EXIST: there is one already, or the
- * place is taken; VM_INVAL: top is not page aligned, size is 0 or above max, or the space has no room for max + guard.
+ * place is taken; VM_INVAL: top is not page aligned, size is 0 or above max, [top - max, top) leaves the space's bounds, or there are
+ * no addresses for guard bytes below it; and the creation results. size, max and guard are rounded up to pages.
  */
 enum vm_err as_stack_init(
     struct as *, vaddr_t top, uint64_t size, uint64_t max, uint64_t guard, unsigned prot);
 
 /*
  * fork: a new space with the parent's segments, copy-on-write or as their inheritance says, and its limits, break, stack and
- * hardening. VM_NOMEM, VM_NOSWAP, VM_LIMIT: *child is NULL.
+ * hardening, in the parent's group. The child has no locked pages; pages that the parent has locked are copied at once. VM_NOMEM,
+ * VM_NOSWAP, VM_LIMIT, VM_IO (a locked page could not be copied), or what a driver's so_dup or hat_dup answered: *child is NULL.
  */
 enum vm_err as_dup(struct as *parent, struct as **child);
 /*
- * mlock: faults every page of the range in and wires it (memory lock; not counted). VM_NOMAP: a gap; VM_PROT, VM_EOF, VM_IO,
- * VM_NOMEM, VM_NOSWAP, VM_LIMIT (the space's, or too much is wired). On failure pages that were not locked before are unlocked.
+ * mlock: faults every page of the range in and wires it (memory lock; it does not nest). VM_NOMAP: a gap; VM_PROT, VM_EOF, VM_IO,
+ * VM_NOMEM, VM_NOSWAP, VM_LIMIT (the space's or its group's, or too much is wired), VM_NOTSUP (a driver cannot). On failure pages
+ * that were not locked before are unlocked.
  */
 enum vm_err as_lock(struct as *, vaddr_t addr, uint64_t len);
 /* Ends the memory locks in the range. VM_NOMAP: there is a gap; what is mapped is unlocked all the same. */
 enum vm_err as_unlock(struct as *, vaddr_t addr, uint64_t len);
 /*
  * mlockall. current: locks what is mapped, without the pages that cannot be accessed. future: whether later mappings are locked as they
- * are made; takes effect also on failure. As as_lock; on failure segments that were done before stay locked.
+ * are made; takes effect also on failure. As as_lock, but pages that give VM_PROT, VM_EOF or VM_NOTSUP are left out; on failure
+ * segments that were done before stay locked.
  */
 enum vm_err as_lockall(struct as *, bool current, bool future);
 enum vm_err as_unlockall(struct as *); /* VM_OK */
 /*
  * msync: writes dirty pages of shared file mappings back. flags: SYNC_ASYNC starts the writes only; without it the data is durable on
- * return. SYNC_INVAL drops the cached pages afterwards. VM_NOMAP: a gap; VM_LOCKED: SYNC_INVAL of locked pages; VM_IO. Each segment of
- * the range is tried in any case; the last failure is the result.
+ * return. SYNC_INVAL drops the cached pages afterwards. VM_NOMAP: a gap; VM_LOCKED: SYNC_INVAL of locked pages; VM_IO, or another
+ * result of the vnode. Each segment of the range is tried in any case; the last failure is the result.
  */
 enum vm_err as_sync(struct as *, vaddr_t addr, uint64_t len, unsigned flags);
 /*
  * madvise. VM_NOMAP: a gap; the rest is done, but ADV_POPULATE_* stops there. VM_ACCESS: contents of something sealed would go, nothing is
- * done. VM_NOMEM (a segment could not be split), and for ADV_POPULATE_* the results of a fault: they leave the part before done.
+ * done. These leave the part before done: VM_LOCKED: ADV_DONTNEED, ADV_FREE or ADV_REMOVE of locked pages; VM_INVAL: ADV_REMOVE of
+ * memory that is private or never writable; VM_NOTSUP: ADV_REMOVE where a driver cannot; VM_IO: ADV_PAGEOUT of a shared file; VM_NOMEM;
+ * and for ADV_POPULATE_* the results of a fault.
  */
 enum vm_err as_advise(struct as *, vaddr_t addr, uint64_t len, enum advice);
 /* mincore: a byte of INCORE_* for each page of the range. VM_NOMAP: a gap, whose bytes are 0; the others are right. */
 enum vm_err as_incore(struct as *, vaddr_t addr, uint64_t len, uint8_t *vec);
-/* minherit. VM_NOMAP: a gap; the rest is done. VM_NOTSUP: a driver cannot, VM_NOMEM. */
+/* minherit. VM_NOMAP: a gap; the rest is done. VM_NOTSUP: a driver cannot; VM_NOMEM. Both leave the part before done. */
 enum vm_err as_inherit(struct as *, vaddr_t addr, uint64_t len, enum inherit);
-/* Hard swap-out: gives up every unlocked frame of the space and remembers which they were; returns pages. */
+/* Hard swap-out: gives up every unlocked frame of the space and remembers which they were, as far as there is memory for that;
+ * returns pages. A page that cannot be written stays. */
 uint64_t as_swapout(struct as *);
 /* Soft swap-out: drops translations and their tables; the pages stay until their frames are wanted. */
 void as_swapout_soft(struct as *);
-/* Brings back what the last hard swap-out gave up, as long as memory is plenty; returns pages. */
+/* Brings back what the last hard swap-out gave up, as long as memory is plenty; returns pages. A page that cannot be read is
+ * left to later faults. */
 uint64_t as_swapin(struct as *);
 /*
  * Moves [addr, +len) of src to daddr of dst, where nothing may be mapped; src and dst may be one space. The pages keep their identity;
- * the source range is unmapped afterwards. VM_EXIST: daddr is taken; VM_NOMAP: a gap; VM_ACCESS: sealed, or against AS_WXORX of dst;
- * VM_LOCKED: soft-locked, or wired and dst another space; VM_NOTSUP: a driver cannot, or two systems; VM_LIMIT, VM_NOMEM: nothing moved.
+ * the source range is unmapped afterwards. VM_INVAL: daddr is not page aligned; VM_EXIST: daddr is taken; VM_NOMAP: a gap, or the source
+ * is out of bounds; VM_ACCESS: sealed, or against AS_WXORX of dst; VM_LOCKED: soft-locked, or wired and dst another space; VM_NOTSUP: a
+ * driver cannot, or two systems; VM_LIMIT; VM_NOMEM: also if the target is out of bounds. Nothing moved then.
  */
 enum vm_err as_move(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t daddr);
-/* Adopts pages that the machine filled by itself (so_adopt). VM_INVAL: addr is not aligned, or out of bounds; VM_NOMAP, VM_NOTSUP, VM_NOMEM. */
+/*
+ * Adopts pages that the machine filled by itself (so_adopt): bit i of present is the page at addr + i pages. VM_INVAL: addr is not
+ * aligned, or out of bounds; VM_NOMAP: a gap; VM_NOTSUP: a driver cannot, or a file; VM_NOMEM, VM_NOSWAP. They leave the part before done.
+ */
 enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t *present);
 
-/* Copies through the space with the rights of its program: faults pages in, checks protection. As as_fault; a part may have been copied. */
+/*
+ * Copies len bytes through the space with the rights of its program: faults pages in, checks protection. Addresses need not be aligned;
+ * len 0 is VM_OK. The results of as_fault; VM_NOTSUP: frames of a device; VM_RETRY: on a machine without mc_direct_map, the page went
+ * away again and again before it could be copied. A part may have been copied.
+ */
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);
 
 /*
  * A debugger's access, whatever the program itself may do there. Peek changes nothing: untouched memory reads as zeroes
  * and stays untouched. Poke gives private memory its own copy of the page first; shared memory is written only where the
- * program may. VM_NOMAP, VM_IO, VM_EOF, VM_NOMEM; VM_ACCESS (shared and not writable, or sealed).
+ * program may. VM_NOMAP, VM_IO, VM_EOF, VM_NOMEM; poke: VM_NOSWAP (the copy cannot be promised), VM_ACCESS (shared and not writable, or
+ * sealed). What no driver can show by itself goes as by as_copyin and as_copyout, with their results: peek gives VM_PROT there.
+ * A part may have been copied.
  */
 enum vm_err as_peek(struct as *, vaddr_t from, void *buf, uint64_t len);
 enum vm_err as_poke(struct as *, vaddr_t to, const void *buf, uint64_t len);
 /*
  * Writes the space as an ELF64 core file through ac_write (false: it cannot), which may be called with any offsets, rising
  * within a segment; what is never written reads as zeroes. ac_machine: ELF's number. ac_notes: the contents of the file's
- * note segment, or NULL. VM_IO: a write failed; VM_NOMEM.
+ * note segment, or NULL. A page that cannot be read is a hole. At most 65,000 segments are written. VM_IO: a write failed; VM_NOMEM.
  */
 struct as_core {
 	bool (*ac_write)(void *arg, uint64_t off, const void *buf, uint64_t len);
@@ -192,14 +237,17 @@ struct as_core {
 };
 enum vm_err as_core(struct as *, const struct as_core *);
 
-/* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. */
+/* Copies between two spaces (or within one) as their programs would. *done (may be NULL) = bytes copied, also on failure. The
+ * results of as_copyin and as_copyout. */
 enum vm_err as_copy(
     struct as *src, vaddr_t from, struct as *dst, vaddr_t to, uint64_t len, uint64_t *done);
 /*
  * Sends [addr, +len), page aligned, to *daddr of dst (free there; 0: the highest hole, told in *daddr). The receiver gets
- * prot (MOVE: the protections the segments have). VM_NOMAP, VM_PROT (the sender may not read it, or not execute what shall
- * be executable), VM_ACCESS (MOVE of something sealed), VM_EXIST, VM_LOCKED (MOVE of locked pages), VM_NOMEM, VM_NOSWAP,
- * VM_LIMIT: nothing was sent.
+ * prot (MOVE: the protections the segments have; LOAN: never PROT_W). VM_INVAL: something is not page aligned, or len is 0;
+ * VM_NOMAP: a gap, or out of the sender's bounds; VM_PROT: the sender may not read it, or not execute what shall be executable;
+ * VM_ACCESS: MOVE of something sealed, or against AS_WXORX of dst; VM_EXIST; VM_LOCKED: MOVE of locked pages; VM_NOTSUP: two systems,
+ * MOVE where a driver cannot, or frames of a device; VM_IO, VM_EOF: a page could not be read; VM_NOMEM, VM_NOSWAP, VM_LIMIT. Nothing
+ * was sent then.
  */
 enum transfer { TRANSFER_COPY, TRANSFER_COW, TRANSFER_MOVE, TRANSFER_LOAN };
 enum vm_err as_transfer(struct as *src, vaddr_t addr, uint64_t len, struct as *dst, vaddr_t *daddr,
@@ -218,7 +266,7 @@ enum vm_err as_query(struct as *, vaddr_t addr, struct as_info *);
 enum vm_err as_file(struct as *, vaddr_t addr, struct vnode **, voff_t *);
 struct as_usage {
 	uint64_t au_size; /* bytes mapped, without holes */
-	uint64_t au_rss;  /* pages that have a translation here */
+	uint64_t au_rss;  /* pages that have a translation here, without the page of zeroes */
 	uint64_t
 	    au_pss; /* bytes: each of these pages divided by how many translations it has in all spaces */
 	uint64_t au_nsegs;
@@ -230,7 +278,8 @@ void as_set_limits(struct as *, uint64_t max_size_bytes, uint64_t max_locked_pag
 
 /*
  * Moves what is loaded in the range to frames of that node of memory (mach_caps.mc_nnodes); contents and addresses stay.
- * *moved: pages. VM_NOMEM: the node has no more; pages that are wired or busy stay where they are. VM_NOTSUP: no such node.
+ * *moved: pages. VM_NOMEM: the node has no more; pages before that have moved. Pages that are wired or busy stay where they are.
+ * VM_NOTSUP: no such node. Gaps are fine.
  */
 enum vm_err as_migrate(struct as *, vaddr_t addr, uint64_t len, unsigned node, uint64_t *moved);
 /*
@@ -246,7 +295,7 @@ unsigned vm_node_of(
 /*
  * Large translations (mach_caps.mc_pageshift[size]) for those aligned parts of the range whose pages are all loaded with
  * equal rights; pages are moved to make their frames follow each other. *done: bytes that have them now. VM_NOTSUP: the
- * machine has no such size. Takes a_lock as reader; may sleep.
+ * machine has no such size, or size is 0; VM_INVAL: the range wraps. Gaps are fine. Takes a_lock as reader.
  */
 enum vm_err as_promote(struct as *, vaddr_t addr, uint64_t len, unsigned size, uint64_t *done);
 /*
@@ -258,7 +307,8 @@ enum vm_err as_promote(struct as *, vaddr_t addr, uint64_t len, unsigned size, u
 enum vm_err as_setpagesize(struct as *, vaddr_t addr, uint64_t len, unsigned size);
 /*
  * The same for what brk and the stack map from now on, and for what they have mapped; inherited by fork. A stack then grows
- * by such blocks where its limit and the redzone leave room. VM_NOTSUP, VM_NOMEM.
+ * by such blocks where its limit and the redzone leave room. VM_NOTSUP: no such size, nothing changed; VM_NOMEM: the defaults are the
+ * old ones, and what the heap has mapped may want the new size.
  */
 enum vm_err as_pagesize_defaults(struct as *, unsigned heap, unsigned stack);
 unsigned as_pagesize(

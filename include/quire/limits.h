@@ -18,18 +18,21 @@ struct vm_group;
 struct vm_group_usage {
 	uint64_t gu_spaces, gu_rss, gu_locked, gu_resv;
 };
+/* The functions for groups and spaces may sleep and want no core lock held. */
 enum vm_err vm_group_create(
     struct vm *, const struct vm_limits *, struct vm_group **);   /* VM_NOMEM */
 void vm_group_destroy(struct vm_group *);                         /* no space is in it */
 void vm_group_limit(struct vm_group *, const struct vm_limits *); /* what is in use already stays */
+/* Counts the group's pages now. Spaces may come and go meanwhile. */
 void vm_group_usage(struct vm_group *, struct vm_group_usage *);
-/* Puts a space into a group (NULL: into none), with what it uses; forked children follow. VM_LIMIT: it does not fit. */
+/* Puts a space into a group (NULL: into none), with what it uses; forked children follow. VM_LIMIT: it does not fit, and stays
+ * where it is. */
 enum vm_err as_set_group(struct as *, struct vm_group *);
-/* The space's own limits. */
+/* The space's own limits. l_locked is the same limit as as_set_limits' max_locked_pages. */
 void as_limit(struct as *, const struct vm_limits *);
 /* Takes up to npages resident pages from the space, round robin; returns how many lost their translation. */
 uint64_t as_trim(struct as *, uint64_t npages);
-/* Trims every space and group that is over its l_rss; returns pages. To be called now and then, without locks. */
+/* Trims every space and group that is over its l_rss; returns pages. To be called now and then, without locks. May sleep. */
 uint64_t vm_limits_enforce(struct vm *);
 
 /* ---- pressure ---- */
@@ -39,10 +42,12 @@ enum vm_pressure {
 	PRESSURE_HIGH /* < desfree */,
 	PRESSURE_CRITICAL /* < minfree */
 };
+/* By the number of free frames now. Takes no lock. */
 enum vm_pressure vm_pressure(struct vm *);
 /*
- * Asked to give memory back when page-out alone does not make ends meet: returns frames freed. Called with locks up to
- * RANK_SLOT held: may free kernel memory and take locks of rank > RANK_SLOT + 6, and must not fault or wait.
+ * A reaper is asked to give memory back when page-out alone does not make ends meet: vr_reap returns frames freed. It is called with
+ * locks up to RANK_SLOT + 6 held: it may free kernel memory and take locks of a higher rank, and must not fault, wait, or add and
+ * remove reapers. After vm_reaper_remove returned, the reaper is not called any more. Adding and removing may wait for a reaper.
  */
 struct vm_reaper {
 	struct vm_reaper *vr_next; /* the system's */
@@ -54,22 +59,32 @@ void vm_reaper_remove(struct vm *, struct vm_reaper *);
 /*
  * The policy for the day when nothing can be reclaimed: asked once for each allocation that is about to fail, with the same
  * locks as a reaper. OOM_RETRY: something was or is about to be freed, try again (at most OOM_TRIES times); OOM_FAIL: the
- * allocation fails, the fault gives VM_NOMEM. Without a policy it fails.
+ * allocation fails, the fault gives VM_NOMEM. Without a policy (NULL) it fails. vm_oom_policy sets the function and arg one after the
+ * other: to be called while no allocation can be failing.
  */
 enum vm_oom { OOM_FAIL, OOM_RETRY };
 #define OOM_TRIES 16u
 typedef enum vm_oom vm_oom_fn(void *arg, struct vm *, pfn_t want);
 void vm_oom_policy(struct vm *, vm_oom_fn *, void *arg);
-/* The space that holds most (resident and reserved), for a policy's own thread: a reference is taken. NULL: none. */
+/*
+ * The space that holds most (resident and reserved pages), for a policy's own thread: a reference is taken. NULL: no space holds any.
+ * May sleep; no core lock held, so it is not for a vm_oom_fn itself.
+ */
 struct as *vm_oom_victim(struct vm *);
 
 /* ---- write-back ---- */
 /*
- * Looks at nframes/laps frames from where it stopped last and writes the files' dirty pages among them, with their dirty
- * neighbours; returns pages written. Called laps times it has seen every page: what is dirty is on disk then.
+ * Looks at nframes/laps frames (laps 0 counts as 1) from where it stopped last and writes the files' dirty pages among them, with
+ * their dirty neighbours. Called laps times it has seen every page: what was dirty before is written then, but for pages that were
+ * busy or wired and those whose write failed, which stay dirty. Returns the pages of files that were written meanwhile, by any
+ * thread. May sleep; no core lock held.
  */
 uint64_t vm_writeback(struct vm *, unsigned laps);
-/* A thread that does so every period / laps nanoseconds, and enforces limits. VM_NOTSUP: no threads here. */
+/*
+ * Starts a thread that does so every period_ns / laps nanoseconds, and enforces limits. VM_NOTSUP: no threads here; VM_INVAL: laps is 0,
+ * or there is such a thread already; VM_NOMEM: no memory or no thread.
+ */
 enum vm_err vm_writeback_start(struct vm *, uint64_t period_ns, unsigned laps);
+/* Ends that thread, if there is one, and waits for it. */
 void vm_writeback_stop(struct vm *);
 #endif

@@ -64,11 +64,17 @@ struct vm_config {
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
 
-/* How much vm_create will ask of mach_boot_alloc; vc_mach need not be there yet (NULL), only what its caps will say. */
+/* How many bytes vm_create will ask of mach_boot_alloc; vc_mach need not be there yet (NULL), only what its caps will say. */
 size_t vm_boot_bytes(const struct vm_config *, const struct mach_caps *);
-/* Builds a system. VM_NOMEM, VM_INVAL. */
+/*
+ * Builds a system. VM_INVAL: no machine, no frames, more than mc_nframes, or vc_reserve is not below vc_frames; VM_NOMEM. After a failure
+ * *vm is NULL, and the machine can only be destroyed: what mach_boot_alloc gave stays taken.
+ */
 enum vm_err vm_create(const struct vm_config *, struct vm **);
-/* All spaces must have been freed and all vnodes released. Stops the threads. */
+/*
+ * Ends a system that no thread uses any more: all spaces were freed, all vnodes but those of swap areas released, groups destroyed, the
+ * thread of write-back stopped (vm_writeback_stop). Swap areas are dropped, with the references to their vnodes. May sleep.
+ */
 void vm_destroy(struct vm *);
 struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state by it */
 
@@ -119,10 +125,10 @@ struct vm_usage { /* gauges, in pages */
 	    vu_policy; /* policy: pages that it may give up */
 };
 void vm_usage(struct vm *, struct vm_usage *);
-/* Of now: the numbers stay as they are until it is called again. */
+/* The counters as they are now. The block is the system's, one for all callers: the next call, by any thread, brings it up to date. */
 const struct vm_stats *vm_statistics(struct vm *);
 
-/* Fault injection for tests: the nth (1 = next) allocation, I/O or attempt of that kind fails, once; 0 turns it off. */
+/* Fault injection for tests: the nth (1 = next) allocation, I/O or attempt of that kind from now on fails, once; 0 turns it off. */
 enum vm_inject {
 	VM_INJECT_PAGE,
 	VM_INJECT_KMEM,
@@ -139,13 +145,19 @@ uint64_t vm_inject_seen(
 bool vm_inject_fail(struct vm *, enum vm_inject); /* used at the sites */
 
 /* ---- swap ---- */
-/* Adds an area of nslots pages backed by vp (a reference is taken). Higher priority is filled first. */
+/*
+ * Adds an area of nslots pages backed by vp (a reference is taken). Higher priority is filled first, equals take turns. VM_INVAL: nslots is
+ * 0 or above 2^31 - 1; VM_NOMEM: no memory, or all areas together would have more than 2^32 - 2 slots. May sleep.
+ */
 enum vm_err swap_add(struct vm *, struct vnode *vp, uint64_t nslots, int prio);
-/* Pages in everything the area holds, then removes it. VM_NOSWAP: reservations would not be covered; VM_NOMEM, VM_IO: some
- * pages could not be brought in; the area stays, fully usable. */
+/*
+ * Pages in everything the area holds, then removes it and drops the reference. VM_INVAL: vp is no area, or another thread removes it;
+ * VM_NOSWAP: reservations would not be covered; VM_NOMEM, VM_IO or another result of the vnode: some pages could not be brought in. The
+ * area stays then, fully usable. May sleep; no core lock held.
+ */
 enum vm_err swap_remove(struct vm *, struct vnode *vp);
 struct swap_info {
-	const struct vnode *si_vnode; /* to be compared only */
+	const struct vnode *si_vnode; /* to be compared only: no reference is taken */
 	uint64_t si_slots, si_used;
 	int si_prio;
 };
@@ -153,10 +165,14 @@ struct swap_info {
 bool swap_query(struct vm *, unsigned n, struct swap_info *);
 
 /* ---- page-out ---- */
-/* Frees at least n frames if it can, in the caller's thread; returns how many became free. Safe with any lock of rank
- * <= RANK_SLOT held. Never allocates beyond the reserve. */
+/*
+ * Frees at least n frames if it can, in the caller's thread; returns how many became free: n if the frames that another thread freed
+ * meanwhile are enough. May sleep (it writes pages). Safe with any lock of rank <= RANK_SLOT held, and with page locks: pages that are
+ * locked are passed over. Never allocates beyond the reserve.
+ */
 pfn_t pageout_reclaim(struct vm *, pfn_t n);
-/* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. */
+/* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. As many stay as page-out
+ * needs. May sleep; no lock held. */
 pfn_t vm_shrink(struct vm *, pfn_t n);
 
 /* For a port's idle CPUs (sim_idle): does a little work that helps later (zeroes frames for vc_zeropool). False: there is none. */

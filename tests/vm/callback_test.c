@@ -97,6 +97,34 @@ static void holders_are_asked_before_the_range_goes(void **state)
 	sys_fini(&s);
 }
 
+static void a_holder_in_the_heap_is_asked_when_brk_shrinks(void **state)
+{
+	struct holder h;
+	struct as *as;
+	vaddr_t now;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 128, 64);
+	as = new_as(&s);
+	assert_int_equal(as_brk_init(as, BASE, 64 * PG), VM_OK);
+	assert_int_equal(as_brk(as, BASE + 8 * PG, &now), VM_OK);
+	hold(&h, as, BASE + 4 * PG, 2, AS_CB_KEEP);
+	assert_int_equal(as_brk(as, BASE + 7 * PG, &now), VM_OK); /* not the holder's pages */
+	assert_int_equal(h.calls, 0);
+	assert_int_equal(as_brk(as, BASE + 5 * PG, &now), VM_LOCKED);
+	assert_int_equal(now, BASE + 7 * PG);
+	assert_int_equal(h.calls, 1);
+	h.answer = AS_CB_DONE;
+	assert_int_equal(as_brk(as, BASE + 5 * PG, &now), VM_OK);
+	assert_int_equal(now, BASE + 5 * PG);
+	assert_true(h.calls == 2 && h.event == AS_CB_UNMAP && !h.locked);
+	as_callback_remove(as, &h.cb);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
 /* ---- let go soon ---- */
 static void device(void *arg)
 {
@@ -154,6 +182,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(holders_are_asked_before_the_range_goes),
+		cmocka_unit_test(a_holder_in_the_heap_is_asked_when_brk_shrinks),
 		cmocka_unit_test(who_lets_go_soon_is_waited_for),
 	};
 

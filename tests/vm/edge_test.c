@@ -139,6 +139,23 @@ static void offsets_of_a_file_do_not_wrap(void **state)
 	sys_fini(&s);
 }
 
+static void a_stack_lies_within_its_space(void **state)
+{
+	struct as *as;
+	struct sys s;
+
+	(void)state;
+	sys_init(&s, 128, 16);
+	assert_int_equal(as_alloc(s.vm, BASE, BASE + 16 * PG, &as), VM_OK);
+	assert_int_equal(as_stack_init(as, BASE + 17 * PG, PG, 4 * PG, PG, RW), VM_INVAL);
+	assert_int_equal(as_stack_init(as, BASE + 4 * PG, PG, 5 * PG, 0, RW), VM_INVAL);
+	assert_sound(&s);
+	assert_int_equal(as_stack_init(as, BASE + 16 * PG, PG, 4 * PG, PG, RW), VM_OK);
+	assert_sound(&s);
+	as_free(as);
+	sys_fini(&s);
+}
+
 static void a_system_needs_a_sane_configuration(void **state)
 {
 	struct sim_config cfg = { .frames = 64 };
@@ -612,6 +629,7 @@ int main(void)
 		cmocka_unit_test(a_hole_refuses_everything),
 		cmocka_unit_test(ranges_that_wrap_or_leave_the_space_are_refused),
 		cmocka_unit_test(offsets_of_a_file_do_not_wrap),
+		cmocka_unit_test(a_stack_lies_within_its_space),
 		cmocka_unit_test(a_system_needs_a_sane_configuration),
 		cmocka_unit_test(limits_of_a_space_hold),
 		cmocka_unit_test(populating_stops_at_a_gap),

@@ -54,15 +54,24 @@ static enum vm_err brk_locked(struct as *as, vaddr_t want)
 	return e;
 }
 
+/* Do the holders of soft locks in what brk takes away, from want to now, give them up? */
+static bool brk_freed(struct as *as, vaddr_t want, vaddr_t now)
+{
+	vaddr_t to = vm_page_round(want), was = vm_page_round(now);
+
+	return to < was && as_callbacks_free(as, to, was - to, AS_CB_UNMAP);
+}
+
 enum vm_err as_brk(struct as *as, vaddr_t want, vaddr_t *now)
 {
-	enum vm_err e = VM_OK;
+	enum vm_err e;
 
-	mach_rw_enter(&as->a_lock, true);
-	if (want != 0)
-		e = brk_locked(as, want);
-	*now = as->a_brk;
-	mach_rw_exit(&as->a_lock);
+	do {
+		mach_rw_enter(&as->a_lock, true);
+		e = want != 0 ? brk_locked(as, want) : VM_OK;
+		*now = as->a_brk;
+		mach_rw_exit(&as->a_lock);
+	} while (e == VM_LOCKED && brk_freed(as, want, *now));
 	return e;
 }
 
@@ -79,7 +88,7 @@ enum vm_err as_stack_init(
 	guard = vm_page_round(guard);
 	max = vm_page_round(max);
 	if ((top & VM_PAGEMASK) != 0 || size == 0 || max < size || top < as->a_min ||
-	    top - as->a_min < max || top - max < guard)
+	    top > as->a_max || top - as->a_min < max || top - max < guard)
 		return VM_INVAL;
 	mach_rw_enter(&as->a_lock, true);
 	a.sa_pagesize = as->a_stacksize;
