@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define SINGLES 200u /* reads of a page, one after another */
+#define PASS_NS                                                                                    \
+	250000000u /* a pass that took less is repeated: so short a time says little of an engine */
 
 struct run {
 	struct far_device *d;
@@ -106,6 +108,18 @@ static uint64_t run_pass(struct run *r, enum far_op op)
 	return far_now() - began;
 }
 
+/* A pass that may be repeated: ns of one pass, on average over at least PASS_NS. */
+static uint64_t run_passes(struct run *r, enum far_op op)
+{
+	uint64_t took = 0, passes = 0;
+
+	while (took < PASS_NS && r->err == 0) {
+		took += run_pass(r, op);
+		passes++;
+	}
+	return passes > 0 ? took / passes : 0;
+}
+
 static int by_value(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -201,8 +215,8 @@ int far_measure(const struct far_url *u, const struct far_settings *set, bool en
 
 		r.units = (uint32_t)((size < s.size ? size : s.size) / FAR_UNIT);
 		ns[NEW] = run_pass(&r, FAR_WRITE);
-		ns[OVER] = run_pass(&r, FAR_WRITE);
-		ns[READ] = run_pass(&r, FAR_READ);
+		ns[OVER] = run_passes(&r, FAR_WRITE);
+		ns[READ] = run_passes(&r, FAR_READ);
 		ns[SINGLE] = single_reads(&r);
 		(void)far_device_away(r.d, &last);
 		rc = print_result(&r, u, last, json, ns);
