@@ -66,17 +66,19 @@ class Machine:
         self.img = directory / 'test'
         self.img.mkdir(exist_ok=True)
 
-    def image(self):
+    def build(self):
+        """Once: what goes into every image."""
         extra = self.img / 'extra'
         shutil.rmtree(extra, ignore_errors=True)
         (extra / 'bin').mkdir(parents=True)
         (extra / 'test').mkdir()
-        subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/programs', HERE / 'programs.c',
-                        *HERE.glob('programs_*.c')], check=True)
-        subprocess.run([CC[self.arch][0], '-O2', '-static', '-pthread', '-o', extra / 'bin/soak', HERE / 'soak.c'], check=True)
-        for name in ('hello', 'synced', 'errors', 'fuzz'):
-            subprocess.run([CC[self.arch][1], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, HERE / (name + '.c')], check=True)
+        for name, compiler in (('programs', 0), ('soak', 0), ('hello', 1), ('synced', 1), ('errors', 1), ('fuzz', 1)):
+            sources = [HERE / (name + '.c'), *(HERE.glob('programs_*.c') if name == 'programs' else ())]
+            subprocess.run([CC[self.arch][compiler], '-O2', '-static', '-pthread', '-o', extra / 'bin' / name, *sources], check=True)
         (extra / 'test/shell.sh').write_text(SHELL)
+
+    def image(self):
+        """A fresh one for each test."""
         subprocess.run(['sh', TOP / 'kernel/image.sh', self.img], check=True, env={
             'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'ARCH': self.arch, 'DEBIAN': str(self.dir / 'debian'),
             'SIZE': '128', 'SWAP': '512'})
@@ -294,13 +296,15 @@ def main():
     arch, directory = sys.argv[1], pathlib.Path(sys.argv[2])
     tests = {n[5:]: f for n, f in globals().items() if n.startswith('test_')}
     m = Machine(arch, directory)
+    m.build()
     passed = failed = 0
     for name, fn in tests.items():
         if len(sys.argv) > 3 and name not in sys.argv[3:]:
             continue
+        started = time.monotonic()
         m.image()
         ok, text = fn(m)
-        print('%s %s' % ('ok' if ok else 'FAILED', name), flush=True)
+        print('%s %s (%.0f s)' % ('ok' if ok else 'FAILED', name, time.monotonic() - started), flush=True)
         passed += ok
         failed += not ok
         if not ok:
