@@ -14,9 +14,10 @@ swap disk (QEMU's own statistics, the same yardstick for both), page faults (/pr
 the CPU time of the QEMU process, and the time from QEMU's start to the shell. With --icount each instruction takes one nanosecond of the guest's clock and that clock is
 the time, so the computer's load does not matter. --least prints the least memory in which Debian's kernel ends each program.
 
-Each run's figures are kept in DIR/results.json at once, by program, memory, kernel and options. A run whose figures are there is not
-made again, so a table can be made in pieces, by several calls, one after the other; --again makes them again, and another build of Quire's
-kernel has no figures yet. --table prints what is there and runs nothing.
+Each run's figures are kept in DIR/results.json at once, by program, memory, options, and the sums of the kernel (Debian's with its first
+program) and of all files of the image. A run whose figures are there is not made again, so a table can be made in pieces, by several
+calls, one after the other; --again makes them again, and another build of Quire's kernel, another of Debian's, or another image have no
+figures yet. --table prints what is there of these kernels and this image, says what is not, and runs nothing.
 """
 import argparse
 import functools
@@ -224,13 +225,36 @@ def run(which, kernel, directory, memory, name, icount, timeout, append=''):
         m.end()
 
 
+def tree_sum(top):
+    """Of names, kinds and contents of all files below a directory; when they were made does not matter."""
+    h = hashlib.sha1()
+    for f in sorted(top.rglob('*')):
+        h.update(b'%s %o\0' % (os.fsencode(f.relative_to(top)), f.lstat().st_mode))
+        if f.is_symlink():
+            h.update(os.fsencode(os.readlink(f)))
+        elif f.is_file():
+            h.update(hashlib.sha1(f.read_bytes()).digest())
+    return h.hexdigest()[:12]
+
+
+def files_sum(files):
+    return hashlib.sha1(b''.join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+
+def prepared(directory):
+    """What prepare() returned for the image that is in directory; None: there is none."""
+    made = directory / 'made.json'
+    return tuple(json.loads(made.read_text())) if made.exists() else None
+
+
 def prepare(directory, need):
-    """Makes directory: the image with the programs and their inputs, and what each needs here in MiB. Made once; returns the latter."""
-    needs = directory / 'needs.json'
+    """Makes directory: the image with the programs and their inputs. Made once. Returns what each program needs here in MiB, and the
+    sum of the image."""
+    made = directory / 'made.json'
     sources = (HERE / 'kernel.py', TOP / 'kernel/demo.py', TOP / 'kernel/image.sh')
-    if needs.exists() and needs.stat().st_mtime > max(f.stat().st_mtime for f in sources):
-        return json.loads(needs.read_text())
-    needs.unlink(missing_ok=True)
+    if made.exists() and made.stat().st_mtime > max(f.stat().st_mtime for f in sources):
+        return prepared(directory)
+    made.unlink(missing_ok=True)
     inputs = directory / 'extra' / 'in'
     inputs.mkdir(parents=True, exist_ok=True)
     for name, (command, make) in programs(need).items():
@@ -238,8 +262,8 @@ def prepare(directory, need):
         (inputs / (name + '.sh')).write_text(SCRIPT % command)
     subprocess.run(['sh', str(TOP / 'kernel/image.sh'), str(directory), 'sort', *programs(need)], check=True)
     found = {n: demo.native(demo.here(command, inputs))[1] / 1024 for n, (command, _) in programs(need).items()}
-    needs.write_text(json.dumps(found))
-    return found
+    made.write_text(json.dumps((found, tree_sum(directory / 'root'))))
+    return prepared(directory)
 
 
 def least(a, kernels):
@@ -271,14 +295,15 @@ class Results:
 
 
 def measure(a, name, memory, kernels, results):
-    """Both kernels' medians, for one program and one size, from results or by runs; None: one did not end, or their outputs differ."""
+    """Both kernels' medians, for one program and one size, from results or by runs; None: one did not end, or their outputs differ, or
+    there are none and nothing is to be run."""
     need = a.need or memory + 16
     directory = a.directory / str(need)
-    needs = {} if a.table else prepare(directory, need)
+    needs, image = (prepared(directory) if a.table else prepare(directory, need)) or ({}, '')
     rounds = {}
     for which, (kernel, build) in kernels.items():
-        key = [name, memory, need, which, build, a.icount, a.append if which == 'quire' else '']
-        rounds[which] = [] if a.again else results.get(key)
+        key = [name, memory, need, which, build(), image, a.icount, a.append if which == 'quire' else '']
+        rounds[which] = [] if a.again and not a.table else results.get(key)
         while len(rounds[which]) < a.rounds and not a.table:
             got = run(which, kernel(), directory, memory, name, a.icount, a.timeout, a.append)
             if got is None:
@@ -287,6 +312,8 @@ def measure(a, name, memory, kernels, results):
             rounds[which].append(dict(got, needs=needs[name]))
             results.put(key, rounds[which])
         if not rounds[which]:
+            print('%s in %d MiB: no figures of %s' % (name, memory, 'this build of Quire\'s kernel with this image' if which == 'quire' else
+                                                     'Debian\'s kernel with this image'), file=sys.stderr, flush=True)
             return None
     if len({r['output'] for rs in rounds.values() for r in rs}) != 1:
         print('%-8s %4d OUTPUTS DIFFER' % (name, memory), flush=True)
@@ -330,8 +357,9 @@ def main():
     ap.add_argument('--timeout', type=int, default=3600, help='seconds for one run')
     a = ap.parse_args()
     a.directory.mkdir(parents=True, exist_ok=True)
-    build = hashlib.sha1(a.kernel.read_bytes()).hexdigest()[:12]
-    kernels = {'linux': (functools.cache(lambda: linux(a.directory)), ''), 'quire': (lambda: a.kernel, build)}
+    debian = functools.cache(lambda: linux(a.directory))
+    kernels = {'linux': (debian, functools.cache(lambda: files_sum(debian()) if (a.directory / 'linux').exists() or not a.table else '')),
+               'quire': (lambda: a.kernel, functools.cache(lambda: files_sum([a.kernel])))}
     kernels = {k: kernels[k] for k in a.kernels}
     if a.least:
         return least(a, {'linux': linux(a.directory)})
