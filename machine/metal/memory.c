@@ -80,6 +80,18 @@ void *mach_boot_alloc(struct mach *m, size_t bytes)
 	return memset(direct_map(pa), 0, bytes);
 }
 
+bool touches_constant(uint64_t pa, uint64_t bytes)
+{
+	return pa < image_pa(image_ro_end) && image_pa(image_start) < pa + bytes;
+}
+
+bool leave_guards_out(void)
+{
+	char value[8];
+
+	return cmdline_get("mmu.noguard", value, sizeof(value));
+}
+
 uint64_t take_table(void)
 {
 	uint64_t pa = tables_next;

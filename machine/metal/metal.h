@@ -16,6 +16,7 @@ struct mach {
 	uint64_t m_root; /* physical: the root that maps image, memory and devices */
 };
 extern struct mach the_machine;
+extern char image_start[], image_text_end[], image_ro_end[], image_end[]; /* link.ld */
 extern char boot_cmdline[ARCH_CMDLINE_MAX];
 void keep_cmdline(
     const char *); /* of the loader's; what is too long is cut off: arch_cmdline_is_cut */
@@ -26,6 +27,9 @@ static inline uint64_t image_pa(const void *p) { return (uint64_t)(uintptr_t)p -
 /* Physical: frames for the final tables, from behind the image; set by make_tables(). */
 extern uint64_t tables_next;
 uint64_t take_table(void); /* a table of zeroes; physical */
+/* Does the range of physical addresses touch what nothing may write: the image's text and constants? */
+bool touches_constant(uint64_t pa, uint64_t bytes);
+bool leave_guards_out(void); /* mmu.noguard on the command line: the machine is broken on purpose */
 /* Physical addresses, which rise from call to call; pages that they touch. from >= to: none. */
 void add_hole(uint64_t from, uint64_t to);
 /* The machine's: makes all holes anew; the image and what follows it are in use up to `used`. */

@@ -30,8 +30,7 @@
 #define DEVICES_END (2 * GIB)
 #define MAXRANGES 16u
 
-extern char image_start[], image_text_end[], user_code[], image_ro_end[], image_end[],
-    boot_stack_end[];
+extern char user_code[], boot_stack_end[];
 void trap_entry(void);
 void ap_entry(void);
 
@@ -283,6 +282,17 @@ static void choose_mode(void)
 	__asm__ volatile("sfence.vma" : : : "memory");
 }
 
+/* What is constant in the image is not writable at its other address either. */
+static void map_direct(uint64_t pa)
+{
+	if (!touches_constant(pa, LARGE)) {
+		map_page(DIRECT_BASE + pa, pa, R | W, 21);
+		return;
+	}
+	for (uint64_t at = pa; at < pa + LARGE; at += VM_PAGESIZE)
+		map_page(DIRECT_BASE + at, at, touches_constant(at, VM_PAGESIZE) ? R : R | W, 12);
+}
+
 static void make_tables(void)
 {
 	uint64_t from = ram[0].r_from / LARGE * LARGE;
@@ -297,7 +307,7 @@ static void make_tables(void)
 	for (uint64_t pa = 0; pa < DEVICES_END; pa += GIB)
 		map_page(DIRECT_BASE + pa, pa, R | W, 30);
 	for (uint64_t pa = from; pa < ram[nram - 1].r_to; pa += LARGE)
-		map_page(DIRECT_BASE + pa, pa, R | W, 21);
+		map_direct(pa);
 	load_root(satp_mode);
 }
 
@@ -308,7 +318,9 @@ static void cpu_init(struct cpu *c)
 	csr_write("sscratch", 0);
 	csr_write("stvec", (uintptr_t)trap_entry);
 	/* SUM stays 0: the kernel reaches programs through the direct map only */
-	csr_clear("sstatus", STATUS_FS | 1ull << 18 | 1ull << 19);
+	csr_clear("sstatus", STATUS_FS | STATUS_SUM | STATUS_MXR);
+	if (leave_guards_out())
+		csr_set("sstatus", STATUS_SUM);
 	csr_set("sstatus", STATUS_FS_INITIAL);
 	csr_write("sie", SIE_SOFT | SIE_TIMER | SIE_EXTERNAL);
 	csr_write("scounteren", 2); /* programs may read the time */

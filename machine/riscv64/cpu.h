@@ -74,6 +74,8 @@ static inline struct cpu *this_cpu(void)
 #define SIE_SOFT 0x2ull
 #define SIE_TIMER 0x20ull
 #define SIE_EXTERNAL 0x200ull
+#define STATUS_SUM (1ull << 18) /* the kernel may read and write pages of programs */
+#define STATUS_MXR (1ull << 19) /* what can be executed can be read */
 #define SATP_SV39 8ull
 #define SATP_SV48 9ull
 #define SATP_MODE_SHIFT 60u

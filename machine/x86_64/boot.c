@@ -36,7 +36,7 @@ struct memmap_entry {
 #define FRAME 0x000ffffffffff000ull
 #define LARGE 0x200000ull
 
-extern char image_start[], image_text_end[], image_ro_end[], image_end[], boot_stack_end[];
+extern char boot_stack_end[];
 
 struct cpu cpus[ARCH_MAXCPUS];
 static unsigned ncpus_found = 1, ncpus_up = 1;
@@ -100,6 +100,18 @@ static void map_pages(const char *from, const char *to, uint64_t flags)
 		map_boot_page(va, va - KERNEL_BASE, flags, false);
 }
 
+/* What is constant in the image is not writable at its other address either. */
+static void map_direct(uint64_t pa)
+{
+	if (!touches_constant(pa, LARGE)) {
+		map_boot_page(DIRECT_BASE + pa, pa, W | NX, true);
+		return;
+	}
+	for (uint64_t at = pa; at < pa + LARGE; at += VM_PAGESIZE)
+		map_boot_page(
+		    DIRECT_BASE + at, at, touches_constant(at, VM_PAGESIZE) ? NX : W | NX, false);
+}
+
 static void make_tables(void)
 {
 	uint64_t top = vm_ptob(the_machine.m_caps.mc_nframes);
@@ -110,7 +122,7 @@ static void make_tables(void)
 	map_pages(image_text_end, image_ro_end, NX);
 	map_pages(image_ro_end, image_end, W | NX);
 	for (uint64_t pa = 0; pa < top; pa += LARGE)
-		map_boot_page(DIRECT_BASE + pa, pa, W | NX, true);
+		map_direct(pa);
 	for (uint64_t pa = MMIO_PHYS; pa < 1ull << 32; pa += LARGE)
 		map_boot_page(MMIO_BASE + (pa - MMIO_PHYS), pa, W | NX | PCD | PWT, true);
 	write_cr3(the_machine.m_root);
@@ -164,9 +176,9 @@ static void enable_protections(void)
 	cpuid(0, 0, r);
 	if (r[0] >= 7) {
 		cpuid(7, 0, r);
-		if (r[1] & 1u << 7)
+		if ((r[1] & 1u << 7) && !leave_guards_out())
 			cr4 |= 1ull << 20; /* SMEP */
-		if (r[1] & 1u << 20)
+		if ((r[1] & 1u << 20) && !leave_guards_out())
 			cr4 |= 1ull
 			    << 21; /* SMAP: the kernel reaches programs through the direct map only */
 		if (r[2] & 1u << 2)

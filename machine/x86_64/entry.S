@@ -50,6 +50,8 @@ trap_common:
 	testb $3, TF_CS(%rsp)
 	jz 1f
 	swapgs
+	push $2 /* the program's AC, with which the kernel could read its pages (SMAP), ends here; CLAC is not on every CPU */
+	popfq
 1:	mov %rsp, %rdi
 	call trap
 	.globl trap_return

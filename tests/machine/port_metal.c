@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The conformance programs on a bare machine: this file stands in the place of the kernel's main. The command line says which
- * program runs: conform=mach or conform=hat. All CPUs run; the threads of mach_conform go to whichever is idle, and the
+ * program runs: conform=mach, conform=hat or conform=protect. All CPUs run; the threads of mach_conform go to whichever is idle, and the
  * flushes of hat_conform to all that are concerned.
  */
 #include "tests/machine/port_metal.h"
@@ -15,6 +15,7 @@
 
 int mach_conform_main(void);
 int hat_conform_main(int argc, char **argv);
+int protect_main(void);
 bool cmdline_get(const char *name, char *value, size_t room);
 
 static struct thread boot_thread[ARCH_MAXCPUS];
@@ -80,7 +81,8 @@ bool thread_has_signal(struct thread *t)
 }
 void syscall(struct trapframe *tf)
 {
-	(void)tf;
+	if (arch_trap_hook != NULL)
+		arch_trap_hook(tf); /* does not return */
 	kpanic("a system call");
 }
 bool kernel_fault(struct trapframe *tf, vaddr_t addr, bool user, bool present, enum seg_rw rw)
@@ -144,15 +146,23 @@ void kernel_cpu_main(void)
 	idle_loop();
 }
 
+static int run_named(char *name)
+{
+	char *args[] = { name, NULL };
+
+	if (strcmp(name, "hat") == 0)
+		return hat_conform_main(1, args);
+	return strcmp(name, "protect") == 0 ? protect_main() : mach_conform_main();
+}
+
 static void run_program(void *arg)
 {
-	char *args[] = { arg, NULL };
 	int status;
 
 	arch_cpus_start();
 	printf("%s: conform=%s on %u CPUs\n", mach_caps(arch_machine())->mc_name, (char *)arg,
 	    arch_ncpus());
-	status = strcmp(arg, "hat") == 0 ? hat_conform_main(1, args) : mach_conform_main();
+	status = run_named(arg);
 	printf("reference and modification bits set by trap: %s\n",
 	    mmu_counters.mc_traps > 0 ? "yes" : "no");
 	arch_poweroff(status);
@@ -164,7 +174,7 @@ void kernel_main(void)
 
 	become_idle();
 	if (!cmdline_get("conform", what, sizeof(what)))
-		kpanic("conform=mach or conform=hat");
+		kpanic("conform=mach, conform=hat or conform=protect");
 	thread_go(thread_new(run_program, what, "conform"));
 	idle_loop();
 }

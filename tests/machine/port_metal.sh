@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The conformance programs on a bare machine in QEMU. Usage: port_metal.sh SOURCE BUILD ARCH
 # Builds conform.elf, then: both programs pass, in every paging mode, on one CPU (the first mode only) and on four; with TLB
-# flushes left out (mmu.noflush) hat_conform must fail.
+# flushes left out (mmu.noflush) hat_conform must fail. What must trap traps (protect), and does not with mmu.noguard.
 set -eu
 top=$1 dir=$2 arch=$3
 qemu=qemu-system-$arch cc=gcc modes=default
@@ -36,6 +36,11 @@ for mode in $modes; do
 	run 1 "conform=hat mmu=$mode mmu.noflush=1" >/dev/null
 	[ $rc -eq 1 ] || { echo "hat_conform does not notice that no TLB is flushed: it ended with $rc"; exit 1; }
 	echo "mmu=$mode: hat_conform fails as it must where flushes are left out"
+	run 1 "conform=protect mmu=$mode"
+	[ $rc -eq 0 ] || { echo "conform=protect mmu=$mode ended with $rc"; exit 1; }
+	run 1 "conform=protect mmu=$mode mmu.noguard=1" >/dev/null
+	[ $rc -eq 1 ] || { echo "protect does not notice that the kernel can read a program's pages: it ended with $rc"; exit 1; }
+	echo "mmu=$mode: protect fails as it must where the CPU's protections are left out"
 done
 # A CPU that leaves reference and modification bits to the kernel's trap; QEMU 7.2 has none.
 trapping='-cpu rv64,svade=on,svadu=off'

@@ -10,6 +10,8 @@
 
 #include "tests/machine/port_metal.h"
 
+#include <string.h>
+
 #define TOUCH 0xfffffe8000000000ull
 #define P_U_A 0x25ull /* present, user, accessed: read and execute */
 
@@ -23,9 +25,16 @@ __asm__(".section .rodata\n"
 	"	int3\n"
 	"1:	mov %al, (%rdi)\n"
 	"	int3\n"
+	"call_code:\n"
+	"	syscall\n"
 	"	.align 4096\n"
-	".text\n");
-extern const char touch_code[];
+	".text\n"
+	"	.globl metal_text\n"
+	"metal_text:\n"
+	"	int3\n");
+extern const char touch_code[], call_code[];
+#define RFLAGS_PROGRAM                                                                             \
+	0x240cd7ull /* all that a program can set, but the trap flag: arithmetic, direction, nested task, AC, ID */
 
 static void *come_back[5];
 static enum vm_err touched;
@@ -39,20 +48,23 @@ static void on_trap(struct trapframe *tf)
 }
 
 /* The first user mode of this machine: interrupts stay off, so nothing else uses the stack that the trap comes back on. */
-static __attribute__((noinline)) void go_user(vaddr_t va, bool write, uint8_t byte)
+static __attribute__((noinline)) void go_user_at(
+    vaddr_t ip, uint64_t flags, vaddr_t va, bool write, uint8_t byte)
 {
 	struct cpu *c = this_cpu();
 	uint64_t sp;
 
 	__asm__ volatile("mov %%rsp, %0" : "=r"(sp));
-	c->cpu_tss.rsp[0] = (sp - 1024) & ~15ull;
+	c->cpu_kstack = c->cpu_tss.rsp[0] = (sp - 1024) & ~15ull;
 	__asm__ volatile(
-	    "push $0x1b\n\tpush $0\n\tpush $2\n\tpush $0x23\n\tpush %0\n\tswapgs\n\tiretq"
+	    "push $0x1b\n\tpush $0\n\tpush %1\n\tpush $0x23\n\tpush %0\n\tswapgs\n\tiretq"
 	    :
-	    : "r"(TOUCH), "D"(va), "S"(write), "a"(byte)
+	    : "r"(ip), "r"(flags), "D"(va), "S"(write), "a"(byte)
 	    : "memory");
 	__builtin_unreachable();
 }
+
+static void go_user(vaddr_t va, bool write, uint8_t byte) { go_user_at(TOUCH, 2, va, write, byte); }
 
 static enum vm_err port_touch(
     struct mach *m, struct hat *hat, vaddr_t va, bool write, uint8_t *byte)
@@ -85,6 +97,106 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 	arch_irq_restore(irq);
 	return touched;
 }
+
+/* ---- what is forbidden ---- */
+static __attribute__((noinline)) void access_here(vaddr_t va, enum seg_rw rw)
+{
+	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)va;
+
+	if (rw == S_EXEC)
+		((void (*)(void))(uintptr_t)va)();
+	else if (rw == S_WRITE)
+		*p = 0xcc;
+	else
+		(void)*p;
+}
+
+bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
+{
+	bool irq = arch_irq_off();
+	uint64_t stack = this_cpu()->cpu_kstack;
+
+	arch_load_space(hat);
+	arch_trap_hook = on_trap;
+	touched = VM_OK;
+	if (__builtin_setjmp(come_back) == 0) {
+		if (user && rw == S_EXEC)
+			go_user_at(va, 2, 0, false, 0);
+		else if (user)
+			go_user(va, rw == S_WRITE, 0xcc);
+		else
+			access_here(va, rw);
+	}
+	arch_trap_hook = NULL;
+	this_cpu()->cpu_kstack = stack;
+	arch_irq_restore(irq);
+	return touched == VM_OK;
+}
+
+static vaddr_t read_next;
+
+/* In the kernel, for a program that came in. */
+static void on_entry(struct trapframe *tf)
+{
+	(void)tf;
+	(void)arch_irq_off();
+	arch_trap_hook = on_trap;
+	touched = VM_OK;
+	access_here(read_next, S_READ);
+	__builtin_longjmp(come_back, 1);
+}
+
+bool metal_read_after(struct hat *hat, vaddr_t va, bool by_call)
+{
+	bool irq = arch_irq_off();
+	uint64_t stack = this_cpu()->cpu_kstack;
+
+	arch_load_space(hat);
+	read_next = va;
+	arch_trap_hook = on_entry;
+	if (__builtin_setjmp(come_back) == 0)
+		go_user_at(TOUCH + (by_call ? (uint64_t)(call_code - touch_code) : 0),
+		    RFLAGS_PROGRAM, 0, false, 0);
+	arch_trap_hook = NULL;
+	this_cpu()->cpu_kstack = stack;
+	__asm__ volatile("cld\n\tpush $2\n\tpopfq"
+			 :
+			 :
+			 : "memory", "cc"); /* whatever the test found */
+	arch_irq_restore(irq);
+	return touched == VM_OK;
+}
+
+/* attr: what the levels above allow. */
+static void walk(const uint64_t *table, vaddr_t base, unsigned shift, unsigned attr, bool user,
+    void (*see)(vaddr_t, unsigned, bool))
+{
+	for (uint64_t i = 0; i < 512; i++) {
+		uint64_t e = table[i];
+		vaddr_t at = base + (i << shift);
+		unsigned here = PROT_R | (e & 2 ? PROT_W : 0) | (e >> 63 ? 0 : PROT_X);
+
+		if ((e & 1) == 0)
+			continue;
+		if (shift == 39 && i >= 256)
+			at |= 0xffff000000000000ull;
+		if (shift == 12 || (e & 0x80))
+			see(at, attr & here, user && (e & 4));
+		else
+			walk(mach_frame_kva(&the_machine, (pfn_t)((e & 0xffffffffff000ull) >> 12)),
+			    at, shift - 9, attr & here, user && (e & 4), see);
+	}
+}
+
+void metal_foreach(void (*see)(vaddr_t, unsigned attr, bool user))
+{
+	arch_load_space(NULL);
+	walk(mach_frame_kva(&the_machine, (pfn_t)(read_cr3() >> VM_PAGESHIFT)), 0, 39,
+	    PROT_R | PROT_W | PROT_X, true, see);
+}
+
+void metal_fill_breakpoints(void *page) { memset(page, 0xcc, VM_PAGESIZE); }
+vaddr_t metal_direct(const void *p) { return (vaddr_t)(uintptr_t)direct_map(image_pa(p)); }
 
 /* ---- the machine ---- */
 void metal_prepare(void)
