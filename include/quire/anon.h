@@ -4,6 +4,8 @@
  *
  * An anon is known by its id (u32, stable for its life). Its page is named (vm_swapfs, id << VM_PAGESHIFT). It has a disk
  * slot only once it was paged out, and keeps it while the page is clean. an_refcnt = number of map entries that hold it.
+ *
+ * Functions that give a page or take memory may sleep, unless they say otherwise; the caller holds no lock of rank > RANK_SLOT.
  */
 #ifndef QUIRE_ANON_H
 #define QUIRE_ANON_H
@@ -16,13 +18,15 @@ typedef uint32_t anon_id; /* 0: none */
 /* ---- slots ---- */
 /* A new slot with refcnt 1 and no page. 0: no memory. */
 anon_id anon_alloc(struct vm *);
-void anon_hold(struct vm *, anon_id);
+void anon_hold(struct vm *, anon_id); /* one more reference; the caller has one */
 /* Last reference: page destroyed (waits for its lock and I/O), disk slot freed. Caller holds no lock on the page. */
 void anon_decref(struct vm *, anon_id);
-uint32_t anon_refcnt(struct vm *, anon_id);
-/* The slot's page, filled, locked se; read from swap if need be with up to hint neighbours in the same swap cluster.
- * A slot with neither page nor disk slot gives a zeroed page. flags: PG_NODE, the neighbours go to the nodes after it in
- * turn, or 0. VM_IO, VM_NOMEM. */
+uint32_t anon_refcnt(struct vm *, anon_id); /* exact while the page is locked; else a hint */
+/*
+ * The slot's page, filled, locked se; read from swap if need be, in one request of up to hint pages (at most VM_IO_PAGES) with its
+ * neighbours in swap. A slot with neither page nor disk slot gives a zeroed page. flags: PG_NODE, the neighbours go to the nodes after
+ * it in turn, or 0. VM_NOMEM; VM_IO, or what the area's vnode answered. The caller holds a reference.
+ */
 enum vm_err anon_getpage(
     struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
 /*
@@ -30,14 +34,17 @@ enum vm_err anon_getpage(
  * other page locks. quick: NULL also where a device would have to be waited for, as far as that is known before.
  */
 struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick, unsigned flags);
-/* A new slot whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
+/* A new slot with one reference, whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
 enum vm_err anon_zero(struct vm *, unsigned flags, anon_id *, struct page **);
-/* A new slot whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked. New page E, P_MOD. */
+/*
+ * Copy-on-write: a new slot with one reference, whose page is a copy of src (E-locked; S is enough with a direct map); src stays locked.
+ * New page E, P_MOD. flags: PG_NODE or 0. VM_NOMEM. It may reclaim with src locked: page-out only tries page locks.
+ */
 enum vm_err anon_private(struct vm *, struct page *src, unsigned flags, anon_id *, struct page **);
 /* Page-out side (page E- or I/O-locked): pages to write, all of swapfs; binds a cluster of disk slots and writes them.
  * VM_NOSWAP: no disk slot; VM_IO. *ok = how many from the start are clean now. Used by pageout and swapout. */
 enum vm_err swapfs_putpages(struct vm *, struct page **pps, uint32_t n, uint32_t *ok);
-/* A page that gets written frees its disk slot (contents differ now). Page locked; called when P_MOD is first seen. */
+/* A page that gets written frees its disk slot, if it has one (contents differ now). Page locked; called when P_MOD is first seen. */
 void swapfs_dirty(struct vm *, struct page *);
 
 /* ---- maps ---- */
@@ -46,8 +53,8 @@ void anonmap_hold(struct anon_map *);
 void anonmap_rele(struct anon_map *); /* last: drops all slots */
 uint64_t anonmap_npages(struct anon_map *);
 bool anonmap_grow(struct anon_map *, uint64_t npages); /* only larger; false: no memory */
-/* Room for need entries below index 0: returns by how much every index rose (one table's cost), less than need: no memory.
- * Only for a map with one reference. */
+/* Room for need entries below index 0: returns by how much every index rose (one table's cost), less than need: no memory, or the map is
+ * as high as maps get. Only for a map with one reference. */
 uint64_t anonmap_grow_below(struct anon_map *, uint64_t need);
 uint64_t anonmap_count(
     struct anon_map *); /* entries that have an anon; exact while the map does not change */
@@ -56,19 +63,23 @@ bool anonmap_alone(struct anon_map *); /* has it one reference */
 enum vm_err anonmap_reserve(struct anon_map *, uint64_t npages);
 void anonmap_take_reserve(struct anon_map *,
     uint64_t npages); /* the map takes over a reservation that was made already */
-/* Enter: waits until slot idx is not busy, marks it busy, returns its anon (0: none). exit clears the mark. The tables
- * for idx exist after enter with create; enter returns false only for lack of memory. */
+/*
+ * Enter: waits until slot idx (below the map's npages) is not busy, marks it busy, gives its anon (0: none). exit clears the mark. The
+ * tables for idx exist after enter with create. False: no memory, which happens only with create. Without create a slot that has no
+ * table is not marked, and its anon is 0.
+ */
 bool anonmap_enter(struct anon_map *, uint64_t idx, bool create, anon_id *);
 void anonmap_set(struct anon_map *, uint64_t idx,
     anon_id); /* slot busy by the caller; takes over the reference */
 void anonmap_exit(struct anon_map *, uint64_t idx);
-anon_id anonmap_peek(struct anon_map *, uint64_t idx); /* no lock, a hint */
+/* The anon of a slot that may be busy: a hint. 0: none, or idx is beyond the map. Sleeps only for am_lock. */
+anon_id anonmap_peek(struct anon_map *, uint64_t idx);
 /* Next index >= idx that has an anon (or npages): sparse walks. */
 uint64_t anonmap_next(struct anon_map *, uint64_t idx);
-/* Drops the slots of a range (unmap, MADV_DONTNEED). Translations are gone already. */
+/* Drops the slots of a range (unmap, MADV_DONTNEED). Translations are gone already. Waits for busy slots. */
 void anonmap_drop(struct anon_map *, uint64_t idx, uint64_t n);
-/* Shares [idx, idx+n) of from with to at toidx: every slot's refcnt++. The caller has made translations read-only.
- * VM_NOMEM: nothing shared. */
+/* Shares [idx, idx+n) of from with to at toidx: every slot's refcnt++. The caller has made translations read-only, and holds the locks of
+ * both spaces as writer, as for anonmap_move; to has no anons there. VM_NOMEM: nothing shared. */
 enum vm_err anonmap_dup(
     struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
 /* Moves slots without touching counts (mremap, transfer). VM_NOMEM: nothing moved. */
@@ -76,7 +87,7 @@ enum vm_err anonmap_move(
     struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n);
 
 /* ---- reservation, in pages ---- */
-/* Promises npages a place, frame or slot. touched: as vc_promise. VM_NOSWAP */
+/* Promises npages a place, frame or slot. touched: as vc_promise. VM_NOSWAP: nothing is promised. Neither sleeps. */
 enum vm_err anon_reserve(struct vm *, uint64_t npages, bool touched);
 void anon_unreserve(struct vm *, uint64_t npages);
 #endif

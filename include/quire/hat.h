@@ -6,9 +6,10 @@
  * the next access faults and is served again. With mach_caps.mc_max_mappings == 1, loading a page that is mapped
  * elsewhere drops the other mapping first (its reference and modification state is merged into the page's p_nrm).
  *
- * Locks: the HAT's own locks are innermost (rank RANK_HAT); no HAT function sleeps on anything of the core and none
- * calls back into the core except page_nrm_set(), page accessors of page.h and, for page-table frames,
- * page_kalloc()/page_kfree() (never sleep, may fail). "page locked" = S or E as noted, by the caller.
+ * Locks: the HAT's own locks are innermost (rank RANK_HAT); no HAT function but hat_alloc sleeps on anything of the core. A HAT
+ * calls back into the core for page_nrm_set(), page accessors of page.h, vm_inject_fail() and memory: page_kalloc()/page_kfree()
+ * without PG_WAIT and kmem with KM_NOSLEEP (never sleep, may fail), outside of its own locks; hat_alloc may take kmem's memory with
+ * KM_SLEEP, as it is called without locks. "page locked" = S or E as noted, by the caller.
  *
  * Reference and modification: P_REF / P_MOD gathered by the hardware are OR-ed into the page by every function that
  * removes or syncs a translation, before the translation's frame can be seen unmapped by others.
@@ -63,10 +64,11 @@
  * never change. VM_NOMEM; VM_NOTSUP: the machine has no such space; VM_EXIST: there is a space already.
  */
 enum vm_err hat_alloc(struct vm *, struct as *, bool kernel, struct hat **);
-void hat_free_start(struct hat *); /* the space is going away: no more loads will come */
+/* The space is going away: no more loads will come. Its a_lock is held as writer, here and in hat_free_end. */
+void hat_free_start(struct hat *);
 void hat_free_end(
     struct hat *); /* all translations gone (dropped here if any is left); frees the hat */
-/* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. */
+/* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. VM_NOMEM: the fork fails. */
 enum vm_err hat_dup(struct hat *parent, struct hat *child);
 void hat_swapout(struct hat *); /* drop every unlocked translation and all page tables possible */
 
@@ -74,11 +76,12 @@ void hat_swapout(struct hat *); /* drop every unlocked translation and all page 
 /*
  * Load one translation for page pp (locked S or E) at va. attr = PROT_* bits. If va already maps pp, attributes are
  * replaced. If va maps another page, that one is unloaded first. If attr lacks PROT_W the hardware must trap writes.
- * VM_OK; VM_NOMEM: no memory for tables, nothing changed; VM_RETRY: a transient conflict, nothing changed. VM_NOTSUP: not in
- * that page size, here or at all.
+ * VM_OK; VM_NOMEM: no memory for tables; VM_RETRY: a transient conflict; VM_NOTSUP: not in that page size, here or at all. On failure pp is
+ * not loaded at va, and what va mapped before may be unloaded. va is within the space's bounds: a port may panic otherwise.
  */
 enum vm_err hat_memload(struct hat *, vaddr_t va, struct page *pp, unsigned attr, unsigned flags);
-/* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure. */
+/* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure, and with HAT_LOAD_ADV,
+ * which stops at the first page that cannot be loaded and gives VM_OK. */
 enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr,
     unsigned flags, size_t *done);
 /*

@@ -2,6 +2,8 @@
 /*
  * Segment drivers beside segvn: the kernel's own memory, windows onto files, devices, shared page tables, user pagers.
  * Ranges are page aligned and must be free in the space. All functions may sleep and want no core lock held.
+ * Those that create give VM_INVAL for a range that is not aligned or is empty, VM_EXIST for one that is not free, and the creation
+ * results of as.h; on failure nothing was created.
  */
 #ifndef QUIRE_KSEG_H
 #define QUIRE_KSEG_H
@@ -12,10 +14,12 @@
 
 /* ---- segkmem: wired kernel heap. Addresses from a vmem arena, frames that are never stolen ---- */
 struct segkmem;
-enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len,
-    struct segkmem **);                 /* VM_EXIST, VM_NOMEM, VM_LIMIT */
+enum vm_err segkmem_create(struct as *kas, vaddr_t base, uint64_t len, struct segkmem **);
 void segkmem_destroy(struct segkmem *); /* everything was freed */
-/* Whole pages, zeroed, mapped read-write with locked translations. VM_NOMEM: no addresses or frames; VM_LIMIT: too much is wired. */
+/*
+ * Whole pages, zeroed, mapped read-write with locked translations. kmflags: KM_SLEEP or KM_NOSLEEP. VM_NOMEM: no addresses or frames, or
+ * size is 0; VM_LIMIT: too much is wired. Nothing is allocated then.
+ */
 enum vm_err segkmem_alloc(struct segkmem *, uint64_t size, unsigned kmflags, vaddr_t *);
 void segkmem_free(struct segkmem *, vaddr_t, uint64_t size);
 uint64_t segkmem_inuse(struct segkmem *); /* bytes */
@@ -24,27 +28,35 @@ uint64_t segkmem_inuse(struct segkmem *); /* bytes */
 struct segkp;
 #define KPD_REDZONE 0x1u /* a page that faults lies below */
 #define KPD_LOCKED 0x2u  /* resident until segkp_swapout */
-enum vm_err segkp_create(
-    struct as *kas, vaddr_t base, uint64_t len, struct segkp **); /* VM_EXIST, VM_NOMEM */
-void segkp_destroy(struct segkp *);                               /* every piece was released */
-enum vm_err segkp_get(
-    struct segkp *, uint64_t len, unsigned flags, vaddr_t *); /* VM_NOMEM, VM_NOSWAP, VM_LIMIT */
+/* An arena of addresses. It maps nothing yet: a range that is not free shows as VM_EXIST of segkp_get. VM_NOMEM. */
+enum vm_err segkp_create(struct as *kas, vaddr_t base, uint64_t len, struct segkp **);
+void segkp_destroy(struct segkp *); /* every piece was released */
+/*
+ * A piece of len bytes, rounded up to pages; its contents are zeroes, or those of a piece of that kind that was released. VM_INVAL: len is 0;
+ * VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_EXIST; with KPD_LOCKED also the results of as_fault.
+ */
+enum vm_err segkp_get(struct segkp *, uint64_t len, unsigned flags, vaddr_t *);
 void segkp_release(struct segkp *, vaddr_t, uint64_t len, unsigned flags); /* as they were got */
-/* A thread sleeps for long: its stack may be paged out now, and is. swapin: resident and (KPD_LOCKED) locked again. */
+/*
+ * A thread sleeps for long: its stack may be paged out now, and is. swapin: resident and (KPD_LOCKED) locked again. The results of as_fault;
+ * a stack of which swapin failed must not be used.
+ */
 enum vm_err segkp_swapout(struct segkp *, vaddr_t, uint64_t len);
 enum vm_err segkp_swapin(struct segkp *, vaddr_t, uint64_t len, unsigned flags);
 
 /* ---- segmap: a window of slots through which files are read and written ---- */
 #define SEGMAP_SLOT ((uint64_t)64 << 10) /* bytes of a slot; offsets are aligned to it */
 struct segmap;
+/* len: a multiple of SEGMAP_SLOT. */
 enum vm_err segmap_create(struct as *kas, vaddr_t base, uint64_t len, struct segmap **);
 void segmap_destroy(struct segmap *); /* every slot was released */
-/* The slot that shows vp from off; held until released. VM_NOMEM: all are held. */
+/* The slot that shows vp from off; held until released. VM_INVAL: off is no multiple of SEGMAP_SLOT; VM_NOMEM: all are held. */
 enum vm_err segmap_getmap(struct segmap *, struct vnode *vp, voff_t off, vaddr_t *);
 #define SM_WRITE 0x1u /* write what is dirty now, and wait */
 #define SM_FREE 0x2u  /* the pages are of no more use soon (free-behind) */
+/* Releases the slot, whatever the result. flags with SM_WRITE or SM_FREE: the results of pvn_putpages; else VM_OK. */
 enum vm_err segmap_release(struct segmap *, vaddr_t, unsigned flags);
-/* Reads or writes through slots. *done = bytes; VM_EOF past the end. */
+/* Reads or writes through slots. *done (may be NULL) = bytes, also on failure; VM_EOF past the end; VM_NOMEM; the results of as_copyin. */
 enum vm_err segmap_rw(struct segmap *, struct vnode *vp, voff_t off, void *buf, uint64_t len,
     bool write, uint64_t *done);
 
@@ -57,36 +69,44 @@ struct pager_ops {
 	void (*po_write)(void *priv, struct pager *, struct vm_io *io);
 	/* A clean page is about to be written: VM_OK lets it; anything else is the writer's fault result. May sleep. */
 	enum vm_err (*po_dirty)(void *priv, voff_t off);
-	/* No more calls come, and what is outstanding was failed: buffers must not be touched any more. */
+	/*
+	 * The pager is detached, or its last reference is gone. What is outstanding is failed right after this call: the buffers must
+	 * not be touched any more. Faults that were under way on other threads may still make one call; pager_done for it does
+	 * nothing. With the last reference gone no call comes.
+	 */
 	void (*po_detach)(void *priv);
 };
+/* A pager of size bytes with one reference. VM_NOMEM. ops and priv have to live until its last reference is gone. */
 enum vm_err pager_create(
     struct vm *, const struct pager_ops *, void *priv, uint64_t size, struct pager **);
 void pager_rele(struct pager *);           /* the caller's reference; mappings have their own */
 struct vnode *pager_vnode(struct pager *); /* for pvn_putpages, vnode_read, vnode_write */
+/* Answers a request: VM_OK, or the error and how many pages from the start are right. An answer after a detach does nothing. */
 void pager_done(struct pager *, struct vm_io *, enum vm_err, uint32_t ok);
-void pager_detach(struct pager *); /* every later and every outstanding request gives VM_IO */
+void pager_detach(
+    struct pager *); /* every later and every outstanding request gives VM_IO; once is enough */
 /*
  * Dirty log: from start on, each page is noted when it is first written through a mapping. read copies npages bits from page
- * off; clear starts anew for these pages, atomically for each: a write is in this reading or in the next.
+ * off, bit i for page i; clear starts anew for these pages, atomically for each: a write is in this reading or in the next. start: VM_NOMEM;
+ * of a log that runs, it clears all pages. read: VM_INVAL: no log, off is not page aligned, or the range leaves the pager. stop is not
+ * called while another thread reads.
  */
 enum vm_err pager_log_start(struct pager *);
 void pager_log_stop(struct pager *);
-enum vm_err pager_log_read(
-    struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear); /* VM_INVAL: no log */
+enum vm_err pager_log_read(struct pager *, voff_t off, uint64_t npages, uint64_t *bits, bool clear);
 struct segpager_args {
 	struct pager *pa_pager;
 	voff_t pa_off;
 	unsigned pa_prot, pa_maxprot;
 };
+/* VM_INVAL: pa_off is not page aligned, pa_prot is above pa_maxprot, or the pager has not so much from there on; VM_NOMEM. */
 seg_create_fn segpager_create;
 
 /* ---- segdev: frames that are no memory ---- */
 /*
- * da_caching: 0, HAT_UNCACHED or HAT_COMBINE. VM_INVAL: it is neither, or some of the frames are mapped otherwise already,
- * which no CPU defines the outcome of.
+ * da_frame: as hat_devload's devframe. da_caching: 0, HAT_UNCACHED or HAT_COMBINE. VM_INVAL: it is neither, da_prot is above da_maxprot, the
+ * frames' numbers wrap, or some of the frames are mapped with another caching already, which no CPU defines the outcome of; VM_NOMEM.
  */
-/* da_frame: as hat_devload's devframe. */
 struct segdev_args {
 	uint64_t da_frame;
 	unsigned da_prot, da_maxprot, da_caching;
@@ -98,7 +118,8 @@ struct spt;
 /*
  * Memory of len bytes (a multiple of spt_align) that many spaces map with one set of page tables. locked: resident for good,
  * and accesses never fault (intimate shared memory); otherwise it is paged like any other. VM_NOTSUP: no such tables here:
- * map shared anonymous memory instead. VM_NOMEM, VM_NOSWAP, VM_LIMIT.
+ * map shared anonymous memory instead. VM_INVAL: len is 0 or no such multiple. VM_NOMEM, VM_NOSWAP, VM_LIMIT; locked: the results of
+ * as_fault.
  */
 enum vm_err spt_create(struct vm *, uint64_t len, unsigned prot, bool locked, struct spt **);
 void spt_rele(struct spt *);     /* the creator's reference; mappings have their own */
@@ -106,7 +127,8 @@ uint64_t spt_align(struct vm *); /* of addresses and lengths; 0: VM_NOTSUP */
 struct segspt_args {
 	struct spt *pa_spt;
 };
-seg_create_fn segspt_create; /* the whole of it, at an aligned address; unmapped as a whole */
+/* The whole of it, at an aligned address (VM_INVAL otherwise); unmapped as a whole. VM_NOTSUP, VM_NOMEM. */
+seg_create_fn segspt_create;
 
 extern const struct seg_ops segspt_ops, segkmem_ops, segmap_ops, segpager_ops, segdev_ops;
 #endif

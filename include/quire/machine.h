@@ -82,14 +82,18 @@ struct mach_cv {
 	uint64_t opaque[4];
 };
 
+/* None of these fails, and the names live as long as the locks. fini: nobody holds the lock or waits for it; a port may panic otherwise. */
 void mach_mutex_init(struct mach_mutex *, unsigned rank, const char *name);
 void mach_mutex_fini(struct mach_mutex *);
-void mach_mutex_enter(struct mach_mutex *);
-bool mach_mutex_tryenter(struct mach_mutex *);
+void mach_mutex_enter(struct mach_mutex *); /* not recursive */
+bool mach_mutex_tryenter(
+    struct mach_mutex *); /* never waits; false: the lock is held, also by the caller */
 void mach_mutex_exit(struct mach_mutex *);
 bool mach_mutex_held(const struct mach_mutex *); /* by the calling thread; for assertions */
 
-/* Readers never wait for a waiting writer (a fault inside a fault's I/O must not deadlock). Not recursive. */
+/*
+ * Readers never wait for a waiting writer for good (a fault inside a fault's I/O must not deadlock). Not recursive. tryenter never waits.
+ */
 void mach_rw_init(struct mach_rwlock *, unsigned rank, const char *name);
 void mach_rw_fini(struct mach_rwlock *);
 void mach_rw_enter(struct mach_rwlock *, bool writer);
@@ -132,7 +136,9 @@ void *mach_boot_alloc(struct mach *, size_t bytes);
  * Contiguous frames have contiguous addresses.
  */
 void *mach_frame_kva(struct mach *, pfn_t);
+/* The frame of an address that mach_frame_kva() gave, or of any byte of that frame. */
 pfn_t mach_kva_frame(struct mach *, const void *kva);
+/* Neither sleeps nor fails; the rules of mach_frame_kva() hold for each frame. */
 void mach_frame_zero(struct mach *, pfn_t);
 void mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
 /*

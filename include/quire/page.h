@@ -67,9 +67,12 @@ static inline unsigned page_nrm(const struct page *pp)
 }
 
 /* ---- lookup and creation ---- */
-/* The page named (vp, off), locked se, or NULL. Waits for its lock; takes it back from the cache list. May sleep. */
+/*
+ * The page named (vp, off), locked se; NULL: no page has the name. Waits for its lock and for its I/O; takes it back from the cache list;
+ * counts as a use of the page. May sleep; the caller holds no other page lock.
+ */
 struct page *page_lookup(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
-/* The same without waiting: NULL also if the lock is busy. */
+/* The same without waiting: NULL also if the lock is busy. Safe with page locks held. */
 struct page *page_lookup_nowait(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
 /* Is there a page of that name in memory? A hint: the answer may be old. */
 bool page_exists(struct vm *, struct vnode *vp, voff_t off);
@@ -89,7 +92,8 @@ void page_cool(struct vm *, struct page *);
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
  * VM_EXIST: another thread gave a page the name meanwhile (look it up); VM_NOMEM.
- * May sleep with PG_WAIT; then the caller must hold no page lock.
+ * With PG_WAIT it may sleep and reclaim: page-out only tries page locks, so the caller may hold the lock of a page (it stays in
+ * memory), but waits in vain for frames that only pages under its locks could give.
  */
 enum vm_err page_create(
     struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
@@ -103,17 +107,22 @@ void page_filled(struct vm *, struct page *, bool prefetched);
  * (dontneed: to the head) and can be taken back by name; a dirty page, or one that was never filled, is destroyed.
  */
 void page_free(struct vm *, struct page *, bool dontneed);
-/* Page E-locked, unmapped: forget identity and contents. Unlocks. */
+/* Page E-locked, unmapped, unwired: forgets identity and contents, frees the frame. Unlocks. */
 void page_destroy(struct vm *, struct page *);
-/* Page E-locked: give it a new identity; if another page has that name it is the caller's bug. */
+/* Page E-locked, and it stays so: gives it a new identity. If a page in use has that name it is the caller's bug; a page of the cache list
+ * loses it. */
 void page_rename(struct vm *, struct page *, struct vnode *vp, voff_t off);
 
 /* ---- locks ---- */
+/* Waits for the page's lock. The caller knows that the page stays named meanwhile, and holds no other page lock. */
 void page_lock(struct vm *, struct page *, enum page_se);
+/* Never waits. False: the lock is busy, or the page is free or has no name. */
 bool page_trylock(struct vm *, struct page *, enum page_se);
 void page_unlock(struct vm *, struct page *);
-bool page_tryupgrade(struct vm *, struct page *);
-void page_downgrade(struct vm *, struct page *);
+bool page_tryupgrade(struct vm *,
+    struct page *); /* S to E; false: there are other S holders, and the page is still locked S */
+void page_downgrade(struct vm *, struct page *); /* E to S */
+/* The I/O lock, page locked: page_io_lock waits for it, trylock answers false if it is taken. */
 void page_io_lock(struct vm *, struct page *);
 bool page_io_trylock(struct vm *, struct page *);
 void page_io_unlock(struct vm *, struct page *);
@@ -128,7 +137,8 @@ struct page *page_kalloc(
     struct vm *, unsigned order, unsigned flags); /* NULL: none. PG_WAIT may reclaim */
 void page_kfree(struct vm *, struct page *, unsigned order);
 
-/* All pages of vp in [off, off+len) (len 0: to the end) are destroyed, unmapped first, contents dropped. */
+/* All pages of vp in [off, off+len) (len 0: to the end) are destroyed, wired ones, too: unmapped first, contents dropped. Waits for their
+ * locks and I/O; no page lock held. */
 void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 
 /* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
@@ -149,8 +159,8 @@ enum vm_err page_relocate(struct vm *, struct page **ppp);
 struct page_limits {
 	pfn_t pl_n, pl_align, pl_boundary, pl_min, pl_max;
 };
-/* Kernel frames for a subsystem with such needs (a device's DMA, a table of the MMU): the first one, or NULL. Pages are
- * moved out of the way; with PG_WAIT some are paged out too, and it may sleep. */
+/* Kernel frames for a subsystem with such needs (a device's DMA, a table of the MMU): the first one, or NULL: none, or limits that no run
+ * meets. Pages are moved out of the way; with PG_WAIT some are paged out too, and it may sleep. PG_ZERO: zeroed. */
 struct page *page_alloc_contig(struct vm *, const struct page_limits *, unsigned flags);
 void page_free_contig(struct vm *, struct page *, pfn_t n);
 /* 2^order plain frames in a row, aligned; the caller names them or gives them back to the buddy. PFN_INVALID: none. */
@@ -159,22 +169,24 @@ pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
 bool page_take_frame(struct vm *, pfn_t);
 /*
  * 2^order pages named (vp, off), ... in successive frames, aligned, each as page_create makes it; *ppp is the first, the
- * others follow it. VM_EXIST: one of the names is taken; VM_NOMEM.
+ * others follow it. off is a multiple of their size. VM_EXIST: one of the names is taken; VM_NOMEM. flags as page_alloc_contig.
  */
 enum vm_err page_create_large(
     struct vm *, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp);
 /*
- * The frame makes errors: its page moves to another one and it is never used again. VM_LOCKED: it is wired, kernel memory,
- * or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May sleep; no page lock held.
+ * The frame makes errors: its page moves to another one and it is never used again. VM_OK also if that was done before. VM_INVAL: the
+ * machine has no such frame; VM_LOCKED: it is wired, kernel memory, or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May
+ * sleep; no page lock held.
  */
 enum vm_err page_retire(struct vm *, pfn_t);
 bool page_is_retired(struct vm *, pfn_t);
 /*
  * Memory leaves a running system: every page in those frames is moved or paged out, then they go to mach_frames_release and
- * stay off line until they are added again. VM_LOCKED: some are wired or kernel memory, VM_NOMEM: the rest would not do;
- * nothing changed then. May sleep.
+ * stay off line until they are added again. VM_INVAL: n is 0, or the machine has no such frames; VM_LOCKED: some are wired, kernel memory
+ * or busy for long; VM_NOMEM: the rest would not do. All frames are on line then as before; pages may have moved. May sleep.
  */
 enum vm_err vm_memory_remove(struct vm *, pfn_t first, pfn_t n);
-/* Frames that were removed are granted by the machine and free again. VM_NOMEM: the machine has not so many. */
+/* Frames of the range that were removed are granted by the machine and free again; the others stay as they are. VM_INVAL: as
+ * vm_memory_remove; VM_NOMEM: the machine does not grant so many, and nothing changed. */
 enum vm_err vm_memory_add(struct vm *, pfn_t first, pfn_t n);
 #endif

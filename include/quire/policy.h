@@ -80,11 +80,12 @@ extern const struct policy_ops policy_clock2, policy_generations;
 struct page_queue {
 	uint32_t q_head, q_tail, q_len;
 };
+/* The owner of the queue locks it; none of these sleeps or fails. The page is on no queue when it is pushed, on this one when removed. */
 void page_queue_init(struct page_queue *);
 void page_queue_push_tail(struct vm *, struct page_queue *, struct page *);
 void page_queue_push_head(struct vm *, struct page_queue *, struct page *);
 void page_queue_remove(struct vm *, struct page_queue *, struct page *);
-struct page *page_queue_head(struct vm *, struct page_queue *);
+struct page *page_queue_head(struct vm *, struct page_queue *); /* NULL: empty */
 
 /* Pages to read besides the one at idx: idx + pl_first + i * pl_step for 0 <= i < pl_n; pages already there are passed over. */
 struct pf_plan {

@@ -68,21 +68,24 @@ enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
  */
 struct seg_ops {
 	const char *so_name;
-	/* W. Make nseg (range set, not yet in the child's index) a duplicate of seg. VM_NOMAP: the child does not get it. */
+	/* W, of the parent and the child. Make nseg (range set, not yet in the child's index) a duplicate of seg. VM_NOMAP: the child does not
+	 * get it, and the fork goes on. Anything else fails the fork: VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_IO. */
 	enum vm_err (*so_dup)(struct seg *seg, struct seg *nseg);
 	/* W. Unmaps the whole segment and frees the driver's data; the core frees the segment afterwards. To unmap a part, the core has
 	 * split the segment before. VM_LOCKED: a page is soft-locked, nothing changed. */
 	enum vm_err (*so_unmap)(struct seg *seg);
-	/* W. Split at addr: seg keeps [base, addr), nseg (allocated, range [addr, end)) gets its data. VM_NOMEM: nothing changed. */
+	/* W. Split at addr: seg keeps [base, addr), nseg (allocated, range [addr, end)) gets its data. VM_NOMEM, VM_NOTSUP (the segment is mapped
+	 * and unmapped as a whole): nothing changed. */
 	enum vm_err (*so_split)(struct seg *seg, struct seg *nseg, vaddr_t addr);
 	/* W. nseg directly follows seg in the same as with the same ops: merge nseg's data into seg if alike; true: nseg's data is gone. */
 	bool (*so_concat)(struct seg *seg, struct seg *nseg);
 	/* R. As as_fault. Never drops a_lock. */
 	enum vm_err (*so_fault)(
 	    struct seg *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
-	/* W. VM_ACCESS above maxprot, VM_NOSWAP if the new writability cannot be reserved, VM_NOMEM. Core splits first. */
+	/* W. VM_ACCESS above maxprot; VM_NOSWAP or VM_LIMIT if the new writability cannot be reserved; VM_NOTSUP; VM_NOMEM: the rights are
+	 * the old ones. The core has split the segment before: all of it is meant. */
 	enum vm_err (*so_setprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
-	/* R. VM_OK if every page allows prot. */
+	/* R. VM_OK if every page allows prot, else VM_PROT. */
 	enum vm_err (*so_checkprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
 	unsigned (*so_getprot)(struct seg *, vaddr_t addr); /* R */
 	bool (*so_shared)(
@@ -91,12 +94,14 @@ struct seg_ops {
 	    struct seg *, vaddr_t addr, voff_t *off); /* R. No reference; NULL: it maps no file */
 	/* R. Pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
-	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags); /* R */
+	/* R. flags: SYNC_*. VM_LOCKED: SYNC_INVAL of locked pages; VM_IO, or what the vnode answered. VM_OK where there is nothing to write. */
+	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags);
 	void (*so_incore)(
 	    struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec); /* R, one byte a page */
-	enum vm_err (*so_lockop)(struct seg *, vaddr_t addr, uint64_t len,
-	    enum lock_op); /* R. lock: fault in and wire */
-	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice); /* R */
+	/* R. lock: fault in and wire; the results of as_lock, and pages before a failure stay wired. unlock: VM_OK. */
+	enum vm_err (*so_lockop)(struct seg *, vaddr_t addr, uint64_t len, enum lock_op);
+	/* R; W for advice that changes the segment or drops contents. The results of as_advise. */
+	enum vm_err (*so_advise)(struct seg *, vaddr_t addr, uint64_t len, enum advice);
 	enum vm_err (*so_inherit)(struct seg *, enum inherit); /* W, whole segment */
 	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */
 	enum vm_err (*so_adopt)(
@@ -106,10 +111,11 @@ struct seg_ops {
 	enum vm_err (*so_move)(
 	    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
 	/* W. nseg (range set, not in the index) becomes what seg would be off bytes from its base (off may be negative), without
-	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP. */
+	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP, VM_LIMIT; VM_INVAL: a file's offsets would
+	 * wrap; VM_EOF: memory whose size is its owner's has no more. */
 	enum vm_err (*so_alike)(struct seg *seg, struct seg *nseg, int64_t off);
 	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
-	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_IO. */
+	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_IO. */
 	enum vm_err (*so_snapshot)(
 	    struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
 	/* R. Pages that the segment has reserved of the swap, counted in as_usage's au_swresv. */
@@ -145,6 +151,8 @@ struct segvn_args {
 	    *sa_amp; /* an anon map that exists already, to share from sa_off on; or NULL */
 	unsigned sa_pagesize; /* wanted: as as_setpagesize */
 };
+/* VM_INVAL: an offset that is not page aligned or would wrap, sa_prot above sa_maxprot, or an sa_amp that is too small, not shared or beside
+ * a vnode; VM_NOTSUP: no such page size; VM_NOMEM, VM_NOSWAP, VM_LIMIT. */
 seg_create_fn segvn_create;
 /* seg_hole: reserved addresses, always VM_NOMAP; args unused. */
 seg_create_fn seghole_create;

@@ -44,6 +44,7 @@ enum vm_err {
 	VM_LIMIT,  /* a limit of the address space or group was reached */
 	VM_RETRY, /* retry class: state changed while a lock was dropped; the caller starts again */
 };
+/* A constant text of a few words; "unknown" for another number. */
 const char *vm_err_name(enum vm_err e);
 
 /* Protections; the same bits are a translation's attributes. */

@@ -76,14 +76,14 @@ void vnode_init(struct vnode *, struct vm *, const struct vnode_ops *, void *dat
 void vnode_hold(struct vnode *);
 /*
  * At 0: purges its pages (dirty ones are written first), then vo_inactive. May sleep. What cannot be written after some
- * tries is lost: vc_lost of the system is called, and lost_page counts it.
+ * tries is lost: vc_lost of the system is called, and lost_page counts it. A swap area's pages are not written. No core lock held.
  */
 void vnode_rele(struct vnode *);
 
 /*
  * A vnode over lower (a reference is taken) that remembers a sum of each of the first npages pages written through it and
  * gives VM_IO for a page that comes back otherwise: for swap areas on stores that may tear, lose or rot. 8 bytes a page.
- * The flags are lower's. VM_NOMEM, VM_INVAL (no pages).
+ * The flags are lower's; the new vnode has one reference. VM_NOMEM, VM_INVAL (no pages). May sleep.
  */
 enum vm_err vnode_summed(struct vm *, struct vnode *lower, uint64_t npages, struct vnode **);
 uint64_t vnode_summed_wrong(struct vnode *); /* pages that came back wrong so far */
@@ -91,29 +91,39 @@ uint64_t vnode_summed_wrong(struct vnode *); /* pages that came back wrong so fa
 /* ---- the page cache over a vnode (vm/file/pvn.c) ---- */
 /*
  * The page at off, filled, locked se. hint_pages >= 1: how many pages from off may be read in the same I/O (prefetch);
- * those beyond the first are left unlocked in the cache. VM_EOF, VM_IO, VM_NOMEM.
+ * those beyond the first are left unlocked in the cache. VM_EOF: off is past the end; VM_IO, or what the vnode answered; VM_NOMEM. May
+ * sleep; the caller holds no other page lock.
  */
 enum vm_err pvn_getpage(
     struct vm *, struct vnode *, voff_t off, enum page_se, unsigned hint_pages, struct page **);
 #define PVN_FREE 0x1u  /* free the pages once clean */
 #define PVN_INVAL 0x2u /* destroy them once clean */
 #define PVN_ASYNC 0x4u
-/* Write dirty pages of [off, off+len), len 0 = to the end, clustered. VM_IO if any could not be written (kept dirty). */
+/*
+ * Writes dirty pages of [off, off+len), len 0 = to the end, clustered, and waits for each write. Every page is tried; a page that could not be
+ * written stays dirty, and the last failure is the result: VM_IO, or what the vnode answered. Without PVN_ASYNC a page that a device
+ * has in hand is waited for; with it or PVN_FREE such a page is left out. With PVN_ASYNC a failure is also kept for the next vnode_sync.
+ * Wired pages are written and stay. May sleep; no page lock held.
+ */
 enum vm_err pvn_putpages(struct vm *, struct vnode *, voff_t off, uint64_t len, unsigned flags);
-/* The object shrank to size: pages past it are destroyed (locked ones unmapped and zeroed), the tail of the last one is
- * zeroed. vo_size says the new size already. */
+/* The object shrank to size: pages past it are destroyed (wired ones unmapped and zeroed), the tail of the last one is
+ * zeroed. vo_size says the new size already. May sleep; no page lock held. */
 void pvn_truncate(struct vm *, struct vnode *, uint64_t size);
 /*
  * Reading and writing a file's bytes through its pages: coherent with every mapping. *done (may be NULL) = bytes. VM_EOF
- * past the end (a write does not make the object longer: its owner does), VM_IO, VM_NOMEM.
+ * past the end (a write does not make the object longer: its owner does), VM_IO or what the vnode answered, VM_NOMEM. May sleep; no page
+ * lock held. A write dirties pages; it writes nothing to the store.
  */
 enum vm_err vnode_read(struct vnode *, voff_t off, void *buf, uint64_t len, uint64_t *done);
 enum vm_err vnode_write(struct vnode *, voff_t off, const void *buf, uint64_t len, uint64_t *done);
-/* Writes what is dirty and makes it durable. VM_IO also for an earlier write-back that failed with no caller to tell; reported once. */
+/*
+ * Writes what is dirty and makes it durable (vo_sync, also after a failure). The first failure is the result; VM_IO also for an earlier
+ * write-back that failed with no caller to tell, which is reported once. May sleep; no page lock held.
+ */
 enum vm_err vnode_sync(struct vnode *);
 /*
  * One synchronous I/O of up to VM_IO_PAGES pages, E-locked or (write) I/O-locked, contents mapped in. *ok: pages from the start that are
- * right, also on failure.
+ * right, also on failure. VM_OK, VM_IO, or what the vnode answered: its io_err. Sleeps.
  */
 enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct page **pps,
     uint32_t n, uint32_t *ok);
