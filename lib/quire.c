@@ -14,7 +14,7 @@
  * Every call blocks all signals while it runs: a handler that touched mapped memory while this thread holds a lock of the core
  * would wait for itself. For the same reason arguments that point to memory of the program are copied before and after.
  *
- * Locks: q_lock (a mutex, outermost): finding a hole and filling it is one step; the list of files. Vnodes are released
+ * Locks: q_lock (a mutex, outermost) guards the list of files, and is held while mappings come and go. Vnodes are released
  * only by unmapping, so a file that is found in the list under q_lock stays.
  */
 #include <quire/quire.h>
@@ -521,28 +521,18 @@ static int map_args_ok(const void *addr, size_t *len, int prot, int flags, off_t
 	return range_ok(addr, len) ? 0 : ENOMEM;
 }
 
-/* Where it goes. q_lock. */
-static int choose_place(struct quire *q, void *addr, size_t len, int flags, vaddr_t *at)
+/* The core chooses the place: addr exactly, addr if it is free there, or the lowest hole. q_lock. */
+static int place_mapping(struct quire *q, const void *addr, size_t len, int flags,
+    const struct segvn_args *sa, vaddr_t *at)
 {
-	uint64_t base = (uint64_t)q->q_window;
-	enum vm_err e;
+	unsigned how = (flags & MAP_FIXED) != 0 ? AS_FIXED : 0;
 
-	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == 0) {
-		vaddr_t hint = vm_page_trunc((uint64_t)addr);
-
-		if (in_window(q, (void *)hint, len) &&
-		    as_gap(q->q_as, len, VM_PAGESIZE, hint, hint + len, false, at) == VM_OK)
-			return 0;
-		return error_of(
-		    as_gap(q->q_as, len, VM_PAGESIZE, base, base + q->q_windowlen, false, at));
-	}
-	if (!in_window(q, addr, len))
+	if ((flags & MAP_FIXED_NOREPLACE) != 0)
+		how = AS_NOREPLACE;
+	if (how != 0 && !in_window(q, addr, len))
 		return ENOMEM;
 	*at = (vaddr_t)addr;
-	if ((flags & MAP_FIXED_NOREPLACE) != 0)
-		return 0; /* as_map refuses what is not free */
-	e = as_unmap(q->q_as, *at, len);
-	return error_of(e);
+	return error_of(as_map_at(q->q_as, at, len, 0, how, segvn_create, sa));
 }
 
 static unsigned core_prot(int prot)
@@ -568,9 +558,7 @@ static int map_locked(
 	else if ((rc = file_get(
 		      q, fd, prot, (flags & MAP_SHARED) != 0, &sa.sa_vnode, &sa.sa_maxprot)) != 0)
 		return rc;
-	rc = choose_place(q, addr, len, flags, at);
-	if (rc == 0)
-		rc = error_of(as_map(q->q_as, *at, len, segvn_create, &sa));
+	rc = place_mapping(q, addr, len, flags, &sa, at);
 	if (sa.sa_vnode != NULL)
 		vnode_rele(sa.sa_vnode); /* the segment has its own */
 	return rc;

@@ -155,6 +155,22 @@ static void map_gives_enomem_when_the_store_could_not_hold_it(void **state)
 	done(q);
 }
 
+static void a_fixed_map_that_fails_leaves_the_old_mapping(void **state)
+{
+	struct quire *q = small();
+	char *p = map(q, 8);
+
+	(void)state;
+	fill(p, 8, 9);
+	map_fails(quire_map(q, p, 1024 * MIB, RW, ANON | MAP_FIXED, -1, 0), ENOMEM);
+	assert_int_equal(wrong(p, 8, 9), 0);
+	assert_int_equal(quire_pin(q, p + PAGE, PAGE, 1), 0);
+	map_fails(quire_map(q, p, 4 * PAGE, RW, ANON | MAP_FIXED, -1, 0), EBUSY);
+	assert_int_equal(quire_unpin(q, p + PAGE, PAGE, 1), 0);
+	assert_int_equal(wrong(p, 8, 9), 0);
+	done(q);
+}
+
 static void map_populates(void **state)
 {
 	struct quire *q = small();
@@ -844,6 +860,7 @@ int main(int argc, char **argv)
 		unit(map_has_errors_of_mmap),
 		unit(map_takes_a_hint_and_fixed_replaces),
 		unit(map_gives_enomem_when_the_store_could_not_hold_it),
+		unit(a_fixed_map_that_fails_leaves_the_old_mapping),
 		unit(map_populates),
 		unit(unmapped_memory_gets_maperr),
 		unit(protection_holds_and_gets_accerr),

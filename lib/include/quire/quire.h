@@ -120,41 +120,56 @@ struct quire_config {
 
 /* ENOTCONN: a place that is a server cannot be used. EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
 int quire_open(const struct quire_config *, struct quire **);
-/* Unmaps everything (shared file pages are written first) and frees the system. No other thread may use the system or its memory. */
+/* Unmaps everything (shared file pages are written first; a write that fails is not told: quire_sync tells) and frees the system. No
+ * other thread may use the system or its memory. Answers 0. */
 int quire_close(struct quire *);
 
 /*
  * As mmap: MAP_FAILED and errno on failure. flags: MAP_PRIVATE or MAP_SHARED, with MAP_ANONYMOUS, MAP_FIXED,
  * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE as wished; others give EOPNOTSUPP. Without MAP_FIXED an address that
- * is free in the system's window is used, addr (may be NULL) if possible; with it, ranges outside of the window give ENOMEM.
+ * is free in the system's window is used, addr (may be NULL) if possible; with it, ranges outside of the window give ENOMEM,
+ * and if the call fails what was mapped there stays.
  * fd: a regular file, which may be closed afterwards. Mappings of one file in one system see each other's writes at
  * once; read(2), write(2) and other systems see them after quire_sync.
- * EACCES (the descriptor's mode, PROT_EXEC), EBADF, EEXIST (MAP_FIXED_NOREPLACE), EINVAL, ENODEV (not a regular file), ENOMEM.
+ * EACCES (the descriptor's mode, PROT_EXEC), EBADF, EBUSY (MAP_FIXED over a pinned page), EEXIST (MAP_FIXED_NOREPLACE), EINVAL, ENODEV
+ * (not a regular file), ENOMEM (also if no descriptor can be had for the file), EOPNOTSUPP. What MAP_POPULATE cannot do is left to faults.
  */
 void *quire_map(struct quire *, void *addr, size_t len, int prot, int flags, int fd, off_t off);
-/* EBUSY: part of it is pinned: nothing was unmapped. Addresses where nothing is mapped are fine. */
+/*
+ * EBUSY: part of it is pinned; ENOMEM: no memory to cut a mapping: nothing was unmapped. Addresses where nothing is mapped are fine.
+ * EINVAL: also a range outside of the system's window.
+ */
 int quire_unmap(struct quire *, void *addr, size_t len);
-/* EACCES; ENOMEM: a gap (what precedes it is changed), or a promise cannot be made. */
+/*
+ * EACCES: PROT_EXEC, or PROT_WRITE of a shared file that is open for reading only; EINVAL: unknown bits in prot; ENOMEM: a gap, or a promise
+ * cannot be made. What precedes the failure is changed.
+ */
 int quire_protect(struct quire *, void *addr, size_t len, int prot);
 /*
  * advice: MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE. EINVAL:
- * another, or populating met a page that forbids it; ENOMEM: a gap (the rest is done, but populating stops there); EFAULT:
- * populating went past the end of a file; EIO.
+ * another, or populating met a page that forbids it; ENOMEM: a gap (the rest is done, but populating stops there), or no memory; EBUSY:
+ * MADV_DONTNEED or MADV_FREE of locked or pinned pages; EFAULT: populating went past the end of a file; EIO.
  */
 int quire_advise(struct quire *, void *addr, size_t len, int advice);
-/* Writes shared file pages. flags: MS_SYNC (also waits until they are durable) or MS_ASYNC; MS_INVALIDATE. EIO, ENOMEM: a gap. */
+/*
+ * Writes shared file pages. flags: MS_SYNC or neither of the two (also waits until they are durable), or MS_ASYNC; MS_INVALIDATE. EBUSY:
+ * MS_INVALIDATE of locked or pinned pages; EINVAL: other flags, or both; EIO; ENOMEM: a gap. All of the range is tried.
+ */
 int quire_sync(struct quire *, void *addr, size_t len, int flags);
-/* Keeps pages resident, until unlock or unmap; not counted. ENOMEM: a gap, or too much would be locked; then nothing is. */
+/*
+ * Makes pages resident and keeps them so, until unlock or unmap; calls do not nest. ENOMEM: a gap, a page without access or past the end of a
+ * file, or too much would be locked; EIO. Then no page is locked that was not before. quire_unlock: ENOMEM: a gap; the rest is unlocked.
+ */
 int quire_lock(struct quire *, void *addr, size_t len);
 int quire_unlock(struct quire *, void *addr, size_t len);
 /*
  * Makes pages resident and keeps them so, and at their frames, until a quire_unpin of the same range: for system calls. Pins
  * count. for_write: the call will store there. addr need not be aligned. EFAULT: not accessible so; EIO; ENOMEM: too
- * much would be pinned. Then nothing is pinned.
+ * much would be pinned, or no room for a page. Then nothing is pinned. quire_unpin of a range that was pinned answers 0.
  */
 int quire_pin(struct quire *, const void *addr, size_t len, int for_write);
 int quire_unpin(struct quire *, const void *addr, size_t len, int for_write);
-/* A byte a page: QUIRE_IN_* bits. ENOMEM: a gap. */
+/* A byte a page: QUIRE_IN_* bits. ENOMEM: a gap; vec may be filled in part. */
 #define QUIRE_IN_MEMORY 0x01
 #define QUIRE_IN_LOCKED 0x08
 #define QUIRE_IN_STORE 0x40 /* the store has a copy */
