@@ -60,13 +60,13 @@ void hat_undo_sharing(struct op *op, struct share *s, uint64_t done, struct shar
 	*gone = s;
 }
 
-void hat_free_shares(struct vm *vm, struct share *s)
+void hat_free_shares(struct vm *vm, struct share *gone)
 {
 	struct share *next_one;
 
-	for (; s != NULL; s = next_one) {
-		next_one = s->s_next;
-		kmem_free(vm, s, sizeof(*s));
+	for (; gone != NULL; gone = next_one) {
+		next_one = gone->s_next;
+		kmem_free(vm, gone, sizeof(*gone));
 	}
 }
 

@@ -343,6 +343,20 @@ static void find_plugin(char *path, size_t len)
 	die_with("no quire-trace.so beside %s: build it first", self);
 }
 
+/* The path of a program that is in PATH; false: it is in none of its folders. */
+static bool find_program(const char *name, char *found, size_t room)
+{
+	const char *path = getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin";
+
+	for (size_t n; *path != '\0'; path += n + (path[n] == ':')) {
+		n = strcspn(path, ":");
+		(void)snprintf(found, room, "%.*s/%s", (int)n, path, name);
+		if (n > 0 && access(found, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int trace_command(int argc, char **argv)
 {
 	char plugin[4200], with[8500], **args = calloc((size_t)argc + 5, sizeof *args);
@@ -374,17 +388,8 @@ static int trace_command(int argc, char **argv)
 	args[n++] = with;
 	if (strchr(argv[i], '/') == NULL) {
 		static char found[4096];
-		char *path = strdup(getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin:/bin"),
-		     *save;
 
-		for (char *p = strtok_r(path, ":", &save); p != NULL;
-		     p = strtok_r(NULL, ":", &save)) {
-			(void)snprintf(found, sizeof found, "%s/%s", p, argv[i]);
-			if (access(found, X_OK) == 0)
-				break;
-			found[0] = '\0';
-		}
-		if (found[0] == '\0')
+		if (!find_program(argv[i], found, sizeof found))
 			die_with(
 			    "'%s' was not found: give a path, or a name that is in PATH", argv[i]);
 		argv[i] = found;

@@ -121,11 +121,11 @@ bool sim_kernel_init(struct mach *m)
 	return true;
 }
 
-void mmu_root_init(struct mach *m, void *root, bool user)
+void mmu_root_init(struct mach *m, void *table, bool user)
 {
 	if (m->m_cfg.kernel != SIM_KERNEL_OUTSIDE)
 		memcpy(
-		    (uint64_t *)root + 256, table_of(m, m->m_kroot[user]) + 256, VM_PAGESIZE / 2);
+		    (uint64_t *)table + 256, table_of(m, m->m_kroot[user]) + 256, VM_PAGESIZE / 2);
 }
 
 void sim_kernel_layout(struct mach *m, struct sim_kernel_layout *l)

@@ -169,7 +169,7 @@ unsigned sim_range_number(const struct mach *, const struct mmu_range *);
 /* The range of a space goes on that CPU: what is cached under both of its numbers. */
 void sim_drop_range(struct mach *, unsigned cpu, unsigned number, const struct mmu_range *);
 /* Stale: what the CPU has cached under the number goes before the number is used there. */
-void sim_set_stale(struct sim_cpu *, unsigned number);
+void sim_set_stale(struct sim_cpu *, unsigned asid);
 void sim_drop_stale(struct mach *, unsigned cpu); /* the number loaded is about to be used */
 /* As sim_tlb_check, of one space. */
 unsigned sim_tlb_check_space(
