@@ -208,8 +208,8 @@ enum vm_err as_adopt(struct as *, vaddr_t addr, uint64_t npages, const uint64_t 
 
 /*
  * Copies len bytes through the space with the rights of its program: faults pages in, checks protection. Addresses need not be aligned;
- * len 0 is VM_OK. The results of as_fault; VM_NOTSUP: frames of a device; VM_RETRY: on a machine without mc_direct_map, the page went
- * away again and again before it could be copied. A part may have been copied.
+ * len 0 is VM_OK. The results of as_fault; VM_NOTSUP: frames of a device; VM_NOMEM: also if the page went away again and again before
+ * it could be copied, on a machine without mc_direct_map. A part may have been copied.
  */
 enum vm_err as_copyin(struct as *, vaddr_t from, void *to, uint64_t len);
 enum vm_err as_copyout(struct as *, const void *from, vaddr_t to, uint64_t len);

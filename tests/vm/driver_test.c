@@ -28,7 +28,13 @@ static enum vm_err peek_letters(struct seg *seg, vaddr_t va, void *buf, uint64_t
 	return VM_OK;
 }
 
-static struct as *setup(struct sys *s, unsigned prot)
+static enum vm_err fault_in_vain(
+    struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
+{
+	return VM_OK;
+}
+
+static struct as *setup_on(struct sys *s, unsigned prot, const struct sim_config *cfg)
 {
 	struct segvn_args a = { .sa_prot = prot, .sa_maxprot = RW };
 	struct as *as;
@@ -37,10 +43,17 @@ static struct as *setup(struct sys *s, unsigned prot)
 	renamed.so_name = "renamed";
 	renamed.so_translation_ok = renamed_translation_ok;
 	right = true;
-	sys_init(s, 256, 64);
+	sys_init_cfg(s, cfg, 64);
 	as = new_as(s);
 	assert_int_equal(as_map(as, BASE, 8 * PG, renamed_create, &a), VM_OK);
 	return as;
+}
+
+static struct as *setup(struct sys *s, unsigned prot)
+{
+	const struct sim_config cfg = { .frames = 256, .ncpus = 2, .seed = 3 };
+
+	return setup_on(s, prot, &cfg);
 }
 
 static void count_violation(void *arg, const char *text)
@@ -113,12 +126,32 @@ static void a_core_file_has_what_the_driver_says(void **state)
 	sys_fini(&s);
 }
 
+/* The core's own word for "again" is no answer for a caller. */
+static void a_copy_whose_page_never_stays_ends_with_nomem(void **state)
+{
+	struct sim_config cfg = { .frames = 256, .ncpus = 2, .seed = 3 };
+	struct sys s;
+	struct as *as;
+	char c = 7;
+
+	sim_config_linux(&cfg);
+	as = setup_on(&s, RW, &cfg);
+	renamed.so_fault = fault_in_vain;
+	assert_int_equal(as_copyin(as, BASE + 5, &c, 1), VM_NOMEM);
+	assert_int_equal(as_copyout(as, &c, BASE + 5, 1), VM_NOMEM);
+	assert_int_equal(as_copy(as, BASE, as, BASE + PG, 1, NULL), VM_NOMEM);
+	assert_int_equal(c, 7);
+	as_free(as);
+	sys_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_checker_asks_the_driver_for_reservations_and_translations),
 		cmocka_unit_test(a_debugger_asks_the_driver),
 		cmocka_unit_test(a_core_file_has_what_the_driver_says),
+		cmocka_unit_test(a_copy_whose_page_never_stays_ends_with_nomem),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,7 +272,9 @@ static enum vm_err copy_part(const struct copying *c)
 
 	for (unsigned tries = 0; (e = copy_with_page_lock(c)) == VM_RETRY && tries < 1000; tries++)
 		mach_yield();
-	return e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map ? copy_direct(c) : e;
+	if (e == VM_RETRY && c->c_as->a_vm->vm_caps->mc_direct_map)
+		e = copy_direct(c);
+	return e == VM_RETRY ? VM_NOMEM : e;
 }
 
 static enum vm_err copy_range(struct as *as, vaddr_t va, char *buf, uint64_t len, bool out)
