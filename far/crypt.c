@@ -43,7 +43,7 @@ static bool is_in_vault(const void *p)
 	    (const char *)p < vault.mem + VAULT_BYTES;
 }
 
-/* The size stands before what is given out. */
+/* n bytes of the locked memory. Their number is kept 16 bytes before them. */
 static void *take_from_vault(size_t n)
 {
 	size_t room = (n + 15) / 16 * 16 + 16;

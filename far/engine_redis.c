@@ -62,14 +62,15 @@ struct node {
 	redisReader *reader;
 	struct far_io
 	    *into; /* the read, next of what is owed, that bytes go to directly; NULL: none does */
-	uint32_t into_have; /* bytes that it has */
-	uint32_t skip;      /* bytes that end a reply and come next */
+	uint32_t into_have; /* bytes that the read has so far */
+	uint32_t skip;      /* bytes to come that end a reply and are passed over */
 	struct owed owed[QUEUE];
 	uint32_t head, tail; /* of the replies owed */
-	uint64_t heard; /* ns: when it last answered, or was last asked while it owed nothing */
+	uint64_t
+	    heard; /* ns: when the node last answered, or was last asked while no reply was owed */
 	uint64_t retry_at;
 	uint64_t
-	    room; /* bytes that its maxmemory had left when it was connected to; UINT64_MAX: there is none */
+	    room; /* bytes that the node's maxmemory left when the link was made; UINT64_MAX: no maxmemory is set */
 	struct ios set;    /* writes that the node has, and no WAIT was sent for */
 	struct ios waited; /* writes that the WAIT under way is for */
 };
@@ -818,7 +819,7 @@ static uint64_t room_of_masters(const struct far_link *l)
 	return least == UINT64_MAX ? least : least / UNIT_COST * masters * FAR_UNIT;
 }
 
-/* False: it cannot be used as it is now. */
+/* False: the link cannot be used with the settings that the server has now. */
 static bool fits_now(struct far_link *l, bool *refused, char why[FAR_WHY])
 {
 	if (!l->set->fit)

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define FAR_UNIT 65536u  /* bytes; a request lies within one */
-#define FAR_SECTOR 4096u /* requests begin and end at multiples of it */
+#define FAR_SECTOR 4096u /* bytes; requests begin and end at multiples of a sector */
 #define FAR_WHY 256u     /* room for one line that names a cause */
 #define FAR_FDS 32u      /* descriptors of one link, at most */
 
@@ -70,9 +70,9 @@ struct far_settings {
 	    ca_file; /* TLS: certificates to trust (NBD: the folder with ca-cert.pem); NULL: the system's */
 	const char *tls_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
 	bool
-	    fit; /* the size is no more than what the engine has room for now; one that has none is refused */
-	uint64_t *
-	    high; /* the device keeps there one more than the highest unit ever written; NULL: nowhere */
+	    fit; /* the size is cut to what the engine has room for now; an engine without room is refused */
+	uint64_t
+	    *high; /* where the device keeps the highest unit ever written plus 1; NULL: nowhere */
 };
 
 struct far_link;
@@ -139,7 +139,7 @@ bool far_device_wait(struct far_device *, int fd, int wait_ms);
 int far_device_nap_ms(const struct far_device *);
 /* 0: the engine is there and answers; else the ns since when it is waited for. *why: what went wrong last. */
 uint64_t far_device_away(const struct far_device *, const char **why);
-/* Ends it, and with erase what this run stored. Requests that are under way end with -EIO. */
+/* Ends the device; erase: what this run stored is removed, too. Requests that are under way end with -EIO. */
 void far_device_close(struct far_device *, bool erase);
 
 uint64_t far_now(void); /* ns, monotonic; clock.c */

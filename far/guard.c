@@ -128,7 +128,7 @@ static void guard_ward(
 {
 	close_all_but(alarm);
 	(void)prctl(PR_SET_NAME, "quire-far-guard");
-	(void)signal(SIGTERM, SIG_IGN); /* it ends with its ward */
+	(void)signal(SIGTERM, SIG_IGN); /* the guard ends when quire-far has ended */
 	if (await_alarm())
 		sweep_keys(url, set, __atomic_load_n(high, __ATOMIC_RELAXED));
 	_exit(0);

@@ -83,7 +83,7 @@ static void ask_unit(struct run *r, struct req *q, enum far_op op, uint64_t at, 
 		.op = op, .at = at, .len = len, .buf = buf, .done = on_done, .arg = r
 	};
 	if (op == FAR_WRITE) {
-		if (r->encrypt) /* it was changed when it was last written */
+		if (r->encrypt) /* the last write encrypted the buffer in place */
 			for (uint32_t i = 0; i < len; i += FAR_SECTOR)
 				memcpy((char *)buf + i, pattern, FAR_SECTOR);
 		stamp_sectors(buf, len, at);

@@ -8,7 +8,7 @@
 struct far_measure_plan {
 	uint32_t mib, depth;
 }; /* how much to write and read; requests under way at a time */
-/* Prints to standard output, for people or as JSON. 0; 1: it cannot be used (one line on standard error). */
+/* Prints to standard output, for people or as JSON. 0; 1: the engine cannot be used (one line on standard error). */
 int far_measure(const struct far_url *, const struct far_settings *, bool encrypt,
     const struct far_measure_plan *, bool json);
 #endif

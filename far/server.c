@@ -507,7 +507,8 @@ int main(int argc, char **argv)
 	random_name(o.set.run);
 	stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	(void)sigaction(SIGTERM, &sa, NULL);
-	(void)signal(SIGINT, SIG_IGN); /* the terminal's: the program decides when the run ends */
+	(void)signal(SIGINT,
+	    SIG_IGN); /* ^C on the terminal reaches this process, too: the program decides when the run ends */
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STOP_MS 8000 /* quire-far removes what it stored meanwhile */
+#define STOP_MS 8000 /* ms that quire-far has for removing what it stored */
 #define URL_MAX 2048u
 
 extern char **environ;
@@ -237,7 +237,7 @@ static pid_t execute_far(const struct far_options *o, struct arguments *a, const
 	return pid;
 }
 
-/* Its status; -1: it is not known. */
+/* The child's status; -1: it cannot be known. */
 static int await_child(pid_t pid)
 {
 	int st = -1;

@@ -55,9 +55,9 @@ int far_probe(const struct far_options *, struct far_plan *, char why[FAR_WHY_ST
  */
 int far_start(struct far_started *, const struct far_options *, const struct far_plan *, int memfd,
     uint64_t ring_at, char why[FAR_WHY_START]);
-/* Takes what quire-far has told, without waiting. False: it has ended; far_stop() is still to be called. */
+/* Takes what quire-far has told, without waiting. False: quire-far has ended; far_stop() is still to be called. */
 bool far_hear(struct far_started *);
-/* Ends it, and waits until it has removed what it stored. */
+/* Ends quire-far, and waits until it has removed what it stored. */
 void far_stop(struct far_started *);
 /* Measures an engine, and prints to standard output; file: a descriptor that the URL names, or -1. 0 or -1, said on standard error. */
 int far_check(const struct far_options *, const char *url, bool encrypt, int file);

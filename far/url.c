@@ -47,7 +47,7 @@ bool far_is_url(const char *text)
 	return scheme_of(text) != NULL || (p > text && strncmp(p, "://", 3) == 0);
 }
 
-/* Copies [from, to) with %XX decoded. False: it does not fit, or is not well formed. */
+/* Copies [from, to) with %XX decoded. False: the text does not fit, or is not well formed. */
 static bool copy_decoded(char *out, size_t room, const char *from, const char *to)
 {
 	size_t n = 0;

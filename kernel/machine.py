@@ -46,7 +46,7 @@ def run(qemu, seconds, typed=b''):
 
 
 def status(returncode):
-    """The kernel's own status (QEMU ends with twice it plus one), or None: it did not switch the machine off."""
+    """The status with which the kernel switched the machine off, or None if it did not. QEMU ends with 2 * status + 1."""
     return returncode >> 1 if returncode is not None and returncode & 1 else None
 
 

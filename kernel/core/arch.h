@@ -46,12 +46,12 @@ uint64_t arch_wall_time(void); /* seconds since 1970 */
 uint64_t arch_entropy(void); /* some bits that an attacker does not know, if the machine has any */
 void arch_putc(char);
 int arch_getc(void);             /* -1: nothing was typed */
-unsigned arch_console_irq(void); /* its interrupt, for arch_irq_attach */
+unsigned arch_console_irq(void); /* the number of the console's interrupt, for arch_irq_attach */
 _Noreturn void arch_poweroff(int status);
 _Noreturn void arch_stop(void); /* a panic: other CPUs stop, too */
 #define ARCH_CMDLINE_MAX 4096u  /* bytes, with the 0 */
 const char *arch_cmdline(void);
-bool arch_cmdline_is_cut(void); /* the machine was given more */
+bool arch_cmdline_is_cut(void); /* the machine's command line was longer than ARCH_CMDLINE_MAX */
 struct mach *arch_machine(void);
 uint64_t arch_memory_pages(void); /* usable frames, before vm_create: the holes are known */
 void arch_boot_reserve(
@@ -89,7 +89,7 @@ extern struct mmu_counters {
 	uint64_t mc_traps; /* faults in which the kernel set a reference or modification bit */
 } mmu_counters;
 
-/* For tests: sees every exception first, and does not return. NULL: nobody. */
+/* For tests: the hook is called first for every exception and does not return. NULL: no hook. */
 extern void (*arch_trap_hook)(struct trapframe *);
 
 /* ---- given by the kernel ---- */

@@ -93,7 +93,8 @@ void stack_free(vaddr_t);
 void stack_swapout(vaddr_t);
 enum vm_err stack_swapin(vaddr_t);
 
-bool thread_has_signal(struct thread *); /* one that the program would take now */
+bool thread_has_signal(
+    struct thread *); /* true: a signal is pending that the program does not block */
 
 int err_of(enum vm_err); /* a negative error number for a system call; 0 */
 

@@ -75,7 +75,7 @@ static void enter_sleeping(struct mutex *m)
 			continue;
 		}
 		(void)wait_on(&m->mx_wait, 0, false);
-		break; /* it was handed over */
+		break; /* the thread that unlocked it gave the mutex to this thread */
 	}
 	spin_unlock(&sched_lock, irq);
 }

@@ -22,25 +22,26 @@ struct waitq {
 
 struct proc;
 struct thread {
-	uint64_t t_sp;             /* sched_lock: kernel stack pointer while it does not run */
-	uint64_t t_stack;          /* const: lowest address of its stack */
-	uint64_t t_top;            /* const: its end */
+	uint64_t t_sp;    /* sched_lock: kernel stack pointer while the thread does not run */
+	uint64_t t_stack; /* const: lowest address of the kernel stack */
+	uint64_t t_top;   /* const: end of the kernel stack */
 	enum thread_state t_state; /* sched_lock */
-	int t_cpu;                 /* sched_lock: where it runs; -1: nowhere */
-	unsigned t_preempt;        /* own: > 0: it is not preempted */
-	const void
-	    *t_reads[THREAD_READS]; /* own: the locks under which it reads; NULL: a free place */
-	struct waitq *t_waitq;      /* sched_lock: what it waits on */
+	int t_cpu;                 /* sched_lock: the CPU that runs the thread; -1: none */
+	unsigned t_preempt;        /* own: > 0: the thread is not preempted */
+	const void *t_reads
+	    [THREAD_READS]; /* own: the locks that the thread holds as reader; NULL: a free place */
+	struct waitq *t_waitq;          /* sched_lock: the queue on which the thread waits */
 	struct thread *t_next, *t_prev; /* sched_lock: of that queue, or of the run queue */
-	uint64_t t_deadline;            /* sched_lock: it is woken then; 0: never */
-	struct thread *t_timenext;      /* sched_lock: of the list of deadlines */
-	bool t_timed;                   /* sched_lock: it is on that list */
-	bool t_timedout;                /* sched_lock: ... and was woken by it */
-	bool t_interruptible;           /* sched_lock: a signal wakes it */
-	bool t_interrupted;             /* sched_lock: ... and did */
-	enum thread_swap t_swap;        /* sched_lock */
-	uint64_t t_slept;               /* sched_lock: ns: it waits since then */
-	bool t_detached;                /* const: nobody joins it */
+	uint64_t
+	    t_deadline; /* sched_lock: when a waiting thread is woken at the latest, in ns; 0: never */
+	struct thread *t_timenext; /* sched_lock: of the list of deadlines */
+	bool t_timed;              /* sched_lock: the thread is on the list of deadlines */
+	bool t_timedout;           /* sched_lock: the deadline woke the thread */
+	bool t_interruptible;      /* sched_lock: a signal wakes the waiting thread */
+	bool t_interrupted;        /* sched_lock: a signal woke the thread */
+	enum thread_swap t_swap;   /* sched_lock */
+	uint64_t t_slept;          /* sched_lock: when the thread began to wait, in ns */
+	bool t_detached;           /* const: no thread joins this thread */
 	_Atomic bool t_done;
 	struct waitq t_joiners;    /* sched_lock */
 	const char *t_name;        /* const */
@@ -48,7 +49,7 @@ struct thread {
 	struct uthread *t_user;    /* const after creation */
 	struct hat *t_hat;         /* own: the space to load; NULL: any */
 	struct arch_thread t_arch; /* own */
-	uint64_t t_run, t_since;   /* sched_lock: ns that it has run; since when it runs */
+	uint64_t t_run, t_since;   /* sched_lock: ns of CPU used; when the present run began */
 };
 
 #define STACK_BYTES 16384u
@@ -85,11 +86,12 @@ int wait_on(struct waitq *, uint64_t deadline, bool intr);
 void wake_one(struct waitq *);
 void wake_all(struct waitq *);
 void wake_thread(struct thread *,
-    bool interrupt); /* sched_lock; interrupt: only if it waits so that signals wake it */
+    bool
+	interrupt); /* sched_lock held; interrupt: wakes only a thread whose wait a signal may end */
 
 /* Sleeps until cond(arg) holds; cond is asked under sched_lock, must not block. */
 int wait_until(struct waitq *, bool (*cond)(void *), void *arg, uint64_t deadline, bool intr);
-void wake(struct waitq *); /* all of them */
+void wake(struct waitq *); /* wakes all threads of the queue */
 /* As mach_mutex_exit, with sched_lock held: before wait_on, so that nothing is missed between the two. */
 void mutex_exit_locked(struct mach_mutex *);
 
@@ -97,5 +99,6 @@ void mutex_exit_locked(struct mach_mutex *);
 extern struct waitq swapin_queue;  /* sched_lock: threads that were woken */
 extern struct waitq swapper_queue; /* sched_lock: the swapper */
 struct thread *swapin_pop(void);   /* sched_lock held: the first, off the queue; NULL */
-void swapin_done(struct thread *); /* its stack is back: it becomes runnable */
+void swapin_done(
+    struct thread *); /* the thread's stack is in memory: the thread becomes runnable */
 #endif

@@ -69,7 +69,7 @@ struct req {
 	uint16_t rq_first, rq_n; /* pages of the vm_io */
 };
 
-/* One vm_io on its way. */
+/* A vm_io that the device has. */
 struct slot {
 	struct vm_io *sl_io; /* NULL: free */
 	unsigned sl_left;    /* requests in the ring, + 1 while blk_start puts them there */
@@ -302,7 +302,7 @@ void blk_wait(struct disk *d, struct vm_io *io)
 	bool irq;
 
 	if (s->sl_io != io)
-		return; /* it is done */
+		return; /* the request is done */
 	(void)wait_until(&d->d_wait, slot_done, &w, 0, false);
 	irq = spin_lock(&d->d_lock);
 	d->d_count.bc_proc_waits += mach_mutex_held(&proc_lock);

@@ -9,7 +9,7 @@ struct disk;
 void blk_init(void);
 struct disk *blk_disk(unsigned n); /* in the order of QEMU's command line; NULL: no such disk */
 uint64_t blk_pages(const struct disk *);
-struct vnode *blk_vnode(struct disk *); /* the disk's pages; for swap: blk_swap_vnode */
+struct vnode *blk_vnode(struct disk *); /* a vnode over the whole disk; swap uses blk_swap_vnode */
 struct vnode *blk_swap_vnode(struct disk *);
 #define BLK_NONE 0xffffffffu /* this page is not the disk's: left alone */
 /* Starts a request for pages of the disk that need not lie together: block[i] is the disk's page for io_buf[i]. */

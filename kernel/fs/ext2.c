@@ -561,7 +561,8 @@ int ext2_flush(struct inode *i)
 	uint32_t *part;
 	int err;
 
-	if (i->i_nlink == 0 && i->i_vnode.v_refcnt == 1) { /* nobody can come back to it */
+	if (i->i_nlink == 0 &&
+	    i->i_vnode.v_refcnt == 1) { /* no name and no other reference leads to the file */
 		(void)ext2_truncate(i, 0);
 		err = flush_inode(e);
 		inode_free(i);

@@ -30,7 +30,7 @@ static unsigned type_of(unsigned mode)
 /* Where an entry is: its block's offset in the directory, its own and the previous one's in the block. */
 struct where {
 	uint64_t w_block;
-	unsigned w_at, w_before; /* w_before == w_at: it is the first */
+	unsigned w_at, w_before; /* w_before == w_at: the entry is the first of its block */
 	uint32_t w_ino;
 	char *w_buf; /* the block */
 };

@@ -32,7 +32,7 @@ struct tmpfile {
 	struct inode t_inode;
 	struct anon_map *t_map;  /* const: NULL: not a regular file */
 	uint64_t t_mapped;       /* i_lock: bytes mapped at t_at */
-	vaddr_t t_at;            /* i_lock: of its slot; 0: none yet */
+	vaddr_t t_at;            /* i_lock: of the file's slot; 0: none yet */
 	struct tmpname *t_names; /* vfs_lock: of a directory */
 	struct inode
 	    *t_up;    /* vfs_lock: a directory that names this file; NULL: none, or the root */
@@ -434,7 +434,7 @@ static int dir_rename(struct inode *from, const char *name, size_t len, struct i
 	}
 	if ((err = add_name(to, nname, nlen, i)) != 0)
 		return err;
-	if (old != NULL) /* its name is found before the new one, which is the last */
+	if (old != NULL) /* a lookup finds the old file's name first: the new name is the last */
 		forget_name(to, nname, nlen, old);
 	drop_name(from, find_name(from, name, len));
 	i->i_ctime = vfs_now();

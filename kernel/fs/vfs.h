@@ -75,18 +75,18 @@ struct inode_ops {
 };
 
 struct inode {
-	struct vnode i_vnode;                           /* its reference count is the inode's */
-	const struct inode_ops *i_ops;                  /* const */
+	struct vnode i_vnode;          /* the vnode's reference count is the inode's */
+	const struct inode_ops *i_ops; /* const */
 	struct inode *i_hash, *i_lru_next, *i_lru_prev; /* icache_lock */
 	unsigned i_fs;                                  /* const: st_dev */
 	uint64_t i_ino;                                 /* const */
 	uint64_t i_parent; /* vfs_lock: the directory in which it was found last; 0: none yet */
 	struct mach_mutex i_lock;           /* sleeps: size, contents as a whole */
-	unsigned i_mode, i_uid, i_gid;      /* words of their own: the last change counts */
+	unsigned i_mode, i_uid, i_gid;      /* no lock: of two changes the later holds */
 	unsigned i_nlink;                   /* vfs_lock */
 	uint64_t i_size;                    /* i_lock to change */
 	uint64_t i_blocks;                  /* i_lock: of 512 bytes */
-	uint32_t i_atime, i_mtime, i_ctime; /* words of their own: the last change counts */
+	uint32_t i_atime, i_mtime, i_ctime; /* no lock: of two changes the later holds */
 	uint64_t i_rdev;                    /* const */
 	bool i_cached;                      /* icache_lock: the cache has a reference */
 	bool i_dirty; /* set by any thread, cleared by io_sync, which writes after that */
@@ -121,7 +121,7 @@ int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode
 int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name);
 int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **);
 int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with the 0 */
-/* The same for any inode. -ENOENT: it has no name any more, or was never looked up by one. */
+/* The same for any inode. -ENOENT: the inode has no name any more, or no lookup by name ever found it. */
 int vfs_path_file(struct inode *, char *buf, size_t room);
 void vfs_mount(const char *path, struct inode *root);
 extern struct inode *vfs_root;
@@ -210,14 +210,15 @@ int64_t pipe_take_pages(struct file *, vaddr_t, uint64_t len, bool nonblock);
 bool pipe_same(const struct file *, const struct file *);
 bool pipe_has_bytes(const struct file *);
 uint64_t pipe_room(const struct file *); /* bytes that may be written */
-/* Until something can be read, or written. -EAGAIN: nonblock; -EPIPE: nobody reads, the signal is sent; -ERESTART. */
+/* Waits until something can be read, or written. -EAGAIN: nonblock is set; -EPIPE: no reading end is open, SIGPIPE was sent; -ERESTART: a signal came. */
 int pipe_await(struct file *, bool write, bool nonblock);
 /* Up to len bytes from the pipe to a file at off, to another pipe (take: they leave the first). buf has room for len. Bytes; 0: nothing there. */
 int64_t pipe_to_file(struct file *in, struct file *out, char *buf, uint64_t len, uint64_t off);
 int64_t pipe_to_pipe(struct file *in, struct file *out, char *buf, uint64_t len, bool take);
-int memfile_new(struct inode **); /* tmpfs.c: anonymous memory with a name; *: a reference */
+int memfile_new(
+    struct inode **); /* tmpfs.c: a file of anonymous memory; the caller gets a reference in * */
 struct inode *tmpfs_init(void);
-/* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: it is no such file. */
+/* The anonymous memory that backs a file of tmpfs, to be mapped; NULL: the inode is no file of tmpfs. */
 struct anon_map *tmpfs_memory(struct inode *);
 /* Bytes of such a file go to *at of the space (free there; 0: anywhere, told in *at), by copy-on-write. 0 or an error */
 int tmpfs_snapshot(

@@ -31,7 +31,7 @@ static void stop_process(struct proc *p, int sig)
 	bool irq;
 
 	if (p->p_parent == NULL)
-		return; /* nobody could make the first process go on */
+		return; /* the first process has no parent that could make it go on */
 	mach_mutex_enter(&proc_lock);
 	irq = spin_lock(&sched_lock);
 	p->p_stopped = true;

@@ -273,7 +273,8 @@ static int end_others(struct proc *p)
 
 static void reset_signals(struct proc *p, struct uthread *u)
 {
-	if (p->p_sighand->sh_refcnt > 1) { /* shared with another process: it keeps its own */
+	if (p->p_sighand->sh_refcnt >
+	    1) { /* the other process that shares the handlers keeps them */
 		struct sighand *sh = kzalloc(sizeof(*sh));
 
 		if (sh != NULL) {

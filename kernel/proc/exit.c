@@ -36,7 +36,7 @@ static void forget_program(struct proc *p)
 	inode_put(i);
 }
 
-/* Its children become init's. proc_lock held. */
+/* The process's children become init's. proc_lock held. */
 static void orphan_children(struct proc *p)
 {
 	KASSERT(mach_mutex_held(&proc_lock));
@@ -75,7 +75,7 @@ static void end_other_processes(void)
 	}
 }
 
-/* Its end becomes known; if the parent does not want to know, nothing of the process is left. proc_lock held. */
+/* The parent hears of the process's end. If the parent ignores its children, nothing of the process is left. proc_lock held. */
 static void tell_parent(struct proc *p, struct proc *parent)
 {
 	int killed = p->p_status & 0x7f;
@@ -99,7 +99,7 @@ static void proc_end(struct proc *p)
 	p->p_files = NULL;
 	leave_space(p);
 	forget_program(p);
-	/* not before: files without names that it had open or mapped are freed with it */
+	/* The space and its files go first: files without names that the process had open or mapped are freed by that */
 	if (p == init_proc)
 		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
 	release_vfork(p);

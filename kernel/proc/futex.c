@@ -395,7 +395,8 @@ static bool abandon_lock(const struct uthread *u, uint64_t word, bool pending)
 
 	if (copy_in(&v, word, sizeof(v)) != 0)
 		return false;
-	if (pending && v == 0) { /* it was let go, and the waiter not woken yet */
+	if (pending &&
+	    v == 0) { /* the dying thread had released the lock and not woken the waiter yet */
 		(void)futex_wake_addr(word, 1);
 		return true;
 	}

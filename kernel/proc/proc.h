@@ -112,22 +112,25 @@ struct proc {
 	struct inode *p_root; /* proc_lock: chroot's */
 	char p_comm[16];      /* own */
 	struct inode *p_exe;  /* proc_lock: the program's file; NULL: none */
-	char *p_args;         /* own: as /proc/pid/cmdline shows them */
+	char *p_args;         /* own: the arguments, as /proc/pid/cmdline shows them */
 	size_t p_argslen;
 	struct sigset_info p_signals; /* sent to the process */
 	struct waitq
 	    p_wait; /* sched_lock: a child changed; waits for vfork's child, for exec's other threads */
-	bool p_exiting;           /* sched_lock: every thread ends */
-	struct uthread *p_execer; /* sched_lock: it execs: every other thread ends; NULL: none */
-	bool p_zombie;            /* proc_lock: only its status is left */
-	bool p_vforked;           /* sched_lock: its parent waits for it */
-	_Atomic bool p_stopped;   /* sched_lock */
-	bool p_told_stop;         /* proc_lock: wait() has told of the stop */
-	int p_stop_sig;           /* proc_lock: what stopped it */
-	_Atomic bool p_continued; /* it went on, and wait() has not told of it */
-	bool p_by_vfork; /* proc_lock: the parent's thread that made it still looks at it */
+	bool p_exiting; /* sched_lock: every thread ends */
+	struct uthread
+	    *p_execer;  /* sched_lock: the thread that execs: every other thread ends; NULL: none */
+	bool p_zombie;  /* proc_lock: only the status of the process is left */
+	bool p_vforked; /* sched_lock: the parent waits until the child execs or exits */
+	_Atomic bool p_stopped; /* sched_lock */
+	bool p_told_stop;       /* proc_lock: wait() has told of the stop */
+	int p_stop_sig;         /* proc_lock: the signal that stopped the process */
+	_Atomic bool
+	    p_continued; /* SIGCONT made the process go on, and wait() has not told of that */
+	bool
+	    p_by_vfork; /* proc_lock: the vforking thread of the parent still reads this structure */
 	struct waitq p_cont;
-	int p_status; /* as wait gives it */
+	int p_status; /* the status, as wait() gives it */
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
@@ -155,18 +158,19 @@ struct uthread {
 	struct proc *u_proc;
 	struct thread *u_thread;
 	struct uthread *u_next; /* proc_lock: of the process */
-	struct trapframe *u_tf; /* own: where its registers are while it is in the kernel */
+	struct trapframe *u_tf; /* own: the program's registers while the thread is in the kernel */
 	uint64_t u_sigmask;     /* sched_lock to change */
 	uint64_t
 	    u_awaited; /* sched_lock: sigtimedwait asks for these: they are kept even if ignored */
-	uint64_t u_saved_mask; /* own: to be restored after a handler (sigsuspend, ppoll) */
+	uint64_t
+	    u_saved_mask; /* the thread's own: the mask to restore after a handler (sigsuspend, ppoll) */
 	bool u_restore_mask;
 	struct sigset_info u_signals;
 	uint64_t u_altstack, u_altsize;
 	uint32_t u_altflags;
 	uint64_t u_clear_tid; /* CLONE_CHILD_CLEARTID */
 	uint64_t u_robust;
-	int64_t u_syscall; /* own: its number, while it runs; -1 */
+	int64_t u_syscall; /* own: number of the system call under way; -1: none */
 	uint64_t u_copy_fail;
 	struct futex_waiter u_futex; /* sched_lock */
 };
@@ -177,12 +181,13 @@ extern struct proc *init_proc;      /* const: the first; NULL before it is made 
 struct proc *this_proc(void);
 struct uthread *this_uthread(void);
 void proc_init(void);
-struct proc *proc_find(int pid);               /* proc_lock held; NULL */
-bool uthread_must_end(const struct uthread *); /* its process ends, or another thread execs */
-struct uthread *uthread_find(int tid);         /* proc_lock held */
-_Noreturn void proc_exit(int status);          /* the whole process, as wait gives it */
-_Noreturn void uthread_exit(int code);         /* this thread */
-void proc_free(struct proc *);                 /* a zombie that was waited for; proc_lock held */
+struct proc *proc_find(int pid); /* proc_lock held; NULL */
+bool uthread_must_end(
+    const struct uthread *); /* the thread's process ends, or another of its threads execs */
+struct uthread *uthread_find(int tid); /* proc_lock held */
+_Noreturn void proc_exit(int status);  /* the whole process, as wait gives it */
+_Noreturn void uthread_exit(int code); /* this thread */
+void proc_free(struct proc *);         /* a zombie that was waited for; proc_lock held */
 /* Structures of a new process, of which the caller fills the rest; and of a thread of a process, with its registers. NULL: no memory. */
 struct proc *proc_new(struct proc *parent);
 struct uthread *uthread_new(struct proc *, struct trapframe **);
@@ -199,7 +204,8 @@ int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WNOWAIT 0x01000000u
 int64_t proc_wait_kernel(
     int pid, int *status, unsigned options); /* the pid, 0 (WNOHANG) or a negative error */
-uint64_t proc_cpu_ns(struct proc *);         /* that its threads have run; takes proc_lock */
+uint64_t proc_cpu_ns(
+    struct proc *); /* ns of CPU that the process's threads have used; takes proc_lock */
 struct files *files_new(void);
 struct files *files_dup(struct files *);
 void files_put(struct files *);
@@ -221,9 +227,10 @@ void signal_queue_proc(struct proc *, int sig, int code, uint64_t value, uint64_
 void signal_queue_uthread(struct uthread *, int sig, int code, uint64_t value, uint64_t more);
 /* The first pending signal of the set is taken: its number, or 0. sched_lock held. */
 int signal_take(struct uthread *, uint64_t set, struct siginfo *);
-void signal_discard(struct sigset_info *);           /* all that is pending; their owner ends */
-void signal_forget(struct proc *, int sig);          /* what is pending of it: it is ignored now */
-bool proc_ignores_children(const struct proc *);     /* their status is not kept; proc_lock held */
+void signal_discard(struct sigset_info *);  /* all that is pending; their owner ends */
+void signal_forget(struct proc *, int sig); /* what is pending of it: it is ignored now */
+bool proc_ignores_children(
+    const struct proc *); /* the status of its children is not kept; proc_lock held */
 void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
 void signal_loop(void *); /* a thread's: alarms and signals from interrupts */

@@ -16,7 +16,8 @@ struct epoll_event {
 
 struct watch {
 	struct watch *w_next;
-	struct file *w_file; /* no reference: removed when the descriptor's file is another one */
+	struct file *
+	    w_file; /* no reference: the entry is removed when the descriptor has come to mean another file */
 	int w_fd;
 	struct epoll_event w_event;
 };

@@ -184,7 +184,7 @@ int64_t sys_setsid(const uint64_t *a)
 
 	(void)a;
 	if (p->p_pgid == p->p_pid)
-		return -EPERM; /* it leads a group */
+		return -EPERM; /* the leader of a group cannot begin a session */
 	p->p_sid = p->p_pgid = p->p_pid;
 	return p->p_pid;
 }
@@ -528,7 +528,8 @@ int64_t sys_getrusage(const uint64_t *a)
 	as_usage(p->p_as, &u);
 	r[0] = ns / 1000000000;
 	r[1] = ns % 1000000000 / 1000;
-	r[4] = u.au_rss * (VM_PAGESIZE >> 10); /* ru_maxrss: what it has now */
+	r[4] = u.au_rss *
+	    (VM_PAGESIZE >> 10); /* ru_maxrss: the resident size of now, not the largest so far */
 	return copy_out(a[1], r, sizeof(r));
 }
 int64_t sys_sched_yield(const uint64_t *a)

@@ -72,7 +72,7 @@ static int64_t splice_pipes(struct splice *s, bool take)
 		int64_t r;
 
 		if (err == 0 && !pipe_has_bytes(s->in))
-			return 0; /* nobody writes any more */
+			return 0; /* every writing end is closed */
 		if (err == 0)
 			err = pipe_await(s->out, true, s->nonblock);
 		if (err != 0)

@@ -210,7 +210,9 @@ static void child(uint64_t seed, unsigned long calls, struct progress *p)
 	munmap(area + AREA, 4096);
 	fill_area();
 	make_files();
-	if (!step && below(3) == 0) /* two threads in one space; their calls are not repeatable */
+	if (!step &&
+	    below(3) ==
+		0) /* two threads share the space: the order of their calls differs from run to run */
 		(void)pthread_create(&t, NULL, call_beside, p);
 	while (p->calls < calls) {
 		one_call(p);

@@ -107,7 +107,8 @@ static void files_end_with_sigbus(void)
 	CHECK(try(p + PG, 0) == SIGBUS && caught.si_addr == p + PG);
 	p[0] = 'J';
 	char buf[8] = { 0 };
-	CHECK(pread(fd, buf, 8, 0) == 5 && strcmp(buf, "Jello") == 0); /* one copy of the page */
+	CHECK(pread(fd, buf, 8, 0) == 5 &&
+	    strcmp(buf, "Jello") == 0); /* the mapping and the file share one page */
 	CHECK(pwrite(fd, "y", 1, 4) == 1 && p[4] == 'y');
 	CHECK(ftruncate(fd, PG + 10) == 0 && try(p + PG, 0) == 0 && p[PG] == 0);
 	CHECK(ftruncate(fd, 2) == 0 && try(p + PG, 0) == SIGBUS && p[2] == 0);
@@ -278,7 +279,8 @@ static void signals_arrive(void)
 	CHECK(signals == 1 && on_alt);
 	CHECK(pipe(fd) == 0);
 	pid_t pid = fork();
-	if (pid == 0) { /* it interrupts the parent's read, which goes on (SA_RESTART) */
+	if (pid ==
+	    0) { /* the child's signal interrupts the parent's read, which goes on (SA_RESTART) */
 		struct timespec t = { 0, 50000000 };
 
 		nanosleep(&t, NULL);
@@ -377,7 +379,7 @@ static void system_v_memory_is_shared(void)
 	CHECK(shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == 5 * PG);
 	CHECK(shmdt(q) == 0 && shmdt(p + PG) == -1 && shmdt(p) == 0 && try(p, 0) == SIGSEGV);
 	p = shmat(id, NULL, 0);
-	CHECK(p[4 * PG] == 33); /* it stays without a mapping */
+	CHECK(p[4 * PG] == 33); /* the memory keeps its contents while no process has it mapped */
 	CHECK(shmctl(id, IPC_RMID, NULL) == 0 && shmdt(p) == 0 && shmat(id, NULL, 0) == (void *)-1);
 }
 

@@ -16,7 +16,7 @@ extern int failed_line; /* of the first check of the running test that failed; 0
 struct test {
 	const char *name;
 	void (*fn)(void);
-	int native; /* its answer is Linux's, too, whatever the machine */
+	int native; /* Linux gives the same answers, on any machine: the test runs there, too */
 };
 /* clang-format off */
 #define T(f, n) { #f, f, n }

@@ -187,7 +187,7 @@ static void *close_the_other_end(void *arg)
 	return arg;
 }
 
-/* The one who closed first touched the pipe once more, after the other had freed it. */
+/* The end that is closed first must not touch the pipe after the other end's close has freed it. */
 static void both_ends_close_at_once(void)
 {
 	pthread_t t;
@@ -398,7 +398,7 @@ static void blocked_signals_are_kept_with_values(void)
 	for (int i = 1; i <= 3; i++)
 		CHECK(sigwaitinfo(&set, &si) == real && si.si_value.sival_int == i &&
 		    si.si_code == SI_QUEUE && si.si_pid == getpid());
-	/* its default is to be ignored; blocked, it is waited for */
+	/* SIGCHLD is ignored by default; while it is blocked, sigwaitinfo gets it */
 	if ((pid = fork()) == 0)
 		_exit(exit_with_3(NULL));
 	CHECK(sigwaitinfo(&set, &si) == SIGCHLD && si.si_pid == pid);

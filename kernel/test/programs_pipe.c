@@ -119,7 +119,7 @@ static void splice_and_tee_between_pipes(void)
 	CHECK(read_all(c[0], got, 4096) && memcmp(got, bytes, 4096) == 0);
 	CHECK(read(c[0], word, 3) == 3 && memcmp(word, "two", 3) == 0);
 	close(a[1]);
-	CHECK(splice(a[0], NULL, c[1], NULL, 1, 0) == 0); /* nobody writes any more */
+	CHECK(splice(a[0], NULL, c[1], NULL, 1, 0) == 0); /* every writing end is closed */
 	CHECK(tee(a[0], c[1], 1, 0) == 0);
 	close(a[0]);
 	for (unsigned i = 0; i < 2; i++) {
@@ -321,7 +321,7 @@ static void a_handler_knows_its_stack(void)
 	raise(SIGUSR2);
 	CHECK(flags_there == SS_ONSTACK && error_there == EPERM);
 	CHECK(sigaltstack(NULL, &old) == 0 && old.ss_flags == 0 && old.ss_sp == alternate);
-	/* a handler on the program's own stack may change it; its return brings the old one back */
+	/* a handler that runs on the program's stack may set another signal stack; its return restores the old signal stack */
 	sa.sa_flags = 0;
 	sigaction(SIGUSR2, &sa, NULL);
 	raise(SIGUSR2);

@@ -138,7 +138,7 @@ def test_shell_in_16_mib(m):
 
 
 def test_the_shell_reads_the_terminal(m):
-    # the first byte may be the firmware's; job control: the shell is in the foreground; the terminal edits (the first erase takes the x) and echoes
+    # The firmware may take the first byte that is typed. The erase character takes the x away.
     status, text = m.boot(16, 'init=/bin/sh', typed=b'\necho $((6 * 7))x\x7f\nsleep 0 &\nwait; exit 5\n')
     return status == 5 and '\n42\n' in text, text
 

@@ -149,7 +149,7 @@ static void *run_thread(void *arg)
 				check_a_file(fd, r >> 20);
 		}
 		check_a_pipe(next(&rng));
-		if (round % 8 == 0) { /* nobody writes while a snapshot is taken and checked */
+		if (round % 8 == 0) { /* no thread writes while a snapshot is taken and checked */
 			pthread_barrier_wait(&both);
 			if (t == 0)
 				check_a_fork();

@@ -272,7 +272,7 @@ static void choose_mode(void)
 	satp_mode = sv48 ? SATP_SV48 : SATP_SV39;
 	if (!sv48)
 		return;
-	/* a mode that the CPU lacks leaves the register as it is; the table for the try is a fresh root */
+	/* Writing a mode that the CPU lacks leaves satp as it is. The try has a root table of its own. */
 	uint64_t root = take_table(), *last = (uint64_t *)direct_map(root) + 511;
 
 	*last = make_entry((before & ((1ull << 44) - 1)) << VM_PAGESHIFT, 0);

@@ -29,12 +29,12 @@ struct cpu {
 	uint64_t cpu_sp, cpu_t0; /* entry.S, for some instructions */
 	uint64_t cpu_overflow;   /* top of the stack for the report that a stack is at its end */
 	struct kcpu cpu_k;       /* the kernel's part */
-	uint64_t cpu_hart;       /* const: its number for the firmware */
-	uint32_t cpu_intc;       /* const: its interrupt controller's name in the device tree */
-	uint64_t cpu_next;       /* when the next tick is due */
-	struct hat *cpu_hat;     /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
-	unsigned cpu_asid;       /* own: the number that is loaded */
-	_Atomic bool cpu_lazy;   /* mmu.c: what runs uses no address of that space */
+	uint64_t cpu_hart;       /* const: the CPU's number for the firmware */
+	uint32_t cpu_intc; /* const: phandle of the CPU's interrupt controller in the device tree */
+	uint64_t cpu_next; /* when the next tick is due */
+	struct hat *cpu_hat;   /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
+	unsigned cpu_asid;     /* own: the number that is loaded */
+	_Atomic bool cpu_lazy; /* mmu.c: what runs uses no address of that space */
 	_Atomic uint64_t cpu_stale[NASIDS / 64]; /* mmu.c: numbers to be flushed before their use */
 	_Atomic bool cpu_fencei;                 /* mmu.c: the instruction cache is stale */
 	_Atomic bool cpu_leave;                  /* mmu.c: the space ends: load another root */

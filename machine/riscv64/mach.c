@@ -123,7 +123,7 @@ uint64_t arch_wall_time(void)
 
 	if (devices.dv_rtc == 0)
 		return 0;
-	low = mmio_get(devices.dv_rtc); /* reading it holds the other half still */
+	low = mmio_get(devices.dv_rtc); /* reading the low half latches the high half */
 	return (low | (uint64_t)mmio_get(devices.dv_rtc + 4) << 32) / 1000000000;
 }
 
@@ -161,7 +161,7 @@ void arch_irq_attach(unsigned irq, void (*fn)(void *), void *arg)
 	mmio_set(PLIC_ENABLE(irq), mmio_get(PLIC_ENABLE(irq)) | 1u << irq % 32);
 	if (irq == devices.dv_uart_irq)
 		*(volatile uint8_t *)direct_map(devices.dv_uart + 1) =
-		    1; /* it interrupts when something was typed */
+		    1; /* the UART interrupts when a character has arrived */
 }
 
 void irq_external(void)
