@@ -38,10 +38,10 @@ static void fatal(const char *what)
 static struct disk {
 	int fd;
 	uint64_t bytes;
-	char *piece; /* FLIGHT pieces, then a page */
+	char *piece; /* a buffer of FLIGHT pieces, then one of a page */
 	aio_context_t aio, readaio;
 	uint32_t inflight, next;
-	struct workload w; /* for its random numbers */
+	struct workload w; /* state of the random numbers */
 } d;
 
 static void set_up(const char *folder, uint64_t bytes)

@@ -109,7 +109,8 @@ static void run(
 		die("attach", rc);
 	if (fd >= 0)
 		(void)(pool_join(&p, 1) == 0 &&
-		    pool_async(&p) == 0); /* where it cannot be, writes are synchronous */
+		    pool_async(&p) ==
+			0); /* if asynchronous writes cannot be had, writes are synchronous */
 	for (unsigned pass = 0; pass < passes; pass++) {
 		t = bench_ns();
 		for (unsigned i = 0; i < npages; i++)

@@ -206,7 +206,7 @@ static void print_table(const struct options *o, const struct trace *t)
 	print_row(o, "min", r);
 }
 
-/* What waited; of what was read ahead the share that was used (accuracy); of all reads the share read ahead and used. */
+/* Columns: references that waited; accuracy: the used share of the pages read ahead; coverage: the share of all reads that was read ahead and used. */
 static void prefetch_table_print(const struct options *o, const struct trace *t)
 {
 	if (!o->csv)

@@ -28,7 +28,7 @@ void trace_init(struct trace *);
 void trace_free(struct trace *);
 bool trace_add(struct trace *, uint64_t page, bool write); /* false: no memory */
 enum trace_format { TRACE_GUESS, TRACE_RAW };
-/* False: why says in one line what is wrong and where. */
+/* False: the text why says in one line what is wrong in the file, and where. */
 bool trace_read(struct trace *, FILE *, enum trace_format, char *why, size_t whylen);
 bool trace_write(const struct trace *, FILE *, bool text);
 

@@ -43,7 +43,7 @@ static struct {
 } recent[RECENT_MAX]; /* the latest first */
 static unsigned nrecent, keep = 1;
 
-/* Is it among the recent ones? Moves or puts it to the front. */
+/* Is the page among the recent pages? Moves it, or puts it, to the front. */
 static bool note_recent(uint64_t page, bool store)
 {
 	bool known = false, written = store;

@@ -17,7 +17,7 @@ struct memory {
 	uint32_t *m_held;    /* [frames] dense page */
 	bool *m_dirty;       /* [frames] */
 	uint32_t *m_frame;   /* [npages] PAGE_NIL: not in memory */
-	uint8_t *m_known;    /* [npages] was there before */
+	uint8_t *m_known;    /* [npages]: the page was referenced before */
 	uint32_t m_frames, m_used;
 };
 
@@ -156,7 +156,7 @@ static bool in_memory(const struct memory *m, const struct trace *t, uint64_t id
 	return page != PAGE_NIL && m->m_frame[page] != PAGE_NIL;
 }
 
-/* What is in memory around it, as the core tells the prefetcher. */
+/* Which pages around the missed page are in memory, as the core tells the prefetcher. */
 static struct pf_plan count_neighbours(const struct memory *m, const struct trace *t, uint64_t idx)
 {
 	unsigned n = 0;
@@ -288,7 +288,7 @@ bool replay_min(const struct trace *t, uint32_t frames, struct replay_result *r)
 
 		m.n_when[page] = m.n_next[i];
 		if (m.n_place[page] != PAGE_NIL) {
-			sift_up(&m, m.n_place[page]); /* the next use of a page moves away only */
+			sift_up(&m, m.n_place[page]); /* the next use of a page only gets later */
 		} else {
 			r->misses++;
 			if (m.n_len < frames) {

@@ -146,7 +146,7 @@ static bool read_text(
 
 	memcpy(line, first, nfirst);
 	for (size_t i = 0; i < nfirst; i++) {
-		/* lines that end within the first bytes */
+		/* lines that end within the bytes read so far */
 		char *nl = memchr(line, '\n', n);
 
 		if (nl == NULL)

@@ -2,7 +2,7 @@
 """The tables of docs/architecture.md hold: rooms_test.py SOURCE LIBVMCORE BUILD
 
 Each #include line is one that the table of folders allows. Each call from one room of vm/ into another goes down, or through a door
-that the table of rooms names, and no door is named that nobody uses. Only vm/seg/ compares a segment's operations.
+that the table of rooms names, and each door that is named is used. Only vm/seg/ compares a segment's operations.
 Each function of machine.h and hat.h is one that the core calls. In the folders of the table of floors
 a file calls files of lower floors only, so no files call each other in a circle.
 """

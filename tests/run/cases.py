@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The main program of a test whose cases are functions: one line a case, status 1 if one failed."""
+"""The main program of a test whose cases are functions: one line a case, status 1 if a case failed."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ static bool zero(const char *p, size_t len)
 	return true;
 }
 
-/* Memory mapped with PROT_WRITE alone was lost by whatever makes pages leave their place. */
+/* Memory mapped with PROT_WRITE alone keeps its bytes when its pages leave their addresses. */
 static int write_only(void)
 {
 	for (int flags = MAP_PRIVATE; flags <= MAP_PRIVATE + 1; flags++) {
@@ -188,7 +188,7 @@ static int idle_bit_of_protection(void)
 	return 0;
 }
 
-/* Memory made read-only: read, written by who opens it, moved, forked, dropped. */
+/* Memory made read-only: read, made writable and written, moved, forked, dropped. */
 static int read_only(void)
 {
 	char *p = map(2 * MIB), *q;

@@ -112,7 +112,7 @@ static void the_lock_of_a_killed_owner_is_taken_over(void **state)
 		for (unsigned i = 0; i < 10 + rnd() % 50; i++)
 			expect(&r, h[i], i * 8 + 2);
 		assert_int_equal(kill(pid, SIGKILL), 0);
-		assert_int_equal(read(up[0], &c, 1), 0); /* it is dead, but not waited for */
+		assert_int_equal(read(up[0], &c, 1), 0); /* the child is dead, but not waited for */
 		pool_release(&r.p, tag);
 		for (unsigned i = 0; i < 300; i += 7) {
 			expect(&r, h[i], i * 8 + 2);

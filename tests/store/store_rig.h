@@ -59,7 +59,7 @@ struct rig {
 	size_t size;
 	int fd;
 	pid_t packer;       /* 0: none */
-	uint32_t *packstop; /* shared with it: it shall end */
+	uint32_t *packstop; /* shared with the child: true tells it to end */
 };
 
 /* ---- a process that packs ---- */
@@ -98,7 +98,7 @@ static inline void expect_done(pid_t pid)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* It ends what it is at. */
+/* The child ends what it is doing, and exits. */
 static inline void packer_end(struct rig *r)
 {
 	if (r->packer == 0)

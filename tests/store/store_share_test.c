@@ -122,7 +122,7 @@ static void reads_make_the_packer_pack_tighter(void **state)
 	for (uint32_t i = 800; i < 2400; i += 2) /* most in memory */
 		pool_unref(&r.p, share_handle[i]);
 	assert_in_range(packed_tighter(&r, &n, 200), 0, 40);
-	for (uint32_t i = 800; i < 2400; i += 2) { /* it is full again */
+	for (uint32_t i = 800; i < 2400; i += 2) { /* the pool is full again */
 		assert_int_equal(put(&r, share_what(i), &share_handle[i]), 0);
 		if (i % 32 == 0)
 			pack_all(&r);

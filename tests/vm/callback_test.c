@@ -67,13 +67,13 @@ static void holders_are_asked_before_the_range_goes(void **state)
 	assert_int_equal(map_anon(as, BASE, 32, 0), VM_OK);
 	hold(&a, as, BASE, 2, AS_CB_KEEP);
 	hold(&b, as, BASE + 4 * PG, 2, AS_CB_DONE);
-	assert_int_equal(as_unmap(as, BASE + 8 * PG, 8 * PG), VM_OK); /* not their business */
+	assert_int_equal(as_unmap(as, BASE + 8 * PG, 8 * PG), VM_OK); /* no holder's range */
 	assert_int_equal(a.calls + b.calls, 0);
 	assert_int_equal(as_setprot(as, BASE, 8 * PG, PROT_R), VM_OK);
 	assert_true(a.calls == 1 && a.event == AS_CB_SETPROT && b.calls == 1);
 	b.locked = true;
 	assert_int_equal(as_setprot(as, BASE, 8 * PG, RW), VM_OK);
-	assert_int_equal(as_unmap(as, BASE, 8 * PG), VM_LOCKED); /* one of them holds on */
+	assert_int_equal(as_unmap(as, BASE, 8 * PG), VM_LOCKED); /* holder a keeps its locks */
 	assert_true(a.calls == 3 && a.event == AS_CB_UNMAP && b.calls == 3);
 	assert_false(b.locked);
 	a.answer = AS_CB_DONE;
@@ -135,7 +135,7 @@ static void device(void *arg)
 		mach_cv_wait(&h->cv, &h->mx);
 	mach_mutex_exit(&h->mx);
 	for (unsigned i = 0; i < 20; i++)
-		mach_yield(); /* its transfer takes a while */
+		mach_yield(); /* the device's transfer takes a while */
 	let_go(h);
 }
 

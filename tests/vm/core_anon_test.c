@@ -102,7 +102,7 @@ static void mem_start(struct vnode *vp, struct vm_io *io)
 
 static void mem_poll(struct vnode *vp, struct vm_io *io) { (void)vp, (void)io; }
 
-/* What is given up is made unreadable: whoever still needs it will see. */
+/* Memory that is given up is made unreadable: a later access to it faults. */
 static void mem_discard(struct vnode *vp, voff_t off, uint64_t len)
 {
 	struct mem_store *ms = vp->v_data;
@@ -401,7 +401,7 @@ static void count_quietly(void *arg, const char *text)
 	++*(unsigned *)arg;
 }
 
-/* One reference too many, one too few, and an anon that nobody holds. */
+/* An anon with a reference too many, with one too few, and one that no map holds. */
 static void checker_sees_wrong_references(void **state)
 {
 	struct model *mo = malloc(sizeof *mo);

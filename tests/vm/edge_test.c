@@ -29,7 +29,7 @@ static void a_hole_refuses_everything(void **state)
 	assert_int_equal(as_checkprot(as, BASE, PG, PROT_R), VM_PROT);
 	assert_int_equal(as_checkprot(as, BASE, PG, 0), VM_OK);
 	assert_int_equal(as_lock(as, BASE, PG), VM_NOTSUP);
-	assert_int_equal(as_lockall(as, true, false), VM_OK); /* leaves it out */
+	assert_int_equal(as_lockall(as, true, false), VM_OK); /* the hole is left out */
 	assert_int_equal(as_unlockall(as), VM_OK);
 	assert_int_equal(as_sync(as, BASE, 8 * PG, 0), VM_OK);
 	assert_int_equal(as_advise(as, BASE, 8 * PG, ADV_WILLNEED), VM_OK);
@@ -444,7 +444,8 @@ static void the_kernels_heap_answers_what_a_program_would_ask(void **state)
 	names_only(&s.vm->vm_swapfs, ~(uint64_t)0);
 	pp = page_of(s.vm, hat_probe(as_hat(kas), va, NULL));
 	names_only(pp->p_vnode, MB);
-	assert_int_equal(as_fault(kas, va, 2 * PG, F_INVAL, S_READ), VM_OK); /* it came too late */
+	assert_int_equal(as_fault(kas, va, 2 * PG, F_INVAL, S_READ),
+	    VM_OK); /* the fault came too late: the pages are mapped */
 	assert_int_equal(as_fault(kas, va, PG, F_INVAL, S_EXEC), VM_PROT);
 	assert_int_equal(as_fault(kas, va, 3 * PG, F_INVAL, S_READ), VM_NOMAP);
 	assert_int_equal(as_checkprot(kas, va, PG, PROT_R | PROT_W), VM_OK);
@@ -454,7 +455,7 @@ static void the_kernels_heap_answers_what_a_program_would_ask(void **state)
 	assert_int_equal(as_incore(kas, va, 3 * PG, vec), VM_OK);
 	assert_int_equal(vec[1], INCORE_PRESENT | INCORE_MAPPED | INCORE_LOCKED);
 	assert_int_equal(vec[2], 0);
-	assert_int_equal(as_lock(kas, va, PG), VM_OK); /* it always is */
+	assert_int_equal(as_lock(kas, va, PG), VM_OK); /* kernel memory is always locked */
 	assert_int_equal(as_sync(kas, va, PG, 0), VM_OK);
 	assert_int_equal(as_advise(kas, va, PG, ADV_DONTNEED), VM_OK); /* and stays */
 	assert_int_equal(as_swapout(kas), 0);

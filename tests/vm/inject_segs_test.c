@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Failures by count over the drivers and calls that the model does not know: kernel heap and stacks, windows onto files, pagers,
- * inheritance, shared maps of somebody else, heaps, stacks, seals. In the k-th run of a scenario the k-th allocation or
+ * inheritance, maps that another segment shares, heaps, stacks, seals. In the k-th run of a scenario the k-th allocation or
  * I/O of a kind fails. Each step may be refused with a clean error; the checker must be content after it, and nothing may
  * be left at the end (sys_fini).
  */
@@ -189,7 +189,7 @@ static void pagers(void)
 		pager_detach(p);
 		if (may_fail(as_map(as, BASE + 8 * MB, PG, segpager_create, &a)))
 			assert_true(try_put(&s, as, BASE + 8 * MB, 1) !=
-			    VM_OK); /* nobody allows it any more */
+			    VM_OK); /* no segment allows the access any more */
 		as_free(as);
 		as = NULL;
 		pager_rele(p);

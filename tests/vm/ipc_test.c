@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Communication between spaces: what is copied, what moves, what is shared, and who may. */
+/* Communication between spaces: what is copied, what moves, what is shared, and which rights the sender and the receiver need. */
 #include "tests/vm/segs.h"
 
 #define MSG (256u) /* pages: 1 MiB */

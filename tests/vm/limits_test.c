@@ -228,7 +228,7 @@ static void out_of_memory_is_a_policy(void **state)
 	assert_true(i < 400);
 	assert_int_equal(try_put(&s, as, BASE + i * PG, i), VM_NOMEM);
 	vm_oom_policy(s.vm, on_oom, &o);
-	assert_int_equal(try_put(&s, as, BASE + i * PG, i), VM_NOMEM); /* it says no */
+	assert_int_equal(try_put(&s, as, BASE + i * PG, i), VM_NOMEM); /* the policy refuses */
 	assert_true(o.calls > 0);
 	o.give = true;
 	put(&s, as, BASE + i * PG, i);

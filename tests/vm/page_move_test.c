@@ -482,7 +482,7 @@ static void promote_once(struct env *e, unsigned size, uint64_t salt)
 	CHECK(get(e, child, mid) == mid * 7 + salt && get(e, e->as, mid) == 1);
 	CHECK(get(e, e->as, mid + 1) == (mid + 1) * 7 + salt && get(e, child, mid + 1) == 2);
 	CHECK(sound(e));
-	/* what is shared until somebody writes stays so when it is moved and joined */
+	/* copy-on-write pages stay shared when they are moved and joined */
 	for (unsigned i = 0; i < e->n; i++)
 		CHECK(get(e, child, i) == (i == mid + 1 ? 2 : i * 7 + salt));
 	for (unsigned i = 3; i < n; i += 7)

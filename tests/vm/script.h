@@ -98,7 +98,7 @@ static inline uint64_t script_shrink(uint64_t *words, uint64_t n,
 	return n;
 }
 
-#define SCRIPT_ENDLESS 77 /* it took more of the CPU than it may */
+#define SCRIPT_ENDLESS 77 /* the child used more time of the CPU than it may */
 /* The calling process may use so many seconds of the CPU. */
 static inline void script_limit(unsigned seconds)
 {
@@ -118,7 +118,8 @@ static inline int script_child(
 		    (freopen("/dev/null", "w", stderr) == NULL ||
 			freopen("/dev/null", "w", stdout) == NULL))
 			_exit(2);
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* who repeats it may be killed */
+		(void)prctl(PR_SET_PDEATHSIG,
+		    SIGKILL); /* the child ends with this process, which may be killed */
 		run(arg);
 		fflush(stdout);
 		exit(0);

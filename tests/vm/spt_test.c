@@ -34,7 +34,7 @@ static void hundred_spaces_use_one_set_of_tables(void **state)
 
 	start(&s, SIM_X86_64, 8192);
 	assert_int_equal(spt_create(s.vm, GB, RW, false, &a.pa_spt),
-	    VM_NOSWAP); /* it is promised like other memory */
+	    VM_NOSWAP); /* shared tables' memory is promised like other memory */
 	s.vm->vm_config.vc_overcommit = true;
 	assert_int_equal(spt_create(s.vm, GB, RW, false, &a.pa_spt), VM_OK);
 	for (unsigned i = 0; i < NAS; i++)
@@ -145,7 +145,7 @@ static void shared_tables_answer_every_call(void **state)
 	assert_int_equal(as_unmap(a, 8 * MB, PG), VM_NOTSUP);
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_POPULATE_WRITE), VM_OK);
 	fill(&s, a, 8 * MB, 8, 5);
-	/* advice for one's own sake is not taken, for the memory it is */
+	/* advice that would suit this space alone is not taken; advice about the memory is */
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_DONTNEED), VM_OK);
 	expect(&s, b, 8 * MB, 8, 5);
 	assert_int_equal(as_advise(a, 8 * MB, 8 * PG, ADV_REMOVE), VM_NOTSUP);
