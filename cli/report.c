@@ -6,6 +6,9 @@
 
 #include "store/pool.h"
 
+#define BEYOND                                                                                     \
+	64u /* pages beyond the budget that are not worth a line: the pool takes them before frames make room */
+
 static double pages_mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
 
 /* Pages that are mapped as they are read ahead are used without a fault, so their use cannot be counted. */
@@ -85,9 +88,9 @@ void cli_report_text(FILE *f, const struct family *fam, const void *pool,
 		fprintf(f, "  errors      %llu swap I/O errors, %llu pages lost\n",
 		    (unsigned long long)(t->c.io_errors + ps->write_errors),
 		    (unsigned long long)t->c.lost_pages);
-	if (atomic_load(&fam->fam_beyond) != 0)
+	if (atomic_load(&fam->fam_beyond) > BEYOND)
 		fprintf(f,
-		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, or a filter of system calls, took\n",
+		    "  beyond      %s more than --memory at most: what is pinned, the least of so many processes, a filter of system calls, or the pool, took\n",
 		    cli_human(atomic_load(&fam->fam_beyond) * 4096, s1));
 	if (t->turned_away != 0)
 		fprintf(f,

@@ -112,6 +112,27 @@ static long advise_mapping(const struct piece *p, int advice)
 	return sys_call3(SYS_madvise, (long)p->base, (long)(p->end - p->base), advice);
 }
 
+#define STEP (HOST_SHRINK * VM_PAGESIZE)
+
+/*
+ * Advice by which pages leave or come, as many as the program likes: in steps, after each of which frames make room for what the pool
+ * has taken. No fault follows that would do it (host_balance).
+ */
+enum vm_err host_page_in_steps(struct host *h, uint64_t base, uint64_t len, enum advice a)
+{
+	enum vm_err e = VM_OK;
+
+	for (uint64_t at = 0, n; at < len && e == VM_OK; at += n) {
+		uint64_t had = atomic_load(&h->h_fam->fam_pool_pages);
+
+		n = len - at < STEP ? len - at : STEP;
+		e = as_advise(h->h_as, base + at, n, a);
+		if (h->h_managed && atomic_load(&h->h_fam->fam_pool_pages) > had)
+			host_balance(h, HOST_SHRINK);
+	}
+	return e;
+}
+
 /*
  * DONTNEED of memory that mlock locked is refused; the other advice drops it. What comes back is
  * locked again.
@@ -146,7 +167,9 @@ static long advise_contents(struct host *h, const struct piece *p, const struct 
 		if (p->prot == 0 ||
 		    (row->a_core == ADV_POPULATE_WRITE && (p->readonly || (p->prot & PROT_W) == 0)))
 			return advise_mapping(p, row->a_nr); /* the kernel refuses */
-		return host_errno(as_advise(h->h_as, p->base, n, row->a_core));
+		return host_errno(host_page_in_steps(h, p->base, n, row->a_core));
+	case ADV_PAGEOUT:
+	case ADV_WILLNEED: (void)host_page_in_steps(h, p->base, n, row->a_core); return 0;
 	default: (void)as_advise(h->h_as, p->base, n, row->a_core); return 0;
 	}
 }

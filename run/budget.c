@@ -207,10 +207,12 @@ void host_balance(struct host *h, uint64_t most)
 	HOST_ASSERT(mach_rw_held(&h->h_lock, false));
 	if (over == 0)
 		return;
-	if (h->h_balance_rest > 0 && most != UINT64_MAX) {
-		h->h_balance_rest--; /* what could go is pinned: looking through all of it at every fault would be most of the work */
+	uint64_t rest = atomic_load_explicit(&h->h_balance_rest, memory_order_relaxed);
+	if (rest > 0 && most != UINT64_MAX) {
+		atomic_store_explicit(&h->h_balance_rest, rest - 1,
+		    memory_order_relaxed); /* what could go is pinned: looking through all of it at every fault would be most of the work */
 		return;
 	}
 	if (vm_shrink(h->h_vm, host_spare(h, over < most ? over : most)) == 0)
-		h->h_balance_rest = HOST_PINNED;
+		atomic_store_explicit(&h->h_balance_rest, HOST_PINNED, memory_order_relaxed);
 }

@@ -58,6 +58,7 @@ long host_protect_piece(struct host *, struct piece *, int prot);
 long call_seal(struct host *, uint64_t addr, uint64_t len, long flags);
 long call_shmat(struct host *, long id, long addr, long flags, long size);
 void call_brk_moved(struct host *);
+enum vm_err host_page_in_steps(struct host *, uint64_t base, uint64_t len, enum advice);
 long call_mmap(struct host *, long addr, long len, int prot, int flags, int fd, long off);
 long call_munmap(struct host *, long addr, long len);
 long call_mprotect(struct host *, long addr, long len, int prot);

@@ -79,7 +79,7 @@ struct family {
 	_Atomic uint32_t fam_started;  /* the runtime's start succeeded in some process */
 	_Atomic uint32_t fam_pressure; /* futex: bumped when some fp_shrink was raised */
 	_Atomic uint64_t
-	    fam_beyond; /* most pages by which fam_charged was beyond the budget when a process had to have some (family_force) */
+	    fam_beyond; /* most pages by which fam_charged was beyond the budget (family_force) */
 	_Atomic uint64_t
 	    fam_unhosted_peak; /* most pages that a process which has ended had beside what is hosted */
 	struct promise fam_promise;
@@ -236,7 +236,8 @@ static inline void family_uncharge(struct family *f, uint64_t n)
 
 /*
  * What the store takes (pages > 0) or gives back. Page-out must not fail because frames have all there is: several processes may want
- * segments at once. The pool may overdraw within its limit; frames pay it back at the next fault (family_frames_over).
+ * segments at once. The pool may overdraw within its limit; frames pay it back at the next fault, and after each step of a call
+ * by which many pages leave (family_frames_over, host_balance).
  * 0, or -1: beyond its limit.
  */
 static inline int family_pool_charge(struct family *f, long pages)
@@ -256,7 +257,7 @@ static inline int family_pool_charge(struct family *f, long pages)
 		atomic_fetch_sub(&f->fam_pool_pages, (uint64_t)pages);
 		return -1;
 	}
-	atomic_fetch_add(&f->fam_charged, (uint64_t)pages - got);
+	family_force(f, (uint64_t)pages - got);
 	return 0;
 }
 

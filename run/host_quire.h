@@ -68,8 +68,7 @@ struct host {
 	bool h_managed; /* h_lock: faults are ours; before, the kernel serves first touches alone */
 	_Atomic uint64_t
 	    h_committed; /* pages of read-write ranges, charged to the family while not managed */
-	uint64_t
-	    h_balance_rest; /* the service thread's, or h_lock W: faults until host_balance tries again */
+	_Atomic uint64_t h_balance_rest; /* faults until host_balance tries again; a hint */
 	_Atomic uint64_t h_credit;       /* pages charged already that the next grants take first */
 	uint64_t h_brk_start, h_brk_cur; /* h_brklock */
 	struct mach_mutex h_brklock;
@@ -96,6 +95,8 @@ extern struct host host;
 #define HOST_LEAST 192u
 #define HOST_PINNED                                                                                \
 	64u /* frames had beyond the budget at a time while most of memory is pinned; also faults between attempts to give them back */
+#define HOST_SHRINK                                                                                \
+	64u /* frames given up at once when the pool has grown: no fault waits long for it */
 #define HOST_ASKED 512u /* frames that another must have more before it is asked for some */
 static inline pfn_t host_spare(const struct host *h, uint64_t want)
 {

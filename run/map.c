@@ -77,7 +77,7 @@ static void populate_range(struct host *h, long addr, uint64_t size, int prot)
 	if (prot == PROT_NONE)
 		return;
 	if (h->h_managed && writable)
-		(void)as_advise(h->h_as, (uint64_t)addr, size, ADV_POPULATE_WRITE);
+		(void)host_page_in_steps(h, (uint64_t)addr, size, ADV_POPULATE_WRITE);
 	else
 		(void)sys_call3(SYS_madvise, addr, (long)size,
 		    writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);

@@ -18,7 +18,6 @@
 #include "run/engine.h"
 #include "sys/linux/sys.h"
 
-#define SHRINK 64u /* frames given up at once when the pool has grown: no fault waits long for it */
 #define PUBLISH 256u /* faults after which the counters are published while more are coming */
 #define ASKED 64u /* faults after which a request for memory is looked for while more are coming */
 #define QUIET_MS 100 /* without a fault for so long the program's thread is free to go anywhere */
@@ -77,7 +76,8 @@ bool host_pinned(void *arg, unsigned tries)
 		n = HOST_PINNED;
 	host_force_charge(h, n);
 	atomic_fetch_add(&h->h_credit, n);
-	h->h_balance_rest = n; /* they would be given back at once */
+	atomic_store_explicit(
+	    &h->h_balance_rest, n, memory_order_relaxed); /* they would be given back at once */
 	return true;
 }
 
@@ -96,7 +96,7 @@ static bool serve_faults(struct host *h)
 		}
 		n = linux_serve(h->h_mach);
 		if (n > 0) {
-			host_balance(h, SHRINK);
+			host_balance(h, HOST_SHRINK);
 			if (family_nearly_full(h->h_fam, atomic_load(&h->h_credit)))
 				linux_expect_replacement(h->h_mach);
 			atomic_fetch_add_explicit(&h->h_me->fp_count.wait_ns,

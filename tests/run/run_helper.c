@@ -17,6 +17,7 @@
  *   hold KIND ROUNDS     the kernel holds 8 MiB, which then leave, and lets go of them, ROUNDS times over: in pipes, or in a ring
  *                        that has them registered; says "held" and "free" and waits for a line after each;
  *                        after "more" it uses memory and says "free" again
+ *   populate             writes 12 MiB, then has the first 6 back by one call (MADV_POPULATE_READ)
  *   execute PROGRAM ...  runs it in a child; ends as it does
  *   closing PROGRAM ...  the same, after it has closed all descriptors but the first three
  *   become PROGRAM ...   closes them and becomes that program
@@ -388,6 +389,17 @@ static int hold(const char *kind, size_t rounds)
 	return bad != 0;
 }
 
+/* Memory that was written and left comes back in one call. */
+static int populate(void)
+{
+	uint64_t *p = map(6 * MIB), *q = map(6 * MIB);
+
+	for (uint64_t *m = p; m != NULL; m = m == p ? q : NULL)
+		for (size_t i = 0; i < 6 * MIB / PAGE; i++)
+			write_page(m + i * PAGE / 8, i);
+	return p == NULL || q == NULL || madvise(p, 6 * MIB, MADV_POPULATE_READ) != 0;
+}
+
 static int execute(char **argv)
 {
 	pid_t pid = fork();
@@ -412,6 +424,8 @@ int main(int argc, char **argv)
 		return fill();
 	if (strcmp(what, "loop") == 0)
 		return loop(a);
+	if (strcmp(what, "populate") == 0)
+		return populate();
 	if (strcmp(what, "reserve") == 0)
 		return map(a * MIB) == NULL ? 3 : 0;
 	if (strcmp(what, "statics") == 0)

@@ -164,6 +164,9 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 
 /* ---- shrinking ---- */
 
+#define SHRINK_STEP                                                                                \
+	32u /* frames given up at a time: what the store takes for their pages meanwhile is as little */
+
 /* So many frames may go off line without page-out losing its footing. */
 static pfn_t vm_shrink_most(struct vm *vm)
 {
@@ -181,14 +184,15 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n)
 	if (n > most)
 		n = most;
 	while (done < n) {
-		pfn_t got = buddy_offline_free(vm, n - done);
+		pfn_t got = buddy_offline_free(vm, n - done), step;
 
 		done += got;
 		if (done == n)
 			break;
+		step = n - done < SHRINK_STEP ? n - done : SHRINK_STEP;
 		/* Caches first: what they give costs no fault later. The loop ends when nothing makes progress. */
-		if (page_cache_drain(vm, n - done) == 0 && kmem_reap(vm) == 0 &&
-		    pageout_reclaim(vm, n - done) == 0 && got == 0)
+		if (page_cache_drain(vm, step) == 0 && kmem_reap(vm) == 0 &&
+		    pageout_reclaim(vm, step) == 0 && got == 0)
 			break;
 	}
 	return done;
