@@ -108,7 +108,7 @@ class Node(programs.Program):
         programs.write_once(os.path.join(folder, "map.js"), lambda f: f.write(NODE))
 
     def argv(self, folder):
-        return ["node", os.path.join(folder, "map.js"), str(self.scale)]
+        return ["node", "--max-old-space-size=2048", "--max-semi-space-size=16", os.path.join(folder, "map.js"), str(self.scale)]
 
 
 class Java(programs.Program):
@@ -124,7 +124,7 @@ class Java(programs.Program):
             subprocess.run(["javac", "-d", folder, source], check=True)
 
     def argv(self, folder):
-        return ["java", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Strings", str(self.scale)]
+        return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Strings", str(self.scale)]
 
 
 PROGRAMS = (Python, Sort, Sqlite, Gcc, Redis, Node, Java, Xz)
