@@ -355,32 +355,55 @@ static uint64_t move_in(
 }
 
 /* ---- unloading ---- */
-/*
- * Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after what is unloaded:
- * va itself if UNLOAD_MAY_STAY and the first page is pinned.
- */
-static vaddr_t unload_run(struct hat *h, vaddr_t va, uint32_t *e, vaddr_t end, unsigned flags)
+/* How many pages from va (entry e) to end may be unloaded together; adjacent: in frames that follow each other, too. */
+static uint64_t run_at(
+    struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags, bool adjacent)
 {
 	pfn_t pfn = *e - 1;
 	uint64_t n = 0;
 
-	while (e != NULL && *e == pfn + n + 1 &&
+	while (e != NULL && *e != 0 && (!adjacent || *e == pfn + n + 1) &&
 	    ((flags & HAT_UNLOAD_UNLOCK) != 0 || !is_locked(page_at(h, e)))) {
 		n++;
 		if (va + vm_ptob(n) >= end)
 			break;
 		e = entry_of(h, va + vm_ptob(n), false);
 	}
-	if ((flags & HAT_UNLOAD_DISCARD) != 0) {
-		linux_drop(va, vm_ptob(n)); /* the slots of loaded frames are empty already */
-	} else {
-		n = linux_take_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
-		for (uint64_t i = 0; i < n; i++)
-			gather_mod(h, page_of(h->h_vm, pfn + (pfn_t)i),
-			    arena_slot(h->h_mach, pfn + (pfn_t)i), false);
-	}
+	return n;
+}
+
+static void unlink_run(struct hat *h, vaddr_t va, uint64_t n)
+{
 	for (uint64_t i = 0; i < n; i++)
 		unlink_entry(h, entry_of(h, va + vm_ptob(i), false));
+}
+
+/*
+ * Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after what is unloaded:
+ * va itself if UNLOAD_MAY_STAY and the first page is pinned.
+ */
+static vaddr_t unload_run(
+    struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags)
+{
+	pfn_t pfn = *e - 1;
+	uint64_t n = run_at(h, va, e, end, flags, true);
+
+	n = linux_take_out(h->h_mach, va, pfn, n, (flags & UNLOAD_MAY_STAY) != 0);
+	for (uint64_t i = 0; i < n; i++)
+		gather_mod(h, page_of(h->h_vm, pfn + (pfn_t)i),
+		    arena_slot(h->h_mach, pfn + (pfn_t)i), false);
+	unlink_run(h, va, n);
+	return va + vm_ptob(n);
+}
+
+/* Contents that nobody wants go with one call for all that lies side by side: the slots of loaded frames are empty already. */
+static vaddr_t discard_run(
+    struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags)
+{
+	uint64_t n = run_at(h, va, e, end, flags, false);
+
+	linux_drop(va, vm_ptob(n));
+	unlink_run(h, va, n);
 	return va + vm_ptob(n);
 }
 
@@ -392,7 +415,9 @@ static void unload_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned flags)
 		vaddr_t next = va;
 
 		if ((flags & HAT_UNLOAD_UNLOCK) != 0 || !is_locked(page_at(h, e)))
-			next = unload_run(h, va, e, end, flags);
+			next = (flags & HAT_UNLOAD_DISCARD) != 0
+			    ? discard_run(h, va, e, end, flags)
+			    : unload_run(h, va, e, end, flags);
 		va = next > va ? next : va + VM_PAGESIZE;
 	}
 }
