@@ -64,7 +64,7 @@ static const char run_usage[] =
     "  --force               a swap file may lie on a tmpfs, whose files are memory themselves\n"
     "  --report FORMAT[:PATH]  text (default), json or none; to PATH instead of standard error\n"
     "  --policy NAME         which page goes when memory is full. Default generations; help lists the names\n"
-    "  --prefetch NAME       what is read ahead. Default near; help lists the names\n"
+    "  --prefetch NAME       what is read ahead. Default streams; help lists the names\n"
     "  --without LIST        for tests: of the kernel's, leave out move,scan,poison,io_uring,...; see man quire\n"
     "  --live                a line on the terminal with the present figures\n"
     "\n"

@@ -149,23 +149,6 @@ static bool bring_plan(struct memory *m, const struct trace *t, uint64_t idx,
 	return true;
 }
 
-static bool in_memory(const struct memory *m, const struct trace *t, uint64_t idx)
-{
-	uint32_t page = trace_find(t, idx);
-
-	return page != PAGE_NIL && m->m_frame[page] != PAGE_NIL;
-}
-
-/* Which pages around the missed page are in memory, as the core tells the prefetcher. */
-static struct pf_plan count_neighbours(const struct memory *m, const struct trace *t, uint64_t idx)
-{
-	unsigned n = 0;
-
-	while (n < PF_BEFORE && n < idx && in_memory(m, t, idx - n - 1))
-		n++;
-	return (struct pf_plan){ .pl_before = n, .pl_after = in_memory(m, t, idx + 1) };
-}
-
 bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops,
     const struct trace *t, uint32_t frames,
     void (*told)(void *arg, uint64_t idx, unsigned max, unsigned flags, const struct pf_plan *),
@@ -180,8 +163,7 @@ bool replay_prefetch(const struct prefetch_ops *pf, const struct policy_ops *ops
 	for (uint64_t i = 0; ok && i < t->t_len; i++) {
 		uint32_t page = t->t_page[i], f = m.m_frame[page];
 		uint64_t idx = t->t_addr[page];
-		struct pf_plan pl =
-		    f == PAGE_NIL ? count_neighbours(&m, t, idx) : (struct pf_plan){ 0 };
+		struct pf_plan pl = { 0 };
 		bool miss = f == PAGE_NIL,
 		     first = !miss && (m.m_page[f].p_flags & P_PREFETCHED) != 0;
 

@@ -1,43 +1,101 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Window by neighbours: as many pages after the faulting one as there are in memory right before it. A program that goes
- * through memory in order has them there, whatever else it does in between and however many such streams it has in one
- * heap; each fault then doubles the window. That residency is a trace of the recent past is the idea of the readahead of
- * Linux (context readahead, Wu Fengguang 2008).
+ * Streams: a program that goes through memory in order, upwards or downwards, faults beside where it faulted last. Where the
+ * last eight such places were is remembered for each segment, so that some streams in one heap, and single faults between theirs, do
+ * not hide each other. That is the table of stream buffers of Palacharla and Kessler ("Evaluating Stream Buffers as a Secondary Cache
+ * Replacement", ISCA 1994), whose filter asks for two misses in a row, too.
  *
- * At random accesses pages are there, too: each of those around with the share that fits of what the program uses. To read
- * for them would drive out pages just as good as those that come. So the run before must be longer than chance makes it, and
- * the page after must not be there: where a stream has got to it is not. How likely chance is shows at the page after, as
- * streams do not put it there: the share of faults that have it, of late, is kept by segment. A page for which a device must be
- * waited for costs as much as a fault, and takes more certainty.
+ * Vocabulary: a fault beside a stream's last one, or beside or among the pages that were read with that, is the stream's next *step*,
+ * upwards or downwards. Beside means at most GAP pages away; what lies between is in memory. From its SURE-th step in one direction on
+ * a stream reads pages along: two, then twice as many each time, up to what may be read at once. Not all of them need have come: frames
+ * may be scarce. Any other fault begins a stream, in place of the one that began first.
  *
- * The pages are mapped at once: a use that does not fault costs nothing, but is not seen either, so there is no count of hits.
+ * A fault by chance falls beside one of eight places among thousands so seldom that what is read is hardly ever wrong: a step needs
+ * no proof that earlier pages were used. So the pages are mapped at once, and their use costs nothing.
  *
  * Pages of a file (PF_OF_FILE) lie on the device in the order that they have in the file, and programs use them in patches: text, tables. So
  * where no stream has been, the aligned block around the fault is read, all by one request, as clustered paging does
  * (prefetch_around.c); it is 16 pages, or 4 where frames are scarce.
  *
  * Advice "sequential" opens the window fully at once, and lets what the stream has passed go first, as prefetch_window does.
+ *
+ * st[2..9]: a stream each: bits 0-39 the page that faulted last, plus one (0: no stream), 40-47 how many were read with it, 48-54
+ * steps, 55 whether downwards; st[10]: streams begun.
  */
 #include "prefetch.h"
 
-#define ONE 65536u /* shares of it */
-#define START (ONE / 4)
-#define LATE 64u           /* faults that the share is about */
-#define CHANCE (ONE / 16)  /* a run that chance makes this seldom is a stream's */
-#define HARDLY (ONE / 256) /* and where a device must be waited for */
-#define BLOCK 16u          /* pages of a file that are read around a fault */
+#define STREAMS 8u
+#define FIRST 2u
+#define BEGUN (FIRST + STREAMS)
+#define GAP 2u
+#define SURE 2u
+#define STEPS_MOST 7u
+#define BLOCK 16u /* pages of a file that are read around a fault */
 #define BLOCK_SCARCE 4u
 
-/* The shortest run of pages in memory that chance makes that seldom, where one is there with that share. */
-static unsigned shortest_run(uint64_t share, uint64_t seldom)
-{
-	uint64_t p = share;
-	unsigned n = 1;
+struct stream {
+	uint64_t at;
+	unsigned read, steps;
+	bool down;
+};
 
-	for (; p > seldom && n < PF_BEFORE + 1; n++)
-		p = p * share / ONE;
-	return n < 2 ? 2 : n;
+static uint64_t pack_stream(const struct stream *s)
+{
+	return ((s->at + 1) & ((1ull << 40) - 1)) | (uint64_t)s->read << 40 |
+	    (uint64_t)s->steps << 48 | (uint64_t)s->down << 55;
+}
+
+static struct stream unpack_stream(uint64_t w)
+{
+	return (struct stream){ .at = (w & ((1ull << 40) - 1)) - 1,
+		.read = w >> 40 & 0xff,
+		.steps = w >> 48 & 0x7f,
+		.down = (w >> 55 & 1) != 0 };
+}
+
+static bool is_step(const struct stream *s, uint64_t idx)
+{
+	uint64_t reach = GAP + ((idx < s->at) == s->down ? s->read : 0);
+
+	return idx < s->at ? s->at - idx <= reach : idx - s->at <= reach;
+}
+
+/* The stream that idx is a step of; else a new one, whose first fault it is. Its word. */
+static uint64_t *find_stream(uint64_t st[PF_WORDS], uint64_t idx, struct stream *s)
+{
+	for (uint64_t *w = &st[FIRST]; w < &st[BEGUN]; w++) {
+		*s = unpack_stream(*w);
+		if (*w != 0 && is_step(s, idx))
+			return w;
+	}
+	*s = (struct stream){ .at = idx };
+	return &st[FIRST + st[BEGUN]++ % STREAMS];
+}
+
+static void take_step(
+    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, bool sequential, struct pf_plan *pl)
+{
+	struct stream s;
+	uint64_t *w = find_stream(st, idx, &s);
+	bool down = idx == s.at ? s.down : idx < s.at;
+	unsigned n;
+
+	if (sequential && !down)
+		pl->pl_behind = s.read;
+	if (idx != s.at)
+		s.steps = down != s.down ? 1 : s.steps + (s.steps < STEPS_MOST);
+	n = s.steps < SURE ? 0 : 1u << (s.steps - SURE + 1);
+	if (sequential || n > max)
+		n = max;
+	if (down && n > idx)
+		n = (unsigned)idx;
+	s.at = idx;
+	s.down = down;
+	s.read = n;
+	*w = pack_stream(&s);
+	pl->pl_first = down ? -(int64_t)n : 1;
+	pl->pl_step = 1;
+	pl->pl_n = n;
 }
 
 /* The largest aligned block of at most max + 1 pages that idx lies in. */
@@ -53,30 +111,19 @@ static void plan_block(uint64_t idx, unsigned max, bool scarce, struct pf_plan *
 	pl->pl_n = block;
 }
 
-static void plan_near(
+static void plan_streams(
     uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *pl)
 {
-	uint64_t share = st[0] == 0 ? START : st[0] - 1;
-	unsigned n =
-	    pl->pl_after || pl->pl_before < shortest_run(share, CHANCE) ? 0 : pl->pl_before;
-
 	if ((flags & PF_HIT) != 0)
 		return;
-	st[0] = 1 + share - share / LATE + (pl->pl_after ? ONE / LATE : 0);
-	if ((flags & PF_SEQUENTIAL) != 0) {
-		pl->pl_behind = pl->pl_before;
-		n = max;
-	}
-	pl->pl_first = pl->pl_step = 1;
-	pl->pl_n = n < max ? n : max;
+	take_step(st, idx, max, (flags & PF_SEQUENTIAL) != 0, pl);
 	pl->pl_map = true;
-	pl->pl_quick = n < shortest_run(share, HARDLY);
-	if ((flags & PF_OF_FILE) != 0 && n < BLOCK)
+	if ((flags & PF_OF_FILE) != 0 && pl->pl_n < BLOCK)
 		plan_block(idx, max, (flags & PF_SCARCE) != 0, pl);
 }
 
-const struct prefetch_ops prefetch_near = {
-	.pf_name = "near",
-	.pf_about = "as many pages as are in memory just before the fault; the default",
-	.pf_plan = plan_near,
+const struct prefetch_ops prefetch_streams = {
+	.pf_name = "streams",
+	.pf_about = "along the last eight streams, upwards or downwards; the default",
+	.pf_plan = plan_streams,
 };

@@ -6,7 +6,7 @@
 #include <quire/policy.h>
 
 #define POLICIES(X) X(clock2) X(lru) X(clockpro) X(arc) X(car) X(s3fifo) X(generations)
-#define PREFETCHERS(X) X(near) X(window) X(stride) X(majority) X(around) X(none)
+#define PREFETCHERS(X) X(streams) X(window) X(stride) X(majority) X(around) X(none)
 
 #define DECLARE_POLICY(name) extern const struct policy_ops policy_##name;
 #define DECLARE_PREFETCHER(name) extern const struct prefetch_ops prefetch_##name;

@@ -144,8 +144,6 @@ void pool_async_end(struct pool *);
  * (io_submit), all threads write behind, and loads may be begun (pool_load_begin). Errors of writes come as with pool_async.
  */
 void pool_alone(struct pool *);
-/* 1: loading these n pages would not wait for the file; 0: it would. A hint. */
-int pool_at_hand(struct pool *, uint32_t n, const uint32_t *handles);
 /*
  * Begins to read those of n pages that are in the file, all at once, without waiting. 0: no read was begun. Else a ticket: the same
  * thread calls pool_load_end, which waits, and then pool_load_vec, which finds the pages in memory.

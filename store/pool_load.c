@@ -190,22 +190,6 @@ int pool_takes_memory(const struct pool *p, uint32_t handle)
 	    __atomic_load_n(&segs_of(p->p_shared)[i].s_state, __ATOMIC_RELAXED) != SEG_FILED;
 }
 
-int pool_at_hand(struct pool *p, uint32_t n, const uint32_t *handles)
-{
-	struct pool_shared *s = p->p_shared;
-	uint32_t i = 0;
-
-	pool_lock(p);
-	for (; i < n; i++) {
-		const struct object *o = &objects_of(s)[handles[i]];
-
-		if (o->o_seg != NONE && !pool_resident(&segs_of(s)[o->o_seg], o->o_off, o->o_len))
-			break;
-	}
-	pool_unlock(s);
-	return i == n;
-}
-
 /*
  * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more; where there
  * is no packer, that is so for the other pages, too.

@@ -148,10 +148,6 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 		end_io(io, write_pages(pv, io));
 		return;
 	}
-	if (io->io_quick && !pool_at_hand(pv->pool, n, h)) {
-		end_io(io, -EIO);
-		return;
-	}
 	if (pv->pool->p_aio == NULL || (ticket = pool_load_begin(pv->pool, n, h)) == 0) {
 		end_io(io, read_pages(pv, io));
 		return;

@@ -31,9 +31,9 @@ enum vm_err anon_getpage(
     struct vm *, anon_id, enum page_se, unsigned hint, unsigned flags, struct page **);
 /*
  * Read-ahead: the slot's page, filled, locked E. NULL: it is in memory already, no frame was free, or the read failed. The caller may hold
- * other page locks. quick: NULL also where a device would have to be waited for, as far as that is known before.
+ * other page locks.
  */
-struct page *anon_getpage_ahead(struct vm *, anon_id, bool quick, unsigned flags);
+struct page *anon_getpage_ahead(struct vm *, anon_id, unsigned flags);
 /* A new slot with one reference, whose page is zeroed, P_MOD, locked E. flags: PG_NODE or 0. VM_NOMEM. */
 enum vm_err anon_zero(struct vm *, unsigned flags, anon_id *, struct page **);
 /*

@@ -91,17 +91,12 @@ struct page *page_queue_head(struct vm *, struct page_queue *); /* NULL: empty *
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
-	unsigned
-	    pl_before; /* given: how many pages just before idx are in memory, and translated or of a file; a hint, at most PF_BEFORE */
-	bool pl_after; /* given, a hint: so is the page just after idx */
 	bool
-	    pl_map; /* the pages follow idx and will be used: map them at once (anonymous memory) */
-	bool pl_quick; /* with pl_map: only pages that no device must be waited for are worth it */
+	    pl_map; /* the pages lie beside idx and will be used: map them at once (anonymous memory) */
 	unsigned
 	    pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
 };
 
-#define PF_BEFORE 16u
 #define PF_WORDS 12u     /* of state per segment, zero at first; the first two belong to pf_limit */
 #define PF_SEQUENTIAL 1u /* advice says so */
 #define PF_HIT 2u        /* no I/O: the first use of a page that prefetch brought in */
@@ -124,5 +119,5 @@ struct prefetch_ops {
 /* All prefetchers, ended by NULL; and the prefetcher of that pf_name, or NULL. */
 extern const struct prefetch_ops *const prefetch_table[];
 const struct prefetch_ops *prefetch_find(const char *name);
-extern const struct prefetch_ops prefetch_near; /* the core's default */
+extern const struct prefetch_ops prefetch_streams; /* the core's default */
 #endif

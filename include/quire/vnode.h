@@ -16,7 +16,6 @@ struct vm_io {
 	enum vm_iop io_op;
 	uint32_t io_npages;
 	voff_t io_off;             /* page aligned; pages are contiguous in the vnode */
-	bool io_quick;             /* read, a hint: rather fail (VM_IO) than wait for a device */
 	void *io_buf[VM_IO_PAGES]; /* direct address of each page's contents */
 	enum vm_err
 	    io_err; /* set by the vnode before done: VM_OK, VM_IO, VM_EOF, VM_NOSWAP (store full) */
@@ -129,10 +128,10 @@ enum vm_err pvn_io(struct vm *, struct vnode *, enum vm_iop, voff_t off, struct 
     uint32_t n, uint32_t *ok);
 /*
  * Page-in from swap for a fault: as pvn_io, but while the read is under way the thread pages out, if frames are getting few.
- * quick: io_quick of the request. *drop: its io_drop.
+ * *drop: io_drop of the request.
  */
 enum vm_err pvn_swapin(struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n,
-    bool quick, uint32_t *ok, uint64_t *drop);
+    uint32_t *ok, uint64_t *drop);
 /* A read of swap that no fault waits for: as pvn_io, with *drop. */
 enum vm_err pvn_readahead(struct vm *, struct vnode *, voff_t off, struct page **pps, uint32_t n,
     uint32_t *ok, uint64_t *drop);

@@ -382,8 +382,7 @@ static void unlink_run(struct hat *h, vaddr_t va, uint64_t n)
  * Unloads the run of adjacent frames that starts at va (entry e), up to end; returns the address after what is unloaded:
  * va itself if UNLOAD_MAY_STAY and the first page is pinned.
  */
-static vaddr_t unload_run(
-    struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags)
+static vaddr_t unload_run(struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags)
 {
 	pfn_t pfn = *e - 1;
 	uint64_t n = run_at(h, va, e, end, flags, true);
@@ -415,9 +414,8 @@ static void unload_range(struct hat *h, vaddr_t va, vaddr_t end, unsigned flags)
 		vaddr_t next = va;
 
 		if ((flags & HAT_UNLOAD_UNLOCK) != 0 || !is_locked(page_at(h, e)))
-			next = (flags & HAT_UNLOAD_DISCARD) != 0
-			    ? discard_run(h, va, e, end, flags)
-			    : unload_run(h, va, e, end, flags);
+			next = (flags & HAT_UNLOAD_DISCARD) != 0 ? discard_run(h, va, e, end, flags)
+								 : unload_run(h, va, e, end, flags);
 		va = next > va ? next : va + VM_PAGESIZE;
 	}
 }

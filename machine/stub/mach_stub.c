@@ -530,5 +530,4 @@ WEAK enum vm_err pvn_putpages(
 
 const struct policy_ops WEAK policy_clock2;
 const struct prefetch_ops WEAK prefetch_window;
-const struct prefetch_ops WEAK prefetch_near;
-const struct prefetch_ops WEAK prefetch_near;
+const struct prefetch_ops WEAK prefetch_streams;

@@ -19,7 +19,7 @@ bad = style.check(source)
 DEFAULTS = {
     "policy_clock2": {"include/quire/policy.h", "vm/frame/page.c", "vm/system/vm.c"},
     "policy_generations": {"include/quire/policy.h", "cli/options.c"},
-    "prefetch_near": {"include/quire/policy.h", "vm/system/vm.c"},
+    "prefetch_streams": {"include/quire/policy.h", "vm/system/vm.c"},
 }
 WORDS = {"s3fifo", "clockpro", "clock2"}     # names that are no words: they may not even be mentioned elsewhere
 MENTIONS = ("docs/", "README.md", "CHANGELOG.md", "HACKING.md", "man/", "tests/", "bench/", "models/")

@@ -173,54 +173,6 @@ static void threads_of_one_process_share_a_store(void **state)
 	teardown(&r);
 }
 
-/* A quick read is answered from memory or not at all: random faults read nothing ahead from the disk (io_quick). */
-static void quick_reads_do_not_wait(void **state)
-{
-	struct pool_stats before, after;
-	uint8_t page[PAGE], want[PAGE];
-	unsigned there = 0, away = 0;
-	struct rig r;
-
-	(void)state;
-	if (!alone_setup(&r, 16 * SEG, 64 * MiB))
-		return;
-	struct vnode *vp = vnode_over(&r, 2001);
-	for (unsigned i = 0; i < 8000;
-	     i++) { /* written, then read quickly, then in any case, then quickly again */
-		unsigned at = i < 2001 ? i : (i / 3 * 7 + 1) % 2001,
-			 step = i < 2001 ? 0 : i % 3 + 1;
-		bool done = false;
-		struct vm_io io = { .io_op = step == 0 ? VM_IO_WRITE : VM_IO_READ,
-			.io_npages = 1,
-			.io_off = (voff_t)at * PAGE,
-			.io_quick = step == 1 || step == 3,
-			.io_done = transferred,
-			.io_arg = &done,
-			.io_buf = { page } };
-
-		fill(want, at * 8 + 2);
-		if (step == 0)
-			memcpy(page, want, PAGE);
-		pool_stats(&r.p, &before);
-		transfer(vp, &io);
-		pool_stats(&r.p, &after);
-		if (io.io_quick) {
-			assert_int_equal(after.bytes_read, before.bytes_read);
-			there += step == 1 && io.io_err == VM_OK;
-			away += step == 1 && io.io_err != VM_OK;
-		}
-		if (step != 1)
-			assert_int_equal(io.io_err, VM_OK);
-		if (io.io_err == VM_OK)
-			assert_memory_equal(page, want, PAGE);
-	}
-	assert_true(there > 100 && away > 100);
-	vnode_over_end(vp);
-	pool_poll(&r.p, 1);
-	expect_empty(&r);
-	teardown(&r);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,7 +180,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(writes_of_one_process_that_fail_lose_no_page),
 		cmocka_unit_test(loads_begun_together_are_read_at_once),
 		cmocka_unit_test(threads_of_one_process_share_a_store),
-		cmocka_unit_test(quick_reads_do_not_wait),
 	};
 
 	return store_run(tests, sizeof tests / sizeof *tests, argc > 1 ? argv[1] : NULL);

@@ -248,7 +248,7 @@ static void refaults_are_counted(void **state)
 static void memory_touched_in_order_is_read_by_few_requests(void **state)
 {
 	for (unsigned linux_like = 0; linux_like < 2; linux_like++) {
-		struct box b = box_open(linux_like != 0, "clock2", "near", false, ADV_NORMAL);
+		struct box b = box_open(linux_like != 0, "clock2", "streams", false, ADV_NORMAL);
 		const struct vm_stats *s;
 		uint64_t pages, requests, faults;
 
@@ -270,7 +270,7 @@ static void memory_touched_in_order_is_read_by_few_requests(void **state)
 static void a_stream_passes_pages_that_are_there(void **state)
 {
 	const uint64_t n = FRAMES / 2;
-	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
+	struct box b = box_open(false, "clock2", "streams", false, ADV_NORMAL);
 	uint64_t pages, faults;
 
 	for (uint64_t i = 0; i < PAGES; i++)
@@ -299,7 +299,7 @@ static void first_touches_in_order_are_few_faults(void **state)
 		uint64_t faults;
 
 		frames_at_first = granted ? 32 : FRAMES;
-		b = box_open(true, "clock2", "near", false, ADV_NORMAL);
+		b = box_open(true, "clock2", "streams", false, ADV_NORMAL);
 		frames_at_first = FRAMES;
 		for (uint64_t i = 0; i < n; i++)
 			put(&b, i);
@@ -319,7 +319,7 @@ static void first_touches_in_order_are_few_faults(void **state)
 static void a_child_reads_its_memory_by_few_faults(void **state)
 {
 	const uint64_t n = FRAMES / 3;
-	struct box b = box_open(false, "clock2", "near", false, ADV_NORMAL);
+	struct box b = box_open(false, "clock2", "streams", false, ADV_NORMAL);
 	struct as *parent = b.as;
 	uint64_t faults, v = 1;
 

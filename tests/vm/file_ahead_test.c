@@ -122,10 +122,10 @@ static void advice_and_memory_set_the_block(void **state)
 		enum advice advice;
 		pfn_t frames;
 		uint64_t least, most;
-	} cases[] = { { "near", ADV_NORMAL, 1024, PAGES / AROUND, PAGES / AROUND },
-		{ "near", ADV_RANDOM, 1024, PAGES, PAGES },
+	} cases[] = { { "streams", ADV_NORMAL, 1024, PAGES / AROUND, PAGES / AROUND },
+		{ "streams", ADV_RANDOM, 1024, PAGES, PAGES },
 		{ "none", ADV_NORMAL, 1024, PAGES, PAGES },
-		{ "near", ADV_NORMAL, 40, PAGES / 8, PAGES } };
+		{ "streams", ADV_NORMAL, 40, PAGES / 8, PAGES } };
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct sim_config cfg = { .frames = cases[i].frames, .ncpus = 2, .seed = 3 };

@@ -372,7 +372,7 @@ static void drop_copies(struct vm *vm, struct page **pps, uint32_t n, uint64_t d
 }
 
 static enum vm_err anon_swapin(
-    struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, unsigned flags, bool quick)
+    struct vm *vm, struct page *pp, uint32_t slot, unsigned hint, unsigned flags)
 {
 	struct page *pps[VM_IO_PAGES];
 	voff_t off;
@@ -383,7 +383,7 @@ static enum vm_err anon_swapin(
 
 	pps[0] = pp;
 	n = gather_neighbours(vm, slot, hint < VM_IO_PAGES ? hint : VM_IO_PAGES, flags, pps);
-	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, quick, &ok, &drop);
+	e = pvn_swapin(vm, sw->sw_vnode, off, pps, n, &ok, &drop);
 	VM_STATN(vm, swapin, ok);
 	drop_copies(vm, pps, ok, drop);
 	pvn_filled_ahead(vm, pps + 1, n - 1, ok > 0 ? ok - 1 : 0);
@@ -447,14 +447,14 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, u
 
 /* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
 static enum vm_err anon_fill(
-    struct vm *vm, anon_id id, unsigned hint, unsigned flags, bool quick, struct page *pp)
+    struct vm *vm, anon_id id, unsigned hint, unsigned flags, struct page *pp)
 {
 	uint32_t slot = anon_slot(vm, id);
 	enum vm_err e;
 
 	if (slot == VM_NO_SLOT) {
 		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
-	} else if ((e = anon_swapin(vm, pp, slot, hint, flags, quick)) != VM_OK) {
+	} else if ((e = anon_swapin(vm, pp, slot, hint, flags)) != VM_OK) {
 		page_destroy(vm, pp);
 		return e;
 	}
@@ -477,7 +477,7 @@ enum vm_err anon_getpage(
 			continue;
 		if (e != VM_OK)
 			return e;
-		if ((e = anon_fill(vm, id, hint, flags, false, pp)) != VM_OK)
+		if ((e = anon_fill(vm, id, hint, flags, pp)) != VM_OK)
 			return e;
 		if (se == SE_SHARED)
 			page_downgrade(vm, pp);
@@ -487,13 +487,13 @@ enum vm_err anon_getpage(
 	return VM_OK;
 }
 
-struct page *anon_getpage_ahead(struct vm *vm, anon_id id, bool quick, unsigned flags)
+struct page *anon_getpage_ahead(struct vm *vm, anon_id id, unsigned flags)
 {
 	struct page *pp;
 
 	if (page_create(vm, &vm->vm_swapfs, anon_off(id), flags, &pp) != VM_OK)
 		return NULL;
-	return anon_fill(vm, id, 1, flags, quick, pp) == VM_OK ? pp : NULL;
+	return anon_fill(vm, id, 1, flags, pp) == VM_OK ? pp : NULL;
 }
 
 /* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */

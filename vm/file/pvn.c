@@ -29,15 +29,12 @@ static void while_reading(struct vm *vm)
 }
 
 static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off,
-    struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop, bool may_reclaim, bool quick)
+    struct page **pps, uint32_t n, uint32_t *ok, uint64_t *drop, bool may_reclaim)
 {
 	struct waiter w = { .w_done = false };
-	struct vm_io io = { .io_op = op,
-		.io_npages = n,
-		.io_off = off,
-		.io_quick = quick,
-		.io_done = io_done,
-		.io_arg = &w };
+	struct vm_io io = {
+		.io_op = op, .io_npages = n, .io_off = off, .io_done = io_done, .io_arg = &w
+	};
 
 	VM_ASSERT(n > 0 && n <= VM_IO_PAGES);
 	*ok = 0;
@@ -62,7 +59,7 @@ static enum vm_err one_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_
 		VM_STAT(vm, pgout_io);
 		VM_STATN(vm, pgout, *ok);
 	}
-	if (io.io_err != VM_OK && io.io_err != VM_EOF && !quick)
+	if (io.io_err != VM_OK && io.io_err != VM_EOF)
 		VM_STAT(vm, io_error);
 	return io.io_err;
 }
@@ -72,19 +69,19 @@ enum vm_err pvn_io(struct vm *vm, struct vnode *vp, enum vm_iop op, voff_t off, 
 {
 	uint64_t drop;
 
-	return one_io(vm, vp, op, off, pps, n, ok, &drop, false, false);
+	return one_io(vm, vp, op, off, pps, n, ok, &drop, false);
 }
 
 enum vm_err pvn_swapin(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n,
-    bool quick, uint32_t *ok, uint64_t *drop)
+    uint32_t *ok, uint64_t *drop)
 {
-	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, true, quick);
+	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, true);
 }
 
 enum vm_err pvn_readahead(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps,
     uint32_t n, uint32_t *ok, uint64_t *drop)
 {
-	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, false, false);
+	return one_io(vm, vp, VM_IO_READ, off, pps, n, ok, drop, false);
 }
 
 void pvn_filled_ahead(struct vm *vm, struct page **pps, uint32_t n, uint32_t ok)

@@ -55,7 +55,7 @@ struct fault {
 	bool f_file;         /* it got a page of the file */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
-	unsigned f_ahead; /* pages after this one to get from the store and map, too */
+	unsigned f_before, f_after; /* pages beside this one to get from the store and map, too */
 };
 
 /* ---- small parts ---- */
@@ -160,6 +160,14 @@ static enum vm_err load_page(struct fault *f, struct page *pp, bool may_write)
 	return e;
 }
 
+/* The page was read ahead, and this is its first use. */
+static void note_first_use(struct fault *f)
+{
+	unsigned before, after;
+
+	segvn_plan(f->f_seg, f->f_va, f->f_idx, PF_HIT, &f->f_plan, &before, &after);
+}
+
 static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 {
 	voff_t off = svd_voff(f->f_seg, f->f_va);
@@ -168,9 +176,11 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 	switch (page_peek(f->f_vm, f->f_svd->svd_vp, off)) {
 	case PAGE_ABSENT:
 		VM_STAT(f->f_vm, fault_io);
-		segvn_plan_file(f->f_seg, f->f_va, f->f_idx, &f->f_plan, &before, &after);
+		segvn_plan(f->f_seg, f->f_va, f->f_idx, PF_OF_FILE, &f->f_plan, &before, &after);
+		if (before + after > 0)
+			f->f_plan.pl_n = 0; /* all of it comes with the fault's own read */
 		break;
-	case PAGE_UNUSED: (void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan); break;
+	case PAGE_UNUSED: note_first_use(f); break;
 	case PAGE_USED: break;
 	}
 	f->f_file = true;
@@ -178,7 +188,7 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 }
 
 /*
- * Frames for n pages ahead, beside the one that faults. Made before that one is loaded: made after, they might be had by
+ * Frames for n pages beside the one that faults. Made before that one is loaded: made after, they might be had by
  * evicting just it, for ever. Never more than a small part of memory.
  */
 static unsigned ahead_room(struct vm *vm, unsigned n)
@@ -190,6 +200,21 @@ static unsigned ahead_room(struct vm *vm, unsigned n)
 	return n;
 }
 
+/* The page is in the store. What of the pages beside it is to be mapped with it; how many after it the same read may bring. */
+static unsigned plan_beside(struct fault *f)
+{
+	unsigned before, after, room;
+
+	segvn_plan(f->f_seg, f->f_va, f->f_idx, 0, &f->f_plan, &before, &after);
+	if (!f->f_plan.pl_map)
+		return after;
+	f->f_plan.pl_n = 0;
+	room = ahead_room(f->f_vm, before + after);
+	f->f_before = before < room ? before : room;
+	f->f_after = after < room - f->f_before ? after : room - f->f_before;
+	return f->f_after;
+}
+
 static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct page **ppp)
 {
 	struct vm *vm = f->f_vm;
@@ -198,19 +223,14 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 
 	if ((*ppp = page_lookup_was(vm, &vm->vm_swapfs, svd_anon_off(id), se, &was)) != NULL) {
 		if (was == PAGE_UNUSED)
-			(void)segvn_plan(f->f_seg, f->f_va, f->f_idx, true, &f->f_plan);
+			note_first_use(f);
 		f->f_found = true;
 		return VM_OK;
 	}
 	if (anon_swapped(vm, id)) {
-		unsigned n = segvn_plan(f->f_seg, f->f_va, f->f_idx, false, &f->f_plan);
+		unsigned n = plan_beside(f);
 
 		VM_STAT(vm, fault_io);
-		if (f->f_plan.pl_map) {
-			f->f_ahead = ahead_room(vm, n);
-			f->f_plan.pl_n = 0;
-			n = f->f_plan.pl_quick ? 0 : f->f_ahead;
-		}
 		/* The same read brings what lies behind it on disk, as far as the plan has it. */
 		while (hint <= n &&
 		    anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
@@ -384,7 +404,7 @@ static enum vm_err fault_shared_file(struct fault *f)
 static enum vm_err fault_page(struct fault *f, vaddr_t va)
 {
 	f->f_va = va;
-	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_ahead = 0;
+	f->f_plan.pl_n = f->f_plan.pl_behind = f->f_before = f->f_after = 0;
 	f->f_fresh = f->f_found = f->f_file = false;
 	if (f->f_soft && !aslock_prepare(f->f_as, va))
 		return VM_NOMEM;
@@ -495,7 +515,7 @@ static void zero_beside(struct fault *f)
 	svd_hint_set(&svd->svd_zero_prev, idx - n - 1);
 }
 
-/* ---- pages from the store ahead of a program that goes through memory in order ---- */
+/* ---- pages from the store beside a program that goes through memory in order, upwards or downwards ---- */
 /*
  * The page of slot idx, if the slot's anon is ours alone and the page was read ahead and not used since, or is in the
  * store only and memory is at hand. Locked E, the slot busy.
@@ -512,8 +532,7 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	if (id != 0 && anon_refcnt(vm, id) == 1 && !slot_mapped(f, idx)) {
 		pp = page_lookup_nowait(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL);
 		if (pp == NULL) {
-			pp = anon_getpage_ahead(
-			    vm, id, f->f_plan.pl_quick, segvn_place(f->f_seg, idx));
+			pp = anon_getpage_ahead(vm, id, segvn_place(f->f_seg, idx));
 			VM_STATN(vm, prefetch, pp != NULL);
 		}
 	}
@@ -522,18 +541,18 @@ static struct page *ahead_get(struct fault *f, uint64_t idx)
 	return pp;
 }
 
-/* Reads what is on a device of the n pages after f_va, by as few requests as the pages lie apart there. */
-static void read_extents(struct fault *f, uint64_t n)
+/* Reads what is on a device of n pages from slot idx on, by as few requests as the pages lie apart there. */
+static void read_extents(struct fault *f, uint64_t idx, uint64_t n)
 {
 	unsigned places[PREFETCH_MAX];
 	anon_id ids[PREFETCH_MAX];
 	uint32_t k = 0;
 
-	for (uint64_t idx = f->f_idx + 1; idx <= f->f_idx + n; idx++) {
+	for (uint64_t end = idx + n; idx < end; idx++) {
 		anon_id id = anonmap_peek(f->f_amp, idx);
 
 		if (id == 0)
-			break;
+			continue;
 		places[k] = segvn_place(f->f_seg, idx);
 		ids[k++] = id;
 	}
@@ -542,27 +561,26 @@ static void read_extents(struct fault *f, uint64_t n)
 }
 
 /*
- * After a fault at f_va that needed the store: the following pages. A page that has a translation is passed over; any other that
- * cannot be had ends it. The slots of pages that follow each other are busy all at once, in rising order.
+ * After a fault at f_va that needed the store: what can be had of n pages from slot idx on, f_va not among them, is mapped. The slots
+ * of pages that follow each other are busy all at once, in rising order.
  */
-static void map_ahead(struct fault *f, uint64_t n)
+static void map_ahead(struct fault *f, uint64_t idx, uint64_t n)
 {
 	unsigned prot = f->f_svd->svd_prot;
 	struct page *pps[PREFETCH_MAX];
 
-	if (!f->f_plan.pl_quick)
-		read_extents(f, n);
+	if (n == 0)
+		return;
+	read_extents(f, idx, n);
 	if (!f->f_vm->vm_caps->mc_mod_bits)
 		prot &= ~PROT_W;
-	for (uint64_t idx = f->f_idx + 1, end = idx + n; idx < end; idx++) {
+	for (uint64_t end = idx + n; idx < end; idx++) {
 		uint64_t k = 0;
 
 		while (idx + k < end && (pps[k] = ahead_get(f, idx + k)) != NULL)
 			k++;
 		segvn_load_run(f->f_seg, f->f_amp, slot_va(f, idx), pps, k, prot);
 		idx += k;
-		if (idx < end && !slot_mapped(f, idx))
-			return;
 	}
 }
 
@@ -632,8 +650,10 @@ static enum vm_err fault_one(struct fault *f, vaddr_t va)
 	enum vm_err e;
 
 	e = fault_page(f, va);
-	if (e == VM_OK && f->f_ahead > 0 && !f->f_soft && !f->f_wire)
-		map_ahead(f, f->f_ahead);
+	if (e == VM_OK && !f->f_soft && !f->f_wire) {
+		map_ahead(f, f->f_idx - f->f_before, f->f_before);
+		map_ahead(f, f->f_idx + 1, f->f_after);
+	}
 	if (e == VM_OK && (n = around_window(f)) > 0)
 		map_around(f, (unsigned)n);
 	if (e == VM_OK && f->f_file && !f->f_write && !f->f_soft && !f->f_wire && !f->f_noload)

@@ -95,11 +95,12 @@ enum vm_err segvn_load(
     struct seg *, vaddr_t, struct page *, unsigned attr, unsigned flags); /* page locked */
 /* vm/seg/seg_vn_ahead.c: reading pages before they are asked for, and giving up those that a stream has passed */
 #define PREFETCH_MAX 33u /* pages of one plan, the faulting one among them */
-unsigned segvn_plan(struct seg *, vaddr_t, uint64_t idx, bool hit,
-    struct pf_plan *); /* leading pages of it that follow va */
-/* For a page of the segment's file that is not in memory: pages before it, and after it, that its own read shall bring. */
-void segvn_plan_file(
-    struct seg *, vaddr_t, uint64_t idx, struct pf_plan *, unsigned *before, unsigned *after);
+/*
+ * What the policy plans for a fault at va, slot or page idx; flags: PF_HIT, PF_OF_FILE. *before, *after: how many pages of the plan lie
+ * right before and right after va.
+ */
+void segvn_plan(struct seg *, vaddr_t, uint64_t idx, unsigned flags, struct pf_plan *,
+    unsigned *before, unsigned *after);
 /*
  * Maps n pages from va on in one call, as advice, and unlocks them and their slots. The pages are locked; their slots in amp are
  * busy (NULL: there are none).

@@ -20,27 +20,6 @@
 
 #define FILE_AROUND 16u /* pages of a file that are mapped at once */
 
-/* Anonymous pages that a stream has just passed have translations, and to look at those next to the fault's costs nearly nothing. */
-static bool in_memory(struct seg *seg, vaddr_t va)
-{
-	const struct segvn_data *svd = svd_of(seg);
-
-	return hat_probe(seg->s_as->a_hat, va, NULL) != PFN_INVALID ||
-	    (svd->svd_vp != NULL && page_exists(seg->s_as->a_vm, svd->svd_vp, svd_voff(seg, va)));
-}
-
-/* What is in memory around the page at va. */
-static void find_neighbours(struct seg *seg, vaddr_t va, struct pf_plan *pl)
-{
-	unsigned n = 0;
-
-	while (
-	    n < PF_BEFORE && va - seg_base(seg) > vm_ptob(n) && in_memory(seg, va - vm_ptob(n + 1)))
-		n++;
-	pl->pl_before = n;
-	pl->pl_after = seg_end(seg) - va > VM_PAGESIZE && in_memory(seg, va + VM_PAGESIZE);
-}
-
 /* What the policy plans for a fault at va. */
 static void make_plan(struct seg *seg, vaddr_t va, uint64_t idx, unsigned flags, struct pf_plan *pl)
 {
@@ -50,8 +29,6 @@ static void make_plan(struct seg *seg, vaddr_t va, uint64_t idx, unsigned flags,
 	*pl = (struct pf_plan){ 0 };
 	if (svd->svd_advice == ADV_RANDOM)
 		return;
-	if ((flags & PF_HIT) == 0)
-		find_neighbours(seg, va, pl);
 	if (svd->svd_advice == ADV_SEQUENTIAL)
 		flags |= PF_SEQUENTIAL;
 	for (unsigned i = 0; i < PF_WORDS; i++)
@@ -61,24 +38,15 @@ static void make_plan(struct seg *seg, vaddr_t va, uint64_t idx, unsigned flags,
 		svd_hint_set(&svd->svd_pf[i], st[i]);
 }
 
-unsigned segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, bool hit, struct pf_plan *pl)
-{
-	uint64_t left = vm_btop(seg_end(seg) - va) - 1;
-
-	make_plan(seg, va, idx, hit ? PF_HIT : 0, pl);
-	if (pl->pl_first != 1 || pl->pl_step != 1)
-		return 0;
-	return pl->pl_n < left ? pl->pl_n : (unsigned)left;
-}
-
-void segvn_plan_file(struct seg *seg, vaddr_t va, uint64_t idx, struct pf_plan *pl,
+void segvn_plan(struct seg *seg, vaddr_t va, uint64_t idx, unsigned flags, struct pf_plan *pl,
     unsigned *before, unsigned *after)
 {
 	uint64_t below = vm_btop(va - seg_base(seg)), above = vm_btop(seg_end(seg) - va) - 1;
-	bool scarce = !page_room(seg->s_as->a_vm, FILE_AROUND);
 	int64_t first, end;
 
-	make_plan(seg, va, idx, PF_OF_FILE | (scarce ? PF_SCARCE : 0), pl);
+	if ((flags & PF_OF_FILE) != 0 && !page_room(seg->s_as->a_vm, FILE_AROUND))
+		flags |= PF_SCARCE;
+	make_plan(seg, va, idx, flags, pl);
 	first = pl->pl_first;
 	end = first + (int64_t)pl->pl_n;
 	*before = *after = 0;
@@ -88,7 +56,6 @@ void segvn_plan_file(struct seg *seg, vaddr_t va, uint64_t idx, struct pf_plan *
 		*before = (unsigned)((uint64_t)-first < below ? (uint64_t)-first : below);
 	if (end > 1)
 		*after = (unsigned)((uint64_t)end - 1 < above ? (uint64_t)end - 1 : above);
-	pl->pl_n = 0; /* all of it comes with the fault's own read */
 }
 
 /* The address of the plan's page i; false: outside of the segment. */

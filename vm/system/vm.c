@@ -103,7 +103,7 @@ enum vm_err vm_create(const struct vm_config *vc, struct vm **vmp)
 	vm->vm_maxframes = caps->mc_nframes;
 	vm->vm_colormask = vm_colors(vc) - 1;
 	vm->vm_policy = vc->vc_policy != NULL ? vc->vc_policy : &policy_clock2;
-	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_near;
+	vm->vm_prefetch = vc->vc_prefetch != NULL ? vc->vc_prefetch : &prefetch_streams;
 	mach_mutex_init(&vm->vm_mutex, RANK_VM, "vm");
 	mach_mutex_init(&vm->vm_devlock, RANK_LEAF - 1, "devices");
 	if ((e = page_init(vm)) != VM_OK || (e = buddy_init(vm)) != VM_OK)
