@@ -5,11 +5,12 @@ Starts redis-server and nbdkit on the loopback, for itself. First table: units o
 raw client (redis-benchmark; nbdcopy), in turn, MiB/s, median of the rounds, and the ratio: written where nothing is yet, written
 over what is there, read. Second: seconds of a python program in half of
 the memory that it needs, its swap in a file, in an encrypted file, on NBD, on Redis, in turn, and the ratio to the file's of the same
-round; beside it how long a page alone takes to come back from each, as the engine is slower than the disk or not. --seconds bounds
+round, of CPU seconds, too (what a ratio of seconds has more than that is waiting); beside it how long a page alone takes to come back from each, as the engine is slower than the disk or not. --seconds bounds
 the whole: rounds that would not fit are left out, and the number of those that were made is printed."""
 import argparse
 import json
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -125,12 +126,18 @@ def table(name, mine, theirs, rounds, until):
     return statistics.median(r[0][3] for r in rows)
 
 
+def children_cpu():
+    u = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return u.ru_utime + u.ru_stime
+
+
 def program(options):
-    t = time.monotonic()
+    """Seconds, and seconds of CPU of the program and of the supervisor's helpers."""
+    t, cpu = time.monotonic(), children_cpu()
     p = subprocess.run([os.path.join(BUILD, "quire"), "run", "-m", "28M", "--report", "none", *options, "--", "/usr/bin/python3", "-c", PROGRAM],
                        capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
-    return time.monotonic() - t
+    return time.monotonic() - t, children_cpu() - cpu
 
 
 def disk_page():
@@ -143,11 +150,12 @@ def disk_page():
 def table_of_programs(places, pages, rounds, until):
     """places: name and options, the file first; pages: microseconds of a page of each."""
     rows = rounds_of(lambda: [program(options) for _, options in places], rounds, until)
-    print("\npython in half of its memory      seconds   to the file's (spread)   a page alone, us")
+    print("\npython in half of its memory      seconds   to the file's (spread)   CPU to the file's   a page alone, us")
     for i, (name, _) in enumerate(places):
-        ratio = [r[i] / r[0] for r in rows]
-        print("%-32s %8.2f   %.2f (%.2f-%.2f), %d rounds   %.0f" % (name, statistics.median(r[i] for r in rows), statistics.median(ratio),
-                                                              min(ratio), max(ratio), len(rows), pages[i]))
+        ratio, cpu = [r[i][0] / r[0][0] for r in rows], [r[i][1] / r[0][1] for r in rows]
+        print("%-32s %8.2f   %.2f (%.2f-%.2f), %d rounds   %.2f   %.0f" % (
+            name, statistics.median(r[i][0] for r in rows), statistics.median(ratio), min(ratio), max(ratio), len(rows),
+            statistics.median(cpu), pages[i]))
 
 
 def main():
