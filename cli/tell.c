@@ -17,6 +17,7 @@ void run_tell(struct run *r, bool wipe)
 	struct family_counters c;
 
 	run_add_up(r, &c, &resident, &need);
+	const uint64_t no_room = atomic_load(&f->fam_no_room), lost = atomic_load(&c.lost_pages);
 	const struct {
 		uint64_t n;
 		const char *line;
@@ -31,8 +32,10 @@ void run_tell(struct run *r, bool wipe)
 		{ atomic_load(&f->fam_full),
 		    "SIGBUS for a touch of memory that is not reserved in full (a thread's stack, MAP_NORESERVE): all that --memory and "
 		    "--swap have room for is promised; " MORE },
-		{ atomic_load(&c.lost_pages),
-		    "SIGBUS for a touch of a page that is lost: the swap file could not be read or written, or memory was full" },
+		{ lost > no_room ? lost - no_room : 0,
+		    "SIGBUS for a touch of a page that is lost: its place of --swap could not be read, or gave other bytes" },
+		{ no_room,
+		    "SIGBUS for a touch of memory for which there was no room: --memory is full, and no place of --swap takes more; " MORE },
 	};
 
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {

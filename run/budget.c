@@ -192,6 +192,8 @@ void host_lost(void *arg, enum vm_err why)
 	struct host *h = arg;
 
 	atomic_fetch_add(why == VM_NOSWAP ? &h->h_fam->fam_full : &h->h_me->fp_count.lost_pages, 1);
+	if (why == VM_NOMEM)
+		atomic_fetch_add(&h->h_fam->fam_no_room, 1);
 }
 
 int host_pool_charge(void *arg, long pages)

@@ -91,6 +91,8 @@ struct family {
 	    fam_threadless; /* of those, because no thread could be made: the limit of processes is reached */
 	_Atomic uint64_t
 	    fam_full; /* touches of memory not reserved in full that were answered with SIGBUS: all is promised */
+	_Atomic uint64_t
+	    fam_no_room; /* of the lost pages, those that no place was at fault for: no frame could be had */
 	_Atomic uint32_t fam_ended;      /* processes whose share was given back */
 	_Atomic uint32_t fam_asked;      /* FAMILY_SETTLE: so many are on their way; */
 	_Atomic uint32_t fam_settled;    /* futex: of them, so many are answered */

@@ -344,6 +344,24 @@ def a_full_far_place_is_passed_over():
         assert r.keys() == 0
 
 
+@needs("redis-server", "redis-cli")
+def a_redis_that_shrinks_leaves_pages_in_memory_while_there_is_room():
+    for pages, room in ((3000, True), (9000, False)):
+        with Redis("--maxmemory", "64mb", "--maxmemory-policy", "noeviction") as r:
+            p = subprocess.Popen([QUIRE, "run", "-m", HOST.memory, "--swap", "redis://127.0.0.1:%d?size=64M" % r.port, "--report", "none", "--",
+                                  sys.executable, "-c", "print('ready', flush=True)\ninput()\n" + program(pages)], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            assert p.stdout.readline() == "ready\n"
+            r.cli("config", "set", "maxmemory", "3mb")
+            out, err = p.communicate("\n", timeout=250)
+            assert err.count("takes no more: OOM") == 1, err
+            if room:
+                assert p.returncode == 0 and out == native() and "SIGBUS" not in err, "%d %s" % (p.returncode, err)
+            else:
+                assert p.returncode == -signal.SIGBUS and err.count("for which there was no room") == 1, "%d %s" % (p.returncode, err)
+            assert r.keys() == 0, "keys are left"
+
+
 @needs()
 def a_tmpfs_is_taken_by_force_only():
     rc, _, err = hosted("--swap", "/dev/shm:64M")
