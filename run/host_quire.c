@@ -98,10 +98,16 @@ static long dispatch_call(struct host *h, enum op op, const long *a)
 	return r;
 }
 
-/* Whether a call had no memory, and has undone what it did. The break says where it is instead of an error. */
+/* Whether the break stays where it is. It says where that is instead of an error; asked for nothing, it answers. */
+static bool break_failed(enum op op, const long *a, long r)
+{
+	return op == OP_BRK && a[0] != 0 && r != a[0];
+}
+
+/* Whether a call had no memory, and has undone what it did. */
 static bool call_failed(enum op op, const long *a, long r)
 {
-	return r == -ENOMEM || r == -EAGAIN || (op == OP_BRK && r != a[0]);
+	return r == -ENOMEM || r == -EAGAIN || break_failed(op, a, r);
 }
 
 /* Others and the pool can give memory back, and what has ended does: a call that was refused for its sake is made again. */
@@ -131,7 +137,8 @@ long host_dispatch(enum op op, const long *a)
 			if (!host_await_frames(h, ended))
 				return r;
 		} else {
-			if (r != -ENOMEM || atomic_load(&h->h_fam->fam_refused) == refused ||
+			if ((r != -ENOMEM && !break_failed(op, a, r)) ||
+			    atomic_load(&h->h_fam->fam_refused) == refused ||
 			    !host_await_ended(h, ended))
 				return r;
 			atomic_fetch_sub(&h->h_fam->fam_refused, 1); /* not refused yet */
