@@ -326,7 +326,7 @@ static long lock_parts(struct host *h, const struct piece *p, long flags)
 		part.end = p->end;
 		if (!host_marked_at(h, MARK_LOCKED, part.base, &part.end) &&
 		    !host_mark(h, MARK_LOCKING, part.base, part.end))
-			return -ENOMEM;
+			return host_errno(VM_NOMEM);
 		r = lock_piece(h, &part, SYS_mlock2, flags);
 		if (r == -ENOMEM && p->prot == 0)
 			r = 0;

@@ -24,7 +24,7 @@ static bool copy_by_kernel(long nr, void *here, const void *there, size_t n)
 	long r = n == 0 ? 0 : -EPERM;
 
 	if (n > 0 && !trusting)
-		r = sys_call6(nr, sys_call0(SYS_getpid), (long)&local, 1, (long)&remote, 1, 0);
+		r = sys_call6(nr, sys_call0(SYS_gettid), (long)&local, 1, (long)&remote, 1, 0);
 	if (r != -EPERM && r != -ENOSYS)
 		return r == (long)n;
 	if (nr == SYS_process_vm_readv)

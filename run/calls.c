@@ -45,7 +45,7 @@ const struct call calls[] = {
 	{ SYS_userfaultfd, CALL_KERNEL, "userfaultfd",
 	    "makes a descriptor; the ioctl that registers memory is what matters" },
 	{ SYS_ioctl, CALL_SITE, "ioctl(UFFDIO_REGISTER)",
-	    "the program serves this range by itself: it becomes the kernel's" },
+	    "the program serves this range by itself: it becomes the kernel's, and so does what UFFDIO_MOVE moves" },
 	/* ---- protection ---- */
 	{ SYS_mprotect, CALL_SITE, "mprotect",
 	    "excludes loads of the range. PROT_NONE takes the pages out; read-only memory stays "
@@ -121,6 +121,9 @@ const struct call calls[] = {
 	{ SYS_getrlimit, CALL_NUMBER, "getrlimit", "AS and DATA: what the program set" },
 	{ SYS_prlimit64, CALL_NUMBER, "prlimit64",
 	    "as setrlimit and getrlimit; of another process it is the kernel's" },
+	{ SYS_futex, CALL_NUMBER, "futex",
+	    "an operation in which the kernel changes the word serves no fault: the word is brought to memory. The C library makes such "
+	    "calls only for a mutex that it has just touched" },
 	{ SYS_process_vm_readv, CALL_KERNEL, "process_vm_readv",
 	    "an access: it faults as any other" },
 	{ SYS_process_vm_writev, CALL_KERNEL, "process_vm_writev",

@@ -30,6 +30,7 @@ struct call {
 #define NR_cachestat 451
 #define NR_map_shadow_stack 453
 #define NR_mseal 462
+#define IOCTL_MOVE 0xc028aa05u /* UFFDIO_MOVE */
 
 extern const struct call calls[];
 extern const size_t calls_n;

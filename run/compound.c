@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Calls that are several calls of the engine, made on the program's own stack: process_madvise,
- * pkey_mprotect, shmat with SHM_REMAP, prctl(PR_SET_MM), and unshare and setns, which want a
- * process of one thread.
+ * pkey_mprotect, shmat with SHM_REMAP, prctl(PR_SET_MM), futexes whose word the kernel changes, and
+ * unshare and setns, which want a process of one thread.
  *
  * The service thread is a second thread that the program did not make. The kernel refuses some
  * calls to processes with several threads: for these the service thread steps aside if the program
@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/nsfs.h>
 #include <linux/prctl.h>
 #include <sched.h>
@@ -166,6 +167,32 @@ long compound_prctl_mm(const long *a)
 	if (r == 0)
 		host_brk_moved();
 	return r;
+}
+
+/* ---- words of locks ---- */
+#define FUTEX_TRIES 64u /* the page may leave again before the kernel looks */
+
+/*
+ * Where the kernel changes a futex's word by itself it asks for the page without leave to wait, and
+ * is told at once that a page which is out cannot be had: EFAULT. A write that may wait brings the
+ * page; where there is none to be brought, EFAULT is right.
+ */
+static bool bring_word(long at)
+{
+	return host_madvise((void *)(at & ~4095l), 4096, MADV_POPULATE_WRITE) == 0;
+}
+
+long compound_futex(const long *a)
+{
+	long op = a[4] & FUTEX_CMD_MASK, r;
+	bool two = op == FUTEX_WAKE_OP || op == FUTEX_CMP_REQUEUE_PI || op == FUTEX_WAIT_REQUEUE_PI;
+
+	for (unsigned tries = 0;; tries++) {
+		r = sys_call6(SYS_futex, a[5], a[4], a[3], a[2], a[1], a[0]);
+		if (r != -EFAULT || tries == FUTEX_TRIES || !bring_word(a[5]) ||
+		    (two && !bring_word(a[1])))
+			return r;
+	}
 }
 
 /* ---- calls for a process of one thread ---- */

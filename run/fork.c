@@ -30,16 +30,18 @@
  */
 /*
  * What the forking thread touches while the world stands still: its stack around the call, below and above, and its block of
- * storage from the thread pointer on. A thread that is not the first has both in managed memory.
+ * storage from the thread pointer on. A thread that is not the first has both in managed memory. What the kernel touches in the
+ * call is named by the caller (clone.c).
  */
 #define STACK_BELOW 8192u
 #define STACK_ABOVE 16384u
 #define TLS_ABOVE 4096u
+#define PINS 16u
 struct pins {
 	unsigned n;
 	struct {
 		uint64_t a, len;
-	} range[8];
+	} range[PINS];
 };
 static struct {
 	int slot;
@@ -58,7 +60,7 @@ static void pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t en
 	     a = p.end) {
 		uint64_t len = vm_page_round(p.end) - p.base;
 
-		if (pins->n < 8 && (p.prot & RW) == RW &&
+		if (pins->n < PINS && (p.prot & RW) == RW &&
 		    as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
 			pins->range[pins->n].a = p.base;
 			pins->range[pins->n++].len = len;
@@ -133,7 +135,7 @@ static long try_still(struct host *h, bool may_wait)
 	return 0;
 }
 
-long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
+long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork_words *words)
 {
 	for (unsigned tries = 0, waits = 0;;) {
 		struct pins pins = { 0 };
@@ -143,6 +145,9 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp)
 		mach_rw_enter(&h->h_lock, false);
 		pin_range(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
 		pin_range(h, &pins, tp, tp + TLS_ABOVE);
+		for (unsigned i = 0; i < words->n; i++)
+			pin_range(
+			    h, &pins, words->range[i].a, words->range[i].a + words->range[i].len);
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		forking.ok = false;

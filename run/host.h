@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct sites_note;
@@ -56,7 +57,13 @@ bool host_forget_rseq(void);
 bool host_served(void); /* there is a thread of ours */
 
 /* Around a fork-like clone: prepare in the parent; then, in each process first of all, parent (pid or -errno) or child. */
-long host_fork_prepare(void); /* 0 or -errno: then do not fork */
+struct fork_words { /* what the kernel reads or writes of the program's memory in the call */
+	unsigned n;
+	struct fork_range {
+		uint64_t a, len;
+	} range[4];
+};
+long host_fork_prepare(const struct fork_words *); /* 0 or -errno: then do not fork */
 void host_fork_parent(long pid);
 void host_fork_child(void);
 

@@ -116,7 +116,9 @@ long host_dispatch(enum op op, const long *a)
 	struct host *h = &host;
 
 	switch (op) {
-	case OP_FORK_PREPARE: return host_fork_still(h, (uint64_t)a[0], (uint64_t)a[1]);
+	case OP_FORK_PREPARE:
+		return host_fork_still(
+		    h, (uint64_t)a[0], (uint64_t)a[1], (const struct fork_words *)a[2]);
 	case OP_FORK_PARENT: return host_fork_made(h, a[0]);
 	case OP_FORK_CHILD: return host_fork_born(h);
 	case OP_LEAVE: return host_do_leave(h);

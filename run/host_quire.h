@@ -183,8 +183,9 @@ int store_change(struct host *,
 	hidden); /* h_lock W. 0 or -errno: nothing has changed, or nothing but that both stores are there */
 void store_leave(struct host *); /* h_off is set, and no thread of ours is there */
 
-/* run/fork.c: before it, with the caller's stack and thread pointer (0 or -errno); after it in the parent; in the child */
-long host_fork_still(struct host *, uint64_t sp, uint64_t tp);
+/* run/fork.c: before it, with the caller's stack, thread pointer and words (0 or -errno); after it in the parent; in the child */
+struct fork_words;
+long host_fork_still(struct host *, uint64_t sp, uint64_t tp, const struct fork_words *);
 long host_fork_made(struct host *, long pid);
 long host_fork_born(struct host *);
 /* run/serve.c: host.h_serve */

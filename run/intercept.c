@@ -46,6 +46,7 @@
 #include "run/affinity.h"
 #include "run/args.h"
 #include "run/calls.h"
+#include "run/clone.h"
 #include "run/compound.h"
 #include "run/creds.h"
 #include "run/exec.h"
@@ -60,24 +61,30 @@
 /* const after the constructor: the calls that are ours when made through syscall(). All zero: the process is not hosted. */
 __attribute__((used)) static uint64_t syscall_ours[CALLS_WORDS];
 
-/* No handler may run while everything stands still for the copy: it could fault, and no thread would serve it. */
+/*
+ * No handler may run while everything stands still for the copy: it could fault, and no thread would serve it. A child that would
+ * share the table of descriptors (CLONE_FILES) gets a copy of it: the child's runtime puts descriptors of its own in the place of
+ * its parent's, which would be closed for the parent, too.
+ */
 static long do_fork(const long *a, long nr)
 {
 	uint64_t all = ~0ull, old;
-	long r;
+	struct clone_call call;
+	long r = clone_take(&call, nr, a);
 
+	if (r != 0)
+		return r;
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8);
-	r = host_fork_prepare();
+	r = host_fork_prepare(&call.c_words);
 	if (r != 0) {
 		(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);
 		return r;
 	}
-	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
-	r = nr == SYS_clone ? sys_call5(nr, a[5], 0, a[3], a[2], a[1])
-			    : sys_call6(nr, a[5], a[4], a[3], a[2], a[1], a[0]);
-	if (r == 0)
+	r = clone_make(&call);
+	if (r == 0) {
+		(void)sys_call1(SYS_unshare, CLONE_FILES);
 		host_fork_child();
-	else
+	} else
 		host_fork_parent(r);
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);
 	return r;
@@ -101,15 +108,24 @@ static long do_exit(long status)
 
 /*
  * The program serves the faults of a range by itself (userfaultfd). A range has one server of its faults: from now on the range
- * is the kernel's. Its argument may be anywhere, or nowhere.
+ * is the kernel's. So is memory that the program moves into such a range: the kernel moves what is there, and a page that is out
+ * is not. The argument may be anywhere, or nowhere.
  */
-static long do_register(const long *a)
+static long do_ioctl(const long *a)
 {
-	struct uffdio_register reg;
+	bool reg = (uint32_t)a[4] == UFFDIO_REGISTER, move = (uint32_t)a[4] == IOCTL_MOVE;
+	union {
+		struct uffdio_register reg;
+		struct {
+			uint64_t dst, src, len;
+		} move;
+	} arg;
 
-	if (args_read(&reg, (const void *)a[3], sizeof reg))
-		(void)host_release((void *)reg.range.start,
-		    (size_t)reg.range.len); /* if it cannot, neither can the kernel */
+	/* if the range cannot be released, the kernel refuses it as well */
+	if (reg && args_read(&arg.reg, (const void *)a[3], sizeof arg.reg))
+		(void)host_release((void *)arg.reg.range.start, (size_t)arg.reg.range.len);
+	if (move && args_read(&arg.move, (const void *)a[3], sizeof arg.move))
+		(void)host_release((void *)arg.move.src, (size_t)arg.move.len);
 	return sys_call3(SYS_ioctl, a[5], a[4], a[3]);
 }
 
@@ -148,7 +164,7 @@ __attribute__((used)) long intercept(long nr, const long *a)
 		if (host_served())
 			thread_end(0, host_forget_rseq());
 		return sys_call1(SYS_exit, 0);
-	case SYS_ioctl: return do_register(a);
+	case SYS_ioctl: return do_ioctl(a);
 	case SYS_mlockall: return host_mlockall((int)a[5]);
 	case SYS_munlockall: return host_mlock(nr, NULL, 0, 0);
 	case SYS_shmat: return compound_shmat(a);
@@ -186,7 +202,8 @@ void intercept_common(void);
 
 /* ---- patching ---- */
 #define STUBS 8192
-_Static_assert(UFFDIO_REGISTER == 0xc020aa00, "as make_stub has it");
+_Static_assert(UFFDIO_REGISTER == 0xc020aa00 && IOCTL_MOVE == 0xc028aa05, "as make_stub has it");
+_Static_assert(FUTEX_WRITES == 0x39e0, "as syscall() has it");
 
 static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t n)
 {
@@ -214,8 +231,9 @@ static uint8_t *make_stub(uint8_t *at, uint8_t *site, uint32_t nr)
 		at = put_jmp(at, site + 7);
 	}
 	if (nr ==
-	    SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +12; and so on: most calls are others, and frequent in some programs */
-		at = put_bytes(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x0c\xb8", 9);
+	    SYS_ioctl) { /* cmp $UFFDIO_REGISTER,%esi; je +20; cmp $UFFDIO_MOVE,%esi; je +12; and so on: most calls are others, and frequent in some programs */
+		at = put_bytes(at, "\x81\xfe\x00\xaa\x20\xc0\x74\x14", 8);
+		at = put_bytes(at, "\x81\xfe\x05\xaa\x28\xc0\x74\x0c\xb8", 9);
 		at = put_bytes(at, &nr, 4);
 		at = put_bytes(at, "\x0f\x05", 2);
 		at = put_jmp(at, site + 7);
@@ -463,9 +481,8 @@ __attribute__((used)) long intercept_syscall(long nr, const long *a)
 		return a[4] == 0 ? -EFAULT : limits_call(0, (int)a[5], NULL, (void *)a[4]);
 	case SYS_prlimit64:
 		return limits_call((int)a[5], (int)a[4], (const void *)a[3], (void *)a[2]);
-	case SYS_ioctl:
-		return (uint32_t)a[4] == UFFDIO_REGISTER ? do_register(a)
-							 : sys_call3(nr, a[5], a[4], a[3]);
+	case SYS_ioctl: return do_ioctl(a);
+	case SYS_futex: return compound_futex(a);
 	default: return intercept(nr, a);
 	}
 }
@@ -494,7 +511,9 @@ __asm__(
     "	cmp $-4095,%rax\n	jae 2f\n	ret\n"
     "2:	mov %rax,%rdi\n	jmp intercept_errno\n"
     "3:	cmp $56,%rdi\n	jne 4f\n	test $0x100,%esi\n	jnz 1b\n" /* CLONE_VM */
-    "4:	cmp $435,%rdi\n	jne 5f\n"
+    "4:	cmp $202,%rdi\n	jne 7f\n" /* of futex the operations of FUTEX_WRITES only */
+    "	mov %edx,%eax\n	and $0x7f,%eax\n	cmp $31,%eax\n	ja 1b\n	mov $0x39e0,%r11d\n	bt %eax,%r11d\n	jnc 1b\n"
+    "7:	cmp $435,%rdi\n	jne 5f\n"
     "	push %rdi\n	push %rsi\n	push %rdx\n	push %rcx\n	push %r8\n	push %r9\n	sub $8,%rsp\n"
     "	mov %rsi,%rdi\n	call clone3_copies\n	add $8,%rsp\n"
     "	pop %r9\n	pop %r8\n	pop %rcx\n	pop %rdx\n	pop %rsi\n	pop %rdi\n"

@@ -43,7 +43,7 @@ void limits_forked(void) { mach_mutex_init(&limits_lock, 4, "limits"); }
 static void count_pages(uint64_t n[KINDS])
 {
 	char text[256];
-	long fd = sys_call4(SYS_openat, -100 /* AT_FDCWD */, (long)"/proc/self/statm",
+	long fd = sys_call4(SYS_openat, -100 /* AT_FDCWD */, (long)"/proc/thread-self/statm",
 		 O_RDONLY | O_CLOEXEC, 0),
 	     got;
 	uint64_t v[7] = { 0 };

@@ -42,8 +42,8 @@ static struct resident read_resident(void)
 {
 	char text[4096];
 	struct resident r = { 0 };
-	long fd =
-	    sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+	long fd = sys_call4(
+	    SYS_openat, AT_FDCWD, (long)"/proc/thread-self/status", O_RDONLY | O_CLOEXEC, 0);
 	long n = fd >= 0 ? sys_call3(SYS_read, fd, (long)text, sizeof text - 1) : 0;
 
 	if (fd >= 0)

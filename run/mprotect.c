@@ -66,5 +66,5 @@ long call_seal(struct host *h, uint64_t addr, uint64_t len, long flags)
 	/* The mark comes last: a range with a hole is sealed nowhere. ENOMEM may leave a part sealed, as natively. */
 	if ((r = sys_call3(NR_mseal, (long)addr, (long)len, flags)) != 0)
 		return r;
-	return host_mark(h, MARK_SEALED, addr, addr + size) ? 0 : -ENOMEM;
+	return host_mark(h, MARK_SEALED, addr, addr + size) ? 0 : host_errno(VM_NOMEM);
 }

@@ -60,7 +60,7 @@ static long make_readonly(struct host *h, const struct piece *p)
 	long r;
 
 	if (!host_mark(h, MARK_READONLY, p->base, p->end))
-		return -ENOMEM;
+		return host_errno(VM_NOMEM);
 	if ((r = protect_mapping(h, p, PROT_READ)) != 0)
 		(void)host_unmark(h, MARK_READONLY, p->base, p->end);
 	return r;
@@ -72,7 +72,7 @@ static long make_writable(struct host *h, const struct piece *p)
 	long r;
 
 	if (!host_unmark(h, MARK_READONLY, p->base, p->end))
-		return -ENOMEM;
+		return host_errno(VM_NOMEM);
 	if ((r = protect_mapping(h, p, RW)) != 0)
 		(void)host_mark(h, MARK_READONLY, p->base, p->end);
 	return r;
@@ -119,13 +119,13 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 	long r;
 
 	if (readonly && !host_mark(h, MARK_READONLY, p->base, p->end))
-		return -ENOMEM;
+		return host_errno(VM_NOMEM);
 	if ((r = protect_mapping(h, p, prot)) == 0 &&
 	    (e = as_setprot(h->h_as, p->base, len,
 		 h->h_managed ? PROT_R | PROT_W : host_core_prot(prot))) != VM_OK) {
 		(void)as_setprot(h->h_as, p->base, len, p->prot); /* of a part, perhaps */
 		(void)protect_mapping(h, p, mapping_prot(p));
-		r = -ENOMEM;
+		r = host_errno(e);
 	}
 	if (r != 0 && readonly)
 		(void)host_unmark(h, MARK_READONLY, p->base, p->end);
@@ -142,12 +142,13 @@ static long open_piece(struct host *h, const struct piece *p, int prot)
 static long change_piece(struct host *h, const struct piece *p, int prot, uint64_t *grown)
 {
 	bool was = (p->prot & RW) == RW, will = (prot & RW) == RW;
+	enum vm_err e;
 
 	HOST_ASSERT(mach_mutex_held(&h->h_protlock));
 	if (prot == PROT_NONE)
 		return p->prot == 0 ? 0 : close_piece(h, p);
-	if (p->closed && host_track_closed(h, p->base, p->end) != VM_OK)
-		return -ENOMEM;
+	if (p->closed && (e = host_track_closed(h, p->base, p->end)) != VM_OK)
+		return host_errno(e);
 	if (was && will)
 		return p->readonly ? make_writable(h, p) : 0;
 	if (was)

@@ -132,7 +132,7 @@ long host_leave_piece(struct host *h, struct piece *p)
 	if (p->closed) {
 		host_nofork_to_kernel(h, base, end);
 		(void)host_unmark(h, MARK_NORESERVE, base, end);
-		return host_unmark(h, MARK_CLOSED, base, end) ? 0 : -ENOMEM;
+		return host_unmark(h, MARK_CLOSED, base, end) ? 0 : host_errno(VM_NOMEM);
 	}
 	if (!h->h_managed ||
 	    ((p->prot & RW) != 0 && (p->prot & RW) != RW)) { /* the kernel has its pages */

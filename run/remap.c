@@ -159,16 +159,17 @@ static long move_managed(
 		.sa_prot = PROT_R | PROT_W, .sa_maxprot = PROT_R | PROT_W, .sa_flags = 0
 	};
 	bool fixed = (flags & MREMAP_FIXED) != 0;
+	enum vm_err e = VM_NOMEM;
 	long at = sys_call6(SYS_mmap, fixed ? newaddr : 0, (long)n, RW,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED_NOREPLACE : 0), -1, 0);
 
 	if (sys_failed(at))
 		return at;
 	if (linux_range_register(h->h_mach, as_hat(h->h_as), (uint64_t)at, n) != 0 ||
-	    as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at) != VM_OK)
+	    (e = as_move(h->h_as, (uint64_t)old, keep, h->h_as, (uint64_t)at)) != VM_OK)
 		goto undo;
 	if (n > keep &&
-	    as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa) != VM_OK) {
+	    (e = as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa)) != VM_OK) {
 		/* back where it was */
 		(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
 		goto undo;
@@ -177,7 +178,7 @@ static long move_managed(
 undo:
 	(void)host_forget(h, (uint64_t)at, n);
 	(void)sys_call2(SYS_munmap, at, (long)n);
-	return -ENOMEM;
+	return host_errno(e);
 }
 
 static long remap_range(struct host *h, long old, long oldlen, long newlen, int flags, long newaddr)

@@ -194,7 +194,10 @@ bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 	return writer ? writer_try(rw_of(l)) : reader_try(rw_of(l));
 }
 
-/* A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. */
+/*
+ * A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. A reader tries only if the
+ * lock is free: a try in vain moves the sequence, as a writer may have seen its count, and the reader would never sleep.
+ */
 void mach_rw_enter(struct mach_rwlock *l, bool writer)
 {
 	struct frw *f = rw_of(l);
@@ -208,7 +211,8 @@ void mach_rw_enter(struct mach_rwlock *l, bool writer)
 	for (;;) {
 		uint32_t seq = __atomic_load_n(&f->seq, __ATOMIC_SEQ_CST);
 
-		if (mach_rw_tryenter(l, writer))
+		if ((writer || __atomic_load_n(&f->state, __ATOMIC_SEQ_CST) == RW_FREE) &&
+		    mach_rw_tryenter(l, writer))
 			break;
 		(void)futex_wait(&f->seq, seq, NULL);
 	}

@@ -54,7 +54,7 @@ static bool read_pinned(uint64_t va, uint64_t to, uint64_t len)
 		uint64_t base, len;
 	} into = { to, len }, from = { va, len };
 
-	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), (long)&into, 1, (long)&from,
+	return sys_call6(SYS_process_vm_readv, sys_call0(SYS_gettid), (long)&into, 1, (long)&from,
 		   1, 0) == (long)len;
 }
 

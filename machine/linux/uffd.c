@@ -136,7 +136,8 @@ int uffd_open(struct mach *m)
 	if (fd < 0)
 		return (int)fd;
 	m->m_uffd = linux_guard_fd(m, fd);
-	fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	fd = sys_call4(
+	    SYS_openat, AT_FDCWD, (long)"/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	m->m_pagemap = fd >= 0 ? linux_guard_fd(m, fd)
 			       : -1; /* a process that changed its user may not read it */
 	m->m_scan = (m->m_cfg.without & SYS_SCAN) == 0 && can_scan(m);

@@ -8,6 +8,8 @@
  * forks.
  */
 #include <pthread.h>
+#include <sched.h>
+#include <time.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,6 +31,7 @@
 #include "store/pool_vnode.h"
 
 #define PAGE 4096u
+static const struct fork_words no_words; /* a fork like that of the C library */
 
 /* ---- the rest of the runtime ---- */
 static unsigned forgotten; /* calls of service_forked */
@@ -142,7 +145,7 @@ static void a_fork_while_a_reader_counts_itself_leaves_the_lock_free(void **stat
 	mach_rw_init(&h->h_lock, 1, "host");
 	assert_int_equal(sigaction(SIGSEGV, &sa, NULL), 0);
 
-	assert_int_equal(host_fork_still(h, 0x10000, 0x20000), 0);
+	assert_int_equal(host_fork_still(h, 0x10000, 0x20000, &no_words), 0);
 	assert_int_equal(mprotect(closed, PAGE, PROT_NONE), 0);
 	assert_int_equal(pthread_create(&t, NULL, read_once, &h->h_lock), 0);
 	wait_word(&caught);
@@ -177,7 +180,7 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 			atomic_store(&h->h_me->fp_granted, 700);
 			atomic_store(&fam->fam_charged, 900); /* another process has 200 */
 			mach_rw_init(&h->h_lock, 1, "host");
-			assert_int_equal(host_fork_still(h, 0x10000, 0x20000), 0);
+			assert_int_equal(host_fork_still(h, 0x10000, 0x20000, &no_words), 0);
 			assert_int_equal(atomic_load(&fam->fam_proc[1].fp_granted), 700);
 			assert_int_equal(atomic_load(&fam->fam_charged), 1600);
 			assert_int_equal(host_fork_made(h, fails != 0 ? -11 : 12345), 0);
@@ -188,11 +191,45 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 		}
 }
 
+static uint64_t used_by(pthread_t t)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	assert_true(pthread_getcpuclockid(t, &clock) == 0 && clock_gettime(clock, &used) == 0);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* Its own tries, in vain, woke it: it looked again and again as long as the writer held the lock, and used a CPU for that. */
+static void a_reader_that_waits_for_a_writer_sleeps(void **state)
+{
+	static struct mach_rwlock lock;
+	unsigned still = 0;
+	pthread_t t;
+
+	(void)state;
+	mach_rw_init(&lock, 1, "waited for");
+	mach_rw_enter(&lock, true);
+	assert_int_equal(pthread_create(&t, NULL, read_once, &lock), 0);
+	for (unsigned tries = 0; still < 5 && tries < 200; tries++) {
+		uint64_t before = used_by(t);
+
+		for (unsigned i = 0; i < 20; i++)
+			(void)sched_yield();
+		still = before > 0 && used_by(t) == before ? still + 1 : 0;
+	}
+	assert_int_equal(still, 5);
+	mach_rw_exit(&lock);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	mach_rw_fini(&lock);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fork_while_a_reader_counts_itself_leaves_the_lock_free),
-		cmocka_unit_test(the_child_is_charged_what_its_parent_has)
+		cmocka_unit_test(the_child_is_charged_what_its_parent_has),
+		cmocka_unit_test(a_reader_that_waits_for_a_writer_sleeps)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@ import cases
 
 QUIRE, FULL = (os.path.abspath(p) for p in sys.argv[1:3])
 REFUSED = "quire: a request for memory was refused: all that --memory and --swap have room for is promised; give more with --swap PATH:SIZE\n"
+TABLES = "quire: a request for memory was refused: no memory for tables, or too many mappings; give more with --memory\n"
 SIGBUS = "quire: SIGBUS for a touch of memory that is not reserved in full"
 
 
@@ -74,6 +75,13 @@ def stacks_do_not_count():
     check(report["refused"] == 0, report)
 
 
+def a_refused_stack_is_said():
+    """8M have no tables for so many stacks: the call that opens the memory of one failed, and nobody heard why."""
+    status, out, err, report = run("8M", "", "stacks", "3000")
+    check(status == 5 and out.endswith("is refused\n") and err == TABLES, status, out, err)
+    check(report["refused_tables"] >= 1, report)
+
+
 def stacks_are_there_when_all_is_reserved():
     refused(run("32M", ":64M", "stacks-full", "20"))
 
@@ -101,7 +109,7 @@ def ended_processes_give_back():
 
 
 CASES = [everything_is_written_and_read, said_without_a_report, closed_memory_is_refused_when_it_is_opened,
-         unreserved_memory_is_refused_when_it_is_mapped, stacks_do_not_count, stacks_are_there_when_all_is_reserved,
+         unreserved_memory_is_refused_when_it_is_mapped, stacks_do_not_count, a_refused_stack_is_said, stacks_are_there_when_all_is_reserved,
          touches_end_where_the_promises_begin, forked_children_are_promised_the_same, ended_processes_give_back]
 
 

@@ -98,7 +98,7 @@ int main(int argc, char **argv)
 {
 	static const struct scenario *const groups[] = { memory_scenarios, call_scenarios,
 		protect_scenarios, random_scenarios, kind_scenarios, held_scenarios, ask_scenarios,
-		process_scenarios, signal_scenarios };
+		process_scenarios, signal_scenarios, odd_scenarios };
 
 	self = argv[0];
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);

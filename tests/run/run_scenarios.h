@@ -22,7 +22,7 @@ struct scenario {
 };
 extern const struct scenario memory_scenarios[], call_scenarios[], protect_scenarios[],
     random_scenarios[], kind_scenarios[], held_scenarios[], ask_scenarios[], process_scenarios[],
-    signal_scenarios[];
+    signal_scenarios[], odd_scenarios[];
 
 /* A wrong outcome is a line of output: native runs do not print it. */
 #define EXPECT(c)                                                                                  \

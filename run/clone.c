@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The arguments of a clone that copies the memory. It is made while the world stands still, and no fault is served then: whatever
+ * the kernel reads or writes of the program's memory in the call must be in memory. So the arguments of clone3 are copied to the
+ * stack, which is locked (fork.c), and the words to which the kernel writes numbers are named, to be locked as well. The word that
+ * a child gets at its address (CLONE_CHILD_SETTID) is written in the child, where no memory is registered yet: a page that is out
+ * would be a new one there.
+ *
+ * Locks: none is held here.
+ */
+#include "run/clone.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sys/syscall.h>
+
+#include "run/args.h"
+#include "sys/linux/sys.h"
+
+enum {
+	FLAGS,
+	PIDFD,
+	CHILD_TID,
+	PARENT_TID,
+	EXIT_SIGNAL,
+	STACK,
+	STACK_SIZE,
+	TLS,
+	SET_TID,
+	SET_TID_SIZE
+};
+#define SET_TIDS 32u  /* levels of namespaces; the kernel refuses more */
+#define LARGEST 4096u /* bytes of clone3's arguments; the kernel refuses more */
+
+static void add_word(struct fork_words *w, uint64_t at, uint64_t len)
+{
+	if (at != 0)
+		w->range[w->n++] = (struct fork_range){ at, len };
+}
+
+/* What is behind the arguments that the kernel could know: zeroes, or the call is refused. */
+static long check_rest(const char *at, uint64_t n)
+{
+	while (n > 0) {
+		char piece[64];
+		uint64_t k = n < sizeof piece ? n : sizeof piece;
+
+		if (!args_read(piece, at, k))
+			return -EFAULT;
+		for (uint64_t i = 0; i < k; i++)
+			if (piece[i] != 0)
+				return -E2BIG;
+		at += k;
+		n -= k;
+	}
+	return 0;
+}
+
+static long take_clone3(struct clone_call *c)
+{
+	uint64_t size = (uint64_t)c->c_a[4], most = sizeof c->c_args, k = size < most ? size : most;
+
+	if (size > LARGEST)
+		return -E2BIG;
+	if (!args_read(c->c_args, (const void *)c->c_a[5], k))
+		return -EFAULT;
+	c->c_size = (long)k;
+	if (c->c_args[SET_TID_SIZE] <= SET_TIDS)
+		add_word(&c->c_words, c->c_args[SET_TID], c->c_args[SET_TID_SIZE] * sizeof(int));
+	return size > k ? check_rest((const char *)c->c_a[5] + k, size - k) : 0;
+}
+
+static void take_clone(struct clone_call *c)
+{
+	c->c_args[FLAGS] = (uint64_t)c->c_a[5];
+	c->c_args[PARENT_TID] = c->c_args[PIDFD] = (uint64_t)c->c_a[3];
+	c->c_args[CHILD_TID] = (uint64_t)c->c_a[2];
+}
+
+long clone_take(struct clone_call *c, long nr, const long *a)
+{
+	long r = 0;
+
+	c->c_nr = nr;
+	c->c_a = a;
+	c->c_words.n = 0;
+	__builtin_memset(c->c_args, 0, sizeof c->c_args);
+	if (nr == SYS_clone3)
+		r = take_clone3(c);
+	else if (nr == SYS_clone)
+		take_clone(c);
+	if ((c->c_args[FLAGS] & CLONE_PIDFD) != 0)
+		add_word(&c->c_words, c->c_args[PIDFD], sizeof(int));
+	if ((c->c_args[FLAGS] & CLONE_PARENT_SETTID) != 0)
+		add_word(&c->c_words, c->c_args[PARENT_TID], sizeof(int));
+	if ((c->c_args[FLAGS] & CLONE_CHILD_SETTID) != 0)
+		add_word(&c->c_words, c->c_args[CHILD_TID], sizeof(int));
+	return r;
+}
+
+long clone_make(const struct clone_call *c)
+{
+	const long *a = c->c_a;
+
+	if (c->c_nr == SYS_clone3)
+		return sys_call2(SYS_clone3, (long)c->c_args, c->c_size);
+	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
+	if (c->c_nr == SYS_clone)
+		return sys_call5(SYS_clone, a[5], 0, a[3], a[2], a[1]);
+	return sys_call6(c->c_nr, a[5], a[4], a[3], a[2], a[1], a[0]);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A clone that copies the memory, made while the world stands still: see clone.c. */
+#ifndef QUIRE_RUN_CLONE_H
+#define QUIRE_RUN_CLONE_H
+
+#include <stdint.h>
+
+#include "run/host.h"
+
+#define CLONE_ARGS 32u /* words: more than the kernel's structure has */
+
+struct clone_call {
+	long c_nr;
+	const long *c_a; /* r9, r8, r10, rdx, rsi, rdi, as in intercept.c */
+	long c_size;     /* of clone3's arguments */
+	uint64_t c_args[CLONE_ARGS];
+	struct fork_words c_words;
+};
+
+/* 0, or -errno as the kernel would answer. nr: SYS_fork, SYS_clone or SYS_clone3. */
+long clone_take(struct clone_call *, long nr, const long *a);
+long clone_make(const struct clone_call *); /* what the call answers, in each process */
+#endif

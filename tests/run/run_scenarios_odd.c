@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What few programs do and the kernel allows: clones with odd flags, a first thread that ends, the kernel's own hands on words. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/run/run_scenarios.h"
+
+#define IOCTL_MOVE 0xc028aa05u
+#define FEATURE_MOVE (1u << 16)
+
+/* ---- clones ---- */
+static long clone_with(struct clone_args *args, uint64_t flags)
+{
+	args->flags = flags;
+	args->exit_signal = SIGCHLD;
+	push_out();
+	(void)fflush(stdout);
+	return syscall(SYS_clone3, args, sizeof *args);
+}
+
+/*
+ * The arguments, and the words to which the kernel writes numbers, are out when the call is made. The kernel found them while the
+ * world stood still and no fault was served: the call never returned.
+ */
+static int clone_words(void)
+{
+	struct clone_args *args = map(PAGE);
+	int *numbers = map(3 * PAGE), status;
+	char *p = map(MIB);
+
+	fill(p, MIB, 1);
+	for (unsigned i = 0; i < 12; i++) {
+		int *parent = numbers, *child = numbers + PAGE / sizeof(int),
+		    *fd = numbers + 2 * PAGE / sizeof(int);
+
+		fill(child, PAGE, i);
+		args->parent_tid = (uintptr_t)(parent + 4);
+		args->child_tid = (uintptr_t)(child + 4);
+		args->pidfd = (uintptr_t)(fd + 4);
+		long pid = clone_with(args,
+		    CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_PIDFD | CLONE_CHILD_CLEARTID);
+		if (pid == 0) {
+			bool right = child[4] == getpid() && wrong(p, MIB, 1) == 0;
+
+			_exit(right ? (int)wrong(child, PAGE, i) : 9); /* the word itself */
+		}
+		EXPECT(waitpid((pid_t)pid, &status, 0) == pid);
+		EXPECT(parent[4] == pid && fd[4] > 2 && close(fd[4]) == 0);
+		printf("%x\n", (unsigned)status);
+	}
+	return 0;
+}
+
+/* A child with the descriptors of its parent, as a table of their own: its runtime closed what its parent's needed. */
+static int clone_descriptors(void)
+{
+	struct clone_args *args = map(PAGE);
+	char *p = map(2 * MIB);
+	int status;
+
+	fill(p, 2 * MIB, 1);
+	for (unsigned i = 0; i < 6; i++) {
+		long pid = clone_with(args, i % 2 == 0 ? CLONE_FILES : CLONE_FILES | CLONE_FS);
+
+		if (pid == 0) {
+			push_out();
+			_exit(wrong(p, 2 * MIB, 1) == 0 ? 3 : 9);
+		}
+		push_out();
+		EXPECT(wrong(p, 2 * MIB, 1) == 0);
+		EXPECT(waitpid((pid_t)pid, &status, 0) == pid);
+		printf("%x\n", (unsigned)status);
+	}
+	return 0;
+}
+
+/* The structure is larger than the kernel knows: zeroes behind it are fine, other bytes are not. */
+static int clone_sizes(void)
+{
+	struct clone_args *args = map(2 * PAGE);
+
+	args->exit_signal = SIGCHLD;
+	for (size_t size = 0; size <= 2 * PAGE; size += size < 128 ? 8 : 1016) {
+		push_out();
+		long r = syscall(SYS_clone3, args, size);
+		if (r == 0)
+			_exit(0);
+		if (r > 0)
+			EXPECT(waitpid((pid_t)r, NULL, 0) == r);
+		printf("%zu: %s\n", size, r > 0 ? "made" : strerror(errno));
+	}
+	((char *)args)[1000] = 1;
+	report("other bytes", syscall(SYS_clone3, args, 1016));
+	return 0;
+}
+
+/* ---- the first thread ends ---- */
+static void *work_alone(void *arg)
+{
+	pthread_t *first = arg;
+	char *const argv[] = { (char *)"echo", (char *)"executed", NULL };
+	unsigned char in[16];
+	size_t n = 4 * MIB;
+	int status;
+
+	EXPECT(pthread_join(*first, NULL) == 0);
+	char *p = map(n);
+	fill(p, n, 1);
+	push_out();
+	EXPECT(mprotect(p, n / 2, PROT_READ) == 0);
+	push_out();
+	EXPECT(wrong(p, n, 1) == 0);
+	report("mincore", mincore(p, 16ul * PAGE, in));
+	report("mlock", mlock(p, 16ul * PAGE));
+	report("munlock", munlock(p, 16ul * PAGE));
+	report("mprotect", mprotect(p, n / 2, PROT_READ | PROT_WRITE));
+	push_out();
+	p = mremap(p, n, n + MIB, MREMAP_MAYMOVE);
+	EXPECT(p != MAP_FAILED && wrong(p, n, 1) == 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(wrong(p, n, 1) == 0 ? 4 : 9);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	printf("child: %x\n", (unsigned)status);
+	(void)fflush(stdout);
+	(void)execv("/bin/echo", argv);
+	printf("not executed: %s\n", strerror(errno));
+	exit(1);
+}
+
+/* What was asked of the first thread, which is the process's by number, was not answered any more. */
+static int first_thread_ends(void)
+{
+	static pthread_t first;
+	pthread_t t;
+
+	first = pthread_self();
+	EXPECT(pthread_create(&t, NULL, work_alone, &first) == 0);
+	pthread_exit(NULL);
+}
+
+/* ---- words that the kernel changes ---- */
+static long futex(int *word, int op, int value, const void *time, int *other, int last)
+{
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, time, other, last);
+}
+
+/* Each word is out when the kernel is to change it: EFAULT was the answer. */
+static int futex_words(void)
+{
+	int *a = map(PAGE), *b = map(PAGE);
+	struct timespec *soon = map(PAGE);
+
+	for (int i = 0; i < 3; i++) {
+		push_out();
+		report("lock", futex(a, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+		EXPECT(*a == (int)syscall(SYS_gettid));
+		push_out();
+		report("lock again", futex(a, FUTEX_TRYLOCK_PI, 0, NULL, NULL, 0));
+		push_out();
+		report("unlock", futex(a, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+		EXPECT(*a == 0);
+		push_out();
+		report("wake and add",
+		    futex(b, FUTEX_WAKE_OP, 1, (void *)1, a + 1,
+			(int)FUTEX_OP(FUTEX_OP_ADD, 5, FUTEX_OP_CMP_EQ, 0)));
+		printf("%d\n", a[1]);
+		*soon = (struct timespec){ 0, 1000 };
+		push_out();
+		report("wait", futex(b, FUTEX_WAIT, 0, soon, NULL, 0));
+	}
+	EXPECT(mprotect(a, PAGE, PROT_READ) == 0);
+	push_out();
+	report("read-only", futex(a, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+	EXPECT(mprotect(a, PAGE, PROT_NONE) == 0);
+	report("closed", futex(a, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+	report("nothing there", futex((int *)64, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+	return 0;
+}
+
+/* The program moves pages of hosted memory into a range whose faults it serves: what was out was not there for the kernel. */
+static int own_moves(void)
+{
+	struct {
+		uint64_t dst, src, len, mode;
+		int64_t moved;
+	} *move = map(PAGE);
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_MOVE };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	char *src = map(16 * PAGE), *dst = map(16 * PAGE);
+	struct uffdio_register reg = { .range = { (uintptr_t)dst, 16 * PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0)
+		return puts("pages do not move here"), 0;
+	EXPECT(ioctl(fd, UFFDIO_REGISTER, &reg) == 0);
+	fill(src, 16 * PAGE, 1);
+	for (uint64_t half = 0; half < 2; half++) {
+		move->dst = (uintptr_t)dst + half * 8 * PAGE;
+		move->src = (uintptr_t)src + half * 8 * PAGE;
+		move->len = 8 * PAGE;
+		push_out();
+		/* once as the C library calls it, once by number */
+		report("move",
+		    half == 0 ? ioctl(fd, IOCTL_MOVE, move)
+			      : syscall(SYS_ioctl, fd, IOCTL_MOVE, move));
+		printf("%lld\n", (long long)move->moved);
+	}
+	push_out();
+	EXPECT(wrong(dst, 16 * PAGE, 1) == 0);
+	printf("%d %d\n", src[0], src[15 * PAGE]);
+	fill(src, 16 * PAGE, 2);
+	push_out();
+	EXPECT(wrong(src, 16 * PAGE, 2) == 0);
+	return close(fd);
+}
+
+const struct scenario odd_scenarios[] = {
+	{ "clone-words", clone_words },
+	{ "clone-descriptors", clone_descriptors },
+	{ "clone-sizes", clone_sizes },
+	{ "first-thread-ends", first_thread_ends },
+	{ "futex-words", futex_words },
+	{ "own-moves", own_moves },
+	{ NULL, NULL },
+};
