@@ -52,7 +52,10 @@ enum vm_err host_track(struct host *h, uint64_t base, uint64_t len, int prot, un
 	return VM_OK;
 }
 long host_errno(enum vm_err e) { return 0; }
-long host_fork_still(struct host *h, uint64_t sp, uint64_t tp) { return 0; }
+long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork_words *words)
+{
+	return 0;
+}
 long host_fork_made(struct host *h, long pid) { return 0; }
 long host_fork_born(struct host *h) { return 0; }
 long host_do_leave(struct host *h) { return 0; }
