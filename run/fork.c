@@ -129,6 +129,7 @@ static long try_still(struct host *h, bool may_wait)
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, got);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_promised, forking.promised);
 	atomic_store(&h->h_fam->fam_proc[forking.slot].fp_own, atomic_load(&h->h_me->fp_own));
+	h->h_child = forking.slot;
 	if (h->h_swapvn != NULL)
 		pool_vnode_fork_prepare(h->h_swapvn);
 	atomic_fetch_add(&h->h_me->fp_count.forks, 1);

@@ -52,6 +52,7 @@ struct host {
 	/* set anew in a forked child before anything else runs */
 	struct family_proc *h_me;
 	int h_slot, h_sock, h_pid;
+	int h_child; /* h_lock W: the slot of the child that is being forked, or was */
 	struct family_welcome
 	    h_told; /* h_lock W, as the next five: a change of credentials changes the store */
 	struct family_store h_stored;

@@ -20,7 +20,7 @@
 #include "store/pool_vnode.h"
 #include "sys/linux/sys.h"
 
-static uint32_t pool_tag(void *arg) { return (uint32_t)((struct host *)arg)->h_slot; }
+static uint32_t pool_tag(void *arg) { return (uint32_t)((struct host *)arg)->h_child; }
 
 int store_open(struct host *h, const struct family_store *st)
 {

@@ -44,7 +44,8 @@ struct pool {
 	uint32_t p_ctx_busy; /* bit per context, atomic */
 	int (*p_charge)(void *arg,
 	    long pages); /* takes (+) or returns (-) memory; nonzero refuses. May be NULL */
-	uint32_t (*p_tag)(void *arg); /* a forked child's tag. May be NULL */
+	uint32_t (*p_tag)(
+	    void *arg); /* the tag of the child that is being forked, or was. May be NULL */
 	/*
 	 * Is the process of that tag dead, and pool_release() for it still to come? Called with the lock and without. NULL: the
 	 * process never judges whether another lives (pool_lock.c)

@@ -3,8 +3,8 @@
  * Members: the processes that share the store. What each holds is in pool_holds.c, so that a killed one's pages can be given back.
  *
  * A member has a tag, a number by which the family's supervisor knows the process: when the process is gone it calls
- * pool_release(), or has another process call it. Before a fork the parent makes the child's member (all references of the parent, once more); the child takes it
- * over in pool_after_fork(). A child killed before that leaves its member without a tag: held until the family ends.
+ * pool_release(), or has another process call it. Before a fork the parent makes the child's member (all references of the parent, once
+ * more), with the child's tag, so that it can be released also if the child is killed before it takes the member over in pool_after_fork().
  *
  * Left out: references beyond one (pool_ref()), those of processes that never joined, and those for which no leaf was free, are not
  * recorded.
@@ -15,7 +15,7 @@ enum { MEMBER_FREE, MEMBER_BORN, MEMBER_LIVE, MEMBER_DYING };
 
 static bool is_of_tag(const struct member *m, uint32_t tag)
 {
-	return (m->m_state == MEMBER_LIVE || m->m_state == MEMBER_DYING) && m->m_tag == tag;
+	return m->m_state != MEMBER_FREE && m->m_tag == tag;
 }
 
 static uint32_t member_new(struct pool *p, uint32_t state, uint32_t tag)
@@ -106,11 +106,21 @@ void pool_release(struct pool *p, uint32_t tag)
 }
 
 /* ---- fork ---- */
+static uint32_t child_tag(const struct pool *p)
+{
+	return p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
+}
+
 int pool_fork_begin(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
+	uint32_t tag = child_tag(p);
 
-	if (p->p_member == NONE || (p->p_child = member_new(p, MEMBER_BORN, NONE)) == NONE)
+	if (p->p_member == NONE)
+		return -EAGAIN;
+	if (tag != NONE)
+		release_before(p, tag);
+	if ((p->p_child = member_new(p, MEMBER_BORN, tag)) == NONE)
 		return -EAGAIN;
 	pool_lock(p);
 	for (uint32_t n = 0; n < s->ps_mapleaves; n++) {
@@ -146,16 +156,16 @@ int pool_after_fork(struct pool *p)
 	pool_held_forked();
 	p->p_ctx_busy = 0;
 	pool_ring_close(p, 1);
+	uint32_t tag = child_tag(p);
+
 	p->p_member = p->p_child;
 	p->p_child = NONE;
-	uint32_t tag = p->p_tag != NULL ? p->p_tag(p->p_charge_arg) : NONE;
-
 	p->p_owner = tag != NONE ? tag + 1 : POOL_NOBODY;
-	if (tag != NONE)
+	struct member *m = p->p_member != NONE ? &pool_members(p->p_shared)[p->p_member] : NULL;
+	if (tag != NONE && (m == NULL || m->m_tag != tag))
 		release_before(p, tag);
-	if (p->p_member == NONE)
+	if (m == NULL)
 		return 0;
-	struct member *m = &pool_members(p->p_shared)[p->p_member];
 	m->m_tag = tag;
 	__atomic_store_n(&m->m_state, MEMBER_LIVE, __ATOMIC_RELEASE);
 	return 0;

@@ -338,6 +338,31 @@ static void a_child_that_outlives_its_parent_keeps_its_pages(void **state)
 	teardown(&r);
 }
 
+/* What the parent counted for it is given back by its tag. */
+static void a_child_killed_before_it_takes_over_gives_back(void **state)
+{
+	static uint32_t h[300];
+	struct rig r;
+	uint32_t tag = 2;
+
+	(void)state;
+	setup(&r, 8 * SEG, 16 * MiB);
+	join_tagged(&r, &tag, 1);
+	put_all(&r, h, 300);
+	assert_int_equal(pool_fork_begin(&r.p), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		(void)kill(getpid(), SIGKILL);
+		_exit(1);
+	}
+	expect_killed(pid);
+	pool_release(&r.p, tag);
+	expect_all(&r, h, 300);
+	drop_all(&r, h, 300);
+	expect_empty(&r);
+	teardown(&r);
+}
+
 /* Killed anywhere while it stores, loads and drops: nothing of what others hold is freed with it. */
 static void a_member_may_be_killed_anywhere(void **state)
 {
@@ -648,6 +673,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_family_outlives_its_killed_members),
+		cmocka_unit_test(a_child_killed_before_it_takes_over_gives_back),
 		cmocka_unit_test(the_lock_of_a_killed_owner_is_taken_over),
 		cmocka_unit_test(a_process_killed_with_the_lock_held_leaves_a_sound_store),
 		cmocka_unit_test(memory_that_killed_writers_held_comes_back),
