@@ -13,7 +13,7 @@ resident set of the native run). Every figure is made of two times of one round,
            cgroup is not charged for zram: what zram took at most, Z, is memory on top. So the kernel's cell
            stands at (B + Z) / peak, and Quire runs once more with that memory (the column `same memory`)
   waited   of the run's time, what Quire took to serve faults
-  faults   pages brought in from the store by a fault; rescues: pages given back that had only been asked about
+  faults   pages brought in from the store, those read ahead among them; rescues: pages given back that had only been asked about
 
 A run is ended after --bound times the native time, and its cell says so. Where the kernel's OOM killer
 comes, the cell says killed.

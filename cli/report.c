@@ -28,7 +28,7 @@ static void print_paging(FILE *f, const struct run_totals *t, const struct pool_
 	char s1[24], s2[24], s3[24];
 
 	fprintf(f,
-	    "  faults      %llu: %llu first touch, %llu from the store, %llu rescued in memory, %llu copy-on-write\n",
+	    "  faults      %llu; pages: %llu first touched, %llu from the store, %llu rescued in memory, %llu copied on write\n",
 	    (unsigned long long)t->c.faults, (unsigned long long)t->c.faults_zero,
 	    (unsigned long long)t->c.faults_swap, (unsigned long long)t->c.faults_rescue,
 	    (unsigned long long)t->c.faults_cow);

@@ -168,7 +168,7 @@ def counters():
     check(r["prefetched"] > n and n < r["prefetch_used"] <= r["prefetched"] and r["prefetch_wasted"] < n / 4, "ahead:", r)
     check(r["faults_cow"] == 0 and r["clean_drop"] < n / 4, "copies:", r["faults_cow"], r["clean_drop"])
     text = subprocess.run([QUIRE, "run", "-m", "36M", "--pool", "2M", HELPER, "once", str(n)], capture_output=True, text=True, check=True).stderr
-    for words in (" first touch, 0 from the store", "paged       0.0 MB in, ", " 0.0 MB read"):
+    for words in (" first touched, 0 from the store", "paged       0.0 MB in, ", " 0.0 MB read"):
         check(words in text, repr(words), "is not in", text)
 
 
