@@ -287,7 +287,7 @@ static int counter_rests(void)
 /* Only the thread that took the signal once stopped. */
 static void a_stop_stops_every_thread(void)
 {
-	int status, rests = 0;
+	int status;
 	pthread_t t;
 
 	counter = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -300,10 +300,9 @@ static void a_stop_stops_every_thread(void)
 		usleep(1000);
 	CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid &&
 	    WIFSTOPPED(status));
-	for (int i = 0; i < 50 && !(rests = counter_rests());
-	     i++) /* a thread stops when it leaves the kernel */
-		;
-	CHECK(rests);
+	/* A thread stops when it leaves the kernel. If the counting thread goes on, this loop does not end. */
+	for (int rests = 0; rests < 3;)
+		rests = counter_rests() ? rests + 1 : 0;
 	CHECK(kill(pid, SIGCONT) == 0);
 	while (counter_rests())
 		;
@@ -384,38 +383,45 @@ static void a_mapping_is_replaced_at_once(void)
 }
 
 /* ---- pipes whose ring is full ---- */
+enum { WRITERS = 4, RECORD = 3000, EACH = 60 };
+
+/* The process's own open file: half of the writers block, and half poll. */
+static void write_records(const char *path, int w)
+{
+	static uint8_t rec[RECORD];
+	int fd = open(path, O_WRONLY | (w % 2 == 0 ? O_NONBLOCK : 0));
+	struct pollfd pf = { .fd = fd, .events = POLLOUT };
+
+	memset(rec, w + 1, sizeof(rec));
+	for (int i = 0; i < EACH;) {
+		ssize_t n = write(fd, rec, RECORD);
+
+		if (n == RECORD)
+			i++;
+		else if (n != -1 || errno != EAGAIN || w % 2 != 0 || poll(&pf, 1, -1) != 1)
+			_exit(1);
+	}
+	_exit(0);
+}
+
 /* Records that do not fill a ring evenly, from several processes: each arrives whole. A writer that polls is told the truth. */
 static void small_writes_stay_whole(void)
 {
-	enum { WRITERS = 4, RECORD = 3000, EACH = 60 };
-	static uint8_t rec[RECORD];
-	int fd[2], status, seen[WRITERS] = { 0 }, bad = 0;
+	static const char path[] = "/tmp/small_writes";
+	int fd, status, seen[WRITERS] = { 0 }, bad = 0;
 	uint8_t got[RECORD];
 	pid_t pid[WRITERS];
 
-	CHECK(pipe(fd) == 0);
-	for (int w = 0; w < WRITERS; w++) {
-		if ((pid[w] = fork()) != 0)
-			continue;
-		memset(rec, w + 1, sizeof(rec));
-		if (w % 2 == 0)
-			fcntl(fd[1], F_SETFL, O_NONBLOCK);
-		for (int i = 0; i < EACH;) {
-			struct pollfd pf = { .fd = fd[1], .events = POLLOUT };
-			ssize_t n = write(fd[1], rec, RECORD);
-
-			if (n == RECORD)
-				i++;
-			else if (n != -1 || errno != EAGAIN || poll(&pf, 1, -1) != 1)
-				_exit(1);
-		}
-		_exit(0);
-	}
+	CHECK(mkfifo(path, 0600) == 0);
+	CHECK((fd = open(path, O_RDWR)) >= 0);
+	for (int w = 0; w < WRITERS; w++)
+		if ((pid[w] = fork()) == 0)
+			write_records(path, w);
 	for (int i = 0; i < WRITERS * EACH; i++) {
 		size_t at = 0;
 
 		while (at < RECORD) {
-			ssize_t n = read(fd[0], got + at, RECORD - at);
+			ssize_t n = read(fd, got + at, RECORD - at);
 
 			if (n <= 0) {
 				CHECK(0);
@@ -433,8 +439,8 @@ static void small_writes_stay_whole(void)
 		CHECK(seen[w] == EACH);
 	}
 	CHECK(bad == 0);
-	close(fd[0]);
-	close(fd[1]);
+	close(fd);
+	unlink(path);
 }
 
 /* ---- names ---- */

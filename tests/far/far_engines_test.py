@@ -191,7 +191,7 @@ def mappings(pid):
 @needs()
 def the_key_lies_in_locked_memory_that_is_in_no_core_file():
     mark = "key-%d" % os.getpid()
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+    with tempfile.TemporaryDirectory() as d:
         p = half("--swap", d + ":64M", "--encrypt", env=marked(mark))
         (pid,) = processes_of(mark, "quire-far")
         maps = mappings(pid)
@@ -241,7 +241,7 @@ def on_a_net_of_its_own(*argv, **more):
 def cluster_recipe():
     if on_a_net_of_its_own("true").returncode != 0:
         raise Skipped("no network name space can be made here")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+    with tempfile.TemporaryDirectory() as d:
         env = dict(os.environ, PATH=os.path.dirname(QUIRE) + ":" + os.environ["PATH"])
         p = on_a_net_of_its_own("sh", "-e", "-c", recipe(), cwd=d, env=env)
         assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
@@ -259,7 +259,7 @@ def servers_of_a_recipe_end_when_the_test_is_killed():
     if on_a_net_of_its_own("true").returncode != 0:
         raise Skipped("no network name space can be made here")
     daemon = "redis-server --port 7001 --daemonize yes --save ''; until redis-cli -p 7001 ping; do sleep 0.1; done; "
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+    with tempfile.TemporaryDirectory() as d:
         # It fails: nothing shuts the server down.
         assert on_a_net_of_its_own("sh", "-c", daemon + "exit 1", cwd=d).returncode == 1 and not working_in(d), "a server is left"
         # It is killed: the one that starts it, as a test is.

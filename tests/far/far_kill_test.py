@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_hosted import Host, marked, processes_of  # noqa: E402
-from far_servers import Nbdkit, Redis, have, wait_until  # noqa: E402
+from far_servers import Nbdkit, Redis, have, one_folder, wait_until  # noqa: E402
 
 
 def redis(d):
@@ -79,7 +79,7 @@ def what_is_left(server, victim, mark, where, shm):
 def one_moment(host, rnd, number, most):
     make, victim = rnd.choice((redis, nbd, tiers, encrypted_file)), rnd.choice(("quire", "quire-far", "both", os.path.basename(sys.executable), "server"))
     delay, mark = rnd.random() * most, "%d.%d" % (os.getpid(), number)
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as where:
+    with tempfile.TemporaryDirectory() as where:
         server, options = make(where)
         if victim == "server" and isinstance(server, NoServer):
             victim = "quire"
@@ -110,6 +110,7 @@ def main():
     if missing:
         print("skipped: %s is not installed" % ", ".join(missing))
         return 77
+    one_folder()
     host, rnd = Host(os.path.abspath(o.quire), memory="8M", pages=3000), random.Random(o.seed)
     t = time.monotonic()
     subprocess.run(host.start("--swap", "/var/tmp:64M").args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)

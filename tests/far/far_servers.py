@@ -8,8 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import tidy  # noqa: E402
 
 
 TESTS = []
@@ -27,9 +31,16 @@ def needs(*programs):
     return mark
 
 
+def one_folder():
+    """All files of this program lie in one folder on a disk, and go with it, however the program ends: with what it has started."""
+    tempfile.tempdir = tempfile.mkdtemp(prefix="quire-far-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+    tidy.leave_nothing(lambda: tidy.remove_folder(tempfile.tempdir))
+
+
 def run_tests(names):
     """Runs the marked tests, or those named; prints a line for each, and the counts. Answers the exit status."""
     passed = failed = skipped = 0
+    one_folder()
     for test, programs in TESTS:
         if names and test.__name__ not in names:
             continue
@@ -147,7 +158,7 @@ def certificates(where):
 @contextlib.contextmanager
 def nbd_file():
     """An nbdkit that serves a file of 64 MiB, and the file's path."""
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as f:
+    with tempfile.NamedTemporaryFile() as f:
         f.truncate(64 << 20)
         with Nbdkit("file", f.name) as n:
             yield n, f.name

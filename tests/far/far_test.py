@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_servers import Cluster, Nbdkit, Redis, certificates, nbd_file, needs, run_tests, wait_until  # noqa: E402
@@ -18,29 +18,28 @@ FAR, DRIVE = sys.argv[1:3]
 SIZE = ["--size", str(64 << 20)]
 
 
-def drive(url, *options, ops=600, clients=2, far=(), during=None):
-    """Runs the driver; during: called half-way. Answers its status and what it and quire-far said."""
+def drive(url, *options, ops=600, clients=2, far=(), during=None, then=None):
+    """Runs the driver; during: called half-way; then: called when quire-far has said that the engine is away. Answers the driver's
+    status and what it and quire-far said."""
     argv = [DRIVE, FAR, url, "--ops", str(ops), "--clients", str(clients), *options]
     if during is not None:
         argv.append("--pause")
     p = subprocess.Popen(argv + ["--", *SIZE, *far], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     out = ""
-    if during is not None:
-        for line in p.stdout:
-            out += line
-            if line == "half\n":
-                break
-        during()
-        try:
-            p.stdin.write("\n")
-            p.stdin.flush()
-        except BrokenPipeError:
-            pass
-    try:
-        out += p.communicate(timeout=120)[0]
-    except subprocess.TimeoutExpired:
-        p.kill()
-        out += p.communicate()[0] + "\ntimed out"
+    watchdog = threading.Timer(120, p.kill)
+    watchdog.start()
+    for line in p.stdout:
+        out += line
+        if line == "half\n":
+            during()
+            with contextlib.suppress(BrokenPipeError):
+                p.stdin.write("\n")
+                p.stdin.flush()
+        elif "is away" in line and then is not None:
+            then()
+            then = None
+    p.wait()
+    watchdog.cancel()
     return p.returncode, out
 
 
@@ -113,12 +112,11 @@ def redis_restarted_in_the_middle_loses_what_it_held_and_no_byte_is_wrong():
 
 
 @needs("redis-server", "redis-cli")
-def redis_stopped_for_a_moment_is_waited_for():
+def redis_stopped_until_it_is_said_to_be_away_is_waited_for():
     with Redis() as r:
-        def pause():
-            r.proc.send_signal(signal.SIGSTOP)
-            subprocess.Popen(["sh", "-c", "sleep 1; kill -CONT %d" % r.proc.pid])
-        all_right("redis://127.0.0.1:%d" % r.port, during=pause)
+        out = all_right("redis://127.0.0.1:%d" % r.port, during=lambda: r.proc.send_signal(signal.SIGSTOP),
+                        then=lambda: r.proc.send_signal(signal.SIGCONT))
+        assert "is away: it does not answer" in out and "is back" in out, out
 
 
 @needs("redis-server", "redis-cli")
@@ -173,13 +171,25 @@ def is_gone(pid):
         return True
 
 
+def is_touched(server, key):
+    """Waits until the key has more time left than it had before."""
+    left = int(server.cli("pttl", key))
+
+    def grew():
+        nonlocal left
+        was, left = left, int(server.cli("pttl", key))
+        return left > was
+    return wait_until(grew, 10)
+
+
 @needs("redis-server", "redis-cli")
 def keys_of_a_killed_run_expire():
     with Redis() as r:
         p, far, guard = drive_half("redis://127.0.0.1:%d" % r.port, "--expire", "2")
-        # Alive: what is not touched by the program is kept longer than its expiry.
-        before = r.keys()
-        time.sleep(3)
+        # Alive: what is not touched by the program is kept longer than its expiry. Each touch makes the time left to a key longer.
+        before, key = r.keys(), r.cli("randomkey")
+        for _ in range(3):
+            assert is_touched(r, key), "a key of a living run is not touched"
         assert r.keys() == before > 0, "keys of a living run expired"
         for pid in (guard, far, p.pid):
             os.kill(pid, signal.SIGKILL)
@@ -366,8 +376,7 @@ def redis_that_forbids_commands_for_a_moment_is_waited_for():
     with Redis() as r:
         def forbid():
             r.cli("acl", "setuser", "default", "-set", "-get", "-getrange", "-del")
-            subprocess.Popen(["sh", "-c", "sleep 4; redis-cli -p %d acl setuser default +@all" % r.port], stdout=subprocess.DEVNULL)
-        out = all_right("redis://127.0.0.1:%d" % r.port, during=forbid)
+        out = all_right("redis://127.0.0.1:%d" % r.port, during=forbid, then=lambda: r.cli("acl", "setuser", "default", "+@all"))
         assert "is away: NOPERM" in out and "is back" in out, out
 
 

@@ -134,6 +134,15 @@ def check_porting():
         for name in sorted(functions):
             if not re.search(r"\b%s\b" % name, page):
                 bad.append("docs/porting.md does not say what %s is wanted for" % name)
+        asked = len(functions - set(re.findall(r"\bstatic inline \w+ (\w+)", text)))
+        if not re.search(r"`include/quire/%s\.h`,\s+which\s+asks\s+(?:a\s+port\s+)?for\s+%d\b" % (header, asked), page):
+            bad.append("docs/porting.md does not say that %s.h asks for %d functions" % (header, asked))
+    reused = set(re.findall(r"\b(mmu_\w+)\s*\(", re.sub(r"/\*.*?\*/", "", read("hat/mmu.h"), flags=re.S)))
+    for name in sorted(reused):
+        if not re.search(r"`%s`" % name, page):
+            bad.append("docs/porting.md does not name %s" % name)
+    if not re.search(r"leaves %d functions to the port" % len(reused), page):
+        bad.append("docs/porting.md does not say that hat/ leaves %d functions to the port" % len(reused))
     lines = read("examples/embed/port.c").count("\n")
     said = [(name, int(n)) for name in ("README.md", "HACKING.md", "docs/porting.md")
             for n in re.findall(r"examples/embed[^;]*?(\d+) lines", read(name), re.S)]
