@@ -5,10 +5,14 @@
  * A request (struct req) is a chain of descriptors: header, pages, status byte. Neighbouring pages of one vm_io that do not
  * follow each other on the disk become several requests; the vm_io is done when the last of them is.
  *
- * Life of a vm_io: blk_start puts its requests in the ring (it waits for free descriptors first). The interrupt takes finished
- * requests off the ring, counts down the requests that the slot's vm_io still has under way, and wakes all threads that wait on the disk. The thread
- * that waits (blk_wait, under vo_poll) finds the count 0, ends the slot and calls io_done itself: never in the interrupt, and it asks
- * for its own vm_io by the slot's number, so no completion is lost.
+ * Life of a vm_io: blk_start puts its requests in the ring (it waits for a free slot and free descriptors first). The interrupt
+ * takes finished requests off the ring and counts down the requests that the slot's vm_io still has under way. The last of them
+ * writes the result into the vm_io, marks it as answered and frees the slot; the interrupt then wakes all threads that wait on the
+ * disk. The thread that waits (blk_wait, under vo_poll) finds the mark and calls io_done itself: never in the interrupt.
+ *
+ * A slot is free as soon as the device has answered, whatever the thread that started the vm_io does meanwhile: that thread may
+ * wait for a lock whose holder waits for a slot. The stack of a thread that waits for the disk stays in memory, so the
+ * interrupt may write into the vm_io there.
  *
  * Locks: d_lock (spin, interrupts off) guards rings, slots and requests; d_wait is a queue under sched_lock, and the interrupt
  * drops d_lock before it wakes. Left out: discard, several queues, indirect descriptors.
@@ -19,6 +23,8 @@
 
 #define QSIZE 256u
 #define NSLOTS 32u
+#define IO_ANSWERED NSLOTS   /* io_priv[0]: the result is there; less: the vm_io's slot */
+#define IO_TOLD (NSLOTS + 1) /* ... and io_done was called */
 #define MAXDISKS 8u
 #define MAGIC 0x000u
 #define VERSION 0x004u
@@ -151,6 +157,19 @@ static void put_request(struct disk *d, unsigned slot, uint32_t type, uint64_t p
 	offer_chain(d, head);
 }
 
+/* One request less. The last one answers the vm_io: after that its thread may take it away. */
+static void slot_count_down(struct slot *s)
+{
+	struct vm_io *io = s->sl_io;
+
+	if (--s->sl_left > 0)
+		return;
+	io->io_err = s->sl_bad ? VM_IO : VM_OK;
+	io->io_ok = s->sl_ok;
+	s->sl_io = NULL;
+	__atomic_store_n(&io->io_priv[0], IO_ANSWERED, __ATOMIC_RELEASE);
+}
+
 static void take_used(struct disk *d)
 {
 	while (d->d_seen != d->d_used->idx) {
@@ -166,7 +185,7 @@ static void take_used(struct disk *d)
 			if (r->rq_first < s->sl_ok)
 				s->sl_ok = r->rq_first;
 		}
-		s->sl_left--;
+		slot_count_down(s);
 		for (;;) {
 			bool more = d->d_desc[i].flags & 1;
 			unsigned next = d->d_desc[i].next;
@@ -245,13 +264,17 @@ static void slot_sent(struct disk *d, unsigned slot)
 {
 	bool irq = spin_lock(&d->d_lock);
 	unsigned busy = 0;
+	bool free;
 
-	d->d_slot[slot].sl_left--;
 	for (unsigned i = 0; i < NSLOTS; i++)
 		busy += d->d_slot[i].sl_io != NULL;
 	if (busy > d->d_count.bc_deepest)
 		d->d_count.bc_deepest = busy;
+	slot_count_down(&d->d_slot[slot]);
+	free = d->d_slot[slot].sl_io == NULL;
 	spin_unlock(&d->d_lock, irq);
+	if (free)
+		wake(&d->d_wait);
 }
 
 void blk_start(struct disk *d, struct vm_io *io, const uint32_t *block)
@@ -283,34 +306,22 @@ void blk_start(struct disk *d, struct vm_io *io, const uint32_t *block)
 	slot_sent(d, slot);
 }
 
-struct waiting {
-	struct disk *w_disk;
-	unsigned w_slot;
-};
-
-static bool slot_done(void *arg)
+static bool is_answered(void *arg)
 {
-	const struct waiting *w = arg;
-
-	return __atomic_load_n(&w->w_disk->d_slot[w->w_slot].sl_left, __ATOMIC_ACQUIRE) == 0;
+	return __atomic_load_n(&((struct vm_io *)arg)->io_priv[0], __ATOMIC_ACQUIRE) >= IO_ANSWERED;
 }
 
 void blk_wait(struct disk *d, struct vm_io *io)
 {
-	struct waiting w = { d, (unsigned)io->io_priv[0] };
-	struct slot *s = &d->d_slot[w.w_slot];
 	bool irq;
 
-	if (s->sl_io != io)
-		return; /* the request is done */
-	(void)wait_until(&d->d_wait, slot_done, &w, 0, false);
-	irq = spin_lock(&d->d_lock);
+	(void)wait_until(&d->d_wait, is_answered, io, 0, false);
+	if (io->io_priv[0] == IO_TOLD)
+		return;
+	irq = spin_lock(&d->d_lock); /* the interrupt has left the vm_io */
 	d->d_count.bc_proc_waits += mach_mutex_held(&proc_lock);
-	io->io_err = s->sl_bad ? VM_IO : VM_OK;
-	io->io_ok = s->sl_ok;
-	s->sl_io = NULL;
 	spin_unlock(&d->d_lock, irq);
-	wake(&d->d_wait);
+	io->io_priv[0] = IO_TOLD;
 	io->io_done(io);
 }
 
@@ -352,7 +363,7 @@ static void disk_start(struct vnode *vp, struct vm_io *io)
 	if (vm_btop(io->io_off) + io->io_npages > d->d_pages) {
 		io->io_err = VM_EOF;
 		io->io_ok = 0;
-		io->io_priv[0] = NSLOTS - 1;
+		io->io_priv[0] = IO_TOLD;
 		io->io_done(io);
 		return;
 	}

@@ -207,19 +207,37 @@ static void map_set(struct ext2_inode *e, uint32_t i, uint32_t w)
 	mach_mutex_exit(&e->e_maplock);
 }
 
-int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
+/* What lies behind the first `keep` blocks of the file goes. i_lock held. */
+static void free_behind(struct ext2_inode *e, uint32_t keep)
 {
-	struct ext2_inode *e = ext2_of(in);
-	uint32_t end = (uint32_t)((off + len + BLOCK - 1) / BLOCK), ind = inds_for(end);
+	struct inode *in = &e->e_inode;
 
-	if (len == 0)
-		return 0;
-	if (end > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
-		return -EFBIG;
-	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) ||
-	    !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
-		return -ENOMEM;
-	for (uint32_t k = 0; k < ind; k++) {
+	for (uint32_t i = keep; i < e->e_nmap; i++) {
+		uint32_t b = map_word(e, i);
+
+		if (b == 0)
+			continue;
+		map_set(e, i, 0);
+		block_free(b);
+		in->i_blocks -= 8;
+	}
+	for (uint32_t k = inds_for(keep); k < e->e_nind; k++) {
+		if (e->e_ind[k] == 0)
+			continue;
+		block_free(e->e_ind[k]);
+		e->e_ind[k] = 0;
+		in->i_blocks -= 8;
+	}
+}
+
+static uint32_t blocks_for(uint64_t size) { return (uint32_t)((size + BLOCK - 1) / BLOCK); }
+
+/* Blocks for the range, of indirection, too. -ENOSPC: some have been taken. */
+static int take_blocks(struct ext2_inode *e, uint32_t first, uint32_t end)
+{
+	struct inode *in = &e->e_inode;
+
+	for (uint32_t k = 0; k < inds_for(end); k++) {
 		if (e->e_ind[k] != 0)
 			continue;
 		if ((e->e_ind[k] = block_alloc()) == 0)
@@ -227,7 +245,7 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 		in->i_blocks += 8;
 		in->i_dirty = true;
 	}
-	for (uint32_t i = (uint32_t)(off / BLOCK); i < end; i++) {
+	for (uint32_t i = first; i < end; i++) {
 		uint32_t b;
 
 		if (map_word(e, i) != 0)
@@ -241,40 +259,60 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 	return 0;
 }
 
+int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
+{
+	struct ext2_inode *e = ext2_of(in);
+	uint32_t end;
+	int err;
+
+	if (len == 0)
+		return 0;
+	if (in->i_filled && off > in->i_size) { /* mappings may write to what lies between, too */
+		len += off - in->i_size;
+		off = in->i_size;
+	}
+	end = blocks_for(off + len);
+	if (end > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
+		return -EFBIG;
+	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) ||
+	    !array_grow(&e->e_ind, &e->e_nind, inds_for(end), NULL))
+		return -ENOMEM;
+	if ((err = take_blocks(e, (uint32_t)(off / BLOCK), end)) != 0)
+		free_behind(e, blocks_for(in->i_size));
+	return err;
+}
+
+/* The file becomes longer: a hole, unless mappings write to it. */
+static int grow_file(struct ext2_inode *e, uint64_t size)
+{
+	struct inode *in = &e->e_inode;
+
+	if (in->i_filled)
+		return ext2_extend(in, in->i_size, size - in->i_size);
+	return array_grow(&e->e_map, &e->e_nmap, blocks_for(size), &e->e_maplock) &&
+		array_grow(&e->e_ind, &e->e_nind, inds_for(blocks_for(size)), NULL)
+	    ? 0
+	    : -ENOMEM;
+}
+
 int ext2_truncate(struct inode *in, uint64_t size)
 {
 	struct ext2_inode *e = ext2_of(in);
-	uint32_t keep = (uint32_t)((size + BLOCK - 1) / BLOCK), ind = inds_for(keep);
 	bool shorter = size < in->i_size;
+	int err;
 
 	if (inode_type(in) == S_IFLNK && e->e_fast)
 		return 0;
 	if (size > 1ull << 32)
 		return -EFBIG;
+	if (!shorter && (err = grow_file(e, size)) != 0)
+		return err;
 	in->i_size = size;
 	in->i_mtime = in->i_ctime = vfs_now();
 	in->i_dirty = true;
-	if (!shorter)
-		return array_grow(&e->e_map, &e->e_nmap, keep, &e->e_maplock) &&
-			array_grow(&e->e_ind, &e->e_nind, ind, NULL)
-		    ? 0
-		    : -ENOMEM;
-	pvn_truncate(the_vm, &in->i_vnode, size);
-	for (uint32_t i = keep; i < e->e_nmap; i++) {
-		uint32_t b = map_word(e, i);
-
-		if (b == 0)
-			continue;
-		map_set(e, i, 0);
-		block_free(b);
-		in->i_blocks -= 8;
-	}
-	for (uint32_t k = ind; k < e->e_nind; k++) {
-		if (e->e_ind[k] == 0)
-			continue;
-		block_free(e->e_ind[k]);
-		e->e_ind[k] = 0;
-		in->i_blocks -= 8;
+	if (shorter) {
+		pvn_truncate(the_vm, &in->i_vnode, size);
+		free_behind(e, blocks_for(size));
 	}
 	return 0;
 }

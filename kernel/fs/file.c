@@ -60,28 +60,40 @@ static int64_t pages_read(struct file *f, void *buf, uint64_t len, uint64_t off)
 	return done > 0 || e == VM_EOF || e == VM_OK ? (int64_t)done : err_of(e);
 }
 
+/* Room for [off, off + *len); where the disk has less, *len becomes what it has room for, in whole pages. i_lock held. */
+static int make_room(struct inode *i, uint64_t off, uint64_t *len)
+{
+	int err;
+
+	if (off + *len > 1ull << 32)
+		return -EFBIG;
+	if (i->i_ops->io_extend == NULL)
+		return 0;
+	while ((err = i->i_ops->io_extend(i, off, *len)) == -ENOSPC &&
+	    vm_page_trunc(off + *len - 1) > off)
+		*len = vm_page_trunc(off + *len - 1) - off;
+	return err;
+}
+
 static int64_t pages_write(struct file *f, const void *buf, uint64_t len, uint64_t off)
 {
 	struct inode *i = f->f_inode;
-	uint64_t done = 0;
-	int err = 0;
+	uint64_t done = 0, before;
+	int err;
 	enum vm_err e;
 
 	if (len == 0)
 		return 0;
 	mach_mutex_enter(&i->i_lock);
+	before = i->i_size;
 	if (f->f_flags & O_APPEND)
-		off = i->i_size;
-	if (off + len > 1ull << 32)
-		err = -EFBIG;
-	else if (i->i_ops->io_extend != NULL)
-		err = i->i_ops->io_extend(i, off, len);
-	if (err == 0) {
-		if (off + len > i->i_size) {
+		off = before;
+	if ((err = make_room(i, off, &len)) == 0) {
+		if (off + len > before)
 			i->i_size = off + len;
-			i->i_dirty = true;
-		}
 		e = vnode_write(&i->i_vnode, off, buf, len, &done);
+		if (off + done < i->i_size && before < i->i_size)
+			i->i_size = off + done > before ? off + done : before;
 		i->i_mtime = i->i_ctime = vfs_now();
 		i->i_dirty = true;
 		err = done > 0 ? 0 : err_of(e);

@@ -5,7 +5,8 @@
  * A file's bytes are an anon map; shared mappings share it (tmpfs_memory), private ones get a copy-on-write snapshot of it
  * (tmpfs_snapshot). read and write go through an address space of the kernel's own in which every file that has bytes is mapped:
  * faults, swapping and copying are the vm's as for a program. There a file has a slot of slot_bytes addresses, which is the
- * most that it can hold; it takes the slot with its first byte.
+ * most that it can hold; it takes the slot with its first byte. Memory and swap are reserved for all of a file's length, holes
+ * too, and stay reserved until the file goes: ENOSPC comes from the call that makes the file longer, never later.
  *
  * A directory is a list of names in the order of their making; a name's cookie, which only grows, is its place for readdir.
  *
@@ -32,6 +33,7 @@ struct tmpfile {
 	struct inode t_inode;
 	struct anon_map *t_map;  /* const: NULL: not a regular file */
 	uint64_t t_mapped;       /* i_lock: bytes mapped at t_at */
+	uint64_t t_reserved;     /* i_lock: bytes for which there is memory or swap */
 	vaddr_t t_at;            /* i_lock: of the file's slot; 0: none yet */
 	struct tmpname *t_names; /* vfs_lock: of a directory */
 	struct inode
@@ -124,6 +126,11 @@ static int tmp_room(struct tmpfile *t, uint64_t size)
 		return -ENOSPC;
 	if (!anonmap_grow(t->t_map, vm_btop(want)))
 		return -ENOMEM;
+	if (t->t_reserved < want) {
+		if (anonmap_reserve(t->t_map, vm_btop(want - t->t_reserved)) != VM_OK)
+			return -ENOSPC;
+		t->t_reserved = want;
+	}
 	a.sa_amp = t->t_map;
 	a.sa_off = have;
 	e = as_map(tmp_as, t->t_at + have, want - have, segvn_create, &a);

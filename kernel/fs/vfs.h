@@ -64,7 +64,7 @@ struct inode_ops {
 	/* Where a link leads that is more than its text: /proc/PID/fd/N. *: a reference. NULL: the text is a path */
 	int (*io_follow)(struct inode *, struct inode **);
 	int (*io_truncate)(struct inode *, uint64_t size); /* i_lock held */
-	/* Blocks for [off, off + len), before it is written through the page cache. i_lock held */
+	/* Blocks for [off, off + len), before it is written through the page cache: all of them, or -ENOSPC. i_lock held */
 	int (*io_extend)(struct inode *, uint64_t off, uint64_t len);
 	void (*io_changed)(struct inode *); /* mode, owner, times: to be written some time */
 	int (*io_sync)(struct inode *);     /* all of its own data, not its pages */
@@ -88,9 +88,11 @@ struct inode {
 	uint64_t i_blocks;                  /* i_lock: of 512 bytes */
 	uint32_t i_atime, i_mtime, i_ctime; /* no lock: of two changes the later holds */
 	uint64_t i_rdev;                    /* const */
-	bool i_cached;                      /* icache_lock: the cache has a reference */
-	bool i_dirty; /* set by any thread, cleared by io_sync, which writes after that */
-	void *i_data; /* const: the file system's */
+	bool
+	    i_filled; /* i_lock: shared mappings may write to it, so it has no holes where they do */
+	bool i_cached; /* icache_lock: the cache has a reference */
+	bool i_dirty;  /* set by any thread, cleared by io_sync, which writes after that */
+	void *i_data;  /* const: the file system's */
 };
 static inline struct inode *inode_of(struct vnode *vp) { return (struct inode *)(void *)vp; }
 static inline unsigned inode_type(const struct inode *i) { return i->i_mode & S_IFMT; }

@@ -46,6 +46,15 @@ void uthread_enter(struct proc *p, struct uthread *u)
 	mach_mutex_exit(&proc_lock);
 }
 
+/*
+ * As many threads as the machine has room for: their kernel stacks take an eighth of memory at most, since stacks and page tables
+ * stay in memory and programs need the rest.
+ */
+static unsigned threads_most(void)
+{
+	return (unsigned)(arch_memory_pages() / (8 * STACK_BYTES / VM_PAGESIZE));
+}
+
 struct proc *proc_new(struct proc *parent)
 {
 	struct proc *p = kzalloc(sizeof(*p));
@@ -60,6 +69,7 @@ struct proc *proc_new(struct proc *parent)
 			p->p_rlim[i] = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
 		p->p_rlim[3] = (struct rlimit){ 8u << 20, RLIM_INFINITY };
 		p->p_rlim[4] = (struct rlimit){ 0, RLIM_INFINITY }; /* no core files */
+		p->p_rlim[6] = (struct rlimit){ threads_most() / 2, threads_most() / 2 };
 		p->p_rlim[7] = (struct rlimit){ 1024, 4096 };
 		p->p_umask = 022;
 		return p;
@@ -161,7 +171,8 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 	struct thread *cur = arch_cur();
 	int err, tid;
 
-	if (!(flags & CLONE_THREAD) && (err = proc_copy(me, flags, &p)) != 0)
+	err = thread_count() >= threads_most() ? -EAGAIN : 0;
+	if (err != 0 || (!(flags & CLONE_THREAD) && (err = proc_copy(me, flags, &p)) != 0))
 		return err;
 	if ((u = uthread_new(p, &tf)) == NULL) {
 		if (p != me)

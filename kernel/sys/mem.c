@@ -73,6 +73,7 @@ static int file_args(
 {
 	struct inode *i = f->f_inode;
 	bool writer = (f->f_flags & O_ACCMODE) != 0;
+	int err = 0;
 
 	if (inode_type(i) != S_IFREG)
 		return inode_type(i) == S_IFCHR && i->i_rdev == 0x105 ? 0 : -ENODEV;
@@ -80,8 +81,6 @@ static int file_args(
 		return -EACCES;
 	a->sa_off = off;
 	if (tmpfs_memory(i) != NULL) {
-		int err;
-
 		if (!(flags & MAP_SHARED))
 			return 0; /* map_snapshot */
 		mach_mutex_enter(&i->i_lock);
@@ -97,18 +96,19 @@ static int file_args(
 		a->sa_maxprot &= ~PROT_W;
 		return prot & PROT_W ? -EACCES : 0;
 	}
-	if (i->i_ops->io_extend != NULL &&
-	    off < i->i_size) { /* page-out cannot allocate blocks: holes are filled now */
+	if (i->i_ops->io_extend == NULL)
+		return 0;
+	/* page-out cannot allocate blocks: holes are filled now, and what the file grows by, later */
+	mach_mutex_enter(&i->i_lock);
+	i->i_filled = true;
+	if (off < i->i_size) {
 		uint64_t n = i->i_size - off < len ? i->i_size - off : len;
-		int err;
 
-		mach_mutex_enter(&i->i_lock);
 		err = i->i_ops->io_extend(i, off, n);
 		i->i_dirty = true;
-		mach_mutex_exit(&i->i_lock);
-		return err;
 	}
-	return 0;
+	mach_mutex_exit(&i->i_lock);
+	return err;
 }
 
 /* What a private mapping of a tmpfs file shows: the bytes that the file has now. */

@@ -59,27 +59,44 @@ static int64_t strings_in(uint64_t from, char **v, unsigned max, char *buf, uint
 	}
 }
 
-/* The strings lie in the vm's pageable memory: a list of arguments may be large. */
-static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
+#define ARG_FIRST (8u << 10)
+#define ARG_STRINGS 2048u
+
+/*
+ * Execs with room for so many bytes of strings. A program whose strings need more gets -E2BIG. A large piece of kernel memory must be
+ * of frames that follow each other, which are rare when memory is short.
+ */
+static int64_t exec_with_room(uint64_t path, uint64_t argv, uint64_t envp, uint64_t room)
 {
-	size_t vbytes = 2048 * sizeof(char *);
-	char **av = kalloc(vbytes), **ev = kalloc(vbytes), *buf = kalloc(ARG_BYTES),
+	unsigned most = room / 32 < ARG_STRINGS ? (unsigned)(room / 32) : ARG_STRINGS;
+	size_t vbytes = most * sizeof(char *);
+	char **av = kalloc(vbytes), **ev = kalloc(vbytes), *buf = kalloc(room),
 	     *name = kalloc(PATH_MAX);
 	int64_t r = -ENOMEM, n = 0;
 
 	if (av != NULL && ev != NULL && buf != NULL && name != NULL) {
 		r = copy_in_string(name, path, PATH_MAX);
 		if (r >= 0)
-			r = n = strings_in(argv, av, 2048, buf, ARG_BYTES);
+			r = n = strings_in(argv, av, most, buf, room);
 		if (r >= 0)
-			r = strings_in(envp, ev, 2048, buf + n, ARG_BYTES - (uint64_t)n);
+			r = strings_in(envp, ev, most, buf + n, room - (uint64_t)n);
 		if (r >= 0)
 			r = proc_exec(name, av, ev);
 	}
 	kfree(av, vbytes);
 	kfree(ev, vbytes);
-	kfree(buf, ARG_BYTES);
+	kfree(buf, room);
 	kfree(name, PATH_MAX);
+	return r;
+}
+
+static int64_t exec_at(uint64_t path, uint64_t argv, uint64_t envp)
+{
+	uint64_t room = ARG_FIRST;
+	int64_t r;
+
+	while ((r = exec_with_room(path, argv, envp, room)) == -E2BIG && room < ARG_BYTES)
+		room *= 2;
 	if (r == 0)
 		r = (int64_t)tf_sysno(
 		    this_uthread()->u_tf); /* a fresh program's registers stay as they were made */

@@ -154,6 +154,15 @@ def test_programs_on_4_cpus(m):
     return status == 0 and 'FAILED' not in text, text
 
 
+def test_programs_that_try_to_break_the_kernel(m):
+    names = [n for n in re.findall(r'^\tT\((\w+), \d\),$', (HERE / 'programs_stress.c').read_text(), re.M) if n != 'fills_memory_and_execs']
+    for cpus in (1, 4):
+        status, text = m.boot(24, 'init=/bin/programs ' + ' '.join('arg%d=%s' % a for a in enumerate(names)), cpus=cpus, timeout=590)
+        if status != 0 or any('ok %s\n' % name not in text for name in names):
+            return False, text
+    return True, ''
+
+
 def test_no_shootdown_is_found_out(m):
     right, text = m.boot(24, 'init=/bin/programs arg0=a_hot_thread_reads_right', cpus=2)
     if right != 0 or 'hot thread: 0 wrong' not in text:
