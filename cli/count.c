@@ -49,7 +49,7 @@ void run_add_up(
 #define X(n) atomic_store(&out->n, atomic_load(&r->fam->fam_dead.n));
 	FAMILY_COUNTERS(X)
 #undef X
-	for (unsigned i = 0; i < FAMILY_PROCS && i < atomic_load(&r->fam->fam_procs); i++) {
+	for (unsigned i = 0; i < family_entries(r->fam); i++) {
 		const struct family_proc *p = &r->fam->fam_proc[i];
 
 		if (atomic_load(&p->fp_pid) == 0)

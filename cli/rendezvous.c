@@ -203,6 +203,16 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 	return run_store_for(r, alone ? NULL : &c);
 }
 
+/* One process may have been promised all. Not from the family's state, which any process may have written. */
+static uint64_t most_slots(const struct run *r, const struct run_store *st)
+{
+	const struct promise_shelf own = { .s_most = pool_file_pages(run_swap_bytes(st)) };
+	struct promise all = { 0 };
+
+	promise_init(&all, r->o.memory / 4096);
+	return promise_most(&all, &own);
+}
+
 /*
  * The answer on fd: with the descriptors if there is a slot. connection: the process's end, -1: none. Both are closed here: if the
  * answer cannot be sent, the connection ends with that.
@@ -231,8 +241,7 @@ static void send_welcome(
 	if (slot >= 0) {
 		w.fw_store = st->name;
 		w.fw_shelf = st->place;
-		w.fw_swap_pages = /* one process may have been promised all */
-		    promise_most(&r->fam->fam_promise, run_shelf(r, st));
+		w.fw_swap_pages = most_slots(r, st);
 		w.fw_store_size = st->size;
 		st->given = true;
 		fds[1] = st->memfd;

@@ -46,7 +46,7 @@ bool host_ask_others(struct host *h)
 	uint64_t mine = atomic_load(&h->h_me->fp_granted), most = mine + HOST_ASKED;
 	struct family_proc *victim = NULL;
 
-	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
+	for (unsigned i = 0; i < family_entries(h->h_fam); i++) {
 		struct family_proc *p = &h->h_fam->fam_proc[i];
 
 		if (atomic_load(&p->fp_hears) != 0 && p != h->h_me &&
@@ -154,7 +154,7 @@ uint32_t host_ended(const struct host *h) { return atomic_load(&h->h_fam->fam_en
 /* Has any entry but this process's a share? */
 static bool others_have_some(const struct host *h)
 {
-	for (unsigned i = 0; i < atomic_load(&h->h_fam->fam_procs); i++) {
+	for (unsigned i = 0; i < family_entries(h->h_fam); i++) {
 		const struct family_proc *p = &h->h_fam->fam_proc[i];
 
 		if (p != h->h_me &&

@@ -263,10 +263,18 @@ static inline int family_pool_charge(struct family *f, long pages)
 	return 0;
 }
 
+/* Entries that were ever taken come before this one. Any process may have written the number: the table ends where it ends. */
+static inline unsigned family_entries(const struct family *f)
+{
+	uint32_t ever = atomic_load(&f->fam_procs);
+
+	return ever < FAMILY_PROCS ? ever : FAMILY_PROCS;
+}
+
 /* An entry for a process to be; -1: all taken. The caller sets fp_pid. */
 static inline int family_slot(struct family *f)
 {
-	for (unsigned i = 0; i < f->fam_most; i++) {
+	for (unsigned i = 0; i < f->fam_most && i < FAMILY_PROCS; i++) {
 		int32_t none = 0;
 
 		if (atomic_load(&f->fam_proc[i].fp_pid) == 0 &&

@@ -44,11 +44,30 @@ static void a_pool_that_is_refused_takes_nothing(void **state)
 	assert_int_equal(atomic_load(&f->fam_beyond), 0);
 }
 
+/* Else another process would write behind the shared memory. */
+static void a_number_of_entries_beyond_the_table_is_not_believed(void **state)
+{
+	static struct {
+		struct family f;
+		struct family_proc behind;
+	} area;
+
+	(void)state;
+	for (unsigned i = 0; i < FAMILY_PROCS; i++)
+		atomic_store(&area.f.fam_proc[i].fp_pid, 1);
+	area.f.fam_most = FAMILY_PROCS + 1;
+	atomic_store(&area.f.fam_procs, 0xffffffffu);
+	assert_int_equal(family_slot(&area.f), -1);
+	assert_int_equal(atomic_load(&area.behind.fp_pid), 0);
+	assert_int_equal(family_entries(&area.f), FAMILY_PROCS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_pool_takes_beyond_the_budget_is_told),
 		cmocka_unit_test(a_pool_that_is_refused_takes_nothing),
+		cmocka_unit_test(a_number_of_entries_beyond_the_table_is_not_believed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
