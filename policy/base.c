@@ -101,7 +101,8 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 			return NULL;
 		}
 		b->b_left = 2 *
-		    base_len(b, b->b_probe); /* one used meanwhile gets its second chance at once */
+		    base_len(b,
+			b->b_probe); /* a page that is used meanwhile gets its second chance at once */
 	}
 	b->b_left--;
 	return base_head(b, b->b_probe);
@@ -121,7 +122,7 @@ static uint32_t standby_spread(const struct pol_base *b, uint32_t all)
 	return b->b_refs == POL_REFS_WRITES && b->b_spread < most ? b->b_spread : most;
 }
 
-/* Its bit tells only that it came. */
+/* Is the page new, so that its reference bit tells only that it was brought in? */
 static bool is_new(const struct pol_base *b, const struct page *pp)
 {
 	return b->b_refs == POL_REFS_BITS && (pp->p_polstate & PS_NEW) != 0;
@@ -136,7 +137,7 @@ static enum pol_ask choose_ask(const struct pol_base *b, const struct page *pp, 
 									  : POL_ASK_EVICT;
 }
 
-/* Does a candidate of which that was found wait on standby? */
+/* Does a candidate for eviction wait on standby, given whether it was found referenced? */
 static bool stands_by(const struct pol_base *b, const struct page *pp, bool referenced)
 {
 	if (base_queue(pp) >= PQ_COLD || b->b_probe != 0)
@@ -144,7 +145,7 @@ static bool stands_by(const struct pol_base *b, const struct page *pp, bool refe
 	return b->b_refs == POL_REFS_FAULTS || is_new(b, pp) || (b->b_testing && !referenced);
 }
 
-/* Found in use when it was last asked. Doubt comes by chance, so that pages that came together do not all fault together. */
+/* Was the page found in use when it was last tested? By chance the answer is no, so that pages that came together do not all fault together. */
 static bool is_trusted(struct pol_base *b, struct page *pp)
 {
 	if (!by_faults(b) || (pp->p_polstate & PS_TRUST) == 0)
@@ -200,7 +201,8 @@ void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, stru
 
 	b->b_aging = false;
 	if (queue == PQ_LEAVING) {
-		in->in_decide(state, pp, true); /* it could not be written: as if it were in use */
+		in->in_decide(
+		    state, pp, true); /* the page could not be written: it counts as in use */
 	} else if (skipped || (b->b_probe != 0 && referenced)) {
 		base_move(b, pp, queue);
 		/* A hand that stays would see it again at once. */

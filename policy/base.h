@@ -64,7 +64,7 @@ struct pol_base {
 	uint32_t b_rand;   /* of the doubts: the same in every run */
 	uint8_t b_probe;   /* that queue; 0: none */
 	bool b_aging;      /* the last answer of pol_next was an aging one */
-	bool b_testing;    /* it was a test */
+	bool b_testing;    /* that answer was POL_ASK_TEST */
 };
 
 void base_init(struct pol_base *, const struct pol_env *);

@@ -31,7 +31,7 @@ struct pool_config {
 };
 
 #define POOL_SLACK                                                                                 \
-	(256u << 10) /* what the store may take beyond a quarter more than it holds packed */
+	(256u << 10) /* bytes that the store may take beyond 5/4 of what it holds packed */
 #define POOL_CONTEXTS 4u
 #define POOL_LOADS 8u /* begun and not ended, of one process */
 struct pool {

@@ -52,15 +52,16 @@ _Static_assert(
 #define LOCKED 1ull
 #define LOADED 8ull
 #define ATTRS 7ull
-#define WRITABLE 16ull /* it is, or was since it was loaded: it may have been modified */
-#define SUMMED 32ull   /* m_sum has the sum of what the core knows */
-#define ARRIVED 64ull  /* loaded since the last scan, and not asked about since */
-#define PINNED 128ull  /* it was when page-out wanted it last */
-#define STALE 256ull   /* not protected since it was loaded or counted as written: see scan.c */
+#define WRITABLE                                                                                   \
+	16ull /* the translation is writable, or was since it was loaded: the page may have been modified */
+#define SUMMED 32ull  /* m_sum has the sum of what the core knows */
+#define ARRIVED 64ull /* loaded since the last scan, and not asked about since */
+#define PINNED 128ull /* the kernel had the page pinned when page-out wanted it last */
+#define STALE 256ull  /* not protected since it was loaded or counted as written: see scan.c */
 #define PIN_LOOKS                                                                                  \
 	16u /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
 #define ATTEMPTS 16u
-#define SURE 64u      /* sums before what they say is acted upon */
+#define SURE 64u      /* pages that are summed before the share of modified pages is relied on */
 #define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
 #define PROTECTING 4u /* of so many scans one protects */
 #define SAMPLE 8u     /* one load in so many is summed all the same */
@@ -247,7 +248,7 @@ static void count_sum(struct hat *h, bool changed)
 }
 
 /*
- * Was the loaded page, whose contents are at `at` now, modified? Then it says so. clear: from here on anew. A page once
+ * If the loaded page, whose contents are at `at` now, was modified, it gets P_MOD. clear: later changes are looked for from here on. A page once
  * known to be modified has no sum any more: if its old contents come back they are not what was written meanwhile.
  */
 static void gather_mod(struct hat *h, struct page *pp, uint64_t at, bool clear)
@@ -434,7 +435,7 @@ void hat_unload(struct hat *h, vaddr_t va, uint64_t len, unsigned flags)
 	hat_leave(h);
 }
 
-/* Wherever the page is. False: UNLOAD_MAY_STAY, and it stays. m_hatlock. */
+/* Unloads the page from the space and address at which it is loaded. False: UNLOAD_MAY_STAY was given, and the kernel has the page pinned. m_hatlock. */
 static bool unload_page(struct page *pp, unsigned flags)
 {
 	struct hat *h = page_hat(pp);

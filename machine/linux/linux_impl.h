@@ -18,8 +18,8 @@ _Static_assert(sizeof(struct boot_chunk) == 64, "what follows keeps a cache line
 
 /* What the arena slot of a frame holds. See renew.c */
 enum frame_state {
-	FRAME_EMPTY,  /* nothing: it reads as zero */
-	FRAME_STAGED, /* nothing: its contents are on the stage. See stage.c */
+	FRAME_EMPTY,  /* nothing: the slot reads as zero */
+	FRAME_STAGED, /* nothing: the frame's contents are on the stage. See stage.c */
 	FRAME_FILLED, /* perhaps memory, which never was at a program's address */
 	FRAME_USED, /* memory that was at a program's address: the kernel may hold a reference to it still */
 	FRAME_RETIRED, /* the same, and the frame is free */
@@ -54,8 +54,9 @@ struct mach {
 	uint8_t *m_arena;          /* const: frame f at m_arena + f pages while it is not loaded */
 	uint8_t *
 	    m_frame; /* const pointer; enum frame_state of each slot (relaxed; page lock, RETIRED: m_retirelock) */
-	uint8_t *m_stage;  /* const: STAGE pages; NULL: there is no stage. See stage.c */
-	uint8_t *m_staged; /* const pointer; which of them a FRAME_STAGED has; guarded as m_frame */
+	uint8_t *m_stage; /* const: STAGE pages; NULL: there is no stage. See stage.c */
+	uint8_t *
+	    m_staged; /* const pointer: the page of the stage that each FRAME_STAGED has; guarded as m_frame */
 	uint64_t m_stagefree; /* atomic: a bit for each that no frame has */
 	uint8_t *m_zeroes;    /* const: ZEROES pages that are never written */
 	struct sum *
@@ -141,15 +142,16 @@ void stage_leave(
 /* How many of the n frames from pfn, at least one, have their contents side by side from *from on, in memory of one kind. */
 uint64_t frame_run(const struct mach *, pfn_t, uint64_t n, uint64_t *from);
 /* renew.c */
-void linux_unretire(
-    struct mach *, pfn_t, pfn_t n); /* before their slots are dropped for another reason */
+void linux_unretire(struct mach *, pfn_t,
+    pfn_t
+	n); /* the frames' slots are about to be dropped by another call: they leave the list of retired frames */
 /* present.c */
 #define PM_THERE (3ull << 62) /* an entry of the page map: present, or swapped out by the kernel */
 #define PM_PRESENT (1ull << 63)
 #define PM_FILE (1ull << 61)
 #define PM_EXCLUSIVE (1ull << 56) /* a page mapped once; never the page of zeroes */
 bool linux_read_map(const struct mach *, uint64_t va, uint64_t n,
-    uint64_t *entries);                            /* false: it may not be read */
+    uint64_t *entries);                            /* false: the page map may not be read */
 bool linux_occupied(struct mach *, uint64_t addr); /* present, or swapped out by the kernel */
 /* out.c */
 /*
@@ -160,7 +162,7 @@ uint64_t linux_take_out(struct mach *, uint64_t va, pfn_t pfn, uint64_t n, bool 
 void linux_out_open(struct mach *); /* after uffd_open */
 void linux_out_close(struct mach *);
 /* spare.c */
-#define LINUX_SPARE_TRIES 2u /* for one call: it may fail for another reason */
+#define LINUX_SPARE_TRIES 2u /* mappings given up for one call, which may fail for another reason */
 bool linux_spare_mapping(
     void); /* the kernel has no mapping left: one of ours is given up. False: there is none */
 void linux_munmap(void *, uint64_t bytes);

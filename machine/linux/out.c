@@ -116,7 +116,7 @@ static uint64_t move_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n, boo
 		}
 		if (rc == -EINVAL &&
 		    want >
-			VM_PAGESIZE) { /* two mappings, perhaps: neither may be taken for one that does not move */
+			VM_PAGESIZE) { /* perhaps the range spans two mappings: half of it is tried, as neither page is known to be stuck */
 			step = vm_page_trunc(want / 2);
 			continue;
 		}
@@ -161,7 +161,7 @@ static bool keep_page(struct mach *m, uint64_t va, pfn_t pfn)
 		m->m_pinned++;
 		return false;
 	}
-	/* Discarded since, so it was not written; or in a read-only mapping. */
+	/* The page was discarded meanwhile and so was not written, or its mapping is read-only. */
 	if (linux_occupied(m, va))
 		copy_out(m, va, pfn, 1);
 	return true;

@@ -28,7 +28,7 @@
 /* Tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges. */
 #define RESERVE (16ull << 20)
 
-static _Atomic uint32_t spare_left; /* of them */
+static _Atomic uint32_t spare_left; /* mappings put by and not given up yet */
 static _Atomic uint64_t spare_base; /* 0: none were put by */
 
 static _Atomic uint64_t reserve_base; /* 0: there is none */

@@ -230,7 +230,7 @@ int uffd_move(struct mach *m, uint64_t dst, uint64_t src, uint64_t len, uint64_t
 		if (r == -EEXIST && mv.move <= 0 && !linux_occupied(m, src + *done) &&
 		    linux_occupied(m, dst + *done)) {
 			r = 0;
-			mv.move = VM_PAGESIZE; /* it did move */
+			mv.move = VM_PAGESIZE; /* the page has moved, although the call failed */
 		}
 		s = step_result(r, mv.move, len, done, &tries);
 	}
@@ -267,15 +267,15 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 	long r;
 
 	if (m->m_write_bits)
-		return 0; /* it would stop no writer */
+		return 0; /* such protection stops no writer */
 	while ((r = uffd_request(m, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN && ++tries < RETRIES)
 		mach_yield();
 	return (int)r;
 }
 
 /*
- * Before Linux 6.6 no page can be poisoned. What is behind the end of a file gives SIGBUS, too: the page becomes that. The machine still
- * has it in its range, which does no harm: the next load finds nothing there that it could fill.
+ * Before Linux 6.6 no page can be poisoned. A page behind the end of a file gives SIGBUS, too: such a mapping takes the lost page's place. The machine still
+ * has the address in its range, which does no harm: the next load finds nothing there that could be filled.
  */
 static int map_nothing(uint64_t addr)
 {

@@ -193,8 +193,8 @@ void sim_kernel_enter(struct mach *, unsigned cpu); /* ... traps, unless it is i
 /* walk.c: the hardware's own walk. False: nothing is translated there. */
 bool sim_walk(struct mach *, struct hat *, bool user, vaddr_t,
     struct sim_leaf *); /* user: by the root of user mode */
-bool sim_walk_cpu(
-    struct mach *, unsigned cpu, vaddr_t, struct sim_leaf *); /* as that CPU does it */
+bool sim_walk_cpu(struct mach *, unsigned cpu, vaddr_t,
+    struct sim_leaf *); /* the same walk as that CPU makes it, by the root that it has loaded */
 void sim_mark(struct mach *, struct sim_leaf *, bool a, bool d);
 void sim_pae_load(struct mach *, uint64_t root, uint64_t pdpte[4]);
 /* Fills in what the configuration leaves to the format. */

@@ -33,7 +33,7 @@ struct cpu {
 	uint64_t cpu_kstack; /* top of the running thread's kernel stack */
 	uint64_t cpu_scratch;
 	struct kcpu cpu_k;      /* the kernel's part */
-	unsigned cpu_apic;      /* its APIC's number */
+	unsigned cpu_apic;      /* number of the CPU's APIC */
 	struct hat *cpu_hat;    /* mmu.c: the space whose root is loaded; NULL: the kernel's own */
 	_Atomic bool cpu_lazy;  /* mmu.c: what runs uses no address of that space */
 	_Atomic bool cpu_stale; /* mmu.c: the TLB is emptied before one is used again */

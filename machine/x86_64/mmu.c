@@ -151,7 +151,7 @@ static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
 		if (r[i].mr_soon) {
 			if (r[i].mr_hat == loaded)
 				flag_set(&c->cpu_stale, true);
-			continue; /* its next tick will do */
+			continue; /* the CPU drops the range at its next tick, soon enough */
 		}
 		if (r[i].mr_hat == the_machine.m_hat.hs_kernel)
 			return true;

@@ -213,7 +213,7 @@ static void consider_page(struct reclaim *r, struct page *pp)
 	}
 	if (is_anon(pp) && anon_swapped(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)))
 		swapfs_dirty(vm, pp); /* the hardware saw the write: the copy on disk is old */
-	/* off the queue's head, so that the hand goes on while it waits for its write */
+	/* the page leaves the queue's head, so that the hand goes on while the page waits for its write */
 	page_seen(vm, pp, false, false);
 	vm->vm_batch[r->r_n++] = pp;
 }
