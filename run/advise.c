@@ -60,7 +60,7 @@ static const struct advice_row {
 	{ MADV_DONTDUMP, HOW_MARK, 0 }, /* frames and the store are in no core file at all */
 	{ MADV_DODUMP, HOW_MARK, 0 },
 	{ MADV_KEEPONFORK, HOW_MARK, 0 }, /* as it is: what is wiped is the kernel's */
-	{ MADV_REMOVE, HOW_MARK, 0 },     /* refused: it is for shared memory */
+	{ MADV_REMOVE, HOW_MARK, 0 },     /* refused: only shared memory has pages to remove */
 	{ MADV_HUGEPAGE, HOW_HINT, 0 },   /* frames move alone */
 	{ MADV_NOHUGEPAGE, HOW_HINT, 0 },
 	{ MADV_COLLAPSE, HOW_HINT, 0 },

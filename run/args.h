@@ -16,7 +16,7 @@
 void args_trust(void);
 /* n bytes at `from`, an address of the program's. False: not all of them can be read. */
 bool args_read(void *to, const void *from, size_t n);
-/* False: not all of them can be written. */
+/* False: not all of the bytes can be written. */
 bool args_write(void *to, const void *from, size_t n);
 /*
  * Length of the string at s, not counting its end; at most max. -EFAULT: it leaves readable memory;

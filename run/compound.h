@@ -13,5 +13,5 @@ long compound_prctl_mm(const long *a);            /* prctl(PR_SET_MM) */
 long compound_one_thread(long nr, const long *a); /* unshare, setns */
 /* The operations, as bits, in which the kernel changes the word: WAKE_OP, the seven of priority inheritance but one. */
 #define FUTEX_WRITES 0x39e0u
-long compound_futex(const long *a); /* one of these */
+long compound_futex(const long *a); /* a futex call whose operation is in FUTEX_WRITES */
 #endif

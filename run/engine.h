@@ -44,7 +44,8 @@ bool host_mark(struct host *, enum mark, uint64_t base, uint64_t end); /* false:
 bool host_unmark(struct host *, enum mark, uint64_t base,
     uint64_t end); /* false: no room, nothing changed; NOFORK: all gone */
 bool host_has_marks(const struct host *, enum mark); /* anything is. A hint without h_marklock */
-bool host_marked(struct host *, enum mark, uint64_t base, uint64_t end); /* some of it is */
+bool host_marked(
+    struct host *, enum mark, uint64_t base, uint64_t end); /* is a part of the range marked? */
 /* Is addr? *end becomes where that changes, if that is before *end. */
 bool host_marked_at(struct host *, enum mark, uint64_t addr, uint64_t *end);
 /* The first marked part of [addr, end). False: none of it is. */

@@ -148,7 +148,7 @@ _Static_assert(sizeof FAMILY <= 16 && sizeof PRELOAD <= 16, "starts_with reads n
 
 struct env {
 	char *const *e_list; /* the program's; NULL: empty */
-	size_t e_n;          /* its entries */
+	size_t e_n;          /* entries of the list */
 	size_t e_room;       /* bytes for what becomes of its LD_PRELOAD, end included */
 	bool e_there;        /* the runtime is found in the root directory of the program to be */
 };

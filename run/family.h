@@ -52,14 +52,15 @@ struct family_counters {
 struct family_proc {
 	_Atomic int32_t fp_pid;       /* 0: free entry; -1: being set up */
 	_Atomic uint32_t fp_shrink;   /* frames this process is asked to give back */
-	_Atomic uint64_t fp_granted;  /* frames charged to it */
-	_Atomic uint64_t fp_promised; /* pages promised to it, of its store's shelf */
+	_Atomic uint64_t fp_granted;  /* frames charged to the process */
+	_Atomic uint64_t fp_promised; /* pages promised to the process, of its store's shelf */
 	_Atomic uint64_t fp_own;      /* pages that the runtime takes, beside the frames */
 	_Atomic uint64_t fp_resident; /* pages of the program in memory, a gauge */
 	_Atomic uint64_t
 	    fp_need; /* pages the program has in use, in memory or in the store, a gauge */
 	_Atomic uint32_t fp_managed; /* 0: still served by the kernel alone because it fits */
-	_Atomic uint32_t fp_hears;   /* may be asked to give frames back: has its service thread */
+	_Atomic uint32_t
+	    fp_hears; /* the process has its service thread and may be asked to give frames back */
 	struct family_counters fp_count;
 };
 
@@ -94,8 +95,8 @@ struct family {
 	_Atomic uint64_t
 	    fam_no_room; /* of the lost pages, those that no place was at fault for: no frame could be had */
 	_Atomic uint32_t fam_ended;      /* processes whose share was given back */
-	_Atomic uint32_t fam_asked;      /* FAMILY_SETTLE: so many are on their way; */
-	_Atomic uint32_t fam_settled;    /* futex: of them, so many are answered */
+	_Atomic uint32_t fam_asked;      /* FAMILY_SETTLE messages sent; */
+	_Atomic uint32_t fam_settled;    /* futex: FAMILY_SETTLE messages answered */
 	struct family_counters fam_dead; /* of processes that ended */
 	struct family_proc fam_proc[FAMILY_PROCS];
 };
@@ -126,7 +127,7 @@ struct family_welcome {
 	int32_t fw_slot; /* -1: no entry free; -2: no store for its credentials */
 	int32_t
 	    fw_nfds; /* 4: the family's memory, the store, the swap file, the connection; 5: and the opened /dev/userfaultfd */
-	uint64_t fw_store;      /* its name: no other store of the family ever has the same */
+	uint64_t fw_store; /* the store's number: no other store of the family ever has the same */
 	uint64_t fw_store_size; /* bytes */
 	uint64_t fw_shelf;      /* of fam_shelf: what its processes are promised */
 	uint64_t fw_budget;     /* pages */
@@ -137,9 +138,10 @@ struct family_welcome {
 	struct sites_note fw_sites; /* of the C library of the first program */
 };
 /* Single bytes on the connection, from a process to the supervisor; from it: FAMILY_SHRINK, to a process that hears. */
-#define FAMILY_WATCH 'w' /* its threads are needed: for others' memory, or to pack */
+#define FAMILY_WATCH                                                                               \
+	'w' /* the supervisor's threads are needed: other processes have to give memory, or pages have to be packed */
 #define FAMILY_HEARS 'h' /* this process may be sent bytes from now on */
-#define FAMILY_MOVED 'm' /* nothing of it is in the store before that any more */
+#define FAMILY_MOVED 'm' /* nothing of the process is in its former store any more */
 /*
  * The sender has raised fam_asked: the supervisor gives back the shares of all processes that have ended by now, and raises fam_settled to
  * that. No process judges by a number whether another has ended: numbers differ between PID namespaces (store/pool_lock.c).

@@ -137,7 +137,7 @@ void family_mortal(struct host *h, bool mortal)
 		(void)sys_call3(SYS_fcntl, h->h_sock, F_SETSIG, SIGKILL);
 	}
 	(void)sys_call3(SYS_fcntl, h->h_sock, F_SETFL, mortal ? O_ASYNC : 0);
-	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0) /* it was already */
+	if (mortal && sys_call3(SYS_poll, (long)&p, 1, 0) > 0) /* the supervisor was gone already */
 		(void)sys_call2(SYS_kill, h->h_pid, SIGKILL);
 }
 

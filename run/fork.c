@@ -178,7 +178,7 @@ long host_fork_made(struct host *h, long pid)
 	if (!forking.ok)
 		return 0;
 	limits_fork_end();
-	if (pid < 0) { /* it failed: take everything back */
+	if (pid < 0) { /* the fork failed: everything is taken back */
 		if (h->h_swapvn != NULL)
 			pool_vnode_fork_cancel(h->h_swapvn);
 		atomic_store(&h->h_fam->fam_proc[forking.slot].fp_granted, 0);

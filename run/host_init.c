@@ -85,7 +85,8 @@ static void create_engine(struct host *h, const struct family_store *st)
 	vc.vc_promise = host_promise;
 	vc.vc_unpromise = host_unpromise;
 	vc.vc_promisearg = h;
-	promise_force(&h->h_fam->fam_promise, host_shelf(h), HOST_LEAST); /* its tables */
+	promise_force(
+	    &h->h_fam->fam_promise, host_shelf(h), HOST_LEAST); /* for the process's own tables */
 	atomic_fetch_add(&h->h_me->fp_promised, HOST_LEAST);
 	if ((e = vm_create(&vc, &h->h_vm)) != VM_OK ||
 	    (e = as_alloc(h->h_vm, HOST_MIN, HOST_MAX, &h->h_as)) != VM_OK)

@@ -6,7 +6,7 @@
 struct rlimit;
 
 void limits_begin(void); /* before the runtime maps anything */
-void limits_end(void);   /* when it has mapped what it will */
+void limits_end(void);   /* after the runtime has mapped what it needs */
 /* Around a fork, in the forking thread: before it; in the parent after it; in the child. */
 void limits_fork_begin(void);
 void limits_fork_end(void);

@@ -170,7 +170,7 @@ static long move_managed(
 		goto undo;
 	if (n > keep &&
 	    (e = as_map(h->h_as, (uint64_t)at + keep, n - keep, segvn_create, &sa)) != VM_OK) {
-		/* back where it was */
+		/* the mapping goes back to its old address */
 		(void)as_move(h->h_as, (uint64_t)at, keep, h->h_as, (uint64_t)old);
 		goto undo;
 	}
@@ -187,7 +187,7 @@ static long remap_range(struct host *h, long old, long oldlen, long newlen, int 
 	struct piece p;
 	long at;
 
-	if (n > HOST_LAST) /* refused in one way or another */
+	if (n > HOST_LAST) /* no space has so many bytes: the kernel says which error it is */
 		return sys_call5(SYS_mremap, old, oldlen, newlen, flags, newaddr);
 	if (remap_invalid((uint64_t)old, o, n, flags, (uint64_t)newaddr))
 		return -EINVAL;

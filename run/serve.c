@@ -38,7 +38,7 @@ static void answer_supervisor(struct host *h)
 	uint32_t want = atomic_exchange(&h->h_me->fp_shrink, 0);
 	if (want == 0)
 		return;
-	if (!h->h_managed) { /* what it has mapped and not touched comes free */
+	if (!h->h_managed) { /* frames granted for memory that is mapped and untouched come free */
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		if (!h->h_managed && host_adopt(h) != VM_OK)
@@ -76,8 +76,8 @@ bool host_pinned(void *arg, unsigned tries)
 		n = HOST_PINNED;
 	host_force_charge(h, n);
 	atomic_fetch_add(&h->h_credit, n);
-	atomic_store_explicit(
-	    &h->h_balance_rest, n, memory_order_relaxed); /* they would be given back at once */
+	atomic_store_explicit(&h->h_balance_rest, n,
+	    memory_order_relaxed); /* frames below that number are not given back: they were granted just now */
 	return true;
 }
 
@@ -142,7 +142,7 @@ int host_serve(struct host *h)
 		if (h->h_managed && !async) {
 			if ((h->h_told.fw_without & SYS_IO_URING) == 0)
 				(void)pool_async(
-				    h->h_pool); /* without it the store writes synchronously */
+				    h->h_pool); /* if there is no ring, the store writes synchronously */
 			async = true;
 		}
 		if ((p[1].revents & (POLLIN | POLLHUP)) != 0) {

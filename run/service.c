@@ -175,7 +175,7 @@ int service_start(struct host *h)
 	/* it must never run a handler of the program: it starts with every signal blocked */
 	(void)sys_call4(SYS_rt_sigprocmask, 2, (long)&all, (long)&old, 8);
 	ready = 0;
-	alive = 1; /* until its number is known */
+	alive = 1; /* a stand-in until the thread's number is known */
 	tid = service_clone(CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS,
 	    mem + SVC_STACK - 64, tcb, service_main, h);
 	while (tid > 0 && ready == 0)

@@ -13,14 +13,14 @@ struct block {
 	long b_arg[6];
 	enum op b_op;
 	bool b_registered;                  /* the thread was, with the kernel, and is not now */
-	uint64_t b_tp;                      /* its thread pointer */
+	uint64_t b_tp;                      /* the thread's thread pointer */
 	unsigned char b_bytes[ENTER_BYTES]; /* OP_MINCORE: what is being corrected */
 	_Alignas(64) unsigned char b_stack[STACKSIZE - 128 - ENTER_BYTES - TLSROOM - 64];
 	_Alignas(64) unsigned char b_below[TLSROOM];
 	void *b_tcb[8];
 };
 
-struct block *stack_take(void); /* waits for one */
+struct block *stack_take(void); /* waits until a block is free */
 void stack_give(const struct block *);
 void stack_forked(void); /* in a forked child: no other thread has one */
 

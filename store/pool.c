@@ -69,7 +69,7 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 	s->ps_nfar = 0;
 	s->ps_limit = (uint32_t)(c->mem_limit / SEG_BYTES);
 	if (s->ps_limit < 4)
-		s->ps_limit = 4; /* two open, one being written, one to go on with */
+		s->ps_limit = 4; /* segments: two open, one being written, one to go on with */
 	s->ps_floor = s->ps_target = s->ps_limit;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
 	/* young segments and those with few pages have slots, too */

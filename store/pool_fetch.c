@@ -115,7 +115,7 @@ static void submit_load(struct pool *p, struct load *l)
 		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
 
 		pool_pace(p, bytes);
-		f->f_rc = -EIO; /* till it is known better */
+		f->f_rc = -EIO; /* the result until the read's own is known */
 		f->f_ticket = 0;
 		if (g->s_block < s->ps_fileblocks)
 			pool_aio_prepare(&l->l_iocb[n++], 0, p->p_fd,

@@ -64,8 +64,8 @@ void pool_leaves_repair(struct pool_shared *s)
 				s->ps_leaves_used++;
 			}
 	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
-		if (pool_index_free(
-			s, &s->ps_leafx, i)) /* its owner was killed before its bits were gone */
+		if (pool_index_free(s, &s->ps_leafx,
+			i)) /* the leaf's owner was killed before the leaf's bits were cleared */
 			pool_forget(pool_leaf_of(s, i + 1), PAGE);
 	pool_index_trim(s, &s->ps_leafx);
 }

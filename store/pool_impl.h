@@ -145,7 +145,8 @@ struct quarantine {
 struct far_place {
 	uint64_t fp_ring;
 	uint32_t fp_first, fp_blocks;
-	uint64_t fp_full; /* ns: it said that it is full, and is not asked for room until then; 0 */
+	uint64_t
+	    fp_full; /* ns: the place said that it is full, and gets no writes until then; 0: it is not full */
 };
 
 struct pool_shared {
@@ -291,13 +292,13 @@ uint32_t *pool_map_of(struct pool_shared *, uint32_t member); /* leaf numbers, 0
 uint64_t *pool_leaf_of(struct pool_shared *, uint32_t leaf);
 /* Leaf n of a member's map, taken if need be. NULL: none is free. */
 uint64_t *pool_leaf_get(struct pool *, uint32_t member, uint32_t n);
-void pool_leaf_put(struct pool *, uint32_t member, uint32_t n); /* it has no bit set */
+void pool_leaf_put(struct pool *, uint32_t member, uint32_t n); /* the leaf has no bit set */
 
 /* pool_index.c; locked */
 uint32_t pool_index_take(struct pool_shared *, struct index *); /* NONE: all are taken */
 void pool_index_give(struct pool_shared *, struct index *, uint32_t);
 bool pool_index_free(struct pool_shared *, const struct index *, uint32_t);
-bool pool_index_any(struct pool_shared *, struct index *); /* is one below x_next free? */
+bool pool_index_any(struct pool_shared *, struct index *); /* is a number below x_next free? */
 /* For repair: all below x_next are free; that one is taken; none free is at the end. */
 void pool_index_reset(struct pool_shared *, struct index *);
 void pool_index_mark(struct pool_shared *, struct index *, uint32_t);
@@ -370,7 +371,7 @@ void pool_pack(
     struct pool *, char *ctx, uint32_t i, bool behind, const void *page, struct packed *);
 uint64_t pool_checksum(const char *data, uint32_t len);
 int pool_same_filled(const void *page, uint64_t *word); /* are all words of the page equal? */
-char *pool_ctx_buf(char *ctx);                          /* POOL_BATCH pages of it */
+char *pool_ctx_buf(char *ctx); /* the context's buffer of POOL_BATCH pages */
 
 /* pool_dead.c */
 /* The thread that was writing or reading the segment has died: as if it had not begun. pool_repair_locked() follows. */
@@ -424,8 +425,8 @@ void pool_block_give_locked(struct pool_shared *, uint32_t block);
 void pool_block_set_aside_locked(struct pool_shared *, uint32_t block);
 void pool_block_full_locked(
     struct pool_shared *, uint32_t block); /* a write there failed for lack of room */
-void pool_block_count_locked(
-    struct pool_shared *, uint32_t block, int by);          /* one more is in use, or one less */
+void pool_block_count_locked(struct pool_shared *, uint32_t block,
+    int by); /* by: 1 if the block comes into use, -1 if it goes out of use */
 uint32_t pool_file_room_locked(const struct pool_shared *); /* blocks that the file has free now */
 bool pool_far_room_locked(struct pool_shared *);            /* has a far place a free block? */
 /* For repair: no block is in use; that one is not free (used: and is counted); none free is at the end. */
