@@ -248,10 +248,7 @@ static int end_others(struct proc *p)
 		irq = spin_lock(&sched_lock);
 		if (!(ends = uthread_must_end(me))) {
 			p->p_execer = me;
-			wake_all(&p->p_cont);
-			for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
-				if (u != me)
-					wake_thread(u->u_thread, true);
+			proc_wake_others(p);
 		}
 		spin_unlock(&sched_lock, irq);
 		mach_mutex_exit(&proc_lock);
@@ -350,17 +347,6 @@ static void take_files(struct proc *p, struct files *fs)
 	files_put(old);
 }
 
-/* What /proc/pid/exe leads to. */
-static void note_program(struct proc *p, struct inode *i)
-{
-	struct inode *old = p->p_exe;
-
-	mach_mutex_enter(&proc_lock);
-	p->p_exe = inode_hold(i);
-	mach_mutex_exit(&proc_lock);
-	inode_put(old);
-}
-
 static int exec_image(
     struct image *im, struct image *loader, const char *path, char **argv, char **envp)
 {
@@ -409,7 +395,7 @@ static int exec_image(
 	files_close_on_exec(p->p_files);
 	reset_signals(p, u);
 	keep_args(p, argv);
-	note_program(p, im->i_inode);
+	proc_set_inode(&p->p_exe, inode_hold(im->i_inode)); /* what /proc/pid/exe leads to */
 	arch_user_init(arch_cur());
 	tf_user_init(u->u_tf, loader != NULL ? loader->i_eh.e_entry + loader->i_bias : entry, sp);
 	return 0;

@@ -26,16 +26,6 @@ static void leave_space(struct proc *p)
 	p->p_borrowed = false;
 }
 
-static void forget_program(struct proc *p)
-{
-	struct inode *i = p->p_exe;
-
-	mach_mutex_enter(&proc_lock);
-	p->p_exe = NULL;
-	mach_mutex_exit(&proc_lock);
-	inode_put(i);
-}
-
 /* The process's children become init's. proc_lock held. */
 static void orphan_children(struct proc *p)
 {
@@ -98,7 +88,7 @@ static void proc_end(struct proc *p)
 	files_put(p->p_files);
 	p->p_files = NULL;
 	leave_space(p);
-	forget_program(p);
+	proc_set_inode(&p->p_exe, NULL);
 	/* The space and its files go first: files without names that the process had open or mapped are freed by that */
 	if (p == init_proc)
 		kernel_shutdown(p->p_status >> 8 | (p->p_status & 0x7f));
@@ -164,10 +154,7 @@ void proc_exit(int status)
 	if (!p->p_exiting) {
 		p->p_exiting = true;
 		p->p_status = status;
-		wake_all(&p->p_cont);
-		for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
-			if (u != this_uthread())
-				wake_thread(u->u_thread, true);
+		proc_wake_others(p);
 	}
 	spin_unlock(&sched_lock, irq);
 	mach_mutex_exit(&proc_lock);

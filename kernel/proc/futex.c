@@ -319,16 +319,14 @@ static int unlock_owned(uint64_t addr, bool private)
 /* *deadline: in arch_time_ns; 0: none. -EFAULT, -EINVAL */
 static int deadline_of(uint64_t timeout, bool absolute, bool realtime, uint64_t *deadline)
 {
-	uint64_t ts[2], ns;
+	uint64_t ns;
+	int err;
 
 	*deadline = 0;
 	if (timeout == 0)
 		return 0;
-	if (copy_in(ts, timeout, sizeof(ts)) != 0)
-		return -EFAULT;
-	if ((int64_t)ts[0] < 0 || ts[1] >= 1000000000)
-		return -EINVAL;
-	ns = span_ns(ts[0], ts[1]);
+	if ((err = copy_in_span(timeout, &ns)) != 0)
+		return err;
 	if (!absolute)
 		ns += arch_time_ns();
 	else if (realtime)

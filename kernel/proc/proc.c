@@ -72,3 +72,23 @@ uint64_t proc_cpu_ns(struct proc *p)
 	mach_mutex_exit(&proc_lock);
 	return ns;
 }
+
+void proc_set_inode(struct inode **place, struct inode *i)
+{
+	struct inode *old;
+
+	mach_mutex_enter(&proc_lock);
+	old = *place;
+	*place = i;
+	mach_mutex_exit(&proc_lock);
+	inode_put(old);
+}
+
+void proc_wake_others(struct proc *p)
+{
+	KASSERT(mach_mutex_held(&proc_lock) && spin_held(&sched_lock));
+	wake_all(&p->p_cont);
+	for (struct uthread *u = p->p_threads; u != NULL; u = u->u_next)
+		if (u != this_uthread())
+			wake_thread(u->u_thread, true);
+}

@@ -196,6 +196,10 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
+/* *place, p_cwd, p_root or p_exe of a process, becomes i (NULL: none), whose reference is taken over. Takes proc_lock; may sleep. */
+void proc_set_inode(struct inode **place, struct inode *i);
+/* Every thread of the process but the caller's is woken, also from a stop: it looks at what ends it. proc_lock and sched_lock held. */
+void proc_wake_others(struct proc *);
 int64_t proc_wait(int pid, uint64_t status, unsigned options, uint64_t rusage);
 #define WNOHANG 1u
 #define WUNTRACED 2u
@@ -266,6 +270,8 @@ enum vm_err fault_in(struct as *, vaddr_t, enum fault_type, enum seg_rw);
 int64_t copy_in_string(
     char *to, uint64_t from, uint64_t room); /* bytes without the 0; -ENAMETOOLONG */
 
+/* Nanoseconds of a struct timespec of the program's, as span_ns gives them. 0, -EFAULT, -EINVAL: it is no span of time. */
+int copy_in_span(uint64_t from, uint64_t *ns);
 /* Kernel memory through which up to `most` bytes are copied, in pieces of *room (less if memory is short); kfree. NULL: none. */
 char *bounce_alloc(uint64_t most, uint64_t *room);
 

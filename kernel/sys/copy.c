@@ -5,7 +5,7 @@
  * as_copyin and as_copyout fault the program's pages in, so that a copy may sleep. An address that the program may not
  * use answers -EFAULT. Locks: none of its own.
  */
-#include "kernel/proc/proc.h"
+#include "kernel/sys/file.h"
 
 #define BOUNCE 65536u
 #define BOUNCE_SMALL 4096u
@@ -37,6 +37,36 @@ int64_t copy_in_string(char *to, uint64_t from, uint64_t room)
 		n += part;
 	}
 	return -ENAMETOOLONG;
+}
+
+int copy_in_span(uint64_t from, uint64_t *ns)
+{
+	uint64_t t[2];
+
+	if (copy_in(t, from, sizeof(t)) != 0)
+		return -EFAULT;
+	if ((int64_t)t[0] < 0 || t[1] >= 1000000000)
+		return -EINVAL;
+	*ns = span_ns(t[0], t[1]);
+	return 0;
+}
+
+void vector_free(struct iovec *v, uint64_t n) { kfree(v, n * sizeof(*v)); }
+
+int copy_in_vector(uint64_t from, uint64_t n, struct iovec **v)
+{
+	*v = NULL;
+	if (n > IOV_MAX)
+		return -EINVAL;
+	if (n == 0)
+		return 0;
+	if ((*v = kalloc(n * sizeof(**v))) == NULL)
+		return -ENOMEM;
+	if (copy_in(*v, from, n * sizeof(**v)) == 0)
+		return 0;
+	vector_free(*v, n);
+	*v = NULL;
+	return -EFAULT;
 }
 
 char *bounce_alloc(uint64_t most, uint64_t *room)

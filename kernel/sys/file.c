@@ -113,16 +113,10 @@ static int64_t rw_vector(const uint64_t *a, bool write)
 	struct iovec *v;
 	int64_t r;
 
-	if (a[2] > IOV_MAX)
-		return -EINVAL;
-	if (a[2] == 0)
-		return 0;
-	if ((v = kalloc(a[2] * sizeof(*v))) == NULL)
-		return -ENOMEM;
-	r = copy_in(v, a[1], a[2] * sizeof(*v)) != 0
-	    ? -EFAULT
-	    : rw_file((int)a[0], v, (unsigned)a[2], write, NULL);
-	kfree(v, a[2] * sizeof(*v));
+	if ((r = copy_in_vector(a[1], a[2], &v)) != 0 || v == NULL)
+		return r;
+	r = rw_file((int)a[0], v, (unsigned)a[2], write, NULL);
+	vector_free(v, a[2]);
 	return r;
 }
 #define SPLICE_F_GIFT 8u

@@ -10,6 +10,9 @@
 struct iovec { /* Linux's */
 	uint64_t base, len;
 };
+/* A copy of the program's n pieces, for vector_free; n 0: NULL. 0, -EINVAL (more than IOV_MAX), -ENOMEM, -EFAULT: then *v is NULL. May sleep. */
+int copy_in_vector(uint64_t from, uint64_t n, struct iovec **v);
+void vector_free(struct iovec *, uint64_t n); /* NULL: nothing */
 /*
  * Bytes between the program's memory and the file, by a bounce buffer, n pieces in their order. off: where in the file; NULL: at its
  * own offset. How many were moved, or a negative error. May wait as the file's operations do.

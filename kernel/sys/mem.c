@@ -10,6 +10,7 @@
  */
 #include "kernel/sys/mem.h"
 #include "kernel/sys/calls.h"
+#include "kernel/sys/file.h"
 
 #define MAP_SHARED 1u
 #define MAP_PRIVATE 2u
@@ -368,33 +369,30 @@ int64_t sys_memfd_create(const uint64_t *a)
 }
 
 /* ---- messages between spaces ---- */
-struct iovec {
-	uint64_t base, len;
-};
-#define IOV_MAX 64u
-
-static int64_t process_vm(const uint64_t *a, bool write)
+/* The space of a process, with a hold; NULL: there is no such process. */
+static struct as *space_of(int pid)
 {
-	struct iovec local[IOV_MAX], remote[IOV_MAX];
-	struct as *me = this_proc()->p_as, *other;
+	struct proc *p;
+	struct as *as;
+
+	mach_mutex_enter(&proc_lock);
+	p = proc_find(pid);
+	as = p != NULL && !p->p_zombie ? p->p_as : NULL;
+	if (as != NULL)
+		as_hold(as);
+	mach_mutex_exit(&proc_lock);
+	return as;
+}
+
+/* From piece to piece. Bytes; -EFAULT: not even the first. The pieces are used up. */
+static int64_t copy_vectors(struct as *other, struct iovec *local, uint64_t nlocal,
+    struct iovec *remote, uint64_t nremote, bool write)
+{
+	struct as *me = this_proc()->p_as;
 	uint64_t li = 0, ri = 0;
 	int64_t total = 0;
-	struct proc *p;
 
-	if (a[2] > IOV_MAX || a[4] > IOV_MAX || a[5] != 0)
-		return -EINVAL;
-	if (copy_in(local, a[1], a[2] * sizeof(*local)) != 0 ||
-	    copy_in(remote, a[3], a[4] * sizeof(*remote)) != 0)
-		return -EFAULT;
-	mach_mutex_enter(&proc_lock);
-	p = proc_find((int)a[0]);
-	other = p != NULL && !p->p_zombie ? p->p_as : NULL;
-	if (other != NULL)
-		as_hold(other);
-	mach_mutex_exit(&proc_lock);
-	if (other == NULL)
-		return -ESRCH;
-	while (li < a[2] && ri < a[4]) {
+	while (li < nlocal && ri < nremote) {
 		uint64_t n = local[li].len < remote[ri].len ? local[li].len : remote[ri].len,
 			 done = 0;
 		enum vm_err e = write
@@ -414,8 +412,28 @@ static int64_t process_vm(const uint64_t *a, bool write)
 		if ((remote[ri].len -= n) == 0)
 			ri++;
 	}
-	as_free(other);
 	return total;
+}
+
+static int64_t process_vm(const uint64_t *a, bool write)
+{
+	struct iovec *local = NULL, *remote = NULL;
+	struct as *other;
+	int64_t r;
+
+	if (a[5] != 0)
+		return -EINVAL;
+	if ((r = copy_in_vector(a[1], a[2], &local)) == 0)
+		r = copy_in_vector(a[3], a[4], &remote);
+	if (r == 0 && (other = space_of((int)a[0])) == NULL)
+		r = -ESRCH;
+	else if (r == 0) {
+		r = copy_vectors(other, local, a[2], remote, a[4], write);
+		as_free(other);
+	}
+	vector_free(local, a[2]);
+	vector_free(remote, a[4]);
+	return r;
 }
 
 int64_t sys_process_vm_readv(const uint64_t *a) { return process_vm(a, false); }

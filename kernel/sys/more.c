@@ -174,16 +174,17 @@ int64_t sys_getitimer(const uint64_t *a)
 int64_t sys_rt_sigtimedwait(const uint64_t *a)
 {
 	struct uthread *u = this_uthread();
-	uint64_t set, ts[2], deadline = 0;
+	uint64_t set, ns, deadline = 0;
 	struct siginfo info = { 0 };
-	int sig = 0;
+	int sig = 0, bad;
 
-	if (copy_in(&set, a[0], 8) != 0 || (a[2] != 0 && copy_in(ts, a[2], sizeof(ts)) != 0))
+	if (copy_in(&set, a[0], 8) != 0)
 		return -EFAULT;
-	if (a[2] != 0 && ((int64_t)ts[0] < 0 || ts[1] >= 1000000000))
-		return -EINVAL;
-	if (a[2] != 0)
-		deadline = arch_time_ns() + span_ns(ts[0], ts[1]) + 1;
+	if (a[2] != 0) {
+		if ((bad = copy_in_span(a[2], &ns)) != 0)
+			return bad;
+		deadline = arch_time_ns() + ns + 1;
+	}
 	for (;;) {
 		static struct waitq quiet;
 		bool irq = spin_lock(&sched_lock);

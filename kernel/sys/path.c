@@ -686,17 +686,11 @@ int64_t sys_getcwd(const uint64_t *a)
 /* The process's directory at *place, p_cwd or p_root, becomes i, whose hold is taken over. */
 static int64_t set_dir(struct inode **place, struct inode *i)
 {
-	struct inode *old;
-
 	if (inode_type(i) != S_IFDIR) {
 		inode_put(i);
 		return -ENOTDIR;
 	}
-	mach_mutex_enter(&proc_lock);
-	old = *place;
-	*place = i;
-	mach_mutex_exit(&proc_lock);
-	inode_put(old);
+	proc_set_inode(place, i);
 	return 0;
 }
 static int64_t set_dir_by_path(struct inode **place, uint64_t path)

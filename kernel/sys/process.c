@@ -497,23 +497,20 @@ static int64_t sleep_until(uint64_t deadline, uint64_t rem)
 }
 int64_t sys_nanosleep(const uint64_t *a)
 {
-	uint64_t t[2];
+	uint64_t ns;
+	int err = copy_in_span(a[0], &ns);
 
-	if (copy_in(t, a[0], sizeof(t)) != 0)
-		return -EFAULT;
-	if ((int64_t)t[0] < 0 || t[1] >= 1000000000)
-		return -EINVAL;
-	return sleep_until(arch_time_ns() + span_ns(t[0], t[1]) + 1, a[1]);
+	return err != 0 ? err : sleep_until(arch_time_ns() + ns + 1, a[1]);
 }
 int64_t sys_clock_nanosleep(const uint64_t *a)
 {
-	uint64_t t[2], ns, now = clock_ns(a[0]);
+	uint64_t ns, now = clock_ns(a[0]);
+	int err = copy_in_span(a[2], &ns);
 
-	if (copy_in(t, a[2], sizeof(t)) != 0)
-		return -EFAULT;
-	if ((int64_t)t[0] < 0 || t[1] >= 1000000000 || !is_clock(a[0]))
+	if (err != 0)
+		return err;
+	if (!is_clock(a[0]))
 		return -EINVAL;
-	ns = span_ns(t[0], t[1]);
 	if (a[1] & 1) {
 		if (ns <= now)
 			return 0;

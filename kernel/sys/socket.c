@@ -298,13 +298,9 @@ static int64_t message_call(const uint64_t *a, bool send)
 		r = m.iovlen == 0 ? 0 : -EMSGSIZE;
 	else if (r == 0 && send && (m.controllen != 0 || m.namelen != 0))
 		r = m.namelen != 0 ? -EISCONN : -EOPNOTSUPP;
-	else if (r == 0 && (v = kalloc(m.iovlen * sizeof(*v))) == NULL)
-		r = -ENOMEM;
-	else if (r == 0) {
-		r = copy_in(v, m.iov, m.iovlen * sizeof(*v)) != 0
-		    ? -EFAULT
-		    : move_message(f, v, (unsigned)m.iovlen, (unsigned)a[2], send);
-		kfree(v, m.iovlen * sizeof(*v));
+	else if (r == 0 && (r = copy_in_vector(m.iov, m.iovlen, &v)) == 0) {
+		r = move_message(f, v, (unsigned)m.iovlen, (unsigned)a[2], send);
+		vector_free(v, m.iovlen);
 	}
 	file_put(f);
 	if (r < 0 || send)

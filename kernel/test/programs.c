@@ -308,6 +308,24 @@ static void signals_arrive(void)
 	close(fd[1]);
 }
 
+/* As many pieces as readv takes, one byte each, from the end to the beginning; one more is refused. */
+static void read_in_pieces(pid_t pid, uint8_t *from)
+{
+	enum { MOST = 1024 };
+	static struct iovec to[MOST + 1], of[MOST + 1];
+	static uint8_t got[MOST];
+
+	for (unsigned i = 0; i <= MOST; i++) {
+		to[i] = (struct iovec){ &got[i % MOST], 1 };
+		of[i] = (struct iovec){ &from[MOST - i], 1 };
+	}
+	CHECK(process_vm_readv(pid, to, MOST, of, MOST, 0) == MOST);
+	for (unsigned i = 0; i < MOST; i++)
+		CHECK(got[i] == (uint8_t)((MOST - i) * 11));
+	CHECK(process_vm_readv(pid, to, MOST + 1, of, MOST, 0) == -1 && errno == EINVAL);
+	CHECK(process_vm_readv(pid, to, MOST, of, MOST + 1, 0) == -1 && errno == EINVAL);
+}
+
 static void spaces_talk(void)
 {
 	uint8_t *p = map(3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE),
@@ -330,6 +348,7 @@ static void spaces_talk(void)
 	CHECK(process_vm_readv(pid, &l, 1, &r, 1, 0) == (ssize_t)(3 * PG));
 	for (unsigned i = 0; i < 3 * PG; i++)
 		CHECK(got[i] == (uint8_t)(i * 11));
+	read_in_pieces(pid, p);
 	got[0] = 99;
 	l.iov_len = r.iov_len = 1;
 	r.iov_base = p + 100;

@@ -52,14 +52,17 @@ static inline bool flag_take(_Atomic bool *p)
 }
 
 /* ---- shoot.c ---- */
-extern bool shoot_no_flush, shoot_no_others; /* const after shoot_init */
-void shoot_init(void);                       /* the command line */
+void shoot_init(void); /* the command line */
 /* A round begins on the calling CPU, which stays the same until shoot_wait. n 0: instruction caches. hs_lock. Its number. */
 unsigned shoot_begin(const struct mmu_range *, unsigned n);
-void shoot_ask(unsigned id); /* that CPU is to answer: the caller interrupts it */
+void shoot_ask(unsigned id); /* interrupts that CPU, which is to answer */
 void shoot_wait(void);       /* for all answers */
 /* On a CPU that was interrupted: is it to answer, and what shall it flush? */
 bool shoot_taken(const struct mmu_range **, unsigned *n);
 /* It has flushed. True: it was the last one, and *from, which waits, may have gone to sleep over it. */
 bool shoot_answered(unsigned *from);
+/* The machine's, for a round: must that other CPU be interrupted for these ranges? It is marked if it may drop them later. */
+bool shoot_must(unsigned id, const struct mmu_range *, unsigned n);
+void shoot_interrupt(unsigned id);
+void shoot_flush(const struct mmu_range *, unsigned n); /* of the running CPU's TLB */
 #endif

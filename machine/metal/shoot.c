@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rounds of TLB shootdown: what all bare machines share of them. Which CPUs must be interrupted, how that is done, and what a CPU then
- * drops is the machine's (mmu.c).
+ * Rounds of TLB shootdown: what all bare machines share of them. Which CPUs must be interrupted (shoot_must), how that is done
+ * (shoot_interrupt), and what a CPU then drops (shoot_flush) is the machine's (its mmu.c).
  *
- *   the CPU that flushes: shoot_begin, for each CPU that must: shoot_ask and an interrupt, its own flush, shoot_wait
+ *   the CPU that flushes: shoot_begin, shoot_ask for each CPU that must, its own flush, shoot_wait
  *   each CPU interrupted: shoot_taken, its flush, shoot_answered, a wake-up for the first if it was the last
  *
  * hs_lock is held by the CPU that flushes, so there is one round at a time. A CPU that waits has interrupts on, unless it is starting
@@ -16,7 +16,7 @@
 #include "kernel/core/kernel.h"
 
 struct mmu_counters mmu_counters;
-bool shoot_no_flush, shoot_no_others;
+static bool no_flush, no_others; /* const after shoot_init */
 
 static struct {
 	const struct mmu_range *s_range;
@@ -29,8 +29,8 @@ void shoot_init(void)
 {
 	char value[8];
 
-	shoot_no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
-	shoot_no_others = cmdline_get("mmu.noshoot", value, sizeof(value));
+	no_flush = cmdline_get("mmu.noflush", value, sizeof(value));
+	no_others = cmdline_get("mmu.noshoot", value, sizeof(value));
 }
 
 unsigned shoot_begin(const struct mmu_range *r, unsigned n)
@@ -46,6 +46,7 @@ void shoot_ask(unsigned id)
 	__atomic_add_fetch((unsigned *)(void *)&round.s_left, 1, __ATOMIC_SEQ_CST);
 	mmu_counters.mc_shot++;
 	flag_set(&asked[id], true);
+	shoot_interrupt(id);
 }
 
 void shoot_wait(void)
@@ -55,6 +56,22 @@ void shoot_wait(void)
 	while (__atomic_load_n((unsigned *)(void *)&round.s_left, __ATOMIC_SEQ_CST) != 0)
 		arch_relax_long(&rounds);
 	preempt_on();
+}
+
+void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
+{
+	unsigned self;
+
+	(void)m;
+	mmu_counters.mc_flushes++;
+	if (no_flush)
+		return;
+	self = shoot_begin(r, n);
+	for (unsigned i = 0; i < arch_ncpus() && !no_others; i++)
+		if (i != self && shoot_must(i, r, n))
+			shoot_ask(i);
+	shoot_flush(r, n);
+	shoot_wait();
 }
 
 bool shoot_taken(const struct mmu_range **r, unsigned *n)

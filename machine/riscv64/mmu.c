@@ -70,18 +70,6 @@ void mmu_init(struct mach *m, bool sv48)
 		kpanic("no memory for the HAT");
 }
 
-struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
-
-void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded) { (void)m, (void)pfn, (void)loaded; }
-
-void mmu_root_init(struct mach *m, void *table, bool user)
-{
-	const uint64_t *root = direct_map(m->m_root);
-
-	(void)user;
-	memcpy((uint64_t *)table + 256, root + 256, VM_PAGESIZE / 2);
-}
-
 /* ---- fences ---- */
 static void flush_everything(void) { __asm__ volatile("sfence.vma" : : : "memory"); }
 static void flush_number(uint64_t asid)
@@ -180,7 +168,7 @@ static void flush_kernel(const struct mmu_range *r)
 }
 
 /* Whether or not this CPU runs the space: it may have cached something of it before. */
-static void flush_here(const struct mmu_range *r, unsigned n)
+void shoot_flush(const struct mmu_range *r, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		unsigned number;
@@ -201,6 +189,8 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 	}
 }
 
+void shoot_interrupt(unsigned id) { send_ipi(&cpus[id]); }
+
 static void answer_shootdown(void)
 {
 	const struct mmu_range *range;
@@ -210,7 +200,7 @@ static void answer_shootdown(void)
 		return;
 	if (n == 0)
 		flush_instructions();
-	flush_here(range, n);
+	shoot_flush(range, n);
 	if (shoot_answered(&from))
 		send_ipi(&cpus[from]);
 }
@@ -223,9 +213,10 @@ static bool runs_program(struct cpu *c, const struct hat *hat)
 	return loaded != NULL && (hat == NULL || loaded == hat) && !flag_get(&c->cpu_lazy);
 }
 
-/* Marks what another CPU may cache of the ranges. True: that CPU must be interrupted. */
-static bool mark_stale(struct cpu *c, const struct mmu_range *r, unsigned n)
+/* Marks what the CPU may cache of the ranges. */
+bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 {
+	struct cpu *c = &cpus[id];
 	bool now = false;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -240,28 +231,6 @@ static bool mark_stale(struct cpu *c, const struct mmu_range *r, unsigned n)
 	return now;
 }
 
-static void ask_cpu(unsigned id)
-{
-	shoot_ask(id);
-	send_ipi(&cpus[id]);
-}
-
-void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
-{
-	unsigned self;
-
-	(void)m;
-	mmu_counters.mc_flushes++;
-	if (shoot_no_flush)
-		return;
-	self = shoot_begin(r, n);
-	for (unsigned i = 0; i < arch_ncpus() && !shoot_no_others; i++)
-		if (i != self && mark_stale(&cpus[i], r, n))
-			ask_cpu(i);
-	flush_here(r, n);
-	shoot_wait();
-}
-
 void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 {
 	unsigned self;
@@ -273,7 +242,7 @@ void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 			continue;
 		flag_set(&cpus[i].cpu_fencei, true);
 		if (runs_program(&cpus[i], NULL))
-			ask_cpu(i);
+			shoot_ask(i);
 	}
 	flush_instructions();
 	shoot_wait();
@@ -359,10 +328,4 @@ void mmu_settle_fault(struct hat *hat, vaddr_t va, enum seg_rw rw, bool *present
 	if (hat_trap(hat, va, rw))
 		__atomic_add_fetch(&mmu_counters.mc_traps, 1, __ATOMIC_RELAXED);
 	flush_address(va);
-}
-
-unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
-{
-	(void)hat, (void)report, (void)arg; /* a TLB cannot be read */
-	return 0;
 }

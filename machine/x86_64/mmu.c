@@ -44,24 +44,12 @@ void mmu_init(struct mach *m)
 		kpanic("no memory for the HAT");
 }
 
-struct hat_shared *mmu_hat_shared(struct mach *m) { return &m->m_hat; }
-
-void mmu_frame_loaded(struct mach *m, pfn_t pfn, bool loaded) { (void)m, (void)pfn, (void)loaded; }
-
 void mmu_exec_loaded(struct mach *m, pfn_t pfn, pfn_t n)
 {
 	(void)m, (void)pfn, (void)n; /* instruction caches are coherent */
 }
 
 void arch_flush_icache(void) {}
-
-void mmu_root_init(struct mach *m, void *table, bool user)
-{
-	const uint64_t *root = direct_map(m->m_root);
-
-	(void)user;
-	memcpy((uint64_t *)table + 256, root + 256, VM_PAGESIZE / 2);
-}
 
 /* ---- loading a space ---- */
 static uint64_t root_of(struct hat *hat)
@@ -104,7 +92,7 @@ static void flush_global(void)
 	write_cr4(cr4);
 }
 
-static void flush_here(const struct mmu_range *r, unsigned n)
+void shoot_flush(const struct mmu_range *r, unsigned n)
 {
 	struct hat *kernel = the_machine.m_hat.hs_kernel;
 	struct cpu *c = this_cpu();
@@ -129,6 +117,8 @@ static void flush_here(const struct mmu_range *r, unsigned n)
 	}
 }
 
+void shoot_interrupt(unsigned id) { apic_ipi(cpus[id].cpu_apic, VEC_SHOOT); }
+
 void mmu_shoot(void)
 {
 	const struct mmu_range *r;
@@ -136,14 +126,15 @@ void mmu_shoot(void)
 
 	if (!shoot_taken(&r, &n))
 		return;
-	flush_here(r, n);
+	shoot_flush(r, n);
 	if (shoot_answered(&from))
 		apic_ipi(cpus[from].cpu_apic, VEC_WAKE);
 }
 
-/* Must that CPU be interrupted? If it is lazy, a mark does. */
-static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
+/* If the CPU is lazy, a mark does. */
+bool shoot_must(unsigned id, const struct mmu_range *r, unsigned n)
 {
+	struct cpu *c = &cpus[id];
 	struct hat *loaded = __atomic_load_n(&c->cpu_hat, __ATOMIC_SEQ_CST);
 	bool has = false;
 
@@ -164,25 +155,6 @@ static bool must_interrupt(struct cpu *c, const struct mmu_range *r, unsigned n)
 	flag_set(&c->cpu_stale, true);
 	mmu_counters.mc_marked++;
 	return !flag_get(&c->cpu_lazy);
-}
-
-void mmu_tlb_flush(struct mach *m, const struct mmu_range *r, unsigned n)
-{
-	unsigned self;
-
-	(void)m;
-	mmu_counters.mc_flushes++;
-	if (shoot_no_flush)
-		return;
-	self = shoot_begin(r, n);
-	for (unsigned i = 0; i < arch_ncpus() && !shoot_no_others; i++) {
-		if (i == self || !must_interrupt(&cpus[i], r, n))
-			continue;
-		shoot_ask(i);
-		apic_ipi(cpus[i].cpu_apic, VEC_SHOOT);
-	}
-	flush_here(r, n);
-	shoot_wait();
 }
 
 /* The CPU goes to the kernel's own root. */
@@ -228,10 +200,4 @@ void mmu_leave_dead(void)
 
 	if (__atomic_exchange_n((bool *)(void *)&c->cpu_leave, false, __ATOMIC_SEQ_CST))
 		arch_load_space(NULL);
-}
-
-unsigned mmu_check(struct hat *hat, void (*report)(void *, const char *), void *arg)
-{
-	(void)hat, (void)report, (void)arg; /* a TLB cannot be read */
-	return 0;
 }
