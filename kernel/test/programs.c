@@ -279,8 +279,9 @@ static void signals_arrive(void)
 	CHECK(signals == 1 && on_alt);
 	CHECK(pipe(fd) == 0);
 	pid_t pid = fork();
-	if (pid ==
-	    0) { /* the child's signal interrupts the parent's read, which goes on (SA_RESTART) */
+	/* The child's signal interrupts the parent's read, which goes on (SA_RESTART): the child sleeps so that the parent most likely waits
+	 * in its read. If it does not wait yet, what is checked holds as well. */
+	if (pid == 0) {
 		struct timespec t = { 0, 50000000 };
 
 		nanosleep(&t, NULL);

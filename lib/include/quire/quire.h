@@ -8,7 +8,8 @@
  *	if (quire_open(&c, &q) != 0) ...
  *	char *p = quire_map(q, NULL, 256 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
  *
- * Then p is ordinary memory: any thread reads and writes it. Needs Linux 5.7 or later on x86-64 (6.8: pages move, before they are copied) and no privilege.
+ * Then p is ordinary memory: any thread reads and writes it. Needs Linux 5.7 or later on x86-64, and from 5.11 on no privilege. Before 6.8
+ * pages are copied where they move otherwise, which is slower.
  *
  * How faults are served: by the thread that faults, in a SIGBUS handler installed by the first quire_open. SIGBUS must not be
  * blocked by a thread that touches mapped memory. A handler that the program had installed before is called for every SIGBUS
