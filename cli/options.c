@@ -503,6 +503,34 @@ static int take_option(
 	}
 }
 
+/* Is there a far place, or one that is reached by TLS? */
+static bool has_far(const struct run_options *o, bool tls)
+{
+	for (unsigned i = 0; i < o->nswaps; i++) {
+		const char *url = o->swap[i].url;
+
+		if (url != NULL &&
+		    (!tls || strncmp(url, "rediss", 6) == 0 || strncmp(url, "nbds", 4) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* What would be of no use is a mistake: a user believes to be protected. */
+static int check_far(const struct run_options *o)
+{
+	const char *tls = o->far_ca != NULL ? "--far-ca" : "--far-psk";
+
+	if ((o->far_ca != NULL || o->far_psk != NULL) && !has_far(o, true))
+		return fail(
+		    "%s: no place with TLS is named; name one, as --swap rediss://HOST or nbds://HOST",
+		    tls);
+	if (o->password_file != NULL && !has_far(o, false))
+		return fail(
+		    "--swap-password: no far place is named; name one, as --swap redis://HOST");
+	return 0;
+}
+
 int cli_options(struct run_options *o, int argc, char **argv)
 {
 	const char *memory = "50%", *pool = "75%", *without = getenv("QUIRE_WITHOUT");
@@ -522,7 +550,8 @@ int cli_options(struct run_options *o, int argc, char **argv)
 	tell_exposed(o);
 	if (optind >= argc)
 		return fail("no program given: quire run --memory 64M -- program arguments");
-	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)
+	if ((rc = check_far(o)) != 0 || (rc = take_memory(o, memory)) != 0 ||
+	    (rc = take_pool(o, pool)) != 0)
 		return rc;
 	o->memory &= ~(uint64_t)4095;
 	if (o->nswaps == 0)

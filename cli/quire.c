@@ -3,6 +3,8 @@
 #include "cli.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #ifndef QUIRE_VERSION
 #define QUIRE_VERSION "unknown"
@@ -29,9 +31,27 @@ static int run_command(int argc, char **argv)
 	return cli_unknown("command", argv[1], "", commands);
 }
 
+#define STACK (64u << 10) /* bytes that quire and the start of a hosted program may need */
+
+/* Checked first, and said without fail(): its line takes more of the stack than there may be. */
+static int check_stack(void)
+{
+	static const char line[] =
+	    "quire: the limit of stacks (ulimit -s) is less than the 64 KiB that quire and what it runs need\n";
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_STACK, &rl) != 0 || rl.rlim_cur >= STACK)
+		return 0;
+	(void)!write(STDERR_FILENO, line, sizeof line - 1);
+	return CLI_CANNOT;
+}
+
 int main(int argc, char **argv)
 {
-	int status = run_command(argc, argv);
+	int status = check_stack();
+
+	if (status == 0)
+		status = run_command(argc, argv);
 
 	if (ferror(stdout) == 0 && fflush(stdout) == 0)
 		return status;

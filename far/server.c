@@ -360,7 +360,8 @@ static int run_server(struct options *o)
 	    pthread_create(&thread, NULL, listen_for_end, &o->life_fd) != 0) {
 		far_device_close(sv.device, true);
 		far_crypt_free(crypt);
-		return cannot_start(o->life_fd, "no thread can be made");
+		return cannot_start(o->life_fd,
+		    "no thread can be made: raise the limit of processes (ulimit -u, or the container's)");
 	}
 	serve_ring(&sv, o->set.timeout_ms);
 	far_device_close(sv.device, true);

@@ -171,6 +171,10 @@ static void add_options(struct arguments *a, const struct far_options *o, bool e
 		add_word(a, "--encrypt");
 }
 
+#define FULL                                                                                       \
+	"no process can be made for quire-far: raise the limit of processes (ulimit -u, or the container's)"
+#define EXIT_FULL 2 /* of the child that detaches: it could not make a process */
+
 struct execution {
 	const char *path;
 	const char *const *argv;
@@ -193,7 +197,7 @@ static int execute_there(void *arg)
 		pid_t pid = vfork();
 
 		if (pid != 0)
-			_exit(pid < 0);
+			_exit(pid < 0 ? EXIT_FULL : 0);
 	}
 	for (int sig = 1; sig < NSIG; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
@@ -230,7 +234,9 @@ static pid_t execute_far(const struct far_options *o, struct arguments *a, const
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	pid = clone(execute_there, stack + stack_bytes, CLONE_VM | CLONE_VFORK, &x);
-	if (pid < 0)
+	if (pid < 0 && errno == EAGAIN)
+		(void)refuse_far(why, FULL);
+	else if (pid < 0)
 		(void)refuse_far(why, "cannot start quire-far: %s", strerror(errno));
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	free(stack);
@@ -322,6 +328,7 @@ int far_start(struct far_started *f, const struct far_options *o, const struct f
 	struct arguments a = { .n = 1 };
 	int life[2], url_fd = make_plan_pipe(o, plan, why);
 	pid_t pid;
+	int st;
 
 	*f = (struct far_started){ .life = -1 };
 	if (url_fd < 0)
@@ -344,13 +351,15 @@ int far_start(struct far_started *f, const struct far_options *o, const struct f
 	f->life = life[0];
 	if (pid < 0)
 		return -1;
-	(void)await_child(pid);
+	st = await_child(pid);
 	/* The first word comes when the engine is there, or is given up. */
 	while (!is_readable(f->life, -1))
 		;
 	if (far_hear(f) && f->told.state == FAR_UP)
 		return 0;
 	await_end(f->life, STOP_MS);
+	if (WIFEXITED(st) && WEXITSTATUS(st) == EXIT_FULL)
+		return refuse_far(why, FULL);
 	return refuse_far(why, "%s",
 	    f->told.why[0] != '\0' ? f->told.why : "quire-far ended before it could say why");
 }

@@ -69,6 +69,8 @@ int swapfile_open(const char *path, uint64_t size, bool force, const char **why)
 	if (path == NULL || *path == '\0')
 		path = default_place();
 	isdir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	if (isdir && st.st_nlink == 0)
+		return refuse_file(why, path, "this directory has been removed");
 	if (!isdir && path[strlen(path) - 1] == '/')
 		return refuse_file(why, path, "there is no such directory");
 	if (!isdir && stat(path, &st) == 0)

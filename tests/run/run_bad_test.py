@@ -305,12 +305,31 @@ def swap_places():
     refused(125, ["--swap", "12Q"], "--swap", "/var/tmp:12Q", "true")
     refused(125, ["--swap", "free"], "--swap", "/var/tmp:900T", "true")
     refused(125, ["--swap", "at least"], "--swap", "/var/tmp:1K", "true")
+    removed = tempfile.mkdtemp(dir=FOLDER)
+    status, _, err = run(["sh", "-c", 'cd "$1" && rmdir "$1" && exec "$0" run --swap . true', QUIRE, removed])
+    check(status == 125 and "'.'" in err and "has been removed" in err and err.count("\n") == 1, status, err)
     if ROOT:
         where = tempfile.mkdtemp(dir=FOLDER)
         os.chmod(where, 0o500)
         os.chmod(FOLDER, 0o755)
         status, _, err = run(NOBODY + [QUIRE, "run", "--swap", where, "true"])
         check(status == 125 and err.count("\n") == 1, status, err)
+
+
+def options_without_a_far_place():
+    """They were ignored: a user believed that the server's certificate is checked."""
+    for option in "--far-ca", "--far-psk":
+        for places in ([], ["--swap", "/var/tmp"], ["--swap", "redis://127.0.0.1:1"], ["--swap", "nbd://127.0.0.1:1"]):
+            refused(125, [option, "rediss://"], option, "/dev/null", *places, "true")
+    refused(125, ["--swap-password", "no far place"], "--swap-password", "/dev/null", "true")
+
+
+def small_stack():
+    """The supervisor died by SIGSEGV. 16 KiB are enough for the C library's own programs."""
+    for kib in (16, 20, 28, 32):
+        status, out, err = run(["sh", "-c", 'ulimit -s %d; exec "$0" run -m 8M true' % kib, QUIRE])
+        check((status, out) == (125, "") and "ulimit -s" in err and "64 KiB" in err and err.count("\n") == 1, kib, status, out, err)
+    check(run(["sh", "-c", 'ulimit -s 64; exec "$0" run -m 8M --report none "$1" touch 4000 2', QUIRE, HELPER]) == (0, "touched 4000 pages\n", ""))
 
 
 def swap_file_is_unnamed():
@@ -876,6 +895,9 @@ def few_processes():
             inside = ["sh", "-c", 'echo $$ > %s/cgroup.procs; exec "$@"' % pids, "sh", QUIRE, "run", "-m", "8M", "--report", "none", HELPER]
             status, out, err = run(inside + ["touch", "2500", "2"])
             check((status, out, err) == (0, touched, "") or (status != 0 and err.count("\n") == 1 and "ulimit -u" in err), most, status, out, err)
+            encrypted = inside[:-1] + ["--encrypt", HELPER, "touch", "2500", "2"]     # by another process
+            status, out, err = run(encrypted)
+            check((status, out, err) == (0, touched, "") or (status != 0 and err.count("\n") == 1 and "ulimit -u" in err), most, status, out, err)
             status, out, err = run(inside + ["children", "2", "2500"])      # that a fork fails is the program's to say
             check(out in ("", touched, touched * 2) and all("ulimit -u" in line for line in err.splitlines()), most, status, out, err)
             gone()
@@ -1038,7 +1060,7 @@ def live_line():
     check(status == 0 and err == "", err)
 
 
-CASES = [sizes, check_command, report_paths, json_endings, swap_places, swap_in_memory, disk_fills_at_start, full_standard_error, full_standard_output, address_space, no_proc, left_over_temporary_place, other_root,
+CASES = [sizes, check_command, report_paths, json_endings, swap_places, options_without_a_far_place, small_stack, swap_in_memory, disk_fills_at_start, full_standard_error, full_standard_output, address_space, no_proc, left_over_temporary_place, other_root,
          swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
          damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
