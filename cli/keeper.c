@@ -42,7 +42,6 @@ struct note {
 }; /* STOP: slot is how many connections have the store */
 
 /* ---- the keeper's own process ---- */
-#define SLOT_WORDS (FAMILY_PROCS / 64)
 struct keeper {
 	struct pool pool;
 	struct family *fam;
@@ -76,7 +75,7 @@ static void take_notes(struct keeper *k)
 			k->used = n.slot != 0;
 		} else {
 			(void)__atomic_fetch_or(
-			    &k->due[n.slot / 64], 1ull << n.slot % 64, __ATOMIC_RELEASE);
+			    &k->due[n.slot / 64], slot_bit(n.slot), __ATOMIC_RELEASE);
 		}
 	}
 	if (got >= 0)
@@ -92,19 +91,18 @@ static bool is_reported(void *arg, uint32_t tag)
 		return tag != KEEPER_TAG;
 	if (pthread_equal(pthread_self(), k->server))
 		take_notes(k);
-	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) >> tag % 64 & 1) != 0;
+	return (__atomic_load_n(&k->due[tag / 64], __ATOMIC_ACQUIRE) & slot_bit(tag)) != 0;
 }
 
 static void release_due(struct keeper *k)
 {
 	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
 		struct note n = { NOTE_RELEASE, slot };
-		uint64_t bit = 1ull << slot % 64;
 
-		if ((k->due[slot / 64] & bit) == 0)
+		if (!slots_have(k->due, slot))
 			continue;
 		pool_release(&k->pool, slot);
-		(void)__atomic_fetch_and(&k->due[slot / 64], ~bit, __ATOMIC_RELEASE);
+		(void)__atomic_fetch_and(&k->due[slot / 64], ~slot_bit(slot), __ATOMIC_RELEASE);
 		(void)send(k->sock, &n, sizeof n, MSG_NOSIGNAL);
 	}
 }
@@ -289,27 +287,24 @@ bool run_keeper_release(struct run *r, struct run_store *st, unsigned slot)
 {
 	if (!needs_release(st, slot))
 		return false;
-	st->owed[slot / 64] |= 1ull << slot % 64;
-	st->sent[slot / 64] &= ~(1ull << slot % 64);
-	st->unsent = true;
+	slots_add(st->owed, slot);
+	slots_add(st->unsent, slot);
 	run_keeper_settle(r, st);
 	return true;
 }
 
 void run_keeper_settle(struct run *r, struct run_store *st)
 {
-	if (!st->unsent || !run_keeper_start(r, st))
-		return;
 	for (unsigned slot = 0; slot < FAMILY_PROCS; slot++) {
 		const struct note n = { NOTE_RELEASE, slot };
 
-		if (((st->owed[slot / 64] & ~st->sent[slot / 64]) >> slot % 64 & 1) == 0)
+		if (!slots_have(st->unsent, slot))
 			continue;
-		if (send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof n)
+		if (!run_keeper_start(r, st) ||
+		    send(st->sock, &n, sizeof n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof n)
 			return;
-		st->sent[slot / 64] |= 1ull << slot % 64;
+		slots_drop(st->unsent, slot);
 	}
-	st->unsent = false;
 }
 
 int run_keeper_hear(struct run_store *st)
@@ -323,7 +318,8 @@ int run_keeper_hear(struct run_store *st)
 		keeper_gone(st);
 		return KEEPER_GONE;
 	}
-	st->owed[n.slot / 64] &= ~(1ull << n.slot % 64);
+	slots_drop(st->owed, n.slot);
+	slots_drop(st->unsent, n.slot);
 	return (int)n.slot;
 }
 

@@ -16,6 +16,16 @@
 #include "options.h"
 #include "store/pool.h"
 
+/* ---- sets of slots ---- */
+#define SLOT_WORDS (FAMILY_PROCS / 64)
+static inline uint64_t slot_bit(unsigned slot) { return 1ull << slot % 64; }
+static inline bool slots_have(const uint64_t *set, unsigned slot)
+{
+	return (set[slot / 64] & slot_bit(slot)) != 0;
+}
+static inline void slots_add(uint64_t *set, unsigned slot) { set[slot / 64] |= slot_bit(slot); }
+static inline void slots_drop(uint64_t *set, unsigned slot) { set[slot / 64] &= ~slot_bit(slot); }
+
 /*
  * One store: what its pages take of memory and disk. Processes of other credentials have another store (docs/security.md). The
  * supervisor has no mapping of it: see keeper.c.
@@ -31,17 +41,16 @@ struct run_store {
 	uint64_t ring_at[POOL_FARS];     /* const: where their rings lie in the shared memory */
 	struct run_far far[POOL_FARS];   /* what serves them */
 	unsigned nfar;
-	unsigned place;     /* const: in run.store, and of its shelf in the family's state */
-	struct creds creds; /* const, of its processes */
-	bool alone;         /* const: of one process, and those that it forked */
-	bool given;         /* some process has had it */
-	bool broken;        /* its keeper ended: no process gets it any more */
-	bool stopped;       /* it was told to end */
-	bool wanted;        /* a process has asked for the keeper */
-	uint64_t owed[FAMILY_PROCS / 64]; /* slots whose release the keeper has not answered */
-	uint64_t sent[FAMILY_PROCS / 64]; /* of them, those that it was told of */
-	bool unsent;                      /* it was not told of all */
-	unsigned users;                   /* connections */
+	unsigned place;            /* const: in run.store, and of its shelf in the family's state */
+	struct creds creds;        /* const, of its processes */
+	bool alone;                /* const: of one process, and those that it forked */
+	bool given;                /* some process has had it */
+	bool broken;               /* its keeper ended: no process gets it any more */
+	bool stopped;              /* it was told to end */
+	bool wanted;               /* a process has asked for the keeper */
+	uint64_t owed[SLOT_WORDS]; /* slots whose release the keeper has not answered */
+	uint64_t unsent[SLOT_WORDS]; /* of them, those that it was not told of */
+	unsigned users;              /* connections */
 	struct pool_stats
 	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: there was none yet */
 	pid_t keeper;   /* 0: none */

@@ -29,8 +29,8 @@ void run_slot_released(struct run *r, int slot)
 void run_free_owed(struct run *r, struct run_store *st)
 {
 	for (int slot = 0; slot < (int)FAMILY_PROCS; slot++)
-		if ((st->owed[slot / 64] >> slot % 64 & 1) != 0)
+		if (slots_have(st->owed, (unsigned)slot))
 			run_slot_released(r, slot);
 	memset(st->owed, 0, sizeof st->owed);
-	st->unsent = false;
+	memset(st->unsent, 0, sizeof st->unsent);
 }

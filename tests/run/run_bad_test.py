@@ -37,24 +37,16 @@ if __name__ == "__main__":
     tidy.own_mounts()
 
 TIMEOUT = 60
-MARK = "QUIRE_TEST_MARK"
 FOLDER = tempfile.mkdtemp(prefix="quire-bad-")
 QUIRE, HELPER, STATIC = (reach.reachable(FOLDER, p) if p != "-" else p for p in sys.argv[1:4])
-ENV = dict(os.environ, **{MARK: FOLDER})
+MARK = b"QUIRE_TEST_MARK=" + FOLDER.encode()      # in the environment of all that this test starts
+ENV = dict(os.environ, QUIRE_TEST_MARK=FOLDER)
 ROOT = os.geteuid() == 0
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
-def kill_marked():
-    for pid in marked():        # this test's own
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
 def clean():
-    kill_marked()
+    tidy.end_marked(MARK)
     tidy.remove_folder(FOLDER)
 
 
@@ -77,7 +69,7 @@ def finish(p, timeout=TIMEOUT):
         out, err = p.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         print("HANGS after %d s: %s\n%s" % (timeout, " ".join(p.args), stacks.of(marked())), flush=True)
-        kill_marked()       # a program without its supervisor holds the pipes, too
+        tidy.end_marked(MARK)       # a program without its supervisor holds the pipes, too
         p.communicate()
         raise AssertionError("hangs: %s" % " ".join(p.args))
     return p.returncode, out.decode(errors="replace"), err.decode(errors="replace")
@@ -106,7 +98,7 @@ def marked():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open("/proc/%s/environ" % pid, "rb") as f:
-                if ("%s=%s" % (MARK, FOLDER)).encode() in f.read().split(b"\0"):
+                if MARK in f.read().split(b"\0"):
                     found.append(int(pid))
         except OSError:
             pass
@@ -1108,7 +1100,7 @@ def main():
             word, why, skipped = "skip", str(e), skipped + 1
         except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as e:
             word, why, failed = "FAIL", str(e), failed + 1
-            kill_marked()
+            tidy.end_marked(MARK)
         print("%-5s %-24s %5.1f s  %s" % (word, case.__name__, time.monotonic() - began, why[:1500]), flush=True)
     print("%d failed, %d skipped" % (failed, skipped))
     return 1 if failed else 0
