@@ -392,6 +392,7 @@ static int exec_image(
 	take_files(p, files);
 	p->p_stack_top = top;
 	take_over(p, as);
+	timers_forget(p, false);
 	files_close_on_exec(p->p_files);
 	reset_signals(p, u);
 	keep_args(p, argv);

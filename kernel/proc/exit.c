@@ -84,6 +84,7 @@ static void proc_end(struct proc *p)
 
 	if (p == init_proc)
 		end_other_processes();
+	timers_forget(p, true);
 	filelock_drop(p, NULL);
 	files_put(p->p_files);
 	p->p_files = NULL;

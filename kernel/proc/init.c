@@ -101,5 +101,6 @@ void proc_init(void)
 	first_process_begins(u);
 	if ((t = thread_new(signal_loop, NULL, "signals")) != NULL)
 		thread_go(t);
+	timers_start();
 	swapper_start();
 }

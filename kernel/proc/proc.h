@@ -7,6 +7,7 @@
 
 #include "kernel/core/kernel.h"
 #include "kernel/fs/vfs.h"
+#include "kernel/proc/timer.h"
 
 #define NSIG 64
 #define SIGHUP 1
@@ -134,7 +135,8 @@ struct proc {
 	int p_exit_signal;
 	unsigned p_umask;
 	struct rlimit p_rlim[RLIM_NLIMITS];
-	uint64_t p_alarm, p_alarm_every; /* sched_lock: ns; 0: none */
+	struct timer p_itimer;   /* timer.c */
+	struct ptimer *p_timers; /* ptimer_lock: timer_create's, by rising numbers */
 	uint64_t p_cpu_ns,
 	    p_child_ns; /* proc_lock: of threads that ended; of children waited for */
 	vaddr_t p_stack_top, p_arg_start;
@@ -231,6 +233,14 @@ void signal_queue_proc(struct proc *, int sig, int code, uint64_t value, uint64_
 void signal_queue_uthread(struct uthread *, int sig, int code, uint64_t value, uint64_t more);
 /* The first pending signal of the set is taken: its number, or 0. sched_lock held. */
 int signal_take(struct uthread *, uint64_t set, struct siginfo *);
+/*
+ * If the timer's signal (SI_TIMER) is pending there still, it has that much more overrun, and true is the answer. Takes
+ * sched_lock; the owner of the set stays.
+ */
+bool signal_add_overrun(struct sigset_info *, int sig, uint32_t timer, uint64_t times);
+/* The thread's signal mask is the one at maskp until the call ends; 0: it stays. trap_leave restores it. */
+void signal_mask_begin(uint64_t maskp, uint64_t size);
+extern unsigned signal_files; /* atomic: signalfd's: whoever waits for those is in poll_queue */
 void signal_discard(struct sigset_info *);  /* all that is pending; their owner ends */
 void signal_forget(struct proc *, int sig); /* what is pending of it: it is ignored now */
 bool proc_ignores_children(

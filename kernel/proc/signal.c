@@ -53,7 +53,8 @@ static struct queued_signal {
 	int q_sig, q_code;
 	uint64_t q_value, q_more;
 } queued[NQUEUED], *free_queued; /* sched_lock */
-static unsigned queued_used;     /* sched_lock: entries never used are behind it */
+unsigned signal_files;
+static unsigned queued_used; /* sched_lock: entries never used are behind it */
 
 static struct queued_signal *queued_alloc(void)
 {
@@ -89,6 +90,33 @@ static void post_signal(struct sigset_info *s, int sig, int code, uint64_t value
 		*last = q;
 	}
 	s->s_pending |= SIGBIT(sig);
+	if (__atomic_load_n(&signal_files, __ATOMIC_RELAXED) != 0)
+		wake_all(&poll_queue);
+}
+
+#define OVERRUN_MOST 0x7fffffffu
+
+/* value: a timer's number and, above it, its overrun. */
+static bool add_to(int code, uint64_t *value, uint32_t timer, uint64_t times)
+{
+	uint64_t overrun = (*value >> 32) + times;
+
+	if (code != -2 || (uint32_t)*value != timer)
+		return false;
+	*value = timer | (overrun < OVERRUN_MOST ? overrun : OVERRUN_MOST) << 32;
+	return true;
+}
+
+bool signal_add_overrun(struct sigset_info *s, int sig, uint32_t timer, uint64_t times)
+{
+	bool irq = spin_lock(&sched_lock), added = false;
+
+	if (s->s_pending & SIGBIT(sig))
+		added = add_to(s->s_info[sig - 1].code, &s->s_info[sig - 1].value, timer, times);
+	for (struct queued_signal *q = s->s_queue; q != NULL && !added; q = q->q_next)
+		added = q->q_sig == sig && add_to(q->q_code, &q->q_value, timer, times);
+	spin_unlock(&sched_lock, irq);
+	return added;
 }
 
 /* The signal is not pending any more, unless the queue has another one of it. */
@@ -387,31 +415,28 @@ void signal_restore(uint64_t mask, const struct sigstack *st)
 }
 
 /* ---- signals that no thread sends ---- */
-#define ALARM_NS 20000000u
-
-static void poll_alarms(void)
-{
-	uint64_t now = arch_time_ns();
-
-	mach_mutex_enter(&proc_lock);
-	for (struct proc *p = all_procs; p != NULL; p = p->p_next) {
-		if (p->p_alarm == 0 || p->p_alarm > now)
-			continue;
-		p->p_alarm = p->p_alarm_every != 0 ? now + p->p_alarm_every : 0;
-		signal_send_proc(p, SIGALRM, 128, 0);
-	}
-	mach_mutex_exit(&proc_lock);
-}
-
 void signal_loop(void *arg)
 {
 	(void)arg;
 	for (;;) {
-		(void)wait_until(
-		    &send_queue, is_group_wanted, NULL, arch_time_ns() + ALARM_NS, false);
+		(void)wait_until(&send_queue, is_group_wanted, NULL, 0, false);
 		work_begin();
 		send_to_group();
-		poll_alarms();
 		work_end();
 	}
+}
+
+void signal_mask_begin(uint64_t maskp, uint64_t size)
+{
+	struct uthread *u = this_uthread();
+	uint64_t mask;
+	bool irq;
+
+	if (maskp == 0 || size != 8 || copy_in(&mask, maskp, 8) != 0)
+		return;
+	irq = spin_lock(&sched_lock);
+	u->u_saved_mask = u->u_sigmask;
+	u->u_restore_mask = true;
+	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
+	spin_unlock(&sched_lock, irq);
 }

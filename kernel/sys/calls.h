@@ -53,6 +53,9 @@
 	X(chroot, 161, 51) X(socket, 41, 198) X(socketpair, 53, 199) X(sendto, 44, 206) X(recvfrom, 45, 207)                \
 	X(sendmsg, 46, 211) X(recvmsg, 47, 212) X(shutdown, 48, 210) X(getsockname, 51, 204) X(getpeername, 52, 205)        \
 	X(setsockopt, 54, 208) X(getsockopt, 55, 209)                                                                       \
+	X(timer_create, 222, 107) X(timer_settime, 223, 110) X(timer_gettime, 224, 108) X(timer_getoverrun, 225, 109)         \
+	X(timer_delete, 226, 111) X(timerfd_create, 283, 85) X(timerfd_settime, 286, 86) X(timerfd_gettime, 287, 87)          \
+	X(signalfd, 282, -1) X(signalfd4, 289, 74) X(eventfd, 284, -1)                                                         \
 	X(riscv_flush_icache, -1, 259) X(riscv_hwprobe, -1, 258)
 /* clang-format on */
 

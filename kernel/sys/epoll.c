@@ -202,5 +202,6 @@ int64_t sys_epoll_wait(const uint64_t *a)
 }
 int64_t sys_epoll_pwait(const uint64_t *a)
 {
+	signal_mask_begin(a[4], a[5]);
 	return wait_events((int)a[0], a[1], (int)a[2], (int)a[3]);
 }

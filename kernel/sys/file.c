@@ -496,6 +496,7 @@ int64_t sys_eventfd2(const uint64_t *a)
 	f->f_data = e;
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
+int64_t sys_eventfd(const uint64_t *a) { return sys_eventfd2((const uint64_t[6]){ a[0] }); }
 
 /* ---- polling ---- */
 struct pollfd {
@@ -552,21 +553,6 @@ static int64_t poll_wait(struct pollfd *p, uint64_t n, uint64_t deadline)
 	}
 }
 
-static void mask_begin(uint64_t maskp, uint64_t size)
-{
-	struct uthread *u = this_uthread();
-	uint64_t mask;
-	bool irq;
-
-	if (maskp == 0 || size != 8 || copy_in(&mask, maskp, 8) != 0)
-		return;
-	irq = spin_lock(&sched_lock);
-	u->u_saved_mask = u->u_sigmask;
-	u->u_restore_mask = true;
-	u->u_sigmask = mask & ~(SIGBIT(SIGKILL) | SIGBIT(SIGSTOP));
-	spin_unlock(&sched_lock, irq);
-}
-
 static int64_t do_poll(uint64_t fds, uint64_t n, uint64_t deadline)
 {
 	struct pollfd *p;
@@ -617,7 +603,7 @@ int64_t sys_ppoll(const uint64_t *a)
 
 	if (err != 0)
 		return err;
-	mask_begin(a[3], a[4]);
+	signal_mask_begin(a[3], a[4]);
 	return do_poll(a[0], a[1], deadline);
 }
 
@@ -684,7 +670,7 @@ int64_t sys_pselect6(const uint64_t *a)
 	if (err != 0)
 		return err;
 	if (a[5] != 0 && copy_in(mask, a[5], sizeof(mask)) == 0)
-		mask_begin(mask[0], mask[1]);
+		signal_mask_begin(mask[0], mask[1]);
 	return do_select(a, deadline);
 }
 

@@ -158,19 +158,6 @@ int64_t sys_waitid(const uint64_t *a)
 }
 
 /* ---- signals and timers ---- */
-int64_t sys_getitimer(const uint64_t *a)
-{
-	uint64_t t[4] = { 0 }, now = arch_time_ns(), at = this_proc()->p_alarm;
-
-	if (a[0] == 0 && at > now) {
-		t[0] = this_proc()->p_alarm_every / 1000000000;
-		t[1] = this_proc()->p_alarm_every % 1000000000 / 1000;
-		t[2] = (at - now) / 1000000000;
-		t[3] = (at - now) % 1000000000 / 1000;
-	}
-	return copy_out(a[1], t, sizeof(t));
-}
-
 int64_t sys_rt_sigtimedwait(const uint64_t *a)
 {
 	struct uthread *u = this_uthread();

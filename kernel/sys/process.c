@@ -406,51 +406,29 @@ int64_t sys_kill(const uint64_t *a)
 	return found ? 0 : -ESRCH;
 }
 
-static int64_t thread_kill(int tid, int sig)
+/* pid: the process that the thread must belong to; 0: any. */
+static int64_t thread_kill(int pid, int tid, int sig)
 {
 	struct uthread *u;
 
 	if (sig < 0 || sig > NSIG)
 		return -EINVAL;
 	mach_mutex_enter(&proc_lock);
-	if ((u = uthread_find(tid)) != NULL && sig != 0)
+	if ((u = uthread_find(tid)) != NULL && pid != 0 && u->u_proc->p_pid != pid)
+		u = NULL;
+	if (u != NULL && sig != 0)
 		signal_send_uthread(u, sig, -6, (uint64_t)this_proc()->p_pid);
 	mach_mutex_exit(&proc_lock);
 	return u == NULL ? -ESRCH : 0;
 }
-int64_t sys_tkill(const uint64_t *a) { return thread_kill((int)a[0], (int)a[1]); }
-int64_t sys_tgkill(const uint64_t *a) { return thread_kill((int)a[1], (int)a[2]); }
-
-int64_t sys_alarm(const uint64_t *a)
+int64_t sys_tkill(const uint64_t *a)
 {
-	struct proc *p = this_proc();
-	uint64_t now = arch_time_ns(), old = p->p_alarm;
-
-	p->p_alarm_every = 0;
-	p->p_alarm = a[0] != 0 ? now + span_ns((unsigned)a[0], 0) : 0;
-	return old > now ? (int64_t)((old - now + 999999999) / 1000000000) : 0;
+	return (int)a[0] <= 0 ? -EINVAL : thread_kill(0, (int)a[0], (int)a[1]);
 }
-static bool is_timeval(const uint64_t *t) { return (int64_t)t[0] >= 0 && t[1] < 1000000; }
-int64_t sys_setitimer(const uint64_t *a)
+int64_t sys_tgkill(const uint64_t *a)
 {
-	struct proc *p = this_proc();
-	uint64_t t[4], old[4] = { 0 }, now = arch_time_ns();
-
-	if (a[0] != 0)
-		return -EINVAL;
-	if (p->p_alarm > now) {
-		old[2] = (p->p_alarm - now) / 1000000000;
-		old[3] = (p->p_alarm - now) % 1000000000 / 1000;
-	}
-	if (a[1] != 0) {
-		if (copy_in(t, a[1], sizeof(t)) != 0)
-			return -EFAULT;
-		if (!is_timeval(t) || !is_timeval(t + 2))
-			return -EINVAL;
-		p->p_alarm_every = span_ns(t[0], t[1] * 1000);
-		p->p_alarm = t[2] == 0 && t[3] == 0 ? 0 : now + span_ns(t[2], t[3] * 1000);
-	}
-	return a[2] != 0 ? copy_out(a[2], old, sizeof(old)) : 0;
+	return (int)a[0] <= 0 || (int)a[1] <= 0 ? -EINVAL
+						: thread_kill((int)a[0], (int)a[1], (int)a[2]);
 }
 
 /* ---- time ---- */

@@ -26,6 +26,7 @@ extern const struct test proc_tests[];       /* programs_proc.c */
 extern const struct test pipe_tests[];       /* programs_pipe.c */
 extern const struct test call_tests[];       /* programs_call.c */
 extern const struct test race_tests[];       /* programs_race.c */
+extern const struct test event_tests[];      /* programs_event.c */
 extern const struct test stress_tests[];     /* programs_stress.c: by name only */
 extern const struct test race_inner_tests[]; /* programs_race.c: run by other tests, by name only */
 extern const struct test inner_tests[];      /* programs_call.c: run by other tests, by name only */

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Timers: alarms of processes, timer_create's, timerfd's.
+ *
+ * Timers that are on are in one list, in the order in which they go off. One thread sleeps until the first is due and calls its
+ * tm_fire; a timer that goes off several times meanwhile is told so once, with the count. A thread, not the interrupt: a signal needs
+ * proc_lock, which sleeps. The resolution is the tick's.
+ *
+ * timer_create's timers hang at their process (p_timers). Such a timer has one signal pending at most: what it misses until that
+ * is taken is the signal's overrun.
+ *
+ * Locks, outermost first: ptimer_lock (the lists p_timers), timer_lock (the list), proc_lock; all sleep. next_at is under sched_lock.
+ * Left out: clocks of CPU time, which no timer measures; the wall clock is never set, so it is the time since the start and a constant.
+ */
+#include "kernel/proc/timer.h"
+#include "kernel/proc/proc.h"
+#include "kernel/sys/calls.h"
+#include "kernel/sys/file.h"
+
+#define PTIMERS_MOST 256
+
+static struct mach_mutex timer_lock, ptimer_lock;
+static struct timer *timers;     /* timer_lock: by tm_at, rising */
+static uint64_t next_at;         /* sched_lock: tm_at of the first; 0: none */
+static struct waitq timer_queue; /* sched_lock: the thread */
+
+static void list_remove(struct timer *t)
+{
+	struct timer **p = &timers;
+
+	while (*p != NULL && *p != t)
+		p = &(*p)->tm_next;
+	if (*p != NULL)
+		*p = t->tm_next;
+}
+
+static void list_add(struct timer *t)
+{
+	struct timer **p = &timers;
+
+	while (*p != NULL && (*p)->tm_at <= t->tm_at)
+		p = &(*p)->tm_next;
+	t->tm_next = *p;
+	*p = t;
+}
+
+/* The thread learns when the first timer goes off now. timer_lock held. */
+static void tell_thread(void)
+{
+	uint64_t at = timers != NULL ? timers->tm_at : 0;
+	bool irq = spin_lock(&sched_lock), sooner = at != 0 && (next_at == 0 || at < next_at);
+
+	next_at = at;
+	if (sooner)
+		wake_all(&timer_queue);
+	spin_unlock(&sched_lock, irq);
+}
+
+/* timer_lock held. */
+static void look_at(const struct timer *t, struct timer_state *s)
+{
+	uint64_t now = arch_time_ns();
+
+	*s = (struct timer_state){ 0, t->tm_every };
+	if (t->tm_at != 0)
+		s->ts_left = t->tm_at > now ? t->tm_at - now : 1; /* due, and not off */
+}
+
+void timer_set(struct timer *t, uint64_t at, uint64_t every, struct timer_state *old)
+{
+	mach_mutex_enter(&timer_lock);
+	if (old != NULL)
+		look_at(t, old);
+	list_remove(t);
+	t->tm_at = at;
+	t->tm_every = every;
+	if (at != 0)
+		list_add(t);
+	tell_thread();
+	mach_mutex_exit(&timer_lock);
+}
+
+void timer_get(struct timer *t, struct timer_state *s)
+{
+	mach_mutex_enter(&timer_lock);
+	look_at(t, s);
+	mach_mutex_exit(&timer_lock);
+}
+
+void timer_stop(struct timer *t) { timer_set(t, 0, 0, NULL); }
+
+static void fire_due(void)
+{
+	uint64_t now = arch_time_ns();
+	struct timer *t;
+
+	mach_mutex_enter(&timer_lock);
+	while ((t = timers) != NULL && t->tm_at <= now) {
+		uint64_t times = t->tm_every != 0 ? 1 + (now - t->tm_at) / t->tm_every : 1;
+
+		timers = t->tm_next;
+		t->tm_at = t->tm_every != 0 ? t->tm_at + times * t->tm_every : 0;
+		if (t->tm_at != 0)
+			list_add(t);
+		t->tm_fire(t, times);
+	}
+	tell_thread();
+	mach_mutex_exit(&timer_lock);
+}
+
+static void run_timers(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		bool irq = spin_lock(&sched_lock);
+
+		if (next_at == 0 || next_at > arch_time_ns())
+			(void)wait_on(&timer_queue, next_at, false);
+		spin_unlock(&sched_lock, irq);
+		work_begin();
+		fire_due();
+		work_end();
+	}
+}
+
+void timers_start(void)
+{
+	struct thread *t;
+
+	mach_mutex_init(&ptimer_lock, 5, "timers of processes");
+	mach_mutex_init(&timer_lock, 6, "timers");
+	if ((t = thread_new(run_timers, NULL, "timers")) != NULL)
+		thread_go(t);
+}
+
+/* ---- setitimer(ITIMER_REAL), alarm ---- */
+static void fire_alarm(struct timer *t, uint64_t times)
+{
+	struct proc *p =
+	    (struct proc *)(void *)((char *)t - __builtin_offsetof(struct proc, p_itimer));
+
+	(void)times;
+	mach_mutex_enter(&proc_lock);
+	signal_send_proc(p, SIGALRM, 128, 0);
+	mach_mutex_exit(&proc_lock);
+}
+
+void alarm_init(struct timer *t) { *t = (struct timer){ .tm_fire = fire_alarm }; }
+
+int64_t sys_alarm(const uint64_t *a)
+{
+	struct timer_state old;
+
+	timer_set(&this_proc()->p_itimer,
+	    (unsigned)a[0] != 0 ? arch_time_ns() + span_ns((unsigned)a[0], 0) : 0, 0, &old);
+	return (int64_t)((old.ts_left + 999999999) / 1000000000);
+}
+
+static bool is_timeval(const uint64_t *t) { return (int64_t)t[0] >= 0 && t[1] < 1000000; }
+
+static int64_t give_timevals(uint64_t to, const struct timer_state *s)
+{
+	uint64_t t[4] = { s->ts_every / 1000000000, s->ts_every % 1000000000 / 1000,
+		s->ts_left / 1000000000, s->ts_left % 1000000000 / 1000 };
+
+	if (s->ts_left != 0 && t[2] == 0 && t[3] == 0)
+		t[3] = 1; /* less than a microsecond is not off */
+	return copy_out(to, t, sizeof(t));
+}
+
+int64_t sys_setitimer(const uint64_t *a)
+{
+	struct timer_state old;
+	uint64_t t[4], at;
+
+	if (a[0] != 0)
+		return -EINVAL;
+	if (a[1] == 0)
+		return a[2] != 0 ? sys_getitimer((const uint64_t[6]){ 0, a[2] }) : 0;
+	if (copy_in(t, a[1], sizeof(t)) != 0)
+		return -EFAULT;
+	if (!is_timeval(t) || !is_timeval(t + 2))
+		return -EINVAL;
+	at = t[2] == 0 && t[3] == 0 ? 0 : arch_time_ns() + span_ns(t[2], t[3] * 1000);
+	timer_set(&this_proc()->p_itimer, at, at != 0 ? span_ns(t[0], t[1] * 1000) : 0, &old);
+	return a[2] != 0 ? give_timevals(a[2], &old) : 0;
+}
+
+int64_t sys_getitimer(const uint64_t *a)
+{
+	struct timer_state s = { 0, 0 };
+
+	if (a[0] > 2)
+		return -EINVAL;
+	if (a[0] == 0)
+		timer_get(&this_proc()->p_itimer, &s);
+	return give_timevals(a[1], &s);
+}
+
+/* ---- what timer_settime and timerfd_settime share ---- */
+#define TIMER_ABSTIME 1u
+
+static bool is_timer_clock(uint64_t id)
+{
+	return id <= 1 || (id >= 7 && id <= 9); /* REALTIME, MONOTONIC, BOOTTIME, the _ALARMs */
+}
+
+/* The program's itimerspec: *at as timer_set takes it, *every. 0 or a negative error. */
+static int spec_in(uint64_t from, uint64_t clock, bool absolute, uint64_t *at, uint64_t *every)
+{
+	uint64_t t[4], ns, now = arch_time_ns();
+
+	if (copy_in(t, from, sizeof(t)) != 0)
+		return -EFAULT;
+	if ((int64_t)t[0] < 0 || (int64_t)t[2] < 0 || t[1] >= 1000000000 || t[3] >= 1000000000)
+		return -EINVAL;
+	*every = span_ns(t[0], t[1]);
+	*at = 0;
+	if (t[2] == 0 && t[3] == 0)
+		return 0;
+	ns = span_ns(t[2], t[3]);
+	if (absolute &&
+	    (clock == 0 || clock == 8)) { /* the wall clock's zero lies before the start */
+		uint64_t base = wall_ns() - arch_time_ns();
+
+		ns = ns > base ? ns - base : 1;
+	}
+	*at = absolute ? ns : now + ns;
+	return 0;
+}
+
+static int64_t spec_out(uint64_t to, const struct timer_state *s)
+{
+	const uint64_t t[4] = { s->ts_every / 1000000000, s->ts_every % 1000000000,
+		s->ts_left / 1000000000, s->ts_left % 1000000000 };
+
+	return copy_out(to, t, sizeof(t));
+}
+
+/* ---- timer_create ---- */
+#define SI_TIMER (-2)
+#define SIGEV_SIGNAL 0
+#define SIGEV_NONE 1
+#define SIGEV_THREAD_ID 4
+
+struct ptimer {
+	struct timer pt_timer;
+	struct ptimer *pt_next;       /* ptimer_lock */
+	struct proc *pt_proc;         /* const */
+	uint64_t pt_clock, pt_value;  /* const */
+	int pt_id, pt_sig, pt_notify; /* const */
+	int pt_tid;                   /* const: the thread that gets the signal; 0: the process */
+	_Atomic uint64_t pt_overrun;  /* of the signal that was sent last */
+};
+
+static void fire_ptimer(struct timer *t, uint64_t times)
+{
+	struct ptimer *pt = (struct ptimer *)(void *)t;
+	struct uthread *u = NULL;
+
+	if (pt->pt_notify == SIGEV_NONE)
+		return;
+	mach_mutex_enter(&proc_lock);
+	if (pt->pt_tid != 0 &&
+	    ((u = uthread_find(pt->pt_tid)) == NULL || u->u_proc != pt->pt_proc)) {
+		mach_mutex_exit(&proc_lock);
+		return;
+	}
+	if (signal_add_overrun(u != NULL ? &u->u_signals : &pt->pt_proc->p_signals, pt->pt_sig,
+		(uint32_t)pt->pt_id, times)) {
+		pt->pt_overrun += times;
+	} else {
+		uint64_t value = (uint32_t)pt->pt_id | (times - 1) << 32;
+
+		pt->pt_overrun = times - 1;
+		if (u != NULL)
+			signal_queue_uthread(u, pt->pt_sig, SI_TIMER, value, pt->pt_value);
+		else
+			signal_queue_proc(pt->pt_proc, pt->pt_sig, SI_TIMER, value, pt->pt_value);
+	}
+	mach_mutex_exit(&proc_lock);
+}
+
+/* ptimer_lock held. NULL: no timer of this process has the number. */
+static struct ptimer *find_ptimer(uint64_t id)
+{
+	struct ptimer *pt = this_proc()->p_timers;
+
+	KASSERT(mach_mutex_held(&ptimer_lock));
+	while (pt != NULL && pt->pt_id != (int)id)
+		pt = pt->pt_next;
+	return pt;
+}
+
+struct sigevent {
+	uint64_t value;
+	int32_t signo, notify, tid;
+};
+
+/* The program's sigevent, with what it says of a thread. */
+static int event_in(uint64_t from, struct sigevent *ev)
+{
+	struct uthread *u;
+	bool own;
+
+	*ev = (struct sigevent){ 0, SIGALRM, SIGEV_SIGNAL, 0 };
+	if (from != 0 && copy_in(ev, from, 20) != 0)
+		return -EFAULT;
+	if (ev->notify == SIGEV_NONE)
+		return 0;
+	if (ev->signo < 1 || ev->signo > NSIG)
+		return -EINVAL;
+	if (ev->notify != SIGEV_THREAD_ID) {
+		ev->tid = 0;
+		return ev->notify == SIGEV_SIGNAL || ev->notify == 2 ? 0 : -EINVAL;
+	}
+	mach_mutex_enter(&proc_lock);
+	own = (u = uthread_find(ev->tid)) != NULL && u->u_proc == this_proc();
+	mach_mutex_exit(&proc_lock);
+	return own ? 0 : -EINVAL;
+}
+
+int64_t sys_timer_create(const uint64_t *a)
+{
+	struct proc *p = this_proc();
+	struct ptimer *pt, **last = &p->p_timers;
+	struct sigevent ev;
+	int err, id = 0;
+
+	if (!is_timer_clock(a[0]))
+		return -EINVAL;
+	if ((err = event_in(a[1], &ev)) != 0)
+		return err;
+	if ((pt = kzalloc(sizeof(*pt))) == NULL)
+		return -EAGAIN;
+	mach_mutex_enter(&ptimer_lock);
+	while (*last != NULL && (*last)->pt_id == id) { /* by rising numbers: the first free one */
+		last = &(*last)->pt_next;
+		id++;
+	}
+	*pt = (struct ptimer){ .pt_timer.tm_fire = fire_ptimer,
+		.pt_next = *last,
+		.pt_proc = p,
+		.pt_clock = a[0],
+		.pt_value = a[1] != 0 ? ev.value : (uint64_t)id,
+		.pt_id = id,
+		.pt_sig = ev.signo,
+		.pt_notify = ev.notify,
+		.pt_tid = ev.tid };
+	err = id == PTIMERS_MOST ? -EAGAIN : copy_out(a[2], &id, sizeof(id));
+	if (err == 0)
+		*last = pt;
+	mach_mutex_exit(&ptimer_lock);
+	if (err != 0)
+		kfree(pt, sizeof(*pt));
+	return err;
+}
+
+int64_t sys_timer_settime(const uint64_t *a)
+{
+	struct timer_state old = { 0, 0 };
+	uint64_t at, every;
+	struct ptimer *pt;
+	int64_t err;
+
+	mach_mutex_enter(&ptimer_lock);
+	err = (pt = find_ptimer(a[0])) == NULL
+	    ? -EINVAL
+	    : spec_in(a[2], pt->pt_clock, (a[1] & TIMER_ABSTIME) != 0, &at, &every);
+	if (err == 0)
+		timer_set(&pt->pt_timer, at, every, &old);
+	mach_mutex_exit(&ptimer_lock);
+	return err == 0 && a[3] != 0 ? spec_out(a[3], &old) : err;
+}
+
+int64_t sys_timer_gettime(const uint64_t *a)
+{
+	struct timer_state now = { 0, 0 };
+	struct ptimer *pt;
+
+	mach_mutex_enter(&ptimer_lock);
+	if ((pt = find_ptimer(a[0])) != NULL)
+		timer_get(&pt->pt_timer, &now);
+	mach_mutex_exit(&ptimer_lock);
+	return pt == NULL ? -EINVAL : spec_out(a[1], &now);
+}
+
+int64_t sys_timer_getoverrun(const uint64_t *a)
+{
+	const struct ptimer *pt;
+	int64_t n = -EINVAL;
+
+	mach_mutex_enter(&ptimer_lock);
+	if ((pt = find_ptimer(a[0])) != NULL)
+		n = pt->pt_overrun < 0x7fffffff ? (int64_t)pt->pt_overrun : 0x7fffffff;
+	mach_mutex_exit(&ptimer_lock);
+	return n;
+}
+
+int64_t sys_timer_delete(const uint64_t *a)
+{
+	struct ptimer *pt, **p = &this_proc()->p_timers;
+
+	mach_mutex_enter(&ptimer_lock);
+	if ((pt = find_ptimer(a[0])) != NULL) {
+		while (*p != pt)
+			p = &(*p)->pt_next;
+		*p = pt->pt_next;
+		timer_stop(&pt->pt_timer);
+	}
+	mach_mutex_exit(&ptimer_lock);
+	kfree(pt, sizeof(*pt));
+	return pt == NULL ? -EINVAL : 0;
+}
+
+void timers_forget(struct proc *p, bool all)
+{
+	struct ptimer *pt;
+
+	if (all)
+		timer_stop(&p->p_itimer);
+	mach_mutex_enter(&ptimer_lock);
+	while ((pt = p->p_timers) != NULL) {
+		p->p_timers = pt->pt_next;
+		timer_stop(&pt->pt_timer);
+		kfree(pt, sizeof(*pt));
+	}
+	mach_mutex_exit(&ptimer_lock);
+}
+
+/* ---- timerfd ---- */
+struct timerfd {
+	struct timer tf_timer;
+	_Atomic uint64_t tf_count; /* sched_lock to change: times that nobody has read of */
+	uint64_t tf_clock;         /* const */
+	struct waitq tf_wait;
+};
+
+static void fire_timerfd(struct timer *t, uint64_t times)
+{
+	struct timerfd *tf = (struct timerfd *)(void *)t;
+	bool irq = spin_lock(&sched_lock);
+
+	tf->tf_count += times;
+	wake_all(&tf->tf_wait);
+	wake_all(&poll_queue);
+	spin_unlock(&sched_lock, irq);
+}
+
+static bool has_gone_off(void *arg) { return ((struct timerfd *)arg)->tf_count != 0; }
+
+static uint64_t take_count(struct timerfd *tf)
+{
+	bool irq = spin_lock(&sched_lock);
+	uint64_t n = tf->tf_count;
+
+	tf->tf_count = 0;
+	spin_unlock(&sched_lock, irq);
+	return n;
+}
+
+static int64_t timerfd_read(struct file *f, void *buf, uint64_t len, uint64_t off)
+{
+	struct timerfd *tf = f->f_data;
+	uint64_t n;
+
+	(void)off;
+	if (len < sizeof(n))
+		return -EINVAL;
+	while ((n = take_count(tf)) == 0) {
+		if (f->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		if (wait_until(&tf->tf_wait, has_gone_off, tf, 0, true) != 0)
+			return -ERESTART;
+	}
+	memcpy(buf, &n, sizeof(n));
+	return sizeof(n);
+}
+
+static int timerfd_poll(struct file *f) { return has_gone_off(f->f_data) ? POLLIN : 0; }
+
+static void timerfd_close(struct file *f)
+{
+	struct timerfd *tf = f->f_data;
+
+	timer_stop(&tf->tf_timer);
+	kfree(tf, sizeof(*tf));
+}
+
+static const struct file_ops timerfd_ops = {
+	.fo_read = timerfd_read, .fo_poll = timerfd_poll, .fo_close = timerfd_close
+};
+static const struct inode_ops timerfd_inode_ops = { .io_lookup = NULL };
+
+int64_t sys_timerfd_create(const uint64_t *a)
+{
+	struct timerfd *tf;
+	struct inode *i;
+	struct file *f;
+
+	if (!is_timer_clock(a[0]) || (a[1] & ~(uint64_t)(O_NONBLOCK | O_CLOEXEC)) != 0)
+		return -EINVAL;
+	tf = kzalloc(sizeof(*tf));
+	i = tf == NULL ? NULL : anon_inode(&timerfd_inode_ops, S_IFREG | 0600);
+	if (i == NULL ||
+	    file_new(i, &timerfd_ops, O_RDWR | ((unsigned)a[1] & O_NONBLOCK), &f) != 0) {
+		kfree(tf, sizeof(*tf));
+		return -ENOMEM;
+	}
+	tf->tf_timer.tm_fire = fire_timerfd;
+	tf->tf_clock = a[0];
+	f->f_data = tf;
+	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
+}
+
+/* A reference to the file of a timerfd; NULL: *err says why not. */
+static struct file *timerfd_get(uint64_t fd, int64_t *err)
+{
+	struct file *f = fd_get((int)fd);
+
+	*err = f == NULL ? -EBADF : -EINVAL;
+	if (f == NULL || f->f_ops == &timerfd_ops)
+		return f;
+	file_put(f);
+	return NULL;
+}
+
+int64_t sys_timerfd_settime(const uint64_t *a)
+{
+	struct timer_state old = { 0, 0 };
+	uint64_t at, every;
+	struct timerfd *tf;
+	int64_t err;
+	struct file *f = timerfd_get(a[0], &err);
+
+	if (f == NULL)
+		return err;
+	tf = f->f_data;
+	err = (a[1] & ~3ull) != 0
+	    ? -EINVAL
+	    : spec_in(a[2], tf->tf_clock, (a[1] & TIMER_ABSTIME) != 0, &at, &every);
+	if (err == 0) {
+		timer_stop(&tf->tf_timer);
+		(void)take_count(tf);
+		timer_set(&tf->tf_timer, at, every, &old);
+	}
+	file_put(f);
+	return err == 0 && a[3] != 0 ? spec_out(a[3], &old) : err;
+}
+
+int64_t sys_timerfd_gettime(const uint64_t *a)
+{
+	struct timer_state now;
+	int64_t err;
+	struct file *f = timerfd_get(a[0], &err);
+
+	if (f == NULL)
+		return err;
+	timer_get(&((struct timerfd *)f->f_data)->tf_timer, &now);
+	file_put(f);
+	return spec_out(a[1], &now);
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Timers, signals and sockets as events that a program waits for: a part of the program `programs`. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "programs.h"
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static struct itimerspec after_ms(long first, long every)
+{
+	return (struct itimerspec){ { every / 1000, every % 1000 * 1000000 },
+		{ first / 1000, first % 1000 * 1000000 } };
+}
+
+/* ---- timerfd ---- */
+static void timers_are_files(void)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	struct itimerspec t = after_ms(30, 20), old;
+	struct pollfd p = { fd, POLLIN, 0 };
+	uint64_t n = 0, start = now_ns(CLOCK_MONOTONIC), wall;
+
+	CHECK(fd >= 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+	CHECK(read(fd, &n, sizeof(n)) == -1 && errno == EAGAIN);
+	CHECK(timerfd_settime(fd, 0, &t, NULL) == 0);
+	CHECK(timerfd_gettime(fd, &old) == 0 && old.it_interval.tv_nsec == 20000000 &&
+	    old.it_value.tv_nsec > 0 && old.it_value.tv_nsec <= 30000000);
+	CHECK(poll(&p, 1, 20000) == 1 && p.revents == POLLIN);
+	CHECK(now_ns(CLOCK_MONOTONIC) - start >= 30000000);
+	CHECK(read(fd, &n, 7) == -1 && errno == EINVAL);
+	CHECK(read(fd, &n, sizeof(n)) == 8 && n >= 1);
+	usleep(100000);
+	CHECK(read(fd, &n, sizeof(n)) == 8 && n >= 4); /* what was missed is counted */
+	t = after_ms(0, 0);
+	CHECK(timerfd_settime(fd, 0, &t, &old) == 0 && old.it_interval.tv_nsec == 20000000);
+	CHECK(timerfd_gettime(fd, &old) == 0 && old.it_value.tv_sec == 0 &&
+	    old.it_value.tv_nsec == 0);
+	CHECK(read(fd, &n, sizeof(n)) == -1 && errno == EAGAIN);
+	close(fd);
+	/* a time on the wall that has passed, and one that comes; reading waits */
+	fd = timerfd_create(CLOCK_REALTIME, 0);
+	wall = now_ns(CLOCK_REALTIME);
+	t = (struct itimerspec){ { 0, 0 }, { 1, 0 } };
+	CHECK(timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, NULL) == 0);
+	CHECK(read(fd, &n, sizeof(n)) == 8 && n == 1);
+	wall = now_ns(CLOCK_REALTIME) + 50000000;
+	t.it_value = (struct timespec){ (time_t)(wall / 1000000000), (long)(wall % 1000000000) };
+	CHECK(timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, NULL) == 0);
+	CHECK(read(fd, &n, sizeof(n)) == 8 && n == 1 && now_ns(CLOCK_REALTIME) >= wall);
+	t.it_value.tv_nsec = 1000000000;
+	CHECK(timerfd_settime(fd, 0, &t, NULL) == -1 && errno == EINVAL);
+	close(fd);
+	CHECK(timerfd_create(77, 0) == -1 && errno == EINVAL);
+	CHECK(timerfd_gettime(0, &old) == -1 && errno == EINVAL);
+	CHECK(timerfd_gettime(999, &old) == -1 && errno == EBADF);
+}
+
+/* ---- timer_create ---- */
+static volatile int rang, rang_value, rang_code;
+
+static void ring(int sig, siginfo_t *si, void *context)
+{
+	(void)sig, (void)context;
+	rang++;
+	rang_value = si->si_value.sival_int;
+	rang_code = si->si_code;
+}
+
+static void await_rings(int n)
+{
+	for (unsigned tries = 0; tries < 2000 && rang < n; tries++)
+		usleep(10000);
+}
+
+static void timers_send_signals(void)
+{
+	struct sigaction sa = { .sa_sigaction = ring, .sa_flags = SA_SIGINFO }, old;
+	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 3 };
+	struct itimerspec t = after_ms(10, 10), now;
+	timer_t one, two;
+	sigset_t set;
+	siginfo_t si;
+	int status;
+	pid_t pid;
+
+	sigaction(SIGRTMIN + 3, &sa, &old);
+	rang = 0;
+	ev.sigev_value.sival_int = 42;
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &one) == 0);
+	ev.sigev_value.sival_int = 43;
+	CHECK(timer_create(CLOCK_REALTIME, &ev, &two) == 0 && one != two);
+	CHECK(timer_settime(one, 0, &t, NULL) == 0);
+	await_rings(3);
+	CHECK(rang >= 3 && rang_value == 42 && rang_code == SI_TIMER);
+	CHECK(timer_gettime(one, &now) == 0 && now.it_interval.tv_nsec == 10000000);
+	/* one signal is pending at most; what it misses is its overrun */
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN + 3);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	usleep(120000);
+	CHECK(sigwaitinfo(&set, &si) == SIGRTMIN + 3 && si.si_code == SI_TIMER &&
+	    si.si_value.sival_int == 42);
+	t = after_ms(0, 0);
+	CHECK(timer_settime(one, 0, &t, NULL) == 0);
+	CHECK(si.si_overrun >= 2);
+	while (sigtimedwait(&set, &si, &(struct timespec){ 0, 0 }) > 0)
+		;
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	CHECK(timer_delete(one) == 0 && timer_delete(one) == -1 && errno == EINVAL);
+	/* a child has no timers */
+	if ((pid = fork()) == 0)
+		_exit(syscall(SYS_timer_gettime, two, &now) == -1 && errno == EINVAL ? 7 : 1);
+	CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
+	CHECK(timer_delete(two) == 0);
+	ev.sigev_signo = 99;
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &one) == -1 && errno == EINVAL);
+	sigaction(SIGRTMIN + 3, &old, NULL);
+}
+
+static volatile int called;
+static void call_back(union sigval v) { called += v.sival_int; }
+
+/* The C library makes a thread for these, to which the kernel sends the signal. */
+static void timers_call_functions(void)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_THREAD };
+	struct itimerspec t = after_ms(5, 0);
+	timer_t id;
+
+	ev.sigev_notify_function = call_back;
+	ev.sigev_value.sival_int = 5;
+	called = 0;
+	CHECK(timer_create(CLOCK_MONOTONIC, &ev, &id) == 0 && timer_settime(id, 0, &t, NULL) == 0);
+	for (unsigned tries = 0; tries < 2000 && called == 0; tries++)
+		usleep(10000);
+	CHECK(called == 5);
+	CHECK(timer_delete(id) == 0);
+}
+
+/* ---- signalfd ---- */
+static void signals_are_files(void)
+{
+	struct signalfd_siginfo si[3];
+	sigset_t set, old;
+	int fd, status;
+	pid_t pid;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGRTMIN);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	CHECK(fd >= 0 && read(fd, si, sizeof(si)) == -1 && errno == EAGAIN);
+	CHECK(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 0) == 0);
+	kill(getpid(), SIGUSR1);
+	CHECK(sigqueue(getpid(), SIGRTMIN, (union sigval){ .sival_int = 1234 }) == 0);
+	CHECK(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 0) == 1);
+	CHECK(read(fd, si, 100) == -1 && errno == EINVAL);
+	CHECK(read(fd, si, sizeof(si)) == 2 * sizeof(si[0]));
+	CHECK(si[0].ssi_signo == SIGUSR1 && si[0].ssi_pid == (uint32_t)getpid());
+	CHECK(si[1].ssi_signo == (uint32_t)SIGRTMIN && si[1].ssi_int == 1234 &&
+	    si[1].ssi_code == SI_QUEUE);
+	CHECK(read(fd, si, sizeof(si)) == -1 && errno == EAGAIN);
+	/* a thread that waits is woken */
+	fcntl(fd, F_SETFL, 0);
+	if ((pid = fork()) == 0) {
+		usleep(30000);
+		_exit(3);
+	}
+	CHECK(read(fd, si, sizeof(si)) == sizeof(si[0]) && si[0].ssi_signo == SIGCHLD &&
+	    si[0].ssi_pid == (uint32_t)pid && si[0].ssi_status == 3 &&
+	    si[0].ssi_code == CLD_EXITED);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	/* another set */
+	sigdelset(&set, SIGUSR1);
+	CHECK(signalfd(fd, &set, 0) == fd);
+	kill(getpid(), SIGUSR1);
+	CHECK(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 0) == 0);
+	sigaddset(&set, SIGUSR1);
+	CHECK(sigtimedwait(&set, NULL, &(struct timespec){ 0, 0 }) == SIGUSR1);
+	CHECK(signalfd(0, &set, 0) == -1 && errno == EINVAL);
+	close(fd);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/* ---- all of them at once ---- */
+enum { PINGS = 200 };
+
+static void *ping(void *arg)
+{
+	uint64_t one = 1;
+
+	for (int i = 0; i < PINGS; i++) {
+		(void)!write(*(int *)arg, &one, sizeof(one));
+		kill(getpid(), SIGUSR2);
+		if (i % 16 == 0)
+			usleep(1000);
+	}
+	return arg;
+}
+
+/* Nothing is lost: every count that was written, every time a timer went off, and signals come only while epoll_pwait waits. */
+static void epoll_timers_and_signals_together(void)
+{
+	struct sigaction sa = { .sa_sigaction = ring, .sa_flags = SA_SIGINFO | SA_RESTART }, old;
+	int ep = epoll_create1(EPOLL_CLOEXEC), ev = eventfd(0, EFD_NONBLOCK),
+	    tf = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	struct epoll_event e = { .events = EPOLLIN }, got[4];
+	struct itimerspec t = after_ms(3, 3), off = after_ms(0, 0);
+	uint64_t pings = 0, ticks = 0, n, start, span;
+	sigset_t block, none, was;
+	int in_wait = 0, outside = 0;
+	pthread_t thread;
+
+	sigemptyset(&none);
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &block, &was);
+	sigaction(SIGUSR2, &sa, &old);
+	e.data.fd = ev;
+	CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, ev, &e) == 0);
+	e.data.fd = tf;
+	CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, tf, &e) == 0);
+	start = now_ns(CLOCK_MONOTONIC);
+	CHECK(timerfd_settime(tf, 0, &t, NULL) == 0);
+	rang = 0;
+	CHECK(pthread_create(&thread, NULL, ping, &ev) == 0);
+	while (pings < PINGS || ticks < 20 || rang == 0) {
+		int before = rang, k = epoll_pwait(ep, got, 4, 20000, &none);
+
+		in_wait += rang != before;
+		before = rang;
+		CHECK(k > 0 || (k == -1 && errno == EINTR));
+		for (int i = 0; i < k; i++) {
+			CHECK(read(got[i].data.fd, &n, sizeof(n)) == 8);
+			if (got[i].data.fd == ev)
+				pings += n;
+			else
+				ticks += n;
+		}
+		outside += rang != before;
+		if (failed_line != 0)
+			break;
+	}
+	pthread_join(thread, NULL);
+	CHECK(timerfd_settime(tf, 0, &off, NULL) == 0);
+	span = now_ns(CLOCK_MONOTONIC) - start;
+	CHECK(pings == PINGS && ticks <= span / 3000000 && in_wait > 0 && outside == 0);
+	sigtimedwait(&block, NULL, &(struct timespec){ 0, 0 });
+	sigaction(SIGUSR2, &old, NULL);
+	sigprocmask(SIG_SETMASK, &was, NULL);
+	close(ep);
+	close(ev);
+	close(tf);
+}
+
+static void a_thread_is_killed_by_both_numbers(void)
+{
+	CHECK(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) == 0);
+	CHECK(
+	    syscall(SYS_tgkill, getppid() + 12345, syscall(SYS_gettid), 0) == -1 && errno == ESRCH);
+	CHECK(syscall(SYS_tgkill, 0, syscall(SYS_gettid), 0) == -1 && errno == EINVAL);
+	CHECK(syscall(SYS_tkill, 0, 0) == -1 && errno == EINVAL);
+}
+
+const struct test event_tests[] = {
+	T(timers_are_files, 1),
+	T(timers_send_signals, 1),
+	T(timers_call_functions, 1),
+	T(signals_are_files, 1),
+	T(epoll_timers_and_signals_together, 1),
+	T(a_thread_is_killed_by_both_numbers, 1),
+	{ NULL, NULL, 0 },
+};
