@@ -65,7 +65,7 @@ static int make_store(struct run *r, struct run_store *st)
 			(void)pool_far(&pool, i, &st->ring_at[i]);
 		pool_detach(&pool);
 	}
-	(void)munmap(mem, st->size); /* from now on it is written by others */
+	(void)munmap(mem, st->size); /* from now on other processes write to the store */
 	if (rc != 0)
 		return -rc;
 	return run_start_far(r, st) ? 0 : ENOTCONN;

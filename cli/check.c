@@ -28,7 +28,9 @@ static bool find_in_path(const char *name, char *path, size_t len)
 
 	if (strchr(name, '/') != NULL) {
 		(void)snprintf(path, len, "%s", name);
-		return access(path, F_OK) == 0 || errno == EACCES; /* opening it fails, too */
+		return access(path, F_OK) == 0 ||
+		    errno ==
+		    EACCES; /* a file that may not be looked at cannot be opened either: the line says so */
 	}
 	for (p = p != NULL ? p : "/usr/local/bin:/usr/bin:/bin"; *p != '\0';) {
 		size_t n = strcspn(p, ":");
@@ -78,7 +80,7 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 	struct stat it, us;
 	if (fstat(fd, &it) == 0 && stat("/proc/self/exe", &us) == 0 && it.st_dev == us.st_dev &&
 	    it.st_ino == us.st_ino)
-		return true; /* that it cannot run in itself it says better */
+		return true; /* quire run says better that it cannot run inside itself */
 	(void)snprintf(why, whylen,
 	    "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it",
 	    path);

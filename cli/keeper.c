@@ -30,7 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEEPER_TAG FAMILY_PROCS /* its own in the store: no process's slot */
+#define KEEPER_TAG FAMILY_PROCS /* the keeper's tag in the store: no process has that slot */
 #define PUBLISH_MS 500
 #define LOW_FILES                                                                                  \
 	16 /* the fewest that must be allowed for a run, and then all that there are (run_count_descriptors) */
@@ -111,7 +111,7 @@ static void *pack_pages(void *arg)
 {
 	struct keeper *k = arg;
 
-	(void)pool_async(&k->pool); /* without it it writes synchronously */
+	(void)pool_async(&k->pool); /* if there is no ring, the keeper writes synchronously */
 	for (;;) {
 		uint32_t seen = pool_work_seen(&k->pool);
 		int rc;
@@ -174,7 +174,7 @@ static void die_with(int life)
 	(void)fcntl(life, F_SETOWN, getpid());
 	(void)fcntl(life, F_SETSIG, SIGKILL);
 	(void)fcntl(life, F_SETFL, O_ASYNC | O_NONBLOCK);
-	if (poll(&p, 1, 0) != 0) /* it is gone already */
+	if (poll(&p, 1, 0) != 0) /* the supervisor is gone already */
 		_exit(0);
 }
 

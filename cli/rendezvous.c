@@ -340,7 +340,8 @@ static bool obey_byte(struct run *r, struct conn *c, char byte)
 
 void run_hear(struct run *r, unsigned i)
 {
-	for (unsigned k = 0; k < ROUND; k++) { /* its end comes after all that it said */
+	for (unsigned k = 0; k < ROUND;
+	     k++) { /* the end of the connection is read after all bytes that the process sent */
 		char byte[2];
 		ssize_t n = recv(r->conn[i].fd, byte, sizeof byte, MSG_DONTWAIT);
 
@@ -448,7 +449,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 		return false;
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
-		st = NULL; /* what it hides was not hidden before: it gets a store of its own */
+		st = NULL; /* the process hides its memory from now on: it gets another store */
 	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) || !make_connection(ends)) {
 		send_welcome(r, from->fd, -2, NULL, -1);
 		return true;

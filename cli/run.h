@@ -38,18 +38,19 @@ struct run_store {
 	int memfd,
 	    swapfd; /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
 	struct far_plan plan[POOL_FARS]; /* const: the far places; nfar of them */
-	uint64_t ring_at[POOL_FARS];     /* const: where their rings lie in the shared memory */
-	struct run_far far[POOL_FARS];   /* what serves them */
+	uint64_t ring_at
+	    [POOL_FARS]; /* const: where the rings of the far places lie in the shared memory */
+	struct run_far far[POOL_FARS]; /* the quire-far of each far place */
 	unsigned nfar;
-	unsigned place;            /* const: in run.store, and of its shelf in the family's state */
-	struct creds creds;        /* const, of its processes */
-	bool alone;                /* const: of one process, and those that it forked */
-	bool given;                /* some process has had it */
-	bool broken;               /* its keeper ended: no process gets it any more */
-	bool stopped;              /* it was told to end */
-	bool wanted;               /* a process has asked for the keeper */
-	uint64_t owed[SLOT_WORDS]; /* slots whose release the keeper has not answered */
-	uint64_t unsent[SLOT_WORDS]; /* of them, those that it was not told of */
+	unsigned place;     /* const: in run.store, and of its shelf in the family's state */
+	struct creds creds; /* const, of its processes */
+	bool alone;         /* const: of one process, and those that it forked */
+	bool given;         /* a process has been given the store */
+	bool broken;        /* the store's keeper ended: no process gets the store any more */
+	bool stopped;       /* the keeper was told to end */
+	bool wanted;        /* a process has asked for the keeper */
+	uint64_t owed[SLOT_WORDS];   /* slots whose release the keeper has not answered */
+	uint64_t unsent[SLOT_WORDS]; /* slots of these whose release the keeper was not told of */
 	unsigned users;              /* connections */
 	struct pool_stats
 	    *stats;     /* two, see keeper.c, shared with the keeper; NULL: there was none yet */

@@ -20,10 +20,11 @@ struct asids {
 	unsigned as_n; /* numbers 1 .. n-1 are given out; 0: the TLBs have none */
 	unsigned as_ncpus, as_hint;
 	uint64_t as_generation;
-	uint64_t as_map[ASID_MAX / 64];   /* given out in this generation */
-	uint64_t as_active[ASID_CPUS];    /* what each CPU runs with, with its generation */
-	uint64_t as_reserved[ASID_CPUS];  /* what it ran with when the generation began */
-	bool as_flush[ASID_CPUS];         /* it has not emptied its TLB since */
+	uint64_t as_map[ASID_MAX / 64]; /* given out in this generation */
+	uint64_t as_active[ASID_CPUS];  /* what each CPU runs with, with its generation */
+	uint64_t as_reserved
+	    [ASID_CPUS];          /* the number that each CPU ran with when the generation began */
+	bool as_flush[ASID_CPUS]; /* the CPU has not emptied its TLB since the generation began */
 	uint64_t *as_owner[ASID_MAX];     /* steal: whose context word has the number */
 	uint64_t as_rollovers, as_steals; /* counters */
 };

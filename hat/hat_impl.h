@@ -82,7 +82,7 @@ struct hat {
 struct map {
 	void *m_entry;
 	uint64_t m_word; /* the entry as it was read */
-	vaddr_t m_va;    /* where it begins */
+	vaddr_t m_va;    /* first address of the translation */
 	unsigned m_size;
 };
 

@@ -537,7 +537,8 @@ static void sfmmu_tune(struct hat *hat)
 		mach_mutex_enter(&hs->hs_lock);
 		old = *t;
 		if (tsb_want(hat, k) != want) {
-			old = new; /* it changed meanwhile: the next load looks again */
+			old =
+			    new; /* the wanted size changed meanwhile: the next load looks again */
 		} else {
 			struct mmu_range r = { .mr_hat = hat, .mr_tables = true };
 

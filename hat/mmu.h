@@ -89,8 +89,9 @@ struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */
 unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, enum asid_flush *flush);
-void hat_forget(struct hat *);     /* no CPU has it loaded any more: by mmu_space_gone */
-unsigned hat_number(struct hat *); /* its number now; it may be of a past generation; 0: none yet */
+void hat_forget(struct hat *); /* no CPU has it loaded any more: by mmu_space_gone */
+unsigned hat_number(
+    struct hat *); /* the space's number, perhaps of a past generation; 0: none yet */
 /*
  * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet, by an access that
  * reads, writes or executes. True: it was only that, the bit is set, run the access again; false: a fault of the core's.

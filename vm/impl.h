@@ -298,12 +298,14 @@ struct as {
 };
 
 /* vm/as/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
-bool range_reserve(struct range_index *, struct vm *); /* room for one more; false: no memory */
+bool range_reserve(
+    struct range_index *, struct vm *); /* promises room for a range more; false: no memory */
 /* The same without sleeping. False: *spare is NULL and a node is wanted (range_spare, which may sleep). */
 bool range_promise(struct range_index *, void **spare);
 void *range_spare(struct vm *);
-void range_spare_free(struct vm *, void *);              /* or NULL */
-void range_unreserve(struct range_index *, struct vm *); /* one is out and will not come back */
+void range_spare_free(struct vm *, void *); /* or NULL */
+void range_unreserve(struct range_index *,
+    struct vm *); /* takes a promise back: a range is out of the index for good */
 void range_insert(struct range_index *, struct range_node *); /* must not overlap */
 void range_remove(struct range_index *, struct range_node *);
 void range_resize(struct range_index *, struct range_node *, vaddr_t base,
@@ -311,8 +313,8 @@ void range_resize(struct range_index *, struct range_node *, vaddr_t base,
 struct range_node *range_find(const struct range_index *, vaddr_t); /* containing */
 struct range_node *range_find_ge(
     const struct range_index *, vaddr_t); /* containing or the next above */
-void range_rekind(
-    struct range_index *, struct range_node *, uint8_t kind); /* its r_kind, in the index, too */
+void range_rekind(struct range_index *, struct range_node *,
+    uint8_t kind); /* changes the range's r_kind, and the index's copy of it */
 /* Where [base, end) would go. False: there is a range in it. */
 bool range_place(const struct range_index *, vaddr_t base, vaddr_t end, struct range_path *);
 /* r, not in the index yet, is to go there: the ranges of its kind that it touches, or NULL. Others are not read. */
@@ -352,7 +354,7 @@ unsigned buddy_check(struct vm *, void (*report)(void *, const char *), void *ar
 /* One frame, of that colour and zeroed (P_ZEROED says whether it is) if it is easily had. */
 pfn_t buddy_alloc_page(struct vm *, uint32_t color, bool zero, bool reserve);
 bool buddy_remove_frame_locked(
-    struct vm *, pfn_t); /* out of its free block; counts are the caller's */
+    struct vm *, pfn_t); /* takes the frame out of its free block; the caller keeps the counts */
 /* vm/frame/node.c: a frame of that node, or of the CPU's own; PFN_INVALID: not easily */
 pfn_t numa_alloc(struct vm *, unsigned node, uint32_t floor);
 pfn_t numa_alloc_here(struct vm *, uint32_t floor);
@@ -536,7 +538,8 @@ bool as_range(
     struct as *, vaddr_t *addr, uint64_t *len); /* rounds to pages; false: wraps or out of bounds */
 bool as_mapped(struct as *, vaddr_t, uint64_t len);     /* a_lock: without a gap */
 bool as_range_free(struct as *, vaddr_t, uint64_t len); /* a_lock */
-bool as_sealed(struct as *, vaddr_t, uint64_t len);     /* a_lock: is any of it */
+bool as_sealed(
+    struct as *, vaddr_t, uint64_t len); /* a_lock held: is a segment of the range sealed? */
 enum vm_err as_gap_locked(
     struct as *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max, bool high, vaddr_t *);
 /* vm/as/as_mapin.c */
@@ -567,7 +570,7 @@ enum vm_err as_charge_resv(struct as *, uint64_t npages, bool touched);
 void as_forget_resv(struct as *,
     uint64_t npages); /* counted no more; the reservation itself is another segment's now */
 void as_adopt_resv(struct as *, uint64_t npages); /* the other side of it */
-bool as_charge_wired(struct as *);                /* one page more; false: the limit */
+bool as_charge_wired(struct as *); /* charges a locked page; false: the limit is reached */
 void as_uncharge_wired(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
 void as_leave_group(struct as *);

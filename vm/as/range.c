@@ -97,7 +97,7 @@ void range_spare_free(struct vm *vm, void *spare)
 
 bool range_promise(struct range_index *ix, void **spare)
 {
-	if (ix->ri_nodes < nodes_for(ix->ri_promised + 1)) { /* by one, then */
+	if (ix->ri_nodes < nodes_for(ix->ri_promised + 1)) { /* a node more is needed */
 		if (*spare == NULL)
 			return false;
 		give_node(ix, *spare);

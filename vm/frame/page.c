@@ -575,7 +575,7 @@ static bool page_purge_grab_locked(
 	VM_ASSERT(page_held(vm, pp));
 	*mine = NULL;
 	if (spare && pp->p_lckcnt > 0)
-		return true; /* its holder will look for it by its name */
+		return true; /* the thread that wired the page will look for the page by its name */
 	if (pp->p_flags & P_FREE) {
 		page_uncache_locked(vm, pp);
 		buddy_free(vm, page_pfn(vm, pp), 0);

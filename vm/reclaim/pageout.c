@@ -64,7 +64,7 @@ struct reclaim {
 	uint32_t r_n;      /* in vm_batch: dirty, E-locked, unmapped */
 	unsigned r_failed; /* writes that failed */
 	unsigned r_share; /* pages with more translations are spared, as long as there are others */
-	bool r_spared;    /* one was */
+	bool r_spared;    /* a page was spared */
 	struct page *r_busy; /* a page that another thread has locked, or NULL */
 };
 

@@ -48,11 +48,11 @@ struct fault {
 	vaddr_t f_va;
 	uint64_t f_idx;
 	bool f_write;        /* the page will be written */
-	bool f_soft, f_wire; /* lock it, too */
+	bool f_soft, f_wire; /* the page is to be locked, too */
 	bool f_noload;       /* only get the page: no translation */
-	bool f_fresh;        /* it got a new page of zeroes */
+	bool f_fresh;        /* the fault made a new page of zeroes */
 	bool f_found;        /* the anon's page was in memory */
-	bool f_file;         /* it got a page of the file */
+	bool f_file;         /* the fault found a page of the file */
 	unsigned f_flags;    /* of the load */
 	struct pf_plan f_plan;
 	unsigned f_before, f_after; /* pages beside this one to get from the store and map, too */

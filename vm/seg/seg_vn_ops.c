@@ -389,7 +389,7 @@ static struct segvn_data *dup_data(struct seg *seg, bool share)
 	return n;
 }
 
-/* What another one writes from now on must be seen: the translations to the page of zeroes go. */
+/* The memory becomes shared: what another sharer writes must be seen, so translations to the page of zeroes go. */
 static void unload_zeroes(struct seg *seg)
 {
 	struct hat *hat = seg->s_as->a_hat;
@@ -479,7 +479,7 @@ static enum vm_err alike_shared(struct segvn_data *n, int64_t pages, uint64_t si
 	if (end <= have)
 		return VM_OK;
 	if ((n->svd_flags & SVD_OWNAMP) == 0)
-		return VM_EOF; /* its size is its owner's business */
+		return VM_EOF; /* only the owner of the map makes it larger */
 	if (!anonmap_grow(n->svd_amp, end))
 		return VM_NOMEM;
 	return n->svd_foreign ? anonmap_reserve(n->svd_amp, end - have) : VM_OK;
