@@ -245,7 +245,12 @@ long host_fork_born(struct host *h)
 		h->h_me = &h->h_fam->fam_proc[h->h_slot];
 	}
 	(void)pool_after_fork(h->h_pool);
-	if (linux_after_fork(h->h_mach, as_hat(h->h_as)) != 0)
+	int rc = linux_after_fork(h->h_mach, as_hat(h->h_as));
+	if (rc == -EMFILE)
+		host_stop(
+		    "a forked child ends: no descriptor is left for it; raise the hard limit of open files (ulimit -Hn)",
+		    rc);
+	if (rc != 0)
 		mach_panic("quire: a forked child cannot register its memory");
 	if (!joined || h->h_managed || atomic_load(&h->h_me->fp_granted) > HOST_ASKED)
 		start_child_service(h, joined);

@@ -663,6 +663,24 @@ print(bad)
     check((status, out, err, errors) == (0, "0\n", "", 0), status, out, err, errors)
 
 
+def no_number_for_a_child():
+    """The hard limit is used up, so a forked child has no descriptor to serve its memory by: it ended by SIGABRT."""
+    program = """
+import os, resource
+memory = [bytearray(os.urandom(4096) * 256) for _ in range(16)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True: os.dup(1)
+except OSError: pass
+pid = os.fork()
+if pid == 0: os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    got, out, err = quire("-m", "8M", "--report", "none", "--", "python3", "-c", program)
+    check((got, out) == (0, "125\n"), got, out, err)
+    check(err.startswith("quire: a forked child ends: no descriptor is left for it") and err.count("\n") == 1, err)
+
+
 def no_process_vm_readv():
     """Forbidden by some sandboxes. Pages that a child shares were then read through a file, whose number was one of the program's."""
     program = """
@@ -1054,7 +1072,7 @@ def live_line():
 
 CASES = [sizes, check_command, report_paths, json_endings, swap_places, options_without_a_far_place, small_stack, swap_in_memory, disk_fills_at_start, full_standard_error, full_standard_output, address_space, no_proc, left_over_temporary_place, other_root,
          swap_file_is_unnamed, swap_small_file_system, swap_full, disk_fills_midway,
-         damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_process_vm_readv, empty_environment, file_size_limit_inside,
+         damaged_swap, programs, program_sees_the_machine, set_uid, no_permission, device_permission, nested, exit_status, killed_program, no_number_for_a_child, no_process_vm_readv, empty_environment, file_size_limit_inside,
          file_size_limit_moves,
          large_environment, killed_before_joining, killed_while_starting, left_over_variable, killed_supervisor, network_space,
          killed_over_a_space_of_numbers,
