@@ -98,6 +98,11 @@ long clone_take(struct clone_call *c, long nr, const long *a)
 	return r;
 }
 
+bool clone_shares_files(const struct clone_call *c)
+{
+	return (c->c_args[FLAGS] & CLONE_FILES) != 0;
+}
+
 long clone_make(const struct clone_call *c)
 {
 	const long *a = c->c_a;

@@ -12,6 +12,7 @@
 #include "run/host_quire.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <sys/syscall.h>
 
 #include "sys/linux/sys.h"
@@ -217,10 +218,12 @@ void host_fork_parent(long pid)
 		(void)enter_engine(OP_FORK_PARENT, pid, 0, 0, 0, 0, 0);
 }
 
-void host_fork_child(void)
+void host_fork_child(bool shares_files)
 {
 	if (host.h_off || !fork_entered)
 		return;
+	if (shares_files)
+		(void)sys_call1(SYS_unshare, CLONE_FILES);
 	stack_forked();
 	(void)enter_engine(OP_FORK_CHILD, 0, 0, 0, 0, 0, 0);
 }

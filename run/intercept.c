@@ -81,10 +81,9 @@ static long do_fork(const long *a, long nr)
 		return r;
 	}
 	r = clone_make(&call);
-	if (r == 0) {
-		(void)sys_call1(SYS_unshare, CLONE_FILES);
-		host_fork_child();
-	} else
+	if (r == 0)
+		host_fork_child(clone_shares_files(&call));
+	else
 		host_fork_parent(r);
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8);
 	return r;
