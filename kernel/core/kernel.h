@@ -59,8 +59,11 @@ enum {
 	ESOCKTNOSUPPORT = 94,
 	EOPNOTSUPP = 95,
 	EAFNOSUPPORT = 97,
+	EADDRINUSE = 98,
 	EISCONN = 106,
+	ENOTCONN = 107,
 	ETIMEDOUT = 110,
+	ECONNREFUSED = 111,
 	ERESTART =
 	    512, /* never seen by programs: the call is made again, or EINTR, as the signal's action says */
 };

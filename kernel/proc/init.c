@@ -90,6 +90,7 @@ void proc_init(void)
 	mach_mutex_init(&proc_lock, 7, "processes");
 	syscall_init();
 	shm_init();
+	socket_init();
 	u = first_process_new();
 	open_console(u->u_proc);
 	if (words == NULL)

@@ -301,6 +301,7 @@ void futex_exit_robust(struct uthread *);
 int path_find(uint64_t dirfd, uint64_t path, unsigned flags,
     struct inode **); /* as fstatat's arguments; sys/path.c */
 void shm_init(void);
+void socket_init(void);
 uint64_t wall_ns(void); /* since 1970 */
 /* Nanoseconds of a span of time. More than a century is as good as for ever, and what it is added to does not overflow. */
 #define SPAN_MAX 4000000000ull /* seconds */

@@ -540,9 +540,9 @@ int64_t sys_timerfd_settime(const uint64_t *a)
 	    ? -EINVAL
 	    : spec_in(a[2], tf->tf_clock, (a[1] & TIMER_ABSTIME) != 0, &at, &every);
 	if (err == 0) {
-		timer_stop(&tf->tf_timer);
+		timer_set(&tf->tf_timer, 0, 0, &old);
 		(void)take_count(tf);
-		timer_set(&tf->tf_timer, at, every, &old);
+		timer_set(&tf->tf_timer, at, every, NULL);
 	}
 	file_put(f);
 	return err == 0 && a[3] != 0 ? spec_out(a[3], &old) : err;

@@ -13,9 +13,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -279,6 +282,149 @@ static void epoll_timers_and_signals_together(void)
 	close(tf);
 }
 
+/* ---- sockets with names ---- */
+/* The address of a path, or of an abstract name (@...); its length. */
+static socklen_t address_of(const char *name, struct sockaddr_un *a)
+{
+	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(a->sun_path, name, strlen(name));
+	if (name[0] != '@')
+		return (socklen_t)(sizeof(sa_family_t) + strlen(name) + 1);
+	a->sun_path[0] = '\0';
+	return (socklen_t)(sizeof(sa_family_t) + strlen(name));
+}
+
+static int connected_to(const char *name)
+{
+	struct sockaddr_un a;
+	socklen_t len = address_of(name, &a);
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (connect(s, (struct sockaddr *)&a, len) == 0)
+		return s;
+	len = (socklen_t)errno;
+	close(s);
+	errno = (int)len;
+	return -1;
+}
+
+/* Doubles what each of many clients sends, byte by byte, until it closes. */
+static void serve(int l, int clients)
+{
+	struct sockaddr_un peer;
+
+	for (int i = 0; i < clients; i++) {
+		socklen_t len = sizeof(peer);
+		int c = accept(l, (struct sockaddr *)&peer, &len);
+		char b[64];
+		ssize_t n;
+
+		if (c < 0 || len != sizeof(sa_family_t) || peer.sun_family != AF_UNIX)
+			_exit(1);
+		while ((n = read(c, b, sizeof(b))) > 0) {
+			for (ssize_t k = 0; k < n; k++)
+				b[k] = (char)(b[k] * 2);
+			if (send(c, b, (size_t)n, MSG_NOSIGNAL) != n)
+				_exit(2);
+		}
+		close(c);
+	}
+	_exit(8);
+}
+
+static int ask(const char *name, pid_t server)
+{
+	int s = connected_to(name), ok;
+	struct sockaddr_un a;
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	char b[3] = { 1, 2, 3 };
+
+	ok = s >= 0 && write(s, b, 3) == 3 && recv(s, b, 3, MSG_WAITALL) == 3 && b[0] == 2 &&
+	    b[1] == 4 && b[2] == 6;
+	ok = ok && getsockopt(s, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid == server &&
+	    len == sizeof(cred);
+	len = sizeof(a);
+	ok = ok && getpeername(s, (struct sockaddr *)&a, &len) == 0 &&
+	    (name[0] == '@' ? memcmp(a.sun_path + 1, name + 1, strlen(name) - 1)
+			    : strcmp(a.sun_path, name)) == 0;
+	ok = ok && shutdown(s, SHUT_WR) == 0 && read(s, b, 1) == 0;
+	close(s);
+	return ok;
+}
+
+static void meet_by(const char *name)
+{
+	enum { CLIENTS = 12 };
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), other = socket(AF_UNIX, SOCK_STREAM, 0), status;
+	struct pollfd p = { l, POLLIN, 0 };
+	struct sockaddr_un a;
+	socklen_t len = address_of(name, &a);
+	pid_t pid[CLIENTS];
+
+	CHECK(connected_to(name) == -1 && errno == (name[0] == '@' ? ECONNREFUSED : ENOENT));
+	CHECK(listen(other, 1) == -1 && errno == EINVAL);
+	CHECK(bind(l, (struct sockaddr *)&a, len) == 0);
+	CHECK(
+	    bind(l, (struct sockaddr *)&a, len) == -1 && (errno == EINVAL || errno == EADDRINUSE));
+	CHECK(bind(other, (struct sockaddr *)&a, len) == -1 && errno == EADDRINUSE);
+	CHECK(connected_to(name) == -1 && errno == ECONNREFUSED); /* it does not listen yet */
+	CHECK(accept(l, NULL, NULL) == -1 && errno == EINVAL);
+	CHECK(getpeername(other, (struct sockaddr *)&a, &len) == -1 && errno == ENOTCONN);
+	CHECK(send(other, "x", 1, MSG_NOSIGNAL) == -1 && errno == ENOTCONN);
+	CHECK(listen(l, 2) == 0 && poll(&p, 1, 0) == 0);
+	fcntl(l, F_SETFL, O_NONBLOCK);
+	CHECK(accept(l, NULL, NULL) == -1 && errno == EAGAIN);
+	fcntl(l, F_SETFL, 0);
+	for (int i = 0; i < CLIENTS; i++) /* more at a time than the queue takes */
+		if ((pid[i] = fork()) == 0)
+			_exit(ask(name, getppid()) ? 6 : 1);
+	CHECK(poll(&p, 1, 20000) == 1 && p.revents == POLLIN);
+	if (fork() == 0)
+		serve(l, CLIENTS);
+	close(l);
+	for (int i = 0; i < CLIENTS; i++)
+		CHECK(waitpid(pid[i], &status, 0) == pid[i] && WEXITSTATUS(status) == 6);
+	CHECK(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 8);
+	CHECK(connected_to(name) == -1 && errno == ECONNREFUSED);
+	close(other);
+}
+
+static void sockets_meet_by_names(void)
+{
+	struct stat st;
+
+	unlink("/tmp/a.socket");
+	meet_by("@quire/abstract");
+	meet_by("/tmp/a.socket");
+	CHECK(stat("/tmp/a.socket", &st) == 0 && S_ISSOCK(st.st_mode));
+	CHECK(open("/tmp/a.socket", O_RDWR) == -1 && errno == ENXIO);
+	CHECK(unlink("/tmp/a.socket") == 0);
+	meet_by("/dev/shm/a.socket");
+	CHECK(unlink("/dev/shm/a.socket") == 0);
+	CHECK(connected_to("/dev") == -1 && errno == ECONNREFUSED);
+}
+
+/* Who has connected and was not accepted finds the end when the listener goes. */
+static void a_listener_goes_with_its_queue(void)
+{
+	struct sockaddr_un a;
+	socklen_t len = address_of("@quire/goes", &a);
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c, s;
+	char b;
+
+	CHECK(bind(l, (struct sockaddr *)&a, len) == 0 && listen(l, 5) == 0);
+	c = connected_to("@quire/goes");
+	CHECK(c >= 0 && write(c, "x", 1) == 1);
+	close(l);
+	CHECK(read(c, &b, 1) <= 0);
+	close(c);
+	s = socket(AF_UNIX, SOCK_STREAM, 0);
+	CHECK(bind(s, (struct sockaddr *)&a, len) == 0); /* the name is free again */
+	close(s);
+	CHECK(socket(AF_INET, SOCK_STREAM, 0) == -1 || getenv("NATIVE") != NULL);
+}
+
 static void a_thread_is_killed_by_both_numbers(void)
 {
 	CHECK(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) == 0);
@@ -294,6 +440,8 @@ const struct test event_tests[] = {
 	T(timers_call_functions, 1),
 	T(signals_are_files, 1),
 	T(epoll_timers_and_signals_together, 1),
+	T(sockets_meet_by_names, 1),
+	T(a_listener_goes_with_its_queue, 1),
 	T(a_thread_is_killed_by_both_numbers, 1),
 	{ NULL, NULL, 0 },
 };
