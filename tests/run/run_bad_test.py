@@ -912,7 +912,7 @@ def few_processes():
             check(out in ("", touched, touched * 2) and all("ulimit -u" in line for line in err.splitlines()), most, status, out, err)
             gone()
     finally:
-        os.rmdir(pids)
+        tidy.remove_cgroup(pids)
 
 
 def full_family():
