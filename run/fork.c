@@ -50,8 +50,11 @@ static struct {
 	struct pins pins;
 } forking; /* h_lock W */
 
-/* h_lock R. What cannot be locked is not there or not ours. */
-static void pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
+/*
+ * h_lock R. What cannot be locked is not there or not ours. False: there is no memory to lock it in. Then the world must not stand still:
+ * the page may leave, and the forking thread would wait for it while it keeps the service thread out.
+ */
+static bool pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t end)
 {
 	struct piece p;
 
@@ -59,13 +62,32 @@ static void pin_range(struct host *h, struct pins *pins, uint64_t a, uint64_t en
 	for (a = vm_page_trunc(a); h->h_managed && !h->h_off && host_next_piece(h, a, end, &p);
 	     a = p.end) {
 		uint64_t len = vm_page_round(p.end) - p.base;
+		enum vm_err e;
 
-		if (pins->n < PINS && (p.prot & RW) == RW &&
-		    as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE) == VM_OK) {
-			pins->range[pins->n].a = p.base;
-			pins->range[pins->n++].len = len;
-		}
+		if (pins->n == PINS || (p.prot & RW) != RW)
+			continue;
+		e = as_fault(h->h_as, p.base, len, F_SOFTLOCK, S_WRITE);
+		if (e == VM_NOMEM)
+			return false;
+		if (e != VM_OK)
+			continue;
+		pins->range[pins->n].a = p.base;
+		pins->range[pins->n++].len = len;
 	}
+	return true;
+}
+
+/* All that the forking thread and the kernel touch. h_lock R. */
+static bool pin_all(
+    struct host *h, struct pins *pins, uint64_t sp, uint64_t tp, const struct fork_words *words)
+{
+	bool all = pin_range(h, pins, sp - STACK_BELOW, sp + STACK_ABOVE) &&
+	    pin_range(h, pins, tp, tp + TLS_ABOVE);
+
+	for (unsigned i = 0; all && i < words->n; i++)
+		all =
+		    pin_range(h, pins, words->range[i].a, words->range[i].a + words->range[i].len);
+	return all;
 }
 
 static void unpin_ranges(struct host *h, struct pins *pins)
@@ -144,11 +166,13 @@ long host_fork_still(struct host *h, uint64_t sp, uint64_t tp, const struct fork
 		long r = 0;
 
 		mach_rw_enter(&h->h_lock, false);
-		pin_range(h, &pins, sp - STACK_BELOW, sp + STACK_ABOVE);
-		pin_range(h, &pins, tp, tp + TLS_ABOVE);
-		for (unsigned i = 0; i < words->n; i++)
-			pin_range(
-			    h, &pins, words->range[i].a, words->range[i].a + words->range[i].len);
+		if (!pin_all(h, &pins, sp, tp, words)) {
+			unpin_ranges(h, &pins);
+			mach_rw_exit(&h->h_lock);
+			if (tries++ < HOST_WAITS && host_await_frames(h, ended))
+				continue;
+			return -ENOMEM;
+		}
 		mach_rw_exit(&h->h_lock);
 		mach_rw_enter(&h->h_lock, true);
 		forking.ok = false;

@@ -35,6 +35,8 @@ static const struct fork_words no_words; /* a fork like that of the C library */
 
 /* ---- the rest of the runtime ---- */
 static unsigned forgotten; /* calls of service_forked */
+static unsigned full_after, locks,
+    unlocks; /* so many ranges can be locked in memory, 0: there is nothing to lock; tried so far, and undone */
 
 unsigned mach_cpu_id(void) { return 0; }
 void mach_panic(const char *msg)
@@ -48,10 +50,19 @@ void limits_fork_end(void) {}
 void limits_forked(void) {}
 enum vm_err as_fault(struct as *as, uint64_t va, uint64_t len, enum fault_type type, enum seg_rw rw)
 {
-	return VM_NOMAP;
+	locks += type == F_SOFTLOCK && full_after > 0;
+	if (type == F_SOFTLOCK && locks > full_after)
+		return VM_NOMEM;
+	unlocks += type == F_SOFTUNLOCK;
+	return full_after > 0 ? VM_OK : VM_NOMAP;
 }
 struct hat *as_hat(struct as *as) { return NULL; }
-bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p) { return false; }
+bool host_next_piece(struct host *h, uint64_t addr, uint64_t end, struct piece *p)
+{
+	*p = (struct piece){ .base = addr, .end = end, .prot = RW };
+	return full_after > 0 && addr < end;
+}
+bool host_await_frames(struct host *h, uint32_t seen) { return false; }
 enum vm_err host_adopt(struct host *h) { return VM_OK; }
 bool host_ask_others(struct host *h) { return false; }
 void host_publish(struct host *h) {}
@@ -191,6 +202,29 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 		}
 }
 
+/* Its stack could leave memory while it kept the thread out that brings pages back: both waited for ever. */
+static void a_fork_whose_stack_cannot_be_kept_is_refused(void **state)
+{
+	static struct family fam;
+	static struct host h;
+
+	(void)state;
+	fam.fam_budget = 4096;
+	fam.fam_most = 2;
+	h.h_fam = &fam;
+	h.h_me = &fam.fam_proc[0];
+	h.h_managed = true;
+	atomic_store(&h.h_me->fp_pid, (int)getpid());
+	mach_rw_init(&h.h_lock, 1, "host");
+	full_after = 1;
+	long r = host_fork_still(&h, 0x10000, 0x20000, &no_words);
+	full_after = 0;
+	assert_int_equal(r, -12 /* ENOMEM */);
+	assert_int_equal(unlocks, 1);
+	assert_true(mach_rw_tryenter(&h.h_lock, true));
+	assert_int_equal(atomic_load(&fam.fam_proc[1].fp_pid), 0);
+}
+
 static uint64_t used_by(pthread_t t)
 {
 	struct timespec used;
@@ -229,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_fork_while_a_reader_counts_itself_leaves_the_lock_free),
 		cmocka_unit_test(the_child_is_charged_what_its_parent_has),
+		cmocka_unit_test(a_fork_whose_stack_cannot_be_kept_is_refused),
 		cmocka_unit_test(a_reader_that_waits_for_a_writer_sleeps)
 	};
 
