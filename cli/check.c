@@ -252,7 +252,7 @@ static int check_far(int argc, char **argv)
 		return o.help ? cli_help_check() : rc;
 	if (optind + 1 != argc)
 		return fail("check takes one URL: quire check redis://host:port");
-	if ((rc = cli_take_url(&o, argv[optind])) != 0)
+	if ((rc = cli_take_url(&o, argv[optind])) != 0 || (rc = cli_check_far(&o)) != 0)
 		return rc;
 	if ((rc = far_take_password(&o)) != 0)
 		return rc;

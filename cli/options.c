@@ -516,8 +516,7 @@ static bool has_far(const struct run_options *o, bool tls)
 	return false;
 }
 
-/* What would be of no use is a mistake: a user believes to be protected. */
-static int check_far(const struct run_options *o)
+int cli_check_far(const struct run_options *o)
 {
 	const char *tls = o->far_ca != NULL ? "--far-ca" : "--far-psk";
 
@@ -550,8 +549,7 @@ int cli_options(struct run_options *o, int argc, char **argv)
 	tell_exposed(o);
 	if (optind >= argc)
 		return fail("no program given: quire run --memory 64M -- program arguments");
-	if ((rc = check_far(o)) != 0 || (rc = take_memory(o, memory)) != 0 ||
-	    (rc = take_pool(o, pool)) != 0)
+	if ((rc = take_memory(o, memory)) != 0 || (rc = take_pool(o, pool)) != 0)
 		return rc;
 	o->memory &= ~(uint64_t)4095;
 	if (o->nswaps == 0)

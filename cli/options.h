@@ -58,4 +58,9 @@ int cli_unknown_option(const char *word);
  * The URL or @FILE of `quire check`, like one of --swap. 0, or CLI_CANNOT after one line on standard error.
  */
 int cli_take_url(struct run_options *o, char *text);
+/*
+ * Options of far places without a far place are a mistake, as the user believes to be protected: 0, or an exit status, with a line on
+ * standard error. For when all places are known.
+ */
+int cli_check_far(const struct run_options *o);
 #endif

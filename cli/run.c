@@ -214,6 +214,8 @@ int cli_run(int argc, char **argv)
 		return 0;
 	if (r.o.help)
 		return cli_help_run();
+	if ((rc = cli_check_far(&r.o)) != 0)
+		return rc;
 	keep_standard();
 	r.alone = !creds_own(&r.creds);
 	(void)prctl(PR_SET_DUMPABLE,
