@@ -134,6 +134,20 @@ int fd_close(struct files *fs, int fd)
 	return 0;
 }
 
+bool fd_cloexec(struct files *fs, int fd, int set)
+{
+	bool was = false;
+
+	mach_mutex_enter(&fs->fs_lock);
+	if (fd >= 0 && (unsigned)fd < fs->fs_n && fs->fs_file[fd] != NULL) {
+		was = fs->fs_cloexec[fd] != 0;
+		if (set >= 0)
+			fs->fs_cloexec[fd] = (uint8_t)set;
+	}
+	mach_mutex_exit(&fs->fs_lock);
+	return was;
+}
+
 void files_close_on_exec(struct files *fs)
 {
 	for (unsigned i = 0; i < fs->fs_n; i++)

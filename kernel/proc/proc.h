@@ -219,6 +219,8 @@ int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
 int fd_close(struct files *, int fd);
+/* Is the descriptor closed by exec? set: 0 or 1: from now on; -1: only asked. Takes fs_lock. False: there is no such descriptor. */
+bool fd_cloexec(struct files *, int fd, int set);
 void files_close_on_exec(struct files *);
 
 /* ---- signals: signal.c ---- */

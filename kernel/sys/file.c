@@ -202,7 +202,7 @@ static int64_t copy_between(int infd, uint64_t inp, int outfd, uint64_t outp, ui
 	uint64_t inoff, outoff;
 	int64_t r = -EBADF;
 
-	if (in != NULL && out != NULL) {
+	if (in != NULL && out != NULL && file_may_read(in) && file_may_write(out)) {
 		inoff = in->f_off;
 		outoff = out->f_off;
 		if ((inp != 0 && copy_in(&inoff, inp, 8) != 0) ||
@@ -321,8 +321,8 @@ int64_t sys_fcntl(const uint64_t *a)
 	case 0:
 	case 1030: /* DUPFD, DUPFD_CLOEXEC */
 		return fd_install(fs, f, (unsigned)a[2], a[1] == 1030);
-	case 1: r = fs->fs_cloexec[(unsigned)a[0]]; break;
-	case 2: fs->fs_cloexec[(unsigned)a[0]] = a[2] & 1; break;
+	case 1: r = fd_cloexec(fs, (int)a[0], -1); break;
+	case 2: (void)fd_cloexec(fs, (int)a[0], a[2] & 1); break;
 	case 3: r = f->f_flags; break;
 	case 4:
 		f->f_flags = (f->f_flags & ~(O_APPEND | O_NONBLOCK)) |
@@ -367,7 +367,7 @@ int64_t sys_ioctl(const uint64_t *a)
 		r = copy_in(&on, a[2], sizeof(on));
 		f->f_flags = on ? f->f_flags | O_NONBLOCK : f->f_flags & ~O_NONBLOCK;
 	} else if (a[1] == 0x5451 || a[1] == 0x5450) { /* FIOCLEX, FIONCLEX */
-		this_proc()->p_files->fs_cloexec[(unsigned)a[0]] = a[1] == 0x5451;
+		(void)fd_cloexec(this_proc()->p_files, (int)a[0], a[1] == 0x5451);
 		r = 0;
 	} else {
 		r = f->f_ops->fo_ioctl != NULL ? f->f_ops->fo_ioctl(f, (unsigned)a[1], a[2])

@@ -264,7 +264,7 @@ int64_t sys_close_range(const uint64_t *a)
 		return -EINVAL;
 	for (uint64_t fd = a[0]; fd <= a[1] && fd < fs->fs_n; fd++) {
 		if (a[2] & 4)
-			fs->fs_cloexec[fd] = 1;
+			(void)fd_cloexec(fs, (int)fd, 1);
 		else
 			(void)fd_close(fs, (int)fd);
 	}

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -425,6 +426,48 @@ static void a_listener_goes_with_its_queue(void)
 	CHECK(socket(AF_INET, SOCK_STREAM, 0) == -1 || getenv("NATIVE") != NULL);
 }
 
+/* ---- descriptors ---- */
+static volatile int asked_enough;
+
+static void *ask_flags(void *arg)
+{
+	int wrong = 0;
+
+	while (!asked_enough)
+		wrong |= fcntl(0, F_GETFD) != 0 && fcntl(0, F_SETFD, 0) != 0;
+	return wrong ? arg : NULL;
+}
+
+/* The flags of descriptors were once read from a table that another thread had replaced by a larger one. */
+static void flags_are_asked_while_the_table_grows(void)
+{
+	void *wrong = NULL;
+	pthread_t t;
+	int fd[600];
+
+	asked_enough = 0;
+	CHECK(pthread_create(&t, NULL, ask_flags, &wrong) == 0);
+	for (int round = 0; round < 5; round++) {
+		for (unsigned i = 0; i < 600; i++)
+			fd[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		CHECK(fcntl(fd[599], F_GETFD) == FD_CLOEXEC);
+		for (unsigned i = 0; i < 600; i++)
+			close(fd[i]);
+	}
+	asked_enough = 1;
+	CHECK(pthread_join(t, &wrong) == 0 && wrong == NULL);
+}
+
+static void sendfile_asks_how_files_are_open(void)
+{
+	int r = open("/dev/null", O_RDONLY), w = open("/dev/null", O_WRONLY);
+
+	CHECK(sendfile(w, w, NULL, 10) == -1 && errno == EBADF);
+	CHECK(sendfile(r, r, NULL, 10) == -1 && errno == EBADF);
+	close(r);
+	close(w);
+}
+
 static void a_thread_is_killed_by_both_numbers(void)
 {
 	CHECK(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) == 0);
@@ -442,6 +485,8 @@ const struct test event_tests[] = {
 	T(epoll_timers_and_signals_together, 1),
 	T(sockets_meet_by_names, 1),
 	T(a_listener_goes_with_its_queue, 1),
+	T(flags_are_asked_while_the_table_grows, 1),
+	T(sendfile_asks_how_files_are_open, 1),
 	T(a_thread_is_killed_by_both_numbers, 1),
 	{ NULL, NULL, 0 },
 };
