@@ -12,7 +12,7 @@
 #   make coverage      lines and branches that the tests reach, by folder
 #   make test-mutants  each fault of tests/mutants is put into the code: do its tests notice?
 #   make fuzz          nonsense to the supervisor of quire run, over its sockets and in what it shares; FUZZ_SECONDS, FUZZ_SEED
-#   make test-far      swap far away: SIGKILL of either end at FAR_MOMENTS (200) random moments; FAR_SEED
+#   make test-far      swap far away: SIGKILL of either end at FAR_MOMENTS (200) random moments, FAR_SEED; a slow link that loses packets
 #   make test-nightly  random tests for much longer (an hour or so)
 #   make test-without  the hosting tests as on older kernels and in stricter containers
 #   make test-kernels  small hosting tests on Debian 12's kernel and the newest in its backports, in QEMU
@@ -70,6 +70,8 @@ fuzz: build
 test-far: build
 	@python3=`sh tools/python.sh` && $$python3 tests/far/far_kill_test.py $(BUILD)/quire \
 	  --moments $${FAR_MOMENTS:-200} --seed $${FAR_SEED:-`date +%Y%m%d`}
+	@python3=`sh tools/python.sh` && $$python3 tests/far/far_engines_test.py $(BUILD)/quire man/quire.1 README.md \
+	  redis_over_a_link_of_5_ms_that_loses_a_packet_in_100
 
 test-nightly: build
 	@sh tools/nightly.sh

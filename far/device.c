@@ -95,9 +95,18 @@ static void remember_unit(struct far_device *d, const struct far_io *io)
 		d->d_present[unit / 64] &= ~(1ull << unit % 64);
 }
 
+/* What a server says goes to a terminal: no byte of it controls that. */
+static void clean_text(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
+			*text = '?';
+}
+
 void far_note(struct far_io *io, const char *text)
 {
 	(void)snprintf(io->device->d_why, FAR_WHY, "%s", text);
+	clean_text(io->device->d_why);
 }
 
 void far_done(struct far_io *io, int err)
@@ -134,6 +143,7 @@ static void link_open(struct far_device *d, uint64_t now)
 
 	d->d_link = d->d_ops->fo_open(&d->d_url, &d->d_set, wait, &retry, d->d_why);
 	d->d_try = far_now() + RETRY_NS;
+	clean_text(d->d_why);
 	if (d->d_link == NULL)
 		return;
 	if (d->d_ops->fo_size(d->d_link) < d->d_size) {
@@ -285,6 +295,7 @@ struct far_device *far_device_open(const struct far_ops *engine, const struct fa
 	d->d_set = *set;
 	d->d_crypt = crypt;
 	while ((d->d_link = d->d_ops->fo_open(url, set, OPEN_MS, &retry, why)) == NULL) {
+		clean_text(why);
 		if (!retry || timed_out(d, now, far_now())) {
 			far_url_wipe(&d->d_url);
 			free(d);
@@ -393,6 +404,7 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
 		link_lost(d, now, now);
+	clean_text(d->d_why);
 	if (is_silent_for(d, d->d_set.timeout_ms / 2 * (uint64_t)NS_PER_MS, now)) {
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 		link_lost(d, silent_since(d), now);

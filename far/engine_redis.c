@@ -24,6 +24,7 @@
  * the write has -ENOSPC and the store keeps the page elsewhere.
  */
 #include "far/conn.h"
+#include "far/redis_says.h"
 #include "far/slot.h"
 
 #include <errno.h>
@@ -251,15 +252,6 @@ static redisReply *ask_node(struct node *nd, int argc, const char **argv, uint64
 	return reply;
 }
 
-/* What the server said, and the way out if there is one. */
-static void say_refusal(const char *said, char why[FAR_WHY])
-{
-	bool password = strncmp(said, "NOAUTH", 6) == 0 || strncmp(said, "WRONGPASS", 9) == 0;
-
-	(void)snprintf(why, FAR_WHY, "%.150s%s", said,
-	    password ? " Give the password by --swap-password FILE or QUIRE_SWAP_PASSWORD" : "");
-}
-
 /* Sends a command whose reply must be no error. */
 static bool command_node(
     struct node *nd, int argc, const char **argv, uint64_t until, char why[FAR_WHY])
@@ -270,7 +262,7 @@ static bool command_node(
 	if (r == NULL)
 		(void)snprintf(why, FAR_WHY, "it does not answer %s", argv[0]);
 	else if (!ok)
-		say_refusal(r->str, why);
+		far_redis_refusal(r->str, why);
 	freeReplyObject(r);
 	return ok;
 }
@@ -290,62 +282,54 @@ static bool log_in(const struct far_url *u, struct node *nd, uint64_t until, cha
 	    command_node(nd, 2, (const char *[]){ "SELECT", u->path }, until, why);
 }
 
-/* The value of a field of INFO: "" if there is none. */
-static void info_field(const char *info, const char *name, char *out, size_t room)
-{
-	const char *p = strstr(info, name);
-	size_t n = 0;
-
-	out[0] = '\0';
-	if (p == NULL)
-		return;
-	for (p += strlen(name); *p != '\0' && *p != '\r' && *p != '\n' && n + 1 < room; p++)
-		out[n++] = *p;
-	out[n] = '\0';
-}
-
-/* maxmemory and used_memory */
-static uint64_t room_left(uint64_t most, uint64_t used)
-{
-	if (most == 0)
-		return UINT64_MAX;
-	return used < most ? most - used : 0;
-}
-
 /* Would the server throw away what it was given? And is it what the URL says? */
 static bool is_acceptable(bool cluster, struct node *nd, uint64_t until, char why[FAR_WHY])
 {
 	redisReply *r = ask_node(nd, 1, (const char *[]){ "INFO" }, until);
-	char max[24], used[24], policy[40], mode[16];
-	uint64_t most;
 	bool ok = false;
 
-	if (r == NULL || r->type != REDIS_REPLY_STRING) {
-		say_refusal(
-		    r != NULL && r->str != NULL ? r->str : "it does not answer INFO: is it Redis?",
-		    why);
-		freeReplyObject(r);
-		return false;
-	}
-	info_field(r->str, "\nused_memory:", used, sizeof used);
-	info_field(r->str, "\nmaxmemory:", max, sizeof max);
-	info_field(r->str, "\nmaxmemory_policy:", policy, sizeof policy);
-	info_field(r->str, "\nredis_mode:", mode, sizeof mode);
-	freeReplyObject(r);
-	most = strtoull(max, NULL, 10);
-	nd->room = room_left(most, strtoull(used, NULL, 10));
-	if (most != 0 && strcmp(policy, "noeviction") != 0)
-		(void)snprintf(why, FAR_WHY,
-		    "it evicts keys when it is full (maxmemory-policy %s): pages would be lost; "
-		    "set noeviction",
-		    policy);
-	else if (cluster != (strcmp(mode, "cluster") == 0))
-		(void)snprintf(why, FAR_WHY,
-		    cluster ? "it is no cluster: use redis://"
-			    : "it is a cluster: use redis+cluster://");
+	if (r != NULL && r->type == REDIS_REPLY_STRING)
+		ok = far_redis_judge(r->str, cluster, &nd->room, why);
 	else
-		ok = true;
+		far_redis_refusal(r != NULL && r->type == REDIS_REPLY_ERROR
+			? r->str
+			: "it does not answer INFO: is it Redis?",
+		    why);
+	freeReplyObject(r);
 	return ok;
+}
+
+/* Does the server have the commands that a run uses? None of these stores anything. */
+static bool has_commands(struct far_link *l, struct node *nd, uint64_t until, char why[FAR_WHY])
+{
+	char key[80];
+
+	(void)snprintf(key, sizeof key, "quire:%s:{}", l->set->run);
+	const struct {
+		int argc;
+		const char *argv[6];
+	} used[] = {
+		{ 6, { "SET", key, "0", "EX", "1", "XX" } },
+		{ 2, { "GET", key } },
+		{ 4, { "GETRANGE", key, "0", "1" } },
+		{ 3, { "EXPIRE", key, "1" } },
+		{ 2, { "DEL", key } },
+		{ 3, { "WAIT", "0", "1" } },
+	};
+
+	for (unsigned i = 0; i < sizeof used / sizeof *used - (l->set->replicas == 0); i++) {
+		redisReply *r = ask_node(nd, used[i].argc, (const char **)used[i].argv, until);
+		bool lacks = r == NULL || (r->type == REDIS_REPLY_ERROR && far_redis_lacks(r->str));
+
+		if (r == NULL)
+			(void)snprintf(why, FAR_WHY, "it does not answer %s", used[i].argv[0]);
+		else if (lacks)
+			far_redis_refusal(r->str, why);
+		freeReplyObject(r);
+		if (lacks)
+			return false;
+	}
+	return true;
 }
 
 /* *refused: the server answered, and will never do. */
@@ -364,7 +348,8 @@ static bool node_connect(
 	if (nd->reader != NULL) {
 		nd->reader->maxbuf =
 		    0; /* keep the buffer of a unit: hiredis would free it after each */
-		if (log_in(l->url, nd, until, why) && is_acceptable(l->cluster, nd, until, why)) {
+		if (log_in(l->url, nd, until, why) && is_acceptable(l->cluster, nd, until, why) &&
+		    (!l->set->fit || has_commands(l, nd, until, why))) {
 			nd->heard = far_now();
 			return true;
 		}
@@ -544,7 +529,10 @@ static void take_reply(
 		ask_later(l, io, now);
 		l->refresh_at = l->cluster && l->refresh_at > now ? now : l->refresh_at;
 	} else if (r->type == REDIS_REPLY_ERROR) {
-		far_note(io, r->str);
+		char text[FAR_WHY];
+
+		far_redis_error(r->str, text);
+		far_note(io, text);
 		far_done(io, is_error(r, "OOM") ? -ENOSPC : -EIO);
 	} else if (io->op != FAR_READ) {
 		io->found = r->type == REDIS_REPLY_INTEGER && r->integer > 0;

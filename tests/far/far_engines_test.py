@@ -15,7 +15,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from far_bad_net import BadNet  # noqa: E402
 from far_hosted import Host, marked, processes_of, processes_where  # noqa: E402
-from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, nbd_file, needs, run_tests, wait_until  # noqa: E402
+from far_servers import WITH_THE_TEST, Cluster, Nbdkit, Redis, Skipped, long, nbd_file, needs, run_tests, wait_until  # noqa: E402
 
 QUIRE, MAN, README = os.path.abspath(sys.argv[1]), sys.argv[2], sys.argv[3]
 HOST = Host(QUIRE, memory="8M", pages=3000)
@@ -313,6 +313,27 @@ def delay_and_loss_on_the_net():
     p = on_a_net_of_its_own("sh", "-c", 'tc qdisc add dev lo root netem delay 500us 200us loss 1% && exec "$@"', "sh", sys.executable,
                             os.path.abspath(__file__), QUIRE, MAN, README, "nbd_with_tls", "nbd_with_delay", "redis_with_tls")
     assert p.returncode == 0 and "3 passed" in p.stdout, p.stdout + p.stderr
+
+
+@needs("redis-server", "redis-cli")
+@long
+def redis_on_a_net_that_delays():
+    with Redis() as r, BadNet(r.port, delay=0.005) as net:
+        SMALL.equal("--swap", "redis://127.0.0.1:%d?size=64M" % net.port)
+        assert wait_until(lambda: r.keys() == 0), "keys are left"
+
+
+@needs("redis-server", "redis-cli", "unshare", "ip", "iptables")
+@long
+def redis_over_a_link_of_5_ms_that_loses_a_packet_in_100():
+    # Packets of the size that Ethernet has: what follows a lost one makes TCP send it again at once, and not after 200 ms.
+    link = "ip link set lo mtu 1500 && iptables -A INPUT -i lo -p tcp -m statistic --mode random --probability 0.01 -j DROP && "
+    if on_a_net_of_its_own("sh", "-c", link + "true").returncode != 0:
+        raise Skipped("this kernel drops no packets by rule, or has no network name space")
+    p = on_a_net_of_its_own("sh", "-c", link + '"$@"; iptables -nvxL INPUT', "sh", sys.executable, os.path.abspath(__file__), QUIRE, MAN,
+                            README, "redis_on_a_net_that_delays")
+    assert "1 passed, 0 failed" in p.stdout, p.stdout + p.stderr
+    assert int(re.search(r"^ *(\d+) +\d+ +DROP", p.stdout, re.M).group(1)) > 100, p.stdout
 
 
 @needs("redis-server", "redis-cli", "openssl", "nbdkit", "unshare", "ip", "iptables")

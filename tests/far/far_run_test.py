@@ -2,12 +2,15 @@
 """far_run_test.py QUIRE [name…]: hosted programs over far swap: output equal to a native run, nothing left behind.
 
 Ends with "N passed, N failed, N skipped"."""
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -407,6 +410,46 @@ def check_says_in_one_line_what_is_wrong():
         env = dict(os.environ, QUIRE_SWAP_PASSWORD="wrong")
         p = subprocess.run([QUIRE, "check", redis % r.port], capture_output=True, text=True, timeout=60, env=env)
         assert p.returncode == 125 and "WRONGPASS" in p.stderr and p.stderr.count("\n") == 1, p.stderr
+
+
+@contextlib.contextmanager
+def says(answer):
+    """A server that answers whatever it is sent by the same bytes; its port."""
+    def serve(s):
+        with s, contextlib.suppress(OSError):
+            while s.recv(65536):
+                s.sendall(answer)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=listener.accept()[:1], daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@needs()
+def what_is_no_redis_is_refused_in_one_line():
+    for answer, word in ((b"+OK\r\n", "is it Redis?"), (b"$10\r\nused_memor\r\n", "is it Redis?"), (b"*-5\r\n", "is it Redis?"),
+                         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is it Redis?"), (b"-ERR \x1b[2J\x07\xff\r\n", "ERR ?[2J??")):
+        with says(answer) as port:
+            p = subprocess.run([QUIRE, "check", "--far-timeout", "300ms", "redis://127.0.0.1:%d" % port], capture_output=True, text=True, timeout=60)
+            assert p.returncode == 125 and p.stdout == "" and p.stderr.count("\n") == 1 and word in p.stderr, "%s: %s" % (answer, p.stderr)
+
+
+@needs("redis-server", "redis-cli")
+def a_redis_that_lacks_a_command_is_refused():
+    for command in ("GET", "GETRANGE", "EXPIRE", "DEL"):
+        with Redis("--rename-command", command, "") as r:
+            rc, _, err = hosted("--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
+            assert rc == 125 and "unknown command '%s'" % command in err and "a run needs it" in err and err.count("\n") == 1, err
+            assert r.keys() == 0, "keys are left"
+    with Redis() as r:
+        r.cli("acl", "setuser", "default", "-set")
+        rc, _, err = hosted("--swap", "redis://127.0.0.1:%d?size=64M" % r.port)
+        assert rc == 125 and "NOPERM" in err and "a run needs it" in err and err.count("\n") == 1, err
 
 
 @needs()

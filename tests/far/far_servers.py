@@ -37,12 +37,18 @@ def one_folder():
     tidy.leave_nothing(lambda: tidy.remove_folder(tempfile.tempdir))
 
 
+def long(f):
+    """Marks a test that runs only if it is named: `make test-far` names it."""
+    f.is_long = True
+    return f
+
+
 def run_tests(names):
-    """Runs the marked tests, or those named; prints a line for each, and the counts. Answers the exit status."""
+    """Runs the marked tests that are not long, or those named; prints a line for each, and the counts. Answers the exit status."""
     passed = failed = skipped = 0
     one_folder()
     for test, programs in TESTS:
-        if names and test.__name__ not in names:
+        if test.__name__ not in names if names else hasattr(test, "is_long"):
             continue
         missing = have(*programs)
         if missing:
