@@ -233,7 +233,7 @@ static int link_follow(struct inode *i, struct inode **to)
 
 static int link_read(struct inode *i, char *buf, size_t room)
 {
-	struct inode *exe;
+	struct inode *exe, *cwd;
 	struct file *f;
 	int n;
 
@@ -245,7 +245,11 @@ static int link_read(struct inode *i, char *buf, size_t room)
 		n = name_file(exe, buf, room);
 		inode_put(exe);
 		return n;
-	case W_CWD: n = vfs_path(this_proc()->p_cwd, buf, room); return n > 0 ? n - 1 : n;
+	case W_CWD:
+		cwd = proc_hold_inode(&this_proc()->p_cwd);
+		n = vfs_path(cwd, buf, room);
+		inode_put(cwd);
+		return n > 0 ? n - 1 : n;
 	case W_FDLINK:
 		if ((f = file_of(pid_of(i), (unsigned)(i->i_ino >> 40) - 1)) == NULL)
 			return -ENOENT;

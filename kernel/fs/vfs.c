@@ -56,12 +56,20 @@ static struct inode *above_mount(const struct inode *i)
 }
 
 /* ---- walking ---- */
-/* Where absolute names of the running program begin. */
-static struct inode *root_of_caller(void)
+/* Where absolute names of the running program begin: to be compared with only, as another thread may change it. */
+static const struct inode *root_of_caller(void)
 {
 	const struct proc *p = this_proc();
 
 	return p != NULL && p->p_root != NULL ? p->p_root : vfs_root;
+}
+
+static struct inode *hold_root_of_caller(void)
+{
+	const struct proc *p = this_proc();
+	struct inode *root = p != NULL ? proc_hold_inode(&p->p_root) : NULL;
+
+	return root != NULL ? root : inode_hold(vfs_root);
 }
 
 static int lookup_component(struct inode *dir, const char *name, size_t len, struct inode **found)
@@ -145,7 +153,8 @@ static const char *skip_component(const char *path, const char **next)
 static int walk_path(struct inode *start, const char *path, unsigned flags, char *last,
     unsigned *links, struct inode **found)
 {
-	struct inode *at = inode_hold(path[0] == '/' || start == NULL ? root_of_caller() : start);
+	struct inode *at =
+	    path[0] == '/' || start == NULL ? hold_root_of_caller() : inode_hold(start);
 	const char *end, *after;
 	int err = path[0] == '\0' ? -ENOENT : 0;
 

@@ -409,8 +409,10 @@ fail:
 
 static int open_program(const char *path, struct inode **ip)
 {
-	int err = vfs_walk(this_proc()->p_cwd, path, 0, ip);
+	struct inode *cwd = proc_hold_inode(&this_proc()->p_cwd);
+	int err = vfs_walk(cwd, path, 0, ip);
 
+	inode_put(cwd);
 	if (err != 0)
 		return err;
 	if (inode_type(*ip) != S_IFREG || !((*ip)->i_mode & 0111)) {

@@ -128,9 +128,9 @@ static int proc_copy(struct proc *me, uint64_t flags, struct proc **childp)
 	if (p == NULL)
 		return -ENOMEM;
 	p->p_exit_signal = (int)(flags & 0xff);
-	p->p_cwd = inode_hold(me->p_cwd);
-	p->p_root = inode_hold(me->p_root);
-	p->p_exe = me->p_exe != NULL ? inode_hold(me->p_exe) : NULL;
+	p->p_cwd = proc_hold_inode(&me->p_cwd);
+	p->p_root = proc_hold_inode(&me->p_root);
+	p->p_exe = proc_hold_inode(&me->p_exe);
 	p->p_sighand = sighand_of(me, (flags & CLONE_SIGHAND) != 0);
 	if (flags & CLONE_FILES) {
 		me->p_files->fs_refcnt++;

@@ -73,6 +73,17 @@ uint64_t proc_cpu_ns(struct proc *p)
 	return ns;
 }
 
+struct inode *proc_hold_inode(struct inode *const *place)
+{
+	struct inode *i;
+
+	mach_mutex_enter(&proc_lock);
+	if ((i = *place) != NULL)
+		(void)inode_hold(i);
+	mach_mutex_exit(&proc_lock);
+	return i;
+}
+
 void proc_set_inode(struct inode **place, struct inode *i)
 {
 	struct inode *old;

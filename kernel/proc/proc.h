@@ -198,6 +198,11 @@ int64_t proc_clone(uint64_t flags, uint64_t stack, uint64_t ptid, uint64_t ctid,
 int proc_exec(
     const char *path, char **argv, char **envp); /* strings in kernel memory; argv ends with NULL */
 void release_vfork(struct proc *);
+/*
+ * A reference to what is at *place, p_cwd, p_root or p_exe of a process; NULL: nothing. Another thread of the process may put
+ * something else there at any moment, and drop what was there. Takes proc_lock.
+ */
+struct inode *proc_hold_inode(struct inode *const *place);
 /* *place, p_cwd, p_root or p_exe of a process, becomes i (NULL: none), whose reference is taken over. Takes proc_lock; may sleep. */
 void proc_set_inode(struct inode **place, struct inode *i);
 /* Every thread of the process but the caller's is woken, also from a stop: it looks at what ends it. proc_lock and sched_lock held. */

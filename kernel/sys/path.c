@@ -41,9 +41,7 @@ static int name_begin(struct name *n, uint64_t dirfd, uint64_t path)
 	if (n->n_path[0] == '/')
 		return 0;
 	if ((int)dirfd == -100) {
-		mach_mutex_enter(&proc_lock);
-		n->n_start = inode_hold(this_proc()->p_cwd);
-		mach_mutex_exit(&proc_lock);
+		n->n_start = proc_hold_inode(&this_proc()->p_cwd);
 		return 0;
 	}
 	struct file *f = fd_get((int)dirfd);
@@ -670,11 +668,14 @@ int64_t sys_getdents64(const uint64_t *a) { return get_entries(a, false); }
 int64_t sys_getcwd(const uint64_t *a)
 {
 	char *buf = kalloc(PATH_MAX);
+	struct inode *cwd;
 	int64_t n;
 
 	if (buf == NULL)
 		return -ENOMEM;
-	n = vfs_path(this_proc()->p_cwd, buf, PATH_MAX);
+	cwd = proc_hold_inode(&this_proc()->p_cwd);
+	n = vfs_path(cwd, buf, PATH_MAX);
+	inode_put(cwd);
 	if (n > 0 && (uint64_t)n > a[1])
 		n = -ERANGE;
 	else if (n > 0 && copy_out(a[0], buf, (uint64_t)n) != 0)
