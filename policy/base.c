@@ -19,6 +19,7 @@ void base_init(struct pol_base *b, const struct pol_env *env)
 	b->b_probe = 0;
 }
 
+/* As page_queue_push_tail and page_queue_remove, which a policy cannot call: `quire` lists the policies and has no core. */
 void base_push(struct pol_base *b, struct page *pp, unsigned queue)
 {
 	struct page_queue *q = &b->b_q[queue];
