@@ -503,14 +503,13 @@ static int take_option(
 	}
 }
 
-/* Is there a far place, or one that is reached by TLS? */
-static bool has_far(const struct run_options *o, bool tls)
+/* Is there a place that is reached by TLS? */
+static bool has_tls(const struct run_options *o)
 {
 	for (unsigned i = 0; i < o->nswaps; i++) {
 		const char *url = o->swap[i].url;
 
-		if (url != NULL &&
-		    (!tls || strncmp(url, "rediss", 6) == 0 || strncmp(url, "nbds", 4) == 0))
+		if (url != NULL && (strncmp(url, "rediss", 6) == 0 || strncmp(url, "nbds", 4) == 0))
 			return true;
 	}
 	return false;
@@ -520,13 +519,10 @@ int cli_check_far(const struct run_options *o)
 {
 	const char *tls = o->far_ca != NULL ? "--far-ca" : "--far-psk";
 
-	if ((o->far_ca != NULL || o->far_psk != NULL) && !has_far(o, true))
+	if ((o->far_ca != NULL || o->far_psk != NULL) && !has_tls(o))
 		return fail(
 		    "%s: no place with TLS is named; name one, as --swap rediss://HOST or nbds://HOST",
 		    tls);
-	if (o->password_file != NULL && !has_far(o, false))
-		return fail(
-		    "--swap-password: no far place is named; name one, as --swap redis://HOST");
 	return 0;
 }
 

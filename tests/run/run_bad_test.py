@@ -313,7 +313,6 @@ def options_without_a_far_place():
     for option in "--far-ca", "--far-psk":
         for places in ([], ["--swap", "/var/tmp"], ["--swap", "redis://127.0.0.1:1"], ["--swap", "nbd://127.0.0.1:1"]):
             refused(125, [option, "rediss://"], option, "/dev/null", *places, "true")
-    refused(125, ["--swap-password", "no far place"], "--swap-password", "/dev/null", "true")
 
 
 def small_stack():
