@@ -34,6 +34,7 @@ def needs(*programs):
 def one_folder():
     """All files of this program lie in one folder on a disk, and go with it, however the program ends: with what it has started."""
     tempfile.tempdir = tempfile.mkdtemp(prefix="quire-far-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+    os.chmod(tempfile.tempdir, 0o711)  # a program that becomes another user passes through
     tidy.leave_nothing(lambda: tidy.remove_folder(tempfile.tempdir))
 
 
