@@ -356,12 +356,12 @@ static int ask(const char *name, pid_t server)
 
 static void meet_by(const char *name)
 {
-	enum { CLIENTS = 12 };
+	enum { CLIENTS = 6 };
 	int l = socket(AF_UNIX, SOCK_STREAM, 0), other = socket(AF_UNIX, SOCK_STREAM, 0), status;
 	struct pollfd p = { l, POLLIN, 0 };
 	struct sockaddr_un a;
 	socklen_t len = address_of(name, &a);
-	pid_t pid[CLIENTS];
+	pid_t pid[CLIENTS], server;
 
 	CHECK(connected_to(name) == -1 && errno == (name[0] == '@' ? ECONNREFUSED : ENOENT));
 	CHECK(listen(other, 1) == -1 && errno == EINVAL);
@@ -377,12 +377,17 @@ static void meet_by(const char *name)
 	fcntl(l, F_SETFL, O_NONBLOCK);
 	CHECK(accept(l, NULL, NULL) == -1 && errno == EAGAIN);
 	fcntl(l, F_SETFL, 0);
-	for (int i = 0; i < CLIENTS; i++) /* more at a time than the queue takes */
+	for (int i = 0; i < CLIENTS; i++) { /* more at a time than the queue takes */
 		if ((pid[i] = fork()) == 0)
 			_exit(ask(name, getppid()) ? 6 : 1);
+		CHECK(pid[i] > 0);
+	}
 	CHECK(poll(&p, 1, 20000) == 1 && p.revents == POLLIN);
-	if (fork() == 0)
+	if ((server = fork()) == 0)
 		serve(l, CLIENTS);
+	CHECK(server > 0);
+	for (int i = 0; server < 0 && i < CLIENTS; i++)
+		kill(pid[i], SIGKILL); /* else they would wait for ever */
 	close(l);
 	for (int i = 0; i < CLIENTS; i++)
 		CHECK(waitpid(pid[i], &status, 0) == pid[i] && WEXITSTATUS(status) == 6);
