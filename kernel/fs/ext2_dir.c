@@ -208,6 +208,8 @@ static int ext2_create(struct inode *dir, const char *name, size_t len, unsigned
 	if (err == 0) {
 		i->i_nlink = inode_type(i) == S_IFDIR ? 2 : 1;
 		dir->i_nlink += inode_type(i) == S_IFDIR;
+		/* A sync may have written the inode since ext2_ialloc: without links, as if it were deleted. */
+		i->i_dirty = dir->i_dirty = true;
 		*ip = i;
 	} else {
 		inode_put(i);
