@@ -145,20 +145,26 @@ void icache_add(struct inode *i)
 void inode_put(struct inode *i)
 {
 	struct inode *dead = NULL;
+	bool cached;
 
 	if (i == NULL)
 		return;
-	if (i->i_nlink != 0 || i->i_ops->io_sync == NULL) {
+	if (i->i_ops->io_sync == NULL) {
 		vnode_rele(&i->i_vnode);
 		return;
 	}
 	mach_mutex_enter(&icache_lock);
-	if (i->i_cached && i->i_vnode.v_refcnt == 2) {
+	cached = i->i_cached;
+	if (i->i_nlink == 0 && cached && i->i_vnode.v_refcnt == 2) {
 		remove_locked(i);
 		dead = i;
 	}
+	/* With the look: else each of two who put it down at once would see the other's reference, and the file would stay. */
+	if (cached)
+		vnode_rele(&i->i_vnode); /* not the last: the cache's is there, or dead's */
 	mach_mutex_exit(&icache_lock);
-	vnode_rele(&i->i_vnode);
+	if (!cached)
+		vnode_rele(&i->i_vnode);
 	if (dead != NULL)
 		let_go(dead);
 }

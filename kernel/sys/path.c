@@ -424,12 +424,17 @@ static int64_t mknod_at(uint64_t dirfd, uint64_t path, uint64_t mode, uint64_t d
 {
 	unsigned m = (unsigned)mode;
 
-	if ((m & S_IFMT) == 0)
-		m |= S_IFREG;
-	if ((m & S_IFMT) == S_IFLNK ||
-	    (m & S_IFMT) ==
-		S_IFDIR) /* what io_create makes of those is not for a number of the program's */
-		return (m & S_IFMT) == S_IFLNK ? -EINVAL : -EPERM;
+	switch (m & S_IFMT) {
+	case 0: m |= S_IFREG; break;
+	case S_IFREG:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK: break;
+	case S_IFDIR: return -EPERM;
+	default:
+		return -EINVAL; /* of a link, what io_create makes is not for a number of the program's */
+	}
 	return make_at(dirfd, path, m & ~this_proc()->p_umask, dev);
 }
 int64_t sys_mknod(const uint64_t *a) { return mknod_at(AT_FDCWD, a[0], a[1], a[2]); }

@@ -471,6 +471,7 @@ static void odd_arguments_are_refused(void)
 {
 	CHECK(mknod("/tmp/odd", S_IFLNK | 0777, 0x1234) == -1 && errno == EINVAL);
 	CHECK(mknod("/tmp/odd", S_IFDIR | 0777, 0) == -1 && errno == EPERM);
+	CHECK(mknod("/tmp/odd", 0050000 | 0777, 0) == -1 && errno == EINVAL);
 	CHECK(syscall(SYS_fcntl, 0xfffff00000000001ul, F_SETFD, 0) ==
 	    0); /* a descriptor has 32 bits */
 }
