@@ -36,15 +36,25 @@ void vfs_mount(const char *path, struct inode *root)
 	mounts[nmounts++] = (struct mount){ covered, root, parent };
 }
 
+/* What is mounted on the directory; NULL: nothing. */
+static const struct mount *mount_on(const struct inode *i)
+{
+	for (unsigned m = 0; m < nmounts; m++)
+		if (mounts[m].m_covered == i)
+			return &mounts[m];
+	return NULL;
+}
+
+bool vfs_is_covered(const struct inode *i) { return mount_on(i) != NULL; }
+
 static struct inode *enter_mount(struct inode *i)
 {
-	for (unsigned m = 0; m < nmounts; m++) {
-		if (mounts[m].m_covered == i) {
-			inode_put(i);
-			return inode_hold(mounts[m].m_root);
-		}
-	}
-	return i;
+	const struct mount *m = mount_on(i);
+
+	if (m == NULL)
+		return i;
+	inode_put(i);
+	return inode_hold(m->m_root);
 }
 
 static struct inode *above_mount(const struct inode *i)

@@ -108,7 +108,6 @@ void inode_put(struct inode *);
 /* The cache of inodes that can be read again. find: a reference, or NULL. add: the cache takes one of its own. */
 struct inode *icache_find(unsigned fs, uint64_t ino);
 void icache_add(struct inode *);
-void icache_remove(struct inode *);
 void icache_each(int (*fn)(struct inode *));
 extern struct mach_mutex vfs_lock; /* names: every directory */
 void inodes_init(void);            /* before any other of these */
@@ -126,6 +125,8 @@ int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with
 /* The same for any inode. -ENOENT: the inode has no name any more, or no lookup by name ever found it. */
 int vfs_path_file(struct inode *, char *buf, size_t room);
 void vfs_mount(const char *path, struct inode *root);
+/* Is a file system mounted on the directory? Then the directory keeps its name: EBUSY. */
+bool vfs_is_covered(const struct inode *);
 extern struct inode *vfs_root;
 void vfs_init(void);
 void vfs_sync(void);

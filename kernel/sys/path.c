@@ -467,7 +467,9 @@ static int64_t unlink_at(uint64_t dirfd, uint64_t path, bool rmdir)
 		return err;
 	if (is_dots(s.s_last))
 		err = rmdir ? -EINVAL : -EISDIR;
-	else if ((err = look_up(&s, &i)) == 0)
+	else if ((err = look_up(&s, &i)) == 0 && rmdir && vfs_is_covered(i))
+		err = -EBUSY;
+	else if (err == 0)
 		err = s.s_dir->i_ops->io_unlink == NULL
 		    ? -EPERM
 		    : s.s_dir->i_ops->io_unlink(s.s_dir, s.s_last, strlen(s.s_last), i, rmdir);
@@ -535,6 +537,9 @@ static int move_name(const struct spot *f, struct inode *i, const struct spot *t
 		return -EXDEV;
 	if (inode_type(i) == S_IFDIR && is_below(t->s_dir, i))
 		return -EINVAL;
+	if (inode_type(i) == S_IFDIR && i != old &&
+	    (vfs_is_covered(i) || (old != NULL && vfs_is_covered(old))))
+		return -EBUSY;
 	err = f->s_dir->i_ops->io_rename(
 	    f->s_dir, f->s_last, strlen(f->s_last), i, t->s_dir, t->s_last, strlen(t->s_last), old);
 	if (err == 0)

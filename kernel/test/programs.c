@@ -476,6 +476,18 @@ static void odd_arguments_are_refused(void)
 	    0); /* a descriptor has 32 bits */
 }
 
+/* Such a directory was once removed, and its inode stayed on the disk without a name. */
+static void a_mount_point_keeps_its_name(void)
+{
+	CHECK(rmdir("/proc") == -1 && errno == EBUSY);
+	CHECK(unlink("/proc") == -1 && errno == EISDIR);
+	CHECK(rename("/proc", "/tmp/proc") == -1 && errno == EBUSY);
+	CHECK(rename("/proc", "/proc") == 0);
+	CHECK(mkdir("/tmp/over", 0755) == 0);
+	CHECK(rename("/tmp/over", "/proc") == -1 && errno == EBUSY);
+	CHECK(rmdir("/tmp/over") == 0 && access("/proc/self/maps", R_OK) == 0);
+}
+
 /* ---- more than there is ---- */
 static void what_cannot_be_kept_is_refused(void)
 {
@@ -611,6 +623,7 @@ static const struct test tests[] = {
 	T(events_are_waited_for, 1),
 	T(directories_and_names, 1),
 	T(odd_arguments_are_refused, 1),
+	T(a_mount_point_keeps_its_name, 0),
 	T(a_hot_thread_reads_right, 1),
 	T(what_cannot_be_kept_is_refused, 0),
 	T(random_writes_and_forks, 1),
