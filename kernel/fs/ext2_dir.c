@@ -105,12 +105,16 @@ static void fill_entry(
 	memcpy(e->e_name, name, len);
 }
 
-/* The name is not there. */
+/* The name is not there. A directory that was removed takes none: -ENOENT. */
 static int add_entry(struct inode *dir, const char *name, size_t len, uint64_t ino, unsigned mode)
 {
-	char *buf = kalloc(BLOCK);
-	int err = buf == NULL ? -ENOMEM : 0;
+	char *buf;
+	int err = 0;
 
+	if (dir->i_nlink == 0)
+		return -ENOENT;
+	if ((buf = kalloc(BLOCK)) == NULL)
+		return -ENOMEM;
 	for (uint64_t off = 0; off < dir->i_size && err == 0; off += BLOCK) {
 		if ((err = block_read(dir, off, buf)) != 0)
 			break;
@@ -225,6 +229,8 @@ static int ext2_link(struct inode *dir, const char *name, size_t len, struct ino
 		return -EXDEV;
 	if (inode_type(i) == S_IFDIR)
 		return -EPERM;
+	if (i->i_nlink == 0)
+		return -ENOENT;
 	if ((err = add_entry(dir, name, len, i->i_ino, i->i_mode)) == 0) {
 		i->i_nlink++;
 		i->i_ctime = vfs_now();

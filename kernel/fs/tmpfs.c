@@ -325,12 +325,14 @@ static int dir_lookup(struct inode *dir, const char *name, size_t len, struct in
 	return 0;
 }
 
-/* The inode has one more name; the name has a reference. */
+/* The inode has one more name; the name has a reference. A directory that was removed takes none: -ENOENT. */
 static int add_name(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
-	struct tmpname *n = kalloc(sizeof(*n) + len), **last = &tmp_of(dir)->t_names;
+	struct tmpname *n, **last = &tmp_of(dir)->t_names;
 
-	if (n == NULL)
+	if (dir->i_nlink == 0)
+		return -ENOENT;
+	if ((n = kalloc(sizeof(*n) + len)) == NULL)
 		return -ENOMEM;
 	*n = (struct tmpname){ .n_inode = inode_hold(i), .n_cookie = ++last_cookie, .n_len = len };
 	memcpy(n->n_name, name, len);
@@ -363,8 +365,6 @@ static int dir_create(struct inode *dir, const char *name, size_t len, unsigned 
 	bool link = (mode & S_IFMT) == S_IFLNK;
 	int err;
 
-	if (dir->i_nlink == 0)
-		return -ENOENT;
 	err = make_file(mode, link ? (const char *)(uintptr_t)rdev : NULL, ip);
 	if (err != 0)
 		return err;
@@ -384,7 +384,7 @@ static int dir_link(struct inode *dir, const char *name, size_t len, struct inod
 		return -EXDEV;
 	if (inode_type(i) == S_IFDIR)
 		return -EPERM;
-	if (i->i_nlink == 0 || dir->i_nlink == 0)
+	if (i->i_nlink == 0)
 		return -ENOENT;
 	if ((err = add_name(dir, name, len, i)) == 0) {
 		i->i_nlink++;

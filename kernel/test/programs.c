@@ -488,6 +488,29 @@ static void a_mount_point_keeps_its_name(void)
 	CHECK(rmdir("/tmp/over") == 0 && access("/proc/self/maps", R_OK) == 0);
 }
 
+/* from: another file of that file system. What such a directory was given once had no way to it, and stayed on the disk. */
+static void give_names_to_a_removed_directory(const char *dir, const char *from)
+{
+	int kept = open(from, O_RDWR | O_CREAT, 0644), fd = -1;
+
+	CHECK(kept >= 0 && mkdir(dir, 0755) == 0 && (fd = open(dir, O_RDONLY | O_DIRECTORY)) >= 0);
+	CHECK(rmdir(dir) == 0);
+	CHECK(openat(fd, "x", O_RDWR | O_CREAT, 0644) == -1 && errno == ENOENT);
+	CHECK(mkdirat(fd, "x", 0755) == -1 && errno == ENOENT);
+	CHECK(symlinkat("y", fd, "x") == -1 && errno == ENOENT);
+	CHECK(linkat(AT_FDCWD, from, fd, "x", 0) == -1 && errno == ENOENT);
+	CHECK(renameat(AT_FDCWD, from, fd, "x") == -1 && errno == ENOENT);
+	close(fd);
+	CHECK(unlink(from) == 0);
+	close(kept);
+}
+
+static void a_removed_directory_takes_no_names(void)
+{
+	give_names_to_a_removed_directory("/tmp/gone", "/tmp/kept");
+	give_names_to_a_removed_directory("/dev/shm/gone", "/dev/shm/kept");
+}
+
 /* ---- more than there is ---- */
 static void what_cannot_be_kept_is_refused(void)
 {
@@ -624,6 +647,7 @@ static const struct test tests[] = {
 	T(directories_and_names, 1),
 	T(odd_arguments_are_refused, 1),
 	T(a_mount_point_keeps_its_name, 0),
+	T(a_removed_directory_takes_no_names, 1),
 	T(a_hot_thread_reads_right, 1),
 	T(what_cannot_be_kept_is_refused, 0),
 	T(random_writes_and_forks, 1),
