@@ -63,6 +63,29 @@ def leave_nothing(then=lambda: None):
     atexit.register(at_end)
 
 
+def processes_where(holds):
+    """Processes of whose folder in /proc that holds; one that ends meanwhile is passed over."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if holds("/proc/" + pid):
+                found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def bytes_of(process, name):
+    """What a file of such a folder has."""
+    with open(os.path.join(process, name), "rb") as f:
+        return f.read()
+
+
+def processes_marked(mark):
+    """Processes that have it in their environment; no corpses."""
+    return processes_where(lambda p: mark in bytes_of(p, "environ").split(b"\0"))
+
+
 def end_marked(mark):
     """Ends all processes that have it in their environment, and those that come from them."""
     while True:

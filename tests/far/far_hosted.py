@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hosted programs for the tests of far swap: one whose memory does not fit, and what is left of a run."""
-import contextlib
 import functools
 import os
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+from tidy import bytes_of, processes_where  # noqa: E402
 
 
 def program(pages):
@@ -69,24 +70,9 @@ def marked(mark):
     return dict(os.environ, QUIRE_FAR_TEST=str(mark))
 
 
-def processes_where(holds):
-    """Processes of whose folder in /proc that holds; one that ends meanwhile is passed over."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if holds("/proc/" + pid):
-                found.append(int(pid))
-    return found
-
-
 def name_of(process):
     with open(process + "/comm") as f:
         return f.read().strip()
-
-
-def bytes_of(process, name):
-    with open(os.path.join(process, name), "rb") as f:
-        return f.read()
 
 
 def processes_of(mark, name=None):

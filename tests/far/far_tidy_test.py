@@ -7,19 +7,13 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from far_hosted import processes_where  # noqa: E402
 from far_servers import have, wait_until  # noqa: E402
 
 
 def servers(folder):
     """Processes with a current directory in the folder."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink("/proc/%s/cwd" % pid).startswith(folder):
-                found.append(pid)
-        except OSError:
-            pass
-    return found
+    return processes_where(lambda p: os.readlink(p + "/cwd").startswith(folder))
 
 
 if have("redis-server", "redis-cli"):

@@ -27,20 +27,8 @@ AREA_S = 6.0        # a program whose memory was damaged need not end
 END_S = 20.0        # the supervisor must, when its program has
 
 
-def marked(mark):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/environ" % pid, "rb") as f:
-                if mark in f.read().split(b"\0"):
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
-
-
 def kill_marked(mark, spare=()):
-    for pid in marked(mark):    # this run's own
+    for pid in tidy.processes_marked(mark):    # this run's own
         if pid not in spare:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -72,12 +60,12 @@ def one_run(quire, fuzzer, kind, seed, rounds):
                 except subprocess.TimeoutExpired:
                     return "the supervisor does not end"
             end = time.monotonic() + END_S
-            while marked(mark) and time.monotonic() < end:
+            while tidy.processes_marked(mark) and time.monotonic() < end:
                 if kind == "area":      # what works on after the program: it may wait for ever in damaged memory
-                    kill_marked(mark, [q for q in marked(mark) if comm(q) in ("quire", "quire-keeper")])
+                    kill_marked(mark, [q for q in tidy.processes_marked(mark) if comm(q) in ("quire", "quire-keeper")])
                 time.sleep(0.02)
-            if marked(mark):
-                return "left behind: %s" % [(q, comm(q)) for q in marked(mark)]
+            if tidy.processes_marked(mark):
+                return "left behind: %s" % [(q, comm(q)) for q in tidy.processes_marked(mark)]
             out.seek(0)
             err.seek(0)
             said, text = out.read().decode(errors="replace"), err.read().decode(errors="replace")

@@ -94,15 +94,7 @@ def refused(status, words, *args, **kw):
 
 def marked():
     """Living processes of this test's runs, but for this one's own children's tools."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/environ" % pid, "rb") as f:
-                if MARK in f.read().split(b"\0"):
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
+    return tidy.processes_marked(MARK)
 
 
 def gone(pids=None, timeout=10):
