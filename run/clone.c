@@ -11,24 +11,11 @@
 #include "run/clone.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <sys/syscall.h>
 
 #include "run/args.h"
 #include "sys/linux/sys.h"
 
-enum {
-	FLAGS,
-	PIDFD,
-	CHILD_TID,
-	PARENT_TID,
-	EXIT_SIGNAL,
-	STACK,
-	STACK_SIZE,
-	TLS,
-	SET_TID,
-	SET_TID_SIZE
-};
 #define SET_TIDS 32u  /* levels of namespaces; the kernel refuses more */
 #define LARGEST 4096u /* bytes of clone3's arguments; the kernel refuses more */
 
@@ -58,23 +45,23 @@ static long check_rest(const char *at, uint64_t n)
 
 static long take_clone3(struct clone_call *c)
 {
-	uint64_t size = (uint64_t)c->c_a[4], most = sizeof c->c_args, k = size < most ? size : most;
+	uint64_t size = (uint64_t)c->c_a[4], most = sizeof c->c_room, k = size < most ? size : most;
 
 	if (size > LARGEST)
 		return -E2BIG;
-	if (!args_read(c->c_args, (const void *)c->c_a[5], k))
+	if (!args_read(c->c_room, (const void *)c->c_a[5], k))
 		return -EFAULT;
 	c->c_size = (long)k;
-	if (c->c_args[SET_TID_SIZE] <= SET_TIDS)
-		add_word(&c->c_words, c->c_args[SET_TID], c->c_args[SET_TID_SIZE] * sizeof(int));
+	if (c->c_args.set_tid_size <= SET_TIDS)
+		add_word(&c->c_words, c->c_args.set_tid, c->c_args.set_tid_size * sizeof(int));
 	return size > k ? check_rest((const char *)c->c_a[5] + k, size - k) : 0;
 }
 
 static void take_clone(struct clone_call *c)
 {
-	c->c_args[FLAGS] = (uint64_t)c->c_a[5];
-	c->c_args[PARENT_TID] = c->c_args[PIDFD] = (uint64_t)c->c_a[3];
-	c->c_args[CHILD_TID] = (uint64_t)c->c_a[2];
+	c->c_args.flags = (uint64_t)c->c_a[5];
+	c->c_args.parent_tid = c->c_args.pidfd = (uint64_t)c->c_a[3];
+	c->c_args.child_tid = (uint64_t)c->c_a[2];
 }
 
 long clone_take(struct clone_call *c, long nr, const long *a)
@@ -84,31 +71,28 @@ long clone_take(struct clone_call *c, long nr, const long *a)
 	c->c_nr = nr;
 	c->c_a = a;
 	c->c_words.n = 0;
-	__builtin_memset(c->c_args, 0, sizeof c->c_args);
+	__builtin_memset(c->c_room, 0, sizeof c->c_room);
 	if (nr == SYS_clone3)
 		r = take_clone3(c);
 	else if (nr == SYS_clone)
 		take_clone(c);
-	if ((c->c_args[FLAGS] & CLONE_PIDFD) != 0)
-		add_word(&c->c_words, c->c_args[PIDFD], sizeof(int));
-	if ((c->c_args[FLAGS] & CLONE_PARENT_SETTID) != 0)
-		add_word(&c->c_words, c->c_args[PARENT_TID], sizeof(int));
-	if ((c->c_args[FLAGS] & CLONE_CHILD_SETTID) != 0)
-		add_word(&c->c_words, c->c_args[CHILD_TID], sizeof(int));
+	if ((c->c_args.flags & CLONE_PIDFD) != 0)
+		add_word(&c->c_words, c->c_args.pidfd, sizeof(int));
+	if ((c->c_args.flags & CLONE_PARENT_SETTID) != 0)
+		add_word(&c->c_words, c->c_args.parent_tid, sizeof(int));
+	if ((c->c_args.flags & CLONE_CHILD_SETTID) != 0)
+		add_word(&c->c_words, c->c_args.child_tid, sizeof(int));
 	return r;
 }
 
-bool clone_shares_files(const struct clone_call *c)
-{
-	return (c->c_args[FLAGS] & CLONE_FILES) != 0;
-}
+bool clone_shares_files(const struct clone_call *c) { return (c->c_args.flags & CLONE_FILES) != 0; }
 
 long clone_make(const struct clone_call *c)
 {
 	const long *a = c->c_a;
 
 	if (c->c_nr == SYS_clone3)
-		return sys_call2(SYS_clone3, (long)c->c_args, c->c_size);
+		return sys_call2(SYS_clone3, (long)&c->c_args, c->c_size);
 	/* a child with a stack of its own begins on a copy of this one; the stub changes over (make_stub) */
 	if (c->c_nr == SYS_clone)
 		return sys_call5(SYS_clone, a[5], 0, a[3], a[2], a[1]);

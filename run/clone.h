@@ -3,17 +3,20 @@
 #ifndef QUIRE_RUN_CLONE_H
 #define QUIRE_RUN_CLONE_H
 
-#include <stdint.h>
+#include <linux/sched.h>
 
 #include "run/host.h"
 
-#define CLONE_ARGS 32u /* words: more than the kernel's structure has */
+#define CLONE_ROOM 256u /* bytes: more than any kernel's structure of arguments has by now */
 
 struct clone_call {
 	long c_nr;
 	const long *c_a; /* r9, r8, r10, rdx, rsi, rdi, as in intercept.c */
 	long c_size;     /* of clone3's arguments */
-	uint64_t c_args[CLONE_ARGS];
+	union {
+		struct clone_args c_args; /* clone: its own arguments, under these names */
+		char c_room[CLONE_ROOM];
+	};
 	struct fork_words c_words;
 };
 

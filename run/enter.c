@@ -202,12 +202,10 @@ static bool fork_entered; /* h_lock W */
 
 long host_fork_prepare(const struct fork_words *words)
 {
-	struct fork_words copy = *words;
-
 	if (host.h_off)
 		return 0;
 	long r = enter_engine(OP_FORK_PREPARE, (long)__builtin_frame_address(0),
-	    (long)thread_pointer(), (long)&copy, 0, 0, 0);
+	    (long)thread_pointer(), (long)words, 0, 0, 0);
 	fork_entered = r == 0;
 	return r;
 }
