@@ -28,9 +28,8 @@ static bool find_in_path(const char *name, char *path, size_t len)
 
 	if (strchr(name, '/') != NULL) {
 		(void)snprintf(path, len, "%s", name);
-		return access(path, F_OK) == 0 ||
-		    errno ==
-		    EACCES; /* a file that may not be looked at cannot be opened either: the line says so */
+		/* A file that may not be looked at cannot be opened either: the line says so. */
+		return access(path, F_OK) == 0 || errno == EACCES;
 	}
 	for (p = p != NULL ? p : "/usr/local/bin:/usr/bin:/bin"; *p != '\0';) {
 		size_t n = strcspn(p, ":");

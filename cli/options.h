@@ -59,8 +59,8 @@ int cli_unknown_option(const char *word);
  */
 int cli_take_url(struct run_options *o, char *text);
 /*
- * Options of far places without a far place are a mistake, as the user believes to be protected: 0, or an exit status, with a line on
- * standard error. For when all places are known.
+ * Refuses options of TLS if no place is reached by TLS: the user would believe that the connection is protected. Called when all
+ * places are known. 0, or an exit status after one line on standard error.
  */
 int cli_check_far(const struct run_options *o);
 #endif

@@ -203,7 +203,10 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 	return run_store_for(r, alone ? NULL : &c);
 }
 
-/* One process may have been promised all. Not from the family's state, which any process may have written. */
+/*
+ * Slots that a process may use of the store: all that can be promised, as one process may have been promised all. The number is
+ * reckoned from the supervisor's own settings: any process may have written the family's state.
+ */
 static uint64_t most_slots(const struct run *r, const struct run_store *st)
 {
 	const struct promise_shelf own = { .s_most = pool_file_pages(run_swap_bytes(st)) };
@@ -340,8 +343,8 @@ static bool obey_byte(struct run *r, struct conn *c, char byte)
 
 void run_hear(struct run *r, unsigned i)
 {
-	for (unsigned k = 0; k < ROUND;
-	     k++) { /* the end of the connection is read after all bytes that the process sent */
+	/* The end of the connection is read after all bytes that the process sent. */
+	for (unsigned k = 0; k < ROUND; k++) {
 		char byte[2];
 		ssize_t n = recv(r->conn[i].fd, byte, sizeof byte, MSG_DONTWAIT);
 

@@ -38,9 +38,8 @@ struct run_store {
 	int memfd,
 	    swapfd; /* const; swapfd: /dev/null, if there is no swap file that processes write themselves */
 	struct far_plan plan[POOL_FARS]; /* const: the far places; nfar of them */
-	uint64_t ring_at
-	    [POOL_FARS]; /* const: where the rings of the far places lie in the shared memory */
-	struct run_far far[POOL_FARS]; /* the quire-far of each far place */
+	uint64_t ring_at[POOL_FARS];     /* const: places of their rings in the shared memory */
+	struct run_far far[POOL_FARS];   /* the quire-far of each far place */
 	unsigned nfar;
 	unsigned place;     /* const: in run.store, and of its shelf in the family's state */
 	struct creds creds; /* const, of its processes */

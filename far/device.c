@@ -131,8 +131,8 @@ static void link_lost(struct far_device *d, uint64_t since, uint64_t now)
 		d->d_ops->fo_close(d->d_link, false);
 	d->d_link = NULL;
 	d->d_away = since;
-	d->d_try = now +
-	    1; /* the next round at the earliest: a caller can see before that the engine was away */
+	/* The next round at the earliest: a caller can see before that the engine was away. */
+	d->d_try = now + 1;
 	ask_again(d);
 }
 
@@ -399,8 +399,8 @@ bool far_device_wait(struct far_device *d, int fd, int wait_ms)
 	fds[n] = (struct pollfd){ .fd = fd, .events = POLLIN }; /* poll passes over -1 */
 	(void)poll(fds, n + 1, sleep_ms(d, wait_ms, wake_ms));
 	now = far_now();
-	if (is_silent_for(
-		d, STUCK_NS, now)) /* fo_work may put a more exact cause in the place of this one */
+	/* The engine may know a more exact cause: then fo_work writes that in the place of this one. */
+	if (is_silent_for(d, STUCK_NS, now))
 		(void)snprintf(d->d_why, FAR_WHY, "it does not answer");
 	if (d->d_link != NULL && d->d_ops->fo_work(d->d_link, fds, n, d->d_why) != 0)
 		link_lost(d, now, now);

@@ -123,8 +123,8 @@ static struct far_link *nbd_open(const struct far_url *u, const struct far_setti
 
 	*retry = true;
 	if (l == NULL || (l->h[0] = connect_one(u, set, until, why)) == NULL) {
-		*retry = strstr(why, "certificate") ==
-		    NULL; /* a certificate that does not verify now will not verify later */
+		/* A certificate that does not verify now will not verify later. */
+		*retry = strstr(why, "certificate") == NULL;
 		free(l);
 		return NULL;
 	}

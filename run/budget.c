@@ -210,9 +210,9 @@ void host_balance(struct host *h, uint64_t most)
 	if (over == 0)
 		return;
 	uint64_t rest = atomic_load_explicit(&h->h_balance_rest, memory_order_relaxed);
+	/* What could go is pinned: looking through all of it at every fault would be most of the work. */
 	if (rest > 0 && most != UINT64_MAX) {
-		atomic_store_explicit(&h->h_balance_rest, rest - 1,
-		    memory_order_relaxed); /* what could go is pinned: looking through all of it at every fault would be most of the work */
+		atomic_store_explicit(&h->h_balance_rest, rest - 1, memory_order_relaxed);
 		return;
 	}
 	if (vm_shrink(h->h_vm, host_spare(h, over < most ? over : most)) == 0)

@@ -65,7 +65,8 @@ struct fork_words { /* what the kernel reads or writes of the program's memory i
 };
 long host_fork_prepare(const struct fork_words *); /* 0 or -errno: then do not fork */
 void host_fork_parent(long pid);
-void host_fork_child(bool shares_files); /* it gets a table of descriptors of its own */
+/* shares_files: the child has its parent's table of descriptors, and gets a copy of its own. */
+void host_fork_child(bool shares_files);
 
 /* hostfd.c */
 /* Moves a descriptor of ours out of the program's way (high number, close-on-exec). Answers the new number. */

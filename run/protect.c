@@ -166,9 +166,8 @@ long host_protect_piece(struct host *h, struct piece *p, int prot)
 	if ((prot & PROT_WRITE) != 0)
 		prot |= PROT_READ;
 	mach_mutex_enter(&h->h_protlock);
-	r = host_next_piece(h, p->base, end, p)
-	    ? change_piece(h, p, prot, &grown)
-	    : 0; /* the piece is looked up again under the lock; if it is gone, nothing is to change */
+	/* The piece is looked up again under the lock; if it is gone, nothing is to change. */
+	r = host_next_piece(h, p->base, end, p) ? change_piece(h, p, prot, &grown) : 0;
 	mach_mutex_exit(&h->h_protlock);
 	if (r == 0 && h->h_managed && prot != PROT_NONE)
 		(void)host_lock_marked(h, p->base, p->end); /* as far as it can be, as natively */

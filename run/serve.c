@@ -76,8 +76,8 @@ bool host_pinned(void *arg, unsigned tries)
 		n = HOST_PINNED;
 	host_force_charge(h, n);
 	atomic_fetch_add(&h->h_credit, n);
-	atomic_store_explicit(&h->h_balance_rest, n,
-	    memory_order_relaxed); /* frames below that number are not given back: they were granted just now */
+	/* host_balance rests for so many faults: it would give back at once what was granted here. */
+	atomic_store_explicit(&h->h_balance_rest, n, memory_order_relaxed);
 	return true;
 }
 

@@ -64,8 +64,8 @@ void pool_leaves_repair(struct pool_shared *s)
 				s->ps_leaves_used++;
 			}
 	for (uint32_t i = 0; i < s->ps_leafx.x_next; i++)
-		if (pool_index_free(s, &s->ps_leafx,
-			i)) /* the leaf's owner was killed before the leaf's bits were cleared */
+		/* The owner of a free leaf may have been killed before it had cleared the leaf's bits. */
+		if (pool_index_free(s, &s->ps_leafx, i))
 			pool_forget(pool_leaf_of(s, i + 1), PAGE);
 	pool_index_trim(s, &s->ps_leafx);
 }

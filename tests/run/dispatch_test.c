@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "run/calls.h"
 #include "run/engine.h"
 
 #define BREAK 0x100000l
@@ -18,7 +17,7 @@
 
 struct host host;
 static struct family family;
-static unsigned tries, ends; /* tries; processes that end in time */
+static unsigned tries, ends; /* calls made so far; processes that end in time */
 
 /* ---- the rest of the runtime ---- */
 static long refuse_first(long refusal, long success)
@@ -114,7 +113,7 @@ static void a_brk_is_refused_when_none_ends(void **state)
 	assert_int_equal(atomic_load(&family.fam_refused), 1);
 }
 
-/* Whatever another process is refused meanwhile. */
+/* Also if another process is refused meanwhile: the question is not asked again. */
 static void a_question_for_the_break_is_answered_at_once(void **state)
 {
 	const long a[6] = { 0 };

@@ -202,7 +202,7 @@ static void the_child_is_charged_what_its_parent_has(void **state)
 		}
 }
 
-/* Its stack could leave memory while it kept the thread out that brings pages back: both waited for ever. */
+/* The forking thread's stack could leave memory while it kept the thread out that brings pages back: both waited for ever. */
 static void a_fork_whose_stack_cannot_be_kept_is_refused(void **state)
 {
 	static struct family fam;
@@ -234,7 +234,7 @@ static uint64_t used_by(pthread_t t)
 	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-/* Its own tries, in vain, woke it: it looked again and again as long as the writer held the lock, and used a CPU for that. */
+/* The reader's own tries, in vain, woke it: it looked again and again while the writer held the lock, and used a CPU for that. */
 static void a_reader_that_waits_for_a_writer_sleeps(void **state)
 {
 	static struct mach_rwlock lock;

@@ -338,7 +338,7 @@ static void a_child_that_outlives_its_parent_keeps_its_pages(void **state)
 	teardown(&r);
 }
 
-/* What the parent counted for it is given back by its tag. */
+/* What the parent counted for the child is given back by the child's tag. */
 static void a_child_killed_before_it_takes_over_gives_back(void **state)
 {
 	static uint32_t h[300];

@@ -451,8 +451,8 @@ static void a_damaged_file_is_not_compacted_into_memory(void **state)
 		    pwrite(r.fd, junk, PAGE, (off_t)b * SEG + (off_t)(b % 4 * PAGE)), PAGE);
 	for (unsigned i = 0; i < n; i += 2)
 		pool_unref(&r.p, h[i]);
-	for (unsigned i = 0; i < n;
-	     i += 2) /* makes the store copy the live pages of half-empty segments */
+	/* Makes the store copy the live pages of half-empty segments. */
+	for (unsigned i = 0; i < n; i += 2)
 		if (put(&r, i * 8 + 2, &h[i]) != 0)
 			h[i] = 0;
 	for (unsigned i = 0; i < n; i++) {
