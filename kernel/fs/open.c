@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Opening of files by their names: the file is found, or made, and becomes what its inode's kind asks for.
+ * Opening of files by their names: the file is found, or made, and becomes what its inode's kind asks for. Making of files that
+ * are not opened: directories, links, nodes.
  *
  * Locks: takes vfs_lock and i_lock, one at a time. May sleep.
  */
@@ -112,4 +113,41 @@ int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mod
 	if (err == -ENOENT && (flags & O_CREAT))
 		err = create_file(start, path, flags, mode, &i);
 	return err != 0 ? err : open_inode(i, flags, fp);
+}
+
+/* vfs_lock held. */
+static int make_in(
+    struct inode *dir, const char *last, unsigned mode, uint64_t rdev, struct inode **ip)
+{
+	int err;
+
+	if (strcmp(last, ".") == 0 || strcmp(last, "..") == 0)
+		return -EEXIST;
+	if (dir->i_ops->io_lookup == NULL)
+		return -ENOTDIR;
+	if ((err = dir->i_ops->io_lookup(dir, last, strlen(last), ip)) == 0) {
+		inode_put(*ip);
+		return -EEXIST;
+	}
+	if (err != -ENOENT)
+		return err;
+	return dir->i_ops->io_create == NULL
+	    ? -EPERM
+	    : dir->i_ops->io_create(dir, last, strlen(last), mode, rdev, ip);
+}
+
+int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev, struct inode **ip)
+{
+	char *last = kalloc(NAME_MAX + 1);
+	struct inode *dir;
+	int err = last == NULL ? -ENOMEM : vfs_walk_parent(start, path, &dir, last);
+
+	if (err == 0) {
+		mach_mutex_enter(&vfs_lock);
+		err = make_in(dir, last, mode, rdev, ip);
+		mach_mutex_exit(&vfs_lock);
+		inode_put(dir);
+	}
+	kfree(last, NAME_MAX + 1);
+	return err;
 }

@@ -121,6 +121,11 @@ int vfs_walk(struct inode *start, const char *path, unsigned flags, struct inode
 /* The directory of the last component, which is copied to name (NAME_MAX + 1). */
 int vfs_walk_parent(struct inode *start, const char *path, struct inode **dir, char *name);
 int vfs_open(struct inode *start, const char *path, unsigned flags, unsigned mode, struct file **);
+/*
+ * A new file of a kind that io_create makes, with the mode and rdev that io_create takes; *: a reference. -EEXIST: the name is taken;
+ * -EPERM: the directory's file system makes no files. Takes vfs_lock; may sleep.
+ */
+int vfs_make(struct inode *start, const char *path, unsigned mode, uint64_t rdev, struct inode **);
 int vfs_path(struct inode *dir, char *buf, size_t room); /* absolute; bytes with the 0 */
 /* The same for any inode. -ENOENT: the inode has no name any more, or no lookup by name ever found it. */
 int vfs_path_file(struct inode *, char *buf, size_t room);

@@ -394,22 +394,15 @@ static int look_up(const struct spot *s, struct inode **ip)
 
 static int64_t make_at(uint64_t dirfd, uint64_t path, unsigned mode, uint64_t extra)
 {
-	struct inode *i = NULL;
-	struct spot s;
-	int err = spot_begin(&s, dirfd, path, true);
+	struct inode *i;
+	struct name n;
+	int err = name_begin(&n, dirfd, path);
 
 	if (err != 0)
 		return err;
-	err = is_dots(s.s_last) ? 0 : look_up(&s, &i);
-	if (err == 0)
-		err = -EEXIST;
-	else if (err == -ENOENT)
-		err = s.s_dir->i_ops->io_create == NULL
-		    ? -EPERM
-		    : s.s_dir->i_ops->io_create(
-			  s.s_dir, s.s_last, strlen(s.s_last), mode, extra, &i);
-	spot_end(&s);
-	inode_put(i);
+	if ((err = vfs_make(n.n_start, n.n_path, mode, extra, &i)) == 0)
+		inode_put(i);
+	name_end(&n);
 	return err;
 }
 

@@ -488,53 +488,14 @@ static char *path_of(const struct sockname *n)
 	return path;
 }
 
-static struct inode *hold_cwd(void)
-{
-	struct inode *i;
-
-	mach_mutex_enter(&proc_lock);
-	i = inode_hold(this_proc()->p_cwd);
-	mach_mutex_exit(&proc_lock);
-	return i;
-}
-
-/* vfs_lock held. */
-static int make_node_in(struct inode *dir, const char *last, struct inode **ip)
-{
-	int err = dir->i_ops->io_lookup == NULL
-	    ? -ENOTDIR
-	    : dir->i_ops->io_lookup(dir, last, strlen(last), ip);
-
-	if (err == 0) {
-		inode_put(*ip);
-		return -EADDRINUSE;
-	}
-	if (err != -ENOENT)
-		return err;
-	if (dir->i_ops->io_create == NULL)
-		return -EPERM;
-	return dir->i_ops->io_create(
-	    dir, last, strlen(last), S_IFSOCK | (0777 & ~this_proc()->p_umask), 0, ip);
-}
-
 /* The file of a name is made: *ip, a reference. */
 static int make_node(const char *path, struct inode **ip)
 {
-	struct inode *cwd = hold_cwd(), *dir;
-	char *last = kalloc(NAME_MAX + 1);
-	int err = last == NULL ? -ENOMEM : vfs_walk_parent(cwd, path, &dir, last);
+	struct inode *cwd = proc_hold_inode(&this_proc()->p_cwd);
+	int err = vfs_make(cwd, path, S_IFSOCK | (0777 & ~this_proc()->p_umask), 0, ip);
 
-	if (err == 0) {
-		mach_mutex_enter(&vfs_lock);
-		err = strcmp(last, ".") == 0 || strcmp(last, "..") == 0
-		    ? -EADDRINUSE
-		    : make_node_in(dir, last, ip);
-		mach_mutex_exit(&vfs_lock);
-		inode_put(dir);
-	}
-	kfree(last, NAME_MAX + 1);
 	inode_put(cwd);
-	return err;
+	return err == -EEXIST ? -EADDRINUSE : err;
 }
 
 /* names_lock held. node: the file of the name; NULL: the name is abstract. */
@@ -688,7 +649,7 @@ static int find_node(const struct sockname *n, struct inode **ip)
 		return 0;
 	if ((path = path_of(n)) == NULL)
 		return -ENOMEM;
-	cwd = hold_cwd();
+	cwd = proc_hold_inode(&this_proc()->p_cwd);
 	err = vfs_walk(cwd, path, 0, ip);
 	inode_put(cwd);
 	kfree(path, PATH_MAX);
