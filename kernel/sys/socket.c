@@ -273,6 +273,18 @@ static int pair_new(unsigned flags, struct file **a, struct file **b)
 	return err;
 }
 
+/* The arguments family, type and protocol: 0, or the error of a kind of socket that is left out. */
+static int check_kind(const uint64_t *a)
+{
+	if ((unsigned)a[0] != AF_UNIX)
+		return -EAFNOSUPPORT;
+	if (((unsigned)a[1] & ~(O_NONBLOCK | O_CLOEXEC)) != SOCK_STREAM)
+		return -ESOCKTNOSUPPORT;
+	if (a[2] > 1)
+		return -EPROTONOSUPPORT;
+	return 0;
+}
+
 int64_t sys_socketpair(const uint64_t *a)
 {
 	unsigned flags = (unsigned)a[1] & O_NONBLOCK;
@@ -280,13 +292,7 @@ int64_t sys_socketpair(const uint64_t *a)
 	struct file *x, *y;
 	int err;
 
-	if ((unsigned)a[0] != AF_UNIX)
-		return -EAFNOSUPPORT;
-	if (((unsigned)a[1] & ~(O_NONBLOCK | O_CLOEXEC)) != SOCK_STREAM)
-		return -ESOCKTNOSUPPORT;
-	if (a[2] > 1)
-		return -EPROTONOSUPPORT;
-	if ((err = pair_new(flags, &x, &y)) != 0)
+	if ((err = check_kind(a)) != 0 || (err = pair_new(flags, &x, &y)) != 0)
 		return err;
 	return fd_install_pair(x, y, cloexec, a[3]);
 }
@@ -297,13 +303,7 @@ int64_t sys_socket(const uint64_t *a)
 	struct file *f;
 	int err;
 
-	if ((unsigned)a[0] != AF_UNIX)
-		return -EAFNOSUPPORT;
-	if (((unsigned)a[1] & ~(O_NONBLOCK | O_CLOEXEC)) != SOCK_STREAM)
-		return -ESOCKTNOSUPPORT;
-	if (a[2] > 1)
-		return -EPROTONOSUPPORT;
-	if ((err = socket_new(NULL, NULL, flags, &f)) != 0)
+	if ((err = check_kind(a)) != 0 || (err = socket_new(NULL, NULL, flags, &f)) != 0)
 		return err;
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
