@@ -116,6 +116,18 @@ struct file *fd_get(int fd)
 	return f;
 }
 
+struct file *fd_get_kind(int fd, const struct file_ops *ops, int other, int64_t *err)
+{
+	struct file *f = fd_get(fd);
+
+	if (f != NULL && f->f_ops == ops)
+		return f;
+	*err = f == NULL ? -EBADF : other;
+	if (f != NULL)
+		file_put(f);
+	return NULL;
+}
+
 int fd_close(struct files *fs, int fd)
 {
 	struct file *f = NULL;

@@ -223,6 +223,8 @@ void files_put(struct files *);
 int fd_install(
     struct files *, struct file *, unsigned from, bool cloexec); /* takes over the reference */
 struct file *fd_get(int fd);                                     /* a reference; NULL */
+/* As fd_get, for a file with these operations. NULL: *err is -EBADF (there is no such descriptor) or other (the file has others). */
+struct file *fd_get_kind(int fd, const struct file_ops *, int other, int64_t *err);
 int fd_close(struct files *, int fd);
 /* Is the descriptor closed by exec? set: 0 or 1: from now on; -1: only asked. Takes fs_lock. False: there is no such descriptor. */
 bool fd_cloexec(struct files *, int fd, int set);

@@ -513,25 +513,13 @@ int64_t sys_timerfd_create(const uint64_t *a)
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
 
-/* A reference to the file of a timerfd; NULL: *err says why not. */
-static struct file *timerfd_get(uint64_t fd, int64_t *err)
-{
-	struct file *f = fd_get((int)fd);
-
-	*err = f == NULL ? -EBADF : -EINVAL;
-	if (f == NULL || f->f_ops == &timerfd_ops)
-		return f;
-	file_put(f);
-	return NULL;
-}
-
 int64_t sys_timerfd_settime(const uint64_t *a)
 {
 	struct timer_state old = { 0, 0 };
 	uint64_t at, every;
 	struct timerfd *tf;
 	int64_t err;
-	struct file *f = timerfd_get(a[0], &err);
+	struct file *f = fd_get_kind((int)a[0], &timerfd_ops, -EINVAL, &err);
 
 	if (f == NULL)
 		return err;
@@ -552,7 +540,7 @@ int64_t sys_timerfd_gettime(const uint64_t *a)
 {
 	struct timer_state now;
 	int64_t err;
-	struct file *f = timerfd_get(a[0], &err);
+	struct file *f = fd_get_kind((int)a[0], &timerfd_ops, -EINVAL, &err);
 
 	if (f == NULL)
 		return err;

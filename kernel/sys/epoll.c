@@ -165,12 +165,12 @@ static int64_t wait_events(int fd, uint64_t to, int max, int ms)
 {
 	uint64_t deadline = ms < 0 ? 0 : arch_time_ns() + (uint64_t)ms * 1000000 + 1;
 	struct epoll_event ev[32];
-	struct file *f = fd_get(fd);
-	int64_t n = 0;
+	int64_t n;
+	struct file *f = fd_get_kind(fd, &epoll_ops, -EINVAL, &n);
 
 	if (f == NULL)
-		return -EBADF;
-	if (f->f_ops != &epoll_ops || max <= 0) {
+		return n;
+	if (max <= 0) {
 		file_put(f);
 		return -EINVAL;
 	}

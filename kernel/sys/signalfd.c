@@ -122,15 +122,12 @@ static int64_t make_signal_file(uint64_t set, uint64_t flags)
 
 static int64_t change_set(int fd, uint64_t set)
 {
-	struct file *f = fd_get(fd);
+	int64_t err;
+	struct file *f = fd_get_kind(fd, &signal_file_ops, -EINVAL, &err);
 	bool irq;
 
 	if (f == NULL)
-		return -EBADF;
-	if (f->f_ops != &signal_file_ops) {
-		file_put(f);
-		return -EINVAL;
-	}
+		return err;
 	irq = spin_lock(&sched_lock);
 	((struct signal_file *)f->f_data)->sf_set = set;
 	wake_all(&poll_queue);

@@ -311,14 +311,7 @@ int64_t sys_socket(const uint64_t *a)
 /* A reference; or NULL, and why. */
 static struct file *socket_get(uint64_t fd, int64_t *err)
 {
-	struct file *f = fd_get((int)fd);
-
-	*err = -EBADF;
-	if (f == NULL || f->f_ops == &socket_ops)
-		return f;
-	file_put(f);
-	*err = -ENOTSOCK;
-	return NULL;
+	return fd_get_kind((int)fd, &socket_ops, -ENOTSOCK, err);
 }
 
 /* ---- messages ---- */
@@ -713,7 +706,7 @@ static int64_t accept_from(struct file *f, struct file **got)
 
 int64_t sys_accept4(const uint64_t *a)
 {
-	struct file *got;
+	struct file *got = NULL;
 	int64_t err;
 	struct file *f = socket_get(a[0], &err);
 
