@@ -30,6 +30,21 @@ int file_new(struct inode *i, const struct file_ops *ops, unsigned flags, struct
 	return 0;
 }
 
+struct file *anon_file(const struct file_ops *ops, unsigned mode, unsigned flags, size_t bytes)
+{
+	static const struct inode_ops no_ops = { .io_lookup = NULL };
+	void *data = kzalloc(bytes);
+	struct inode *i = data == NULL ? NULL : anon_inode(&no_ops, mode);
+	struct file *f;
+
+	if (i == NULL || file_new(i, ops, flags, &f) != 0) {
+		kfree(data, bytes);
+		return NULL;
+	}
+	f->f_data = data;
+	return f;
+}
+
 void file_hold(struct file *f)
 {
 	__atomic_add_fetch((unsigned *)(void *)&f->f_refcnt, 1, __ATOMIC_RELAXED);

@@ -160,6 +160,11 @@ struct file {
 };
 int file_new(struct inode *, const struct file_ops *, unsigned flags,
     struct file **); /* takes over the reference of inode */
+/*
+ * A file without a name, of a kind that its operations make (an eventfd and the like). f_data: zeroed memory of so many bytes, which
+ * fo_close frees. NULL: no memory.
+ */
+struct file *anon_file(const struct file_ops *, unsigned mode, unsigned flags, size_t bytes);
 void file_hold(struct file *);
 /* As the file was opened. */
 static inline bool file_may_read(const struct file *f)

@@ -490,26 +490,21 @@ static void timerfd_close(struct file *f)
 static const struct file_ops timerfd_ops = {
 	.fo_read = timerfd_read, .fo_poll = timerfd_poll, .fo_close = timerfd_close
 };
-static const struct inode_ops timerfd_inode_ops = { .io_lookup = NULL };
 
 int64_t sys_timerfd_create(const uint64_t *a)
 {
 	struct timerfd *tf;
-	struct inode *i;
 	struct file *f;
 
 	if (!is_timer_clock(a[0]) || (a[1] & ~(uint64_t)(O_NONBLOCK | O_CLOEXEC)) != 0)
 		return -EINVAL;
-	tf = kzalloc(sizeof(*tf));
-	i = tf == NULL ? NULL : anon_inode(&timerfd_inode_ops, S_IFREG | 0600);
-	if (i == NULL ||
-	    file_new(i, &timerfd_ops, O_RDWR | ((unsigned)a[1] & O_NONBLOCK), &f) != 0) {
-		kfree(tf, sizeof(*tf));
+	f = anon_file(
+	    &timerfd_ops, S_IFREG | 0600, O_RDWR | ((unsigned)a[1] & O_NONBLOCK), sizeof(*tf));
+	if (f == NULL)
 		return -ENOMEM;
-	}
+	tf = f->f_data;
 	tf->tf_timer.tm_fire = fire_timerfd;
 	tf->tf_clock = a[0];
-	f->f_data = tf;
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
 

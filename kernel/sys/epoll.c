@@ -40,21 +40,14 @@ static void epoll_close(struct file *f)
 }
 
 static const struct file_ops epoll_ops = { .fo_close = epoll_close };
-static const struct inode_ops epoll_inode_ops = { .io_lookup = NULL };
 
 static int64_t create_epoll(bool cloexec)
 {
-	struct epoll *e = kzalloc(sizeof(*e));
-	struct inode *i = e == NULL ? NULL : anon_inode(&epoll_inode_ops, S_IFREG | 0600);
-	struct file *f;
-	int err;
+	struct file *f = anon_file(&epoll_ops, S_IFREG | 0600, O_RDWR, sizeof(struct epoll));
 
-	if (i == NULL || (err = file_new(i, &epoll_ops, O_RDWR, &f)) != 0) {
-		kfree(e, sizeof(*e));
+	if (f == NULL)
 		return -ENOMEM;
-	}
-	mach_mutex_init(&e->e_lock, 5, "epoll");
-	f->f_data = e;
+	mach_mutex_init(&((struct epoll *)f->f_data)->e_lock, 5, "epoll");
 	return fd_install(this_proc()->p_files, f, 0, cloexec);
 }
 int64_t sys_epoll_create(const uint64_t *a)

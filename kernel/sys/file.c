@@ -474,26 +474,18 @@ static const struct file_ops event_ops = { .fo_read = event_read,
 	.fo_write = event_write,
 	.fo_poll = event_poll,
 	.fo_close = event_close };
-static const struct inode_ops event_inode_ops = { .io_lookup = NULL };
 
 int64_t sys_eventfd2(const uint64_t *a)
 {
-	struct event_count *e = kzalloc(sizeof(*e));
-	struct inode *i = e == NULL ? NULL : anon_inode(&event_inode_ops, S_IFREG | 0600);
-	struct file *f;
-	int err;
+	struct event_count *e;
+	struct file *f = anon_file(
+	    &event_ops, S_IFREG | 0600, O_RDWR | ((unsigned)a[1] & O_NONBLOCK), sizeof(*e));
 
-	if (i == NULL) {
-		kfree(e, sizeof(*e));
+	if (f == NULL)
 		return -ENOMEM;
-	}
-	if ((err = file_new(i, &event_ops, O_RDWR | (unsigned)(a[1] & O_NONBLOCK), &f)) != 0) {
-		kfree(e, sizeof(*e));
-		return err;
-	}
+	e = f->f_data;
 	e->count = (uint32_t)a[0];
 	e->semaphore = a[1] & 1;
-	f->f_data = e;
 	return fd_install(this_proc()->p_files, f, 0, (a[1] & O_CLOEXEC) != 0);
 }
 int64_t sys_eventfd(const uint64_t *a) { return sys_eventfd2((const uint64_t[6]){ a[0] }); }

@@ -101,21 +101,15 @@ static void signal_file_close(struct file *f)
 static const struct file_ops signal_file_ops = {
 	.fo_read = signal_file_read, .fo_poll = signal_file_poll, .fo_close = signal_file_close
 };
-static const struct inode_ops signal_inode_ops = { .io_lookup = NULL };
 
 static int64_t make_signal_file(uint64_t set, uint64_t flags)
 {
-	struct signal_file *sf = kzalloc(sizeof(*sf));
-	struct inode *i = sf == NULL ? NULL : anon_inode(&signal_inode_ops, S_IFREG | 0600);
-	struct file *f;
+	struct file *f = anon_file(&signal_file_ops, S_IFREG | 0600,
+	    O_RDWR | ((unsigned)flags & O_NONBLOCK), sizeof(struct signal_file));
 
-	if (i == NULL ||
-	    file_new(i, &signal_file_ops, O_RDWR | ((unsigned)flags & O_NONBLOCK), &f) != 0) {
-		kfree(sf, sizeof(*sf));
+	if (f == NULL)
 		return -ENOMEM;
-	}
-	sf->sf_set = set;
-	f->f_data = sf;
+	((struct signal_file *)f->f_data)->sf_set = set;
 	__atomic_add_fetch(&signal_files, 1, __ATOMIC_RELAXED);
 	return fd_install(this_proc()->p_files, f, 0, (flags & O_CLOEXEC) != 0);
 }

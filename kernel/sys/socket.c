@@ -214,29 +214,28 @@ static const struct file_ops socket_ops = {
 	.fo_ioctl = socket_ioctl,
 	.fo_close = socket_close,
 };
-static const struct inode_ops socket_inode_ops = { .io_lookup = NULL };
 
 /* A socket of two pipe ends, whose references it takes over, whatever the result; or of none yet. */
 static int socket_new(struct file *in, struct file *out, unsigned flags, struct file **fp)
 {
-	struct socket *s = kzalloc(sizeof(*s));
-	struct inode *i = s == NULL ? NULL : anon_inode(&socket_inode_ops, S_IFSOCK | 0777);
+	struct socket *s;
+	struct file *f = anon_file(&socket_ops, S_IFSOCK | 0777, O_RDWR | flags, sizeof(*s));
 
-	if (i == NULL || file_new(i, &socket_ops, O_RDWR | flags, fp) != 0) {
-		kfree(s, sizeof(*s));
+	if (f == NULL) {
 		if (in != NULL) {
 			file_put(in);
 			file_put(out);
 		}
 		return -ENOMEM;
 	}
+	s = f->f_data;
 	mach_mutex_init(&s->s_lock, 6, "socket");
 	s->s_in = in;
 	s->s_out = out;
 	s->s_state = in != NULL ? SOCKET_CONNECTED : SOCKET_FRESH;
 	s->s_name = s->s_peer = (struct sockname){ .n_family = AF_UNIX, .n_len = 2 };
 	s->s_peer_pid = this_proc()->p_pid;
-	(*fp)->f_data = s;
+	*fp = f;
 	return 0;
 }
 
