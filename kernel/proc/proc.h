@@ -249,14 +249,16 @@ int signal_take(struct uthread *, uint64_t set, struct siginfo *);
 bool signal_add_overrun(struct sigset_info *, int sig, uint32_t timer, uint64_t times);
 /* The thread's signal mask is the one at maskp until the call ends; 0: it stays. trap_leave restores it. */
 void signal_mask_begin(uint64_t maskp, uint64_t size);
-extern unsigned signal_files; /* atomic: signalfd's: whoever waits for those is in poll_queue */
-void signal_discard(struct sigset_info *);  /* all that is pending; their owner ends */
-void signal_forget(struct proc *, int sig); /* what is pending of it: it is ignored now */
+extern unsigned
+    signal_files; /* atomic: open signalfds; threads that wait for a signalfd are in poll_queue */
+void signal_discard(struct sigset_info *); /* all that is pending; their owner ends */
+void signal_forget(
+    struct proc *, int sig); /* drops the pending signals of a number that is ignored now */
 bool proc_ignores_children(
     const struct proc *); /* the status of its children is not kept; proc_lock held */
 void signal_interrupt_group(int pgid, int sig);      /* from an interrupt: is sent soon */
 void signal_force(int sig, int code, uint64_t addr); /* this thread's own fault */
-void signal_loop(void *); /* a thread's: alarms and signals from interrupts */
+void signal_loop(void *); /* the thread that sends signals that interrupts asked for */
 struct sigstack {         /* stack_t */
 	uint64_t sp;
 	int32_t flags, pad;

@@ -291,7 +291,7 @@ bool proc_ignores_children(const struct proc *p)
 
 /*
  * A signal to a group of processes, asked for in an interrupt. The list of processes is guarded by proc_lock, which sleeps: so
- * the interrupt notes the signal, and the thread that sends alarms sends it.
+ * the interrupt notes the signal, and the thread of signal_loop sends the signal.
  */
 static _Atomic uint64_t group_wanted; /* SIGBIT */
 static _Atomic int group_pgid;        /* of the signals last noted */

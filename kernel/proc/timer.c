@@ -431,8 +431,9 @@ void timers_forget(struct proc *p, bool all)
 /* ---- timerfd ---- */
 struct timerfd {
 	struct timer tf_timer;
-	_Atomic uint64_t tf_count; /* sched_lock to change: times that nobody has read of */
-	uint64_t tf_clock;         /* const */
+	_Atomic uint64_t
+	    tf_count;      /* sched_lock to change: expirations that no read has returned yet */
+	uint64_t tf_clock; /* const */
 	struct waitq tf_wait;
 };
 

@@ -3,7 +3,7 @@
  * System calls of processes, threads, signals, limits and time, and of the system itself (uname, sysinfo).
  *
  * Thin over proc/: each call checks its arguments, copies, and calls the function that has the theory.
- * Locks: proc_lock for other processes, sched_lock for signal masks and alarms.
+ * Locks: proc_lock for other processes, sched_lock for signal masks.
  */
 #include "kernel/proc/proc.h"
 #include "kernel/sys/calls.h"

@@ -174,7 +174,7 @@ static void shut_direction(struct socket *s, bool out)
 		file_put(p);
 }
 
-/* It has no name, and nothing listens, any more. */
+/* The socket loses its name and its queue; the files in the queue are closed. */
 static void forget_name(struct socket *s)
 {
 	struct file *left[QUEUE_MOST];
@@ -239,7 +239,7 @@ static int socket_new(struct file *in, struct file *out, unsigned flags, struct 
 	return 0;
 }
 
-/* One end is the socket *b; the other are in and out. */
+/* Two connected ends: *b is a socket; *in and *out are the pipes of the end that is no socket yet. */
 static int end_new(unsigned flags, struct file **b, struct file **in, struct file **out)
 {
 	struct file *r[2], *w[2];
