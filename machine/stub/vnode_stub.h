@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What vnodes of tests and benchmarks have in common: operations that do nothing. A vnode that is only a name takes
- * stub_refuse, too, and any size; a swap area has its own vo_start.
+ * What vnodes of tests and benchmarks have in common: operations that do nothing. A vnode that is only a name has stub_name_ops; a
+ * swap area has its own vo_start.
  */
 #ifndef QUIRE_VNODE_STUB_H
 #define QUIRE_VNODE_STUB_H
@@ -33,4 +33,19 @@ static inline enum vm_err stub_sync(struct vnode *vp, voff_t off, uint64_t len)
 
 /* vo_inactive of a vnode that belongs to the test. */
 static inline void stub_inactive(struct vnode *vp) { (void)vp; }
+
+/* vo_size: more than any test has pages for. */
+static inline uint64_t stub_size(struct vnode *vp)
+{
+	(void)vp;
+	return 1ull << 40;
+}
+
+static const struct vnode_ops stub_name_ops __attribute__((unused)) = { .vo_name = "names",
+	.vo_start = stub_refuse,
+	.vo_poll = stub_poll,
+	.vo_discard = stub_discard,
+	.vo_sync = stub_sync,
+	.vo_size = stub_size,
+	.vo_inactive = stub_inactive };
 #endif

@@ -8,6 +8,7 @@
  * while nothing else runs, and the tests rely on that.
  */
 #include "machine/stub/vnode_stub.h"
+#include "tests/machine/port_check.h"
 #include "tests/machine/port_harness.h"
 
 #include <quire/as.h>
@@ -28,18 +29,6 @@
 #define AROUND 16u    /* pages before and after VA that may be used */
 #define NFAR 64u
 
-#define CHECK(e) check((e), #e, __LINE__)
-
-static unsigned failures;
-
-static void check(bool ok, const char *what, int line)
-{
-	if (ok)
-		return;
-	if (failures++ < 20)
-		fprintf(stderr, "%s: hat_conform.c:%d: %s\n", port_harness.ph_name, line, what);
-}
-
 struct env {
 	struct mach *mach;
 	const struct mach_caps *caps;
@@ -54,22 +43,6 @@ struct env {
 	struct page *pp[N]; /* E-locked all the time */
 	uint64_t kernel;    /* frames of kernel memory before there was a space */
 };
-
-/* ---- a vnode that is only a name ---- */
-
-static uint64_t vn_size(struct vnode *vp)
-{
-	(void)vp;
-	return vm_ptob(N);
-}
-
-static const struct vnode_ops vn_ops = { .vo_name = "names",
-	.vo_start = stub_refuse,
-	.vo_poll = stub_poll,
-	.vo_discard = stub_discard,
-	.vo_sync = stub_sync,
-	.vo_size = vn_size,
-	.vo_inactive = stub_inactive };
 
 static vaddr_t reserve(struct env *e, unsigned h, vaddr_t want, uint64_t len)
 {
@@ -99,7 +72,7 @@ static void setup(struct env *e)
 		exit(1);
 	}
 	e->caps = mach_caps(e->mach);
-	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	vnode_init(&e->vn, e->vm, &stub_name_ops, NULL);
 	e->kernel = kernel_frames(e);
 	if (e->caps->mc_kernel_max != 0)
 		CHECK(as_alloc(e->vm, e->caps->mc_kernel_min, e->caps->mc_kernel_max, &e->kas) ==

@@ -37,19 +37,6 @@ struct env {
 	uint8_t *at;        /* 4 * N pages of the process, registered */
 };
 
-static uint64_t vn_size(struct vnode *vp)
-{
-	(void)vp;
-	return vm_ptob(N);
-}
-static const struct vnode_ops vn_ops = { .vo_name = "names",
-	.vo_start = stub_refuse,
-	.vo_poll = stub_poll,
-	.vo_discard = stub_discard,
-	.vo_sync = stub_sync,
-	.vo_size = vn_size,
-	.vo_inactive = stub_inactive };
-
 static int setup_with(void **state, bool write_bits)
 {
 	struct linux_config lc = { .frames = FRAMES, .write_bits = write_bits };
@@ -61,7 +48,7 @@ static int setup_with(void **state, bool write_bits)
 	assert_int_equal(linux_create(&lc, &e->mach), 0);
 	vc.vc_mach = e->mach;
 	assert_int_equal(vm_create(&vc, &e->vm), VM_OK);
-	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	vnode_init(&e->vn, e->vm, &stub_name_ops, NULL);
 	assert_int_equal(hat_alloc(e->vm, NULL, false, &e->hat), VM_OK);
 	for (unsigned i = 0; i < N; i++) {
 		assert_int_equal(page_create(e->vm, &e->vn, vm_ptob(i), PG_WAIT, &e->pp[i]), VM_OK);

@@ -3,6 +3,7 @@
  * Conformance of a machine to machine.h: locks, threads, time, frames. Written against the contract only.
  * Whatever needs two threads is left out where mach_caps says that there are none.
  */
+#include "tests/machine/port_check.h"
 #include "tests/machine/port_harness.h"
 
 #include <stdio.h>
@@ -12,18 +13,6 @@
 #define FRAMES 256u
 #define NTHREADS 4u
 #define ROUNDS 500u
-
-#define CHECK(e) check((e), #e, __LINE__)
-
-static unsigned failures;
-
-static void check(bool ok, const char *what, int line)
-{
-	if (ok)
-		return;
-	fprintf(stderr, "%s: mach_conform.c:%d: %s\n", port_harness.ph_name, line, what);
-	failures++;
-}
 
 struct shared {
 	struct mach *mach;

@@ -9,6 +9,7 @@
 #include <quire/as.h>
 #include <quire/vm.h>
 
+#include "cpu.h"
 #include "shim.h"
 
 #define DEVICE_FRAMES 16u
@@ -116,6 +117,22 @@ void metal_run(struct mach *m, void (*fn)(void *), void *arg)
 	fn(arg);
 }
 
+/* ---- accesses ---- */
+__attribute__((noinline)) void metal_access_here(vaddr_t va, enum seg_rw rw, uint8_t byte)
+{
+	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)va;
+
+	if (rw == S_EXEC)
+		((void (*)(void))(uintptr_t)va)();
+	else if (rw == S_WRITE)
+		*p = byte;
+	else
+		(void)*p;
+}
+
+vaddr_t metal_direct(const void *p) { return (vaddr_t)(uintptr_t)direct_map(image_pa(p)); }
+
+/* ---- running ---- */
 static _Noreturn void idle_loop(void)
 {
 	struct kcpu *k = arch_kcpu();

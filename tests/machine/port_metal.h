@@ -14,6 +14,10 @@ void metal_prepare(void);
 struct mach *metal_create(pfn_t frames);
 void metal_destroy(struct mach *);
 void metal_run(struct mach *, void (*fn)(void *), void *arg);
+/* One access of the running CPU, in the kernel; byte: what is written. What traps comes back by arch_trap_hook. */
+void metal_access_here(vaddr_t, enum seg_rw, uint8_t byte);
+/* Another address of what lies in the image: in the direct map. */
+vaddr_t metal_direct(const void *);
 
 /* ---- given by the port, for protect_metal.c, which runs on one CPU ---- */
 /* One access while hat's space is loaded. True: it was made. What is executed is a breakpoint, if it is executed at all. */
@@ -27,6 +31,4 @@ bool metal_read_after(struct hat *, vaddr_t, bool by_call);
 void metal_foreach(void (*see)(vaddr_t, unsigned attr, bool user));
 void metal_fill_breakpoints(void *page);
 extern const char metal_text[]; /* a breakpoint in the image's text */
-vaddr_t metal_direct(
-    const void *); /* another address of what lies in the image: in the direct map */
 #endif

@@ -133,18 +133,6 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 }
 
 /* ---- what is forbidden ---- */
-static __attribute__((noinline)) void access_here(vaddr_t va, enum seg_rw rw)
-{
-	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)va;
-
-	if (rw == S_EXEC)
-		((void (*)(void))(uintptr_t)va)();
-	else if (rw == S_WRITE)
-		*p = 0x02;
-	else
-		(void)*p;
-}
-
 /* Where the access failed only for want of a reference or modification bit, the bit is set now. */
 static bool settled_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 {
@@ -173,7 +161,7 @@ bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 			else if (user)
 				go_user(va, rw == S_WRITE, 0x02);
 			else
-				access_here(va, rw);
+				metal_access_here(va, rw, 0x02);
 		}
 		arch_trap_hook = NULL;
 		c->cpu_kstack = stack;
@@ -191,7 +179,7 @@ static void on_entry(struct trapframe *tf)
 	(void)tf;
 	arch_trap_hook = on_trap;
 	touched.tf_cause = CAUSE_BREAKPOINT;
-	access_here(read_next, S_READ);
+	metal_access_here(read_next, S_READ, 0);
 	__builtin_longjmp(come_back, 1);
 }
 
@@ -248,8 +236,6 @@ void metal_fill_breakpoints(void *page)
 	for (uint16_t *p = page; p < (uint16_t *)page + VM_PAGESIZE / 2; p++)
 		*p = 0x9002;
 }
-
-vaddr_t metal_direct(const void *p) { return (vaddr_t)(uintptr_t)direct_map(image_pa(p)); }
 
 void metal_prepare(void) {}
 

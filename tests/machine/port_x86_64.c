@@ -99,18 +99,6 @@ static enum vm_err port_kernel_read(struct mach *m, struct hat *hat, vaddr_t va,
 }
 
 /* ---- what is forbidden ---- */
-static __attribute__((noinline)) void access_here(vaddr_t va, enum seg_rw rw)
-{
-	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)va;
-
-	if (rw == S_EXEC)
-		((void (*)(void))(uintptr_t)va)();
-	else if (rw == S_WRITE)
-		*p = 0xcc;
-	else
-		(void)*p;
-}
-
 bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 {
 	bool irq = arch_irq_off();
@@ -125,7 +113,7 @@ bool metal_access(struct hat *hat, vaddr_t va, enum seg_rw rw, bool user)
 		else if (user)
 			go_user(va, rw == S_WRITE, 0xcc);
 		else
-			access_here(va, rw);
+			metal_access_here(va, rw, 0xcc);
 	}
 	arch_trap_hook = NULL;
 	this_cpu()->cpu_kstack = stack;
@@ -142,7 +130,7 @@ static void on_entry(struct trapframe *tf)
 	(void)arch_irq_off();
 	arch_trap_hook = on_trap;
 	touched = VM_OK;
-	access_here(read_next, S_READ);
+	metal_access_here(read_next, S_READ, 0);
 	__builtin_longjmp(come_back, 1);
 }
 
@@ -196,7 +184,6 @@ void metal_foreach(void (*see)(vaddr_t, unsigned attr, bool user))
 }
 
 void metal_fill_breakpoints(void *page) { memset(page, 0xcc, VM_PAGESIZE); }
-vaddr_t metal_direct(const void *p) { return (vaddr_t)(uintptr_t)direct_map(image_pa(p)); }
 
 /* ---- the machine ---- */
 void metal_prepare(void)

@@ -8,6 +8,7 @@
  * mmu.noguard on the command line leaves the CPU's protections out: this program must then fail.
  */
 #include "machine/stub/vnode_stub.h"
+#include "tests/machine/port_check.h"
 #include "tests/machine/port_metal.h"
 
 #include <quire/as.h>
@@ -21,18 +22,6 @@
 
 #define FRAMES 1024u
 #define VA 0x80000000ull
-
-#define CHECK(e) check((e), #e, __LINE__)
-
-static unsigned failures;
-
-static void check(bool ok, const char *what, int line)
-{
-	if (ok)
-		return;
-	if (failures++ < 20)
-		fprintf(stderr, "%s: protect_metal.c:%d: %s\n", port_harness.ph_name, line, what);
-}
 
 enum { DATA, CODE, KDATA, KCONST, NPAGES };
 static const unsigned rights[NPAGES] = {
@@ -51,20 +40,6 @@ struct env {
 	struct page *pp[NPAGES];
 	vaddr_t at[NPAGES];
 };
-
-static uint64_t vn_size(struct vnode *vp)
-{
-	(void)vp;
-	return vm_ptob(NPAGES);
-}
-
-static const struct vnode_ops vn_ops = { .vo_name = "names",
-	.vo_start = stub_refuse,
-	.vo_poll = stub_poll,
-	.vo_discard = stub_discard,
-	.vo_sync = stub_sync,
-	.vo_size = vn_size,
-	.vo_inactive = stub_inactive };
 
 /* A page of instructions, each of which is a breakpoint, with those rights. */
 static void load_page(struct env *e, unsigned i)
@@ -91,7 +66,7 @@ static void setup(struct env *e)
 		exit(1);
 	}
 	caps = mach_caps(e->mach);
-	vnode_init(&e->vn, e->vm, &vn_ops, NULL);
+	vnode_init(&e->vn, e->vm, &stub_name_ops, NULL);
 	CHECK(as_alloc(e->vm, caps->mc_kernel_min, caps->mc_kernel_max, &e->kas) == VM_OK);
 	CHECK(as_alloc(e->vm, caps->mc_user_min, caps->mc_user_max, &e->as) == VM_OK);
 	e->hat = as_hat(e->as);

@@ -8,12 +8,6 @@
 
 #include <pthread.h>
 
-static uint64_t no_size(struct vnode *vp)
-{
-	(void)vp;
-	return 1ull << 40;
-}
-
 static void count_inactive(struct vnode *vp)
 {
 	if (vp->v_data != NULL)
@@ -26,7 +20,7 @@ static const struct vnode_ops no_vnode_ops = {
 	.vo_poll = stub_poll,
 	.vo_discard = stub_discard,
 	.vo_sync = stub_sync,
-	.vo_size = no_size,
+	.vo_size = stub_size,
 	.vo_inactive = count_inactive,
 };
 
