@@ -130,6 +130,8 @@ static void block_free(uint32_t block)
 }
 
 /* ---- the block map ---- */
+static uint32_t blocks_for(uint64_t size) { return (uint32_t)((size + BLOCK - 1) / BLOCK); }
+
 static uint32_t inds_for(uint32_t blocks)
 {
 	if (blocks <= NDIRECT)
@@ -163,16 +165,24 @@ static bool array_grow(uint32_t **array, uint32_t *n, uint32_t want, struct mach
 	return true;
 }
 
+/* Words for so many blocks, and for the blocks of indirection that they need. 0 or a negative error. */
+static int map_grow(struct ext2_inode *e, uint32_t blocks)
+{
+	if (blocks > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
+		return -EFBIG;
+	return array_grow(&e->e_map, &e->e_nmap, blocks, &e->e_maplock) &&
+		array_grow(&e->e_ind, &e->e_nind, inds_for(blocks), NULL)
+	    ? 0
+	    : -ENOMEM;
+}
+
 static int map_load(struct ext2_inode *e, const uint32_t *block)
 {
-	uint32_t n = (uint32_t)((e->e_inode.i_size + BLOCK - 1) / BLOCK), ind = inds_for(n);
-	int err = 0;
+	uint32_t n = blocks_for(e->e_inode.i_size), ind = inds_for(n);
+	int err = map_grow(e, n);
 
-	if (n > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
-		return -EFBIG;
-	if (!array_grow(&e->e_map, &e->e_nmap, n, &e->e_maplock) ||
-	    !array_grow(&e->e_ind, &e->e_nind, ind, NULL))
-		return -ENOMEM;
+	if (err != 0)
+		return err;
 	for (uint32_t i = 0; i < NDIRECT && i < n; i++)
 		e->e_map[i] = block[i];
 	if (ind > 0 && (e->e_ind[0] = block[12]) != 0)
@@ -230,8 +240,6 @@ static void free_behind(struct ext2_inode *e, uint32_t keep)
 	}
 }
 
-static uint32_t blocks_for(uint64_t size) { return (uint32_t)((size + BLOCK - 1) / BLOCK); }
-
 /* Blocks for the range, of indirection, too. -ENOSPC: some have been taken. */
 static int take_blocks(struct ext2_inode *e, uint32_t first, uint32_t end)
 {
@@ -272,11 +280,8 @@ int ext2_extend(struct inode *in, uint64_t off, uint64_t len)
 		off = in->i_size;
 	}
 	end = blocks_for(off + len);
-	if (end > NDIRECT + PER_BLOCK + PER_BLOCK * PER_BLOCK)
-		return -EFBIG;
-	if (!array_grow(&e->e_map, &e->e_nmap, end, &e->e_maplock) ||
-	    !array_grow(&e->e_ind, &e->e_nind, inds_for(end), NULL))
-		return -ENOMEM;
+	if ((err = map_grow(e, end)) != 0)
+		return err;
 	if ((err = take_blocks(e, (uint32_t)(off / BLOCK), end)) != 0)
 		free_behind(e, blocks_for(in->i_size));
 	return err;
@@ -287,12 +292,8 @@ static int grow_file(struct ext2_inode *e, uint64_t size)
 {
 	struct inode *in = &e->e_inode;
 
-	if (in->i_filled)
-		return ext2_extend(in, in->i_size, size - in->i_size);
-	return array_grow(&e->e_map, &e->e_nmap, blocks_for(size), &e->e_maplock) &&
-		array_grow(&e->e_ind, &e->e_nind, inds_for(blocks_for(size)), NULL)
-	    ? 0
-	    : -ENOMEM;
+	return in->i_filled ? ext2_extend(in, in->i_size, size - in->i_size)
+			    : map_grow(e, blocks_for(size));
 }
 
 int ext2_truncate(struct inode *in, uint64_t size)
@@ -535,7 +536,7 @@ static void inode_free(struct inode *i)
 
 static int flush_indirection(struct ext2_inode *e, uint32_t *part)
 {
-	uint32_t n = (uint32_t)((e->e_inode.i_size + BLOCK - 1) / BLOCK), ind = inds_for(n);
+	uint32_t n = blocks_for(e->e_inode.i_size), ind = inds_for(n);
 	int err = 0;
 
 	for (uint32_t k = 0; k < ind && err == 0; k++) {
