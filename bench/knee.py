@@ -24,6 +24,9 @@ Quire had for the same size: its memory less what the pool took at most, which i
 all of its memory. Pages that Quire does not manage
 (text, data of libraries) are in memory on both sides.
 
+--threads: sort and java with one thread and with two, each in the same share of its own peak; the times beside each
+other. A number of threads shall not make a program slower that pages.
+
 --quick: three programs, four sizes, one round. What cannot run here is said and left out.
 """
 
@@ -242,6 +245,30 @@ def print_faults(rows):
     sys.stdout.flush()
 
 
+def measure_threads(m, pair, shares):
+    """A program with one thread and with two, each in that share of its own peak, in turn."""
+    programs_of = [cls("small") for cls in pair]
+    natives = []
+    for program in programs_of:
+        program.inputs(m.harness.inputs)
+        m.execute(program, "native")
+        natives.append(m.native(program))
+    row = {"program": pair[0].name, "native": [n.wall for n, _ in natives], "cells": []}
+    print("\n### %s: natively %.2f s with one thread, %.2f with two" % (pair[0].name, *row["native"]))
+    print("| memory | one thread, s | store faults | two threads, s | store faults | two / one (spread) |")
+    print("|---:|---:|---:|---:|---:|---:|", flush=True)
+    for share in shares:
+        runs = [[m.quire(program, n.peak * share // 100, n, want) for program, (n, want) in zip(programs_of, natives)]
+                for _ in range(m.args.rounds)]
+        cells = [median_of([r[i] for r in runs]) for i in range(2)]
+        ratios = [two["wall"] / one["wall"] for one, two in runs if "why" not in one and "why" not in two]
+        row["cells"].append({"share": share, "one": cells[0], "two": cells[1], "ratios": ratios})
+        print("| %d%% | %s | %s |" % (share, " | ".join(
+            "%s | %s" % (c.get("why", "%.2f" % c["wall"]), c.get("faults", "-")) for c in cells),
+            "%.2f (%.2f-%.2f)" % (statistics.median(ratios), min(ratios), max(ratios)) if ratios else "-"), flush=True)
+    return row
+
+
 def print_summary(rows):
     """Against the kernel with the same memory, over all cells where it survives."""
     ratios = [c["same"]["ratio_kernel"] for r in rows for c in r["cells"] if c["same"] and "why" not in c["same"]]
@@ -262,6 +289,7 @@ def arguments():
     p.add_argument("--no-kernel", action="store_true", help="Quire alone")
     p.add_argument("--no-lru", action="store_true", help="without the second table")
     p.add_argument("--only-lru", action="store_true", help="the second table alone")
+    p.add_argument("--threads", action="store_true", help="sort and java with one thread and with two, and nothing else")
     p.add_argument("--options", default="", help="passed on to quire run, in one word")
     p.add_argument("--work", default=os.path.join(TOP, os.environ.get("BUILD", "build"), "knee"))
     p.add_argument("--svg", metavar="FILE", help="draw it there (default: WORK/knee.svg)")
@@ -305,6 +333,11 @@ def main():
     m = Measure(args)
     if not os.access(m.binary, os.X_OK):
         sys.exit("knee: no %s: build first" % m.binary)
+    if args.threads:
+        print("# %d rounds, a run is ended after %d times the native time" % (args.rounds, args.bound), flush=True)
+        for pair in knee_programs.THREADED:
+            measure_threads(m, pair, args.shares)
+        return 0
     why = zram_works(args)
     print("# %d rounds, a run is ended after %d times the native time; the kernel's zram: %s" % (
         args.rounds, args.bound, why or "lz4, page-cluster 0"), flush=True)

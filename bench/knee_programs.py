@@ -97,6 +97,46 @@ public class Strings {
 """
 
 
+LOOKUPS = """import java.util.HashMap;
+
+public class Lookups {
+    private static long state = 2026;
+
+    private static int next() {
+        state = state * 6364136223846793005L + 1442695040888963407L;
+        return (int) (state >>> 33);
+    }
+
+    public static void main(String[] args) throws InterruptedException {
+        int count = Integer.parseInt(args[0]), threads = Integer.parseInt(args[1]);
+        HashMap<String, String> map = new HashMap<>();
+        int[] keys = new int[count];
+        for (int i = 0; i < count; i++) {
+            keys[i] = next();
+            map.put("key " + keys[i], "the value of entry number " + i);
+        }
+        long[] sums = new long[threads];
+        Thread[] all = new Thread[threads];
+        for (int t = 0; t < threads; t++) {
+            int me = t;
+            all[t] = new Thread(() -> {
+                for (int round = 0; round < 6; round++)
+                    for (int i = me; i < count; i += threads)
+                        sums[me] += map.get("key " + keys[i]).hashCode() % 1000;
+            });
+            all[t].start();
+        }
+        long total = 0;
+        for (int t = 0; t < threads; t++) {
+            all[t].join();
+            total += sums[t];
+        }
+        System.out.println(map.size() + " " + total);
+    }
+}
+"""
+
+
 class Node(programs.Program):
     """A map of a million objects."""
     name = "node"
@@ -127,5 +167,28 @@ class Java(programs.Program):
         return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Strings", str(self.scale)]
 
 
+class Lookups(programs.Program):
+    """The same map, read by a number of threads that share the lookups."""
+    name = "java-1"
+    threads = 1
+    needs = ("java", "javac")
+    sizes = {"small": 500000}
+
+    def inputs(self, folder):
+        source = programs.write_once(os.path.join(folder, "Lookups.java"), lambda f: f.write(LOOKUPS))
+        if not os.path.exists(os.path.join(folder, "Lookups.class")):
+            subprocess.run(["javac", "-d", folder, source], check=True)
+
+    def argv(self, folder):
+        return ["java", "-XX:-UseContainerSupport", "-XX:+UseSerialGC", "-Xmx1g", "-cp", folder, "Lookups",
+                str(self.scale), str(self.threads)]
+
+
+class LookupsParallel(Lookups):
+    name = "java-2"
+    threads = 2
+
+
 PROGRAMS = (Python, Sort, Sqlite, Gcc, Redis, Node, Java, Xz)
+THREADED = ((Sort, programs.SortParallel), (Lookups, LookupsParallel))  # each with one thread and with two
 QUICK = ("python", "sort", "sqlite")
