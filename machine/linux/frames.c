@@ -2,8 +2,9 @@
 /*
  * Frames: their memory while they are not loaded, at the arena's slot or on the stage (stage.c).
  *
- * m_frame says which slots may hold memory: such memory is in the way of a page adopted from the program (HAT_LOAD_PRESENT),
- * which has its own already, and is not filled again if the program ever had it (renew.c).
+ * m_frame tells which slots may hold memory. A page adopted from the program (HAT_LOAD_PRESENT)
+ * brings memory of its own, so the memory of its slot is dropped first. Memory that was ever at a
+ * program's address is not filled again (renew.c).
  */
 #include "machine/linux/linux_impl.h"
 

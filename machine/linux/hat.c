@@ -11,21 +11,26 @@
  * between moving and protecting, another thread could write to a page that the core believes clean), then the slot is
  * emptied. Runs of adjacent frames at adjacent addresses move in one call.
  *
- * What the kernel may refuse to move: a page shared with a forked process; one that is pinned, because a device or a system
- * call (O_DIRECT, process_vm_writev, a buffer registered with io_uring) has it in hand; memory locked by the program. The first
- * two answer alike, but reading a byte of a shared page through a pin of our own makes the kernel give us a copy of our own, so
- * what still does not move is pinned. What page-out wants then stays where it is (hat_page_tryunload, hat_swapout): what is
- * written through the pin later would go to a page that belongs to no program any more. Where it must go all the same, and with locked
- * memory, it is frozen by write protection, read, and dropped. In: it is copied.
+ * The kernel may refuse to move three kinds of pages: a page shared with a forked process; a page
+ * pinned by a device or a system call (O_DIRECT, process_vm_writev, a buffer registered with
+ * io_uring); a page locked by the program. For a shared page and for a pinned page the kernel gives
+ * the same error. Reading a byte of a shared page through a pin of our own makes the kernel give
+ * this process its own copy, so a page that still does not move is pinned. Page-out leaves a pinned
+ * page where it is (hat_page_tryunload, hat_swapout): a later write through the pin would go to a
+ * page that belongs to no program any more. A page that must be unloaded although it is pinned or
+ * locked is frozen by write protection, read, and dropped. A page that cannot be moved in is copied
+ * in.
  *
- * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards everything here.
- * Modification: the machine has no bits for it. A clean page that is loaded writable is summed (sum.c) before; unloading sums it
- * again and reports P_MOD if the sums differ. Where nearly all such pages turn out to be modified, most are taken to be so from
- * the start: reporting too much costs a write, summing in vain costs time.
+ * Lock: m_hatlock (all of a machine's hats, since a load may take a frame from another hat) guards
+ * everything here. Modification: the machine has no modification bits. A clean page is summed
+ * (sum.c) before it is loaded writable; unloading sums the page again and reports P_MOD if the sums
+ * differ. While nearly all summed pages turn out to be modified, most pages are loaded as modified
+ * without a sum: a false P_MOD costs one write, a sum costs time.
  *
- * Where the machine tells of writes (m_write_bits, scan.c), no translation keeps writers out: such a load is a plain copy into a
- * range that the kernel itself protects, and taking out a page that does not move (locked, or in a range that is protected) is
- * exact only if the program does not write to it during the call that takes it out.
+ * On a machine with write bits (m_write_bits, scan.c) no translation keeps writers out. A
+ * write-protected load is then a plain copy into a range that the kernel itself protects. A page
+ * that does not move (locked, or in a protected range) is then unloaded exactly only if the program
+ * does not write to the page during that call.
  *
  * Left out: reference bits for reads, device frames, read-less protections (a
  * translation without any right is dropped; the kernel's own protection of the range does that job).
@@ -59,14 +64,15 @@ _Static_assert(
 #define PINNED 128ull /* the kernel had the page pinned when page-out wanted it last */
 #define STALE 256ull  /* not protected since it was loaded or counted as written: see scan.c */
 #define PIN_LOOKS                                                                                  \
-	16u /* one look at such pages in so many is a real one, until a page is found that is not pinned any more */
+	16u /* one of PIN_LOOKS looks at PINNED pages asks the kernel, until a page is found unpinned */
 #define ATTEMPTS 16u
 #define SURE 64u      /* pages that are summed before the share of modified pages is relied on */
-#define ASKED_PART 8u /* a scan when so large a part of the loaded pages was asked about */
-#define PROTECTING 4u /* of so many scans one protects */
-#define SAMPLE 8u     /* one load in so many is summed all the same */
-#define UNLOAD_MAY_STAY 0x1000u /* beside HAT_UNLOAD_*: what the kernel has pinned stays loaded */
-#define RUN_MAX 64u             /* pages of one load: as many as one I/O brings */
+#define ASKED_PART 8u /* a scan is due when 1/ASKED_PART of the loaded pages was asked about */
+#define PROTECTING 4u /* one of PROTECTING scans protects pages */
+#define SAMPLE 8u     /* one of SAMPLE loads is summed all the same */
+/* beside HAT_UNLOAD_*: a page that the kernel has pinned stays loaded */
+#define UNLOAD_MAY_STAY 0x1000u
+#define RUN_MAX 64u /* pages of one load: as many as one I/O brings */
 
 struct leaf {
 	uint32_t l_pfn[1u << LEAF_BITS];
@@ -84,8 +90,11 @@ struct hat {
 	struct vm *h_vm;
 	struct as *h_as;
 	struct slab *h_slabs; /* m_hatlock, as everything below */
-	uint32_t h_summed,
-	    h_changed; /* pages that were unloaded with a sum, and of them modified ones: recent ones count more */
+	/*
+	 * pages that were unloaded with a sum, and how many of them were modified; recent pages
+	 * count more
+	 */
+	uint32_t h_summed, h_changed;
 	uint32_t h_loads;
 	struct mid *h_top[1u << TOP_BITS];
 };
@@ -195,8 +204,8 @@ static void note_written(struct hat *h, uint64_t from, uint64_t end, bool protec
 }
 
 /*
- * The policy asks about a loaded page, to forget what it hears. Of a page that came after the last scan nothing is known but
- * that it is new: it counts as used, once.
+ * The policy reads and clears the reference of a loaded page. A page loaded since the last scan has
+ * no reference bit yet: the page counts as used, once.
  */
 static void tell_referenced(struct mach *m, struct page *pp)
 {
@@ -237,7 +246,7 @@ static uint64_t watch_writes(struct hat *h, struct page *pp, uint64_t at)
 	return WRITABLE | SUMMED;
 }
 
-/* What a page with a sum turned out to be. */
+/* Counts whether a page with a sum turned out to be modified. */
 static void count_sum(struct hat *h, bool changed)
 {
 	h->h_changed += changed;
@@ -248,8 +257,9 @@ static void count_sum(struct hat *h, bool changed)
 }
 
 /*
- * If the loaded page, whose contents are at `at` now, was modified, it gets P_MOD. clear: later changes are looked for from here on. A page once
- * known to be modified has no sum any more: if its old contents come back they are not what was written meanwhile.
+ * If the loaded page, whose contents are at `at` now, was modified, it gets P_MOD. clear: from here
+ * on only later changes count. A page that is known to be modified keeps no sum: the core may have
+ * written the modified contents back, so equal to the old sum does not mean clean.
  */
 static void gather_mod(struct hat *h, struct page *pp, uint64_t at, bool clear)
 {
@@ -273,15 +283,17 @@ static void gather_mod(struct hat *h, struct page *pp, uint64_t at, bool clear)
 }
 
 /* ---- moving contents in; out: out.c ---- */
-/* What keeps a page from going in, removed. False: give up. */
+/* Removes what keeps a page from being moved or copied in. False: give up. */
 static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 {
 	volatile uint8_t *p = (volatile uint8_t *)slot;
 
 	switch (rc) {
 	case -ENOENT: /* an empty slot: a zero page */
-	case -EBUSY: /* shared since a fork: writing makes it ours alone */ *p = *p; return true;
-	case -EEXIST: /* what is there belongs to no frame */
+	case -EBUSY:  /* shared since a fork: a write gives this process its own copy */
+		*p = *p;
+		return true;
+	case -EEXIST: /* the memory at that address belongs to no frame */
 		linux_drop(va, VM_PAGESIZE);
 		return true;
 	default: return false;
@@ -289,8 +301,9 @@ static bool clear_way(vaddr_t va, uint64_t slot, int rc)
 }
 
 /*
- * One step of a load: frames from pfn, at most `most` bytes, to va. Sets the bytes that were wanted and done. What is in slots moves,
- * or is copied and dropped; all else is copied.
+ * One step of a load: frames from pfn, at most `most` bytes, to va. Sets the bytes that were wanted
+ * and done. Memory in arena slots is moved, or copied and dropped; staged contents and zeroes are
+ * copied.
  */
 static int step_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t most, bool protect, bool *copy,
     uint64_t *want, uint64_t *done)
@@ -312,7 +325,10 @@ static int step_in(struct mach *m, vaddr_t va, pfn_t pfn, uint64_t most, bool pr
 	return rc;
 }
 
-/* Contents of n adjacent frames to va. How many pages from the start are there now; *err if not all. */
+/*
+ * Contents of n adjacent frames to va. Returns how many pages from the start are loaded now; sets
+ * *err if some are not.
+ */
 static uint64_t move_in(
     struct mach *m, vaddr_t va, pfn_t pfn, uint64_t n, bool writable, enum vm_err *err)
 {
@@ -356,7 +372,10 @@ static uint64_t move_in(
 }
 
 /* ---- unloading ---- */
-/* How many pages from va (entry e) to end may be unloaded together; adjacent: in frames that follow each other, too. */
+/*
+ * Returns how many pages from va (entry e) to end may be unloaded together. adjacent: their frames
+ * must be adjacent, too.
+ */
 static uint64_t run_at(
     struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags, bool adjacent)
 {
@@ -396,7 +415,10 @@ static vaddr_t unload_run(struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t 
 	return va + vm_ptob(n);
 }
 
-/* Contents that nobody wants go with one call for all that lies side by side: the slots of loaded frames are empty already. */
+/*
+ * Discards contents that the core does not want, with one call for a whole run of pages: the slots
+ * of loaded frames are empty already.
+ */
 static vaddr_t discard_run(
     struct hat *h, vaddr_t va, const uint32_t *e, vaddr_t end, unsigned flags)
 {
@@ -461,7 +483,7 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **hp
 
 void hat_free_start(struct hat *h)
 {
-	(void)h; /* translations go with the segments, the rest in hat_free_end */
+	(void)h; /* the segments remove the translations, hat_free_end frees the rest */
 }
 
 void hat_free_end(struct hat *h)
@@ -499,7 +521,7 @@ static void set_attr(struct hat *h, vaddr_t va, struct page *pp, unsigned attr)
 
 enum ready { READY_DONE, READY_MOVE, READY_STOP };
 
-/* Makes va and the frame free of other translations. */
+/* Unloads any other translation at va and any other translation of the frame. */
 static enum ready make_ready(
     struct hat *h, vaddr_t va, uint32_t *e, struct page *pp, unsigned attr, unsigned flags)
 {
@@ -532,14 +554,17 @@ static enum vm_err adopt_here(struct hat *h, vaddr_t va, pfn_t pfn, unsigned att
 	return VM_OK;
 }
 
-/* What the n pages of a load will be: summed before they can be written. Adopted ones have nowhere else what they hold. */
+/*
+ * Decides the entries of the n pages of a load: a page is summed before it can be written. An
+ * adopted page counts as modified: its contents exist nowhere else.
+ */
 static void states_of_load(
     struct hat *h, struct page **pps, size_t n, unsigned attr, unsigned flags, uint8_t *state)
 {
 	for (size_t i = 0; i < n; i++) {
 		if ((flags & HAT_LOAD_PRESENT) != 0)
 			page_nrm_set(pps[i], P_MOD);
-		/* With bits of writes, nothing tells when such a translation becomes writable. */
+		/* With write bits, no fault tells when such a translation becomes writable. */
 		state[i] = (attr & PROT_W) == 0 && !h->h_mach->m_write_bits
 		    ? 0
 		    : (uint8_t)watch_writes(
@@ -547,7 +572,10 @@ static void states_of_load(
 	}
 }
 
-/* Loads the adjacent frames of pps[0..n) at va. How many from the start are loaded; at least one, or *err. */
+/*
+ * Loads the adjacent frames of pps[0..n) at va. Returns how many pages from the start are loaded;
+ * at least one, or *err is set.
+ */
 static size_t load_run(struct hat *h, vaddr_t va, struct page **pps, size_t n, unsigned attr,
     unsigned flags, enum vm_err *err)
 {
@@ -606,7 +634,10 @@ enum vm_err hat_memload_array(struct hat *h, vaddr_t va, struct page **pps, size
 
 		got = load_run(h, va + vm_ptob(*done), pps + *done, n - *done, attr, flags, &err);
 		*done += got;
-		/* A page further on that stopped this run is tried again as the first of the next. */
+		/*
+		 * A page inside the run that stopped it is tried again as the first page of the
+		 * next run.
+		 */
 		if (got > 0)
 			err = VM_OK;
 	}
@@ -698,7 +729,7 @@ pfn_t hat_probe(struct hat *h, vaddr_t va, unsigned *attr)
 }
 
 /* ---- pages ---- */
-/* A page without a name has no translation: nothing is ever loaded without one. */
+/* A page without a name has no translation: only named pages are loaded. */
 static struct mach *page_enter(const struct page *pp)
 {
 	struct mach *m;
@@ -721,7 +752,10 @@ void hat_pageunload(struct page *pp)
 	mach_mutex_exit(&m->m_hatlock);
 }
 
-/* To find a pinned page pinned takes three system calls, and where much is pinned page-out meets little else. m_hatlock. */
+/*
+ * Finding out that a page is pinned takes three system calls, and where much memory is pinned
+ * page-out meets mostly pinned pages. m_hatlock.
+ */
 static bool unload_unpinned(struct mach *m, struct page *pp)
 {
 	bool was = (pp->p_hat[1] & PINNED) != 0;
@@ -759,7 +793,9 @@ unsigned hat_pagesync(struct page *pp, bool clear_ref, bool clear_mod)
 	if (m != NULL) {
 		if (clear_ref && is_loaded(pp))
 			tell_referenced(m, pp);
-		/* Summing the page whenever the policy asks would cost more than the answer: unloading tells. */
+		/*
+		 * Summing the page whenever the policy asks would cost too much: unloading sums it.
+		 */
 		if (is_loaded(pp) && (clear_mod || !clear_ref || !m->m_write_bits))
 			gather_mod(page_hat(pp), pp, page_va(pp), clear_mod);
 		mach_mutex_exit(&m->m_hatlock);
@@ -802,7 +838,7 @@ void hat_page_foreach(struct page *pp, void (*cb)(void *, struct hat *, vaddr_t)
 
 unsigned hat_check(struct hat *h, void (*report)(void *arg, const char *text), void *arg)
 {
-	(void)h; /* what the kernel maps is seen by touching it only */
+	(void)h; /* only a touch shows how the kernel maps a page */
 	(void)report;
 	(void)arg;
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the machine has from the kernel around it: CPUs, time, the end of the process. It knows no machine: the functions of
- * machine.h here have none as an argument.
+ * What the machine has from the kernel around it: CPUs, time, the end of the process. The functions
+ * of machine.h here take no struct mach.
  *
  * Left out: threads (the runtime has one of its own; the core reclaims synchronously).
  */
@@ -12,7 +12,7 @@
 #include "sys/linux/elf.h"
 #include "machine/linux/linux_impl.h"
 
-static unsigned linux_ncpus = 1; /* set by every linux_host_init to the same value, as the next */
+static unsigned linux_ncpus = 1; /* this and the next: every linux_host_init sets the same value */
 static bool linux_rdpid;
 static int (*linux_clock)(clockid_t, struct timespec *); /* of the vDSO, NULL: there is none */
 
@@ -28,7 +28,7 @@ static unsigned count_cpus(void)
 	return top + 1;
 }
 
-/* The kernel's own clock_gettime, which the C library's would call; a program may have another function of that name. */
+/* The vDSO's clock_gettime: a program may replace the C library's function of that name. */
 static int (*find_clock(void))(clockid_t, struct timespec *)
 {
 	struct elf_object vdso;
@@ -75,7 +75,7 @@ void mach_thread_join(struct mach_thread *t)
 
 void mach_yield(void) { (void)sys_call0(SYS_sched_yield); }
 
-/* Abort by the signal's default action, whatever the program has blocked or installed. */
+/* Aborts by the default action of SIGABRT, whatever mask and handler the program has set. */
 void mach_panic(const char *msg)
 {
 	struct {

@@ -17,67 +17,107 @@
 #include "sys/linux/offer.h"
 
 struct linux_config {
-	pfn_t frames; /* frame numbers there can ever be */
+	pfn_t frames; /* number of frame numbers */
 	bool inline_faults;
-	bool
-	    write_bits; /* P_REF is reported for writes, if the kernel can; then no translation can keep writers out. See scan.c */
-	bool
-	    reuse_held; /* no page that has left is held by a plain reference of the kernel: the caller's promise. See renew.c */
-	bool forget_on_fork;           /* a forked child gets none of the frames */
-	pfn_t (*grant)(void *, pfn_t); /* mach_frames_grant asks it; NULL: everything is granted */
+	/*
+	 * the hat reports P_REF for written pages, if the kernel tells of writes; then no
+	 * translation can keep writers out. See scan.c
+	 */
+	bool write_bits;
+	/*
+	 * the caller promises that the kernel holds no plain reference to a page after its unload.
+	 * See renew.c
+	 */
+	bool reuse_held;
+	bool forget_on_fork; /* a forked child gets none of the frames */
+	/* mach_frames_grant asks this function; NULL: everything is granted */
+	pfn_t (*grant)(void *, pfn_t);
 	void (*ungrant)(void *, pfn_t);
 	void (*lost)(void *,
 	    enum vm_err
 		why); /* a served fault could not be resolved: its page is poisoned. May be NULL */
 	/*
-	 * A served fault found no frame, most of memory being pinned: have some beyond what is allowed. tries: how often for this
-	 * fault already. False: there is none, and the fault fails. NULL: it fails at once.
+	 * A served fault found no free frame, as most frames are pinned: the function provides
+	 * frames beyond the budget. tries: calls for this fault so far. False: no frame could be
+	 * provided, and the fault fails. NULL: the fault fails at once.
 	 */
 	bool (*pinned)(void *, unsigned tries);
 	void *arg;
-	uint32_t
-	    without;   /* enum sys_offer: what is not to be used, though the kernel may have it */
-	int device_fd; /* /dev/userfaultfd, opened by a process that may, for use where the system call is not permitted; 0: none */
-	int (*guard_fd)(
-	    int fd); /* a descriptor was opened: move it out of the program's way; NULL: keep it */
+	/* enum sys_offer: features that are not to be used even if the kernel has them */
+	uint32_t without;
+	/*
+	 * /dev/userfaultfd, opened by a privileged process, used where the userfaultfd call is not
+	 * permitted; 0: none
+	 */
+	int device_fd;
+	/*
+	 * called with each new descriptor: moves it to a number that the program does not use;
+	 * NULL: the number stays
+	 */
+	int (*guard_fd)(int fd);
 };
 
 int linux_create(const struct linux_config *, struct mach **);
 void linux_destroy(struct mach *);
 
-/* Memory of the machine's own or its owner's, zeroed. NULL: none. There is some also when the program has all mappings. */
+/*
+ * Maps zeroed memory for the machine or its owner. NULL: there is none. The reserve (spare.c)
+ * serves the call when the program has used up all mappings.
+ */
 void *linux_mmap(uint64_t bytes);
 
-/* [addr, +len) is mapped read-write, private and anonymous: from now on its missing pages fault to us. */
+/*
+ * [addr, +len) is mapped read-write, private and anonymous: from now on the machine serves the
+ * faults at its missing pages.
+ */
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
-/* No longer. mapping_goes: the caller unmaps or replaces the mapping itself. */
+/*
+ * Ends linux_register for the range. mapping_goes: the caller unmaps or replaces the mapping
+ * itself.
+ */
 void linux_range_unregister(
     struct mach *, struct hat *, uint64_t addr, uint64_t len, bool mapping_goes);
-/* mprotect of the range, which is the kernel's or registered, while no page of it is being loaded or unloaded. 0 or -errno. */
+/*
+ * Calls mprotect on the range (registered or the kernel's own) while no page of the range is being
+ * loaded or unloaded. 0 or -errno.
+ */
 int linux_range_protect(struct mach *, struct hat *, uint64_t addr, uint64_t len, int prot);
-/* Sets bit i of the map if page i is there (zero pages too), clears it if not; returns how many are. */
+/*
+ * Sets bit i of the map if page i is present (a page of zeroes too), clears the bit if not; returns
+ * the number of present pages.
+ */
 uint64_t linux_range_present(struct mach *, uint64_t addr, uint64_t npages, uint64_t *bitmap);
-/* How many pages of any range take memory: are present, and not the kernel's page of zeroes. 0 where the kernel does not tell. */
+/*
+ * Returns how many pages of any range take memory: pages that are present and not the kernel's page
+ * of zeroes. 0 if the kernel does not tell.
+ */
 uint64_t linux_range_resident(struct mach *, uint64_t addr, uint64_t npages);
 /* Forgets the translations of the range; contents stay at their addresses, the frames are left empty. */
 void linux_range_leave(struct mach *, struct hat *, uint64_t addr, uint64_t len);
-/* In a forked child, before anything of the program runs: a fault descriptor of its own, every range registered again. */
+/*
+ * Called in a forked child before the program's code runs: opens a new fault descriptor and
+ * registers every range again.
+ */
 int linux_after_fork(struct mach *, struct hat *);
-/* Closes the descriptors that the forked child has from its parent. May come before that. */
+/* Closes the descriptors that the forked child inherited. May be called before linux_after_fork. */
 void linux_forked(struct mach *);
 
 /*
- * Pages will soon have to be replaced: writes are watched from now on, so that the first that go are not in use. Where replacement has
- * begun, or writes are not told, nothing happens. Holds no lock of the machine; does not sleep.
+ * Called shortly before memory is full: protects all pages once, so that the first pages evicted
+ * are not pages in use. Does nothing after replacement has begun, or without write bits. The caller
+ * holds no lock of the machine; does not sleep.
  */
 void linux_expect_replacement(struct mach *);
 
 /* Served faults. */
 int linux_fault_fd(struct mach *);
-int linux_serve(struct mach *); /* serves what is pending; how many faults, or -errno */
+int linux_serve(struct mach *); /* serves the pending faults; returns how many, or -errno */
 
 int linux_fault_tid(struct mach *); /* by the server: the thread whose fault was served last */
-/* By the server: how long the threads waited whose faults linux_serve() served last, from when it heard of them, all together. */
+/*
+ * By the server: total time that threads waited for the faults that linux_serve() served last, from
+ * when it read the faults.
+ */
 uint64_t linux_waited_ns(struct mach *);
 
 /* Inline faults. */

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which thread reads under which reader-writer lock, so that mach_rw_held answers for its caller. The lock itself counts its
- * readers and does not know them (locks.c).
+ * Which thread reads under which reader-writer lock, so that mach_rw_held answers for its caller.
+ * The lock itself counts its readers and does not record their identity (locks.c).
  *
- * The table is the process's, of a fixed size, as nothing may be allocated and no thread-local variable be used here. An entry is
- * taken by a compare-and-exchange of its thread, and only that thread reads or changes the rest of it. So no entry is ever seen
- * half made: a signal handler that interrupts its own thread here finds the entry without a lock. The search for an entry begins
- * at a place that thread and lock give, and looks at PROBES places: an entry that is given back leaves no gap to be closed.
+ * The process has one table of a fixed size: this code may neither allocate nor use thread-local
+ * variables. An entry is taken by a compare-and-exchange of its thread, and only that thread reads
+ * or changes the rest of it. So no thread sees a half-made entry, and a signal handler that
+ * interrupts its own thread here needs no lock to find the entry. The search for an entry begins at
+ * a hash of thread and lock and looks at PROBES places, so a freed entry leaves no gap that would
+ * have to be closed.
  *
- * If all PROBES places are taken, the reader is counted and not recorded. While any such reader is inside, a thread without an
- * entry is answered for by the count of the lock: a wrong assertion may pass then, a right one never fails.
+ * If all PROBES places are taken, the reader is counted and not recorded. While any unrecorded
+ * reader is inside, the query for a thread without an entry answers by the lock's count of readers:
+ * a wrong assertion may pass then, a right assertion never fails.
  *
- * Locks: none. Left out: a build without assertions, where nothing asks.
+ * Locks: none. Left out: recording in a build without assertions.
  */
 #include "machine/linux/lock_readers.h"
 
@@ -26,8 +29,9 @@ bool readers_has(const struct frw *l, bool any_reader) { return any_reader; }
 #define PROBES 16u
 
 struct reader {
-	uint64_t thread;        /* atomic: 0: the entry is free */
-	const struct frw *lock; /* the thread's own; NULL: not yet, or not any more */
+	uint64_t thread; /* atomic: 0: the entry is free */
+	/* the lock, written by the entry's thread; NULL: not recorded yet, or no longer */
+	const struct frw *lock;
 };
 static struct reader table[ENTRIES];
 static uint32_t unrecorded; /* atomic: readers inside that found no free entry */

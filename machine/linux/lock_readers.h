@@ -17,11 +17,15 @@ static inline uint64_t thread_self(void)
 }
 
 /*
- * Which thread reads under which lock: for assertions (lock_readers.c). The calling thread has entered as a reader; is about to
- * leave. None sleeps, allocates or takes a lock. In a build without assertions nothing is recorded.
+ * Which thread reads under which lock: for assertions (lock_readers.c). Records that the calling
+ * thread has entered as a reader; that it is about to leave. None sleeps, allocates or takes a
+ * lock. In a build without assertions nothing is recorded.
  */
 void readers_note(const struct frw *);
 void readers_forget(const struct frw *);
-/* Does the calling thread read under it? Where this was not recorded: any_reader, which says whether a thread does. */
+/*
+ * Does the calling thread hold the lock as a reader? If the thread may be unrecorded: any_reader,
+ * which tells whether any thread holds the lock as a reader.
+ */
 bool readers_has(const struct frw *, bool any_reader);
 #endif

@@ -6,15 +6,17 @@
  *
  * mutex: 0 free, 1 held, 2 held and a thread may wait.
  *
- * rwlock: readers count themselves in and out in a word of their CPU, so that readers on several CPUs do not write the same
- * cache line; a reader may leave on another CPU than it came on, so only the sum says how many there are. A writer sets the
- * state (RW_TRYING), which keeps new readers out, sums, and is inside (RW_WRITER) if there are none; else it gives the lock up at once,
- * so that readers enter however many writers wait, and tries again when the last one left. A reader counts, then looks at
- * the state; the writer sets the state, then sums: one of them sees the other. A reader that must not enter takes
- * its count back in the same word, so a sum is never too small.
+ * rwlock: readers count themselves in and out in a word of their CPU, so that readers on several
+ * CPUs do not write the same cache line; a reader may leave on another CPU than the CPU on which it
+ * entered, so only the sum over all CPUs is the number of readers. A writer sets the state to
+ * RW_TRYING, which keeps new readers out, and sums the counts. If the sum is zero, the writer holds
+ * the lock (RW_WRITER). Else the writer resets the state at once, so that waiting writers never
+ * block readers, and tries again when the last reader has left. A reader counts, then reads the
+ * state; a writer sets the state, then sums: of two that race, at least one sees the other. A
+ * reader that must not enter takes its count back in the same word, so a sum is never too small.
  *
- * cv: a sequence number that every wakeup
- * raises; waiters sleep while it is the one they saw.
+ * cv: a sequence number that every wakeup raises; a waiter sleeps while the number is the one that
+ * the waiter saw.
  */
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -25,7 +27,7 @@
 
 #define SPINS 100
 
-#define RW_SLOTS 2u /* more CPUs share: a space is to stay small */
+#define RW_SLOTS 2u /* more CPUs share words, so that an address space stays small */
 enum { RW_FREE, RW_TRYING, RW_WRITER };
 struct frw {
 	_Alignas(64) uint32_t state;
@@ -195,8 +197,9 @@ bool mach_rw_tryenter(struct mach_rwlock *l, bool writer)
 }
 
 /*
- * A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence moves. A reader tries only if the
- * lock is free: a try in vain moves the sequence, as a writer may have seen its count, and the reader would never sleep.
+ * A waiter announces itself, reads the sequence, tries once more, then sleeps until the sequence
+ * moves. A reader tries only if the lock is free. A failed try raises the sequence, as a writer may
+ * have seen the reader's count; a reader that tried always would never sleep.
  */
 void mach_rw_enter(struct mach_rwlock *l, bool writer)
 {

@@ -50,7 +50,7 @@ int linux_create(const struct linux_config *cfg, struct mach **mp)
 	if (cfg->forget_on_fork)
 		(void)sys_call3(
 		    SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTFORK);
-	/* what the program keeps out of its core files is in them neither from here */
+	/* keeps out of core files the contents that the program itself keeps out */
 	(void)sys_call3(SYS_madvise, (long)m->m_arena, (long)vm_ptob(cfg->frames), MADV_DONTDUMP);
 	rc = stage_init(m);
 	if (rc == 0)

@@ -6,31 +6,37 @@
  *
  * Move (Linux 6.8): UFFDIO_MOVE carries the page itself to the slot. The move is atomic against the program's threads.
  *
- * Copy (Linux 5.7): the page is write-protected, read into the slot, and dropped. A thread that writes meanwhile waits for the
- * server, or gets SIGBUS where faults are inline, and loads the page again. Protection keeps the program's threads out, but not a
- * holder of the page: what a device, or a system call under way, writes through its reference after the read would be lost.
- * MADV_DONTNEED tells nothing of such a holder. So a page that may stay is dropped by two calls of which the kernel makes a test:
+ * Copy (Linux 5.7): the page is write-protected, read into the slot, and dropped. A thread that
+ * writes meanwhile waits for the server, or gets SIGBUS where faults are inline, and loads the page
+ * again. Protection stops the program's threads, but not other holders of the page: a write by a
+ * device or by a system call under way, through its reference and after the read, would be lost.
+ * MADV_DONTNEED does not report such a holder. So a page that may stay is dropped by two calls that
+ * together test for holders:
  *
  *      protect       no thread can write from here on, and no new reference for writing is taken: that faults, too
- *      vmsplice      a reference of our own, in a pipe, keeps the kernel from discarding the page before it is read
+ *      vmsplice      our reference, in a pipe, keeps the kernel from discarding the page before it is read
  *      MADV_FREE     the page is clean, and the kernel may discard it
  *      read          the pipe: the contents are in the slot, and our reference is gone
- *      MADV_PAGEOUT  now. The kernel discards the page only if there is no other reference to it and it is still clean
+ *      MADV_PAGEOUT  now. The kernel discards the page only if no other reference exists and the page is still clean
  *
- * A holder that ends its work before MADV_FREE has written before the page is read. A holder that ends later marks the page
- * modified. A page that is still there therefore is, or just was, held by a device or a system call, or a thread was reading it: the
- * translation stays, the page is unprotected and marked modified again (mark_modified), and page-out takes another page. This covers
- * plain references (renew.c), too, which a move does not see. Kernels from 5.7 to 5.17 compare the references so in their stable
- * releases only ("fix race between MADV_FREE reclaim and blkdev direct IO read").
+ * A holder that ends its work before MADV_FREE has written before the page is read. A holder that
+ * ends later marks the page modified. A page that is still there therefore is, or just was, held by
+ * a device or a system call, or a thread was reading it: the translation stays, the page is
+ * unprotected and marked modified again (mark_modified), and page-out takes another page. The test
+ * finds plain references (renew.c), too, which a move does not see. Kernels from 5.7 to 5.17
+ * compare the references this way in their stable releases only ("fix race between MADV_FREE
+ * reclaim and blkdev direct IO read").
  *
- * The test costs three system calls. It is left out where the caller promises that nothing is held (linux_config.reuse_held), for
- * pages that must go, and for pages shared with a forked process: a page held for writing is never shared.
+ * The test costs three system calls. The test is left out where the caller promises that no page is
+ * held (linux_config.reuse_held), for pages that must be unloaded, and for pages shared with a
+ * forked process: a page held for writing is never shared.
  *
- * Memory that was copied into a slot never was at a program's address: FRAME_FILLED.
+ * A slot filled by a copy is FRAME_FILLED: its memory never was at a program's address.
  *
- * Pages that do not move where pages move, locked or read-only ones, are copied as pages that must go.
+ * On a machine that moves pages, locked and read-only pages do not move: they are copied as pages
+ * that must be unloaded.
  *
- * Lock: m_hatlock is held by the caller of everything here.
+ * Lock: callers of all functions here hold m_hatlock.
  *
  * Left out: the test in a process that may not read its page map, as it cannot tell shared pages there; huge pages, which both ways
  * split.
@@ -47,7 +53,10 @@
 #define ATTEMPTS 16u
 #define WINDOW 64u /* pages looked at together: bits of a word */
 
-/* Reads len bytes at va through a pin of the kernel's, which never faults to us. */
+/*
+ * Reads len bytes at va through a pin of the kernel, which never causes a fault that this process
+ * must serve.
+ */
 static bool read_pinned(uint64_t va, uint64_t to, uint64_t len)
 {
 	struct {
@@ -71,9 +80,10 @@ static uint64_t find_there(struct mach *m, uint64_t va, uint64_t n)
 }
 
 /*
- * Pages that must go, also if they are held; at most WINDOW. No thread writes them once they are protected. Where a sandbox forbids
- * the call they are read by loads: they are there, and no other thread takes them away. (Not through a file: its number would be one
- * of the program's.)
+ * Takes out at most WINDOW pages, also held pages. No thread writes the pages after they are
+ * protected. If a sandbox forbids the call, loads read the pages: the pages are present, and no
+ * other thread unloads them. (A file descriptor is no way out: its number could collide with the
+ * program's.)
  */
 static void copy_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n)
 {
@@ -143,7 +153,10 @@ static uint64_t move_out(struct mach *m, uint64_t va, pfn_t pfn, uint64_t n, boo
 }
 
 /* ---- copy ---- */
-/* Marks the page modified, by a write that changes nothing and never waits for the server. False: it is not there, or not writable. */
+/*
+ * Marks the page modified, by a write that changes nothing and never waits for the server. False:
+ * the page is absent or not writable.
+ */
 static bool mark_modified(struct mach *m, uint64_t va)
 {
 	int or_nothing = FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0x7ff);
@@ -152,7 +165,7 @@ static bool mark_modified(struct mach *m, uint64_t va)
 		   (long)va, or_nothing) != -EFAULT;
 }
 
-/* The page did not go when it could. True: it went after all. */
+/* The kernel did not discard the page. True: the page is gone after all. */
 static bool keep_page(struct mach *m, uint64_t va, pfn_t pfn)
 {
 	(void)uffd_protect(m, va, VM_PAGESIZE, false);
@@ -167,7 +180,10 @@ static bool keep_page(struct mach *m, uint64_t va, pfn_t pfn)
 	return true;
 }
 
-/* Can a device or a system call hold the page for writing? Not the page of zeroes, nor a page that is shared with a forked process. */
+/*
+ * Can a device or a system call hold the page for writing? It cannot hold the page of zeroes, nor a
+ * page shared with a forked process.
+ */
 static bool may_be_held(const struct mach *m, uint64_t va)
 {
 	uint64_t e;
@@ -175,7 +191,7 @@ static bool may_be_held(const struct mach *m, uint64_t va)
 	return linux_read_map(m, va, 1, &e) && (e & PM_PRESENT) != 0 && (e & PM_EXCLUSIVE) != 0;
 }
 
-/* The page is at its address, unprotected. False: it is held, and it stays. */
+/* The page is at its address, unprotected. False: the page is held, and it stays loaded. */
 static bool copy_out_unless_held(struct mach *m, uint64_t va, pfn_t pfn)
 {
 	struct iovec page = { (void *)va, VM_PAGESIZE };

@@ -2,11 +2,13 @@
 /*
  * Which pages are there: what the kernel tells of its own page tables.
  *
- * PAGEMAP_SCAN (Linux 6.7, m_scan) goes over page tables and skips what is empty. Before, the page map (/proc/self/pagemap) is read,
- * eight bytes for each page, there or not. A process that changed its user may read neither: mincore is left, which takes pages
- * that the kernel has swapped out for absent ones.
+ * PAGEMAP_SCAN (Linux 6.7, m_scan) goes over page tables and skips what is empty. On older kernels
+ * the page map (/proc/self/pagemap) is read: eight bytes for each page, present or absent. A
+ * process that changed its user may read neither. Such a process uses mincore, which reports pages
+ * swapped out by the kernel as absent.
  *
- * The page of zeroes, which the kernel shows where a program only read, is there and takes no memory.
+ * The page of zeroes, which the kernel maps where a program only read, counts as present and takes
+ * no memory.
  *
  * Lock: none.
  */
@@ -35,7 +37,10 @@ bool linux_occupied(struct mach *m, uint64_t addr)
 	return linux_read_map(m, addr, 1, &e) && (e & PM_THERE) != 0;
 }
 
-/* Without the page map. Pages that the kernel has swapped out itself look absent: they come back by themselves. */
+/*
+ * Used where the page map may not be read. Pages that the kernel has swapped out itself look
+ * absent: they come back by themselves.
+ */
 static uint64_t present_by_mincore(uint64_t addr, uint64_t npages, uint64_t *bitmap)
 {
 	uint64_t count = 0, n;
@@ -73,7 +78,10 @@ static uint64_t present_by_map(struct mach *m, uint64_t addr, uint64_t npages, u
 	return count;
 }
 
-/* The page of zeroes is neither a file's nor mapped once. Nor is a page shared with a forked process, which so is not counted. */
+/*
+ * The page of zeroes is neither a file's nor mapped once. A page shared with a forked process is
+ * not mapped once either, so it is not counted.
+ */
 static uint64_t resident_by_map(struct mach *m, uint64_t addr, uint64_t npages)
 {
 	uint64_t e[WINDOW], count = 0, n;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See range_table.h: an array in the order of addresses, found by halving. A change moves what is below or above it, whichever is less: programs
- * add and remove tens of thousands of ranges from one end to the other.
+ * See range_table.h: an array in the order of addresses, found by halving. An insertion or removal
+ * moves the entries below or above it, whichever are fewer: programs add and remove tens of
+ * thousands of ranges from one end to the other.
  */
 #include "machine/linux/range_table.h"
 
@@ -27,7 +28,7 @@ bool ranges_overlap(const struct ranges *s, uint64_t base, uint64_t end)
 	return i < s->n && s->r[i].base < end;
 }
 
-/* The entries [i, j) become k entries: at most one more than they were. */
+/* Replaces the entries [i, j) by k entries; k is at most j - i + 1. */
 static bool resize_entries(struct ranges *s, size_t i, size_t j, size_t k)
 {
 	size_t below = i, above = s->n - j, n = s->n - (j - i) + k,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The ranges of addresses that faults are served in, and whose they are: a table, and their registration with the descriptor.
+ * The address ranges in which faults are served, with their owners: a table, and the registration
+ * of the ranges with the descriptor.
  *
  * Lock: m_rangelock for the table.
  */
@@ -10,7 +11,7 @@
 
 #include "machine/linux/linux_impl.h"
 
-/* Makes room for two more, unless there is. */
+/* Makes room for two more entries, unless the table has it. */
 static bool ranges_grow(struct mach *m)
 {
 	struct ranges *s = &m->m_ranges;

@@ -2,15 +2,17 @@
 /*
  * Pages to which the kernel still holds references: why a frame gets new memory before it gets new contents.
  *
- * The kernel can hold a page of a program without a translation: a system call or a device reads or writes it later. Two
- * kinds of holds exist. A *pin* (FOLL_PIN) is seen by UFFDIO_MOVE, which answers EBUSY: page-out leaves the page where it is
- * (hat.c). A *plain reference* (FOLL_GET) is seen by nothing that user space can call: the page moves, and if its memory
- * were used as a frame for other contents, the holder would send the other contents.
+ * The kernel can hold a page of a program without a translation: a system call or a device reads or
+ * writes it later. Two kinds of holds exist. A *pin* (FOLL_PIN) is seen by UFFDIO_MOVE, which
+ * answers EBUSY: page-out leaves the page where it is (hat.c). A *plain reference* (FOLL_GET) is
+ * visible to no call of user space: the page moves, and if its memory were then filled with other
+ * contents, the holder would send those contents.
  *
- * So a page of memory that ever was at a program's address never gets other contents. When the frame becomes free
- * (mach_frame_retire) it is noted; before the frame is filled again (mach_frame_renew) its arena slot is dropped, with all other
- * noted ones in one call. The holder keeps the old page, the slot fills with a new one. A rescue, and whatever else the core
- * does with a page that keeps its name, keeps the same page of memory.
+ * So a page of memory that ever was at a program's address never gets other contents. When the
+ * frame becomes free (mach_frame_retire), it joins the list of retired frames. Before a frame of
+ * the list is filled again (mach_frame_renew), one call drops the arena slots of all frames of the
+ * list. The holder keeps the old page, and the slot fills with a new page. A page that keeps its
+ * name in the core (a rescue from the cache list, for example) keeps its page of memory.
  *
  * What holds pages, by the kernel's sources and as tested here (tests/run/run_scenarios_held.c unless another is named):
  *
@@ -26,12 +28,14 @@
  *   neither                 sendfile and splice of files (pages of the file), read, write, MADV_* (copy or walk at once), KSM and
  *                           memory shared by a fork (MOVE answers EBUSY: the page is copied)
  *
- * What is pinned beyond the budget is granted beyond it (linux_config.pinned): the thread that pins waits in the kernel for the
- * next page, and a page refused to it would be lost to the program. Where no frame is left, pages in memory are left to the kernel.
+ * What is pinned beyond the budget is granted beyond it (linux_config.pinned): the thread that pins
+ * waits in the kernel for the next page, and a page refused to it would be lost to the program. If
+ * no frame can be granted, the page stays in memory as the kernel's.
  *
- * Left out: a plain reference through which the kernel *writes* after the page has left (a file system whose direct reads still
- * take plain references, as NFS did before Linux 6.5 and 9p does): what is written then goes to the old page and is lost.
- * Nothing tells of such a reference. It is short: the program waits for the read.
+ * Left out: a plain reference through which the kernel *writes* after the page has left (a file
+ * system whose direct reads still take plain references, as NFS did before Linux 6.5 and 9p does):
+ * what is written then goes to the old page and is lost. No call reports such a reference. The
+ * reference is short: the program waits for the read.
  *
  * Lock: m_retirelock guards the list, and every change of a frame's state away from FRAME_RETIRED: a frame on the list
  * is dropped before another thread can fill it.
@@ -42,13 +46,17 @@
 
 #include "machine/linux/linux_impl.h"
 
-#define SELF (-10000) /* PIDFD_SELF_THREAD: a process by no descriptor, Linux 6.14 */
+/* PIDFD_SELF_THREAD names the calling process without a descriptor (Linux 6.14) */
+#define SELF (-10000)
 
 struct piece {
 	uint64_t base, len;
 };
 
-/* Drops the pieces: 0.6 us a page in one call, twice that one by one, much more while other threads run (a flush each). */
+/*
+ * Drops the pieces. One call for all takes 0.6 us a page; a call for each takes twice that, and
+ * much more while other threads run (each call flushes TLBs).
+ */
 static void drop_pieces(struct mach *m, const struct piece *v, unsigned n)
 {
 	if (!m->m_novector) {
@@ -90,7 +98,7 @@ void mach_frame_retire(struct mach *m, pfn_t pfn)
 	mach_mutex_exit(&m->m_retirelock);
 }
 
-/* A frame that was not noted joins the list: one call drops all. */
+/* A frame that is not on the list joins it, so that one call drops all. */
 void mach_frame_renew(struct mach *m, pfn_t pfn)
 {
 	stage_leave(m, pfn, 1);
@@ -103,7 +111,7 @@ void mach_frame_renew(struct mach *m, pfn_t pfn)
 	mach_mutex_exit(&m->m_retirelock);
 }
 
-/* The slots of n frames are dropped already, or are about to be: they leave the list. */
+/* Removes n frames from the list: their slots are dropped already, or are about to be. */
 void linux_unretire(struct mach *m, pfn_t pfn, pfn_t n)
 {
 	mach_mutex_enter(&m->m_retirelock);

@@ -44,13 +44,15 @@ int linux_after_fork(struct mach *m, struct hat *hat)
 int linux_fault_fd(struct mach *m) { return m->m_uffd; }
 
 /*
- * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the program gets SIGBUS.
- * A fault where the space has nothing is a range that is just being taken down, and one where it allows nothing is a range whose
- * protection is just being changed: the thread tries again until the kernel's own mapping is gone or changed too, which has
- * the last word: it gives the program the signal that is its own.
+ * Serve one fault. What cannot be resolved for lack of memory or store becomes a poisoned page: the
+ * program gets SIGBUS. A fault at an address without a segment hits a range that is being unmapped,
+ * and a fault that the segment forbids hits a range whose protection is being changed. The faulting
+ * thread tries again until the kernel's own mapping is gone or changed, too; the kernel then sends
+ * the right signal.
  *
- * What fills the page wakes the thread; it is woken here only if nothing did: the page was there, or came another way. Its wait ends when
- * the page is filled, not when this function does: on one CPU the thread runs to its next fault first.
+ * The call that fills the page wakes the thread. The server wakes the thread only if no call filled
+ * the page, as when the page was present already. The thread's wait ends when the page is filled,
+ * not when this function returns: on one CPU the thread may run to its next fault first.
  */
 static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t heard_ns)
 {
@@ -67,7 +69,10 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t he
 	atomic_store_explicit(&m->m_waited, addr, memory_order_relaxed);
 	if (hat != NULL)
 		e = as_fault(linux_hat_space(hat), addr, VM_PAGESIZE, type, rw);
-	/* Nothing can go, as most of memory is pinned: the thread that pins it waits for this page and would never unpin. */
+	/*
+	 * No page can be evicted, as most of memory is pinned; the pinning thread waits for this
+	 * page and would never unpin.
+	 */
 	for (unsigned tries = 0; e == VM_NOMEM && m->m_cfg.pinned != NULL &&
 	     m->m_pinned - pinned >= m->m_nloaded / 2 && m->m_cfg.pinned(m->m_cfg.arg, tries);
 	     tries++)
@@ -80,7 +85,7 @@ static void serve_one(struct mach *m, uint64_t addr, uint64_t flags, uint64_t he
 	case VM_ACCESS:
 	case VM_INVAL: break;
 	default:
-		if (m->m_cfg.lost != NULL) /* before the program can end by it */
+		if (m->m_cfg.lost != NULL) /* before the signal can end the program */
 			m->m_cfg.lost(m->m_cfg.arg, e);
 		hat_unload(hat, addr, VM_PAGESIZE, HAT_UNLOAD);
 		(void)uffd_poison(m, addr);

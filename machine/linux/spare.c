@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory of the machine's own, what is put by for it, and how memory is given back to the kernel.
+ * The machine's own memory, the reserves for it, and the return of memory to the kernel.
  *
- * Tables grow when a page is touched, and it is too late then to refuse anything. A program may
- * have all the mappings that a process may have (vm.max_map_count), all its address space
- * (RLIMIT_AS) or all its data (RLIMIT_DATA), as programs do that ask for memory until they get
- * none. So the first call puts two things by:
+ * Tables grow when a page is touched; at that time no call of the program can be refused any more.
+ * A program may have all the mappings that a process may have (vm.max_map_count), all its address
+ * space (RLIMIT_AS) or all its data (RLIMIT_DATA), as a program does that allocates until
+ * allocation fails. So the first call sets two things aside:
  *
  *   a reserve, RESERVE bytes that are mapped and not touched: where mmap fails, memory is taken
  *   from it, and does not go back;
@@ -13,7 +13,7 @@
  *   registering or unregistering a range fails for want of one, as it splits a mapping, one is
  *   unmapped.
  *
- * Lock: none. Both are taken by counting.
+ * Lock: none. Atomic counters hand out both.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -28,8 +28,8 @@
 /* Tables for a terabyte of memory that is used in order, or for 64,000 scattered ranges. */
 #define RESERVE (16ull << 20)
 
-static _Atomic uint32_t spare_left; /* mappings put by and not given up yet */
-static _Atomic uint64_t spare_base; /* 0: none were put by */
+static _Atomic uint32_t spare_left; /* spare mappings not given up yet */
+static _Atomic uint64_t spare_base; /* address of the spare mappings; 0: there are none */
 
 static _Atomic uint64_t reserve_base; /* 0: there is none */
 static _Atomic uint64_t reserve_used; /* bytes */

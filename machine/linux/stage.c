@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The stage: where the contents of a page are made on their way in.
+ * The stage: pages in which the contents of a frame are made before the frame is loaded.
  *
- * A frame whose memory was at a program's address gets new memory before it is filled again (renew.c). To fill its arena slot, then,
- * is a fault of ours, in which the kernel finds and zeroes a page; and a move carries that page to the program. A copy finds the
- * page, too, and fills it in the same step. So contents that replace all of a frame are made in a page of the stage, which is
- * never at a program's address and stays in the processor's cache, and UFFDIO_COPY carries them: half of the time (bench/parts.c:
- * stage_us, slot_us). A page of zeroes is copied from memory that is never written, which is the kernel's one page of zeroes.
+ * A frame whose memory was at a program's address gets new memory before it is filled again
+ * (renew.c). Filling its arena slot then causes a fault, in which the kernel allocates and zeroes a
+ * page; a move then carries that page to the program. A copy allocates the page, too, and fills it
+ * in the same step. So contents that replace all of a frame are made in a page of the stage, which
+ * is never at a program's address and stays in the processor's cache, and UFFDIO_COPY carries them:
+ * half of the time (bench/parts.c: stage_us, slot_us). A page of zeroes is copied from memory that
+ * is never written, which is the kernel's one page of zeroes.
  *
  *      empty --linux_frame_fill--> staged --the page is loaded--> empty
  *                                         --the frame is retired, renewed or discarded--> empty
  *
- * There are few pages on the stage: most are loaded as soon as they are filled. When all are taken, pages that were read ahead and are
- * not loaded yet, the slot is filled as it always was.
+ * There are few pages on the stage: most are loaded as soon as they are filled. When pages that
+ * were read ahead and are not loaded yet have taken the whole stage, the arena slot is filled
+ * instead.
  *
- * Where memory is used again (linux_config.reuse_held) the slot keeps its memory, nothing has to be found, and there is no stage.
+ * Where memory is reused (linux_config.reuse_held) the slot keeps its memory, nothing is allocated,
+ * and there is no stage.
  *
  * Locks: none. m_staged[] of a frame changes as its state does (m_frame), by the holder of its page lock or of the free frame;
  * m_stagefree is an atomic.
@@ -37,7 +41,7 @@ int stage_init(struct mach *m)
 	m->m_stagefree = ~0ull >> (64 - STAGE);
 	if (m->m_stage == NULL || m->m_staged == NULL)
 		return -ENOMEM;
-	/* as the arena: what the program keeps out of its core files is in them neither from here */
+	/* as the arena: keeps out of core files the contents that the program itself keeps out */
 	(void)sys_call3(SYS_madvise, (long)m->m_stage, (long)vm_ptob(STAGE), MADV_DONTDUMP);
 	return 0;
 }
@@ -49,7 +53,10 @@ void stage_fini(struct mach *m)
 	linux_munmap(m->m_staged, vm_page_round(m->m_cfg.frames));
 }
 
-/* The lowest free page: frames that are filled one after the other lie side by side. STAGE: none is free. */
+/*
+ * The index of the lowest free page, so that frames filled one after the other have adjacent
+ * contents. STAGE: no page is free.
+ */
 static unsigned take_staged(struct mach *m)
 {
 	uint64_t was = __atomic_load_n(&m->m_stagefree, __ATOMIC_RELAXED);

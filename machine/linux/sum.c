@@ -3,8 +3,10 @@
  * Sums of pages, by which the machine knows whether a page was written while it was loaded: it has no modification bits, and a
  * fault on the first write to a clean page costs ten times as much as looking at the page twice.
  *
- * Where the kernel tells of writes (scan.c) it could tell this, too, of pages that arrive protected. A page that moves cannot: it
- * would have to be copied in, and its first write would fault in the kernel. That is several times what two sums cost.
+ * Where the kernel tells of writes (scan.c), it could tell whether a page was written that was
+ * protected when loaded. A moved page cannot be protected from the start: the page would have to be
+ * copied in, and its first write would fault in the kernel. The copy and the fault cost several
+ * times as much as two sums.
  *
  * The sum is NH (Black, Halevi, Krawczyk, Krovetz and Rogaway: UMAC, CRYPTO 1999) on words of 64 bits with a secret key for
  * each machine: any two different pages have the same sum with probability 2^-64, even if an attacker chose them, as long as the key

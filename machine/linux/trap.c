@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Inline faults: a SIGBUS at an address of a known space is served by the faulting thread itself, in its signal handler. On
- * return the access is tried again. Everything else goes to the handler that was there before.
+ * Inline faults: a SIGBUS at an address of a known space is served by the faulting thread itself,
+ * in its signal handler. On return the access is tried again. Every other SIGBUS goes to the
+ * handler that was installed before.
  *
- * The table of spaces is read without a lock, from the handler: an entry is valid while its end is not 0, which is stored
- * last when it is made and first when it is taken away. An entry is taken away only after the space's mappings are gone,
- * so no thread faults there any more.
+ * The table of spaces is read without a lock, from the handler: an entry is valid while its end is
+ * not 0; the end is stored last when the entry is made and cleared first when it is removed. An
+ * entry is removed only after the space's mappings are gone, so no thread faults in the space any
+ * more.
  *
  * The handler runs on the alternate stack if the thread has one; the stack in use must not be managed memory itself. All
  * signals wait while it runs: another handler that touched managed memory would wait for locks that this thread holds.
  *
- * An access that natively would get SIGSEGV gets it: the signal is queued here with the right code and address while it is blocked,
- * and arrives when the return from this handler opens the program's own mask again, at the access itself. If
- * the program has it blocked, it ends the program, as natively.
+ * An access that would natively raise SIGSEGV raises it here, too: the handler queues the signal,
+ * still blocked, with the right code and address. The signal arrives at the access itself, when the
+ * return from this handler restores the program's own mask. A SIGSEGV that the program has blocked
+ * ends the program, as natively.
  */
 #include <errno.h>
 #include <signal.h>
@@ -75,7 +78,7 @@ static void default_action(int sig)
 	(void)sys_call4(SYS_rt_sigaction, sig, (long)&dfl, 0, 8);
 }
 
-/* The handler before ours, under the mask that it would have had. */
+/* Calls the handler that was installed before ours, under the mask that it would have had. */
 static void pass_on(int sig, siginfo_t *si, ucontext_t *uc)
 {
 	uint64_t mask;

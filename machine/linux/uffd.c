@@ -6,9 +6,10 @@
  * The arena is registered for write protection only: pages may be moved into it (the kernel wants both ends under the same
  * descriptor), but its holes are filled by the kernel, so touching a frame never faults to us.
  *
- * Traps the code minds: MOVE may answer EEXIST although it moved the page (look where the page is); EBUSY for pinned pages and such shared
- * with another process after fork; registration and write protection are lost in a forked child, whose inherited
- * descriptor acts on the parent. Every retry is bounded.
+ * Pitfalls: MOVE may answer EEXIST although it moved the page (look where the page is); EBUSY for
+ * pinned pages and for pages shared with another process after fork; registration and write
+ * protection are lost in a forked child, whose inherited descriptor acts on the parent. Every retry
+ * is bounded.
  *
  * Locks: none.
  */
@@ -23,7 +24,7 @@
 
 #include "machine/linux/linux_impl.h"
 
-/* What the headers of older distributions lack; numbers of the kernel's interface. */
+/* Numbers of the kernel's interface that the headers of older distributions lack. */
 struct q_move {
 	uint64_t dst, src, len, mode;
 	int64_t move;
@@ -55,8 +56,9 @@ static long uffd_request(struct mach *m, unsigned long req, void *arg)
 static bool is_filtered(void) { return sys_call5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 2; }
 
 /*
- * The system call needs privilege unless the sysctl allows it to all, and most containers forbid it. The device asks for the rights
- * that its file mode says; a descriptor of it works in any process to which it was handed, also after the program gave up its rights.
+ * The system call needs privilege unless a sysctl permits it to all users, and most containers
+ * forbid the call. The device needs only the rights of its file mode; a descriptor of the device
+ * works in any process that received it, also after the program gave up its rights.
  */
 static long new_descriptor(struct mach *m)
 {
@@ -80,7 +82,7 @@ static long new_descriptor(struct mach *m)
 	return fd;
 }
 
-/* Is PAGEMAP_SCAN there? Asked of a range of no pages. */
+/* Is PAGEMAP_SCAN there? The kernel is asked by a call on a range of no pages. */
 static bool can_scan(const struct mach *m)
 {
 	struct q_scan s = { .size = sizeof s,
@@ -94,8 +96,9 @@ static bool can_scan(const struct mach *m)
 }
 
 /*
- * Agrees with the kernel on what the descriptor does, from much to little: an older kernel refuses features that it does not know, and
- * the descriptor stays as it was. Write bits need pages that move: without, page-out needs protection that waits.
+ * Agrees with the kernel on the features of the descriptor, from most to fewest: an older kernel
+ * refuses features that it does not know, and the descriptor stays as it was. Write bits need pages
+ * that move: without moves, page-out needs write protection that makes writers wait.
  */
 static int agree_features(struct mach *m)
 {
@@ -179,7 +182,9 @@ void uffd_unregister(struct mach *m, uint64_t addr, uint64_t len)
 		;
 }
 
-/* One step of a MOVE or COPY is over: 1 go on, 0 all done, -errno. Bounds EAGAIN. */
+/*
+ * Judges the result of one step of a MOVE or COPY. 1: go on; 0: all done; or -errno. Bounds EAGAIN.
+ */
 static int step_result(long r, int64_t got, uint64_t len, uint64_t *done, unsigned *tries)
 {
 	if (got > 0) {
@@ -197,7 +202,10 @@ static int step_result(long r, int64_t got, uint64_t len, uint64_t *done, unsign
 	return 1;
 }
 
-/* The kernel is about to fill that range. When it has, the thread that waited may run before the server, on the same CPU. */
+/*
+ * The kernel is about to fill that range. After that the waiting thread may run before the server,
+ * on the same CPU.
+ */
 static void note_filling(struct mach *m, uint64_t dst, uint64_t len)
 {
 	if (atomic_load_explicit(&m->m_waited, memory_order_relaxed) - dst < len)
@@ -274,8 +282,9 @@ int uffd_protect(struct mach *m, uint64_t addr, uint64_t len, bool on)
 }
 
 /*
- * Before Linux 6.6 no page can be poisoned. A page behind the end of a file gives SIGBUS, too: such a mapping takes the lost page's place. The machine still
- * has the address in its range, which does no harm: the next load finds nothing there that could be filled.
+ * Before Linux 6.6 no page can be poisoned. A page behind the end of a file gives SIGBUS, too: such
+ * a mapping takes the lost page's place. The address stays in the machine's table of ranges, which
+ * does no harm: the next load finds no missing page there.
  */
 static int map_nothing(uint64_t addr)
 {
