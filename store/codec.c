@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See codec.h. The contexts of Zstandard are made in the area when they are first needed, so an area that never sees it stays small.
+ * See codec.h. The contexts of Zstandard are made in the area at their first use, so an area that
+ * never packs by Zstandard stays small.
  *
- * Literals, the bytes that no match covers, can be coded by Huffman's method besides. That costs a third of the time to pack a page and
- * nearly half of the time to unpack it, since tables are made for a few hundred bytes. On heaps it saves a tenth of the packed bytes,
- * on text two fifths. So it is done where it pays: some pages are packed both ways, and the sums say what coding has saved of late.
+ * Literals, the bytes that no match covers, can be coded by Huffman's method besides. Coding takes
+ * a third of the time to pack a page and nearly half of the time to unpack it, since tables are
+ * made for a few hundred bytes. Coding saves a tenth of the packed bytes of heaps and two fifths of
+ * those of text. So literals are coded only where the saving is worth the time: some pages are
+ * packed both ways, and sums record the recent saving.
  */
 #define ZSTD_STATIC_LINKING_ONLY
 #include "store/codec.h"
@@ -18,9 +21,9 @@
 #define ROUND(x) (((x) + 63) & ~(size_t)63)
 
 #define KNOWN 8u            /* pages packed both ways before the sums count */
-#define SAMPLE 16u          /* then one page in so many */
+#define SAMPLE 16u          /* after that, one page in SAMPLE is packed both ways */
 #define LATE (256u * 1024u) /* packed bytes after which the sums are halved */
-#define PAYS 5u             /* coding must save that part of the bytes */
+#define PAYS 5u             /* coding must save 1/PAYS of the bytes */
 
 enum { BY_LZ4 = 1, BY_ZSTD = 2 };
 
@@ -29,7 +32,7 @@ struct area {
 	ZSTD_DCtx *a_unpack;
 	uint32_t a_pages; /* packed by Zstandard so far */
 	uint32_t a_plain,
-	    a_coded; /* bytes of the pages that were packed both ways, recent ones count more */
+	    a_coded; /* bytes of the pages that were packed both ways; recent pages count more */
 	LZ4_stream_t a_lz4;
 };
 
@@ -40,7 +43,7 @@ static size_t pack_bytes(void)
 
 size_t codec_bytes(void)
 {
-	static _Atomic size_t bytes; /* asked for several times a page */
+	static _Atomic size_t bytes; /* called several times for each page */
 
 	if (bytes == 0)
 		bytes = ROUND(sizeof(struct area)) + pack_bytes() + ROUND(ZSTD_estimateDCtxSize());
@@ -66,7 +69,7 @@ static bool unpack_make(struct area *a)
 	return a->a_unpack != NULL;
 }
 
-/* 0: it does not fit. */
+/* Returns the packed length; 0: the packed page exceeds max bytes. */
 static uint32_t pack_literals(struct area *a, bool coded, const void *page, char *out, uint32_t max)
 {
 	size_t r;

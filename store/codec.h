@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How a page is packed: by LZ4, which is fast, or by Zstandard (level 1), which makes it about 1.6 times smaller still on heaps
- * and takes 2.5 times as long. The first byte of the packed bytes says which. No allocation: everything lies in a working area of
- * codec_bytes() bytes, zeroed at first, used by one thread at a time.
+ * How a page is packed: by LZ4, which is fast, or by Zstandard (level 1), which packs heaps about
+ * 1.6 times smaller still and takes 2.5 times as long. The first packed byte names the codec.
+ * Nothing is allocated: all state lies in a working area of codec_bytes() bytes, zeroed before its
+ * first use and used by one thread at a time.
  */
 #ifndef QUIRE_STORE_CODEC_H
 #define QUIRE_STORE_CODEC_H
@@ -13,8 +14,9 @@
 
 size_t codec_bytes(void);
 /*
- * Packs a page of 4 KiB into out, which has room for a page. How many bytes; 0: more than max. dense: small rather than fast; how small
- * depends on the pages that were packed in this area before.
+ * Packs a page of 4 KiB into out, which has room for a page. Returns the packed length in bytes; 0:
+ * the page does not fit in max bytes. dense: small rather than fast; how small depends on the pages
+ * packed in this area before.
  */
 uint32_t codec_pack(void *area, bool dense, const void *page, char *out, uint32_t max);
 /* 0, or -EIO: these are not packed bytes of a page. */

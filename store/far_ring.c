@@ -29,7 +29,7 @@ static bool server_ended(const struct far_ring *r)
 	    (__atomic_load_n(&r->fr_alive, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED) != 0;
 }
 
-/* Sleeps while the slot is in that state, for CHECK_NS at most. */
+/* Sleeps while the slot is in that state, at most CHECK_NS. */
 static void sleep_while(const struct far_slot *s, enum far_slot_state was)
 {
 	struct __kernel_timespec ts = { .tv_nsec = CHECK_NS };
@@ -47,7 +47,7 @@ static void copy_words(void *to, const void *from, uint32_t len)
 		t[i] = f[i];
 }
 
-/* The lowest free slot: few buffers are ever touched. */
+/* Takes the lowest free slot, so that few buffers are ever touched. */
 static struct far_slot *claim_slot(struct far_ring *r, uint32_t owner, uint32_t *ticket)
 {
 	for (uint32_t i = 0; i < FAR_RING_DEPTH; i++)
@@ -116,7 +116,7 @@ int far_ring_begin_wait(struct far_ring *r, uint32_t owner, enum far_slot_op op,
 
 	while ((rc = far_ring_begin(r, owner, op, at, len, data, ticket)) == -EAGAIN)
 		sleep_while(&r->fr_slot[0],
-		    far_slot_state(&r->fr_slot[0])); /* any slot will do: look again soon */
+		    far_slot_state(&r->fr_slot[0])); /* any free slot will do: look again soon */
 	return rc;
 }
 

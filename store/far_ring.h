@@ -5,14 +5,16 @@
  *
  *   FREE --client: claims--> FILLING --asks--> ASKED --server: takes--> TAKEN --answers--> DONE --client: collects--> FREE
  *
- * A slot belongs to its client in FILLING and DONE, to the server in TAKEN. State and owner are one word, and each step is one
- * atomic operation on it. The owner names the client, so that a dead client's slots can be given back (far_ring_release): an
- * owner of 0 means that no client will collect the answer, and the server frees the slot instead of saying DONE.
+ * A slot belongs to its client in FILLING and DONE, to the server in TAKEN. State and owner share
+ * one word, and each step is one atomic operation on this word. The owner names the client, so that
+ * a dead client's slots can be given back (far_ring_release): an owner of 0 means that no client
+ * will collect the answer, and the server frees the slot instead of saying DONE.
  *
- * Requests for one unit are done in the order of fs_seq, one after another: also a dead client's write that is still under way
- * comes before that of the client that has the unit now.
+ * Requests for one unit are done one after another, in the order of fs_seq. So the unfinished write
+ * of a dead client is done before the writes of the client that has the unit now.
  *
- * The server believes nothing that is written here: it copies a request once and checks its bounds.
+ * The server does not trust the shared memory: it copies a request once and checks the bounds of
+ * the copy.
  *
  * The client's functions use raw system calls only, allocate nothing, and may be called in the service thread. Locks: none.
  */
@@ -32,8 +34,10 @@ enum far_slot_op { FAR_SLOT_READ, FAR_SLOT_WRITE, FAR_SLOT_TRIM };
 enum far_server_state { FAR_STARTING, FAR_UP, FAR_AWAY, FAR_LOST, FAR_ENDED };
 
 /*
- * How the server sleeps, and by which bit of the futex it is woken: in poll() while its engine owes answers, when a second thread hears
- * the bell for it; on the futex itself when nothing is under way, so that one fault after another wakes one thread and not two.
+ * How the server sleeps, and which bit of the futex wakes it. While its engine owes answers, the
+ * server sleeps in poll(), and a second thread waits on the futex for it. While no request is under
+ * way, the server sleeps on the futex itself, so that each of a series of faults wakes one thread
+ * and not two.
  */
 enum far_sleep { FAR_AWAKE, FAR_POLLS = 1, FAR_NAPS = 2 };
 
@@ -54,13 +58,13 @@ struct far_ring {
 	uint32_t fr_asleep; /* atomic: far_sleep; if it is not 0, ring the bell */
 	uint32_t
 	    fr_bell; /* atomic; futex with bits: rises when there is work for a server that sleeps */
-	uint32_t fr_seq; /* atomic: of the last request */
+	uint32_t fr_seq; /* atomic: fs_seq of the last request */
 	/*
-	 * The server's thread number; a robust futex: when the server ends, however it does, the kernel sets
-	 * FUTEX_OWNER_DIED. 0: no server has come yet.
+	 * The server's thread number; a robust futex: when the server ends, in whatever way, the
+	 * kernel sets FUTEX_OWNER_DIED. 0: no server has come yet.
 	 */
 	uint32_t fr_alive, fr_pad;
-	uint64_t fr_reads, fr_writes, fr_trims, fr_errors; /* atomic: answered so far */
+	uint64_t fr_reads, fr_writes, fr_trims, fr_errors; /* atomic: requests answered so far */
 	struct far_slot fr_slot[FAR_RING_DEPTH];
 };
 
@@ -86,7 +90,7 @@ static inline bool far_slot_move(struct far_slot *s, uint64_t from, uint64_t to)
 	return __atomic_compare_exchange_n(
 	    &s->fs_word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
-/* The server: the request is answered. Its futex is to be woken then. */
+/* For the server: marks the request as answered. The server then wakes the slot's futex. */
 static inline void far_slot_done(struct far_slot *s)
 {
 	uint64_t word;
@@ -97,7 +101,10 @@ static inline void far_slot_done(struct far_slot *s)
 	    far_word(far_word_owner(word) == 0 ? FAR_FREE : FAR_DONE, far_word_owner(word))));
 }
 
-/* Bytes of shared memory that a ring takes; page-aligned. A buffer costs memory only once it is used. */
+/*
+ * Bytes of shared memory that a ring takes; whole pages. A buffer takes memory only after its first
+ * use.
+ */
 size_t far_ring_bytes(void);
 void far_ring_format(void *mem);
 static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
@@ -106,21 +113,25 @@ static inline void *far_ring_buffer(struct far_ring *r, uint32_t slot)
 }
 
 /*
- * Asks. owner 0: the answer is not wanted, and *ticket is not to be used. data: what to write (len bytes), else NULL. 0 and *ticket for far_ring_end; -EAGAIN: all slots are taken, ask later;
- * -EIO: there is no server any more.
+ * Submits a request. owner 0: no client collects the answer, and *ticket is not to be used. data:
+ * the len bytes of a write, else NULL. 0: *ticket is for far_ring_end; -EAGAIN: all slots are
+ * taken, try later; -EIO: the server has ended.
  */
 int far_ring_begin(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len,
     const void *data, uint32_t *ticket);
-/* The same, but if there is no slot it waits for one. Sleeps. */
+/* As far_ring_begin, but waits while all slots are taken. Sleeps. */
 int far_ring_begin_wait(struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at,
     uint32_t len, const void *data, uint32_t *ticket);
 /* Would far_ring_end not wait? */
 bool far_ring_ready(const struct far_ring *, uint32_t ticket);
-/* Waits for the answer; of a read copies len bytes to data. 0, -EIO, -ENOSPC. May sleep as long as --far-timeout. */
+/*
+ * Waits for the answer to the request; copies the len bytes of a read to data. 0, -EIO, -ENOSPC.
+ * May sleep as long as --far-timeout.
+ */
 int far_ring_end(struct far_ring *, uint32_t ticket, void *data, uint32_t len);
 /* far_ring_begin_wait and far_ring_end. */
 int far_ring_io(
     struct far_ring *, uint32_t owner, enum far_slot_op, uint64_t at, uint32_t len, void *data);
-/* That client is dead: its slots are free, or will be when the server is done with them. */
+/* Frees the slots of a dead client, those under way when the server has answered them. */
 void far_ring_release(struct far_ring *, uint32_t owner);
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A regular file as a vnode. I/O is done, in one vectored call, before vo_start returns. A file is never made larger by
- * writing pages back: what lies past its end in the last page is dropped, as mmap does it.
+ * A regular file as a vnode. I/O is done, in one vectored call, before vo_start returns. Writing
+ * pages back never extends a file: bytes of the last page past the end of the file are dropped, as
+ * mmap drops them.
  *
  * No locks: the kernel's file is the state. No errno: called from fault handlers.
  */
@@ -24,7 +25,7 @@ static uint64_t file_size(struct vnode *vp)
 	return sys_call2(SYS_fstat, fv_of(vp)->fv_fd, (long)&st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-/* Transfers len bytes; how many were, or -errno if none. */
+/* Transfers len bytes; returns the number transferred, or -errno if none were. */
 static long transfer_bytes(int fd, struct vm_io *io, uint64_t len)
 {
 	struct iovec iov[VM_IO_PAGES];
@@ -75,7 +76,7 @@ static void file_start(struct vnode *vp, struct vm_io *io)
 				io->io_err = io->io_ok == io->io_npages ? VM_OK : VM_EOF;
 		}
 	}
-	/* A page past the end has nowhere to go: it is as clean as it will ever be. */
+	/* A page past the end has no place in the file, so it counts as clean. */
 	if (io->io_op == VM_IO_WRITE && io->io_err == VM_EOF) {
 		io->io_ok = io->io_npages;
 		io->io_err = VM_OK;

@@ -5,10 +5,11 @@
 #include <quire/vnode.h>
 struct file_vnode {
 	struct vnode fv_vnode;
-	int fv_fd;               /* owned; for writing it is open for writing */
+	/* owned by the vnode; open for writing if pages are to be written back */
+	int fv_fd;
 	uint64_t fv_dev, fv_ino; /* const: which file */
-	void (*fv_gone)(struct file_vnode
-		*); /* called instead of anything else by the last release: closes, frees */
+	/* called by the last release, which does nothing else: closes the file, frees the memory */
+	void (*fv_gone)(struct file_vnode *);
 	struct file_vnode *fv_next; /* the owner's */
 };
 /* Fills in fv_vnode; the other fields are set by the caller. Reference 1 is the caller's. */

@@ -2,10 +2,9 @@
 /* See patience.h. */
 #include "store/patience.h"
 
-#define LONG 4000u /* looks, some 100 us */
-#define ANYWAY                                                                                     \
-	32u /* one wait in so many is spent awake, to see whether answers have become quick */
-#define LATE (1u << 17) /* cycles between two looks: longer than an interrupt takes */
+#define LONG 4000u /* polls; about 100 us */
+#define ANYWAY 32u /* one wait in this number polls, to see whether answers have become quick */
+#define LATE (1u << 17) /* cycles between two polls: longer than an interrupt takes */
 #define ASLEEP 64u      /* waits, at first */
 #define ASLEEP_MAX 8192u
 

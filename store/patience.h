@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Patience: how long a thread looks for an answer before it sleeps. To be put to sleep and woken costs 10 to 20 us beside the 40 of a
- * read of a fast disk (bench/disk.c: read_us, awake_us).
+ * Patience: how long a thread polls for an answer before it sleeps. Going to sleep and being woken
+ * costs 10 to 20 us, beside 40 us for a read of a fast disk (bench/disk.c: read_us, awake_us).
  *
- * A thread does not look where answers of late have taken longer than that is worth, nor where there are other threads that want the
- * CPU: then a thread that stays awake is made to wait for them, while a thread that sleeps is not. A look that comes late shows it;
- * so many waits sleep at once then, twice as many the next time.
+ * A thread does not poll if recent answers took longer than polling is worth, nor if other threads
+ * want the CPU: the scheduler makes a polling thread wait for them, but not a thread that has
+ * slept. A poll that comes late shows that other threads want the CPU; then a number of waits sleep
+ * at once, twice as many each time.
  *
- * Locks: none. The fields are guesses that several threads update without care.
+ * Locks: none. The fields are estimates that several threads update without synchronisation.
  */
 #ifndef QUIRE_STORE_PATIENCE_H
 #define QUIRE_STORE_PATIENCE_H
@@ -17,11 +18,12 @@
 
 /* Of one kind of answer. Zeroed at first. */
 struct patience {
-	uint32_t pt_looks;           /* how many a wait took of late, an average */
-	uint32_t pt_long;            /* waits that were long on average, ever */
-	uint32_t pt_asleep, pt_next; /* so many waits sleep at once; so many will */
+	uint32_t pt_looks; /* polls of a recent wait, on average */
+	uint32_t pt_long;  /* waits so far during which the average was long */
+	/* number of the next waits that sleep at once; that number after the next late poll */
+	uint32_t pt_asleep, pt_next;
 };
 
-/* Looks until the answer is there, or until the thread had better sleep. */
+/* Polls until the answer has arrived, or until sleeping is better. */
 void patience_look(struct patience *, bool (*is_there)(const void *), const void *arg);
 #endif

@@ -3,13 +3,15 @@
  * The store: a log of compressed pages (log-structured: Rosenblum and Ousterhout, SOSP 1991; compressed swap by segments
  * as in XNU).
  *
- * Object: one stored page. An entry of the object table says where it is: nowhere but in the entry (all its 64-bit words
- * are equal), or in a segment at an offset. Entries never move, so a handle is an index.
- * Segment: 64 KiB of the log, in a slot of the shared memory, or in a block of the file, or (while being written) in both.
- * Pages are appended to the open segment; a full one is sealed and queued. When memory is short the oldest sealed segment
- * is written to the file as it is, one sequential write of many pages; or, if less than half of it is live and fits the open
- * one, its live objects are appended again. Pages that do not compress have an open segment of their own whose
- * segments are written as soon as they are full: they would only displace pages that do.
+ * Object: one stored page. An entry of the object table tells its place: the entry alone (if all
+ * 64-bit words of the page are equal), or an offset in a segment. Entries never move, so a handle
+ * is an index. Segment: 64 KiB of the log, in a slot of the shared memory, or in a block of the
+ * file, or (while being written) in both. Pages are appended to the open segment; a full one is
+ * sealed and queued. When memory is short, the oldest sealed segment is written to the file
+ * unchanged, one sequential write of many pages. If less than half of a segment is live and fits
+ * the open segment, its live objects are appended again instead. Pages that do not compress have an
+ * open segment of their own whose segments are written as soon as they are full: in memory they
+ * would only displace pages that compress.
  *
  * States of a segment. A sealed or filed segment without live objects is freed at once.
  *
@@ -31,21 +33,24 @@
  *   the file is full, far places	FILED -> a far block (pool_far.c)
  *   loaded				from the slot, the cache or the file; the object stays until its handle is dropped
  *
- * Lock: ps_lock, a futex word with the owner's thread id, guards everything shared but the bytes of appended objects.
- * A waiter that finds the owner dead takes the lock over and repairs: the object table and the segments' states are the truth,
- * lists and counts are made anew from them; the one object that was being placed is recorded (ps_move) and put back. Nothing
- * of managed memory is touched under it: callers' pages are frames. File I/O is done without it: a WRITING segment
- * keeps its memory. A load from the file that finds other bytes than were stored looks whether the object has moved since.
+ * Lock: ps_lock, a futex word with the owner's tag (pool_lock.c), guards everything shared but the
+ * bytes of appended objects. If the owner dies, pool_release() takes the lock over and repairs the
+ * store: the object table and the segments' states are the truth, and lists and counts are rebuilt
+ * from them. The object that was being placed is recorded in ps_move and put back. No managed
+ * memory is touched under the lock: callers' pages are frames. File I/O is done without the lock: a
+ * WRITING segment keeps its memory. A load from the file whose checksum fails first looks whether
+ * the object has moved since.
  *
- * What a killed process held is given back by the process that notices its death (pool_member.c).
+ * The process that notices the death of another process gives back what the dead process held
+ * (pool_member.c).
  *
- * Left out: a charge that a killed process had taken and not yet booked is not given back; owners of the lock are known by thread id, so a family in several PID namespaces, or a number used again within 50 ms, is not told apart.
+ * Left out: a charge that a killed process had taken and not yet booked is not given back.
  */
 #include "store/far_ring.h"
 #include "store/pool_impl.h"
 
 /* ---- layout ---- */
-/* So many bytes more of shared memory, from a page's start on: their offset. */
+/* Reserves this many bytes of shared memory, page-aligned; returns their offset. */
 static uint64_t take_memory(uint64_t *at, uint64_t bytes)
 {
 	uint64_t here = *at;
@@ -69,10 +74,10 @@ static void set_limits(struct pool_shared *s, const struct pool_config *c)
 	s->ps_nfar = 0;
 	s->ps_limit = (uint32_t)(c->mem_limit / SEG_BYTES);
 	if (s->ps_limit < 4)
-		s->ps_limit = 4; /* segments: two open, one being written, one to go on with */
+		s->ps_limit = 4; /* segments: two open, one being written, one to be opened next */
 	s->ps_floor = s->ps_target = s->ps_limit;
 	s->ps_cachemax = s->ps_limit / 16 > 2 ? s->ps_limit / 16 : s->ps_limit / 4;
-	/* young segments and those with few pages have slots, too */
+	/* young segments and segments with few pages have slots, too */
 	s->ps_nslots = s->ps_limit * 2 + s->ps_cachemax + WARM_MAX + 16;
 	s->ps_nblocks = s->ps_fileblocks = (uint32_t)(c->file_limit / SEG_BYTES);
 	for (; s->ps_nfar < POOL_FARS && c->far_bytes[s->ps_nfar] != 0; s->ps_nfar++) {
@@ -124,7 +129,10 @@ size_t pool_shared_size(const struct pool_config *c)
 	return lay_out(&s, c);
 }
 
-/* Of raw pages. With fewer there is always a block that is reclaimed, being empty enough, or a free one; a few are on their way. */
+/*
+ * Of raw pages. With fewer objects there is always a free block or a block sparse enough to be
+ * reclaimed; a few blocks are in transit.
+ */
 uint64_t pool_file_pages(uint64_t bytes)
 {
 	uint64_t segments = bytes / SEG_BYTES, spare = segments / 64 + 2;

@@ -2,19 +2,24 @@
 /*
  * The kernel's asynchronous I/O (io_submit), for a store that one process has to itself.
  *
- * Why not io_uring here: its completions are delivered by the thread that submitted, which may be anywhere in the program or gone,
- * or by threads of its own, and one more thread in the address space makes every page that is moved cost a shootdown. These
- * completions are put down where they happen, whichever thread runs; any thread may collect them; no thread's system call is interrupted.
+ * Why not io_uring here: its completions are delivered either by the submitting thread, which may
+ * be busy in the program or have ended, or by additional threads; one more thread in the address
+ * space makes each move of a page cost a TLB shootdown. The kernel records a completion of
+ * io_submit in whatever context it happens; any thread may collect it; no thread's system call is
+ * interrupted.
  *
- * Writes behind: one context; what is in flight is in the ring (pool_ring.c), under the store's lock.
- * Loads: each has a context of its own (pool_fetch.c).
+ * Writes behind: one context; the ring (pool_ring.c) records the writes in flight, under the
+ * store's lock. Loads: each load has its own context (pool_fetch.c).
  */
 #include "store/pool_aio.h"
 #include "store/pool_impl.h"
 
 #define MAGIC_AIO 0xa10a10a1u
 
-/* What a context's number points to; user space may look at it as long as magic and features are these. */
+/*
+ * The kernel's ring to which a context's number points; user space may read it if magic and
+ * features have these values.
+ */
 struct aio_ring {
 	uint32_t id, nr, head, tail, magic, compat, incompat, header;
 };
@@ -37,7 +42,7 @@ uint32_t pool_aio_ready(uint64_t aio)
 	uint32_t head, tail;
 
 	if (r->magic != MAGIC_AIO || r->incompat != 0)
-		return ~0u; /* not known: ask the kernel */
+		return ~0u; /* the count is not known: ask the kernel */
 	head = __atomic_load_n(&r->head, __ATOMIC_RELAXED);
 	tail = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
 	return tail >= head ? tail - head : tail + r->nr - head;
@@ -54,7 +59,7 @@ void pool_aio_prepare(
 		.aio_offset = (int64_t)at };
 }
 
-/* How many were taken. */
+/* Returns how many requests the kernel took. */
 uint32_t pool_aio_send(uint64_t aio, struct iocb *cb, uint32_t n)
 {
 	struct iocb *each[POOL_AIO_MOST];

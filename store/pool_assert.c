@@ -2,9 +2,10 @@
 /*
  * Assertions of the store: which thread holds its lock.
  *
- * The holder is recorded beside the lock's word, in a form that a thread knows of itself without asking the kernel: its thread
- * pointer, and a number that its process drew, as the processes of a family may have threads at the same addresses, and, in
- * name spaces of their own, the same process numbers. Should two draw the same number, an assertion may miss a fault of theirs.
+ * The holder is recorded beside the lock's word, by values that a thread knows without a system
+ * call: its thread pointer and a random number of its process. Two processes of a family may have
+ * equal thread pointers and, in different PID namespaces, equal process numbers; the random number
+ * tells them apart. If two processes draw the same number, an assertion may miss a fault.
  *
  * Locks: ps_holder is written by the holder of ps_lock only; every thread may read it.
  */

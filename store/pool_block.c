@@ -4,9 +4,10 @@
  * their own, so that the file is filled before anything goes far, a segment can be sunk to a far place while the file has room,
  * and a far place that is full is passed over.
  *
- * A file that must leave room to others on its file system (ps_keepfree) grows in steps: before blocks from ps_fileroom on are used for
- * the first time, the file system is asked what is free. If that is too little, the file counts as full (ps_filestop) until
- * others give room back. Blocks that were used once stay the file's.
+ * A file that must leave room to others on its file system (ps_keepfree) grows in steps: before
+ * blocks from ps_fileroom on are used for the first time, the file system is asked what is free. If
+ * the free space is too little, the file counts as full (ps_filestop) until other users of the file
+ * system free space. A block that was used once keeps its disk space.
  *
  * A block that could not be written, or that a killed process may still be writing, lies in quarantine for ten seconds before it is
  * used again.
@@ -17,18 +18,19 @@
 
 #include <sys/vfs.h>
 
-#define FULL_NS 1000000000ull /* so long a far place that said it is full is not asked for room */
+#define FULL_NS 1000000000ull     /* time during which a far place that was full gets no writes */
 #define QUARANTINE 10000000000ull /* ns */
 #define STEP_LEAST 16u            /* blocks by which the file grows */
 #define STEP_MOST 1024u
-#define STEP_PART 64u /* of what may be used: several stores share it */
+/* fraction of the free space that may be used: several stores share the file system */
+#define STEP_PART 64u
 
 static bool is_far(const struct pool_shared *s, uint32_t block)
 {
 	return block >= s->ps_fileblocks;
 }
 
-/* The index that has the block, which becomes a number of that index. */
+/* Returns the index that has the block; *block becomes the number in that index. */
 static struct index *index_of(struct pool_shared *s, uint32_t *block)
 {
 	uint32_t i = 0;

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What was read from the file is kept for a while: pages leave memory in the order of their addresses, so those beside a
- * wanted one in its segment are likely wanted next, and reading 64 KiB costs less than twice the time of reading 4 (measured:
- * 91 us against 55).
+ * Segments read from the file are kept for a while: pages are evicted in the order of their
+ * addresses, so the neighbours of a wanted page in its segment are likely wanted next, and reading
+ * 64 KiB takes less than twice the time of reading 4 KiB (measured: 91 us against 55).
  *
- * A cached segment is FILED and has a slot besides its block; s_valid says which of its pages are there. The slot belongs to the
- * segment, so whatever frees the segment or its block drops the copy as well: it cannot go stale. The pages that were read count as
- * memory of the store like any other; at most ps_cachemax slots have some, least recently read out first, and copies
- * are the first to go when the store has taken more than it may for what it holds: before more is read, and when next a page is stored.
+ * A cached segment is FILED and has a slot besides its block; s_valid tells which pages of the slot
+ * are filled. The slot belongs to the segment, so whatever frees the segment or its block drops the
+ * copy as well: a copy cannot go stale. The copies count as memory of the store like other pages.
+ * At most ps_cachemax slots have copies; the least recently read slot is evicted first. When the
+ * store has taken more memory than its packed bytes allow, copies are dropped first: before the
+ * next read, and at the next store of a page.
  *
- * While a thread reads into such a slot (s_fetch) without the lock, the segment keeps slot and block even if its last object
- * goes; the reader frees it then. A second thread that misses meanwhile reads privately instead of waiting.
+ * While a thread reads into such a slot (s_fetch) without the lock, the segment keeps slot and
+ * block even if its last object goes; the reader frees it then. A second thread that misses in the
+ * same segment reads privately instead of waiting.
  *
- * How much is read adapts: ps_ahead counts extents that answered more than the load that fetched them against those that did
- * not. Low: only the pages wanted, or 16 KiB around them; now and then a whole segment to see whether that has changed.
+ * How much is read adapts: ps_ahead counts extents that answered more than the load that fetched
+ * them against those that did not. If ps_ahead is low, a read brings only the wanted pages or 16
+ * KiB around them, and now and then a whole segment, to see whether reading ahead helps again.
  */
 #include "store/pool_impl.h"
 
-#define AHEAD_SOME 3u /* from here on four pages */
+#define AHEAD_SOME 3u /* from this value of ps_ahead on a read brings four pages */
 #define CACHE_FEW 4u
-#define PROBE 64u /* one read in so many is whole anyway */
+#define PROBE 64u /* one read in this number brings the whole segment anyway */
 
 void pool_hit_locked(struct pool_shared *s, uint32_t i)
 {
@@ -40,7 +44,7 @@ static uint32_t least_recent(struct pool *p)
 	for (i = s->ps_cached.first; i != NONE && segs_of(s)[i].s_fetch != 0;
 	     i = segs_of(s)[i].s_next)
 		;
-	if (i == NONE) /* a reader that was killed? */
+	if (i == NONE) /* was the reader killed? */
 		for (i = s->ps_cached.first; i != NONE && !pool_orphan(p, &segs_of(s)[i], 0);
 		     i = segs_of(s)[i].s_next)
 			;
@@ -62,7 +66,10 @@ bool pool_cache_evict_locked(struct pool *p)
 	return true;
 }
 
-/* Where only the pages wanted are read, a copy serves no later read: some are kept to see whether that changes. */
+/*
+ * If only wanted pages are read, a copy serves no later read; some copies are kept to see whether
+ * that changes.
+ */
 static uint32_t cache_most(const struct pool_shared *s)
 {
 	uint32_t most = pool_part(s, s->ps_cachemax);
@@ -93,7 +100,10 @@ static bool cache_insert(struct pool *p, uint32_t i)
 	return true;
 }
 
-/* So many pages more are no more than the store may take for what it holds. False: not even when all other copies have gone. */
+/*
+ * Makes room for this many more pages within the memory that the store's packed bytes allow. False:
+ * there is no room even after all other copies were dropped.
+ */
 static bool make_room(struct pool *p, uint32_t pages)
 {
 	const struct pool_shared *s = p->p_shared;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The clock of the store, and the rate that reads and writes of the file keep to. */
+/* The clock of the store, and the rate limit of reads and writes of the file. */
 #include "store/pool_impl.h"
 
-#define PACE_BURST 50000000u /* ns of a rate limit that may be used at once after a pause */
+#define PACE_BURST 50000000u /* ns of unused rate that may be used at once after a pause */
 
 uint64_t pool_now(void)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Processes that are gone: what becomes of the reads and writes that they were at. How that is noticed is in pool_lock.c.
+ * Dead processes: what happens to the reads and writes that they had under way. pool_lock.c tells
+ * how a death is noticed.
  *
- * A killed process's writes may still be on their way to the disk when it is gone: their blocks are set aside for a while (pool_block.c).
- * What else is left of a dead one is found by pool_repair.c.
+ * The writes of a killed process may reach the disk after its death: their blocks are set aside for
+ * a while (pool_block.c). pool_repair.c finds everything else that a dead process left.
  */
 #include "store/pool_impl.h"
 

@@ -7,9 +7,11 @@
  *   ps_far[0].first ... +blocks-1          the first far place: its ring lies in the store's own memory
  *   ps_far[1].first ...                    the second
  *
- * Far blocks are written like those of the file: begun by the thread that writes behind, several at a time, and collected when
- * that thread next needs memory; a read waits, or is begun and ended apart (pool_aio.c). A block that is given back is trimmed, and no thread waits for that: the server does
- * requests for one unit in the order in which they were asked (far/server.c), so the next write to the block comes later.
+ * Far blocks are written like those of the file: begun by the thread that writes behind, several at
+ * a time, and collected when that thread next needs memory; a read waits, or is begun and ended by
+ * separate calls (pool_aio.c). A block that is given back is trimmed, and no thread waits for the
+ * trim: the server does the requests for one unit in the order of their submission (far/server.c),
+ * so the next write to the block is done after the trim.
  *
  * Locks: none is needed.
  */
@@ -40,7 +42,7 @@ struct far_ring *pool_far(struct pool *p, uint32_t i, uint64_t *offset)
 	return ring_of(s, &s->ps_far[i]);
 }
 
-/* By which name the ring knows this process; never 0. */
+/* The name of this process in the ring; never 0. */
 static uint32_t ring_owner(const struct pool *p)
 {
 	return p->p_member == NONE ? NONE : p->p_member + 1;
@@ -63,7 +65,7 @@ static bool is_answered(const void *asked)
 	return far_ring_ready(a->ring, a->ticket);
 }
 
-/* A program waits for a read: its thread looks for the answer before it sleeps. */
+/* A thread of the program waits for a read: it polls for the answer before it sleeps. */
 static int end_read(struct pool *p, struct far_ring *ring, uint32_t ticket, void *mem, uint32_t n)
 {
 	struct asked a = { ring, ticket };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Loads that are begun and ended apart, in a store that one process has to itself.
+ * Loads whose begin and end are separate calls, in a store that one process uses alone.
  *
- * pool_load_begin() sends all reads that a vector of pages needs at once, into the slots of the cache
- * (pool_cache.c); the thread does something else and comes back to pool_load_end(). Each load has a context of its own, so
- * a thread that waits is never waiting for what another thread collected. What could not be read is left to pool_load_vec(), which
- * tries it once more and tells.
+ * pool_load_begin() sends all reads that a vector of pages needs at once, into the slots of the
+ * cache (pool_cache.c); the thread does other work and later calls pool_load_end(). Each load has
+ * its own context, so a thread never waits for a completion that another thread collected. A page
+ * that could not be read is left to pool_load_vec(), which tries once more and reports the error.
  *
  * Lock: a load belongs to the thread that began it (l_busy, taken atomically). The segments it reads have s_fetch set, which
  * keeps slot and block.
@@ -17,14 +17,15 @@
 #define FETCHES POOL_AIO_MOST /* segments of one load */
 
 struct fetch {
-	uint32_t f_seg, f_from, f_to; /* pages [from, to) of it */
-	uint32_t f_ticket; /* of a read from a far place, counted from 1; 0: of the file */
+	uint32_t f_seg, f_from, f_to; /* pages [from, to) of the segment */
+	uint32_t f_ticket; /* ticket of a read from a far place, + 1; 0: a read of the file */
 	int f_rc;
 };
 
 struct load {
 	uint32_t l_busy;
-	uint32_t l_n, l_sent, l_missing; /* fetches; of them, in flight; pages they are for */
+	/* number of fetches; fetches in flight; pages that they bring */
+	uint32_t l_n, l_sent, l_missing;
 	uint64_t l_aio;
 	struct fetch l_fetch[FETCHES];
 	struct iocb l_iocb[FETCHES];
@@ -78,7 +79,7 @@ static struct load *load_take(struct pool *p)
 	return NULL;
 }
 
-/* That object shall be fetched, too. False: no more. */
+/* Adds that object to the load. False: no more. */
 static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 {
 	uint32_t from = o->o_off / PAGE, to = ((uint32_t)o->o_off + o->o_len - 1) / PAGE + 1, i = 0;
@@ -89,8 +90,12 @@ static bool want_locked(struct pool *p, struct load *l, const struct object *o)
 	if (i == FETCHES)
 		return false;
 	if (i == l->l_n) {
+		/*
+		 * another thread reads the segment, or no slot is free: pool_load_vec will read the
+		 * page alone
+		 */
 		if (!pool_fetch_begin_locked(p, o->o_seg))
-			return true; /* another thread reads it, or no slot is free: it will be read alone */
+			return true;
 		l->l_fetch[l->l_n++] =
 		    (struct fetch){ .f_seg = o->o_seg, .f_from = from, .f_to = to };
 	}
@@ -115,7 +120,7 @@ static void submit_load(struct pool *p, struct load *l)
 		uint32_t bytes = (f->f_to - f->f_from) * PAGE;
 
 		pool_pace(p, bytes);
-		f->f_rc = -EIO; /* the result until the read's own is known */
+		f->f_rc = -EIO; /* the result until the result of the read is known */
 		f->f_ticket = 0;
 		if (g->s_block < s->ps_fileblocks)
 			pool_aio_prepare(&l->l_iocb[n++], 0, p->p_fd,
@@ -150,7 +155,8 @@ uint32_t pool_load_begin(struct pool *p, uint32_t n, const uint32_t *handles)
 			i++;
 			continue;
 		}
-		pool_fetch_end_locked(p, f->f_seg, 0, 0, 0); /* no memory: it will be read alone */
+		/* no memory: pool_load_vec will read the page alone */
+		pool_fetch_end_locked(p, f->f_seg, 0, 0, 0);
 		*f = l->l_fetch[--l->l_n];
 	}
 	pool_unlock(s);

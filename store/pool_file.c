@@ -24,8 +24,9 @@ bool pool_file_limited(const struct pool *p)
 }
 
 /*
- * The limit is the program's, and about its own files; there is none for one thread. What is mapped may be written all the same, if it
- * is known that there is room: else that would be a SIGBUS.
+ * RLIMIT_FSIZE is the program's, meant for its own files; a single thread cannot have another
+ * limit. A write through a mapping is not subject to the limit, but is safe only if the space is
+ * known to exist: a write to a hole on a full disk raises SIGBUS.
  */
 static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n)
 {
@@ -42,14 +43,17 @@ static int write_mapped(struct pool *p, const void *mem, uint64_t at, uint32_t n
 	memcpy((void *)to, mem, n);
 	r = sys_call3(SYS_msync, to, (long)n, MS_SYNC);
 	(void)sys_call2(SYS_munmap, to, (long)n);
-	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n,
-	    POSIX_FADV_DONTNEED); /* the next read is of the disk, not of the kernel's cache */
+	/* makes the next read come from the disk, not from the kernel's cache */
+	(void)sys_call4(SYS_fadvise64, p->p_fd, (long)at, (long)n, POSIX_FADV_DONTNEED);
 	if (r == 0 || r == -ENOSPC)
 		return (int)r;
 	return -EIO;
 }
 
-/* A thread of the program has lowered the limit in the middle. Of the signal for that, which is ours, it shall hear nothing. */
+/*
+ * Another thread of the program has lowered the limit during the call. The resulting signal is
+ * meant for this write, so the program must not get it.
+ */
 static int write_after_all(struct pool *p, const void *mem, uint64_t at, uint32_t n)
 {
 	uint64_t set = 1ull << (SIGXFSZ - 1);
@@ -127,7 +131,7 @@ void pool_write_end_locked(struct pool *p, uint32_t i, int rc)
 	if (rc != 0) {
 		if (rc == -ENOSPC)
 			pool_block_full_locked(s, g->s_block);
-		if (rc == -EIO) /* the next try is elsewhere */
+		if (rc == -EIO) /* the next try uses another block */
 			pool_block_set_aside_locked(s, g->s_block);
 		else
 			pool_block_give_locked(s, g->s_block);
@@ -179,7 +183,10 @@ int pool_spill_locked(struct pool *p, uint32_t i)
 
 /* ---- reading back ---- */
 
-/* What was read from the file is what was written: each live object of segment i is found in mem, with its own bytes. */
+/*
+ * Checks that the segment read from the file is the segment written: mem has each live object of
+ * segment i, with the right checksum.
+ */
 static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 {
 	const struct segment *g = &segs_of(s)[i];
@@ -204,7 +211,7 @@ static int segment_intact(struct pool_shared *s, uint32_t i, const char *mem)
 	return live == g->s_live;
 }
 
-/* Filed segment i gets a slot of its own to be read into as a whole. */
+/* Gives filed segment i a new slot into which the whole segment is read. */
 static bool reclaim_begin(struct pool *p, uint32_t i)
 {
 	struct pool_shared *s = p->p_shared;
@@ -223,7 +230,7 @@ static bool reclaim_begin(struct pool *p, uint32_t i)
 	return pool_touch_locked(p, i, 0, pool_seg_bytes(g) / PAGE);
 }
 
-/* It was not read, or is not what was written. */
+/* The segment was not read, or differs from what was written. */
 static void reclaim_undo(struct pool *p, uint32_t i)
 {
 	struct segment *g = &segs_of(p->p_shared)[i];

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What each member holds.
+ * The references that each member holds.
  *
- * A member holds at most one reference of an object; a bit in its map says so. A map has a table of leaves, pages of bits taken
- * when the first bit in them is set. Order of writes: a reference is counted before its bit is set and the bit cleared
- * before the reference is dropped, so a kill in between loses one object until the family ends and never frees one twice.
+ * A member holds at most one reference of an object; a bit in its map records the reference. A map
+ * has a table of leaves; a leaf is a page of bits that is taken when its first bit is set. Order of
+ * writes: a reference is counted before its bit is set and the bit cleared before the reference is
+ * dropped, so a kill in between loses one object until the family ends and never frees one twice.
  *
  * Lock: ps_lock.
  */
@@ -21,7 +22,10 @@ uint64_t *pool_leaf_of(struct pool_shared *s, uint32_t i)
 	return (uint64_t *)(void *)((char *)s + s->ps_leaves + (uint64_t)(i - 1) * PAGE);
 }
 
-/* Leaf n of a member's map, taken if need be. NULL: none is free. */
+/*
+ * Returns leaf n of a member's map; takes a free leaf if the member has none there. NULL: no leaf
+ * is free.
+ */
 uint64_t *pool_leaf_get(struct pool *p, uint32_t m, uint32_t n)
 {
 	struct pool_shared *s = p->p_shared;
@@ -39,7 +43,7 @@ uint64_t *pool_leaf_get(struct pool *p, uint32_t m, uint32_t n)
 	return pool_leaf_of(s, *at);
 }
 
-/* It has no bit set. */
+/* The leaf has no bit set. */
 void pool_leaf_put(struct pool *p, uint32_t m, uint32_t n)
 {
 	struct pool_shared *s = p->p_shared;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Numbers given out lowest first: of objects, segments, slots, blocks.
+ * Sets of numbers (of objects, segments, slots, blocks) that give out the lowest free number.
  *
- * What is in use gathers at the front, so the tables that the numbers index shrink from the end when less is in use, and the
- * file is written where it was written before. A number below x_next is free if its bit in the map is set; numbers from
- * x_next on are free and have no bit. A bit of the summary says that a word of the map is not zero, so the search for the
- * lowest free number looks at one bit for 64 words.
+ * So numbers in use gather at the front: the tables that they index shrink from the end when fewer
+ * are in use, and new segments are written to blocks of the file that were used before. A number
+ * below x_next is free if its bit in the map is set; numbers from x_next on are free and have no
+ * bit. A bit of the summary says that a word of the map is not zero, so the search for the lowest
+ * free number looks at one bit for 64 words.
  *
- * Lock: ps_lock. Invariant at any moment, for repair: a number in use is below x_next. The maps are derived: repair makes
- * them anew from the objects and segments (pool_index_reset, pool_index_mark).
+ * Lock: ps_lock. Invariant at any moment, for repair: a number in use is below x_next. Repair
+ * rebuilds the maps from the objects and segments (pool_index_reset, pool_index_mark).
  */
 #include "store/pool_impl.h"
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Loading pages: the packed bytes are copied out under the lock, and unpacked without it. What lies in the file is read
- * into the cache (pool_cache.c), or alone where there is no slot for it.
+ * Loading pages: the packed bytes are copied out under the lock, and unpacked without it. A page in
+ * the file is read into the cache (pool_cache.c), or by itself if no slot is free.
  *
- * A load from the file that finds other bytes than were stored looks whether the object has moved since.
+ * A load from the file whose checksum fails first looks whether the object has moved since.
  */
 #include "store/codec.h"
 #include "store/pool_impl.h"
 
 #define BATCH POOL_BATCH
 
-/* What was read from the file is not trusted. */
+/* Bytes read from the file are not trusted. */
 static int unpack_checked(
     void *area, const char *data, const struct object *o, void *page, int filed)
 {
@@ -23,7 +23,10 @@ static int unpack_checked(
 	return 0;
 }
 
-/* Reads the object by itself, past the cache; the caller's reference keeps its segment where it is. Without the lock. */
+/*
+ * Reads the object by itself, without the cache; the caller's reference keeps the object's segment
+ * in its block. Without the lock.
+ */
 static int load_alone(
     struct pool *p, void *area, const struct object *o, uint32_t block, char *buf, void *page)
 {
@@ -33,7 +36,10 @@ static int load_alone(
 	return rc == 0 ? unpack_checked(area, buf + (at - from), o, page, 1) : rc;
 }
 
-/* The segment's copy in memory has other bytes than were written: the next load shall ask the disk again. */
+/*
+ * Drops the segment's copy in memory, which has other bytes than were written: the next load reads
+ * the disk again.
+ */
 static void distrust_copy(struct pool *p, const struct object *o)
 {
 	struct pool_shared *s = p->p_shared;
@@ -47,7 +53,7 @@ static void distrust_copy(struct pool *p, const struct object *o)
 
 struct taken {
 	struct object o;
-	char *at; /* its packed bytes, or (raw) the caller's page */
+	char *at; /* where its packed bytes were copied to, or (raw) the caller's page */
 	int filed;
 	uint32_t block;
 };
@@ -69,12 +75,13 @@ void pool_fetched_locked(struct pool_shared *s, uint32_t n)
 	POOL_ASSERT(pool_held(s));
 	for (uint32_t i = 0; i < n; i++)
 		count_load_locked(s, &s->ps_file_loads);
-	s->ps_stats.cache_hits -= n; /* the loads that follow will be counted as such */
+	s->ps_stats.cache_hits -= n; /* the loads that follow count themselves */
 }
 
 /*
- * Copies the packed bytes of up to n pages out, into buf or (raw) where they are wanted. Drops the lock to read. How many; *rc tells
- * why the next one was not: -EAGAIN: it must be read alone (t[] says what and where), or an error.
+ * Copies the packed bytes of up to n pages out, into buf or (raw) into the caller's pages. Drops
+ * the lock to read. Returns the number of pages copied; *rc tells why the next page was not copied:
+ * -EAGAIN: the page must be read by itself (t[] has object and place); or an error.
  */
 static uint32_t take_locked(struct pool *p, uint32_t n, const uint32_t *handles, void *const *pages,
     char *buf, struct taken *t, int *rc)
@@ -137,7 +144,7 @@ static int finish_load(struct pool *p, void *area, const struct taken *t, void *
 	return rc;
 }
 
-/* -EAGAIN: it is elsewhere by now. */
+/* -EAGAIN: the object has moved meanwhile. */
 static int finish_alone(
     struct pool *p, void *area, uint32_t handle, const struct taken *t, char *buf, void *page)
 {
@@ -145,7 +152,7 @@ static int finish_alone(
 
 	if (rc == 0)
 		return 0;
-	pool_lock(p); /* fetched back meanwhile, and the block used again? */
+	pool_lock(p); /* was the segment fetched back meanwhile, and its block reused? */
 	const struct object *o = &objects_of(p->p_shared)[handle];
 	if (o->o_seg != t->o.o_seg || o->o_off != t->o.o_off ||
 	    segs_of(p->p_shared)[o->o_seg].s_block != t->block)
@@ -191,8 +198,8 @@ int pool_takes_memory(const struct pool *p, uint32_t handle)
 }
 
 /*
- * Pages of the file that come many with one read may stay there: they are cheap. To store them all again would cost more; where there
- * is no packer, that is so for the other pages, too.
+ * Objects in the file of which one read brings many stay there: storing all of them again would
+ * cost more than reading them. Without a packer this holds for the other objects, too.
  */
 int pool_better_anew(const struct pool *p, uint32_t handle)
 {

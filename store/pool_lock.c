@@ -2,31 +2,36 @@
 /*
  * The store's lock: a futex word in the shared memory that survives the death of the process that holds it.
  *
- * The word has three parts: 0 if the lock is free; else the process that holds it, by its tag and 1 (POOL_NOBODY: a process that
- * never joined); bit 31 says that a thread may wait. It is held for a few microseconds at most, so a waiter looks for about as long
- * whether it comes free before it sleeps.
+ * The word is 0 if the lock is free; else it has the holder's tag + 1 (POOL_NOBODY: a process that
+ * never joined); bit 31 tells that a thread may wait. The lock is held for a few microseconds at
+ * most, so a waiter polls for about as long before it sleeps.
  *
- * Which process is dead. A waiter never judges. It could ask the kernel about a number, but process and thread numbers mean
- * something in one PID namespace only: in another the holder's number is free, or is that of any other process. The processes of
- * a family live in as many namespaces as they like, so a waiter that asked would take the lock from a living holder, and both would
- * write. A tag is the family's own number, the same in all namespaces, and is given to no other process before the dead one's
- * pool_release(). The supervisor knows that a process is dead because the kernel closed its connection or ended its pidfd, and
- * has pool_release() called for the tag, which takes the lock over. The process that calls pool_release() knows of
- * deaths that it has not come to yet (p_gone): it must not wait for those. All other processes wait for as long as the holder lives,
- * stopped or not, or is not released.
+ * Which process is dead. A waiter never judges. The kernel could tell about a process number, but
+ * process and thread numbers have a meaning in one PID namespace only: in another namespace the
+ * holder's number is free or belongs to another process. The processes of a family may live in
+ * several namespaces, so a waiter that asked the kernel could take the lock from a living holder,
+ * and both would write. A tag is the family's own number, the same in all namespaces, and is given
+ * to no other process before the dead one's pool_release(). The supervisor knows that a process is
+ * dead because the kernel closed its connection or ended its pidfd, and has pool_release() called
+ * for the tag, which takes the lock over. The process that calls pool_release() knows of further
+ * deaths whose release is still to come (p_gone): it must not wait for locks of those processes.
+ * Every other process waits while the holder lives, running or stopped, or is dead and not
+ * released.
  *
- * A segment that a process writes, reads or packs has the same owner (s_owner), and the same rule: pool_orphan().
+ * A segment that a process writes, reads or packs names its owner the same way (s_owner), and the
+ * same rule applies: pool_orphan().
  *
- * Invariants: 1. Two threads never hold the lock. 2. After a takeover p_repair runs before anything else. 3. A holder that
- * dies between freeing the word and waking a waiter is harmless: waiters look every 50 ms.
+ * Invariants: 1. Two threads never hold the lock. 2. After a takeover p_repair runs before anything
+ * else. 3. A holder that dies between freeing the word and waking a waiter is harmless: waiters
+ * look at the word every 50 ms.
  *
- * Left out: the death of a thread alone. Threads of a process that lives end where they please, and not in here; an execve() by another
- * thread ends the process's connection, too.
+ * Left out: the death of a thread alone. A thread of a living process never ends in this code; an
+ * execve() by another thread also ends the process's connection.
  */
 #include "store/pool_impl.h"
 
 #define WAITERS 0x80000000u
-#define SPIN 64u /* looks, each some 40 ns */
+#define SPIN 64u /* polls, about 40 ns each */
 
 static uint32_t owner_in(uint32_t word) { return word & ~WAITERS; }
 
@@ -35,7 +40,7 @@ uint32_t pool_lock_owner(const struct pool_shared *s)
 	return owner_in(__atomic_load_n(&s->ps_lock, __ATOMIC_RELAXED));
 }
 
-/* Takes the lock. The owner that died with it, or 0. */
+/* Takes the lock. Returns the owner that died with the lock, or 0. */
 static uint32_t take_lock(struct pool *p, uint32_t dead)
 {
 	struct pool_shared *s = p->p_shared;

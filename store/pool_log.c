@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The log: segments that are opened, compacted and written, and when which is done.
+ * The log: when segments are opened, compacted and written.
  *
- * The log is dense at any time. When objects go they leave holes; pool_settle_locked() compacts the sparsest sealed segment as
- * soon as what the store has taken nears an eighth more than the packed bytes it holds (pool_goal). Where no segment is sparse enough,
- * because young pages or copies of the file take the rest, these give way near what the store may take at most (pool_bound).
- * To compact so early costs less than a microsecond a page stored. Compaction takes whole segments, so the copy may
- * need a segment's pages before the old ones are free: POOL_MARGIN is kept for that.
+ * The log is dense at any time. Dropped objects leave holes. pool_settle_locked() compacts the
+ * sparsest sealed segment as soon as the memory taken approaches 9/8 of the packed bytes
+ * (pool_goal). If no segment is sparse enough, because young pages or copies of the file take the
+ * rest, these are packed or dropped when the memory taken approaches its bound (pool_bound).
+ * Compaction this early costs less than a microsecond for each page stored. Compaction copies whole
+ * segments, so the copy may need a segment's pages before the old pages are free: POOL_MARGIN is
+ * kept for the copy.
  *
- * What compaction finds alive is kept apart from what is stored now (OPEN_OLD): it is less likely to go soon, so old pages gather in few
- * segments, which are written, and the others empty by themselves.
+ * Objects that compaction finds alive are kept apart from new objects (OPEN_OLD): they are less
+ * likely to be dropped soon. So old objects gather in few segments, which are written, and the
+ * other segments empty by themselves.
  *
- * When the log has as many pages as it may (ps_target, pool_share.c), one more segment is opened only when another has been
- * compacted or written.
+ * When the log has filled its target (ps_target, pool_share.c), a segment is opened only after
+ * another has been compacted or written.
  *
  * Lock: ps_lock for everything here.
  */
 #include "store/pool_impl.h"
 
-#define DENSE                                                                                      \
-	(SEG_BYTES / 8 * 7) /* live bytes from which a segment in memory is not worth compacting */
+/* a segment in memory with at least this many live bytes is not worth compacting */
+#define DENSE (SEG_BYTES / 8 * 7)
 /*
- * Warm slots that are worth a denser log. Each compaction takes a slot and gives one back. A packer empties several young segments one
- * after the other, and as many are filled again.
+ * Warm slots kept; the log must be denser by their memory. Each compaction takes a slot and gives
+ * another back. A packer empties several young segments in a row, and as many are filled again.
  */
 #define WARM_FEW 2u
 #define WARM_YOUNG 6u
@@ -33,7 +36,7 @@ static bool has_room(struct pool_shared *s, uint32_t i, uint32_t bytes)
 	return i != NONE && segs_of(s)[i].s_used + bytes <= SEG_BYTES;
 }
 
-/* The pages that the next bytes of segment i lie in are charged. */
+/* Charges the pages in which the next bytes of segment i lie. */
 static bool touch_next(struct pool *p, uint32_t i, uint32_t bytes)
 {
 	uint32_t used = segs_of(p->p_shared)[i].s_used;
@@ -41,7 +44,7 @@ static bool touch_next(struct pool *p, uint32_t i, uint32_t bytes)
 	return pool_touch_locked(p, i, used / PAGE, (uint32_t)round_up(used + bytes, PAGE) / PAGE);
 }
 
-/* The open segment of that kind is sealed, or freed if there is nothing in it. */
+/* Seals the open segment of that kind, or frees it if it is empty. */
 static void seal_open(struct pool *p, unsigned kind)
 {
 	struct pool_shared *s = p->p_shared;
@@ -55,7 +58,7 @@ static void seal_open(struct pool *p, unsigned kind)
 }
 
 /* ---- compaction ---- */
-/* Room for bytes in the open segment of old pages. */
+/* Makes room for bytes in the open segment of old pages. */
 static bool open_old(struct pool *p, uint32_t bytes)
 {
 	struct pool_shared *s = p->p_shared;
@@ -99,8 +102,9 @@ bool pool_compact_locked(struct pool *p, uint32_t i)
 }
 
 /*
- * The sealed segment in memory that is cheapest to compact, or NONE when all are dense. Objects are dropped when they are
- * loaded, so segments empty in no order: writing the oldest would send live pages to the file while memory is full of dead ones.
+ * Returns the sealed segment in memory that is cheapest to compact, or NONE if all are dense.
+ * Objects are dropped when they are loaded, so segments empty in no particular order: writing the
+ * oldest segment would send live pages to the file while memory is full of dead pages.
  */
 static uint32_t sparsest_segment(const struct pool_shared *s)
 {
@@ -110,7 +114,7 @@ static uint32_t sparsest_segment(const struct pool_shared *s)
 	return NONE;
 }
 
-/* The open segment with the most holes, if it has a quarter of them. */
+/* Returns the open segment with the most dead bytes, if they are a quarter of it. */
 static unsigned sparsest_open(struct pool_shared *s)
 {
 	uint32_t most = SEG_BYTES / 4;
@@ -153,7 +157,7 @@ void pool_settle_locked(struct pool *p)
 }
 
 /* ---- room ---- */
-/* As sparsest_segment(). Tells whether there is none with a quarter of it dead. */
+/* As sparsest_segment(). Records whether there is no segment with a quarter of its bytes dead. */
 static uint32_t find_cleanable(struct pool_shared *s)
 {
 	uint32_t i = sparsest_segment(s);
@@ -162,7 +166,10 @@ static uint32_t find_cleanable(struct pool_shared *s)
 	return i;
 }
 
-/* Pages in use, and how many may be before something is written: without those of young pages, which have their own. */
+/*
+ * Pages in use, and the most pages in use before a segment is written. Young segments have a limit
+ * of their own and do not count.
+ */
 static uint32_t log_pages(const struct pool_shared *s)
 {
 	uint32_t n = s->ps_held;
@@ -172,7 +179,10 @@ static uint32_t log_pages(const struct pool_shared *s)
 	return n > pool_young_pages(s) ? n - pool_young_pages(s) : 0;
 }
 
-/* What may be charged beyond the target is for a block that is reclaimed, so the tables, which are charged, too, are part of it. */
+/*
+ * The charge beyond the target is for a block that is reclaimed, so the tables, which are charged,
+ * too, count as part of the target.
+ */
 static uint32_t log_limit(const struct pool_shared *s)
 {
 	uint32_t all = pool_target(s) * SEG_PAGES,
@@ -181,13 +191,15 @@ static uint32_t log_limit(const struct pool_shared *s)
 	return all > other + 2 * SEG_PAGES ? all - other : 2 * SEG_PAGES;
 }
 
-/* How many slots should be free, or be so when what is being written is written. */
+/*
+ * The number of slots that should be free, counting slots that become free when current writes end.
+ */
 static uint32_t slot_headroom(const struct pool_shared *s)
 {
 	return pool_target(s) / 16 < POOL_WRITES ? pool_target(s) / 16 : POOL_WRITES;
 }
 
-/* Starts writes so that there will be memory when it is wanted. Drops the lock. */
+/* Starts writes, so that memory is free when it is needed. Drops the lock. */
 static void write_behind(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -222,7 +234,10 @@ static uint32_t emptiest_filed(struct pool_shared *s, uint32_t max)
 	return best;
 }
 
-/* Fetches the emptiest segment of the file back and compacts it: its block is free then. Drops the lock during the read. 0, -ENOSPC. */
+/*
+ * Fetches the emptiest segment of the file back and compacts it, which frees its block. Drops the
+ * lock during the read. 0, -ENOSPC.
+ */
 static int reclaim_block(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -235,7 +250,10 @@ static int reclaim_block(struct pool *p)
 	return 0;
 }
 
-/* Waits for a segment that another thread writes or reads. -ENOSPC: there is none. Drops the lock meanwhile. */
+/*
+ * Waits until another thread ends its write or read of a segment. -ENOSPC: no thread writes or
+ * reads. Drops the lock while it waits.
+ */
 static int wait_for_io(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -259,14 +277,16 @@ static int wait_for_io(struct pool *p)
 		    (long)&soon, 0, 0);
 		pool_lock(p);
 		if (r == -ETIMEDOUT && g->s_state == SEG_WRITING && g->s_async != 0)
-			(void)pool_steal_locked(
-			    p, i); /* its writer does not come to collect the result */
+			(void)pool_steal_locked(p, i); /* its writer does not collect the result */
 		return 0;
 	}
 	return -ENOSPC;
 }
 
-/* Makes room for one more segment in memory. One with dead space is compacted; if there is none the oldest is written. Full: compacts what it can. */
+/*
+ * Makes room for one more segment in memory: compacts a segment with dead space; if there is none,
+ * writes the oldest segment. If the file is full, compacts any segment that it can.
+ */
 static int make_room(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -279,14 +299,14 @@ static int make_room(struct pool *p)
 		return 0;
 	while ((i = pool_oldest(s)) != NONE && pool_inflight(p) < 2 &&
 	    pool_write_start_locked(p, i) == 0)
-		; /* one is ready when the other has been waited for */
+		; /* the second result is ready when the first has been waited for */
 	if (pool_reap_locked(p, 1) > 0)
 		return 0;
 	i = pool_oldest(s);
 	if (i != NONE && (rc = pool_spill_locked(p, i)) != -ENOSPC)
 		return rc;
 	if (pool_oldest(s) != NONE &&
-	    reclaim_block(p) == 0) /* there is something to write, but no block for it */
+	    reclaim_block(p) == 0) /* there is a segment to write, but no block for it */
 		return 0;
 	if (pool_cache_evict_locked(p))
 		return 0;
@@ -312,7 +332,7 @@ int pool_shrink(struct pool *p, uint64_t bytes)
 	return rc;
 }
 
-/* If it cannot be written now it waits its turn in memory. Drops the lock. */
+/* A segment that cannot be written now stays sealed in memory. Drops the lock. */
 static void write_raw(struct pool *p, uint32_t i)
 {
 	if (pool_write_start_locked(p, i) == -EAGAIN && pool_inflight(p) == 0 &&
@@ -320,7 +340,7 @@ static void write_raw(struct pool *p, uint32_t i)
 		(void)pool_spill_locked(p, i);
 }
 
-/* The full open segment is closed. Drops the lock. */
+/* Closes the full open segment. Drops the lock. */
 static void open_ends(struct pool *p, unsigned kind)
 {
 	uint32_t full = p->p_shared->ps_open[kind];

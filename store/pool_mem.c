@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The memory that the store takes, and what its user is charged for it (p_charge).
+ * The memory that the store takes, and the charge for it to the store's user (p_charge).
  *
- * All of it is counted by the page: the pages of slots that segments have touched (s_pages), those of a few free slots that stay
- * warm, and the tables as far as they are in use. Nothing is taken before the first page is stored, and nothing is left when the
- * last one has gone. The order is: charge, then touch; forget, then give the charge back.
+ * Memory is counted by the page: the pages of slots that segments have touched (s_pages), the pages
+ * of a few free slots that stay warm, and the used part of the tables. The store takes no memory
+ * before the first page is stored, and keeps none after the last page is dropped. Memory is charged
+ * before it is touched, and given back before its charge is returned.
  *
- * Tables lie in sparse memory and grow from their front with their index; ps_table[] says how many pages of each are charged. The
- * object table is counted by granules (pool_object.c), the maps of members by leaves (pool_member.c).
- * Left out: the working areas of each process (POOL_CONTEXTS), which are its own memory.
+ * Tables lie in sparse memory and grow from their front with their index; ps_table[] says how many
+ * pages of each are charged. The object table is counted by granules (pool_object.c), the maps of
+ * members by leaves (pool_member.c). Left out: the working areas of each process (POOL_CONTEXTS),
+ * which are the process's own memory.
  *
  * Lock: ps_lock for everything here.
  */
@@ -71,7 +73,10 @@ bool pool_slot_take_locked(struct pool *p, struct warm *w)
 	return true;
 }
 
-/* A few free slots keep their memory: to give it back and have it zeroed again costs more than to fill it. */
+/*
+ * Keeps the memory of a few free slots: giving memory back and having it zeroed again costs more
+ * than filling it.
+ */
 void pool_slot_give_locked(struct pool *p, struct warm w)
 {
 	struct pool_shared *s = p->p_shared;
@@ -114,7 +119,7 @@ bool pool_touch_locked(struct pool *p, uint32_t i, uint32_t from, uint32_t to)
 
 /* ---- tables ---- */
 struct table {
-	uint64_t at, bytes; /* offset from the start; so many from there are in use */
+	uint64_t at, bytes; /* offset in the store; entries in use from there */
 };
 
 static struct table table_of(const struct pool_shared *s, unsigned t)
@@ -172,8 +177,8 @@ void pool_tables_locked(struct pool *p)
 	}
 	if (now < s->ps_tables)
 		give_back(p, s->ps_tables - now);
-	if (now <= s->ps_tables ||
-	    take_pages(p, now - s->ps_tables)) /* refused: asked again when a table changes next */
+	/* refused: the charge is tried again when a table changes next */
+	if (now <= s->ps_tables || take_pages(p, now - s->ps_tables))
 		s->ps_tables = now;
 	note_most(s);
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Members: the processes that share the store. What each holds is in pool_holds.c, so that a killed one's pages can be given back.
+ * Members: the processes that share the store. pool_holds.c records the references of each member,
+ * so that the pages of a killed member can be given back.
  *
- * A member has a tag, a number by which the family's supervisor knows the process: when the process is gone it calls
- * pool_release(), or has another process call it. Before a fork the parent makes the child's member (all references of the parent, once
- * more), with the child's tag, so that it can be released also if the child is killed before it takes the member over in pool_after_fork().
+ * A member has a tag, a number by which the family's supervisor knows the process: when the process
+ * has died, the supervisor calls pool_release(), or has another process call it. Before a fork the
+ * parent makes the child's member (all references of the parent, once more), with the child's tag,
+ * so that the member can also be released if the child is killed before it takes the member over in
+ * pool_after_fork().
  *
- * Left out: references beyond one (pool_ref()), those of processes that never joined, and those for which no leaf was free, are not
- * recorded.
+ * Left out: second references to an object (pool_ref()), references of processes that never joined,
+ * and references for which no leaf was free; they are not recorded.
  */
 #include "store/pool_impl.h"
 
@@ -66,7 +69,10 @@ static void leaf_unref(struct pool *p, uint64_t *l, uint32_t first)
 		}
 }
 
-/* Its references are given back; the entry has no owner then. The lock is released now and then. */
+/*
+ * Drops the member's references; the entry has no owner afterwards. The lock is released now and
+ * then.
+ */
 static void member_free(struct pool *p, uint32_t m)
 {
 	struct pool_shared *s = p->p_shared;

@@ -2,8 +2,9 @@
 /*
  * The object table: an entry for each stored page. Entries never move, so a handle is an index.
  *
- * New entries are taken lowest first (pool_index.c). The table is taken from the kernel and given back by granules of GRANULE
- * entries: one is charged while any of its entries is in use, wherever it lies. Entry 0 is never used: handle 0 means none.
+ * The lowest free entry is taken first (pool_index.c). The memory of the table is taken and given
+ * back in granules of GRANULE entries: a granule is charged while any of its entries is in use.
+ * Entry 0 is never used: handle 0 means none.
  *
  * Lock: ps_lock. An entry with o_ref 0 is free, whatever the index says: repair makes index and granules anew from that.
  */
@@ -14,7 +15,7 @@ static char *granule_mem(struct pool_shared *s, uint32_t g)
 	return (char *)&objects_of(s)[(uint64_t)g * GRANULE];
 }
 
-/* How many entries of granule g are in use. */
+/* Number of entries of granule g in use. */
 static uint16_t *granule_used(struct pool_shared *s, uint32_t g)
 {
 	return (uint16_t *)(void *)((char *)s + s->ps_granuleused) + g;
@@ -72,7 +73,7 @@ void pool_objects_repair(struct pool *p)
 	for (uint32_t g = 0; g * GRANULE < next; g++) {
 		if (*granule_used(s, g) != 0)
 			s->ps_granules++;
-		else /* looking at it has taken it */
+		else /* reading the entry made the kernel allocate its page */
 			pool_forget(granule_mem(s, g), GRANULE * sizeof(struct object));
 	}
 }

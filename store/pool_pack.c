@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Packing of one page, and the working areas in which threads pack and unpack: what the codecs need, then a page-aligned buffer for
- * packed pages and I/O. All of it is done without the lock.
+ * Packing of one page, and the working areas in which threads pack and unpack: the area of the
+ * codecs, then a page-aligned buffer for packed pages and I/O. All functions run without the lock.
  */
 #include "store/codec.h"
 #include "store/pool_impl.h"
@@ -21,7 +21,7 @@ int pool_ctx_map(struct pool *p)
 		return (int)r;
 	p->p_ctx = (char *)r;
 	(void)sys_call3(SYS_madvise, r, (long)(POOL_CONTEXTS * ctx_bytes()),
-	    MADV_DONTDUMP); /* pages are in it */
+	    MADV_DONTDUMP); /* the buffer's pages have memory */
 	return 0;
 }
 
@@ -52,8 +52,10 @@ void pool_ctx_give(struct pool *p, const char *ctx)
 char *pool_ctx_buf(char *ctx) { return ctx + ctx_bytes() - BUF_BYTES; }
 
 /* ---- packing ---- */
-/* Four lanes, because one would wait for its multiplication all the time. Against malice only where the bytes are encrypted besides:
- * see docs/security.md. */
+/*
+ * Four lanes, because a single lane would wait for each multiplication. The sum resists an attacker
+ * only where the bytes are also encrypted: see docs/security.md.
+ */
 uint64_t pool_checksum(const char *data, uint32_t len)
 {
 	uint64_t h[4] = { 0x9e3779b97f4a7c15ull, 0xff51afd7ed558ccdull, 0xc4ceb9fe1a85ec53ull,
@@ -87,7 +89,10 @@ int pool_same_filled(const void *page, uint64_t *word)
 	return 1;
 }
 
-/* Into buf, which has room for PAGE bytes, or (raw) left where it is. filed: it may get to the file. */
+/*
+ * Packs the page into buf, which has room for PAGE bytes, or (raw) leaves it where it is. filed:
+ * the object may be written to the file.
+ */
 static void pack_page(
     void *area, bool dense, bool filed, char *buf, const void *page, struct packed *k)
 {
@@ -104,20 +109,23 @@ static void pack_page(
 }
 
 /*
- * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its memory before it is ever cleaned,
- * so what counts is whether there is little to clean.
+ * Is memory so short that packing tighter is cheaper than the disk? A hint. The log fills its
+ * memory before it is ever compacted, so the measure is whether little can be compacted.
  *
- * For a thread that packs the page that it stores: pages that pass through on their way to the file gain nothing; where few loads are
- * answered from memory, half as many more of them do not pay for the packing of all.
+ * A thread that packs the page that it stores: a page that is soon written to the file gains
+ * nothing; if memory answers few loads, half as many more of them do not pay for packing all pages
+ * tighter.
  *
- * No thread waits for the packer. What it packs tighter takes longer to unpack, so it does when the log is clean; and when the
- * loads that read the file take more time than all would to unpack, until they have become few.
+ * The packer: no thread waits for it, but a page packed tighter takes longer to unpack. So the
+ * packer packs tighter while the log is compact, and while the reads of the file take more time
+ * than the slower unpacking of all loads would, until reads have become few.
  *
- * Where pool and frames share a budget (`quire run`) all is packed tighter: each byte saved is a frame. On pages of real programs
- * that makes 1.3 to 1.9 times as many pages of a byte of pool, for 4 to 12 microseconds a page in and 2 to 4 out (docs/measurements.md).
+ * If pool and frames share a budget (`quire run`), all pages are packed tighter: memory saved
+ * becomes frames. For pages of real programs the pool then holds 1.3 to 1.9 times as many pages,
+ * for 4 to 12 microseconds more to pack a page and 2 to 4 more to unpack it (docs/measurements.md).
  */
-#define TIGHT_NS 6000u /* what a page that is packed tighter takes to unpack longer */
-#define FEW 8u         /* reads are few when they take that part of it */
+#define TIGHT_NS 6000u /* additional time to unpack a page that is packed tighter */
+#define FEW 8u         /* reads are few when they take this fraction of that time */
 
 static bool pack_tighter(struct pool_shared *s, bool behind)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The lock's owner died with it. Truth is the object table and the segments' states, which are written so that they are right
- * after every single store (BARRIER); the one object on its way is in ps_move. Lists, stacks and counts follow from them.
+ * Repair after the owner of the lock died. The truth is the object table and the segments' states,
+ * which are written so that they are right after every single store instruction (BARRIER); ps_move
+ * records the object being placed. Lists and counts are rebuilt from these.
  */
 #include "store/pool_impl.h"
 
@@ -60,7 +61,10 @@ static void repair_objects(struct pool_shared *s)
 	}
 }
 
-/* The state of a segment whose process has died, and what the segment has in that state. */
+/*
+ * Sets the state of a segment whose process has died, and drops the slot or block that the segment
+ * does not have in that state.
+ */
 static void repair_segment(struct pool *p, uint32_t i, uint32_t dead)
 {
 	struct pool_shared *s = p->p_shared;
@@ -86,7 +90,7 @@ static void repair_segment(struct pool *p, uint32_t i, uint32_t dead)
 		g->s_block = NONE;
 }
 
-/* Into the lists that it belongs to. */
+/* Puts the segment into the lists in which it belongs. */
 static void relist_segment(struct pool_shared *s, uint32_t i)
 {
 	struct segment *g = &segs_of(s)[i];
@@ -130,7 +134,7 @@ static void repair_segments(struct pool *p, uint32_t dead)
 	}
 }
 
-/* Numbers of segments, slots and blocks that are in use; pages of slots. */
+/* Rebuilds the numbers of segments, slots and blocks in use, and the pages of slots. */
 static void repair_indexes(struct pool_shared *s)
 {
 	uint32_t aside = 0;

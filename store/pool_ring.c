@@ -2,15 +2,18 @@
 /*
  * Segments written behind: an io_uring of one thread, so that the thread that makes room need not wait for the disk.
  *
- * The ring belongs to the thread that asked for it (pool_async); completions are delivered only when that thread enters the ring
- * (IORING_SETUP_DEFER_TASKRUN), so no other thread of a hosted program is ever interrupted by them. Any other thread, or one
- * where the kernel refuses the ring, writes synchronously. Raw system calls: the library may not allocate here.
+ * The ring belongs to the thread that called pool_async. Completions are delivered only when that
+ * thread enters the ring (IORING_SETUP_DEFER_TASKRUN), so they never interrupt another thread of a
+ * hosted program. Any other thread, or any thread if the kernel refuses the ring, writes
+ * synchronously. The calls are raw system calls, as liburing might allocate.
  *
- * A write in flight is an entry of its member (struct member, m_io): segment and block. The segment is WRITING and s_async, its
- * memory stays readable. Its thread collects the result when it next needs memory. Should it not come by, the thread that waits
- * takes the segment over (pool_steal_locked): writes it to another block and leaves the first to the entry until the result is
- * collected. A killed process's writes may still be on their way to the disk when it is gone: their blocks lie in quarantine for
- * ten seconds before they are used again. (Reads are never left in flight: they would change memory.)
+ * A write in flight is an entry of its member (struct member, m_io): segment and block. The segment
+ * is WRITING and s_async, and its memory stays readable. The thread of the ring collects the result
+ * when it next needs memory. If that thread does not collect the result, a waiting thread takes the
+ * segment over (pool_steal_locked): it writes the segment to another block and leaves the first
+ * block to the entry until the result is collected. The writes of a killed process may reach the
+ * disk after its death: their blocks lie in quarantine for ten seconds before they are used again.
+ * (No read is left in flight: it would change memory later.)
  */
 #include "store/pool_impl.h"
 #include "sys/linux/own.h"
@@ -22,16 +25,20 @@
 #define Q_NO_MMAP (1u << 14) /* IORING_SETUP_NO_MMAP, which older headers lack */
 
 struct pool_ring {
-	int fd; /* -1: asynchronous I/O of any thread, for a store alone: aio, ops, waiting and inflight are under the store's lock */
+	/*
+	 * -1: the asynchronous I/O of any thread (pool_alone): aio, ops, waiting and inflight are
+	 * guarded by the store's lock
+	 */
+	int fd;
 	uint64_t aio;
 	struct member_io ops[POOL_WRITES];
-	uint32_t far_ticket
-	    [POOL_WRITES]; /* counted from 1; 0: the write is none to a far place, or is being collected */
-	uint32_t far_inflight; /* of inflight, to far places */
-	bool
-	    waiting; /* a thread sleeps for the next result; the others wait for it to have been collected */
-	const void *
-	    self; /* const: thread pointer of the thread that has the ring; it does not end before pool_async_end() */
+	/* counted from 1; 0: the write is not to a far place, or is being collected */
+	uint32_t far_ticket[POOL_WRITES];
+	uint32_t far_inflight; /* writes of inflight that are to far places */
+	/* a thread sleeps for the next result; other threads wait until that result is collected */
+	bool waiting;
+	/* const: thread pointer of the ring's thread, which does not end before pool_async_end() */
+	const void *self;
 	uint32_t inflight;
 	char *map, *sqe;
 	size_t mapbytes;
@@ -40,7 +47,7 @@ struct pool_ring {
 };
 #define SQE_BYTES (ENTRIES * sizeof(struct io_uring_sqe))
 
-/* No ring of the kernel's any more. */
+/* Closes the kernel's ring. */
 static void ring_unmap(struct pool_ring *r)
 {
 	if (r->sqe != NULL)
@@ -66,7 +73,7 @@ _Static_assert(SQE_BYTES <= PAGE, "the requests are one page");
 static void find_ring(struct pool_ring *r, const struct io_uring_params *q)
 {
 	(void)sys_call3(SYS_madvise, (long)r->map, (long)r->mapbytes,
-	    MADV_DONTFORK); /* a child makes its own */
+	    MADV_DONTFORK); /* a child makes its own ring */
 	(void)sys_call3(SYS_madvise, (long)r->sqe, PAGE, MADV_DONTFORK);
 	r->sq_tail = (uint32_t *)(void *)(r->map + q->sq_off.tail);
 	r->sq_array = (uint32_t *)(void *)(r->map + q->sq_off.array);
@@ -85,7 +92,7 @@ static int map_part(int fd, uint64_t bytes, unsigned flags, uint64_t what, char 
 	return *at == NULL ? (int)m : 0;
 }
 
-/* The ring is memory of the kernel's, mapped (before Linux 6.5). */
+/* The ring lies in the kernel's memory and is mapped (before Linux 6.5). */
 static int map_ring(struct pool_ring *r, struct io_uring_params *q)
 {
 	unsigned flags = MAP_SHARED | MAP_POPULATE;
@@ -106,7 +113,7 @@ static int map_ring(struct pool_ring *r, struct io_uring_params *q)
 	return rc != 0 ? rc : map_part(r->fd, PAGE, flags, IORING_OFF_SQES, &r->sqe);
 }
 
-/* The ring is memory of ours, which the kernel uses (Linux 6.5). */
+/* The ring lies in our memory, which the kernel uses (Linux 6.5). */
 static int lend_ring(struct pool_ring *r, struct io_uring_params *q)
 {
 	unsigned flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -159,7 +166,7 @@ int pool_async(struct pool *p)
 	r->fd = -1;
 	rc = p->p_fd < 0 ? -ENOSYS : open_ring(r);
 	if (rc != 0 &&
-	    p->p_shared->ps_nfar == 0) { /* writes to far places need no ring of the kernel's */
+	    p->p_shared->ps_nfar == 0) { /* writes to far places do not use the kernel's ring */
 		ring_free(r);
 		return rc;
 	}
@@ -188,10 +195,10 @@ void pool_alone(struct pool *p)
 	}
 	p->p_ring = r;
 	if (r->aio != 0 || p->p_shared->ps_nfar > 0)
-		(void)pool_fetch_open(p); /* without it loads wait where they are */
+		(void)pool_fetch_open(p); /* without it, loads are synchronous */
 }
 
-/* The ring, if the calling thread may use it. */
+/* Returns the ring if the calling thread may use it. */
 static struct pool_ring *ring_of_thread(struct pool *p)
 {
 	struct pool_ring *r = __atomic_load_n(&p->p_ring, __ATOMIC_ACQUIRE);
@@ -235,7 +242,8 @@ static int submit_write(
 	while (rc == -EINTR);
 	if (rc == 1)
 		return 0;
-	__atomic_store_n(r->sq_tail, tail, __ATOMIC_RELEASE); /* not taken: as if never put there */
+	/* the kernel did not take the request: removes it from the queue */
+	__atomic_store_n(r->sq_tail, tail, __ATOMIC_RELEASE);
 	return rc < 0 ? (int)rc : -EAGAIN;
 }
 
@@ -268,7 +276,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	uint64_t off = (uint64_t)g->s_block * SEG_BYTES;
 	uint32_t bytes = pool_seg_bytes(g), block = g->s_block, ticket = 0;
 	bool far = pool_far_of(s, block) != NULL;
-	r->inflight++; /* others may collect it as soon as it is on its way */
+	r->inflight++; /* other threads may collect the result as soon as the write is submitted */
 	pool_unlock(s);
 	pool_pace(p, bytes);
 	if (pool_injected(p, POOL_INJECT_SUBMIT))
@@ -296,7 +304,7 @@ int pool_write_start_locked(struct pool *p, uint32_t i)
 	return -EAGAIN;
 }
 
-/* The result of a write of that many bytes. A short write means that the disk is full. */
+/* Judges the result of a write of that many bytes. A short write means that the disk is full. */
 static int write_result(int res, uint32_t bytes)
 {
 	if (res == (int)bytes)
@@ -324,12 +332,15 @@ static void collect_write(struct pool *p, struct member_io *io, int res)
 		(void)__atomic_add_fetch(&s->ps_stats.bytes_written, bytes, __ATOMIC_RELAXED);
 		s->ps_stats.behind++;
 	} else {
-		p->p_sync = 1; /* the next write is tried synchronously and tells */
+		p->p_sync = 1; /* the next write is synchronous and reports the error */
 	}
 	pool_write_end_locked(p, i - 1, rc);
 }
 
-/* Takes results of writes to far places; wait: at least one, dropping the lock. How many. */
+/*
+ * Collects results of writes to far places; wait: waits for at least one, dropping the lock. How
+ * many.
+ */
 static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 {
 	struct member_io *io = ops_of(p);
@@ -341,7 +352,8 @@ static uint32_t reap_far(struct pool *p, struct pool_ring *r, bool wait)
 
 		if (ticket == 0 || (!wait && !pool_far_ready(p, block, ticket - 1)))
 			continue;
-		r->far_ticket[op] = 0; /* ours to collect, whichever thread looks meanwhile */
+		/* this thread collects the result; other threads skip the entry */
+		r->far_ticket[op] = 0;
 		pool_unlock(p->p_shared);
 		rc = pool_far_end(p, block, ticket - 1);
 		pool_lock(p);
@@ -374,7 +386,7 @@ static uint32_t reap_aio(struct pool *p, struct pool_ring *r, int wait)
 		(void)sys_call6(SYS_futex, (long)&s->ps_io, 0 /* FUTEX_WAIT */, (long)(int)io,
 		    (long)&soon, 0, 0);
 		pool_lock(p);
-		return 1; /* perhaps: the caller looks again */
+		return 1; /* perhaps a result has arrived: the caller looks again */
 	}
 	if (wait) {
 		r->waiting = true;
@@ -437,7 +449,7 @@ int pool_steal_locked(struct pool *p, uint32_t i)
 	struct member_io *io = pool_members(s)[g->s_member].m_io;
 	for (uint32_t op = 0; op < POOL_WRITES; op++)
 		if (io[op].io_seg == i + 1)
-			io[op].io_seg = 0; /* its block stays its own */
+			io[op].io_seg = 0; /* the block stays with the entry */
 	BARRIER();
 	g->s_block = block;
 	g->s_async = 0;
@@ -453,7 +465,7 @@ void pool_ring_close(struct pool *p, int forked)
 	p->p_sync = 0;
 	if (r == NULL)
 		return;
-	if (forked) /* the maps are not here */
+	if (forked) /* the child has no mapping of the ring */
 		r->map = r->sqe = NULL;
 	if (forked && p->p_ownfds)
 		r->fd = -1;

@@ -2,15 +2,17 @@
 /*
  * Segments: their lists, their memory and block while they live, and the objects in them.
  *
- * Sealed segments are in two orders: by age, in ps_sealed[] (which goes to the file first), and by live bytes, in ps_sparse[] (which is
- * compacted first: a list for each sixteenth of a segment). Young ones are in ps_young (pool_young.c), those of the file that have a
- * slot in ps_cached (pool_cache.c). When which is opened, written or compacted is decided above (pool_log.c).
+ * Sealed segments are in two orders: by age in ps_sealed[], for the choice of the segment to write,
+ * and by live bytes in ps_sparse[] (a list for each sixteenth of a segment), for the choice of the
+ * segment to compact. Young segments are in ps_young (pool_young.c), filed segments with a slot in
+ * ps_cached (pool_cache.c). pool_log.c, a floor above, decides when segments are opened, written
+ * and compacted.
  *
  * Lock: ps_lock for everything here.
  */
 #include "store/pool_impl.h"
 
-#define LEFT_MEAN 16 /* s_left is about the last so many */
+#define LEFT_MEAN 16 /* s_left averages about this many evictions */
 
 void pool_begin_locked(struct pool *p, uint32_t i)
 {
@@ -258,7 +260,10 @@ void pool_append_locked(
 }
 
 /* ---- the end of all ---- */
-/* The store is empty: young segments hold nothing, but a thread may be reading one, or have died over it. */
+/*
+ * The store is empty: young segments have no live object, but a thread may be reading a segment, or
+ * may have died while it read.
+ */
 static void close_young(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;

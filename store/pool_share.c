@@ -1,41 +1,49 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How much of a budget is the pool's, where frames and pool share one (`quire run`).
+ * How a budget is divided between frames and pool, where they share it (`quire run`).
  *
- * The pool takes memory as it fills, and frames follow (host_balance): what it does not need is never its own. The question is
- * only from when on it writes to the file instead of growing: ps_target. It starts at the most that the pool may take, since packed
- * memory answers several times as fast as a file, and falls where frames are worth more.
+ * The pool takes memory as it fills, and the number of frames follows (host_balance): the pool
+ * never holds memory that it does not need. The only question is the size at which the pool writes
+ * to the file instead of growing: ps_target. ps_target starts at the most that the pool may take,
+ * since packed memory answers several times as fast as a file, and falls when frames are worth
+ * more.
  *
- * A page of memory more for frames saves some faults; given to the pool it saves some reads of the file, each several times as long, but
- * of as many pages as it holds packed. Which is more depends on the program, and changes: one that goes over all it has in turn
- * gains nothing from a few frames more, one whose busy part just does not fit gains all. So they are measured, as a cache is
- * divided by marginal utility (Stone, Turek and Wolf, IEEE Trans. Computers 41(9), 1992; with the queue's end as the estimate: ARC,
- * Megiddo and Modha, FAST 2003):
+ * A page of memory more for frames saves some faults; given to the pool it saves some reads of the
+ * file, each several times as long, but of as many pages as it holds packed. Which saving is larger
+ * depends on the program and changes over time: a program that scans all its memory in turn gains
+ * nothing from a few more frames; a program whose working set just does not fit gains most. So both
+ * savings are measured, as a cache is divided by marginal utility (Stone, Turek and Wolf, IEEE
+ * Trans. Computers 41(9), 1992; with the queue's end as the estimate: ARC, Megiddo and Modha, FAST
+ * 2003):
  *
- *  - More frames. A page that comes back when fewer than `near` others have left the frames since it did would not have left if there
- *    had been so many frames more. That would have saved the fault, and the read if there was one. o_left says when it left.
- *  - A larger pool. A page that is read from a segment that was written when fewer than `near` others have been since would have been in
- *    memory if the pool had had that much more. That would have saved the read. s_spilled says when it was written.
- *  - A smaller pool. A page that is loaded from memory and has been out of the frames for nearly as long as the oldest there would be in the
- *    file if the pool had `near` less. That would have cost a read.
+ *  - More frames. A page that is loaded when fewer than `near` other pages have been evicted since
+ *    its own eviction would not have been evicted with `near` more frames. That would have saved
+ *    the fault, and the read if there was one. o_left records the time of the eviction.
+ *  - A larger pool. A page that is read from a segment after fewer than `near` other segments were
+ *    written since would have been in memory if the pool had been larger by `near`. That would
+ *    have saved the read. s_spilled records the time of the write.
+ *  - A smaller pool. A page that is loaded from memory and was evicted nearly as long ago as the
+ *    oldest page in memory would be in the file if the pool were smaller by `near`. That would
+ *    have cost a read.
  *
- * The sums are taken over some loads and halved after each decision. The target falls a step if frames save a quarter more than a smaller
- * pool would cost; it rises a step if a larger pool saves a quarter more than frames do. Else it stays. When the file takes no more
- * it rises whatever the sums say, as long as it can.
+ * The sums are taken over some loads and halved after each decision. The target falls a step if
+ * frames save a quarter more than a smaller pool would cost; it rises a step if a larger pool saves
+ * a quarter more than frames do. Else it stays. When the file is full, the target rises whatever
+ * the sums tell, up to its limit.
  *
- * What a fault costs without the read is a constant here (docs/measurements.md): it matters only in proportion to a read, and
- * that is timed.
+ * What a fault costs without the read is a constant here (docs/measurements.md): only its ratio to
+ * a read matters, and reads are timed.
  *
  * Lock: ps_lock for sums and decisions; o_left, ps_left, ps_target and ps_read_ns are atomics, as hints.
  */
 #include "store/pool_impl.h"
 
 #define FAULT_NS 25000u
-#define SHARES 24u /* so large a part of the most it may take is near */
-#define STEPS 64u  /* so many steps are from nothing to the most it may take */
+#define SHARES 24u /* this fraction of the limit is `near` */
+#define STEPS 64u  /* number of steps from zero to the limit */
 #define CLEARLY 4u
 #define ASK 1024u   /* loads between decisions, at least, */
-#define ASK_STEP 4u /* and times the pages of a step */
+#define ASK_STEP 4u /* and this many times the pages of a step */
 
 void pool_left(struct pool_shared *s, uint32_t handle)
 {
@@ -46,7 +54,7 @@ void pool_left(struct pool_shared *s, uint32_t handle)
 
 void pool_dropped(struct pool *p, uint32_t handle) { pool_left(p->p_shared, handle); }
 
-/* The median: what waits for a CPU says nothing of the disk, and faults wait for that, too. */
+/* Uses the median: scheduling delay inflates single samples, and says nothing about the disk. */
 void pool_read_took(struct pool_shared *s, uint64_t ns)
 {
 	uint64_t was = __atomic_load_n(&s->ps_read_ns, __ATOMIC_RELAXED);
@@ -57,7 +65,10 @@ void pool_read_took(struct pool_shared *s, uint64_t ns)
 
 static uint32_t share_step(const struct pool_shared *s) { return s->ps_limit / STEPS + 1; }
 
-/* From what is held, where that is less than the target: a target that the pool does not reach frees nothing when it falls. */
+/*
+ * Lowers the target, starting from the memory held if that is less: lowering a target that the pool
+ * does not reach would free nothing.
+ */
 static void lower_locked(struct pool_shared *s, uint32_t by)
 {
 	uint32_t now = pool_target(s), held = s->ps_held / SEG_PAGES + 1;
@@ -82,7 +93,7 @@ bool pool_raise_locked(struct pool_shared *s)
 	return true;
 }
 
-/* Lowering falls faster where there is no doubt. */
+/* The target falls faster when the sums leave no doubt. */
 static void decide_share(struct pool_shared *s)
 {
 	uint64_t frames = s->ps_more_frames;

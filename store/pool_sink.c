@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sinking: when few blocks of the file are free, the packer moves the segments written longest ago to a far place, so that
- * the file keeps what was written lately. What is loaded from far leaves the store like all that is loaded, and goes to memory
- * and to the file again when it leaves the frames: that is how pages come up.
+ * Sinking: when few blocks of the file are free, the packer moves the segments written longest ago
+ * to a far place, so that the file keeps the segments written last. An object loaded from a far
+ * place leaves the store like any other loaded object; at its page's next eviction the page is
+ * stored in memory and later in the file again. So used pages move up.
  */
 #include "store/pool_impl.h"
 
 #define SINK_FREE 8u /* blocks of the file that are kept free, if a far place has room */
 
-/* The segment of the file that was written longest ago and that no thread uses now. NONE: there is none. */
+/*
+ * Returns the segment of the file that was written longest ago and that no thread uses now. NONE:
+ * there is no such segment.
+ */
 static uint32_t oldest_in_file(const struct pool_shared *s)
 {
 	uint32_t best = NONE, age = 0;

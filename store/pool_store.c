@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Storing pages and giving them up. A page is packed by the storing thread, or kept as it is for the packer (pool_young.c), then placed
- * in the log.
+ * Storing pages and dropping them. A page is packed by the storing thread, or kept as it is for the
+ * packer (pool_young.c), then placed in the log.
  *
- * Packing is done without the lock (pool_pack.c), POOL_BATCH pages between two takings of it.
+ * Packing is done without the lock (pool_pack.c), POOL_BATCH pages between two acquisitions of the
+ * lock.
  */
 #include "store/pool_impl.h"
 
@@ -19,7 +20,10 @@ static void keep_young(const void *page, struct packed *k)
 	k->young = true;
 }
 
-/* Opens the segment that takes the page's bytes. A page whose words are all equal needs none. May drop the lock. */
+/*
+ * Opens the segment to which the page's bytes will be appended. A page whose words are all equal
+ * needs no segment. May drop the lock.
+ */
 static int open_segment_locked(struct pool *p, const struct packed *k, unsigned kind)
 {
 	POOL_ASSERT(pool_held(p->p_shared));
@@ -83,14 +87,14 @@ void pool_unref_locked(struct pool *p, uint32_t handle)
 		pool_settle_locked(p);
 }
 
-/* While one page is packed the next comes to the CPU. */
+/* While a page is packed, the next page is prefetched into the CPU's cache. */
 static void prefetch_page(const void *page)
 {
 	for (unsigned i = 0; i < PAGE; i += 64)
 		__builtin_prefetch((const char *)page + i);
 }
 
-/* Up to BATCH pages. *done counts on. -EAGAIN: not young. */
+/* Stores up to BATCH pages and adds them to *done. -EAGAIN: the pages cannot be stored young. */
 static int store_some(struct pool *p, bool young, uint32_t m, const void *const *pages,
     uint32_t *handles, uint32_t *done)
 {
@@ -120,8 +124,8 @@ static int store_some(struct pool *p, bool young, uint32_t m, const void *const 
 int pool_store_vec(
     struct pool *p, uint32_t n, const void *const *pages, uint32_t *handles, uint32_t *done)
 {
-	bool refused =
-	    false; /* there is room for young pages, but no memory: what is packed can be written to the file */
+	/* young pages are allowed, but memory is short: packed pages can be written to the file */
+	bool refused = false;
 	int rc = 0;
 
 	for (*done = 0; *done < n && rc == 0;) {
@@ -132,7 +136,7 @@ int pool_store_vec(
 		refused = rc == -EAGAIN;
 		if (refused)
 			rc = 0;
-		if (rc == -ENOSPC && pool_work(p, true) == 1) /* what is packed makes room */
+		if (rc == -ENOSPC && pool_work(p, true) == 1) /* writing packed pages makes room */
 			rc = 0;
 	}
 	return rc;

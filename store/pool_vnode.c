@@ -19,19 +19,23 @@ struct pool_vnode {
 	struct {
 		struct vm_io *io;
 		uint32_t tid;
-	} begun
-	    [POOL_LOADS]; /* by ticket - 1: reads on their way, and the thread that began and ends them; 0: none */
+		/*
+	 * by ticket - 1: reads in flight, and the thread that began them and will end them; 0: none
+	 */
+	} begun[POOL_LOADS];
 	uint32_t gone, again, loads; /* see keep_copy() */
-	uint64_t top;      /* atomic: handles that were ever written come before this one */
-	uint32_t handle[]; /* 0: empty. LOADED: read since it was written */
+	uint64_t top;                /* atomic: all handles ever written lie below this index */
+	uint32_t handle[];           /* 0: empty. LOADED: the slot was read since it was written */
 };
 #define LOADED 0x80000000u /* no handle has that bit */
 
 /*
- * A page that was read has a copy in the pool that is of use only if the page leaves unmodified. How often does it? Of copies
- * that were read, `gone` went unused and `again` served a second read, of late. Where hardly any serves, copies are given up at
- * the read: the pool has the room, and whether the page was modified need not be known. A few are kept to see whether that
- * changes. Only where the pool is this process's alone; p_exclusive says it for the others. Guesses: no lock.
+ * The object of a page that was read is useful only if the page is evicted unmodified. Counts how
+ * often that happens: of recent objects that were read, `gone` were dropped unused and `again`
+ * served a second read. If hardly any object serves a second read, objects are dropped at the read:
+ * the pool gains the room, and modification of the page need not be detected. A few objects are
+ * kept to see whether that changes. Used only if the pool is this process's alone; p_exclusive
+ * decides for other pools. Guesses: no lock.
  */
 #define KNOWN 64u
 #define LATE 1024u
@@ -61,7 +65,7 @@ static bool keep_copy(struct pool_vnode *pv)
 	    __atomic_add_fetch(&pv->loads, 1, __ATOMIC_RELAXED) % SAMPLE == 0;
 }
 
-/* The handles of a request, as far as there are any. */
+/* The handles of a request; 0 for slots without an object. */
 static uint32_t handles_of(const struct pool_vnode *pv, const struct vm_io *io, uint32_t *h)
 {
 	const uint32_t *at = &pv->handle[io->io_off >> VM_PAGESHIFT];
@@ -79,8 +83,8 @@ static int read_pages(struct pool_vnode *pv, struct vm_io *io)
 	int rc = pool_load_vec(pv->pool, n, h, io->io_buf, &io->io_ok);
 
 	for (uint32_t i = 0; i < io->io_ok; i++) {
-		if (!pool_takes_memory(
-			pv->pool, h[i])) { /* pages beside the wanted one are not in use yet */
+		/* the pages read beside the wanted page are not in use yet */
+		if (!pool_takes_memory(pv->pool, h[i])) {
 			io->io_drop |= i == 0 && pool_better_anew(pv->pool, h[i]);
 			continue;
 		}
@@ -156,7 +160,10 @@ static void swap_start(struct vnode *vp, struct vm_io *io)
 	__atomic_store_n(&pv->begun[ticket - 1].tid, my_tid(), __ATOMIC_RELAXED);
 }
 
-/* One read that the calling thread began; a finished one rather than one to wait for. False: none, or none yet. */
+/*
+ * Takes a read that the calling thread began, a finished read if there is one. False: there is no
+ * read, or none has finished.
+ */
 static bool end_one(struct pool_vnode *pv, bool wait)
 {
 	uint32_t tid = my_tid(), ticket = 0;
@@ -194,7 +201,7 @@ static void swap_discard(struct vnode *vp, voff_t off, uint64_t len)
 				learn_loads(pv, &pv->gone);
 			any |= h[i] &= ~LOADED;
 		}
-		if (any == 0) /* the table has memory only where it was written */
+		if (any == 0) /* the table has memory only where handles were written */
 			continue;
 		pool_unref_vec(pv->pool, (uint32_t)m, h);
 		__builtin_memset(h, 0, m * sizeof *h);
@@ -224,7 +231,7 @@ static enum vm_err swap_synced(struct vnode *vp, voff_t off, uint64_t len)
 	(void)vp;
 	(void)off;
 	(void)len;
-	return VM_OK; /* swap is not meant to outlive its users */
+	return VM_OK; /* swapped pages do not outlive their users, so there is nothing to flush */
 }
 
 static uint64_t swap_size(struct vnode *vp)
@@ -238,7 +245,7 @@ static void swap_inactive(struct vnode *vp)
 
 	swap_discard(vp, 0,
 	    pv->top
-		<< VM_PAGESHIFT); /* to look at all of the table would give memory to all of it */
+		<< VM_PAGESHIFT); /* reading the whole table would allocate memory for all of it */
 	(void)sys_call2(SYS_munmap, (long)pv, (long)pv->bytes);
 }
 

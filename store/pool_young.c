@@ -1,32 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The young generation: pages that were stored a moment ago and are not packed yet (as generations in a garbage collector:
- * Ungar, 1984; what is young is the likeliest to go soon).
+ * Ungar, 1984; young objects are the likeliest to die soon).
  *
- * To pack a page takes several times as long as the rest of storing it. If a thread calls pool_work() (the packer: in `quire run`
- * a thread of the supervisor) a storing thread only copies its page into a young segment; the packer moves it to the log behind its back, on
- * another CPU. The packer is not a thread of the storing process: while that one runs on two CPUs each of its pages moved
- * costs an interrupt of the other, which is more than to pack the page. A page that is wanted back while it is young was never packed.
+ * Packing a page takes several times as long as the rest of storing it. If a thread calls
+ * pool_work() (the packer: in `quire run` a thread of the supervisor) a storing thread only copies
+ * its page into a young segment; the packer moves it to the log behind its back, on another CPU.
+ * The packer is not a thread of the storing process: while a process runs on two CPUs, each move of
+ * one of its pages interrupts the other CPU, which costs more than packing the page. A page that is
+ * loaded while it is young was never packed.
  *
- * No thread ever waits for the packer. What is young takes memory unpacked: YOUNG_FEW segments, and one more for sixteen times as much
- * as it takes that is packed; ps_youngmax at most. Their memory is set aside from the log's; when they are full, a storing
- * thread packs its pages itself. So a stopped or killed packer changes only speed.
+ * No thread ever waits for the packer. Young pages take memory unpacked: YOUNG_FEW segments, and
+ * one more for each YOUNG_SHARE of packed bytes; at most ps_youngmax segments. Their memory is
+ * separate from the log's. When the young segments are full, a storing thread packs its pages
+ * itself. So a stopped or killed packer changes only speed.
  *
- * Places of an object: in the entry alone (same-filled) | young | packed, in the log. Young to packed is one pool_append_locked(), undone
- * by repair like any other if it does not come to its end: the young copy stays until its segment is freed. The checksum
- * (o_word) belongs to packed bytes; that of a young object means nothing, so it is written before the move.
+ * Places of an object: in the entry alone (same-filled) | young | packed, in the log. An object
+ * changes from young to packed by one pool_append_locked(); repair undoes an unfinished append like
+ * any other, as the young copy stays until its segment is freed. The checksum (o_word) belongs to
+ * the packed bytes and has no meaning for a young object, so it is written before the change of
+ * place.
  *
- * States of a segment: SEG_YOUNG and ps_open[OPEN_YOUNG]: appended to. SEG_YOUNG in the list ps_young: full; its bytes do not change any more.
- * With s_fetch, too: the packer s_owner reads them without the lock, and the segment keeps its slot even if its last object goes. s_fetch is a
- * number that no other reading has; the thread that has read looks whether the number is still there, as a packer may have been taken for dead by
- * a process that sees other process numbers. A packer that died is noticed by the next packer that finds nothing else to pack.
+ * States of a segment: SEG_YOUNG and ps_open[OPEN_YOUNG]: appended to. SEG_YOUNG in the list
+ * ps_young: full; its bytes do not change any more. With s_fetch, too: the packer s_owner reads its
+ * pages without the lock, and the segment keeps its slot even if its last object is dropped.
+ * s_fetch is a number unique to this reading. After reading, the packer checks that the number is
+ * unchanged, as another process may have taken the packer for dead. A packer that died is noticed
+ * by the next packer that finds nothing else to pack.
  *
  * Lock: ps_lock for everything but ps_idle and ps_work, which are atomics; the packer sleeps on ps_work. A storing thread
  * that fills enough segments changes it and wakes the packer if ps_idle says that it sleeps.
  */
 #include "store/pool_impl.h"
 
-/* So many segments let both sides run on; it is not for the sake of what comes back soon. */
+/*
+ * This many segments keep both the storing threads and the packer running; the number is not chosen
+ * for pages that are loaded again soon.
+ */
 #define YOUNG_MOST 32u
 
 void pool_pack_behind(struct pool *p, uint64_t bytes)
@@ -46,7 +56,10 @@ int pool_young_room(const struct pool_shared *s)
 	return __atomic_load_n(&s->ps_nyoung, __ATOMIC_RELAXED) < pool_young_most(s);
 }
 
-/* So many are left alone for a while: some of their pages will be wanted back. From twice as many on the packer is woken. */
+/*
+ * This many segments are left unpacked for a while: some of their pages will be loaded again. The
+ * packer is woken when twice as many are young.
+ */
 static uint32_t young_left(const struct pool_shared *s) { return pool_young_most(s) / 4; }
 
 int pool_young_open_locked(struct pool *p)
@@ -78,9 +91,9 @@ void pool_wait_work(struct pool *p, uint32_t seen, int rc)
 	struct pool_shared *s = p->p_shared;
 	struct {
 		long s, ns;
-	} soon = { 0, 100000000 }; /* nothing tells when there is room again */
+	} soon = { 0, 100000000 }; /* no event tells when there is room again */
 
-	if (pool_inflight(p) > 0) { /* others may wait for the memory */
+	if (pool_inflight(p) > 0) { /* other threads may wait for the memory */
 		pool_poll(p, 1);
 		return;
 	}
@@ -107,7 +120,7 @@ void pool_young_added(struct pool *p)
 		pool_wake_packer(p);
 }
 
-/* The oldest young segment that no thread packs, pinned. NONE: there is none. */
+/* Returns the oldest young segment that no thread packs, pinned. NONE: there is no such segment. */
 static uint32_t pin_locked(struct pool *p)
 {
 	struct pool_shared *s = p->p_shared;
@@ -146,7 +159,7 @@ static int is_there(struct pool_shared *s, uint32_t i, const struct work *w)
 	return o->o_ref > 0 && o->o_seg == i && o->o_off == w->off;
 }
 
-/* The live objects of segment i. At most YOUNG_OBJECTS. */
+/* Lists the live objects of segment i. At most YOUNG_OBJECTS. */
 static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 {
 	const struct segment *g = &segs_of(s)[i];
@@ -163,7 +176,10 @@ static uint32_t list_locked(struct pool_shared *s, uint32_t i, struct work *w)
 	return n;
 }
 
-/* One packed object goes from young segment i to the log. May drop the lock. -ESTALE: we are taken for dead. */
+/*
+ * Appends one packed object of young segment i to the log. May drop the lock. -ESTALE: another
+ * process has taken this packer for dead.
+ */
 static int move_locked(
     struct pool *p, uint32_t i, uint32_t pin, const struct work *w, const struct packed *k)
 {

@@ -22,7 +22,7 @@ static int refuse_file(const char **why, const char *path, const char *what)
 	return -1;
 }
 
-/* Files of these file systems are memory: what is paged out there takes as much as it gives back. */
+/* Files of these file systems lie in memory: paging out to them would free no memory. */
 static int is_memory(int rc, const struct statfs *fs)
 {
 	return rc == 0 &&
@@ -54,7 +54,8 @@ static int open_unnamed(const char *path, int isdir, int flags)
 		return open_unnamed(name, 0, flags);
 	}
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | flags, 0600);
-	if (fd >= 0 || errno == EINVAL) /* EINVAL: no direct I/O here, but the name was made */
+	/* EINVAL: the file system has no direct I/O, but the name was created */
+	if (fd >= 0 || errno == EINVAL)
 		(void)unlink(path);
 	return fd;
 }
@@ -110,7 +111,10 @@ int swapfile_reserve(int fd, uint64_t size, const char **why)
 	    fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : UINT64_MAX;
 	int e = ENOSPC;
 
-	/* asked first: fallocate would take all there is before it fails, and others would find the disk full */
+	/*
+	 * checked first: a failing fallocate takes all free space before it fails, and other
+	 * programs would find the disk full
+	 */
 	while (size <= room) {
 		if (fallocate(fd, 0, 0, (off_t)size) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
 			return 0;
@@ -119,9 +123,9 @@ int swapfile_reserve(int fd, uint64_t size, const char **why)
 			break;
 		}
 	}
-	(void)!ftruncate(fd, 0); /* what was taken so far */
+	(void)!ftruncate(fd, 0); /* the space taken so far */
 	room = fstatvfs(fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize
-				       : 0; /* others may have filled it meanwhile */
+				       : 0; /* another process may have filled the disk meanwhile */
 	(void)snprintf(reason, sizeof reason,
 	    "%llu MiB cannot be set aside there: %s (%llu MiB are free)",
 	    (unsigned long long)(size >> 20), strerror(e), (unsigned long long)(room >> 20));

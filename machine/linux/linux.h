@@ -72,7 +72,7 @@ void *linux_mmap(uint64_t bytes);
  */
 int linux_range_register(struct mach *, struct hat *, uint64_t addr, uint64_t len);
 /*
- * Ends linux_register for the range. mapping_goes: the caller unmaps or replaces the mapping
+ * Ends linux_range_register for the range. mapping_goes: the caller unmaps or replaces the mapping
  * itself.
  */
 void linux_range_unregister(
