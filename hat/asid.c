@@ -2,13 +2,14 @@
 /*
  * Address space numbers: by generations, for x86 PCIDs and RISC-V ASIDs, or by stealing, for SPARC contexts.
  *
- * Stealing: when numbers run out, the next one in turn that no CPU runs with is taken from its space; all CPUs must forget
- * it before it is used again. What was cached of one space is lost, and no CPU's whole TLB.
+ * Stealing: when numbers run out, the next number in turn that no CPU is running with is taken from
+ * its space; all CPUs must forget it before it is used again. Only one space's cached translations
+ * are lost, and no CPU's whole TLB.
  *
  * Generations: a space keeps its number for the generation in which it got it. When numbers run out a new generation begins: all are
- * free again, and every CPU must empty its TLB before it next loads a space. A CPU that is running a space at that moment
- * cannot be stopped: its number stays reserved, and the space gets the same one when it is next entered anywhere. So a
- * number never means two spaces to one TLB.
+ * free again, and every CPU must empty its TLB before it next loads a space. A CPU that is running
+ * a space at that moment cannot be stopped: its number stays reserved, and the space gets the same
+ * number when a CPU next loads it. So a number never means two spaces to one TLB.
  *
  * The idea is that of Linux' arm64 allocator (modelled there in TLA+ because of a race between a new generation and an
  * unmap: the flush of a space goes to the CPUs that run it, whatever its generation; the others have emptied their TLB
@@ -46,7 +47,8 @@ static void new_generation(struct asids *a)
 	for (unsigned i = 0; i < ASID_MAX / 64; i++)
 		a->as_map[i] = 0;
 	for (unsigned cpu = 0; cpu < a->as_ncpus; cpu++) {
-		/* a CPU that has not loaded anything since the last time is still bound by what was reserved then */
+		/* a CPU that has not loaded a space since the last generation began still uses the
+		 * number that was reserved then */
 		if (a->as_active[cpu] != 0)
 			a->as_reserved[cpu] = a->as_active[cpu];
 		a->as_active[cpu] = 0;
@@ -56,7 +58,8 @@ static void new_generation(struct asids *a)
 	}
 }
 
-/* The space runs, or ran when the generation began: it keeps its number everywhere. */
+/* A CPU runs the space, or ran it when the generation began: the space keeps its number on every
+ * CPU. */
 static bool keep_reserved(struct asids *a, uint64_t *ctx)
 {
 	uint64_t old = *ctx;
@@ -110,7 +113,7 @@ static bool is_active(const struct asids *a, unsigned number)
 	return false;
 }
 
-/* A free number, or the next in turn with which no CPU runs: there are more numbers than CPUs. */
+/* A free number, or the next in turn that no CPU runs with: there are more numbers than CPUs. */
 static unsigned steal_number(struct asids *a)
 {
 	for (unsigned i = 1; i < a->as_n; i++)

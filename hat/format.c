@@ -28,7 +28,7 @@
 #define X86_PS 0x80ull /* in an entry above the last level: a page, not a table */
 #define X86_SW_LOCKED 0x200ull
 #define X86_SW_VALID 0x400ull
-#define X86_SW_NX 0x800ull /* where the hardware has none */
+#define X86_SW_NX 0x800ull /* 0 where the hardware has no such bit */
 #define X86_NX (1ull << 63)
 #define X86_FRAME 0x000ffffffffff000ull
 
@@ -71,7 +71,8 @@ static uint64_t x86_pointer(uint64_t frame, unsigned level)
 
 static bool x86_is_pointer(uint64_t e) { return (e & (X86_P | X86_SW_VALID)) == X86_P; }
 
-/* The four entries of the page-directory-pointer table have no rights: those bits are reserved. */
+/* The four entries of the page-directory-pointer table have no rights: the bits for them are
+ * reserved. */
 static uint64_t pae_pointer(uint64_t frame, unsigned level)
 {
 	return frame << VM_PAGESHIFT | X86_P | (level == 2 ? 0 : X86_W | X86_U);

@@ -3,23 +3,27 @@
  * The HAT, machine- and format-neutral: what hat.h promises, over a store of translations (hat_impl.h) whose words one of
  * the formats describes. Flushing is the machine's (mmu.h).
  *
- * A large translation is one entry, but each of its base pages lists it (f2) under the address of its own part: so every
- * frame's list is exact, a single mapping still needs no memory, and a page can be taken out of the middle: the entry is
- * split first, for which the store has put memory aside. The hardware's reference and modification bits of a large
- * entry count for every page of it.
+ * A large translation is one entry, but each of its base pages lists it (f2) under the address of
+ * its own part. So every frame's list is exact, a single mapping still needs no memory, and a page
+ * can be taken out of the middle: the entry is split first, for which the store has put memory
+ * aside. The hardware's reference and modification bits of a large entry count for every page of
+ * it.
  *
- * Locks: hs_lock (RANK_HAT) guards the stores of all spaces and the mapping lists. Allocation has lower ranks, so it is
- * done without the lock: a load that needs memory drops out, gets one object or node, and starts again. Objects and nodes
- * to free are collected under the lock (struct op) and freed after it. Flushes are collected too: one round of IPIs for
- * up to MMU_BATCH ranges, at the latest before the lock is dropped; objects that the hardware could still walk are freed
- * after it. Between a change and its flush another CPU may act by the old translation: nobody can tell, because the
- * frame and the rights that were taken are not given away before the lock is dropped.
+ * Locks: hs_lock (RANK_HAT) guards the stores of all spaces and the mapping lists. Memory is
+ * allocated without the lock, because allocation has locks of lower rank: a load that needs memory
+ * drops the lock, gets one object or node, and starts again. Objects and nodes to free are
+ * collected under the lock (struct op) and freed after it. Flushes are collected too: one round of
+ * IPIs for up to MMU_BATCH ranges, at the latest before the lock is dropped; objects that the
+ * hardware could still walk are freed after it. Between a change and its flush another CPU may use
+ * the old translation. No harm comes of it, because the frame and the rights that were taken away
+ * are not given to another user before the lock is dropped.
  *
  * Invariants (vm_check by hat_foreach, hat_page_foreach and hat_check): a valid entry that translates (hat, va) to frame f
  * <=> (hat, va) is on f's mapping list. The reference and modification bits of an entry are OR-ed into its pages before
  * it goes.
  *
- * Device frames have numbers beyond the machine's memory. They have no page: no list, no bits; nothing else differs.
+ * Device frames have numbers beyond the machine's memory. They have no page: no mapping list, no
+ * reference and modification bits; otherwise they are mapped as frames of memory are.
  *
  * Left out: a lock per space; large translations of device frames.
  */
@@ -111,7 +115,7 @@ enum vm_err hat_alloc(struct vm *vm, struct as *as, bool kernel, struct hat **ha
 
 void hat_free_start(struct hat *hat)
 {
-	(void)hat; /* translations go with the segments, the rest in hat_free_end */
+	(void)hat; /* unmapping the segments drops the translations, hat_free_end the rest */
 }
 
 enum vm_err hat_dup(struct hat *parent, struct hat *child)
@@ -158,7 +162,8 @@ void hat_free_end(struct hat *hat)
 }
 
 /* ---- loading ---- */
-/* Makes room on a machine where a frame has few translations: drops the oldest. False: one is locked. */
+/* Makes room for a translation on a machine where a frame may have few: drops the oldest. False: a
+ * translation is locked. */
 static bool make_room(struct op *op, struct page *pp)
 {
 	struct hat_shared *hs = op->o_hs;
@@ -184,7 +189,7 @@ static bool is_full(const struct op *op, const struct page *pp)
 	return max != 0 && pv_count(pp) >= max;
 }
 
-/* The same pages are there already, by an entry of that size or a larger one. */
+/* The same pages are mapped there already, by an entry of that size or of a larger one. */
 static void replace_rights(struct op *op, struct hat *hat, vaddr_t va, struct map *m, unsigned size,
     unsigned attr, unsigned flags)
 {
@@ -218,11 +223,11 @@ static enum need reserve_slot(
 
 	if (need != NEED_OBJECT || op->o_junk == NULL)
 		return need;
-	op_recycle(op); /* what made place may have left tables behind */
+	op_recycle(op); /* the removal of translations may have left empty tables behind */
 	return hat->h_fmt->f_store->st_slot(op, hat, va, size, m);
 }
 
-/* One load under the lock. NEED_STOP with *err: cannot. */
+/* One load under the lock. NEED_STOP: the load is impossible, *err says why. */
 static enum need load_one(struct op *op, struct hat *hat, vaddr_t va, struct page *pp,
     unsigned size, unsigned attr, unsigned flags, enum vm_err *err)
 {
@@ -364,7 +369,7 @@ enum vm_err hat_memload(struct hat *hat, vaddr_t va, struct page *pp, unsigned a
 	return hat_memload_array(hat, va, &pp, 1, attr, flags, &done);
 }
 
-/* Is any of those physical frames memory? */
+/* Do page structures describe any of those physical frames? */
 static bool has_memory(const struct hat_shared *hs, uint64_t first, uint64_t n)
 {
 	const struct mach_caps *caps = hs->hs_caps;
@@ -395,7 +400,7 @@ enum vm_err hat_devload(
 		enum need need = load_device(&op, hat, va + vm_ptob(i), devframe + i, attr, flags);
 
 		if (need == NEED_NOTHING || need == NEED_STOP)
-			i++; /* advice does not replace what is there */
+			i++; /* advice (HAT_LOAD_ADV) does not replace a translation */
 		else if (!op_supply(&op, need))
 			err = VM_NOMEM;
 	}
@@ -405,7 +410,7 @@ enum vm_err hat_devload(
 }
 
 /* ---- large pages ---- */
-/* Are the translations of the range one, in small parts? *first is the first of them. */
+/* Do small translations of the range make up one large translation? *first is the first of them. */
 static bool can_join(const struct hat *hat, vaddr_t va, unsigned size, struct map *first)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -498,9 +503,9 @@ void hat_unload(struct hat *hat, vaddr_t va, uint64_t len, unsigned flags)
 	hat->h_fmt->f_store->st_tune(hat);
 }
 
-/* What becomes of the translations of a range; large ones across its ends are split first. */
+/* What a sweep does to the translations of a range; large ones across its ends are split first. */
 struct change {
-	bool c_unlock;    /* locks go, rights stay */
+	bool c_unlock;    /* drops locks, keeps rights */
 	unsigned c_clear; /* rights that go */
 };
 
@@ -534,7 +539,8 @@ void hat_clrattr(struct hat *hat, vaddr_t va, uint64_t len, unsigned attr)
 	change_range(hat, va, len, (struct change){ .c_clear = attr & ~HAT_CACHING });
 }
 
-/* Gathers an entry's bits and clears some; what was cleared is flushed, so that it shows when it is set again. */
+/* Gathers an entry's bits and clears some; cleared bits are flushed, so that the hardware sets them
+ * again. */
 static unsigned gather_clear(struct op *op, struct hat *hat, const struct map *m, uint64_t clear)
 {
 	uint64_t old = m->m_word;

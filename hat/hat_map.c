@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Translations of one space: what it takes to change one, to split one and to take one out, over any store. The calls of hat.h (hat.c), sharing
- * (hat_share.c) and the stores use it; it reaches the store of a space only through the operations of the format.
+ * Translations of one space: how to change one, to split one and to take one out, in any store. The
+ * calls of hat.h (hat.c), sharing (hat_share.c) and the stores use it; it reaches the store of a
+ * space only through the operations of the format.
  *
- * Locks: all with hs_lock. Invariant: when a function returns, hat_foreach and hat_page_foreach tell the same of the space (hat.c).
+ * Locks: all with hs_lock. Invariant: when a function returns, hat_foreach and hat_page_foreach
+ * show the same translations of the space (hat.c).
  */
 #include "hat/hat_map.h"
 
@@ -45,7 +47,7 @@ void map_set_attr(struct op *op, struct hat *hat, struct map *m, unsigned attr)
 		hat_stale(hat, m->m_va, map_bytes(hat, m));
 }
 
-/* Splits one large entry; its parts come in its place. */
+/* Replaces one large entry by entries of its parts. */
 static void split_large(struct op *op, struct hat *hat, const struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -79,7 +81,7 @@ void map_cut_at(struct op *op, struct hat *hat, vaddr_t va)
 		split_large(op, hat, &m);
 }
 
-/* Takes a translation out. Its tables stay, perhaps empty. */
+/* Takes a translation out. Its tables stay, even if they are empty. */
 static void drop_map(struct op *op, struct hat *hat, const struct map *m)
 {
 	uint64_t old = hat->h_fmt->f_store->st_clear(op, hat, m);
@@ -102,8 +104,8 @@ void map_drop_one(struct op *op, struct hat *hat, const struct map *m)
 }
 
 /*
- * Drops every translation of the range, the locked ones excepted if spare. Tables are pruned whenever the sweep leaves
- * the reach of a lowest one; until then nothing is pruned under it.
+ * Drops every translation of the range, the locked ones excepted if spare. Tables are pruned when
+ * the sweep leaves the range of a lowest table; until then the sweep stays in that table.
  */
 void map_unload_range(struct op *op, struct hat *hat, vaddr_t va, vaddr_t end, bool spare)
 {

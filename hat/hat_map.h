@@ -30,7 +30,7 @@ static inline struct page *map_page(const struct hat *hat, const struct map *m)
 	return page_of(hat->h_vm, word_pfn(hat, m->m_word));
 }
 
-/* Of a frame that has no mapping list: a device's, or the page of zeroes. */
+/* For a frame that has no mapping list: a device's, or the page of zeroes. */
 static inline bool is_device(const struct hat *hat, uint64_t word)
 {
 	const struct mach_caps *caps = hat->h_shared->hs_caps;
@@ -40,20 +40,23 @@ static inline bool is_device(const struct hat *hat, uint64_t word)
 	    pfn + 1 == hat->h_shared->hs_unlisted;
 }
 
-/* P_REF and P_MOD of an entry go to its pages. */
+/* Adds P_REF and P_MOD of an entry to its pages. */
 unsigned hat_gather(const struct hat *, uint64_t word, unsigned size);
-/* An entry lets its frames be executed that did not before: instruction caches are told. fresh: the rights that are new. */
+/* An entry makes frames executable that were not before: tells the instruction caches. fresh: the
+ * rights that the entry did not grant before. */
 void map_note_exec(const struct hat *, const struct map *, unsigned fresh);
-/* Changes the rights of an entry; what was taken is flushed. */
+/* Changes the rights of an entry; if rights are taken away, the range is flushed. */
 void map_set_attr(struct op *, struct hat *, struct map *, unsigned attr);
-/* Finds the translation of va. A larger one than size is split first. False: there is none. */
+/* Finds the translation of va. A translation larger than size is split first. False: there is
+ * none. */
 bool map_lookup_split(struct op *, struct hat *, vaddr_t va, unsigned size, struct map *);
-/* Splits what lies across va. */
+/* Splits a large translation that va lies inside of. */
 void map_cut_at(struct op *, struct hat *, vaddr_t va);
 /* Takes a translation out, and the tables that it leaves empty. */
 void map_drop_one(struct op *, struct hat *, const struct map *);
 /* Takes out every translation of the range, the locked ones excepted if spare. */
 void map_unload_range(struct op *, struct hat *, vaddr_t va, vaddr_t end, bool spare);
-/* Takes what is loaded in the range out. False: it is not empty, and flags has HAT_LOAD_ADV. Panics if something is locked. */
+/* Takes out every translation of the range to make room for a load. False: the range is not empty,
+ * and flags has HAT_LOAD_ADV. Panics if one is locked. */
 bool hat_make_place(struct op *, struct hat *, vaddr_t, uint64_t bytes, unsigned flags);
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One operation of the HAT: it takes the lock, collects ranges to flush and objects that fall out, and settles both at its end.
+ * One operation of the HAT: it takes the lock, collects ranges to flush and objects that were taken
+ * out, and flushes and frees them at its end.
  *
- * A range is flushed before the lock is dropped, so no caller sees a translation gone that a TLB still has. An object that fell out
- * (a table, a block of hashed translations) is freed or used again only after that flush. An operation that needs an object or a node
- * of a mapping list drops the lock, gets it, and starts over (op_supply): nothing is allocated under the lock.
+ * A range is flushed before the lock is dropped, so no caller sees a translation gone that a TLB still has.
+ * An object that was taken out (a table, a block of hashed translations) is freed or used again
+ * only after that flush. An operation that needs an object or a node of a mapping list drops the
+ * lock, gets it, and starts over (op_supply): nothing is allocated under the lock.
  *
  * Locks: hs_lock, from op_enter to op_exit.
  */
@@ -86,7 +88,7 @@ void op_flush_add(struct op *op, struct hat *hat, vaddr_t va, uint64_t len, bool
 	op_flush_sharers(op, hat, va, len, tables, false);
 }
 
-/* An entry allows more than before: no TLB must forget it, but a TSB has to match it. */
+/* An entry grants more than before: no TLB need forget it, but a copy in a TSB must be updated. */
 void hat_stale(struct hat *hat, vaddr_t va, uint64_t len)
 {
 	const struct share *s = hat->h_sharers;
@@ -118,7 +120,7 @@ void *op_spare(struct op *op)
 	return object;
 }
 
-/* Empty objects that fell out are as good as new, once nothing can reach them. */
+/* Empty objects that were taken out can be used again, once no CPU can reach them. */
 void op_recycle(struct op *op)
 {
 	void *object;

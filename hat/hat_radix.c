@@ -1,29 +1,35 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Page tables: a radix tree whose nodes the hardware walks. Any format of format.c that is one.
+ * Page tables: a radix tree whose nodes the hardware walks. Serves every format of format.c that is
+ * a radix tree.
  *
  * A table is a frame of page_kalloc, reached by its direct address. In its page structure p_hat[0] counts its entries in
- * use (pointers and translations). A table without entries is taken out and freed, the root excepted, and what the
- * root of a format with f_fixed_top points to.
+ * use (pointers and translations). A table without entries is taken out and freed. The exceptions
+ * are the root, and the tables that the root of a format with f_fixed_top points to.
  *
- * Large pages: an entry of level s > 0 may be a translation. So that it can be split at any time without memory, the
- * tables that a complete split needs are deposited when it is made: on the list p_hat[1] of the table it is in, which
- * holds deposit(s) tables for each such entry. Joining 512 entries deposits the table they were in; splitting takes a
- * table from the list and hands the rest of the share down. (Linux keeps its spare tables so for huge pages; here the
- * list is per table because tables are alike.)
+ * Large pages: an entry of level s > 0 may be a translation. So that such an entry can be split at
+ * any time without memory, the tables that a complete split needs are deposited when it is made: on
+ * the list p_hat[1] of the table that contains the entry, which holds deposit(s) tables for each
+ * such entry. To join 512 entries deposits the table that they were in; to split an entry takes a
+ * table from the list and hands the rest of the entry's share down. (Linux keeps its spare tables
+ * so for huge pages; here the list is per table because tables are alike.)
  *
  * Sharing: an entry with f_locked, which pointers have no other use for, points to a table of another space. It is
  * followed by the hardware and by lookups, passed over by sweeps. A table that is shared so is pinned: the upper half
- * of p_hat[0] counts the pointers to the table from other spaces than its own. What is below the table comes and goes as ever.
+ * of p_hat[0] counts the pointers to the table from other spaces than its own. Entries below the
+ * shared table change as always.
  *
- * Two roots (hs_split; known as KPTI, after Gruss and others, "KASLR is Dead: Long Live KASLR", 2017): while a program runs, the CPU
- * has a root loaded that leads to the program's pages and to the little that enters the kernel, so that what the CPU does
- * ahead of the check of rights finds no translation of the kernel's. Both roots point to the same tables below them:
- * only entries of the root are written twice (set_pointer), everything else is coherent by itself. In the kernel's root
- * the user half cannot be executed: a return to the program that forgot to change roots faults at once.
+ * Two roots (hs_split; known as KPTI, after Gruss and others, "KASLR is Dead: Long Live KASLR",
+ * 2017): while a program runs, the CPU has a root loaded that leads to the program's pages and to
+ * the few pages that entering the kernel needs. So a CPU that runs speculatively ahead of its check
+ * of rights finds no translation of the kernel's. Both roots point to the same tables below them:
+ * only entries of the root are written twice (set_pointer), all other changes show in both. In the
+ * kernel's root the user half is not executable: if a return to the program fails to change roots,
+ * it faults at once.
  *
- * The kernel's own space: the entries of its root exist from its creation on, with a table each that is never taken out, so
- * that the roots of all spaces, which copy them, lead to what is loaded in it.
+ * The kernel's own space: its root has all its entries from creation on, each with a table that is
+ * never taken out. The roots of all spaces copy these entries and so lead to everything that is
+ * loaded in the kernel's space.
  *
  * Locks: hs_lock. Invariants: tables are empty or reachable; the deposits of a table are what its large entries need; the
  * user halves of the two roots are equal but for execution.
@@ -73,7 +79,8 @@ static uint64_t pointer_to(const struct hat *hat, const struct page *table, unsi
 	return hat->h_kernel ? word & ~hat->h_fmt->f_user : word;
 }
 
-/* Leads an entry of a table to a table below, or nowhere (0). In both roots, if it is in the root. */
+/* Points an entry of a table to a table below, or to nothing (0). If the entry is in the root, both
+ * roots are written. */
 static void set_pointer(const struct hat *hat, void *entry, unsigned level, uint64_t word)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -112,7 +119,8 @@ static void **table_link(void *object)
 }
 
 /* ---- walking ---- */
-/* Where the walk to va ends, not below level stop: at a translation, or at an entry that is not a pointer. */
+/* Returns the place where the walk to va ends, at level stop or above: at a translation, or at an
+ * entry that is not a pointer. */
 static void walk_tables(const struct hat *hat, vaddr_t va, unsigned stop, struct map *m)
 {
 	const struct hat_format *f = hat->h_fmt;
@@ -179,7 +187,7 @@ static bool radix_next(const struct hat *hat, vaddr_t *va, vaddr_t end, struct m
 }
 
 /* ---- tables ---- */
-/* Makes the tables from where a walk ended down to the entry of that level. */
+/* Makes the tables from the place where a walk ended down to the entry of that level. */
 static void grow_down(struct op *op, struct hat *hat, vaddr_t va, unsigned level, struct map *m)
 {
 	while (m->m_size > level) {
@@ -238,7 +246,7 @@ static bool is_fixed(const struct hat *hat, unsigned level)
 	    ((f->f_fixed_top || hat->h_kernel) && level + 2u >= f->f_levels);
 }
 
-/* Takes empty tables out, from the lowest one on the way to va up; none below that level. */
+/* Takes empty tables out, from the lowest table on the way to va up to the one of that level. */
 static void prune_from(struct op *op, struct hat *hat, vaddr_t va, unsigned level)
 {
 	struct map m;
@@ -279,7 +287,8 @@ static uint64_t radix_demote(struct op *op, struct hat *hat, const struct map *m
 	return entry_swap(f, m->m_entry, pointer_to(hat, low, m->m_size));
 }
 
-/* Bits that the hardware set before it lost sight of the small entries are gathered from them after the flush. */
+/* The small entries are out of the hardware's sight after the flush; bits that it set before are
+ * then gathered from them. */
 static enum need radix_join(
     struct op *op, struct hat *hat, vaddr_t va, unsigned size, uint64_t word)
 {
@@ -348,7 +357,7 @@ static void radix_detach(
 }
 
 /* ---- life ---- */
-/* The base register may reach less of memory than an entry does. */
+/* The base register may reach less memory than an entry does. */
 static struct page *root_alloc(const struct hat *hat)
 {
 	uint64_t reach = hat->h_fmt->f_root_frames - hat->h_shared->hs_frame0;
@@ -359,7 +368,7 @@ static struct page *root_alloc(const struct hat *hat)
 	return page_alloc_contig(hat->h_vm, &low, PG_WAIT | PG_ZERO);
 }
 
-/* The tables of the kernel's own space, from its root. */
+/* Makes the tables of the kernel's own space that its root points to. */
 static void lead_to_kernel(const struct hat *hat)
 {
 	const struct hat *kernel = hat->h_shared->hs_kernel;
@@ -451,7 +460,7 @@ static void radix_nothing(struct hat *hat) { (void)hat; }
 
 static void radix_stale(struct hat *hat, vaddr_t va, uint64_t len)
 {
-	(void)hat; /* there are no copies but the TLBs' */
+	(void)hat; /* the TLBs have the only copies */
 	(void)va;
 	(void)len;
 }
@@ -546,7 +555,7 @@ static void check_table(const struct hat *hat, pfn_t pfn, unsigned level, struct
 		report_violation(c, "hat: an empty table was not taken out");
 }
 
-/* Its kernel half is the machine's to check. */
+/* Its kernel half is checked by the machine. */
 static void check_user_root(const struct hat *hat, struct checking *c)
 {
 	const struct hat_format *f = hat->h_fmt;

@@ -10,26 +10,32 @@
  *
  *	TLB miss -> TSB entry of the address -> (miss) the chains, once per size in use -> TSB, TLB -> (nothing) the core
  *
- * Each space has a TSB for base pages (and the sizes between, once for each base page that is touched), and one for the
- * largest size while it has such translations. The first grows when more is loaded than it has entries, and shrinks
- * when an eighth is; without memory it stays as it is.
+ * Each space has a TSB for base pages, and one for the largest size while it has such translations.
+ * Sizes between are entered in the first, once for each base page that is touched. The first TSB
+ * grows when more translations are loaded than it has entries, and shrinks when fewer than an
+ * eighth of that are; without memory it stays as it is.
  *
- * Reference and modification: the miss handler sets the reference bit when it gives a TTE to the TLB. A TTE can be
- * written through only once its modification bit is set; the first write traps (hat_trap).
+ * Reference and modification: the miss handler sets the reference bit when it gives a TTE to the TLB.
+ * The miss handler gives out a TTE as writable only once its modification bit is set; the first
+ * write traps (hat_trap).
  *
  * Ranges: the blocks of a space are also in a tree by address (a treap), for sweeps. Solaris probes the hash for every
  * address of a range, or all of the hash when that is shorter.
  *
- * Large translations keep the blocks that splitting them needs (they are always split into base pages).
+ * Large translations keep in reserve the blocks that splitting them needs (they are always split
+ * into base pages).
  *
- * Locks: hs_lock. The miss handler takes none: it runs where what is under hs_lock cannot be seen half-done (in the
- * simulated machine nothing switches there; on a real one a chain is locked by bit).
+ * Locks: hs_lock. The miss handler takes no lock: it runs where a half-done change under hs_lock
+ * cannot be seen (in the simulated machine no switch of threads happens there; on a real machine a
+ * bit locks each chain).
  *
- * Sharing (Solaris' shared regions): a space that shares a range from another has no blocks of its own there. A lookup
- * that finds none goes on among the owner's, under the owner's address; TSB and TLB hold the result under the sharer's own.
- * So the blocks exist once, and a change in them takes the entries out of every sharer's TSB (st_stale, by hat.c).
+ * Sharing (Solaris' shared regions): a space that shares a range from another has no blocks of its own there.
+ * A lookup that finds no block there goes on with the owner's blocks, under the owner's address;
+ * TSB and TLB hold the result under the sharer's own address. So the blocks exist once, and a
+ * change in them takes the entries out of every sharer's TSB (st_stale, by hat.c).
  *
- * Left out: hmeblk reserve and shadow blocks, mid-sized TSB page mappings; a TSB for all sharers together.
+ * Left out: hmeblk reserve and shadow blocks; mid-sized pages in the TSB; a TSB for all sharers
+ * together.
  */
 #include "hat/hat_map.h"
 
@@ -60,7 +66,8 @@ struct tsb {
 struct sfmmu {
 	struct tsb sf_tsb[2]; /* hs_lock: base pages; the largest size */
 	struct hmeblk *sf_tree;
-	uint64_t sf_blocks[HAT_LEVELS]; /* by size: sizes without blocks are not looked for */
+	uint64_t sf_blocks[HAT_LEVELS]; /* number of blocks of each size: sizes without blocks are
+	                                 * not looked for */
 	uint64_t sf_rnd;
 };
 
@@ -115,7 +122,7 @@ static void tree_insert(struct hmeblk **at, struct hmeblk *b)
 		at = comes_before(*at, b->hb_va, b->hb_size) ? &(*at)->hb_right : &(*at)->hb_left;
 	t = *at;
 	*at = b;
-	while (t != NULL) { /* what was below is split by b */
+	while (t != NULL) { /* splits the former subtree around b */
 		if (comes_before(t, b->hb_va, b->hb_size)) {
 			*lo = t;
 			lo = &t->hb_right;
@@ -230,7 +237,7 @@ static bool own_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 	return false;
 }
 
-/* Also what the space shares: the entry is the owner's, the address this space's. */
+/* Includes shared ranges: the entry is the owner's, the address this space's. */
 static bool sfmmu_lookup(const struct hat *hat, vaddr_t va, struct map *m)
 {
 	if (own_lookup(hat, va, m))
@@ -450,7 +457,7 @@ static void sfmmu_stale(struct hat *hat, vaddr_t va, uint64_t len)
 	}
 }
 
-/* The word for the TLB: it may be written through once it is marked modified. */
+/* The word for the TLB: writable once it is marked modified. */
 static uint64_t tlb_word(const struct hat_format *f, uint64_t tte)
 {
 	tte &= ~f->f_locked;
@@ -499,7 +506,8 @@ uint64_t sfmmu_tsb(struct hat *hat, unsigned k, pfn_t *base)
 	return tsb_entries(t);
 }
 
-/* What the TSB should be: -1: none. The one there is stays unless it is clearly wrong. */
+/* The size that the TSB should have; -1: no TSB. The present size stays unless it is clearly
+ * wrong. */
 static int tsb_want(const struct hat *hat, unsigned k)
 {
 	const struct tsb *t = &hat->h_sfmmu->sf_tsb[k];
@@ -511,7 +519,8 @@ static int tsb_want(const struct hat *hat, unsigned k)
 	for (unsigned s = 0; s < top_size(hat->h_fmt); s++)
 		used += hat->h_count[s] << (hat->h_fmt->f_shift[s] - VM_PAGESHIFT);
 	for (const struct share *s = hat->h_borrowed; s != NULL; s = s->s_borrowed)
-		used += vm_btop(s->s_len); /* what is loaded there changes without this space */
+		used += vm_btop(s->s_len); /* the translations loaded there change without this
+		                            * space */
 	for (; used > n && order < (int)TSB_MAXORDER; n *= 2)
 		order++;
 	for (; used < n / 8 && order > 0; n /= 2)
@@ -533,7 +542,7 @@ static void sfmmu_tune(struct hat *hat)
 		if (want >= 0 &&
 		    (vm_inject_fail(hat->h_vm, VM_INJECT_HAT) ||
 			(new.t_page = page_kalloc(hat->h_vm, new.t_order, PG_ZERO)) == NULL))
-			continue; /* the old one serves on */
+			continue; /* the old TSB stays in use */
 		mach_mutex_enter(&hs->hs_lock);
 		old = *t;
 		if (tsb_want(hat, k) != want) {
@@ -572,7 +581,7 @@ static enum vm_err sfmmu_init(struct hat *hat)
 
 static void sfmmu_fini(struct op *op, struct hat *hat)
 {
-	(void)op; /* every block went with its last translation */
+	(void)op; /* every block was freed with its last translation */
 	(void)hat;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Shared tables: a range of one space translates by the tables of another (hat.h has the contract). A share is on the list of the space
- * whose tables are used (h_sharers: a change there is flushed for all of them, hat_op.c) and on that of the space that uses them
- * (h_borrowed).
+ * Shared tables: a range of one space translates by the tables of another (hat.h has the contract).
+ * A share is on two lists: on that of the space whose tables are used (h_sharers: a change there is
+ * flushed for all of them, hat_op.c) and on that of the space that uses them (h_borrowed).
  *
  * Locks: hs_lock guards both lists.
  */
@@ -21,14 +21,15 @@ uint64_t hat_share_unit(struct hat *hat)
 	return size_bytes(f, f->f_levels < 2 ? f->f_nsizes - 1u : 1);
 }
 
-/* The highest level whose entries can take over a part of that length, so that as few as possible do. */
+/* The highest level whose entries can take over a part of that length, so that few entries are
+ * shared. */
 static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva, uint64_t len)
 {
 	if (f->f_levels < 2) /* no tables */
 		return f->f_nsizes - 1u;
 	unsigned level = f->f_levels > 2
 	    ? f->f_levels - 2u
-	    : 1; /* entries of the root stay its own, if there are others */
+	    : 1; /* entries of the root are not shared if there are lower levels */
 
 	while (level > 1 &&
 	    (((va | fva) & (size_bytes(f, level) - 1)) != 0 || len < size_bytes(f, level)))
@@ -36,7 +37,7 @@ static unsigned share_level(const struct hat_format *f, vaddr_t va, vaddr_t fva,
 	return level;
 }
 
-/* Undoes the first done bytes of a sharing; what is done with it is put on *gone. */
+/* Undoes the first done bytes of a sharing; puts the finished share on *gone. */
 void hat_undo_sharing(struct op *op, struct share *s, uint64_t done, struct share **gone)
 {
 	const struct hat_format *f = s->s_to->h_fmt;

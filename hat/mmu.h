@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The seam between the HATs of this folder and the machine whose MMU uses what they build. Down: what the machine gives
- * to the HAT. Up: what the machine may ask of the HAT.
+ * The seam between the HATs of this folder and the machine whose MMU uses what they build. Down:
+ * the functions that the machine gives to the HAT. Up: the functions by which the machine asks the
+ * HAT.
  *
  * The machine's side is called with the HAT's lock (RANK_HAT) held and must not take core locks.
  */
@@ -30,7 +31,7 @@ struct hat_shared {
 	const struct hat_format *hs_fmt; /* const */
 	uint64_t hs_frame0;              /* const: physical frame number of the machine's frame 0 */
 	struct hat *hs_kernel; /* hs_lock to change: the kernel's own space; NULL: there is none */
-	struct mach_mutex hs_lock; /* RANK_HAT: every table, every p_hat, what follows */
+	struct mach_mutex hs_lock; /* RANK_HAT: every table, every p_hat, and the fields below */
 	struct pvnode *hs_pvfree;  /* reserve of mapping list nodes */
 	unsigned hs_npvfree, hs_nhats, hs_serial;
 	uint64_t hs_promoted, hs_demoted, hs_tsbgrown, hs_tsbshrunk; /* counters */
@@ -42,65 +43,75 @@ struct hat_shared {
 };
 
 /* ---- given by the machine ---- */
-/* Part of a space whose cached translations must go. */
+/* A part of a space whose cached translations must be dropped. */
 struct mmu_range {
 	struct hat *mr_hat;
 	vaddr_t mr_va;
 	uint64_t mr_len;
 	/*
-	 * Only reference bits were cleared. The calling CPU forgets the range as ever; another may go on by what it has cached for a
-	 * moment (some ms), in which it sets no new bit: no interrupt is worth that.
+	 * Only reference bits were cleared. The calling CPU must forget the range at once; another
+	 * CPU may use what it has cached for a moment longer (some ms), in which it sets no new
+	 * bit: this is not worth an interrupt.
 	 */
 	bool mr_soon;
-	bool
-	    mr_tables; /* tables were taken out too: whatever the walker caches of upper levels must go as well */
+	bool mr_tables; /* tables were taken out, too: copies of upper levels in the page walker's
+	                * caches must be dropped as well */
 };
 #define MMU_BATCH 16u
-/* Drops what any CPU caches of the ranges (at most MMU_BATCH): done on return, on every CPU. One round of IPIs for all. */
+/* Drops whatever any CPU has cached of the ranges (at most MMU_BATCH); when the function returns,
+ * every CPU has done so. One round of IPIs for all. */
 void mmu_tlb_flush(struct mach *, const struct mmu_range *, unsigned n);
-/* The space ends: no CPU may have it loaded or keep anything of it. */
+/* The space ends: no CPU may have it loaded or keep any translation of it. */
 void mmu_space_gone(struct hat *);
-/* For hat_check: does any CPU act, or might it act, by what the space's tables do not allow (any more)? Violations. */
+/* For hat_check: does or may any CPU use a translation that the space's tables do not allow (any
+ * more)? Violations. */
 unsigned mmu_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 /* A translation to the frame appeared or went away (for machines that check the use of direct addresses). */
 void mmu_frame_loaded(struct mach *, pfn_t, bool loaded);
 /*
- * Frames were made executable in some space: instruction caches of every CPU that are not coherent with memory have to
- * forget them before they are executed. Nothing to do on x86.
+ * Frames were made executable in some space: on every CPU, instruction caches that are not coherent
+ * with memory must drop them before they are executed. Nothing to do on x86.
  */
 void mmu_exec_loaded(struct mach *, pfn_t, pfn_t n);
 struct hat_shared *mmu_hat_shared(struct mach *);
 /*
- * The zeroed root table of a new space, before its first use: room to enter the kernel's own upper half. user: the root
- * that the CPU has loaded in user mode (hs_split): only what the CPU needs to enter the kernel.
+ * Fills in the zeroed root table of a new space, before its first use: the place to enter the
+ * kernel's own upper half. user: the root that the CPU has loaded in user mode (hs_split): only
+ * what the CPU needs to enter the kernel.
  */
 void mmu_root_init(struct mach *, void *table, bool user);
 
 /* ---- given by the HAT ---- */
-/* Once, by the machine, before any vm_create; false: no memory. frame0 (mc_frame0): where the machine's frame 0 lies in physical memory, in frames.
- * asids: numbers that the TLBs tell spaces apart by; 0: none. split: two roots a space, one for the kernel, one for user mode; the
- * machine makes two numbers of each. Only formats with a kernel half and a bit against execution in pointers (x86-64). */
+/* Called once, by the machine, before any vm_create; false: no memory. frame0 (mc_frame0): where
+ * the machine's frame 0 lies in physical memory, in frames. asids: numbers that the TLBs tell
+ * spaces apart by; 0: none. split: two roots a space, one for the kernel, one for user mode; the
+ * machine derives two numbers from each number. Only formats with a kernel half and a no-execute
+ * bit in pointers support this (x86-64). */
 bool hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format *, uint64_t frame0,
     unsigned asids, bool split);
 pfn_t hat_root(
-    struct hat *); /* frame of the root table: what the MMU's base register is loaded with */
-pfn_t hat_user_root(struct hat *); /* ... in user mode; the same one unless hs_split */
+    struct hat *); /* the frame of the root table: the value for the MMU's base register */
+pfn_t hat_user_root(struct hat *); /* ... the root for user mode; the same as mmu_root unless
+                                    * hs_split */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */
 unsigned hat_enter(struct hat_shared *, struct hat *, unsigned cpu, enum asid_flush *flush);
-void hat_forget(struct hat *); /* no CPU has it loaded any more: by mmu_space_gone */
+void hat_forget(struct hat *); /* no CPU has the space loaded any more: called by mmu_space_gone */
 unsigned hat_number(
     struct hat *); /* the space's number, perhaps of a past generation; 0: none yet */
 /*
- * For MMUs that leave reference and modification bits to software: a trap because the bit is not set yet, by an access that
- * reads, writes or executes. True: it was only that, the bit is set, run the access again; false: a fault of the core's.
+ * For MMUs that leave reference and modification bits to software: handles a trap of an access
+ * (read, write or execute) whose bit is not set yet. True: the bit was all that was missing, and is
+ * set: run the access again; false: a fault for the core.
  */
 bool hat_trap(struct hat *, vaddr_t, enum seg_rw);
 /*
- * For TLBs filled by software. miss: the word for the TLB, also entered in the TSB; false: a fault of the core's. Runs on the
- * trapping CPU, where nothing can be seen half-done. tsb: entries (of two words: address >> shift, TTE) and the first
- * frame of the space's TSB k (0: base pages, 1: the largest size); 0: there is none. peek: the word, changing nothing.
+ * For TLBs filled by software. miss: returns the word for the TLB and enters it in the TSB; false:
+ * a fault for the core. Runs on the trapping CPU, where no half-done change can be seen. tsb:
+ * returns the number of entries of the space's TSB k (0: base pages, 1: the largest size) and its
+ * first frame; 0: there is none. An entry is two words: address >> shift, TTE. peek: returns the
+ * word, changing nothing.
  */
 bool sfmmu_miss(struct hat *, vaddr_t, uint64_t *word);
 bool sfmmu_peek(struct hat *, vaddr_t, uint64_t *word);

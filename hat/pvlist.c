@@ -6,9 +6,10 @@
  *   one:		p_hat[0] = hat, p_hat[1] = va: needs no memory, and nearly every page is so
  *   more:		p_hat[0] = first node | 1, p_hat[1] = their number; every mapping is in a node
  *
- * Nodes hold three mappings and come from kmem without waiting. A short reserve is kept, so that a second mapping does
- * not fail the moment kernel memory is tight. Only the first node of a list may be partly full: removal fills the hole
- * from it. A list that shrinks to one mapping goes back to the first form.
+ * Nodes hold three mappings and come from kmem without waiting. A short reserve is kept, so that a
+ * second mapping does not fail as soon as kernel memory is short. Only the first node of a list may
+ * be partly full: removal fills the hole from it. A list that shrinks to one mapping goes back to
+ * the first form.
  *
  * Locks: all under hs_lock. Left out: an index for pages with very many mappings; removal is linear in their number.
  */

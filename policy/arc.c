@@ -3,16 +3,18 @@
  * ARC, the adaptive replacement cache (Megiddo and Modha, "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST 2003,
  * figure 4).
  *
- * Vocabulary: T1 pages used once lately, T2 used at least twice, each in the order of last use; B1 and B2 the ghosts of
- * what left them; L1 = T1 + B1, L2 = T2 + B2; c the room; p the length that T1 should have. A refault of a ghost of B1
- * says that T1 was too short and raises p, one of B2 lowers it, by 1 or by the ratio of the lists (rounded down).
+ * Vocabulary: T1 holds the pages used once lately, T2 those used at least twice, each in the order
+ * of last use; B1 and B2 hold the ghosts of pages evicted from them; L1 = T1 + B1, L2 = T2 + B2; c
+ * is the capacity; p the length that T1 should have. A refault of a ghost of B1 shows that T1 was
+ * too short and raises p; a refault of a ghost of B2 lowers it. The step is 1 or the ratio of the
+ * lists (rounded down).
  *
- * The replacement depends on the page that comes, so ARC wants pol_miss before room is made. A page of T1 that leaves
- * while T1 alone fills L1 leaves no ghost (case IV A of the paper).
+ * The replacement depends on the page that is coming in, so ARC wants pol_miss before room is made.
+ * A page evicted from T1 while T1 alone fills L1 leaves no ghost (case IV A of the paper).
  *
  * Invariants when every page comes through pol_miss: |L1| <= c, |L1| + |L2| <= 2c, 0 <= p <= c.
  *
- * Own bits of a page: T2 or not, kept while it stands by or leaves.
+ * Own bits of a page: T2 or not, kept while the page is on standby or leaving.
  */
 #include "base.h"
 #include "ghost.h"
@@ -23,8 +25,8 @@ struct arc {
 	struct pol_base a_base;
 	struct ghosts a_ghosts;
 	uint32_t a_p;
-	bool a_in_b2;    /* the page that comes is a ghost of B2 */
-	bool a_no_ghost; /* the next page of T1 leaves none */
+	bool a_in_b2;    /* the page that is coming in is a ghost of B2 */
+	bool a_no_ghost; /* the next page evicted from T1 leaves no ghost */
 };
 
 static size_t arc_size(pfn_t nframes) { return sizeof(struct arc) + ghosts_size(nframes + 1); }
@@ -51,7 +53,7 @@ static uint32_t step_ratio(uint32_t other, uint32_t own)
 	return own == 0 || own >= other ? 1 : other / own;
 }
 
-/* Room on the lists for a page of no history (case IV), before the replacement. */
+/* Makes room on the lists for a page without history (case IV), before the replacement. */
 static void trim_lists(struct arc *a)
 {
 	struct pol_base *b = &a->a_base;

@@ -4,7 +4,7 @@
 
 #define SPREAD_SHIFT 3u
 #define TEST_COST 16u
-#define TRUST_SHIFT 2u /* one look in so many doubts */
+#define TRUST_SHIFT 2u /* one time in so many a trusted page is asked about */
 
 void base_init(struct pol_base *b, const struct pol_env *env)
 {
@@ -19,7 +19,8 @@ void base_init(struct pol_base *b, const struct pol_env *env)
 	b->b_probe = 0;
 }
 
-/* As page_queue_push_tail and page_queue_remove, which a policy cannot call: `quire` lists the policies and has no core. */
+/* Does what page_queue_push_tail and page_queue_remove do. A policy cannot call those: `quire`
+ * links the policies without the core. */
 void base_push(struct pol_base *b, struct page *pp, unsigned queue)
 {
 	struct page_queue *q = &b->b_q[queue];
@@ -101,15 +102,14 @@ struct page *base_probe(struct pol_base *b, enum pol_ask *ask)
 			note_progress(b);
 			return NULL;
 		}
-		b->b_left = 2 *
-		    base_len(b,
-			b->b_probe); /* a page that is used meanwhile gets its second chance at once */
+		/* Twice its length: a page found in use is looked at a second time in this round. */
+		b->b_left = 2 * base_len(b, b->b_probe);
 	}
 	b->b_left--;
 	return base_head(b, b->b_probe);
 }
 
-/* References show as faults on pages without translations, only or too. */
+/* Do references show as faults on pages without translations, always or sometimes? */
 static bool by_faults(const struct pol_base *b)
 {
 	return b->b_refs == POL_REFS_FAULTS || b->b_refs == POL_REFS_WRITES;
@@ -123,13 +123,13 @@ static uint32_t standby_spread(const struct pol_base *b, uint32_t all)
 	return b->b_refs == POL_REFS_WRITES && b->b_spread < most ? b->b_spread : most;
 }
 
-/* Is the page new, so that its reference bit tells only that it was brought in? */
+/* Is the page new, so that its reference bit shows only the access that brought it in? */
 static bool is_new(const struct pol_base *b, const struct page *pp)
 {
 	return b->b_refs == POL_REFS_BITS && (pp->p_polstate & PS_NEW) != 0;
 }
 
-/* What is asked about the page at the hand: whether it goes to standby, or at once. */
+/* What page-out is to ask about the page at the hand: whether it goes to standby, or at once. */
 static enum pol_ask choose_ask(const struct pol_base *b, const struct page *pp, uint32_t all)
 {
 	if (b->b_aging || b->b_refs == POL_REFS_FAULTS || is_new(b, pp))
@@ -138,7 +138,7 @@ static enum pol_ask choose_ask(const struct pol_base *b, const struct page *pp, 
 									  : POL_ASK_EVICT;
 }
 
-/* Does a candidate for eviction wait on standby, given whether it was found referenced? */
+/* Whether a candidate for eviction goes to standby, given whether it was found referenced. */
 static bool stands_by(const struct pol_base *b, const struct page *pp, bool referenced)
 {
 	if (base_queue(pp) >= PQ_COLD || b->b_probe != 0)
@@ -146,7 +146,8 @@ static bool stands_by(const struct pol_base *b, const struct page *pp, bool refe
 	return b->b_refs == POL_REFS_FAULTS || is_new(b, pp) || (b->b_testing && !referenced);
 }
 
-/* Was the page found in use when it was last tested? By chance the answer is no, so that pages that came together do not all fault together. */
+/* Was the page found in use when it was last tested? By chance the answer is no, so that pages that
+ * came in together do not all fault together. */
 static bool is_trusted(struct pol_base *b, struct page *pp)
 {
 	if (!by_faults(b) || (pp->p_polstate & PS_TRUST) == 0)
@@ -206,7 +207,7 @@ void base_seen(struct pol_base *b, void *state, const struct pol_inner *in, stru
 		    state, pp, true); /* the page could not be written: it counts as in use */
 	} else if (skipped || (b->b_probe != 0 && referenced)) {
 		base_move(b, pp, queue);
-		/* A hand that stays would see it again at once. */
+		/* If the hand stayed it would meet the page again at once. */
 		if (b->b_probe == 0 && queue != PQ_STANDBY)
 			in->in_decide(state, pp, true);
 	} else if (aging) {

@@ -6,10 +6,10 @@
  * referenced page clears the bit and moves the page to the tail of T2. The hand of T1 runs while T1 is not shorter than
  * its target p, else that of T2.
  *
- * Invariants: |T1| + |B1| <= c, all four lists together <= 2c, 0 <= p <= c. A page is in T2 only if it was used again
- * after it came, or came back while it was a ghost.
+ * Invariants: |T1| + |B1| <= c, all four lists together <= 2c, 0 <= p <= c. A page is in T2 only if
+ * it was used again after it came in, or came back while it was a ghost.
  *
- * Own bits of a page: T2 or not, kept while it stands by or leaves.
+ * Own bits of a page: T2 or not, kept while the page is on standby or leaving.
  */
 #include "base.h"
 #include "ghost.h"
@@ -62,7 +62,7 @@ static void adapt_target(struct car *c, bool b1)
 		c->c_p = c->c_p < d ? 0 : c->c_p - d;
 }
 
-/* Room on the lists for a page of no history. */
+/* Makes room on the lists for a page without history. */
 static void trim_lists(struct car *c)
 {
 	struct pol_base *b = &c->c_base;

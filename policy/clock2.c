@@ -2,18 +2,20 @@
 /*
  * Two-handed clock (Babaoglu and Joy, SOSP 1981; as in SVR4 and Solaris), kept as two queues.
  *
- * The front hand takes the oldest page of the active queue and clears its reference state; the page then waits in the
- * inactive queue, whose length is the hand spread. The back hand takes the oldest inactive page: referenced meanwhile, it
- * goes to the tail of the active queue; otherwise it may be evicted.
+ * The front hand takes the oldest page of the active queue and clears its reference state; the page
+ * then waits in the inactive queue, whose length is the hand spread. The back hand takes the oldest
+ * inactive page: if it was referenced meanwhile, it goes to the tail of the active queue; otherwise
+ * it may be evicted.
  *
  * Where the hardware has no reference bits, "clears its reference state" means that the translation is dropped: the page
  * keeps its name and contents, and the next access shows as a fault that needs no I/O (pol_touch). That is the segmented
  * FIFO of Turner and Levy (SIGMETRICS 1981), whose hit ratio nears LRU's with a short second segment.
  *
- * The spread is one eighth of the pages: the rescues it costs are about spread/resident of the faults on uniformly random
- * access, and it still separates hot from cold on skewed access.
+ * The spread is one eighth of the pages: on uniformly random access it costs about spread/resident
+ * of the faults as rescues, and on skewed access it still separates hot pages from cold ones.
  *
- * What base.h calls standby is part of the policy here, so only its queues are used. All under vm_pollock.
+ * The policy itself has what base.h calls standby, so it uses only the queues of base.h. All under
+ * vm_pollock.
  */
 #include "base.h"
 
@@ -22,7 +24,8 @@ enum { ACTIVE = PQ_1, INACTIVE = PQ_2 };
 
 struct clock2 {
 	struct pol_base
-	    c_base; /* b_steps: looks since a page was last evicted or inserted: bounds a round */
+	    c_base; /* b_steps: pages looked at since a page was last evicted or inserted: bounds a
+	             * round */
 };
 
 static size_t clock2_size(pfn_t nframes) { return sizeof(struct clock2); }
@@ -41,7 +44,8 @@ static bool clock2_miss(void *state, uint64_t id, bool fresh) { return false; }
 
 static void clock2_insert(void *state, struct page *pp, uint64_t id, bool prefetched)
 {
-	/* A page that no access asked for yet (read ahead) waits where the hand looks first. */
+	/* A page that no access asked for yet (read ahead) waits at the place where the hand looks
+	 * first. */
 	base_insert(&((struct clock2 *)state)->c_base, pp, prefetched ? INACTIVE : ACTIVE);
 }
 

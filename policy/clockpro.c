@@ -5,25 +5,29 @@
  *
  * Vocabulary: one circular list of hot pages, cold pages, and ghosts of cold pages. A cold page that came lately is in its
  * *test period*: if it is used again before the period ends it becomes hot, because its reuse distance is then shorter than
- * the age of some hot page. A ghost is a cold page that was evicted during its test. New pages come in at the list's head,
- * which lies just behind the hot hand. m: the room; mc: pages meant to be cold, between 1 and m - 1; m - mc may be hot.
+ * the age of some hot page. A ghost is a cold page that was evicted during its test. New pages
+ * enter at the list's head, which lies just behind the hot hand. m: the capacity; mc: the number of
+ * pages meant to be cold, between 1 and m - 1; m - mc may be hot.
  *
  *   cold hand: at a cold page in memory. Not used: it is evicted. Used in its test: it becomes hot, mc grows. Used
  *	otherwise: it goes to the head and a new test begins.
- *   hot hand: while more pages are hot than may be: a hot page that was not used becomes cold, without a test; one that was
- *	loses its bit. Cold pages that it passes end their test; ghosts end altogether.
+ *   hot hand: runs while more pages are hot than may be. A hot page that was not used becomes cold,
+ *   without a test; a hot page that was used loses its bit. Cold pages that the hand passes end
+ *   their test; ghosts that it passes are dropped.
  *   test hand: while there are more ghosts than m: ends the test of the next cold page.
  *
- * Each test that ends without use takes one from mc; each use in a test, of a page in memory or of a ghost, adds one. mc
- * starts as a hundredth of m, which is the fixed share that LIRS gives.
+ * Each test that ends without use subtracts one from mc; each use in a test, of a page in memory or
+ * of a ghost, adds one. mc starts as a hundredth of m, which is the fixed share that LIRS gives.
  *
- * Readings where the paper leaves room: the new test of a cold page used outside of its test is LIRS' rule (the page moves
- * to the top of its stack); the hot hand runs as long as too many pages are hot, not once per new hot page.
+ * Where the paper leaves a choice: the new test of a cold page used outside of its test is LIRS'
+ * rule (the page moves to the top of its stack); the hot hand runs as long as too many pages are
+ * hot, not once for each new hot page.
  *
- * Where use is known by bits, the hot hand's work is owed until the next pick, which asks for the bit.
+ * Where bits report use, the hot hand's work is put off until the next pick, which asks for the
+ * bit.
  *
- * Invariants: hot pages are on PQ_1, cold ones on PQ_2, unless leaving or standing by; nodes of the list are the pages that
- * we have and the ghosts, each once; a ghost is in its test.
+ * Invariants: hot pages are on PQ_1, cold ones on PQ_2, unless leaving or on standby; the list has
+ * a node for each page in memory and each ghost, once; a ghost is in its test.
  *
  * Own bits of a page: in its test, hot. Nodes: a page's is its frame number, ghost i's is nframes + i.
  */
@@ -130,7 +134,8 @@ static void fewer_cold(struct clockpro *p)
 		p->p_mc--;
 }
 
-/* The test of the cold page at n, if it is in one, is over. False: that took it off the list. */
+/* Ends the test of the cold page at n, if it is in one. False: the node was a ghost and is off the
+ * list now. */
 static bool end_test(struct clockpro *p, uint32_t n)
 {
 	struct page *pp = page_at(p, n);

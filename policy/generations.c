@@ -4,14 +4,16 @@
  * distances (Johannes Weiner, "mm: thrash detection-based file cache sizing", 2014; there "workingset").
  *
  * Vocabulary: pages are in two to four generations, numbered from the oldest (min) to the youngest (max). Eviction takes the
- * oldest page of the oldest generation; if it was used it goes to the youngest instead. When the oldest is empty the
- * next one becomes the oldest; when only one would be left, a new generation is begun first (*aging*) and every page known
- * to have been used since the last time moves to it.
+ * oldest page of the oldest generation; if it was used it goes to the youngest instead. When the
+ * oldest generation is empty the next becomes the oldest; if only one would be left, a new
+ * generation is begun first (*aging*), and every page known to have been used since the last aging
+ * moves to it.
  *
- * A page without history comes into the second oldest generation: it must be used once to stay long. Evictions are remembered
- * (history.h); when a page comes back, the evictions since its own are its *refault distance*: the memory that it lacked to
- * stay. If that is no more than the pages outside of the oldest generation, it is as worth keeping as they are: it comes into the
- * youngest.
+ * A page without history enters the second oldest generation: it must be used once to stay long.
+ * Evictions are remembered (history.h). When a page comes back, the number of evictions since its
+ * own is its *refault distance*: the number of frames that were missing to keep it. If that
+ * distance is no more than the number of pages outside of the oldest generation, the page is as
+ * worth keeping as they are: it enters the youngest.
  *
  * Left out of the original: walking page tables for bits (where there are bits, they are looked at in eviction only), tiers
  * by number of uses, and the controller that balances files against anonymous pages.
@@ -108,7 +110,7 @@ static struct page *gens_pick(void *state, bool *aging)
 	struct gens *g = state;
 	struct page *pp;
 
-	/* At most four turns: then every generation has been the oldest. */
+	/* Ages at most four times: then every generation has been the oldest. */
 	for (unsigned turn = 0; turn < 4; turn++) {
 		if ((pp = base_head(&g->g_base, queue_of(g->g_min))) != NULL)
 			return pp;

@@ -2,7 +2,7 @@
 /* The pages that were evicted last: see history.h. */
 #include "history.h"
 
-/* A quarter to half as many heads of chains as slots. */
+/* The number of heads of chains is a quarter to a half of the number of slots. */
 static uint32_t count_heads(uint32_t cap)
 {
 	uint32_t n = 16;
@@ -34,7 +34,7 @@ static uint32_t name_of(uint64_t id)
 	return name != 0 ? name : 1;
 }
 
-/* The link that leads to the name's slot; it is 0 if there is none. */
+/* The link that leads to the id's slot; it is 0 if there is no slot. */
 static uint32_t *find_link(const struct history *h, uint32_t name)
 {
 	uint32_t *link = &h->h_head[name & h->h_mask];

@@ -3,10 +3,12 @@
  * Least recently used (Denning's and Belady's yardstick; stack algorithm: Mattson, Gecsei, Slutz and Traiger, IBM Systems
  * Journal 9(2), 1970).
  *
- * One queue in the order of last use. Exact where every reference is told; elsewhere an approximation: by reference bits
- * it is the one-handed clock kept as a queue, by faults the segmented FIFO that base.h describes.
+ * One queue in the order of last use. LRU is exact where every reference is reported and an
+ * approximation elsewhere: by reference bits it is the one-handed clock kept as a queue, by faults
+ * the segmented FIFO that base.h describes.
  *
- * Invariant (every reference told): the k pages of a memory of k frames are among those of a memory of k + 1.
+ * Invariant (every reference reported): the k pages of a memory of k frames are among those of a
+ * memory of k + 1.
  */
 #include "base.h"
 

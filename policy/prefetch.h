@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the prefetchers share: the limit that their success earns them. Word 0 counts first uses of prefetched pages, word 1
- * pages prefetched; both are halved now and then, so that the past fades. Pages evicted unused are never used, so they
- * lower the limit by themselves.
+ * What the prefetchers share: the limit on reading ahead that follows from their success. Word 0
+ * counts first uses of prefetched pages, word 1 pages prefetched; both are halved now and then, so
+ * that old counts lose weight. A page that is evicted unused is never counted as used, so it lowers
+ * the limit.
  */
 #ifndef QUIRE_POLICY_PREFETCH_H
 #define QUIRE_POLICY_PREFETCH_H
@@ -11,7 +12,7 @@
 
 #define PF_HITS 0
 #define PF_ISSUED 1
-#define PF_TRUST 32u /* so many pages are prefetched before success counts */
+#define PF_TRUST 32u /* pages prefetched before success counts */
 #define PF_FADE 512u
 
 static inline void pf_hit(uint64_t st[PF_WORDS])
@@ -29,7 +30,8 @@ static inline void pf_issue(uint64_t st[PF_WORDS], unsigned n)
 	}
 }
 
-/* The most pages to read at once now: max while seven in eight were used, else their share of max; at least one. */
+/* How many pages may be read at once now: max while seven in eight were used, otherwise their share
+ * of max; at least one. */
 static inline unsigned pf_limit(const uint64_t st[PF_WORDS], unsigned max)
 {
 	uint64_t hits = st[PF_HITS], issued = st[PF_ISSUED], n;

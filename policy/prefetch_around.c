@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Fault-around: the aligned block of pages in which the fault lies, as clustered paging does (Levy and Lipman, "Virtual Memory
- * Management in the VAX/VMS Operating System", IEEE Computer, March 1982; Linux' page cluster). Blocks of 16 pages, less
- * where earlier prefetching earned less (prefetch.h): always a power of two, so that blocks stay aligned.
+ * Management in the VAX/VMS Operating System", IEEE Computer, March 1982; Linux' page cluster).
+ * Blocks of 16 pages, or smaller ones where earlier prefetching had less success (prefetch.h):
+ * always a power of two, so that blocks stay aligned.
  *
- * And none: nothing is read but what was asked for.
+ * Also here: the prefetcher `none`, which reads only the page that was asked for.
  */
 #include "prefetch.h"
 
@@ -26,7 +27,7 @@ static void plan_around(
 		return;
 	pl->pl_first = -(int64_t)(idx & (block - 1));
 	pl->pl_step = 1;
-	pl->pl_n = block; /* the page itself is there by then */
+	pl->pl_n = block; /* the page itself is in memory by then */
 }
 
 static void plan_nothing(

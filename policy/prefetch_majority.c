@@ -4,18 +4,20 @@
  * algorithms 1 to 3).
  *
  * Vocabulary: the history holds the distances between the last 32 accesses (faults with I/O and first uses of prefetched
- * pages). The trend is the distance that most of the latest 4 have, else of the latest 8, 16, 32; the candidate is found by
- * the vote of Boyer and Moore and then counted. A few strays so do not hide a stream, which strict strides lose.
+ * pages). The trend is the distance that a majority of the latest 4 have, otherwise of the latest
+ * 8, 16, 32; the vote of Boyer and Moore finds the candidate, which is then counted. So a few stray
+ * accesses do not hide a stream, as they would from a strict stride.
  *
- * The window is the number of prefetched pages used since the last prefetch, plus one, rounded up to a power of two; without
- * any, one if the access follows the trend. It shrinks by no more than half at a time. Without a trend that many pages
- * are read along the last trend that there was.
+ * The window is the number of prefetched pages used since the last prefetch, plus one, rounded up
+ * to a power of two. If none was used, it is one if the access follows the trend. The window
+ * shrinks by at most half at a time. If there is no trend, the window's pages are read along the
+ * last trend that there was.
  *
  * Distances are kept in 16 bits; longer ones count as no distance (0) and are never a trend. Not in the paper: the limit of
  * prefetch.h.
  *
- * st[2]: last index + 1 (0: none); st[3]: bits 0-7 window, 8-15 used since, 16-23 place in the history, 24-31 its length,
- * 32-47 last trend; st[4..11]: the history, four distances a word.
+ * st[2]: last index + 1 (0: none); st[3]: bits 0-7 window, 8-15 pages used since, 16-23 place in
+ * the history, 24-31 its length, 32-47 last trend; st[4..11]: the history, four distances a word.
  */
 #include "prefetch.h"
 

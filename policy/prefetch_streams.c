@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Streams: a program that goes through memory in order, upwards or downwards, faults beside where it faulted last. Where the
- * last eight such places were is remembered for each segment, so that some streams in one heap, and single faults between theirs, do
- * not hide each other. That is the table of stream buffers of Palacharla and Kessler ("Evaluating Stream Buffers as a Secondary Cache
- * Replacement", ISCA 1994), whose filter asks for two misses in a row, too.
+ * Streams: a program that goes through memory sequentially, upwards or downwards, faults beside its
+ * last fault. The places of the last eight such faults are remembered for each segment, so that
+ * several streams in one heap, and single faults between theirs, do not hide each other. This is
+ * the table of stream buffers of Palacharla and Kessler ("Evaluating Stream Buffers as a Secondary
+ * Cache Replacement", ISCA 1994), whose filter also asks for two misses in a row.
  *
- * Vocabulary: a fault beside a stream's last one, or beside or among the pages that were read with that, is the stream's next *step*,
- * upwards or downwards. Beside means at most GAP pages away; what lies between is in memory. From its SURE-th step in one direction on
- * a stream reads pages along: two, then twice as many each time, up to what may be read at once. Not all of them need have come: frames
- * may be scarce. Any other fault begins a stream, in place of the one that began first.
+ * Vocabulary: a fault beside a stream's last one, or beside or among the pages that were read with
+ * that fault, is the stream's next *step*, upwards or downwards. Beside means at most GAP pages
+ * away; the pages between are in memory. From its SURE-th step in one direction on a stream reads
+ * pages ahead: two, then twice as many each time, up to the most that may be read at once. Some of
+ * the planned pages may not have come: frames may be scarce. Any other fault begins a stream, which
+ * replaces the stream that began first.
  *
- * A fault by chance falls beside one of eight places among thousands so seldom that what is read is hardly ever wrong: a step needs
- * no proof that earlier pages were used. So the pages are mapped at once, and their use costs nothing.
+ * A random fault falls beside one of eight places among thousands so seldom that pages are rarely
+ * read in vain: a step needs no proof that earlier pages were used. So the pages are mapped at
+ * once, and their use costs nothing.
  *
- * Pages of a file (PF_OF_FILE) lie on the device in the order that they have in the file, and programs use them in patches: text, tables. So
- * where no stream has been, the aligned block around the fault is read, all by one request, as clustered paging does
- * (prefetch_around.c); it is 16 pages, or 4 where frames are scarce.
+ * Pages of a file (PF_OF_FILE) lie on the device in the order that they have in the file, and programs use them in patches: text, tables.
+ * So a fault that continues no stream reads the aligned block around it by one request, as
+ * clustered paging does (prefetch_around.c); the block is 16 pages, or 4 where frames are scarce.
  *
- * Advice "sequential" opens the window fully at once, and lets what the stream has passed go first, as prefetch_window does.
+ * Advice "sequential" opens the window fully at once, and lets the pages that the stream has passed
+ * be evicted first, as prefetch_window does.
  *
  * st[2..9]: a stream each: bits 0-39 the page that faulted last, plus one (0: no stream), 40-47 how many were read with it, 48-54
  * steps, 55 whether downwards; st[10]: streams begun.
@@ -60,7 +65,7 @@ static bool is_step(const struct stream *s, uint64_t idx)
 	return idx < s->at ? s->at - idx <= reach : idx - s->at <= reach;
 }
 
-/* The stream that idx is a step of; else a new one, whose first fault it is. Its word. */
+/* Returns the stream that idx is a step of, or a new stream whose first fault it is. Its word. */
 static uint64_t *find_stream(uint64_t st[PF_WORDS], uint64_t idx, struct stream *s)
 {
 	for (uint64_t *w = &st[FIRST]; w < &st[BEGUN]; w++) {

@@ -3,9 +3,10 @@
  * Constant stride: the reference prediction table of Chen and Baer ("Effective Hardware-Based Data Prefetching for
  * High-Performance Processors", IEEE Transactions on Computers 44(5), 1995), one entry a segment, on page indexes.
  *
- * Vocabulary: confidence 0 to 3; each access whose distance from the last is the stride adds one; each other takes one away,
- * and at 0 its distance becomes the stride. From 2 on pages are read along the stride; the window doubles with each
- * plan that follows the stride, up to what prefetching earned (prefetch.h), and closes when confidence is lost.
+ * Vocabulary: confidence runs from 0 to 3; each access whose distance from the last is the stride
+ * adds one; each other access takes one away, and at 0 its distance becomes the stride. From
+ * confidence 2 on pages are read along the stride; the window doubles with each plan that follows
+ * the stride, up to the limit of prefetch.h, and closes when confidence is lost.
  *
  * st[2]: last index + 1 (0: none); st[3]: stride; st[4]: confidence; st[5]: window.
  */

@@ -2,17 +2,20 @@
 /*
  * S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023, algorithm 1).
  *
- * Vocabulary: S, the small FIFO of a tenth of the room, where pages of no history come in; M, the main FIFO; G, the ghosts
- * of what left S, as many as M may have. A use only counts, up to 3. At the head of S a page used more than once moves to
- * M, its count cleared; another leaves and becomes a ghost. At the head of M a page of count > 0 goes to the tail with one
- * less. A ghost that comes back goes to M at once. Most pages of a scan thus cross S alone.
+ * Vocabulary: S, the small FIFO of a tenth of the capacity, where pages without history enter; M,
+ * the main FIFO; G, the ghosts of pages evicted from S, as many as M may have. A use only raises
+ * the page's count, up to 3. At the head of S a page used more than once moves to M, its count
+ * cleared; any other is evicted and becomes a ghost. At the head of M a page with a count above 0
+ * goes to the tail, its count lowered by one. A page that comes back while it is a ghost enters M
+ * at once. So most pages of a scan pass through S alone.
  *
- * Which queue gives way is decided as the authors' code does: M if it is over its share (nine tenths) or S is empty, else S;
- * so each miss evicts one page.
+ * The choice of the queue that evicts is that of the authors' code: M if it is over its share (nine
+ * tenths) or S is empty, otherwise S; so each miss evicts one page.
  *
- * Where use is seen at the hand only, a count cannot be had. There a use seen after the first lifts a page of S to M.
+ * Where use shows only at the hand, uses cannot be counted. There a second use that is seen lifts a
+ * page of S to M.
  *
- * Own bits of a page: count (two), and M or not, kept while it stands by or leaves.
+ * Own bits of a page: count (two), and M or not, kept while the page is on standby or leaving.
  */
 #include "base.h"
 #include "ghost.h"
@@ -37,7 +40,7 @@ static void s3_init(void *state, const struct pol_env *env)
 
 static void s3_resize(void *state, pfn_t room) { ((struct s3 *)state)->s_base.b_room = room; }
 
-/* What M may have. */
+/* How many pages M may have. */
 static uint32_t main_room(const struct s3 *s)
 {
 	uint32_t small = s->s_base.b_room / SMALL_PART;

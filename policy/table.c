@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Policies and prefetchers by name. A new policy is one more name in POLICIES here and in meson.build: the command line, the lab, the
- * tests and the nightly run take their lists from these two.
+ * Policies and prefetchers by name. To add a policy, add its name to POLICIES here and in
+ * meson.build: the command line, the lab, the tests and the nightly run take their lists from these
+ * two.
  */
 #include <quire/policy.h>
 

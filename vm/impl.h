@@ -60,19 +60,21 @@ struct anon {
 };
 
 /*
- * What each CPU has for itself, so that faults of several do not write the same cache lines. Which CPU one runs on is a
- * hint: nothing here relies on it.
+ * What each CPU has for itself, so that faults of several do not write the same cache lines. The
+ * CPU number is a hint: the thread may be on another CPU by the time it is used, and nothing here
+ * relies on it.
  */
 #define VM_CPUS 16u /* at most; more CPUs share */
 /*
- * What a CPU takes of the common at a time. A batch costs some lines that another CPU wrote, and lets two CPUs work side by
- * side in the same page of structures, where the hardware's reading ahead of one takes lines from the other: of 64
- * frames the structures fill a page (bench_core_threads: first touches by two threads 1.4 times those of one with
- * batches of 16, 1.65 with these; longer lists of pages pending make one thread slower).
+ * How many ids or frames a CPU takes from the common lists at a time. A batch costs some cache
+ * lines that another CPU wrote. A larger batch keeps two CPUs out of the same page of structures
+ * (64 frames fill it), where the prefetcher of one CPU takes lines from the other. By
+ * bench_core_threads first touches by two threads take 1.4 times as long as by one with batches of
+ * 16, and 1.65 times with these; longer lists of pending pages make one thread slower.
  */
 #define VM_PENDING 32u
 #define VM_CPUFRAMES 128u
-#define VM_CPUFRAMES_MIN 16384u /* a system with fewer frames does not lay any by */
+#define VM_CPUFRAMES_MIN 16384u /* a system with fewer frames keeps none by CPU */
 struct vm_cpu {
 	_Alignas(VM_LINE) struct vm_stats vc_stats;      /* (a) */
 	uint64_t vc_inject[VM_INJECT_N];                 /* (a) sites passed */
@@ -115,8 +117,8 @@ struct vm {
 	    vm_maxframes; /* (c) there can be; beyond vm_nframes the page structures are still zero */
 	struct page_lock *vm_pagelocks; /* (c) [vm_lockmask + 1] */
 	uint32_t vm_lockmask;           /* (c) */
-	uint32_t *
-	    vm_pagehash; /* (P) heads, by page_hashlink(): so many after each other are of one lock */
+	uint32_t
+	    *vm_pagehash; /* (P) heads, by page_hashlink(): 2^vm_hashshift in a row share a lock */
 	uint32_t vm_hashmask, vm_hashshift; /* (c) heads, log2 of the heads of one lock */
 	_Atomic uint32_t vm_cachehand;      /* (a) the cache list to take a frame from next */
 	struct mach_mutex vm_listlock;      /* RANK_PAGE + 3: vnodes' lists of pages */
@@ -154,7 +156,8 @@ struct vm {
 	struct mach_thread *vm_scanner;     /* (V) NULL: synchronous reclaim only */
 	bool vm_stopping;
 
-	/* Spaces: structures of which a large one has many begin with a cache line, so that a fault reads few. */
+	/* Spaces: the structures that a large space has many of begin with a cache line that is all
+	 * a fault reads. */
 	struct kmem_cache *vm_rangenodes; /* (c) nodes of indexes of ranges */
 	struct kmem_cache *vm_segs;       /* (c) struct seg */
 	struct kmem_cache *vm_segvns;     /* (c) struct segvn_data */
@@ -197,7 +200,8 @@ static inline struct vm_cpu *vm_cpu_of(struct vm *vm)
 	    (uint64_t *)(void *)&vm_cpu_of(vm)->vc_stats.name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define VM_STAT(vm, name) VM_STATN(vm, name, 1)
 
-/* What an I/O of n pages comes to of which ok are right: an error, also where the store named none. */
+/* The result of an I/O of n pages of which the first ok succeeded: an error if not all did, even if
+ * the store reported none. */
 static inline enum vm_err vm_io_result(enum vm_err e, uint32_t ok, uint32_t n)
 {
 	if (ok == n)
@@ -213,7 +217,7 @@ static inline uint64_t vm_within(uint64_t size, voff_t off, uint64_t len)
 	return len < size - off ? len : size - off;
 }
 
-/* The right that an access wants. */
+/* The right that an access needs. */
 static inline unsigned vm_prot_for(enum seg_rw rw)
 {
 	if (rw == S_WRITE)
@@ -297,9 +301,10 @@ struct as {
 	bool a_anylock;                 /* (a) a_lockindex is not empty */
 };
 
-/* vm/as/range.c: the index of ranges. Each range in it, or on its way there, was promised room. */
+/* vm/as/range.c: the index of ranges. The creator of a range has been promised room for it before
+ * the range is inserted. */
 bool range_reserve(
-    struct range_index *, struct vm *); /* promises room for a range more; false: no memory */
+    struct range_index *, struct vm *); /* promises room for one more range; false: no memory */
 /* The same without sleeping. False: *spare is NULL and a node is wanted (range_spare, which may sleep). */
 bool range_promise(struct range_index *, void **spare);
 void *range_spare(struct vm *);
@@ -321,7 +326,8 @@ bool range_place(const struct range_index *, vaddr_t base, vaddr_t end, struct r
 void range_touching(const struct range_index *, const struct range_path *,
     const struct range_node *r, struct range_node **below, struct range_node **above);
 void range_insert_at(
-    struct range_index *, struct range_path *, struct range_node *); /* nothing has changed since */
+    struct range_index *, struct range_path *, struct range_node *); /* the index has not changed
+                                                                      * since range_place */
 struct range_node *range_next(const struct range_index *, const struct range_node *);
 bool range_gap(const struct range_index *, uint64_t len, uint64_t align, vaddr_t min, vaddr_t max,
     bool high, vaddr_t *out);
@@ -338,7 +344,7 @@ void buddy_know(
     struct vm *, pfn_t upto); /* the frames below it are off line rather than unheard of */
 pfn_t buddy_online(struct vm *, pfn_t n); /* asks mach_frames_grant; returns how many came */
 pfn_t buddy_offline_free(
-    struct vm *, pfn_t n); /* free frames taken off line, discarded and released */
+    struct vm *, pfn_t n); /* takes free frames off line, discards and releases them */
 pfn_t buddy_alloc_floor(
     struct vm *, unsigned order, uint32_t floor); /* leaves at least floor frames free */
 void buddy_settle(struct vm *);                   /* every CPU's frames go back into blocks */
@@ -377,7 +383,8 @@ size_t kmem_boot_bytes(const struct mach_caps *);
 size_t anon_boot_bytes(const struct vm_config *);
 void page_fini(struct vm *);
 uint64_t page_name_hash(const struct vnode *, voff_t);
-/* Frame to link of the hash and back: complemented, so that a table of zeroes is empty and need not be written at first. */
+/* Converts between a frame and its link in the hash, which is complemented, so that a table of
+ * zeroes is empty and needs no writing at first. */
 static inline uint32_t page_hashlink(uint32_t i) { return ~i; }
 unsigned page_check(struct vm *, void (*report)(void *, const char *), void *arg);
 struct page *page_lookup_notouch(
@@ -387,20 +394,24 @@ struct page *page_lookup_hint(struct vm *, struct vnode *, voff_t, enum page_se)
 void page_purge_range(
     struct vm *, struct vnode *, voff_t, uint64_t len, bool spare_wired); /* as page_vnode_purge */
 /*
- * Are n frames free beyond what page-out begins at? Asks the machine for more first. For what is done ahead of its use:
- * a machine that gives frames as they are needed has few free otherwise. Takes vm_freelock.
+ * Are n frames free beyond the threshold at which page-out begins? Asks the machine for more frames
+ * first. For work ahead of its use: a machine that grants frames on demand has few free otherwise.
+ * Takes vm_freelock.
  */
 bool page_room(struct vm *, pfn_t n);
 pfn_t page_cache_drain(struct vm *,
     pfn_t n); /* cache list pages made nameless frames of the buddy; returns how many */
 /* vm/frame/page_move.c: page E-locked, unwired, pfn a plain frame of the caller's: it is the page's from now on, the old one is the
- * caller's, plain. Returns the page, still E-locked; NULL: a device uses the old frame (hat_page_tryunload), nothing changed. */
+ * caller's, plain. Returns the page's new structure, E-locked; NULL: a device uses the old frame
+ * (hat_page_tryunload), nothing changed. */
 struct page *page_replace_frame(struct vm *, struct page *, pfn_t);
-/* The lock of a name; of a page, whatever its name is by then. */
+/* page_name_enter takes the lock of a name, page_enter that of a page, whatever its name is by
+ * then. */
 struct page_lock *page_name_enter(struct vm *, const struct vnode *, voff_t);
 struct page_lock *page_enter(struct vm *, const struct page *);
-/* Has a frame of which nothing was known a name, that stays as long as pl, got by page_enter, is held? One that gets its name
- * just now does so under another lock, perhaps: p_lockno is written before p_vnode. */
+/* Has the frame, of which the caller knew nothing, a name that stays while pl, got by page_enter,
+ * is held? A frame that is being named just now may have another lock: p_lockno is written before
+ * p_vnode. */
 static inline bool page_named_locked(
     struct vm *vm, const struct page *pp, const struct page_lock *pl)
 {
@@ -418,7 +429,7 @@ static inline bool page_held(struct vm *vm, const struct page *pp)
 	return mach_mutex_held(&page_lock_of(vm, pp)->pl_mutex);
 }
 static inline void page_exit(struct page_lock *pl) { mach_mutex_exit(&pl->pl_mutex); }
-/* Wire counts are looked at without the page's lock, as a hint. */
+/* Wire counts may be read without the page's lock, as a hint. */
 static inline unsigned page_lckcnt(const struct page *pp)
 {
 	return __atomic_load_n(&pp->p_lckcnt, __ATOMIC_RELAXED);
@@ -430,10 +441,11 @@ static inline void page_lckcnt_set(struct page *pp, unsigned n)
 uint32_t page_lockno(struct vm *, const struct vnode *, voff_t); /* index of vm_pagelocks */
 uint32_t page_bucket(struct vm *, const struct vnode *, voff_t); /* index of vm_pagehash */
 uint32_t page_cached(struct vm *);                               /* pages on the cache list */
-/* The policy hears what was found of the use of a page that pol_next named; _unlock: then it is unlocked. */
+/* Tells the policy whether a page that pol_next named was used; page_seen_unlock then unlocks the
+ * page. */
 void page_seen(struct vm *, struct page *, bool referenced, bool skipped);
 void page_seen_unlock(struct vm *, struct page *, bool referenced, bool skipped);
-/* Under that lock (_locked): */
+/* The caller holds the lock of the page's name (_locked): */
 void page_begin_locked(struct vm *, struct page *, struct vnode *,
     voff_t); /* a plain frame becomes a page being created */
 void page_name_locked(struct vm *, struct page *, struct vnode *, voff_t);
@@ -468,7 +480,8 @@ unsigned anon_check(struct vm *, bool (*count_map_refs)(struct vm *, bool back),
 /* vm/anon/anon_map.c */
 enum vm_err anonmap_init(struct vm *);
 void anonmap_fini(struct vm *);
-/* Every reference of every map is taken off its anon's count, or put back. False: an id that never was. */
+/* Every reference of every map is taken off its anon's count, or put back. False: the map holds an
+ * id that was never allocated. */
 bool anonmap_count_refs(struct vm *, bool back);
 /* vm/anon/swap.c */
 void swap_free_slot(struct vm *, uint32_t slot_plus1); /* also vo_discard */
@@ -476,9 +489,10 @@ void swap_dropped(struct vm *, uint32_t slot_plus1);
 enum vm_err swap_alloc_cluster(
     struct vm *, uint32_t want, uint32_t *first_plus1, uint32_t *got); /* contiguous */
 struct swap_area *swap_area_of(
-    struct vm *, uint32_t slot_plus1, voff_t *off); /* (area stays while a slot is held) */
+    struct vm *, uint32_t slot_plus1, voff_t *off); /* the area stays while a slot of it is in
+                                                     * use */
 anon_id swap_owner(struct vm *, uint32_t slot_plus1,
-    uint32_t n); /* of the nth slot after it in its area; 0: none */
+    uint32_t n); /* the owner of the nth slot after it in its area; 0: none */
 bool swap_owned(struct vm *, uint32_t slot_plus1, anon_id); /* vm_check */
 void swap_drop(struct vm *, struct swap_area *);
 uint64_t swap_resv_max_locked(struct vm *);
@@ -486,11 +500,13 @@ uint32_t anon_bind(struct vm *, const struct page *, uint32_t slot_plus1);
 bool anon_swapped(struct vm *, anon_id);
 void anon_dropped(struct vm *, anon_id); /* its page leaves memory clean: tells the swap area */
 bool anon_follows(
-    struct vm *, anon_id, anon_id next, uint32_t n); /* next is n slots after it on disk. A hint */
-/* What of them is on disk only, to where the flags say (PG_NODE or 0). No page is held */
+    struct vm *, anon_id, anon_id next, uint32_t n); /* next's copy is n slots after the first
+                                                      * anon's on disk. A hint */
+/* Reads those of the anons that are on disk only, into frames that the flags choose (PG_NODE or 0).
+ * The caller holds no page */
 void anon_read_ahead(struct vm *, const anon_id *, const unsigned *flags, uint32_t n);
 /* vm/file/pvn.c */
-/* As pvn_getpage; as many as `before` pages that end just before off may come by the same read, too. */
+/* As pvn_getpage; the same read may bring up to `before` pages that end just before off. */
 enum vm_err pvn_getpage_around(struct vm *, struct vnode *, voff_t off, enum page_se,
     unsigned before, unsigned hint_pages, struct page **);
 void pvn_read_ahead(struct vm *, struct vnode *, const voff_t *, uint32_t n);
@@ -502,7 +518,8 @@ uint32_t anon_count(struct vm *); /* slots in use */
 /* vm_check. holds: anon_holds_slot, a file above. */
 unsigned swap_check(struct vm *, bool (*holds)(struct vm *, anon_id, uint32_t slot_plus1),
     void (*report)(void *, const char *), void *arg);
-/* Removal of an area: it gives no new slots and counts for nothing (VM_INVAL, VM_NOSWAP), or does again. */
+/* Removal of an area: swap_close_area stops it (VM_INVAL, VM_NOSWAP), swap_open_area lets it be
+ * used again. */
 enum vm_err swap_close_area(struct vm *, struct vnode *, struct swap_area **);
 void swap_open_area(struct vm *, struct swap_area *);
 uint64_t swap_area_used(struct vm *, const struct swap_area *);
@@ -514,7 +531,8 @@ void pageout_start(struct vm *); /* the scanner thread where the machine has thr
 void pageout_stop(struct vm *);
 /* Blocks until memory may be had, or false: nothing reclaimable. Called by page_create/page_kalloc with PG_WAIT. */
 bool pageout_wait(struct vm *, pfn_t want);
-/* vm/seg/seg.c: hat_memload, patient with conflicts; reclaims when tables want memory. Page locked. VM_NOMEM. */
+/* vm/seg/seg.c: hat_memload that retries conflicts, and reclaims frames when page tables need
+ * memory. Page locked. VM_NOMEM. */
 enum vm_err seg_load(struct as *, vaddr_t, struct page *, unsigned attr, unsigned flags);
 /* vm/as/as_seg.c */
 struct seg *seg_alloc(struct as *, vaddr_t base, vaddr_t end); /* NULL: no memory */
@@ -525,7 +543,7 @@ enum vm_err seg_make(
 void seg_attach(struct as *, struct seg *);  /* a_lock W */
 void seg_rekind(struct seg *);               /* a_lock W: it has other rights or flags now */
 void seg_detach(struct seg *);               /* a_lock W */
-void seg_unmap(struct seg *);                /* a_lock W: all of it, with the structure */
+void seg_unmap(struct seg *);                /* a_lock W: frees the segment, too */
 struct seg *as_segat(struct as *, vaddr_t);  /* a_lock */
 struct seg *as_seg_ge(struct as *, vaddr_t); /* a_lock: at or above */
 void as_hints_drop(struct as *);             /* a_lock W: a segment went */
@@ -546,13 +564,14 @@ enum vm_err as_gap_locked(
 enum vm_err as_map_locked(
     struct as *, vaddr_t, uint64_t len, seg_create_fn *, const void *args); /* a_lock W */
 enum vm_err as_unmap_locked(struct as *, vaddr_t, uint64_t len);            /* a_lock W */
-/* a_lock W. The segment at from continues over [addr, +len), which is free; wires the new part if asked. */
+/* a_lock W. The segment at from is continued over [addr, +len), which is free; the new part is
+ * wired if asked. */
 enum vm_err as_extend_locked(struct as *, struct seg *from, vaddr_t addr, uint64_t len, bool wire);
 /* vm/as/as_fault.c */
 enum vm_err as_fault_locked(
     struct as *, vaddr_t, uint64_t len, enum fault_type, enum seg_rw); /* a_lock R or W */
 /* vm/as/as_wire.c */
-/* a_lock. tolerant: what cannot be accessed is left out. */
+/* a_lock. tolerant: pages that cannot be accessed are left out. */
 enum vm_err as_wire_range(struct as *, vaddr_t, uint64_t len, bool tolerant);
 /* vm/as/as_swap.c */
 void as_swapset_free(struct as *);
@@ -565,11 +584,12 @@ void as_unlock_two(struct as *a, struct as *b);
 enum vm_err as_move_locked(
     struct as *, vaddr_t, uint64_t len, struct as *dst, vaddr_t); /* a_lock W of both */
 /* vm/as/limits.c */
-/* Counts and reserves; touched: as anon_reserve. VM_LIMIT, VM_NOSWAP */
+/* Counts and reserves; touched: as for anon_reserve. VM_LIMIT, VM_NOSWAP */
 enum vm_err as_charge_resv(struct as *, uint64_t npages, bool touched);
 void as_forget_resv(struct as *,
-    uint64_t npages); /* counted no more; the reservation itself is another segment's now */
-void as_adopt_resv(struct as *, uint64_t npages); /* the other side of it */
+    uint64_t npages); /* counts no longer; the reservation itself is another segment's now */
+void as_adopt_resv(struct as *, uint64_t npages); /* the counterpart, in the space that takes the
+                                                   * segment over */
 bool as_charge_wired(struct as *); /* charges a locked page; false: the limit is reached */
 void as_uncharge_wired(struct as *);
 void as_inherit_limits(struct as *child, const struct as *parent);
@@ -589,20 +609,23 @@ void as_secure_dup(const struct as *parent, struct as *child);
 enum vm_err as_random_gap(struct as *, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr);
 /* vm/reclaim/pressure.c */
 uint64_t pressure_reap(struct vm *, pfn_t want); /* frames that the reapers freed */
-bool pressure_oom(struct vm *, pfn_t want);      /* the policy says: try again */
+bool pressure_oom(struct vm *, pfn_t want);      /* the out-of-memory policy says: try again */
 /* vm/as/as_grow.c: a fault found nothing at addr. VM_OK: the stack has grown over it. Takes a_lock. */
 enum vm_err as_stack_grow(struct as *, vaddr_t addr);
 /* vm/as/as_large.c: va was just written in a segment that wants large pages (a_lock R) */
 void as_enlarge(struct seg *, vaddr_t va);
-/* Moves the page loaded at va to that frame, which is the caller's; then the page's old frame is free. False: it stays. */
+/* Moves the page loaded at va to that frame, which is the caller's; the page's old frame becomes
+ * free. False: it stays. */
 bool as_page_move(struct as *, vaddr_t va, pfn_t to, unsigned attr);
 void as_follow(struct seg *, vaddr_t va,
-    uint64_t len); /* vm/as/as_node.c: faulted on just now in a segment that follows (a_lock R) */
+    uint64_t len); /* vm/as/as_node.c: [va, +len) was just faulted on, in a segment that follows
+                    * (a_lock R) */
 vaddr_t as_block(const struct as *, vaddr_t va,
-    unsigned size); /* where the block of that page size around va begins */
+    unsigned size); /* the start of the block of that page size around va */
 /*
  * vm/as/as_lock.c: which pages of a space are locked, by address: splits and merges of segments do not concern it.
- * A page is wired once for an address that has any lock. The page is locked (S or E) in add and del.
+ * However many locks an address has, its page is wired once for it. The page is locked (S or E) in
+ * add and del.
  */
 #define LOCK_WIRED 0x8000u                 /* memory lock */
 #define LOCK_SOFT 0x7fffu                  /* the number of soft locks */

@@ -121,7 +121,7 @@ void anon_fini(struct vm *vm)
 	}
 }
 
-/* One more chunk of ids, all free. */
+/* Adds a chunk of ids, all of them free. */
 static bool anon_expand(struct vm *vm)
 {
 	struct page *pp = page_kalloc(vm, 0, PG_WAIT | PG_ZERO);
@@ -154,7 +154,8 @@ static bool anon_expand(struct vm *vm)
 }
 
 /*
- * Moves a batch of free ids to this CPU, whose lock is held and whose list is empty. False: there are none.
+ * Moves a batch of free ids to this CPU, whose lock is held and whose list is empty. False: the
+ * common list is empty.
  *
  * The batch keeps its order, so fresh ids are handed out rising: page-out sorts pages by id, and memory that a program
  * first touches in order then lies in order in swap, where one read brings several pages.
@@ -179,7 +180,7 @@ static bool anon_refill(struct vm *vm, struct vm_cpu *vc)
 	return n > 0;
 }
 
-/* Half of this CPU's free ids go back. Its lock is held. */
+/* Gives half of this CPU's free ids back to the common list. The caller holds the CPU's lock. */
 static void anon_spill(struct vm *vm, struct vm_cpu *vc)
 {
 	mach_mutex_enter(&vm->vm_anonlock);
@@ -196,7 +197,7 @@ static void anon_spill(struct vm *vm, struct vm_cpu *vc)
 	mach_mutex_exit(&vm->vm_anonlock);
 }
 
-/* A free id of some other CPU's: there are no more. */
+/* Takes a free id from some CPU's list, as the common list is empty. 0: no CPU has one. */
 static anon_id anon_steal(struct vm *vm)
 {
 	anon_id id = 0;
@@ -338,7 +339,8 @@ static unsigned spread_on(const struct vm *vm, unsigned flags, uint32_t n)
 	return flags == 0 ? 0 : PG_NODE((flags / PG_NODE(0) - 1 + n) % vm->vm_caps->mc_nnodes);
 }
 
-/* Pages for the slots that follow `slot`, as far as they are used by anons without a page. Returns how many in pps[1..]. */
+/* Creates a page for each of the slots after `slot`, up to the first slot whose anon has a page or
+ * whose owner is gone. Returns how many in pps[1..]. */
 static uint32_t gather_neighbours(
     struct vm *vm, uint32_t slot, uint32_t most, unsigned flags, struct page **pps)
 {
@@ -361,7 +363,8 @@ static uint32_t gather_neighbours(
 	return n;
 }
 
-/* Copies in the store that take memory beside their pages go: such a page is stored again when it leaves. Pages are E-locked. */
+/* Makes the pages in the mask `drop` dirty, because the store keeps their copies in memory: the
+ * copy is freed, and page-out stores the page again. Pages are E-locked. */
 static void drop_copies(struct vm *vm, struct page **pps, uint32_t n, uint64_t drop)
 {
 	for (uint32_t i = 0; i < n; i++)
@@ -433,7 +436,8 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, u
 		}
 		if (page_create(vm, &vm->vm_swapfs, anon_off(ids[i]), flags[i], &pp) != VM_OK)
 			break;
-		/* The page keeps the slot from being freed, if it still is the anon's. */
+		/* The locked page keeps the slot from being freed, provided that the anon still
+		 * owns the slot. */
 		if (!anon_lives_in(vm, ids[i], slot)) {
 			page_destroy(vm, pp);
 			continue;
@@ -445,7 +449,8 @@ void anon_read_ahead(struct vm *vm, const anon_id *ids, const unsigned *flags, u
 	read_run(vm, first, pps, n);
 }
 
-/* The anon's contents into its new page, which stays E-locked; on failure it is gone. */
+/* Reads the anon's contents into its new page, which stays E-locked; on failure the page is
+ * destroyed. */
 static enum vm_err anon_fill(
     struct vm *vm, anon_id id, unsigned hint, unsigned flags, struct page *pp)
 {
@@ -496,7 +501,7 @@ struct page *anon_getpage_ahead(struct vm *vm, anon_id id, unsigned flags)
 	return anon_fill(vm, id, 1, flags, pp) == VM_OK ? pp : NULL;
 }
 
-/* A fresh anon with a fresh page, E- and I/O-locked, P_MOD. */
+/* Makes an anon with a new page, E- and I/O-locked, P_MOD. */
 static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struct page **ppp)
 {
 	anon_id id = anon_alloc(vm);
@@ -504,7 +509,8 @@ static enum vm_err anon_fresh(struct vm *vm, unsigned flags, anon_id *idp, struc
 
 	if (id == 0)
 		return VM_NOMEM;
-	/* Exists: a late prefetch of the id's former life is about to give up. */
+	/* VM_EXIST: a late prefetch for the id's previous owner still has a page of that name and
+	 * is about to destroy it. */
 	while ((e = page_create(vm, &vm->vm_swapfs, anon_off(id), PG_WAIT | PG_NEW | flags, ppp)) ==
 	    VM_EXIST)
 		mach_yield();
@@ -541,7 +547,7 @@ enum vm_err anon_private(
 	return e;
 }
 
-/* The slot of a page that is now different from its copy on disk goes back. */
+/* Frees the swap slot of a page that now differs from its copy on disk. */
 void swapfs_dirty(struct vm *vm, struct page *pp)
 {
 	struct anon *an = anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT));
@@ -552,7 +558,8 @@ void swapfs_dirty(struct vm *vm, struct page *pp)
 		swap_free_slot(vm, slot);
 }
 
-/* Page-out wrote the page to that slot: bind it; answers the slot it had before. The page is E-locked. */
+/* Page-out wrote the page to that slot: binds the slot to the anon and returns the slot that the
+ * anon had before. The page is E-locked. */
 uint32_t anon_bind(struct vm *vm, const struct page *pp, uint32_t slot)
 {
 	return anon_swap_set(anon_of(vm, (anon_id)(pp->p_offset >> VM_PAGESHIFT)), slot);
@@ -567,7 +574,8 @@ bool anon_count_ref(struct vm *vm, anon_id id, bool back)
 	return true;
 }
 
-/* The references that maps hold are all there are: without them every count is zero. Needs no memory. */
+/* Maps hold the only references: when theirs are subtracted, every count is zero. Needs no
+ * memory. */
 static unsigned check_refs(struct vm *vm, bool (*count)(struct vm *, bool back),
     void (*report)(void *, const char *), void *arg)
 {

@@ -24,7 +24,7 @@
 #define BUSY 0x80000000u
 
 struct anon_map {
-	/* What a fault works on: one cache line. */
+	/* The fields that a fault uses fill one cache line. */
 	struct mach_mutex am_lock;
 	void *am_root;                      /* am_lock */
 	uint64_t am_npages;                 /* am_lock to change */
@@ -218,7 +218,7 @@ enum vm_err anonmap_reserve(struct anon_map *am, uint64_t npages)
 	return e;
 }
 
-/* The reservation of npages, made already, is the map's from now on. */
+/* The map takes over the reservation of npages, which the caller has made. */
 void anonmap_take_reserve(struct anon_map *am, uint64_t npages)
 {
 	(void)__atomic_add_fetch(&am->am_resv, npages, __ATOMIC_RELAXED);
@@ -424,7 +424,7 @@ static bool make_tables(
 	return true;
 }
 
-/* Entries of [idx, idx+n) of from to `to` at toidx: shared, or (move) taken along. */
+/* Entries [idx, idx+n) of from go to `to` at toidx: shared, or, with move, moved. */
 static enum vm_err transfer_entries(
     struct anon_map *from, uint64_t idx, struct anon_map *to, uint64_t toidx, uint64_t n, bool move)
 {
@@ -461,7 +461,8 @@ enum vm_err anonmap_move(
 	return transfer_entries(from, idx, to, toidx, n, true);
 }
 
-/* vm_check: every reference of every map is taken off its anon's count, or put back. False: an id that never was. */
+/* vm_check: every reference of every map is taken off its anon's count, or put back. False: the map
+ * holds an id that was never allocated. */
 bool anonmap_count_refs(struct vm *vm, bool back)
 {
 	bool ok = true;

@@ -26,9 +26,8 @@
 #include "vm/impl.h"
 
 #define CHUNK_SLOTS 1023u   /* and a count: one page */
-#define CLAIMED 0xffffffffu /* taken, its owner not known yet */
-#define SPARSE                                                                                     \
-	4u /* of so many slots in use one, at least, as far as the area has had to be used at all */
+#define CLAIMED 0xffffffffu /* taken, its owner not bound yet */
+#define SPARSE 4u /* the searched part of an area has at most so many times the slots in use */
 #define LEAST_SPAN (4 * CHUNK_SLOTS)
 
 static uint64_t count_chunks(const struct swap_area *sw)
@@ -202,7 +201,8 @@ static uint32_t *chunk_alloc(struct vm *vm)
 	return pp != NULL ? mach_frame_kva(vm->vm_mach, page_pfn(vm, pp)) : NULL;
 }
 
-/* Where slots are taken from: the slots before that number. There is a free one if there is any in the area. */
+/* Returns the end of the part of the area, from slot 0 on, that is searched for free slots. If the
+ * area has a free slot, this part has one. */
 static uint64_t search_span(const struct swap_area *sw)
 {
 	uint64_t n = sw->sw_used * SPARSE;
@@ -211,7 +211,8 @@ static uint64_t search_span(const struct swap_area *sw)
 	return n < sw->sw_nslots ? n : sw->sw_nslots;
 }
 
-/* A free slot before end, from the hint on; end if there is none. With tables: one whose table is there. */
+/* A free slot before end, from the hint on; end if there is none. With tables: only a slot whose
+ * table exists. */
 static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 {
 	uint64_t i = sw->sw_hint < end ? sw->sw_hint : 0;
@@ -221,7 +222,7 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 
 		step = 1;
 		if (c == NULL ? tables
-			      : c[0] == CHUNK_SLOTS) /* nothing here: over it in one step */
+			      : c[0] == CHUNK_SLOTS) /* no free slot in this chunk: skip it */
 			step = CHUNK_SLOTS - i % CHUNK_SLOTS;
 		else if (slot_owner(sw, i) == 0)
 			return i;
@@ -231,7 +232,8 @@ static uint64_t find_slot(const struct swap_area *sw, uint64_t end, bool tables)
 	return end;
 }
 
-/* Up to want slots in a row are claimed, of those that find_slot finds. Returns how many, and the first. */
+/* Claims up to want consecutive free slots, from the one that find_slot finds. Returns how many
+ * slots it claimed, and in *first the first. */
 static uint64_t claim_slots(
     struct vm *vm, struct swap_area *sw, uint32_t want, bool tables, uint64_t *first)
 {
@@ -289,15 +291,16 @@ void swap_free_slot(struct vm *vm, uint32_t slot)
 	uint64_t i = slot - 1 - sw->sw_first;
 	VM_ASSERT(slot_owner(sw, i) != 0);
 	owner_set(sw, i, CLAIMED);
-	struct vnode *vp = sw->sw_vnode; /* stays: the slot is counted as used */
+	struct vnode *vp = sw->sw_vnode; /* the area stays: the slot is counted as used */
 	mach_mutex_exit(&vm->vm_swaplock);
-	/* The contents go first: once the bit is clear the slot may be written again. */
+	/* Discard before the slot is free: a free slot may be written again at once. */
 	vp->v_ops->vo_discard(vp, i << VM_PAGESHIFT, VM_PAGESIZE);
 	mach_mutex_enter(&vm->vm_swaplock);
 	owner_set(sw, i, 0);
 	sw->sw_used--;
 	vm->vm_swapused--;
-	/* An unneeded table would stay behind the hint at every step. */
+	/* Allocation moves on from chunk to chunk: without this, each would leave a table of free
+	 * slots behind. */
 	uint32_t **at = &sw->sw_chunk[i / CHUNK_SLOTS], *empty = NULL;
 	if (*at != NULL && (*at)[0] == 0 && i / CHUNK_SLOTS != sw->sw_hint / CHUNK_SLOTS) {
 		empty = *at;
@@ -319,7 +322,8 @@ void swap_dropped(struct vm *vm, uint32_t slot)
 }
 
 /* ---- removal: swapfs.c ---- */
-/* The area of that vnode, of which nothing is promised and no new slot given from here on. VM_INVAL: it is none, VM_NOSWAP. */
+/* Closes the vnode's area: from here on it promises nothing and gives no new slot. VM_INVAL: no
+ * such area. VM_NOSWAP: its promises are still needed. */
 enum vm_err swap_close_area(struct vm *vm, struct vnode *vp, struct swap_area **swp)
 {
 	enum vm_err e = VM_OK;

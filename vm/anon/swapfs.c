@@ -5,13 +5,15 @@
  * A page of anonymous memory is named (vm_swapfs, id) and has no place on disk. swapfs_putpages binds slots only now, at page-out, and
  * in clusters, so that pages that go together lie together, whatever their ids are. anon.c reads them in.
  *
- * Locks: the pages are E-locked by the caller, or here, so their anons' slots stay. vm_swaplock is taken by what swap.c does.
+ * Locks: the pages are E-locked by the caller, or here, so their anons' slots stay. The functions
+ * of swap.c take vm_swaplock.
  */
 #include "vm/impl.h"
 
 /*
- * Writes n E-locked pages to the cluster of slots from first. The first *ok of them were written: each is clean and its anon is bound
- * to its slot. The other slots are free again. VM_OK if all n were written, else the error.
+ * Writes n E-locked pages to the cluster of slots from first. The first *ok of them were written:
+ * each of these is clean and its anon is bound to its slot. The other slots are free again. VM_OK
+ * if all n were written, else the error.
  */
 static enum vm_err write_cluster(
     struct vm *vm, struct page **pps, uint32_t first, uint32_t n, uint32_t *ok)
@@ -51,14 +53,14 @@ enum vm_err swapfs_putpages(struct vm *vm, struct page **pps, uint32_t n, uint32
 	return e;
 }
 
-/* One anon off the area: its page comes into memory and its slot is given up. */
+/* Takes one anon off the area: brings its page into memory and gives its slot up. */
 static enum vm_err evacuate_anon(struct vm *vm, anon_id id, uint32_t slot)
 {
 	struct page *pp;
 	enum vm_err e;
 
 	if (!anon_tryhold(vm, id))
-		return VM_OK; /* on its way out: its last reference frees the slot */
+		return VM_OK; /* the anon is being freed: its last reference frees the slot */
 	e = anon_getpage(vm, id, SE_EXCL, 1, 0, &pp);
 	if (e == VM_OK) {
 		if (anon_holds_slot(vm, id, slot)) {
@@ -78,7 +80,8 @@ enum vm_err swap_remove(struct vm *vm, struct vnode *vp)
 
 	if (e != VM_OK)
 		return e;
-	/* Nothing new comes. A slot whose owner is still being bound or freed is seen on a later round. */
+	/* The area gives no new slots. A slot whose owner is still being bound or freed is dealt with in a
+	 * later round. */
 	for (unsigned round = 0; e == VM_OK && swap_area_used(vm, sw) > 0 && round < 10000;
 	     round++) {
 		for (uint64_t i = 0; i < sw->sw_nslots && e == VM_OK; i++) {

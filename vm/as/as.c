@@ -2,7 +2,7 @@
 /*
  * Address spaces: a range index of segments, a HAT, a lock. Their life, mapping, protection, questions.
  *
- * The space knows ranges only; what is in them is the drivers' business (as_seg.c).
+ * The space knows ranges only; their contents are up to the drivers (as_seg.c).
  *
  * Borrowing is vfork's: the child runs in its parent's space, and the parent sleeps until it is given back. A hold is a
  * reference without that wait: for threads, and for a thread that inspects another process.
@@ -196,7 +196,8 @@ static enum vm_err setprot_seg(struct as *as, struct seg *s, vaddr_t va, vaddr_t
 	return e;
 }
 
-/* Each segment's part of the range in turn, until one fails or there is a gap. a_lock held. */
+/* Calls fn for each segment's part of the range in turn, until a call fails or there is a gap.
+ * a_lock held. */
 static enum vm_err each_seg(struct as *as, vaddr_t addr, uint64_t len,
     enum vm_err (*fn)(struct as *, struct seg *, vaddr_t va, vaddr_t end, unsigned prot),
     unsigned prot)
@@ -382,7 +383,8 @@ enum vm_err as_file(struct as *as, vaddr_t addr, struct vnode **vp, voff_t *off)
 	return e;
 }
 
-#define SHARE_BITS 16u /* of a byte: what a page's parts are rounded to */
+/* Bits of a fraction of a byte: a page that n spaces share counts as 1/n of a page. */
+#define SHARE_BITS 16u
 
 struct usage_walk {
 	struct vm *w_vm;

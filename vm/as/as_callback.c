@@ -53,7 +53,7 @@ void as_callback_remove(struct as *as, struct as_callback *cb)
 	mach_mutex_exit(&as->a_cbmtx);
 }
 
-/* The next one to ask in this round. a_cbmtx. */
+/* The next callback to run in this round. a_cbmtx. */
 static struct as_callback *next_callback(
     struct as *as, vaddr_t addr, uint64_t len, unsigned event, uint64_t round)
 {

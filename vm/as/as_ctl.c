@@ -131,7 +131,8 @@ enum vm_err as_inherit(struct as *as, vaddr_t addr, uint64_t len, enum inherit i
 	return e;
 }
 
-/* Bits of a segment's part are shifted into words of its own, ADOPT_PAGES at a time. */
+/* Passes a segment's part of the bit map on in words that begin with the part, ADOPT_PAGES at a
+ * time. */
 #define ADOPT_PAGES 512u
 static enum vm_err adopt_part(
     struct seg *s, vaddr_t va, uint64_t n, const uint64_t *present, uint64_t first)
@@ -214,7 +215,8 @@ static enum vm_err copy_direct(const struct copying *c)
 	return as_fault(c->c_as, c->c_va, c->c_n, F_SOFTUNLOCK, rw);
 }
 
-/* Is the page still the one at the address, with the right that is needed? Page E: it cannot change then. */
+/* Is the page still the one at the address, with the right that is needed? With the page locked E
+ * the answer stays true. */
 static bool still_there(const struct copying *c, pfn_t pfn)
 {
 	unsigned attr;
@@ -224,8 +226,9 @@ static bool still_there(const struct copying *c, pfn_t pfn)
 }
 
 /*
- * Fault the page in, lock it, copy: a read copies no private page, as a soft lock would do. Frames
- * that are seen at one place only are taken away from there. VM_RETRY: it went.
+ * Faults the page in, locks it and copies: a read copies no private page, as a soft lock would do.
+ * On machines that map a frame at one address only the page is unmapped for the copy. VM_RETRY: the
+ * page left memory meanwhile.
  */
 static enum vm_err copy_with_page_lock(const struct copying *c)
 {
@@ -240,9 +243,8 @@ static enum vm_err copy_with_page_lock(const struct copying *c)
 	if ((pfn = hat_probe(c->c_as->a_hat, va, NULL)) == PFN_INVALID)
 		return VM_RETRY;
 	if (pfn >= vm->vm_nframes)
-		return VM_NOTSUP; /* a device's */
-	if (vm_is_zeropage(
-		vm, pfn)) { /* always zero, so it does not matter whether it is still there */
+		return VM_NOTSUP;      /* a device's */
+	if (vm_is_zeropage(vm, pfn)) { /* its contents are zero even if it was replaced meanwhile */
 		copy_bytes(c, mach_frame_kva(vm->vm_mach, pfn));
 		return VM_OK;
 	}
@@ -256,7 +258,7 @@ static enum vm_err copy_with_page_lock(const struct copying *c)
 		copy_bytes(c, page_mapin(vm, pp));
 		if (c->c_out)
 			page_nrm_set(pp, P_MOD);
-		/* a soft-locked translation is due again at once; its tables are still there */
+		/* a soft-locked translation must be loaded again at once; its tables still exist */
 		if (!vm->vm_caps->mc_direct_map && (aslock_get(c->c_as, va) & LOCK_SOFT) != 0)
 			e = hat_memload(c->c_as->a_hat, va, pp, attr, HAT_LOAD_LOCK);
 	} else {

@@ -3,15 +3,17 @@
  * What a debugger wants of an address space: to look at and change memory whatever its protection, and to write all of it
  * to a core file.
  *
- * as_peek reads what the program would find, without changing anything: memory that was never touched reads as zeroes and stays
- * untouched. as_poke writes to private memory, also where the program may not (a breakpoint in its text): the page becomes
- * the space's own copy first, as by a write of the program, and its protection stays. Memory that others share is only
- * written where the program itself may, because others would see the breakpoint, too.
+ * as_peek reads what the program would read, without changing anything: memory that was never
+ * touched reads as zeroes and stays untouched. as_poke writes to private memory, also where the
+ * program may not (a breakpoint in its text): the page becomes the space's own copy first, as by a
+ * write of the program, and its protection stays. Memory that others share is written only where
+ * the program itself may write, because others would see the breakpoint, too.
  *
  * as_core writes an ELF64 core file of type ET_CORE: a program header for each segment and behind them the pages that have
  * contents of their own (anonymous and copied ones, in memory or swapped out). Untouched pages are holes of the file; pages of
- * files and devices are left out (p_filesz 0): the files have them. Notes (registers, names) are the caller's, as he knows
- * the threads. The space should stand still; if it does not, each page is as it was at some moment.
+ * files and devices are left out (p_filesz 0): the files have them. The caller supplies notes
+ * (registers, names), because it knows the threads. The space's threads should be stopped; if they
+ * run, each page is written as it was at some moment.
  *
  * Locks: a_lock as reader, a segment at a time; page locks and slots within segvn.
  */
@@ -53,7 +55,7 @@ static enum vm_err poke_page(struct as *as, vaddr_t va, const void *buf, uint64_
 	mach_rw_exit(&as->a_lock);
 	if (e != VM_RETRY)
 		return e;
-	e = as_copyout(as, buf, va, n); /* by the program's own rights */
+	e = as_copyout(as, buf, va, n); /* through the HAT, with the rights that the program has */
 	return e == VM_PROT ? VM_ACCESS : e;
 }
 
@@ -154,7 +156,7 @@ static enum vm_err put_segment(struct core *c, const struct as_info *ai)
 		e = put_pages(c, ai->ai_base + at, vm_btop(n), c->c_offset + at);
 	}
 	c->c_offset += p.p_filesz;
-	return e == VM_NOMAP ? VM_OK : e; /* it went away meanwhile */
+	return e == VM_NOMAP ? VM_OK : e; /* the segment was unmapped meanwhile */
 }
 
 static uint64_t count_segments(struct as *as)

@@ -2,11 +2,12 @@
 /*
  * Address spaces: faults.
  *
- * Locks: a_lock as reader. A fault that finds nothing drops it, lets the stack grow, which takes it as writer, and looks again.
+ * Locks: a_lock as reader. A fault that finds no segment drops a_lock, lets the stack grow, which
+ * takes a_lock as writer, and searches again.
  */
 #include "vm/impl.h"
 
-/* What a segment wants of pages that were faulted on. */
+/* What a segment does after pages of it were faulted on. */
 static void fault_done(struct seg *s, vaddr_t va, uint64_t len, enum seg_rw rw)
 {
 	if ((s->s_flags & S_SIZE_MASK) != 0 && rw == S_WRITE)

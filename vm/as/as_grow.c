@@ -54,7 +54,7 @@ static enum vm_err brk_locked(struct as *as, vaddr_t want)
 	return e;
 }
 
-/* Do the holders of soft locks in what brk takes away, from want to now, give them up? */
+/* True: brk takes [want, now) away, and the holders of soft locks in it have given them up. */
 static bool brk_freed(struct as *as, vaddr_t want, vaddr_t now)
 {
 	vaddr_t to = vm_page_round(want), was = vm_page_round(now);
@@ -139,7 +139,7 @@ static enum vm_err stack_grow_locked(struct as *as, vaddr_t addr)
 	if (addr < as->a_stackmin || addr >= as->a_stacktop)
 		return VM_NOMAP;
 	if (as_segat(as, addr) != NULL)
-		return VM_OK; /* another thread was faster */
+		return VM_OK; /* another thread grew the stack first */
 	if (addr >= base || (s = as_segat(as, base)) == NULL || seg_base(s) != base)
 		return VM_NOMAP;
 	if (as->a_stacksize != 0 &&

@@ -24,7 +24,7 @@
 struct pair {
 	struct as *p_src, *p_dst;
 	vaddr_t p_from, p_to;
-	uint64_t p_n; /* within one page on either side */
+	uint64_t p_n; /* bytes, within one page on either side */
 };
 
 static bool still_loaded(struct as *as, vaddr_t va, pfn_t pfn, unsigned right)
@@ -39,7 +39,7 @@ static enum vm_err copy_with_page_locks(const struct pair *p, pfn_t sp, pfn_t dp
 {
 	struct vm *vm = p->p_src->a_vm;
 	struct page *s = page_of(vm, sp), *d = page_of(vm, dp);
-	bool zero = vm_is_zeropage(vm, sp); /* has no lock and needs none */
+	bool zero = vm_is_zeropage(vm, sp); /* that page has no lock and needs none */
 	enum vm_err e = VM_RETRY;
 
 	if (!page_trylock(vm, d, SE_EXCL))
@@ -167,7 +167,8 @@ static enum vm_err check_rights(const struct message *m)
 	return VM_OK;
 }
 
-/* The range in the receiver: its wish, or the highest hole. Both a_locks. */
+/* Finds the range in the receiver: at the address that it asked for, or in the highest hole. Both
+ * a_locks. */
 static enum vm_err place_message(struct message *m)
 {
 	uint64_t len = m->m_len;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Large translations for what is mapped small: as_promote; and for what is going to be used: as_setpagesize.
+ * Large translations: as_promote for memory that is mapped by small pages; as_setpagesize for
+ * memory that will be used.
  *
  * For each block of the range that a large page could translate, and whose small pages are all loaded with equal rights:
  * if their frames do not follow each other, a run of frames is got (by moving other pages away if need be) and the pages
@@ -8,9 +9,11 @@
  * translations are concerned. What cannot be had now (a page is locked, wired, missing; no run) leaves the block as it
  * is. Splitting needs no call: the HAT does it when part of a block changes.
  *
- * Page sizes wanted. A segment remembers one (S_SIZE), as do a space's heap and stack for what they will map. The first write to a block
- * of that size fills all of it and promotes it, unless memory is short: a large page saves misses of the TLB and never
- * costs another program a page. One attempt a block: a block that has pages already is left to as_promote. After Solaris' MPSS.
+ * Page sizes wanted. A segment remembers the size wanted (S_SIZE); a space remembers one for its
+ * heap and one for its stack. The first write to a block of that size fills all of it and promotes
+ * it, unless memory is short: a large page saves misses of the TLB and never costs another program
+ * a page. One attempt a block: a block that has pages already is left to as_promote. After Solaris'
+ * MPSS.
  *
  * Locks: a_lock as reader, like a fault: the segments stay. A moved page is loaded again at its address while it is still
  * locked exclusively, with HAT_LOAD_ADV: a fault that meanwhile put another page there (copy-on-write) has precedence.
@@ -68,8 +71,9 @@ bool as_page_move(struct as *as, vaddr_t va, pfn_t to, unsigned attr)
 }
 
 /*
- * The run that at least half of the block's pages are in at their places already, as after a copy-on-write or a page-out
- * of some: then only the others are moved. PFN_INVALID: there is none.
+ * Finds a run of frames in which at least half of the block's pages are in their places already, as
+ * after a copy-on-write or a page-out of some of them: then only the other pages are moved.
+ * PFN_INVALID: there is none.
  */
 static pfn_t run_of_most(struct as *as, vaddr_t va, pfn_t n)
 {
@@ -89,8 +93,9 @@ static pfn_t run_of_most(struct as *as, vaddr_t va, pfn_t n)
 }
 
 /*
- * A frame of the run may hold a page of the block that belongs elsewhere in it: that one goes to a spare frame, translation
- * and all, until it is its turn. So two that have each other's frames, or more in a circle, get their own. False: no frame.
+ * A frame of the run may hold a page of the block that belongs elsewhere in the run: that page
+ * moves, translation and all, to a spare frame until its turn comes. So pages that have each
+ * other's frames, two or a longer cycle, get their own. False: no frame.
  */
 static bool clear_place(struct as *as, vaddr_t va, pfn_t run, pfn_t i, pfn_t n, unsigned attr)
 {
@@ -110,7 +115,7 @@ static bool clear_place(struct as *as, vaddr_t va, pfn_t run, pfn_t i, pfn_t n, 
 	return false;
 }
 
-/* Moves what is elsewhere to its place in the run. */
+/* Moves each page of the block that lies elsewhere to its place in the run. */
 static bool fill_in(struct as *as, vaddr_t va, pfn_t run, pfn_t n, unsigned attr)
 {
 	for (pfn_t i = 0; i < n; i++) {
@@ -128,7 +133,8 @@ static bool fill_in(struct as *as, vaddr_t va, pfn_t run, pfn_t n, unsigned attr
 	return true;
 }
 
-/* Frames in a row for the block. False: some pages could not be moved; those that were are as good as before. */
+/* Makes the block's frames contiguous. False: some pages could not be moved; the pages that were
+ * moved are as usable as before. */
 static bool make_contiguous(struct as *as, vaddr_t va, pfn_t n, unsigned attr)
 {
 	unsigned order = (unsigned)__builtin_ctz(n);
@@ -147,7 +153,7 @@ static bool make_contiguous(struct as *as, vaddr_t va, pfn_t n, unsigned attr)
 	return i == n;
 }
 
-/* Joins what is in [va, va + 2^shift) step by step up to that size. */
+/* Promotes [va, va + 2^shift) step by step up to that size. */
 static bool join_block(struct as *as, vaddr_t va, unsigned size, const struct mach_caps *caps)
 {
 	vaddr_t end = va + (1ull << caps->mc_pageshift[size]);
@@ -205,7 +211,8 @@ vaddr_t as_block(const struct as *as, vaddr_t va, unsigned size)
 	return va & ~((1ull << as->a_vm->vm_caps->mc_pageshift[size]) - 1);
 }
 
-/* A block is new if no more was touched than a program that goes through memory in order gets ahead, from before and now. */
+/* A block with more pages than this is not new. A sequential program may have got that many pages
+ * ahead of its faults before it wanted large pages. */
 #define NEW_PAGES 33u
 
 void as_enlarge(struct seg *s, vaddr_t va)
@@ -243,7 +250,7 @@ static bool size_there(const struct as *as, unsigned size)
 	return size == 0 || size < as->a_vm->vm_caps->mc_npagesizes;
 }
 
-/* Whatever is mapped in the range wants that size. VM_NOMEM: nothing changed. */
+/* Sets the page size wanted for all segments of the range. VM_NOMEM: nothing changed. */
 static enum vm_err want_size(struct as *as, vaddr_t addr, vaddr_t end, unsigned size)
 {
 	enum vm_err e = as_split(as, addr);

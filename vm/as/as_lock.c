@@ -22,7 +22,8 @@ struct lock_chunk {
 
 static struct lock_chunk *chunk_of(struct range_node *n) { return (struct lock_chunk *)(void *)n; }
 
-/* Whether any page was ever locked. An entry of a page that the caller has locked is there before this can matter. */
+/* Whether any page was ever locked. If the caller has locked a page, it has the page's entry in
+ * place before the flag matters for that page. */
 static bool has_locked_pages(struct as *as)
 {
 	return __atomic_load_n(&as->a_anylock, __ATOMIC_ACQUIRE);
@@ -36,8 +37,8 @@ static uint16_t *entry_locked(struct as *as, vaddr_t va)
 	return n != NULL ? &chunk_of(n)->lc_count[vm_btop(va - n->r_base)] : NULL;
 }
 
-/* An entry for va: the one that is there, or a new one from *lc (and *spare, a node of the index, if the index needs one). False: it needs a
- * node and *spare is NULL. */
+/* Makes sure that va has an entry: the present one, or a new one from *lc (and *spare, a node of
+ * the index, if the index needs one). False: the index needs a node and *spare is NULL. */
 static bool make_entry(struct as *as, vaddr_t va, struct lock_chunk **lc, void **spare)
 {
 	bool room;

@@ -7,8 +7,8 @@
  * as it was, except where as.h says otherwise.
  *
  * Moving drops translations and changes the range of a segment; contents stay in the driver's maps, so a move costs what the
- * segment has in tables, not in bytes. Memory locks go along within a space (vm/as/as_lock.c); soft locks forbid a move,
- * because their owner knows the page by its address.
+ * segment has in tables, not in bytes. Memory locks move along within a space (vm/as/as_lock.c);
+ * soft locks forbid a move, because their owner knows the page by its address.
  *
  * Left out: moving through a hole in the source (Linux refuses it, too, when it grows).
  */
@@ -26,7 +26,7 @@ static uint64_t mapped_bytes(struct as *as, vaddr_t addr, uint64_t len)
 	return n;
 }
 
-/* Splits at the borders were made. The new segment is complete before the old ones go. */
+/* The caller has split at the borders. The new segment is complete before the old ones go. */
 static enum vm_err replace_range(
     struct as *as, vaddr_t addr, uint64_t len, seg_create_fn *create, const void *args)
 {
@@ -158,7 +158,7 @@ static void move_seg(struct seg *s, struct as *dst, vaddr_t to)
 	seg_attach(dst, s);
 }
 
-/* Room in another space's index for the segments of a range. */
+/* Reserves room in another space's index for the segments of a range. */
 static enum vm_err promise_all(struct as *src, vaddr_t addr, uint64_t len, struct as *dst)
 {
 	uint64_t n = 0;
@@ -312,7 +312,7 @@ static enum vm_err remap_target(struct remap *m)
 	return as_unmap_locked(as, m->m_to, m->m_new);
 }
 
-/* The segment that stays at the old place, not in the index yet; what it wants is reserved. */
+/* Makes the segment that stays at the old place, not in the index yet; its reservation is made. */
 static enum vm_err make_husk(struct remap *m, struct seg **husk)
 {
 	struct seg *s = as_segat(m->m_as, m->m_addr);

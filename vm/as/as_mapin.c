@@ -37,7 +37,8 @@ enum vm_err seg_attach_alike(
 	return e;
 }
 
-/* What merging looks at is not in the cache in a large space: it is asked for while something else is done. */
+/* In a large space the segments that merging compares are not in the cache: fetch them while other
+ * work is done. */
 static void will_merge(const struct range_node *n)
 {
 	if (n != NULL)

@@ -4,9 +4,10 @@
  *
  * Three ways for a range (as_place): NEAR, beside the CPU that touches a page first; SPREAD, page after page on the nodes in
  * turn, for memory that all CPUs use alike; FOLLOW, beside the CPU that faults on the page next: translations are dropped, and
- * a page that a CPU of another node faults on is moved to that CPU's node. Once it has its translation no thread faults on it
- * any more, so it stays until FOLLOW is asked for again. A page that other spaces map, too, does not follow: it would
- * go to and fro. as_migrate moves at once, wherever the CPUs are.
+ * a page that a CPU of another node faults on is moved to that CPU's node. Once its translation is
+ * loaded the page takes no more faults, so it stays until FOLLOW is asked for again. A page that
+ * other spaces map, too, does not follow, or it would move back and forth. as_migrate moves at
+ * once, wherever the CPUs are.
  *
  * Locks: a_lock as writer for as_place, as reader for the rest; a page is moved as in vm/as/as_large.c. After Solaris'
  * MADV_ACCESS_LWP and MADV_ACCESS_MANY. SPREAD holds for what is read back from swap, too, by a fault, ahead of it or by
@@ -15,7 +16,8 @@
  */
 #include "vm/impl.h"
 
-/* The page at va to a frame of the node, unless it has one. False: it cannot be moved now, or the node is full. */
+/* Moves the page at va to a frame of the node, unless the page lies there already. False: it cannot
+ * be moved now, or the node is full. */
 static bool migrate_page(struct as *as, vaddr_t va, unsigned node, bool *full)
 {
 	struct vm *vm = as->a_vm;
@@ -58,7 +60,8 @@ enum vm_err as_migrate(struct as *as, vaddr_t addr, uint64_t len, unsigned node,
 }
 
 /* ---- where pages shall lie ---- */
-/* The translations go, so that the next CPU to touch a page is seen. What is locked stays. */
+/* Drops the translations, so that the next CPU to touch a page takes a fault. Locked pages keep
+ * theirs. */
 static void drop_translations(struct seg *s, vaddr_t addr, vaddr_t end)
 {
 	struct as *as = s->s_as;

@@ -6,7 +6,8 @@
  *
  * Placing at random (ASLR): where the caller leaves the place open, it is a hole next to an address drawn from all the
  * space, page by page; the sequence is the seed's, so the same seed gives the same places (tests, replays). The seed of a
- * real program comes from its kernel's source of randomness. A fork goes on with its parent's places, not its draws.
+ * real program comes from its kernel's source of randomness. A forked space keeps its parent's
+ * addresses but draws its own from then on.
  *
  * The null page: a space begins at a_min; if its creator sets that above 0, nothing can be mapped there.
  */
@@ -36,7 +37,7 @@ void as_secure_dup(const struct as *parent, struct as *child)
 		child->a_random = 1;
 }
 
-/* A hole near a random address. a_lock W. VM_NOMEM: none at all. */
+/* A hole near a random address. a_lock W. VM_NOMEM: the space has no such hole. */
 enum vm_err as_random_gap(struct as *as, uint64_t len, uint64_t align, vaddr_t max, vaddr_t *addr)
 {
 	uint64_t x = as->a_random, span = max - as->a_min;

@@ -39,7 +39,7 @@ struct collect {
 	bool c_full;
 };
 
-/* The port's walk: nothing is allocated in it. Addresses rise. */
+/* Called by the port's walk of translations, so it must not allocate. Addresses rise. */
 static void collect_resident(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct collect *c = arg;
@@ -62,7 +62,7 @@ static void collect_resident(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bo
 	ss->ss_run[ss->ss_n++].r_pages = 1;
 }
 
-/* Remembers what is resident. What has no room is forgotten: it comes back when it is touched. */
+/* Records which pages are resident. Pages for which the record has no room come back by faults. */
 static void remember_resident(struct as *as)
 {
 	struct collect c = { .c_as = as };

@@ -42,7 +42,7 @@ struct trim {
 	} t_run[TRIM_RUNS];
 };
 
-/* Unlocked pages from t_from on, as runs. */
+/* Collects unlocked pages from t_from on, as runs. */
 static void pick_run(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked)
 {
 	struct trim *t = arg;
@@ -94,7 +94,7 @@ uint64_t as_trim(struct as *as, uint64_t npages)
 	for (unsigned wraps = 0; done < npages && wraps < 2;) {
 		n = trim_pass(as, as->a_trimhand, npages - done);
 		done += n;
-		wraps += n == 0; /* from the start again, once */
+		wraps += n == 0; /* from the lowest address again, once */
 	}
 	mach_rw_exit(&as->a_lock);
 	VM_STATN(as->a_vm, trimmed, done);
@@ -126,7 +126,7 @@ void vm_group_usage(struct vm_group *g, struct vm_group_usage *u)
 			u->gu_rss += count_resident(as);
 }
 
-/* A space gives in proportion to what it has of its group's pages. */
+/* Trims a space in proportion to its share of its group's pages. */
 static uint64_t pages_over_limit(struct as *as, uint64_t rss)
 {
 	uint64_t n = rss > as->a_maxrss ? rss - as->a_maxrss : 0;

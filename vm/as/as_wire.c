@@ -23,7 +23,7 @@ static enum vm_err wire_page(struct as *as, vaddr_t va, uint64_t *newly, uint64_
 	return e;
 }
 
-/* a_lock R or W. tolerant: what cannot be accessed is left out (whole-space locks). */
+/* a_lock R or W. tolerant: pages that cannot be accessed are left out (whole-space locks). */
 enum vm_err as_wire_range(struct as *as, vaddr_t addr, uint64_t len, bool tolerant)
 {
 	uint64_t n = vm_btop(len), bytes = (n + 63) / 64 * 8, i;

@@ -22,7 +22,7 @@ bool as_secure_prot(const struct as *as, struct seg *s, unsigned prot)
 	return s == NULL || (prot & ~now & PROT_X) == 0 || (s->s_flags & S_WASWRITE) == 0;
 }
 
-/* The segment has these rights now. a_lock W. */
+/* Records that the segment now has these rights. a_lock W. */
 void as_secure_note(const struct as *as, struct seg *s, unsigned prot)
 {
 	if (as->a_wxorx && (prot & PROT_W) != 0)

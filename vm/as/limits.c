@@ -3,9 +3,10 @@
  * Limits of spaces and of groups of spaces.
  *
  * Reservation and locked pages are counted as they are taken, for the space and for its group, and refused beyond the limit.
- * Resident pages are not refused: a space over its limit is trimmed (as_trim.c), from where the last trim stopped, so that what it
- * uses comes back at the price of a fault (as Solaris' rcapd; a hard limit at the fault would turn a full group into a
- * dead one). The write-back thread calls vm_limits_enforce; an embedder may call it more often.
+ * Resident pages are not refused: a space over its limit is trimmed (as_trim.c), from where the
+ * last trim stopped, so that what it uses comes back at the price of a fault (as Solaris' rcapd; a
+ * limit enforced at the fault would stop every program of a full group). The write-back thread
+ * calls vm_limits_enforce; an embedder may call it more often.
  *
  * Reservation of shared anonymous memory belongs to the memory, not to a space, and counts for no group.
  *
@@ -82,7 +83,8 @@ void as_forget_resv(struct as *as, uint64_t n)
 		take_back(&as->a_group->g_resv, n);
 }
 
-/* A segment moved in with its reservation: nothing is refused, the sender's limits had allowed it. */
+/* Charges for a segment that was moved in with its reservation: nothing is refused, because the
+ * sender's limits allowed it. */
 void as_adopt_resv(struct as *as, uint64_t n)
 {
 	as->a_swresv += n;
@@ -172,7 +174,7 @@ enum vm_err as_set_group(struct as *as, struct vm_group *g)
 	return e;
 }
 
-/* A child at its birth, and a space at its end. */
+/* as_inherit_limits is called when a child is made, as_leave_group when a space ends. */
 void as_inherit_limits(struct as *child, const struct as *parent)
 {
 	child->a_maxsize = parent->a_maxsize;

@@ -16,14 +16,15 @@
  * neighbours of the same kind only, from the leaf: the others are not read. The path to the
  * place of a new range is kept meanwhile (range_place, range_insert_at), so the index is gone through once.
  *
- * Inserting never fails: the creator of a range first promises room for it (range_reserve), where failing is still possible. As each
- * node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1) nodes; so many the index has, used
- * ones and spare ones.
+ * Inserting never fails: the creator of a range first promises room for it (range_reserve), where failing is still possible.
+ * As each node but the root has R_MIN entries or more, n ranges take at most 1 + n / (R_MIN - 1)
+ * nodes: the index keeps that many, used and spare ones together.
  *
  * Locks: the owner's.
  *
- * Invariants (range_check): order; all leaves equally deep; R_MIN <= entries <= R_MAX except in the root, unused ones have
- * the end RANGE_NONE and no pointer; each entry is exact; used and spare nodes are as many as counted and enough.
+ * Invariants (range_check): order; all leaves equally deep; R_MIN <= entries <= R_MAX except in the
+ * root, unused entries have the end RANGE_NONE and no pointer; each entry is exact; used and spare
+ * nodes are as many as counted and enough.
  *
  * Source: R. Bayer, E. McCreight: Organization and Maintenance of Large Ordered Indexes, Acta Informatica 1 (1972), with
  * all ranges in the leaves. Left out: links between leaves (the next range is found from the root).
@@ -97,7 +98,7 @@ void range_spare_free(struct vm *vm, void *spare)
 
 bool range_promise(struct range_index *ix, void **spare)
 {
-	if (ix->ri_nodes < nodes_for(ix->ri_promised + 1)) { /* a node more is needed */
+	if (ix->ri_nodes < nodes_for(ix->ri_promised + 1)) { /* another node is needed */
 		if (*spare == NULL)
 			return false;
 		give_node(ix, *spare);
@@ -133,7 +134,8 @@ void range_unreserve(struct range_index *ix, struct vm *vm)
 }
 
 /* ---- entries ---- */
-/* The first entry that ends above va; R_MAX or one without pointer: none. Four steps, no branch. */
+/* The first entry that ends above va. If there is none: R_MAX, or an entry without a pointer. Four
+ * steps without a branch. */
 static unsigned first_above(const struct rnode *n, vaddr_t va)
 {
 	unsigned i = (n->rn_end[7] <= va) * 8u;
@@ -195,7 +197,8 @@ static void shift_out(struct rnode *n, unsigned at)
 	put_entry(n, --n->rn_n, &none);
 }
 
-/* So many entries of `from`, its first or its last ones, go to the end or to the start of its neighbour. */
+/* move_up moves the last k entries of `from` to the start of the node above it; move_down moves its
+ * first k entries to the end of the node below it. */
 static void move_up(struct rnode *from, struct rnode *to, unsigned k)
 {
 	for (; k > 0; k--) {
@@ -216,7 +219,7 @@ static void move_down(struct rnode *from, struct rnode *to, unsigned k)
 	}
 }
 
-/* What is to be said of n in the node above. */
+/* Makes the entry that describes n in the node above. */
 static struct entry sum_node(struct rnode *n)
 {
 	struct entry e = { n->rn_base[0], n->rn_end[n->rn_n - 1], n, 0, 0 };
@@ -228,7 +231,7 @@ static struct entry sum_node(struct rnode *n)
 	return e;
 }
 
-/* The nodes above the one at depth d say what is so. */
+/* Brings the entries in the nodes above depth d up to date. */
 static void refresh_path(struct range_path *p, unsigned d)
 {
 	for (; d > 0; d--) {
@@ -243,7 +246,7 @@ static void refresh_path(struct range_path *p, unsigned d)
 	}
 }
 
-/* A leaf is rarely in the cache: its lines are asked for together. */
+/* A leaf is rarely in the cache: its lines are fetched together. */
 static void will_read(const struct rnode *n)
 {
 	for (unsigned line = VM_LINE; line < 6 * VM_LINE; line += VM_LINE)
@@ -272,7 +275,8 @@ static void descend_to(const struct range_index *ix, vaddr_t va, struct range_pa
 }
 
 /* ---- changes ---- */
-/* A full node at depth d is split; e goes to entry `at` of it, or to where that is now. Returns what the upper half is. */
+/* Splits a full node; e becomes its entry `at`, in the half that `at` falls into. Returns the entry
+ * that describes the upper half. */
 static struct entry split_node(
     struct range_index *ix, struct rnode *n, unsigned at, const struct entry *e)
 {
@@ -336,7 +340,8 @@ void range_insert_at(struct range_index *ix, struct range_path *p, struct range_
 	insert_entry(ix, p, entry_of(r));
 }
 
-/* The node at depth d has too few entries: it gets some of a neighbour's, or (true) both are one now. */
+/* The node at depth d has too few entries: it takes some of a neighbour's, or (true) the two are
+ * merged. */
 static bool fill_node(struct range_index *ix, struct range_path *p, unsigned d)
 {
 	struct rnode *up = p->p_node[d - 1];
@@ -377,7 +382,7 @@ void range_remove(struct range_index *ix, struct range_node *r)
 	for (bool gone = true; gone && d > 0 && p.p_node[d]->rn_n < R_MIN; d--)
 		gone = fill_node(ix, &p, d);
 	refresh_path(&p, d);
-	if (root->rn_n == (root->rn_level > 0)) { /* an only child, or nothing */
+	if (root->rn_n == (root->rn_level > 0)) { /* the root has one child, or no entry */
 		ix->ri_root = root->rn_ptr[0];
 		give_node(ix, root);
 	}
@@ -519,14 +524,14 @@ static bool hole_fits(struct want *w, vaddr_t lo, vaddr_t hi)
 
 static bool search_holes(struct want *w, const struct rnode *n);
 
-/* In the child i, if it may have such a hole. */
+/* Searches child i, if it may have such a hole. */
 static bool search_in(struct want *w, const struct rnode *n, unsigned i)
 {
 	return n->rn_level > 0 && n->rn_gap[i] >= w->w_len && n->rn_end[i] > w->w_min &&
 	    n->rn_base[i] < w->w_max && search_holes(w, n->rn_ptr[i]);
 }
 
-/* The holes within the node's subtree. */
+/* Searches the node's subtree. */
 static bool search_holes(struct want *w, const struct rnode *n)
 {
 	for (unsigned k = 0; k < n->rn_n; k++) {

@@ -17,11 +17,12 @@ static void io_done(struct vm_io *io)
 	    (bool *)(void *)&((struct waiter *)io->io_arg)->w_done, true, __ATOMIC_RELEASE);
 }
 
-#define SPARE                                                                                      \
-	32u /* frames above the reserve that a thread sees to while it waits for a read anyway */
-#define AT_ONCE 4u /* so many pages take about as long to put out as a disk to answer */
+/* A thread that waits for a read reclaims up to so many frames above the reserve. */
+#define SPARE 32u
+#define AT_ONCE 4u /* pages of one such reclaim: it takes about as long as a disk read */
 
-/* A read is on its way: this thread puts pages out meanwhile, which the next fault would have to do before its own read. */
+/* A read is under way: this thread reclaims frames meanwhile, so that the next fault need not do so
+ * before its own read. */
 static void while_reading(struct vm *vm)
 {
 	if (vm->vm_nfree < (pfn_t)vm->vm_reserve + SPARE)
@@ -121,7 +122,8 @@ static uint32_t gather_before(
 	return n;
 }
 
-/* pps[before] is the page at off; the others, n in all, are filled with it. One request; what was not asked for need not be right. */
+/* pps[before] is the page at off; the others, n in all, are filled with it. One request. Only the
+ * page at off must be read: an error of the others is not the caller's. */
 static enum vm_err read_kluster(
     struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t before, uint32_t n)
 {
@@ -153,7 +155,7 @@ static enum vm_err fill_page(
 	return read_kluster(vm, vp, off, pps + at - before, before, before + n);
 }
 
-/* Reads into the pages, which follow each other from off and are being filled; unlocks them. */
+/* Reads into consecutive pages from off on, which are being filled; unlocks them. */
 static void read_run(struct vm *vm, struct vnode *vp, voff_t off, struct page **pps, uint32_t n)
 {
 	uint32_t ok = 0;
@@ -229,8 +231,9 @@ enum vm_err pvn_getpage_around(struct vm *vm, struct vnode *vp, voff_t off, enum
 }
 
 /*
- * E-locked: is it modified? Afterwards writes through translations are seen again. Where that takes the page from its
- * address and it is in use there by a device, it is not touched unless a caller waits for the write.
+ * True: the page, E-locked, is modified. From here on a write through a translation sets P_MOD
+ * again. On machines that must unmap the page for this, a page in use by a device is left alone,
+ * unless a caller waits for the write.
  */
 static bool freeze_page(struct vm *vm, struct page *pp, unsigned flags)
 {
@@ -245,7 +248,8 @@ static bool freeze_page(struct vm *vm, struct page *pp, unsigned flags)
 	return (page_nrm(pp) & P_MOD) != 0;
 }
 
-/* What a written or clean page becomes. Unlocks. */
+/* Ends the write-back of a written or clean page: it stays, is freed or is destroyed as the flags
+ * say. Unlocks. */
 static void settle_page(struct vm *vm, struct page *pp, unsigned flags)
 {
 	if ((flags & (PVN_FREE | PVN_INVAL)) == 0 || pp->p_lckcnt > 0) {
@@ -255,7 +259,8 @@ static void settle_page(struct vm *vm, struct page *pp, unsigned flags)
 	if ((flags & PVN_INVAL) != 0)
 		hat_pageunload(pp);
 	if (!hat_page_tryunload(pp) ||
-	    (page_nrm(pp) & P_MOD) != 0) /* in use, or written again between: keep it */
+	    (page_nrm(pp) & P_MOD) != 0) /* in use by a device, or written again meanwhile: keep the
+	                                  * page */
 		page_unlock(vm, pp);
 	else if ((flags & PVN_INVAL) != 0)
 		page_destroy(vm, pp);

@@ -48,7 +48,7 @@ static uint64_t *sum_at(struct summed *sv, voff_t off)
 
 static struct summed *summed_of(struct vnode *vp) { return vp->v_data; }
 
-/* The lower vnode is done. Its own words of io_priv are 0 and 1; ours are 2 and 3. */
+/* The lower vnode has finished the I/O. Its own words of io_priv are 0 and 1; ours are 2 and 3. */
 static void lower_io_done(struct vm_io *io)
 {
 	struct summed *sv = io->io_arg;

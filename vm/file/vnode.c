@@ -26,7 +26,8 @@ void vnode_hold(struct vnode *vp)
 	(void)old;
 }
 
-#define LAST_TRIES 3u /* a moment's trouble of the store is not a loss */
+/* Attempts at the last write-back: a transient error of the store loses no page. */
+#define LAST_TRIES 3u
 
 static uint64_t count_dirty(struct vnode *vp)
 {
@@ -40,7 +41,8 @@ static uint64_t count_dirty(struct vnode *vp)
 	return n;
 }
 
-/* No reader is left for the pages; if they cannot be written, the embedder is told (vc_lost). */
+/* The last reference is gone and no thread reads the pages; if they cannot be written, the embedder
+ * is told (vc_lost). */
 static void write_last(struct vnode *vp)
 {
 	struct vm *vm = vp->v_vm;

@@ -5,8 +5,9 @@
  * Purpose: hand out 2^order contiguous, naturally aligned frames; join them again when they come back; bring frames on
  * line when the machine grants them, and take free ones off line when it wants them back.
  *
- * Vocabulary: a block is 2^k frames starting at a multiple of 2^k. Its first frame's p_order is k while the block is
- * free; every other frame's p_order is BUDDY_NONE. The floor is the number of frames an allocation must leave.
+ * Vocabulary: a block is 2^k frames that start at a multiple of 2^k. Its first frame's p_order is k
+ * while the block is free; every other frame's p_order is BUDDY_NONE. The floor is the number of
+ * frames an allocation must leave.
  *
  * Locks: vm_freelock (RANK_FREE) guards the lists, p_order and the p_next/p_prev of free blocks' first frames, and
  * changes of vm_nfree and vm_nonline. The flags of a frame without identity belong to its owner: the allocator while it
@@ -26,7 +27,8 @@
  *
  * Batches: while memory is plenty each CPU has up to VM_CPUFRAMES single frames for itself, under its vc_framelock
  * (RANK_FREE - 1), taken 2^BUDDY_LAY_BY at a time. They are free, in no block, and not counted in vm_nfree; they go back
- * when an allocation fails or a certain frame is wanted. Machines with several nodes do without: frames would stray.
+ * when an allocation fails or a certain frame is wanted. Not used on machines with several nodes,
+ * where frames would move from node to node.
  *
  * Left out: zones.
  */
@@ -115,7 +117,7 @@ bool buddy_remove_frame_locked(struct vm *vm, pfn_t pfn)
 	return true;
 }
 
-/* Everything of the zero pool goes back into blocks. vm_freelock held. */
+/* Puts every frame of the zero pool back into blocks. vm_freelock held. */
 static void buddy_unpool_locked(struct vm *vm)
 {
 	struct page *pp;
@@ -217,7 +219,7 @@ static pfn_t buddy_online_locked(struct vm *vm, pfn_t want)
 			pfn++;
 		if (pfn >= vm->vm_nframes && pfn < vm->vm_maxframes) {
 			buddy_know_locked(vm, pfn + (want - done));
-			continue; /* they may be holes */
+			continue; /* the new frames may all be holes */
 		}
 		while (run < want - done && run < BUDDY_ONLINE_RUN && pfn + run < vm->vm_nframes &&
 		    buddy_may_online(&vm->vm_pages[pfn + run]))
@@ -264,7 +266,7 @@ uint32_t buddy_laid_by(struct vm *vm)
 	return n;
 }
 
-/* Gives back so many of a CPU's frames, those it got first. vc_framelock held. */
+/* Gives n of a CPU's frames back, the oldest first. vc_framelock held. */
 static void buddy_spill(struct vm *vm, struct vm_cpu *vc, uint32_t n)
 {
 	uint32_t left = vc->vc_nframe - n;
@@ -292,7 +294,8 @@ void buddy_settle(struct vm *vm)
 	}
 }
 
-/* A block for the CPU, whose frames follow each other: what one thread touches then lies together. vc_framelock held. */
+/* Takes a block of contiguous frames for the CPU, so that memory that one thread touches is
+ * contiguous. vc_framelock held. */
 static void buddy_lay_by(struct vm *vm, struct vm_cpu *vc)
 {
 	pfn_t pfn = PFN_INVALID;
@@ -307,7 +310,7 @@ static void buddy_lay_by(struct vm *vm, struct vm_cpu *vc)
 		vc->vc_frame[vc->vc_nframe++] = pfn + i;
 }
 
-/* One of this CPU's own. */
+/* Takes one of this CPU's own frames. */
 static pfn_t buddy_alloc_cpu(struct vm *vm)
 {
 	struct vm_cpu *vc = vm_cpu_of(vm);
@@ -494,7 +497,7 @@ pfn_t buddy_alloc(struct vm *vm, unsigned order, bool reserve)
 	return buddy_alloc_floor(vm, order, reserve ? 0 : vm->vm_reserve);
 }
 
-/* The frames' flags are P_FREE and their identity is gone: the caller saw to that while they were its own. */
+/* The caller has set the frames' flags to P_FREE and removed their identity while it owned them. */
 void buddy_free(struct vm *vm, pfn_t pfn, unsigned order)
 {
 	VM_ASSERT(order <= VM_MAXORDER && (pfn & ((1u << order) - 1)) == 0);

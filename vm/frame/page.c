@@ -21,11 +21,12 @@
  *   one that holds the page locked, or wired: its name stays	page_enter
  *   one that has a frame number and knows nothing	page_enter, then looks at p_vnode
  *
- * Two of them at once: page_rename only, the second is tried for. Inside it vm_pollock (the policy: a queued page keeps its
- * name while one holds it) and vm_listlock (vnodes' lists: a listed page keeps its name while one holds it). The flags of
- * a nameless frame belong to its owner: the buddy allocator or the holder of the kernel memory; so page_kalloc
- * takes no lock of rank < RANK_FREE unless memory is short, when it only tries. Nothing is called with
- * these locks held but the policy and the buddy allocator.
+ * Two of them at once: page_rename only, the second is tried for. Inside it vm_pollock (the policy:
+ * a queued page keeps its name while this lock is held) and vm_listlock (vnodes' lists: a listed
+ * page keeps its name while this lock is held). The flags of a nameless frame belong to its owner:
+ * the buddy allocator or the holder of the kernel memory; so page_kalloc takes no lock of rank <
+ * RANK_FREE unless memory is short, when it only tries. Nothing is called with these locks held but
+ * the policy and the buddy allocator.
  *
  * Invariants: a page of the cache list is unlocked, unmapped, unwired and clean; the policy sees a page only while P_QUEUED.
  *
@@ -62,7 +63,7 @@ static void page_reclaim_locked(struct vm *vm, struct page *pp)
 	VM_STAT(vm, reclaim);
 }
 
-/* A real use found the page. */
+/* A lookup for a real use, not a destroyer's or a prefetch's, found the page. */
 static void page_touch_locked(struct vm *vm, struct page *pp)
 {
 	VM_ASSERT(page_held(vm, pp));
@@ -232,7 +233,8 @@ static uint32_t page_color(struct vm *vm, const struct vnode *vp, voff_t off)
 	return (uint32_t)(vm_btop(off) + vp->v_id * 7u) & vm->vm_colormask;
 }
 
-/* A frame just got is renewed, and zero if the flags say so; perhaps it is. */
+/* Prepares a frame just allocated: tells the machine of its new use (mach_frame_renew), and zeroes
+ * it if the flags ask for zeroes and it is not zeroed yet. */
 static void page_frame_zero(struct vm *vm, struct page *pp, unsigned flags)
 {
 	bool zeroed = (page_nrm(pp) & P_ZEROED) != 0;
@@ -247,7 +249,8 @@ static void page_frame_zero(struct vm *vm, struct page *pp, unsigned flags)
 		mach_frame_zero(vm->vm_mach, page_pfn(vm, pp));
 }
 
-/* A single frame: of the node of the CPU where there are nodes, else of that colour, zeroed, if it is easily had. */
+/* A single frame: of the CPU's node where there are nodes, else of that colour, and zeroed, if such
+ * a frame is near the head of a list. */
 static pfn_t page_frame_single(struct vm *vm, uint32_t color, bool zero, bool reserve)
 {
 	pfn_t pfn = PFN_INVALID;
@@ -278,7 +281,8 @@ static pfn_t page_frame_get(struct vm *vm, uint32_t color, unsigned flags)
 	return PFN_INVALID;
 }
 
-/* A page for which a thread waits is missing: a miss. What is read ahead without waiting is none. */
+/* A thread waits for a page that is not in memory: a miss. A prefetch, which does not wait, counts
+ * as none. */
 static void page_miss(struct vm *vm, const struct vnode *vp, voff_t off, unsigned flags)
 {
 	bool refault;
@@ -460,7 +464,8 @@ static uint32_t page_kfloor(struct vm *vm, unsigned flags)
 	return (flags & PG_WAIT) ? vm->vm_reserve : vm->vm_reserve / 2;
 }
 
-/* The cache list gives frames until a block of the order came together. Without PG_WAIT the caller may hold any lock. */
+/* Takes frames of the cache list until they form a block of the order. Without PG_WAIT the caller
+ * may hold any lock. */
 static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
 {
 	for (;;) {
@@ -478,8 +483,8 @@ static pfn_t page_kalloc_cached(struct vm *vm, unsigned order, unsigned flags)
 }
 
 /*
- * False: there is no hope. Enough frames, but not in a run: only freeing more of them can help, and not for ever, since
- * others take what one frees.
+ * False: waiting cannot help. If there are enough frames but no run, only freeing more of them can
+ * help. The attempts are bounded, because other threads take the frames that this one frees.
  */
 static bool page_kwait(struct vm *vm, unsigned order, unsigned flags, unsigned tries)
 {
@@ -567,7 +572,8 @@ static void page_purge_one(struct vm *vm, struct page *pp)
 
 /*
  * Deals with the page if it can be had at once: gone from the cache list, or E- and I/O-locked and left to the caller in
- * *mine. False: it is busy; if wait (the caller holds no other page) it was waited for, and the world has changed.
+ * *mine. False: the page is busy; if wait (the caller holds no other page) this call waited for it,
+ * and the caller must look again.
  */
 static bool page_purge_grab_locked(
     struct vm *vm, struct page *pp, bool wait, bool spare, struct page **mine)
@@ -601,12 +607,13 @@ struct page_purge {
 	struct vnode *pu_vp;
 	voff_t pu_off, pu_last;
 	bool pu_spare; /* wired pages */
-	bool pu_more;  /* there may be others */
+	bool pu_more;  /* the range may have more pages to deal with */
 	struct page *pu_mine[PAGE_PURGE_RUN];
-	unsigned pu_n; /* of them, E- and I/O-locked */
+	unsigned pu_n; /* pages in pu_mine, E- and I/O-locked */
 };
 
-/* Deals with one name. False: its page is busy; it was waited for if no other one is held. */
+/* Deals with one name. False: its page is busy; the call waited for it, if no other page is
+ * held. */
 static bool page_purge_name(struct vm *vm, struct page_purge *pu, voff_t off)
 {
 	struct page_lock *pl = page_name_enter(vm, pu->pu_vp, off);

@@ -15,8 +15,8 @@
  *
  * The policy is told of new pages by batches: up to VM_PENDING wait with the CPU that made them, in order (vc_pend,
  * vc_pendlock, RANK_PAGE + 1; p_pend says so in the page), until there are more, something else happens to one of them, or
- * page-out asks for pages. They are P_QUEUED already. Policies that remember the past are told at once: they hear of misses
- * in between.
+ * page-out asks for pages. They are P_QUEUED already. Policies that remember past misses are told
+ * at once, because they hear of misses in between.
  *
  * Left out: hand-off and fairness among waiters of the same kind; recursive locking.
  */

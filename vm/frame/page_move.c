@@ -11,8 +11,8 @@
  * of its name if on the cache list, emptied by relocation if in use. While a collection goes on, frames got so far are
  * P_FREE with p_order BUDDY_TAKEN, in no list. A frame that cannot be had gives all of them back.
  *
- * A run is looked for upwards, first one that costs nothing, then one that costs moving pages. (Linux calls this
- * compaction; Solaris relocates for large pages and memory capture.)
+ * A run is looked for upwards, first one that costs nothing, then one that costs moving pages.
+ * (Linux calls this compaction; Solaris relocates pages for large pages and memory capture.)
  *
  * Locks: pages are tried exclusively, never waited for; the locks of names are vm/frame/page.c's; vm_freelock is inside them.
  *
@@ -76,7 +76,7 @@ enum vm_err page_relocate(struct vm *vm, struct page **ppp)
 /* ---- collecting frames ---- */
 enum take { TAKE_OK, TAKE_BUSY, TAKE_NOMEM, TAKE_NEVER };
 
-/* In use and named, its lock held and dropped: emptied into another frame. */
+/* Empties a named page in use into another frame; the caller holds its lock, which is dropped. */
 static enum take take_named(struct vm *vm, struct page *pp, struct page_lock *pl)
 {
 	struct page *moved;
@@ -170,7 +170,7 @@ static pfn_t run_obstacle(struct vm *vm, pfn_t pfn, pfn_t n, bool move)
 
 static uint64_t round_to(uint64_t x, uint64_t align) { return (x + align - 1) / align * align; }
 
-/* One sweep; the run's frames are plain and the caller's. */
+/* Looks through the frames once; on success the run's frames are plain and the caller's. */
 static pfn_t run_search(struct vm *vm, const struct page_limits *l, bool move, unsigned *tries)
 {
 	uint64_t align = l->pl_align != 0 ? l->pl_align : 1, n = l->pl_n;
@@ -316,9 +316,9 @@ bool page_take_frame(struct vm *vm, pfn_t pfn)
 }
 
 /* ---- bad frames, and memory that comes and goes ---- */
-#define BAR_ROUNDS 64u /* looks at a frame that others hold for a moment */
+#define BAR_ROUNDS 64u /* attempts at a frame that other threads hold for a short time */
 
-/* Makes one frame the caller's, as long as there is hope. */
+/* Makes one frame the caller's, retrying while its holder may still release it. */
 static enum vm_err take_hard(struct vm *vm, pfn_t pfn)
 {
 	for (unsigned round = 0; round < BAR_ROUNDS; round++) {
@@ -365,7 +365,8 @@ bool page_is_retired(struct vm *vm, pfn_t pfn)
 	return pfn < vm->vm_nframes && (pp->p_flags & P_OFFLINE) && pp->p_order == BUDDY_RETIRED;
 }
 
-/* Frames of the range that have to be found another place, on top of what must stay free for page-out. */
+/* Frames of the range whose contents must move elsewhere, and the frames that page-out needs
+ * free. */
 static bool memory_spares(struct vm *vm, pfn_t first, pfn_t n)
 {
 	uint64_t online = 0,

@@ -41,7 +41,8 @@ static void queue_insert(
 	*(prev == PAGE_NIL ? &q->q_head : &vm->vm_pages[prev].p_next) = i;
 	*(next == PAGE_NIL ? &q->q_tail : &vm->vm_pages[next].p_prev) = i;
 	__atomic_store_n(
-	    &q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* may be looked at from outside */
+	    &q->q_len, q->q_len + 1, __ATOMIC_RELAXED); /* other threads read the length without the
+	                                                 * lock */
 }
 
 void page_queue_push_tail(struct vm *vm, struct page_queue *q, struct page *pp)

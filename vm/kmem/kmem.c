@@ -92,7 +92,7 @@ struct kmem_cache {
 	struct kmem_cpu kc_cpu[];
 };
 
-/* Sizes of kmem_alloc. At most a third of an object is wasted. */
+/* Sizes of kmem_alloc. Above 32 bytes, rounding up wastes at most a third of an object. */
 static const uint16_t kmem_sizes[] = { 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536,
 	2048, 3072, 4096, 6144, 8192 };
 #define KMEM_NSIZES (sizeof(kmem_sizes) / sizeof(kmem_sizes[0]))
@@ -267,7 +267,8 @@ static uint32_t kmem_fit(const struct kmem_cache *c, unsigned order, uint32_t *f
 	return 0;
 }
 
-/* Frames for a slab. Several in a row are not waited for where fewer will do, too: they might never come together. */
+/* Frames for a slab. A block of frames is not waited for where a smaller slab will do: contiguous
+ * frames might never come free. */
 static struct page *slab_frames(struct kmem_cache *c, unsigned flags, uint32_t *order)
 {
 	struct vm *vm = c->kc_vm;
@@ -675,7 +676,7 @@ static void kmem_cache_setup(struct vm *vm, struct kmem_cache *c, const char *na
 		mach_mutex_init(&c->kc_cpu[i].kcpu_lock, RANK_KMEM + 1, "kmem magazines");
 }
 
-/* The second half of a set-up, when it is known whether there is a constructor. */
+/* The second half of a set-up, after the constructor is known. */
 static void kmem_cache_layout(struct kmem_cache *c)
 {
 	c->kc_redzone = KMEM_DEBUG && c->kc_ctor == NULL && c->kc_dtor == NULL;

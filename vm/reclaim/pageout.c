@@ -99,7 +99,7 @@ static uint32_t run_length(struct page **b, uint32_t n)
 
 static void put_back(struct vm *vm, struct page *pp) { page_seen_unlock(vm, pp, false, true); }
 
-/* The frame is free, its name forgotten: its contents are in the store. */
+/* Frees the frame and forgets its name; the store has the contents. */
 static void release_frame(struct reclaim *r, struct page *pp)
 {
 	struct page_lock *pl = page_enter(r->r_vm, pp);
@@ -142,7 +142,8 @@ static void flush_batch(struct reclaim *r)
 	}
 }
 
-/* Was it used since this was asked last, as far as the machine tells? Then that is forgotten. E-locked. */
+/* Was the page used since the last call, as far as the machine tells? Clears the record of use.
+ * E-locked. */
 static bool take_reference(struct vm *vm, struct page *pp)
 {
 	bool referenced;
@@ -155,8 +156,9 @@ static bool take_reference(struct vm *vm, struct page *pp)
 }
 
 /*
- * Front hand: what is known of its use is told and forgotten. Where the machine does not tell all, and the policy wants
- * to know, its translations go: the next use shows as a fault. E-locked; unlocks.
+ * Front hand: tells the policy whether the page was used, and clears the record. If the machine
+ * does not report use, or not all of it, and the policy wants to know, the page loses its
+ * translations: the next use faults. E-locked; unlocks.
  */
 static void age_page(struct vm *vm, struct page *pp, enum pol_ask ask)
 {
@@ -170,8 +172,9 @@ static void age_page(struct vm *vm, struct page *pp, enum pol_ask ask)
 }
 
 /*
- * A page that many translations lead to costs as many faults to get back, and some program uses it soon: text of a shared
- * library. It is passed over at first; a round that does not find enough without raises the limit (Solaris' po_share).
+ * A page that many translations map costs as many faults to get back, and some program will use it
+ * soon: text of a shared library, say. Such pages are passed over at first; a round that frees too
+ * few without them raises the limit (Solaris' po_share).
  */
 static bool spare_shared(struct reclaim *r, struct page *pp)
 {
@@ -236,7 +239,7 @@ static struct page *next_page(struct reclaim *r, enum pol_ask *ask)
 		if (pp == NULL)
 			return NULL;
 		VM_STAT(vm, scan);
-		/* By now it may have left the queue; then the policy knows. */
+		/* The page may have left the queue by now, which the policy then knows. */
 		pl = page_enter(vm, pp);
 		queued = page_named_locked(vm, pp, pl) && (pp->p_flags & P_QUEUED) != 0;
 		mine =
@@ -263,7 +266,7 @@ static pfn_t batch_size(struct vm *vm)
 	return eighth < BATCH ? eighth : BATCH;
 }
 
-/* The policy's idea of how much memory there is follows the truth. */
+/* Tells the policy how much memory there is. */
 static void tell_room(struct vm *vm)
 {
 	uint64_t taken = (uint64_t)vm->vm_nkernel + vm->vm_nwired;
@@ -287,8 +290,9 @@ static bool reclaim_enter(struct vm *vm, pfn_t n)
 }
 
 /*
- * Aims at a batch but is content with n, so that pages that cannot be written do not keep it busy. A round of the policy
- * that freed nothing ends it: what is left is in use, wired, or has nowhere to go.
+ * Aims at a batch but is content with n, so that pages that cannot be written do not keep it
+ * running. A round of the policy that freed nothing ends it: the pages left are in use, wired, or
+ * cannot be written.
  */
 static void reclaim_some(struct reclaim *r, pfn_t n, pfn_t goal)
 {
@@ -347,7 +351,8 @@ pfn_t pageout_reclaim(struct vm *vm, pfn_t n)
 	return reclaim_frames(vm, n, &busy);
 }
 
-/* Waits until the page's holder releases it, but not for ever: that thread may wait for a page that the caller holds. */
+/* Waits until the page's holder releases it, but only for a bounded time: the holder may wait for a
+ * page that the caller of this function holds. */
 static void wait_for(struct vm *vm, struct page *pp)
 {
 	struct page_lock *pl = page_enter(vm, pp);
@@ -379,8 +384,8 @@ static bool steal_tables(struct vm *vm)
 }
 
 /*
- * What cannot be freed is wired, has nowhere to go, or is locked by another thread. Only the last can change by waiting; if there is
- * none, nothing can ever come and the caller hears so at once.
+ * A page that cannot be freed is wired, cannot be written, or is locked by another thread. Waiting
+ * helps only in the last case; if no page is locked by another thread, the caller is told at once.
  */
 bool pageout_wait(struct vm *vm, pfn_t want)
 {

@@ -57,7 +57,7 @@ static void delist_device(struct vm *vm, struct devseg *d)
 }
 
 /* ---- the segment ---- */
-/* nseg shows the device off bytes from seg's base. */
+/* nseg maps the device off bytes from seg's base. */
 static enum vm_err make_alike(struct seg *seg, struct seg *nseg, uint64_t off)
 {
 	struct devseg *d = kmem_alloc(seg->s_as->a_vm, sizeof(*d), KM_SLEEP);

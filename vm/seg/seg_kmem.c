@@ -64,7 +64,7 @@ static enum vm_err segkmem_split(struct seg *seg, struct seg *nseg, vaddr_t addr
 }
 static bool segkmem_concat(struct seg *seg, struct seg *nseg) { return false; }
 
-/* What is allocated is mapped; a fault on it can only be one that came too late. */
+/* Allocated pages are always mapped, so a fault here is late: the address was freed meanwhile. */
 static enum vm_err segkmem_fault(
     struct seg *seg, vaddr_t addr, uint64_t len, enum fault_type type, enum seg_rw rw)
 {

@@ -4,8 +4,9 @@
  *
  * The arena of addresses is a vmem; behind each piece lies an ordinary anonymous segment of the kernel's space, and below a
  * piece with KPD_REDZONE a page of seg_hole, so that a stack that overflows faults instead of running into its neighbour.
- * A thread's stack is soft-locked (KPD_LOCKED) while the thread may run, its translations too, because a fault on the stack that
- * serves the fault cannot be served; when the thread sleeps for long its stack is swapped out with it.
+ * A thread's stack (KPD_LOCKED) is soft-locked while the thread may run, and so are its
+ * translations, because a fault on the stack that serves the fault cannot be served; when the
+ * thread sleeps for long its stack is swapped out with it.
  *
  * Solaris keeps one segment with its own anon map and page lists; here segvn does all that already, and the kernel's space
  * finds a segment in O(log n). Neighbours without redzone merge, which is harmless: release splits them again.

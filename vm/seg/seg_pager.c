@@ -423,7 +423,8 @@ struct pgfault {
 	bool f_write, f_soft, f_wire;
 };
 
-/* The page is locked S. A page that may be written now was asked for, or was dirty already. */
+/* The page is locked S. The page may be written now: the fault is a write, or the page was dirty
+ * already. */
 static enum vm_err load_page(const struct pgfault *f, vaddr_t va, struct page *pp, bool asked)
 {
 	struct seg *seg = f->f_seg;
@@ -461,7 +462,7 @@ static enum vm_err fault_page(const struct pgfault *f, vaddr_t va)
 	if ((e = pvn_getpage(vm, &p->pg_vnode, off, SE_SHARED, 1, &pp)) != VM_OK)
 		return e;
 	if (f->f_write && ((page_nrm(pp) & P_MOD) == 0 || !log_get(p, off))) {
-		/* The answer may take long: it is waited for without the page. */
+		/* The answer may take long, so the page is not held meanwhile. */
 		bool clean = (page_nrm(pp) & P_MOD) == 0;
 
 		page_unlock(vm, pp);

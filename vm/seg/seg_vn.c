@@ -36,8 +36,8 @@
 #include "vm/seg/seg_vn.h"
 
 #define AROUND_MAX 16u /* pages in memory that are mapped at once: one call loads them all */
-#define ZERO_AHEAD 16u /* pages made at once where a program begins to touch memory in order */
-#define ZERO_MOST 64u  /* and where it goes on: one call moves them all */
+#define ZERO_AHEAD 16u /* pages made at once where a program begins to touch memory sequentially */
+#define ZERO_MOST 64u  /* and at most, as it goes on: one call loads them all */
 
 struct fault {
 	struct seg *f_seg;
@@ -138,7 +138,8 @@ enum vm_err segvn_load(struct seg *seg, vaddr_t va, struct page *pp, unsigned at
 }
 
 /*
- * Loads the page, locked by the caller; counts the lock if one is asked for. may_write: a write would be in order now.
+ * Loads the translation of the page, which the caller has locked; counts the soft lock if the fault
+ * asks for one. may_write: the translation may be writable already.
  */
 static enum vm_err load_page(struct fault *f, struct page *pp, bool may_write)
 {
@@ -178,7 +179,7 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 		VM_STAT(f->f_vm, fault_io);
 		segvn_plan(f->f_seg, f->f_va, f->f_idx, PF_OF_FILE, &f->f_plan, &before, &after);
 		if (before + after > 0)
-			f->f_plan.pl_n = 0; /* all of it comes with the fault's own read */
+			f->f_plan.pl_n = 0; /* the fault's own read brings the whole plan */
 		break;
 	case PAGE_UNUSED: note_first_use(f); break;
 	case PAGE_USED: break;
@@ -188,8 +189,9 @@ static enum vm_err get_file(struct fault *f, enum page_se se, struct page **ppp)
 }
 
 /*
- * Frames for n pages beside the one that faults. Made before that one is loaded: made after, they might be had by
- * evicting just it, for ever. Never more than a small part of memory.
+ * Makes sure that frames are free for n pages beside the faulting one. This comes before the
+ * faulting page is loaded: page-out after it could evict that very page, again and again. The
+ * number is capped at a small part of memory.
  */
 static unsigned ahead_room(struct vm *vm, unsigned n)
 {
@@ -200,7 +202,8 @@ static unsigned ahead_room(struct vm *vm, unsigned n)
 	return n;
 }
 
-/* The page is in the store. What of the pages beside it is to be mapped with it; how many after it the same read may bring. */
+/* The faulting page is in the store. Plans which pages beside it are mapped with it. Returns how
+ * many pages after it the same read may bring. */
 static unsigned plan_beside(struct fault *f)
 {
 	unsigned before, after, room;
@@ -231,7 +234,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 		unsigned n = plan_beside(f);
 
 		VM_STAT(vm, fault_io);
-		/* The same read brings what lies behind it on disk, as far as the plan has it. */
+		/* The same read brings the pages that follow on disk, as far as the plan has
+		 * them. */
 		while (hint <= n &&
 		    anon_follows(vm, id, anonmap_peek(f->f_amp, f->f_idx + hint), hint))
 			hint++;
@@ -240,8 +244,8 @@ static enum vm_err get_anon(struct fault *f, anon_id id, enum page_se se, struct
 }
 
 /*
- * The page of zeroes: reads of memory that was never written map it, read-only. NULL: this machine cannot map a page more than
- * once, the page is to be the program's own, or there is no memory.
+ * The page of zeroes: reads of memory that was never written map it, read-only. NULL: this machine
+ * cannot map a frame more than once, the page is to be the program's own, or there is no memory.
  */
 static struct page *zero_page(const struct fault *f)
 {
@@ -350,8 +354,10 @@ static enum vm_err fault_file(struct fault *f)
 static enum vm_err fault_anon(struct fault *f, anon_id id)
 {
 	bool alone =
-	    anon_refcnt(f->f_vm, id) == 1; /* stays so: no fork while we hold a_lock and the slot */
-	/* Locked pages of shared memory are never replaced: their locks are counted there. So not those of a snapshot either. */
+	    anon_refcnt(f->f_vm, id) == 1; /* the count stays: no fork while we hold a_lock and the
+	                                    * slot */
+	/* Locked pages of shared memory are never replaced: their locks are counted there. Nor are
+	 * those of a snapshot. */
 	bool own = f->f_write || ((f->f_soft || f->f_wire) && svd_shares_amp(f->f_svd));
 	struct page *pp;
 	enum vm_err e = get_anon(f, id, own ? SE_EXCL : SE_SHARED, &pp);
@@ -414,7 +420,7 @@ static enum vm_err fault_page(struct fault *f, vaddr_t va)
 }
 
 /* ---- zero pages beside a program that touches memory in order, upwards or downwards ---- */
-/* How many of `left` pages may be made where `want` are wanted. */
+/* How many of `left` pages may be made if `want` are wanted. */
 static uint64_t zero_room(struct fault *f, uint64_t left, uint64_t want)
 {
 	if (left == 0 || f->f_svd->svd_vp != NULL || svd_shared(f->f_svd) ||
@@ -454,7 +460,8 @@ static uint64_t zero_pages(struct fault *f, uint64_t idx, uint64_t n)
 	for (; k < n; k++) {
 		anon_id id;
 
-		/* A busy slot is never empty for long; one that has an anon ends the run, or one that was read. */
+		/* A busy slot is not empty for long. A slot that has an anon ends the run, and so
+		 * does one that maps the page of zeroes. */
 		if (!peek_empty(f, idx + k) || !anonmap_enter(f->f_amp, idx + k, true, &id))
 			break;
 		if (id != 0 || charge_one(f) != VM_OK) {
@@ -624,7 +631,8 @@ static struct page *around_get(struct fault *f, uint64_t idx, bool *alone)
 	return pp;
 }
 
-/* Maps what is in memory of the n pages after f_va; read-only, if any of the pages is shared or must be seen to be written. */
+/* Maps those of the n pages after f_va that are in memory; read-only, if any of the pages is shared
+ * or a write to it must fault. */
 static void map_around(struct fault *f, unsigned n)
 {
 	unsigned prot = f->f_svd->svd_prot;
@@ -799,7 +807,7 @@ enum vm_err segvn_fault(
 }
 
 /* ---- debuggers ---- */
-/* The page behind va, locked E, the slot (if any) busy; NULL: zeroes. */
+/* Gets the page behind va, locked E, the slot (if any) busy; NULL: zeroes. */
 static enum vm_err get_any(struct fault *f, struct page **ppp)
 {
 	anon_id id = 0;
@@ -831,7 +839,8 @@ enum vm_err segvn_peek(struct seg *seg, vaddr_t va, void *buf, uint64_t n)
 	enum vm_err e;
 
 	if (!f.f_vm->vm_caps->mc_direct_map && aslock_get(f.f_as, vm_page_trunc(va)) != 0)
-		return VM_RETRY; /* its translation may not be dropped: only through it */
+		return VM_RETRY; /* locked: the translation may not be dropped, so the access must
+		                  * go through it */
 	set_place(&f, va);
 	e = get_any(&f, &pp);
 	if (e == VM_OK && pp != NULL)
@@ -861,7 +870,7 @@ enum vm_err segvn_poke(struct seg *seg, vaddr_t va, const void *buf, uint64_t n)
 		return VM_RETRY;
 	for (unsigned tries = 0; tries < POKE_TRIES; tries++) {
 		enum vm_err e =
-		    fault_page(&f, vm_page_trunc(va)); /* now the page is the space's own */
+		    fault_page(&f, vm_page_trunc(va)); /* now the space has the page to itself */
 		anon_id id;
 		struct page *pp;
 

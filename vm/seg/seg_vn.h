@@ -17,7 +17,8 @@ struct segvn_data {
 	unsigned svd_flags;             /* a_lock W: SEGVN_* */
 	enum advice svd_advice;         /* a_lock W */
 	enum inherit svd_inherit;       /* a_lock W */
-	bool svd_full;    /* a_lock W: every page is reserved; else each is when it gets an anon */
+	bool svd_full;    /* a_lock W: every page is reserved; otherwise each page is when it gets
+	                   * an anon */
 	bool svd_foreign; /* a_lock W: the map or its owner reserves, not the segment */
 	bool svd_dupped;  /* a_lock W: some of its anons may be shared with another map */
 	_Atomic uint64_t svd_swresv; /* (a) pages reserved */
@@ -31,8 +32,8 @@ _Static_assert(offsetof(struct segvn_data, svd_lock) == VM_LINE, "a fault reads 
 
 static inline struct segvn_data *svd_of(const struct seg *s) { return s->s_data; }
 /*
- * Hints are words that faults of several threads read and write without a lock, on purpose: each is whole, and an update
- * that is lost is a guess that is worse.
+ * Hints are words that faults of several threads read and write without a lock, on purpose: no word
+ * is torn, and a lost update only makes a guess worse.
  */
 static inline uint64_t svd_hint(const uint64_t *hint)
 {

@@ -57,7 +57,8 @@ static void push_page(struct pushing *p, anon_id id)
 	}
 }
 
-/* Pages are named by their anon once more under no lock: the slot may go away between, then the name is gone too. */
+/* Pages are found by their anon's name without a lock on the slot: if the slot is cleared
+ * meanwhile, the name is gone, too. */
 static uint64_t push_range(struct seg *seg, vaddr_t va, uint64_t len)
 {
 	struct segvn_data *svd = svd_of(seg);
@@ -107,8 +108,9 @@ static enum vm_err drop_contents(struct seg *seg, vaddr_t addr, uint64_t len)
 }
 
 /*
- * The anon's contents may go whenever its frame is wanted, unless it is written before: a clean page without a slot on disk is
- * just dropped, and the anon reads as zeroes. False: it cannot be said here whether it will be written.
+ * Lets the anon's contents be dropped when its frame is wanted, unless the page is written before:
+ * a clean page without a slot on disk is just freed, and the anon reads as zeroes. False: a later
+ * write could not be detected here.
  */
 static bool let_go(struct vm *vm, anon_id id)
 {

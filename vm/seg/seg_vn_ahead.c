@@ -10,8 +10,8 @@
  * that they were worth it (P_PREFETCHED, statistics prefetch_hit and prefetch_waste).
  *
  * Fault-around: where a frame may have many translations, a read fault on a page of a file also maps what is in memory of the
- * aligned block of 16 pages around it. To map a page that is at hand costs a small part of the fault that it may save, and says
- * nothing of its use: the translation's reference bit is clear.
+ * aligned block of 16 pages around it. To map a page that is in memory costs a small part of the
+ * fault that it may save, and is no use of the page: the translation's reference bit is clear.
  *
  * Locks: a_lock R. No page and no slot is held on entry; an anon may go away meanwhile, which anon_read_ahead sees. Slots, and with
  * them pages, are taken in rising order.
@@ -107,7 +107,8 @@ void segvn_read_ahead(struct seg *seg, vaddr_t va, struct pf_plan *pl)
 	}
 }
 
-/* The file's page for va, locked S, its slot busy, if it is in memory and nothing else is or may come to be at va. */
+/* The file's page for va, locked S, its slot busy, if the page is in memory and va neither has an
+ * anon or a translation nor may get one meanwhile. */
 static struct page *get_cached(struct seg *seg, struct anon_map *amp, vaddr_t va)
 {
 	struct segvn_data *svd = svd_of(seg);
@@ -130,7 +131,8 @@ static struct page *get_cached(struct seg *seg, struct anon_map *amp, vaddr_t va
 		return NULL;
 	if (id == 0 && hat_probe(seg->s_as->a_hat, va, NULL) == PFN_INVALID)
 		pp = page_lookup_nowait(vm, svd->svd_vp, svd_voff(seg, va), SE_SHARED);
-	/* A locked page past the end stays in memory. Who makes a file shorter unloads its pages after this look, or it sees the new size. */
+	/* A locked page past the end stays in memory. A thread that truncates the file either
+	 * unloads the page after this check, or this check sees the new size. */
 	if (pp != NULL && svd_voff(seg, va) >= svd->svd_vp->v_ops->vo_size(svd->svd_vp)) {
 		page_unlock(vm, pp);
 		pp = NULL;

@@ -245,7 +245,7 @@ static bool merge_lower(struct seg *a, struct seg *b, uint64_t na)
 	return true;
 }
 
-/* A new map for the few anons of b, whose own map has other users. */
+/* Makes a new map for the few anons of b, whose own map has other users. */
 static bool merge_new(struct seg *a, struct seg *b, uint64_t na, uint64_t nb)
 {
 	struct segvn_data *x = svd_of(a), *y = svd_of(b);
@@ -332,7 +332,8 @@ static enum vm_err dup_locked_page(struct seg *seg, struct segvn_data *n, vaddr_
 				swapfs_dirty(vm, pp);
 			}
 		}
-		/* The copy may have taken the translation away, and the write right is gone: both are due while locked. */
+		/* While the page is locked its translation must exist, and the copy may have
+		 * dropped it. */
 		(void)segvn_load(seg, va, pp,
 		    anon_refcnt(vm, id) == 1 ? svd_of(seg)->svd_prot
 					     : svd_of(seg)->svd_prot & ~PROT_W,
@@ -525,7 +526,8 @@ static enum vm_err segvn_alike(struct seg *seg, struct seg *nseg, int64_t off)
 }
 
 /* ---- snapshots ---- */
-/* One anon of shared memory: everybody's right to write it goes, under the slot's busy bit. A wired page is copied now. */
+/* Takes every sharer's write right to one anon of shared memory away, under the slot's busy bit. A
+ * wired page is copied at once. */
 static enum vm_err snapshot_anon(struct vm *vm, anon_id id, anon_id *nid)
 {
 	struct page *pp = page_lookup_notouch(vm, &vm->vm_swapfs, svd_anon_off(id), SE_EXCL), *copy;

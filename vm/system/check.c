@@ -4,7 +4,7 @@
  * translate) and f2 (what each page says it is mapped by) are the same relation. The checker adds a hash of every (hat, address,
  * frame) of f1 to one word and subtracts those of f2: any difference leaves the word other than zero.
  *
- * Lock: vm_mutex guards the list of spaces. The caller sees to it that nothing else runs.
+ * Lock: vm_mutex guards the list of spaces. The caller makes sure that nothing else runs.
  */
 #include "vm/impl.h"
 
@@ -26,8 +26,9 @@ static void vm_violation(struct vm_crosscheck *x, const char *text)
 }
 
 /*
- * One translation as a number. Sums of them are equal if and only if (but for one chance in 2^64) what is summed is, so
- * f1 and f2 of all frames are compared without a word of memory for each.
+ * One translation as a number. Two multisets of translations are equal if and only if their sums
+ * are (but for one chance in 2^64), so f1 and f2 of all frames are compared without a word of
+ * memory for each.
  */
 static uint64_t vm_map_hash(const struct hat *hat, vaddr_t va, pfn_t pfn)
 {

@@ -158,7 +158,7 @@ static void page_check_cachelist(struct vm *vm, struct page_census *pc)
 		    pc, "page: the cache list does not hold exactly the named free pages");
 }
 
-/* Every change that began before, under whichever lock, is complete. */
+/* Waits for changes that began before under any of the locks. */
 static void page_check_sync(struct vm *vm)
 {
 	for (uint32_t k = 0; k <= vm->vm_lockmask; k++) {

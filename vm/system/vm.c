@@ -134,7 +134,8 @@ void vm_destroy(struct vm *vm)
 	anonmap_fini(vm);
 	kmem_fini(vm);
 	VM_ASSERT(
-	    vm->vm_nkernel == 0); /* else a frame was lost: a page table, a table of swap slots */
+	    vm->vm_nkernel == 0); /* otherwise a frame has leaked: a page table, a table of swap
+	                           * slots */
 	page_fini(vm);
 	mach_mutex_fini(&vm->vm_devlock);
 	mach_mutex_fini(&vm->vm_mutex);
@@ -164,10 +165,10 @@ void vm_usage(struct vm *vm, struct vm_usage *u)
 
 /* ---- shrinking ---- */
 
-#define SHRINK_STEP                                                                                \
-	32u /* frames given up at a time: what the store takes for their pages meanwhile is as little */
+/* Frames given up at a time, so that the store needs little memory for their pages meanwhile. */
+#define SHRINK_STEP 32u
 
-/* So many frames may go off line without page-out losing its footing. */
+/* How many frames may go off line without starving page-out. */
 static pfn_t vm_shrink_most(struct vm *vm)
 {
 	uint64_t keep = (uint64_t)vm->vm_nkernel + vm->vm_nwired + vm->vm_reserve +
@@ -190,7 +191,8 @@ pfn_t vm_shrink(struct vm *vm, pfn_t n)
 		if (done == n)
 			break;
 		step = n - done < SHRINK_STEP ? n - done : SHRINK_STEP;
-		/* Caches first: what they give costs no fault later. The loop ends when nothing makes progress. */
+		/* Caches first: freeing them costs no fault later. The loop ends when neither
+		 * caches nor page-out free anything. */
 		if (page_cache_drain(vm, step) == 0 && kmem_reap(vm) == 0 &&
 		    pageout_reclaim(vm, step) == 0 && got == 0)
 			break;
