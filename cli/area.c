@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a family shares: a memory object with its state (run/family.h), and the store: a memory object and an unnamed swap file.
- * All end with the last process that has them. Processes of other credentials get another store (creds.c). No process can change the size of a memory object: the supervisor would die of it.
+ * The state that a family shares: a memory object with its counters (run/family.h), and the store,
+ * which is a memory object and an unnamed swap file. Both end with the last process that has them
+ * open. Processes of other credentials get another store (creds.c). No process can change the size
+ * of a memory object: a smaller object would kill the supervisor by a SIGBUS.
  */
 #include "run.h"
 
@@ -13,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define YOUNG 16u /* that part of the pool may hold pages that are not packed yet */
+#define YOUNG 16u /* so much of the pool may hold pages that are not packed yet */
 
 /* Shared memory of that size, zeroed. NULL: errno says why. */
 static void *make_shared(const char *name, uint64_t size, int *fd)
@@ -37,7 +39,7 @@ static int cannot_share(uint64_t size)
 	    (unsigned long long)(size >> 20), strerror(errno));
 }
 
-/* Its swap file is there. 0 or an errno. */
+/* Makes the store's memory; its swap file exists already. 0 or an errno. */
 static int make_store(struct run *r, struct run_store *st)
 {
 	struct pool_config pc = { .mem_limit = r->o.pool,
@@ -95,13 +97,14 @@ static struct run_store *new_store(void)
 	return st;
 }
 
-/* What its processes may be promised of its own places. No process has the store yet. */
+/* Sets how many pages the store's processes may be promised of its own places. No process has been
+ * given the store yet. */
 static void make_shelf(struct run *r, const struct run_store *st)
 {
 	struct promise_shelf *s = run_shelf(r, st);
 
 	promise_return(&r->fam->fam_promise, s,
-	    atomic_load(&s->s_given)); /* of processes that were killed in between */
+	    atomic_load(&s->s_given)); /* promises to processes that were killed in between */
 	s->s_most = pool_file_pages(run_swap_bytes(st));
 }
 
@@ -164,7 +167,7 @@ void run_sweep_stores(struct run *r)
 		return;
 	for (unsigned s = 0; s < FAMILY_PROCS; s++)
 		if (atomic_load(&r->fam->fam_proc[s].fp_pid) == -1)
-			return; /* a forked child may be about to say which store it has */
+			return; /* a forked child may be about to report which store it has */
 	for (; i < RUN_STORES; i++)
 		if (r->store[i] != NULL && r->store[i]->users == 0)
 			drop_store(r, i);
@@ -192,7 +195,7 @@ int run_make_family(struct run *r)
 		return fail(
 		    "the limit of file sizes (ulimit -f) is less than the %s that the pool may take",
 		    cli_human(st->size, buf));
-	if (rc == ENOTCONN) /* a line has said why */
+	if (rc == ENOTCONN) /* the callee has printed the line */
 		return CLI_CANNOT;
 	errno = rc;
 	if (rc != 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What can be hosted: found, executable, a dynamically linked x86-64 program (or a script of one), not set-uid; and whether
- * this user and kernel can serve its faults. Each refusal is one line: the cause and the way out. */
+/* Checks whether a program can be hosted: it is found, executable, a dynamically linked x86-64
+ * program (or a script of one), and not set-uid; and whether this user and kernel can serve its
+ * faults. Each refusal is one line: the cause and the way out. */
 #include "cli.h"
 #include <getopt.h>
 
@@ -28,7 +29,8 @@ static bool find_in_path(const char *name, char *path, size_t len)
 
 	if (strchr(name, '/') != NULL) {
 		(void)snprintf(path, len, "%s", name);
-		/* A file that may not be looked at cannot be opened either: the line says so. */
+		/* A file that may not be looked at cannot be opened either, and the failure to open
+		 * it is what the line reports. */
 		return access(path, F_OK) == 0 || errno == EACCES;
 	}
 	for (p = p != NULL ? p : "/usr/local/bin:/usr/bin:/bin"; *p != '\0';) {
@@ -79,14 +81,15 @@ static bool check_elf(int fd, const char *path, char *why, size_t whylen)
 	struct stat it, us;
 	if (fstat(fd, &it) == 0 && stat("/proc/self/exe", &us) == 0 && it.st_dev == us.st_dev &&
 	    it.st_ino == us.st_ino)
-		return true; /* quire run says better that it cannot run inside itself */
+		return true; /* quire run itself reports better that it cannot run inside itself */
 	(void)snprintf(why, whylen,
 	    "'%s' is statically linked and cannot be hosted: use a dynamically linked build of it",
 	    path);
 	return false;
 }
 
-/* Says why a file that is to be executed cannot be. fd: -1 if opening it failed, with error. */
+/* Says why a file that is to be executed cannot be. fd: -1 if the file could not be opened, because
+ * of error. */
 static void explain_file(
     int fd, int error, const struct stat *st, const char *path, char *why, size_t whylen)
 {
@@ -168,10 +171,11 @@ bool cli_check_program(const char *name, char *path, size_t pathlen, char *why, 
 	return false;
 }
 
-static const char *uffd_way = ""; /* how the last descriptor was had */
-static uint64_t uffd_features;    /* and what such can */
+static const char *uffd_way = ""; /* how the last fault descriptor was obtained */
+static uint64_t uffd_features;    /* what such a descriptor can do */
 
-/* *call: the error of the system call; *device: of opening the device, 0 if that was not tried or not refused. -1: none is to be had. */
+/* * *call: the error of the system call; *device: the error of opening the device, 0 if that was
+ * not tried or succeeded. -1: there is no descriptor. */
 static int open_uffd(int *call, int *device)
 {
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), dev;
@@ -246,7 +250,7 @@ static int check_far(int argc, char **argv)
 	char disk[64];
 	int fd, rc;
 
-	(void)prctl(PR_SET_DUMPABLE, 0); /* it may have a password */
+	(void)prctl(PR_SET_DUMPABLE, 0); /* the URL may hold a password */
 	if ((rc = cli_options(&o, argc, argv)) != 0 || o.help || o.listed)
 		return o.help ? cli_help_check() : rc;
 	if (optind + 1 != argc)
@@ -255,21 +259,22 @@ static int check_far(int argc, char **argv)
 		return rc;
 	if ((rc = far_take_password(&o)) != 0)
 		return rc;
-	if (o.far_timeout_ms == 30000) /* the default: no program runs that would have to wait */
+	if (o.far_timeout_ms == 30000) /* the default is for a program that waits for a server; no
+	                                * program waits here */
 		o.far_timeout_ms = 3000;
 	fo = run_far_options(&o);
 	if (far_check(&fo, o.swap[0].url, o.encrypt != ENCRYPT_NONE, -1) != 0)
 		return CLI_CANNOT;
 	if ((fd = swapfile_open(NULL, 64u << 20, o.force, &why)) < 0 ||
 	    ftruncate(fd, 64 << 20) != 0)
-		return 0; /* there is nothing to compare with */
+		return 0; /* the far engine's figures stand alone */
 	(void)snprintf(disk, sizeof disk, "file:/proc/self/fd/%d", fd);
 	return far_check(&fo, disk, o.encrypt == ENCRYPT_ALL, fd) == 0 ? 0 : CLI_CANNOT;
 }
 
 static bool names_engine(const char *word) { return word[0] == '@' || strstr(word, "://") != NULL; }
 
-/* quire check [program]: one line each; the first thing that is in the way, with the way out, on standard error. */
+/* quire check [program]: one line each; on standard error, the first obstacle and the way out. */
 int cli_check(int argc, char **argv)
 {
 	char why[4096 + 256], path[4096], size[24];

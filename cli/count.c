@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the family has done so far: counters of its processes, living and dead, and of its stores, living and past, added up. */
+/* The family's counters so far: those of its processes, living and dead, and of its stores, present
+ * and past, added up. */
 #include "run.h"
 
 #include <string.h>
@@ -35,7 +36,7 @@ void run_store_stats(struct run *r, struct pool_stats *sum, unsigned which)
 	for (unsigned i = 0; i < RUN_STORES; i++)
 		if (r->store[i] != NULL && r->store[i]->stats != NULL)
 			run_add_stats(sum, &r->store[i]->stats[which]);
-	if (sum->mem_target == 0) /* no process had use for the store */
+	if (sum->mem_target == 0) /* no process has asked for the store */
 		sum->mem_target = r->o.pool;
 	if (sum->ratio == 0)
 		sum->ratio = 1;

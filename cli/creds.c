@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Credentials of a process, as far as they decide which process may read another's memory: what ptrace_may_access() of the kernel compares. Two
- * processes of equal credentials, neither hidden nor in a sandbox, may read each other's memory natively, so they may share a
- * store. All others have stores of their own.
+ * The credentials of a process, as far as they decide which process may read another's memory: the
+ * ones that ptrace_may_access() of the kernel compares. Two processes of equal credentials, neither
+ * hidden nor in a sandbox, may read each other's memory natively, so they may share a store. Processes
+ * of other credentials have another store.
  *
- * A process could send its greeting and then execute a program with more rights than it has, so that those are what is found: hence
- * the real user and group are compared with those that the kernel attached to the message, and a process that cannot be dumped,
- * as one that has just gained rights, shares its store with no other. Root's processes do not show whether they can be dumped: they say so
- * themselves (FAMILY_ALONE), when they still can be believed.
+ * A process could send its greeting and then execute a program with more rights, whose credentials
+ * the supervisor would then read. Hence the real user and group are compared with those that the
+ * kernel attached to the message, and a process that cannot be dumped, such as one that has just
+ * gained rights, shares its store with no other. /proc does not show of root's processes whether
+ * they can be dumped: they report that themselves (FAMILY_ALONE), while they can still be believed.
  *
- * Left out: supplementary groups, which the kernel does not compare; Landlock's domains, which it does not show.
+ * Left out: supplementary groups, which the kernel does not compare; Landlock's domains, which it
+ * does not show.
  */
 #include "creds.h"
 
@@ -22,7 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A file of a process in /proc, at most size - 1 bytes, as a string. */
+/* Reads a file of a process in /proc, at most size - 1 bytes, as a string. */
 static bool read_file(pid_t pid, const char *name, char *buf, size_t size)
 {
 	char path[64];
@@ -38,7 +41,7 @@ static bool read_file(pid_t pid, const char *name, char *buf, size_t size)
 	return n >= 0;
 }
 
-/* The numbers of a line of /proc/PID/status; how many. */
+/* Reads the numbers of a line of /proc/PID/status; returns how many. */
 static unsigned parse_numbers(
     const char *status, const char *line, int base, uint64_t *v, unsigned most)
 {
@@ -59,7 +62,7 @@ static unsigned parse_numbers(
 	return n;
 }
 
-/* Filters of system calls that are set. */
+/* How many system call filters are set. */
 static uint64_t count_filters(const char *status)
 {
 	uint64_t v;
@@ -70,7 +73,8 @@ static uint64_t count_filters(const char *status)
 	    : 0;
 }
 
-/* Does /proc show this process under its own number? Else it belongs to another space of numbers. */
+/* Does /proc show this process under its own number? If not, the process belongs to another PID
+ * namespace. */
 static bool proc_is_ours(void)
 {
 	char self[24];
@@ -113,7 +117,7 @@ static bool is_alive(int pidfd)
 
 bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 {
-	static bool known, ours; /* /proc, and the filters, are what they were at the first call */
+	static bool known, ours; /* taken from /proc at the first call, as is `own` */
 	static uint64_t own;
 	char status[4096];
 	uint64_t v[4];
@@ -140,7 +144,7 @@ bool creds_read(int pidfd, pid_t pid, uid_t uid, gid_t gid, struct creds *c)
 	c->userns = inode_of(pid, "ns/user", &owner);
 	c->label = label_of(pid);
 	if (c->userns == 0 || inode_of(pid, "fd", &owner) == 0 ||
-	    owner != c->uid[1]) /* it cannot be dumped */
+	    owner != c->uid[1]) /* the process cannot be dumped */
 		return false;
 	return c->uid[0] == uid && c->gid[0] == gid && count_filters(status) <= own &&
 	    is_alive(pidfd);

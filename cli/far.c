@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Far swap of a run: the options and the password for quire-far (far/start.c), and what the supervisor says of it. */
+/* Far swap of a run: passes the options and the password to quire-far (far/start.c), and prints the
+ * supervisor's lines about it. */
 #include "far.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 
 static char password[256]; /* "": none */
 
-/* The first line of the file. */
+/* Reads the first line of the file. */
 static int read_password(const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -20,7 +21,8 @@ static int read_password(const char *path)
 	if (f == NULL)
 		return fail("--swap-password %s: %s", path, strerror(errno));
 	password[0] = '\0';
-	(void)setvbuf(f, NULL, _IONBF, 0); /* no copy is left in a buffer */
+	(void)setvbuf(f, NULL, _IONBF, 0); /* unbuffered, so that no copy of the password stays in a
+	                                    * buffer */
 	whole = fgets(password, sizeof password, f) != NULL &&
 	    (strchr(password, '\n') != NULL || feof(f) != 0 || fgetc(f) == EOF);
 	(void)fclose(f);

@@ -11,16 +11,18 @@
 /* One quire-far. Only the supervisor's main thread uses it. */
 struct run_far {
 	struct far_started started;
-	const char *url; /* without a password, for messages */
+	const char *url; /* the URL without a password, for messages */
 };
 
 /*
- * The password of URLs that have none: the first line of --swap-password, else QUIRE_SWAP_PASSWORD, which is removed from the
- * environment. Call it before the program starts. 0, or CLI_CANNOT after one line on standard error.
+ * The password for URLs that have none: the first line of --swap-password, otherwise
+ * QUIRE_SWAP_PASSWORD, which is removed from the environment. Call it before the program starts. 0,
+ * or CLI_CANNOT after one line on standard error.
  */
 int far_take_password(const struct run_options *);
-/* What quire-far is told. */
+/* The options that quire-far is told. */
 struct far_options run_far_options(const struct run_options *);
-/* quire-far has told something, or has ended: then the kernel has marked its ring, and a line says so. */
+/* quire-far has sent a message, or has ended: in the latter case the kernel has marked its ring,
+ * and a line reports it. */
 void run_far_hear(struct run_far *);
 #endif

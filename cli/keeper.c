@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The keeper of a store: a process that packs what the family's processes store, and gives back what a dead one held. The supervisor
- * itself never looks into a store: every process of the family may write there, and whatever they write, the worst is that
- * the keeper ends. Then the supervisor says so, and ends the processes that had the store: no process can rely on it any more.
+ * The keeper of a store: a process that packs the pages that the family's processes store, and
+ * gives back whatever a dead process held. The supervisor itself never reads a store: every process
+ * of the family may write there. Whatever they write, at worst the keeper ends. Then the supervisor
+ * reports it, and kills the processes that had the store: they cannot rely on its contents any
+ * more.
  *
- * A keeper is made when a process first has use for it (FAMILY_WATCH); most programs fit and store nothing. It has the store, the
- * family's state, one socket and one pipe, and nothing else: no descriptor of a connection, no terminal, no signals, a session of
- * its own. The pipe is its life line: nothing is ever written there, and when the last supervisor that has the other end is gone the kernel kills
- * the keeper, whatever it is at.
+ * The supervisor starts a keeper when a process first needs one (FAMILY_WATCH); most programs fit
+ * and store nothing. It has the store, the family's state, one socket and one pipe, and nothing
+ * else: no descriptor of a connection, no terminal, no signals, a session of its own. The pipe is
+ * its life line: nothing is ever written there, and when the last supervisor that has the other end
+ * is gone the kernel kills the keeper at once.
  *
- * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process, and is answered by the same note when all
- * that the process held has been given back, the store's lock included; the slot is not given to another before. While the keeper
- * releases a process, the store's lock may be held by another process whose note the keeper has not answered: that process is dead,
- * too (is_reported). What cannot be sent now is owed, and sent when the keeper has answered. STOP ends the keeper after the statistics.
- * Statistics lie in a page that the two share: figures for people, read while they are being written.
+ * Vocabulary: a note is a message on that socket. RELEASE names the slot of a dead process. The
+ * keeper answers with the same note when it has given back all that the process held, the store's
+ * lock included; the slot is not given to another process before. While the keeper releases a
+ * process, the store's lock may be held by another process whose note the keeper has not answered:
+ * that process is dead, too (is_reported). A note that cannot be sent now is owed, and sent when
+ * the keeper has answered. STOP ends the keeper after the statistics. The statistics lie in a page
+ * that supervisor and keeper share: the figures are for people, and are read while they are being
+ * written.
  *
  * Two threads: one waits for notes, one packs. Locks: the store's own.
  */
@@ -33,13 +39,16 @@
 #define KEEPER_TAG FAMILY_PROCS /* the keeper's tag in the store: no process has that slot */
 #define PUBLISH_MS 500
 #define LOW_FILES                                                                                  \
-	16 /* the fewest that must be allowed for a run, and then all that there are (run_count_descriptors) */
-#define PATIENCE_MS 3000 /* with a keeper that was told to stop: what is left to write is little */
+	16 /* the fewest descriptors that a run needs, and then all that there are
+	    * (run_count_descriptors) */
+#define PATIENCE_MS                                                                                \
+	3000 /* how long to wait for a keeper that was told to stop: little is left to
+                          * write */
 
 enum { NOTE_RELEASE, NOTE_STOP };
 struct note {
 	uint32_t what, slot;
-}; /* STOP: slot is how many connections have the store */
+}; /* STOP: slot is the number of connections that have the store */
 
 /* ---- the keeper's own process ---- */
 struct keeper {
@@ -48,14 +57,16 @@ struct keeper {
 	int sock;
 	pthread_t server; /* const: the thread that waits for notes */
 	uint64_t due
-	    [SLOT_WORDS]; /* atomics: slots of processes that are dead and not released. Written by the server */
-	bool stopping, used; /* the server's: STOP has come; a process still has the store */
+	    [SLOT_WORDS]; /* atomics: slots of processes that are dead and not released. The server
+	                   * thread writes them */
+	bool stopping, used; /* the server thread's: STOP has come; a process still has the store */
 	struct pool_stats
-	    most; /* when the store was fullest, seen before a process's share was given back */
+	    most; /* the statistics when the store was fullest, taken before a process's share was
+	           * given back */
 	struct pool_stats *out;
 	pthread_t packer;
 	bool packs;
-	bool stop; /* atomic: the packer shall end */
+	bool stop; /* atomic: tells the packer to end */
 };
 
 static int charge_family(void *arg, long pages)
@@ -63,7 +74,7 @@ static int charge_family(void *arg, long pages)
 	return family_pool_charge(((struct keeper *)arg)->fam, pages);
 }
 
-/* Notes that have come. */
+/* Reads the notes that have come. */
 static void take_notes(struct keeper *k)
 {
 	struct note n;
@@ -82,7 +93,7 @@ static void take_notes(struct keeper *k)
 		_exit(0); /* the supervisor is gone, and the family with it */
 }
 
-/* No process of the family has such a tag, or it is dead. */
+/* Is there no process of the family with that tag, or is it dead? */
 static bool is_reported(void *arg, uint32_t tag)
 {
 	struct keeper *k = arg;
@@ -120,14 +131,15 @@ static void *pack_pages(void *arg)
 			break;
 		if ((rc = pool_work(&k->pool, false)) == 0 && pool_sink(&k->pool) == 1)
 			continue;
-		if (rc != 1) /* below 0: the process that stores next gets the error, too */
+		if (rc != 1) /* below 0: an error, which the process that stores next gets, too */
 			pool_wait_work(&k->pool, seen, rc);
 	}
 	pool_async_end(&k->pool);
 	return NULL;
 }
 
-/* Counters as they are, amounts as they were when the store was fullest: at the end everything has been given back. */
+/* Publishes counters as they are, and amounts as they were when the store was fullest: at the end
+ * everything has been given back. */
 static void publish_counters(struct keeper *k)
 {
 	struct pool_stats ps;
@@ -147,8 +159,8 @@ static void publish_counters(struct keeper *k)
 }
 
 /*
- * Only what the keeper needs stays open: those become descriptors 3, 4, 5 and 6. Few numbers may be allowed: all others are given
- * back before any is taken.
+ * Closes all descriptors but those that the keeper needs, which become descriptors 3, 4, 5 and 6.
+ * The limit of numbers may be low: all other descriptors are closed before a new number is taken.
  */
 static void keep_only(int fds[4])
 {
@@ -160,7 +172,7 @@ static void keep_only(int fds[4])
 	null = open("/dev/null", O_RDWR);
 	for (int i = 0; i < 3; i++)
 		(void)dup2(null, i);
-	for (int i = 0; i < 4; i++) /* out of the way first */
+	for (int i = 0; i < 4; i++) /* moved out of the range 3 to 6 first */
 		fds[i] = fcntl(fds[i], F_DUPFD, 7);
 	for (int i = 0; i < 4; i++)
 		fds[i] = dup2(fds[i], i + 3);
@@ -174,11 +186,11 @@ static void die_with(int life)
 	(void)fcntl(life, F_SETOWN, getpid());
 	(void)fcntl(life, F_SETSIG, SIGKILL);
 	(void)fcntl(life, F_SETFL, O_ASYNC | O_NONBLOCK);
-	if (poll(&p, 1, 0) != 0) /* the supervisor is gone already */
+	if (poll(&p, 1, 0) != 0) /* the supervisor has ended already */
 		_exit(0);
 }
 
-/* Serves until the supervisor says stop. True: a process still has the store then. */
+/* Serves until the supervisor sends STOP. True: a process still has the store at that time. */
 static bool serve_supervisor(struct keeper *k)
 {
 	struct pollfd p = { .fd = k->sock, .events = POLLIN };
@@ -219,14 +231,14 @@ static _Noreturn void run_keeper(struct run *r, struct run_store *st, int end, i
 	k.pool.p_charge_arg = &k;
 	(void)pool_join(&k.pool, KEEPER_TAG);
 	k.packs = pthread_create(&k.packer, NULL, pack_pages, &k) ==
-	    0; /* else each process packs what it stores */
+	    0; /* otherwise each process packs the pages that it stores */
 	bool used = serve_supervisor(&k);
 	__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 	pool_wake_packer(&k.pool);
 	if (k.packs)
 		(void)pthread_join(k.packer, NULL);
 	publish_counters(&k);
-	if (!used) /* what is left has no owner, and ends with the store */
+	if (!used) /* the pages left have no owner, and end with the store */
 		(void)charge_family(&k, -(long)(k.out[KEEPER_NOW].mem_held / 4096));
 	_exit(0);
 }
@@ -338,6 +350,7 @@ void run_keeper_stop(struct run *r, struct run_store *st)
 		if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
 			if ((slot = run_keeper_hear(st)) >= 0)
 				run_slot_released(r, slot);
-	if (st->sock >= 0) /* what it works on may be nonsense. The life line ends with this */
+	if (st->sock >= 0) /* the memory that the keeper works on may hold nonsense. This closes the
+	                    * life line, too */
 		keeper_gone(st);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What this kernel, or the filter of this container, offers of what is used if it is there, and what it costs to do without: figures
- * of this machine, measured here on a few pages in some milliseconds. Each is the least of ROUNDS, which other programs disturbed
- * least.
+ * What this kernel, or the filter of this container, offers of the features that Quire uses if they
+ * are there, and what it costs to do without: figures of this machine, measured here on a few pages
+ * in some milliseconds. Each figure is the least of ROUNDS measurements, the one that other
+ * programs disturbed least.
  */
 #include "offer.h"
 
@@ -38,7 +39,8 @@ struct move {
 };
 #define UFFD_MOVE _IOWR(0xAA, 0x05, struct move)
 
-/* Two ranges: one as a program's, registered for missing pages and protection, and one as the arena. */
+/* Makes two ranges: one like a program's, registered for missing pages and protection, and one like
+ * the arena. */
 struct ranges {
 	int fd, pagemap, pipe[2];
 	char *program, *arena;
@@ -113,7 +115,7 @@ static bool move_in_and_out(const struct ranges *r, char *program, char *arena)
 	return move_page(r, program, arena) && move_page(r, arena, program);
 }
 
-/* As machine/linux/out.c takes a page out where none moves. */
+/* Takes a page out as machine/linux/out.c does where pages cannot be moved. */
 static bool copy_in_and_out(const struct ranges *r, char *program, char *arena)
 {
 	struct uffdio_copy in = { .dst = (uintptr_t)program, .src = (uintptr_t)arena, .len = PAGE };
@@ -131,7 +133,7 @@ static bool copy_in_and_out(const struct ranges *r, char *program, char *arena)
 	    (entry >> 62 == 0 || madvise(program, PAGE, MADV_DONTNEED) == 0);
 }
 
-/* Microseconds for a page out and in; below 0: it cannot be done. */
+/* Microseconds for a page out and in; below 0: the feature is missing. */
 static double time_pages(
     int fd, uint64_t features, bool (*cycle)(const struct ranges *, char *program, char *arena))
 {
@@ -160,7 +162,7 @@ static double time_pages(
 	return least;
 }
 
-/* Drops every other page of the range; below 0: it cannot be done so. */
+/* Drops every other page of the range; below 0: the feature is missing. */
 static double time_drops(bool together)
 {
 	char *p = map_pages();
@@ -191,9 +193,10 @@ static double time_drops(bool together)
 	return least;
 }
 
-#define WRITE (64u * 1024u) /* what the store writes at a time */
+#define WRITE (64u * 1024u) /* the size of one write of the store */
 
-/* Microseconds until a write of the swap file is done; below 0: there is no place for one. */
+/* Microseconds until a write to the swap file has finished; below 0: there is no place for a swap
+ * file. */
 static double time_write(void)
 {
 	const char *why;
@@ -219,7 +222,7 @@ static double time_write(void)
 	return least;
 }
 
-/* 0, or why the ring that the store asks for cannot be had. */
+/* Returns 0, or the error with which the ring that the store asks for was refused. */
 static int try_ring(void)
 {
 	struct io_uring_params p = { .flags =

@@ -5,8 +5,9 @@
 #include <stdint.h>
 
 /*
- * Prints a line for each thing of the kernel's that is used if it is there, with what it costs to do without. features: of the
- * fault descriptors that new_fd() makes; it answers -1 if there is none.
+ * Prints a line for each feature of the kernel that is used if it is there, with the cost of doing
+ * without. features: of the fault descriptors that new_fd() makes; new_fd() returns -1 if it cannot
+ * make one.
  */
 void cli_print_offers(uint64_t features, int (*new_fd)(void));
 #endif

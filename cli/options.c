@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The command line of `quire run`. What can mean one thing only is understood, also where it is not written as the help says:
- * `--memory 64 M`, `--swap 4G`. Everything else is refused in one line: the mistake, and the right form.
+ * The command line of `quire run`. A command line that can mean only one thing is understood, even
+ * if it is not written as the help says: `--memory 64 M`, `--swap 4G`. Everything else is refused
+ * in one line, which names the mistake and the right form.
  */
 #include "cli.h"
 #include "options.h"
@@ -24,7 +25,7 @@
 #define MIN_SWAP (1ull << 20)
 #define SWAP_LINE 2048u /* bytes of a line of --swap @FILE */
 
-/* False: it was not written, as on a full disk. */
+/* False: the text could not be written, as on a full disk. */
 static bool say_line(FILE *f, const char *line)
 {
 	return f != NULL && fprintf(f, "quire: %s\n", line) > 0 && fflush(f) == 0;
@@ -55,7 +56,7 @@ int cli_too_few_files(void)
 	    "too few open files are allowed (ulimit -Hn): one is needed for each process, and twelve more");
 }
 
-/* A number without a unit, and too small to be meant in bytes. */
+/* Is it a number without a unit, and too small to be meant in bytes? */
 static bool lacks_unit(const char *text)
 {
 	uint64_t v;
@@ -76,8 +77,8 @@ static bool is_unit(const char *text)
 }
 
 /*
- * The option's value; "64" with "M" as the next word is "64M", as 64 bytes are no amount that an option takes. The joined text
- * is never freed: the options point to it.
+ * The option's value; "64" with "M" as the next word is "64M", as no option takes an amount of 64
+ * bytes. The joined text is never freed: the options point to it.
  */
 static char *join_unit(char *value, char **argv)
 {
@@ -143,8 +144,9 @@ static bool is_url(const char *text)
 }
 
 /*
- * A copy of a URL of the command line, never freed. What the list of processes shows is overwritten up to the host, and o->exposed
- * is set if there was a password. NULL: no memory.
+ * A copy of a URL of the command line, never freed. The original, which the list of processes
+ * shows, is overwritten up to the host, and o->exposed is set if there was a password. NULL: no
+ * memory.
  */
 static char *hide_password(struct run_options *o, char *url)
 {
@@ -160,7 +162,7 @@ static char *hide_password(struct run_options *o, char *url)
 	return copy;
 }
 
-/* A URL, with "size=4G" among what follows '?'. The option keeps the text. */
+/* Parses a URL with "size=4G" among its parameters. The option keeps the text. */
 static int take_far(struct swap_option *sw, char *url)
 {
 	const char *user = url != NULL ? far_user_end(url) : NULL;
@@ -188,7 +190,7 @@ static int take_far(struct swap_option *sw, char *url)
 	return 0;
 }
 
-/* The place becomes the last of the options. */
+/* Appends the place to the options. */
 static int add_place(struct run_options *o, char *text, bool url)
 {
 	struct swap_option *sw = &o->swap[o->nswaps];
@@ -205,7 +207,7 @@ static int add_place(struct run_options *o, char *text, bool url)
 	return rc;
 }
 
-/* Each line of the file is a place, as --swap takes it. */
+/* Reads the file: each line is a place, as --swap takes it. */
 static int take_swap_file(struct run_options *o, const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -215,7 +217,8 @@ static int take_swap_file(struct run_options *o, const char *path)
 
 	if (f == NULL)
 		return fail("--swap @%s: %s", path, strerror(errno));
-	(void)setvbuf(f, NULL, _IONBF, 0); /* no copy is left in a buffer */
+	(void)setvbuf(f, NULL, _IONBF, 0); /* unbuffered, so that no copy of a password stays in a
+	                                    * buffer */
 	while (rc == 0 && fgets(line, sizeof line, f) != NULL) {
 		line[strcspn(line, "\r\n")] = '\0';
 		if (line[0] == '\0')
@@ -239,7 +242,8 @@ static int take_one_swap(struct run_options *o, char *text)
 			    : add_place(o, text, false);
 }
 
-/* All options are known. What the list of processes has shown is past help: the line says how the next run avoids it. */
+/* Called when all options have been read. The list of processes has shown the password already: the
+ * line says how the next run avoids it. */
 static void tell_exposed(const struct run_options *o)
 {
 	if (o->exposed != NULL)
@@ -262,7 +266,7 @@ int cli_take_url(struct run_options *o, char *text)
 	return o->swap[0].url != NULL ? 0 : fail("check @FILE: the first line must be a URL");
 }
 
-/* "30s", "500ms", "2m", or seconds. */
+/* Parses "30s", "500ms", "2m", or a number of seconds. */
 static int take_timeout(struct run_options *o, const char *text)
 {
 	char *end;
@@ -379,7 +383,7 @@ static int take_pool(struct run_options *o, const char *text)
 	return 0;
 }
 
-/* `--policy help`: the names on standard output, with a line about each. */
+/* `--policy help`: prints the names on standard output, with a line about each. */
 static int list_names(struct run_options *o, bool prefetchers)
 {
 	o->listed = true;
@@ -432,7 +436,7 @@ static const struct option opts[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-/* Names of what of the kernel's is not to be used. */
+/* Parses names of features of the kernel that are not to be used. */
 static int take_without(struct run_options *o, const char *names)
 {
 	if (sys_offers_named(names, &o->without))
@@ -459,8 +463,8 @@ int cli_unknown_option(const char *word)
 
 	for (unsigned i = 0; i < sizeof opts / sizeof opts[0]; i++)
 		names[i] = opts[i].name;
-	(void)snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="),
-	    word); /* the value may hold a password */
+	/* Only up to the =: the value may hold a password. */
+	(void)snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
 	return cli_unknown("option", name, "--", names);
 }
 
@@ -471,7 +475,7 @@ static int take_option(
 	switch (c) {
 	case 'm': *memory = join_unit(optarg, argv); return 0;
 	case O_POOL: *pool = join_unit(optarg, argv); return 0;
-	case O_SWAP: /* a URL is taken where it lies: it is overwritten there */
+	case O_SWAP: /* a URL is read in place, because it is overwritten there */
 		return take_one_swap(o, is_url(optarg) ? optarg : join_unit(optarg, argv));
 	case O_ENCRYPT: return take_encrypt(o, optarg);
 	case O_TIMEOUT: return take_timeout(o, optarg);

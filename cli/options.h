@@ -10,11 +10,12 @@ struct prefetch_ops;
 
 #define SWAPS_MAX 4u
 #define KEEP_DEFAULT UINT64_MAX
-/* One --swap. Either a place of this machine, or a URL of far swap. */
+/* One --swap. A swap place: either a path of this machine, or a URL of far swap. */
 struct swap_option {
 	const char *path; /* NULL: the default place, or far */
-	const char *url;  /* NULL: this machine's. Without "size="; it may hold a password */
-	uint64_t bytes;   /* 0: as much as there is room for, or as the far end has */
+	const char *url;  /* NULL: this machine's. The URL without "size="; it may hold a
+	                   * password */
+	uint64_t bytes;   /* 0: as much as there is room for, or as the far end offers */
 };
 
 struct run_options {
@@ -25,37 +26,41 @@ struct run_options {
 		ENCRYPT_FAR,
 		ENCRYPT_ALL,
 		ENCRYPT_NONE
-	} encrypt; /* what leaves this machine; what leaves memory; nothing */
+	} encrypt; /* which pages are encrypted: those that leave this machine; all that leave
+	            * memory; none */
 	uint32_t far_timeout_ms, far_replicas;
 	const char *far_ca, *far_psk; /* NULL: none */
 	const char *password_file;    /* NULL: none */
 	uint64_t keep_free;           /* bytes; KEEP_DEFAULT: it was not given */
 	uint64_t rate;                /* bytes a second of swap; 0: no limit */
 	bool force;                   /* swap files may lie on a tmpfs */
-	const char *
-	    exposed; /* a URL of the command line that held a password, as it may be shown; NULL: none */
+	const char
+	    *exposed; /* a URL of the command line that held a password, in the form that may be
+	              * shown; NULL: none */
 	const char *report_path; /* NULL: standard error */
 	enum { REPORT_TEXT, REPORT_JSON, REPORT_NONE } report;
 	const struct policy_ops *policy;     /* never NULL */
 	const struct prefetch_ops *prefetch; /* NULL: the default */
-	uint32_t without; /* enum sys_offer: of the kernel's, what is not to be used */
+	uint32_t without; /* enum sys_offer: the features of the kernel that are not to be used */
 	bool live;
 	bool help;   /* --help was asked for */
-	bool listed; /* --policy help or --prefetch help was asked for, and answered */
+	bool listed; /* --policy help or --prefetch help was given, and has been answered */
 };
 
 /*
- * Reads the options up to the program's name, and sets optind to it. The strings in argv are split where they lie.
- * 0, or CLI_CANNOT after one line on standard error that names the mistake and the right form. With o->help or o->listed
- * set nothing else is valid.
+ * Reads the options up to the program's name, and sets optind to it. The strings in argv are split
+ * in place. 0, or CLI_CANNOT after one line on standard error that names the mistake and the right
+ * form. If o->help or o->listed is set, nothing else is valid.
  */
 int cli_options(struct run_options *o, int argc, char **argv);
 /*
- * The word is no option. CLI_CANNOT after one line on standard error that names the option most like it, if one is.
+ * Reports that the word is no option. Returns CLI_CANNOT after one line on standard error, which
+ * names the most similar option, if there is one.
  */
 int cli_unknown_option(const char *word);
 /*
- * The URL or @FILE of `quire check`, like one of --swap. 0, or CLI_CANNOT after one line on standard error.
+ * Parses the URL or @FILE of `quire check`, like that of --swap. 0, or CLI_CANNOT after one line on
+ * standard error.
  */
 int cli_take_url(struct run_options *o, char *text);
 /*

@@ -31,9 +31,9 @@ static int run_command(int argc, char **argv)
 	return cli_unknown("command", argv[1], "", commands);
 }
 
-#define STACK (64u << 10) /* bytes that quire and the start of a hosted program may need */
+#define STACK (64u << 10) /* bytes of stack that quire and the start of a hosted program may need */
 
-/* Checked first, and said without fail(): its line takes more of the stack than there may be. */
+/* Checked first, and printed without fail(), which needs more stack than there may be. */
 static int check_stack(void)
 {
 	static const char line[] =

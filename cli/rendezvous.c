@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How a process joins the family (run/family.h has the protocol). The door takes greetings from any process that has the gate, which no
- * process but those of the family ever had. A greeting brings a socket; on it the answer goes out, with the descriptors, one of
- * which is the process's end of its connection. On a connection the end of the process is seen: then what it was granted is given
- * back. A forked child gets no answer: what its greeting brings is the connection.
+ * How a process joins the family (run/family.h has the protocol). The door takes greetings from any
+ * process that has the gate, and only processes of the family ever had it. A greeting brings a
+ * socket. The answer goes out on that socket, with the descriptors; one of these is the process's
+ * end of its connection. When the process ends, its connection hangs up: then whatever it was
+ * granted is given back. A forked child gets no answer: the socket in its greeting is the
+ * connection.
  *
- * Nothing here waits, and nothing that a process says or writes is believed: a greeting must have the token and a slot that no
- * other connection has; which slot is whose is known here (conn[]), whatever the shared memory says.
+ * Nothing here blocks, and nothing that a process sends or writes is believed: a greeting must have
+ * the token and a slot that no other connection has; conn[] records which slot belongs to which
+ * process, whatever the shared memory says.
  */
 #include "run.h"
 
@@ -28,8 +31,8 @@
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
 #endif
-#define SCM_PIDFD_TYPE 4 /* SCM_PIDFD of newer headers */
-#define ROUND 64u        /* greetings taken before anything else is looked at again */
+#define SCM_PIDFD_TYPE 4 /* SCM_PIDFD as newer headers define it */
+#define ROUND 64u        /* greetings taken before the loop looks at other events again */
 
 /* One descriptor is needed for each process of the family, whatever the program's limit. */
 int run_make_descriptors(struct run *r)
@@ -79,10 +82,11 @@ bool run_family_there(const char *value)
 	    strtoull(end + 1, NULL, 16) != cookie)
 		return false;
 	struct pollfd p = { .fd = (int)gate };
-	return poll(&p, 1, 0) == 0; /* else the supervisor is gone */
+	return poll(&p, 1, 0) == 0; /* otherwise the supervisor is gone */
 }
 
-/* What the process of that slot held there is given back; the slot is not another's before the keeper says that it is. */
+/* Has the keeper give back all that the process of that slot held in the store; the slot is not
+ * given to another process before the keeper has answered. */
 static void leave_store(struct run *r, struct run_store *st, int slot)
 {
 	if (st == NULL)
@@ -121,7 +125,7 @@ static void release_slot(struct run *r, struct run_store *st, int slot)
 }
 
 /* ---- slots (slots.c) ---- */
-/* A slot for a process that executes a program; -1: all are taken. */
+/* Finds a slot for a process that executes a program; -1: all are taken. */
 static int take_slot(struct run *r)
 {
 	for (int i = 0; i < (int)r->most; i++) {
@@ -142,10 +146,10 @@ static int take_slot(struct run *r)
 /* ---- messages ---- */
 /* What came with a message besides its bytes. */
 struct received {
-	int fd; /* the one descriptor, or -1 */
+	int fd; /* the descriptor that was sent, or -1 */
 	unsigned nfds;
-	int pidfd;        /* of the sender, or -1 */
-	struct ucred who; /* pid 0: not known */
+	int pidfd;        /* a pidfd of the sender, or -1 */
+	struct ucred who; /* the sender; pid 0: not known */
 };
 
 static void take_ancillary(struct msghdr *m, struct received *got)
@@ -173,7 +177,7 @@ static void take_ancillary(struct msghdr *m, struct received *got)
 	}
 }
 
-/* As recvmsg, without waiting. */
+/* Calls recvmsg without waiting. */
 static ssize_t receive_message(int sock, void *buf, size_t size, int *flags, struct received *got)
 {
 	union {
@@ -194,7 +198,7 @@ static ssize_t receive_message(int sock, void *buf, size_t size, int *flags, str
 	return n;
 }
 
-/* The store for the process that sent that message. */
+/* Finds the store for the process that sent that message. */
 static struct run_store *store_of(struct run *r, const struct received *from, bool alone)
 {
 	struct creds c;
@@ -204,8 +208,9 @@ static struct run_store *store_of(struct run *r, const struct received *from, bo
 }
 
 /*
- * Slots that a process may use of the store: all that can be promised, as one process may have been promised all. The number is
- * reckoned from the supervisor's own settings: any process may have written the family's state.
+ * The slots that a process may use of the store: all that can be promised, because one process may
+ * have been promised all. The number comes from the supervisor's own settings: any process may have
+ * written to the family's state.
  */
 static uint64_t most_slots(const struct run *r, const struct run_store *st)
 {
@@ -217,8 +222,9 @@ static uint64_t most_slots(const struct run *r, const struct run_store *st)
 }
 
 /*
- * The answer on fd: with the descriptors if there is a slot. connection: the process's end, -1: none. Both are closed here: if the
- * answer cannot be sent, the connection ends with that.
+ * Sends the answer on fd: with the descriptors if there is a slot. connection: the process's end,
+ * -1: it gets none. Both are closed here: if the answer cannot be sent, the connection ends with
+ * them.
  */
 static void send_welcome(
     const struct run *r, int fd, int slot, struct run_store *st, int connection)
@@ -264,7 +270,7 @@ static void send_welcome(
 }
 
 /* ---- connections ---- */
-/* Takes the sender's pidfd over. */
+/* Takes over the sender's pidfd. */
 static void add_conn(struct run *r, int fd, struct received *from, int slot, struct run_store *st)
 {
 	struct conn c = { .fd = fd, .slot = slot, .pid = from->who.pid, .pidfd = -1, .store = st };
@@ -364,11 +370,12 @@ bool run_family_lives(const struct run *r)
 	for (unsigned i = 0; i < r->nconn; i++)
 		if (r->conn[i].pid > 0 && (kill(r->conn[i].pid, 0) == 0 || errno == EPERM))
 			return true;
-	return false; /* connections may be left whose other ends are ours, too */
+	return false; /* some connections may be left whose other ends this process holds */
 }
 
 /* ---- keepers ---- */
-/* The keeper has died of what the processes wrote there. Their memory is lost. */
+/* The keeper has died of what the processes wrote to the store. The memory that they stored is
+ * lost. */
 static void end_store(struct run *r, struct run_store *st)
 {
 	st->broken = true;
@@ -394,7 +401,8 @@ void run_hear_keeper(struct run *r, struct run_store *st)
 }
 
 /* ---- the door ---- */
-/* Never the gate: while the supervisor has it, its hang-up would not show that no process of the family has it. */
+/* It never holds the gate: while the supervisor had the gate, the hang-up would not show that no
+ * process of the family has it. */
 static bool is_connection(const struct run *r, int fd)
 {
 	int domain = 0, type = 0;
@@ -416,7 +424,8 @@ static bool is_greeting(const struct run *r, const struct family_hello *h, ssize
 	    ((h->fh_flags & FAMILY_SILENT) == 0 || h->fh_flags == FAMILY_SILENT);
 }
 
-/* A forked child: it has a slot and a store. False: the slot is none, or another's. */
+/* A greeting of a forked child, which has a slot and a store. False: the slot is invalid, or
+ * another process's. */
 static bool let_child_in(struct run *r, const struct family_hello *h, struct received *from)
 {
 	if (h->fh_slot < 0 || h->fh_slot >= (int)r->most || run_slot_taken(r, h->fh_slot))
@@ -425,7 +434,8 @@ static bool let_child_in(struct run *r, const struct family_hello *h, struct rec
 	return true;
 }
 
-/* What the process was promised is promised of the other store's places from now on. It waits for our answer meanwhile. */
+/* Pages that the process was promised are charged to the other store's places from now on. The
+ * process waits for the answer meanwhile. */
 static void move_promise(struct run *r, const struct conn *c, const struct run_store *to)
 {
 	uint64_t n = atomic_load(&r->fam->fam_proc[c->slot].fp_promised);
@@ -436,8 +446,9 @@ static void move_promise(struct run *r, const struct conn *c, const struct run_s
 }
 
 /*
- * A process has other credentials. It gets a store for them, and has until FAMILY_MOVED pages in the one before, too. False: it is
- * not the process of that slot, or changes again before it has moved, which no runtime does.
+ * A greeting of a process that now has other credentials. It gets a store for them, and also keeps
+ * the one before until it sends FAMILY_MOVED. False: the sender is not the process of that slot, or
+ * changes again before it has moved, which no runtime does.
  */
 static bool let_change(struct run *r, const struct family_hello *h, const struct received *from)
 {
@@ -452,7 +463,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 		return false;
 	st = store_of(r, from, (h->fh_flags & FAMILY_ALONE) != 0);
 	if (st == c->store)
-		st = NULL; /* the process hides its memory from now on: it gets another store */
+		st = NULL; /* the process hides its memory from now on, so it gets another store */
 	if ((st == NULL && (st = run_store_for(r, NULL)) == NULL) || !make_connection(ends)) {
 		send_welcome(r, from->fd, -2, NULL, -1);
 		return true;
@@ -470,7 +481,7 @@ static bool let_change(struct run *r, const struct family_hello *h, const struct
 	return true;
 }
 
-/* A program that was executed. */
+/* A greeting of a program that was executed. */
 static void let_in(struct run *r, struct received *from, bool alone)
 {
 	int slot = r->nconn < r->most ? take_slot(r) : -1;
@@ -487,7 +498,7 @@ static void let_in(struct run *r, struct received *from, bool alone)
 		atomic_store(&r->fam->fam_proc[slot].fp_pid, 0);
 }
 
-/* False: there is none now. */
+/* Takes one greeting. False: there is none now. */
 static bool take_greeting(struct run *r)
 {
 	struct family_hello h = { 0 };
@@ -514,7 +525,8 @@ static bool take_greeting(struct run *r)
 			let_in(r, &from, (h.fh_flags & FAMILY_ALONE) != 0);
 	} else if (!right ||
 	    (flags & MSG_CTRUNC) ==
-		0) { /* else no descriptor was left for it: it sees that it is turned away */
+		0) { /* otherwise no descriptor was left for the connection: the process sees that
+		      * it is turned away */
 		right = false;
 	}
 	if (!right) {
@@ -537,9 +549,9 @@ bool run_open_door(struct run *r)
 }
 
 /*
- * Descriptors: a connection for each process of the family, and a pidfd for each if enough descriptors are allowed. The packer's
- * ring takes another. While a process joins, four more are open: the socket that its greeting brought, its pidfd, and both ends of
- * its connection.
+ * Descriptors: a connection for each process of the family, and a pidfd for each if enough descriptors are allowed.
+ * The packer's ring needs one more. While a process joins, four more are open: the socket that its
+ * greeting brought, its pidfd, and both ends of its connection.
  */
 int run_count_descriptors(struct run *r)
 {

@@ -7,7 +7,8 @@
 #include "store/pool.h"
 
 #define BEYOND                                                                                     \
-	64u /* pages beyond the budget that are not worth a line: the pool takes them before frames make room */
+	64u /* so many pages beyond the budget get no line: the pool takes them before frames make
+	     * room */
 
 static double pages_mb(uint64_t pages) { return (double)pages * 4096 / 1e6; }
 
@@ -22,7 +23,8 @@ static void print_foresight(FILE *f, const struct family_counters *c)
 	fprintf(f, "; %llu refaults\n", (unsigned long long)c->refaults);
 }
 
-/* What the kernel would not have done: faults, pages moved, what they waited for and where they went. */
+/* Prints the costs that the kernel alone would not have had: faults, pages moved, the time waited
+ * for them and where they went. */
 static void print_paging(FILE *f, const struct run_totals *t, const struct pool_stats *ps)
 {
 	char s1[24], s2[24], s3[24];

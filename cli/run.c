@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quire run: makes what the family shares (area.c) and the gate by which its processes join (rendezvous.c), starts the program
- * with the runtime preloaded, supervises (supervise.c), and reports at the end. The program is a child; terminal signals reach
- * it by itself, others are forwarded; the exit status or fatal signal becomes our own.
+ * quire run: makes the state that the family shares (area.c) and the gate by which its processes
+ * join (rendezvous.c), starts the program with the runtime preloaded, supervises (supervise.c), and
+ * reports at the end. The program is a child; terminal signals reach it by itself, others are
+ * forwarded; the exit status or fatal signal becomes our own.
  */
 #include "run.h"
 
@@ -38,13 +39,15 @@ static int set_env(struct run *r)
 	(void)snprintf(value, sizeof value, "%s%s%s", lib, old != NULL && *old != '\0' ? ":" : "",
 	    old != NULL ? old : "");
 	(void)snprintf(
-	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become_program() knows the rest */
+	    r->variable, sizeof r->variable, FAMILY_ENV "="); /* become_program() appends the rest,
+	                                                       * which is not known yet */
 	if (setenv("LD_PRELOAD", value, 1) != 0 || putenv(r->variable) != 0)
 		return fail("cannot make the environment: %s", strerror(errno));
 	return 0;
 }
 
-/* Where the runtime would put the gate (hostfd_guard): just above the program's soft limit, or at the top of what there is. */
+/* Puts the gate where the runtime would (hostfd_guard): just above the program's soft limit, or at
+ * the highest numbers there are. */
 static int place_gate(const struct run *r)
 {
 	long base = r->files.rlim_cur < 4096 ? (long)r->files.rlim_cur : 4096;
@@ -54,7 +57,8 @@ static int place_gate(const struct run *r)
 	return fcntl(r->gate, F_DUPFD, base > 3 ? base : 3);
 }
 
-/* The child of a vfork: the environment is its parent's, which waits. Answers only if the program cannot be executed. */
+/* Runs in the child of a vfork: the environment is its parent's, which waits. Returns only if the
+ * program cannot be executed. */
 static void become_program(struct run *r, char **argv, const sigset_t *mask)
 {
 	int gate = place_gate(r);
@@ -87,8 +91,10 @@ static int start_program(struct run *r, char **argv)
 		return rc;
 	r->start_ns = run_now_ns();
 	(void)prctl(
-	    PR_SET_CHILD_SUBREAPER, 1); /* so that the end of the last descendant is known */
-	r->child = vfork();             /* a copy of this process would be thrown away at once */
+	    PR_SET_CHILD_SUBREAPER, 1); /* orphans of the family become children of this process, so
+	                                 * that it learns of the end of the last one */
+	r->child = vfork();             /* a copy of this process's memory would be thrown away at
+	                                 * once */
 	if (r->child == 0) {
 		become_program(r, argv, &old);
 		_exit(CLI_NOEXEC);
@@ -107,7 +113,8 @@ static int start_program(struct run *r, char **argv)
 	}
 	if (rc == 0)
 		sites_note_file(
-		    "/lib/x86_64-linux-gnu/libc.so.6", &r->sites); /* while the loader is at work */
+		    "/lib/x86_64-linux-gnu/libc.so.6", &r->sites); /* this overlaps with the
+		                                                    * loader's work */
 	return rc;
 }
 
@@ -126,7 +133,7 @@ static void write_report(struct run *r, int status)
 	if (r->o.report == REPORT_NONE ||
 	    (atomic_load(&r->fam->fam_started) == 0 && WIFEXITED(status) &&
 		WEXITSTATUS(status) == CLI_CANNOT))
-		return; /* nothing ran, and a line has said why */
+		return; /* no program ran, and the callee has printed the line */
 	run_add_up(r, &t.c, &resident, &need);
 	if (atomic_load(&r->fam->fam_need_peak) > t.need_peak)
 		t.need_peak = atomic_load(&r->fam->fam_need_peak);
@@ -163,15 +170,16 @@ static void stop_helpers(struct run *r)
 }
 
 /*
- * The program has ended, but children of it work on (a daemon, a job of a shell): their limit holds, so a process has to stay
- * that hands out their memory. A child of this process does; this process ends as the program did.
+ * The program has ended, but children of it go on (a daemon, a job of a shell): the memory limit
+ * still holds for them, so a process must stay that hands out their memory. A child of this process
+ * stays; this process ends as the program did.
  */
 static void stay_behind(struct run *r)
 {
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	(void)run_open_door(r);
-	for (unsigned i = r->nconn; i-- > 0;) /* the program's own has hung up */
+	for (unsigned i = r->nconn; i-- > 0;) /* the program's own connection has hung up */
 		run_hear(r, i);
 	if (!run_family_lives(r))
 		return;
@@ -188,7 +196,8 @@ static void stay_behind(struct run *r)
 	_exit(0);
 }
 
-/* Were standard error closed, the swap file would have its number and our messages in it. The program finds it closed all the same. */
+/* If standard error is closed, the swap file would get descriptor 2, and our messages would go
+ * there. The program still finds it closed. */
 static void keep_standard(void)
 {
 	int fd;
@@ -219,7 +228,8 @@ int cli_run(int argc, char **argv)
 	keep_standard();
 	r.alone = !creds_own(&r.creds);
 	(void)prctl(PR_SET_DUMPABLE,
-	    0); /* it holds all that the family shares: no core file, no /proc/PID/fd for others */
+	    0); /* this process has all that the family shares: no core file, no access by
+	         * /proc/PID/fd */
 	if (!cli_check_program(argv[optind], r.program, sizeof r.program, why, sizeof why)) {
 		rc = errno == ENOENT ? CLI_NOTFOUND : CLI_NOEXEC;
 		(void)fail("%s", why);
@@ -232,7 +242,7 @@ int cli_run(int argc, char **argv)
 		    "already inside quire run: one budget holds for the whole family; run the program without it");
 	if (r.o.report_path != NULL &&
 	    (r.report_file = fopen(r.o.report_path, "we")) ==
-		NULL) /* not when all is done and lost */
+		NULL) /* opened now, so that an error does not show only after the run */
 		return fail("--report: cannot write '%s': %s", r.o.report_path, strerror(errno));
 	if ((rc = run_make_descriptors(&r)) != 0 || (rc = run_make_family(&r)) != 0 ||
 	    (rc = run_make_gate(&r)) != 0 || (rc = start_program(&r, argv + optind)) != 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Sizes as people write and read them; what memory this process may use. */
+/* Sizes as people write and read them; the memory that this process may use. */
 #include "cli.h"
 
 #include <ctype.h>
@@ -74,7 +74,8 @@ static void take_limit(const char *path, uint64_t *least)
 	(void)fclose(f);
 }
 
-/* The limits of the group and of all those that it lies in. A container may see its own as the root: that is among them. */
+/* The least of the limits of the cgroup and of all that contain it. A container may see its own
+ * group as the root: that is included. */
 static void take_limits(const char *mount, char *group, const char *name, uint64_t *least)
 {
 	char path[4400];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Slots: entries of the family's table of processes. A slot is a process's from when it joins, or its parent prepares it for a fork, until its
- * connection has ended and each keeper has given back what the process held in its store (run_store.owed). Only then may
- * another process have the slot: its number is the process's name in the stores.
+ * Slots: entries of the family's table of processes. A slot belongs to a process from when it
+ * joins, or its parent prepares it for a fork, until its connection has ended and each keeper has
+ * given back all that the process held in its store (run_store.owed). Only then may another process
+ * have the slot: its number is the process's name in the stores.
  */
 #include "run.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The supervisor's loop over sockets and signals, and the live line. threads.c has what runs beside it, count.c what it adds up.
+ * The supervisor's loop over sockets and signals, and the live line. threads.c has the threads that
+ * run beside it, count.c the sums.
  */
 #include "run.h"
 
@@ -17,14 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
-/* As much of the line as the terminal has room for, so that it stays one: whole parts, or what fits of the first. */
+/* Writes as much of the live line as fits the terminal's width, so that it stays one line: whole
+ * parts, or the beginning of the first. */
 static void print_cut(char *line)
 {
 	struct winsize w;
 	size_t n = strlen(line), most = n;
 
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1)
-		most = (size_t)w.ws_col - 1u; /* in the last column some begin the next line */
+		most = (size_t)w.ws_col - 1u; /* some terminals start a new line after the last
+		                               * column */
 	if (n > most) {
 		bool whole = strncmp(line + most, " |", 2) == 0;
 
@@ -81,9 +84,10 @@ static void live_line(struct run *r, struct family_counters *last, uint64_t *las
 	*last_ns = t;
 }
 
-#define MEASURE_MS 250u /* between two looks at what is resident */
+#define MEASURE_MS 250u /* time between two measurements of resident memory */
 
-/* The keepers of the stores that there are, and no more: poll() refuses more entries than files may be open. How many. */
+/* Collects the sockets of the keepers that exist, and no other entries: poll() refuses more entries
+ * than files may be open. How many. */
 static unsigned watch_keepers(struct run *r, struct pollfd *pfd, struct run_store **kept)
 {
 	unsigned n = 0;
@@ -96,7 +100,8 @@ static unsigned watch_keepers(struct run *r, struct pollfd *pfd, struct run_stor
 	return n;
 }
 
-/* What serves far places: it tells what becomes of its engine. How many. */
+/* Collects the descriptors of quire-far processes, which report what becomes of their engines. How
+ * many. */
 static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **far)
 {
 	unsigned n = 0;
@@ -110,7 +115,8 @@ static unsigned watch_far(struct run *r, struct pollfd *pfd, struct run_far **fa
 	return n;
 }
 
-/* Hands a signal to the program, unless the terminal sent it: to the whole foreground group, the program included. */
+/* Sends a signal on to the program. A signal from the terminal is not sent on, because the terminal
+ * sends it to the whole foreground group. */
 static void forward_signal(struct run *r, bool running)
 {
 	struct signalfd_siginfo si;
@@ -120,7 +126,8 @@ static void forward_signal(struct run *r, bool running)
 		(void)kill(r->child, (int)si.ssi_signo);
 }
 
-/* Reaps children. True: the program has ended, and *status says how. When it stops, quire stops, and goes on with it. */
+/* Reaps children. True: the program has ended, and *status says how. When the program stops, quire
+ * stops, and both continue together. */
 static bool reap_children(struct run *r, int *status)
 {
 	bool gone = false;
@@ -141,7 +148,8 @@ static bool reap_children(struct run *r, int *status)
 	return gone;
 }
 
-/* Where the kernel cannot wait (no memory for it), nothing has happened; the program goes on, and is looked after in a moment. */
+/* If the kernel cannot wait (no memory for it), nothing has changed; the program goes on, and the
+ * loop tries again soon. */
 static void wait_for_events(struct pollfd *pfd, unsigned n, bool wait)
 {
 	static const struct timespec moment = { .tv_nsec = 10 * 1000 * 1000 };
@@ -153,15 +161,16 @@ static void wait_for_events(struct pollfd *pfd, unsigned n, bool wait)
 		(void)nanosleep(&moment, NULL);
 }
 
-/* What one round of the loop waits for. */
+/* The descriptors that one round of the loop waits for. */
 struct round {
 	unsigned n, nkept, nfar; /* connections; far places */
-	unsigned stage;          /* of settling, when the round began */
+	unsigned stage;          /* the stage of settling when the round began */
 	struct pollfd *conn, *death, *keeper, *end;
 	struct pollfd
-	    pfd[2 + 2 * FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS)]; /* door, signals, and those */
+	    pfd[2 + 2 * FAMILY_PROCS + RUN_STORES * (1 + POOL_FARS)]; /* door, signals, and the next
+	                                                               * ones */
 	struct run_far *far[RUN_STORES * POOL_FARS];
-	struct run_store *kept[RUN_STORES]; /* whose keepers they are */
+	struct run_store *kept[RUN_STORES]; /* the stores whose keepers they are */
 };
 
 static void wait_round(struct run *r, struct round *w)
@@ -191,7 +200,7 @@ static void hear_all(struct run *r, const struct round *w)
 		if (w->end[i].revents != 0)
 			run_far_hear(w->far[i]);
 	if (w->pfd[0].revents !=
-	    0) /* first: a child's greeting comes before the end of its parent */
+	    0) /* first, because a child's greeting comes before the end of its parent */
 		greeted = run_open_door(r);
 	for (unsigned i = w->n; i-- > 0;)
 		if (r->pidfds && w->death[i].revents != 0)
@@ -207,7 +216,7 @@ static void hear_all(struct run *r, const struct round *w)
 			run_keeper_settle(r, r->store[i]);
 }
 
-/* Until the program ends; after that (status NULL), until the last process of its family has. */
+/* Runs until the program ends; or (status NULL) until the last process of its family has ended. */
 void run_supervise(struct run *r, int *status)
 {
 	struct family_counters last = { 0 };
@@ -238,5 +247,5 @@ void run_supervise(struct run *r, int *status)
 			live_line(r, &last, &last_ns);
 	}
 	if (tty)
-		fputs("\r\033[K", stderr); /* wiped: what follows begins on a clean line */
+		fputs("\r\033[K", stderr); /* wiped: the next output begins on a clean line */
 }

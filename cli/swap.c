@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Where a store's pages go when memory is full: an unnamed file of this machine, then far places (far.c). The first store is given
- * what the options say, and each of other credentials as much again: a file of its own, far places of its own.
+ * The places to which a store's pages go when memory is full: an unnamed file of this machine, then
+ * far places (far.c). The first store is given what the options say. Each store for other
+ * credentials is given the same again: a file of its own, far places of its own.
  */
 #include "run.h"
 
@@ -14,7 +15,9 @@
 #include "store/swapfile.h"
 
 #define MIN_SWAP (1ull << 20)
-#define MIN_ROOM (64ull << 20) /* where no size is given: less would be full before long */
+#define MIN_ROOM                                                                                   \
+	(64ull << 20) /* the least when no size is given: a smaller file would soon be
+                                * full */
 #define DEFAULT_SWAP (16ull << 30)
 
 static uint64_t default_swap(const struct run *r)
@@ -31,7 +34,8 @@ static const char *local_path(const struct run *r)
 	return NULL;
 }
 
-/* The limit of file sizes to the hard one: the child takes the old one back. False: that is less. */
+/* Raises the limit of file sizes to the hard limit: the child takes the old one back. False: the
+ * hard limit is below least. */
 bool run_raise_fsize(uint64_t least)
 {
 	struct rlimit rl;
@@ -43,8 +47,9 @@ bool run_raise_fsize(uint64_t least)
 }
 
 /*
- * Bytes of that file system that a swap file leaves to others: as the options say, else an eighth of it. But at least half of what is
- * free may be used: else a disk that is nearly full could not be used at all where nothing is said.
+ * Bytes of that file system that a swap file leaves to others: as the options say, otherwise an
+ * eighth of it. But the file may use at least half of the free space, or a disk that is nearly full
+ * could not be used without options.
  */
 static uint64_t kept_free(const struct run *r, const struct statvfs *vfs)
 {
@@ -56,7 +61,8 @@ static uint64_t kept_free(const struct run *r, const struct statvfs *vfs)
 	return eighth < half ? eighth : half;
 }
 
-/* A size that was given is set aside at once: it is bounded by what is free, and by --swap-keep-free if that was given, too. */
+/* A size that was given is set aside at once: the free space bounds it, and so does
+ * --swap-keep-free if that was given. */
 static int check_given(const struct run *r, uint64_t want, uint64_t room)
 {
 	char a[24], b[24];
@@ -74,8 +80,9 @@ static int check_given(const struct run *r, uint64_t want, uint64_t room)
 }
 
 /*
- * The swap file of this machine, of *want bytes; 0: as much as is in order. Never larger than what is free there: what is promised to
- * the program must be had when it comes to it. *keep: what it must leave free as it grows.
+ * Makes the swap file of this machine, of *want bytes; 0: a size chosen by the free space. It is
+ * never larger than the free space: memory that is promised to the program must be there when the
+ * program uses it. *keep: bytes that the file must leave free as it grows.
  */
 static int make_file(
     struct run *r, struct run_store *st, const char *path, uint64_t *want, uint64_t *keep)
@@ -119,7 +126,7 @@ static int make_file(
 	return 0;
 }
 
-/* Far places in the order of the options; a file that is encrypted is reached like one. */
+/* Plans far places in the order of the options; an encrypted file is reached like a far place. */
 static int make_far(struct run *r, struct run_store *st, const struct swap_option *sw)
 {
 	struct far_plan *plan = &st->plan[st->nfar];
@@ -164,7 +171,8 @@ int run_make_swap(struct run *r, struct run_store *st)
 		    ? make_far(r, st, sw)
 		    : make_file(r, st, sw->path, &st->file_bytes, &st->keep_free);
 	}
-	/* Every process is given the descriptor of the file: where there is none, of something that holds nothing. */
+	/* Every process is given the descriptor of the file: if there is none, a descriptor of
+	 * something that holds nothing. */
 	if (rc == 0 && st->swapfd < 0 && (st->swapfd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
 		rc = fail("cannot open /dev/null: %s", strerror(errno));
 	return rc;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the program may not find out by itself: that a call failed, or a signal came, because of Quire. The processes count it in the
- * family's memory (run/family.h); the supervisor says it, on its own standard error: descriptor 2 of a hosted process may be a
- * file of the program's. One line for each kind; the report has the numbers.
+ * Reports what the program may not find out by itself: that a call failed, or a signal came,
+ * because of Quire. The processes count such events in the family's memory (run/family.h); the
+ * supervisor prints them on its own standard error, because descriptor 2 of a hosted process may be
+ * a file of the program's. One line for each kind; the report has the numbers.
  */
 #include "run.h"
 

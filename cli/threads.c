@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What runs beside the supervisor's loop, from the moment a process of the family has use for it: a thread that waits on the family's
- * pressure word, and the keeper of each store (keeper.c). Locks: connlock (run.h).
+ * The threads and processes beside the supervisor's loop, from the moment a process of the family
+ * needs them: a thread that waits on the family's pressure word, and the keeper of each store
+ * (keeper.c). Locks: connlock (run.h).
  */
 #include "run.h"
 
@@ -10,7 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A process asked others for memory: a byte on its socket wakes each process whose fp_shrink has risen. */
+/* A process has asked others for memory: a byte on its socket wakes each process whose fp_shrink
+ * has risen. */
 static void *pressure_main(void *arg)
 {
 	struct run *r = arg;
@@ -33,8 +35,9 @@ static void *pressure_main(void *arg)
 }
 
 /*
- * The thread and the store's keeper, as soon as a process has use for them: most programs fit. Where they cannot be started, a process
- * packs what it stores, no process is asked for memory, and the next process that has use for them has us try again.
+ * Starts the thread and the store's keeper when a process first needs them: most programs fit.
+ * If they cannot be started, a process packs the pages that it stores itself, no process is asked
+ * for memory, and the next process that needs them makes the supervisor try again.
  */
 void run_start_threads(struct run *r, struct run_store *st)
 {

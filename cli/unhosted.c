@@ -2,14 +2,18 @@
 /*
  * Memory that the kernel keeps for the family, beside what is hosted: initialised data, stacks of first threads, private mappings of
  * files that were written, shared anonymous memory, what a program maps by system calls that the runtime does not see, a process
- * that is not hosted. It is not limited by --memory, so it is measured and said.
+ * that is not hosted. --memory does not limit it, so it is measured and reported.
  *
- * Now and then each descendant is looked at in /proc: its anonymous and shared memory that is resident, less what the family has charged
- * for the process (which is at least what is resident of it) and what the runtime itself takes. That is a lower bound. A process that
- * ends by exit() measures itself exactly at that moment (run/measure.c). The largest sum ever seen goes to the report.
+ * At intervals each descendant's entry in /proc is read: its anonymous and shared memory that is
+ * resident, less what the family has charged for the process (which is at least its resident part
+ * of that) and what the runtime itself takes. That is a lower bound. A process that ends by exit()
+ * measures itself exactly at that moment (run/measure.c). The largest sum ever seen goes to the
+ * report.
  *
- * A descendant without a slot that has the family's state mapped was just forked, or is a child of vfork() whose memory is its
- * parent's. One that has not is not hosted; if the runtime is among its mappings, it may be about to join. Shared memory is counted once, where most of it is mapped, and never the store's.
+ * A descendant without a slot that maps the family's state was just forked, or is a child of
+ * vfork() whose memory is its parent's. A descendant that does not map it is not hosted, or may be
+ * about to join if the runtime is among its mappings. Shared memory is counted once, in the process
+ * that has most of it mapped; the store's is never counted.
  */
 #include "run.h"
 
@@ -47,7 +51,8 @@ static bool read_sizes(pid_t pid, struct sizes *s)
 	return true;
 }
 
-/* Of a process without a slot: how many of its pages belong to a start, all if it is hosted. */
+/* For a process without a slot: how many of its pages belong to its start; all of them, if it is
+ * hosted. */
 static uint64_t pages_of_start(pid_t pid)
 {
 	char path[64], line[4096];
@@ -56,7 +61,7 @@ static uint64_t pages_of_start(pid_t pid)
 	(void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
 	FILE *f = fopen(path, "re");
 	if (f == NULL)
-		return UINT64_MAX; /* gone, or not to be looked at */
+		return UINT64_MAX; /* the process is gone, or may not be looked at */
 	while (pages < UINT64_MAX && fgets(line, sizeof line, f) != NULL)
 		if (strstr(line, STATE) != NULL)
 			pages = UINT64_MAX;
@@ -66,7 +71,8 @@ static uint64_t pages_of_start(pid_t pid)
 	return pages;
 }
 
-/* Children of all threads of that process, appended to pids; how many there are then. */
+/* Appends the children of all threads of that process to pids; returns how many pids there are
+ * then. */
 static unsigned add_children(const char *of, pid_t *pids, unsigned n)
 {
 	char path[320];
@@ -110,7 +116,7 @@ static uint64_t less_or_zero(uint64_t a, uint64_t b) { return a > b ? a - b : 0;
 
 void run_measure(struct run *r)
 {
-	static pid_t pids[DESCENDANTS]; /* the loop's thread only */
+	static pid_t pids[DESCENDANTS]; /* only the loop's thread uses it */
 	uint64_t anon = 0, shmem = 0,
 		 store = atomic_load(&r->fam->fam_pool_pages) +
 	    atomic_load(&r->fam->fam_need) / 32 + SLACK;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Words of the command line that mean nothing: which known name was meant?
+ * Unknown words of the command line: which known name was meant?
  *
  * The distance of two words is the number of letters to insert, remove, replace or exchange with a neighbour (Damerau-Levenshtein,
- * no letter touched twice). A name is suggested if its distance is at most a third of its length, and no other's is less.
+ * no letter touched twice). A name is suggested if its distance is at most a third of its length,
+ * and no other name is as near.
  */
 #include "cli.h"
 
 #include <string.h>
 
-#define LONGEST 31u /* letters; longer words are like no name */
+#define LONGEST 31u /* letters; longer words are not compared */
 
 static unsigned lesser_of(unsigned a, unsigned b) { return a < b ? a : b; }
 

@@ -91,8 +91,8 @@ bool hat_shared_init(struct hat_shared *, struct mach *, const struct hat_format
     unsigned asids, bool split);
 pfn_t hat_root(
     struct hat *); /* the frame of the root table: the value for the MMU's base register */
-pfn_t hat_user_root(struct hat *); /* ... the root for user mode; the same as mmu_root unless
-                                    * hs_split */
+pfn_t hat_user_root(
+    struct hat *); /* ... the root for user mode; the same as hat_root unless hs_split */
 struct mach *hat_mach(struct hat *);
 unsigned hat_serial(struct hat *); /* small number that tells spaces apart */
 /* The CPU loads the space (or none: NULL): asid_enter. The machine serialises these. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Standard patterns of page references, for the lab and for tests. Every fourth reference or so writes. */
+/* Standard patterns of page references, for the lab and for tests. About one reference in four
+ * writes. */
 #include "lab.h"
 
 #include <math.h>
@@ -69,7 +70,7 @@ static void gen_zipf(struct gen *g)
 	free(sum);
 }
 
-/* A loop over nine tenths of the pages, with a stray reference now and then. */
+/* A loop over nine tenths of the pages, with a stray reference in between now and then. */
 static void gen_loop(struct gen *g)
 {
 	uint32_t loop = g->g_pages - g->g_pages / 10;
@@ -97,7 +98,7 @@ static void gen_scan(struct gen *g)
 	}
 }
 
-/* A working set of a fifth of the pages that moves every so often. */
+/* A working set of a fifth of the pages that moves at intervals. */
 static void gen_phases(struct gen *g)
 {
 	uint32_t set = g->g_pages / 5 + 1;
@@ -111,7 +112,8 @@ static void gen_phases(struct gen *g)
 	}
 }
 
-/* Loops of different lengths side by side: what LIRS was made for and LRU is worst at. */
+/* Several loops of different lengths, interleaved: the pattern that LIRS was made for and LRU
+ * handles worst. */
 static void gen_lirs(struct gen *g)
 {
 	uint32_t part = g->g_pages / 4 + 1;

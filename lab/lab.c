@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* quire-lab: what replacement and prefetch policies make of a trace of page references; what spaces that share memory take. */
+/* quire-lab: runs replacement and prefetch policies over a trace of page references, and measures
+ * what spaces that share memory take. */
 #include "lab.h"
 #include "stat.h"
 
@@ -206,7 +207,8 @@ static void print_table(const struct options *o, const struct trace *t)
 	print_row(o, "min", r);
 }
 
-/* Columns: references that waited; accuracy: the used share of the pages read ahead; coverage: the share of all reads that was read ahead and used. */
+/* Columns: waits: references that had to wait; accuracy: the used share of the pages read ahead;
+ * coverage: the share of all reads that was read ahead and used. */
 static void prefetch_table_print(const struct options *o, const struct trace *t)
 {
 	if (!o->csv)

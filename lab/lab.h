@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Private to the lab (and its tests): traces of page references, and what policies make of them. */
+/* Private to the lab (and its tests): traces of page references, and the results of policies on
+ * them. */
 #ifndef QUIRE_LAB_H
 #define QUIRE_LAB_H
 
@@ -9,8 +10,9 @@
 
 /*
  * A trace. Files: binary: the eight bytes "QTRACE1\n", then a 64-bit little-endian word per reference: page number * 2, + 1 if
- * it writes. Raw: the same without the first eight bytes. Text: a reference a line: page number (decimal, or hexadecimal
- * with 0x), then w if it writes, r or nothing otherwise; empty lines and what follows # do not count.
+ * it writes. Raw: the same without the first eight bytes. Text: a reference a line: page number
+ * (decimal, or hexadecimal with 0x), then w if it writes, r or nothing otherwise; empty lines are
+ * skipped, and so is the rest of a line from # on.
  */
 struct trace {
 	uint64_t t_len;
@@ -28,40 +30,43 @@ void trace_init(struct trace *);
 void trace_free(struct trace *);
 bool trace_add(struct trace *, uint64_t page, bool write); /* false: no memory */
 enum trace_format { TRACE_GUESS, TRACE_RAW };
-/* False: the text why says in one line what is wrong in the file, and where. */
+/* False: why gets a line of text: the error in the file, and its place. */
 bool trace_read(struct trace *, FILE *, enum trace_format, char *why, size_t whylen);
 bool trace_write(const struct trace *, FILE *, bool text);
 
 /*
- * Standard patterns, by name. pages: the size of the whole; len: how many references; the same seed gives the same trace.
- * False: no such pattern.
+ * Standard patterns, by name. pages: how many pages the pattern covers; len: how many references;
+ * the same seed gives the same trace. False: no such pattern.
  */
 bool trace_generate(
     struct trace *, const char *pattern, uint32_t pages, uint64_t len, uint64_t seed);
 struct trace_pattern {
 	const char *name, *about;
 };
-extern const struct trace_pattern trace_patterns[]; /* ended by a NULL name */
+extern const struct trace_pattern trace_patterns[]; /* ends with a NULL name */
 
 struct replay_result {
 	uint64_t misses;
 	uint64_t writes; /* pages evicted after they were written */
 };
 /*
- * Runs a policy over a trace with that many frames (>= 1), every reference told. evicted (may be NULL) hears of each
- * eviction: at which reference, which dense page. False: no memory, or (a bug of the policy) no victim.
+ * Runs a policy over a trace with that many frames (>= 1); the policy is told of every reference.
+ * evicted (may be NULL) is called for each eviction with the index of the reference and the dense
+ * page number. False: no memory, or (a bug of the policy) the policy named no victim.
  */
 bool replay(const struct policy_ops *, const struct trace *, uint32_t frames,
     void (*evicted)(void *arg, uint64_t at, uint32_t page), void *arg, struct replay_result *);
 struct prefetch_result {
 	uint64_t misses;       /* references that had to wait for their page */
-	uint64_t issued, used; /* pages read ahead; of them used before they were evicted */
-	uint64_t unused;       /* evicted before; the rest is in memory at the end */
+	uint64_t issued, used; /* pages read ahead; how many of them were used before they were
+	                        * evicted */
+	uint64_t unused;       /* how many were evicted before; the others are in memory at the
+	                        * end */
 };
 /*
  * Runs a prefetcher over a trace beside a policy with that many frames, the whole trace being one segment. Only pages that
- * occur in the trace can be read ahead; at most a quarter of the frames at once. told (may be NULL) hears of every
- * plan asked for.
+ * occur in the trace can be read ahead; at most a quarter of the frames at once. told (may be NULL)
+ * is called for every plan.
  */
 bool replay_prefetch(const struct prefetch_ops *, const struct policy_ops *, const struct trace *,
     uint32_t frames,
@@ -69,6 +74,6 @@ bool replay_prefetch(const struct prefetch_ops *, const struct policy_ops *, con
     void *arg, struct prefetch_result *);
 /* The dense number of a page; PAGE_NIL: it does not occur. */
 uint32_t trace_find(const struct trace *, uint64_t page);
-/* Belady's MIN: the fewest misses there can be. */
+/* Belady's MIN: the fewest misses that any policy can have. */
 bool replay_min(const struct trace *, uint32_t frames, struct replay_result *);
 #endif

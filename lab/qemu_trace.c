@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A plugin for qemu-user that writes which pages an unmodified program references, as a trace of the lab (lab.h). Run by
- * quire-lab trace.
+ * A plugin for qemu-user that writes which pages an unmodified program references, as a trace of the lab (lab.h).
+ * quire-lab trace runs it.
  *
  *	qemu-x86_64 -plugin quire-trace.so,out=FILE[,recent=K] PROGRAM
  *
- * A reference to one of the K pages referenced last (default 1) is left out, unless it is the first to write there: that makes
- * files small, and for memories of more than K frames hardly changes what a policy sees (nothing at all for LRU).
+ * A reference to one of the K pages referenced last (default 1) is left out, unless it is the first
+ * write to that page. This makes files small, and for memories of more than K frames hardly changes
+ * what a policy sees (nothing at all for LRU).
  *
  * QEMU's header for plugins is not in every distribution; the few declarations of its interface (version 1) are repeated
- * below, from its documentation. Locks: one mutex, as threads of the program run at once.
+ * below, from its documentation. Locks: one mutex, as several threads of the program may run at
+ * once.
  */
 #include "lab.h"
 
@@ -43,7 +45,7 @@ static struct {
 } recent[RECENT_MAX]; /* the latest first */
 static unsigned nrecent, keep = 1;
 
-/* Is the page among the recent pages? Moves it, or puts it, to the front. */
+/* Is the page among the K recent pages? Moves or puts the page to the front. */
 static bool note_recent(uint64_t page, bool store)
 {
 	bool known = false, written = store;

@@ -56,7 +56,7 @@ static void memory_close(struct memory *m)
 	free(m->m_known);
 }
 
-/* The frame that was freed; PAGE_NIL: the policy found none. */
+/* The frame that was freed; PAGE_NIL: the policy named no victim. */
 static uint32_t evict_page(struct memory *m)
 {
 	for (unsigned rounds = 0; rounds < 2;) {
@@ -118,7 +118,7 @@ bool replay(const struct policy_ops *ops, const struct trace *t, uint32_t frames
 }
 
 /* ---- prefetch ---- */
-/* Brings the page in; false: no victim. */
+/* Brings the page in; false: the policy named no victim. */
 static bool bring_in(struct memory *m, uint32_t page, bool prefetched, struct prefetch_result *r)
 {
 	uint32_t f = m->m_used < m->m_frames ? m->m_used++ : evict_page(m);
@@ -270,7 +270,8 @@ bool replay_min(const struct trace *t, uint32_t frames, struct replay_result *r)
 
 		m.n_when[page] = m.n_next[i];
 		if (m.n_place[page] != PAGE_NIL) {
-			sift_up(&m, m.n_place[page]); /* the next use of a page only gets later */
+			sift_up(&m, m.n_place[page]); /* the next use of a page only moves to later
+			                               * references */
 		} else {
 			r->misses++;
 			if (m.n_len < frames) {

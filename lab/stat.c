@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How much memory do programs take that share some of it? Several spaces of one image on the simulated machine, and one
- * that is forked from another: what each has mapped, what of that is in memory (RSS), and what of that is its part, a page
- * that n spaces have mapped counting a page / n (PSS). The sum of the latter is what the pages take altogether, counted
- * here by their frames.
+ * How much memory do programs take that share a part of their pages? Several spaces of one image on
+ * the simulated machine, and one that is forked from another. Measured for each: the size of its
+ * mappings, the pages of these that are in memory (RSS), and its part of them (PSS): a page that n
+ * spaces have mapped counts as page / n. The sum of all PSS is the memory that the pages take
+ * altogether; it is compared with a count of their frames.
  *
- * Each space has the text and the data of one file, mapped privately, a heap, and memory that is shared by all. It reads
- * text and data, writes a quarter of the data, all of the heap and all that is shared. The fork is made then, and writes
- * a quarter of the heap.
+ * Each space has the text and the data of one file, mapped privately, a heap, and memory that is shared by all.
+ * It reads text and data, writes a quarter of the data, all of the heap and all of the shared
+ * memory. Then it is forked, and the child writes a quarter of the heap.
  */
 #include "lab/stat.h"
 #include "machine/sim/sim.h"
@@ -41,7 +42,7 @@ static bool map_range(struct as *as, vaddr_t va, uint64_t pages, struct segvn_ar
 	return pages == 0 || as_map(as, va, vm_ptob(pages), segvn_create, &a) == VM_OK;
 }
 
-/* A byte of each page. */
+/* Reads or writes a byte of each page. */
 static bool touch_pages(struct scene *s, struct as *as, vaddr_t va, uint64_t pages, bool write)
 {
 	uint8_t byte = 1;
@@ -77,7 +78,8 @@ static bool start_program(struct scene *s, struct as **asp)
 	    touch_pages(s, as, SHARED_AT, o->shared, true);
 }
 
-/* The child reads what it has, so that its translations are there, and writes a quarter of its heap. */
+/* The child reads all of its memory, so that it has translations, and writes a quarter of its
+ * heap. */
 static bool fork_program(struct scene *s, struct as *parent, struct as **asp)
 {
 	const struct stat_options *o = s->o;

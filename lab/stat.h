@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What spaces that share memory have in memory: lab/stat.c. */
+/* How much memory spaces take that share a part of their pages: lab/stat.c. */
 #ifndef QUIRE_LAB_STAT_H
 #define QUIRE_LAB_STAT_H
 
@@ -9,7 +9,7 @@
 #define STAT_SPACES 64u /* at most */
 
 struct stat_options {
-	uint64_t spaces, text, data, heap, shared; /* the number of spaces; pages */
+	uint64_t spaces, text, data, heap, shared; /* the number of spaces, and of pages */
 };
 struct stat_space { /* bytes */
 	uint64_t mapped, rss, pss;

@@ -2,17 +2,19 @@
 /*
  * The public library over the core and the Linux machine with inline faults.
  *
- * A system has one window of addresses: one kernel mapping, registered once when it opens. Mapping and unmapping inside it
- * are the core's alone, without a system call, and the kernel never sees more than one range. What is not mapped there
- * faults to us like the rest, and gets its SIGSEGV from the trap.
+ * A system has one window of addresses: one kernel mapping, registered once when it opens. Mapping
+ * and unmapping inside it are done by the core without a system call, and the kernel never sees
+ * more than one range. An access to an address there that is not mapped faults to the library as
+ * any other, and gets its SIGSEGV from the trap.
  *
- * The swap file is this process's; servers and an encrypted file are reached through quire-far, by a ring of shared memory that
- * lies in the store (lib/swap.c, store/pool_far.c).
+ * This process writes the swap file itself; servers and an encrypted file are reached through
+ * quire-far, by a ring of shared memory that lies in the store (lib/swap.c, store/pool_far.c).
  *
  * The budget: frames of the arena (which the core's own tables come from, too) and, apart from it, the pool's memory.
  *
  * Every call blocks all signals while it runs: a handler that touched mapped memory while this thread holds a lock of the core
- * would wait for itself. For the same reason arguments that point to memory of the program are copied before and after.
+ * would wait for itself. For the same reason, memory of the program that arguments point to is
+ * copied before the core is called, and results are copied after it.
  *
  * Locks: q_lock (a mutex, outermost) guards the list of files, and is held while mappings come and go. Vnodes are released
  * only by unmapping, so a file that is found in the list under q_lock stays.
@@ -46,7 +48,7 @@
 #define WINDOW (1ull << 40)
 #define VEC_PAGES 1024u
 #define SEGMENT 65536u    /* of the pool */
-#define SEGMENT_PAGES 15u /* pages of 4 KiB that a segment certainly holds */
+#define SEGMENT_PAGES 15u /* the least number of 4 KiB pages that a segment holds */
 #define SEGMENTS_ASIDE 6u
 
 struct quire {
@@ -61,7 +63,7 @@ struct quire {
 	size_t q_poolsize;
 	bool q_haspool;
 	int q_swapfd;
-	struct far_started q_far[POOL_FARS]; /* q_lock once it is open */
+	struct far_started q_far[POOL_FARS]; /* q_lock after open */
 	unsigned q_nfar;
 	char *q_window;
 	uint64_t q_windowlen;
@@ -117,7 +119,7 @@ static void leave_quire(struct quire *q, const sigset_t *old)
 	restore_signals(old);
 }
 
-/* Aligned and not wrapping: *len is rounded up. */
+/* Checks that the range is aligned and does not wrap; rounds *len up. */
 static bool range_ok(const void *addr, size_t *len)
 {
 	uint64_t a = (uint64_t)addr, n = vm_page_round(*len);
@@ -182,7 +184,7 @@ static uint64_t store_size(struct vnode *vp)
 {
 	return vm_ptob(((struct quire *)vp->v_data)->q_store.slots);
 }
-static void store_inactive(struct vnode *vp) { (void)vp; /* part of the system itself */ }
+static void store_inactive(struct vnode *vp) { (void)vp; /* part of the system's own structure */ }
 
 static const struct vnode_ops store_ops = {
 	.vo_name = "store",
@@ -310,7 +312,8 @@ static int open_pool(struct quire *q, const struct quire_config *c, uint64_t *sl
 	if (rc != 0)
 		return rc;
 	pool_alone(&q->q_pool);
-	/* Pages that do not compress: what is certain. Segments that are open, on their way or kept aside hold fewer. */
+	/* The pages that fit even if none compresses: those are certain. Segments that are open,
+	 * being written or kept aside hold fewer. */
 	*slots = (c->pool + swap) / SEGMENT;
 	*slots = *slots > 2 * SEGMENTS_ASIDE ? (*slots - SEGMENTS_ASIDE) * SEGMENT_PAGES
 					     : *slots * SEGMENT_PAGES / 2;
@@ -449,7 +452,8 @@ static void file_gone(struct file_vnode *fv)
 	free(of);
 }
 
-/* A descriptor open for reading and, if any mapping will need it, writing: a reference is taken. q_lock. */
+/* Takes a reference to a descriptor that is open for reading and, if any mapping will need that,
+ * for writing. q_lock. */
 static int file_get(
     struct quire *q, int fd, int prot, bool shared, struct vnode **vpp, unsigned *maxprot)
 {
@@ -560,7 +564,7 @@ static int map_locked(
 		return rc;
 	rc = place_mapping(q, addr, len, flags, &sa, at);
 	if (sa.sa_vnode != NULL)
-		vnode_rele(sa.sa_vnode); /* the segment has its own */
+		vnode_rele(sa.sa_vnode); /* the segment has its own reference */
 	return rc;
 }
 
@@ -644,7 +648,7 @@ int quire_advise(struct quire *q, void *addr, size_t len, int advice)
 	block_signals(&old);
 	e = as_advise(q->q_as, (vaddr_t)addr, len, a);
 	restore_signals(&old);
-	switch (e) { /* populating: as Linux has it */
+	switch (e) { /* populating: the errors are Linux's */
 	case VM_PROT: return set_errno(EINVAL);
 	case VM_EOF: return set_errno(EFAULT);
 	default: return set_errno(error_of(e));
@@ -749,7 +753,7 @@ _Static_assert(QUIRE_IN_MEMORY == INCORE_PRESENT && QUIRE_IN_LOCKED == INCORE_LO
 	QUIRE_IN_STORE == INCORE_SWAPPED,
     "the core's bits are passed on");
 
-/* ns since when a server is waited for; 0: none is. q_lock. */
+/* For how long, in ns, a server has been waited for; 0: none is. q_lock. */
 static uint64_t far_away(struct quire *q)
 {
 	struct timespec ts;

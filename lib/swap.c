@@ -34,7 +34,8 @@ static int read_password(struct quire_swap *sw, const char *path)
 
 	if (f == NULL)
 		return refuse_place(sw->qs_config, errno, "%s: %s", path, strerror(errno));
-	(void)setvbuf(f, NULL, _IONBF, 0); /* no copy is left in a buffer */
+	(void)setvbuf(f, NULL, _IONBF, 0); /* unbuffered, so that no copy of the password stays in a
+	                                    * buffer */
 	read = fgets(sw->qs_password, sizeof sw->qs_password, f) != NULL;
 	(void)fclose(f);
 	sw->qs_password[strcspn(sw->qs_password, "\r\n")] = '\0';
@@ -57,7 +58,7 @@ static int take_password(struct quire_swap *sw, const struct quire_config *c)
 	return 0;
 }
 
-/* The file of this machine: *fd. */
+/* Opens the file of this machine: *fd. */
 static int open_file(const struct quire_config *c, const char *path, uint64_t bytes, int *fd)
 {
 	struct statvfs vfs;

@@ -8,18 +8,20 @@
 #include "store/pool.h"
 
 struct quire_swap {
-	int qs_fd; /* the swap file that this process writes, or -1: the caller's afterwards */
-	uint64_t qs_bytes;                  /* of it; 0: none */
-	struct far_plan qs_plan[POOL_FARS]; /* what quire-far serves; nfar of them */
+	int qs_fd;         /* the swap file that this process writes, or -1: the caller owns it
+	            * afterwards */
+	uint64_t qs_bytes; /* bytes of it; 0: none */
+	struct far_plan qs_plan[POOL_FARS]; /* the places that quire-far serves; nfar of them */
 	unsigned qs_nfar;
 	struct far_options qs_options;
 	char qs_password[256];
 	const struct quire_config *qs_config;
 };
-/* Opens the swap file, asks the servers for their sizes. 0 or errno, with one line in config->why. quire_swap_close() always. */
+/* Opens the swap file and asks the servers for their sizes. 0 or errno, with one line in
+ * config->why. quire_swap_close() always. */
 int quire_swap_open(struct quire_swap *, const struct quire_config *);
 /* Starts quire-far for place i on the ring in fd, at its start. The same results. */
 int quire_swap_start(const struct quire_swap *, unsigned i, struct far_started *, int fd);
-/* Wipes the password, closes what quire-far has; not qs_fd. */
+/* Wipes the password and closes quire-far's descriptors; not qs_fd. */
 void quire_swap_close(struct quire_swap *);
 #endif

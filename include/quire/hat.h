@@ -2,14 +2,16 @@
 /*
  * The HAT contract (hardware address translation): f1(as, va) = frame and its inverse f2(frame) = {(as, va)}.
  *
- * A HAT is a cache of translations: it may drop any translation that was not loaded with HAT_LOAD_LOCK at any moment;
- * the next access faults and is served again. With mach_caps.mc_max_mappings == 1, loading a page that is mapped
- * elsewhere drops the other mapping first (its reference and modification state is merged into the page's p_nrm).
+ * A HAT is a cache of translations: at any moment it may drop any translation that was not loaded
+ * with HAT_LOAD_LOCK; the next access faults and is served again. With mach_caps.mc_max_mappings ==
+ * 1, loading a page that is mapped elsewhere drops the other mapping first (its reference and
+ * modification state is merged into the page's p_nrm).
  *
- * Locks: the HAT's own locks are innermost (rank RANK_HAT); no HAT function but hat_alloc sleeps on anything of the core. A HAT
- * calls back into the core for page_nrm_set(), page accessors of page.h, vm_inject_fail() and memory: page_kalloc()/page_kfree()
- * without PG_WAIT and kmem with KM_NOSLEEP (never sleep, may fail), outside of its own locks; hat_alloc may take kmem's memory with
- * KM_SLEEP, as it is called without locks. "page locked" = S or E as noted, by the caller.
+ * Locks: the HAT's own locks are innermost (rank RANK_HAT); no HAT function but hat_alloc waits for
+ * a lock or an event of the core. A HAT calls back into the core for page_nrm_set(), page accessors
+ * of page.h, vm_inject_fail() and memory: page_kalloc()/page_kfree() without PG_WAIT and kmem with
+ * KM_NOSLEEP (never sleep, may fail), outside of its own locks; hat_alloc may take kmem's memory
+ * with KM_SLEEP, as it is called without locks. "page locked" = S or E as noted, by the caller.
  *
  * Reference and modification: P_REF / P_MOD gathered by the hardware are OR-ed into the page by every function that
  * removes or syncs a translation, before the translation's frame can be seen unmapped by others.
@@ -24,27 +26,31 @@
 #define HAT_LOAD_LOCK                                                                              \
 	0x1u /* translation may not be dropped until hat_unlock or hat_unload with HAT_UNLOAD_UNLOCK */
 #define HAT_LOAD_ADV                                                                               \
-	0x2u /* advisory (prefetched): on VM_NOMEM or conflict simply do nothing and return VM_OK */
+	0x2u /* advisory (prefetched): on VM_NOMEM or conflict does nothing and returns VM_OK */
 #define HAT_LOAD_PRESENT                                                                           \
-	0x4u /* machine/linux: the frame's contents are at va already (adoption), nothing to move */
-#define HAT_LOAD_REF 0x8u /* a real access causes this load (not prefetch) */
+	0x4u /* machine/linux: the frame's contents are at va already (adoption), so none are
+	      * moved */
+#define HAT_LOAD_REF 0x8u /* a real access causes this load (no prefetch) */
 /*
- * The page gets no mapping list, as no caller ever takes its translations back: the page of zeroes. One such page a
- * machine, kernel memory; no reference or modification bits are kept of it.
+ * The page gets no mapping list, because its translations are never removed by page: the page of
+ * zeroes. A machine has one such page, which is kernel memory; the HAT keeps no reference or
+ * modification bits of it.
  */
 #define HAT_LOAD_NOCONSIST 0x10u
 /*
- * Large pages: size is an index into mach_caps.mc_pageshift, 0 (or a machine that names none) being the base page. The
- * page given is the first of as many with successive frames, aligned like va, all locked. One translation is loaded for
- * all; its reference and modification bits count for each. Calls on parts of it split it first; that never fails.
+ * Large pages: size is an index into mach_caps.mc_pageshift, 0 (or any, on a machine that names
+ * none) being the base page. The page given is the first of the pages of that block, which have
+ * contiguous frames, aligned like va, and are all locked. One translation is loaded for all; its
+ * reference and modification bits count for each. Calls on parts of it split it first; splitting
+ * never fails.
  */
 #define HAT_LOAD_SZC(size) ((unsigned)(size) << 8)
 #define HAT_LOAD_SIZE(flags) ((flags) >> 8 & 0xfu)
 
 /*
  * Attributes beside PROT_*, of device frames: how the CPU caches accesses. Neither: as memory. UNCACHED: each access goes to
- * the device, in order; COMBINE: writes may be gathered (frame buffers). hat_clrattr leaves them alone. All
- * translations of a frame have to agree: their owner (segdev) sees to it.
+ * the device, in order; COMBINE: writes may be gathered (frame buffers). hat_clrattr does not
+ * change them. All translations of a frame have to agree: their owner (segdev) sees to it.
  */
 #define HAT_UNCACHED 0x10u
 #define HAT_COMBINE 0x20u
@@ -58,16 +64,16 @@
 
 /* ---- life ---- */
 /*
- * kernel: the kernel's own space, one a machine, its addresses within [mc_kernel_min, mc_kernel_max). It comes before any
- * other space and goes after them. What is loaded in it is there in every space, for the kernel only (supervisor) and with
- * translations that stay when spaces are switched (global): the upper tables that all spaces share exist from the start and
- * never change. VM_NOMEM; VM_NOTSUP: the machine has no such space; VM_EXIST: there is a space already.
+ * kernel: the kernel's own space, one a machine, its addresses within [mc_kernel_min,
+ * mc_kernel_max). It is made before any other space and freed after them. Its translations appear
+ * in every space, for the kernel only (supervisor), and stay when spaces are switched (global): the
+ * upper tables that all spaces share exist from the start and never change. VM_NOMEM; VM_NOTSUP:
+ * the machine has no such space; VM_EXIST: a space was made already.
  */
 enum vm_err hat_alloc(struct vm *, struct as *, bool kernel, struct hat **);
 /* The space is going away: no more loads will come. Its a_lock is held as writer, here and in hat_free_end. */
 void hat_free_start(struct hat *);
-void hat_free_end(
-    struct hat *); /* all translations gone (dropped here if any is left); frees the hat */
+void hat_free_end(struct hat *); /* Drops all translations that are left; frees the hat */
 /* fork: called with both spaces write-locked, before segments are duplicated. A port may copy nothing. VM_NOMEM: the fork fails. */
 enum vm_err hat_dup(struct hat *parent, struct hat *child);
 void hat_swapout(struct hat *); /* drop every unlocked translation and all page tables possible */
@@ -76,17 +82,19 @@ void hat_swapout(struct hat *); /* drop every unlocked translation and all page 
 /*
  * Load one translation for page pp (locked S or E) at va. attr = PROT_* bits. If va already maps pp, attributes are
  * replaced. If va maps another page, that one is unloaded first. If attr lacks PROT_W the hardware must trap writes.
- * VM_OK; VM_NOMEM: no memory for tables; VM_RETRY: a transient conflict; VM_NOTSUP: not in that page size, here or at all. On failure pp is
- * not loaded at va, and what va mapped before may be unloaded. va is within the space's bounds: a port may panic otherwise.
+ * VM_OK; VM_NOMEM: no memory for tables; VM_RETRY: a transient conflict; VM_NOTSUP: not in that page size, here or at all.
+ * On failure pp is not loaded at va, and the former translation of va may be gone. va is within the
+ * space's bounds: a port may panic otherwise.
  */
 enum vm_err hat_memload(struct hat *, vaddr_t va, struct page *pp, unsigned attr, unsigned flags);
-/* The same for n pages at successive addresses; *done = how many from the start are loaded, also on failure, and with HAT_LOAD_ADV,
- * which stops at the first page that cannot be loaded and gives VM_OK. */
+/* The same for n pages at successive addresses; *done = how many from the start are loaded, also on
+ * failure. With HAT_LOAD_ADV it stops at the first page that cannot be loaded and returns VM_OK. */
 enum vm_err hat_memload_array(struct hat *, vaddr_t va, struct page **pps, size_t n, unsigned attr,
     unsigned flags, size_t *done);
 /*
- * Puts one translation of that page size in the place of those of the next smaller size in the aligned range around va.
- * VM_NOMAP: they are not all there, with successive frames, aligned, with equal rights; VM_NOMEM; VM_NOTSUP.
+ * Replaces the translations of the next smaller size in the aligned range around va by one
+ * translation of that page size. VM_NOMAP: they are not all loaded, with contiguous frames,
+ * aligned, with equal rights; VM_NOMEM; VM_NOTSUP.
  */
 enum vm_err hat_promote(struct hat *, vaddr_t va, unsigned size);
 unsigned hat_mapsize(
@@ -112,27 +120,32 @@ pfn_t hat_probe(struct hat *, vaddr_t va, unsigned *attr);
 
 /* ---- shared tables ---- */
 /*
- * One set of tables for many spaces: from now on `to` translates [va, va+len) by what is loaded in `from` at fva, then and
- * later, with the same rights; what to had there is unloaded. Pages list the translations of from only; flushes reach
- * all. Load, change and unload in from; in the shared range of to only hat_unshare. va, fva, len: multiples of
- * hat_share_unit (0: this machine cannot). from must not itself share the range from another and must outlive the sharing.
- * VM_NOMEM: nothing changed but that what to had is unloaded; VM_INVAL; VM_NOTSUP.
+ * One set of tables for many spaces: from now on `to` translates [va, va+len) by the tables of
+ * `from` at fva, whatever is loaded there now or later, with the same rights; the former
+ * translations of to are dropped. Mapping lists name from only; flushes reach all sharers. Load,
+ * change and unload in from; in the shared range of to call only hat_unshare. va, fva, len:
+ * multiples of hat_share_unit (0: this machine cannot). from must not itself share the range from
+ * another and must outlive the sharing. VM_NOMEM: nothing changed, but the former translations of
+ * to are dropped; VM_INVAL; VM_NOTSUP.
  */
 uint64_t hat_share_unit(struct hat *);
 enum vm_err hat_share(struct hat *to, vaddr_t va, struct hat *from, vaddr_t fva, uint64_t len);
 void hat_unshare(
-    struct hat *to, vaddr_t va, uint64_t len); /* as it was shared, whole; no-op if nothing is */
+    struct hat *to, vaddr_t va, uint64_t len); /* the whole range as it was shared; no-op if nothing
+                                                * is */
 
 /* ---- pages (f2) ---- */
 void hat_pageunload(struct page *); /* page E. Remove every translation; flushed on return */
 /*
- * As hat_pageunload, but false if something that no translation speaks of reads or writes the page just now (a device, a
- * system call of the host that has it pinned): it stays as it was. What takes pages away because memory is short asks so,
- * and takes another page; hat_pageunload of such a page keeps what it holds now and loses what is written later. Page E.
+ * As hat_pageunload, but false, and no change, if the page is being read or written without a
+ * translation (by a device, or by a system call of the host that has it pinned). Code that takes
+ * pages away because memory is short calls this, and takes another page on false. hat_pageunload of
+ * such a page keeps the contents as they are now and loses later writes. Page E.
  */
 bool hat_page_tryunload(struct page *);
 unsigned hat_pagesync(struct page *, bool clear_ref,
-    bool clear_mod); /* page S/E. Returns P_REF|P_MOD seen, also set in page */
+    bool clear_mod); /* page S/E. Returns the P_REF|P_MOD that it found, which are also set in the
+                      * page */
 void hat_page_clrwrt(
     struct page *); /* page E. Take PROT_W from every translation (before cleaning) */
 unsigned hat_page_getshare(struct page *); /* number of translations */
@@ -141,6 +154,7 @@ unsigned hat_page_getshare(struct page *); /* number of translations */
 void hat_foreach(struct hat *,
     void (*cb)(void *arg, vaddr_t va, pfn_t pfn, unsigned attr, bool locked), void *arg);
 void hat_page_foreach(struct page *, void (*cb)(void *arg, struct hat *hat, vaddr_t va), void *arg);
-/* The HAT's own invariants and those of what the hardware caches of the space; returns violations. Quiescent only. */
+/* Checks the HAT's own invariants and the copies of translations that the hardware caches; returns
+ * violations. Quiescent only. */
 unsigned hat_check(struct hat *, void (*report)(void *arg, const char *text), void *arg);
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The machine contract: all that vm/ asks of the platform under it, apart from address translation (hat.h).
- * One port is linked into a program; each function below is implemented by the port (machine/linux, machine/sim, ...).
- * Nothing here allocates memory after its _init or _create call, unless it says so.
+ * The machine contract: all that vm/ needs of the platform below it, apart from address translation
+ * (hat.h). One port is linked into a program; each function below is implemented by the port
+ * (machine/linux, machine/sim, ...). No function here allocates memory after its _init or _create
+ * call, unless it says so.
  */
 #ifndef QUIRE_MACHINE_H
 #define QUIRE_MACHINE_H
@@ -19,29 +20,32 @@ struct mach_caps {
 	unsigned mc_ncpus;        /* mach_cpu_id() < this */
 	unsigned mc_max_mappings; /* translations one frame may have at a time; 0 = any number */
 	/*
-	 * The address at which the caller is about to write all of a frame that is renewed, for a page with a name; what is there is
-	 * undefined. mach_frame_kva() gives the same address until the frame is loaded or retired. NULL: it is mach_frame_kva().
+	 * The address through which the caller is about to write all of a frame that is renewed,
+	 * for a page with a name; its present contents are undefined. mach_frame_kva() gives the
+	 * same address until the frame is loaded or retired. NULL: use mach_frame_kva().
 	 */
 	void *(*mc_frame_fill)(struct mach *, uint32_t pfn);
 	bool mc_direct_map; /* mach_frame_kva() is valid even while the frame is loaded in a hat */
 	bool
 	    mc_ref_bits; /* hat_pagesync() reports P_REF; otherwise references show only as new faults */
-	bool
-	    mc_ref_writes; /* without mc_ref_bits: hat_pagesync() reports P_REF for writes, not for reads */
-	bool
-	    mc_mod_bits; /* unload/pagesync report P_MOD (if contents changed, at least); otherwise writes fault on clean pages (F_PROT) */
-	bool
-	    mc_mod_sums; /* P_MOD is found by comparing contents: a write of what is there already is not seen */
+	bool mc_ref_writes; /* without mc_ref_bits: hat_pagesync() reports P_REF for writes, but not
+	                    * for reads */
+	bool mc_mod_bits;   /* unload/pagesync report P_MOD, at least if contents changed; otherwise
+	                  * writes fault on clean pages (F_PROT) */
+	bool mc_mod_sums;   /* P_MOD is found by comparing contents: a write that changes no byte is
+	                  * not seen */
 	bool
 	    mc_threads; /* mach_thread_create works; otherwise the core reclaims synchronously only */
 	vaddr_t mc_user_min, mc_user_max; /* bounds of user address spaces */
 	unsigned mc_nnodes;               /* of memory; 0 and 1: all memory is alike */
-	const pfn_t *mc_nodeend;          /* [nnodes]: behind the last frame of each, rising */
+	const pfn_t *mc_nodeend;          /* [nnodes]: the frame behind the last one of each node,
+	                                   * rising */
 	const uint8_t *mc_cpunode;        /* [ncpus]: the node beside each CPU */
 	/*
-	 * Frame 0 lies at physical address mc_frame0 << VM_PAGESHIFT; device frames are named by physical addresses. Holes are
-	 * frames below mc_nframes that are no memory, or that the machine keeps for itself (its image, what mach_boot_alloc
-	 * gives): the core never brings them on line. They are known before vm_create.
+	 * Frame 0 lies at physical address mc_frame0 << VM_PAGESHIFT; device frames are named by physical addresses.
+	 * Holes are frames below mc_nframes that are no memory, or that the machine keeps for
+	 * itself (its image, the memory that mach_boot_alloc gives): the core never brings them on
+	 * line. They are known before vm_create.
 	 */
 	uint64_t mc_frame0;
 	unsigned mc_nholes;
@@ -64,9 +68,10 @@ static inline bool mach_is_hole(const struct mach_caps *mc, uint64_t pfn)
 
 /*
  * Mutexes are of two kinds, by rank. A mutex of rank MACH_RANK_SPIN or more is held for a short time, and never while its holder
- * waits for I/O, for memory or for a mutex of lower rank: a machine may spin on it, with preemption off. A mutex of lower rank may
- * be held across all of these: a machine has to put its waiters to sleep. All reader-writer locks are of the second kind. A
- * condition variable goes with a mutex of either kind. The core takes no lock in an interrupt.
+ * waits for I/O, for memory or for a mutex of lower rank: a machine may spin on it, with preemption off.
+ * A mutex of lower rank may be held while its holder waits for these: a machine must put its
+ * waiters to sleep. All reader-writer locks are of the second kind. A condition variable goes with
+ * a mutex of either kind. The core takes no lock in an interrupt.
  */
 #define MACH_RANK_SPIN 60u
 
@@ -92,7 +97,8 @@ void mach_mutex_exit(struct mach_mutex *);
 bool mach_mutex_held(const struct mach_mutex *); /* by the calling thread; for assertions */
 
 /*
- * Readers never wait for a waiting writer for good (a fault inside a fault's I/O must not deadlock). Not recursive. tryenter never waits.
+ * Readers never wait indefinitely for a waiting writer (a fault inside a fault's I/O must not
+ * deadlock). Not recursive. tryenter never waits.
  */
 void mach_rw_init(struct mach_rwlock *, unsigned rank, const char *name);
 void mach_rw_fini(struct mach_rwlock *);
@@ -110,24 +116,26 @@ void mach_cv_fini(struct mach_cv *);
 void mach_cv_wait(
     struct mach_cv *, struct mach_mutex *); /* drops and retakes the mutex; may wake spuriously */
 bool mach_cv_timedwait(
-    struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: time is over */
+    struct mach_cv *, struct mach_mutex *, uint64_t ns); /* false: the time is over */
 void mach_cv_broadcast(struct mach_cv *);
 
 /* ---- CPUs, threads, time ---- */
 unsigned mach_cpu_id(void); /* a hint for per-CPU caches: the caller may move at any moment */
 uint64_t mach_time_ns(
-    void); /* monotonic. The core asks no clock: programs on the machine and the conformance suite do */
+    void); /* monotonic. The core does not call it: programs on the machine and the conformance
+            * suite do */
 struct mach_thread;
 struct mach_thread *mach_thread_create(
     struct mach *, void (*fn)(void *), void *arg, const char *name); /* NULL: cannot */
 void mach_thread_join(struct mach_thread *);
 void mach_yield(void);
-_Noreturn void mach_panic(const char *msg); /* an invariant is broken */
+_Noreturn void mach_panic(const char *msg); /* for an invariant that does not hold */
 
 /* ---- memory ---- */
 /*
- * Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. vm_create calls it, for vm_boot_bytes() in
- * all if each piece is rounded up to 64 bytes; and so does hat/, when a machine with hashed translations (sfmmu) sets up its HAT.
+ * Zeroed memory for a vm's own tables, kept until the machine is destroyed. NULL: none. vm_create
+ * calls it, for vm_boot_bytes() in all if each piece is rounded up to 64 bytes; hat/ calls it, too,
+ * when a machine with hashed translations (sfmmu) sets up its HAT.
  */
 void *mach_boot_alloc(struct mach *, size_t bytes);
 /*
@@ -142,14 +150,15 @@ pfn_t mach_kva_frame(struct mach *, const void *kva);
 void mach_frame_zero(struct mach *, pfn_t);
 void mach_frame_copy(struct mach *, pfn_t dst, pfn_t src);
 /*
- * The contents of n frames from pfn are not needed any more; the port may give the memory back to its host. Before a frame is
- * used again its address is asked for again.
+ * The contents of n frames from pfn are not needed any more; the port may give the memory back to its host.
+ * Before a frame is used again the core asks for its address again.
  */
 void mach_frame_discard(struct mach *, pfn_t, pfn_t n);
 /*
- * Reuse of a frame. A port whose host may still read what the frame held (a page in a pipe, in a socket) gives the frame other
- * memory between the two calls; others do nothing. Retire: the frame is free, what it held is not needed. Renew: the frame
- * is about to get other contents; they are undefined from here on. Neither sleeps for long, none fails.
+ * Reuse of a frame. A port whose host may still read the frame's old contents (a page in a pipe, in
+ * a socket) gives the frame other memory between the two calls; other ports do nothing. Retire: the
+ * frame is free, its contents are not needed. Renew: the frame is about to get other contents; its
+ * contents are undefined from here on. Neither call sleeps for long, and neither fails.
  */
 void mach_frame_retire(struct mach *, pfn_t);
 void mach_frame_renew(struct mach *, pfn_t);

@@ -36,15 +36,16 @@ struct page {
 	uint32_t p_vpnext, p_vpprev; /* (L) vnode's page list */
 	uint32_t p_next, p_prev; /* (P) cache list, (Q) the policy's queue, RANK_FREE: free list */
 	int32_t p_selock;        /* (P) */
-	_Atomic uint8_t p_nrm;   /* P_REF | P_MOD: atomic; cleared only with the page locked */
+	_Atomic uint8_t p_nrm;   /* P_REF | P_MOD: set atomically; cleared only with the page
+	                          * locked */
 	uint8_t p_flags;         /* (P) */
 	uint8_t p_order;         /* buddy order of a free block's first frame (RANK_FREE) */
 	uint8_t p_polstate;      /* (Q) for the policy */
 	uint16_t p_lckcnt;       /* (P) wire count: > 0 is never evicted */
-	uint8_t
-	    p_lockno; /* which lock (P) is, here: vm/frame/page_name.c. Atomic; that lock, and the new one, to change */
-	uint8_t
-	    p_pend; /* CPU + 1 that has yet to tell the policy of it (vm/frame/page_lock.c). Atomic; its vc_pendlock */
+	uint8_t p_lockno;  /* which lock (P) means for this page: vm/frame/page_name.c. Changed
+	               * atomically, with that lock and the new one held */
+	uint8_t p_pend;    /* the CPU, + 1, that has not told the policy of the page yet
+	             * (vm/frame/page_lock.c). Atomic; its vc_pendlock */
 	uint64_t p_hat[2]; /* the port's mapping list (RANK_HAT) */
 };
 _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
@@ -52,7 +53,8 @@ _Static_assert(sizeof(struct page) == 64, "a page structure is one cache line");
 /* Accessors for ports and policies. */
 pfn_t page_pfn(struct vm *, const struct page *);
 struct page *page_of(struct vm *, pfn_t);
-struct vm *page_vm(const struct page *); /* by its vnode: of a page that has a name and keeps it */
+struct vm *page_vm(const struct page *); /* offset in its vnode: for a page that has a name and
+                                          * keeps it */
 static inline void page_nrm_set(struct page *pp, unsigned bits)
 {
 	__atomic_or_fetch((uint8_t *)(void *)&pp->p_nrm, (uint8_t)bits, __ATOMIC_RELAXED);
@@ -68,38 +70,43 @@ static inline unsigned page_nrm(const struct page *pp)
 
 /* ---- lookup and creation ---- */
 /*
- * The page named (vp, off), locked se; NULL: no page has the name. Waits for its lock and for its I/O; takes it back from the cache list;
- * counts as a use of the page. May sleep; the caller holds no other page lock.
+ * The page named (vp, off), locked se; NULL: no page has the name. Waits for the page's lock and
+ * I/O; takes the page back from the cache list; counts as a use of the page. May sleep; the caller
+ * holds no other page lock.
  */
 struct page *page_lookup(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
 /* The same without waiting: NULL also if the lock is busy. Safe with page locks held. */
 struct page *page_lookup_nowait(struct vm *, struct vnode *vp, voff_t off, enum page_se se);
-/* Is there a page of that name in memory? A hint: the answer may be old. */
+/* Is there a page of that name in memory? A hint: the result may be out of date. */
 bool page_exists(struct vm *, struct vnode *vp, voff_t off);
-/* What a name has: no page, a page that was prefetched and not used since, or another page. A hint. */
+/* What is in memory under a name: no page, a page that was prefetched and not used since, or
+ * another page. A hint. */
 enum page_peek { PAGE_ABSENT, PAGE_UNUSED, PAGE_USED };
 enum page_peek page_peek(struct vm *, struct vnode *vp, voff_t off);
-/* As page_lookup, and what page_peek would have said just before. */
+/* As page_lookup; also tells what page_peek would have returned just before. */
 struct page *page_lookup_was(
     struct vm *, struct vnode *vp, voff_t off, enum page_se, enum page_peek *was);
-/* Page locked: it will not be used soon; page-out looks at it first. */
+/* Page locked: the page will not be used soon; page-out looks at it first. */
 void page_cool(struct vm *, struct page *);
-#define PG_WAIT 0x1u                 /* reclaim and wait for memory as long as there is hope */
-#define PG_RESERVE 0x2u              /* page-out itself: may use the reserve */
-#define PG_ZERO 0x4u                 /* contents zeroed */
-#define PG_NODE(n) (((n) + 1u) << 8) /* a frame of that node of memory, if it has one at hand */
-#define PG_NEW 0x8u /* the name is new: what the policy remembers of it was another page's */
+#define PG_WAIT 0x1u    /* reclaim and wait for memory as long as that can help */
+#define PG_RESERVE 0x2u /* page-out itself: may use the reserve */
+#define PG_ZERO 0x4u    /* contents zeroed */
+#define PG_NODE(n)                                                                                 \
+	(((n) + 1u) << 8) /* a frame of that node of memory, if one is free near the
+                                      * heads of its lists */
+#define PG_NEW 0x8u       /* the name is new: the policy's record of it belongs to another page */
 /*
  * A new page named (vp, off), locked E, I/O-locked, contents undefined (unless PG_ZERO), not yet queued for replacement.
  * VM_EXIST: another thread gave a page the name meanwhile (look it up); VM_NOMEM.
- * With PG_WAIT it may sleep and reclaim: page-out only tries page locks, so the caller may hold the lock of a page (it stays in
- * memory), but waits in vain for frames that only pages under its locks could give.
+ * With PG_WAIT it may sleep and reclaim: page-out only tries page locks, so the caller may hold the
+ * lock of a page, which stays in memory. It must not hold locks on the only pages that could be
+ * evicted.
  */
 enum vm_err page_create(
     struct vm *, struct vnode *vp, voff_t off, unsigned flags, struct page **ppp);
 /*
- * The page has its contents: drops the I/O lock and gives the page to the policy. prefetched: no access asked for it yet. The S/E
- * lock stays.
+ * The page has its contents: drops the I/O lock and tells the policy of the page. prefetched: no
+ * access asked for it yet. The S/E lock stays.
  */
 void page_filled(struct vm *, struct page *, bool prefetched);
 /*
@@ -109,8 +116,8 @@ void page_filled(struct vm *, struct page *, bool prefetched);
 void page_free(struct vm *, struct page *, bool dontneed);
 /* Page E-locked, unmapped, unwired: forgets identity and contents, frees the frame. Unlocks. */
 void page_destroy(struct vm *, struct page *);
-/* Page E-locked, and it stays so: gives it a new identity. If a page in use has that name it is the caller's bug; a page of the cache list
- * loses it. */
+/* Page E-locked, and it stays so: gives it a new identity. If a page in use has that name the
+ * caller is wrong; a page of the cache list loses it. */
 void page_rename(struct vm *, struct page *, struct vnode *vp, voff_t off);
 
 /* ---- locks ---- */
@@ -143,7 +150,7 @@ void page_vnode_purge(struct vm *, struct vnode *vp, voff_t off, uint64_t len);
 
 /* Contents through the direct address; page E-locked. Unloads translations where the machine has no direct map. */
 void *page_mapin(struct vm *, struct page *);
-/* The same, for a caller that is about to write all of it: what was there may be lost. */
+/* The same, for a caller that is about to write all of the page: its contents may be lost. */
 void *page_fillin(struct vm *, struct page *);
 void page_copy(struct vm *, struct page *dst,
     struct page *src); /* both E (src S is enough with a direct map) */
@@ -154,36 +161,41 @@ void page_copy(struct vm *, struct page *dst,
  * VM_LOCKED: wired, in I/O or in use by a device; VM_NOMEM. Never sleeps.
  */
 enum vm_err page_relocate(struct vm *, struct page **ppp);
-/* What a run of frames must be like: pl_n frames, the first a multiple of pl_align, in [pl_min, pl_max), none of them on
- * the other side of a multiple of pl_boundary. 0: no such constraint. */
+/* Constraints on a run of frames: pl_n frames, the first a multiple of pl_align, in [pl_min,
+ * pl_max), not crossing a multiple of pl_boundary. 0: no such constraint. */
 struct page_limits {
 	pfn_t pl_n, pl_align, pl_boundary, pl_min, pl_max;
 };
-/* Kernel frames for a subsystem with such needs (a device's DMA, a table of the MMU): the first one, or NULL: none, or limits that no run
- * meets. Pages are moved out of the way; with PG_WAIT some are paged out too, and it may sleep. PG_ZERO: zeroed. */
+/* Kernel frames for a subsystem with such needs (a device's DMA, a table of the MMU). Returns the
+ * first; NULL: there are none, or no run can meet the constraints. Pages are moved away from the
+ * run; with PG_WAIT the call may sleep, and some pages are paged out. PG_ZERO: zeroed. */
 struct page *page_alloc_contig(struct vm *, const struct page_limits *, unsigned flags);
 void page_free_contig(struct vm *, struct page *, pfn_t n);
-/* 2^order plain frames in a row, aligned; the caller names them or gives them back to the buddy. PFN_INVALID: none. */
+/* 2^order contiguous plain frames, aligned; the caller names them or gives them back to the buddy.
+ * PFN_INVALID: none. */
 pfn_t page_take_run(struct vm *, unsigned order, unsigned flags);
-/* Just this frame, plain; what is in it is moved away. False: it cannot be had now. */
+/* Gets this very frame, plain; its contents are moved away. False: it cannot be had now. */
 bool page_take_frame(struct vm *, pfn_t);
 /*
- * 2^order pages named (vp, off), ... in successive frames, aligned, each as page_create makes it; *ppp is the first, the
- * others follow it. off is a multiple of their size. VM_EXIST: one of the names is taken; VM_NOMEM. flags as page_alloc_contig.
+ * 2^order pages named (vp, off), ... in contiguous frames, aligned, each as page_create makes it;
+ * *ppp is the first, the others follow it. off is a multiple of their size. VM_EXIST: one of the
+ * names is taken; VM_NOMEM. flags as page_alloc_contig.
  */
 enum vm_err page_create_large(
     struct vm *, struct vnode *vp, voff_t off, unsigned order, unsigned flags, struct page **ppp);
 /*
- * The frame makes errors: its page moves to another one and it is never used again. VM_OK also if that was done before. VM_INVAL: the
- * machine has no such frame; VM_LOCKED: it is wired, kernel memory, or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May
- * sleep; no page lock held.
+ * The frame has memory errors: its page moves to another frame, and it is never used again. VM_OK
+ * also if that was done before. VM_INVAL: the machine has no such frame; VM_LOCKED: it is wired,
+ * kernel memory, or busy for long: try again later; VM_NOMEM; VM_NOMAP: off line. May sleep; the
+ * caller holds no page lock.
  */
 enum vm_err page_retire(struct vm *, pfn_t);
 bool page_is_retired(struct vm *, pfn_t);
 /*
  * Memory leaves a running system: every page in those frames is moved or paged out, then they go to mach_frames_release and
- * stay off line until they are added again. VM_INVAL: n is 0, or the machine has no such frames; VM_LOCKED: some are wired, kernel memory
- * or busy for long; VM_NOMEM: the rest would not do. All frames are on line then as before; pages may have moved. May sleep.
+ * stay off line until they are added again. VM_INVAL: n is 0, or the machine has no such frames;
+ * VM_LOCKED: some are wired, kernel memory or busy for long; VM_NOMEM: the other frames would not
+ * be enough. On failure all frames are on line as before; pages may have moved. May sleep.
  */
 enum vm_err vm_memory_remove(struct vm *, pfn_t first, pfn_t n);
 /* Frames of the range that were removed are granted by the machine and free again; the others stay as they are. VM_INVAL: as

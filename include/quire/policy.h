@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Replacement and prefetch behind two small ops vectors. A policy sees pages, identities and references; finding out what
- * was referenced, cleaning and freeing is vm/reclaim/pageout.c's. The same policies run in the core on every machine and, by
- * quire-lab, over traces.
+ * Replacement and prefetch behind two small ops vectors. A policy sees pages, identities and
+ * references; vm/reclaim/pageout.c finds out what was referenced, cleans and frees. The same
+ * policies run in the core on every machine and, by quire-lab, over traces.
  */
 #ifndef QUIRE_POLICY_H
 #define QUIRE_POLICY_H
@@ -10,11 +10,12 @@
 #include <quire/page.h>
 #include <quire/types.h>
 
-/* What is seen of the use of a page that is in memory. */
+/* How the use of a page in memory shows. */
 enum pol_refs {
-	POL_REFS_ALL,  /* the machine reports every reference by pol_touch (traces) */
-	POL_REFS_BITS, /* hardware reference bits, asked for through pol_next and pol_seen */
-	POL_REFS_WRITES, /* as bits, but of writes only; what is only read shows as with POL_REFS_FAULTS, if it is tested */
+	POL_REFS_ALL,    /* the machine reports every reference by pol_touch (traces) */
+	POL_REFS_BITS,   /* hardware reference bits, asked for through pol_next and pol_seen */
+	POL_REFS_WRITES, /* as bits, but for writes only; reads show as with POL_REFS_FAULTS, if the
+	                  * page is tested */
 	POL_REFS_FAULTS, /* none while a translation is loaded; once it is dropped, the next use is a fault and calls pol_touch */
 };
 
@@ -26,9 +27,11 @@ struct pol_env {
 
 /* What page-out is to do with the page that pol_next gave. */
 enum pol_ask {
-	POL_ASK_AGE, /* find out whether it was used since asked last, and forget it; without bits: drop its translations */
-	POL_ASK_TEST, /* as AGE, but where bits tell of writes only: if none was seen, drop its translations */
-	POL_ASK_EVICT, /* evict it unless it was used since asked last */
+	POL_ASK_AGE,   /* find out whether the page was used since the last such question, and clear
+	              * the record; without bits: drop its translations */
+	POL_ASK_TEST,  /* as AGE, but where bits report writes only: if there was none, drop its
+	               * translations */
+	POL_ASK_EVICT, /* evict the page unless it was used since the last such question */
 };
 
 /*
@@ -37,37 +40,45 @@ enum pol_ask {
  */
 struct policy_ops {
 	const char *pol_name;
-	const char *pol_about; /* one line for people */
-	bool pol_history; /* it remembers pages that are gone: else pol_miss need not be called */
+	const char *pol_about; /* one line of description */
+	bool pol_history; /* it remembers evicted pages: otherwise pol_miss need not be called */
 	/* pol_miss must come before room is made for the page; otherwise any time before pol_insert will do. */
 	bool pol_miss_first;
 	size_t (*pol_size)(pfn_t nframes);
 	void (*pol_init)(void *state, const struct pol_env *);
-	/* So many frames (>= 1) are there for pages now. Called before the first pol_next and whenever it changed. */
+	/* The number of frames (>= 1) that pages may have now. Called before the first pol_next and
+	 * after each change. */
 	void (*pol_resize)(void *state, pfn_t room);
 	/*
-	 * A page of that identity, which is not in memory, was asked for and will be brought in. id: hash of its identity, the
-	 * same whenever it comes back. fresh: it has no history (a first touch); what is known of the id is another page's.
-	 * True: it was evicted not long ago, as far as the policy remembers (a refault). Not called for prefetched pages.
+	 * A page that is not in memory was asked for and will be brought in. id: a hash of its
+	 * identity, the same each time the page comes back. fresh: the page has no history (a first
+	 * touch); the policy's record of the id belongs to another page. True: as far as the policy
+	 * remembers, the page was evicted not long ago (a refault). Not called for prefetched
+	 * pages.
 	 */
 	bool (*pol_miss)(void *state, uint64_t id, bool fresh);
-	/* The page is in memory and evictable (brought in, unwired, taken back from the cache list). */
+	/* The page is in memory and may be evicted (it was brought in, unwired, or taken back from
+	 * the cache list). */
 	void (*pol_insert)(void *state, struct page *, uint64_t id, bool prefetched);
-	/* It is no longer the policy's: evicted after pol_next, or (not evicted) destroyed or wired. */
+	/* The page leaves the policy: evicted after pol_next, or (not evicted) destroyed or
+	 * wired. */
 	void (*pol_remove)(void *state, struct page *, uint64_t id, bool evicted);
 	/* It was used. P_PREFETCHED is still set at the first use of a prefetched page. */
 	void (*pol_touch)(void *state, struct page *);
 	/*
-	 * The next page to look at, and how; NULL once a full round gave nothing: then it starts again. Page-out answers by
-	 * pol_seen, or by pol_remove if it evicts at once. A page that may be evicted only after it was written is
-	 * answered by pol_seen (not referenced), and later pol_remove, or pol_seen (skipped) if the write failed.
+	 * The next page to look at, and how; NULL if a full round evicted nothing: the next call
+	 * starts a new round. Page-out answers by pol_seen, or by pol_remove if it evicts at once.
+	 * A page that must be written before it is evicted is answered by pol_seen (not
+	 * referenced), and later by pol_remove, or by pol_seen (skipped) if the write failed.
 	 */
 	struct page *(*pol_next)(void *state, enum pol_ask *);
-	/* Advice: it will not be used soon; its use so far is forgotten. It is looked at first, unless it is used meanwhile. */
+	/* Advice: the page will not be used soon; its record of use is cleared. It is the next to
+	 * be looked at, unless it is used meanwhile. */
 	void (*pol_cool)(void *state, struct page *);
-	/* How many pages it has (vm_check). */
+	/* How many pages the policy has (vm_check). */
 	uint32_t (*pol_pages)(const void *state);
-	/* What was found: used since last time; or skipped: it could not be looked at, or not evicted. */
+	/* What page-out found: the page was used since last time; or skipped: it could not be
+	 * looked at, or not evicted. */
 	void (*pol_seen)(void *state, struct page *, bool referenced, bool skipped);
 };
 /* All policies, ended by NULL; and the policy of that pol_name, or NULL. policy/table.c */
@@ -80,21 +91,24 @@ extern const struct policy_ops policy_clock2, policy_generations;
 struct page_queue {
 	uint32_t q_head, q_tail, q_len;
 };
-/* The owner of the queue locks it; none of these sleeps or fails. The page is on no queue when it is pushed, on this one when removed. */
+/* The owner of the queue locks it; none of these functions sleeps or fails. When a page is pushed
+ * it is on no queue, when it is removed it is on this one. */
 void page_queue_init(struct page_queue *);
 void page_queue_push_tail(struct vm *, struct page_queue *, struct page *);
 void page_queue_push_head(struct vm *, struct page_queue *, struct page *);
 void page_queue_remove(struct vm *, struct page_queue *, struct page *);
 struct page *page_queue_head(struct vm *, struct page_queue *); /* NULL: empty */
 
-/* Pages to read besides the one at idx: idx + pl_first + i * pl_step for 0 <= i < pl_n; pages already there are passed over. */
+/* Pages to read besides the one at idx: idx + pl_first + i * pl_step for 0 <= i < pl_n; pages in
+ * memory are skipped. */
 struct pf_plan {
 	int64_t pl_first, pl_step;
 	unsigned pl_n;
 	bool
 	    pl_map; /* the pages lie beside idx and will be used: map them at once (anonymous memory) */
 	unsigned
-	    pl_behind; /* so many pages that end just before idx have been passed by a stream and may go first */
+	    pl_behind; /* a stream has passed so many pages that end just before idx: they may be
+	                * evicted first */
 };
 
 #define PF_WORDS 12u     /* of state per segment, zero at first; the first two belong to pf_limit */
@@ -102,16 +116,17 @@ struct pf_plan {
 #define PF_HIT 2u        /* no I/O: the first use of a page that prefetch brought in */
 #define PF_OF_FILE                                                                                 \
 	4u /* pages of a file: those beside idx lie beside it on the device, and one read brings them */
-#define PF_SCARCE 8u /* frames are scarce: what is read without need drives out what is in use */
+#define PF_SCARCE 8u /* frames are scarce: pages read without need evict pages in use */
 
 struct prefetch_ops {
 	const char *pf_name;
 	const char *pf_about;
-	bool
-	    pf_counts_hits; /* it learns from first uses: pages that it had read are not mapped before them */
+	bool pf_counts_hits; /* it learns from first uses: pages that it had read are not mapped
+	                     * before they are used */
 	/*
-	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch. Fills the plan, which is
-	 * zero but for what is given; never more than max pages. Called without locks; races lose hints, nothing else.
+	 * A fault at page idx of a segment that needed I/O, or (PF_HIT) would have without prefetch.
+	 * Fills in the plan, which is zero but for the arguments; never more than max pages. Called
+	 * without locks; a race only loses hints.
 	 */
 	void (*pf_plan)(
 	    uint64_t st[PF_WORDS], uint64_t idx, unsigned max, unsigned flags, struct pf_plan *);

@@ -9,10 +9,11 @@
 
 struct vnode;
 
-/* A range in an ordered index (vm/as/range.c), which has a copy of it. Guarded by the index's owner's lock. */
+/* A range in an ordered index (vm/as/range.c), which keeps a copy of its fields. The lock of the
+ * index's owner guards it. */
 struct range_node {
 	vaddr_t r_base, r_end; /* [base, end) */
-	uint8_t r_kind;        /* the owner's: ranges of different kinds are never made one */
+	uint8_t r_kind;        /* for the owner: ranges of different kinds are never merged */
 };
 
 struct seg {
@@ -63,13 +64,14 @@ enum inherit { INHERIT_COPY, INHERIT_SHARE, INHERIT_NONE, INHERIT_ZERO };
 #define SYNC_INVAL 0x2u
 
 /*
- * addr/len are page aligned and lie within the segment. "W"/"R" = how a_lock is held. No member may be NULL; seg_nosup_*
- * helpers in seg.h's implementation (vm/seg/seg.c) answer VM_NOTSUP or do nothing.
+ * addr/len are page aligned and lie within the segment. "W"/"R" = how a_lock is held. No member may
+ * be NULL; the seg_nosup_* functions (vm/seg/seg.c) return VM_NOTSUP or do nothing.
  */
 struct seg_ops {
 	const char *so_name;
-	/* W, of the parent and the child. Make nseg (range set, not yet in the child's index) a duplicate of seg. VM_NOMAP: the child does not
-	 * get it, and the fork goes on. Anything else fails the fork: VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_IO. */
+	/* W, of the parent and the child. Makes nseg (range set, not yet in the child's index) a
+	 * duplicate of seg. VM_NOMAP: the child does not get the segment, and the fork goes on.
+	 * Any other failure fails the fork: VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_IO. */
 	enum vm_err (*so_dup)(struct seg *seg, struct seg *nseg);
 	/* W. Unmaps the whole segment and frees the driver's data; the core frees the segment afterwards. To unmap a part, the core has
 	 * split the segment before. VM_LOCKED: a page is soft-locked, nothing changed. */
@@ -83,7 +85,7 @@ struct seg_ops {
 	enum vm_err (*so_fault)(
 	    struct seg *, vaddr_t addr, uint64_t len, enum fault_type, enum seg_rw);
 	/* W. VM_ACCESS above maxprot; VM_NOSWAP or VM_LIMIT if the new writability cannot be reserved; VM_NOTSUP; VM_NOMEM: the rights are
-	 * the old ones. The core has split the segment before: all of it is meant. */
+	 * the old ones. The core has split the segment before: the call is for all of it. */
 	enum vm_err (*so_setprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
 	/* R. VM_OK if every page allows prot, else VM_PROT. */
 	enum vm_err (*so_checkprot)(struct seg *, vaddr_t addr, uint64_t len, unsigned prot);
@@ -91,10 +93,12 @@ struct seg_ops {
 	bool (*so_shared)(
 	    struct seg *); /* R. Other mappings see what is written here (MAP_SHARED) */
 	struct vnode *(*so_file)(
-	    struct seg *, vaddr_t addr, voff_t *off); /* R. No reference; NULL: it maps no file */
-	/* R. Pages whose frames were given up, for a whole-space swap-out. */
+	    struct seg *, vaddr_t addr, voff_t *off); /* R. Takes no reference; NULL: the segment
+	                                               * maps no file */
+	/* R. Returns the number of pages whose frames were given up, for a whole-space swap-out. */
 	uint64_t (*so_swapout)(struct seg *);
-	/* R. flags: SYNC_*. VM_LOCKED: SYNC_INVAL of locked pages; VM_IO, or what the vnode answered. VM_OK where there is nothing to write. */
+	/* R. flags: SYNC_*. VM_LOCKED: SYNC_INVAL of locked pages; VM_IO, or what the vnode answered.
+	 * VM_OK if there is nothing to write. */
 	enum vm_err (*so_sync)(struct seg *, vaddr_t addr, uint64_t len, unsigned flags);
 	void (*so_incore)(
 	    struct seg *, vaddr_t addr, uint64_t len, uint8_t *vec); /* R, one byte a page */
@@ -106,25 +110,28 @@ struct seg_ops {
 	/* R. Adopt pages the machine has filled by itself (bit i of present = page i is at its address). VM_NOTSUP. */
 	enum vm_err (*so_adopt)(
 	    struct seg *, vaddr_t addr, uint64_t npages, const uint64_t *present);
-	/* W. All of seg is about to move to naddr, perhaps in another space (nseg == seg: the core moves the segment itself):
-	 * drop translations. VM_NOTSUP. With len 0: only say whether it could. */
+	/* W. All of seg is about to move to naddr, perhaps in another space (nseg == seg: the core
+	 * moves the segment itself): drops translations. VM_NOTSUP. With len 0: only tells whether
+	 * it could move. */
 	enum vm_err (*so_move)(
 	    struct seg *seg, vaddr_t addr, uint64_t len, struct seg *nseg, vaddr_t naddr);
-	/* W. nseg (range set, not in the index) becomes what seg would be off bytes from its base (off may be negative), without
-	 * contents of its own: growth of heaps and stacks, mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP, VM_LIMIT; VM_INVAL: a file's offsets would
-	 * wrap; VM_EOF: memory whose size is its owner's has no more. */
+	/* W. nseg (range set, not in the index) becomes an empty segment with the attributes that
+	 * seg would have off bytes from its base (off may be negative): growth of heaps and stacks,
+	 * mremap. VM_NOTSUP, VM_NOMEM, VM_NOSWAP, VM_LIMIT; VM_INVAL: a file's offsets would wrap;
+	 * VM_EOF: the owner of the memory has given it a size, which ends here. */
 	enum vm_err (*so_alike)(struct seg *seg, struct seg *nseg, int64_t off);
 	/* W of both spaces. nseg (of the same size, perhaps of another space, not in the index) becomes a private copy-on-write
 	 * view of what seg contains now. VM_NOTSUP: the bytes must be copied. VM_NOMEM, VM_NOSWAP, VM_LIMIT, VM_IO. */
 	enum vm_err (*so_snapshot)(
 	    struct seg *seg, struct seg *nseg, unsigned prot, unsigned maxprot);
-	/* R. Pages that the segment has reserved of the swap, counted in as_usage's au_swresv. */
+	/* R. The number of pages that the segment has reserved, counted in as_usage's au_swresv. */
 	uint64_t (*so_reserved)(const struct seg *seg);
-	/* R. Pages of the range that have contents of the segment's own. SEG_UNFILLED: faults do not fill this driver's memory, so
-	 * the core makes no large pages of it. */
+	/* R. The number of pages of the range that have contents of the segment's own.
+	 * SEG_UNFILLED: faults do not fill this driver's memory, so the core makes no large pages
+	 * of it. */
 	uint64_t (*so_populated)(struct seg *, vaddr_t addr, uint64_t len);
-	/* R. A debugger reads, or writes a private copy of, n bytes of the page of addr, whatever its protection. VM_RETRY: the
-	 * caller is to copy by the program's own rights, without a_lock. */
+	/* R. A debugger reads, or writes a private copy of, n bytes of the page of addr, whatever its protection.
+	 * VM_RETRY: the caller is to copy with the program's own rights, without a_lock. */
 	enum vm_err (*so_peek)(struct seg *, vaddr_t addr, void *buf, uint64_t n);
 	enum vm_err (*so_poke)(struct seg *, vaddr_t addr, const void *buf, uint64_t n);
 	bool so_core; /* a core file has the pages that so_incore calls INCORE_ANON */
@@ -136,7 +143,8 @@ struct seg_ops {
 
 #define SEG_UNFILLED UINT64_MAX
 
-/* Creation callback of as_map: range is set, not yet in the index. Sets s_ops, s_data. On failure frees nothing of seg. */
+/* Creation callback of as_map: range is set, not yet in the index. Sets s_ops, s_data. On failure
+ * it frees nothing of seg. */
 typedef enum vm_err seg_create_fn(struct seg *, const void *args);
 
 /* ---- segvn: files and anonymous memory ---- */
@@ -158,7 +166,7 @@ seg_create_fn segvn_create;
 seg_create_fn seghole_create;
 extern const struct seg_ops segvn_ops, seghole_ops;
 
-/* Answers for drivers that lack a member: refuse with VM_NOTSUP or VM_OK as the name says. */
+/* Functions for members that a driver lacks: they return VM_NOTSUP or VM_OK as the name says. */
 enum vm_err seg_nosup_fault(
     struct seg *, vaddr_t, uint64_t, enum fault_type, enum seg_rw); /* VM_NOMAP */
 enum vm_err seg_nosup_prot(struct seg *, vaddr_t, uint64_t, unsigned);

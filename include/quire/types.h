@@ -35,14 +35,15 @@ enum vm_err {
 	VM_ACCESS, /* more than the segment's maximum protection was asked for */
 	VM_NOMEM,  /* no frame or no memory for a structure, after reclaim was tried */
 	VM_NOSWAP, /* the swap reservation failed: nothing was changed */
-	VM_IO,     /* the backing store lost the page */
+	VM_IO,     /* the backing store failed or lost the page */
 	VM_EOF,    /* past the end of the object */
 	VM_LOCKED, /* the range is soft-locked or wired */
 	VM_INVAL,  /* a bad argument */
-	VM_EXIST,  /* something is mapped or named there already */
-	VM_NOTSUP, /* this driver or machine cannot */
+	VM_EXIST,  /* another mapping is there already, or another page has the name */
+	VM_NOTSUP, /* this driver or machine does not support it */
 	VM_LIMIT,  /* a limit of the address space or group was reached */
-	VM_RETRY, /* retry class: state changed while a lock was dropped; the caller starts again */
+	VM_RETRY, /* for retries inside the core: state changed while a lock was dropped; the caller
+	           * starts again */
 };
 /* A constant text of a few words; "unknown" for another number. */
 const char *vm_err_name(enum vm_err e);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One virtual memory system: everything hangs off a struct vm; several may live in one process.
+ * One virtual memory system: all its state belongs to a struct vm; a process may have several.
  */
 #ifndef QUIRE_VM_H
 #define QUIRE_VM_H
@@ -31,7 +31,7 @@ enum vm_rank {
 	RANK_KMEM = 100, /* kmem caches and arenas */
 	RANK_FREE = 110, /* buddy allocator of frames; - 1: a CPU's own batch of free frames */
 	RANK_HAT = 120,  /* a port's own */
-	RANK_LEAF = 130, /* statistics, traces: nothing is taken under it */
+	RANK_LEAF = 130, /* statistics, traces: no lock is taken under it */
 };
 
 struct policy_ops;
@@ -44,13 +44,15 @@ struct vm_config {
 	pfn_t vc_reserve;     /* frames only page-out may use; 0: default */
 	uint64_t vc_anon_max; /* most anon slots ever; 0: default (8 M). Tables grow on demand */
 	bool vc_overcommit;   /* reservation never fails */
-	/* Called when the last reference to a vnode goes and pages of it could not be written back: they are lost. May be NULL. */
+	/* Called when the last reference to a vnode ends and pages of it could not be written back:
+	 * they are lost. May be NULL. */
 	void (*vc_lost)(void *arg, struct vnode *vp, uint64_t npages, enum vm_err why);
 	void *vc_lostarg;
 	/*
-	 * Several systems share what may be promised. vc_promise: may this one promise npages more? touched: for pages that are
-	 * being touched, of memory that is not reserved in full. vc_unpromise takes npages back. Both may be called with locks
-	 * of the system held and may not sleep. NULL: swap areas and frames of this system decide.
+	 * Several systems may share a limit on promised pages. vc_promise: may this system promise
+	 * npages more? touched: for pages that are being touched, of memory that is not reserved in
+	 * full. vc_unpromise takes npages back. Both may be called with locks of the system held
+	 * and may not sleep. NULL: swap areas and frames of this system decide.
 	 */
 	bool (*vc_promise)(void *arg, uint64_t npages, bool touched);
 	void (*vc_unpromise)(void *arg, uint64_t npages);
@@ -58,17 +60,20 @@ struct vm_config {
 	uint64_t
 	    vc_cache_bytes; /* geometry of the largest physically indexed cache, for colours of frames; 0: none */
 	unsigned vc_cache_ways; /* 0: 1 */
-	unsigned vc_pagelocks; /* names are spread over so many locks; 0: by the number of frames */
+	unsigned vc_pagelocks; /* page locks are spread over so many locks by name; 0: by the number
+	                        * of frames */
 	pfn_t vc_zeropool;     /* vm_idle keeps up to so many frames zeroed */
 	const struct policy_ops *vc_policy;     /* NULL: two-handed clock */
 	const struct prefetch_ops *vc_prefetch; /* NULL: sequential window */
 };
 
-/* How many bytes vm_create will ask of mach_boot_alloc; vc_mach need not be there yet (NULL), only what its caps will say. */
+/* How many bytes vm_create will ask of mach_boot_alloc; vc_mach may be NULL, only its caps must be
+ * known. */
 size_t vm_boot_bytes(const struct vm_config *, const struct mach_caps *);
 /*
- * Builds a system. VM_INVAL: no machine, no frames, more than mc_nframes, or vc_reserve is not below vc_frames; VM_NOMEM. After a failure
- * *vm is NULL, and the machine can only be destroyed: what mach_boot_alloc gave stays taken.
+ * Builds a system. VM_INVAL: no machine, no frames, more than mc_nframes, or vc_reserve is not below vc_frames; VM_NOMEM.
+ * After a failure *vm is NULL, and the machine can only be destroyed: memory that mach_boot_alloc
+ * gave stays taken.
  */
 enum vm_err vm_create(const struct vm_config *, struct vm **);
 /*
@@ -76,7 +81,7 @@ enum vm_err vm_create(const struct vm_config *, struct vm **);
  * thread of write-back stopped (vm_writeback_stop). Swap areas are dropped, with the references to their vnodes. May sleep.
  */
 void vm_destroy(struct vm *);
-struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state by it */
+struct mach *vm_machine(struct vm *); /* vc_mach: ports find their own state through it */
 
 /*
  * Checks every invariant of the system at a quiescent point (no call in progress). Calls report(arg, text) per
@@ -95,9 +100,9 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	    X(reclaim)       /* page taken back from the cache list */                                                 \
 	    X(pgin) X(pgout) /* pages read from / written to backing store */                                          \
 	    X(swapin) X(swapout) X(filein) X(fileout)                                                                  \
-		X(clean_drop) /* evicted without I/O: backing store still right */                                     \
+		X(clean_drop) /* evicted without I/O: the copy in the store is still valid */                                     \
 	    X(pgin_io) X(pgout_io) X(prefetch) X(prefetch_hit) X(prefetch_waste)                                       \
-		X(refault) /* page brought in that was evicted not long ago, as far as the policy remembers */         \
+		X(refault) /* page brought in that the policy remembers as evicted not long ago */         \
 	    X(color_hit) X(color_miss) /* frames got in the cache colour wanted, or not */                             \
 	    X(zero_ready)              /* a zeroed frame was wanted and one was ready */                               \
 	    X(relocate)                /* pages moved to another frame */                                              \
@@ -109,7 +114,7 @@ unsigned vm_check(struct vm *, void (*report)(void *arg, const char *text), void
 	    X(map_around)                  /* pages in memory that were mapped ahead of a program that reads in order */ \
 	    X(node_local) X(node_remote)   /* frames of the touching CPU's own node, or not */                         \
 	    X(node_followed)		   /* pages moved to the node that faulted on them */                         \
-	    X(lazy_free)                   /* pages whose contents may go (ADV_FREE) */                                \
+	    X(lazy_free)                   /* pages whose contents may be dropped (ADV_FREE) */                                \
 	    X(copy_bytes) X(reaper_call) X(reaper_freed) X(oom_call) X(trimmed) X(writeback) X(lost_page) X(dirty_log) \
 		X(xfer_move) X(xfer_share) /* pages of transfers that moved or are shared */
 /* clang-format on */
@@ -121,8 +126,7 @@ struct vm_stats {
 
 struct vm_usage { /* gauges, in pages */
 	uint64_t vu_frames, vu_free, vu_cache, vu_wired, vu_kernel, vu_anon_slots, vu_swap_total,
-	    vu_swap_used, vu_reserved, vu_resv_max,
-	    vu_policy; /* policy: pages that it may give up */
+	    vu_swap_used, vu_reserved, vu_resv_max, vu_policy; /* policy: pages that it may evict */
 };
 void vm_usage(struct vm *, struct vm_usage *);
 /* The counters as they are now. The block is the system's, one for all callers: the next call, by any thread, brings it up to date. */
@@ -151,9 +155,10 @@ bool vm_inject_fail(struct vm *, enum vm_inject); /* used at the sites */
  */
 enum vm_err swap_add(struct vm *, struct vnode *vp, uint64_t nslots, int prio);
 /*
- * Pages in everything the area holds, then removes it and drops the reference. VM_INVAL: vp is no area, or another thread removes it;
- * VM_NOSWAP: reservations would not be covered; VM_NOMEM, VM_IO or another result of the vnode: some pages could not be brought in. The
- * area stays then, fully usable. May sleep; no core lock held.
+ * Pages in all contents of the area, then removes it and drops the reference. VM_INVAL: vp is no
+ * area, or another thread removes it; VM_NOSWAP: the remaining swap would not cover the
+ * reservations; VM_NOMEM, VM_IO or another result of the vnode: some pages could not be brought in.
+ * On failure the area stays, fully usable. May sleep; no core lock held.
  */
 enum vm_err swap_remove(struct vm *, struct vnode *vp);
 struct swap_info {
@@ -161,7 +166,8 @@ struct swap_info {
 	uint64_t si_slots, si_used;
 	int si_prio;
 };
-/* The area number n (0, 1, ...), highest priority first; false: there are not so many. The order changes as areas are used. */
+/* The area number n (0, 1, ...), highest priority first; false: there is no such number. The order
+ * changes as areas are used. */
 bool swap_query(struct vm *, unsigned n, struct swap_info *);
 
 /* ---- page-out ---- */
@@ -171,10 +177,11 @@ bool swap_query(struct vm *, unsigned n, struct swap_info *);
  * locked are passed over. Never allocates beyond the reserve.
  */
 pfn_t pageout_reclaim(struct vm *, pfn_t n);
-/* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many. As many stay as page-out
- * needs. May sleep; no lock held. */
+/* Takes up to n frames off line (evicting as needed) and gives them to mach_frames_release; returns how many.
+ * The frames that page-out needs stay on line. May sleep; no lock held. */
 pfn_t vm_shrink(struct vm *, pfn_t n);
 
-/* For a port's idle CPUs (sim_idle): does a little work that helps later (zeroes frames for vc_zeropool). False: there is none. */
+/* For a port's idle CPUs (sim_idle): does a small piece of work that saves time later (zeroes
+ * frames for vc_zeropool). False: there is none. */
 bool vm_idle(struct vm *);
 #endif

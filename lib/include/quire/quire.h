@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libquire: memory that may be larger than the memory it takes. An mmap-like interface to a virtual memory system of its
- * own inside the process: a fixed budget of page frames, page replacement, and a store for what does not fit.
+ * libquire: memory that may be larger than the RAM that it takes. An mmap-like interface to a
+ * virtual memory system of its own inside the process: a fixed budget of page frames, page
+ * replacement, and a store for what does not fit.
  *
  *	struct quire_config c = { .size = sizeof c, .memory = 64 << 20, .pool = 128 << 20 };
  *	struct quire *q;
@@ -11,22 +12,27 @@
  * Then p is ordinary memory: any thread reads and writes it. Needs Linux 5.7 or later on x86-64, and from 5.11 on no privilege. Before 6.8
  * pages are copied where they move otherwise, which is slower.
  *
- * How faults are served: by the thread that faults, in a SIGBUS handler installed by the first quire_open. SIGBUS must not be
- * blocked by a thread that touches mapped memory. A handler that the program had installed before is called for every SIGBUS
- * that is not ours; one installed later replaces ours, so install yours first.
+ * How faults are served: by the thread that faults, in a SIGBUS handler installed by the first quire_open.
+ * A thread that touches mapped memory must not block SIGBUS. A handler that the program had
+ * installed before is called for every SIGBUS that is not libquire's; one installed later replaces
+ * libquire's, so install the program's first.
  *
  * What a bad access gets, as from mmap: SIGSEGV with SEGV_MAPERR (nothing mapped) or SEGV_ACCERR (protection); SIGBUS if
  * the store or file failed or the access is past the end of the file.
  *
- * System calls do not fault pages in: one given mapped memory that is not resident answers EFAULT or does less. Pin the
- * buffer around the call with quire_pin and quire_unpin. What the kernel still reads after the call (MSG_ZEROCOPY, vmsplice,
- * io_uring) stays pinned until the kernel is done with it: the memory of a page that has left is used again.
+ * System calls do not fault pages in: a call whose buffer is mapped memory that is not resident
+ * fails with EFAULT or transfers less. Pin the buffer around the call with quire_pin and
+ * quire_unpin. Keep a buffer that the kernel reads after the call (MSG_ZEROCOPY, vmsplice,
+ * io_uring) pinned until the kernel has finished with it: when a page leaves memory its frame is used for
+ * another page.
  *
- * Not supported, by refusal: executable mappings (EACCES), stacks of threads in mapped memory (a fault could not be served).
- * The child of a fork has none of this memory and must not call anything here: exec, or use memory of its own.
+ * Refused: executable mappings (EACCES). Not supported: stacks of threads in mapped memory (a fault
+ * there could not be served). The child of a fork has none of this memory and must not call
+ * libquire: it may exec, or use memory of its own.
  *
- * All calls may be made by any thread at any time except quire_close; none may be made by a signal handler. They answer 0,
- * or -1 with errno. addr and offsets must be page aligned (EINVAL); lengths are rounded up; 0 is EINVAL.
+ * All calls may be made by any thread at any time except quire_close; none may be made by a signal handler.
+ * They return 0, or -1 with errno. addr and offsets must be page aligned (EINVAL); lengths are
+ * rounded up; 0 is EINVAL.
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -45,13 +51,14 @@ struct quire; /* one system: its budget, its store, its mappings. Several may be
 /* A store of the program's own, for pages that do not fit. */
 struct quire_store {
 	/*
-	 * Page `slot` (0 <= slot < slots): keep, or bring back, its 4096 bytes. 0, or an errno value: ENOSPC for a write that
-	 * finds no room, anything else counts as an I/O error. Called from the fault handler, by several threads at once for
-	 * different slots: async-signal-safe functions only, no malloc, no memory mapped by quire_map.
+	 * Writes or reads the 4096 bytes of page `slot` (0 <= slot < slots). 0, or an errno value:
+	 * ENOSPC for a write that finds no room; any other value counts as an I/O error. Called
+	 * from the fault handler, by several threads at once for different slots: async-signal-safe
+	 * functions only, no malloc, no memory mapped by quire_map.
 	 */
 	int (*write)(void *arg, uint64_t slot, const void *page);
 	int (*read)(void *arg, uint64_t slot, void *page);
-	/* What was kept in the slot is not needed any more. May be NULL. */
+	/* The contents of the slot are not needed any more. May be NULL. */
 	void (*discard)(void *arg, uint64_t slot);
 	void *arg;
 	uint64_t slots;
@@ -68,8 +75,8 @@ struct quire_place {
 	uint64_t bytes;
 };
 #define QUIRE_PLACES 4u
-#define QUIRE_ENCRYPT_FAR 0u /* what leaves this machine is encrypted */
-#define QUIRE_ENCRYPT_ALL 1u /* the file of this machine, too */
+#define QUIRE_ENCRYPT_FAR 0u /* encrypt the pages that leave this machine */
+#define QUIRE_ENCRYPT_ALL 1u /* encrypt the file of this machine, too */
 #define QUIRE_ENCRYPT_NONE 2u
 
 struct quire_config {
@@ -78,36 +85,41 @@ struct quire_config {
 	    memory; /* bytes of page frames: all that mapped memory and the system's own tables occupy; at least 1 MiB */
 	uint64_t pool; /* bytes for compressed pages, besides memory; 0: none */
 	uint64_t
-	    swap; /* bytes of a swap file behind the pool (which must not be 0 then); 0: none */
+	    swap; /* bytes of a swap file behind the pool (the pool must not be 0 then); 0: none */
 	const char *
 	    swap_path; /* a directory, or a new file; NULL: $TMPDIR or /var/tmp. The file has no name once it is open */
-	const struct quire_store *store; /* instead of pool and swap; copied. NULL: none */
+	const struct quire_store *store; /* used instead of pool and swap; copied. NULL: none */
 	/*
-	 * Bytes of private and anonymous memory that may be promised at one time; a map beyond it gives ENOMEM. 0: what is
-	 * certain to fit even if nothing compresses. More is a bet on compression: if it is lost, an access gets SIGBUS.
-	 * With a store it is given by store->slots.
+	 * Bytes of private and anonymous memory that may be promised at one time; a map beyond them
+	 * fails with ENOMEM. 0: as much as certainly fits even if nothing compresses. A larger
+	 * value is a bet on compression: if the bet is lost, an access gets SIGBUS. With a store,
+	 * store->slots sets the limit.
 	 */
 	uint64_t promise;
 	uint64_t
 	    window; /* bytes of addresses for all mappings; 0: 1 TiB, or less if the process may not have so many */
-	/* Which page goes when memory is full, and what is read ahead, by name (quire-lab list); NULL: the defaults. EINVAL: no such. */
+	/* The replacement policy and the prefetcher, by name (quire-lab list); NULL: the defaults.
+	 * EINVAL: no such. */
 	const char *policy, *prefetch;
 	/*
 	 * Instead of swap and swap_path: several places, at most QUIRE_PLACES, of them one of this machine. They are tiers: pages go
-	 * to the file first, and to the servers in that order when it is full. All strings are copied or used in quire_open alone.
-	 * A place that is a server, or is encrypted, is served by a process, quire-far (a child of none of yours), which
+	 * to the file first, and to the servers in that order when it is full. quire_open copies
+	 * all strings, or uses them only during the call. A place that is a server, or is
+	 * encrypted, is served by a process, quire-far (not a child of the program), which
 	 * quire_close ends.
 	 */
 	const struct quire_place *places;
 	uint32_t nplaces;
 	uint32_t encrypt; /* QUIRE_ENCRYPT_* */
 	uint32_t
-	    far_timeout_ms; /* a lost server is waited for so long, then its pages are lost (SIGBUS); 0: 30 s */
+	    far_timeout_ms;    /* how long to wait for a lost server; after that its pages are lost
+	                     * (SIGBUS); 0: 30 s */
 	uint32_t far_replicas; /* Redis: a write counts when so many replicas have it */
 	const char *
 	    far_ca; /* TLS: the certificates to trust; NULL: the system's. NBD: a folder with ca-cert.pem */
 	const char *far_psk; /* NBD with TLS: file of pre-shared keys, or NULL */
-	/* The password of URLs that have none. NULL: the first line of the file; that NULL, too: QUIRE_SWAP_PASSWORD's value. */
+	/* The password for URLs that have none. NULL: the first line of the file; if that is NULL,
+	 * too: QUIRE_SWAP_PASSWORD's value. */
 	const char *swap_password, *swap_password_file;
 	uint64_t
 	    swap_keep_free; /* bytes of its file system that the file of this machine leaves to others */
@@ -115,25 +127,29 @@ struct quire_config {
 	uint32_t swap_force; /* not 0: the file may lie on a tmpfs */
 	const char *
 	    far_program; /* quire-far; NULL: beside the program, in ../libexec/quire, or where it was installed */
-	char *why; /* if quire_open fails for a place, one line goes here. NULL: none */
+	char *why; /* if quire_open fails because of a place, it writes one line here. NULL: none */
 	size_t why_size;
 };
 
-/* ENOTCONN: a place that is a server cannot be used. EINVAL: a bad configuration; ENOSYS, EPERM: this kernel lacks what is needed; ENOMEM; or what opening the swap file gave. */
+/* ENOTCONN: a place that is a server cannot be used. EINVAL: a bad configuration; ENOSYS, EPERM:
+ * this kernel lacks what is needed; ENOMEM; or the error of opening the swap file. */
 int quire_open(const struct quire_config *, struct quire **);
-/* Unmaps everything (shared file pages are written first; a write that fails is not told: quire_sync tells) and frees the system. No
- * other thread may use the system or its memory. Answers 0. */
+/* Unmaps everything and frees the system. Shared file pages are written first; a write that fails
+ * is not reported: call quire_sync before, which reports it. No other thread may use the system or
+ * its memory. Answers 0. */
 int quire_close(struct quire *);
 
 /*
  * As mmap: MAP_FAILED and errno on failure. flags: MAP_PRIVATE or MAP_SHARED, with MAP_ANONYMOUS, MAP_FIXED,
- * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE as wished; others give EOPNOTSUPP. Without MAP_FIXED an address that
- * is free in the system's window is used, addr (may be NULL) if possible; with it, ranges outside of the window give ENOMEM,
- * and if the call fails what was mapped there stays.
- * fd: a regular file, which may be closed afterwards. Mappings of one file in one system see each other's writes at
- * once; read(2), write(2) and other systems see them after quire_sync.
- * EACCES (the descriptor's mode, PROT_EXEC), EBADF, EBUSY (MAP_FIXED over a pinned page), EEXIST (MAP_FIXED_NOREPLACE), EINVAL, ENODEV
- * (not a regular file), ENOMEM (also if no descriptor can be had for the file), EOPNOTSUPP. What MAP_POPULATE cannot do is left to faults.
+ * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE as wished; others give EOPNOTSUPP. Without
+ * MAP_FIXED an address that is free in the system's window is used, addr (may be NULL) if possible;
+ * with it, ranges outside of the window fail with ENOMEM, and if the call fails, previous mappings
+ * there stay. fd: a regular file, which may be closed afterwards. Mappings of one file in one
+ * system see each other's writes at once; read(2), write(2) and other systems see them after
+ * quire_sync. EACCES (the descriptor's mode, PROT_EXEC), EBADF, EBUSY (MAP_FIXED over a pinned
+ * page), EEXIST (MAP_FIXED_NOREPLACE), EINVAL, ENODEV (not a regular file), ENOMEM (also if no
+ * descriptor can be had for the file), EOPNOTSUPP. Pages that MAP_POPULATE cannot bring in are left
+ * to faults.
  */
 void *quire_map(struct quire *, void *addr, size_t len, int prot, int flags, int fd, off_t off);
 /*
@@ -143,7 +159,7 @@ void *quire_map(struct quire *, void *addr, size_t len, int prot, int flags, int
 int quire_unmap(struct quire *, void *addr, size_t len);
 /*
  * EACCES: PROT_EXEC, or PROT_WRITE of a shared file that is open for reading only; EINVAL: unknown bits in prot; ENOMEM: a gap, or a promise
- * cannot be made. What precedes the failure is changed.
+ * cannot be made. The part of the range before the failure is changed.
  */
 int quire_protect(struct quire *, void *addr, size_t len, int prot);
 /*
@@ -159,14 +175,16 @@ int quire_advise(struct quire *, void *addr, size_t len, int advice);
 int quire_sync(struct quire *, void *addr, size_t len, int flags);
 /*
  * Makes pages resident and keeps them so, until unlock or unmap; calls do not nest. ENOMEM: a gap, a page without access or past the end of a
- * file, or too much would be locked; EIO. Then no page is locked that was not before. quire_unlock: ENOMEM: a gap; the rest is unlocked.
+ * file, or too much would be locked; EIO. Then no page is locked that was not before. quire_unlock:
+ * ENOMEM: a gap; the mapped parts are unlocked.
  */
 int quire_lock(struct quire *, void *addr, size_t len);
 int quire_unlock(struct quire *, void *addr, size_t len);
 /*
  * Makes pages resident and keeps them so, and at their frames, until a quire_unpin of the same range: for system calls. Pins
- * count. for_write: the call will store there. addr need not be aligned. EFAULT: not accessible so; EIO; ENOMEM: too
- * much would be pinned, or no room for a page. Then nothing is pinned. quire_unpin of a range that was pinned answers 0.
+ * count. for_write: the call will store there. addr need not be aligned. EFAULT: the memory does
+ * not allow that access; EIO; ENOMEM: too much would be pinned, or no room for a page. Then nothing
+ * is pinned. quire_unpin of a range that was pinned answers 0.
  */
 int quire_pin(struct quire *, const void *addr, size_t len, int for_write);
 int quire_unpin(struct quire *, const void *addr, size_t len, int for_write);
@@ -185,16 +203,20 @@ struct quire_stats {
 	uint64_t pool_used, pool_pages,
 	    swap_used; /* memory of the pool; bytes of pages kept in it; bytes of the file */
 	uint64_t swap_read, swap_written; /* bytes of the file, since quire_open */
-	/* now, in bytes: resident (RSS), but a page that several mappings have resident counts once, not once for each (PSS) */
+	/* now, in bytes: resident (RSS); resident, but a page that several mappings have counts
+	 * once, not once for each (PSS) */
 	uint64_t proportional;
 	uint64_t far_used;    /* bytes of places served by quire-far, now */
 	uint64_t far_moved;   /* bytes written to and read from them, since quire_open */
 	uint64_t far_sunk;    /* bytes that went from the file to them for lack of room there */
-	uint64_t far_away_ms; /* now: a server is waited for since so long; 0: none is */
+	uint64_t far_away_ms; /* for how long a server has been waited for, now; 0: none is waited
+	                       * for */
 };
-/* size = sizeof(struct quire_stats): fields unknown to either side are left alone. EINVAL: size is 0. */
+/* size = sizeof(struct quire_stats): fields that caller or library does not know are left alone.
+ * EINVAL: size is 0. */
 int quire_stat(struct quire *, struct quire_stats *, size_t size);
-/* For tests and the careful: verifies the whole system while no other thread uses it. The number of broken invariants. */
+/* For tests and careful programs: verifies the whole system while no other thread uses it. Returns
+ * the number of broken invariants. */
 unsigned quire_check(struct quire *, void (*report)(void *arg, const char *text), void *arg);
 
 #ifdef __cplusplus
